@@ -1,0 +1,2 @@
+//! PVH loader.
+fn main() {}

@@ -1,0 +1,143 @@
+//! Little-endian fields in and out of byte slices. Total: what does not fit or does not decode is an error.
+
+/// The bytes are not a message of this protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Takes fields off the front of a slice.
+#[derive(Clone, Debug)]
+pub struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// Reads from the start of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next `count` bytes.
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (front, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(front)
+    }
+
+    /// The next `N` bytes, by value.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (front, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*front)
+    }
+
+    /// Bytes not yet taken.
+    pub fn remaining(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Puts fields at the front of a slice, in order.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    space: &'a mut [u8],
+    used: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes from the start of `space`.
+    pub fn new(space: &'a mut [u8]) -> Self {
+        Self { space, used: 0 }
+    }
+
+    /// Appends `bytes`, or fails without a change where they do not fit.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let end = self.used.checked_add(bytes.len()).ok_or(Malformed)?;
+        self.space.get_mut(self.used..end).ok_or(Malformed)?.copy_from_slice(bytes);
+        self.used = end;
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+}
+
+/// A value of fixed size in a message's head or in a list of its payload.
+pub trait Field: Sized {
+    /// Bytes of the encoding.
+    const BYTES: usize;
+    /// Appends the value.
+    fn put(&self, writer: &mut Writer<'_>) -> Result<(), Malformed>;
+    /// Takes a value, refusing what is out of range.
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed>;
+}
+
+macro_rules! integer_fields {
+    ($($integer:ty),*) => {$(
+        impl Field for $integer {
+            const BYTES: usize = size_of::<$integer>();
+            fn put(&self, writer: &mut Writer<'_>) -> Result<(), Malformed> {
+                writer.put(&self.to_le_bytes())
+            }
+            fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+                Ok(<$integer>::from_le_bytes(reader.array()?))
+            }
+        }
+    )*};
+}
+integer_fields!(u16, u32, u64, i64);
+
+/// Makes a tuple struct around an integer a [`Field`].
+macro_rules! newtype_field {
+    ($name:ident, $integer:ty) => {
+        impl $crate::codec::Field for $name {
+            const BYTES: usize = size_of::<$integer>();
+            fn put(&self, writer: &mut $crate::Writer<'_>) -> Result<(), $crate::Malformed> {
+                self.0.put(writer)
+            }
+            fn get(reader: &mut $crate::Reader<'_>) -> Result<Self, $crate::Malformed> {
+                Ok(Self(<$integer>::get(reader)?))
+            }
+        }
+    };
+}
+
+/// Makes a set of bit flags a [`Field`] that refuses unknown bits.
+macro_rules! flags_field {
+    ($name:ident, $integer:ty) => {
+        impl $crate::codec::Field for $name {
+            const BYTES: usize = size_of::<$integer>();
+            fn put(&self, writer: &mut $crate::Writer<'_>) -> Result<(), $crate::Malformed> {
+                self.bits().put(writer)
+            }
+            fn get(reader: &mut $crate::Reader<'_>) -> Result<Self, $crate::Malformed> {
+                Self::from_bits(<$integer>::get(reader)?).ok_or($crate::Malformed)
+            }
+        }
+    };
+}
+
+/// Defines a struct of fields that is itself a [`Field`].
+macro_rules! record {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $kind,)*
+        }
+
+        impl $crate::codec::Field for $name {
+            const BYTES: usize = 0 $(+ <$kind as $crate::codec::Field>::BYTES)*;
+            #[allow(unused_variables)]
+            fn put(&self, writer: &mut $crate::Writer<'_>) -> Result<(), $crate::Malformed> {
+                $(self.$field.put(writer)?;)*
+                Ok(())
+            }
+            #[allow(unused_variables)]
+            fn get(reader: &mut $crate::Reader<'_>) -> Result<Self, $crate::Malformed> {
+                Ok(Self { $($field: <$kind as $crate::codec::Field>::get(reader)?,)* })
+            }
+        }
+    };
+}
+
+pub(crate) use {flags_field, newtype_field, record};

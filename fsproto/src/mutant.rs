@@ -1,0 +1,132 @@
+//! Deliberate breaks of single rules, for testing the tests.
+//!
+//! `if mutant::active(Mutant::SkipRescue) { … }` is constant-false unless the feature `mutants` is on; then at most one mutant is chosen at run
+//! time by [`choose`]. The enumeration stands here because kernel and servers share it and both depend on this crate.
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A deliberate break.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutant { $($(#[$doc])* $name,)* }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            /// The name on command lines.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+            /// The mutant of a name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($text => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// C1: the old bytes are not saved.
+    SkipRescue = "skip-rescue",
+    /// C11: the change comes first, then the rescue.
+    RescueAfterChange = "rescue-after-change",
+    /// C11: a page read from the live file is not checked against the rescue map again.
+    NoRescueRecheck = "no-rescue-recheck",
+    /// C2: a truncation rescues nothing.
+    SkipTruncateRescue = "skip-truncate-rescue",
+    /// C5: an opening with truncation rescues nothing.
+    SkipOpenTruncateRescue = "skip-open-truncate-rescue",
+    /// C3: a removed file is really removed although a snapshot needs it.
+    RemoveSnapshotted = "remove-snapshotted",
+    /// C4: so is a file renamed over.
+    RenameOverSnapshotted = "rename-over-snapshotted",
+    /// C9: a temporary file is made for every snapshot.
+    EagerRescue = "eager-rescue",
+    /// C10: a closed snapshot keeps its rescued bytes.
+    LeakRescue = "leak-rescue",
+    /// C10: the kernel does not close a snapshot whose last association is gone.
+    LeakSnapshot = "leak-snapshot",
+    /// C7: closing the descriptor closes its snapshots.
+    CloseWithFile = "close-with-file",
+    /// C8: every snapshot rescues for itself.
+    RescuePerSnapshot = "rescue-per-snapshot",
+    /// C8: a rescue serves snapshots of a later version too.
+    RescueServesAll = "rescue-serves-all",
+    /// Q1: nothing is reserved.
+    NoReservation = "no-reservation",
+    /// R1: fragments are read from the live file after the snapshot.
+    LiveFragments = "live-fragments",
+    /// R2: the offset advances by what was asked for.
+    OffsetByRequest = "offset-by-request",
+    /// R2: the position lock is not taken.
+    NoPositionLock = "no-position-lock",
+    /// R3: the rest of the last page is zeroed.
+    ZeroPastEnd = "zero-past-end",
+    /// R4: the snapshot's byte 0 is taken for the file's page border.
+    AlignOffset = "align-offset",
+    /// R5: EFAULT is given before the server was asked.
+    EarlyFault = "early-fault",
+    /// R6: a page only partly covered is let go of without fetching it.
+    DropPartialPage = "drop-partial-page",
+    /// R7: a read writes into a frame that others see.
+    WriteSharedFrame = "write-shared-frame",
+    /// R8: a refused snapshot is an error rather than a copying read.
+    NoFallback = "no-fallback",
+    /// R10: the list of holes is ignored.
+    IgnoreHoles = "ignore-holes",
+    /// R10: everything is a hole.
+    AllHoles = "all-holes",
+    /// F1: no neighbours are fetched.
+    NoFaultAround = "no-fault-around",
+    /// F2: a store goes into the cached frame.
+    StoreShared = "store-shared",
+    /// F3: every faulting thread sends its own request.
+    FetchTwice = "fetch-twice",
+    /// F3: what a fetch brought is mapped without looking whether the association is still the same.
+    NoGeneration = "no-generation",
+    /// F4: bytes leave the pipe before it is known that they can be delivered.
+    ConsumeEarly = "consume-early",
+    /// F5: a failed page-in gives zeros.
+    ZeroOnError = "zero-on-error",
+    /// F7: a waiting process cannot be killed.
+    NotKillable = "not-killable",
+    /// F8: servers read lazily.
+    LazyServer = "lazy-server",
+    /// A1: fork drops associations.
+    ForkDropsAssociation = "fork-drops-association",
+    /// A2: exec reads its arguments after the old space is gone.
+    ExecLateArguments = "exec-late-arguments",
+    /// A3: exit leaks the space.
+    LeakSpace = "leak-space",
+    /// A4: splitting a region forgets the offset into its snapshot.
+    SplitForgetsOffset = "split-forgets-offset",
+    /// A8: fork leaves the parent's mappings writable.
+    ForkLeavesWritable = "fork-leaves-writable",
+    /// Q4: the bound on snapshots is not kept.
+    NoSnapshotLimit = "no-snapshot-limit",
+    /// E1: the knob is ignored.
+    IgnoreKnob = "ignore-knob",
+    /// X1: rights are asked again at page-in.
+    RightsAtPageIn = "rights-at-page-in",
+}
+
+#[cfg(feature = "mutants")]
+static CHOSEN: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(usize::MAX);
+
+/// Whether this break is in force.
+#[cfg(feature = "mutants")]
+pub fn active(mutant: Mutant) -> bool {
+    CHOSEN.load(core::sync::atomic::Ordering::Relaxed) == mutant as usize
+}
+
+/// Whether this break is in force: never, in this build.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub const fn active(_: Mutant) -> bool {
+    false
+}
+
+/// Puts a break in force (in place of the one before), or none.
+#[cfg(feature = "mutants")]
+pub fn choose(mutant: Option<Mutant>) {
+    CHOSEN.store(mutant.map_or(usize::MAX, |mutant| mutant as usize), core::sync::atomic::Ordering::Relaxed);
+}

@@ -20,7 +20,7 @@ pub mod mutant;
 mod pieces;
 mod types;
 
-pub use codec::{Malformed, Reader, Writer};
+pub use codec::{Field, Malformed, Reader, Writer};
 pub use head::{Head, HeadFlags};
 pub use message::*;
 pub use pieces::{Hole, Piece, Pieces};

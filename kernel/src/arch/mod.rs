@@ -1,0 +1,20 @@
+//! The machine: CPU set-up, traps, context switch, clock, log and power.
+//!
+//! Everything above uses the names re-exported here. On the bare machine they are `x86_64`'s; on the host they are stand-ins, so that all other
+//! modules build and are tested there (what only a machine can do panics there: no host test gets to it).
+//!
+//! This layer imports nothing of the kernel. What traps and system calls mean is decided above, in functions found by name when linking:
+//! `sloth_syscall`, `sloth_trap` and `sloth_thread_start` (see `syscall::entry`).
+
+mod registers;
+pub use registers::{Cause, PageFault, Registers, SIGNAL_FLAGS, USER_END};
+
+#[cfg(not(target_os = "none"))]
+mod host;
+#[cfg(target_os = "none")]
+mod x86_64;
+
+#[cfg(not(target_os = "none"))]
+pub use host::{clock, context, fpu, irq, power, segments};
+#[cfg(target_os = "none")]
+pub use x86_64::{clock, context, cpu, fpu, irq, log, power, segments, start};

@@ -1,0 +1,130 @@
+//! A thread's registers as they were when it entered the kernel.
+//!
+//! They lie at the top of its kernel stack, in the order in which entry code pushes them; the entry code in `x86_64` depends on every field.
+
+/// The end of user addresses. The last page below the canonical border is left out: a system call instruction at its end would return to a
+/// non-canonical address, on which `sysret` faults in the kernel.
+pub const USER_END: u64 = 0x7fff_ffff_f000;
+
+/// What a program may change in RFLAGS: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Never IF, IOPL, NT or VM.
+pub const SIGNAL_FLAGS: u64 = 0x0025_0dd5;
+
+/// Registers of user mode, saved on entry.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the registers' own names")]
+pub struct Registers {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    /// Why the kernel was entered: a vector, or [`Registers::SYSCALL`].
+    pub cause: u64,
+    /// The exception's error code, or the system call's number.
+    pub code: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+/// Why the kernel was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// By a system call of this number.
+    Syscall(u64),
+    /// By an exception of this vector (0 to 31).
+    Exception(u8),
+    /// By an interrupt of this vector.
+    Interrupt(u8),
+}
+
+/// What the CPU says about a page fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFault {
+    /// The address that was touched.
+    pub address: u64,
+    /// It was a store.
+    pub write: bool,
+    /// It was an instruction fetch.
+    pub execute: bool,
+}
+
+impl Registers {
+    /// The value of `cause` on entry by a system call.
+    pub const SYSCALL: u64 = 0x100;
+    /// The user's code segment; the number is Linux's.
+    pub const USER_CS: u64 = 0x33;
+    /// The user's data segment; the number is Linux's.
+    pub const USER_SS: u64 = 0x2b;
+    /// The interrupt flag, always set in user mode, and bit 1, which is always set.
+    pub const USER_FLAGS: u64 = 0x202;
+
+    /// The registers with which a program starts: all zero but these.
+    pub fn start(rip: u64, rsp: u64) -> Self {
+        Self { rip, rsp, cs: Self::USER_CS, ss: Self::USER_SS, rflags: Self::USER_FLAGS, ..Self::default() }
+    }
+
+    /// Why the kernel was entered.
+    pub fn cause(&self) -> Cause {
+        match self.cause {
+            Self::SYSCALL => Cause::Syscall(self.code),
+            vector @ 0..32 => Cause::Exception(vector as u8),
+            vector => Cause::Interrupt(vector as u8),
+        }
+    }
+
+    /// Whether user mode was interrupted, rather than the kernel.
+    pub fn from_user(&self) -> bool {
+        self.cs & 3 == 3
+    }
+
+    /// What happened, after a page fault at `address`.
+    pub fn page_fault(&self, address: u64) -> PageFault {
+        PageFault { address, write: self.code & 2 != 0, execute: self.code & 16 != 0 }
+    }
+
+    /// The arguments of a system call, in order.
+    pub fn arguments(&self) -> [u64; 6] {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
+    }
+
+    /// Takes over registers that a program wrote (a signal frame's), so that returning to them is safe: segments and privileged flags stay
+    /// ours, and the instruction pointer is no kernel address.
+    pub fn sanitize(&mut self) {
+        self.cs = Self::USER_CS;
+        self.ss = Self::USER_SS;
+        self.rflags = (self.rflags & SIGNAL_FLAGS) | Self::USER_FLAGS;
+        if self.rip >= USER_END {
+            // Faults in user mode, which is what jumping there would have done.
+            self.rip = USER_END;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forged_frame_gains_nothing() {
+        let mut forged = Registers { cs: 0x10, ss: 0x18, rflags: u64::MAX, rip: 0xffff_ffff_8000_0000, ..Registers::default() };
+        forged.sanitize();
+        assert_eq!((forged.cs, forged.ss), (0x33, 0x2b));
+        assert_eq!(forged.rflags & 0x3000, 0, "IOPL");
+        assert_ne!(forged.rflags & 0x200, 0, "IF");
+        assert!(forged.rip <= USER_END);
+    }
+}

@@ -1,0 +1,98 @@
+//! Per-CPU state and control registers.
+//!
+//! In the kernel the GS base always points to the running CPU's [`Cpu`]; entry from and return to user mode exchange it (`swapgs`).
+
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use x86_64::VirtAddr;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
+use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
+
+/// What one CPU has for itself. Entry code uses the offsets of the first three fields.
+#[repr(C)]
+pub struct Cpu {
+    /// The user's stack pointer, between entry and its place in the frame.
+    user_rsp: UnsafeCell<u64>,
+    /// Where the running thread's kernel stack begins.
+    kernel_stack: AtomicU64,
+    /// The structure's own address.
+    this: AtomicU64,
+    /// The page table that maps the kernel only.
+    kernel_page_table: AtomicU64,
+    /// Whether the CPU has SMAP.
+    smap: AtomicBool,
+}
+
+// SAFETY: the cell is written and read by entry code only, on its own CPU, with interrupts off.
+unsafe impl Sync for Cpu {}
+
+/// Offset for entry code.
+pub(super) const USER_RSP: usize = offset_of!(Cpu, user_rsp);
+/// Offset for entry code.
+pub(super) const KERNEL_STACK: usize = offset_of!(Cpu, kernel_stack);
+const THIS: usize = offset_of!(Cpu, this);
+
+static BOOT_CPU: Cpu = Cpu {
+    user_rsp: UnsafeCell::new(0),
+    kernel_stack: AtomicU64::new(0),
+    this: AtomicU64::new(0),
+    kernel_page_table: AtomicU64::new(0),
+    smap: AtomicBool::new(false),
+};
+
+/// The running CPU's state.
+#[inline]
+pub fn this() -> &'static Cpu {
+    let address: u64;
+    // SAFETY: GS points to a `Cpu` since `start`, and a `Cpu` lives forever.
+    unsafe {
+        core::arch::asm!("mov {}, gs:[{}]", out(reg) address, const THIS, options(nostack, preserves_flags, readonly));
+        &*(address as *const Cpu)
+    }
+}
+
+impl Cpu {
+    /// Sets where entries from user mode put their frame.
+    pub(super) fn set_kernel_stack(&self, top: u64) {
+        self.kernel_stack.store(top, Ordering::Relaxed);
+    }
+
+    /// The page table that maps the kernel only.
+    pub(super) fn kernel_page_table(&self) -> u64 {
+        self.kernel_page_table.load(Ordering::Relaxed)
+    }
+
+    /// Whether the CPU has SMAP.
+    pub(super) fn has_smap(&self) -> bool {
+        self.smap.load(Ordering::Relaxed)
+    }
+}
+
+/// Turns on every protection that this CPU has.
+pub(super) unsafe fn start() {
+    use core::arch::x86_64::__cpuid_count;
+    let address = VirtAddr::from_ptr(&raw const BOOT_CPU);
+    BOOT_CPU.this.store(address.as_u64(), Ordering::Relaxed);
+    BOOT_CPU.kernel_page_table.store(Cr3::read().0.start_address().as_u64(), Ordering::Relaxed);
+    // SAFETY: the base points to a static; kernel pages are mapped with the rights that they need, none of them for the user.
+    unsafe {
+        GsBase::write(address);
+        KernelGsBase::write(VirtAddr::zero());
+        Efer::update(|flags| flags.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS));
+        Cr0::update(|flags| {
+            flags.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR | Cr0Flags::ALIGNMENT_MASK);
+            flags.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
+        });
+        let features = __cpuid_count(7, 0);
+        let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::PAGE_GLOBAL;
+        wanted.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.ebx & 1 << 7 != 0);
+        wanted.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.ebx & 1 << 20 != 0);
+        wanted.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.ecx & 1 << 2 != 0);
+        Cr4::update(|flags| {
+            flags.insert(wanted);
+            flags.remove(Cr4Flags::FSGSBASE);
+        });
+        BOOT_CPU.smap.store(wanted.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,175 @@
+//! Entry from user mode and back: the assembly.
+//!
+//! Every entry leaves the same [`Registers`] at the top of the thread's kernel stack. A system call goes back by `sysret` when nothing but its result
+//! changed (the callee-saved registers then still hold the user's values and are not loaded again), and else, like every trap, by `iret`.
+
+use super::cpu::{KERNEL_STACK, USER_RSP};
+use super::segments::KERNEL_CS;
+use crate::arch::Registers;
+use core::arch::naked_asm;
+use core::mem::offset_of;
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{LStar, Msr, SFMask};
+use x86_64::registers::rflags::RFlags;
+
+/// Offset of the saved code segment, which says where a trap came from.
+const CS: usize = offset_of!(Registers, cs);
+
+pub(super) unsafe fn start() {
+    const STAR: u32 = 0xc000_0081;
+    /// `sysret` takes SS from 8 and CS from 16 above this.
+    const SYSRET_BASE: u64 = 0x23;
+    // SAFETY: the selectors are those of the descriptor table, the entry is the one below.
+    unsafe { Msr::new(STAR).write(u64::from(KERNEL_CS) << 32 | SYSRET_BASE << 48) };
+    LStar::write(VirtAddr::from_ptr(system_call_entry as *const ()));
+    SFMask::write(
+        RFlags::INTERRUPT_FLAG
+            | RFlags::TRAP_FLAG
+            | RFlags::DIRECTION_FLAG
+            | RFlags::ALIGNMENT_CHECK
+            | RFlags::NESTED_TASK
+            | RFlags::IOPL_LOW
+            | RFlags::IOPL_HIGH
+            | RFlags::RESUME_FLAG,
+    );
+}
+
+/// Where `syscall` arrives: rcx holds the user's rip, r11 its rflags, and the stack is still the user's.
+#[unsafe(naked)]
+extern "C" fn system_call_entry() {
+    naked_asm!(
+        "swapgs",
+        "mov gs:[{user_rsp}], rsp",
+        "mov rsp, gs:[{kernel_stack}]",
+        "push {user_ss}",
+        "push qword ptr gs:[{user_rsp}]",
+        "push r11",
+        "push {user_cs}",
+        "push rcx",
+        "push rax",
+        "push {syscall}",
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "push rcx",
+        "push rax",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov rdi, rsp",
+        "call sloth_syscall",
+        "test al, al",
+        "jz {leave}",
+        "add rsp, 6 * 8",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rax",
+        "pop rcx",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "mov rsp, [rsp + 5 * 8]",
+        "swapgs",
+        "sysretq",
+        user_rsp = const USER_RSP,
+        kernel_stack = const KERNEL_STACK,
+        user_ss = const Registers::USER_SS,
+        user_cs = const Registers::USER_CS,
+        syscall = const Registers::SYSCALL,
+        leave = sym leave,
+    )
+}
+
+/// Goes to where the registers on the stack say, user mode or kernel.
+#[unsafe(naked)]
+extern "C" fn leave() {
+    naked_asm!(
+        "test byte ptr [rsp + {cs}], 3",
+        "jz 1f",
+        "swapgs",
+        "1:",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rax",
+        "pop rcx",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "add rsp, 16",
+        "iretq",
+        cs = const CS,
+    )
+}
+
+/// Where a new thread begins: its registers lie on the stack.
+#[unsafe(naked)]
+pub(super) extern "C" fn thread_entry() {
+    naked_asm!(
+        "mov rdi, rsp",
+        "call sloth_thread_start",
+        "jmp {leave}",
+        leave = sym leave,
+    )
+}
+
+/// Where all traps go: the vector and an error code are on the stack, under what the CPU pushed.
+#[unsafe(naked)]
+extern "C" fn trap_common() {
+    naked_asm!(
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "push rcx",
+        "push rax",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "cld",
+        "test byte ptr [rsp + {cs}], 3",
+        "jz 1f",
+        "swapgs",
+        "1:",
+        "mov rdi, rsp",
+        "call {trap}",
+        "jmp {leave}",
+        cs = const CS,
+        trap = sym super::idt::trap,
+        leave = sym leave,
+    )
+}
+
+/// The entry of one vector without an error code: pushes a zero for it.
+#[unsafe(naked)]
+pub(super) extern "C" fn stub<const VECTOR: u8>() {
+    naked_asm!("push 0", "push {vector}", "jmp {common}", vector = const VECTOR as u64, common = sym trap_common)
+}
+
+/// The entry of one vector for which the CPU pushes an error code.
+#[unsafe(naked)]
+pub(super) extern "C" fn stub_with_code<const VECTOR: u8>() {
+    naked_asm!("push {vector}", "jmp {common}", vector = const VECTOR as u64, common = sym trap_common)
+}

@@ -1,0 +1,33 @@
+//! x86_64: the only code that knows the CPU.
+//!
+//! The kernel runs with interrupts off, except in [`context::idle`]: nothing here is ever entered twice on one CPU, but by a bug.
+
+pub mod clock;
+pub mod context;
+pub mod cpu;
+mod entry;
+pub mod fpu;
+mod idt;
+pub mod irq;
+pub mod log;
+mod panic;
+pub mod power;
+pub mod segments;
+
+/// Sets up the CPU. After this, traps work and the log speaks; interrupts stay off.
+///
+/// # Safety
+/// Once, first thing, with interrupts off, on the page tables that the loader left.
+pub unsafe fn start(physical_memory_offset: u64) {
+    log::start();
+    // SAFETY: the caller's promise: nothing ran before this.
+    unsafe {
+        cpu::start();
+        segments::start();
+        idt::start();
+        entry::start();
+        fpu::start();
+        irq::start();
+        clock::start(physical_memory_offset);
+    }
+}

@@ -1,2 +1,62 @@
-//! Set-up, build, run, test.
-fn main() {}
+//! `cargo xtask`: everything that is done with Sloth from the outside.
+//!
+//! It knows the other crates only as files and programs. Products, images and temporary files go
+//! below cargo's target folder; nothing outlives it, and no QEMU either.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+mod add;
+mod cli;
+mod fallback;
+mod guest;
+mod interrupts;
+mod machine;
+mod paths;
+mod ramdisk;
+mod run;
+mod session;
+mod setup;
+mod status;
+mod strip;
+mod terminal;
+
+use cli::{Cli, Command};
+use paths::Paths;
+
+/// Tells the user something, on standard error: standard output belongs to the guest.
+macro_rules! say {
+    ($($word:tt)*) => { eprintln!("xtask: {}", format_args!($($word)*)) };
+}
+pub(crate) use say;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            say!("{error:#}");
+            ExitCode::from(status::XTASK)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<u8> {
+    let paths = Paths::find()?;
+    match &cli.command {
+        Command::Setup => {
+            setup::ensure(&paths)?;
+            say!("all set up; next: cargo xtask run");
+        }
+        Command::Build => {
+            let toolchain = setup::ensure(&paths)?;
+            let guest = guest::build(&paths, &toolchain)?;
+            say!("built loader, kernel and {} programs", guest.programs.len());
+        }
+        Command::Run(arguments) => return run::run(&paths, arguments),
+        Command::Test(_) | Command::Bench(_) | Command::Ci => anyhow::bail!("coming with the next commit"),
+    }
+    Ok(0)
+}

@@ -1,0 +1,133 @@
+//! Building the guest: loader, kernel and programs, and the stripped copies that are booted.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+use crate::paths::Paths;
+use crate::setup::{GUEST_TARGET, Toolchain};
+use crate::{fallback, say, strip};
+
+/// The crates that make up the guest.
+const CRATES: [&str; 3] = ["boot", "kernel", "user"];
+
+/// How all guest code is compiled: at fixed addresses, and so that stacks can be walked.
+const RUSTFLAGS: [&str; 2] = ["-Crelocation-model=static", "-Cforce-frame-pointers=yes"];
+
+/// What was built.
+#[derive(Debug, Default)]
+pub struct Guest {
+    /// The loader.
+    pub boot: PathBuf,
+    /// The kernel, stripped.
+    pub kernel: PathBuf,
+    /// The kernel with its symbols.
+    pub kernel_symbols: PathBuf,
+    /// The programs, stripped, by name.
+    pub programs: Vec<(String, PathBuf)>,
+}
+
+/// The cargo that runs us, or the one in the path.
+pub fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// A cargo command for the guest.
+pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -> Command {
+    let mut command = Command::new(cargo());
+    command.arg(subcommand).args(["--release", "--target", GUEST_TARGET]);
+    for name in CRATES {
+        command.args(["--package", name]);
+    }
+    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
+    if let Some(source) = &toolchain.library_source {
+        fallback::configure(&mut command, source);
+    }
+    command.current_dir(&paths.root).stdin(Stdio::null());
+    command
+}
+
+/// Builds the guest.
+pub fn build(paths: &Paths, toolchain: &Toolchain) -> Result<Guest> {
+    let mut command = cargo_for_guest(paths, toolchain, "build");
+    command.args(["--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    let artifacts = follow(BufReader::new(output))?;
+    if !child.wait()?.success() {
+        bail!("the guest could not be built (see above)");
+    }
+    collect(paths, artifacts)
+}
+
+/// A program that cargo made: its crate's folder, its name, its file.
+struct Artifact {
+    crate_name: String,
+    name: String,
+    file: PathBuf,
+}
+
+/// Shows cargo's progress and gathers the programs.
+fn follow(output: impl BufRead) -> Result<Vec<Artifact>> {
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner.set_message("looking at the guest");
+    let mut announced = !spinner.is_hidden();
+    let mut artifacts = Vec::new();
+    for line in output.lines() {
+        let Ok(message) = serde_json::from_str::<Value>(&line?) else { continue };
+        if message["reason"] != "compiler-artifact" {
+            continue;
+        }
+        if message["fresh"] == false {
+            if !announced {
+                say!("building the guest");
+                announced = true;
+            }
+            spinner.set_message(format!("building the guest: {}", message["target"]["name"].as_str().unwrap_or("")));
+        }
+        artifacts.extend(artifact(&message));
+    }
+    spinner.finish_and_clear();
+    Ok(artifacts)
+}
+
+fn artifact(message: &Value) -> Option<Artifact> {
+    let file = PathBuf::from(message["executable"].as_str()?);
+    let name = message["target"]["name"].as_str()?.to_owned();
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    let crate_name = manifest.parent()?.file_name()?.to_str()?.to_owned();
+    Some(Artifact { crate_name, name, file })
+}
+
+/// Sorts the programs and strips what goes into the guest.
+fn collect(paths: &Paths, artifacts: Vec<Artifact>) -> Result<Guest> {
+    let folder = paths.work.join("guest");
+    std::fs::create_dir_all(&folder)?;
+    let mut guest = Guest::default();
+    for artifact in artifacts {
+        match (artifact.crate_name.as_str(), artifact.name.as_str()) {
+            ("boot", "boot") => guest.boot = artifact.file,
+            ("kernel", "kernel") => {
+                guest.kernel = strip::cached(&artifact.file, &folder.join("kernel"))?;
+                guest.kernel_symbols = artifact.file;
+            }
+            ("user", name) => {
+                let stripped = strip::cached(&artifact.file, &folder.join(format!("user-{name}")))?;
+                guest.programs.push((artifact.name, stripped));
+            }
+            _ => {}
+        }
+    }
+    guest.programs.sort();
+    if guest.boot.as_os_str().is_empty() || guest.kernel.as_os_str().is_empty() {
+        bail!("the build made no loader or no kernel");
+    }
+    Ok(guest)
+}

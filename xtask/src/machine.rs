@@ -1,0 +1,172 @@
+//! One QEMU: its command line, its three serial ports, and how it ended.
+//!
+//! COM1 is the guest's console, COM2 the kernel's log and a command's standard error, COM3 the
+//! channel on which init reports. Each is one end of a socket pair that only QEMU and we hold.
+//! The initrd is an unlinked file that QEMU opens through its descriptor, so that however this
+//! program ends, nothing is left lying about, and no QEMU running.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::guest::Guest;
+use crate::setup::QEMU;
+
+/// QEMU's statuses by isa-debug-exit: `(code << 1) | 1`.
+const POWER_OFF: i32 = 0x10 << 1 | 1;
+const KERNEL_PANIC: i32 = 0x11 << 1 | 1;
+const LOADER_REFUSED: i32 = 0x12 << 1 | 1;
+
+/// How the guest's clock runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// With the host's, on a CPU with all features there are.
+    Host,
+    /// One nanosecond an instruction, on a plain CPU: the same in every run.
+    Instructions,
+}
+
+/// Whether the machine waits for a debugger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debugger {
+    /// It starts at once.
+    None,
+    /// It waits for gdb on port 1234.
+    Wait,
+}
+
+/// What kind of machine.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    /// Its memory, as QEMU writes it.
+    pub memory: String,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its debugger.
+    pub debugger: Debugger,
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest switched itself off.
+    PowerOff,
+    /// The kernel panicked.
+    KernelPanic,
+    /// The loader could not start the kernel.
+    LoaderRefused,
+    /// Anything else, in words.
+    Other(String),
+}
+
+/// A running machine. Dropping it kills it.
+pub struct Machine {
+    child: Child,
+    /// COM1.
+    pub console: UnixStream,
+    /// COM2.
+    pub log: UnixStream,
+    /// COM3.
+    pub control: UnixStream,
+    /// What QEMU itself has to say.
+    pub complaints: ChildStderr,
+}
+
+impl Machine {
+    /// Starts one.
+    pub fn start(guest: &Guest, initrd: &File, hardware: &Hardware) -> Result<Self> {
+        let mut command = Command::new(QEMU);
+        command.args(["-M", "q35", "-nodefaults", "-accel", "tcg", "-display", "none", "-no-reboot"]);
+        command.args(["-m", &hardware.memory]);
+        match hardware.clock {
+            Clock::Host => command.args(["-cpu", "max"]),
+            Clock::Instructions => command.args(["-cpu", "qemu64", "-icount", "shift=0,sleep=off"]),
+        };
+        if hardware.debugger == Debugger::Wait {
+            command.args(["-s", "-S"]);
+        }
+        command.arg("-kernel").arg(&guest.boot);
+        inherit(initrd)?;
+        command.args(["-initrd", &format!("/proc/self/fd/{}", initrd.as_raw_fd())]);
+        // Kept until QEMU has its copies.
+        let mut far_ends = Vec::new();
+        let mut port = |name: &str| -> Result<UnixStream> {
+            let (near, far) = UnixStream::pair().context("cannot make a socket pair")?;
+            inherit(&far)?;
+            command.args(["-chardev", &format!("socket,id={name},fd={}", far.as_raw_fd())]);
+            command.args(["-serial", &format!("chardev:{name}")]);
+            far_ends.push(far);
+            Ok(near)
+        };
+        let (console, log, control) = (port("com1")?, port("com2")?, port("com3")?);
+        console.set_nonblocking(true)?;
+        command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A group of its own, so that the terminal's Ctrl-C is ours to handle.
+        command.process_group(0);
+        // SAFETY: between fork and exec only one system call is made, which is safe there.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
+        let complaints = child.stderr.take().context("QEMU has no standard error")?;
+        Ok(Self { child, console, log, control, complaints })
+    }
+
+    /// Ends the machine at once.
+    pub fn kill(&mut self) {
+        // A machine that has ended already is as dead as it can be.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until the machine has ended by itself.
+    pub fn wait(&mut self) -> Result<Ending> {
+        Ok(classify(self.child.wait().context("cannot wait for QEMU")?))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Lets the next program inherit a descriptor.
+fn inherit(descriptor: &impl AsFd) -> Result<()> {
+    fcntl_setfd(descriptor, FdFlags::empty()).context("cannot pass a descriptor on")
+}
+
+fn classify(status: ExitStatus) -> Ending {
+    match (status.code(), status.signal()) {
+        (Some(POWER_OFF), _) => Ending::PowerOff,
+        (Some(KERNEL_PANIC), _) => Ending::KernelPanic,
+        (Some(LOADER_REFUSED), _) => Ending::LoaderRefused,
+        // With -no-reboot a triple fault, too, is an orderly end for QEMU.
+        (Some(0), _) => Ending::Other("QEMU ended without a word from the guest: the CPU was reset, or QEMU told to quit".to_owned()),
+        (Some(code), _) => Ending::Other(format!("QEMU ended with status {code}")),
+        (None, signal) => Ending::Other(format!("QEMU was killed by signal {}", signal.unwrap_or(0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_told_apart() {
+        let ending = |raw| classify(ExitStatus::from_raw(raw));
+        assert_eq!(ending(33 << 8), Ending::PowerOff);
+        assert_eq!(ending(35 << 8), Ending::KernelPanic);
+        assert_eq!(ending(37 << 8), Ending::LoaderRefused);
+        for raw in [0, 1 << 8, 9] {
+            assert!(matches!(ending(raw), Ending::Other(_)));
+        }
+    }
+}

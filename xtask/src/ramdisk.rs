@@ -1,0 +1,253 @@
+//! The initrd: one ustar archive with the kernel in front and the root file system behind it.
+//!
+//! The loader cuts the kernel off, together with the filler behind it; what follows starts on a
+//! page border and is the ramdisk. There, the data of every file of a page or more starts on a
+//! page border too, by fillers named `.pad`, so that the guest can use the pages where they lie.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufWriter, Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use tar::{EntryType, Header};
+
+use crate::add::Addition;
+use crate::guest::Guest;
+
+/// Bytes in a tar block.
+const BLOCK_BYTES: u64 = 512;
+/// Bytes in a page of the guest.
+const PAGE_BYTES: u64 = 4096;
+/// The name of entries that only fill up; the guest ignores them.
+const FILLER: &str = ".pad";
+/// Folders that are there from the start.
+const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "mnt", "proc", "root", "sbin", "tmp"];
+/// The program that the kernel starts first.
+const INIT: &str = "init";
+
+/// What a file in the ramdisk is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    Folder,
+    Host { file: PathBuf, is_executable: bool },
+    Text(Vec<u8>),
+}
+
+/// The root file system to be, by path without the leading slash.
+#[derive(Debug, Default)]
+pub struct Ramdisk {
+    nodes: BTreeMap<String, Node>,
+}
+
+impl Ramdisk {
+    /// The guest's programs and empty folders.
+    pub fn new(guest: &Guest) -> Result<Self> {
+        let mut ramdisk = Self::default();
+        for folder in FOLDERS {
+            ramdisk.put(folder, Node::Folder)?;
+        }
+        for (name, file) in &guest.programs {
+            let folder = if name == INIT { "sbin" } else { "bin" };
+            ramdisk.put(&format!("{folder}/{name}"), Node::Host { file: file.clone(), is_executable: true })?;
+        }
+        Ok(ramdisk)
+    }
+
+    /// Adds a file that is made up here.
+    pub fn add_text(&mut self, guest_path: &str, text: Vec<u8>) -> Result<()> {
+        self.put(guest_path, Node::Text(text))
+    }
+
+    /// Adds a file or a folder of the host; a file that is there already is replaced.
+    pub fn add(&mut self, addition: &Addition) -> Result<()> {
+        let host = &addition.host;
+        for entry in walkdir::WalkDir::new(host).follow_links(true).sort_by_file_name() {
+            let entry = entry.with_context(|| format!("cannot add {}", host.display()))?;
+            let inside = entry.path().strip_prefix(host)?;
+            let guest = Path::new(&addition.guest).join(inside);
+            let guest = guest.to_str().with_context(|| format!("{} has a name that is not UTF-8", entry.path().display()))?;
+            let data = entry.metadata()?;
+            let node = if data.is_dir() {
+                Node::Folder
+            } else if data.is_file() {
+                let is_executable = data.permissions().mode() & 0o111 != 0;
+                Node::Host { file: entry.path().to_path_buf(), is_executable }
+            } else {
+                bail!("cannot add {}: neither a file nor a folder", entry.path().display());
+            };
+            self.put(guest.trim_end_matches('/'), node)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a node in, and the folders above it.
+    fn put(&mut self, path: &str, node: Node) -> Result<()> {
+        if path.is_empty() {
+            ensure!(node == Node::Folder, "a file cannot take the place of the root folder");
+            return Ok(());
+        }
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.put(parent, Node::Folder)?;
+        }
+        match self.nodes.get(path) {
+            Some(old) if (*old == Node::Folder) != (node == Node::Folder) => {
+                bail!("/{path} would be a file and a folder in the guest")
+            }
+            _ => self.nodes.insert(path.to_owned(), node),
+        };
+        Ok(())
+    }
+
+    /// Writes the initrd: `kernel`, then everything else.
+    pub fn write_initrd(&self, kernel: &Path, target: &fs::File) -> Result<()> {
+        let mut archive = Archive { out: BufWriter::with_capacity(1 << 20, target), offset_bytes: 0 };
+        archive.host_file("kernel", kernel, 0o755)?;
+        archive.fill_up_to(0)?;
+        for (path, node) in &self.nodes {
+            match node {
+                Node::Folder => archive.folder(path)?,
+                Node::Host { file, is_executable } => {
+                    archive.host_file(path, file, if *is_executable { 0o755 } else { 0o644 })?;
+                }
+                Node::Text(text) => archive.file(path, text.len() as u64, 0o644, &mut text.as_slice())?,
+            }
+        }
+        archive.finish()
+    }
+}
+
+/// An archive being written. Its offset is always a whole number of blocks.
+struct Archive<'a> {
+    out: BufWriter<&'a fs::File>,
+    offset_bytes: u64,
+}
+
+impl Archive<'_> {
+    fn header(&mut self, path: &str, kind: EntryType, mode: u32, size_bytes: u64) -> Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_path(path).with_context(|| format!("the name /{path} is too long for the ramdisk"))?;
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size_bytes);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_cksum();
+        self.raw(header.as_bytes())
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).context("cannot write the ramdisk")?;
+        self.offset_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn zeros_to_block(&mut self) -> Result<()> {
+        let missing = self.offset_bytes.next_multiple_of(BLOCK_BYTES) - self.offset_bytes;
+        self.raw(&[0; BLOCK_BYTES as usize][..missing as usize])
+    }
+
+    fn folder(&mut self, path: &str) -> Result<()> {
+        self.header(&format!("{path}/"), EntryType::Directory, 0o755, 0)
+    }
+
+    fn host_file(&mut self, path: &str, host: &Path, mode: u32) -> Result<()> {
+        let mut file = fs::File::open(host).with_context(|| format!("cannot read {}", host.display()))?;
+        let size_bytes = file.metadata()?.len();
+        self.file(path, size_bytes, mode, &mut file).with_context(|| format!("cannot add {}", host.display()))
+    }
+
+    fn file(&mut self, path: &str, size_bytes: u64, mode: u32, data: &mut dyn Read) -> Result<()> {
+        if size_bytes >= PAGE_BYTES && self.offset_bytes > 0 {
+            self.fill_up_to(PAGE_BYTES - BLOCK_BYTES)?;
+        }
+        self.header(path, EntryType::Regular, mode, size_bytes)?;
+        let copied = std::io::copy(&mut data.take(size_bytes), &mut self.out)?;
+        ensure!(copied == size_bytes, "the file shrank while it was read");
+        self.offset_bytes += copied;
+        self.zeros_to_block()
+    }
+
+    /// Writes a filler, if one is needed, so that the archive ends at `remainder` modulo the page size.
+    fn fill_up_to(&mut self, remainder: u64) -> Result<()> {
+        let missing = (PAGE_BYTES + remainder - self.offset_bytes % PAGE_BYTES) % PAGE_BYTES;
+        if missing == 0 {
+            return Ok(());
+        }
+        let size_bytes = missing - BLOCK_BYTES;
+        self.header(FILLER, EntryType::Regular, 0o644, size_bytes)?;
+        self.raw(&[0; PAGE_BYTES as usize][..size_bytes as usize])
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.raw(&[0; 2 * BLOCK_BYTES as usize])?;
+        let file = self.out.into_inner().map_err(|error| error.into_error()).context("cannot write the ramdisk")?;
+        (&mut &*file).rewind().context("cannot rewind the ramdisk")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn archive_of(files: &[(&str, usize)]) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let kernel = folder.path().join("kernel");
+        fs::write(&kernel, vec![1; 5000]).unwrap();
+        let mut ramdisk = Ramdisk::default();
+        for &(path, size) in files {
+            ramdisk.add_text(path, vec![b'x'; size]).unwrap();
+        }
+        let mut target = tempfile::tempfile().unwrap();
+        ramdisk.write_initrd(&kernel, &target).unwrap();
+        let mut bytes = Vec::new();
+        target.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn large_files_lie_on_page_borders_and_the_ramdisk_too() {
+        let bytes = archive_of(&[("a", 1), ("b/c", 4095), ("b/d", 4096), ("e", 100_000), ("f", 4096)]);
+        let mut seen = Vec::new();
+        for (index, entry) in tar::Archive::new(bytes.as_slice()).entries().unwrap().enumerate() {
+            let entry = entry.unwrap();
+            let name = entry.path().unwrap().to_str().unwrap().to_owned();
+            if index > 0 && name != FILLER && entry.size() >= PAGE_BYTES {
+                assert_eq!(entry.raw_file_position() % PAGE_BYTES, 0, "{name}");
+            }
+            if name == "a" {
+                assert_eq!(entry.raw_header_position() % PAGE_BYTES, 0, "the ramdisk's first entry");
+            }
+            if name != FILLER {
+                seen.push(name);
+            }
+        }
+        assert_eq!(seen, ["kernel", "a", "b/", "b/c", "b/d", "e", "f"]);
+    }
+
+    #[test]
+    fn a_folder_is_added_with_contents_and_executable_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::File::create(folder.path().join("sub/plain")).unwrap().write_all(b"hello").unwrap();
+        let script = folder.path().join("script");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut ramdisk = Ramdisk::default();
+        ramdisk.add(&Addition { host: folder.path().to_path_buf(), guest: "mnt/x".to_owned() }).unwrap();
+        assert!(matches!(ramdisk.nodes["mnt/x/script"], Node::Host { is_executable: true, .. }));
+        assert!(matches!(ramdisk.nodes["mnt/x/sub/plain"], Node::Host { is_executable: false, .. }));
+        assert_eq!(ramdisk.nodes["mnt"], Node::Folder);
+    }
+
+    #[test]
+    fn a_path_is_not_a_file_and_a_folder() {
+        let mut ramdisk = Ramdisk::default();
+        ramdisk.add_text("a", Vec::new()).unwrap();
+        assert!(ramdisk.add_text("a/b", Vec::new()).is_err());
+        assert!(ramdisk.add_text("", Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,50 @@
+//! Stripping: a guest program without what only debuggers read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use object::build::elf::{Builder, SectionData};
+
+/// Strips `program` into `copy`, unless `copy` is newer already.
+pub fn cached(program: &Path, copy: &Path) -> Result<PathBuf> {
+    let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+    let is_fresh = match (changed(program), changed(copy)) {
+        (Ok(program), Ok(copy)) => program < copy,
+        _ => false,
+    };
+    if !is_fresh {
+        let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        let stripped = strip(&bytes).with_context(|| format!("cannot strip {}", program.display()))?;
+        // Whoever runs at the same time sees the old copy or the new one.
+        let folder = copy.parent().context("a copy without a folder")?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut file, &stripped)?;
+        file.persist(copy)?;
+    }
+    Ok(copy.to_path_buf())
+}
+
+/// Keeps what is loaded, and the names of those sections: the loader looks for one.
+fn strip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut program = Builder::read(bytes)?;
+    for section in &mut program.sections {
+        section.delete = !section.is_alloc() && !matches!(section.data, SectionData::SectionString);
+    }
+    program.delete_orphans();
+    program.set_section_sizes();
+    let mut stripped = Vec::new();
+    program.write(&mut stripped)?;
+    Ok(stripped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_is_an_error() {
+        assert!(strip(b"").is_err());
+        assert!(strip(&[0x7f; 200]).is_err());
+    }
+}

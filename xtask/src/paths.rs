@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 pub struct Paths {
     /// The workspace's root.
     pub root: PathBuf,
-
     /// Our own folder in it.
     pub work: PathBuf,
 }

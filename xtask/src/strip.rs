@@ -31,6 +31,9 @@ fn strip(bytes: &[u8]) -> Result<Vec<u8>> {
     for section in &mut program.sections {
         section.delete = !section.is_alloc() && !matches!(section.data, SectionData::SectionString);
     }
+    for symbol in &mut program.symbols {
+        symbol.delete = true;
+    }
     program.delete_orphans();
     program.set_section_sizes();
     let mut stripped = Vec::new();

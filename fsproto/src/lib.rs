@@ -17,12 +17,14 @@ pub mod dirent;
 mod head;
 mod message;
 pub mod mutant;
+mod path;
 mod pieces;
 mod types;
 
 pub use codec::{Field, Malformed, Reader, Writer};
 pub use head::{Head, HeadFlags};
 pub use message::*;
+pub use path::{Component, Path};
 pub use pieces::{Hole, Piece, Pieces};
 pub use types::*;
 

@@ -1,0 +1,160 @@
+//! A program's buffers in a transfer: where bytes go to or come from, and how far the transfer came.
+
+use crate::mem::{Access, Space, UserSlice};
+use alloc::vec::Vec;
+use fsproto::Errno;
+
+/// Entries of a vector in readv and writev, at most (`IOV_MAX`).
+pub const MAX_VECTORS: usize = 1024;
+
+enum Place {
+    /// Parts of a program's memory; the first one from `next` on is what is left of it.
+    User { slices: Slices, next: usize },
+    /// The kernel's own: bytes that were put, or are to be taken from `next` on.
+    Kernel { bytes: Vec<u8>, next: usize },
+}
+
+/// The one buffer of read and write needs no allocation.
+enum Slices {
+    One(UserSlice),
+    Many(Vec<UserSlice>),
+}
+
+impl Slices {
+    fn as_mut(&mut self) -> &mut [UserSlice] {
+        match self {
+            Self::One(slice) => core::slice::from_mut(slice),
+            Self::Many(slices) => slices,
+        }
+    }
+    fn as_ref(&self) -> &[UserSlice] {
+        match self {
+            Self::One(slice) => core::slice::from_ref(slice),
+            Self::Many(slices) => slices,
+        }
+    }
+}
+
+/// Buffers with a cursor. Bytes go in order, and what was transferred is never transferred again.
+pub struct UserBuffers {
+    place: Place,
+    remaining: u64,
+}
+
+impl UserBuffers {
+    /// One buffer.
+    pub fn one(slice: UserSlice) -> Self {
+        Self { remaining: slice.len() as u64, place: Place::User { slices: Slices::One(slice), next: 0 } }
+    }
+
+    /// The buffers of a vector. EINVAL where they are more than 2^63 bytes in all.
+    pub fn many(slices: Vec<UserSlice>) -> Result<Self, Errno> {
+        let total = slices.iter().try_fold(0u64, |sum, slice| sum.checked_add(slice.len() as u64));
+        let remaining = total.filter(|&total| i64::try_from(total).is_ok()).ok_or(Errno::EINVAL)?;
+        Ok(Self { remaining, place: Place::User { slices: Slices::Many(slices), next: 0 } })
+    }
+
+    /// Room for `capacity` bytes of the kernel's own reading; see [`into_bytes`](Self::into_bytes).
+    pub fn kernel(capacity: usize) -> Self {
+        Self { remaining: capacity as u64, place: Place::Kernel { bytes: Vec::new(), next: 0 } }
+    }
+
+    /// Bytes of the kernel's own, to be written.
+    pub fn kernel_bytes(bytes: Vec<u8>) -> Self {
+        Self { remaining: bytes.len() as u64, place: Place::Kernel { bytes, next: 0 } }
+    }
+
+    /// What was put into the kernel's own buffer; empty for a program's.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self.place {
+            Place::Kernel { bytes, .. } => bytes,
+            Place::User { .. } => Vec::new(),
+        }
+    }
+
+    /// Bytes still to be transferred.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// What is left, if it is one piece of a program's memory.
+    pub fn only(&self) -> Option<UserSlice> {
+        let Place::User { slices, next } = &self.place else { return None };
+        let mut left = slices.as_ref().get(*next..)?.iter().filter(|slice| slice.len() > 0);
+        let first = left.next()?;
+        left.next().is_none().then_some(*first)
+    }
+
+    /// What is left of the first piece that is not empty.
+    pub fn front(&self) -> Option<UserSlice> {
+        let Place::User { slices, next } = &self.place else { return None };
+        slices.as_ref().get(*next..)?.iter().find(|slice| slice.len() > 0).copied()
+    }
+
+    /// What is left of a program's memory, piece by piece.
+    pub fn slices(&self) -> &[UserSlice] {
+        match &self.place {
+            Place::User { slices, next } => slices.as_ref().get(*next..).unwrap_or_default(),
+            Place::Kernel { .. } => &[],
+        }
+    }
+
+    /// Counts `count` bytes as transferred.
+    pub fn skip(&mut self, count: u64) {
+        let mut count = count.min(self.remaining);
+        self.remaining -= count;
+        match &mut self.place {
+            Place::Kernel { next, .. } => *next += count as usize,
+            Place::User { slices, next } => {
+                while let Some(slice) = slices.as_mut().get_mut(*next) {
+                    let step = count.min(slice.len() as u64);
+                    *slice = slice.skip(step as usize);
+                    count -= step;
+                    if slice.len() > 0 {
+                        break;
+                    }
+                    *next += 1;
+                }
+            }
+        }
+    }
+
+    /// Leaves room for at most `limit` bytes.
+    pub fn limit(&mut self, limit: u64) {
+        if self.remaining <= limit {
+            return;
+        }
+        self.remaining = limit;
+        let Place::User { slices, next } = &mut self.place else { return };
+        let mut left = limit;
+        for slice in slices.as_mut().iter_mut().skip(*next) {
+            *slice = slice.take(left.min(slice.len() as u64) as usize);
+            left -= slice.len() as u64;
+        }
+    }
+
+    /// Copies `bytes` to where they belong, faulting pages in. Returns how many arrived: all that there is room for, fewer only where memory ends in
+    /// the middle. An error only where not one could be copied.
+    pub fn put(&mut self, space: &Space, bytes: &[u8]) -> Result<usize, Errno> {
+        let bytes = self.that_fits(bytes);
+        if let Place::Kernel { bytes: kept, .. } = &mut self.place {
+            kept.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
+            kept.extend_from_slice(bytes);
+            self.remaining -= bytes.len() as u64;
+            return Ok(bytes.len());
+        }
+        self.transfer(bytes.len(), |slice, done| space.copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default()))
+    }
+
+    /// Copies the next bytes to `into`, faulting pages in. Returns how many: fewer only at the end or where memory ends; an error only for none.
+    pub fn take(&mut self, space: &Space, into: &mut [u8]) -> Result<usize, Errno> {
+        let wanted = (into.len() as u64).min(self.remaining) as usize;
+        if let Place::Kernel { bytes, next } = &mut self.place {
+            let source = bytes.get(*next..*next + wanted).ok_or(Errno::EFAULT)?;
+            into.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+            self.skip(wanted as u64);
+            return Ok(wanted);
+        }
+        self.transfer(wanted, |slice, done| space.copy_in(slice, into.get_mut(done..done + slice.len()).unwrap_or_default()))
+    }
+}

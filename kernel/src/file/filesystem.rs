@@ -1,0 +1,94 @@
+//! What can be mounted: a tree of names.
+
+use super::{FileObject, Stat};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::{Errno, OpenFlags, RenameFlags};
+
+/// How to open, beyond the path.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenHow {
+    /// The protocol's flags. With neither `READ` nor `WRITE`, the object serves attributes and names only (`O_PATH`, chmod, readlink).
+    pub flags: OpenFlags,
+    /// Permission bits of a file that is made; the umask has been applied.
+    pub mode: u16,
+}
+
+/// Where a walk ended.
+#[derive(Debug)]
+pub enum Walk<T> {
+    /// At the file; the operation was carried out.
+    Done(T),
+    /// At a symbolic link that has to be followed; nothing was done.
+    Link {
+        /// Which path of the operation (0; 1 for the new path of a rename).
+        which: usize,
+        /// Bytes of the path consumed, the link's own name included.
+        walked: usize,
+        /// The link's target.
+        target: Vec<u8>,
+    },
+}
+
+/// Figures of a file system, for statfs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileSystemFigures {
+    /// `f_type`: the magic number of its kind.
+    pub magic: u64,
+    /// Blocks of 4096 bytes in all.
+    pub blocks: u64,
+    /// Blocks free.
+    pub blocks_free: u64,
+    /// Files possible.
+    pub files: u64,
+    /// Files that can still be made.
+    pub files_free: u64,
+}
+
+/// A tree of files.
+///
+/// Paths are relative to its root, with no leading or trailing `/`, no empty component, no `.` and no `..`; the empty path is the root. Operations
+/// walk the whole path and stop at the first symbolic link that is to be followed. What changes nothing by default answers EROFS or EPERM.
+pub trait FileSystem: Send + Sync {
+    /// Its type, as in `/proc/mounts`.
+    fn type_name(&self) -> &'static str;
+
+    /// Opens or makes a file. `NO_FOLLOW`: a link as last component is itself opened (`DIRECTORY` and `NO_FOLLOW` on a link: ENOTDIR).
+    fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno>;
+
+    /// Attributes; `flags` may hold `NO_FOLLOW` and `DIRECTORY`.
+    fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno>;
+
+    /// Makes a directory.
+    fn make_dir(&self, _path: &[u8], _mode: u16) -> Result<Walk<()>, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Takes a name away: of an empty directory with `DIRECTORY`, else of anything but a directory.
+    fn remove(&self, _path: &[u8], _flags: OpenFlags) -> Result<Walk<()>, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Gives a file another name.
+    fn rename(&self, _old: &[u8], _new: &[u8], _flags: RenameFlags) -> Result<Walk<()>, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// One more name for an open file of this same file system; EXDEV for an object of another.
+    fn link(&self, _existing: &Arc<dyn FileObject>, _new: &[u8]) -> Result<Walk<()>, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Makes a symbolic link.
+    fn make_symlink(&self, _path: &[u8], _target: &[u8]) -> Result<Walk<()>, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Figures of the store.
+    fn figures(&self) -> Result<FileSystemFigures, Errno>;
+
+    /// Returns when everything is on stable storage.
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}

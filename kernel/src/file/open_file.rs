@@ -1,0 +1,146 @@
+//! Open file descriptions: what dup and fork share.
+
+use super::{Caller, FileObject, FileSystem, Io, UserBuffers, WriteAt};
+use crate::sync::SleepLock;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use fsproto::Errno;
+use fsproto::mutant::{self, Mutant};
+
+bitflags::bitflags! {
+    /// Access mode and status flags.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Status: u32 {
+        /// May be read.
+        const READ = 1 << 0;
+        /// May be written.
+        const WRITE = 1 << 1;
+        /// Writes go to the end.
+        const APPEND = 1 << 2;
+        /// EAGAIN rather than waiting.
+        const NONBLOCKING = 1 << 3;
+        /// Only a place in the tree (`O_PATH`): no reading, no writing.
+        const PATH = 1 << 4;
+    }
+}
+
+/// An open file: an object with a position, shared by all descriptors that came from one open.
+pub struct OpenFile {
+    object: Arc<dyn FileObject>,
+    path: Vec<u8>,
+    filesystem: Option<Arc<dyn FileSystem>>,
+    position: SleepLock<u64>,
+    status: AtomicU32,
+}
+
+impl OpenFile {
+    /// An object opened under a canonical path, with its position at 0.
+    pub fn new(object: Arc<dyn FileObject>, status: Status, path: Vec<u8>, filesystem: Option<Arc<dyn FileSystem>>) -> Arc<Self> {
+        Arc::new(Self { object, path, filesystem, position: SleepLock::new(0), status: AtomicU32::new(status.bits()) })
+    }
+
+    /// An object with no name: a pipe, a socket.
+    pub fn nameless(object: Arc<dyn FileObject>, status: Status) -> Arc<Self> {
+        Self::new(object, status, Vec::new(), None)
+    }
+
+    /// What is open.
+    pub fn object(&self) -> &Arc<dyn FileObject> {
+        &self.object
+    }
+
+    /// The canonical path it was opened under; empty for what has no name.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The file system it is of.
+    pub fn filesystem(&self) -> Option<&Arc<dyn FileSystem>> {
+        self.filesystem.as_ref()
+    }
+
+    /// Access mode and status flags.
+    pub fn status(&self) -> Status {
+        Status::from_bits_truncate(self.status.load(Ordering::Relaxed))
+    }
+
+    /// Changes the status flags that may change (`F_SETFL`): `APPEND` and `NONBLOCKING`.
+    pub fn set_status(&self, flags: Status) {
+        let changeable = Status::APPEND | Status::NONBLOCKING;
+        let status = (self.status() - changeable) | (flags & changeable);
+        self.status.store(status.bits(), Ordering::Relaxed);
+    }
+
+    /// EBADF unless it was opened for this.
+    pub fn require(&self, access: Status) -> Result<(), Errno> {
+        let status = self.status();
+        if status.contains(access) && !status.contains(Status::PATH) { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// Reads at the position and moves it by what was read (R2).
+    pub fn read(&self, caller: &dyn Caller, to: &mut UserBuffers) -> Result<u64, Errno> {
+        self.require(Status::READ)?;
+        let io = self.io(caller);
+        if !self.object.seekable() {
+            return self.object.read(&io, to, 0);
+        }
+        if mutant::active(Mutant::NoPositionLock) {
+            let at = *self.position.lock()?;
+            let count = self.object.read(&io, to, at)?;
+            *self.position.lock()? = at.saturating_add(count);
+            return Ok(count);
+        }
+        let mut position = self.position.lock()?;
+        let asked = to.remaining();
+        let count = self.object.read(&io, to, *position)?;
+        let step = if mutant::active(Mutant::OffsetByRequest) { asked } else { count };
+        *position = position.saturating_add(step);
+        Ok(count)
+    }
+
+    /// Reads at an offset; the position stays.
+    pub fn read_at(&self, caller: &dyn Caller, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+        self.require(Status::READ)?;
+        self.require_positions()?;
+        self.object.read(&self.io(caller), to, at)
+    }
+
+    /// Writes at the position, or at the end with `APPEND`, and moves the position behind what was written.
+    pub fn write(&self, caller: &dyn Caller, from: &mut UserBuffers) -> Result<u64, Errno> {
+        self.require(Status::WRITE)?;
+        let io = self.io(caller);
+        if !self.object.seekable() {
+            return Ok(self.object.write(&io, from, WriteAt::Offset(0))?.bytes);
+        }
+        let mut position = self.position.lock()?;
+        let at = if self.status().contains(Status::APPEND) { WriteAt::End } else { WriteAt::Offset(*position) };
+        let written = self.object.write(&io, from, at)?;
+        if written.bytes > 0 {
+            *position = written.end;
+        }
+        Ok(written.bytes)
+    }
+
+    /// Writes at an offset; the position stays. With `APPEND` it writes at the end, as on Linux (W6).
+    pub fn write_at(&self, caller: &dyn Caller, from: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+        self.require(Status::WRITE)?;
+        self.require_positions()?;
+        let at = if self.status().contains(Status::APPEND) { WriteAt::End } else { WriteAt::Offset(at) };
+        Ok(self.object.write(&self.io(caller), from, at)?.bytes)
+    }
+
+    /// Runs `change` on the position, alone.
+    pub fn with_position<T>(&self, change: impl FnOnce(&mut u64) -> Result<T, Errno>) -> Result<T, Errno> {
+        self.require_positions()?;
+        change(&mut *self.position.lock()?)
+    }
+
+    fn require_positions(&self) -> Result<(), Errno> {
+        if self.object.seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
+    }
+
+    fn io<'a>(&self, caller: &'a dyn Caller) -> Io<'a> {
+        Io { space: caller.space(), caller: Some(caller), nonblocking: self.status().contains(Status::NONBLOCKING) }
+    }
+}

@@ -1,0 +1,246 @@
+//! Pipes: a bounded queue of bytes with a reading and a writing side. Streams of sockets are two of them.
+//!
+//! Writes of at most [`PIPE_BUF`] bytes are atomic. A reader's bytes leave the queue only when they have arrived in its memory (F4): the destination is
+//! faulted in first, then bytes are copied under the lock with faults disabled, and only what was copied is taken out.
+//!
+//! Lock: `Ring::state`, never held while faulting, waiting or waking.
+
+use super::{FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
+use crate::sync::Mutex;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use fsproto::mutant::{self, Mutant};
+use fsproto::{Errno, Time};
+
+/// Bytes that a pipe holds, as on Linux.
+pub const CAPACITY: usize = 64 * 1024;
+/// Bytes that a write delivers all at once or not yet.
+pub const PIPE_BUF: usize = 4096;
+/// The `st_dev` of what lives in no mounted file system.
+pub const NAMELESS_DEVICE: u64 = 0xd;
+
+static NEXT_INODE: AtomicU64 = AtomicU64::new(1);
+
+/// A number for an object with no file system.
+pub(super) fn next_inode() -> u64 {
+    NEXT_INODE.fetch_add(1, Ordering::Relaxed)
+}
+
+#[derive(Default)]
+struct State {
+    bytes: VecDeque<u8>,
+    reader_gone: bool,
+    writer_gone: bool,
+}
+
+/// The queue between two ends.
+pub(super) struct Ring {
+    state: Mutex<State>,
+    changed: Notifier,
+}
+
+impl Ring {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: Notifier::new() })
+    }
+
+    pub(super) fn close_reader(&self) {
+        let mut state = self.state.lock();
+        state.reader_gone = true;
+        state.bytes = VecDeque::new();
+        drop(state);
+        self.changed.notify();
+    }
+
+    pub(super) fn close_writer(&self) {
+        self.state.lock().writer_gone = true;
+        self.changed.notify();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().bytes.len()
+    }
+
+    /// What the reading side can do.
+    pub(super) fn poll_reader(&self) -> Ready {
+        let state = self.state.lock();
+        let mut ready = Ready::empty();
+        ready.set(Ready::READ, !state.bytes.is_empty());
+        ready.set(Ready::HANG_UP, state.writer_gone);
+        ready
+    }
+
+    /// What the writing side can do.
+    pub(super) fn poll_writer(&self) -> Ready {
+        let state = self.state.lock();
+        let mut ready = Ready::empty();
+        ready.set(Ready::WRITE, state.reader_gone || CAPACITY - state.bytes.len() >= PIPE_BUF);
+        ready.set(Ready::ERROR, state.reader_gone);
+        ready
+    }
+
+    /// Moves bytes to a reader: at least one, or 0 at the end.
+    pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
+        loop {
+            if to.remaining() == 0 {
+                return Ok(0);
+            }
+            let Some(available) = self.wait_readable(io)? else { return Ok(0) };
+            if mutant::active(Mutant::ConsumeEarly) {
+                let bytes: Vec<u8> = self.state.lock().bytes.drain(..available.min(to.remaining() as usize)).collect();
+                self.changed.notify();
+                return Ok(to.put(io.space, &bytes)? as u64);
+            }
+            to.prepare_write(io.space, available)?;
+            let copied = self.move_out(io, to);
+            if copied > 0 {
+                self.changed.notify();
+                return Ok(copied as u64);
+            }
+        }
+    }
+
+    /// Copies under the lock what can be copied without a fault.
+    fn move_out(&self, io: &Io<'_>, to: &mut UserBuffers) -> usize {
+        let mut state = self.state.lock();
+        let (front, back) = state.bytes.as_slices();
+        let mut copied = to.try_put(io.space, front);
+        if copied == front.len() {
+            copied += to.try_put(io.space, back);
+        }
+        state.bytes.drain(..copied);
+        copied
+    }
+
+    fn wait_readable(&self, io: &Io<'_>) -> Result<Option<usize>, Errno> {
+        let look = || {
+            let state = self.state.lock();
+            match state.bytes.len() {
+                0 => state.writer_gone.then_some(None),
+                available => Some(Some(available)),
+            }
+        };
+        if io.nonblocking {
+            return look().ok_or(Errno::EAGAIN);
+        }
+        Ok(self.changed.wait(look)?)
+    }
+
+    /// Moves bytes from a writer. EPIPE without a reader, before or in the middle.
+    pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
+        let mut written = 0;
+        let mut chunk = Vec::new();
+        while from.remaining() > 0 {
+            let length = from.remaining().min(PIPE_BUF as u64) as usize;
+            chunk.clear();
+            chunk.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
+            chunk.resize(length, 0);
+            let step = from.take(io.space, &mut chunk).and_then(|taken| {
+                chunk.truncate(taken);
+                self.push(io, &chunk)
+            });
+            match step {
+                Ok(count) => written += count as u64,
+                Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
+            }
+            if step != Ok(length) {
+                break;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Appends all of `chunk` at once, waiting for room.
+    fn push(&self, io: &Io<'_>, chunk: &[u8]) -> Result<usize, Errno> {
+        let attempt = || {
+            let mut state = self.state.lock();
+            if state.reader_gone {
+                return Some(Err(Errno::EPIPE));
+            }
+            if CAPACITY - state.bytes.len() < chunk.len() {
+                return None;
+            }
+            if state.bytes.try_reserve(chunk.len()).is_err() {
+                return Some(Err(Errno::ENOMEM));
+            }
+            state.bytes.extend(chunk);
+            Some(Ok(chunk.len()))
+        };
+        let pushed = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.changed.wait(attempt)? };
+        if pushed.is_ok() {
+            self.changed.notify();
+        }
+        pushed
+    }
+}
+
+/// The attributes of an object with no file system.
+pub(super) fn nameless_stat(kind: Kind, inode: u64) -> Stat {
+    let now = Time(0);
+    Stat { device: NAMELESS_DEVICE, inode, kind, mode: 0o600, links: 1, atime: now, mtime: now, ctime: now, ..Stat::default() }
+}
+
+/// The end that is read. The writing side learns when the last descriptor of it is closed.
+pub struct ReadEnd {
+    ring: Arc<Ring>,
+    inode: u64,
+}
+
+/// The end that is written.
+pub struct WriteEnd {
+    ring: Arc<Ring>,
+    inode: u64,
+}
+
+/// A new pipe.
+pub fn pipe() -> (Arc<ReadEnd>, Arc<WriteEnd>) {
+    let (ring, inode) = (Ring::new(), next_inode());
+    (Arc::new(ReadEnd { ring: ring.clone(), inode }), Arc::new(WriteEnd { ring, inode }))
+}
+
+/// `FIONREAD`: how many bytes can be read now.
+pub(super) const FIONREAD: u32 = 0x541b;
+
+impl FileObject for ReadEnd {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(nameless_stat(Kind::Pipe, self.inode))
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+        self.ring.read(io, to)
+    }
+    fn poll(&self) -> Ready {
+        self.ring.poll_reader()
+    }
+    fn ioctl(&self, caller: &dyn super::Caller, request: u32, argument: u64) -> Result<u64, Errno> {
+        match request {
+            FIONREAD => super::buffers::store(caller.space(), argument, &(self.ring.len() as u32).to_le_bytes()),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+}
+
+impl Drop for ReadEnd {
+    fn drop(&mut self) {
+        self.ring.close_reader();
+    }
+}
+
+impl FileObject for WriteEnd {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(nameless_stat(Kind::Pipe, self.inode))
+    }
+    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
+        Ok(Written { bytes: self.ring.write(io, from)?, end: 0 })
+    }
+    fn poll(&self) -> Ready {
+        self.ring.poll_writer()
+    }
+}
+
+impl Drop for WriteEnd {
+    fn drop(&mut self) {
+        self.ring.close_writer();
+    }
+}

@@ -1,0 +1,165 @@
+//! Processes, time, the machine.
+
+use super::{Result, abi, c_string, call};
+use crate::errno::Errno;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// What `uname` fills in.
+pub type Names = linux_raw_sys::system::new_utsname;
+
+/// What `sysinfo` fills in.
+pub type SystemInfo = linux_raw_sys::system::sysinfo;
+
+/// What became of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitStatus(pub i32);
+
+impl WaitStatus {
+    /// The status it passed to exit, if it did.
+    pub fn exit_code(self) -> Option<i32> {
+        (self.0 & 0x7f == 0).then_some((self.0 >> 8) & 0xff)
+    }
+
+    /// The signal that ended it, if one did.
+    pub fn signal(self) -> Option<i32> {
+        let signal = self.0 & 0x7f;
+        (signal != 0 && signal != 0x7f).then_some(signal)
+    }
+
+    /// What a shell makes of it in `$?`.
+    pub fn shell_status(self) -> i32 {
+        self.exit_code().or(self.signal().map(|signal| 128 + signal)).unwrap_or(128)
+    }
+}
+
+/// Ends the process.
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: does not return.
+        let _ = unsafe { call!(__NR_exit_group, status) };
+    }
+}
+
+/// Copies the process: `None` in the child, the child's id in the parent.
+pub fn fork() -> Result<Option<i32>> {
+    // SAFETY: parent and child have memory of their own. The program has no other thread that could hold a lock.
+    let id = unsafe { call!(__NR_fork)? };
+    Ok((id != 0).then_some(id as i32))
+}
+
+/// Replaces the program. Returns only on failure.
+pub fn execve(path: &[u8], args: &[&[u8]], environment: &[&[u8]]) -> Errno {
+    let run = || -> Result<()> {
+        let path = c_string(path)?;
+        let strings = |list: &[&[u8]]| list.iter().map(|item| c_string(item)).collect::<Result<Vec<_>>>();
+        let (args, environment) = (strings(args)?, strings(environment)?);
+        let vector = |list: &[alloc::ffi::CString]| -> Vec<*const core::ffi::c_char> {
+            list.iter().map(|item| item.as_ptr()).chain([core::ptr::null()]).collect()
+        };
+        let (args, environment) = (vector(&args), vector(&environment));
+        // SAFETY: two null-terminated vectors of strings, which outlive the call.
+        unsafe { call!(__NR_execve, path.as_ptr(), args.as_ptr(), environment.as_ptr()).map(drop) }
+    };
+    run().err().unwrap_or(Errno::EINVAL)
+}
+
+/// Waits for a child: `id` as for waitpid. `None` with `WNOHANG` and nothing to report.
+pub fn wait(id: i32, options: u32) -> Result<Option<(i32, WaitStatus)>> {
+    let mut status = 0i32;
+    loop {
+        // SAFETY: the kernel fills in the status.
+        match unsafe { call!(__NR_wait4, id, &raw mut status, options, 0) } {
+            Ok(0) => return Ok(None),
+            Ok(child) => return Ok(Some((child as i32, WaitStatus(status)))),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits for one child until it has ended.
+pub fn wait_for(id: i32) -> Result<WaitStatus> {
+    wait(id, 0)?.map(|(_, status)| status).ok_or(Errno::ECHILD)
+}
+
+macro_rules! simple_calls {
+    ($($(#[$doc:meta])* $name:ident = $number:ident ( $($argument:ident : $type:ty),* ) -> $result:ty;)*) => {
+        $($(#[$doc])*
+        pub fn $name($($argument: $type),*) -> Result<$result> {
+            // SAFETY: touches no memory.
+            unsafe { call!($number $(, $argument)*).map(|value| value as $result) }
+        })*
+    };
+}
+
+simple_calls! {
+    /// Sends a signal.
+    kill = __NR_kill(id: i32, signal: i32) -> i32;
+    /// Moves a process into a process group; zeros mean this one.
+    setpgid = __NR_setpgid(id: i32, group: i32) -> i32;
+    /// Starts a session without a terminal.
+    setsid = __NR_setsid() -> i32;
+    /// Lets another process run.
+    sched_yield = __NR_sched_yield() -> i32;
+    /// Operations on the process itself.
+    prctl = __NR_prctl(operation: u32, first: usize, second: usize, third: usize, fourth: usize) -> usize;
+    /// Sets the bits that new files never get; returns the old ones.
+    umask = __NR_umask(mask: u32) -> u32;
+    /// Ends, restarts or powers off the machine.
+    reboot = __NR_reboot(magic: u32, magic2: u32, command: u32) -> i32;
+}
+
+/// This process's id.
+pub fn getpid() -> i32 {
+    // SAFETY: touches no memory.
+    unsafe { call!(__NR_getpid).unwrap_or(0) as i32 }
+}
+
+/// The parent's id.
+pub fn getppid() -> i32 {
+    // SAFETY: touches no memory.
+    unsafe { call!(__NR_getppid).unwrap_or(0) as i32 }
+}
+
+/// Switches the machine off.
+pub fn power_off() -> Errno {
+    let off = reboot(abi::LINUX_REBOOT_MAGIC1, abi::LINUX_REBOOT_MAGIC2, abi::LINUX_REBOOT_CMD_POWER_OFF);
+    off.err().unwrap_or(Errno::EINVAL)
+}
+
+/// What the system calls itself.
+pub fn uname() -> Result<Names> {
+    // SAFETY: plain numbers, for which zero is a value; the kernel fills them in.
+    unsafe {
+        let mut names: Names = core::mem::zeroed();
+        call!(__NR_uname, &raw mut names)?;
+        Ok(names)
+    }
+}
+
+/// Memory and uptime.
+pub fn sysinfo() -> Result<SystemInfo> {
+    // SAFETY: plain numbers, for which zero is a value; the kernel fills them in. The flexible tail has no length,
+    // but Linux's structure is padded to 112 bytes, and so is this one.
+    unsafe {
+        let mut info: SystemInfo = core::mem::zeroed();
+        call!(__NR_sysinfo, &raw mut info)?;
+        Ok(info)
+    }
+}
+
+/// A clock's reading; `CLOCK_REALTIME` or `CLOCK_MONOTONIC`.
+pub fn clock(id: u32) -> Result<Duration> {
+    let mut time = abi::__kernel_timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills in the structure.
+    unsafe { call!(__NR_clock_gettime, id, &raw mut time)? };
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// Sleeps the whole time, or until a signal handler ran.
+pub fn sleep(time: Duration) -> Result<()> {
+    let time = abi::__kernel_timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    // SAFETY: the kernel only reads the structure.
+    unsafe { call!(__NR_nanosleep, &raw const time, 0).map(drop) }
+}

@@ -9,19 +9,29 @@ use anyhow::Result;
 use clap::Parser;
 
 mod add;
+mod bench;
+mod child;
+mod ci;
 mod cli;
 mod fallback;
 mod guest;
+mod guest_tests;
+mod host_tests;
+mod input_tests;
 mod interrupts;
 mod machine;
 mod paths;
+mod qemu_tests;
 mod ramdisk;
 mod run;
 mod session;
 mod setup;
 mod status;
 mod strip;
+mod targets;
 mod terminal;
+mod test;
+mod verdict;
 
 use cli::{Cli, Command};
 use paths::Paths;
@@ -56,7 +66,9 @@ fn dispatch(cli: &Cli) -> Result<u8> {
             say!("built loader, kernel and {} programs", guest.programs.len());
         }
         Command::Run(arguments) => return run::run(&paths, arguments),
-        Command::Test(_) | Command::Bench(_) | Command::Ci => anyhow::bail!("coming with the next commit"),
+        Command::Test(arguments) => return test::test(&paths, arguments),
+        Command::Bench(arguments) => return bench::bench(&paths, arguments),
+        Command::Ci => return ci::ci(&paths),
     }
     Ok(0)
 }

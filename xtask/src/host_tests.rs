@@ -1,0 +1,99 @@
+//! The tests that run on the host: every test of every crate, each in a process of its own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::child::{self, Ended};
+use crate::guest;
+use crate::interrupts::Interrupts;
+use crate::paths::Paths;
+use crate::verdict::Verdict;
+
+/// Long enough for a property test on a slow machine, short enough to notice a hang.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// One test.
+#[derive(Debug, Clone)]
+pub struct HostTest {
+    /// Crate, file and function.
+    pub name: String,
+    program: PathBuf,
+    folder: PathBuf,
+    function: String,
+}
+
+impl HostTest {
+    /// Runs it.
+    pub fn run(&self, paths: &Paths, interrupts: &Interrupts) -> Result<Verdict> {
+        let mut command = Command::new(&self.program);
+        command.args(["--exact", &self.function, "--nocapture"]).current_dir(&self.folder);
+        command.env("RUST_BACKTRACE", "1");
+        let (ended, output) = child::run(paths, command, LIMIT, interrupts)?;
+        Ok(match ended {
+            Ended::ByItself(status) if status.success() => Verdict::Passed,
+            Ended::ByItself(status) => Verdict::Failed(format!("{output}\n{status}")),
+            Ended::Stopped => Verdict::Failed(format!("{output}\nstopped: not done after {} s", LIMIT.as_secs())),
+        })
+    }
+}
+
+/// Compiles the workspace's tests and lists them.
+pub fn list(paths: &Paths) -> Result<Vec<HostTest>> {
+    let output = Command::new(guest::cargo())
+        .args(["test", "--workspace", "--no-run", "--quiet", "--message-format=json-render-diagnostics"])
+        .current_dir(&paths.root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the host tests could not be built (see above)");
+    }
+    let mut tests = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        if message["profile"]["test"] == true {
+            tests.extend(tests_of(&message)?);
+        }
+    }
+    tests.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(tests)
+}
+
+/// The tests of one program that cargo made.
+fn tests_of(message: &Value) -> Result<Vec<HostTest>> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let Some(program) = text(&message["executable"]).map(PathBuf::from) else { return Ok(Vec::new()) };
+    let target = text(&message["target"]["name"]).unwrap_or_default();
+    let manifest = PathBuf::from(text(&message["manifest_path"]).unwrap_or_default());
+    let folder = manifest.parent().unwrap_or(Path::new(".")).to_path_buf();
+    let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let prefix = if package == target { package } else { format!("{package}::{target}") };
+    let ignored: BTreeSet<_> = functions(&program, &["--ignored"])?.into_iter().collect();
+    let all = functions(&program, &[])?.into_iter().filter(|function| !ignored.contains(function));
+    let test = |function: String| {
+        let name = format!("host::{prefix}::{function}");
+        HostTest { name, program: program.clone(), folder: folder.clone(), function }
+    };
+    Ok(all.map(test).collect())
+}
+
+/// The names of the test functions in a program.
+fn functions(program: &Path, options: &[&str]) -> Result<Vec<String>> {
+    let output = Command::new(program)
+        .args(["--list", "--format", "terse"])
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if !output.status.success() {
+        bail!("{} does not list its tests", program.display());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}

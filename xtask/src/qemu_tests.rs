@@ -1,0 +1,176 @@
+//! Tests that run in QEMU, as data: what the guest runs, on which machine, and what must come of it.
+//!
+//! To add one that is a function in the guest's program `tests`: a line in
+//! `user/src/tests_list.rs`. To add one that is a line of shell: a row in [`shell_tests`].
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::add::Addition;
+use crate::cli::Lazy;
+use crate::guest::Guest;
+use crate::interrupts::Interrupts;
+use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
+use crate::paths::Paths;
+use crate::run::{Task, describe};
+use crate::session::{Input, Outcome, Session};
+use crate::verdict::Verdict;
+
+/// The machine's memory unless a test says otherwise.
+pub const MEMORY: &str = "128M";
+/// Seconds a test may take unless it says otherwise.
+pub const LIMIT_S: u64 = 60;
+/// Bytes of the log that are shown with a failure.
+const SHOWN_BYTES: usize = 8192;
+
+/// What must come of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// The command ends with this status.
+    Status(u8),
+    /// It ends with 0 and writes exactly this.
+    Output(Vec<u8>),
+    /// It ends with 0 and writes these words, however they are spaced.
+    Words(String),
+    /// The kernel panics.
+    Panic,
+    /// The machine has to be stopped.
+    TimeOut,
+}
+
+/// One test.
+#[derive(Debug, Clone)]
+pub struct QemuTest {
+    /// Its name.
+    pub name: String,
+    /// The line of shell that the guest runs.
+    pub command: String,
+    /// The machine's memory.
+    pub memory: String,
+    /// Whether reads are lazy.
+    pub lazy: Lazy,
+    /// How long it may take.
+    pub limit: Duration,
+    /// What the root file system holds besides the programs.
+    pub additions: Vec<Addition>,
+    /// What must come of it.
+    pub expected: Expected,
+    /// The deliberate break of the rule that must make it fail.
+    pub mutant: Option<String>,
+}
+
+impl QemuTest {
+    /// A test of the usual kind.
+    pub fn new(name: &str, command: &str, expected: Expected) -> Self {
+        Self {
+            name: format!("qemu::{name}"),
+            command: command.to_owned(),
+            memory: MEMORY.to_owned(),
+            lazy: Lazy::On,
+            limit: Duration::from_secs(LIMIT_S),
+            additions: Vec::new(),
+            expected,
+            mutant: None,
+        }
+    }
+
+    /// Runs it, with its rule broken if `mutant` says so.
+    pub fn run(&self, paths: &Paths, guest: &Guest, mutant: Option<&str>, interrupts: &Interrupts) -> Result<Verdict> {
+        let task = Task { command: Some(&self.command), lazy: self.lazy, mutant, memory: &self.memory, additions: &self.additions };
+        let initrd = task.initrd(paths, guest)?;
+        let hardware = Hardware { memory: self.memory.clone(), clock: Clock::Host, debugger: Debugger::None };
+        let start = Instant::now();
+        let machine = Machine::start(guest, &initrd, &hardware)?;
+        let (mut console, mut log) = (Vec::new(), Vec::new());
+        let limit = Some(self.limit);
+        let session = Session { input: Input::None, console: &mut console, log: &mut log, limit, interrupts };
+        let outcome = session.run(machine)?;
+        Ok(Verdict::from_condition(self.is_met(&outcome, &console), || self.explain(&outcome, &console, &log, start.elapsed())))
+    }
+
+    fn is_met(&self, outcome: &Outcome, console: &[u8]) -> bool {
+        match (&self.expected, outcome) {
+            (Expected::Status(wanted), Outcome::Ended(Ending::PowerOff, Some(status))) => wanted == status,
+            (Expected::Output(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => wanted == console,
+            (Expected::Words(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => {
+                let console = String::from_utf8_lossy(console);
+                console.split_whitespace().eq(wanted.split_whitespace())
+            }
+            (Expected::Panic, Outcome::Ended(Ending::KernelPanic, _)) | (Expected::TimeOut, Outcome::TimedOut) => true,
+            _ => false,
+        }
+    }
+
+    fn explain(&self, outcome: &Outcome, console: &[u8], log: &[u8], took: Duration) -> String {
+        let (_, sentence) = describe(outcome);
+        let end = |bytes: &[u8]| {
+            let shown = bytes.len().saturating_sub(SHOWN_BYTES);
+            String::from_utf8_lossy(bytes.get(shown..).unwrap_or_default()).into_owned()
+        };
+        let mut text = format!("{sentence} (after {:.1} s of {} s)\n", took.as_secs_f32(), self.limit.as_secs());
+        text.push_str(&format!("expected: {}\n", shown(&self.expected)));
+        text.push_str(&format!("--- standard output\n{}\n--- log\n{}\n", end(console), end(log)));
+        text.push_str(&format!("--- again: cargo xtask run --memory {} --lazy {}", self.memory, self.lazy.word()));
+        for addition in &self.additions {
+            text.push_str(&format!(" --add {}:/{}", addition.host.display(), addition.guest));
+        }
+        text.push_str(&format!(" -- '{}'", self.command));
+        text
+    }
+}
+
+fn shown(expected: &Expected) -> String {
+    match expected {
+        Expected::Status(status) => format!("status {status}"),
+        Expected::Output(bytes) => format!("status 0 and the output {:?}", String::from_utf8_lossy(bytes)),
+        Expected::Words(words) => format!("status 0 and the words {words:?}"),
+        Expected::Panic => "a kernel panic".to_owned(),
+        Expected::TimeOut => "no end".to_owned(),
+    }
+}
+
+/// Tests that are a line of shell: that `run` keeps what its help says.
+fn shell_tests() -> Vec<QemuTest> {
+    let output = |text: &str| Expected::Output(text.as_bytes().to_vec());
+    let mut hang = QemuTest::new("run_a_hang_is_stopped", "sleep 1000", Expected::TimeOut);
+    hang.limit = Duration::from_secs(6);
+    vec![
+        QemuTest::new("run_output_is_exact", "echo one; echo two >&2; echo three", output("one\nthree\n")),
+        QemuTest::new("run_status_is_the_commands", "exit 7", Expected::Status(7)),
+        QemuTest::new("run_false_is_1", "false", Expected::Status(1)),
+        QemuTest::new("run_no_such_command_is_127", "no-such-command", Expected::Status(127)),
+        QemuTest::new("run_a_panic_is_told", "echo c > /proc/sysrq-trigger", Expected::Panic),
+        QemuTest::new("run_starts_in_root", "pwd", output("/root\n")),
+        QemuTest::new("run_pipes", "echo 'a b c' | wc -w | cat", Expected::Words("3".to_owned())),
+        hang,
+    ]
+}
+
+/// All of them.
+pub fn list(paths: &Paths) -> Result<Vec<QemuTest>> {
+    let mut tests = shell_tests();
+    tests.extend(crate::guest_tests::list());
+    tests.extend(crate::input_tests::list(paths)?);
+    Ok(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_expected_is_what_counts() {
+        let ended = |status| Outcome::Ended(Ending::PowerOff, status);
+        let words = QemuTest::new("x", "wc", Expected::Words("1 2".to_owned()));
+        assert!(words.is_met(&ended(Some(0)), b"  1\t2\n"));
+        assert!(!words.is_met(&ended(Some(1)), b"1 2"));
+        assert!(!words.is_met(&ended(None), b"1 2"));
+        let exact = QemuTest::new("x", "echo", Expected::Output(b"a\n".to_vec()));
+        assert!(!exact.is_met(&ended(Some(0)), b"a\r\n"));
+        let status = QemuTest::new("x", "exit 7", Expected::Status(7));
+        assert!(!status.is_met(&Outcome::Ended(Ending::KernelPanic, Some(7)), b""));
+        let panic = QemuTest::new("x", "boom", Expected::Panic);
+        assert!(panic.is_met(&Outcome::Ended(Ending::KernelPanic, None), b""));
+    }
+}

@@ -1,0 +1,65 @@
+//! The figures to beat, in guest instructions.
+//!
+//! `peer` is Linux 6.1 on the same emulated machine, with a minimal FUSE server, in the best of
+//! its modes; `target` is what Sloth may take at most.
+
+/// One row.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The benchmark's name.
+    pub name: &'static str,
+    /// At most so many instructions.
+    pub target: f64,
+    /// What Linux needs, where it was measured.
+    pub peer: Option<f64>,
+}
+
+const fn row(name: &'static str, target: f64, peer: f64) -> Target {
+    Target { name, target, peer: Some(peer) }
+}
+
+/// The table.
+pub const TARGETS: [Target; 24] = [
+    row("read64m.touch0", 0.010e6, 37.5e6),
+    row("read64m.touch1", 0.025e6, 0.085e6),
+    row("read64m.touch16", 0.15e6, 0.375e6),
+    row("read64m.touch256", 2.0e6, 5.11e6),
+    row("read64m.touch4096", 12e6, 37.5e6),
+    row("read64m.random", 10e6, 26.7e6),
+    row("read64m.sequential", 8e6, 26.7e6),
+    row("read64m.incongruent", 14e6, 26.7e6),
+    row("read64m.again", 2.5e6, 75e6),
+    row("loop1m", 10e6, 27e6),
+    Target { name: "loop4k", target: 25e6, peer: None },
+    row("cp64m.1m", 1e6, 54e6),
+    row("cp64m.64m", 0.04e6, 62e6),
+    row("modify64m", 0.06e6, 62e6),
+    row("null", 120.0, 325.0),
+    row("server.rtt", 5_000.0, 16_676.0),
+    row("pipe.rtt", 3_000.0, 12_510.0),
+    row("fault.anon", 1_300.0, 3_272.0),
+    row("fault.cow.copy", 1_600.0, 3_991.0),
+    row("fault.cow.sole", 600.0, 1_394.0),
+    row("fork", 60_000.0, 456_000.0),
+    row("fork.64m", 0.3e6, 6.83e6),
+    row("exec", 100_000.0, 558_000.0),
+    row("boot", 30e6, 6_080e6),
+];
+
+/// The row of that name.
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_targets_beat_the_peer() {
+        for (index, row) in TARGETS.iter().enumerate() {
+            assert!(TARGETS.iter().skip(index + 1).all(|other| other.name != row.name), "{}", row.name);
+            assert!(row.peer.is_none_or(|peer| row.target < peer), "{}", row.name);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `test`: every test there is, one after the other, and one line at the end that says it all.
+
+use std::io::{Write, stdout};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::cli::TestArgs;
+use crate::guest::Guest;
+use crate::host_tests::{self, HostTest};
+use crate::interrupts::Interrupts;
+use crate::paths::Paths;
+use crate::qemu_tests::{self, QemuTest};
+use crate::verdict::Verdict;
+use crate::{guest, say, setup};
+
+/// A test of either kind.
+enum Test {
+    Host(HostTest),
+    Qemu(QemuTest),
+    /// One that has to fail, since its rule is broken.
+    Mutant(QemuTest, String),
+}
+
+impl Test {
+    fn name(&self) -> String {
+        match self {
+            Self::Host(test) => test.name.clone(),
+            Self::Qemu(test) => test.name.clone(),
+            Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
+        }
+    }
+
+    fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
+        match self {
+            Self::Host(test) => test.run(paths, interrupts),
+            Self::Qemu(test) => test.run(paths, guest, None, interrupts),
+            Self::Mutant(test, mutant) => Ok(match test.run(paths, guest, Some(mutant), interrupts)? {
+                Verdict::Failed(_) => Verdict::Passed,
+                Verdict::Passed => Verdict::Failed("the rule was broken and the test did not see it".to_owned()),
+            }),
+        }
+    }
+}
+
+/// Runs the tests that match; the status is xtask's.
+pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
+    let toolchain = setup::ensure(paths)?;
+    let mut tests = if arguments.mutants { mutant_tests(paths)? } else { all_tests(paths)? };
+    if let Some(filter) = &arguments.filter {
+        tests.retain(|test| test.name().contains(filter));
+    }
+    if arguments.list {
+        let names: String = tests.iter().map(|test| test.name() + "\n").collect();
+        stdout().write_all(names.as_bytes())?;
+        return Ok(0);
+    }
+    let guest = guest::build(paths, &toolchain)?;
+    run_all(paths, &guest, &tests)
+}
+
+fn all_tests(paths: &Paths) -> Result<Vec<Test>> {
+    say!("building the host tests");
+    let mut tests: Vec<Test> = host_tests::list(paths)?.into_iter().map(Test::Host).collect();
+    tests.extend(qemu_tests::list(paths)?.into_iter().map(Test::Qemu));
+    Ok(tests)
+}
+
+fn mutant_tests(paths: &Paths) -> Result<Vec<Test>> {
+    let tests = qemu_tests::list(paths)?.into_iter();
+    Ok(tests.filter_map(|test| test.mutant.clone().map(|mutant| Test::Mutant(test, mutant))).collect())
+}
+
+fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {
+    let interrupts = Interrupts::listen()?;
+    let mut passed = 0;
+    let mut failed = Vec::new();
+    for test in tests {
+        print!("test {} ... ", test.name());
+        stdout().flush()?;
+        let start = Instant::now();
+        let verdict = test.run(paths, guest, &interrupts)?;
+        if let Some(signal) = interrupts.pending() {
+            println!("stopped");
+            return Ok(u8::try_from(128 + signal).unwrap_or(1));
+        }
+        let took = start.elapsed().as_secs_f32();
+        match verdict {
+            Verdict::Passed => {
+                println!("ok ({took:.2} s)");
+                passed += 1;
+            }
+            Verdict::Failed(why) => {
+                println!("FAILED ({took:.2} s)");
+                println!("{}", indented(&why));
+                failed.push(test.name());
+            }
+        }
+    }
+    for name in &failed {
+        println!("failed: {name}");
+    }
+    println!("{passed} passed, {} failed", failed.len());
+    Ok(u8::from(!failed.is_empty()))
+}
+
+fn indented(text: &str) -> String {
+    text.trim_end().lines().map(|line| format!("    {line}\n")).collect()
+}

@@ -10,6 +10,7 @@ use clap::Parser;
 
 mod add;
 mod bench;
+mod boot_tests;
 mod child;
 mod ci;
 mod cli;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::boot_tests::{self, BootTest};
 use crate::cli::TestArgs;
 use crate::guest::Guest;
 use crate::host_tests::{self, HostTest};
@@ -14,9 +15,10 @@ use crate::qemu_tests::{self, QemuTest};
 use crate::verdict::Verdict;
 use crate::{guest, say, setup};
 
-/// A test of either kind.
+/// A test of any kind.
 enum Test {
     Host(HostTest),
+    Boot(BootTest),
     Qemu(QemuTest),
     /// One that has to fail, since its rule is broken.
     Mutant(QemuTest, String),
@@ -26,6 +28,7 @@ impl Test {
     fn name(&self) -> String {
         match self {
             Self::Host(test) => test.name.clone(),
+            Self::Boot(test) => test.name.to_owned(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
         }
@@ -34,6 +37,7 @@ impl Test {
     fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         match self {
             Self::Host(test) => test.run(paths, interrupts),
+            Self::Boot(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, None, interrupts),
             Self::Mutant(test, mutant) => Ok(match test.run(paths, guest, Some(mutant), interrupts)? {
                 Verdict::Failed(_) => Verdict::Passed,
@@ -62,6 +66,7 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
 fn all_tests(paths: &Paths) -> Result<Vec<Test>> {
     say!("building the host tests");
     let mut tests: Vec<Test> = host_tests::list(paths)?.into_iter().map(Test::Host).collect();
+    tests.extend(boot_tests::list().into_iter().map(Test::Boot));
     tests.extend(qemu_tests::list(paths)?.into_iter().map(Test::Qemu));
     Ok(tests)
 }

@@ -1,1 +1,29 @@
-//! File servers.
+//! File servers for the Sloth kernel.
+//!
+//! Owns: the [`FileServer`] trait, the [`Dispatcher`] that turns messages into its calls, the server [`memfs`](mod@memfs) that keeps files in
+//! memory, and `snapfs`, the wrapper that adds snapshots to any server. Does not own the messages (`fsproto`) nor the carriers: a
+//! message comes and goes through a [`Port`].
+//!
+//! Two doors, one each way. A request is checked by the dispatcher, a reply by [`Base`]; behind them everything has a type that says so. No
+//! message makes a server panic.
+//!
+//! A server is serial: it takes one request at a time, so there are no locks here, and the order of the requests is the order of what
+//! they do (rule C11).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod buffer;
+mod client;
+mod dispatch;
+pub mod memfs;
+mod port;
+mod server;
+// pub mod snapfs;
+
+pub use buffer::AlignedBuffer;
+pub use client::{Base, Client, LocalClient};
+pub use dispatch::{Dispatcher, MAX_HANDLES, MAX_SNAPSHOTS, Reply, SessionId};
+pub use port::{Port, PortClient, serve};
+pub use server::{Clock, FileServer, Payload, Terms, Walk};

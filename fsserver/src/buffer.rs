@@ -1,0 +1,56 @@
+//! Memory on page borders, without `unsafe`.
+
+use alloc::vec::Vec;
+
+use fsproto::{Errno, PAGE_BYTES};
+
+/// A page of zeros: what holes are read from.
+#[repr(C, align(4096))]
+pub(crate) struct Page(pub [u8; PAGE_BYTES]);
+
+/// The one that all holes share.
+pub(crate) static ZEROS: Page = Page([0; PAGE_BYTES]);
+
+/// Bytes that begin on a page border, so that a carrier that moves pages can move them.
+#[derive(Debug)]
+pub struct AlignedBuffer {
+    space: Vec<u8>,
+    begin: usize,
+    length: usize,
+}
+
+impl AlignedBuffer {
+    /// `length` zero bytes; ENOMEM where there is no room for them.
+    pub fn new(length: usize) -> Result<Self, Errno> {
+        let mut space = Vec::new();
+        space.try_reserve_exact(length.saturating_add(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
+        space.resize(length + PAGE_BYTES, 0);
+        // At most PAGE_BYTES - 1; the allocation never moves, since it never grows.
+        let begin = space.as_ptr().align_offset(PAGE_BYTES);
+        if begin >= PAGE_BYTES { Err(Errno::ENOMEM) } else { Ok(Self { space, begin, length }) }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.space.get(self.begin..self.begin + self.length).unwrap_or_default()
+    }
+
+    /// The bytes, to write to.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.space.get_mut(self.begin..self.begin + self.length).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn begins_on_a_page_border() {
+        for length in [0, 1, 4096, 10_000] {
+            let mut buffer = AlignedBuffer::new(length).unwrap();
+            assert_eq!(buffer.bytes().len(), length);
+            assert!(buffer.bytes_mut().as_ptr().addr().is_multiple_of(PAGE_BYTES));
+        }
+    }
+}

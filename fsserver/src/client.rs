@@ -1,0 +1,166 @@
+//! The other side of the protocol, for a server that is itself a client: [`snapfs`](mod@crate::snapfs) of the server beneath it.
+//!
+//! [`Base`] is the door for what comes back: a reply that is not one to the request that was sent is EPROTO.
+
+use core::cell::RefCell;
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+use fsproto::*;
+
+use crate::dispatch::{Dispatcher, SessionId};
+use crate::server::{FileServer, Walk};
+
+/// Carries one request to a server and waits for the reply.
+pub trait Client {
+    /// Sends a head and the concatenation of `payload`. The reply's payload goes to `into`, and is as long as the number that is returned, which
+    /// is at most the length of `into`; EPROTO where it does not fit, ENOTCONN when the server is gone.
+    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno>;
+}
+
+/// A session with the server beneath, in types.
+#[derive(Debug)]
+pub struct Base<C> {
+    client: C,
+    next_tag: u32,
+    features: Features,
+    root: FileId,
+}
+
+impl<C: Client> Base<C> {
+    /// Opens the session, naming what can be used.
+    pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
+        let mut base = Self { client, next_tag: 1, features: Features::empty(), root: FileId(0) };
+        let welcome = base.request(&Hello { version: VERSION, features }, &[])?;
+        if welcome.version != VERSION || !features.contains(welcome.features) {
+            return Err(Errno::EPROTO);
+        }
+        base.features = welcome.features;
+        base.root = welcome.root;
+        Ok(base)
+    }
+
+    /// What was agreed on.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Id of the root directory.
+    pub fn root(&self) -> FileId {
+        self.root
+    }
+
+    /// What carries the requests.
+    pub fn client(&self) -> &C {
+        &self.client
+    }
+
+    /// A request whose reply has no payload.
+    pub fn request<O: Operation>(&mut self, request: &O, payload: &[&[u8]]) -> Result<O::Reply, Errno> {
+        match self.fetch(request, payload, &mut [])? {
+            (reply, 0) => Ok(reply),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+
+    /// A request whose reply has a payload; the number is its length.
+    pub fn fetch<O: Operation>(&mut self, request: &O, payload: &[&[u8]], into: &mut [u8]) -> Result<(O::Reply, usize), Errno> {
+        let tag = Tag(self.next_tag);
+        self.next_tag = self.next_tag.wrapping_add(1);
+        let payload_bytes = payload.iter().map(|part| part.len()).sum();
+        if payload_bytes > MAX_PAYLOAD {
+            return Err(Errno::EINVAL);
+        }
+        let (head, received) = self.client.call(&request.request(tag, payload_bytes), payload, into)?;
+        let (decoded, mut fields) = Head::decode(&head).map_err(|_| Errno::EPROTO)?;
+        let answers = decoded.tag == tag && decoded.op == O::OP as u16 && decoded.flags == HeadFlags::REPLY;
+        if !answers || decoded.payload_bytes as usize != received || received > into.len() {
+            return Err(Errno::EPROTO);
+        }
+        decoded.result()?;
+        let reply = O::decode_reply(&mut fields).map_err(|_| Errno::EPROTO)?;
+        Ok((reply, received))
+    }
+
+    /// A request on a name.
+    pub fn walk<O: Operation<Reply = Walked>>(&mut self, request: &O, payload: &[&[u8]]) -> Result<Walk, Errno> {
+        let mut target = [0; MAX_PATH];
+        let (reply, length) = self.fetch(request, payload, &mut target)?;
+        let target = target.get(..length).unwrap_or_default();
+        if length != usize::from(reply.link_bytes) || (length > 0 && reply.handle != ROOT) {
+            return Err(Errno::EPROTO);
+        }
+        Ok(Walk { reply, target: target.to_vec() })
+    }
+
+    /// `into.len()` bytes from `offset` on, and EPROTO where there are fewer: the caller knows what the file holds.
+    pub fn read_exact(&mut self, handle: Handle, mut offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+        for part in into.chunks_mut(MAX_PAYLOAD) {
+            let length = part.len();
+            let (Nothing {}, received) = self.fetch(&Read { handle, offset, length: length as u32 }, &[], part)?;
+            if received != length {
+                return Err(Errno::EPROTO);
+            }
+            offset += length as u64;
+        }
+        Ok(())
+    }
+
+    /// The holes of a range, as far as one reply tells them.
+    pub fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+        let mut list = [0; MAX_HOLES * Hole::BYTES];
+        let (listed, length) = self.fetch(request, &[], &mut list)?;
+        let holes = Pieces::<Hole>::decode(list.get(..length).unwrap_or_default(), MAX_HOLES).map_err(|_| Errno::EPROTO)?.collect();
+        Ok((listed, holes))
+    }
+}
+
+/// A client in the same program as its server: for tests and simulation, and for a wrapper that lives with its base.
+pub struct LocalClient<S: FileServer> {
+    dispatcher: Rc<RefCell<Dispatcher<S>>>,
+    session: SessionId,
+}
+
+impl<S: FileServer> LocalClient<S> {
+    /// Opens a session.
+    pub fn new(dispatcher: Rc<RefCell<Dispatcher<S>>>) -> Self {
+        let session = dispatcher.borrow_mut().open_session();
+        Self { dispatcher, session }
+    }
+
+    /// The server and its sessions.
+    pub fn dispatcher(&self) -> &Rc<RefCell<Dispatcher<S>>> {
+        &self.dispatcher
+    }
+}
+
+impl<S: FileServer> Drop for LocalClient<S> {
+    fn drop(&mut self) {
+        self.dispatcher.borrow_mut().close_session(self.session);
+    }
+}
+
+impl<S: FileServer> Client for LocalClient<S> {
+    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+        let mut dispatcher = self.dispatcher.borrow_mut();
+        let joined;
+        let payload = match payload {
+            [] => &[],
+            [only] => *only,
+            parts => {
+                joined = parts.concat();
+                &joined[..]
+            }
+        };
+        let reply = dispatcher.handle(self.session, head, payload);
+        let total = reply.payload.len();
+        let mut rest = into.get_mut(..total).ok_or(Errno::EPROTO)?;
+        for segment in reply.payload.segments() {
+            let (front, behind) = rest.split_at_mut(segment.len());
+            front.copy_from_slice(segment);
+            rest = behind;
+        }
+        Ok((reply.head, total))
+    }
+}

@@ -1,0 +1,360 @@
+//! From messages to calls: the door through which everything a client says comes in.
+//!
+//! Owns the sessions: whether a session has been opened, what was agreed on, and which handles are its own. A handle of another session, or one
+//! that was closed, is EBADF here and never reaches the server. What is malformed is EPROTO. When a session ends, all of its handles are closed.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use fsproto::mutant::{Mutant, active};
+use fsproto::*;
+
+use crate::server::{FileServer, Payload, Walk};
+
+/// Handles of one session, at most: what a client forgets to close costs memory here.
+pub const MAX_HANDLES: usize = 65_536;
+
+/// Snapshots of one session, at most (rule Q4). Past it the client reads by copying.
+pub const MAX_SNAPSHOTS: usize = 16_384;
+
+/// Names a session of a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+/// A reply, ready to be sent.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// The head.
+    pub head: [u8; HEAD_BYTES],
+    /// What follows it.
+    pub payload: Payload<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Open,
+    Snapshot,
+}
+
+#[derive(Default)]
+struct Session {
+    greeted: bool,
+    features: Features,
+    handles: BTreeMap<Handle, Kind>,
+    snapshots: usize,
+}
+
+impl Session {
+    /// EBADF unless the handle is this session's.
+    fn check(&self, handle: Handle) -> Result<(), Errno> {
+        if handle == ROOT || self.handles.contains_key(&handle) { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// ENFILE unless one more handle may be given out.
+    fn check_room(&self) -> Result<(), Errno> {
+        if self.handles.len() < MAX_HANDLES { Ok(()) } else { Err(Errno::ENFILE) }
+    }
+
+    /// EDQUOT unless one more snapshot may be.
+    fn check_snapshots(&self) -> Result<(), Errno> {
+        let within = self.snapshots < MAX_SNAPSHOTS || active(Mutant::NoSnapshotLimit);
+        if within { self.check_room() } else { Err(Errno::EDQUOT) }
+    }
+
+    fn give(&mut self, handle: Handle, kind: Kind) {
+        if handle != ROOT {
+            self.snapshots += usize::from(kind == Kind::Snapshot);
+            self.handles.insert(handle, kind);
+        }
+    }
+
+    fn take(&mut self, handle: Handle) -> Result<(), Errno> {
+        let kind = self.handles.remove(&handle).ok_or(Errno::EBADF)?;
+        self.snapshots -= usize::from(kind == Kind::Snapshot);
+        Ok(())
+    }
+}
+
+/// A server and its sessions.
+pub struct Dispatcher<S> {
+    server: S,
+    sessions: BTreeMap<SessionId, Session>,
+    next_session: u64,
+}
+
+impl<S: FileServer> Dispatcher<S> {
+    /// Takes a server into service.
+    pub fn new(server: S) -> Self {
+        Self { server, sessions: BTreeMap::new(), next_session: 1 }
+    }
+
+    /// The server.
+    pub fn server(&self) -> &S {
+        &self.server
+    }
+
+    /// The server, for its owner.
+    pub fn server_mut(&mut self) -> &mut S {
+        &mut self.server
+    }
+
+    /// A new connection.
+    pub fn open_session(&mut self) -> SessionId {
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        self.sessions.insert(id, Session::default());
+        id
+    }
+
+    /// The connection is gone: so is all that it held.
+    pub fn close_session(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        for handle in session.handles.into_keys() {
+            // Nobody is left to be told of an error; the server has let go of the handle in any case.
+            let _ = self.server.close(handle);
+        }
+    }
+
+    /// Carries a request out.
+    pub fn handle(&mut self, id: SessionId, head: &[u8; HEAD_BYTES], payload: &[u8]) -> Reply<'_> {
+        let Ok((decoded, fields)) = Head::decode(head) else {
+            return refuse(op_of(head), tag_of(head), Errno::EPROTO);
+        };
+        self.dispatch(id, &decoded, fields, payload).unwrap_or_else(|error| refuse(decoded.op, decoded.tag, error))
+    }
+
+    fn dispatch(&mut self, id: SessionId, head: &Head, mut fields: Reader<'_>, payload: &[u8]) -> Result<Reply<'_>, Errno> {
+        if head.payload_bytes as usize != payload.len() || !head.flags.is_empty() || head.status != 0 {
+            return Err(Errno::EPROTO);
+        }
+        if Op::from_number(head.op).is_none() {
+            return Err(Errno::ENOSYS);
+        }
+        let request = Request::decode(head.op, &mut fields).map_err(|_| Errno::EPROTO)?;
+        let session = self.sessions.get_mut(&id).ok_or(Errno::EPROTO)?;
+        let tag = head.tag;
+        let server = &mut self.server;
+        if let Request::Hello(hello) = request {
+            return greet(server, session, tag, &hello);
+        }
+        if !session.greeted {
+            return Err(Errno::EPROTO);
+        }
+        match request {
+            Request::Open(request) => {
+                session.check(request.dir)?;
+                session.check_room()?;
+                let walk = server.open(&request, Path::new(payload)?)?;
+                session.give(walk.reply.handle, Kind::Open);
+                Ok(walked::<Open>(tag, walk))
+            }
+            Request::Close(request) => {
+                session.take(request.handle)?;
+                server.close(request.handle)?;
+                Ok(plain::<Close>(tag, &Nothing {}))
+            }
+            Request::Write(request) => write(server, session, tag, &request, payload),
+            Request::Snapshot(request) => snapshot(server, session, tag, &request),
+            Request::Stat(_)
+            | Request::MakeDir(_)
+            | Request::Remove(_)
+            | Request::Rename(_)
+            | Request::Link(_)
+            | Request::MakeSymlink(_) => names(server, session, tag, &request, payload),
+            _ => on_handle(server, session, tag, &request),
+        }
+    }
+}
+
+/// Settles the terms of a session.
+fn greet<'a>(server: &mut impl FileServer, session: &mut Session, tag: Tag, hello: &Hello) -> Result<Reply<'a>, Errno> {
+    if session.greeted || hello.version == 0 {
+        return Err(Errno::EPROTO);
+    }
+    let terms = server.terms()?;
+    session.greeted = true;
+    session.features = terms.features & hello.features;
+    let version = hello.version.min(VERSION);
+    Ok(plain::<Hello>(tag, &Welcome { version, features: session.features, root: terms.root }))
+}
+
+/// Requests on names.
+fn names<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, request: &Request, payload: &[u8]) -> Result<Reply<'a>, Errno> {
+    match request {
+        Request::Stat(request) => {
+            session.check(request.dir)?;
+            server.stat(request, Path::new(payload)?).map(|walk| walked::<Stat>(tag, walk))
+        }
+        Request::MakeDir(request) => {
+            session.check(request.dir)?;
+            server.make_dir(request, Path::new(payload)?).map(|walk| walked::<MakeDir>(tag, walk))
+        }
+        Request::Remove(request) => {
+            session.check(request.dir)?;
+            server.remove(request, Path::new(payload)?).map(|walk| walked::<Remove>(tag, walk))
+        }
+        Request::Rename(request) => {
+            session.check(request.old_dir)?;
+            session.check(request.new_dir)?;
+            let (old, new) = payload.split_at_checked(request.old_bytes as usize).ok_or(Errno::EPROTO)?;
+            server.rename(request, Path::new(old)?, Path::new(new)?).map(|walk| walked::<Rename>(tag, walk))
+        }
+        Request::Link(request) => {
+            session.check(request.handle)?;
+            session.check(request.dir)?;
+            server.link(request, Path::new(payload)?).map(|walk| walked::<Link>(tag, walk))
+        }
+        Request::MakeSymlink(request) => {
+            session.check(request.dir)?;
+            let (path, target) = payload.split_at_checked(request.path_bytes as usize).ok_or(Errno::EPROTO)?;
+            let target = check_target(target)?;
+            server.make_symlink(request, Path::new(path)?, target).map(|walk| walked::<MakeSymlink>(tag, walk))
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Requests on what is open already.
+fn on_handle<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, request: &Request) -> Result<Reply<'a>, Errno> {
+    match request {
+        Request::GetAttr(request) => {
+            session.check(request.handle)?;
+            server.attributes(request.handle).map(|attr| plain::<GetAttr>(tag, &attr))
+        }
+        Request::SetAttr(request) => {
+            session.check(request.handle)?;
+            server.set_attributes(request).map(|attr| plain::<SetAttr>(tag, &attr))
+        }
+        Request::Read(request) => {
+            session.check(request.handle)?;
+            if request.length as usize > MAX_PAYLOAD {
+                return Err(Errno::EINVAL);
+            }
+            server.read(request).map(|payload| with_payload::<Read>(tag, &Nothing {}, payload))
+        }
+        Request::ReadDir(request) => {
+            session.check(request.handle)?;
+            let request = ReadDir { length: request.length.min(MAX_PAYLOAD as u32), ..*request };
+            server.read_dir(&request).map(|payload| with_payload::<ReadDir>(tag, &Nothing {}, payload))
+        }
+        Request::ReadLink(request) => {
+            session.check(request.handle)?;
+            server.read_link(request.handle).map(|payload| with_payload::<ReadLink>(tag, &Nothing {}, payload))
+        }
+        Request::StatStore(_) => server.stat_store().map(|info| plain::<StatStore>(tag, &info)),
+        Request::Sync(request) => {
+            session.check(request.handle)?;
+            server.sync(request.handle).map(|()| plain::<Sync>(tag, &Nothing {}))
+        }
+        Request::Extents(request) => {
+            session.check(request.handle)?;
+            let (listed, holes) = server.extents(request)?;
+            let bytes = holes.iter().flat_map(|hole| hole.to_bytes()).collect();
+            Ok(with_payload::<Extents>(tag, &listed, Payload::owned(bytes)))
+        }
+        Request::Allocate(request) => {
+            session.check(request.handle)?;
+            server.allocate(request).map(|attr| plain::<Allocate>(tag, &attr))
+        }
+        Request::CloneRange(request) => {
+            session.check(request.source)?;
+            session.check(request.target)?;
+            server.clone_range(request).map(|written| plain::<CloneRange>(tag, &written))
+        }
+        Request::Recall(_) | Request::Invalidate(_) => Err(Errno::EPROTO),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+fn snapshot<'a>(server: &'a mut impl FileServer, session: &mut Session, tag: Tag, request: &Snapshot) -> Result<Reply<'a>, Errno> {
+    if !session.features.contains(Features::SNAPSHOT) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    session.check(request.handle)?;
+    session.check_snapshots()?;
+    if request.misalignment as usize >= PAGE_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    let (reply, payload) = server.snapshot(request)?;
+    session.give(reply.handle, Kind::Snapshot);
+    Ok(with_payload::<Snapshot>(tag, &reply, payload))
+}
+
+fn write<'a>(
+    server: &'a mut impl FileServer,
+    session: &mut Session,
+    tag: Tag,
+    request: &Write,
+    payload: &[u8],
+) -> Result<Reply<'a>, Errno> {
+    session.check(request.handle)?;
+    let (data, list) = payload.split_at_checked(request.data_bytes as usize).ok_or(Errno::EPROTO)?;
+    let references = session.features.contains(Features::WRITE_REFERENCES);
+    if !references && (!list.is_empty() || request.flags.contains(WriteFlags::SNAPSHOT)) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let pieces: Vec<Piece> = Pieces::decode(list, MAX_PIECES).map_err(|_| Errno::EPROTO)?.collect();
+    check_pieces(session, &pieces, data.len())?;
+    let mut request = *request;
+    if session.check_snapshots().is_err() {
+        request.flags.remove(WriteFlags::SNAPSHOT);
+    }
+    let written = server.write(&request, data, &pieces)?;
+    session.give(written.snapshot, Kind::Snapshot);
+    Ok(plain::<Write>(tag, &written))
+}
+
+/// Pieces that are data add up to the data; the others name snapshots of this session.
+fn check_pieces(session: &Session, pieces: &[Piece], data_bytes: usize) -> Result<(), Errno> {
+    if pieces.is_empty() {
+        return Ok(());
+    }
+    let mut data_left = data_bytes as u64;
+    for piece in pieces {
+        if piece.snapshot == ROOT {
+            data_left = data_left.checked_sub(piece.length).filter(|_| piece.offset == 0).ok_or(Errno::EPROTO)?;
+        } else if session.handles.get(&piece.snapshot) != Some(&Kind::Snapshot) {
+            return Err(Errno::EBADF);
+        }
+    }
+    if data_left == 0 { Ok(()) } else { Err(Errno::EPROTO) }
+}
+
+/// What a symbolic link can hold.
+fn check_target(target: &[u8]) -> Result<&[u8], Errno> {
+    match target {
+        [] => Err(Errno::ENOENT),
+        _ if target.len() > MAX_PATH => Err(Errno::ENAMETOOLONG),
+        _ if target.contains(&0) => Err(Errno::EINVAL),
+        _ => Ok(target),
+    }
+}
+
+fn plain<'a, O: Operation>(tag: Tag, reply: &O::Reply) -> Reply<'a> {
+    Reply { head: O::reply(tag, reply, 0), payload: Payload::empty() }
+}
+
+fn with_payload<'a, O: Operation>(tag: Tag, reply: &O::Reply, payload: Payload<'a>) -> Reply<'a> {
+    if payload.len() > MAX_PAYLOAD {
+        // A bug of the server; the client must not have to deal with it.
+        return refuse(O::OP as u16, tag, Errno::EIO);
+    }
+    Reply { head: O::reply(tag, reply, payload.len()), payload }
+}
+
+fn walked<'a, O: Operation<Reply = Walked>>(tag: Tag, walk: Walk) -> Reply<'a> {
+    with_payload::<O>(tag, &walk.reply, Payload::owned(walk.target))
+}
+
+fn refuse<'a>(op: u16, tag: Tag, error: Errno) -> Reply<'a> {
+    Reply { head: error_reply(op, tag, error), payload: Payload::empty() }
+}
+
+/// The tag's place in a head that does not decode: the best one can do for a client that waits.
+fn tag_of(head: &[u8; HEAD_BYTES]) -> Tag {
+    Tag(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
+}
+
+fn op_of(head: &[u8; HEAD_BYTES]) -> u16 {
+    u16::from_le_bytes([head[8], head[9]])
+}

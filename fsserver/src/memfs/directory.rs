@@ -1,0 +1,80 @@
+//! The entries of a directory, by name and in the order in which they are listed.
+//!
+//! An entry's cookie is given when it is made, grows, and is never given again: so a listing goes on where it was, whatever came and went
+//! meanwhile.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use fsproto::dirent::DirEntry;
+use fsproto::{Errno, FileId, FileKind, Writer};
+
+/// An entry.
+#[derive(Clone, Copy)]
+struct Entry {
+    inode: u64,
+    kind: FileKind,
+    cookie: u64,
+}
+
+/// A directory's entries.
+pub(super) struct Directory {
+    /// The directory that it lies in; its own, for the root.
+    pub parent: u64,
+    by_name: BTreeMap<Arc<[u8]>, Entry>,
+    by_cookie: BTreeMap<u64, Arc<[u8]>>,
+    last_cookie: u64,
+}
+
+impl Directory {
+    /// An empty one.
+    pub fn new(parent: u64) -> Self {
+        Self { parent, by_name: BTreeMap::new(), by_cookie: BTreeMap::new(), last_cookie: 0 }
+    }
+
+    /// The inode of a name.
+    pub fn get(&self, name: &[u8]) -> Option<u64> {
+        self.by_name.get(name).map(|entry| entry.inode)
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// What `stat` tells as length: a figure that grows with the entries.
+    pub fn size(&self) -> u64 {
+        40 + 20 * self.by_name.len() as u64
+    }
+
+    /// Makes an entry. A name that is there keeps its place in the listing and gets the new inode.
+    pub fn insert(&mut self, name: &[u8], inode: u64, kind: FileKind) {
+        if let Some(entry) = self.by_name.get_mut(name) {
+            (entry.inode, entry.kind) = (inode, kind);
+            return;
+        }
+        self.last_cookie += 1;
+        let (name, cookie): (Arc<[u8]>, u64) = (name.into(), self.last_cookie);
+        self.by_cookie.insert(cookie, name.clone());
+        self.by_name.insert(name, Entry { inode, kind, cookie });
+    }
+
+    /// Takes a name away.
+    pub fn remove(&mut self, name: &[u8]) {
+        if let Some(entry) = self.by_name.remove(name) {
+            self.by_cookie.remove(&entry.cookie);
+        }
+    }
+
+    /// Writes as many entries behind `cookie` as fit. EINVAL where there is one and not even that fits.
+    pub fn list(&self, cookie: u64, writer: &mut Writer<'_>) -> Result<(), Errno> {
+        for (&next, name) in self.by_cookie.range((core::ops::Bound::Excluded(cookie), core::ops::Bound::Unbounded)) {
+            let Some(entry) = self.by_name.get(name) else { continue };
+            let entry = DirEntry { id: FileId(entry.inode), next, kind: entry.kind, name };
+            if entry.encode(writer).is_err() {
+                return if writer.used() == 0 { Err(Errno::EINVAL) } else { Ok(()) };
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! A file server that keeps its files in memory.
+//!
+//! Owns: the tree and all bytes. What it was started with is an archive (the ramdisk), whose members' bytes stay where they are until they are
+//! changed. Features: sparse files, removed files that live on while open, clones that share pages. No snapshots: [`snapfs`](mod@crate::snapfs)
+//! adds those.
+//!
+//! Permission bits are kept and told, not checked: the kernel checks them. What a handle was opened for is checked.
+//!
+//! Invariants. Every inode is in use by a name or by a handle. A directory's link count is 2 plus its directories; a file's, its names.
+//! A version grows with each change of the file's bytes or length, in the same request.
+
+mod archive;
+mod content;
+mod directory;
+mod inode;
+mod names;
+mod page;
+mod server;
+mod walk;
+
+use alloc::collections::BTreeMap;
+
+use fsproto::*;
+
+pub use archive::BadArchive;
+
+use self::inode::{Body, Inode};
+use self::page::PageAccount;
+use crate::port::{Port, serve};
+use crate::server::Clock;
+
+/// Number of the root directory.
+const ROOT_INODE: u64 = 1;
+
+/// Files there can be for each page of capacity: an inode takes memory too, somewhat less than a page with its names.
+const FILES_PER_PAGE: u64 = 1;
+
+/// Files there can always be.
+const MIN_FILES: u64 = 4096;
+
+/// Whether a read through the protocol sets the access time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// It does, where the one there is older than the last change or than a day (`relatime`).
+    Relative,
+    /// It does not: the wrapper above keeps them, since it reads at other times than its clients do (rule X6).
+    Untouched,
+}
+
+/// What a handle stands for.
+#[derive(Clone, Copy, Debug)]
+struct OpenFile {
+    inode: u64,
+    flags: OpenFlags,
+}
+
+/// The server.
+pub struct Memfs<C> {
+    clock: C,
+    access_times: AccessTimes,
+    account: PageAccount,
+    max_files: u64,
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    handles: BTreeMap<Handle, OpenFile>,
+    next_handle: u64,
+}
+
+impl<C: Clock> Memfs<C> {
+    /// An empty tree that can hold `capacity_bytes` of file bytes.
+    pub fn new(capacity_bytes: u64, access_times: AccessTimes, clock: C) -> Self {
+        let account = PageAccount { capacity: capacity_bytes / PAGE_BYTES as u64, used: 0 };
+        let max_files = account.capacity.saturating_mul(FILES_PER_PAGE).max(MIN_FILES);
+        let root = Inode::new(Body::directory(ROOT_INODE), 0o755, clock.now());
+        let inodes = BTreeMap::from([(ROOT_INODE, root)]);
+        let (next_inode, next_handle) = (ROOT_INODE + 1, ROOT.0 + 1);
+        Self { clock, access_times, account, max_files, inodes, next_inode, handles: BTreeMap::new(), next_handle }
+    }
+
+    fn inode(&self, number: u64) -> Result<&Inode, Errno> {
+        // Cannot fail: numbers come from names and handles, which keep their inodes. No reason to panic either.
+        self.inodes.get(&number).ok_or(Errno::EIO)
+    }
+
+    fn inode_mut(&mut self, number: u64) -> Result<&mut Inode, Errno> {
+        self.inodes.get_mut(&number).ok_or(Errno::EIO)
+    }
+
+    fn open_file(&self, handle: Handle) -> Result<OpenFile, Errno> {
+        if handle == ROOT {
+            return Ok(OpenFile { inode: ROOT_INODE, flags: OpenFlags::READ });
+        }
+        self.handles.get(&handle).copied().ok_or(Errno::EBADF)
+    }
+
+    /// The inode of a handle that was opened for this.
+    fn opened_for(&self, handle: Handle, right: OpenFlags) -> Result<u64, Errno> {
+        let open = self.open_file(handle)?;
+        if open.flags.contains(right) { Ok(open.inode) } else { Err(Errno::EBADF) }
+    }
+
+    fn attr(&self, number: u64) -> Result<Attr, Errno> {
+        Ok(self.inode(number)?.attr(number))
+    }
+
+    /// A handle for an inode.
+    fn give_handle(&mut self, inode: u64, flags: OpenFlags) -> Result<Handle, Errno> {
+        self.inode_mut(inode)?.handles += 1;
+        let handle = Handle(self.next_handle);
+        self.next_handle += 1;
+        self.handles.insert(handle, OpenFile { inode, flags });
+        Ok(handle)
+    }
+
+    /// ENOSPC unless there can be one more file.
+    fn check_files(&self) -> Result<(), Errno> {
+        if (self.inodes.len() as u64) < self.max_files { Ok(()) } else { Err(Errno::ENOSPC) }
+    }
+
+    /// A new inode, not yet named.
+    fn make(&mut self, body: Body, mode: u32) -> u64 {
+        let number = self.next_inode;
+        self.next_inode += 1;
+        self.inodes.insert(number, Inode::new(body, (mode & 0o7777) as u16, self.clock.now()));
+        number
+    }
+
+    /// Lets an inode go if nothing uses it any more.
+    fn drop_if_unused(&mut self, number: u64) {
+        if self.inodes.get(&number).is_some_and(Inode::is_unused)
+            && let Some(mut inode) = self.inodes.remove(&number)
+            && let Body::Regular(content) = &mut inode.body
+        {
+            content.clear(&mut self.account);
+        }
+    }
+}
+
+/// Serves a tree made of a ramdisk's archive through `port`, to one client, until that is gone.
+pub fn run(archive: &'static [u8], capacity_bytes: u64, clock: impl Clock, port: impl Port) -> Result<(), BadArchive> {
+    // The ramdisk is there beside what can be written.
+    let mut server = Memfs::new(capacity_bytes.saturating_add(archive.len() as u64), AccessTimes::Untouched, clock);
+    server.add_archive(archive)?;
+    serve(server, port).map_err(|_| BadArchive::no_memory())
+}

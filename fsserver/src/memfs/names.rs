@@ -1,0 +1,218 @@
+//! Making, removing and renaming entries.
+
+use fsproto::*;
+
+use super::inode::Body;
+use super::walk::{LastLink, Place};
+use super::{Memfs, ROOT_INODE};
+use crate::server::{Clock, Walk};
+
+/// An entry of a directory that a request names.
+struct Named<'p> {
+    parent: u64,
+    name: &'p [u8],
+    inode: Option<u64>,
+}
+
+/// Where a last component leads that is not followed, or the link that was met before.
+enum Target<'p> {
+    Named(Named<'p>),
+    Link(Walk),
+}
+
+impl<C: Clock> Memfs<C> {
+    /// The entry that a path names; `at_start` for the empty path.
+    fn entry<'p>(&self, dir: Handle, path: Path<'p>, at_start: Errno) -> Result<Target<'p>, Errno> {
+        Ok(match self.walk(dir, path, LastLink::Take)? {
+            Place::Start(_) => return Err(at_start),
+            Place::Entry { parent, name, inode } => Target::Named(Named { parent, name, inode: Some(inode) }),
+            Place::Absent { parent, name } => Target::Named(Named { parent, name, inode: None }),
+            Place::Link(walk) => Target::Link(walk),
+        })
+    }
+
+    fn is_directory(&self, inode: u64) -> Result<bool, Errno> {
+        Ok(self.inode(inode)?.kind() == FileKind::Directory)
+    }
+
+    /// A removed directory is still there for those who have it open, but takes no entries.
+    fn check_takes_entries(&self, directory: u64) -> Result<(), Errno> {
+        if self.inode(directory)?.links == 0 { Err(Errno::ENOENT) } else { Ok(()) }
+    }
+
+    /// Gives an inode a name, in place of what the name stood for.
+    pub(super) fn attach(&mut self, parent: u64, name: &[u8], inode: u64) -> Result<(), Errno> {
+        let now = self.clock.now();
+        let child = self.inode_mut(inode)?;
+        let kind = child.kind();
+        match &mut child.body {
+            Body::Directory(directory) => directory.parent = parent,
+            _ => child.links += 1,
+        }
+        child.ctime = now;
+        let directory = self.inode_mut(parent)?;
+        directory.links += u32::from(kind == FileKind::Directory);
+        directory.entries_mut()?.insert(name, inode, kind);
+        directory.changed(now);
+        Ok(())
+    }
+
+    /// Takes a name away; what it named is still there.
+    fn detach(&mut self, parent: u64, name: &[u8], inode: u64) -> Result<(), Errno> {
+        self.uncount(parent, inode)?;
+        self.inode_mut(parent)?.entries_mut()?.remove(name);
+        Ok(())
+    }
+
+    /// Notes that `inode` has one name less in `parent`.
+    fn uncount(&mut self, parent: u64, inode: u64) -> Result<(), Errno> {
+        let now = self.clock.now();
+        let is_directory = self.is_directory(inode)?;
+        let directory = self.inode_mut(parent)?;
+        directory.links -= u32::from(is_directory);
+        directory.changed(now);
+        let child = self.inode_mut(inode)?;
+        child.links -= u32::from(!is_directory);
+        child.ctime = now;
+        Ok(())
+    }
+
+    /// Lets a file go that has lost a name, if that was the last; tells its attributes.
+    fn drop_unnamed(&mut self, inode: u64) -> Result<Attr, Errno> {
+        let child = self.inode_mut(inode)?;
+        if matches!(child.body, Body::Directory(_)) {
+            child.links = 0;
+        }
+        let attr = self.attr(inode)?;
+        self.drop_if_unused(inode);
+        Ok(attr)
+    }
+
+    /// A new file under a name that has to be free.
+    pub(super) fn make_named(&mut self, parent: u64, name: &[u8], body: Body, mode: u32) -> Result<u64, Errno> {
+        self.check_takes_entries(parent)?;
+        self.check_files()?;
+        let inode = self.make(body, mode);
+        self.attach(parent, name, inode)?;
+        Ok(inode)
+    }
+
+    pub(super) fn make_at(&mut self, dir: Handle, path: Path<'_>, mode: u32, body: impl FnOnce(u64) -> Body) -> Result<Walk, Errno> {
+        match self.entry(dir, path, Errno::EEXIST)? {
+            Target::Link(walk) => Ok(walk),
+            Target::Named(Named { inode: Some(_), .. }) => Err(Errno::EEXIST),
+            Target::Named(Named { parent, name, inode: None }) => {
+                let inode = self.make_named(parent, name, body(parent), mode)?;
+                Ok(Walk::done(ROOT, self.attr(inode)?))
+            }
+        }
+    }
+
+    pub(super) fn remove_at(&mut self, request: &Remove, path: Path<'_>) -> Result<Walk, Errno> {
+        let Named { parent, name, inode } = match self.entry(request.dir, path, Errno::EBUSY)? {
+            Target::Link(walk) => return Ok(walk),
+            Target::Named(named) => named,
+        };
+        let inode = inode.ok_or(Errno::ENOENT)?;
+        let wants_directory = request.flags.contains(OpenFlags::DIRECTORY);
+        match (&self.inode(inode)?.body, wants_directory) {
+            (Body::Directory(entries), true) if !entries.is_empty() => return Err(Errno::ENOTEMPTY),
+            (Body::Directory(_), false) => return Err(Errno::EISDIR),
+            (Body::Regular(_) | Body::Symlink(_), true) => return Err(Errno::ENOTDIR),
+            _ => {}
+        }
+        self.detach(parent, name, inode)?;
+        Ok(Walk::done(ROOT, self.drop_unnamed(inode)?))
+    }
+
+    pub(super) fn link_at(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno> {
+        let inode = self.open_file(request.handle)?.inode;
+        if self.is_directory(inode)? {
+            return Err(Errno::EPERM);
+        }
+        match self.entry(request.dir, path, Errno::EEXIST)? {
+            Target::Link(walk) => Ok(walk),
+            Target::Named(Named { inode: Some(_), .. }) => Err(Errno::EEXIST),
+            Target::Named(Named { parent, name, inode: None }) => {
+                self.check_takes_entries(parent)?;
+                if self.inode(inode)?.links == u32::MAX {
+                    return Err(Errno::EMLINK);
+                }
+                self.attach(parent, name, inode)?;
+                Ok(Walk::done(ROOT, self.attr(inode)?))
+            }
+        }
+    }
+
+    pub(super) fn rename_at(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno> {
+        let old = match self.entry(request.old_dir, old, Errno::EBUSY)? {
+            Target::Link(walk) => return Ok(walk),
+            Target::Named(named) => named,
+        };
+        let inode = old.inode.ok_or(Errno::ENOENT)?;
+        let new = match self.entry(request.new_dir, new, Errno::EBUSY)? {
+            Target::Link(walk) => return Ok(walk.in_second_path()),
+            Target::Named(named) => named,
+        };
+        self.check_takes_entries(new.parent)?;
+        self.check_not_inside(inode, new.parent)?;
+        if request.flags.contains(RenameFlags::EXCHANGE) {
+            self.exchange(&old, inode, &new, request.flags)?;
+        } else {
+            self.replace(&old, inode, &new, request.flags)?;
+        }
+        Ok(Walk::done(ROOT, self.attr(inode)?))
+    }
+
+    /// EINVAL where `directory` is `inode` or lies in it.
+    fn check_not_inside(&self, inode: u64, mut directory: u64) -> Result<(), Errno> {
+        loop {
+            if directory == inode {
+                return Err(Errno::EINVAL);
+            }
+            if directory == ROOT_INODE {
+                return Ok(());
+            }
+            directory = self.inode(directory)?.entries()?.parent;
+        }
+    }
+
+    fn exchange(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, flags: RenameFlags) -> Result<(), Errno> {
+        if flags.contains(RenameFlags::NO_REPLACE) {
+            return Err(Errno::EINVAL);
+        }
+        let other = new.inode.ok_or(Errno::ENOENT)?;
+        self.check_not_inside(other, old.parent)?;
+        if other == inode {
+            return Ok(());
+        }
+        self.detach(old.parent, old.name, inode)?;
+        self.detach(new.parent, new.name, other)?;
+        self.attach(new.parent, new.name, inode)?;
+        self.attach(old.parent, old.name, other)
+    }
+
+    fn replace(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, flags: RenameFlags) -> Result<(), Errno> {
+        let replaced = new.inode;
+        if replaced.is_some() && flags.contains(RenameFlags::NO_REPLACE) {
+            return Err(Errno::EEXIST);
+        }
+        // Two names of one file: nothing to do (POSIX).
+        if replaced == Some(inode) {
+            return Ok(());
+        }
+        if let Some(replaced) = replaced {
+            match (self.is_directory(inode)?, &self.inode(replaced)?.body) {
+                (true, Body::Directory(entries)) if !entries.is_empty() => return Err(Errno::ENOTEMPTY),
+                (true, Body::Regular(_) | Body::Symlink(_)) => return Err(Errno::ENOTDIR),
+                (false, Body::Directory(_)) => return Err(Errno::EISDIR),
+                _ => {}
+            }
+            // The name stays, so that whoever lists the directory meets it once.
+            self.uncount(new.parent, replaced)?;
+            self.drop_unnamed(replaced)?;
+        }
+        self.detach(old.parent, old.name, inode)?;
+        self.attach(new.parent, new.name, inode)
+    }
+}

@@ -1,0 +1,271 @@
+//! The operations of the protocol.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use fsproto::*;
+
+use super::content::MAX_SIZE;
+use super::inode::Body;
+use super::walk::{LastLink, Place};
+use super::{AccessTimes, Memfs, ROOT_INODE};
+use crate::server::{Clock, FileServer, Payload, Terms, Walk};
+
+const FEATURES: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
+
+impl<C: Clock> Memfs<C> {
+    /// Opens what is there.
+    fn open_existing(&mut self, inode: u64, flags: OpenFlags) -> Result<Walk, Errno> {
+        match self.inode(inode)?.kind() {
+            FileKind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => return Err(Errno::EISDIR),
+            FileKind::Regular | FileKind::Symlink if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+            FileKind::Regular if flags.contains(OpenFlags::TRUNCATE) => self.resize(inode, 0)?,
+            _ => {}
+        }
+        let handle = self.give_handle(inode, flags)?;
+        Ok(Walk::done(handle, self.attr(inode)?))
+    }
+
+    /// Opens a new file.
+    fn open_new(&mut self, parent: u64, name: &[u8], request: &Open) -> Result<Walk, Errno> {
+        if !request.flags.contains(OpenFlags::CREATE) {
+            return Err(Errno::ENOENT);
+        }
+        let inode = self.make_named(parent, name, Body::Regular(Default::default()), request.mode)?;
+        let handle = self.give_handle(inode, request.flags)?;
+        Ok(Walk::done(handle, self.attr(inode)?))
+    }
+
+    /// Opens a file that has no name.
+    fn open_unnamed(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
+        let directory = match self.walk(request.dir, path, LastLink::Follow)? {
+            Place::Link(walk) => return Ok(walk),
+            Place::Absent { .. } => return Err(Errno::ENOENT),
+            Place::Start(inode) | Place::Entry { inode, .. } => inode,
+        };
+        self.inode(directory)?.entries()?;
+        self.check_files()?;
+        let inode = self.make(Body::Regular(Default::default()), request.mode);
+        let handle = self.give_handle(inode, request.flags)?;
+        Ok(Walk::done(handle, self.attr(inode)?))
+    }
+
+    /// Changes the length.
+    fn resize(&mut self, inode: u64, size: u64) -> Result<(), Errno> {
+        let now = self.clock.now();
+        let inode = self.inodes.get_mut(&inode).ok_or(Errno::EIO)?;
+        let content = inode.content_mut()?;
+        let before = content.size();
+        content.resize(size, &mut self.account)?;
+        let version = inode.version;
+        inode.changed(now);
+        if before == size {
+            // The times move, the bytes do not.
+            inode.version = version;
+        }
+        Ok(())
+    }
+}
+
+/// What cannot be asked for.
+fn check_open_flags(flags: OpenFlags) -> Result<(), Errno> {
+    let truncates_unwritten = flags.contains(OpenFlags::TRUNCATE) && !flags.contains(OpenFlags::WRITE);
+    let makes_directory = flags.contains(OpenFlags::CREATE | OpenFlags::DIRECTORY);
+    let unnamed_but_not_made = flags.contains(OpenFlags::UNNAMED) && !flags.contains(OpenFlags::CREATE);
+    if truncates_unwritten || makes_directory || unnamed_but_not_made { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+impl<C: Clock> FileServer for Memfs<C> {
+    fn terms(&mut self) -> Result<Terms, Errno> {
+        Ok(Terms { features: FEATURES, root: FileId(ROOT_INODE) })
+    }
+
+    fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
+        let flags = request.flags;
+        check_open_flags(flags)?;
+        if flags.contains(OpenFlags::UNNAMED) {
+            return self.open_unnamed(request, path);
+        }
+        let exclusive = flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE);
+        let last_link = if exclusive { LastLink::Take } else { LastLink::by(flags) };
+        match self.walk(request.dir, path, last_link)? {
+            Place::Link(walk) => Ok(walk),
+            Place::Start(_) | Place::Entry { .. } if exclusive => Err(Errno::EEXIST),
+            Place::Start(inode) | Place::Entry { inode, .. } => self.open_existing(inode, flags),
+            Place::Absent { parent, name } => self.open_new(parent, name, request),
+        }
+    }
+
+    fn close(&mut self, handle: Handle) -> Result<(), Errno> {
+        let open = self.handles.remove(&handle).ok_or(Errno::EBADF)?;
+        self.inode_mut(open.inode)?.handles -= 1;
+        self.drop_if_unused(open.inode);
+        Ok(())
+    }
+
+    fn attributes(&mut self, handle: Handle) -> Result<Attr, Errno> {
+        self.attr(self.open_file(handle)?.inode)
+    }
+
+    fn stat(&mut self, request: &Stat, path: Path<'_>) -> Result<Walk, Errno> {
+        let inode = match self.walk(request.dir, path, LastLink::by(request.flags))? {
+            Place::Link(walk) => return Ok(walk),
+            Place::Absent { .. } => return Err(Errno::ENOENT),
+            Place::Start(inode) | Place::Entry { inode, .. } => inode,
+        };
+        if request.flags.contains(OpenFlags::DIRECTORY) {
+            self.inode(inode)?.entries()?;
+        }
+        Ok(Walk::done(ROOT, self.attr(inode)?))
+    }
+
+    fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno> {
+        let open = self.open_file(request.handle)?;
+        let mask = request.mask;
+        if mask.contains(AttrMask::SIZE) {
+            if !open.flags.contains(OpenFlags::WRITE) {
+                return Err(Errno::EINVAL);
+            }
+            self.resize(open.inode, request.size)?;
+        }
+        let now = self.clock.now();
+        let inode = self.inode_mut(open.inode)?;
+        if mask.contains(AttrMask::MODE) {
+            inode.mode = (request.mode & 0o7777) as u16;
+        }
+        if mask.contains(AttrMask::UID) {
+            inode.uid = request.uid;
+        }
+        if mask.contains(AttrMask::GID) {
+            inode.gid = request.gid;
+        }
+        if mask.contains(AttrMask::ATIME) {
+            inode.atime = request.atime;
+        }
+        if mask.contains(AttrMask::MTIME) {
+            inode.mtime = request.mtime;
+        }
+        if !mask.is_empty() {
+            inode.ctime = now;
+        }
+        self.attr(open.inode)
+    }
+
+    fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno> {
+        let inode = self.opened_for(request.handle, OpenFlags::READ)?;
+        let (now, access_times) = (self.clock.now(), self.access_times);
+        let inode = self.inode_mut(inode)?;
+        if access_times == AccessTimes::Relative {
+            inode.accessed(now);
+        }
+        Ok(inode.content()?.read(request.offset, request.length as usize))
+    }
+
+    fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {
+        let number = self.opened_for(request.handle, OpenFlags::WRITE)?;
+        let now = self.clock.now();
+        let inode = self.inodes.get_mut(&number).ok_or(Errno::EIO)?;
+        let content = inode.content_mut()?;
+        let offset = if request.flags.contains(WriteFlags::APPEND) { content.size() } else { request.offset };
+        content.write(offset, data, &mut self.account)?;
+        let size = content.size();
+        if !data.is_empty() {
+            inode.changed(now);
+        }
+        Ok(Written { length: data.len() as u64, offset, size, version: Version(inode.version), snapshot: ROOT })
+    }
+
+    fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno> {
+        let inode = self.opened_for(request.handle, OpenFlags::READ)?;
+        let mut space = vec![0; request.length as usize];
+        let mut writer = Writer::new(&mut space);
+        self.inode(inode)?.entries()?.list(request.cookie, &mut writer)?;
+        let used = writer.used();
+        space.truncate(used);
+        Ok(Payload::owned(space))
+    }
+
+    fn make_dir(&mut self, request: &MakeDir, path: Path<'_>) -> Result<Walk, Errno> {
+        self.make_at(request.dir, path, request.mode, Body::directory)
+    }
+
+    fn remove(&mut self, request: &Remove, path: Path<'_>) -> Result<Walk, Errno> {
+        self.remove_at(request, path)
+    }
+
+    fn rename(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno> {
+        self.rename_at(request, old, new)
+    }
+
+    fn link(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno> {
+        self.link_at(request, path)
+    }
+
+    fn make_symlink(&mut self, request: &MakeSymlink, path: Path<'_>, target: &[u8]) -> Result<Walk, Errno> {
+        self.make_at(request.dir, path, 0o777, |_| Body::Symlink(target.into()))
+    }
+
+    fn read_link(&mut self, handle: Handle) -> Result<Payload<'_>, Errno> {
+        match &self.inode(self.open_file(handle)?.inode)?.body {
+            Body::Symlink(target) => {
+                let mut payload = Payload::empty();
+                payload.push(target);
+                Ok(payload)
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
+        let files_free = self.max_files.saturating_sub(self.inodes.len() as u64);
+        let blocks_free = self.account.capacity.saturating_sub(self.account.used);
+        Ok(StoreInfo { blocks: self.account.capacity, blocks_free, files: self.max_files, files_free })
+    }
+
+    fn sync(&mut self, handle: Handle) -> Result<(), Errno> {
+        self.open_file(handle).map(drop)
+    }
+
+    fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+        let inode = self.open_file(request.handle)?.inode;
+        let (holes, holes_end) = self.inode(inode)?.content()?.holes(request.offset, request.length, MAX_HOLES);
+        Ok((ExtentsListed { holes_end }, holes))
+    }
+
+    fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno> {
+        let number = self.opened_for(request.handle, OpenFlags::WRITE)?;
+        let now = self.clock.now();
+        let inode = self.inodes.get_mut(&number).ok_or(Errno::EIO)?;
+        let content = inode.content_mut()?;
+        let Allocate { offset, length, mode, .. } = *request;
+        if length == 0 || mode > 2 {
+            return Err(Errno::EINVAL);
+        }
+        offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        match mode {
+            0 => content.fill(offset, length, true, &mut self.account)?,
+            1 => content.fill(offset, length, false, &mut self.account)?,
+            _ => content.punch(offset, length, &mut self.account)?,
+        }
+        inode.changed(now);
+        self.attr(number)
+    }
+
+    fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno> {
+        let source = self.opened_for(request.source, OpenFlags::READ)?;
+        let target = self.opened_for(request.target, OpenFlags::WRITE)?;
+        self.inode(target)?.content()?;
+        let shared = self.inode(source)?.content()?.share(request.source_offset, request.length);
+        let now = self.clock.now();
+        let inode = self.inodes.get_mut(&target).ok_or(Errno::EIO)?;
+        let content = inode.content_mut()?;
+        let outcome = content.put_clone(request.target_offset, &shared, &mut self.account);
+        let (length, size) = (shared.length(), content.size());
+        shared.release(&mut self.account);
+        outcome?;
+        if length > 0 {
+            inode.changed(now);
+        }
+        Ok(Written { length, offset: request.target_offset, size, version: Version(inode.version), snapshot: ROOT })
+    }
+}

@@ -1,0 +1,56 @@
+//! From a path to a file.
+
+use fsproto::*;
+
+use super::Memfs;
+use super::inode::Body;
+use crate::server::{Clock, Walk};
+
+/// Where a walk ended.
+pub(super) enum Place<'p> {
+    /// At the directory that it began with: the path was empty.
+    Start(u64),
+    /// At an entry of a directory.
+    Entry { parent: u64, name: &'p [u8], inode: u64 },
+    /// At a name that a directory does not have.
+    Absent { parent: u64, name: &'p [u8] },
+    /// At a link that has to be followed; the reply says so.
+    Link(Walk),
+}
+
+/// What to do with a link as the last component.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastLink {
+    Follow,
+    Take,
+}
+
+impl LastLink {
+    /// As the flags of a request say.
+    pub fn by(flags: OpenFlags) -> Self {
+        if flags.contains(OpenFlags::NO_FOLLOW) { Self::Take } else { Self::Follow }
+    }
+}
+
+impl<C: Clock> Memfs<C> {
+    /// Walks a path from a directory. ENOENT where a directory on the way is absent, ENOTDIR where it is none.
+    pub(super) fn walk<'p>(&self, dir: Handle, path: Path<'p>, last_link: LastLink) -> Result<Place<'p>, Errno> {
+        let mut parent = self.open_file(dir)?.inode;
+        self.inode(parent)?.entries()?;
+        for Component { name, end, is_last } in path.components() {
+            let Some(inode) = self.inode(parent)?.entries()?.get(name) else {
+                return if is_last { Ok(Place::Absent { parent, name }) } else { Err(Errno::ENOENT) };
+            };
+            if let Body::Symlink(target) = &self.inode(inode)?.body
+                && (!is_last || last_link == LastLink::Follow)
+            {
+                return Ok(Place::Link(Walk::link(end, target)));
+            }
+            if is_last {
+                return Ok(Place::Entry { parent, name, inode });
+            }
+            parent = inode;
+        }
+        Ok(Place::Start(parent))
+    }
+}

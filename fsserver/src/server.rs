@@ -1,0 +1,159 @@
+//! What a file server does: one call for each operation of the protocol.
+//!
+//! Calls come from the [`Dispatcher`](crate::Dispatcher), which has checked that handles belong to the session that names them (and are still
+//! open), that paths and sizes have their form, and that the operation was agreed on. What a handle stands for is the server's to check. Handles
+//! are unique over all sessions of a server.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use fsproto::*;
+
+use crate::buffer::ZEROS;
+
+/// Tells the time.
+pub trait Clock {
+    /// The time now.
+    fn now(&self) -> Time;
+}
+
+impl<F: Fn() -> Time> Clock for F {
+    fn now(&self) -> Time {
+        self()
+    }
+}
+
+/// The payload of a reply: segments, sent one after the other, borrowed from the server's own storage where that can be.
+#[derive(Clone, Debug, Default)]
+pub struct Payload<'a>(Vec<Cow<'a, [u8]>>);
+
+impl<'a> Payload<'a> {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of its own.
+    pub fn owned(bytes: Vec<u8>) -> Self {
+        let mut payload = Self::empty();
+        payload.push_owned(bytes);
+        payload
+    }
+
+    /// Appends bytes that stay where they are.
+    pub fn push(&mut self, bytes: &'a [u8]) {
+        if !bytes.is_empty() {
+            self.0.push(Cow::Borrowed(bytes));
+        }
+    }
+
+    /// Appends bytes.
+    pub fn push_owned(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.0.push(Cow::Owned(bytes));
+        }
+    }
+
+    /// Appends `count` zero bytes, all of them in one page of memory.
+    pub fn push_zeros(&mut self, mut count: usize) {
+        while count > 0 {
+            let zeros = &ZEROS.0[..count.min(PAGE_BYTES)];
+            self.0.push(Cow::Borrowed(zeros));
+            count -= zeros.len();
+        }
+    }
+
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|segment| segment.len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The segments, in order.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// All bytes, copied together.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.segments().flatten().copied().collect()
+    }
+}
+
+/// Where a path led: the reply, and the target of the symbolic link at which the walk stopped, if it did (then `link_bytes` says its length).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// The reply's fields.
+    pub reply: Walked,
+    /// The link's target, or nothing.
+    pub target: Vec<u8>,
+}
+
+impl Walk {
+    /// The operation was carried out on this file.
+    pub fn done(handle: Handle, attr: Attr) -> Self {
+        Self { reply: Walked { handle, attr, ..Walked::default() }, target: Vec::new() }
+    }
+
+    /// The walk met a link.
+    pub fn link(walked_bytes: usize, target: &[u8]) -> Self {
+        let reply = Walked { walked_bytes: walked_bytes as u16, link_bytes: target.len() as u16, ..Walked::default() };
+        Self { reply, target: target.to_vec() }
+    }
+
+    /// The same, met in the second path of the request.
+    pub fn in_second_path(mut self) -> Self {
+        self.reply.which = 1;
+        self
+    }
+
+    /// Whether it stopped at a link, and nothing was done.
+    pub fn is_link(&self) -> bool {
+        self.reply.link_bytes > 0
+    }
+}
+
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// What it can do.
+    pub features: Features,
+    /// Id of its root directory.
+    pub root: FileId,
+}
+
+/// A file server. The operations are those of [`fsproto`], where their meaning is told.
+#[allow(missing_docs)]
+pub trait FileServer {
+    fn terms(&mut self) -> Result<Terms, Errno>;
+    fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno>;
+    fn close(&mut self, handle: Handle) -> Result<(), Errno>;
+    fn attributes(&mut self, handle: Handle) -> Result<Attr, Errno>;
+    fn stat(&mut self, request: &Stat, path: Path<'_>) -> Result<Walk, Errno>;
+    fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno>;
+    /// `length` is at most [`MAX_PAYLOAD`].
+    fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno>;
+    /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was agreed on; the lengths of those that are data add up to that of `data`.
+    fn write(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno>;
+    fn snapshot(&mut self, _request: &Snapshot) -> Result<(Snapshotted, Payload<'_>), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno>;
+    fn make_dir(&mut self, request: &MakeDir, path: Path<'_>) -> Result<Walk, Errno>;
+    fn remove(&mut self, request: &Remove, path: Path<'_>) -> Result<Walk, Errno>;
+    fn rename(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno>;
+    fn link(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno>;
+    /// `target` is 1 to [`MAX_PATH`] bytes, none of them NUL.
+    fn make_symlink(&mut self, request: &MakeSymlink, path: Path<'_>, target: &[u8]) -> Result<Walk, Errno>;
+    fn read_link(&mut self, handle: Handle) -> Result<Payload<'_>, Errno>;
+    fn stat_store(&mut self) -> Result<StoreInfo, Errno>;
+    fn sync(&mut self, handle: Handle) -> Result<(), Errno>;
+    /// At most [`MAX_HOLES`] of them.
+    fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno>;
+    fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno>;
+    fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno>;
+}

@@ -96,6 +96,15 @@ impl WaitQueue {
     }
 }
 
+/// Lets other threads run in the middle of a long piece of work, and says whether a signal has come that is to end it.
+pub fn relax(by: Interrupt) -> Result<(), Interrupted> {
+    let Some(scheduler) = SCHEDULER.get() else { return Ok(()) };
+    // Woken before it sleeps, the thread only goes to the end of the line.
+    scheduler.wake(scheduler.current());
+    scheduler.block();
+    if scheduler.interrupted(by) { Err(Interrupted) } else { Ok(()) }
+}
+
 /// A lock whose holder may wait for a server: others sleep, and can be killed out of it.
 #[derive(Debug, Default)]
 pub struct SleepLock<T> {

@@ -10,15 +10,18 @@
 
 mod buffers;
 mod caller;
+pub mod devices;
 mod filesystem;
 pub mod namespace;
 mod notify;
 mod object;
 mod open_file;
 pub mod pipe;
+pub mod random;
 pub mod socket;
 mod stat;
 mod table;
+pub mod tty;
 
 pub use buffers::UserBuffers;
 pub use caller::{Caller, FileContext, ProcessView, Tasks, register, tasks};

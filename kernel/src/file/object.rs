@@ -1,7 +1,7 @@
 //! What an open file is about: a file on a server, a directory, a pipe's end, a device.
 
 use super::{Caller, Kind, Ready, SetAttr, Stat, UserBuffers};
-use crate::mem::{Snapshot, Space};
+use crate::mem::{Frame, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -117,6 +117,11 @@ pub trait FileObject: Any + Send + Sync {
     /// eager: the caller reads instead. Short at end of file.
     fn snapshot(&self, _space: &Arc<Space>, _offset: u64, _length: u64) -> Result<Option<Arc<Snapshot>>, Errno> {
         Ok(None)
+    }
+
+    /// The frames behind `pages` pages from page `first` on, given away for a private mapping (`/dev/ramdisk`, once). There may be fewer than `pages`.
+    fn take_frames(&self, _first: u64, _pages: u64) -> Result<Vec<Frame>, Errno> {
+        Err(Errno::ENODEV)
     }
 }
 

@@ -118,7 +118,7 @@ impl Ring {
         let look = || {
             let state = self.state.lock();
             match state.bytes.len() {
-                0 => state.writer_gone.then_some(None),
+                0 => (state.writer_gone || state.reader_gone).then_some(None),
                 available => Some(Some(available)),
             }
         };

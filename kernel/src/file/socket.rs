@@ -8,7 +8,11 @@
 //!
 //! Lock: `Pipe::state` of one direction; never held while copying with faults, delivering or waking.
 
-use crate::mem::Frame;
+use super::pipe::{Ring, nameless_stat, next_inode};
+use super::{FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
+use crate::mem::{Claim, Frame, PAGE_BYTES};
+use crate::sync::Mutex;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use fsproto::Errno;
@@ -51,4 +55,377 @@ pub trait Receiver: Send + Sync {
     fn message(&self, message: Message, sender: Sender);
     /// The other end is gone. Called once.
     fn closed(&self);
+}
+
+/// Bytes of one packet, at most. A whole message of the file protocol fits.
+pub const MAX_MESSAGE: usize = 512 * 1024;
+/// Bytes that wait in one direction before a process that sends has to wait too. The kernel's own messages are bounded by its requests in flight.
+const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
+/// Up to here a packet lies in the kernel's heap as a whole; beyond, in frames.
+const MAX_INLINE: usize = PAGE_BYTES;
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Message>,
+    queued_bytes: usize,
+    receiver: Option<Arc<dyn Receiver>>,
+    /// Nothing more will come: the sending end is gone or shut down.
+    ended: bool,
+    /// Nothing is taken any more: the receiving end is gone or shut down.
+    refused: bool,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Channel {
+    state: Mutex<State>,
+    changed: Notifier,
+}
+
+impl Channel {
+    /// No more messages will be sent.
+    fn end(&self) {
+        let mut state = self.state.lock();
+        let already = core::mem::replace(&mut state.ended, true);
+        let receiver = if already { None } else { state.receiver.take() };
+        drop(state);
+        if let Some(receiver) = receiver {
+            receiver.closed();
+        }
+        self.changed.notify();
+    }
+
+    /// No more messages will be taken.
+    fn refuse(&self) {
+        let mut state = self.state.lock();
+        state.refused = true;
+        let dropped = core::mem::take(&mut state.queue);
+        state.queued_bytes = 0;
+        drop(state);
+        drop(dropped);
+        self.changed.notify();
+    }
+
+    /// Hands a message over, or queues it if `room` allows; gives it back where there is no room.
+    fn send(&self, message: Message, sender: Sender, room: usize) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        if state.refused || state.ended {
+            return Err(Refusal::Gone);
+        }
+        if let Some(receiver) = state.receiver.clone() {
+            drop(state);
+            receiver.message(message, sender);
+            return Ok(());
+        }
+        if state.queued_bytes > 0 && state.queued_bytes + message.len() > room {
+            return Err(Refusal::Full(message));
+        }
+        if state.queue.try_reserve(1).is_err() {
+            return Err(Refusal::NoMemory);
+        }
+        state.queued_bytes += message.len();
+        state.queue.push_back(message);
+        drop(state);
+        self.changed.notify();
+        Ok(())
+    }
+
+    /// The next message; `None` where there will be none.
+    fn receive(&self, nonblocking: bool) -> Result<Option<Message>, Errno> {
+        let look = || {
+            let mut state = self.state.lock();
+            match state.queue.pop_front() {
+                Some(message) => {
+                    state.queued_bytes -= message.len();
+                    Some(Some(message))
+                }
+                None => (state.ended || state.refused).then_some(None),
+            }
+        };
+        let mut look = look;
+        if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.changed.wait(look)?) }
+    }
+
+    /// Puts a message back that could not be delivered (F4).
+    fn unreceive(&self, message: Message) {
+        let mut state = self.state.lock();
+        state.queued_bytes += message.len();
+        state.queue.push_front(message);
+    }
+}
+
+enum Refusal {
+    Gone,
+    NoMemory,
+    Full(Message),
+}
+
+/// One end of a pair that keeps message borders.
+pub struct Endpoint {
+    incoming: Arc<Channel>,
+    outgoing: Arc<Channel>,
+    inode: u64,
+}
+
+/// A connected pair of packets' ends.
+pub fn packet_pair() -> (Arc<Endpoint>, Arc<Endpoint>) {
+    let (there, back) = (Arc::<Channel>::default(), Arc::<Channel>::default());
+    let one = Endpoint { incoming: back.clone(), outgoing: there.clone(), inode: next_inode() };
+    let other = Endpoint { incoming: there, outgoing: back, inode: next_inode() };
+    (Arc::new(one), Arc::new(other))
+}
+
+impl Endpoint {
+    /// Takes this end for the kernel: what is or will be written to the other end goes to `receiver`. EBUSY where that has happened before.
+    pub fn attach(&self, receiver: Arc<dyn Receiver>) -> Result<(), Errno> {
+        let mut state = self.incoming.state.lock();
+        if state.receiver.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        if state.ended {
+            return Err(Errno::ENOTCONN);
+        }
+        // Whoever sends before the kernel listens speaks out of turn: a server answers requests, and there were none.
+        let early = core::mem::take(&mut state.queue);
+        state.queued_bytes = 0;
+        state.receiver = Some(receiver);
+        drop(state);
+        drop(early);
+        Ok(())
+    }
+
+    /// Gives this end back, and with it the reference to the receiver.
+    pub fn detach(&self) {
+        let receiver = self.incoming.state.lock().receiver.take();
+        drop(receiver);
+    }
+
+    /// Sends from the kernel: never waits, and is not bounded by the queue's length. EPIPE where the other end is gone.
+    pub fn send(&self, message: Message) -> Result<(), Errno> {
+        match self.outgoing.send(message, Sender::Server, usize::MAX) {
+            Ok(()) => Ok(()),
+            Err(Refusal::NoMemory) => Err(Errno::ENOMEM),
+            Err(Refusal::Gone | Refusal::Full(_)) => Err(Errno::EPIPE),
+        }
+    }
+
+    /// shutdown(2).
+    pub fn shut_down(&self, how: ShutDown) {
+        if how.reading() {
+            self.incoming.refuse();
+        }
+        if how.writing() {
+            self.outgoing.end();
+        }
+    }
+
+    /// Whether the kernel has taken this end.
+    fn taken(&self) -> bool {
+        self.incoming.state.lock().receiver.is_some()
+    }
+
+    /// Receives one message. What does not fit is lost, as with any packet; the whole length is told.
+    pub fn receive(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
+        if self.taken() {
+            return Err(Errno::EBUSY);
+        }
+        let Some(message) = self.incoming.receive(io.nonblocking)? else { return Ok(Received::default()) };
+        self.incoming.changed.notify();
+        match deliver(io, &message, to) {
+            Ok(copied) => Ok(Received { copied, length: message.len() as u64 }),
+            Err(error) => {
+                self.incoming.unreceive(message);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends all that is left of `from` as one message.
+    pub fn transmit(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
+        if self.taken() {
+            return Err(Errno::EBUSY);
+        }
+        let sender = if io.caller.is_some_and(|caller| caller.is_server()) { Sender::Server } else { Sender::Ordinary };
+        let message = gather(io, from, sender)?;
+        let length = message.len() as u64;
+        let mut unsent = Some(message);
+        let attempt = || match self.outgoing.send(unsent.take()?, sender, MAX_QUEUED) {
+            Ok(()) => Some(Ok(())),
+            Err(Refusal::Gone) => Some(Err(Errno::EPIPE)),
+            Err(Refusal::NoMemory) => Some(Err(Errno::ENOMEM)),
+            Err(Refusal::Full(message)) => {
+                unsent = Some(message);
+                None
+            }
+        };
+        let mut attempt = attempt;
+        let sent = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.outgoing.changed.wait(attempt)? };
+        sent.map(|()| length)
+    }
+}
+
+/// What [`Endpoint::receive`] did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    /// Bytes that fitted.
+    pub copied: u64,
+    /// Bytes that the message had.
+    pub length: u64,
+}
+
+/// Which directions shutdown(2) ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutDown {
+    /// `SHUT_RD`.
+    Reading,
+    /// `SHUT_WR`.
+    Writing,
+    /// `SHUT_RDWR`.
+    Both,
+}
+
+impl ShutDown {
+    fn reading(self) -> bool {
+        self != Self::Writing
+    }
+    fn writing(self) -> bool {
+        self != Self::Reading
+    }
+}
+
+/// Makes a message of a program's bytes. A first part of at most a page stays in front, as a head; what follows it goes into frames if it is large, so
+/// that a payload begins on a page border.
+fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message, Errno> {
+    let total = usize::try_from(from.remaining()).ok().filter(|&total| total <= MAX_MESSAGE).ok_or(Errno::EMSGSIZE)?;
+    let front = from.front().map_or(0, |slice| slice.len());
+    let inline_bytes = match total {
+        0..=MAX_INLINE => total,
+        _ if front <= MAX_INLINE => front,
+        _ => 0,
+    };
+    let mut inline = Vec::new();
+    inline.try_reserve_exact(inline_bytes).map_err(|_| Errno::ENOMEM)?;
+    inline.resize(inline_bytes, 0);
+    take_all(io, from, &mut inline)?;
+    let frames_bytes = total - inline_bytes;
+    let mut frames = Vec::new();
+    frames.try_reserve_exact(frames_bytes.div_ceil(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
+    let claim = if sender == Sender::Server { Claim::Server } else { Claim::Program };
+    for start in (0..frames_bytes).step_by(PAGE_BYTES) {
+        let mut frame = Frame::zeroed_for(claim)?;
+        let page = frame.bytes_mut().ok_or(Errno::ENOMEM)?;
+        let length = (frames_bytes - start).min(PAGE_BYTES);
+        take_all(io, from, page.get_mut(..length).unwrap_or_default())?;
+        frames.push(frame);
+    }
+    Ok(Message { inline, frames, frames_bytes })
+}
+
+fn take_all(io: &Io<'_>, from: &mut UserBuffers, into: &mut [u8]) -> Result<(), Errno> {
+    let taken = from.take(io.space, into)?;
+    if taken == into.len() { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Copies a message to where a program wants it: all that there is room for, or EFAULT.
+fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<u64, Errno> {
+    let mut copied = 0;
+    for part in message.parts() {
+        let wanted = (part.len() as u64).min(to.remaining());
+        let count = to.put(io.space, part)? as u64;
+        copied += count;
+        if count < wanted {
+            return Err(Errno::EFAULT);
+        }
+    }
+    Ok(copied)
+}
+
+impl Message {
+    /// The bytes, part by part.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let in_frames = self.frames.iter().enumerate().map(|(index, frame)| {
+            let length = self.frames_bytes.saturating_sub(index * PAGE_BYTES).min(PAGE_BYTES);
+            frame.bytes().get(..length).unwrap_or_default()
+        });
+        core::iter::once(self.inline.as_slice()).chain(in_frames).filter(|part| !part.is_empty())
+    }
+}
+
+impl FileObject for Endpoint {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(nameless_stat(Kind::Socket, self.inode))
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+        Ok(self.receive(io, to)?.copied)
+    }
+    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
+        Ok(Written { bytes: self.transmit(io, from)?, end: 0 })
+    }
+    fn poll(&self) -> Ready {
+        let mut ready = Ready::empty();
+        let incoming = self.incoming.state.lock();
+        ready.set(Ready::READ, !incoming.queue.is_empty() || incoming.ended);
+        ready.set(Ready::HANG_UP, incoming.ended);
+        drop(incoming);
+        let outgoing = self.outgoing.state.lock();
+        ready.set(Ready::WRITE, outgoing.queued_bytes < MAX_QUEUED / 2 || outgoing.refused);
+        ready
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.outgoing.end();
+        self.incoming.refuse();
+    }
+}
+
+/// One end of a stream of bytes in both directions.
+pub struct Stream {
+    incoming: Arc<Ring>,
+    outgoing: Arc<Ring>,
+    inode: u64,
+}
+
+/// A connected pair of streams' ends.
+pub fn stream_pair() -> (Arc<Stream>, Arc<Stream>) {
+    let (there, back) = (Ring::new(), Ring::new());
+    let one = Stream { incoming: back.clone(), outgoing: there.clone(), inode: next_inode() };
+    let other = Stream { incoming: there, outgoing: back, inode: next_inode() };
+    (Arc::new(one), Arc::new(other))
+}
+
+impl Stream {
+    /// shutdown(2).
+    pub fn shut_down(&self, how: ShutDown) {
+        if how.reading() {
+            self.incoming.close_reader();
+        }
+        if how.writing() {
+            self.outgoing.close_writer();
+        }
+    }
+}
+
+impl FileObject for Stream {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(nameless_stat(Kind::Socket, self.inode))
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+        self.incoming.read(io, to)
+    }
+    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
+        Ok(Written { bytes: self.outgoing.write(io, from)?, end: 0 })
+    }
+    fn poll(&self) -> Ready {
+        let (incoming, outgoing) = (self.incoming.poll_reader(), self.outgoing.poll_writer());
+        let hung_up = if incoming.contains(Ready::HANG_UP) { Ready::READ } else { Ready::empty() };
+        incoming | (outgoing - Ready::ERROR) | hung_up
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shut_down(ShutDown::Both);
+    }
 }

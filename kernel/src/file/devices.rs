@@ -1,0 +1,332 @@
+//! `/dev`: the devices, each a file in one flat directory that nobody can change.
+
+use super::tty::Tty;
+use super::{
+    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr, Stat, UserBuffers, Walk, WriteAt, Written,
+    random, tasks,
+};
+use crate::dev::uart;
+use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
+use crate::sync::{Interrupt, Mutex, relax};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::{Errno, OpenFlags};
+use spin::Lazy;
+
+/// The `st_dev` of `/dev`.
+const DEVICE: u64 = 5;
+/// `TMPFS_MAGIC`, which Linux's devtmpfs has too.
+const MAGIC: u64 = 0x0102_1994;
+/// Bytes that devices without end move before others may run, and a signal is heard.
+const CHUNK: usize = 16 * PAGE_BYTES;
+
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+/// The terminals: the console, the log's line, the control channel.
+static TERMINALS: Lazy<[Arc<Tty>; 3]> = Lazy::new(|| {
+    [Arc::new(Tty::console()), Arc::new(Tty::serial(uart::Line::Log, 65)), Arc::new(Tty::serial(uart::Line::Control, 66))]
+});
+
+/// Starts the serial lines: input reaches the console from here on.
+pub fn start() {
+    Lazy::force(&TERMINALS);
+    uart::start(|bytes| {
+        let [console, ..] = &*TERMINALS;
+        console.receive(bytes);
+    });
+}
+
+/// The terminal that controls a session.
+pub(super) fn controlled_by(session: u32) -> Option<Arc<Tty>> {
+    TERMINALS.iter().find(|tty| tty.session() == Some(session)).cloned()
+}
+
+/// What all devices' attributes begin with.
+pub(super) fn stat() -> Stat {
+    Stat { device: DEVICE, ..Stat::default() }
+}
+
+/// What a name in `/dev` is.
+#[derive(Clone, Copy)]
+enum Entry {
+    Memory(Memory),
+    Terminal(usize),
+    /// The caller's own terminal.
+    ControllingTerminal,
+    Ramdisk,
+    Link(&'static [u8]),
+}
+
+/// The devices without a device behind them; Linux's minor numbers of major 1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Null = 3,
+    Zero = 5,
+    Full = 7,
+    Random = 8,
+    Urandom = 9,
+}
+
+const ENTRIES: &[(&[u8], Entry)] = &[
+    (b"console", Entry::Terminal(0)),
+    (b"fd", Entry::Link(b"/proc/self/fd")),
+    (b"full", Entry::Memory(Memory::Full)),
+    (b"null", Entry::Memory(Memory::Null)),
+    (b"ramdisk", Entry::Ramdisk),
+    (b"random", Entry::Memory(Memory::Random)),
+    (b"stderr", Entry::Link(b"/proc/self/fd/2")),
+    (b"stdin", Entry::Link(b"/proc/self/fd/0")),
+    (b"stdout", Entry::Link(b"/proc/self/fd/1")),
+    (b"tty", Entry::ControllingTerminal),
+    (b"ttyS0", Entry::Terminal(0)),
+    (b"ttyS1", Entry::Terminal(1)),
+    (b"ttyS2", Entry::Terminal(2)),
+    (b"urandom", Entry::Memory(Memory::Urandom)),
+    (b"zero", Entry::Memory(Memory::Zero)),
+];
+
+impl Entry {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal => Kind::CharacterDevice,
+            Self::Ramdisk => Kind::Regular,
+            Self::Link(_) => Kind::Symlink,
+        }
+    }
+}
+
+/// The file system of `/dev`.
+pub struct DeviceFileSystem;
+
+enum Found {
+    Root,
+    Entry(u64, Entry),
+}
+
+fn find(path: &[u8]) -> Result<Found, Errno> {
+    if path.is_empty() {
+        return Ok(Found::Root);
+    }
+    let name = path.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let at = ENTRIES.iter().position(|(entry, _)| *entry == name).ok_or(Errno::ENOENT)?;
+    let (_, entry) = ENTRIES.get(at).ok_or(Errno::ENOENT)?;
+    // A name below a device leads nowhere; below a link, to where the link leads.
+    if name.len() < path.len() && !matches!(entry, Entry::Link(_)) {
+        return Err(Errno::ENOTDIR);
+    }
+    Ok(Found::Entry(at as u64 + 2, *entry))
+}
+
+/// Whether a link has to be followed: it is not the last component, or the last one is to be followed.
+fn followed(path: &[u8], flags: OpenFlags) -> Option<usize> {
+    let name = path.split(|&byte| byte == b'/').next().unwrap_or_default().len();
+    (name < path.len() || !flags.contains(OpenFlags::NO_FOLLOW)).then_some(name)
+}
+
+impl FileSystem for DeviceFileSystem {
+    fn type_name(&self) -> &'static str {
+        "devtmpfs"
+    }
+
+    fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
+        let (inode, entry) = match find(path) {
+            Ok(Found::Root) if how.flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => return Err(Errno::EISDIR),
+            Ok(Found::Root) => return Ok(Walk::Done(Arc::new(Directory))),
+            Ok(Found::Entry(inode, entry)) => (inode, entry),
+            Err(Errno::ENOENT) if how.flags.contains(OpenFlags::CREATE) => return Err(Errno::EPERM),
+            Err(error) => return Err(error),
+        };
+        if let Entry::Link(target) = entry {
+            return match followed(path, how.flags) {
+                Some(walked) => Ok(Walk::Link { which: 0, walked, target: target.to_vec() }),
+                None => Ok(Walk::Done(Arc::new(Link { inode, target }))),
+            };
+        }
+        if how.flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
+            return Err(Errno::EEXIST);
+        }
+        if how.flags.contains(OpenFlags::DIRECTORY) {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(Walk::Done(open_device(inode, entry)?))
+    }
+
+    fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
+        let (inode, entry) = match find(path)? {
+            Found::Root => return Directory.stat().map(Walk::Done),
+            Found::Entry(inode, entry) => (inode, entry),
+        };
+        match entry {
+            Entry::Link(target) => match followed(path, flags) {
+                Some(walked) => Ok(Walk::Link { which: 0, walked, target: target.to_vec() }),
+                None => Link { inode, target }.stat().map(Walk::Done),
+            },
+            _ if flags.contains(OpenFlags::DIRECTORY) => Err(Errno::ENOTDIR),
+            // Whoever asks what /dev/tty is need not have one.
+            Entry::ControllingTerminal => {
+                Ok(Walk::Done(Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode, device_number: 5 << 8, ..stat() }))
+            }
+            entry => open_device(inode, entry)?.stat().map(Walk::Done),
+        }
+    }
+
+    fn figures(&self) -> Result<FileSystemFigures, Errno> {
+        Ok(FileSystemFigures { magic: MAGIC, ..FileSystemFigures::default() })
+    }
+}
+
+fn open_device(inode: u64, entry: Entry) -> Result<Arc<dyn FileObject>, Errno> {
+    match entry {
+        Entry::Memory(which) => Ok(Arc::new(MemoryDevice { inode, which })),
+        Entry::Terminal(number) => Ok(TERMINALS.get(number).ok_or(Errno::ENXIO)?.clone()),
+        Entry::ControllingTerminal => {
+            let tasks = tasks().ok_or(Errno::ENXIO)?;
+            let session = tasks.current_pid().and_then(|pid| tasks.process(pid)).ok_or(Errno::ENXIO)?.sid;
+            Ok(controlled_by(session).ok_or(Errno::ENXIO)?)
+        }
+        Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
+        // Links are followed or opened as links before it comes to this.
+        Entry::Link(_) => Err(Errno::ELOOP),
+    }
+}
+
+/// `/dev` itself.
+struct Directory;
+
+impl FileObject for Directory {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(Stat { kind: Kind::Directory, mode: 0o755, links: 2, inode: 1, ..stat() })
+    }
+    fn read(&self, _: &Io<'_>, _: &mut UserBuffers, _: u64) -> Result<u64, Errno> {
+        Err(Errno::EISDIR)
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn read_dir(&self, cookie: u64, sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {
+        for (at, (name, entry)) in (0u64..).zip(ENTRIES).skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
+            if !sink(DirectoryEntry { inode: at + 2, next: at + 1, kind: entry.kind(), name }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Link {
+    inode: u64,
+    target: &'static [u8],
+}
+
+impl FileObject for Link {
+    fn stat(&self) -> Result<Stat, Errno> {
+        let size = self.target.len() as u64;
+        Ok(Stat { kind: Kind::Symlink, mode: 0o777, links: 1, inode: self.inode, size, ..stat() })
+    }
+    fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        Ok(self.target.to_vec())
+    }
+}
+
+struct MemoryDevice {
+    inode: u64,
+    which: Memory,
+}
+
+impl MemoryDevice {
+    /// Fills `to` piece by piece; others run in between, and a signal ends it with what was done so far.
+    fn fill(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
+        let mut done = 0;
+        while to.remaining() > 0 {
+            let step = match self.which {
+                Memory::Zero | Memory::Full => to.put(io.space, &ZEROS),
+                _ => {
+                    let mut bytes = [0; 256];
+                    random::fill(&mut bytes);
+                    to.put(io.space, &bytes)
+                }
+            };
+            match step {
+                Ok(0) => break,
+                Ok(count) => done += count as u64,
+                Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
+            }
+            if done.is_multiple_of(CHUNK as u64) && relax(Interrupt::Signal).is_err() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl FileObject for MemoryDevice {
+    fn stat(&self) -> Result<Stat, Errno> {
+        let device_number = 1 << 8 | self.which as u64;
+        Ok(Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode: self.inode, device_number, ..stat() })
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+        if self.which == Memory::Null { Ok(0) } else { self.fill(io, to) }
+    }
+    fn write(&self, _io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+        let bytes = from.remaining();
+        if self.which == Memory::Full && bytes > 0 {
+            return Err(Errno::ENOSPC);
+        }
+        from.skip(bytes);
+        let start = if let WriteAt::Offset(at) = at { at } else { 0 };
+        Ok(Written { bytes, end: start.saturating_add(bytes) })
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
+        ignore_truncation(change)
+    }
+    fn poll(&self) -> Ready {
+        Ready::READ | Ready::WRITE
+    }
+}
+
+/// open(2) with `O_TRUNC` asks for length 0: devices have no length, and do not mind.
+fn ignore_truncation(change: &SetAttr) -> Result<(), Errno> {
+    if change.mask.contains(fsproto::AttrMask::SIZE) { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// Where the ramdisk lies, until its pages are given away.
+static RAMDISK: Mutex<(PhysAddr, u64)> = Mutex::new((PhysAddr(0), 0));
+
+/// Says where the ramdisk lies: page-aligned physical memory, reserved in the frame table so that it can be adopted.
+pub fn set_ramdisk(start: PhysAddr, len_bytes: u64) {
+    *RAMDISK.lock() = (start, len_bytes);
+}
+
+/// The ramdisk. Mapping it hands its frames over, once: they become the mapper's private pages.
+struct Ramdisk {
+    inode: u64,
+}
+
+impl FileObject for Ramdisk {
+    fn stat(&self) -> Result<Stat, Errno> {
+        let size = RAMDISK.lock().1;
+        Ok(Stat { kind: Kind::Regular, mode: 0o400, links: 1, inode: self.inode, size, blocks: size.div_ceil(512), ..stat() })
+    }
+
+    fn take_frames(&self, first: u64, pages: u64) -> Result<Vec<Frame>, Errno> {
+        let mut ramdisk = RAMDISK.lock();
+        let (start, len_bytes) = *ramdisk;
+        let all = len_bytes.div_ceil(PAGE_BYTES as u64);
+        if first != 0 || pages < all || all == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut frames = Vec::new();
+        frames.try_reserve_exact(all as usize).map_err(|_| Errno::ENOMEM)?;
+        // From here on the frames are counted: whoever drops them frees them.
+        *ramdisk = (PhysAddr(0), 0);
+        drop(ramdisk);
+        for page in 0..all {
+            let address = PhysAddr(start.0 + page * PAGE_BYTES as u64);
+            frames.push(Frame::adopt(address).ok_or(Errno::EIO)?);
+        }
+        Ok(frames)
+    }
+}

@@ -1,0 +1,358 @@
+//! The line discipline: what becomes of bytes between a line and a program. No lock, no device, no process: bytes in, effects out.
+
+use super::termios::Termios;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use linux_raw_sys::general as linux;
+
+/// Bytes of a line being edited, its end included, and bytes that wait for a reader: what comes beyond is lost, with a bell, as on Linux.
+pub const MAX_INPUT: usize = 4096;
+
+/// SIGINT, SIGQUIT and SIGTSTP.
+const SIGINT: u8 = linux::SIGINT as u8;
+const SIGQUIT: u8 = linux::SIGQUIT as u8;
+const SIGTSTP: u8 = linux::SIGTSTP as u8;
+
+/// What input brought about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Bytes for the line.
+    pub echo: Vec<u8>,
+    /// Signals for the foreground process group.
+    pub signals: Vec<u8>,
+    /// Whether a reader may have something to read now.
+    pub readable: bool,
+}
+
+/// A terminal's state between its line and its readers.
+#[derive(Debug, Default)]
+pub struct Discipline {
+    /// The settings.
+    pub termios: Termios,
+    /// The line being edited (canonical mode).
+    editing: Vec<u8>,
+    /// Bytes that can be read.
+    ready: VecDeque<u8>,
+    /// Canonical mode: lengths of the lines in `ready`, in order; 0 is an end of file.
+    lines: VecDeque<usize>,
+    /// The next byte is taken as it is (^V).
+    literal: bool,
+}
+
+impl Discipline {
+    /// With these settings.
+    pub fn new(termios: Termios) -> Self {
+        Self { termios, ..Self::default() }
+    }
+
+    fn canonical(&self) -> bool {
+        self.termios.has_local(linux::ICANON)
+    }
+
+    /// Changes the settings. What was being edited becomes readable where lines no longer count.
+    pub fn set(&mut self, termios: Termios) {
+        let was_canonical = self.canonical();
+        self.termios = termios;
+        if was_canonical && !self.canonical() {
+            self.ready.extend(self.editing.drain(..));
+            self.lines.clear();
+        } else if !was_canonical && self.canonical() && !self.ready.is_empty() {
+            self.lines.push_back(self.ready.len());
+        }
+    }
+
+    /// Forgets all input.
+    pub fn flush_input(&mut self) {
+        self.editing.clear();
+        self.ready.clear();
+        self.lines.clear();
+    }
+
+    /// Bytes that can be read now.
+    pub fn readable_bytes(&self) -> usize {
+        if self.canonical() { self.lines.front().copied().unwrap_or(0) } else { self.ready.len() }
+    }
+
+    /// Whether a read would return at once.
+    pub fn is_readable(&self) -> bool {
+        if self.canonical() { !self.lines.is_empty() } else { self.ready.len() >= usize::from(self.termios.character(linux::VMIN)).max(1) }
+    }
+
+    /// Takes what a read of at most `max` bytes gets: in canonical mode of one line at most. `None` where it has to wait.
+    pub fn read(&mut self, max: usize) -> Option<Vec<u8>> {
+        if !self.canonical() {
+            let polling = self.termios.character(linux::VMIN) == 0;
+            let enough = self.ready.len() >= usize::from(self.termios.character(linux::VMIN)).min(max);
+            return (polling || enough).then(|| self.ready.drain(..max.min(self.ready.len())).collect());
+        }
+        let line = self.lines.front_mut()?;
+        let count = max.min(*line);
+        *line -= count;
+        if *line == 0 {
+            self.lines.pop_front();
+        }
+        Some(self.ready.drain(..count.min(self.ready.len())).collect())
+    }
+
+    /// Puts bytes back that could not be delivered (F4).
+    pub fn unread(&mut self, bytes: &[u8]) {
+        for &byte in bytes.iter().rev() {
+            self.ready.push_front(byte);
+        }
+        if self.canonical() {
+            self.lines.push_front(bytes.len());
+        }
+    }
+
+    /// Takes a byte from the line.
+    pub fn input(&mut self, byte: u8, effects: &mut Effects) {
+        let byte = match (byte, self.termios.input) {
+            (_, flags) if flags & linux::ISTRIP != 0 => byte & 0x7f,
+            _ => byte,
+        };
+        let byte = match byte {
+            b'\r' if self.termios.input & linux::IGNCR != 0 => return,
+            b'\r' if self.termios.input & linux::ICRNL != 0 => b'\n',
+            b'\n' if self.termios.input & linux::INLCR != 0 => b'\r',
+            byte => byte,
+        };
+        if core::mem::take(&mut self.literal) {
+            return self.append(byte, effects);
+        }
+        if self.signal(byte, effects) {
+            return;
+        }
+        if self.canonical() { self.edit(byte, effects) } else { self.append(byte, effects) }
+    }
+
+    /// Whether the byte was a signal's.
+    fn signal(&mut self, byte: u8, effects: &mut Effects) -> bool {
+        if !self.termios.has_local(linux::ISIG) {
+            return false;
+        }
+        let of = [(linux::VINTR, SIGINT), (linux::VQUIT, SIGQUIT), (linux::VSUSP, SIGTSTP)];
+        let Some((_, signal)) = of.into_iter().find(|&(index, _)| self.termios.is(byte, index)) else { return false };
+        if !self.termios.has_local(linux::NOFLSH) {
+            self.flush_input();
+        }
+        self.echo(byte, effects);
+        effects.signals.push(signal);
+        true
+    }
+
+    fn edit(&mut self, byte: u8, effects: &mut Effects) {
+        let extended = self.termios.has_local(linux::IEXTEN);
+        if self.termios.is(byte, linux::VERASE) {
+            self.erase(effects);
+        } else if extended && self.termios.is(byte, linux::VWERASE) {
+            self.erase_word(effects);
+        } else if self.termios.is(byte, linux::VKILL) {
+            self.kill(effects);
+        } else if extended && self.termios.is(byte, linux::VLNEXT) {
+            self.literal = true;
+            if self.termios.has_local(linux::ECHO) {
+                effects.echo.extend_from_slice(b"^\x08");
+            }
+        } else if extended && self.termios.is(byte, linux::VREPRINT) {
+            self.echo(byte, effects);
+            effects.echo.push(b'\n');
+            let line = self.editing.clone();
+            line.iter().for_each(|&byte| self.echo(byte, effects));
+        } else if self.termios.is(byte, linux::VEOF) {
+            self.finish(effects);
+        } else if byte == b'\n' || self.termios.is(byte, linux::VEOL) || self.termios.is(byte, linux::VEOL2) {
+            if byte == b'\n' && self.termios.has_local(linux::ECHONL) && !self.termios.has_local(linux::ECHO) {
+                effects.echo.push(b'\n');
+            }
+            self.echo(byte, effects);
+            self.editing.push(byte);
+            self.finish(effects);
+        } else {
+            self.append(byte, effects);
+        }
+    }
+
+    /// Takes a byte as it is.
+    fn append(&mut self, byte: u8, effects: &mut Effects) {
+        // The last place of a line is its end's.
+        if self.editing.len() + 1 >= MAX_INPUT || self.ready.len() >= MAX_INPUT {
+            effects.echo.push(0x07);
+            return;
+        }
+        self.echo(byte, effects);
+        if self.canonical() {
+            self.editing.push(byte);
+        } else {
+            self.ready.push_back(byte);
+            effects.readable = true;
+        }
+    }
+
+    /// Gives the line to readers.
+    fn finish(&mut self, effects: &mut Effects) {
+        self.lines.push_back(self.editing.len());
+        self.ready.extend(self.editing.drain(..));
+        effects.readable = true;
+    }
+
+    fn echo(&self, byte: u8, effects: &mut Effects) {
+        if !self.termios.has_local(linux::ECHO) {
+            return;
+        }
+        if self.shown_as_caret(byte) {
+            effects.echo.extend_from_slice(&[b'^', byte ^ 0x40]);
+        } else {
+            effects.echo.push(byte);
+        }
+    }
+
+    fn shown_as_caret(&self, byte: u8) -> bool {
+        self.termios.has_local(linux::ECHOCTL) && byte.is_ascii_control() && byte != b'\n' && byte != b'\t'
+    }
+
+    /// Takes back the last character, with all of its UTF-8 bytes.
+    fn erase(&mut self, effects: &mut Effects) {
+        let Some(mut byte) = self.editing.pop() else { return };
+        let columns = if self.shown_as_caret(byte) { 2 } else { 1 };
+        while self.termios.input & linux::IUTF8 != 0 && byte & 0xc0 == 0x80 {
+            let Some(before) = self.editing.pop() else { break };
+            byte = before;
+        }
+        if self.termios.has_local(linux::ECHO) {
+            if self.termios.has_local(linux::ECHOE) {
+                (0..columns).for_each(|_| effects.echo.extend_from_slice(b"\x08 \x08"));
+            } else {
+                self.echo(self.termios.character(linux::VERASE), effects);
+            }
+        }
+    }
+
+    fn erase_word(&mut self, effects: &mut Effects) {
+        while self.editing.last().is_some_and(u8::is_ascii_whitespace) {
+            self.erase(effects);
+        }
+        while self.editing.last().is_some_and(|byte| !byte.is_ascii_whitespace()) {
+            self.erase(effects);
+        }
+    }
+
+    fn kill(&mut self, effects: &mut Effects) {
+        if self.termios.has_local(linux::ECHO) && !(self.termios.has_local(linux::ECHOKE) && self.termios.has_local(linux::ECHOE)) {
+            self.editing.clear();
+            self.echo(self.termios.character(linux::VKILL), effects);
+            if self.termios.has_local(linux::ECHOK) {
+                effects.echo.push(b'\n');
+            }
+            return;
+        }
+        while !self.editing.is_empty() {
+            self.erase(effects);
+        }
+    }
+
+    /// What the line gets for bytes that a program writes.
+    pub fn output(&self, bytes: &[u8]) -> Vec<u8> {
+        let translate = self.termios.output & linux::OPOST != 0 && self.termios.output & linux::ONLCR != 0;
+        let newline: &[u8] = if translate { b"\r\n" } else { b"\n" };
+        let mut out = Vec::with_capacity(bytes.len() + 16);
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            match part {
+                [text @ .., b'\n'] => {
+                    out.extend_from_slice(text);
+                    out.extend_from_slice(newline);
+                }
+                text => out.extend_from_slice(text),
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(discipline: &mut Discipline, bytes: &[u8]) -> Effects {
+        let mut effects = Effects::default();
+        bytes.iter().for_each(|&byte| discipline.input(byte, &mut effects));
+        effects
+    }
+
+    #[test]
+    fn a_line_is_read_when_it_ends() {
+        let mut discipline = Discipline::default();
+        let effects = typed(&mut discipline, b"ls");
+        assert_eq!((effects.echo.as_slice(), effects.readable), (&b"ls"[..], false));
+        assert_eq!(discipline.read(100), None);
+        assert_eq!(typed(&mut discipline, b"\rnext\r").echo, b"\nnext\n");
+        assert_eq!(discipline.read(2), Some(b"ls".to_vec()));
+        assert_eq!(discipline.read(100), Some(b"\n".to_vec()));
+        assert_eq!(discipline.read(100), Some(b"next\n".to_vec()));
+    }
+
+    #[test]
+    fn erase_takes_back_whole_characters_and_stops_at_the_start() {
+        let mut discipline = Discipline::default();
+        let effects = typed(&mut discipline, "aß\x7f\x7f\x7fb\n".as_bytes());
+        assert_eq!(effects.echo, "aß\x08 \x08\x08 \x08b\n".as_bytes());
+        assert_eq!(discipline.read(100), Some(b"b\n".to_vec()));
+    }
+
+    #[test]
+    fn word_erase_kill_and_literal() {
+        let mut discipline = Discipline::default();
+        typed(&mut discipline, b"one two \x17three\n");
+        assert_eq!(discipline.read(100), Some(b"one three\n".to_vec()));
+        typed(&mut discipline, b"gone\x15kept\x16\x03\n");
+        assert_eq!(discipline.read(100), Some(b"kept\x03\n".to_vec()));
+    }
+
+    #[test]
+    fn end_of_file_ends_a_line_without_a_byte() {
+        let mut discipline = Discipline::default();
+        typed(&mut discipline, b"part\x04\x04");
+        assert_eq!(discipline.read(100), Some(b"part".to_vec()));
+        assert_eq!(discipline.read(100), Some(Vec::new()));
+        assert_eq!(discipline.read(100), None);
+    }
+
+    #[test]
+    fn signals_flush_what_was_typed() {
+        let mut discipline = Discipline::default();
+        let effects = typed(&mut discipline, b"half\x03");
+        assert_eq!((effects.signals, effects.echo), (alloc::vec![SIGINT], b"half^C".to_vec()));
+        typed(&mut discipline, b"x\n");
+        assert_eq!(discipline.read(100), Some(b"x\n".to_vec()));
+    }
+
+    #[test]
+    fn raw_mode_passes_everything_on() {
+        let mut discipline = Discipline::new(Termios::raw());
+        let effects = typed(&mut discipline, b"\x03\r\x7f");
+        assert_eq!((effects.signals.len(), effects.echo.len(), effects.readable), (0, 0, true));
+        assert_eq!(discipline.read(2), Some(b"\x03\r".to_vec()));
+        assert_eq!(discipline.read(2), Some(b"\x7f".to_vec()));
+        assert_eq!(discipline.read(2), None);
+        assert_eq!(discipline.output(b"a\nb"), b"a\nb");
+    }
+
+    #[test]
+    fn output_gets_carriage_returns() {
+        assert_eq!(Discipline::default().output(b"a\n\nb\n"), b"a\r\n\r\nb\r\n");
+    }
+
+    #[test]
+    fn a_line_longer_than_the_buffer_loses_its_rest_not_its_end() {
+        let mut discipline = Discipline::default();
+        typed(&mut discipline, &alloc::vec![b'x'; MAX_INPUT + 100]);
+        typed(&mut discipline, b"\n");
+        let line = discipline.read(MAX_INPUT * 2).unwrap();
+        assert_eq!((line.len(), line.last()), (MAX_INPUT, Some(&b'\n')));
+    }
+
+    #[test]
+    fn settings_survive_their_encoding() {
+        let termios = Termios::new();
+        assert_eq!(Termios::from_bytes(&termios.to_bytes()), termios);
+    }
+}

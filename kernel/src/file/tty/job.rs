@@ -1,0 +1,151 @@
+//! Job control: which session a terminal controls, and which process group is in its foreground.
+
+use super::super::buffers::{load, store};
+use super::super::{Caller, tasks};
+use super::Tty;
+use crate::file::devices;
+use fsproto::Errno;
+use linux_raw_sys::general as linux;
+
+const SIGHUP: u8 = linux::SIGHUP as u8;
+const SIGCONT: u8 = linux::SIGCONT as u8;
+const SIGTTIN: u8 = linux::SIGTTIN as u8;
+const SIGTTOU: u8 = linux::SIGTTOU as u8;
+pub(super) const SIGWINCH: u8 = linux::SIGWINCH as u8;
+
+/// What background processes do to their terminal only when they are allowed to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Read,
+    Change,
+}
+
+impl Tty {
+    /// The session it controls.
+    pub(in crate::file) fn session(&self) -> Option<u32> {
+        self.state.lock().session
+    }
+
+    /// Whether it is the caller's controlling terminal.
+    fn controls(&self, caller: &dyn Caller) -> bool {
+        self.state.lock().session == Some(caller.sid())
+    }
+
+    /// The session leader opened it: it becomes the session's terminal, if neither has another.
+    pub fn opened(&self, caller: &dyn Caller) {
+        if caller.pid() != caller.sid() || devices::controlled_by(caller.sid()).is_some() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.session.is_none() {
+            state.session = Some(caller.sid());
+            state.foreground = Some(caller.pgid());
+        }
+    }
+
+    pub(super) fn make_controlling(&self, caller: &dyn Caller) -> Result<u64, Errno> {
+        if self.controls(caller) {
+            return Ok(0);
+        }
+        self.opened(caller);
+        if self.controls(caller) { Ok(0) } else { Err(Errno::EPERM) }
+    }
+
+    pub(super) fn give_up(&self, caller: &dyn Caller) -> Result<u64, Errno> {
+        if !self.controls(caller) {
+            return Err(Errno::ENOTTY);
+        }
+        if caller.pid() == caller.sid() {
+            self.hang_up(caller.sid());
+        }
+        Ok(0)
+    }
+
+    /// The session's leader is gone: its foreground group hears of it, and the terminal is free.
+    fn hang_up(&self, session: u32) {
+        let mut state = self.state.lock();
+        if state.session != Some(session) {
+            return;
+        }
+        state.session = None;
+        let group = state.foreground.take();
+        drop(state);
+        if let (Some(group), Some(tasks)) = (group, tasks()) {
+            tasks.signal_group(group, SIGHUP);
+            tasks.signal_group(group, SIGCONT);
+        }
+    }
+
+    pub(super) fn foreground_group(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+        if !self.controls(caller) {
+            return Err(Errno::ENOTTY);
+        }
+        let group = self.state.lock().foreground.unwrap_or(0);
+        store(caller.space(), argument, &group.to_le_bytes())
+    }
+
+    pub(super) fn set_foreground_group(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+        if !self.controls(caller) {
+            return Err(Errno::ENOTTY);
+        }
+        self.require_foreground_to_change(caller)?;
+        let mut bytes = [0; 4];
+        load(caller.space(), argument, &mut bytes)?;
+        let group = u32::try_from(i32::from_le_bytes(bytes)).map_err(|_| Errno::EINVAL)?;
+        match tasks().and_then(|tasks| tasks.session_of_group(group)) {
+            None => return Err(Errno::ESRCH),
+            Some(session) if session != caller.sid() => return Err(Errno::EPERM),
+            Some(_) => {}
+        }
+        self.state.lock().foreground = Some(group);
+        Ok(0)
+    }
+
+    pub(super) fn session_number(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+        if !self.controls(caller) {
+            return Err(Errno::ENOTTY);
+        }
+        store(caller.space(), argument, &caller.sid().to_le_bytes())
+    }
+
+    fn in_background(&self, caller: &dyn Caller) -> bool {
+        let state = self.state.lock();
+        state.session == Some(caller.sid()) && state.foreground.is_some_and(|group| group != caller.pgid())
+    }
+
+    /// A background process that reads is stopped, or gets EIO where it does not want to be.
+    pub(super) fn require_foreground_to_read(&self, caller: &dyn Caller) -> Result<(), Errno> {
+        self.require_foreground(caller, SIGTTIN, Deed::Read)
+    }
+
+    /// A background process that changes the terminal is stopped, unless it blocks or ignores that.
+    pub(super) fn require_foreground_to_change(&self, caller: &dyn Caller) -> Result<(), Errno> {
+        self.require_foreground(caller, SIGTTOU, Deed::Change)
+    }
+
+    /// Likewise one that writes, where `TOSTOP` is set.
+    pub(super) fn require_foreground_to_write(&self, caller: &dyn Caller) -> Result<(), Errno> {
+        let stops = self.state.lock().discipline.termios.has_local(linux::TOSTOP);
+        if stops { self.require_foreground_to_change(caller) } else { Ok(()) }
+    }
+
+    fn require_foreground(&self, caller: &dyn Caller, signal: u8, deed: Deed) -> Result<(), Errno> {
+        if !self.in_background(caller) {
+            return Ok(());
+        }
+        if caller.is_masked(signal) {
+            return if deed == Deed::Read { Err(Errno::EIO) } else { Ok(()) };
+        }
+        if let Some(tasks) = tasks() {
+            tasks.signal_group(caller.pgid(), signal);
+        }
+        Err(Errno::EINTR)
+    }
+}
+
+/// A session leader ended: the terminal that it controlled is free again.
+pub fn session_ended(session: u32) {
+    if let Some(tty) = devices::controlled_by(session) {
+        tty.hang_up(session);
+    }
+}

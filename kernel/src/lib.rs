@@ -6,4 +6,5 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod mem;
 pub mod sync;

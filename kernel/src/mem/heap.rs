@@ -1,0 +1,162 @@
+//! The kernel's heap: lists of fixed-size blocks in front of a first-fit allocator, which grows by frames mapped at the end of its area.
+//!
+//! Blocks of a size stay of that size. What is larger than a page goes to the first-fit part. Frames are never given back: the heap stays as large as it once
+//! had to be.
+//!
+//! Running out: `alloc` gives null after the reserve of frames is used up too, and most of Rust's collections then end the kernel. Therefore every way in from
+//! a program first asks for [`headroom`], which uses no reserve and fails politely.
+//!
+//! Locks: `GROWTH` outside `HEAP`, and never `HEAP` while frames are taken: reclaim frees memory.
+
+#![cfg_attr(not(target_os = "none"), allow(dead_code))]
+
+use super::{
+    Claim, OutOfMemory, PAGE_BYTES,
+    kernel::{self, HEAP_PAGES},
+};
+use core::{
+    alloc::{GlobalAlloc, Layout},
+    ptr::NonNull,
+};
+use linked_list_allocator::Heap;
+use spin::Mutex;
+
+/// Block sizes: powers of two from 16 bytes to a page.
+const CLASSES: usize = 9;
+const SMALLEST_SHIFT: u32 = 4;
+/// Bytes by which the heap grows, at least.
+const GROWTH_BYTES: usize = 16 * PAGE_BYTES;
+/// Bytes kept ready for one system call or fault: more than any of them takes between two asks for headroom, but for what it asks to be told of failing.
+const HEADROOM_BYTES: usize = 16 * PAGE_BYTES;
+/// Bytes of blocks made at once.
+const REFILL_BYTES: usize = 1024;
+
+struct Block {
+    next: Option<NonNull<Block>>,
+}
+
+struct Blocks {
+    free: [Option<NonNull<Block>>; CLASSES],
+    large: Heap,
+}
+
+// SAFETY: the blocks are the heap's own memory, reached only under its lock.
+unsafe impl Send for Blocks {}
+
+/// The allocator.
+pub struct KernelHeap {
+    blocks: Mutex<Blocks>,
+    /// Pages mapped so far.
+    growth: Mutex<u64>,
+}
+
+#[cfg_attr(target_os = "none", global_allocator)]
+static HEAP: KernelHeap = KernelHeap { blocks: Mutex::new(Blocks { free: [None; CLASSES], large: Heap::empty() }), growth: Mutex::new(0) };
+
+/// The list for a layout, if it is not too large for any.
+fn class(layout: Layout) -> Option<usize> {
+    let bytes = layout.size().max(layout.align()).max(1 << SMALLEST_SHIFT).next_power_of_two();
+    let class = (bytes.trailing_zeros() - SMALLEST_SHIFT) as usize;
+    (class < CLASSES).then_some(class)
+}
+
+fn block_layout(class: usize) -> Layout {
+    let bytes = 1 << (class as u32 + SMALLEST_SHIFT);
+    // SAFETY: a power of two that is at most a page.
+    unsafe { Layout::from_size_align_unchecked(bytes, bytes) }
+}
+
+impl Blocks {
+    fn take(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        let Some(class) = class(layout) else { return self.large.allocate_first_fit(layout).ok() };
+        if self.free[class].is_none() {
+            self.refill(class);
+        }
+        let block = self.free[class]?;
+        // SAFETY: blocks in the list are free memory that was written by `put`.
+        self.free[class] = unsafe { block.read() }.next;
+        Some(block.cast())
+    }
+
+    fn refill(&mut self, class: usize) {
+        let layout = block_layout(class);
+        for _ in 0..(REFILL_BYTES / layout.size()).max(1) {
+            let Ok(block) = self.large.allocate_first_fit(layout) else { return };
+            // SAFETY: fresh memory of this class.
+            unsafe { self.put(block, class) };
+        }
+    }
+
+    /// # Safety
+    /// `block` is memory of this class that nobody uses.
+    unsafe fn put(&mut self, block: NonNull<u8>, class: usize) {
+        let block = block.cast::<Block>();
+        // SAFETY: the caller gives us the memory; it is at least 16 bytes, aligned to its size.
+        unsafe { block.write(Block { next: self.free[class] }) };
+        self.free[class] = Some(block);
+    }
+}
+
+impl KernelHeap {
+    /// Maps more pages at the end: enough for `bytes`. Nobody else may be growing it in this very call chain.
+    fn grow(&self, bytes: usize, claim: Claim) -> Result<(), OutOfMemory> {
+        let mut mapped = self.growth.try_lock().ok_or(OutOfMemory)?;
+        let pages = bytes.checked_add(GROWTH_BYTES).ok_or(OutOfMemory)?.div_ceil(PAGE_BYTES) as u64;
+        // Whoever asks politely leaves the reserve alone, and does not begin what cannot be finished.
+        let stats = super::frame::stats();
+        let kept = if claim == Claim::Program { super::frame::reserve() } else { 0 };
+        if *mapped + pages > HEAP_PAGES || stats.free < kept + pages as usize && super::reclaim::run() == 0 {
+            return Err(OutOfMemory);
+        }
+        for done in 0..pages {
+            // What is mapped stays mapped, and is used at once.
+            kernel::map(kernel::area() + *mapped)?;
+            let mut blocks = self.blocks.lock();
+            let page = (kernel::area() + *mapped).start().0 as *mut u8;
+            // SAFETY: the page was just mapped, for the heap alone, right behind what it had.
+            unsafe { if *mapped == 0 { blocks.large.init(page, PAGE_BYTES) } else { blocks.large.extend(PAGE_BYTES) } }
+            *mapped += 1;
+            debug_assert!(done < pages);
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: memory comes from the heap's own area, each piece to one caller at a time; size and alignment are those of a class or of the first-fit allocator.
+unsafe impl GlobalAlloc for KernelHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        loop {
+            if let Some(block) = self.blocks.lock().take(layout) {
+                return block.as_ptr();
+            }
+            if self.grow(layout.size() + layout.align(), Claim::Server).is_err() {
+                return core::ptr::null_mut();
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let Some(block) = NonNull::new(pointer) else { return };
+        let mut blocks = self.blocks.lock();
+        // SAFETY: the caller gives back what `alloc` gave for this layout.
+        unsafe {
+            match class(layout) {
+                Some(class) => blocks.put(block, class),
+                None => blocks.large.deallocate(block, layout),
+            }
+        }
+    }
+}
+
+/// Makes sure that the small allocations of a system call or a fault will succeed, without touching the reserve unless `claim` may.
+#[cfg(target_os = "none")]
+pub fn headroom(claim: Claim) -> Result<(), OutOfMemory> {
+    let free = HEAP.blocks.lock().large.free();
+    if free >= HEADROOM_BYTES { Ok(()) } else { HEAP.grow(HEADROOM_BYTES, claim) }
+}
+
+/// On the host, memory is somebody else's care.
+#[cfg(not(target_os = "none"))]
+pub fn headroom(_: Claim) -> Result<(), OutOfMemory> {
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! A fake MMU: walks the real page tables, checks rights as the CPU does, remembers translations until they are flushed, and takes page faults.
+
+use crate::mem::{Access, FaultError, Page, PhysAddr, Space, USER_END, VirtAddr, page_table::EntryFlags, phys::phys_to_virt};
+use spin::Mutex;
+use std::collections::HashMap;
+
+type Key = (PhysAddr, Page);
+
+/// Translations by root and page.
+static TLB: Mutex<Option<HashMap<Key, (PhysAddr, EntryFlags)>>> = Mutex::new(None);
+
+fn with_tlb<T>(act: impl FnOnce(&mut HashMap<Key, (PhysAddr, EntryFlags)>) -> T) -> T {
+    act(TLB.lock().get_or_insert_with(HashMap::new))
+}
+
+pub(in crate::mem) fn invalidate_page(root: PhysAddr, page: Page) {
+    with_tlb(|tlb| tlb.remove(&(root, page)));
+}
+
+pub(in crate::mem) fn invalidate_all(root: PhysAddr) {
+    with_tlb(|tlb| tlb.retain(|&(other, _), _| other != root));
+}
+
+pub(in crate::mem) fn forget(root: PhysAddr) {
+    invalidate_all(root);
+}
+
+fn allows(flags: EntryFlags, access: Access) -> bool {
+    let needed = EntryFlags::PRESENT | EntryFlags::USER;
+    flags.contains(needed)
+        && match access {
+            Access::Read => true,
+            Access::Write => flags.contains(EntryFlags::WRITE),
+            Access::Execute => !flags.contains(EntryFlags::NO_EXECUTE),
+        }
+}
+
+/// Translates an address as ring 3 would; on a miss walks the tables, and then faults until the access is allowed.
+fn translate(space: &Space, address: VirtAddr, access: Access) -> Result<*mut u8, FaultError> {
+    if address.0 >= USER_END {
+        return Err(FaultError::Segv);
+    }
+    let key = (space.cr3(), address.page());
+    loop {
+        let hit = with_tlb(|tlb| tlb.get(&key).copied()).filter(|&(_, flags)| allows(flags, access));
+        let found = hit.or_else(|| {
+            // What does not allow it is looked up again by the CPU before it faults.
+            with_tlb(|tlb| tlb.remove(&key));
+            let walked = space.walk(address.page()).filter(|&(_, flags)| allows(flags, access))?;
+            with_tlb(|tlb| tlb.insert(key, walked));
+            Some(walked)
+        });
+        if let Some((frame, _)) = found {
+            return Ok(phys_to_virt(frame).wrapping_add(address.offset_in_page()));
+        }
+        space.fault(address, access)?;
+    }
+}
+
+/// A load of one byte by the program.
+pub fn load(space: &Space, address: VirtAddr) -> Result<u8, FaultError> {
+    // SAFETY: the translation points into a frame of the pool, which is never unmapped from the host; a stale one reads a wrong byte, which is what it is for.
+    translate(space, address, Access::Read).map(|byte| unsafe { byte.read_volatile() })
+}
+
+/// A store of one byte by the program.
+pub fn store(space: &Space, address: VirtAddr, value: u8) -> Result<(), FaultError> {
+    // SAFETY: as above.
+    translate(space, address, Access::Write).map(|byte| unsafe { byte.write_volatile(value) })
+}
+
+/// An instruction fetch by the program.
+pub fn execute(space: &Space, address: VirtAddr) -> Result<(), FaultError> {
+    translate(space, address, Access::Execute).map(drop)
+}

@@ -1,0 +1,90 @@
+//! Memory on the host: a pool of pages in place of the machine's, a fake MMU, and threads in place of the scheduler. For tests and the simulation.
+
+pub mod mmu;
+
+use super::{frame, phys};
+use crate::sync::{self, Interrupt, Scheduler, ThreadId};
+use alloc::alloc::{Layout, alloc_zeroed};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, Thread},
+};
+
+/// Frames of the pool: 64 MiB.
+pub const POOL_FRAMES: usize = 16 * 1024;
+
+/// Makes the pool, once for the process; registers a scheduler that blocks host threads.
+pub fn init() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        sync::register(&HOST);
+        let bytes = POOL_FRAMES * super::PAGE_BYTES;
+        let layout = Layout::from_size_align(bytes, super::PAGE_BYTES).unwrap_or_else(|_| unreachable!());
+        // SAFETY: the layout is not empty. The pool lives as long as the process.
+        let pool = unsafe { alloc_zeroed(layout) };
+        assert!(!pool.is_null());
+        phys::set_offset(pool as u64);
+        // SAFETY: the pool is nobody else's.
+        unsafe { frame::init(&[0..bytes as u64], 0) };
+    });
+}
+
+/// Makes the pool and keeps other tests of this process away from it: for those that count frames or run out of them.
+pub fn exclusive() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    init();
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct HostThreads {
+    threads: Mutex<BTreeMap<u64, Thread>>,
+    killed: Mutex<Vec<u64>>,
+}
+
+static HOST: HostThreads = HostThreads { threads: Mutex::new(BTreeMap::new()), killed: Mutex::new(Vec::new()) };
+
+thread_local! {
+    static ME: u64 = {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let me = NEXT.fetch_add(1, Ordering::Relaxed);
+        HOST.threads.lock().unwrap_or_else(PoisonError::into_inner).insert(me, thread::current());
+        me
+    };
+}
+
+/// Marks a thread as killed: its waits end. (`None`: nobody is.)
+pub fn kill(thread: Option<ThreadId>) {
+    let mut killed = HOST.killed.lock().unwrap_or_else(PoisonError::into_inner);
+    killed.clear();
+    killed.extend(thread.map(|thread| thread.0));
+    drop(killed);
+    if let Some(thread) = thread {
+        HOST.wake(thread);
+    }
+}
+
+/// The calling thread, as wait queues know it.
+pub fn current() -> ThreadId {
+    HOST.current()
+}
+
+impl Scheduler for HostThreads {
+    fn current(&self) -> ThreadId {
+        ThreadId(ME.with(|&me| me))
+    }
+    fn block(&self) {
+        thread::park();
+    }
+    fn wake(&self, thread: ThreadId) {
+        if let Some(thread) = self.threads.lock().unwrap_or_else(PoisonError::into_inner).get(&thread.0) {
+            thread.unpark();
+        }
+    }
+    fn interrupted(&self, _: Interrupt) -> bool {
+        self.killed.lock().unwrap_or_else(PoisonError::into_inner).contains(&self.current().0)
+    }
+}

@@ -1,0 +1,122 @@
+//! The kernel's own mappings that are made page by page: thread stacks with a guard page, and the heap.
+//!
+//! They live in one entry of the root table (512 GiB) that was unused at the start. Its table is made before the first address space, so that all spaces
+//! share it. Everything in it is writable and never executable.
+
+use super::{
+    Frame, OutOfMemory, PAGE_BYTES, Page, PhysAddr, VirtAddr,
+    frame::Claim,
+    mmu,
+    page_table::{EntryFlags, make_slot},
+    phys::phys_to_virt,
+};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Mutex;
+
+static ROOT: AtomicU64 = AtomicU64::new(0);
+static AREA: AtomicU64 = AtomicU64::new(0);
+
+/// Pages of the area that the heap may grow to: more than any machine this runs on has memory.
+pub(super) const HEAP_PAGES: u64 = 1 << 24;
+const TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE);
+const LEAF: EntryFlags = TABLE.union(EntryFlags::NO_EXECUTE).union(EntryFlags::HELD);
+
+/// Says which tables are the kernel's, and finds room in them. Needs frames.
+///
+/// # Safety
+/// `root` is the table in use, and its upper half is the kernel's for ever.
+pub(super) unsafe fn init(root: PhysAddr) {
+    // SAFETY: the table in use is a page of 512 entries in the direct map; nobody changes it meanwhile.
+    let table = unsafe { &*phys_to_virt(root).cast::<[AtomicU64; 512]>() };
+    let Some(free) = (256..512u64).find(|&index| table[index as usize].load(Ordering::Relaxed) == 0) else {
+        panic!("the root table is full")
+    };
+    // Bits 48 to 63 of an address repeat bit 47.
+    AREA.store(0xffff_0000_0000_0000 | free << 39, Ordering::Relaxed);
+    ROOT.store(root.0, Ordering::Relaxed);
+    if make_slot(root, area(), TABLE).is_err() {
+        panic!("no frame for the kernel's tables");
+    }
+}
+
+/// The root whose upper half all spaces share; none on the host.
+pub(super) fn root() -> Option<PhysAddr> {
+    let root = ROOT.load(Ordering::Relaxed);
+    (root != 0).then_some(PhysAddr(root))
+}
+
+/// First page of the area; the heap begins here.
+pub(super) fn area() -> Page {
+    VirtAddr(AREA.load(Ordering::Relaxed)).page()
+}
+
+/// Maps a fresh page.
+pub(super) fn map(page: Page) -> Result<(), OutOfMemory> {
+    let root = root().ok_or(OutOfMemory)?;
+    let slot = make_slot(root, page, TABLE)?;
+    slot.store(Frame::zeroed_for(Claim::Server)?.into_raw().0 | LEAF.bits(), Ordering::Release);
+    Ok(())
+}
+
+/// Takes a page away again.
+fn unmap(page: Page) {
+    let Some(root) = root() else { return };
+    let Ok(slot) = make_slot(root, page, TABLE) else { return };
+    let entry = slot.swap(0, Ordering::AcqRel);
+    mmu::invalidate_page(root, page);
+    if entry != 0 {
+        // SAFETY: the entry came from `map`, and is out of the table and of the CPU's memory now.
+        drop(unsafe { Frame::from_raw(PhysAddr(entry & 0x000f_ffff_ffff_f000)) });
+    }
+}
+
+/// Pages of a thread's kernel stack (32 KiB).
+pub const STACK_PAGES: u64 = 8;
+
+/// Places for stacks: those given back, and the first never used.
+static PLACES: Mutex<(Vec<Page>, u64)> = Mutex::new((Vec::new(), 0));
+
+/// A kernel stack, with an unmapped page below it: an overflow is a fault, not a corruption.
+#[derive(Debug)]
+pub struct Stack {
+    first: Page,
+}
+
+impl Stack {
+    /// A fresh stack.
+    pub fn new() -> Result<Self, OutOfMemory> {
+        let guard = {
+            let mut places = PLACES.lock();
+            places.0.pop().unwrap_or_else(|| {
+                places.1 += 1;
+                area() + HEAP_PAGES + (places.1 - 1) * (STACK_PAGES + 1)
+            })
+        };
+        let stack = Self { first: guard + 1 };
+        for page in 0..STACK_PAGES {
+            // What was mapped so far goes with `stack`.
+            map(stack.first + page)?;
+        }
+        Ok(stack)
+    }
+
+    /// Address just above it; aligned to a page.
+    pub fn top(&self) -> VirtAddr {
+        VirtAddr(self.first.start().0 + STACK_PAGES * PAGE_BYTES as u64)
+    }
+
+    /// Its lowest address; the page below is the guard.
+    pub fn bottom(&self) -> VirtAddr {
+        self.first.start()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        for page in 0..STACK_PAGES {
+            unmap(self.first + page);
+        }
+        PLACES.lock().0.push(Page(self.first.0 - 1));
+    }
+}

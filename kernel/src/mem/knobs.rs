@@ -1,0 +1,58 @@
+//! Policies that can be changed at run time (E1), by name, for `/proc/sys/lazy/*`.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A policy's value, with its name and its bounds.
+#[derive(Debug)]
+pub struct Knob {
+    /// Name of its file in `/proc/sys/lazy`.
+    pub name: &'static str,
+    value: AtomicU64,
+    max: u64,
+}
+
+impl Knob {
+    const fn new(name: &'static str, value: u64, max: u64) -> Self {
+        Self { name, value: AtomicU64::new(value), max }
+    }
+
+    /// The value.
+    pub fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    /// Changes the value; what is out of bounds is refused.
+    pub fn set(&self, value: u64) -> Result<(), OutOfBounds> {
+        if value > self.max {
+            return Err(OutOfBounds);
+        }
+        self.value.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// A knob does not go that far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfBounds;
+
+/// 1: read(2) maps where it can. 0: it copies.
+pub static LAZY: Knob = Knob::new("lazy", 1, 1);
+/// Reads that cover fewer whole pages than this are copied: one message either way, and no fault later.
+pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 2, 1 << 20);
+/// Pages that a fault brings in one message, itself included; a message carries 64 at most.
+pub static FAULT_AROUND: Knob = Knob::new("fault_around", 16, MAX_FAULT_AROUND);
+/// Regions of an address space, at most (Linux's `vm.max_map_count`). It bounds the kernel memory that a program can take by splitting.
+pub static MAX_REGIONS: Knob = Knob::new("max_regions", 65530, 1 << 20);
+/// Live snapshots of one mount, at most.
+pub static MAX_SNAPSHOTS: Knob = Knob::new("max_snapshots", 65536, 1 << 24);
+
+/// What a message's payload holds, in pages.
+pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
+
+/// All knobs.
+pub static ALL: [&Knob; 5] = [&LAZY, &MIN_LAZY_PAGES, &FAULT_AROUND, &MAX_REGIONS, &MAX_SNAPSHOTS];
+
+/// The knob of a name.
+pub fn by_name(name: &str) -> Option<&'static Knob> {
+    ALL.into_iter().find(|knob| knob.name == name)
+}

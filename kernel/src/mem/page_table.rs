@@ -1,0 +1,317 @@
+//! Four-level page tables of x86-64 (Intel SDM volume 3, 4.5), walked by software through the direct map.
+//!
+//! A [`PageTable`] owns its tables and one reference to every frame it maps; tables that a range covers as a whole are freed when the range is cleared.
+//! An entry that is not zero holds a frame, even where the CPU may not use it (PROT_NONE): [`EntryFlags::HELD`]. The upper half is the kernel's, the same
+//! in all spaces. Entries are atomics because the CPU sets accessed and dirty bits by itself.
+//!
+//! Changes that the CPU could still have the old translation for are gathered in a [`Flush`], which the caller merges and flushes before it lets go of the
+//! address space's lock: the one place for shoot-down, once there are more CPUs. (With one CPU, kernel code that is never preempted, and no access through
+//! user mappings, frames may be freed before that.)
+
+use super::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame::Claim, kernel, mmu, phys::phys_to_virt};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+bitflags::bitflags! {
+    /// The bits of an entry that are not the address.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct EntryFlags: u64 {
+        /// The CPU may use it.
+        const PRESENT = 1 << 0;
+        /// Stores are allowed.
+        const WRITE = 1 << 1;
+        /// Ring 3 may use it.
+        const USER = 1 << 2;
+        /// Set by the CPU when it used the entry.
+        const ACCESSED = 1 << 5;
+        /// Set by the CPU at a store.
+        const DIRTY = 1 << 6;
+        /// Contents that belong to this space alone: not the zero page, not clean bytes of an association (software).
+        const PRIVATE = 1 << 9;
+        /// The entry owns a reference to its frame (software; in every entry that maps a page).
+        const HELD = 1 << 10;
+        /// No instruction is fetched from it.
+        const NO_EXECUTE = 1 << 63;
+    }
+}
+
+const ADDRESS_BITS: u64 = 0x000f_ffff_ffff_f000;
+const ENTRIES: usize = 512;
+const LEVELS: u32 = 4;
+/// Entries of the root that are a program's.
+const USER_ROOT_ENTRIES: usize = ENTRIES / 2;
+/// Translations flushed one by one, at most; beyond that the whole space is cheaper.
+const SINGLE_FLUSHES: u64 = 32;
+
+type Table = [AtomicU64; ENTRIES];
+
+/// An entry that holds a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry(u64);
+
+impl Entry {
+    fn new(address: PhysAddr, flags: EntryFlags) -> Self {
+        Self(address.0 | (flags | EntryFlags::HELD).bits())
+    }
+
+    /// The frame's address.
+    pub fn address(self) -> PhysAddr {
+        PhysAddr(self.0 & ADDRESS_BITS)
+    }
+
+    /// Its flags.
+    pub fn flags(self) -> EntryFlags {
+        EntryFlags::from_bits_truncate(self.0)
+    }
+
+    /// Whether all of `flags` are set.
+    pub fn has(self, flags: EntryFlags) -> bool {
+        self.flags().contains(flags)
+    }
+
+    /// A reference to its frame.
+    pub fn frame(self) -> Frame {
+        // SAFETY: the entry holds a reference (that is what an `Entry` is), which is only looked at here, and kept.
+        let held = core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) });
+        Frame::clone(&held)
+    }
+
+    /// Whether anyone but this entry holds the frame.
+    pub fn is_shared(self) -> bool {
+        // SAFETY: as above.
+        core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_shared()
+    }
+
+    /// Whether it maps the frame of zeros.
+    pub fn is_zero_page(self) -> bool {
+        // SAFETY: as above.
+        core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_zero_page()
+    }
+}
+
+/// Translations that may be stale.
+#[must_use = "stale translations must be flushed"]
+#[derive(Debug)]
+pub struct Flush {
+    range: Option<PageRange>,
+}
+
+impl Flush {
+    /// Nothing is stale.
+    pub const NOTHING: Self = Self { range: None };
+
+    /// One page.
+    pub fn page(page: Page) -> Self {
+        Self { range: Some(PageRange::new(page, 1)) }
+    }
+
+    /// A range of pages.
+    pub fn range(range: PageRange) -> Self {
+        Self { range: Some(range) }
+    }
+
+    /// Both.
+    pub fn merge(&mut self, other: Self) {
+        self.range = match (self.range, other.range) {
+            (Some(a), Some(b)) => Some(PageRange { start: a.start.min(b.start), end: a.end.max(b.end) }),
+            (one, None) | (None, one) => one,
+        };
+    }
+
+    /// Makes the CPU forget them.
+    pub fn flush(self, table: &PageTable) {
+        let Some(range) = self.range else { return };
+        super::counters::count(super::Counter::Flushes, 1);
+        if range.pages() <= SINGLE_FLUSHES {
+            range.iter().for_each(|page| mmu::invalidate_page(table.root(), page));
+        } else {
+            mmu::invalidate_all(table.root());
+        }
+    }
+}
+
+/// The table at an address.
+fn table_at(address: PhysAddr) -> &'static Table {
+    // SAFETY: only addresses of tables come here: a root, or an entry of an upper level. They are page-aligned and freed only by the owner of the root, who
+    // is borrowed mutably then; all access is atomic. The lifetime is cut short by the callers, none of which keeps the reference.
+    unsafe { &*phys_to_virt(address).cast::<Table>() }
+}
+
+fn index(page: u64, level: u32) -> usize {
+    ((page >> (9 * (level - 1))) & 511) as usize
+}
+
+/// Pages that one entry of a level covers.
+fn span(level: u32) -> u64 {
+    1 << (9 * (level - 1))
+}
+
+/// The lowest-level slot of a page, if its tables exist.
+fn find_slot(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
+    let mut table = table_at(root);
+    for level in (2..=LEVELS).rev() {
+        let entry = table[index(page.0, level)].load(Ordering::Relaxed);
+        if entry == 0 {
+            return None;
+        }
+        table = table_at(PhysAddr(entry & ADDRESS_BITS));
+    }
+    Some(&table[index(page.0, 1)])
+}
+
+/// The same, making tables that are missing, with `flags` in their entries.
+pub(super) fn make_slot(root: PhysAddr, page: Page, flags: EntryFlags) -> Result<&'static AtomicU64, OutOfMemory> {
+    let mut table = table_at(root);
+    for level in (2..=LEVELS).rev() {
+        let slot = &table[index(page.0, level)];
+        let mut entry = slot.load(Ordering::Relaxed);
+        if entry == 0 {
+            // Tables are the kernel's own memory, but it is a program that makes it spend them: no reserve.
+            let claim = if flags.contains(EntryFlags::USER) { Claim::Program } else { Claim::Server };
+            entry = Frame::zeroed_for(claim)?.into_raw().0 | flags.bits();
+            slot.store(entry, Ordering::Relaxed);
+        }
+        table = table_at(PhysAddr(entry & ADDRESS_BITS));
+    }
+    Ok(&table[index(page.0, 1)])
+}
+
+const USER_TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE).union(EntryFlags::USER);
+
+/// The page tables of one address space.
+#[derive(Debug)]
+pub struct PageTable {
+    root: Frame,
+}
+
+impl PageTable {
+    /// Tables that map nothing but the kernel.
+    pub fn new() -> Result<Self, OutOfMemory> {
+        let root = Frame::zeroed()?;
+        if let Some(kernel) = kernel::root() {
+            let (ours, theirs) = (table_at(root.addr()), table_at(kernel));
+            for (slot, entry) in ours.iter().zip(theirs).skip(USER_ROOT_ENTRIES) {
+                slot.store(entry.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        Ok(Self { root })
+    }
+
+    /// Address of the root, for CR3.
+    pub fn root(&self) -> PhysAddr {
+        self.root.addr()
+    }
+
+    /// The entry of a page.
+    pub fn get(&self, page: Page) -> Option<Entry> {
+        let entry = find_slot(self.root(), page)?.load(Ordering::Relaxed);
+        (entry != 0).then_some(Entry(entry))
+    }
+
+    /// Maps a page, and gives back the frame that was there.
+    pub fn map(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<Frame>, OutOfMemory> {
+        let slot = make_slot(self.root(), page, USER_TABLE)?;
+        let old = slot.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
+        Ok(owned(old))
+    }
+
+    /// Changes the flags of a page that is mapped; accessed and dirty bits stay as they are.
+    pub fn set_flags(&mut self, page: Page, flags: EntryFlags) {
+        if let Some(slot) = find_slot(self.root(), page) {
+            change(slot, flags);
+        }
+    }
+
+    /// Takes the frame of a page away.
+    pub fn unmap(&mut self, page: Page) -> Option<Frame> {
+        find_slot(self.root(), page).and_then(|slot| owned(slot.swap(0, Ordering::Relaxed)))
+    }
+
+    /// Calls `look` for every page of a range that is mapped. Costs what there is, not what there could be.
+    pub fn for_each(&self, range: PageRange, mut look: impl FnMut(Page, Entry)) {
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| look(page, Entry(slot.load(Ordering::Relaxed))));
+    }
+
+    /// How many pages of a range have private contents.
+    pub fn count_private(&self, range: PageRange) -> u64 {
+        let mut count = 0;
+        self.for_each(range, |_, entry| count += u64::from(entry.has(EntryFlags::PRIVATE)));
+        count
+    }
+
+    /// Makes the tables of a page, so that mapping it cannot fail.
+    pub fn make_tables(&self, page: Page) -> Result<(), OutOfMemory> {
+        make_slot(self.root(), page, USER_TABLE).map(drop)
+    }
+
+    /// Gives the mapped pages of a range new flags, chosen from the entry.
+    pub fn update(&mut self, range: PageRange, mut choose: impl FnMut(Page, Entry) -> EntryFlags) {
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| change(slot, choose(page, Entry(slot.load(Ordering::Relaxed)))));
+    }
+
+    /// Takes all frames of a range away, and the tables that covered nothing else. `release` gets each entry that was there, and its frame.
+    pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Frame)) {
+        clear(table_at(self.root()), LEVELS, 0, range, &mut release);
+    }
+}
+
+impl Drop for PageTable {
+    fn drop(&mut self) {
+        mmu::forget(self.root());
+        self.clear(PageRange::new(Page(0), USER_ROOT_ENTRIES as u64 * span(LEVELS)), |_, _, frame| drop(frame));
+    }
+}
+
+/// The frame that an entry owned, once it is out of the table.
+fn owned(entry: u64) -> Option<Frame> {
+    // SAFETY: the entry was just taken out of a table, and with it its reference.
+    (entry != 0).then(|| unsafe { Frame::from_raw(Entry(entry).address()) })
+}
+
+fn change(slot: &AtomicU64, flags: EntryFlags) {
+    let keep = ADDRESS_BITS | (EntryFlags::HELD | EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
+    // Never fails: the closure always gives a value.
+    let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(if old == 0 { 0 } else { (old & keep) | flags.bits() }));
+}
+
+/// The indices of a table of `level`, whose first page is `base`, that `range` meets; empty where it meets none.
+fn met(level: u32, base: u64, range: PageRange) -> core::ops::Range<usize> {
+    let span = span(level);
+    let first = range.start.0.saturating_sub(base) / span;
+    let end = range.end.0.saturating_sub(base).div_ceil(span).min(ENTRIES as u64);
+    first.min(end) as usize..end as usize
+}
+
+fn visit(table: &Table, level: u32, base: u64, range: PageRange, look: &mut impl FnMut(Page, &AtomicU64)) {
+    for index in met(level, base, range) {
+        let (slot, page) = (&table[index], base + index as u64 * span(level));
+        let entry = slot.load(Ordering::Relaxed);
+        if entry == 0 {
+            continue;
+        }
+        if level == 1 {
+            look(Page(page), slot);
+        } else {
+            visit(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, look);
+        }
+    }
+}
+
+fn clear(table: &Table, level: u32, base: u64, range: PageRange, release: &mut impl FnMut(Page, Entry, Frame)) {
+    for index in met(level, base, range) {
+        let (slot, page) = (&table[index], base + index as u64 * span(level));
+        let entry = slot.load(Ordering::Relaxed);
+        if entry == 0 {
+            continue;
+        }
+        if level == 1 {
+            slot.store(0, Ordering::Relaxed);
+            owned(entry).into_iter().for_each(|frame| release(Page(page), Entry(entry), frame));
+            continue;
+        }
+        clear(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, release);
+        if range.start.0 <= page && page + span(level) <= range.end.0 {
+            slot.store(0, Ordering::Relaxed);
+            drop(owned(entry));
+        }
+    }
+}

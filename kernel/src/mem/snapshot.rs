@@ -1,0 +1,165 @@
+//! Snapshots as the kernel sees them: read-only bytes that a server keeps, and the requests that bring them.
+//!
+//! A snapshot lives as long as a region or a fetch refers to it; with the last reference its handle is closed (C10). Its number is never used twice: together
+//! with an offset it says which bytes a page stands for, and is therefore what a fault compares after it has waited (F3).
+
+use super::{
+    Frame, PAGE_BYTES, cache,
+    counters::{self, Counter, Counters},
+};
+use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue};
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicU64, Ordering};
+use fsproto::{
+    Errno, Handle, Hole,
+    mutant::{self, Mutant},
+};
+
+/// Where a snapshot's pages come from: the client side of a mount.
+pub trait Pager: Send + Sync {
+    /// Sends the request for a fetch. The answer calls [`Fetch::complete`] from whatever context, before or after this returns. Never waits.
+    fn start(&self, fetch: Arc<Fetch>);
+    /// Gives a snapshot's handle back. Never waits; called with no lock of `mem` held.
+    fn close(&self, handle: Handle);
+}
+
+/// What a snapshot's bytes are: the key under which frames are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Bytes of a file at a version: the same in every snapshot of it (A5).
+    File {
+        /// The mount.
+        mount: u64,
+        /// The file's id.
+        file: u64,
+        /// The version of its bytes.
+        version: u64,
+        /// Where in the file the snapshot begins, in bytes.
+        offset: u64,
+    },
+    /// Nobody else's.
+    Own,
+}
+
+/// Read-only bytes kept by a server.
+pub struct Snapshot {
+    /// What the server calls it.
+    pub handle: Handle,
+    /// Bytes.
+    pub len: u64,
+    /// What they are.
+    pub source: Source,
+    /// Never used twice.
+    pub id: u64,
+    pager: Arc<dyn Pager>,
+    holes: Mutex<Holes>,
+}
+
+/// Sorted, and complete up to `end`.
+struct Holes {
+    list: Vec<Hole>,
+    end: u64,
+}
+
+impl Snapshot {
+    /// A snapshot that a server has just made. `holes` are in order, relative to its byte 0, and complete up to `holes_end`.
+    pub fn new(pager: Arc<dyn Pager>, handle: Handle, len: u64, source: Source, holes: Vec<Hole>, holes_end: u64) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        counters::count(Counter::SnapshotsLive, 1);
+        Arc::new(Self { handle, len, source, id, pager, holes: Mutex::new(Holes { list: holes, end: holes_end }) })
+    }
+
+    /// Replaces the list of holes by a longer one.
+    pub fn learn_holes(&self, holes: Vec<Hole>, holes_end: u64) {
+        let mut known = self.holes.lock();
+        if holes_end > known.end {
+            *known = Holes { list: holes, end: holes_end };
+        }
+    }
+
+    /// Up to which byte the holes are known.
+    pub fn holes_end(&self) -> u64 {
+        self.holes.lock().end
+    }
+
+    /// Whether the page of bytes from `offset` is known to be a hole as a whole (R10).
+    pub fn is_hole(&self, offset: u64) -> bool {
+        if mutant::active(Mutant::AllHoles) {
+            return true;
+        }
+        let holes = self.holes.lock();
+        let after = holes.list.partition_point(|hole| hole.offset <= offset);
+        let hole = after.checked_sub(1).and_then(|index| holes.list.get(index));
+        let covered =
+            hole.is_some_and(|hole| offset - hole.offset < hole.length && hole.length - (offset - hole.offset) >= PAGE_BYTES as u64);
+        covered && !mutant::active(Mutant::IgnoreHoles)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        cache::forget(self);
+        counters::count(Counter::SnapshotsClosed, 1);
+        counters::uncount_live_snapshot();
+        if !mutant::active(Mutant::LeakSnapshot) {
+            self.pager.close(self.handle);
+        }
+    }
+}
+
+/// A request for pages of a snapshot. It belongs to the snapshot, not to the thread that began it: that one may be killed, and others wait too (F3).
+pub struct Fetch {
+    /// Of what.
+    pub snapshot: Arc<Snapshot>,
+    /// First byte within the snapshot.
+    pub offset: u64,
+    /// Whole pages, all inside the snapshot.
+    pub pages: usize,
+    result: Mutex<Option<Result<Vec<Frame>, Errno>>>,
+    queue: WaitQueue,
+    /// Of the process that began it.
+    counters: Arc<Counters>,
+}
+
+impl Fetch {
+    pub(super) fn new(snapshot: Arc<Snapshot>, offset: u64, pages: usize, counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self { snapshot, offset, pages, result: Mutex::new(None), queue: WaitQueue::new(), counters })
+    }
+
+    pub(super) fn start(self: &Arc<Self>) {
+        self.counters.add(Counter::Fetches, 1);
+        self.snapshot.pager.start(self.clone());
+    }
+
+    /// The answer: as many frames as there are pages, or why there are none. A second answer counts for nothing. Needs: no lock of `mem` held.
+    pub fn complete(&self, answer: Result<Vec<Frame>, Errno>) {
+        let answer = answer.and_then(|frames| if frames.len() == self.pages { Ok(frames) } else { Err(Errno::EIO) });
+        {
+            let mut result = self.result.lock();
+            if result.is_some() {
+                return;
+            }
+            match &answer {
+                Ok(frames) => {
+                    self.counters.add(Counter::PagesFetched, frames.len() as u64);
+                    self.counters.add(Counter::BytesFetched, (frames.len() * PAGE_BYTES) as u64);
+                }
+                Err(_) => self.counters.add(Counter::FetchErrors, 1),
+            }
+            *result = Some(answer);
+        }
+        cache::settle(self);
+        self.queue.wake_all();
+    }
+
+    /// Waits for the answer.
+    pub(super) fn wait(&self) -> Result<Result<(), Errno>, Interrupted> {
+        self.queue.wait(Interrupt::Killable, || self.result.lock().as_ref().map(|result| result.as_ref().map(drop).map_err(|&error| error)))
+    }
+
+    /// The frames that came, if they did.
+    pub(super) fn frames<T>(&self, look: impl FnOnce(&[Frame]) -> T) -> Option<T> {
+        self.result.lock().as_ref().and_then(|result| result.as_ref().ok()).map(|frames| look(frames))
+    }
+}

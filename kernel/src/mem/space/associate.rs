@@ -1,0 +1,99 @@
+//! The lazy read: pages come to stand for bytes of a snapshot.
+
+use super::{AddressSpace, Space};
+use crate::mem::{
+    Backing, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Region, Snapshot, UserSlice, VirtAddr, heap, knobs, page_table::Flush,
+};
+use alloc::sync::Arc;
+use fsproto::Errno;
+
+impl Space {
+    /// How many bytes from the start of `slice` lie in writable regions. Looks at regions alone and touches nothing (R5).
+    pub fn writable_prefix(&self, slice: UserSlice) -> usize {
+        self.prefix(slice, |region| region.prot.contains(Prot::WRITE))
+    }
+
+    /// How many bytes from the start of `slice` lie in regions whose pages can be associated: writable and not shared memory.
+    pub fn lazy_prefix(&self, slice: UserSlice) -> usize {
+        self.prefix(slice, can_be_lazy)
+    }
+
+    fn prefix(&self, slice: UserSlice, accept: impl Fn(&Region) -> bool) -> usize {
+        let pages = self.with(|space| space.prefix(slice.touched_pages(), accept));
+        let bytes = (pages << PAGE_SHIFT).saturating_sub(slice.addr().offset_in_page() as u64);
+        slice.len().min(bytes as usize)
+    }
+
+    /// Lets `pages` pages from `first` (page-aligned) on stand for the bytes of `snapshot` from `offset` on. What was there is let go of, without fetching it
+    /// (R6, R7). Costs time for pages that were mapped, not for the length.
+    ///
+    /// Returns how many pages it was done for: all, or those in front of the first that is not mapped, not writable or shared memory (the space may have changed
+    /// since the caller looked). ENOMEM where the space has its fill of regions (Q4), or no memory.
+    pub fn associate(&self, first: VirtAddr, pages: usize, snapshot: &Arc<Snapshot>, offset: u64) -> Result<usize, Errno> {
+        let bytes = (pages as u64).checked_mul(PAGE_BYTES as u64).ok_or(Errno::EINVAL)?;
+        let slice = UserSlice::new(first.0, bytes)?;
+        let fits = offset.checked_add(bytes).is_some_and(|end| end <= snapshot.len);
+        if first.offset_in_page() != 0 || !fits {
+            return Err(Errno::EINVAL);
+        }
+        heap::headroom(self.policy.claim())?;
+        self.with(|space| space.associate(slice.whole_pages(), snapshot, offset))
+    }
+}
+
+fn can_be_lazy(region: &Region) -> bool {
+    region.prot.contains(Prot::WRITE) && !matches!(region.backing, Backing::Shared { .. })
+}
+
+impl AddressSpace {
+    /// How many pages from the start of `range` lie in regions that are accepted.
+    fn prefix(&self, range: PageRange, accept: impl Fn(&Region) -> bool) -> u64 {
+        let mut end = range.start;
+        for (found, region) in self.regions.overlapping(range) {
+            if found.start > end || !accept(region) {
+                break;
+            }
+            end = found.end.min(range.end);
+        }
+        end - range.start
+    }
+
+    fn associate(&mut self, range: PageRange, snapshot: &Arc<Snapshot>, offset: u64) -> Result<usize, Errno> {
+        let range = PageRange::new(range.start, self.prefix(range, can_be_lazy));
+        if range.is_empty() {
+            return Ok(0);
+        }
+        // Both ends may split a region.
+        if self.regions.len() + 2 > knobs::MAX_REGIONS.get() as usize {
+            return Err(Errno::ENOMEM);
+        }
+        for (start, mut region) in self.take_regions(range) {
+            if region.touched {
+                self.release_frames(PageRange::new(start, region.pages));
+            }
+            let backing = Backing::Snapshot { snapshot: snapshot.clone(), offset: offset + ((start - range.start) << PAGE_SHIFT) };
+            self.garbage.push(core::mem::replace(&mut region.backing, backing));
+            self.regions.insert(start, Region { associated: region.pages, touched: false, ..region });
+        }
+        self.regions.merge(range);
+        Ok(range.pages() as usize)
+    }
+
+    /// Takes the frames of a range away.
+    pub(super) fn release_frames(&mut self, range: PageRange) {
+        let mut stale: Option<PageRange> = None;
+        self.table.clear(range, |page, _, frame| {
+            stale = Some(PageRange { start: stale.map_or(page, |stale| stale.start), end: Page(page.0 + 1) });
+            drop(frame);
+        });
+        if let Some(stale) = stale {
+            self.flush.merge(Flush::range(stale));
+        }
+    }
+
+    /// Takes the regions of a range out of the map, splitting those at its ends.
+    pub(super) fn take_regions(&mut self, range: PageRange) -> alloc::vec::Vec<(Page, Region)> {
+        let table = &self.table;
+        self.regions.remove(range, &mut |part| table.count_private(part))
+    }
+}

@@ -1,0 +1,369 @@
+//! One page becomes usable: for the trap handler, and for system calls that copy.
+//!
+//! The one shape: look under the lock; what can be done at once is done; what must come from a server is returned as a [`Fetch`], the lock is let go of, the
+//! answer awaited, and everything is looked at again from the region on. What a fetch brought went into the frame cache under a name that says which bytes
+//! they are, so whatever the region has become meanwhile, no wrong bytes can be mapped (F3).
+//!
+//! | page-table entry | anonymous | snapshot | shared |
+//! |---|---|---|---|
+//! | none, load | zero page | zero page for a hole, else cache or fetch; neighbours too | its frame |
+//! | none, store | zeroed frame, private | the same, copied: private, the association of the page ends (F2) | its frame |
+//! | private, store, sole owner | made writable | the same | - |
+//! | private or clean, store, shared | copied: private | copied: private, the association ends | - |
+
+use super::{AddressSpace, Space};
+use crate::{
+    mem::{
+        Backing, Counter, Frame, PAGE_BYTES, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
+        cache::{self, Lookup},
+        frame::OutOfMemory,
+        heap, knobs,
+        page_table::{Entry, EntryFlags, Flush},
+        reclaim,
+        snapshot::Fetch,
+    },
+    sync::Interrupted,
+};
+use alloc::sync::Arc;
+use fsproto::{
+    Errno,
+    mutant::{self, Mutant},
+};
+
+/// What a program or the kernel wants to do with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Load.
+    Read,
+    /// Store some of it.
+    Write,
+    /// Fetch instructions.
+    Execute,
+}
+
+/// Why a page cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultError {
+    /// Nothing is mapped there, or not for this: SIGSEGV, or EFAULT.
+    Segv,
+    /// The page could not be fetched: SIGBUS, or EIO (F5).
+    Bus,
+    /// No memory: the program ends, or ENOMEM.
+    OutOfMemory,
+    /// The wait was ended by a signal that kills (F7).
+    Killed,
+}
+
+impl From<FaultError> for Errno {
+    fn from(error: FaultError) -> Self {
+        match error {
+            FaultError::Segv => Self::EFAULT,
+            FaultError::Bus => Self::EIO,
+            FaultError::OutOfMemory => Self::ENOMEM,
+            FaultError::Killed => Self::EINTR,
+        }
+    }
+}
+
+impl From<OutOfMemory> for FaultError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl From<Interrupted> for FaultError {
+    fn from(_: Interrupted) -> Self {
+        Self::Killed
+    }
+}
+
+/// Fetches of one page that may fail before its fault does (F5). A server that says no three times means it.
+const MAX_ATTEMPTS: u32 = 3;
+/// Rounds of letting go of clean frames and trying again, for one fault. Each must have freed something, so this only ends a race that is always lost.
+const MAX_RECLAIMS: u32 = 64;
+
+/// How far one look at a page came.
+pub(super) enum Resolution {
+    /// The page can be used.
+    Done,
+    /// It comes with this fetch, which is under way.
+    Wait(Arc<Fetch>),
+    /// It comes with this fetch, which has to be started.
+    Start(Arc<Fetch>),
+}
+
+/// How much of the page the caller is going to overwrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Some: the rest must be right.
+    Part,
+    /// All, under the same lock: what was there need not be fetched.
+    Whole,
+}
+
+impl Space {
+    /// Makes the page of an address usable. Waits for servers where it must. For the trap handler; copies go the same way.
+    pub fn fault(&self, address: VirtAddr, access: Access) -> Result<(), FaultError> {
+        if address.0 >= USER_END {
+            return Err(FaultError::Segv);
+        }
+        self.counters.add(Counter::Faults, 1);
+        self.resolve(address.page(), access, Extent::Part, |_| ())
+    }
+
+    /// Makes a page usable and runs `then` under the same lock.
+    pub(super) fn resolve<T>(
+        &self,
+        page: Page,
+        access: Access,
+        extent: Extent,
+        then: impl FnOnce(&mut AddressSpace) -> T,
+    ) -> Result<T, FaultError> {
+        heap::headroom(self.policy.claim())?;
+        let mut then = Some(then);
+        let (mut attempts, mut reclaims) = (0, 0);
+        // What was fetched stays referred to, and thus cached, until it was looked at again.
+        let mut held;
+        loop {
+            let looked = self.with(|space| match space.look(page, access, extent, self) {
+                Ok(Resolution::Done) => Ok(then.take().map(|then| Ok(then(space)))),
+                Ok(wait) => Ok(Some(Err(wait))),
+                Err(error) => Err(error),
+            });
+            let (fetch, start) = match looked {
+                Ok(Some(Ok(value))) => return Ok(value),
+                Ok(Some(Err(Resolution::Start(fetch)))) => (fetch, true),
+                Ok(Some(Err(Resolution::Wait(fetch)))) => (fetch, false),
+                // `then` runs once and returns above.
+                Ok(Some(Err(Resolution::Done)) | None) => return Err(FaultError::Segv),
+                Err(FaultError::OutOfMemory) if reclaims < MAX_RECLAIMS && reclaim::run() > 0 => {
+                    reclaims += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let answer = self.await_fetch(&fetch, start)?;
+            held = Some(fetch);
+            if answer.is_err() {
+                attempts += 1;
+                if attempts == MAX_ATTEMPTS {
+                    if mutant::active(Mutant::ZeroOnError) {
+                        self.with(|space| space.install(page, Frame::zero_page(), EntryFlags::empty()))?;
+                    }
+                    return Err(FaultError::Bus);
+                }
+            } else if mutant::active(Mutant::NoGeneration) {
+                held.as_ref().map_or(Ok(()), |fetch| self.map_blindly(page, fetch))?;
+            }
+        }
+    }
+
+    fn await_fetch(&self, fetch: &Arc<Fetch>, start: bool) -> Result<Result<(), Errno>, FaultError> {
+        self.counters.add(Counter::FaultsMajor, 1);
+        if start {
+            fetch.start();
+        }
+        loop {
+            match fetch.wait() {
+                Err(Interrupted) if mutant::active(Mutant::NotKillable) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// The mutant that maps what came without looking again.
+    fn map_blindly(&self, page: Page, fetch: &Fetch) -> Result<(), FaultError> {
+        let frame = fetch.frames(|frames| frames.first().cloned()).flatten();
+        self.with(|space| frame.map_or(Ok(()), |frame| space.install(page, frame, EntryFlags::empty())))
+    }
+}
+
+/// Whether rights allow an access. As on x86: what can be stored to or executed can be loaded.
+pub(super) fn permits(prot: Prot, access: Access) -> bool {
+    match access {
+        Access::Read => !prot.is_empty(),
+        Access::Write => prot.contains(Prot::WRITE),
+        Access::Execute => prot.contains(Prot::EXECUTE),
+    }
+}
+
+/// The flags of an entry in a region with these rights, before [`EntryFlags::WRITE`] and [`EntryFlags::PRIVATE`].
+pub(super) fn base_flags(prot: Prot) -> EntryFlags {
+    let mut flags = EntryFlags::USER;
+    flags.set(EntryFlags::PRESENT, !prot.is_empty());
+    flags.set(EntryFlags::NO_EXECUTE, !prot.contains(Prot::EXECUTE));
+    flags
+}
+
+const OWN_WRITABLE: EntryFlags = EntryFlags::PRIVATE.union(EntryFlags::WRITE);
+
+impl AddressSpace {
+    /// Looks at a page once: does what can be done without waiting.
+    pub(super) fn look(&mut self, page: Page, access: Access, extent: Extent, space: &Space) -> Result<Resolution, FaultError> {
+        let (range, region) = self.regions.find(page).ok_or(FaultError::Segv)?;
+        if !permits(region.prot, access) {
+            return Err(FaultError::Segv);
+        }
+        let write = access == Access::Write;
+        if let Some(entry) = self.table.get(page) {
+            if write && !entry.has(EntryFlags::WRITE) {
+                self.make_own(page, entry, space)?;
+            }
+            return Ok(Resolution::Done);
+        }
+        match &region.backing {
+            Backing::Anonymous if write => self.install_private(page, Frame::zeroed_for(self.claim)?)?,
+            Backing::Anonymous => self.install(page, Frame::zero_page(), EntryFlags::empty())?,
+            Backing::Shared { memory, first } => {
+                let frame = memory.frame(first + (page - range.start), self.claim)?;
+                let flags = if region.prot.contains(Prot::WRITE) { EntryFlags::WRITE } else { EntryFlags::empty() };
+                self.install(page, frame, flags)?;
+            }
+            Backing::Snapshot { .. } if write && extent == Extent::Whole => self.install_private(page, Frame::zeroed_for(self.claim)?)?,
+            Backing::Snapshot { snapshot, offset } => {
+                let (snapshot, first) = (snapshot.clone(), *offset);
+                return self.look_lazy(page, range, &snapshot, first, write, space);
+            }
+        }
+        Ok(Resolution::Done)
+    }
+
+    /// A page that stands for bytes of a snapshot, and is not mapped. `first` is the byte at the start of its region.
+    fn look_lazy(
+        &mut self,
+        page: Page,
+        range: PageRange,
+        snapshot: &Arc<Snapshot>,
+        first: u64,
+        write: bool,
+        space: &Space,
+    ) -> Result<Resolution, FaultError> {
+        let byte_of = |page: Page| first + (page - range.start) * PAGE_BYTES as u64;
+        if snapshot.is_hole(byte_of(page)) {
+            space.counters.add(Counter::PagesHole, 1);
+            if write {
+                self.install_private(page, Frame::zeroed_for(self.claim)?)?;
+            } else {
+                self.install(page, Frame::zero_page(), EntryFlags::empty())?;
+            }
+            return Ok(Resolution::Done);
+        }
+        let window = around(page, range);
+        match cache::lookup(snapshot, byte_of(page)) {
+            Lookup::Ready(frame) if write && !mutant::active(Mutant::StoreShared) => {
+                space.counters.add(Counter::PagesCow, 1);
+                self.install_private(page, frame.duplicate(self.claim)?)?;
+                Ok(Resolution::Done)
+            }
+            Lookup::Ready(frame) => {
+                let flags = if write { EntryFlags::WRITE } else { EntryFlags::empty() };
+                self.install(page, frame, flags)?;
+                let mapped = 1 + self.map_around(page, window, snapshot, byte_of(window.start));
+                space.counters.add(Counter::PagesMapped, mapped);
+                Ok(Resolution::Done)
+            }
+            Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => Ok(Resolution::Wait(fetch)),
+            Lookup::Pending(_) | Lookup::Absent => {
+                let wanted = |other: Page| self.table.get(other).is_none() && !snapshot.is_hole(byte_of(other));
+                let (mut start, mut end) = (page, page + 1);
+                while start > window.start && wanted(Page(start.0 - 1)) {
+                    start.0 -= 1;
+                }
+                while end < window.end && wanted(end) {
+                    end.0 += 1;
+                }
+                Ok(Resolution::Start(cache::begin(snapshot, byte_of(start), (end - start) as usize, byte_of(page), &space.counters)))
+            }
+        }
+    }
+
+    /// Maps what the cache has around a page that was just mapped; says how many pages. Not having a frame for a table is no error here.
+    fn map_around(&mut self, page: Page, window: PageRange, snapshot: &Snapshot, first: u64) -> u64 {
+        let mut mapped = 0;
+        for (index, other) in window.iter().enumerate() {
+            if other == page || self.table.get(other).is_some() {
+                continue;
+            }
+            if let Lookup::Ready(frame) = cache::lookup(snapshot, first + (index * PAGE_BYTES) as u64) {
+                mapped += u64::from(self.install(other, frame, EntryFlags::empty()).is_ok());
+            }
+        }
+        mapped
+    }
+
+    /// A store met an entry that is not writable, in a region that is.
+    fn make_own(&mut self, page: Page, entry: Entry, space: &Space) -> Result<(), FaultError> {
+        if !entry.is_shared() || mutant::active(Mutant::StoreShared) && !entry.is_zero_page() {
+            // Nobody else sees this frame, so it need not be copied. Access grew: the CPU looks again by itself.
+            self.own(page, entry.has(EntryFlags::PRIVATE));
+            return Ok(());
+        }
+        space.counters.add(Counter::PagesCow, 1);
+        let copy = entry.frame().duplicate(self.claim)?;
+        let flags = self.flags_at(page) | OWN_WRITABLE;
+        // The old frame stays alive as long as others hold it; nobody runs on the stale translation before the flush at the end of the lock.
+        drop(self.table.map(page, copy, flags)?);
+        self.flush.merge(Flush::page(page));
+        if !entry.has(EntryFlags::PRIVATE) {
+            self.end_association(page);
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, page: Page, was_private: bool) {
+        let flags = self.flags_at(page) | OWN_WRITABLE;
+        self.table.set_flags(page, flags);
+        if !was_private {
+            self.end_association(page);
+        }
+    }
+
+    fn flags_at(&self, page: Page) -> EntryFlags {
+        base_flags(self.regions.find(page).map_or(Prot::empty(), |(_, region)| region.prot))
+    }
+
+    /// Maps a frame where nothing was.
+    fn install(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<(), FaultError> {
+        let flags = self.flags_at(page) | flags;
+        let old = self.table.map(page, frame, flags)?;
+        debug_assert!(old.is_none() || mutant::active(Mutant::NoGeneration));
+        if let Some((_, region)) = self.regions.find_mut(page) {
+            region.touched = true;
+        }
+        Ok(())
+    }
+
+    /// Maps a frame of the space's own where one was taken away.
+    pub(super) fn install_again(&mut self, page: Page, frame: Frame) -> Result<(), FaultError> {
+        let flags = if frame.is_shared() { EntryFlags::PRIVATE } else { OWN_WRITABLE };
+        self.install(page, frame, flags)
+    }
+
+    /// Maps a frame of the space's own where nothing was; if the page stood for bytes of a snapshot, it does no longer.
+    pub(super) fn install_private(&mut self, page: Page, frame: Frame) -> Result<(), FaultError> {
+        let writable = self.regions.find(page).is_some_and(|(_, region)| region.prot.contains(Prot::WRITE)) && !frame.is_shared();
+        self.install(page, frame, if writable { OWN_WRITABLE } else { EntryFlags::PRIVATE })?;
+        self.end_association(page);
+        Ok(())
+    }
+
+    /// A page has become private. The last one of a region lets go of the snapshot (C10), and the region may join its neighbours.
+    fn end_association(&mut self, page: Page) {
+        let Some((range, region)) = self.regions.find_mut(page) else { return };
+        if region.associated == 0 {
+            return;
+        }
+        region.associated -= 1;
+        if region.associated == 0 {
+            self.garbage.push(core::mem::replace(&mut region.backing, Backing::Anonymous));
+            self.regions.merge(range);
+        }
+    }
+}
+
+/// The pages that a fault brings along: an aligned window, cut at the region's ends.
+fn around(page: Page, region: PageRange) -> PageRange {
+    let pages = if mutant::active(Mutant::NoFaultAround) { 1 } else { knobs::FAULT_AROUND.get().max(1) };
+    let start = Page(page.0 - page.0 % pages);
+    PageRange::new(start, pages).intersect(region)
+}

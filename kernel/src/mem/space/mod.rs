@@ -1,0 +1,237 @@
+//! Address spaces.
+//!
+//! A [`Space`] is shared by the threads of a process. Its state is under one spin lock, which is never held across a wait; what a change lets go of (snapshots,
+//! whose last reference sends a message) is dropped after the lock. The state is changed by the sibling modules: `layout` (map, unmap, protect, move), `fault`
+//! (one page becomes usable), `associate` (the lazy read), `copy` (system calls reach a program's memory).
+//!
+//! User memory is never touched through user mappings: the kernel walks the page tables by software and copies through the direct map.
+
+mod associate;
+mod copy;
+mod fault;
+mod layout;
+
+pub use fault::{Access, FaultError};
+pub use layout::{Move, Placement};
+
+use super::{
+    Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, VirtAddr,
+    frame::OutOfMemory,
+    heap, knobs,
+    page_table::{EntryFlags, Flush, PageTable},
+};
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicBool, Ordering};
+use fsproto::{
+    Errno,
+    mutant::{self, Mutant},
+};
+use spin::Mutex;
+
+/// How the kernel deals with a process's memory.
+#[derive(Debug, Default)]
+pub struct Policy {
+    server: AtomicBool,
+    eager: AtomicBool,
+}
+
+impl Policy {
+    /// Whether reads of this process are lazy now.
+    pub fn lazy(&self) -> bool {
+        let server = self.is_server() && !mutant::active(Mutant::LazyServer);
+        let knob = knobs::LAZY.get() == 1 || mutant::active(Mutant::IgnoreKnob);
+        !server && !self.eager.load(Ordering::Relaxed) && knob
+    }
+
+    /// Turns laziness off or on for this process alone.
+    pub fn set_eager(&self, eager: bool) {
+        self.eager.store(eager, Ordering::Relaxed);
+    }
+
+    /// Whether the process serves files (F8).
+    pub fn is_server(&self) -> bool {
+        self.server.load(Ordering::Relaxed)
+    }
+
+    /// The process serves files from now on, and so will its children. Cannot be taken back.
+    pub fn mark_server(&self) {
+        self.server.store(true, Ordering::Relaxed);
+    }
+
+    /// On whose behalf frames are taken.
+    pub fn claim(&self) -> Claim {
+        if self.is_server() { Claim::Server } else { Claim::Program }
+    }
+
+    fn inherit(&self) -> Self {
+        Self { server: AtomicBool::new(self.is_server()), eager: AtomicBool::new(self.eager.load(Ordering::Relaxed)) }
+    }
+}
+
+/// An address space, as the threads of a process share it.
+pub struct Space {
+    inner: Mutex<AddressSpace>,
+    /// Laziness and the servers' mark.
+    pub policy: Policy,
+    /// What was counted for this process.
+    pub counters: Arc<Counters>,
+    root: PhysAddr,
+}
+
+/// The state under the lock.
+pub(in crate::mem) struct AddressSpace {
+    pub(in crate::mem) table: PageTable,
+    pub(in crate::mem) regions: RegionMap,
+    pub(in crate::mem) flush: Flush,
+    /// Backings that were let go of: dropped when the lock is not held any more.
+    garbage: Vec<Backing>,
+    /// The heap's first address and its end, in bytes.
+    heap: (u64, u64),
+    claim: Claim,
+}
+
+/// Sizes for /proc, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceStats {
+    /// Mapped by regions.
+    pub size: u64,
+    /// Backed by a frame now, the zero page not counted.
+    pub resident: u64,
+    /// Standing for bytes of snapshots.
+    pub lazy: u64,
+}
+
+/// A region, for /proc/PID/maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionInfo {
+    /// Where.
+    pub range: PageRange,
+    /// Rights.
+    pub prot: Prot,
+    /// Whether others see its stores.
+    pub shared: bool,
+    /// Pages that stand for bytes of a snapshot.
+    pub lazy: u64,
+    /// `[heap]`, `[stack]`, or nothing.
+    pub label: &'static str,
+}
+
+impl Space {
+    /// An empty space.
+    pub fn new() -> Result<Arc<Self>, Errno> {
+        Self::with_policy(Policy::default())
+    }
+
+    /// An empty space for a program that replaces this one (exec): laziness and mark are inherited, contents and counters are not.
+    pub fn successor(&self) -> Result<Arc<Self>, Errno> {
+        Self::with_policy(self.policy.inherit())
+    }
+
+    fn with_policy(policy: Policy) -> Result<Arc<Self>, Errno> {
+        heap::headroom(policy.claim())?;
+        let table = PageTable::new()?;
+        let root = table.root();
+        let claim = policy.claim();
+        let inner = AddressSpace { table, regions: RegionMap::default(), flush: Flush::NOTHING, garbage: Vec::new(), heap: (0, 0), claim };
+        Ok(Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root }))
+    }
+
+    /// A copy of this space: private pages are shared until one side stores into them (A8), associations are shared (A1).
+    pub fn fork(&self) -> Result<Arc<Self>, Errno> {
+        let child = self.successor()?;
+        self.with(|parent| {
+            let mut copy = child.inner.lock();
+            parent.fork_into(&mut copy)
+        })?;
+        Ok(child)
+    }
+
+    /// The page tables, for CR3.
+    pub fn cr3(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// Sizes for /proc. Costs time for every resident page.
+    pub fn stats(&self) -> SpaceStats {
+        self.with(|space| {
+            let mut stats = SpaceStats::default();
+            for (range, region) in space.regions.iter() {
+                stats.size += range.pages();
+                stats.lazy += region.associated;
+                if region.touched {
+                    space.table.for_each(range, |_, entry| stats.resident += u64::from(!entry.is_zero_page()));
+                }
+            }
+            stats
+        })
+    }
+
+    /// The regions in order.
+    pub fn regions(&self) -> Vec<RegionInfo> {
+        self.with(|space| {
+            let info = |(range, region): (PageRange, &super::Region)| RegionInfo {
+                range,
+                prot: region.prot,
+                shared: matches!(region.backing, Backing::Shared { .. }),
+                lazy: region.associated,
+                label: region.label,
+            };
+            space.regions.iter().map(info).collect()
+        })
+    }
+
+    /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after the lock.
+    pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
+        let mut inner = self.inner.lock();
+        inner.claim = self.policy.claim();
+        let result = change(&mut inner);
+        let flush = core::mem::replace(&mut inner.flush, Flush::NOTHING);
+        flush.flush(&inner.table);
+        let garbage = core::mem::take(&mut inner.garbage);
+        drop(inner);
+        drop(garbage);
+        result
+    }
+
+    /// The frame's address and the flags of a page that is mapped, for the fake MMU.
+    #[cfg(not(target_os = "none"))]
+    pub(in crate::mem) fn walk(&self, page: Page) -> Option<(PhysAddr, EntryFlags)> {
+        self.inner.lock().table.get(page).map(|entry| (entry.address(), entry.flags()))
+    }
+}
+
+impl AddressSpace {
+    /// Shares everything with an empty space.
+    fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
+        child.regions = self.regions.clone();
+        child.heap = self.heap;
+        let mut failed = None;
+        let (table, flush) = (&mut self.table, &mut self.flush);
+        for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
+            let shared = matches!(region.backing, Backing::Shared { .. });
+            table.update(range, |page, entry| {
+                let read_only = entry.flags() - EntryFlags::WRITE;
+                let flags = if shared { entry.flags() } else { read_only };
+                if failed.is_none() {
+                    failed = child.table.map(page, entry.frame(), flags - EntryFlags::ACCESSED - EntryFlags::DIRTY).err();
+                }
+                if mutant::active(Mutant::ForkLeavesWritable) {
+                    return entry.flags();
+                }
+                if entry.has(EntryFlags::WRITE) && !shared {
+                    flush.merge(Flush::page(page));
+                }
+                flags
+            });
+        }
+        if mutant::active(Mutant::ForkDropsAssociation) {
+            let all = PageRange { start: Page(0), end: VirtAddr(super::USER_END).page() };
+            child.regions.change(all, |_, region| {
+                region.associated = 0;
+                region.settle();
+            });
+        }
+        // A child that failed goes with its caller; its tables free what they hold.
+        failed.map_or(Ok(()), Err)
+    }
+}

@@ -1,18 +1,18 @@
 //! One QEMU: its command line, its three serial ports, and how it ended.
 //!
 //! COM1 is the guest's console, COM2 the kernel's log and a command's standard error, COM3 the
-//! channel on which init reports. Each is one end of a socket pair that only QEMU and we hold.
-//! The initrd is an unlinked file that QEMU opens through its descriptor, so that however this
+//! channel on which init reports. Each is a pipe that only QEMU and we hold; a pipe, since a socket
+//! counts every byte the guest sends as a message and is full after a few hundred. The initrd is an unlinked file that QEMU opens through its descriptor, so that however this
 //! program ends, nothing is left lying about, and no QEMU running.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::guest::Guest;
@@ -68,12 +68,14 @@ pub enum Ending {
 /// A running machine. Dropping it kills it.
 pub struct Machine {
     child: Child,
-    /// COM1.
-    pub console: UnixStream,
-    /// COM2.
-    pub log: UnixStream,
-    /// COM3.
-    pub control: UnixStream,
+    /// COM1, what it reads; never waits.
+    pub keys: ChildStdin,
+    /// COM1, what it writes.
+    pub console: ChildStdout,
+    /// COM2, what it writes.
+    pub log: File,
+    /// COM3, what it writes.
+    pub control: File,
     /// What QEMU itself has to say.
     pub complaints: ChildStderr,
 }
@@ -94,20 +96,20 @@ impl Machine {
         command.arg("-kernel").arg(&guest.boot);
         inherit(initrd)?;
         command.args(["-initrd", &format!("/proc/self/fd/{}", initrd.as_raw_fd())]);
+        command.args(["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
         // Kept until QEMU has its copies.
         let mut far_ends = Vec::new();
-        let mut port = |name: &str| -> Result<UnixStream> {
-            let (near, far) = UnixStream::pair().context("cannot make a socket pair")?;
+        let mut port = |name: &str| -> Result<File> {
+            let (near, far) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
             inherit(&far)?;
-            command.args(["-chardev", &format!("socket,id={name},fd={}", far.as_raw_fd())]);
+            command.args(["-chardev", &format!("file,id={name},path=/proc/self/fd/{}", far.as_raw_fd())]);
             command.args(["-serial", &format!("chardev:{name}")]);
             far_ends.push(far);
-            Ok(near)
+            Ok(near.into())
         };
-        let (console, log, control) = (port("com1")?, port("com2")?, port("com3")?);
-        console.set_nonblocking(true)?;
+        let (log, control) = (port("com2")?, port("com3")?);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own, so that the terminal's Ctrl-C is ours to handle.
         command.process_group(0);
         // SAFETY: between fork and exec only one system call is made, which is safe there.
@@ -115,8 +117,11 @@ impl Machine {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
+        let keys = child.stdin.take().context("QEMU has no standard input")?;
+        let console = child.stdout.take().context("QEMU has no standard output")?;
         let complaints = child.stderr.take().context("QEMU has no standard error")?;
-        Ok(Self { child, console, log, control, complaints })
+        ioctl_fionbio(&keys, true).context("cannot prepare the console")?;
+        Ok(Self { child, keys, console, log, control, complaints })
     }
 
     /// Ends the machine at once.

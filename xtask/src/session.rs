@@ -104,12 +104,11 @@ impl Session<'_> {
         for (index, (descriptor, is_open)) in sources.iter().enumerate() {
             if *is_open {
                 slots[index] = Some(waiting.len());
-                let mut flags = PollFlags::IN;
-                if index == 0 && !state.pending.is_empty() {
-                    flags |= PollFlags::OUT;
-                }
-                waiting.push(PollFd::from_borrowed_fd(*descriptor, flags));
+                waiting.push(PollFd::from_borrowed_fd(*descriptor, PollFlags::IN));
             }
+        }
+        if !state.pending.is_empty() {
+            waiting.push(PollFd::new(&machine.keys, PollFlags::OUT));
         }
         waiting.push(PollFd::from_borrowed_fd(self.interrupts.as_fd(), PollFlags::IN));
         let mut input_slot = None;
@@ -148,7 +147,7 @@ impl Session<'_> {
             return Ok(Some(Outcome::Quit));
         }
         if !state.pending.is_empty() {
-            match machine.console.write(&state.pending) {
+            match machine.keys.write(&state.pending) {
                 Ok(count) => drop(state.pending.drain(..count)),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // The machine has ended; the ports will say so.
@@ -207,8 +206,6 @@ fn pump(from: &mut dyn Read, to: &mut dyn Write) -> Result<bool> {
             Ok(true)
         }
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(true),
-        // QEMU ended with input of ours unread.
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

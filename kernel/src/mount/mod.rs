@@ -1,0 +1,173 @@
+//! The client side of the protocol: a file server's files as the kernel's.
+//!
+//! Owns: the connection ([`Session`]), the lazy read ([`read`]), the reference-free write ([`write`]), and the translation of names and attributes. Does not
+//! own: memory (`mem` maps what a snapshot brings, and asks for pages through [`Pager`]), open files and paths (`file`).
+//!
+//! Invariants. Every handle that a server gives is owned by exactly one object here ([`RemoteFile`] or a `Snapshot`), whose drop closes it. What a
+//! server says is checked before it is believed; nonsense is EIO for the request it answers, and for nothing else.
+
+mod local;
+mod payload;
+mod read;
+mod remote_file;
+mod session;
+mod taken;
+mod write;
+
+pub use local::connect;
+pub use remote_file::RemoteFile;
+pub use session::{Carrier, Payload, Session};
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use fsproto::{Attr, Errno, Features, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
+
+use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
+use crate::mem::{Fetch, Pager};
+
+/// What this kernel can make use of.
+const KNOWN_FEATURES: Features = Features::SNAPSHOT.union(Features::SPARSE).union(Features::OPEN_UNLINKED).union(Features::CLONE);
+
+/// `f_type` of a mount: the letters "slth".
+const MAGIC: u64 = 0x736c_7468;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0x100);
+
+/// A file server's tree, mounted.
+pub struct Mount {
+    id: u64,
+    session: Arc<Session>,
+    features: Features,
+}
+
+impl Mount {
+    /// Opens a session on a connection. The session must already receive the connection's messages.
+    pub fn new(session: Arc<Session>) -> Result<Arc<Self>, Errno> {
+        let (welcome, _) = session.call(&Hello { version: VERSION, features: KNOWN_FEATURES }, &[])?;
+        if welcome.version != VERSION || !KNOWN_FEATURES.contains(welcome.features) {
+            return Err(Errno::EIO);
+        }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Self { id, session, features: welcome.features }))
+    }
+
+    /// Its number, `st_dev` of its files; never given twice.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The connection.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The connection, for those that outlive the mount.
+    pub fn session_arc(&self) -> Arc<Session> {
+        self.session.clone()
+    }
+
+    /// Whether reads of its files may be lazy: the server has snapshots, and is marked as a server, so that its own progress never needs a page-in (F8).
+    pub fn is_lazy(&self) -> bool {
+        self.features.contains(Features::SNAPSHOT) && self.session.peer_is_marked()
+    }
+
+    /// A request that names a file by a path: where the walk ended, or at which link it stopped.
+    fn walk<O: Operation<Reply = Walked>>(&self, request: &O, payload: &[&[u8]]) -> Result<Walk<(Handle, Attr)>, Errno> {
+        if payload.iter().any(|path| path.len() > MAX_PATH) {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let (walked, link) = self.session.call(request, payload)?;
+        if walked.link_bytes == 0 {
+            return Ok(Walk::Done((walked.handle, walked.attr)));
+        }
+        let target = link.to_vec()?;
+        let which = usize::from(walked.which);
+        let walked_bytes = usize::from(walked.walked_bytes);
+        let honest = target.len() == usize::from(walked.link_bytes) && payload.get(which).is_some_and(|path| walked_bytes <= path.len());
+        if honest { Ok(Walk::Link { which, walked: walked_bytes, target }) } else { Err(Errno::EIO) }
+    }
+}
+
+/// `Done` with something else in it.
+fn map_done<T, U>(walk: Walk<T>, map: impl FnOnce(T) -> U) -> Walk<U> {
+    match walk {
+        Walk::Done(value) => Walk::Done(map(value)),
+        Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
+    }
+}
+
+impl Pager for Session {
+    fn start(&self, fetch: Arc<Fetch>) {
+        self.fetch(fetch);
+    }
+
+    fn close(&self, handle: Handle) {
+        Self::close(self, handle);
+    }
+}
+
+/// The mount as a file system: what `file::Namespace` holds.
+pub struct MountedTree(pub Arc<Mount>);
+
+impl FileSystem for MountedTree {
+    fn type_name(&self) -> &'static str {
+        "sloth"
+    }
+
+    fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
+        let request = fsproto::Open { dir: ROOT, flags: how.flags, mode: how.mode.into() };
+        Ok(match self.0.walk(&request, &[path])? {
+            Walk::Done((ROOT, _)) => return Err(Errno::EIO),
+            Walk::Done((handle, attr)) => Walk::Done(Arc::new(RemoteFile::new(self.0.clone(), handle, &attr))),
+            Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
+        })
+    }
+
+    fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
+        let walk = self.0.walk(&fsproto::Stat { dir: ROOT, flags }, &[path])?;
+        Ok(map_done(walk, |(_, attr)| Stat::from_attr(&attr, self.0.id)))
+    }
+
+    fn make_dir(&self, path: &[u8], mode: u16) -> Result<Walk<()>, Errno> {
+        let walk = self.0.walk(&fsproto::MakeDir { dir: ROOT, mode: mode.into() }, &[path])?;
+        Ok(map_done(walk, drop))
+    }
+
+    fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
+        let walk = self.0.walk(&fsproto::Remove { dir: ROOT, flags }, &[path])?;
+        Ok(map_done(walk, drop))
+    }
+
+    fn rename(&self, old: &[u8], new: &[u8], flags: RenameFlags) -> Result<Walk<()>, Errno> {
+        let request = fsproto::Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: old.len() as u32, flags };
+        Ok(map_done(self.0.walk(&request, &[old, new])?, drop))
+    }
+
+    fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
+        let file = crate::file::downcast::<RemoteFile>(existing).filter(|file| file.mount().id == self.0.id).ok_or(Errno::EXDEV)?;
+        let walk = self.0.walk(&fsproto::Link { handle: file.handle(), dir: ROOT }, &[new])?;
+        Ok(map_done(walk, drop))
+    }
+
+    fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<Walk<()>, Errno> {
+        let request = fsproto::MakeSymlink { dir: ROOT, path_bytes: path.len() as u32 };
+        Ok(map_done(self.0.walk(&request, &[path, target])?, drop))
+    }
+
+    fn figures(&self) -> Result<FileSystemFigures, Errno> {
+        let (store, _) = self.0.session.call(&fsproto::StatStore {}, &[])?;
+        Ok(FileSystemFigures {
+            magic: MAGIC,
+            blocks: store.blocks,
+            blocks_free: store.blocks_free,
+            files: store.files,
+            files_free: store.files_free,
+        })
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.0.session.call(&fsproto::Sync { handle: ROOT }, &[]).map(drop)
+    }
+}
+

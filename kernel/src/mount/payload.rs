@@ -1,0 +1,54 @@
+//! Payloads in and out of messages: small ones inline behind the head, large ones in frames, so that pages can move without being copied.
+
+use alloc::vec::Vec;
+
+use fsproto::{Errno, HEAD_BYTES, PAGE_BYTES};
+
+use crate::file::socket::Message;
+use crate::mem::{Claim, Frame};
+
+/// A message of a head and the concatenation of `parts`.
+pub fn message(head: &[u8; HEAD_BYTES], parts: &[&[u8]]) -> Result<Message, Errno> {
+    let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let mut inline = Vec::new();
+    inline.try_reserve_exact(HEAD_BYTES + payload_bytes).map_err(|_| Errno::ENOMEM)?;
+    inline.extend_from_slice(head);
+    parts.iter().for_each(|part| inline.extend_from_slice(part));
+    Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
+}
+
+/// The payload's bytes, part by part.
+pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
+    let inline = message.inline.get(HEAD_BYTES..).unwrap_or_default();
+    let in_frames = message.frames.iter().enumerate().map(|(index, frame)| {
+        let length = message.frames_bytes.saturating_sub(index * PAGE_BYTES).min(PAGE_BYTES);
+        frame.bytes().get(..length).unwrap_or_default()
+    });
+    core::iter::once(inline).chain(in_frames).filter(|part| !part.is_empty())
+}
+
+/// The payload as exactly `pages` whole pages: EIO where it has another length. Frames that came as such are moved.
+pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> {
+    if message.len() != HEAD_BYTES + pages * PAGE_BYTES {
+        return Err(Errno::EIO);
+    }
+    if message.inline.len() == HEAD_BYTES {
+        return Ok(message.frames);
+    }
+    let mut frames = Vec::new();
+    frames.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
+    let mut page = Vec::new();
+    page.try_reserve_exact(PAGE_BYTES).map_err(|_| Errno::ENOMEM)?;
+    for mut part in parts(&message) {
+        while !part.is_empty() {
+            let (front, rest) = part.split_at(part.len().min(PAGE_BYTES - page.len()));
+            page.extend_from_slice(front);
+            part = rest;
+            if page.len() == PAGE_BYTES {
+                frames.push(Frame::from_bytes(Claim::Server, &page)?);
+                page.clear();
+            }
+        }
+    }
+    Ok(frames)
+}

@@ -1,0 +1,335 @@
+//! Requests in flight on one connection to a file server.
+//!
+//! Owns the table of tags. A reply is taken in whatever context it arrives (the server's own write, for a local one) and given to whoever the
+//! request belongs to: a waiting thread, a fetch of pages, or nobody. Nothing here trusts the server: a reply that fits no request is
+//! dropped and counted, one that does not decode fails its request with EIO.
+//!
+//! Lock: `table`, never held while sending or completing.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use fsproto::{Close, Errno, Field, HEAD_BYTES, Handle, Head, HeadFlags, Malformed, Op, Operation, Reader, Snapshotted, Tag, Walked, Written};
+
+use super::payload;
+use crate::file::socket::{Message, Sender};
+use crate::mem::counters::{self, Counter};
+use crate::mem::{Fetch, Frame};
+use crate::sync::{Interrupt, Mutex, WaitQueue};
+
+/// Requests in flight at once, at most: a bound on what a server that never answers can make the kernel keep. Callers past it wait; they can be killed.
+const MAX_IN_FLIGHT: usize = 512;
+
+/// Times a page-in is asked for before its readers get SIGBUS (F5).
+const FETCH_TRIES: u32 = 3;
+
+/// What carries messages to the server: a local socket, or the simulation's wire.
+pub trait Carrier: Send + Sync {
+    /// Sends without waiting. An error means that the connection is gone or memory is short; the message was not sent.
+    fn send(&self, message: Message) -> Result<(), Errno>;
+}
+
+/// A reply's fields, not yet decoded, and its payload.
+#[derive(Debug)]
+struct Answer {
+    head: [u8; HEAD_BYTES],
+    message: Message,
+}
+
+/// A request that a thread waits for.
+#[derive(Debug, Default)]
+struct Call {
+    answer: Mutex<Option<Result<Answer, Errno>>>,
+    queue: WaitQueue,
+}
+
+/// Whom a reply is for.
+enum Owner {
+    Thread(Arc<Call>),
+    Pages { fetch: Arc<Fetch>, tries: u32 },
+    Nobody,
+}
+
+struct InFlight {
+    op: Op,
+    owner: Owner,
+}
+
+#[derive(Default)]
+struct Table {
+    next_tag: u32,
+    in_flight: BTreeMap<Tag, InFlight>,
+    /// Handles whose `Close` could not be sent yet.
+    unclosed: Vec<Handle>,
+    gone: bool,
+}
+
+/// One connection to a server.
+pub struct Session {
+    carrier: Arc<dyn Carrier>,
+    table: Mutex<Table>,
+    room: WaitQueue,
+    /// Replies that fitted no request: late, twice, or made up.
+    pub stray_replies: AtomicU64,
+    /// A message came from a process without the mark of a server (F8).
+    unmarked_peer: AtomicBool,
+}
+
+impl Session {
+    /// A session on a connection that is open.
+    pub fn new(carrier: Arc<dyn Carrier>) -> Self {
+        Self { carrier, table: Mutex::default(), room: WaitQueue::new(), stray_replies: AtomicU64::new(0), unmarked_peer: AtomicBool::new(false) }
+    }
+
+    /// Sends a request and waits for its reply: fields and payload.
+    ///
+    /// EIO where the server is gone or answers nonsense, EINTR where the thread is being killed (the reply's handle, if one comes, is closed).
+    pub fn call<O: Operation>(&self, request: &O, payload: &[&[u8]]) -> Result<(O::Reply, Payload), Errno> {
+        let call = Arc::new(Call::default());
+        let tag = self.begin(O::OP, Interrupt::Killable, || Owner::Thread(call.clone()))?;
+        let bytes = payload.iter().map(|part| part.len()).sum();
+        let message = payload::message(&request.request(tag, bytes), payload);
+        if let Err(error) = message.and_then(|message| self.send(message)) {
+            self.table.lock().in_flight.remove(&tag);
+            return Err(error);
+        }
+        let answered = call.queue.wait(Interrupt::Killable, || call.answer.lock().take());
+        let Ok(answer) = answered else {
+            self.abandon(tag, O::OP, &call);
+            return Err(Errno::EINTR);
+        };
+        let answer = answer?;
+        let (head, mut reader) = Head::decode(&answer.head).map_err(malformed)?;
+        head.result()?;
+        let fields = O::decode_reply(&mut reader).map_err(malformed)?;
+        Ok((fields, Payload(answer.message)))
+    }
+
+    /// Asks for the pages of a fetch; the answer completes it.
+    pub fn fetch(&self, fetch: Arc<Fetch>) {
+        self.fetch_again(fetch, 1);
+    }
+
+    fn fetch_again(&self, fetch: Arc<Fetch>, tries: u32) {
+        let request = fsproto::Read {
+            handle: fetch.snapshot.handle,
+            offset: fetch.offset,
+            length: (fetch.pages * fsproto::PAGE_BYTES) as u32,
+        };
+        let begun = self.try_begin(Op::Read, || Owner::Pages { fetch: fetch.clone(), tries });
+        let sent = begun.and_then(|tag| {
+            let sent = payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
+            sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
+        });
+        if let Err(error) = sent {
+            fetch.complete(Err(error));
+        }
+    }
+
+    /// Gives a handle back, now or as soon as there is room. Never waits.
+    pub fn close(&self, handle: Handle) {
+        let sent = self.try_begin(Op::Close, || Owner::Nobody).and_then(|tag| {
+            let sent = payload::message(&Close { handle }.request(tag, 0), &[]).and_then(|message| self.send(message));
+            sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
+        });
+        if sent.is_err() {
+            let mut table = self.table.lock();
+            if !table.gone {
+                table.unclosed.push(handle);
+            }
+        }
+    }
+
+    /// Takes a message of the server.
+    pub fn message(&self, message: Message, sender: Sender) {
+        if sender == Sender::Ordinary {
+            self.unmarked_peer.store(true, Ordering::Relaxed);
+        }
+        counters::count(Counter::BytesReceived, message.len() as u64);
+        if self.take_reply(message).is_err() {
+            self.stray_replies.fetch_add(1, Ordering::Relaxed);
+        }
+        self.retry_closes();
+        self.room.wake_all();
+    }
+
+    /// The connection is gone for good: all that wait get EIO.
+    pub fn closed(&self) {
+        let orphans = {
+            let mut table = self.table.lock();
+            table.gone = true;
+            table.unclosed.clear();
+            core::mem::take(&mut table.in_flight)
+        };
+        for (_, orphan) in orphans {
+            orphan.owner.fail(Errno::EIO);
+        }
+        self.room.wake_all();
+    }
+
+    /// Whether all that ever answered was marked as a server. A process without the mark could wait for a page that only itself can bring.
+    pub fn peer_is_marked(&self) -> bool {
+        !self.unmarked_peer.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server is gone.
+    pub fn is_gone(&self) -> bool {
+        self.table.lock().gone
+    }
+
+    fn send(&self, message: Message) -> Result<(), Errno> {
+        counters::count(Counter::MessagesSent, 1);
+        counters::count(Counter::BytesSent, message.len() as u64);
+        self.carrier.send(message)
+    }
+
+    /// Enters a request in the table, waiting for room.
+    fn begin(&self, op: Op, by: Interrupt, mut owner: impl FnMut() -> Owner) -> Result<Tag, Errno> {
+        self.room.wait(by, || match self.try_begin(op, &mut owner) {
+            Err(Errno::EAGAIN) => None,
+            result => Some(result),
+        })?
+    }
+
+    fn try_begin(&self, op: Op, owner: impl FnOnce() -> Owner) -> Result<Tag, Errno> {
+        let mut table = self.table.lock();
+        if table.gone {
+            return Err(Errno::EIO);
+        }
+        // Page-ins are not held up by the bound: their number is bounded by the threads that fault.
+        if table.in_flight.len() >= MAX_IN_FLIGHT && op != Op::Read {
+            return Err(Errno::EAGAIN);
+        }
+        loop {
+            table.next_tag = table.next_tag.wrapping_add(1);
+            let tag = Tag(table.next_tag);
+            if !table.in_flight.contains_key(&tag) {
+                table.in_flight.insert(tag, InFlight { op, owner: owner() });
+                return Ok(tag);
+            }
+        }
+    }
+
+    /// The thread that waited dies. Whatever the request opens will be closed when the reply comes.
+    fn abandon(&self, tag: Tag, op: Op, call: &Call) {
+        if let Some(request) = self.table.lock().in_flight.get_mut(&tag) {
+            request.owner = Owner::Nobody;
+            return;
+        }
+        // The reply came between the wake-up and now.
+        let answer = call.answer.lock().take();
+        if let Some(Ok(answer)) = answer
+            && let Ok((head, reader)) = Head::decode(&answer.head)
+            && head.result().is_ok()
+        {
+            // Malformed: then it opened nothing.
+            self.close_orphan(op, reader).ok();
+        }
+    }
+
+    fn take_reply(&self, message: Message) -> Result<(), Malformed> {
+        let head: [u8; HEAD_BYTES] = message.inline.first_chunk().copied().ok_or(Malformed)?;
+        let (fields, reader) = Head::decode(&head)?;
+        if !fields.flags.contains(HeadFlags::REPLY) {
+            return Err(Malformed);
+        }
+        let request = self.table.lock().in_flight.remove(&fields.tag).ok_or(Malformed)?;
+        let honest = fields.op == request.op as u16 && message.len() == HEAD_BYTES + fields.payload_bytes as usize;
+        match request.owner {
+            Owner::Thread(call) => {
+                *call.answer.lock() = Some(if honest { Ok(Answer { head, message }) } else { Err(Errno::EIO) });
+                call.queue.wake_all();
+            }
+            Owner::Pages { fetch, tries } => self.take_pages(fetch, tries, honest.then(|| fields.result()), message),
+            Owner::Nobody if honest && fields.result().is_ok() => self.close_orphan(request.op, reader)?,
+            Owner::Nobody => {}
+        }
+        if honest { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Completes a fetch, or asks once more.
+    fn take_pages(&self, fetch: Arc<Fetch>, tries: u32, status: Option<Result<(), Errno>>, message: Message) {
+        let frames = match status {
+            Some(Ok(())) => payload::into_frames(message, fetch.pages),
+            Some(Err(error)) => Err(error),
+            None => Err(Errno::EIO),
+        };
+        match frames {
+            Ok(frames) => fetch.complete(Ok(frames)),
+            Err(_) if tries < FETCH_TRIES && !self.is_gone() => self.fetch_again(fetch, tries + 1),
+            Err(error) => fetch.complete(Err(error)),
+        }
+    }
+
+    /// Closes what a reply opened for a caller that is no more.
+    fn close_orphan(&self, op: Op, mut reader: Reader<'_>) -> Result<(), Malformed> {
+        let handle = match op {
+            Op::Open => Walked::get(&mut reader)?.handle,
+            Op::Snapshot | Op::Reclaim => Snapshotted::get(&mut reader)?.handle,
+            Op::Write => Written::get(&mut reader)?.snapshot,
+            _ => Handle(0),
+        };
+        if handle != Handle(0) {
+            self.close(handle);
+        }
+        Ok(())
+    }
+
+    fn retry_closes(&self) {
+        let Some(handle) = self.table.lock().unclosed.pop() else { return };
+        self.close(handle);
+    }
+}
+
+impl Owner {
+    fn fail(self, error: Errno) {
+        match self {
+            Self::Thread(call) => {
+                *call.answer.lock() = Some(Err(error));
+                call.queue.wake_all();
+            }
+            Self::Pages { fetch, .. } => fetch.complete(Err(error)),
+            Self::Nobody => {}
+        }
+    }
+}
+
+fn malformed(_: Malformed) -> Errno {
+    Errno::EIO
+}
+
+/// What followed the head of a reply.
+#[derive(Debug)]
+pub struct Payload(Message);
+
+impl Payload {
+    /// Bytes of it.
+    pub fn len(&self) -> usize {
+        self.0.len().saturating_sub(HEAD_BYTES)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in up to as many parts as there are pages, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        payload::parts(&self.0)
+    }
+
+    /// All bytes in one piece, copied.
+    pub fn to_vec(&self) -> Result<Vec<u8>, Errno> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(self.len()).map_err(|_| Errno::ENOMEM)?;
+        self.parts().for_each(|part| bytes.extend_from_slice(part));
+        Ok(bytes)
+    }
+
+    /// As whole pages, moved where the carrier moved pages.
+    pub fn into_frames(self, pages: usize) -> Result<Vec<Frame>, Errno> {
+        payload::into_frames(self.0, pages)
+    }
+}

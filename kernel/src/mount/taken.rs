@@ -1,0 +1,140 @@
+//! The server's answer to a request for a snapshot, checked.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use fsproto::{Errno, Handle, Hole, MAX_HOLES, PAGE_BYTES, Pieces, Snapshotted};
+
+use super::remote_file::RemoteFile;
+use super::session::Payload;
+use crate::mem::{Pager, Snapshot, Source};
+
+const PAGE: u64 = PAGE_BYTES as u64;
+
+/// A snapshot just taken: its length, the bytes of the fragments, and the object that stands for its pages.
+pub struct Taken {
+    /// Bytes in all.
+    pub length: u64,
+    fragments: Vec<u8>,
+    head_bytes: usize,
+    /// None where the fragments are all of it.
+    pub snapshot: Option<Arc<Snapshot>>,
+}
+
+impl Taken {
+    /// Checks a reply. Where it is nonsense, the snapshot is closed and EIO returned.
+    pub fn new(file: &RemoteFile, request: &fsproto::Snapshot, reply: &Snapshotted, payload: &Payload) -> Result<Self, Errno> {
+        let source = Source::File { mount: file.mount().id(), file: reply.file.0, version: reply.version.0, offset: request.offset };
+        let parts = Parts::parse(reply, payload);
+        // Made before anything is refused: from here on, dropping it closes the handle.
+        let snapshot = (reply.handle != Handle(0)).then(|| {
+            let holes = parts.as_ref().map(|parts| parts.holes.clone()).unwrap_or_default();
+            let pager: Arc<dyn Pager> = file.mount().session_arc();
+            Snapshot::new(pager, reply.handle, reply.length, source, holes, reply.holes_end)
+        });
+        let parts = parts?;
+        let expected = match &snapshot {
+            Some(_) => fragment_lengths(request, reply.length),
+            None => (reply.length, 0),
+        };
+        let told = (u64::from(reply.head_bytes), u64::from(reply.tail_bytes));
+        if reply.length > request.length || told != expected {
+            return Err(Errno::EIO);
+        }
+        Ok(Self { length: reply.length, fragments: parts.fragments, head_bytes: reply.head_bytes as usize, snapshot })
+    }
+
+    /// The bytes in front of the first whole page.
+    pub fn head(&self) -> &[u8] {
+        self.fragments.get(..self.head_bytes).unwrap_or_default()
+    }
+
+    /// The bytes behind the last whole page.
+    pub fn tail(&self) -> &[u8] {
+        self.fragments.get(self.head_bytes..).unwrap_or_default()
+    }
+
+    /// Whole pages in between.
+    pub fn pages(&self) -> u64 {
+        self.length.saturating_sub(self.fragments.len() as u64) / PAGE
+    }
+
+    /// The deliberate break of R1: fragments of the live file.
+    pub fn reread_fragments(&mut self, file: &RemoteFile, offset: u64) -> Result<(), Errno> {
+        let tail_at = self.length - self.tail().len() as u64;
+        let (head_bytes, tail_bytes) = (self.head_bytes as u32, self.tail().len() as u32);
+        let read = |offset, length| {
+            let (_, payload) = file.mount().session().call(&fsproto::Read { handle: file.handle(), offset, length }, &[])?;
+            payload.to_vec()
+        };
+        let mut fragments = read(offset, head_bytes)?;
+        fragments.extend(read(offset + tail_at, tail_bytes)?);
+        fragments.resize(self.fragments.len(), 0);
+        self.fragments = fragments;
+        Ok(())
+    }
+}
+
+/// The payload of a reply, taken apart.
+struct Parts {
+    fragments: Vec<u8>,
+    holes: Vec<Hole>,
+}
+
+impl Parts {
+    fn parse(reply: &Snapshotted, payload: &Payload) -> Result<Self, Errno> {
+        let fragment_bytes = reply.head_bytes as usize + reply.tail_bytes as usize;
+        let count = reply.holes as usize;
+        if count > MAX_HOLES || fragment_bytes + count * Hole::BYTES != payload.len() || reply.holes_end > reply.length {
+            return Err(Errno::EIO);
+        }
+        let mut fragments = payload.to_vec()?;
+        let list = fragments.get(fragment_bytes..).unwrap_or_default();
+        let holes: Vec<Hole> = Pieces::decode(list, MAX_HOLES).map_err(|_| Errno::EIO)?.collect();
+        fragments.truncate(fragment_bytes);
+        if ordered_within(&holes, reply.holes_end) { Ok(Self { fragments, holes }) } else { Err(Errno::EIO) }
+    }
+}
+
+/// Whether holes are in order, apart, and end by `end`.
+fn ordered_within(holes: &[Hole], end: u64) -> bool {
+    let mut last = 0;
+    holes.iter().all(|hole| {
+        let starts_after = hole.offset >= last;
+        let hole_end = hole.offset.checked_add(hole.length);
+        last = hole_end.unwrap_or(u64::MAX);
+        starts_after && hole_end.is_some_and(|hole_end| hole_end <= end)
+    })
+}
+
+/// The lengths of the head and the tail fragment of `n` bytes, by the rule that [`fsproto::Snapshot`] states.
+fn fragment_lengths(request: &fsproto::Snapshot, n: u64) -> (u64, u64) {
+    let misalignment = u64::from(request.misalignment);
+    let head = (PAGE - misalignment) % PAGE;
+    (head.min(n), (misalignment + n) % PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r10_holes_must_be_in_order_and_inside() {
+        let hole = |offset, length| Hole { offset, length };
+        assert!(ordered_within(&[], 0));
+        assert!(ordered_within(&[hole(0, 4096), hole(4096, 1)], 4097));
+        assert!(!ordered_within(&[hole(0, 4097), hole(4096, 1)], 8192), "they overlap");
+        assert!(!ordered_within(&[hole(8192, 1), hole(0, 1)], 8193), "the wrong way round");
+        assert!(!ordered_within(&[hole(0, 4096)], 4095), "past the end");
+        assert!(!ordered_within(&[hole(u64::MAX, 2)], u64::MAX), "overflows");
+    }
+
+    #[test]
+    fn r4_fragments_are_what_whole_pages_leave_over() {
+        let request = |misalignment| fsproto::Snapshot { misalignment, ..Default::default() };
+        assert_eq!(fragment_lengths(&request(0), 8192), (0, 0));
+        assert_eq!(fragment_lengths(&request(0), 8193), (0, 1));
+        assert_eq!(fragment_lengths(&request(4095), 4097), (1, 0));
+        assert_eq!(fragment_lengths(&request(1), 8192), (4095, 1));
+    }
+}

@@ -24,14 +24,14 @@ pub struct HostTest {
     pub name: String,
     program: PathBuf,
     folder: PathBuf,
-    function: String,
+    arguments: Vec<String>,
 }
 
 impl HostTest {
     /// Runs it.
     pub fn run(&self, paths: &Paths, interrupts: &Interrupts) -> Result<Verdict> {
         let mut command = Command::new(&self.program);
-        command.args(["--exact", &self.function, "--nocapture"]).current_dir(&self.folder);
+        command.args(&self.arguments).current_dir(&self.folder);
         command.env("RUST_BACKTRACE", "1");
         let (ended, output) = child::run(paths, command, LIMIT, interrupts)?;
         Ok(match ended {
@@ -61,8 +61,19 @@ pub fn list(paths: &Paths) -> Result<Vec<HostTest>> {
             tests.extend(tests_of(&message)?);
         }
     }
+    tests.push(examples(paths));
     tests.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(tests)
+}
+
+/// The examples in the documentation, all in one.
+fn examples(paths: &Paths) -> HostTest {
+    HostTest {
+        name: "host::examples_in_the_documentation".to_owned(),
+        program: guest::cargo().into(),
+        folder: paths.root.clone(),
+        arguments: ["test", "--workspace", "--doc", "--quiet"].map(str::to_owned).to_vec(),
+    }
 }
 
 /// The tests of one program that cargo made.
@@ -78,7 +89,8 @@ fn tests_of(message: &Value) -> Result<Vec<HostTest>> {
     let all = functions(&program, &[])?.into_iter().filter(|function| !ignored.contains(function));
     let test = |function: String| {
         let name = format!("host::{prefix}::{function}");
-        HostTest { name, program: program.clone(), folder: folder.clone(), function }
+        let arguments = ["--exact", &function, "--nocapture"].map(str::to_owned).to_vec();
+        HostTest { name, program: program.clone(), folder: folder.clone(), arguments }
     };
     Ok(all.map(test).collect())
 }

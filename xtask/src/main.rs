@@ -14,6 +14,7 @@ mod boot_tests;
 mod child;
 mod ci;
 mod cli;
+mod console_tests;
 mod fallback;
 mod guest;
 mod guest_tests;
@@ -29,6 +30,8 @@ mod session;
 mod setup;
 mod status;
 mod strip;
+#[cfg(test)]
+mod style;
 mod targets;
 mod terminal;
 mod test;

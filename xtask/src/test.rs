@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::boot_tests::{self, BootTest};
 use crate::cli::TestArgs;
+use crate::console_tests::{self, ConsoleTest};
 use crate::guest::Guest;
 use crate::host_tests::{self, HostTest};
 use crate::interrupts::Interrupts;
@@ -19,6 +20,7 @@ use crate::{guest, say, setup};
 enum Test {
     Host(HostTest),
     Boot(BootTest),
+    Console(ConsoleTest),
     Qemu(QemuTest),
     /// One that has to fail, since its rule is broken.
     Mutant(QemuTest, String),
@@ -29,6 +31,7 @@ impl Test {
         match self {
             Self::Host(test) => test.name.clone(),
             Self::Boot(test) => test.name.to_owned(),
+            Self::Console(test) => test.name.to_owned(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
         }
@@ -38,6 +41,7 @@ impl Test {
         match self {
             Self::Host(test) => test.run(paths, interrupts),
             Self::Boot(test) => test.run(paths, guest, interrupts),
+            Self::Console(test) => test.run(interrupts),
             Self::Qemu(test) => test.run(paths, guest, None, interrupts),
             Self::Mutant(test, mutant) => Ok(match test.run(paths, guest, Some(mutant), interrupts)? {
                 Verdict::Failed(_) => Verdict::Passed,
@@ -67,6 +71,7 @@ fn all_tests(paths: &Paths) -> Result<Vec<Test>> {
     say!("building the host tests");
     let mut tests: Vec<Test> = host_tests::list(paths)?.into_iter().map(Test::Host).collect();
     tests.extend(boot_tests::list().into_iter().map(Test::Boot));
+    tests.extend(console_tests::list().into_iter().map(Test::Console));
     tests.extend(qemu_tests::list(paths)?.into_iter().map(Test::Qemu));
     Ok(tests)
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file tells one story. Few are longer than 500 lines, none than this; its unit tests do not count.
-const MAX_LINES: usize = 600;
+const MAX_LINES: usize = 700;
 
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -6,5 +6,8 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod dev;
+pub mod file;
 pub mod mem;
+pub mod proc;
 pub mod sync;

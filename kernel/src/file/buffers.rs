@@ -143,7 +143,9 @@ impl UserBuffers {
             self.remaining -= bytes.len() as u64;
             return Ok(bytes.len());
         }
-        self.transfer(bytes.len(), |slice, done| space.copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default()))
+        self.transfer(bytes.len(), |slice, done| {
+            space.copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default()).map_err(Errno::from)
+        })
     }
 
     /// Copies the next bytes to `into`, faulting pages in. Returns how many: fewer only at the end or where memory ends; an error only for none.
@@ -155,6 +157,71 @@ impl UserBuffers {
             self.skip(wanted as u64);
             return Ok(wanted);
         }
-        self.transfer(wanted, |slice, done| space.copy_in(slice, into.get_mut(done..done + slice.len()).unwrap_or_default()))
+        self.transfer(wanted, |slice, done| {
+            let part = into.get_mut(done..done + slice.len()).unwrap_or_default();
+            space.copy_in_prefix(slice, part).map_err(Errno::from)
+        })
     }
+
+    /// Copies without ever waiting; says how many bytes arrived. A spin lock may be held.
+    pub fn try_put(&mut self, space: &Space, bytes: &[u8]) -> usize {
+        let bytes = self.that_fits(bytes);
+        if matches!(self.place, Place::Kernel { .. }) {
+            return self.put(space, bytes).unwrap_or(0);
+        }
+        let copy = |slice: UserSlice, done: usize| Ok(space.try_copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default()));
+        self.transfer(bytes.len(), copy).unwrap_or(0)
+    }
+
+    /// Makes the next `count` bytes of the destination usable, waiting where it must, so that [`try_put`](Self::try_put) goes through. EFAULT where not
+    /// even the first one can be.
+    pub fn prepare_write(&self, space: &Space, count: usize) -> Result<(), Errno> {
+        let mut left = count;
+        for slice in self.slices().iter().filter(|slice| !slice.is_empty()) {
+            let wanted = slice.take(left);
+            match space.prepare(wanted, Access::Write) {
+                Ok(done) if done < wanted.len() => return Ok(()),
+                Ok(done) => left -= done,
+                Err(error) => return if left < count { Ok(()) } else { Err(error.into()) },
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn that_fits<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(..(self.remaining.min(bytes.len() as u64)) as usize).unwrap_or_default()
+    }
+
+    /// Moves up to `wanted` bytes piece by piece. `copy` gets a piece and how many bytes were moved before it, and says how far it came.
+    fn transfer(&mut self, wanted: usize, mut copy: impl FnMut(UserSlice, usize) -> Result<usize, Errno>) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < wanted {
+            let Some(front) = self.front() else { break };
+            let piece = front.take(wanted - done);
+            let copied = match copy(piece, done) {
+                Ok(copied) => copied,
+                Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
+            };
+            self.skip(copied as u64);
+            done += copied;
+            if copied < piece.len() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Copies a value that an ioctl or the like returns to a program. Returns 0, as such calls do.
+pub(super) fn store(space: &Space, address: u64, bytes: &[u8]) -> Result<u64, Errno> {
+    space.copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?;
+    Ok(0)
+}
+
+/// Fills `bytes` from a program's memory.
+pub(super) fn load(space: &Space, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+    Ok(space.copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
 }

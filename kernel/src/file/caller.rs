@@ -46,7 +46,7 @@ pub trait Caller {
 }
 
 /// What `/proc/PID` shows of a process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ProcessView {
     /// Process number.
     pub pid: u32,

@@ -11,7 +11,7 @@ use crate::sync::{Interrupt, Mutex, relax};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use fsproto::{Errno, OpenFlags};
-use spin::Lazy;
+use spin::LazyLock;
 
 /// The `st_dev` of `/dev`.
 const DEVICE: u64 = 5;
@@ -23,13 +23,13 @@ const CHUNK: usize = 16 * PAGE_BYTES;
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// The terminals: the console, the log's line, the control channel.
-static TERMINALS: Lazy<[Arc<Tty>; 3]> = Lazy::new(|| {
+static TERMINALS: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
     [Arc::new(Tty::console()), Arc::new(Tty::serial(uart::Line::Log, 65)), Arc::new(Tty::serial(uart::Line::Control, 66))]
 });
 
 /// Starts the serial lines: input reaches the console from here on.
 pub fn start() {
-    Lazy::force(&TERMINALS);
+    LazyLock::force(&TERMINALS);
     uart::start(|bytes| {
         let [console, ..] = &*TERMINALS;
         console.receive(bytes);

@@ -28,7 +28,7 @@ pub use caller::{Caller, FileContext, ProcessView, Tasks, register, tasks};
 pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
-pub use object::{DirectoryEntry, FileObject, Io, WriteAt, Written};
+pub use object::{DirectoryEntry, FileObject, Io, WriteAt, Written, downcast};
 pub use open_file::{OpenFile, Status};
 pub use stat::{Kind, SetAttr, Stat};
 pub use table::{Descriptor, FdTable};

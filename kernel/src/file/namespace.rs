@@ -418,3 +418,10 @@ fn discard<T>(walk: Walk<T>) -> Walk<()> {
         Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
     }
 }
+
+static ROOT: Namespace = Namespace::new();
+
+/// The tree of names of all processes.
+pub fn root() -> &'static Namespace {
+    &ROOT
+}

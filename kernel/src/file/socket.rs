@@ -142,7 +142,6 @@ impl Channel {
                 None => (state.ended || state.refused).then_some(None),
             }
         };
-        let mut look = look;
         if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.changed.wait(look)?) }
     }
 
@@ -249,7 +248,7 @@ impl Endpoint {
         let message = gather(io, from, sender)?;
         let length = message.len() as u64;
         let mut unsent = Some(message);
-        let attempt = || match self.outgoing.send(unsent.take()?, sender, MAX_QUEUED) {
+        let mut attempt = || match self.outgoing.send(unsent.take()?, sender, MAX_QUEUED) {
             Ok(()) => Some(Ok(())),
             Err(Refusal::Gone) => Some(Err(Errno::EPIPE)),
             Err(Refusal::NoMemory) => Some(Err(Errno::ENOMEM)),
@@ -258,7 +257,6 @@ impl Endpoint {
                 None
             }
         };
-        let mut attempt = attempt;
         let sent = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.outgoing.changed.wait(attempt)? };
         sent.map(|()| length)
     }

@@ -1,0 +1,315 @@
+//! The tree of `/proc`.
+
+use super::{process, system};
+use crate::file::{FileObject, Kind, ProcessView, tasks};
+use crate::mem::knobs::{self, Knob};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::Errno;
+#[cfg(feature = "mutants")]
+use fsproto::mutant::{self, Mutant};
+
+/// A place in `/proc`.
+#[derive(Clone, Copy)]
+pub enum Node {
+    /// `/proc`.
+    Root,
+    /// `/proc/self`.
+    CurrentProcess,
+    /// Text about the system.
+    System(&'static system::File),
+    /// `/proc/sys`, `/proc/sys/kernel` and `/proc/sys/lazy`.
+    Directory(&'static Directory),
+    /// A policy.
+    Knob(&'static Knob),
+    /// The deliberate break in force (builds with mutants only).
+    Mutant,
+    /// `/proc/PID`.
+    Process(u32),
+    /// Text about a process.
+    ProcessFile(u32, &'static process::File),
+    /// `/proc/PID/exe` and `/proc/PID/cwd`.
+    ProcessLink(u32, Link),
+    /// `/proc/PID/fd`.
+    Descriptors(u32),
+    /// `/proc/PID/fd/N`.
+    Descriptor(u32, i32),
+}
+
+/// What of a process a symbolic link leads to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Its program.
+    Program,
+    /// Its working directory.
+    Directory,
+}
+
+/// A directory whose names never change.
+pub struct Directory {
+    inode: u64,
+    names: &'static [(&'static str, Fixed)],
+}
+
+enum Fixed {
+    Directory(&'static Directory),
+    File(&'static system::File),
+    /// All knobs, under their names.
+    Knobs,
+}
+
+static SYS: Directory = Directory { inode: 0x10, names: &[("kernel", Fixed::Directory(&KERNEL)), ("lazy", Fixed::Directory(&LAZY))] };
+static KERNEL: Directory = Directory {
+    inode: 0x11,
+    names: &[
+        ("hostname", Fixed::File(&system::HOST_NAME)),
+        ("osrelease", Fixed::File(&system::RELEASE)),
+        ("ostype", Fixed::File(&system::SYSTEM_NAME)),
+    ],
+};
+static LAZY: Directory = Directory { inode: 0x12, names: &[("", Fixed::Knobs)] };
+
+/// The name of the file that chooses a mutant, among the knobs.
+const MUTANT: &str = "mutant";
+
+/// A process that is there.
+pub fn process(pid: u32) -> Result<ProcessView, Errno> {
+    tasks().and_then(|tasks| tasks.process(pid)).ok_or(Errno::ENOENT)
+}
+
+/// A decimal number in its one form: no sign, no leading zero.
+fn number(name: &str) -> Option<u32> {
+    let value: u32 = name.parse().ok()?;
+    (format!("{value}") == name).then_some(value)
+}
+
+impl Node {
+    /// The node under a name. Links are not followed.
+    pub fn child(self, name: &[u8]) -> Result<Self, Errno> {
+        let name = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+        match self {
+            Self::Root => root_child(name),
+            Self::Directory(directory) => directory.child(name),
+            Self::Process(pid) => process_child(pid, name),
+            Self::Descriptors(pid) => {
+                let fd = number(name).and_then(|fd| i32::try_from(fd).ok()).ok_or(Errno::ENOENT)?;
+                descriptor(pid, fd)?;
+                Ok(Self::Descriptor(pid, fd))
+            }
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    /// What it is.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => Kind::Directory,
+            Self::CurrentProcess | Self::ProcessLink(..) | Self::Descriptor(..) => Kind::Symlink,
+            Self::System(_) | Self::Knob(_) | Self::Mutant | Self::ProcessFile(..) => Kind::Regular,
+        }
+    }
+
+    /// Permission bits.
+    pub fn mode(self) -> u16 {
+        match self {
+            Self::Knob(_) | Self::Mutant => 0o644,
+            Self::ProcessFile(_, file) if file.writable() => 0o644,
+            node => match node.kind() {
+                Kind::Directory => 0o555,
+                Kind::Symlink => 0o777,
+                _ => 0o444,
+            },
+        }
+    }
+
+    /// A number that no other node has.
+    pub fn inode(self) -> u64 {
+        let of_process = |pid: u32, rest: u64| u64::from(pid) << 20 | rest;
+        match self {
+            Self::Root => 1,
+            Self::CurrentProcess => 2,
+            Self::Mutant => 3,
+            Self::Directory(directory) => directory.inode,
+            Self::System(file) => 0x100 + address(file),
+            Self::Knob(knob) => 0x100 + address(knob),
+            Self::Process(pid) => of_process(pid, 1),
+            Self::Descriptors(pid) => of_process(pid, 2),
+            Self::ProcessLink(pid, link) => of_process(pid, 3 + u64::from(link == Link::Directory)),
+            Self::ProcessFile(pid, file) => of_process(pid, 0x100 + file.number()),
+            Self::Descriptor(pid, fd) => of_process(pid, 0x1000 + u64::from(fd.unsigned_abs())),
+        }
+    }
+
+    /// The text of a file.
+    pub fn text(self) -> Result<Vec<u8>, Errno> {
+        match self {
+            Self::System(file) => Ok((file.text)()),
+            Self::Knob(knob) => Ok(format!("{}\n", knob.get()).into_bytes()),
+            Self::Mutant => Ok(chosen_mutant()),
+            Self::ProcessFile(pid, file) => Ok(file.text(&process(pid)?)),
+            node if node.kind() == Kind::Directory => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Writes to a knob: the whole text at once.
+    pub fn set(self, text: &[u8]) -> Result<(), Errno> {
+        let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim();
+        let value = match text {
+            "on" => Ok(1),
+            "off" => Ok(0),
+            text => text.parse().map_err(|_| Errno::EINVAL),
+        };
+        match self {
+            Self::Knob(knob) => knob.set(value?).map_err(|_| Errno::EINVAL),
+            Self::Mutant => choose_mutant(text),
+            Self::ProcessFile(pid, file) if file.writable() => process::set_lazy(&process(pid)?, value?),
+            _ => Err(Errno::EACCES),
+        }
+    }
+
+    /// Where a link leads.
+    pub fn target(self) -> Result<Vec<u8>, Errno> {
+        match self {
+            Self::CurrentProcess => {
+                let pid = tasks().and_then(|tasks| tasks.current_pid()).ok_or(Errno::ENOENT)?;
+                Ok(format!("{pid}").into_bytes())
+            }
+            Self::ProcessLink(pid, link) => {
+                let view = process(pid)?;
+                let target = if link == Link::Program { view.program } else { view.directory };
+                if target.is_empty() { Err(Errno::ENOENT) } else { Ok(target) }
+            }
+            Self::Descriptor(pid, fd) => {
+                let file = descriptor(pid, fd)?;
+                if !file.path().is_empty() {
+                    return Ok(file.path().to_vec());
+                }
+                let stat = file.object().stat()?;
+                let what = if stat.kind == Kind::Socket { "socket" } else { "pipe" };
+                Ok(format!("{what}:[{}]", stat.inode).into_bytes())
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// What a descriptor's link opens: the open object itself, which may have no name any more.
+    pub fn object(self) -> Result<Option<Arc<dyn FileObject>>, Errno> {
+        match self {
+            Self::Descriptor(pid, fd) => Ok(Some(descriptor(pid, fd)?.object().clone())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The names in a directory, and what they are.
+    pub fn names(self) -> Result<Vec<(String, Self)>, Errno> {
+        match self {
+            Self::Root => Ok(root_names()),
+            Self::Directory(directory) => Ok(directory.names()),
+            Self::Process(pid) => {
+                let links = [("cwd", Self::ProcessLink(pid, Link::Directory)), ("exe", Self::ProcessLink(pid, Link::Program))];
+                let files = process::FILES.iter().map(|file| (file.name(), Self::ProcessFile(pid, file)));
+                let all = files.chain(links).chain([("fd", Self::Descriptors(pid))]);
+                Ok(all.map(|(name, node)| (name.into(), node)).collect())
+            }
+            Self::Descriptors(pid) => {
+                let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
+                let names = files.lock().iter().map(|(fd, _)| (format!("{fd}"), Self::Descriptor(pid, fd))).collect();
+                Ok(names)
+            }
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+}
+
+/// Statics tell nodes apart by where they lie.
+fn address<T>(of: &'static T) -> u64 {
+    core::ptr::from_ref(of) as u64 & 0xffff_ffff
+}
+
+fn root_child(name: &str) -> Result<Node, Errno> {
+    if let Some(pid) = number(name) {
+        return process(pid).map(|_| Node::Process(pid));
+    }
+    match name {
+        "self" => Ok(Node::CurrentProcess),
+        "sys" => Ok(Node::Directory(&SYS)),
+        name => system::FILES.iter().find(|file| file.name == name).map(|file| Node::System(file)).ok_or(Errno::ENOENT),
+    }
+}
+
+fn root_names() -> Vec<(String, Node)> {
+    let fixed = [("self", Node::CurrentProcess), ("sys", Node::Directory(&SYS))];
+    let files = system::FILES.iter().map(|file| (file.name, Node::System(file)));
+    let mut names: Vec<_> = files.chain(fixed).map(|(name, node)| (name.into(), node)).collect();
+    let pids = tasks().map_or_else(Vec::new, |tasks| tasks.pids());
+    names.extend(pids.into_iter().map(|pid| (format!("{pid}"), Node::Process(pid))));
+    names
+}
+
+fn process_child(pid: u32, name: &str) -> Result<Node, Errno> {
+    process(pid)?;
+    match name {
+        "cwd" => Ok(Node::ProcessLink(pid, Link::Directory)),
+        "exe" => Ok(Node::ProcessLink(pid, Link::Program)),
+        "fd" => Ok(Node::Descriptors(pid)),
+        name => process::FILES.iter().find(|file| file.name() == name).map(|file| Node::ProcessFile(pid, file)).ok_or(Errno::ENOENT),
+    }
+}
+
+fn descriptor(pid: u32, fd: i32) -> Result<Arc<crate::file::OpenFile>, Errno> {
+    let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
+    let file = files.lock().get(fd).cloned();
+    file.map_err(|_| Errno::ENOENT)
+}
+
+impl Directory {
+    fn child(&'static self, name: &str) -> Result<Node, Errno> {
+        self.names().into_iter().find(|(other, _)| other == name).map(|(_, node)| node).ok_or(Errno::ENOENT)
+    }
+
+    fn names(&'static self) -> Vec<(String, Node)> {
+        let mut names = Vec::new();
+        for (name, entry) in self.names {
+            match entry {
+                Fixed::Directory(directory) => names.push(((*name).into(), Node::Directory(directory))),
+                Fixed::File(file) => names.push(((*name).into(), Node::System(file))),
+                Fixed::Knobs => {
+                    names.extend(knobs::ALL.iter().map(|&knob| (knob.name.into(), Node::Knob(knob))));
+                    if cfg!(feature = "mutants") {
+                        names.push((MUTANT.into(), Node::Mutant));
+                    }
+                }
+            }
+        }
+        names
+    }
+}
+
+#[cfg(feature = "mutants")]
+fn chosen_mutant() -> Vec<u8> {
+    let name = Mutant::ALL.iter().find(|&&mutant| mutant::active(mutant)).map_or("none", |mutant| mutant.name());
+    format!("{name}\n").into_bytes()
+}
+
+#[cfg(feature = "mutants")]
+fn choose_mutant(name: &str) -> Result<(), Errno> {
+    let mutant = match name {
+        "" | "none" => None,
+        name => Some(Mutant::from_name(name).ok_or(Errno::EINVAL)?),
+    };
+    mutant::choose(mutant);
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn chosen_mutant() -> Vec<u8> {
+    Vec::new()
+}
+
+#[cfg(not(feature = "mutants"))]
+fn choose_mutant(_: &str) -> Result<(), Errno> {
+    Err(Errno::EINVAL)
+}

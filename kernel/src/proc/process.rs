@@ -1,0 +1,149 @@
+//! Text about one process.
+
+use super::system::counter_lines;
+use crate::file::ProcessView;
+use crate::mem::{PAGE_BYTES, Prot, RegionInfo};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use fsproto::Errno;
+
+/// A file in `/proc/PID`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// Arguments, each ended by a NUL.
+    CommandLine,
+    /// The name.
+    Name,
+    /// Counters of laziness. Writing 0 or 1 switches laziness off or on for this process.
+    Lazy,
+    /// Regions.
+    Maps,
+    /// All mounts.
+    Mounts,
+    /// One line of numbers, for ps.
+    Stat,
+    /// Sizes in pages.
+    StatM,
+    /// The same for people.
+    Status,
+}
+
+/// All files, sorted by name.
+pub static FILES: [File; 8] =
+    [File::CommandLine, File::Name, File::Lazy, File::Maps, File::Mounts, File::Stat, File::StatM, File::Status];
+
+impl File {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CommandLine => "cmdline",
+            Self::Name => "comm",
+            Self::Lazy => "lazy",
+            Self::Maps => "maps",
+            Self::Mounts => "mounts",
+            Self::Stat => "stat",
+            Self::StatM => "statm",
+            Self::Status => "status",
+        }
+    }
+
+    /// Its place in the list.
+    pub fn number(self) -> u64 {
+        self as u64
+    }
+
+    /// Whether it can be written to.
+    pub fn writable(self) -> bool {
+        self == Self::Lazy
+    }
+
+    /// Its text.
+    pub fn text(self, view: &ProcessView) -> Vec<u8> {
+        match self {
+            Self::CommandLine => view.command_line.clone(),
+            Self::Name => [view.name.as_slice(), b"\n"].concat(),
+            Self::Lazy => view.space.as_ref().map_or_else(Vec::new, |space| {
+                let mut text = counter_lines(&space.counters);
+                text.extend_from_slice(format!("pages_lazy_now: {}\n", space.stats().lazy).as_bytes());
+                text
+            }),
+            Self::Maps => maps(view),
+            Self::Mounts => super::node::Node::Root.child(b"mounts").and_then(super::node::Node::text).unwrap_or_default(),
+            Self::Stat => stat(view),
+            Self::StatM => {
+                let (size, resident) = sizes(view);
+                format!("{size} {resident} 0 0 0 {size} 0\n").into_bytes()
+            }
+            Self::Status => status(view),
+        }
+    }
+}
+
+/// Switches laziness of one process off (0) or on (1).
+pub fn set_lazy(view: &ProcessView, value: u64) -> Result<(), Errno> {
+    let space = view.space.as_ref().ok_or(Errno::ESRCH)?;
+    match value {
+        0 | 1 => space.policy.set_eager(value == 0),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+/// Mapped and resident pages.
+fn sizes(view: &ProcessView) -> (u64, u64) {
+    let stats = view.space.as_ref().map(|space| space.stats()).unwrap_or_default();
+    (stats.size, stats.resident)
+}
+
+/// The fields of proc(5), those that mean nothing here as 0.
+fn stat(view: &ProcessView) -> Vec<u8> {
+    let (size, resident) = sizes(view);
+    let size_bytes = size * PAGE_BYTES as u64;
+    let mut text = format!("{} (", view.pid).into_bytes();
+    text.extend_from_slice(&view.name);
+    let ProcessView { ppid, pgid, sid, user_ticks, system_ticks, start_ticks, threads, .. } = view;
+    let state = char::from(view.state);
+    let rest = format!(
+        ") {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 {user_ticks} {system_ticks} 0 0 20 0 {threads} 0 {start_ticks} {size_bytes} {resident} \
+         18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+    );
+    text.extend_from_slice(rest.as_bytes());
+    text
+}
+
+fn status(view: &ProcessView) -> Vec<u8> {
+    let (size, resident) = sizes(view);
+    let kib = |pages: u64| pages * PAGE_BYTES as u64 / 1024;
+    let state = match view.state {
+        b'R' => "R (running)",
+        b'D' => "D (disk sleep)",
+        b'T' => "T (stopped)",
+        b'Z' => "Z (zombie)",
+        _ => "S (sleeping)",
+    };
+    let mut text = b"Name:\t".to_vec();
+    text.extend_from_slice(&view.name);
+    let mut rest = String::new();
+    let _ = writeln!(rest, "\nState:\t{state}\nTgid:\t{0}\nPid:\t{0}\nPPid:\t{1}", view.pid, view.ppid);
+    let _ = writeln!(rest, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0");
+    let _ = writeln!(rest, "VmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}", kib(size), kib(resident), view.threads);
+    let _ = writeln!(rest, "Server:\t{}", u8::from(view.is_server));
+    text.extend_from_slice(rest.as_bytes());
+    text
+}
+
+fn maps(view: &ProcessView) -> Vec<u8> {
+    let regions = view.space.as_ref().map_or_else(Vec::new, |space| space.regions());
+    let mut text = String::new();
+    for RegionInfo { range, prot, shared, label, .. } in regions {
+        let letter = |of: Prot, letter: char| if prot.contains(of) { letter } else { '-' };
+        let (read, write, execute) = (letter(Prot::READ, 'r'), letter(Prot::WRITE, 'w'), letter(Prot::EXECUTE, 'x'));
+        let sharing = if shared { 's' } else { 'p' };
+        let (start, end) = (range.start.start().0, range.end.start().0);
+        let line = format!("{start:08x}-{end:08x} {read}{write}{execute}{sharing} 00000000 00:00 0 ");
+        let _ = if label.is_empty() { writeln!(text, "{line}") } else { writeln!(text, "{line:<73}{label}") };
+    }
+    text.into_bytes()
+}

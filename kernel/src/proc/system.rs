@@ -1,0 +1,124 @@
+//! Text about the whole system.
+
+use crate::file::{Tasks, namespace, tasks};
+use crate::mem::{PAGE_BYTES, cache, counters, frame};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+/// A file of text.
+pub struct File {
+    /// Its name.
+    pub name: &'static str,
+    /// Makes its text.
+    pub text: fn() -> Vec<u8>,
+}
+
+/// The release that uname(2) and `/proc` tell: programs ask it for what a kernel of Linux can do.
+pub const RELEASE_TEXT: &str = "6.1.0-sloth";
+/// The name of the system, which programs compare.
+pub const SYSTEM_TEXT: &str = "Linux";
+/// The version, free text.
+pub const VERSION_TEXT: &str = concat!("#1 Sloth ", env!("CARGO_PKG_VERSION"));
+/// The machine's name.
+pub const HOST_TEXT: &str = "sloth";
+
+/// `/proc/sys/kernel/hostname`.
+pub static HOST_NAME: File = File { name: "hostname", text: || format!("{HOST_TEXT}\n").into_bytes() };
+/// `/proc/sys/kernel/osrelease`.
+pub static RELEASE: File = File { name: "osrelease", text: || format!("{RELEASE_TEXT}\n").into_bytes() };
+/// `/proc/sys/kernel/ostype`.
+pub static SYSTEM_NAME: File = File { name: "ostype", text: || format!("{SYSTEM_TEXT}\n").into_bytes() };
+
+/// The files in `/proc` itself.
+pub static FILES: [File; 8] = [
+    File { name: "filesystems", text: file_systems },
+    File { name: "lazy", text: lazy },
+    File { name: "loadavg", text: || b"0.00 0.00 0.00 1/1 1\n".to_vec() },
+    File { name: "meminfo", text: memory },
+    File { name: "mounts", text: mounts },
+    File { name: "stat", text: statistics },
+    File { name: "uptime", text: uptime },
+    File { name: "version", text: || format!("{SYSTEM_TEXT} version {RELEASE_TEXT} {VERSION_TEXT}\n").into_bytes() },
+];
+
+fn file_systems() -> Vec<u8> {
+    b"nodev\tproc\nnodev\tdevtmpfs\nnodev\tsloth\n".to_vec()
+}
+
+/// The counters of E3.
+fn lazy() -> Vec<u8> {
+    counter_lines(&counters::GLOBAL)
+}
+
+/// Counters as `name: value` lines.
+pub fn counter_lines(counters: &counters::Counters) -> Vec<u8> {
+    let mut text = String::new();
+    for (name, value) in counters.iter() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name}: {value}");
+    }
+    text.into_bytes()
+}
+
+fn memory() -> Vec<u8> {
+    let frames = frame::stats();
+    let kib = |frames: usize| frames * PAGE_BYTES / 1024;
+    let cached = cache::cached_frames();
+    let lines = [
+        ("MemTotal", kib(frames.total)),
+        ("MemFree", kib(frames.free)),
+        ("MemAvailable", kib(frames.free + cached)),
+        ("Buffers", 0),
+        ("Cached", kib(cached)),
+        ("SwapCached", 0),
+        ("Shmem", 0),
+        ("SReclaimable", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+    ];
+    let mut text = String::new();
+    for (name, kib) in lines {
+        let _ = writeln!(text, "{:<15} {kib:>8} kB", format!("{name}:"));
+    }
+    text.into_bytes()
+}
+
+/// Mounts as in fstab; blanks in names as octal escapes.
+fn mounts() -> Vec<u8> {
+    let mut text = Vec::new();
+    for mount in namespace::root().mounts() {
+        for field in [mount.source.as_slice(), &mount.path, mount.filesystem.type_name().as_bytes()] {
+            for &byte in field {
+                match byte {
+                    b' ' | b'\t' | b'\n' | b'\\' => text.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+                    byte => text.push(byte),
+                }
+            }
+            text.push(b' ');
+        }
+        text.extend_from_slice(b"rw 0 0\n");
+    }
+    text
+}
+
+const NS_PER_S: u64 = 1_000_000_000;
+const NS_PER_HUNDREDTH: u64 = 10_000_000;
+
+fn uptime() -> Vec<u8> {
+    let uptime_ns = tasks().map_or(0, Tasks::uptime_ns);
+    let (seconds, hundredths) = (uptime_ns / NS_PER_S, uptime_ns / NS_PER_HUNDREDTH % 100);
+    format!("{seconds}.{hundredths:02} 0.00\n").into_bytes()
+}
+
+fn statistics() -> Vec<u8> {
+    let Some(tasks) = tasks() else { return Vec::new() };
+    let pids = tasks.pids();
+    let busy: u64 = pids.iter().filter_map(|&pid| tasks.process(pid)).map(|view| view.user_ticks + view.system_ticks).sum();
+    let idle = (tasks.uptime_ns() / NS_PER_HUNDREDTH).saturating_sub(busy);
+    let started = (tasks.now().0 / NS_PER_S as i64).saturating_sub((tasks.uptime_ns() / NS_PER_S) as i64);
+    let times = format!("{busy} 0 0 {idle} 0 0 0 0 0 0");
+    let made = pids.last().copied().unwrap_or(0);
+    format!("cpu  {times}\ncpu0 {times}\nintr 0\nctxt 0\nbtime {started}\nprocesses {made}\nprocs_running 1\nprocs_blocked 0\n").into_bytes()
+}

@@ -9,5 +9,6 @@ pub mod arch;
 pub mod dev;
 pub mod file;
 pub mod mem;
+pub mod mount;
 pub mod proc;
 pub mod sync;

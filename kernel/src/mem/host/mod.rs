@@ -40,6 +40,11 @@ pub fn exclusive() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Lets go of all frames that only the cache holds.
+pub fn evict_all() {
+    super::cache::evict(usize::MAX);
+}
+
 struct HostThreads {
     threads: Mutex<BTreeMap<u64, Thread>>,
     killed: Mutex<Vec<u64>>,

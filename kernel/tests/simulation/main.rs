@@ -1,0 +1,85 @@
+//! The simulation: the kernel's `mem` and `mount` with `snapfs` and `memfs`, as they are, in one process. Several programs read, write, store, load, fork,
+//! unmap and change files at once, on a wire that delays and reorders, in an order drawn from a seed; plain arrays of bytes are the oracle.
+//!
+//! A failing seed replays exactly. `SLOTH_SEED=N` runs that one alone; `SLOTH_SEEDS=N` runs that many.
+
+mod actor;
+mod baton;
+mod model;
+mod servers;
+mod wire;
+
+use std::sync::{Arc, Mutex};
+
+use kernel::mem::{Counter, counters::GLOBAL, frame};
+use kernel::mount::{Carrier, Mount, MountedTree, Session};
+
+use crate::actor::Actor;
+use crate::wire::Wire;
+
+/// Steps of each actor in one run.
+const STEPS: usize = 120;
+/// Actors in one run: two that share an address space, and two by themselves.
+const ACTORS: usize = 4;
+/// Runs of the test suite.
+const SEEDS: u64 = 60;
+
+/// One run, from empty servers to empty servers.
+fn simulate(seed: u64) {
+    let free_before = frame::stats().free;
+    let live_before = GLOBAL.get(Counter::SnapshotsLive);
+    let wire = Arc::new(Wire::new());
+    let carrier: Arc<dyn Carrier> = wire.clone();
+    let session = Arc::new(Session::new(carrier));
+    wire.connect(Arc::downgrade(&session));
+    let mount = connect(seed, &wire, session);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let shared = kernel::mem::Space::new().expect("memory for a space");
+    let bodies: Vec<Box<dyn FnOnce() + Send>> = (0..ACTORS)
+        .map(|index| {
+            let (wire, mount, space) = (wire.clone(), mount.clone(), (index < 2).then(|| shared.clone()));
+            let seed = rng.u64(..);
+            let body = move || {
+                let mut actor = Actor::new(index, seed, space, MountedTree(mount), wire);
+                for _ in 0..STEPS {
+                    actor.step();
+                    baton::yield_now();
+                }
+                actor.finish();
+            };
+            Box::new(body) as Box<dyn FnOnce() + Send>
+        })
+        .collect();
+    baton::run(seed, wire.clone(), bodies);
+    drop((shared, mount));
+    wire.drain();
+    assert_eq!(GLOBAL.get(Counter::SnapshotsLive), live_before, "C10: snapshots that nobody stands for");
+    wire.assert_all_closed();
+    kernel::mem::host::evict_all();
+    assert_eq!(frame::stats().free, free_before, "A3: frames that nobody uses");
+}
+
+/// Says hello to the servers.
+fn connect(seed: u64, wire: &Arc<Wire>, session: Arc<Session>) -> Arc<Mount> {
+    let mount = Mutex::new(None);
+    let hello = || *mount.lock().unwrap() = Some(Mount::new(session).expect("the servers say hello"));
+    baton::run(seed, wire.clone(), vec![Box::new(hello)]);
+    mount.into_inner().unwrap().expect("hello was said")
+}
+
+#[test]
+fn lazy_is_eager_in_every_order() {
+    baton::register();
+    let _alone = kernel::mem::host::exclusive();
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    if let Some(seed) = number("SLOTH_SEED") {
+        return simulate(seed);
+    }
+    let before = GLOBAL.get(Counter::PagesLazy);
+    for seed in 0..number("SLOTH_SEEDS").unwrap_or(SEEDS) {
+        println!("seed {seed}");
+        simulate(seed);
+    }
+    assert!(GLOBAL.get(Counter::PagesLazy) > before + 1000, "the simulation was hardly lazy: it shows nothing");
+    assert!(GLOBAL.get(Counter::PagesFetched) > 1000, "and hardly looked at what it had read");
+}

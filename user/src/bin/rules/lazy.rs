@@ -1,0 +1,135 @@
+//! The kernel's counters and knobs (E1, E3), where there are any.
+//!
+//! On Linux, which is the eager oracle, there is no `/proc/lazy`: every expectation about laziness then holds, and only the bytes count.
+
+use crate::kit::{Named, Outcome};
+use crate::{check, check_eq};
+use user::prelude::*;
+use user::sys::abi;
+
+const SYSTEM: &str = "/proc/lazy";
+const OWN: &str = "/proc/self/lazy";
+
+/// Whether this kernel reads lazily at all.
+pub fn present() -> bool {
+    sys::access(SYSTEM.as_bytes(), 0).is_ok()
+}
+
+/// A small generated file, whole.
+pub fn read_text(path: &str) -> Outcome<String> {
+    let fd = sys::open(path.as_bytes(), abi::O_RDONLY, 0).named(path)?;
+    let mut text = vec![0; 16 << 10];
+    let count = sys::read_full(fd, &mut text).named(path);
+    sys::close(fd).named(path)?;
+    text.truncate(count?);
+    String::from_utf8(text).map_err(|_| format!("{path}: not text"))
+}
+
+/// The value of a `name: value` line.
+pub fn value(text: &str, name: &str) -> Outcome<i64> {
+    let line = text.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == name));
+    let (_, value) = line.ok_or_else(|| format!("no line `{name}`"))?;
+    let number = value.split_whitespace().next().unwrap_or_default();
+    number.parse().map_err(|_| format!("`{name}` is no number: {value}"))
+}
+
+/// Counters at one moment, to tell later what happened since.
+pub struct Meter {
+    texts: Option<[String; 2]>,
+}
+
+/// Whose counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Own = 0,
+    System = 1,
+}
+
+impl Meter {
+    /// Reads all counters.
+    pub fn start() -> Outcome<Self> {
+        let texts = if present() { Some([read_text(OWN)?, read_text(SYSTEM)?]) } else { None };
+        Ok(Self { texts })
+    }
+
+    fn grown(&self, whose: Whose, name: &str) -> Outcome<Option<i64>> {
+        let Some(texts) = &self.texts else { return Ok(None) };
+        let path = if whose == Whose::Own { OWN } else { SYSTEM };
+        let now = value(&read_text(path)?, name)?;
+        Ok(Some(now - value(&texts[whose as usize], name)?))
+    }
+
+    /// By how much a counter of this process has grown; nothing on Linux.
+    pub fn own(&self, name: &str) -> Outcome<Option<i64>> {
+        self.grown(Whose::Own, name)
+    }
+
+    /// By how much a counter of the whole system has grown; nothing on Linux.
+    pub fn system(&self, name: &str) -> Outcome<Option<i64>> {
+        self.grown(Whose::System, name)
+    }
+
+    /// This process's counter must have grown by so much.
+    pub fn expect(&self, name: &str, expected: i64) -> Outcome {
+        if let Some(grown) = self.own(name)? {
+            check_eq!(grown, expected, "growth of {name}");
+        }
+        Ok(())
+    }
+
+    /// This process's counter must have grown by so much at least.
+    pub fn expect_least(&self, name: &str, least: i64) -> Outcome {
+        if let Some(grown) = self.own(name)? {
+            check!(grown >= least, "growth of {name}: got {grown}, expected {least} or more");
+        }
+        Ok(())
+    }
+
+    /// The whole system's counter must have grown by so much.
+    pub fn expect_system(&self, name: &str, expected: i64) -> Outcome {
+        self.expect_system_within(name, expected, expected)
+    }
+
+    /// The whole system's counter must have grown by something between these.
+    pub fn expect_system_within(&self, name: &str, least: i64, most: i64) -> Outcome {
+        if let Some(grown) = self.system(name)? {
+            check!((least..=most).contains(&grown), "growth of {name}: got {grown}, expected {least} to {most}");
+        }
+        Ok(())
+    }
+}
+
+/// A knob turned for as long as this lives.
+pub struct Knob {
+    path: String,
+    before: Option<String>,
+}
+
+impl Knob {
+    /// Turns the system's knob; nothing happens on Linux.
+    pub fn set(name: &str, value: u64) -> Outcome<Self> {
+        let path = format!("/proc/sys/lazy/{name}");
+        let before = if present() { Some(read_text(&path)?) } else { None };
+        if before.is_some() {
+            write_text(&path, &format!("{value}\n"))?;
+            check_eq!(read_text(&path)?.trim(), format!("{value}"), "{path} after it was set");
+        }
+        Ok(Self { path, before })
+    }
+}
+
+impl Drop for Knob {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _: Outcome = write_text(&self.path, before);
+        }
+    }
+}
+
+/// Writes a small generated file.
+pub fn write_text(path: &str, text: &str) -> Outcome {
+    let fd = sys::open(path.as_bytes(), abi::O_WRONLY, 0).named(path)?;
+    let written = sys::write_all(fd, text.as_bytes()).named(path);
+    sys::close(fd).named(path)?;
+    written
+}

@@ -1,0 +1,85 @@
+//! `rules NAME…`: proves rules of the contract of lazy read, one function for each test, named after its rule.
+//!
+//! `rules --list` names them. What each is about, and which deliberate break it must notice, is told by `rules_list.rs`. All of them also pass
+//! on Linux, the eager oracle: there the bytes, counts and errors are checked, and what is only about laziness is not. Tests that need a
+//! file server of their own do nothing there.
+
+#![no_std]
+#![cfg_attr(target_os = "none", no_main)]
+
+extern crate alloc;
+
+mod kit;
+mod lazy;
+mod os;
+mod read;
+mod scripted;
+mod thread;
+
+use kit::Outcome;
+use user::prelude::*;
+
+program!(run);
+
+macro_rules! tests {
+    ($($module:ident: $($name:ident)*;)*) => {
+        const TESTS: &[(&str, fn() -> Outcome)] = &[$($((stringify!($name), $module::$name),)*)*];
+    };
+}
+
+tests! {
+    read: r1_one_instant r1_one_instant_under_writes r1_fragments_in_the_same_reply r2_count r2_position_lock r3_nothing_past_n r4_any_offset
+        r5_errors_as_eager r5_space_changes_meanwhile r6_reread r7_frames_are_never_written r8_fallback r8_refused r8_short_of_memory
+        r10_holes r10_many_holes r10_hole_written_over;
+}
+
+fn run(args: &Args) -> i32 {
+    let names = args.get(1..).unwrap_or_default();
+    if names == [b"--list"] {
+        for (name, _) in TESTS {
+            println!("{name}");
+        }
+        return 0;
+    }
+    if names.is_empty() {
+        eprintln!("usage: rules NAME… | --all | --list");
+        return 2;
+    }
+    let all = names == [b"--all"];
+    let mut failed = false;
+    for (name, test) in TESTS.iter().filter(|(name, _)| all || names.contains(&name.as_bytes())) {
+        println!("{name}");
+        if let Err(failure) = test() {
+            eprintln!("{name}: FAILED: {failure}");
+            failed = true;
+        }
+    }
+    for name in names.iter().filter(|name| !all && TESTS.iter().all(|(known, _)| known.as_bytes() != **name)) {
+        eprintln!("rules: no test `{}`", name.escape_ascii());
+        failed = true;
+    }
+    let _: sys::Result<()> = sys::rmdir(kit::directory().as_bytes());
+    failed.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[path = "../../../rules_list.rs"]
+    mod rules_list;
+
+    #[test]
+    fn the_list_and_the_functions_agree() {
+        let listed: Vec<&str> = rules_list::TESTS.iter().map(|test| test.name).collect();
+        let written: Vec<&str> = TESTS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(listed, written);
+    }
+
+    #[test]
+    fn mutants_exist() {
+        for mutant in rules_list::TESTS.iter().flat_map(|test| test.mutants) {
+            assert!(fsproto::mutant::Mutant::from_name(mutant).is_some(), "{mutant}");
+        }
+    }
+}

@@ -21,10 +21,18 @@ const fn test(name: &'static str, mutants: &'static [&'static str], doc: &'stati
 
 /// All of them.
 pub const TESTS: &[RuleTest] = &[
-    test("r1_one_instant", &["skip-rescue"], "a read's bytes are those of one moment, fragments included, although the file changes before they are touched"),
+    test(
+        "r1_one_instant",
+        &["skip-rescue"],
+        "a read's bytes are those of one moment, fragments included, although the file changes before they are touched",
+    ),
     test("r1_one_instant_under_writes", &[], "no read mixes two versions of a file that is written without end"),
     test("r1_fragments_in_the_same_reply", &["live-fragments"], "fragments come from the snapshot, in its own reply"),
-    test("r2_count", &["offset-by-request"], "the count is short at the end of file, the offset advances by it, and there is no snapshot of nothing"),
+    test(
+        "r2_count",
+        &["offset-by-request"],
+        "the count is short at the end of file, the offset advances by it, and there is no snapshot of nothing",
+    ),
     test("r2_position_lock", &["no-position-lock"], "processes that share an open file get every byte exactly once"),
     test("r3_nothing_past_n", &["zero-past-end"], "no byte before the buffer or past n changes"),
     test("r4_any_offset", &["align-offset"], "every alignment of file offset, buffer and length gives the same bytes"),
@@ -34,10 +42,7 @@ pub const TESTS: &[RuleTest] = &[
     test("r7_frames_are_never_written", &["write-shared-frame"], "a read never writes to a frame that others see"),
     test("r8_fallback", &[], "pipes, devices, directories, small reads and shared memory are copied"),
     test("r8_refused", &["no-fallback"], "where a server refuses a snapshot, the read copies"),
-    RuleTest {
-        memory_mib: 48,
-        ..test("r8_short_of_memory", &[], "a copying read larger than memory is short, and nothing is killed")
-    },
+    RuleTest { memory_mib: 48, ..test("r8_short_of_memory", &[], "a copying read larger than memory is short, and nothing is killed") },
     test("r10_holes", &["ignore-holes", "all-holes"], "holes cost no message and no frame"),
     test("r10_many_holes", &["all-holes"], "more holes than one reply lists are holes still"),
     test("r10_hole_written_over", &["ignore-holes"], "a hole that is written over is rescued as a hole"),

@@ -13,6 +13,9 @@ mod kit;
 mod lazy;
 mod os;
 mod read;
+#[cfg(test)]
+#[path = "../../rules_list.rs"]
+mod rules_list;
 mod scripted;
 mod thread;
 
@@ -65,9 +68,6 @@ fn run(args: &Args) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[path = "../../../rules_list.rs"]
-    mod rules_list;
 
     #[test]
     fn the_list_and_the_functions_agree() {

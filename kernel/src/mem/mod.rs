@@ -22,6 +22,8 @@ mod region;
 mod shared;
 mod snapshot;
 mod space;
+#[cfg(test)]
+mod tests;
 mod user;
 
 pub use addr::{PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, VirtAddr};

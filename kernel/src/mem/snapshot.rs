@@ -97,6 +97,19 @@ impl Snapshot {
     }
 }
 
+impl core::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { handle, len, source, id, .. } = self;
+        write!(f, "Snapshot {{ {handle:?}, {len} bytes, {source:?}, id {id} }}")
+    }
+}
+
+impl core::fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Fetch {{ {:?}, offset {}, {} pages }}", self.snapshot, self.offset, self.pages)
+    }
+}
+
 impl Drop for Snapshot {
     fn drop(&mut self) {
         cache::forget(self);

@@ -116,6 +116,12 @@ pub struct RegionInfo {
     pub label: &'static str,
 }
 
+impl core::fmt::Debug for Space {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Space").field("root", &self.root).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
 impl Space {
     /// An empty space.
     pub fn new() -> Result<Arc<Self>, Errno> {

@@ -1,0 +1,128 @@
+//! Tests of `mem` with a pager that does what it is told.
+
+mod layout;
+mod rules;
+mod stress;
+
+use super::*;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use fsproto::{Errno, Handle, Hole};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const PAGE: u64 = PAGE_BYTES as u64;
+const BASE: VirtAddr = VirtAddr(0x10_0000);
+
+/// Byte of a file's version at an offset: never 0, different for each page, file and version.
+fn byte_of(file: u64, version: u64, offset: u64) -> u8 {
+    let mixed = (offset / PAGE + 1).wrapping_mul(0x9e37_79b9) ^ file.wrapping_mul(0x85eb_ca6b) ^ version.wrapping_mul(0xc2b2_ae35) ^ offset % 251;
+    (mixed ^ mixed >> 8 ^ mixed >> 16) as u8 | 1
+}
+
+/// How fetches are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    /// At once.
+    Now,
+    /// By the test, from `waiting`.
+    Later,
+    /// At once with an error, this often; then properly.
+    Errors(u32),
+}
+
+struct TestPager {
+    /// Its own, so that no test finds what another left in the cache.
+    mount: u64,
+    answers: Mutex<Answers>,
+    waiting: Mutex<Vec<Arc<Fetch>>>,
+    requests: Mutex<Vec<(Handle, u64, usize)>>,
+    closed: Mutex<Vec<Handle>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TestPager {
+    fn new(answers: Answers) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            mount: NEXT.fetch_add(1, Ordering::Relaxed),
+            answers: Mutex::new(answers),
+            waiting: Mutex::default(),
+            requests: Mutex::default(),
+            closed: Mutex::default(),
+        })
+    }
+
+    /// A snapshot of `pages` pages of a file from byte `offset` on; its handle tells file and version.
+    fn snapshot(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64) -> Arc<Snapshot> {
+        self.holey(file, version, offset, pages, vec![])
+    }
+
+    fn holey(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64, holes: Vec<Hole>) -> Arc<Snapshot> {
+        let source = Source::File { mount: self.mount, file, version, offset };
+        Snapshot::new(self.clone(), Handle(file << 32 | version), pages * PAGE, source, holes, u64::MAX)
+    }
+
+    fn answer(fetch: &Fetch) {
+        let Source::File { file, version, offset, .. } = fetch.snapshot.source else { panic!() };
+        let page = |index: usize| {
+            let start = offset + fetch.offset + index as u64 * PAGE;
+            let bytes: Vec<u8> = (start..start + PAGE).map(|at| byte_of(file, version, at)).collect();
+            Frame::from_bytes(Claim::Server, &bytes)
+        };
+        fetch.complete((0..fetch.pages).map(page).collect::<Result<Vec<_>, _>>().map_err(Errno::from));
+    }
+
+    fn requests(&self) -> usize {
+        lock(&self.requests).len()
+    }
+
+    fn closed(&self) -> usize {
+        lock(&self.closed).len()
+    }
+}
+
+impl Pager for TestPager {
+    fn start(&self, fetch: Arc<Fetch>) {
+        lock(&self.requests).push((fetch.snapshot.handle, fetch.offset, fetch.pages));
+        let answers = *lock(&self.answers);
+        match answers {
+            Answers::Now | Answers::Errors(0) => Self::answer(&fetch),
+            Answers::Later => lock(&self.waiting).push(fetch),
+            Answers::Errors(left) => {
+                *lock(&self.answers) = Answers::Errors(left - 1);
+                fetch.complete(Err(Errno::EIO));
+            }
+        }
+    }
+    fn close(&self, handle: Handle) {
+        lock(&self.closed).push(handle);
+    }
+}
+
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+fn at(page: u64) -> VirtAddr {
+    VirtAddr(BASE.0 + page * PAGE)
+}
+
+fn slice(address: VirtAddr, bytes: u64) -> UserSlice {
+    UserSlice::new(address.0, bytes).unwrap()
+}
+
+/// A space with `pages` pages of anonymous memory at [`BASE`].
+fn space_of(pages: u64) -> Arc<Space> {
+    let space = Space::new().unwrap();
+    space.map(Placement::Fixed(BASE), pages * PAGE, RW, Backing::Anonymous, "").unwrap();
+    space
+}
+
+fn load(space: &Space, address: VirtAddr) -> u8 {
+    mmu::load(space, address).unwrap()
+}
+
+fn store(space: &Space, address: VirtAddr, value: u8) {
+    mmu::store(space, address, value).unwrap();
+}

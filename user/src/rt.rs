@@ -85,11 +85,7 @@ pub fn host_start(main: Main) -> ! {
     use std::os::unix::ffi::OsStringExt;
     let leak = |bytes: Vec<u8>| -> &'static [u8] { Vec::leak(bytes) };
     let args: Vec<&'static [u8]> = std::env::args_os().map(|arg| leak(arg.into_vec())).collect();
-    ENVIRONMENT.call_once(|| {
-        std::env::vars_os()
-            .map(|(name, value)| leak([name.into_vec(), value.into_vec()].join(&b'=')))
-            .collect()
-    });
+    ENVIRONMENT.call_once(|| std::env::vars_os().map(|(name, value)| leak([name.into_vec(), value.into_vec()].join(&b'='))).collect());
     let _ = sys::signal_default(sys::abi::SIGPIPE as i32);
     sys::exit(main(&args))
 }

@@ -1,0 +1,765 @@
+//! From text to [`List`]s: a recursive-descent parser straight on the bytes, one complete command at a time.
+//!
+//! A script is parsed as far as its next command ends and no farther, so that what comes before an error still runs, as
+//! POSIX has it. Nothing is ever executed here.
+
+use super::syntax::*;
+use crate::prelude::*;
+use alloc::rc::Rc;
+
+/// Why a text is no command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SyntaxError {
+    /// The text ends in the middle: more lines may complete it.
+    Incomplete,
+    /// This token does not belong here.
+    Unexpected(Vec<u8>),
+}
+
+type Parse<T> = core::result::Result<T, SyntaxError>;
+
+/// How deep constructs may nest: the parser and the executor recurse, and stacks end.
+const MAX_DEPTH: u32 = 100;
+
+/// A position in a text.
+pub struct Parser<'a> {
+    source: &'a [u8],
+    at: usize,
+    /// Where the text goes on after the here-documents that begin at the next newline.
+    after_documents: Option<usize>,
+    depth: u32,
+}
+
+const RESERVED: [&[u8]; 14] =
+    [b"if", b"then", b"else", b"elif", b"fi", b"while", b"until", b"do", b"done", b"for", b"case", b"esac", b"}", b"in"];
+
+/// Reserved words that end a list.
+const CLOSING: [&[u8]; 8] = [b"then", b"else", b"elif", b"fi", b"do", b"done", b"esac", b"}"];
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+fn is_meta(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')')
+}
+
+/// Whether `name` can be a variable's.
+pub fn is_name(name: &[u8]) -> bool {
+    name.first().is_some_and(|&byte| is_name_byte(byte) && !byte.is_ascii_digit()) && name.iter().all(|&byte| is_name_byte(byte))
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Adds a character to a word.
+fn push(word: &mut Word, byte: u8, quoted: bool) {
+    match word.last_mut() {
+        Some(Part::Text { bytes, quoted: before }) if *before == quoted => bytes.push(byte),
+        _ => word.push(Part::Text { bytes: vec![byte], quoted }),
+    }
+}
+
+/// The bytes of a word that is one piece of plain text.
+fn plain(word: &Word) -> Option<&[u8]> {
+    match word.as_slice() {
+        [Part::Text { bytes, quoted: false }] => Some(bytes),
+        _ => None,
+    }
+}
+
+impl<'a> Parser<'a> {
+    /// A parser at the start of `source`.
+    pub fn new(source: &'a [u8]) -> Parser<'a> {
+        Parser { source, at: 0, after_documents: None, depth: 0 }
+    }
+
+    /// The next complete command (a line, or several if a construct spans them); `None` at the end.
+    pub fn next_command(&mut self) -> Parse<Option<List>> {
+        self.newlines();
+        if self.peek().is_none() {
+            return Ok(None);
+        }
+        let list = self.list_on_line()?;
+        match self.peek() {
+            None | Some(b'\n') => Ok(Some(list)),
+            Some(_) => Err(self.unexpected()),
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.source.get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.source.get(self.at..).unwrap_or_default()
+    }
+
+    fn take(&mut self, text: &[u8]) -> bool {
+        let found = self.rest().starts_with(text);
+        if found {
+            self.at += text.len();
+        }
+        found
+    }
+
+    /// The error for what stands here.
+    fn unexpected(&self) -> SyntaxError {
+        let rest = self.rest();
+        if rest.is_empty() {
+            return SyntaxError::Incomplete;
+        }
+        let end = rest.iter().position(|&byte| is_meta(byte)).unwrap_or(rest.len()).max(1);
+        SyntaxError::Unexpected(if rest[0] == b'\n' { b"newline".to_vec() } else { rest[..end].to_vec() })
+    }
+
+    /// Passes blanks, joined lines and a comment.
+    fn blanks(&mut self) {
+        loop {
+            match self.peek() {
+                Some(byte) if is_blank(byte) => self.at += 1,
+                Some(b'\\') if self.rest().starts_with(b"\\\n") => self.at += 2,
+                Some(b'#') => {
+                    let rest = self.rest();
+                    self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Passes one newline, and the here-documents behind it.
+    fn newline(&mut self) -> bool {
+        self.blanks();
+        let found = self.take(b"\n");
+        if found && let Some(after) = self.after_documents.take() {
+            self.at = after;
+        }
+        found
+    }
+
+    fn newlines(&mut self) {
+        while self.newline() {}
+    }
+
+    /// Whether the reserved word stands here; passes it.
+    fn reserved(&mut self, word: &[u8]) -> bool {
+        self.blanks();
+        let found = self.at_reserved(word);
+        if found {
+            self.at += word.len();
+        }
+        found
+    }
+
+    fn at_reserved(&self, word: &[u8]) -> bool {
+        self.rest().strip_prefix(word).is_some_and(|rest| rest.first().is_none_or(|&byte| is_meta(byte)))
+    }
+
+    fn expect(&mut self, word: &[u8]) -> Parse<()> {
+        self.newlines();
+        if self.reserved(word) { Ok(()) } else { Err(self.unexpected()) }
+    }
+
+    /// Commands up to the end of the line.
+    fn list_on_line(&mut self) -> Parse<List> {
+        let mut list = Vec::new();
+        loop {
+            let mut item = self.and_or()?;
+            self.blanks();
+            let separated = if self.rest().starts_with(b";;") {
+                false
+            } else if self.take(b";") {
+                true
+            } else {
+                item.background = self.take(b"&");
+                item.background
+            };
+            list.push(item);
+            self.blanks();
+            let ends = matches!(self.peek(), None | Some(b'\n' | b')' | b';'));
+            if !separated || ends || CLOSING.iter().any(|word| self.at_reserved(word)) {
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Commands over any number of lines, up to what closes the construct around them.
+    fn compound_list(&mut self) -> Parse<List> {
+        let mut list = Vec::new();
+        loop {
+            self.newlines();
+            let ends = matches!(self.peek(), Some(b')')) || self.rest().starts_with(b";;");
+            if ends || CLOSING.iter().any(|word| self.at_reserved(word)) {
+                return Ok(list);
+            }
+            list.extend(self.list_on_line()?);
+        }
+    }
+
+    /// A compound list that must not be empty, and the word that ends it.
+    fn body(&mut self, end: &[u8]) -> Parse<List> {
+        let list = self.compound_list()?;
+        if list.is_empty() {
+            return Err(self.unexpected());
+        }
+        self.expect(end)?;
+        Ok(list)
+    }
+
+    fn and_or(&mut self) -> Parse<AndOr> {
+        let first = self.pipeline()?;
+        let mut rest = Vec::new();
+        loop {
+            self.blanks();
+            let connector = if self.take(b"&&") {
+                Connector::And
+            } else if self.take(b"||") {
+                Connector::Or
+            } else {
+                return Ok(AndOr { first, rest, background: false });
+            };
+            self.newlines();
+            rest.push((connector, self.pipeline()?));
+        }
+    }
+
+    fn pipeline(&mut self) -> Parse<Pipeline> {
+        let mut negated = false;
+        while self.reserved(b"!") {
+            negated = !negated;
+        }
+        let mut commands = vec![self.command()?];
+        loop {
+            self.blanks();
+            if self.rest().starts_with(b"||") || !self.take(b"|") {
+                return Ok(Pipeline { negated, commands });
+            }
+            self.newlines();
+            commands.push(self.command()?);
+        }
+    }
+
+    fn command(&mut self) -> Parse<Command> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(SyntaxError::Unexpected(b"nesting".to_vec()));
+        }
+        let command = match self.compound()? {
+            Some(body) => {
+                let mut redirects = Vec::new();
+                while let Some(redirect) = self.redirect()? {
+                    redirects.push(redirect);
+                }
+                Command::Compound { body, redirects }
+            }
+            None => self.simple()?,
+        };
+        self.depth -= 1;
+        Ok(command)
+    }
+
+    fn compound(&mut self) -> Parse<Option<Compound>> {
+        self.blanks();
+        Ok(Some(if self.take(b"(") {
+            let list = self.compound_list()?;
+            if list.is_empty() || !self.take(b")") {
+                return Err(self.unexpected());
+            }
+            Compound::Subshell(list)
+        } else if self.reserved(b"{") {
+            Compound::Group(self.body(b"}")?)
+        } else if self.reserved(b"if") {
+            self.if_arms()?
+        } else if self.reserved(b"while") {
+            Compound::Loop { until: false, condition: self.body(b"do")?, body: self.body(b"done")? }
+        } else if self.reserved(b"until") {
+            Compound::Loop { until: true, condition: self.body(b"do")?, body: self.body(b"done")? }
+        } else if self.reserved(b"for") {
+            self.for_loop()?
+        } else if self.reserved(b"case") {
+            self.case()?
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    fn if_arms(&mut self) -> Parse<Compound> {
+        let mut arms = Vec::new();
+        loop {
+            let condition = self.body(b"then")?;
+            let body = self.compound_list()?;
+            if body.is_empty() {
+                return Err(self.unexpected());
+            }
+            arms.push((condition, body));
+            if self.reserved(b"elif") {
+                continue;
+            }
+            if self.reserved(b"else") {
+                return Ok(Compound::If { arms, otherwise: self.body(b"fi")? });
+            }
+            self.expect(b"fi")?;
+            return Ok(Compound::If { arms, otherwise: Vec::new() });
+        }
+    }
+
+    fn for_loop(&mut self) -> Parse<Compound> {
+        self.blanks();
+        let error = self.unexpected();
+        let word = self.word()?;
+        let name = word.as_ref().and_then(plain).filter(|name| is_name(name)).ok_or(error)?.to_vec();
+        self.newlines();
+        let words = if self.reserved(b"in") {
+            let mut words = Vec::new();
+            while let Some(word) = self.word()? {
+                words.push(word);
+            }
+            Some(words)
+        } else {
+            None
+        };
+        self.blanks();
+        self.take(b";");
+        self.expect(b"do")?;
+        Ok(Compound::For { name, words, body: self.body(b"done")? })
+    }
+
+    fn case(&mut self) -> Parse<Compound> {
+        let word = self.word()?.ok_or_else(|| self.unexpected())?;
+        self.expect(b"in")?;
+        let mut arms = Vec::new();
+        loop {
+            self.newlines();
+            if self.reserved(b"esac") {
+                return Ok(Compound::Case { word, arms });
+            }
+            self.take(b"(");
+            let mut patterns = Vec::new();
+            loop {
+                patterns.push(self.word()?.ok_or_else(|| self.unexpected())?);
+                self.blanks();
+                if !self.take(b"|") {
+                    break;
+                }
+            }
+            if !self.take(b")") {
+                return Err(self.unexpected());
+            }
+            arms.push((patterns, self.compound_list()?));
+            if !self.take(b";;") {
+                self.expect(b"esac")?;
+                return Ok(Compound::Case { word, arms });
+            }
+        }
+    }
+
+    fn simple(&mut self) -> Parse<Command> {
+        let (mut assignments, mut words, mut redirects) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            if let Some(redirect) = self.redirect()? {
+                redirects.push(redirect);
+                continue;
+            }
+            if words.is_empty() && assignments.is_empty() && RESERVED.iter().any(|word| self.at_reserved(word)) {
+                return Err(self.unexpected());
+            }
+            let Some(word) = self.word()? else { break };
+            match split_assignment(&word) {
+                Some(assignment) if words.is_empty() => assignments.push(assignment),
+                _ => words.push(word),
+            }
+            if let ([word], true) = (words.as_slice(), assignments.is_empty())
+                && let Some(name) = plain(word)
+                && self.rest().starts_with(b"(")
+            {
+                return self.function(name.to_vec());
+            }
+        }
+        if assignments.is_empty() && words.is_empty() && redirects.is_empty() {
+            return Err(self.unexpected());
+        }
+        Ok(Command::Simple { assignments, words, redirects })
+    }
+
+    fn function(&mut self, name: Vec<u8>) -> Parse<Command> {
+        self.take(b"(");
+        self.blanks();
+        if !is_name(&name) || !self.take(b")") {
+            return Err(self.unexpected());
+        }
+        self.newlines();
+        Ok(Command::Function { name, body: Rc::new(self.command()?) })
+    }
+
+    /// A redirection, if one stands here.
+    fn redirect(&mut self) -> Parse<Option<Redirect>> {
+        self.blanks();
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        let fd = crate::opt::number(&self.source[start..self.at]);
+        let (default, kind) = if (self.at > start && fd.is_none()) || !matches!(self.peek(), Some(b'<' | b'>')) {
+            self.at = start;
+            return Ok(None);
+        } else if self.take(b"<<") {
+            (0, RedirectKind::Here)
+        } else if self.take(b"<&") {
+            (0, RedirectKind::Duplicate)
+        } else if self.take(b"<>") {
+            (0, RedirectKind::ReadWrite)
+        } else if self.take(b"<") {
+            (0, RedirectKind::Read)
+        } else if self.take(b">>") {
+            (1, RedirectKind::Append)
+        } else if self.take(b">&") {
+            (1, RedirectKind::Duplicate)
+        } else {
+            let _ = self.take(b">|") || self.take(b">");
+            (1, RedirectKind::Write)
+        };
+        let strip_tabs = kind == RedirectKind::Here && self.take(b"-");
+        let mut target = self.word()?.ok_or_else(|| self.unexpected())?;
+        if kind == RedirectKind::Here {
+            target = self.here_document(&target, strip_tabs)?;
+        }
+        Ok(Some(Redirect { fd: fd.unwrap_or(default), kind, target }))
+    }
+
+    /// Takes the document that begins at the next newline (or behind the one before it).
+    fn here_document(&mut self, delimiter: &Word, strip_tabs: bool) -> Parse<Word> {
+        let (mut end_line, mut literal) = (Vec::new(), false);
+        for part in delimiter {
+            let Part::Text { bytes, quoted } = part else { return Err(self.unexpected()) };
+            end_line.extend_from_slice(bytes);
+            literal |= *quoted;
+        }
+        let line_end = self.rest().iter().position(|&byte| byte == b'\n').map(|end| self.at + end + 1);
+        let mut at = self.after_documents.or(line_end).ok_or(SyntaxError::Incomplete)?;
+        let mut body = Vec::new();
+        loop {
+            let rest = self.source.get(at..).filter(|rest| !rest.is_empty()).ok_or(SyntaxError::Incomplete)?;
+            let length = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
+            at += length;
+            let mut line = &rest[..length];
+            while strip_tabs && line.starts_with(b"\t") {
+                line = &line[1..];
+            }
+            if line.strip_suffix(b"\n").unwrap_or(line) == end_line {
+                break;
+            }
+            body.extend_from_slice(line);
+        }
+        self.after_documents = Some(at);
+        if literal {
+            return Ok(vec![Part::Text { bytes: body, quoted: true }]);
+        }
+        let mut inner = Parser { depth: self.depth, ..Parser::new(&body) };
+        inner.quoted_until(None)
+    }
+
+    /// The next word, if one stands here.
+    pub fn word(&mut self) -> Parse<Option<Word>> {
+        self.blanks();
+        let mut word = Word::new();
+        let start = self.at;
+        while let Some(byte) = self.peek() {
+            if is_meta(byte) {
+                break;
+            }
+            self.word_byte(&mut word, byte)?;
+        }
+        Ok((self.at > start).then_some(word))
+    }
+
+    /// One character, quotation or expansion of an unquoted word.
+    fn word_byte(&mut self, word: &mut Word, byte: u8) -> Parse<()> {
+        self.at += 1;
+        match byte {
+            b'\\' => match self.peek() {
+                None => return Err(SyntaxError::Incomplete),
+                Some(b'\n') => self.at += 1,
+                Some(next) => {
+                    self.at += 1;
+                    push(word, next, true);
+                }
+            },
+            b'\'' => {
+                let length = self.rest().iter().position(|&byte| byte == b'\'').ok_or(SyntaxError::Incomplete)?;
+                word.push(Part::Text { bytes: self.rest()[..length].to_vec(), quoted: true });
+                self.at += length + 1;
+            }
+            b'"' => {
+                // An empty quotation still makes a word.
+                word.push(Part::Text { bytes: Vec::new(), quoted: true });
+                word.extend(self.quoted_until(Some(b'"'))?);
+            }
+            b'$' => self.dollar(word, false)?,
+            b'`' => self.backquote(word, false)?,
+            _ => push(word, byte, false),
+        }
+        Ok(())
+    }
+
+    /// What stands between double quotes (or in a here-document, which ends with the text).
+    fn quoted_until(&mut self, end: Option<u8>) -> Parse<Word> {
+        let mut word = Word::new();
+        loop {
+            let Some(byte) = self.peek() else {
+                return if end.is_none() { Ok(word) } else { Err(SyntaxError::Incomplete) };
+            };
+            self.at += 1;
+            match byte {
+                _ if Some(byte) == end => return Ok(word),
+                b'\\' => match self.peek() {
+                    Some(b'\n') => self.at += 1,
+                    Some(next) if matches!(next, b'$' | b'`' | b'\\') || Some(next) == end => {
+                        self.at += 1;
+                        push(&mut word, next, true);
+                    }
+                    _ => push(&mut word, b'\\', true),
+                },
+                b'$' => self.dollar(&mut word, true)?,
+                b'`' => self.backquote(&mut word, true)?,
+                _ => push(&mut word, byte, true),
+            }
+        }
+    }
+
+    /// What follows a `$`.
+    fn dollar(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(SyntaxError::Unexpected(b"nesting".to_vec()));
+        }
+        let result = self.expansion(word, quoted);
+        self.depth -= 1;
+        result
+    }
+
+    fn expansion(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        if self.rest().starts_with(b"((")
+            && let Some(expression) = self.arithmetic()?
+        {
+            word.push(Part::Arithmetic { expression, quoted });
+        } else if self.take(b"(") {
+            let start = self.at;
+            let mut inner = Parser { source: self.source, at: start, after_documents: None, depth: self.depth };
+            inner.compound_list()?;
+            self.at = inner.at;
+            let source = self.source[start..self.at].to_vec();
+            if !self.take(b")") {
+                return Err(self.unexpected());
+            }
+            word.push(Part::Command { source, quoted });
+        } else if self.take(b"{") {
+            self.braced(word, quoted)?;
+        } else {
+            let name = self.parameter_name();
+            if name.is_empty() {
+                push(word, b'$', quoted);
+            } else {
+                word.push(Part::Parameter { name, modifier: None, quoted });
+            }
+        }
+        Ok(())
+    }
+
+    /// A name, one digit, or one of the special parameters.
+    fn parameter_name(&mut self) -> Vec<u8> {
+        let rest = self.rest();
+        let length = match rest.first() {
+            Some(b'@' | b'*' | b'#' | b'?' | b'-' | b'$' | b'!' | b'0'..=b'9') => 1,
+            _ => rest.iter().position(|&byte| !is_name_byte(byte)).unwrap_or(rest.len()),
+        };
+        self.at += length;
+        rest[..length].to_vec()
+    }
+
+    /// What follows `${`.
+    fn braced(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        let length = self.rest().starts_with(b"#") && !self.rest().starts_with(b"#}");
+        if length {
+            self.at += 1;
+        }
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        let mut name = self.source[start..self.at].to_vec();
+        if name.is_empty() {
+            name = self.parameter_name();
+        }
+        let mut modifier = length.then_some(Modifier::Length);
+        if !length && !self.rest().starts_with(b"}") {
+            let colon = self.take(b":");
+            let operator = self.peek().ok_or(SyntaxError::Incomplete)?;
+            let error = self.unexpected();
+            self.at += 1;
+            modifier = Some(match operator {
+                b'-' | b'=' | b'?' | b'+' => Modifier::Instead { operator, colon, word: self.braced_word(quoted)? },
+                b'#' | b'%' if !colon => {
+                    let longest = self.take(&[operator]);
+                    Modifier::Remove { suffix: operator == b'%', longest, pattern: self.braced_word(false)? }
+                }
+                _ => return Err(error),
+            });
+        }
+        if name.is_empty() || !self.take(b"}") {
+            return Err(self.unexpected());
+        }
+        word.push(Part::Parameter { name, modifier, quoted });
+        Ok(())
+    }
+
+    /// The word of a modifier, up to the closing brace.
+    fn braced_word(&mut self, quoted: bool) -> Parse<Word> {
+        let mut word = Word::new();
+        loop {
+            match self.peek().ok_or(SyntaxError::Incomplete)? {
+                b'}' => return Ok(word),
+                byte if quoted && !matches!(byte, b'"' | b'\\' | b'$' | b'`') => {
+                    self.at += 1;
+                    push(&mut word, byte, true);
+                }
+                byte => self.word_byte(&mut word, byte)?,
+            }
+        }
+    }
+
+    /// What follows `$`, if it is `((…))`; else nothing is passed.
+    fn arithmetic(&mut self) -> Parse<Option<Word>> {
+        let rest = &self.rest()[2..];
+        let mut open = 0u32;
+        for (length, &byte) in rest.iter().enumerate() {
+            match byte {
+                b'(' => open += 1,
+                b')' if open > 0 => open -= 1,
+                b')' if rest.get(length + 1) == Some(&b')') => {
+                    let mut inner = Parser { depth: self.depth, ..Parser::new(&rest[..length]) };
+                    let expression = inner.quoted_until(None)?;
+                    self.at += 2 + length + 2;
+                    return Ok(Some(expression));
+                }
+                b')' => return Ok(None),
+                _ => {}
+            }
+        }
+        Err(SyntaxError::Incomplete)
+    }
+
+    /// What follows a backquote. Inside, a backslash quotes only `$`, a backquote and itself.
+    fn backquote(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        let mut source = Vec::new();
+        loop {
+            let byte = self.peek().ok_or(SyntaxError::Incomplete)?;
+            self.at += 1;
+            match (byte, self.peek()) {
+                (b'`', _) => break,
+                (b'\\', Some(next @ (b'$' | b'`' | b'\\'))) => {
+                    self.at += 1;
+                    source.push(next);
+                }
+                _ => source.push(byte),
+            }
+        }
+        word.push(Part::Command { source, quoted });
+        Ok(())
+    }
+}
+
+/// `NAME=…` taken apart.
+fn split_assignment(word: &Word) -> Option<(Vec<u8>, Word)> {
+    let Some(Part::Text { bytes, quoted: false }) = word.first() else { return None };
+    let equals = bytes.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = (&bytes[..equals], &bytes[equals + 1..]);
+    if !is_name(name) {
+        return None;
+    }
+    let mut rest = word.clone();
+    rest[0] = Part::Text { bytes: value.to_vec(), quoted: false };
+    Some((name.to_vec(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(source: &str) -> Parse<Vec<List>> {
+        let mut parser = Parser::new(source.as_bytes());
+        let mut lists = Vec::new();
+        while let Some(list) = parser.next_command()? {
+            lists.push(list);
+        }
+        Ok(lists)
+    }
+
+    #[test]
+    fn incomplete_is_told_from_wrong() {
+        for source in ["echo 'a", "if true", "for x in 1; do", "a |", "a &&", "echo $(x", "{ a", "cat <<E\nx\n", "a \\"] {
+            assert_eq!(parse(source), Err(SyntaxError::Incomplete), "{source}");
+        }
+        for source in ["fi", ")", "a )", "if then", ";;", "| a", "a ;; b", "a | ; b", "&", "()", "x=1 (y)"] {
+            assert!(matches!(parse(source), Err(SyntaxError::Unexpected(_))), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_line_at_a_time() {
+        assert_eq!(parse("a\nb; c\n\n# d\ne #f").map(|lists| lists.iter().map(Vec::len).collect()), Ok(vec![1, 2, 1]));
+    }
+
+    #[test]
+    fn here_documents_follow_their_line() {
+        let lists = parse("cat <<A <<'B'; x\none $y\nA\ntwo $z\nB\nnext").expect("parses");
+        assert_eq!(lists.len(), 2);
+        let Command::Simple { redirects, .. } = &lists[0][0].first.commands[0] else { panic!("simple") };
+        assert_eq!(redirects[0].target.len(), 3);
+        assert_eq!(redirects[1].target, [Part::Text { bytes: b"two $z\n".to_vec(), quoted: true }]);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic() {
+        let pieces: [&[u8]; 24] = [
+            b"if",
+            b" ",
+            b"then",
+            b"fi",
+            b";",
+            b"&",
+            b"|",
+            b"(",
+            b")",
+            b"$(",
+            b"${",
+            b"}",
+            b"'",
+            b"\"",
+            b"`",
+            b"\\",
+            b"\n",
+            b"<<E",
+            b"$((",
+            b"))",
+            b"a=",
+            b"case x in",
+            b"esac",
+            b"#",
+        ];
+        let mut seed = 1u64;
+        for _ in 0..20_000 {
+            let mut source = Vec::new();
+            for _ in 0..12 {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                source.extend_from_slice(pieces[(seed >> 33) as usize % pieces.len()]);
+            }
+            let mut parser = Parser::new(&source);
+            while let Ok(Some(_)) = parser.next_command() {}
+        }
+        let deep = b"(".repeat(100_000);
+        assert!(Parser::new(&deep).next_command().is_err());
+        assert!(Parser::new(&b"$(".repeat(100_000)).next_command().is_err());
+    }
+}

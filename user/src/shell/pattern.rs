@@ -1,0 +1,150 @@
+//! Patterns with `*`, `?` and `[…]`, and the files that match one.
+
+use crate::prelude::*;
+
+/// A character of an expanded word: its byte, and whether it was quoted and so stands for itself.
+pub type Char = (u8, bool);
+
+/// Whether the pattern matches all of `text`. Linear but for the number of stars.
+pub fn matches(pattern: &[Char], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where to go on if what follows the last star does not match after all.
+    let mut retry: Option<(usize, usize)> = None;
+    loop {
+        if pattern.get(p) == Some(&(b'*', false)) {
+            retry = Some((p + 1, t));
+            p += 1;
+            continue;
+        }
+        if p == pattern.len() && t == text.len() {
+            return true;
+        }
+        let step = text.get(t).and_then(|&byte| match_one(&pattern[p..], byte));
+        match (step, &mut retry) {
+            (Some(length), _) => {
+                p += length;
+                t += 1;
+            }
+            (None, Some((after, from))) if *from < text.len() => {
+                *from += 1;
+                (p, t) = (*after, *from);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// How many pattern characters match `byte`, if any do.
+fn match_one(pattern: &[Char], byte: u8) -> Option<usize> {
+    match *pattern.first()? {
+        (b'?', false) => Some(1),
+        (b'[', false) => match bracket(pattern, byte) {
+            Some((true, length)) => Some(length),
+            Some((false, _)) => None,
+            None => (byte == b'[').then_some(1),
+        },
+        (expected, _) => (expected == byte).then_some(1),
+    }
+}
+
+/// A bracket expression: whether it matches, and its length. `None` if it is not closed.
+fn bracket(pattern: &[Char], byte: u8) -> Option<(bool, usize)> {
+    let mut at = 1;
+    let negated = matches!(pattern.get(at), Some((b'!' | b'^', false)));
+    at += usize::from(negated);
+    let first = at;
+    let mut found = false;
+    loop {
+        let (low, quoted) = *pattern.get(at)?;
+        if low == b']' && !quoted && at > first {
+            return Some((found != negated, at + 1));
+        }
+        if let (Some(&(b'-', false)), Some(&(high, high_quoted))) = (pattern.get(at + 1), pattern.get(at + 2))
+            && (high != b']' || high_quoted)
+        {
+            found |= (low..=high).contains(&byte);
+            at += 3;
+        } else {
+            found |= low == byte;
+            at += 1;
+        }
+    }
+}
+
+/// Whether any character would be special.
+pub fn is_pattern(word: &[Char]) -> bool {
+    word.iter().any(|&(byte, quoted)| !quoted && matches!(byte, b'*' | b'?' | b'['))
+}
+
+/// The paths that match, sorted; none if nothing does.
+pub fn expand(pattern: &[Char]) -> Vec<Vec<u8>> {
+    let mut found = vec![Vec::new()];
+    let components: Vec<&[Char]> = pattern.split(|&(byte, _)| byte == b'/').collect();
+    for (index, component) in components.iter().enumerate() {
+        let last = index + 1 == components.len();
+        let mut next = Vec::new();
+        for prefix in found {
+            descend(&prefix, component, &mut next);
+        }
+        if !last {
+            for path in &mut next {
+                path.push(b'/');
+            }
+        }
+        found = next;
+    }
+    found.retain(|path| sys::lstat(path).is_ok());
+    found.sort();
+    found
+}
+
+/// Adds to `found` what `component` matches in the directory `prefix` (empty, or ending in a slash).
+fn descend(prefix: &[u8], component: &[Char], found: &mut Vec<Vec<u8>>) {
+    let with = |name: &[u8]| [prefix, name].concat();
+    if !is_pattern(component) {
+        let name: Vec<u8> = component.iter().map(|&(byte, _)| byte).collect();
+        found.push(with(&name));
+        return;
+    }
+    let directory: &[u8] = if prefix.is_empty() { b"." } else { prefix };
+    let dots = component.first().is_some_and(|&(byte, _)| byte == b'.');
+    for entry in crate::fs::read_directory(directory).unwrap_or_default() {
+        if (dots || !entry.name.starts_with(b".")) && matches(component, &entry.name) {
+            found.push(with(&entry.name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, text: &str) -> bool {
+        let pattern: Vec<Char> = pattern.bytes().map(|byte| (byte, false)).collect();
+        matches(&pattern, text.as_bytes())
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, text) in [
+            ("*", ""),
+            ("a*c", "abbc"),
+            ("a*b*c", "aXbYbZc"),
+            ("?b", "ab"),
+            ("[a-c]x", "bx"),
+            ("[!a]x", "bx"),
+            ("[]]", "]"),
+            ("[a", "[a"),
+            ("*.txt", "a.txt"),
+            ("a[-x]", "a-"),
+            ("**", "abc"),
+        ] {
+            assert!(check(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("?", ""), ("a*c", "ab"), ("[a-c]", "d"), ("[!a]", "a"), ("a", "ab"), ("*x", "y")] {
+            assert!(!check(pattern, text), "{pattern} {text}");
+        }
+        assert!(!matches(&[(b'*', true)], b"x"));
+        assert!(matches(&[(b'*', true)], b"*"));
+    }
+}

@@ -12,3 +12,5 @@ pub mod mem;
 pub mod mount;
 pub mod proc;
 pub mod sync;
+pub mod syscall;
+pub mod task;

@@ -32,6 +32,11 @@ pub mod power {
     }
 
     /// Likewise.
+    pub fn failed() -> ! {
+        panic!("the machine failed")
+    }
+
+    /// Likewise.
     pub fn reset() -> ! {
         panic!("the machine was reset")
     }

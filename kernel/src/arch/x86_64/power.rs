@@ -23,6 +23,11 @@ pub fn off() -> ! {
     exit(OFF)
 }
 
+/// Stops after a failure that is not the kernel's own; QEMU's status is that of a panic.
+pub fn failed() -> ! {
+    exit(PANIC)
+}
+
 /// Resets by the keyboard controller.
 pub fn reset() -> ! {
     // SAFETY: pulses the reset line.

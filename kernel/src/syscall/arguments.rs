@@ -1,0 +1,152 @@
+//! Arguments that many calls share: descriptors, paths, buffers.
+
+use crate::file::{Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace};
+use crate::mem::UserSlice;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::{Errno, MAX_PATH, OpenFlags};
+use linux_raw_sys::general as linux;
+
+/// Entries of a vector, at most (`IOV_MAX`).
+const MAX_VECTORS: u64 = 1024;
+/// Bytes of a `struct iovec`.
+const VECTOR_BYTES: usize = 16;
+
+/// The open file of a descriptor.
+pub fn open_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+    current.files().lock().get(fd).cloned()
+}
+
+/// Gives an open file the lowest free number.
+pub fn install(current: &dyn Caller, file: Arc<OpenFile>, close_on_exec: bool) -> Result<u64, Errno> {
+    let descriptor = Descriptor { file, close_on_exec };
+    // Where it fails the file is dropped after the lock, like every file.
+    let spare = descriptor.clone();
+    let fd = current.files().lock().insert(descriptor, 0);
+    drop(spare);
+    Ok(fd? as u64)
+}
+
+/// An offset in a file: not negative.
+pub fn position(offset: i64) -> Result<u64, Errno> {
+    u64::try_from(offset).map_err(|_| Errno::EINVAL)
+}
+
+/// One buffer.
+pub fn buffers(address: u64, length: u64) -> Result<UserBuffers, Errno> {
+    Ok(UserBuffers::one(UserSlice::new(address, length)?))
+}
+
+/// The buffers of a `struct iovec` array.
+pub fn vectors(current: &dyn Caller, address: u64, count: u64) -> Result<UserBuffers, Errno> {
+    if count > MAX_VECTORS {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = Vec::new();
+    let length = count as usize * VECTOR_BYTES;
+    bytes.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
+    bytes.resize(length, 0);
+    current.space().copy_in(UserSlice::new(address, length as u64)?, &mut bytes)?;
+    let mut slices = Vec::new();
+    slices.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
+    for entry in bytes.chunks_exact(VECTOR_BYTES) {
+        let (base, length) = (word(entry, 0), word(entry, 8));
+        if i64::try_from(length).is_err() {
+            return Err(Errno::EINVAL);
+        }
+        slices.push(UserSlice::new(base, length)?);
+    }
+    UserBuffers::many(slices)
+}
+
+/// A little-endian word within bytes; 0 past their end.
+pub fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes.iter().skip(at).take(8).rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+}
+
+/// Likewise half a word.
+pub fn half(bytes: &[u8], at: usize) -> u32 {
+    word(bytes, at) as u32
+}
+
+/// A path in the caller's memory. It may be empty; what takes no empty path answers ENOENT when it is resolved.
+pub fn path(current: &dyn Caller, address: u64) -> Result<Vec<u8>, Errno> {
+    current.space().read_string(address, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
+}
+
+/// Where a path given together with a directory descriptor begins: a canonical path.
+pub fn base(current: &dyn Caller, dir: i32, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    if path.first() == Some(&b'/') {
+        return Ok(b"/".to_vec());
+    }
+    if dir == linux::AT_FDCWD {
+        return Ok(current.context().lock().directory.clone());
+    }
+    let file = open_file(current, dir)?;
+    // What is no directory shows when the walk comes to it; what has no name is none.
+    if file.path().is_empty() { Err(Errno::ENOTDIR) } else { Ok(file.path().to_vec()) }
+}
+
+/// An object and its place.
+pub struct Found {
+    /// The object.
+    pub object: Arc<dyn FileObject>,
+    /// Its file system; none for what has no name.
+    pub filesystem: Option<Arc<dyn FileSystem>>,
+    /// Its canonical path.
+    pub path: Vec<u8>,
+}
+
+/// Opens by directory descriptor and path.
+pub fn open_at(current: &dyn Caller, dir: i32, address: u64, flags: OpenFlags) -> Result<Found, Errno> {
+    let path = path(current, address)?;
+    let (object, place) = namespace::root().open(&base(current, dir, &path)?, &path, OpenHow { flags, mode: 0 })?;
+    Ok(Found { object, filesystem: Some(place.filesystem), path: place.path })
+}
+
+/// The same for calls with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`: an empty path is the descriptor itself.
+pub fn found_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Result<Found, Errno> {
+    if flags & linux::AT_EMPTY_PATH != 0 && path(current, address)?.is_empty() {
+        if dir == linux::AT_FDCWD {
+            let directory = current.context().lock().directory.clone();
+            let how = OpenHow { flags: OpenFlags::empty(), mode: 0 };
+            let (object, place) = namespace::root().open(b"/", &directory, how)?;
+            return Ok(Found { object, filesystem: Some(place.filesystem), path: place.path });
+        }
+        let file = open_file(current, dir)?;
+        return Ok(Found { object: file.object().clone(), filesystem: file.filesystem().cloned(), path: file.path().to_vec() });
+    }
+    open_at(current, dir, address, no_follow(flags))
+}
+
+/// Attributes by directory descriptor and path, likewise.
+pub fn stat_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Result<Stat, Errno> {
+    let path = path(current, address)?;
+    if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
+        if dir != linux::AT_FDCWD {
+            return open_file(current, dir)?.object().stat();
+        }
+        return Ok(namespace::root().stat(&base(current, dir, &path)?, b".", OpenFlags::empty())?.0);
+    }
+    Ok(namespace::root().stat(&base(current, dir, &path)?, &path, no_follow(flags))?.0)
+}
+
+fn no_follow(flags: u32) -> OpenFlags {
+    if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { OpenFlags::NO_FOLLOW } else { OpenFlags::empty() }
+}
+
+/// EINVAL for flags that a call does not know.
+pub fn only(flags: u32, known: u32) -> Result<(), Errno> {
+    if flags & !known == 0 { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// Copies all of `bytes` to the caller's memory.
+pub fn store(current: &dyn Caller, address: u64, bytes: &[u8]) -> Result<u64, Errno> {
+    current.space().copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?;
+    Ok(0)
+}
+
+/// Fills `bytes` from the caller's memory.
+pub fn load(current: &dyn Caller, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+    Ok(current.space().copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+}

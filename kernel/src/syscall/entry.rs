@@ -1,0 +1,128 @@
+//! Where system calls and traps of user mode arrive, called by the entry code in `arch`.
+
+use super::table::{self, Call};
+use crate::arch::{Cause, PageFault, Registers};
+use crate::mem::{Access, FaultError, VirtAddr};
+use crate::task::deliver::{self, Restart};
+use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
+use crate::task::{Current, Thread, current_thread, scheduler, send};
+use alloc::sync::Arc;
+use fsproto::Errno;
+
+/// Carries out a system call; the result as the program gets it.
+#[inline]
+fn carry_out(number: u64, arguments: &[u64; 6]) -> u64 {
+    let current = Current::new();
+    let result = match table::find(number) {
+        Some(Call { handler, .. }) => handler(&current, arguments),
+        None => unknown(&current, number),
+    };
+    result.unwrap_or_else(deliver::error)
+}
+
+#[cold]
+fn unknown(current: &Current, number: u64) -> Result<u64, Errno> {
+    let process = current.process();
+    let name = process.identity.lock().name.clone();
+    log::info!("{} ({}) made system call {number}, which does not exist here", name.escape_ascii(), process.pid);
+    Err(Errno::ENOSYS)
+}
+
+/// What becomes of a system call that was interrupted.
+fn restart_of(registers: &Registers) -> Option<Restart> {
+    let Cause::Syscall(number) = registers.cause() else { return None };
+    (registers.rax == deliver::error(Errno::EINTR)).then(|| table::find(number).map_or(Restart::Usual, |call| call.restart))
+}
+
+/// A system call. True if the program may be returned to the fast way: nothing but the result has changed.
+///
+/// # Safety
+/// `registers` are those at the top of the running thread's stack.
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+pub unsafe extern "C" fn sloth_syscall(registers: *mut Registers) -> bool {
+    // SAFETY: the caller's promise. Handlers may change the registers by themselves (exec, sigreturn), so no reference is kept across them.
+    unsafe {
+        let (number, arguments) = ((*registers).code, (*registers).arguments());
+        let result = carry_out(number, &arguments);
+        (*registers).rax = result;
+        if (*registers).cause == Registers::SYSCALL && !scheduler::is_work_due() {
+            return true;
+        }
+        let restart = restart_of(&*registers);
+        deliver::before_user(restart);
+    }
+    false
+}
+
+/// A new thread on its way to user mode for the first time.
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+pub extern "C" fn sloth_thread_start() {
+    scheduler::finish_switch();
+    deliver::before_user(None);
+}
+
+/// An interrupt came while the program ran.
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+pub fn sloth_interrupted(_: &mut Registers) {
+    scheduler::count_tick();
+    deliver::before_user(None);
+}
+
+/// An exception in user mode.
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+pub fn sloth_trap(registers: &mut Registers, fault: Option<PageFault>) {
+    match fault {
+        Some(fault) => page_fault(fault),
+        None => exception(registers),
+    }
+    if scheduler::is_work_due() {
+        deliver::before_user(None);
+    }
+}
+
+fn page_fault(fault: PageFault) {
+    let thread = current_thread();
+    let Some(space) = thread.space() else { return };
+    let access = match fault {
+        PageFault { write: true, .. } => Access::Write,
+        PageFault { execute: true, .. } => Access::Execute,
+        _ => Access::Read,
+    };
+    let Err(error) = space.fault(VirtAddr(fault.address), access) else { return };
+    drop(space);
+    let info = |signal, code| SignalInfo { signal, code, pid: 0, value: fault.address };
+    match error {
+        FaultError::Segv => send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON)),
+        FaultError::Bus => send::force(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)),
+        FaultError::OutOfMemory => out_of_memory(&thread),
+        // It is about to end.
+        FaultError::Killed => thread.notice(),
+    }
+}
+
+/// The program that asked for memory that is not there ends, and nothing else (Q4).
+fn out_of_memory(thread: &Arc<Thread>) {
+    let name = thread.process.identity.lock().name.clone();
+    log::warn!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
+    send::begin_end(&thread.process, i32::from(SIGKILL));
+}
+
+fn exception(registers: &Registers) {
+    const STACK_FAULT: u8 = 12;
+    let thread = current_thread();
+    let Cause::Exception(vector) = registers.cause() else { return };
+    let signal = match vector {
+        0 | 16 | 19 => SIGFPE,
+        1 | 3 => SIGTRAP,
+        6 => SIGILL,
+        17 | STACK_FAULT => SIGBUS,
+        _ => SIGSEGV,
+    };
+    // The CPU tells no address for the rest; Linux says 0 for a general protection fault, and the instruction's for others.
+    let (code, value) = match signal {
+        SIGSEGV => (SignalInfo::KERNEL, 0),
+        SIGTRAP if vector == 3 => (SignalInfo::KERNEL, 0),
+        _ => (SignalInfo::FIRST_REASON, registers.rip),
+    };
+    send::force(&thread, SignalInfo { signal, code, pid: 0, value });
+}

@@ -1,0 +1,215 @@
+//! Reading and writing through descriptors.
+
+use super::arguments::{buffers, open_file, position, vectors};
+use crate::file::{Caller, FileObject, Kind, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers};
+use crate::mem::UserSlice;
+use alloc::sync::Arc;
+use fsproto::{AttrMask, Errno};
+use linux_raw_sys::general as linux;
+
+/// SIGPIPE.
+const SIGPIPE: u8 = linux::SIGPIPE as u8;
+
+/// A write to what nobody reads any more raises a signal, too.
+pub(super) fn with_signal(current: &dyn Caller, written: Result<u64, Errno>) -> Result<u64, Errno> {
+    if written == Err(Errno::EPIPE) {
+        current.raise(SIGPIPE);
+    }
+    written
+}
+
+/// read(2).
+pub fn read(current: &dyn Caller, fd: i32, buffer: u64, length: u64) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require(Status::READ)?;
+    file.read(current, &mut UserBuffers::one(UserSlice::new(buffer, length)?))
+}
+
+/// write(2).
+pub fn write(current: &dyn Caller, fd: i32, buffer: u64, length: u64) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require(Status::WRITE)?;
+    let written = file.write(current, &mut UserBuffers::one(UserSlice::new(buffer, length)?));
+    with_signal(current, written)
+}
+
+/// readv(2).
+pub fn readv(current: &dyn Caller, fd: i32, vector: u64, count: u64) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require(Status::READ)?;
+    file.read(current, &mut vectors(current, vector, count)?)
+}
+
+/// writev(2).
+pub fn writev(current: &dyn Caller, fd: i32, vector: u64, count: u64) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require(Status::WRITE)?;
+    let written = file.write(current, &mut vectors(current, vector, count)?);
+    with_signal(current, written)
+}
+
+/// pread64(2).
+pub fn pread64(current: &dyn Caller, fd: i32, buffer: u64, length: u64, offset: i64) -> Result<u64, Errno> {
+    let at = position(offset)?;
+    let file = open_file(current, fd)?;
+    file.require_positions()?;
+    file.require(Status::READ)?;
+    file.read_at(current, &mut buffers(buffer, length)?, at)
+}
+
+/// pwrite64(2).
+pub fn pwrite64(current: &dyn Caller, fd: i32, buffer: u64, length: u64, offset: i64) -> Result<u64, Errno> {
+    let at = position(offset)?;
+    let file = open_file(current, fd)?;
+    file.require_positions()?;
+    file.require(Status::WRITE)?;
+    file.write_at(current, &mut buffers(buffer, length)?, at)
+}
+
+/// preadv(2). On this architecture the whole offset is in its lower half.
+pub fn preadv(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64) -> Result<u64, Errno> {
+    let at = position(offset)?;
+    let file = open_file(current, fd)?;
+    file.require_positions()?;
+    file.require(Status::READ)?;
+    file.read_at(current, &mut vectors(current, vector, count)?, at)
+}
+
+/// pwritev(2).
+pub fn pwritev(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64) -> Result<u64, Errno> {
+    let at = position(offset)?;
+    let file = open_file(current, fd)?;
+    file.require_positions()?;
+    file.require(Status::WRITE)?;
+    file.write_at(current, &mut vectors(current, vector, count)?, at)
+}
+
+/// preadv2(2): no flag is supported; offset -1 is the position.
+pub fn preadv2(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64, _high: u64, flags: u32) -> Result<u64, Errno> {
+    match (flags, offset) {
+        (0, -1) => readv(current, fd, vector, count),
+        (0, offset) => preadv(current, fd, vector, count, offset),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// pwritev2(2).
+pub fn pwritev2(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64, _high: u64, flags: u32) -> Result<u64, Errno> {
+    match (flags, offset) {
+        (0, -1) => writev(current, fd, vector, count),
+        (0, offset) => pwritev(current, fd, vector, count, offset),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// lseek(2).
+pub fn lseek(current: &dyn Caller, fd: i32, offset: i64, whence: u32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    file.with_position(|position| {
+        let from = |base: u64| {
+            let target = i64::try_from(base).ok().and_then(|base| base.checked_add(offset));
+            target.and_then(|target| u64::try_from(target).ok()).ok_or(Errno::EINVAL)
+        };
+        let target = match whence {
+            linux::SEEK_SET => from(0)?,
+            linux::SEEK_CUR => from(*position)?,
+            linux::SEEK_END => from(file.object().stat()?.size)?,
+            linux::SEEK_DATA | linux::SEEK_HOLE => data_or_hole(&file, offset, whence)?,
+            _ => return Err(Errno::EINVAL),
+        };
+        *position = target;
+        Ok(target)
+    })
+}
+
+/// As where a file system does not tell: all is data, and a hole follows the end.
+fn data_or_hole(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno> {
+    let stat = file.object().stat()?;
+    if stat.kind != Kind::Regular {
+        return Err(Errno::EINVAL);
+    }
+    let at = u64::try_from(offset).ok().filter(|&at| at < stat.size).ok_or(Errno::ENXIO)?;
+    Ok(if whence == linux::SEEK_DATA { at } else { stat.size })
+}
+
+/// fsync(2) and fdatasync(2).
+pub fn fsync(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    file.object().sync()?;
+    Ok(0)
+}
+
+/// sync(2): never fails.
+pub fn sync(_current: &dyn Caller) -> Result<u64, Errno> {
+    for mount in crate::file::namespace::root().mounts() {
+        // There is nobody to tell.
+        let _ = mount.filesystem.sync();
+    }
+    Ok(0)
+}
+
+/// syncfs(2).
+pub fn syncfs(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    if let Some(filesystem) = file.filesystem() {
+        filesystem.sync()?;
+    }
+    Ok(0)
+}
+
+/// A change of a file's length.
+fn resize(object: &Arc<dyn FileObject>, length: i64) -> Result<u64, Errno> {
+    let size = position(length)?;
+    object.set_attr(&SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() })?;
+    Ok(0)
+}
+
+/// truncate(2).
+pub fn truncate(current: &dyn Caller, path: u64, length: i64) -> Result<u64, Errno> {
+    position(length)?;
+    let found = super::arguments::open_at(current, linux::AT_FDCWD, path, fsproto::OpenFlags::WRITE)?;
+    resize(&found.object, length)
+}
+
+/// ftruncate(2).
+pub fn ftruncate(current: &dyn Caller, fd: i32, length: i64) -> Result<u64, Errno> {
+    position(length)?;
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    file.require(Status::WRITE).map_err(|_| Errno::EINVAL)?;
+    resize(file.object(), length)
+}
+
+/// fallocate(2): allocates, or punches a hole.
+pub fn fallocate(current: &dyn Caller, fd: i32, mode: u32, offset: i64, length: i64) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    let (Ok(offset), Ok(length @ 1..)) = (u64::try_from(offset), u64::try_from(length)) else { return Err(Errno::EINVAL) };
+    const KEEP: u32 = linux::FALLOC_FL_KEEP_SIZE;
+    const PUNCH: u32 = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
+    let mode = match mode {
+        0 => 0,
+        KEEP => 1,
+        PUNCH => 2,
+        _ => return Err(Errno::EOPNOTSUPP),
+    };
+    file.require(Status::WRITE)?;
+    if !file.object().seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    if offset.checked_add(length).is_none_or(|end| end > MAX_OFFSET) {
+        return Err(Errno::EFBIG);
+    }
+    file.object().allocate(offset, length, mode)?;
+    Ok(0)
+}
+
+/// getrandom(2).
+pub fn getrandom(current: &dyn Caller, buffer: u64, length: u64, flags: u32) -> Result<u64, Errno> {
+    if flags & !(linux::GRND_NONBLOCK | linux::GRND_RANDOM | linux::GRND_INSECURE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut to = buffers(buffer, length)?;
+    crate::file::random::put(current.space(), &mut to)
+}

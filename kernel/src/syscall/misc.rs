@@ -1,0 +1,205 @@
+//! What tells about the system, limits, and the odds and ends that C libraries ask for at their start.
+
+use crate::arch::{USER_END, clock, power, segments};
+use crate::file::Caller;
+use crate::mem;
+use crate::task::{Current, all_processes};
+use fsproto::Errno;
+
+/// The answer to who one is: root.
+pub fn zero(_: &Current) -> Result<u64, Errno> {
+    Ok(0)
+}
+
+/// Becoming somebody else: there is only root.
+pub fn set_id(_: &Current, id: u32) -> Result<u64, Errno> {
+    if id == 0 { Ok(0) } else { Err(Errno::EPERM) }
+}
+
+/// Further groups: none.
+pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
+    if count < 0 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+/// The system's names.
+pub fn uname(current: &Current, buffer: u64) -> Result<u64, Errno> {
+    const FIELD_BYTES: usize = 65;
+    // C libraries refuse to run on a kernel that says it is too old.
+    let fields = ["Linux", "sloth", "6.1.0-sloth", concat!("Sloth ", env!("CARGO_PKG_VERSION")), "x86_64", "(none)"];
+    let mut bytes = [0; FIELD_BYTES * 6];
+    for (chunk, field) in bytes.chunks_exact_mut(FIELD_BYTES).zip(fields) {
+        for (to, from) in chunk.iter_mut().zip(field.bytes()) {
+            *to = from;
+        }
+    }
+    current.write(buffer, &bytes)?;
+    Ok(0)
+}
+
+/// Memory, uptime, processes: `struct sysinfo`.
+pub fn sysinfo(current: &Current, info: u64) -> Result<u64, Errno> {
+    const FRAME_BYTES: u64 = mem::PAGE_BYTES as u64;
+    let frames = mem::frame::stats();
+    let mut bytes = [0; 112];
+    let mut put = |at: usize, value: &[u8]| {
+        for (to, &from) in bytes.iter_mut().skip(at).zip(value) {
+            *to = from;
+        }
+    };
+    put(0, &(clock::now_ns() / 1_000_000_000).to_le_bytes());
+    put(32, &(frames.total as u64 * FRAME_BYTES).to_le_bytes());
+    put(40, &(frames.free as u64 * FRAME_BYTES).to_le_bytes());
+    put(80, &(all_processes().len() as u16).to_le_bytes());
+    put(104, &1u32.to_le_bytes());
+    current.write(info, &bytes)?;
+    Ok(0)
+}
+
+/// Descriptors of a process, as `file` bounds them.
+const MAX_DESCRIPTORS: u64 = 1024;
+/// No limit.
+const INFINITE: u64 = u64::MAX;
+
+/// The limit of a resource; none can be changed.
+fn limit(resource: u32) -> Result<u64, Errno> {
+    const STACK: u32 = 3;
+    const PROCESSES: u32 = 6;
+    const FILES: u32 = 7;
+    const COUNT: u32 = 16;
+    match resource {
+        STACK => Ok(8 << 20),
+        PROCESSES => Ok(4096),
+        FILES => Ok(MAX_DESCRIPTORS),
+        0..COUNT => Ok(INFINITE),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn write_limit(current: &Current, resource: u32, address: u64) -> Result<(), Errno> {
+    let limit = limit(resource)?.to_le_bytes();
+    current.write(address, &[limit, limit].concat())
+}
+
+/// A limit.
+pub fn getrlimit(current: &Current, resource: u32, address: u64) -> Result<u64, Errno> {
+    write_limit(current, resource, address)?;
+    Ok(0)
+}
+
+/// Limits stay as they are. To set one is no error, as long as it is sound: programs lower what they do not need.
+pub fn setrlimit(current: &Current, resource: u32, address: u64) -> Result<u64, Errno> {
+    limit(resource)?;
+    let bytes: [u8; 16] = current.read(address)?;
+    if crate::task::word(&bytes, 0) > crate::task::word(&bytes, 8) { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+/// A limit, old and new.
+pub fn prlimit64(current: &Current, pid: i32, resource: u32, new: u64, old: u64) -> Result<u64, Errno> {
+    if pid != 0 && crate::task::find_process(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    limit(resource)?;
+    if new != 0 {
+        setrlimit(current, resource, new)?;
+    }
+    if old != 0 {
+        write_limit(current, resource, old)?;
+    }
+    Ok(0)
+}
+
+/// Capabilities: all of them.
+pub fn capget(current: &Current, header: u64, data: u64) -> Result<u64, Errno> {
+    const VERSION: u32 = 0x2008_0522;
+    if u32::from_le_bytes(current.read(header)?) != VERSION {
+        current.write(header, &VERSION.to_le_bytes())?;
+        return if data == 0 { Ok(0) } else { Err(Errno::EINVAL) };
+    }
+    if data != 0 {
+        let all = [0xff; 8];
+        current.write(data, &[all, [0; 8], [0; 8]].concat().iter().copied().take(24).collect::<alloc::vec::Vec<u8>>())?;
+    }
+    Ok(0)
+}
+
+/// Names, and the mark of servers.
+pub fn prctl(current: &Current, option: i32, second: u64, _third: u64, _fourth: u64, _fifth: u64) -> Result<u64, Errno> {
+    const SET_NAME: i32 = 15;
+    const GET_NAME: i32 = 16;
+    const SET_IO_FLUSHER: i32 = 57;
+    const GET_IO_FLUSHER: i32 = 58;
+    const NAME_BYTES: usize = 16;
+    let process = current.process();
+    match option {
+        SET_NAME => {
+            let mut name = current.space().read_string(second, NAME_BYTES)?.unwrap_or_default();
+            if name.is_empty() {
+                // A longer name is cut.
+                name = current.read::<NAME_BYTES>(second)?.iter().copied().take_while(|&byte| byte != 0).collect();
+            }
+            name.truncate(NAME_BYTES - 1);
+            process.identity.lock().name = name;
+            Ok(0)
+        }
+        GET_NAME => {
+            let mut bytes = [0; NAME_BYTES];
+            for (to, from) in bytes.iter_mut().zip(process.identity.lock().name.iter()) {
+                *to = *from;
+            }
+            current.write(second, &bytes)?;
+            Ok(0)
+        }
+        SET_IO_FLUSHER if second == 1 => {
+            process.mark_server();
+            current.space().policy.mark_server();
+            Ok(0)
+        }
+        // The mark of a server cannot be taken back (F8).
+        SET_IO_FLUSHER if second == 0 && !process.is_server() => Ok(0),
+        SET_IO_FLUSHER if second == 0 => Err(Errno::EPERM),
+        GET_IO_FLUSHER => Ok(process.is_server().into()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Segment bases.
+pub fn arch_prctl(current: &Current, code: u32, address: u64) -> Result<u64, Errno> {
+    const SET_GS: u32 = 0x1001;
+    const SET_FS: u32 = 0x1002;
+    const GET_FS: u32 = 0x1003;
+    const GET_GS: u32 = 0x1004;
+    match code {
+        SET_FS | SET_GS if address >= USER_END => Err(Errno::EPERM),
+        SET_FS => {
+            segments::set_fs_base(address);
+            Ok(0)
+        }
+        SET_GS => {
+            segments::set_gs_base(address);
+            Ok(0)
+        }
+        GET_FS => current.write(address, &segments::fs_base().to_le_bytes()).map(|()| 0),
+        GET_GS => current.write(address, &segments::gs_base().to_le_bytes()).map(|()| 0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Ends the machine.
+pub fn reboot(_: &Current, magic: u32, magic2: u32, command: u32, _argument: u64) -> Result<u64, Errno> {
+    const MAGIC: u32 = 0xfee1_dead;
+    const MAGICS2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
+    const POWER_OFF: u32 = 0x4321_fedc;
+    const HALT: u32 = 0xcdef_0123;
+    const RESTART: u32 = 0x0123_4567;
+    const CTRL_ALT_DEL_ON: u32 = 0x89ab_cdef;
+    const CTRL_ALT_DEL_OFF: u32 = 0;
+    if magic != MAGIC || !MAGICS2.contains(&magic2) {
+        return Err(Errno::EINVAL);
+    }
+    match command {
+        POWER_OFF | HALT => power::off(),
+        RESTART => power::reset(),
+        CTRL_ALT_DEL_ON | CTRL_ALT_DEL_OFF => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,247 @@
+//! Processes: making, replacing, ending, waiting, groups; threads and futexes.
+
+use super::time::read_time;
+use crate::arch::clock;
+use crate::file::Caller;
+use crate::file::namespace;
+use crate::task::exec::{self, Arguments, Executable};
+use crate::task::exit::{WaitOptions, Which};
+use crate::task::fork::{self, Request};
+use crate::task::{Current, exit, family, futex as futexes, scheduler};
+use core::sync::atomic::Ordering;
+use fsproto::mutant::{self, Mutant};
+use fsproto::{Errno, MAX_PATH, OpenFlags};
+
+/// The caller's process number.
+pub fn getpid(current: &Current) -> Result<u64, Errno> {
+    Ok(u64::from(current.process().pid))
+}
+
+/// The caller's thread number.
+pub fn gettid(current: &Current) -> Result<u64, Errno> {
+    Ok(u64::from(current.thread.tid))
+}
+
+/// The parent's process number.
+pub fn getppid(current: &Current) -> Result<u64, Errno> {
+    Ok(family::relations(current.pid()).map_or(0, |relations| relations.parent).into())
+}
+
+/// Lets others run.
+pub fn sched_yield(_: &Current) -> Result<u64, Errno> {
+    scheduler::yield_now();
+    Ok(0)
+}
+
+/// A copy of the process.
+pub fn fork(current: &Current) -> Result<u64, Errno> {
+    fork::clone(current, &Request::fork()).map(u64::from)
+}
+
+/// A process in the same memory, which the caller gets back when it has called exec or ended.
+pub fn vfork(current: &Current) -> Result<u64, Errno> {
+    fork::clone(current, &Request::vfork()).map(u64::from)
+}
+
+/// A thread or a process.
+pub fn clone(current: &Current, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<u64, Errno> {
+    let request = Request { stack, parent_tid, child_tid, tls, ..Request::decode(flags)? };
+    fork::clone(current, &request).map(u64::from)
+}
+
+/// Another program in place of this one.
+pub fn execve(current: &Current, path: u64, arguments: u64, environment: u64) -> Result<u64, Errno> {
+    let path = current.space().read_string(path, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
+    if mutant::active(Mutant::ExecLateArguments) {
+        // A2 broken: what the old space held is gone before the arguments are read.
+        let _ = current.space().unmap(crate::mem::VirtAddr(0), crate::mem::USER_END);
+    }
+    let told = Arguments::read(current, arguments, environment)?;
+    exec::exec(current, &path, told, &|path| open_executable(current, path))?;
+    Ok(0)
+}
+
+/// Opens a file for execution: a regular file with an executable bit.
+fn open_executable(current: &Current, path: &[u8]) -> Result<Executable, Errno> {
+    const EXECUTABLE_BITS: u16 = 0o111;
+    let base = current.context().lock().directory.clone();
+    let how = crate::file::OpenHow { flags: OpenFlags::READ, mode: 0 };
+    let (file, place) = namespace::root().open(&base, path, how)?;
+    let stat = file.stat()?;
+    if stat.kind != crate::file::Kind::Regular || stat.mode & EXECUTABLE_BITS == 0 {
+        return Err(Errno::EACCES);
+    }
+    Ok(Executable { file, path: place.path })
+}
+
+/// The thread ends.
+pub fn exit(current: &Current, status: u64) -> Result<u64, Errno> {
+    exit::exit_thread(current, status);
+    Ok(0)
+}
+
+/// The process ends.
+pub fn exit_group(current: &Current, status: u64) -> Result<u64, Errno> {
+    exit::exit_group(current, status);
+    Ok(0)
+}
+
+/// Waits for news of a child.
+pub fn wait4(current: &Current, pid: i32, status: u64, options: u32, usage: u64) -> Result<u64, Errno> {
+    let options = WaitOptions::from_bits(options).ok_or(Errno::EINVAL)?;
+    let which = match pid {
+        -1 => Which::Any,
+        0 => Which::Group(current.pgid()),
+        i32::MIN => return Err(Errno::ESRCH),
+        1.. => Which::Pid(pid.unsigned_abs()),
+        _ => Which::Group(pid.unsigned_abs()),
+    };
+    let Some(found) = exit::wait(current.process(), which, options)? else { return Ok(0) };
+    if status != 0 {
+        current.write(status, &found.status.to_le_bytes())?;
+    }
+    if usage != 0 {
+        current.write(usage, &usage_bytes(found.process.ticks.load(Ordering::Relaxed)))?;
+    }
+    Ok(found.process.pid.into())
+}
+
+/// Nanoseconds of a tick, and microseconds.
+const TICK_NS: u64 = 1_000_000_000 / clock::TICK_HZ;
+const TICK_US: u64 = TICK_NS / 1000;
+
+/// `struct rusage`, of which the user time is known.
+fn usage_bytes(ticks: u64) -> [u8; 144] {
+    let mut bytes = [0; 144];
+    let micros = ticks * TICK_US;
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip([micros / 1_000_000, micros % 1_000_000]) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+/// Resources used: time in user mode.
+pub fn getrusage(current: &Current, who: i32, usage: u64) -> Result<u64, Errno> {
+    let process = current.process();
+    let ticks = match who {
+        0 | 1 => process.ticks.load(Ordering::Relaxed),
+        -1 => process.child_ticks.load(Ordering::Relaxed),
+        _ => return Err(Errno::EINVAL),
+    };
+    current.write(usage, &usage_bytes(ticks))?;
+    Ok(0)
+}
+
+/// Time used, in ticks; the result is the time since boot.
+pub fn times(current: &Current, buffer: u64) -> Result<u64, Errno> {
+    let process = current.process();
+    if buffer != 0 {
+        let words = [process.ticks.load(Ordering::Relaxed), 0, process.child_ticks.load(Ordering::Relaxed), 0];
+        let mut bytes = [0; 32];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        current.write(buffer, &bytes)?;
+    }
+    Ok(clock::now_ns() / TICK_NS)
+}
+
+/// The number that a call means: 0 is the caller's own.
+fn pid_or_own(current: &Current, pid: i32) -> Result<u32, Errno> {
+    match u32::try_from(pid) {
+        Ok(0) => Ok(current.pid()),
+        Ok(pid) => Ok(pid),
+        Err(_) => Err(Errno::ESRCH),
+    }
+}
+
+/// Puts a process into a group.
+pub fn setpgid(current: &Current, pid: i32, group: i32) -> Result<u64, Errno> {
+    if group < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let pid = pid_or_own(current, pid)?;
+    let group = if group == 0 { pid } else { group.unsigned_abs() };
+    family::set_group(current.pid(), pid, group)?;
+    Ok(0)
+}
+
+/// The group of a process.
+pub fn getpgid(current: &Current, pid: i32) -> Result<u64, Errno> {
+    let relations = family::relations(pid_or_own(current, pid)?).ok_or(Errno::ESRCH)?;
+    Ok(relations.group.into())
+}
+
+/// The caller's group.
+pub fn getpgrp(current: &Current) -> Result<u64, Errno> {
+    getpgid(current, 0)
+}
+
+/// The session of a process.
+pub fn getsid(current: &Current, pid: i32) -> Result<u64, Errno> {
+    let relations = family::relations(pid_or_own(current, pid)?).ok_or(Errno::ESRCH)?;
+    Ok(relations.session.into())
+}
+
+/// A session of its own.
+pub fn setsid(current: &Current) -> Result<u64, Errno> {
+    family::new_session(current.pid()).map(u64::from)
+}
+
+/// Where a zero goes at the thread's end.
+pub fn set_tid_address(current: &Current, address: u64) -> Result<u64, Errno> {
+    current.thread.clear_child_tid.store(address, Ordering::Relaxed);
+    gettid(current)
+}
+
+/// The CPUs that a thread may run on: the one.
+pub fn sched_getaffinity(current: &Current, _pid: i32, bytes: u32, mask: u64) -> Result<u64, Errno> {
+    const MASK_BYTES: u32 = 8;
+    if bytes < MASK_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    current.write(mask, &1u64.to_le_bytes())?;
+    Ok(MASK_BYTES.into())
+}
+
+/// Chooses CPUs: any choice with the first is right.
+pub fn sched_setaffinity(current: &Current, _pid: i32, bytes: u32, mask: u64) -> Result<u64, Errno> {
+    let first: [u8; 1] = if bytes == 0 { [0] } else { current.read(mask)? };
+    if first[0] & 1 == 0 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+/// Waiting for memory to change, and waking who waits.
+pub fn futex(current: &Current, address: u64, operation: u32, value: u32, timeout: u64, second: u64, value3: u32) -> Result<u64, Errno> {
+    const WAIT: u32 = 0;
+    const WAKE: u32 = 1;
+    const REQUEUE: u32 = 3;
+    const COMPARE_REQUEUE: u32 = 4;
+    const WAIT_BITSET: u32 = 9;
+    const WAKE_BITSET: u32 = 10;
+    const PRIVATE: u32 = 128;
+    const REALTIME: u32 = 256;
+    let space = current.space();
+    match operation & !(PRIVATE | REALTIME) {
+        WAIT => {
+            let deadline = if timeout == 0 { None } else { Some(clock::now_ns().saturating_add(read_time(current, timeout)?)) };
+            futexes::wait(space, address, value, u32::MAX, deadline).map(|()| 0)
+        }
+        WAIT_BITSET => {
+            let absolute = if timeout == 0 { None } else { Some(read_time(current, timeout)?) };
+            let deadline = absolute.map(|time| if operation & REALTIME == 0 { time } else { super::time::monotonic(time) });
+            futexes::wait(space, address, value, value3, deadline).map(|()| 0)
+        }
+        WAKE => Ok(futexes::wake(space, address, value, u32::MAX).into()),
+        WAKE_BITSET if value3 != 0 => Ok(futexes::wake(space, address, value, value3).into()),
+        // The fourth argument is a count here, not a time.
+        REQUEUE => Ok(futexes::requeue(space, address, second, value, timeout as u32).into()),
+        COMPARE_REQUEUE => {
+            if u32::from_le_bytes(current.read(address)?) != value3 {
+                return Err(Errno::EAGAIN);
+            }
+            Ok(futexes::requeue(space, address, second, value, timeout as u32).into())
+        }
+        WAKE_BITSET => Err(Errno::EINVAL),
+        _ => Err(Errno::ENOSYS),
+    }
+}

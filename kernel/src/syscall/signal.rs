@@ -1,0 +1,207 @@
+//! Signals: sending, blocking, catching, waiting for them.
+
+use crate::file::Caller;
+use crate::sync::{Interrupt, WaitQueue};
+use crate::task::signal::{Action, MAX_SIGNAL, SIGCHLD, SignalInfo, SignalSet};
+use crate::task::thread::AlternateStack;
+use crate::task::{Current, all_processes, find_process, find_thread, frame, send};
+use fsproto::Errno;
+
+/// Bytes of a signal set; every call says how long its sets are.
+const SET_BYTES: u64 = 8;
+
+fn check_set(bytes: u64) -> Result<(), Errno> {
+    if bytes == SET_BYTES { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// A signal's number; 0 asks only whether one could be sent.
+fn number(signal: i32) -> Result<u8, Errno> {
+    u8::try_from(signal).ok().filter(|&signal| signal <= MAX_SIGNAL).ok_or(Errno::EINVAL)
+}
+
+fn read_set(current: &Current, address: u64) -> Result<SignalSet, Errno> {
+    Ok(SignalSet(u64::from_le_bytes(current.read(address)?)).without(SignalSet::UNBLOCKABLE))
+}
+
+/// Says what to do about a signal.
+pub fn rt_sigaction(current: &Current, signal: i32, new: u64, old: u64, set_bytes: u64) -> Result<u64, Errno> {
+    check_set(set_bytes)?;
+    let signal = number(signal)?;
+    if signal == 0 || (new != 0 && SignalSet::UNBLOCKABLE.contains(signal)) {
+        return Err(Errno::EINVAL);
+    }
+    let process = current.process();
+    let wanted = if new == 0 { None } else { Some(Action::from_bytes(&current.read(new)?)) };
+    let before = process.actions.lock().get(signal);
+    if old != 0 {
+        current.write(old, &before.to_bytes())?;
+    }
+    if let Some(action) = wanted {
+        process.actions.lock().set(signal, action);
+        if signal == SIGCHLD || action.handler == Action::IGNORE {
+            // What is ignored from now on is not pending any more.
+            let ignored = process.ignored();
+            if ignored.contains(signal) {
+                let set = SignalSet::of(signal);
+                process.pending.lock().remove(set);
+                for thread in process.threads() {
+                    thread.signals.lock().pending.remove(set);
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Changes what is blocked.
+pub fn rt_sigprocmask(current: &Current, how: u32, new: u64, old: u64, set_bytes: u64) -> Result<u64, Errno> {
+    check_set(set_bytes)?;
+    let wanted = if new == 0 { None } else { Some(read_set(current, new)?) };
+    let before = current.thread.signals.lock().blocked;
+    let after = match (wanted, how) {
+        (None, _) => before,
+        (Some(set), 0) => before.union(set),
+        (Some(set), 1) => before.without(set),
+        (Some(set), 2) => set,
+        _ => return Err(Errno::EINVAL),
+    };
+    if old != 0 {
+        current.write(old, &before.0.to_le_bytes())?;
+    }
+    current.thread.signals.lock().blocked = after;
+    send::recheck(&current.thread);
+    Ok(0)
+}
+
+/// Back from a handler. The result is whatever the interrupted code had in rax.
+pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
+    match frame::pop(&current.thread) {
+        Ok(rax) => Ok(rax),
+        Err(_) => {
+            send::begin_end(current.process(), crate::task::signal::SIGSEGV.into());
+            Ok(0)
+        }
+    }
+}
+
+/// What is pending and blocked.
+pub fn rt_sigpending(current: &Current, set: u64, set_bytes: u64) -> Result<u64, Errno> {
+    if set_bytes > SET_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    let own = current.thread.signals.lock().pending.set();
+    let pending = own.union(current.process().pending.lock().set());
+    let blocked = current.thread.signals.lock().blocked;
+    current.write(set, &(pending.0 & blocked.0).to_le_bytes())?;
+    Ok(0)
+}
+
+/// Waits for a signal, with other ones blocked meanwhile.
+pub fn rt_sigsuspend(current: &Current, mask: u64, set_bytes: u64) -> Result<u64, Errno> {
+    check_set(set_bytes)?;
+    let mask = read_set(current, mask)?;
+    {
+        let mut own = current.thread.signals.lock();
+        own.restore = Some(own.blocked);
+        own.blocked = mask;
+    }
+    current.thread.notice();
+    pause(current)
+}
+
+/// Waits for a signal.
+pub fn pause(_: &Current) -> Result<u64, Errno> {
+    WaitQueue::new().wait(Interrupt::Signal, || None::<u64>)?;
+    Ok(0)
+}
+
+/// The stack for handlers that ask for it.
+pub fn sigaltstack(current: &Current, new: u64, old: u64) -> Result<u64, Errno> {
+    const DISABLE: u32 = 2;
+    const MIN_BYTES: u64 = 2048;
+    let sp = current.thread.user_stack();
+    let before = current.thread.signals.lock().alternate;
+    let wanted: Option<[u8; 24]> = if new == 0 { None } else { Some(current.read(new)?) };
+    if old != 0 {
+        let mut bytes = [0; 24];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip([before.start, before.flags(sp).into(), before.bytes]) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        current.write(old, &bytes)?;
+    }
+    let Some(wanted) = wanted else { return Ok(0) };
+    if before.bytes > 0 && before.contains(sp) {
+        return Err(Errno::EPERM);
+    }
+    let word = |index: usize| crate::task::word(&wanted, index * 8);
+    let flags = word(1) as u32;
+    let alternate = match flags & DISABLE {
+        0 if word(2) < MIN_BYTES => return Err(Errno::ENOMEM),
+        0 => AlternateStack { start: word(0), bytes: word(2) },
+        _ => AlternateStack::default(),
+    };
+    current.thread.signals.lock().alternate = alternate;
+    Ok(0)
+}
+
+/// Sends a signal to a process, a group, or all.
+pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
+    let info = SignalInfo { signal: number(signal)?, code: SignalInfo::USER, pid: current.pid(), value: 0 };
+    match pid {
+        1.. => {
+            let process = find_process(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+            if info.signal != 0 {
+                send::to_process(&process, info);
+            }
+        }
+        -1 => {
+            let others =
+                all_processes().into_iter().filter(|process| process.pid != current.pid() && process.pid != crate::task::init::INIT_PID);
+            let mut found = false;
+            for process in others {
+                found = true;
+                if info.signal != 0 {
+                    send::to_process(&process, info);
+                }
+            }
+            if !found {
+                return Err(Errno::ESRCH);
+            }
+        }
+        i32::MIN => return Err(Errno::ESRCH),
+        _ => {
+            let group = if pid == 0 { current.pgid() } else { pid.unsigned_abs() };
+            let exists =
+                if info.signal == 0 { crate::task::family::session_of_group(group).is_some() } else { send::to_group(group, info) };
+            if !exists {
+                return Err(Errno::ESRCH);
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn kill_thread(current: &Current, pid: Option<i32>, tid: i32, signal: i32) -> Result<u64, Errno> {
+    let info = SignalInfo { signal: number(signal)?, code: SignalInfo::TKILL, pid: current.pid(), value: 0 };
+    if tid <= 0 || pid.is_some_and(|pid| pid <= 0) {
+        return Err(Errno::EINVAL);
+    }
+    let thread = find_thread(tid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+    if pid.is_some_and(|pid| thread.process.pid != pid.unsigned_abs()) {
+        return Err(Errno::ESRCH);
+    }
+    if info.signal != 0 {
+        send::to_thread(&thread, info);
+    }
+    Ok(0)
+}
+
+/// Sends a signal to a thread.
+pub fn tkill(current: &Current, tid: i32, signal: i32) -> Result<u64, Errno> {
+    kill_thread(current, None, tid, signal)
+}
+
+/// Sends a signal to a thread of a process.
+pub fn tgkill(current: &Current, pid: i32, tid: i32, signal: i32) -> Result<u64, Errno> {
+    kill_thread(current, Some(pid), tid, signal)
+}

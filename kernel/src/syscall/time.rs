@@ -1,0 +1,172 @@
+//! Clocks, sleeps and alarms.
+
+use crate::arch::clock;
+use crate::file::Caller;
+use crate::task::{Current, timer};
+use fsproto::Errno;
+
+const NS_PER_S: u64 = 1_000_000_000;
+const NS_PER_US: u64 = 1000;
+/// `TIMER_ABSTIME`.
+const ABSOLUTE: u32 = 1;
+
+/// Reads a `struct timespec`, in nanoseconds. EINVAL for what is negative or no proper fraction.
+pub fn read_time(current: &Current, address: u64) -> Result<u64, Errno> {
+    let bytes: [u8; 16] = current.read(address)?;
+    let (seconds, nanos) = (crate::task::word(&bytes, 0), crate::task::word(&bytes, 8));
+    if i64::try_from(seconds).is_err() || nanos >= NS_PER_S {
+        return Err(Errno::EINVAL);
+    }
+    Ok(seconds.saturating_mul(NS_PER_S).saturating_add(nanos))
+}
+
+/// Two words, as times are given.
+fn pair(first: u64, second: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let (low, high) = bytes.split_at_mut(8);
+    low.copy_from_slice(&first.to_le_bytes());
+    high.copy_from_slice(&second.to_le_bytes());
+    bytes
+}
+
+fn timespec(ns: u64) -> [u8; 16] {
+    pair(ns / NS_PER_S, ns % NS_PER_S)
+}
+
+fn timeval(ns: u64) -> [u8; 16] {
+    pair(ns / NS_PER_S, ns % NS_PER_S / NS_PER_US)
+}
+
+/// The time since boot of a time since 1970.
+pub fn monotonic(wall_ns: u64) -> u64 {
+    let offset = clock::wall_ns().saturating_sub_unsigned(clock::now_ns());
+    wall_ns.saturating_add_signed(offset.saturating_neg())
+}
+
+fn wall() -> u64 {
+    clock::wall_ns().max(0).unsigned_abs()
+}
+
+/// A clock's time.
+fn read_clock(current: &Current, number: i32) -> Result<u64, Errno> {
+    const REALTIME: [i32; 3] = [0, 5, 11];
+    const MONOTONIC: [i32; 4] = [1, 4, 6, 7];
+    const CPU: [i32; 2] = [2, 3];
+    match number {
+        number if REALTIME.contains(&number) => Ok(wall()),
+        number if MONOTONIC.contains(&number) => Ok(clock::now_ns()),
+        number if CPU.contains(&number) => {
+            let ticks = current.process().ticks.load(core::sync::atomic::Ordering::Relaxed);
+            Ok(ticks * (NS_PER_S / clock::TICK_HZ))
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// A clock's time.
+pub fn clock_gettime(current: &Current, clock: i32, time: u64) -> Result<u64, Errno> {
+    let now = read_clock(current, clock)?;
+    current.write(time, &timespec(now))?;
+    Ok(0)
+}
+
+/// A clock's resolution.
+pub fn clock_getres(current: &Current, clock: i32, resolution: u64) -> Result<u64, Errno> {
+    read_clock(current, clock)?;
+    if resolution != 0 {
+        current.write(resolution, &timespec(1))?;
+    }
+    Ok(0)
+}
+
+/// The time since 1970, in microseconds. The zone is UTC.
+pub fn gettimeofday(current: &Current, time: u64, zone: u64) -> Result<u64, Errno> {
+    if time != 0 {
+        current.write(time, &timeval(wall()))?;
+    }
+    if zone != 0 {
+        current.write(zone, &[0; 8])?;
+    }
+    Ok(0)
+}
+
+/// The time since 1970, in seconds.
+pub fn time(current: &Current, time: u64) -> Result<u64, Errno> {
+    let seconds = wall() / NS_PER_S;
+    if time != 0 {
+        current.write(time, &seconds.to_le_bytes())?;
+    }
+    Ok(seconds)
+}
+
+fn sleep(current: &Current, deadline: u64, remaining: u64) -> Result<u64, Errno> {
+    let result = timer::sleep_until(deadline);
+    if result.is_err() && remaining != 0 {
+        current.write(remaining, &timespec(deadline.saturating_sub(clock::now_ns())))?;
+    }
+    result?;
+    Ok(0)
+}
+
+/// Sleeps for a time.
+pub fn nanosleep(current: &Current, request: u64, remaining: u64) -> Result<u64, Errno> {
+    let ns = read_time(current, request)?;
+    sleep(current, clock::now_ns().saturating_add(ns), remaining)
+}
+
+/// Sleeps for, or until, a time of a clock.
+pub fn clock_nanosleep(current: &Current, clock: i32, flags: u32, request: u64, remaining: u64) -> Result<u64, Errno> {
+    const REALTIME: i32 = 0;
+    const KNOWN: [i32; 3] = [REALTIME, 1, 7];
+    if !KNOWN.contains(&clock) {
+        return Err(Errno::EINVAL);
+    }
+    let ns = read_time(current, request)?;
+    match flags & ABSOLUTE {
+        0 => sleep(current, clock::now_ns().saturating_add(ns), remaining),
+        _ if clock == REALTIME => sleep(current, monotonic(ns), 0),
+        _ => sleep(current, ns, 0),
+    }
+}
+
+/// SIGALRM in some seconds; tells how many were left of the alarm before.
+pub fn alarm(current: &Current, seconds: u32) -> Result<u64, Errno> {
+    let deadline = if seconds == 0 { 0 } else { clock::now_ns() + u64::from(seconds) * NS_PER_S };
+    let (left, _) = timer::set_alarm(current.pid(), deadline, 0);
+    Ok(left.div_ceil(NS_PER_S))
+}
+
+/// The only interval timer there is: real time.
+fn check_timer(which: i32) -> Result<(), Errno> {
+    if which == 0 { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+fn write_timer(current: &Current, address: u64, (left, period): (u64, u64)) -> Result<(), Errno> {
+    current.write(address, &timeval(period))?;
+    current.write(address.wrapping_add(16), &timeval(left))
+}
+
+/// What is left of the interval timer.
+pub fn getitimer(current: &Current, which: i32, value: u64) -> Result<u64, Errno> {
+    check_timer(which)?;
+    write_timer(current, value, timer::alarm(current.pid()))?;
+    Ok(0)
+}
+
+/// Sets the interval timer.
+pub fn setitimer(current: &Current, which: i32, new: u64, old: u64) -> Result<u64, Errno> {
+    check_timer(which)?;
+    let bytes: [u8; 32] = if new == 0 { [0; 32] } else { current.read(new)? };
+    let time = |at: usize| {
+        let (seconds, micros) = (crate::task::word(&bytes, at), crate::task::word(&bytes, at + 8));
+        let sound = i64::try_from(seconds).is_ok() && micros < NS_PER_S / NS_PER_US;
+        if sound { Ok(seconds.saturating_mul(NS_PER_S).saturating_add(micros * NS_PER_US)) } else { Err(Errno::EINVAL) }
+    };
+    let (period, value) = (time(0)?, time(16)?);
+    let deadline = if value == 0 { 0 } else { clock::now_ns().saturating_add(value) };
+    let before = timer::set_alarm(current.pid(), deadline, period);
+    if old != 0 {
+        write_timer(current, old, before)?;
+    }
+    Ok(0)
+}

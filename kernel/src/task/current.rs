@@ -1,0 +1,93 @@
+//! The process and thread that makes a system call, as its handler sees it.
+
+use super::signal::{Disposition, SignalInfo};
+use super::{Process, Thread, current_thread, family, send};
+use crate::file::{Caller, FdTable, FileContext};
+use crate::mem::{Space, UserSlice};
+use crate::sync::Mutex;
+use alloc::sync::Arc;
+use core::cell::OnceCell;
+use fsproto::Errno;
+
+/// The caller of a system call. What most calls do not need is looked up when it is first asked for.
+pub struct Current {
+    /// Its thread.
+    pub thread: Arc<Thread>,
+    space: OnceCell<Arc<Space>>,
+    files: OnceCell<Arc<Mutex<FdTable>>>,
+}
+
+impl Current {
+    /// The running thread.
+    #[inline]
+    pub fn new() -> Self {
+        Self { thread: current_thread(), space: OnceCell::new(), files: OnceCell::new() }
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.thread.process
+    }
+
+    /// Copies `N` bytes from its memory.
+    pub fn read<const N: usize>(&self, address: u64) -> Result<[u8; N], Errno> {
+        let mut bytes = [0; N];
+        self.read_into(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Copies bytes from its memory: all or EFAULT.
+    pub fn read_into(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        Ok(self.space().copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+    }
+
+    /// Copies bytes to its memory: all or EFAULT.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        Ok(self.space().copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+    }
+}
+
+impl Default for Current {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Caller for Current {
+    fn space(&self) -> &Arc<Space> {
+        // A thread in a system call has not ended.
+        self.space.get_or_init(|| self.thread.space().expect("a running thread has memory"))
+    }
+
+    fn files(&self) -> &Mutex<FdTable> {
+        self.files.get_or_init(|| self.process().files().expect("a running process has descriptors"))
+    }
+
+    fn context(&self) -> &Mutex<FileContext> {
+        &self.process().context
+    }
+
+    fn pid(&self) -> u32 {
+        self.process().pid
+    }
+
+    fn pgid(&self) -> u32 {
+        family::relations(self.pid()).map_or(0, |relations| relations.group)
+    }
+
+    fn sid(&self) -> u32 {
+        family::relations(self.pid()).map_or(0, |relations| relations.session)
+    }
+
+    fn is_server(&self) -> bool {
+        self.process().is_server()
+    }
+
+    fn is_masked(&self, signal: u8) -> bool {
+        self.thread.signals.lock().blocked.contains(signal) || self.process().disposition(signal) == Disposition::Ignore
+    }
+
+    fn raise(&self, signal: u8) {
+        send::to_thread(&self.thread, SignalInfo::kernel(signal));
+    }
+}

@@ -1,0 +1,122 @@
+//! On the way to user mode: what is due for the running thread.
+
+use super::signal::{Action, ActionFlags, Disposition, SignalInfo, SignalSet};
+use super::{Thread, current_thread, exit, frame, scheduler, send};
+use crate::arch::Registers;
+use crate::sync::Interrupt;
+use alloc::sync::Arc;
+use fsproto::Errno;
+
+/// How a system call goes on after a signal interrupted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Again, unless a handler without `SA_RESTART` ran: the usual.
+    Usual,
+    /// Again, unless any handler ran: calls that wait for time, or for signals themselves.
+    WithoutHandler,
+}
+
+/// Does what is due: ends the thread, waits while it is stopped, tells signals, lets others run. `restart` says what becomes of a system call that
+/// gave EINTR, if one did.
+///
+/// Whoever calls this holds nothing: it may not return.
+pub fn before_user(restart: Option<Restart>) {
+    let mut restart = restart;
+    scheduler::yield_if_due();
+    loop {
+        let thread = current_thread();
+        if !thread.has_notice() {
+            break;
+        }
+        thread.clear_notice();
+        if thread.is_ending() {
+            exit::end_thread(thread);
+        }
+        if thread.process.is_stopped() {
+            // Woken by SIGCONT or killed; both are looked at again.
+            let _ = thread.process.queue.wait(Interrupt::Killable, || (!thread.process.is_stopped()).then_some(()));
+            thread.notice();
+            continue;
+        }
+        match take_signal(&thread) {
+            Some(info) => {
+                thread.notice();
+                tell(&thread, info, &mut restart);
+            }
+            None => finish(&thread, &mut restart),
+        }
+    }
+    // No signal was told (any more): the call starts again.
+    if let Some(thread) = restart.take().map(|_| current_thread()) {
+        thread.with_registers(restart_call);
+    }
+}
+
+fn take_signal(thread: &Thread) -> Option<SignalInfo> {
+    let mut own = thread.signals.lock();
+    let blocked = own.blocked;
+    own.pending.take(blocked).or_else(|| thread.process.pending.lock().take(blocked))
+}
+
+/// No handler ran that would have restored the signal mask.
+fn finish(thread: &Thread, restart: &mut Option<Restart>) {
+    let mut own = thread.signals.lock();
+    if let Some(mask) = own.restore.take() {
+        own.blocked = mask;
+        drop(own);
+        send::recheck(thread);
+    }
+    if restart.take().is_some() {
+        thread.with_registers(restart_call);
+    }
+}
+
+fn tell(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>) {
+    let process = &thread.process;
+    match process.disposition(info.signal) {
+        Disposition::Ignore => {}
+        Disposition::Terminate => send::begin_end(process, i32::from(info.signal)),
+        Disposition::Stop if send::is_orphaned_stop(process, info.signal) => {}
+        Disposition::Stop => send::stop(process, info.signal),
+        Disposition::Catch(action) => {
+            let again = restart.take();
+            if again == Some(Restart::Usual) && action.flags().contains(ActionFlags::RESTART) {
+                thread.with_registers(restart_call);
+            }
+            catch(thread, info, action);
+        }
+    }
+}
+
+/// Has the thread go on in a handler.
+fn catch(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
+    if action.flags().contains(ActionFlags::RESET) {
+        thread.process.actions.lock().set(info.signal, Action::default());
+    }
+    let saved_mask = {
+        let mut own = thread.signals.lock();
+        let before = own.blocked;
+        let itself = if action.flags().contains(ActionFlags::NO_DEFER) { SignalSet::EMPTY } else { SignalSet::of(info.signal) };
+        own.blocked = before.union(action.mask).union(itself);
+        own.restore.take().unwrap_or(before)
+    };
+    if frame::push(thread, info, action, saved_mask).is_err() {
+        // Nowhere to put the frame: as on Linux, that is a fault of its own, which ends the process.
+        send::begin_end(&thread.process, i32::from(super::signal::SIGSEGV));
+    }
+}
+
+/// Bytes of the instruction `syscall`.
+const SYSCALL_BYTES: u64 = 2;
+
+fn restart_call(registers: &mut Registers) {
+    if registers.cause == Registers::SYSCALL && registers.rax == error(Errno::EINTR) {
+        registers.rax = registers.code;
+        registers.rip -= SYSCALL_BYTES;
+    }
+}
+
+/// An error as a system call returns it.
+pub fn error(errno: Errno) -> u64 {
+    (-i64::from(errno.0)) as u64
+}

@@ -1,0 +1,209 @@
+//! Programs' ELF headers, checked once: what is to be mapped where. Static executables, at fixed addresses or position-independent.
+
+use crate::arch::USER_END;
+use alloc::vec::Vec;
+use elf::abi;
+use elf::endian::LittleEndian;
+use elf::file::{Class, FileHeader, parse_ident};
+use elf::segment::{ProgramHeader, SegmentTable};
+use fsproto::Errno;
+
+const PAGE_BYTES: u64 = 4096;
+/// Bytes of the file's start that must hold the headers; all linkers put them there.
+pub const HEADER_BYTES: usize = 4096;
+/// Where a position-independent program is put: where Linux would without randomization, rounded.
+const INDEPENDENT_BASE: u64 = 0x5555_5555_4000;
+/// The lowest address that a program may occupy.
+const LOWEST_ADDRESS: u64 = 0x1_0000;
+/// Bytes of a program header.
+const PROGRAM_HEADER_BYTES: usize = 56;
+/// Segments at most; a program has four or five.
+const MAX_SEGMENTS: usize = 64;
+
+/// A part of a program: `file_bytes` from the file, then zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Address of the first byte.
+    pub start: u64,
+    /// Bytes in memory.
+    pub memory_bytes: u64,
+    /// Bytes from the file.
+    pub file_bytes: u64,
+    /// Where they lie in the file.
+    pub offset: u64,
+    /// Rights.
+    pub readable: bool,
+    /// Rights.
+    pub writable: bool,
+    /// Rights.
+    pub executable: bool,
+}
+
+impl Segment {
+    /// Its pages: first address, and the address after the last.
+    pub fn pages(&self) -> (u64, u64) {
+        (self.start & !(PAGE_BYTES - 1), (self.start + self.memory_bytes).next_multiple_of(PAGE_BYTES))
+    }
+}
+
+/// A program that can be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its parts, ascending, page-disjoint except that neighbours may share a page.
+    pub segments: Vec<Segment>,
+    /// The first instruction.
+    pub entry: u64,
+    /// Address of the program headers in memory, for AT_PHDR; 0 if no segment holds them.
+    pub headers: u64,
+    /// How many there are.
+    pub header_count: u16,
+}
+
+impl Program {
+    /// Where its memory ends: the start of the heap.
+    pub fn end(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.pages().1).max().unwrap_or(0)
+    }
+
+    /// Reads the headers from the file's first bytes.
+    ///
+    /// ENOEXEC for what is no program, one of another kind, or one that wants an interpreter (dynamic linking).
+    pub fn parse(start: &[u8]) -> Result<Self, Errno> {
+        let bad = |_| Errno::ENOEXEC;
+        let (ident, rest) = start.split_at_checked(abi::EI_NIDENT).ok_or(Errno::ENOEXEC)?;
+        let header = FileHeader::parse_tail(parse_ident::<LittleEndian>(ident).map_err(bad)?, rest).map_err(bad)?;
+        let bias = match header.e_type {
+            abi::ET_EXEC => 0,
+            abi::ET_DYN => INDEPENDENT_BASE,
+            _ => return Err(Errno::ENOEXEC),
+        };
+        if header.class != Class::ELF64 || header.e_machine != abi::EM_X86_64 || usize::from(header.e_phentsize) != PROGRAM_HEADER_BYTES {
+            return Err(Errno::ENOEXEC);
+        }
+        let first = usize::try_from(header.e_phoff).map_err(|_| Errno::ENOEXEC)?;
+        let table = start.get(first..).and_then(|rest| rest.get(..usize::from(header.e_phnum) * PROGRAM_HEADER_BYTES));
+        let table = SegmentTable::new(LittleEndian, Class::ELF64, table.ok_or(Errno::ENOEXEC)?);
+        let mut program =
+            Self { segments: Vec::new(), entry: bias + header.e_entry.min(USER_END), headers: 0, header_count: header.e_phnum };
+        for header in table.iter() {
+            match header.p_type {
+                abi::PT_INTERP => return Err(Errno::ENOEXEC),
+                abi::PT_LOAD if header.p_memsz > 0 => program.add(&header, bias)?,
+                _ => {}
+            }
+        }
+        let holder = program.segments.iter().find(|segment| {
+            let end = segment.offset + segment.file_bytes;
+            segment.offset <= header.e_phoff && header.e_phoff + (table.len() * PROGRAM_HEADER_BYTES) as u64 <= end
+        });
+        program.headers = holder.map_or(0, |segment| segment.start + header.e_phoff - segment.offset);
+        let is_code = |segment: &Segment| segment.executable && program.entry.wrapping_sub(segment.start) < segment.memory_bytes;
+        if program.segments.iter().any(is_code) { Ok(program) } else { Err(Errno::ENOEXEC) }
+    }
+
+    /// Adds a segment, if it is sound: within user memory, behind the one before, congruent with its place in the file.
+    fn add(&mut self, header: &ProgramHeader, bias: u64) -> Result<(), Errno> {
+        let flag = |flag| header.p_flags & flag != 0;
+        let start = header.p_vaddr.checked_add(bias).ok_or(Errno::ENOEXEC)?;
+        let end = start.checked_add(header.p_memsz).filter(|&end| end <= USER_END).ok_or(Errno::ENOEXEC)?;
+        let file_end = header.p_offset.checked_add(header.p_filesz).filter(|&end| i64::try_from(end).is_ok());
+        let previous = self.segments.last().map_or(LOWEST_ADDRESS, |last| last.start + last.memory_bytes);
+        let sound = start >= previous && start < end && file_end.is_some() && header.p_filesz <= header.p_memsz;
+        if !sound || (start ^ header.p_offset) % PAGE_BYTES != 0 || self.segments.len() == MAX_SEGMENTS {
+            return Err(Errno::ENOEXEC);
+        }
+        self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.segments.push(Segment {
+            start,
+            memory_bytes: header.p_memsz,
+            file_bytes: header.p_filesz,
+            offset: header.p_offset,
+            readable: flag(abi::PF_R),
+            writable: flag(abi::PF_W),
+            executable: flag(abi::PF_X),
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(kind: u16, segments: &[(u32, u32, [u64; 4])]) -> Vec<u8> {
+        let mut file = Vec::from(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+        file.extend(kind.to_le_bytes());
+        file.extend(abi::EM_X86_64.to_le_bytes());
+        file.extend(1u32.to_le_bytes());
+        for word in [0x40_1000u64, 64, 0] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(0u32.to_le_bytes());
+        for half in [64u16, 56, segments.len() as u16, 64, 0, 0] {
+            file.extend(half.to_le_bytes());
+        }
+        for &(kind, flags, [offset, address, file_bytes, memory_bytes]) in segments {
+            file.extend(kind.to_le_bytes());
+            file.extend(flags.to_le_bytes());
+            for word in [offset, address, address, file_bytes, memory_bytes, 4096] {
+                file.extend(word.to_le_bytes());
+            }
+        }
+        file
+    }
+
+    const RX: u32 = abi::PF_R | abi::PF_X;
+    const RW: u32 = abi::PF_R | abi::PF_W;
+
+    #[test]
+    fn a_static_program_is_read() {
+        let file = program(
+            abi::ET_EXEC,
+            &[
+                (abi::PT_LOAD, abi::PF_R, [0, 0x40_0000, 0x500, 0x500]),
+                (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, 0x800]),
+                (abi::PT_LOAD, RW, [0x1800, 0x40_2800, 0x10, 0x9000]),
+            ],
+        );
+        let program = Program::parse(&file).unwrap();
+        assert_eq!(program.entry, 0x40_1000);
+        assert_eq!((program.headers, program.header_count), (0x40_0040, 3));
+        assert_eq!(program.segments[2].pages(), (0x40_2000, 0x40_c000));
+        assert_eq!(program.end(), 0x40_c000);
+    }
+
+    #[test]
+    fn a_position_independent_program_is_moved_as_a_whole() {
+        let file = program(abi::ET_DYN, &[(abi::PT_LOAD, RX, [0, 0, 0x40_2000, 0x40_2000])]);
+        let program = Program::parse(&file).unwrap();
+        assert_eq!(program.entry - program.segments[0].start, 0x40_1000);
+        assert_eq!(program.headers, program.segments[0].start + 64);
+    }
+
+    #[test]
+    fn x5_a_broken_program_is_refused() {
+        let code = (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, 0x800]);
+        let good = program(abi::ET_EXEC, &[code]);
+        assert!(Program::parse(&good).is_ok());
+        for cut in 0..good.len() {
+            assert!(Program::parse(&good[..cut]).is_err(), "cut at {cut}");
+        }
+        let bad = [
+            (abi::PT_LOAD, RX, [0x1000, u64::MAX - 0xfff, 0x800, 0x800]),
+            (abi::PT_LOAD, RX, [0x1000, USER_END - 0x1000, 0x800, 0x2000]),
+            (abi::PT_LOAD, RX, [0x1000, 0x1000, 0x800, 0x800]),
+            (abi::PT_LOAD, RX, [0x1234, 0x40_1000, 0x800, 0x800]),
+            (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x801, 0x800]),
+            (abi::PT_LOAD, RX, [u64::MAX - 0xfff, 0x40_1000, 0x800, 0x800]),
+            (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, u64::MAX]),
+            (abi::PT_LOAD, RW, [0x1000, 0x40_1000, 0x800, 0x800]),
+            (abi::PT_INTERP, RX, [0x1000, 0x40_1000, 0x800, 0x800]),
+        ];
+        for segment in bad {
+            assert!(Program::parse(&program(abi::ET_EXEC, &[segment])).is_err(), "{segment:x?}");
+            assert!(Program::parse(&program(abi::ET_EXEC, &[code, segment])).is_err() || segment.0 == abi::PT_LOAD, "{segment:x?}");
+        }
+        assert!(Program::parse(&program(abi::ET_EXEC, &[code, code])).is_err(), "overlapping");
+        assert!(Program::parse(&program(abi::ET_REL, &[code])).is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! Ends: of threads, of processes, and how parents learn of them.
+
+use super::process::{Life, News};
+use super::signal::{Action, ActionFlags, SIGCHLD};
+use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer};
+use crate::mem::UserSlice;
+use crate::sync::Interrupt;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use fsproto::Errno;
+use fsproto::mutant::{self, Mutant};
+
+/// The status of a process that calls exit with this code.
+pub fn exit_status(code: u64) -> i32 {
+    ((code & 0xff) as i32) << 8
+}
+
+/// exit_group: all threads of the process end, this one on its way to user mode.
+pub fn exit_group(current: &Current, code: u64) {
+    send::begin_end(&current.thread.process, exit_status(code));
+    current.thread.notice();
+}
+
+/// exit: the running thread ends, on its way to user mode.
+pub fn exit_thread(current: &Current, code: u64) {
+    current.thread.set_ending(exit_status(code));
+}
+
+/// Ends the running thread.
+pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
+    clear_child_tid(&thread);
+    let process = thread.process.clone();
+    let space = thread.replace_space(None);
+    process.finish_vfork();
+    // Descriptors and memory go before anyone learns of the end: what waits for them sees it then.
+    if mutant::active(Mutant::LeakSpace) {
+        core::mem::forget(space);
+    } else {
+        drop(space);
+    }
+    let last = process.remove_thread(thread.tid);
+    let registered = family::remove_thread(thread.tid);
+    drop(registered);
+    if last {
+        end_process(&process, thread.own_status());
+    } else {
+        process.queue.wake_all();
+    }
+    drop(process);
+    scheduler::finish(thread)
+}
+
+/// `CLONE_CHILD_CLEARTID`: tells joiners.
+fn clear_child_tid(thread: &Thread) {
+    let address = thread.clear_child_tid.load(Ordering::Relaxed);
+    let Some(space) = thread.space().filter(|_| address != 0) else { return };
+    if let Ok(slice) = UserSlice::new(address, 4)
+        && space.copy_out(slice, &[0; 4]).is_ok()
+    {
+        futex::wake(&space, address, u32::MAX, u32::MAX);
+    }
+}
+
+/// The last thread of a process is gone.
+fn end_process(process: &Arc<Process>, own_status: i32) {
+    let files = process.replace_files(None);
+    drop(files);
+    timer::set_alarm(process.pid, 0, 0);
+    let status = {
+        let mut state = process.state.lock();
+        let status = if let Life::Ending(status) = state.life { status } else { own_status };
+        *state = super::process::State { life: Life::Zombie(status), stopped: false, news: None };
+        status
+    };
+    if process.pid == init::INIT_PID {
+        init::ended(status);
+    }
+    let orphans = family::give_away_children(process.pid);
+    if orphans.iter().any(|orphan| matches!(orphan.state.lock().life, Life::Zombie(_)))
+        && let Some(init) = find_process(init::INIT_PID)
+    {
+        init.children_queue.wake_all();
+    }
+    tell_parent(process, status);
+}
+
+fn tell_parent(process: &Arc<Process>, status: i32) {
+    let Some(parent) = family::relations(process.pid).and_then(|relations| find_process(relations.parent)) else { return };
+    let action = parent.actions.lock().get(SIGCHLD);
+    let unwanted = action.handler == Action::IGNORE || action.flags().contains(ActionFlags::NO_CHILD_WAIT);
+    if unwanted && process.exit_signal == SIGCHLD {
+        family::remove_process(process.pid);
+    }
+    if process.exit_signal != 0 {
+        send::to_process(&parent, send::child_info(process.pid, process.exit_signal, status));
+    }
+    parent.children_queue.wake_all();
+}
+
+/// Which children wait4 is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    Any,
+    /// One.
+    Pid(u32),
+    /// Those of a process group.
+    Group(u32),
+}
+
+bitflags::bitflags! {
+    /// Options of wait4.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct WaitOptions: u32 {
+        /// Do not wait.
+        const NO_HANG = 1;
+        /// Tell of stops.
+        const STOPPED = 2;
+        /// Tell of continuations.
+        const CONTINUED = 8;
+        /// Children of all threads; the only kind there is.
+        const NO_THREAD = 0x2000_0000;
+        /// All children.
+        const ALL = 0x4000_0000;
+        /// Children that do not signal with SIGCHLD.
+        const CLONE = 0x8000_0000;
+    }
+}
+
+/// A child about which there is something to tell.
+pub struct Found {
+    /// The child.
+    pub process: Arc<Process>,
+    /// Its status.
+    pub status: i32,
+}
+
+/// wait4: a child that ended (it is reaped), stopped or continued; `None` if there is nothing to tell and `NO_HANG` is set.
+pub fn wait(parent: &Arc<Process>, which: Which, options: WaitOptions) -> Result<Option<Found>, Errno> {
+    parent.children_queue.wait(Interrupt::Signal, || match look(parent, which, options) {
+        Ok(None) if !options.contains(WaitOptions::NO_HANG) => None,
+        result => Some(result),
+    })?
+}
+
+fn look(parent: &Arc<Process>, which: Which, options: WaitOptions) -> Result<Option<Found>, Errno> {
+    let mut exists = false;
+    for (child, relations) in family::children(parent.pid) {
+        let wanted = match which {
+            Which::Any => true,
+            Which::Pid(pid) => child.pid == pid,
+            Which::Group(group) => relations.group == group,
+        };
+        if !wanted {
+            continue;
+        }
+        exists = true;
+        if let Some(status) = news(&child, options) {
+            return Ok(Some(Found { process: child, status }));
+        }
+    }
+    if exists { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+/// What there is to tell of a child; a zombie is reaped.
+fn news(child: &Arc<Process>, options: WaitOptions) -> Option<i32> {
+    let mut state = child.state.lock();
+    let status = match (state.life, state.news) {
+        (Life::Zombie(status), _) => status,
+        (_, Some(News::Stopped(signal))) if options.contains(WaitOptions::STOPPED) => i32::from(signal) << 8 | 0x7f,
+        (_, Some(News::Continued)) if options.contains(WaitOptions::CONTINUED) => 0xffff,
+        _ => return None,
+    };
+    state.news = None;
+    let is_zombie = matches!(state.life, Life::Zombie(_));
+    drop(state);
+    if is_zombie {
+        let parent = family::relations(child.pid).and_then(|relations| find_process(relations.parent));
+        if let Some(parent) = parent {
+            let ticks = child.ticks.load(Ordering::Relaxed) + child.child_ticks.load(Ordering::Relaxed);
+            parent.child_ticks.fetch_add(ticks, Ordering::Relaxed);
+        }
+        family::remove_process(child.pid);
+    }
+    Some(status)
+}

@@ -1,0 +1,150 @@
+//! fork, vfork, clone: new processes and threads.
+
+use super::process::Inheritance;
+use super::signal::{Actions, MAX_SIGNAL, SIGCHLD};
+use super::thread::Beginning;
+use super::{Current, Process, Thread, family, scheduler};
+use crate::file::Caller;
+use crate::mem::Space;
+use crate::sync::{Interrupt, Mutex};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use fsproto::Errno;
+
+bitflags::bitflags! {
+    /// Flags of clone; the lowest byte of its argument is the signal for the parent.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct CloneFlags: u64 {
+        /// Same memory.
+        const VM = 0x100;
+        /// Same working directory and umask.
+        const FS = 0x200;
+        /// Same descriptors.
+        const FILES = 0x400;
+        /// Same signal actions: with `THREAD` only.
+        const SIGHAND = 0x800;
+        /// The parent waits until the child has called exec or ended.
+        const VFORK = 0x4000;
+        /// Child of the caller's parent.
+        const PARENT = 0x8000;
+        /// Same process.
+        const THREAD = 0x1_0000;
+        /// System V semaphores: there are none.
+        const SYSVSEM = 0x4_0000;
+        /// A thread-local storage of its own.
+        const SET_TLS = 0x8_0000;
+        /// Its number goes to the parent's memory.
+        const PARENT_SET_TID = 0x10_0000;
+        /// Zero in its memory at its end, and a futex woken.
+        const CHILD_CLEAR_TID = 0x20_0000;
+        /// Ignored, as Linux does.
+        const DETACHED = 0x40_0000;
+        /// Its number goes to its own memory.
+        const CHILD_SET_TID = 0x100_0000;
+    }
+}
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    /// What is shared.
+    pub flags: CloneFlags,
+    /// The signal at the child's end.
+    pub exit_signal: u8,
+    /// Its stack pointer; 0: the caller's.
+    pub stack: u64,
+    /// For `PARENT_SET_TID`.
+    pub parent_tid: u64,
+    /// For `CHILD_SET_TID` and `CHILD_CLEAR_TID`.
+    pub child_tid: u64,
+    /// For `SET_TLS`.
+    pub tls: u64,
+}
+
+impl Request {
+    /// What fork asks for.
+    pub fn fork() -> Self {
+        Self { exit_signal: SIGCHLD, ..Self::default() }
+    }
+
+    /// What vfork asks for.
+    pub fn vfork() -> Self {
+        Self { flags: CloneFlags::VM | CloneFlags::VFORK, ..Self::fork() }
+    }
+
+    /// Decodes clone's first argument. EINVAL for what this kernel does not have (name spaces, tracing) and what makes no sense.
+    pub fn decode(flags: u64) -> Result<Self, Errno> {
+        let exit_signal = (flags & 0xff) as u8;
+        let flags = CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?;
+        let needs = |flag, needed| !flags.contains(flag) || flags.contains(needed);
+        let sound = needs(CloneFlags::THREAD, CloneFlags::SIGHAND) && needs(CloneFlags::SIGHAND, CloneFlags::VM);
+        if !sound || exit_signal > MAX_SIGNAL || (flags.contains(CloneFlags::SIGHAND) && !flags.contains(CloneFlags::THREAD)) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self { flags, exit_signal, ..Self::default() })
+    }
+}
+
+/// Makes a thread or a process that goes on where the caller is, with result 0. Returns its number.
+pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
+    let flags = request.flags;
+    let tid = family::new_number()?;
+    let space = if flags.contains(CloneFlags::VM) { current.space().clone() } else { current.space().fork()? };
+    let mut registers = current.thread.with_registers(|registers| *registers);
+    registers.rax = 0;
+    if request.stack != 0 {
+        registers.rsp = request.stack;
+    }
+    let mut beginning = Beginning::copy(&current.thread, registers)?;
+    if flags.contains(CloneFlags::SET_TLS) {
+        if request.tls >= crate::arch::USER_END {
+            return Err(Errno::EPERM);
+        }
+        beginning.fs_base = request.tls;
+    }
+    let is_thread = flags.contains(CloneFlags::THREAD);
+    let process = if is_thread { current.process().clone() } else { copy_process(current, tid, request)? };
+    let thread = Thread::new(tid, process.clone(), space.clone(), beginning)?;
+    if flags.contains(CloneFlags::CHILD_CLEAR_TID) {
+        thread.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
+    }
+    write_numbers(current, &space, request, tid)?;
+    drop(space);
+
+    scheduler::reserve()?;
+    process.add_thread(&thread)?;
+    if !is_thread {
+        let parent = if flags.contains(CloneFlags::PARENT) { family::relations(current.pid()).map(|own| own.parent) } else { None };
+        family::add_process(&process, parent.unwrap_or(current.pid()));
+    }
+    family::add_thread(&thread);
+    scheduler::wake(&thread);
+    if flags.contains(CloneFlags::VFORK) {
+        // Killed meanwhile: the child keeps the memory, and this thread ends on its way to user mode.
+        let _ = process.vfork_queue.wait(Interrupt::Killable, || process.is_vfork_done().then_some(()));
+    }
+    Ok(tid)
+}
+
+fn copy_process(current: &Current, pid: u32, request: &Request) -> Result<Arc<Process>, Errno> {
+    let parent = current.process();
+    let files = parent.files().ok_or(Errno::ESRCH)?;
+    let files = if request.flags.contains(CloneFlags::FILES) { files } else { Arc::new(Mutex::new(files.lock().clone())) };
+    let context = &parent.context;
+    let context = if request.flags.contains(CloneFlags::FS) { context.clone() } else { Arc::new(Mutex::new(context.lock().clone())) };
+    let actions: Actions = parent.actions.lock().clone();
+    let identity = parent.identity.lock().clone();
+    Ok(Process::new(pid, Inheritance { files, context, actions, identity, server: parent.is_server(), exit_signal: request.exit_signal }))
+}
+
+/// Writes the new thread's number where the caller wants it.
+fn write_numbers(current: &Current, space: &Space, request: &Request, tid: u32) -> Result<(), Errno> {
+    if request.flags.contains(CloneFlags::PARENT_SET_TID) {
+        current.write(request.parent_tid, &tid.to_le_bytes())?;
+    }
+    if request.flags.contains(CloneFlags::CHILD_SET_TID) {
+        let slice = crate::mem::UserSlice::new(request.child_tid, 4)?;
+        space.copy_out_all(slice, &tid.to_le_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Signal frames: what lies on the user's stack while a handler runs, and the way back. The layout is Linux's `struct rt_sigframe`, which programs,
+//! their C libraries and unwinders read.
+
+use super::signal::{Action, ActionFlags, SignalInfo, SignalSet};
+use super::thread::AlternateStack;
+use super::{Thread, send, word};
+use crate::arch::fpu::{self, FpuState};
+use crate::arch::{Registers, SIGNAL_FLAGS};
+use crate::mem::{Space, UserSlice};
+use alloc::vec::Vec;
+use fsproto::Errno;
+
+/// Bytes below the stack pointer that a leaf function may use.
+const RED_ZONE_BYTES: u64 = 128;
+/// Alignment of the floating-point image (XSAVE's).
+const FPU_ALIGN_BYTES: u64 = 64;
+/// The return address, the context and the information.
+const FRAME_BYTES: usize = 8 + CONTEXT_BYTES + SignalInfo::BYTES;
+/// `ucontext_t`: flags, link, stack, registers, mask.
+const CONTEXT_BYTES: usize = 16 + 24 + 256 + 8;
+/// Where parts of `ucontext_t` begin.
+const STACK: usize = 16;
+const REGISTERS: usize = 40;
+const MASK: usize = REGISTERS + 256;
+/// Where parts of `struct sigcontext` begin.
+const SEGMENTS: usize = REGISTERS + 18 * 8;
+const TRAP_CODE: usize = SEGMENTS + 8;
+const TRAP_CAUSE: usize = TRAP_CODE + 8;
+const OLD_MASK: usize = TRAP_CAUSE + 8;
+const FAULT_ADDRESS: usize = OLD_MASK + 8;
+const FPU_POINTER: usize = FAULT_ADDRESS + 8;
+/// `UC_FP_XSTATE`: the floating-point image is XSAVE's.
+const HAS_XSTATE: u64 = 1;
+/// `UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`: the stack segment is there.
+const HAS_STACK_SEGMENT: u64 = 6;
+/// Bytes of FXSAVE's image; in its last 48 stands what follows it.
+const LEGACY_FPU_BYTES: usize = 512;
+const EXTENSION: usize = 464;
+const MAGIC1: u32 = 0x4650_5853;
+const MAGIC2: u32 = 0x4650_5845;
+/// `SS_ONSTACK`, `SS_DISABLE`.
+const ON_STACK: u32 = 1;
+const DISABLED: u32 = 2;
+/// Direction, trap and resume flag: not for a handler.
+const CLEARED_FLAGS: u64 = 0x400 | 0x100 | 0x1_0000;
+
+/// Has the thread go on in a handler, with all it needs to come back on its stack. EFAULT if there is no room.
+pub(super) fn push(thread: &Thread, info: SignalInfo, action: Action, saved_mask: SignalSet) -> Result<(), Errno> {
+    if !action.flags().contains(ActionFlags::RESTORER) {
+        return Err(Errno::EFAULT);
+    }
+    let registers = thread.with_registers(|registers| *registers);
+    let alternate = thread.signals.lock().alternate;
+    let mut sp = registers.rsp.wrapping_sub(RED_ZONE_BYTES);
+    if action.flags().contains(ActionFlags::ON_STACK) && alternate.bytes > 0 && !alternate.contains(registers.rsp) {
+        sp = alternate.start.wrapping_add(alternate.bytes);
+    }
+    let image = fpu_image()?;
+    let fpu_at = sp.wrapping_sub(image.len() as u64) & !(FPU_ALIGN_BYTES - 1);
+    // As after a call: the stack is off alignment by the return address.
+    let frame_at = (fpu_at.wrapping_sub(FRAME_BYTES as u64) & !15).wrapping_sub(8);
+    let mut frame = [0; FRAME_BYTES];
+    put(&mut frame, 0, action.restorer);
+    let (context, rest) = frame.split_at_mut(8).1.split_at_mut(CONTEXT_BYTES);
+    let has_xstate = if fpu::features() == 0 { 0 } else { HAS_XSTATE };
+    put(context, 0, has_xstate | HAS_STACK_SEGMENT);
+    put_alternate(context, alternate, registers.rsp);
+    put_registers(context, &registers);
+    put(context, OLD_MASK, saved_mask.0);
+    put(context, FAULT_ADDRESS, info.value);
+    put(context, FPU_POINTER, fpu_at);
+    put(context, MASK, saved_mask.0);
+    rest.copy_from_slice(&info.to_bytes());
+
+    let space = thread.space().ok_or(Errno::EFAULT)?;
+    write(&space, fpu_at, &image)?;
+    write(&space, frame_at, &frame)?;
+    thread.with_registers(|registers| {
+        registers.rip = action.handler;
+        registers.rsp = frame_at;
+        registers.rdi = u64::from(info.signal);
+        registers.rdx = frame_at + 8;
+        registers.rsi = frame_at + 8 + CONTEXT_BYTES as u64;
+        registers.rax = 0;
+        registers.rflags &= !CLEARED_FLAGS;
+        registers.cause = INTERNAL;
+        registers.sanitize();
+    });
+    Ok(())
+}
+
+/// A cause that is no system call, so that nothing is restarted and the return is by `iret`.
+const INTERNAL: u64 = 0x200;
+
+/// rt_sigreturn: takes everything back from the frame that the stack pointer stands on. Returns rax, which a system call would overwrite.
+pub fn pop(thread: &Thread) -> Result<u64, Errno> {
+    let space = thread.space().ok_or(Errno::EFAULT)?;
+    let at = thread.with_registers(|registers| registers.rsp);
+    let mut context = [0; CONTEXT_BYTES];
+    read(&space, at, &mut context)?;
+    let fpu = match word(&context, FPU_POINTER) {
+        0 => FpuState::initial().ok_or(Errno::ENOMEM)?,
+        address => read_fpu(&space, address)?,
+    };
+    fpu.restore();
+    {
+        let mut own = thread.signals.lock();
+        own.blocked = SignalSet(word(&context, MASK)).without(SignalSet::UNBLOCKABLE);
+        let start = word(&context, STACK);
+        let disabled = word(&context, STACK + 8) as u32 & DISABLED != 0;
+        own.alternate = if disabled { AlternateStack::default() } else { AlternateStack { start, bytes: word(&context, STACK + 16) } };
+    }
+    send::recheck(thread);
+    thread.with_registers(|registers| {
+        take_registers(&context, registers);
+        registers.cause = INTERNAL;
+        registers.sanitize();
+    });
+    Ok(thread.with_registers(|registers| registers.rax))
+}
+
+impl AlternateStack {
+    /// Whether a stack pointer is on it.
+    pub fn contains(&self, sp: u64) -> bool {
+        sp > self.start && sp - self.start <= self.bytes
+    }
+
+    /// `ss_flags`, for a thread with this stack pointer.
+    pub fn flags(&self, sp: u64) -> u32 {
+        match self.bytes {
+            0 => DISABLED,
+            _ if self.contains(sp) => ON_STACK,
+            _ => 0,
+        }
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u64) {
+    for (to, from) in bytes.iter_mut().skip(at).zip(value.to_le_bytes()) {
+        *to = from;
+    }
+}
+
+fn put_alternate(context: &mut [u8], alternate: AlternateStack, sp: u64) {
+    put(context, STACK, alternate.start);
+    put(context, STACK + 8, u64::from(alternate.flags(sp)));
+    put(context, STACK + 16, alternate.bytes);
+}
+
+/// The general registers in the order of `struct sigcontext`.
+fn general(registers: &mut Registers) -> [&mut u64; 18] {
+    let Registers { r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags, .. } = registers;
+    [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags]
+}
+
+fn put_registers(context: &mut [u8], registers: &Registers) {
+    let mut copy = *registers;
+    for (index, register) in general(&mut copy).into_iter().enumerate() {
+        put(context, REGISTERS + 8 * index, *register);
+    }
+    put(context, SEGMENTS, registers.cs | registers.ss << 48);
+    let is_exception = registers.cause < 32;
+    put(context, TRAP_CODE, if is_exception { registers.code } else { 0 });
+    put(context, TRAP_CAUSE, if is_exception { registers.cause } else { 0 });
+}
+
+fn take_registers(context: &[u8], registers: &mut Registers) {
+    let flags = registers.rflags;
+    for (index, register) in general(registers).into_iter().enumerate() {
+        *register = word(context, REGISTERS + 8 * index);
+    }
+    registers.rflags = (registers.rflags & SIGNAL_FLAGS) | (flags & !SIGNAL_FLAGS);
+}
+
+/// The floating-point registers as they stand in a frame: with a word behind them that says that they are complete.
+fn fpu_image() -> Result<Vec<u8>, Errno> {
+    let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
+    state.save();
+    let mut image = Vec::new();
+    image.try_reserve(state.bytes().len() + 4).map_err(|_| Errno::ENOMEM)?;
+    image.extend_from_slice(state.bytes());
+    if fpu::features() != 0 {
+        let bytes = image.len() as u64;
+        put(&mut image, EXTENSION, u64::from(MAGIC1) | (bytes + 4) << 32);
+        put(&mut image, EXTENSION + 8, fpu::features());
+        put(&mut image, EXTENSION + 16, bytes);
+        image.extend_from_slice(&MAGIC2.to_le_bytes());
+    }
+    Ok(image)
+}
+
+fn read_fpu(space: &Space, address: u64) -> Result<FpuState, Errno> {
+    let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
+    let mut legacy = [0; LEGACY_FPU_BYTES];
+    read(space, address, &mut legacy)?;
+    let full_bytes = fpu::state_bytes();
+    let claims_extension = word(&legacy, EXTENSION) as u32 == MAGIC1 && word(&legacy, EXTENSION + 16) as u32 as usize == full_bytes;
+    if fpu::features() != 0 && claims_extension {
+        let mut image = Vec::new();
+        image.try_reserve(full_bytes + 4).map_err(|_| Errno::ENOMEM)?;
+        image.resize(full_bytes + 4, 0);
+        read(space, address, &mut image)?;
+        if let Some((image, magic)) = image.split_at_checked(full_bytes)
+            && magic == MAGIC2.to_le_bytes()
+        {
+            return if state.load(image) { Ok(state) } else { Err(Errno::EFAULT) };
+        }
+    }
+    if state.load(&legacy) { Ok(state) } else { Err(Errno::EFAULT) }
+}
+
+fn write(space: &Space, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    Ok(space.copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+}
+
+fn read(space: &Space, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+    Ok(space.copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+}

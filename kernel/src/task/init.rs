@@ -1,0 +1,51 @@
+//! The first process.
+
+use super::elf::{HEADER_BYTES, Program};
+use super::exec::{self, Arguments, Image};
+use super::process::{Inheritance, Process};
+use super::signal::Actions;
+use super::thread::Beginning;
+use super::{Thread, family, scheduler};
+use crate::arch::{self, Registers};
+use crate::file::{FdTable, FileContext};
+use crate::mem::Space;
+use crate::sync::Mutex;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::Errno;
+
+/// Its number: the first that is given out.
+pub const INIT_PID: u32 = 1;
+
+/// Makes the first process from an ELF in memory, with these descriptors. It runs when the scheduler starts.
+pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
+    let program = Program::parse(image.get(..image.len().min(HEADER_BYTES)).unwrap_or_default())?;
+    let told = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };
+    let space = Space::new()?;
+    exec::load(&space, &program, &Image::Memory(image))?;
+    let sp = exec::build_stack(&space, &program, path, &told)?;
+    let beginning = Beginning::program(Registers::start(program.entry, sp))?;
+    let inheritance = Inheritance {
+        files: Arc::new(Mutex::new(files)),
+        context: Arc::new(Mutex::new(FileContext::default())),
+        actions: Actions::default(),
+        identity: exec::identity(&told, path, path.to_vec()),
+        server: false,
+        exit_signal: 0,
+    };
+    let pid = family::new_number()?;
+    let process = Process::new(pid, inheritance);
+    let thread = Thread::new(pid, process.clone(), space, beginning)?;
+    scheduler::reserve()?;
+    process.add_thread(&thread)?;
+    family::add_process(&process, 0);
+    family::add_thread(&thread);
+    scheduler::wake(&thread);
+    Ok(())
+}
+
+/// PID 1 ended: nothing could be started or reaped any more.
+pub(super) fn ended(status: i32) -> ! {
+    log::error!("init ended with status {status:#x}; the machine stops");
+    arch::power::failed()
+}

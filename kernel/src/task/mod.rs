@@ -1,0 +1,51 @@
+//! Processes and threads.
+//!
+//! Owns: who runs ([`scheduler`]), what a process is ([`Process`]) and a thread ([`Thread`]), how they begin ([`fork`], [`exec`]) and end ([`exit`]),
+//! signals, timers and futexes. Does not own: memory, files, what a trap is. Nothing of this is reachable from below: `sync` and `file` know it by
+//! the traits that [`start`] registers.
+//!
+//! Invariants. A process is in the table from its making until it is reaped; its memory and descriptors go when its last thread ends. A thread's kernel
+//! stack is freed by the thread that runs after it. Only a thread itself leaves the kernel on its stack, and signals are told there ([`deliver`]): all
+//! that others do is to set what is due ([`Thread::notice`]) and wake it.
+//!
+//! Locks, outermost first: family (parents, children, groups: one for all) → a process's threads → signals → scheduler. None is held across a wait.
+
+pub mod current;
+pub mod deliver;
+mod elf;
+pub mod exec;
+pub mod exit;
+pub mod family;
+pub mod fork;
+pub mod frame;
+pub mod futex;
+pub mod init;
+mod process;
+pub mod scheduler;
+pub mod send;
+pub mod signal;
+mod tasks;
+pub mod thread;
+pub mod timer;
+
+pub use current::Current;
+pub use family::{all_processes, find_process, find_thread};
+pub use process::{Identity, Process};
+pub use scheduler::current_thread;
+pub use thread::Thread;
+
+/// Has `sync` and `file` use this module.
+pub fn start() {
+    scheduler::start();
+    tasks::start();
+    timer::start();
+}
+
+/// A little-endian word within bytes; 0 past their end.
+pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    if let Some(part) = bytes.get(at..at.saturating_add(8)) {
+        word.copy_from_slice(part);
+    }
+    u64::from_le_bytes(word)
+}

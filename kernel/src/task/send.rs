@@ -1,0 +1,191 @@
+//! Sending signals: what is pending for whom, and who is woken.
+//!
+//! A signal that ends the process without being caught takes effect here, at once, for all its threads: so a wait that only a killing signal may end (F7)
+//! needs to ask one question only.
+
+use super::process::{Life, News};
+use super::signal::{Disposition, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SignalInfo, SignalSet};
+use super::{Process, Thread, family, find_process, scheduler};
+use alloc::sync::Arc;
+
+/// Whom a signal is for.
+enum To<'a> {
+    Process,
+    Thread(&'a Arc<Thread>),
+}
+
+/// Sends a signal to a process.
+pub fn to_process(process: &Arc<Process>, info: SignalInfo) {
+    send(process, &To::Process, info);
+}
+
+/// Sends a signal to one thread.
+pub fn to_thread(thread: &Arc<Thread>, info: SignalInfo) {
+    send(&thread.process, &To::Thread(thread), info);
+}
+
+/// Sends a signal to a process, if it still exists.
+pub fn to_pid(pid: u32, info: SignalInfo) {
+    if let Some(process) = find_process(pid) {
+        to_process(&process, info);
+    }
+}
+
+/// Sends a signal to all members of a process group; false if there are none.
+pub fn to_group(group: u32, info: SignalInfo) -> bool {
+    let members = family::group(group);
+    for process in &members {
+        to_process(process, info);
+    }
+    !members.is_empty()
+}
+
+/// Sends a signal that an exception of the running thread's own raises: not to be blocked or ignored, else it would come again for ever.
+pub fn force(thread: &Arc<Thread>, info: SignalInfo) {
+    let blocked = thread.signals.lock().blocked.contains(info.signal);
+    let caught = matches!(thread.process.actions.lock().disposition(info.signal), Disposition::Catch(_));
+    if blocked || !caught {
+        begin_end(&thread.process, i32::from(info.signal));
+        return;
+    }
+    to_thread(thread, info);
+}
+
+fn send(process: &Arc<Process>, to: &To<'_>, info: SignalInfo) {
+    if process.is_ending() {
+        return;
+    }
+    match info.signal {
+        SIGCONT => resume(process),
+        signal if SignalSet::STOPPING.contains(signal) => forget(process, SignalSet::of(SIGCONT)),
+        _ => {}
+    }
+    let threads = process.threads();
+    let blocks = |thread: &Arc<Thread>| thread.signals.lock().blocked.contains(info.signal);
+    let target = match to {
+        To::Thread(thread) => Some(*thread).filter(|thread| !blocks(thread)),
+        To::Process => threads.iter().find(|thread| !blocks(thread)),
+    };
+    let disposition = process.disposition(info.signal);
+    if disposition == Disposition::Ignore && target.is_some() {
+        return;
+    }
+    if info.signal == SIGKILL || (disposition == Disposition::Terminate && target.is_some()) {
+        begin_end(process, i32::from(info.signal));
+        return;
+    }
+    match to {
+        To::Thread(thread) => thread.signals.lock().pending.add(info),
+        To::Process => process.pending.lock().add(info),
+    }
+    if let Some(thread) = target {
+        thread.notice();
+        scheduler::wake(thread);
+    }
+}
+
+/// Tells all threads of a process to end, with a status as wait4 gives it. The first such status stays.
+pub fn begin_end(process: &Arc<Process>, status: i32) {
+    {
+        let mut state = process.state.lock();
+        if state.life != Life::Alive {
+            return;
+        }
+        state.life = Life::Ending(status);
+        state.stopped = false;
+    }
+    for thread in process.threads() {
+        thread.notice();
+        scheduler::wake(&thread);
+    }
+    process.queue.wake_all();
+}
+
+/// Stops a process: its threads wait when they come by [`super::deliver`].
+pub(super) fn stop(process: &Arc<Process>, signal: u8) {
+    {
+        let mut state = process.state.lock();
+        if state.life != Life::Alive || state.stopped {
+            return;
+        }
+        state.stopped = true;
+        state.news = Some(News::Stopped(signal));
+    }
+    for thread in process.threads() {
+        thread.notice();
+    }
+    tell_parent(process, i32::from(signal) << 8 | 0x7f);
+}
+
+/// Lets a stopped process go on, and forgets pending stops.
+fn resume(process: &Arc<Process>) {
+    forget(process, SignalSet::STOPPING);
+    {
+        let mut state = process.state.lock();
+        if !state.stopped {
+            return;
+        }
+        state.stopped = false;
+        state.news = Some(News::Continued);
+    }
+    process.queue.wake_all();
+    tell_parent(process, 0xffff);
+}
+
+fn forget(process: &Arc<Process>, signals: SignalSet) {
+    process.pending.lock().remove(signals);
+    for thread in process.threads() {
+        thread.signals.lock().pending.remove(signals);
+    }
+}
+
+/// Tells the parent of a stop or its end.
+fn tell_parent(process: &Arc<Process>, status: i32) {
+    let Some(parent) = family::relations(process.pid).and_then(|relations| find_process(relations.parent)) else { return };
+    let wanted = !parent.actions.lock().get(SIGCHLD).flags().contains(super::signal::ActionFlags::NO_CHILD_STOP);
+    if wanted {
+        to_process(&parent, child_info(process.pid, SIGCHLD, status));
+    }
+    parent.children_queue.wake_all();
+}
+
+/// What a parent is told of a child in this status.
+pub(super) fn child_info(pid: u32, signal: u8, status: i32) -> SignalInfo {
+    const EXITED: i32 = 1;
+    const KILLED: i32 = 2;
+    const STOPPED: i32 = 5;
+    const CONTINUED: i32 = 6;
+    let (code, value) = match status {
+        0xffff => (CONTINUED, i32::from(SIGCONT)),
+        stopped if stopped & 0xff == 0x7f => (STOPPED, stopped >> 8),
+        exited if exited & 0x7f == 0 => (EXITED, exited >> 8),
+        killed => (KILLED, killed & 0x7f),
+    };
+    SignalInfo { signal, code, pid, value: value as u64 }
+}
+
+/// Whether a signal is pending that the thread does not block.
+pub(super) fn has_unblocked(thread: &Thread) -> bool {
+    let own = thread.signals.lock();
+    let pending = own.pending.set().union(thread.process.pending.lock().set());
+    !pending.without(own.blocked).is_empty()
+}
+
+/// Has the running thread look at its signals on the way to user mode, after a change of what it blocks.
+pub fn recheck(thread: &Thread) {
+    if has_unblocked(thread) {
+        thread.notice();
+    }
+}
+
+/// A process that stops itself by default on a signal must not if nothing could continue it.
+pub(super) fn is_orphaned_stop(process: &Process, signal: u8) -> bool {
+    if signal == SIGSTOP {
+        return false;
+    }
+    let Some(own) = family::relations(process.pid) else { return true };
+    // POSIX: a group is orphaned if no member has a parent in the same session but another group.
+    !family::group(own.group).iter().filter_map(|member| family::relations(member.pid)).any(|member| {
+        family::relations(member.parent).is_some_and(|parent| parent.session == member.session && parent.group != member.group)
+    })
+}

@@ -1,0 +1,351 @@
+//! Signals: numbers, sets, what a process does about each, and what it is told. Plain data, with Linux's layouts; sending and delivering are
+//! in `send` and `deliver`.
+
+use alloc::vec::Vec;
+
+macro_rules! signals {
+    ($($name:ident = $number:literal,)*) => {
+        $(#[doc = concat!("Number ", $number, ".")] pub const $name: u8 = $number;)*
+    };
+}
+signals! {
+    SIGHUP = 1,
+    SIGINT = 2,
+    SIGQUIT = 3,
+    SIGILL = 4,
+    SIGTRAP = 5,
+    SIGABRT = 6,
+    SIGBUS = 7,
+    SIGFPE = 8,
+    SIGKILL = 9,
+    SIGUSR1 = 10,
+    SIGSEGV = 11,
+    SIGUSR2 = 12,
+    SIGPIPE = 13,
+    SIGALRM = 14,
+    SIGTERM = 15,
+    SIGCHLD = 17,
+    SIGCONT = 18,
+    SIGSTOP = 19,
+    SIGTSTP = 20,
+    SIGTTIN = 21,
+    SIGTTOU = 22,
+    SIGURG = 23,
+    SIGWINCH = 28,
+}
+
+/// The highest number; those from 32 on are the real-time signals.
+pub const MAX_SIGNAL: u8 = 64;
+
+/// A set of signals; bit 0 is signal 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalSet(pub u64);
+
+impl SignalSet {
+    /// No signal.
+    pub const EMPTY: Self = Self(0);
+    /// What cannot be blocked, ignored or caught.
+    pub const UNBLOCKABLE: Self = Self::of(SIGKILL).with(SIGSTOP);
+    /// What stops a process by default.
+    pub const STOPPING: Self = Self::of(SIGSTOP).with(SIGTSTP).with(SIGTTIN).with(SIGTTOU);
+    /// What is ignored by default.
+    pub const IGNORED: Self = Self::of(SIGCHLD).with(SIGCONT).with(SIGURG).with(SIGWINCH);
+    /// What an exception of the program's own raises: it is told first.
+    const SYNCHRONOUS: Self = Self::of(SIGSEGV).with(SIGBUS).with(SIGILL).with(SIGTRAP).with(SIGFPE);
+
+    /// One signal; the empty set for 0 or a number too high.
+    pub const fn of(signal: u8) -> Self {
+        if signal == 0 || signal > MAX_SIGNAL { Self(0) } else { Self(1 << (signal - 1)) }
+    }
+
+    /// This set and one more.
+    pub const fn with(self, signal: u8) -> Self {
+        Self(self.0 | Self::of(signal).0)
+    }
+
+    /// This set without another.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Both sets.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether a signal is in it.
+    pub const fn contains(self, signal: u8) -> bool {
+        self.0 & Self::of(signal).0 != 0
+    }
+
+    /// Whether it is empty.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The signal to be told first: the program's own exceptions, then the lowest number.
+    pub fn first(self) -> Option<u8> {
+        let urgent = Self(self.0 & Self::SYNCHRONOUS.0);
+        let chosen = if urgent.is_empty() { self } else { urgent };
+        (!chosen.is_empty()).then(|| chosen.0.trailing_zeros() as u8 + 1)
+    }
+}
+
+bitflags::bitflags! {
+    /// `sa_flags`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ActionFlags: u64 {
+        /// No SIGCHLD when children stop.
+        const NO_CHILD_STOP = 1;
+        /// Children that end leave no zombie.
+        const NO_CHILD_WAIT = 2;
+        /// The handler takes three arguments. (It is given them in any case.)
+        const SIGINFO = 4;
+        /// `sa_restorer` is set.
+        const RESTORER = 0x0400_0000;
+        /// Run on the alternate stack.
+        const ON_STACK = 0x0800_0000;
+        /// Restart the system call that was interrupted.
+        const RESTART = 0x1000_0000;
+        /// Do not block the signal while its handler runs.
+        const NO_DEFER = 0x4000_0000;
+        /// Back to the default once it was caught.
+        const RESET = 0x8000_0000;
+    }
+}
+
+/// `struct sigaction` of the kernel's interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Action {
+    /// [`Action::DEFAULT`], [`Action::IGNORE`], or the handler's address.
+    pub handler: u64,
+    /// Flags, unknown ones included.
+    pub flags: u64,
+    /// Where the handler returns to.
+    pub restorer: u64,
+    /// What is blocked besides while it runs.
+    pub mask: SignalSet,
+}
+
+impl Action {
+    /// `SIG_DFL`.
+    pub const DEFAULT: u64 = 0;
+    /// `SIG_IGN`.
+    pub const IGNORE: u64 = 1;
+    /// Bytes of the structure.
+    pub const BYTES: usize = 32;
+
+    /// Its flags.
+    pub fn flags(&self) -> ActionFlags {
+        ActionFlags::from_bits_truncate(self.flags)
+    }
+
+    /// As programs have it in memory.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip([self.handler, self.flags, self.restorer, self.mask.0]) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// From a program's memory.
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let word = |index: usize| super::word(bytes, index * 8);
+        Self { handler: word(0), flags: word(1), restorer: word(2), mask: SignalSet(word(3)).without(SignalSet::UNBLOCKABLE) }
+    }
+}
+
+/// What becomes of a signal that is not blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Nothing.
+    Ignore,
+    /// The process ends.
+    Terminate,
+    /// The process stops.
+    Stop,
+    /// A handler runs.
+    Catch(Action),
+}
+
+/// What a process does about each signal.
+#[derive(Clone, Debug)]
+pub struct Actions([Action; MAX_SIGNAL as usize]);
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self([Action::default(); MAX_SIGNAL as usize])
+    }
+}
+
+impl Actions {
+    /// The action for a signal.
+    pub fn get(&self, signal: u8) -> Action {
+        usize::from(signal).checked_sub(1).and_then(|index| self.0.get(index)).copied().unwrap_or_default()
+    }
+
+    /// Changes it.
+    pub fn set(&mut self, signal: u8, action: Action) {
+        if let Some(slot) = usize::from(signal).checked_sub(1).and_then(|index| self.0.get_mut(index)) {
+            *slot = action;
+        }
+    }
+
+    /// What becomes of a signal.
+    pub fn disposition(&self, signal: u8) -> Disposition {
+        let action = self.get(signal);
+        match action.handler {
+            Action::IGNORE => Disposition::Ignore,
+            Action::DEFAULT if SignalSet::IGNORED.contains(signal) => Disposition::Ignore,
+            Action::DEFAULT if SignalSet::STOPPING.contains(signal) => Disposition::Stop,
+            Action::DEFAULT => Disposition::Terminate,
+            _ => Disposition::Catch(action),
+        }
+    }
+
+    /// What exec does: handlers are gone, what was ignored stays so.
+    pub fn reset_handlers(&mut self) {
+        for action in &mut self.0 {
+            *action =
+                Action { handler: if action.handler == Action::IGNORE { Action::IGNORE } else { Action::DEFAULT }, ..Action::default() };
+        }
+    }
+}
+
+/// `siginfo_t`: what a handler is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalInfo {
+    /// The signal.
+    pub signal: u8,
+    /// Who or what sent it: one of the constants below.
+    pub code: i32,
+    /// The sender, or the child.
+    pub pid: u32,
+    /// A child's status, or the faulting address.
+    pub value: u64,
+}
+
+impl SignalInfo {
+    /// `SI_USER`: by kill.
+    pub const USER: i32 = 0;
+    /// `SI_KERNEL`: by the kernel.
+    pub const KERNEL: i32 = 0x80;
+    /// `SI_TKILL`: by tgkill.
+    pub const TKILL: i32 = -6;
+    /// `SEGV_MAPERR`, `BUS_ADRALN`, `FPE_INTDIV`, `ILL_ILLOPC`, `TRAP_BRKPT`, `CLD_EXITED`: the first reason of each signal.
+    pub const FIRST_REASON: i32 = 1;
+    /// `BUS_ADRERR`: the page could not be had.
+    pub const BUS_ADDRESS: i32 = 2;
+    /// Bytes of the structure.
+    pub const BYTES: usize = 128;
+
+    /// A signal of the kernel's own making.
+    pub fn kernel(signal: u8) -> Self {
+        Self { signal, code: Self::KERNEL, ..Self::default() }
+    }
+
+    /// As programs have it in memory.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let is_fault = self.code > 0 && self.code != Self::KERNEL && SignalSet::SYNCHRONOUS.contains(self.signal);
+        let mut put = |at: usize, value: &[u8]| {
+            for (to, &from) in bytes.iter_mut().skip(at).zip(value) {
+                *to = from;
+            }
+        };
+        put(0, &u32::from(self.signal).to_le_bytes());
+        put(8, &self.code.to_le_bytes());
+        if is_fault {
+            put(16, &self.value.to_le_bytes());
+        } else {
+            put(16, &self.pid.to_le_bytes());
+            put(24, &self.value.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// Signals that were sent and not yet told. As on Linux, ordinary signals are not counted: one of each is enough. (Real-time ones are not queued either.)
+#[derive(Clone, Debug, Default)]
+pub struct Pending {
+    set: SignalSet,
+    infos: Vec<SignalInfo>,
+}
+
+impl Pending {
+    /// Those that are pending.
+    pub fn set(&self) -> SignalSet {
+        self.set
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, info: SignalInfo) {
+        if !self.set.contains(info.signal) {
+            self.set = self.set.with(info.signal);
+            // Without memory the signal is still told, just not who sent it.
+            if self.infos.try_reserve(1).is_ok() {
+                self.infos.push(info);
+            }
+        }
+    }
+
+    /// Takes out the first that is not blocked.
+    pub fn take(&mut self, blocked: SignalSet) -> Option<SignalInfo> {
+        let signal = self.set.without(blocked).first()?;
+        let info = self.infos.iter().find(|info| info.signal == signal).copied().unwrap_or(SignalInfo::kernel(signal));
+        self.remove(SignalSet::of(signal));
+        Some(info)
+    }
+
+    /// Forgets some.
+    pub fn remove(&mut self, signals: SignalSet) {
+        self.set = self.set.without(signals);
+        self.infos.retain(|info| !signals.contains(info.signal));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_are_told_first_and_blocked_signals_wait() {
+        let mut pending = Pending::default();
+        for signal in [SIGINT, SIGSEGV, SIGCHLD, SIGINT] {
+            pending.add(SignalInfo::kernel(signal));
+        }
+        assert_eq!(pending.take(SignalSet::EMPTY).map(|info| info.signal), Some(SIGSEGV));
+        assert_eq!(pending.take(SignalSet::of(SIGINT)).map(|info| info.signal), Some(SIGCHLD));
+        assert_eq!(pending.take(SignalSet::of(SIGINT)), None);
+        assert_eq!(pending.take(SignalSet::EMPTY).map(|info| info.signal), Some(SIGINT));
+        assert_eq!(pending.take(SignalSet::EMPTY), None, "sent twice, told once");
+    }
+
+    #[test]
+    fn dispositions_are_those_of_linux() {
+        let mut actions = Actions::default();
+        assert_eq!(actions.disposition(SIGTERM), Disposition::Terminate);
+        assert_eq!(actions.disposition(SIGCHLD), Disposition::Ignore);
+        assert_eq!(actions.disposition(SIGTTIN), Disposition::Stop);
+        assert_eq!(actions.disposition(MAX_SIGNAL), Disposition::Terminate);
+        let caught = Action { handler: 0x40_0000, ..Action::default() };
+        actions.set(SIGTERM, caught);
+        actions.set(SIGINT, Action { handler: Action::IGNORE, ..caught });
+        assert_eq!(actions.disposition(SIGTERM), Disposition::Catch(caught));
+        actions.reset_handlers();
+        assert_eq!(actions.disposition(SIGTERM), Disposition::Terminate);
+        assert_eq!(actions.disposition(SIGINT), Disposition::Ignore);
+        actions.set(0, caught);
+        actions.set(65, caught);
+        assert_eq!(actions.get(0), Action::default());
+    }
+
+    #[test]
+    fn an_action_survives_its_encoding_but_cannot_block_kill() {
+        let action = Action { handler: 5, flags: 0x1400_0000, restorer: 7, mask: SignalSet::of(SIGINT) };
+        assert_eq!(Action::from_bytes(&action.to_bytes()), action);
+        let all = Action { mask: SignalSet(u64::MAX), ..action };
+        assert!(!Action::from_bytes(&all.to_bytes()).mask.contains(SIGKILL));
+    }
+}

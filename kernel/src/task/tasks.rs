@@ -1,0 +1,82 @@
+//! Processes as `file` sees them, for terminals and `/proc`.
+
+use super::process::Life;
+use super::signal::SignalInfo;
+use super::thread::RunState;
+use super::{all_processes, family, find_process, scheduler, send};
+use crate::arch;
+use crate::file::{self, ProcessView, Tasks};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use fsproto::Time;
+
+struct Hooks;
+
+/// Nanoseconds in one tick of `/proc`'s times.
+const TICK_NS: u64 = 10_000_000;
+
+impl Tasks for Hooks {
+    fn now(&self) -> Time {
+        Time(arch::clock::wall_ns())
+    }
+
+    fn uptime_ns(&self) -> u64 {
+        arch::clock::now_ns()
+    }
+
+    fn current_pid(&self) -> Option<u32> {
+        scheduler::try_current_thread().map(|thread| thread.process.pid)
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        all_processes().iter().map(|process| process.pid).collect()
+    }
+
+    fn process(&self, pid: u32) -> Option<ProcessView> {
+        let process = find_process(pid)?;
+        let relations = family::relations(pid)?;
+        let threads = process.threads();
+        let identity = process.identity.lock().clone();
+        let state = *process.state.lock();
+        let is_ready = threads.iter().any(|thread| thread.run_state() == RunState::Ready);
+        let letter = match state.life {
+            Life::Zombie(_) => b'Z',
+            _ if state.stopped => b'T',
+            _ if is_ready => b'R',
+            _ => b'S',
+        };
+        let directory = process.context.lock().directory.clone();
+        Some(ProcessView {
+            pid,
+            ppid: relations.parent,
+            pgid: relations.group,
+            sid: relations.session,
+            state: letter,
+            name: identity.name,
+            command_line: identity.command_line,
+            program: identity.program,
+            directory,
+            threads: threads.len() as u32,
+            user_ticks: process.ticks.load(Ordering::Relaxed),
+            system_ticks: 0,
+            start_ticks: process.start_ns / TICK_NS,
+            is_server: process.is_server(),
+            space: threads.first().and_then(|thread| thread.space()),
+            files: process.files(),
+        })
+    }
+
+    fn session_of_group(&self, pgid: u32) -> Option<u32> {
+        family::session_of_group(pgid)
+    }
+
+    fn signal_group(&self, pgid: u32, signal: u8) {
+        send::to_group(pgid, SignalInfo::kernel(signal));
+    }
+}
+
+/// Registers with `file`.
+pub(super) fn start() {
+    static HOOKS: Hooks = Hooks;
+    file::register(&HOOKS);
+}

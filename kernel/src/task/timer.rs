@@ -1,0 +1,133 @@
+//! The tick, and what is due at a time: ends of waits, and alarms. As fine as the tick, 10 ms.
+
+use super::signal::{SIGALRM, SignalInfo};
+use super::{current_thread, find_thread, scheduler, send};
+use crate::arch;
+use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue};
+use alloc::collections::BTreeMap;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// What happens at a time.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// A thread is woken, and looks at the clock.
+    Wake(u32),
+    /// A process gets SIGALRM.
+    Alarm(u32),
+}
+
+/// Times in nanoseconds since boot, made unique by a number.
+type Key = (u64, u64);
+
+struct Timers {
+    due: BTreeMap<Key, Due>,
+    /// By process: when its alarm comes, and with what period it comes again.
+    alarms: BTreeMap<u32, (Key, u64)>,
+}
+
+static TIMERS: Mutex<Timers> = Mutex::new(Timers { due: BTreeMap::new(), alarms: BTreeMap::new() });
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+fn new_key(deadline_ns: u64) -> Key {
+    (deadline_ns, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Wakes the running thread at a time, so that it looks again at what it waits for. Dropped: no more.
+#[derive(Debug)]
+pub struct Timeout {
+    key: Key,
+}
+
+impl Timeout {
+    /// A wake-up at `deadline_ns` since boot, or soon after.
+    pub fn at(deadline_ns: u64) -> Self {
+        let key = new_key(deadline_ns);
+        TIMERS.lock().due.insert(key, Due::Wake(current_thread().tid));
+        Self { key }
+    }
+
+    /// Whether the time has come.
+    pub fn is_over(&self) -> bool {
+        arch::clock::now_ns() >= self.key.0
+    }
+}
+
+impl Drop for Timeout {
+    fn drop(&mut self) {
+        TIMERS.lock().due.remove(&self.key);
+    }
+}
+
+/// Waits until a time, or until a signal comes.
+pub fn sleep_until(deadline_ns: u64) -> Result<(), Interrupted> {
+    let timeout = Timeout::at(deadline_ns);
+    WaitQueue::new().wait(Interrupt::Signal, || timeout.is_over().then_some(()))
+}
+
+/// Sets a process's alarm (0: none), which comes again every `period_ns` (0: once). Returns what was left of the one before, and its period.
+pub fn set_alarm(pid: u32, deadline_ns: u64, period_ns: u64) -> (u64, u64) {
+    let mut timers = TIMERS.lock();
+    let old = timers.alarms.remove(&pid);
+    if let Some((key, _)) = old {
+        timers.due.remove(&key);
+    }
+    if deadline_ns != 0 {
+        let key = new_key(deadline_ns);
+        timers.due.insert(key, Due::Alarm(pid));
+        timers.alarms.insert(pid, (key, period_ns));
+    }
+    left(old)
+}
+
+/// What is left until a process's alarm, and its period; zeros for none.
+pub fn alarm(pid: u32) -> (u64, u64) {
+    left(TIMERS.lock().alarms.get(&pid).copied())
+}
+
+fn left(alarm: Option<(Key, u64)>) -> (u64, u64) {
+    // An alarm that is due but did not come yet is not 0, which would mean none.
+    alarm.map_or((0, 0), |((deadline_ns, _), period_ns)| (deadline_ns.saturating_sub(arch::clock::now_ns()).max(1), period_ns))
+}
+
+/// What the timer interrupt does, in user mode or while idle: no lock is held then.
+fn tick() {
+    let now = arch::clock::now_ns();
+    while let Some(due) = next_due(now) {
+        match due {
+            Due::Wake(tid) => {
+                if let Some(thread) = find_thread(tid) {
+                    scheduler::wake(&thread);
+                }
+            }
+            Due::Alarm(pid) => send::to_pid(pid, SignalInfo::kernel(SIGALRM)),
+        }
+    }
+    scheduler::end_slice();
+}
+
+/// Takes out one that is due, and sets an alarm that comes again.
+fn next_due(now: u64) -> Option<Due> {
+    let mut timers = TIMERS.lock();
+    let (&key, &due) = timers.due.first_key_value()?;
+    if key.0 > now {
+        return None;
+    }
+    timers.due.remove(&key);
+    if let Due::Alarm(pid) = due
+        && let Some((_, period_ns)) = timers.alarms.remove(&pid)
+        && period_ns > 0
+    {
+        // After a delay, periods that were missed are left out.
+        let missed = (now - key.0) / period_ns;
+        let key = new_key(key.0.saturating_add((missed + 1).saturating_mul(period_ns)));
+        timers.due.insert(key, due);
+        timers.alarms.insert(pid, (key, period_ns));
+    }
+    Some(due)
+}
+
+/// Starts the tick.
+pub(super) fn start() {
+    const TIMER_LINE: u8 = 0;
+    arch::irq::register(TIMER_LINE, tick);
+}

@@ -12,7 +12,7 @@
 mod archive;
 mod content;
 mod directory;
-mod inode;
+pub(crate) mod inode;
 mod names;
 mod page;
 mod server;

@@ -1,0 +1,428 @@
+//! Where each snapshot of a file finds its pages: in the file as it is now, in the store of rescued pages, or nowhere, for holes.
+//!
+//! Pure bookkeeping: what is noted here as rescued has been copied by the caller.
+//!
+//! Time is counted in *eras*. A snapshot belongs to the era in which it was taken; the first change after a snapshot ends the era. A page that
+//! is rescued in era `e`, just before it is changed, serves every snapshot of it up to era `e` that has not been served before: among the rescued
+//! versions of a page, a snapshot's is the first whose `until` is not before its own era. If there is none, the page is unchanged in the file.
+//!
+//! Pages are kept in segments, which are cut where snapshots, changes or holes begin and end. Each part of a segment counts its users, so
+//! that it goes when the last of them does. Invariant: no count is zero but `live`, and no segment is without users.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use fsproto::mutant::{Mutant, active};
+
+use super::holes::Holes;
+
+/// A count of the moments between which a file did not change.
+pub(super) type Era = u64;
+
+/// Where bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In the file.
+    Live,
+    /// In the store, from this page on.
+    Store(u64),
+    /// Nowhere: zeros.
+    Hole,
+}
+
+impl Source {
+    /// The source `pages` further on.
+    fn advanced(self, pages: u64) -> Self {
+        match self {
+            Self::Store(slot) => Self::Store(slot + pages),
+            other => other,
+        }
+    }
+}
+
+/// A rescued version of some pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rescued {
+    until: Era,
+    users: u32,
+    source: Source,
+}
+
+/// Pages with one history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Segment {
+    end: u64,
+    /// Snapshots that find these pages in the file.
+    live: u32,
+    /// While there are such: whether the pages are holes.
+    is_hole: bool,
+    /// Oldest first.
+    rescued: Vec<Rescued>,
+}
+
+impl Segment {
+    fn is_needed(&self) -> bool {
+        self.live > 0 || !self.rescued.is_empty()
+    }
+
+    /// Which of the rescued versions a snapshot of this era reads.
+    fn version_for(&self, era: Era) -> Option<usize> {
+        if active(Mutant::RescueServesAll) && !self.rescued.is_empty() {
+            return Some(0);
+        }
+        self.rescued.iter().position(|rescued| rescued.until >= era)
+    }
+
+    fn source_for(&self, era: Era) -> Source {
+        match self.version_for(era).and_then(|index| self.rescued.get(index)) {
+            Some(rescued) => rescued.source,
+            None if self.is_hole => Source::Hole,
+            None => Source::Live,
+        }
+    }
+
+    /// Whether `next`, which begins where this ends, says the same.
+    fn goes_on_in(&self, begin: u64, next: &Self) -> bool {
+        let pages = self.end - begin;
+        let same = |(a, b): (&Rescued, &Rescued)| {
+            let source_goes_on = a.source.advanced(pages) == b.source;
+            a.until == b.until && a.users == b.users && source_goes_on
+        };
+        self.live == next.live
+            && (self.live == 0 || self.is_hole == next.is_hole)
+            && self.rescued.len() == next.rescued.len()
+            && self.rescued.iter().zip(&next.rescued).all(same)
+    }
+}
+
+/// The histories of a file's pages, as far as snapshots need them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RescueMap {
+    segments: BTreeMap<u64, Segment>,
+    reserved: u64,
+    stored: u64,
+}
+
+impl RescueMap {
+    /// Pages that a change would have to copy to the store.
+    pub fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// Pages in the store.
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Cuts the segment around `at` in two.
+    fn cut(&mut self, at: u64) {
+        let Some((&begin, segment)) = self.segments.range_mut(..at).next_back() else { return };
+        if segment.end <= at {
+            return;
+        }
+        let mut behind = segment.clone();
+        segment.end = at;
+        for rescued in &mut behind.rescued {
+            rescued.source = rescued.source.advanced(at - begin);
+        }
+        self.segments.insert(at, behind);
+    }
+
+    /// Cuts at both ends, so that the range consists of whole segments and gaps.
+    fn isolate(&mut self, pages: &Range<u64>) {
+        self.cut(pages.start);
+        self.cut(pages.end);
+    }
+
+    /// Joins segments of the range and at its ends that say the same.
+    fn join(&mut self, pages: &Range<u64>) {
+        let first = self.segments.range(..pages.start).next_back().map_or(pages.start, |(&begin, _)| begin);
+        let begins: Vec<u64> = self.segments.range(first..=pages.end).map(|(&begin, _)| begin).collect();
+        let mut last: Option<u64> = None;
+        for begin in begins {
+            if let Some(previous) = last
+                && let Some(next) = self.segments.get(&begin)
+                && let Some(segment) = self.segments.get(&previous)
+                && segment.end == begin
+                && segment.goes_on_in(previous, next)
+            {
+                let end = next.end;
+                self.segments.remove(&begin);
+                if let Some(segment) = self.segments.get_mut(&previous) {
+                    segment.end = end;
+                }
+            } else {
+                last = Some(begin);
+            }
+        }
+    }
+
+    /// Pages of a range that a snapshot of it would add to those that are reserved.
+    pub fn would_reserve(&self, pages: Range<u64>, holes: &Holes) -> u64 {
+        let data = holes.data_pages(pages.clone());
+        let live = self.within(pages).filter(|(_, segment)| segment.live > 0);
+        let reserved_already: u64 = live.map(|(run, _)| holes.data_pages(run)).sum();
+        data.saturating_sub(reserved_already)
+    }
+
+    /// The segments of a range, cut to it.
+    fn within(&self, pages: Range<u64>) -> impl Iterator<Item = (Range<u64>, &Segment)> {
+        let first = self.segments.range(..=pages.start).next_back().map_or(pages.start, |(&begin, _)| begin);
+        let found = if pages.is_empty() { pages.start..pages.start } else { first..pages.end };
+        self.segments
+            .range(found)
+            .map(move |(&begin, segment)| (begin.max(pages.start)..segment.end.min(pages.end), segment))
+            .filter(|(run, _)| run.start < run.end)
+    }
+
+    /// A snapshot of these pages is taken.
+    pub fn add_snapshot(&mut self, pages: Range<u64>, holes: &Holes) {
+        self.isolate(&pages);
+        let mut at = pages.start;
+        while at < pages.end {
+            let next = self.segments.range(at..pages.end).next().map_or(pages.end, |(&begin, _)| begin);
+            if at < next {
+                self.insert_live(at..next, holes, &[]);
+                at = next;
+                continue;
+            }
+            let Some(segment) = self.segments.get_mut(&at) else { break };
+            let end = segment.end;
+            if segment.live > 0 {
+                segment.live += 1;
+            } else if let Some(segment) = self.segments.remove(&at) {
+                self.insert_live(at..end, holes, &segment.rescued);
+            }
+            at = end;
+        }
+        self.join(&pages);
+    }
+
+    /// Pages that get their first user of what the file holds.
+    fn insert_live(&mut self, pages: Range<u64>, holes: &Holes, rescued: &[Rescued]) {
+        for (run, is_hole) in holes.runs(pages.clone()) {
+            let advance = run.start - pages.start;
+            let rescued = rescued.iter().map(|old| Rescued { source: old.source.advanced(advance), ..*old }).collect();
+            if !is_hole {
+                self.reserved += run.end - run.start;
+            }
+            self.segments.insert(run.start, Segment { end: run.end, live: 1, is_hole, rescued });
+        }
+    }
+
+    /// A snapshot of this era is closed. Returns the pages of the store that nobody needs any more.
+    pub fn remove_snapshot(&mut self, pages: Range<u64>, era: Era) -> Vec<Range<u64>> {
+        self.isolate(&pages);
+        let mut freed: Vec<Range<u64>> = Vec::new();
+        for (&begin, segment) in self.segments.range_mut(pages.clone()) {
+            let length = segment.end - begin;
+            let Some(index) = segment.version_for(era) else {
+                if segment.live == 1 && !segment.is_hole {
+                    self.reserved -= length;
+                }
+                segment.live = segment.live.saturating_sub(1);
+                continue;
+            };
+            let Some(rescued) = segment.rescued.get_mut(index) else { continue };
+            rescued.users = rescued.users.saturating_sub(1);
+            if rescued.users == 0 {
+                let rescued = segment.rescued.remove(index);
+                if let Source::Store(slot) = rescued.source {
+                    self.stored -= length;
+                    match freed.last_mut().filter(|last| last.end == slot) {
+                        Some(last) => last.end += length,
+                        None => freed.push(slot..slot + length),
+                    }
+                }
+            }
+        }
+        let unneeded = |_: &u64, segment: &mut Segment| !segment.is_needed();
+        self.segments.extract_if(pages.clone(), unneeded).for_each(drop);
+        self.join(&pages);
+        freed
+    }
+
+    /// The pages of a range that snapshots find in the file, in runs, and whether they are holes: what has to be rescued before a change.
+    pub fn live(&self, pages: Range<u64>) -> Vec<(Range<u64>, bool)> {
+        let mut runs: Vec<(Range<u64>, bool)> = Vec::new();
+        for (run, segment) in self.within(pages).filter(|(_, segment)| segment.live > 0) {
+            match runs.last_mut().filter(|(last, is_hole)| last.end == run.start && *is_hole == segment.is_hole) {
+                Some((last, _)) => last.end = run.end,
+                None => runs.push((run, segment.is_hole)),
+            }
+        }
+        runs
+    }
+
+    /// A run of [`Self::live`] has been copied to `source` in this era.
+    pub fn rescued(&mut self, pages: Range<u64>, era: Era, source: Source) {
+        self.isolate(&pages);
+        for (&begin, segment) in self.segments.range_mut(pages.clone()) {
+            if segment.live == 0 {
+                continue;
+            }
+            let length = segment.end - begin;
+            let source = source.advanced(begin - pages.start);
+            segment.rescued.push(Rescued { until: era, users: segment.live, source });
+            segment.live = 0;
+            if !segment.is_hole {
+                self.reserved -= length;
+            }
+            if matches!(source, Source::Store(_)) {
+                self.stored += length;
+            }
+        }
+        self.join(&pages);
+    }
+
+    /// Where a snapshot of this era finds a range of its pages, in runs.
+    pub fn sources(&self, pages: Range<u64>, era: Era) -> Vec<(Range<u64>, Source)> {
+        let mut runs: Vec<(Range<u64>, Source)> = Vec::new();
+        for (run, segment) in self.within(pages.clone()) {
+            // The segment may begin before the run.
+            let begin = self.segments.range(..=run.start).next_back().map_or(run.start, |(&begin, _)| begin);
+            let source = segment.source_for(era).advanced(run.start - begin);
+            let goes_on =
+                |(last, before): &&mut (Range<u64>, Source)| last.end == run.start && before.advanced(last.end - last.start) == source;
+            match runs.last_mut().filter(goes_on) {
+                Some((last, _)) => last.end = run.end,
+                None => runs.push((run, source)),
+            }
+        }
+        runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a page holds: the number of the change that wrote it; 0 is a hole.
+    type Content = u64;
+
+    struct Snapshot {
+        pages: Range<u64>,
+        era: Era,
+        expected: Vec<Content>,
+    }
+
+    /// A file of 40 pages, with the map beside it and the store as a list of pages.
+    struct World {
+        map: RescueMap,
+        holes: Holes,
+        file: Vec<Content>,
+        store: Vec<Option<Content>>,
+        snapshots: Vec<Snapshot>,
+        era: Era,
+        changed: bool,
+    }
+
+    impl World {
+        fn take(&mut self, pages: Range<u64>) {
+            if core::mem::take(&mut self.changed) {
+                self.era += 1;
+            }
+            let before = self.map.reserved();
+            let more = self.map.would_reserve(pages.clone(), &self.holes);
+            self.map.add_snapshot(pages.clone(), &self.holes);
+            assert_eq!(self.map.reserved(), before + more);
+            let expected = self.file[pages.start as usize..pages.end as usize].to_vec();
+            self.snapshots.push(Snapshot { pages, era: self.era, expected });
+        }
+
+        fn change(&mut self, pages: Range<u64>, content: Content) {
+            for (run, is_hole) in self.map.live(pages.clone()) {
+                let slot = self.store.len() as u64;
+                if !is_hole {
+                    self.store.extend(self.file[run.start as usize..run.end as usize].iter().map(|&page| Some(page)));
+                }
+                self.map.rescued(run, self.era, if is_hole { Source::Hole } else { Source::Store(slot) });
+                self.changed = true;
+            }
+            self.file[pages.start as usize..pages.end as usize].fill(content);
+            if content == 0 { self.holes.insert(pages) } else { self.holes.remove(pages) }
+        }
+
+        fn close(&mut self, index: usize) {
+            let snapshot = self.snapshots.swap_remove(index);
+            for freed in self.map.remove_snapshot(snapshot.pages, snapshot.era) {
+                for slot in freed {
+                    assert!(self.store[slot as usize].take().is_some(), "slot {slot} freed twice");
+                }
+            }
+        }
+
+        fn check(&self) {
+            for snapshot in &self.snapshots {
+                let found: Vec<Content> = self
+                    .map
+                    .sources(snapshot.pages.clone(), snapshot.era)
+                    .into_iter()
+                    .flat_map(|(run, source)| {
+                        run.clone().map(move |page| match source {
+                            Source::Live => self.file[page as usize],
+                            Source::Hole => 0,
+                            Source::Store(slot) => self.store[(slot + page - run.start) as usize].expect("a freed slot is read"),
+                        })
+                    })
+                    .collect();
+                assert_eq!(found, snapshot.expected);
+            }
+            assert_eq!(self.map.stored(), self.store.iter().flatten().count() as u64);
+        }
+    }
+
+    #[test]
+    fn every_snapshot_finds_its_pages_and_nothing_is_kept_for_nobody() {
+        for seed in 1..60_u64 {
+            let mut state = seed;
+            let mut random = move |below: u64| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 33) % below
+            };
+            let mut holes = Holes::default();
+            holes.insert(0..40);
+            let (map, file) = (RescueMap::default(), [0; 40].to_vec());
+            let mut world = World { map, holes, file, store: Vec::new(), snapshots: Vec::new(), era: 0, changed: false };
+            for step in 1..300 {
+                let (a, b) = (random(41), random(41));
+                let pages = a.min(b)..a.max(b);
+                match random(5) {
+                    0 | 1 if !pages.is_empty() => world.take(pages),
+                    2 => world.change(pages, if random(4) == 0 { 0 } else { step }),
+                    3 => world.change(a.min(39)..a.min(39) + 1, step),
+                    _ if !world.snapshots.is_empty() => {
+                        let index = random(world.snapshots.len() as u64);
+                        world.close(index as usize);
+                    }
+                    _ => {}
+                }
+                world.check();
+            }
+            while !world.snapshots.is_empty() {
+                world.close(0);
+                world.check();
+            }
+            assert_eq!(world.map, RescueMap::default());
+        }
+    }
+
+    #[test]
+    fn c8_one_rescue_serves_all() {
+        let mut map = RescueMap::default();
+        let holes = Holes::default();
+        for _ in 0..100 {
+            map.add_snapshot(0..10, &holes);
+        }
+        assert_eq!((map.reserved(), map.segments()), (10, 1));
+        assert_eq!(map.live(3..5), [(3..5, false)]);
+        map.rescued(3..5, 0, Source::Store(0));
+        assert_eq!((map.live(3..5), map.stored(), map.reserved()), ([].to_vec(), 2, 8));
+    }
+}

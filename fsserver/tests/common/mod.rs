@@ -1,6 +1,8 @@
 //! What the tests share: a client in types, without panics hidden in it.
 #![allow(dead_code)]
 
+pub mod wrapped;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 

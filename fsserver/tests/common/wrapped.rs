@@ -1,0 +1,123 @@
+//! The wrapper over memfs, with a client between that counts, and fails when it is told to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use fsproto::*;
+use fsserver::memfs::{AccessTimes, Memfs};
+use fsserver::snapfs::Snapfs;
+use fsserver::{Client, LocalClient};
+
+use super::{Files, SharedServer, TestClock, shared};
+
+/// What passes between wrapper and base.
+#[derive(Clone, Default)]
+pub struct Wire(Rc<WireState>);
+
+#[derive(Default)]
+pub struct WireState {
+    calls: RefCell<BTreeMap<u16, u64>>,
+    bytes: Cell<u64>,
+    fail: RefCell<Option<Box<dyn FnMut(Op) -> Option<Failure>>>>,
+}
+
+/// How the base fails.
+#[derive(Clone, Copy)]
+pub enum Failure {
+    /// Without having done anything.
+    Before(Errno),
+    /// After having done it.
+    After(Errno),
+}
+
+impl Wire {
+    /// Calls of an operation so far.
+    pub fn calls(&self, op: Op) -> u64 {
+        self.0.calls.borrow().get(&(op as u16)).copied().unwrap_or(0)
+    }
+
+    /// All calls so far.
+    pub fn total(&self) -> u64 {
+        self.0.calls.borrow().values().sum()
+    }
+
+    /// Bytes of payload so far, both ways.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    /// From now on this decides whether a call fails.
+    pub fn fail_by(&self, fail: impl FnMut(Op) -> Option<Failure> + 'static) {
+        *self.0.fail.borrow_mut() = Some(Box::new(fail));
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        *self.0.fail.borrow_mut() = None;
+    }
+}
+
+pub struct WiredClient {
+    inner: LocalClient<Memfs<TestClock>>,
+    wire: Wire,
+}
+
+impl Client for WiredClient {
+    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+        let (decoded, _) = Head::decode(head).unwrap();
+        let op = Op::from_number(decoded.op).unwrap();
+        *self.wire.0.calls.borrow_mut().entry(decoded.op).or_default() += 1;
+        let failure = self.wire.0.fail.borrow_mut().as_mut().and_then(|fail| fail(op));
+        if let Some(Failure::Before(error)) = failure {
+            return Ok((error_reply(decoded.op, decoded.tag, error), 0));
+        }
+        let (reply, length) = self.inner.call(head, payload, into)?;
+        let sent: usize = payload.iter().map(|part| part.len()).sum();
+        self.wire.0.bytes.set(self.wire.0.bytes.get() + (sent + length) as u64);
+        match failure {
+            Some(Failure::After(error)) => Ok((error_reply(decoded.op, decoded.tag, error), 0)),
+            _ => Ok((reply, length)),
+        }
+    }
+}
+
+pub type Wrapper = Snapfs<WiredClient, TestClock>;
+
+/// The whole tower.
+pub struct Tower {
+    pub base: SharedServer<Memfs<TestClock>>,
+    pub wrapper: SharedServer<Wrapper>,
+    pub wire: Wire,
+    pub clock: TestClock,
+    pub files: Files<LocalClient<Wrapper>>,
+}
+
+impl Tower {
+    pub fn new(capacity_pages: u64) -> Self {
+        let clock = TestClock::default();
+        let base = shared(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone()));
+        let wire = Wire::default();
+        let client = WiredClient { inner: LocalClient::new(base.clone()), wire: wire.clone() };
+        let wrapper = shared(Snapfs::new(client, clock.clone()).unwrap());
+        let files = Files::of(&wrapper);
+        Self { base, wrapper, wire, clock, files }
+    }
+
+    pub fn figures(&self) -> fsserver::snapfs::Figures {
+        self.wrapper.borrow().server().figures()
+    }
+
+    /// Blocks that the base has free, stores and all.
+    pub fn base_free(&self) -> u64 {
+        use fsserver::FileServer;
+        self.base.borrow_mut().server_mut().stat_store().unwrap().blocks_free
+    }
+
+    /// Files that the base has.
+    pub fn base_files(&self) -> u64 {
+        use fsserver::FileServer;
+        let info = self.base.borrow_mut().server_mut().stat_store().unwrap();
+        info.files - info.files_free
+    }
+}

@@ -130,7 +130,7 @@ pub(super) fn evict(wanted: usize) -> usize {
     let Some(mut cache) = CACHE.try_lock() else { return 0 };
     let mut freed = 0;
     // Twice around: the first time may only take marks away.
-    for _ in 0..2 * cache.entries.len() {
+    for _ in 0..2 * (cache.entries.len() + 1) {
         if freed == wanted {
             break;
         }

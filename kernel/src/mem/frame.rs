@@ -77,12 +77,15 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
             frames.fresh.iter_mut().filter(|range| range.end - range.start > table_frames).max_by_key(|range| range.end - range.start);
         let Some(home) = home else { panic!("no room for the table of frames") };
         let table = phys_to_virt(PhysAddr(home.start << PAGE_SHIFT)).cast::<AtomicU32>();
+        let own = home.start as usize..(home.start + table_frames) as usize;
         home.start += table_frames;
         // SAFETY: the caller gives us this memory; it is page-aligned and as large as the table, and all bit patterns (0xff first) are counts.
         let counts = unsafe {
             table.write_bytes(0xff, end as usize);
             core::slice::from_raw_parts(table, end as usize)
         };
+        // The table itself is nobody's to adopt.
+        counts.get(own).unwrap_or_default().iter().for_each(|count| count.store(1, Ordering::Relaxed));
         let mut total = 0;
         for range in &frames.fresh {
             for count in counts.get(range.start as usize..range.end as usize).unwrap_or_default() {

@@ -35,7 +35,7 @@ pub(super) unsafe fn init(root: PhysAddr) {
     // Bits 48 to 63 of an address repeat bit 47.
     AREA.store(0xffff_0000_0000_0000 | free << 39, Ordering::Relaxed);
     ROOT.store(root.0, Ordering::Relaxed);
-    if make_slot(root, area(), TABLE).is_err() {
+    if make_slot(root, area(), TABLE, Claim::Server).is_err() {
         panic!("no frame for the kernel's tables");
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn area() -> Page {
 /// Maps a fresh page.
 pub(super) fn map(page: Page) -> Result<(), OutOfMemory> {
     let root = root().ok_or(OutOfMemory)?;
-    let slot = make_slot(root, page, TABLE)?;
+    let slot = make_slot(root, page, TABLE, Claim::Server)?;
     slot.store(Frame::zeroed_for(Claim::Server)?.into_raw().0 | LEAF.bits(), Ordering::Release);
     Ok(())
 }
@@ -62,7 +62,7 @@ pub(super) fn map(page: Page) -> Result<(), OutOfMemory> {
 /// Takes a page away again.
 fn unmap(page: Page) {
     let Some(root) = root() else { return };
-    let Ok(slot) = make_slot(root, page, TABLE) else { return };
+    let Ok(slot) = make_slot(root, page, TABLE, Claim::Server) else { return };
     let entry = slot.swap(0, Ordering::AcqRel);
     mmu::invalidate_page(root, page);
     if entry != 0 {

@@ -159,14 +159,12 @@ fn find_slot(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
 }
 
 /// The same, making tables that are missing, with `flags` in their entries.
-pub(super) fn make_slot(root: PhysAddr, page: Page, flags: EntryFlags) -> Result<&'static AtomicU64, OutOfMemory> {
+pub(super) fn make_slot(root: PhysAddr, page: Page, flags: EntryFlags, claim: Claim) -> Result<&'static AtomicU64, OutOfMemory> {
     let mut table = table_at(root);
     for level in (2..=LEVELS).rev() {
         let slot = &table[index(page.0, level)];
         let mut entry = slot.load(Ordering::Relaxed);
         if entry == 0 {
-            // Tables are the kernel's own memory, but it is a program that makes it spend them: no reserve.
-            let claim = if flags.contains(EntryFlags::USER) { Claim::Program } else { Claim::Server };
             entry = Frame::zeroed_for(claim)?.into_raw().0 | flags.bits();
             slot.store(entry, Ordering::Relaxed);
         }
@@ -181,19 +179,21 @@ const USER_TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE).unio
 #[derive(Debug)]
 pub struct PageTable {
     root: Frame,
+    /// On whose behalf tables are made: they are the kernel's own memory, but a program makes it spend them.
+    pub claim: Claim,
 }
 
 impl PageTable {
     /// Tables that map nothing but the kernel.
-    pub fn new() -> Result<Self, OutOfMemory> {
-        let root = Frame::zeroed()?;
+    pub fn new(claim: Claim) -> Result<Self, OutOfMemory> {
+        let root = Frame::zeroed_for(claim)?;
         if let Some(kernel) = kernel::root() {
             let (ours, theirs) = (table_at(root.addr()), table_at(kernel));
             for (slot, entry) in ours.iter().zip(theirs).skip(USER_ROOT_ENTRIES) {
                 slot.store(entry.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }
-        Ok(Self { root })
+        Ok(Self { root, claim })
     }
 
     /// Address of the root, for CR3.
@@ -209,7 +209,7 @@ impl PageTable {
 
     /// Maps a page, and gives back the frame that was there.
     pub fn map(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<Frame>, OutOfMemory> {
-        let slot = make_slot(self.root(), page, USER_TABLE)?;
+        let slot = make_slot(self.root(), page, USER_TABLE, self.claim)?;
         let old = slot.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
         Ok(owned(old))
     }
@@ -240,7 +240,7 @@ impl PageTable {
 
     /// Makes the tables of a page, so that mapping it cannot fail.
     pub fn make_tables(&self, page: Page) -> Result<(), OutOfMemory> {
-        make_slot(self.root(), page, USER_TABLE).map(drop)
+        make_slot(self.root(), page, USER_TABLE, self.claim).map(drop)
     }
 
     /// Gives the mapped pages of a range new flags, chosen from the entry.

@@ -199,7 +199,9 @@ impl RegionMap {
     /// Joins regions that continue each other, within a range and at its ends. Gives back what backings went.
     pub fn merge(&mut self, range: PageRange) {
         let mut at = self.regions.range(..range.start).next_back().map_or(range.start, |(&start, _)| start);
-        while let Some((&start, region)) = self.regions.range(at..=range.end).next() {
+        while at < range.end
+            && let Some((&start, region)) = self.regions.range(at..range.end).next()
+        {
             let end = start + region.pages;
             at = end;
             let Some(next) = self.regions.get(&end).filter(|next| region.continues(next)) else { continue };

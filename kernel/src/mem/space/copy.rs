@@ -214,7 +214,7 @@ impl AddressSpace {
         let (entry, (_, region)) = self.table.get(page).zip(self.regions.find(page)).ok_or(FaultError::Segv)?;
         if matches!(region.backing, Backing::Shared { .. }) {
             // Its owners go on writing it.
-            return Ok(entry.frame().duplicate(self.claim)?);
+            return Ok(entry.frame().duplicate(self.table.claim)?);
         }
         if entry.has(EntryFlags::WRITE) {
             self.table.set_flags(page, entry.flags() - EntryFlags::WRITE);

@@ -212,14 +212,16 @@ impl AddressSpace {
             return Ok(Resolution::Done);
         }
         match &region.backing {
-            Backing::Anonymous if write => self.install_private(page, Frame::zeroed_for(self.claim)?)?,
+            Backing::Anonymous if write => self.install_private(page, Frame::zeroed_for(self.table.claim)?)?,
             Backing::Anonymous => self.install(page, Frame::zero_page(), EntryFlags::empty())?,
             Backing::Shared { memory, first } => {
-                let frame = memory.frame(first + (page - range.start), self.claim)?;
+                let frame = memory.frame(first + (page - range.start), self.table.claim)?;
                 let flags = if region.prot.contains(Prot::WRITE) { EntryFlags::WRITE } else { EntryFlags::empty() };
                 self.install(page, frame, flags)?;
             }
-            Backing::Snapshot { .. } if write && extent == Extent::Whole => self.install_private(page, Frame::zeroed_for(self.claim)?)?,
+            Backing::Snapshot { .. } if write && extent == Extent::Whole => {
+                self.install_private(page, Frame::zeroed_for(self.table.claim)?)?
+            }
             Backing::Snapshot { snapshot, offset } => {
                 let (snapshot, first) = (snapshot.clone(), *offset);
                 return self.look_lazy(page, range, &snapshot, first, write, space);
@@ -242,7 +244,7 @@ impl AddressSpace {
         if snapshot.is_hole(byte_of(page)) {
             space.counters.add(Counter::PagesHole, 1);
             if write {
-                self.install_private(page, Frame::zeroed_for(self.claim)?)?;
+                self.install_private(page, Frame::zeroed_for(self.table.claim)?)?;
             } else {
                 self.install(page, Frame::zero_page(), EntryFlags::empty())?;
             }
@@ -252,7 +254,7 @@ impl AddressSpace {
         match cache::lookup(snapshot, byte_of(page)) {
             Lookup::Ready(frame) if write && !mutant::active(Mutant::StoreShared) => {
                 space.counters.add(Counter::PagesCow, 1);
-                self.install_private(page, frame.duplicate(self.claim)?)?;
+                self.install_private(page, frame.duplicate(self.table.claim)?)?;
                 Ok(Resolution::Done)
             }
             Lookup::Ready(frame) => {
@@ -299,7 +301,7 @@ impl AddressSpace {
             return Ok(());
         }
         space.counters.add(Counter::PagesCow, 1);
-        let copy = entry.frame().duplicate(self.claim)?;
+        let copy = entry.frame().duplicate(self.table.claim)?;
         let flags = self.flags_at(page) | OWN_WRITABLE;
         // The old frame stays alive as long as others hold it; nobody runs on the stale translation before the flush at the end of the lock.
         drop(self.table.map(page, copy, flags)?);

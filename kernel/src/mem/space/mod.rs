@@ -87,7 +87,6 @@ pub(in crate::mem) struct AddressSpace {
     garbage: Vec<Backing>,
     /// The heap's first address and its end, in bytes.
     heap: (u64, u64),
-    claim: Claim,
 }
 
 /// Sizes for /proc, in pages.
@@ -135,10 +134,9 @@ impl Space {
 
     fn with_policy(policy: Policy) -> Result<Arc<Self>, Errno> {
         heap::headroom(policy.claim())?;
-        let table = PageTable::new()?;
+        let table = PageTable::new(policy.claim())?;
         let root = table.root();
-        let claim = policy.claim();
-        let inner = AddressSpace { table, regions: RegionMap::default(), flush: Flush::NOTHING, garbage: Vec::new(), heap: (0, 0), claim };
+        let inner = AddressSpace { table, regions: RegionMap::default(), flush: Flush::NOTHING, garbage: Vec::new(), heap: (0, 0) };
         Ok(Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root }))
     }
 
@@ -189,7 +187,7 @@ impl Space {
     /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after the lock.
     pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
         let mut inner = self.inner.lock();
-        inner.claim = self.policy.claim();
+        inner.table.claim = self.policy.claim();
         let result = change(&mut inner);
         let flush = core::mem::replace(&mut inner.flush, Flush::NOTHING);
         flush.flush(&inner.table);

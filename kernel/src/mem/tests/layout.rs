@@ -99,7 +99,11 @@ fn remap_grows_shrinks_and_moves_what_a_program_sees_as_one() {
     let moved = space.remap(at(0), 9 * PAGE, 12 * PAGE, Move::IfNeeded).unwrap();
     let there = |page: u64| VirtAddr(moved.0 + page * PAGE);
     for page in 0..12 {
-        let expected = match page { 2 | 3 => byte_of(1, 1, (page - 2) * PAGE), 8.. => 0, _ => page as u8 };
+        let expected = match page {
+            2 | 3 => byte_of(1, 1, (page - 2) * PAGE),
+            8.. => 0,
+            _ => page as u8,
+        };
         assert_eq!(load(&space, there(page)), expected, "page {page}");
     }
     assert_eq!(space.remap(moved, 12 * PAGE, PAGE, Move::Never), Ok(moved));
@@ -113,7 +117,9 @@ fn discarded_memory_reads_as_zeros() {
     let pager = TestPager::new(Answers::Now);
     let space = space_of(4);
     space.associate(at(0), 2, &pager.snapshot(1, 1, 0, 2), 0).unwrap();
-    (0..4).for_each(|page| { load(&space, at(page)); });
+    (0..4).for_each(|page| {
+        load(&space, at(page));
+    });
     store(&space, at(3), 1);
     space.discard(BASE, 4 * PAGE).unwrap();
     (0..4).for_each(|page| assert_eq!(load(&space, at(page)), 0));

@@ -5,6 +5,9 @@ pub mod clock {
     use std::sync::OnceLock;
     use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+    /// Ticks per second, if there were any.
+    pub const TICK_HZ: u64 = 100;
+
     static START: OnceLock<Instant> = OnceLock::new();
 
     /// Nanoseconds since the start.

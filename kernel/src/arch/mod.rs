@@ -17,4 +17,4 @@ mod x86_64;
 #[cfg(not(target_os = "none"))]
 pub use host::{clock, context, fpu, irq, power, segments};
 #[cfg(target_os = "none")]
-pub use x86_64::{clock, context, cpu, fpu, irq, log, power, segments, start};
+pub use x86_64::{clock, context, drop_lower_half, fpu, irq, power, segments, start};

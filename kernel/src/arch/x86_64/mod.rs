@@ -31,3 +31,17 @@ pub unsafe fn start(physical_memory_offset: u64) {
         clock::start(physical_memory_offset);
     }
 }
+
+/// Unmaps the lower half, where the loader was: it belongs to programs.
+///
+/// # Safety
+/// Nothing there is used any more, and physical memory is mapped at the offset.
+pub unsafe fn drop_lower_half(physical_memory_offset: u64) {
+    const LOWER_ENTRIES: usize = 256;
+    let root = context::kernel_page_table();
+    // SAFETY: the top-level table in use lies in physical memory; its lower half is unused by the caller's promise.
+    unsafe {
+        ((physical_memory_offset + root) as *mut u64).write_bytes(0, LOWER_ENTRIES);
+    }
+    ::x86_64::instructions::tlb::flush_all();
+}

@@ -1,0 +1,14 @@
+//! `echo [-n] [-e] WORD…`: prints its arguments.
+
+#![no_std]
+#![cfg_attr(target_os = "none", no_main)]
+
+use user::prelude::*;
+
+program!(run);
+
+fn run(args: &Args) -> i32 {
+    let mut out = Out::standard();
+    out.put(&user::shell::text::echo(args.get(1..).unwrap_or_default()));
+    out.finish("echo", 0)
+}

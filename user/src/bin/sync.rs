@@ -1,0 +1,13 @@
+//! `sync`: writes everything to where it belongs.
+
+#![no_std]
+#![cfg_attr(target_os = "none", no_main)]
+
+use user::prelude::*;
+
+program!(run);
+
+fn run(_: &Args) -> i32 {
+    sys::sync();
+    0
+}

@@ -1,0 +1,18 @@
+//! `test CONDITION`: the shell's builtin as a program.
+
+#![no_std]
+#![cfg_attr(target_os = "none", no_main)]
+
+use user::prelude::*;
+
+program!(run);
+
+fn run(args: &Args) -> i32 {
+    match user::shell::condition::evaluate(args.get(1..).unwrap_or_default()) {
+        Ok(value) => i32::from(!value),
+        Err(message) => {
+            eprintln!("test: {message}");
+            2
+        }
+    }
+}

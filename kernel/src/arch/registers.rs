@@ -96,11 +96,6 @@ impl Registers {
         PageFault { address, write: self.code & 2 != 0, execute: self.code & 16 != 0 }
     }
 
-    /// The arguments of a system call, in order.
-    pub fn arguments(&self) -> [u64; 6] {
-        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
-    }
-
     /// Takes over registers that a program wrote (a signal frame's), so that returning to them is safe: segments and privileged flags stay
     /// ours, and the instruction pointer is no kernel address.
     pub fn sanitize(&mut self) {

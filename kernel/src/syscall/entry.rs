@@ -1,6 +1,6 @@
 //! Where system calls and traps of user mode arrive, called by the entry code in `arch`.
 
-use super::table::{self, Call};
+use super::table::{self, Arguments, Call};
 use crate::arch::{Cause, PageFault, Registers};
 use crate::mem::{Access, FaultError, VirtAddr};
 use crate::task::deliver::{self, Restart};
@@ -11,21 +11,20 @@ use fsproto::Errno;
 
 /// Carries out a system call; the result as the program gets it.
 #[inline]
-fn carry_out(number: u64, arguments: &[u64; 6]) -> u64 {
+fn carry_out(number: u64, arguments: Arguments) -> u64 {
     let current = Current::new();
-    let result = match table::find(number) {
+    match table::find(number) {
         Some(Call { handler, .. }) => handler(&current, arguments),
         None => unknown(&current, number),
-    };
-    result.unwrap_or_else(deliver::error)
+    }
 }
 
 #[cold]
-fn unknown(current: &Current, number: u64) -> Result<u64, Errno> {
+fn unknown(current: &Current, number: u64) -> u64 {
     let process = current.process();
     let name = process.identity.lock().name.clone();
     log::info!("{} ({}) made system call {number}, which does not exist here", name.escape_ascii(), process.pid);
-    Err(Errno::ENOSYS)
+    deliver::error(Errno::ENOSYS)
 }
 
 /// What becomes of a system call that was interrupted.
@@ -42,8 +41,7 @@ fn restart_of(registers: &Registers) -> Option<Restart> {
 pub unsafe extern "C" fn sloth_syscall(registers: *mut Registers) -> bool {
     // SAFETY: the caller's promise. Handlers may change the registers by themselves (exec, sigreturn), so no reference is kept across them.
     unsafe {
-        let (number, arguments) = ((*registers).code, (*registers).arguments());
-        let result = carry_out(number, &arguments);
+        let result = carry_out((*registers).code, Arguments::new(registers));
         (*registers).rax = result;
         if (*registers).cause == Registers::SYSCALL && !scheduler::is_work_due() {
             return true;

@@ -1,12 +1,40 @@
 //! The table of system calls.
 
-use super::{misc, process, signal, time};
+use super::{io, memory, misc, process, signal, time};
+use crate::arch::Registers;
 use crate::task::Current;
-use crate::task::deliver::Restart;
-use fsproto::Errno;
+use crate::task::deliver::{Restart, error};
 
-/// A handler, with the registers of the arguments not yet decoded.
-pub type Handler = fn(&Current, &[u64; 6]) -> Result<u64, Errno>;
+/// The registers of a system call's arguments, not yet decoded.
+#[derive(Clone, Copy)]
+pub struct Arguments(*const Registers);
+
+impl Arguments {
+    /// # Safety
+    /// The registers are those of the running thread's system call.
+    #[inline]
+    pub unsafe fn new(registers: *const Registers) -> Self {
+        Self(registers)
+    }
+
+    #[inline]
+    fn get(self, index: usize) -> u64 {
+        // SAFETY: the promise of `new`; a value is read, no reference is kept while a handler changes the registers.
+        unsafe {
+            match index {
+                0 => (*self.0).rdi,
+                1 => (*self.0).rsi,
+                2 => (*self.0).rdx,
+                3 => (*self.0).r10,
+                4 => (*self.0).r8,
+                _ => (*self.0).r9,
+            }
+        }
+    }
+}
+
+/// A handler that decodes its arguments itself; gives the result as the program gets it.
+pub type Handler = fn(&Current, Arguments) -> u64;
 
 /// A system call.
 pub struct Call {
@@ -38,10 +66,11 @@ macro_rules! system_calls {
         static CALLS: [Option<Call>; TABLE_SIZE] = {
             let mut calls = [const { None }; TABLE_SIZE];
             $({
-                #[inline]
-                fn handler(current: &Current, registers: &[u64; 6]) -> Result<u64, Errno> {
-                    let &[$($argument,)* ..] = registers;
-                    $handler(current $(, Argument::decode($argument))*)
+                #[allow(unused_mut, unused_variables, unused_assignments)]
+                fn handler(current: &Current, registers: Arguments) -> u64 {
+                    let mut index = 0;
+                    $(let $argument = Argument::decode(registers.get(index)); index += 1;)*
+                    $handler(current $(, $argument)*).unwrap_or_else(error)
                 }
                 #[allow(unused_mut, unused_assignments)]
                 let mut restart = Restart::Usual;
@@ -66,10 +95,25 @@ pub fn all() -> impl Iterator<Item = (usize, &'static Call)> {
 
 // Calls in parentheses are not restarted after a handler.
 system_calls! {
+    0 read(fd, buffer, length) => io::read;
+    1 write(fd, buffer, length) => io::write;
+    8 lseek(fd, offset, whence) => io::lseek;
+    9 mmap(address, length, prot, flags, fd, offset) => memory::mmap;
+    10 mprotect(address, length, prot) => memory::mprotect;
+    11 munmap(address, length) => memory::munmap;
+    12 brk(end) => memory::brk;
     13 rt_sigaction(signal, new, old, set_bytes) => signal::rt_sigaction;
     14 rt_sigprocmask(how, new, old, set_bytes) => signal::rt_sigprocmask;
     15 rt_sigreturn() => signal::rt_sigreturn;
+    17 pread64(fd, buffer, length, offset) => io::pread64;
+    18 pwrite64(fd, buffer, length, offset) => io::pwrite64;
+    19 readv(fd, vector, count) => io::readv;
+    20 writev(fd, vector, count) => io::writev;
     24 sched_yield() => process::sched_yield;
+    25 mremap(old, old_length, new_length, flags, new) => memory::mremap;
+    26 msync(address, length, flags) => memory::msync;
+    27 mincore(address, length, vector) => memory::mincore;
+    28 madvise(address, length, advice) => memory::madvise;
     34 (WithoutHandler) pause() => signal::pause;
     35 (WithoutHandler) nanosleep(request, remaining) => time::nanosleep;
     36 getitimer(which, value) => time::getitimer;
@@ -84,6 +128,10 @@ system_calls! {
     61 wait4(pid, status, options, usage) => process::wait4;
     62 kill(pid, signal) => signal::kill;
     63 uname(buffer) => misc::uname;
+    74 fsync(fd) => io::fsync;
+    75 fdatasync(fd) => io::fsync;
+    76 truncate(path, length) => io::truncate;
+    77 ftruncate(fd, length) => io::ftruncate;
     96 gettimeofday(time, zone) => time::gettimeofday;
     97 getrlimit(resource, limit) => misc::getrlimit;
     98 getrusage(who, usage) => process::getrusage;
@@ -106,9 +154,12 @@ system_calls! {
     127 rt_sigpending(set, set_bytes) => signal::rt_sigpending;
     130 (WithoutHandler) rt_sigsuspend(mask, set_bytes) => signal::rt_sigsuspend;
     131 sigaltstack(new, old) => signal::sigaltstack;
+    149 mlock(address, length) => memory::mlock;
+    150 munlock(address, length) => memory::munlock;
     157 prctl(option, second, third, fourth, fifth) => misc::prctl;
     158 arch_prctl(code, address) => misc::arch_prctl;
     160 setrlimit(resource, limit) => misc::setrlimit;
+    162 sync() => io::sync;
     169 reboot(magic, magic2, command, argument) => misc::reboot;
     186 gettid() => process::gettid;
     200 tkill(tid, signal) => signal::tkill;
@@ -122,7 +173,14 @@ system_calls! {
     230 (WithoutHandler) clock_nanosleep(clock, flags, request, remaining) => time::clock_nanosleep;
     231 exit_group(status) => process::exit_group;
     234 tgkill(pid, tid, signal) => signal::tgkill;
+    285 fallocate(fd, mode, offset, length) => io::fallocate;
+    295 preadv(fd, vector, count, offset) => io::preadv;
+    296 pwritev(fd, vector, count, offset) => io::pwritev;
     302 prlimit64(pid, resource, new, old) => misc::prlimit64;
+    306 syncfs(fd) => io::syncfs;
+    318 getrandom(buffer, length, flags) => io::getrandom;
+    327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;
+    328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! The process and thread that makes a system call, as its handler sees it.
 
+use super::scheduler::borrow_current;
 use super::signal::{Disposition, SignalInfo};
-use super::{Process, Thread, current_thread, family, send};
+use super::{Process, Thread, family, send};
 use crate::file::{Caller, FdTable, FileContext};
 use crate::mem::{Space, UserSlice};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use core::cell::OnceCell;
+use core::mem::ManuallyDrop;
 use fsproto::Errno;
 
 /// The caller of a system call. What most calls do not need is looked up when it is first asked for.
 pub struct Current {
     /// Its thread.
-    pub thread: Arc<Thread>,
+    pub thread: ManuallyDrop<Arc<Thread>>,
     space: OnceCell<Arc<Space>>,
     files: OnceCell<Arc<Mutex<FdTable>>>,
 }
@@ -21,7 +23,7 @@ impl Current {
     /// The running thread.
     #[inline]
     pub fn new() -> Self {
-        Self { thread: current_thread(), space: OnceCell::new(), files: OnceCell::new() }
+        Self { thread: borrow_current(), space: OnceCell::new(), files: OnceCell::new() }
     }
 
     /// Its process.

@@ -11,6 +11,7 @@ use crate::arch::{self, context::Context};
 use crate::sync::{self, Interrupt, Mutex, ThreadId};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use fsproto::Errno;
 use fsproto::mutant::{self, Mutant};
@@ -41,6 +42,16 @@ pub fn current_thread() -> Arc<Thread> {
         Arc::increment_strong_count(current);
         Arc::from_raw(current)
     }
+}
+
+/// The running thread, not counted as a reference: for the time of a system call, in which it does not end.
+#[inline]
+pub(super) fn borrow_current() -> ManuallyDrop<Arc<Thread>> {
+    let current = CURRENT.load(Ordering::Relaxed);
+    assert!(!current.is_null(), "no thread runs yet");
+    // SAFETY: the pointer is that of the `Arc` in `running`. A thread ends on its way to user mode, after its system call's handler, so that one
+    // outlives this; and it is never dropped, so the count stays right.
+    ManuallyDrop::new(unsafe { Arc::from_raw(current) })
 }
 
 /// The running thread, once there is one.

@@ -9,6 +9,8 @@
 
 extern crate alloc;
 
+mod change;
+mod fault;
 mod kit;
 mod lazy;
 mod os;
@@ -17,6 +19,7 @@ mod read;
 #[path = "../../rules_list.rs"]
 mod rules_list;
 mod scripted;
+mod space;
 mod thread;
 
 use kit::Outcome;
@@ -34,10 +37,18 @@ tests! {
     read: r1_one_instant r1_one_instant_under_writes r1_fragments_in_the_same_reply r2_count r2_position_lock r3_nothing_past_n r4_any_offset
         r5_errors_as_eager r5_space_changes_meanwhile r6_reread r7_frames_are_never_written r8_fallback r8_refused r8_short_of_memory
         r10_holes r10_many_holes r10_hole_written_over;
+    change: c1_overwrite c2_truncate c3_remove c4_rename_over c5_open_truncate c6_punch c7_append_rename_close c8_versions c10_gone_on_close
+        c11_ordered;
+    fault: f1_load f2_store f3_one_fetch f3_fetch_outlives_its_starter f3_generation f4_kernel_access f4_nothing_consumed
+        f4_no_lock_while_waiting f5_page_in_error f5_error_is_not_kept f7_killable f7_no_eintr f8_marks;
+    space: a1_fork_shares a2_exec_arguments a3_exit_releases a4_split a8_write_protected;
 }
 
 fn run(args: &Args) -> i32 {
     let names = args.get(1..).unwrap_or_default();
+    if names.first() == Some(&space::EXEC_TARGET.as_bytes()) {
+        return space::exec_target(args);
+    }
     if names == [b"--list"] {
         for (name, _) in TESTS {
             println!("{name}");

@@ -1,0 +1,209 @@
+//! Memory: mmap and its family.
+//!
+//! A private mapping of a file is memory that was read into once: where the mount has snapshots that read is lazy, so that nothing is moved before it is
+//! touched, and the mapping stays what it was whatever happens to the file. Shared mappings of files do not exist (ENODEV); anonymous ones do.
+
+use crate::file::{Caller, Io, Kind, OpenFile, Status, UserBuffers};
+use crate::mem::{Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserSlice, VirtAddr};
+use fsproto::Errno;
+use linux_raw_sys::general as linux;
+
+const PAGE: u64 = PAGE_BYTES as u64;
+
+/// Rights from a program's bits. `PROT_GROWSDOWN` and `PROT_GROWSUP` are for mprotect on stacks of other machines.
+fn rights(prot: u32) -> Result<Prot, Errno> {
+    let hints = linux::PROT_SEM;
+    Prot::from_bits(prot & !hints).ok_or(Errno::EINVAL)
+}
+
+fn page_aligned(address: u64) -> Result<VirtAddr, Errno> {
+    if address.is_multiple_of(PAGE) { Ok(VirtAddr(address)) } else { Err(Errno::EINVAL) }
+}
+
+/// A range of whole pages that a program named: EINVAL where it does not begin at a page, ENOMEM where it leaves a program's half.
+fn pages(address: u64, length: u64) -> Result<UserSlice, Errno> {
+    page_aligned(address)?;
+    let length = length.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    UserSlice::new(address, length).map_err(|_| Errno::ENOMEM)
+}
+
+/// mmap(2).
+pub fn mmap(current: &dyn Caller, address: u64, length: u64, prot: u32, flags: u32, fd: i32, offset: u64) -> Result<u64, Errno> {
+    let prot = rights(prot)?;
+    if length == 0 || !offset.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    length.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    let placement = if flags & linux::MAP_FIXED_NOREPLACE != 0 {
+        Placement::FixedNoReplace(page_aligned(address)?)
+    } else if flags & linux::MAP_FIXED != 0 {
+        Placement::Fixed(page_aligned(address)?)
+    } else {
+        Placement::Anywhere(VirtAddr(address))
+    };
+    let shared = match flags & linux::MAP_TYPE {
+        linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE => true,
+        linux::MAP_PRIVATE => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    let start = if flags & linux::MAP_ANONYMOUS != 0 {
+        let backing = if shared { Backing::Shared { memory: SharedMemory::new(), first: 0 } } else { Backing::Anonymous };
+        current.space().map(placement, length, prot, backing, "")?
+    } else {
+        let file = super::arguments::open_file(current, fd)?;
+        file.require(Status::READ).map_err(|_| Errno::EACCES)?;
+        if shared {
+            return Err(Errno::ENODEV);
+        }
+        map_file(current, &file, placement, length, prot, offset)?
+    };
+    if flags & linux::MAP_POPULATE != 0 {
+        // As on Linux, what cannot be brought in now is brought in, or fails, when it is touched.
+        let _ = current.space().prepare(UserSlice::new(start.0, length)?, Access::Read);
+    }
+    Ok(start.0)
+}
+
+/// A private mapping of a file from `offset` on. Bytes past its end are zeros.
+fn map_file(current: &dyn Caller, file: &OpenFile, placement: Placement, length: u64, prot: Prot, offset: u64) -> Result<VirtAddr, Errno> {
+    let space = current.space();
+    match file.object().take_frames(offset / PAGE, length.div_ceil(PAGE)) {
+        Ok(frames) => return space.map_frames(placement, prot, frames),
+        Err(Errno::ENODEV) => {}
+        Err(error) => return Err(error),
+    }
+    if file.object().stat()?.kind != Kind::Regular {
+        return Err(Errno::ENODEV);
+    }
+    let start = space.map(placement, length, Prot::READ | Prot::WRITE, Backing::Anonymous, "")?;
+    let filled = fill(current, file, UserSlice::new(start.0, length)?, offset).and_then(|()| space.protect(start, length, prot));
+    if let Err(error) = filled {
+        space.unmap(start, length)?;
+        return Err(error);
+    }
+    Ok(start)
+}
+
+/// Reads a file into memory, as far as the file goes.
+fn fill(current: &dyn Caller, file: &OpenFile, to: UserSlice, offset: u64) -> Result<(), Errno> {
+    let io = Io { space: current.space(), caller: Some(current), nonblocking: false };
+    let mut done: u64 = 0;
+    loop {
+        let rest = to.skip(done as usize);
+        let at = offset.checked_add(done).ok_or(Errno::EOVERFLOW)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        match file.object().read(&io, &mut UserBuffers::one(rest), at)? {
+            0 => return Ok(()),
+            bytes => done += bytes,
+        }
+    }
+}
+
+/// munmap(2).
+pub fn munmap(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
+    current.space().unmap(page_aligned(address)?, length).map(|()| 0)
+}
+
+/// mprotect(2).
+pub fn mprotect(current: &dyn Caller, address: u64, length: u64, prot: u32) -> Result<u64, Errno> {
+    let range = pages(address, length)?;
+    let prot = rights(prot & !(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP))?;
+    current.space().protect(range.addr(), range.len() as u64, prot).map(|()| 0)
+}
+
+/// brk(2): gives the end of the heap, which is the old one where it could not be moved; never an error.
+pub fn brk(current: &dyn Caller, end: u64) -> Result<u64, Errno> {
+    Ok(current.space().brk(end))
+}
+
+/// mremap(2).
+pub fn mremap(current: &dyn Caller, old: u64, old_length: u64, new_length: u64, flags: u32, new: u64) -> Result<u64, Errno> {
+    let to = match flags {
+        0 => Move::Never,
+        linux::MREMAP_MAYMOVE => Move::IfNeeded,
+        flags if flags == linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED => Move::To(page_aligned(new)?),
+        _ => return Err(Errno::EINVAL),
+    };
+    current.space().remap(page_aligned(old)?, old_length, new_length, to).map(|address| address.0)
+}
+
+/// madvise(2). Advice that changes nothing a program can see is taken note of by doing nothing.
+pub fn madvise(current: &dyn Caller, address: u64, length: u64, advice: u32) -> Result<u64, Errno> {
+    page_aligned(address)?;
+    let range = pages(address, length).map_err(|_| Errno::EINVAL)?;
+    let space = current.space();
+    match advice {
+        linux::MADV_DONTNEED => space.discard(range.addr(), range.len() as u64)?,
+        linux::MADV_POPULATE_READ => return populate(current, range, Access::Read),
+        linux::MADV_POPULATE_WRITE => return populate(current, range, Access::Write),
+        linux::MADV_NORMAL
+        | linux::MADV_RANDOM
+        | linux::MADV_SEQUENTIAL
+        | linux::MADV_WILLNEED
+        | linux::MADV_FREE
+        | linux::MADV_MERGEABLE
+        | linux::MADV_UNMERGEABLE
+        | linux::MADV_HUGEPAGE
+        | linux::MADV_NOHUGEPAGE
+        | linux::MADV_DONTDUMP
+        | linux::MADV_DODUMP
+        | linux::MADV_COLD
+        | linux::MADV_PAGEOUT => check_mapped(current, range)?,
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}
+
+fn check_mapped(current: &dyn Caller, range: UserSlice) -> Result<(), Errno> {
+    if range.is_empty() || current.space().is_mapped(range.addr(), range.len() as u64) { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+fn populate(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u64, Errno> {
+    check_mapped(current, range)?;
+    let ready = current.space().prepare(range, access)?;
+    if ready == range.len() { Ok(0) } else { Err(Errno::EFAULT) }
+}
+
+/// mincore(2): one byte a page, 1 where it has a frame now.
+pub fn mincore(current: &dyn Caller, address: u64, length: u64, vector: u64) -> Result<u64, Errno> {
+    /// Bytes of memory looked at in one go: 4096 pages.
+    const CHUNK: usize = PAGE_BYTES * PAGE_BYTES;
+    let mut rest = pages(address, length)?;
+    let mut out = UserSlice::new(vector, rest.len() as u64 / PAGE)?;
+    while !rest.is_empty() {
+        let part = rest.take(CHUNK);
+        let resident = current.space().residency(part.addr(), part.len() as u64)?;
+        current.space().copy_out_all(out.take(resident.len()), &resident)?;
+        (rest, out) = (rest.skip(part.len()), out.skip(resident.len()));
+    }
+    Ok(0)
+}
+
+/// msync(2): there are no shared mappings of files, so nothing has to be written anywhere.
+pub fn msync(current: &dyn Caller, address: u64, length: u64, flags: u32) -> Result<u64, Errno> {
+    let range = pages(address, length)?;
+    let both = linux::MS_SYNC | linux::MS_ASYNC;
+    if flags & !(both | linux::MS_INVALIDATE) != 0 || flags & both == both {
+        return Err(Errno::EINVAL);
+    }
+    check_mapped(current, range).map(|()| 0)
+}
+
+/// mlock(2): brings the pages in. That they stay is not promised.
+pub fn mlock(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
+    let start = address - address % PAGE;
+    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
+    let range = pages(start, length)?;
+    check_mapped(current, range)?;
+    let ready = current.space().prepare(range, Access::Read)?;
+    if ready == range.len() { Ok(0) } else { Err(Errno::ENOMEM) }
+}
+
+/// munlock(2).
+pub fn munlock(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
+    let start = address - address % PAGE;
+    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
+    check_mapped(current, pages(start, length)?).map(|()| 0)
+}

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::cli::{BenchArgs, Lazy};
+use crate::guest::Variant;
 use crate::interrupts::Interrupts;
 use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
 use crate::paths::Paths;
@@ -35,7 +36,7 @@ struct Figure {
 /// Measures what matches; the status is xtask's.
 pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
-    let guest = guest::build(paths, &toolchain)?;
+    let guest = guest::build(paths, &toolchain, Variant::Normal)?;
     let filter = arguments.filter.as_deref().unwrap_or_default();
     if !filter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
         bail!("a filter is made of letters, digits, dots and dashes");

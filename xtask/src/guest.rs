@@ -53,9 +53,25 @@ pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -
     command
 }
 
+/// Which guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// The real one.
+    Normal,
+    /// One whose rules can be broken on purpose, chosen at run time.
+    Mutants,
+}
+
 /// Builds the guest.
-pub fn build(paths: &Paths, toolchain: &Toolchain) -> Result<Guest> {
+pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<Guest> {
     let mut command = cargo_for_guest(paths, toolchain, "build");
+    let mut folder = paths.work.join("guest");
+    if variant == Variant::Mutants {
+        // With products of its own, so that neither guest is ever taken for the other.
+        folder = paths.work.join("guest-mutants");
+        command.arg("--target-dir").arg(paths.work.join("mutants"));
+        command.args(["--package", "fsproto", "--features", "fsproto/mutants,kernel/mutants"]);
+    }
     command.args(["--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
@@ -63,7 +79,7 @@ pub fn build(paths: &Paths, toolchain: &Toolchain) -> Result<Guest> {
     if !child.wait()?.success() {
         bail!("the guest could not be built (see above)");
     }
-    collect(paths, artifacts)
+    collect(&folder, artifacts)
 }
 
 /// A program that cargo made: its crate's folder, its name, its file.
@@ -107,9 +123,8 @@ fn artifact(message: &Value) -> Option<Artifact> {
 }
 
 /// Sorts the programs and strips what goes into the guest.
-fn collect(paths: &Paths, artifacts: Vec<Artifact>) -> Result<Guest> {
-    let folder = paths.work.join("guest");
-    std::fs::create_dir_all(&folder)?;
+fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
+    std::fs::create_dir_all(folder)?;
     let mut guest = Guest::default();
     for artifact in artifacts {
         match (artifact.crate_name.as_str(), artifact.name.as_str()) {

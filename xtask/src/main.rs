@@ -66,7 +66,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         }
         Command::Build => {
             let toolchain = setup::ensure(&paths)?;
-            let guest = guest::build(&paths, &toolchain)?;
+            let guest = guest::build(&paths, &toolchain, guest::Variant::Normal)?;
             say!("built loader, kernel and {} programs", guest.programs.len());
         }
         Command::Run(arguments) => return run::run(&paths, arguments),

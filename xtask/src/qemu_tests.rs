@@ -1,7 +1,7 @@
 //! Tests that run in QEMU, as data: what the guest runs, on which machine, and what must come of it.
 //!
-//! To add one that is a function in the guest's program `tests`: a line in
-//! `user/src/tests_list.rs`. To add one that is a line of shell: a row in [`shell_tests`].
+//! To add one that is a function in the guest's programs `tests` or `rules`: a line in
+//! `user/src/tests_list.rs` or `user/src/rules_list.rs`. To add one that is a line of shell: a row in [`shell_tests`].
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use crate::verdict::Verdict;
 pub const MEMORY: &str = "128M";
 /// Seconds a test may take unless it says otherwise.
 pub const LIMIT_S: u64 = 60;
+/// Where the guest says which rule is broken.
+const MUTANT_FILE: &str = "/proc/sys/lazy/mutant";
 /// Bytes of the log that are shown with a failure.
 const SHOWN_BYTES: usize = 8192;
 
@@ -56,8 +58,10 @@ pub struct QemuTest {
     pub additions: Vec<Addition>,
     /// What must come of it.
     pub expected: Expected,
-    /// The deliberate break of the rule that must make it fail.
-    pub mutant: Option<String>,
+    /// What it proves, for whoever sees it fail.
+    pub about: String,
+    /// The deliberate breaks of its rule; each must make it fail.
+    pub mutants: Vec<String>,
 }
 
 impl QemuTest {
@@ -71,13 +75,34 @@ impl QemuTest {
             limit: Duration::from_secs(LIMIT_S),
             additions: Vec::new(),
             expected,
-            mutant: None,
+            about: String::new(),
+            mutants: Vec::new(),
         }
     }
 
-    /// Runs it, with its rule broken if `mutant` says so.
-    pub fn run(&self, paths: &Paths, guest: &Guest, mutant: Option<&str>, interrupts: &Interrupts) -> Result<Verdict> {
-        let task = Task { command: Some(&self.command), lazy: self.lazy, mutant, memory: &self.memory, additions: &self.additions };
+    /// Runs it.
+    pub fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
+        let seen = self.boot(paths, guest, &self.command, None, interrupts)?;
+        Ok(Verdict::from_condition(self.is_met(&seen.outcome, &seen.console), || self.explain(&seen)))
+    }
+
+    /// Runs it with its rule broken: it has to fail. The guest says first which rule that is, so
+    /// that one which knows no such mutant is not taken for one that fails.
+    pub fn run_against(&self, paths: &Paths, guest: &Guest, mutant: &str, interrupts: &Interrupts) -> Result<Verdict> {
+        let command = format!("cat {MUTANT_FILE}; {}", self.command);
+        let seen = self.boot(paths, guest, &command, Some(mutant), interrupts)?;
+        let is_broken = seen.console.starts_with(format!("{mutant}\n").as_bytes());
+        Ok(if !is_broken {
+            Verdict::Failed(format!("the guest did not break the rule\n{}", self.explain(&seen)))
+        } else if self.is_met(&seen.outcome, &seen.console) {
+            Verdict::Failed(format!("the rule was broken and the test did not see it\n{}", self.explain(&seen)))
+        } else {
+            Verdict::Passed
+        })
+    }
+
+    fn boot(&self, paths: &Paths, guest: &Guest, command: &str, mutant: Option<&str>, interrupts: &Interrupts) -> Result<Seen> {
+        let task = Task { command: Some(command), lazy: self.lazy, mutant, memory: &self.memory, additions: &self.additions };
         let initrd = task.initrd(paths, guest)?;
         let hardware = Hardware { memory: self.memory.clone(), clock: Clock::Host, debugger: Debugger::None };
         let start = Instant::now();
@@ -86,7 +111,7 @@ impl QemuTest {
         let limit = Some(self.limit);
         let session = Session { input: Input::None, console: &mut console, log: &mut log, limit, interrupts };
         let outcome = session.run(machine)?;
-        Ok(Verdict::from_condition(self.is_met(&outcome, &console), || self.explain(&outcome, &console, &log, start.elapsed())))
+        Ok(Seen { outcome, console, log, took: start.elapsed() })
     }
 
     fn is_met(&self, outcome: &Outcome, console: &[u8]) -> bool {
@@ -102,15 +127,18 @@ impl QemuTest {
         }
     }
 
-    fn explain(&self, outcome: &Outcome, console: &[u8], log: &[u8], took: Duration) -> String {
-        let (_, sentence) = describe(outcome);
+    fn explain(&self, seen: &Seen) -> String {
+        let (_, sentence) = describe(&seen.outcome);
         let end = |bytes: &[u8]| {
             let shown = bytes.len().saturating_sub(SHOWN_BYTES);
             String::from_utf8_lossy(bytes.get(shown..).unwrap_or_default()).into_owned()
         };
-        let mut text = format!("{sentence} (after {:.1} s of {} s)\n", took.as_secs_f32(), self.limit.as_secs());
+        let mut text = format!("{sentence} (after {:.1} s of {} s)\n", seen.took.as_secs_f32(), self.limit.as_secs());
+        if !self.about.is_empty() {
+            text.push_str(&format!("rule: {}\n", self.about));
+        }
         text.push_str(&format!("expected: {}\n", shown(&self.expected)));
-        text.push_str(&format!("--- standard output\n{}\n--- log\n{}\n", end(console), end(log)));
+        text.push_str(&format!("--- standard output\n{}\n--- log\n{}\n", end(&seen.console), end(&seen.log)));
         text.push_str(&format!("--- again: cargo xtask run --memory {} --lazy {}", self.memory, self.lazy.word()));
         for addition in &self.additions {
             text.push_str(&format!(" --add {}:/{}", addition.host.display(), addition.guest));
@@ -118,6 +146,14 @@ impl QemuTest {
         text.push_str(&format!(" -- '{}'", self.command));
         text
     }
+}
+
+/// What a run has shown.
+struct Seen {
+    outcome: Outcome,
+    console: Vec<u8>,
+    log: Vec<u8>,
+    took: Duration,
 }
 
 fn shown(expected: &Expected) -> String {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::add::Addition;
 use crate::cli::{Lazy, RunArgs};
-use crate::guest::{self, Guest};
+use crate::guest::{self, Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
 use crate::paths::Paths;
@@ -71,7 +71,8 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
         None => None,
     };
     let toolchain = setup::ensure(paths)?;
-    let guest = guest::build(paths, &toolchain)?;
+    let variant = if arguments.mutant.is_some() { Variant::Mutants } else { Variant::Normal };
+    let guest = guest::build(paths, &toolchain, variant)?;
     let command = (!arguments.command.is_empty()).then(|| arguments.command.join(" "));
     let task = Task {
         command: command.as_deref(),

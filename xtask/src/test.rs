@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::boot_tests::{self, BootTest};
 use crate::cli::TestArgs;
 use crate::console_tests::{self, ConsoleTest};
-use crate::guest::Guest;
+use crate::guest::{Guest, Variant};
 use crate::host_tests::{self, HostTest};
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
@@ -42,11 +42,8 @@ impl Test {
             Self::Host(test) => test.run(paths, interrupts),
             Self::Boot(test) => test.run(paths, guest, interrupts),
             Self::Console(test) => test.run(interrupts),
-            Self::Qemu(test) => test.run(paths, guest, None, interrupts),
-            Self::Mutant(test, mutant) => Ok(match test.run(paths, guest, Some(mutant), interrupts)? {
-                Verdict::Failed(_) => Verdict::Passed,
-                Verdict::Passed => Verdict::Failed("the rule was broken and the test did not see it".to_owned()),
-            }),
+            Self::Qemu(test) => test.run(paths, guest, interrupts),
+            Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
         }
     }
 }
@@ -63,7 +60,8 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
         stdout().write_all(names.as_bytes())?;
         return Ok(0);
     }
-    let guest = guest::build(paths, &toolchain)?;
+    let variant = if arguments.mutants { Variant::Mutants } else { Variant::Normal };
+    let guest = guest::build(paths, &toolchain, variant)?;
     run_all(paths, &guest, &tests)
 }
 
@@ -77,8 +75,11 @@ fn all_tests(paths: &Paths) -> Result<Vec<Test>> {
 }
 
 fn mutant_tests(paths: &Paths) -> Result<Vec<Test>> {
-    let tests = qemu_tests::list(paths)?.into_iter();
-    Ok(tests.filter_map(|test| test.mutant.clone().map(|mutant| Test::Mutant(test, mutant))).collect())
+    let mut tests = Vec::new();
+    for test in qemu_tests::list(paths)? {
+        tests.extend(test.mutants.clone().into_iter().map(|mutant| Test::Mutant(test.clone(), mutant)));
+    }
+    Ok(tests)
 }
 
 fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {

@@ -55,9 +55,14 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// then. On an error the change must not be made; nothing has changed yet.
     pub(super) fn prepare(&mut self, id: FileId, kind: Kind, bytes: Range<u64>, stores: u64) -> Result<(), Errno> {
         let (size, _) = self.size_and_version(id)?;
-        // What lies past the end is in no snapshot (C7).
-        let pages = pages_of(&(bytes.start.min(size)..bytes.end.min(size)));
-        let live = self.file(id)?.map.live(pages);
+        // What lies past the end is in no snapshot (C7). But a last page that is a hole becomes data as a whole when anything behind the end is stored to it:
+        // the snapshots that know it as a hole have to be told (which copies nothing).
+        let end = size.next_multiple_of(PAGE);
+        let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
+        let mut live = self.file(id)?.map.live(pages);
+        if bytes.start >= size {
+            live.retain(|(_, is_hole)| *is_hole);
+        }
         let covered: u64 = live.iter().filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum();
         if self.reserved > 0 {
             // What is rescued is paid for from what was reserved for it, be it by the copy or by the change of a page that is shared by then.

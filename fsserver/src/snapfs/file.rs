@@ -137,7 +137,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         while offset < size && !allocated_whole && self.base.features().contains(Features::SPARSE) {
             let (listed, found) = self.base.extents(&Extents { handle, offset, length: size - offset })?;
             found.iter().for_each(|hole| holes.insert(hole_pages(hole, size)));
-            if listed.holes_end <= offset || holes.ranges() > MAX_HOLE_RANGES {
+            // An answer that gets nowhere, or too many of them: the rest counts as data.
+            let is_end = listed.holes_end >= size;
+            if listed.holes_end <= offset || (found.is_empty() && !is_end) || holes.ranges() > MAX_HOLE_RANGES {
                 break;
             }
             offset = listed.holes_end;

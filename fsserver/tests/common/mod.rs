@@ -1,6 +1,7 @@
 //! What the tests share: a client in types, without panics hidden in it.
 #![allow(dead_code)]
 
+pub mod rules;
 pub mod wrapped;
 
 use std::cell::{Cell, RefCell};

@@ -19,8 +19,10 @@ pub struct Wire(Rc<WireState>);
 pub struct WireState {
     calls: RefCell<BTreeMap<u16, u64>>,
     bytes: Cell<u64>,
-    fail: RefCell<Option<Box<dyn FnMut(Op) -> Option<Failure>>>>,
+    fail: RefCell<Option<Fail>>,
 }
+
+type Fail = Box<dyn FnMut(Op) -> Option<Failure>>;
 
 /// How the base fails.
 #[derive(Clone, Copy)]

@@ -1,0 +1,158 @@
+//! Messages that no honest client sends: the answer is an error, never a panic, and the session goes on.
+
+mod common;
+
+use common::wrapped::Tower;
+use common::*;
+use fsproto::*;
+use fsserver::{Dispatcher, FileServer, SessionId};
+use proptest::prelude::*;
+
+/// The tag and the status of what comes back, which has to be a reply in any case.
+fn ask<S: FileServer>(server: &SharedServer<S>, session: SessionId, head: &[u8; HEAD_BYTES], payload: &[u8]) -> (Tag, Result<(), Errno>) {
+    let mut dispatcher = server.borrow_mut();
+    let reply = dispatcher.handle(session, head, payload);
+    let (decoded, _) = Head::decode(&reply.head).expect("a reply that does not decode");
+    assert_eq!(decoded.flags, HeadFlags::REPLY);
+    assert_eq!(decoded.payload_bytes as usize, reply.payload.len());
+    assert_eq!(reply.payload.segments().map(<[u8]>::len).sum::<usize>(), reply.payload.len());
+    (decoded.tag, decoded.result())
+}
+
+fn greeted<S: FileServer>(server: &SharedServer<S>) -> SessionId {
+    let session = server.borrow_mut().open_session();
+    let hello = Hello { version: VERSION, features: Features::all() };
+    assert_eq!(ask(server, session, &hello.request(Tag(1), 0), &[]).1, Ok(()));
+    session
+}
+
+#[test]
+fn x5_a_session_begins_with_hello_and_has_one() {
+    let server = memfs(10);
+    let session = server.borrow_mut().open_session();
+    assert_eq!(ask(&server, session, &StatStore {}.request(Tag(9), 0), &[]), (Tag(9), Err(Errno::EPROTO)));
+    let hello = Hello { version: VERSION, features: Features::empty() };
+    assert_eq!(ask(&server, session, &Hello { version: 0, ..hello }.request(Tag(2), 0), &[]).1, Err(Errno::EPROTO));
+    assert_eq!(ask(&server, session, &hello.request(Tag(3), 0), &[]).1, Ok(()));
+    assert_eq!(ask(&server, session, &hello.request(Tag(4), 0), &[]).1, Err(Errno::EPROTO));
+    assert_eq!(ask(&server, session, &StatStore {}.request(Tag(5), 0), &[]).1, Ok(()));
+}
+
+#[test]
+fn x5_what_was_not_agreed_on_is_refused() {
+    let tower = Tower::new(10);
+    let session = tower.wrapper.borrow_mut().open_session();
+    let hello = Hello { version: VERSION, features: Features::SPARSE };
+    assert_eq!(ask(&tower.wrapper, session, &hello.request(Tag(1), 0), &[]).1, Ok(()));
+    let snapshot = Snapshot { handle: ROOT, length: 1, ..Snapshot::default() };
+    assert_eq!(ask(&tower.wrapper, session, &snapshot.request(Tag(2), 0), &[]).1, Err(Errno::EOPNOTSUPP));
+}
+
+#[test]
+fn x5_heads_that_do_not_fit_their_message() {
+    let server = memfs(10);
+    let session = greeted(&server);
+    let too_short = Stat { dir: ROOT, flags: OpenFlags::empty() }.request(Tag(7), 5);
+    assert_eq!(ask(&server, session, &too_short, b"1234"), (Tag(7), Err(Errno::EPROTO)));
+    let a_reply = StatStore::reply(Tag(8), &StoreInfo::default(), 0);
+    assert_eq!(ask(&server, session, &a_reply, &[]), (Tag(8), Err(Errno::EPROTO)));
+    let from_server = Recall { handle: ROOT }.request(Tag(9), 0);
+    assert_eq!(ask(&server, session, &from_server, &[]), (Tag(9), Err(Errno::EPROTO)));
+    let mut unknown = StatStore {}.request(Tag(10), 0);
+    unknown[8] = 200;
+    assert_eq!(ask(&server, session, &unknown, &[]), (Tag(10), Err(Errno::ENOSYS)));
+    let mut overlong = StatStore {}.request(Tag(11), 0);
+    overlong[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(ask(&server, session, &overlong, &[]), (Tag(11), Err(Errno::EPROTO)));
+}
+
+#[test]
+fn x5_pieces_must_add_up() {
+    let server = memfs(10);
+    let session = greeted(&server);
+    let open = Open { dir: ROOT, flags: CREATE, mode: 0 };
+    assert_eq!(ask(&server, session, &open.request(Tag(1), 1), b"a").1, Ok(()));
+    let write = Write { handle: Handle(1), offset: 0, flags: WriteFlags::empty(), data_bytes: 5 };
+    assert_eq!(ask(&server, session, &write.request(Tag(2), 4), b"1234").1, Err(Errno::EPROTO));
+    // More than the data is a list of pieces, which this server takes no part in.
+    assert_eq!(ask(&server, session, &write.request(Tag(2), 6), b"123456").1, Err(Errno::EOPNOTSUPP));
+    assert_eq!(ask(&server, session, &write.request(Tag(2), 5), b"12345").1, Ok(()));
+}
+
+#[test]
+fn x5_handles_run_out_before_memory_does() {
+    let mut dispatcher = Dispatcher::new(memfs_of(10));
+    let session = dispatcher.open_session();
+    let hello = Hello { version: VERSION, features: Features::all() };
+    dispatcher.handle(session, &hello.request(Tag(0), 0), &[]);
+    let open = Open { dir: ROOT, flags: OpenFlags::READ, mode: 0 }.request(Tag(1), 0);
+    for _ in 0..fsserver::MAX_HANDLES {
+        assert_eq!(Head::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status, 0);
+    }
+    assert_eq!(Head::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status, Errno::ENFILE.0);
+}
+
+fn memfs_of(pages: u64) -> fsserver::memfs::Memfs<TestClock> {
+    fsserver::memfs::Memfs::new(pages * 4096, fsserver::memfs::AccessTimes::Relative, TestClock::default())
+}
+
+/// A head that is nearly right: the numbers are small or extreme, the operation exists.
+fn near_head() -> impl Strategy<Value = ([u8; HEAD_BYTES], Vec<u8>)> {
+    let number =
+        prop_oneof![0_u64..6, 0_u64..6, any::<u64>(), Just(u64::MAX), Just(i64::MAX as u64), (0_u64..20).prop_map(|page| page * 4096)];
+    let fields = prop::collection::vec(number, 14);
+    let payload = prop_oneof![
+        Just(Vec::new()),
+        Just(b"a".to_vec()),
+        Just(b"ab".to_vec()),
+        Just(b"d/a".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..100),
+        prop::collection::vec(any::<u8>(), 8192..8200),
+    ];
+    (1_u16..27, fields, any::<u8>(), payload).prop_map(|(op, fields, shift, payload)| {
+        let mut head = [0; HEAD_BYTES];
+        head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        head[8..10].copy_from_slice(&op.to_le_bytes());
+        // Most fields are 8 bytes long, some are 4; both patterns come up.
+        let mut at = 16;
+        for (index, field) in fields.iter().enumerate() {
+            let length = if index < 8 && shift & (1 << index) != 0 { 4 } else { 8 };
+            if let Some(space) = head.get_mut(at..at + length) {
+                space.copy_from_slice(&field.to_le_bytes()[..length]);
+            }
+            at += length;
+        }
+        (head, payload)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn x5_no_message_makes_a_server_panic(messages in prop::collection::vec(near_head(), 1..200)) {
+        let tower = Tower::new(50);
+        let mut files = Files::of(&tower.wrapper);
+        files.make_dir("d").unwrap();
+        let session = greeted(&tower.wrapper);
+        for (head, payload) in &messages {
+            let _ = ask(&tower.wrapper, session, head, payload);
+        }
+        // Others are served as before.
+        let handle = files.create("ours", b"bytes");
+        prop_assert_eq!(files.read_all(handle).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn x5_no_bytes_make_a_server_panic(head in prop::array::uniform32(any::<[u8; 4]>()), payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        let server = memfs(10);
+        let session = greeted(&server);
+        let mut bytes = [0; HEAD_BYTES];
+        bytes.copy_from_slice(&head.concat());
+        let _ = ask(&server, session, &bytes, &payload);
+        bytes[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        bytes[9..16].fill(0);
+        bytes[8] %= 30;
+        let _ = ask(&server, session, &bytes, &payload);
+    }
+}

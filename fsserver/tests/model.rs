@@ -1,0 +1,362 @@
+//! Random work on the wrapper against a model that copies: whatever happens, each snapshot holds the bytes of its instant.
+//!
+//! A seed that fails is printed; `run` with it alone repeats what happened.
+
+mod common;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use common::wrapped::{Failure, Tower};
+use common::*;
+use fsproto::*;
+
+/// Longest file of the model.
+const MAX_BYTES: u64 = 14 * 4096;
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+#[derive(Clone)]
+struct Random(Rc<Cell<u64>>);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(Rc::new(Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)))
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        let mut state = self.0.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.0.set(state);
+        (state >> 11) % bound
+    }
+
+    /// Mostly anything, often a page border, sometimes one off.
+    fn position(&self, bound: u64) -> u64 {
+        let at = self.below(bound + 1);
+        let near = match self.below(4) {
+            0 => at,
+            1 | 2 => at & !4095,
+            _ => (at & !4095) + 1,
+        };
+        near.min(bound)
+    }
+
+    fn range(&self, bound: u64) -> (u64, u64) {
+        let (a, b) = (self.position(bound), self.position(bound));
+        (a.min(b), a.abs_diff(b))
+    }
+}
+
+struct Held {
+    handle: Handle,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Faults {
+    None,
+    OneIn(u64),
+}
+
+struct World {
+    tower: Tower,
+    random: Random,
+    faults: Faults,
+    names: BTreeMap<&'static str, usize>,
+    contents: Vec<Vec<u8>>,
+    open: Vec<(Handle, usize)>,
+    snapshots: Vec<Held>,
+}
+
+impl World {
+    fn new(seed: u64, capacity_pages: u64, faults: Faults) -> Self {
+        let (tower, random) = (Tower::new(capacity_pages), Random::new(seed));
+        Self { tower, random, faults, names: BTreeMap::new(), contents: Vec::new(), open: Vec::new(), snapshots: Vec::new() }
+    }
+
+    fn some_name(&self) -> &'static str {
+        NAMES[self.random.below(NAMES.len() as u64) as usize]
+    }
+
+    fn some_open(&self) -> Option<(Handle, usize)> {
+        let count = self.open.len() as u64;
+        (count > 0).then(|| self.open[self.random.below(count) as usize])
+    }
+
+    /// A request under faults, if this world has them.
+    fn risky<T>(&mut self, request: impl FnOnce(&mut Self) -> Result<T, Errno>) -> Result<T, Errno> {
+        if let Faults::OneIn(count) = self.faults {
+            let random = self.random.clone();
+            self.tower.wire.fail_by(move |_| match random.below(2 * count) {
+                0 => Some(Failure::Before(if random.below(2) == 0 { Errno::EIO } else { Errno::ENOSPC })),
+                1 => Some(Failure::After(Errno::EIO)),
+                _ => None,
+            });
+        }
+        let outcome = request(self);
+        self.tower.wire.heal();
+        outcome
+    }
+
+    /// A change of a file's bytes: made as a whole or, but for a base that breaks, not at all.
+    fn change<T>(
+        &mut self,
+        file: usize,
+        handle: Handle,
+        request: impl FnOnce(&mut Self) -> Result<T, Errno>,
+        model: impl FnOnce(&mut Vec<u8>),
+    ) {
+        match self.risky(request) {
+            Ok(_) => model(&mut self.contents[file]),
+            Err(Errno::ENOSPC) if self.faults == Faults::None => {}
+            Err(error) => {
+                assert!(self.faults != Faults::None, "{error:?}");
+                // The base alone knows how far it came.
+                self.contents[file] = self.tower.files.read_all(handle).unwrap();
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.below(16) {
+            0 | 1 => self.open_some(),
+            2 => self.close_some(),
+            3 => self.remove_or_rename(),
+            4..=7 => self.write_some(),
+            8 => self.truncate_some(),
+            9 => self.punch_some(),
+            10 => self.clone_some(),
+            11..=13 => self.take_snapshot(),
+            _ => self.close_snapshot(),
+        }
+    }
+
+    fn open_some(&mut self) {
+        let name = self.some_name();
+        let truncate = self.random.below(3) == 0 && self.faults == Faults::None;
+        let flags = if truncate { CREATE | OpenFlags::TRUNCATE } else { CREATE };
+        match self.tower.files.open(name, flags) {
+            Ok((handle, attr)) => {
+                let contents = &mut self.contents;
+                let file = *self.names.entry(name).or_insert_with(|| {
+                    contents.push(Vec::new());
+                    contents.len() - 1
+                });
+                if truncate {
+                    contents[file].clear();
+                }
+                assert_eq!(attr.size, contents[file].len() as u64);
+                self.open.push((handle, file));
+            }
+            Err(error) => assert!(truncate && error == Errno::ENOSPC, "{error:?}"),
+        }
+    }
+
+    fn close_some(&mut self) {
+        if !self.open.is_empty() {
+            let (handle, _) = self.open.swap_remove(self.random.below(self.open.len() as u64) as usize);
+            self.tower.files.close(handle).unwrap();
+        }
+    }
+
+    fn remove_or_rename(&mut self) {
+        let (old, new) = (self.some_name(), self.some_name());
+        if self.random.below(2) == 0 {
+            assert_eq!(self.tower.files.remove(old).is_ok(), self.names.remove(old).is_some());
+        } else if self.names.contains_key(old) {
+            self.tower.files.rename(old, new).unwrap();
+            let file = self.names.remove(old).unwrap();
+            self.names.insert(new, file);
+        } else {
+            assert_eq!(self.tower.files.rename(old, new).map(drop), Err(Errno::ENOENT));
+        }
+    }
+
+    fn write_some(&mut self) {
+        let Some((handle, file)) = self.some_open() else { return };
+        let (mut offset, length) = self.random.range(MAX_BYTES);
+        let data = pattern(self.random.below(1 << 30), length as usize);
+        let append = self.random.below(5) == 0 && self.contents[file].len() as u64 + length <= MAX_BYTES;
+        if append {
+            offset = self.contents[file].len() as u64;
+        }
+        let sent = data.clone();
+        let request = move |world: &mut Self| {
+            if append { world.tower.files.append(handle, &sent) } else { world.tower.files.write(handle, offset, &sent) }
+        };
+        self.change(file, handle, request, |bytes| put(bytes, offset as usize, &data));
+    }
+
+    fn truncate_some(&mut self) {
+        let Some((handle, file)) = self.some_open() else { return };
+        let size = self.random.position(MAX_BYTES);
+        self.change(file, handle, |world| world.tower.files.truncate(handle, size), |bytes| bytes.resize(size as usize, 0));
+    }
+
+    fn punch_some(&mut self) {
+        let Some((handle, file)) = self.some_open() else { return };
+        let (offset, length) = self.random.range(MAX_BYTES);
+        if length == 0 {
+            return;
+        }
+        let mode = self.random.below(3) as u32;
+        self.change(
+            file,
+            handle,
+            |world| world.tower.files.allocate(handle, offset, length, mode),
+            |bytes| {
+                let (begin, end) = (offset as usize, (offset + length) as usize);
+                match mode {
+                    0 => bytes.resize(bytes.len().max(end), 0),
+                    1 => {}
+                    _ => {
+                        let size = bytes.len();
+                        bytes[begin.min(size)..end.min(size)].fill(0);
+                    }
+                }
+            },
+        );
+    }
+
+    fn clone_some(&mut self) {
+        let Some((target, file)) = self.some_open() else { return };
+        let from_snapshot = self.random.below(2) == 0 && !self.snapshots.is_empty();
+        let (source, bytes) = if from_snapshot {
+            let held = &self.snapshots[self.random.below(self.snapshots.len() as u64) as usize];
+            (held.handle, held.bytes.clone())
+        } else {
+            let Some((source, file)) = self.some_open() else { return };
+            (source, self.contents[file].clone())
+        };
+        let (from, length) = self.random.range(bytes.len() as u64);
+        let mut to = self.random.position(MAX_BYTES - length);
+        if self.random.below(2) == 0 {
+            // As copies mostly are.
+            to = (to & !4095) + (from & 4095);
+            to = if to + length > MAX_BYTES { from } else { to };
+        }
+        let request = move |world: &mut Self| world.tower.files.clone_range((source, from), (target, to), length);
+        self.change(file, target, request, |contents| put(contents, to as usize, &bytes[from as usize..(from + length) as usize]));
+    }
+
+    fn take_snapshot(&mut self) {
+        let Some((handle, file)) = self.some_open() else { return };
+        let (offset, length) = self.random.range(MAX_BYTES + 4096);
+        let misalignment = if self.random.below(2) == 0 { 0 } else { self.random.below(4096) as u32 };
+        let inline_max = if self.random.below(4) == 0 { 10_000 } else { 0 };
+        let request = Snapshot { handle, offset, length, misalignment, inline_max };
+        let taken = match self.risky(|world| world.tower.files.snapshot_with(&request)) {
+            Ok(taken) => taken,
+            Err(Errno::ENOSPC) => return,
+            Err(error) => return assert!(self.faults != Faults::None, "{error:?}"),
+        };
+        let contents = &self.contents[file];
+        let end = contents.len().min((offset + length) as usize).max(offset as usize);
+        let bytes = contents.get(offset as usize..end).unwrap_or_default().to_vec();
+        let reply = taken.reply;
+        assert_eq!(reply.length, bytes.len() as u64);
+        assert_eq!(taken.head, bytes[..reply.head_bytes as usize]);
+        assert_eq!(taken.tail, bytes[bytes.len() - reply.tail_bytes as usize..]);
+        for hole in &taken.holes {
+            let range = hole.offset as usize..(hole.offset + hole.length) as usize;
+            assert!(bytes[range].iter().all(|&byte| byte == 0), "a hole that is none");
+        }
+        if reply.handle != ROOT {
+            self.snapshots.push(Held { handle: reply.handle, bytes });
+        }
+    }
+
+    fn close_snapshot(&mut self) {
+        if !self.snapshots.is_empty() {
+            let held = self.snapshots.swap_remove(self.random.below(self.snapshots.len() as u64) as usize);
+            self.tower.files.close(held.handle).unwrap();
+        }
+    }
+
+    fn check(&mut self) {
+        for index in 0..self.snapshots.len() {
+            let handle = self.snapshots[index].handle;
+            if let Ok(part) = self.risky(|world| world.tower.files.read(handle, 0, MAX_PAYLOAD)) {
+                assert_eq!(part, self.snapshots[index].bytes, "a page-in under faults");
+            }
+            let held = &self.snapshots[index];
+            assert!(self.tower.files.read_all(handle).unwrap() == held.bytes, "a snapshot has changed");
+        }
+        for &(handle, file) in &self.open {
+            assert!(self.tower.files.read_all(handle).unwrap() == self.contents[file], "a file is not what was written");
+        }
+        let figures = self.tower.figures();
+        assert_eq!(figures.snapshots, self.snapshots.len());
+        if self.faults == Faults::None {
+            assert!(figures.reserved_pages <= self.tower.base_free(), "less room than was promised");
+        }
+    }
+
+    fn finish(mut self, capacity_pages: u64) {
+        for held in std::mem::take(&mut self.snapshots) {
+            self.tower.files.close(held.handle).unwrap();
+        }
+        let figures = self.tower.figures();
+        assert_eq!((figures.snapshots, figures.reserved_pages, figures.stored_pages, figures.stores), (0, 0, 0, 0));
+        for (handle, _) in std::mem::take(&mut self.open) {
+            self.tower.files.close(handle).unwrap();
+        }
+        for name in self.names.into_keys() {
+            self.tower.files.remove(name).unwrap();
+        }
+        assert_eq!(self.tower.figures(), Default::default());
+        if self.faults == Faults::None {
+            assert_eq!((self.tower.base_free(), self.tower.base_files()), (capacity_pages, 1));
+        }
+    }
+}
+
+/// Stores bytes in a model's file.
+fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    bytes.resize(bytes.len().max(offset + data.len()), 0);
+    bytes[offset..offset + data.len()].copy_from_slice(data);
+}
+
+fn run(seed: u64, capacity_pages: u64, faults: Faults, steps: usize) {
+    struct Tell(u64);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("the seed was {}", self.0);
+            }
+        }
+    }
+    let _tell = Tell(seed);
+    let mut world = World::new(seed, capacity_pages, faults);
+    for _ in 0..steps {
+        world.step();
+        world.check();
+    }
+    world.finish(capacity_pages);
+}
+
+#[test]
+fn c1_to_c11_random_work_with_room() {
+    (1..=25).for_each(|seed| run(seed, 4000, Faults::None, 250));
+}
+
+#[test]
+fn q1_random_work_where_room_is_short() {
+    (1..=25).for_each(|seed| run(seed, 45, Faults::None, 250));
+}
+
+#[test]
+fn c11_random_work_on_a_base_that_fails() {
+    (1..=25).for_each(|seed| run(seed, 4000, Faults::OneIn(12), 250));
+}
+
+#[test]
+fn q1_random_work_on_a_base_that_fails_and_is_full() {
+    (1..=25).for_each(|seed| run(seed, 60, Faults::OneIn(20), 250));
+}

@@ -1,0 +1,39 @@
+//! Each break of a rule in the wrapper is found by the rule's test.
+
+mod common;
+
+use common::rules;
+use fsproto::mutant::{Mutant, choose};
+
+/// Breaks, and the scenarios that have to find them.
+const BREAKS: &[(Mutant, fn())] = &[
+    (Mutant::SkipRescue, rules::c1_overwrite),
+    (Mutant::RescueAfterChange, rules::c1_overwrite),
+    (Mutant::NoRescueRecheck, rules::c11_ordered_a_page_in_takes_what_was_rescued),
+    (Mutant::SkipTruncateRescue, rules::c2_truncate),
+    (Mutant::SkipOpenTruncateRescue, rules::c5_open_with_truncation),
+    (Mutant::RemoveSnapshotted, rules::c3_remove_copies_nothing),
+    (Mutant::RenameOverSnapshotted, rules::c4_rename_over),
+    (Mutant::EagerRescue, rules::c9_nothing_for_nothing),
+    (Mutant::LeakRescue, rules::c10_gone_on_close),
+    (Mutant::CloseWithFile, rules::c7_append_extension_rename_and_close_need_no_rescue),
+    (Mutant::RescuePerSnapshot, rules::c8_one_rescue_serves_all),
+    (Mutant::RescueServesAll, rules::c8_one_rescue_serves_all),
+    (Mutant::NoReservation, rules::q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing),
+    (Mutant::NoSnapshotLimit, rules::q4_limits),
+];
+
+/// One test, since at most one break is in force in a process.
+#[test]
+fn each_break_is_found() {
+    let mut missed = Vec::new();
+    for (mutant, rule) in BREAKS {
+        choose(Some(*mutant));
+        if std::panic::catch_unwind(rule).is_ok() {
+            missed.push(mutant.name());
+        }
+        choose(None);
+        rule();
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}

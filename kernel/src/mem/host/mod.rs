@@ -33,10 +33,13 @@ pub fn init() {
     });
 }
 
-/// Makes the pool and keeps other tests of this process away from it: for those that count frames or run out of them.
+/// Makes the pool and keeps other tests of this process away from it: for those that count frames or run out of them. With the feature
+/// `mutants`, the environment's `MUTANT` names the break that is in force.
 pub fn exclusive() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     init();
+    #[cfg(feature = "mutants")]
+    fsproto::mutant::choose(std::env::var("MUTANT").ok().as_deref().and_then(fsproto::mutant::Mutant::from_name));
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

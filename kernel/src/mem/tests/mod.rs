@@ -13,8 +13,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const PAGE: u64 = PAGE_BYTES as u64;
 const BASE: VirtAddr = VirtAddr(0x10_0000);
 
+/// Files from this number on have holes: some of their pages are zeros.
+const HOLEY_FILES: u64 = 100;
+
+fn is_hole(file: u64, version: u64, page: u64) -> bool {
+    file >= HOLEY_FILES && (page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40 ^ version).is_multiple_of(3)
+}
+
 /// Byte of a file's version at an offset: never 0, different for each page, file and version.
 fn byte_of(file: u64, version: u64, offset: u64) -> u8 {
+    if is_hole(file, version, offset / PAGE) {
+        return 0;
+    }
     let mixed =
         (offset / PAGE + 1).wrapping_mul(0x9e37_79b9) ^ file.wrapping_mul(0x85eb_ca6b) ^ version.wrapping_mul(0xc2b2_ae35) ^ offset % 251;
     (mixed ^ mixed >> 8 ^ mixed >> 16) as u8 | 1
@@ -38,6 +48,7 @@ struct TestPager {
     waiting: Mutex<Vec<Arc<Fetch>>>,
     requests: Mutex<Vec<(Handle, u64, usize)>>,
     closed: Mutex<Vec<Handle>>,
+    made: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -53,6 +64,7 @@ impl TestPager {
             waiting: Mutex::default(),
             requests: Mutex::default(),
             closed: Mutex::default(),
+            made: AtomicU64::new(0),
         })
     }
 
@@ -62,8 +74,26 @@ impl TestPager {
     }
 
     fn holey(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64, holes: Vec<Hole>) -> Arc<Snapshot> {
+        self.made.fetch_add(1, Ordering::Relaxed);
         let source = Source::File { mount: self.mount, file, version, offset };
         Snapshot::new(self.clone(), Handle(file << 32 | version), pages * PAGE, source, holes, u64::MAX)
+    }
+
+    /// The same of a file with holes.
+    fn sparse(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64) -> Arc<Snapshot> {
+        let end = offset + pages * PAGE;
+        let hole = |page: u64| {
+            let (start, end) = ((page * PAGE).max(offset), ((page + 1) * PAGE).min(end));
+            Hole { offset: start - offset, length: end - start }
+        };
+        let mut holes: Vec<Hole> = Vec::new();
+        for next in (offset / PAGE..end.div_ceil(PAGE)).filter(|&page| is_hole(file, version, page)).map(hole) {
+            match holes.last_mut() {
+                Some(last) if last.offset + last.length == next.offset => last.length += next.length,
+                _ => holes.push(next),
+            }
+        }
+        self.holey(file, version, offset, pages, holes)
     }
 
     fn answer(fetch: &Fetch) {

@@ -14,6 +14,7 @@ pub extern crate alloc;
 #[cfg(not(target_os = "none"))]
 extern crate std;
 
+pub mod config;
 pub mod counters;
 pub mod edit;
 pub mod errno;
@@ -21,6 +22,7 @@ pub mod fs;
 pub mod io;
 pub mod opt;
 pub mod pages;
+pub mod port;
 pub mod rt;
 pub mod shell;
 pub mod sys;

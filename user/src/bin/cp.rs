@@ -21,8 +21,11 @@ fn run(args: &Args) -> i32 {
     if sources.len() > 1 && !fs::is_directory(target) {
         return complain("cp", target, Errno::ENOTDIR);
     }
-    let copier =
-        Copier { recursive: b"rRa".iter().any(|letter| options.has(*letter)), preserve: b"pa".iter().any(|letter| options.has(*letter)) };
+    let copier = Copier {
+        recursive: b"rRa".iter().any(|letter| options.has(*letter)),
+        preserve: b"pa".iter().any(|letter| options.has(*letter)),
+        made: Cell::new(None),
+    };
     let mut status = 0;
     for source in sources {
         let to = if options.has(b'T') { target.to_vec() } else { fs::destination(source, target) };

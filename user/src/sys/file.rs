@@ -204,13 +204,8 @@ pub fn pipe(flags: u32) -> Result<[Fd; 2]> {
 pub fn socketpair(kind: u32) -> Result<[Fd; 2]> {
     let mut ends = [-1; 2];
     // SAFETY: the kernel fills in two descriptors.
-    unsafe { call!(__NR_socketpair, unix_family(), kind, 0, &raw mut ends)? };
+    unsafe { call!(__NR_socketpair, linux_raw_sys::net::AF_UNIX, kind, 0, &raw mut ends)? };
     Ok(ends)
-}
-
-/// AF_UNIX.
-fn unix_family() -> u32 {
-    1
 }
 
 /// The working directory's path.

@@ -10,6 +10,7 @@ pub mod signal;
 
 pub use file::*;
 pub use linux_raw_sys::general as abi;
+pub use linux_raw_sys::net;
 pub use memory::*;
 pub use process::*;
 pub use signal::*;

@@ -1,0 +1,87 @@
+//! The file servers: memfs on the ramdisk, snapfs on memfs, each a process of its own, joined by socket pairs.
+
+use crate::{Attempt, ramdisk};
+use fsserver::PortClient;
+use user::port::SocketPort;
+use user::prelude::*;
+use user::sys::abi;
+
+/// prctl: this process serves files. The kernel then pins its memory and reads eagerly for it (rule F8).
+const PR_SET_IO_FLUSHER: u32 = 57;
+
+/// prctl: the process's name, as `ps` shows it.
+const PR_SET_NAME: u32 = 15;
+
+/// What memfs may grow to, as a share of the memory that is free at the start. The rest is for programs, and for what keeping files costs besides
+/// their bytes.
+const CAPACITY_SHARE: (u64, u64) = (1, 2);
+
+/// Starts both servers and returns the descriptor on which snapfs listens.
+pub fn start(ramdisk: &'static [u8]) -> Attempt<Fd> {
+    let pair = || sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error));
+    let [memfs_end, snapfs_base] = pair()?;
+    let [snapfs_end, root] = pair()?;
+    let capacity_bytes = capacity();
+    fork("memfs", memfs_end, |port| fsserver::memfs::run(ramdisk, capacity_bytes, now, port).map_err(|error| format!("{error}")))?;
+    // SAFETY: the settings were copied out of it; memfs has it from here on.
+    unsafe { ramdisk::release(ramdisk) };
+    let _ = sys::close(memfs_end);
+    // snapfs needs two descriptors: its base comes along as a copy that `fork` knows nothing of.
+    fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
+        fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), now, port).map_err(|error| format!("{error:?}"))
+    })?;
+    let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
+    Ok(root)
+}
+
+/// How many bytes of files there may be beside the ramdisk.
+fn capacity() -> u64 {
+    let free_bytes = sys::sysinfo().map_or(0, |info| info.freeram * u64::from(info.mem_unit.max(1)));
+    free_bytes / CAPACITY_SHARE.1 * CAPACITY_SHARE.0
+}
+
+/// The servers' clock.
+fn now() -> fsproto::Time {
+    let now = sys::clock(abi::CLOCK_REALTIME).unwrap_or_default();
+    fsproto::Time(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn fork(name: &'static str, end: Fd, serve: impl FnOnce(SocketPort) -> core::result::Result<(), String>) -> Attempt<()> {
+    fork_keeping(name, end, None, serve)
+}
+
+/// Forks a process that serves on `end` until the other end is gone.
+fn fork_keeping(
+    name: &'static str,
+    end: Fd,
+    other: Option<Fd>,
+    serve: impl FnOnce(SocketPort) -> core::result::Result<(), String>,
+) -> Attempt<()> {
+    if sys::fork().map_err(|error| (name, error))?.is_some() {
+        return Ok(());
+    }
+    // A session of its own, so that no terminal's signal reaches it; and no descriptor but its own, so that it notices when its client goes.
+    let _ = sys::setsid();
+    let _ = sys::prctl(PR_SET_NAME, name_bytes(name).as_ptr() as usize, 0, 0, 0);
+    for fd in (0..=end.max(other.unwrap_or(0)) + 4).filter(|fd| *fd != end && Some(*fd) != other && *fd != 2) {
+        let _ = sys::close(fd);
+    }
+    if let Err(error) = sys::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) {
+        complain(name, b"the server's mark", error);
+        sys::exit(1)
+    }
+    if let Err(error) = serve(SocketPort(end)) {
+        eprintln!("{name}: {error}");
+        sys::exit(1)
+    }
+    sys::exit(0)
+}
+
+/// The name, padded with zeros as the kernel wants it.
+fn name_bytes(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    bytes
+}

@@ -135,7 +135,8 @@ pub fn run(seed: u64, world: Arc<dyn World>, bodies: Vec<Box<dyn FnOnce() + Send
             });
         }
         let mut state = BATON.lock();
-        let first = state.rng.usize(..state.actors.len());
+        let actors = state.actors.len();
+        let first = state.rng.usize(..actors);
         state.turn = Some(first);
         drop(state);
         BATON.passed.notify_all();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fsproto::{AttrMask, Handle, Head, HEAD_BYTES, Op, OpenFlags, Operation, Request, WriteFlags};
+use fsproto::{AttrMask, Handle, Head, HEAD_BYTES, OpenFlags, Operation, Request, WriteFlags};
 
 /// Files as arrays of bytes, with their names and handles.
 #[derive(Default)]
@@ -55,7 +55,8 @@ impl Model {
                     None => &self.files[self.handles[&read.handle]],
                 };
                 let expected = range(bytes, read.offset, read.length.into());
-                assert!(expected == reply.1, "{:?} of {:?}: other bytes than the model's", Op::Read, read);
+                let differs = expected.iter().zip(reply.1).position(|(model, server)| model != server);
+                assert!(expected == reply.1, "{read:?}: {} bytes for {}, other than the model's from {differs:?}", reply.1.len(), expected.len());
                 (!self.snapshots.contains_key(&read.handle)).then_some(Served::Saw(expected))
             }
             Request::Snapshot(snapshot) => {

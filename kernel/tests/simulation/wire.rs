@@ -25,6 +25,8 @@ pub struct Wire {
     session: OnceLock<Weak<Session>>,
     requests: SyncSender<Bytes>,
     replies: Mutex<Receiver<Bytes>>,
+    /// Show every request: `SLOTH_TRACE=1`.
+    trace: bool,
 }
 
 #[derive(Default)]
@@ -46,6 +48,7 @@ impl Wire {
             session: OnceLock::new(),
             requests,
             replies: Mutex::new(replies),
+            trace: std::env::var_os("SLOTH_TRACE").is_some(),
         }
     }
 
@@ -64,6 +67,10 @@ impl Wire {
         let request = Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
         self.requests.send((head, payload.clone())).expect("the servers run");
         let reply = self.replies.lock().unwrap().recv().expect("the servers answer every request");
+        if self.trace {
+            let status = Head::decode(&reply.0).map(|(head, _)| head.status);
+            println!("actor {actor}: {request:?} ({} bytes) -> status {status:?}, {:?}", payload.len(), reply.1.len());
+        }
         if let Some(served) = self.model.lock().unwrap().handled(&request, &payload, (&reply.0, &reply.1)) {
             self.served.lock().unwrap().entry(actor).or_default().push(served);
         }

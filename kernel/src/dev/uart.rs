@@ -48,7 +48,12 @@ mod machine {
             // SAFETY: the standard ports of a PC's serial lines. The log uses its line too, but only to send whole bytes.
             let Ok(mut uart) = (unsafe { Uart16550::new_port(base) }) else { continue };
             let interrupts = if line == Line::Console { IER::DATA_READY } else { IER::empty() };
-            let config = Config { baud_rate: BaudRate::Baud115200, interrupts, fifo_trigger_level: Some(FifoTriggerLevel::One), ..Config::default() };
+            let config = Config {
+                baud_rate: BaudRate::Baud115200,
+                interrupts,
+                fifo_trigger_level: Some(FifoTriggerLevel::One),
+                ..Config::default()
+            };
             if uart.init(config).is_ok() {
                 *port(line).lock() = Some(uart);
             }

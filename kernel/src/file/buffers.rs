@@ -4,9 +4,6 @@ use crate::mem::{Access, Space, UserSlice};
 use alloc::vec::Vec;
 use fsproto::Errno;
 
-/// Entries of a vector in readv and writev, at most (`IOV_MAX`).
-pub const MAX_VECTORS: usize = 1024;
-
 enum Place {
     /// Parts of a program's memory; the first one from `next` on is what is left of it.
     User { slices: Slices, next: usize },

@@ -2,8 +2,8 @@
 
 use super::tty::Tty;
 use super::{
-    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr, Stat, UserBuffers, Walk, WriteAt, Written,
-    random, tasks,
+    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr, Stat, UserBuffers, Walk, WriteAt,
+    Written, random, tasks,
 };
 use crate::dev::uart;
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
@@ -236,17 +236,12 @@ struct MemoryDevice {
 impl MemoryDevice {
     /// Fills `to` piece by piece; others run in between, and a signal ends it with what was done so far.
     fn fill(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
+        if matches!(self.which, Memory::Random | Memory::Urandom) {
+            return random::put(io.space, to);
+        }
         let mut done = 0;
         while to.remaining() > 0 {
-            let step = match self.which {
-                Memory::Zero | Memory::Full => to.put(io.space, &ZEROS),
-                _ => {
-                    let mut bytes = [0; 256];
-                    random::fill(&mut bytes);
-                    to.put(io.space, &bytes)
-                }
-            };
-            match step {
+            match to.put(io.space, &ZEROS) {
                 Ok(0) => break,
                 Ok(count) => done += count as u64,
                 Err(error) => return if done > 0 { Ok(done) } else { Err(error) },

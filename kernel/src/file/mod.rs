@@ -12,6 +12,7 @@ mod buffers;
 mod caller;
 pub mod devices;
 mod filesystem;
+pub mod lock;
 pub mod namespace;
 mod notify;
 mod object;
@@ -31,7 +32,7 @@ pub use notify::{Notifier, Ready, wait_for_any};
 pub use object::{DirectoryEntry, FileObject, Io, WriteAt, Written, downcast};
 pub use open_file::{OpenFile, Status};
 pub use stat::{Kind, SetAttr, Stat};
-pub use table::{Descriptor, FdTable};
+pub use table::{Descriptor, FdTable, MAX_DESCRIPTORS};
 
 /// The largest offset of a file, as on Linux.
 pub const MAX_OFFSET: u64 = i64::MAX as u64;

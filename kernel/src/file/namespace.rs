@@ -124,7 +124,8 @@ impl Resolution {
         }
         // Walks come from servers: what they say about the path is checked.
         let (front, rest) = stretch.path.split_at_checked(walked).ok_or(Errno::EIO)?;
-        let directory_of_link = front.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| front.get(..slash).unwrap_or_default());
+        let directory_of_link =
+            front.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| front.get(..slash).unwrap_or_default());
         let rest = match rest {
             [] => rest,
             [b'/', names @ ..] => names,

@@ -1,10 +1,10 @@
 //! Open file descriptions: what dup and fork share.
 
-use super::{Caller, FileObject, FileSystem, Io, UserBuffers, WriteAt};
+use super::{Caller, FileObject, FileSystem, Io, MAX_OFFSET, UserBuffers, WriteAt};
 use crate::sync::SleepLock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use fsproto::Errno;
 use fsproto::mutant::{self, Mutant};
 
@@ -32,12 +32,21 @@ pub struct OpenFile {
     filesystem: Option<Arc<dyn FileSystem>>,
     position: SleepLock<u64>,
     status: AtomicU32,
+    /// A lock of the whole file may be held: whoever waits for it is to hear of the end.
+    locked: AtomicBool,
 }
 
 impl OpenFile {
     /// An object opened under a canonical path, with its position at 0.
     pub fn new(object: Arc<dyn FileObject>, status: Status, path: Vec<u8>, filesystem: Option<Arc<dyn FileSystem>>) -> Arc<Self> {
-        Arc::new(Self { object, path, filesystem, position: SleepLock::new(0), status: AtomicU32::new(status.bits()) })
+        Arc::new(Self {
+            object,
+            path,
+            filesystem,
+            position: SleepLock::new(0),
+            status: AtomicU32::new(status.bits()),
+            locked: AtomicBool::new(false),
+        })
     }
 
     /// An object with no name: a pipe, a socket.
@@ -92,6 +101,7 @@ impl OpenFile {
             return Ok(count);
         }
         let mut position = self.position.lock()?;
+        to.limit(MAX_OFFSET.saturating_sub(*position));
         let asked = to.remaining();
         let count = self.object.read(&io, to, *position)?;
         let step = if mutant::active(Mutant::OffsetByRequest) { asked } else { count };
@@ -103,6 +113,7 @@ impl OpenFile {
     pub fn read_at(&self, caller: &dyn Caller, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
         self.require(Status::READ)?;
         self.require_positions()?;
+        to.limit(MAX_OFFSET.saturating_sub(at));
         self.object.read(&self.io(caller), to, at)
     }
 
@@ -114,7 +125,7 @@ impl OpenFile {
             return Ok(self.object.write(&io, from, WriteAt::Offset(0))?.bytes);
         }
         let mut position = self.position.lock()?;
-        let at = if self.status().contains(Status::APPEND) { WriteAt::End } else { WriteAt::Offset(*position) };
+        let at = self.target(*position, from)?;
         let written = self.object.write(&io, from, at)?;
         if written.bytes > 0 {
             *position = written.end;
@@ -126,7 +137,7 @@ impl OpenFile {
     pub fn write_at(&self, caller: &dyn Caller, from: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
         self.require(Status::WRITE)?;
         self.require_positions()?;
-        let at = if self.status().contains(Status::APPEND) { WriteAt::End } else { WriteAt::Offset(at) };
+        let at = self.target(at, from)?;
         Ok(self.object.write(&self.io(caller), from, at)?.bytes)
     }
 
@@ -136,11 +147,43 @@ impl OpenFile {
         change(&mut *self.position.lock()?)
     }
 
-    fn require_positions(&self) -> Result<(), Errno> {
+    /// EBADF for what is only a place in the tree.
+    pub fn require_not_path(&self) -> Result<(), Errno> {
+        self.require(Status::empty())
+    }
+
+    /// ESPIPE for what has no positions.
+    pub fn require_positions(&self) -> Result<(), Errno> {
         if self.object.seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
     }
 
-    fn io<'a>(&self, caller: &'a dyn Caller) -> Io<'a> {
+    /// Where a write goes; no byte gets an offset beyond what is possible.
+    fn target(&self, at: u64, from: &mut UserBuffers) -> Result<WriteAt, Errno> {
+        if self.status().contains(Status::APPEND) {
+            return Ok(WriteAt::End);
+        }
+        if at >= MAX_OFFSET && from.remaining() > 0 {
+            return Err(Errno::EFBIG);
+        }
+        from.limit(MAX_OFFSET.saturating_sub(at));
+        Ok(WriteAt::Offset(at))
+    }
+
+    /// It has had a lock of the whole file.
+    pub(super) fn set_locked(&self) {
+        self.locked.store(true, Ordering::Relaxed);
+    }
+
+    /// Who asks, and how.
+    pub fn io<'a>(&self, caller: &'a dyn Caller) -> Io<'a> {
         Io { space: caller.space(), caller: Some(caller), nonblocking: self.status().contains(Status::NONBLOCKING) }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if self.locked.load(Ordering::Relaxed) {
+            super::lock::open_file_gone();
+        }
     }
 }

@@ -1,14 +1,41 @@
 //! Random bytes: ChaCha20, seeded by the CPU's generator where it has one, and by the time in any case.
 
-use crate::sync::Mutex;
+use super::UserBuffers;
+use crate::mem::Space;
+use crate::sync::{Interrupt, Mutex, relax};
+use fsproto::Errno;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Bytes made at once.
+const CHUNK: usize = 256;
+/// Bytes after which others may run.
+const PATIENCE: u64 = 1 << 16;
 
 static GENERATOR: Mutex<Option<ChaCha20Rng>> = Mutex::new(None);
 
 /// Fills `bytes`.
 pub fn fill(bytes: &mut [u8]) {
     GENERATOR.lock().get_or_insert_with(|| ChaCha20Rng::from_seed(seed())).fill_bytes(bytes);
+}
+
+/// Fills a program's buffers. Others run in between, and a signal ends it with what was done so far.
+pub fn put(space: &Space, to: &mut UserBuffers) -> Result<u64, Errno> {
+    let mut done = 0;
+    let mut bytes = [0; CHUNK];
+    while to.remaining() > 0 {
+        let wanted = to.remaining().min(CHUNK as u64) as usize;
+        let part = bytes.get_mut(..wanted).unwrap_or_default();
+        fill(part);
+        match to.put(space, part) {
+            Ok(count) => done += count as u64,
+            Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
+        }
+        if done.is_multiple_of(PATIENCE) && relax(Interrupt::Signal).is_err() {
+            break;
+        }
+    }
+    Ok(done)
 }
 
 fn seed() -> [u8; 32] {

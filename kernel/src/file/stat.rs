@@ -31,9 +31,6 @@ impl From<FileKind> for Kind {
     }
 }
 
-/// The bytes in a block of `st_blksize`: what programs size their buffers by.
-pub const BLOCK_BYTES: u64 = 4096;
-
 /// The attributes of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {

@@ -31,8 +31,7 @@ pub enum File {
 }
 
 /// All files, sorted by name.
-pub static FILES: [File; 8] =
-    [File::CommandLine, File::Name, File::Lazy, File::Maps, File::Mounts, File::Stat, File::StatM, File::Status];
+pub static FILES: [File; 8] = [File::CommandLine, File::Name, File::Lazy, File::Maps, File::Mounts, File::Stat, File::StatM, File::Status];
 
 impl File {
     /// Its name.

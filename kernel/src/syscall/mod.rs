@@ -4,10 +4,16 @@
 //! and errors are Linux's for x86_64. Arguments are copied once, at the door (X4). To add a call: write the handler, add its line to the table.
 
 pub mod arguments;
+pub mod attributes;
 pub mod entry;
 pub mod io;
+pub mod ipc;
 pub mod memory;
 pub mod misc;
+pub mod mounting;
+pub mod names;
+pub mod open;
+pub mod poll;
 pub mod process;
 pub mod signal;
 pub mod table;

@@ -98,6 +98,12 @@ pub fn rt_sigpending(current: &Current, set: u64, set_bytes: u64) -> Result<u64,
 
 /// Waits for a signal, with other ones blocked meanwhile.
 pub fn rt_sigsuspend(current: &Current, mask: u64, set_bytes: u64) -> Result<u64, Errno> {
+    set_mask_for_call(current, mask, set_bytes)?;
+    pause(current)
+}
+
+/// Has other signals blocked until the call ends, and handlers with it.
+pub(super) fn set_mask_for_call(current: &Current, mask: u64, set_bytes: u64) -> Result<(), Errno> {
     check_set(set_bytes)?;
     let mask = read_set(current, mask)?;
     {
@@ -106,7 +112,7 @@ pub fn rt_sigsuspend(current: &Current, mask: u64, set_bytes: u64) -> Result<u64
         own.blocked = mask;
     }
     current.thread.notice();
-    pause(current)
+    Ok(())
 }
 
 /// Waits for a signal.

@@ -57,14 +57,7 @@ impl Termios {
             input: linux::ICRNL | linux::IUTF8,
             output: linux::OPOST | linux::ONLCR,
             control: linux::B38400 | linux::CS8 | linux::CREAD | linux::HUPCL,
-            local: linux::ISIG
-                | linux::ICANON
-                | linux::ECHO
-                | linux::ECHOE
-                | linux::ECHOK
-                | linux::ECHOCTL
-                | linux::ECHOKE
-                | linux::IEXTEN,
+            local: linux::ISIG | linux::ICANON | linux::ECHO | linux::ECHOE | linux::ECHOK | linux::ECHOCTL | linux::ECHOKE | linux::IEXTEN,
             discipline: 0,
             characters,
         }

@@ -1,0 +1,235 @@
+//! What is known about files, and changing it.
+
+use super::arguments::{Found, found_at, load, only, open_file, path, stat_at, store, word};
+use crate::file::{Caller, FileSystemFigures, Kind, SetAttr, Stat, namespace, tasks};
+use fsproto::{AttrMask, Errno, Time};
+use linux_raw_sys::general as linux;
+
+const EMPTY: u32 = linux::AT_EMPTY_PATH;
+const NO_FOLLOW: u32 = linux::AT_SYMLINK_NOFOLLOW;
+
+/// Bytes of a `struct stat`.
+const STAT_BYTES: usize = 144;
+/// What programs size their buffers by.
+const BLOCK_BYTES: u64 = 4096;
+const NS_PER_S: i64 = 1_000_000_000;
+
+fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
+    let time = |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
+    let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let head = [
+        stat.device,
+        stat.inode,
+        u64::from(stat.links),
+        both(stat.linux_mode(), stat.uid),
+        both(stat.gid, 0),
+        stat.device_number,
+        stat.size,
+        BLOCK_BYTES,
+        stat.blocks,
+    ];
+    let times = [stat.atime, stat.mtime, stat.ctime].into_iter().flat_map(time);
+    let mut bytes = [0; STAT_BYTES];
+    let words = head.into_iter().chain(times).flat_map(u64::to_le_bytes);
+    bytes.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+    bytes
+}
+
+/// stat(2).
+pub fn stat(current: &dyn Caller, path: u64, buffer: u64) -> Result<u64, Errno> {
+    newfstatat(current, linux::AT_FDCWD, path, buffer, 0)
+}
+
+/// lstat(2).
+pub fn lstat(current: &dyn Caller, path: u64, buffer: u64) -> Result<u64, Errno> {
+    newfstatat(current, linux::AT_FDCWD, path, buffer, NO_FOLLOW)
+}
+
+/// fstat(2).
+pub fn fstat(current: &dyn Caller, fd: i32, buffer: u64) -> Result<u64, Errno> {
+    let stat = open_file(current, fd)?.object().stat()?;
+    store(current, buffer, &stat_bytes(&stat))
+}
+
+/// newfstatat(2).
+pub fn newfstatat(current: &dyn Caller, dir: i32, path: u64, buffer: u64, flags: u32) -> Result<u64, Errno> {
+    only(flags, EMPTY | NO_FOLLOW | linux::AT_NO_AUTOMOUNT)?;
+    let stat = stat_at(current, dir, path, flags)?;
+    store(current, buffer, &stat_bytes(&stat))
+}
+
+/// access(2).
+pub fn access(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+    faccessat2(current, linux::AT_FDCWD, path, mode, 0)
+}
+
+/// faccessat(2), the system call without flags.
+pub fn faccessat(current: &dyn Caller, dir: i32, path: u64, mode: u32) -> Result<u64, Errno> {
+    faccessat2(current, dir, path, mode, 0)
+}
+
+/// faccessat2(2). Everybody is root: all may be read and written, and executed what anybody may execute.
+pub fn faccessat2(current: &dyn Caller, dir: i32, path: u64, mode: u32, flags: u32) -> Result<u64, Errno> {
+    only(mode, linux::R_OK | linux::W_OK | linux::X_OK)?;
+    only(flags, EMPTY | NO_FOLLOW | linux::AT_EACCESS)?;
+    let stat = stat_at(current, dir, path, flags)?;
+    let executable = stat.kind == Kind::Directory || stat.mode & 0o111 != 0;
+    if mode & linux::X_OK != 0 && !executable { Err(Errno::EACCES) } else { Ok(0) }
+}
+
+fn change(found: &Found, change: SetAttr) -> Result<u64, Errno> {
+    found.object.set_attr(&change)?;
+    Ok(0)
+}
+
+fn mode_change(mode: u32) -> SetAttr {
+    SetAttr { mask: AttrMask::MODE, mode: mode as u16 & 0o7777, ..SetAttr::default() }
+}
+
+/// chmod(2).
+pub fn chmod(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+    fchmodat(current, linux::AT_FDCWD, path, mode)
+}
+
+/// fchmod(2).
+pub fn fchmod(current: &dyn Caller, fd: i32, mode: u32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    file.object().set_attr(&mode_change(mode))?;
+    Ok(0)
+}
+
+/// fchmodat(2), the system call without flags.
+pub fn fchmodat(current: &dyn Caller, dir: i32, path: u64, mode: u32) -> Result<u64, Errno> {
+    change(&found_at(current, dir, path, 0)?, mode_change(mode))
+}
+
+/// An owner or group of -1 stays.
+fn owner_change(uid: u32, gid: u32) -> SetAttr {
+    let mut mask = AttrMask::empty();
+    mask.set(AttrMask::UID, uid != u32::MAX);
+    mask.set(AttrMask::GID, gid != u32::MAX);
+    SetAttr { mask, uid, gid, ..SetAttr::default() }
+}
+
+/// chown(2).
+pub fn chown(current: &dyn Caller, path: u64, uid: u32, gid: u32) -> Result<u64, Errno> {
+    fchownat(current, linux::AT_FDCWD, path, uid, gid, 0)
+}
+
+/// lchown(2).
+pub fn lchown(current: &dyn Caller, path: u64, uid: u32, gid: u32) -> Result<u64, Errno> {
+    fchownat(current, linux::AT_FDCWD, path, uid, gid, NO_FOLLOW)
+}
+
+/// fchown(2).
+pub fn fchown(current: &dyn Caller, fd: i32, uid: u32, gid: u32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    file.object().set_attr(&owner_change(uid, gid))?;
+    Ok(0)
+}
+
+/// fchownat(2).
+pub fn fchownat(current: &dyn Caller, dir: i32, path: u64, uid: u32, gid: u32, flags: u32) -> Result<u64, Errno> {
+    only(flags, EMPTY | NO_FOLLOW)?;
+    change(&found_at(current, dir, path, flags)?, owner_change(uid, gid))
+}
+
+/// utimensat(2). Without a path it is about the descriptor.
+pub fn utimensat(current: &dyn Caller, dir: i32, path: u64, times: u64, flags: u32) -> Result<u64, Errno> {
+    only(flags, EMPTY | NO_FOLLOW)?;
+    let times = new_times(current, times)?;
+    if times.mask.is_empty() {
+        return Ok(0);
+    }
+    if path == 0 {
+        let file = open_file(current, dir)?;
+        file.object().set_attr(&times)?;
+        return Ok(0);
+    }
+    change(&found_at(current, dir, path, flags)?, times)
+}
+
+/// Access and modification time: none given is now.
+fn new_times(current: &dyn Caller, address: u64) -> Result<SetAttr, Errno> {
+    let now = tasks().map_or(Time(0), |tasks| tasks.now());
+    let both = AttrMask::ATIME | AttrMask::MTIME;
+    let mut change = SetAttr { mask: both, atime: now, mtime: now, ..SetAttr::default() };
+    if address == 0 {
+        return Ok(change);
+    }
+    const NOW: u64 = linux::UTIME_NOW as u64;
+    const OMIT: u64 = linux::UTIME_OMIT as u64;
+    let mut bytes = [0; 32];
+    load(current, address, &mut bytes)?;
+    for (at, which) in [(0, AttrMask::ATIME), (16, AttrMask::MTIME)] {
+        let (seconds, nanoseconds) = (word(&bytes, at) as i64, word(&bytes, at + 8));
+        let time = match nanoseconds {
+            NOW => now,
+            OMIT => {
+                change.mask -= which;
+                continue;
+            }
+            0..1_000_000_000 => Time(seconds.saturating_mul(NS_PER_S).saturating_add(nanoseconds as i64)),
+            _ => return Err(Errno::EINVAL),
+        };
+        if which == AttrMask::ATIME {
+            change.atime = time;
+        } else {
+            change.mtime = time;
+        }
+    }
+    Ok(change)
+}
+
+/// umask(2).
+pub fn umask(current: &dyn Caller, mask: u32) -> Result<u64, Errno> {
+    let mask = mask as u16 & 0o777;
+    Ok(u64::from(core::mem::replace(&mut current.context().lock().umask, mask)))
+}
+
+fn statfs_bytes(figures: &FileSystemFigures) -> [u8; 120] {
+    const NAME_BYTES: u64 = fsproto::MAX_NAME as u64;
+    let FileSystemFigures { magic, blocks, blocks_free, files, files_free } = *figures;
+    let words = [magic, BLOCK_BYTES, blocks, blocks_free, blocks_free, files, files_free, 0, NAME_BYTES, BLOCK_BYTES];
+    let mut bytes = [0; 120];
+    bytes.iter_mut().zip(words.into_iter().flat_map(u64::to_le_bytes)).for_each(|(to, from)| *to = from);
+    bytes
+}
+
+/// statfs(2).
+pub fn statfs(current: &dyn Caller, address: u64, buffer: u64) -> Result<u64, Errno> {
+    let path = path(current, address)?;
+    let base = super::arguments::base(current, linux::AT_FDCWD, &path)?;
+    let figures = namespace::root().figures(&base, &path)?;
+    store(current, buffer, &statfs_bytes(&figures))
+}
+
+/// fstatfs(2).
+pub fn fstatfs(current: &dyn Caller, fd: i32, buffer: u64) -> Result<u64, Errno> {
+    /// `PIPEFS_MAGIC`: what has no file system is as if in that one.
+    const NAMELESS: u64 = 0x5049_5045;
+    let file = open_file(current, fd)?;
+    let figures = match file.filesystem() {
+        Some(filesystem) => filesystem.figures()?,
+        None => FileSystemFigures { magic: NAMELESS, ..FileSystemFigures::default() },
+    };
+    store(current, buffer, &statfs_bytes(&figures))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::half;
+    use super::*;
+
+    #[test]
+    fn stat_is_laid_out_as_on_linux() {
+        let stat = Stat { inode: 7, kind: Kind::Regular, mode: 0o644, uid: 3, gid: 4, size: 9, mtime: Time(-1), ..Stat::default() };
+        let bytes = stat_bytes(&stat);
+        assert_eq!((word(&bytes, 8), half(&bytes, 24), half(&bytes, 28), half(&bytes, 32)), (7, 0o100_644, 3, 4));
+        assert_eq!((word(&bytes, 48), word(&bytes, 88) as i64, word(&bytes, 96)), (9, -1, 999_999_999));
+        assert_eq!(size_of::<linux::stat>(), STAT_BYTES);
+        assert_eq!(size_of::<linux::statfs64>(), 120);
+    }
+}

@@ -1,0 +1,242 @@
+//! Pipes and socket pairs.
+
+use super::arguments::{buffers, half, install, load, open_file, store, vectors, word};
+use super::io::with_signal;
+use crate::file::socket::{self, Endpoint, ShutDown, Stream};
+use crate::file::{Caller, FileObject, Io, Kind, OpenFile, Status, UserBuffers, WriteAt, downcast, pipe};
+use alloc::sync::Arc;
+use fsproto::Errno;
+use linux_raw_sys::general as linux;
+use linux_raw_sys::net;
+
+/// EPROTONOSUPPORT, ESOCKTNOSUPPORT, EISCONN: Linux's numbers, which the file protocol has no use for.
+const EPROTONOSUPPORT: Errno = Errno(93);
+const ESOCKTNOSUPPORT: Errno = Errno(94);
+const EISCONN: Errno = Errno(106);
+
+/// pipe(2).
+pub fn pipe(current: &dyn Caller, descriptors: u64) -> Result<u64, Errno> {
+    pipe2(current, descriptors, 0)
+}
+
+/// pipe2(2).
+pub fn pipe2(current: &dyn Caller, descriptors: u64, flags: u32) -> Result<u64, Errno> {
+    if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_DIRECT) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (read, write) = pipe::pipe();
+    let options = Options { close_on_exec: flags & linux::O_CLOEXEC != 0, status: nonblocking(flags) };
+    install_pair(current, descriptors, (read, Status::READ), (write, Status::WRITE), options)
+}
+
+fn nonblocking(flags: u32) -> Status {
+    if flags & linux::O_NONBLOCK != 0 { Status::NONBLOCKING } else { Status::empty() }
+}
+
+/// What both new descriptors have in common.
+#[derive(Clone, Copy)]
+struct Options {
+    close_on_exec: bool,
+    status: Status,
+}
+
+type End = (Arc<dyn FileObject>, Status);
+
+/// Makes two descriptors and tells their numbers, or makes none.
+fn install_pair(current: &dyn Caller, address: u64, one: End, other: End, options: Options) -> Result<u64, Errno> {
+    let open = |(object, status): End| OpenFile::nameless(object, status | options.status);
+    let first = install(current, open(one), options.close_on_exec)?;
+    let second = match install(current, open(other), options.close_on_exec) {
+        Ok(second) => second,
+        Err(error) => {
+            take_back(current, first);
+            return Err(error);
+        }
+    };
+    let numbers = first | second << 32;
+    store(current, address, &numbers.to_le_bytes()).inspect_err(|_| {
+        take_back(current, first);
+        take_back(current, second);
+    })
+}
+
+fn take_back(current: &dyn Caller, fd: u64) {
+    let taken = current.files().lock().remove(fd as i32);
+    drop(taken);
+}
+
+/// socketpair(2): local streams and packets.
+pub fn socketpair(current: &dyn Caller, domain: u32, kind: u32, protocol: u32, descriptors: u64) -> Result<u64, Errno> {
+    const FLAGS: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
+    const KIND: u32 = 0xf;
+    if kind & !(FLAGS | KIND) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if domain != net::AF_UNIX {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    if protocol > 1 {
+        return Err(EPROTONOSUPPORT);
+    }
+    let (one, other): (Arc<dyn FileObject>, Arc<dyn FileObject>) = match kind & KIND {
+        STREAM => {
+            let (one, other) = socket::stream_pair();
+            (one, other)
+        }
+        PACKET | DATAGRAM => {
+            let (one, other) = socket::packet_pair();
+            (one, other)
+        }
+        _ => return Err(ESOCKTNOSUPPORT),
+    };
+    let options = Options { close_on_exec: kind & linux::O_CLOEXEC != 0, status: nonblocking(kind) };
+    let both = Status::READ | Status::WRITE;
+    install_pair(current, descriptors, (one, both), (other, both), options)
+}
+
+/// `SOCK_STREAM`, `SOCK_DGRAM` and `SOCK_SEQPACKET`.
+const STREAM: u32 = 1;
+const DATAGRAM: u32 = 2;
+const PACKET: u32 = 5;
+
+/// socket(2): there is no network, and nobody to connect to.
+pub fn socket(_current: &dyn Caller, _domain: u32, _kind: u32, _protocol: u32) -> Result<u64, Errno> {
+    Err(Errno::EAFNOSUPPORT)
+}
+
+/// A socket's open file.
+fn socket_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    if file.object().stat()?.kind == Kind::Socket { Ok(file) } else { Err(Errno::ENOTSOCK) }
+}
+
+/// Flags of sending and receiving that have a meaning here.
+const KNOWN: u32 = net::MSG_DONTWAIT | net::MSG_NOSIGNAL | net::MSG_WAITALL | net::MSG_TRUNC | net::MSG_EOR | net::MSG_CMSG_CLOEXEC;
+
+fn io<'a>(current: &'a dyn Caller, file: &OpenFile, flags: u32) -> Result<Io<'a>, Errno> {
+    if flags & !KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let io = file.io(current);
+    Ok(Io { nonblocking: io.nonblocking || flags & net::MSG_DONTWAIT != 0, ..io })
+}
+
+fn send(current: &dyn Caller, file: &OpenFile, from: &mut UserBuffers, flags: u32) -> Result<u64, Errno> {
+    let sent = file.object().write(&io(current, file, flags)?, from, WriteAt::End).map(|written| written.bytes);
+    if flags & net::MSG_NOSIGNAL != 0 { sent } else { with_signal(current, sent) }
+}
+
+/// Receives; says how many bytes came, and whether a packet lost its end.
+fn receive(current: &dyn Caller, file: &OpenFile, to: &mut UserBuffers, flags: u32) -> Result<(u64, bool), Errno> {
+    let io = io(current, file, flags)?;
+    let Some(endpoint) = downcast::<Endpoint>(file.object()) else {
+        return file.object().read(&io, to, 0).map(|count| (count, false));
+    };
+    let received = endpoint.receive(&io, to)?;
+    let count = if flags & net::MSG_TRUNC != 0 { received.length } else { received.copied };
+    Ok((count, received.copied < received.length))
+}
+
+/// sendto(2). The ends of a pair are connected: there is no address to name.
+pub fn sendto(
+    current: &dyn Caller,
+    fd: i32,
+    buffer: u64,
+    length: u64,
+    flags: u32,
+    address: u64,
+    _address_bytes: u32,
+) -> Result<u64, Errno> {
+    let file = socket_file(current, fd)?;
+    if address != 0 {
+        return Err(EISCONN);
+    }
+    send(current, &file, &mut buffers(buffer, length)?, flags)
+}
+
+/// recvfrom(2). The sender has no address.
+pub fn recvfrom(
+    current: &dyn Caller,
+    fd: i32,
+    buffer: u64,
+    length: u64,
+    flags: u32,
+    address: u64,
+    address_bytes: u64,
+) -> Result<u64, Errno> {
+    let file = socket_file(current, fd)?;
+    let (count, _) = receive(current, &file, &mut buffers(buffer, length)?, flags)?;
+    if address != 0 && address_bytes != 0 {
+        store(current, address_bytes, &0u32.to_le_bytes())?;
+    }
+    Ok(count)
+}
+
+/// Bytes of a `struct msghdr`: name and its length, vector and its length, control data and their length, flags.
+const HEADER_BYTES: usize = 56;
+
+struct Header {
+    bytes: [u8; HEADER_BYTES],
+}
+
+impl Header {
+    fn load(current: &dyn Caller, address: u64) -> Result<Self, Errno> {
+        let mut bytes = [0; HEADER_BYTES];
+        load(current, address, &mut bytes)?;
+        Ok(Self { bytes })
+    }
+    fn vectors(&self, current: &dyn Caller) -> Result<UserBuffers, Errno> {
+        let count = word(&self.bytes, 24);
+        if count > 1024 { Err(Errno::EMSGSIZE) } else { vectors(current, word(&self.bytes, 16), count) }
+    }
+    fn name_bytes(&self) -> u32 {
+        if word(&self.bytes, 0) == 0 { 0 } else { half(&self.bytes, 8) }
+    }
+    fn control_bytes(&self) -> u64 {
+        word(&self.bytes, 40)
+    }
+}
+
+/// sendmsg(2), plain data only: descriptors cannot be passed.
+pub fn sendmsg(current: &dyn Caller, fd: i32, header: u64, flags: u32) -> Result<u64, Errno> {
+    let file = socket_file(current, fd)?;
+    let header = Header::load(current, header)?;
+    if header.name_bytes() != 0 {
+        return Err(EISCONN);
+    }
+    if header.control_bytes() != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    send(current, &file, &mut header.vectors(current)?, flags)
+}
+
+/// recvmsg(2), likewise: no name and no control data come with it.
+pub fn recvmsg(current: &dyn Caller, fd: i32, address: u64, flags: u32) -> Result<u64, Errno> {
+    let file = socket_file(current, fd)?;
+    let header = Header::load(current, address)?;
+    let (count, cut) = receive(current, &file, &mut header.vectors(current)?, flags)?;
+    let told = if cut { net::MSG_TRUNC } else { 0 };
+    let field = |offset: u64| address.checked_add(offset).ok_or(Errno::EFAULT);
+    store(current, field(8)?, &0u32.to_le_bytes())?;
+    store(current, field(40)?, &0u64.to_le_bytes())?;
+    store(current, field(48)?, &told.to_le_bytes())?;
+    Ok(count)
+}
+
+/// shutdown(2).
+pub fn shutdown(current: &dyn Caller, fd: i32, how: u32) -> Result<u64, Errno> {
+    let file = socket_file(current, fd)?;
+    let how = match how {
+        0 => ShutDown::Reading,
+        1 => ShutDown::Writing,
+        2 => ShutDown::Both,
+        _ => return Err(Errno::EINVAL),
+    };
+    if let Some(endpoint) = downcast::<Endpoint>(file.object()) {
+        endpoint.shut_down(how);
+    } else if let Some(stream) = downcast::<Stream>(file.object()) {
+        stream.shut_down(how);
+    }
+    Ok(0)
+}

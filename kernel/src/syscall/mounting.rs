@@ -1,0 +1,69 @@
+//! Mounting and unmounting.
+
+use super::arguments::{base, only, open_file, path};
+use crate::file::devices::DeviceFileSystem;
+use crate::file::socket::Endpoint;
+use crate::file::{Caller, FileSystem, downcast, namespace};
+use crate::mount;
+use crate::proc::ProcFileSystem;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::{Errno, OpenFlags};
+use linux_raw_sys::general as linux;
+
+/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`), `proc` or `devtmpfs`.
+pub fn mount(current: &dyn Caller, source: u64, target: u64, kind: u64, _flags: u64, data: u64) -> Result<u64, Errno> {
+    let kind = path(current, kind)?;
+    let source = if source == 0 { b"none".to_vec() } else { path(current, source)? };
+    let target = path(current, target)?;
+    let data = if data == 0 { Vec::new() } else { path(current, data)? };
+    let root = namespace::root();
+    // Before the first file system there is no directory to mount on, and none is needed for the root.
+    let at = if target == b"/" { target } else { root.directory(&base(current, linux::AT_FDCWD, &target)?, &target)? };
+    let filesystem = make(current, &kind, &data)?;
+    root.mount(namespace::MountPoint { path: at, source, filesystem })?;
+    Ok(0)
+}
+
+/// umount2(2). Open files keep what they need of the file system.
+pub fn umount2(current: &dyn Caller, target: u64, flags: u32) -> Result<u64, Errno> {
+    const NO_FOLLOW: u32 = 8;
+    only(flags, linux::MNT_FORCE | linux::MNT_DETACH | linux::MNT_EXPIRE | NO_FOLLOW)?;
+    let target = path(current, target)?;
+    let (_, place) = namespace::root().stat(&base(current, linux::AT_FDCWD, &target)?, &target, OpenFlags::empty())?;
+    let mount = namespace::root().unmount(&place.path)?;
+    drop(mount);
+    Ok(0)
+}
+
+/// A tree of the kind asked for.
+fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
+    match kind {
+        b"proc" => Ok(Arc::new(ProcFileSystem)),
+        b"devtmpfs" => Ok(Arc::new(DeviceFileSystem)),
+        b"sloth" => {
+            let file = open_file(current, descriptor(data)?)?;
+            // Whether its peer is marked as a server (F8) shows with every message that comes.
+            let endpoint = downcast::<Endpoint>(file.object()).ok_or(Errno::EINVAL)?;
+            drop(file);
+            mount::connect(endpoint)
+        }
+        _ => Err(Errno::ENODEV),
+    }
+}
+
+/// The descriptor in `fd=N`, among options separated by commas.
+fn descriptor(data: &[u8]) -> Result<i32, Errno> {
+    let option = data.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(b"fd=")).ok_or(Errno::EINVAL)?;
+    core::str::from_utf8(option).ok().and_then(|number| number.parse().ok()).ok_or(Errno::EINVAL)
+}
+
+/// What is there from the start: `/dev` and `/proc`.
+pub fn start() -> Result<(), Errno> {
+    let root = namespace::root();
+    let made: [(&[u8], Arc<dyn FileSystem>); 2] = [(b"/dev", Arc::new(DeviceFileSystem)), (b"/proc", Arc::new(ProcFileSystem))];
+    for (path, filesystem) in made {
+        root.mount(namespace::MountPoint { path: path.to_vec(), source: filesystem.type_name().into(), filesystem })?;
+    }
+    Ok(())
+}

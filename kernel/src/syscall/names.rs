@@ -1,0 +1,223 @@
+//! Making, changing and removing names, listing them, and where a process stands among them.
+
+use super::arguments::{base, buffers, found_at, only, open_file, path, store};
+use crate::file::{Caller, DirectoryEntry, Kind, OpenFile, Status, namespace};
+use alloc::vec::Vec;
+use fsproto::{Errno, RenameFlags};
+use linux_raw_sys::general as linux;
+
+const HERE: i32 = linux::AT_FDCWD;
+
+/// mkdir(2).
+pub fn mkdir(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+    mkdirat(current, HERE, path, mode)
+}
+
+/// mkdirat(2).
+pub fn mkdirat(current: &dyn Caller, dir: i32, address: u64, mode: u32) -> Result<u64, Errno> {
+    let path = path(current, address)?;
+    let mode = mode as u16 & 0o1777 & !current.context().lock().umask;
+    namespace::root().make_dir(&base(current, dir, &path)?, &path, mode)?;
+    Ok(0)
+}
+
+/// rmdir(2).
+pub fn rmdir(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+    unlinkat(current, HERE, path, linux::AT_REMOVEDIR)
+}
+
+/// unlink(2).
+pub fn unlink(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+    unlinkat(current, HERE, path, 0)
+}
+
+/// unlinkat(2).
+pub fn unlinkat(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Result<u64, Errno> {
+    only(flags, linux::AT_REMOVEDIR)?;
+    let path = path(current, address)?;
+    let base = base(current, dir, &path)?;
+    if flags == 0 {
+        namespace::root().unlink(&base, &path)?
+    } else {
+        namespace::root().remove_dir(&base, &path)?
+    }
+    Ok(0)
+}
+
+/// rename(2).
+pub fn rename(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
+    renameat2(current, HERE, old, HERE, new, 0)
+}
+
+/// renameat(2).
+pub fn renameat(current: &dyn Caller, old_dir: i32, old: u64, new_dir: i32, new: u64) -> Result<u64, Errno> {
+    renameat2(current, old_dir, old, new_dir, new, 0)
+}
+
+/// renameat2(2).
+pub fn renameat2(current: &dyn Caller, old_dir: i32, old: u64, new_dir: i32, new: u64, flags: u32) -> Result<u64, Errno> {
+    only(flags, linux::RENAME_NOREPLACE | linux::RENAME_EXCHANGE)?;
+    let mut how = RenameFlags::empty();
+    how.set(RenameFlags::NO_REPLACE, flags & linux::RENAME_NOREPLACE != 0);
+    how.set(RenameFlags::EXCHANGE, flags & linux::RENAME_EXCHANGE != 0);
+    if how == RenameFlags::all() {
+        return Err(Errno::EINVAL);
+    }
+    let (old, new) = (path(current, old)?, path(current, new)?);
+    let (old_base, new_base) = (base(current, old_dir, &old)?, base(current, new_dir, &new)?);
+    namespace::root().rename((&old_base, &old), (&new_base, &new), how)?;
+    Ok(0)
+}
+
+/// link(2).
+pub fn link(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
+    linkat(current, HERE, old, HERE, new, 0)
+}
+
+/// linkat(2).
+pub fn linkat(current: &dyn Caller, old_dir: i32, old: u64, new_dir: i32, new: u64, flags: u32) -> Result<u64, Errno> {
+    only(flags, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_FOLLOW)?;
+    // Unlike everywhere else, links are not followed unless asked for.
+    let follow = if flags & linux::AT_SYMLINK_FOLLOW == 0 { linux::AT_SYMLINK_NOFOLLOW } else { 0 };
+    let found = found_at(current, old_dir, old, flags & linux::AT_EMPTY_PATH | follow)?;
+    let path = path(current, new)?;
+    let filesystem = found.filesystem.ok_or(Errno::EXDEV)?;
+    namespace::root().link(&found.object, &filesystem, &base(current, new_dir, &path)?, &path)?;
+    Ok(0)
+}
+
+/// symlink(2).
+pub fn symlink(current: &dyn Caller, target: u64, path: u64) -> Result<u64, Errno> {
+    symlinkat(current, target, HERE, path)
+}
+
+/// symlinkat(2).
+pub fn symlinkat(current: &dyn Caller, target: u64, dir: i32, address: u64) -> Result<u64, Errno> {
+    let target = path(current, target)?;
+    if target.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    let path = path(current, address)?;
+    namespace::root().make_symlink(&base(current, dir, &path)?, &path, &target)?;
+    Ok(0)
+}
+
+/// readlink(2).
+pub fn readlink(current: &dyn Caller, path: u64, buffer: u64, length: i32) -> Result<u64, Errno> {
+    readlinkat(current, HERE, path, buffer, length)
+}
+
+/// readlinkat(2): as many bytes as fit, with no NUL. An empty path is the descriptor itself.
+pub fn readlinkat(current: &dyn Caller, dir: i32, address: u64, buffer: u64, length: i32) -> Result<u64, Errno> {
+    let length = u64::try_from(length).ok().filter(|&length| length > 0).ok_or(Errno::EINVAL)?;
+    let empty = if dir == HERE { 0 } else { linux::AT_EMPTY_PATH };
+    let target = found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW | empty)?.object.read_link()?;
+    Ok(buffers(buffer, length)?.put(current.space(), &target)? as u64)
+}
+
+/// getcwd(2): the path with a NUL, and its length.
+pub fn getcwd(current: &dyn Caller, buffer: u64, length: u64) -> Result<u64, Errno> {
+    let mut directory = current.context().lock().directory.clone();
+    directory.push(0);
+    if length < directory.len() as u64 {
+        return Err(Errno::ERANGE);
+    }
+    store(current, buffer, &directory)?;
+    Ok(directory.len() as u64)
+}
+
+/// chdir(2).
+pub fn chdir(current: &dyn Caller, address: u64) -> Result<u64, Errno> {
+    let path = path(current, address)?;
+    let directory = namespace::root().directory(&base(current, HERE, &path)?, &path)?;
+    current.context().lock().directory = directory;
+    Ok(0)
+}
+
+/// fchdir(2).
+pub fn fchdir(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    if file.path().is_empty() || file.object().stat()?.kind != Kind::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    current.context().lock().directory = file.path().to_vec();
+    Ok(0)
+}
+
+/// Bytes of entries that are gathered in one call, at most: it is a bound on kernel memory.
+const MAX_ENTRIES_BYTES: u64 = 64 * 1024;
+/// Positions of `.` and `..`, which come first; the file system's own cookies follow behind them.
+const OWN_ENTRIES: u64 = 2;
+
+/// getdents64(2).
+pub fn getdents64(current: &dyn Caller, fd: i32, buffer: u64, length: u32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require(Status::READ)?;
+    let mut to = buffers(buffer, u64::from(length))?;
+    let limit = u64::from(length).min(MAX_ENTRIES_BYTES) as usize;
+    if !file.object().seekable() {
+        return Err(Errno::ENOTDIR);
+    }
+    file.with_position(|position| {
+        let mut list = Entries { bytes: Vec::new(), limit, next: *position, full: false };
+        list_own(&file, &mut list)?;
+        if !list.full {
+            // Positions come from programs (lseek) and cookies from servers: neither is trusted to fit.
+            let cookie = list.next.saturating_sub(OWN_ENTRIES);
+            file.object().read_dir(cookie, &mut |entry| list.add(&entry, entry.next.checked_add(OWN_ENTRIES)))?;
+        }
+        if list.bytes.is_empty() && list.full {
+            return Err(Errno::EINVAL);
+        }
+        if (to.put(current.space(), &list.bytes)?) < list.bytes.len() {
+            return Err(Errno::EFAULT);
+        }
+        *position = list.next;
+        Ok(list.bytes.len() as u64)
+    })
+}
+
+/// `.` and `..`, under the directory's own number: programs look at these names only to skip them.
+fn list_own(file: &OpenFile, list: &mut Entries) -> Result<(), Errno> {
+    let stat = file.object().stat()?;
+    if stat.kind != Kind::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    for (at, name) in [b".".as_slice(), b".."].into_iter().enumerate().skip(list.next.min(OWN_ENTRIES) as usize) {
+        let entry = DirectoryEntry { inode: stat.inode, next: 0, kind: Kind::Directory, name };
+        if !list.add(&entry, Some(at as u64 + 1)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Entries as getdents64 writes them: inode, position after it, length of the entry, kind, name with a NUL, aligned to 8 bytes.
+struct Entries {
+    bytes: Vec<u8>,
+    limit: usize,
+    next: u64,
+    full: bool,
+}
+
+impl Entries {
+    fn add(&mut self, entry: &DirectoryEntry<'_>, next: Option<u64>) -> bool {
+        const FIXED: usize = 19;
+        // A position beyond what lseek can say is a server's nonsense: the listing ends there.
+        let Some(next) = next.filter(|&next| i64::try_from(next).is_ok()) else { return false };
+        let length = (FIXED + entry.name.len() + 1).next_multiple_of(8);
+        if self.bytes.len() + length > self.limit || self.bytes.try_reserve(length).is_err() {
+            self.full = true;
+            return false;
+        }
+        let end = self.bytes.len() + length;
+        self.bytes.extend_from_slice(&entry.inode.to_le_bytes());
+        self.bytes.extend_from_slice(&next.to_le_bytes());
+        self.bytes.extend_from_slice(&(length as u16).to_le_bytes());
+        self.bytes.push(entry.kind as u8);
+        self.bytes.extend_from_slice(entry.name);
+        self.bytes.resize(end, 0);
+        self.next = next;
+        true
+    }
+}

@@ -1,0 +1,277 @@
+//! Opening, duplicating and closing descriptors, and their flags.
+
+use super::arguments::{base, install, load, only, open_file, path, store, word};
+use crate::file::lock::{self, Kind as LockKind, Range};
+use crate::file::tty::Tty;
+use crate::file::{Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, namespace};
+use alloc::sync::Arc;
+use fsproto::{Errno, OpenFlags};
+use linux_raw_sys::general as linux;
+
+/// `O_TMPFILE` without `O_DIRECTORY`, which it contains.
+const O_TMPFILE: u32 = linux::O_TMPFILE & !linux::O_DIRECTORY;
+
+/// open(2).
+pub fn open(current: &dyn Caller, path: u64, flags: u32, mode: u32) -> Result<u64, Errno> {
+    openat(current, linux::AT_FDCWD, path, flags, mode)
+}
+
+/// creat(2).
+pub fn creat(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+    openat(current, linux::AT_FDCWD, path, linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC, mode)
+}
+
+/// openat(2).
+pub fn openat(current: &dyn Caller, dir: i32, address: u64, flags: u32, mode: u32) -> Result<u64, Errno> {
+    let path = path(current, address)?;
+    let base = base(current, dir, &path)?;
+    let (status, how) = (status(flags)?, how(current, flags, mode)?);
+    let (object, place) = namespace::root().open(&base, &path, how)?;
+    if flags & linux::O_NOFOLLOW != 0 && flags & linux::O_PATH == 0 && object.stat()?.kind == Kind::Symlink {
+        return Err(Errno::ELOOP);
+    }
+    if flags & (linux::O_NOCTTY | linux::O_PATH) == 0
+        && let Some(tty) = downcast::<Tty>(&object)
+    {
+        tty.opened(current);
+    }
+    let file = OpenFile::new(object, status, place.path, Some(place.filesystem));
+    install(current, file, flags & linux::O_CLOEXEC != 0)
+}
+
+/// Access mode and status flags.
+fn status(flags: u32) -> Result<Status, Errno> {
+    if flags & linux::O_PATH != 0 {
+        return Ok(Status::PATH);
+    }
+    let mut status = match flags & linux::O_ACCMODE {
+        linux::O_RDONLY => Status::READ,
+        linux::O_WRONLY => Status::WRITE,
+        linux::O_RDWR => Status::READ | Status::WRITE,
+        _ => return Err(Errno::EINVAL),
+    };
+    status.set(Status::APPEND, flags & linux::O_APPEND != 0);
+    status.set(Status::NONBLOCKING, flags & linux::O_NONBLOCK != 0);
+    Ok(status)
+}
+
+/// What the file system is asked for.
+fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
+    let mode = mode as u16 & 0o7777 & !current.context().lock().umask;
+    let mut wanted = OpenFlags::empty();
+    wanted.set(OpenFlags::DIRECTORY, flags & linux::O_DIRECTORY != 0);
+    wanted.set(OpenFlags::NO_FOLLOW, flags & linux::O_NOFOLLOW != 0);
+    if flags & linux::O_PATH != 0 {
+        return Ok(OpenHow { flags: wanted, mode: 0 });
+    }
+    let access = flags & linux::O_ACCMODE;
+    wanted.set(OpenFlags::READ, access != linux::O_WRONLY);
+    // Truncation is a change, also through a descriptor that is for reading.
+    wanted.set(OpenFlags::WRITE, access != linux::O_RDONLY || flags & linux::O_TRUNC != 0);
+    wanted.set(OpenFlags::TRUNCATE, flags & linux::O_TRUNC != 0);
+    if flags & O_TMPFILE != 0 {
+        if flags & linux::O_DIRECTORY == 0 || access == linux::O_RDONLY {
+            return Err(Errno::EINVAL);
+        }
+        wanted -= OpenFlags::DIRECTORY | OpenFlags::TRUNCATE;
+        return Ok(OpenHow { flags: wanted | OpenFlags::CREATE | OpenFlags::UNNAMED, mode });
+    }
+    if flags & linux::O_CREAT != 0 {
+        if flags & linux::O_DIRECTORY != 0 {
+            return Err(Errno::EINVAL);
+        }
+        wanted |= OpenFlags::CREATE;
+        wanted.set(OpenFlags::EXCLUSIVE, flags & linux::O_EXCL != 0);
+    }
+    Ok(OpenHow { flags: wanted, mode })
+}
+
+/// close(2).
+pub fn close(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+    let closed = current.files().lock().remove(fd)?;
+    lock::closed(current.pid(), &closed.file);
+    drop(closed);
+    Ok(0)
+}
+
+/// close_range(2).
+pub fn close_range(current: &dyn Caller, first: u32, last: u32, flags: u32) -> Result<u64, Errno> {
+    const CLOSE_ON_EXEC: u32 = 4;
+    only(flags, CLOSE_ON_EXEC)?;
+    if first > last {
+        return Err(Errno::EINVAL);
+    }
+    let mut files = current.files().lock();
+    if flags == 0 {
+        let closed = files.take_range(first, last);
+        drop(files);
+        drop(closed);
+        return Ok(0);
+    }
+    let inside = |fd: &i32| (first..=last).contains(&fd.unsigned_abs());
+    let fds: alloc::vec::Vec<i32> = files.iter().map(|(fd, _)| fd).filter(inside).collect();
+    fds.into_iter().try_for_each(|fd| files.set_close_on_exec(fd, true)).map(|()| 0)
+}
+
+/// dup(2).
+pub fn dup(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+    install(current, open_file(current, fd)?, false)
+}
+
+/// dup2(2).
+pub fn dup2(current: &dyn Caller, old: i32, new: i32) -> Result<u64, Errno> {
+    if old == new {
+        return open_file(current, old).map(|_| new as u64);
+    }
+    duplicate_to(current, old, new, false)
+}
+
+/// dup3(2).
+pub fn dup3(current: &dyn Caller, old: i32, new: i32, flags: u32) -> Result<u64, Errno> {
+    only(flags, linux::O_CLOEXEC)?;
+    if old == new {
+        return Err(Errno::EINVAL);
+    }
+    duplicate_to(current, old, new, flags != 0)
+}
+
+fn duplicate_to(current: &dyn Caller, old: i32, new: i32, close_on_exec: bool) -> Result<u64, Errno> {
+    let file = open_file(current, old)?;
+    let replaced = current.files().lock().replace(new, Descriptor { file, close_on_exec })?;
+    if let Some(replaced) = &replaced {
+        lock::closed(current.pid(), &replaced.file);
+    }
+    drop(replaced);
+    Ok(new as u64)
+}
+
+/// fcntl(2).
+pub fn fcntl(current: &dyn Caller, fd: i32, command: u32, argument: u64) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    match command {
+        linux::F_DUPFD => duplicate_from(current, file, argument, false),
+        linux::F_DUPFD_CLOEXEC => duplicate_from(current, file, argument, true),
+        linux::F_GETFD => Ok(u64::from(current.files().lock().descriptor(fd)?.close_on_exec)),
+        linux::F_SETFD => {
+            let close_on_exec = argument & u64::from(linux::FD_CLOEXEC) != 0;
+            current.files().lock().set_close_on_exec(fd, close_on_exec).map(|()| 0)
+        }
+        linux::F_GETFL => Ok(u64::from(linux_flags(file.status()))),
+        linux::F_SETFL => {
+            file.require_not_path()?;
+            let mut status = Status::empty();
+            status.set(Status::APPEND, argument as u32 & linux::O_APPEND != 0);
+            status.set(Status::NONBLOCKING, argument as u32 & linux::O_NONBLOCK != 0);
+            file.set_status(status);
+            Ok(0)
+        }
+        linux::F_GETLK | linux::F_SETLK | linux::F_SETLKW => record_lock(current, &file, command, argument),
+        linux::F_GETPIPE_SZ if is_pipe(file.object()) => Ok(crate::file::pipe::CAPACITY as u64),
+        linux::F_SETPIPE_SZ if is_pipe(file.object()) && argument <= crate::file::pipe::CAPACITY as u64 => {
+            Ok(crate::file::pipe::CAPACITY as u64)
+        }
+        linux::F_GETPIPE_SZ => Err(Errno::EBADF),
+        linux::F_SETPIPE_SZ => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn is_pipe(object: &Arc<dyn FileObject>) -> bool {
+    object.stat().is_ok_and(|stat| stat.kind == Kind::Pipe)
+}
+
+fn duplicate_from(current: &dyn Caller, file: Arc<OpenFile>, lowest: u64, close_on_exec: bool) -> Result<u64, Errno> {
+    let lowest = usize::try_from(lowest).ok().filter(|&lowest| lowest < crate::file::MAX_DESCRIPTORS).ok_or(Errno::EINVAL)?;
+    let fd = current.files().lock().insert(Descriptor { file, close_on_exec }, lowest);
+    fd.map(|fd| fd as u64)
+}
+
+fn linux_flags(status: Status) -> u32 {
+    if status.contains(Status::PATH) {
+        return linux::O_PATH;
+    }
+    let access = match (status.contains(Status::READ), status.contains(Status::WRITE)) {
+        (true, true) => linux::O_RDWR,
+        (false, true) => linux::O_WRONLY,
+        _ => linux::O_RDONLY,
+    };
+    let append = if status.contains(Status::APPEND) { linux::O_APPEND } else { 0 };
+    let nonblocking = if status.contains(Status::NONBLOCKING) { linux::O_NONBLOCK } else { 0 };
+    /// `O_LARGEFILE`, which Linux sets for every file on this architecture.
+    const LARGE: u32 = 0o100_000;
+    access | append | nonblocking | LARGE
+}
+
+/// Bytes of a `struct flock`: type and whence of 16 bits each, padding, start, length, process.
+const FLOCK_BYTES: usize = 32;
+
+/// Record locks of fcntl(2).
+fn record_lock(current: &dyn Caller, file: &Arc<OpenFile>, command: u32, address: u64) -> Result<u64, Errno> {
+    let mut flock = [0; FLOCK_BYTES];
+    load(current, address, &mut flock)?;
+    let first = word(&flock, 0);
+    let (kind, whence) = (first as u16, u32::from((first >> 16) as u16));
+    let base = match whence {
+        linux::SEEK_SET => 0,
+        linux::SEEK_CUR => file.with_position(|position| Ok(*position))?,
+        linux::SEEK_END => file.object().stat()?.size,
+        _ => return Err(Errno::EINVAL),
+    };
+    let range = range(base, word(&flock, 8) as i64, word(&flock, 16) as i64)?;
+    let kind = match u32::from(kind) {
+        linux::F_RDLCK => Some(LockKind::Shared),
+        linux::F_WRLCK => Some(LockKind::Exclusive),
+        linux::F_UNLCK => None,
+        _ => return Err(Errno::EINVAL),
+    };
+    if command != linux::F_GETLK {
+        match kind {
+            Some(LockKind::Shared) => file.require(Status::READ)?,
+            Some(LockKind::Exclusive) => file.require(Status::WRITE)?,
+            None => {}
+        }
+        let wait = if command == linux::F_SETLKW { lock::Wait::Yes } else { lock::Wait::No };
+        return lock::set_record(current.pid(), file, range, kind, wait).map(|()| 0);
+    }
+    let conflict = lock::find_conflict(current.pid(), file, range, kind.ok_or(Errno::EINVAL)?)?;
+    let mut put = |at: usize, value: &[u8]| flock.iter_mut().skip(at).zip(value).for_each(|(to, from)| *to = *from);
+    match conflict {
+        None => put(0, &(linux::F_UNLCK as u16).to_le_bytes()),
+        Some(held) => {
+            let kind = if held.kind == LockKind::Shared { linux::F_RDLCK } else { linux::F_WRLCK };
+            let length = if held.range.end >= MAX_OFFSET { 0 } else { held.range.end - held.range.start };
+            put(0, &(kind as u16).to_le_bytes());
+            put(2, &(linux::SEEK_SET as u16).to_le_bytes());
+            put(8, &held.range.start.to_le_bytes());
+            put(16, &length.to_le_bytes());
+            put(24, &held.pid.to_le_bytes());
+        }
+    }
+    store(current, address, &flock)
+}
+
+/// The bytes that a `struct flock` names: a length of 0 reaches to the end of everything, a negative one backwards.
+fn range(base: u64, start: i64, length: i64) -> Result<Range, Errno> {
+    let start = i64::try_from(base).ok().and_then(|base| base.checked_add(start)).ok_or(Errno::EOVERFLOW)?;
+    let (start, end) = match length {
+        0 => (start, i64::MAX),
+        1.. => (start, start.checked_add(length).ok_or(Errno::EOVERFLOW)?),
+        _ => (start.checked_add(length).ok_or(Errno::EINVAL)?, start),
+    };
+    let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
+    Ok(Range { start, end: u64::try_from(end).map_err(|_| Errno::EINVAL)? })
+}
+
+/// flock(2): locks of open files.
+pub fn flock(current: &dyn Caller, fd: i32, operation: u32) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    let wait = if operation & linux::LOCK_NB != 0 { lock::Wait::No } else { lock::Wait::Yes };
+    let kind = match operation & !linux::LOCK_NB {
+        linux::LOCK_SH => Some(LockKind::Shared),
+        linux::LOCK_EX => Some(LockKind::Exclusive),
+        linux::LOCK_UN => None,
+        _ => return Err(Errno::EINVAL),
+    };
+    lock::set_whole(&file, kind, wait).map(|()| 0)
+}

@@ -1,0 +1,210 @@
+//! Waiting for many descriptors, and device requests.
+
+use super::arguments::{half, load, open_file, store, word};
+use crate::file::{Caller, MAX_DESCRIPTORS, OpenFile, Ready, Status, wait_for_any};
+use crate::task::Current;
+use crate::task::timer::Timeout;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::Errno;
+use linux_raw_sys::ioctl as request;
+
+/// ioctl(2): requests about the descriptor are answered here, others by the object.
+pub fn ioctl(current: &dyn Caller, fd: i32, number: u32, argument: u64) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    match number {
+        request::FIOCLEX => current.files().lock().set_close_on_exec(fd, true).map(|()| 0),
+        request::FIONCLEX => current.files().lock().set_close_on_exec(fd, false).map(|()| 0),
+        request::FIONBIO => {
+            let mut on = [0; 4];
+            load(current, argument, &mut on)?;
+            let mut status = file.status();
+            status.set(Status::NONBLOCKING, on != [0; 4]);
+            file.set_status(status);
+            Ok(0)
+        }
+        number => file.object().ioctl(current, number, argument),
+    }
+}
+
+/// Until when to wait.
+enum Patience {
+    /// Not at all.
+    None,
+    Until(Timeout),
+    Forever,
+}
+
+impl Patience {
+    fn for_ns(duration_ns: Option<u64>) -> Self {
+        match duration_ns {
+            None => Self::Forever,
+            Some(0) => Self::None,
+            Some(duration_ns) => Self::Until(Timeout::at(crate::arch::clock::now_ns().saturating_add(duration_ns))),
+        }
+    }
+
+    /// Waits until `count` finds something, or until time is up: then 0.
+    fn wait(&self, mut count: impl FnMut() -> u64) -> Result<u64, Errno> {
+        let look = || match count() {
+            0 => match self {
+                Self::None => Some(0),
+                Self::Until(timeout) => timeout.is_over().then_some(0),
+                Self::Forever => None,
+            },
+            found => Some(found),
+        };
+        Ok(wait_for_any(look)?)
+    }
+}
+
+/// Bytes of a `struct pollfd`: descriptor, events wanted, events found.
+const POLL_BYTES: usize = 8;
+/// `POLLNVAL`: no such descriptor.
+const INVALID: u16 = 0x20;
+/// `POLLRDNORM` and `POLLWRNORM`, which mean the same as `POLLIN` and `POLLOUT`.
+const READ_NORMAL: u16 = 0x40;
+const WRITE_NORMAL: u16 = 0x100;
+
+/// What of the events wanted is there, and what is always told.
+fn events(file: &OpenFile, wanted: u16) -> u16 {
+    let ready = if file.status().contains(Status::PATH) { return INVALID } else { file.object().poll() };
+    let mut found = ready.bits();
+    if ready.contains(Ready::READ) {
+        found |= READ_NORMAL;
+    }
+    if ready.contains(Ready::WRITE) {
+        found |= WRITE_NORMAL;
+    }
+    found & (wanted | (Ready::ERROR | Ready::HANG_UP).bits())
+}
+
+/// poll(2).
+pub fn poll(current: &Current, descriptors: u64, count: u64, timeout_ms: i32) -> Result<u64, Errno> {
+    let duration_ns = u64::try_from(timeout_ms).ok().map(|timeout_ms| timeout_ms * 1_000_000);
+    poll_for(current, descriptors, count, duration_ns)
+}
+
+/// ppoll(2).
+pub fn ppoll(current: &Current, descriptors: u64, count: u64, timeout: u64, mask: u64, mask_bytes: u64) -> Result<u64, Errno> {
+    let duration_ns = duration(current, timeout, NS_PER_NS)?;
+    with_mask(current, mask, mask_bytes)?;
+    poll_for(current, descriptors, count, duration_ns)
+}
+
+fn poll_for(current: &dyn Caller, address: u64, count: u64, duration_ns: Option<u64>) -> Result<u64, Errno> {
+    if count > MAX_DESCRIPTORS as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let mut polled = Vec::new();
+    polled.try_reserve_exact(count as usize * POLL_BYTES).map_err(|_| Errno::ENOMEM)?;
+    polled.resize(count as usize * POLL_BYTES, 0);
+    load(current, address, &mut polled)?;
+    // The open files stay what they are while this waits, whatever becomes of their descriptors.
+    let files: Vec<Option<Arc<OpenFile>>> =
+        polled.chunks_exact(POLL_BYTES).map(|entry| open_file(current, half(entry, 0) as i32).ok()).collect();
+    let found = Patience::for_ns(duration_ns).wait(|| {
+        let entries = polled.chunks_exact_mut(POLL_BYTES).zip(&files);
+        entries.map(|(entry, file)| u64::from(look(entry, file.as_deref()))).sum()
+    })?;
+    store(current, address, &polled)?;
+    Ok(found)
+}
+
+/// Fills in what an entry of poll finds; whether that is anything.
+fn look(entry: &mut [u8], file: Option<&OpenFile>) -> bool {
+    let negative = (half(entry, 0) as i32) < 0;
+    let wanted = half(entry, 4) as u16;
+    let found = match file {
+        _ if negative => 0,
+        None => INVALID,
+        Some(file) => events(file, wanted),
+    };
+    entry.iter_mut().skip(6).zip(found.to_le_bytes()).for_each(|(to, from)| *to = from);
+    found != 0
+}
+
+const NS_PER_NS: u64 = 1;
+const NS_PER_US: u64 = 1000;
+
+/// The duration of a `struct timespec` or `struct timeval`, by the unit of its second field; none for a null pointer: for ever.
+fn duration(current: &dyn Caller, address: u64, unit_ns: u64) -> Result<Option<u64>, Errno> {
+    if address == 0 {
+        return Ok(None);
+    }
+    let mut bytes = [0; 16];
+    load(current, address, &mut bytes)?;
+    let (seconds, rest) = (i64::from_le_bytes(word(&bytes, 0).to_le_bytes()), word(&bytes, 8));
+    let seconds = u64::try_from(seconds).map_err(|_| Errno::EINVAL)?;
+    if rest >= 1_000_000_000 / unit_ns {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Some(seconds.saturating_mul(1_000_000_000).saturating_add(rest * unit_ns)))
+}
+
+/// Has another signal mask in force while the call waits.
+fn with_mask(current: &Current, mask: u64, mask_bytes: u64) -> Result<(), Errno> {
+    if mask == 0 {
+        return Ok(());
+    }
+    super::signal::set_mask_for_call(current, mask, mask_bytes)
+}
+
+/// select(2).
+pub fn select(current: &Current, count: i32, read: u64, write: u64, except: u64, timeout: u64) -> Result<u64, Errno> {
+    let duration_ns = duration(current, timeout, NS_PER_US)?;
+    select_for(current, count, [read, write, except], duration_ns)
+}
+
+/// pselect6(2). The sixth argument is a pair: a signal mask and its size.
+pub fn pselect6(current: &Current, count: i32, read: u64, write: u64, except: u64, timeout: u64, mask: u64) -> Result<u64, Errno> {
+    let duration_ns = duration(current, timeout, NS_PER_NS)?;
+    if mask != 0 {
+        let mut pair = [0; 16];
+        load(current, mask, &mut pair)?;
+        with_mask(current, word(&pair, 0), word(&pair, 8))?;
+    }
+    select_for(current, count, [read, write, except], duration_ns)
+}
+
+/// Bytes of a set of descriptors that select looks at, at most.
+const SET_BYTES: usize = MAX_DESCRIPTORS / 8;
+
+/// What each of the three sets asks for, and which events count for it: an end counts as readable, an error as both.
+const ASKED: [Ready; 3] = [Ready::READ.union(Ready::HANG_UP).union(Ready::ERROR), Ready::WRITE.union(Ready::ERROR), Ready::empty()];
+
+fn select_for(current: &dyn Caller, count: i32, addresses: [u64; 3], duration_ns: Option<u64>) -> Result<u64, Errno> {
+    let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(MAX_DESCRIPTORS);
+    // Sets are arrays of words of 64 bits.
+    let bytes = count.div_ceil(64) * 8;
+    let mut asked = [[0u8; SET_BYTES]; 3];
+    for (set, &address) in asked.iter_mut().zip(&addresses).filter(|(_, address)| **address != 0) {
+        load(current, address, set.get_mut(..bytes).unwrap_or_default())?;
+    }
+    let has = |set: &[u8; SET_BYTES], fd: usize| set.get(fd / 8).is_some_and(|byte| byte & 1 << (fd % 8) != 0);
+    let mut files = Vec::new();
+    for fd in (0..count).filter(|&fd| asked.iter().any(|set| has(set, fd))) {
+        files.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        files.push((fd, open_file(current, fd as i32)?));
+    }
+    let mut found = [[0u8; SET_BYTES]; 3];
+    let total = Patience::for_ns(duration_ns).wait(|| {
+        found = [[0; SET_BYTES]; 3];
+        let mut total = 0;
+        for (fd, file) in &files {
+            let ready = file.object().poll();
+            for ((set, found), counts) in asked.iter().zip(&mut found).zip(ASKED) {
+                if has(set, *fd) && ready.intersects(counts) {
+                    found.iter_mut().skip(fd / 8).take(1).for_each(|byte| *byte |= 1 << (fd % 8));
+                    total += 1;
+                }
+            }
+        }
+        total
+    })?;
+    for (set, &address) in found.iter().zip(&addresses).filter(|(_, address)| **address != 0) {
+        store(current, address, set.get(..bytes).unwrap_or_default())?;
+    }
+    Ok(total)
+}

@@ -34,7 +34,7 @@ fn timespec(ns: u64) -> [u8; 16] {
 }
 
 fn timeval(ns: u64) -> [u8; 16] {
-    pair(ns / NS_PER_S, ns % NS_PER_S / NS_PER_US)
+    pair(ns / NS_PER_S, (ns % NS_PER_S) / NS_PER_US)
 }
 
 /// The time since boot of a time since 1970.

@@ -109,7 +109,7 @@ impl Program {
         let file_end = header.p_offset.checked_add(header.p_filesz).filter(|&end| i64::try_from(end).is_ok());
         let previous = self.segments.last().map_or(LOWEST_ADDRESS, |last| last.start + last.memory_bytes);
         let sound = start >= previous && start < end && file_end.is_some() && header.p_filesz <= header.p_memsz;
-        if !sound || (start ^ header.p_offset) % PAGE_BYTES != 0 || self.segments.len() == MAX_SEGMENTS {
+        if !sound || !(start ^ header.p_offset).is_multiple_of(PAGE_BYTES) || self.segments.len() == MAX_SEGMENTS {
             return Err(Errno::ENOEXEC);
         }
         self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;

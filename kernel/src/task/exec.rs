@@ -50,7 +50,10 @@ impl Arguments {
 fn read_vector(current: &Current, vector: u64, left: &mut usize) -> Result<Vec<Vec<u8>>, Errno> {
     let mut strings = Vec::new();
     let mut at = vector;
-    while vector != 0 {
+    if vector == 0 {
+        return Ok(strings);
+    }
+    loop {
         let pointer = u64::from_le_bytes(current.read(at)?);
         if pointer == 0 {
             break;

@@ -88,6 +88,7 @@ impl Request {
 /// Makes a thread or a process that goes on where the caller is, with result 0. Returns its number.
 pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
+    crate::mem::heap::headroom(current.space().policy.claim())?;
     let tid = family::new_number()?;
     let space = if flags.contains(CloneFlags::VM) { current.space().clone() } else { current.space().fork()? };
     let mut registers = current.thread.with_registers(|registers| *registers);

@@ -179,6 +179,7 @@ pub fn finish_switch() {
 
 /// Starts the first thread, leaving the boot stack for good.
 pub fn run_first() -> ! {
+    #[allow(clippy::default_constructed_unit_structs, reason = "a unit on the host only")]
     let mut boot = Context::default();
     let next = {
         let mut queue = QUEUE.lock();

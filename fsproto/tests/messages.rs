@@ -1,0 +1,234 @@
+//! Every message there and back, and every decoder under bytes that nobody meant.
+
+use fsproto::dirent::{DirEntries, DirEntry, valid_name};
+use fsproto::*;
+use proptest::prelude::*;
+
+/// Calls a macro with all operations.
+macro_rules! for_all_operations {
+    ($call:ident) => {
+        $call!(
+            Hello,
+            Open,
+            Close,
+            GetAttr,
+            Stat,
+            SetAttr,
+            Read,
+            Write,
+            Snapshot,
+            ReadDir,
+            MakeDir,
+            Remove,
+            Rename,
+            Link,
+            MakeSymlink,
+            ReadLink,
+            StatStore,
+            Sync,
+            Extents,
+            Allocate,
+            CloneRange,
+            Reclaim,
+            Recall,
+            Lease,
+            Invalidate
+        )
+    };
+}
+
+/// Numbers that tests of limits are made of.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0_u64..16, any::<u64>(), Just(u64::MAX), Just(i64::MAX as u64)]
+}
+
+/// A head in which some fields hold something else than zero. Kinds and flags decode only if they are known: so small numbers are frequent.
+fn fields() -> impl Strategy<Value = [u8; HEAD_BYTES]> {
+    let edit = (0_usize..HEAD_BYTES, prop_oneof![Just(1_usize), Just(2), Just(4), Just(8)], number());
+    prop::collection::vec(edit, 0..6).prop_map(|edits| {
+        let mut head = [0; HEAD_BYTES];
+        for (at, width, number) in edits {
+            let at = at / width * width;
+            head[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
+        }
+        head
+    })
+}
+
+/// A request decodes to what was encoded, and what decodes is encoded as it was.
+fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
+    fields: &[u8; HEAD_BYTES],
+    base: &O,
+) -> Result<bool, TestCaseError> {
+    let tag = Tag(0x1234_5678);
+    // The operation's own head, its fields changed where `fields` is not zero.
+    let mut head = base.request(tag, 77);
+    for (byte, change) in head.iter_mut().zip(fields).skip(16) {
+        *byte ^= change;
+    }
+    let used = 16 + O::BYTES;
+    head[used..].fill(0);
+    let (decoded, mut reader) = Head::decode(&head).unwrap();
+    prop_assert_eq!((decoded.tag, decoded.op, decoded.payload_bytes, decoded.status), (tag, O::OP as u16, 77, 0));
+    prop_assert_eq!(decoded.flags.contains(HeadFlags::FROM_SERVER), O::OP.from_server());
+    let whole = Request::decode(decoded.op, &mut reader.clone());
+    let Ok(request) = O::get(&mut reader) else {
+        prop_assert_eq!(whole, Err(Malformed));
+        return Ok(false);
+    };
+    prop_assert!(whole.is_ok());
+    prop_assert_eq!(request.request(tag, 77), head);
+    Ok(true)
+}
+
+/// The same for a reply.
+fn reply_round_trip<O: Operation>(fields: &[u8; HEAD_BYTES]) -> Result<bool, TestCaseError> {
+    let mut head = O::reply(Tag(9), &O::Reply::default(), 0);
+    for (byte, change) in head.iter_mut().zip(fields).skip(16) {
+        *byte ^= change;
+    }
+    head[16 + <O::Reply as Field>::BYTES..].fill(0);
+    let (decoded, mut reader) = Head::decode(&head).unwrap();
+    prop_assert!(decoded.flags.contains(HeadFlags::REPLY));
+    prop_assert_eq!(decoded.result(), Ok(()));
+    let Ok(reply) = O::decode_reply(&mut reader) else { return Ok(false) };
+    prop_assert_eq!(O::reply(Tag(9), &reply, 0), head);
+    Ok(true)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_message_there_and_back(fields in fields()) {
+        macro_rules! check {
+            ($($operation:ident),*) => {$(
+                request_round_trip(&fields, &$operation::default())?;
+                reply_round_trip::<$operation>(&fields)?;
+            )*};
+        }
+        for_all_operations!(check);
+    }
+
+    #[test]
+    fn x5_no_head_makes_a_decoder_panic(quarters in prop::array::uniform4(prop::array::uniform32(any::<u8>())), op in 0_u16..40) {
+        let mut head = [0; HEAD_BYTES];
+        head.copy_from_slice(&quarters.concat());
+        if let Ok((decoded, mut reader)) = Head::decode(&head) {
+            prop_assert!(decoded.payload_bytes as usize <= MAX_PAYLOAD);
+            let _ = Request::decode(decoded.op, &mut reader);
+        }
+        let mut reader = Reader::new(&head[..usize::from(op) * 3]);
+        let _ = Request::decode(op, &mut reader);
+        macro_rules! check {
+            ($($operation:ident),*) => {$( let _ = $operation::decode_reply(&mut Reader::new(&head)); )*};
+        }
+        for_all_operations!(check);
+    }
+
+    #[test]
+    fn lists_there_and_back(records in prop::collection::vec((number(), number(), number()), 0..MAX_HOLES)) {
+        let pieces: Vec<Piece> = records.iter().map(|&(a, b, c)| Piece { snapshot: Handle(a), offset: b, length: c }).collect();
+        let bytes: Vec<u8> = pieces.iter().flat_map(Piece::to_bytes).collect();
+        prop_assert_eq!(Pieces::<Piece>::decode(&bytes, MAX_PIECES).unwrap().collect::<Vec<_>>(), pieces.clone());
+        if !pieces.is_empty() {
+            prop_assert!(Pieces::<Piece>::decode(&bytes, pieces.len() - 1).is_err());
+            prop_assert!(Pieces::<Piece>::decode(&bytes[1..], MAX_PIECES).is_err());
+        }
+        let holes: Vec<Hole> = records.iter().map(|&(offset, length, _)| Hole { offset, length }).collect();
+        let bytes: Vec<u8> = holes.iter().flat_map(Hole::to_bytes).collect();
+        prop_assert_eq!(Pieces::<Hole>::decode(&bytes, MAX_HOLES).unwrap().collect::<Vec<_>>(), holes);
+    }
+
+    #[test]
+    fn entries_there_and_back(names in prop::collection::vec("[a-z.é]{1,80}", 0..20), space in 0_usize..2000) {
+        let entries: Vec<DirEntry> = names
+            .iter()
+            .filter(|name| valid_name(name.as_bytes()))
+            .zip(1..)
+            .map(|(name, next)| DirEntry { id: FileId(next * 7), next, kind: FileKind::Symlink, name: name.as_bytes() })
+            .collect();
+        let mut bytes = vec![0; space];
+        let mut writer = Writer::new(&mut bytes);
+        let written = entries.iter().take_while(|entry| entry.encode(&mut writer).is_ok()).count();
+        let used = writer.used();
+        let read: Result<Vec<DirEntry>, Malformed> = DirEntries::new(&bytes[..used]).collect();
+        prop_assert_eq!(read.unwrap(), &entries[..written]);
+    }
+
+    #[test]
+    fn x5_no_payload_makes_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), max in 0_usize..40) {
+        for entry in DirEntries::new(&bytes).flatten() {
+            prop_assert!(valid_name(entry.name) && entry.next != 0);
+        }
+        // After an error nothing more comes.
+        let errors = DirEntries::new(&bytes).filter(Result::is_err).count();
+        prop_assert!(errors <= 1);
+        if let Ok(pieces) = Pieces::<Piece>::decode(&bytes, max) {
+            prop_assert!(pieces.count() <= max);
+        }
+        if let Ok(holes) = Pieces::<Hole>::decode(&bytes, max) {
+            prop_assert!(holes.count() <= max);
+        }
+        if let Ok(path) = Path::new(&bytes) {
+            prop_assert!(path.components().all(|component| valid_name(component.name)));
+            let joined: Vec<&[u8]> = path.components().map(|component| component.name).collect();
+            prop_assert_eq!(joined.join(&b'/'), bytes);
+        }
+    }
+}
+
+#[test]
+fn every_operation_has_a_message_that_decodes_with_other_than_zeros() {
+    // So that the round trips above are known to reach beyond defaults.
+    macro_rules! check {
+        ($($operation:ident),*) => {$(
+            for byte in (0..$operation::BYTES).map(|byte| 16 + byte) {
+                let mut change = [0; HEAD_BYTES];
+                change[byte] = 1;
+                let decodes = request_round_trip(&change, &$operation::default()).unwrap();
+                assert!(decodes || stringify!($operation) == "Open" || has_flags(stringify!($operation)), "{} byte {byte}", stringify!($operation));
+            }
+        )*};
+    }
+    fn has_flags(name: &str) -> bool {
+        ["Hello", "Stat", "SetAttr", "Write", "Remove", "Rename"].contains(&name)
+    }
+    for_all_operations!(check);
+}
+
+#[test]
+fn numbers_of_operations_are_those_of_the_documents() {
+    for (index, op) in Op::ALL.iter().enumerate() {
+        assert_eq!(*op as usize, index + 1);
+        assert_eq!(Op::from_number(*op as u16), Some(*op));
+    }
+    assert_eq!(Op::ALL.len(), 25);
+    assert_eq!((Op::from_number(0), Op::from_number(26)), (None, None));
+}
+
+#[test]
+fn what_is_past_a_limit_is_malformed() {
+    let good = StatStore {}.request(Tag(1), MAX_PAYLOAD);
+    assert!(Head::decode(&good).is_ok());
+    assert_eq!(Head::decode(&StatStore {}.request(Tag(1), MAX_PAYLOAD + 1)).map(drop), Err(Malformed));
+    for (at, value) in [(10, 4), (11, 1), (13, 0x10), (14, 1)] {
+        let mut bad = good;
+        bad[at] = value;
+        assert_eq!(Head::decode(&bad).map(drop), Err(Malformed), "byte {at}");
+    }
+    let failed = error_reply(7, Tag(3), Errno::ENOSPC);
+    let (head, _) = Head::decode(&failed).unwrap();
+    assert_eq!((head.tag, head.op, head.result()), (Tag(3), 7, Err(Errno::ENOSPC)));
+    assert_eq!(Errno::ENOSPC.text(), "No space left on device");
+    assert_eq!(Errno(4000).text(), "Unknown error");
+}
+
+#[test]
+fn a_mutant_has_one_name() {
+    use fsproto::mutant::Mutant;
+    for mutant in Mutant::ALL {
+        assert_eq!(Mutant::from_name(mutant.name()), Some(*mutant));
+    }
+    assert_eq!(Mutant::from_name("no-such"), None);
+}

@@ -170,4 +170,3 @@ impl FileSystem for MountedTree {
         self.0.session.call(&fsproto::Sync { handle: ROOT }, &[]).map(drop)
     }
 }
-

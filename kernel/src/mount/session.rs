@@ -11,7 +11,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use fsproto::{Close, Errno, Field, HEAD_BYTES, Handle, Head, HeadFlags, Malformed, Op, Operation, Reader, Snapshotted, Tag, Walked, Written};
+use fsproto::{
+    Close, Errno, Field, HEAD_BYTES, Handle, Head, HeadFlags, Malformed, Op, Operation, Reader, Snapshotted, Tag, Walked, Written,
+};
 
 use super::payload;
 use crate::file::socket::{Message, Sender};
@@ -80,7 +82,13 @@ pub struct Session {
 impl Session {
     /// A session on a connection that is open.
     pub fn new(carrier: Arc<dyn Carrier>) -> Self {
-        Self { carrier, table: Mutex::default(), room: WaitQueue::new(), stray_replies: AtomicU64::new(0), unmarked_peer: AtomicBool::new(false) }
+        Self {
+            carrier,
+            table: Mutex::default(),
+            room: WaitQueue::new(),
+            stray_replies: AtomicU64::new(0),
+            unmarked_peer: AtomicBool::new(false),
+        }
     }
 
     /// Sends a request and waits for its reply: fields and payload.
@@ -113,11 +121,8 @@ impl Session {
     }
 
     fn fetch_again(&self, fetch: Arc<Fetch>, tries: u32) {
-        let request = fsproto::Read {
-            handle: fetch.snapshot.handle,
-            offset: fetch.offset,
-            length: (fetch.pages * fsproto::PAGE_BYTES) as u32,
-        };
+        let request =
+            fsproto::Read { handle: fetch.snapshot.handle, offset: fetch.offset, length: (fetch.pages * fsproto::PAGE_BYTES) as u32 };
         let begun = self.try_begin(Op::Read, || Owner::Pages { fetch: fetch.clone(), tries });
         let sent = begun.and_then(|tag| {
             let sent = payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));

@@ -143,7 +143,11 @@ impl Actor {
         match read {
             Ok(count) => {
                 let expected = saw.len().min(writable);
-                assert_eq!(count as usize, expected, "{}: R2/R5: the count of a read of {length} bytes to {start}, {writable} writable", self.name);
+                assert_eq!(
+                    count as usize, expected,
+                    "{}: R2/R5: the count of a read of {length} bytes to {start}, {writable} writable",
+                    self.name
+                );
                 self.oracle[start..start + expected].copy_from_slice(&saw[..expected]);
             }
             Err(error) => {

@@ -36,7 +36,10 @@ pub struct Baton {
     passed: Condvar,
 }
 
-static BATON: Baton = Baton { state: Mutex::new(State { rng: fastrand::Rng::with_seed(0), turn: None, actors: Vec::new(), world: None }), passed: Condvar::new() };
+static BATON: Baton = Baton {
+    state: Mutex::new(State { rng: fastrand::Rng::with_seed(0), turn: None, actors: Vec::new(), world: None }),
+    passed: Condvar::new(),
+};
 
 thread_local! {
     static ME: Cell<usize> = const { Cell::new(usize::MAX) };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fsproto::{AttrMask, Handle, Head, HEAD_BYTES, OpenFlags, Operation, Request, WriteFlags};
+use fsproto::{AttrMask, HEAD_BYTES, Handle, Head, OpenFlags, Operation, Request, WriteFlags};
 
 /// Files as arrays of bytes, with their names and handles.
 #[derive(Default)]
@@ -56,7 +56,12 @@ impl Model {
                 };
                 let expected = range(bytes, read.offset, read.length.into());
                 let differs = expected.iter().zip(reply.1).position(|(model, server)| model != server);
-                assert!(expected == reply.1, "{read:?}: {} bytes for {}, other than the model's from {differs:?}", reply.1.len(), expected.len());
+                assert!(
+                    expected == reply.1,
+                    "{read:?}: {} bytes for {}, other than the model's from {differs:?}",
+                    reply.1.len(),
+                    expected.len()
+                );
                 (!self.snapshots.contains_key(&read.handle)).then_some(Served::Saw(expected))
             }
             Request::Snapshot(snapshot) => {
@@ -99,7 +104,9 @@ impl Model {
             }
             Request::Rename(rename) => {
                 let (old, new) = payload.split_at(rename.old_bytes as usize);
-                if old != new && let Some(file) = self.names.remove(old) {
+                if old != new
+                    && let Some(file) = self.names.remove(old)
+                {
                     self.names.insert(new.to_vec(), file);
                 }
                 None

@@ -77,7 +77,7 @@ impl UserBuffers {
     /// What is left, if it is one piece of a program's memory.
     pub fn only(&self) -> Option<UserSlice> {
         let Place::User { slices, next } = &self.place else { return None };
-        let mut left = slices.as_ref().get(*next..)?.iter().filter(|slice| slice.len() > 0);
+        let mut left = slices.as_ref().get(*next..)?.iter().filter(|slice| !slice.is_empty());
         let first = left.next()?;
         left.next().is_none().then_some(*first)
     }
@@ -85,7 +85,7 @@ impl UserBuffers {
     /// What is left of the first piece that is not empty.
     pub fn front(&self) -> Option<UserSlice> {
         let Place::User { slices, next } = &self.place else { return None };
-        slices.as_ref().get(*next..)?.iter().find(|slice| slice.len() > 0).copied()
+        slices.as_ref().get(*next..)?.iter().find(|slice| !slice.is_empty()).copied()
     }
 
     /// What is left of a program's memory, piece by piece.
@@ -107,7 +107,7 @@ impl UserBuffers {
                     let step = count.min(slice.len() as u64);
                     *slice = slice.skip(step as usize);
                     count -= step;
-                    if slice.len() > 0 {
+                    if !slice.is_empty() {
                         break;
                     }
                     *next += 1;

@@ -22,6 +22,8 @@ pub mod random;
 pub mod socket;
 mod stat;
 mod table;
+#[cfg(test)]
+mod tests;
 pub mod tty;
 
 pub use buffers::UserBuffers;

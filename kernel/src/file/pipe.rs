@@ -156,7 +156,7 @@ impl Ring {
     fn push(&self, io: &Io<'_>, chunk: &[u8]) -> Result<usize, Errno> {
         let attempt = || {
             let mut state = self.state.lock();
-            if state.reader_gone {
+            if state.reader_gone || state.writer_gone {
                 return Some(Err(Errno::EPIPE));
             }
             if CAPACITY - state.bytes.len() < chunk.len() {

@@ -236,7 +236,7 @@ fn root_child(name: &str) -> Result<Node, Errno> {
     match name {
         "self" => Ok(Node::CurrentProcess),
         "sys" => Ok(Node::Directory(&SYS)),
-        name => system::FILES.iter().find(|file| file.name == name).map(|file| Node::System(file)).ok_or(Errno::ENOENT),
+        name => system::FILES.iter().find(|file| file.name == name).map(Node::System).ok_or(Errno::ENOENT),
     }
 }
 

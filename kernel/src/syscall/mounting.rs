@@ -57,13 +57,3 @@ fn descriptor(data: &[u8]) -> Result<i32, Errno> {
     let option = data.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(b"fd=")).ok_or(Errno::EINVAL)?;
     core::str::from_utf8(option).ok().and_then(|number| number.parse().ok()).ok_or(Errno::EINVAL)
 }
-
-/// What is there from the start: `/dev` and `/proc`.
-pub fn start() -> Result<(), Errno> {
-    let root = namespace::root();
-    let made: [(&[u8], Arc<dyn FileSystem>); 2] = [(b"/dev", Arc::new(DeviceFileSystem)), (b"/proc", Arc::new(ProcFileSystem))];
-    for (path, filesystem) in made {
-        root.mount(namespace::MountPoint { path: path.to_vec(), source: filesystem.type_name().into(), filesystem })?;
-    }
-    Ok(())
-}

@@ -1,0 +1,116 @@
+//! Open files and buffers.
+
+use super::*;
+
+/// A file in memory that says what was asked of it.
+struct Memory(Mutex<Vec<u8>>);
+
+impl FileObject for Memory {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(Stat { size: self.0.lock().len() as u64, ..Stat::default() })
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+        let bytes = self.0.lock().clone();
+        Ok(to.put(io.space, bytes.get(at as usize..).unwrap_or_default())? as u64)
+    }
+    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+        let mut new = vec![0; from.remaining() as usize];
+        let taken = from.take(io.space, &mut new)?;
+        let mut bytes = self.0.lock();
+        let start = if let WriteAt::Offset(at) = at { at as usize } else { bytes.len() };
+        let end = start + taken;
+        let length = bytes.len().max(end);
+        bytes.resize(length, 0);
+        bytes[start..end].copy_from_slice(&new[..taken]);
+        Ok(Written { bytes: taken as u64, end: end as u64 })
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+}
+
+fn open(bytes: &[u8], status: Status) -> Arc<OpenFile> {
+    OpenFile::nameless(Arc::new(Memory(Mutex::new(bytes.to_vec()))), status)
+}
+
+/// R2: the position advances by what was read.
+#[test]
+fn r2_the_position_advances_by_what_was_read() {
+    let process = Process::new();
+    let file = open(b"0123456789", Status::READ);
+    assert_eq!(file.read(&process, &mut process.buffer(0, 4)), Ok(4));
+    assert_eq!(file.read(&process, &mut process.buffer(0, 100)), Ok(6));
+    assert_eq!(process.bytes(0, 6), b"456789");
+    assert_eq!(file.read(&process, &mut process.buffer(0, 100)), Ok(0));
+    assert_eq!(file.with_position(|position| Ok(*position)), Ok(10));
+    assert_eq!(file.read_at(&process, &mut process.buffer(0, 3), 2), Ok(3));
+    assert_eq!(file.with_position(|position| Ok(*position)), Ok(10));
+}
+
+/// W6: pwrite on an O_APPEND file appends.
+#[test]
+fn w6_append_ignores_the_offset() {
+    let process = Process::new();
+    let file = open(b"0123", Status::READ | Status::WRITE | Status::APPEND);
+    assert_eq!(file.write_at(&process, &mut process.filled(0, b"ab"), 0), Ok(2));
+    assert_eq!(file.write(&process, &mut process.filled(0, b"cd")), Ok(2));
+    assert_eq!(file.with_position(|position| Ok(*position)), Ok(8));
+    assert_eq!(file.read_at(&process, &mut process.buffer(0, 100), 0), Ok(8));
+    assert_eq!(process.bytes(0, 8), b"0123abcd");
+}
+
+#[test]
+fn access_is_as_opened() {
+    let process = Process::new();
+    let reader = open(b"x", Status::READ);
+    assert_eq!(reader.write(&process, &mut process.filled(0, b"y")), Err(Errno::EBADF));
+    let place = open(b"x", Status::PATH);
+    assert_eq!(place.read(&process, &mut process.buffer(0, 1)), Err(Errno::EBADF));
+    assert_eq!(place.require_not_path(), Err(Errno::EBADF));
+}
+
+#[test]
+fn nothing_is_written_past_the_largest_offset() {
+    let process = Process::new();
+    let file = open(b"", Status::WRITE);
+    assert_eq!(file.write_at(&process, &mut process.filled(0, b"y"), MAX_OFFSET), Err(Errno::EFBIG));
+}
+
+#[test]
+fn a_file_without_positions_cannot_be_read_at_one() {
+    let process = Process::new();
+    let (read, _write) = crate::file::pipe::pipe();
+    let file = OpenFile::nameless(read, Status::READ);
+    assert_eq!(file.read_at(&process, &mut process.buffer(0, 1), 0), Err(Errno::ESPIPE));
+    assert_eq!(file.with_position(|_| Ok(())), Err(Errno::ESPIPE));
+}
+
+#[test]
+fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
+    let process = Process::new();
+    let slices = [(0, 3), (0x1000, 0), (0x2000, 2), (PAGES * 4096 - 1, 5)];
+    let slices = slices.map(|(at, len)| UserSlice::new(BASE + at, len).unwrap());
+    let mut buffers = UserBuffers::many(slices.to_vec()).unwrap();
+    assert_eq!((buffers.remaining(), buffers.only()), (10, None));
+    assert_eq!(buffers.put(&process.space, b"abcd"), Ok(4));
+    assert_eq!(buffers.put(&process.space, b"efgh"), Ok(2), "one byte more, and one before the end of memory");
+    assert_eq!((process.bytes(0, 3), process.bytes(0x2000, 2)), (b"abc".to_vec(), b"de".to_vec()));
+    assert_eq!(process.bytes(PAGES * 4096 - 1, 1), b"f");
+    assert_eq!(buffers.put(&process.space, b"gh"), Err(Errno::EFAULT));
+}
+
+#[test]
+fn buffers_can_be_limited_and_skipped() {
+    let process = Process::new();
+    let slices = [(0, 3), (0x1000, 3), (0x2000, 3)].map(|(at, len)| UserSlice::new(BASE + at, len).unwrap());
+    let mut buffers = UserBuffers::many(slices.to_vec()).unwrap();
+    buffers.limit(5);
+    buffers.skip(2);
+    assert_eq!(buffers.remaining(), 3);
+    assert_eq!(buffers.put(&process.space, b"xyzw"), Ok(3));
+    assert_eq!((process.bytes(2, 1), process.bytes(0x1000, 2)), (b"x".to_vec(), b"yz".to_vec()));
+    assert_eq!(process.bytes(0x1002, 1), [0]);
+    let mut kernel = UserBuffers::kernel(4);
+    assert_eq!(kernel.put(&process.space, b"abcdef"), Ok(4));
+    assert_eq!(kernel.into_bytes(), b"abcd");
+}

@@ -1,0 +1,77 @@
+//! Pipes.
+
+use super::*;
+use crate::file::pipe::{CAPACITY, PIPE_BUF, pipe};
+
+#[test]
+fn bytes_come_out_as_they_went_in() {
+    let process = Process::new();
+    let (read, write) = pipe();
+    assert_eq!(process.read(&*read, 10), Err(Errno::EAGAIN));
+    assert_eq!(process.write(&*write, b"hello, world"), Ok(12));
+    assert_eq!(process.read(&*read, 5), Ok(b"hello".to_vec()));
+    assert_eq!(process.read(&*read, 100), Ok(b", world".to_vec()));
+}
+
+#[test]
+fn the_end_comes_after_the_last_byte() {
+    let process = Process::new();
+    let (read, write) = pipe();
+    process.write(&*write, b"last").unwrap();
+    drop(write);
+    assert_eq!(read.poll(), Ready::READ | Ready::HANG_UP);
+    assert_eq!(process.read(&*read, 100), Ok(b"last".to_vec()));
+    assert_eq!(process.read(&*read, 100), Ok(vec![]));
+}
+
+#[test]
+fn nobody_reads_so_writing_is_an_error() {
+    let process = Process::new();
+    let (read, write) = pipe();
+    drop(read);
+    assert_eq!(process.write(&*write, b"x"), Err(Errno::EPIPE));
+    assert!(write.poll().contains(Ready::ERROR | Ready::WRITE));
+}
+
+#[test]
+fn a_full_pipe_takes_what_there_is_room_for_in_whole_pieces() {
+    let process = Process::new();
+    let (read, write) = pipe();
+    assert_eq!(process.write(&*write, &vec![1; CAPACITY + 1]), Ok(CAPACITY as u64));
+    assert_eq!(process.write(&*write, b"x"), Err(Errno::EAGAIN));
+    assert!(!write.poll().contains(Ready::WRITE));
+    assert_eq!(process.read(&*read, 100).unwrap().len(), 100);
+    // Less than a whole atomic write fits.
+    assert_eq!(process.write(&*write, &[2; PIPE_BUF]), Err(Errno::EAGAIN));
+    assert_eq!(process.write(&*write, &[2; 100]), Ok(100));
+}
+
+/// F4: what cannot be delivered is not consumed.
+#[test]
+fn f4_a_bad_buffer_leaves_the_bytes_in_the_pipe() {
+    let process = Process::new();
+    let (read, write) = pipe();
+    process.write(&*write, b"precious").unwrap();
+    assert_eq!(read.read(&process.io(), &mut nowhere(8), 0), Err(Errno::EFAULT));
+    // Half of the buffer is there: that half is delivered, and no more is taken.
+    let end = PAGES * 4096 - 3;
+    assert_eq!(read.read(&process.io(), &mut process.buffer(end, 8), 0), Ok(3));
+    assert_eq!(process.bytes(end, 3), b"pre");
+    assert_eq!(process.read(&*read, 100), Ok(b"cious".to_vec()));
+}
+
+#[test]
+fn a_bad_source_writes_nothing() {
+    let process = Process::new();
+    let (read, write) = pipe();
+    assert_eq!(write.write(&process.io(), &mut nowhere(8), WriteAt::End).err(), Some(Errno::EFAULT));
+    drop(write);
+    assert_eq!(process.read(&*read, 8), Ok(vec![]));
+}
+
+#[test]
+fn no_bytes_asked_for_is_no_wait() {
+    let process = Process::new();
+    let (read, _write) = pipe();
+    assert_eq!(process.read(&*read, 0), Ok(vec![]));
+}

@@ -1,0 +1,137 @@
+//! Socket pairs.
+
+use super::*;
+use crate::file::socket::{Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair, stream_pair};
+
+#[test]
+fn packets_keep_their_borders() {
+    let process = Process::new();
+    let (one, other) = packet_pair();
+    for packet in [&b"first"[..], b"", b"second"] {
+        assert_eq!(process.write(&*one, packet), Ok(packet.len() as u64));
+    }
+    assert_eq!(process.read(&*other, 3), Ok(b"fir".to_vec()), "the rest of a packet is lost");
+    assert_eq!(process.read(&*other, 100), Ok(vec![]));
+    assert_eq!(process.read(&*other, 100), Ok(b"second".to_vec()));
+    assert_eq!(process.read(&*other, 100), Err(Errno::EAGAIN));
+    drop(one);
+    assert_eq!(process.read(&*other, 100), Ok(vec![]));
+    assert_eq!(process.write(&*other, b"x"), Err(Errno::EPIPE));
+}
+
+#[test]
+fn large_packets_travel_in_frames_and_arrive_whole() {
+    let process = Process::new();
+    let (one, other) = packet_pair();
+    let bytes: Vec<u8> = (0..100_000u32).map(|index| (index % 251) as u8).collect();
+    assert_eq!(process.write(&*one, &bytes), Ok(100_000));
+    assert_eq!(process.read(&*other, 200_000), Ok(bytes));
+    let too_long = UserBuffers::one(UserSlice::new(BASE, MAX_MESSAGE as u64 + 1).unwrap());
+    let mut too_long = too_long;
+    assert_eq!(one.write(&process.io(), &mut too_long, WriteAt::End).err(), Some(Errno::EMSGSIZE));
+}
+
+/// F4: what cannot be delivered is not consumed.
+#[test]
+fn f4_a_bad_buffer_leaves_the_packet() {
+    let process = Process::new();
+    let (one, other) = packet_pair();
+    process.write(&*one, b"precious").unwrap();
+    assert_eq!(other.read(&process.io(), &mut nowhere(8), 0), Err(Errno::EFAULT));
+    assert_eq!(process.read(&*other, 100), Ok(b"precious".to_vec()));
+}
+
+#[derive(Default)]
+struct Kernel {
+    heard: Mutex<Vec<(Vec<u8>, Sender)>>,
+    closed: AtomicU32,
+}
+
+impl Receiver for Kernel {
+    fn message(&self, message: Message, sender: Sender) {
+        self.heard.lock().push((message.parts().collect::<Vec<_>>().concat(), sender));
+    }
+    fn closed(&self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn taken(endpoint: &Endpoint) -> Arc<Kernel> {
+    let kernel = Arc::new(Kernel::default());
+    endpoint.attach(kernel.clone()).unwrap();
+    kernel
+}
+
+#[test]
+fn the_kernel_hears_at_once_and_who_speaks() {
+    let (program, server) = (Process::new(), Process::server());
+    let (mine, theirs) = packet_pair();
+    let kernel = taken(&mine);
+    program.write(&*theirs, b"hello").unwrap();
+    server.write(&*theirs, &[7; 5000]).unwrap();
+    let heard = kernel.heard.lock().clone();
+    assert_eq!(heard, [(b"hello".to_vec(), Sender::Ordinary), (vec![7; 5000], Sender::Server)]);
+    assert_eq!(mine.attach(kernel.clone()), Err(Errno::EBUSY));
+    assert_eq!(program.read(&*mine, 10), Err(Errno::EBUSY), "a taken end is the kernel's alone");
+    drop(theirs);
+    assert_eq!(kernel.closed.load(Ordering::Relaxed), 1);
+    assert_eq!(mine.send(Message::default()), Err(Errno::EPIPE));
+}
+
+#[test]
+fn the_head_of_a_message_stays_apart_from_its_payload() {
+    let server = Process::server();
+    let (mine, theirs) = packet_pair();
+    struct Shape(Mutex<Option<(usize, usize, usize)>>);
+    impl Receiver for Shape {
+        fn message(&self, message: Message, _: Sender) {
+            *self.0.lock() = Some((message.inline.len(), message.frames.len(), message.frames_bytes));
+        }
+        fn closed(&self) {}
+    }
+    let shape = Arc::new(Shape(Mutex::new(None)));
+    mine.attach(shape.clone()).unwrap();
+    let slices = [(BASE, 128), (BASE + 0x1000, 8192 + 10)].map(|(start, len)| UserSlice::new(start, len).unwrap());
+    let mut from = UserBuffers::many(slices.to_vec()).unwrap();
+    theirs.write(&server.io(), &mut from, WriteAt::End).unwrap();
+    assert_eq!(*shape.0.lock(), Some((128, 3, 8202)));
+}
+
+#[test]
+fn the_kernel_sends_without_waiting() {
+    let server = Process::server();
+    let (mine, theirs) = packet_pair();
+    taken(&mine);
+    for _ in 0..64 {
+        mine.send(Message { inline: vec![1; 128 + 4000], ..Message::default() }).unwrap();
+    }
+    for _ in 0..64 {
+        assert_eq!(server.read(&*theirs, 8192).unwrap().len(), 128 + 4000);
+    }
+}
+
+#[test]
+fn senders_wait_for_room() {
+    let process = Process::new();
+    let (one, other) = packet_pair();
+    let packet = vec![0; 0x4_0000];
+    let sent = (0..100).take_while(|_| process.write(&*one, &packet).is_ok()).count();
+    assert!((2..20).contains(&sent), "{sent} packets were queued");
+    assert_eq!(process.write(&*one, &packet), Err(Errno::EAGAIN));
+    process.read(&*other, 1).unwrap();
+    assert_eq!(process.write(&*one, &packet), Ok(0x4_0000));
+}
+
+#[test]
+fn streams_carry_bytes_both_ways_and_end_one_by_one() {
+    let process = Process::new();
+    let (one, other) = stream_pair();
+    process.write(&*one, b"ping").unwrap();
+    process.write(&*other, b"pong").unwrap();
+    assert_eq!(process.read(&*other, 2), Ok(b"pi".to_vec()));
+    assert_eq!(process.read(&*other, 100), Ok(b"ng".to_vec()));
+    one.shut_down(ShutDown::Writing);
+    assert_eq!(process.read(&*other, 100), Ok(vec![]));
+    assert_eq!(process.write(&*one, b"x"), Err(Errno::EPIPE));
+    assert_eq!(process.read(&*one, 100), Ok(b"pong".to_vec()));
+}

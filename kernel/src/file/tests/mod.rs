@@ -98,8 +98,7 @@ impl Caller for Process {
     fn is_masked(&self, _: u8) -> bool {
         false
     }
-    fn raise(&self, _: u8) {
-    }
+    fn raise(&self, _: u8) {}
 }
 
 /// An address at which nothing is mapped.

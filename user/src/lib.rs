@@ -23,6 +23,7 @@ pub mod io;
 pub mod opt;
 pub mod pages;
 pub mod port;
+pub mod random;
 pub mod rt;
 pub mod shell;
 pub mod sys;

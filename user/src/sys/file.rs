@@ -243,6 +243,17 @@ pub fn mount(source: &[u8], target: &[u8], kind: &[u8], flags: u32, options: &[u
     unsafe { call!(__NR_mount, source, target, kind, flags, options).map(drop) }
 }
 
+/// The file system that a path lies on.
+pub fn statfs(path: &[u8]) -> Result<abi::statfs> {
+    let path = c_string(path)?;
+    // SAFETY: plain numbers, for which zero is a value; the kernel fills them in.
+    unsafe {
+        let mut store: abi::statfs = core::mem::zeroed();
+        call!(__NR_statfs, path.as_ptr(), &raw mut store)?;
+        Ok(store)
+    }
+}
+
 /// Flushes everything to its servers.
 pub fn sync() {
     // SAFETY: touches no memory.

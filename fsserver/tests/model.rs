@@ -238,7 +238,11 @@ impl World {
             to = (to & !4095) + (from & 4095);
             to = if to + length > MAX_BYTES { from } else { to };
         }
-        let request = move |world: &mut Self| world.tower.files.clone_range((source, from), (target, to), length);
+        let request = move |world: &mut Self| {
+            let written = world.tower.files.clone_range((source, from), (target, to), length)?;
+            // Only a base that breaks in the middle lets it be short.
+            if written.length == length { Ok(()) } else { Err(Errno::EIO) }
+        };
         self.change(file, target, request, |contents| put(contents, to as usize, &bytes[from as usize..(from + length) as usize]));
     }
 

@@ -1,5 +1,6 @@
 //! Changes of a file's bytes: room first, then rescue, then the change, then the answer.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use fsproto::mutant::{Mutant, active};
@@ -54,14 +55,23 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Makes ready for a change of `bytes`, for which the base may need room for `stores` pages. Nothing that a snapshot needs is in the file
     /// then. On an error the change must not be made; nothing has changed yet.
     pub(super) fn prepare(&mut self, id: FileId, kind: Kind, bytes: Range<u64>, stores: u64) -> Result<(), Errno> {
+        self.prepare_all(id, kind, core::slice::from_ref(&bytes), stores)
+    }
+
+    /// The same for several ranges, in order and apart from each other.
+    pub(super) fn prepare_all(&mut self, id: FileId, kind: Kind, ranges: &[Range<u64>], stores: u64) -> Result<(), Errno> {
         let (size, _) = self.size_and_version(id)?;
-        // What lies past the end is in no snapshot (C7). But a last page that is a hole becomes data as a whole when anything behind the end is stored to it:
-        // the snapshots that know it as a hole have to be told (which copies nothing).
-        let end = size.next_multiple_of(PAGE);
-        let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
-        let mut live = self.file(id)?.map.live(pages);
-        if bytes.start >= size {
-            live.retain(|(_, is_hole)| *is_hole);
+        let map = &self.file(id)?.map;
+        let mut live: Vec<(Range<u64>, bool)> = Vec::new();
+        for bytes in ranges {
+            // What lies past the end is in no snapshot (C7). But a last page that is a hole becomes data as a whole when anything behind the
+            // end is stored to it: the snapshots that know it as a hole have to be told (which copies nothing).
+            let end = size.next_multiple_of(PAGE);
+            let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
+            // Two ranges may meet in one page.
+            let counted = live.last().map_or(0, |(run, _)| run.end);
+            let found = map.live(pages.start.max(counted)..pages.end);
+            live.extend(found.into_iter().filter(|(_, is_hole)| *is_hole || bytes.start < size));
         }
         let covered: u64 = live.iter().filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum();
         if self.reserved > 0 {
@@ -160,9 +170,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let (size, _) = self.size_and_version(id)?;
         if request.mode == 2 {
             self.prepare(id, Kind::Punch, bytes.clone(), partial_pages(&bytes))?;
-        } else if self.reserved > 0 {
+        } else {
             let pages = pages_of(&bytes);
-            self.check_room(pages.end - pages.start)?;
+            if self.reserved > 0 {
+                self.check_room(pages.end - pages.start)?;
+            }
             self.used_up(pages.end - pages.start);
         }
         let attr = self.base.request(&Allocate { handle: base, ..*request }, &[]);

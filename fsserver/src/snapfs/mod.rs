@@ -10,6 +10,10 @@
 //! Room. What a snapshot may come to need in the store is reserved when it is taken, once for a page, and nothing for a hole; where there is
 //! not so much room the snapshot is refused (Q1). From then on a change that needs room of its own gets ENOSPC before it would touch what is reserved.
 //!
+//! A write may refer to snapshots instead of carrying their bytes (W1): these are copied by the base, from the file or from the store; and
+//! where they are written back to where they came from and nothing has changed since, there is nothing to do (W2). All that the write changes
+//! is rescued before any of it is written, so it does not matter that source and target may be one file (W3).
+//!
 //! Order (C11). The wrapper is serial: snapshot, page-in and change each see what came before as a whole. A page-in looks at the map again
 //! after the base's answer, so that this stays right when the base is asked asynchronously.
 //!
@@ -20,6 +24,7 @@ mod change;
 mod clone;
 mod file;
 mod holes;
+mod pieces;
 mod rescue;
 mod server;
 mod snapshot;

@@ -25,13 +25,25 @@ pub(super) type Era = u64;
 pub(super) enum Source {
     /// In the file.
     Live,
+    /// In the file, which has a hole there.
+    LiveHole,
     /// In the store, from this page on.
     Store(u64),
-    /// Nowhere: zeros.
+    /// Nowhere: it was a hole, and is none any more.
     Hole,
 }
 
 impl Source {
+    /// Whether the bytes are zero because nothing is stored.
+    pub fn is_hole(self) -> bool {
+        matches!(self, Self::Hole | Self::LiveHole)
+    }
+
+    /// Whether the file itself still holds the bytes.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Live | Self::LiveHole)
+    }
+
     /// The source `pages` further on.
     fn advanced(self, pages: u64) -> Self {
         match self {
@@ -77,7 +89,7 @@ impl Segment {
     fn source_for(&self, era: Era) -> Source {
         match self.version_for(era).and_then(|index| self.rescued.get(index)) {
             Some(rescued) => rescued.source,
-            None if self.is_hole => Source::Hole,
+            None if self.is_hole => Source::LiveHole,
             None => Source::Live,
         }
     }
@@ -367,7 +379,7 @@ mod tests {
                     .flat_map(|(run, source)| {
                         run.clone().map(move |page| match source {
                             Source::Live => self.file[page as usize],
-                            Source::Hole => 0,
+                            Source::Hole | Source::LiveHole => 0,
                             Source::Store(slot) => self.store[(slot + page - run.start) as usize].expect("a freed slot is read"),
                         })
                     })

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
 
 /// What this adds to the base.
-const ADDED: Features = Features::SNAPSHOT;
+const ADDED: Features = Features::SNAPSHOT.union(Features::WRITE_REFERENCES);
 
 impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Takes a file into the tables that the base has opened.
@@ -187,8 +187,13 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         Ok(payload)
     }
 
-    fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {
-        self.write_data(request, data)
+    fn write(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno> {
+        let mut written = if pieces.is_empty() { self.write_data(request, data)? } else { self.write_pieces(request, data, pieces)? };
+        if request.flags.contains(WriteFlags::SNAPSHOT) && written.length > 0 {
+            let (_, id) = self.regular(request.handle, OpenFlags::WRITE)?;
+            written.snapshot = self.snapshot_of_written(id, written.offset..written.offset + written.length);
+        }
+        Ok(written)
     }
 
     fn snapshot(&mut self, request: &Snapshot) -> Result<(Snapshotted, Payload<'_>), Errno> {
@@ -296,7 +301,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         let (target, id) = self.regular(request.target, OpenFlags::WRITE)?;
         if let Some(Opened::Snapshot(taken)) = self.handles.get(&request.source) {
             let taken = taken.clone();
-            return self.clone_snapshot(&taken, request, target, id);
+            return self.clone_snapshot(taken, request, target, id);
         }
         let (source, source_id) = self.regular(request.source, OpenFlags::READ)?;
         self.clone_file((source, source_id), request, target, id)

@@ -84,6 +84,18 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         Ok((reply, Payload::owned(payload)))
     }
 
+    /// A snapshot of what was just written (W8), or no handle where it is refused.
+    pub(super) fn snapshot_of_written(&mut self, id: FileId, bytes: Range<u64>) -> Handle {
+        let taken = self.check_limits(id).and_then(|()| {
+            let attr = self.base_attr(id)?;
+            self.load_holes(id)?;
+            self.check_reservation(id, &bytes)?;
+            let attr = self.shown(attr);
+            self.register(id, bytes, attr)
+        });
+        taken.unwrap_or(ROOT)
+    }
+
     /// Bytes of the file as it is.
     fn live_bytes(&mut self, base: Handle, bytes: &Range<u64>) -> Result<Vec<u8>, Errno> {
         let mut space = Vec::new();
@@ -142,7 +154,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         Ok(list)
     }
 
-    fn taken(&self, handle: Handle) -> Option<Taken> {
+    pub(super) fn taken(&self, handle: Handle) -> Option<Taken> {
         match self.handles.get(&handle) {
             Some(Open::Snapshot(taken)) => Some(taken.clone()),
             _ => None,
@@ -176,7 +188,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let unchecked = active(Mutant::NoRescueRecheck);
         let before = self.sources_of(taken, bytes)?;
         for (run, source) in &before {
-            if *source == Source::Live || (unchecked && *source != Source::Hole) {
+            if *source == Source::Live || (unchecked && !source.is_hole()) {
                 let count = (run.end - run.start) as usize;
                 let at = (run.start - bytes.start) as usize;
                 let space = self.space.bytes_mut().get_mut(at..at + count).ok_or(Errno::EIO)?;
@@ -207,7 +219,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let runs = self.gather(&taken, &bytes)?;
         if !bytes.start.is_multiple_of(PAGE) {
             // Holes lie across the pages of the reply: fill them in, so that it stays in whole pages.
-            for (run, _) in runs.iter().filter(|(_, source)| *source == Source::Hole) {
+            for (run, _) in runs.iter().filter(|(_, source)| source.is_hole()) {
                 let within = (run.start - bytes.start) as usize..(run.end - bytes.start) as usize;
                 self.space.bytes_mut().get_mut(within).ok_or(Errno::EIO)?.fill(0);
             }
@@ -217,7 +229,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let mut rest = 0..0;
         for (run, source) in &runs {
             let within = (run.start - bytes.start) as usize..(run.end - bytes.start) as usize;
-            if *source == Source::Hole && bytes.start.is_multiple_of(PAGE) {
+            if source.is_hole() && bytes.start.is_multiple_of(PAGE) {
                 payload.push(space.get(rest).unwrap_or_default());
                 payload.push_zeros(within.len());
                 rest = within.end..within.end;
@@ -236,7 +248,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         for (run, source) in self.sources_of(taken, &bytes)? {
             let pages = pages_of(&run);
             match joined.last_mut().filter(|last| last.end == pages.start) {
-                _ if source != Source::Hole => {}
+                _ if !source.is_hole() => {}
                 Some(last) => last.end = pages.end,
                 None => joined.push(pages),
             }

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod change;
+mod experiment;
 mod fault;
 mod kit;
 mod lazy;
@@ -18,9 +19,12 @@ mod read;
 #[cfg(test)]
 #[path = "../../rules_list.rs"]
 mod rules_list;
+mod safety;
 mod scripted;
 mod space;
+mod stack;
 mod thread;
+mod wrapper;
 
 use kit::Outcome;
 use user::prelude::*;
@@ -41,7 +45,12 @@ tests! {
         c11_ordered;
     fault: f1_load f2_store f3_one_fetch f3_fetch_outlives_its_starter f3_generation f4_kernel_access f4_nothing_consumed
         f4_no_lock_while_waiting f5_page_in_error f5_error_is_not_kept f7_killable f7_no_eintr f8_marks;
+    wrapper: c7_no_rescue c8_one_rescue c9_nothing_for_nothing c10_rescue_is_freed r10_holes_need_no_room q1_reservation q1_failed_rescue
+        q4_limits q4_regions q4_out_of_memory;
     space: a1_fork_shares a2_exec_arguments a3_exit_releases a4_split a8_write_protected;
+    safety: x1_rights_at_read x2_handles_are_the_kernels x4_arguments_once x5_lies x5_twice_late_unasked x5_garbage x5_server_dies
+        x5_hostile_arguments;
+    experiment: e1_knobs e2_differential e3_counters;
 }
 
 fn run(args: &Args) -> i32 {

@@ -18,7 +18,7 @@ pub fn a1_fork_shares() -> Outcome {
     let meter = Meter::start()?;
     read_lazily(&file, &buffer, 0, PAGES * PAGE, 0)?;
     store(buffer.at(5 * PAGE), 0);
-    let go = Gate::new()?;
+    let (go, go_late) = (Gate::new()?, Gate::new()?);
     let child = Child::start("child", || {
         go.pass()?;
         buffer.check(6 * PAGE, 26 * PAGE, pattern(1, 6 * P))?;
@@ -30,7 +30,7 @@ pub fn a1_fork_shares() -> Outcome {
         .join()
     })?;
     let late = Child::start("late child", || {
-        go.pass()?;
+        go_late.pass()?;
         check_eq!(buffer.load(5 * PAGE), 0, "byte stored before the fork");
         buffer.check(0, 5 * PAGE, pattern(1, 0))?;
         buffer.check(5 * PAGE + 1, 27 * PAGE - 1, pattern(1, 5 * P + 1))
@@ -41,7 +41,7 @@ pub fn a1_fork_shares() -> Outcome {
     meter.expect_system("snapshots_live", 1)?;
     go.open()?;
     child.join()?;
-    go.open()?;
+    go_late.open()?;
     late.join()?;
     meter.expect_system("snapshots_live", 0)?;
     // A page is fetched once for all.

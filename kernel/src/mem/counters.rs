@@ -59,6 +59,8 @@ counters! {
     PagesCow = "pages_cow",
     /// Frames that left the cache for want of memory.
     Evictions = "evictions",
+    /// Clean pages unmapped for want of memory.
+    PagesUnmapped = "pages_unmapped",
     /// Flushes of translations.
     Flushes = "flushes",
     /// Snapshots made.

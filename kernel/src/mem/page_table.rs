@@ -221,6 +221,14 @@ impl PageTable {
         }
     }
 
+    /// Sets accessed and dirty bits, as the CPU does by itself.
+    #[cfg(not(target_os = "none"))]
+    pub fn mark_used(&self, page: Page, bits: EntryFlags) {
+        if let Some(slot) = find_slot(self.root(), page) {
+            slot.fetch_or(bits.bits(), Ordering::Relaxed);
+        }
+    }
+
     /// Takes the frame of a page away.
     pub fn unmap(&mut self, page: Page) -> Option<Frame> {
         find_slot(self.root(), page).and_then(|slot| owned(slot.swap(0, Ordering::Relaxed)))
@@ -251,6 +259,37 @@ impl PageTable {
     /// Takes all frames of a range away, and the tables that covered nothing else. `release` gets each entry that was there, and its frame.
     pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Frame)) {
         clear(table_at(self.root()), LEVELS, 0, range, &mut release);
+    }
+}
+
+/// What [`PageTable::sweep`] does with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stays as it is.
+    Keep,
+    /// It stays, but counts as not used from now on.
+    Age,
+    /// It goes.
+    Drop,
+}
+
+/// What a [`PageTable::sweep`] came to.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Entries that went.
+    pub entries: usize,
+    /// Tables that were empty then, and are free.
+    pub tables: usize,
+    /// Where it stopped because it had enough; it goes on there.
+    pub stopped: Option<Page>,
+}
+
+impl PageTable {
+    /// Goes through the mapped pages of a range and takes away what `judge` says, until `enough` entries went.
+    pub fn sweep(&mut self, range: PageRange, enough: usize, mut judge: impl FnMut(Page, Entry) -> Verdict) -> Swept {
+        let mut swept = Swept::default();
+        sweep(table_at(self.root()), LEVELS, 0, range, enough, &mut swept, &mut judge);
+        swept
     }
 }
 
@@ -312,6 +351,47 @@ fn clear(table: &Table, level: u32, base: u64, range: PageRange, release: &mut i
         if range.start.0 <= page && page + span(level) <= range.end.0 {
             slot.store(0, Ordering::Relaxed);
             drop(owned(entry));
+        }
+    }
+}
+
+fn sweep(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    enough: usize,
+    swept: &mut Swept,
+    judge: &mut impl FnMut(Page, Entry) -> Verdict,
+) {
+    for index in met(level, base, range) {
+        let (slot, page) = (&table[index], base + index as u64 * span(level));
+        let entry = slot.load(Ordering::Relaxed);
+        if entry == 0 {
+            continue;
+        }
+        if swept.entries >= enough {
+            swept.stopped.get_or_insert(Page(page.max(range.start.0)));
+            return;
+        }
+        if level > 1 {
+            let (child, before) = (table_at(PhysAddr(entry & ADDRESS_BITS)), swept.entries);
+            sweep(child, level - 1, page, range, enough, swept, judge);
+            if swept.entries > before && child.iter().all(|slot| slot.load(Ordering::Relaxed) == 0) {
+                slot.store(0, Ordering::Relaxed);
+                drop(owned(entry));
+                swept.tables += 1;
+            }
+            continue;
+        }
+        match judge(Page(page), Entry(entry)) {
+            Verdict::Keep => {}
+            Verdict::Age => drop(slot.fetch_and(!EntryFlags::ACCESSED.bits(), Ordering::Relaxed)),
+            Verdict::Drop => {
+                slot.store(0, Ordering::Relaxed);
+                drop(owned(entry));
+                swept.entries += 1;
+            }
         }
     }
 }

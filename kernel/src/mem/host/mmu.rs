@@ -35,6 +35,10 @@ fn allows(flags: EntryFlags, access: Access) -> bool {
         }
 }
 
+fn used(access: Access) -> EntryFlags {
+    if access == Access::Write { EntryFlags::ACCESSED | EntryFlags::DIRTY } else { EntryFlags::ACCESSED }
+}
+
 /// Translates an address as ring 3 would; on a miss walks the tables, and then faults until the access is allowed.
 fn translate(space: &Space, address: VirtAddr, access: Access) -> Result<*mut u8, FaultError> {
     if address.0 >= USER_END {
@@ -46,7 +50,7 @@ fn translate(space: &Space, address: VirtAddr, access: Access) -> Result<*mut u8
         let found = hit.or_else(|| {
             // What does not allow it is looked up again by the CPU before it faults.
             with_tlb(|tlb| tlb.remove(&key));
-            let walked = space.walk(address.page()).filter(|&(_, flags)| allows(flags, access))?;
+            let walked = space.walk(address.page(), used(access), |flags| allows(flags, access))?;
             with_tlb(|tlb| tlb.insert(key, walked));
             Some(walked)
         });

@@ -86,10 +86,17 @@ const MAX_RECLAIMS: u32 = 64;
 pub(super) enum Resolution {
     /// The page can be used.
     Done,
-    /// It comes with this fetch, which is under way.
-    Wait(Arc<Fetch>),
-    /// It comes with this fetch, which has to be started.
-    Start(Arc<Fetch>),
+    /// It comes with a fetch.
+    Wait(Awaited),
+}
+
+/// A fetch to wait for.
+pub(super) struct Awaited {
+    fetch: Arc<Fetch>,
+    /// Whether it has to be started; else it is under way.
+    fresh: bool,
+    /// Byte of the snapshot at the page that is wanted.
+    wanted: u64,
 }
 
 /// How much of the page the caller is going to overwrite.
@@ -123,48 +130,49 @@ impl Space {
         let mut then = Some(then);
         let (mut attempts, mut reclaims) = (0, 0);
         // What was fetched stays referred to, and thus cached, until it was looked at again.
-        let mut held;
+        let mut held: Option<Awaited> = None;
         loop {
-            let looked = self.with(|space| match space.look(page, access, extent, self) {
-                Ok(Resolution::Done) => Ok(then.take().map(|then| Ok(then(space)))),
-                Ok(wait) => Ok(Some(Err(wait))),
-                Err(error) => Err(error),
+            let looked = self.with(|space| match space.look(page, access, extent, self)? {
+                Resolution::Done => Ok(Ok(then.take().map(|then| then(space)))),
+                Resolution::Wait(awaited) => Ok(Err(awaited)),
             });
-            let (fetch, start) = match looked {
-                Ok(Some(Ok(value))) => return Ok(value),
-                Ok(Some(Err(Resolution::Start(fetch)))) => (fetch, true),
-                Ok(Some(Err(Resolution::Wait(fetch)))) => (fetch, false),
-                // `then` runs once and returns above.
-                Ok(Some(Err(Resolution::Done)) | None) => return Err(FaultError::Segv),
+            let awaited = match looked {
+                // `then` was there: it is taken only here.
+                Ok(Ok(value)) => return value.ok_or(FaultError::Segv),
+                Ok(Err(awaited)) => awaited,
                 Err(FaultError::OutOfMemory) if reclaims < MAX_RECLAIMS && reclaim::run() > 0 => {
                     reclaims += 1;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let answer = self.await_fetch(&fetch, start)?;
-            held = Some(fetch);
+            let answer = self.await_fetch(&awaited)?;
             if answer.is_err() {
                 attempts += 1;
                 if attempts == MAX_ATTEMPTS {
                     if mutant::active(Mutant::ZeroOnError) {
-                        self.with(|space| space.install(page, Frame::zero_page(), EntryFlags::empty()))?;
+                        return self
+                            .with(|space| {
+                                space.install(page, Frame::zero_page(), EntryFlags::empty()).map(|()| then.take().map(|then| then(space)))
+                            })?
+                            .ok_or(FaultError::Bus);
                     }
                     return Err(FaultError::Bus);
                 }
             } else if mutant::active(Mutant::NoGeneration) {
-                held.as_ref().map_or(Ok(()), |fetch| self.map_blindly(page, fetch))?;
+                self.map_blindly(page, &awaited)?;
             }
+            drop(held.replace(awaited));
         }
     }
 
-    fn await_fetch(&self, fetch: &Arc<Fetch>, start: bool) -> Result<Result<(), Errno>, FaultError> {
+    fn await_fetch(&self, awaited: &Awaited) -> Result<Result<(), Errno>, FaultError> {
         self.counters.add(Counter::FaultsMajor, 1);
-        if start {
-            fetch.start();
+        if awaited.fresh {
+            awaited.fetch.start();
         }
         loop {
-            match fetch.wait() {
+            match awaited.fetch.wait() {
                 Err(Interrupted) if mutant::active(Mutant::NotKillable) => {}
                 result => return Ok(result?),
             }
@@ -172,8 +180,9 @@ impl Space {
     }
 
     /// The mutant that maps what came without looking again.
-    fn map_blindly(&self, page: Page, fetch: &Fetch) -> Result<(), FaultError> {
-        let frame = fetch.frames(|frames| frames.first().cloned()).flatten();
+    fn map_blindly(&self, page: Page, awaited: &Awaited) -> Result<(), FaultError> {
+        let index = (awaited.wanted - awaited.fetch.offset) as usize / PAGE_BYTES;
+        let frame = awaited.fetch.frames(|frames| frames.get(index).cloned()).flatten();
         self.with(|space| frame.map_or(Ok(()), |frame| space.install(page, frame, EntryFlags::empty())))
     }
 }
@@ -264,7 +273,9 @@ impl AddressSpace {
                 space.counters.add(Counter::PagesMapped, mapped);
                 Ok(Resolution::Done)
             }
-            Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => Ok(Resolution::Wait(fetch)),
+            Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
+                Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted: byte_of(page) }))
+            }
             Lookup::Pending(_) | Lookup::Absent => {
                 let wanted = |other: Page| self.table.get(other).is_none() && !snapshot.is_hole(byte_of(other));
                 let (mut start, mut end) = (page, page + 1);
@@ -274,7 +285,9 @@ impl AddressSpace {
                 while end < window.end && wanted(end) {
                     end.0 += 1;
                 }
-                Ok(Resolution::Start(cache::begin(snapshot, byte_of(start), (end - start) as usize, byte_of(page), &space.counters)))
+                let wanted = byte_of(page);
+                let fetch = cache::begin(snapshot, byte_of(start), (end - start) as usize, wanted, &space.counters);
+                Ok(Resolution::Wait(Awaited { fetch, fresh: true, wanted }))
             }
         }
     }

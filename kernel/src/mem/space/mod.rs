@@ -2,7 +2,8 @@
 //!
 //! A [`Space`] is shared by the threads of a process. Its state is under one spin lock, which is never held across a wait; what a change lets go of (snapshots,
 //! whose last reference sends a message) is dropped after the lock. The state is changed by the sibling modules: `layout` (map, unmap, protect, move), `fault`
-//! (one page becomes usable), `associate` (the lazy read), `copy` (system calls reach a program's memory).
+//! (one page becomes usable), `associate` (the lazy read), `copy` (system calls reach a program's memory),
+//! `sweep` (clean pages go when memory runs out).
 //!
 //! User memory is never touched through user mappings: the kernel walks the page tables by software and copies through the direct map.
 
@@ -10,6 +11,7 @@ mod associate;
 mod copy;
 mod fault;
 mod layout;
+mod sweep;
 
 pub use fault::{Access, FaultError};
 pub use layout::{Move, Placement};
@@ -19,6 +21,7 @@ use super::{
     frame::OutOfMemory,
     heap, knobs,
     page_table::{EntryFlags, Flush, PageTable},
+    reclaim,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +29,7 @@ use fsproto::{
     Errno,
     mutant::{self, Mutant},
 };
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 /// How the kernel deals with a process's memory.
 #[derive(Debug, Default)]
@@ -87,6 +90,14 @@ pub(in crate::mem) struct AddressSpace {
     garbage: Vec<Backing>,
     /// The heap's first address and its end, in bytes.
     heap: (u64, u64),
+    /// Where the reclaiming clock goes on.
+    hand: Page,
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        reclaim::unregister();
+    }
 }
 
 /// Sizes for /proc, in pages.
@@ -136,8 +147,11 @@ impl Space {
         heap::headroom(policy.claim())?;
         let table = PageTable::new(policy.claim())?;
         let root = table.root();
-        let inner = AddressSpace { table, regions: RegionMap::default(), flush: Flush::NOTHING, garbage: Vec::new(), heap: (0, 0) };
-        Ok(Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root }))
+        let inner =
+            AddressSpace { table, regions: RegionMap::default(), flush: Flush::NOTHING, garbage: Vec::new(), heap: (0, 0), hand: Page(0) };
+        let space = Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root });
+        reclaim::register(&space);
+        Ok(space)
     }
 
     /// A copy of this space: private pages are shared until one side stores into them (A8), associations are shared (A1).
@@ -186,7 +200,10 @@ impl Space {
 
     /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after the lock.
     pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
-        let mut inner = self.inner.lock();
+        self.change(self.inner.lock(), change)
+    }
+
+    fn change<T>(&self, mut inner: MutexGuard<'_, AddressSpace>, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
         inner.table.claim = self.policy.claim();
         let result = change(&mut inner);
         let flush = core::mem::replace(&mut inner.flush, Flush::NOTHING);
@@ -197,10 +214,18 @@ impl Space {
         result
     }
 
-    /// The frame's address and the flags of a page that is mapped, for the fake MMU.
+    /// What the fake MMU finds for a page: the frame's address and the flags of an entry that `allows` it, marked as used.
     #[cfg(not(target_os = "none"))]
-    pub(in crate::mem) fn walk(&self, page: Page) -> Option<(PhysAddr, EntryFlags)> {
-        self.inner.lock().table.get(page).map(|entry| (entry.address(), entry.flags()))
+    pub(in crate::mem) fn walk(
+        &self,
+        page: Page,
+        used: EntryFlags,
+        allows: impl FnOnce(EntryFlags) -> bool,
+    ) -> Option<(PhysAddr, EntryFlags)> {
+        let inner = self.inner.lock();
+        let entry = inner.table.get(page).filter(|entry| allows(entry.flags()))?;
+        inner.table.mark_used(page, used);
+        Some((entry.address(), entry.flags()))
     }
 }
 

@@ -315,6 +315,15 @@ fn random_operations_keep_every_byte_and_leak_nothing() {
     }
 }
 
+#[test]
+fn random_operations_in_little_memory() {
+    let _alone = host::exclusive();
+    cache::evict(usize::MAX);
+    let wanted = frame::stats().free - frame::reserve() - 350;
+    let _hoard: Vec<Frame> = (0..wanted).map(|_| Frame::zeroed().unwrap()).collect();
+    (1000..1020).for_each(run);
+}
+
 const THREADS: u64 = 4;
 
 /// One thread's work on the pages of a common space whose number is its own modulo [`THREADS`]: neighbours always belong to others.

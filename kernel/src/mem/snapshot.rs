@@ -66,6 +66,7 @@ impl Snapshot {
     pub fn new(pager: Arc<dyn Pager>, handle: Handle, len: u64, source: Source, holes: Vec<Hole>, holes_end: u64) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        counters::count(Counter::SnapshotsMade, 1);
         counters::count(Counter::SnapshotsLive, 1);
         Arc::new(Self { handle, len, source, id, pager, holes: Mutex::new(Holes { list: holes, end: holes_end }) })
     }

@@ -1,6 +1,6 @@
 //! F: what a touch of a lazy page does, for a program and for the kernel itself, also where the server fails.
 
-use crate::kit::{Buffer, Child, Content, File, Gate, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily, store, within};
+use crate::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily, store, within};
 use crate::lazy::{self, Knob, Meter};
 use crate::scripted::{self, Action, Script, Server, Setting, USUAL, content};
 use crate::thread::Thread;
@@ -179,12 +179,15 @@ pub fn f3_fetch_outlives_its_starter() -> Outcome {
     Ok(())
 }
 
+/// Makes a buffer mean something else.
+type Change = fn(&Server, &Buffer) -> Outcome;
+
 /// While a page is on its way its place comes to mean something else: what arrives late is not put there.
 pub fn f3_generation() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let changes: [(&str, Content, fn(&Server, &Buffer) -> Outcome); 3] = [
+    let changes: [(&str, Content, Change); 3] = [
         ("read over", content(5, 0, 0), |server, buffer| {
             let fd = server.open(5)?;
             check_eq!(os::pread(fd, buffer.at(0), buffer.len(), 0).named("pread")?, buffer.len(), "bytes read");
@@ -385,12 +388,12 @@ pub fn f5_page_in_error() -> Outcome {
         .status()
     };
     let before = server.wire.requests(Op::Read);
-    let status = touch("load", None, &|| drop(buffer.load(20 * PAGE)))?;
+    let status = touch("load", None, &|| _ = buffer.load(20 * PAGE))?;
     check_eq!(status.signal(), Some(SIGBUS), "signal for a load");
     let tries = server.wire.requests(Op::Read) - before;
     check!((1..=8).contains(&tries), "{tries} requests for a page that cannot be had");
     check_eq!(touch("store", None, &|| store(buffer.at(20 * PAGE), 1))?.signal(), Some(SIGBUS), "signal for a store");
-    check_eq!(touch("load", Some(leave), &|| drop(buffer.load(25 * PAGE)))?.exit_code(), Some(43), "status by the handler");
+    check_eq!(touch("load", Some(leave), &|| _ = buffer.load(25 * PAGE))?.exit_code(), Some(43), "status by the handler");
     let [from, to] = sys::pipe(0).named("pipe")?;
     check_eq!(os::write(to, buffer.at(20 * PAGE), 10), Err(Errno::EIO), "write from the page");
     sys::write_all(to, b"x").named("write")?;

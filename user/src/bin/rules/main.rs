@@ -16,7 +16,6 @@ mod kit;
 mod lazy;
 mod os;
 mod read;
-#[cfg(test)]
 #[path = "../../rules_list.rs"]
 mod rules_list;
 mod safety;
@@ -59,8 +58,8 @@ fn run(args: &Args) -> i32 {
         return space::exec_target(args);
     }
     if names == [b"--list"] {
-        for (name, _) in TESTS {
-            println!("{name}");
+        for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s } in rules_list::TESTS {
+            println!("{name} ({memory_mib} MiB, {timeout_s} s): {doc}; notices {}", mutants.join(" "));
         }
         return 0;
     }

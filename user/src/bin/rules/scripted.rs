@@ -45,8 +45,6 @@ pub enum Action {
     Hold,
     /// It is sent, and sent again.
     Twice,
-    /// It is not sent.
-    Drop,
     /// The server ends instead.
     Die,
 }
@@ -284,7 +282,6 @@ impl Serving<'_> {
                 self.waiting.push(reply);
                 self.held.open()?;
             }
-            Action::Drop => {}
             Action::Die => return Ok(false),
         }
         Ok(true)

@@ -189,12 +189,15 @@ pub fn q1_reservation() -> Outcome {
     after.check(0, 40 * PAGE, pattern(3, 0))
 }
 
+/// A change of a file.
+type Change = fn(Fd) -> sys::Result<()>;
+
 /// A rescue that fails stops the change, not the reader.
 pub fn q1_failed_rescue() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let changes: [(&str, fn(Fd) -> sys::Result<()>); 3] = [
+    let changes: [(&str, Change); 3] = [
         ("overwritten", |fd| sys::pwrite(fd, &[0x42; 3 * PAGE], 5 * P).map(drop)),
         ("cut off", |fd| sys::ftruncate(fd, 7 * P + 5).map(drop)),
         ("punched", |fd| os::punch_hole(fd, 10 * P + 7, 3 * P)),

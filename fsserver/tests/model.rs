@@ -52,6 +52,8 @@ impl Random {
 
 struct Held {
     handle: Handle,
+    file: usize,
+    offset: u64,
     bytes: Vec<u8>,
 }
 
@@ -107,10 +109,10 @@ impl World {
         file: usize,
         handle: Handle,
         request: impl FnOnce(&mut Self) -> Result<T, Errno>,
-        model: impl FnOnce(&mut Vec<u8>),
+        model: impl FnOnce(&mut Vec<u8>, T),
     ) {
         match self.risky(request) {
-            Ok(_) => model(&mut self.contents[file]),
+            Ok(answer) => model(&mut self.contents[file], answer),
             Err(Errno::ENOSPC) if self.faults == Faults::None => {}
             Err(error) => {
                 assert!(self.faults != Faults::None, "{error:?}");
@@ -120,8 +122,13 @@ impl World {
         }
     }
 
+    /// What has several steps may end in the middle for want of room, and then tells how far it came. Where the base breaks nobody knows.
+    fn whole_or_prefix(&self, written: Written, length: u64) -> Result<usize, Errno> {
+        if written.length == length || self.faults == Faults::None { Ok(written.length as usize) } else { Err(Errno::EIO) }
+    }
+
     fn step(&mut self) {
-        match self.random.below(16) {
+        match self.random.below(18) {
             0 | 1 => self.open_some(),
             2 => self.close_some(),
             3 => self.remove_or_rename(),
@@ -130,6 +137,7 @@ impl World {
             9 => self.punch_some(),
             10 => self.clone_some(),
             11..=13 => self.take_snapshot(),
+            14 | 15 => self.write_pieces(),
             _ => self.close_snapshot(),
         }
     }
@@ -187,13 +195,13 @@ impl World {
         let request = move |world: &mut Self| {
             if append { world.tower.files.append(handle, &sent) } else { world.tower.files.write(handle, offset, &sent) }
         };
-        self.change(file, handle, request, |bytes| put(bytes, offset as usize, &data));
+        self.change(file, handle, request, |bytes, _| put(bytes, offset as usize, &data));
     }
 
     fn truncate_some(&mut self) {
         let Some((handle, file)) = self.some_open() else { return };
         let size = self.random.position(MAX_BYTES);
-        self.change(file, handle, |world| world.tower.files.truncate(handle, size), |bytes| bytes.resize(size as usize, 0));
+        self.change(file, handle, |world| world.tower.files.truncate(handle, size), |bytes, _| bytes.resize(size as usize, 0));
     }
 
     fn punch_some(&mut self) {
@@ -207,7 +215,7 @@ impl World {
             file,
             handle,
             |world| world.tower.files.allocate(handle, offset, length, mode),
-            |bytes| {
+            |bytes, _| {
                 let (begin, end) = (offset as usize, (offset + length) as usize);
                 match mode {
                     0 => bytes.resize(bytes.len().max(end), 0),
@@ -240,10 +248,41 @@ impl World {
         }
         let request = move |world: &mut Self| {
             let written = world.tower.files.clone_range((source, from), (target, to), length)?;
-            // Only a base that breaks in the middle lets it be short.
-            if written.length == length { Ok(()) } else { Err(Errno::EIO) }
+            world.whole_or_prefix(written, length)
         };
-        self.change(file, target, request, |contents| put(contents, to as usize, &bytes[from as usize..(from + length) as usize]));
+        self.change(file, target, request, |contents, done| put(contents, to as usize, &bytes[from as usize..from as usize + done]));
+    }
+
+    /// Data and parts of snapshots, these now and then where they came from.
+    fn write_pieces(&mut self) {
+        let Some((handle, file)) = self.some_open() else { return };
+        let offset = self.random.position(MAX_BYTES / 2);
+        let (mut pieces, mut data, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.random.below(4) + 1 {
+            if self.random.below(3) == 0 || self.snapshots.is_empty() {
+                let bytes = pattern(self.random.below(1 << 30), self.random.position(6000) as usize);
+                pieces.push(Piece { snapshot: ROOT, offset: 0, length: bytes.len() as u64 });
+                data.extend(&bytes);
+                whole.extend(bytes);
+                continue;
+            }
+            let held = &self.snapshots[self.random.below(self.snapshots.len() as u64) as usize];
+            let at = offset + whole.len() as u64;
+            let same_place = held.file == file && held.offset <= at && at < held.offset + held.bytes.len() as u64;
+            let from = if same_place { at - held.offset } else { self.random.position(held.bytes.len() as u64) };
+            let length = self.random.position(held.bytes.len() as u64 - from);
+            pieces.push(Piece { snapshot: held.handle, offset: from, length });
+            whole.extend(&held.bytes[from as usize..(from + length) as usize]);
+        }
+        if offset as usize + whole.len() > 2 * MAX_BYTES as usize {
+            return;
+        }
+        let length = whole.len() as u64;
+        let request = move |world: &mut Self| {
+            let written = world.tower.files.write_pieces(handle, offset, WriteFlags::empty(), &data, &pieces)?;
+            world.whole_or_prefix(written, length)
+        };
+        self.change(file, handle, request, |contents, done| put(contents, offset as usize, &whole[..done]));
     }
 
     fn take_snapshot(&mut self) {
@@ -269,7 +308,7 @@ impl World {
             assert!(bytes[range].iter().all(|&byte| byte == 0), "a hole that is none");
         }
         if reply.handle != ROOT {
-            self.snapshots.push(Held { handle: reply.handle, bytes });
+            self.snapshots.push(Held { handle: reply.handle, file, offset, bytes });
         }
     }
 

@@ -40,4 +40,11 @@ rules! {
     x1_rights_are_those_of_the_handle,
     x6_access_time_is_that_of_the_read,
     same_version_same_bytes,
+    w1_references_and_bytes_make_one_write,
+    w2_same_place_costs_no_data,
+    w3_shifted_overlap,
+    w4_other_file_moves_no_bytes,
+    w6_append_is_told_its_offset,
+    w7_an_elided_write_has_the_effects_of_a_write,
+    w8_a_write_returns_a_snapshot_of_its_result,
 }

@@ -199,6 +199,19 @@ impl<C: Client> Files<C> {
         Ok(Taken { reply, head: head.to_vec(), tail: tail.to_vec(), holes })
     }
 
+    /// A write made of data and of parts of snapshots.
+    pub fn write_pieces(
+        &mut self,
+        handle: Handle,
+        offset: u64,
+        flags: WriteFlags,
+        data: &[u8],
+        pieces: &[Piece],
+    ) -> Result<Written, Errno> {
+        let list: Vec<u8> = pieces.iter().flat_map(Piece::to_bytes).collect();
+        self.0.request(&Write { handle, offset, flags, data_bytes: data.len() as u32 }, &[data, &list])
+    }
+
     /// A snapshot for a reader whose buffer begins on a page border.
     pub fn snapshot(&mut self, handle: Handle, offset: u64, length: u64) -> Result<Taken, Errno> {
         self.snapshot_with(&Snapshot { handle, offset, length, misalignment: 0, inline_max: 0 })

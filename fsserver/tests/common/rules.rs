@@ -409,3 +409,117 @@ pub fn same_version_same_bytes() {
     tower.files.punch(handle, 0, PAGE).unwrap();
     assert!(tower.files.snapshot(handle, 0, PAGE).unwrap().reply.version > two);
 }
+
+fn data(length: u64) -> Piece {
+    Piece { snapshot: ROOT, offset: 0, length }
+}
+
+fn of(taken: &Taken, offset: u64, length: u64) -> Piece {
+    Piece { snapshot: taken.reply.handle, offset, length }
+}
+
+pub fn w1_references_and_bytes_make_one_write() {
+    let (mut tower, handle, bytes) = with_file(100, 8);
+    let taken = tower.files.snapshot(handle, 100, 6 * PAGE).unwrap();
+    let other = tower.files.create("other", &[1; 2 * P]);
+    let pieces = [data(10), of(&taken, 7, 3 * PAGE), data(5), of(&taken, 5 * PAGE, PAGE)];
+    let written = tower.files.write_pieces(other, 50, WriteFlags::empty(), b"0123456789abcde", &pieces).unwrap();
+    let length = 15 + 4 * PAGE;
+    assert_eq!((written.length, written.offset, written.size), (length, 50, 50 + length));
+    let expected = [&[1; 50], &b"0123456789"[..], &bytes[107..107 + 3 * P], b"abcde", &bytes[100 + 5 * P..100 + 6 * P]].concat();
+    assert_eq!(tower.files.read_all(other).unwrap(), expected);
+    // What reaches past the end of a snapshot, or names none, is refused as a whole.
+    let past = [data(1), of(&taken, 6 * PAGE - 1, 2)];
+    assert_eq!(tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &past), Err(Errno::EINVAL));
+    let no_snapshot = [data(1), Piece { snapshot: handle, offset: 0, length: 1 }];
+    assert_eq!(tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &no_snapshot), Err(Errno::EBADF));
+    assert_eq!(tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &[data(2)]), Err(Errno::EPROTO));
+    assert_eq!(tower.files.read_all(other).unwrap(), expected);
+}
+
+pub fn w2_same_place_costs_no_data() {
+    let (mut tower, handle, bytes) = with_file(100, 8);
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+    let (moved, free) = (tower.wire.bytes(), tower.base_free());
+    tower.files.write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
+    assert_eq!((tower.wire.bytes(), tower.base_free(), tower.figures().stored_pages), (moved, free, 0));
+    // Where something has changed since, the old bytes come back, and only there is anything rescued.
+    let later = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+    tower.files.write(handle, 2 * PAGE + 5, &[9; 10]).unwrap();
+    tower.files.truncate(handle, 7 * PAGE).unwrap();
+    let moved = tower.wire.bytes();
+    let written = tower.files.write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
+    assert_eq!((written.length, written.size), (8 * PAGE, 8 * PAGE));
+    assert_eq!((tower.wire.bytes(), tower.figures().stored_pages), (moved, 2));
+    for handle in [handle, taken.reply.handle, later.reply.handle] {
+        assert_eq!(tower.files.read_all(handle).unwrap(), bytes);
+    }
+}
+
+pub fn w3_shifted_overlap() {
+    for (from, to) in [(0, P), (P, 0), (0, 100), (100, 0), (3, 5000)] {
+        let (mut tower, handle, bytes) = with_file(100, 8);
+        let taken = tower.files.snapshot(handle, from as u64, 6 * PAGE).unwrap();
+        let length = 6 * P;
+        tower.files.write_pieces(handle, to as u64, WriteFlags::empty(), &[], &[of(&taken, 0, 6 * PAGE)]).unwrap();
+        let mut expected = bytes.clone();
+        expected.resize(expected.len().max(to + length), 0);
+        expected[to..to + length].copy_from_slice(&bytes[from..from + length]);
+        assert_eq!(tower.files.read_all(handle).unwrap(), expected, "{from} to {to}");
+        assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes[from..from + length]);
+    }
+}
+
+pub fn w4_other_file_moves_no_bytes() {
+    let (mut tower, handle, bytes) = with_file(100, 8);
+    tower.files.truncate(handle, 1 << 34).unwrap();
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+    let other = tower.files.create("other", &[]);
+    let moved = tower.wire.bytes();
+    tower.files.write_pieces(other, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 1 << 34)]).unwrap();
+    assert_eq!(tower.wire.bytes(), moved);
+    assert_eq!(tower.files.attr(other).unwrap().size, 1 << 34);
+    assert_eq!(tower.files.read(other, 0, 9 * P).unwrap(), [&bytes[..], &[0; P]].concat());
+    // Holes stay holes, and pages are shared.
+    assert_eq!((tower.files.attr(other).unwrap().blocks, tower.base_free()), (8 * 8, 92));
+}
+
+pub fn w6_append_is_told_its_offset() {
+    let (mut tower, handle, bytes) = with_file(100, 2);
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+    let written = tower.files.write_pieces(handle, 0, WriteFlags::APPEND, &[], &[of(&taken, 0, 2 * PAGE)]).unwrap();
+    assert_eq!((written.offset, written.size), (2 * PAGE, 4 * PAGE));
+    assert_eq!(tower.files.read_all(handle).unwrap(), [&bytes[..], &bytes[..]].concat());
+}
+
+pub fn w7_an_elided_write_has_the_effects_of_a_write() {
+    let (mut tower, handle, _) = with_file(100, 8);
+    for (offset, length) in [(0, 8 * PAGE), (10, 100)] {
+        let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+        let before = tower.files.attr(handle).unwrap();
+        let written = tower.files.write_pieces(handle, offset, WriteFlags::empty(), &[], &[of(&taken, offset, length)]).unwrap();
+        let after = tower.files.attr(handle).unwrap();
+        assert!(after.mtime > before.mtime && after.version > before.version);
+        assert_eq!((written.version, written.length), (after.version, length));
+    }
+    let (reader, _) = tower.files.open("file", OpenFlags::READ).unwrap();
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+    assert_eq!(tower.files.write_pieces(reader, 0, WriteFlags::empty(), &[], &[of(&taken, 0, PAGE)]), Err(Errno::EBADF));
+}
+
+pub fn w8_a_write_returns_a_snapshot_of_its_result() {
+    let (mut tower, handle, bytes) = with_file(100, 8);
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+    let pieces = [data(3), of(&taken, 3, 4 * PAGE)];
+    let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, b"new", &pieces).unwrap();
+    assert_ne!(written.snapshot, ROOT);
+    tower.files.write(handle, 0, &[1; 8 * P]).unwrap();
+    assert_eq!(tower.files.read_all(written.snapshot).unwrap(), [b"new", &bytes[3..3 + 4 * P]].concat());
+    assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
+    // Plain data too; and where it is refused, the write is done all the same.
+    let (mut tower, handle, _) = with_file(13, 8);
+    let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[7; P], &[]).unwrap();
+    assert_ne!(written.snapshot, ROOT);
+    let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[8; 5 * P], &[]).unwrap();
+    assert_eq!((written.snapshot, written.length), (ROOT, 5 * PAGE));
+}

@@ -27,11 +27,15 @@ impl Write for Line {
 struct Logger;
 
 impl log::Log for Logger {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
+    /// What libraries say is theirs alone.
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with("kernel")
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
         let ms = super::clock::uptime_ms();
         // The line takes everything, so there is no error to lose.
         let _ = writeln!(Line, "[{:4}.{:03}] {}", ms / 1000, ms % 1000, record.args());

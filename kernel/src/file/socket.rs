@@ -10,7 +10,7 @@
 
 use super::pipe::{Ring, nameless_stat, next_inode};
 use super::{FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
-use crate::mem::{Claim, Frame, PAGE_BYTES};
+use crate::mem::{Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
 use crate::sync::Mutex;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -309,14 +309,32 @@ fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message
     let mut frames = Vec::new();
     frames.try_reserve_exact(frames_bytes.div_ceil(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
     let claim = if sender == Sender::Server { Claim::Server } else { Claim::Program };
-    for start in (0..frames_bytes).step_by(PAGE_BYTES) {
-        let mut frame = Frame::zeroed_for(claim)?;
-        let page = frame.bytes_mut().ok_or(Errno::ENOMEM)?;
-        let length = (frames_bytes - start).min(PAGE_BYTES);
-        take_all(io, from, page.get_mut(..length).unwrap_or_default())?;
-        frames.push(frame);
+    while frames.len() * PAGE_BYTES < frames_bytes {
+        let left = frames_bytes - frames.len() * PAGE_BYTES;
+        let pages = whole_pages_in_front(from, left / PAGE_BYTES);
+        if pages.is_empty() {
+            frames.push(copied_page(io, from, left.min(PAGE_BYTES), claim)?);
+        } else {
+            frames.extend(io.space.lend(pages)?);
+            from.skip(pages.pages() * PAGE_BYTES as u64);
+        }
     }
     Ok(Message { inline, frames, frames_bytes })
+}
+
+/// The pages, `max` at most, that the next bytes of a program's buffer consist of: they can change hands without being copied.
+fn whole_pages_in_front(buffers: &UserBuffers, max: usize) -> PageRange {
+    let front = buffers.front().filter(|front| front.addr().offset_in_page() == 0);
+    let pages = front.map_or(0, |front| (front.len() / PAGE_BYTES).min(max));
+    PageRange::new(front.map_or(Page(0), |front| front.addr().page()), pages as u64)
+}
+
+/// A frame with the next `length` bytes, and zeros behind them.
+fn copied_page(io: &Io<'_>, from: &mut UserBuffers, length: usize, claim: Claim) -> Result<Frame, Errno> {
+    let mut frame = Frame::zeroed_for(claim)?;
+    let page = frame.bytes_mut().ok_or(Errno::ENOMEM)?;
+    take_all(io, from, page.get_mut(..length).unwrap_or_default())?;
+    Ok(frame)
 }
 
 fn take_all(io: &Io<'_>, from: &mut UserBuffers, into: &mut [u8]) -> Result<(), Errno> {
@@ -324,18 +342,53 @@ fn take_all(io: &Io<'_>, from: &mut UserBuffers, into: &mut [u8]) -> Result<(), 
     if taken == into.len() { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
-/// Copies a message to where a program wants it: all that there is room for, or EFAULT.
+/// Gives a message to where a program wants it: all that there is room for, or EFAULT. Whole pages that come to whole pages of private memory are mapped there,
+/// copy-on-write; everything else is copied.
 fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<u64, Errno> {
-    let mut copied = 0;
-    for part in message.parts() {
-        let wanted = (part.len() as u64).min(to.remaining());
-        let count = to.put(io.space, part)? as u64;
-        copied += count;
-        if count < wanted {
-            return Err(Errno::EFAULT);
+    let mut copied = put_all(io, &message.inline, to)?;
+    let mut frames = message.frames.as_slice();
+    let mut left = message.frames_bytes;
+    while let Some(frame) = frames.first()
+        && to.remaining() > 0
+    {
+        let pages = whole_pages_in_front(to, left / PAGE_BYTES);
+        let mapped = if pages.is_empty() { 0 } else { map_pages(io, pages, frames)? };
+        if mapped == 0 {
+            let part = frame.bytes().get(..left.min(PAGE_BYTES)).unwrap_or_default();
+            copied += put_all(io, part, to)?;
+            left -= part.len();
+            frames = frames.get(1..).unwrap_or_default();
+        } else {
+            to.skip((mapped * PAGE_BYTES) as u64);
+            copied += (mapped * PAGE_BYTES) as u64;
+            left -= mapped * PAGE_BYTES;
+            frames = frames.get(mapped..).unwrap_or_default();
         }
     }
     Ok(copied)
+}
+
+/// Maps frames in the place of a program's pages; says how many, 0 where the memory there cannot be replaced.
+fn map_pages(io: &Io<'_>, pages: PageRange, frames: &[Frame]) -> Result<usize, Errno> {
+    let mut lent = Vec::new();
+    let count = frames.len().min(pages.pages() as usize);
+    lent.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    lent.extend(frames.iter().take(count).cloned());
+    match io.space.accept(pages.start, lent) {
+        Ok(mapped) => Ok(mapped),
+        Err(FaultError::Segv) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies bytes as far as there is room; EFAULT where memory ends before.
+fn put_all(io: &Io<'_>, bytes: &[u8], to: &mut UserBuffers) -> Result<u64, Errno> {
+    let wanted = (bytes.len() as u64).min(to.remaining());
+    if wanted == 0 {
+        return Ok(0);
+    }
+    let count = to.put(io.space, bytes)? as u64;
+    if count < wanted { Err(Errno::EFAULT) } else { Ok(count) }
 }
 
 impl Message {

@@ -7,6 +7,7 @@
 //! Lock: `table`, never held while sending or completing.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -210,8 +211,8 @@ impl Session {
         loop {
             table.next_tag = table.next_tag.wrapping_add(1);
             let tag = Tag(table.next_tag);
-            if !table.in_flight.contains_key(&tag) {
-                table.in_flight.insert(tag, InFlight { op, owner: owner() });
+            if let Entry::Vacant(free) = table.in_flight.entry(tag) {
+                free.insert(InFlight { op, owner: owner() });
                 return Ok(tag);
             }
         }

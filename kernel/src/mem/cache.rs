@@ -2,9 +2,9 @@
 //!
 //! Where a page of a snapshot is a page of its file as well (*congruent*), the key is the mount, file, version and file page, so that all snapshots share it
 //! and it outlives them; a version's bytes never change, so that entries are never stale, only useless. Elsewhere the key is the snapshot's own number, and
-//! the entries go with it.
+//! the entries go with it. Pages lie in chunks of [`CHUNK`] neighbours: a fault looks at a window of them, and shall find it by one search.
 //!
-//! An entry is `Pending` while a fetch for it is under way, then `Ready`. Lock: `CACHE`, inside any address space's; under it only frames are touched, and
+//! A slot is `Pending` while a fetch for it is under way, then `Ready`. Lock: `CACHE`, inside any address space's; under it only frames are touched, and
 //! no `Fetch` or `Snapshot` may be dropped under it, for the last one closes a handle.
 
 use super::{
@@ -12,148 +12,230 @@ use super::{
     counters::{self, Counter, Counters},
     snapshot::{Fetch, Snapshot, Source},
 };
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Bound;
 use fsproto::mutant::{self, Mutant};
 use spin::Mutex;
 
+/// Pages of a chunk: half a kilobyte of slots for what is up to 128 KiB of frames.
+const CHUNK: usize = 32;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    File { mount: u64, file: u64, version: u64, page: u64 },
-    Own { snapshot: u64, offset: u64 },
+enum Origin {
+    File {
+        mount: u64,
+        file: u64,
+        version: u64,
+    },
+    /// `phase` is the offset modulo the page size.
+    Own {
+        snapshot: u64,
+        phase: u16,
+    },
 }
 
-enum Entry {
+/// Names a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    origin: Origin,
+    chunk: u64,
+}
+
+#[derive(Default)]
+enum Slot {
+    #[default]
+    Empty,
     Pending(Arc<Fetch>),
-    Ready { frame: Frame, recent: bool },
+    Ready(Frame),
+}
+
+#[derive(Default)]
+struct Chunk {
+    slots: [Slot; CHUNK],
+    /// One bit for each slot that was used since the clock came by.
+    recent: u32,
 }
 
 struct Cache {
-    entries: BTreeMap<Key, Entry>,
+    chunks: BTreeMap<Key, Box<Chunk>>,
     /// Where the clock of [`evict`] goes on.
     hand: Option<Key>,
 }
 
-static CACHE: Mutex<Cache> = Mutex::new(Cache { entries: BTreeMap::new(), hand: None });
+static CACHE: Mutex<Cache> = Mutex::new(Cache { chunks: BTreeMap::new(), hand: None });
 
-fn key(snapshot: &Snapshot, offset: u64) -> Key {
+/// The origin of a snapshot's bytes from `offset` on, and the number of the page there.
+fn place(snapshot: &Snapshot, offset: u64) -> (Origin, u64) {
     if let Source::File { mount, file, version, offset: start } = snapshot.source
         && let Some(byte) = start.checked_add(offset)
         && (byte.is_multiple_of(PAGE_BYTES as u64) || mutant::active(Mutant::AlignOffset))
     {
-        return Key::File { mount, file, version, page: byte >> PAGE_SHIFT };
+        return (Origin::File { mount, file, version }, byte >> PAGE_SHIFT);
     }
-    Key::Own { snapshot: snapshot.id, offset }
+    (Origin::Own { snapshot: snapshot.id, phase: (offset % PAGE_BYTES as u64) as u16 }, offset >> PAGE_SHIFT)
+}
+
+/// The same, as a chunk and a slot in it.
+fn split(origin: Origin, page: u64) -> (Key, usize) {
+    (Key { origin, chunk: page / CHUNK as u64 }, (page % CHUNK as u64) as usize)
+}
+
+impl Cache {
+    /// Calls `look` for the slots of `pages` pages from byte `first` on, as far as their chunks exist, with the page's number among them.
+    fn for_each(&mut self, snapshot: &Snapshot, first: u64, pages: usize, mut look: impl FnMut(usize, &mut Slot, &mut u32)) {
+        let (origin, page) = place(snapshot, first);
+        let mut done = 0;
+        while done < pages {
+            let (key, start) = split(origin, page + done as u64);
+            let count = (CHUNK - start).min(pages - done);
+            if let Some(chunk) = self.chunks.get_mut(&key) {
+                let Chunk { slots, recent } = &mut **chunk;
+                for (index, slot) in slots.iter_mut().enumerate().skip(start).take(count) {
+                    let mut bit = *recent >> index & 1;
+                    look(done + index - start, slot, &mut bit);
+                    *recent |= bit << index;
+                }
+            }
+            done += count;
+        }
+    }
+
+    fn slot(&mut self, snapshot: &Snapshot, offset: u64) -> &mut Slot {
+        let (origin, page) = place(snapshot, offset);
+        let (key, index) = split(origin, page);
+        let chunk = self.chunks.entry(key).or_default();
+        // Always there: `index` is a remainder of the number of slots.
+        &mut chunk.slots[index]
+    }
 }
 
 /// What is known of a page.
 pub(super) enum Lookup {
-    /// Here it is.
-    Ready(Frame),
+    /// It was handed to the caller.
+    Ready,
     /// Somebody asked already.
     Pending(Arc<Fetch>),
     /// Nobody did.
     Absent,
 }
 
-/// Looks for the page of bytes from `offset` of a snapshot.
-pub(super) fn lookup(snapshot: &Snapshot, offset: u64) -> Lookup {
-    match CACHE.lock().entries.get_mut(&key(snapshot, offset)) {
-        Some(Entry::Ready { frame, recent }) => {
-            *recent = true;
-            Lookup::Ready(frame.clone())
+/// Looks for the page number `wanted` of `pages` pages from byte `first` of a snapshot. If it is there, `take` gets it, and then those others that are.
+pub(super) fn lookup(snapshot: &Snapshot, first: u64, pages: usize, wanted: usize, mut take: impl FnMut(usize, &Frame)) -> Lookup {
+    let mut cache = CACHE.lock();
+    let mut found = Lookup::Absent;
+    cache.for_each(snapshot, first + (wanted * PAGE_BYTES) as u64, 1, |_, slot, recent| match slot {
+        Slot::Empty => {}
+        Slot::Pending(fetch) => found = Lookup::Pending(fetch.clone()),
+        Slot::Ready(frame) => {
+            *recent = 1;
+            found = Lookup::Ready;
+            take(wanted, frame);
         }
-        Some(Entry::Pending(fetch)) => Lookup::Pending(fetch.clone()),
-        None => Lookup::Absent,
+    });
+    if pages > 1 && matches!(found, Lookup::Ready) {
+        cache.for_each(snapshot, first, pages, |index, slot, _| {
+            if let Slot::Ready(frame) = slot
+                && index != wanted
+            {
+                take(index, frame);
+            }
+        });
     }
+    found
 }
 
-/// Begins a fetch of the page at `wanted` and of those neighbours within `first..first + pages` that join it without a gap and are not cached.
-/// The caller starts it once it holds no lock.
+/// Begins a fetch of the page at byte `wanted` and of those neighbours among `pages` (64 at most) pages from byte `first` on that join it without a gap and
+/// are not cached. The caller starts it once it holds no lock.
 pub(super) fn begin(snapshot: &Arc<Snapshot>, first: u64, pages: usize, wanted: u64, counters: &Arc<Counters>) -> Arc<Fetch> {
-    const STEP: u64 = PAGE_BYTES as u64;
     let mut cache = CACHE.lock();
-    let absent = |cache: &Cache, offset: u64| !cache.entries.contains_key(&key(snapshot, offset));
-    let (mut start, mut end) = (wanted, wanted + STEP);
-    while start > first && absent(&cache, start - STEP) {
-        start -= STEP;
+    let mut cached = 0_u64;
+    cache.for_each(snapshot, first, pages, |index, slot, _| cached |= u64::from(!matches!(slot, Slot::Empty)) << index);
+    let wanted = (wanted - first) as usize / PAGE_BYTES;
+    let (mut start, mut end) = (wanted, wanted + 1);
+    while start > 0 && cached >> (start - 1) & 1 == 0 {
+        start -= 1;
     }
-    while end < first + pages as u64 * STEP && absent(&cache, end) {
-        end += STEP;
+    while end < pages && cached >> end & 1 == 0 {
+        end += 1;
     }
-    let fetch = Fetch::new(snapshot.clone(), start, ((end - start) / STEP) as usize, counters.clone());
-    for offset in (start..end).step_by(PAGE_BYTES) {
-        // An entry can be there already only under the mutant that fetches twice; then it stays.
-        cache.entries.entry(key(snapshot, offset)).or_insert_with(|| Entry::Pending(fetch.clone()));
+    let byte_of = |index: usize| first + (index * PAGE_BYTES) as u64;
+    let fetch = Fetch::new(snapshot.clone(), byte_of(start), end - start, counters.clone());
+    for index in start..end {
+        let slot = cache.slot(snapshot, byte_of(index));
+        // Something can be there only under the mutant that fetches twice; then it stays.
+        if matches!(slot, Slot::Empty) {
+            *slot = Slot::Pending(fetch.clone());
+        }
     }
     fetch
 }
 
-/// A fetch was answered: its entries become ready, or go.
+/// A fetch was answered: its slots become ready, or empty again.
 pub(super) fn settle(fetch: &Fetch) {
     // The last references to a fetch must not go under the lock.
     let mut settled = Vec::with_capacity(fetch.pages);
-    fetch.frames(|frames| {
-        let mut cache = CACHE.lock();
-        for (index, frame) in frames.iter().enumerate() {
-            let key = key(&fetch.snapshot, fetch.offset + (index * PAGE_BYTES) as u64);
-            if let Some(entry) = cache.entries.get_mut(&key)
-                && matches!(entry, Entry::Pending(pending) if core::ptr::eq(&**pending, fetch))
-            {
-                settled.push(core::mem::replace(entry, Entry::Ready { frame: frame.clone(), recent: true }));
+    let mut replace = |frames: &[Frame]| {
+        CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |index, slot, recent| {
+            if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
+                let ready = frames.get(index).map_or(Slot::Empty, |frame| Slot::Ready(frame.clone()));
+                *recent = 1;
+                settled.push(core::mem::replace(slot, ready));
             }
-        }
-    });
-    if settled.is_empty() {
-        let mut cache = CACHE.lock();
-        for index in 0..fetch.pages {
-            let key = key(&fetch.snapshot, fetch.offset + (index * PAGE_BYTES) as u64);
-            if matches!(cache.entries.get(&key), Some(Entry::Pending(pending)) if core::ptr::eq(&**pending, fetch)) {
-                settled.extend(cache.entries.remove(&key));
-            }
-        }
+        });
+    };
+    if fetch.frames(&mut replace).is_none() {
+        replace(&[]);
     }
 }
 
 /// A snapshot goes, and with it what is cached for it alone.
 pub(super) fn forget(snapshot: &Snapshot) {
-    let own = |offset| Key::Own { snapshot: snapshot.id, offset };
+    let own = |phase, chunk| Key { origin: Origin::Own { snapshot: snapshot.id, phase }, chunk };
     let mut cache = CACHE.lock();
-    while let Some((&key, _)) = cache.entries.range(own(0)..=own(u64::MAX)).next() {
-        cache.entries.remove(&key);
+    while let Some((&key, _)) = cache.chunks.range(own(0, 0)..=own(u16::MAX, u64::MAX)).next() {
+        // Nothing in it is pending: a fetch keeps its snapshot alive.
+        cache.chunks.remove(&key);
     }
 }
 
-/// Lets go of up to `wanted` frames that only the cache holds, those not used since the clock came by last time first. Returns how many became free: 0 also
+/// Lets go of some `wanted` frames that only the cache holds, those not used since the clock came by last time first. Returns how many became free: 0 also
 /// where the cache is in use by this very call chain.
 pub(super) fn evict(wanted: usize) -> usize {
     let Some(mut cache) = CACHE.try_lock() else { return 0 };
     let mut freed = 0;
     // Twice around: the first time may only take marks away.
-    for _ in 0..2 * (cache.entries.len() + 1) {
-        if freed == wanted {
+    for _ in 0..2 * (cache.chunks.len() + 1) {
+        if freed >= wanted {
             break;
         }
         let from = cache.hand.map_or(Bound::Unbounded, Bound::Excluded);
-        let Some((&key, entry)) = cache.entries.range_mut((from, Bound::Unbounded)).next() else {
+        let Some((&key, chunk)) = cache.chunks.range_mut((from, Bound::Unbounded)).next() else {
             cache.hand = None;
             continue;
         };
-        let evictable = match entry {
-            Entry::Ready { frame, recent } => !frame.is_shared() && !core::mem::take(recent),
-            Entry::Pending(_) => false,
-        };
+        let mut empty = true;
+        for (index, slot) in chunk.slots.iter_mut().enumerate() {
+            if let Slot::Ready(frame) = slot
+                && !frame.is_shared()
+                && chunk.recent >> index & 1 == 0
+            {
+                *slot = Slot::Empty;
+                freed += 1;
+            }
+            empty &= matches!(slot, Slot::Empty);
+        }
+        chunk.recent = 0;
         cache.hand = Some(key);
-        if evictable {
-            cache.entries.remove(&key);
-            counters::count(Counter::Evictions, 1);
-            freed += 1;
+        if empty {
+            cache.chunks.remove(&key);
         }
     }
+    counters::count(Counter::Evictions, freed as u64);
     freed
 }
 
 /// Frames that the cache holds.
 pub fn cached_frames() -> usize {
-    CACHE.lock().entries.values().filter(|entry| matches!(entry, Entry::Ready { .. })).count()
+    let cache = CACHE.lock();
+    cache.chunks.values().flat_map(|chunk| &chunk.slots).filter(|slot| matches!(slot, Slot::Ready(_))).count()
 }

@@ -158,8 +158,8 @@ fn find_slot(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
     Some(&table[index(page.0, 1)])
 }
 
-/// The same, making tables that are missing, with `flags` in their entries.
-pub(super) fn make_slot(root: PhysAddr, page: Page, flags: EntryFlags, claim: Claim) -> Result<&'static AtomicU64, OutOfMemory> {
+/// The lowest table for a page, making tables that are missing, with `flags` in their entries.
+fn make_leaf(root: PhysAddr, page: Page, flags: EntryFlags, claim: Claim) -> Result<&'static Table, OutOfMemory> {
     let mut table = table_at(root);
     for level in (2..=LEVELS).rev() {
         let slot = &table[index(page.0, level)];
@@ -170,7 +170,12 @@ pub(super) fn make_slot(root: PhysAddr, page: Page, flags: EntryFlags, claim: Cl
         }
         table = table_at(PhysAddr(entry & ADDRESS_BITS));
     }
-    Ok(&table[index(page.0, 1)])
+    Ok(table)
+}
+
+/// The slot of a page, likewise.
+pub(super) fn make_slot(root: PhysAddr, page: Page, flags: EntryFlags, claim: Claim) -> Result<&'static AtomicU64, OutOfMemory> {
+    Ok(&make_leaf(root, page, flags, claim)?[index(page.0, 1)])
 }
 
 const USER_TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE).union(EntryFlags::USER);
@@ -259,6 +264,71 @@ impl PageTable {
     /// Takes all frames of a range away, and the tables that covered nothing else. `release` gets each entry that was there, and its frame.
     pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Frame)) {
         clear(table_at(self.root()), LEVELS, 0, range, &mut release);
+    }
+}
+
+/// Maps neighbouring pages where nothing is mapped, walking the tables once for many.
+pub struct Filler<'a> {
+    table: &'a mut PageTable,
+    flags: EntryFlags,
+    /// The lowest table last used, and the number of its first page divided by its size.
+    leaf: Option<(u64, &'static Table)>,
+}
+
+impl<'a> Filler<'a> {
+    /// Every page is going to be mapped with these flags.
+    pub fn new(table: &'a mut PageTable, flags: EntryFlags) -> Self {
+        Self { table, flags, leaf: None }
+    }
+
+    /// Maps a page if nothing is there; says whether it did. Fails where a table is missing and cannot be made.
+    pub fn put(&mut self, page: Page, frame: &Frame) -> Result<bool, OutOfMemory> {
+        self.put_with(page, frame, self.flags)
+    }
+
+    fn put_with(&mut self, page: Page, frame: &Frame, flags: EntryFlags) -> Result<bool, OutOfMemory> {
+        let number = page.0 / ENTRIES as u64;
+        let leaf = match self.leaf {
+            Some((found, leaf)) if found == number => leaf,
+            _ => {
+                let leaf = make_leaf(self.table.root(), page, USER_TABLE, self.table.claim)?;
+                self.leaf = Some((number, leaf));
+                leaf
+            }
+        };
+        let slot = &leaf[index(page.0, 1)];
+        let empty = slot.load(Ordering::Relaxed) == 0;
+        if empty {
+            slot.store(Entry::new(frame.clone().into_raw(), flags).0, Ordering::Relaxed);
+        }
+        Ok(empty)
+    }
+}
+
+impl PageTable {
+    /// Maps the pages of a range into a space that has nothing there, too; `flags` chooses new flags for both from the entry's own.
+    pub fn share(
+        &mut self,
+        range: PageRange,
+        other: &mut Self,
+        mut flags: impl FnMut(Page, EntryFlags) -> EntryFlags,
+    ) -> Result<(), OutOfMemory> {
+        let mut filler = Filler::new(other, EntryFlags::empty());
+        let mut result = Ok(());
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
+            if result.is_err() {
+                return;
+            }
+            let entry = Entry(slot.load(Ordering::Relaxed));
+            let shared = flags(page, entry.flags());
+            // SAFETY: the entry holds a reference, which is only looked at.
+            let frame = core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(entry.address()) });
+            result = filler.put_with(page, &frame, shared - EntryFlags::ACCESSED - EntryFlags::DIRTY).map(drop);
+            if result.is_ok() && shared != entry.flags() {
+                change(slot, shared);
+            }
+        });
+        result
     }
 }
 

@@ -29,7 +29,7 @@ pub fn init() {
         assert!(!pool.is_null());
         phys::set_offset(pool as u64);
         // SAFETY: the pool is nobody else's.
-        unsafe { frame::init(&[0..bytes as u64], 0) };
+        unsafe { frame::init(core::slice::from_ref(&(0..bytes as u64)), 0) };
     });
 }
 

@@ -144,7 +144,7 @@ impl Space {
             // A page that has to be fetched is not fetched here, so no fetch may be begun either.
             let mapped = space.table.get(piece.addr().page()).is_some();
             let usable = (mapped || space.is_anonymous(piece.addr().page()))
-                && matches!(space.look(piece.addr().page(), access, Extent::Part, self), Ok(Resolution::Done));
+                && matches!(space.look(piece.addr().page(), access, Extent::Part, self, None), Ok(Resolution::Done));
             if usable {
                 copy(space);
             }

@@ -14,11 +14,11 @@
 use super::{AddressSpace, Space};
 use crate::{
     mem::{
-        Backing, Counter, Frame, PAGE_BYTES, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
+        Backing, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
         cache::{self, Lookup},
         frame::OutOfMemory,
         heap, knobs,
-        page_table::{Entry, EntryFlags, Flush},
+        page_table::{Entry, EntryFlags, Filler, Flush},
         reclaim,
         snapshot::Fetch,
     },
@@ -132,7 +132,7 @@ impl Space {
         // What was fetched stays referred to, and thus cached, until it was looked at again.
         let mut held: Option<Awaited> = None;
         loop {
-            let looked = self.with(|space| match space.look(page, access, extent, self)? {
+            let looked = self.with(|space| match space.look(page, access, extent, self, held.as_ref())? {
                 Resolution::Done => Ok(Ok(then.take().map(|then| then(space)))),
                 Resolution::Wait(awaited) => Ok(Err(awaited)),
             });
@@ -204,133 +204,178 @@ pub(super) fn base_flags(prot: Prot) -> EntryFlags {
     flags
 }
 
+/// A page that stands for bytes of a snapshot.
+struct LazyPage {
+    page: Page,
+    /// Its region.
+    range: PageRange,
+    snapshot: Arc<Snapshot>,
+    /// Byte of the snapshot at the region's start.
+    first: u64,
+    /// Of an entry that is neither private nor writable.
+    flags: EntryFlags,
+}
+
+impl LazyPage {
+    fn byte_of(&self, page: Page) -> u64 {
+        self.first + ((page - self.range.start) << PAGE_SHIFT)
+    }
+}
+
 const OWN_WRITABLE: EntryFlags = EntryFlags::PRIVATE.union(EntryFlags::WRITE);
 
 impl AddressSpace {
-    /// Looks at a page once: does what can be done without waiting.
-    pub(super) fn look(&mut self, page: Page, access: Access, extent: Extent, space: &Space) -> Result<Resolution, FaultError> {
-        let (range, region) = self.regions.find(page).ok_or(FaultError::Segv)?;
+    /// Looks at a page once: does what can be done without waiting. `held` is what was waited for last.
+    pub(super) fn look(
+        &mut self,
+        page: Page,
+        access: Access,
+        extent: Extent,
+        space: &Space,
+        held: Option<&Awaited>,
+    ) -> Result<Resolution, FaultError> {
+        let (range, region) = self.regions.find_mut(page).ok_or(FaultError::Segv)?;
         if !permits(region.prot, access) {
             return Err(FaultError::Segv);
         }
         let write = access == Access::Write;
+        let (flags, claim) = (base_flags(region.prot), self.table.claim);
         if let Some(entry) = self.table.get(page) {
             if write && !entry.has(EntryFlags::WRITE) {
-                self.make_own(page, entry, space)?;
+                self.make_own(page, entry, flags, space)?;
             }
             return Ok(Resolution::Done);
         }
+        region.touched = true;
         match &region.backing {
-            Backing::Anonymous if write => self.install_private(page, Frame::zeroed_for(self.table.claim)?)?,
-            Backing::Anonymous => self.install(page, Frame::zero_page(), EntryFlags::empty())?,
+            Backing::Anonymous if write => drop(self.table.map(page, Frame::zeroed_for(claim)?, flags | OWN_WRITABLE)?),
+            Backing::Anonymous => drop(self.table.map(page, Frame::zero_page(), flags)?),
             Backing::Shared { memory, first } => {
-                let frame = memory.frame(first + (page - range.start), self.table.claim)?;
-                let flags = if region.prot.contains(Prot::WRITE) { EntryFlags::WRITE } else { EntryFlags::empty() };
-                self.install(page, frame, flags)?;
+                let frame = memory.frame(first + (page - range.start), claim)?;
+                let writable = if region.prot.contains(Prot::WRITE) { EntryFlags::WRITE } else { EntryFlags::empty() };
+                drop(self.table.map(page, frame, flags | writable)?);
             }
-            Backing::Snapshot { .. } if write && extent == Extent::Whole => {
-                self.install_private(page, Frame::zeroed_for(self.table.claim)?)?
-            }
+            Backing::Snapshot { .. } if write && extent == Extent::Whole => self.map_own(page, Frame::zeroed_for(claim)?, flags)?,
             Backing::Snapshot { snapshot, offset } => {
-                let (snapshot, first) = (snapshot.clone(), *offset);
-                return self.look_lazy(page, range, &snapshot, first, write, space);
+                let lazy = LazyPage { page, range, snapshot: snapshot.clone(), first: *offset, flags };
+                return self.look_lazy(&lazy, write, space, held);
             }
         }
         Ok(Resolution::Done)
     }
 
-    /// A page that stands for bytes of a snapshot, and is not mapped. `first` is the byte at the start of its region.
-    fn look_lazy(
-        &mut self,
-        page: Page,
-        range: PageRange,
-        snapshot: &Arc<Snapshot>,
-        first: u64,
-        write: bool,
-        space: &Space,
-    ) -> Result<Resolution, FaultError> {
-        let byte_of = |page: Page| first + (page - range.start) * PAGE_BYTES as u64;
-        if snapshot.is_hole(byte_of(page)) {
+    /// A page that stands for bytes of a snapshot, and is not mapped.
+    fn look_lazy(&mut self, lazy: &LazyPage, write: bool, space: &Space, held: Option<&Awaited>) -> Result<Resolution, FaultError> {
+        let &LazyPage { page, flags, .. } = lazy;
+        let claim = self.table.claim;
+        let wanted = lazy.byte_of(page);
+        if lazy.snapshot.is_hole(wanted) {
             space.counters.add(Counter::PagesHole, 1);
             if write {
-                self.install_private(page, Frame::zeroed_for(self.table.claim)?)?;
+                self.map_own(page, Frame::zeroed_for(claim)?, flags)?;
             } else {
-                self.install(page, Frame::zero_page(), EntryFlags::empty())?;
+                drop(self.table.map(page, Frame::zero_page(), flags)?);
             }
             return Ok(Resolution::Done);
         }
-        let window = around(page, range);
-        match cache::lookup(snapshot, byte_of(page)) {
-            Lookup::Ready(frame) if write && !mutant::active(Mutant::StoreShared) => {
-                space.counters.add(Counter::PagesCow, 1);
-                self.install_private(page, frame.duplicate(self.table.claim)?)?;
+        let window = around(page, lazy.range);
+        if write && !mutant::active(Mutant::StoreShared) {
+            let mut original = None;
+            match cache::lookup(&lazy.snapshot, wanted, 1, 0, |_, frame| original = Some(frame.clone())) {
+                Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
+                    return Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted }));
+                }
+                _ => {}
+            }
+            let Some(original) = original else { return Ok(self.begin_fetch(lazy, window, space)) };
+            space.counters.add(Counter::PagesCow, 1);
+            self.map_own(page, original.duplicate(claim)?, flags)?;
+            return Ok(Resolution::Done);
+        }
+        let flags = if write { flags | EntryFlags::WRITE } else { flags };
+        // The wait is over and the page stands for the same bytes as before: what came is mapped without a search.
+        if let Some(mapped) = held.and_then(|held| self.map_fetched(lazy, flags, held)) {
+            space.counters.add(Counter::PagesMapped, mapped?);
+            return Ok(Resolution::Done);
+        }
+        let mut filler = Filler::new(&mut self.table, flags);
+        let mut mapped = Ok(0);
+        let take = |index: usize, frame: &Frame| {
+            // Only for the page that is wanted, the first, not having a frame for a table is an error.
+            match filler.put(window.start + index as u64, frame) {
+                Ok(new) => mapped = mapped.map(|mapped| mapped + u64::from(new)),
+                Err(error) if mapped == Ok(0) => mapped = Err(error),
+                Err(_) => {}
+            }
+        };
+        match cache::lookup(&lazy.snapshot, lazy.byte_of(window.start), window.pages() as usize, (page - window.start) as usize, take) {
+            Lookup::Ready => {
+                space.counters.add(Counter::PagesMapped, mapped?);
                 Ok(Resolution::Done)
             }
-            Lookup::Ready(frame) => {
-                let flags = if write { EntryFlags::WRITE } else { EntryFlags::empty() };
-                self.install(page, frame, flags)?;
-                let mapped = 1 + self.map_around(page, window, snapshot, byte_of(window.start));
-                space.counters.add(Counter::PagesMapped, mapped);
-                Ok(Resolution::Done)
-            }
-            Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
-                Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted: byte_of(page) }))
-            }
-            Lookup::Pending(_) | Lookup::Absent => {
-                let wanted = |other: Page| self.table.get(other).is_none() && !snapshot.is_hole(byte_of(other));
-                let (mut start, mut end) = (page, page + 1);
-                while start > window.start && wanted(Page(start.0 - 1)) {
-                    start.0 -= 1;
-                }
-                while end < window.end && wanted(end) {
-                    end.0 += 1;
-                }
-                let wanted = byte_of(page);
-                let fetch = cache::begin(snapshot, byte_of(start), (end - start) as usize, wanted, &space.counters);
-                Ok(Resolution::Wait(Awaited { fetch, fresh: true, wanted }))
-            }
+            Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted })),
+            Lookup::Pending(_) | Lookup::Absent => Ok(self.begin_fetch(lazy, window, space)),
         }
     }
 
-    /// Maps what the cache has around a page that was just mapped; says how many pages. Not having a frame for a table is no error here.
-    fn map_around(&mut self, page: Page, window: PageRange, snapshot: &Snapshot, first: u64) -> u64 {
-        let mut mapped = 0;
-        for (index, other) in window.iter().enumerate() {
-            if other == page || self.table.get(other).is_some() {
-                continue;
-            }
-            if let Lookup::Ready(frame) = cache::lookup(snapshot, first + (index * PAGE_BYTES) as u64) {
-                mapped += u64::from(self.install(other, frame, EntryFlags::empty()).is_ok());
-            }
+    /// Maps what a fetch brought, if it was for this very page of this very snapshot (F3); says how many pages.
+    fn map_fetched(&mut self, lazy: &LazyPage, flags: EntryFlags, held: &Awaited) -> Option<Result<u64, FaultError>> {
+        let Awaited { fetch, wanted, .. } = held;
+        if fetch.snapshot.id != lazy.snapshot.id || *wanted != lazy.byte_of(lazy.page) {
+            return None;
         }
-        mapped
+        let before = (wanted - fetch.offset) >> PAGE_SHIFT;
+        fetch.frames(|frames| {
+            let mut filler = Filler::new(&mut self.table, flags);
+            let mut mapped = u64::from(filler.put(lazy.page, frames.get(before as usize).ok_or(FaultError::Bus)?)?);
+            for (index, frame) in frames.iter().enumerate() {
+                let other = (lazy.page.0 + index as u64).checked_sub(before).map(Page);
+                if let Some(other) = other.filter(|&other| lazy.range.contains(other)) {
+                    mapped += u64::from(filler.put(other, frame).unwrap_or(false));
+                }
+            }
+            Ok(mapped)
+        })
     }
 
-    /// A store met an entry that is not writable, in a region that is.
-    fn make_own(&mut self, page: Page, entry: Entry, space: &Space) -> Result<(), FaultError> {
+    /// Begins to fetch a page, and with it those around it that are neither mapped nor holes.
+    fn begin_fetch(&self, lazy: &LazyPage, window: PageRange, space: &Space) -> Resolution {
+        let wanted = |other: Page| self.table.get(other).is_none() && !lazy.snapshot.is_hole(lazy.byte_of(other));
+        let (mut start, mut end) = (lazy.page, lazy.page + 1);
+        while start > window.start && wanted(Page(start.0 - 1)) {
+            start.0 -= 1;
+        }
+        while end < window.end && wanted(end) {
+            end.0 += 1;
+        }
+        let wanted = lazy.byte_of(lazy.page);
+        let fetch = cache::begin(&lazy.snapshot, lazy.byte_of(start), (end - start) as usize, wanted, &space.counters);
+        Resolution::Wait(Awaited { fetch, fresh: true, wanted })
+    }
+
+    /// A store met an entry that is not writable, in a region that is. `flags` are the region's.
+    fn make_own(&mut self, page: Page, entry: Entry, flags: EntryFlags, space: &Space) -> Result<(), FaultError> {
         if !entry.is_shared() || mutant::active(Mutant::StoreShared) && !entry.is_zero_page() {
             // Nobody else sees this frame, so it need not be copied. Access grew: the CPU looks again by itself.
-            self.own(page, entry.has(EntryFlags::PRIVATE));
-            return Ok(());
+            self.table.set_flags(page, flags | OWN_WRITABLE);
+        } else {
+            space.counters.add(Counter::PagesCow, 1);
+            let copy = entry.frame().duplicate(self.table.claim)?;
+            // The old frame stays alive as long as others hold it; nobody runs on the stale translation before the flush at the end of the lock.
+            drop(self.table.map(page, copy, flags | OWN_WRITABLE)?);
+            self.flush.merge(Flush::page(page));
         }
-        space.counters.add(Counter::PagesCow, 1);
-        let copy = entry.frame().duplicate(self.table.claim)?;
-        let flags = self.flags_at(page) | OWN_WRITABLE;
-        // The old frame stays alive as long as others hold it; nobody runs on the stale translation before the flush at the end of the lock.
-        drop(self.table.map(page, copy, flags)?);
-        self.flush.merge(Flush::page(page));
         if !entry.has(EntryFlags::PRIVATE) {
             self.end_association(page);
         }
         Ok(())
     }
 
-    fn own(&mut self, page: Page, was_private: bool) {
-        let flags = self.flags_at(page) | OWN_WRITABLE;
-        self.table.set_flags(page, flags);
-        if !was_private {
-            self.end_association(page);
-        }
+    /// Maps a frame of the space's own, for a store, where nothing was: the page stands for bytes of a snapshot no longer.
+    fn map_own(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<(), FaultError> {
+        drop(self.table.map(page, frame, flags | OWN_WRITABLE)?);
+        self.end_association(page);
+        Ok(())
     }
 
     fn flags_at(&self, page: Page) -> EntryFlags {

@@ -230,28 +230,21 @@ impl Space {
 }
 
 impl AddressSpace {
-    /// Shares everything with an empty space.
+    /// Shares everything with an empty space. A child that failed goes with its caller, and its tables free what they hold; the parent is as it was, but for
+    /// pages that the next store will find to be its own.
     fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
         child.regions = self.regions.clone();
         child.heap = self.heap;
-        let mut failed = None;
         let (table, flush) = (&mut self.table, &mut self.flush);
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
-            let shared = matches!(region.backing, Backing::Shared { .. });
-            table.update(range, |page, entry| {
-                let read_only = entry.flags() - EntryFlags::WRITE;
-                let flags = if shared { entry.flags() } else { read_only };
-                if failed.is_none() {
-                    failed = child.table.map(page, entry.frame(), flags - EntryFlags::ACCESSED - EntryFlags::DIRTY).err();
+            let shared = matches!(region.backing, Backing::Shared { .. }) || mutant::active(Mutant::ForkLeavesWritable);
+            table.share(range, &mut child.table, |page, flags| {
+                if shared || !flags.contains(EntryFlags::WRITE) {
+                    return flags;
                 }
-                if mutant::active(Mutant::ForkLeavesWritable) {
-                    return entry.flags();
-                }
-                if entry.has(EntryFlags::WRITE) && !shared {
-                    flush.merge(Flush::page(page));
-                }
-                flags
-            });
+                flush.merge(Flush::page(page));
+                flags - EntryFlags::WRITE
+            })?;
         }
         if mutant::active(Mutant::ForkDropsAssociation) {
             let all = PageRange { start: Page(0), end: VirtAddr(super::USER_END).page() };
@@ -260,7 +253,6 @@ impl AddressSpace {
                 region.settle();
             });
         }
-        // A child that failed goes with its caller; its tables free what they hold.
-        failed.map_or(Ok(()), Err)
+        Ok(())
     }
 }

@@ -26,7 +26,7 @@ fn byte_of(file: u64, version: u64, offset: u64) -> u8 {
         return 0;
     }
     let mixed =
-        (offset / PAGE + 1).wrapping_mul(0x9e37_79b9) ^ file.wrapping_mul(0x85eb_ca6b) ^ version.wrapping_mul(0xc2b2_ae35) ^ offset % 251;
+        (offset / PAGE + 1).wrapping_mul(0x9e37_79b9) ^ file.wrapping_mul(0x85eb_ca6b) ^ version.wrapping_mul(0xc2b2_ae35) ^ (offset % 251);
     (mixed ^ mixed >> 8 ^ mixed >> 16) as u8 | 1
 }
 

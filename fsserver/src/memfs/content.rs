@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use fsproto::{Errno, Hole, PAGE_BYTES};
 
-use super::page::{Page, PageAccount};
+use super::page::{Page, Pages};
 use crate::server::Payload;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -51,20 +51,20 @@ impl Content {
     }
 
     /// Takes the bytes of an archive's member, which stay where they are.
-    pub fn from_archive(bytes: &'static [u8], account: &mut PageAccount) -> Self {
-        let pages = bytes.chunks(PAGE_BYTES).zip(0..).map(|(chunk, index)| (index, account.archived(chunk))).collect();
+    pub fn from_archive(bytes: &'static [u8], store: &mut Pages) -> Self {
+        let pages = bytes.chunks(PAGE_BYTES).zip(0..).map(|(chunk, index)| (index, store.archived(chunk))).collect();
         Self { pages, size: bytes.len() as u64 }
     }
 
     /// Bytes from `offset` on, short at the end.
-    pub fn read(&self, offset: u64, length: usize) -> Payload<'_> {
+    pub fn read<'a>(&self, offset: u64, length: usize, store: &'a Pages) -> Payload<'a> {
         let mut payload = Payload::empty();
         let end = offset.saturating_add(length as u64).min(self.size);
         if offset >= end {
             return payload;
         }
         for part in parts(offset..end) {
-            let bytes = self.pages.get(&part.page).map_or(&[][..], Page::bytes);
+            let bytes = self.pages.get(&part.page).map_or(&[][..], |page| store.bytes(page));
             let stored = bytes.get(part.within.start..part.within.end.min(bytes.len())).unwrap_or_default();
             payload.push(stored);
             payload.push_zeros(part.within.len() - stored.len());
@@ -73,33 +73,33 @@ impl Content {
     }
 
     /// Pages that a change of these bytes needs beyond those that there are.
-    fn needs(&self, range: Range<u64>) -> u64 {
-        parts(range).map(|part| PageAccount::write_needs(self.pages.get(&part.page))).sum()
+    fn needs(&self, range: Range<u64>, store: &Pages) -> u64 {
+        parts(range).map(|part| store.write_needs(self.pages.get(&part.page))).sum()
     }
 
     /// Changes bytes, extending the file where they lie past its end. EFBIG, ENOSPC: nothing was changed.
-    pub fn write(&mut self, offset: u64, data: &[u8], account: &mut PageAccount) -> Result<(), Errno> {
+    pub fn write(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
         let end = offset.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         if data.is_empty() {
             return Ok(());
         }
-        account.check(self.needs(offset..end))?;
-        self.put(offset, data, account)?;
+        store.check(self.needs(offset..end, store))?;
+        self.put(offset, data, store)?;
         self.size = self.size.max(end);
         Ok(())
     }
 
     /// Stores bytes; there is room.
-    fn put(&mut self, offset: u64, data: &[u8], account: &mut PageAccount) -> Result<(), Errno> {
+    fn put(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
         let mut rest = data;
         for part in parts(offset..offset + data.len() as u64) {
             let (bytes, behind) = rest.split_at_checked(part.within.len()).ok_or(Errno::EIO)?;
             rest = behind;
             let page = match self.pages.entry(part.page) {
                 alloc::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                alloc::collections::btree_map::Entry::Vacant(entry) => entry.insert(account.allocate(&[])?),
+                alloc::collections::btree_map::Entry::Vacant(entry) => entry.insert(store.allocate()?),
             };
-            if let Some(space) = account.writable(page)?.get_mut(part.within) {
+            if let Some(space) = store.writable(page)?.get_mut(part.within) {
                 space.copy_from_slice(bytes);
             }
         }
@@ -107,19 +107,19 @@ impl Content {
     }
 
     /// Cuts the file off, or extends it by a hole. EFBIG, ENOSPC: nothing was changed.
-    pub fn resize(&mut self, size: u64, account: &mut PageAccount) -> Result<(), Errno> {
+    pub fn resize(&mut self, size: u64, store: &mut Pages) -> Result<(), Errno> {
         if size > MAX_SIZE {
             return Err(Errno::EFBIG);
         }
         if size < self.size {
-            self.punch(size, self.size - size, account)?;
+            self.punch(size, self.size - size, store)?;
         }
         self.size = size;
         Ok(())
     }
 
     /// Makes bytes into a hole; what lies past the end is left alone. ENOSPC where part of a shared page has to be kept: nothing was changed.
-    pub fn punch(&mut self, offset: u64, length: u64, account: &mut PageAccount) -> Result<(), Errno> {
+    pub fn punch(&mut self, offset: u64, length: u64, store: &mut Pages) -> Result<(), Errno> {
         let end = offset.saturating_add(length).min(self.size);
         if offset >= end {
             return Ok(());
@@ -133,44 +133,44 @@ impl Content {
             .filter(|page| !whole.contains(page) && self.pages.contains_key(page))
             .map(|page| (page, offset.saturating_sub(page * PAGE) as usize..(end - page * PAGE).min(PAGE) as usize))
             .collect();
-        account.check(touched.iter().map(|(page, _)| PageAccount::write_needs(self.pages.get(page))).sum())?;
+        store.check(touched.iter().map(|(page, _)| store.write_needs(self.pages.get(page))).sum())?;
         for (page, within) in touched {
             if let Some(page) = self.pages.get_mut(&page)
-                && let Some(space) = account.writable(page)?.get_mut(within)
+                && let Some(space) = store.writable(page)?.get_mut(within)
             {
                 space.fill(0);
             }
         }
-        self.drop_pages(whole, account);
+        self.drop_pages(whole, store);
         Ok(())
     }
 
     /// Lets go of whole pages.
-    fn drop_pages(&mut self, pages: Range<u64>, account: &mut PageAccount) {
+    fn drop_pages(&mut self, pages: Range<u64>, store: &mut Pages) {
         if pages.is_empty() {
             return;
         }
-        self.pages.extract_if(pages, |_, _| true).for_each(|(_, page)| account.release(page));
+        self.pages.extract_if(pages, |_, _| true).for_each(|(_, page)| store.release(page));
     }
 
     /// Lets go of everything.
-    pub fn clear(&mut self, account: &mut PageAccount) {
-        core::mem::take(&mut self.pages).into_values().for_each(|page| account.release(page));
+    pub fn clear(&mut self, store: &mut Pages) {
+        core::mem::take(&mut self.pages).into_values().for_each(|page| store.release(page));
         self.size = 0;
     }
 
     /// Fills holes with pages of zeros, and extends the file to the end of the range if asked to. EFBIG, ENOSPC: nothing was changed.
-    pub fn fill(&mut self, offset: u64, length: u64, extend: bool, account: &mut PageAccount) -> Result<(), Errno> {
+    pub fn fill(&mut self, offset: u64, length: u64, extend: bool, store: &mut Pages) -> Result<(), Errno> {
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         // What lies past the end of the file cannot be kept in store here.
         let stored_end = if extend { end } else { end.min(self.size) };
         if offset < stored_end {
             let pages = offset / PAGE..stored_end.div_ceil(PAGE);
             let present = self.pages.range(pages.clone()).count() as u64;
-            account.check(pages.end - pages.start - present)?;
+            store.check(pages.end - pages.start - present)?;
             for page in pages {
                 if let alloc::collections::btree_map::Entry::Vacant(entry) = self.pages.entry(page) {
-                    entry.insert(account.allocate(&[])?);
+                    entry.insert(store.allocate()?);
                 }
             }
         }
@@ -202,14 +202,14 @@ impl Content {
     }
 
     /// The pages of a range, shared: what [`Self::put_clone`] takes.
-    pub fn share(&self, offset: u64, length: u64) -> Shared {
+    pub fn share(&self, offset: u64, length: u64, store: &mut Pages) -> Shared {
         let end = offset.saturating_add(length).min(self.size).max(offset);
-        let pages = self.pages.range(offset / PAGE..end.div_ceil(PAGE)).map(|(&page, bytes)| (page, bytes.clone())).collect();
+        let pages = self.pages.range(offset / PAGE..end.div_ceil(PAGE)).map(|(&page, bytes)| (page, store.share(bytes))).collect();
         Shared { pages, range: offset..end, to_source_end: end == self.size }
     }
 
     /// Replaces bytes from `offset` on by what was shared; holes stay holes. EFBIG, ENOSPC: nothing was changed.
-    pub fn put_clone(&mut self, offset: u64, shared: &Shared, account: &mut PageAccount) -> Result<(), Errno> {
+    pub fn put_clone(&mut self, offset: u64, shared: &Shared, store: &mut Pages) -> Result<(), Errno> {
         let length = shared.range.end - shared.range.start;
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         if length == 0 {
@@ -219,34 +219,41 @@ impl Content {
         let ends_whole = end.is_multiple_of(PAGE) || (shared.to_source_end && end >= self.size);
         if offset.is_multiple_of(PAGE) && shared.range.start.is_multiple_of(PAGE) && ends_whole {
             let first = offset / PAGE;
-            self.drop_pages(first..end.div_ceil(PAGE), account);
-            let moved = shared.pages.iter().map(|(page, bytes)| (page - shared.range.start / PAGE + first, bytes.clone()));
+            self.drop_pages(first..end.div_ceil(PAGE), store);
+            let moved = shared.pages.iter().map(|(page, bytes)| (page - shared.range.start / PAGE + first, store.share(bytes)));
             self.pages.extend(moved);
         } else {
-            self.copy_in(offset, shared, account)?;
+            self.copy_in(offset, shared, store)?;
         }
         self.size = self.size.max(end);
         Ok(())
     }
 
     /// Copies what cannot be shared. The source's pages are held, so nothing that is written here changes them.
-    fn copy_in(&mut self, offset: u64, shared: &Shared, account: &mut PageAccount) -> Result<(), Errno> {
-        let runs: Vec<(u64, &[u8])> = shared.runs().map(|(at, bytes)| (offset + at, bytes)).collect();
-        let mut needed = PageAccount::write_needs(self.pages.get(&(offset / PAGE)));
+    fn copy_in(&mut self, offset: u64, shared: &Shared, store: &mut Pages) -> Result<(), Errno> {
+        let runs = shared.runs(offset, store);
+        let mut needed = store.write_needs(self.pages.get(&(offset / PAGE)));
         let mut last_counted = offset / PAGE;
         let end = offset + (shared.range.end - shared.range.start);
-        for (at, bytes) in &runs {
-            for part in parts(*at..at + bytes.len() as u64).filter(|part| part.page > last_counted) {
-                needed += PageAccount::write_needs(self.pages.get(&part.page));
+        for (run, ..) in &runs {
+            for part in parts(run.clone()).filter(|part| part.page > last_counted) {
+                needed += store.write_needs(self.pages.get(&part.page));
             }
-            last_counted = last_counted.max((at + bytes.len() as u64 - 1) / PAGE);
+            last_counted = last_counted.max((run.end - 1) / PAGE);
         }
         if (end - 1) / PAGE > last_counted {
-            needed += PageAccount::write_needs(self.pages.get(&((end - 1) / PAGE)));
+            needed += store.write_needs(self.pages.get(&((end - 1) / PAGE)));
         }
-        account.check(needed)?;
-        self.punch(offset, end - offset, account)?;
-        runs.into_iter().try_for_each(|(at, bytes)| self.put(at, bytes, account))
+        store.check(needed)?;
+        self.punch(offset, end - offset, store)?;
+        let mut copy = [0; PAGE_BYTES];
+        for (run, page, within) in runs {
+            let length = (run.end - run.start) as usize;
+            let copy = copy.get_mut(..length).ok_or(Errno::EIO)?;
+            copy.copy_from_slice(store.bytes(page).get(within..within + length).ok_or(Errno::EIO)?);
+            self.put(run.start, copy, store)?;
+        }
+        Ok(())
     }
 }
 
@@ -263,18 +270,19 @@ impl Shared {
         self.range.end - self.range.start
     }
 
-    /// What is stored, with the distance from the range's start; what lies between is zero.
-    fn runs(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.pages.iter().filter_map(|(page, bytes)| {
-            let begin = (page * PAGE).max(self.range.start);
-            let end = (page * PAGE + bytes.bytes().len() as u64).min(self.range.end);
-            let within = (begin - page * PAGE) as usize..end.saturating_sub(page * PAGE) as usize;
-            bytes.bytes().get(within).filter(|run| !run.is_empty()).map(|run| (begin - self.range.start, run))
-        })
+    /// What is stored: where it goes in a target from `target` on, the page it is in, and where in that. What lies between is zero.
+    fn runs(&self, target: u64, store: &Pages) -> Vec<(Range<u64>, &Page, usize)> {
+        let stored = self.pages.iter().filter_map(|(index, page)| {
+            let begin = (index * PAGE).max(self.range.start);
+            let end = (index * PAGE + store.bytes(page).len() as u64).min(self.range.end);
+            let at = |byte: u64| target + (byte - self.range.start);
+            (begin < end).then(|| (at(begin)..at(end), page, (begin - index * PAGE) as usize))
+        });
+        stored.collect()
     }
 
     /// Gives the pages back.
-    pub fn release(self, account: &mut PageAccount) {
-        self.pages.into_iter().for_each(|(_, page)| account.release(page));
+    pub fn release(self, store: &mut Pages) {
+        self.pages.into_iter().for_each(|(_, page)| store.release(page));
     }
 }

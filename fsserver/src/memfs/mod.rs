@@ -25,7 +25,7 @@ use fsproto::*;
 pub use archive::BadArchive;
 
 use self::inode::{Body, Inode};
-use self::page::PageAccount;
+use self::page::Pages;
 use crate::port::{Port, serve};
 use crate::server::Clock;
 
@@ -58,7 +58,7 @@ struct OpenFile {
 pub struct Memfs<C> {
     clock: C,
     access_times: AccessTimes,
-    account: PageAccount,
+    pages: Pages,
     max_files: u64,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
@@ -69,12 +69,12 @@ pub struct Memfs<C> {
 impl<C: Clock> Memfs<C> {
     /// An empty tree that can hold `capacity_bytes` of file bytes.
     pub fn new(capacity_bytes: u64, access_times: AccessTimes, clock: C) -> Self {
-        let account = PageAccount { capacity: capacity_bytes / PAGE_BYTES as u64, used: 0 };
-        let max_files = account.capacity.saturating_mul(FILES_PER_PAGE).max(MIN_FILES);
+        let pages = Pages::new(capacity_bytes / PAGE_BYTES as u64);
+        let max_files = pages.capacity.saturating_mul(FILES_PER_PAGE).max(MIN_FILES);
         let root = Inode::new(Body::directory(ROOT_INODE), 0o755, clock.now());
         let inodes = BTreeMap::from([(ROOT_INODE, root)]);
         let (next_inode, next_handle) = (ROOT_INODE + 1, ROOT.0 + 1);
-        Self { clock, access_times, account, max_files, inodes, next_inode, handles: BTreeMap::new(), next_handle }
+        Self { clock, access_times, pages, max_files, inodes, next_inode, handles: BTreeMap::new(), next_handle }
     }
 
     fn inode(&self, number: u64) -> Result<&Inode, Errno> {
@@ -131,7 +131,7 @@ impl<C: Clock> Memfs<C> {
             && let Some(mut inode) = self.inodes.remove(&number)
             && let Body::Regular(content) = &mut inode.body
         {
-            content.clear(&mut self.account);
+            content.clear(&mut self.pages);
         }
     }
 }

@@ -56,7 +56,7 @@ impl<C: Clock> Memfs<C> {
         let inode = self.inodes.get_mut(&inode).ok_or(Errno::EIO)?;
         let content = inode.content_mut()?;
         let before = content.size();
-        content.resize(size, &mut self.account)?;
+        content.resize(size, &mut self.pages)?;
         let version = inode.version;
         inode.changed(now);
         if before == size {
@@ -154,11 +154,11 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno> {
         let inode = self.opened_for(request.handle, OpenFlags::READ)?;
         let (now, access_times) = (self.clock.now(), self.access_times);
-        let inode = self.inode_mut(inode)?;
+        let inode = self.inodes.get_mut(&inode).ok_or(Errno::EIO)?;
         if access_times == AccessTimes::Relative {
             inode.accessed(now);
         }
-        Ok(inode.content()?.read(request.offset, request.length as usize))
+        Ok(inode.content()?.read(request.offset, request.length as usize, &self.pages))
     }
 
     fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {
@@ -167,7 +167,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         let inode = self.inodes.get_mut(&number).ok_or(Errno::EIO)?;
         let content = inode.content_mut()?;
         let offset = if request.flags.contains(WriteFlags::APPEND) { content.size() } else { request.offset };
-        content.write(offset, data, &mut self.account)?;
+        content.write(offset, data, &mut self.pages)?;
         let size = content.size();
         if !data.is_empty() {
             inode.changed(now);
@@ -218,8 +218,8 @@ impl<C: Clock> FileServer for Memfs<C> {
 
     fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
         let files_free = self.max_files.saturating_sub(self.inodes.len() as u64);
-        let blocks_free = self.account.capacity.saturating_sub(self.account.used);
-        Ok(StoreInfo { blocks: self.account.capacity, blocks_free, files: self.max_files, files_free })
+        let blocks_free = self.pages.capacity.saturating_sub(self.pages.used);
+        Ok(StoreInfo { blocks: self.pages.capacity, blocks_free, files: self.max_files, files_free })
     }
 
     fn sync(&mut self, handle: Handle) -> Result<(), Errno> {
@@ -243,9 +243,9 @@ impl<C: Clock> FileServer for Memfs<C> {
         }
         offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         match mode {
-            0 => content.fill(offset, length, true, &mut self.account)?,
-            1 => content.fill(offset, length, false, &mut self.account)?,
-            _ => content.punch(offset, length, &mut self.account)?,
+            0 => content.fill(offset, length, true, &mut self.pages)?,
+            1 => content.fill(offset, length, false, &mut self.pages)?,
+            _ => content.punch(offset, length, &mut self.pages)?,
         }
         inode.changed(now);
         self.attr(number)
@@ -255,13 +255,14 @@ impl<C: Clock> FileServer for Memfs<C> {
         let source = self.opened_for(request.source, OpenFlags::READ)?;
         let target = self.opened_for(request.target, OpenFlags::WRITE)?;
         self.inode(target)?.content()?;
-        let shared = self.inode(source)?.content()?.share(request.source_offset, request.length);
+        let source = self.inodes.get(&source).ok_or(Errno::EIO)?.content()?;
+        let shared = source.share(request.source_offset, request.length, &mut self.pages);
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&target).ok_or(Errno::EIO)?;
         let content = inode.content_mut()?;
-        let outcome = content.put_clone(request.target_offset, &shared, &mut self.account);
+        let outcome = content.put_clone(request.target_offset, &shared, &mut self.pages);
         let (length, size) = (shared.length(), content.size());
-        shared.release(&mut self.account);
+        shared.release(&mut self.pages);
         outcome?;
         if length > 0 {
             inode.changed(now);

@@ -39,8 +39,10 @@ pub struct OutOfBounds;
 pub static LAZY: Knob = Knob::new("lazy", 1, 1);
 /// Reads that cover fewer whole pages than this are copied: one message either way, and no fault later.
 pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 2, 1 << 20);
-/// Pages that a fault brings in one message, itself included; a message carries 64 at most.
+/// Pages that a fault brings in one message, itself included, while touches look random; a message carries 64 at most.
 pub static FAULT_AROUND: Knob = Knob::new("fault_around", 16, MAX_FAULT_AROUND);
+/// The same where pages are touched in order, or most of them: more at a time costs less then.
+pub static FAULT_AROUND_MAX: Knob = Knob::new("fault_around_max", MAX_FAULT_AROUND, MAX_FAULT_AROUND);
 /// Regions of an address space, at most (Linux's `vm.max_map_count`). It bounds the kernel memory that a program can take by splitting.
 pub static MAX_REGIONS: Knob = Knob::new("max_regions", 65530, 1 << 20);
 /// Live snapshots of one mount, at most.
@@ -50,7 +52,7 @@ pub static MAX_SNAPSHOTS: Knob = Knob::new("max_snapshots", 65536, 1 << 24);
 pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
 
 /// All knobs.
-pub static ALL: [&Knob; 5] = [&LAZY, &MIN_LAZY_PAGES, &FAULT_AROUND, &MAX_REGIONS, &MAX_SNAPSHOTS];
+pub static ALL: [&Knob; 6] = [&LAZY, &MIN_LAZY_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS];
 
 /// The knob of a name.
 pub fn by_name(name: &str) -> Option<&'static Knob> {

@@ -1,8 +1,10 @@
 //! Regions: what backs each range of an address space, in an ordered map. Pure data; knows no page tables.
 //!
+//! How many pages a fault brings is learnt here too ([`Habit`]).
+//!
 //! Invariants: regions do not overlap and are not empty; `associated` is at most the region's pages, above 0 exactly where the backing is a snapshot.
 
-use super::{PAGE_SHIFT, Page, PageRange, SharedMemory, Snapshot};
+use super::{PAGE_SHIFT, Page, PageRange, SharedMemory, Snapshot, knobs};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Bound;
 use fsproto::mutant::{self, Mutant};
@@ -56,13 +58,50 @@ pub struct Region {
     pub touched: bool,
     /// Shown in /proc/PID/maps: `[heap]`, `[stack]`, or nothing.
     pub label: &'static str,
+    /// How its lazy pages are touched.
+    pub habit: Habit,
+}
+
+/// What faults on lazy pages have shown so far, to choose how many neighbours the next one brings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habit {
+    /// The page that comes next if they are touched in order.
+    expected: Page,
+    /// Pages that the last fault brought, or was allowed to.
+    window: u64,
+    /// Pages brought so far.
+    brought: u64,
+}
+
+impl Habit {
+    /// Touches of more than one page in this many count as dense: what is brought along will mostly be wanted.
+    const DENSE: u64 = 8;
+
+    /// How many pages a fault on `page` of a region of `pages` pages shall bring.
+    pub fn window(&self, page: Page, pages: u64) -> u64 {
+        let (few, most) = (knobs::FAULT_AROUND.get().max(1), knobs::FAULT_AROUND_MAX.get());
+        if mutant::active(Mutant::NoFaultAround) {
+            1
+        } else if page == self.expected {
+            (self.window * 2).min(most).max(few)
+        } else if self.brought > pages / Self::DENSE {
+            most.max(few)
+        } else {
+            few
+        }
+    }
+
+    /// A fault with a window of `window` pages brought what ends at `end`.
+    pub fn note(&mut self, end: Page, window: u64, brought: u64) {
+        *self = Self { expected: end, window, brought: self.brought + brought };
+    }
 }
 
 impl Region {
     /// A region that nobody touched.
     pub fn new(pages: u64, prot: Prot, backing: Backing, label: &'static str) -> Self {
         let associated = if matches!(backing, Backing::Snapshot { .. }) { pages } else { 0 };
-        Self { pages, prot, backing, associated, touched: false, label }
+        Self { pages, prot, backing, associated, touched: false, label, habit: Habit::default() }
     }
 
     /// The backing from `pages` further on.

@@ -17,7 +17,7 @@ use crate::{
         Backing, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
         cache::{self, Lookup},
         frame::OutOfMemory,
-        heap, knobs,
+        heap,
         page_table::{Entry, EntryFlags, Filler, Flush},
         reclaim,
         snapshot::Fetch,
@@ -214,11 +214,24 @@ struct LazyPage {
     first: u64,
     /// Of an entry that is neither private nor writable.
     flags: EntryFlags,
+    /// How many pages shall come.
+    window: u64,
 }
 
 impl LazyPage {
     fn byte_of(&self, page: Page) -> u64 {
         self.first + ((page - self.range.start) << PAGE_SHIFT)
+    }
+
+    /// Whether what was waited for is this very page of this very snapshot.
+    fn is_of(&self, held: &Awaited) -> bool {
+        held.fetch.snapshot.id == self.snapshot.id && held.wanted == self.byte_of(self.page)
+    }
+
+    /// The pages that a fault brings along: an aligned window, cut at the region's ends.
+    fn around(&self) -> PageRange {
+        let start = Page(self.page.0 - self.page.0 % self.window);
+        PageRange::new(start, self.window).intersect(self.range)
     }
 }
 
@@ -257,7 +270,14 @@ impl AddressSpace {
             }
             Backing::Snapshot { .. } if write && extent == Extent::Whole => self.map_own(page, Frame::zeroed_for(claim)?, flags)?,
             Backing::Snapshot { snapshot, offset } => {
-                let lazy = LazyPage { page, range, snapshot: snapshot.clone(), first: *offset, flags };
+                let lazy = LazyPage {
+                    page,
+                    range,
+                    snapshot: snapshot.clone(),
+                    first: *offset,
+                    flags,
+                    window: region.habit.window(page, region.pages),
+                };
                 return self.look_lazy(&lazy, write, space, held);
             }
         }
@@ -278,7 +298,7 @@ impl AddressSpace {
             }
             return Ok(Resolution::Done);
         }
-        let window = around(page, lazy.range);
+        let window = lazy.around();
         if write && !mutant::active(Mutant::StoreShared) {
             let mut original = None;
             match cache::lookup(&lazy.snapshot, wanted, 1, 0, |_, frame| original = Some(frame.clone())) {
@@ -290,6 +310,9 @@ impl AddressSpace {
             let Some(original) = original else { return Ok(self.begin_fetch(lazy, window, space)) };
             space.counters.add(Counter::PagesCow, 1);
             self.map_own(page, original.duplicate(claim)?, flags)?;
+            if let Some(held) = held.filter(|held| lazy.is_of(held)) {
+                self.note_fetch(lazy, held);
+            }
             return Ok(Resolution::Done);
         }
         let flags = if write { flags | EntryFlags::WRITE } else { flags };
@@ -310,7 +333,9 @@ impl AddressSpace {
         };
         match cache::lookup(&lazy.snapshot, lazy.byte_of(window.start), window.pages() as usize, (page - window.start) as usize, take) {
             Lookup::Ready => {
-                space.counters.add(Counter::PagesMapped, mapped?);
+                let mapped = mapped?;
+                space.counters.add(Counter::PagesMapped, mapped);
+                self.note(lazy, window.end, mapped);
                 Ok(Resolution::Done)
             }
             Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted })),
@@ -321,11 +346,11 @@ impl AddressSpace {
     /// Maps what a fetch brought, if it was for this very page of this very snapshot (F3); says how many pages.
     fn map_fetched(&mut self, lazy: &LazyPage, flags: EntryFlags, held: &Awaited) -> Option<Result<u64, FaultError>> {
         let Awaited { fetch, wanted, .. } = held;
-        if fetch.snapshot.id != lazy.snapshot.id || *wanted != lazy.byte_of(lazy.page) {
+        if !lazy.is_of(held) {
             return None;
         }
         let before = (wanted - fetch.offset) >> PAGE_SHIFT;
-        fetch.frames(|frames| {
+        let mapped = fetch.frames(|frames| {
             let mut filler = Filler::new(&mut self.table, flags);
             let mut mapped = u64::from(filler.put(lazy.page, frames.get(before as usize).ok_or(FaultError::Bus)?)?);
             for (index, frame) in frames.iter().enumerate() {
@@ -335,11 +360,15 @@ impl AddressSpace {
                 }
             }
             Ok(mapped)
-        })
+        });
+        if matches!(mapped, Some(Ok(_))) {
+            self.note_fetch(lazy, held);
+        }
+        mapped
     }
 
     /// Begins to fetch a page, and with it those around it that are neither mapped nor holes.
-    fn begin_fetch(&self, lazy: &LazyPage, window: PageRange, space: &Space) -> Resolution {
+    fn begin_fetch(&mut self, lazy: &LazyPage, window: PageRange, space: &Space) -> Resolution {
         let wanted = |other: Page| self.table.get(other).is_none() && !lazy.snapshot.is_hole(lazy.byte_of(other));
         let (mut start, mut end) = (lazy.page, lazy.page + 1);
         while start > window.start && wanted(Page(start.0 - 1)) {
@@ -351,6 +380,19 @@ impl AddressSpace {
         let wanted = lazy.byte_of(lazy.page);
         let fetch = cache::begin(&lazy.snapshot, lazy.byte_of(start), (end - start) as usize, wanted, &space.counters);
         Resolution::Wait(Awaited { fetch, fresh: true, wanted })
+    }
+
+    fn note_fetch(&mut self, lazy: &LazyPage, held: &Awaited) {
+        let behind = (held.wanted - held.fetch.offset) >> PAGE_SHIFT;
+        let pages = held.fetch.pages as u64;
+        self.note(lazy, lazy.page + (pages - behind), pages);
+    }
+
+    /// Remembers how the region's pages are touched.
+    fn note(&mut self, lazy: &LazyPage, end: Page, brought: u64) {
+        if let Some((_, region)) = self.regions.find_mut(lazy.page) {
+            region.habit.note(end, lazy.window, brought);
+        }
     }
 
     /// A store met an entry that is not writable, in a region that is. `flags` are the region's.
@@ -419,11 +461,4 @@ impl AddressSpace {
             self.regions.merge(range);
         }
     }
-}
-
-/// The pages that a fault brings along: an aligned window, cut at the region's ends.
-fn around(page: Page, region: PageRange) -> PageRange {
-    let pages = if mutant::active(Mutant::NoFaultAround) { 1 } else { knobs::FAULT_AROUND.get().max(1) };
-    let start = Page(page.0 - page.0 % pages);
-    PageRange::new(start, pages).intersect(region)
 }

@@ -24,6 +24,20 @@ fn f1_load_fetches_the_page_and_its_neighbours() {
 }
 
 #[test]
+fn f1_windows_grow_when_pages_are_touched_in_order() {
+    let _alone = host::exclusive();
+    let pager = TestPager::new(Answers::Now);
+    let space = space_of(4096);
+    space.associate(BASE, 4096, &pager.snapshot(7, 1, 0, 4096), 0).unwrap();
+    (0..256).for_each(|page| assert_eq!(load(&space, at(page)), byte_of(7, 1, page * PAGE)));
+    let pages: Vec<usize> = lock(&pager.requests).iter().map(|request| request.2).collect();
+    assert_eq!(pages, [16, 16, 32, 64, 64, 64]);
+    load(&space, at(2000));
+    load(&space, at(1000));
+    assert_eq!(lock(&pager.requests)[6..].iter().map(|request| request.2).collect::<Vec<_>>(), [16, 16]);
+}
+
+#[test]
 fn f2_store_makes_a_private_copy_and_ends_the_association_of_that_page() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);

@@ -127,12 +127,10 @@ impl<C: Clock> Memfs<C> {
 
     pub(super) fn link_at(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno> {
         let inode = self.open_file(request.handle)?.inode;
-        if self.is_directory(inode)? {
-            return Err(Errno::EPERM);
-        }
         match self.entry(request.dir, path, Errno::EEXIST)? {
             Target::Link(walk) => Ok(walk),
             Target::Named(Named { inode: Some(_), .. }) => Err(Errno::EEXIST),
+            Target::Named(_) if self.is_directory(inode)? => Err(Errno::EPERM),
             Target::Named(Named { parent, name, inode: None }) => {
                 self.check_takes_entries(parent)?;
                 if self.inode(inode)?.links == u32::MAX {
@@ -144,63 +142,56 @@ impl<C: Clock> Memfs<C> {
         }
     }
 
+    /// The order of the checks is that of Linux, so that the errors are its too.
     pub(super) fn rename_at(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno> {
         let old = match self.entry(request.old_dir, old, Errno::EBUSY)? {
             Target::Link(walk) => return Ok(walk),
             Target::Named(named) => named,
         };
-        let inode = old.inode.ok_or(Errno::ENOENT)?;
         let new = match self.entry(request.new_dir, new, Errno::EBUSY)? {
             Target::Link(walk) => return Ok(walk.in_second_path()),
             Target::Named(named) => named,
         };
+        let inode = old.inode.ok_or(Errno::ENOENT)?;
+        let exchanges = request.flags.contains(RenameFlags::EXCHANGE);
+        match new.inode {
+            Some(_) if request.flags.contains(RenameFlags::NO_REPLACE) => return Err(Errno::EEXIST),
+            None if exchanges => return Err(Errno::ENOENT),
+            _ => {}
+        }
         self.check_takes_entries(new.parent)?;
-        self.check_not_inside(inode, new.parent)?;
-        if request.flags.contains(RenameFlags::EXCHANGE) {
-            self.exchange(&old, inode, &new, request.flags)?;
-        } else {
-            self.replace(&old, inode, &new, request.flags)?;
+        if self.lies_in(new.parent, inode)? {
+            return Err(Errno::EINVAL);
+        }
+        match new.inode {
+            Some(other) if self.lies_in(old.parent, other)? => return Err(if exchanges { Errno::EINVAL } else { Errno::ENOTEMPTY }),
+            // Two names of one file: nothing to do (POSIX).
+            Some(other) if other == inode => {}
+            Some(other) if exchanges => self.exchange(&old, inode, &new, other)?,
+            replaced => self.replace(&old, inode, &new, replaced)?,
         }
         Ok(Walk::done(ROOT, self.attr(inode)?))
     }
 
-    /// EINVAL where `directory` is `inode` or lies in it.
-    fn check_not_inside(&self, inode: u64, mut directory: u64) -> Result<(), Errno> {
-        loop {
-            if directory == inode {
-                return Err(Errno::EINVAL);
-            }
+    /// Whether `directory` is `inode` or lies in it.
+    fn lies_in(&self, mut directory: u64, inode: u64) -> Result<bool, Errno> {
+        while directory != inode {
             if directory == ROOT_INODE {
-                return Ok(());
+                return Ok(false);
             }
             directory = self.inode(directory)?.entries()?.parent;
         }
+        Ok(true)
     }
 
-    fn exchange(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, flags: RenameFlags) -> Result<(), Errno> {
-        if flags.contains(RenameFlags::NO_REPLACE) {
-            return Err(Errno::EINVAL);
-        }
-        let other = new.inode.ok_or(Errno::ENOENT)?;
-        self.check_not_inside(other, old.parent)?;
-        if other == inode {
-            return Ok(());
-        }
+    fn exchange(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, other: u64) -> Result<(), Errno> {
         self.detach(old.parent, old.name, inode)?;
         self.detach(new.parent, new.name, other)?;
         self.attach(new.parent, new.name, inode)?;
         self.attach(old.parent, old.name, other)
     }
 
-    fn replace(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, flags: RenameFlags) -> Result<(), Errno> {
-        let replaced = new.inode;
-        if replaced.is_some() && flags.contains(RenameFlags::NO_REPLACE) {
-            return Err(Errno::EEXIST);
-        }
-        // Two names of one file: nothing to do (POSIX).
-        if replaced == Some(inode) {
-            return Ok(());
-        }
+    fn replace(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, replaced: Option<u64>) -> Result<(), Errno> {
         if let Some(replaced) = replaced {
             match (self.is_directory(inode)?, &self.inode(replaced)?.body) {
                 (true, Body::Directory(entries)) if !entries.is_empty() => return Err(Errno::ENOTEMPTY),

@@ -76,10 +76,10 @@ impl Space {
 
     /// Changes the size of a mapping, and its place if `to` says so.
     pub fn remap(&self, old: VirtAddr, old_bytes: u64, new_bytes: u64, to: Move) -> Result<VirtAddr, Errno> {
-        let old = user_range(old, old_bytes).map_err(|_| Errno::EINVAL)?;
-        if new_bytes == 0 {
+        if old_bytes == 0 || new_bytes == 0 {
             return Err(Errno::EINVAL);
         }
+        let old = user_range(old, old_bytes).map_err(|_| Errno::EFAULT)?;
         heap::headroom(self.policy.claim())?;
         self.with(|space| space.remap(old, new_bytes, to))
     }

@@ -176,6 +176,11 @@ impl Buffer {
         Ok(buffer)
     }
 
+    /// Gives the mapping away; its address.
+    pub fn leak(self) -> usize {
+        core::mem::ManuallyDrop::new(self).addr
+    }
+
     /// The address of a byte.
     pub fn at(&self, offset: usize) -> usize {
         self.addr + offset

@@ -67,6 +67,7 @@ fn run(args: &Args) -> i32 {
         eprintln!("usage: rules NAME… | --all | --list");
         return 2;
     }
+    lazy::load_program();
     let all = names == [b"--all"];
     let mut failed = false;
     for (name, test) in TESTS.iter().filter(|(name, _)| all || names.contains(&name.as_bytes())) {

@@ -28,6 +28,7 @@ pub mod rt;
 pub mod shell;
 pub mod sys;
 pub mod tests_list;
+pub mod thread;
 
 /// What every program wants at hand.
 pub mod prelude {

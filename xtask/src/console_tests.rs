@@ -18,6 +18,9 @@ use crate::verdict::Verdict;
 /// How long a script may take, with the start of the machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Bytes of the screen that are shown with a failure.
+const SHOWN_BYTES: usize = 4096;
+
 /// One step of a script.
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -50,7 +53,7 @@ const TESTS: [ConsoleTest; 4] = [
         name: "qemu::console_ctrl_c_and_ctrl_d",
         script: &[
             See("# "),
-            Type("echo sta''rted; sleep 1000\r"),
+            Type("sh -c 'echo sta\"\"rted; sleep 1000'\r"),
             See("started"),
             Type("\x03"),
             See("# "),
@@ -106,7 +109,9 @@ impl ConsoleTest {
         let restored = is_same(&before, &tcgetattr(&screen.terminal)?);
         let good = missed.is_none() && restored && status.is_some_and(|status| status.success());
         Ok(Verdict::from_condition(good, || {
-            let text = String::from_utf8_lossy(&screen.text);
+            // Without what was shown before the guest had it.
+            let shown = screen.text.len().saturating_sub(SHOWN_BYTES);
+            let text = String::from_utf8_lossy(screen.text.get(shown..).unwrap_or_default());
             format!("missed: {missed:?}\nterminal as before: {restored}\nxtask: {status:?}\n--- screen\n{text}")
         }))
     }

@@ -8,9 +8,21 @@ use crate::qemu_tests::{Expected, QemuTest};
 #[path = "../../user/src/rules_list.rs"]
 mod rules;
 
+/// The system calls.
+#[path = "../../user/src/tests_list.rs"]
+mod system;
+
 /// One test for each line of the guest's lists.
 pub fn list() -> Vec<QemuTest> {
-    rules::TESTS.iter().map(rule_test).collect()
+    system::TESTS.iter().map(system_test).chain(rules::TESTS.iter().map(rule_test)).collect()
+}
+
+fn system_test(system: &system::SystemTest) -> QemuTest {
+    let name = format!("system_{}", system.name);
+    let mut test = QemuTest::new(&name, &format!("tests {}", system.name), Expected::Status(0));
+    test.memory = format!("{}M", system.memory_mib);
+    test.limit = Duration::from_secs(system.timeout_s.into());
+    test
 }
 
 fn rule_test(rule: &rules::RuleTest) -> QemuTest {

@@ -15,6 +15,7 @@ mod child;
 mod ci;
 mod cli;
 mod console_tests;
+mod demo_tests;
 mod fallback;
 mod guest;
 mod guest_tests;

@@ -101,7 +101,8 @@ impl QemuTest {
         })
     }
 
-    fn boot(&self, paths: &Paths, guest: &Guest, command: &str, mutant: Option<&str>, interrupts: &Interrupts) -> Result<Seen> {
+    /// Boots a machine that runs `command` in place of the test's own.
+    pub fn boot(&self, paths: &Paths, guest: &Guest, command: &str, mutant: Option<&str>, interrupts: &Interrupts) -> Result<Seen> {
         let task = Task { command: Some(command), lazy: self.lazy, mutant, memory: &self.memory, additions: &self.additions };
         let initrd = task.initrd(paths, guest)?;
         let hardware = Hardware { memory: self.memory.clone(), clock: Clock::Host, debugger: Debugger::None };
@@ -114,7 +115,8 @@ impl QemuTest {
         Ok(Seen { outcome, console, log, took: start.elapsed() })
     }
 
-    fn is_met(&self, outcome: &Outcome, console: &[u8]) -> bool {
+    /// Whether what came is what was expected.
+    pub fn is_met(&self, outcome: &Outcome, console: &[u8]) -> bool {
         match (&self.expected, outcome) {
             (Expected::Status(wanted), Outcome::Ended(Ending::PowerOff, Some(status))) => wanted == status,
             (Expected::Output(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => wanted == console,
@@ -127,7 +129,8 @@ impl QemuTest {
         }
     }
 
-    fn explain(&self, seen: &Seen) -> String {
+    /// Everything that helps to find out why it failed.
+    pub fn explain(&self, seen: &Seen) -> String {
         let (_, sentence) = describe(&seen.outcome);
         let end = |bytes: &[u8]| {
             let shown = bytes.len().saturating_sub(SHOWN_BYTES);
@@ -149,10 +152,13 @@ impl QemuTest {
 }
 
 /// What a run has shown.
-struct Seen {
-    outcome: Outcome,
-    console: Vec<u8>,
-    log: Vec<u8>,
+pub struct Seen {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Standard output.
+    pub console: Vec<u8>,
+    /// Standard error and the kernel's log.
+    pub log: Vec<u8>,
     took: Duration,
 }
 

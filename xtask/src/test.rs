@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::boot_tests::{self, BootTest};
 use crate::cli::TestArgs;
 use crate::console_tests::{self, ConsoleTest};
+use crate::demo_tests::DemoTest;
 use crate::guest::{Guest, Variant};
 use crate::host_tests::{self, HostTest};
 use crate::interrupts::Interrupts;
@@ -21,6 +22,7 @@ enum Test {
     Host(HostTest),
     Boot(BootTest),
     Console(ConsoleTest),
+    Demo(DemoTest),
     Qemu(QemuTest),
     /// One that has to fail, since its rule is broken.
     Mutant(QemuTest, String),
@@ -32,6 +34,7 @@ impl Test {
             Self::Host(test) => test.name.clone(),
             Self::Boot(test) => test.name.to_owned(),
             Self::Console(test) => test.name.to_owned(),
+            Self::Demo(test) => test.name().to_owned(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
         }
@@ -42,6 +45,7 @@ impl Test {
             Self::Host(test) => test.run(paths, interrupts),
             Self::Boot(test) => test.run(paths, guest, interrupts),
             Self::Console(test) => test.run(interrupts),
+            Self::Demo(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
         }
@@ -70,6 +74,7 @@ fn all_tests(paths: &Paths) -> Result<Vec<Test>> {
     let mut tests: Vec<Test> = host_tests::list(paths)?.into_iter().map(Test::Host).collect();
     tests.extend(boot_tests::list().into_iter().map(Test::Boot));
     tests.extend(console_tests::list().into_iter().map(Test::Console));
+    tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(qemu_tests::list(paths)?.into_iter().map(Test::Qemu));
     Ok(tests)
 }

@@ -1,0 +1,123 @@
+//! What has nothing to do with files: calls, pipes, faults, processes.
+
+use crate::Row;
+use crate::meter::{Meter, ticks};
+use user::pages::{PAGE_BYTES, Pages};
+use user::prelude::*;
+use user::sys::abi;
+
+pub const ROWS: &[Row] = &[
+    ("null", null),
+    ("pipe.rtt", pipe_round_trip),
+    ("fault.anon", fault_anonymous),
+    ("fault.cow.copy", fault_cow_copy),
+    ("fault.cow.sole", fault_cow_sole),
+    ("fork", fork),
+    ("fork.64m", fork_64m),
+    ("exec", exec),
+];
+
+/// Pages that a fault's cost is averaged over.
+const PAGES: usize = 400;
+
+fn null(meter: &Meter) -> Result<()> {
+    meter.average(1000, || {
+        // SAFETY: touches no memory.
+        sys::check(unsafe { sys::syscall(abi::__NR_getppid, [0; 6]) }).map(drop)
+    })
+}
+
+fn pipe_round_trip(meter: &Meter) -> Result<()> {
+    let ([there, to_child], [back, to_parent]) = (sys::pipe(0)?, sys::pipe(0)?);
+    let Some(child) = sys::fork()? else {
+        let _ = (sys::close(to_child), sys::close(back));
+        let mut byte = [0];
+        while sys::read(there, &mut byte) == Ok(1) && sys::write(to_parent, &byte) == Ok(1) {}
+        sys::exit(0)
+    };
+    let mut byte = [0];
+    meter.average(500, || {
+        sys::write(to_child, &byte)?;
+        sys::read(back, &mut byte).map(drop)
+    })?;
+    for fd in [there, to_child, back, to_parent] {
+        sys::close(fd)?;
+    }
+    sys::wait_for(child).map(drop)
+}
+
+/// The cost of a store to each page, and no more.
+fn store_to_each(pages: &mut Pages) -> u64 {
+    let start = ticks();
+    for page in 0..PAGES {
+        // SAFETY: within the mapping, which is borrowed for writing.
+        unsafe { pages.as_mut_ptr().add(page * PAGE_BYTES).write_volatile(1) };
+    }
+    (ticks() - start) / PAGES as u64
+}
+
+fn fault_anonymous(meter: &Meter) -> Result<()> {
+    // Once for the page tables and whatever else is there after the first time.
+    drop(store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?));
+    meter.tell(store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?));
+    Ok(())
+}
+
+/// Stores to pages shared with a child: the child's make copies, the parent's then find no sharer.
+fn copy_on_write() -> Result<(u64, u64)> {
+    let mut pages = Pages::new(PAGES * PAGE_BYTES)?;
+    store_to_each(&mut pages);
+    let [reader, writer] = sys::pipe(0)?;
+    let Some(child) = sys::fork()? else {
+        let copies = store_to_each(&mut pages);
+        let told = sys::write(writer, &copies.to_ne_bytes());
+        sys::exit(i32::from(told.is_err()))
+    };
+    let mut copies = [0; 8];
+    sys::read(reader, &mut copies)?;
+    sys::wait_for(child)?;
+    let (_, _) = (sys::close(reader), sys::close(writer));
+    Ok((u64::from_ne_bytes(copies), store_to_each(&mut pages)))
+}
+
+fn fault_cow_copy(meter: &Meter) -> Result<()> {
+    meter.tell(copy_on_write()?.0);
+    Ok(())
+}
+
+fn fault_cow_sole(meter: &Meter) -> Result<()> {
+    meter.tell(copy_on_write()?.1);
+    Ok(())
+}
+
+fn fork_and_wait() -> Result<()> {
+    match sys::fork()? {
+        None => sys::exit(0),
+        Some(child) => sys::wait_for(child).map(drop),
+    }
+}
+
+fn fork(meter: &Meter) -> Result<()> {
+    meter.average(20, fork_and_wait)
+}
+
+fn fork_64m(meter: &Meter) -> Result<()> {
+    let mut pages = Pages::new(64 << 20)?;
+    for page in pages.chunks_mut(PAGE_BYTES) {
+        page[0] = 1;
+    }
+    meter.average(10, fork_and_wait)
+}
+
+fn exec(meter: &Meter) -> Result<()> {
+    meter.average(20, || match sys::fork()? {
+        None => {
+            let _ = sys::execve(b"/bin/true", &[b"true"], &[]);
+            sys::exit(1)
+        }
+        Some(child) => match sys::wait_for(child)?.exit_code() {
+            Some(0) => Ok(()),
+            _ => Err(Errno::ENOENT),
+        },
+    })
+}

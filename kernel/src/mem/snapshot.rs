@@ -15,6 +15,9 @@ use fsproto::{
     mutant::{self, Mutant},
 };
 
+/// Holes that are kept of one snapshot, at most: 64 KiB of the kernel's memory.
+const MAX_HOLES: usize = 4096;
+
 /// Where a snapshot's pages come from: the client side of a mount.
 pub trait Pager: Send + Sync {
     /// Sends the request for a fetch. The answer calls [`Fetch::complete`] from whatever context, before or after this returns. Never waits.
@@ -71,11 +74,19 @@ impl Snapshot {
         Arc::new(Self { handle, len, source, id, pager, holes: Mutex::new(Holes { list: holes, end: holes_end }) })
     }
 
-    /// Replaces the list of holes by a longer one.
-    pub fn learn_holes(&self, holes: Vec<Hole>, holes_end: u64) {
+    /// Goes on with the list of holes, which was complete up to `from`; of two answers to the same question the second counts for nothing. Past [`MAX_HOLES`],
+    /// the rest of the snapshot counts as data, which is true of any hole, only dearer.
+    pub fn learn_holes(&self, from: u64, holes: &[Hole], holes_end: u64) {
         let mut known = self.holes.lock();
-        if holes_end > known.end {
-            *known = Holes { list: holes, end: holes_end };
+        if known.end != from {
+            return;
+        }
+        let fits = known.list.len() + holes.len() <= MAX_HOLES && known.list.try_reserve(holes.len()).is_ok();
+        if fits && holes_end > from {
+            known.list.extend_from_slice(holes);
+            known.end = holes_end;
+        } else {
+            known.end = u64::MAX;
         }
     }
 

@@ -12,8 +12,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use fsproto::mutant::{Mutant, active};
 use fsproto::{
-    Close, Errno, Field, HEAD_BYTES, Handle, Head, HeadFlags, Malformed, Op, Operation, Reader, Snapshotted, Tag, Walked, Written,
+    Close, Errno, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, MAX_HOLES, Malformed, Op, Operation, Pieces, Reader,
+    Snapshotted, Tag, Walked, Written,
 };
 
 use super::payload;
@@ -51,7 +53,15 @@ struct Call {
 /// Whom a reply is for.
 enum Owner {
     Thread(Arc<Call>),
-    Pages { fetch: Arc<Fetch>, tries: u32 },
+    Pages {
+        fetch: Arc<Fetch>,
+        tries: u32,
+    },
+    /// A fetch that asks for the list of holes first.
+    Holes {
+        fetch: Arc<Fetch>,
+        from: u64,
+    },
     Nobody,
 }
 
@@ -116,30 +126,37 @@ impl Session {
         Ok((fields, Payload(answer.message)))
     }
 
-    /// Asks for the pages of a fetch; the answer completes it.
+    /// Asks for the pages of a fetch; the answer completes it. Where it is not known yet whether they are holes, asks that first (R10).
     pub fn fetch(&self, fetch: Arc<Fetch>) {
-        self.fetch_again(fetch, 1);
+        let from = fetch.snapshot.holes_end();
+        if fetch.offset < from || active(Mutant::IgnoreHoles) {
+            return self.fetch_bytes(fetch, 1);
+        }
+        let length = fetch.snapshot.len - from;
+        let request = fsproto::Extents { handle: fetch.snapshot.handle, offset: from, length };
+        if self.send_for(&request, || Owner::Holes { fetch: fetch.clone(), from }).is_err() {
+            self.fetch_bytes(fetch, 1);
+        }
     }
 
-    fn fetch_again(&self, fetch: Arc<Fetch>, tries: u32) {
-        let request =
-            fsproto::Read { handle: fetch.snapshot.handle, offset: fetch.offset, length: (fetch.pages * fsproto::PAGE_BYTES) as u32 };
-        let begun = self.try_begin(Op::Read, || Owner::Pages { fetch: fetch.clone(), tries });
-        let sent = begun.and_then(|tag| {
-            let sent = payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
-            sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
-        });
-        if let Err(error) = sent {
+    fn fetch_bytes(&self, fetch: Arc<Fetch>, tries: u32) {
+        let length = (fetch.pages * fsproto::PAGE_BYTES) as u32;
+        let request = fsproto::Read { handle: fetch.snapshot.handle, offset: fetch.offset, length };
+        if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries }) {
             fetch.complete(Err(error));
         }
     }
 
+    /// Sends a request on somebody's behalf without waiting.
+    fn send_for<O: Operation>(&self, request: &O, owner: impl FnOnce() -> Owner) -> Result<(), Errno> {
+        let tag = self.try_begin(O::OP, owner)?;
+        let sent = payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
+        sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
+    }
+
     /// Gives a handle back, now or as soon as there is room. Never waits.
     pub fn close(&self, handle: Handle) {
-        let sent = self.try_begin(Op::Close, || Owner::Nobody).and_then(|tag| {
-            let sent = payload::message(&Close { handle }.request(tag, 0), &[]).and_then(|message| self.send(message));
-            sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
-        });
+        let sent = self.send_for(&Close { handle }, || Owner::Nobody);
         if sent.is_err() {
             let mut table = self.table.lock();
             if !table.gone {
@@ -205,7 +222,7 @@ impl Session {
             return Err(Errno::EIO);
         }
         // Page-ins are not held up by the bound: their number is bounded by the threads that fault.
-        if table.in_flight.len() >= MAX_IN_FLIGHT && op != Op::Read {
+        if table.in_flight.len() >= MAX_IN_FLIGHT && !matches!(op, Op::Read | Op::Extents) {
             return Err(Errno::EAGAIN);
         }
         loop {
@@ -249,6 +266,7 @@ impl Session {
                 call.queue.wake_all();
             }
             Owner::Pages { fetch, tries } => self.take_pages(fetch, tries, honest.then(|| fields.result()), message),
+            Owner::Holes { fetch, from } => self.take_holes(fetch, from, (honest && fields.status == 0).then_some((reader, message))),
             Owner::Nobody if honest && fields.result().is_ok() => self.close_orphan(request.op, reader)?,
             Owner::Nobody => {}
         }
@@ -264,8 +282,23 @@ impl Session {
         };
         match frames {
             Ok(frames) => fetch.complete(Ok(frames)),
-            Err(_) if tries < FETCH_TRIES && !self.is_gone() => self.fetch_again(fetch, tries + 1),
+            Err(_) if tries < FETCH_TRIES && !self.is_gone() => self.fetch_bytes(fetch, tries + 1),
             Err(error) => fetch.complete(Err(error)),
+        }
+    }
+
+    /// Goes on with a fetch once it is known whether its pages are holes. Without a sensible answer they are data.
+    fn take_holes(&self, fetch: Arc<Fetch>, from: u64, answer: Option<(Reader<'_>, Message)>) {
+        let (holes, end) = answer.and_then(|(reader, message)| parse_extents(reader, &message, &fetch, from)).unwrap_or_default();
+        fetch.snapshot.learn_holes(from, &holes, end);
+        if fetch.snapshot.holes_end() <= fetch.offset {
+            return self.fetch(fetch);
+        }
+        let all_holes = (0..fetch.pages).all(|page| fetch.snapshot.is_hole(fetch.offset + (page * fsproto::PAGE_BYTES) as u64));
+        if all_holes {
+            fetch.complete(Ok((0..fetch.pages).map(|_| Frame::zero_page()).collect()));
+        } else {
+            self.fetch_bytes(fetch, 1);
         }
     }
 
@@ -296,10 +329,20 @@ impl Owner {
                 *call.answer.lock() = Some(Err(error));
                 call.queue.wake_all();
             }
-            Self::Pages { fetch, .. } => fetch.complete(Err(error)),
+            Self::Pages { fetch, .. } | Self::Holes { fetch, .. } => fetch.complete(Err(error)),
             Self::Nobody => {}
         }
     }
+}
+
+/// The holes of a reply and the byte up to which they are all, if that makes sense.
+fn parse_extents(mut reader: Reader<'_>, message: &Message, fetch: &Fetch, from: u64) -> Option<(Vec<Hole>, u64)> {
+    let listed = ExtentsListed::get(&mut reader).ok()?;
+    let bytes: Vec<u8> = payload::parts(message).flatten().copied().collect();
+    let holes: Vec<Hole> = Pieces::decode(&bytes, MAX_HOLES).ok()?.collect();
+    let end = listed.holes_end.min(fetch.snapshot.len);
+    let ordered = super::taken::ordered_within(&holes, end) && holes.first().is_none_or(|hole| hole.offset >= from);
+    ordered.then_some((holes, end))
 }
 
 fn malformed(_: Malformed) -> Errno {

@@ -97,7 +97,7 @@ impl Parts {
 }
 
 /// Whether holes are in order, apart, and end by `end`.
-fn ordered_within(holes: &[Hole], end: u64) -> bool {
+pub(super) fn ordered_within(holes: &[Hole], end: u64) -> bool {
     let mut last = 0;
     holes.iter().all(|hole| {
         let starts_after = hole.offset >= last;

@@ -9,9 +9,6 @@ use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
 use fsserver::{Client, Clock, Dispatcher, LocalClient};
 
-/// Room for file bytes: little, so that reservations are refused and writes meet a full store.
-const CAPACITY: u64 = 160 * 4096;
-
 struct NoTime;
 
 impl Clock for NoTime {
@@ -20,9 +17,9 @@ impl Clock for NoTime {
     }
 }
 
-/// Serves requests until nobody sends any.
-pub fn run(requests: &Receiver<([u8; HEAD_BYTES], Vec<u8>)>, replies: &SyncSender<([u8; HEAD_BYTES], Vec<u8>)>) {
-    let base = Dispatcher::new(Memfs::new(CAPACITY, AccessTimes::Untouched, NoTime));
+/// Serves requests, with room for so many pages of file bytes, until nobody sends any.
+pub fn run(capacity_pages: u64, requests: &Receiver<([u8; HEAD_BYTES], Vec<u8>)>, replies: &SyncSender<([u8; HEAD_BYTES], Vec<u8>)>) {
+    let base = Dispatcher::new(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, NoTime));
     let base = LocalClient::new(Rc::new(RefCell::new(base)));
     let wrapper = Dispatcher::new(Snapfs::new(base, NoTime).expect("memfs keeps removed files open"));
     let mut client = LocalClient::new(Rc::new(RefCell::new(wrapper)));

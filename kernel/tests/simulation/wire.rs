@@ -36,11 +36,11 @@ struct Lying {
 }
 
 impl Wire {
-    /// A wire to fresh servers.
-    pub fn new() -> Self {
+    /// A wire to fresh servers with room for so many pages of file bytes.
+    pub fn new(capacity_pages: u64) -> Self {
         let (requests, incoming) = sync_channel::<Bytes>(1);
         let (outgoing, replies) = sync_channel::<Bytes>(1);
-        std::thread::spawn(move || servers::run(&incoming, &outgoing));
+        std::thread::spawn(move || servers::run(capacity_pages, &incoming, &outgoing));
         Self {
             lying: Mutex::default(),
             model: Mutex::default(),

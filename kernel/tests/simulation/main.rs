@@ -30,6 +30,7 @@ const SEEDS: u64 = 60;
 
 /// One run, from empty servers to empty servers.
 fn simulate(seed: u64) {
+    kernel::mem::host::evict_all();
     let free_before = frame::stats().free;
     let live_before = GLOBAL.get(Counter::SnapshotsLive);
     let wire = Arc::new(Wire::new(CAPACITY_PAGES));

@@ -22,6 +22,8 @@ rules! {
     c2_truncate,
     c3_remove_copies_nothing,
     c4_rename_over,
+    c3_c4_a_base_that_lets_removed_files_go,
+    c10_what_a_crash_left_is_removed,
     c5_open_with_truncation,
     c6_punch_and_clone,
     c6_a_snapshot_is_cloned_over_its_own_file,

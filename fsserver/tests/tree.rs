@@ -121,7 +121,8 @@ fn run<C: Client>(name: &str, files: &mut Files<C>) {
         assert_eq!(ours, theirs, "{what}: ours, and the host's");
         if random(&mut state, 20) == 0 {
             let (mut our, mut their) = (Tree::new(), Tree::new());
-            our_tree(files, "", &mut our);
+            let folders = our_tree(files, "", &mut our);
+            assert_eq!(files.stat("").unwrap().links, folders + 2);
             host_tree(&folder.0, "", &mut their);
             assert_eq!(our, their);
         }
@@ -132,6 +133,17 @@ fn run<C: Client>(name: &str, files: &mut Files<C>) {
 fn memfs_does_what_the_host_does() {
     let server = memfs(1000);
     run("memfs", &mut Files::of(&server));
+}
+
+#[test]
+fn the_wrapper_does_so_on_a_base_that_lets_removed_files_go() {
+    let mut tower = Tower::without(Features::OPEN_UNLINKED, 1000);
+    // Something is kept all the time, and never seen.
+    let (handle, _) = tower.files.open("kept", CREATE).unwrap();
+    tower.files.remove("kept").unwrap();
+    run("lesser", &mut tower.files);
+    tower.files.close(handle).unwrap();
+    assert_eq!(tower.figures(), Default::default());
 }
 
 #[test]

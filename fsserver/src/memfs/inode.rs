@@ -47,11 +47,6 @@ impl Inode {
         Self { body, mode, uid: 0, gid: 0, links, handles: 0, version: 1, atime: now, mtime: now, ctime: now }
     }
 
-    /// No name and no handle: nobody can reach it.
-    pub fn is_unused(&self) -> bool {
-        self.links == 0 && self.handles == 0
-    }
-
     /// What kind it is.
     pub fn kind(&self) -> FileKind {
         match self.body {

@@ -38,6 +38,9 @@ const FILES_PER_PAGE: u64 = 1;
 /// Files there can always be.
 const MIN_FILES: u64 = 4096;
 
+/// What this server does.
+const FEATURES: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
+
 /// Whether a read through the protocol sets the access time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessTimes {
@@ -57,6 +60,7 @@ struct OpenFile {
 /// The server.
 pub struct Memfs<C> {
     clock: C,
+    features: Features,
     access_times: AccessTimes,
     pages: Pages,
     max_files: u64,
@@ -74,16 +78,28 @@ impl<C: Clock> Memfs<C> {
         let root = Inode::new(Body::directory(ROOT_INODE), 0o755, clock.now());
         let inodes = BTreeMap::from([(ROOT_INODE, root)]);
         let (next_inode, next_handle) = (ROOT_INODE + 1, ROOT.0 + 1);
-        Self { clock, access_times, pages, max_files, inodes, next_inode, handles: BTreeMap::new(), next_handle }
+        let features = FEATURES;
+        Self { clock, features, access_times, pages, max_files, inodes, next_inode, handles: BTreeMap::new(), next_handle }
+    }
+
+    /// The same server with some of its features taken away: what lesser servers do, for tests of what stands above.
+    pub fn without(mut self, features: Features) -> Self {
+        self.features.remove(features);
+        self
+    }
+
+    /// EOPNOTSUPP unless the feature is there.
+    fn check_feature(&self, feature: Features) -> Result<(), Errno> {
+        if self.features.contains(feature) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
     }
 
     fn inode(&self, number: u64) -> Result<&Inode, Errno> {
-        // Cannot fail: numbers come from names and handles, which keep their inodes. No reason to panic either.
-        self.inodes.get(&number).ok_or(Errno::EIO)
+        // Numbers come from names and handles, which keep their inodes; handles do not where removed files are not kept.
+        self.inodes.get(&number).ok_or(Errno::ESTALE)
     }
 
     fn inode_mut(&mut self, number: u64) -> Result<&mut Inode, Errno> {
-        self.inodes.get_mut(&number).ok_or(Errno::EIO)
+        self.inodes.get_mut(&number).ok_or(Errno::ESTALE)
     }
 
     fn open_file(&self, handle: Handle) -> Result<OpenFile, Errno> {
@@ -127,7 +143,8 @@ impl<C: Clock> Memfs<C> {
 
     /// Lets an inode go if nothing uses it any more.
     fn drop_if_unused(&mut self, number: u64) {
-        if self.inodes.get(&number).is_some_and(Inode::is_unused)
+        let keeps_open = self.features.contains(Features::OPEN_UNLINKED);
+        if self.inodes.get(&number).is_some_and(|inode| inode.links == 0 && (inode.handles == 0 || !keeps_open))
             && let Some(mut inode) = self.inodes.remove(&number)
             && let Body::Regular(content) = &mut inode.body
         {

@@ -11,8 +11,6 @@ use super::walk::{LastLink, Place};
 use super::{AccessTimes, Memfs, ROOT_INODE};
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
 
-const FEATURES: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
-
 impl<C: Clock> Memfs<C> {
     /// Opens what is there.
     fn open_existing(&mut self, inode: u64, flags: OpenFlags) -> Result<Walk, Errno> {
@@ -38,6 +36,7 @@ impl<C: Clock> Memfs<C> {
 
     /// Opens a file that has no name.
     fn open_unnamed(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
+        self.check_feature(Features::OPEN_UNLINKED)?;
         let directory = match self.walk(request.dir, path, LastLink::Follow)? {
             Place::Link(walk) => return Ok(walk),
             Place::Absent { .. } => return Err(Errno::ENOENT),
@@ -53,7 +52,7 @@ impl<C: Clock> Memfs<C> {
     /// Changes the length.
     fn resize(&mut self, inode: u64, size: u64) -> Result<(), Errno> {
         let now = self.clock.now();
-        let inode = self.inodes.get_mut(&inode).ok_or(Errno::EIO)?;
+        let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
         let before = content.size();
         content.resize(size, &mut self.pages)?;
@@ -77,7 +76,7 @@ fn check_open_flags(flags: OpenFlags) -> Result<(), Errno> {
 
 impl<C: Clock> FileServer for Memfs<C> {
     fn terms(&mut self) -> Result<Terms, Errno> {
-        Ok(Terms { features: FEATURES, root: FileId(ROOT_INODE) })
+        Ok(Terms { features: self.features, root: FileId(ROOT_INODE) })
     }
 
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
@@ -98,7 +97,9 @@ impl<C: Clock> FileServer for Memfs<C> {
 
     fn close(&mut self, handle: Handle) -> Result<(), Errno> {
         let open = self.handles.remove(&handle).ok_or(Errno::EBADF)?;
-        self.inode_mut(open.inode)?.handles -= 1;
+        if let Some(inode) = self.inodes.get_mut(&open.inode) {
+            inode.handles -= 1;
+        }
         self.drop_if_unused(open.inode);
         Ok(())
     }
@@ -154,7 +155,7 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno> {
         let inode = self.opened_for(request.handle, OpenFlags::READ)?;
         let (now, access_times) = (self.clock.now(), self.access_times);
-        let inode = self.inodes.get_mut(&inode).ok_or(Errno::EIO)?;
+        let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
         if access_times == AccessTimes::Relative {
             inode.accessed(now);
         }
@@ -164,7 +165,7 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {
         let number = self.opened_for(request.handle, OpenFlags::WRITE)?;
         let now = self.clock.now();
-        let inode = self.inodes.get_mut(&number).ok_or(Errno::EIO)?;
+        let inode = self.inodes.get_mut(&number).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
         let offset = if request.flags.contains(WriteFlags::APPEND) { content.size() } else { request.offset };
         content.write(offset, data, &mut self.pages)?;
@@ -227,6 +228,7 @@ impl<C: Clock> FileServer for Memfs<C> {
     }
 
     fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+        self.check_feature(Features::SPARSE)?;
         let inode = self.open_file(request.handle)?.inode;
         let (holes, holes_end) = self.inode(inode)?.content()?.holes(request.offset, request.length, MAX_HOLES);
         Ok((ExtentsListed { holes_end }, holes))
@@ -235,7 +237,7 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno> {
         let number = self.opened_for(request.handle, OpenFlags::WRITE)?;
         let now = self.clock.now();
-        let inode = self.inodes.get_mut(&number).ok_or(Errno::EIO)?;
+        let inode = self.inodes.get_mut(&number).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
         let Allocate { offset, length, mode, .. } = *request;
         if length == 0 || mode > 2 {
@@ -252,13 +254,14 @@ impl<C: Clock> FileServer for Memfs<C> {
     }
 
     fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno> {
+        self.check_feature(Features::CLONE)?;
         let source = self.opened_for(request.source, OpenFlags::READ)?;
         let target = self.opened_for(request.target, OpenFlags::WRITE)?;
         self.inode(target)?.content()?;
-        let source = self.inodes.get(&source).ok_or(Errno::EIO)?.content()?;
+        let source = self.inodes.get(&source).ok_or(Errno::ESTALE)?.content()?;
         let shared = source.share(request.source_offset, request.length, &mut self.pages);
         let now = self.clock.now();
-        let inode = self.inodes.get_mut(&target).ok_or(Errno::EIO)?;
+        let inode = self.inodes.get_mut(&target).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
         let outcome = content.put_clone(request.target_offset, &shared, &mut self.pages);
         let (length, size) = (shared.length(), content.size());

@@ -74,11 +74,14 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             live.extend(found.into_iter().filter(|(_, is_hole)| *is_hole || bytes.start < size));
         }
         let covered: u64 = live.iter().filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum();
+        // What is rescued is paid for from what was reserved for it, be it by the copy or by the change of a page that is shared by then. Where the
+        // base neither shares nor tells its holes it may be both: the copy of a hole, and the page that is stored in its place.
+        let knows = self.base.features().intersects(Features::CLONE | Features::SPARSE);
+        let paid = if knows { covered } else { 0 };
         if self.reserved > 0 {
-            // What is rescued is paid for from what was reserved for it, be it by the copy or by the change of a page that is shared by then.
-            self.check_room(stores.saturating_sub(covered))?;
+            self.check_room(stores.saturating_sub(paid))?;
         }
-        self.used_up(stores.max(covered));
+        self.used_up(stores.saturating_sub(paid).saturating_add(covered));
         if kind.skips_rescue() {
             return Ok(());
         }
@@ -133,7 +136,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Gives a file another length.
+    /// Gives a file another length; tells the base's attributes.
     pub(super) fn resize(&mut self, id: FileId, kind: Kind, request: &SetAttr) -> Result<Attr, Errno> {
         if request.size > MAX_SIZE {
             return Err(Errno::EFBIG);
@@ -154,7 +157,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             Ok(attr) if attr.id == id => {
                 note(file);
                 file.learn(&attr);
-                Ok(self.shown(attr))
+                Ok(attr)
             }
             other => {
                 file.forget();
@@ -179,9 +182,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
         let attr = self.base.request(&Allocate { handle: base, ..*request }, &[]);
         let after = attr.map_or(size, |attr| attr.size);
-        self.note_attr(id, attr, |file| {
+        let attr = self.note_attr(id, attr, |file| {
             file.resized(size, after);
             if request.mode == 2 { file.punched(bytes, size) } else { file.stored(bytes.start.min(after)..bytes.end.min(after)) }
-        })
+        })?;
+        Ok(self.shown(attr))
     }
 }

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use fsproto::*;
 
+use super::hidden::HiddenName;
 use super::holes::Holes;
 use super::rescue::{Era, RescueMap};
 use super::{MAX_ACCESS_TIMES, Snapfs};
@@ -37,6 +38,10 @@ pub(super) struct File {
     pub era_is_over: bool,
     /// The file on the base that holds what was rescued.
     pub store: Option<Handle>,
+    /// The store's name, where it has one.
+    pub store_name: Option<HiddenName>,
+    /// The name by which the file is kept, where it has lost its last one and the base would let it go.
+    pub kept: Option<HiddenName>,
     /// The first page of it that was never used.
     pub store_end: u64,
 }
@@ -97,6 +102,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     pub(super) fn shown(&self, mut attr: Attr) -> Attr {
         if let Some(&atime) = self.access_times.get(&attr.id) {
             attr.atime = atime;
+        }
+        if self.files.get(&attr.id).is_some_and(|file| file.kept.is_some()) {
+            attr.links = 0;
+        }
+        if attr.id == self.base.root() && self.has_folder() {
+            attr.links = attr.links.saturating_sub(1);
         }
         attr
     }
@@ -167,7 +178,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let Some(file) = self.files.get_mut(&id) else { return };
         let unused = file.opens == 0 && file.snapshots == 0;
         let mut closing = Vec::new();
+        let mut names = Vec::new();
         if unused {
+            names.extend(file.kept.take());
+            names.extend(file.store_name.take());
             closing.append(&mut file.base_handles);
             closing.extend(file.store.take());
             self.files.remove(&id);
@@ -181,5 +195,6 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             // An error would be the base's loss of its own handle: there is nothing to be done about it here.
             let _ = self.base.request(&Close { handle }, &[]);
         }
+        names.into_iter().for_each(|name| self.drop_name(name));
     }
 }

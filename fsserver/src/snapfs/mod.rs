@@ -5,7 +5,7 @@
 //!
 //! A snapshot costs a record in memory (rule C9). Before a change of bytes that a snapshot still finds in the file, the old ones are copied to the
 //! *store* of the file, by the base itself where it can (C1, C2, C5, C6); if that fails, the change is refused and nothing is lost.
-//! What is appended needs no rescue (C7), nor does a file that loses its last name: it is held open (C3, C4).
+//! What is appended needs no rescue (C7), nor does a file that loses its last name: it is held open (C3, C4), or moved to where no client sees it.
 //!
 //! Room. What a snapshot may come to need in the store is reserved when it is taken, once for a page, and nothing for a hole; where there is
 //! not so much room the snapshot is refused (Q1). From then on a change that needs room of its own gets ENOSPC before it would touch what is reserved.
@@ -23,6 +23,7 @@
 mod change;
 mod clone;
 mod file;
+mod hidden;
 mod holes;
 mod pieces;
 mod rescue;
@@ -35,6 +36,7 @@ use alloc::collections::BTreeMap;
 use fsproto::*;
 
 use self::file::File;
+use self::hidden::Hidden;
 use self::snapshot::Taken;
 use crate::buffer::AlignedBuffer;
 use crate::client::{Base, Client};
@@ -61,7 +63,7 @@ enum Open {
     /// A regular file, with the base's handle.
     File { base: Handle, file: FileId, flags: OpenFlags },
     /// A directory or a link.
-    Other { base: Handle, flags: OpenFlags },
+    Other { base: Handle, file: FileId, flags: OpenFlags },
     /// A snapshot.
     Snapshot(Taken),
 }
@@ -97,18 +99,18 @@ pub struct Snapfs<C, K> {
     base_copies: bool,
     /// Access times that are newer than the base's: a read here is no read there (X6).
     access_times: BTreeMap<FileId, Time>,
+    /// Where files are kept that may have no name, on a base that cannot keep those.
+    hidden: Option<Hidden>,
     /// Where a reply's bytes are put together.
     space: AlignedBuffer,
 }
 
 impl<C: Client, K: Clock> Snapfs<C, K> {
-    /// Opens a session with the base, of which this has to be the only client. EOPNOTSUPP where the base cannot keep a removed file open.
+    /// Opens a session with the base, of which this has to be the only client.
     pub fn new(client: C, clock: K) -> Result<Self, Errno> {
         let base = Base::connect(client, WANTED)?;
-        if !base.features().contains(Features::OPEN_UNLINKED) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        Ok(Self {
+        let keeps_unlinked = base.features().contains(Features::OPEN_UNLINKED);
+        let mut wrapper = Self {
             base,
             clock,
             handles: BTreeMap::new(),
@@ -120,8 +122,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             free_at_least: 0,
             base_copies: true,
             access_times: BTreeMap::new(),
+            hidden: (!keeps_unlinked).then(Hidden::default),
             space: AlignedBuffer::new(MAX_PAYLOAD)?,
-        })
+        };
+        if wrapper.hidden.is_some() {
+            wrapper.clear_folder()?;
+        }
+        Ok(wrapper)
     }
 
     /// How much is kept now.
@@ -153,9 +160,15 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             return Ok((ROOT, OpenFlags::READ));
         }
         match self.handles.get(&handle).ok_or(Errno::EBADF)? {
-            Open::File { base, flags, .. } | Open::Other { base, flags } => Ok((*base, *flags)),
+            Open::File { base, flags, .. } | Open::Other { base, flags, .. } => Ok((*base, *flags)),
             Open::Snapshot(_) => Err(Errno::EINVAL),
         }
+    }
+
+    /// Whether a client's handle is the root directory.
+    fn is_root(&self, handle: Handle) -> bool {
+        let root = self.base.root();
+        handle == ROOT || matches!(self.handles.get(&handle), Some(Open::Other { file, .. }) if *file == root)
     }
 
     /// A regular file that was opened for this; EISDIR or EINVAL for what is none.

@@ -17,7 +17,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Takes a file into the tables that the base has opened.
     fn opened(&mut self, base: Handle, attr: &Attr, flags: OpenFlags) -> Handle {
         if attr.kind != FileKind::Regular {
-            return self.give_handle(Opened::Other { base, flags });
+            return self.give_handle(Opened::Other { base, file: attr.id, flags });
         }
         let file = self.files.entry(attr.id).or_default();
         file.learn(attr);
@@ -71,13 +71,57 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
     }
 
+    /// A rename, on a base that may let go of what it replaces.
+    fn rename_on_base(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno> {
+        let mut kept = None;
+        if self.is_replaced(request, old, new) {
+            kept = self.keep(request.new_dir, new)?;
+        }
+        let walk = self.base.walk(request, &[old.bytes(), new.bytes()]);
+        if let Some(kept) = kept.filter(|_| walk.as_ref().map_or(true, Walk::is_link)) {
+            self.give_back(kept, request.new_dir, new);
+        }
+        walk
+    }
+
+    /// Whether a rename would replace another file by a file, as far as can be told before.
+    fn is_replaced(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> bool {
+        if self.hidden.is_none() || !request.flags.is_empty() {
+            return false;
+        }
+        let mut file_at = |dir, path: Path<'_>| {
+            let walk = self.base.walk(&Stat { dir, flags: OpenFlags::NO_FOLLOW }, &[path.bytes()]).ok()?;
+            let attr = walk.reply.attr;
+            (!walk.is_link() && attr.kind != FileKind::Directory).then_some(attr.id)
+        };
+        let replacing = file_at(request.old_dir, old);
+        replacing.is_some() && file_at(request.new_dir, new).is_some_and(|id| Some(id) != replacing)
+    }
+
+    /// The root directory without the folder that nobody sees.
+    fn list_root(&mut self, base: Handle, request: &ReadDir) -> Result<Payload<'_>, Errno> {
+        let mut cookie = request.cookie;
+        loop {
+            // With room for one entry at least: the folder must not be felt by being too long.
+            let length = request.length.clamp(PAGE_BYTES as u32, MAX_PAYLOAD as u32);
+            let space = self.space.bytes_mut().get_mut(..length as usize).ok_or(Errno::EINVAL)?;
+            let (_, received) = self.base.fetch(&ReadDir { handle: base, cookie, length }, &[], space)?;
+            let list = self.space.bytes().get(..received).unwrap_or_default();
+            let (shown, next) = Self::without_folder(list, request.length as usize)?;
+            if !shown.is_empty() || received == 0 {
+                return Ok(Payload::owned(shown));
+            }
+            cookie = next;
+        }
+    }
+
     /// Files that nobody but snapshots keeps: for everyone else they are gone, and so is what they hold.
     fn kept_for_snapshots(&mut self) -> Result<(u64, u64), Errno> {
         let ids: Vec<FileId> = self.files.iter().filter(|(_, file)| file.opens == 0).map(|(&id, _)| id).collect();
         let (mut files, mut pages) = (0, 0);
         for id in ids {
             let attr = self.base_attr(id)?;
-            if attr.links == 0 {
+            if self.shown(attr).links == 0 {
                 files += 1;
                 pages += attr.blocks * 512 / PAGE_BYTES as u64;
             }
@@ -88,10 +132,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
 
 impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     fn terms(&mut self) -> Result<Terms, Errno> {
-        Ok(Terms { features: self.base.features() | ADDED, root: self.base.root() })
+        Ok(Terms { features: self.base.features() | ADDED | Features::OPEN_UNLINKED, root: self.base.root() })
     }
 
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
+        self.check_visible(request.dir, path)?;
         let (dir, _) = self.passed_on(request.dir)?;
         let truncates = request.flags.contains(OpenFlags::TRUNCATE);
         if truncates && !request.flags.contains(OpenFlags::WRITE) {
@@ -107,6 +152,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         let mut attr = self.shown(walk.reply.attr);
         if truncates && attr.kind == FileKind::Regular {
             attr = self.truncate_opened(handle)?;
+            attr = self.shown(attr);
         }
         Ok(Walk::done(handle, attr))
     }
@@ -146,6 +192,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     }
 
     fn stat(&mut self, request: &Stat, path: Path<'_>) -> Result<Walk, Errno> {
+        self.check_visible(request.dir, path)?;
         let (dir, _) = self.passed_on(request.dir)?;
         let walk = self.base.walk(&Stat { dir, ..*request }, &[path.bytes()])?;
         Ok(self.walked(walk))
@@ -205,6 +252,9 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         if !flags.contains(OpenFlags::READ) {
             return Err(Errno::EBADF);
         }
+        if self.has_folder() && self.is_root(request.handle) {
+            return self.list_root(base, request);
+        }
         let space = self.space.bytes_mut().get_mut(..request.length as usize).ok_or(Errno::EINVAL)?;
         let (_, received) = self.base.fetch(&ReadDir { handle: base, ..*request }, &[], space)?;
         let mut payload = Payload::empty();
@@ -213,12 +263,19 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     }
 
     fn make_dir(&mut self, request: &MakeDir, path: Path<'_>) -> Result<Walk, Errno> {
+        self.check_visible(request.dir, path)?;
         let (dir, _) = self.passed_on(request.dir)?;
         self.base.walk(&MakeDir { dir, ..*request }, &[path.bytes()])
     }
 
     fn remove(&mut self, request: &Remove, path: Path<'_>) -> Result<Walk, Errno> {
+        self.check_visible(request.dir, path)?;
         let (dir, _) = self.passed_on(request.dir)?;
+        if !request.flags.contains(OpenFlags::DIRECTORY)
+            && let Some(walk) = self.remove_by_keeping(dir, path)?
+        {
+            return Ok(walk);
+        }
         let walk = self.base.walk(&Remove { dir, ..*request }, &[path.bytes()])?;
         let walk = self.walked(walk);
         if !walk.is_link() && walk.reply.attr.links == 0 {
@@ -228,6 +285,8 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     }
 
     fn rename(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno> {
+        self.check_visible(request.old_dir, old)?;
+        self.check_visible(request.new_dir, new)?;
         let (old_dir, _) = self.passed_on(request.old_dir)?;
         let (new_dir, _) = self.passed_on(request.new_dir)?;
         let passed = Rename { old_dir, new_dir, ..*request };
@@ -236,7 +295,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
             let there = self.base.walk(&Stat { dir: new_dir, flags: OpenFlags::NO_FOLLOW }, &[new.bytes()]);
             lost = there.ok().map(|walk| walk.reply.attr.id);
         }
-        let walk = self.base.walk(&passed, &[old.bytes(), new.bytes()])?;
+        let walk = self.rename_on_base(&passed, old, new)?;
         if !walk.is_link() {
             // Some file may have lost this name; the reply does not tell which.
             self.files.values_mut().for_each(|file| file.attr = None);
@@ -250,6 +309,12 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     }
 
     fn link(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno> {
+        self.check_visible(request.dir, path)?;
+        if let Ok((_, id)) = self.regular(request.handle, OpenFlags::empty())
+            && self.file(id)?.kept.is_some()
+        {
+            return Err(Errno::ENOENT);
+        }
         let (handle, _) = self.passed_on(request.handle)?;
         let (dir, _) = self.passed_on(request.dir)?;
         let walk = self.base.walk(&Link { handle, dir }, &[path.bytes()])?;
@@ -257,6 +322,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     }
 
     fn make_symlink(&mut self, request: &MakeSymlink, path: Path<'_>, target: &[u8]) -> Result<Walk, Errno> {
+        self.check_visible(request.dir, path)?;
         let (dir, _) = self.passed_on(request.dir)?;
         self.base.walk(&MakeSymlink { dir, ..*request }, &[path.bytes(), target])
     }
@@ -273,7 +339,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         let (kept_files, kept_pages) = self.kept_for_snapshots()?;
         let mut info = self.base.request(&StatStore {}, &[])?;
         self.free_at_least = info.blocks_free;
-        let stores = self.files.values().filter(|file| file.store.is_some()).count() as u64;
+        let stores = self.files.values().filter(|file| file.store.is_some()).count() as u64 + self.folders();
         info.blocks_free = info.blocks_free.saturating_add(self.stored + kept_pages).min(info.blocks);
         info.files_free = info.files_free.saturating_add(stores + kept_files).min(info.files);
         Ok(info)

@@ -52,14 +52,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         if let Some(store) = self.file(id)?.store {
             return Ok(store);
         }
-        let flags = OpenFlags::READ | OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::UNNAMED;
-        let walk = self.base.walk(&Open { dir: ROOT, flags, mode: 0o600 }, &[])?;
-        if walk.is_link() || walk.reply.handle == ROOT {
-            return Err(Errno::EPROTO);
-        }
+        let (store, name) = self.open_hidden()?;
         let file = self.file(id)?;
-        (file.store, file.store_end) = (Some(walk.reply.handle), 0);
-        Ok(walk.reply.handle)
+        (file.store, file.store_name, file.store_end) = (Some(store), name, 0);
+        Ok(store)
     }
 
     /// Saves pages that snapshots find in the file, before these are changed. On an error nothing is lost, and the change must not be made.
@@ -104,6 +100,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             file.store = None;
             // An error means that the base has lost the handle, and the pages with it.
             let _ = self.base.request(&Close { handle: store }, &[]);
+            if let Some(name) = self.files.get_mut(&id).and_then(|file| file.store_name.take()) {
+                self.drop_name(name);
+            }
             return;
         }
         for pages in freed {

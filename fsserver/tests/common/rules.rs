@@ -3,6 +3,9 @@
 use super::wrapped::{Failure, Tower};
 use super::*;
 use fsproto::*;
+use fsserver::LocalClient;
+use fsserver::memfs::{AccessTimes, Memfs};
+use fsserver::snapfs::Snapfs;
 
 const PAGE: u64 = 4096;
 const P: usize = 4096;
@@ -161,6 +164,61 @@ pub fn c4_rename_over() {
     assert_eq!(tower.files.list(""), ["file"]);
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
     assert_eq!(tower.wire.calls(Op::CloneRange), 0);
+}
+
+pub fn c3_c4_a_base_that_lets_removed_files_go() {
+    let mut tower = Tower::without(Features::OPEN_UNLINKED, 100);
+    let bytes = pattern(7, 8 * P);
+    let before = (tower.base_free(), tower.base_files());
+    let (mut kept, mut open) = (Vec::new(), Vec::new());
+    for name in ["removed", "replaced"] {
+        let handle = tower.files.create(name, &bytes);
+        kept.push(tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle);
+        open.push(handle);
+    }
+    let root = tower.files.stat("").unwrap().links;
+    assert_eq!(tower.files.remove("removed").unwrap().links, 0);
+    let other = tower.files.create("other", b"new");
+    tower.files.rename("other", "replaced").unwrap();
+    // Its stores have names too.
+    tower.files.write(open[0], 0, &[1; P]).unwrap();
+    assert_eq!(tower.files.list(""), ["replaced"]);
+    assert_eq!(tower.files.list_from("", 30, 0).len(), 1);
+    assert_eq!((tower.files.stat("").unwrap().links, tower.files.attr(open[0]).unwrap().links), (root, 0));
+    for name in [".sloth-kept", ".sloth-kept/1"] {
+        assert_eq!(tower.files.stat(name), Err(Errno::ENOENT));
+        assert_eq!(tower.files.remove(name).map(drop), Err(Errno::ENOENT));
+        assert_eq!(tower.files.rename("replaced", name).map(drop), Err(Errno::ENOENT));
+    }
+    assert_eq!(tower.files.link(open[0], "again").map(drop), Err(Errno::ENOENT));
+    for &snapshot in &kept {
+        assert_eq!(tower.files.read_all(snapshot).unwrap(), bytes);
+    }
+    assert_eq!(tower.files.read(open[0], 0, 1).unwrap(), [1]);
+    // A rename that fails leaves everything where it was.
+    tower.files.make_dir("folder").unwrap();
+    assert_eq!(tower.files.rename("folder", "replaced"), Err(Errno::ENOTDIR));
+    assert_eq!(tower.files.read_all(other).unwrap(), b"new");
+    for handle in kept.into_iter().chain(open).chain([other]) {
+        tower.files.close(handle).unwrap();
+    }
+    tower.files.remove("replaced").unwrap();
+    tower.files.remove_dir("folder").unwrap();
+    assert_eq!((tower.base_free(), tower.base_files()), before);
+}
+
+pub fn c10_what_a_crash_left_is_removed() {
+    let base = shared(Memfs::new(100 * PAGE, AccessTimes::Untouched, TestClock::default()).without(Features::OPEN_UNLINKED));
+    let mut below = Files::of(&base);
+    below.make_dir(".sloth-kept").unwrap();
+    for index in 0..300 {
+        below.create(&format!(".sloth-kept/{index}"), &[]);
+    }
+    below.create("file", b"bytes");
+    let wrapper = shared(Snapfs::new(LocalClient::new(base.clone()), TestClock::default()).unwrap());
+    let mut files = Files::of(&wrapper);
+    assert_eq!(files.list(""), ["file"]);
+    assert_eq!(below.stat(".sloth-kept"), Err(Errno::ENOENT));
 }
 
 pub fn c5_open_with_truncation() {

@@ -97,8 +97,13 @@ pub struct Tower {
 
 impl Tower {
     pub fn new(capacity_pages: u64) -> Self {
+        Self::without(Features::empty(), capacity_pages)
+    }
+
+    /// On a base that lacks some features.
+    pub fn without(lacking: Features, capacity_pages: u64) -> Self {
         let clock = TestClock::default();
-        let base = shared(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone()));
+        let base = shared(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking));
         let wire = Wire::default();
         let client = WiredClient { inner: LocalClient::new(base.clone()), wire: wire.clone() };
         let wrapper = shared(Snapfs::new(client, clock.clone()).unwrap());

@@ -70,7 +70,7 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
         // With products of its own, so that neither guest is ever taken for the other.
         folder = paths.work.join("guest-mutants");
         command.arg("--target-dir").arg(paths.work.join("mutants"));
-        command.args(["--package", "fsproto", "--features", "fsproto/mutants,kernel/mutants"]);
+        command.args(["--package", "fsproto", "--features", "fsproto/mutants,kernel/mutants,user/mutants"]);
     }
     command.args(["--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use fsproto::{Errno, HEAD_BYTES, MAX_PAYLOAD};
+use fsproto::{Errno, HEAD_BYTES, Head, HeadFlags, MAX_PAYLOAD};
 
 use crate::buffer::AlignedBuffer;
 use crate::client::Client;
@@ -38,6 +38,9 @@ pub fn serve(server: impl FileServer, mut port: impl Port) -> Result<(), Errno> 
     Ok(())
 }
 
+/// Messages that answer nothing, which a client puts up with before it gives a request up.
+const MAX_STRAY: usize = 16;
+
 /// A client over a port, with one request in flight.
 #[derive(Debug)]
 pub struct PortClient<P>(pub P);
@@ -45,10 +48,74 @@ pub struct PortClient<P>(pub P);
 impl<P: Port> Client for PortClient<P> {
     fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno> {
         self.0.send(head, payload)?;
+        let tag = Head::decode(head).map_err(|_| Errno::EINVAL)?.0.tag;
         let mut reply = [0; HEAD_BYTES];
-        match self.0.receive(&mut reply, into).ok_or(Errno::ENOTCONN)? {
-            length if length <= into.len() => Ok((reply, length)),
-            _ => Err(Errno::EPROTO),
+        for _ in 0..MAX_STRAY {
+            let length = self.0.receive(&mut reply, into).ok_or(Errno::ENOTCONN)?;
+            // What answers an earlier request, late or twice, is none of this one's business.
+            let answers = Head::decode(&reply).is_ok_and(|(decoded, _)| decoded.tag == tag && decoded.flags.contains(HeadFlags::REPLY));
+            if answers {
+                return if length <= into.len() { Ok((reply, length)) } else { Err(Errno::EPROTO) };
+            }
         }
+        Err(Errno::EPROTO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Base;
+    use alloc::collections::VecDeque;
+    use alloc::vec;
+    use fsproto::{Features, Hello, Operation, StatStore, StoreInfo, Tag, Welcome};
+
+    /// The other end says this, whatever it is asked.
+    #[derive(Default)]
+    struct Script(VecDeque<([u8; HEAD_BYTES], Vec<u8>)>);
+
+    impl Port for Script {
+        fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize> {
+            let (next, bytes) = self.0.pop_front()?;
+            *head = next;
+            payload.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
+            Some(bytes.len())
+        }
+
+        fn send(&mut self, _head: &[u8; HEAD_BYTES], _payload: &[&[u8]]) -> Result<(), Errno> {
+            Ok(())
+        }
+    }
+
+    fn info(blocks: u64, tag: u32) -> ([u8; HEAD_BYTES], Vec<u8>) {
+        (StatStore::reply(Tag(tag), &StoreInfo { blocks, ..StoreInfo::default() }, 0), Vec::new())
+    }
+
+    fn connected(replies: Vec<([u8; HEAD_BYTES], Vec<u8>)>) -> Base<PortClient<Script>> {
+        let welcome = Hello::reply(Tag(1), &Welcome { version: 1, ..Welcome::default() }, 0);
+        let script = core::iter::once((welcome, Vec::new())).chain(replies).collect();
+        Base::connect(PortClient(Script(script)), Features::empty()).unwrap()
+    }
+
+    #[test]
+    fn x5_replies_late_twice_garbled_or_never() {
+        let mut base = connected(vec![info(1, 2), info(1, 2), ([0xFF; HEAD_BYTES], vec![1; 50]), info(2, 3), info(9, 5)]);
+        let mut ask = || base.request(&StatStore {}, &[]).map(|info| info.blocks);
+        assert_eq!(ask(), Ok(1));
+        assert_eq!(ask(), Ok(2));
+        // The reply to a request that is yet to come is no reply; and then the other end is gone.
+        assert_eq!(ask(), Err(Errno::ENOTCONN));
+    }
+
+    #[test]
+    fn x5_replies_that_do_not_fit_the_request() {
+        let other = Hello::reply(Tag(2), &Welcome::default(), 0);
+        let with_payload = StatStore::reply(Tag(3), &StoreInfo::default(), 4);
+        let lying = StatStore::reply(Tag(4), &StoreInfo::default(), 4);
+        let mut base = connected(vec![(other, vec![]), (with_payload, vec![0; 4]), (lying, vec![]), info(7, 5)]);
+        for _ in 0..3 {
+            assert_eq!(base.request(&StatStore {}, &[]), Err(Errno::EPROTO));
+        }
+        assert_eq!(base.request(&StatStore {}, &[]).map(|info| info.blocks), Ok(7));
     }
 }

@@ -112,6 +112,12 @@ pub mod context {
         pub unsafe fn starting(_stack_top: u64, _registers: &super::super::Registers) -> Self {
             Self
         }
+
+        /// Nothing to tell.
+        ///
+        /// # Safety
+        /// None is needed here.
+        pub unsafe fn backtrace(&self) {}
     }
 
     /// Cannot be.
@@ -121,6 +127,8 @@ pub mod context {
     pub unsafe fn switch(_from: *mut Context, _to: *const Context, _stack_top: u64) {
         panic!("the host has no threads of the kernel's")
     }
+    /// Nothing to tell.
+    pub fn backtrace_here() {}
     /// Nothing to switch to.
     pub fn idle() {}
     /// Nothing to load.

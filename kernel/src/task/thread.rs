@@ -230,6 +230,15 @@ impl Thread {
         self.woken.store(true, Ordering::Release);
     }
 
+    /// Writes to the log's line where this thread waits.
+    ///
+    /// # Safety
+    /// It does not run.
+    pub(super) unsafe fn backtrace(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { (*self.machine.get()).context.backtrace() };
+    }
+
     /// Goes on with `next` on this CPU; returns when this thread is switched to again.
     ///
     /// # Safety

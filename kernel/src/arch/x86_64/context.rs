@@ -35,6 +35,22 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Writes to the log's line where this thread waits: return addresses, newest first.
+    ///
+    /// # Safety
+    /// The thread does not run, and its stack is still there.
+    pub unsafe fn backtrace(&self) {
+        // SAFETY: what `switch_stacks` pushed, by the caller's promise; the frame pointer is the last before the return address.
+        super::panic::backtrace(unsafe { *((self.sp + (SWITCH_WORDS - 2) * 8) as *const u64) });
+    }
+}
+
+/// Writes to the log's line how this place was reached.
+pub fn backtrace_here() {
+    super::panic::backtrace(super::panic::frame_pointer());
+}
+
 /// Where the registers lie with which the thread of this stack entered the kernel.
 pub fn registers(stack_top: u64) -> *mut Registers {
     (stack_top - size_of::<Registers>() as u64) as *mut Registers

@@ -15,6 +15,7 @@ unsafe impl Sync for Table {}
 
 static TABLE: Table = Table(UnsafeCell::new(InterruptDescriptorTable::new()));
 
+const NON_MASKABLE: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
 
@@ -23,6 +24,8 @@ unsafe extern "Rust" {
     safe fn sloth_trap(registers: &mut Registers, fault: Option<PageFault>);
     /// An interrupt of user mode was served: time slices and signals. Defined in `syscall::entry`.
     safe fn sloth_interrupted(registers: &mut Registers);
+    /// Somebody asks what all threads are doing (QEMU's command `nmi`). Defined in `task::report`.
+    safe fn sloth_report();
 }
 
 pub(super) unsafe fn start() {
@@ -82,7 +85,8 @@ pub(super) extern "C" fn trap(registers: &mut Registers) {
             }
         }
         PAGE_FAULT if user => sloth_trap(registers, Some(registers.page_fault(Cr2::read_raw()))),
-        2 | DOUBLE_FAULT | 18 => kernel_fault(registers),
+        NON_MASKABLE => sloth_report(),
+        DOUBLE_FAULT | 18 => kernel_fault(registers),
         _ if user => sloth_trap(registers, None),
         _ => kernel_fault(registers),
     }

@@ -30,16 +30,24 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         let _ = writeln!(Line, "kernel panic: {info}\nbacktrace (newest first):");
         let mut rbp = FRAME.load(Ordering::Relaxed);
         if rbp == 0 {
-            // SAFETY: reads a register.
-            unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+            rbp = frame_pointer();
         }
         backtrace(rbp);
     }
     power::exit(power::PANIC)
 }
 
+/// The running function's frame.
+#[inline(always)]
+pub(super) fn frame_pointer() -> u64 {
+    let rbp;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    rbp
+}
+
 /// Follows the chain of frame pointers. A user's, or anything that does not look like one of ours, ends it.
-fn backtrace(mut rbp: u64) {
+pub(super) fn backtrace(mut rbp: u64) {
     for _ in 0..MAX_FRAMES {
         if rbp < KERNEL_START || !rbp.is_multiple_of(8) {
             return;

@@ -1,0 +1,26 @@
+//! What all threads are doing, for whoever hunts a deadlock: QEMU's monitor command `nmi` asks.
+
+use super::{family, scheduler};
+use crate::arch;
+
+/// Writes every thread to the log, with the addresses of where it waits.
+///
+/// The interrupt may come anywhere in the kernel; a lock that is held then is never released, and the report hangs. In a deadlock none is.
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+pub fn sloth_report() {
+    let running = scheduler::try_current_thread().map(|thread| thread.tid);
+    for process in super::all_processes() {
+        let name = process.identity.lock().name.clone();
+        let state = *process.state.lock();
+        log::info!("process {} {} {state:?} {:?}", process.pid, name.escape_ascii(), family::relations(process.pid));
+        for thread in process.threads() {
+            log::info!(" thread {} {:?} notice {}", thread.tid, thread.run_state(), thread.has_notice());
+            if running == Some(thread.tid) {
+                arch::context::backtrace_here();
+            } else {
+                // SAFETY: with one CPU, a thread other than the current one does not run.
+                unsafe { thread.backtrace() };
+            }
+        }
+    }
+}

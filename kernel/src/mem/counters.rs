@@ -39,6 +39,10 @@ counters! {
     PagesLazy = "pages_lazy",
     /// Bytes that reads copied.
     BytesReadEager = "bytes_read_eager",
+    /// Pages that writes sent as references to snapshots.
+    PagesReferenced = "pages_referenced",
+    /// Bytes that writes sent.
+    BytesWritten = "bytes_written",
     /// Pages that page-ins brought.
     PagesFetched = "pages_fetched",
     /// Their bytes.

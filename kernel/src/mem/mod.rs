@@ -29,10 +29,11 @@ mod user;
 pub use addr::{PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, VirtAddr};
 pub use counters::{Counter, Counters};
 pub use frame::{Claim, Frame, OutOfMemory};
+pub use reclaim::room_for;
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, Source};
-pub use space::{Access, FaultError, Move, Placement, Policy, RegionInfo, Space, SpaceStats};
+pub use space::{Access, FaultError, Move, Placement, Policy, RegionInfo, Run, Space, SpaceStats};
 pub use user::UserSlice;
 
 /// Takes over the machine's memory: `usable` byte ranges of physical memory that nobody uses; frames up to `reserved_end` (the end of the ramdisk, say) can

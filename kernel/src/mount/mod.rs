@@ -1,6 +1,6 @@
 //! The client side of the protocol: a file server's files as the kernel's.
 //!
-//! Owns: the connection ([`Session`]), the lazy read ([`read`]), the reference-free write ([`write`]), and the translation of names and attributes. Does not
+//! Owns: the connection ([`Session`]), the lazy read ([`read`]), the write by reference ([`write`]), and the translation of names and attributes. Does not
 //! own: memory (`mem` maps what a snapshot brings, and asks for pages through [`Pager`]), open files and paths (`file`).
 //!
 //! Invariants. Every handle that a server gives is owned by exactly one object here ([`RemoteFile`] or a `Snapshot`), whose drop closes it. What a
@@ -24,10 +24,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use fsproto::{Attr, Errno, Features, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
 
 use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
-use crate::mem::{Fetch, Pager};
+use crate::mem::{Fetch, Pager, Snapshot, Source};
 
 /// What this kernel can make use of.
-const KNOWN_FEATURES: Features = Features::SNAPSHOT.union(Features::SPARSE).union(Features::OPEN_UNLINKED).union(Features::CLONE);
+const KNOWN_FEATURES: Features =
+    Features::SNAPSHOT.union(Features::WRITE_REFERENCES).union(Features::SPARSE).union(Features::OPEN_UNLINKED).union(Features::CLONE);
 
 /// `f_type` of a mount: the letters "slth".
 const MAGIC: u64 = 0x736c_7468;
@@ -65,6 +66,16 @@ impl Mount {
     /// The connection, for those that outlive the mount.
     pub fn session_arc(&self) -> Arc<Session> {
         self.session.clone()
+    }
+
+    /// What the server can do, of what this kernel makes use of.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Whether a snapshot is this server's.
+    pub fn is_pager_of(&self, snapshot: &Snapshot) -> bool {
+        matches!(snapshot.source, Source::File { mount, .. } if mount == self.id)
     }
 
     /// Whether reads of its files may be lazy: the server has snapshots, and is marked as a server, so that its own progress never needs a page-in (F8).

@@ -18,7 +18,7 @@ use super::Mount;
 use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Counter, Snapshot, Space, UserSlice, VirtAddr, counters, knobs};
+use crate::mem::{Counter, Snapshot, Space, UserSlice, VirtAddr, counters, knobs, room_for};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -158,11 +158,18 @@ fn by_copy(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) ->
     copy(file.mount(), file.handle(), io, to, offset, length)
 }
 
+/// Frames that a copying read leaves to programs: one more message, and as much again for what they do next.
+const MARGIN_FRAMES: usize = 2 * MAX_PAYLOAD / PAGE_BYTES;
+
 /// Copies up to `length` bytes of an open file or a snapshot, message by message. Short at its end, at the end of what can be written to, and where
 /// an error comes after the first bytes.
 fn copy(of: &Mount, handle: Handle, io: &Io<'_>, to: &mut UserBuffers, offset: u64, length: u64) -> Result<u64, Errno> {
     let mut done = 0;
     while done < length {
+        // A read must not be what takes the last frames: a program that gets a short count has to be able to go on.
+        if done > 0 && !io.space.policy.is_server() && !room_for(MARGIN_FRAMES) {
+            break;
+        }
         let wanted = (length - done).min(MAX_PAYLOAD as u64);
         match copy_message(of, handle, io, to, offset + done, wanted as u32) {
             Ok(copied) => {

@@ -86,6 +86,7 @@ fn lazy_is_eager_in_every_order() {
         simulate(seed);
     }
     assert!(GLOBAL.get(Counter::PagesLazy) > before + 1000, "the simulation was hardly lazy: it shows nothing");
+    assert!(GLOBAL.get(Counter::PagesReferenced) > 1000, "hardly a page was written by reference");
     assert!(GLOBAL.get(Counter::PagesFetched) > 1000, "and hardly looked at what it had read");
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fsproto::{AttrMask, HEAD_BYTES, Handle, Head, OpenFlags, Operation, Request, WriteFlags};
+use fsproto::{AttrMask, HEAD_BYTES, Handle, Head, MAX_PIECES, OpenFlags, Operation, Piece, Pieces, Request, WriteFlags};
 
 /// Files as arrays of bytes, with their names and handles.
 #[derive(Default)]
@@ -75,10 +75,11 @@ impl Model {
             }
             Request::Write(write) => {
                 let told = fsproto::Write::decode_reply(&mut fields).expect("well-formed");
+                let written = self.written(write, payload);
                 let file = &mut self.files[self.handles[&write.handle]];
                 let offset = if write.flags.contains(WriteFlags::APPEND) { file.len() } else { write.offset as usize };
                 assert_eq!(told.offset, offset as u64);
-                let data = &payload[..told.length as usize];
+                let data = &written[..told.length as usize];
                 let end = offset + data.len();
                 if file.len() < end && !data.is_empty() {
                     file.resize(end, 0);
@@ -113,6 +114,26 @@ impl Model {
             }
             _ => None,
         }
+    }
+}
+
+impl Model {
+    /// The bytes that a write's data and pieces are.
+    fn written(&self, write: &fsproto::Write, payload: &[u8]) -> Vec<u8> {
+        let (mut data, pieces) = payload.split_at(write.data_bytes as usize);
+        if pieces.is_empty() {
+            return data.to_vec();
+        }
+        let pieces = Pieces::<Piece>::decode(pieces, MAX_PIECES).expect("the mount's requests are well-formed");
+        let bytes = pieces.flat_map(|piece| {
+            if piece.snapshot != Handle(0) {
+                return range(&self.snapshots[&piece.snapshot], piece.offset, piece.length);
+            }
+            let (own, rest) = data.split_at(piece.length as usize);
+            data = rest;
+            own.to_vec()
+        });
+        bytes.collect()
     }
 }
 

@@ -11,10 +11,13 @@ mod associate;
 mod copy;
 mod fault;
 mod layout;
+mod runs;
+
 mod sweep;
 
 pub use fault::{Access, FaultError};
 pub use layout::{Move, Placement};
+pub use runs::Run;
 
 use super::{
     Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, VirtAddr,

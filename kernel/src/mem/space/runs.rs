@@ -1,0 +1,118 @@
+//! What a program's bytes stand for, as write(2) sees them (W1).
+
+use super::{AddressSpace, Space};
+use crate::mem::{Backing, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, UserSlice, page_table::EntryFlags};
+use alloc::{sync::Arc, vec::Vec};
+use fsproto::Errno;
+
+/// Bytes in a row of one kind.
+#[derive(Clone)]
+pub enum Run {
+    /// The program's own: stored to, anonymous, or a part of a page.
+    Own {
+        /// How many.
+        bytes: u64,
+    },
+    /// Whole pages that nobody stored to: they are these bytes of a snapshot.
+    Clean {
+        /// Which.
+        snapshot: Arc<Snapshot>,
+        /// First byte of it.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+    },
+}
+
+impl Run {
+    /// How many bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Own { bytes } | Self::Clean { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Whether `next` only goes on with this; then this one grows.
+    fn absorb(&mut self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Own { bytes }, Self::Own { bytes: more }) => *bytes += more,
+            (Self::Clean { snapshot, offset, bytes }, Self::Clean { snapshot: other, offset: at, bytes: more })
+                if Arc::ptr_eq(snapshot, other) && *offset + *bytes == *at =>
+            {
+                *bytes += more;
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Runs in order, at most so many.
+struct Runs {
+    list: Vec<Run>,
+    max: usize,
+}
+
+impl Runs {
+    /// Adds a run that is not empty; `None` where it would be one too many.
+    fn push(&mut self, run: Run) -> Option<()> {
+        if run.bytes() == 0 || self.list.last_mut().is_some_and(|last| last.absorb(&run)) {
+            return Some(());
+        }
+        if self.list.len() == self.max {
+            return None;
+        }
+        self.list.push(run);
+        Some(())
+    }
+}
+
+impl Space {
+    /// What the bytes from the start of `slice` stand for, `max` runs at most. Touches no page; costs time for mapped ones. Bytes that are not mapped at all are
+    /// `Own`: copying them finds that out.
+    pub fn runs(&self, slice: UserSlice, max: usize) -> Result<Vec<Run>, Errno> {
+        let mut runs = Runs { list: Vec::new(), max };
+        runs.list.try_reserve_exact(max).map_err(|_| Errno::ENOMEM)?;
+        self.with(|space| space.runs(slice, &mut runs));
+        Ok(runs.list)
+    }
+}
+
+impl AddressSpace {
+    fn runs(&self, slice: UserSlice, runs: &mut Runs) -> Option<()> {
+        let whole = slice.whole_pages();
+        let end = slice.addr().0 + slice.len() as u64;
+        let mut at = slice.addr().0;
+        // A range of no pages still has a place, which may lie behind the slice's end.
+        let overlapping = self.regions.overlapping(whole).filter(|_| !whole.is_empty());
+        for (found, region) in overlapping {
+            let Backing::Snapshot { snapshot, offset } = &region.backing else { continue };
+            if !region.prot.contains(Prot::READ) {
+                continue;
+            }
+            let clean = |pages: PageRange| Run::Clean {
+                snapshot: snapshot.clone(),
+                offset: offset + ((pages.start - found.start) << PAGE_SHIFT),
+                bytes: pages.pages() << PAGE_SHIFT,
+            };
+            let part = found.intersect(whole);
+            runs.push(Run::Own { bytes: part.start.start().0 - at })?;
+            let mut next = part.start;
+            let mut full = Some(());
+            if region.touched {
+                self.table.for_each(part, |page, entry| {
+                    if full.is_some() && entry.has(EntryFlags::PRIVATE) {
+                        full = runs
+                            .push(clean(PageRange { start: next, end: page }))
+                            .and_then(|()| runs.push(Run::Own { bytes: 1 << PAGE_SHIFT }));
+                        next = Page(page.0 + 1);
+                    }
+                });
+            }
+            full?;
+            runs.push(clean(PageRange { start: next, end: part.end }))?;
+            at = part.end.start().0;
+        }
+        runs.push(Run::Own { bytes: end - at })
+    }
+}

@@ -21,7 +21,7 @@ pub mod frame;
 pub mod futex;
 pub mod init;
 mod process;
-mod report;
+pub mod report;
 pub mod scheduler;
 pub mod send;
 pub mod signal;

@@ -10,6 +10,7 @@
 use super::{
     Space, cache,
     counters::{self, Counter},
+    frame,
 };
 use alloc::{
     collections::VecDeque,
@@ -38,6 +39,18 @@ fn next_space() -> Option<Weak<Space>> {
     let space = spaces.pop_front()?;
     spaces.push_back(space.clone());
     Some(space)
+}
+
+/// Whether programs can have so many frames more, once clean ones are let go of where needed.
+pub fn room_for(frames: usize) -> bool {
+    loop {
+        if frame::stats().free >= frame::reserve() + frames {
+            return true;
+        }
+        if run() == 0 {
+            return false;
+        }
+    }
 }
 
 /// Lets go of some clean frames; says how many became free.

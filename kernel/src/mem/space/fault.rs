@@ -260,6 +260,8 @@ impl AddressSpace {
             return Ok(Resolution::Done);
         }
         region.touched = true;
+        // Where a fetch of several pages failed, the fault's own page may still be had (F5).
+        let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
         match &region.backing {
             Backing::Anonymous if write => drop(self.table.map(page, Frame::zeroed_for(claim)?, flags | OWN_WRITABLE)?),
             Backing::Anonymous => drop(self.table.map(page, Frame::zero_page(), flags)?),
@@ -276,7 +278,7 @@ impl AddressSpace {
                     snapshot: snapshot.clone(),
                     first: *offset,
                     flags,
-                    window: region.habit.window(page, region.pages),
+                    window: if failed { 1 } else { region.habit.window(page, region.pages) },
                 };
                 return self.look_lazy(&lazy, write, space, held);
             }

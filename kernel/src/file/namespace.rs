@@ -270,6 +270,18 @@ impl Namespace {
         })
     }
 
+    /// The canonical path of a mount point, found without asking the file system that is mounted there: its server may be gone.
+    pub fn mount_point(&self, base: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let found = self.walk(base, path, |stretch, directory| match stretch.path.as_slice() {
+            [] => Ok(Walk::Done(())),
+            path => Ok(match stretch.filesystem.stat(path, directory)? {
+                Walk::Done(_) => return Err(Errno::EINVAL),
+                Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
+            }),
+        });
+        Ok(found?.1.path)
+    }
+
     /// The canonical path of a directory.
     pub fn directory(&self, base: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
         Ok(self.stat(base, path, OpenFlags::DIRECTORY)?.1.path)

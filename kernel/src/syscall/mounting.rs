@@ -8,7 +8,7 @@ use crate::mount;
 use crate::proc::ProcFileSystem;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{Errno, OpenFlags};
+use fsproto::Errno;
 use linux_raw_sys::general as linux;
 
 /// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`), `proc` or `devtmpfs`.
@@ -30,8 +30,8 @@ pub fn umount2(current: &dyn Caller, target: u64, flags: u32) -> Result<u64, Err
     const NO_FOLLOW: u32 = 8;
     only(flags, linux::MNT_FORCE | linux::MNT_DETACH | linux::MNT_EXPIRE | NO_FOLLOW)?;
     let target = path(current, target)?;
-    let (_, place) = namespace::root().stat(&base(current, linux::AT_FDCWD, &target)?, &target, OpenFlags::empty())?;
-    let mount = namespace::root().unmount(&place.path)?;
+    let point = namespace::root().mount_point(&base(current, linux::AT_FDCWD, &target)?, &target)?;
+    let mount = namespace::root().unmount(&point)?;
     drop(mount);
     Ok(0)
 }

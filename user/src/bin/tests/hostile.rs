@@ -309,7 +309,7 @@ fn everything() -> Outcome {
         usize::MAX,
     ];
     // On Linux most of these calls would do something. There, only those that take descriptors and pointers are made.
-    let ours = sys::uname().is_ok_and(|names| names.sysname.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"));
+    let ours = sys::uname().is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"));
     let numbers: Vec<u32> = if ours {
         (0..450).filter(|number| !LEFT_OUT.contains(number)).collect()
     } else {

@@ -71,12 +71,12 @@ fn take_memory(info: &BootInfo, offset: u64, reserved_end: u64) {
 
 /// What is there without a server.
 fn mount_own() -> Result<(), Errno> {
-    let own: [(&[u8], &[u8], Arc<dyn FileSystem>); 2] =
-        [(b"/dev", b"dev", Arc::new(DeviceFileSystem)), (b"/proc", b"proc", Arc::new(ProcFileSystem))];
-    for (path, source, filesystem) in own {
-        namespace::root().mount(MountPoint { path: path.to_vec(), source: source.to_vec(), filesystem })?;
-    }
-    Ok(())
+    let mount = |path: &[u8], filesystem: Arc<dyn FileSystem>| {
+        let source = path.strip_prefix(b"/").unwrap_or(path).to_vec();
+        namespace::root().mount(MountPoint { path: path.to_vec(), source, filesystem })
+    };
+    mount(b"/dev", Arc::new(DeviceFileSystem))?;
+    mount(b"/proc", Arc::new(ProcFileSystem))
 }
 
 fn start_init(archive: &[u8]) -> Result<(), Errno> {

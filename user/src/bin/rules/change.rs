@@ -304,7 +304,7 @@ pub fn c11_ordered() -> Outcome {
     }
     const BYTES: usize = 24 * PAGE;
     const ROUNDS: usize = 60;
-    let _knob = lazy::Knob::set("fault_around", 1)?;
+    let _knob = lazy::fault_around(1)?;
     let file = File::make("file", 1, BYTES as u64)?;
     file.overwrite_bytes(0, 0, BYTES)?;
     let writer = |first: usize| {

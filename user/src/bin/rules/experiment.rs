@@ -274,7 +274,7 @@ pub fn e3_counters() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let _knob = Knob::set("fault_around", 4)?;
+    let _knob = lazy::fault_around(4)?;
     let server = Server::mount("e3", USUAL, honest())?;
     let fd = server.open(0)?;
     let buffer = Buffer::new(64 * PAGE)?;

@@ -17,7 +17,7 @@ const SIGBUS: i32 = abi::SIGBUS as i32;
 /// A touch brings its page and some neighbours in one message, each page once, and none that lie elsewhere.
 pub fn f1_load() -> Outcome {
     for (around, most_fetches) in [(1, 64), (4, 24), (16, 8)] {
-        let _knob = Knob::set("fault_around", around)?;
+        let _knob = lazy::fault_around(around)?;
         let file = File::make("file", 1, 100 * P)?;
         let buffer = Buffer::filled(66 * PAGE, UNTOUCHED)?;
         read_lazily(&file, &buffer, PAGE, 64 * PAGE, 10 * P)?;
@@ -134,7 +134,7 @@ pub fn f3_one_fetch() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let _knob = Knob::set("fault_around", 1)?;
+    let _knob = lazy::fault_around(1)?;
     let server = Server::mount("f3", USUAL, hold_page_ins())?;
     let buffer = lazy_buffer(&server, 8)?;
     let loads = Loads::of(buffer.at(3 * PAGE));
@@ -285,7 +285,7 @@ pub fn f4_nothing_consumed() -> Outcome {
         return Ok(());
     }
     let server = Server::mount("f4", USUAL, fail_page_ins(4 * P))?;
-    let _knob = Knob::set("fault_around", 1)?;
+    let _knob = lazy::fault_around(1)?;
     let buffer = lazy_buffer(&server, 8)?;
     let [from, to] = sys::pipe(0).named("pipe")?;
     let source = Buffer::filled(2 * PAGE, pattern(3, 0))?;
@@ -374,7 +374,7 @@ pub fn f5_page_in_error() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let _knob = Knob::set("fault_around", 4)?;
+    let _knob = lazy::fault_around(4)?;
     let server = Server::mount("f5", USUAL, fail_page_ins(16 * P))?;
     let buffer = lazy_buffer(&server, 32)?;
     buffer.check(0, 4 * PAGE, content(0, 0, 0))?;

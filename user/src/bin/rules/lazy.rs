@@ -133,6 +133,11 @@ impl Knob {
     }
 }
 
+/// Turns both knobs of how many pages a fault brings: at random, and in order.
+pub fn fault_around(pages: u64) -> Outcome<[Knob; 2]> {
+    Ok([Knob::set("fault_around", pages)?, Knob::set("fault_around_max", pages)?])
+}
+
 impl Drop for Knob {
     fn drop(&mut self) {
         if let Some(before) = &self.before {

@@ -317,7 +317,7 @@ pub fn r5_space_changes_meanwhile() -> Outcome {
 
 /// Reading over lazy pages fetches only those that are covered partly.
 pub fn r6_reread() -> Outcome {
-    let _knob = Knob::set("fault_around", 1)?;
+    let _knob = lazy::fault_around(1)?;
     let (first, second) = (File::make("first", 1, 32 * P)?, File::make("second", 2, 32 * P)?);
     let buffer = Buffer::new(32 * PAGE)?;
     read_lazily(&first, &buffer, 0, 32 * PAGE, 0)?;

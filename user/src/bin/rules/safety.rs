@@ -338,7 +338,7 @@ pub fn x5_server_dies() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let _knob = Knob::set("fault_around", 1)?;
+    let _knob = lazy::fault_around(1)?;
     let meter = Meter::start()?;
     for op in [Op::Open, Op::Snapshot, Op::Read, Op::Close, Op::Stat] {
         let what = format!("server that dies of {op:?}");

@@ -31,6 +31,8 @@ pub enum Line {
 enum Step {
     /// The line is as it was.
     Nothing,
+    /// Something was put in where the cursor stood.
+    Inserted,
     /// It must be drawn again.
     Redraw,
     /// The screen must be cleared first.
@@ -129,7 +131,7 @@ impl Buffer {
         }
         self.line.splice(self.cursor..self.cursor, bytes.iter().copied());
         self.cursor += bytes.len();
-        Step::Redraw
+        Step::Inserted
     }
 
     /// Shows another line of the history.
@@ -263,24 +265,48 @@ impl Editor {
     fn edit(&mut self, prompt: &[u8]) -> Result<Line> {
         self.buffer.start();
         self.draw(prompt, b"")?;
+        // How much of the line is on the screen, and whether that is no longer a prefix of it with the cursor behind.
+        let (mut shown, mut stale) = (0, false);
         loop {
             let Some(byte) = self.next_byte()? else { return Ok(Line::End) };
-            match self.buffer.step(byte) {
-                Step::Nothing => {}
-                // Pasted text is drawn once, not for each of its bytes.
-                Step::Redraw if !self.ahead.is_empty() => {}
-                Step::Redraw => self.draw(prompt, b"\r")?,
-                Step::Clear => self.draw(prompt, b"\x1b[H\x1b[2J")?,
+            let at_end = self.buffer.cursor == self.buffer.line.len();
+            let done = match self.buffer.step(byte) {
+                Step::Nothing => None,
+                Step::Inserted => {
+                    stale |= !at_end;
+                    None
+                }
+                Step::Redraw => {
+                    stale = true;
+                    None
+                }
+                Step::Clear => {
+                    sys::write_all(self.output, b"\x1b[H\x1b[2J")?;
+                    stale = true;
+                    None
+                }
                 Step::Done(line) => {
                     if let Line::Entered(text) = &line {
                         self.buffer.line.clone_from(text);
+                        stale |= self.buffer.cursor != text.len();
                         self.buffer.cursor = text.len();
-                        self.draw(prompt, b"\r")?;
                     }
-                    let end: &[u8] = if line == Line::Abandoned { b"^C\r\n" } else { b"\r\n" };
-                    sys::write_all(self.output, end)?;
-                    return Ok(line);
+                    Some(line)
                 }
+            };
+            // Pasted text is drawn once, not for each of its bytes.
+            if done.is_some() || self.ahead.is_empty() {
+                if stale {
+                    self.draw(prompt, b"\r")?;
+                } else {
+                    sys::write_all(self.output, self.buffer.line.get(shown..).unwrap_or_default())?;
+                }
+                (shown, stale) = (self.buffer.line.len(), self.buffer.cursor != self.buffer.line.len());
+            }
+            if let Some(line) = done {
+                let end: &[u8] = if line == Line::Abandoned { b"^C\r\n" } else { b"\r\n" };
+                sys::write_all(self.output, end)?;
+                return Ok(line);
             }
         }
     }

@@ -21,14 +21,14 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.index += 1;
         at(self.seed, self.index)
     }
 
     /// A number below `end`, which is above 0. The bias is below 2^-32 for ends below 2^32.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 }
 

@@ -85,7 +85,7 @@ fn rename_over(plan: &Plan, path: &[u8]) -> Result<()> {
     sys::ftruncate(fd, plan.size_bytes)?;
     let mut random = Random::new(plan.seed ^ 0xface);
     for island in plan.islands.iter().step_by(16) {
-        write_at(fd, &random_bytes(random.next(), 4096), island.start)?;
+        write_at(fd, &random_bytes(random.draw(), 4096), island.start)?;
     }
     sys::close(fd)?;
     sys::rename(&other, path)

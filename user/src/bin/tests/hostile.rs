@@ -139,7 +139,7 @@ fn paths() -> Outcome {
         // The other arguments are such as no call minds before it has looked at the path.
         all_fault(number, &[0, 0, 64], 0)?;
     }
-    let good = b"f\0".as_ptr() as usize;
+    let good = c"f".as_ptr() as usize;
     for number in [abi::__NR_rename, abi::__NR_link, abi::__NR_symlink] {
         all_fault(number, &[0, good], 0)?;
         all_fault(number, &[good, 0], 1)?;
@@ -153,7 +153,7 @@ fn paths() -> Outcome {
     check_eq!(sys::stat(&long_path[..4000]).map(drop), Ok(()));
     for number in [abi::__NR_stat, abi::__NR_unlink, abi::__NR_mkdir, abi::__NR_chdir] {
         let mut space = [0usize; 64];
-        check_eq!(raw(number, &[b"\0".as_ptr() as usize, space.as_mut_ptr() as usize]), Err(Errno::ENOENT));
+        check_eq!(raw(number, &[c"".as_ptr() as usize, space.as_mut_ptr() as usize]), Err(Errno::ENOENT));
     }
     // A path that ends where mapped memory ends, without its zero.
     let mut pages = ok!(user::pages::Pages::new(8192));
@@ -173,7 +173,7 @@ fn paths() -> Outcome {
 fn structures() -> Outcome {
     let fd = file(b"f", b"x")? as usize;
     all_fault(abi::__NR_fstat, &[fd, 0], 1)?;
-    let good = b"f\0".as_ptr() as usize;
+    let good = c"f".as_ptr() as usize;
     all_fault(abi::__NR_stat, &[good, 0], 1)?;
     all_fault(abi::__NR_pipe2, &[0, 0], 0)?;
     all_fault(abi::__NR_uname, &[0], 0)?;
@@ -246,7 +246,7 @@ fn processes() -> Outcome {
     check_eq!(raw(abi::__NR_wait4, &[sleeper as usize, 0xffff_8000_0000_0000, 0, 0]), Err(Errno::EFAULT));
     check_eq!(raw(abi::__NR_wait4, &[sleeper as usize, 0, 0, 0]), Err(Errno::ECHILD));
     all_fault(abi::__NR_execve, &[0, 0, 0], 0)?;
-    let path = b"/bin/true\0".as_ptr() as usize;
+    let path = c"/bin/true".as_ptr() as usize;
     for pointer in NOWHERE.into_iter().skip(1) {
         check_eq!(raw(abi::__NR_execve, &[path, pointer, 0]), Err(Errno::EFAULT));
         check_eq!(raw(abi::__NR_execve, &[path, 0, pointer]), Err(Errno::EFAULT));

@@ -97,7 +97,8 @@ fn directories() -> Outcome {
 fn many_entries() -> Outcome {
     const COUNT: usize = 700;
     for index in 0..COUNT {
-        file(format!("file-with-a-rather-long-name-{index}").as_bytes(), b"").and_then(|fd| Ok(ok!(sys::close(fd))))?;
+        let fd = file(format!("file-with-a-rather-long-name-{index}").as_bytes(), b"")?;
+        ok!(sys::close(fd));
     }
     let fd = ok!(sys::open(b".", abi::O_RDONLY | abi::O_DIRECTORY, 0));
     let mut seen = Vec::new();

@@ -1,16 +1,18 @@
 //! `bench`: what things cost, in instructions and bytes, the same in every run.
 //!
-//! The guest's program `bench` measures and prints lines `name value unit`; the figures that only
-//! the kernel knows stand in its log as `bench: name value unit`. The targets are added here.
+//! The guest's program `bench` measures and prints lines `name value unit`. The start of the machine
+//! is measured by the program `first`, which takes init's place in a machine of its own and writes
+//! `bench: name value unit` to the log. The targets are added here.
 
 use std::io::{Write, stdout};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::add::Addition;
 use crate::cli::{BenchArgs, Lazy};
-use crate::guest::Variant;
+use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
 use crate::paths::Paths;
@@ -22,7 +24,9 @@ use crate::{guest, say, setup, status, targets};
 const MEMORY: &str = "1G";
 /// All benchmarks together, on an emulator that counts.
 const LIMIT: Duration = Duration::from_secs(900);
-/// What marks a figure in the kernel's log.
+/// The row that is about the start of the machine.
+const BOOT: &str = "boot";
+/// What marks a figure in the log.
 const LOG_MARK: &str = "bench: ";
 
 /// One figure.
@@ -41,29 +45,56 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     if !filter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
         bail!("a filter is made of letters, digits, dots and dashes");
     }
-    let command = format!("bench {filter}");
-    let task = Task { command: Some(command.trim()), lazy: Lazy::On, mutant: None, memory: MEMORY, additions: &[] };
-    let initrd = task.initrd(paths, &guest)?;
-    let hardware = Hardware { memory: MEMORY.to_owned(), clock: Clock::Instructions, debugger: Debugger::None };
     let interrupts = Interrupts::listen()?;
     say!("measuring (this takes a while)");
-    let machine = Machine::start(&guest, &initrd, &hardware)?;
-    let (mut console, mut log) = (Vec::new(), Vec::new());
-    let session = Session { input: Input::None, console: &mut console, log: &mut log, limit: Some(LIMIT), interrupts: &interrupts };
-    let outcome = session.run(machine)?;
-    let (console, log) = (String::from_utf8_lossy(&console), String::from_utf8_lossy(&log));
-    let in_log = log.lines().filter_map(|line| Some(line.split_once(LOG_MARK)?.1));
-    let mut figures: Vec<Figure> = in_log.chain(console.lines()).filter_map(figure).collect();
+    let mut runs = Vec::new();
+    if BOOT.contains(filter) {
+        let (_, first) = guest.programs.iter().find(|(name, _)| name == "first").context("the program `first` is missing")?;
+        let init = Addition { host: first.clone(), guest: "sbin/init".to_owned() };
+        runs.push(measure(paths, &guest, "first", &[init], &interrupts)?);
+    }
+    if filter != BOOT {
+        runs.push(measure(paths, &guest, format!("bench {filter}").trim(), &[], &interrupts)?);
+    }
+    let mut figures: Vec<Figure> = runs.iter().flat_map(Run::figures).collect();
     figures.retain(|figure| figure.name.contains(filter));
     let report = if arguments.json { as_json(&figures) } else { as_table(&figures) };
     stdout().write_all(report.as_bytes())?;
-    if outcome == Outcome::Ended(Ending::PowerOff, Some(0)) {
-        return Ok(0);
+    for run in &runs {
+        if run.outcome != Outcome::Ended(Ending::PowerOff, Some(0)) {
+            let (status, complaint) = describe(&run.outcome);
+            eprint!("{}", run.log);
+            say!("{complaint}; the figures above are what was measured until then");
+            return Ok(if status == 0 { status::QEMU_ENDED } else { status });
+        }
     }
-    let (status, complaint) = describe(&outcome);
-    eprint!("{log}");
-    say!("{complaint}; the figures above are what was measured until then");
-    Ok(if status == 0 { status::QEMU_ENDED } else { status })
+    Ok(0)
+}
+
+/// What a machine that measures has written.
+struct Run {
+    outcome: Outcome,
+    console: String,
+    log: String,
+}
+
+impl Run {
+    fn figures(&self) -> impl Iterator<Item = Figure> {
+        let in_log = self.log.lines().filter_map(|line| Some(line.split_once(LOG_MARK)?.1));
+        in_log.chain(self.console.lines()).filter_map(figure)
+    }
+}
+
+fn measure(paths: &Paths, guest: &Guest, command: &str, additions: &[Addition], interrupts: &Interrupts) -> Result<Run> {
+    let task = Task { command: Some(command), lazy: Lazy::On, mutant: None, memory: MEMORY, additions };
+    let initrd = task.initrd(paths, guest)?;
+    let hardware = Hardware { memory: MEMORY.to_owned(), clock: Clock::Instructions, debugger: Debugger::None };
+    let machine = Machine::start(guest, &initrd, &hardware)?;
+    let (mut console, mut log) = (Vec::new(), Vec::new());
+    let session = Session { input: Input::None, console: &mut console, log: &mut log, limit: Some(LIMIT), interrupts };
+    let outcome = session.run(machine)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Run { outcome, console: text(&console), log: text(&log) })
 }
 
 /// Reads a line `name value unit`; anything else is not a figure.

@@ -24,7 +24,7 @@ pub fn gettid(current: &Current) -> Result<u64, Errno> {
 
 /// The parent's process number.
 pub fn getppid(current: &Current) -> Result<u64, Errno> {
-    Ok(family::relations(current.pid()).map_or(0, |relations| relations.parent).into())
+    Ok(current.process().parent().into())
 }
 
 /// Lets others run.

@@ -59,7 +59,7 @@ macro_rules! arguments {
 arguments!(u64 i64 u32 i32 usize);
 
 /// Numbers are below this.
-const TABLE_SIZE: usize = 512;
+pub const TABLE_SIZE: usize = 512;
 
 macro_rules! system_calls {
     ($($number:literal $(($restart:ident))? $name:ident($($argument:ident),*) => $handler:path;)*) => {

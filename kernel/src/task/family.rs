@@ -7,6 +7,7 @@ use crate::sync::Mutex;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use fsproto::Errno;
 
 /// Where a process stands among the others.
@@ -55,6 +56,7 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
     let inherited = family.members.get(&parent).map(|member| member.relations);
     let own = Relations { parent, group: process.pid, session: process.pid };
     let relations = inherited.map_or(own, |inherited| Relations { parent, ..inherited });
+    process.parent.store(parent, Ordering::Relaxed);
     let member = Member { process: process.clone(), relations, children: BTreeSet::new(), has_executed: false };
     family.members.insert(process.pid, member);
     if let Some(parent) = family.members.get_mut(&parent) {
@@ -91,6 +93,7 @@ pub(super) fn give_away_children(pid: u32) -> Vec<Arc<Process>> {
     for &child in &children {
         if let Some(member) = family.members.get_mut(&child) {
             member.relations.parent = super::init::INIT_PID;
+            member.process.parent.store(super::init::INIT_PID, Ordering::Relaxed);
             orphans.push(member.process.clone());
         }
     }

@@ -149,3 +149,21 @@ fn write_numbers(current: &Current, space: &Space, request: &Request, tid: u32) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clone_takes_what_c_libraries_ask_for_and_nothing_senseless() {
+        // fork of glibc, a thread of glibc, posix_spawn.
+        for flags in [0x0120_0011, 0x003d_0f00, 0x4111] {
+            assert!(Request::decode(flags).is_ok(), "{flags:#x}");
+        }
+        assert_eq!(Request::decode(0x0120_0011).unwrap().exit_signal, SIGCHLD);
+        // A thread without shared memory or actions; a name space; tracing; a signal past the last.
+        for flags in [0x1_0000, 0x1_0800, 0x800, 0x2000_0000, 0x2000, 0x41] {
+            assert_eq!(Request::decode(flags).err(), Some(Errno::EINVAL), "{flags:#x}");
+        }
+    }
+}

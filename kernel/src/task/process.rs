@@ -7,7 +7,7 @@ use crate::file::{FdTable, FileContext};
 use crate::sync::{Mutex, WaitQueue};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use fsproto::Errno;
 
 /// What ps shows of a program.
@@ -56,6 +56,8 @@ pub struct State {
 pub struct Process {
     /// Its number, unique for ever.
     pub pid: u32,
+    /// Its parent's number; 0 for PID 1. A copy of what the family knows, for who asks often.
+    pub(super) parent: AtomicU32,
     /// Start, in nanoseconds since boot.
     pub start_ns: u64,
     /// The signal that its parent gets at its end; 0 for none.
@@ -107,6 +109,7 @@ impl Process {
     pub fn new(pid: u32, from: Inheritance) -> Arc<Self> {
         Arc::new(Self {
             pid,
+            parent: AtomicU32::new(0),
             start_ns: arch::clock::now_ns(),
             exit_signal: from.exit_signal,
             context: from.context,
@@ -124,6 +127,11 @@ impl Process {
             vfork_done: AtomicBool::new(false),
             server: AtomicBool::new(from.server),
         })
+    }
+
+    /// Its parent's number; 0 for PID 1.
+    pub fn parent(&self) -> u32 {
+        self.parent.load(Ordering::Relaxed)
     }
 
     /// Its descriptors; none once it has ended.

@@ -112,13 +112,19 @@ fn as_json(figures: &[Figure]) -> String {
             json!({
                 "name": figure.name,
                 "unit": figure.unit,
-                "value": figure.value,
-                "target": target.map(|target| target.target),
-                "peer": target.and_then(|target| target.peer),
+                "value": number(figure.value),
+                "target": target.map(|target| number(target.target)),
+                "peer": target.and_then(|target| target.peer).map(number),
             })
         })
         .collect();
     format!("{:#}\n", Value::Array(rows))
+}
+
+/// A whole number as one, without a point: most are.
+fn number(value: f64) -> Value {
+    let whole = value as i64;
+    if whole as f64 == value { json!(whole) } else { json!(value) }
 }
 
 fn as_table(figures: &[Figure]) -> String {
@@ -158,9 +164,10 @@ mod tests {
 
     #[test]
     fn the_json_names_target_and_peer() {
-        let figures = [figure("null 99 instructions").unwrap(), figure("other 1 bytes").unwrap()];
+        let figures = [figure("null 99 instructions").unwrap(), figure("other 1.5 bytes").unwrap()];
         let rows: Value = serde_json::from_str(&as_json(&figures)).unwrap();
-        assert_eq!(rows[0], json!({"name": "null", "unit": "instructions", "value": 99.0, "target": 120.0, "peer": 325.0}));
+        assert_eq!(rows[0], json!({"name": "null", "unit": "instructions", "value": 99, "target": 120, "peer": 325}));
+        assert_eq!(rows[1]["value"], json!(1.5));
         assert_eq!(rows[1]["target"], Value::Null);
         assert_eq!(rows[1]["peer"], Value::Null);
     }

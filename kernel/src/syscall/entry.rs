@@ -1,6 +1,6 @@
 //! Where system calls and traps of user mode arrive, called by the entry code in `arch`.
 
-use super::table::{self, Arguments, Call};
+use super::table::{self, Arguments};
 use crate::arch::{Cause, PageFault, Registers};
 use crate::mem::{Access, FaultError, VirtAddr};
 use crate::task::deliver::{self, Restart};
@@ -11,11 +11,15 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use fsproto::Errno;
 
 /// Carries out a system call; the result as the program gets it.
+///
+/// # Safety
+/// The running thread has made it, with these arguments.
 #[inline]
-fn carry_out(number: u64, arguments: Arguments) -> u64 {
-    let current = Current::new();
-    match table::find(number) {
-        Some(Call { handler, .. }) => handler(&current, arguments),
+unsafe fn carry_out(number: u64, arguments: Arguments) -> u64 {
+    // SAFETY: the caller's promise; `current` does not leave this function.
+    let current = unsafe { Current::new() };
+    match table::handler(number) {
+        Some(handler) => handler(&current, arguments),
         None => unknown(&current, number),
     }
 }

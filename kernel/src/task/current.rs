@@ -20,9 +20,12 @@ pub struct Current {
 }
 
 impl Current {
-    /// The running thread.
+    /// The running thread, which is in a system call: there is one.
+    ///
+    /// # Safety
+    /// Called on the way into a system call, and dropped before the way out.
     #[inline]
-    pub fn new() -> Self {
+    pub unsafe fn new() -> Self {
         Self { thread: borrow_current(), space: OnceCell::new(), files: OnceCell::new() }
     }
 
@@ -46,12 +49,6 @@ impl Current {
     /// Copies bytes to its memory: all or EFAULT.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         Ok(self.space().copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
-    }
-}
-
-impl Default for Current {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -48,8 +48,8 @@ pub fn current_thread() -> Arc<Thread> {
 #[inline]
 pub(super) fn borrow_current() -> ManuallyDrop<Arc<Thread>> {
     let current = CURRENT.load(Ordering::Relaxed);
-    assert!(!current.is_null(), "no thread runs yet");
-    // SAFETY: the pointer is that of the `Arc` in `running`. A thread ends on its way to user mode, after its system call's handler, so that one
+    debug_assert!(!current.is_null(), "no thread runs yet");
+    // SAFETY: in a system call there is a running thread; the pointer is that of the `Arc` in `running`. A thread ends on its way to user mode, after its system call's handler, so that one
     // outlives this; and it is never dropped, so the count stays right.
     ManuallyDrop::new(unsafe { Arc::from_raw(current) })
 }
@@ -125,8 +125,9 @@ pub(super) fn end_slice() {
 #[inline]
 pub fn is_work_due() -> bool {
     let current = CURRENT.load(Ordering::Relaxed);
-    // SAFETY: the running thread stays alive while it runs.
-    SLICE_OVER.load(Ordering::Relaxed) || unsafe { current.as_ref() }.is_some_and(Thread::has_notice)
+    debug_assert!(!current.is_null(), "no thread runs yet");
+    // SAFETY: user mode was entered by a thread, which stays alive while it runs.
+    SLICE_OVER.load(Ordering::Relaxed) || unsafe { (*current).has_notice() }
 }
 
 /// The tick found the running thread in user mode.
@@ -203,6 +204,11 @@ impl sync::Scheduler for Hooks {
 
     fn block(&self) {
         block();
+    }
+
+    fn give_way(&self) {
+        arch::context::let_interrupts_in();
+        yield_now();
     }
 
     fn wake(&self, thread: ThreadId) {

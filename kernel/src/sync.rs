@@ -29,6 +29,8 @@ pub trait Scheduler: Sync {
     fn current(&self) -> ThreadId;
     /// Lets others run until somebody wakes the running thread. A wake that came before is not lost.
     fn block(&self);
+    /// Lets interrupts in and others have their turn; the running thread stays runnable.
+    fn give_way(&self) {}
     /// Makes a thread runnable.
     fn wake(&self, thread: ThreadId);
     /// Whether the running thread has a signal pending that ends such a wait.
@@ -87,9 +89,10 @@ impl WaitQueue {
 
     /// Wakes all that wait.
     pub fn wake_all(&self) {
-        let waiting = core::mem::take(&mut *self.waiting.lock());
-        if let Some(scheduler) = SCHEDULER.get() {
-            for thread in waiting {
+        let mut waiting = self.waiting.lock();
+        // Drained, not taken: the queue keeps its room, and no wait allocates but the first.
+        for thread in waiting.drain(..) {
+            if let Some(scheduler) = SCHEDULER.get() {
                 scheduler.wake(thread);
             }
         }
@@ -99,9 +102,7 @@ impl WaitQueue {
 /// Lets other threads run in the middle of a long piece of work, and says whether a signal has come that is to end it.
 pub fn relax(by: Interrupt) -> Result<(), Interrupted> {
     let Some(scheduler) = SCHEDULER.get() else { return Ok(()) };
-    // Woken before it sleeps, the thread only goes to the end of the line.
-    scheduler.wake(scheduler.current());
-    scheduler.block();
+    scheduler.give_way();
     if scheduler.interrupted(by) { Err(Interrupted) } else { Ok(()) }
 }
 

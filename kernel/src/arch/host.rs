@@ -131,6 +131,8 @@ pub mod context {
     pub fn backtrace_here() {}
     /// Nothing to switch to.
     pub fn idle() {}
+    /// Nothing is due.
+    pub fn let_interrupts_in() {}
     /// Nothing to load.
     ///
     /// # Safety

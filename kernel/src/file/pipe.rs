@@ -18,6 +18,8 @@ use fsproto::{Errno, Time};
 pub const CAPACITY: usize = 64 * 1024;
 /// Bytes that a write delivers all at once or not yet.
 pub const PIPE_BUF: usize = 4096;
+/// Bytes of a write that go by way of the stack.
+const SMALL: usize = 256;
 /// The `st_dev` of what lives in no mounted file system.
 pub const NAMELESS_DEVICE: u64 = 0xd;
 
@@ -83,23 +85,34 @@ impl Ring {
 
     /// Moves bytes to a reader: at least one, or 0 at the end.
     pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
-        loop {
-            if to.remaining() == 0 {
-                return Ok(0);
-            }
-            let Some(available) = self.wait_readable(io)? else { return Ok(0) };
+        let mut done = 0;
+        while to.remaining() > 0 {
+            let available = match self.len() {
+                0 if done > 0 => break,
+                0 => match self.wait_readable(io)? {
+                    Some(available) => available,
+                    None => break,
+                },
+                available => available,
+            };
             if mutant::active(Mutant::ConsumeEarly) {
                 let bytes: Vec<u8> = self.state.lock().bytes.drain(..available.min(to.remaining() as usize)).collect();
                 self.changed.notify();
                 return Ok(to.put(io.space, &bytes)? as u64);
             }
-            to.prepare_write(io.space, available)?;
-            let copied = self.move_out(io, to);
-            if copied > 0 {
-                self.changed.notify();
-                return Ok(copied as u64);
+            match self.move_out(io, to) {
+                0 => match to.prepare_write(io.space, available) {
+                    Err(error) if done == 0 => return Err(error),
+                    Err(_) => break,
+                    Ok(()) => {}
+                },
+                copied => done += copied as u64,
             }
         }
+        if done > 0 {
+            self.changed.notify();
+        }
+        Ok(done)
     }
 
     /// Copies under the lock what can be copied without a fault.
@@ -130,17 +143,22 @@ impl Ring {
 
     /// Moves bytes from a writer. EPIPE without a reader, before or in the middle.
     pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
-        let mut written = 0;
+        if from.remaining() <= SMALL as u64 {
+            return self.write_by(io, from, &mut [0; SMALL]);
+        }
         let mut chunk = Vec::new();
+        chunk.try_reserve_exact(PIPE_BUF).map_err(|_| Errno::ENOMEM)?;
+        chunk.resize(PIPE_BUF, 0);
+        self.write_by(io, from, &mut chunk)
+    }
+
+    /// Moves bytes from a writer, as many at once as `chunk` holds.
+    fn write_by(&self, io: &Io<'_>, from: &mut UserBuffers, chunk: &mut [u8]) -> Result<u64, Errno> {
+        let mut written = 0;
         while from.remaining() > 0 {
-            let length = from.remaining().min(PIPE_BUF as u64) as usize;
-            chunk.clear();
-            chunk.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
-            chunk.resize(length, 0);
-            let step = from.take(io.space, &mut chunk).and_then(|taken| {
-                chunk.truncate(taken);
-                self.push(io, &chunk)
-            });
+            let length = from.remaining().min(chunk.len() as u64) as usize;
+            let chunk = chunk.get_mut(..length).unwrap_or_default();
+            let step = from.take(io.space, chunk).and_then(|taken| self.push(io, chunk.get(..taken).unwrap_or_default()));
             match step {
                 Ok(count) => written += count as u64,
                 Err(error) => return if written > 0 { Ok(written) } else { Err(error) },

@@ -87,7 +87,15 @@ unsafe extern "C" fn switch_stacks(from: *mut Context, to: *const Context) {
     )
 }
 
-/// Waits for an interrupt. The only place in the kernel where interrupts are on.
+/// Serves the interrupts that are due. No lock is held.
+pub fn let_interrupts_in() {
+    x86_64::instructions::interrupts::enable();
+    // Interrupts are taken only after the instruction that follows the enabling one.
+    x86_64::instructions::nop();
+    x86_64::instructions::interrupts::disable();
+}
+
+/// Waits for an interrupt. Here and in [`let_interrupts_in`] interrupts are on, and nowhere else in the kernel.
 pub fn idle() {
     x86_64::instructions::interrupts::enable_and_hlt();
     x86_64::instructions::interrupts::disable();

@@ -1,6 +1,6 @@
 //! x86_64: the only code that knows the CPU.
 //!
-//! The kernel runs with interrupts off, except in [`context::idle`]: nothing here is ever entered twice on one CPU, but by a bug.
+//! The kernel runs with interrupts off, except in [`context::idle`] and [`context::let_interrupts_in`]: nothing here is ever entered twice on one CPU, but by a bug.
 
 pub mod clock;
 pub mod context;

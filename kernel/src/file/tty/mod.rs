@@ -15,7 +15,7 @@ use super::buffers::{load, store};
 use super::pipe::FIONREAD;
 use super::{Caller, FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written, tasks};
 use crate::dev::uart;
-use crate::sync::Mutex;
+use crate::sync::{Interrupt, Mutex, relax};
 use discipline::{Discipline, Effects, MAX_INPUT};
 use fsproto::Errno;
 use linux_raw_sys::ioctl as request;
@@ -114,6 +114,10 @@ impl Tty {
             let output = self.state.lock().discipline.output(bytes);
             uart::send(self.line, &output);
             written += taken as u64;
+            // A signal ends a long piece of output between two chunks.
+            if from.remaining() > 0 && relax(Interrupt::Signal).is_err() {
+                break;
+            }
         }
         Ok(written)
     }

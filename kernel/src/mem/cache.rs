@@ -13,7 +13,7 @@ use super::{
     snapshot::{Fetch, Snapshot, Source},
 };
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
-use core::ops::Bound;
+use core::ops::{Bound, Range};
 use fsproto::mutant::{self, Mutant};
 use spin::Mutex;
 
@@ -81,22 +81,18 @@ fn split(origin: Origin, page: u64) -> (Key, usize) {
 }
 
 impl Cache {
-    /// Calls `look` for the slots of `pages` pages from byte `first` on, as far as their chunks exist, with the page's number among them.
-    fn for_each(&mut self, snapshot: &Snapshot, first: u64, pages: usize, mut look: impl FnMut(usize, &mut Slot, &mut u32)) {
+    /// Calls `look` for each chunk that exists of those that hold `pages` pages from byte `first` on, with its slots for them: their number among the pages,
+    /// and their indices in the chunk.
+    fn for_each(&mut self, snapshot: &Snapshot, first: u64, pages: usize, mut look: impl FnMut(usize, &mut Chunk, Range<usize>)) {
         let (origin, page) = place(snapshot, first);
         let mut done = 0;
         while done < pages {
             let (key, start) = split(origin, page + done as u64);
-            let count = (CHUNK - start).min(pages - done);
+            let end = CHUNK.min(start + pages - done);
             if let Some(chunk) = self.chunks.get_mut(&key) {
-                let Chunk { slots, recent } = &mut **chunk;
-                for (index, slot) in slots.iter_mut().enumerate().skip(start).take(count) {
-                    let mut bit = *recent >> index & 1;
-                    look(done + index - start, slot, &mut bit);
-                    *recent |= bit << index;
-                }
+                look(done, chunk, start..end);
             }
-            done += count;
+            done += end - start;
         }
     }
 
@@ -119,25 +115,26 @@ pub(super) enum Lookup {
     Absent,
 }
 
-/// Looks for the page number `wanted` of `pages` pages from byte `first` of a snapshot. If it is there, `take` gets it, and then those others that are.
+/// Looks for the page number `wanted` of `pages` pages from byte `first` of a snapshot. If it is there, `take` gets it, and then
+/// all that are (it too, again).
 pub(super) fn lookup(snapshot: &Snapshot, first: u64, pages: usize, wanted: usize, mut take: impl FnMut(usize, &Frame)) -> Lookup {
     let mut cache = CACHE.lock();
     let mut found = Lookup::Absent;
-    cache.for_each(snapshot, first + (wanted * PAGE_BYTES) as u64, 1, |_, slot, recent| match slot {
-        Slot::Empty => {}
-        Slot::Pending(fetch) => found = Lookup::Pending(fetch.clone()),
-        Slot::Ready(frame) => {
-            *recent = 1;
+    cache.for_each(snapshot, first + (wanted * PAGE_BYTES) as u64, 1, |_, chunk, range| match chunk.slots.get(range.start) {
+        Some(Slot::Pending(fetch)) => found = Lookup::Pending(fetch.clone()),
+        Some(Slot::Ready(frame)) => {
+            chunk.recent |= 1 << range.start;
             found = Lookup::Ready;
             take(wanted, frame);
         }
+        Some(Slot::Empty) | None => {}
     });
     if pages > 1 && matches!(found, Lookup::Ready) {
-        cache.for_each(snapshot, first, pages, |index, slot, _| {
-            if let Slot::Ready(frame) = slot
-                && index != wanted
-            {
-                take(index, frame);
+        cache.for_each(snapshot, first, pages, |number, chunk, range| {
+            for (index, slot) in chunk.slots.get(range).unwrap_or_default().iter().enumerate() {
+                if let Slot::Ready(frame) = slot {
+                    take(number + index, frame);
+                }
             }
         });
     }
@@ -149,7 +146,11 @@ pub(super) fn lookup(snapshot: &Snapshot, first: u64, pages: usize, wanted: usiz
 pub(super) fn begin(snapshot: &Arc<Snapshot>, first: u64, pages: usize, wanted: u64, counters: &Arc<Counters>) -> Arc<Fetch> {
     let mut cache = CACHE.lock();
     let mut cached = 0_u64;
-    cache.for_each(snapshot, first, pages, |index, slot, _| cached |= u64::from(!matches!(slot, Slot::Empty)) << index);
+    cache.for_each(snapshot, first, pages, |number, chunk, range| {
+        for (index, slot) in chunk.slots.get(range).unwrap_or_default().iter().enumerate() {
+            cached |= u64::from(!matches!(slot, Slot::Empty)) << (number + index);
+        }
+    });
     let wanted = (wanted - first) as usize / PAGE_BYTES;
     let (mut start, mut end) = (wanted, wanted + 1);
     while start > 0 && cached >> (start - 1) & 1 == 0 {
@@ -175,11 +176,13 @@ pub(super) fn settle(fetch: &Fetch) {
     // The last references to a fetch must not go under the lock.
     let mut settled = Vec::with_capacity(fetch.pages);
     let mut replace = |frames: &[Frame]| {
-        CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |index, slot, recent| {
-            if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
-                let ready = frames.get(index).map_or(Slot::Empty, |frame| Slot::Ready(frame.clone()));
-                *recent = 1;
-                settled.push(core::mem::replace(slot, ready));
+        CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
+            for (index, slot) in chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate() {
+                if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
+                    let ready = frames.get(number + index).map_or(Slot::Empty, |frame| Slot::Ready(frame.clone()));
+                    chunk.recent |= 1 << (range.start + index);
+                    settled.push(core::mem::replace(slot, ready));
+                }
             }
         });
     };

@@ -287,6 +287,21 @@ impl<'a> Filler<'a> {
     }
 
     fn put_with(&mut self, page: Page, frame: &Frame, flags: EntryFlags) -> Result<bool, OutOfMemory> {
+        let slot = self.slot(page)?;
+        let empty = slot.load(Ordering::Relaxed) == 0;
+        if empty {
+            slot.store(Entry::new(frame.clone().into_raw(), flags).0, Ordering::Relaxed);
+        }
+        Ok(empty)
+    }
+
+    /// Maps a page in the place of what is there; gives that back, with its flags.
+    pub fn replace(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<(Frame, EntryFlags)>, OutOfMemory> {
+        let old = self.slot(page)?.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
+        Ok(owned(old).map(|frame| (frame, Entry(old).flags())))
+    }
+
+    fn slot(&mut self, page: Page) -> Result<&'static AtomicU64, OutOfMemory> {
         let number = page.0 / ENTRIES as u64;
         let leaf = match self.leaf {
             Some((found, leaf)) if found == number => leaf,
@@ -296,12 +311,29 @@ impl<'a> Filler<'a> {
                 leaf
             }
         };
-        let slot = &leaf[index(page.0, 1)];
-        let empty = slot.load(Ordering::Relaxed) == 0;
-        if empty {
-            slot.store(Entry::new(frame.clone().into_raw(), flags).0, Ordering::Relaxed);
-        }
-        Ok(empty)
+        Ok(&leaf[index(page.0, 1)])
+    }
+}
+
+impl PageTable {
+    /// Takes references to the frames of neighbouring pages from the range's start on, up to the first that is not mapped, and makes their entries read-only.
+    /// What was writable is stale then.
+    pub fn lend(&mut self, range: PageRange, mut take: impl FnMut(Frame)) -> Flush {
+        let mut next = range.start;
+        let mut stale = Flush::NOTHING;
+        // Stops at a gap by not taking what comes behind it.
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
+            if page != next {
+                return;
+            }
+            next = page + 1;
+            let entry = Entry(slot.fetch_and(!EntryFlags::WRITE.bits(), Ordering::Relaxed));
+            if entry.has(EntryFlags::WRITE) {
+                stale.merge(Flush::page(page));
+            }
+            take(entry.frame());
+        });
+        stale
     }
 }
 

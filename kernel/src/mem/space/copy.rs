@@ -2,11 +2,11 @@
 
 use super::{
     Access, AddressSpace, FaultError, Space,
-    fault::{Extent, Resolution},
+    fault::{Extent, Resolution, base_flags},
 };
 use crate::mem::{
     Backing, Frame, PAGE_BYTES, Page, PageRange, Prot, UserSlice, VirtAddr,
-    page_table::{EntryFlags, Flush},
+    page_table::{EntryFlags, Filler, Flush},
     phys::phys_to_virt,
 };
 use alloc::vec::Vec;
@@ -155,9 +155,11 @@ impl Space {
     /// Gives others the frames of whole pages, as they are now: every writable mapping of them becomes copy-on-write first (A8). May wait.
     pub fn lend(&self, range: PageRange) -> Result<Vec<Frame>, FaultError> {
         let mut frames = Vec::new();
-        frames.try_reserve(range.pages() as usize).map_err(|_| FaultError::OutOfMemory)?;
-        for page in range.iter() {
-            frames.push(self.resolve(page, Access::Read, Extent::Part, |space| space.lend(page))??);
+        frames.try_reserve_exact(range.pages() as usize).map_err(|_| FaultError::OutOfMemory)?;
+        while (frames.len() as u64) < range.pages() {
+            let rest = PageRange { start: range.start + frames.len() as u64, end: range.end };
+            // The first page is made usable, and then all that are there already go along with it.
+            self.resolve(rest.start, Access::Read, Extent::Part, |space| space.lend(rest, &mut frames))??;
         }
         Ok(frames)
     }
@@ -165,14 +167,8 @@ impl Space {
     /// Puts frames in the place of whole pages from `first` on, copy-on-write, as far as writable private memory reaches; says for how many pages.
     pub fn accept(&self, first: Page, frames: Vec<Frame>) -> Result<usize, FaultError> {
         let mut done = 0;
-        for frame in frames {
-            let page = first + done as u64;
-            match self.with(|space| space.accept(page, frame)) {
-                Ok(()) => done += 1,
-                Err(error) => return prefix(done, error),
-            }
-        }
-        Ok(done)
+        let result = self.with(|space| space.accept(first, frames, &mut done));
+        result.map_or_else(|error| prefix(done, error), |()| Ok(done))
     }
 }
 
@@ -210,32 +206,49 @@ impl AddressSpace {
         self.regions.find(page).is_some_and(|(_, region)| !matches!(region.backing, Backing::Snapshot { .. }))
     }
 
-    fn lend(&mut self, page: Page) -> Result<Frame, FaultError> {
-        let (entry, (_, region)) = self.table.get(page).zip(self.regions.find(page)).ok_or(FaultError::Segv)?;
+    /// Lends the first page of a range, which is mapped, and those behind it in its region that are mapped too.
+    fn lend(&mut self, range: PageRange, frames: &mut Vec<Frame>) -> Result<(), FaultError> {
+        let (found, region) = self.regions.find(range.start).ok_or(FaultError::Segv)?;
         if matches!(region.backing, Backing::Shared { .. }) {
             // Its owners go on writing it.
-            return Ok(entry.frame().duplicate(self.table.claim)?);
+            let entry = self.table.get(range.start).ok_or(FaultError::Segv)?;
+            frames.push(entry.frame().duplicate(self.table.claim)?);
+        } else {
+            let stale = self.table.lend(range.intersect(found), |frame| frames.push(frame));
+            self.flush.merge(stale);
         }
-        if entry.has(EntryFlags::WRITE) {
-            self.table.set_flags(page, entry.flags() - EntryFlags::WRITE);
-            self.flush.merge(Flush::page(page));
-        }
-        Ok(entry.frame())
+        Ok(())
     }
 
-    fn accept(&mut self, page: Page, frame: Frame) -> Result<(), FaultError> {
-        let (_, region) = self.regions.find(page).ok_or(FaultError::Segv)?;
-        if !region.prot.contains(Prot::WRITE) || matches!(region.backing, Backing::Shared { .. }) {
-            return Err(FaultError::Segv);
+    fn accept(&mut self, first: Page, frames: Vec<Frame>, done: &mut usize) -> Result<(), FaultError> {
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some() {
+            let start = first + *done as u64;
+            let (range, region) = self.regions.find_mut(start).ok_or(FaultError::Segv)?;
+            if !region.prot.contains(Prot::WRITE) || matches!(region.backing, Backing::Shared { .. }) {
+                return Err(FaultError::Segv);
+            }
+            region.touched = true;
+            let flags = base_flags(region.prot) | EntryFlags::PRIVATE;
+            // One page at a time where an association may end, for the region may not be the same after it.
+            let pages = if region.associated > 0 { 1 } else { range.end - start };
+            let mut was_private = true;
+            let mut filler = Filler::new(&mut self.table, flags);
+            for (page, frame) in PageRange::new(start, pages).iter().zip(frames.by_ref().take(pages as usize)) {
+                let writable = if frame.is_shared() { EntryFlags::empty() } else { EntryFlags::WRITE };
+                let old = filler.replace(page, frame, flags | writable)?;
+                if let Some((_, old_flags)) = &old {
+                    self.flush.merge(Flush::page(page));
+                    was_private &= old_flags.contains(EntryFlags::PRIVATE);
+                } else {
+                    was_private = false;
+                }
+                *done += 1;
+            }
+            if !was_private {
+                self.end_association(start);
+            }
         }
-        let was_private = self.table.get(page).is_some_and(|entry| entry.has(EntryFlags::PRIVATE));
-        if self.table.unmap(page).is_some() {
-            self.flush.merge(Flush::page(page));
-        }
-        if was_private {
-            // Its association, if it had one, ended long ago.
-            return self.install_again(page, frame);
-        }
-        self.install_private(page, frame)
+        Ok(())
     }
 }

@@ -326,7 +326,7 @@ impl AddressSpace {
         let mut filler = Filler::new(&mut self.table, flags);
         let mut mapped = Ok(0);
         let take = |index: usize, frame: &Frame| {
-            // Only for the page that is wanted, the first, not having a frame for a table is an error.
+            // Not having a frame for a table is an error only for the page that is wanted, which comes first.
             match filler.put(window.start + index as u64, frame) {
                 Ok(new) => mapped = mapped.map(|mapped| mapped + u64::from(new)),
                 Err(error) if mapped == Ok(0) => mapped = Err(error),
@@ -437,12 +437,6 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Maps a frame of the space's own where one was taken away.
-    pub(super) fn install_again(&mut self, page: Page, frame: Frame) -> Result<(), FaultError> {
-        let flags = if frame.is_shared() { EntryFlags::PRIVATE } else { OWN_WRITABLE };
-        self.install(page, frame, flags)
-    }
-
     /// Maps a frame of the space's own where nothing was; if the page stood for bytes of a snapshot, it does no longer.
     pub(super) fn install_private(&mut self, page: Page, frame: Frame) -> Result<(), FaultError> {
         let writable = self.regions.find(page).is_some_and(|(_, region)| region.prot.contains(Prot::WRITE)) && !frame.is_shared();
@@ -452,7 +446,7 @@ impl AddressSpace {
     }
 
     /// A page has become private. The last one of a region lets go of the snapshot (C10), and the region may join its neighbours.
-    fn end_association(&mut self, page: Page) {
+    pub(super) fn end_association(&mut self, page: Page) {
         let Some((range, region)) = self.regions.find_mut(page) else { return };
         if region.associated == 0 {
             return;

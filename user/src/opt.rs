@@ -68,6 +68,15 @@ impl Options {
     }
 }
 
+/// The arguments with `-5` written as `-n5`: the old way of `head` and `tail` to be told a number of lines.
+pub fn with_old_counts(args: &Args) -> Vec<&'static [u8]> {
+    let long_form = |arg: &&'static [u8]| match **arg {
+        [b'-', ref digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => &*Vec::leak([b"-n", digits].concat()),
+        _ => *arg,
+    };
+    args.iter().map(long_form).collect()
+}
+
 /// A decimal number that fills the bytes.
 pub fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
     core::str::from_utf8(bytes).ok()?.parse().ok()
@@ -103,6 +112,12 @@ mod tests {
         assert_eq!(options.operands, [&b"one"[..], b"-z"]);
         assert_eq!(Options::try_parse(&[b"x", b"-q"], "a").err(), Some(b'q'));
         assert_eq!(Options::try_parse(&[b"x", b"-n"], "n:").err(), Some(b'n'));
+    }
+
+    #[test]
+    fn old_counts() {
+        let args: [&'static [u8]; 5] = [b"head", b"-12", b"-n", b"-x", b"-"];
+        assert_eq!(with_old_counts(&args), [&b"head"[..], b"-n12", b"-n", b"-x", b"-"]);
     }
 
     #[test]

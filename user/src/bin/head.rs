@@ -8,8 +8,7 @@ use user::prelude::*;
 program!(run);
 
 fn run(args: &Args) -> i32 {
-    let args: Vec<&'static [u8]> = args.iter().map(|arg| long_form(arg)).collect();
-    let options = user::opt::Options::parse(&args, "n:c:", "head [-n LINES | -c BYTES] [FILE...]");
+    let options = user::opt::Options::parse(&user::opt::with_old_counts(args), "n:c:", "head [-n LINES | -c BYTES] [FILE...]");
     let bytes = options.value(b'c').map(user::opt::size);
     let lines = options.value(b'n').map_or(Some(10), user::opt::size);
     let (Some(lines), true) = (lines, bytes != Some(None)) else {
@@ -36,14 +35,6 @@ fn run(args: &Args) -> i32 {
         })
     });
     out.finish("head", status)
-}
-
-/// `-5` is the old way to say `-n5`.
-fn long_form(arg: &'static [u8]) -> &'static [u8] {
-    match arg {
-        [b'-', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => Vec::leak([b"-n", digits].concat()),
-        _ => arg,
-    }
 }
 
 /// Where the piece is cut so that at most `left` bytes are taken.

@@ -1,0 +1,216 @@
+//! Words: quotation, and what begins with a dollar or a backquote.
+
+use super::{MAX_DEPTH, Parse, Parser, SyntaxError, is_meta, is_name_byte, push};
+use crate::prelude::*;
+use crate::shell::syntax::*;
+
+impl Parser<'_> {
+    /// The next word, if one stands here.
+    pub fn word(&mut self) -> Parse<Option<Word>> {
+        self.blanks();
+        let mut word = Word::new();
+        let start = self.at;
+        while let Some(byte) = self.peek() {
+            if is_meta(byte) {
+                break;
+            }
+            self.word_byte(&mut word, byte)?;
+        }
+        Ok((self.at > start).then_some(word))
+    }
+
+    /// One character, quotation or expansion of an unquoted word.
+    fn word_byte(&mut self, word: &mut Word, byte: u8) -> Parse<()> {
+        self.at += 1;
+        match byte {
+            b'\\' => match self.peek() {
+                None => return Err(SyntaxError::Incomplete),
+                Some(b'\n') => self.at += 1,
+                Some(next) => {
+                    self.at += 1;
+                    push(word, next, true);
+                }
+            },
+            b'\'' => {
+                let length = self.rest().iter().position(|&byte| byte == b'\'').ok_or(SyntaxError::Incomplete)?;
+                word.push(Part::Text { bytes: self.rest()[..length].to_vec(), quoted: true });
+                self.at += length + 1;
+            }
+            b'"' => {
+                // An empty quotation still makes a word.
+                word.push(Part::Text { bytes: Vec::new(), quoted: true });
+                word.extend(self.quoted_until(Some(b'"'))?);
+            }
+            b'$' => self.dollar(word, false)?,
+            b'`' => self.backquote(word, false)?,
+            _ => push(word, byte, false),
+        }
+        Ok(())
+    }
+
+    /// What stands between double quotes (or in a here-document, which ends with the text).
+    pub(super) fn quoted_until(&mut self, end: Option<u8>) -> Parse<Word> {
+        let mut word = Word::new();
+        loop {
+            let Some(byte) = self.peek() else {
+                return if end.is_none() { Ok(word) } else { Err(SyntaxError::Incomplete) };
+            };
+            self.at += 1;
+            match byte {
+                _ if Some(byte) == end => return Ok(word),
+                b'\\' => match self.peek() {
+                    Some(b'\n') => self.at += 1,
+                    Some(next) if matches!(next, b'$' | b'`' | b'\\') || Some(next) == end => {
+                        self.at += 1;
+                        push(&mut word, next, true);
+                    }
+                    _ => push(&mut word, b'\\', true),
+                },
+                b'$' => self.dollar(&mut word, true)?,
+                b'`' => self.backquote(&mut word, true)?,
+                _ => push(&mut word, byte, true),
+            }
+        }
+    }
+
+    /// What follows a `$`.
+    pub(super) fn dollar(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(SyntaxError::Unexpected(b"nesting".to_vec()));
+        }
+        let result = self.expansion(word, quoted);
+        self.depth -= 1;
+        result
+    }
+
+    fn expansion(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        if self.rest().starts_with(b"((")
+            && let Some(expression) = self.arithmetic()?
+        {
+            word.push(Part::Arithmetic { expression, quoted });
+        } else if self.take(b"(") {
+            let start = self.at;
+            let mut inner = Parser { source: self.source, at: start, after_documents: None, depth: self.depth };
+            inner.compound_list()?;
+            self.at = inner.at;
+            let source = self.source[start..self.at].to_vec();
+            if !self.take(b")") {
+                return Err(self.unexpected());
+            }
+            word.push(Part::Command { source, quoted });
+        } else if self.take(b"{") {
+            self.braced(word, quoted)?;
+        } else {
+            let name = self.parameter_name();
+            if name.is_empty() {
+                push(word, b'$', quoted);
+            } else {
+                word.push(Part::Parameter { name, modifier: None, quoted });
+            }
+        }
+        Ok(())
+    }
+
+    /// A name, one digit, or one of the special parameters.
+    fn parameter_name(&mut self) -> Vec<u8> {
+        let rest = self.rest();
+        let length = match rest.first() {
+            Some(b'@' | b'*' | b'#' | b'?' | b'-' | b'$' | b'!' | b'0'..=b'9') => 1,
+            _ => rest.iter().position(|&byte| !is_name_byte(byte)).unwrap_or(rest.len()),
+        };
+        self.at += length;
+        rest[..length].to_vec()
+    }
+
+    /// What follows `${`.
+    fn braced(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        let length = self.rest().starts_with(b"#") && !self.rest().starts_with(b"#}");
+        if length {
+            self.at += 1;
+        }
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        let mut name = self.source[start..self.at].to_vec();
+        if name.is_empty() {
+            name = self.parameter_name();
+        }
+        let mut modifier = length.then_some(Modifier::Length);
+        if !length && !self.rest().starts_with(b"}") {
+            let colon = self.take(b":");
+            let operator = self.peek().ok_or(SyntaxError::Incomplete)?;
+            let error = self.unexpected();
+            self.at += 1;
+            modifier = Some(match operator {
+                b'-' | b'=' | b'?' | b'+' => Modifier::Instead { operator, colon, word: self.braced_word(quoted)? },
+                b'#' | b'%' if !colon => {
+                    let longest = self.take(&[operator]);
+                    Modifier::Remove { suffix: operator == b'%', longest, pattern: self.braced_word(false)? }
+                }
+                _ => return Err(error),
+            });
+        }
+        if name.is_empty() || !self.take(b"}") {
+            return Err(self.unexpected());
+        }
+        word.push(Part::Parameter { name, modifier, quoted });
+        Ok(())
+    }
+
+    /// The word of a modifier, up to the closing brace.
+    fn braced_word(&mut self, quoted: bool) -> Parse<Word> {
+        let mut word = Word::new();
+        loop {
+            match self.peek().ok_or(SyntaxError::Incomplete)? {
+                b'}' => return Ok(word),
+                byte if quoted && !matches!(byte, b'"' | b'\\' | b'$' | b'`') => {
+                    self.at += 1;
+                    push(&mut word, byte, true);
+                }
+                byte => self.word_byte(&mut word, byte)?,
+            }
+        }
+    }
+
+    /// What follows `$`, if it is `((…))`; else nothing is passed.
+    fn arithmetic(&mut self) -> Parse<Option<Word>> {
+        let rest = &self.rest()[2..];
+        let mut open = 0u32;
+        for (length, &byte) in rest.iter().enumerate() {
+            match byte {
+                b'(' => open += 1,
+                b')' if open > 0 => open -= 1,
+                b')' if rest.get(length + 1) == Some(&b')') => {
+                    let mut inner = Parser { depth: self.depth, ..Parser::new(&rest[..length]) };
+                    let expression = inner.quoted_until(None)?;
+                    self.at += 2 + length + 2;
+                    return Ok(Some(expression));
+                }
+                b')' => return Ok(None),
+                _ => {}
+            }
+        }
+        Err(SyntaxError::Incomplete)
+    }
+
+    /// What follows a backquote. Inside, a backslash quotes only `$`, a backquote and itself.
+    pub(super) fn backquote(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+        let mut source = Vec::new();
+        loop {
+            let byte = self.peek().ok_or(SyntaxError::Incomplete)?;
+            self.at += 1;
+            match (byte, self.peek()) {
+                (b'`', _) => break,
+                (b'\\', Some(next @ (b'$' | b'`' | b'\\'))) => {
+                    self.at += 1;
+                    source.push(next);
+                }
+                _ => source.push(byte),
+            }
+        }
+        word.push(Part::Command { source, quoted });
+        Ok(())
+    }
+}

@@ -21,8 +21,6 @@ use crate::verdict::Verdict;
 pub const MEMORY: &str = "128M";
 /// Seconds a test may take unless it says otherwise.
 pub const LIMIT_S: u64 = 60;
-/// Where the guest says which rule is broken.
-const MUTANT_FILE: &str = "/proc/sys/lazy/mutant";
 /// Bytes of the log that are shown with a failure.
 const SHOWN_BYTES: usize = 8192;
 
@@ -86,10 +84,10 @@ impl QemuTest {
         Ok(Verdict::from_condition(self.is_met(&seen.outcome, &seen.console), || self.explain(&seen)))
     }
 
-    /// Runs it with its rule broken: it has to fail. The guest says first which rule that is, so
-    /// that one which knows no such mutant is not taken for one that fails.
+    /// Runs it with its rule broken: it has to fail. The servers are broken from the start, the kernel by the test's program
+    /// itself, which says first which rule that is, so that one which knows no such mutant is not taken for one that fails.
     pub fn run_against(&self, paths: &Paths, guest: &Guest, mutant: &str, interrupts: &Interrupts) -> Result<Verdict> {
-        let command = format!("cat {MUTANT_FILE}; {}", self.command);
+        let command = self.command.replacen("rules ", &format!("rules --break {mutant} "), 1);
         let seen = self.boot(paths, guest, &command, Some(mutant), interrupts)?;
         let is_broken = seen.console.starts_with(format!("{mutant}\n").as_bytes());
         Ok(if !is_broken {

@@ -74,14 +74,11 @@ fn set_knob(name: &[u8], value: &[u8]) {
     }
 }
 
-/// Breaks one rule on purpose, in the kernel and in the servers to be.
+/// Breaks one rule on purpose in the servers to be. The kernel is broken later, by who writes to `/proc/sys/lazy/mutant`: else nothing might get that far.
 fn choose_mutant(name: &str) {
     #[cfg(feature = "mutants")]
     match fsproto::mutant::Mutant::from_name(name) {
-        Some(mutant) => {
-            fsproto::mutant::choose(Some(mutant));
-            set_knob(b"mutant", name.as_bytes());
-        }
+        Some(mutant) => fsproto::mutant::choose(Some(mutant)),
         None => eprintln!("init: no mutant is called {name}"),
     }
     #[cfg(not(feature = "mutants"))]

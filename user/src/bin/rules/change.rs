@@ -2,6 +2,7 @@
 
 use crate::kit::{self, Buffer, Child, Content, File, Named, Outcome, PAGE, Random, UNTOUCHED, ZEROS, pattern, read_lazily, within};
 use crate::lazy::{self, Meter};
+use crate::stack::Stack;
 use crate::{check, check_eq, os};
 use user::prelude::*;
 use user::sys::abi;
@@ -21,6 +22,8 @@ impl Taken {
     fn read(file: &File, seed: u64, at: usize, length: usize, offset: u64) -> Outcome<Self> {
         let buffer = Buffer::filled(at + length + PAGE, UNTOUCHED)?;
         read_lazily(file, &buffer, at, length, offset)?;
+        // Their neighbours shall not come along.
+        let _knobs = lazy::fault_around(1)?;
         for position in (at..at + length).step_by(10 * PAGE) {
             buffer.load(position);
         }
@@ -234,22 +237,31 @@ pub fn c8_versions() -> Outcome {
     check_all("many versions", &taken)
 }
 
-/// However an association ends, its snapshot is closed.
+/// However an association ends, its snapshot is closed, in the kernel and in the server.
 pub fn c10_gone_on_close() -> Outcome {
-    let file = File::make("file", 1, 16 * P)?;
-    let other = File::make("other", 2, 16 * P)?;
+    let stack = if lazy::present() { Some(Stack::mount("c10", 16 << 20)?) } else { None };
+    let directory = stack.as_ref().map_or_else(kit::directory, |stack| stack.path.clone());
+    let file = File::make_in(&directory, "file", 1, 16 * P)?;
+    let other = File::make_in(&directory, "other", 2, 16 * P)?;
+    let meter = Meter::start()?;
+    let live = |what: &str, expected: i64| {
+        within(what, meter.expect_system("snapshots_live", expected))?;
+        let Some(stack) = &stack else { return Ok(()) };
+        stack.settle()?;
+        check_eq!(stack.look.kept().snapshots as i64, expected, "{what}: snapshots that the server keeps");
+        Ok(())
+    };
     let read = || {
         let buffer = Buffer::new(16 * PAGE)?;
         read_lazily(&file, &buffer, 0, 16 * PAGE, 0)?;
         Outcome::Ok(buffer)
     };
     let closed = |what: &str, end: &dyn Fn(Buffer) -> Outcome| {
-        let meter = Meter::start()?;
         let buffer = read()?;
-        meter.expect_system("snapshots_live", 1)?;
+        live("read", 1)?;
         file.overwrite(3, 0, P)?;
         end(buffer)?;
-        within(what, meter.expect_system("snapshots_live", 0))
+        live(what, 0)
     };
     closed("unmapped", &|buffer| os::munmap(buffer.at(0), buffer.len()).named("munmap"))?;
     closed("unmapped in two parts", &|buffer| {
@@ -259,41 +271,36 @@ pub fn c10_gone_on_close() -> Outcome {
     closed("all pages stored to", &|buffer| {
         buffer.put(0, buffer.len(), UNTOUCHED);
         // The buffer itself stays: it is the association that is over.
-        core::mem::forget(buffer);
+        buffer.leak();
         Ok(())
     })?;
-    let meter = Meter::start()?;
     let kept = read()?;
     for _ in 0..5 {
         other.read_into(&kept, 0, 16 * PAGE, 0)?;
         file.read_into(&kept, 0, 16 * PAGE, 0)?;
     }
-    within("read over", meter.expect_system("snapshots_live", 1))?;
+    live("read over", 1)?;
     drop(kept);
-    within("read over and unmapped", meter.expect_system("snapshots_live", 0))?;
+    live("read over and unmapped", 0)?;
 
-    Child::start("process that exits", || {
-        core::mem::forget(read()?);
-        Ok(())
-    })?
-    .join()?;
-    within("exited", meter.expect_system("snapshots_live", 0))?;
+    Child::start("process that exits", || read().map(|buffer| _ = buffer.leak()))?.join()?;
+    live("exited", 0)?;
     Child::start("process that execs", || {
-        core::mem::forget(read()?);
+        read()?.leak();
         Err(format!("execve: {:?}", sys::execve(b"/bin/true", &[b"true"], &[])))
     })?
     .join()?;
-    within("replaced by exec", meter.expect_system("snapshots_live", 0))?;
+    live("replaced by exec", 0)?;
     let ready = kit::Gate::new()?;
     let killed = Child::start("process that is killed", || {
-        core::mem::forget(read()?);
+        read()?.leak();
         ready.open()?;
         kit::Gate::new()?.pass()
     })?;
     ready.pass()?;
-    within("before the kill", meter.expect_system("snapshots_live", 1))?;
+    live("before the kill", 1)?;
     killed.kill()?;
-    within("killed", meter.expect_system("snapshots_live", 0))
+    live("killed", 0)
 }
 
 /// Writers change the whole file in one message while readers' pages come in one by one: no page shows another version than its read's.

@@ -1,6 +1,6 @@
 //! `rules NAME…`: proves rules of the contract of lazy read, one function for each test, named after its rule.
 //!
-//! `rules --list` names them. What each is about, and which deliberate break it must notice, is told by `rules_list.rs`. All of them also pass
+//! `rules --break MUTANT NAME` runs one with a rule broken in the kernel, where that was built for it. `rules --list` names them. What each is about, and which deliberate break it must notice, is told by `rules_list.rs`. All of them also pass
 //! on Linux, the eager oracle: there the bytes, counts and errors are checked, and what is only about laziness is not. Tests that need a
 //! file server of their own do nothing there.
 
@@ -68,6 +68,16 @@ fn run(args: &Args) -> i32 {
         return 2;
     }
     lazy::load_program();
+    let names = match names {
+        [option, mutant, names @ ..] if *option == b"--break" => {
+            if let Err(failure) = break_rule(mutant) {
+                eprintln!("rules: {failure}");
+                return 2;
+            }
+            names
+        }
+        names => names,
+    };
     let all = names == [b"--all"];
     let mut failed = false;
     for (name, test) in TESTS.iter().filter(|(name, _)| all || names.contains(&name.as_bytes())) {
@@ -83,6 +93,14 @@ fn run(args: &Args) -> i32 {
     }
     let _: sys::Result<()> = sys::rmdir(kit::directory().as_bytes());
     failed.into()
+}
+
+/// Puts a deliberate break of a rule in force in the kernel, and says so.
+fn break_rule(mutant: &[u8]) -> Outcome {
+    const KNOB: &str = "/proc/sys/lazy/mutant";
+    lazy::write_text(KNOB, &String::from_utf8_lossy(mutant))?;
+    println!("{}", lazy::read_text(KNOB)?.trim());
+    Ok(())
 }
 
 #[cfg(test)]

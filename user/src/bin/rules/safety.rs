@@ -1,7 +1,7 @@
 //! X: rights, handles, arguments that change under the kernel's eyes, and servers that lie or die.
 
 use crate::kit::{Buffer, Child, File, Named, Outcome, PAGE, UNTOUCHED, pattern, read_lazily, within};
-use crate::lazy::{self, Knob, Meter};
+use crate::lazy::{self, Meter};
 use crate::scripted::{Action, Reply, Script, Server, USUAL, content, honest};
 use crate::thread::Thread;
 use crate::{check, check_eq, os};

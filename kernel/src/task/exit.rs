@@ -3,6 +3,7 @@
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD};
 use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer};
+use crate::file;
 use crate::mem::UserSlice;
 use crate::sync::Interrupt;
 use alloc::sync::Arc;
@@ -65,6 +66,8 @@ fn clear_child_tid(thread: &Thread) {
 fn end_process(process: &Arc<Process>, own_status: i32) {
     let files = process.replace_files(None);
     drop(files);
+    file::lock::process_ended(process.pid);
+    file::tty::session_ended(process.pid);
     timer::set_alarm(process.pid, 0, 0);
     let status = {
         let mut state = process.state.lock();

@@ -31,23 +31,41 @@ struct Member {
 
 struct Family {
     members: BTreeMap<u32, Member>,
-    threads: BTreeMap<u32, Arc<Thread>>,
+    /// Each at its number modulo the length: numbers whose place is taken are left out, so that every wake-up finds its thread with one look.
+    threads: [Option<Arc<Thread>>; MAX_THREADS],
+    thread_count: usize,
     last_number: u32,
 }
 
-static FAMILY: Mutex<Family> = Mutex::new(Family { members: BTreeMap::new(), threads: BTreeMap::new(), last_number: 0 });
+static FAMILY: Mutex<Family> =
+    Mutex::new(Family { members: BTreeMap::new(), threads: [const { None }; MAX_THREADS], thread_count: 0, last_number: 0 });
 
 /// Processes and threads at most: what keeps a fork bomb from taking all of the kernel's memory.
 const MAX_THREADS: usize = 4096;
 
+/// The place of a thread.
+fn place(tid: u32) -> usize {
+    tid as usize % MAX_THREADS
+}
+
 /// A number for a new process or thread. None is given twice.
 pub(super) fn new_number() -> Result<u32, Errno> {
     let mut family = FAMILY.lock();
-    if family.threads.len() >= MAX_THREADS || family.last_number == i32::MAX as u32 {
+    if family.thread_count >= MAX_THREADS {
         return Err(Errno::EAGAIN);
     }
-    family.last_number += 1;
-    Ok(family.last_number)
+    // As many numbers in a row as there are places: one of them is free.
+    for _ in 0..MAX_THREADS {
+        if family.last_number >= i32::MAX as u32 {
+            break;
+        }
+        family.last_number += 1;
+        let number = family.last_number;
+        if family.threads.get(place(number)).is_some_and(Option::is_none) {
+            return Ok(number);
+        }
+    }
+    Err(Errno::EAGAIN)
 }
 
 /// Adds a process, in its parent's group and session.
@@ -64,14 +82,21 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
     }
 }
 
-/// Adds a thread.
-pub(super) fn add_thread(thread: &Arc<Thread>) {
-    FAMILY.lock().threads.insert(thread.tid, thread.clone());
+/// Adds a thread. EAGAIN if another took its place since it got its number.
+pub(super) fn add_thread(thread: &Arc<Thread>) -> Result<(), Errno> {
+    let mut family = FAMILY.lock();
+    let slot = family.threads.get_mut(place(thread.tid)).filter(|slot| slot.is_none()).ok_or(Errno::EAGAIN)?;
+    *slot = Some(thread.clone());
+    family.thread_count += 1;
+    Ok(())
 }
 
 /// Takes a thread out.
 pub(super) fn remove_thread(tid: u32) -> Option<Arc<Thread>> {
-    FAMILY.lock().threads.remove(&tid)
+    let mut family = FAMILY.lock();
+    let removed = family.threads.get_mut(place(tid))?.take_if(|thread| thread.tid == tid)?;
+    family.thread_count -= 1;
+    Some(removed)
 }
 
 /// Takes a process out that was reaped.
@@ -110,7 +135,7 @@ pub fn find_process(pid: u32) -> Option<Arc<Process>> {
 
 /// A thread.
 pub fn find_thread(tid: u32) -> Option<Arc<Thread>> {
-    FAMILY.lock().threads.get(&tid).cloned()
+    FAMILY.lock().threads.get(place(tid))?.clone().filter(|thread| thread.tid == tid)
 }
 
 /// Where a process stands.
@@ -185,5 +210,5 @@ pub fn set_group(caller: u32, pid: u32, group: u32) -> Result<(), Errno> {
 
 /// How many threads there are.
 pub(super) fn thread_count() -> usize {
-    FAMILY.lock().threads.len()
+    FAMILY.lock().thread_count
 }

@@ -113,12 +113,15 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     drop(space);
 
     scheduler::reserve()?;
-    process.add_thread(&thread)?;
+    family::add_thread(&thread)?;
+    if let Err(error) = process.add_thread(&thread) {
+        family::remove_thread(tid);
+        return Err(error);
+    }
     if !is_thread {
         let parent = if flags.contains(CloneFlags::PARENT) { family::relations(current.pid()).map(|own| own.parent) } else { None };
         family::add_process(&process, parent.unwrap_or(current.pid()));
     }
-    family::add_thread(&thread);
     scheduler::wake(&thread);
     if flags.contains(CloneFlags::VFORK) {
         // Killed meanwhile: the child keeps the memory, and this thread ends on its way to user mode.

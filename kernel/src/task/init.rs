@@ -39,7 +39,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     scheduler::reserve()?;
     process.add_thread(&thread)?;
     family::add_process(&process, 0);
-    family::add_thread(&thread);
+    family::add_thread(&thread)?;
     scheduler::wake(&thread);
     Ok(())
 }

@@ -116,7 +116,8 @@ impl Region {
         backing
     }
 
-    /// Whether `next`, right behind, only continues this region.
+    /// Whether `next`, right behind, only continues this region. One that was touched does not continue one that was not: what a lazy read replaces would have to
+    /// be searched for mapped pages then, and its cost grow with its length.
     fn continues(&self, next: &Self) -> bool {
         let backing = match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
@@ -128,7 +129,7 @@ impl Region {
             }
             _ => false,
         };
-        backing && self.prot == next.prot && self.label == next.label
+        backing && self.prot == next.prot && self.label == next.label && self.touched == next.touched
     }
 
     /// Cuts off what lies `pages` behind the start. `tail_associated` are the associated pages in there.
@@ -235,21 +236,22 @@ impl RegionMap {
         }
     }
 
-    /// Joins regions that continue each other, within a range and at its ends. Gives back what backings went.
+    /// Joins regions that continue each other, within a range, at its ends, and one region further on either side: those may have been touched since they were last
+    /// looked at.
     pub fn merge(&mut self, range: PageRange) {
-        let mut at = self.regions.range(..range.start).next_back().map_or(range.start, |(&start, _)| start);
-        while at < range.end
-            && let Some((&start, region)) = self.regions.range(at..range.end).next()
+        let mut at = self.regions.range(..range.start).rev().take(2).last().map_or(range.start, |(&start, _)| start);
+        let stop = self.find(range.end).map_or(range.end, |(next, _)| next.end);
+        while at < stop
+            && let Some((&start, region)) = self.regions.range(at..stop).next()
         {
             let end = start + region.pages;
             at = end;
             let Some(next) = self.regions.get(&end).filter(|next| region.continues(next)) else { continue };
-            let (pages, associated, touched) = (next.pages, next.associated, next.touched);
+            let (pages, associated) = (next.pages, next.associated);
             self.regions.remove(&end);
             if let Some(region) = self.regions.get_mut(&start) {
                 region.pages += pages;
                 region.associated += associated;
-                region.touched |= touched;
             }
             at = start;
         }

@@ -164,9 +164,10 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
                 Ok(())
             }
             Opened::Other { base, .. } => self.base.request(&Close { handle: base }, &[]).map(drop),
-            Opened::File { base, file: id, .. } => {
+            Opened::File { base, file: id, flags } => {
                 self.file(id)?.opens -= 1;
-                if active(Mutant::CloseWithFile) {
+                // Programs are opened for reading, and have to run before any test can see this.
+                if active(Mutant::CloseWithFile) && flags.contains(OpenFlags::WRITE) {
                     self.close_snapshots_of(id);
                 }
                 self.release(id, Some(base));

@@ -331,6 +331,11 @@ fn whole_pages_in_front(buffers: &UserBuffers, max: usize) -> PageRange {
 
 /// A frame with the next `length` bytes, and zeros behind them.
 fn copied_page(io: &Io<'_>, from: &mut UserBuffers, length: usize, claim: Claim) -> Result<Frame, Errno> {
+    if let Some(front) = from.front().filter(|front| front.len() >= length) {
+        let frame = io.space.copy_frame(front.take(length))?;
+        from.skip(length as u64);
+        return Ok(frame);
+    }
     let mut frame = Frame::zeroed_for(claim)?;
     let page = frame.bytes_mut().ok_or(Errno::ENOMEM)?;
     take_all(io, from, page.get_mut(..length).unwrap_or_default())?;

@@ -182,6 +182,11 @@ impl Frame {
         Self::filled(claim, bytes)
     }
 
+    /// A frame with whatever it held before: only for who overwrites all of it before anyone can look.
+    pub(super) fn recycled(claim: Claim) -> Result<Self, OutOfMemory> {
+        Self::allocate(claim)
+    }
+
     fn filled(claim: Claim, bytes: &[u8]) -> Result<Self, OutOfMemory> {
         let frame = Self::allocate(claim)?;
         let used = bytes.len().min(PAGE_BYTES);

@@ -33,11 +33,23 @@ impl Space {
         Ok(done)
     }
 
+    /// A frame with a copy of up to a page of a program's memory, and zeros behind it. All or an error.
+    pub fn copy_frame(&self, from: UserSlice) -> Result<Frame, FaultError> {
+        let mut frame = Frame::recycled(self.policy.claim())?;
+        // A fresh frame has one owner.
+        let bytes = frame.bytes_mut().ok_or(FaultError::OutOfMemory)?;
+        let (copied, rest) = bytes.split_at_mut(from.len().min(PAGE_BYTES));
+        self.copy_in(from, copied)?;
+        rest.fill(0);
+        Ok(frame)
+    }
+
     /// Copies bytes into a program's memory as far as that reaches: says how many went, and fails only where that is none (or the process is to die). May wait.
     pub fn copy_out(&self, to: UserSlice, from: &[u8]) -> Result<usize, FaultError> {
         let mut done = 0;
         for piece in to.take(from.len()).pieces() {
             let part = from.get(done..done + piece.len()).unwrap_or_default();
+            // The mutant overwrites part of the page without fetching the rest.
             let extent = if piece.len() == PAGE_BYTES || mutant::active(Mutant::DropPartialPage) { Extent::Whole } else { Extent::Part };
             let access = if mutant::active(Mutant::WriteSharedFrame) { Access::Read } else { Access::Write };
             match self.resolve(piece.addr().page(), access, extent, |space| space.copy_piece_out(piece, part)) {

@@ -255,22 +255,24 @@ impl AddressSpace {
         let (flags, claim) = (base_flags(region.prot), self.table.claim);
         if let Some(entry) = self.table.get(page) {
             if write && !entry.has(EntryFlags::WRITE) {
-                self.make_own(page, entry, flags, space)?;
+                self.make_own(page, entry, flags, extent, space)?;
             }
             return Ok(Resolution::Done);
         }
         region.touched = true;
         // Where a fetch of several pages failed, the fault's own page may still be had (F5).
         let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
+        // What is overwritten as a whole, under this very lock, need not be zeroed.
+        let fresh = || if extent == Extent::Whole { Frame::recycled(claim) } else { Frame::zeroed_for(claim) };
         match &region.backing {
-            Backing::Anonymous if write => drop(self.table.map(page, Frame::zeroed_for(claim)?, flags | OWN_WRITABLE)?),
+            Backing::Anonymous if write => drop(self.table.map(page, fresh()?, flags | OWN_WRITABLE)?),
             Backing::Anonymous => drop(self.table.map(page, Frame::zero_page(), flags)?),
             Backing::Shared { memory, first } => {
                 let frame = memory.frame(first + (page - range.start), claim)?;
                 let writable = if region.prot.contains(Prot::WRITE) { EntryFlags::WRITE } else { EntryFlags::empty() };
                 drop(self.table.map(page, frame, flags | writable)?);
             }
-            Backing::Snapshot { .. } if write && extent == Extent::Whole => self.map_own(page, Frame::zeroed_for(claim)?, flags)?,
+            Backing::Snapshot { .. } if write && extent == Extent::Whole => self.map_own(page, fresh()?, flags)?,
             Backing::Snapshot { snapshot, offset } => {
                 let lazy = LazyPage {
                     page,
@@ -398,13 +400,14 @@ impl AddressSpace {
     }
 
     /// A store met an entry that is not writable, in a region that is. `flags` are the region's.
-    fn make_own(&mut self, page: Page, entry: Entry, flags: EntryFlags, space: &Space) -> Result<(), FaultError> {
+    fn make_own(&mut self, page: Page, entry: Entry, flags: EntryFlags, extent: Extent, space: &Space) -> Result<(), FaultError> {
         if !entry.is_shared() || mutant::active(Mutant::StoreShared) && !entry.is_zero_page() {
             // Nobody else sees this frame, so it need not be copied. Access grew: the CPU looks again by itself.
             self.table.set_flags(page, flags | OWN_WRITABLE);
         } else {
+            let claim = self.table.claim;
+            let copy = if extent == Extent::Whole { Frame::recycled(claim)? } else { entry.frame().duplicate(claim)? };
             space.counters.add(Counter::PagesCow, 1);
-            let copy = entry.frame().duplicate(self.table.claim)?;
             // The old frame stays alive as long as others hold it; nobody runs on the stale translation before the flush at the end of the lock.
             drop(self.table.map(page, copy, flags | OWN_WRITABLE)?);
             self.flush.merge(Flush::page(page));

@@ -1,7 +1,7 @@
 //! Arguments that many calls share: descriptors, paths, buffers.
 
 use crate::file::{Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace};
-use crate::mem::UserSlice;
+use crate::mem::{PAGE_BYTES, UserSlice};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use fsproto::{Errno, MAX_PATH, OpenFlags};
@@ -47,14 +47,21 @@ pub fn vectors(current: &dyn Caller, address: u64, count: u64) -> Result<UserBuf
     bytes.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
     bytes.resize(length, 0);
     current.space().copy_in(UserSlice::new(address, length as u64)?, &mut bytes)?;
-    let mut slices = Vec::new();
+    let mut slices: Vec<UserSlice> = Vec::new();
     slices.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
     for entry in bytes.chunks_exact(VECTOR_BYTES) {
         let (base, length) = (word(entry, 0), word(entry, 8));
         if i64::try_from(length).is_err() {
             return Err(Errno::EINVAL);
         }
-        slices.push(UserSlice::new(base, length)?);
+        let slice = UserSlice::new(base, length)?;
+        match slices.last_mut() {
+            // Pages in a row, as servers send them, change hands as one piece.
+            Some(last) if base.is_multiple_of(PAGE_BYTES as u64) && last.addr().0 + last.len() as u64 == base => {
+                *last = UserSlice::new(last.addr().0, last.len() as u64 + length)?;
+            }
+            _ => slices.push(slice),
+        }
     }
     UserBuffers::many(slices)
 }

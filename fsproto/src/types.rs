@@ -255,5 +255,11 @@ record! {
         files: u64,
         /// Files that can still be made.
         files_free: u64,
+        /// Bytes that were saved for snapshots before they changed, since the server started. Like the two below, it never falls.
+        bytes_rescued: u64,
+        /// Bytes written back to where they came from and were still, for which nothing was done (W2).
+        bytes_elided: u64,
+        /// Bytes of writes that were copied or shared on the server's side (W4).
+        bytes_cloned: u64,
     }
 }

@@ -44,6 +44,7 @@ rules! {
     same_version_same_bytes,
     w1_references_and_bytes_make_one_write,
     w2_same_place_costs_no_data,
+    e3_traffic_is_told,
     w3_shifted_overlap,
     w4_other_file_moves_no_bytes,
     w6_append_is_told_its_offset,

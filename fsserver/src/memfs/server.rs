@@ -220,7 +220,7 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
         let files_free = self.max_files.saturating_sub(self.inodes.len() as u64);
         let blocks_free = self.pages.capacity.saturating_sub(self.pages.used);
-        Ok(StoreInfo { blocks: self.pages.capacity, blocks_free, files: self.max_files, files_free })
+        Ok(StoreInfo { blocks: self.pages.capacity, blocks_free, files: self.max_files, files_free, ..StoreInfo::default() })
     }
 
     fn sync(&mut self, handle: Handle) -> Result<(), Errno> {

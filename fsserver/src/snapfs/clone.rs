@@ -36,6 +36,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         self.prepare(id, Kind::Clone, bytes.clone(), stores)?;
         let written = self.base.request(&CloneRange { source: source.0, target, length, ..*request }, &[]);
         let written = self.note_write(id, bytes, written);
+        self.traffic.cloned += written.map_or(0, |written| written.length);
         // Which of the pages are holes now, the base knows.
         self.file(id)?.holes = None;
         written

@@ -83,6 +83,14 @@ pub struct Figures {
     pub files: usize,
 }
 
+/// How many bytes took which way since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Traffic {
+    rescued: u64,
+    elided: u64,
+    cloned: u64,
+}
+
 /// The server.
 pub struct Snapfs<C, K> {
     base: Base<C>,
@@ -93,6 +101,7 @@ pub struct Snapfs<C, K> {
     snapshots: usize,
     reserved: u64,
     stored: u64,
+    traffic: Traffic,
     /// Blocks that are certainly free on the base; it is asked when this is too few.
     free_at_least: u64,
     /// Whether the base copies ranges by itself; learned when it refuses.
@@ -119,6 +128,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             snapshots: 0,
             reserved: 0,
             stored: 0,
+            traffic: Traffic::default(),
             free_at_least: 0,
             base_copies: true,
             access_times: BTreeMap::new(),

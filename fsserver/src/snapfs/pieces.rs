@@ -175,7 +175,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     fn carry_out_one(&mut self, base: Handle, id: FileId, bytes: &Range<u64>, step: &Step<'_>) -> Result<(), Errno> {
         let length = bytes.end - bytes.start;
         match step {
-            Step::Elide => Ok(()),
+            Step::Elide => {
+                self.traffic.elided += length;
+                Ok(())
+            }
             Step::Store(data) => {
                 let request = Write { handle: base, offset: bytes.start, flags: WriteFlags::empty(), data_bytes: data.len() as u32 };
                 let written = self.base.request(&request, &[data])?;
@@ -183,11 +186,15 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             }
             Step::CopyFile(source, from) => {
                 let source = self.file(*source)?.base_handle()?;
-                self.copy_on_base((source, *from), (base, bytes.start), length).map(drop)
+                self.copy_on_base((source, *from), (base, bytes.start), length)?;
+                self.traffic.cloned += length;
+                Ok(())
             }
             Step::CopyStore(source, from) => {
                 let store = self.file(*source)?.store.ok_or(Errno::EIO)?;
-                self.copy_on_base((store, *from), (base, bytes.start), length).map(drop)
+                self.copy_on_base((store, *from), (base, bytes.start), length)?;
+                self.traffic.cloned += length;
+                Ok(())
             }
             Step::Punch => self.punch_and_extend(base, id, bytes),
         }

@@ -6,7 +6,7 @@ use fsproto::mutant::{Mutant, active};
 use fsproto::*;
 
 use super::change::Kind;
-use super::{Open as Opened, Snapfs};
+use super::{Open as Opened, Snapfs, Traffic};
 use crate::client::Client;
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
 
@@ -343,6 +343,8 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         let stores = self.files.values().filter(|file| file.store.is_some()).count() as u64 + self.folders();
         info.blocks_free = info.blocks_free.saturating_add(self.stored + kept_pages).min(info.blocks);
         info.files_free = info.files_free.saturating_add(stores + kept_files).min(info.files);
+        let Traffic { rescued, elided, cloned } = self.traffic;
+        (info.bytes_rescued, info.bytes_elided, info.bytes_cloned) = (rescued, elided, cloned);
         Ok(info)
     }
 

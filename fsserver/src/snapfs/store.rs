@@ -89,6 +89,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 return Err(error);
             }
         }
+        self.traffic.rescued += length * copies as u64;
         Ok(Source::Store(slot))
     }
 

@@ -514,6 +514,22 @@ pub fn w2_same_place_costs_no_data() {
     }
 }
 
+pub fn e3_traffic_is_told() {
+    let (mut tower, handle, _) = with_file(100, 8);
+    let told = |tower: &mut Tower| {
+        let store = tower.files.store();
+        (store.bytes_rescued, store.bytes_elided, store.bytes_cloned)
+    };
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
+    assert_eq!(told(&mut tower), (0, 0, 0), "C9: a snapshot moves nothing");
+    tower.files.write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
+    assert_eq!(told(&mut tower), (0, 8 * PAGE, 0), "W2");
+    tower.files.write(handle, PAGE, &[1; 2 * P]).unwrap();
+    assert_eq!(told(&mut tower), (2 * PAGE, 8 * PAGE, 0), "C1");
+    tower.files.write_pieces(handle, 8 * PAGE, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
+    assert_eq!(told(&mut tower), (2 * PAGE, 8 * PAGE, 8 * PAGE), "W4");
+}
+
 pub fn w3_shifted_overlap() {
     for (from, to) in [(0, P), (P, 0), (0, 100), (100, 0), (3, 5000)] {
         let (mut tower, handle, bytes) = with_file(100, 8);

@@ -43,6 +43,12 @@ pub struct FileSystemFigures {
     pub files: u64,
     /// Files that can still be made.
     pub files_free: u64,
+    /// Bytes that the server saved for snapshots before they changed (E3).
+    pub bytes_rescued: u64,
+    /// Bytes written back to where they came from and were still, for which it did nothing.
+    pub bytes_elided: u64,
+    /// Bytes of writes that it copied or shared by itself.
+    pub bytes_cloned: u64,
 }
 
 /// A tree of files.

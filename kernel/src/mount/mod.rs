@@ -174,6 +174,9 @@ impl FileSystem for MountedTree {
             blocks_free: store.blocks_free,
             files: store.files,
             files_free: store.files_free,
+            bytes_rescued: store.bytes_rescued,
+            bytes_elided: store.bytes_elided,
+            bytes_cloned: store.bytes_cloned,
         })
     }
 

@@ -32,12 +32,13 @@ pub static RELEASE: File = File { name: "osrelease", text: || format!("{RELEASE_
 pub static SYSTEM_NAME: File = File { name: "ostype", text: || format!("{SYSTEM_TEXT}\n").into_bytes() };
 
 /// The files in `/proc` itself.
-pub static FILES: [File; 8] = [
+pub static FILES: [File; 9] = [
     File { name: "filesystems", text: file_systems },
     File { name: "lazy", text: lazy },
     File { name: "loadavg", text: || b"0.00 0.00 0.00 1/1 1\n".to_vec() },
     File { name: "meminfo", text: memory },
     File { name: "mounts", text: mounts },
+    File { name: "servers", text: servers },
     File { name: "stat", text: statistics },
     File { name: "uptime", text: uptime },
     File { name: "version", text: || format!("{SYSTEM_TEXT} version {RELEASE_TEXT} {VERSION_TEXT}\n").into_bytes() },
@@ -60,6 +61,18 @@ pub fn counter_lines(counters: &counters::Counters) -> Vec<u8> {
         let _ = writeln!(text, "{name}: {value}");
     }
     text.into_bytes()
+}
+
+/// What the mounted servers count themselves, added up (E3). Apart from `lazy`, because reading this asks each of them.
+fn servers() -> Vec<u8> {
+    let mut sums = [("bytes_rescued", 0), ("bytes_elided", 0), ("bytes_cloned", 0)];
+    for mount in namespace::root().mounts() {
+        // A server that is gone counts no more.
+        let Ok(figures) = mount.filesystem.figures() else { continue };
+        let counts = [figures.bytes_rescued, figures.bytes_elided, figures.bytes_cloned];
+        sums.iter_mut().zip(counts).for_each(|((_, sum), count)| *sum += count);
+    }
+    sums.iter().map(|(name, sum)| format!("{name}: {sum}\n")).collect::<String>().into_bytes()
 }
 
 fn memory() -> Vec<u8> {

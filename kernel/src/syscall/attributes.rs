@@ -191,7 +191,7 @@ pub fn umask(current: &dyn Caller, mask: u32) -> Result<u64, Errno> {
 
 fn statfs_bytes(figures: &FileSystemFigures) -> [u8; 120] {
     const NAME_BYTES: u64 = fsproto::MAX_NAME as u64;
-    let FileSystemFigures { magic, blocks, blocks_free, files, files_free } = *figures;
+    let FileSystemFigures { magic, blocks, blocks_free, files, files_free, .. } = *figures;
     let words = [magic, BLOCK_BYTES, blocks, blocks_free, blocks_free, files, files_free, 0, NAME_BYTES, BLOCK_BYTES];
     let mut bytes = [0; 120];
     bytes.iter_mut().zip(words.into_iter().flat_map(u64::to_le_bytes)).for_each(|(to, from)| *to = from);

@@ -67,7 +67,7 @@ fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
     println!("file         {} bytes, {} islands of data, seed {}", plan.size_bytes, plan.islands.len(), plan.seed);
     make_file(plan, &path).map_err(|error| ("making the file", error))?;
     let blocks_with_file = used_blocks(directory);
-    let before = Counters::now();
+    let (before, of_servers) = (Counters::now(), Counters::of_servers());
     // The meddlers are forked before there is a large buffer, and wait for a byte in this pipe.
     let [waiting, starting] = sys::pipe(0).map_err(|error| ("a pipe", error))?;
     let meddler = sys::fork().map_err(|error| ("forking", error))?;
@@ -91,6 +91,9 @@ fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
         return Err(("changing the file", Errno::EIO));
     }
     println!("changed      {}", changes::summary(plan));
+    for (name, grown) in Counters::of_servers().since(&of_servers) {
+        println!("server       {name}: {grown}");
+    }
     let blocks_changed = used_blocks(directory);
     check_everything(plan, &buffer, &mut findings);
     report(plan, findings, &before, [blocks_at_start, blocks_with_file, blocks_changed, used_blocks(directory)], buffer, directory)

@@ -83,7 +83,11 @@ impl WaitQueue {
                 return value.ok_or(Interrupted);
             }
             scheduler.block();
+            // Whoever woke this thread has taken it out; a signal has not.
             self.waiting.lock().retain(|&thread| thread != me);
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
         }
     }
 

@@ -196,6 +196,16 @@ pub(super) fn permits(prot: Prot, access: Access) -> bool {
     }
 }
 
+/// Whether an entry lets a program do this now.
+fn allows(flags: EntryFlags, access: Access) -> bool {
+    let granted = match access {
+        Access::Read => true,
+        Access::Write => flags.contains(EntryFlags::WRITE),
+        Access::Execute => !flags.contains(EntryFlags::NO_EXECUTE),
+    };
+    granted && flags.contains(EntryFlags::PRESENT)
+}
+
 /// The flags of an entry in a region with these rights, before [`EntryFlags::WRITE`] and [`EntryFlags::PRIVATE`].
 pub(super) fn base_flags(prot: Prot) -> EntryFlags {
     let mut flags = EntryFlags::USER;
@@ -247,6 +257,10 @@ impl AddressSpace {
         space: &Space,
         held: Option<&Awaited>,
     ) -> Result<Resolution, FaultError> {
+        // What an entry allows, its region allows: where a page is mapped already, no region is looked for.
+        if self.table.get(page).is_some_and(|entry| allows(entry.flags(), access)) {
+            return Ok(Resolution::Done);
+        }
         let (range, region) = self.regions.find_mut(page).ok_or(FaultError::Segv)?;
         if !permits(region.prot, access) {
             return Err(FaultError::Segv);

@@ -109,6 +109,11 @@ fn count_of(address: PhysAddr) -> &'static AtomicU32 {
     }
 }
 
+/// One more reference to a frame that a page-table entry holds, for another entry.
+pub(super) fn retain(address: PhysAddr) {
+    count_of(address).fetch_add(1, Ordering::Relaxed);
+}
+
 /// How much memory there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {

@@ -8,8 +8,16 @@
 //! address space's lock: the one place for shoot-down, once there are more CPUs. (With one CPU, kernel code that is never preempted, and no access through
 //! user mappings, frames may be freed before that.)
 
-use super::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame::Claim, kernel, mmu, phys::phys_to_virt};
-use core::sync::atomic::{AtomicU64, Ordering};
+use super::{
+    Frame, OutOfMemory, Page, PageRange, PhysAddr,
+    frame::{self, Claim},
+    kernel, mmu,
+    phys::phys_to_virt,
+};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 bitflags::bitflags! {
     /// The bits of an entry that are not the address.
@@ -283,14 +291,10 @@ impl<'a> Filler<'a> {
 
     /// Maps a page if nothing is there; says whether it did. Fails where a table is missing and cannot be made.
     pub fn put(&mut self, page: Page, frame: &Frame) -> Result<bool, OutOfMemory> {
-        self.put_with(page, frame, self.flags)
-    }
-
-    fn put_with(&mut self, page: Page, frame: &Frame, flags: EntryFlags) -> Result<bool, OutOfMemory> {
         let slot = self.slot(page)?;
         let empty = slot.load(Ordering::Relaxed) == 0;
         if empty {
-            slot.store(Entry::new(frame.clone().into_raw(), flags).0, Ordering::Relaxed);
+            slot.store(Entry::new(frame.clone().into_raw(), self.flags).0, Ordering::Relaxed);
         }
         Ok(empty)
     }
@@ -338,30 +342,43 @@ impl PageTable {
 }
 
 impl PageTable {
-    /// Maps the pages of a range into a space that has nothing there, too; `flags` chooses new flags for both from the entry's own.
-    pub fn share(
-        &mut self,
-        range: PageRange,
-        other: &mut Self,
-        mut flags: impl FnMut(Page, EntryFlags) -> EntryFlags,
-    ) -> Result<(), OutOfMemory> {
-        let mut filler = Filler::new(other, EntryFlags::empty());
+    /// Maps the pages of a range into a space that has nothing there, too. `stale` gets what the CPU may think writable that is not any more.
+    pub fn share(&mut self, range: PageRange, other: &mut Self, sharing: Sharing, stale: &mut Flush) -> Result<(), OutOfMemory> {
+        let used = (EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
+        let withheld = if sharing == Sharing::CopyOnWrite { EntryFlags::WRITE.bits() } else { 0 };
         let mut result = Ok(());
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
-            if result.is_err() {
-                return;
-            }
-            let entry = Entry(slot.load(Ordering::Relaxed));
-            let shared = flags(page, entry.flags());
-            // SAFETY: the entry holds a reference, which is only looked at.
-            let frame = core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(entry.address()) });
-            result = filler.put_with(page, &frame, shared - EntryFlags::ACCESSED - EntryFlags::DIRTY).map(drop);
-            if result.is_ok() && shared != entry.flags() {
-                change(slot, shared);
+        visit_leaves(table_at(self.root()), LEVELS, 0, range, &mut |base, leaf, indices| {
+            let theirs = match make_leaf(other.root(), Page(base), USER_TABLE, other.claim) {
+                Ok(theirs) if result.is_ok() => theirs,
+                Ok(_) => return,
+                Err(error) => return result = Err(error),
+            };
+            // This loop is what fork costs: a few instructions a page.
+            let slots = leaf.get(indices.clone()).unwrap_or_default().iter().zip(theirs.get(indices.clone()).unwrap_or_default());
+            for (page, (ours, theirs)) in (base + indices.start as u64..).zip(slots) {
+                let entry = ours.load(Ordering::Relaxed);
+                if entry == 0 {
+                    continue;
+                }
+                frame::retain(Entry(entry).address());
+                theirs.store(entry & !withheld & !used, Ordering::Relaxed);
+                if entry & withheld != 0 {
+                    ours.fetch_and(!withheld, Ordering::Relaxed);
+                    stale.merge(Flush::page(Page(page)));
+                }
             }
         });
         result
     }
+}
+
+/// How two spaces share pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Neither can store any more without a copy.
+    CopyOnWrite,
+    /// Both go on as they did.
+    InPlace,
 }
 
 /// What [`PageTable::sweep`] does with an entry.
@@ -415,7 +432,7 @@ fn change(slot: &AtomicU64, flags: EntryFlags) {
 }
 
 /// The indices of a table of `level`, whose first page is `base`, that `range` meets; empty where it meets none.
-fn met(level: u32, base: u64, range: PageRange) -> core::ops::Range<usize> {
+fn met(level: u32, base: u64, range: PageRange) -> Range<usize> {
     let span = span(level);
     let first = range.start.0.saturating_sub(base) / span;
     let end = range.end.0.saturating_sub(base).div_ceil(span).min(ENTRIES as u64);
@@ -423,30 +440,45 @@ fn met(level: u32, base: u64, range: PageRange) -> core::ops::Range<usize> {
 }
 
 fn visit(table: &Table, level: u32, base: u64, range: PageRange, look: &mut impl FnMut(Page, &AtomicU64)) {
-    for index in met(level, base, range) {
-        let (slot, page) = (&table[index], base + index as u64 * span(level));
-        let entry = slot.load(Ordering::Relaxed);
-        if entry == 0 {
-            continue;
+    visit_leaves(table, level, base, range, &mut |base, leaf, indices| {
+        for (page, slot) in (base + indices.start as u64..).zip(leaf.get(indices).unwrap_or_default()) {
+            if slot.load(Ordering::Relaxed) != 0 {
+                look(Page(page), slot);
+            }
         }
-        if level == 1 {
-            look(Page(page), slot);
-        } else {
-            visit(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, look);
+    });
+}
+
+/// Calls `look` for each lowest table that has pages of a range, with its first page and the indices of those pages.
+fn visit_leaves(table: &Table, level: u32, base: u64, range: PageRange, look: &mut impl FnMut(u64, &Table, Range<usize>)) {
+    let indices = met(level, base, range);
+    if level == 1 {
+        return look(base, table, indices);
+    }
+    for index in indices {
+        let entry = table[index].load(Ordering::Relaxed);
+        if entry != 0 {
+            visit_leaves(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, base + index as u64 * span(level), range, look);
         }
     }
 }
 
 fn clear(table: &Table, level: u32, base: u64, range: PageRange, release: &mut impl FnMut(Page, Entry, Frame)) {
-    for index in met(level, base, range) {
+    let indices = met(level, base, range);
+    if level == 1 {
+        for (page, slot) in (base + indices.start as u64..).zip(table.get(indices).unwrap_or_default()) {
+            let entry = slot.load(Ordering::Relaxed);
+            slot.store(0, Ordering::Relaxed);
+            if let Some(frame) = owned(entry) {
+                release(Page(page), Entry(entry), frame);
+            }
+        }
+        return;
+    }
+    for index in indices {
         let (slot, page) = (&table[index], base + index as u64 * span(level));
         let entry = slot.load(Ordering::Relaxed);
         if entry == 0 {
-            continue;
-        }
-        if level == 1 {
-            slot.store(0, Ordering::Relaxed);
-            owned(entry).into_iter().for_each(|frame| release(Page(page), Entry(entry), frame));
             continue;
         }
         clear(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, release);

@@ -23,7 +23,7 @@ use super::{
     Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, VirtAddr,
     frame::OutOfMemory,
     heap, knobs,
-    page_table::{EntryFlags, Flush, PageTable},
+    page_table::{EntryFlags, Flush, PageTable, Sharing},
     reclaim,
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -238,16 +238,10 @@ impl AddressSpace {
     fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
         child.regions = self.regions.clone();
         child.heap = self.heap;
-        let (table, flush) = (&mut self.table, &mut self.flush);
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
-            let shared = matches!(region.backing, Backing::Shared { .. }) || mutant::active(Mutant::ForkLeavesWritable);
-            table.share(range, &mut child.table, |page, flags| {
-                if shared || !flags.contains(EntryFlags::WRITE) {
-                    return flags;
-                }
-                flush.merge(Flush::page(page));
-                flags - EntryFlags::WRITE
-            })?;
+            let in_place = matches!(region.backing, Backing::Shared { .. }) || mutant::active(Mutant::ForkLeavesWritable);
+            let sharing = if in_place { Sharing::InPlace } else { Sharing::CopyOnWrite };
+            self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
         }
         if mutant::active(Mutant::ForkDropsAssociation) {
             let all = PageRange { start: Page(0), end: VirtAddr(super::USER_END).page() };

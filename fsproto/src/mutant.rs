@@ -107,6 +107,12 @@ mutants! {
     IgnoreKnob = "ignore-knob",
     /// X1: rights are asked again at page-in.
     RightsAtPageIn = "rights-at-page-in",
+    /// X2: programs can speak on a connection that is mounted.
+    OpenCarrier = "open-carrier",
+    /// X5: what a server tells of a snapshot is believed.
+    BelieveServer = "believe-server",
+    /// E3: pages are counted for bytes.
+    Miscount = "miscount",
 }
 
 #[cfg(feature = "mutants")]

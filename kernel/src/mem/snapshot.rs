@@ -168,7 +168,8 @@ impl Fetch {
             match &answer {
                 Ok(frames) => {
                     self.counters.add(Counter::PagesFetched, frames.len() as u64);
-                    self.counters.add(Counter::BytesFetched, (frames.len() * PAGE_BYTES) as u64);
+                    let unit = if mutant::active(Mutant::Miscount) { 1 } else { PAGE_BYTES };
+                    self.counters.add(Counter::BytesFetched, (frames.len() * unit) as u64);
                 }
                 Err(_) => self.counters.add(Counter::FetchErrors, 1),
             }

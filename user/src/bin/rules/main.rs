@@ -24,6 +24,7 @@ mod space;
 mod stack;
 mod thread;
 mod wrapper;
+mod write;
 
 use kit::Outcome;
 use user::prelude::*;
@@ -49,6 +50,7 @@ tests! {
     space: a1_fork_shares a2_exec_arguments a3_exit_releases a4_split a8_write_protected;
     safety: x1_rights_at_read x2_handles_are_the_kernels x4_arguments_once x5_lies x5_twice_late_unasked x5_garbage x5_server_dies
         x5_hostile_arguments;
+    write: w1_references w2_same_place w3_shifted_overlap w4_other_file w6_append;
     experiment: e1_knobs e2_differential e3_counters;
 }
 

@@ -258,7 +258,8 @@ impl AddressSpace {
         held: Option<&Awaited>,
     ) -> Result<Resolution, FaultError> {
         // What an entry allows, its region allows: where a page is mapped already, no region is looked for.
-        if self.table.get(page).is_some_and(|entry| allows(entry.flags(), access)) {
+        let entry = self.table.get(page);
+        if entry.is_some_and(|entry| allows(entry.flags(), access)) {
             return Ok(Resolution::Done);
         }
         let (range, region) = self.regions.find_mut(page).ok_or(FaultError::Segv)?;
@@ -267,15 +268,13 @@ impl AddressSpace {
         }
         let write = access == Access::Write;
         let (flags, claim) = (base_flags(region.prot), self.table.claim);
-        if let Some(entry) = self.table.get(page) {
+        if let Some(entry) = entry {
             if write && !entry.has(EntryFlags::WRITE) {
                 self.make_own(page, entry, flags, extent, space)?;
             }
             return Ok(Resolution::Done);
         }
         region.touched = true;
-        // Where a fetch of several pages failed, the fault's own page may still be had (F5).
-        let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
         // What is overwritten as a whole, under this very lock, need not be zeroed.
         let fresh = || if extent == Extent::Whole { Frame::recycled(claim) } else { Frame::zeroed_for(claim) };
         match &region.backing {
@@ -288,6 +287,8 @@ impl AddressSpace {
             }
             Backing::Snapshot { .. } if write && extent == Extent::Whole => self.map_own(page, fresh()?, flags)?,
             Backing::Snapshot { snapshot, offset } => {
+                // Where a fetch of several pages failed, the fault's own page may still be had (F5).
+                let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
                 let lazy = LazyPage {
                     page,
                     range,

@@ -23,7 +23,7 @@ use super::{
     Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, VirtAddr,
     frame::OutOfMemory,
     heap, knobs,
-    page_table::{EntryFlags, Flush, PageTable, Sharing},
+    page_table::{Flush, PageTable, Sharing},
     reclaim,
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -222,9 +222,9 @@ impl Space {
     pub(in crate::mem) fn walk(
         &self,
         page: Page,
-        used: EntryFlags,
-        allows: impl FnOnce(EntryFlags) -> bool,
-    ) -> Option<(PhysAddr, EntryFlags)> {
+        used: super::page_table::EntryFlags,
+        allows: impl FnOnce(super::page_table::EntryFlags) -> bool,
+    ) -> Option<(PhysAddr, super::page_table::EntryFlags)> {
         let inner = self.inner.lock();
         let entry = inner.table.get(page).filter(|entry| allows(entry.flags()))?;
         inner.table.mark_used(page, used);

@@ -21,11 +21,22 @@ pub fn load_program() {
     {
         unsafe extern "C" {
             static __executable_start: u8;
-            static _end: u8;
         }
-        let (start, end) = (&raw const __executable_start as usize, &raw const _end as usize);
-        for addr in (start..end).step_by(crate::kit::PAGE) {
-            crate::kit::load(addr);
+        // The ELF header is the program's first page; there may be pages between segments that are not mapped.
+        const LOAD: u32 = 1;
+        const HEADER_BYTES: usize = 56;
+        let start = &raw const __executable_start as usize;
+        // SAFETY: the fields e_phoff and e_phnum, and then p_type, p_vaddr and p_memsz, of the header that the linker put there.
+        let segment = |index: usize| unsafe {
+            let header = start + *((start + 32) as *const usize) + index * HEADER_BYTES;
+            (*(header as *const u32), *((header + 16) as *const usize), *((header + 40) as *const usize))
+        };
+        // SAFETY: as above.
+        let count = unsafe { *((start + 56) as *const u16) };
+        for (_, addr, bytes) in (0..count.into()).map(segment).filter(|(kind, ..)| *kind == LOAD) {
+            for page in (addr / crate::kit::PAGE..(addr + bytes).div_ceil(crate::kit::PAGE)).map(|page| page * crate::kit::PAGE) {
+                crate::kit::load(page);
+            }
         }
     }
 }

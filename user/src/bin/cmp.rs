@@ -46,7 +46,7 @@ fn compare(paths: [&[u8]; 2], fds: [Fd; 2], limit: u64, quiet: bool, list: bool)
                     if quiet {
                         return Ok(false);
                     } else if !list {
-                        println!("{} {} differ: byte {at}, line {line}", Show(paths[0]), Show(paths[1]));
+                        println!("{} {} differ: char {at}, line {line}", Show(paths[0]), Show(paths[1]));
                         return Ok(false);
                     }
                     println!("{at} {a:3o} {b:3o}");

@@ -4,6 +4,7 @@
 //! is measured by the program `first`, which takes init's place in a machine of its own and writes
 //! `bench: name value unit` to the log. The targets are added here.
 
+use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 use std::time::Duration;
 
@@ -70,6 +71,18 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     }
     Ok(0)
 }
+
+/// The figures of the rows whose name contains `filter`, or how the machine ended.
+pub fn figures(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupts) -> Result<std::result::Result<Figures, String>> {
+    let run = measure(paths, guest, &format!("bench {filter}"), &[], interrupts)?;
+    if run.outcome != Outcome::Ended(Ending::PowerOff, Some(0)) {
+        return Ok(Err(format!("{}\n{}", describe(&run.outcome).1, run.log)));
+    }
+    Ok(Ok(run.figures().map(|figure| (figure.name, figure.value)).collect()))
+}
+
+/// Values by the names of their rows.
+pub type Figures = BTreeMap<String, f64>;
 
 /// What a machine that measures has written.
 struct Run {

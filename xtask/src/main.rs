@@ -10,6 +10,7 @@ use clap::Parser;
 
 mod add;
 mod bench;
+mod bench_tests;
 mod boot_tests;
 mod child;
 mod ci;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::bench_tests::{self, BenchTest};
 use crate::boot_tests::{self, BootTest};
 use crate::cli::TestArgs;
 use crate::console_tests::{self, ConsoleTest};
@@ -20,6 +21,7 @@ use crate::{guest, say, setup};
 /// A test of any kind.
 enum Test {
     Host(HostTest),
+    Bench(BenchTest),
     Boot(BootTest),
     Console(ConsoleTest),
     Demo(DemoTest),
@@ -32,6 +34,7 @@ impl Test {
     fn name(&self) -> String {
         match self {
             Self::Host(test) => test.name.clone(),
+            Self::Bench(test) => test.name.to_owned(),
             Self::Boot(test) => test.name.to_owned(),
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
@@ -43,6 +46,7 @@ impl Test {
     fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         match self {
             Self::Host(test) => test.run(paths, interrupts),
+            Self::Bench(test) => test.run(paths, guest, interrupts),
             Self::Boot(test) => test.run(paths, guest, interrupts),
             Self::Console(test) => test.run(interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
@@ -78,6 +82,7 @@ fn all_tests(paths: &Paths, filter: &str) -> Result<Vec<Test>> {
     tests.extend(boot_tests::list().into_iter().map(Test::Boot));
     tests.extend(console_tests::list().into_iter().map(Test::Console));
     tests.extend(DemoTest::ALL.map(Test::Demo));
+    tests.extend(bench_tests::TESTS.map(Test::Bench));
     tests.extend(qemu_tests::list(paths)?.into_iter().map(Test::Qemu));
     Ok(tests)
 }

@@ -1,0 +1,91 @@
+//! Promises about cost that hold or fail: they are counted in instructions and bytes, which are the same in every run.
+
+use anyhow::Result;
+
+use crate::bench::{Figures, figures};
+use crate::guest::Guest;
+use crate::interrupts::Interrupts;
+use crate::paths::Paths;
+use crate::verdict::Verdict;
+
+/// Bytes of a message's head, which count as moved in the rows but are none of a file.
+const HEAD_BYTES: f64 = 128.0;
+
+/// A promise about rows of the bench.
+#[derive(Debug, Clone, Copy)]
+pub struct BenchTest {
+    /// Its name.
+    pub name: &'static str,
+    /// The rows it needs.
+    filter: &'static str,
+    /// Whether it holds; `None` where a row is missing.
+    holds: fn(&Figures) -> Option<bool>,
+}
+
+/// All of them.
+pub const TESTS: [BenchTest; 4] = [
+    BenchTest { name: "qemu::bench_a_read_costs_the_same_at_any_length", filter: "read.", holds: reads_cost_the_same },
+    BenchTest { name: "qemu::bench_one_page_touched_moves_64_kib_at_most", filter: "read64m.touch1", holds: one_touch_moves_little },
+    BenchTest { name: "qemu::bench_a_copy_moves_no_file_bytes", filter: "cp64m.64m", holds: a_copy_moves_nothing },
+    BenchTest { name: "qemu::bench_write_back_moves_two_pages_at_most", filter: "modify64m", holds: write_back_moves_little },
+];
+
+impl BenchTest {
+    /// Runs it.
+    pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
+        Ok(match figures(paths, guest, self.filter, interrupts)? {
+            Ok(figures) => Verdict::from_condition((self.holds)(&figures) == Some(true), || format!("{figures:#?}")),
+            Err(why) => Verdict::Failed(why),
+        })
+    }
+}
+
+/// From 64 KiB to 1 GiB, within 10 %.
+fn reads_cost_the_same(figures: &Figures) -> Option<bool> {
+    let costs: Option<Vec<f64>> = ["64k", "1m", "64m", "1g"].iter().map(|size| figures.get(&format!("read.{size}")).copied()).collect();
+    let costs = costs?;
+    let (least, most) = (costs.iter().copied().fold(f64::MAX, f64::min), costs.iter().copied().fold(0.0, f64::max));
+    Some(least > 0.0 && most <= least * 1.1)
+}
+
+/// Bytes of files that came from or went to servers in a row.
+fn file_bytes(figures: &Figures, row: &str, direction: &str) -> Option<f64> {
+    Some(figures.get(&format!("{row}.{direction}"))? - HEAD_BYTES * figures.get(&format!("{row}.messages"))?)
+}
+
+fn one_touch_moves_little(figures: &Figures) -> Option<bool> {
+    Some(file_bytes(figures, "read64m.touch1", "bytes")? <= 65_536.0)
+}
+
+fn a_copy_moves_nothing(figures: &Figures) -> Option<bool> {
+    // What is left are the lists of pieces.
+    Some(file_bytes(figures, "cp64m.64m", "bytes")? + file_bytes(figures, "cp64m.64m", "bytes_out")? < 4096.0)
+}
+
+fn write_back_moves_little(figures: &Figures) -> Option<bool> {
+    Some(file_bytes(figures, "modify64m", "bytes_out")? <= 8192.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(rows: &[(&str, f64)]) -> Figures {
+        rows.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+    }
+
+    #[test]
+    fn costs_may_differ_by_a_tenth() {
+        let rows = |most| figures(&[("read.64k", 100.0), ("read.1m", 101.0), ("read.64m", 102.0), ("read.1g", most)]);
+        assert_eq!(reads_cost_the_same(&rows(110.0)), Some(true));
+        assert_eq!(reads_cost_the_same(&rows(111.0)), Some(false));
+        assert_eq!(reads_cost_the_same(&figures(&[("read.64k", 100.0)])), None, "rows are missing");
+    }
+
+    #[test]
+    fn heads_are_no_file_bytes() {
+        let rows = |bytes| figures(&[("read64m.touch1.bytes", bytes), ("read64m.touch1.messages", 2.0)]);
+        assert_eq!(one_touch_moves_little(&rows(65_536.0 + 256.0)), Some(true));
+        assert_eq!(one_touch_moves_little(&rows(65_536.0 + 257.0)), Some(false));
+    }
+}

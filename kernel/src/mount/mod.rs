@@ -59,13 +59,8 @@ impl Mount {
     }
 
     /// The connection.
-    pub fn session(&self) -> &Session {
+    pub fn session(&self) -> &Arc<Session> {
         &self.session
-    }
-
-    /// The connection, for those that outlive the mount.
-    pub fn session_arc(&self) -> Arc<Session> {
-        self.session.clone()
     }
 
     /// What the server can do, of what this kernel makes use of.

@@ -17,14 +17,10 @@ pub fn message(head: &[u8; HEAD_BYTES], parts: &[&[u8]]) -> Result<Message, Errn
     Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
 }
 
-/// The payload's bytes, part by part.
+/// The payload's bytes, part by part: the message's without the head, which stands in front of its first part.
 pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
-    let inline = message.inline.get(HEAD_BYTES..).unwrap_or_default();
-    let in_frames = message.frames.iter().enumerate().map(|(index, frame)| {
-        let length = message.frames_bytes.saturating_sub(index * PAGE_BYTES).min(PAGE_BYTES);
-        frame.bytes().get(..length).unwrap_or_default()
-    });
-    core::iter::once(inline).chain(in_frames).filter(|part| !part.is_empty())
+    let skipped = core::iter::once(HEAD_BYTES).chain(core::iter::repeat(0));
+    message.parts().zip(skipped).map(|(part, skipped)| part.get(skipped..).unwrap_or_default()).filter(|part| !part.is_empty())
 }
 
 /// The payload as exactly `pages` whole pages: EIO where it has another length. Frames that came as such are moved.

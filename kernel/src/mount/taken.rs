@@ -30,7 +30,7 @@ impl Taken {
         // Made before anything is refused: from here on, dropping it closes the handle.
         let snapshot = (reply.handle != Handle(0)).then(|| {
             let holes = parts.as_ref().map(|parts| parts.holes.clone()).unwrap_or_default();
-            let pager: Arc<dyn Pager> = file.mount().session_arc();
+            let pager: Arc<dyn Pager> = file.mount().session().clone();
             Snapshot::new(pager, reply.handle, reply.length, source, holes, reply.holes_end)
         });
         let parts = parts?;

@@ -1,4 +1,5 @@
-//! Programs' ELF headers, checked once: what is to be mapped where. Static executables, at fixed addresses or position-independent.
+//! Programs' ELF headers, checked once: what is to be mapped where. Executables at fixed addresses or position-independent, static or with an interpreter
+//! (the dynamic loader), which is an executable by itself.
 
 use crate::arch::USER_END;
 use alloc::vec::Vec;
@@ -13,10 +14,16 @@ const PAGE_BYTES: u64 = 4096;
 pub const HEADER_BYTES: usize = 4096;
 /// Where a position-independent program is put: where Linux would without randomization, rounded.
 const INDEPENDENT_BASE: u64 = 0x5555_5555_4000;
+/// Where a dynamic loader is put: far above programs and their heaps, far below what mmap hands out.
+pub const LOADER_BASE: u64 = 0x6fff_0000_0000;
+/// Bytes of a dynamic loader's path, at most.
+const MAX_LOADER_PATH: u64 = 4096;
 /// The lowest address that a program may occupy.
 const LOWEST_ADDRESS: u64 = 0x1_0000;
 /// Bytes of a program header.
 const PROGRAM_HEADER_BYTES: usize = 56;
+/// ELIBBAD: the dynamic loader is none. Linux's number, which the file protocol has no use for.
+pub const ELIBBAD: Errno = Errno(80);
 /// Segments at most; a program has four or five.
 const MAX_SEGMENTS: usize = 64;
 
@@ -57,6 +64,8 @@ pub struct Program {
     pub headers: u64,
     /// How many there are.
     pub header_count: u16,
+    /// Where in the file the path of the dynamic loader lies, and its length with the NUL, if the program wants one.
+    pub loader: Option<(u64, usize)>,
 }
 
 impl Program {
@@ -65,16 +74,23 @@ impl Program {
         self.segments.iter().map(|segment| segment.pages().1).max().unwrap_or(0)
     }
 
-    /// Reads the headers from the file's first bytes.
-    ///
-    /// ENOEXEC for what is no program, one of another kind, or one that wants an interpreter (dynamic linking).
+    /// Reads the headers from the file's first bytes. ENOEXEC for what is no program, or one of another kind.
     pub fn parse(start: &[u8]) -> Result<Self, Errno> {
+        Self::parse_at(start, INDEPENDENT_BASE)
+    }
+
+    /// Likewise, for a dynamic loader: it stays out of the program's way, and wants no loader itself.
+    pub fn parse_loader(start: &[u8]) -> Result<Self, Errno> {
+        Self::parse_at(start, LOADER_BASE).and_then(|program| if program.loader.is_some() { Err(ELIBBAD) } else { Ok(program) })
+    }
+
+    fn parse_at(start: &[u8], base: u64) -> Result<Self, Errno> {
         let bad = |_| Errno::ENOEXEC;
         let (ident, rest) = start.split_at_checked(abi::EI_NIDENT).ok_or(Errno::ENOEXEC)?;
         let header = FileHeader::parse_tail(parse_ident::<LittleEndian>(ident).map_err(bad)?, rest).map_err(bad)?;
         let bias = match header.e_type {
             abi::ET_EXEC => 0,
-            abi::ET_DYN => INDEPENDENT_BASE,
+            abi::ET_DYN => base,
             _ => return Err(Errno::ENOEXEC),
         };
         if header.class != Class::ELF64 || header.e_machine != abi::EM_X86_64 || usize::from(header.e_phentsize) != PROGRAM_HEADER_BYTES {
@@ -83,10 +99,13 @@ impl Program {
         let first = usize::try_from(header.e_phoff).map_err(|_| Errno::ENOEXEC)?;
         let table = start.get(first..).and_then(|rest| rest.get(..usize::from(header.e_phnum) * PROGRAM_HEADER_BYTES));
         let table = SegmentTable::new(LittleEndian, Class::ELF64, table.ok_or(Errno::ENOEXEC)?);
-        let mut program =
-            Self { segments: Vec::new(), entry: bias + header.e_entry.min(USER_END), headers: 0, header_count: header.e_phnum };
+        let entry = bias + header.e_entry.min(USER_END);
+        let mut program = Self { segments: Vec::new(), entry, headers: 0, header_count: header.e_phnum, loader: None };
         for header in table.iter() {
             match header.p_type {
+                abi::PT_INTERP if (2..=MAX_LOADER_PATH).contains(&header.p_filesz) => {
+                    program.loader = Some((header.p_offset, header.p_filesz as usize));
+                }
                 abi::PT_INTERP => return Err(Errno::ENOEXEC),
                 abi::PT_LOAD if header.p_memsz > 0 => program.add(&header, bias)?,
                 _ => {}
@@ -181,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn a_dynamic_program_names_its_loader() {
+        let code = (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, 0x800]);
+        let file = program(abi::ET_EXEC, &[(abi::PT_INTERP, abi::PF_R, [0x318, 0x318, 28, 28]), code]);
+        assert_eq!(Program::parse(&file).unwrap().loader, Some((0x318, 28)));
+        assert_eq!(Program::parse_loader(&file), Err(ELIBBAD));
+        let loader = Program::parse_loader(&program(abi::ET_DYN, &[(abi::PT_LOAD, RX, [0, 0, 0x40_2000, 0x40_2000])])).unwrap();
+        assert_eq!(loader.segments[0].start, LOADER_BASE);
+    }
+
+    #[test]
     fn x5_a_broken_program_is_refused() {
         let code = (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, 0x800]);
         let good = program(abi::ET_EXEC, &[code]);
@@ -197,7 +226,8 @@ mod tests {
             (abi::PT_LOAD, RX, [u64::MAX - 0xfff, 0x40_1000, 0x800, 0x800]),
             (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, u64::MAX]),
             (abi::PT_LOAD, RW, [0x1000, 0x40_1000, 0x800, 0x800]),
-            (abi::PT_INTERP, RX, [0x1000, 0x40_1000, 0x800, 0x800]),
+            (abi::PT_INTERP, RX, [0x1000, 0x40_1000, 1, 1]),
+            (abi::PT_INTERP, RX, [0x1000, 0x40_1000, 0x1001, 0x1001]),
         ];
         for segment in bad {
             assert!(Program::parse(&program(abi::ET_EXEC, &[segment])).is_err(), "{segment:x?}");

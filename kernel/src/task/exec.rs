@@ -3,7 +3,7 @@
 //! The new address space is built completely before the old one goes, so that a failure leaves the caller as it was. A program's bytes arrive by the same
 //! read that programs use, into anonymous memory: on a mount with snapshots that makes them lazy, and safe from whoever overwrites the file (A6).
 
-use super::elf::{HEADER_BYTES, Program, Segment};
+use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, Beginning};
 use super::{Current, Identity, Process, family};
 use crate::arch::Registers;
@@ -130,7 +130,6 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
             space.protect(VirtAddr(first), own_first - first, rights(previous) | rights(segment))?;
         }
     }
-    space.set_heap_start(VirtAddr(program.end()));
     Ok(())
 }
 
@@ -187,7 +186,7 @@ fn auxiliary(program: &Program, path: u64, seed: u64) -> [(u64, u64); 16] {
         (4, 56),
         (5, u64::from(program.header_count)),
         (6, 4096),
-        (7, 0),
+        (7, if program.loader.is_some() { LOADER_BASE } else { 0 }),
         (8, 0),
         (9, program.entry),
         (11, 0),
@@ -212,11 +211,16 @@ pub struct Executable {
 
 /// The first bytes of a file.
 fn head(current: &Current, file: &Arc<dyn FileObject>) -> Result<Vec<u8>, Errno> {
+    part(current, file, 0, HEADER_BYTES)
+}
+
+/// Some bytes of a file; fewer where it ends.
+fn part(current: &Current, file: &Arc<dyn FileObject>, offset: u64, length: usize) -> Result<Vec<u8>, Errno> {
     let io = Io { space: current.space(), caller: Some(current), nonblocking: false };
-    let mut buffers = UserBuffers::kernel(HEADER_BYTES);
+    let mut buffers = UserBuffers::kernel(length);
     let mut done = 0;
-    while done < HEADER_BYTES as u64 {
-        match file.read(&io, &mut buffers, done)? {
+    while done < length as u64 {
+        match file.read(&io, &mut buffers, offset.checked_add(done).ok_or(Errno::ENOEXEC)?)? {
             0 => break,
             count => done += count,
         }
@@ -244,14 +248,35 @@ pub fn exec(current: &Current, path: &[u8], told: Arguments, open: &dyn Fn(&[u8]
     }
     let program = Program::parse(&start)?;
     drop(start);
+    let loader = find_loader(current, &executable.file, &program, open)?;
     let space = current.space().successor()?;
     load(&space, &program, &Image::File(&executable.file))?;
+    let entry = match &loader {
+        Some((loader, file)) => load(&space, loader, &Image::File(&file.file)).map(|()| loader.entry)?,
+        None => program.entry,
+    };
+    space.set_heap_start(VirtAddr(program.end()));
     let sp = build_stack(&space, &program, &script, &told)?;
-    let beginning = Beginning::program(Registers::start(program.entry, sp))?;
+    let beginning = Beginning::program(Registers::start(entry, sp))?;
     stop_other_threads(current)?;
     let identity = identity(&told, &script, executable.path);
     commit(current, space, &beginning, identity);
     Ok(())
+}
+
+/// The dynamic loader that a program asks for.
+fn find_loader(
+    current: &Current,
+    file: &Arc<dyn FileObject>,
+    program: &Program,
+    open: &dyn Fn(&[u8]) -> Result<Executable, Errno>,
+) -> Result<Option<(Program, Executable)>, Errno> {
+    let Some((offset, length)) = program.loader else { return Ok(None) };
+    let path = part(current, file, offset, length)?;
+    let path = path.get(..length).and_then(|path| path.strip_suffix(b"\0")).ok_or(Errno::ENOEXEC)?;
+    let loader = open(path)?;
+    let parsed = Program::parse_loader(&head(current, &loader.file)?).map_err(|_| ELIBBAD)?;
+    Ok(Some((parsed, loader)))
 }
 
 impl Arguments {

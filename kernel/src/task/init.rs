@@ -8,7 +8,7 @@ use super::thread::Beginning;
 use super::{Thread, family, scheduler};
 use crate::arch::{self, Registers};
 use crate::file::{FdTable, FileContext};
-use crate::mem::Space;
+use crate::mem::{Space, VirtAddr};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,6 +23,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let told = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };
     let space = Space::new()?;
     exec::load(&space, &program, &Image::Memory(image))?;
+    space.set_heap_start(VirtAddr(program.end()));
     let sp = exec::build_stack(&space, &program, path, &told)?;
     let beginning = Beginning::program(Registers::start(program.entry, sp))?;
     let inheritance = Inheritance {

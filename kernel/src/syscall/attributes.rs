@@ -10,9 +10,14 @@ const NO_FOLLOW: u32 = linux::AT_SYMLINK_NOFOLLOW;
 
 /// Bytes of a `struct stat`.
 const STAT_BYTES: usize = 144;
-/// What programs size their buffers by.
+/// The unit of a file system's figures.
 const BLOCK_BYTES: u64 = 4096;
 const NS_PER_S: i64 = 1_000_000_000;
+
+/// What programs size their buffers by (`st_blksize`).
+pub(super) fn block_bytes(_stat: &Stat) -> u64 {
+    BLOCK_BYTES
+}
 
 fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
     let time = |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
@@ -25,7 +30,7 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
         both(stat.gid, 0),
         stat.device_number,
         stat.size,
-        BLOCK_BYTES,
+        block_bytes(stat),
         stat.blocks,
     ];
     let times = [stat.atime, stat.mtime, stat.ctime].into_iter().flat_map(time);
@@ -149,6 +154,38 @@ pub fn utimensat(current: &dyn Caller, dir: i32, path: u64, times: u64, flags: u
         return Ok(0);
     }
     change(&found_at(current, dir, path, flags)?, times)
+}
+
+/// utimes(2): microseconds rather than nanoseconds.
+pub fn utimes(current: &dyn Caller, path: u64, times: u64) -> Result<u64, Errno> {
+    futimesat(current, linux::AT_FDCWD, path, times)
+}
+
+/// futimesat(2), likewise.
+pub fn futimesat(current: &dyn Caller, dir: i32, path: u64, times: u64) -> Result<u64, Errno> {
+    let mut wanted = new_times(current, 0)?;
+    if times != 0 {
+        let mut bytes = [0; 32];
+        load(current, times, &mut bytes)?;
+        let time = |at: usize| match (word(&bytes, at) as i64, word(&bytes, at + 8)) {
+            (seconds, micros @ 0..1_000_000) => Ok(Time(seconds.saturating_mul(NS_PER_S).saturating_add(micros as i64 * 1000))),
+            _ => Err(Errno::EINVAL),
+        };
+        (wanted.atime, wanted.mtime) = (time(0)?, time(16)?);
+    }
+    change(&found_at(current, dir, path, 0)?, wanted)
+}
+
+/// utime(2): whole seconds.
+pub fn utime(current: &dyn Caller, path: u64, times: u64) -> Result<u64, Errno> {
+    let mut wanted = new_times(current, 0)?;
+    if times != 0 {
+        let mut bytes = [0; 16];
+        load(current, times, &mut bytes)?;
+        let time = |at: usize| Time((word(&bytes, at) as i64).saturating_mul(NS_PER_S));
+        (wanted.atime, wanted.mtime) = (time(0), time(8));
+    }
+    change(&found_at(current, linux::AT_FDCWD, path, 0)?, wanted)
 }
 
 /// Access and modification time: none given is now.

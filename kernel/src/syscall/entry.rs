@@ -1,13 +1,13 @@
 //! Where system calls and traps of user mode arrive, called by the entry code in `arch`.
 
 use super::table::{self, Arguments};
+use super::unknown;
 use crate::arch::{Cause, PageFault, Registers};
 use crate::mem::{Access, FaultError, VirtAddr};
 use crate::task::deliver::{self, Restart};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
 use crate::task::{Current, Thread, current_thread, scheduler, send};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
 use fsproto::Errno;
 
 /// Carries out a system call; the result as the program gets it.
@@ -20,22 +20,8 @@ unsafe fn carry_out(number: u64, arguments: Arguments) -> u64 {
     let current = unsafe { Current::new() };
     match table::handler(number) {
         Some(handler) => handler(&current, arguments),
-        None => unknown(&current, number),
+        None => unknown::call(&current, number),
     }
-}
-
-/// A number that does not exist here. The log tells of each once: a program may try as often as it likes.
-#[cold]
-fn unknown(current: &Current, number: u64) -> u64 {
-    static TOLD: [AtomicBool; table::TABLE_SIZE + 1] = [const { AtomicBool::new(false) }; table::TABLE_SIZE + 1];
-    // All numbers past the table share the last place.
-    let place = usize::try_from(number).unwrap_or(usize::MAX).min(table::TABLE_SIZE);
-    if TOLD.get(place).is_some_and(|told| !told.swap(true, Ordering::Relaxed)) {
-        let process = current.process();
-        let name = process.identity.lock().name.clone();
-        log::info!("{} ({}) made system call {number}, which does not exist here", name.escape_ascii(), process.pid);
-    }
-    deliver::error(Errno::ENOSYS)
 }
 
 /// What becomes of a system call that was interrupted.

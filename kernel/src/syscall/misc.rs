@@ -16,6 +16,40 @@ pub fn set_id(_: &Current, id: u32) -> Result<u64, Errno> {
     if id == 0 { Ok(0) } else { Err(Errno::EPERM) }
 }
 
+/// Becoming somebody else in part (setreuid and its like): an id of -1 stays.
+pub fn set_two_ids(_: &Current, real: u32, effective: u32) -> Result<u64, Errno> {
+    set_ids([real, effective, 0])
+}
+
+/// Likewise, with the saved one (setresuid and its like).
+pub fn set_three_ids(_: &Current, real: u32, effective: u32, saved: u32) -> Result<u64, Errno> {
+    set_ids([real, effective, saved])
+}
+
+fn set_ids(ids: [u32; 3]) -> Result<u64, Errno> {
+    if ids.iter().all(|&id| id == 0 || id == u32::MAX) { Ok(0) } else { Err(Errno::EPERM) }
+}
+
+/// The three ids: root's.
+pub fn three_ids(current: &Current, real: u64, effective: u64, saved: u64) -> Result<u64, Errno> {
+    [real, effective, saved].into_iter().try_for_each(|address| current.write(address, &0u32.to_le_bytes())).map(|()| 0)
+}
+
+/// Further groups can only be given up.
+pub fn setgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
+    if count == 0 { Ok(0) } else { Err(Errno::EPERM) }
+}
+
+/// How nice a process is: as nice as any. The result is 20 less the niceness.
+pub fn getpriority(_: &Current, which: u32, _who: i32) -> Result<u64, Errno> {
+    if which > 2 { Err(Errno::EINVAL) } else { Ok(20) }
+}
+
+/// All have the same turn: niceness is taken note of by doing nothing.
+pub fn setpriority(_: &Current, which: u32, _who: i32, _niceness: i32) -> Result<u64, Errno> {
+    if which > 2 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
 /// Further groups: none.
 pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
     if count < 0 { Err(Errno::EINVAL) } else { Ok(0) }

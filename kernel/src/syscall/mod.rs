@@ -16,5 +16,7 @@ pub mod open;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod statx;
 pub mod table;
 pub mod time;
+pub mod unknown;

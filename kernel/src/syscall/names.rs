@@ -151,6 +151,15 @@ const OWN_ENTRIES: u64 = 2;
 
 /// getdents64(2).
 pub fn getdents64(current: &dyn Caller, fd: i32, buffer: u64, length: u32) -> Result<u64, Errno> {
+    list(current, fd, buffer, length, Form::New)
+}
+
+/// getdents(2).
+pub fn getdents(current: &dyn Caller, fd: i32, buffer: u64, length: u32) -> Result<u64, Errno> {
+    list(current, fd, buffer, length, Form::Old)
+}
+
+fn list(current: &dyn Caller, fd: i32, buffer: u64, length: u32, form: Form) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
     let mut to = buffers(buffer, u64::from(length))?;
@@ -159,7 +168,7 @@ pub fn getdents64(current: &dyn Caller, fd: i32, buffer: u64, length: u32) -> Re
         return Err(Errno::ENOTDIR);
     }
     file.with_position(|position| {
-        let mut list = Entries { bytes: Vec::new(), limit, next: *position, full: false };
+        let mut list = Entries { bytes: Vec::new(), limit, next: *position, full: false, form };
         list_own(&file, &mut list)?;
         if !list.full {
             // Positions come from programs (lseek) and cookies from servers: neither is trusted to fit.
@@ -192,8 +201,18 @@ fn list_own(file: &OpenFile, list: &mut Entries) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Where an entry's kind stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Before the name (getdents64).
+    New,
+    /// In the entry's last byte (getdents).
+    Old,
+}
+
 /// Entries as getdents64 writes them: inode, position after it, length of the entry, kind, name with a NUL, aligned to 8 bytes.
 struct Entries {
+    form: Form,
     bytes: Vec<u8>,
     limit: usize,
     next: u64,
@@ -214,9 +233,15 @@ impl Entries {
         self.bytes.extend_from_slice(&entry.inode.to_le_bytes());
         self.bytes.extend_from_slice(&next.to_le_bytes());
         self.bytes.extend_from_slice(&(length as u16).to_le_bytes());
-        self.bytes.push(entry.kind as u8);
+        if self.form == Form::New {
+            self.bytes.push(entry.kind as u8);
+        }
         self.bytes.extend_from_slice(entry.name);
         self.bytes.resize(end, 0);
+        // Name, NUL and kind take what they take in the other form, so there is a byte left behind the NUL.
+        if let (Form::Old, Some(last)) = (self.form, self.bytes.last_mut()) {
+            *last = entry.kind as u8;
+        }
         self.next = next;
         true
     }

@@ -1,6 +1,6 @@
 //! The table of system calls.
 
-use super::{attributes, io, ipc, memory, misc, mounting, names, open, poll, process, signal, time};
+use super::{attributes, io, ipc, memory, misc, mounting, names, open, poll, process, signal, statx, time};
 use crate::arch::Registers;
 use crate::task::Current;
 use crate::task::deliver::{Restart, error};
@@ -172,6 +172,7 @@ system_calls! {
     75 fdatasync(fd) => io::fsync;
     76 truncate(path, length) => io::truncate;
     77 ftruncate(fd, length) => io::ftruncate;
+    78 getdents(fd, buffer, length) => names::getdents;
     79 getcwd(buffer, length) => names::getcwd;
     80 chdir(path) => names::chdir;
     81 fchdir(fd) => names::fchdir;
@@ -204,15 +205,26 @@ system_calls! {
     110 getppid() => process::getppid;
     111 getpgrp() => process::getpgrp;
     112 setsid() => process::setsid;
+    113 setreuid(real, effective) => misc::set_two_ids;
+    114 setregid(real, effective) => misc::set_two_ids;
     115 getgroups(count, list) => misc::getgroups;
+    116 setgroups(count, list) => misc::setgroups;
+    117 setresuid(real, effective, saved) => misc::set_three_ids;
+    118 getresuid(real, effective, saved) => misc::three_ids;
+    119 setresgid(real, effective, saved) => misc::set_three_ids;
+    120 getresgid(real, effective, saved) => misc::three_ids;
     121 getpgid(pid) => process::getpgid;
     124 getsid(pid) => process::getsid;
     125 capget(header, data) => misc::capget;
     127 rt_sigpending(set, set_bytes) => signal::rt_sigpending;
     130 (WithoutHandler) rt_sigsuspend(mask, set_bytes) => signal::rt_sigsuspend;
     131 sigaltstack(new, old) => signal::sigaltstack;
+    132 utime(path, times) => attributes::utime;
+    133 mknod(path, mode, device) => statx::mknod;
     137 statfs(path, buffer) => attributes::statfs;
     138 fstatfs(fd, buffer) => attributes::fstatfs;
+    140 getpriority(which, who) => misc::getpriority;
+    141 setpriority(which, who, niceness) => misc::setpriority;
     149 mlock(address, length) => memory::mlock;
     150 munlock(address, length) => memory::munlock;
     157 prctl(option, second, third, fourth, fifth) => misc::prctl;
@@ -223,6 +235,18 @@ system_calls! {
     166 umount2(target, flags) => mounting::umount2;
     169 reboot(magic, magic2, command, argument) => misc::reboot;
     186 gettid() => process::gettid;
+    188 setxattr(path) => statx::attribute;
+    189 lsetxattr(path) => statx::link_attribute;
+    190 fsetxattr(fd) => statx::file_attribute;
+    191 getxattr(path) => statx::attribute;
+    192 lgetxattr(path) => statx::link_attribute;
+    193 fgetxattr(fd) => statx::file_attribute;
+    194 listxattr(path) => statx::list;
+    195 llistxattr(path) => statx::list_link;
+    196 flistxattr(fd) => statx::list_file;
+    197 removexattr(path) => statx::attribute;
+    198 lremovexattr(path) => statx::link_attribute;
+    199 fremovexattr(fd) => statx::file_attribute;
     200 tkill(tid, signal) => signal::tkill;
     201 time(time) => time::time;
     202 futex(address, operation, value, timeout, second, value3) => process::futex;
@@ -230,14 +254,18 @@ system_calls! {
     204 sched_getaffinity(pid, bytes, mask) => process::sched_getaffinity;
     217 getdents64(fd, buffer, length) => names::getdents64;
     218 set_tid_address(address) => process::set_tid_address;
+    221 fadvise64(fd, offset, length, advice) => statx::fadvise64;
     228 clock_gettime(clock, time) => time::clock_gettime;
     229 clock_getres(clock, resolution) => time::clock_getres;
     230 (WithoutHandler) clock_nanosleep(clock, flags, request, remaining) => time::clock_nanosleep;
     231 exit_group(status) => process::exit_group;
     234 tgkill(pid, tid, signal) => signal::tgkill;
+    235 utimes(path, times) => attributes::utimes;
     257 openat(dir, path, flags, mode) => open::openat;
     258 mkdirat(dir, path, mode) => names::mkdirat;
+    259 mknodat(dir, path, mode, device) => statx::mknodat;
     260 fchownat(dir, path, uid, gid, flags) => attributes::fchownat;
+    261 futimesat(dir, path, times) => attributes::futimesat;
     262 newfstatat(dir, path, buffer, flags) => attributes::newfstatat;
     263 unlinkat(dir, path, flags) => names::unlinkat;
     264 renameat(old_dir, old, new_dir, new) => names::renameat;
@@ -260,6 +288,7 @@ system_calls! {
     318 getrandom(buffer, length, flags) => io::getrandom;
     327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;
     328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;
+    332 statx(dir, path, flags, mask, buffer) => statx::statx;
     436 close_range(first, last, flags) => open::close_range;
     439 faccessat2(dir, path, mode, flags) => attributes::faccessat2;
 }

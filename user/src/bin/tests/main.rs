@@ -18,6 +18,7 @@ mod names;
 mod processes;
 mod signals;
 mod state;
+mod survey;
 
 use user::prelude::*;
 use user::tests_list::TESTS;
@@ -27,8 +28,17 @@ program!(run);
 /// A module's tests by name.
 type Table = &'static [(&'static str, fn() -> kit::Outcome)];
 
-const TABLES: [Table; 8] =
-    [descriptors::TESTS, files::TESTS, hostile::TESTS, memory::TESTS, names::TESTS, processes::TESTS, signals::TESTS, state::TESTS];
+const TABLES: [Table; 9] = [
+    descriptors::TESTS,
+    files::TESTS,
+    hostile::TESTS,
+    memory::TESTS,
+    names::TESTS,
+    processes::TESTS,
+    signals::TESTS,
+    state::TESTS,
+    survey::TESTS,
+];
 
 fn run(args: &Args) -> i32 {
     match args.get(1..) {

@@ -1,0 +1,209 @@
+//! System calls that do not exist here: ENOSYS, and one line in the log for each program and number.
+
+use crate::sync::Mutex;
+use crate::task::Current;
+use crate::task::deliver;
+use alloc::vec::Vec;
+use fsproto::Errno;
+
+/// The names that Linux has and this kernel has not, from the first number of each row on.
+const NAMES: &[(u64, &[&str])] = &[
+    (29, &["shmget", "shmat", "shmctl"]),
+    (40, &["sendfile"]),
+    (42, &["connect", "accept"]),
+    (49, &["bind", "listen", "getsockname", "getpeername"]),
+    (54, &["setsockopt", "getsockopt"]),
+    (64, &["semget", "semop", "semctl", "shmdt", "msgget", "msgsnd", "msgrcv", "msgctl"]),
+    (101, &["ptrace"]),
+    (103, &["syslog"]),
+    (122, &["setfsuid", "setfsgid"]),
+    (126, &["capset"]),
+    (128, &["rt_sigtimedwait", "rt_sigqueueinfo"]),
+    (134, &["uselib", "personality", "ustat"]),
+    (139, &["sysfs"]),
+    (
+        142,
+        &[
+            "sched_setparam",
+            "sched_getparam",
+            "sched_setscheduler",
+            "sched_getscheduler",
+            "sched_get_priority_max",
+            "sched_get_priority_min",
+            "sched_rr_get_interval",
+        ],
+    ),
+    (151, &["mlockall", "munlockall", "vhangup", "modify_ldt", "pivot_root", "_sysctl"]),
+    (159, &["adjtimex"]),
+    (161, &["chroot"]),
+    (163, &["acct", "settimeofday"]),
+    (167, &["swapon", "swapoff"]),
+    (
+        170,
+        &[
+            "sethostname",
+            "setdomainname",
+            "iopl",
+            "ioperm",
+            "create_module",
+            "init_module",
+            "delete_module",
+            "get_kernel_syms",
+            "query_module",
+            "quotactl",
+            "nfsservctl",
+            "getpmsg",
+            "putpmsg",
+            "afs_syscall",
+            "tuxcall",
+            "security",
+        ],
+    ),
+    (187, &["readahead"]),
+    (
+        205,
+        &[
+            "set_thread_area",
+            "io_setup",
+            "io_destroy",
+            "io_getevents",
+            "io_submit",
+            "io_cancel",
+            "get_thread_area",
+            "lookup_dcookie",
+            "epoll_create",
+            "epoll_ctl_old",
+            "epoll_wait_old",
+            "remap_file_pages",
+        ],
+    ),
+    (219, &["restart_syscall", "semtimedop"]),
+    (222, &["timer_create", "timer_settime", "timer_gettime", "timer_getoverrun", "timer_delete", "clock_settime"]),
+    (232, &["epoll_wait", "epoll_ctl"]),
+    (
+        236,
+        &[
+            "vserver",
+            "mbind",
+            "set_mempolicy",
+            "get_mempolicy",
+            "mq_open",
+            "mq_unlink",
+            "mq_timedsend",
+            "mq_timedreceive",
+            "mq_notify",
+            "mq_getsetattr",
+            "kexec_load",
+            "waitid",
+            "add_key",
+            "request_key",
+            "keyctl",
+            "ioprio_set",
+            "ioprio_get",
+            "inotify_init",
+            "inotify_add_watch",
+            "inotify_rm_watch",
+            "migrate_pages",
+        ],
+    ),
+    (272, &["unshare", "set_robust_list", "get_robust_list", "splice", "tee", "sync_file_range", "vmsplice", "move_pages"]),
+    (281, &["epoll_pwait", "signalfd", "timerfd_create", "eventfd"]),
+    (286, &["timerfd_settime", "timerfd_gettime", "accept4", "signalfd4", "eventfd2", "epoll_create1"]),
+    (294, &["inotify_init1"]),
+    (297, &["rt_tgsigqueueinfo", "perf_event_open", "recvmmsg", "fanotify_init", "fanotify_mark"]),
+    (303, &["name_to_handle_at", "open_by_handle_at", "clock_adjtime"]),
+    (
+        307,
+        &["sendmmsg", "setns", "getcpu", "process_vm_readv", "process_vm_writev", "kcmp", "finit_module", "sched_setattr", "sched_getattr"],
+    ),
+    (317, &["seccomp"]),
+    (319, &["memfd_create", "kexec_file_load", "bpf", "execveat", "userfaultfd", "membarrier", "mlock2", "copy_file_range"]),
+    (329, &["pkey_mprotect", "pkey_alloc", "pkey_free"]),
+    (333, &["io_pgetevents", "rseq"]),
+    (
+        424,
+        &[
+            "pidfd_send_signal",
+            "io_uring_setup",
+            "io_uring_enter",
+            "io_uring_register",
+            "open_tree",
+            "move_mount",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "fspick",
+            "pidfd_open",
+            "clone3",
+        ],
+    ),
+    (437, &["openat2", "pidfd_getfd"]),
+    (
+        440,
+        &[
+            "process_madvise",
+            "epoll_pwait2",
+            "mount_setattr",
+            "quotactl_fd",
+            "landlock_create_ruleset",
+            "landlock_add_rule",
+            "landlock_restrict_self",
+            "memfd_secret",
+            "process_mrelease",
+            "futex_waitv",
+            "set_mempolicy_home_node",
+        ],
+    ),
+];
+
+/// What was told already, at most: a program may try as often as it likes, with as many numbers.
+const MAX_TOLD: usize = 512;
+
+/// Programs (by name) and numbers that the log has heard of.
+static TOLD: Mutex<Vec<(u64, Vec<u8>)>> = Mutex::new(Vec::new());
+
+/// The name of a number on Linux.
+pub fn name(number: u64) -> Option<&'static str> {
+    let find = |&(first, names): &(u64, &'static [&'static str])| names.get(usize::try_from(number.checked_sub(first)?).ok()?).copied();
+    NAMES.iter().find_map(find)
+}
+
+/// Carries out a call that is not there.
+#[cold]
+pub fn call(current: &Current, number: u64) -> u64 {
+    let process = current.process();
+    let program = process.identity.lock().name.clone();
+    if is_new(number, &program) {
+        let name = name(number).unwrap_or("no name");
+        log::info!("{} ({}) made system call {number} ({name}), which does not exist here", program.escape_ascii(), process.pid);
+    }
+    deliver::error(Errno::ENOSYS)
+}
+
+fn is_new(number: u64, program: &[u8]) -> bool {
+    let mut told = TOLD.lock();
+    if told.len() >= MAX_TOLD || told.iter().any(|(known, by)| *known == number && by == program) || told.try_reserve(1).is_err() {
+        return false;
+    }
+    told.push((number, program.to_vec()));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_linuxs_and_of_what_is_not_there() {
+        assert_eq!((name(40), name(435), name(9999)), (Some("sendfile"), Some("clone3"), None));
+        for (number, call) in super::super::table::all() {
+            assert_eq!(name(number as u64), None, "{}", call.name);
+        }
+    }
+
+    #[test]
+    fn each_program_and_number_is_told_once() {
+        assert!(is_new(7777, b"a") && is_new(7777, b"b") && is_new(7778, b"a"));
+        assert!(!is_new(7777, b"a"));
+    }
+}

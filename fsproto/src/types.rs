@@ -261,5 +261,13 @@ record! {
         bytes_elided: u64,
         /// Bytes of writes that were copied or shared on the server's side (W4).
         bytes_cloned: u64,
+        /// Handles that the asking session holds now, snapshots among them.
+        handles: u64,
+        /// Snapshots that the server keeps now.
+        snapshots: u64,
+        /// Pages that it keeps for them alone: rescued ones, and those of files that have no name any more.
+        pages_kept: u64,
+        /// Handles that it holds itself at the server beneath.
+        base_handles: u64,
     }
 }

@@ -241,7 +241,10 @@ fn on_handle<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, r
             session.check(request.handle)?;
             server.read_link(request.handle).map(|payload| with_payload::<ReadLink>(tag, &Nothing {}, payload))
         }
-        Request::StatStore(_) => server.stat_store().map(|info| plain::<StatStore>(tag, &info)),
+        Request::StatStore(_) => {
+            let handles = session.handles.len() as u64;
+            server.stat_store().map(|info| plain::<StatStore>(tag, &StoreInfo { handles, ..info }))
+        }
         Request::Sync(request) => {
             session.check(request.handle)?;
             server.sync(request.handle).map(|()| plain::<Sync>(tag, &Nothing {}))

@@ -38,6 +38,11 @@ impl Counters {
         self.0.iter().map(|entry| (entry.0.as_str(), grown(entry))).filter(|(_, by)| *by != 0).collect()
     }
 
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+
     /// Whether this kernel has none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

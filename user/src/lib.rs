@@ -20,6 +20,7 @@ pub mod edit;
 pub mod errno;
 pub mod fs;
 pub mod io;
+pub mod launch;
 pub mod opt;
 pub mod pages;
 pub mod port;

@@ -345,6 +345,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         info.files_free = info.files_free.saturating_add(stores + kept_files).min(info.files);
         let Traffic { rescued, elided, cloned } = self.traffic;
         (info.bytes_rescued, info.bytes_elided, info.bytes_cloned) = (rescued, elided, cloned);
+        (info.snapshots, info.pages_kept, info.base_handles) = (self.figures().snapshots as u64, self.stored + kept_pages, info.handles);
         Ok(info)
     }
 

@@ -49,6 +49,12 @@ pub struct FileSystemFigures {
     pub bytes_elided: u64,
     /// Bytes of writes that it copied or shared by itself.
     pub bytes_cloned: u64,
+    /// Handles that are held at the server, and those that it holds at its own.
+    pub handles: [u64; 2],
+    /// Snapshots that the server keeps now, and pages that it keeps for them alone.
+    pub snapshots: [u64; 2],
+    /// Requests that the server has not answered.
+    pub requests: u64,
 }
 
 /// A tree of files.

@@ -237,6 +237,29 @@ pub(super) fn evict(wanted: usize) -> usize {
     freed
 }
 
+/// Lets go of all frames that only the cache holds.
+pub fn drop_all() {
+    // The first time takes marks away.
+    for _ in 0..2 {
+        evict(usize::MAX);
+    }
+}
+
+/// Bytes of the heap that the cache takes, its tree apart.
+pub(super) fn heap_bytes() -> usize {
+    CACHE.lock().chunks.len() * size_of::<Chunk>().next_power_of_two()
+}
+
+/// Calls `look` for each frame that the cache holds.
+pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
+    let cache = CACHE.lock();
+    for slot in cache.chunks.values().flat_map(|chunk| &chunk.slots) {
+        if let Slot::Ready(frame) = slot {
+            look(frame);
+        }
+    }
+}
+
 /// Frames that the cache holds.
 pub fn cached_frames() -> usize {
     let cache = CACHE.lock();

@@ -128,6 +128,16 @@ pub fn stats() -> Stats {
     Stats { total: TOTAL.load(Ordering::Relaxed), free: FREE.load(Ordering::Relaxed) }
 }
 
+/// One more than the highest number of a frame.
+pub(super) fn highest() -> usize {
+    COUNTS.get().copied().unwrap_or_default().len()
+}
+
+/// The number of the frame at an address.
+pub(super) fn number(address: PhysAddr) -> usize {
+    (address.0 >> PAGE_SHIFT) as usize
+}
+
 /// Frames kept from programs.
 pub fn reserve() -> usize {
     TOTAL.load(Ordering::Relaxed) / RESERVE_SHARE

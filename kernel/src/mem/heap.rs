@@ -155,6 +155,17 @@ pub fn headroom(claim: Claim) -> Result<(), OutOfMemory> {
     if free >= HEADROOM_BYTES { Ok(()) } else { HEAP.grow(HEADROOM_BYTES, claim) }
 }
 
+/// Bytes of the heap that are in use.
+pub fn used_bytes() -> usize {
+    let blocks = HEAP.blocks.lock();
+    let free = |(class, first): (usize, &Option<NonNull<Block>>)| {
+        // SAFETY: blocks in the list are free memory that was written by `put`, and the lock is held.
+        let chain = core::iter::successors(*first, |block| unsafe { block.read() }.next);
+        chain.count() * block_layout(class).size()
+    };
+    blocks.large.used() - blocks.free.iter().enumerate().map(free).sum::<usize>()
+}
+
 /// On the host, memory is somebody else's care.
 #[cfg(not(target_os = "none"))]
 pub fn headroom(_: Claim) -> Result<(), OutOfMemory> {

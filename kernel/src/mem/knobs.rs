@@ -9,11 +9,17 @@ pub struct Knob {
     pub name: &'static str,
     value: AtomicU64,
     max: u64,
+    /// What is done each time it is set to something else than 0; it reads as 0 then.
+    action: Option<fn()>,
 }
 
 impl Knob {
     const fn new(name: &'static str, value: u64, max: u64) -> Self {
-        Self { name, value: AtomicU64::new(value), max }
+        Self { name, value: AtomicU64::new(value), max, action: None }
+    }
+
+    const fn button(name: &'static str, action: fn()) -> Self {
+        Self { action: Some(action), ..Self::new(name, 0, 1) }
     }
 
     /// The value.
@@ -26,7 +32,10 @@ impl Knob {
         if value > self.max {
             return Err(OutOfBounds);
         }
-        self.value.store(value, Ordering::Relaxed);
+        match self.action {
+            Some(action) if value != 0 => action(),
+            _ => self.value.store(value, Ordering::Relaxed),
+        }
         Ok(())
     }
 }
@@ -48,11 +57,14 @@ pub static MAX_REGIONS: Knob = Knob::new("max_regions", 65530, 1 << 20);
 /// Live snapshots of one mount, at most.
 pub static MAX_SNAPSHOTS: Knob = Knob::new("max_snapshots", 65536, 1 << 24);
 
+/// Set to 1: clean frames that only the cache holds are let go of.
+pub static DROP_CACHES: Knob = Knob::button("drop_caches", super::cache::drop_all);
+
 /// What a message's payload holds, in pages.
 pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
 
 /// All knobs.
-pub static ALL: [&Knob; 6] = [&LAZY, &MIN_LAZY_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS];
+pub static ALL: [&Knob; 7] = [&LAZY, &MIN_LAZY_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS, &DROP_CACHES];
 
 /// The knob of a name.
 pub fn by_name(name: &str) -> Option<&'static Knob> {

@@ -6,6 +6,7 @@
 //! The same code runs on the host, in a pool of pages that stands for physical memory; see [`phys`] and [`mmu`].
 
 mod addr;
+pub mod audit;
 pub mod cache;
 pub mod counters;
 pub mod frame;

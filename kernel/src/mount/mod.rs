@@ -172,6 +172,9 @@ impl FileSystem for MountedTree {
             bytes_rescued: store.bytes_rescued,
             bytes_elided: store.bytes_elided,
             bytes_cloned: store.bytes_cloned,
+            handles: [store.handles, store.base_handles],
+            snapshots: [store.snapshots, store.pages_kept],
+            requests: self.0.session.in_flight() as u64,
         })
     }
 

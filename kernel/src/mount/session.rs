@@ -197,6 +197,12 @@ impl Session {
         !self.unmarked_peer.load(Ordering::Relaxed)
     }
 
+    /// Requests that are not answered yet, and handles that wait to be given back.
+    pub fn in_flight(&self) -> usize {
+        let table = self.table.lock();
+        table.in_flight.len() + table.unclosed.len()
+    }
+
     /// Whether the server is gone.
     pub fn is_gone(&self) -> bool {
         self.table.lock().gone

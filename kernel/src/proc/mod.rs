@@ -4,6 +4,7 @@
 //! component into a [`Node`]; a node says what kind of file it is, makes its text, lists its names.
 
 mod file;
+mod kept;
 mod node;
 mod process;
 mod system;

@@ -32,8 +32,9 @@ pub static RELEASE: File = File { name: "osrelease", text: || format!("{RELEASE_
 pub static SYSTEM_NAME: File = File { name: "ostype", text: || format!("{SYSTEM_TEXT}\n").into_bytes() };
 
 /// The files in `/proc` itself.
-pub static FILES: [File; 9] = [
+pub static FILES: [File; 10] = [
     File { name: "filesystems", text: file_systems },
+    File { name: "kept", text: super::kept::text },
     File { name: "lazy", text: lazy },
     File { name: "loadavg", text: || b"0.00 0.00 0.00 1/1 1\n".to_vec() },
     File { name: "meminfo", text: memory },

@@ -28,19 +28,7 @@ fn run(args: &Args) -> i32 {
         }
         return out.finish("env", 0);
     };
-    let path = environment.iter().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or(b"/bin:/sbin");
-    let candidates: Vec<Vec<u8>> = if program.contains(&b'/') {
-        vec![program.to_vec()]
-    } else {
-        path.split(|byte| *byte == b':').map(|directory| user::fs::join(directory, program)).collect()
-    };
-    let mut failure = Errno::ENOENT;
-    for candidate in candidates {
-        let error = sys::execve(&candidate, rest, &environment);
-        if error != Errno::ENOENT {
-            failure = error;
-        }
-    }
+    let failure = user::launch::launch(rest, &environment);
     complain("env", program, failure);
-    if failure == Errno::ENOENT { 127 } else { 126 }
+    user::launch::failure_status(failure)
 }

@@ -213,6 +213,12 @@ impl PageTable {
         self.root.addr()
     }
 
+    /// Calls `look` for each frame that it holds: tables, and what they map for the program.
+    pub fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
+        look(self.root());
+        (0..USER_ROOT_ENTRIES as u64).for_each(|index| for_each_frame(self.root(), Page(index * span(LEVELS)), look));
+    }
+
     /// The entry of a page.
     pub fn get(&self, page: Page) -> Option<Entry> {
         let entry = find_slot(self.root(), page)?.load(Ordering::Relaxed);
@@ -278,6 +284,24 @@ impl Drop for PageTable {
     fn drop(&mut self) {
         mmu::forget(self.root());
         self.clear(PageRange::new(Page(0), USER_ROOT_ENTRIES as u64 * span(LEVELS)), |_, _, frame| drop(frame));
+    }
+}
+
+/// Calls `look` for each frame below the entry of the root `root` that covers `page`: tables, and what they map.
+pub(super) fn for_each_frame(root: PhysAddr, page: Page, look: &mut impl FnMut(PhysAddr)) {
+    let entry = table_at(root)[index(page.0, LEVELS)].load(Ordering::Relaxed);
+    if entry != 0 {
+        visit_frames(entry, LEVELS - 1, look);
+    }
+}
+
+/// The frame of an entry, and all below it if it is that of a table of `level`.
+fn visit_frames(entry: u64, level: u32, look: &mut impl FnMut(PhysAddr)) {
+    let address = PhysAddr(entry & ADDRESS_BITS);
+    look(address);
+    if level > 0 {
+        let entries = table_at(address).iter().map(|slot| slot.load(Ordering::Relaxed));
+        entries.filter(|entry| *entry != 0).for_each(|entry| visit_frames(entry, level - 1, look));
     }
 }
 

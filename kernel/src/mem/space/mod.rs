@@ -187,6 +187,11 @@ impl Space {
         })
     }
 
+    /// Calls `look` for each frame that it holds: page tables, and what they map.
+    pub(in crate::mem) fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
+        self.with(|space| space.table.for_each_frame(look));
+    }
+
     /// The regions in order.
     pub fn regions(&self) -> Vec<RegionInfo> {
         self.with(|space| {

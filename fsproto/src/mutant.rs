@@ -101,6 +101,10 @@ mutants! {
     SplitForgetsOffset = "split-forgets-offset",
     /// A8: fork leaves the parent's mappings writable.
     ForkLeavesWritable = "fork-leaves-writable",
+    /// Q3: a page comes back from its neighbour's slot.
+    SwapWrongSlot = "swap-wrong-slot",
+    /// Q3: slots are never free again.
+    LeakSwapSlot = "leak-swap-slot",
     /// Q4: the bound on snapshots is not kept.
     NoSnapshotLimit = "no-snapshot-limit",
     /// E1: the knob is ignored.

@@ -65,6 +65,10 @@ counters! {
     Evictions = "evictions",
     /// Clean pages unmapped for want of memory.
     PagesUnmapped = "pages_unmapped",
+    /// Private pages that went to the swap file.
+    PagesSwappedOut = "pages_swapped_out",
+    /// Pages that came back from it.
+    PagesSwappedIn = "pages_swapped_in",
     /// Flushes of translations.
     Flushes = "flushes",
     /// Snapshots made.

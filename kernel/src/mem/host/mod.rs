@@ -1,6 +1,9 @@
 //! Memory on the host: a pool of pages in place of the machine's, a fake MMU, and threads in place of the scheduler. For tests and the simulation.
 
 pub mod mmu;
+mod store;
+
+pub use store::{RamStore, StoreAnswers};
 
 use super::{frame, phys};
 use crate::sync::{self, Interrupt, Scheduler, ThreadId};
@@ -41,6 +44,12 @@ pub fn exclusive() -> MutexGuard<'static, ()> {
     #[cfg(feature = "mutants")]
     fsproto::mutant::choose(std::env::var("MUTANT").ok().as_deref().and_then(fsproto::mutant::Mutant::from_name));
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes up to `pages` mapped pages away from any spaces, as if memory were short: clean ones are unmapped, private ones go to the swap file if one is attached
+/// (`swap::attach`). Says whether any went; pages used since the last time may only become old. May wait for the swap file; no lock may be held.
+pub fn take_some(pages: usize) -> bool {
+    super::reclaim::take_some(pages).unwrap_or(false)
 }
 
 /// Lets go of all frames that only the cache holds.

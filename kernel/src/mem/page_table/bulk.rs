@@ -1,10 +1,11 @@
 //! Many pages at once: what fork, fault-around, messages and reclaim do to page tables, at a few instructions a page.
 
+use super::Held;
 use super::{
     ADDRESS_BITS, ENTRIES, Entry, EntryFlags, Flush, LEVELS, PageTable, Table, USER_TABLE, index, make_leaf, met, owned, span, table_at,
     visit, visit_leaves,
 };
-use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame};
+use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, swap::Slot};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Maps neighbouring pages where nothing is mapped, walking the tables once for many.
@@ -32,9 +33,9 @@ impl<'a> Filler<'a> {
     }
 
     /// Maps a page in the place of what is there; gives that back, with its flags.
-    pub fn replace(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<(Frame, EntryFlags)>, OutOfMemory> {
+    pub fn replace(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<(Held, EntryFlags)>, OutOfMemory> {
         let old = self.slot(page)?.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
-        Ok(owned(old).map(|frame| (frame, Entry(old).flags())))
+        Ok(owned(old).map(|held| (held, Entry(old).flags())))
     }
 
     fn slot(&mut self, page: Page) -> Result<&'static AtomicU64, OutOfMemory> {
@@ -59,7 +60,7 @@ impl PageTable {
         let mut stale = Flush::NOTHING;
         // Stops at a gap by not taking what comes behind it.
         visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
-            if page != next {
+            if page != next || Entry(slot.load(Ordering::Relaxed)).is_swapped() {
                 return;
             }
             next = page + 1;
@@ -92,6 +93,10 @@ impl PageTable {
                 if entry == 0 {
                     continue;
                 }
+                if let Some(slot) = Entry(entry).slot() {
+                    theirs.store(Entry::swapped(Slot::share(slot)).0, Ordering::Relaxed);
+                    continue;
+                }
                 frame::retain(Entry(entry).address());
                 theirs.store(entry & !withheld & !used, Ordering::Relaxed);
                 if entry & withheld != 0 {
@@ -114,7 +119,7 @@ pub enum Sharing {
 }
 
 /// What [`PageTable::sweep`] does with an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It stays as it is.
     Keep,
@@ -122,6 +127,8 @@ pub enum Verdict {
     Age,
     /// It goes.
     Drop,
+    /// It gives way to a slot of the swap file, to which it gets this reference.
+    Swap(Slot),
 }
 
 /// What a [`PageTable::sweep`] came to.
@@ -178,6 +185,11 @@ fn sweep(
             Verdict::Age => drop(slot.fetch_and(!EntryFlags::ACCESSED.bits(), Ordering::Relaxed)),
             Verdict::Drop => {
                 slot.store(0, Ordering::Relaxed);
+                drop(owned(entry));
+                swept.entries += 1;
+            }
+            Verdict::Swap(new) => {
+                slot.store(Entry::swapped(new).0, Ordering::Relaxed);
                 drop(owned(entry));
                 swept.entries += 1;
             }

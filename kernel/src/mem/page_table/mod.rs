@@ -1,7 +1,8 @@
 //! Four-level page tables of x86-64 (Intel SDM volume 3, 4.5), walked by software through the direct map.
 //!
 //! A [`PageTable`] owns its tables and one reference to every frame it maps; tables that a range covers as a whole are freed when the range is cleared.
-//! An entry that is not zero holds a frame, even where the CPU may not use it (PROT_NONE): [`EntryFlags::HELD`]. The upper half is the kernel's, the same
+//! An entry that is not zero holds a frame, even where the CPU may not use it (PROT_NONE): [`EntryFlags::HELD`]; or, where the page was swapped out, a slot of the
+//! swap file in the place of one ([`EntryFlags::SWAPPED`]). What comes out of an entry is therefore [`Held`]. The upper half is the kernel's, the same
 //! in all spaces. Entries are atomics because the CPU sets accessed and dirty bits by itself.
 //!
 //! Changes that the CPU could still have the old translation for are gathered in a [`Flush`], which the caller merges and flushes before it lets go of the
@@ -12,7 +13,7 @@ mod bulk;
 
 pub use bulk::{Filler, Sharing, Swept, Verdict};
 
-use super::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame::Claim, kernel, mmu, phys::phys_to_virt};
+use super::{Frame, OutOfMemory, PAGE_SHIFT, Page, PageRange, PhysAddr, frame::Claim, kernel, mmu, phys::phys_to_virt, swap::Slot};
 use core::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
@@ -36,6 +37,8 @@ bitflags::bitflags! {
         const PRIVATE = 1 << 9;
         /// The entry owns a reference to its frame (software; in every entry that maps a page).
         const HELD = 1 << 10;
+        /// The page is in the swap file: the address is that of its slot there, to which the entry owns a reference (software; with `PRIVATE` and nothing else).
+        const SWAPPED = 1 << 11;
         /// No instruction is fetched from it.
         const NO_EXECUTE = 1 << 63;
     }
@@ -51,16 +54,39 @@ const SINGLE_FLUSHES: u64 = 32;
 
 type Table = [AtomicU64; ENTRIES];
 
-/// An entry that holds a frame.
+/// What an entry held a reference to, once it is out of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Held {
+    /// A frame.
+    Frame(Frame),
+    /// A page of the swap file.
+    Slot(Slot),
+}
+
+/// An entry that holds a frame, or a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(u64);
 
 impl Entry {
+    fn swapped(slot: Slot) -> Self {
+        Self(u64::from(slot.into_raw()) << PAGE_SHIFT | (EntryFlags::SWAPPED | EntryFlags::PRIVATE).bits())
+    }
+
+    /// Whether the page is in the swap file.
+    pub fn is_swapped(self) -> bool {
+        self.0 & EntryFlags::SWAPPED.bits() != 0
+    }
+
+    /// The number of its slot there, if so.
+    pub fn slot(self) -> Option<u32> {
+        self.is_swapped().then(|| ((self.0 & ADDRESS_BITS) >> PAGE_SHIFT) as u32)
+    }
+
     fn new(address: PhysAddr, flags: EntryFlags) -> Self {
         Self(address.0 | (flags | EntryFlags::HELD).bits())
     }
 
-    /// The frame's address.
+    /// The frame's address. (Of a page that is not swapped, like all below.)
     pub fn address(self) -> PhysAddr {
         PhysAddr(self.0 & ADDRESS_BITS)
     }
@@ -85,13 +111,13 @@ impl Entry {
     /// Whether anyone but this entry holds the frame.
     pub fn is_shared(self) -> bool {
         // SAFETY: as above.
-        core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_shared()
+        !self.is_swapped() && core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_shared()
     }
 
     /// Whether it maps the frame of zeros.
     pub fn is_zero_page(self) -> bool {
         // SAFETY: as above.
-        core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_zero_page()
+        !self.is_swapped() && core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_zero_page()
     }
 }
 
@@ -225,11 +251,19 @@ impl PageTable {
         (entry != 0).then_some(Entry(entry))
     }
 
-    /// Maps a page, and gives back the frame that was there.
-    pub fn map(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<Frame>, OutOfMemory> {
+    /// Maps a page, and gives back what was there.
+    pub fn map(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<Held>, OutOfMemory> {
+        self.put(page, Held::Frame(frame), flags)
+    }
+
+    /// Puts an entry that was taken out of a table in again; gives back what was there.
+    pub fn put(&mut self, page: Page, held: Held, flags: EntryFlags) -> Result<Option<Held>, OutOfMemory> {
         let slot = make_slot(self.root(), page, USER_TABLE, self.claim)?;
-        let old = slot.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
-        Ok(owned(old))
+        let entry = match held {
+            Held::Frame(frame) => Entry::new(frame.into_raw(), flags),
+            Held::Slot(slot) => Entry::swapped(slot),
+        };
+        Ok(owned(slot.swap(entry.0, Ordering::Relaxed)))
     }
 
     /// Changes the flags of a page that is mapped; accessed and dirty bits stay as they are.
@@ -247,8 +281,8 @@ impl PageTable {
         }
     }
 
-    /// Takes the frame of a page away.
-    pub fn unmap(&mut self, page: Page) -> Option<Frame> {
+    /// Takes what a page holds away.
+    pub fn unmap(&mut self, page: Page) -> Option<Held> {
         find_slot(self.root(), page).and_then(|slot| owned(slot.swap(0, Ordering::Relaxed)))
     }
 
@@ -269,13 +303,18 @@ impl PageTable {
         make_slot(self.root(), page, USER_TABLE, self.claim).map(drop)
     }
 
-    /// Gives the mapped pages of a range new flags, chosen from the entry.
+    /// Gives the mapped pages of a range new flags, chosen from the entry. Those of swapped ones are chosen when they come back.
     pub fn update(&mut self, range: PageRange, mut choose: impl FnMut(Page, Entry) -> EntryFlags) {
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| change(slot, choose(page, Entry(slot.load(Ordering::Relaxed)))));
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
+            let entry = Entry(slot.load(Ordering::Relaxed));
+            if !entry.is_swapped() {
+                change(slot, choose(page, entry));
+            }
+        });
     }
 
-    /// Takes all frames of a range away, and the tables that covered nothing else. `release` gets each entry that was there, and its frame.
-    pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Frame)) {
+    /// Takes all frames of a range away, and the tables that covered nothing else. `release` gets each entry that was there, and what it held.
+    pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Held)) {
         clear(table_at(self.root()), LEVELS, 0, range, &mut release);
     }
 }
@@ -301,20 +340,25 @@ fn visit_frames(entry: u64, level: u32, look: &mut impl FnMut(PhysAddr)) {
     look(address);
     if level > 0 {
         let entries = table_at(address).iter().map(|slot| slot.load(Ordering::Relaxed));
-        entries.filter(|entry| *entry != 0).for_each(|entry| visit_frames(entry, level - 1, look));
+        entries.filter(|entry| *entry != 0 && !Entry(*entry).is_swapped()).for_each(|entry| visit_frames(entry, level - 1, look));
     }
 }
 
-/// The frame that an entry owned, once it is out of the table.
-fn owned(entry: u64) -> Option<Frame> {
+/// What an entry owned, once it is out of the table.
+fn owned(entry: u64) -> Option<Held> {
+    if let Some(number) = Entry(entry).slot() {
+        return Some(Held::Slot(Slot::from_raw(number)));
+    }
     // SAFETY: the entry was just taken out of a table, and with it its reference.
-    (entry != 0).then(|| unsafe { Frame::from_raw(Entry(entry).address()) })
+    (entry != 0).then(|| Held::Frame(unsafe { Frame::from_raw(Entry(entry).address()) }))
 }
 
 fn change(slot: &AtomicU64, flags: EntryFlags) {
     let keep = ADDRESS_BITS | (EntryFlags::HELD | EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
     // Never fails: the closure always gives a value.
-    let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(if old == 0 { 0 } else { (old & keep) | flags.bits() }));
+    let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+        Some(if old == 0 || Entry(old).is_swapped() { old } else { (old & keep) | flags.bits() })
+    });
 }
 
 /// The indices of a table of `level`, whose first page is `base`, that `range` meets; empty where it meets none.
@@ -349,14 +393,14 @@ fn visit_leaves(table: &Table, level: u32, base: u64, range: PageRange, look: &m
     }
 }
 
-fn clear(table: &Table, level: u32, base: u64, range: PageRange, release: &mut impl FnMut(Page, Entry, Frame)) {
+fn clear(table: &Table, level: u32, base: u64, range: PageRange, release: &mut impl FnMut(Page, Entry, Held)) {
     let indices = met(level, base, range);
     if level == 1 {
         for (page, slot) in (base + indices.start as u64..).zip(table.get(indices).unwrap_or_default()) {
             let entry = slot.load(Ordering::Relaxed);
             slot.store(0, Ordering::Relaxed);
-            if let Some(frame) = owned(entry) {
-                release(Page(page), Entry(entry), frame);
+            if let Some(held) = owned(entry) {
+                release(Page(page), Entry(entry), held);
             }
         }
         return;

@@ -82,9 +82,9 @@ impl AddressSpace {
     /// Takes the frames of a range away.
     pub(super) fn release_frames(&mut self, range: PageRange) {
         let mut stale: Option<PageRange> = None;
-        self.table.clear(range, |page, _, frame| {
+        self.table.clear(range, |page, _, held| {
             stale = Some(PageRange { start: stale.map_or(page, |stale| stale.start), end: Page(page.0 + 1) });
-            drop(frame);
+            drop(held);
         });
         if let Some(stale) = stale {
             self.flush.merge(Flush::range(stale));

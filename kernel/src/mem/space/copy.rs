@@ -154,8 +154,8 @@ impl Space {
     fn try_piece(&self, piece: UserSlice, access: Access, copy: impl FnOnce(&mut AddressSpace)) -> bool {
         self.with(|space| {
             // A page that has to be fetched is not fetched here, so no fetch may be begun either.
-            let mapped = space.table.get(piece.addr().page()).is_some();
-            let usable = (mapped || space.is_anonymous(piece.addr().page()))
+            let entry = space.table.get(piece.addr().page());
+            let usable = entry.map_or_else(|| space.is_anonymous(piece.addr().page()), |entry| !entry.is_swapped())
                 && matches!(space.look(piece.addr().page(), access, Extent::Part, self, None), Ok(Resolution::Done));
             if usable {
                 copy(space);
@@ -192,7 +192,7 @@ fn prefix(done: usize, error: FaultError) -> Result<usize, FaultError> {
 impl AddressSpace {
     /// Where a piece of a page that is mapped lies in the direct map.
     fn direct(&self, piece: UserSlice) -> Option<*mut u8> {
-        let entry = self.table.get(piece.addr().page())?;
+        let entry = self.table.get(piece.addr().page()).filter(|entry| !entry.is_swapped())?;
         let inside = piece.addr().offset_in_page();
         debug_assert!(inside + piece.len() <= PAGE_BYTES);
         // Within the frame's page: a piece never crosses a page border.

@@ -8,10 +8,11 @@
 //! |---|---|---|---|
 //! | none, load | zero page | zero page for a hole, else cache or fetch; neighbours too | its frame |
 //! | none, store | zeroed frame, private | the same, copied: private, the association of the page ends (F2) | its frame |
+//! | swapped | comes back, with neighbours (`swapped`) | the same | - |
 //! | private, store, sole owner | made writable | the same | - |
 //! | private or clean, store, shared | copied: private | copied: private, the association ends | - |
 
-use super::{AddressSpace, Space};
+use super::{AddressSpace, Space, swapped::SwappedPage};
 use crate::{
     mem::{
         Backing, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
@@ -21,6 +22,7 @@ use crate::{
         page_table::{Entry, EntryFlags, Filler, Flush},
         reclaim,
         snapshot::Fetch,
+        swap::PageIn,
     },
     sync::Interrupted,
 };
@@ -88,6 +90,8 @@ pub(super) enum Resolution {
     Done,
     /// It comes with a fetch.
     Wait(Awaited),
+    /// It comes from the swap file.
+    Swapped(Arc<PageIn>),
 }
 
 /// A fetch to wait for.
@@ -127,24 +131,38 @@ impl Space {
         then: impl FnOnce(&mut AddressSpace) -> T,
     ) -> Result<T, FaultError> {
         heap::headroom(self.policy.claim())?;
+        reclaim::keep_margin(self.policy.claim())?;
         let mut then = Some(then);
         let (mut attempts, mut reclaims) = (0, 0);
         // What was fetched stays referred to, and thus cached, until it was looked at again.
         let mut held: Option<Awaited> = None;
+        let mut coming: Option<Arc<PageIn>> = None;
         loop {
             let looked = self.with(|space| match space.look(page, access, extent, self, held.as_ref())? {
                 Resolution::Done => Ok(Ok(then.take().map(|then| then(space)))),
-                Resolution::Wait(awaited) => Ok(Err(awaited)),
+                pending => Ok(Err(pending)),
             });
-            let awaited = match looked {
+            let pending = match looked {
                 // `then` was there: it is taken only here.
                 Ok(Ok(value)) => return value.ok_or(FaultError::Segv),
-                Ok(Err(awaited)) => awaited,
-                Err(FaultError::OutOfMemory) if reclaims < MAX_RECLAIMS && reclaim::run() > 0 => {
+                Ok(Err(pending)) => pending,
+                Err(FaultError::OutOfMemory) if reclaims < MAX_RECLAIMS && reclaim::make_room(1, self.policy.claim())? => {
                     reclaims += 1;
                     continue;
                 }
                 Err(error) => return Err(error),
+            };
+            let awaited = match pending {
+                Resolution::Wait(awaited) => awaited,
+                Resolution::Swapped(page_in) => {
+                    attempts += u32::from(!self.await_page_in(&page_in)?);
+                    if attempts == MAX_ATTEMPTS {
+                        return Err(FaultError::Bus);
+                    }
+                    drop(coming.replace(page_in));
+                    continue;
+                }
+                Resolution::Done => continue,
             };
             let answer = self.await_fetch(&awaited)?;
             if answer.is_err() {
@@ -164,6 +182,13 @@ impl Space {
             }
             drop(held.replace(awaited));
         }
+    }
+
+    /// Says whether the pages came.
+    fn await_page_in(&self, page_in: &Arc<PageIn>) -> Result<bool, FaultError> {
+        self.counters.add(Counter::FaultsMajor, 1);
+        page_in.start();
+        Ok(page_in.wait()?)
     }
 
     fn await_fetch(&self, awaited: &Awaited) -> Result<Result<(), Errno>, FaultError> {
@@ -269,6 +294,10 @@ impl AddressSpace {
         let write = access == Access::Write;
         let (flags, claim) = (base_flags(region.prot), self.table.claim);
         if let Some(entry) = entry {
+            if let Some(slot) = entry.slot() {
+                let prot = region.prot;
+                return self.look_swapped(&SwappedPage { page, range, prot, slot }, write, extent);
+            }
             if write && !entry.has(EntryFlags::WRITE) {
                 self.make_own(page, entry, flags, extent, space)?;
             }

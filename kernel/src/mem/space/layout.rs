@@ -125,8 +125,9 @@ impl Space {
             let mut resident = Vec::new();
             resident.try_reserve_exact(range.pages() as usize).map_err(|_| Errno::ENOMEM)?;
             resident.resize(range.pages() as usize, 0);
-            space.table.for_each(range, |page, _| {
-                if let Some(byte) = resident.get_mut((page - range.start) as usize) {
+            space.table.for_each(range, |page, entry| {
+                if !entry.is_swapped()
+                    && let Some(byte) = resident.get_mut((page - range.start) as usize) {
                     *byte = 1;
                 }
             });
@@ -352,9 +353,9 @@ impl AddressSpace {
             self.regions.insert(target(start), region);
         }
         let mut entries = Vec::new();
-        self.table.clear(kept, |page, entry, frame| entries.push((page, entry, frame)));
-        for (page, entry, frame) in entries {
-            drop(self.table.map(target(page), frame, entry.flags())?);
+        self.table.clear(kept, |page, entry, held| entries.push((page, entry, held)));
+        for (page, entry, held) in entries {
+            drop(self.table.put(target(page), held, entry.flags())?);
         }
         self.flush.merge(Flush::range(kept));
         if new.pages() > kept.pages() {

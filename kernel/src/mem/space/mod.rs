@@ -3,7 +3,7 @@
 //! A [`Space`] is shared by the threads of a process. Its state is under one spin lock, which is never held across a wait; what a change lets go of (snapshots,
 //! whose last reference sends a message) is dropped after the lock. The state is changed by the sibling modules: `layout` (map, unmap, protect, move), `fault`
 //! (one page becomes usable), `associate` (the lazy read), `copy` (system calls reach a program's memory),
-//! `sweep` (clean pages go when memory runs out).
+//! `sweep` (pages go when memory runs out), `swapped` (those in the swap file come back).
 //!
 //! User memory is never touched through user mappings: the kernel walks the page tables by software and copies through the direct map.
 
@@ -12,19 +12,20 @@ mod copy;
 mod fault;
 mod layout;
 mod runs;
-
+mod swapped;
 mod sweep;
 
 pub use fault::{Access, FaultError};
 pub use layout::{Move, Placement};
 pub use runs::Run;
+pub(super) use sweep::Leaving;
 
 use super::{
     Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, VirtAddr,
     frame::OutOfMemory,
     heap, knobs,
     page_table::{Flush, PageTable, Sharing},
-    reclaim,
+    reclaim, swap,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -112,6 +113,8 @@ pub struct SpaceStats {
     pub resident: u64,
     /// Standing for bytes of snapshots.
     pub lazy: u64,
+    /// In the swap file.
+    pub swapped: u64,
 }
 
 /// A region, for /proc/PID/maps.
@@ -180,7 +183,10 @@ impl Space {
                 stats.size += range.pages();
                 stats.lazy += region.associated;
                 if region.touched {
-                    space.table.for_each(range, |_, entry| stats.resident += u64::from(!entry.is_zero_page()));
+                    space.table.for_each(range, |_, entry| {
+                        stats.swapped += u64::from(entry.is_swapped());
+                        stats.resident += u64::from(!entry.is_swapped() && !entry.is_zero_page());
+                    });
                 }
             }
             stats
@@ -219,6 +225,7 @@ impl Space {
         let garbage = core::mem::take(&mut inner.garbage);
         drop(inner);
         drop(garbage);
+        swap::tidy();
         result
     }
 

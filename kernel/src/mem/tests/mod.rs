@@ -3,6 +3,7 @@
 mod layout;
 mod rules;
 mod stress;
+mod swap;
 
 use super::*;
 use alloc::sync::Arc;

@@ -1,0 +1,225 @@
+//! Q3 on the host: pages go to a swap file and come back.
+
+use super::*;
+use crate::mem::{
+    host::{RamStore, StoreAnswers, take_some},
+    swap,
+};
+
+/// A swap file for one test; when it goes, all slots must be free.
+struct Swap {
+    store: Arc<RamStore>,
+}
+
+impl Swap {
+    fn new(slots: u32) -> Self {
+        let store = RamStore::new();
+        swap::attach(store.clone(), slots).unwrap();
+        Self { store }
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            swap::tidy();
+            assert_eq!(self.store.pages(), 0, "what nobody needs is a hole");
+        }
+        // Under a failure, only for the next test's sake.
+        let _ = std::panic::catch_unwind(swap::detach);
+    }
+}
+
+fn value(page: u64) -> u8 {
+    (page * 7 + 3) as u8
+}
+
+/// A space whose pages are stored to.
+fn filled(pages: u64) -> Arc<Space> {
+    let space = space_of(pages);
+    (0..pages).for_each(|page| store(&space, at(page), value(page)));
+    space
+}
+
+fn check(space: &Space, pages: u64) {
+    (0..pages).for_each(|page| assert_eq!(load(space, at(page)), value(page), "page {page}"));
+}
+
+/// Swaps all out that can be.
+fn swap_all(space: &Space) {
+    while take_some(64) {}
+    assert_eq!(space.stats().resident, 0);
+}
+
+#[test]
+fn q3_pages_go_and_come_back_with_their_neighbours() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(1000);
+    let before = frame::stats();
+    let space = filled(100);
+    let tables = before.free - frame::stats().free - 100;
+    swap_all(&space);
+    assert_eq!((space.stats().swapped, swap.store.pages()), (100, 100));
+    assert_eq!(before.free - frame::stats().free, tables, "all frames are free");
+    check(&space, 100);
+    assert_eq!(swap::stats(), (1000, 1000), "what came back has no slot");
+    assert!(space.counters.get(Counter::FaultsMajor) < 20, "neighbours come along");
+    (0..100).for_each(|page| store(&space, at(page), 1));
+    assert_eq!(space.counters.get(Counter::PagesCow), 0, "nobody else has these frames");
+}
+
+#[test]
+fn q3_more_than_memory_can_be_stored_to() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new(4 * host::POOL_FRAMES as u32);
+    let space = filled(2 * host::POOL_FRAMES as u64);
+    check(&space, 2 * host::POOL_FRAMES as u64);
+    space.unmap(BASE, 2 * host::POOL_FRAMES as u64 * PAGE).unwrap();
+    assert_eq!(swap::stats().0, swap::stats().1);
+}
+
+#[test]
+fn q3_without_room_in_the_file_who_asks_is_told() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new(1000);
+    let space = space_of(2 * host::POOL_FRAMES as u64);
+    let failed = (0..2 * host::POOL_FRAMES as u64).find(|&page| mmu::store(&space, at(page), value(page)).is_err()).unwrap();
+    assert!(failed > (host::POOL_FRAMES + 300) as u64, "{failed}");
+    // One less, and everything is there.
+    space.discard(at(failed - 100), 100 * PAGE).unwrap();
+    check(&space, failed - 100);
+}
+
+#[test]
+fn q3_fork_shares_slots_and_a_page_in_serves_each() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(1000);
+    let space = filled(40);
+    swap_all(&space);
+    let child = space.fork().unwrap();
+    assert_eq!(swap::stats(), (1000, 960), "slots are shared");
+    (0..40).for_each(|page| store(&child, at(page), 0xee));
+    check(&space, 40);
+    (0..40).for_each(|page| assert_eq!(load(&child, at(page)), 0xee));
+    // What is shared in memory goes too, each side for itself.
+    let grandchild = child.fork().unwrap();
+    while take_some(64) {}
+    drop(child);
+    (0..40).for_each(|page| assert_eq!(load(&grandchild, at(page)), 0xee));
+    check(&space, 40);
+    drop((space, grandchild));
+    assert_eq!(swap::stats(), (1000, 1000));
+    drop(swap);
+}
+
+#[test]
+fn q3_a_page_on_its_way_out_is_taken_back() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(1000);
+    let space = filled(20);
+    swap.store.set(StoreAnswers::Later);
+    let writer = std::thread::spawn(|| while take_some(64) {});
+    while space.stats().swapped < 20 {
+        std::thread::yield_now();
+    }
+    check(&space, 20);
+    store(&space, at(3), 99);
+    assert_eq!(space.stats().resident, 20);
+    swap.store.set(StoreAnswers::Now);
+    while !writer.is_finished() {
+        swap.store.answer_next(0);
+        std::thread::yield_now();
+    }
+    writer.join().unwrap();
+    assert_eq!(load(&space, at(3)), 99);
+    space.unmap(BASE, 20 * PAGE).unwrap();
+}
+
+#[test]
+fn q3_a_write_that_fails_loses_nothing() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(1000);
+    let space = filled(100);
+    swap.store.set(StoreAnswers::Full);
+    while take_some(64) {}
+    assert!(!swap::is_open());
+    check(&space, 100);
+    swap.store.set(StoreAnswers::Now);
+    assert!(swap::is_open(), "a slot became free");
+    swap_all(&space);
+    swap.store.set(StoreAnswers::Broken);
+    assert_eq!(mmu::load(&space, at(5)), Err(FaultError::Bus));
+    swap.store.set(StoreAnswers::Now);
+    check(&space, 100);
+}
+
+#[test]
+fn q3_what_is_done_to_swapped_pages() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new(1000);
+    let space = filled(64);
+    swap_all(&space);
+    space.protect(at(0), 8 * PAGE, Prot::READ).unwrap();
+    assert_eq!(mmu::store(&space, at(1), 0), Err(FaultError::Segv));
+    let moved = space.remap(at(8), 8 * PAGE, 8 * PAGE, Move::To(at(100))).unwrap();
+    assert_eq!(load(&space, VirtAddr(moved.0 + 3 * PAGE)), value(11));
+    space.discard(at(16), 8 * PAGE).unwrap();
+    assert_eq!(load(&space, at(17)), 0);
+    let pager = TestPager::new(Answers::Now);
+    space.associate(at(24), 8, &pager.snapshot(1, 1, 0, 8), 0).unwrap();
+    assert_eq!(load(&space, at(25)), byte_of(1, 1, PAGE));
+    // A copy over a whole page needs not what was there; over a part, it does.
+    let reads = space.counters.get(Counter::FaultsMajor);
+    space.copy_out_all(slice(at(32), PAGE), &[5; PAGE_BYTES]).unwrap();
+    assert_eq!(space.counters.get(Counter::FaultsMajor), reads);
+    space.copy_out_all(slice(at(40), 1), &[5]).unwrap();
+    assert_eq!(space.counters.get(Counter::FaultsMajor), reads + 1);
+    let mut bytes = [0; 2];
+    space.copy_in(slice(at(47), 2), &mut bytes).unwrap();
+    assert_eq!(bytes[0], value(47));
+    assert_eq!(space.try_copy_in(slice(at(60), 1), &mut [0]), 0, "nothing waits here");
+    assert_eq!(space.residency(at(56), 8 * PAGE).unwrap(), [0; 8]);
+    assert_eq!(space.lend(PageRange::new(at(48).page(), 4)).unwrap()[2].bytes()[0], value(50));
+    while take_some(64) {}
+    assert_eq!((load(&space, at(33)), load(&space, at(40)), load(&space, at(1))), (0, 5, value(1)));
+}
+
+#[test]
+fn f8_a_servers_pages_stay() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new(1000);
+    let server = filled(20);
+    server.policy.mark_server();
+    while take_some(64) {}
+    assert_eq!((server.stats().resident, server.stats().swapped), (20, 0));
+}
+
+#[test]
+fn x3_f3_a_slot_that_is_read_is_not_used_again() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(20);
+    let space = filled(16);
+    swap_all(&space);
+    swap.store.set(StoreAnswers::Later);
+    let reader = {
+        let space = space.clone();
+        std::thread::spawn(move || load(&space, at(4)))
+    };
+    while space.counters.get(Counter::FaultsMajor) == 0 {
+        std::thread::yield_now();
+    }
+    // All pages go, come back with other bytes, and go again: the four slots that are left are not those that are being read.
+    space.discard(BASE, 16 * PAGE).unwrap();
+    (0..4).for_each(|page| store(&space, at(4 + page), 200));
+    let writer = std::thread::spawn(|| while take_some(4) {});
+    while space.stats().swapped < 4 {
+        std::thread::yield_now();
+    }
+    swap.store.set(StoreAnswers::Now);
+    while !(reader.is_finished() && writer.is_finished()) {
+        swap.store.answer_next(0);
+        std::thread::yield_now();
+    }
+    assert_eq!(reader.join().unwrap(), 200);
+    writer.join().unwrap();
+}

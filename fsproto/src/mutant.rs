@@ -109,6 +109,32 @@ mutants! {
     NoSnapshotLimit = "no-snapshot-limit",
     /// E1: the knob is ignored.
     IgnoreKnob = "ignore-knob",
+    /// W1: a page that was stored to travels as a reference all the same.
+    StoreIgnoredInRuns = "store-ignored-in-runs",
+    /// W2: what comes back to its place counts as still there, whatever the map of changes says.
+    ElideWithoutAsking = "elide-without-asking",
+    /// W2: what others changed meanwhile is not brought back.
+    RestoreSkipped = "restore-skipped",
+    /// W3: a range is copied over itself piece by piece from the front.
+    ForwardCopy = "forward-copy",
+    /// W4: references to another file of the server travel as bytes.
+    CopyByBytes = "copy-by-bytes",
+    /// W5: a reference is sent to a server that does not know its snapshot.
+    ForeignReference = "foreign-reference",
+    /// W6: an append is taken for a write to where its bytes came from.
+    ElideAppend = "elide-append",
+    /// W7: where nothing has to be done, times and version do not move.
+    SilentElide = "silent-elide",
+    /// W7: what is written by reference needs no room.
+    FreeReferences = "free-references",
+    /// W8: a page that was stored to during the write counts as written.
+    AssociateStoredPage = "associate-stored-page",
+    /// W8: pages are write-protected after the server has their bytes.
+    LateProtect = "late-protect",
+    /// W8: what the server did not write counts as written.
+    CleanBeyondWritten = "clean-beyond-written",
+    /// W8: the snapshot of what was written is never closed.
+    LeakResultSnapshot = "leak-result-snapshot",
     /// X1: rights are asked again at page-in.
     RightsAtPageIn = "rights-at-page-in",
     /// X2: programs can speak on a connection that is mounted.

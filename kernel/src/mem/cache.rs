@@ -191,6 +191,15 @@ pub(super) fn settle(fetch: &Fetch) {
     }
 }
 
+/// A frame is known to hold the page of a snapshot at byte `offset`: whoever wants that page has it (W8). What is there or on its way already stays.
+pub(super) fn insert(snapshot: &Snapshot, offset: u64, frame: &Frame) {
+    let mut cache = CACHE.lock();
+    let slot = cache.slot(snapshot, offset);
+    if matches!(slot, Slot::Empty) {
+        *slot = Slot::Ready(frame.clone());
+    }
+}
+
 /// A snapshot goes, and with it what is cached for it alone.
 pub(super) fn forget(snapshot: &Snapshot) {
     let own = |phase, chunk| Key { origin: Origin::Own { snapshot: snapshot.id, phase }, chunk };

@@ -43,6 +43,8 @@ counters! {
     PagesReferenced = "pages_referenced",
     /// Bytes that writes sent.
     BytesWritten = "bytes_written",
+    /// Pages that became clean because they had been written (W8).
+    PagesCleaned = "pages_cleaned",
     /// Pages that page-ins brought.
     PagesFetched = "pages_fetched",
     /// Their bytes.

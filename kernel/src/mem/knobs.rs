@@ -48,6 +48,8 @@ pub struct OutOfBounds;
 pub static LAZY: Knob = Knob::new("lazy", 1, 1);
 /// Reads that cover fewer whole pages than this are copied: one message either way, and no fault later.
 pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 2, 1 << 20);
+/// Writes of fewer whole pages than this do not make these clean (W8), unless some of them travel as references: a small buffer is filled again soon.
+pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
 /// Pages that a fault brings in one message, itself included, while touches look random; a message carries 64 at most.
 pub static FAULT_AROUND: Knob = Knob::new("fault_around", 16, MAX_FAULT_AROUND);
 /// The same where pages are touched in order, or most of them: more at a time costs less then.
@@ -64,7 +66,8 @@ pub static DROP_CACHES: Knob = Knob::button("drop_caches", super::cache::drop_al
 pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
 
 /// All knobs.
-pub static ALL: [&Knob; 7] = [&LAZY, &MIN_LAZY_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS, &DROP_CACHES];
+pub static ALL: [&Knob; 8] =
+    [&LAZY, &MIN_LAZY_PAGES, &MIN_CLEAN_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS, &DROP_CACHES];
 
 /// The knob of a name.
 pub fn by_name(name: &str) -> Option<&'static Knob> {

@@ -35,7 +35,7 @@ pub use reclaim::{make_room, room_for};
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, Source};
-pub use space::{Access, FaultError, Move, Placement, Policy, RegionInfo, Run, Space, SpaceStats};
+pub use space::{Access, FaultError, Gathered, Move, Placement, Policy, RegionInfo, Run, Space, SpaceStats};
 pub use user::UserSlice;
 
 /// Takes over the machine's memory: `usable` byte ranges of physical memory that nobody uses; frames up to `reserved_end` (the end of the ramdisk, say) can

@@ -7,6 +7,7 @@
 //! server says is checked before it is believed; nonsense is EIO for the request it answers, and for nothing else.
 
 mod local;
+mod parcel;
 mod payload;
 mod read;
 mod remote_file;

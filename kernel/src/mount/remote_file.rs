@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use fsproto::dirent::DirEntries;
-use fsproto::{Attr, Errno, FileKind, Handle, MAX_PAYLOAD, Time};
+use fsproto::{Attr, Errno, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
 
 use super::{Mount, read, write};
 use crate::file::{DirectoryEntry, FileObject, Io, SetAttr, Stat, UserBuffers, WriteAt, Written};
@@ -14,13 +14,14 @@ use crate::mem::{Snapshot, Space};
 pub struct RemoteFile {
     mount: Arc<Mount>,
     handle: Handle,
+    id: FileId,
     kind: FileKind,
 }
 
 impl RemoteFile {
     /// Takes charge of a handle that an `Open` gave.
     pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr) -> Self {
-        Self { mount, handle, kind: attr.kind }
+        Self { mount, handle, id: attr.id, kind: attr.kind }
     }
 
     /// Its server.
@@ -31,6 +32,11 @@ impl RemoteFile {
     /// Its handle.
     pub fn handle(&self) -> Handle {
         self.handle
+    }
+
+    /// The number of the file.
+    pub fn id(&self) -> FileId {
+        self.id
     }
 }
 

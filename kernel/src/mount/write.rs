@@ -3,14 +3,20 @@
 //! A message carries up to [`DATA_MAX`] bytes and any length of references, in the order of the buffer. The snapshots are held until the reply, so that
 //! what a reference means cannot change, however the program's memory does. Where the server refuses references, the bytes travel, and its refusal of
 //! these is the error that counts.
+//!
+//! Where it pays ([`makes_clean`]), the reply brings a snapshot of what was written, and the pages that are still as they were sent come to stand for it (W8):
+//! see [`Gathered`].
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use fsproto::{Errno, Features, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
+use fsproto::mutant::{Mutant, active};
+use fsproto::{Errno, Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 
+use super::parcel::Parcel;
 use super::remote_file::RemoteFile;
 use crate::file::{Io, UserBuffers, WriteAt, Written};
-use crate::mem::{Counter, PAGE_BYTES, Run};
+use crate::mem::{Counter, Pager, Run, Snapshot, Source, counters, knobs};
 
 /// Pieces of one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
@@ -19,13 +25,14 @@ const DATA_MAX: u64 = (MAX_PAYLOAD - PIECES_MAX * Piece::BYTES) as u64;
 
 /// Writes all of `from` that can be written. An error counts only where nothing was written before it.
 pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+    let large = from.only().is_some_and(|slice| slice.whole_pages().pages() >= knobs::MIN_CLEAN_PAGES.get().max(1));
     let mut done = Written::default();
     let mut at = at;
     while from.remaining() > 0 {
-        match write_message(file, io, from, at) {
-            Ok(written) => {
+        match write_message(file, io, from, at, large) {
+            Ok((written, is_short)) => {
                 done = Written { bytes: done.bytes + written.bytes, end: written.end };
-                if written.bytes == 0 {
+                if is_short || written.bytes == 0 {
                     break;
                 }
                 // What follows an append follows it in the file only if nobody else appends: the server decides again.
@@ -40,101 +47,81 @@ pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt
     Ok(done)
 }
 
-fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
-    if let Some(mut parcel) = references(file, io, from)? {
-        let taken = parcel.pack(io, from)?;
-        match send(file, at, &parcel, taken) {
+/// Writes what one message carries; says what became of it, and whether that is less than was sent.
+fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt, large: bool) -> Result<(Written, bool), Errno> {
+    if let Some(runs) = references(file, io, from)?
+        && let Some(slice) = from.only()
+    {
+        let mut parcel = Parcel::new(slice, makes_clean(file, io, true));
+        let sent = parcel.pack_runs(io, runs, DATA_MAX)?;
+        match send(file, io, at, &mut parcel, sent) {
             Err(Errno::EINTR) => return Err(Errno::EINTR),
             Err(_) => {}
             Ok(written) => {
                 from.skip(written.bytes);
-                io.space.counters.add(Counter::PagesReferenced, parcel.referenced / PAGE_BYTES as u64);
-                io.space.counters.add(Counter::BytesWritten, parcel.data.len() as u64);
-                return Ok(written);
+                return Ok((written, written.bytes < sent));
             }
         }
     }
-    let mut parcel = Parcel::default();
-    let taken = parcel.pack_bytes(io, from, DATA_MAX)?;
-    io.space.counters.add(Counter::BytesWritten, taken);
-    send(file, at, &parcel, taken)
+    let Some(slice) = from.only() else {
+        let mut parcel = Parcel::default();
+        let sent = parcel.pack_buffers(io, from, MAX_PAYLOAD as u64)?;
+        let written = send(file, io, at, &mut parcel, sent)?;
+        return Ok((written, written.bytes < sent));
+    };
+    let mut parcel = Parcel::new(slice, large && makes_clean(file, io, false));
+    let sent = parcel.pack_own(io, slice, MAX_PAYLOAD as u64)?;
+    let written = send(file, io, at, &mut parcel, sent)?;
+    from.skip(written.bytes);
+    Ok((written, written.bytes < sent))
 }
 
-/// What the next bytes stand for, if some of them travel as references; `None` where all travel as bytes.
-fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Result<Option<Parcel>, Errno> {
-    let Some(slice) = from.only() else { return Ok(None) };
+/// Whether the server knows snapshots as part of a write, and the program may have them.
+fn refers(file: &RemoteFile, io: &Io<'_>) -> bool {
     let mount = file.mount();
-    if !mount.features().contains(Features::WRITE_REFERENCES) || !mount.is_lazy() || !io.space.policy.lazy() {
-        return Ok(None);
-    }
-    let runs = io.space.runs(slice, PIECES_MAX)?;
-    let mine = |run: &Run| matches!(run, Run::Clean { snapshot, .. } if mount.is_pager_of(snapshot));
-    Ok(runs.iter().any(mine).then_some(Parcel { runs, ..Parcel::default() }))
+    mount.features().contains(Features::WRITE_REFERENCES) && mount.is_lazy() && io.space.policy.lazy()
 }
 
-/// The payload of a write.
-#[derive(Default)]
-struct Parcel {
-    /// What is to be packed; holds the snapshots that pieces refer to.
-    runs: Vec<Run>,
-    data: Vec<u8>,
-    pieces: Vec<u8>,
-    /// Bytes that travel as references.
-    referenced: u64,
+/// Whether pages that a message carries are to become clean (W8). It pays where a buffer is kept and changed here and there, which some of its pages being
+/// references shows, or its mere size; a buffer that is filled anew for each write would only have to be copied.
+fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
+    let within = counters::GLOBAL.get(Counter::SnapshotsLive) < knobs::MAX_SNAPSHOTS.get();
+    within && (has_references || refers(file, io))
 }
 
-impl Parcel {
-    /// Packs the runs, as far as one message goes and memory reaches. Returns how many bytes that are; they stay in `from`.
-    fn pack(&mut self, io: &Io<'_>, from: &UserBuffers) -> Result<u64, Errno> {
-        let Some(slice) = from.only() else { return Ok(0) };
-        let mut done = 0;
-        for run in core::mem::take(&mut self.runs) {
-            let piece = match &run {
-                Run::Clean { snapshot, offset, bytes } => {
-                    self.referenced += bytes;
-                    Piece { snapshot: snapshot.handle, offset: *offset, length: *bytes }
-                }
-                Run::Own { bytes } => {
-                    let mut own = UserBuffers::one(slice.skip(done as usize).take(*bytes as usize));
-                    let packed = match self.pack_bytes(io, &mut own, DATA_MAX - self.data.len() as u64) {
-                        Err(error) if done == 0 => return Err(error),
-                        packed => packed.unwrap_or(0),
-                    };
-                    Piece { length: packed, ..Piece::default() }
-                }
-            };
-            if piece.length > 0 {
-                self.pieces.extend_from_slice(&piece.to_bytes());
-            }
-            done += piece.length;
-            let whole = piece.length == run.bytes();
-            self.runs.push(run);
-            if !whole {
-                break;
-            }
-        }
-        Ok(done)
-    }
-
-    /// Copies the next bytes, `max` at most, and says how many; an error only for none.
-    fn pack_bytes(&mut self, io: &Io<'_>, from: &mut UserBuffers, max: u64) -> Result<u64, Errno> {
-        let wanted = from.remaining().min(max) as usize;
-        let start = self.data.len();
-        self.data.try_reserve_exact(wanted).map_err(|_| Errno::ENOMEM)?;
-        self.data.resize(start + wanted, 0);
-        let taken = if wanted == 0 { Ok(0) } else { from.take(io.space, self.data.get_mut(start..).unwrap_or_default()) };
-        self.data.truncate(start + *taken.as_ref().unwrap_or(&0));
-        taken.map(|taken| taken as u64)
-    }
+/// What the next bytes stand for, if some of them can travel as references to this very server (W5); `None` where all travel as bytes.
+fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Result<Option<Vec<Run>>, Errno> {
+    let Some(slice) = from.only().filter(|_| refers(file, io)) else { return Ok(None) };
+    let mine = |snapshot: &Snapshot| file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference);
+    let runs = io.space.runs(slice, PIECES_MAX, mine)?;
+    Ok(runs.iter().any(|run| matches!(run, Run::Clean { .. })).then_some(runs))
 }
 
-fn send(file: &RemoteFile, at: WriteAt, parcel: &Parcel, bytes: u64) -> Result<Written, Errno> {
-    let (offset, flags) = match at {
+fn send(file: &RemoteFile, io: &Io<'_>, at: WriteAt, parcel: &mut Parcel, bytes: u64) -> Result<Written, Errno> {
+    let (offset, mut flags) = match at {
         WriteAt::Offset(offset) => (offset, WriteFlags::empty()),
         WriteAt::End => (0, WriteFlags::APPEND),
     };
+    flags.set(WriteFlags::SNAPSHOT, parcel.has_own_pages());
     let request = fsproto::Write { handle: file.handle(), offset, flags, data_bytes: parcel.data.len() as u32 };
     let (reply, _) = file.mount().session().call(&request, &[&parcel.data, &parcel.pieces])?;
-    let end = reply.offset.checked_add(reply.length).filter(|_| reply.length <= bytes).ok_or(Errno::EIO)?;
+    // Owned before anything is refused: from here on, dropping it closes the handle.
+    let snapshot = (reply.snapshot != Handle(0)).then(|| {
+        let source = Source::File { mount: file.mount().id(), file: file.id().0, version: reply.version.0, offset: reply.offset };
+        let pager: Arc<dyn Pager> = file.mount().session().clone();
+        // Its holes are asked for when a page of it is fetched.
+        Snapshot::new(pager, reply.snapshot, reply.length, source, Vec::new(), 0)
+    });
+    let believable = reply.length <= bytes && (at == WriteAt::End || reply.offset == offset);
+    let end = reply.offset.checked_add(reply.length).filter(|_| believable).ok_or(Errno::EIO)?;
+    let counters = &io.space.counters;
+    counters.add(Counter::PagesReferenced, parcel.pages_referenced(reply.length));
+    counters.add(Counter::BytesWritten, parcel.data.len() as u64);
+    if let Some(snapshot) = snapshot {
+        counters.add(Counter::PagesCleaned, parcel.clean(io.space, &snapshot));
+        if active(Mutant::LeakResultSnapshot) {
+            core::mem::forget(snapshot);
+        }
+    }
     Ok(Written { bytes: reply.length, end })
 }

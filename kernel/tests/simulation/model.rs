@@ -85,6 +85,9 @@ impl Model {
                     file.resize(end, 0);
                 }
                 file[offset..end].copy_from_slice(data);
+                if told.snapshot != Handle(0) {
+                    self.snapshots.insert(told.snapshot, data.to_vec());
+                }
                 Some(Served::Wrote(data.to_vec()))
             }
             Request::SetAttr(set) if set.mask.contains(AttrMask::SIZE) => {

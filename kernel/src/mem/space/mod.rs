@@ -2,12 +2,13 @@
 //!
 //! A [`Space`] is shared by the threads of a process. Its state is under one spin lock, which is never held across a wait; what a change lets go of (snapshots,
 //! whose last reference sends a message) is dropped after the lock. The state is changed by the sibling modules: `layout` (map, unmap, protect, move), `fault`
-//! (one page becomes usable), `associate` (the lazy read), `copy` (system calls reach a program's memory),
+//! (one page becomes usable), `associate` (the lazy read), `clean` (after a write), `copy` (system calls reach a program's memory),
 //! `sweep` (pages go when memory runs out), `swapped` (those in the swap file come back).
 //!
 //! User memory is never touched through user mappings: the kernel walks the page tables by software and copies through the direct map.
 
 mod associate;
+mod clean;
 mod copy;
 mod fault;
 mod layout;
@@ -15,6 +16,7 @@ mod runs;
 mod swapped;
 mod sweep;
 
+pub use clean::Gathered;
 pub use fault::{Access, FaultError};
 pub use layout::{Move, Placement};
 pub use runs::Run;

@@ -3,7 +3,10 @@
 use super::{AddressSpace, Space};
 use crate::mem::{Backing, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, UserSlice, page_table::EntryFlags};
 use alloc::{sync::Arc, vec::Vec};
-use fsproto::Errno;
+use fsproto::{
+    Errno,
+    mutant::{self, Mutant},
+};
 
 /// Bytes in a row of one kind.
 #[derive(Clone)]
@@ -68,18 +71,18 @@ impl Runs {
 }
 
 impl Space {
-    /// What the bytes from the start of `slice` stand for, `max` runs at most. Touches no page; costs time for mapped ones. Bytes that are not mapped at all are
-    /// `Own`: copying them finds that out.
-    pub fn runs(&self, slice: UserSlice, max: usize) -> Result<Vec<Run>, Errno> {
+    /// What the bytes from the start of `slice` stand for, `max` runs at most. Touches no page; costs time for mapped ones. Bytes of snapshots that are not
+    /// `wanted` are `Own`, and so are bytes that are not mapped at all: copying them finds that out.
+    pub fn runs(&self, slice: UserSlice, max: usize, wanted: impl Fn(&Snapshot) -> bool) -> Result<Vec<Run>, Errno> {
         let mut runs = Runs { list: Vec::new(), max };
         runs.list.try_reserve_exact(max).map_err(|_| Errno::ENOMEM)?;
-        self.with(|space| space.runs(slice, &mut runs));
+        self.with(|space| space.runs(slice, &mut runs, wanted));
         Ok(runs.list)
     }
 }
 
 impl AddressSpace {
-    fn runs(&self, slice: UserSlice, runs: &mut Runs) -> Option<()> {
+    fn runs(&self, slice: UserSlice, runs: &mut Runs, wanted: impl Fn(&Snapshot) -> bool) -> Option<()> {
         let whole = slice.whole_pages();
         let end = slice.addr().0 + slice.len() as u64;
         let mut at = slice.addr().0;
@@ -87,7 +90,7 @@ impl AddressSpace {
         let overlapping = self.regions.overlapping(whole).filter(|_| !whole.is_empty());
         for (found, region) in overlapping {
             let Backing::Snapshot { snapshot, offset } = &region.backing else { continue };
-            if !region.prot.contains(Prot::READ) {
+            if !region.prot.contains(Prot::READ) || !wanted(snapshot) {
                 continue;
             }
             let clean = |pages: PageRange| Run::Clean {
@@ -99,7 +102,7 @@ impl AddressSpace {
             runs.push(Run::Own { bytes: part.start.start().0 - at })?;
             let mut next = part.start;
             let mut full = Some(());
-            if region.touched {
+            if region.touched && !mutant::active(Mutant::StoreIgnoredInRuns) {
                 self.table.for_each(part, |page, entry| {
                     if full.is_some() && entry.has(EntryFlags::PRIVATE) {
                         full = runs

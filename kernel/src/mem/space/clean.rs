@@ -1,0 +1,159 @@
+//! After a write: pages that were just written become clean (W8).
+//!
+//! What a write takes from whole pages of the program's own, it takes from their frames, and holds on to these until the server has answered: a page whose
+//! frame is held elsewhere is write-protected, so that a store meanwhile gives the page another frame, whichever way the store comes. After the answer, a page
+//! that still has the frame that was sent holds what the file got. It comes to stand for those bytes of the snapshot that came with the answer, as pages do that
+//! were sent as references and still stand for the same bytes as then; all else is left alone.
+
+use super::{AddressSpace, FaultError, Space, fault::base_flags};
+use crate::mem::{
+    Backing, Frame, PAGE_SHIFT, Page, PageRange, Region, Snapshot, UserSlice, VirtAddr, cache, heap, knobs, page_table::EntryFlags,
+};
+use alloc::{sync::Arc, vec::Vec};
+use fsproto::mutant::{self, Mutant};
+
+/// Whole pages that a write sends, as they were when it was put together.
+pub enum Gathered {
+    /// The program's own, write-protected since.
+    Own {
+        /// The first of them.
+        first: Page,
+        /// What they held.
+        frames: Vec<Frame>,
+    },
+    /// Those that stand for bytes of a snapshot.
+    Same {
+        /// Which pages.
+        pages: PageRange,
+        /// The snapshot.
+        snapshot: Arc<Snapshot>,
+        /// Byte of it at the first page.
+        offset: u64,
+    },
+}
+
+impl Gathered {
+    fn pages(&self) -> PageRange {
+        match self {
+            Self::Own { first, frames } => PageRange::new(*first, frames.len() as u64),
+            Self::Same { pages, .. } => *pages,
+        }
+    }
+
+    /// The deliberate break of W8: protects only when the bytes are long gone.
+    pub fn protect_late(&mut self, space: &Space) -> Result<(), FaultError> {
+        if let Self::Own { first, frames } = self {
+            *frames = space.lend(PageRange::new(*first, frames.len() as u64))?;
+        }
+        Ok(())
+    }
+}
+
+impl Space {
+    /// Lets pages stand for bytes of a snapshot of what was written from them, whose byte 0 came from `start`; those of `gathered` that lie in it as a whole and
+    /// are as they were. No data moves. Says how many of the program's own became clean: none where regions or memory run out.
+    pub fn clean_written(&self, gathered: &[Gathered], snapshot: &Arc<Snapshot>, start: VirtAddr) -> u64 {
+        let beyond = mutant::active(Mutant::CleanBeyondWritten);
+        let bytes = if beyond { gathered.last().map_or(0, |last| last.pages().end.start().0 - start.0) } else { snapshot.len };
+        let Ok(written) = UserSlice::new(start.0, bytes) else { return 0 };
+        if heap::headroom(self.policy.claim()).is_err() {
+            return 0;
+        }
+        self.with(|space| space.clean_written(gathered, snapshot, start, written.whole_pages()))
+    }
+}
+
+/// What of a write can stand for its result.
+#[derive(Default)]
+struct Fit {
+    /// Runs of pages each of which may lie in a region of the new snapshot, in order.
+    runs: Vec<PageRange>,
+    /// Those among them that become clean, in order.
+    own: Vec<(Page, Frame)>,
+}
+
+impl Fit {
+    fn add(&mut self, pages: PageRange) {
+        match self.runs.last_mut().filter(|last| last.end == pages.start) {
+            Some(last) => last.end = pages.end,
+            None if pages.is_empty() => {}
+            None => self.runs.push(pages),
+        }
+    }
+}
+
+impl AddressSpace {
+    fn clean_written(&mut self, gathered: &[Gathered], snapshot: &Arc<Snapshot>, start: VirtAddr, written: PageRange) -> u64 {
+        let mut fit = Fit::default();
+        for part in gathered {
+            match part {
+                Gathered::Own { first, frames } => self.fit_own(*first, frames, written, &mut fit),
+                Gathered::Same { pages, snapshot, offset } => self.fit_same(*pages, snapshot, *offset, written, &mut fit),
+            }
+        }
+        // Each run may split a region at both of its ends.
+        if fit.own.is_empty() || self.regions.len() + 2 * fit.runs.len() > knobs::MAX_REGIONS.get() as usize {
+            return 0;
+        }
+        for run in &fit.runs {
+            self.stand_for(*run, &fit.own, snapshot, start);
+        }
+        for (page, frame) in &fit.own {
+            cache::insert(snapshot, page.start().0 - start.0, frame);
+        }
+        fit.own.len() as u64
+    }
+
+    /// The program's own pages: those that have the same frame still, and, so as not to tear regions apart, those stored to, which stay private.
+    fn fit_own(&self, first: Page, frames: &[Frame], written: PageRange, fit: &mut Fit) {
+        for (index, frame) in frames.iter().enumerate() {
+            let page = first + index as u64;
+            let Some(entry) = self.table.get(page).filter(|entry| written.contains(page) && entry.has(EntryFlags::PRIVATE)) else {
+                continue;
+            };
+            if self.regions.find(page).is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. })) {
+                continue;
+            }
+            fit.add(PageRange::new(page, 1));
+            if entry.address() == frame.addr() {
+                fit.own.push((page, frame.clone()));
+            } else if mutant::active(Mutant::AssociateStoredPage) {
+                fit.own.push((page, entry.frame()));
+            }
+        }
+    }
+
+    /// Pages that stood for bytes of a snapshot, as far as their regions say the same today.
+    fn fit_same(&self, pages: PageRange, snapshot: &Arc<Snapshot>, offset: u64, written: PageRange, fit: &mut Fit) {
+        for (range, region) in self.regions.overlapping(pages) {
+            let same = range.intersect(pages);
+            let unchanged = matches!(&region.backing, Backing::Snapshot { snapshot: now, offset: first }
+                if Arc::ptr_eq(now, snapshot)
+                    && first + ((same.start - range.start) << PAGE_SHIFT) == offset + ((same.start - pages.start) << PAGE_SHIFT));
+            let same = same.intersect(written);
+            if unchanged && !same.is_empty() {
+                fit.add(same);
+            }
+        }
+    }
+
+    /// Lets the regions of a run stand for the new snapshot; `own` are the pages that become clean.
+    fn stand_for(&mut self, run: PageRange, own: &[(Page, Frame)], snapshot: &Arc<Snapshot>, start: VirtAddr) {
+        for (first, mut region) in self.take_regions(run) {
+            let range = PageRange::new(first, region.pages);
+            let from = own.partition_point(|(page, _)| *page < range.start);
+            let to = own.partition_point(|(page, _)| *page < range.end);
+            for (page, _) in own.get(from..to).unwrap_or_default() {
+                // The translation that the CPU may have says the same: read-only since it was gathered.
+                self.table.set_flags(*page, base_flags(region.prot));
+            }
+            region.associated += (to - from) as u64;
+            if region.associated > 0 {
+                let backing = Backing::Snapshot { snapshot: snapshot.clone(), offset: first.start().0 - start.0 };
+                self.garbage.push(core::mem::replace(&mut region.backing, backing));
+            }
+            self.regions.insert(first, Region { ..region });
+        }
+        self.regions.merge(run);
+    }
+}

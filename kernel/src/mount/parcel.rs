@@ -1,0 +1,138 @@
+//! The payload of a write: bytes, references to snapshots, and what is held until the server has answered.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use fsproto::mutant::{Mutant, active};
+use fsproto::{Errno, PAGE_BYTES, Piece};
+
+use crate::file::{Io, UserBuffers};
+use crate::mem::{FaultError, Gathered, PageRange, Run, Snapshot, Space, UserSlice};
+
+const PAGE: u64 = PAGE_BYTES as u64;
+
+/// A message's worth of a write.
+#[derive(Default)]
+pub struct Parcel {
+    /// What is sent comes from here; nothing where it comes from several places.
+    slice: Option<UserSlice>,
+    /// Whether pages are to be clean after the write.
+    makes_clean: bool,
+    /// Bytes that travel as such.
+    pub data: Vec<u8>,
+    /// The list of pieces; empty where everything is data.
+    pub pieces: Vec<u8>,
+    /// The whole pages in it, and the snapshots that pieces refer to.
+    gathered: Vec<Gathered>,
+}
+
+impl Parcel {
+    /// An empty one for bytes from the start of a slice on.
+    pub fn new(slice: UserSlice, makes_clean: bool) -> Self {
+        Self { slice: Some(slice), makes_clean, ..Self::default() }
+    }
+
+    /// Whether it holds pages that can become clean.
+    pub fn has_own_pages(&self) -> bool {
+        self.gathered.iter().any(|part| matches!(part, Gathered::Own { .. }))
+    }
+
+    /// Pages that travelled as references, of the first `bytes` bytes.
+    pub fn pages_referenced(&self, bytes: u64) -> u64 {
+        let Some(slice) = self.slice else { return 0 };
+        let sent = slice.take(bytes as usize).whole_pages();
+        let referenced = self.gathered.iter().map(|part| match part {
+            Gathered::Same { pages, .. } => pages.intersect(sent).pages(),
+            Gathered::Own { .. } => 0,
+        });
+        referenced.sum()
+    }
+
+    /// The server has written it, and made a snapshot of that: says how many pages became clean.
+    pub fn clean(&mut self, space: &Space, snapshot: &Arc<Snapshot>) -> u64 {
+        let Some(slice) = self.slice else { return 0 };
+        if active(Mutant::LateProtect) && self.gathered.iter_mut().any(|part| part.protect_late(space).is_err()) {
+            return 0;
+        }
+        space.clean_written(&self.gathered, snapshot, slice.addr())
+    }
+
+    /// Packs runs, with up to `data_max` bytes as such, and as far as memory reaches. Says how many bytes that are.
+    pub fn pack_runs(&mut self, io: &Io<'_>, runs: Vec<Run>, data_max: u64) -> Result<u64, Errno> {
+        let Some(slice) = self.slice else { return Ok(0) };
+        let mut done = 0;
+        for run in runs {
+            let bytes = run.bytes();
+            let from = slice.skip(done as usize).take(bytes as usize);
+            let piece = match run {
+                Run::Clean { snapshot, offset, bytes } => {
+                    let piece = Piece { snapshot: snapshot.handle, offset, length: bytes };
+                    self.gathered.push(Gathered::Same { pages: from.whole_pages(), snapshot, offset });
+                    piece
+                }
+                Run::Own { .. } => {
+                    let packed = match self.pack_own(io, from, data_max - self.data.len() as u64) {
+                        Err(error) if done == 0 || error == Errno::EINTR => return Err(error),
+                        packed => packed.unwrap_or(0),
+                    };
+                    Piece { length: packed, ..Piece::default() }
+                }
+            };
+            if piece.length > 0 {
+                self.pieces.extend_from_slice(&piece.to_bytes());
+            }
+            done += piece.length;
+            if piece.length < bytes {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Packs up to `max` bytes of the program's own; a page goes as a whole where that is possible. Says how many, an error only for none.
+    pub fn pack_own(&mut self, io: &Io<'_>, slice: UserSlice, max: u64) -> Result<u64, Errno> {
+        let cut = if slice.len() as u64 > max { (slice.addr().0 + max) / PAGE * PAGE } else { slice.addr().0 + slice.len() as u64 };
+        let slice = if cut > slice.addr().0 { slice.take((cut - slice.addr().0) as usize) } else { slice.take(max as usize) };
+        let pages = slice.whole_pages();
+        if !self.makes_clean || pages.is_empty() {
+            return self.pack_buffers(io, &mut UserBuffers::one(slice), max);
+        }
+        let head = slice.take((pages.start.start().0 - slice.addr().0) as usize);
+        let rest = slice.skip(head.len());
+        let mut done = if head.is_empty() { 0 } else { self.pack_buffers(io, &mut UserBuffers::one(head), max)? };
+        if done < head.len() as u64 {
+            return Ok(done);
+        }
+        let tail = match self.pack_pages(io, pages) {
+            Ok(()) => rest.skip((pages.pages() * PAGE) as usize),
+            Err(FaultError::Killed) => return Err(Errno::EINTR),
+            // Not all of them are there: those in front are copied.
+            Err(_) => rest,
+        };
+        done += (rest.len() - tail.len()) as u64;
+        match self.pack_buffers(io, &mut UserBuffers::one(tail), max) {
+            Err(error) if done == 0 || error == Errno::EINTR => Err(error),
+            packed => Ok(done + packed.unwrap_or(0)),
+        }
+    }
+
+    /// Write-protects whole pages, and takes their bytes from the frames that they have then (W8).
+    fn pack_pages(&mut self, io: &Io<'_>, pages: PageRange) -> Result<(), FaultError> {
+        let frames = io.space.lend(pages)?;
+        self.data.try_reserve_exact(frames.len() * PAGE_BYTES).map_err(|_| FaultError::OutOfMemory)?;
+        frames.iter().for_each(|frame| self.data.extend_from_slice(frame.bytes()));
+        self.gathered.push(Gathered::Own { first: pages.start, frames });
+        Ok(())
+    }
+
+    /// Copies the next bytes, `max` at most, and says how many; an error only for none.
+    pub fn pack_buffers(&mut self, io: &Io<'_>, from: &mut UserBuffers, max: u64) -> Result<u64, Errno> {
+        let wanted = from.remaining().min(max) as usize;
+        let start = self.data.len();
+        self.data.try_reserve_exact(wanted).map_err(|_| Errno::ENOMEM)?;
+        self.data.resize(start + wanted, 0);
+        let taken = if wanted == 0 { Ok(0) } else { from.take(io.space, self.data.get_mut(start..).unwrap_or_default()) };
+        self.data.truncate(start + *taken.as_ref().unwrap_or(&0));
+        taken.map(|taken| taken as u64)
+    }
+}

@@ -115,6 +115,9 @@ impl AddressSpace {
                 continue;
             }
             fit.add(PageRange::new(page, 1));
+            if entry.is_swapped() {
+                continue;
+            }
             if entry.address() == frame.addr() {
                 fit.own.push((page, frame.clone()));
             } else if mutant::active(Mutant::AssociateStoredPage) {

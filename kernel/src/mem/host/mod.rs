@@ -52,9 +52,14 @@ pub fn take_some(pages: usize) -> bool {
     super::reclaim::take_some(pages).unwrap_or(false)
 }
 
-/// Lets go of all frames that only the cache holds.
+/// Lets go of some frames that only the cache holds.
+pub fn evict(frames: usize) {
+    super::cache::evict(frames);
+}
+
+/// Lets go of all of them.
 pub fn evict_all() {
-    super::cache::evict(usize::MAX);
+    evict(usize::MAX);
 }
 
 struct HostThreads {

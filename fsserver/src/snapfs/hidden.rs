@@ -27,7 +27,9 @@ const LIST_BYTES: u32 = 4096;
 /// The folder, on a base that needs one.
 #[derive(Debug, Default)]
 pub(super) struct Hidden {
-    /// Open while it is there.
+    /// It is on the base. The base may have refused to open it then, or to remove it when it was empty.
+    is_there: bool,
+    /// Open while it is in use.
     folder: Option<Handle>,
     /// Files in it.
     count: usize,
@@ -47,7 +49,7 @@ impl HiddenName {
 impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Whether the folder is there.
     pub(super) fn has_folder(&self) -> bool {
-        self.hidden.as_ref().is_some_and(|hidden| hidden.folder.is_some())
+        self.hidden.as_ref().is_some_and(|hidden| hidden.is_there)
     }
 
     /// Files that there are on the base for the wrapper's own sake: the folder, but not what is in it.
@@ -84,7 +86,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let folder = match hidden.folder {
             Some(folder) => folder,
             None => {
-                self.base.walk(&MakeDir { dir: ROOT, mode: 0o700 }, &[FOLDER])?;
+                if !hidden.is_there {
+                    self.base.walk(&MakeDir { dir: ROOT, mode: 0o700 }, &[FOLDER])?;
+                    hidden.is_there = true;
+                }
                 let flags = OpenFlags::READ | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW;
                 let folder = self.base.walk(&Open { dir: ROOT, flags, mode: 0 }, &[FOLDER])?.reply.handle;
                 hidden.folder = Some(folder);
@@ -106,7 +111,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         if is_empty {
             hidden.folder = None;
             let _ = self.base.request(&Close { handle: folder }, &[]);
-            let _ = self.base.walk(&Remove { dir: ROOT, flags: OpenFlags::DIRECTORY }, &[FOLDER]);
+            hidden.is_there = self.base.walk(&Remove { dir: ROOT, flags: OpenFlags::DIRECTORY }, &[FOLDER]).is_err();
         }
     }
 

@@ -1,7 +1,7 @@
 //! File servers for the Sloth kernel.
 //!
 //! Owns: the [`FileServer`] trait, the [`Dispatcher`] that turns messages into its calls, the server [`memfs`](mod@memfs) that keeps files in
-//! memory, and [`snapfs`](mod@snapfs), the wrapper that adds snapshots to any server. Does not own the messages (`fsproto`) nor the carriers: a
+//! memory, [`scratchfs`](mod@scratchfs) that keeps temporary ones on a block device, and [`snapfs`](mod@snapfs), the wrapper that adds snapshots to any server. Does not own the messages (`fsproto`) nor the carriers: a
 //! message comes and goes through a [`Port`].
 //!
 //! Two doors, one each way. A request is checked by the dispatcher, a reply by [`Base`]; behind them everything has a type that says so. No
@@ -19,6 +19,7 @@ mod client;
 mod dispatch;
 pub mod memfs;
 mod port;
+pub mod scratchfs;
 mod server;
 pub mod snapfs;
 

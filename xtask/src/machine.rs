@@ -2,7 +2,7 @@
 //!
 //! COM1 is the guest's console, COM2 the kernel's log and a command's standard error, COM3 the
 //! channel on which init reports. Each is a pipe that only QEMU and we hold; a pipe, since a socket
-//! counts every byte the guest sends as a message and is full after a few hundred. The initrd is an unlinked file that QEMU opens through its descriptor, so that however this
+//! counts every byte the guest sends as a message and is full after a few hundred. Its disk is for what is temporary. That and the initrd are unlinked files that QEMU opens through their descriptors, so that however this
 //! program ends, nothing is left lying about, and no QEMU running.
 
 use std::fs::File;
@@ -96,6 +96,9 @@ impl Machine {
         command.arg("-kernel").arg(&guest.boot);
         inherit(initrd)?;
         command.args(["-initrd", &format!("/proc/self/fd/{}", initrd.as_raw_fd())]);
+        let scratch = scratch(guest)?;
+        let disk = format!("if=none,id=scratch,format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}", scratch.as_raw_fd());
+        command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=scratch"]);
         command.args(["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
         // Kept until QEMU has its copies.
         let mut far_ends = Vec::new();
@@ -141,6 +144,18 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Bytes of the disk on which the guest keeps what is temporary: pages that do not fit into its memory.
+const SCRATCH_BYTES: u64 = 1 << 30;
+
+/// An empty disk of holes, unlinked like the initrd.
+fn scratch(guest: &Guest) -> Result<File> {
+    let folder = guest.boot.parent().context("the loader lies nowhere")?;
+    let file = tempfile::tempfile_in(folder).with_context(|| format!("cannot make a file in {}", folder.display()))?;
+    file.set_len(SCRATCH_BYTES).context("cannot size the guest's disk")?;
+    inherit(&file)?;
+    Ok(file)
 }
 
 /// Lets the next program inherit a descriptor.

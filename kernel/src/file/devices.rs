@@ -5,7 +5,7 @@ use super::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr, Stat, UserBuffers, Walk, WriteAt,
     Written, random, tasks,
 };
-use crate::dev::uart;
+use crate::dev::{disk, uart};
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, relax};
 use alloc::sync::Arc;
@@ -54,6 +54,7 @@ enum Entry {
     /// The caller's own terminal.
     ControllingTerminal,
     Ramdisk,
+    Disk,
     Link(&'static [u8]),
 }
 
@@ -82,6 +83,7 @@ const ENTRIES: &[(&[u8], Entry)] = &[
     (b"ttyS1", Entry::Terminal(1)),
     (b"ttyS2", Entry::Terminal(2)),
     (b"urandom", Entry::Memory(Memory::Urandom)),
+    (b"vda", Entry::Disk),
     (b"zero", Entry::Memory(Memory::Zero)),
 ];
 
@@ -90,6 +92,7 @@ impl Entry {
         match self {
             Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal => Kind::CharacterDevice,
             Self::Ramdisk => Kind::Regular,
+            Self::Disk => Kind::BlockDevice,
             Self::Link(_) => Kind::Symlink,
         }
     }
@@ -185,6 +188,7 @@ fn open_device(inode: u64, entry: Entry) -> Result<Arc<dyn FileObject>, Errno> {
             Ok(controlled_by(session).ok_or(Errno::ENXIO)?)
         }
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
+        Entry::Disk => disk::size().map(|_| Arc::new(Disk { inode }) as Arc<dyn FileObject>),
         // Links are followed or opened as links before it comes to this.
         Entry::Link(_) => Err(Errno::ELOOP),
     }
@@ -323,5 +327,64 @@ impl FileObject for Ramdisk {
             frames.push(Frame::adopt(address).ok_or(Errno::EIO)?);
         }
         Ok(frames)
+    }
+}
+
+/// The block device. Only file servers read and write it: their memory is there without waiting for anything that could come from it (F8).
+struct Disk {
+    inode: u64,
+}
+
+/// Linux's number of the first virtio disk.
+const DISK_NUMBER: u64 = 254 << 8;
+
+fn check_server(io: &Io<'_>) -> Result<(), Errno> {
+    if io.space.policy.is_server() { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+impl FileObject for Disk {
+    fn stat(&self) -> Result<Stat, Errno> {
+        let device_number = DISK_NUMBER;
+        Ok(Stat {
+            kind: Kind::BlockDevice,
+            mode: 0o600,
+            links: 1,
+            inode: self.inode,
+            size: disk::size().unwrap_or(0),
+            device_number,
+            ..stat()
+        })
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+        check_server(io)?;
+        let mut done = 0;
+        while to.remaining() > 0 {
+            match disk::read(at.saturating_add(done), to.remaining(), |bytes| to.put(io.space, bytes)) {
+                Ok(Some(count)) if count > 0 => done += count as u64,
+                Err(error) if done == 0 => return Err(error),
+                _ => break,
+            }
+        }
+        Ok(done)
+    }
+    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+        check_server(io)?;
+        let WriteAt::Offset(start) = at else { return Err(Errno::EINVAL) };
+        let mut bytes = 0;
+        while from.remaining() > 0 {
+            match disk::write(start.saturating_add(bytes), from.remaining(), |to| from.take(io.space, to)) {
+                Ok(Some(count)) if count > 0 => bytes += count as u64,
+                Err(error) if bytes == 0 => return Err(error),
+                _ if bytes == 0 => return Err(Errno::ENOSPC),
+                _ => break,
+            }
+        }
+        Ok(Written { bytes, end: start.saturating_add(bytes) })
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
     }
 }

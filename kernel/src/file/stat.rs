@@ -12,6 +12,8 @@ pub enum Kind {
     CharacterDevice = 2,
     /// A directory.
     Directory = 4,
+    /// A device of blocks.
+    BlockDevice = 6,
     /// A regular file.
     #[default]
     Regular = 8,

@@ -162,6 +162,17 @@ fn take_free(claim: Claim) -> Option<PhysAddr> {
     Some(address)
 }
 
+/// Frames in a row for a device, for good: their first address. Only memory that was never used lies in a row, so this is for the start.
+pub fn take_row(count: u64) -> Option<PhysAddr> {
+    let mut frames = FRAMES.lock();
+    let range = frames.fresh.iter_mut().find(|range| range.end - range.start >= count)?;
+    let first = range.start;
+    range.start += count;
+    (first..range.start).for_each(|number| count_of(PhysAddr(number << PAGE_SHIFT)).store(1, Ordering::Release));
+    FREE.fetch_sub(count as usize, Ordering::Relaxed);
+    Some(PhysAddr(first << PAGE_SHIFT))
+}
+
 /// A reference to a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -265,6 +276,11 @@ impl Frame {
     /// Whether anyone else holds it.
     pub fn is_shared(&self) -> bool {
         count_of(self.address).load(Ordering::Acquire) > 1
+    }
+
+    /// Keeps the frame for good.
+    pub fn leak(self) -> PhysAddr {
+        self.into_raw()
     }
 
     /// Gives the reference to a page-table entry.

@@ -16,3 +16,9 @@ pub(super) fn set_offset(offset: u64) {
 pub fn phys_to_virt(address: PhysAddr) -> *mut u8 {
     (OFFSET.load(Ordering::Relaxed) + address.0) as *mut u8
 }
+
+/// The physical address that is seen at an address of the direct map, of which at least `end` bytes are there.
+#[cfg(target_os = "none")]
+pub fn virt_to_phys(address: u64, end: u64) -> Option<PhysAddr> {
+    address.checked_sub(OFFSET.load(Ordering::Relaxed)).filter(|&address| address < end).map(PhysAddr)
+}

@@ -33,7 +33,12 @@ impl Receiver for Incoming {
 
 /// Takes an end of a socket pair, opens a session with the server behind it, and gives its tree. Waits for the server's first answer.
 pub fn connect(endpoint: Arc<Endpoint>) -> Result<Arc<dyn FileSystem>, Errno> {
+    Ok(Arc::new(MountedTree(Mount::new(open_session(endpoint)?)?)))
+}
+
+/// A session on an end of a socket pair.
+pub(super) fn open_session(endpoint: Arc<Endpoint>) -> Result<Arc<Session>, Errno> {
     let session = Arc::new(Session::new(endpoint.clone()));
     endpoint.attach(Arc::new(Incoming(Arc::downgrade(&session))))?;
-    Ok(Arc::new(MountedTree(Mount::new(session)?)))
+    Ok(session)
 }

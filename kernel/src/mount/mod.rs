@@ -12,6 +12,7 @@ mod payload;
 mod read;
 mod remote_file;
 mod session;
+pub mod swap;
 mod taken;
 mod write;
 

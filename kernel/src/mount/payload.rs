@@ -17,6 +17,14 @@ pub fn message(head: &[u8; HEAD_BYTES], parts: &[&[u8]]) -> Result<Message, Errn
     Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
 }
 
+/// A message of a head and whole pages.
+pub fn pages_message(head: &[u8; HEAD_BYTES], pages: &[Frame]) -> Result<Message, Errno> {
+    let mut frames = Vec::new();
+    frames.try_reserve_exact(pages.len()).map_err(|_| Errno::ENOMEM)?;
+    frames.extend_from_slice(pages);
+    Ok(Message { frames, frames_bytes: pages.len() * PAGE_BYTES, ..message(head, &[])? })
+}
+
 /// The payload's bytes, part by part: the message's without the head, which stands in front of its first part.
 pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
     let skipped = core::iter::once(HEAD_BYTES).chain(core::iter::repeat(0));

@@ -21,7 +21,7 @@ use fsproto::{
 use super::payload;
 use crate::file::socket::{Message, Sender};
 use crate::mem::counters::{self, Counter};
-use crate::mem::{Fetch, Frame};
+use crate::mem::{Fetch, Frame, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue};
 
 /// Requests in flight at once, at most: a bound on what a server that never answers can make the kernel keep. Callers past it wait; they can be killed.
@@ -62,6 +62,8 @@ enum Owner {
         fetch: Arc<Fetch>,
         from: u64,
     },
+    /// Pages on their way to or from the swap file.
+    Swap(Transfer),
     Nobody,
 }
 
@@ -152,6 +154,21 @@ impl Session {
         let tag = self.try_begin(O::OP, owner)?;
         let sent = payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
         sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
+    }
+
+    /// Sends a request for the swap file, with pages behind it, without waiting; the answer completes the transfer.
+    pub(super) fn transfer<O: Operation>(&self, request: &O, frames: &[Frame], transfer: Transfer) {
+        let mut transfer = Some(transfer);
+        let begun = self.try_begin(O::OP, || transfer.take().map_or(Owner::Nobody, Owner::Swap));
+        let tag = match begun {
+            Ok(tag) => tag,
+            Err(error) => return transfer.into_iter().for_each(|transfer| transfer.complete(Err(error))),
+        };
+        let message = payload::pages_message(&request.request(tag, frames.len() * fsproto::PAGE_BYTES), frames);
+        if let Err(error) = message.and_then(|message| self.send(message)) {
+            let refused = self.table.lock().in_flight.remove(&tag);
+            refused.into_iter().for_each(|refused| refused.owner.fail(error));
+        }
     }
 
     /// Gives a handle back, now or as soon as there is room. Never waits.
@@ -273,6 +290,7 @@ impl Session {
             }
             Owner::Pages { fetch, tries } => self.take_pages(fetch, tries, honest.then(|| fields.result()), message),
             Owner::Holes { fetch, from } => self.take_holes(fetch, from, (honest && fields.status == 0).then_some((reader, message))),
+            Owner::Swap(transfer) => super::swap::complete(transfer, honest.then(|| (fields.result(), reader, message))),
             Owner::Nobody if honest && fields.result().is_ok() => self.close_orphan(request.op, reader)?,
             Owner::Nobody => {}
         }
@@ -336,6 +354,7 @@ impl Owner {
                 call.queue.wake_all();
             }
             Self::Pages { fetch, .. } | Self::Holes { fetch, .. } => fetch.complete(Err(error)),
+            Self::Swap(transfer) => transfer.complete(Err(error)),
             Self::Nobody => {}
         }
     }

@@ -11,13 +11,18 @@ use alloc::vec::Vec;
 use fsproto::Errno;
 use linux_raw_sys::general as linux;
 
-/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`), `proc` or `devtmpfs`.
+/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`), `proc` or `devtmpfs`; `swap`, likewise with a descriptor, is mounted nowhere.
 pub fn mount(current: &dyn Caller, source: u64, target: u64, kind: u64, _flags: u64, data: u64) -> Result<u64, Errno> {
     let kind = path(current, kind)?;
     let source = if source == 0 { b"none".to_vec() } else { path(current, source)? };
     let target = path(current, target)?;
     let data = if data == 0 { Vec::new() } else { path(current, data)? };
     let root = namespace::root();
+    // A server for the swap file: there is nothing to see of it.
+    if kind == b"swap" {
+        mount::swap::attach(server(current, &data)?)?;
+        return Ok(0);
+    }
     // Before the first file system there is no directory to mount on, and none is needed for the root.
     let at = if target == b"/" { target } else { root.directory(&base(current, linux::AT_FDCWD, &target)?, &target)? };
     let filesystem = make(current, &kind, &data)?;
@@ -41,15 +46,15 @@ fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSy
     match kind {
         b"proc" => Ok(Arc::new(ProcFileSystem)),
         b"devtmpfs" => Ok(Arc::new(DeviceFileSystem)),
-        b"sloth" => {
-            let file = open_file(current, descriptor(data)?)?;
-            // Whether its peer is marked as a server (F8) shows with every message that comes.
-            let endpoint = downcast::<Endpoint>(file.object()).ok_or(Errno::EINVAL)?;
-            drop(file);
-            mount::connect(endpoint)
-        }
+        b"sloth" => mount::connect(server(current, data)?),
         _ => Err(Errno::ENODEV),
     }
+}
+
+/// The connection to a server that `data` names. Whether its peer is marked (F8) shows with every message that comes.
+fn server(current: &dyn Caller, data: &[u8]) -> Result<Arc<Endpoint>, Errno> {
+    let file = open_file(current, descriptor(data)?)?;
+    downcast::<Endpoint>(file.object()).ok_or(Errno::EINVAL)
 }
 
 /// The descriptor in `fd=N`, among options separated by commas.

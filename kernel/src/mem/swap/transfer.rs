@@ -23,6 +23,15 @@ pub enum Transfer {
 }
 
 impl Transfer {
+    /// Pages that are moved.
+    pub fn pages(&self) -> usize {
+        match self {
+            Self::Out(out) => out.pages.lock().as_ref().map_or(0, |(_, frames)| frames.len()),
+            Self::In(coming) => coming.slots.len(),
+            Self::Punch(_) => 0,
+        }
+    }
+
     /// The answer: for `In`, the frames; else none. Called with no lock held.
     pub fn complete(self, answer: Result<Vec<Frame>, Errno>) {
         match self {

@@ -51,6 +51,10 @@ fn set_up() -> Attempt<Config> {
         choose_mutant(name);
     }
     let root = servers::start(ramdisk)?;
+    // Without a swap file, memory is what there is.
+    if let Err((attempt, error)) = servers::start_swap() {
+        eprintln!("init: {attempt}: {error}");
+    }
     let options = format!("fd={root}");
     sys::mount(b"none", b"/", b"sloth", 0, options.as_bytes()).map_err(|error| ("mounting the root", error))?;
     let _ = sys::close(root);

@@ -1,4 +1,4 @@
-//! The file servers: memfs on the ramdisk, snapfs on memfs, each a process of its own, joined by socket pairs.
+//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs on the disk (for the kernel's swap file alone), each a process of its own, joined by socket pairs.
 
 use crate::{Attempt, ramdisk};
 use fsserver::PortClient;
@@ -32,6 +32,46 @@ pub fn start(ramdisk: &'static [u8]) -> Attempt<Fd> {
     })?;
     let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
     Ok(root)
+}
+
+/// Starts scratchfs, where there is a disk, and gives it to the kernel to put pages there (rule Q3).
+pub fn start_swap() -> Attempt<()> {
+    let Ok(disk) = sys::open(b"/dev/vda", abi::O_RDWR, 0) else { return Ok(()) };
+    let [server_end, kernel_end] = sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error))?;
+    fork_keeping("scratchfs", server_end, Some(disk), |port| {
+        let blocks = sys::fstat(disk).map_err(|error| format!("{error:?}"))?.st_size as u64 / fsproto::PAGE_BYTES as u64;
+        fsserver::scratchfs::run(Disk { fd: disk, blocks }, port).map_err(|error| format!("{error:?}"))
+    })?;
+    let _ = (sys::close(disk), sys::close(server_end));
+    let options = format!("fd={kernel_end}");
+    let result = sys::mount(b"none", b"none", b"swap", 0, options.as_bytes());
+    let _ = sys::close(kernel_end);
+    result.map_err(|error| ("the swap file", error))
+}
+
+/// The disk, as the kernel shows it.
+struct Disk {
+    fd: Fd,
+    blocks: u64,
+}
+
+impl fsserver::scratchfs::BlockDevice for Disk {
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn read(&mut self, first: u64, into: &mut [u8]) -> core::result::Result<(), fsproto::Errno> {
+        whole(sys::pread(self.fd, into, first * fsproto::PAGE_BYTES as u64), into.len())
+    }
+
+    fn write(&mut self, first: u64, from: &[u8]) -> core::result::Result<(), fsproto::Errno> {
+        whole(sys::pwrite(self.fd, from, first * fsproto::PAGE_BYTES as u64), from.len())
+    }
+}
+
+/// A disk does all of what it is asked for, or something is wrong with it.
+fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), fsproto::Errno> {
+    if result == Ok(wanted) { Ok(()) } else { Err(fsproto::Errno::EIO) }
 }
 
 /// How many bytes of files there may be beside the ramdisk.

@@ -1,0 +1,361 @@
+//! `scratchfs`: sparse temporary files on a block device. They have no names and are gone with their last handle, so nothing about them is kept on the device, and what
+//! was there before means nothing.
+//!
+//! It is where the kernel puts what does not fit into memory (rule Q3), so it must do with little memory itself: extents for what lies in a row, one bit a block, and
+//! one buffer. Blocks in use are either in one file's map or nowhere.
+
+mod blocks;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use fsproto::*;
+
+use self::blocks::{Blocks, Map};
+use crate::buffer::AlignedBuffer;
+use crate::port::{Port, serve};
+use crate::server::{FileServer, Payload, Terms, Walk};
+
+const PAGE: u64 = PAGE_BYTES as u64;
+
+/// Number of the root directory, which is empty.
+const ROOT_INODE: u64 = 1;
+
+/// Files at a time, at most.
+const MAX_FILES: u64 = 1024;
+
+/// Where a file can end: far beyond any device.
+const MAX_SIZE: u64 = 1 << 50;
+
+/// A device of blocks as large as a page.
+pub trait BlockDevice {
+    /// How many.
+    fn blocks(&self) -> u64;
+    /// Reads blocks from `first` on; `into` is as long as some whole blocks.
+    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), Errno>;
+    /// Writes them.
+    fn write(&mut self, first: u64, from: &[u8]) -> Result<(), Errno>;
+}
+
+struct File {
+    map: Map,
+    size: u64,
+    version: u64,
+    flags: OpenFlags,
+    mode: u16,
+}
+
+/// The server.
+pub struct Scratchfs<D> {
+    device: D,
+    blocks: Blocks,
+    files: BTreeMap<Handle, File>,
+    next: u64,
+    /// A message's pages, and one more where it begins within a page.
+    buffer: AlignedBuffer,
+}
+
+impl<D: BlockDevice> Scratchfs<D> {
+    /// Takes a device. ENOMEM where there is no memory for its table.
+    pub fn new(device: D) -> Result<Self, Errno> {
+        let blocks = Blocks::new(device.blocks())?;
+        Ok(Self { device, blocks, files: BTreeMap::new(), next: ROOT_INODE + 1, buffer: AlignedBuffer::new(MAX_PAYLOAD + PAGE_BYTES)? })
+    }
+
+    fn file(&self, handle: Handle) -> Result<&File, Errno> {
+        self.files.get(&handle).ok_or(if handle == ROOT { Errno::EISDIR } else { Errno::EBADF })
+    }
+
+    fn attr(&self, handle: Handle) -> Result<Attr, Errno> {
+        let file = self.file(handle)?;
+        Ok(Attr {
+            id: FileId(handle.0),
+            version: Version(file.version),
+            size: file.size,
+            blocks: file.map.pages() * (PAGE / 512),
+            mode: file.mode,
+            kind: FileKind::Regular,
+            ..Attr::default()
+        })
+    }
+
+    fn root_attr(&self) -> Attr {
+        Attr { id: FileId(ROOT_INODE), links: 2, mode: 0o700, kind: FileKind::Directory, ..Attr::default() }
+    }
+
+    /// Fills the buffer from its start with pages from `first` on.
+    fn load(&mut self, handle: Handle, first: u64, pages: u64) -> Result<(), Errno> {
+        let file = self.files.get(&handle).ok_or(Errno::EBADF)?;
+        let bytes = self.buffer.bytes_mut().get_mut(..(pages * PAGE) as usize).ok_or(Errno::EINVAL)?;
+        let mut page = 0;
+        while page < pages {
+            let block = file.map.get(first + page);
+            let alike = |&next: &u64| match block {
+                Some(block) => file.map.get(first + next) == Some(block + (next - page)),
+                None => file.map.get(first + next).is_none(),
+            };
+            let end = (page + 1..pages).take_while(alike).last().map_or(page + 1, |last| last + 1);
+            let part = bytes.get_mut((page * PAGE) as usize..(end * PAGE) as usize).ok_or(Errno::EINVAL)?;
+            match block {
+                Some(block) => self.device.read(block, part)?,
+                None => part.fill(0),
+            }
+            page = end;
+        }
+        Ok(())
+    }
+
+    /// The block of a page, made now where there is none; then the rest of the page has to be written too.
+    fn block_for(&mut self, handle: Handle, page: u64) -> Result<u64, Errno> {
+        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
+        if let Some(block) = file.map.get(page) {
+            return Ok(block);
+        }
+        let wanted = page.checked_sub(1).and_then(|before| file.map.get(before)).map(|block| block + 1);
+        let block = self.blocks.take(wanted)?;
+        file.map.put(page, block);
+        Ok(block)
+    }
+
+    /// Writes whole pages that lie in the file from `page` on; says how many bytes, an error only for none.
+    fn write_pages(&mut self, handle: Handle, page: u64, data: &[u8]) -> Result<u64, Errno> {
+        let mut done = 0;
+        while done < data.len() {
+            let at = page + done as u64 / PAGE;
+            let first = match self.block_for(handle, at) {
+                Ok(block) => block,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let mut pages = 1;
+            while (done + pages as usize * PAGE_BYTES) < data.len() && self.block_for(handle, at + pages) == Ok(first + pages) {
+                pages += 1;
+            }
+            let end = done + pages as usize * PAGE_BYTES;
+            self.device.write(first, data.get(done..end).unwrap_or_default())?;
+            done = end;
+        }
+        Ok(done as u64)
+    }
+
+    /// Writes within one page.
+    fn write_part(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Result<u64, Errno> {
+        let (page, start) = (offset / PAGE, (offset % PAGE) as usize);
+        self.load(handle, page, 1)?;
+        self.buffer.bytes_mut().get_mut(start..start + data.len()).ok_or(Errno::EINVAL)?.copy_from_slice(data);
+        let block = self.block_for(handle, page)?;
+        self.device.write(block, self.buffer.bytes().get(..PAGE_BYTES).unwrap_or_default())?;
+        Ok(data.len() as u64)
+    }
+
+    fn write_next(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Result<u64, Errno> {
+        let to_border = (PAGE - offset % PAGE) as usize;
+        if to_border == PAGE_BYTES && data.len() >= PAGE_BYTES {
+            let whole = data.len() / PAGE_BYTES * PAGE_BYTES;
+            self.write_pages(handle, offset / PAGE, data.get(..whole).unwrap_or_default())
+        } else {
+            self.write_part(handle, offset, data.get(..data.len().min(to_border)).unwrap_or_default())
+        }
+    }
+
+    /// Lets the bytes of a range go: whole pages lose their blocks, parts of pages become zeros.
+    fn punch(&mut self, handle: Handle, start: u64, end: u64) -> Result<(), Errno> {
+        let (first, last) = (start.div_ceil(PAGE), end / PAGE);
+        let parts = if first > last { [(start, end), (0, 0)] } else { [(start, first * PAGE), (last * PAGE, end)] };
+        for (from, to) in parts.into_iter().filter(|(from, to)| from < to) {
+            if self.file(handle)?.map.get(from / PAGE).is_some() {
+                let zeros = [0; PAGE_BYTES];
+                self.write_part(handle, from, zeros.get(..(to - from) as usize).unwrap_or_default())?;
+            }
+        }
+        let blocks = &mut self.blocks;
+        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
+        if first < last {
+            file.map.remove(first, last, |block, count| blocks.give(block, count));
+        }
+        file.version += 1;
+        Ok(())
+    }
+
+    fn resize(&mut self, handle: Handle, size: u64) -> Result<(), Errno> {
+        let now = self.file(handle)?.size;
+        if size > MAX_SIZE {
+            return Err(Errno::EFBIG);
+        }
+        if size < now {
+            self.punch(handle, size, now.next_multiple_of(PAGE))?;
+        }
+        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
+        file.size = size;
+        file.version += 1;
+        Ok(())
+    }
+}
+
+impl<D: BlockDevice> FileServer for Scratchfs<D> {
+    fn terms(&mut self) -> Result<Terms, Errno> {
+        Ok(Terms { features: Features::SPARSE | Features::OPEN_UNLINKED, root: FileId(ROOT_INODE) })
+    }
+
+    fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
+        let at_root = request.dir == ROOT && path.components().next().is_none();
+        if at_root && request.flags.contains(OpenFlags::CREATE | OpenFlags::UNNAMED) {
+            if self.files.len() as u64 >= MAX_FILES {
+                return Err(Errno::ENFILE);
+            }
+            let handle = Handle(self.next);
+            self.next += 1;
+            let mode = (request.mode & 0o7777) as u16;
+            self.files.insert(handle, File { map: Map::default(), size: 0, version: 1, flags: request.flags, mode });
+            return Ok(Walk::done(handle, self.attr(handle)?));
+        }
+        Err(if at_root { Errno::EISDIR } else if request.flags.contains(OpenFlags::CREATE) { Errno::EPERM } else { Errno::ENOENT })
+    }
+
+    fn close(&mut self, handle: Handle) -> Result<(), Errno> {
+        let mut file = self.files.remove(&handle).ok_or(Errno::EBADF)?;
+        let blocks = &mut self.blocks;
+        file.map.remove(0, MAX_SIZE / PAGE, |block, count| blocks.give(block, count));
+        Ok(())
+    }
+
+    fn attributes(&mut self, handle: Handle) -> Result<Attr, Errno> {
+        if handle == ROOT { Ok(self.root_attr()) } else { self.attr(handle) }
+    }
+
+    fn stat(&mut self, _: &Stat, path: Path<'_>) -> Result<Walk, Errno> {
+        if path.components().next().is_none() { Ok(Walk::done(ROOT, self.root_attr())) } else { Err(Errno::ENOENT) }
+    }
+
+    fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno> {
+        let writable = self.file(request.handle)?.flags.contains(OpenFlags::WRITE);
+        if request.mask.contains(AttrMask::SIZE) {
+            if !writable {
+                return Err(Errno::EINVAL);
+            }
+            self.resize(request.handle, request.size)?;
+        }
+        if request.mask.contains(AttrMask::MODE)
+            && let Some(file) = self.files.get_mut(&request.handle)
+        {
+            file.mode = (request.mode & 0o7777) as u16;
+        }
+        self.attr(request.handle)
+    }
+
+    fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno> {
+        let file = self.file(request.handle)?;
+        if !file.flags.contains(OpenFlags::READ) {
+            return Err(Errno::EBADF);
+        }
+        let length = file.size.saturating_sub(request.offset).min(request.length.into());
+        let mut payload = Payload::empty();
+        if length > 0 {
+            let (first, end) = (request.offset / PAGE, (request.offset + length).div_ceil(PAGE));
+            self.load(request.handle, first, end - first)?;
+            let start = (request.offset % PAGE) as usize;
+            payload.push(self.buffer.bytes().get(start..start + length as usize).ok_or(Errno::EINVAL)?);
+        }
+        Ok(payload)
+    }
+
+    fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {
+        let handle = request.handle;
+        let file = self.file(handle)?;
+        if !file.flags.contains(OpenFlags::WRITE) {
+            return Err(Errno::EBADF);
+        }
+        let start = if request.flags.contains(WriteFlags::APPEND) { file.size } else { request.offset };
+        start.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let mut length = 0;
+        while length < data.len() as u64 {
+            match self.write_next(handle, start + length, data.get(length as usize..).unwrap_or_default()) {
+                Ok(count) => length += count,
+                Err(_) if length > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
+        file.size = file.size.max(start + length);
+        file.version += 1;
+        Ok(Written { length, offset: start, size: file.size, version: Version(file.version), snapshot: ROOT })
+    }
+
+    fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno> {
+        if request.handle == ROOT { Ok(Payload::empty()) } else { Err(Errno::ENOTDIR) }
+    }
+
+    fn make_dir(&mut self, _: &MakeDir, _: Path<'_>) -> Result<Walk, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    fn remove(&mut self, _: &Remove, _: Path<'_>) -> Result<Walk, Errno> {
+        Err(Errno::ENOENT)
+    }
+
+    fn rename(&mut self, _: &Rename, _: Path<'_>, _: Path<'_>) -> Result<Walk, Errno> {
+        Err(Errno::ENOENT)
+    }
+
+    fn link(&mut self, _: &Link, _: Path<'_>) -> Result<Walk, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    fn make_symlink(&mut self, _: &MakeSymlink, _: Path<'_>, _: &[u8]) -> Result<Walk, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    fn read_link(&mut self, _: Handle) -> Result<Payload<'_>, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
+        let files_free = MAX_FILES.saturating_sub(self.files.len() as u64);
+        Ok(StoreInfo { blocks: self.blocks.count(), blocks_free: self.blocks.free(), files: MAX_FILES, files_free, ..StoreInfo::default() })
+    }
+
+    fn sync(&mut self, handle: Handle) -> Result<(), Errno> {
+        if handle == ROOT { Ok(()) } else { self.file(handle).map(drop) }
+    }
+
+    fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+        let file = self.file(request.handle)?;
+        let end = request.offset.saturating_add(request.length).min(file.size);
+        let (mut holes, mut at) = (Vec::new(), request.offset);
+        while at < end && holes.len() < MAX_HOLES {
+            let (start, stop) = file.map.next(at / PAGE).unwrap_or((MAX_SIZE / PAGE, MAX_SIZE / PAGE));
+            let hole_end = (start * PAGE).min(end);
+            if at < hole_end {
+                holes.push(Hole { offset: at, length: hole_end - at });
+            }
+            at = (stop * PAGE).min(end).max(hole_end);
+        }
+        Ok((ExtentsListed { holes_end: at.max(request.offset) }, holes))
+    }
+
+    fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno> {
+        let Allocate { handle, offset, length, mode } = *request;
+        if !self.file(handle)?.flags.contains(OpenFlags::WRITE) {
+            return Err(Errno::EBADF);
+        }
+        if length == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        // Space is not set aside here.
+        if mode != 2 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.punch(handle, offset, end)?;
+        self.attr(handle)
+    }
+
+    fn clone_range(&mut self, _: &CloneRange) -> Result<Written, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+}
+
+/// Serves a device through `port`, to one client, until that is gone.
+pub fn run(device: impl BlockDevice, port: impl Port) -> Result<(), Errno> {
+    serve(Scratchfs::new(device)?, port)
+}

@@ -1,0 +1,108 @@
+//! The server that keeps temporary files on a block device, through its messages.
+
+mod common;
+
+use common::*;
+use fsproto::*;
+use fsserver::scratchfs::{BlockDevice, Scratchfs};
+
+/// A device in memory, full of what somebody left there.
+struct Device(Vec<u8>);
+
+impl Device {
+    fn new(blocks: usize) -> Self {
+        Self(vec![0xdd; blocks * PAGE_BYTES])
+    }
+}
+
+impl BlockDevice for Device {
+    fn blocks(&self) -> u64 {
+        (self.0.len() / PAGE_BYTES) as u64
+    }
+    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), Errno> {
+        let start = first as usize * PAGE_BYTES;
+        into.copy_from_slice(self.0.get(start..start + into.len()).ok_or(Errno::EIO)?);
+        Ok(())
+    }
+    fn write(&mut self, first: u64, from: &[u8]) -> Result<(), Errno> {
+        let start = first as usize * PAGE_BYTES;
+        self.0.get_mut(start..start + from.len()).ok_or(Errno::EIO)?.copy_from_slice(from);
+        Ok(())
+    }
+}
+
+const TEMPORARY: OpenFlags = OpenFlags::READ.union(OpenFlags::WRITE).union(OpenFlags::CREATE).union(OpenFlags::UNNAMED);
+
+#[test]
+fn q3_temporary_files_are_what_arrays_are() {
+    const BYTES: usize = 100_000;
+    let server = shared(Scratchfs::new(Device::new(60)).unwrap());
+    let mut files = Files::of(&server);
+    let handles = [0, 1].map(|_| files.open("", TEMPORARY).unwrap().0);
+    let mut models = [vec![], vec![]];
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for step in 0..3000 {
+        let which = next(2);
+        let (handle, model) = (handles[which], &mut models[which]);
+        let aligned = next(2) == 0;
+        let place = |at: usize| if aligned { at & !4095 } else { at };
+        let (start, end) = (place(next(BYTES)), place(next(BYTES)));
+        let (start, length) = (start.min(end), start.abs_diff(end));
+        match next(4) {
+            0 if length > 0 => {
+                let bytes = pattern(step, length);
+                let written = files.write(handle, start as u64, &bytes).unwrap();
+                assert_eq!(written.length, length as u64);
+                model.resize(model.len().max(start + length), 0);
+                model[start..start + length].copy_from_slice(&bytes);
+            }
+            1 if length > 0 => {
+                files.punch(handle, start as u64, length as u64).unwrap();
+                let end = model.len().min(start + length);
+                model[start.min(end)..end].fill(0);
+            }
+            2 => {
+                files.truncate(handle, start as u64).unwrap();
+                model.resize(start, 0);
+            }
+            _ => assert_eq!(files.read(handle, start as u64, length).unwrap(), model[start.min(model.len())..model.len().min(start + length)]),
+        }
+        assert_eq!(files.read_all(handle).unwrap(), *model, "step {step}");
+    }
+    for (handle, model) in handles.into_iter().zip(&models) {
+        let (listed, holes) = files.0.extents(&Extents { handle, offset: 0, length: u64::MAX }).unwrap();
+        assert_eq!(listed.holes_end, model.len() as u64);
+        assert!(holes.iter().all(|hole| model[hole.offset as usize..][..hole.length as usize].iter().all(|&byte| byte == 0)));
+        files.close(handle).unwrap();
+    }
+    assert_eq!(files.store().blocks_free, 60);
+}
+
+#[test]
+fn q3_a_full_device_refuses_and_keeps_what_it_has() {
+    let server = shared(Scratchfs::new(Device::new(4)).unwrap());
+    let mut files = Files::of(&server);
+    let (handle, _) = files.open("", TEMPORARY).unwrap();
+    let bytes = pattern(1, 3 * PAGE_BYTES);
+    files.write(handle, 0, &bytes).unwrap();
+    assert_eq!(files.write(handle, 10 * PAGE_BYTES as u64, &bytes).unwrap().length, PAGE_BYTES as u64, "as far as it goes");
+    assert_eq!(files.write(handle, 20 * PAGE_BYTES as u64, &bytes), Err(Errno::ENOSPC));
+    files.write(handle, 0, &bytes).unwrap();
+    files.punch(handle, 10 * PAGE_BYTES as u64, 5000).unwrap();
+    files.write(handle, 20 * PAGE_BYTES as u64, &[1]).unwrap();
+    assert_eq!(files.read(handle, 0, bytes.len()).unwrap(), bytes);
+    assert_eq!(files.read(handle, 20 * PAGE_BYTES as u64, 100).unwrap(), [1]);
+}
+
+#[test]
+fn q3_there_are_no_names() {
+    let server = shared(Scratchfs::new(Device::new(4)).unwrap());
+    let mut files = Files::of(&server);
+    assert_eq!(files.open("a", CREATE).map(drop), Err(Errno::EPERM));
+    assert_eq!(files.open("a", OpenFlags::READ).map(drop), Err(Errno::ENOENT));
+    assert_eq!(files.stat("").map(|attr| attr.kind), Ok(FileKind::Directory));
+}

@@ -30,6 +30,8 @@ pub enum Command {
     Test(TestArgs),
     /// Measure, in instructions and bytes, beside the targets and what Linux needs.
     Bench(BenchArgs),
+    /// Run other people's programs on Sloth and on Linux, and compare; the last line is `N passed, N failed, N skipped`.
+    Foreign(ForeignArgs),
     /// What continuous integration runs: formatting, lints, all tests.
     Ci,
 }
@@ -96,6 +98,16 @@ pub struct TestArgs {
     /// Run each test that names a mutant against it, and expect it to fail.
     #[arg(long)]
     pub mutants: bool,
+}
+
+/// `foreign`'s options.
+#[derive(Debug, Args)]
+pub struct ForeignArgs {
+    /// Run only cases whose name contains this.
+    pub filter: Option<String>,
+    /// Print the names of the cases, one a line, and run none.
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// `bench`'s options.

@@ -18,6 +18,7 @@ mod cli;
 mod console_tests;
 mod demo_tests;
 mod fallback;
+mod foreign;
 mod guest;
 mod guest_tests;
 mod host_tests;
@@ -74,6 +75,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Run(arguments) => return run::run(&paths, arguments),
         Command::Test(arguments) => return test::test(&paths, arguments),
         Command::Bench(arguments) => return bench::bench(&paths, arguments),
+        Command::Foreign(arguments) => return foreign::foreign(&paths, arguments),
         Command::Ci => return ci::ci(&paths),
     }
     Ok(0)

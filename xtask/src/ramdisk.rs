@@ -24,6 +24,8 @@ const PAGE_BYTES: u64 = 4096;
 const FILLER: &str = ".pad";
 /// Folders that are there from the start.
 const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "mnt", "proc", "root", "sbin", "tmp"];
+/// Small files that programs look for by name: who there is.
+const TEXTS: [(&str, &str); 2] = [("etc/group", "root:x:0:\n"), ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")];
 /// The program that the kernel starts first.
 const INIT: &str = "init";
 
@@ -47,6 +49,9 @@ impl Ramdisk {
         let mut ramdisk = Self::default();
         for folder in FOLDERS {
             ramdisk.put(folder, Node::Folder)?;
+        }
+        for (path, text) in TEXTS {
+            ramdisk.add_text(path, text.into())?;
         }
         for (name, file) in &guest.programs {
             let folder = if name == INIT { "sbin" } else { "bin" };

@@ -10,6 +10,7 @@ use crate::boot_tests::{self, BootTest};
 use crate::cli::TestArgs;
 use crate::console_tests::{self, ConsoleTest};
 use crate::demo_tests::DemoTest;
+use crate::foreign::ForeignTest;
 use crate::guest::{Guest, Variant};
 use crate::host_tests::{self, HostTest};
 use crate::interrupts::Interrupts;
@@ -25,6 +26,7 @@ enum Test {
     Boot(BootTest),
     Console(ConsoleTest),
     Demo(DemoTest),
+    Foreign(ForeignTest),
     Qemu(QemuTest),
     /// One that has to fail, since its rule is broken.
     Mutant(QemuTest, String),
@@ -38,6 +40,7 @@ impl Test {
             Self::Boot(test) => test.name.to_owned(),
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
+            Self::Foreign(test) => test.name(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
         }
@@ -50,6 +53,7 @@ impl Test {
             Self::Boot(test) => test.run(paths, guest, interrupts),
             Self::Console(test) => test.run(interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
+            Self::Foreign(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
         }
@@ -82,6 +86,7 @@ fn all_tests(paths: &Paths, filter: &str) -> Result<Vec<Test>> {
     tests.extend(boot_tests::list().into_iter().map(Test::Boot));
     tests.extend(console_tests::list().into_iter().map(Test::Console));
     tests.extend(DemoTest::ALL.map(Test::Demo));
+    tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(bench_tests::TESTS.map(Test::Bench));
     tests.extend(qemu_tests::list(paths)?.into_iter().map(Test::Qemu));
     Ok(tests)
@@ -99,6 +104,7 @@ fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {
     let interrupts = Interrupts::listen()?;
     let mut passed = 0;
     let mut failed = Vec::new();
+    let mut skipped = Vec::new();
     for test in tests {
         print!("test {} ... ", test.name());
         stdout().flush()?;
@@ -119,7 +125,14 @@ fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {
                 println!("{}", indented(&why));
                 failed.push(test.name());
             }
+            Verdict::Skipped(why) => {
+                println!("skipped: {why}");
+                skipped.push(test.name());
+            }
         }
+    }
+    for name in &skipped {
+        println!("skipped: {name}");
     }
     for name in &failed {
         println!("failed: {name}");

@@ -7,6 +7,8 @@ pub enum Verdict {
     Passed,
     /// Not so; everything that helps to find out why.
     Failed(String),
+    /// It could not be tried here, and why.
+    Skipped(String),
 }
 
 impl Verdict {

@@ -1,0 +1,188 @@
+//! Where foreign programs come from: the distribution's packages, the machine's own programs with their libraries, crates.
+//!
+//! Nothing is installed: packages are unpacked, and crates built, below the target folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::add::Addition;
+use crate::{guest, say};
+
+/// Where programs lie in the guest.
+pub const GUEST_BIN: &str = "opt/bin";
+
+/// Where a program is got.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// From a package of the distribution: its name, and the file in it.
+    Package(&'static str, &'static str),
+    /// From this machine, where the distribution has put it; with its dynamic loader and libraries.
+    Machine(&'static str),
+    /// From the registry of crates, linked statically: the crate's name.
+    Crate(&'static str),
+}
+
+/// A foreign program.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its name, in the guest as well.
+    pub name: &'static str,
+    source: Source,
+}
+
+const fn program(name: &'static str, source: Source) -> Program {
+    Program { name, source }
+}
+
+/// All that are known.
+pub const PROGRAMS: &[Program] = &[
+    program("busybox", Source::Package("busybox-static", "bin/busybox")),
+    program("bash", Source::Package("bash-static", "bin/bash-static")),
+    program("mksh", Source::Package("mksh", "usr/lib/x86_64-linux-musl/bin/mksh")),
+    program("lksh", Source::Package("mksh", "bin/lksh")),
+    program("zsh", Source::Package("zsh-static", "bin/zsh-static")),
+    program("tcc", Source::Package("tcc", "usr/bin/tcc")),
+    program("rg", Source::Crate("ripgrep")),
+    program("fsx", Source::Crate("fsx")),
+    program("sqlite3", Source::Machine("sqlite3")),
+    program("grep", Source::Machine("grep")),
+    program("sort", Source::Machine("sort")),
+    program("cat", Source::Machine("cat")),
+    program("cp", Source::Machine("cp")),
+    program("dd", Source::Machine("dd")),
+    program("ls", Source::Machine("ls")),
+    program("md5sum", Source::Machine("md5sum")),
+    program("tar", Source::Machine("tar")),
+    program("gzip", Source::Machine("gzip")),
+    program("sed", Source::Machine("sed")),
+    program("cmp", Source::Machine("cmp")),
+    program("diff", Source::Machine("diff")),
+    program("find", Source::Machine("find")),
+    program("perl", Source::Machine("perl")),
+    program("xz", Source::Machine("xz")),
+];
+
+/// A program that is there, and what it needs besides.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Its file.
+    pub file: PathBuf,
+    /// Loader and libraries, each under the path by which it is looked for.
+    pub libraries: Vec<PathBuf>,
+}
+
+/// The folder for everything foreign.
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens it.
+    pub fn open(target: &Path) -> std::io::Result<Self> {
+        let root = target.join("foreign");
+        fs::create_dir_all(root.join("packages"))?;
+        fs::create_dir_all(root.join("root"))?;
+        Ok(Self { root })
+    }
+
+    /// A folder of that name, empty.
+    pub fn fresh(&self, name: &str) -> std::io::Result<PathBuf> {
+        let folder = self.root.join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Where a package's files are once it is unpacked.
+    pub fn unpacked(&self, package: &str) -> PathBuf {
+        self.root.join("root").join(package)
+    }
+
+    /// Gets a program and puts it into the folder `bin`, or says why it is not to be had.
+    pub fn get(&self, name: &str, bin: &Path) -> Result<Fetched, String> {
+        let program = PROGRAMS.iter().find(|program| program.name == name).ok_or_else(|| format!("no program is known as {name}"))?;
+        let file = match program.source {
+            Source::Package(package, path) => self.unpack(package)?.join(path),
+            Source::Machine(name) => find_on_machine(name)?,
+            Source::Crate(crate_name) => self.build(crate_name, name)?,
+        };
+        let here = bin.join(name);
+        fs::copy(&file, &here).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(Fetched { libraries: libraries(&here)?, file: here })
+    }
+
+    /// Unpacks a package, once.
+    pub fn unpack(&self, package: &str) -> Result<PathBuf, String> {
+        let unpacked = self.unpacked(package);
+        if unpacked.exists() {
+            return Ok(unpacked);
+        }
+        let packages = self.root.join("packages");
+        say!("getting the package {package}");
+        run(Command::new("apt-get").args(["download", package]).current_dir(&packages))?;
+        let is_it =
+            |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&format!("{package}_")));
+        let files = fs::read_dir(&packages).map_err(|error| error.to_string())?;
+        let file = files.flatten().map(|entry| entry.path()).find(is_it).ok_or("apt-get downloaded no such file")?;
+        // Under another name first, so that what is there is whole.
+        let unfinished = unpacked.with_extension("unfinished");
+        let _ = fs::remove_dir_all(&unfinished);
+        run(Command::new("dpkg-deb").arg("-x").args([&file, &unfinished]))?;
+        fs::rename(&unfinished, &unpacked).map_err(|error| error.to_string())?;
+        Ok(unpacked)
+    }
+
+    /// Builds a crate's program, once.
+    fn build(&self, crate_name: &str, program: &str) -> Result<PathBuf, String> {
+        let root = self.root.join("cargo");
+        let file = root.join("bin").join(program);
+        if !file.exists() {
+            say!("building {crate_name}");
+            let mut command = Command::new(guest::cargo());
+            command.args(["install", "--quiet", "--target", "x86_64-unknown-linux-gnu", "--root"]).arg(&root).arg(crate_name);
+            command.env("CARGO_TARGET_DIR", self.root.join("build")).env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+            command.env_remove("CARGO_ENCODED_RUSTFLAGS").current_dir(&self.root);
+            run(&mut command)?;
+        }
+        Ok(file)
+    }
+}
+
+impl Fetched {
+    /// What puts it into the guest.
+    pub fn additions(&self, name: &str) -> Vec<Addition> {
+        let program = Addition { host: self.file.clone(), guest: format!("{GUEST_BIN}/{name}") };
+        let libraries = self
+            .libraries
+            .iter()
+            .map(|path| Addition { host: path.clone(), guest: path.to_string_lossy().trim_start_matches('/').to_owned() });
+        std::iter::once(program).chain(libraries).collect()
+    }
+}
+
+fn find_on_machine(name: &str) -> Result<PathBuf, String> {
+    let folders = ["/usr/bin", "/bin"].map(Path::new);
+    folders.iter().map(|folder| folder.join(name)).find(|path| path.exists()).ok_or_else(|| format!("this machine has no {name}"))
+}
+
+/// The loader and the libraries of a dynamic program, as the loader itself names them; none of a static one.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
+    let output = Command::new("ldd").arg(program).stdin(Stdio::null()).output().map_err(|error| format!("ldd: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text.contains("not found") {
+        return Err(format!("a library is missing: {text}"));
+    }
+    Ok(text.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':')).map(PathBuf::from).collect())
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{:?} ended with {}: {}", command.get_program(), output.status, why.trim().lines().last().unwrap_or_default()))
+}

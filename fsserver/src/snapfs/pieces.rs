@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use fsproto::mutant::{Mutant, active};
 use fsproto::*;
 
 use super::Snapfs;
@@ -42,6 +43,18 @@ enum Step<'a> {
     Punch,
 }
 
+/// The deliberate break of W3: copies a page at a time, from the front.
+fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>)> {
+    let cut = |(bytes, step): (Range<u64>, _)| match step {
+        Step::CopyFile(file, from) => {
+            let at = move |byte: u64| (byte..(byte + PAGE).min(bytes.end), Step::CopyFile(file, from + (byte - bytes.start)));
+            bytes.clone().step_by(PAGE as usize).map(at).collect()
+        }
+        step => alloc::vec![(bytes, step)],
+    };
+    steps.into_iter().flat_map(cut).collect()
+}
+
 impl<C: Client, K: Clock> Snapfs<C, K> {
     /// A write as the protocol has it. EINVAL where a piece reaches past the end of its snapshot.
     pub(super) fn write_pieces(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno> {
@@ -77,12 +90,15 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             let (size, version) = self.size_and_version(id)?;
             return Ok(Written { length: 0, offset: bytes.start, size, version, snapshot: ROOT });
         }
+        let early = if active(Mutant::ForwardCopy) { Some(page_by_page(self.steps(parts, &[])?)) } else { None };
         let elided = self.make_ready(id, parts)?;
         // Only now: what was in the file when `make_ready` looked may be in the store by now.
-        let steps = self.steps(parts, &elided)?;
+        let steps = early.map_or_else(|| self.steps(parts, &elided), Ok)?;
         let (length, failed) = self.carry_out(base, id, &steps);
-        // How the file looks after all this, the base knows.
-        self.file(id)?.forget();
+        if failed.is_some() {
+            // How the file looks after all this, the base knows.
+            self.file(id)?.forget();
+        }
         if let (0, Some(error)) = (length, failed) {
             return Err(error);
         }
@@ -104,13 +120,15 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 change(part.bytes.clone(), false);
                 continue;
             };
-            let same_place = taken.file == id && bytes.start == part.bytes.start;
+            let same_place = taken.file == id && (bytes.start == part.bytes.start || active(Mutant::ElideAppend));
             for (run, source) in self.sources_of(taken, bytes)? {
                 let at = part.bytes.start + (run.start - bytes.start);
                 let target = at..at + (run.end - run.start);
-                if same_place && source.is_live() { elided.push(target) } else { change(target, source.is_hole()) }
+                let unchanged = source.is_live() || active(Mutant::ElideWithoutAsking);
+                if same_place && unchanged { elided.push(target) } else { change(target, source.is_hole()) }
             }
         }
+        let stores = if active(Mutant::FreeReferences) { 0 } else { stores };
         self.prepare_all(id, Kind::Write, &changed, stores)?;
         Ok(elided)
     }
@@ -158,66 +176,91 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let mut untouched = true;
         for (bytes, step) in steps {
             untouched &= matches!(step, Step::Elide);
-            if let Err(error) = self.carry_out_one(base, id, bytes, step) {
-                return (done, Some(error));
+            match self.carry_out_one(base, id, bytes, step) {
+                Ok(now) => self.note_step(id, bytes, step, now),
+                Err(error) => return (done, Some(error)),
             }
             done += bytes.end - bytes.start;
         }
         match steps.first() {
-            Some((bytes, _)) if untouched => match self.touch(base, bytes) {
-                Ok(()) => (done, None),
-                Err(error) => (0, Some(error)),
-            },
+            Some((bytes, step)) if untouched && !active(Mutant::SilentElide) && !active(Mutant::ElideAppend) => {
+                match self.touch(base, bytes) {
+                    Ok(now) => {
+                        self.note_step(id, bytes, step, Some(now));
+                        (done, None)
+                    }
+                    Err(error) => (0, Some(error)),
+                }
+            }
             _ => (done, None),
         }
     }
 
-    fn carry_out_one(&mut self, base: Handle, id: FileId, bytes: &Range<u64>, step: &Step<'_>) -> Result<(), Errno> {
-        let length = bytes.end - bytes.start;
+    /// Takes note of what a step has made of the file, which has this length and version since, if it was touched.
+    fn note_step(&mut self, id: FileId, bytes: &Range<u64>, step: &Step<'_>, now: Option<(u64, Version)>) {
+        let (Some(file), Some((size, version))) = (self.files.get_mut(&id), now) else { return };
+        if let Some((before, _)) = file.bytes {
+            file.resized(before, size.max(before));
+        }
         match step {
+            Step::Elide => {}
+            Step::Punch => file.punched(bytes.clone(), size),
+            Step::Store(_) | Step::CopyFile(..) | Step::CopyStore(..) => file.stored(bytes.clone()),
+        }
+        file.attr = None;
+        file.bytes = Some((size, version));
+    }
+
+    /// Tells the file's length and version then, where that is not as it was.
+    fn carry_out_one(&mut self, base: Handle, id: FileId, bytes: &Range<u64>, step: &Step<'_>) -> Result<Option<(u64, Version)>, Errno> {
+        let length = bytes.end - bytes.start;
+        let written = match step {
             Step::Elide => {
                 self.traffic.elided += length;
-                Ok(())
+                return Ok(None);
             }
             Step::Store(data) => {
                 let request = Write { handle: base, offset: bytes.start, flags: WriteFlags::empty(), data_bytes: data.len() as u32 };
                 let written = self.base.request(&request, &[data])?;
-                if written.length == length { Ok(()) } else { Err(Errno::EIO) }
+                if written.length == length { written } else { return Err(Errno::EIO) }
             }
             Step::CopyFile(source, from) => {
                 let source = self.file(*source)?.base_handle()?;
-                self.copy_on_base((source, *from), (base, bytes.start), length)?;
+                let written = self.copy_on_base((source, *from), (base, bytes.start), length)?;
                 self.traffic.cloned += length;
-                Ok(())
+                written
             }
+            Step::CopyStore(source, _) if *source == id && active(Mutant::RestoreSkipped) => return Ok(None),
             Step::CopyStore(source, from) => {
                 let store = self.file(*source)?.store.ok_or(Errno::EIO)?;
-                self.copy_on_base((store, *from), (base, bytes.start), length)?;
+                let written = self.copy_on_base((store, *from), (base, bytes.start), length)?;
                 self.traffic.cloned += length;
-                Ok(())
+                written
             }
-            Step::Punch => self.punch_and_extend(base, id, bytes),
-        }
+            Step::Punch => return self.punch_and_extend(base, id, bytes).map(Some),
+        };
+        Ok(Some((written.size, written.version)))
     }
 
-    /// Makes a hole, also past the end.
-    fn punch_and_extend(&mut self, base: Handle, id: FileId, bytes: &Range<u64>) -> Result<(), Errno> {
+    /// Makes a hole, also past the end. Tells the file's length and version then.
+    fn punch_and_extend(&mut self, base: Handle, id: FileId, bytes: &Range<u64>) -> Result<(u64, Version), Errno> {
         let (offset, length) = (bytes.start, bytes.end - bytes.start);
-        let attr = self.base.request(&Allocate { handle: base, offset, length, mode: 2 }, &[])?;
+        let mut attr = self.base.request(&Allocate { handle: base, offset, length, mode: 2 }, &[])?;
         if attr.id != id {
             return Err(Errno::EPROTO);
         }
         if attr.size < bytes.end {
             let request = SetAttr { handle: base, mask: AttrMask::SIZE, size: bytes.end, ..SetAttr::default() };
-            self.base.request(&request, &[])?;
+            attr = self.base.request(&request, &[])?;
         }
-        Ok(())
+        Ok((attr.size, attr.version))
     }
 
     /// An elided write is a write all the same: times and version move (W7). A part of the file is copied to where it is.
-    fn touch(&mut self, base: Handle, bytes: &Range<u64>) -> Result<(), Errno> {
+    fn touch(&mut self, base: Handle, bytes: &Range<u64>) -> Result<(u64, Version), Errno> {
         let page = bytes.start.next_multiple_of(PAGE);
         let part = if page + PAGE <= bytes.end { page..page + PAGE } else { bytes.start..bytes.start + 1 };
-        self.copy_on_base((base, part.start), (base, part.start), part.end - part.start).map(drop)
+        let written = self.copy_on_base((base, part.start), (base, part.start), part.end - part.start)?;
+        Ok((written.size, written.version))
     }
 }

@@ -92,7 +92,10 @@ fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
 /// What the next bytes stand for, if some of them can travel as references to this very server (W5); `None` where all travel as bytes.
 fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Result<Option<Vec<Run>>, Errno> {
     let Some(slice) = from.only().filter(|_| refers(file, io)) else { return Ok(None) };
-    let mine = |snapshot: &Snapshot| file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference);
+    let elsewhere = |snapshot: &Snapshot| !matches!(snapshot.source, Source::File { file: id, .. } if id == file.id().0);
+    let mine = |snapshot: &Snapshot| {
+        (file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference)) && !(active(Mutant::CopyByBytes) && elsewhere(snapshot))
+    };
     let runs = io.space.runs(slice, PIECES_MAX, mine)?;
     Ok(runs.iter().any(|run| matches!(run, Run::Clean { .. })).then_some(runs))
 }

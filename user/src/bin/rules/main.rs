@@ -25,6 +25,7 @@ mod stack;
 mod thread;
 mod wrapper;
 mod write;
+mod written;
 
 use kit::Outcome;
 use user::prelude::*;
@@ -50,7 +51,8 @@ tests! {
     space: a1_fork_shares a2_exec_arguments a3_exit_releases a4_split a8_write_protected;
     safety: x1_rights_at_read x2_handles_are_the_kernels x4_arguments_once x5_lies x5_twice_late_unasked x5_garbage x5_server_dies
         x5_hostile_arguments;
-    write: w1_references w2_same_place w3_shifted_overlap w4_other_file w6_append;
+    write: w1_references w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
+    written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages;
     experiment: e1_knobs e2_differential e3_counters;
 }
 

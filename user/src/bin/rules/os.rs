@@ -55,6 +55,11 @@ pub fn writev(fd: Fd, parts: &[[usize; 2]]) -> Result<usize> {
     call(abi::__NR_writev, &[fd as usize, parts.as_ptr() as usize, parts.len()])
 }
 
+/// fsync(2).
+pub fn sync(fd: Fd) -> Result<()> {
+    call(abi::__NR_fsync, &[fd as usize]).map(drop)
+}
+
 /// Moves the file offset.
 pub fn seek(fd: Fd, offset: u64) -> Result<u64> {
     sys::lseek(fd, offset as i64, abi::SEEK_SET)

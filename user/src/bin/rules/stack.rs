@@ -3,7 +3,7 @@
 //! Both live in one marked process. Every request of the wrapper to its base is counted, and can be made to fail; what the wrapper keeps is
 //! told after each message. The figures stand in memory that the test shares, and are up to date when a reply arrives.
 
-use crate::kit::{Buffer, Child, Named, Outcome, PAGE};
+use crate::kit::{Buffer, Child, Gate, Named, Outcome, PAGE};
 use crate::{check, os};
 use alloc::rc::Rc;
 use core::cell::RefCell;
@@ -20,6 +20,7 @@ use user::sys::abi;
 const OPEN_HANDLES: usize = 64;
 const FAILING: usize = 65;
 const FIGURES: usize = 66;
+const HELD: usize = 80;
 
 /// What the test and the servers share.
 pub struct Look(Rc<Buffer>);
@@ -61,6 +62,11 @@ impl Look {
         for (index, figure) in [snapshots as u64, reserved_pages, stored_pages, stores as u64, files as u64].into_iter().enumerate() {
             self.number(FIGURES + index).store(figure, Ordering::SeqCst);
         }
+    }
+
+    /// Holds back the replies to requests of an operation, which are carried out, or none.
+    pub fn hold(&self, op: Option<Op>) {
+        self.number(HELD).store(op.map_or(0, |op| op as u64), Ordering::SeqCst);
     }
 
     /// Lets requests of an operation fail at the base with EIO, or none.
@@ -109,6 +115,8 @@ pub struct Stack {
     pub path: String,
     /// What it counts.
     pub look: Look,
+    held: Gate,
+    release: Gate,
     _process: Child,
 }
 
@@ -122,16 +130,27 @@ impl Stack {
         }
         let [ours, theirs] = os::socket_pair().named("socketpair")?;
         let memory = Rc::new(Buffer::shared(PAGE)?);
+        let (held, release) = (Gate::new()?, Gate::new()?);
         let process = Child::start("servers", || {
             sys::close(ours).named("close")?;
             os::become_server().named("prctl")?;
-            serve(theirs, capacity_bytes, &memory)
+            serve(theirs, capacity_bytes, &memory, [&held, &release])
         })?;
         sys::close(theirs).named("close")?;
         let mounted = os::mount(ours, &path).named("mount");
         sys::close(ours).named("close")?;
         mounted?;
-        Ok(Self { path, look: Look(memory), _process: process })
+        Ok(Self { path, look: Look(memory), held, release, _process: process })
+    }
+
+    /// Waits until a reply is held back.
+    pub fn wait_held(&self) -> Outcome {
+        self.held.pass()
+    }
+
+    /// Lets the reply go that is held back.
+    pub fn release(&self) -> Outcome {
+        self.release.open()
     }
 
     /// Asks for something that changes nothing, after which the figures are those of all that came before.
@@ -150,7 +169,7 @@ fn now() -> Time {
     Time(sys::clock(abi::CLOCK_REALTIME).map_or(0, |time| time.as_nanos() as i64))
 }
 
-fn serve(fd: Fd, capacity_bytes: u64, memory: &Rc<Buffer>) -> Outcome {
+fn serve(fd: Fd, capacity_bytes: u64, memory: &Rc<Buffer>, [held, release]: [&Gate; 2]) -> Outcome {
     choose_mutant()?;
     let base = Dispatcher::new(Memfs::new(capacity_bytes, AccessTimes::Untouched, now));
     let base = LocalClient::new(Rc::new(RefCell::new(base)));
@@ -169,7 +188,12 @@ fn serve(fd: Fd, capacity_bytes: u64, memory: &Rc<Buffer>) -> Outcome {
         check!(count >= HEAD_BYTES, "a message of {count} bytes");
         let reply = dispatcher.handle(session, &head, payload.get(..count - HEAD_BYTES).unwrap_or_default());
         let (head, bytes) = (reply.head, reply.payload.to_vec());
-        Look(memory.clone()).tell(&dispatcher.server().figures());
+        let look = Look(memory.clone());
+        look.tell(&dispatcher.server().figures());
+        if Head::decode(&head).is_ok_and(|(head, _)| u64::from(head.op) == look.get(HELD)) {
+            held.open()?;
+            release.pass()?;
+        }
         let parts = [[head.as_ptr() as usize, HEAD_BYTES], [bytes.as_ptr() as usize, bytes.len()]];
         if os::writev(fd, &parts).is_err() {
             return Ok(());

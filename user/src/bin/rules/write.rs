@@ -1,8 +1,9 @@
 //! W: writes that know where their bytes came from.
 
-use crate::kit::{Buffer, File, Named, Outcome, PAGE, pattern, read_lazily};
-use crate::lazy::Meter;
-use crate::{check_eq, os};
+use crate::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, pattern, read_lazily, within};
+use crate::lazy::{self, Meter};
+use crate::stack::Stack;
+use crate::{check, check_eq, os};
 use user::prelude::*;
 use user::sys::abi;
 
@@ -10,14 +11,14 @@ const PAGES: usize = 64;
 const BYTES: usize = PAGES * PAGE;
 
 /// Writes a part of a buffer; all of it must go.
-fn write_from(file: &File, buffer: &Buffer, at: usize, length: usize, offset: u64) -> Outcome {
+pub fn write_from(file: &File, buffer: &Buffer, at: usize, length: usize, offset: u64) -> Outcome {
     let written = os::pwrite(file.fd, buffer.at(at), length, offset).named("pwrite")?;
     check_eq!(written, length, "bytes that pwrite took");
     Ok(())
 }
 
 /// The file must hold the pattern of a seed from its start on.
-fn check_file(file: &File, offset: usize, length: usize, seed: u64, from: u64) -> Outcome {
+pub fn check_file(file: &File, offset: usize, length: usize, seed: u64, from: u64) -> Outcome {
     let found = Buffer::new(length)?;
     file.read_into(&found, 0, length, offset as u64)?;
     found.check(0, length, pattern(seed, from))
@@ -99,4 +100,120 @@ pub fn w6_append() -> Outcome {
     sys::close(fd).named("close")?;
     check_file(&file, 0, BYTES, 1, 0)?;
     check_file(&file, BYTES, BYTES, 1, 0)
+}
+
+/// To a pipe that is full most of the time: fetched, and what others write to the file does not show.
+fn to_a_pipe(source: &File) -> Outcome {
+    let buffer = Buffer::new(BYTES)?;
+    read_lazily(source, &buffer, 0, BYTES, 0)?;
+    let [from, to] = sys::pipe(0).named("pipe")?;
+    let started = Gate::new()?;
+    let writer = Child::start("writer", || {
+        sys::close(from).named("close")?;
+        started.open()?;
+        let mut done = 0;
+        while done < BYTES {
+            done += os::write(to, buffer.at(done), BYTES - done).named("write")?;
+        }
+        Ok(())
+    })?;
+    sys::close(to).named("close")?;
+    started.pass()?;
+    source.overwrite(3, 0, BYTES as u64)?;
+    let arrived = Buffer::new(BYTES)?;
+    let mut done = 0;
+    loop {
+        match os::read(from, arrived.at(done), (BYTES - done).min(1000)).named("read")? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    sys::close(from).named("close")?;
+    writer.join()?;
+    check_eq!(done, BYTES, "bytes that came through the pipe");
+    arrived.check(0, BYTES, pattern(1, 0))?;
+    source.overwrite(1, 0, BYTES as u64)
+}
+
+/// A buffer with pages of files of two servers goes to both of them: each gets references to its own snapshots alone.
+fn to_another_server(ours: &File, stack: &Stack) -> Outcome {
+    const HALF: usize = BYTES / 2;
+    let theirs = File::make_in(&stack.path, "source", 2, HALF as u64)?;
+    let buffer = Buffer::new(BYTES)?;
+    let targets = [File::make("target", 9, 0)?, File::make_in(&stack.path, "target", 9, 0)?];
+    for target in &targets {
+        // Each time anew, since what was written is not what it was.
+        read_lazily(ours, &buffer, 0, HALF, 0)?;
+        read_lazily(&theirs, &buffer, HALF, HALF, 0)?;
+        let meter = Meter::start()?;
+        write_from(target, &buffer, 0, BYTES, 0)?;
+        meter.expect("pages_referenced", PAGES as i64 / 2)?;
+        meter.expect("bytes_written", HALF as i64)?;
+        check_file(target, 0, HALF, 1, 0)?;
+        check_file(target, HALF, HALF, 2, 0)?;
+    }
+    Ok(())
+}
+
+/// To a pipe, a device, a file of another server: fetched first, and sent as bytes.
+pub fn w5_elsewhere() -> Outcome {
+    let source = File::make("source", 1, BYTES as u64)?;
+    within("a pipe", to_a_pipe(&source))?;
+    let buffer = Buffer::new(BYTES)?;
+    read_lazily(&source, &buffer, 0, BYTES, 0)?;
+    let null = sys::open(b"/dev/null", abi::O_WRONLY, 0).named("/dev/null")?;
+    check_eq!(os::write(null, buffer.at(0), BYTES).named("write")?, BYTES, "bytes that /dev/null took");
+    sys::close(null).named("close")?;
+    if lazy::present() {
+        let stack = Stack::mount("w5", 4 << 20)?;
+        within("another server", to_another_server(&source, &stack))?;
+    }
+    Ok(())
+}
+
+/// The time of the last change, after it was set far back.
+fn changed_since(file: &File, change: impl FnOnce() -> Outcome) -> Outcome<bool> {
+    const LONG_AGO: i64 = 1000;
+    let long_ago = abi::__kernel_timespec { tv_sec: LONG_AGO, tv_nsec: 0 };
+    sys::utimens(file.path.as_bytes(), Some([long_ago, long_ago])).named("utimensat")?;
+    change()?;
+    let stat = sys::stat(file.path.as_bytes()).named("stat")?;
+    Ok(stat.st_mtime as i64 != LONG_AGO)
+}
+
+/// A write of references is a write: rights, times, room and fsync are as if it had carried the bytes.
+pub fn w7_effects() -> Outcome {
+    let file = File::make("file", 1, BYTES as u64)?;
+    let copy = File::make("copy", 2, 0)?;
+    let buffer = Buffer::new(BYTES)?;
+    for target in [&file, &copy] {
+        read_lazily(&file, &buffer, 0, BYTES, 0)?;
+        let meter = Meter::start()?;
+        let changed = changed_since(target, || write_from(target, &buffer, 0, BYTES, 0))?;
+        check!(changed, "{}: the time of the last change has not moved", target.path);
+        meter.expect("bytes_written", 0)?;
+        os::sync(target.fd).named("fsync")?;
+    }
+    let read_only = sys::open(file.path.as_bytes(), abi::O_RDONLY, 0).named("open")?;
+    check_eq!(os::pwrite(read_only, buffer.at(0), BYTES, 0), Err(Errno::EBADF), "write to what is open for reading");
+    sys::close(read_only).named("close")?;
+    // What is open stays writable.
+    sys::chmod(file.path.as_bytes(), 0o400).named("chmod")?;
+    read_lazily(&copy, &buffer, 0, BYTES, 0)?;
+    write_from(&file, &buffer, 0, BYTES, 0)?;
+    check_file(&file, 0, BYTES, 1, 0)?;
+    if !lazy::present() {
+        return Ok(());
+    }
+    // Of the room for 100 pages 40 are full and 40 promised.
+    let stack = Stack::mount("w7", 100 * PAGE as u64)?;
+    let source = File::make_in(&stack.path, "source", 1, 40 * PAGE as u64)?;
+    let target = File::make_in(&stack.path, "target", 2, 0)?;
+    read_lazily(&source, &buffer, 0, 40 * PAGE, 0)?;
+    let bytes = Buffer::filled(40 * PAGE, pattern(5, 0))?;
+    check_eq!(os::pwrite(target.fd, bytes.at(0), 40 * PAGE, 0), Err(Errno::ENOSPC), "write of bytes without room");
+    check_eq!(os::pwrite(target.fd, buffer.at(0), 40 * PAGE, 0), Err(Errno::ENOSPC), "write of references without room");
+    check_eq!(sys::fstat(target.fd).named("fstat")?.st_size, 0, "bytes of the file after that");
+    // Over itself it needs none.
+    write_from(&source, &buffer, 0, 40 * PAGE, 0)
 }

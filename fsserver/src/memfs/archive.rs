@@ -143,7 +143,7 @@ impl<C: Clock> Memfs<C> {
         let body = match member.kind {
             b'0' | 0 | b'7' => {
                 self.pages.check(member.data.len().div_ceil(PAGE_BYTES) as u64).map_err(|_| "there is no room for it")?;
-                Body::Regular(Content::from_archive(member.data, &mut self.pages))
+                Body::Regular(Content::from_archive(member.data, &mut self.pages).map_err(|_| "there is no room for it")?)
             }
             b'2' if (1..=MAX_PATH).contains(&member.link.len()) => Body::Symlink(member.link.as_slice().into()),
             b'5' => Body::directory(ROOT_INODE),

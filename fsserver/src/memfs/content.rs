@@ -3,13 +3,13 @@
 //! Invariants. No page lies at or past the end of the file, and what a last page holds past the end is zero: an extension needs to change nothing.
 //! Every change first makes sure of the pages that it needs, and only then begins.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use fsproto::{Errno, Hole, PAGE_BYTES};
 
 use super::page::{Page, Pages};
+use super::tree::Tree;
 use crate::server::Payload;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -20,7 +20,7 @@ pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
 /// A file's bytes.
 #[derive(Default)]
 pub(super) struct Content {
-    pages: BTreeMap<u64, Page>,
+    pages: Tree,
     size: u64,
 }
 
@@ -47,13 +47,17 @@ impl Content {
 
     /// Pages in use.
     pub fn pages(&self) -> u64 {
-        self.pages.len() as u64
+        self.pages.pages()
     }
 
     /// Takes the bytes of an archive's member, which stay where they are.
-    pub fn from_archive(bytes: &'static [u8], store: &mut Pages) -> Self {
-        let pages = bytes.chunks(PAGE_BYTES).zip(0..).map(|(chunk, index)| (index, store.archived(chunk))).collect();
-        Self { pages, size: bytes.len() as u64 }
+    pub fn from_archive(bytes: &'static [u8], store: &mut Pages) -> Result<Self, Errno> {
+        let mut pages = Tree::default();
+        for (chunk, index) in bytes.chunks(PAGE_BYTES).zip(0..) {
+            let page = store.archived(chunk);
+            pages.insert(index, page, store)?;
+        }
+        Ok(Self { pages, size: bytes.len() as u64 })
     }
 
     /// Bytes from `offset` on, short at the end.
@@ -64,7 +68,7 @@ impl Content {
             return payload;
         }
         for part in parts(offset..end) {
-            let bytes = self.pages.get(&part.page).map_or(&[][..], |page| store.bytes(page));
+            let bytes = self.pages.get(part.page).map_or(&[][..], |page| store.bytes(page));
             let stored = bytes.get(part.within.start..part.within.end.min(bytes.len())).unwrap_or_default();
             payload.push(stored);
             payload.push_zeros(part.within.len() - stored.len());
@@ -74,7 +78,7 @@ impl Content {
 
     /// Pages that a change of these bytes needs beyond those that there are.
     fn needs(&self, range: Range<u64>, store: &Pages) -> u64 {
-        parts(range).map(|part| store.write_needs(self.pages.get(&part.page))).sum()
+        parts(range).map(|part| self.pages.write_needs(part.page, store)).sum()
     }
 
     /// Changes bytes, extending the file where they lie past its end. EFBIG, ENOSPC: nothing was changed.
@@ -95,10 +99,11 @@ impl Content {
         for part in parts(offset..offset + data.len() as u64) {
             let (bytes, behind) = rest.split_at_checked(part.within.len()).ok_or(Errno::EIO)?;
             rest = behind;
-            let page = match self.pages.entry(part.page) {
-                alloc::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                alloc::collections::btree_map::Entry::Vacant(entry) => entry.insert(store.allocate()?),
-            };
+            if self.pages.get(part.page).is_none() {
+                let page = store.allocate()?;
+                self.pages.insert(part.page, page, store)?;
+            }
+            let page = self.pages.get_mut(part.page, store)?.ok_or(Errno::EIO)?;
             if let Some(space) = store.writable(page)?.get_mut(part.within) {
                 space.copy_from_slice(bytes);
             }
@@ -130,32 +135,23 @@ impl Content {
         let (first, last) = (offset / PAGE, (end - 1) / PAGE);
         let edges = [Some(first), Some(last).filter(|&last| last != first)].into_iter().flatten();
         let touched: Vec<(u64, Range<usize>)> = edges
-            .filter(|page| !whole.contains(page) && self.pages.contains_key(page))
+            .filter(|page| !whole.contains(page) && self.pages.get(*page).is_some())
             .map(|page| (page, offset.saturating_sub(page * PAGE) as usize..(end - page * PAGE).min(PAGE) as usize))
             .collect();
-        store.check(touched.iter().map(|(page, _)| store.write_needs(self.pages.get(page))).sum())?;
+        store.check(touched.iter().map(|(page, _)| self.pages.write_needs(*page, store)).sum())?;
         for (page, within) in touched {
-            if let Some(page) = self.pages.get_mut(&page)
+            if let Some(page) = self.pages.get_mut(page, store)?
                 && let Some(space) = store.writable(page)?.get_mut(within)
             {
                 space.fill(0);
             }
         }
-        self.drop_pages(whole, store);
-        Ok(())
-    }
-
-    /// Lets go of whole pages.
-    fn drop_pages(&mut self, pages: Range<u64>, store: &mut Pages) {
-        if pages.is_empty() {
-            return;
-        }
-        self.pages.extract_if(pages, |_, _| true).for_each(|(_, page)| store.release(page));
+        if whole.is_empty() { Ok(()) } else { self.pages.remove(&whole, store) }
     }
 
     /// Lets go of everything.
     pub fn clear(&mut self, store: &mut Pages) {
-        core::mem::take(&mut self.pages).into_values().for_each(|page| store.release(page));
+        self.pages.clear(store);
         self.size = 0;
     }
 
@@ -166,12 +162,12 @@ impl Content {
         let stored_end = if extend { end } else { end.min(self.size) };
         if offset < stored_end {
             let pages = offset / PAGE..stored_end.div_ceil(PAGE);
-            let present = self.pages.range(pages.clone()).count() as u64;
-            store.check(pages.end - pages.start - present)?;
-            for page in pages {
-                if let alloc::collections::btree_map::Entry::Vacant(entry) = self.pages.entry(page) {
-                    entry.insert(store.allocate()?);
-                }
+            store.check(pages.end - pages.start - self.pages.count(&pages))?;
+            let mut number = self.pages.next_absent(pages.start);
+            while number < pages.end {
+                let page = store.allocate()?;
+                self.pages.insert(number, page, store)?;
+                number = self.pages.next_absent(number + 1);
             }
         }
         if extend {
@@ -188,64 +184,82 @@ impl Content {
         if offset >= end {
             return (holes, offset.saturating_add(length));
         }
-        let pages = self.pages.range(offset / PAGE..end.div_ceil(PAGE)).map(|(&page, _)| page * PAGE..(page + 1) * PAGE);
-        for data in pages.chain(core::iter::once(end..end)) {
-            if begin < data.start {
-                if holes.len() == max {
-                    return (holes, begin);
-                }
-                holes.push(Hole { offset: begin, length: data.start.min(end) - begin });
+        while begin < end {
+            // Past what is stored, to the next that is.
+            let hole = (self.pages.next_absent(begin / PAGE) * PAGE).max(begin);
+            let data = self.pages.next(hole / PAGE).map_or(end, |page| page * PAGE).min(end);
+            if hole >= end {
+                break;
             }
-            begin = data.end;
+            if holes.len() == max {
+                return (holes, hole);
+            }
+            holes.push(Hole { offset: hole, length: data - hole });
+            begin = data;
         }
         (holes, offset.saturating_add(length))
     }
 
-    /// The pages of a range, shared: what [`Self::put_clone`] takes.
-    pub fn share(&self, offset: u64, length: u64, store: &mut Pages) -> Shared {
+    /// The pages of a range, shared: what [`Self::put_clone`] takes. Costs the same for any length.
+    pub fn share(&self, offset: u64, length: u64) -> Shared {
         let end = offset.saturating_add(length).min(self.size).max(offset);
-        let pages = self.pages.range(offset / PAGE..end.div_ceil(PAGE)).map(|(&page, bytes)| (page, store.share(bytes))).collect();
-        Shared { pages, range: offset..end, to_source_end: end == self.size }
+        Shared { pages: self.pages.share(), range: offset..end, to_source_end: end == self.size }
     }
 
-    /// Replaces bytes from `offset` on by what was shared; holes stay holes. EFBIG, ENOSPC: nothing was changed.
+    /// Replaces bytes from `offset` on by what was shared; holes stay holes. Pages are shared where they lie alike in both, the rest is copied. EFBIG, ENOSPC:
+    /// nothing was changed.
     pub fn put_clone(&mut self, offset: u64, shared: &Shared, store: &mut Pages) -> Result<(), Errno> {
-        let length = shared.range.end - shared.range.start;
+        let length = shared.length();
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         if length == 0 {
             return Ok(());
         }
-        // A page may be shared as a whole where what it holds past the range is zero in the source, and past the end in the target.
-        let ends_whole = end.is_multiple_of(PAGE) || (shared.to_source_end && end >= self.size);
-        if offset.is_multiple_of(PAGE) && shared.range.start.is_multiple_of(PAGE) && ends_whole {
-            let first = offset / PAGE;
-            self.drop_pages(first..end.div_ceil(PAGE), store);
-            let moved = shared.pages.iter().map(|(page, bytes)| (page - shared.range.start / PAGE + first, store.share(bytes)));
-            self.pages.extend(moved);
+        // The last page may be shared as a whole where what it holds past the range is zero in the source, and past the end in the target.
+        let ends_whole = shared.to_source_end && end >= self.size;
+        let last = if ends_whole { end.div_ceil(PAGE) } else { end / PAGE };
+        let whole = offset.div_ceil(PAGE)..last;
+        if offset % PAGE != shared.range.start % PAGE || whole.is_empty() {
+            let copy = self.plan_copy(offset..end, offset, shared, store);
+            store.check(copy.needs)?;
+            self.copy_in(copy, store)?;
         } else {
-            self.copy_in(offset, shared, store)?;
+            let head = self.plan_copy(offset..whole.start * PAGE, offset, shared, store);
+            let tail = self.plan_copy((whole.end * PAGE).min(end)..end, offset, shared, store);
+            store.check(head.needs + tail.needs)?;
+            let from = shared.range.start.div_ceil(PAGE);
+            self.copy_in(head, store)?;
+            self.pages.graft(whole.start, &shared.pages, &(from..from + (whole.end - whole.start)), store)?;
+            self.copy_in(tail, store)?;
         }
         self.size = self.size.max(end);
         Ok(())
     }
 
-    /// Copies what cannot be shared. The source's pages are held, so nothing that is written here changes them.
-    fn copy_in(&mut self, offset: u64, shared: &Shared, store: &mut Pages) -> Result<(), Errno> {
-        let runs = shared.runs(offset, store);
-        let mut needed = store.write_needs(self.pages.get(&(offset / PAGE)));
-        let mut last_counted = offset / PAGE;
-        let end = offset + (shared.range.end - shared.range.start);
-        for (run, ..) in &runs {
-            for part in parts(run.clone()).filter(|part| part.page > last_counted) {
-                needed += store.write_needs(self.pages.get(&part.page));
+    /// What it takes to copy the part of what was shared that goes to `range` of this file, where the whole goes to `offset`.
+    fn plan_copy<'a>(&self, range: Range<u64>, offset: u64, shared: &'a Shared, store: &Pages) -> Copying<'a> {
+        let runs = shared.runs(&range, offset, store);
+        let mut needs = 0;
+        if !range.is_empty() {
+            // Stored to are the pages at both ends, and those that get something.
+            let (first, last) = (range.start / PAGE, (range.end - 1) / PAGE);
+            let mut counted = first;
+            needs += self.pages.write_needs(first, store);
+            for (run, ..) in &runs {
+                needs +=
+                    parts(run.clone()).filter(|part| part.page > counted).map(|part| self.pages.write_needs(part.page, store)).sum::<u64>();
+                counted = counted.max((run.end - 1) / PAGE);
             }
-            last_counted = last_counted.max((run.end - 1) / PAGE);
+            if last > counted {
+                needs += self.pages.write_needs(last, store);
+            }
         }
-        if (end - 1) / PAGE > last_counted {
-            needed += store.write_needs(self.pages.get(&((end - 1) / PAGE)));
-        }
-        store.check(needed)?;
-        self.punch(offset, end - offset, store)?;
+        Copying { range, runs, needs }
+    }
+
+    /// Copies what cannot be shared; there is room. The source's pages are held, so nothing that is written here changes them.
+    fn copy_in(&mut self, copying: Copying<'_>, store: &mut Pages) -> Result<(), Errno> {
+        let Copying { range, runs, .. } = copying;
+        self.punch(range.start, range.end - range.start, store)?;
         let mut copy = [0; PAGE_BYTES];
         for (run, page, within) in runs {
             let length = (run.end - run.start) as usize;
@@ -257,9 +271,21 @@ impl Content {
     }
 }
 
+/// Bytes to be copied from a page to a range of a file, the page, and where in it they begin.
+type Run<'a> = (Range<u64>, &'a Page, usize);
+
+/// Bytes that are about to be copied into a file.
+struct Copying<'a> {
+    range: Range<u64>,
+    /// What is stored in the source; what lies between is zero.
+    runs: Vec<Run<'a>>,
+    /// Pages that the store must have for it.
+    needs: u64,
+}
+
 /// Pages of a range of a file, as they were when it was taken.
 pub(super) struct Shared {
-    pages: Vec<(u64, Page)>,
+    pages: Tree,
     range: Range<u64>,
     to_source_end: bool,
 }
@@ -270,19 +296,24 @@ impl Shared {
         self.range.end - self.range.start
     }
 
-    /// What is stored: where it goes in a target from `target` on, the page it is in, and where in that. What lies between is zero.
-    fn runs(&self, target: u64, store: &Pages) -> Vec<(Range<u64>, &Page, usize)> {
-        let stored = self.pages.iter().filter_map(|(index, page)| {
-            let begin = (index * PAGE).max(self.range.start);
-            let end = (index * PAGE + store.bytes(page).len() as u64).min(self.range.end);
-            let at = |byte: u64| target + (byte - self.range.start);
-            (begin < end).then(|| (at(begin)..at(end), page, (begin - index * PAGE) as usize))
+    /// What is stored of the part that goes to `target`, where the whole goes to a range from `offset` on.
+    fn runs(&self, target: &Range<u64>, offset: u64, store: &Pages) -> Vec<Run<'_>> {
+        let from = |byte: u64| byte - offset + self.range.start;
+        let wanted = from(target.start)..from(target.end);
+        let mut runs = Vec::new();
+        self.pages.for_each(&(wanted.start / PAGE..wanted.end.div_ceil(PAGE)), |index, page| {
+            let begin = (index * PAGE).max(wanted.start);
+            let end = (index * PAGE + store.bytes(page).len() as u64).min(wanted.end);
+            let at = |byte: u64| target.start + (byte - wanted.start);
+            if begin < end {
+                runs.push((at(begin)..at(end), page, (begin - index * PAGE) as usize));
+            }
         });
-        stored.collect()
+        runs
     }
 
     /// Gives the pages back.
-    pub fn release(self, store: &mut Pages) {
-        self.pages.into_iter().for_each(|(_, page)| store.release(page));
+    pub fn release(mut self, store: &mut Pages) {
+        self.pages.clear(store);
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod inode;
 mod names;
 mod page;
 mod server;
+mod tree;
 mod walk;
 
 use alloc::collections::BTreeMap;

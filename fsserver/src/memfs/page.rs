@@ -9,6 +9,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use fsproto::{Errno, PAGE_BYTES};
 
@@ -20,7 +21,19 @@ const SLAB_PAGES: usize = 64;
 /// A share in a page.
 #[derive(Debug)]
 #[must_use = "a page that is not released stays in use for ever"]
-pub(super) struct Page(u32);
+pub(super) struct Page(NonZeroU32);
+
+impl Page {
+    /// The page with this entry.
+    fn of(entry: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(entry as u32))
+    }
+
+    /// Its entry.
+    fn entry(&self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// Where a page's bytes are.
 enum Storage {
@@ -75,7 +88,7 @@ impl Pages {
 
     /// The bytes; where they are fewer than a page, zeros follow.
     pub fn bytes(&self, page: &Page) -> &[u8] {
-        match self.entries.get(page.0 as usize).map(|entry| &entry.storage) {
+        match self.entries.get(page.entry()).map(|entry| &entry.storage) {
             Some(Storage::Archive(bytes)) => bytes,
             Some(&Storage::Slab(slab, place)) => {
                 let bytes = self.slabs.get(slab as usize).and_then(|slab| slab.pages.get(usize::from(place)));
@@ -86,13 +99,13 @@ impl Pages {
     }
 
     /// Whether someone else has the page too.
-    fn is_shared(&self, page: &Page) -> bool {
-        self.entries.get(page.0 as usize).is_some_and(|entry| entry.users > 1)
+    pub fn is_shared(&self, page: &Page) -> bool {
+        self.entries.get(page.entry()).is_some_and(|entry| entry.users > 1)
     }
 
     /// One more share in the page.
     pub fn share(&mut self, page: &Page) -> Page {
-        if let Some(entry) = self.entries.get_mut(page.0 as usize) {
+        if let Some(entry) = self.entries.get_mut(page.entry()) {
             entry.users += 1;
         }
         Page(page.0)
@@ -100,13 +113,13 @@ impl Pages {
 
     /// Gives a share back.
     pub fn release(&mut self, page: Page) {
-        let Some(entry) = self.entries.get_mut(page.0 as usize) else { return };
+        let Some(entry) = self.entries.get_mut(page.entry()) else { return };
         entry.users -= 1;
         if entry.users > 0 {
             return;
         }
         let storage = core::mem::replace(&mut entry.storage, Storage::None);
-        self.free_entries.push(page.0);
+        self.free_entries.push(page.entry() as u32);
         self.used -= 1;
         if let Storage::Slab(number, place) = storage
             && let Some(slab) = self.slabs.get_mut(number as usize)
@@ -126,10 +139,10 @@ impl Pages {
             && let Some(free) = self.entries.get_mut(number as usize)
         {
             *free = entry;
-            return Page(number);
+            return Page::of(number as usize);
         }
         self.entries.push(entry);
-        Page(self.entries.len() as u32 - 1)
+        Page::of(self.entries.len() - 1)
     }
 
     /// A page of the archive.
@@ -174,15 +187,10 @@ impl Pages {
 
     /// The bytes to write to, where they are in memory of this server.
     fn own_bytes(&mut self, page: &Page) -> Option<&mut [u8; PAGE_BYTES]> {
-        match self.entries.get(page.0 as usize)?.storage {
+        match self.entries.get(page.entry())?.storage {
             Storage::Slab(slab, place) => self.slabs.get_mut(slab as usize)?.pages.get_mut(usize::from(place)).map(|page| &mut page.0),
             _ => None,
         }
-    }
-
-    /// Whether a write to this page needs one more page.
-    pub fn write_needs(&self, page: Option<&Page>) -> u64 {
-        u64::from(page.is_none_or(|page| self.is_shared(page)))
     }
 
     /// The page's bytes, to write to; copied first where others share them, or the archive holds them. The caller has checked that there is room.
@@ -243,10 +251,10 @@ mod tests {
         let mut pages = Pages::new(10);
         let mut one = pages.archived(b"archive");
         let two = pages.share(&one);
-        assert_eq!((pages.used, pages.write_needs(Some(&one))), (1, 1));
+        assert_eq!((pages.used, pages.is_shared(&one)), (1, true));
         pages.writable(&mut one).unwrap()[0] = b'A';
         assert_eq!((&pages.bytes(&one)[..8], pages.bytes(&two)), (&b"Archive\0"[..], &b"archive"[..]));
-        assert_eq!((pages.used, pages.write_needs(Some(&two))), (2, 0));
+        assert_eq!((pages.used, pages.is_shared(&two)), (2, false));
         pages.release(one);
         pages.release(two);
         assert_eq!(pages.used, 0);

@@ -259,7 +259,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         let target = self.opened_for(request.target, OpenFlags::WRITE)?;
         self.inode(target)?.content()?;
         let source = self.inodes.get(&source).ok_or(Errno::ESTALE)?.content()?;
-        let shared = source.share(request.source_offset, request.length, &mut self.pages);
+        let shared = source.share(request.source_offset, request.length);
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&target).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;

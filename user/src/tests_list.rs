@@ -49,6 +49,8 @@ pub const TESTS: &[SystemTest] = &[
     test("memory_holes_punched"),
     test("memory_brk"),
     test("memory_file_private"),
+    test("memory_file_shared"),
+    test("memory_file_shared_by_processes"),
     test("memory_stack_grows"),
     test("process_fork_and_wait"),
     test("process_wait_choices"),

@@ -13,6 +13,7 @@ mod caller;
 pub mod devices;
 mod filesystem;
 pub mod lock;
+pub mod mapped;
 pub mod namespace;
 mod notify;
 mod object;

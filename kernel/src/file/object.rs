@@ -63,6 +63,11 @@ pub trait FileObject: Any + Send + Sync {
     /// Attributes.
     fn stat(&self) -> Result<Stat, Errno>;
 
+    /// What the file is, however often it is opened: file system and number. None for what cannot be mapped shared.
+    fn identity(&self) -> Option<(u64, u64)> {
+        None
+    }
+
     /// Reads at most `to.remaining()` bytes from offset `at` into `to`, and says how many. 0 at the end.
     fn read(&self, _io: &Io<'_>, _to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
         Err(Errno::EINVAL)

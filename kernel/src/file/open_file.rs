@@ -1,6 +1,6 @@
 //! Open file descriptions: what dup and fork share.
 
-use super::{Caller, FileObject, FileSystem, Io, MAX_OFFSET, UserBuffers, WriteAt};
+use super::{Caller, FileObject, FileSystem, Io, MAX_OFFSET, UserBuffers, WriteAt, mapped};
 use crate::sync::SleepLock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -102,6 +102,7 @@ impl OpenFile {
         }
         let mut position = self.position.lock()?;
         to.limit(MAX_OFFSET.saturating_sub(*position));
+        mapped::before_read(io.space, &self.object)?;
         let asked = to.remaining();
         let count = self.object.read(&io, to, *position)?;
         let step = if mutant::active(Mutant::OffsetByRequest) { asked } else { count };
@@ -114,6 +115,7 @@ impl OpenFile {
         self.require(Status::READ)?;
         self.require_positions()?;
         to.limit(MAX_OFFSET.saturating_sub(at));
+        mapped::before_read(caller.space(), &self.object)?;
         self.object.read(&self.io(caller), to, at)
     }
 
@@ -126,7 +128,7 @@ impl OpenFile {
         }
         let mut position = self.position.lock()?;
         let at = self.target(*position, from)?;
-        let written = self.object.write(&io, from, at)?;
+        let written = mapped::write(io.space, &self.object, || self.object.write(&io, from, at))?;
         if written.bytes > 0 {
             *position = written.end;
         }
@@ -138,7 +140,7 @@ impl OpenFile {
         self.require(Status::WRITE)?;
         self.require_positions()?;
         let at = self.target(at, from)?;
-        Ok(self.object.write(&self.io(caller), from, at)?.bytes)
+        Ok(mapped::write(caller.space(), &self.object, || self.object.write(&self.io(caller), from, at))?.bytes)
     }
 
     /// Runs `change` on the position, alone.

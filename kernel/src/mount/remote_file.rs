@@ -63,6 +63,10 @@ impl FileObject for RemoteFile {
         write::write(self, io, from, at)
     }
 
+    fn identity(&self) -> Option<(u64, u64)> {
+        (self.kind == FileKind::Regular).then_some((self.mount.id(), self.id.0))
+    }
+
     fn seekable(&self) -> bool {
         true
     }

@@ -1,7 +1,7 @@
 //! Reading and writing through descriptors.
 
 use super::arguments::{buffers, open_file, position, vectors};
-use crate::file::{Caller, FileObject, Kind, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers};
+use crate::file::{Caller, FileObject, Kind, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped};
 use crate::mem::UserSlice;
 use alloc::sync::Arc;
 use fsproto::{AttrMask, Errno};
@@ -137,12 +137,14 @@ fn data_or_hole(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno>
 pub fn fsync(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
+    mapped::before_read(current.space(), file.object())?;
     file.object().sync()?;
     Ok(0)
 }
 
 /// sync(2): never fails.
-pub fn sync(_current: &dyn Caller) -> Result<u64, Errno> {
+pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
+    mapped::sweep(current.space());
     for mount in crate::file::namespace::root().mounts() {
         // There is nobody to tell.
         let _ = mount.filesystem.sync();
@@ -160,17 +162,17 @@ pub fn syncfs(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
 }
 
 /// A change of a file's length.
-fn resize(object: &Arc<dyn FileObject>, length: i64) -> Result<u64, Errno> {
+fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Result<u64, Errno> {
     let size = position(length)?;
-    object.set_attr(&SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() })?;
-    Ok(0)
+    let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
+    mapped::change(current.space(), object, || object.set_attr(&change)).map(|()| 0)
 }
 
 /// truncate(2).
 pub fn truncate(current: &dyn Caller, path: u64, length: i64) -> Result<u64, Errno> {
     position(length)?;
     let found = super::arguments::open_at(current, linux::AT_FDCWD, path, fsproto::OpenFlags::WRITE)?;
-    resize(&found.object, length)
+    resize(current, &found.object, length)
 }
 
 /// ftruncate(2).
@@ -179,7 +181,7 @@ pub fn ftruncate(current: &dyn Caller, fd: i32, length: i64) -> Result<u64, Errn
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     file.require(Status::WRITE).map_err(|_| Errno::EINVAL)?;
-    resize(file.object(), length)
+    resize(current, file.object(), length)
 }
 
 /// fallocate(2): allocates, or punches a hole.
@@ -201,8 +203,7 @@ pub fn fallocate(current: &dyn Caller, fd: i32, mode: u32, offset: i64, length: 
     if offset.checked_add(length).is_none_or(|end| end > MAX_OFFSET) {
         return Err(Errno::EFBIG);
     }
-    file.object().allocate(offset, length, mode)?;
-    Ok(0)
+    mapped::change(current.space(), file.object(), || file.object().allocate(offset, length, mode)).map(|()| 0)
 }
 
 /// getrandom(2).

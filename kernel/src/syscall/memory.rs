@@ -1,9 +1,10 @@
 //! Memory: mmap and its family.
 //!
 //! A private mapping of a file is memory that was read into once: where the mount has snapshots that read is lazy, so that nothing is moved before it is
-//! touched, and the mapping stays what it was whatever happens to the file. Shared mappings of files do not exist (ENODEV); anonymous ones do.
+//! touched, and the mapping stays what it was whatever happens to the file. Shared mappings are of anonymous memory, and of files that are small enough and
+//! open for writing (`file::mapped`); others do not exist (ENODEV), which programs take for a reason to read.
 
-use crate::file::{Caller, Io, Kind, OpenFile, Status, UserBuffers};
+use crate::file::{Caller, Io, Kind, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::{Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserSlice, VirtAddr};
 use fsproto::Errno;
 use linux_raw_sys::general as linux;
@@ -53,9 +54,10 @@ pub fn mmap(current: &dyn Caller, address: u64, length: u64, prot: u32, flags: u
         let file = super::arguments::open_file(current, fd)?;
         file.require(Status::READ).map_err(|_| Errno::EACCES)?;
         if shared {
-            return Err(Errno::ENODEV);
+            share_file(current, &file, placement, length, prot, offset)?
+        } else {
+            map_file(current, &file, placement, length, prot, offset)?
         }
-        map_file(current, &file, placement, length, prot, offset)?
     };
     if flags & linux::MAP_POPULATE != 0 {
         // As on Linux, what cannot be brought in now is brought in, or fails, when it is touched.
@@ -64,9 +66,28 @@ pub fn mmap(current: &dyn Caller, address: u64, length: u64, prot: u32, flags: u
     Ok(start.0)
 }
 
+/// A shared mapping of a file from `offset` on.
+fn share_file(
+    current: &dyn Caller,
+    file: &OpenFile,
+    placement: Placement,
+    length: u64,
+    prot: Prot,
+    offset: u64,
+) -> Result<VirtAddr, Errno> {
+    let is_writable = file.require(Status::WRITE).is_ok();
+    if !is_writable {
+        return Err(if prot.contains(Prot::WRITE) { Errno::EACCES } else { Errno::ENODEV });
+    }
+    mapped::sweep(current.space());
+    let memory = mapped::map(current.space(), file.object(), offset, length)?;
+    current.space().map(placement, length, prot, Backing::Shared { memory, first: offset / PAGE }, "[shared file]")
+}
+
 /// A private mapping of a file from `offset` on. Bytes past its end are zeros.
 fn map_file(current: &dyn Caller, file: &OpenFile, placement: Placement, length: u64, prot: Prot, offset: u64) -> Result<VirtAddr, Errno> {
     let space = current.space();
+    mapped::before_read(space, file.object())?;
     match file.object().take_frames(offset / PAGE, length.div_ceil(PAGE)) {
         Ok(frames) => return space.map_frames(placement, prot, frames),
         Err(Errno::ENODEV) => {}
@@ -103,7 +124,9 @@ fn fill(current: &dyn Caller, file: &OpenFile, to: UserSlice, offset: u64) -> Re
 
 /// munmap(2).
 pub fn munmap(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
-    current.space().unmap(page_aligned(address)?, length).map(|()| 0)
+    current.space().unmap(page_aligned(address)?, length)?;
+    mapped::sweep(current.space());
+    Ok(0)
 }
 
 /// mprotect(2).
@@ -181,14 +204,16 @@ pub fn mincore(current: &dyn Caller, address: u64, length: u64, vector: u64) -> 
     Ok(0)
 }
 
-/// msync(2): there are no shared mappings of files, so nothing has to be written anywhere.
+/// msync(2): what was stored to shared mappings of files is written to them, at once in any case.
 pub fn msync(current: &dyn Caller, address: u64, length: u64, flags: u32) -> Result<u64, Errno> {
     let range = pages(address, length)?;
     let both = linux::MS_SYNC | linux::MS_ASYNC;
     if flags & !(both | linux::MS_INVALIDATE) != 0 || flags & both == both {
         return Err(Errno::EINVAL);
     }
-    check_mapped(current, range).map(|()| 0)
+    check_mapped(current, range)?;
+    mapped::sweep(current.space());
+    Ok(0)
 }
 
 /// mlock(2): brings the pages in. That they stay is not promised.

@@ -3,7 +3,7 @@
 use super::arguments::{base, install, load, only, open_file, path, store, word};
 use crate::file::lock::{self, Kind as LockKind, Range};
 use crate::file::tty::Tty;
-use crate::file::{Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, namespace};
+use crate::file::{Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, mapped, namespace};
 use alloc::sync::Arc;
 use fsproto::{Errno, OpenFlags};
 use linux_raw_sys::general as linux;
@@ -34,6 +34,9 @@ pub fn openat(current: &dyn Caller, dir: i32, address: u64, flags: u32, mode: u3
         && let Some(tty) = downcast::<Tty>(&object)
     {
         tty.opened(current);
+    }
+    if how.flags.contains(OpenFlags::TRUNCATE) {
+        mapped::change(current.space(), &object, || Ok(()))?;
     }
     let file = OpenFile::new(object, status, place.path, Some(place.filesystem));
     install(current, file, flags & linux::O_CLOEXEC != 0)

@@ -1,6 +1,6 @@
 //! The address space: mmap, munmap, mprotect, brk.
 
-use crate::kit::{Outcome, file, in_child};
+use crate::kit::{Outcome, content, file, in_child};
 use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
@@ -13,6 +13,8 @@ pub const TESTS: crate::Table = &[
     ("memory_holes_punched", holes_punched),
     ("memory_brk", brk),
     ("memory_file_private", file_private),
+    ("memory_file_shared", file_shared),
+    ("memory_file_shared_by_processes", file_shared_by_processes),
     ("memory_stack_grows", stack_grows),
 ];
 
@@ -203,6 +205,70 @@ fn file_private() -> Outcome {
     // SAFETY: as above.
     let second = ok!(unsafe { sys::mmap(0, PAGE_BYTES, abi::PROT_READ, abi::MAP_PRIVATE, fd, PAGE_BYTES as u64) });
     check_eq!(peek(second), bytes[PAGE_BYTES]);
+    Ok(())
+}
+
+fn map_shared(fd: Fd, len_bytes: usize, offset: u64) -> Result<*mut u8> {
+    // SAFETY: without MAP_FIXED nothing that exists is touched.
+    unsafe { sys::mmap(0, len_bytes, READ_WRITE, abi::MAP_SHARED, fd, offset) }
+}
+
+/// A shared mapping and the file are one: stores are read, writes are seen, whoever makes them and by which descriptor.
+fn file_shared() -> Outcome {
+    let mut bytes = vec![0; 3 * PAGE_BYTES + 100];
+    user::random::fill(5, 0, &mut bytes);
+    let fd = file(b"f", &bytes)?;
+    let other = ok!(sys::open(b"f", abi::O_RDWR, 0));
+    let start = ok!(map_shared(fd, 4 * PAGE_BYTES, 0));
+    let second = ok!(map_shared(other, PAGE_BYTES, 2 * PAGE_BYTES as u64));
+    check_eq!(peek(start.wrapping_add(4097)), bytes[4097]);
+    // Stores, seen by read(2), by the other mapping, and by a private one.
+    poke(start.wrapping_add(10), 0xaa);
+    poke(start.wrapping_add(2 * PAGE_BYTES + 1), 0xbb);
+    let mut byte = [0];
+    check_eq!(sys::pread(other, &mut byte, 10), Ok(1));
+    check_eq!(byte, [0xaa]);
+    check_eq!(peek(second.wrapping_add(1)), 0xbb);
+    check_eq!(content(b"f")?[2 * PAGE_BYTES + 1], 0xbb);
+    // A write, seen by the mapping, which keeps its own stores to the same page.
+    poke(start.wrapping_add(20), 0xcc);
+    check_eq!(sys::pwrite(other, b"written", 30), Ok(7));
+    check_eq!((peek(start.wrapping_add(20)), peek(start.wrapping_add(30)), peek(start.wrapping_add(36))), (0xcc, b'w', b'n'));
+    // The file's end moves: what is behind it is zeros when it comes back.
+    check_eq!(sys::ftruncate(fd, PAGE_BYTES as u64 + 5), Ok(0));
+    check_eq!(sys::ftruncate(fd, 2 * PAGE_BYTES as u64), Ok(0));
+    check_eq!((peek(start.wrapping_add(PAGE_BYTES + 4)), peek(start.wrapping_add(PAGE_BYTES + 5))), (bytes[PAGE_BYTES + 4], 0));
+    // It outlives its descriptors, and unmapping it saves it.
+    ok!(sys::close(fd));
+    ok!(sys::close(other));
+    poke(start.wrapping_add(PAGE_BYTES), 0xdd);
+    ok!(unmap(start, 4 * PAGE_BYTES));
+    ok!(unmap(second, PAGE_BYTES));
+    let found = content(b"f")?;
+    check_eq!((found.len(), found[10], found[20], found[PAGE_BYTES]), (2 * PAGE_BYTES, 0xaa, 0xcc, 0xdd));
+    // What may not be written cannot be mapped for it.
+    let reader = ok!(sys::open(b"f", abi::O_RDONLY, 0));
+    check_eq!(map_shared(reader, PAGE_BYTES, 0), Err(Errno::EACCES));
+    Ok(())
+}
+
+/// Processes that map the same file share memory, by fork or not; what one stored before it was killed is not lost.
+fn file_shared_by_processes() -> Outcome {
+    let fd = file(b"f", &[0; 2 * PAGE_BYTES])?;
+    let start = ok!(map_shared(fd, 2 * PAGE_BYTES, 0));
+    let status = in_child(|| {
+        poke(start, 1);
+        let Ok(fd) = sys::open(b"f", abi::O_RDWR, 0) else { return 1 };
+        let Ok(own) = map_shared(fd, PAGE_BYTES, PAGE_BYTES as u64) else { return 2 };
+        poke(own, 2);
+        let _ = sys::kill(sys::getpid(), abi::SIGKILL as i32);
+        3
+    })?;
+    check_eq!(status.signal(), Some(abi::SIGKILL as i32));
+    check_eq!((peek(start), peek(start.wrapping_add(PAGE_BYTES))), (1, 2));
+    ok!(unmap(start, 2 * PAGE_BYTES));
+    let found = content(b"f")?;
+    check_eq!((found[0], found[PAGE_BYTES]), (1, 2));
     Ok(())
 }
 

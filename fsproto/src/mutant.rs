@@ -89,6 +89,8 @@ mutants! {
     ZeroOnError = "zero-on-error",
     /// F7: a waiting process cannot be killed.
     NotKillable = "not-killable",
+    /// F8: servers' pages are swapped out like others.
+    SwapServers = "swap-servers",
     /// F8: servers read lazily.
     LazyServer = "lazy-server",
     /// A1: fork drops associations.
@@ -99,8 +101,16 @@ mutants! {
     LeakSpace = "leak-space",
     /// A4: splitting a region forgets the offset into its snapshot.
     SplitForgetsOffset = "split-forgets-offset",
+    /// A5: no two snapshots share a frame.
+    ShareNothing = "share-nothing",
+    /// A7: a debugger sees zeros where a page was not fetched.
+    DebuggerSeesZeros = "debugger-sees-zeros",
     /// A8: fork leaves the parent's mappings writable.
     ForkLeavesWritable = "fork-leaves-writable",
+    /// Q2: pages that were stored to are let go of like clean ones.
+    EvictPrivate = "evict-private",
+    /// Q2: mapped pages are never let go of.
+    NoClock = "no-clock",
     /// Q3: a page comes back from its neighbour's slot.
     SwapWrongSlot = "swap-wrong-slot",
     /// Q3: slots are never free again.
@@ -139,6 +149,8 @@ mutants! {
     RightsAtPageIn = "rights-at-page-in",
     /// X2: programs can speak on a connection that is mounted.
     OpenCarrier = "open-carrier",
+    /// X3: pages of a server that is not trusted are let go of, and asked for again.
+    AskTwice = "ask-twice",
     /// X5: what a server tells of a snapshot is believed.
     BelieveServer = "believe-server",
     /// E3: pages are counted for bytes.

@@ -133,6 +133,63 @@ pub const TESTS: &[RuleTest] = &[
     test("w8_many_messages", &[], "a write of many messages, appended or unaligned, is clean in all its whole pages"),
     test("x1_rights_at_read", &["rights-at-page-in"], "rights count at the read, and what was read stays"),
     test("x2_handles_are_the_kernels", &["open-carrier"], "nobody but the kernel speaks to a server that is mounted"),
+    RuleTest {
+        memory_mib: 48,
+        ..test("x3_asked_once", &["ask-twice"], "a server that is not trusted is asked for each page once, also where memory is short")
+    },
+    test("a5_shared_frames", &["share-nothing"], "processes that read the same bytes of a version share frames, and fetch them once"),
+    test("a6_program_overwritten", &["skip-rescue"], "a running program does not notice that its file is overwritten, cut off and removed"),
+    test(
+        "a7_debugger",
+        &["debugger-sees-zeros", "write-shared-frame"],
+        "/proc/PID/mem has the bytes of lazy pages, and what is written there is that process's own",
+    ),
+    RuleTest {
+        memory_mib: 48,
+        ..test(
+            "q2_pressure",
+            &["evict-private", "no-clock"],
+            "a buffer larger than memory is read; clean pages go and come back, others stay",
+        )
+    },
+    RuleTest {
+        memory_mib: 48,
+        ..test("q2_last_reference", &["no-clock"], "pages that several processes map go once all have let go of them")
+    },
+    RuleTest {
+        memory_mib: 64,
+        timeout_s: 120,
+        ..test(
+            "q3_swap",
+            &["swap-wrong-slot", "leak-swap-slot"],
+            "a program fills a buffer of four times the machine's memory and finds it as it was",
+        )
+    },
+    RuleTest {
+        memory_mib: 64,
+        ..test("q3_fork", &["swap-wrong-slot"], "pages in the swap file are shared over fork, and stored to apart")
+    },
+    RuleTest {
+        memory_mib: 48,
+        ..test("q3_dirty_lazy", &["swap-wrong-slot"], "a lazy buffer larger than memory can be stored to all over")
+    },
+    RuleTest {
+        memory_mib: 48,
+        ..test("q3_slots_are_freed", &["leak-swap-slot"], "unmapping, discarding, exec, exit and kill give the swap file's pages back")
+    },
+    RuleTest {
+        memory_mib: 48,
+        ..test("q4_swap_is_full", &[], "where the swap file is full, who asks for more is ended, and nobody else loses anything")
+    },
+    RuleTest {
+        memory_mib: 48,
+        timeout_s: 120,
+        ..test(
+            "f8_under_pressure",
+            &["swap-servers"],
+            "readers, writers and those who store finish with the right bytes while all servers work at the edge of memory",
+        )
+    },
     test("x4_arguments_once", &[], "a vector that changes during the call does no harm"),
     test("x5_lies", &["believe-server"], "a server's lies are errors, never wrong bytes, and the kernel stands"),
     test("x5_twice_late_unasked", &[], "replies that come twice, late or unasked do no harm"),

@@ -41,6 +41,13 @@ pub(super) fn controlled_by(session: u32) -> Option<Arc<Tty>> {
     TERMINALS.iter().find(|tty| tty.session() == Some(session)).cloned()
 }
 
+/// Tells a session's terminal something, if it has one.
+pub fn announce(session: u32, text: &[u8]) {
+    if let Some(tty) = controlled_by(session) {
+        tty.announce(text);
+    }
+}
+
 /// What all devices' attributes begin with.
 pub(super) fn stat() -> Stat {
     Stat { device: DEVICE, ..Stat::default() }

@@ -4,13 +4,15 @@
 //! and it outlives them; a version's bytes never change, so that entries are never stale, only useless. Elsewhere the key is the snapshot's own number, and
 //! the entries go with it. Pages lie in chunks of [`CHUNK`] neighbours: a fault looks at a window of them, and shall find it by one search.
 //!
-//! A slot is `Pending` while a fetch for it is under way, then `Ready`. Lock: `CACHE`, inside any address space's; under it only frames are touched, and
+//! A slot is `Pending` while a fetch for it is under way, then `Ready`. What a server said that is not trusted is not let go of, but goes to the swap file (`Away`)
+//! and comes back from there (X3). Lock: `CACHE`, inside any address space's; under it only frames are touched, and
 //! no `Fetch` or `Snapshot` may be dropped under it, for the last one closes a handle.
 
 use super::{
     Frame, PAGE_BYTES, PAGE_SHIFT,
     counters::{self, Counter, Counters},
     snapshot::{Fetch, Snapshot, Source},
+    swap,
 };
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::{Bound, Range};
@@ -47,10 +49,13 @@ enum Slot {
     Empty,
     Pending(Arc<Fetch>),
     Ready(Frame),
+    Away(swap::Slot),
 }
 
 #[derive(Default)]
 struct Chunk {
+    /// Its bytes cannot be had again.
+    once: bool,
     slots: [Slot; CHUNK],
     /// One bit for each slot that was used since the clock came by.
     recent: u32,
@@ -69,6 +74,7 @@ fn place(snapshot: &Snapshot, offset: u64) -> (Origin, u64) {
     if let Source::File { mount, file, version, offset: start } = snapshot.source
         && let Some(byte) = start.checked_add(offset)
         && (byte.is_multiple_of(PAGE_BYTES as u64) || mutant::active(Mutant::AlignOffset))
+        && !mutant::active(Mutant::ShareNothing)
     {
         return (Origin::File { mount, file, version }, byte >> PAGE_SHIFT);
     }
@@ -100,6 +106,7 @@ impl Cache {
         let (origin, page) = place(snapshot, offset);
         let (key, index) = split(origin, page);
         let chunk = self.chunks.entry(key).or_default();
+        chunk.once = !snapshot.is_trusted() && !mutant::active(Mutant::AskTwice);
         // Always there: `index` is a remainder of the number of slots.
         &mut chunk.slots[index]
     }
@@ -111,6 +118,8 @@ pub(super) enum Lookup {
     Ready,
     /// Somebody asked already.
     Pending(Arc<Fetch>),
+    /// It is in the swap file.
+    Away(u32),
     /// Nobody did.
     Absent,
 }
@@ -127,6 +136,7 @@ pub(super) fn lookup(snapshot: &Snapshot, first: u64, pages: usize, wanted: usiz
             found = Lookup::Ready;
             take(wanted, frame);
         }
+        Some(Slot::Away(slot)) => found = Lookup::Away(slot.number()),
         Some(Slot::Empty) | None => {}
     });
     if pages > 1 && matches!(found, Lookup::Ready) {
@@ -200,6 +210,31 @@ pub(super) fn insert(snapshot: &Snapshot, offset: u64, frame: &Frame) {
     }
 }
 
+/// The page of a snapshot at byte `offset` came back from the swap file.
+pub(super) fn restore(snapshot: &Snapshot, offset: u64, frame: Frame) {
+    let mut cache = CACHE.lock();
+    let slot = cache.slot(snapshot, offset);
+    if matches!(slot, Slot::Away(_)) {
+        *slot = Slot::Ready(frame);
+    }
+}
+
+/// Lets frames go to the swap file that nobody maps and that cannot be had again, as long as `take` gives slots for them; says how many went.
+pub(super) fn leave(mut take: impl FnMut(&Frame) -> Option<swap::Slot>) -> usize {
+    let Some(mut cache) = CACHE.try_lock() else { return 0 };
+    let mut left = 0;
+    for slot in cache.chunks.values_mut().filter(|chunk| chunk.once).flat_map(|chunk| &mut chunk.slots) {
+        if let Slot::Ready(frame) = slot
+            && !frame.is_shared()
+        {
+            let Some(away) = take(frame) else { break };
+            *slot = Slot::Away(away);
+            left += 1;
+        }
+    }
+    left
+}
+
 /// A snapshot goes, and with it what is cached for it alone.
 pub(super) fn forget(snapshot: &Snapshot) {
     let own = |phase, chunk| Key { origin: Origin::Own { snapshot: snapshot.id, phase }, chunk };
@@ -229,6 +264,7 @@ pub(super) fn evict(wanted: usize) -> usize {
         for (index, slot) in chunk.slots.iter_mut().enumerate() {
             if let Slot::Ready(frame) = slot
                 && !frame.is_shared()
+                && !chunk.once
                 && chunk.recent >> index & 1 == 0
             {
                 *slot = Slot::Empty;

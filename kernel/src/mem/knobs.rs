@@ -59,6 +59,9 @@ pub static MAX_REGIONS: Knob = Knob::new("max_regions", 65530, 1 << 20);
 /// Live snapshots of one mount, at most.
 pub static MAX_SNAPSHOTS: Knob = Knob::new("max_snapshots", 65536, 1 << 24);
 
+/// Pages of the swap file that may be in use, at most.
+pub static SWAP_PAGES: Knob = Knob::new("swap_pages", 1 << 32, 1 << 32);
+
 /// Set to 1: clean frames that only the cache holds are let go of.
 pub static DROP_CACHES: Knob = Knob::button("drop_caches", super::cache::drop_all);
 
@@ -66,8 +69,8 @@ pub static DROP_CACHES: Knob = Knob::button("drop_caches", super::cache::drop_al
 pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
 
 /// All knobs.
-pub static ALL: [&Knob; 8] =
-    [&LAZY, &MIN_LAZY_PAGES, &MIN_CLEAN_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS, &DROP_CACHES];
+pub static ALL: [&Knob; 9] =
+    [&LAZY, &MIN_LAZY_PAGES, &MIN_CLEAN_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS, &DROP_CACHES, &SWAP_PAGES];
 
 /// The knob of a name.
 pub fn by_name(name: &str) -> Option<&'static Knob> {

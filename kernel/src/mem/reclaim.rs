@@ -109,8 +109,8 @@ enum Sharing {
 fn turn(sharing: Sharing, batch: usize) -> Result<bool, Interrupted> {
     let mut leaving = room_to_leave(sharing, batch);
     let rounds = SPACES.try_lock().map_or(0, |spaces| 2 * spaces.len());
-    let mut went = false;
-    for _ in 0..rounds {
+    let mut went = leaving.as_mut().is_some_and(|leaving| cache::leave(|frame| leaving.take_frame(frame.clone())) > 0);
+    for _ in 0..if went { 0 } else { rounds } {
         let Some(space) = next_space() else { break };
         let enough = leaving.as_ref().map_or(batch, |leaving| leaving.row.len());
         let Some(swept) = space.upgrade().and_then(|space| space.take_pages(enough, leaving.as_mut())) else { continue };

@@ -40,8 +40,8 @@ pub enum Source {
         /// Where in the file the snapshot begins, in bytes.
         offset: u64,
     },
-    /// Nobody else's.
-    Own,
+    /// Nobody else's, of a server that is not trusted: what it said once counts, and it is never asked again (X3).
+    Untrusted,
 }
 
 /// Read-only bytes kept by a server.
@@ -72,6 +72,11 @@ impl Snapshot {
         counters::count(Counter::SnapshotsMade, 1);
         counters::count(Counter::SnapshotsLive, 1);
         Arc::new(Self { handle, len, source, id, pager, holes: Mutex::new(Holes { list: holes, end: holes_end }) })
+    }
+
+    /// Whether its bytes can be asked for as often as one likes (X3).
+    pub(super) fn is_trusted(&self) -> bool {
+        self.source != Source::Untrusted
     }
 
     /// Goes on with the list of holes, which was complete up to `from`; of two answers to the same question the second counts for nothing. Past [`MAX_HOLES`],

@@ -4,7 +4,7 @@ use alloc::sync::{Arc, Weak};
 
 use fsproto::Errno;
 
-use super::{Carrier, Mount, MountedTree, Session};
+use super::{Carrier, Mount, MountedTree, Session, Trust};
 use crate::file::FileSystem;
 use crate::file::socket::{Endpoint, Message, Receiver, Sender};
 
@@ -32,8 +32,8 @@ impl Receiver for Incoming {
 }
 
 /// Takes an end of a socket pair, opens a session with the server behind it, and gives its tree. Waits for the server's first answer.
-pub fn connect(endpoint: Arc<Endpoint>) -> Result<Arc<dyn FileSystem>, Errno> {
-    Ok(Arc::new(MountedTree(Mount::new(open_session(endpoint)?)?)))
+pub fn connect(endpoint: Arc<Endpoint>, trust: Trust) -> Result<Arc<dyn FileSystem>, Errno> {
+    Ok(Arc::new(MountedTree(Mount::with_trust(open_session(endpoint)?, trust)?)))
 }
 
 /// A session on an end of a socket pair.

@@ -42,17 +42,34 @@ pub struct Mount {
     id: u64,
     session: Arc<Session>,
     features: Features,
+    trust: Trust,
+}
+
+/// Whether a server is believed to say the same bytes each time it is asked (X3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is: clean pages are let go of and asked for again, and what is written can refer to what was read.
+    Trusted,
+    /// It is not: each page is asked for once.
+    Untrusted,
 }
 
 impl Mount {
-    /// Opens a session on a connection. The session must already receive the connection's messages.
+    /// Opens a session on a connection to a trusted server. The session must already receive the connection's messages.
     pub fn new(session: Arc<Session>) -> Result<Arc<Self>, Errno> {
+        Self::with_trust(session, Trust::Trusted)
+    }
+
+    /// The same with any server.
+    pub fn with_trust(session: Arc<Session>, trust: Trust) -> Result<Arc<Self>, Errno> {
         let (welcome, _) = session.call(&Hello { version: VERSION, features: KNOWN_FEATURES }, &[])?;
         if welcome.version != VERSION || !KNOWN_FEATURES.contains(welcome.features) {
             return Err(Errno::EIO);
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self { id, session, features: welcome.features }))
+        let mut features = welcome.features;
+        features.set(Features::WRITE_REFERENCES, features.contains(Features::WRITE_REFERENCES) && trust == Trust::Trusted);
+        Ok(Arc::new(Self { id, session, features, trust }))
     }
 
     /// Its number, `st_dev` of its files; never given twice.
@@ -68,6 +85,11 @@ impl Mount {
     /// What the server can do, of what this kernel makes use of.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// Whether the server is trusted.
+    pub fn is_trusted(&self) -> bool {
+        self.trust == Trust::Trusted
     }
 
     /// Whether a snapshot is this server's.

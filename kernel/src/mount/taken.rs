@@ -25,7 +25,11 @@ pub struct Taken {
 impl Taken {
     /// Checks a reply. Where it is nonsense, the snapshot is closed and EIO returned.
     pub fn new(file: &RemoteFile, request: &fsproto::Snapshot, reply: &Snapshotted, payload: &Payload) -> Result<Self, Errno> {
-        let source = Source::File { mount: file.mount().id(), file: reply.file.0, version: reply.version.0, offset: request.offset };
+        let source = if file.mount().is_trusted() {
+            Source::File { mount: file.mount().id(), file: reply.file.0, version: reply.version.0, offset: request.offset }
+        } else {
+            Source::Untrusted
+        };
         let parts = Parts::parse(reply, payload);
         // Made before anything is refused: from here on, dropping it closes the handle.
         let snapshot = (reply.handle != Handle(0)).then(|| {

@@ -88,7 +88,7 @@ impl FileSystem for ProcFileSystem {
     }
 }
 
-fn stat(node: Node) -> Stat {
+pub(super) fn stat(node: Node) -> Stat {
     let now = crate::file::tasks().map_or(fsproto::Time(0), |tasks| tasks.now());
     let links = if node.kind() == Kind::Directory { 2 } else { 1 };
     let (kind, mode, inode) = (node.kind(), node.mode(), node.inode());

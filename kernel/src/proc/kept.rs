@@ -4,8 +4,8 @@
 //! its figures, which it answers when it has done what it was told before.
 
 use crate::file::{FileSystemFigures, ProcessView, namespace, tasks};
-use crate::mem::audit;
 use crate::mem::counters::{Counter, GLOBAL};
+use crate::mem::{audit, swap};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,6 +22,7 @@ pub(super) fn text() -> Vec<u8> {
         ("mounts", namespace::root().mounts().len() as u64),
         ("snapshots", GLOBAL.get(Counter::SnapshotsLive)),
         ("frames_unknown", unknown_frames(&views)),
+        ("swap_pages", swapped() as u64),
         ("requests", servers.requests),
         ("server_handles", servers.handles[0]),
         ("server_base_handles", servers.handles[1]),
@@ -33,6 +34,12 @@ pub(super) fn text() -> Vec<u8> {
     ];
     drop(views);
     lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<String>().into_bytes()
+}
+
+/// Pages in the swap file.
+fn swapped() -> usize {
+    let (slots, free) = swap::stats();
+    slots - free
 }
 
 /// Frames that nothing living is known to hold; where there is no memory to find out, a number that will be noticed.

@@ -5,6 +5,7 @@
 
 mod file;
 mod kept;
+mod memory;
 mod node;
 mod process;
 mod system;

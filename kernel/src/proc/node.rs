@@ -1,5 +1,6 @@
 //! The tree of `/proc`.
 
+use super::memory::ProcessMemory;
 use super::{process, system};
 use crate::file::{FileObject, Kind, ProcessView, tasks};
 use crate::mem::knobs::{self, Knob};
@@ -30,6 +31,8 @@ pub enum Node {
     Process(u32),
     /// Text about a process.
     ProcessFile(u32, &'static process::File),
+    /// `/proc/PID/mem`.
+    Memory(u32),
     /// `/proc/PID/exe` and `/proc/PID/cwd`.
     ProcessLink(u32, Link),
     /// `/proc/PID/fd`.
@@ -107,7 +110,7 @@ impl Node {
         match self {
             Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => Kind::Directory,
             Self::CurrentProcess | Self::ProcessLink(..) | Self::Descriptor(..) => Kind::Symlink,
-            Self::System(_) | Self::Knob(_) | Self::Mutant | Self::ProcessFile(..) => Kind::Regular,
+            Self::System(_) | Self::Knob(_) | Self::Mutant | Self::ProcessFile(..) | Self::Memory(_) => Kind::Regular,
         }
     }
 
@@ -115,6 +118,7 @@ impl Node {
     pub fn mode(self) -> u16 {
         match self {
             Self::Knob(_) | Self::Mutant => 0o644,
+            Self::Memory(_) => 0o600,
             Self::ProcessFile(_, file) if file.writable() => 0o644,
             node => match node.kind() {
                 Kind::Directory => 0o555,
@@ -136,6 +140,7 @@ impl Node {
             Self::Knob(knob) => 0x100 + address(knob),
             Self::Process(pid) => of_process(pid, 1),
             Self::Descriptors(pid) => of_process(pid, 2),
+            Self::Memory(pid) => of_process(pid, 5),
             Self::ProcessLink(pid, link) => of_process(pid, 3 + u64::from(link == Link::Directory)),
             Self::ProcessFile(pid, file) => of_process(pid, 0x100 + file.number()),
             Self::Descriptor(pid, fd) => of_process(pid, 0x1000 + u64::from(fd.unsigned_abs())),
@@ -199,6 +204,7 @@ impl Node {
     pub fn object(self) -> Result<Option<Arc<dyn FileObject>>, Errno> {
         match self {
             Self::Descriptor(pid, fd) => Ok(Some(descriptor(pid, fd)?.object().clone())),
+            Self::Memory(pid) => Ok(Some(Arc::new(ProcessMemory::new(&process(pid)?)?))),
             _ => Ok(None),
         }
     }
@@ -211,7 +217,7 @@ impl Node {
             Self::Process(pid) => {
                 let links = [("cwd", Self::ProcessLink(pid, Link::Directory)), ("exe", Self::ProcessLink(pid, Link::Program))];
                 let files = process::FILES.iter().map(|file| (file.name(), Self::ProcessFile(pid, file)));
-                let all = files.chain(links).chain([("fd", Self::Descriptors(pid))]);
+                let all = files.chain(links).chain([("fd", Self::Descriptors(pid)), ("mem", Self::Memory(pid))]);
                 Ok(all.map(|(name, node)| (name.into(), node)).collect())
             }
             Self::Descriptors(pid) => {
@@ -255,6 +261,7 @@ fn process_child(pid: u32, name: &str) -> Result<Node, Errno> {
         "cwd" => Ok(Node::ProcessLink(pid, Link::Directory)),
         "exe" => Ok(Node::ProcessLink(pid, Link::Program)),
         "fd" => Ok(Node::Descriptors(pid)),
+        "mem" => Ok(Node::Memory(pid)),
         name => process::FILES.iter().find(|file| file.name() == name).map(|file| Node::ProcessFile(pid, file)).ok_or(Errno::ENOENT),
     }
 }

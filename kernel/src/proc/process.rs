@@ -128,6 +128,8 @@ fn status(view: &ProcessView) -> Vec<u8> {
     let _ = writeln!(rest, "\nState:\t{state}\nTgid:\t{0}\nPid:\t{0}\nPPid:\t{1}", view.pid, view.ppid);
     let _ = writeln!(rest, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0");
     let _ = writeln!(rest, "VmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}", kib(size), kib(resident), view.threads);
+    let swapped = view.space.as_ref().map_or(0, |space| space.stats().swapped);
+    let _ = writeln!(rest, "VmSwap:\t{:8} kB", kib(swapped));
     let _ = writeln!(rest, "Server:\t{}", u8::from(view.is_server));
     text.extend_from_slice(rest.as_bytes());
     text

@@ -1,7 +1,7 @@
 //! Text about the whole system.
 
 use crate::file::{Tasks, namespace, tasks};
-use crate::mem::{PAGE_BYTES, cache, counters, frame};
+use crate::mem::{PAGE_BYTES, cache, counters, frame, swap};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -80,6 +80,7 @@ fn memory() -> Vec<u8> {
     let frames = frame::stats();
     let kib = |frames: usize| frames * PAGE_BYTES / 1024;
     let cached = cache::cached_frames();
+    let (slots, slots_free) = swap::stats();
     let lines = [
         ("MemTotal", kib(frames.total)),
         ("MemFree", kib(frames.free)),
@@ -89,8 +90,8 @@ fn memory() -> Vec<u8> {
         ("SwapCached", 0),
         ("Shmem", 0),
         ("SReclaimable", 0),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
+        ("SwapTotal", kib(slots)),
+        ("SwapFree", kib(slots_free)),
     ];
     let mut text = String::new();
     for (name, kib) in lines {

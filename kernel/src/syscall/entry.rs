@@ -3,10 +3,11 @@
 use super::table::{self, Arguments};
 use super::unknown;
 use crate::arch::{Cause, PageFault, Registers};
+use crate::file::devices;
 use crate::mem::{Access, FaultError, VirtAddr};
 use crate::task::deliver::{self, Restart};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{Current, Thread, current_thread, scheduler, send};
+use crate::task::{Current, Thread, current_thread, family, scheduler, send};
 use alloc::sync::Arc;
 use fsproto::Errno;
 
@@ -98,7 +99,10 @@ fn page_fault(fault: PageFault) {
 /// The program that asked for memory that is not there ends, and nothing else (Q4).
 fn out_of_memory(thread: &Arc<Thread>) {
     let name = thread.process.identity.lock().name.clone();
-    log::warn!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
+    let text = alloc::format!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
+    log::warn!("{text}");
+    let session = family::relations(thread.process.pid).map_or(0, |relations| relations.session);
+    devices::announce(session, alloc::format!("{text}\n").as_bytes());
     send::begin_end(&thread.process, i32::from(SIGKILL));
 }
 

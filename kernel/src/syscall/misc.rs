@@ -83,6 +83,9 @@ pub fn sysinfo(current: &Current, info: u64) -> Result<u64, Errno> {
     put(0, &(clock::now_ns() / 1_000_000_000).to_le_bytes());
     put(32, &(frames.total as u64 * FRAME_BYTES).to_le_bytes());
     put(40, &(frames.free as u64 * FRAME_BYTES).to_le_bytes());
+    let (slots, slots_free) = mem::swap::stats();
+    put(64, &(slots as u64 * FRAME_BYTES).to_le_bytes());
+    put(72, &(slots_free as u64 * FRAME_BYTES).to_le_bytes());
     put(80, &(all_processes().len() as u16).to_le_bytes());
     put(104, &1u32.to_le_bytes());
     current.write(info, &bytes)?;
@@ -184,6 +187,7 @@ pub fn prctl(current: &Current, option: i32, second: u64, _third: u64, _fourth: 
             Ok(0)
         }
         SET_IO_FLUSHER if second == 1 => {
+            current.space().load_all()?;
             process.mark_server();
             current.space().policy.mark_server();
             Ok(0)

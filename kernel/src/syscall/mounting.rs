@@ -4,14 +4,14 @@ use super::arguments::{base, only, open_file, path};
 use crate::file::devices::DeviceFileSystem;
 use crate::file::socket::Endpoint;
 use crate::file::{Caller, FileSystem, downcast, namespace};
-use crate::mount;
+use crate::mount::{self, Trust};
 use crate::proc::ProcFileSystem;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use fsproto::Errno;
 use linux_raw_sys::general as linux;
 
-/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`), `proc` or `devtmpfs`; `swap`, likewise with a descriptor, is mounted nowhere.
+/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`) and perhaps `untrusted`, `proc` or `devtmpfs`; `swap`, likewise with a descriptor, is mounted nowhere.
 pub fn mount(current: &dyn Caller, source: u64, target: u64, kind: u64, _flags: u64, data: u64) -> Result<u64, Errno> {
     let kind = path(current, kind)?;
     let source = if source == 0 { b"none".to_vec() } else { path(current, source)? };
@@ -46,7 +46,10 @@ fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSy
     match kind {
         b"proc" => Ok(Arc::new(ProcFileSystem)),
         b"devtmpfs" => Ok(Arc::new(DeviceFileSystem)),
-        b"sloth" => mount::connect(server(current, data)?),
+        b"sloth" => {
+            let untrusted = data.split(|&byte| byte == b',').any(|option| option == b"untrusted");
+            mount::connect(server(current, data)?, if untrusted { Trust::Untrusted } else { Trust::Trusted })
+        }
         _ => Err(Errno::ENODEV),
     }
 }

@@ -80,6 +80,12 @@ impl Tty {
         self.changed.notify();
     }
 
+    /// Shows what the kernel has to say, on a line of its own.
+    pub(super) fn announce(&self, text: &[u8]) {
+        let output = self.state.lock().discipline.output(text);
+        uart::send(self.line, &output);
+    }
+
     fn read_input(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
         if to.remaining() == 0 {
             return Ok(0);

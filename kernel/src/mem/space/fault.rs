@@ -240,11 +240,11 @@ pub(super) fn base_flags(prot: Prot) -> EntryFlags {
 }
 
 /// A page that stands for bytes of a snapshot.
-struct LazyPage {
+pub(super) struct LazyPage {
     page: Page,
     /// Its region.
     range: PageRange,
-    snapshot: Arc<Snapshot>,
+    pub snapshot: Arc<Snapshot>,
     /// Byte of the snapshot at the region's start.
     first: u64,
     /// Of an entry that is neither private nor writable.
@@ -254,6 +254,11 @@ struct LazyPage {
 }
 
 impl LazyPage {
+    /// Byte of the snapshot at the page itself.
+    pub fn wanted(&self) -> u64 {
+        self.byte_of(self.page)
+    }
+
     fn byte_of(&self, page: Page) -> u64 {
         self.first + ((page - self.range.start) << PAGE_SHIFT)
     }
@@ -333,7 +338,13 @@ impl AddressSpace {
     }
 
     /// A page that stands for bytes of a snapshot, and is not mapped.
-    fn look_lazy(&mut self, lazy: &LazyPage, write: bool, space: &Space, held: Option<&Awaited>) -> Result<Resolution, FaultError> {
+    pub(super) fn look_lazy(
+        &mut self,
+        lazy: &LazyPage,
+        write: bool,
+        space: &Space,
+        held: Option<&Awaited>,
+    ) -> Result<Resolution, FaultError> {
         let &LazyPage { page, flags, .. } = lazy;
         let claim = self.table.claim;
         let wanted = lazy.byte_of(page);
@@ -353,6 +364,7 @@ impl AddressSpace {
                 Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
                     return Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted }));
                 }
+                Lookup::Away(slot) => return self.look_away(lazy, slot, write, space, held),
                 _ => {}
             }
             let Some(original) = original else { return Ok(self.begin_fetch(lazy, window, space)) };
@@ -387,6 +399,7 @@ impl AddressSpace {
                 Ok(Resolution::Done)
             }
             Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted })),
+            Lookup::Away(slot) => self.look_away(lazy, slot, write, space, held),
             Lookup::Pending(_) | Lookup::Absent => Ok(self.begin_fetch(lazy, window, space)),
         }
     }

@@ -12,6 +12,7 @@ mod clean;
 mod copy;
 mod fault;
 mod layout;
+mod pin;
 mod runs;
 mod swapped;
 mod sweep;

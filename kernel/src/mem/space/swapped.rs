@@ -1,11 +1,11 @@
 //! Pages come back from the swap file (Q3), and with a page its neighbours in memory that are its neighbours there.
 
 use super::{
-    AddressSpace,
-    fault::{Extent, FaultError, Resolution, base_flags},
+    AddressSpace, Space,
+    fault::{Awaited, Extent, FaultError, LazyPage, Resolution, base_flags},
 };
 use crate::mem::{
-    Frame, Page, PageRange, Prot, knobs,
+    Frame, Page, PageRange, Prot, cache, knobs,
     page_table::EntryFlags,
     swap::{self, PageIn},
 };
@@ -52,6 +52,35 @@ impl AddressSpace {
         self.bring_back(swapped.page, swapped.prot, frame, store)?;
         self.bring_neighbours(swapped, &coming)?;
         Ok(Resolution::Done)
+    }
+
+    /// A page that stands for bytes of a snapshot which cannot be asked for again (X3), and were swapped out of the cache.
+    pub(super) fn look_away(
+        &mut self,
+        lazy: &LazyPage,
+        slot: u32,
+        write: bool,
+        space: &Space,
+        held: Option<&Awaited>,
+    ) -> Result<Resolution, FaultError> {
+        let frame = match swap::resident(slot) {
+            Some(frame) => frame,
+            None => {
+                let coming = swap::page_in(slot, slot..slot + 1).ok_or(FaultError::OutOfMemory)?;
+                if !coming.is_here() {
+                    return Ok(Resolution::Swapped(coming));
+                }
+                match coming.take(slot) {
+                    Some(frame) => frame,
+                    None => {
+                        coming.spoil();
+                        return self.look_away(lazy, slot, write, space, held);
+                    }
+                }
+            }
+        };
+        cache::restore(&lazy.snapshot, lazy.wanted(), frame);
+        self.look_lazy(lazy, write, space, held)
     }
 
     /// The slots that hold the pages around, as far as they lie like these.

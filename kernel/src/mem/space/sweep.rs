@@ -7,6 +7,7 @@ use crate::mem::{
     swap::{Slot, SlotRow},
 };
 use alloc::vec::Vec;
+use fsproto::mutant::{self, Mutant};
 
 /// Private pages that are about to be written to a row of slots.
 pub(in crate::mem) struct Leaving {
@@ -21,8 +22,13 @@ impl Leaving {
     /// Takes the frame of an entry that can go; gives the slot that it goes to.
     fn take(&mut self, entry: Entry) -> Option<Slot> {
         let can_go = !entry.is_swapped() && !entry.is_zero_page() && (self.shared_too || !entry.is_shared());
-        let slot = self.row.get(self.frames.len()).filter(|_| can_go)?;
-        self.frames.push(entry.frame());
+        if can_go { self.take_frame(entry.frame()) } else { None }
+    }
+
+    /// Takes a frame, if there is a slot left.
+    pub fn take_frame(&mut self, frame: Frame) -> Option<Slot> {
+        let slot = self.row.get(self.frames.len())?;
+        self.frames.push(frame);
         Some(Slot::share(slot))
     }
 }
@@ -31,7 +37,10 @@ impl Space {
     /// Takes up to `enough` pages away that were not used since the last time: clean ones, and if `leaving` says so private ones; `None` where the lock is held, or
     /// the space is a server's, whose pages stay (F8). Allocates nothing.
     pub(in crate::mem) fn take_pages(&self, enough: usize, leaving: Option<&mut Leaving>) -> Option<Swept> {
-        let inner = self.inner.try_lock().filter(|_| !self.policy.is_server())?;
+        if mutant::active(Mutant::NoClock) || self.policy.is_server() && !mutant::active(Mutant::SwapServers) {
+            return None;
+        }
+        let inner = self.inner.try_lock()?;
         Some(self.change(inner, |space| space.take_pages(enough, leaving)))
     }
 }
@@ -53,13 +62,16 @@ impl AddressSpace {
         let (regions, flush) = (&self.regions, &mut self.flush);
         let mut region = None;
         self.table.sweep(range, enough, |page, entry| {
-            let private = entry.has(EntryFlags::PRIVATE);
+            let private = entry.has(EntryFlags::PRIVATE) && !mutant::active(Mutant::EvictPrivate);
             if private && leaving.is_none() {
                 return Verdict::Keep;
             }
             region = region.filter(|(range, _): &(PageRange, _)| range.contains(page)).or_else(|| regions.find(page));
             // A frame of shared memory is the only place of its bytes, and others find it there.
             if region.is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. })) {
+                return Verdict::Keep;
+            }
+            if entry.is_swapped() {
                 return Verdict::Keep;
             }
             if entry.has(EntryFlags::ACCESSED) {

@@ -15,7 +15,7 @@ mod transfer;
 pub(super) use transfer::await_punch;
 pub use transfer::{PageIn, PageOut, Transfer};
 
-use super::{Frame, OutOfMemory};
+use super::{Frame, OutOfMemory, knobs};
 use alloc::{
     collections::BTreeMap,
     sync::{Arc, Weak},
@@ -81,7 +81,7 @@ pub fn stats() -> (usize, usize) {
 
 /// Whether pages can be written out now.
 pub fn is_open() -> bool {
-    AREA.lock().as_ref().is_some_and(|area| !area.refused && area.slots.free() > 0)
+    AREA.lock().as_ref().is_some_and(|area| area.room() > 0)
 }
 
 /// A reference to a slot.
@@ -150,7 +150,11 @@ impl SlotRow {
     /// Up to `max` free slots.
     pub(super) fn take(max: usize) -> Option<Self> {
         let mut area = AREA.lock();
-        let area = area.as_mut().filter(|area| !area.refused)?;
+        let area = area.as_mut()?;
+        let max = max.min(area.room());
+        if max == 0 {
+            return None;
+        }
         Some(Self { slots: area.slots.take(max)? })
     }
 
@@ -190,6 +194,13 @@ impl Drop for SlotRow {
 }
 
 impl Area {
+    /// How many more slots may be taken now.
+    fn room(&self) -> usize {
+        let used = self.slots.len() - self.slots.free();
+        let allowed = usize::try_from(knobs::SWAP_PAGES.get()).unwrap_or(usize::MAX).saturating_sub(used);
+        if self.refused { 0 } else { allowed.min(self.slots.free()) }
+    }
+
     fn resident(&self, slot: u32) -> Option<Frame> {
         self.leaving.iter().find_map(|out| out.frame(slot)).or_else(|| self.kept.get(&slot).cloned())
     }

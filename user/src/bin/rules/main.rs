@@ -14,12 +14,14 @@ mod experiment;
 mod fault;
 mod kit;
 mod lazy;
+mod memory;
 mod os;
 mod read;
 #[path = "../../rules_list.rs"]
 mod rules_list;
 mod safety;
 mod scripted;
+mod sharing;
 mod space;
 mod stack;
 mod thread;
@@ -53,6 +55,8 @@ tests! {
         x5_hostile_arguments;
     write: w1_references w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
     written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages;
+    memory: q2_pressure q2_last_reference q3_swap q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure;
+    sharing: a5_shared_frames a6_program_overwritten a7_debugger x3_asked_once;
     experiment: e1_knobs e2_differential e3_counters;
 }
 
@@ -61,6 +65,13 @@ fn run(args: &Args) -> i32 {
     if names.first() == Some(&space::EXEC_TARGET.as_bytes()) {
         return space::exec_target(args);
     }
+    let names = match names {
+        [option, names @ ..] if *option == sharing::LATE.as_bytes() => {
+            sharing::wait_for_go();
+            names
+        }
+        names => names,
+    };
     if names == [b"--list"] {
         for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s } in rules_list::TESTS {
             println!("{name} ({memory_mib} MiB, {timeout_s} s): {doc}; notices {}", mutants.join(" "));

@@ -122,6 +122,11 @@ pub fn mount(fd: Fd, at: &str) -> Result<()> {
     sys::mount(b"none", at.as_bytes(), b"sloth", 0, format!("fd={fd}").as_bytes())
 }
 
+/// The same of one that is not trusted (X3).
+pub fn mount_untrusted(fd: Fd, at: &str) -> Result<()> {
+    sys::mount(b"none", at.as_bytes(), b"sloth", 0, format!("fd={fd},untrusted").as_bytes())
+}
+
 /// umount2(2).
 pub fn unmount(at: &str) -> Result<()> {
     let path = format!("{at}\0");

@@ -279,6 +279,7 @@ pub fn q4_out_of_memory() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
+    let _no_swap = crate::lazy::Knob::set("swap_pages", 0)?;
     let file = File::make("file", 1, 256 * P)?;
     let kept = read_all(&file, 256)?;
     for _ in 0..3 {

@@ -305,6 +305,12 @@ pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
     }
 }
 
+/// Pages that went from the cache to the swap file.
+pub fn pages_away() -> usize {
+    let cache = CACHE.lock();
+    cache.chunks.values().flat_map(|chunk| &chunk.slots).filter(|slot| matches!(slot, Slot::Away(_))).count()
+}
+
 /// Frames that the cache holds.
 pub fn cached_frames() -> usize {
     let cache = CACHE.lock();

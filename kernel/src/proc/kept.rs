@@ -5,7 +5,7 @@
 
 use crate::file::{FileSystemFigures, ProcessView, namespace, tasks};
 use crate::mem::counters::{Counter, GLOBAL};
-use crate::mem::{audit, swap};
+use crate::mem::{audit, cache, swap};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,7 +22,7 @@ pub(super) fn text() -> Vec<u8> {
         ("mounts", namespace::root().mounts().len() as u64),
         ("snapshots", GLOBAL.get(Counter::SnapshotsLive)),
         ("frames_unknown", unknown_frames(&views)),
-        ("swap_pages", swapped() as u64),
+        ("swap_pages_unknown", unknown_slots(&views)),
         ("requests", servers.requests),
         ("server_handles", servers.handles[0]),
         ("server_base_handles", servers.handles[1]),
@@ -36,10 +36,11 @@ pub(super) fn text() -> Vec<u8> {
     lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<String>().into_bytes()
 }
 
-/// Pages in the swap file.
-fn swapped() -> usize {
+/// Pages in the swap file that nothing living is known to have there.
+fn unknown_slots(views: &[ProcessView]) -> u64 {
     let (slots, free) = swap::stats();
-    slots - free
+    let known: u64 = views.iter().filter_map(|view| view.space.as_ref()).map(|space| space.stats().swapped).sum();
+    ((slots - free) as u64).saturating_sub(known + cache::pages_away() as u64)
 }
 
 /// Frames that nothing living is known to hold; where there is no memory to find out, a number that will be noticed.

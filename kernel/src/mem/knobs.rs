@@ -52,6 +52,8 @@ pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 2, 1 << 20);
 pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
 /// Pages that a fault brings in one message, itself included, while touches look random; a message carries 64 at most.
 pub static FAULT_AROUND: Knob = Knob::new("fault_around", 16, MAX_FAULT_AROUND);
+/// The same for a store.
+pub static STORE_AROUND: Knob = Knob::new("store_around", 1, MAX_FAULT_AROUND);
 /// The same where pages are touched in order, or most of them: more at a time costs less then.
 pub static FAULT_AROUND_MAX: Knob = Knob::new("fault_around_max", MAX_FAULT_AROUND, MAX_FAULT_AROUND);
 /// Regions of an address space, at most (Linux's `vm.max_map_count`). It bounds the kernel memory that a program can take by splitting.
@@ -69,8 +71,18 @@ pub static DROP_CACHES: Knob = Knob::button("drop_caches", super::cache::drop_al
 pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
 
 /// All knobs.
-pub static ALL: [&Knob; 9] =
-    [&LAZY, &MIN_LAZY_PAGES, &MIN_CLEAN_PAGES, &FAULT_AROUND, &FAULT_AROUND_MAX, &MAX_REGIONS, &MAX_SNAPSHOTS, &DROP_CACHES, &SWAP_PAGES];
+pub static ALL: [&Knob; 10] = [
+    &LAZY,
+    &MIN_LAZY_PAGES,
+    &MIN_CLEAN_PAGES,
+    &FAULT_AROUND,
+    &STORE_AROUND,
+    &FAULT_AROUND_MAX,
+    &MAX_REGIONS,
+    &MAX_SNAPSHOTS,
+    &DROP_CACHES,
+    &SWAP_PAGES,
+];
 
 /// The knob of a name.
 pub fn by_name(name: &str) -> Option<&'static Knob> {

@@ -91,6 +91,20 @@ impl Habit {
         }
     }
 
+    /// The same for a store: who changes a page here and there does not want its neighbours for that, but who fills a buffer in order does.
+    pub fn window_for_store(&self, page: Page, pages: u64) -> u64 {
+        let most = knobs::FAULT_AROUND_MAX.get();
+        if mutant::active(Mutant::NoFaultAround) {
+            1
+        } else if page == self.expected {
+            (self.window * 2).min(most).max(1)
+        } else if self.brought > pages / Self::DENSE {
+            most.max(1)
+        } else {
+            knobs::STORE_AROUND.get().max(1)
+        }
+    }
+
     /// A fault with a window of `window` pages brought what ends at `end`.
     pub fn note(&mut self, end: Page, window: u64, brought: u64) {
         *self = Self { expected: end, window, brought: self.brought + brought };

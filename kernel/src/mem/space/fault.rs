@@ -323,14 +323,12 @@ impl AddressSpace {
             Backing::Snapshot { snapshot, offset } => {
                 // Where a fetch of several pages failed, the fault's own page may still be had (F5).
                 let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
-                let lazy = LazyPage {
-                    page,
-                    range,
-                    snapshot: snapshot.clone(),
-                    first: *offset,
-                    flags,
-                    window: if failed { 1 } else { region.habit.window(page, region.pages) },
+                let window = match access {
+                    _ if failed => 1,
+                    Access::Write => region.habit.window_for_store(page, region.pages),
+                    Access::Read | Access::Execute => region.habit.window(page, region.pages),
                 };
+                let lazy = LazyPage { page, range, snapshot: snapshot.clone(), first: *offset, flags, window };
                 return self.look_lazy(&lazy, write, space, held);
             }
         }

@@ -7,14 +7,25 @@ use user::pages::{COPY_BYTES, PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
 
-pub const ROWS: &[Row] =
-    &[("cp64m.1m", |meter| copy(meter, COPY_BYTES)), ("cp64m.64m", |meter| copy(meter, FILE_BYTES)), ("modify64m", modify)];
+pub const ROWS: &[Row] = &[
+    ("cp.1m", |meter| copy_whole(meter, 1 << 20)),
+    ("cp.4m", |meter| copy_whole(meter, 4 << 20)),
+    ("cp.16m", |meter| copy_whole(meter, 16 << 20)),
+    ("cp.64m", |meter| copy_whole(meter, 64 << 20)),
+    ("cp64m.1m", |meter| copy(meter, FILE_BYTES, COPY_BYTES)),
+    ("cp64m.64m", |meter| copy(meter, FILE_BYTES, FILE_BYTES)),
+    ("modify64m", |meter| modify_warm(meter, 1)),
+    ("modify64m.again", |meter| modify_warm(meter, 10)),
+];
 
 /// The copy.
 const COPY_PATH: &[u8] = b"/tmp/bench.copy";
 
-fn copy(meter: &Meter, piece_bytes: usize) -> Result<()> {
-    let fd = cold_file()?;
+/// What is done under it only has to have been done: the program itself is loaded lazily.
+const WARM_UP: Meter = Meter { name: "warm-up", silent: true };
+
+fn copy(meter: &Meter, file_bytes: usize, piece_bytes: usize) -> Result<()> {
+    let fd = cold_file(file_bytes)?;
     let target = sys::open(COPY_PATH, abi::O_WRONLY | abi::O_CREAT | abi::O_TRUNC, 0o600)?;
     let mut buffer = Pages::new(piece_bytes)?;
     meter.once(|| {
@@ -31,15 +42,32 @@ fn copy(meter: &Meter, piece_bytes: usize) -> Result<()> {
     remove(fd)
 }
 
-/// Reads all, changes a page, writes all back.
-fn modify(meter: &Meter) -> Result<()> {
-    let fd = cold_file()?;
+/// A whole file through one buffer, once everything that this takes is there: copies of different lengths are to cost the same.
+fn copy_whole(meter: &Meter, file_bytes: usize) -> Result<()> {
+    copy(&WARM_UP, file_bytes, file_bytes)?;
+    copy(meter, file_bytes, file_bytes)
+}
+
+/// Likewise.
+fn modify_warm(meter: &Meter, times: usize) -> Result<()> {
+    modify(&WARM_UP, times)?;
+    modify(meter, times)
+}
+
+/// Reads all, changes a page, writes all back; and that again, with another page.
+fn modify(meter: &Meter, times: usize) -> Result<()> {
+    let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;
     meter.once(|| {
         let count = sys::pread(fd, &mut buffer, 0)?;
-        buffer[FILE_BYTES / 2..][..PAGE_BYTES].fill(7);
-        let written = sys::pwrite(fd, &buffer[..count], 0)?;
-        if written == FILE_BYTES { Ok(()) } else { Err(Errno::EIO) }
+        for time in 0..times {
+            buffer[FILE_BYTES / 2 + time * FILE_BYTES / 64..][..PAGE_BYTES].fill(7);
+            let written = sys::pwrite(fd, &buffer[..count], 0)?;
+            if written != FILE_BYTES {
+                return Err(Errno::EIO);
+            }
+        }
+        Ok(())
     })?;
     remove(fd)
 }

@@ -26,7 +26,7 @@ fn run(args: &Args) -> i32 {
     let mut status = 0;
     for (name, measure) in rows {
         let matches = filter.is_empty() || name.as_bytes().windows(filter.len()).any(|part| part == filter);
-        if matches && let Err(error) = measure(&meter::Meter { name }) {
+        if matches && let Err(error) = measure(&meter::Meter { name, silent: false }) {
             status = complain("bench", name.as_bytes(), error);
         }
     }

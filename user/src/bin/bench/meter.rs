@@ -18,6 +18,8 @@ const COUNTED: [(&str, &str, &str); 5] = [
 /// Measures for one row.
 pub struct Meter {
     pub name: &'static str,
+    /// It tells nothing: what is done under it only has to have been done.
+    pub silent: bool,
 }
 
 /// The time-stamp counter.
@@ -32,7 +34,9 @@ pub fn ticks() -> u64 {
 impl Meter {
     /// Tells a cost.
     pub fn tell(&self, ticks: u64) {
-        println!("{} {ticks} {UNIT}", self.name);
+        if !self.silent {
+            println!("{} {ticks} {UNIT}", self.name);
+        }
     }
 
     /// Tells what `work` costs, once, with what was counted meanwhile.
@@ -43,6 +47,9 @@ impl Meter {
         let took = ticks() - start;
         let after = Counters::now();
         self.tell(took);
+        if self.silent {
+            return Ok(());
+        }
         for (counter, suffix, unit) in COUNTED {
             if let (Some(before), Some(after)) = (before.get(counter), after.get(counter)) {
                 println!("{}.{suffix} {} {unit}", self.name, after.wrapping_sub(before));

@@ -35,12 +35,12 @@ pub const FILE_BYTES: usize = 64 << 20;
 /// Its pages.
 const FILE_PAGES: usize = FILE_BYTES / PAGE_BYTES;
 
-/// Makes the file anew, so that nothing of it is known to the kernel, and opens it.
-pub fn cold_file() -> Result<Fd> {
+/// Makes the file anew, of whole pieces, so that nothing of it is known to the kernel, and opens it.
+pub fn cold_file(file_bytes: usize) -> Result<Fd> {
     let _ = sys::unlink(PATH);
     let fd = sys::open(PATH, abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o600)?;
     let mut piece = Pages::new(COPY_BYTES)?;
-    for offset in (0..FILE_BYTES).step_by(COPY_BYTES) {
+    for offset in (0..file_bytes).step_by(COPY_BYTES) {
         for (index, page) in piece.chunks_mut(PAGE_BYTES).enumerate() {
             page[..8].copy_from_slice(&((offset + index * PAGE_BYTES) as u64).to_le_bytes());
         }
@@ -69,7 +69,7 @@ fn touch(buffer: &[u8], page: usize) -> Result<()> {
 
 /// A byte that the server has to be asked for: too short to be lazy.
 fn server_round_trip(meter: &Meter) -> Result<()> {
-    let fd = cold_file()?;
+    let fd = cold_file(FILE_BYTES)?;
     let mut byte = [0];
     meter.average(200, || sys::pread(fd, &mut byte, 12_345).map(drop))?;
     remove(fd)
@@ -83,7 +83,7 @@ const APART_BYTES: usize = 2 << 30;
 /// then a hole, since 1 GiB of data would not fit into the machine, and a hole costs a little.
 fn read_alone(meter: &Meter, len_bytes: usize) -> Result<()> {
     const DATA_BYTES: u64 = 32 << 10;
-    let fd = cold_file()?;
+    let fd = cold_file(FILE_BYTES)?;
     sys::ftruncate(fd, DATA_BYTES)?;
     sys::ftruncate(fd, 1 << 30)?;
     let mut space = Pages::new(SPACE_BYTES)?;
@@ -113,7 +113,7 @@ fn shuffled(count: usize) -> Vec<usize> {
 
 fn touch_random(meter: &Meter, count: usize) -> Result<()> {
     let pages = shuffled(count);
-    let fd = cold_file()?;
+    let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;
     meter.once(|| {
         expect(sys::read(fd, &mut buffer)?, FILE_BYTES)?;
@@ -128,7 +128,7 @@ fn read_and_touch_all(fd: Fd, buffer: &mut Pages) -> Result<()> {
 }
 
 fn sequential(meter: &Meter) -> Result<()> {
-    let fd = cold_file()?;
+    let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;
     meter.once(|| read_and_touch_all(fd, &mut buffer))?;
     remove(fd)
@@ -137,7 +137,7 @@ fn sequential(meter: &Meter) -> Result<()> {
 /// The file offset and the address do not agree modulo the page size: no page of the file is a page of the buffer.
 fn incongruent(meter: &Meter) -> Result<()> {
     const OFFSET: usize = 100;
-    let fd = cold_file()?;
+    let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;
     meter.once(|| {
         expect(sys::pread(fd, &mut buffer, OFFSET as u64)?, FILE_BYTES - OFFSET)?;
@@ -152,7 +152,7 @@ fn incongruent(meter: &Meter) -> Result<()> {
 
 /// A second time, into other memory, nothing having changed.
 fn again(meter: &Meter) -> Result<()> {
-    let fd = cold_file()?;
+    let fd = cold_file(FILE_BYTES)?;
     let mut first = Pages::new(FILE_BYTES)?;
     read_and_touch_all(fd, &mut first)?;
     let mut second = Pages::new(FILE_BYTES)?;
@@ -162,7 +162,7 @@ fn again(meter: &Meter) -> Result<()> {
 
 /// The usual loop: a buffer filled again and again, one byte of each page used.
 fn read_loop(meter: &Meter, piece_bytes: usize) -> Result<()> {
-    let fd = cold_file()?;
+    let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(piece_bytes)?;
     meter.once(|| {
         for offset in (0..FILE_BYTES).step_by(piece_bytes) {

@@ -11,6 +11,7 @@
 use super::{
     Frame, PAGE_BYTES, PAGE_SHIFT,
     counters::{self, Counter, Counters},
+    frame::CachedFrame,
     snapshot::{Fetch, Snapshot, Source},
     swap,
 };
@@ -48,7 +49,7 @@ enum Slot {
     #[default]
     Empty,
     Pending(Arc<Fetch>),
-    Ready(Frame),
+    Ready(CachedFrame),
     Away(swap::Slot),
 }
 
@@ -189,7 +190,7 @@ pub(super) fn settle(fetch: &Fetch) {
         CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
             for (index, slot) in chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate() {
                 if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
-                    let ready = frames.get(number + index).map_or(Slot::Empty, |frame| Slot::Ready(frame.clone()));
+                    let ready = frames.get(number + index).and_then(CachedFrame::new).map_or(Slot::Empty, Slot::Ready);
                     chunk.recent |= 1 << (range.start + index);
                     settled.push(core::mem::replace(slot, ready));
                 }
@@ -206,7 +207,7 @@ pub(super) fn insert(snapshot: &Snapshot, offset: u64, frame: &Frame) {
     let mut cache = CACHE.lock();
     let slot = cache.slot(snapshot, offset);
     if matches!(slot, Slot::Empty) {
-        *slot = Slot::Ready(frame.clone());
+        *slot = CachedFrame::new(frame).map_or(Slot::Empty, Slot::Ready);
     }
 }
 
@@ -215,7 +216,8 @@ pub(super) fn restore(snapshot: &Snapshot, offset: u64, frame: Frame) {
     let mut cache = CACHE.lock();
     let slot = cache.slot(snapshot, offset);
     if matches!(slot, Slot::Away(_)) {
-        *slot = Slot::Ready(frame);
+        // Frames that come from the swap file are new: there is room for them.
+        *slot = CachedFrame::new(&frame).map_or(Slot::Empty, Slot::Ready);
     }
 }
 
@@ -263,12 +265,12 @@ pub(super) fn evict(wanted: usize) -> usize {
         let mut empty = true;
         for (index, slot) in chunk.slots.iter_mut().enumerate() {
             if let Slot::Ready(frame) = slot
-                && !frame.is_shared()
                 && !chunk.once
                 && chunk.recent >> index & 1 == 0
+                && let Some(is_last) = frame.is_only_cached()
             {
                 *slot = Slot::Empty;
-                freed += 1;
+                freed += usize::from(is_last);
             }
             empty &= matches!(slot, Slot::Empty);
         }

@@ -41,6 +41,12 @@ pub const RESERVE_SHARE: usize = 32;
 /// The count of a frame that is not ours to give.
 const RESERVED: u32 = u32::MAX;
 
+/// The upper bits of a count say how many of its references are the frame cache's: files that were copied on a server share frames, and thus one frame may be
+/// cached as a page of each. What is left for references is enough for the zero page in 256 GiB of programs' memory.
+const ONE_CACHED: u32 = 1 << 26;
+/// References of the cache to one frame, at most.
+const MAX_CACHED: u32 = 16;
+
 struct FreeFrames {
     /// First of the chain of frames that were used before; each holds the address of the next in its first 8 bytes.
     chain: Option<PhysAddr>,
@@ -275,7 +281,7 @@ impl Frame {
 
     /// Whether anyone else holds it.
     pub fn is_shared(&self) -> bool {
-        count_of(self.address).load(Ordering::Acquire) > 1
+        count_of(self.address).load(Ordering::Acquire) % ONE_CACHED > 1
     }
 
     /// Keeps the frame for good.
@@ -296,6 +302,42 @@ impl Frame {
     /// `address` came from [`into_raw`](Self::into_raw) and is given back once.
     pub(super) unsafe fn from_raw(address: PhysAddr) -> Self {
         Self { address }
+    }
+}
+
+/// The frame cache's reference to a frame.
+pub(super) struct CachedFrame(Frame);
+
+impl CachedFrame {
+    /// One more reference; nothing where the cache has its fill of this frame.
+    pub fn new(frame: &Frame) -> Option<Self> {
+        let count = count_of(frame.address);
+        if count.load(Ordering::Relaxed) / ONE_CACHED >= MAX_CACHED {
+            return None;
+        }
+        let cached = Self(frame.clone());
+        count.fetch_add(ONE_CACHED, Ordering::Relaxed);
+        Some(cached)
+    }
+
+    /// Whether nobody but the cache holds the frame; then also whether this is the last reference.
+    pub fn is_only_cached(&self) -> Option<bool> {
+        let count = count_of(self.0.address).load(Ordering::Acquire);
+        let (references, cached) = (count % ONE_CACHED, count / ONE_CACHED);
+        (references == cached).then_some(references == 1)
+    }
+}
+
+impl core::ops::Deref for CachedFrame {
+    type Target = Frame;
+    fn deref(&self) -> &Frame {
+        &self.0
+    }
+}
+
+impl Drop for CachedFrame {
+    fn drop(&mut self) {
+        count_of(self.0.address).fetch_sub(ONE_CACHED, Ordering::Relaxed);
     }
 }
 

@@ -103,6 +103,14 @@ pub(super) struct Awaited {
     wanted: u64,
 }
 
+impl Awaited {
+    /// The page that was wanted, if it came.
+    fn frame(&self) -> Option<Frame> {
+        let index = (self.wanted - self.fetch.offset) as usize / PAGE_BYTES;
+        self.fetch.frames(|frames| frames.get(index).cloned()).flatten()
+    }
+}
+
 /// How much of the page the caller is going to overwrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -206,9 +214,7 @@ impl Space {
 
     /// The mutant that maps what came without looking again.
     fn map_blindly(&self, page: Page, awaited: &Awaited) -> Result<(), FaultError> {
-        let index = (awaited.wanted - awaited.fetch.offset) as usize / PAGE_BYTES;
-        let frame = awaited.fetch.frames(|frames| frames.get(index).cloned()).flatten();
-        self.with(|space| frame.map_or(Ok(()), |frame| space.install(page, frame, EntryFlags::empty())))
+        self.with(|space| awaited.frame().map_or(Ok(()), |frame| space.install(page, frame, EntryFlags::empty())))
     }
 }
 
@@ -365,6 +371,8 @@ impl AddressSpace {
                 Lookup::Away(slot) => return self.look_away(lazy, slot, write, space, held),
                 _ => {}
             }
+            // What came may have found no place in the cache.
+            let original = original.or_else(|| held.filter(|held| lazy.is_of(held)).and_then(Awaited::frame));
             let Some(original) = original else { return Ok(self.begin_fetch(lazy, window, space)) };
             space.counters.add(Counter::PagesCow, 1);
             self.map_own(page, original.duplicate(claim)?, flags)?;

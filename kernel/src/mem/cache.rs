@@ -103,13 +103,18 @@ impl Cache {
         }
     }
 
-    fn slot(&mut self, snapshot: &Snapshot, offset: u64) -> &mut Slot {
-        let (origin, page) = place(snapshot, offset);
-        let (key, index) = split(origin, page);
-        let chunk = self.chunks.entry(key).or_default();
-        chunk.once = !snapshot.is_trusted() && !mutant::active(Mutant::AskTwice);
-        // Always there: `index` is a remainder of the number of slots.
-        &mut chunk.slots[index]
+    /// The same for every chunk, making those that do not exist.
+    fn for_each_made(&mut self, snapshot: &Snapshot, first: u64, pages: usize, mut look: impl FnMut(&mut Chunk, Range<usize>)) {
+        let (origin, page) = place(snapshot, first);
+        let mut done = 0;
+        while done < pages {
+            let (key, start) = split(origin, page + done as u64);
+            let end = CHUNK.min(start + pages - done);
+            let chunk = self.chunks.entry(key).or_default();
+            chunk.once = !snapshot.is_trusted() && !mutant::active(Mutant::AskTwice);
+            look(chunk, start..end);
+            done += end - start;
+        }
     }
 }
 
@@ -170,15 +175,16 @@ pub(super) fn begin(snapshot: &Arc<Snapshot>, first: u64, pages: usize, wanted: 
     while end < pages && cached >> end & 1 == 0 {
         end += 1;
     }
-    let byte_of = |index: usize| first + (index * PAGE_BYTES) as u64;
-    let fetch = Fetch::new(snapshot.clone(), byte_of(start), end - start, counters.clone());
-    for index in start..end {
-        let slot = cache.slot(snapshot, byte_of(index));
-        // Something can be there only under the mutant that fetches twice; then it stays.
-        if matches!(slot, Slot::Empty) {
-            *slot = Slot::Pending(fetch.clone());
+    let from = first + (start * PAGE_BYTES) as u64;
+    let fetch = Fetch::new(snapshot.clone(), from, end - start, counters.clone());
+    cache.for_each_made(snapshot, from, end - start, |chunk, range| {
+        for slot in chunk.slots.get_mut(range).unwrap_or_default() {
+            // Something can be there only under the mutant that fetches twice; then it stays.
+            if matches!(slot, Slot::Empty) {
+                *slot = Slot::Pending(fetch.clone());
+            }
         }
-    }
+    });
     fetch
 }
 
@@ -204,21 +210,25 @@ pub(super) fn settle(fetch: &Fetch) {
 
 /// A frame is known to hold the page of a snapshot at byte `offset`: whoever wants that page has it (W8). What is there or on its way already stays.
 pub(super) fn insert(snapshot: &Snapshot, offset: u64, frame: &Frame) {
-    let mut cache = CACHE.lock();
-    let slot = cache.slot(snapshot, offset);
-    if matches!(slot, Slot::Empty) {
-        *slot = CachedFrame::new(frame).map_or(Slot::Empty, Slot::Ready);
-    }
+    CACHE.lock().for_each_made(snapshot, offset, 1, |chunk, range| {
+        for slot in chunk.slots.get_mut(range).unwrap_or_default() {
+            if matches!(slot, Slot::Empty) {
+                *slot = CachedFrame::new(frame).map_or(Slot::Empty, Slot::Ready);
+            }
+        }
+    });
 }
 
 /// The page of a snapshot at byte `offset` came back from the swap file.
 pub(super) fn restore(snapshot: &Snapshot, offset: u64, frame: Frame) {
-    let mut cache = CACHE.lock();
-    let slot = cache.slot(snapshot, offset);
-    if matches!(slot, Slot::Away(_)) {
-        // Frames that come from the swap file are new: there is room for them.
-        *slot = CachedFrame::new(&frame).map_or(Slot::Empty, Slot::Ready);
-    }
+    CACHE.lock().for_each(snapshot, offset, 1, |_, chunk, range| {
+        for slot in chunk.slots.get_mut(range).unwrap_or_default() {
+            if matches!(slot, Slot::Away(_)) {
+                // Frames that come from the swap file are new: there is room for them.
+                *slot = CachedFrame::new(&frame).map_or(Slot::Empty, Slot::Ready);
+            }
+        }
+    });
 }
 
 /// Lets frames go to the swap file that nobody maps and that cannot be had again, as long as `take` gives slots for them; says how many went.

@@ -12,6 +12,9 @@ pub struct UserSlice {
 }
 
 impl UserSlice {
+    /// No bytes.
+    pub const EMPTY: Self = Self { start: 0, len: 0 };
+
     /// `len` bytes from `address`. EFAULT where they reach into the kernel's half.
     pub fn new(address: u64, len: u64) -> Result<Self, Errno> {
         let end = address.checked_add(len).ok_or(Errno::EFAULT)?;

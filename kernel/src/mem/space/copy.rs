@@ -2,7 +2,7 @@
 
 use super::{
     Access, AddressSpace, FaultError, Space,
-    fault::{Extent, Resolution, base_flags},
+    fault::{Extent, Resolution, allows, base_flags},
 };
 use crate::mem::{
     Backing, Frame, PAGE_BYTES, Page, PageRange, Prot, UserSlice, VirtAddr,
@@ -25,6 +25,11 @@ impl Space {
         let mut done = 0;
         for piece in from.take(to.len()).pieces() {
             let part = to.get_mut(done..done + piece.len()).unwrap_or_default();
+            // Nearly always the page is there.
+            if self.peek(|space| space.direct_for(piece, Access::Read).map(|from| copy_from_direct(from, part))).is_some() {
+                done += piece.len();
+                continue;
+            }
             match self.resolve(piece.addr().page(), Access::Read, Extent::Part, |space| space.copy_piece_in(piece, part)) {
                 Ok(()) => done += piece.len(),
                 Err(error) => return prefix(done, error),
@@ -52,6 +57,10 @@ impl Space {
             // The mutant overwrites part of the page without fetching the rest.
             let extent = if piece.len() == PAGE_BYTES || mutant::active(Mutant::DropPartialPage) { Extent::Whole } else { Extent::Part };
             let access = if mutant::active(Mutant::WriteSharedFrame) { Access::Read } else { Access::Write };
+            if self.peek(|space| space.direct_for(piece, access).map(|to| copy_to_direct(to, part))).is_some() {
+                done += piece.len();
+                continue;
+            }
             match self.resolve(piece.addr().page(), access, extent, |space| space.copy_piece_out(piece, part)) {
                 Ok(()) => done += piece.len(),
                 Err(error) => return prefix(done, error),
@@ -189,6 +198,19 @@ fn prefix(done: usize, error: FaultError) -> Result<usize, FaultError> {
     if done == 0 || error == FaultError::Killed { Err(error) } else { Ok(done) }
 }
 
+/// Copies from where a piece of a program's memory, as long as `to`, lies in the direct map.
+fn copy_from_direct(from: *const u8, to: &mut [u8]) {
+    // SAFETY: the frame is mapped under the lock that the caller holds, so it is not freed meanwhile; the piece lies in one page. The program may write it at the same time
+    // (on another CPU): it gets what it deserves, bytes.
+    unsafe { from.copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
+}
+
+/// Copies to where a piece of a program's memory, as long as `from`, lies in the direct map.
+fn copy_to_direct(to: *mut u8, from: &[u8]) {
+    // SAFETY: as above; the entry allows a store, so nobody relies on this frame's bytes.
+    unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+}
+
 impl AddressSpace {
     /// Where a piece of a page that is mapped lies in the direct map.
     fn direct(&self, piece: UserSlice) -> Option<*mut u8> {
@@ -199,18 +221,21 @@ impl AddressSpace {
         Some(phys_to_virt(entry.address()).wrapping_add(inside))
     }
 
+    /// The same, if the page can be accessed in this way as it is.
+    fn direct_for(&self, piece: UserSlice, access: Access) -> Option<*mut u8> {
+        let entry = self.table.get(piece.addr().page()).filter(|entry| allows(entry.flags(), access))?;
+        Some(phys_to_virt(entry.address()).wrapping_add(piece.addr().offset_in_page()))
+    }
+
     fn copy_piece_in(&mut self, piece: UserSlice, to: &mut [u8]) {
         if let Some(from) = self.direct(piece) {
-            // SAFETY: the frame is mapped under this lock, so it is not freed meanwhile; the piece lies in one page. The program may write it at the same time
-            // (on another CPU): it gets what it deserves, bytes.
-            unsafe { from.copy_to_nonoverlapping(to.as_mut_ptr(), piece.len().min(to.len())) };
+            copy_from_direct(from, to);
         }
     }
 
     fn copy_piece_out(&mut self, piece: UserSlice, from: &[u8]) {
         if let Some(to) = self.direct(piece) {
-            // SAFETY: as above; the entry was resolved for a store, so nobody relies on this frame's bytes.
-            unsafe { to.copy_from_nonoverlapping(from.as_ptr(), piece.len().min(from.len())) };
+            copy_to_direct(to, from);
         }
     }
 

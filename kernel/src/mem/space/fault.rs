@@ -228,7 +228,7 @@ pub(super) fn permits(prot: Prot, access: Access) -> bool {
 }
 
 /// Whether an entry lets a program do this now.
-fn allows(flags: EntryFlags, access: Access) -> bool {
+pub(super) fn allows(flags: EntryFlags, access: Access) -> bool {
     let granted = match access {
         Access::Read => true,
         Access::Write => flags.contains(EntryFlags::WRITE),

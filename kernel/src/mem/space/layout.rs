@@ -127,7 +127,8 @@ impl Space {
             resident.resize(range.pages() as usize, 0);
             space.table.for_each(range, |page, entry| {
                 if !entry.is_swapped()
-                    && let Some(byte) = resident.get_mut((page - range.start) as usize) {
+                    && let Some(byte) = resident.get_mut((page - range.start) as usize)
+                {
                     *byte = 1;
                 }
             });

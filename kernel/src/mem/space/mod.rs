@@ -220,6 +220,11 @@ impl Space {
         self.change(self.inner.lock(), change)
     }
 
+    /// Looks at the space under its lock, changing nothing.
+    fn peek<T>(&self, look: impl FnOnce(&AddressSpace) -> T) -> T {
+        look(&self.inner.lock())
+    }
+
     fn change<T>(&self, mut inner: MutexGuard<'_, AddressSpace>, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
         inner.table.claim = self.policy.claim();
         let result = change(&mut inner);

@@ -11,24 +11,44 @@ enum Place {
     Kernel { bytes: Vec<u8>, next: usize },
 }
 
-/// The one buffer of read and write needs no allocation.
+/// Buffers that need no allocation: one for read and write, two or three for a message.
+const FEW: usize = 4;
+
 enum Slices {
-    One(UserSlice),
+    Few([UserSlice; FEW], usize),
     Many(Vec<UserSlice>),
 }
 
 impl Slices {
     fn as_mut(&mut self) -> &mut [UserSlice] {
         match self {
-            Self::One(slice) => core::slice::from_mut(slice),
+            Self::Few(slices, count) => slices.get_mut(..*count).unwrap_or_default(),
             Self::Many(slices) => slices,
         }
     }
     fn as_ref(&self) -> &[UserSlice] {
         match self {
-            Self::One(slice) => core::slice::from_ref(slice),
+            Self::Few(slices, count) => slices.get(..*count).unwrap_or_default(),
             Self::Many(slices) => slices,
         }
+    }
+    fn push(&mut self, slice: UserSlice) -> Result<(), Errno> {
+        if let Self::Few(slices, count) = self {
+            if let Some(free) = slices.get_mut(*count) {
+                *free = slice;
+                *count += 1;
+                return Ok(());
+            }
+            let mut many = Vec::new();
+            many.try_reserve(2 * FEW).map_err(|_| Errno::ENOMEM)?;
+            many.extend_from_slice(slices);
+            *self = Self::Many(many);
+        }
+        if let Self::Many(slices) = self {
+            slices.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            slices.push(slice);
+        }
+        Ok(())
     }
 }
 
@@ -41,14 +61,37 @@ pub struct UserBuffers {
 impl UserBuffers {
     /// One buffer.
     pub fn one(slice: UserSlice) -> Self {
-        Self { remaining: slice.len() as u64, place: Place::User { slices: Slices::One(slice), next: 0 } }
+        let mut few = [UserSlice::EMPTY; FEW];
+        few[0] = slice;
+        Self { remaining: slice.len() as u64, place: Place::User { slices: Slices::Few(few, 1), next: 0 } }
+    }
+
+    /// No buffer yet.
+    pub fn none() -> Self {
+        Self { remaining: 0, place: Place::User { slices: Slices::Few([UserSlice::EMPTY; FEW], 0), next: 0 } }
+    }
+
+    /// Adds a buffer behind those that are there. EINVAL where they are more than 2^63 bytes in all.
+    pub fn push(&mut self, slice: UserSlice) -> Result<(), Errno> {
+        let Place::User { slices, .. } = &mut self.place else { return Err(Errno::EINVAL) };
+        let total = self.remaining.checked_add(slice.len() as u64).filter(|&total| i64::try_from(total).is_ok());
+        self.remaining = total.ok_or(Errno::EINVAL)?;
+        match slices.as_mut().last_mut() {
+            // Pages in a row, as servers send them, change hands as one piece.
+            Some(last) if slice.addr().offset_in_page() == 0 && last.addr().0 + last.len() as u64 == slice.addr().0 => {
+                *last = UserSlice::new(last.addr().0, (last.len() + slice.len()) as u64)?;
+                Ok(())
+            }
+            _ => slices.push(slice),
+        }
     }
 
     /// The buffers of a vector. EINVAL where they are more than 2^63 bytes in all.
-    pub fn many(slices: Vec<UserSlice>) -> Result<Self, Errno> {
-        let total = slices.iter().try_fold(0u64, |sum, slice| sum.checked_add(slice.len() as u64));
-        let remaining = total.filter(|&total| i64::try_from(total).is_ok()).ok_or(Errno::EINVAL)?;
-        Ok(Self { remaining, place: Place::User { slices: Slices::Many(slices), next: 0 } })
+    #[cfg(test)]
+    pub fn many(vector: &[UserSlice]) -> Result<Self, Errno> {
+        let mut buffers = Self::none();
+        vector.iter().try_for_each(|&slice| buffers.push(slice))?;
+        Ok(buffers)
     }
 
     /// Room for `capacity` bytes of the kernel's own reading; see [`into_bytes`](Self::into_bytes).

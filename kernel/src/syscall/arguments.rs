@@ -1,7 +1,7 @@
 //! Arguments that many calls share: descriptors, paths, buffers.
 
 use crate::file::{Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace};
-use crate::mem::{PAGE_BYTES, UserSlice};
+use crate::mem::UserSlice;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use fsproto::{Errno, MAX_PATH, OpenFlags};
@@ -11,6 +11,8 @@ use linux_raw_sys::general as linux;
 const MAX_VECTORS: u64 = 1024;
 /// Bytes of a `struct iovec`.
 const VECTOR_BYTES: usize = 16;
+/// Entries that are copied from the program at once.
+const VECTORS_AT_ONCE: usize = 8;
 
 /// The open file of a descriptor.
 pub fn open_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> {
@@ -42,38 +44,33 @@ pub fn vectors(current: &dyn Caller, address: u64, count: u64) -> Result<UserBuf
     if count > MAX_VECTORS {
         return Err(Errno::EINVAL);
     }
-    let mut bytes = Vec::new();
-    let length = count as usize * VECTOR_BYTES;
-    bytes.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
-    bytes.resize(length, 0);
-    current.space().copy_in(UserSlice::new(address, length as u64)?, &mut bytes)?;
-    let mut slices: Vec<UserSlice> = Vec::new();
-    slices.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
-    for entry in bytes.chunks_exact(VECTOR_BYTES) {
-        let (base, length) = (word(entry, 0), word(entry, 8));
-        if i64::try_from(length).is_err() {
-            return Err(Errno::EINVAL);
-        }
-        let slice = UserSlice::new(base, length)?;
-        match slices.last_mut() {
-            // Pages in a row, as servers send them, change hands as one piece.
-            Some(last) if base.is_multiple_of(PAGE_BYTES as u64) && last.addr().0 + last.len() as u64 == base => {
-                *last = UserSlice::new(last.addr().0, last.len() as u64 + length)?;
+    let mut rest = UserSlice::new(address, count * VECTOR_BYTES as u64)?;
+    let mut buffers = UserBuffers::none();
+    while !rest.is_empty() {
+        let mut bytes = [0; VECTORS_AT_ONCE * VECTOR_BYTES];
+        let part = rest.take(bytes.len());
+        let bytes = bytes.get_mut(..part.len()).unwrap_or_default();
+        current.space().copy_in(part, bytes)?;
+        for entry in bytes.chunks_exact(VECTOR_BYTES) {
+            let (base, length) = (word(entry, 0), word(entry, 8));
+            if i64::try_from(length).is_err() {
+                return Err(Errno::EINVAL);
             }
-            _ => slices.push(slice),
+            buffers.push(UserSlice::new(base, length)?)?;
         }
+        rest = rest.skip(part.len());
     }
-    UserBuffers::many(slices)
+    Ok(buffers)
 }
 
 /// A little-endian word within bytes; 0 past their end.
 pub fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.iter().skip(at).take(8).rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&word| u64::from_le_bytes(word))
 }
 
 /// Likewise half a word.
 pub fn half(bytes: &[u8], at: usize) -> u32 {
-    word(bytes, at) as u32
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&half| u32::from_le_bytes(half))
 }
 
 /// A path in the caller's memory. It may be empty; what takes no empty path answers ENOENT when it is resolved.

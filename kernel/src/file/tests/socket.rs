@@ -92,7 +92,7 @@ fn the_head_of_a_message_stays_apart_from_its_payload() {
     let shape = Arc::new(Shape(Mutex::new(None)));
     mine.attach(shape.clone()).unwrap();
     let slices = [(BASE, 128), (BASE + 0x1000, 8192 + 10)].map(|(start, len)| UserSlice::new(start, len).unwrap());
-    let mut from = UserBuffers::many(slices.to_vec()).unwrap();
+    let mut from = UserBuffers::many(&slices).unwrap();
     theirs.write(&server.io(), &mut from, WriteAt::End).unwrap();
     assert_eq!(*shape.0.lock(), Some((128, 3, 8202)));
 }

@@ -76,6 +76,12 @@ fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> 
     if let Some(why) = why_eager(file, io.space) {
         return Ok(Attempt::Refused(why));
     }
+    let misalignment = buffer.addr().0 % PAGE;
+    let min_pages = knobs::MIN_LAZY_PAGES.get().max(1);
+    let is_small = |bytes: u64| bytes.saturating_sub((PAGE - misalignment) % PAGE) / PAGE < min_pages;
+    if is_small(buffer.len() as u64) {
+        return Ok(Attempt::Refused(Counter::ReadsEagerSmall));
+    }
     let writable = io.space.writable_prefix(buffer) as u64;
     if (io.space.lazy_prefix(buffer) as u64) < writable {
         return Ok(Attempt::Refused(Counter::ReadsEagerRegions));
@@ -83,10 +89,7 @@ fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> 
     if active(Mutant::EarlyFault) && writable == 0 {
         return Err(Errno::EFAULT);
     }
-    let misalignment = buffer.addr().0 % PAGE;
-    let min_pages = knobs::MIN_LAZY_PAGES.get().max(1);
-    let head = (PAGE - misalignment) % PAGE;
-    if writable.saturating_sub(head) / PAGE < min_pages {
+    if is_small(writable) {
         return Ok(Attempt::Refused(Counter::ReadsEagerSmall));
     }
     let request = fsproto::Snapshot {

@@ -29,8 +29,11 @@ pub fn serve(server: impl FileServer, mut port: impl Port) -> Result<(), Errno> 
         // What did not fit has not the length that its head tells, and is refused for that.
         let payload = space.bytes().get(..length).unwrap_or_default();
         let reply = dispatcher.handle(session, &head, payload);
-        let segments: Vec<&[u8]> = reply.payload.segments().collect();
-        if port.send(&reply.head, &segments).is_err() {
+        let sent = match reply.payload.only() {
+            Some(segment) => port.send(&reply.head, &[segment]),
+            None => port.send(&reply.head, &reply.payload.segments().collect::<Vec<_>>()),
+        };
+        if sent.is_err() {
             break;
         }
     }

@@ -73,6 +73,15 @@ impl<'a> Payload<'a> {
         self.0.is_empty()
     }
 
+    /// The bytes, where they are in one segment or none.
+    pub fn only(&self) -> Option<&[u8]> {
+        match self.0.as_slice() {
+            [] => Some(&[]),
+            [segment] => Some(segment),
+            _ => None,
+        }
+    }
+
     /// The segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(AsRef::as_ref)

@@ -9,11 +9,19 @@ use fsproto::HEAD_BYTES;
 use fsserver::Port;
 use sys::abi;
 
+/// Messages up to this length are copied together before they are sent.
+const SMALL_BYTES: usize = 512;
+
 /// One end of a socket pair of type `SOCK_SEQPACKET`.
 pub struct SocketPort(pub Fd);
 
 fn vector(bytes: *const u8, len_bytes: usize) -> abi::iovec {
     abi::iovec { iov_base: bytes.cast_mut().cast(), iov_len: len_bytes as abi::__kernel_size_t }
+}
+
+/// The address behind the bytes of an entry.
+fn end(entry: &abi::iovec) -> usize {
+    entry.iov_base.addr() + entry.iov_len as usize
 }
 
 impl Port for SocketPort {
@@ -35,16 +43,42 @@ impl Port for SocketPort {
     }
 
     fn send(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]]) -> core::result::Result<(), fsproto::Errno> {
-        let from: Vec<abi::iovec> =
-            core::iter::once(&head[..]).chain(payload.iter().copied()).map(|bytes| vector(bytes.as_ptr(), bytes.len())).collect();
-        loop {
-            // SAFETY: the kernel only reads the ranges, which are borrowed as long as the call takes.
-            match unsafe { sys::call!(__NR_writev, self.0, from.as_ptr(), from.len()) } {
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(fsproto::Errno::ENOTCONN),
-                Err(error) => return Err(fsproto::Errno(error.0)),
+        let total = HEAD_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
+        // What is small is put together here: one buffer costs the kernel less than a vector.
+        let mut small = [0; SMALL_BYTES];
+        if let Some(joined) = small.get_mut(..total) {
+            let (front, mut rest) = joined.split_at_mut(HEAD_BYTES);
+            front.copy_from_slice(head);
+            for part in payload {
+                let (space, behind) = rest.split_at_mut(part.len());
+                space.copy_from_slice(part);
+                rest = behind;
             }
+            // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call takes.
+            return transmit(|| unsafe { sys::call!(__NR_write, self.0, joined.as_ptr(), joined.len()) });
+        }
+        let mut from = Vec::with_capacity(1 + payload.len());
+        from.push(vector(head.as_ptr(), HEAD_BYTES));
+        for part in payload {
+            // A server's pages often lie in a row: one piece then.
+            match from.get_mut(1..).and_then(<[_]>::last_mut) {
+                Some(last) if end(last) == part.as_ptr().addr() => last.iov_len += part.len() as abi::__kernel_size_t,
+                _ => from.push(vector(part.as_ptr(), part.len())),
+            }
+        }
+        // SAFETY: the kernel only reads the ranges, which are borrowed as long as the call takes.
+        transmit(|| unsafe { sys::call!(__NR_writev, self.0, from.as_ptr(), from.len()) })
+    }
+}
+
+/// Sends until it has been done or cannot be.
+fn transmit(mut send: impl FnMut() -> core::result::Result<usize, Errno>) -> core::result::Result<(), fsproto::Errno> {
+    loop {
+        match send() {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(fsproto::Errno::ENOTCONN),
+            Err(error) => return Err(fsproto::Errno(error.0)),
         }
     }
 }

@@ -181,7 +181,7 @@ fn q3_what_is_done_to_swapped_pages() {
     assert_eq!(space.residency(at(56), 8 * PAGE).unwrap(), [0; 8]);
     assert_eq!(space.lend(PageRange::new(at(48).page(), 4)).unwrap()[2].bytes()[0], value(50));
     while take_some(64) {}
-    assert_eq!((load(&space, at(33)), load(&space, at(40)), load(&space, at(1))), (0, 5, value(1)));
+    assert_eq!((load(&space, at(33)), load(&space, at(40)), load(&space, at(1))), (value(33), 5, value(1)));
 }
 
 #[test]

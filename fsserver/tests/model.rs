@@ -281,11 +281,21 @@ impl World {
             return;
         }
         let length = whole.len() as u64;
-        let request = move |world: &mut Self| {
-            let written = world.tower.files.write_pieces(handle, offset, WriteFlags::empty(), &data, &pieces)?;
+        let flags = if self.random.below(2) == 0 { WriteFlags::SNAPSHOT } else { WriteFlags::empty() };
+        let result = Cell::new(Written::default());
+        let request = |world: &mut Self| {
+            let written = world.tower.files.write_pieces(handle, offset, flags, &data, &pieces)?;
+            result.set(written);
             world.whole_or_prefix(written, length)
         };
         self.change(file, handle, request, |contents, done| put(contents, offset as usize, &whole[..done]));
+        let Written { snapshot, length, .. } = result.get();
+        assert!(snapshot == ROOT || (flags.contains(WriteFlags::SNAPSHOT) && length > 0));
+        if snapshot != ROOT {
+            // What the file holds now is what it held at the write's own instant.
+            let bytes = self.contents[file][offset as usize..(offset + length) as usize].to_vec();
+            self.snapshots.push(Held { handle: snapshot, file, offset, bytes });
+        }
     }
 
     fn take_snapshot(&mut self) {

@@ -38,6 +38,8 @@ rules! {
     c11_where_the_base_does_not_copy_the_wrapper_does,
     q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing,
     q1_reserved_room_is_not_given_to_writers,
+    q1_pages_that_files_share_need_room_when_they_change,
+    q1_what_was_written_leaves_room_for_others,
     q4_limits,
     x1_rights_are_those_of_the_handle,
     x6_access_time_is_that_of_the_read,

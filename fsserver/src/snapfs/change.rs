@@ -78,14 +78,39 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         // base neither shares nor tells its holes it may be both: the copy of a hole, and the page that is stored in its place.
         let knows = self.base.features().intersects(Features::CLONE | Features::SPARSE);
         let paid = if knows { covered } else { 0 };
-        if self.reserved > 0 {
-            self.check_room(stores.saturating_sub(paid))?;
+        if self.reserved > 0
+            && let Err(error) = self.check_room(stores.saturating_sub(paid))
+        {
+            // It looks closely only where that decides.
+            let there = self.pages_there(id, ranges)?.saturating_sub(covered);
+            self.check_room(stores.saturating_sub(paid + there)).map_err(|_| error)?;
         }
         self.used_up(stores.saturating_sub(paid).saturating_add(covered));
         if kind.skips_rescue() {
             return Ok(());
         }
         self.rescue_all(id, live)
+    }
+
+    /// Pages of some ranges that the base has for this file alone, so that a change needs no others. None, where it may share them with another file, or does
+    /// not tell which of them are holes.
+    fn pages_there(&mut self, id: FileId, ranges: &[Range<u64>]) -> Result<u64, Errno> {
+        if self.cloned.is_of(id) || !self.base.features().contains(Features::SPARSE) {
+            return Ok(0);
+        }
+        self.load_holes(id)?;
+        let (size, _) = self.size_and_version(id)?;
+        let holes = self.file(id)?.holes.as_ref().ok_or(Errno::EIO)?;
+        let (mut there, mut counted) = (0, 0);
+        for bytes in ranges {
+            let pages = pages_of(bytes);
+            let pages = pages.start.max(counted)..pages.end.min(size.div_ceil(PAGE));
+            counted = counted.max(pages.end);
+            if !pages.is_empty() {
+                there += holes.data_pages(pages);
+            }
+        }
+        Ok(there)
     }
 
     /// Carries a write of plain data out.

@@ -1,4 +1,6 @@
-//! Copies of ranges, made by the base.
+//! Copies of ranges, made by the base, and which files may share pages because of them.
+
+use alloc::collections::BTreeSet;
 
 use fsproto::*;
 
@@ -8,6 +10,31 @@ use super::pieces::{From, Part};
 use super::snapshot::Taken;
 use crate::client::Client;
 use crate::server::Clock;
+
+/// Files of which is kept that they may share pages with others; where there are more, all count as such.
+const MAX_CLONED: usize = 65_536;
+
+/// Files that the base may have let share pages: what changes these may need room although nothing is added.
+#[derive(Default)]
+pub(super) struct Cloned {
+    files: BTreeSet<FileId>,
+    is_full: bool,
+}
+
+impl Cloned {
+    /// A file took part in a copy.
+    pub fn add(&mut self, id: FileId) {
+        self.is_full |= self.files.len() >= MAX_CLONED;
+        if !self.is_full {
+            self.files.insert(id);
+        }
+    }
+
+    /// Whether a file may have.
+    pub fn is_of(&self, id: FileId) -> bool {
+        self.is_full || self.files.contains(&id)
+    }
+}
 
 impl<C: Client, K: Clock> Snapfs<C, K> {
     /// From a file.
@@ -37,6 +64,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let written = self.base.request(&CloneRange { source: source.0, target, length, ..*request }, &[]);
         let written = self.note_write(id, bytes, written);
         self.traffic.cloned += written.map_or(0, |written| written.length);
+        self.cloned.add(source.1);
+        self.cloned.add(id);
         // Which of the pages are holes now, the base knows.
         self.file(id)?.holes = None;
         written

@@ -35,6 +35,7 @@ use alloc::collections::BTreeMap;
 
 use fsproto::*;
 
+use self::clone::Cloned;
 use self::file::File;
 use self::hidden::Hidden;
 use self::snapshot::Taken;
@@ -106,6 +107,8 @@ pub struct Snapfs<C, K> {
     free_at_least: u64,
     /// Whether the base copies ranges by itself; learned when it refuses.
     base_copies: bool,
+    /// Which files may share pages on the base.
+    cloned: Cloned,
     /// Access times that are newer than the base's: a read here is no read there (X6).
     access_times: BTreeMap<FileId, Time>,
     /// Where files are kept that may have no name, on a base that cannot keep those.
@@ -131,6 +134,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             traffic: Traffic::default(),
             free_at_least: 0,
             base_copies: true,
+            cloned: Cloned::default(),
             access_times: BTreeMap::new(),
             hidden: (!keeps_unlinked).then(Hidden::default),
             space: AlignedBuffer::new(MAX_PAYLOAD)?,

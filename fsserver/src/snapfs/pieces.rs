@@ -225,6 +225,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 if written.length == length { written } else { return Err(Errno::EIO) }
             }
             Step::CopyFile(source, from) => {
+                self.cloned.add(*source);
+                self.cloned.add(id);
                 let source = self.file(*source)?.base_handle()?;
                 let written = self.copy_on_base((source, *from), (base, bytes.start), length)?;
                 self.traffic.cloned += length;
@@ -232,6 +234,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             }
             Step::CopyStore(source, _) if *source == id && active(Mutant::RestoreSkipped) => return Ok(None),
             Step::CopyStore(source, from) => {
+                self.cloned.add(id);
                 let store = self.file(*source)?.store.ok_or(Errno::EIO)?;
                 let written = self.copy_on_base((store, *from), (base, bytes.start), length)?;
                 self.traffic.cloned += length;

@@ -183,7 +183,14 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
                 let attr = self.base_attr(file)?;
                 Ok(self.shown(attr))
             }
-            Some(Opened::Snapshot(taken)) => Ok(taken.attr),
+            Some(Opened::Snapshot(taken)) => match taken.attr {
+                Some(attr) => Ok(attr),
+                None => {
+                    let (file, (size, version)) = (taken.file, taken.at);
+                    let attr = self.base_attr(file)?;
+                    Ok(Attr { size, version, ..self.shown(attr) })
+                }
+            },
             _ => {
                 let (base, _) = self.passed_on(handle)?;
                 let attr = self.base.request(&GetAttr { handle: base }, &[])?;

@@ -13,6 +13,10 @@ use super::{MAX_SEGMENTS, MAX_SNAPSHOTS_PER_FILE, MAX_SNAPSHOTS_TOTAL, Open, Sna
 use crate::client::Client;
 use crate::server::{Clock, Payload};
 
+/// A snapshot of what was written is refused unless there is so many times the room that it may need: what only saves a writer work is to leave room for
+/// what others write.
+const WRITTEN_MARGIN: u64 = 2;
+
 /// A snapshot.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
@@ -20,8 +24,10 @@ pub(super) struct Taken {
     /// Its bytes, counted in the file.
     pub bytes: Range<u64>,
     pub era: Era,
-    /// The file's attributes at its instant.
-    pub attr: Attr,
+    /// The file's attributes at its instant; of a snapshot that came with a write they are found out when somebody asks.
+    pub attr: Option<Attr>,
+    /// The file's length and version at its instant.
+    pub at: (u64, Version),
 }
 
 impl Taken {
@@ -73,12 +79,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
         self.check_limits(id)?;
         self.load_holes(id)?;
-        self.check_reservation(id, &bytes)?;
+        self.check_reservation(id, &bytes, 1)?;
         let mut payload = self.live_bytes(base, &(bytes.start..bytes.start + fragments.head))?;
         payload.extend(self.live_bytes(base, &(bytes.end - fragments.tail..bytes.end))?);
         let attr = self.shown(attr);
         self.accessed(id);
-        reply.handle = self.register(id, bytes.clone(), attr)?;
+        reply.handle = self.register(Taken { file: id, bytes: bytes.clone(), era: 0, at: (attr.size, attr.version), attr: Some(attr) })?;
         let holes = self.list_holes(id, &bytes, &mut reply)?;
         payload.extend(holes.iter().flat_map(Hole::to_bytes));
         Ok((reply, Payload::owned(payload)))
@@ -87,11 +93,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// A snapshot of what was just written (W8), or no handle where it is refused.
     pub(super) fn snapshot_of_written(&mut self, id: FileId, bytes: Range<u64>) -> Handle {
         let taken = self.check_limits(id).and_then(|()| {
-            let attr = self.base_attr(id)?;
             self.load_holes(id)?;
-            self.check_reservation(id, &bytes)?;
-            let attr = self.shown(attr);
-            self.register(id, bytes, attr)
+            self.check_reservation(id, &bytes, WRITTEN_MARGIN)?;
+            let at = self.size_and_version(id)?;
+            self.register(Taken { file: id, bytes, era: 0, attr: None, at })
         });
         taken.unwrap_or(ROOT)
     }
@@ -114,19 +119,20 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         if within || active(Mutant::NoSnapshotLimit) { Ok(()) } else { Err(Errno::EDQUOT) }
     }
 
-    /// ENOSPC unless the base has room for the worst that may come (Q1).
-    fn check_reservation(&mut self, id: FileId, bytes: &Range<u64>) -> Result<(), Errno> {
+    /// ENOSPC unless the base has room for the worst that may come (Q1), `margin` times over.
+    fn check_reservation(&mut self, id: FileId, bytes: &Range<u64>, margin: u64) -> Result<(), Errno> {
         if active(Mutant::NoReservation) {
             return Ok(());
         }
         let file = self.file(id)?;
         let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
         let more = file.map.would_reserve(pages_of(bytes), holes);
-        if more > 0 { self.check_room(more) } else { Ok(()) }
+        if more > 0 { self.check_room(more.saturating_mul(margin)) } else { Ok(()) }
     }
 
-    /// Makes the record; there is room for all that it may need.
-    fn register(&mut self, id: FileId, bytes: Range<u64>, attr: Attr) -> Result<Handle, Errno> {
+    /// Makes the record, of the era that is now; there is room for all that it may need.
+    fn register(&mut self, taken: Taken) -> Result<Handle, Errno> {
+        let (id, bytes) = (taken.file, taken.bytes.clone());
         let file = self.files.get_mut(&id).ok_or(Errno::EIO)?;
         if core::mem::take(&mut file.era_is_over) {
             file.era += 1;
@@ -141,7 +147,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             let live = self.file(id)?.map.live(pages_of(&bytes));
             self.rescue_all(id, live)?;
         }
-        Ok(self.give_handle(Open::Snapshot(Taken { file: id, bytes, era, attr })))
+        Ok(self.give_handle(Open::Snapshot(Taken { era, ..taken })))
     }
 
     /// The holes of the file within a range, counted from its start, as many as a reply holds.

@@ -405,11 +405,38 @@ pub fn q1_reserved_room_is_not_given_to_writers() {
     assert_eq!(tower.files.allocate(other, 0, 6 * PAGE, 0), Err(Errno::ENOSPC));
     assert_eq!(tower.files.attr(other).unwrap().size, 3 * PAGE);
     tower.files.write(other, 3 * PAGE, &[2; P]).unwrap();
+    // What is there already can be written over, and no more than that.
+    tower.files.write(other, 0, &[3; 4 * P]).unwrap();
+    assert_eq!(tower.files.write(other, PAGE, &[3; 4 * P]), Err(Errno::ENOSPC));
     tower.files.write(handle, 0, &[1; 8 * P]).unwrap();
     assert_eq!(tower.files.read_all(taken).unwrap(), bytes);
     // A file that is truncated and removed makes room again.
     tower.files.close(taken).unwrap();
     tower.files.write(other, 4 * PAGE, &[2; 8 * P]).unwrap();
+}
+
+pub fn q1_pages_that_files_share_need_room_when_they_change() {
+    let (mut tower, handle, bytes) = with_file(20, 8);
+    let copy = tower.files.create("copy", &[]);
+    tower.files.clone_range((handle, 0), (copy, 0), 8 * PAGE).unwrap();
+    let third = tower.files.create("third", &[3; 6 * P]);
+    let taken = tower.files.snapshot(third, 0, u64::MAX).unwrap().reply.handle;
+    assert_eq!(tower.files.write(copy, 0, &[4; 4 * P]), Err(Errno::ENOSPC));
+    tower.files.write(third, 0, &[5; 6 * P]).unwrap();
+    assert_eq!(tower.files.read_all(taken).unwrap(), [3; 6 * P]);
+    assert_eq!(tower.files.read_all(copy).unwrap(), bytes);
+}
+
+/// A snapshot that comes with a write takes half of the room at most, and none where there is not twice as much.
+pub fn q1_what_was_written_leaves_room_for_others() {
+    for (capacity, is_made) in [(20, true), (15, false)] {
+        let mut tower = Tower::new(capacity);
+        let handle = tower.files.create("file", &[]);
+        let request = Write { handle, offset: 0, flags: WriteFlags::SNAPSHOT, data_bytes: 6 * P as u32 };
+        let written = tower.files.0.request(&request, &[&[1; 6 * P]]).unwrap();
+        assert_eq!(written.snapshot != ROOT, is_made, "of {capacity} pages");
+        assert_eq!(tower.figures().reserved_pages, if is_made { 6 } else { 0 });
+    }
 }
 
 pub fn q4_limits() {

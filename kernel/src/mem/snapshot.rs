@@ -100,6 +100,24 @@ impl Snapshot {
         self.holes.lock().end
     }
 
+    /// The holes of a range, relative to byte 0, if all of them are known.
+    pub fn holes_within(&self, offset: u64, length: u64) -> Option<Vec<Hole>> {
+        let end = offset.checked_add(length)?;
+        let known = self.holes.lock();
+        if known.end < end {
+            return None;
+        }
+        let first = known.list.partition_point(|hole| hole.offset + hole.length <= offset);
+        let behind = known.list.partition_point(|hole| hole.offset < end);
+        let mut within = Vec::new();
+        for hole in known.list.get(first..behind).unwrap_or_default() {
+            let start = hole.offset.max(offset);
+            within.try_reserve(1).ok()?;
+            within.push(Hole { offset: start, length: (hole.offset + hole.length).min(end) - start });
+        }
+        Some(within)
+    }
+
     /// Whether the page of bytes from `offset` is known to be a hole as a whole (R10).
     pub fn is_hole(&self, offset: u64) -> bool {
         if mutant::active(Mutant::AllHoles) {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use fsproto::mutant::{Mutant, active};
-use fsproto::{Errno, PAGE_BYTES, Piece};
+use fsproto::{Errno, Hole, MAX_HOLES, PAGE_BYTES, Piece};
 
 use crate::file::{Io, UserBuffers};
 use crate::mem::{FaultError, Gathered, PageRange, Run, Snapshot, Space, UserSlice};
@@ -46,6 +46,24 @@ impl Parcel {
             Gathered::Own { .. } => 0,
         });
         referenced.sum()
+    }
+
+    /// The holes of a snapshot of the first `bytes` bytes of it, as far as they are known, and up to which byte they are. What travelled as bytes is none, and
+    /// references have those of their snapshots.
+    pub fn holes(&self, bytes: u64) -> (Vec<Hole>, u64) {
+        let mut holes: Vec<Hole> = Vec::new();
+        let Some(slice) = self.slice else { return (holes, 0) };
+        for part in &self.gathered {
+            let Gathered::Same { pages, snapshot, offset } = part else { continue };
+            let start = pages.start.start().0 - slice.addr().0;
+            let length = (pages.pages() * PAGE).min(bytes.saturating_sub(start));
+            let Some(found) = snapshot.holes_within(*offset, length) else { return (holes, start.min(bytes)) };
+            if holes.len() + found.len() > MAX_HOLES || holes.try_reserve(found.len()).is_err() {
+                return (holes, start.min(bytes));
+            }
+            holes.extend(found.iter().map(|hole| Hole { offset: hole.offset - offset + start, ..*hole }));
+        }
+        (holes, bytes)
     }
 
     /// The server has written it, and made a snapshot of that: says how many pages became clean.

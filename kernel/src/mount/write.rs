@@ -112,8 +112,8 @@ fn send(file: &RemoteFile, io: &Io<'_>, at: WriteAt, parcel: &mut Parcel, bytes:
     let snapshot = (reply.snapshot != Handle(0)).then(|| {
         let source = Source::File { mount: file.mount().id(), file: file.id().0, version: reply.version.0, offset: reply.offset };
         let pager: Arc<dyn Pager> = file.mount().session().clone();
-        // Its holes are asked for when a page of it is fetched.
-        Snapshot::new(pager, reply.snapshot, reply.length, source, Vec::new(), 0)
+        let (holes, holes_end) = parcel.holes(reply.length);
+        Snapshot::new(pager, reply.snapshot, reply.length, source, holes, holes_end)
     });
     let believable = reply.length <= bytes && (at == WriteAt::End || reply.offset == offset);
     let end = reply.offset.checked_add(reply.length).filter(|_| believable).ok_or(Errno::EIO)?;

@@ -185,6 +185,11 @@ fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
         QemuTest::new("run_false_is_1", "false", Expected::Status(1)),
         QemuTest::new("run_no_such_command_is_127", "no-such-command", Expected::Status(127)),
         panic,
+        QemuTest::new(
+            "trace_changes_nothing",
+            "seq 3 > f; trace cat f; trace on $$; cat f; trace off $$; trace false; echo $?",
+            output("1\n2\n3\n1\n2\n3\n1\n"),
+        ),
         QemuTest::new("run_starts_in_root", "pwd", output("/root\n")),
         QemuTest::new("run_pipes", "echo 'a b c' | wc -w | cat", Expected::Words("3".to_owned())),
         hang,

@@ -170,7 +170,7 @@ impl Node {
         match self {
             Self::Knob(knob) => knob.set(value?).map_err(|_| Errno::EINVAL),
             Self::Mutant => choose_mutant(text),
-            Self::ProcessFile(pid, file) if file.writable() => process::set_lazy(&process(pid)?, value?),
+            Self::ProcessFile(pid, file) if file.writable() => file.set(&process(pid)?, value?),
             _ => Err(Errno::EACCES),
         }
     }

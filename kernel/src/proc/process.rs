@@ -3,6 +3,7 @@
 use super::system::counter_lines;
 use crate::file::ProcessView;
 use crate::mem::{PAGE_BYTES, Prot, RegionInfo};
+use crate::task::trace;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,10 +29,13 @@ pub enum File {
     StatM,
     /// The same for people.
     Status,
+    /// Whether its system calls are told in the log. Writing 1 or 0 begins or ends that.
+    Trace,
 }
 
 /// All files, sorted by name.
-pub static FILES: [File; 8] = [File::CommandLine, File::Name, File::Lazy, File::Maps, File::Mounts, File::Stat, File::StatM, File::Status];
+pub static FILES: [File; 9] =
+    [File::CommandLine, File::Name, File::Lazy, File::Maps, File::Mounts, File::Stat, File::StatM, File::Status, File::Trace];
 
 impl File {
     /// Its name.
@@ -45,6 +49,7 @@ impl File {
             Self::Stat => "stat",
             Self::StatM => "statm",
             Self::Status => "status",
+            Self::Trace => "trace",
         }
     }
 
@@ -55,7 +60,7 @@ impl File {
 
     /// Whether it can be written to.
     pub fn writable(self) -> bool {
-        self == Self::Lazy
+        matches!(self, Self::Lazy | Self::Trace)
     }
 
     /// Its text.
@@ -76,18 +81,20 @@ impl File {
                 format!("{size} {resident} 0 0 0 {size} 0\n").into_bytes()
             }
             Self::Status => status(view),
+            Self::Trace => format!("{}\n", u8::from(trace::is_traced(view.pid))).into_bytes(),
         }
     }
-}
 
-/// Switches laziness of one process off (0) or on (1).
-pub fn set_lazy(view: &ProcessView, value: u64) -> Result<(), Errno> {
-    let space = view.space.as_ref().ok_or(Errno::ESRCH)?;
-    match value {
-        0 | 1 => space.policy.set_eager(value == 0),
-        _ => return Err(Errno::EINVAL),
+    /// Switches what it stands for off (0) or on (1).
+    pub fn set(self, view: &ProcessView, value: u64) -> Result<(), Errno> {
+        match (self, value) {
+            (Self::Trace, 0 | 1) => crate::syscall::trace::set(view.pid, value == 1),
+            (Self::Lazy, 0 | 1) => view.space.as_ref().ok_or(Errno::ESRCH)?.policy.set_eager(value == 0),
+            (Self::Lazy | Self::Trace, _) => return Err(Errno::EINVAL),
+            _ => return Err(Errno::EACCES),
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Mapped and resident pages.

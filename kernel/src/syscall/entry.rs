@@ -7,6 +7,7 @@ use crate::file::devices;
 use crate::mem::{Access, FaultError, VirtAddr};
 use crate::task::deliver::{self, Restart};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
+use crate::task::trace::{self, Figures};
 use crate::task::{Current, Thread, current_thread, family, scheduler, send};
 use alloc::sync::Arc;
 use fsproto::Errno;
@@ -84,7 +85,14 @@ fn page_fault(fault: PageFault) {
         PageFault { execute: true, .. } => Access::Execute,
         _ => Access::Read,
     };
-    let Err(error) = space.fault(VirtAddr(fault.address), access) else { return };
+    let before = trace::is_active().then(|| Figures::of(&space.counters));
+    let Err(error) = space.fault(VirtAddr(fault.address), access) else {
+        if let Some(before) = before {
+            let figures = Figures::of(&space.counters).since(before);
+            trace::note_fault(thread.process.pid, fault.address, access == Access::Write, figures);
+        }
+        return;
+    };
     drop(space);
     let info = |signal, code| SignalInfo { signal, code, pid: 0, value: fault.address };
     match error {

@@ -19,4 +19,5 @@ pub mod signal;
 pub mod statx;
 pub mod table;
 pub mod time;
+pub mod trace;
 pub mod unknown;

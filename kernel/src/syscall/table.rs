@@ -4,6 +4,7 @@ use super::{attributes, io, ipc, memory, misc, mounting, names, open, poll, proc
 use crate::arch::Registers;
 use crate::task::Current;
 use crate::task::deliver::{Restart, error};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// The registers of a system call's arguments, not yet decoded.
 #[derive(Clone, Copy)]
@@ -17,8 +18,15 @@ impl Arguments {
         Self(registers)
     }
 
+    /// The number of the call.
+    pub fn number(self) -> u64 {
+        // SAFETY: as in `get`.
+        unsafe { (*self.0).code }
+    }
+
+    /// An argument as it is.
     #[inline]
-    fn get(self, index: usize) -> u64 {
+    pub fn get(self, index: usize) -> u64 {
         // SAFETY: the promise of `new`; a value is read, no reference is kept while a handler changes the registers.
         unsafe {
             match index {
@@ -83,12 +91,13 @@ macro_rules! system_calls {
 }
 
 /// What carries out each number, and nothing else: one look on the way in.
-static HANDLERS: [Option<Handler>; TABLE_SIZE] = {
-    let mut handlers = [None; TABLE_SIZE];
+/// They are [`Handler`]s, or null, in atomics: tracing puts its own in their place, so that it costs nothing while there is none.
+static HANDLERS: [AtomicPtr<()>; TABLE_SIZE] = {
+    let mut handlers = [const { AtomicPtr::new(core::ptr::null_mut()) }; TABLE_SIZE];
     let mut number = 0;
     while number < TABLE_SIZE {
         if let Some(call) = &CALLS[number] {
-            handlers[number] = Some(call.handler);
+            handlers[number] = AtomicPtr::new(call.handler as *mut ());
         }
         number += 1;
     }
@@ -98,7 +107,22 @@ static HANDLERS: [Option<Handler>; TABLE_SIZE] = {
 /// What carries out the system call of a number.
 #[inline]
 pub fn handler(number: u64) -> Option<Handler> {
-    *HANDLERS.get(usize::try_from(number).ok()?)?
+    let handler = HANDLERS.get(usize::try_from(number).ok()?)?.load(Ordering::Relaxed);
+    // SAFETY: only `Handler`s and null are ever stored there, and null is how an `Option` of a function says that there is none.
+    unsafe { core::mem::transmute::<*mut (), Option<Handler>>(handler) }
+}
+
+/// Has `handler` carry out all numbers, those that do not exist included.
+pub fn replace_handlers(handler: Handler) {
+    HANDLERS.iter().for_each(|place| place.store(handler as *mut (), Ordering::Relaxed));
+}
+
+/// Has every number carried out by its own handler again.
+pub fn restore_handlers() {
+    for (place, call) in HANDLERS.iter().zip(&CALLS) {
+        let handler = call.as_ref().map_or(core::ptr::null_mut(), |call| call.handler as *mut ());
+        place.store(handler, Ordering::Relaxed);
+    }
 }
 
 /// The system call of a number.

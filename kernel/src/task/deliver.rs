@@ -1,7 +1,7 @@
 //! On the way to user mode: what is due for the running thread.
 
 use super::signal::{Action, ActionFlags, Disposition, SignalInfo, SignalSet};
-use super::{Thread, current_thread, exit, frame, scheduler, send};
+use super::{Thread, current_thread, exit, frame, scheduler, send, trace};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
 use alloc::sync::Arc;
@@ -73,6 +73,9 @@ fn finish(thread: &Thread, restart: &mut Option<Restart>) {
 
 fn tell(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>) {
     let process = &thread.process;
+    if trace::is_traced(process.pid) {
+        log::info!("trace {}: signal {}", process.pid, info.signal);
+    }
     match process.disposition(info.signal) {
         Disposition::Ignore => {}
         Disposition::Terminate => send::begin_end(process, i32::from(info.signal)),

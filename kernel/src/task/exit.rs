@@ -2,7 +2,7 @@
 
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD};
-use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer};
+use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer, trace};
 use crate::file;
 use crate::mem::UserSlice;
 use crate::sync::Interrupt;
@@ -64,6 +64,7 @@ fn clear_child_tid(thread: &Thread) {
 
 /// The last thread of a process is gone.
 fn end_process(process: &Arc<Process>, own_status: i32) {
+    trace::ended(process.pid);
     let files = process.replace_files(None);
     drop(files);
     file::lock::process_ended(process.pid);

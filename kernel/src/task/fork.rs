@@ -121,6 +121,7 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     if !is_thread {
         let parent = if flags.contains(CloneFlags::PARENT) { family::relations(current.pid()).map(|own| own.parent) } else { None };
         family::add_process(&process, parent.unwrap_or(current.pid()));
+        super::trace::inherit(current.pid(), process.pid);
     }
     scheduler::wake(&thread);
     if flags.contains(CloneFlags::VFORK) {

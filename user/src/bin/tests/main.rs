@@ -12,6 +12,7 @@
 mod kit;
 mod descriptors;
 mod files;
+mod hazards;
 mod hostile;
 mod memory;
 mod names;
@@ -28,9 +29,10 @@ program!(run);
 /// A module's tests by name.
 type Table = &'static [(&'static str, fn() -> kit::Outcome)];
 
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 10] = [
     descriptors::TESTS,
     files::TESTS,
+    hazards::TESTS,
     hostile::TESTS,
     memory::TESTS,
     names::TESTS,

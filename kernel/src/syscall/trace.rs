@@ -1,0 +1,154 @@
+//! A line in the log for each system call of a traced process: name, arguments, result, and what a read or write cost.
+//!
+//! While anybody is traced, every number's handler is [`traced`]; while nobody is, none is, and system calls cost what they cost without.
+
+use super::table::{self, Arguments};
+use super::unknown;
+use crate::file::Caller;
+use crate::task::Current;
+use crate::task::trace::{self, Figures};
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write;
+use fsproto::Errno;
+
+/// Bytes of a path that are shown.
+const MAX_SHOWN: usize = 128;
+/// The largest error number.
+const MAX_ERRNO: u64 = 4095;
+
+/// Begins or ends the tracing of a process and of children that it makes from now on.
+pub fn set(pid: u32, on: bool) {
+    if trace::set(pid, on) {
+        table::replace_handlers(traced);
+    } else {
+        table::restore_handlers();
+    }
+}
+
+/// Carries out a call; tells of it if its process is traced.
+fn traced(current: &Current, arguments: Arguments) -> u64 {
+    let number = arguments.number();
+    let carry_out = || match table::find(number) {
+        Some(call) => (call.handler)(current, arguments),
+        None => unknown::call(current, number),
+    };
+    let pid = current.pid();
+    if !trace::is_traced(pid) {
+        return carry_out();
+    }
+    // Before: exec and sigreturn leave nothing of it.
+    let shown = shown(current, number, arguments);
+    let words = [0, 1, 2].map(|index| arguments.get(index));
+    let before = Figures::of(&current.space().counters);
+    if matches!(number, EXIT | EXIT_GROUP | EXECVE | RT_SIGRETURN) {
+        log::info!("trace {pid}: {shown}");
+    }
+    if number == EXECVE {
+        trace::note_all_gone(pid);
+    }
+    let result = carry_out();
+    match number {
+        EXIT | EXIT_GROUP | RT_SIGRETURN => return result,
+        EXECVE if result == 0 => return result,
+        _ => {}
+    }
+    let figures = Figures::of(&current.space().counters).since(before);
+    let cost = cost(pid, number, words, result, figures);
+    log::info!("trace {pid}: {shown} = {}{cost}", outcome(result));
+    result
+}
+
+const READ: u64 = 0;
+const WRITE: u64 = 1;
+const MUNMAP: u64 = 11;
+const RT_SIGRETURN: u64 = 15;
+const PREAD: u64 = 17;
+const PWRITE: u64 = 18;
+const EXECVE: u64 = 59;
+const EXIT: u64 = 60;
+const EXIT_GROUP: u64 = 231;
+
+/// What the pages and bytes of a call became; remembers lazy reads.
+fn cost(pid: u32, number: u64, [first, address, _]: [u64; 3], result: u64, figures: Figures) -> String {
+    let is_error = result > u64::MAX - MAX_ERRNO;
+    let mut text = String::new();
+    match number {
+        READ | PREAD if figures.lazy > 0 && !is_error => {
+            if let Some(read) = trace::note_read(pid, address, result, figures.lazy) {
+                let _ = write!(text, "  read #{read}");
+            }
+        }
+        WRITE | PWRITE if figures.referenced > 0 => trace::note_referenced(pid, address, figures.referenced),
+        MUNMAP if !is_error => trace::note_gone(pid, first, address),
+        _ => {}
+    }
+    let counts = [
+        (figures.lazy, "pages lazy"),
+        (figures.copied, "bytes copied"),
+        (figures.referenced, "pages by reference"),
+        (figures.fetched, "pages fetched"),
+        (figures.messages, "messages"),
+    ];
+    for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(text, "{}{count} {what}", if text.is_empty() { "  " } else { ", " });
+    }
+    text
+}
+
+/// Name and arguments.
+fn shown(current: &Current, number: u64, arguments: Arguments) -> String {
+    let Some(call) = table::find(number) else {
+        return unknown::name(number).map_or_else(|| format!("call {number}()"), |name| format!("{name}()"));
+    };
+    let mut text = format!("{}(", call.name);
+    for (index, name) in call.arguments.iter().enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        let _ = write!(text, "{separator}{}", argument(current, call.name, name, arguments.get(index)));
+    }
+    text.push(')');
+    text
+}
+
+/// One argument, by its name: paths as text, descriptors and lengths as numbers. Buffers are addresses only: to look into them could bring in pages.
+fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
+    let takes_two_paths = ["rename", "link", "symlink"].iter().any(|start| call.starts_with(start));
+    match name {
+        "path" | "source" | "target" => path(current, value),
+        "old" | "new" if takes_two_paths => path(current, value),
+        "dir" | "old_dir" | "new_dir" if value as i32 == linux_raw_sys::general::AT_FDCWD => "AT_FDCWD".into(),
+        "fd" | "dir" | "old_dir" | "new_dir" | "pid" | "signal" | "status" | "timeout_ms" => format!("{}", value as i32),
+        "length" | "count" | "offset" | "bytes" | "set_bytes" => format!("{}", value as i64),
+        "mode" => format!("{value:#o}"),
+        _ if value < 10 => format!("{value}"),
+        _ => format!("{value:#x}"),
+    }
+}
+
+fn path(current: &Current, address: u64) -> String {
+    match current.space().read_string(address, fsproto::MAX_PATH) {
+        Ok(Some(path)) => format!("\"{}\"", path.get(..path.len().min(MAX_SHOWN)).unwrap_or_default().escape_ascii()),
+        _ => format!("{address:#x}"),
+    }
+}
+
+/// A result as people read it.
+fn outcome(result: u64) -> String {
+    match result.wrapping_neg() {
+        number @ 1..=MAX_ERRNO => format!("-{number} ({})", Errno(number as u16).text()),
+        _ if result < 1 << 20 => format!("{result}"),
+        _ => format!("{result:#x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_told_apart() {
+        assert_eq!(outcome(3), "3");
+        assert_eq!(outcome(0x7fff_0000_1000), "0x7fff00001000");
+        assert_eq!(outcome((-2i64) as u64), "-2 (No such file or directory)");
+    }
+}

@@ -98,8 +98,25 @@ impl Run {
     }
 }
 
+/// Runs a command on the machine that measures; gives its output and the log.
+pub fn counted(
+    paths: &Paths,
+    guest: &Guest,
+    command: &str,
+    lazy: Lazy,
+    additions: &[Addition],
+    interrupts: &Interrupts,
+) -> Result<(String, String)> {
+    let run = measure_with(paths, guest, command, lazy, additions, interrupts)?;
+    Ok((run.console, run.log))
+}
+
 fn measure(paths: &Paths, guest: &Guest, command: &str, additions: &[Addition], interrupts: &Interrupts) -> Result<Run> {
-    let task = Task { command: Some(command), lazy: Lazy::On, mutant: None, memory: MEMORY, additions };
+    measure_with(paths, guest, command, Lazy::On, additions, interrupts)
+}
+
+fn measure_with(paths: &Paths, guest: &Guest, command: &str, lazy: Lazy, additions: &[Addition], interrupts: &Interrupts) -> Result<Run> {
+    let task = Task { command: Some(command), lazy, mutant: None, memory: MEMORY, additions };
     let initrd = task.initrd(paths, guest)?;
     let hardware = Hardware { memory: MEMORY.to_owned(), clock: Clock::Instructions, debugger: Debugger::None };
     let machine = Machine::start(guest, &initrd, &hardware)?;

@@ -108,6 +108,9 @@ pub struct ForeignArgs {
     /// Print the names of the cases, one a line, and run none.
     #[arg(long)]
     pub list: bool,
+    /// Instead, measure what some of the programs ask for, what moves, and what it takes, with laziness on and off.
+    #[arg(long)]
+    pub profit: bool,
 }
 
 /// `bench`'s options.

@@ -2,6 +2,7 @@
 
 use super::arguments::{Found, found_at, load, only, open_file, path, stat_at, store, word};
 use crate::file::{Caller, FileSystemFigures, Kind, SetAttr, Stat, namespace, tasks};
+use crate::mem::knobs;
 use fsproto::{AttrMask, Errno, Time};
 use linux_raw_sys::general as linux;
 
@@ -14,9 +15,10 @@ const STAT_BYTES: usize = 144;
 const BLOCK_BYTES: u64 = 4096;
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// What programs size their buffers by (`st_blksize`).
-pub(super) fn block_bytes(_stat: &Stat) -> u64 {
-    BLOCK_BYTES
+/// What programs size their buffers by (`st_blksize`): of a file, more than a page, so that reads cover whole pages and are few. The same with
+/// laziness off, which no program is to notice.
+pub(super) fn block_bytes(stat: &Stat) -> u64 {
+    if stat.kind == Kind::Regular { knobs::BLOCK_BYTES.get().max(BLOCK_BYTES) } else { BLOCK_BYTES }
 }
 
 fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {

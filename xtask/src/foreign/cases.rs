@@ -75,6 +75,14 @@ pub const GROUPS: &[Group] = &[
     Group { files: Files::Compiler, ..group("compiler", "busybox sh", &["tcc"], include_str!("../../foreign/compiler.cases")) },
 ];
 
+/// The programs whose profit is measured; not a group that is compared with anything.
+pub const PROFIT: Group = group(
+    "profit",
+    "",
+    &["cat", "cp", "dd", "grep", "cmp", "diff", "md5sum", "sort", "tar", "perl", "sqlite3", "rg"],
+    include_str!("../../foreign/profit.cases"),
+);
+
 impl Group {
     /// Its cases. A name that comes again goes on where it left off under another name.
     pub fn cases(&self) -> Vec<Case> {

@@ -4,6 +4,7 @@
 //! as the oracle, twice, since a case whose outcome varies by itself proves nothing. What a program needs that cannot be had is skipped, by name.
 
 mod cases;
+mod profit;
 mod programs;
 mod report;
 
@@ -62,6 +63,9 @@ pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
     let guest = guest::build(paths, &toolchain, Variant::Normal)?;
     let interrupts = Interrupts::listen()?;
+    if arguments.profit {
+        return profit::profit(paths, &guest, filter, &interrupts);
+    }
     let mut count = Count::default();
     for (group, cases) in chosen {
         for (name, outcome) in run_group(paths, &guest, group, &cases, &SETTINGS, &interrupts)? {

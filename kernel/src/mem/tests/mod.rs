@@ -1,5 +1,6 @@
 //! Tests of `mem` with a pager that does what it is told.
 
+mod clean;
 mod layout;
 mod rules;
 mod stress;

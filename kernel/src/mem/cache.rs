@@ -11,7 +11,7 @@
 use super::{
     Frame, PAGE_BYTES, PAGE_SHIFT,
     counters::{self, Counter, Counters},
-    frame::CachedFrame,
+    frame::{self, CachedFrame},
     snapshot::{Fetch, Snapshot, Source},
     swap,
 };
@@ -22,6 +22,13 @@ use spin::Mutex;
 
 /// Pages of a chunk: half a kilobyte of slots for what is up to 128 KiB of frames.
 const CHUNK: usize = 32;
+
+/// There are no more chunks than one for so many frames of the machine: chunks of versions that nobody will ask for again, whose frames the server still has, would
+/// otherwise fill the heap ([`evict`] looks only for what makes frames free). That is 3 % of memory.
+const FRAMES_PER_CHUNK: usize = 8;
+
+/// Chunks looked at where there are too many.
+const TRIM: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
@@ -103,6 +110,30 @@ impl Cache {
         }
     }
 
+    /// Forgets what is ready in the next [`TRIM`] chunks but was not used since the clock came by, whoever else holds it; says whether there are more
+    /// before the clock has come around.
+    fn trim(&mut self) -> bool {
+        for _ in 0..TRIM {
+            let from = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some((&key, chunk)) = self.chunks.range_mut((from, Bound::Unbounded)).next() else {
+                self.hand = None;
+                return false;
+            };
+            let recent = core::mem::take(&mut chunk.recent);
+            let once = chunk.once;
+            for (index, slot) in chunk.slots.iter_mut().enumerate() {
+                if matches!(slot, Slot::Ready(_)) && !once && recent >> index & 1 == 0 {
+                    *slot = Slot::Empty;
+                }
+            }
+            self.hand = Some(key);
+            if chunk.slots.iter().all(|slot| matches!(slot, Slot::Empty)) {
+                self.chunks.remove(&key);
+            }
+        }
+        true
+    }
+
     /// The same for every chunk, making those that do not exist.
     fn for_each_made(&mut self, snapshot: &Snapshot, first: u64, pages: usize, mut look: impl FnMut(&mut Chunk, Range<usize>)) {
         let (origin, page) = place(snapshot, first);
@@ -161,6 +192,9 @@ pub(super) fn lookup(snapshot: &Snapshot, first: u64, pages: usize, wanted: usiz
 /// are not cached. The caller starts it once it holds no lock.
 pub(super) fn begin(snapshot: &Arc<Snapshot>, first: u64, pages: usize, wanted: u64, counters: &Arc<Counters>) -> Arc<Fetch> {
     let mut cache = CACHE.lock();
+    if cache.chunks.len() > frame::stats().total / FRAMES_PER_CHUNK {
+        cache.trim();
+    }
     let mut cached = 0_u64;
     cache.for_each(snapshot, first, pages, |number, chunk, range| {
         for (index, slot) in chunk.slots.get(range).unwrap_or_default().iter().enumerate() {
@@ -196,6 +230,9 @@ pub(super) fn settle(fetch: &Fetch) {
         CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
             for (index, slot) in chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate() {
                 if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
+                    if mutant::active(Mutant::LeakFrame) {
+                        core::mem::forget(frames.get(number + index).cloned());
+                    }
                     let ready = frames.get(number + index).and_then(CachedFrame::new).map_or(Slot::Empty, Slot::Ready);
                     chunk.recent |= 1 << (range.start + index);
                     settled.push(core::mem::replace(slot, ready));
@@ -294,11 +331,13 @@ pub(super) fn evict(wanted: usize) -> usize {
     freed
 }
 
-/// Lets go of all frames that only the cache holds.
+/// Forgets everything that is not on its way: frames that only the cache holds become free, those that others hold are just not found here any more.
 pub fn drop_all() {
-    // The first time takes marks away.
+    let mut cache = CACHE.lock();
+    cache.hand = None;
+    // The first time around takes marks away.
     for _ in 0..2 {
-        evict(usize::MAX);
+        while cache.trim() {}
     }
 }
 

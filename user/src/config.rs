@@ -11,8 +11,37 @@ pub struct Config {
     pub lazy: Option<bool>,
     /// The deliberate break to be put in force.
     pub mutant: Option<String>,
+    /// Where relays count what passes.
+    pub relay: Relay,
     /// What was not understood, in words.
     pub complaints: Vec<String>,
+}
+
+/// Which relays there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relay {
+    /// One between the kernel and the wrapper.
+    pub client: bool,
+    /// One between the wrapper and the base.
+    pub base: bool,
+    /// They log every message.
+    pub log: bool,
+}
+
+impl Relay {
+    /// Words with commas between: `client`, `base`, `log`.
+    fn parse(text: &[u8]) -> Option<Relay> {
+        let mut relay = Relay::default();
+        for word in text.split(|byte| *byte == b',') {
+            match word {
+                b"client" => relay.client = true,
+                b"base" => relay.base = true,
+                b"log" => relay.log = true,
+                _ => return None,
+            }
+        }
+        Some(relay)
+    }
 }
 
 impl Config {
@@ -45,6 +74,10 @@ impl Config {
                 Ok(name) => self.mutant = Some(name.into()),
                 Err(_) => self.complaints.push("the mutant's name is not text".into()),
             },
+            (b"relay", words) => match Relay::parse(words) {
+                Some(relay) => self.relay = relay,
+                None => self.complaints.push(format!("no such relay: {}", Show(words))),
+            },
             // For the reader only: the kernel sees what memory there is.
             (b"memory", _) => {}
             _ => self.complaints.push(format!("not understood: {}", Show(line))),
@@ -63,6 +96,13 @@ mod tests {
         assert_eq!(config.lazy, Some(false));
         assert_eq!(config.mutant.as_deref(), Some("skip-rescue"));
         assert!(config.complaints.is_empty());
+    }
+
+    #[test]
+    fn relays_are_named() {
+        assert_eq!(Config::parse(b"relay=base,log").relay, Relay { client: false, base: true, log: true });
+        let wrong = Config::parse(b"relay=base,all");
+        assert_eq!((wrong.relay, wrong.complaints.len()), (Relay::default(), 1));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod opt;
 pub mod pages;
 pub mod port;
 pub mod random;
+pub mod relay;
 pub mod rt;
 pub mod shell;
 pub mod sys;

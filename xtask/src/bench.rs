@@ -116,7 +116,7 @@ fn measure(paths: &Paths, guest: &Guest, command: &str, additions: &[Addition], 
 }
 
 fn measure_with(paths: &Paths, guest: &Guest, command: &str, lazy: Lazy, additions: &[Addition], interrupts: &Interrupts) -> Result<Run> {
-    let task = Task { command: Some(command), lazy, mutant: None, memory: MEMORY, additions };
+    let task = Task { command: Some(command), lazy, mutant: None, memory: MEMORY, additions, relay: None };
     let initrd = task.initrd(paths, guest)?;
     let hardware = Hardware { memory: MEMORY.to_owned(), clock: Clock::Instructions, debugger: Debugger::None };
     let machine = Machine::start(guest, &initrd, &hardware)?;

@@ -34,6 +34,8 @@ pub struct Task<'a> {
     pub memory: &'a str,
     /// What is added to the root file system.
     pub additions: &'a [Addition],
+    /// Where relays count what passes between kernel, wrapper and base: words with commas between.
+    pub relay: Option<&'a str>,
 }
 
 impl Task<'_> {
@@ -42,6 +44,9 @@ impl Task<'_> {
         let mut text = format!("lazy={}\nmemory={}\n", self.lazy.word(), self.memory);
         if let Some(mutant) = self.mutant {
             text.push_str(&format!("mutant={mutant}\n"));
+        }
+        if let Some(relay) = self.relay {
+            text.push_str(&format!("relay={relay}\n"));
         }
         if let Some(command) = self.command {
             text.push_str(&format!("command={command}\n"));
@@ -80,6 +85,7 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
         mutant: arguments.mutant.as_deref(),
         memory: &arguments.memory,
         additions: &additions,
+        relay: arguments.relay.as_deref(),
     };
     let initrd = task.initrd(paths, &guest)?;
     let hardware = Hardware {
@@ -189,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_command_is_the_last_line_of_the_configuration() {
-        let task = Task { command: Some("echo a\necho b"), lazy: Lazy::Off, mutant: Some("r1"), memory: "48M", additions: &[] };
+        let task = Task { command: Some("echo a\necho b"), lazy: Lazy::Off, mutant: Some("r1"), memory: "48M", additions: &[], relay: None };
         assert_eq!(task.configuration(), "lazy=off\nmemory=48M\nmutant=r1\ncommand=echo a\necho b\n");
         let shell = Task { command: None, mutant: None, ..task };
         assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\n");

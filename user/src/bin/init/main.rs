@@ -10,6 +10,7 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod ramdisk;
+mod relays;
 mod servers;
 mod session;
 
@@ -36,6 +37,7 @@ fn run(_: &Args) -> i32 {
             SETUP_FAILED
         }
     };
+    relays::conclude();
     session::power_off(status)
 }
 
@@ -50,7 +52,7 @@ fn set_up() -> Attempt<Config> {
     if let Some(name) = &config.mutant {
         choose_mutant(name);
     }
-    let root = servers::start(ramdisk)?;
+    let root = servers::start(ramdisk, config.relay)?;
     // Without a swap file, memory is what there is.
     if let Err((attempt, error)) = servers::start_swap() {
         eprintln!("init: {attempt}: {error}");

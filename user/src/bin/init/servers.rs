@@ -1,7 +1,9 @@
-//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs on the disk (for the kernel's swap file alone), each a process of its own, joined by socket pairs.
+//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs on the disk (for the kernel's swap file alone), each a process of its own, joined by
+//! socket pairs, with relays between where that is asked for.
 
-use crate::{Attempt, ramdisk};
+use crate::{Attempt, ramdisk, relays};
 use fsserver::PortClient;
+use user::config::Relay;
 use user::port::SocketPort;
 use user::prelude::*;
 use user::sys::abi;
@@ -16,9 +18,13 @@ const PR_SET_NAME: u32 = 15;
 /// their bytes.
 const CAPACITY_SHARE: (u64, u64) = (1, 2);
 
-/// Starts both servers and returns the descriptor on which snapfs listens.
-pub fn start(ramdisk: &'static [u8]) -> Attempt<Fd> {
-    let pair = || sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error));
+/// A pair of sockets that keep message borders.
+pub fn pair() -> Attempt<[Fd; 2]> {
+    sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error))
+}
+
+/// Starts both servers and returns the descriptor on which snapfs, or the relay before it, listens.
+pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
     let capacity_bytes = capacity();
@@ -26,18 +32,19 @@ pub fn start(ramdisk: &'static [u8]) -> Attempt<Fd> {
     // SAFETY: the settings were copied out of it; memfs has it from here on.
     unsafe { ramdisk::release(ramdisk) };
     let _ = sys::close(memfs_end);
+    let snapfs_base = if relay.base { relays::insert("relay-base", snapfs_base, relay.log)? } else { snapfs_base };
     // snapfs needs two descriptors: its base comes along as a copy that `fork` knows nothing of.
     fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
         fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), now, port).map_err(|error| format!("{error:?}"))
     })?;
     let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
-    Ok(root)
+    if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
 }
 
 /// Starts scratchfs, where there is a disk, and gives it to the kernel to put pages there (rule Q3).
 pub fn start_swap() -> Attempt<()> {
     let Ok(disk) = sys::open(b"/dev/vda", abi::O_RDWR, 0) else { return Ok(()) };
-    let [server_end, kernel_end] = sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error))?;
+    let [server_end, kernel_end] = pair()?;
     fork_keeping("scratchfs", server_end, Some(disk), |port| {
         let blocks = sys::fstat(disk).map_err(|error| format!("{error:?}"))?.st_size as u64 / fsproto::PAGE_BYTES as u64;
         fsserver::scratchfs::run(Disk { fd: disk, blocks }, port).map_err(|error| format!("{error:?}"))
@@ -97,20 +104,25 @@ fn fork_keeping(
     other: Option<Fd>,
     serve: impl FnOnce(SocketPort) -> core::result::Result<(), String>,
 ) -> Attempt<()> {
-    if sys::fork().map_err(|error| (name, error))?.is_some() {
-        return Ok(());
+    start_marked(name, [end, other.unwrap_or(end)], || serve(SocketPort(end))).map(drop)
+}
+
+/// Forks a marked process that has two descriptors and standard error; its number.
+pub fn start_marked(name: &'static str, keep: [Fd; 2], body: impl FnOnce() -> core::result::Result<(), String>) -> Attempt<i32> {
+    if let Some(child) = sys::fork().map_err(|error| (name, error))? {
+        return Ok(child);
     }
     // A session of its own, so that no terminal's signal reaches it; and no descriptor but its own, so that it notices when its client goes.
     let _ = sys::setsid();
     let _ = sys::prctl(PR_SET_NAME, name_bytes(name).as_ptr() as usize, 0, 0, 0);
-    for fd in (0..=end.max(other.unwrap_or(0)) + 4).filter(|fd| *fd != end && Some(*fd) != other && *fd != 2) {
+    for fd in (0..=keep[0].max(keep[1]) + 4).filter(|fd| !keep.contains(fd) && *fd != 2) {
         let _ = sys::close(fd);
     }
     if let Err(error) = sys::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) {
         complain(name, b"the server's mark", error);
         sys::exit(1)
     }
-    if let Err(error) = serve(SocketPort(end)) {
+    if let Err(error) = body() {
         eprintln!("{name}: {error}");
         sys::exit(1)
     }

@@ -1,54 +1,72 @@
-//! A tree of its own: `memfs` under `snapfs`, as the root file system has them, with a look at what passes between the two.
+//! A tree of its own: `memfs` under `snapfs`, as the root file system has them, with a relay on either side of the wrapper.
 //!
-//! Both live in one marked process. Every request of the wrapper to its base is counted, and can be made to fail; what the wrapper keeps is
-//! told after each message. The figures stand in memory that the test shares, and are up to date when a reply arrives.
+//! Four marked processes: kernel, relay, wrapper, relay, base. The relays count what passes and do nothing else. Requests of the wrapper to its base can be made
+//! to fail, and what the wrapper keeps is told after each message. All figures stand in memory that the test shares, and are up to date when a reply arrives.
 
 use crate::kit::{Buffer, Child, Gate, Named, Outcome, PAGE};
 use crate::{check, os};
 use alloc::rc::Rc;
-use core::cell::RefCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fsproto::{Errno as Status, HEAD_BYTES, Head, MAX_PAYLOAD, Op, Time};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Figures, Snapfs};
-use fsserver::{Client, Dispatcher, LocalClient};
+use fsserver::{Client, Dispatcher, Port, PortClient};
 use user::pages::Pages;
+use user::port::SocketPort;
 use user::prelude::*;
+use user::relay::{self, Tally, Way};
 use user::sys::abi;
 
-/// Words of the shared page: requests to the base by operation, then these.
-const OPEN_HANDLES: usize = 64;
-const FAILING: usize = 65;
-const FIGURES: usize = 66;
-const HELD: usize = 80;
+/// What is shared: a page for each relay's tally, then one of words.
+const CLIENT_TALLY: usize = 0;
+const BASE_TALLY: usize = PAGE;
+const WORDS: usize = 2 * PAGE;
+const SHARED_BYTES: usize = 3 * PAGE;
+const _: () = assert!(size_of::<Tally>() <= PAGE);
+
+/// The words.
+const FAILING: usize = 0;
+const HELD: usize = 1;
+const FIGURES: usize = 2;
 
 /// What the test and the servers share.
+#[derive(Clone)]
 pub struct Look(Rc<Buffer>);
 
 impl Look {
     fn number(&self, index: usize) -> &AtomicU64 {
         // SAFETY: a word of a mapping that lives as long as `self`.
-        unsafe { AtomicU64::from_ptr(self.0.at(index * 8) as *mut u64) }
+        unsafe { AtomicU64::from_ptr(self.0.at(WORDS + index * 8) as *mut u64) }
+    }
+
+    fn tally(&self, at: usize) -> &Tally {
+        // SAFETY: atomic words within a page of a mapping that lives as long as `self`; any bits are a value of theirs.
+        unsafe { &*(self.0.at(at) as *const Tally) }
     }
 
     fn get(&self, index: usize) -> u64 {
         self.number(index).load(Ordering::SeqCst)
     }
 
-    /// Requests of an operation to the base.
-    pub fn requests(&self, op: Op) -> u64 {
-        self.get(op as usize)
+    /// What passed between the kernel and the wrapper.
+    pub fn client(&self) -> &Tally {
+        self.tally(CLIENT_TALLY)
+    }
+
+    /// What passed between the wrapper and the base.
+    pub fn base(&self) -> &Tally {
+        self.tally(BASE_TALLY)
     }
 
     /// Requests to the base that change or open something there.
     pub fn changes(&self) -> u64 {
         let ops = [Op::Open, Op::Write, Op::CloneRange, Op::Allocate, Op::SetAttr, Op::Rename, Op::Link, Op::Remove, Op::MakeDir];
-        ops.into_iter().map(|op| self.requests(op)).sum()
+        ops.into_iter().map(|op| self.base().messages_of(op, Way::Out)).sum()
     }
 
     /// Handles that the wrapper has open at the base.
     pub fn open_handles(&self) -> u64 {
-        self.get(OPEN_HANDLES)
+        self.base().granted(Op::Open) - self.base().granted(Op::Close)
     }
 
     /// What the wrapper keeps.
@@ -75,13 +93,13 @@ impl Look {
     }
 }
 
-/// The way from the wrapper to the base.
-struct Counting<C> {
-    base: C,
+/// The way from the wrapper to the base, on which requests can be made to fail.
+struct Failing {
+    base: PortClient<SocketPort>,
     look: Look,
 }
 
-impl<C: Client> Client for Counting<C> {
+impl Client for Failing {
     fn call(
         &mut self,
         head: &[u8; HEAD_BYTES],
@@ -89,35 +107,22 @@ impl<C: Client> Client for Counting<C> {
         into: &mut [u8],
     ) -> core::result::Result<([u8; HEAD_BYTES], usize), Status> {
         let (request, _) = Head::decode(head).map_err(|_| Status::EPROTO)?;
-        self.look.number(usize::from(request.op)).fetch_add(1, Ordering::SeqCst);
         if u64::from(request.op) == self.look.get(FAILING) {
             return Ok((fsproto::error_reply(request.op, request.tag, Status::EIO), 0));
         }
-        let (reply, count) = self.base.call(head, payload, into)?;
-        if reply_succeeded(&reply) {
-            match Op::from_number(request.op) {
-                Some(Op::Open) => drop(self.look.number(OPEN_HANDLES).fetch_add(1, Ordering::SeqCst)),
-                Some(Op::Close) => drop(self.look.number(OPEN_HANDLES).fetch_sub(1, Ordering::SeqCst)),
-                _ => {}
-            }
-        }
-        Ok((reply, count))
+        self.base.call(head, payload, into)
     }
-}
-
-fn reply_succeeded(head: &[u8; HEAD_BYTES]) -> bool {
-    Head::decode(head).is_ok_and(|(head, _)| head.result().is_ok())
 }
 
 /// A mounted tree. Unmounted and killed when dropped.
 pub struct Stack {
     /// Where it is mounted.
     pub path: String,
-    /// What it counts.
+    /// What is counted and told.
     pub look: Look,
     held: Gate,
     release: Gate,
-    _process: Child,
+    _processes: Vec<Child>,
 }
 
 impl Stack {
@@ -128,19 +133,24 @@ impl Stack {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(error) => return Err(format!("mkdir {path}: {error:?}")),
         }
-        let [ours, theirs] = os::socket_pair().named("socketpair")?;
-        let memory = Rc::new(Buffer::shared(PAGE)?);
+        let look = Look(Rc::new(Buffer::shared(SHARED_BYTES)?));
+        let pair = || os::socket_pair().named("socketpair");
+        let ([base_relay, base], [wrapper_base, base_client]) = (pair()?, pair()?);
+        let ([relay, wrapper], [ours, client]) = (pair()?, pair()?);
         let (held, release) = (Gate::new()?, Gate::new()?);
-        let process = Child::start("servers", || {
-            sys::close(ours).named("close")?;
-            os::become_server().named("prctl")?;
-            serve(theirs, capacity_bytes, &memory, [&held, &release])
-        })?;
-        sys::close(theirs).named("close")?;
+        let processes = vec![
+            server("base", || serve_base(base, capacity_bytes))?,
+            server("relay to the base", || pass(base_client, base_relay, look.base()))?,
+            server("wrapper", || serve(wrapper, wrapper_base, &look, [&held, &release]))?,
+            server("relay to the wrapper", || pass(client, relay, look.client()))?,
+        ];
+        for fd in [base_relay, base, wrapper_base, base_client, relay, wrapper, client] {
+            sys::close(fd).named("close")?;
+        }
         let mounted = os::mount(ours, &path).named("mount");
         sys::close(ours).named("close")?;
         mounted?;
-        Ok(Self { path, look: Look(memory), held, release, _process: process })
+        Ok(Self { path, look, held, release, _processes: processes })
     }
 
     /// Waits until a reply is held back.
@@ -161,7 +171,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let _: sys::Result<()> = os::unmount(&self.path);
+        let _: sys::Result<()> = os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
     }
 }
 
@@ -169,36 +179,43 @@ fn now() -> Time {
     Time(sys::clock(abi::CLOCK_REALTIME).map_or(0, |time| time.as_nanos() as i64))
 }
 
-fn serve(fd: Fd, capacity_bytes: u64, memory: &Rc<Buffer>, [held, release]: [&Gate; 2]) -> Outcome {
-    choose_mutant()?;
-    let base = Dispatcher::new(Memfs::new(capacity_bytes, AccessTimes::Untouched, now));
-    let base = LocalClient::new(Rc::new(RefCell::new(base)));
-    let client = Counting { base, look: Look(memory.clone()) };
+/// A process with the mark of a server.
+fn server(what: &str, body: impl FnOnce() -> Outcome) -> Outcome<Child> {
+    Child::start(what, || {
+        os::become_server().named("prctl")?;
+        choose_mutant()?;
+        body()
+    })
+}
+
+fn pass(client: Fd, server: Fd, tally: &Tally) -> Outcome {
+    relay::run(client, server, |passing| tally.count(passing), || {}).named("relay")
+}
+
+fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {
+    fsserver::serve(Memfs::new(capacity_bytes, AccessTimes::Untouched, now), SocketPort(fd)).map_err(|error| format!("memfs: {error:?}"))
+}
+
+/// The wrapper; after each message it tells what it keeps.
+fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome {
+    let client = Failing { base: PortClient(SocketPort(base)), look: look.clone() };
     let wrapper = Snapfs::new(client, now).map_err(|error| format!("snapfs: {error:?}"))?;
     let mut dispatcher = Dispatcher::new(wrapper);
     let session = dispatcher.open_session();
-    let payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
-    loop {
-        let mut head = [0; HEAD_BYTES];
-        let parts = [[head.as_mut_ptr() as usize, HEAD_BYTES], [payload.as_ptr() as usize, payload.len()]];
-        let count = match os::readv(fd, &parts) {
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(count) => count,
-        };
-        check!(count >= HEAD_BYTES, "a message of {count} bytes");
-        let reply = dispatcher.handle(session, &head, payload.get(..count - HEAD_BYTES).unwrap_or_default());
+    let mut payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
+    let mut head = [0; HEAD_BYTES];
+    let mut port = SocketPort(fd);
+    while let Some(length) = port.receive(&mut head, &mut payload) {
+        let reply = dispatcher.handle(session, &head, payload.get(..length).unwrap_or_default());
         let (head, bytes) = (reply.head, reply.payload.to_vec());
-        let look = Look(memory.clone());
         look.tell(&dispatcher.server().figures());
         if Head::decode(&head).is_ok_and(|(head, _)| u64::from(head.op) == look.get(HELD)) {
             held.open()?;
             release.pass()?;
         }
-        let parts = [[head.as_ptr() as usize, HEAD_BYTES], [bytes.as_ptr() as usize, bytes.len()]];
-        if os::writev(fd, &parts).is_err() {
-            return Ok(());
-        }
+        check!(port.send(&head, &[&bytes]).is_ok(), "the relay is gone");
     }
+    Ok(())
 }
 
 /// The deliberate break that the kernel was told of holds in these servers too.

@@ -1,0 +1,65 @@
+//! Relays between kernel, wrapper and base, where `relay=` in `etc/sloth.conf` asks for them: they count what passes, and log it if told to.
+//!
+//! A relay writes its figures to standard error when it gets SIGUSR1, and before it ends. Each is a marked process (F8).
+
+use crate::{Attempt, servers};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use user::prelude::*;
+use user::relay::{self, Tally};
+use user::sys::abi;
+
+/// The relays' process numbers; 0 for none.
+static RELAYS: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
+
+/// The signals that came.
+static ASKED: AtomicBool = AtomicBool::new(false);
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn on_signal(signal: i32) {
+    let flag = if signal == abi::SIGTERM as i32 { &ENDED } else { &ASKED };
+    flag.store(true, Ordering::Relaxed);
+}
+
+/// Puts a relay in front of a server's end; the new end for its client.
+pub fn insert(name: &'static str, server: Fd, log: bool) -> Attempt<Fd> {
+    let [ours, client] = servers::pair()?;
+    let relay = servers::start_marked(name, [server, client], || pass(name, client, server, log))?;
+    if let Some(slot) = RELAYS.iter().find(|slot| slot.load(Ordering::Relaxed) == 0) {
+        slot.store(relay, Ordering::Relaxed);
+    }
+    let _ = (sys::close(server), sys::close(client));
+    Ok(ours)
+}
+
+/// Has all relays tell their figures, and end.
+pub fn conclude() {
+    for relay in RELAYS.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|relay| *relay != 0) {
+        let _ = sys::kill(relay, abi::SIGTERM as i32).map(|_| sys::wait_for(relay));
+    }
+}
+
+fn pass(name: &str, client: Fd, server: Fd, log: bool) -> core::result::Result<(), String> {
+    for signal in [abi::SIGUSR1, abi::SIGTERM] {
+        sys::signal_handle(signal as i32, on_signal, 0).map_err(|error| format!("a signal's handler: {error}"))?;
+    }
+    let tally = Tally::new();
+    let tell = || eprintln!("{name}\n{tally}");
+    let count = |passing: &relay::Passing<'_>| {
+        tally.count(passing);
+        if log {
+            eprintln!("{name} {passing}");
+        }
+    };
+    let interrupted = || {
+        if ENDED.load(Ordering::Relaxed) {
+            tell();
+            sys::exit(0)
+        }
+        if ASKED.swap(false, Ordering::Relaxed) {
+            tell();
+        }
+    };
+    let relayed = relay::run(client, server, count, interrupted);
+    tell();
+    relayed.map_err(|error| format!("{error}"))
+}

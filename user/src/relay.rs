@@ -1,0 +1,263 @@
+//! A relay: stands between a client of the file protocol and its server, passes every message through as it is, and counts what passes.
+//!
+//! It belongs to neither side, so what the two say about their traffic can be checked against it ([`Tally`]). One process serves both directions. It takes a
+//! message only where there is room for it on the other side, so it never waits while it holds one, and neither side can block the other through it.
+//! A page-aligned payload is handed on without a copy, as everywhere. A message that is shorter than a head answers nothing and asks nothing: it is dropped.
+
+use crate::pages::Pages;
+use crate::port::SocketPort;
+use crate::prelude::*;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use fsproto::{HEAD_BYTES, Head, HeadFlags, Op, Operation, Request, Snapshot, Write};
+use fsserver::Port;
+use sys::abi;
+
+/// Bytes behind a head, at most: what a packet can carry, which is more than the protocol allows.
+const MAX_BYTES: usize = 512 << 10;
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the server.
+    Out = 0,
+    /// From the server to the client.
+    Back = 1,
+}
+
+/// One message on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Passing<'a> {
+    /// Where it goes.
+    pub way: Way,
+    /// Its head.
+    pub head: &'a [u8; HEAD_BYTES],
+    /// What follows.
+    pub payload: &'a [u8],
+}
+
+impl Passing<'_> {
+    /// Bytes in all.
+    pub fn bytes(&self) -> u64 {
+        (HEAD_BYTES + self.payload.len()) as u64
+    }
+
+    /// The operation, if it has a known one.
+    pub fn op(&self) -> Option<Op> {
+        Head::decode(self.head).ok().and_then(|(head, _)| Op::from_number(head.op))
+    }
+
+    /// Bytes of files among them: what a write carries, what a read brings, the fragments of a snapshot. Names, lists and attributes are none.
+    pub fn data_bytes(&self) -> u64 {
+        let Ok((head, mut fields)) = Head::decode(self.head) else { return 0 };
+        let told = match (Op::from_number(head.op), self.way) {
+            (Some(Op::Write), Way::Out) => match Request::decode(head.op, &mut fields) {
+                Ok(Request::Write(Write { data_bytes, .. })) => u64::from(data_bytes),
+                _ => 0,
+            },
+            _ if head.status != 0 => 0,
+            (Some(Op::Read), Way::Back) => self.payload.len() as u64,
+            (Some(Op::Snapshot), Way::Back) => {
+                Snapshot::decode_reply(&mut fields).map_or(0, |reply| u64::from(reply.head_bytes) + u64::from(reply.tail_bytes))
+            }
+            _ => 0,
+        };
+        told.min(self.payload.len() as u64)
+    }
+}
+
+impl fmt::Display for Passing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arrow = if self.way == Way::Out { ">" } else { "<" };
+        match Head::decode(self.head) {
+            Ok((head, _)) => {
+                let Head { tag, status, .. } = head;
+                let (bytes, data) = (self.bytes(), self.data_bytes());
+                match self.op() {
+                    Some(op) => write!(f, "{arrow} {} {op:?}", tag.0)?,
+                    None => write!(f, "{arrow} {} operation {}", tag.0, head.op)?,
+                }
+                write!(f, " {bytes} bytes, {data} of files")?;
+                if status == 0 { Ok(()) } else { write!(f, ", error {status}") }
+            }
+            Err(_) => write!(f, "{arrow} no head, {} bytes", self.bytes()),
+        }
+    }
+}
+
+/// Operations have numbers below this.
+const OPS: usize = 64;
+
+/// What has passed. Plain words, so that it can lie in memory that processes share.
+#[repr(C)]
+pub struct Tally {
+    /// By operation, and [`Way`]: messages, their bytes, those of files.
+    passed: [[[AtomicU64; 3]; 2]; OPS],
+    /// Replies without an error, by operation.
+    granted: [AtomicU64; OPS],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tally {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self { passed: [const { [const { [const { AtomicU64::new(0) }; 3] }; 2] }; OPS], granted: [const { AtomicU64::new(0) }; OPS] }
+    }
+
+    /// Counts a message. One without a known operation counts as of number 0.
+    pub fn count(&self, passing: &Passing<'_>) {
+        let op = passing.op().map_or(0, |op| op as usize);
+        let add = |counter: Option<&AtomicU64>, amount: u64| {
+            if let Some(counter) = counter {
+                counter.fetch_add(amount, Ordering::SeqCst);
+            }
+        };
+        let of_op = self.passed.get(op).and_then(|ways| ways.get(passing.way as usize));
+        for (index, amount) in [1, passing.bytes(), passing.data_bytes()].into_iter().enumerate() {
+            add(of_op.and_then(|figures| figures.get(index)), amount);
+        }
+        let granted = |head: &Head| head.flags.contains(HeadFlags::REPLY) && head.status == 0;
+        if passing.way == Way::Back && Head::decode(passing.head).is_ok_and(|(head, _)| granted(&head)) {
+            add(self.granted.get(op), 1);
+        }
+    }
+
+    fn figure(&self, op: usize, way: Way, index: usize) -> u64 {
+        let figures = self.passed.get(op).and_then(|ways| ways.get(way as usize));
+        figures.and_then(|figures| figures.get(index)).map_or(0, |figure| figure.load(Ordering::SeqCst))
+    }
+
+    fn sum(&self, way: Way, index: usize) -> u64 {
+        (0..OPS).map(|op| self.figure(op, way, index)).sum()
+    }
+
+    /// Messages of one operation.
+    pub fn messages_of(&self, op: Op, way: Way) -> u64 {
+        self.figure(op as usize, way, 0)
+    }
+
+    /// Replies without an error to one operation.
+    pub fn granted(&self, op: Op) -> u64 {
+        self.granted.get(op as usize).map_or(0, |count| count.load(Ordering::SeqCst))
+    }
+
+    /// Bytes of files in messages of one operation.
+    pub fn data_bytes_of(&self, op: Op, way: Way) -> u64 {
+        self.figure(op as usize, way, 2)
+    }
+
+    /// Messages in all.
+    pub fn messages(&self, way: Way) -> u64 {
+        self.sum(way, 0)
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self, way: Way) -> u64 {
+        self.sum(way, 1)
+    }
+
+    /// Bytes of files.
+    pub fn data_bytes(&self, way: Way) -> u64 {
+        self.sum(way, 2)
+    }
+}
+
+/// A table: one line for each operation that has occurred, and one for all.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<12}{:>9}{:>12}{:>12}{:>9}{:>12}{:>12}",
+            "operation", "requests", "bytes", "of files", "replies", "bytes", "of files"
+        )?;
+        let ways = [Way::Out, Way::Back];
+        let mut row = |name: &str, figures: &dyn Fn(Way, usize) -> u64| {
+            let [out, back] = ways.map(|way| [0, 1, 2].map(|index| figures(way, index)));
+            writeln!(f, "{name:<12}{:>9}{:>12}{:>12}{:>9}{:>12}{:>12}", out[0], out[1], out[2], back[0], back[1], back[2])
+        };
+        for op in 0..OPS {
+            if ways.iter().any(|way| self.figure(op, *way, 0) > 0) {
+                let name = Op::from_number(op as u16).map_or_else(|| "unknown".into(), |op| format!("{op:?}"));
+                row(&name, &|way, index| self.figure(op, way, index))?;
+            }
+        }
+        row("all", &|way, index| self.sum(way, index))
+    }
+}
+
+/// Relays until one side is gone. `pass` sees each message before the other side does. `interrupted` is called where a signal came.
+pub fn run(client: Fd, server: Fd, mut pass: impl FnMut(&Passing<'_>), mut interrupted: impl FnMut()) -> Result<()> {
+    let mut payload = Pages::new(MAX_BYTES)?;
+    let mut head = [0; HEAD_BYTES];
+    let ways = [(Way::Out, client, server), (Way::Back, server, client)];
+    // Whether something waits that has not been taken yet.
+    let mut waiting = [false; 2];
+    loop {
+        let entries = |index: usize| {
+            let (_, from, to) = ways[index];
+            let (fd, events) = if waiting[index] { (to, abi::POLLOUT) } else { (from, abi::POLLIN) };
+            abi::pollfd { fd, events: events as i16, revents: 0 }
+        };
+        let mut entries = [entries(0), entries(1)];
+        // SAFETY: the kernel fills in the entries.
+        match unsafe { sys::call!(__NR_poll, entries.as_mut_ptr(), entries.len(), -1isize) } {
+            Err(Errno::EINTR) => {
+                interrupted();
+                continue;
+            }
+            result => drop(result?),
+        }
+        for (((way, from, to), waiting), entry) in ways.into_iter().zip(&mut waiting).zip(entries) {
+            if entry.revents == 0 {
+                continue;
+            }
+            *waiting = !*waiting;
+            if *waiting {
+                continue;
+            }
+            let Some(length) = SocketPort(from).receive(&mut head, &mut payload) else { return Ok(()) };
+            let payload = payload.get(..length).unwrap_or_default();
+            pass(&Passing { way, head: &head, payload });
+            if SocketPort(to).send(&head, &[payload]).is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fsproto::{Handle, Nothing, Read, Snapshotted, Tag, Written};
+
+    #[test]
+    fn bytes_of_files_are_told_from_the_rest() {
+        let tally = Tally::new();
+        let count = |way, head: [u8; HEAD_BYTES], payload: &[u8]| tally.count(&Passing { way, head: &head, payload });
+        let write = Write { handle: Handle(1), data_bytes: 10, ..Write::default() };
+        // Ten bytes of data, and a piece of 24.
+        count(Way::Out, write.request(Tag(1), 34), &[7; 34]);
+        count(Way::Back, Write::reply(Tag(1), &Written::default(), 0), &[]);
+        count(Way::Back, Read::reply(Tag(2), &Nothing {}, 100), &[7; 100]);
+        let taken = Snapshotted { head_bytes: 3, tail_bytes: 4, ..Snapshotted::default() };
+        count(Way::Back, Snapshot::reply(Tag(3), &taken, 7 + 16), &[7; 23]);
+        count(Way::Back, fsproto::error_reply(Op::Read as u16, Tag(4), fsproto::Errno::EIO), &[]);
+        assert_eq!([tally.messages(Way::Out), tally.messages(Way::Back)], [1, 4]);
+        assert_eq!([tally.data_bytes(Way::Out), tally.data_bytes(Way::Back)], [10, 107]);
+        assert_eq!(tally.bytes(Way::Back), 4 * 128 + 100 + 23);
+        assert_eq!((tally.granted(Op::Read), tally.messages_of(Op::Read, Way::Back)), (1, 2));
+        assert!(format!("{tally}").contains("Snapshot"));
+    }
+
+    #[test]
+    fn what_is_no_message_is_counted_too() {
+        let tally = Tally::new();
+        tally.count(&Passing { way: Way::Back, head: &[0xff; HEAD_BYTES], payload: &[1; 9] });
+        assert_eq!((tally.messages(Way::Back), tally.data_bytes(Way::Back)), (1, 0));
+    }
+}

@@ -45,6 +45,10 @@ mutants! {
     LeakRescue = "leak-rescue",
     /// C10: the kernel does not close a snapshot whose last association is gone.
     LeakSnapshot = "leak-snapshot",
+    /// X5: a file that is closed stays open on its server.
+    LeakHandle = "leak-handle",
+    /// X5: a frame that was fetched is never free again.
+    LeakFrame = "leak-frame",
     /// C7: closing the descriptor closes its snapshots.
     CloseWithFile = "close-with-file",
     /// C8: every snapshot rescues for itself.

@@ -196,10 +196,18 @@ pub const TESTS: &[RuleTest] = &[
     test("x5_garbage", &[], "random messages do no harm"),
     test("x5_server_dies", &[], "a server that dies gives errors, and what is resident stays"),
     test("x5_hostile_arguments", &[], "hostile arguments around a lazy buffer give Linux's errors, and nothing is lost"),
+    test(
+        "x5_nothing_leaks",
+        &["leak-snapshot", "leak-rescue", "leak-space", "leak-handle", "leak-frame"],
+        "what programs take, frames, snapshots, handles and rescued bytes, is there again when they have ended, and been killed",
+    ),
     test("e1_knobs", &["ignore-knob"], "laziness is switched for all, for one process, and by size"),
     RuleTest {
         timeout_s: 180,
         ..test("e2_differential", &["ignore-knob"], "a long random program sees the same lazily, eagerly and on Linux")
     },
     test("e3_counters", &["miscount"], "the counters tell what a server saw pass"),
+    test("e3_relay_agrees", &["miscount"], "the client counts what a relay between it and the wrapper counts"),
+    test("w2_one_page_moves", &[], "by a relay's word, a file written back whole sends the page that changed"),
+    test("w4_no_byte_moves", &[], "by the word of relays on both sides of the wrapper, a copy to another file moves no byte of it"),
 ];

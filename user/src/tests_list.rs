@@ -9,10 +9,12 @@ pub struct SystemTest {
     pub memory_mib: u32,
     /// Seconds until it counts as hanging.
     pub timeout_s: u32,
+    /// It takes minutes, and runs only where that is asked for.
+    pub is_long: bool,
 }
 
 const fn test(name: &'static str) -> SystemTest {
-    SystemTest { name, memory_mib: 128, timeout_s: 60 }
+    SystemTest { name, memory_mib: 128, timeout_s: 60, is_long: false }
 }
 
 /// All of them.
@@ -96,4 +98,7 @@ pub const TESTS: &[SystemTest] = &[
     test("hostile_memory"),
     test("hostile_processes"),
     test("hostile_everything"),
+    SystemTest { timeout_s: 120, ..test("hostile_storm") },
+    SystemTest { timeout_s: 900, is_long: true, ..test("hostile_storm_long") },
+    SystemTest { timeout_s: 120, ..test("hostile_race") },
 ];

@@ -27,7 +27,7 @@ pub fn ci(paths: &Paths) -> Result<u8> {
     step("lints in the guest", &mut lint)?;
 
     say!("ci: tests");
-    test::test(paths, &TestArgs { filter: None, list: false, mutants: false })
+    test::test(paths, &TestArgs { filter: None, list: false, mutants: false, long: false })
 }
 
 fn step(name: &str, command: &mut Command) -> Result<()> {

@@ -70,6 +70,10 @@ pub struct RunArgs {
     /// Let the guest's clock count instructions: the same in every run, and slower.
     #[arg(long)]
     pub icount: bool,
+    /// Count what passes between kernel and wrapper (client), wrapper and base (base), and log every message (log): words with commas
+    /// between. The figures come at the end, on standard error.
+    #[arg(long, value_name = "WORDS")]
+    pub relay: Option<String>,
     /// Write the kernel's log to a file too.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -98,6 +102,25 @@ pub struct TestArgs {
     /// Run each test that names a mutant against it, and expect it to fail.
     #[arg(long)]
     pub mutants: bool,
+    /// Let the exercisers and tormentors run for many minutes rather than seconds.
+    #[arg(long)]
+    pub long: bool,
+}
+
+/// How long the tests that could go on for ever go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Seconds: every time.
+    Short,
+    /// Many minutes: now and then.
+    Long,
+}
+
+impl TestArgs {
+    /// The same as a length.
+    pub fn length(&self) -> Length {
+        if self.long { Length::Long } else { Length::Short }
+    }
 }
 
 /// `foreign`'s options.

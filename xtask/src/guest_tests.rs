@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cli::Length;
 use crate::qemu_tests::{Expected, QemuTest};
 
 /// The rules of the contract.
@@ -13,20 +14,21 @@ mod rules;
 mod system;
 
 /// One test for each line of the guest's lists.
-pub fn list() -> Vec<QemuTest> {
-    system::TESTS.iter().map(system_test).chain(rules::TESTS.iter().map(rule_test)).collect()
+pub fn list(length: Length) -> Vec<QemuTest> {
+    let in_time = |test: &&system::SystemTest| length == Length::Long || !test.is_long;
+    system::TESTS.iter().filter(in_time).map(system_test).chain(rules::TESTS.iter().map(rule_test)).collect()
 }
 
 fn system_test(system: &system::SystemTest) -> QemuTest {
     let name = format!("system_{}", system.name);
-    let mut test = QemuTest::new(&name, &format!("tests {}", system.name), Expected::Status(0));
+    let mut test = QemuTest::new(&name, &format!("leaks tests {}", system.name), Expected::Status(0));
     test.memory = format!("{}M", system.memory_mib);
     test.limit = Duration::from_secs(system.timeout_s.into());
     test
 }
 
 fn rule_test(rule: &rules::RuleTest) -> QemuTest {
-    let mut test = QemuTest::new(rule.name, &format!("rules {}", rule.name), Expected::Status(0));
+    let mut test = QemuTest::new(rule.name, &format!("leaks rules {}", rule.name), Expected::Status(0));
     test.memory = format!("{}M", rule.memory_mib);
     test.limit = Duration::from_secs(rule.timeout_s.into());
     test.mutants = rule.mutants.iter().map(|&name| name.to_owned()).collect();

@@ -19,6 +19,7 @@ mod console_tests;
 mod demo_tests;
 mod fallback;
 mod foreign;
+mod fsx_tests;
 mod guest;
 mod guest_tests;
 mod host_tests;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::add::Addition;
-use crate::cli::Lazy;
+use crate::cli::{Lazy, Length};
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
@@ -85,9 +85,10 @@ impl QemuTest {
     }
 
     /// Runs it with its rule broken: it has to fail. The servers are broken from the start, the kernel by the test's program
-    /// itself, which says first which rule that is, so that one which knows no such mutant is not taken for one that fails.
+    /// itself, or by the shell, which says first which rule that is, so that one which knows no such mutant is not taken for one that fails.
+    /// It has to see the break by itself, and not only what is left behind, unless that is what it is about.
     pub fn run_against(&self, paths: &Paths, guest: &Guest, mutant: &str, interrupts: &Interrupts) -> Result<Verdict> {
-        let command = self.command.replacen("rules ", &format!("rules --break {mutant} "), 1);
+        let command = self.broken_command(mutant);
         let seen = self.boot(paths, guest, &command, Some(mutant), interrupts)?;
         let is_broken = seen.console.starts_with(format!("{mutant}\n").as_bytes());
         Ok(if !is_broken {
@@ -99,9 +100,20 @@ impl QemuTest {
         })
     }
 
+    fn broken_command(&self, mutant: &str) -> String {
+        const KNOB: &str = "/proc/sys/lazy/mutant";
+        let is_about_leaks = self.name.ends_with("nothing_leaks");
+        let command = if is_about_leaks { &self.command } else { self.command.trim_start_matches("leaks ") };
+        if command.contains("rules ") {
+            command.replacen("rules ", &format!("rules --break {mutant} "), 1)
+        } else {
+            format!("echo {mutant} > {KNOB}; cat {KNOB}; {command}")
+        }
+    }
+
     /// Boots a machine that runs `command` in place of the test's own.
     pub fn boot(&self, paths: &Paths, guest: &Guest, command: &str, mutant: Option<&str>, interrupts: &Interrupts) -> Result<Seen> {
-        let task = Task { command: Some(command), lazy: self.lazy, mutant, memory: &self.memory, additions: &self.additions };
+        let task = Task { command: Some(command), lazy: self.lazy, mutant, memory: &self.memory, additions: &self.additions, relay: None };
         let initrd = task.initrd(paths, guest)?;
         let hardware = Hardware { memory: self.memory.clone(), clock: Clock::Host, debugger: Debugger::None };
         let start = Instant::now();
@@ -197,9 +209,10 @@ fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
 }
 
 /// All of them.
-pub fn list(paths: &Paths) -> Result<Vec<QemuTest>> {
+pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     let mut tests = shell_tests(paths);
-    tests.extend(crate::guest_tests::list());
+    tests.extend(crate::guest_tests::list(length));
+    tests.extend(crate::fsx_tests::list(length));
     tests.extend(crate::input_tests::list(paths)?);
     Ok(tests)
 }
@@ -207,6 +220,14 @@ pub fn list(paths: &Paths) -> Result<Vec<QemuTest>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_is_broken_by_the_program_or_by_the_shell() {
+        let command = |name, command| QemuTest::new(name, command, Expected::Status(0)).broken_command("m");
+        assert_eq!(command("x", "leaks rules r1"), "rules --break m r1");
+        assert_eq!(command("x5_nothing_leaks", "leaks rules r1"), "leaks rules --break m r1");
+        assert!(command("x", "leaks fsx f").ends_with("; fsx f"));
+    }
 
     #[test]
     fn what_is_expected_is_what_counts() {

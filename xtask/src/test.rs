@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::bench_tests::{self, BenchTest};
 use crate::boot_tests::{self, BootTest};
-use crate::cli::TestArgs;
+use crate::cli::{Length, TestArgs};
 use crate::console_tests::{self, ConsoleTest};
 use crate::demo_tests::DemoTest;
 use crate::foreign::ForeignTest;
@@ -64,7 +64,8 @@ impl Test {
 pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let mut tests = if arguments.mutants { mutant_tests(paths)? } else { all_tests(paths, filter)? };
+    let length = arguments.length();
+    let mut tests = if arguments.mutants { mutant_tests(paths, length)? } else { all_tests(paths, filter, length)? };
     tests.retain(|test| test.name().contains(filter));
     if arguments.list {
         let names: String = tests.iter().map(|test| test.name() + "\n").collect();
@@ -76,7 +77,7 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     run_all(paths, &guest, &tests)
 }
 
-fn all_tests(paths: &Paths, filter: &str) -> Result<Vec<Test>> {
+fn all_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     // No host test matches a filter that asks for QEMU: no need to build them.
     if !filter.starts_with("qemu::") {
@@ -88,13 +89,13 @@ fn all_tests(paths: &Paths, filter: &str) -> Result<Vec<Test>> {
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(bench_tests::TESTS.map(Test::Bench));
-    tests.extend(qemu_tests::list(paths)?.into_iter().map(Test::Qemu));
+    tests.extend(qemu_tests::list(paths, length)?.into_iter().map(Test::Qemu));
     Ok(tests)
 }
 
-fn mutant_tests(paths: &Paths) -> Result<Vec<Test>> {
+fn mutant_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
-    for test in qemu_tests::list(paths)? {
+    for test in qemu_tests::list(paths, length)? {
         tests.extend(test.mutants.clone().into_iter().map(|mutant| Test::Mutant(test.clone(), mutant)));
     }
     Ok(tests)

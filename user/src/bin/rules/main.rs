@@ -14,6 +14,7 @@ mod experiment;
 mod fault;
 mod kit;
 mod lazy;
+mod leak;
 mod memory;
 mod os;
 mod read;
@@ -25,6 +26,7 @@ mod sharing;
 mod space;
 mod stack;
 mod thread;
+mod traffic;
 mod wrapper;
 mod write;
 mod written;
@@ -57,6 +59,8 @@ tests! {
     written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages;
     memory: q2_pressure q2_last_reference q3_swap q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure;
     sharing: a5_shared_frames a6_program_overwritten a7_debugger x3_asked_once;
+    leak: x5_nothing_leaks;
+    traffic: e3_relay_agrees w2_one_page_moves w4_no_byte_moves;
     experiment: e1_knobs e2_differential e3_counters;
 }
 

@@ -200,7 +200,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _: sys::Result<()> = os::unmount(&self.path);
+        let _: sys::Result<()> = os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
     }
 }
 

@@ -19,6 +19,7 @@ mod names;
 mod processes;
 mod signals;
 mod state;
+mod storm;
 mod survey;
 
 use user::prelude::*;
@@ -39,6 +40,7 @@ const TABLES: [Table; 10] = [
     processes::TESTS,
     signals::TESTS,
     state::TESTS,
+    storm::TESTS,
     survey::TESTS,
 ];
 

@@ -1,0 +1,59 @@
+//! The file-system exerciser in the guest: laziness on and off, aligned and not, one process and four, with little memory.
+
+use std::time::Duration;
+
+use crate::cli::{Lazy, Length};
+use crate::qemu_tests::{Expected, QemuTest};
+
+/// One way to exercise.
+struct Exercise {
+    name: &'static str,
+    lazy: Lazy,
+    options: &'static str,
+    /// Breaks of the kernel that it must notice.
+    mutants: &'static [&'static str],
+}
+
+const MEMORY: &str = "64M";
+
+/// Each reads lazily or not at all so, as it should. With ballast, pages have to go and come back.
+const EXERCISES: [Exercise; 6] = [
+    Exercise {
+        name: "lazy",
+        lazy: Lazy::On,
+        options: "-S 1 -c reads_lazy -c pages_referenced",
+        mutants: &["skip-rescue", "store-shared", "drop-partial-page", "align-offset", "zero-past-end", "fork-leaves-writable"],
+    },
+    Exercise {
+        name: "lazy_aligned",
+        lazy: Lazy::On,
+        options: "-S 2 -a 4096 -c reads_lazy -c pages_referenced",
+        mutants: &["skip-truncate-rescue"],
+    },
+    Exercise { name: "lazy_four", lazy: Lazy::On, options: "-S 3 -p 4 -c reads_lazy", mutants: &["rescue-serves-all"] },
+    Exercise { name: "lazy_pressure", lazy: Lazy::On, options: "-S 4 -p 4 -m 30M -c reads_lazy -c evictions", mutants: &[] },
+    Exercise { name: "eager", lazy: Lazy::Off, options: "-S 1 -C reads_lazy", mutants: &[] },
+    Exercise { name: "eager_aligned_four", lazy: Lazy::Off, options: "-S 5 -a 4096 -p 4 -C reads_lazy", mutants: &[] },
+];
+
+/// The exercises, of 5,000 operations or of 100,000.
+pub fn list(length: Length) -> Vec<QemuTest> {
+    EXERCISES.iter().map(|exercise| exercise.test(length)).collect()
+}
+
+impl Exercise {
+    fn test(&self, length: Length) -> QemuTest {
+        let (operations, limit_s) = match length {
+            Length::Short => (5_000, 120),
+            Length::Long => (100_000, 3_600),
+        };
+        let command = format!("leaks fsx -N {operations} {} /tmp/fsx", self.options);
+        let mut test = QemuTest::new(&format!("fsx_{}", self.name), &command, Expected::Status(0));
+        test.memory = MEMORY.to_owned();
+        test.lazy = self.lazy;
+        test.limit = Duration::from_secs(limit_s);
+        test.mutants = self.mutants.iter().map(|&name| name.to_owned()).collect();
+        test.about = "every byte that comes back is the one that was written".to_owned();
+        test
+    }
+}

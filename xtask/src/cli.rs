@@ -32,6 +32,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run other people's programs on Sloth and on Linux, and compare; the last line is `N passed, N failed, N skipped`.
     Foreign(ForeignArgs),
+    /// Run the simulation, seed after seed, until one fails; that one is made smaller and printed. Ctrl-C ends it between two runs.
+    Sim(SimArgs),
     /// What continuous integration runs: formatting, lints, all tests.
     Ci,
 }
@@ -144,6 +146,26 @@ pub struct BenchArgs {
     /// Print a JSON array of objects with name, unit, value, target and peer.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `sim`'s options.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// The first seed; without it, one that is drawn and printed.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Steps in all, more or less: runs are carried to their end.
+    #[arg(long, default_value_t = 10_000_000)]
+    pub steps: u64,
+    /// Keep a failure under this name, where the test suite replays it.
+    #[arg(long, value_name = "NAME")]
+    pub keep: Option<String>,
+    /// Replay what was kept in a file, and print step by step what happens.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "keep"])]
+    pub replay: Option<PathBuf>,
+    /// Break one rule on purpose, to see it found.
+    #[arg(long = "break", value_name = "MUTANT")]
+    pub mutant: Option<String>,
 }
 
 /// Checks a memory size, which goes to QEMU as it is.

@@ -32,6 +32,7 @@ mod ramdisk;
 mod run;
 mod session;
 mod setup;
+mod sim;
 mod status;
 mod strip;
 #[cfg(test)]
@@ -77,6 +78,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Test(arguments) => return test::test(&paths, arguments),
         Command::Bench(arguments) => return bench::bench(&paths, arguments),
         Command::Foreign(arguments) => return foreign::foreign(&paths, arguments),
+        Command::Sim(arguments) => return sim::sim(&paths, arguments),
         Command::Ci => return ci::ci(&paths),
     }
     Ok(0)

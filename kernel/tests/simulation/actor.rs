@@ -1,296 +1,286 @@
-//! A program of the simulation: its memory, what the oracle says is in it, and the things it does.
+//! An actor: carries out its steps one by one, and checks after each what came of it. An error must have an excuse: trouble beneath the wrapper, a
+//! connection that is lost, or the end of the process.
 
+use std::rc::Rc;
+
+use fsproto::Errno;
+use kernel::file::{Caller, FdTable, FileContext};
+use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, VirtAddr, mmu};
+use kernel::sync::Mutex;
 use std::sync::Arc;
 
-use fsproto::{AttrMask, OpenFlags, RenameFlags};
-use kernel::file::{FileObject, FileSystem, Io, OpenHow, SetAttr, UserBuffers, Walk, WriteAt};
-use kernel::mem::{Backing, Placement, Prot, Space, UserSlice, VirtAddr, mmu};
-use kernel::mount::MountedTree;
+use crate::memory::Memory;
+use crate::model::Line;
+use crate::sched::{self, yield_now};
+use crate::script::{Op, PAGE, Piece, WINDOW, WINDOW_PAGES};
+use crate::trace::trace;
+use crate::world::{self, Opened, Process};
+use crate::{happening, wire};
 
-use crate::baton::yield_now;
-use crate::model::Served;
-use crate::wire::Wire;
+/// Memories of one actor: its own, and those of its children.
+const MAX_MEMORIES: usize = 3;
 
-const PAGE: usize = 4096;
-/// Pages of an actor's buffer.
-const BUFFER_PAGES: usize = 24;
-const BUFFER: usize = BUFFER_PAGES * PAGE;
-/// Bytes of a file, about.
-const FILE: u64 = 20 * PAGE as u64;
-/// Names of files: few, so that actors meet.
-const NAMES: [&[u8]; 3] = [b"a", b"b", b"c"];
-
-type File = Arc<dyn FileObject>;
-
-/// A child of a fork, and what it must hold.
-struct Child {
-    space: Arc<Space>,
-    oracle: Vec<u8>,
+/// One program, or one of its threads.
+pub struct Actor {
+    pub index: usize,
+    pub process: Rc<Process>,
+    pub memories: Vec<Memory>,
+    /// The number of this step.
+    pub step: u64,
+    /// Failures beneath when it began.
+    failures: u64,
 }
 
-/// One program.
-pub struct Actor {
-    name: String,
-    rng: fastrand::Rng,
-    space: Arc<Space>,
-    base: u64,
-    oracle: Vec<u8>,
-    files: Vec<File>,
-    children: Vec<Child>,
-    tree: MountedTree,
-    wire: Arc<Wire>,
+/// Carries out all of an actor's steps and lets go of everything.
+pub fn run(index: usize, steps: Vec<Op>) {
+    let mut actor = Actor::new(index);
+    for op in steps {
+        actor.begin_step(&op);
+        actor.carry_out(op);
+        yield_now();
+    }
+    actor.finish();
 }
 
 impl Actor {
-    /// A program with a buffer of zeros, in its own space or, as a thread, in a shared one.
-    pub fn new(index: usize, seed: u64, space: Option<Arc<Space>>, tree: MountedTree, wire: Arc<Wire>) -> Self {
-        let space = space.unwrap_or_else(|| Space::new().expect("memory for a space"));
-        // A page that nobody maps lies between the buffers of threads.
-        let base = 0x10_0000 + (index * (BUFFER_PAGES + 1) * PAGE) as u64;
-        let mut actor = Self {
-            name: format!("actor {index}"),
-            rng: fastrand::Rng::with_seed(seed),
-            space,
-            base,
-            oracle: vec![0; BUFFER],
-            files: Vec::new(),
-            children: Vec::new(),
-            tree,
-            wire,
-        };
-        actor.map(0, BUFFER_PAGES);
-        actor.open(OpenFlags::CREATE);
+    fn new(index: usize) -> Self {
+        let mut actor = Self { index, process: world::process_of(index), memories: Vec::new(), step: 0, failures: 0 };
+        actor.begin();
         actor
     }
 
-    /// Does one thing and checks what it says about it.
-    pub fn step(&mut self) {
-        match self.rng.u32(0..100) {
-            0..30 => self.read(),
-            30..45 => self.load(),
-            45..57 => self.store(),
-            57..72 => self.write(),
-            72..76 => self.truncate(),
-            76..82 => self.open(OpenFlags::CREATE),
-            82..84 => self.open(OpenFlags::CREATE | OpenFlags::TRUNCATE),
-            84..86 => self.remove(),
-            86..88 => self.rename(),
-            88..90 => self.punch(),
-            90..94 => self.fork(),
-            94..96 => self.remap(),
-            96..98 => self.look_at_child(),
-            _ => self.close(),
+    /// A process with a buffer of zeros.
+    fn begin(&mut self) {
+        sched::set_killed(self.index, false);
+        self.memories = vec![Memory::new(self.process.space.clone(), self.index)];
+        self.map(0, 0, WINDOW_PAGES);
+    }
+
+    fn begin_step(&mut self, op: &Op) {
+        if self.process.killed.get() {
+            self.memories.clear();
+            self.process = world::process_of(self.index);
+            self.begin();
+        }
+        self.step = world::begin_step(self.index);
+        self.failures = wire::failures();
+        trace!("actor {}: {op:?}", self.index);
+    }
+
+    fn carry_out(&mut self, op: Op) {
+        match op {
+            Op::Read { memory, file, at, pieces } => self.read(memory, file, at, &pieces),
+            Op::Write { memory, file, at, pieces } => self.write(memory, file, at, &pieces),
+            Op::Load { memory, at, stride } => self.load(memory, at, stride),
+            Op::Store { memory, at, stride, value } => self.store(memory, at, stride, value),
+            Op::Fork { memory } => self.fork(memory),
+            Op::Exit { memory } => self.exit(memory),
+            Op::Map { memory, page, pages } => self.map(memory, page, pages),
+            Op::Unmap { memory, page, pages } => self.unmap(memory, page, pages),
+            Op::Discard { memory, page, pages } => self.discard(memory, page, pages),
+            Op::Protect { memory, page, pages, rights } => self.protect(memory, page, pages, rights),
+            Op::Remap { memory, page, pages, to, new_pages } => self.remap(memory, (page, pages), (to, new_pages)),
+            op => self.carry_out_on_files(op),
         }
     }
 
-    /// Checks everything once more and lets go of it.
-    pub fn finish(mut self) {
-        self.check(0, BUFFER);
-        while !self.children.is_empty() {
-            self.look_at_child();
+    /// Whether the process has been killed: then nobody sees what became of the step.
+    pub fn is_killed(&self) -> bool {
+        self.process.killed.get()
+    }
+
+    /// Whether an error may be: trouble beneath the wrapper, or a connection that is lost.
+    pub fn has_excuse(&self, line: Option<Line>) -> bool {
+        self.failures != wire::failures() || line.is_some_and(|line| !wire::is_up(line))
+    }
+
+    pub fn memory(&mut self, number: usize) -> &mut Memory {
+        let count = self.memories.len();
+        &mut self.memories[number % count]
+    }
+
+    pub fn file(&self, number: usize) -> Option<Rc<Opened>> {
+        let files = self.process.files.borrow();
+        files.get(number % files.len().max(1)).cloned()
+    }
+
+    fn load(&mut self, memory: usize, Piece(start, length): Piece, stride: usize) {
+        for at in (start..start + length).step_by(stride) {
+            self.access(memory, at, None);
+            yield_now();
         }
-        self.space.unmap(VirtAddr(self.base), BUFFER as u64).expect("the buffer is mapped");
     }
 
-    fn io(&self) -> Io<'_> {
-        Io { space: &self.space, caller: None, nonblocking: false }
-    }
-
-    fn slice(&self, start: usize, length: usize) -> UserSlice {
-        UserSlice::new(self.base + start as u64, length as u64).expect("a user address")
-    }
-
-    /// A range of the buffer: often page-aligned, often not.
-    fn range(&mut self) -> (usize, usize) {
-        let start = self.rng.usize(0..BUFFER);
-        let start = if self.rng.bool() { start / PAGE * PAGE } else { start };
-        (start, self.rng.usize(1..=BUFFER - start))
-    }
-
-    fn offset(&mut self) -> u64 {
-        let offset = self.rng.u64(0..FILE);
-        if self.rng.bool() { offset / PAGE as u64 * PAGE as u64 } else { offset }
-    }
-
-    fn file(&mut self) -> Option<File> {
-        let index = self.rng.usize(0..self.files.len().max(1));
-        self.files.get(index).cloned()
-    }
-
-    fn name(&mut self) -> &'static [u8] {
-        NAMES[self.rng.usize(0..NAMES.len())]
-    }
-
-    fn map(&mut self, first: usize, pages: usize) {
-        let at = Placement::Fixed(VirtAddr(self.base + (first * PAGE) as u64));
-        self.space.map(at, (pages * PAGE) as u64, Prot::READ | Prot::WRITE, Backing::Anonymous, "").expect("room for a buffer");
-        self.oracle[first * PAGE..(first + pages) * PAGE].fill(0);
-    }
-
-    fn read(&mut self) {
-        let Some(file) = self.file() else { return };
-        let ((start, length), offset) = (self.range(), self.offset());
-        // R5: a part that cannot be written to cuts the read short.
-        let guard = self.rng.u8(0..8) == 0;
-        let last_page = (start + length - 1) / PAGE;
-        if guard {
-            self.protect(last_page, Prot::READ);
+    fn store(&mut self, memory: usize, Piece(start, length): Piece, stride: usize, value: u8) {
+        for at in (start..start + length).step_by(stride) {
+            self.access(memory, at, Some(value.wrapping_add(at as u8)));
+            yield_now();
         }
-        let writable = if guard { (last_page * PAGE).saturating_sub(start) } else { length };
-        self.wire.served();
-        let read = file.read(&self.io(), &mut UserBuffers::one(self.slice(start, length)), offset);
-        let saw: Vec<u8> = self.wire.served().into_iter().flat_map(Served::saw).collect();
-        match read {
-            Ok(count) => {
-                let expected = saw.len().min(writable);
-                assert_eq!(
-                    count as usize, expected,
-                    "{}: R2/R5: the count of a read of {length} bytes to {start}, {writable} writable",
-                    self.name
-                );
-                self.oracle[start..start + expected].copy_from_slice(&saw[..expected]);
+    }
+
+    /// Loads a byte and compares it, or stores one.
+    fn access(&mut self, memory: usize, at: usize, value: Option<u8>) {
+        let (me, failed) = (self.index, self.failures != wire::failures());
+        let Memory { space, .. } = self.memory(memory);
+        let (space, address) = (space.clone(), self.memory(memory).address(at));
+        let needed = if value.is_some() { Prot::WRITE } else { Prot::READ };
+        let done = match value {
+            Some(value) => mmu::store(&space, address, value).map(|()| value),
+            None => mmu::load(&space, address),
+        };
+        if self.is_killed() {
+            return;
+        }
+        let failed = failed || self.failures != wire::failures();
+        let memory = self.memory(memory);
+        let page = memory.pages[at / PAGE];
+        let allowed = page.is_mapped && page.rights.contains(needed);
+        match (done, value) {
+            (Ok(stored), Some(_)) => {
+                assert!(allowed, "actor {me}: a store to byte {at}, which must not be");
+                memory.stored(at, stored);
             }
-            Err(error) => {
-                assert_eq!(error, fsproto::Errno::EFAULT, "{}: a read failed", self.name);
-                assert!(writable == 0 && !saw.is_empty(), "{}: R5: EFAULT only for a buffer that takes nothing", self.name);
+            (Ok(loaded), None) => {
+                assert!(allowed, "actor {me}: a load of byte {at}, which must not be");
+                assert_eq!(loaded, memory.bytes[at], "actor {me}: byte {at} (page {}) of its memory", at / PAGE);
             }
-        }
-        if guard {
-            self.protect(last_page, Prot::READ | Prot::WRITE);
-        }
-    }
-
-    fn protect(&self, page: usize, prot: Prot) {
-        self.space.protect(VirtAddr(self.base + (page * PAGE) as u64), PAGE as u64, prot).expect("the buffer is mapped");
-    }
-
-    fn load(&mut self) {
-        let (start, length) = self.range();
-        let length = length.min(self.rng.usize(1..3 * PAGE));
-        self.check(start, length);
-    }
-
-    /// Loads some bytes of every page of a range and compares them with the oracle.
-    fn check(&mut self, start: usize, length: usize) {
-        let mut at = start;
-        while at < start + length {
-            let value = mmu::load(&self.space, VirtAddr(self.base + at as u64)).expect("the buffer is mapped");
-            assert_eq!(value, self.oracle[at], "{}: byte {at} (page {}) of the buffer", self.name, at / PAGE);
-            if self.rng.u8(0..4) == 0 {
-                yield_now();
+            (Err(FaultError::Segv), _) => assert!(!allowed, "actor {me}: SIGSEGV at byte {at} (page {}): {page:?}", at / PAGE),
+            (Err(FaultError::Bus), _) => {
+                let excuse = page.may_be_lost() || (failed && page.from.is_some());
+                assert!(excuse, "F5: actor {me}: SIGBUS at byte {at} (page {}): {page:?}", at / PAGE);
+                let start = VirtAddr(address.0 - address.0 % PAGE as u64);
+                assert_eq!(space.residency(start, PAGE as u64), Ok(vec![0]), "F6: actor {me}: SIGBUS at byte {at}, which is resident");
             }
-            at += self.rng.usize(1..PAGE);
+            (Err(error), _) => panic!("actor {me}: {error:?} at byte {at}"),
         }
     }
 
-    fn store(&mut self) {
-        let (start, length) = self.range();
-        for at in (start..start + length).step_by(self.rng.usize(1..2 * PAGE)) {
-            let value = self.rng.u8(..);
-            mmu::store(&self.space, VirtAddr(self.base + at as u64), value).expect("the buffer is mapped");
-            self.oracle[at] = value;
-            if self.rng.u8(0..4) == 0 {
-                yield_now();
-            }
+    fn map(&mut self, memory: usize, page: usize, pages: usize) {
+        let memory = self.memory(memory);
+        let at = Placement::Fixed(memory.address(page * PAGE));
+        let rights = Prot::READ | Prot::WRITE;
+        memory.space.map(at, (pages * PAGE) as u64, rights, Backing::Anonymous, "").expect("room for a buffer");
+        memory.mapped(page, pages);
+    }
+
+    fn unmap(&mut self, memory: usize, page: usize, pages: usize) {
+        let memory = self.memory(memory);
+        memory.space.unmap(memory.address(page * PAGE), (pages * PAGE) as u64).expect("A4: unmapping never fails");
+        memory.unmapped(page, pages);
+    }
+
+    fn discard(&mut self, memory: usize, page: usize, pages: usize) {
+        let memory = self.memory(memory);
+        let done = memory.space.discard(memory.address(page * PAGE), (pages * PAGE) as u64);
+        let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
+        assert_eq!(done, if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) }, "what madvise says");
+        if is_mapped {
+            memory.zeroed(page, pages);
         }
     }
 
-    fn write(&mut self) {
-        let Some(file) = self.file() else { return };
-        let ((start, length), offset) = (self.range(), self.offset());
-        let at = if self.rng.u8(0..5) == 0 { WriteAt::End } else { WriteAt::Offset(offset) };
-        self.wire.served();
-        let written = file.write(&self.io(), &mut UserBuffers::one(self.slice(start, length)), at);
-        let wrote: Vec<u8> = self.wire.served().into_iter().flat_map(Served::wrote).collect();
-        match written {
-            Ok(written) => {
-                assert_eq!(written.bytes as usize, wrote.len(), "{}: the count of a write", self.name);
-                assert!(wrote == self.oracle[start..start + wrote.len()], "{}: bytes written from {start}", self.name);
-            }
-            Err(error) => assert_eq!(error, fsproto::Errno::ENOSPC, "{}: a write failed", self.name),
+    fn protect(&mut self, memory: usize, page: usize, pages: usize, rights: u32) {
+        let rights = Prot::from_bits_truncate(rights);
+        let memory = self.memory(memory);
+        let done = memory.space.protect(memory.address(page * PAGE), (pages * PAGE) as u64, rights);
+        let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
+        assert_eq!(done, if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) }, "A4: what mprotect says");
+        if is_mapped {
+            memory.pages[page..page + pages].iter_mut().for_each(|page| page.rights = rights);
         }
     }
 
-    fn truncate(&mut self) {
-        let Some(file) = self.file() else { return };
-        let change = SetAttr { mask: AttrMask::SIZE, size: self.offset(), ..SetAttr::default() };
-        self.may_be_full(file.set_attr(&change));
-    }
-
-    fn punch(&mut self) {
-        let Some(file) = self.file() else { return };
-        let (offset, length) = (self.offset(), self.offset() + 1);
-        self.may_be_full(file.allocate(offset, length, 2));
-    }
-
-    fn may_be_full<T>(&self, result: Result<T, fsproto::Errno>) {
-        if let Err(error) = result {
-            assert_eq!(error, fsproto::Errno::ENOSPC, "{}: a change failed", self.name);
+    fn remap(&mut self, memory: usize, (page, pages): (usize, usize), (to, new_pages): (usize, usize)) {
+        let apart = to + new_pages <= page || page + pages <= to;
+        if to + new_pages > WINDOW_PAGES || !apart {
+            return;
+        }
+        let memory = self.memory(memory);
+        let bytes = |pages: usize| (pages * PAGE) as u64;
+        let target = Move::To(memory.address(to * PAGE));
+        let done = memory.space.remap(memory.address(page * PAGE), bytes(pages), bytes(new_pages), target);
+        let first = memory.pages[page];
+        let is_one = memory.pages[page..page + pages].iter().all(|page| page.is_mapped && page.rights == first.rights);
+        if is_one {
+            assert_eq!(done, Ok(memory.address(to * PAGE)), "A4: what mremap says");
+            memory.moved(page, pages, to, new_pages);
+        } else {
+            assert_eq!(done, Err(Errno::EFAULT), "A4: what mremap says");
         }
     }
 
-    fn open(&mut self, flags: OpenFlags) {
-        let how = OpenHow { flags: flags | OpenFlags::READ | OpenFlags::WRITE, mode: 0o644 };
-        let name = self.name();
-        match self.tree.open(name, how) {
-            Ok(Walk::Done(file)) => self.files.push(file),
-            Ok(Walk::Link { .. }) => panic!("{}: there are no links", self.name),
-            Err(error) => assert_eq!(error, fsproto::Errno::ENOSPC, "{}: an open failed", self.name),
-        }
-        if self.files.len() > 4 {
-            self.close();
+    fn fork(&mut self, memory: usize) {
+        if self.memories.len() < MAX_MEMORIES {
+            let child = self.memory(memory).fork();
+            self.memories.push(child);
         }
     }
 
-    fn close(&mut self) {
-        if !self.files.is_empty() {
-            let index = self.rng.usize(0..self.files.len());
-            self.files.swap_remove(index);
+    fn exit(&mut self, memory: usize) {
+        let number = memory % self.memories.len();
+        if number > 0 {
+            self.memories.remove(number);
         }
     }
 
-    fn remove(&mut self) {
-        let name = self.name();
-        let removed = self.tree.remove(name, OpenFlags::empty());
-        assert!(matches!(removed, Ok(_) | Err(fsproto::Errno::ENOENT)), "{}: C3: {removed:?}", self.name);
-    }
-
-    fn rename(&mut self) {
-        let (old, new) = (self.name(), self.name());
-        let renamed = self.tree.rename(old, new, RenameFlags::empty());
-        assert!(matches!(renamed, Ok(_) | Err(fsproto::Errno::ENOENT)), "{}: C4: {renamed:?}", self.name);
-    }
-
-    fn fork(&mut self) {
-        if self.children.len() < 3 {
-            let space = self.space.fork().expect("memory for a child");
-            self.children.push(Child { space, oracle: self.oracle.clone() });
+    /// Looks at everything once more and lets go of it.
+    fn finish(mut self) {
+        self.begin_step(&Op::List);
+        for memory in 0..self.memories.len() {
+            self.load(memory, Piece(0, WINDOW), PAGE / 2 - 1);
         }
+        self.memories.clear();
     }
+}
 
-    /// Looks at and stores into some pages of a child, and perhaps ends it.
-    fn look_at_child(&mut self) {
-        let Some(mut child) = self.children.pop() else { return };
-        for at in (0..BUFFER).step_by(self.rng.usize(1..3 * PAGE)) {
-            let address = VirtAddr(self.base + at as u64);
-            let value = mmu::load(&child.space, address).expect("the child's buffer is mapped");
-            assert_eq!(value, child.oracle[at], "{}: A1: byte {at} of a child's buffer", self.name);
-            if self.rng.u8(0..8) == 0 {
-                let value = self.rng.u8(..);
-                mmu::store(&child.space, address, value).expect("the child's buffer is mapped");
-                child.oracle[at] = value;
-            }
-        }
-        if self.rng.bool() && self.children.len() < 2 {
-            self.children.insert(0, child);
-        }
+/// The actor that is not a program: lets things happen to the others.
+pub fn run_world(index: usize, steps: Vec<Op>) {
+    for op in steps {
+        trace!("world: {op:?}");
+        world::begin_step(index);
+        happening::carry_out(op);
+        yield_now();
     }
+}
 
-    /// Unmaps some pages, which may split regions, and maps zeros in their place.
-    fn remap(&mut self) {
-        let first = self.rng.usize(0..BUFFER_PAGES);
-        let pages = self.rng.usize(1..=BUFFER_PAGES - first);
-        self.space.unmap(VirtAddr(self.base + (first * PAGE) as u64), (pages * PAGE) as u64).expect("the buffer is mapped");
-        self.map(first, pages);
+/// A process as the file layer sees it.
+pub struct Program {
+    pub space: Arc<Space>,
+    pub files: Mutex<FdTable>,
+    pub context: Mutex<FileContext>,
+}
+
+impl Program {
+    /// One with this memory.
+    pub fn new(space: Arc<Space>) -> Self {
+        Self { space, files: Mutex::default(), context: Mutex::default() }
     }
+}
+
+impl Caller for Program {
+    fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
+    fn files(&self) -> &Mutex<FdTable> {
+        &self.files
+    }
+    fn context(&self) -> &Mutex<FileContext> {
+        &self.context
+    }
+    fn pid(&self) -> u32 {
+        1
+    }
+    fn pgid(&self) -> u32 {
+        1
+    }
+    fn sid(&self) -> u32 {
+        1
+    }
+    fn is_server(&self) -> bool {
+        false
+    }
+    fn is_masked(&self, _: u8) -> bool {
+        false
+    }
+    fn raise(&self, _: u8) {}
 }

@@ -1,15 +1,20 @@
-//! The servers of the simulation: `snapfs` over `memfs`, as they are.
+//! The servers of the simulation, as they are: `snapfs` over `memfs`, with trouble in between.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, SyncSender};
 
-use fsproto::{HEAD_BYTES, Time};
+use fsproto::{
+    Features, HEAD_BYTES, Handle, Head, MAX_PAYLOAD, Open, OpenFlags, Operation, Path, ROOT, Read, Remove, Stat, StoreInfo, Tag, Time,
+};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
-use fsserver::{Client, Clock, Dispatcher, LocalClient};
+use fsserver::{Clock, Dispatcher, FileServer, LocalClient, SessionId};
 
-struct NoTime;
+use crate::script::{NAMES, Setup};
+use crate::trouble::{Trouble, Troubled};
+
+/// Time stands still.
+pub struct NoTime;
 
 impl Clock for NoTime {
     fn now(&self) -> Time {
@@ -17,17 +22,123 @@ impl Clock for NoTime {
     }
 }
 
-/// Serves requests, with room for so many pages of file bytes, until nobody sends any.
-pub fn run(capacity_pages: u64, requests: &Receiver<([u8; HEAD_BYTES], Vec<u8>)>, replies: &SyncSender<([u8; HEAD_BYTES], Vec<u8>)>) {
-    let base = Dispatcher::new(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, NoTime));
-    let base = LocalClient::new(Rc::new(RefCell::new(base)));
-    let wrapper = Dispatcher::new(Snapfs::new(base, NoTime).expect("memfs keeps removed files open"));
-    let mut client = LocalClient::new(Rc::new(RefCell::new(wrapper)));
-    let mut into = vec![0; fsproto::MAX_PAYLOAD];
-    while let Ok((head, payload)) = requests.recv() {
-        let (head, length) = client.call(&head, &[&payload], &mut into).expect("the dispatcher answers everything");
-        if replies.send((head, into[..length].to_vec())).is_err() {
-            return;
+type Base = Rc<RefCell<Dispatcher<Memfs<NoTime>>>>;
+type Wrapper = Snapfs<Troubled<LocalClient<Memfs<NoTime>>>, NoTime>;
+
+/// A wrapper and its store.
+pub struct Servers {
+    base: Base,
+    wrapper: Dispatcher<Wrapper>,
+    pub trouble: Rc<RefCell<Trouble>>,
+    /// The store when it was empty.
+    empty: StoreInfo,
+    lacks: Features,
+}
+
+impl Servers {
+    /// Fresh ones.
+    pub fn new(setup: &Setup) -> Self {
+        let memfs = Memfs::new(setup.capacity_pages * 4096, AccessTimes::Untouched, NoTime);
+        let base = Rc::new(RefCell::new(Dispatcher::new(memfs)));
+        let trouble = Rc::new(RefCell::new(Trouble::default()));
+        let lacks = Features::from_bits_truncate(setup.lacks);
+        let client = Troubled { inner: LocalClient::new(base.clone()), trouble: trouble.clone(), lacks };
+        let wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("the store is there"));
+        let empty = base.borrow_mut().server_mut().stat_store().expect("memfs tells its figures");
+        Self { base, wrapper, trouble, empty, lacks }
+    }
+
+    /// A new connection.
+    pub fn open_session(&mut self) -> SessionId {
+        self.wrapper.open_session()
+    }
+
+    /// A connection is gone.
+    pub fn close_session(&mut self, session: SessionId) {
+        self.wrapper.close_session(session);
+    }
+
+    /// Carries a request out.
+    pub fn handle(&mut self, session: SessionId, head: &[u8; HEAD_BYTES], payload: &[u8]) -> ([u8; HEAD_BYTES], Vec<u8>) {
+        let reply = self.wrapper.handle(session, head, payload);
+        (reply.head, reply.payload.to_vec())
+    }
+
+    /// The same, asked by the simulation: nothing fails.
+    fn ask<O: Operation>(&mut self, session: SessionId, request: &O) -> ([u8; HEAD_BYTES], Vec<u8>) {
+        self.trouble.borrow_mut().quiet = true;
+        let reply = self.handle(session, &request.request(Tag(0), 0), &[]);
+        self.trouble.borrow_mut().quiet = false;
+        reply
+    }
+
+    /// The id of the file of a name in the store beneath, if there is one.
+    pub fn file_in_store(&mut self, name: &[u8]) -> Option<u64> {
+        let stat = Stat { dir: ROOT, flags: OpenFlags::NO_FOLLOW };
+        let walk = self.base.borrow_mut().server_mut().stat(&stat, Path::new(name).ok()?).ok()?;
+        Some(walk.reply.attr.id.0)
+    }
+
+    /// What the store beneath holds under a name.
+    pub fn read_in_store(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        let mut base = self.base.borrow_mut();
+        let open = Open { dir: ROOT, flags: OpenFlags::READ, mode: 0 };
+        let walk = base.server_mut().open(&open, Path::new(name).ok()?).ok()?;
+        let handle = walk.reply.handle;
+        let bytes = whole(|offset| {
+            let read = Read { handle, offset, length: MAX_PAYLOAD as u32 };
+            base.server_mut().read(&read).expect("memfs can be read").to_vec()
+        });
+        base.server_mut().close(handle).expect("it was open");
+        Some(bytes)
+    }
+
+    /// What an open file holds, asked in a connection's name.
+    pub fn read_open(&mut self, session: SessionId, handle: Handle) -> Vec<u8> {
+        whole(|offset| {
+            let (head, bytes) = self.ask(session, &Read { handle, offset, length: MAX_PAYLOAD as u32 });
+            let (head, _) = Head::decode(&head).expect("well-formed");
+            assert_eq!(head.status, 0, "a file that cannot be read");
+            bytes
+        })
+    }
+
+    /// Checks that the wrapper has given everything back, and that the store is as empty as it was.
+    pub fn assert_empty(self) {
+        let figures = self.wrapper.server().figures();
+        assert_eq!((figures.snapshots, figures.reserved_pages, figures.stored_pages), (0, 0, 0), "C10: {figures:?}");
+        assert_eq!((figures.stores, figures.files), (0, 0), "C10: {figures:?}");
+        let Self { base, wrapper, trouble, empty, lacks } = self;
+        for name in NAMES {
+            let path = Path::new(name.as_bytes()).expect("a name");
+            // Not every name is taken.
+            let _ = base.borrow_mut().server_mut().remove(&Remove { dir: ROOT, flags: OpenFlags::empty() }, path);
         }
+        let left = || {
+            let now = base.borrow_mut().server_mut().stat_store().expect("memfs tells its figures");
+            (empty.blocks_free - now.blocks_free, empty.files_free - now.files_free)
+        };
+        if trouble.borrow().failed_removals == 0 {
+            let (blocks, files) = left();
+            // The wrapper's folder may stay where the store was in trouble when it was made.
+            assert!(blocks == 0 && files <= 1, "C10: {blocks} blocks and {files} files of the store that nobody uses");
+        }
+        // What could not be removed the next wrapper removes.
+        drop(wrapper);
+        let client = Troubled { inner: LocalClient::new(base.clone()), trouble: Rc::default(), lacks };
+        drop(Snapfs::new(client, NoTime).expect("the store is there"));
+        assert_eq!(left(), (0, 0), "blocks and files of the store that a wrapper leaves to the next");
+    }
+}
+
+/// All that `read` gives, message by message.
+fn whole(mut read: impl FnMut(u64) -> Vec<u8>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let part = read(bytes.len() as u64);
+        if part.is_empty() {
+            return bytes;
+        }
+        bytes.extend(part);
     }
 }

@@ -1,135 +1,238 @@
-//! The wire between the mount and the servers: messages lie on it until the seed says that they arrive. Requests arrive in order, as on a socket; replies
-//! are reordered among each other.
-//!
-//! The servers run on a host thread of their own, since they are not made to be moved between threads; it works only while the wire waits for it.
+//! The wires between machines and the servers: messages lie on them until the order says that they arrive. Requests arrive as they were sent, as on a socket,
+//! or overtake each other, as behind a relay; replies are reordered. A wire can be cut: then the kernel hears of it at once, the servers later.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, OnceLock, Weak};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
-use fsproto::{HEAD_BYTES, Head, Request};
+use fsproto::{Errno, HEAD_BYTES, Head, Request};
+use fsserver::SessionId;
 use kernel::file::socket::{Message, Sender};
+use kernel::mem::{Claim, Frame};
 use kernel::mount::{Carrier, Session};
 
-use crate::baton;
-use crate::model::{Model, Served};
-use crate::servers;
+use crate::model::{Exchange, Line, Model, Place, Served};
+use crate::script::{NAMES, PAGE, Setup};
+use crate::servers::Servers;
+use crate::trace::trace;
+use crate::{sched, world};
 
 type Bytes = ([u8; HEAD_BYTES], Vec<u8>);
 
-/// The wire.
-pub struct Wire {
-    lying: Mutex<Lying>,
-    model: Mutex<Model>,
-    served: Mutex<HashMap<u64, Vec<Served>>>,
-    session: OnceLock<Weak<Session>>,
-    requests: SyncSender<Bytes>,
-    replies: Mutex<Receiver<Bytes>>,
-    /// Show every request: `SLOTH_TRACE=1`.
-    trace: bool,
-}
-
-#[derive(Default)]
-struct Lying {
-    requests: VecDeque<(u64, Bytes)>,
+/// One connection.
+struct Wire {
+    session: Weak<Session>,
+    server_side: SessionId,
+    /// With the number of the step that sent each.
+    requests: Vec<(u64, Bytes)>,
     replies: Vec<Bytes>,
+    up: bool,
+    /// The servers know that it is down.
+    closed: bool,
 }
 
-impl Wire {
-    /// A wire to fresh servers with room for so many pages of file bytes.
-    pub fn new(capacity_pages: u64) -> Self {
-        let (requests, incoming) = sync_channel::<Bytes>(1);
-        let (outgoing, replies) = sync_channel::<Bytes>(1);
-        std::thread::spawn(move || servers::run(capacity_pages, &incoming, &outgoing));
-        Self {
-            lying: Mutex::default(),
-            model: Mutex::default(),
-            served: Mutex::default(),
-            session: OnceLock::new(),
-            requests,
-            replies: Mutex::new(replies),
-            trace: std::env::var_os("SLOTH_TRACE").is_some(),
+/// All connections, the servers behind them, and what they have to hold.
+struct Network {
+    wires: Vec<Wire>,
+    servers: Servers,
+    model: Model,
+    served: HashMap<u64, Vec<Served>>,
+    overtaking: bool,
+}
+
+thread_local! {
+    static NETWORK: RefCell<Option<Network>> = const { RefCell::new(None) };
+}
+
+fn with<T>(act: impl FnOnce(&mut Network) -> T) -> T {
+    NETWORK.with_borrow_mut(|network| act(network.as_mut().expect("a run is under way")))
+}
+
+/// Fresh servers for a run.
+pub fn begin(setup: &Setup) {
+    let servers = Servers::new(setup);
+    let network = Network { wires: Vec::new(), servers, model: Model::default(), served: HashMap::new(), overtaking: setup.overtaking };
+    NETWORK.set(Some(network));
+}
+
+/// Nothing is left of a run that failed.
+pub fn abandon() {
+    drop(NETWORK.take());
+}
+
+/// A machine's end of a wire.
+struct End(Line);
+
+impl Carrier for End {
+    fn send(&self, message: Message) -> Result<(), Errno> {
+        let (head, inline) = message.inline.split_first_chunk::<HEAD_BYTES>().expect("a head in front");
+        let mut payload = inline.to_vec();
+        let mut left = message.frames_bytes;
+        for frame in &message.frames {
+            payload.extend_from_slice(&frame.bytes()[..left.min(PAGE)]);
+            left -= left.min(PAGE);
         }
+        with(|network| {
+            let wire = &mut network.wires[self.0];
+            if wire.up {
+                wire.requests.push((world::step_of(sched::me()), (*head, payload)));
+            }
+            if wire.up { Ok(()) } else { Err(Errno::EIO) }
+        })
     }
+}
 
-    /// Says where replies go.
-    pub fn connect(&self, session: Weak<Session>) {
-        assert!(self.session.set(session).is_ok(), "connected once");
+/// A new connection to the servers.
+pub fn connect() -> (Line, Arc<Session>) {
+    with(|network| {
+        let line = network.wires.len();
+        let session = Arc::new(Session::new(Arc::new(End(line))));
+        let server_side = network.servers.open_session();
+        let wire =
+            Wire { session: Arc::downgrade(&session), server_side, requests: Vec::new(), replies: Vec::new(), up: true, closed: false };
+        network.wires.push(wire);
+        (line, session)
+    })
+}
+
+/// Whether a connection is still there.
+pub fn is_up(line: Line) -> bool {
+    with(|network| network.wires[line].up)
+}
+
+/// Cuts a wire.
+pub fn disconnect(line: Line) {
+    let session = with(|network| {
+        let wire = &mut network.wires[line];
+        wire.up = false;
+        wire.replies.clear();
+        wire.session.upgrade()
+    });
+    if let Some(session) = session {
+        session.closed();
     }
+}
 
-    /// What the requests of the running actor saw and did since it asked last.
-    pub fn served(&self) -> Vec<Served> {
-        self.served.lock().unwrap().remove(&baton::me()).unwrap_or_default()
+/// What the requests of a step saw and did; it is told once.
+pub fn served(step: u64) -> Vec<Served> {
+    with(|network| network.served.remove(&step).unwrap_or_default())
+}
+
+/// Requests to the store beneath that failed so far.
+pub fn failures() -> u64 {
+    with(|network| network.servers.trouble.borrow().failed)
+}
+
+/// Requests to the store beneath are going to fail.
+pub fn order_trouble(order: impl FnOnce(&mut crate::trouble::Trouble)) {
+    with(|network| order(&mut network.servers.trouble.borrow_mut()));
+}
+
+/// Calls `look` for each connection on which something could arrive.
+pub fn busy_lines(look: impl FnMut(Line)) {
+    with(|network| {
+        let busy = |(_, wire): &(usize, &Wire)| !wire.requests.is_empty() || !wire.replies.is_empty() || (!wire.up && !wire.closed);
+        network.wires.iter().enumerate().filter(busy).map(|(line, _)| line).for_each(look);
+    });
+}
+
+/// Something arrives on a connection.
+pub fn step(line: Line) {
+    let (requests, replies, up, overtaking) = with(|network| {
+        let wire = &network.wires[line];
+        (wire.requests.len(), wire.replies.len(), wire.up, network.overtaking)
+    });
+    if !up {
+        // What was sent before the end may arrive, or be lost with it.
+        return if requests > 0 && sched::choose(2) == 0 { serve(line, 0) } else { close(line) };
     }
+    if requests > 0 && (replies == 0 || sched::choose(2) == 0) {
+        let index = if overtaking { sched::choose(requests) } else { 0 };
+        return serve(line, index);
+    }
+    let index = sched::choose(replies);
+    let arrived = with(|network| {
+        let wire = &mut network.wires[line];
+        let reply = wire.replies.remove(index);
+        wire.session.upgrade().map(|session| (session, reply))
+    });
+    if let Some((session, (head, payload))) = arrived {
+        session.message(message(&head, &payload), Sender::Server);
+    }
+}
 
-    fn serve(&self, actor: u64, (head, payload): Bytes) {
+/// As a socket brings it: what is small behind the head, whole pages as frames.
+fn message(head: &[u8; HEAD_BYTES], payload: &[u8]) -> Message {
+    let mut inline = head.to_vec();
+    if payload.len() < PAGE {
+        inline.extend_from_slice(payload);
+        return Message { inline, ..Message::default() };
+    }
+    let frame = |page| Frame::from_bytes(Claim::Server, page).expect("memory for a message");
+    Message { inline, frames: payload.chunks(PAGE).map(frame).collect(), frames_bytes: payload.len() }
+}
+
+/// The servers hear that a connection is gone.
+fn close(line: Line) {
+    trace!("line {line}: closed at the servers");
+    with(|network| {
+        let wire = &mut network.wires[line];
+        wire.closed = true;
+        wire.requests.clear();
+        let server_side = wire.server_side;
+        network.servers.close_session(server_side);
+        network.model.line_gone(line);
+    });
+}
+
+/// A request arrives at the servers.
+fn serve(line: Line, index: usize) {
+    with(|network| {
+        let Network { wires, servers, model, served, .. } = network;
+        let wire = &mut wires[line];
+        let (step, (head, payload)) = wire.requests.remove(index);
         let (fields, mut reader) = Head::decode(&head).expect("the mount's requests are well-formed");
         let request = Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
-        self.requests.send((head, payload.clone())).expect("the servers run");
-        let reply = self.replies.lock().unwrap().recv().expect("the servers answer every request");
-        if self.trace {
-            let status = Head::decode(&reply.0).map(|(head, _)| head.status);
-            println!("actor {actor}: {request:?} ({} bytes) -> status {status:?}, {:?}", payload.len(), reply.1.len());
+        let before = servers.trouble.borrow().failed;
+        let reply = servers.handle(wire.server_side, &head, &payload);
+        let failed = servers.trouble.borrow().failed - before;
+        let status = Head::decode(&reply.0).map_or(0, |(head, _)| head.status);
+        let troubled = if failed > 0 { format!(", {failed} failures beneath") } else { String::new() };
+        trace!("line {line}: {request:?} ({} bytes) -> status {status}, {} bytes{troubled}", payload.len(), reply.1.len());
+        let exchange = Exchange { line, request: &request, payload: &payload, reply: (&reply.0, &reply.1), troubled: failed > 0 };
+        let outcome = model.handled(&exchange);
+        if let Some(unsure) = outcome.unsure {
+            let now = match &unsure.place {
+                Place::Handle(handle) => servers.read_open(wire.server_side, *handle),
+                Place::Name(name) => servers.read_in_store(name).unwrap_or_default(),
+            };
+            model.settle(&unsure, now);
         }
-        if let Some(served) = self.model.lock().unwrap().handled(&request, &payload, (&reply.0, &reply.1)) {
-            self.served.lock().unwrap().entry(actor).or_default().push(served);
+        if outcome.unsure_names {
+            model.settle_names(&NAMES, |name| servers.file_in_store(name));
         }
-        self.lying.lock().unwrap().replies.push(reply);
-    }
+        if let Some(done) = outcome.served {
+            served.entry(step).or_default().push(done);
+        }
+        if wire.up {
+            wire.replies.push(reply);
+        }
+    });
 }
 
-impl Carrier for Wire {
-    fn send(&self, message: Message) -> Result<(), fsproto::Errno> {
-        let mut bytes = message.inline;
-        for (index, frame) in message.frames.iter().enumerate() {
-            let length = (message.frames_bytes - index * 4096).min(4096);
-            bytes.extend_from_slice(&frame.bytes()[..length]);
-        }
-        let payload = bytes.split_off(HEAD_BYTES);
-        let head = bytes.try_into().expect("a head in front");
-        self.lying.lock().unwrap().requests.push_back((baton::me(), (head, payload)));
-        Ok(())
+/// After a run: everything arrives that is still under way, and nothing is left at the servers.
+pub fn end() {
+    loop {
+        let mut busy = Vec::new();
+        busy_lines(|line| busy.push(line));
+        let Some(&line) = busy.first() else { break };
+        step(line);
     }
-}
-
-impl baton::World for Wire {
-    fn is_busy(&self) -> bool {
-        let lying = self.lying.lock().unwrap();
-        !lying.requests.is_empty() || !lying.replies.is_empty()
+    let Network { wires, mut servers, model, .. } = NETWORK.take().expect("a run is under way");
+    assert_eq!(model.open_handles(), 0, "C10: handles that nobody closed");
+    for wire in wires.iter().filter(|wire| !wire.closed) {
+        assert_eq!(wire.session.strong_count(), 0, "sessions that nobody uses");
+        servers.close_session(wire.server_side);
     }
-
-    fn step(&self, draw: u64) {
-        let mut lying = self.lying.lock().unwrap();
-        let request_first = lying.replies.is_empty() || (draw & 1 == 0 && !lying.requests.is_empty());
-        if request_first {
-            let (actor, request) = lying.requests.pop_front().expect("busy");
-            drop(lying);
-            self.serve(actor, request);
-        } else {
-            let index = (draw >> 1) as usize % lying.replies.len();
-            let (head, payload) = lying.replies.swap_remove(index);
-            drop(lying);
-            let mut inline = head.to_vec();
-            inline.extend_from_slice(&payload);
-            let session = self.session.get().and_then(Weak::upgrade);
-            if let Some(session) = session {
-                session.message(Message { inline, ..Message::default() }, Sender::Server);
-            }
-        }
-    }
-}
-
-impl Wire {
-    /// Lets everything arrive that still lies on the wire.
-    pub fn drain(&self) {
-        use baton::World;
-        while self.is_busy() {
-            self.step(0);
-        }
-    }
-
-    /// Every handle and snapshot was given back.
-    pub fn assert_all_closed(&self) {
-        assert_eq!(self.model.lock().unwrap().open_handles(), 0, "C10: handles that nobody closed");
-    }
+    servers.assert_empty();
 }

@@ -1,0 +1,189 @@
+//! Scripts from a seed. Each seed leaves some kinds of steps out and prefers others, so that seeds differ in more than order.
+
+use fastrand::Rng;
+use fsproto::Features;
+
+use crate::script::{At, Failing, NAMES, Op, PAGE, Piece, Script, Seat, Setup, WINDOW, WINDOW_PAGES};
+
+/// Bytes of a file, about.
+const FILE: u64 = 14 * PAGE as u64;
+/// Steps of one run.
+pub const STEPS: usize = 600;
+
+/// A kind of step, how often it comes, and how it is drawn.
+type Kind = (u32, fn(&mut Rng) -> Op);
+
+/// What programs do.
+const PROGRAM: &[Kind] = &[
+    (26, |rng| Op::Read { memory: memory(rng), file: file(rng), at: at(rng), pieces: pieces(rng) }),
+    (14, |rng| Op::Write { memory: memory(rng), file: file(rng), at: at(rng), pieces: pieces(rng) }),
+    (14, |rng| Op::Load { memory: memory(rng), at: piece(rng), stride: rng.usize(1..PAGE) }),
+    (10, |rng| Op::Store { memory: memory(rng), at: piece(rng), stride: rng.usize(64..2 * PAGE), value: rng.u8(..) }),
+    (3, |rng| Op::Fork { memory: memory(rng) }),
+    (2, |rng| Op::Exit { memory: memory(rng) }),
+    (5, |rng| pages(rng, |memory, page, pages| Op::Map { memory, page, pages })),
+    (1, |rng| pages(rng, |memory, page, pages| Op::Unmap { memory, page, pages })),
+    (1, |rng| pages(rng, |memory, page, pages| Op::Discard { memory, page, pages })),
+    (3, |rng| {
+        let rights = [3, 3, 1, 0][rng.usize(0..4)];
+        pages(rng, |memory, page, pages| Op::Protect { memory, page, pages, rights })
+    }),
+    (3, |rng| {
+        let (to, new_pages) = (rng.usize(0..WINDOW_PAGES), rng.usize(1..=WINDOW_PAGES / 2));
+        pages(rng, |memory, page, pages| Op::Remap { memory, page, pages, to, new_pages: if pages < 3 { pages } else { new_pages } })
+    }),
+    (5, |rng| Op::Open { name: name(rng), truncate: rng.u8(0..6) == 0, append: rng.u8(0..5) == 0 }),
+    (2, |rng| Op::Close { file: file(rng) }),
+    (2, |rng| Op::Seek { file: file(rng), to: offset(rng) }),
+    (1, |rng| Op::Stat { file: file(rng) }),
+    (3, |rng| Op::Truncate { file: file(rng), size: size(rng) }),
+    (3, |rng| Op::Punch { file: file(rng), offset: offset(rng), length: offset(rng) + 1 }),
+    (1, |rng| Op::Sync { file: file(rng) }),
+    (2, |rng| Op::Remove { name: name(rng) }),
+    (2, |rng| Op::Rename { old: name(rng), new: name(rng) }),
+    (1, |_| Op::List),
+];
+
+/// What happens to them.
+const WORLD: &[Kind] = &[
+    (10, |rng| Op::Evict { frames: rng.usize(1..30) }),
+    (4, |_| Op::Evict { frames: usize::MAX }),
+    (10, |rng| Op::Take { pages: rng.usize(1..40) }),
+    (1, |rng| Op::FillSwap { is_full: rng.u8(0..3) == 0 }),
+    (2, |rng| Op::Kill { process: rng.usize(0..4) }),
+    (2, |rng| Op::Disconnect { client: rng.usize(0..3) }),
+    (4, |rng| {
+        let which = [Failing::Reads, Failing::Changes, Failing::All][rng.usize(0..3)];
+        Op::Fail { which, after: rng.u32(0..6), times: [1, 3, 10, 40][rng.usize(0..4)], full: rng.bool() }
+    }),
+];
+
+/// The script of a seed.
+pub fn script(seed: u64) -> Script {
+    let mut rng = Rng::with_seed(seed);
+    let setup = setup(&mut rng);
+    // A quarter of all seeds sees no trouble at all, and there no error is an excuse.
+    let calm = rng.u8(0..4) == 0;
+    let (program, world) = (weights(PROGRAM, &mut rng), weights(WORLD, &mut rng));
+    let actors = setup.seats.len();
+    // Everybody begins with a file that holds something.
+    let beginning = (0..actors).flat_map(|actor| {
+        let whole = Piece(0, WINDOW);
+        let store = Op::Store { memory: 0, at: whole, stride: PAGE / 2 - 1, value: actor as u8 };
+        let write = Op::Write { memory: 0, file: 0, at: At::Offset(0), pieces: vec![whole] };
+        [Op::Open { name: actor % NAMES.len(), truncate: false, append: false }, store, write].map(|op| (actor, op))
+    });
+    let steps = (0..STEPS - 3 * actors).map(|_| {
+        if rng.usize(0..5 * actors) == 0 {
+            let op = draw(WORLD, &world, &mut rng);
+            let troubles = matches!(op, Op::Kill { .. } | Op::Disconnect { .. } | Op::Fail { .. });
+            (actors, if calm && troubles { Op::Evict { frames: 1 } } else { op })
+        } else {
+            (rng.usize(0..actors), draw(PROGRAM, &program, &mut rng))
+        }
+    });
+    let steps = beginning.chain(steps).collect();
+    Script { setup, steps }
+}
+
+fn setup(rng: &mut Rng) -> Setup {
+    let clients = [1, 1, 2, 2, 3][rng.usize(0..5)];
+    let mut seats: Vec<Seat> = (0..clients).map(|client| Seat { client, process: client }).collect();
+    for process in clients..rng.usize(clients..clients + 3) {
+        seats.push(Seat { client: rng.usize(0..clients), process });
+    }
+    // Threads.
+    for _ in 0..rng.usize(0..2) {
+        seats.push(seats[rng.usize(0..seats.len())]);
+    }
+    let features = [Features::CLONE, Features::SPARSE, Features::OPEN_UNLINKED];
+    let lacks = features.into_iter().filter(|_| rng.u8(0..5) == 0).fold(Features::empty(), Features::union);
+    Setup {
+        seats,
+        capacity_pages: [60, 110, 160, 100_000][rng.usize(0..4)],
+        fault_around: [1, 4, 16, 16][rng.usize(0..4)],
+        min_lazy_pages: [1, 2, 2, 3][rng.usize(0..4)],
+        lacks: lacks.bits(),
+        overtaking: rng.u8(0..4) == 0,
+    }
+}
+
+/// What a run consists of comes in every seed; the rest not, or often.
+fn swarm(weight: u32, draw: usize) -> u32 {
+    let least = if weight < 5 { 0 } else { weight * 5 };
+    [least, weight * 10, weight * 10, weight * 10, weight * 10, weight * 30][draw]
+}
+
+/// How often each kind comes in this seed.
+fn weights(kinds: &[Kind], rng: &mut Rng) -> Vec<u32> {
+    kinds.iter().map(|(weight, _)| swarm(*weight, rng.usize(0..6))).collect()
+}
+
+fn draw(kinds: &[Kind], weights: &[u32], rng: &mut Rng) -> Op {
+    let total: u32 = weights.iter().sum();
+    let mut at = rng.u32(0..total.max(1));
+    for ((_, make), weight) in kinds.iter().zip(weights) {
+        if at < *weight {
+            return make(rng);
+        }
+        at -= weight;
+    }
+    Op::List
+}
+
+/// Mostly the program's own memory, at times a child's.
+fn memory(rng: &mut Rng) -> usize {
+    [0, 0, 0, 1, 2][rng.usize(0..5)]
+}
+
+fn file(rng: &mut Rng) -> usize {
+    rng.usize(0..4)
+}
+
+fn name(rng: &mut Rng) -> usize {
+    rng.usize(0..NAMES.len())
+}
+
+/// Often at a page's border.
+fn aligned(rng: &mut Rng, value: usize) -> usize {
+    if rng.bool() { value / PAGE * PAGE } else { value }
+}
+
+/// Mostly near the beginning: there, files hold something.
+fn offset(rng: &mut Rng) -> u64 {
+    let most = if rng.u8(0..3) == 0 { FILE as usize } else { 4 * PAGE };
+    let offset = rng.usize(0..most);
+    aligned(rng, offset) as u64
+}
+
+fn size(rng: &mut Rng) -> u64 {
+    let size = rng.usize(0..FILE as usize);
+    aligned(rng, size) as u64
+}
+
+fn at(rng: &mut Rng) -> At {
+    if rng.u8(0..4) == 0 { At::Position } else { At::Offset(offset(rng)) }
+}
+
+fn piece(rng: &mut Rng) -> Piece {
+    let start = rng.usize(0..WINDOW);
+    let start = aligned(rng, start);
+    let most = if rng.u8(0..3) > 0 { WINDOW - start } else { (WINDOW - start).min(4 * PAGE) };
+    let length = rng.usize(1..=most);
+    Piece(start, if rng.bool() { length } else { length.next_multiple_of(PAGE).min(WINDOW - start) })
+}
+
+fn pieces(rng: &mut Rng) -> Vec<Piece> {
+    let count = if rng.u8(0..6) == 0 { rng.usize(2..5) } else { 1 };
+    let mut pieces: Vec<Piece> = (0..count).map(|_| piece(rng)).collect();
+    for piece in pieces.iter_mut().skip(1) {
+        piece.1 = piece.1.min(3 * PAGE + 100);
+    }
+    pieces
+}
+
+fn pages(rng: &mut Rng, make: impl FnOnce(usize, usize, usize) -> Op) -> Op {
+    let page = rng.usize(0..WINDOW_PAGES);
+    let pages = rng.usize(1..=(WINDOW_PAGES - page).min(8));
+    make(memory(rng), page, pages)
+}

@@ -1,0 +1,217 @@
+//! An actor's steps on files.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use fsproto::{AttrMask, Errno, OpenFlags, RenameFlags};
+use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
+use kernel::mem::Prot;
+use kernel::mount::MountedTree;
+
+use crate::actor::{Actor, Program};
+use crate::memory::Memory;
+use crate::model::{Line, Served};
+use crate::script::{At, NAMES, Op, Piece};
+use crate::wire;
+use crate::world::{self, Opened};
+
+/// Open files of a process, at most.
+const MAX_FILES: usize = 4;
+
+fn buffers(memory: &Memory, pieces: &[Piece]) -> UserBuffers {
+    let mut buffers = UserBuffers::none();
+    for &piece in pieces {
+        buffers.push(memory.slice(piece)).expect("few bytes");
+    }
+    buffers
+}
+
+/// Where the first of these began, and all their bytes.
+fn joined<'a>(parts: impl Iterator<Item = (u64, &'a [u8])>) -> (Option<u64>, Vec<u8>) {
+    let mut first = None;
+    let mut bytes = Vec::new();
+    for (offset, part) in parts {
+        first.get_or_insert(offset);
+        bytes.extend_from_slice(part);
+    }
+    (first, bytes)
+}
+
+impl Actor {
+    /// Steps on files, and on names.
+    pub fn carry_out_on_files(&mut self, op: Op) {
+        match op {
+            Op::Open { name, truncate, append } => self.open(NAMES[name], truncate, append),
+            Op::Close { file } => self.close(file),
+            Op::Seek { file, to } => self.seek(file, to),
+            Op::Stat { file } => self.on_file(file, |file| file.object().stat().map(drop)),
+            Op::Truncate { file, size } => {
+                let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
+                self.on_file(file, |file| file.object().set_attr(&change));
+            }
+            Op::Punch { file, offset, length } => self.on_file(file, |file| file.object().allocate(offset, length, 2)),
+            Op::Sync { file } => self.on_file(file, |file| file.object().sync()),
+            Op::Remove { name } => self.on_tree(|tree| tree.remove(NAMES[name].as_bytes(), OpenFlags::empty()).map(drop)),
+            Op::Rename { old, new } => {
+                self.on_tree(|tree| tree.rename(NAMES[old].as_bytes(), NAMES[new].as_bytes(), RenameFlags::empty()).map(drop));
+            }
+            Op::List => self.on_tree(list),
+            _ => {}
+        }
+    }
+
+    /// Reads, and checks that the program got what the file held at one instant.
+    pub fn read(&mut self, memory: usize, file: usize, at: At, pieces: &[Piece]) {
+        let Some(file) = self.file(file) else { return };
+        let buffer = self.memory(memory);
+        let writable = buffer.reach(pieces, Prot::WRITE);
+        let (program, mut to) = (Program::new(buffer.space.clone()), buffers(buffer, pieces));
+        let read = match at {
+            At::Offset(offset) => file.file.read_at(&program, &mut to, offset),
+            At::Position => file.file.read(&program, &mut to),
+        };
+        if self.is_killed() {
+            return;
+        }
+        let served = wire::served(self.step);
+        let (first, saw) = joined(served.iter().filter_map(Served::saw));
+        let expected = if let At::Offset(offset) = at { offset } else { file.position.get() };
+        assert!(first.is_none_or(|first| first == expected), "R2: actor {}: read from {first:?}, not {expected}", self.index);
+        let excuse = self.has_excuse(Some(file.line)) || self.memory(memory).may_be_lost(pieces);
+        let me = self.index;
+        match read {
+            Ok(count) => {
+                let full = saw.len().min(writable);
+                let count = count as usize;
+                assert!(
+                    count == full || (count < full && excuse),
+                    "R2/R5: actor {me}: a read gave {count} bytes of {}, {writable} writable",
+                    saw.len()
+                );
+                self.memory(memory).scatter(pieces, &saw[..count], file.line);
+                if at == At::Position {
+                    file.position.set(expected + count as u64);
+                }
+            }
+            Err(Errno::EFAULT) => assert!(writable == 0 && !saw.is_empty(), "R5: actor {me}: EFAULT for a buffer that takes {writable}"),
+            Err(error) => assert!(excuse, "actor {me}: a read failed: {}", error.text()),
+        }
+    }
+
+    /// Writes, and checks that what the server got is what the program's memory holds.
+    pub fn write(&mut self, memory: usize, file: usize, at: At, pieces: &[Piece]) {
+        let Some(file) = self.file(file) else { return };
+        let buffer = self.memory(memory);
+        let readable = buffer.reach(pieces, Prot::READ);
+        let (program, mut from) = (Program::new(buffer.space.clone()), buffers(buffer, pieces));
+        let written = match at {
+            At::Offset(offset) => file.file.write_at(&program, &mut from, offset),
+            At::Position => file.file.write(&program, &mut from),
+        };
+        if self.is_killed() {
+            return;
+        }
+        let served = wire::served(self.step);
+        let (first, wrote) = joined(served.iter().filter_map(Served::wrote));
+        let me = self.index;
+        let expected = if let At::Offset(offset) = at { offset } else { file.position.get() };
+        assert!(file.appends || first.is_none_or(|first| first == expected), "actor {me}: written to {first:?}, not {expected}");
+        let excuse = self.has_excuse(Some(file.line)) || self.memory(memory).may_be_lost(pieces);
+        assert!(wrote.len() <= readable, "actor {me}: {} bytes were written, {readable} are readable", wrote.len());
+        let buffer = self.memory(memory);
+        assert!(wrote == buffer.gather(pieces, wrote.len()), "W1: actor {me}: other bytes were written than its memory holds");
+        match written {
+            Ok(count) => {
+                let count = count as usize;
+                assert!(count == wrote.len() || (count < wrote.len() && excuse), "actor {me}: {count} of {} bytes written", wrote.len());
+                buffer.written(pieces, count, file.line);
+            }
+            Err(Errno::EFAULT) => assert_eq!(readable, 0, "actor {me}: EFAULT for a buffer that can be read"),
+            Err(Errno::ENOSPC) => assert!(wrote.is_empty() || excuse, "actor {me}: ENOSPC after {} bytes", wrote.len()),
+            Err(error) => assert!(excuse, "actor {me}: a write failed: {}", error.text()),
+        }
+        if at == At::Position {
+            self.check_position(&file, written.unwrap_or(0));
+        }
+    }
+
+    /// After a write at the position.
+    fn check_position(&self, file: &Opened, count: u64) {
+        let now = file.file.with_position(|position| Ok(*position));
+        if let Ok(now) = now {
+            let expected = file.position.get() + count;
+            assert!(file.appends && count > 0 || now == expected, "actor {}: position {now} after a write, not {expected}", self.index);
+            file.position.set(now);
+        }
+    }
+
+    fn seek(&mut self, file: usize, to: u64) {
+        let Some(file) = self.file(file) else { return };
+        let sought = file.file.with_position(|position| {
+            *position = to;
+            Ok(())
+        });
+        if sought.is_ok() {
+            file.position.set(to);
+        }
+    }
+
+    /// A step on an open file that moves no bytes of the program's.
+    fn on_file(&mut self, file: usize, act: impl FnOnce(&OpenFile) -> Result<(), Errno>) {
+        let Some(file) = self.file(file) else { return };
+        let result = act(&file.file);
+        self.check(result, Some(file.line));
+    }
+
+    /// A step on names.
+    fn on_tree(&mut self, act: impl FnOnce(&MountedTree) -> Result<(), Errno>) {
+        let Some((line, mount)) = world::connection(self.process.client) else { return };
+        let result = act(&MountedTree(mount));
+        if !matches!(result, Err(Errno::ENOENT)) {
+            self.check(result, Some(line));
+        }
+    }
+
+    fn check<T>(&self, result: Result<T, Errno>, line: Option<Line>) {
+        if let Err(error) = result
+            && error != Errno::ENOSPC
+        {
+            assert!(self.is_killed() || self.has_excuse(line), "actor {}: a change failed: {}", self.index, error.text());
+        }
+    }
+
+    fn open(&mut self, name: &str, truncate: bool, append: bool) {
+        let Some((line, mount)) = world::connection(self.process.client) else { return };
+        let mut flags = OpenFlags::READ | OpenFlags::WRITE | OpenFlags::CREATE;
+        flags.set(OpenFlags::TRUNCATE, truncate);
+        match MountedTree(mount).open(name.as_bytes(), OpenHow { flags, mode: 0o644 }) {
+            Ok(Walk::Done(object)) => {
+                let mut status = Status::READ | Status::WRITE;
+                status.set(Status::APPEND, append);
+                let file = OpenFile::new(object, status, name.as_bytes().to_vec(), None);
+                let mut files = self.process.files.borrow_mut();
+                files.push(Rc::new(Opened { file, position: Cell::new(0), line, appends: append }));
+            }
+            Ok(Walk::Link { .. }) => panic!("actor {}: there are no links", self.index),
+            Err(error) => self.check::<()>(Err(error), Some(line)),
+        }
+        if self.process.files.borrow().len() > MAX_FILES {
+            self.close(0);
+        }
+    }
+
+    fn close(&mut self, file: usize) {
+        let closed = {
+            let mut files = self.process.files.borrow_mut();
+            let count = files.len().max(1);
+            (!files.is_empty()).then(|| files.remove(file % count))
+        };
+        drop(closed);
+    }
+}
+
+fn list(tree: &MountedTree) -> Result<(), Errno> {
+    let how = OpenHow { flags: OpenFlags::READ | OpenFlags::DIRECTORY, mode: 0 };
+    let Walk::Done(root) = tree.open(b"", how)? else { return Ok(()) };
+    root.read_dir(0, &mut |_| true)
+}

@@ -1,0 +1,160 @@
+//! A program's memory and what the oracle says is in it: for each page whether it is mapped, its rights and its bytes.
+
+use std::sync::Arc;
+
+use kernel::mem::{Prot, Space, UserSlice, VirtAddr};
+
+use crate::model::Line;
+use crate::script::{PAGE, Piece, WINDOW, WINDOW_PAGES};
+use crate::wire;
+
+/// A page as the oracle knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    pub is_mapped: bool,
+    pub rights: Prot,
+    /// The connection that the page's bytes may still have to come from: if that is gone, so may be the page (F6).
+    pub from: Option<Line>,
+}
+
+impl Page {
+    const NONE: Self = Self { is_mapped: false, rights: Prot::empty(), from: None };
+    const FRESH: Self = Self { is_mapped: true, rights: Prot::READ.union(Prot::WRITE), from: None };
+
+    fn allows(&self, rights: Prot) -> bool {
+        self.is_mapped && self.rights.contains(rights)
+    }
+
+    /// Whether it may be lost by now.
+    pub fn may_be_lost(&self) -> bool {
+        self.from.is_some_and(|line| !wire::is_up(line))
+    }
+}
+
+/// An actor's window of an address space.
+pub struct Memory {
+    pub space: Arc<Space>,
+    base: u64,
+    pub bytes: Vec<u8>,
+    pub pages: [Page; WINDOW_PAGES],
+}
+
+impl Memory {
+    /// The window of an actor, with nothing mapped in it. A page that nobody maps lies between the windows of threads.
+    pub fn new(space: Arc<Space>, actor: usize) -> Self {
+        let base = 0x10_0000 + (actor * (WINDOW_PAGES + 1) * PAGE) as u64;
+        Self { space, base, bytes: vec![0; WINDOW], pages: [Page::NONE; WINDOW_PAGES] }
+    }
+
+    /// A child's.
+    pub fn fork(&self) -> Self {
+        let space = self.space.fork().expect("memory for a child");
+        Self { space, base: self.base, bytes: self.bytes.clone(), pages: self.pages }
+    }
+
+    /// The address of a byte of the window.
+    pub fn address(&self, byte: usize) -> VirtAddr {
+        VirtAddr(self.base + byte as u64)
+    }
+
+    /// A buffer for a system call.
+    pub fn slice(&self, piece: Piece) -> UserSlice {
+        UserSlice::new(self.address(piece.0).0, piece.1 as u64).expect("a user address")
+    }
+
+    /// How much of these pieces, from the front, allows this.
+    pub fn reach(&self, pieces: &[Piece], rights: Prot) -> usize {
+        let mut reach = 0;
+        for &Piece(start, length) in pieces {
+            let allowed = |at: &usize| self.pages[at / PAGE].allows(rights);
+            let mut at = start;
+            while at < start + length && allowed(&at) {
+                at = (at / PAGE + 1) * PAGE;
+            }
+            let here = at.min(start + length) - start;
+            reach += here;
+            if here < length {
+                break;
+            }
+        }
+        reach
+    }
+
+    /// Whether any page of these pieces may be lost by now.
+    pub fn may_be_lost(&self, pieces: &[Piece]) -> bool {
+        let pages = |&Piece(start, length): &Piece| start / PAGE..(start + length).div_ceil(PAGE);
+        pieces.iter().flat_map(pages).any(|page| self.pages[page].may_be_lost())
+    }
+
+    /// The first `length` bytes of these pieces.
+    pub fn gather(&self, pieces: &[Piece], length: usize) -> Vec<u8> {
+        let all = pieces.iter().flat_map(|&Piece(start, length)| &self.bytes[start..start + length]);
+        all.take(length).copied().collect()
+    }
+
+    /// A read brought these bytes, from this connection.
+    pub fn scatter(&mut self, pieces: &[Piece], mut bytes: &[u8], from: Line) {
+        for &Piece(start, length) in pieces {
+            let (here, rest) = bytes.split_at(length.min(bytes.len()));
+            if here.is_empty() {
+                break;
+            }
+            self.bytes[start..start + here.len()].copy_from_slice(here);
+            for page in start / PAGE..(start + here.len()).div_ceil(PAGE) {
+                let is_whole = start <= page * PAGE && (page + 1) * PAGE <= start + here.len();
+                // A fragment is copied, and then the page is the program's own.
+                self.pages[page].from = is_whole.then_some(from);
+            }
+            bytes = rest;
+        }
+    }
+
+    /// What was written may stand for the file's bytes from now on (W8).
+    pub fn written(&mut self, pieces: &[Piece], mut length: usize, to: Line) {
+        for &Piece(start, whole) in pieces {
+            let here = whole.min(length);
+            for page in start.div_ceil(PAGE)..(start + here) / PAGE {
+                // A page that stands for what a lost connection brought may still do so.
+                if !self.pages[page].may_be_lost() {
+                    self.pages[page].from = Some(to);
+                }
+            }
+            length -= here;
+        }
+    }
+
+    /// A byte was stored.
+    pub fn stored(&mut self, at: usize, value: u8) {
+        self.bytes[at] = value;
+        self.pages[at / PAGE].from = None;
+    }
+
+    /// These pages are mapped anew, and hold zeros.
+    pub fn mapped(&mut self, first: usize, pages: usize) {
+        self.zeroed(first, pages);
+        self.pages[first..first + pages].fill(Page::FRESH);
+    }
+
+    /// These pages are zeros.
+    pub fn zeroed(&mut self, first: usize, pages: usize) {
+        self.bytes[first * PAGE..(first + pages) * PAGE].fill(0);
+        self.pages[first..first + pages].iter_mut().for_each(|page| page.from = None);
+    }
+
+    /// These pages are there no more.
+    pub fn unmapped(&mut self, first: usize, pages: usize) {
+        self.pages[first..first + pages].fill(Page::NONE);
+    }
+
+    /// Pages have moved; `new` of them are there now, `old` were.
+    pub fn moved(&mut self, first: usize, old: usize, to: usize, new: usize) {
+        let kept = old.min(new);
+        let (pages, rights) = (self.pages, self.pages[first].rights);
+        let bytes = self.bytes[first * PAGE..(first + kept) * PAGE].to_vec();
+        self.unmapped(first, old);
+        self.mapped(to, new);
+        self.pages[to..to + new].iter_mut().for_each(|page| page.rights = rights);
+        self.pages[to..to + kept].copy_from_slice(&pages[first..first + kept]);
+        self.bytes[to * PAGE..(to + kept) * PAGE].copy_from_slice(&bytes);
+    }
+}

@@ -1,0 +1,111 @@
+//! One run: a script in an order, from empty servers to empty servers. Whatever does not hold is a panic, and becomes a [`Failure`].
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kernel::mem::{Counter, counters::GLOBAL, frame, host, knobs};
+
+use crate::order::Order;
+use crate::script::Script;
+use crate::{actor, sched, swap_file, trace, wire, world};
+
+/// What did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub message: String,
+    /// Where in the source: failures from one place count as one.
+    pub place: String,
+    /// The order's choices up to there.
+    pub choices: Vec<u32>,
+}
+
+thread_local! {
+    /// The message and the place of the panic under way.
+    static PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+/// Runs begun so far: somebody looks whether it still grows.
+pub static BEAT: AtomicU64 = AtomicU64::new(0);
+
+/// Notes panics rather than printing them.
+pub fn catch_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_RUN.get() {
+                return before(info);
+            }
+            let message = info.payload_as_str().unwrap_or("a panic").to_owned();
+            let place = info.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+            // The first one counts.
+            PANIC.with_borrow_mut(|panic| panic.get_or_insert((message, place)).clone());
+        }));
+    });
+}
+
+thread_local! {
+    static IN_RUN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs a script.
+pub fn run(script: &Script, order: Order) -> Result<(), Failure> {
+    catch_panics();
+    BEAT.fetch_add(1, Ordering::Relaxed);
+    IN_RUN.set(true);
+    let ended = catch_unwind(AssertUnwindSafe(|| run_or_panic(script, order)));
+    let choices = sched::take_choices();
+    let panic = PANIC.take();
+    if ended.is_err() {
+        // What a failed run leaves behind is let go of, as far as it goes.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            world::end();
+            wire::abandon();
+            swap_file::abandon();
+        }));
+        PANIC.take();
+    }
+    IN_RUN.set(false);
+    match ended {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let (message, place) = panic.unwrap_or_default();
+            Err(Failure { message, place, choices })
+        }
+    }
+}
+
+fn run_or_panic(script: &Script, order: Order) {
+    let setup = &script.setup;
+    knobs::FAULT_AROUND.set(setup.fault_around).expect("a sensible number");
+    knobs::MIN_LAZY_PAGES.set(setup.min_lazy_pages).expect("a sensible number");
+    host::evict_all();
+    let free_before = frame::stats().free;
+    let live_before = GLOBAL.get(Counter::SnapshotsLive);
+    swap_file::begin();
+    wire::begin(setup);
+    world::begin(setup);
+    let actors = setup.seats.len();
+    let mut bodies: Vec<Box<dyn FnOnce()>> = Vec::new();
+    for index in 0..actors {
+        let steps = script.steps_of(index);
+        bodies.push(Box::new(move || actor::run(index, steps)));
+    }
+    let steps = script.steps_of(actors);
+    bodies.push(Box::new(move || actor::run_world(actors, steps)));
+    sched::run(order, bodies);
+    world::end();
+    wire::end();
+    swap_file::end();
+    assert_eq!(GLOBAL.get(Counter::SnapshotsLive), live_before, "C10: snapshots that nobody stands for");
+    host::evict_all();
+    assert_eq!(frame::stats().free, free_before, "A3: frames that nobody uses");
+}
+
+/// Runs a script and tells line by line what happened.
+pub fn run_traced(script: &Script, order: Order) -> (Result<(), Failure>, Vec<String>) {
+    trace::set(true);
+    let result = run(script, order);
+    (result, trace::take())
+}

@@ -1,0 +1,192 @@
+//! Actors as coroutines of one host thread, and the kernel's scheduler on top of them: who runs next is the run's [`Order`] to say.
+//!
+//! An actor gives up its turn where the kernel waits, and, if the order says so, between any two accesses to memory.
+
+use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use kernel::sync::{Interrupt, Scheduler, ThreadId};
+
+use crate::order::Order;
+use crate::{swap_file, wire};
+
+/// Choices of one run, at most: a run that makes more has no end.
+const MAX_CHOICES: usize = 20_000_000;
+
+type Body = Coroutine<(), (), ()>;
+/// A coroutine and what it gives up its turn with.
+type Actor = (Body, *const Yielder<(), ()>);
+
+#[derive(Default)]
+struct Seat {
+    runnable: bool,
+    /// A wake came while it was not blocked.
+    woken: bool,
+    finished: bool,
+    /// Its waits end (F7).
+    killed: bool,
+}
+
+thread_local! {
+    static SEATS: RefCell<Vec<Seat>> = const { RefCell::new(Vec::new()) };
+    static ORDER: RefCell<Option<Order>> = const { RefCell::new(None) };
+    static ME: Cell<usize> = const { Cell::new(usize::MAX) };
+    static YIELDER: Cell<*const Yielder<(), ()>> = const { Cell::new(ptr::null()) };
+}
+
+struct Turns;
+
+impl Scheduler for Turns {
+    fn current(&self) -> ThreadId {
+        ThreadId(ME.get() as u64)
+    }
+
+    fn block(&self) {
+        let me = ME.get();
+        assert_ne!(me, usize::MAX, "nobody is there to wait");
+        SEATS.with_borrow_mut(|seats| seats[me].runnable = std::mem::take(&mut seats[me].woken));
+        suspend();
+    }
+
+    fn wake(&self, thread: ThreadId) {
+        SEATS.with_borrow_mut(|seats| {
+            if let Some(seat) = seats.get_mut(thread.0 as usize).filter(|seat| !seat.finished) {
+                seat.woken |= seat.runnable;
+                seat.runnable = true;
+            }
+        });
+    }
+
+    fn interrupted(&self, _: Interrupt) -> bool {
+        SEATS.with_borrow(|seats| seats.get(ME.get()).is_some_and(|seat| seat.killed))
+    }
+}
+
+/// Makes this the scheduler of the process; to be called before anything else could.
+pub fn register() {
+    kernel::sync::register(&Turns);
+}
+
+/// Gives up the turn.
+fn suspend() {
+    let yielder = YIELDER.get();
+    assert!(!yielder.is_null(), "only actors wait");
+    // SAFETY: set by the actor that runs, from its own argument, which lives as long as its body does; `turn` sets it anew before each turn.
+    unsafe { &*yielder }.suspend(());
+}
+
+/// One of `count` possibilities.
+pub fn choose(count: usize) -> usize {
+    ORDER.with_borrow_mut(|order| order.as_mut().map_or(0, |order| order.choose(count)))
+}
+
+/// Lets others run, perhaps: called between any two steps of an actor.
+pub fn yield_now() {
+    if choose(4) == 3 {
+        suspend();
+    }
+}
+
+/// The running actor's waits end from now on, or no longer.
+pub fn set_killed(actor: usize, killed: bool) {
+    SEATS.with_borrow_mut(|seats| seats[actor].killed = killed);
+    if killed {
+        Turns.wake(ThreadId(actor as u64));
+    }
+}
+
+/// The choices made so far, and an end of making them.
+pub fn take_choices() -> Vec<u32> {
+    ORDER.take().map_or_else(Vec::new, |order| order.taken().to_vec())
+}
+
+/// Runs actors to their end. A panic of one is passed on, once the others are unwound.
+pub fn run(order: Order, bodies: Vec<Box<dyn FnOnce()>>) {
+    ORDER.set(Some(order));
+    SEATS.set(bodies.iter().map(|_| Seat { runnable: true, ..Seat::default() }).collect());
+    let mut actors: Vec<Actor> = bodies.into_iter().map(|body| (actor(body), ptr::null())).collect();
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| take_turns(&mut actors)));
+    ME.set(usize::MAX);
+    YIELDER.set(ptr::null());
+    drop(actors);
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+    let all_finished = SEATS.with_borrow(|seats| seats.iter().all(|seat| seat.finished));
+    assert!(all_finished, "deadlock: an actor waits for what nobody will do");
+}
+
+fn take_turns(actors: &mut [Actor]) {
+    let mut last = 0;
+    while let Some(next) = next(last) {
+        match next {
+            Next::Message(line) => wire::step(line),
+            Next::Swap => swap_file::step(),
+            Next::Actor(index) => {
+                last = index;
+                turn(index, &mut actors[index]);
+            }
+        }
+        let choices = ORDER.with_borrow(|order| order.as_ref().map_or(0, |order| order.taken().len()));
+        assert!(choices < MAX_CHOICES, "the run has no end");
+    }
+}
+
+fn turn(index: usize, (body, yielder): &mut Actor) {
+    ME.set(index);
+    YIELDER.set(*yielder);
+    let ended = body.resume(()) == CoroutineResult::Return(());
+    *yielder = YIELDER.get();
+    ME.set(usize::MAX);
+    YIELDER.set(ptr::null());
+    if ended {
+        SEATS.with_borrow_mut(|seats| seats[index] = Seat { finished: true, ..Seat::default() });
+    }
+}
+
+fn actor(body: Box<dyn FnOnce()>) -> Body {
+    Coroutine::new(move |yielder, ()| {
+        YIELDER.set(yielder);
+        body();
+    })
+}
+
+enum Next {
+    Actor(usize),
+    Message(usize),
+    /// The swap file answers.
+    Swap,
+}
+
+/// Who or what comes next; nothing where nobody can do anything.
+fn next(last: usize) -> Option<Next> {
+    let mut possible: [Next; 32] = [const { Next::Actor(0) }; 32];
+    let mut count = 0;
+    let mut add = |next| {
+        // What finds no place has its turn later.
+        if let Some(place) = possible.get_mut(count) {
+            *place = next;
+            count += 1;
+        }
+    };
+    SEATS.with_borrow(|seats| {
+        let runnable = |index: &usize| seats.get(*index).is_some_and(|seat| seat.runnable);
+        // The calm order: who ran goes on, then messages arrive, then the others have their turn.
+        Some(last).filter(runnable).into_iter().for_each(|index| add(Next::Actor(index)));
+        wire::busy_lines(|line| add(Next::Message(line)));
+        swap_file::is_busy().then(|| add(Next::Swap));
+        (0..seats.len()).filter(|&index| index != last).filter(runnable).for_each(|index| add(Next::Actor(index)));
+    });
+    if count == 0 {
+        return None;
+    }
+    let chosen = choose(count);
+    possible.into_iter().nth(chosen)
+}
+
+/// The running actor's number.
+pub fn me() -> usize {
+    ME.get()
+}

@@ -1,0 +1,116 @@
+//! A swap file that answers when the order says so, and may be full.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use fsproto::Errno;
+use kernel::mem::swap::{self, Store, Transfer};
+use kernel::mem::{Claim, Frame};
+
+use crate::sched;
+
+/// Slots of the file.
+const SLOTS: u32 = 4096;
+
+#[derive(Default)]
+struct State {
+    pages: BTreeMap<u32, Vec<u8>>,
+    /// Answers that are under way.
+    waiting: Vec<(Transfer, Result<Vec<Frame>, Errno>)>,
+    is_full: bool,
+}
+
+/// The file.
+#[derive(Default)]
+struct SwapFile(Mutex<State>);
+
+impl SwapFile {
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Store for SwapFile {
+    fn write(&self, first: u32, frames: &[Frame], transfer: Transfer) {
+        self.with(|state| {
+            let answer = if state.is_full { Err(Errno::ENOSPC) } else { Ok(Vec::new()) };
+            if answer.is_ok() {
+                state.pages.extend((first..).zip(frames.iter().map(|frame| frame.bytes().to_vec())));
+            }
+            state.waiting.push((transfer, answer));
+        });
+    }
+
+    fn read(&self, first: u32, pages: usize, transfer: Transfer) {
+        self.with(|state| {
+            let page = |slot| {
+                let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
+                Frame::from_bytes(Claim::Server, &bytes).map_err(Errno::from)
+            };
+            let answer = (first..).take(pages).map(page).collect();
+            state.waiting.push((transfer, answer));
+        });
+    }
+
+    fn punch(&self, slots: Range<usize>, transfer: Transfer) {
+        self.with(|state| {
+            state.pages.retain(|&slot, _| !slots.contains(&(slot as usize)));
+            state.waiting.push((transfer, Ok(Vec::new())));
+        });
+    }
+}
+
+thread_local! {
+    static FILE: RefCell<Option<Arc<SwapFile>>> = const { RefCell::new(None) };
+}
+
+fn with<T>(act: impl FnOnce(&mut State) -> T) -> T {
+    let file = FILE.with_borrow(Option::clone).expect("a run is under way");
+    file.with(act)
+}
+
+/// A fresh file for a run.
+pub fn begin() {
+    let file = Arc::new(SwapFile::default());
+    FILE.set(Some(file.clone()));
+    swap::attach(file, SLOTS).expect("memory for slots");
+}
+
+/// Whether something could arrive from it.
+pub fn is_busy() -> bool {
+    FILE.with_borrow(Option::is_some) && with(|state| !state.waiting.is_empty())
+}
+
+/// An answer arrives.
+pub fn step() {
+    let index = sched::choose(with(|state| state.waiting.len()));
+    let (transfer, answer) = with(|state| state.waiting.remove(index));
+    transfer.complete(answer);
+}
+
+/// Writes fail from now on, or no longer.
+pub fn set_full(is_full: bool) {
+    with(|state| state.is_full = is_full);
+}
+
+/// After a run: all slots are free.
+pub fn end() {
+    while is_busy() {
+        step();
+    }
+    let (slots, free) = swap::stats();
+    assert_eq!(slots - free, 0, "Q3: slots of the swap file that nobody uses");
+    swap::detach();
+    FILE.set(None);
+}
+
+/// Nothing is left of a run that failed.
+pub fn abandon() {
+    while is_busy() {
+        step();
+    }
+    FILE.set(None);
+    swap::detach();
+}

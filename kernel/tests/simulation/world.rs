@@ -1,0 +1,146 @@
+//! Who is there: machines with their connections, processes with their files, and the number of the step that each actor is at.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use kernel::file::OpenFile;
+use kernel::mem::Space;
+use kernel::mount::Mount;
+
+use crate::model::Line;
+use crate::script::{Seat, Setup};
+use crate::{sched, wire};
+
+/// An open file, and where the oracle says that its position is.
+pub struct Opened {
+    pub file: Arc<OpenFile>,
+    pub position: Cell<u64>,
+    pub line: Line,
+    pub appends: bool,
+}
+
+/// A process: what its threads share.
+pub struct Process {
+    pub client: usize,
+    pub space: Arc<Space>,
+    pub files: RefCell<Vec<Rc<Opened>>>,
+    pub killed: Cell<bool>,
+}
+
+impl Process {
+    fn new(client: usize) -> Rc<Self> {
+        let space = Space::new().expect("memory for a space");
+        Rc::new(Self { client, space, files: RefCell::default(), killed: Cell::new(false) })
+    }
+}
+
+#[derive(Default, Clone)]
+enum Connection {
+    #[default]
+    None,
+    /// An actor is about to make it.
+    Coming,
+    There(Line, Arc<Mount>),
+}
+
+struct World {
+    seats: Vec<Seat>,
+    clients: Vec<Connection>,
+    processes: Vec<Rc<Process>>,
+    /// The step that each actor is at; numbers are never used twice.
+    steps: Vec<u64>,
+    last_step: u64,
+}
+
+thread_local! {
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+fn with<T>(act: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with_borrow_mut(|world| act(world.as_mut().expect("a run is under way")))
+}
+
+/// The world of a run.
+pub fn begin(setup: &Setup) {
+    let clients = setup.seats.iter().map(|seat| seat.client + 1).max().unwrap_or(0);
+    let processes = setup.seats.iter().map(|seat| seat.process + 1).max().unwrap_or(0);
+    let client_of = |process| setup.seats.iter().find(|seat| seat.process == process).map_or(0, |seat| seat.client);
+    let world = World {
+        seats: setup.seats.clone(),
+        clients: vec![Connection::None; clients],
+        processes: (0..processes).map(|process| Process::new(client_of(process))).collect(),
+        steps: vec![0; setup.seats.len() + 1],
+        last_step: 0,
+    };
+    WORLD.set(Some(world));
+}
+
+/// All that is left of it goes.
+pub fn end() {
+    // Not under the borrow: what goes sends messages.
+    let world = WORLD.take();
+    drop(world);
+}
+
+/// Begins a step of an actor, and gives its number.
+pub fn begin_step(actor: usize) -> u64 {
+    with(|world| {
+        world.last_step += 1;
+        world.steps[actor] = world.last_step;
+        world.last_step
+    })
+}
+
+/// The number of the step that an actor is at; 0 for nobody's.
+pub fn step_of(actor: usize) -> u64 {
+    WORLD.with_borrow(|world| world.as_ref().and_then(|world| world.steps.get(actor).copied()).unwrap_or(0))
+}
+
+/// The process of an actor as it is now: a new one where the one before was killed.
+pub fn process_of(actor: usize) -> Rc<Process> {
+    let number = with(|world| world.seats[actor].process);
+    let process = with(|world| world.processes[number].clone());
+    if !process.killed.get() {
+        return process;
+    }
+    let new = Process::new(process.client);
+    with(|world| world.processes[number] = new.clone());
+    new
+}
+
+/// Kills a process.
+pub fn kill(process: usize) {
+    let threads: Vec<usize> = with(|world| {
+        let process = process % world.processes.len();
+        world.processes[process].killed.set(true);
+        (0..world.seats.len()).filter(|&actor| world.seats[actor].process == process).collect()
+    });
+    threads.into_iter().for_each(|actor| sched::set_killed(actor, true));
+}
+
+/// Cuts the connection of a machine, if it has one.
+pub fn disconnect(client: usize) {
+    let connection = with(|world| world.clients[client % world.clients.len()].clone());
+    if let Connection::There(line, _) = connection
+        && wire::is_up(line)
+    {
+        wire::disconnect(line);
+    }
+}
+
+/// The connection of a machine; makes a new one where there is none. Nothing where that fails, or where another actor is about to.
+pub fn connection(client: usize) -> Option<(Line, Arc<Mount>)> {
+    match with(|world| world.clients[client].clone()) {
+        Connection::There(line, mount) if wire::is_up(line) => return Some((line, mount)),
+        Connection::Coming => return None,
+        Connection::There(..) | Connection::None => {}
+    }
+    let old = with(|world| std::mem::replace(&mut world.clients[client], Connection::Coming));
+    drop(old);
+    let (line, session) = wire::connect();
+    let mount = Mount::new(session).ok();
+    let connection = mount.clone().map_or(Connection::None, |mount| Connection::There(line, mount));
+    with(|world| world.clients[client] = connection);
+    mount.map(|mount| (line, mount))
+}

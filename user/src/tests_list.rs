@@ -64,6 +64,7 @@ pub const TESTS: &[SystemTest] = &[
     test("process_many"),
     test("process_threads"),
     test("process_futex"),
+    test("process_futex_shared"),
     test("process_preemption"),
     test("time_passes"),
     test("signal_default_actions"),

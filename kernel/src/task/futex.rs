@@ -1,9 +1,9 @@
 //! Futexes: waiting for a word of memory to change.
 //!
-//! A futex is named by address space and address: those in memory shared by different processes are not joined.
+//! A futex is named by address space and address, or, in memory that spaces share, by that memory and the place in it.
 
 use super::timer::Timeout;
-use crate::mem::{Space, UserSlice};
+use crate::mem::{Space, UserSlice, VirtAddr};
 use crate::sync::{Interrupt, Mutex, WaitQueue};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use fsproto::Errno;
 
-/// Address of the space, address within it.
+/// Address of the space or of the shared memory, place within it.
 type Key = (usize, u64);
 
 struct Waiter {
@@ -23,7 +23,8 @@ struct Waiter {
 static WAITERS: Mutex<BTreeMap<Key, Vec<Arc<Waiter>>>> = Mutex::new(BTreeMap::new());
 
 fn key(space: &Arc<Space>, address: u64) -> Key {
-    (Arc::as_ptr(space) as usize, address)
+    // Should the memory go and other memory take its place while somebody waits, that is a wake-up too many, which programs expect.
+    space.shared_place(VirtAddr(address)).unwrap_or((Arc::as_ptr(space) as usize, address))
 }
 
 /// Waits until somebody wakes this futex with one of `bits`. EAGAIN if the word is not `expected`, ETIMEDOUT at `deadline_ns` since boot.
@@ -48,24 +49,26 @@ pub fn wait(space: &Arc<Space>, address: u64, expected: u32, bits: u32, deadline
         }
         timeout.as_ref().is_some_and(Timeout::is_over).then_some(Err(Errno::ETIMEDOUT))
     });
-    forget(key, &waiter);
+    if !waiter.woken.load(Ordering::Acquire) {
+        forget(&waiter);
+    }
     result?
 }
 
-fn forget(key: Key, waiter: &Arc<Waiter>) {
-    let mut waiters = WAITERS.lock();
-    if let Some(list) = waiters.get_mut(&key) {
+/// Takes out who waits no more, wherever it was moved to: a wake-up that went to it would be lost.
+fn forget(waiter: &Arc<Waiter>) {
+    WAITERS.lock().retain(|_, list| {
         list.retain(|other| !Arc::ptr_eq(other, waiter));
-        if list.is_empty() {
-            waiters.remove(&key);
-        }
-    }
+        !list.is_empty()
+    });
 }
 
 /// Wakes at most `count` of those that wait with one of `bits`; says how many.
 pub fn wake(space: &Arc<Space>, address: u64, count: u32, bits: u32) -> u32 {
     let mut chosen = Vec::new();
-    if let Some(list) = WAITERS.lock().get_mut(&key(space, address)) {
+    let key = key(space, address);
+    let mut waiters = WAITERS.lock();
+    if let Some(list) = waiters.get_mut(&key) {
         list.retain(|waiter| {
             let take = chosen.len() < count as usize && waiter.bits & bits != 0;
             if take {
@@ -73,7 +76,11 @@ pub fn wake(space: &Arc<Space>, address: u64, count: u32, bits: u32) -> u32 {
             }
             !take
         });
+        if list.is_empty() {
+            waiters.remove(&key);
+        }
     }
+    drop(waiters);
     for waiter in &chosen {
         waiter.woken.store(true, Ordering::Release);
         waiter.queue.wake_all();
@@ -84,10 +91,16 @@ pub fn wake(space: &Arc<Space>, address: u64, count: u32, bits: u32) -> u32 {
 /// Moves at most `count` waiters from one futex to another, after waking `wake_count`; says how many were woken or moved.
 pub fn requeue(space: &Arc<Space>, from: u64, to: u64, wake_count: u32, count: u32) -> u32 {
     let woken = wake(space, from, wake_count, u32::MAX);
+    let (from, to) = (key(space, from), key(space, to));
     let mut waiters = WAITERS.lock();
-    let Some(list) = waiters.get_mut(&key(space, from)) else { return woken };
+    let Some(list) = waiters.get_mut(&from) else { return woken };
     let moved: Vec<_> = list.drain(..list.len().min(count as usize)).collect();
+    if list.is_empty() {
+        waiters.remove(&from);
+    }
     let moved_count = moved.len() as u32;
-    waiters.entry(key(space, to)).or_default().extend(moved);
+    if moved_count > 0 {
+        waiters.entry(to).or_default().extend(moved);
+    }
     woken + moved_count
 }

@@ -215,6 +215,16 @@ impl Space {
         })
     }
 
+    /// Where an address lies in memory that several spaces share: which memory, and the byte within it. None for private memory.
+    pub fn shared_place(&self, address: VirtAddr) -> Option<(usize, u64)> {
+        self.with(|space| {
+            let (range, region) = space.regions.find(address.page())?;
+            let Backing::Shared { memory, first } = &region.backing else { return None };
+            let page = first + (address.page().0 - range.start.0);
+            Some((Arc::as_ptr(memory) as usize, Page(page).start().0 + address.offset_in_page() as u64))
+        })
+    }
+
     /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after the lock.
     pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
         self.change(self.inner.lock(), change)

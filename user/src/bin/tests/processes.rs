@@ -18,6 +18,7 @@ pub const TESTS: crate::Table = &[
     ("process_many", many),
     ("process_threads", threads),
     ("process_futex", futex),
+    ("process_futex_shared", futex_shared),
     ("process_preemption", preemption),
     ("time_passes", time_passes),
 ];
@@ -276,5 +277,30 @@ fn time_passes() -> Outcome {
         last = next;
     }
     check!(ok!(sys::clock(abi::CLOCK_REALTIME)) > Duration::from_secs(1_500_000_000));
+    Ok(())
+}
+
+/// A futex in shared memory joins processes, at whatever addresses they see it.
+fn futex_shared() -> Outcome {
+    const WAIT: usize = abi::FUTEX_WAIT as usize;
+    const WAKE: usize = abi::FUTEX_WAKE as usize;
+    let flags = abi::MAP_SHARED | abi::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED nothing that exists is touched.
+    let page = ok!(unsafe { sys::mmap(0, 8192, abi::PROT_READ | abi::PROT_WRITE, flags, -1, 0) }) as usize;
+    let word = page + 4096;
+    let waiter = child(|| {
+        // Elsewhere here than in the parent.
+        let moved = raw(abi::__NR_mremap, &[page, 8192, 16384, abi::MREMAP_MAYMOVE as usize]);
+        let Ok(own) = moved else { return 1 };
+        i32::from(raw(abi::__NR_futex, &[own + 4096, WAIT, 0, 0]) != Ok(0)) * 2
+    })?;
+    while raw(abi::__NR_futex, &[word, WAKE, 1]) == Ok(0) {
+        ok!(sys::sched_yield());
+    }
+    check_eq!(ok!(sys::wait_for(waiter)).exit_code(), Some(0));
+    // A wait that was over before is not woken in place of another's.
+    let timeout = [0u64, 1_000_000];
+    check_eq!(raw(abi::__NR_futex, &[word, WAIT, 0, timeout.as_ptr() as usize]), Err(Errno::ETIMEDOUT));
+    check_eq!(raw(abi::__NR_futex, &[word, WAKE, 1]), Ok(0));
     Ok(())
 }

@@ -23,7 +23,7 @@ const SHOWN_BYTES: usize = 4096;
 
 /// One step of a script.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub enum Step {
     /// Wait until this has been shown, after what was waited for before.
     See(&'static str),
     /// Type this.
@@ -91,30 +91,37 @@ pub fn list() -> Vec<ConsoleTest> {
 impl ConsoleTest {
     /// Runs it.
     pub fn run(&self, interrupts: &Interrupts) -> Result<Verdict> {
-        let (terminal, slave) = open_terminal()?;
-        let before = tcgetattr(&terminal)?;
-        let mut child = start(slave)?;
-        let mut screen = Screen { terminal, text: Vec::new(), seen: 0, deadline: Instant::now() + LIMIT };
-        let mut missed = None;
-        for step in self.script {
-            if !screen.take(step, &mut child, interrupts)? {
-                missed = Some(step);
-                break;
-            }
-        }
-        let status = child.try_wait()?;
-        // What has ended cannot be killed, and what has not should be.
-        let _ = child.kill();
-        let _ = child.wait();
-        let restored = is_same(&before, &tcgetattr(&screen.terminal)?);
-        let good = missed.is_none() && restored && status.is_some_and(|status| status.success());
-        Ok(Verdict::from_condition(good, || {
-            // Without what was shown before the guest had it.
-            let shown = screen.text.len().saturating_sub(SHOWN_BYTES);
-            let text = String::from_utf8_lossy(screen.text.get(shown..).unwrap_or_default());
-            format!("missed: {missed:?}\nterminal as before: {restored}\nxtask: {status:?}\n--- screen\n{text}")
-        }))
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["run", "--timeout", "60"]);
+        play(command, self.script, interrupts)
     }
+}
+
+/// Plays a script to a program that has a terminal of its own. In the end it has to have ended well, and the terminal has to be as it was.
+pub fn play(command: Command, script: &[Step], interrupts: &Interrupts) -> Result<Verdict> {
+    let (terminal, slave) = open_terminal()?;
+    let before = tcgetattr(&terminal)?;
+    let mut child = start(command, slave)?;
+    let mut screen = Screen { terminal, text: Vec::new(), seen: 0, deadline: Instant::now() + LIMIT };
+    let mut missed = None;
+    for step in script {
+        if !screen.take(step, &mut child, interrupts)? {
+            missed = Some(step);
+            break;
+        }
+    }
+    let status = child.try_wait()?;
+    // What has ended cannot be killed, and what has not should be.
+    let _ = child.kill();
+    let _ = child.wait();
+    let restored = is_same(&before, &tcgetattr(&screen.terminal)?);
+    let good = missed.is_none() && restored && status.is_some_and(|status| status.success());
+    Ok(Verdict::from_condition(good, || {
+        // Without what was shown before the guest had it.
+        let shown = screen.text.len().saturating_sub(SHOWN_BYTES);
+        let text = String::from_utf8_lossy(screen.text.get(shown..).unwrap_or_default());
+        format!("missed: {missed:?}\nterminal as before: {restored}\nprogram: {status:?}\n--- screen\n{text}")
+    }))
 }
 
 /// A terminal: our side, and the side for a program.
@@ -127,10 +134,8 @@ fn open_terminal() -> Result<(File, OwnedFd)> {
     Ok((File::from(master), slave))
 }
 
-/// Starts `xtask run` with `slave` as its controlling terminal.
-fn start(slave: OwnedFd) -> Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["run", "--timeout", "60"]);
+/// Starts a program with `slave` as its controlling terminal.
+fn start(mut command: Command, slave: OwnedFd) -> Result<Child> {
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(Stdio::from(slave));
     // SAFETY: between fork and exec only system calls are made, which is safe there.
     unsafe {
@@ -139,7 +144,7 @@ fn start(slave: OwnedFd) -> Result<Child> {
             Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
         });
     }
-    command.spawn().context("cannot start xtask")
+    command.spawn().context("cannot start the program")
 }
 
 /// Whether a terminal is set as it was, apart from what the line discipline itself keeps there.

@@ -4,6 +4,7 @@
 //! as the oracle, twice, since a case whose outcome varies by itself proves nothing. What a program needs that cannot be had is skipped, by name.
 
 mod cases;
+mod console;
 mod profit;
 mod programs;
 mod report;
@@ -41,6 +42,7 @@ const TREE: [&str; 4] = ["fsproto", "fsserver", "kernel", "xtask"];
 const SETTINGS: [Lazy; 2] = [Lazy::On, Lazy::Off];
 
 /// What came of a case.
+#[derive(Clone)]
 enum Outcome {
     Passed,
     Failed(String),
@@ -57,6 +59,8 @@ pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
     });
     if arguments.list {
         let names: String = chosen.flat_map(|(group, cases)| cases.into_iter().map(|case| full_name(group, &case) + "\n")).collect();
+        let at_the_console = console::CASES.iter().map(|case| case.name()).filter(|name| name.contains(filter));
+        let names = names + &at_the_console.map(|name| name + "\n").collect::<String>();
         stdout().write_all(names.as_bytes())?;
         return Ok(0);
     }
@@ -67,6 +71,12 @@ pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
         return profit::profit(paths, &guest, filter, &interrupts);
     }
     let mut count = Count::default();
+    let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
+    for case in console::CASES.iter().filter(|case| case.name().contains(filter)) {
+        for (name, outcome) in case.run(&store, &interrupts)? {
+            count.add(&name, &outcome)?;
+        }
+    }
     for (group, cases) in chosen {
         for (name, outcome) in run_group(paths, &guest, group, &cases, &SETTINGS, &interrupts)? {
             count.add(&name, &outcome)?;
@@ -216,7 +226,7 @@ fn prepare(paths: &Paths, store: &Store, group: &Group, cases: &[Case]) -> Resul
 }
 
 /// What a C compiler finds at fixed places: the C library, as the distribution has it for development, and enough of its headers for a small program.
-const COMPILER_FILES: [&str; 14] = [
+const COMPILER_FILES: [&str; 15] = [
     "/usr/include/stdio.h",
     "/usr/include/features.h",
     "/usr/include/features-time64.h",
@@ -231,6 +241,7 @@ const COMPILER_FILES: [&str; 14] = [
     "/usr/lib/x86_64-linux-gnu/libc_nonshared.a",
     "/lib/x86_64-linux-gnu/libc.so.6",
     "/lib64/ld-linux-x86-64.so.2",
+    "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
 ];
 /// The compiler's own part, in its package.
 const COMPILER_LIBRARY: &str = "usr/lib/x86_64-linux-gnu/tcc";

@@ -34,6 +34,8 @@ pub enum Command {
     Foreign(ForeignArgs),
     /// Run the simulation, seed after seed, until one fails; that one is made smaller and printed. Ctrl-C ends it between two runs.
     Sim(SimArgs),
+    /// Write the book's chapter "Is it invisible?" from the tests and how they last ended, and build the book.
+    Book,
     /// What continuous integration runs: formatting, lints, all tests.
     Ci,
 }
@@ -96,12 +98,12 @@ pub struct RunArgs {
 /// `test`'s options.
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// Run only tests whose name contains this.
+    /// Run only tests whose name contains this; the word `mutants` alone means `--mutants`.
     pub filter: Option<String>,
     /// Print the names of the tests, one a line, and run none.
     #[arg(long)]
     pub list: bool,
-    /// Run each test that names a mutant against it, and expect it to fail.
+    /// Break the code on purpose, one rule at a time, and expect the rule's tests to fail.
     #[arg(long)]
     pub mutants: bool,
     /// Let the exercisers and tormentors run for many minutes rather than seconds.

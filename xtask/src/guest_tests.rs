@@ -13,10 +13,12 @@ mod rules;
 #[path = "../../user/src/tests_list.rs"]
 mod system;
 
+pub use rules::TESTS as RULES;
+
 /// One test for each line of the guest's lists.
 pub fn list(length: Length) -> Vec<QemuTest> {
     let in_time = |test: &&system::SystemTest| length == Length::Long || !test.is_long;
-    system::TESTS.iter().filter(in_time).map(system_test).chain(rules::TESTS.iter().map(rule_test)).collect()
+    system::TESTS.iter().filter(in_time).map(system_test).chain(RULES.iter().map(rule_test)).collect()
 }
 
 fn system_test(system: &system::SystemTest) -> QemuTest {

@@ -11,7 +11,9 @@ use clap::Parser;
 mod add;
 mod bench;
 mod bench_tests;
+mod book;
 mod boot_tests;
+mod breaks;
 mod child;
 mod ci;
 mod cli;
@@ -29,6 +31,7 @@ mod machine;
 mod paths;
 mod qemu_tests;
 mod ramdisk;
+mod record;
 mod run;
 mod session;
 mod setup;
@@ -79,6 +82,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Bench(arguments) => return bench::bench(&paths, arguments),
         Command::Foreign(arguments) => return foreign::foreign(&paths, arguments),
         Command::Sim(arguments) => return sim::sim(&paths, arguments),
+        Command::Book => return book::book(&paths),
         Command::Ci => return ci::ci(&paths),
     }
     Ok(0)

@@ -1,5 +1,6 @@
 //! `test`: every test there is, one after the other, and one line at the end that says it all.
 
+use std::collections::BTreeSet;
 use std::io::{Write, stdout};
 use std::time::Instant;
 
@@ -16,8 +17,12 @@ use crate::host_tests::{self, HostTest};
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
 use crate::qemu_tests::{self, QemuTest};
+use crate::record::{self, Record};
 use crate::verdict::Verdict;
-use crate::{guest, say, setup};
+use crate::{breaks, guest, say, setup};
+
+/// The word that asks for the deliberate breaks.
+const MUTANTS: &str = "mutants";
 
 /// A test of any kind.
 enum Test {
@@ -30,6 +35,8 @@ enum Test {
     Qemu(QemuTest),
     /// One that has to fail, since its rule is broken.
     Mutant(QemuTest, String),
+    /// A deliberate break that no test is there to notice.
+    Unnoticed(String),
 }
 
 impl Test {
@@ -43,6 +50,15 @@ impl Test {
             Self::Foreign(test) => test.name(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
+            Self::Unnoticed(mutant) => format!("nothing against {mutant}"),
+        }
+    }
+
+    /// The break of the code that it is there to notice.
+    fn mutant(&self) -> Option<&str> {
+        match self {
+            Self::Mutant(_, mutant) | Self::Unnoticed(mutant) => Some(mutant),
+            _ => None,
         }
     }
 
@@ -56,6 +72,7 @@ impl Test {
             Self::Foreign(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
+            Self::Unnoticed(_) => Ok(Verdict::Failed("no test names this break of the code".to_owned())),
         }
     }
 }
@@ -63,18 +80,24 @@ impl Test {
 /// Runs the tests that match; the status is xtask's.
 pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
-    let filter = arguments.filter.as_deref().unwrap_or_default();
+    let by_word = arguments.filter.as_deref() == Some(MUTANTS);
+    let mutants = arguments.mutants || by_word;
+    let filter = arguments.filter.as_deref().filter(|_| !by_word).unwrap_or_default();
     let length = arguments.length();
-    let mut tests = if arguments.mutants { mutant_tests(paths, length)? } else { all_tests(paths, filter, length)? };
+    let mut tests = if mutants { mutant_tests(paths, length)? } else { all_tests(paths, filter, length)? };
     tests.retain(|test| test.name().contains(filter));
     if arguments.list {
         let names: String = tests.iter().map(|test| test.name() + "\n").collect();
         stdout().write_all(names.as_bytes())?;
         return Ok(0);
     }
-    let variant = if arguments.mutants { Variant::Mutants } else { Variant::Normal };
+    let variant = if mutants { Variant::Mutants } else { Variant::Normal };
     let guest = guest::build(paths, &toolchain, variant)?;
-    run_all(paths, &guest, &tests)
+    let complete = filter.is_empty();
+    // What a complete run does not know is no test any more.
+    let known = if complete && !mutants { Record::new() } else { record::load(paths) };
+    let breaks = if complete && mutants { Some(breaks::count(paths)?) } else { None };
+    run_all(paths, &guest, &tests, known, breaks)
 }
 
 fn all_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
@@ -98,11 +121,16 @@ fn mutant_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     for test in qemu_tests::list(paths, length)? {
         tests.extend(test.mutants.clone().into_iter().map(|mutant| Test::Mutant(test.clone(), mutant)));
     }
+    say!("building the host tests");
+    tests.extend(host_tests::list(paths)?.into_iter().filter(|test| breaks::applies_breaks(&test.name)).map(Test::Host));
+    tests.extend(breaks::unnoticed(paths)?.into_iter().map(Test::Unnoticed));
     Ok(tests)
 }
 
-fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {
+/// Runs tests and adds how they ended to what is known. Where all of so many `breaks` of the code were applied, tells how many were caught.
+fn run_all(paths: &Paths, guest: &Guest, tests: &[Test], mut known: Record, breaks: Option<usize>) -> Result<u8> {
     let interrupts = Interrupts::listen()?;
+    let mut missed = BTreeSet::new();
     let mut passed = 0;
     let mut failed = Vec::new();
     let mut skipped = Vec::new();
@@ -116,6 +144,7 @@ fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {
             return Ok(u8::try_from(128 + signal).unwrap_or(1));
         }
         let took = start.elapsed().as_secs_f32();
+        known.insert(test.name(), verdict.word().to_owned());
         match verdict {
             Verdict::Passed => {
                 println!("ok ({took:.2} s)");
@@ -125,6 +154,7 @@ fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {
                 println!("FAILED ({took:.2} s)");
                 println!("{}", indented(&why));
                 failed.push(test.name());
+                missed.extend(test.mutant());
             }
             Verdict::Skipped(why) => {
                 println!("skipped: {why}");
@@ -132,11 +162,15 @@ fn run_all(paths: &Paths, guest: &Guest, tests: &[Test]) -> Result<u8> {
             }
         }
     }
+    record::save(paths, &known)?;
     for name in &skipped {
         println!("skipped: {name}");
     }
     for name in &failed {
         println!("failed: {name}");
+    }
+    if let Some(breaks) = breaks {
+        println!("{} of {breaks} deliberate breaks caught", breaks - missed.len());
     }
     println!("{passed} passed, {} failed", failed.len());
     Ok(u8::from(!failed.is_empty()))

@@ -12,6 +12,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// It in a word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed(_) => "failed",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+
     /// A verdict from a condition; `why` is only asked on failure.
     pub fn from_condition(holds: bool, why: impl FnOnce() -> String) -> Self {
         if holds { Self::Passed } else { Self::Failed(why()) }

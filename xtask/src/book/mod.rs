@@ -15,13 +15,8 @@ const CHAPTER: &str = "docs/src/invisible.md";
 
 /// Writes the chapter, and the pages where mdBook is there; the status is xtask's.
 pub fn book(paths: &Paths) -> Result<u8> {
-    let record = record::load(paths);
-    if record.is_empty() {
-        say!("no test has run yet, and the chapter tells how they ended; first: cargo xtask test");
-        return Ok(1);
-    }
     let file = paths.root.join(CHAPTER);
-    std::fs::write(&file, chapter::chapter(&record)).with_context(|| format!("cannot write {}", file.display()))?;
+    std::fs::write(&file, chapter::chapter(&record::load(paths))).with_context(|| format!("cannot write {}", file.display()))?;
     say!("wrote {CHAPTER}");
     let pages = paths.work.join("book");
     let mut command = Command::new("mdbook");

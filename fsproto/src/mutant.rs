@@ -75,6 +75,8 @@ mutants! {
     WriteSharedFrame = "write-shared-frame",
     /// R8: a refused snapshot is an error rather than a copying read.
     NoFallback = "no-fallback",
+    /// R9: each buffer of a vector is read by itself.
+    VectorPerBuffer = "vector-per-buffer",
     /// R10: the list of holes is ignored.
     IgnoreHoles = "ignore-holes",
     /// R10: everything is a hole.

@@ -14,6 +14,7 @@ mod remote_file;
 mod session;
 pub mod swap;
 mod taken;
+mod vectored;
 mod write;
 
 pub use local::connect;

@@ -14,16 +14,16 @@ use alloc::sync::Arc;
 use fsproto::mutant::{Mutant, active};
 use fsproto::{Errno, Handle, MAX_PAYLOAD, PAGE_BYTES};
 
-use super::Mount;
 use super::remote_file::RemoteFile;
 use super::taken::Taken;
+use super::{Mount, vectored};
 use crate::file::{Io, UserBuffers};
 use crate::mem::{Counter, Snapshot, Space, UserSlice, VirtAddr, counters, knobs, room_for};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
 /// What became of an attempt to read lazily.
-enum Attempt {
+pub(super) enum Attempt {
     /// It was done: so many bytes.
     Read(u64),
     /// Not lazily, and why.
@@ -71,11 +71,16 @@ fn why_eager(file: &RemoteFile, space: &Space) -> Option<Counter> {
 }
 
 fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<Attempt, Errno> {
-    // A vector of several buffers is read by copying; so is what the kernel reads for itself.
-    let Some(buffer) = to.only() else { return Ok(Attempt::Refused(Counter::ReadsEagerSmall)) };
     if let Some(why) = why_eager(file, io.space) {
         return Ok(Attempt::Refused(why));
     }
+    let Some(buffer) = to.only() else {
+        if active(Mutant::VectorPerBuffer) {
+            return vectored::one_by_one(file, io, to, offset).map(Attempt::Read);
+        }
+        // What the kernel reads for itself has no pages at all.
+        return vectored::lazily(file, io, to, offset);
+    };
     let misalignment = buffer.addr().0 % PAGE;
     let min_pages = knobs::MIN_LAZY_PAGES.get().max(1);
     let is_small = |bytes: u64| bytes.saturating_sub((PAGE - misalignment) % PAGE) / PAGE < min_pages;
@@ -166,7 +171,7 @@ const MARGIN_FRAMES: usize = 2 * MAX_PAYLOAD / PAGE_BYTES;
 
 /// Copies up to `length` bytes of an open file or a snapshot, message by message. Short at its end, at the end of what can be written to, and where
 /// an error comes after the first bytes.
-fn copy(of: &Mount, handle: Handle, io: &Io<'_>, to: &mut UserBuffers, offset: u64, length: u64) -> Result<u64, Errno> {
+pub(super) fn copy(of: &Mount, handle: Handle, io: &Io<'_>, to: &mut UserBuffers, offset: u64, length: u64) -> Result<u64, Errno> {
     let mut done = 0;
     while done < length {
         // A read must not be what takes the last frames: a program that gets a short count has to be able to go on.

@@ -27,7 +27,9 @@ pub fn sim(paths: &Paths, arguments: &SimArgs) -> Result<u8> {
     let mut command = Command::new(program);
     command.args(["simulate", "--exact", "--ignored", "--nocapture"]).current_dir(&paths.root).stdin(Stdio::piped()).process_group(0);
     let mut set = |name: &str, value: Option<String>| {
-        value.into_iter().for_each(|value| drop(command.env(name, value)));
+        if let Some(value) = value {
+            command.env(name, value);
+        }
     };
     set("SLOTH_SEED", arguments.seed.map(|seed| seed.to_string()));
     set("SLOTH_STEPS", Some(arguments.steps.to_string()));
@@ -84,5 +86,5 @@ fn build(paths: &Paths) -> Result<PathBuf> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let programs = messages.filter(|message| message["target"]["name"] == "simulation");
-    programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last().context("cargo made no simulation")
+    programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back().context("cargo made no simulation")
 }

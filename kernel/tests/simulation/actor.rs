@@ -73,6 +73,7 @@ impl Actor {
             Op::Write { memory, file, at, pieces } => self.write(memory, file, at, &pieces),
             Op::Load { memory, at, stride } => self.load(memory, at, stride),
             Op::Store { memory, at, stride, value } => self.store(memory, at, stride, value),
+            Op::Fill { memory, at, value } => self.fill(memory, at, value),
             Op::Fork { memory } => self.fork(memory),
             Op::Exit { memory } => self.exit(memory),
             Op::Map { memory, page, pages } => self.map(memory, page, pages),

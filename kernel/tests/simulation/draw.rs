@@ -19,6 +19,7 @@ const PROGRAM: &[Kind] = &[
     (14, |rng| Op::Write { memory: memory(rng), file: file(rng), at: at(rng), pieces: pieces(rng) }),
     (14, |rng| Op::Load { memory: memory(rng), at: piece(rng), stride: rng.usize(1..PAGE) }),
     (10, |rng| Op::Store { memory: memory(rng), at: piece(rng), stride: rng.usize(64..2 * PAGE), value: rng.u8(..) }),
+    (8, |rng| Op::Fill { memory: memory(rng), at: piece(rng), value: rng.u8(..) }),
     (3, |rng| Op::Fork { memory: memory(rng) }),
     (2, |rng| Op::Exit { memory: memory(rng) }),
     (5, |rng| pages(rng, |memory, page, pages| Op::Map { memory, page, pages })),
@@ -69,9 +70,9 @@ pub fn script(seed: u64) -> Script {
     // Everybody begins with a file that holds something.
     let beginning = (0..actors).flat_map(|actor| {
         let whole = Piece(0, WINDOW);
-        let store = Op::Store { memory: 0, at: whole, stride: PAGE / 2 - 1, value: actor as u8 };
+        let fill = Op::Fill { memory: 0, at: whole, value: actor as u8 };
         let write = Op::Write { memory: 0, file: 0, at: At::Offset(0), pieces: vec![whole] };
-        [Op::Open { name: actor % NAMES.len(), truncate: false, append: false }, store, write].map(|op| (actor, op))
+        [Op::Open { name: actor % NAMES.len(), truncate: false, append: false }, fill, write].map(|op| (actor, op))
     });
     let steps = (0..STEPS - 3 * actors).map(|_| {
         if rng.usize(0..5 * actors) == 0 {

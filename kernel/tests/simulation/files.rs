@@ -98,6 +98,28 @@ impl Actor {
         }
     }
 
+    /// Bytes come from elsewhere than a file: none of them zero, and hardly two neighbours alike.
+    pub fn fill(&mut self, memory: usize, at: Piece, value: u8) {
+        let buffer = self.memory(memory);
+        let writable = buffer.reach(&[at], Prot::WRITE);
+        let bytes: Vec<u8> = (0..at.1).map(|index| value.wrapping_add((index * 7 + index / 251) as u8) | 1).collect();
+        let (space, mut to) = (buffer.space.clone(), buffers(buffer, &[at]));
+        let put = to.put(&space, &bytes);
+        if self.is_killed() {
+            return;
+        }
+        let excuse = self.has_excuse(None) || self.memory(memory).may_be_lost(&[at]);
+        let me = self.index;
+        match put {
+            Ok(count) => {
+                assert!(count == writable || (count < writable && excuse), "actor {me}: {count} bytes arrived, {writable} writable");
+                self.memory(memory).filled(at.0, &bytes[..count]);
+            }
+            Err(Errno::EFAULT) => assert_eq!(writable, 0, "actor {me}: EFAULT for a buffer that takes bytes"),
+            Err(error) => assert!(excuse, "actor {me}: bytes did not arrive: {}", error.text()),
+        }
+    }
+
     /// Writes, and checks that what the server got is what the program's memory holds.
     pub fn write(&mut self, memory: usize, file: usize, at: At, pieces: &[Piece]) {
         let Some(file) = self.file(file) else { return };

@@ -109,6 +109,15 @@ impl Memory {
         }
     }
 
+    /// The kernel brought these bytes from no file.
+    pub fn filled(&mut self, start: usize, bytes: &[u8]) {
+        let end = start + bytes.len();
+        self.bytes[start..end].copy_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.pages[start / PAGE..end.div_ceil(PAGE)].iter_mut().for_each(|page| page.from = None);
+        }
+    }
+
     /// What was written may stand for the file's bytes from now on (W8).
     pub fn written(&mut self, pieces: &[Piece], mut length: usize, to: Line) {
         for &Piece(start, whole) in pieces {

@@ -79,6 +79,12 @@ pub enum Op {
         stride: usize,
         value: u8,
     },
+    /// The kernel brings bytes that come from no file.
+    Fill {
+        memory: usize,
+        at: Piece,
+        value: u8,
+    },
     Fork {
         memory: usize,
     },

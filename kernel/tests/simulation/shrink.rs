@@ -151,6 +151,7 @@ fn simpler(op: &Op) -> Vec<Op> {
             forms.extend(shorter(at).into_iter().map(|at| Op::Load { memory, at, stride }));
             forms.extend((stride < PAGE).then_some(Op::Load { memory, at, stride: PAGE }));
         }
+        &Op::Fill { memory, at, value } => forms.extend(shorter(at).into_iter().map(|at| Op::Fill { memory, at, value })),
         &Op::Store { memory, at, stride, value } => {
             forms.extend(shorter(at).into_iter().map(|at| Op::Store { memory, at, stride, value }));
             forms.extend((stride < PAGE).then_some(Op::Store { memory, at, stride: PAGE, value }));

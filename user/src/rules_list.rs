@@ -149,11 +149,7 @@ pub const TESTS: &[RuleTest] = &[
     ),
     RuleTest {
         memory_mib: 48,
-        ..test(
-            "q2_pressure",
-            &["evict-private", "no-clock"],
-            "a buffer larger than memory is read; clean pages go and come back, others stay",
-        )
+        ..test("q2_pressure", &["evict-private"], "a buffer larger than memory is read; clean pages go and come back, others stay")
     },
     RuleTest {
         memory_mib: 48,
@@ -186,7 +182,7 @@ pub const TESTS: &[RuleTest] = &[
     },
     RuleTest {
         memory_mib: 48,
-        timeout_s: 120,
+        timeout_s: 60,
         ..test(
             "f8_under_pressure",
             &["swap-servers"],

@@ -43,10 +43,26 @@ pub struct ConsoleTest {
 use Step::{End, See, Type};
 
 /// All of them. What is looked for never stands literally in what was typed: that is echoed.
-const TESTS: [ConsoleTest; 4] = [
+const TESTS: [ConsoleTest; 5] = [
     ConsoleTest {
         name: "qemu::console_exit_ends_qemu",
         script: &[See("# "), Type("echo he''llo\r"), See("hello"), See("# "), Type("exit\r"), End],
+    },
+    ConsoleTest {
+        name: "qemu::console_q4_out_of_memory_is_told",
+        script: &[
+            See("# "),
+            Type("echo 0 > /proc/sys/lazy/swap_pages; sort /dev/zero; echo status=$?\r"),
+            See("out of memory: sort"),
+            See("status=137"),
+            See("# "),
+            Type("echo ali''ve; echo kept > /tmp/file; cat /tmp/file\r"),
+            See("alive"),
+            See("kept"),
+            See("# "),
+            Type("exit\r"),
+            End,
+        ],
     },
     ConsoleTest { name: "qemu::console_poweroff_ends_qemu", script: &[See("# "), Type("poweroff\r"), End] },
     ConsoleTest {

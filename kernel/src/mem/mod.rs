@@ -31,7 +31,7 @@ mod user;
 pub use addr::{PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, VirtAddr};
 pub use counters::{Counter, Counters};
 pub use frame::{Claim, Frame, OutOfMemory};
-pub use reclaim::{make_room, room_for};
+pub use reclaim::make_room;
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, Source};

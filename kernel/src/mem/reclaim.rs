@@ -69,16 +69,6 @@ pub(super) fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
     Ok(())
 }
 
-/// Whether programs can have so many frames more, once clean ones are let go of where needed. Never waits.
-pub fn room_for(frames: usize) -> bool {
-    while !is_free(frames) {
-        if run() == 0 {
-            return false;
-        }
-    }
-    true
-}
-
 /// Whether so many frames can be had, once clean pages are let go of and private ones written to the swap file where needed. May wait, but not for a server's sake:
 /// it could be the one that is waited for (F8). Called with no lock held.
 pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {

@@ -18,7 +18,7 @@ use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use super::{Mount, vectored};
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Counter, Snapshot, Space, UserSlice, VirtAddr, counters, knobs, room_for};
+use crate::mem::{Counter, Snapshot, Space, UserSlice, VirtAddr, counters, knobs, make_room};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -175,7 +175,7 @@ pub(super) fn copy(of: &Mount, handle: Handle, io: &Io<'_>, to: &mut UserBuffers
     let mut done = 0;
     while done < length {
         // A read must not be what takes the last frames: a program that gets a short count has to be able to go on.
-        if done > 0 && !io.space.policy.is_server() && !room_for(MARGIN_FRAMES) {
+        if done > 0 && !io.space.policy.is_server() && !make_room(MARGIN_FRAMES, io.space.policy.claim())? {
             break;
         }
         let wanted = (length - done).min(MAX_PAYLOAD as u64);

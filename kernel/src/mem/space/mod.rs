@@ -38,6 +38,10 @@ use fsproto::{
 };
 use spin::{Mutex, MutexGuard};
 
+/// Frames that a fork asks for where there were too few; twice as many each time, up to what the tables of 64 GiB take.
+const FORK_FRAMES: usize = 64;
+const FORK_FRAMES_MOST: usize = 1 << 15;
+
 /// How the kernel deals with a process's memory.
 #[derive(Debug, Default)]
 pub struct Policy {
@@ -164,7 +168,19 @@ impl Space {
     }
 
     /// A copy of this space: private pages are shared until one side stores into them (A8), associations are shared (A1).
+    /// May wait for pages to be swapped out, where there is not room enough for the child's tables.
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
+        let claim = self.policy.claim();
+        let mut wanted = FORK_FRAMES;
+        loop {
+            match self.try_fork() {
+                Err(Errno::ENOMEM) if wanted <= FORK_FRAMES_MOST && reclaim::make_room(wanted, claim)? => wanted *= 2,
+                result => return result,
+            }
+        }
+    }
+
+    fn try_fork(&self) -> Result<Arc<Self>, Errno> {
         let child = self.successor()?;
         self.with(|parent| {
             let mut copy = child.inner.lock();

@@ -81,6 +81,12 @@ impl TestPager {
         Snapshot::new(self.clone(), Handle(file << 32 | version), pages * PAGE, source, holes, u64::MAX)
     }
 
+    /// A snapshot that the pager gives other bytes for each time.
+    fn untrusted(self: &Arc<Self>, pages: u64) -> Arc<Snapshot> {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Snapshot::new(self.clone(), Handle(0), pages * PAGE, Source::Untrusted, vec![], u64::MAX)
+    }
+
     /// The same of a file with holes.
     fn sparse(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64) -> Arc<Snapshot> {
         let end = offset + pages * PAGE;
@@ -99,7 +105,12 @@ impl TestPager {
     }
 
     fn answer(fetch: &Fetch) {
-        let Source::File { file, version, offset, .. } = fetch.snapshot.source else { panic!() };
+        let Source::File { file, version, offset, .. } = fetch.snapshot.source else {
+            static ASKED: AtomicU64 = AtomicU64::new(0);
+            let answer =
+                |_| Frame::from_bytes(Claim::Server, &[ASKED.fetch_add(1, Ordering::Relaxed) as u8; PAGE_BYTES]).map_err(Errno::from);
+            return fetch.complete((0..fetch.pages).map(answer).collect());
+        };
         let page = |index: usize| {
             let start = offset + fetch.offset + index as u64 * PAGE;
             let bytes: Vec<u8> = (start..start + PAGE).map(|at| byte_of(file, version, at)).collect();

@@ -223,3 +223,59 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
     assert_eq!(reader.join().unwrap(), 200);
     writer.join().unwrap();
 }
+
+#[test]
+fn q3_a_fork_makes_room_for_its_tables() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new(4 * host::POOL_FRAMES as u32);
+    // A page in each of many tables: the child needs as many as there are pages.
+    let tables = host::POOL_FRAMES as u64 / 3;
+    let space = space_of(tables * 512);
+    (0..tables).for_each(|page| store(&space, at(page * 512), value(page)));
+    let child = space.fork().unwrap();
+    (0..tables).for_each(|page| assert_eq!(load(&child, at(page * 512)), value(page)));
+    drop(child);
+    (0..tables).for_each(|page| assert_eq!(load(&space, at(page * 512)), value(page)));
+}
+
+#[test]
+fn f8_who_is_to_serve_has_its_pages() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new(1000);
+    let pager = TestPager::new(Answers::Now);
+    let space = filled(64);
+    swap_all(&space);
+    space.associate(at(0), 16, &pager.snapshot(1, 1, 0, 16), 0).unwrap();
+    space.load_all().unwrap();
+    assert_eq!((space.stats().resident, space.stats().swapped), (64, 0));
+    let fetches = pager.requests();
+    space.policy.mark_server();
+    while take_some(64) {}
+    host::evict_all();
+    (0..16).for_each(|page| assert_eq!(load(&space, at(page)), byte_of(1, 1, page * PAGE)));
+    assert_eq!(pager.requests(), fetches);
+}
+
+#[test]
+fn x3_what_was_said_once_counts() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(1000);
+    let pager = TestPager::new(Answers::Now);
+    let space = space_of(64);
+    space.associate(at(0), 64, &pager.untrusted(64), 0).unwrap();
+    let first: Vec<u8> = (0..64).map(|page| load(&space, at(page))).collect();
+    let asked = pager.requests();
+    let child = space.fork().unwrap();
+    // Unmapped, then out of the cache: to the swap file, whatever else is done to get rid of them.
+    for _ in 0..3 {
+        while take_some(64) {}
+        host::evict_all();
+    }
+    assert_eq!((swap.store.pages(), space.stats().resident), (64, 0));
+    (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));
+    (0..64).for_each(|page| store(&child, at(page), 0));
+    (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));
+    assert_eq!(pager.requests(), asked, "the server is asked once");
+    drop((space, child));
+    assert_eq!(swap::stats(), (1000, 1000));
+}

@@ -454,6 +454,7 @@ pub fn r8_refused() -> Outcome {
 pub fn r8_short_of_memory() -> Outcome {
     const LENGTH: usize = 256 << 20;
     let _knob = Knob::set("lazy", 0)?;
+    let no_swap = Knob::set("swap_pages", 0)?;
     let file = File::sparse("file", LENGTH as u64)?;
     file.overwrite(1, 0, 4 * P)?;
     let buffer = Buffer::new(LENGTH)?;
@@ -465,7 +466,13 @@ pub fn r8_short_of_memory() -> Outcome {
     drop(buffer);
     let buffer = Buffer::new(64 * PAGE)?;
     file.read_into(&buffer, 0, 64 * PAGE, 0)?;
-    buffer.check(0, 4 * PAGE, pattern(1, 0))
+    buffer.check(0, 4 * PAGE, pattern(1, 0))?;
+    // With a swap file there is room for all of it.
+    drop(no_swap);
+    let buffer = Buffer::new(LENGTH)?;
+    file.read_into(&buffer, 0, LENGTH, 0)?;
+    buffer.check(0, 4 * PAGE, pattern(1, 0))?;
+    buffer.check(LENGTH - 64 * PAGE, 64 * PAGE, ZEROS)
 }
 
 /// Holes of a large sparse file cost no message and no frame.

@@ -45,9 +45,20 @@ fn check(space: &Space, pages: u64) {
     (0..pages).for_each(|page| assert_eq!(load(space, at(page)), value(page), "page {page}"));
 }
 
+/// Takes pages away, so many at a time, until none is left that can go.
+fn take_up_to(pages: usize) {
+    // What goes does not come back by itself: more rounds than pages would be a loop without end.
+    let rounds = (0..host::POOL_FRAMES).take_while(|_| take_some(pages)).count();
+    assert!(rounds < host::POOL_FRAMES);
+}
+
+fn take_all() {
+    take_up_to(64);
+}
+
 /// Swaps all out that can be.
 fn swap_all(space: &Space) {
-    while take_some(64) {}
+    take_all();
     assert_eq!(space.stats().resident, 0);
 }
 
@@ -103,7 +114,7 @@ fn q3_fork_shares_slots_and_a_page_in_serves_each() {
     (0..40).for_each(|page| assert_eq!(load(&child, at(page)), 0xee));
     // What is shared in memory goes too, each side for itself.
     let grandchild = child.fork().unwrap();
-    while take_some(64) {}
+    take_all();
     drop(child);
     (0..40).for_each(|page| assert_eq!(load(&grandchild, at(page)), 0xee));
     check(&space, 40);
@@ -118,7 +129,7 @@ fn q3_a_page_on_its_way_out_is_taken_back() {
     let swap = Swap::new(1000);
     let space = filled(20);
     swap.store.set(StoreAnswers::Later);
-    let writer = std::thread::spawn(|| while take_some(64) {});
+    let writer = std::thread::spawn(take_all);
     while space.stats().swapped < 20 {
         std::thread::yield_now();
     }
@@ -141,7 +152,7 @@ fn q3_a_write_that_fails_loses_nothing() {
     let swap = Swap::new(1000);
     let space = filled(100);
     swap.store.set(StoreAnswers::Full);
-    while take_some(64) {}
+    take_all();
     assert!(!swap::is_open());
     check(&space, 100);
     swap.store.set(StoreAnswers::Now);
@@ -180,7 +191,7 @@ fn q3_what_is_done_to_swapped_pages() {
     assert_eq!(space.try_copy_in(slice(at(60), 1), &mut [0]), 0, "nothing waits here");
     assert_eq!(space.residency(at(56), 8 * PAGE).unwrap(), [0; 8]);
     assert_eq!(space.lend(PageRange::new(at(48).page(), 4)).unwrap()[2].bytes()[0], value(50));
-    while take_some(64) {}
+    take_all();
     assert_eq!((load(&space, at(33)), load(&space, at(40)), load(&space, at(1))), (value(33), 5, value(1)));
 }
 
@@ -190,7 +201,7 @@ fn f8_a_servers_pages_stay() {
     let _swap = Swap::new(1000);
     let server = filled(20);
     server.policy.mark_server();
-    while take_some(64) {}
+    take_all();
     assert_eq!((server.stats().resident, server.stats().swapped), (20, 0));
 }
 
@@ -211,7 +222,7 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
     // All pages go, come back with other bytes, and go again: the four slots that are left are not those that are being read.
     space.discard(BASE, 16 * PAGE).unwrap();
     (0..4).for_each(|page| store(&space, at(4 + page), 200));
-    let writer = std::thread::spawn(|| while take_some(4) {});
+    let writer = std::thread::spawn(|| take_up_to(4));
     while space.stats().swapped < 4 {
         std::thread::yield_now();
     }
@@ -250,7 +261,7 @@ fn f8_who_is_to_serve_has_its_pages() {
     assert_eq!((space.stats().resident, space.stats().swapped), (64, 0));
     let fetches = pager.requests();
     space.policy.mark_server();
-    while take_some(64) {}
+    take_all();
     host::evict_all();
     (0..16).for_each(|page| assert_eq!(load(&space, at(page)), byte_of(1, 1, page * PAGE)));
     assert_eq!(pager.requests(), fetches);
@@ -268,7 +279,7 @@ fn x3_what_was_said_once_counts() {
     let child = space.fork().unwrap();
     // Unmapped, then out of the cache: to the swap file, whatever else is done to get rid of them.
     for _ in 0..3 {
-        while take_some(64) {}
+        take_all();
         host::evict_all();
     }
     assert_eq!((swap.store.pages(), space.stats().resident), (64, 0));

@@ -9,6 +9,7 @@ use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, VirtAddr, m
 use kernel::sync::Mutex;
 use std::sync::Arc;
 
+use crate::meanwhile::{self, Act};
 use crate::memory::Memory;
 use crate::model::Line;
 use crate::sched::{self, yield_now};
@@ -106,6 +107,12 @@ impl Actor {
     }
 
     fn load(&mut self, memory: usize, Piece(start, length): Piece, stride: usize) {
+        // At times another thread puts zeros in the place of the first page while that is being fetched.
+        if sched::choose(8) == 7 {
+            let memory = self.memory(memory);
+            let (space, address) = (memory.space.clone(), memory.address(start));
+            meanwhile::arm(self.step, space, address, Act::Replace);
+        }
         for at in (start..start + length).step_by(stride) {
             self.access(memory, at, None);
             yield_now();
@@ -129,8 +136,13 @@ impl Actor {
             Some(value) => mmu::store(&space, address, value).map(|()| value),
             None => mmu::load(&space, address),
         };
+        let is_replaced = value.is_none() && meanwhile::is_done(self.step);
         if self.is_killed() {
             return;
+        }
+        if is_replaced {
+            trace!("actor {me}: page {} was replaced meanwhile", at / PAGE);
+            self.memory(memory).mapped(at / PAGE, 1);
         }
         let failed = failed || self.failures != wire::failures();
         let memory = self.memory(memory);

@@ -53,6 +53,9 @@ const FOUND: &[Mutant] = &[
     Mutant::ForwardCopy,
     Mutant::ElideAppend,
     Mutant::LeakResultSnapshot,
+    Mutant::AssociateStoredPage,
+    Mutant::LateProtect,
+    Mutant::NoGeneration,
 ];
 
 /// Puts no break in force when it goes.

@@ -9,9 +9,11 @@ use kernel::mem::Prot;
 use kernel::mount::MountedTree;
 
 use crate::actor::{Actor, Program};
+use crate::meanwhile::{self, Act};
 use crate::memory::Memory;
 use crate::model::{Line, Served};
-use crate::script::{At, NAMES, Op, Piece};
+use crate::sched;
+use crate::script::{At, NAMES, Op, PAGE, Piece};
 use crate::wire;
 use crate::world::{self, Opened};
 
@@ -126,10 +128,12 @@ impl Actor {
         let buffer = self.memory(memory);
         let readable = buffer.reach(pieces, Prot::READ);
         let (program, mut from) = (Program::new(buffer.space.clone()), buffers(buffer, pieces));
+        let store = self.arm_store(memory, pieces);
         let written = match at {
             At::Offset(offset) => file.file.write_at(&program, &mut from, offset),
             At::Position => file.file.write(&program, &mut from),
         };
+        let store = store.filter(|_| meanwhile::is_done(self.step));
         if self.is_killed() {
             return;
         }
@@ -141,7 +145,16 @@ impl Actor {
         let excuse = self.has_excuse(Some(file.line)) || self.memory(memory).may_be_lost(pieces);
         assert!(wrote.len() <= readable, "actor {me}: {} bytes were written, {readable} are readable", wrote.len());
         let buffer = self.memory(memory);
-        assert!(wrote == buffer.gather(pieces, wrote.len()), "W1: actor {me}: other bytes were written than its memory holds");
+        let mut sent = buffer.gather(pieces, wrote.len());
+        // A later message of the same write may have it already.
+        let stored = store.and_then(|(byte, value)| sent.get_mut(byte - pieces[0].0).map(|sent| (sent, wrote[byte - pieces[0].0], value)));
+        let is_sent = stored.is_some_and(|(sent, wrote, value)| {
+            if wrote == value {
+                *sent = value;
+            }
+            wrote == value
+        });
+        assert!(wrote == sent, "W1: actor {me}: other bytes were written than its memory holds");
         match written {
             Ok(count) => {
                 let count = count as usize;
@@ -152,9 +165,28 @@ impl Actor {
             Err(Errno::ENOSPC) => assert!(wrote.is_empty() || excuse, "actor {me}: ENOSPC after {} bytes", wrote.len()),
             Err(error) => assert!(excuse, "actor {me}: a write failed: {}", error.text()),
         }
+        if let Some((byte, value)) = store {
+            let from = self.memory(memory).pages[byte / PAGE].from;
+            self.memory(memory).stored(byte, value);
+            if is_sent {
+                self.memory(memory).pages[byte / PAGE].from = from;
+            }
+        }
         if at == At::Position {
             self.check_position(&file, written.unwrap_or(0));
         }
+    }
+
+    /// At times another thread stores a byte to what is being written. Says which, and what.
+    fn arm_store(&mut self, memory: usize, pieces: &[Piece]) -> Option<(usize, u8)> {
+        let (&[Piece(start, length)], 2) = (pieces, sched::choose(3)) else { return None };
+        let (step, memory) = (self.step, self.memory(memory));
+        let byte = start + sched::choose(length);
+        let page = memory.pages[byte / PAGE];
+        let value = memory.bytes[byte].wrapping_add(1);
+        let can_be = page.is_mapped && page.rights.contains(Prot::WRITE);
+        can_be.then(|| meanwhile::arm(step, memory.space.clone(), memory.address(byte), Act::Store(value)));
+        can_be.then_some((byte, value))
     }
 
     /// After a write at the position.

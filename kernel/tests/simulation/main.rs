@@ -17,6 +17,7 @@ mod draw;
 mod files;
 mod happening;
 mod holes;
+mod meanwhile;
 mod memory;
 mod model;
 mod order;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use fsproto::{Errno, HEAD_BYTES, Head, Request};
+use fsproto::{Errno, HEAD_BYTES, Head, Op, Request};
 use fsserver::SessionId;
 use kernel::file::socket::{Message, Sender};
 use kernel::mem::{Claim, Frame};
@@ -15,7 +15,7 @@ use crate::model::{Exchange, Line, Model, Place, Served};
 use crate::script::{NAMES, PAGE, Setup};
 use crate::servers::Servers;
 use crate::trace::trace;
-use crate::{sched, world};
+use crate::{meanwhile, sched, world};
 
 type Bytes = ([u8; HEAD_BYTES], Vec<u8>);
 
@@ -57,6 +57,7 @@ pub fn begin(setup: &Setup) {
 
 /// Nothing is left of a run that failed.
 pub fn abandon() {
+    meanwhile::abandon();
     drop(NETWORK.take());
 }
 
@@ -187,6 +188,11 @@ fn close(line: Line) {
 
 /// A request arrives at the servers.
 fn serve(line: Line, index: usize) {
+    let (step, op) = with(|network| {
+        let (step, (head, _)) = &network.wires[line].requests[index];
+        (*step, Head::decode(head).ok().and_then(|(head, _)| Op::from_number(head.op)))
+    });
+    meanwhile::strike(step, op);
     with(|network| {
         let Network { wires, servers, model, served, .. } = network;
         let wire = &mut wires[line];

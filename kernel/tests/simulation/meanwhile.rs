@@ -1,0 +1,78 @@
+//! What another thread of a program does to its memory while a step waits for the servers: stores to pages that are being written, and puts other pages in the
+//! place of those that are being fetched. Nothing of it waits.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fsproto::Op;
+use kernel::mem::{Backing, Placement, Prot, Space, VirtAddr, mmu};
+
+use crate::script::PAGE;
+
+/// Something to be done once a request of a step arrives.
+pub enum Act {
+    /// When a write arrives: a byte is stored, unless its page would have to be fetched.
+    Store(u8),
+    /// When a page-in arrives: zeros are mapped in the place of a page.
+    Replace,
+}
+
+struct Armed {
+    space: Arc<Space>,
+    address: VirtAddr,
+    act: Act,
+}
+
+thread_local! {
+    static ARMED: RefCell<HashMap<u64, Armed>> = RefCell::default();
+    /// Steps whose act was done.
+    static DONE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets something happen to the byte or page at `address` while a step waits.
+pub fn arm(step: u64, space: Arc<Space>, address: VirtAddr, act: Act) {
+    ARMED.with_borrow_mut(|armed| armed.insert(step, Armed { space, address, act }));
+}
+
+/// A request of a step arrives.
+pub fn strike(step: u64, op: Option<Op>) {
+    let is_due = |armed: &Armed| match armed.act {
+        Act::Store(_) => op == Some(Op::Write),
+        Act::Replace => matches!(op, Some(Op::Read | Op::Extents)),
+    };
+    let due = ARMED.with_borrow_mut(|armed| if armed.get(&step).is_some_and(is_due) { armed.remove(&step) } else { None });
+    let Some(Armed { space, address, act }) = due else { return };
+    let page = VirtAddr(address.0 - address.0 % PAGE as u64);
+    match act {
+        Act::Store(value) => {
+            if space.residency(page, PAGE as u64) != Ok(vec![1]) {
+                return;
+            }
+            mmu::store(&space, address, value).expect("the page is there and can be stored to");
+        }
+        Act::Replace => {
+            let rights = Prot::READ | Prot::WRITE;
+            space.map(Placement::Fixed(page), PAGE as u64, rights, Backing::Anonymous, "").expect("room for a page");
+        }
+    }
+    DONE.with_borrow_mut(|done| done.push(step));
+}
+
+/// The step is over, or that part of it; says whether it was done.
+pub fn is_done(step: u64) -> bool {
+    // Not dropped under the borrow: what goes sends messages.
+    let armed = ARMED.with_borrow_mut(|armed| armed.remove(&step));
+    drop(armed);
+    DONE.with_borrow_mut(|done| {
+        let before = done.len();
+        done.retain(|&other| other != step);
+        done.len() < before
+    })
+}
+
+/// Nothing is left of a run that failed.
+pub fn abandon() {
+    drop(ARMED.take());
+    DONE.take();
+}

@@ -15,6 +15,7 @@ use crate::mem::{PAGE_BYTES, SharedMemory, Space};
 use crate::sync::{Mutex, SleepLock};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -161,10 +162,10 @@ impl MappedFile {
         let mut known = self.order.lock()?;
         let pages = self.object.stat()?.size.div_ceil(PAGE).min(end);
         for page in first..pages {
-            if !known.contains_key(&page) {
+            if let Entry::Vacant(unknown) = known.entry(page) {
                 let bytes = self.read_page(space, page)?;
                 self.memory.write(page, 0, &bytes)?;
-                known.insert(page, fingerprint(&bytes));
+                unknown.insert(fingerprint(&bytes));
             }
         }
         Ok(())

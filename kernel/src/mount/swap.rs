@@ -45,7 +45,7 @@ pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
     let (room, _) = session.call(&StatStore {}, &[])?;
     let most = frame::stats().total.saturating_mul(MAX_SHARE).min(u32::MAX as usize);
     let slots = u32::try_from(room.blocks_free).unwrap_or(u32::MAX).min(most as u32);
-    log::info!("swap: {} MiB", u64::from(slots) * PAGE >> 20);
+    log::info!("swap: {} MiB", (u64::from(slots) * PAGE) >> 20);
     swap::attach(Arc::new(SwapFile { session, handle: opened.handle }), slots).map_err(|_| Errno::EBUSY)
 }
 

@@ -79,7 +79,7 @@ impl Entry {
 
     /// The number of its slot there, if so.
     pub fn slot(self) -> Option<u32> {
-        self.is_swapped().then(|| ((self.0 & ADDRESS_BITS) >> PAGE_SHIFT) as u32)
+        self.is_swapped().then_some(((self.0 & ADDRESS_BITS) >> PAGE_SHIFT) as u32)
     }
 
     fn new(address: PhysAddr, flags: EntryFlags) -> Self {

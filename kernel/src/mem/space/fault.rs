@@ -12,12 +12,12 @@
 //! | private, store, sole owner | made writable | the same | - |
 //! | private or clean, store, shared | copied: private | copied: private, the association ends | - |
 
+pub use super::access::{Access, FaultError};
 use super::{AddressSpace, Space, swapped::SwappedPage};
 use crate::{
     mem::{
         Backing, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
         cache::{self, Lookup},
-        frame::OutOfMemory,
         heap,
         page_table::{Entry, EntryFlags, Filler, Flush},
         reclaim,
@@ -31,53 +31,6 @@ use fsproto::{
     Errno,
     mutant::{self, Mutant},
 };
-
-/// What a program or the kernel wants to do with a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Load.
-    Read,
-    /// Store some of it.
-    Write,
-    /// Fetch instructions.
-    Execute,
-}
-
-/// Why a page cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultError {
-    /// Nothing is mapped there, or not for this: SIGSEGV, or EFAULT.
-    Segv,
-    /// The page could not be fetched: SIGBUS, or EIO (F5).
-    Bus,
-    /// No memory: the program ends, or ENOMEM.
-    OutOfMemory,
-    /// The wait was ended by a signal that kills (F7).
-    Killed,
-}
-
-impl From<FaultError> for Errno {
-    fn from(error: FaultError) -> Self {
-        match error {
-            FaultError::Segv => Self::EFAULT,
-            FaultError::Bus => Self::EIO,
-            FaultError::OutOfMemory => Self::ENOMEM,
-            FaultError::Killed => Self::EINTR,
-        }
-    }
-}
-
-impl From<OutOfMemory> for FaultError {
-    fn from(_: OutOfMemory) -> Self {
-        Self::OutOfMemory
-    }
-}
-
-impl From<Interrupted> for FaultError {
-    fn from(_: Interrupted) -> Self {
-        Self::Killed
-    }
-}
 
 /// Fetches of one page that may fail before its fault does (F5). A server that says no three times means it.
 const MAX_ATTEMPTS: u32 = 3;

@@ -7,6 +7,7 @@
 //!
 //! User memory is never touched through user mappings: the kernel walks the page tables by software and copies through the direct map.
 
+mod access;
 mod associate;
 mod clean;
 mod copy;

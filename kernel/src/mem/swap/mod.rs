@@ -250,7 +250,7 @@ pub(super) fn tidy() {
         return;
     }
     loop {
-        let next = AREA.lock().as_mut().and_then(|area| area.slots.to_punch().map(|found| (area.store.clone(), found)));
+        let next = AREA.lock().as_mut().and_then(|area| area.slots.next_to_punch().map(|found| (area.store.clone(), found)));
         let Some((store, (number, slots))) = next else { return };
         store.punch(slots, Transfer::Punch(number));
     }

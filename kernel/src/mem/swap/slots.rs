@@ -118,7 +118,7 @@ impl Slots {
     }
 
     /// A chunk that can be made a hole, and its slots; it gives none until [`punched`](Self::punched).
-    pub fn to_punch(&mut self) -> Option<(usize, Range<usize>)> {
+    pub fn next_to_punch(&mut self) -> Option<(usize, Range<usize>)> {
         let number = self.chunks.iter().position(|chunk| chunk.used == 0 && chunk.written && !chunk.punching)?;
         let chunk = self.chunks.get_mut(number)?;
         (chunk.written, chunk.punching) = (false, true);
@@ -174,15 +174,15 @@ mod tests {
     #[test]
     fn q3_idle_chunks_become_holes_and_give_nothing_meanwhile() {
         let mut slots = Slots::new(2 * CHUNK as u32).unwrap();
-        assert_eq!(slots.to_punch(), None, "nothing was written");
+        assert_eq!(slots.next_to_punch(), None, "nothing was written");
         slots.take(2);
         slots.release(0);
         assert!(!slots.left_idle(0));
-        assert_eq!(slots.to_punch(), None);
+        assert_eq!(slots.next_to_punch(), None);
         slots.release(1);
         assert!(slots.left_idle(1));
-        assert_eq!(slots.to_punch(), Some((0, 0..CHUNK)));
-        assert_eq!(slots.to_punch(), None);
+        assert_eq!(slots.next_to_punch(), Some((0, 0..CHUNK)));
+        assert_eq!(slots.next_to_punch(), None);
         assert_eq!(slots.take(2 * CHUNK), Some(CHUNK as u32..2 * CHUNK as u32));
         assert_eq!(slots.take(1), None);
         slots.punched(0);

@@ -121,6 +121,8 @@ impl Disk {
             return None;
         }
         let row = frame::take_row((BUFFER_BYTES / PAGE_BYTES) as u64)?;
+        // Taken now, so that writing out takes no memory.
+        small(BufferDirection::Both);
         let transport = PciTransport::new::<Memory, _>(&mut root, place).ok()?;
         debug_assert_eq!(transport.device_type(), DeviceType::Block);
         let mut device = VirtIOBlk::new(transport).ok()?;

@@ -257,12 +257,13 @@ pub fn f8_under_pressure() -> Outcome {
             Ok(())
         }
     };
-    let reader = |name: &'static str, seed: u64| {
+    let files = [File::make("f8-one", 200, FILE as u64)?, File::make("f8-two", 400, FILE as u64)?];
+    let reader = |number: usize, seed: u64| {
+        let file = &files[number];
         move || {
-            let file = File::make(name, seed, FILE as u64)?;
             for turn in 0..6 {
                 let buffer = Buffer::new(FILE)?;
-                read_lazily(&file, &buffer, 0, FILE, 0)?;
+                read_lazily(file, &buffer, 0, FILE, 0)?;
                 // The next version is written while this one is still to be looked at.
                 file.overwrite(seed + turn + 1, 0, FILE as u64)?;
                 within(format!("turn {turn}"), buffer.check(0, FILE, pattern(seed + turn, 0)))?;
@@ -272,9 +273,9 @@ pub fn f8_under_pressure() -> Outcome {
     };
     let children = [
         Child::start("first that stores", dirty(100))?,
-        Child::start("first reader", reader("f8-one", 200))?,
+        Child::start("first reader", reader(0, 200))?,
         Child::start("second that stores", dirty(300))?,
-        Child::start("second reader", reader("f8-two", 400))?,
+        Child::start("second reader", reader(1, 400))?,
     ];
     children.into_iter().try_for_each(Child::join)?;
     if lazy::present() {

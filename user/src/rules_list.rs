@@ -133,6 +133,7 @@ pub const TESTS: &[RuleTest] = &[
         "pages unmapped, read over or protected during the write are left alone, and no snapshot is lost",
     ),
     test("w8_short_write", &["clean-beyond-written"], "what was not written is not clean"),
+    test("w8_pays", &[], "a large buffer that is filled anew for each write is not made clean again and again"),
     test("w8_many_messages", &[], "a write of many messages, appended or unaligned, is clean in all its whole pages"),
     test("x1_rights_at_read", &["rights-at-page-in"], "rights count at the read, and what was read stays"),
     test("x2_handles_are_the_kernels", &["open-carrier"], "nobody but the kernel speaks to a server that is mounted"),

@@ -15,6 +15,16 @@ use super::rescue::Source;
 use crate::client::Client;
 use crate::server::Clock;
 
+/// Pages of a range that is large enough to be placed by its own alignment.
+const LARGE: [u64; 2] = [4096, 64];
+
+/// The first place from `end` on for a range of pages that lies there as it does in the file: a base that shares storage may then share it in large pieces, and
+/// what is left out in front of it is a hole.
+fn place_alike(pages: &Range<u64>, end: u64) -> u64 {
+    let align = LARGE.into_iter().find(|&large| pages.end - pages.start >= large).unwrap_or(1);
+    end + (pages.start % align + align - end % align) % align
+}
+
 impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Copies `length` bytes on the base; both ranges lie within their files, or at the end of the target.
     pub(super) fn copy_on_base(&mut self, from: (Handle, u64), to: (Handle, u64), length: u64) -> Result<Written, Errno> {
@@ -72,12 +82,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     fn rescue_data(&mut self, id: FileId, pages: &Range<u64>) -> Result<Source, Errno> {
         let (size, _) = self.size_and_version(id)?;
         let store = self.store_of(id)?;
+        let shares = self.base.features().contains(Features::CLONE | Features::SPARSE);
         let file = self.file(id)?;
-        let (handle, slot) = (file.base_handle()?, file.store_end);
+        let (handle, slot) = (file.base_handle()?, if shares { place_alike(pages, file.store_end) } else { file.store_end });
         let begin = pages.start * PAGE;
         let length = (pages.end * PAGE).min(size).saturating_sub(begin);
         // Places are not used twice, even if the copying fails in the middle.
-        file.store_end += pages.end - pages.start;
+        file.store_end = slot + (pages.end - pages.start);
         let mut copies = 1;
         if active(Mutant::RescuePerSnapshot) {
             copies = file.snapshots.max(1);

@@ -71,6 +71,8 @@ pub struct Habit {
     window: u64,
     /// Pages brought so far.
     brought: u64,
+    /// Pages became clean by a write none of whose pages was clean before (W8).
+    pub cleaned: bool,
 }
 
 impl Habit {
@@ -107,7 +109,7 @@ impl Habit {
 
     /// A fault with a window of `window` pages brought what ends at `end`.
     pub fn note(&mut self, end: Page, window: u64, brought: u64) {
-        *self = Self { expected: end, window, brought: self.brought + brought };
+        *self = Self { expected: end, window, brought: self.brought + brought, ..*self };
     }
 }
 
@@ -261,11 +263,12 @@ impl RegionMap {
             let end = start + region.pages;
             at = end;
             let Some(next) = self.regions.get(&end).filter(|next| region.continues(next)) else { continue };
-            let (pages, associated) = (next.pages, next.associated);
+            let (pages, associated, cleaned) = (next.pages, next.associated, next.habit.cleaned);
             self.regions.remove(&end);
             if let Some(region) = self.regions.get_mut(&start) {
                 region.pages += pages;
                 region.associated += associated;
+                region.habit.cleaned |= cleaned;
             }
             at = start;
         }

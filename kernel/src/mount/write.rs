@@ -69,7 +69,7 @@ fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: Wri
         let written = send(file, io, at, &mut parcel, sent)?;
         return Ok((written, written.bytes < sent));
     };
-    let mut parcel = Parcel::new(slice, large && makes_clean(file, io, false));
+    let mut parcel = Parcel::new(slice, large && makes_clean(file, io, false) && !io.space.was_cleaned(slice));
     let sent = parcel.pack_own(io, slice, MAX_PAYLOAD as u64)?;
     let written = send(file, io, at, &mut parcel, sent)?;
     from.skip(written.bytes);
@@ -83,7 +83,7 @@ fn refers(file: &RemoteFile, io: &Io<'_>) -> bool {
 }
 
 /// Whether pages that a message carries are to become clean (W8). It pays where a buffer is kept and changed here and there, which some of its pages being
-/// references shows, or its mere size; a buffer that is filled anew for each write would only have to be copied.
+/// references shows, or its mere size; but one that is filled anew for each write (`Space::was_cleaned`) would only be copied each time.
 fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
     let within = counters::GLOBAL.get(Counter::SnapshotsLive) < knobs::MAX_SNAPSHOTS.get();
     within && (has_references || refers(file, io))

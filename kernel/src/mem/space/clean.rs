@@ -6,9 +6,7 @@
 //! were sent as references and still stand for the same bytes as then; all else is left alone.
 
 use super::{AddressSpace, FaultError, Space, fault::base_flags};
-use crate::mem::{
-    Backing, Frame, PAGE_SHIFT, Page, PageRange, Region, Snapshot, UserSlice, VirtAddr, cache, heap, knobs, page_table::EntryFlags,
-};
+use crate::mem::{Backing, Frame, PAGE_SHIFT, Page, PageRange, Snapshot, UserSlice, VirtAddr, cache, heap, knobs, page_table::EntryFlags};
 use alloc::{sync::Arc, vec::Vec};
 use fsproto::mutant::{self, Mutant};
 
@@ -63,6 +61,13 @@ impl Space {
     }
 }
 
+impl Space {
+    /// Whether pages of a slice became clean by an earlier write. Where none of them is clean now, that was in vain: the buffer is filled anew for each.
+    pub fn was_cleaned(&self, slice: UserSlice) -> bool {
+        self.with(|space| space.regions.overlapping(slice.whole_pages()).any(|(_, region)| region.habit.cleaned))
+    }
+}
+
 /// What of a write can stand for its result.
 #[derive(Default)]
 struct Fit {
@@ -95,8 +100,13 @@ impl AddressSpace {
         if fit.own.is_empty() || self.regions.len() + 2 * fit.runs.len() > knobs::MAX_REGIONS.get() as usize {
             return 0;
         }
+        let is_first = !gathered.iter().any(|part| matches!(part, Gathered::Same { .. }));
         for run in &fit.runs {
             self.stand_for(*run, &fit.own, snapshot, start);
+            if is_first {
+                self.regions.change(*run, |_, region| region.habit.cleaned = true);
+            }
+            self.regions.merge(*run);
         }
         for (page, frame) in &fit.own {
             cache::insert(snapshot, page.start().0 - start.0, frame);
@@ -155,8 +165,7 @@ impl AddressSpace {
                 let backing = Backing::Snapshot { snapshot: snapshot.clone(), offset: first.start().0 - start.0 };
                 self.garbage.push(core::mem::replace(&mut region.backing, backing));
             }
-            self.regions.insert(first, Region { ..region });
+            self.regions.insert(first, region);
         }
-        self.regions.merge(run);
     }
 }

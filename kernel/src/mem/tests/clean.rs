@@ -131,3 +131,17 @@ fn w8_references_move_on_to_the_new_snapshot_and_what_was_not_written_does_not()
     drop(space);
     assert_eq!(pager.closed(), 2);
 }
+
+#[test]
+fn w8_a_buffer_that_is_filled_anew_is_known_as_such() {
+    let _alone = host::exclusive();
+    let pager = TestPager::new(Answers::Now);
+    let space = made_up(8);
+    let middle = slice(VirtAddr(at(0).0 + 100), 7 * PAGE);
+    assert!(!space.was_cleaned(middle));
+    assert_eq!(space.clean_written(&[own(&space, 1, 6)], &pager.snapshot(1, 1, PAGE, 6), at(1)), 6);
+    (0..8).for_each(|page| store(&space, at(page), 1));
+    assert_eq!((space.stats().lazy, space.regions().len()), (0, 1));
+    assert!(space.was_cleaned(middle));
+    assert_eq!(pager.closed(), 1);
+}

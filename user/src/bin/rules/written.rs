@@ -308,3 +308,21 @@ pub fn w8_many_messages() -> Outcome {
     }
     Ok(())
 }
+
+/// Whether it pays is learnt: a large buffer that is filled anew for each write becomes clean once, one that is changed here and there each time.
+pub fn w8_pays() -> Outcome {
+    const LARGE: usize = 512 * PAGE;
+    let file = File::make("file", 1, 0)?;
+    let buffer = Buffer::filled(LARGE, pattern(2, 0))?;
+    for (round, cleaned) in [(2, 512), (3, 0), (4, 0)] {
+        let meter = Meter::start()?;
+        write_from(&file, &buffer, 0, LARGE, 0)?;
+        within(format_args!("round {round}"), meter.expect("pages_cleaned", cleaned))?;
+        check_file(&file, 0, LARGE, round, 0)?;
+        buffer.put(0, LARGE, pattern(round + 1, 0));
+    }
+    let small = Buffer::filled(BYTES, pattern(2, 0))?;
+    let meter = Meter::start()?;
+    write_from(&file, &small, 0, BYTES, 0)?;
+    meter.expect("pages_cleaned", 0)
+}

@@ -133,7 +133,7 @@ impl Region {
     }
 
     /// Whether `next`, right behind, only continues this region. One that was touched does not continue one that was not: what a lazy read replaces would have to
-    /// be searched for mapped pages then, and its cost grow with its length.
+    /// be searched for mapped pages then, and its cost grow with its length. Nor does one whose pages were cleaned continue others: it is known by that.
     fn continues(&self, next: &Self) -> bool {
         let backing = match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
@@ -145,7 +145,8 @@ impl Region {
             }
             _ => false,
         };
-        backing && self.prot == next.prot && self.label == next.label && self.touched == next.touched
+        let alike = self.touched == next.touched && self.habit.cleaned == next.habit.cleaned;
+        backing && self.prot == next.prot && self.label == next.label && alike
     }
 
     /// Cuts off what lies `pages` behind the start. `tail_associated` are the associated pages in there.
@@ -263,12 +264,11 @@ impl RegionMap {
             let end = start + region.pages;
             at = end;
             let Some(next) = self.regions.get(&end).filter(|next| region.continues(next)) else { continue };
-            let (pages, associated, cleaned) = (next.pages, next.associated, next.habit.cleaned);
+            let (pages, associated) = (next.pages, next.associated);
             self.regions.remove(&end);
             if let Some(region) = self.regions.get_mut(&start) {
                 region.pages += pages;
                 region.associated += associated;
-                region.habit.cleaned |= cleaned;
             }
             at = start;
         }

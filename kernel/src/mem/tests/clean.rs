@@ -139,9 +139,14 @@ fn w8_a_buffer_that_is_filled_anew_is_known_as_such() {
     let space = made_up(8);
     let middle = slice(VirtAddr(at(0).0 + 100), 7 * PAGE);
     assert!(!space.was_cleaned(middle));
+    // The next message of the same write knows nothing of the one before.
+    let halves = made_up(8);
+    assert_eq!(halves.clean_written(&[own(&halves, 0, 4)], &pager.snapshot(1, 1, 0, 4), at(0)), 4);
+    assert!(halves.was_cleaned(slice(at(0), 4 * PAGE)) && !halves.was_cleaned(slice(at(4), 4 * PAGE)));
+    drop(halves);
     assert_eq!(space.clean_written(&[own(&space, 1, 6)], &pager.snapshot(1, 1, PAGE, 6), at(1)), 6);
     (0..8).for_each(|page| store(&space, at(page), 1));
-    assert_eq!((space.stats().lazy, space.regions().len()), (0, 1));
+    assert_eq!((space.stats().lazy, space.regions().len()), (0, 3));
     assert!(space.was_cleaned(middle));
-    assert_eq!(pager.closed(), 1);
+    assert_eq!(pager.closed(), 2);
 }

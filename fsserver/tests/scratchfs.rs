@@ -69,7 +69,10 @@ fn q3_temporary_files_are_what_arrays_are() {
                 files.truncate(handle, start as u64).unwrap();
                 model.resize(start, 0);
             }
-            _ => assert_eq!(files.read(handle, start as u64, length).unwrap(), model[start.min(model.len())..model.len().min(start + length)]),
+            _ => assert_eq!(
+                files.read(handle, start as u64, length).unwrap(),
+                model[start.min(model.len())..model.len().min(start + length)]
+            ),
         }
         assert_eq!(files.read_all(handle).unwrap(), *model, "step {step}");
     }

@@ -209,7 +209,13 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
             self.files.insert(handle, File { map: Map::default(), size: 0, version: 1, flags: request.flags, mode });
             return Ok(Walk::done(handle, self.attr(handle)?));
         }
-        Err(if at_root { Errno::EISDIR } else if request.flags.contains(OpenFlags::CREATE) { Errno::EPERM } else { Errno::ENOENT })
+        Err(if at_root {
+            Errno::EISDIR
+        } else if request.flags.contains(OpenFlags::CREATE) {
+            Errno::EPERM
+        } else {
+            Errno::ENOENT
+        })
     }
 
     fn close(&mut self, handle: Handle) -> Result<(), Errno> {

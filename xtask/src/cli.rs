@@ -36,6 +36,8 @@ pub enum Command {
     Sim(SimArgs),
     /// Write the book's chapter "Is it invisible?" from the tests and how they last ended, and build the book.
     Book,
+    /// Feed a decoder bytes that a coverage-guided engine makes up, and keep what covers more of it.
+    Fuzz(FuzzArgs),
     /// What continuous integration runs: formatting, lints, all tests.
     Ci,
 }
@@ -109,6 +111,16 @@ pub struct TestArgs {
     /// Let the exercisers and tormentors run for many minutes rather than seconds.
     #[arg(long)]
     pub long: bool,
+}
+
+/// `fuzz`'s options.
+#[derive(Debug, Args)]
+pub struct FuzzArgs {
+    /// Which; all without it, one after the other.
+    pub target: Option<String>,
+    /// How long each.
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
 }
 
 /// How long the tests that could go on for ever go on.

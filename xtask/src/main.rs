@@ -22,6 +22,7 @@ mod demo_tests;
 mod fallback;
 mod foreign;
 mod fsx_tests;
+mod fuzz;
 mod guest;
 mod guest_tests;
 mod host_tests;
@@ -83,6 +84,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Foreign(arguments) => return foreign::foreign(&paths, arguments),
         Command::Sim(arguments) => return sim::sim(&paths, arguments),
         Command::Book => return book::book(&paths),
+        Command::Fuzz(arguments) => return fuzz::fuzz(&paths, arguments),
         Command::Ci => return ci::ci(&paths),
     }
     Ok(0)

@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn the_command_is_the_last_line_of_the_configuration() {
-        let task = Task { command: Some("echo a\necho b"), lazy: Lazy::Off, mutant: Some("r1"), memory: "48M", additions: &[], relay: None };
+        let task =
+            Task { command: Some("echo a\necho b"), lazy: Lazy::Off, mutant: Some("r1"), memory: "48M", additions: &[], relay: None };
         assert_eq!(task.configuration(), "lazy=off\nmemory=48M\nmutant=r1\ncommand=echo a\necho b\n");
         let shell = Task { command: None, mutant: None, ..task };
         assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\n");

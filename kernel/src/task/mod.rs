@@ -12,7 +12,7 @@
 
 pub mod current;
 pub mod deliver;
-mod elf;
+pub mod elf;
 pub mod exec;
 pub mod exit;
 pub mod family;

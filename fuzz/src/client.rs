@@ -1,0 +1,142 @@
+//! The kernel's side of the protocol under a server that lies: honest replies, changed as the input says.
+
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use fsproto::*;
+use kernel::file::socket::{Message, Sender};
+use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WriteAt};
+use kernel::mem::{Backing, Placement, Prot, Space, UserSlice, VirtAddr, host};
+use kernel::mount::{Carrier, Mount, MountedTree, Session};
+
+const PAGE: usize = PAGE_BYTES;
+const BASE: u64 = 0x1000_0000;
+const BUFFER_PAGES: usize = 16;
+const FILE_BYTES: u64 = 1 << 20;
+
+/// The server, which answers within the client's own call.
+struct Liar {
+    session: OnceLock<Weak<Session>>,
+    /// What is left of the input.
+    input: Mutex<Vec<u8>>,
+}
+
+impl Liar {
+    fn byte(&self) -> u8 {
+        self.input.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop().unwrap_or(0)
+    }
+
+    /// What an honest server says.
+    fn honest(tag: Tag, request: &Request) -> ([u8; HEAD_BYTES], Vec<u8>) {
+        let attr = Attr {
+            id: FileId(7),
+            version: Version(1),
+            size: FILE_BYTES,
+            links: 1,
+            mode: 0o644,
+            kind: FileKind::Regular,
+            ..Attr::default()
+        };
+        let walked = Walked { handle: Handle(5), attr, ..Walked::default() };
+        let bytes = |length: usize| vec![0x5a; length.min(MAX_PAYLOAD)];
+        match *request {
+            Request::Hello(Hello { features, .. }) => {
+                (Hello::reply(tag, &Welcome { version: VERSION, features, root: FileId(1) }, 0), vec![])
+            }
+            Request::Open(_) => (Open::reply(tag, &walked, 0), vec![]),
+            Request::Stat(_) => (Stat::reply(tag, &Walked { handle: Handle(0), ..walked }, 0), vec![]),
+            Request::GetAttr(_) => (GetAttr::reply(tag, &attr, 0), vec![]),
+            Request::SetAttr(_) => (SetAttr::reply(tag, &attr, 0), vec![]),
+            Request::Read(Read { length, .. }) => (Read::reply(tag, &Nothing {}, length as usize), bytes(length as usize)),
+            Request::Snapshot(Snapshot { length, misalignment, .. }) => {
+                let head = (PAGE as u64 - u64::from(misalignment)) % PAGE as u64;
+                let tail = (u64::from(misalignment) + length) % PAGE as u64;
+                let reply = Snapshotted {
+                    handle: Handle(9),
+                    length,
+                    file: FileId(7),
+                    version: Version(1),
+                    head_bytes: head as u32,
+                    tail_bytes: tail as u32,
+                    holes_end: length,
+                    ..Snapshotted::default()
+                };
+                (Snapshot::reply(tag, &reply, 0), bytes((head + tail) as usize))
+            }
+            Request::Write(_) => (Write::reply(tag, &Written::default(), 0), vec![]),
+            Request::StatStore(_) => (StatStore::reply(tag, &StoreInfo::default(), 0), vec![]),
+            Request::Extents(Extents { offset, length, .. }) => {
+                (Extents::reply(tag, &ExtentsListed { holes_end: offset.saturating_add(length) }, 0), vec![])
+            }
+            _ => (Close::reply(tag, &Nothing {}, 0), vec![]),
+        }
+    }
+}
+
+impl Carrier for Liar {
+    fn send(&self, message: Message) -> Result<(), Errno> {
+        let head = message.inline.first_chunk().expect("a head in front");
+        let (fields, mut reader) = Head::decode(head).expect("the client's requests are well-formed");
+        let request = Request::decode(fields.op, &mut reader).expect("the client's requests are well-formed");
+        let (mut reply, mut payload) = Self::honest(fields.tag, &request);
+        // The operation that is answered, and its tag, are told truthfully: a reply to nothing is waited for for ever, as it should be.
+        reply[8..10].copy_from_slice(&fields.op.to_le_bytes());
+        for _ in 0..self.byte() % 4 {
+            let at = 16 + usize::from(self.byte()) % (HEAD_BYTES - 16);
+            reply[at] = self.byte();
+        }
+        match self.byte() {
+            1 => payload.truncate(usize::from(self.byte())),
+            2 => payload.extend((0..self.byte()).map(|_| self.byte())),
+            3 => reply[12] = self.byte(),
+            _ => {}
+        }
+        let told = if self.byte() == 1 { u32::from(self.byte()) } else { payload.len() as u32 };
+        reply[..4].copy_from_slice(&told.to_le_bytes());
+        let inline = [&reply[..], &payload].concat();
+        if let Some(session) = self.session.get().and_then(Weak::upgrade) {
+            session.message(Message { inline, ..Message::default() }, Sender::Server);
+        }
+        Ok(())
+    }
+}
+
+/// Opens, looks, reads, loads, writes: no lie makes the kernel panic, and what it says it read is what was asked for at most.
+pub fn client(data: &[u8]) {
+    let _alone = host::exclusive();
+    let input = Mutex::new(data.iter().rev().copied().collect());
+    let liar = Arc::new(Liar { session: OnceLock::new(), input });
+    let session = Arc::new(Session::new(liar.clone()));
+    let _ = liar.session.set(Arc::downgrade(&session));
+    // A server that is not even greeted properly is not mounted.
+    if let Ok(mount) = Mount::new(session)
+        && let Ok(space) = Space::new()
+    {
+        let at = Placement::Fixed(VirtAddr(BASE));
+        if space.map(at, (BUFFER_PAGES * PAGE) as u64, Prot::READ | Prot::WRITE, Backing::Anonymous, "").is_ok() {
+            use_files(&liar, &MountedTree(mount), &space);
+        }
+    }
+}
+
+fn use_files(liar: &Liar, tree: &MountedTree, space: &Arc<Space>) {
+    let slice = |start: usize, length: usize| UserSlice::new(BASE + start as u64, length as u64).expect("a user address");
+    let io = Io { space, caller: None, nonblocking: false };
+    let _ = (tree.figures().is_ok(), tree.stat(b"f", OpenFlags::empty()).is_ok());
+    let how = OpenHow { flags: OpenFlags::READ | OpenFlags::WRITE, mode: 0 };
+    let Ok(Walk::Done(file)) = tree.open(b"f", how) else { return };
+    for _ in 0..4 {
+        let (start, pages) = (usize::from(liar.byte()) * 16, 1 + usize::from(liar.byte()) % 8);
+        let (range, offset) = (slice(start, pages * PAGE), u64::from(liar.byte()) * 1000);
+        match liar.byte() % 6 {
+            0 | 1 => {
+                if let Ok(count) = file.read(&io, &mut UserBuffers::one(range), offset) {
+                    assert!(count <= (pages * PAGE) as u64, "more was read than there was room for");
+                }
+            }
+            2 => drop(space.copy_in(range, &mut vec![0; pages * PAGE])),
+            3 => drop(file.write(&io, &mut UserBuffers::one(range), WriteAt::Offset(offset))),
+            4 => drop(file.read_dir(offset, &mut |_| true)),
+            _ => drop((file.stat(), file.read_link(), file.sync())),
+        }
+    }
+}

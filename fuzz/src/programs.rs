@@ -1,0 +1,15 @@
+//! Programs' headers.
+
+use kernel::task::elf::Program;
+
+/// An executable's first bytes: what is to be mapped lies in user memory, in order.
+pub fn elf(data: &[u8]) {
+    for program in [Program::parse(data), Program::parse_loader(data)].into_iter().flatten() {
+        let mut last = 0;
+        for segment in &program.segments {
+            assert!(segment.start >= last && segment.file_bytes <= segment.memory_bytes);
+            last = segment.start + segment.memory_bytes;
+        }
+        assert!(last <= kernel::arch::USER_END);
+    }
+}

@@ -1,0 +1,73 @@
+//! The servers: the archive that memfs begins with, and messages of a client that is up to no good.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use fsproto::*;
+use fsserver::memfs::{AccessTimes, Memfs};
+use fsserver::snapfs::Snapfs;
+use fsserver::{Dispatcher, FileServer, LocalClient};
+
+const CAPACITY_BYTES: u64 = 1 << 20;
+
+fn now() -> Time {
+    Time(0)
+}
+
+fn memfs() -> Memfs<fn() -> Time> {
+    Memfs::new(CAPACITY_BYTES, AccessTimes::Untouched, now as fn() -> Time)
+}
+
+/// An archive, and then a look at what became of it.
+pub fn archive(data: &[u8]) {
+    let leaked: &'static mut [u8] = Box::leak(data.to_vec().into_boxed_slice());
+    let start: *mut [u8] = leaked;
+    // SAFETY: nothing else refers to the bytes until they are given back below.
+    let bytes: &'static [u8] = unsafe { &*start };
+    let mut server = memfs();
+    let _ = server.add_archive(bytes);
+    converse(&mut Dispatcher::new(server), &[]);
+    // SAFETY: from `Box::leak`; the server, the only one that referred to it, is gone.
+    drop(unsafe { Box::from_raw(start) });
+}
+
+/// Messages to memfs.
+pub fn server(data: &[u8]) {
+    converse(&mut Dispatcher::new(memfs()), data);
+}
+
+/// Messages to the wrapper, with memfs beneath.
+pub fn wrapper(data: &[u8]) {
+    let base = LocalClient::new(Rc::new(RefCell::new(Dispatcher::new(memfs()))));
+    if let Ok(wrapper) = Snapfs::new(base, now) {
+        converse(&mut Dispatcher::new(wrapper), data);
+    }
+}
+
+/// Opens a session, sends what `data` says, and checks that the server still answers an honest question.
+fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
+    let session = dispatcher.open_session();
+    let hello = Hello { version: VERSION, features: Features::all() };
+    let mut ask = |head: &[u8; HEAD_BYTES], payload: &[u8]| {
+        let reply = dispatcher.handle(session, head, payload);
+        let (decoded, _) = Head::decode(&reply.head).expect("a reply that does not decode");
+        assert!(decoded.flags.contains(HeadFlags::REPLY));
+        assert_eq!(decoded.payload_bytes as usize, reply.payload.segments().map(<[u8]>::len).sum::<usize>());
+        decoded.result()
+    };
+    assert_eq!(ask(&hello.request(Tag(1), 0), &[]), Ok(()));
+    let mut rest = data;
+    // A byte for the operation, one for how many bytes of fields follow, one for the payload.
+    while let [op, fields_bytes, payload_bytes, after @ ..] = rest {
+        let (fields, after) = after.split_at(after.len().min(usize::from(*fields_bytes) % (HEAD_BYTES - 16 + 1)));
+        let (payload, after) = after.split_at(after.len().min(usize::from(*payload_bytes)));
+        let head = Head { op: u16::from(*op), tag: Tag(2), payload_bytes: payload.len() as u32, ..Head::default() };
+        let mut bytes = head.encode(&Nothing {});
+        bytes[16..16 + fields.len()].copy_from_slice(fields);
+        // What is refused is refused; what matters is that there is an answer.
+        let _ = ask(&bytes, payload);
+        rest = after;
+    }
+    assert_eq!(ask(&StatStore {}.request(Tag(3), 0), &[]), Ok(()));
+    dispatcher.close_session(session);
+}

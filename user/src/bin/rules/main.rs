@@ -89,6 +89,11 @@ fn run(args: &Args) -> i32 {
         return 2;
     }
     lazy::load_program();
+    // Most tests look at a few pages: reads of so few are copied otherwise, since most programs look at all of them.
+    if let Err(failure) = lazy::write_text("/proc/sys/lazy/min_lazy_pages", "2") {
+        eprintln!("rules: {failure}");
+        return 2;
+    }
     let names = match names {
         [option, mutant, names @ ..] if *option == b"--break" => {
             if let Err(failure) = break_rule(mutant) {

@@ -34,6 +34,8 @@ use fsproto::{
 
 /// Fetches of one page that may fail before its fault does (F5). A server that says no three times means it.
 const MAX_ATTEMPTS: u32 = 3;
+/// Frames that one fault can need: a page, and a table for each level below the root. Fewer would be taken and given back for ever.
+const FAULT_FRAMES: usize = 4;
 /// Rounds of letting go of clean frames and trying again, for one fault. Each must have freed something, so this only ends a race that is always lost.
 const MAX_RECLAIMS: u32 = 64;
 
@@ -107,7 +109,7 @@ impl Space {
                 // `then` was there: it is taken only here.
                 Ok(Ok(value)) => return value.ok_or(FaultError::Segv),
                 Ok(Err(pending)) => pending,
-                Err(FaultError::OutOfMemory) if reclaims < MAX_RECLAIMS && reclaim::make_room(1, self.policy.claim())? => {
+                Err(FaultError::OutOfMemory) if reclaims < MAX_RECLAIMS && reclaim::make_room(FAULT_FRAMES, self.policy.claim())? => {
                     reclaims += 1;
                     continue;
                 }

@@ -64,6 +64,8 @@ pub trait Receiver: Send + Sync {
 pub const MAX_MESSAGE: usize = 512 * 1024;
 /// Bytes that wait in one direction before a process that sends has to wait too. The kernel's own messages are bounded by its requests in flight.
 const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
+/// Messages that an empty queue keeps room for.
+const KEPT_MESSAGES: usize = 16;
 /// Up to here a packet lies in the kernel's heap as a whole; beyond, in frames.
 const MAX_INLINE: usize = PAGE_BYTES;
 
@@ -140,6 +142,10 @@ impl Channel {
             match state.queue.pop_front() {
                 Some(message) => {
                     state.queued_bytes -= message.len();
+                    // What a burst took is given back when it is over.
+                    if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
+                        state.queue = VecDeque::new();
+                    }
                     Some(Some(message))
                 }
                 None => (state.ended || state.refused).then_some(None),

@@ -159,6 +159,8 @@ mutants! {
     AskTwice = "ask-twice",
     /// X5: what a server tells of a snapshot is believed.
     BelieveServer = "believe-server",
+    /// X6: the access time moves at page-in.
+    TimesAtPageIn = "times-at-page-in",
     /// E3: pages are counted for bytes.
     Miscount = "miscount",
 }

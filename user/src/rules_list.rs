@@ -194,11 +194,12 @@ pub const TESTS: &[RuleTest] = &[
     test("x5_lies", &["believe-server"], "a server's lies are errors, never wrong bytes, and the kernel stands"),
     test("x5_twice_late_unasked", &[], "replies that come twice, late or unasked do no harm"),
     test("x5_garbage", &[], "random messages do no harm"),
+    test("x6_times", &["times-at-page-in"], "the access time moves at the read, and not when pages come"),
     test("x5_server_dies", &[], "a server that dies gives errors, and what is resident stays"),
     test("x5_hostile_arguments", &[], "hostile arguments around a lazy buffer give Linux's errors, and nothing is lost"),
     test(
         "x5_nothing_leaks",
-        &["leak-snapshot", "leak-rescue", "leak-space", "leak-handle", "leak-frame"],
+        &["leak-snapshot", "leak-space", "leak-handle", "leak-frame"],
         "what programs take, frames, snapshots, handles and rescued bytes, is there again when they have ended, and been killed",
     ),
     test("e1_knobs", &["ignore-knob"], "laziness is switched for all, for one process, and by size"),

@@ -222,6 +222,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     pub(super) fn read_snapshot(&mut self, handle: Handle, offset: u64, length: u32) -> Result<Payload<'_>, Errno> {
         let taken = self.taken(handle).ok_or(Errno::EBADF)?;
         let bytes = taken.part(offset, length.into());
+        if active(Mutant::TimesAtPageIn) {
+            self.accessed(taken.file);
+        }
         if active(Mutant::RightsAtPageIn) {
             let handle = self.file(taken.file)?.base_handle()?;
             if self.base.request(&GetAttr { handle }, &[])?.mode & 0o400 == 0 {

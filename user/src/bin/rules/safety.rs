@@ -13,6 +13,29 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
+/// The access time moves when the file is read, and not when its pages come.
+pub fn x6_times() -> Outcome {
+    const OLD_S: i64 = 1_000_000;
+    let file = File::make("file", 1, 64 * P)?;
+    let buffer = Buffer::new(64 * PAGE)?;
+    let make_old = || {
+        let time = abi::__kernel_timespec { tv_sec: OLD_S, tv_nsec: 0 };
+        sys::utimens(file.path.as_bytes(), Some([time, time])).named("utimens")
+    };
+    let accessed = || -> Outcome<i64> { Ok(sys::fstat(file.fd).named("fstat")?.st_atime as i64) };
+    make_old()?;
+    read_lazily(&file, &buffer, 0, 64 * PAGE, 0)?;
+    // Linux may be told not to keep access times.
+    if lazy::present() {
+        check!(accessed()? > OLD_S, "the read did not move the access time");
+    }
+    make_old()?;
+    let meter = Meter::start()?;
+    buffer.check(0, 64 * PAGE, pattern(1, 0))?;
+    check_eq!(accessed()?, OLD_S, "the access time when pages have come");
+    meter.expect("pages_fetched", 64)
+}
+
 /// Rights count when read(2) is called, and what was read stays.
 pub fn x1_rights_at_read() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;

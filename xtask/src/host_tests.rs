@@ -42,10 +42,12 @@ impl HostTest {
     }
 }
 
-/// Compiles the workspace's tests and lists them.
-pub fn list(paths: &Paths) -> Result<Vec<HostTest>> {
+/// Compiles tests, chosen as cargo wants it, and gives back what cargo says about each program.
+pub fn build(paths: &Paths, which: &[&str]) -> Result<Vec<Value>> {
     let output = Command::new(guest::cargo())
-        .args(["test", "--workspace", "--no-run", "--quiet", "--message-format=json-render-diagnostics"])
+        .arg("test")
+        .args(which)
+        .args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"])
         .current_dir(&paths.root)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -54,9 +56,15 @@ pub fn list(paths: &Paths) -> Result<Vec<HostTest>> {
     if !output.status.success() {
         bail!("the host tests could not be built (see above)");
     }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// Compiles the workspace's tests and lists them.
+pub fn list(paths: &Paths) -> Result<Vec<HostTest>> {
+    let messages = build(paths, &["--workspace"])?;
     let mut tests = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+    for message in messages {
         if message["profile"]["test"] == true {
             tests.extend(tests_of(&message)?);
         }

@@ -7,13 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, set_parent_process_death_signal};
-use serde_json::Value;
 
 use crate::cli::SimArgs;
-use crate::guest;
+use crate::host_tests;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
 
@@ -73,18 +72,7 @@ fn wait(child: &mut Child, interrupts: &Interrupts) -> Result<bool> {
 }
 
 fn build(paths: &Paths) -> Result<PathBuf> {
-    let output = Command::new(guest::cargo())
-        .args(["test", "-p", "kernel", "--test", "simulation", "--no-run", "--quiet", "--message-format=json-render-diagnostics"])
-        .current_dir(&paths.root)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("the simulation could not be built (see above)");
-    }
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let programs = messages.filter(|message| message["target"]["name"] == "simulation");
+    let messages = host_tests::build(paths, &["-p", "kernel", "--test", "simulation"])?;
+    let programs = messages.into_iter().filter(|message| message["target"]["name"] == "simulation");
     programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back().context("cargo made no simulation")
 }

@@ -53,6 +53,11 @@ impl RamStore {
         self.lock().pages.len()
     }
 
+    /// Requests that wait for [`RamStore::answer_next`].
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// Answers the request number `which` of those that wait (modulo their number); says whether there was one.
     pub fn answer_next(&self, which: usize) -> bool {
         let next = {

@@ -62,6 +62,14 @@ fn swap_all(space: &Space) {
     assert_eq!(space.stats().resident, 0);
 }
 
+/// Waits until so many requests have been made that the store has not answered. Looks at the store alone: the clock passes over a space whose lock somebody holds, and
+/// would, if this looked at the space instead, sometimes find nothing to take.
+fn await_requests(swap: &Swap, count: usize) {
+    while swap.store.waiting() < count {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn q3_pages_go_and_come_back_with_their_neighbours() {
     let _alone = host::exclusive();
@@ -130,9 +138,8 @@ fn q3_a_page_on_its_way_out_is_taken_back() {
     let space = filled(20);
     swap.store.set(StoreAnswers::Later);
     let writer = std::thread::spawn(take_all);
-    while space.stats().swapped < 20 {
-        std::thread::yield_now();
-    }
+    await_requests(&swap, 1);
+    assert_eq!(space.stats().swapped, 20, "all are on their way");
     check(&space, 20);
     store(&space, at(3), 99);
     assert_eq!(space.stats().resident, 20);
@@ -216,21 +223,13 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
         let space = space.clone();
         std::thread::spawn(move || load(&space, at(4)))
     };
-    while space.counters.get(Counter::FaultsMajor) == 0 {
-        std::thread::yield_now();
-    }
+    await_requests(&swap, 1);
     // All pages go, come back with other bytes, and go again: the four slots that are left are not those that are being read.
     space.discard(BASE, 16 * PAGE).unwrap();
     (0..4).for_each(|page| store(&space, at(4 + page), 200));
-    // The clock passes over a space that is in use, as this one often is by the look at its figures below: it comes again until it has found the pages.
-    let writer = std::thread::spawn(|| {
-        while !take_some(4) {
-            std::thread::yield_now();
-        }
-    });
-    while space.stats().swapped < 4 {
-        std::thread::yield_now();
-    }
+    let writer = std::thread::spawn(|| assert!(take_some(4)));
+    await_requests(&swap, 2);
+    assert_eq!(space.stats().swapped, 4, "all are on their way");
     swap.store.set(StoreAnswers::Now);
     while !(reader.is_finished() && writer.is_finished()) {
         swap.store.answer_next(0);

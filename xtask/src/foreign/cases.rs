@@ -17,22 +17,46 @@ pub struct Group {
     pub memory: &'static str,
     /// Seconds that it may take.
     pub limit_s: u64,
-    /// Other files: `TREE` is this project's own sources, and packages' folders.
+    /// What its cases find besides its programs.
     pub files: Files,
     /// Whether `cargo xtask test` runs it too.
     pub is_quick: bool,
 }
 
 /// What a group finds besides its programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Files {
-    /// Nothing.
-    None,
+#[derive(Debug, Clone, Copy)]
+pub struct Files {
     /// This project's sources, in the folder that `TREE` names.
-    Tree,
-    /// What a C compiler needs.
-    Compiler,
+    pub has_tree: bool,
+    /// Packages, each with the folder of it that is needed, below the folder that `PACKAGES` names.
+    pub packages: &'static [(&'static str, &'static str)],
+    /// Files and folders of this machine, where they lie here.
+    pub machine: &'static [&'static str],
 }
+
+impl Files {
+    const NONE: Self = Self { has_tree: false, packages: &[], machine: &[] };
+    const TREE: Self = Self { has_tree: true, ..Self::NONE };
+}
+
+/// What a C compiler finds at fixed places: the C library, as the distribution has it for development, and enough of its headers for a small program.
+const C_LIBRARY: &[&str] = &[
+    "/usr/include/stdio.h",
+    "/usr/include/features.h",
+    "/usr/include/features-time64.h",
+    "/usr/include/stdc-predef.h",
+    "/usr/include/x86_64-linux-gnu/bits",
+    "/usr/include/x86_64-linux-gnu/gnu",
+    "/usr/include/x86_64-linux-gnu/sys",
+    "/usr/lib/x86_64-linux-gnu/crt1.o",
+    "/usr/lib/x86_64-linux-gnu/crti.o",
+    "/usr/lib/x86_64-linux-gnu/crtn.o",
+    "/usr/lib/x86_64-linux-gnu/libc.so",
+    "/usr/lib/x86_64-linux-gnu/libc_nonshared.a",
+    "/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+];
 
 /// A case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +68,7 @@ pub struct Case {
 }
 
 const fn group(name: &'static str, interpreter: &'static str, programs: &'static [&'static str], text: &'static str) -> Group {
-    Group { name, interpreter, programs, text, memory: "128M", limit_s: 300, files: Files::None, is_quick: false }
+    Group { name, interpreter, programs, text, memory: "128M", limit_s: 300, files: Files::NONE, is_quick: false }
 }
 
 /// All of them.
@@ -70,9 +94,29 @@ pub const GROUPS: &[Group] = &[
         limit_s: 900,
         ..group("sqlite_large", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite_large.cases"))
     },
-    Group { files: Files::Tree, ..group("tree", "busybox sh", &["rg"], include_str!("../../foreign/tree.cases")) },
+    Group { files: Files::TREE, ..group("tree", "busybox sh", &["rg"], include_str!("../../foreign/tree.cases")) },
     Group { limit_s: 900, ..group("fsx", "busybox sh", &["fsx"], include_str!("../../foreign/fsx.cases")) },
-    Group { files: Files::Compiler, ..group("compiler", "busybox sh", &["tcc"], include_str!("../../foreign/compiler.cases")) },
+    Group {
+        files: Files { packages: &[("tcc", "usr/lib/x86_64-linux-gnu/tcc")], machine: C_LIBRARY, ..Files::NONE },
+        ..group("compiler", "busybox sh", &["tcc"], include_str!("../../foreign/compiler.cases"))
+    },
+    Group {
+        files: Files { machine: &["/usr/lib/file/magic.mgc"], ..Files::NONE },
+        ..group(
+            "stock",
+            "bash",
+            &["bash", "mv", "rm", "mawk", "dash", "openssl", "lua5.4", "git", "file"],
+            include_str!("../../foreign/stock.cases"),
+        )
+    },
+    Group {
+        files: Files { packages: &[("libpython3.11-minimal", "usr/lib/python3.11")], ..Files::NONE },
+        ..group("python", "busybox sh", &["python3.11"], include_str!("../../foreign/python.cases"))
+    },
+    Group {
+        files: Files { packages: &[("libgcc-12-dev", "usr/lib/gcc/x86_64-linux-gnu/12/include")], machine: C_LIBRARY, ..Files::NONE },
+        ..group("gcc", "busybox sh", &["cc1", "as", "ld"], include_str!("../../foreign/gcc.cases"))
+    },
 ];
 
 /// The programs whose profit is measured; not a group that is compared with anything.

@@ -26,7 +26,7 @@ use crate::paths::Paths;
 use crate::qemu_tests::{Expected, QemuTest};
 use crate::verdict::Verdict;
 use crate::{say, setup};
-use cases::{Case, Files, GROUPS, Group};
+use cases::{Case, GROUPS, Group};
 use programs::{GUEST_BIN, Store};
 use report::Sections;
 
@@ -36,6 +36,8 @@ const GUEST_CASES: &str = "opt/cases";
 const GUEST_TREE: &str = "opt/tree";
 /// The script that runs cases.
 const DRIVER: &str = include_str!("driver.sh");
+/// Where packages' folders lie in the guest.
+const GUEST_PACKAGES: &str = "opt/packages";
 /// What there is of this project that cases work on.
 const TREE: [&str; 4] = ["fsproto", "fsserver", "kernel", "xtask"];
 /// Both settings.
@@ -132,8 +134,8 @@ struct Ready {
     bin: PathBuf,
     cases: PathBuf,
     tree: PathBuf,
-    /// The unpacked C compiler.
-    compiler: PathBuf,
+    /// Where packages are unpacked, each in a folder of its name.
+    packages: PathBuf,
     additions: Vec<Addition>,
 }
 
@@ -207,46 +209,26 @@ fn prepare(paths: &Paths, store: &Store, group: &Group, cases: &[Case]) -> Resul
     fs::write(folder.join("driver"), DRIVER)?;
     additions.push(Addition { host: folder.clone(), guest: GUEST_CASES.to_owned() });
     let tree = store.fresh("tree")?;
-    if group.files == Files::Tree {
+    if group.files.has_tree {
         for name in TREE {
             copy_tree(&paths.root.join(name), &tree.join(name))?;
         }
         additions.push(Addition { host: tree.clone(), guest: GUEST_TREE.to_owned() });
     }
-    let compiler = store.unpacked("tcc");
-    if group.files == Files::Compiler {
-        additions.extend(COMPILER_FILES.map(|path| Addition { host: PathBuf::from(path), guest: path.trim_start_matches('/').to_owned() }));
-        let library = compiler.join(COMPILER_LIBRARY);
-        additions.push(Addition { host: library, guest: format!("{GUEST_COMPILER}/{COMPILER_LIBRARY}") });
-        if let Some(missing) = additions.iter().find(|addition| !addition.host.exists()) {
-            return Ok(Err(format!("this machine has no {}", missing.host.display())));
-        }
+    for (package, path) in group.files.packages {
+        let unpacked = match store.unpack(package) {
+            Ok(unpacked) => unpacked,
+            Err(why) => return Ok(Err(format!("{package} is not to be had: {why}"))),
+        };
+        additions.push(Addition { host: unpacked.join(path), guest: format!("{GUEST_PACKAGES}/{package}/{path}") });
     }
-    Ok(Ok(Ready { bin, cases: folder, tree, compiler, additions }))
+    let here = |path: &&str| Addition { host: PathBuf::from(path), guest: path.trim_start_matches('/').to_owned() };
+    additions.extend(group.files.machine.iter().map(here));
+    if let Some(missing) = additions.iter().find(|addition| !addition.host.exists()) {
+        return Ok(Err(format!("there is no {}", missing.host.display())));
+    }
+    Ok(Ok(Ready { bin, cases: folder, tree, packages: store.packages(), additions }))
 }
-
-/// What a C compiler finds at fixed places: the C library, as the distribution has it for development, and enough of its headers for a small program.
-const COMPILER_FILES: [&str; 15] = [
-    "/usr/include/stdio.h",
-    "/usr/include/features.h",
-    "/usr/include/features-time64.h",
-    "/usr/include/stdc-predef.h",
-    "/usr/include/x86_64-linux-gnu/bits",
-    "/usr/include/x86_64-linux-gnu/gnu",
-    "/usr/include/x86_64-linux-gnu/sys",
-    "/usr/lib/x86_64-linux-gnu/crt1.o",
-    "/usr/lib/x86_64-linux-gnu/crti.o",
-    "/usr/lib/x86_64-linux-gnu/crtn.o",
-    "/usr/lib/x86_64-linux-gnu/libc.so",
-    "/usr/lib/x86_64-linux-gnu/libc_nonshared.a",
-    "/lib/x86_64-linux-gnu/libc.so.6",
-    "/lib64/ld-linux-x86-64.so.2",
-    "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
-];
-/// The compiler's own part, in its package.
-const COMPILER_LIBRARY: &str = "usr/lib/x86_64-linux-gnu/tcc";
-/// Where its package lies in the guest.
-const GUEST_COMPILER: &str = "opt/tcc";
 
 /// Copies the sources below a folder.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
@@ -268,7 +250,7 @@ fn on_linux(paths: &Paths, store: &Store, group: &Group, ready: &Ready, interrup
     let mut command = Command::new(ready.bin.join("busybox"));
     command.arg("sh").arg(ready.cases.join("driver")).env_clear().current_dir(&work);
     let places =
-        [("BIN", &ready.bin), ("CASES", &ready.cases), ("TREE", &ready.tree), ("TCC", &ready.compiler), ("WORK", &work), ("HOME", &work)];
+        [("BIN", &ready.bin), ("CASES", &ready.cases), ("TREE", &ready.tree), ("PACKAGES", &ready.packages), ("WORK", &work), ("HOME", &work)];
     for (name, path) in places {
         command.env(name, path);
     }
@@ -287,7 +269,7 @@ const ENVIRONMENT: [(&str, &str); 3] = [("LC_ALL", "C"), ("TZ", "UTC"), ("PATH",
 fn on_sloth(paths: &Paths, guest: &Guest, group: &Group, ready: &Ready, lazy: Lazy, interrupts: &Interrupts) -> Result<(Sections, String)> {
     let environment: String = ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value} ")).collect();
     let command = format!(
-        "mkdir /tmp/work; env -i {environment}BIN=/{GUEST_BIN} CASES=/{GUEST_CASES} TREE=/{GUEST_TREE} TCC=/{GUEST_COMPILER} WORK=/tmp/work HOME=/tmp/work \
+        "mkdir /tmp/work; env -i {environment}BIN=/{GUEST_BIN} CASES=/{GUEST_CASES} TREE=/{GUEST_TREE} PACKAGES=/{GUEST_PACKAGES} WORK=/tmp/work HOME=/tmp/work \
          'INTERPRETER={}' /{GUEST_BIN}/busybox sh /{GUEST_CASES}/driver",
         group.interpreter
     );

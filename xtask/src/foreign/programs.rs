@@ -43,6 +43,9 @@ pub const PROGRAMS: &[Program] = &[
     program("lksh", Source::Package("mksh", "bin/lksh")),
     program("zsh", Source::Package("zsh-static", "bin/zsh-static")),
     program("tcc", Source::Package("tcc", "usr/bin/tcc")),
+    program("lua5.4", Source::Package("lua5.4", "usr/bin/lua5.4")),
+    program("python3.11", Source::Package("python3.11-minimal", "usr/bin/python3.11")),
+    program("cc1", Source::Package("cpp-12", "usr/lib/gcc/x86_64-linux-gnu/12/cc1")),
     program("rg", Source::Crate("ripgrep")),
     program("fsx", Source::Crate("fsx")),
     program("sqlite3", Source::Machine("sqlite3")),
@@ -61,6 +64,15 @@ pub const PROGRAMS: &[Program] = &[
     program("find", Source::Machine("find")),
     program("perl", Source::Machine("perl")),
     program("xz", Source::Machine("xz")),
+    program("mv", Source::Machine("mv")),
+    program("rm", Source::Machine("rm")),
+    program("mawk", Source::Machine("mawk")),
+    program("dash", Source::Machine("dash")),
+    program("openssl", Source::Machine("openssl")),
+    program("git", Source::Machine("git")),
+    program("file", Source::Machine("file")),
+    program("as", Source::Machine("as")),
+    program("ld", Source::Machine("ld")),
 ];
 
 /// A program that is there, and what it needs besides.
@@ -96,9 +108,9 @@ impl Store {
         Ok(folder)
     }
 
-    /// Where a package's files are once it is unpacked.
-    pub fn unpacked(&self, package: &str) -> PathBuf {
-        self.root.join("root").join(package)
+    /// Where packages are unpacked, each in a folder of its name.
+    pub fn packages(&self) -> PathBuf {
+        self.root.join("root")
     }
 
     /// Gets a program and puts it into the folder `bin`, or says why it is not to be had.
@@ -116,7 +128,7 @@ impl Store {
 
     /// Unpacks a package, once.
     pub fn unpack(&self, package: &str) -> Result<PathBuf, String> {
-        let unpacked = self.unpacked(package);
+        let unpacked = self.packages().join(package);
         if unpacked.exists() {
             return Ok(unpacked);
         }

@@ -2,6 +2,7 @@
 
 use crate::file::{Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace};
 use crate::mem::UserSlice;
+pub(super) use crate::task::word;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use fsproto::{Errno, MAX_PATH, OpenFlags};
@@ -63,12 +64,7 @@ pub fn vectors(current: &dyn Caller, address: u64, count: u64) -> Result<UserBuf
     Ok(buffers)
 }
 
-/// A little-endian word within bytes; 0 past their end.
-pub fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&word| u64::from_le_bytes(word))
-}
-
-/// Likewise half a word.
+/// Half a little-endian word within bytes; 0 past their end.
 pub fn half(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&half| u32::from_le_bytes(half))
 }

@@ -45,9 +45,5 @@ pub fn start() {
 
 /// A little-endian word within bytes; 0 past their end.
 pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    if let Some(part) = bytes.get(at..at.saturating_add(8)) {
-        word.copy_from_slice(part);
-    }
-    u64::from_le_bytes(word)
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&word| u64::from_le_bytes(word))
 }

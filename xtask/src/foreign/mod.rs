@@ -249,8 +249,14 @@ fn on_linux(paths: &Paths, store: &Store, group: &Group, ready: &Ready, interrup
     let work = store.fresh("work")?;
     let mut command = Command::new(ready.bin.join("busybox"));
     command.arg("sh").arg(ready.cases.join("driver")).env_clear().current_dir(&work);
-    let places =
-        [("BIN", &ready.bin), ("CASES", &ready.cases), ("TREE", &ready.tree), ("PACKAGES", &ready.packages), ("WORK", &work), ("HOME", &work)];
+    let places = [
+        ("BIN", &ready.bin),
+        ("CASES", &ready.cases),
+        ("TREE", &ready.tree),
+        ("PACKAGES", &ready.packages),
+        ("WORK", &work),
+        ("HOME", &work),
+    ];
     for (name, path) in places {
         command.env(name, path);
     }

@@ -1,0 +1,74 @@
+//! Redirections: where they lead, and the documents that stand behind the line.
+
+use super::{Parse, Parser, SyntaxError};
+use crate::prelude::*;
+use crate::shell::syntax::*;
+
+impl Parser<'_> {
+    /// A redirection, if one stands here.
+    pub fn redirect(&mut self) -> Parse<Option<Redirect>> {
+        self.blanks();
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        let fd = crate::opt::number(&self.source[start..self.at]);
+        let (default, kind) = if (self.at > start && fd.is_none()) || !matches!(self.peek(), Some(b'<' | b'>')) {
+            self.at = start;
+            return Ok(None);
+        } else if self.take(b"<<") {
+            (0, RedirectKind::Here)
+        } else if self.take(b"<&") {
+            (0, RedirectKind::Duplicate)
+        } else if self.take(b"<>") {
+            (0, RedirectKind::ReadWrite)
+        } else if self.take(b"<") {
+            (0, RedirectKind::Read)
+        } else if self.take(b">>") {
+            (1, RedirectKind::Append)
+        } else if self.take(b">&") {
+            (1, RedirectKind::Duplicate)
+        } else {
+            let _ = self.take(b">|") || self.take(b">");
+            (1, RedirectKind::Write)
+        };
+        let strip_tabs = kind == RedirectKind::Here && self.take(b"-");
+        let mut target = self.word()?.ok_or_else(|| self.unexpected())?;
+        if kind == RedirectKind::Here {
+            target = self.here_document(&target, strip_tabs)?;
+        }
+        Ok(Some(Redirect { fd: fd.unwrap_or(default), kind, target }))
+    }
+
+    /// Takes the document that begins at the next newline (or behind the one before it).
+    fn here_document(&mut self, delimiter: &Word, strip_tabs: bool) -> Parse<Word> {
+        let (mut end_line, mut literal) = (Vec::new(), false);
+        for part in delimiter {
+            let Part::Text { bytes, quoted } = part else { return Err(self.unexpected()) };
+            end_line.extend_from_slice(bytes);
+            literal |= *quoted;
+        }
+        let line_end = self.rest().iter().position(|&byte| byte == b'\n').map(|end| self.at + end + 1);
+        let mut at = self.after_documents.or(line_end).ok_or(SyntaxError::Incomplete)?;
+        let mut body = Vec::new();
+        loop {
+            let rest = self.source.get(at..).filter(|rest| !rest.is_empty()).ok_or(SyntaxError::Incomplete)?;
+            let length = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
+            at += length;
+            let mut line = &rest[..length];
+            while strip_tabs && line.starts_with(b"\t") {
+                line = &line[1..];
+            }
+            if line.strip_suffix(b"\n").unwrap_or(line) == end_line {
+                break;
+            }
+            body.extend_from_slice(line);
+        }
+        self.after_documents = Some(at);
+        if literal {
+            return Ok(vec![Part::Text { bytes: body, quoted: true }]);
+        }
+        let mut inner = Parser { depth: self.depth, ..Parser::new(&body) };
+        inner.quoted_until(None)
+    }
+}

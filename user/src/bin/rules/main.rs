@@ -12,6 +12,7 @@ extern crate alloc;
 mod change;
 mod experiment;
 mod fault;
+mod holes;
 mod kit;
 mod lazy;
 mod leak;
@@ -45,13 +46,13 @@ macro_rules! tests {
 
 tests! {
     read: r1_one_instant r1_one_instant_under_writes r1_fragments_in_the_same_reply r2_count r2_position_lock r3_nothing_past_n r4_any_offset
-        r5_errors_as_eager r5_space_changes_meanwhile r6_reread r7_frames_are_never_written r8_fallback r8_refused r8_short_of_memory
-        r10_holes r10_many_holes r10_hole_written_over;
+        r5_errors_as_eager r5_space_changes_meanwhile r6_reread r7_frames_are_never_written r8_fallback r8_refused r8_short_of_memory;
+    holes: r10_holes r10_many_holes r10_hole_written_over;
     vectored: r9_one_call_one_snapshot r9_small_parts r9_counts;
     change: c1_overwrite c2_truncate c3_remove c4_rename_over c5_open_truncate c6_punch c7_append_rename_close c8_versions c10_gone_on_close
         c11_ordered;
     fault: f1_load f2_store f3_one_fetch f3_fetch_outlives_its_starter f3_generation f4_kernel_access f4_nothing_consumed
-        f4_no_lock_while_waiting f5_page_in_error f5_error_is_not_kept f7_killable f7_no_eintr f8_marks;
+        f4_no_lock_while_waiting f5_page_in_error f5_error_is_not_kept f7_killable f7_no_eintr;
     wrapper: c7_no_rescue c8_one_rescue c9_nothing_for_nothing c10_rescue_is_freed r10_holes_need_no_room q1_reservation q1_failed_rescue
         q4_limits q4_regions q4_out_of_memory;
     space: a1_fork_shares a2_exec_arguments a3_exit_releases a4_split a8_write_protected;
@@ -59,7 +60,7 @@ tests! {
         x5_hostile_arguments;
     write: w1_references w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
     written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages w8_pays;
-    memory: q2_pressure q2_last_reference q3_swap q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure;
+    memory: q2_pressure q2_last_reference q3_swap q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure f8_marks;
     sharing: a5_shared_frames a6_program_overwritten a7_debugger x3_asked_once;
     leak: x5_nothing_leaks;
     traffic: e3_relay_agrees w2_one_page_moves w4_no_byte_moves;

@@ -6,6 +6,7 @@ use crate::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, load, pattern,
 use crate::lazy::{self, Knob, Meter};
 use crate::scripted::{Server, Setting, USUAL, content, honest};
 use crate::{check, check_eq, os};
+use fsproto::Op;
 use user::prelude::*;
 use user::sys::abi;
 
@@ -282,4 +283,43 @@ pub fn f8_under_pressure() -> Outcome {
         nothing_lost("at the end")?;
     }
     Ok(())
+}
+
+/// A server without the mark gets no lazy mount; a process with the mark reads eagerly, and so do its children.
+pub fn f8_marks() -> Outcome {
+    let file = File::make("file", 1, 16 * P)?;
+    let eager = |what: &str| {
+        let meter = Meter::start()?;
+        let buffer = Buffer::new(16 * PAGE)?;
+        file.read_into(&buffer, 0, 16 * PAGE, 0)?;
+        within(what, meter.expect("reads_lazy", 0))?;
+        within(what, meter.expect("reads_eager_server", 1))?;
+        buffer.check(0, 16 * PAGE, pattern(1, 0))
+    };
+    Child::start("marked process", || {
+        match os::become_server() {
+            Err(Errno::EPERM) if !lazy::present() => return Ok(()),
+            result => result.named("prctl")?,
+        }
+        eager("marked process")?;
+        Child::start("its child", || eager("child of a marked process"))?.join()?;
+        if lazy::present() {
+            let _: sys::Result<usize> = sys::prctl(57, 0, 0, 0, 0);
+            eager("process that would be rid of the mark")?;
+        }
+        Ok(())
+    })?
+    .join()?;
+    if !lazy::present() {
+        return Ok(());
+    }
+    let server = Server::mount("f8", Setting { marked: false, ..USUAL }, honest())?;
+    let fd = server.open(0)?;
+    let buffer = Buffer::new(16 * PAGE)?;
+    let meter = Meter::start()?;
+    check_eq!(os::pread(fd, buffer.at(0), 16 * PAGE, 0).named("pread")?, 16 * PAGE, "bytes read");
+    meter.expect("reads_lazy", 0)?;
+    check_eq!(server.wire.requests(Op::Snapshot), 0, "snapshots asked of a server without the mark");
+    buffer.check(0, 16 * PAGE, content(0, 0, 0))?;
+    sys::close(fd).named("close")
 }

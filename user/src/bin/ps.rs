@@ -38,8 +38,13 @@ fn describe(id: u32) -> Option<Vec<u8>> {
     while command.last() == Some(&0) {
         command.pop();
     }
+    let name = &stat[open + 1..close];
+    let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
     if command.is_empty() {
-        command = [b"[", &stat[open + 1..close], b"]"].concat();
+        command = [b"[", name, b"]"].concat();
+    } else if !user::fs::base_name(program).starts_with(name) {
+        // It calls itself otherwise than its file, as the servers do.
+        command = [b"{", name, b"} ", &command].concat();
     }
     for byte in &mut command {
         if *byte < b' ' {

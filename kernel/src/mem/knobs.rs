@@ -52,7 +52,7 @@ pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 16, 1 << 20);
 /// Writes of fewer whole pages than this do not make these clean (W8), unless some of them travel as references: a small buffer is filled again soon.
 pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
 /// Pages that a fault brings in one message, itself included, while touches look random; a message carries 64 at most.
-pub static FAULT_AROUND: Knob = Knob::new("fault_around", 16, MAX_FAULT_AROUND);
+pub static FAULT_AROUND: Knob = Knob::new("fault_around", 8, MAX_FAULT_AROUND);
 /// The same for a store.
 pub static STORE_AROUND: Knob = Knob::new("store_around", 1, MAX_FAULT_AROUND);
 /// The same where pages are touched in order, or most of them: more at a time costs less then.

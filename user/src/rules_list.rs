@@ -202,6 +202,7 @@ pub const TESTS: &[RuleTest] = &[
         &["leak-snapshot", "leak-space", "leak-handle", "leak-frame"],
         "what programs take, frames, snapshots, handles and rescued bytes, is there again when they have ended, and been killed",
     ),
+    test("e1_block_size", &[], "stat tells the block size by which programs size their buffers"),
     test("e1_knobs", &["ignore-knob"], "laziness is switched for all, for one process, and by size"),
     RuleTest {
         timeout_s: 180,

@@ -29,7 +29,9 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
     let capacity_bytes = capacity();
-    fork("memfs", memfs_end, |port| fsserver::memfs::run(ramdisk, capacity_bytes, ServerClock::default(), port).map_err(|error| format!("{error}")))?;
+    fork("memfs", memfs_end, |port| {
+        fsserver::memfs::run(ramdisk, capacity_bytes, ServerClock::default(), port).map_err(|error| format!("{error}"))
+    })?;
     // SAFETY: the settings were copied out of it; memfs has it from here on.
     unsafe { ramdisk::release(ramdisk) };
     let _ = sys::close(memfs_end);

@@ -28,7 +28,7 @@ pub trait Port {
 /// Serves one client until it is gone. Fails only where there is no memory to begin with.
 pub fn serve(server: impl FileServer, mut port: impl Port) -> Result<(), Errno> {
     let mut dispatcher = Dispatcher::new(server);
-    let session = dispatcher.open_session();
+    let session = dispatcher.open_sole_session();
     let mut inbox = Inbox::new()?;
     while let Some(length) = port.receive_whole(&mut inbox) {
         // What did not fit has not the length that its head tells, and is refused for that.

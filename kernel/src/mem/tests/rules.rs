@@ -43,9 +43,9 @@ fn f1_windows_are_large_where_all_was_touched_the_time_before() {
     let pager = TestPager::new(Answers::Now);
     let windows = |touched: u64| {
         let space = space_of(256);
-        for round in 0..2 {
-            space.associate(BASE, 256, &pager.snapshot(7, round, 0, 256), 0).unwrap();
-            (0..touched).for_each(|page| assert_eq!(load(&space, at(100 + page)), byte_of(7, round, (100 + page) * PAGE)));
+        for version in [touched, touched + 1] {
+            space.associate(BASE, 256, &pager.snapshot(7, version, 0, 256), 0).unwrap();
+            (0..touched).for_each(|page| assert_eq!(load(&space, at(100 + page)), byte_of(7, version, (100 + page) * PAGE)));
         }
         core::mem::take(&mut *lock(&pager.requests)).last().map(|request| request.2)
     };

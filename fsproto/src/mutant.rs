@@ -25,6 +25,8 @@ macro_rules! mutants {
 }
 
 mutants! {
+    /// R1: what was read ahead is given out although the file has changed since.
+    StaleAhead = "stale-ahead",
     /// C1: the old bytes are not saved.
     SkipRescue = "skip-rescue",
     /// C11: the change comes first, then the rescue.

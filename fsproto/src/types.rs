@@ -114,6 +114,9 @@ bitflags::bitflags! {
         const OPEN_UNLINKED = 1 << 5;
         /// Holes take no space, and [`Extents`](crate::Extents) tells them.
         const SPARSE = 1 << 6;
+        /// Nobody changes the server's files but by requests of this session, which are carried out one after the other in the order in which they come: what
+        /// the client was told stays true until it asks for a change itself.
+        const SOLE = 1 << 7;
     }
 }
 flags_field!(Features, u32);

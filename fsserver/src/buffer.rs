@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use fsproto::{Errno, PAGE_BYTES};
+use fsproto::{Errno, HEAD_BYTES, MAX_PAYLOAD, PAGE_BYTES};
 
 /// A page of zeros: what holes are read from.
 #[repr(C, align(4096))]
@@ -41,6 +41,32 @@ impl AlignedBuffer {
     }
 }
 
+/// Room for a whole message: a head, and right behind it, on a page border, the payload, and a byte that shows what is too long.
+#[derive(Debug)]
+pub struct Inbox(AlignedBuffer);
+
+/// Where the head lies.
+const HEAD_AT: usize = PAGE_BYTES - HEAD_BYTES;
+
+impl Inbox {
+    /// For messages of any length; ENOMEM where there is no room for them.
+    pub fn new() -> Result<Self, Errno> {
+        AlignedBuffer::new(PAGE_BYTES + MAX_PAYLOAD + 1).map(Self)
+    }
+
+    /// All of it: a message lies at its front.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.0.bytes_mut().get_mut(HEAD_AT..).unwrap_or_default()
+    }
+
+    /// The head and the payload of a message of which so many bytes of payload came; none where it was too long.
+    pub fn message(&self, payload_bytes: usize) -> (&[u8; HEAD_BYTES], &[u8]) {
+        let whole = self.0.bytes().get(HEAD_AT..).and_then(<[u8]>::split_first_chunk);
+        let (head, payload) = whole.unwrap_or((&[0; HEAD_BYTES], &[]));
+        (head, payload.get(..payload_bytes).filter(|payload| payload.len() <= MAX_PAYLOAD).unwrap_or_default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +78,18 @@ mod tests {
             assert_eq!(buffer.bytes().len(), length);
             assert!(buffer.bytes_mut().as_ptr().addr().is_multiple_of(PAGE_BYTES));
         }
+    }
+
+    #[test]
+    fn a_payload_begins_on_a_page_border() {
+        let mut inbox = Inbox::new().unwrap();
+        let space = inbox.space();
+        assert_eq!(space.len(), HEAD_BYTES + MAX_PAYLOAD + 1);
+        (space[0], space[HEAD_BYTES], space[HEAD_BYTES + 1]) = (1, 2, 3);
+        let (head, payload) = inbox.message(2);
+        assert_eq!((head[0], payload), (1, &[2, 3][..]));
+        assert!(payload.as_ptr().addr().is_multiple_of(PAGE_BYTES));
+        assert_eq!(inbox.message(MAX_PAYLOAD).1.len(), MAX_PAYLOAD);
+        assert!(inbox.message(MAX_PAYLOAD + 1).1.is_empty(), "too long");
     }
 }

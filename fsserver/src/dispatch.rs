@@ -80,12 +80,14 @@ pub struct Dispatcher<S> {
     server: S,
     sessions: BTreeMap<SessionId, Session>,
     next_session: u64,
+    /// There is one session, and there never will be another.
+    is_sole: bool,
 }
 
 impl<S: FileServer> Dispatcher<S> {
     /// Takes a server into service.
     pub fn new(server: S) -> Self {
-        Self { server, sessions: BTreeMap::new(), next_session: 1 }
+        Self { server, sessions: BTreeMap::new(), next_session: 1, is_sole: false }
     }
 
     /// The server.
@@ -104,6 +106,12 @@ impl<S: FileServer> Dispatcher<S> {
         self.next_session += 1;
         self.sessions.insert(id, Session::default());
         id
+    }
+
+    /// A connection that stays the only one, and may be told so ([`Features::SOLE`]).
+    pub fn open_sole_session(&mut self) -> SessionId {
+        self.is_sole = true;
+        self.open_session()
     }
 
     /// The connection is gone: so is all that it held.
@@ -135,7 +143,8 @@ impl<S: FileServer> Dispatcher<S> {
         let tag = head.tag;
         let server = &mut self.server;
         if let Request::Hello(hello) = request {
-            return greet(server, session, tag, &hello);
+            let more = if self.is_sole { Features::SOLE } else { Features::empty() };
+            return greet(server, session, tag, &hello, more);
         }
         if !session.greeted {
             return Err(Errno::EPROTO);
@@ -167,13 +176,13 @@ impl<S: FileServer> Dispatcher<S> {
 }
 
 /// Settles the terms of a session.
-fn greet<'a>(server: &mut impl FileServer, session: &mut Session, tag: Tag, hello: &Hello) -> Result<Reply<'a>, Errno> {
+fn greet<'a>(server: &mut impl FileServer, session: &mut Session, tag: Tag, hello: &Hello, more: Features) -> Result<Reply<'a>, Errno> {
     if session.greeted || hello.version == 0 {
         return Err(Errno::EPROTO);
     }
     let terms = server.terms()?;
     session.greeted = true;
-    session.features = terms.features & hello.features;
+    session.features = (terms.features | more) & hello.features;
     let version = hello.version.min(VERSION);
     Ok(plain::<Hello>(tag, &Welcome { version, features: session.features, root: terms.root }))
 }

@@ -23,7 +23,7 @@ pub mod scratchfs;
 mod server;
 pub mod snapfs;
 
-pub use buffer::AlignedBuffer;
+pub use buffer::{AlignedBuffer, Inbox};
 pub use client::{Base, Client, LocalClient};
 pub use dispatch::{Dispatcher, MAX_HANDLES, MAX_SNAPSHOTS, Reply, SessionId};
 pub use port::{Port, PortClient, serve};

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use fsproto::{Errno, HEAD_BYTES, Head, HeadFlags, MAX_PAYLOAD};
 
-use crate::buffer::AlignedBuffer;
+use crate::buffer::Inbox;
 use crate::client::Client;
 use crate::dispatch::Dispatcher;
 use crate::server::FileServer;
@@ -15,6 +15,12 @@ pub trait Port {
     /// `payload` is dropped, and the length told is then greater than that of `payload`.
     fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize>;
 
+    /// The same into an [`Inbox`], which a carrier that moves pages can fill at once. What is too long shows in a length above [`MAX_PAYLOAD`].
+    fn receive_whole(&mut self, inbox: &mut Inbox) -> Option<usize> {
+        let (head, payload) = inbox.space().split_first_chunk_mut()?;
+        self.receive(head, payload.get_mut(..MAX_PAYLOAD)?)
+    }
+
     /// Sends a message. ENOTCONN once the other end is gone.
     fn send(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
 }
@@ -22,13 +28,12 @@ pub trait Port {
 /// Serves one client until it is gone. Fails only where there is no memory to begin with.
 pub fn serve(server: impl FileServer, mut port: impl Port) -> Result<(), Errno> {
     let mut dispatcher = Dispatcher::new(server);
-    let session = dispatcher.open_session();
-    let mut space = AlignedBuffer::new(MAX_PAYLOAD)?;
-    let mut head = [0; HEAD_BYTES];
-    while let Some(length) = port.receive(&mut head, space.bytes_mut()) {
+    let session = dispatcher.open_sole_session();
+    let mut inbox = Inbox::new()?;
+    while let Some(length) = port.receive_whole(&mut inbox) {
         // What did not fit has not the length that its head tells, and is refused for that.
-        let payload = space.bytes().get(..length).unwrap_or_default();
-        let reply = dispatcher.handle(session, &head, payload);
+        let (head, payload) = inbox.message(length);
+        let reply = dispatcher.handle(session, head, payload);
         let sent = match reply.payload.only() {
             Some(segment) => port.send(&reply.head, &[segment]),
             None => port.send(&reply.head, &reply.payload.segments().collect::<Vec<_>>()),

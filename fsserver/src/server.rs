@@ -15,6 +15,11 @@ use crate::buffer::ZEROS;
 pub trait Clock {
     /// The time now.
     fn now(&self) -> Time;
+
+    /// The time now or a little ago (milliseconds), where that is cheaper to tell.
+    fn recent(&self) -> Time {
+        self.now()
+    }
 }
 
 impl<F: Fn() -> Time> Clock for F {
@@ -38,6 +43,11 @@ impl<'a> Payload<'a> {
         let mut payload = Self::empty();
         payload.push_owned(bytes);
         payload
+    }
+
+    /// Makes room for so many segments.
+    pub fn reserve(&mut self, segments: usize) {
+        self.0.reserve(segments);
     }
 
     /// Appends bytes that stay where they are.

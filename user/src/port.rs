@@ -6,7 +6,7 @@
 use crate::prelude::*;
 use alloc::vec::Vec;
 use fsproto::HEAD_BYTES;
-use fsserver::Port;
+use fsserver::{Inbox, Port};
 use sys::abi;
 
 /// Messages up to this length are copied together before they are sent.
@@ -26,24 +26,34 @@ fn end(entry: &abi::iovec) -> usize {
 
 impl Port for SocketPort {
     fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize> {
+        if HEAD_BYTES + payload.len() < SMALL_BYTES {
+            let mut small = [0; SMALL_BYTES];
+            // One buffer costs the kernel less than a vector, and there is room for a byte too many.
+            let space = small.get_mut(..HEAD_BYTES + payload.len() + 1)?;
+            let received = receive_into(self.0, space)?;
+            let (front, rest) = space.split_first_chunk()?;
+            *head = *front;
+            let came = received.min(payload.len());
+            payload.get_mut(..came)?.copy_from_slice(rest.get(..came)?);
+            return Some(received);
+        }
         // What does not fit shows in one byte behind the payload.
         let mut excess = 0u8;
         let into = [vector(head.as_mut_ptr(), HEAD_BYTES), vector(payload.as_mut_ptr(), payload.len()), vector(&raw mut excess, 1)];
-        loop {
-            // SAFETY: the kernel writes within the three ranges, which are borrowed as long as the call takes.
-            match unsafe { sys::call!(__NR_readv, self.0, into.as_ptr(), into.len()) } {
-                Ok(0) => return None,
-                // Shorter than a head: nothing that could be answered. It is as if it had not come.
-                Ok(received) if received < HEAD_BYTES => {}
-                Ok(received) => return Some(received - HEAD_BYTES),
-                Err(Errno::EINTR) => {}
-                Err(_) => return None,
-            }
-        }
+        // SAFETY: the kernel writes within the three ranges, which are borrowed as long as the call takes.
+        payload_bytes(|| unsafe { sys::call!(__NR_readv, self.0, into.as_ptr(), into.len()) })
+    }
+
+    fn receive_whole(&mut self, inbox: &mut Inbox) -> Option<usize> {
+        receive_into(self.0, inbox.space())
     }
 
     fn send(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]]) -> core::result::Result<(), fsproto::Errno> {
         let total = HEAD_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
+        if total == HEAD_BYTES {
+            // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call takes.
+            return transmit(|| unsafe { sys::call!(__NR_write, self.0, head.as_ptr(), head.len()) });
+        }
         // What is small is put together here: one buffer costs the kernel less than a vector.
         let mut small = [0; SMALL_BYTES];
         if let Some(joined) = small.get_mut(..total) {
@@ -68,6 +78,26 @@ impl Port for SocketPort {
         }
         // SAFETY: the kernel only reads the ranges, which are borrowed as long as the call takes.
         transmit(|| unsafe { sys::call!(__NR_writev, self.0, from.as_ptr(), from.len()) })
+    }
+}
+
+/// Receives a message into one buffer; the length of its payload.
+fn receive_into(fd: Fd, space: &mut [u8]) -> Option<usize> {
+    // SAFETY: the kernel writes within the buffer, which is borrowed as long as the call takes.
+    payload_bytes(|| unsafe { sys::call!(__NR_read, fd, space.as_mut_ptr(), space.len()) })
+}
+
+/// Receives until something came, and tells the length of its payload; nothing where nothing will come any more.
+fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>) -> Option<usize> {
+    loop {
+        match receive() {
+            Ok(0) => return None,
+            // Shorter than a head: nothing that could be answered. It is as if it had not come.
+            Ok(received) if received < HEAD_BYTES => {}
+            Ok(received) => return Some(received - HEAD_BYTES),
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
     }
 }
 

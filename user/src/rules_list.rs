@@ -27,6 +27,8 @@ pub const TESTS: &[RuleTest] = &[
         "a read's bytes are those of one moment, fragments included, although the file changes before they are touched",
     ),
     test("r1_one_instant_under_writes", &[], "no read mixes two versions of a file that is written without end"),
+    test("r1_small_reads_in_order", &["stale-ahead"], "small reads in order tell each change of the file at once"),
+    test("r1_small_reads_among_changes", &["stale-ahead"], "and so they do among changes of every kind"),
     test("r1_fragments_in_the_same_reply", &["live-fragments"], "fragments come from the snapshot, in its own reply"),
     test(
         "r2_count",
@@ -202,6 +204,7 @@ pub const TESTS: &[RuleTest] = &[
         &["leak-snapshot", "leak-space", "leak-handle", "leak-frame"],
         "what programs take, frames, snapshots, handles and rescued bytes, is there again when they have ended, and been killed",
     ),
+    test("e1_block_size", &[], "stat tells the block size by which programs size their buffers"),
     test("e1_knobs", &["ignore-knob"], "laziness is switched for all, for one process, and by size"),
     RuleTest {
         timeout_s: 180,

@@ -11,7 +11,7 @@ use crate::boot_tests::{self, BootTest};
 use crate::cli::{Length, TestArgs};
 use crate::console_tests::{self, ConsoleTest};
 use crate::demo_tests::DemoTest;
-use crate::foreign::ForeignTest;
+use crate::foreign::{ForeignTest, ProfitTest};
 use crate::guest::{Guest, Variant};
 use crate::host_tests::{self, HostTest};
 use crate::interrupts::Interrupts;
@@ -32,6 +32,7 @@ enum Test {
     Console(ConsoleTest),
     Demo(DemoTest),
     Foreign(ForeignTest),
+    Profit(ProfitTest),
     Qemu(QemuTest),
     /// One that has to fail, since its rule is broken.
     Mutant(QemuTest, String),
@@ -48,6 +49,7 @@ impl Test {
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
             Self::Foreign(test) => test.name(),
+            Self::Profit(test) => test.name().to_owned(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
             Self::Unnoticed(mutant) => format!("nothing against {mutant}"),
@@ -70,6 +72,7 @@ impl Test {
             Self::Console(test) => test.run(interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
+            Self::Profit(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
             Self::Unnoticed(_) => Ok(Verdict::Failed("no test names this break of the code".to_owned())),
@@ -111,6 +114,7 @@ fn all_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
     tests.extend(console_tests::list().into_iter().map(Test::Console));
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));
+    tests.extend(ProfitTest::ALL.map(Test::Profit));
     tests.extend(bench_tests::TESTS.map(Test::Bench));
     tests.extend(qemu_tests::list(paths, length)?.into_iter().map(Test::Qemu));
     Ok(tests)

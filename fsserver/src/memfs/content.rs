@@ -67,12 +67,20 @@ impl Content {
         if offset >= end {
             return payload;
         }
-        for part in parts(offset..end) {
-            let bytes = self.pages.get(part.page).map_or(&[][..], |page| store.bytes(page));
-            let stored = bytes.get(part.within.start..part.within.end.min(bytes.len())).unwrap_or_default();
+        let pages = offset / PAGE..end.div_ceil(PAGE);
+        payload.reserve((pages.end - pages.start) as usize);
+        let mut next = offset;
+        self.pages.for_each(&pages, |index, page| {
+            let start = index * PAGE;
+            let (begin, stop) = (start.max(offset), end.min(start + PAGE));
+            let bytes = store.bytes(page);
+            let stored = bytes.get((begin - start) as usize..bytes.len().min((stop - start) as usize)).unwrap_or_default();
+            payload.push_zeros((begin - next) as usize);
             payload.push(stored);
-            payload.push_zeros(part.within.len() - stored.len());
-        }
+            payload.push_zeros((stop - begin) as usize - stored.len());
+            next = stop;
+        });
+        payload.push_zeros((end - next) as usize);
         payload
     }
 

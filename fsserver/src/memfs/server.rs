@@ -154,10 +154,9 @@ impl<C: Clock> FileServer for Memfs<C> {
 
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno> {
         let inode = self.opened_for(request.handle, OpenFlags::READ)?;
-        let (now, access_times) = (self.clock.now(), self.access_times);
         let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
-        if access_times == AccessTimes::Relative {
-            inode.accessed(now);
+        if self.access_times == AccessTimes::Relative {
+            inode.accessed(self.clock.recent());
         }
         Ok(inode.content()?.read(request.offset, request.length as usize, &self.pages))
     }

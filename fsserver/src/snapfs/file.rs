@@ -161,7 +161,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
 
     /// A client has read: the access time moves, if it is due.
     pub(super) fn accessed(&mut self, id: FileId) {
-        let now = self.clock.now();
+        let now = self.clock.recent();
         // Where the attributes are not known, the file has changed since they were.
         let attr = self.files.get(&id).and_then(|file| file.attr).map(|attr| self.shown(attr));
         if attr.is_some_and(|attr| !atime_is_due(attr.atime, attr.mtime, attr.ctime, now)) {

@@ -16,7 +16,10 @@ use super::{
     swap,
 };
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
-use core::ops::{Bound, Range};
+use core::{
+    cmp::Ordering,
+    ops::{Bound, Range},
+};
 use fsproto::mutant::{self, Mutant};
 use spin::Mutex;
 
@@ -45,10 +48,28 @@ enum Origin {
 }
 
 /// Names a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     origin: Origin,
     chunk: u64,
+}
+
+impl Ord for Key {
+    /// Those of a snapshot lie together ([`forget`]); those of files are told apart by what mostly differs, which a search compares first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.origin, other.origin) {
+            (Origin::File { mount, file, version }, Origin::File { mount: their_mount, file: their_file, version: their_version }) => {
+                (self.chunk, file, version, mount).cmp(&(other.chunk, their_file, their_version, their_mount))
+            }
+            (ours, theirs) => (ours, self.chunk).cmp(&(theirs, other.chunk)),
+        }
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 #[derive(Default)]

@@ -35,6 +35,10 @@ counters! {
     ReadsEagerRegions = "reads_eager_regions",
     /// … because the reader serves files itself (F8).
     ReadsEagerServer = "reads_eager_server",
+    /// Small reads that were answered from a snapshot of what comes next, without a message.
+    ReadsAhead = "reads_ahead",
+    /// Bytes that these copied.
+    BytesReadAhead = "bytes_read_ahead",
     /// Pages that reads associated.
     PagesLazy = "pages_lazy",
     /// Bytes that reads copied.

@@ -49,10 +49,12 @@ pub static LAZY: Knob = Knob::new("lazy", 1, 1);
 /// Reads that cover fewer whole pages than this are copied: programs that read so little at once mostly look at all of it, and a snapshot, a fetch and a
 /// close cost more than one copy. `cargo xtask foreign --profit` shows it: with less than 16, md5sum, ripgrep and tar take up to 30 % longer than eagerly.
 pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 16, 1 << 20);
+/// Bytes that are taken at once for small reads in order; 0 leaves each of them a message.
+pub static READ_AHEAD: Knob = Knob::new("read_ahead", 4 << 20, 1 << 30);
 /// Writes of fewer whole pages than this do not make these clean (W8), unless some of them travel as references: a small buffer is filled again soon.
 pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
 /// Pages that a fault brings in one message, itself included, while touches look random; a message carries 64 at most.
-pub static FAULT_AROUND: Knob = Knob::new("fault_around", 16, MAX_FAULT_AROUND);
+pub static FAULT_AROUND: Knob = Knob::new("fault_around", 8, MAX_FAULT_AROUND);
 /// The same for a store.
 pub static STORE_AROUND: Knob = Knob::new("store_around", 1, MAX_FAULT_AROUND);
 /// The same where pages are touched in order, or most of them: more at a time costs less then.
@@ -75,8 +77,9 @@ pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 20);
 pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
 
 /// All knobs.
-pub static ALL: [&Knob; 11] = [
+pub static ALL: [&Knob; 12] = [
     &LAZY,
+    &READ_AHEAD,
     &MIN_LAZY_PAGES,
     &MIN_CLEAN_PAGES,
     &FAULT_AROUND,

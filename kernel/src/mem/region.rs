@@ -69,8 +69,10 @@ pub struct Habit {
     expected: Page,
     /// Pages that the last fault brought, or was allowed to.
     window: u64,
-    /// Pages brought so far.
+    /// Pages brought since they were last associated.
     brought: u64,
+    /// What stood there before was looked at as a whole, or nearly.
+    thorough: bool,
     /// Pages became clean by a write none of whose pages was clean before (W8).
     pub cleaned: bool,
 }
@@ -79,32 +81,43 @@ impl Habit {
     /// Touches of more than one page in this many count as dense: what is brought along will mostly be wanted.
     const DENSE: u64 = 8;
 
-    /// How many pages a fault on `page` of a region of `pages` pages shall bring.
-    pub fn window(&self, page: Page, pages: u64) -> u64 {
+    /// How many pages a fault on `page` of a region shall bring. Who begins at the front is likely to go on.
+    pub fn window(&self, page: Page, region: PageRange) -> u64 {
         let (few, most) = (knobs::FAULT_AROUND.get().max(1), knobs::FAULT_AROUND_MAX.get());
         if mutant::active(Mutant::NoFaultAround) {
             1
+        } else if self.is_dense(region.pages()) {
+            most.max(few)
         } else if page == self.expected {
             (self.window * 2).min(most).max(few)
-        } else if self.brought > pages / Self::DENSE {
-            most.max(few)
+        } else if self.brought == 0 && page == region.start {
+            (few * 2).min(most).max(few)
         } else {
             few
         }
     }
 
     /// The same for a store: who changes a page here and there does not want its neighbours for that, but who fills a buffer in order does.
-    pub fn window_for_store(&self, page: Page, pages: u64) -> u64 {
+    pub fn window_for_store(&self, page: Page, region: PageRange) -> u64 {
         let most = knobs::FAULT_AROUND_MAX.get();
         if mutant::active(Mutant::NoFaultAround) {
             1
         } else if page == self.expected {
             (self.window * 2).min(most).max(1)
-        } else if self.brought > pages / Self::DENSE {
+        } else if self.is_dense(region.pages()) {
             most.max(1)
         } else {
             knobs::STORE_AROUND.get().max(1)
         }
+    }
+
+    fn is_dense(&self, pages: u64) -> bool {
+        self.thorough || self.brought > pages / Self::DENSE
+    }
+
+    /// The pages, `pages` in all, come to stand for something else: what was learnt of them is that they were looked at as a whole, or not.
+    pub fn begin_again(&mut self, pages: u64) {
+        (self.thorough, self.brought) = (self.brought > pages / 2, 0);
     }
 
     /// A fault with a window of `window` pages brought what ends at `end`.

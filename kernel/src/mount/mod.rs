@@ -6,6 +6,7 @@
 //! Invariants. Every handle that a server gives is owned by exactly one object here ([`RemoteFile`] or a `Snapshot`), whose drop closes it. What a
 //! server says is checked before it is believed; nonsense is EIO for the request it answers, and for nothing else.
 
+mod ahead;
 mod local;
 mod parcel;
 mod payload;
@@ -17,6 +18,7 @@ mod taken;
 mod vectored;
 mod write;
 
+pub use ahead::Ahead;
 pub use local::connect;
 pub use remote_file::RemoteFile;
 pub use session::{Carrier, Payload, Session};
@@ -30,8 +32,12 @@ use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk
 use crate::mem::{Fetch, Pager, Snapshot, Source};
 
 /// What this kernel can make use of.
-const KNOWN_FEATURES: Features =
-    Features::SNAPSHOT.union(Features::WRITE_REFERENCES).union(Features::SPARSE).union(Features::OPEN_UNLINKED).union(Features::CLONE);
+const KNOWN_FEATURES: Features = Features::SNAPSHOT
+    .union(Features::WRITE_REFERENCES)
+    .union(Features::SPARSE)
+    .union(Features::OPEN_UNLINKED)
+    .union(Features::CLONE)
+    .union(Features::SOLE);
 
 /// `f_type` of a mount: the letters "slth".
 const MAGIC: u64 = 0x736c_7468;
@@ -44,6 +50,7 @@ pub struct Mount {
     session: Arc<Session>,
     features: Features,
     trust: Trust,
+    ahead: Ahead,
 }
 
 /// Whether a server is believed to say the same bytes each time it is asked (X3).
@@ -70,7 +77,8 @@ impl Mount {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mut features = welcome.features;
         features.set(Features::WRITE_REFERENCES, features.contains(Features::WRITE_REFERENCES) && trust == Trust::Trusted);
-        Ok(Arc::new(Self { id, session, features, trust }))
+        features.set(Features::SOLE, features.contains(Features::SOLE) && trust == Trust::Trusted);
+        Ok(Arc::new(Self { id, session, features, trust, ahead: Ahead::default() }))
     }
 
     /// Its number, `st_dev` of its files; never given twice.
@@ -86,6 +94,16 @@ impl Mount {
     /// What the server can do, of what this kernel makes use of.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// What is read ahead of its files, and which of these are changing.
+    pub fn ahead(&self) -> &Ahead {
+        &self.ahead
+    }
+
+    /// Whether its files change by this kernel's requests alone, so that they can be read ahead.
+    pub fn is_sole(&self) -> bool {
+        self.features.contains(Features::SOLE)
     }
 
     /// Whether the server is trusted.
@@ -148,6 +166,8 @@ impl FileSystem for MountedTree {
 
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
         let request = fsproto::Open { dir: ROOT, flags: how.flags, mode: how.mode.into() };
+        let truncates = how.flags.contains(OpenFlags::TRUNCATE);
+        let _change = if truncates { Some(self.0.ahead.change(None)?) } else { None };
         Ok(match self.0.walk(&request, &[path])? {
             Walk::Done((ROOT, _)) => return Err(Errno::EIO),
             Walk::Done((handle, attr)) => Walk::Done(Arc::new(RemoteFile::new(self.0.clone(), handle, &attr))),
@@ -166,17 +186,21 @@ impl FileSystem for MountedTree {
     }
 
     fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
+        // A file that loses a name or gets one has another change time, and the next read then moves its access time.
+        let _change = self.0.ahead.change(None)?;
         let walk = self.0.walk(&fsproto::Remove { dir: ROOT, flags }, &[path])?;
         Ok(map_done(walk, drop))
     }
 
     fn rename(&self, old: &[u8], new: &[u8], flags: RenameFlags) -> Result<Walk<()>, Errno> {
         let request = fsproto::Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: old.len() as u32, flags };
+        let _change = self.0.ahead.change(None)?;
         Ok(map_done(self.0.walk(&request, &[old, new])?, drop))
     }
 
     fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
         let file = crate::file::downcast::<RemoteFile>(existing).filter(|file| file.mount().id == self.0.id).ok_or(Errno::EXDEV)?;
+        let _change = self.0.ahead.change(Some(file.id()))?;
         let walk = self.0.walk(&fsproto::Link { handle: file.handle(), dir: ROOT }, &[new])?;
         Ok(map_done(walk, drop))
     }

@@ -16,7 +16,7 @@ use fsproto::{Errno, Handle, MAX_PAYLOAD, PAGE_BYTES};
 
 use super::remote_file::RemoteFile;
 use super::taken::Taken;
-use super::{Mount, vectored};
+use super::{Mount, ahead, vectored};
 use crate::file::{Io, UserBuffers};
 use crate::mem::{Counter, Snapshot, Space, UserSlice, VirtAddr, counters, knobs, make_room};
 
@@ -35,11 +35,26 @@ pub fn read(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -
     match lazily(file, io, to, offset)? {
         Attempt::Read(count) => Ok(count),
         Attempt::Refused(_) if active(Mutant::NoFallback) => Err(Errno::EIO),
+        Attempt::Refused(Counter::ReadsEagerSmall) => small(file, io, to, offset),
         Attempt::Refused(why) => {
             io.space.counters.add(why, 1);
             by_copy(file, io, to, offset)
         }
     }
+}
+
+/// A read that is too small to be lazy: from what was read ahead, or by copying.
+fn small(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<u64, Errno> {
+    let asked = to.remaining();
+    let count = match ahead::read(file, io, to, offset)? {
+        Some(count) => count,
+        None => {
+            io.space.counters.add(Counter::ReadsEagerSmall, 1);
+            by_copy(file, io, to, offset)?
+        }
+    };
+    file.order().note(offset, asked, count);
+    Ok(count)
 }
 
 /// A snapshot of a range for mapping it: whole pages only. `None` where there is no page of it, the server has no snapshots to give, or the space is eager.

@@ -7,6 +7,7 @@ use fsproto::dirent::DirEntries;
 use fsproto::mutant::{Mutant, active};
 use fsproto::{Attr, Errno, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
 
+use super::ahead::Order;
 use super::{Mount, read, write};
 use crate::file::{DirectoryEntry, FileObject, Io, SetAttr, Stat, UserBuffers, WriteAt, Written};
 use crate::mem::{Snapshot, Space};
@@ -17,12 +18,13 @@ pub struct RemoteFile {
     handle: Handle,
     id: FileId,
     kind: FileKind,
+    order: Order,
 }
 
 impl RemoteFile {
     /// Takes charge of a handle that an `Open` gave.
     pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr) -> Self {
-        Self { mount, handle, id: attr.id, kind: attr.kind }
+        Self { mount, handle, id: attr.id, kind: attr.kind, order: Order::default() }
     }
 
     /// Its server.
@@ -35,6 +37,11 @@ impl RemoteFile {
         self.handle
     }
 
+    /// How it is read.
+    pub(super) fn order(&self) -> &Order {
+        &self.order
+    }
+
     /// The number of the file.
     pub fn id(&self) -> FileId {
         self.id
@@ -43,6 +50,7 @@ impl RemoteFile {
 
 impl Drop for RemoteFile {
     fn drop(&mut self) {
+        self.mount.ahead().forget(self.id, self.handle);
         if !active(Mutant::LeakHandle) {
             self.mount.session().close(self.handle);
         }
@@ -85,6 +93,7 @@ impl FileObject for RemoteFile {
             atime: Time(change.atime.0),
             mtime: Time(change.mtime.0),
         };
+        let _change = self.mount.ahead().change(Some(self.id))?;
         self.mount.session().call(&request, &[]).map(drop)
     }
 
@@ -94,6 +103,7 @@ impl FileObject for RemoteFile {
 
     fn allocate(&self, offset: u64, length: u64, mode: u32) -> Result<(), Errno> {
         let request = fsproto::Allocate { handle: self.handle, offset, length, mode };
+        let _change = self.mount.ahead().change(Some(self.id))?;
         self.mount.session().call(&request, &[]).map(drop)
     }
 

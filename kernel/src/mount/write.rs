@@ -49,7 +49,7 @@ pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt
 
 /// Writes what one message carries; says what became of it, and whether that is less than was sent.
 fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt, large: bool) -> Result<(Written, bool), Errno> {
-    if let Some(runs) = references(file, io, from)?
+    if let Some(runs) = references(file, io, from)
         && let Some(slice) = from.only()
     {
         let mut parcel = Parcel::new(slice, makes_clean(file, io, true));
@@ -90,14 +90,14 @@ fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
 }
 
 /// What the next bytes stand for, if some of them can travel as references to this very server (W5); `None` where all travel as bytes.
-fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Result<Option<Vec<Run>>, Errno> {
-    let Some(slice) = from.only().filter(|_| refers(file, io)) else { return Ok(None) };
+fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Option<Vec<Run>> {
+    let slice = from.only().filter(|_| refers(file, io))?;
     let elsewhere = |snapshot: &Snapshot| !matches!(snapshot.source, Source::File { file: id, .. } if id == file.id().0);
     let mine = |snapshot: &Snapshot| {
         (file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference)) && !(active(Mutant::CopyByBytes) && elsewhere(snapshot))
     };
-    let runs = io.space.runs(slice, PIECES_MAX, mine)?;
-    Ok(runs.iter().any(|run| matches!(run, Run::Clean { .. })).then_some(runs))
+    let runs = io.space.runs(slice, PIECES_MAX, mine);
+    runs.iter().any(|run| matches!(run, Run::Clean { .. })).then_some(runs)
 }
 
 fn send(file: &RemoteFile, io: &Io<'_>, at: WriteAt, parcel: &mut Parcel, bytes: u64) -> Result<Written, Errno> {
@@ -107,7 +107,9 @@ fn send(file: &RemoteFile, io: &Io<'_>, at: WriteAt, parcel: &mut Parcel, bytes:
     };
     flags.set(WriteFlags::SNAPSHOT, parcel.has_own_pages());
     let request = fsproto::Write { handle: file.handle(), offset, flags, data_bytes: parcel.data.len() as u32 };
+    let change = file.mount().ahead().change(Some(file.id()))?;
     let (reply, _) = file.mount().session().call(&request, &[&parcel.data, &parcel.pieces])?;
+    drop(change);
     // Owned before anything is refused: from here on, dropping it closes the handle.
     let snapshot = (reply.snapshot != Handle(0)).then(|| {
         let source = Source::File { mount: file.mount().id(), file: file.id().0, version: reply.version.0, offset: reply.offset };

@@ -31,7 +31,7 @@ fn run(args: &Args) -> i32 {
     let took = sys::clock(abi::CLOCK_MONOTONIC).unwrap_or_default().saturating_sub(start);
     let after = Counters::now();
     let grown = |name: &str| after.get(name).unwrap_or(0).wrapping_sub(before.get(name).unwrap_or(0));
-    let asked = grown("pages_lazy") * PAGE_BYTES + grown("bytes_read_eager");
+    let asked = grown("pages_lazy") * PAGE_BYTES + grown("bytes_read_eager") + grown("bytes_read_ahead");
     let moved = grown("bytes_sent") + grown("bytes_received");
     println!("profit {} {asked} {moved} {} {} {status}", Show(name), grown("messages_sent"), took.as_nanos());
     0

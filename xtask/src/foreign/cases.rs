@@ -127,6 +127,9 @@ pub const PROFIT: Group = group(
     include_str!("../../foreign/profit.cases"),
 );
 
+/// Those of them that need nothing but busybox, for tests.
+pub const PROFIT_QUICK: Group = group("profit", "", &[], include_str!("../../foreign/profit.cases"));
+
 impl Group {
     /// Its cases. A name that comes again goes on where it left off under another name.
     pub fn cases(&self) -> Vec<Case> {

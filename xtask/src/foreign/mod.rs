@@ -27,6 +27,7 @@ use crate::qemu_tests::{Expected, QemuTest};
 use crate::verdict::Verdict;
 use crate::{say, setup};
 use cases::{Case, GROUPS, Group};
+pub use profit::ProfitTest;
 use programs::{GUEST_BIN, Store};
 use report::Sections;
 

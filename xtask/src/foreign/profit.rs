@@ -1,25 +1,34 @@
 //! `foreign --profit`: what laziness is worth to programs that know nothing of it. Each runs with laziness on and off, on a machine that counts
-//! instructions, with nothing cached.
+//! instructions, with nothing cached. What must hold for some of them is tested ([`ProfitTest`]): counts are the same in every run.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::Store;
-use super::cases::{Group, PROFIT};
+use super::cases::{Case, Group, PROFIT, PROFIT_QUICK};
 use super::programs::GUEST_BIN;
 use crate::cli::Lazy;
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
+use crate::verdict::Verdict;
 use crate::{bench, say};
 
 /// What the programs work on: ten and 64 MiB, and small things.
-const SETUP: &str = "cd /tmp; seq 1 1400000 > in; cp in twin; head -c 1000000 in > small; \
-    dd if=/dev/urandom of=big bs=1M count=64; busybox tar cf archive in twin small; \
-    sqlite3 db 'PRAGMA page_size=65536; CREATE TABLE t(a, b); WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000) \
+const SETUP: &str = "cd /tmp; seq 1 1400000 > in; cp in twin; head -c 1000000 in > small; dd if=/dev/urandom of=big bs=1M count=64; sync";
+
+/// What only some of them work on.
+const MORE_SETUP: &str = "busybox tar cf archive in twin small; sqlite3 db 'PRAGMA page_size=65536; CREATE TABLE t(a, b); WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000) \
     INSERT INTO t SELECT n, zeroblob(400) FROM c;'; sync";
+
+/// Bytes of a message's head.
+const HEAD_BYTES: u64 = 128;
+/// How much more a lazy run may take than an eager one.
+const SLOWER_AT_MOST: f64 = 1.05;
+/// What copies of 64 MiB may differ in from a program that does nothing: lists of pieces, and other pages of the program itself.
+const COPY_BYTES: u64 = 1 << 20;
 
 /// What a run told of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +40,12 @@ struct Cost {
     status: u64,
 }
 
-/// Measures and prints the table; the status is xtask's.
+/// Values of the knob `block_bytes`, which is what stat tells as `st_blksize`.
+const BLOCK_SIZES: [u64; 4] = [4 << 10, 64 << 10, 128 << 10, 1 << 20];
+/// The programs that size a buffer by it.
+const BLOCK_SIZED: [&str; 7] = ["gnu_cmp", "gnu_diff", "gnu_cat", "gnu_cp", "busybox_wc", "busybox_cmp", "busybox_tail"];
+
+/// Measures and prints the tables: laziness on and off, and sizes of blocks; the status is xtask's.
 pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupts) -> Result<u8> {
     let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
     let ready = match super::prepare(paths, &store, &PROFIT, &PROFIT.cases())? {
@@ -41,34 +55,131 @@ pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupt
             return Ok(0);
         }
     };
-    let command = command(&PROFIT, filter);
-    let mut costs = Vec::new();
-    for lazy in [Lazy::On, Lazy::Off] {
+    let chosen = |case: &Case| case.name.contains(filter);
+    let measure = |lazy: Lazy| {
         say!("measuring with laziness {} (this takes a while)", lazy.word());
-        let (console, log) = bench::counted(paths, guest, &command, lazy, &ready.additions, interrupts)?;
-        let found: BTreeMap<String, Cost> = console.lines().filter_map(cost).collect();
-        if found.is_empty() {
-            say!("nothing was measured:\n{log}");
-            return Ok(1);
-        }
-        costs.push(found);
+        let more = command(&PROFIT, MORE_SETUP, chosen);
+        costs(bench::counted(paths, guest, &more, lazy, &ready.additions, interrupts)?)
+    };
+    let (on, off) = (measure(Lazy::On)?, measure(Lazy::Off)?);
+    stdout().write_all(table(&PROFIT, &on, &off).as_bytes())?;
+    let mut sizes = Vec::new();
+    for bytes in BLOCK_SIZES {
+        say!("measuring with blocks of {bytes} bytes");
+        let more = format!("{MORE_SETUP}; echo {bytes} > /proc/sys/lazy/block_bytes");
+        let command = command(&PROFIT, &more, |case| BLOCK_SIZED.contains(&case.name.as_str()) && chosen(case));
+        sizes.push(costs(bench::counted(paths, guest, &command, Lazy::On, &ready.additions, interrupts)?).unwrap_or_default());
     }
-    let [on, off] = costs.as_slice() else { return Ok(1) };
-    stdout().write_all(table(&PROFIT, on, off).as_bytes())?;
+    stdout().write_all(sizes_table(&PROFIT, &sizes).as_bytes())?;
     Ok(0)
 }
 
-/// The shell line that measures all programs.
-fn command(group: &Group, filter: &str) -> String {
+/// Instructions and messages at each size of blocks.
+fn sizes_table(group: &Group, sizes: &[Costs]) -> String {
+    let mut text = format!("| program |{}\n|---|", BLOCK_SIZES.map(|bytes| format!(" {} KiB |", bytes >> 10)).concat());
+    text.push_str(&"--:|".repeat(BLOCK_SIZES.len()));
+    text.push('\n');
+    for case in group.cases() {
+        let found: Vec<&Cost> = sizes.iter().filter_map(|costs| costs.get(&case.name)).collect();
+        if found.len() == sizes.len() {
+            let cells = found.iter().map(|cost| format!(" {} ({}) |", cost.instructions, cost.messages)).collect::<String>();
+            text.push_str(&format!("| `{}` |{cells}\n", case.text.trim()));
+        }
+    }
+    text
+}
+
+/// What each program cost, by its name.
+type Costs = BTreeMap<String, Cost>;
+
+fn costs((console, log): (String, String)) -> Result<Costs> {
+    let found: Costs = console.lines().filter_map(cost).collect();
+    if found.is_empty() { bail!("nothing was measured:\n{log}") } else { Ok(found) }
+}
+
+/// A promise about foreign programs that the suite keeps an eye on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfitTest {
+    /// `busybox cp` and `dd bs=1M` of 64 MiB move no bytes of the file.
+    CopiesMoveNothing,
+    /// Programs that read all, in pieces of any size, take at most 5 % more instructions lazily than eagerly.
+    NothingIsSlower,
+}
+
+impl ProfitTest {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::CopiesMoveNothing, Self::NothingIsSlower];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CopiesMoveNothing => "qemu::profit_foreign_copies_move_no_file_bytes",
+            Self::NothingIsSlower => "qemu::profit_no_foreign_program_is_slower_lazily",
+        }
+    }
+
+    fn cases(self) -> &'static [&'static str] {
+        match self {
+            Self::CopiesMoveNothing => &["busybox_true", "busybox_cp_64m", "busybox_dd_1m_64m"],
+            Self::NothingIsSlower => &["busybox_true", "busybox_cat", "busybox_dd_4k", "busybox_tar_c", "busybox_wc", "busybox_cmp"],
+        }
+    }
+
+    /// Runs it.
+    pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
+        let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
+        let ready = match super::prepare(paths, &store, &PROFIT_QUICK, &PROFIT_QUICK.cases())? {
+            Ok(ready) => ready,
+            Err(why) => return Ok(Verdict::Skipped(why)),
+        };
+        let command = command(&PROFIT_QUICK, "true", |case| self.cases().contains(&case.name.as_str()));
+        let measure = |lazy| costs(bench::counted(paths, guest, &command, lazy, &ready.additions, interrupts)?);
+        let on = measure(Lazy::On)?;
+        if self == Self::CopiesMoveNothing {
+            return Ok(Verdict::from_condition(copies_move_nothing(&on) == Some(true), || format!("{on:#?}")));
+        }
+        let off = measure(Lazy::Off)?;
+        let holds = on.len() == self.cases().len() && slower(&on, &off) == Some(Vec::new());
+        Ok(Verdict::from_condition(holds, || table(&PROFIT_QUICK, &on, &off)))
+    }
+}
+
+/// Whether the copies moved no more than a program that does nothing, heads apart. Nothing where one was not measured, or failed.
+fn copies_move_nothing(costs: &Costs) -> Option<bool> {
+    let bytes = |name: &str| {
+        let cost = costs.get(name).filter(|cost| cost.status == 0)?;
+        cost.moved.checked_sub(2 * HEAD_BYTES * cost.messages)
+    };
+    let nothing = bytes("busybox_true")?;
+    Some(bytes("busybox_cp_64m")? <= nothing + COPY_BYTES && bytes("busybox_dd_1m_64m")? <= nothing + COPY_BYTES)
+}
+
+/// The names of those that are slower lazily. Nothing where one was not measured eagerly, or failed.
+fn slower(on: &Costs, off: &Costs) -> Option<Vec<String>> {
+    let mut slower = Vec::new();
+    for (name, lazy) in on {
+        let eager = off.get(name)?;
+        if (lazy.status, eager.status) != (0, 0) {
+            return None;
+        }
+        if lazy.instructions as f64 > eager.instructions as f64 * SLOWER_AT_MOST {
+            slower.push(name.clone());
+        }
+    }
+    Some(slower)
+}
+
+/// The shell line that measures the chosen programs.
+fn command(group: &Group, more_setup: &str, chosen: impl Fn(&Case) -> bool) -> String {
     let cases = group.cases();
-    let chosen = cases.iter().filter(|case| case.name.contains(filter));
+    let chosen = cases.iter().filter(|case| chosen(case));
     let lines: String = chosen
         .map(|case| {
             let words: String = case.text.split_whitespace().map(|word| format!(" '{}'", word.replace('\'', "'\\''"))).collect();
             format!("; profit {}{words}; rm -f copy", case.name)
         })
         .collect();
-    format!("export PATH=/{GUEST_BIN}:/bin LC_ALL=C; {SETUP}{lines}")
+    format!("export PATH=/{GUEST_BIN}:/bin LC_ALL=C; {SETUP}; {more_setup}{lines}")
 }
 
 /// Reads a line of the guest's program.
@@ -80,7 +191,7 @@ fn cost(line: &str) -> Option<(String, Cost)> {
 }
 
 /// The table, as Markdown has it.
-fn table(group: &Group, on: &BTreeMap<String, Cost>, off: &BTreeMap<String, Cost>) -> String {
+fn table(group: &Group, on: &Costs, off: &Costs) -> String {
     let mut text =
         "| program | asked | moved, lazy | moved, eager | messages, lazy | eager | instructions, lazy | eager | lazy/eager |\n".to_owned();
     text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
@@ -115,9 +226,30 @@ mod tests {
         assert_eq!(cost("other cat 1 2 3 4 5"), None);
     }
 
+    fn costs_of(rows: &[(&str, u64, u64)]) -> Costs {
+        let cost = |moved, instructions| Cost { asked: 0, moved, messages: 10, instructions, status: 0 };
+        rows.iter().map(|&(name, moved, instructions)| (name.to_owned(), cost(moved, instructions))).collect()
+    }
+
+    #[test]
+    fn a_copy_that_moves_its_file_is_noticed() {
+        let rows = |cp| costs_of(&[("busybox_true", 1 << 21, 1), ("busybox_cp_64m", cp, 1), ("busybox_dd_1m_64m", 1 << 21, 1)]);
+        assert_eq!(copies_move_nothing(&rows((1 << 21) + COPY_BYTES)), Some(true));
+        assert_eq!(copies_move_nothing(&rows((1 << 21) + COPY_BYTES + 1)), Some(false));
+        assert_eq!(copies_move_nothing(&costs_of(&[("busybox_true", 1 << 21, 1)])), None);
+    }
+
+    #[test]
+    fn a_twentieth_more_is_not_slower() {
+        let eager = costs_of(&[("cat", 0, 100)]);
+        assert_eq!(slower(&costs_of(&[("cat", 0, 105)]), &eager), Some(vec![]));
+        assert_eq!(slower(&costs_of(&[("cat", 0, 106)]), &eager), Some(vec!["cat".to_owned()]));
+        assert_eq!(slower(&costs_of(&[("dog", 0, 100)]), &eager), None);
+    }
+
     #[test]
     fn words_reach_the_program_as_they_are() {
-        let line = command(&PROFIT, "sqlite_readfile");
+        let line = command(&PROFIT, MORE_SETUP, |case| case.name == "sqlite_readfile");
         assert!(
             line.ends_with(r"; profit sqlite_readfile 'sqlite3' ':memory:' 'select(length(readfile('\''in'\'')))'; rm -f copy"),
             "{line}"

@@ -73,6 +73,7 @@ impl AddressSpace {
             }
             let backing = Backing::Snapshot { snapshot: snapshot.clone(), offset: offset + ((start - range.start) << PAGE_SHIFT) };
             self.garbage.push(core::mem::replace(&mut region.backing, backing));
+            region.habit.begin_again(region.pages);
             self.regions.insert(start, Region { associated: region.pages, touched: false, ..region });
         }
         self.regions.merge(range);

@@ -286,8 +286,8 @@ impl AddressSpace {
                 let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
                 let window = match access {
                     _ if failed => 1,
-                    Access::Write => region.habit.window_for_store(page, region.pages),
-                    Access::Read | Access::Execute => region.habit.window(page, region.pages),
+                    Access::Write => region.habit.window_for_store(page, range),
+                    Access::Read | Access::Execute => region.habit.window(page, range),
                 };
                 let lazy = LazyPage { page, range, snapshot: snapshot.clone(), first: *offset, flags, window };
                 return self.look_lazy(&lazy, write, space, held);

@@ -3,10 +3,7 @@
 use super::{AddressSpace, Space};
 use crate::mem::{Backing, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, UserSlice, page_table::EntryFlags};
 use alloc::{sync::Arc, vec::Vec};
-use fsproto::{
-    Errno,
-    mutant::{self, Mutant},
-};
+use fsproto::mutant::{self, Mutant};
 
 /// Bytes in a row of one kind.
 #[derive(Clone)]
@@ -57,7 +54,7 @@ struct Runs {
 }
 
 impl Runs {
-    /// Adds a run that is not empty; `None` where it would be one too many.
+    /// Adds a run that is not empty; `None` where it would be one too many, or memory is short.
     fn push(&mut self, run: Run) -> Option<()> {
         if run.bytes() == 0 || self.list.last_mut().is_some_and(|last| last.absorb(&run)) {
             return Some(());
@@ -65,6 +62,7 @@ impl Runs {
         if self.list.len() == self.max {
             return None;
         }
+        self.list.try_reserve(1).ok()?;
         self.list.push(run);
         Some(())
     }
@@ -73,11 +71,10 @@ impl Runs {
 impl Space {
     /// What the bytes from the start of `slice` stand for, `max` runs at most. Touches no page; costs time for mapped ones. Bytes of snapshots that are not
     /// `wanted` are `Own`, and so are bytes that are not mapped at all: copying them finds that out.
-    pub fn runs(&self, slice: UserSlice, max: usize, wanted: impl Fn(&Snapshot) -> bool) -> Result<Vec<Run>, Errno> {
+    pub fn runs(&self, slice: UserSlice, max: usize, wanted: impl Fn(&Snapshot) -> bool) -> Vec<Run> {
         let mut runs = Runs { list: Vec::new(), max };
-        runs.list.try_reserve_exact(max).map_err(|_| Errno::ENOMEM)?;
         self.with(|space| space.runs(slice, &mut runs, wanted));
-        Ok(runs.list)
+        runs.list
     }
 }
 

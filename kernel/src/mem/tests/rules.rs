@@ -18,9 +18,9 @@ fn f1_load_fetches_the_page_and_its_neighbours() {
     let space = lazy_space(&pager);
     assert_eq!(pager.requests(), 0, "associating asks for nothing");
     assert_eq!(load(&space, VirtAddr(at(20).0 + 5)), byte_of(7, 1, 20 * PAGE + 5));
-    assert_eq!(load(&space, at(31)), byte_of(7, 1, 31 * PAGE));
-    assert_eq!(*lock(&pager.requests), [(Handle(7 << 32 | 1), 16 * PAGE, 16)], "one window, one message");
-    assert_eq!(space.counters.get(Counter::PagesFetched), 16);
+    assert_eq!(load(&space, at(23)), byte_of(7, 1, 23 * PAGE));
+    assert_eq!(*lock(&pager.requests), [(Handle(7 << 32 | 1), 16 * PAGE, 8)], "one window, one message");
+    assert_eq!(space.counters.get(Counter::PagesFetched), 8);
 }
 
 #[test]
@@ -34,7 +34,23 @@ fn f1_windows_grow_when_pages_are_touched_in_order() {
     assert_eq!(pages, [16, 16, 32, 64, 64, 64]);
     load(&space, at(2000));
     load(&space, at(1000));
-    assert_eq!(lock(&pager.requests)[6..].iter().map(|request| request.2).collect::<Vec<_>>(), [16, 16]);
+    assert_eq!(lock(&pager.requests)[6..].iter().map(|request| request.2).collect::<Vec<_>>(), [8, 8], "out of order");
+}
+
+#[test]
+fn f1_windows_are_large_where_all_was_touched_the_time_before() {
+    let _alone = host::exclusive();
+    let pager = TestPager::new(Answers::Now);
+    let windows = |touched: u64| {
+        let space = space_of(256);
+        for version in [touched, touched + 1] {
+            space.associate(BASE, 256, &pager.snapshot(7, version, 0, 256), 0).unwrap();
+            (0..touched).for_each(|page| assert_eq!(load(&space, at(100 + page)), byte_of(7, version, (100 + page) * PAGE)));
+        }
+        core::mem::take(&mut *lock(&pager.requests)).last().map(|request| request.2)
+    };
+    assert_eq!(windows(156), Some(64), "a buffer that is looked at from end to end");
+    assert_eq!(windows(1), Some(8), "a buffer of which a page is looked at each time");
 }
 
 #[test]

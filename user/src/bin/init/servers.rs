@@ -2,6 +2,7 @@
 //! socket pairs, with relays between where that is asked for.
 
 use crate::{Attempt, ramdisk, relays};
+use core::cell::Cell;
 use fsserver::PortClient;
 use user::config::Relay;
 use user::port::SocketPort;
@@ -28,14 +29,16 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
     let capacity_bytes = capacity();
-    fork("memfs", memfs_end, |port| fsserver::memfs::run(ramdisk, capacity_bytes, now, port).map_err(|error| format!("{error}")))?;
+    fork("memfs", memfs_end, |port| {
+        fsserver::memfs::run(ramdisk, capacity_bytes, ServerClock::default(), port).map_err(|error| format!("{error}"))
+    })?;
     // SAFETY: the settings were copied out of it; memfs has it from here on.
     unsafe { ramdisk::release(ramdisk) };
     let _ = sys::close(memfs_end);
     let snapfs_base = if relay.base { relays::insert("relay-base", snapfs_base, relay.log)? } else { snapfs_base };
     // snapfs needs two descriptors: its base comes along as a copy that `fork` knows nothing of.
     fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
-        fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), now, port).map_err(|error| format!("{error:?}"))
+        fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), ServerClock::default(), port).map_err(|error| format!("{error:?}"))
     })?;
     let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
     if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
@@ -88,9 +91,33 @@ fn capacity() -> u64 {
 }
 
 /// The servers' clock.
-fn now() -> fsproto::Time {
-    let now = sys::clock(abi::CLOCK_REALTIME).unwrap_or_default();
-    fsproto::Time(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+#[derive(Default)]
+struct ServerClock {
+    /// The time last told, and the time-stamp counter then.
+    last: Cell<(fsproto::Time, u64)>,
+}
+
+/// Ticks of the time-stamp counter for which a time counts as recent: about a millisecond at 1 GHz.
+const RECENT_TICKS: u64 = 1 << 20;
+
+/// The time-stamp counter.
+fn ticks() -> u64 {
+    // SAFETY: every processor that this kernel runs on has it, and it changes nothing.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+impl fsserver::Clock for ServerClock {
+    fn now(&self) -> fsproto::Time {
+        let now = sys::clock(abi::CLOCK_REALTIME).unwrap_or_default();
+        let now = fsproto::Time(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
+        self.last.set((now, ticks()));
+        now
+    }
+
+    fn recent(&self) -> fsproto::Time {
+        let (time, at) = self.last.get();
+        if at != 0 && ticks().wrapping_sub(at) < RECENT_TICKS { time } else { self.now() }
+    }
 }
 
 fn fork(name: &'static str, end: Fd, serve: impl FnOnce(SocketPort) -> core::result::Result<(), String>) -> Attempt<()> {

@@ -201,7 +201,7 @@ fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome 
     let client = Failing { base: PortClient(SocketPort(base)), look: look.clone() };
     let wrapper = Snapfs::new(client, now).map_err(|error| format!("snapfs: {error:?}"))?;
     let mut dispatcher = Dispatcher::new(wrapper);
-    let session = dispatcher.open_session();
+    let session = dispatcher.open_sole_session();
     let mut payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
     let mut head = [0; HEAD_BYTES];
     let mut port = SocketPort(fd);

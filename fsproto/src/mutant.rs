@@ -157,6 +157,8 @@ mutants! {
     OpenCarrier = "open-carrier",
     /// X3: pages of a server that is not trusted are let go of, and asked for again.
     AskTwice = "ask-twice",
+    /// X4: each entry of a vector is fetched anew when its turn comes.
+    VectorAgain = "vector-again",
     /// X5: what a server tells of a snapshot is believed.
     BelieveServer = "believe-server",
     /// X6: the access time moves at page-in.

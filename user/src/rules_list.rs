@@ -191,6 +191,11 @@ pub const TESTS: &[RuleTest] = &[
         )
     },
     test("x4_arguments_once", &[], "a vector that changes during the call does no harm"),
+    test(
+        "x4_vector_is_taken_at_the_start",
+        &["vector-again"],
+        "a vector that changes while the call waits in the middle moves the bytes that it named at the start",
+    ),
     test("x5_lies", &["believe-server"], "a server's lies are errors, never wrong bytes, and the kernel stands"),
     test("x5_twice_late_unasked", &[], "replies that come twice, late or unasked do no harm"),
     test("x5_garbage", &[], "random messages do no harm"),

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod arguments;
 mod change;
 mod experiment;
 mod fault;
@@ -55,7 +56,8 @@ tests! {
     wrapper: c7_no_rescue c8_one_rescue c9_nothing_for_nothing c10_rescue_is_freed r10_holes_need_no_room q1_reservation q1_failed_rescue
         q4_limits q4_regions q4_out_of_memory;
     space: a1_fork_shares a2_exec_arguments a3_exit_releases a4_split a8_write_protected;
-    safety: x1_rights_at_read x2_handles_are_the_kernels x4_arguments_once x5_lies x5_twice_late_unasked x5_garbage x5_server_dies x6_times
+    arguments: x4_arguments_once x4_vector_is_taken_at_the_start;
+    safety: x1_rights_at_read x2_handles_are_the_kernels x5_lies x5_twice_late_unasked x5_garbage x5_server_dies x6_times
         x5_hostile_arguments;
     write: w1_references w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
     written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages w8_pays;

@@ -165,6 +165,8 @@ mutants! {
     TimesAtPageIn = "times-at-page-in",
     /// E3: pages are counted for bytes.
     Miscount = "miscount",
+    /// E4: a read is told, and forgotten, when the first of its pages is replaced.
+    TraceForgets = "trace-forgets",
 }
 
 #[cfg(feature = "mutants")]

@@ -13,11 +13,41 @@ pub struct RuleTest {
     pub doc: &'static str,
     /// The deliberate breaks (`fsproto::mutant`) that make this test fail.
     pub mutants: &'static [&'static str],
+    /// What the kernel's log tells of the pages of traced reads, line by line; `*` stands for anything. Empty where it does not matter.
+    pub log: &'static [&'static str],
 }
 
 const fn test(name: &'static str, mutants: &'static [&'static str], doc: &'static str) -> RuleTest {
-    RuleTest { name, memory_mib: 128, timeout_s: 60, doc, mutants }
+    RuleTest { name, memory_mib: 128, timeout_s: 60, doc, mutants, log: &[] }
 }
+
+/// What becomes of the pages that `e4_trace_tells_each_read` reads, from what it does with each.
+const E4_LOG: &[&str] = &[
+    "pread64(*) = 131072  read #1, 32 pages lazy",
+    "load at *, read #1: 1 pages fetched",
+    "load at *, read #1: 1 pages fetched",
+    "load at *, read #1: 1 pages fetched",
+    "store at *, read #1: 1 pages fetched",
+    "store at *, read #1: 0 pages fetched",
+    "pwrite64(*) = 16384  4 pages by reference",
+    "write(*) = 4096  1 pages fetched",
+    "read #1: of 32 lazy pages 5 were fetched, 0 holes, 2 copied for a store, 4 written by reference; 27 never came",
+    "pread64(*) = 65536  read #2, 16 pages lazy",
+    "load at *, read #2: 1 pages fetched",
+    "load at *, read #2: 0 pages fetched",
+    "load at *, read #2: 0 pages fetched",
+    "store at *, read #2: 0 pages fetched",
+    "pread64(*) = 32768  read #3, 8 pages lazy",
+    "load at *, read #3: 1 pages fetched",
+    "load at *, read #2: 0 pages fetched",
+    "load at *, read #2: 1 pages fetched",
+    "pread64(*) = 65536  read #4, 16 pages lazy",
+    "load at *, read #4: 0 pages fetched",
+    "pread64(*) = 100  100 bytes copied",
+    "read #2: of 16 lazy pages 2 were fetched, 4 holes, 0 copied for a store, 0 written by reference; 10 never came",
+    "read #3: of 8 lazy pages 1 were fetched, 0 holes, 0 copied for a store, 0 written by reference; 7 never came",
+    "read #4: of 16 lazy pages 0 were fetched, 0 holes, 0 copied for a store, 0 written by reference; 15 never came",
+];
 
 /// All of them.
 pub const TESTS: &[RuleTest] = &[
@@ -214,6 +244,10 @@ pub const TESTS: &[RuleTest] = &[
     },
     test("e3_counters", &["miscount"], "the counters tell what a server saw pass"),
     test("e3_relay_agrees", &["miscount"], "the client counts what a relay between it and the wrapper counts"),
+    RuleTest {
+        log: E4_LOG,
+        ..test("e4_trace_tells_each_read", &["trace-forgets"], "a trace tells, for each read, what became of its pages")
+    },
     test("w2_one_page_moves", &[], "by a relay's word, a file written back whole sends the page that changed"),
     test("w4_no_byte_moves", &[], "by the word of relays on both sides of the wrapper, a copy to another file moves no byte of it"),
 ];

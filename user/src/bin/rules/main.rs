@@ -27,6 +27,7 @@ mod sharing;
 mod space;
 mod stack;
 mod thread;
+mod trace;
 mod traffic;
 mod vectored;
 mod wrapper;
@@ -65,6 +66,7 @@ tests! {
     sharing: a5_shared_frames a6_program_overwritten a7_debugger x3_asked_once;
     leak: x5_nothing_leaks;
     traffic: e3_relay_agrees w2_one_page_moves w4_no_byte_moves;
+    trace: e4_trace_tells_each_read;
     experiment: e1_knobs e2_differential e3_counters;
 }
 
@@ -81,8 +83,9 @@ fn run(args: &Args) -> i32 {
         names => names,
     };
     if names == [b"--list"] {
-        for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s } in rules_list::TESTS {
+        for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s, log } in rules_list::TESTS {
             println!("{name} ({memory_mib} MiB, {timeout_s} s): {doc}; notices {}", mutants.join(" "));
+            log.iter().for_each(|line| println!("    in the log: {line}"));
         }
         return 0;
     }

@@ -127,6 +127,8 @@ mutants! {
     IgnoreKnob = "ignore-knob",
     /// W1: a page that was stored to travels as a reference all the same.
     StoreIgnoredInRuns = "store-ignored-in-runs",
+    /// W1: the buffers of a vector travel as bytes.
+    VectorByBytes = "vector-by-bytes",
     /// W2: what comes back to its place counts as still there, whatever the map of changes says.
     ElideWithoutAsking = "elide-without-asking",
     /// W2: what others changed meanwhile is not brought back.

@@ -131,6 +131,11 @@ pub const TESTS: &[RuleTest] = &[
         "pages that nobody stored to travel as references, whatever became of their source; the rest as bytes",
     ),
     test(
+        "w1_vectors",
+        &["vector-by-bytes", "store-ignored-in-runs"],
+        "a vector is written as its bytes in a row would be, in one message: pages of any buffer as references, the rest as bytes",
+    ),
+    test(
         "w2_same_place",
         &["elide-without-asking", "restore-skipped"],
         "writing a file back sends its changed pages, and brings back what others changed",
@@ -164,6 +169,7 @@ pub const TESTS: &[RuleTest] = &[
     ),
     test("w8_short_write", &["clean-beyond-written"], "what was not written is not clean"),
     test("w8_pays", &[], "a large buffer that is filled anew for each write is not made clean again and again"),
+    test("w8_vectors", &[], "whole pages of each buffer of a vector are clean after it was written"),
     test("w8_many_messages", &[], "a write of many messages, appended or unaligned, is clean in all its whole pages"),
     test("x1_rights_at_read", &["rights-at-page-in"], "rights count at the read, and what was read stays"),
     test("x2_handles_are_the_kernels", &["open-carrier"], "nobody but the kernel speaks to a server that is mounted"),

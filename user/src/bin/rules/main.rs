@@ -60,8 +60,8 @@ tests! {
     arguments: x4_arguments_once x4_vector_is_taken_at_the_start;
     safety: x1_rights_at_read x2_handles_are_the_kernels x5_lies x5_twice_late_unasked x5_garbage x5_server_dies x6_times
         x5_hostile_arguments;
-    write: w1_references w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
-    written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages w8_pays;
+    write: w1_references w1_vectors w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
+    written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages w8_pays w8_vectors;
     memory: q2_pressure q2_last_reference q3_swap q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure;
     sharing: a5_shared_frames a6_program_overwritten a7_debugger x3_asked_once;
     leak: x5_nothing_leaks;

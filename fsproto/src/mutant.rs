@@ -119,10 +119,14 @@ mutants! {
     NoClock = "no-clock",
     /// Q3: a page comes back from its neighbour's slot.
     SwapWrongSlot = "swap-wrong-slot",
+    /// Q3: what cannot be read from the swap file is zeros.
+    ZeroOnSwapError = "zero-on-swap-error",
     /// Q3: slots are never free again.
     LeakSwapSlot = "leak-swap-slot",
     /// Q4: the bound on snapshots is not kept.
     NoSnapshotLimit = "no-snapshot-limit",
+    /// Q4: where there is no frame for a page, it is zeros.
+    ZeroOnShortage = "zero-on-shortage",
     /// E1: the knob is ignored.
     IgnoreKnob = "ignore-knob",
     /// W1: a page that was stored to travels as a reference all the same.

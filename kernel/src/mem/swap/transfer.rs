@@ -90,6 +90,9 @@ impl PageOut {
             }
             done
         };
+        if let Err(error) = answer {
+            log::warn!("swap: pages could not be written: {}", error.text());
+        }
         if let Some((_, frames)) = &done {
             counters::count(Counter::PagesSwappedOut, if answer.is_ok() { frames.len() as u64 } else { 0 });
         }

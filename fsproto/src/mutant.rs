@@ -121,14 +121,20 @@ mutants! {
     NoClock = "no-clock",
     /// Q3: a page comes back from its neighbour's slot.
     SwapWrongSlot = "swap-wrong-slot",
+    /// Q3: what cannot be read from the swap file is zeros.
+    ZeroOnSwapError = "zero-on-swap-error",
     /// Q3: slots are never free again.
     LeakSwapSlot = "leak-swap-slot",
     /// Q4: the bound on snapshots is not kept.
     NoSnapshotLimit = "no-snapshot-limit",
+    /// Q4: where there is no frame for a page, it is zeros.
+    ZeroOnShortage = "zero-on-shortage",
     /// E1: the knob is ignored.
     IgnoreKnob = "ignore-knob",
     /// W1: a page that was stored to travels as a reference all the same.
     StoreIgnoredInRuns = "store-ignored-in-runs",
+    /// W1: the buffers of a vector travel as bytes.
+    VectorByBytes = "vector-by-bytes",
     /// W2: what comes back to its place counts as still there, whatever the map of changes says.
     ElideWithoutAsking = "elide-without-asking",
     /// W2: what others changed meanwhile is not brought back.
@@ -159,12 +165,16 @@ mutants! {
     OpenCarrier = "open-carrier",
     /// X3: pages of a server that is not trusted are let go of, and asked for again.
     AskTwice = "ask-twice",
+    /// X4: each entry of a vector is fetched anew when its turn comes.
+    VectorAgain = "vector-again",
     /// X5: what a server tells of a snapshot is believed.
     BelieveServer = "believe-server",
     /// X6: the access time moves at page-in.
     TimesAtPageIn = "times-at-page-in",
     /// E3: pages are counted for bytes.
     Miscount = "miscount",
+    /// E4: a read is told, and forgotten, when the first of its pages is replaced.
+    TraceForgets = "trace-forgets",
 }
 
 #[cfg(feature = "mutants")]

@@ -13,11 +13,41 @@ pub struct RuleTest {
     pub doc: &'static str,
     /// The deliberate breaks (`fsproto::mutant`) that make this test fail.
     pub mutants: &'static [&'static str],
+    /// What the kernel's log tells of the pages of traced reads, line by line; `*` stands for anything. Empty where it does not matter.
+    pub log: &'static [&'static str],
 }
 
 const fn test(name: &'static str, mutants: &'static [&'static str], doc: &'static str) -> RuleTest {
-    RuleTest { name, memory_mib: 128, timeout_s: 60, doc, mutants }
+    RuleTest { name, memory_mib: 128, timeout_s: 60, doc, mutants, log: &[] }
 }
+
+/// What becomes of the pages that `e4_trace_tells_each_read` reads, from what it does with each.
+const E4_LOG: &[&str] = &[
+    "pread64(*) = 131072  read #1, 32 pages lazy",
+    "load at *, read #1: 1 pages fetched",
+    "load at *, read #1: 1 pages fetched",
+    "load at *, read #1: 1 pages fetched",
+    "store at *, read #1: 1 pages fetched",
+    "store at *, read #1: 0 pages fetched",
+    "pwrite64(*) = 16384  4 pages by reference",
+    "write(*) = 4096  1 pages fetched",
+    "read #1: of 32 lazy pages 5 were fetched, 0 holes, 2 copied for a store, 4 written by reference; 27 never came",
+    "pread64(*) = 65536  read #2, 16 pages lazy",
+    "load at *, read #2: 1 pages fetched",
+    "load at *, read #2: 0 pages fetched",
+    "load at *, read #2: 0 pages fetched",
+    "store at *, read #2: 0 pages fetched",
+    "pread64(*) = 32768  read #3, 8 pages lazy",
+    "load at *, read #3: 1 pages fetched",
+    "load at *, read #2: 0 pages fetched",
+    "load at *, read #2: 1 pages fetched",
+    "pread64(*) = 65536  read #4, 16 pages lazy",
+    "load at *, read #4: 0 pages fetched",
+    "pread64(*) = 100  100 bytes copied",
+    "read #2: of 16 lazy pages 2 were fetched, 4 holes, 0 copied for a store, 0 written by reference; 10 never came",
+    "read #3: of 8 lazy pages 1 were fetched, 0 holes, 0 copied for a store, 0 written by reference; 7 never came",
+    "read #4: of 16 lazy pages 0 were fetched, 0 holes, 0 copied for a store, 0 written by reference; 15 never came",
+];
 
 /// All of them.
 pub const TESTS: &[RuleTest] = &[
@@ -103,6 +133,11 @@ pub const TESTS: &[RuleTest] = &[
         "pages that nobody stored to travel as references, whatever became of their source; the rest as bytes",
     ),
     test(
+        "w1_vectors",
+        &["vector-by-bytes", "store-ignored-in-runs"],
+        "a vector is written as its bytes in a row would be, in one message: pages of any buffer as references, the rest as bytes",
+    ),
+    test(
         "w2_same_place",
         &["elide-without-asking", "restore-skipped"],
         "writing a file back sends its changed pages, and brings back what others changed",
@@ -136,6 +171,7 @@ pub const TESTS: &[RuleTest] = &[
     ),
     test("w8_short_write", &["clean-beyond-written"], "what was not written is not clean"),
     test("w8_pays", &[], "a large buffer that is filled anew for each write is not made clean again and again"),
+    test("w8_vectors", &[], "whole pages of each buffer of a vector are clean after it was written"),
     test("w8_many_messages", &[], "a write of many messages, appended or unaligned, is clean in all its whole pages"),
     test("x1_rights_at_read", &["rights-at-page-in"], "rights count at the read, and what was read stays"),
     test("x2_handles_are_the_kernels", &["open-carrier"], "nobody but the kernel speaks to a server that is mounted"),
@@ -193,6 +229,11 @@ pub const TESTS: &[RuleTest] = &[
         )
     },
     test("x4_arguments_once", &[], "a vector that changes during the call does no harm"),
+    test(
+        "x4_vector_is_taken_at_the_start",
+        &["vector-again"],
+        "a vector that changes while the call waits in the middle moves the bytes that it named at the start",
+    ),
     test("x5_lies", &["believe-server"], "a server's lies are errors, never wrong bytes, and the kernel stands"),
     test("x5_twice_late_unasked", &[], "replies that come twice, late or unasked do no harm"),
     test("x5_garbage", &[], "random messages do no harm"),
@@ -212,6 +253,10 @@ pub const TESTS: &[RuleTest] = &[
     },
     test("e3_counters", &["miscount"], "the counters tell what a server saw pass"),
     test("e3_relay_agrees", &["miscount"], "the client counts what a relay between it and the wrapper counts"),
+    RuleTest {
+        log: E4_LOG,
+        ..test("e4_trace_tells_each_read", &["trace-forgets"], "a trace tells, for each read, what became of its pages")
+    },
     test("w2_one_page_moves", &[], "by a relay's word, a file written back whole sends the page that changed"),
     test("w4_no_byte_moves", &[], "by the word of relays on both sides of the wrapper, a copy to another file moves no byte of it"),
 ];

@@ -117,7 +117,7 @@ fn experiment(
     test.lazy = lazy;
     test.limit = LIMIT;
     let seen = test.boot(paths, guest, &test.command, None, interrupts)?;
-    if !test.is_met(&seen.outcome, &seen.console) {
+    if !test.is_met(&seen.outcome, &seen.console, &seen.log) {
         return Ok(Err(test.explain(&seen)));
     }
     Ok(Ok(Report::parse(&String::from_utf8_lossy(&seen.console))))

@@ -30,7 +30,8 @@ fn system_test(system: &system::SystemTest) -> QemuTest {
 }
 
 fn rule_test(rule: &rules::RuleTest) -> QemuTest {
-    let mut test = QemuTest::new(rule.name, &format!("leaks rules {}", rule.name), Expected::Status(0));
+    let expected = if rule.log.is_empty() { Expected::Status(0) } else { Expected::Trace(rule.log) };
+    let mut test = QemuTest::new(rule.name, &format!("leaks rules {}", rule.name), expected);
     test.memory = format!("{}M", rule.memory_mib);
     test.limit = Duration::from_secs(rule.timeout_s.into());
     test.mutants = rule.mutants.iter().map(|&name| name.to_owned()).collect();

@@ -33,6 +33,8 @@ pub enum Expected {
     Output(Vec<u8>),
     /// It ends with 0 and writes these words, however they are spaced.
     Words(String),
+    /// It ends with 0, and the log's lines on what became of traced reads are these; `*` stands for anything.
+    Trace(&'static [&'static str]),
     /// The kernel panics.
     Panic,
     /// The machine has to be stopped.
@@ -81,7 +83,7 @@ impl QemuTest {
     /// Runs it.
     pub fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         let seen = self.boot(paths, guest, &self.command, None, interrupts)?;
-        Ok(Verdict::from_condition(self.is_met(&seen.outcome, &seen.console), || self.explain(&seen)))
+        Ok(Verdict::from_condition(self.is_met(&seen.outcome, &seen.console, &seen.log), || self.explain(&seen)))
     }
 
     /// Runs it with its rule broken: it has to fail. The servers are broken from the start, the kernel by the test's program
@@ -93,7 +95,7 @@ impl QemuTest {
         let is_broken = seen.console.starts_with(format!("{mutant}\n").as_bytes());
         Ok(if !is_broken {
             Verdict::Failed(format!("the guest did not break the rule\n{}", self.explain(&seen)))
-        } else if self.is_met(&seen.outcome, &seen.console) {
+        } else if self.is_met(&seen.outcome, &seen.console, &seen.log) {
             Verdict::Failed(format!("the rule was broken and the test did not see it\n{}", self.explain(&seen)))
         } else {
             Verdict::Passed
@@ -126,13 +128,18 @@ impl QemuTest {
     }
 
     /// Whether what came is what was expected.
-    pub fn is_met(&self, outcome: &Outcome, console: &[u8]) -> bool {
+    pub fn is_met(&self, outcome: &Outcome, console: &[u8], log: &[u8]) -> bool {
         match (&self.expected, outcome) {
             (Expected::Status(wanted), Outcome::Ended(Ending::PowerOff, Some(status))) => wanted == status,
             (Expected::Output(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => wanted == console,
             (Expected::Words(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => {
                 let console = String::from_utf8_lossy(console);
                 console.split_whitespace().eq(wanted.split_whitespace())
+            }
+            (Expected::Trace(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => {
+                let log = String::from_utf8_lossy(log);
+                let told: Vec<&str> = log.lines().filter_map(told_of_pages).collect();
+                told.len() == wanted.len() && told.iter().zip(*wanted).all(|(told, wanted)| is_like(told, wanted))
             }
             (Expected::Panic, Outcome::Ended(Ending::KernelPanic, _)) | (Expected::TimeOut, Outcome::TimedOut) => true,
             _ => false,
@@ -172,11 +179,28 @@ pub struct Seen {
     took: Duration,
 }
 
+/// What a line of the log tells of a traced process's reads and their pages, if anything.
+fn told_of_pages(line: &str) -> Option<&str> {
+    let (_, told) = line.split_once("trace ")?.1.split_once(": ")?;
+    ["read #", "pages fetched", "bytes copied", "by reference"].iter().any(|mark| told.contains(mark)).then_some(told.trim_end())
+}
+
+/// Whether a text is like a pattern, in which `*` stands for anything.
+fn is_like(text: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => text == pattern,
+        Some((start, rest)) => {
+            text.strip_prefix(start).is_some_and(|text| (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| is_like(text, rest))))
+        }
+    }
+}
+
 fn shown(expected: &Expected) -> String {
     match expected {
         Expected::Status(status) => format!("status {status}"),
         Expected::Output(bytes) => format!("status 0 and the output {:?}", String::from_utf8_lossy(bytes)),
         Expected::Words(words) => format!("status 0 and the words {words:?}"),
+        Expected::Trace(lines) => format!("status 0 and in the log\n{}", lines.join("\n")),
         Expected::Panic => "a kernel panic".to_owned(),
         Expected::TimeOut => "no end".to_owned(),
     }
@@ -233,14 +257,19 @@ mod tests {
     fn what_is_expected_is_what_counts() {
         let ended = |status| Outcome::Ended(Ending::PowerOff, status);
         let words = QemuTest::new("x", "wc", Expected::Words("1 2".to_owned()));
-        assert!(words.is_met(&ended(Some(0)), b"  1\t2\n"));
-        assert!(!words.is_met(&ended(Some(1)), b"1 2"));
-        assert!(!words.is_met(&ended(None), b"1 2"));
+        assert!(words.is_met(&ended(Some(0)), b"  1\t2\n", b""));
+        assert!(!words.is_met(&ended(Some(1)), b"1 2", b""));
+        assert!(!words.is_met(&ended(None), b"1 2", b""));
         let exact = QemuTest::new("x", "echo", Expected::Output(b"a\n".to_vec()));
-        assert!(!exact.is_met(&ended(Some(0)), b"a\r\n"));
+        assert!(!exact.is_met(&ended(Some(0)), b"a\r\n", b""));
         let status = QemuTest::new("x", "exit 7", Expected::Status(7));
-        assert!(!status.is_met(&Outcome::Ended(Ending::KernelPanic, Some(7)), b""));
+        assert!(!status.is_met(&Outcome::Ended(Ending::KernelPanic, Some(7)), b"", b""));
+        let trace = QemuTest::new("x", "trace", Expected::Trace(&["read(*) = 4  read #1, *", "read #1: *"]));
+        let log = "[1.0] trace 7: read(0, 0x10, 4) = 4  read #1, 3 pages lazy\n[1.1] trace 7: close(3) = 0\n[1.2] trace 7: read #1: of 3\n";
+        assert!(trace.is_met(&ended(Some(0)), b"", log.as_bytes()));
+        assert!(!trace.is_met(&ended(Some(0)), b"", format!("{log}trace 7: read #2: of 3").as_bytes()), "a line too many");
+        assert!(!trace.is_met(&ended(Some(0)), b"", log.replace("#1: of", "#2: of").as_bytes()), "another read");
         let panic = QemuTest::new("x", "boom", Expected::Panic);
-        assert!(panic.is_met(&Outcome::Ended(Ending::KernelPanic, None), b""));
+        assert!(panic.is_met(&Outcome::Ended(Ending::KernelPanic, None), b"", b""));
     }
 }

@@ -56,6 +56,8 @@ pub enum Cause {
 pub struct PageFault {
     /// The address that was touched.
     pub address: u64,
+    /// A page was there, but not for this.
+    pub present: bool,
     /// It was a store.
     pub write: bool,
     /// It was an instruction fetch.
@@ -93,7 +95,7 @@ impl Registers {
 
     /// What happened, after a page fault at `address`.
     pub fn page_fault(&self, address: u64) -> PageFault {
-        PageFault { address, write: self.code & 2 != 0, execute: self.code & 16 != 0 }
+        PageFault { address, present: self.code & 1 != 0, write: self.code & 2 != 0, execute: self.code & 16 != 0 }
     }
 
     /// Takes over registers that a program wrote (a signal frame's), so that returning to them is safe: segments and privileged flags stay

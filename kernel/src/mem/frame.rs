@@ -146,7 +146,20 @@ pub(super) fn number(address: PhysAddr) -> usize {
 
 /// Frames kept from programs.
 pub fn reserve() -> usize {
-    TOTAL.load(Ordering::Relaxed) / RESERVE_SHARE
+    let share = TOTAL.load(Ordering::Relaxed) / RESERVE_SHARE;
+    #[cfg(not(target_os = "none"))]
+    let share = share.max(WITHHELD.load(Ordering::Relaxed));
+    share
+}
+
+/// Frames kept from programs at least, for tests of what a shortage does.
+#[cfg(not(target_os = "none"))]
+static WITHHELD: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on programs can have so many more frames than they have, or all that there are.
+#[cfg(not(target_os = "none"))]
+pub(super) fn leave_to_programs(frames: Option<usize>) {
+    WITHHELD.store(frames.map_or(0, |frames| stats().free.saturating_sub(frames)), Ordering::Relaxed);
 }
 
 fn take_free(claim: Claim) -> Option<PhysAddr> {

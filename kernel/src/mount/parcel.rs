@@ -11,11 +11,17 @@ use crate::mem::{FaultError, Gathered, PageRange, Run, Snapshot, Space, UserSlic
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
+/// Bytes of a program's memory, and what they stand for.
+pub struct Part {
+    /// Where they are.
+    pub from: UserSlice,
+    /// What they are; as many bytes.
+    pub run: Run,
+}
+
 /// A message's worth of a write.
 #[derive(Default)]
 pub struct Parcel {
-    /// What is sent comes from here; nothing where it comes from several places.
-    slice: Option<UserSlice>,
     /// Whether pages are to be clean after the write.
     makes_clean: bool,
     /// Bytes that travel as such.
@@ -24,12 +30,14 @@ pub struct Parcel {
     pub pieces: Vec<u8>,
     /// The whole pages in it, and the snapshots that pieces refer to.
     gathered: Vec<Gathered>,
+    /// Which byte of what is written the first byte of each of these is.
+    places: Vec<u64>,
 }
 
 impl Parcel {
-    /// An empty one for bytes from the start of a slice on.
-    pub fn new(slice: UserSlice, makes_clean: bool) -> Self {
-        Self { slice: Some(slice), makes_clean, ..Self::default() }
+    /// An empty one.
+    pub fn new(makes_clean: bool) -> Self {
+        Self { makes_clean, ..Self::default() }
     }
 
     /// Whether it holds pages that can become clean.
@@ -39,10 +47,8 @@ impl Parcel {
 
     /// Pages that travelled as references, of the first `bytes` bytes.
     pub fn pages_referenced(&self, bytes: u64) -> u64 {
-        let Some(slice) = self.slice else { return 0 };
-        let sent = slice.take(bytes as usize).whole_pages();
-        let referenced = self.gathered.iter().map(|part| match part {
-            Gathered::Same { pages, .. } => pages.intersect(sent).pages(),
+        let referenced = self.gathered.iter().zip(&self.places).map(|(part, place)| match part {
+            Gathered::Same { pages, .. } => pages.pages().min(bytes.saturating_sub(*place) / PAGE),
             Gathered::Own { .. } => 0,
         });
         referenced.sum()
@@ -52,10 +58,8 @@ impl Parcel {
     /// references have those of their snapshots.
     pub fn holes(&self, bytes: u64) -> (Vec<Hole>, u64) {
         let mut holes: Vec<Hole> = Vec::new();
-        let Some(slice) = self.slice else { return (holes, 0) };
-        for part in &self.gathered {
+        for (part, &start) in self.gathered.iter().zip(&self.places) {
             let Gathered::Same { pages, snapshot, offset } = part else { continue };
-            let start = pages.start.start().0 - slice.addr().0;
             let length = (pages.pages() * PAGE).min(bytes.saturating_sub(start));
             let Some(found) = snapshot.holes_within(*offset, length) else { return (holes, start.min(bytes)) };
             if holes.len() + found.len() > MAX_HOLES || holes.try_reserve(found.len()).is_err() {
@@ -68,47 +72,83 @@ impl Parcel {
 
     /// The server has written it, and made a snapshot of that: says how many pages became clean.
     pub fn clean(&mut self, space: &Space, snapshot: &Arc<Snapshot>) -> u64 {
-        let Some(slice) = self.slice else { return 0 };
         if active(Mutant::LateProtect) && self.gathered.iter_mut().any(|part| part.protect_late(space).is_err()) {
             return 0;
         }
-        space.clean_written(&self.gathered, snapshot, slice.addr())
+        // What lies in one buffer has one distance between its address and its place.
+        let (mut rest, mut places, mut cleaned) = (self.gathered.as_slice(), self.places.as_slice(), 0);
+        while let (Some(first), Some(&place)) = (rest.first(), places.first()) {
+            let distance = |part: &Gathered, place: u64| part.pages().start.start().0.wrapping_sub(place);
+            let wanted = distance(first, place);
+            let count = rest.iter().zip(places).take_while(|(part, place)| distance(part, **place) == wanted).count();
+            let (buffer, behind) = rest.split_at(count);
+            cleaned += space.clean_written(buffer, snapshot, place);
+            (rest, places) = (behind, places.get(count..).unwrap_or_default());
+        }
+        cleaned
     }
 
-    /// Packs runs, with up to `data_max` bytes as such, and as far as memory reaches. Says how many bytes that are.
-    pub fn pack_runs(&mut self, io: &Io<'_>, runs: Vec<Run>, data_max: u64) -> Result<u64, Errno> {
-        let Some(slice) = self.slice else { return Ok(0) };
-        let mut done = 0;
-        for run in runs {
+    fn gather(&mut self, part: Gathered, place: u64) {
+        self.gathered.push(part);
+        self.places.push(place);
+    }
+
+    /// Packs parts, with up to `data_max` bytes as such, and as far as memory reaches. Says how many bytes that are.
+    pub fn pack_parts(&mut self, io: &Io<'_>, parts: Vec<Part>, data_max: u64) -> Result<u64, Errno> {
+        let (mut done, mut own) = (0, 0);
+        for Part { from, run } in parts {
             let bytes = run.bytes();
-            let from = slice.skip(done as usize).take(bytes as usize);
-            let piece = match run {
+            let packed = match run {
                 Run::Clean { snapshot, offset, bytes } => {
-                    let piece = Piece { snapshot: snapshot.handle, offset, length: bytes };
-                    self.gathered.push(Gathered::Same { pages: from.whole_pages(), snapshot, offset });
-                    piece
+                    self.list_own(core::mem::take(&mut own));
+                    self.pieces.extend_from_slice(&Piece { snapshot: snapshot.handle, offset, length: bytes }.to_bytes());
+                    self.gather(Gathered::Same { pages: from.whole_pages(), snapshot, offset }, done);
+                    bytes
                 }
                 Run::Own { .. } => {
-                    let packed = match self.pack_own(io, from, data_max - self.data.len() as u64) {
+                    let packed = match self.pack_own(io, from, done, data_max - self.data.len() as u64) {
                         Err(error) if done == 0 || error == Errno::EINTR => return Err(error),
                         packed => packed.unwrap_or(0),
                     };
-                    Piece { length: packed, ..Piece::default() }
+                    own += packed;
+                    packed
                 }
             };
-            if piece.length > 0 {
-                self.pieces.extend_from_slice(&piece.to_bytes());
+            done += packed;
+            if packed < bytes {
+                break;
             }
-            done += piece.length;
-            if piece.length < bytes {
+        }
+        self.list_own(own);
+        Ok(done)
+    }
+
+    /// Lists the next bytes as such.
+    fn list_own(&mut self, bytes: u64) {
+        if bytes > 0 {
+            self.pieces.extend_from_slice(&Piece { length: bytes, ..Piece::default() }.to_bytes());
+        }
+    }
+
+    /// Packs up to `max` bytes of buffers, all as such. Says how many, an error only for none.
+    pub fn pack_slices(&mut self, io: &Io<'_>, slices: &[UserSlice], max: u64) -> Result<u64, Errno> {
+        let mut done = 0;
+        for &slice in slices.iter().filter(|slice| !slice.is_empty()) {
+            let packed = match self.pack_own(io, slice, done, max - done) {
+                Err(error) if done == 0 || error == Errno::EINTR => return Err(error),
+                packed => packed.unwrap_or(0),
+            };
+            done += packed;
+            if packed < slice.len() as u64 {
                 break;
             }
         }
         Ok(done)
     }
 
-    /// Packs up to `max` bytes of the program's own; a page goes as a whole where that is possible. Says how many, an error only for none.
-    pub fn pack_own(&mut self, io: &Io<'_>, slice: UserSlice, max: u64) -> Result<u64, Errno> {
+    /// Packs up to `max` bytes of the program's own, which are to be written from byte `place` on; a page goes as a whole where that is possible. Says how many,
+    /// an error only for none.
+    fn pack_own(&mut self, io: &Io<'_>, slice: UserSlice, place: u64, max: u64) -> Result<u64, Errno> {
         let cut = if slice.len() as u64 > max { (slice.addr().0 + max) / PAGE * PAGE } else { slice.addr().0 + slice.len() as u64 };
         let slice = if cut > slice.addr().0 { slice.take((cut - slice.addr().0) as usize) } else { slice.take(max as usize) };
         let pages = slice.whole_pages();
@@ -121,7 +161,7 @@ impl Parcel {
         if done < head.len() as u64 {
             return Ok(done);
         }
-        let tail = match self.pack_pages(io, pages) {
+        let tail = match self.pack_pages(io, pages, place + done) {
             Ok(()) => rest.skip((pages.pages() * PAGE) as usize),
             Err(FaultError::Killed) => return Err(Errno::EINTR),
             // Not all of them are there: those in front are copied.
@@ -135,11 +175,11 @@ impl Parcel {
     }
 
     /// Write-protects whole pages, and takes their bytes from the frames that they have then (W8).
-    fn pack_pages(&mut self, io: &Io<'_>, pages: PageRange) -> Result<(), FaultError> {
+    fn pack_pages(&mut self, io: &Io<'_>, pages: PageRange, place: u64) -> Result<(), FaultError> {
         let frames = io.space.lend(pages)?;
         self.data.try_reserve_exact(frames.len() * PAGE_BYTES).map_err(|_| FaultError::OutOfMemory)?;
         frames.iter().for_each(|frame| self.data.extend_from_slice(frame.bytes()));
-        self.gathered.push(Gathered::Own { first: pages.start, frames });
+        self.gather(Gathered::Own { first: pages.start, frames }, place);
         Ok(())
     }
 

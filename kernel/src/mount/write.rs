@@ -1,6 +1,6 @@
 //! write(2) to a server's file: what still stands for bytes of the server's own snapshots travels as references, everything else as bytes.
 //!
-//! A message carries up to [`DATA_MAX`] bytes and any length of references, in the order of the buffer. The snapshots are held until the reply, so that
+//! A message carries up to [`DATA_MAX`] bytes and any length of references, in the order of the buffer; a vector's buffers are one behind the other. The snapshots are held until the reply, so that
 //! what a reference means cannot change, however the program's memory does. Where the server refuses references, the bytes travel, and its refusal of
 //! these is the error that counts.
 //!
@@ -13,10 +13,10 @@ use alloc::vec::Vec;
 use fsproto::mutant::{Mutant, active};
 use fsproto::{Errno, Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 
-use super::parcel::Parcel;
+use super::parcel::{Parcel, Part};
 use super::remote_file::RemoteFile;
 use crate::file::{Io, UserBuffers, WriteAt, Written};
-use crate::mem::{Counter, Pager, Run, Snapshot, Source, counters, knobs};
+use crate::mem::{Counter, Pager, Run, Snapshot, Source, UserSlice, counters, knobs};
 
 /// Pieces of one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
@@ -25,7 +25,7 @@ const DATA_MAX: u64 = (MAX_PAYLOAD - PIECES_MAX * Piece::BYTES) as u64;
 
 /// Writes all of `from` that can be written. An error counts only where nothing was written before it.
 pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
-    let large = from.only().is_some_and(|slice| slice.whole_pages().pages() >= knobs::MIN_CLEAN_PAGES.get().max(1));
+    let large = from.slices().iter().any(|slice| slice.whole_pages().pages() >= knobs::MIN_CLEAN_PAGES.get().max(1));
     let mut done = Written::default();
     let mut at = at;
     while from.remaining() > 0 {
@@ -49,11 +49,9 @@ pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt
 
 /// Writes what one message carries; says what became of it, and whether that is less than was sent.
 fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt, large: bool) -> Result<(Written, bool), Errno> {
-    if let Some(runs) = references(file, io, from)
-        && let Some(slice) = from.only()
-    {
-        let mut parcel = Parcel::new(slice, makes_clean(file, io, true));
-        let sent = parcel.pack_runs(io, runs, DATA_MAX)?;
+    if let Some(parts) = references(file, io, from)? {
+        let mut parcel = Parcel::new(makes_clean(file, io, true));
+        let sent = parcel.pack_parts(io, parts, DATA_MAX)?;
         match send(file, io, at, &mut parcel, sent) {
             Err(Errno::EINTR) => return Err(Errno::EINTR),
             Err(_) => {}
@@ -63,14 +61,17 @@ fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: Wri
             }
         }
     }
-    let Some(slice) = from.only() else {
+    let slices = from.slices();
+    if slices.is_empty() {
+        // The kernel's own bytes.
         let mut parcel = Parcel::default();
         let sent = parcel.pack_buffers(io, from, MAX_PAYLOAD as u64)?;
         let written = send(file, io, at, &mut parcel, sent)?;
         return Ok((written, written.bytes < sent));
-    };
-    let mut parcel = Parcel::new(slice, large && makes_clean(file, io, false) && !io.space.was_cleaned(slice));
-    let sent = parcel.pack_own(io, slice, MAX_PAYLOAD as u64)?;
+    }
+    let is_filled_anew = || slices.iter().any(|slice| io.space.was_cleaned(*slice));
+    let mut parcel = Parcel::new(large && makes_clean(file, io, false) && !is_filled_anew());
+    let sent = parcel.pack_slices(io, slices, MAX_PAYLOAD as u64)?;
     let written = send(file, io, at, &mut parcel, sent)?;
     from.skip(written.bytes);
     Ok((written, written.bytes < sent))
@@ -90,14 +91,50 @@ fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
 }
 
 /// What the next bytes stand for, if some of them can travel as references to this very server (W5); `None` where all travel as bytes.
-fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Option<Vec<Run>> {
-    let slice = from.only().filter(|_| refers(file, io))?;
+fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Result<Option<Vec<Part>>, Errno> {
+    if !refers(file, io) || active(Mutant::VectorByBytes) && from.only().is_none() {
+        return Ok(None);
+    }
     let elsewhere = |snapshot: &Snapshot| !matches!(snapshot.source, Source::File { file: id, .. } if id == file.id().0);
     let mine = |snapshot: &Snapshot| {
         (file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference)) && !(active(Mutant::CopyByBytes) && elsewhere(snapshot))
     };
-    let runs = io.space.runs(slice, PIECES_MAX, mine);
-    runs.iter().any(|run| matches!(run, Run::Clean { .. })).then_some(runs)
+    let mut parts = Parts::default();
+    for &slice in from.slices().iter().filter(|slice| !slice.is_empty()) {
+        let is_whole = if slice.whole_pages().is_empty() {
+            parts.add(slice, [Run::Own { bytes: slice.len() as u64 }])?
+        } else {
+            parts.add(slice, io.space.runs(slice, PIECES_MAX - parts.pieces, mine))?
+        };
+        if !is_whole || parts.pieces == PIECES_MAX {
+            break;
+        }
+    }
+    Ok(parts.list.iter().any(|part| matches!(part.run, Run::Clean { .. })).then_some(parts.list))
+}
+
+/// The parts of a message, and how many pieces they are: bytes that travel as such are one, from however many buffers they come.
+#[derive(Default)]
+struct Parts {
+    list: Vec<Part>,
+    pieces: usize,
+}
+
+impl Parts {
+    /// Adds what a buffer stands for, run by run; says whether that is all of it.
+    fn add(&mut self, slice: UserSlice, runs: impl IntoIterator<Item = Run>) -> Result<bool, Errno> {
+        let mut rest = slice;
+        for run in runs {
+            let is_own = |run: &Run| matches!(run, Run::Own { .. });
+            let goes_on = is_own(&run) && self.list.last().is_some_and(|last| is_own(&last.run));
+            self.pieces += usize::from(!goes_on);
+            self.list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            let from = rest.take(run.bytes() as usize);
+            rest = rest.skip(from.len());
+            self.list.push(Part { from, run });
+        }
+        Ok(rest.is_empty())
+    }
 }
 
 fn send(file: &RemoteFile, io: &Io<'_>, at: WriteAt, parcel: &mut Parcel, bytes: u64) -> Result<Written, Errno> {

@@ -11,7 +11,7 @@ use linux_raw_sys::general as linux;
 /// Entries of a vector, at most (`IOV_MAX`).
 const MAX_VECTORS: u64 = 1024;
 /// Bytes of a `struct iovec`.
-const VECTOR_BYTES: usize = 16;
+pub const VECTOR_BYTES: usize = 16;
 /// Entries that are copied from the program at once.
 const VECTORS_AT_ONCE: usize = 8;
 

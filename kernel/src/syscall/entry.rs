@@ -89,7 +89,8 @@ fn page_fault(fault: PageFault) {
     let Err(error) = space.fault(VirtAddr(fault.address), access) else {
         if let Some(before) = before {
             let figures = Figures::of(&space.counters).since(before);
-            trace::note_fault(thread.process.pid, fault.address, access == Access::Write, figures);
+            let touch = trace::Touch { address: fault.address, is_store: access == Access::Write, was_there: fault.present };
+            trace::note_fault(thread.process.pid, touch, figures);
         }
         return;
     };

@@ -2,15 +2,19 @@
 //!
 //! While anybody is traced, every number's handler is [`traced`]; while nobody is, none is, and system calls cost what they cost without.
 
+use super::arguments::vectors;
 use super::table::{self, Arguments};
 use super::unknown;
 use crate::file::Caller;
 use crate::task::Current;
-use crate::task::trace::{self, Figures};
+use crate::task::trace::{self, Bytes, Figures};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt::Write;
 use fsproto::Errno;
+use linux_raw_sys::general as linux;
 
 /// Bytes of a path that are shown.
 const MAX_SHOWN: usize = 128;
@@ -39,7 +43,8 @@ fn traced(current: &Current, arguments: Arguments) -> u64 {
     }
     // Before: exec and sigreturn leave nothing of it.
     let shown = shown(current, number, arguments);
-    let words = [0, 1, 2].map(|index| arguments.get(index));
+    let words = [0, 1, 2, 3].map(|index| arguments.get(index));
+    let buffers = buffers(current, number, words);
     let before = Figures::of(&current.space().counters);
     if matches!(number, EXIT | EXIT_GROUP | EXECVE | RT_SIGRETURN) {
         log::info!("trace {pid}: {shown}");
@@ -54,41 +59,82 @@ fn traced(current: &Current, arguments: Arguments) -> u64 {
         _ => {}
     }
     let figures = Figures::of(&current.space().counters).since(before);
-    let cost = cost(pid, number, words, result, figures);
+    let cost = cost(pid, Done { number, words, buffers, result }, figures);
     log::info!("trace {pid}: {shown} = {}{cost}", outcome(result));
     result
 }
 
 const READ: u64 = 0;
 const WRITE: u64 = 1;
+const MMAP: u64 = 9;
 const MUNMAP: u64 = 11;
 const RT_SIGRETURN: u64 = 15;
 const PREAD: u64 = 17;
 const PWRITE: u64 = 18;
+const READV: u64 = 19;
+const WRITEV: u64 = 20;
+const MREMAP: u64 = 25;
+const MADVISE: u64 = 28;
 const EXECVE: u64 = 59;
 const EXIT: u64 = 60;
 const EXIT_GROUP: u64 = 231;
+const PREADV: u64 = 295;
+const PWRITEV: u64 = 296;
 
-/// What the pages and bytes of a call became; remembers lazy reads.
-fn cost(pid: u32, number: u64, [first, address, _]: [u64; 3], result: u64, figures: Figures) -> String {
-    let is_error = result > u64::MAX - MAX_ERRNO;
-    let mut text = String::new();
+/// The buffers that a call reads into or writes from, in order. The list of a vector's is looked at as the call itself does; the buffers are not.
+fn buffers(current: &Current, number: u64, [_, address, length, _]: [u64; 4]) -> Vec<Bytes> {
     match number {
-        READ | PREAD if figures.lazy > 0 && !is_error => {
-            if let Some(read) = trace::note_read(pid, address, result, figures.lazy) {
-                let _ = write!(text, "  read #{read}");
-            }
+        READ | WRITE | PREAD | PWRITE => vec![Bytes { address, length }],
+        READV | WRITEV | PREADV | PWRITEV => {
+            let slices = vectors(current, address, length).map(|vector| vector.slices().to_vec());
+            slices.unwrap_or_default().iter().map(|slice| Bytes { address: slice.addr().0, length: slice.len() as u64 }).collect()
         }
-        WRITE | PWRITE if figures.referenced > 0 => trace::note_referenced(pid, address, figures.referenced),
-        MUNMAP if !is_error => trace::note_gone(pid, first, address),
-        _ => {}
+        _ => Vec::new(),
+    }
+}
+
+/// The first so many bytes of buffers.
+fn cut(buffers: &mut Vec<Bytes>, mut count: u64) {
+    for buffer in buffers.iter_mut() {
+        buffer.length = buffer.length.min(count);
+        count -= buffer.length;
+    }
+    buffers.retain(|buffer| buffer.length > 0);
+}
+
+/// A call that was carried out.
+struct Done {
+    number: u64,
+    words: [u64; 4],
+    buffers: Vec<Bytes>,
+    result: u64,
+}
+
+/// What the pages and bytes of a call became; remembers lazy reads, and what happens to their pages.
+fn cost(pid: u32, done: Done, figures: Figures) -> String {
+    let Done { number, words: [first, second, third, flags], mut buffers, result } = done;
+    let mut text = String::new();
+    if result <= u64::MAX - MAX_ERRNO {
+        cut(&mut buffers, result);
+        trace::note_call(pid, &buffers, figures);
+        match number {
+            READ | PREAD | READV | PREADV if figures.lazy > 0 => {
+                if let Some(read) = trace::note_read(pid, &buffers, figures.lazy) {
+                    let _ = write!(text, "  read #{read}");
+                }
+            }
+            MMAP if flags as u32 & linux::MAP_FIXED != 0 => trace::note_gone(pid, Bytes { address: first, length: second }),
+            MADVISE if third as u32 == linux::MADV_DONTNEED => trace::note_gone(pid, Bytes { address: first, length: second }),
+            MUNMAP => trace::note_gone(pid, Bytes { address: first, length: second }),
+            MREMAP if result != first => trace::note_gone(pid, Bytes { address: first, length: second }),
+            _ => {}
+        }
     }
     let counts = [
         (figures.lazy, "pages lazy"),
         (figures.copied, "bytes copied"),
         (figures.referenced, "pages by reference"),
         (figures.fetched, "pages fetched"),
-        (figures.messages, "messages"),
     ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
         let _ = write!(text, "{}{count} {what}", if text.is_empty() { "  " } else { ", " });
@@ -116,7 +162,7 @@ fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
     match name {
         "path" | "source" | "target" => path(current, value),
         "old" | "new" if takes_two_paths => path(current, value),
-        "dir" | "old_dir" | "new_dir" if value as i32 == linux_raw_sys::general::AT_FDCWD => "AT_FDCWD".into(),
+        "dir" | "old_dir" | "new_dir" if value as i32 == linux::AT_FDCWD => "AT_FDCWD".into(),
         "fd" | "dir" | "old_dir" | "new_dir" | "pid" | "signal" | "status" | "timeout_ms" => format!("{}", value as i32),
         "length" | "count" | "offset" | "bytes" | "set_bytes" => format!("{}", value as i64),
         "mode" => format!("{value:#o}"),

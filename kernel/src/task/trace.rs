@@ -5,14 +5,16 @@
 //!
 //! Lock: `TRACED`, a spin lock; no other lock is taken under it.
 
+mod read;
+
+pub use read::Bytes;
+
 use crate::mem::{Counter, Counters, PAGE_BYTES};
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write;
-use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
+use read::{Pages, Read};
 
 /// Reads of a process that are kept in mind; of more, the oldest is told and forgotten.
 const MAX_READS: usize = 256;
@@ -29,19 +31,6 @@ struct Trace {
     count: u64,
 }
 
-/// A lazy read, and what became of its pages so far.
-struct Read {
-    number: u64,
-    pages: Range<u64>,
-    /// Pages that it associated.
-    lazy: u64,
-    loads: u64,
-    stores: u64,
-    fetched: u64,
-    /// Pages that a write sent by reference.
-    referenced: u64,
-}
-
 /// What counts, of a process's counters, before and after a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -53,8 +42,12 @@ pub struct Figures {
     pub referenced: u64,
     /// Pages that page-ins brought.
     pub fetched: u64,
-    /// Messages to servers.
-    pub messages: u64,
+    /// Pages that came to be mapped as they are.
+    pub mapped: u64,
+    /// Touches of holes.
+    pub holes: u64,
+    /// Pages copied for a store.
+    pub copied_pages: u64,
 }
 
 impl Figures {
@@ -65,7 +58,9 @@ impl Figures {
             copied: counters.get(Counter::BytesReadEager),
             referenced: counters.get(Counter::PagesReferenced),
             fetched: counters.get(Counter::PagesFetched),
-            messages: counters.get(Counter::MessagesSent),
+            mapped: counters.get(Counter::PagesMapped),
+            holes: counters.get(Counter::PagesHole),
+            copied_pages: counters.get(Counter::PagesCow),
         }
     }
 
@@ -76,7 +71,9 @@ impl Figures {
             copied: self.copied.saturating_sub(before.copied),
             referenced: self.referenced.saturating_sub(before.referenced),
             fetched: self.fetched.saturating_sub(before.fetched),
-            messages: self.messages.saturating_sub(before.messages),
+            mapped: self.mapped.saturating_sub(before.mapped),
+            holes: self.holes.saturating_sub(before.holes),
+            copied_pages: self.copied_pages.saturating_sub(before.copied_pages),
         }
     }
 }
@@ -115,73 +112,77 @@ pub fn inherit(parent: u32, child: u32) {
     }
 }
 
-/// A read of `length` bytes to `address` was lazy; gives it a number.
-pub fn note_read(pid: u32, address: u64, length: u64, lazy: u64) -> Option<u64> {
-    let page = PAGE_BYTES as u64;
-    let pages = address.div_ceil(page)..address.saturating_add(length) / page;
-    let replaced = take_reads(pid, &pages);
+/// A read that filled these buffers, whole pages of them lazily; gives it a number.
+pub fn note_read(pid: u32, buffers: &[Bytes], lazy: u64) -> Option<u64> {
+    let pages: Vec<Pages> = buffers.iter().map(Bytes::whole_pages).filter(|pages| !pages.is_empty()).collect();
+    let replaced = take_gone(pid, &pages);
     let mut traced = TRACED.lock();
     let trace = traced.get_mut(&pid)?;
     let oldest = if trace.reads.len() >= MAX_READS { Some(trace.reads.remove(0)) } else { None };
     trace.count += 1;
     let number = trace.count;
     if trace.reads.try_reserve(1).is_ok() {
-        trace.reads.push(Read { number, pages, lazy, loads: 0, stores: 0, fetched: 0, referenced: 0 });
+        trace.reads.push(Read::new(number, pages, lazy));
     }
     drop(traced);
     replaced.into_iter().chain(oldest).for_each(|read| read.tell(pid));
     Some(number)
 }
 
-/// Takes out the reads that have pages in a range.
-fn take_reads(pid: u32, pages: &Range<u64>) -> Vec<Read> {
+/// Pages of reads are replaced; takes out the reads that have none left.
+fn take_gone(pid: u32, gone: &[Pages]) -> Vec<Read> {
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return Vec::new() };
-    let is_met = |read: &Read| read.pages.start < pages.end && pages.start < read.pages.end;
-    let (taken, kept) = core::mem::take(&mut trace.reads).into_iter().partition(is_met);
+    trace.reads.iter_mut().for_each(|read| gone.iter().for_each(|gone| read.lose(gone)));
+    let (gone, kept) = core::mem::take(&mut trace.reads).into_iter().partition(|read| read.pages.is_empty());
     trace.reads = kept;
-    taken
+    gone
 }
 
-/// What is in a range of bytes goes: unmapped, or mapped over.
-pub fn note_gone(pid: u32, address: u64, length: u64) {
-    let page = PAGE_BYTES as u64;
-    let pages = address / page..address.saturating_add(length).div_ceil(page);
-    take_reads(pid, &pages).into_iter().for_each(|read| read.tell(pid));
+/// What is in a range of bytes goes: unmapped, moved, discarded or mapped over.
+pub fn note_gone(pid: u32, bytes: Bytes) {
+    take_gone(pid, &[bytes.touched_pages()]).into_iter().for_each(|read| read.tell(pid));
 }
 
 /// All memory of the process goes (exec, exit).
 pub fn note_all_gone(pid: u32) {
-    take_reads(pid, &(0..u64::MAX)).into_iter().for_each(|read| read.tell(pid));
+    take_gone(pid, &[0..u64::MAX]).into_iter().for_each(|read| read.tell(pid));
 }
 
-/// A write sent pages by reference from this buffer.
-pub fn note_referenced(pid: u32, address: u64, pages: u64) {
+/// A call took bytes from these buffers, or put some into pages that it covers only partly: what that brought and sent.
+pub fn note_call(pid: u32, buffers: &[Bytes], mut figures: Figures) {
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return };
-    let page = address.div_ceil(PAGE_BYTES as u64);
-    if let Some(read) = trace.reads.iter_mut().find(|read| read.pages.contains(&page)) {
-        read.referenced += pages;
+    for touched in buffers.iter().map(Bytes::touched_pages) {
+        trace.reads.iter_mut().for_each(|read| read.note_call(&touched, &mut figures));
     }
 }
 
+/// A touch of memory that the CPU did not allow at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Touch {
+    /// Where.
+    pub address: u64,
+    /// Whether it stores.
+    pub is_store: bool,
+    /// Whether a page was there.
+    pub was_there: bool,
+}
+
 /// A page fault was resolved.
-pub fn note_fault(pid: u32, address: u64, is_store: bool, figures: Figures) {
+pub fn note_fault(pid: u32, touch: Touch, figures: Figures) {
+    let Touch { address, is_store, .. } = touch;
     let page = address / PAGE_BYTES as u64;
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return };
-    let found = trace.reads.iter_mut().find(|read| read.pages.contains(&page)).map(|read| {
-        read.loads += u64::from(!is_store);
-        read.stores += u64::from(is_store);
-        read.fetched += figures.fetched;
-        (read.number, page - read.pages.start)
+    let found = trace.reads.iter_mut().find(|read| read.has(page)).map(|read| {
+        read.note_fault(touch, figures);
+        read.number
     });
     drop(traced);
     let access = if is_store { "store" } else { "load" };
     match found {
-        Some((number, page)) => {
-            log::info!("trace {pid}: {access} at {address:#x}, page {page} of read #{number}: {} pages fetched", figures.fetched);
-        }
+        Some(number) => log::info!("trace {pid}: {access} at {address:#x}, read #{number}: {} pages fetched", figures.fetched),
         // Stacks, heaps, programs: not what this is about.
         None if figures.fetched == 0 => {}
         None => log::info!("trace {pid}: {access} at {address:#x}: {} pages fetched", figures.fetched),
@@ -197,47 +198,28 @@ pub fn ended(pid: u32) {
     }
 }
 
-impl Read {
-    /// One line on what became of its pages.
-    fn tell(&self, pid: u32) {
-        log::info!("trace {pid}: read #{}: {}", self.number, self.fate());
-    }
-
-    fn fate(&self) -> String {
-        let Self { lazy, fetched, loads, stores, referenced, .. } = self;
-        let mut line = String::new();
-        let _ = write!(
-            line,
-            "of {lazy} lazy pages {fetched} were fetched; {loads} faults to load, {stores} to store, {referenced} written by reference"
-        );
-        if *fetched == 0 && *loads == 0 && *stores == 0 {
-            line.push_str(", none ever looked at");
-        }
-        line
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_reads_pages_are_followed_until_they_go() {
+    fn e4_a_reads_pages_are_followed_until_they_go() {
         const PID: u32 = 4_000_001;
-        assert_eq!(note_read(PID, 0x1000, 0x4000, 4), None, "nobody is traced");
+        let bytes = |address, length| Bytes { address, length };
+        assert_eq!(note_read(PID, &[bytes(0x1000, 0x4000)], 4), None, "nobody is traced");
         assert!(set(PID, true));
-        assert_eq!(note_read(PID, 0x1800, 0x4000, 3), Some(1));
-        note_fault(PID, 0x2000, true, Figures { fetched: 2, ..Figures::default() });
-        note_referenced(PID, 0x1800, 1);
-        {
-            let traced = TRACED.lock();
-            let read = &traced[&PID].reads[0];
-            assert_eq!(read.pages, 2..5);
-            assert_eq!(read.fate(), "of 3 lazy pages 2 were fetched; 0 faults to load, 1 to store, 1 written by reference");
-        }
-        assert_eq!(take_reads(PID, &(5..9)).len(), 0);
-        assert_eq!(note_read(PID, 0x4000, 0x2000, 2), Some(2));
-        assert_eq!(TRACED.lock()[&PID].reads.len(), 1, "the first was read over");
+        assert_eq!(note_read(PID, &[bytes(0x1800, 0x4000)], 3), Some(1));
+        let brought = Figures { fetched: 2, mapped: 2, ..Figures::default() };
+        note_fault(PID, Touch { address: 0x2000, is_store: false, was_there: false }, brought);
+        note_call(PID, &[bytes(0x1800, 0x1000)], Figures { referenced: 1, ..Figures::default() });
+        let fate = |read: usize| TRACED.lock()[&PID].reads[read].fate();
+        assert_eq!(fate(0), "of 3 lazy pages 2 were fetched, 0 holes, 0 copied for a store, 1 written by reference; 1 never came");
+        assert_eq!(note_read(PID, &[bytes(0x4000, 0x2000)], 2), Some(2));
+        assert_eq!(TRACED.lock()[&PID].reads[0].pages, [2..4], "one of its pages was read over");
+        note_gone(PID, bytes(0x2fff, 1));
+        assert_eq!(TRACED.lock()[&PID].reads[0].pages, [3..4], "one was unmapped");
+        note_gone(PID, bytes(0x3000, 0x1000));
+        assert_eq!(TRACED.lock()[&PID].reads.len(), 1, "all of the first are gone");
         set(PID, false);
         assert!(!is_traced(PID));
     }

@@ -16,7 +16,7 @@ use crate::sched::{self, yield_now};
 use crate::script::{Op, PAGE, Piece, WINDOW, WINDOW_PAGES};
 use crate::trace::trace;
 use crate::world::{self, Opened, Process};
-use crate::{happening, wire};
+use crate::{happening, shortage, swap_file, wire};
 
 /// Memories of one actor: its own, and those of its children.
 const MAX_MEMORIES: usize = 3;
@@ -28,8 +28,13 @@ pub struct Actor {
     pub memories: Vec<Memory>,
     /// The number of this step.
     pub step: u64,
-    /// Failures beneath when it began.
-    failures: u64,
+    /// Failures beneath, of the swap file, and shortages of frames when it began.
+    failures: [u64; 3],
+}
+
+/// What has gone wrong so far that is nobody's fault.
+fn failures() -> [u64; 3] {
+    [wire::failures(), swap_file::failures(), shortage::count()]
 }
 
 /// Carries out all of an actor's steps and lets go of everything.
@@ -45,7 +50,7 @@ pub fn run(index: usize, steps: Vec<Op>) {
 
 impl Actor {
     fn new(index: usize) -> Self {
-        let mut actor = Self { index, process: world::process_of(index), memories: Vec::new(), step: 0, failures: 0 };
+        let mut actor = Self { index, process: world::process_of(index), memories: Vec::new(), step: 0, failures: [0; 3] };
         actor.begin();
         actor
     }
@@ -64,7 +69,7 @@ impl Actor {
             self.begin();
         }
         self.step = world::begin_step(self.index);
-        self.failures = wire::failures();
+        self.failures = failures();
         trace!("actor {}: {op:?}", self.index);
     }
 
@@ -91,9 +96,15 @@ impl Actor {
         self.process.killed.get()
     }
 
-    /// Whether an error may be: trouble beneath the wrapper, or a connection that is lost.
+    /// Whether an error may be: trouble beneath the wrapper or with the swap file, no frames, or a connection that is lost.
     pub fn has_excuse(&self, line: Option<Line>) -> bool {
-        self.failures != wire::failures() || line.is_some_and(|line| !wire::is_up(line))
+        self.failures != failures() || self.is_short() || line.is_some_and(|line| !wire::is_up(line))
+    }
+
+    /// Whether frames may be wanting.
+    pub fn is_short(&self) -> bool {
+        let [.., shortages] = self.failures;
+        shortage::excuses(shortages)
     }
 
     pub fn memory(&mut self, number: usize) -> &mut Memory {
@@ -128,7 +139,7 @@ impl Actor {
 
     /// Loads a byte and compares it, or stores one.
     fn access(&mut self, memory: usize, at: usize, value: Option<u8>) {
-        let (me, failed) = (self.index, self.failures != wire::failures());
+        let (me, [failed, swap_failed, _]) = (self.index, self.failures);
         let Memory { space, .. } = self.memory(memory);
         let (space, address) = (space.clone(), self.memory(memory).address(at));
         let needed = if value.is_some() { Prot::WRITE } else { Prot::READ };
@@ -144,7 +155,8 @@ impl Actor {
             trace!("actor {me}: page {} was replaced meanwhile", at / PAGE);
             self.memory(memory).mapped(at / PAGE, 1);
         }
-        let failed = failed || self.failures != wire::failures();
+        let [failed, swap_failed] = [failed != wire::failures(), swap_failed != swap_file::failures()];
+        let is_short = self.is_short();
         let memory = self.memory(memory);
         let page = memory.pages[at / PAGE];
         let allowed = page.is_mapped && page.rights.contains(needed);
@@ -159,11 +171,15 @@ impl Actor {
             }
             (Err(FaultError::Segv), _) => assert!(!allowed, "actor {me}: SIGSEGV at byte {at} (page {}): {page:?}", at / PAGE),
             (Err(FaultError::Bus), _) => {
-                let excuse = page.may_be_lost() || (failed && page.from.is_some());
+                let excuse = page.may_be_lost() || (failed && page.from.is_some()) || swap_failed;
                 assert!(excuse, "F5: actor {me}: SIGBUS at byte {at} (page {}): {page:?}", at / PAGE);
                 let start = VirtAddr(address.0 - address.0 % PAGE as u64);
-                assert_eq!(space.residency(start, PAGE as u64), Ok(vec![0]), "F6: actor {me}: SIGBUS at byte {at}, which is resident");
+                // What the swap file did not give to one thread it may have given to another since.
+                let is_away = swap_failed || space.residency(start, PAGE as u64) == Ok(vec![0]);
+                assert!(is_away, "F6: actor {me}: SIGBUS at byte {at}, which is resident");
             }
+            // A program would end here (Q4); this one finds that nothing has changed.
+            (Err(FaultError::OutOfMemory), _) => assert!(is_short, "Q4: actor {me}: no memory for byte {at}"),
             (Err(error), _) => panic!("actor {me}: {error:?} at byte {at}"),
         }
     }
@@ -208,11 +224,15 @@ impl Actor {
         if to + new_pages > WINDOW_PAGES || !apart {
             return;
         }
+        let is_short = self.is_short();
         let memory = self.memory(memory);
         let bytes = |pages: usize| (pages * PAGE) as u64;
         let target = Move::To(memory.address(to * PAGE));
         let done = memory.space.remap(memory.address(page * PAGE), bytes(pages), bytes(new_pages), target);
         let first = memory.pages[page];
+        if is_short && done == Err(Errno::ENOMEM) {
+            return;
+        }
         let is_one = memory.pages[page..page + pages].iter().all(|page| page.is_mapped && page.rights == first.rights);
         if is_one {
             assert_eq!(done, Ok(memory.address(to * PAGE)), "A4: what mremap says");
@@ -224,8 +244,10 @@ impl Actor {
 
     fn fork(&mut self, memory: usize) {
         if self.memories.len() < MAX_MEMORIES {
-            let child = self.memory(memory).fork();
-            self.memories.push(child);
+            match self.memory(memory).fork() {
+                Some(child) => self.memories.push(child),
+                None => assert!(self.is_short(), "A1: actor {}: no memory for a child", self.index),
+            }
         }
     }
 
@@ -239,6 +261,7 @@ impl Actor {
     /// Looks at everything once more and lets go of it.
     fn finish(mut self) {
         self.begin_step(&Op::List);
+        shortage::end();
         for memory in 0..self.memories.len() {
             self.load(memory, Piece(0, WINDOW), PAGE / 2 - 1);
         }

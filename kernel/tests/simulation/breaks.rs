@@ -12,7 +12,7 @@ use crate::shrink::Shrinker;
 use crate::{draw, run, sched};
 
 /// Steps within which each of these is found.
-const STEPS: u64 = 60_000;
+const STEPS: u64 = 150_000;
 
 /// Breaks that the simulation finds. The others leave bytes and errors as they are, and cost something, or lie outside of what is simulated.
 const FOUND: &[Mutant] = &[
@@ -46,6 +46,9 @@ const FOUND: &[Mutant] = &[
     Mutant::ForkLeavesWritable,
     Mutant::EvictPrivate,
     Mutant::SwapWrongSlot,
+    Mutant::ZeroOnSwapError,
+    Mutant::ZeroOnShortage,
+    Mutant::AskTwice,
     Mutant::LeakSwapSlot,
     Mutant::StoreIgnoredInRuns,
     Mutant::ElideWithoutAsking,

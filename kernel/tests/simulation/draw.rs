@@ -15,8 +15,8 @@ type Kind = (u32, fn(&mut Rng) -> Op);
 
 /// What programs do.
 const PROGRAM: &[Kind] = &[
-    (26, |rng| Op::Read { memory: memory(rng), file: file(rng), at: at(rng), pieces: pieces(rng) }),
-    (14, |rng| Op::Write { memory: memory(rng), file: file(rng), at: at(rng), pieces: pieces(rng) }),
+    (26, |rng| moving(rng, |memory, file, at, pieces| Op::Read { memory, file, at, pieces })),
+    (14, |rng| moving(rng, |memory, file, at, pieces| Op::Write { memory, file, at, pieces })),
     (14, |rng| Op::Load { memory: memory(rng), at: piece(rng), stride: rng.usize(1..PAGE) }),
     (10, |rng| Op::Store { memory: memory(rng), at: piece(rng), stride: rng.usize(64..2 * PAGE), value: rng.u8(..) }),
     (8, |rng| Op::Fill { memory: memory(rng), at: piece(rng), value: rng.u8(..) }),
@@ -51,6 +51,9 @@ const WORLD: &[Kind] = &[
     (4, |_| Op::Evict { frames: usize::MAX }),
     (10, |rng| Op::Take { pages: rng.usize(1..40) }),
     (1, |rng| Op::FillSwap { is_full: rng.u8(0..3) == 0 }),
+    (2, |rng| Op::FailSwap { times: [1, 2, 4, 10][rng.usize(0..4)] }),
+    (3, |rng| Op::Shortage { frames: [0, 1, 5, 20, 80][rng.usize(0..5)] }),
+    (3, |_| Op::Plenty),
     (2, |rng| Op::Kill { process: rng.usize(0..4) }),
     (2, |rng| Op::Disconnect { client: rng.usize(0..3) }),
     (4, |rng| {
@@ -65,6 +68,8 @@ pub fn script(seed: u64) -> Script {
     let setup = setup(&mut rng);
     // A quarter of all seeds sees no trouble at all, and there no error is an excuse.
     let calm = rng.u8(0..4) == 0;
+    // Where frames are short, everything takes long.
+    let ample = calm || rng.u8(0..8) > 0;
     let (program, world) = (weights(PROGRAM, &mut rng), weights(WORLD, &mut rng));
     let actors = setup.seats.len();
     // Everybody begins with a file that holds something.
@@ -77,8 +82,9 @@ pub fn script(seed: u64) -> Script {
     let steps = (0..STEPS - 3 * actors).map(|_| {
         if rng.usize(0..5 * actors) == 0 {
             let op = draw(WORLD, &world, &mut rng);
-            let troubles = matches!(op, Op::Kill { .. } | Op::Disconnect { .. } | Op::Fail { .. });
-            (actors, if calm && troubles { Op::Evict { frames: 1 } } else { op })
+            let troubles = matches!(op, Op::Kill { .. } | Op::Disconnect { .. } | Op::Fail { .. } | Op::FailSwap { .. });
+            let is_out_of_place = calm && troubles || ample && matches!(op, Op::Shortage { .. });
+            (actors, if is_out_of_place { Op::Evict { frames: 1 } } else { op })
         } else {
             (rng.usize(0..actors), draw(PROGRAM, &program, &mut rng))
         }
@@ -106,6 +112,7 @@ fn setup(rng: &mut Rng) -> Setup {
         min_lazy_pages: [1, 2, 2, 3][rng.usize(0..4)],
         lacks: lacks.bits(),
         overtaking: rng.u8(0..4) == 0,
+        untrusted: rng.u8(0..5) == 0,
     }
 }
 
@@ -181,6 +188,13 @@ fn pieces(rng: &mut Rng) -> Vec<Piece> {
         piece.1 = piece.1.min(3 * PAGE + 100);
     }
     pieces
+}
+
+/// Bytes move between a file and memory. At times the file lies in memory as a whole would, so that what was read from a place is written back there.
+fn moving(rng: &mut Rng, make: impl FnOnce(usize, usize, At, Vec<Piece>) -> Op) -> Op {
+    let (memory, file, pieces) = (memory(rng), file(rng), pieces(rng));
+    let at = if rng.u8(0..4) == 0 { At::Offset(pieces[0].0 as u64) } else { at(rng) };
+    make(memory, file, at, pieces)
 }
 
 fn pages(rng: &mut Rng, make: impl FnOnce(usize, usize, usize) -> Op) -> Op {

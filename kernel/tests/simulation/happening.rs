@@ -4,7 +4,7 @@ use fsproto::Errno;
 use kernel::mem::host;
 
 use crate::script::Op;
-use crate::{swap_file, wire, world};
+use crate::{shortage, swap_file, wire, world};
 
 /// Lets one thing happen.
 pub fn carry_out(op: Op) {
@@ -12,6 +12,9 @@ pub fn carry_out(op: Op) {
         Op::Evict { frames } => host::evict(frames),
         Op::Take { pages } => drop(host::take_some(pages)),
         Op::FillSwap { is_full } => swap_file::set_full(is_full),
+        Op::FailSwap { times } => swap_file::fail_reads(times),
+        Op::Shortage { frames } => shortage::begin(frames),
+        Op::Plenty => shortage::end(),
         Op::Kill { process } => world::kill(process),
         Op::Disconnect { client } => world::disconnect(client),
         Op::Fail { which, after, times, full } => {

@@ -24,6 +24,7 @@ fn r10_holes_beyond_the_first_list() {
         min_lazy_pages: 2,
         lacks: 0,
         overtaking: false,
+        untrusted: false,
     };
     swap_file::begin();
     wire::begin(&setup);

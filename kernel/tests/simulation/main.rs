@@ -2,8 +2,8 @@
 //!
 //! Several machines, each with memory, a cache and a connection of its own, are clients of one wrapper. Programs on them read, write, load, store, fork, map,
 //! unmap, protect and move memory, change, remove and rename files; their threads share memory and positions. Messages lie on the wires until the order says that they
-//! arrive. Meanwhile frames are taken away, private pages go to a swap file, processes are killed in the middle of what they do, connections are lost, and the
-//! store beneath the wrapper has no room or fails. Plain arrays of bytes with eager semantics are the oracle: of the files ([`model`]) and of each program's memory
+//! arrive. Meanwhile frames are taken away, or are not to be had, private pages go to a swap file, which may fail, processes are killed in the middle of what they
+//! do, connections are lost, and the store beneath the wrapper has no room or fails. In some runs the servers are not trusted, and are asked for each page once. Plain arrays of bytes with eager semantics are the oracle: of the files ([`model`]) and of each program's memory
 //! ([`memory`]). An error must have an excuse; wrong bytes have none. After each run all that was taken is back.
 //!
 //! A [`script`] says what everybody does, an [`order`] what comes next; both come from a seed ([`draw`]), or are told. A failure is made smaller
@@ -25,6 +25,7 @@ mod run;
 mod sched;
 mod script;
 mod servers;
+mod shortage;
 mod shrink;
 mod swap_file;
 mod trace;

@@ -9,6 +9,7 @@ use fsproto::Op;
 use kernel::mem::{Backing, Placement, Prot, Space, VirtAddr, mmu};
 
 use crate::script::PAGE;
+use crate::shortage;
 
 /// Something to be done once a request of a step arrives.
 pub enum Act {
@@ -49,7 +50,8 @@ pub fn strike(step: u64, op: Option<Op>) {
             if space.residency(page, PAGE as u64) != Ok(vec![1]) {
                 return;
             }
-            mmu::store(&space, address, value).expect("the page is there and can be stored to");
+            // Where frames are short it would have to wait for some.
+            shortage::without(|| mmu::store(&space, address, value)).expect("the page is there and can be stored to");
         }
         Act::Replace => {
             let rights = Prot::READ | Prot::WRITE;

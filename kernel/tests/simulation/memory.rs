@@ -47,9 +47,9 @@ impl Memory {
     }
 
     /// A child's.
-    pub fn fork(&self) -> Self {
-        let space = self.space.fork().expect("memory for a child");
-        Self { space, base: self.base, bytes: self.bytes.clone(), pages: self.pages }
+    pub fn fork(&self) -> Option<Self> {
+        let space = self.space.fork().ok()?;
+        Some(Self { space, base: self.base, bytes: self.bytes.clone(), pages: self.pages })
     }
 
     /// The address of a byte of the window.

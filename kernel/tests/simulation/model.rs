@@ -3,6 +3,7 @@
 //! Where the store beneath failed in the middle of a change, the file may hold the change's first part; it is looked at, and must hold that and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use fsproto::dirent::DirEntries;
 use fsproto::{AttrMask, HEAD_BYTES, Handle, Head, MAX_PIECES, OpenFlags, Operation, Piece, Pieces, Reader, Request, WriteFlags};
@@ -17,6 +18,8 @@ pub struct Model {
     names: BTreeMap<Vec<u8>, usize>,
     handles: HashMap<Handle, (Line, usize)>,
     snapshots: HashMap<Handle, (Line, Vec<u8>)>,
+    /// What of snapshots was told, where each byte may be asked for once (X3).
+    told: Option<HashMap<Handle, Vec<Range<u64>>>>,
 }
 
 struct File {
@@ -72,6 +75,20 @@ pub struct Outcome {
 }
 
 impl Model {
+    /// With no files yet, of servers that are trusted or not.
+    pub fn new(untrusted: bool) -> Self {
+        Self { told: untrusted.then(HashMap::new), ..Self::default() }
+    }
+
+    /// Bytes of a snapshot are told: none of them for the second time where the server is not trusted.
+    fn told(&mut self, handle: Handle, bytes: Range<u64>) {
+        let Some(told) = &mut self.told else { return };
+        let told = told.entry(handle).or_default();
+        let twice = told.iter().find(|told| told.start < bytes.end && bytes.start < told.end);
+        assert!(twice.is_none(), "X3: bytes {bytes:?} of {handle:?} were asked for, and {twice:?} before");
+        told.push(bytes);
+    }
+
     /// Checks an exchange, and makes its change.
     pub fn handled(&mut self, exchange: &Exchange<'_>) -> Outcome {
         let (head, mut fields) = Head::decode(exchange.reply.0).expect("the server's replies are well-formed");
@@ -87,7 +104,14 @@ impl Model {
                 self.snapshot(exchange.line, told.handle, &bytes);
                 Some(Served::Saw(snapshot.offset, bytes))
             }
-            Request::Read(_) | Request::GetAttr(_) | Request::ReadDir(_) => self.look(exchange, &mut fields),
+            Request::Read(read) => {
+                let seen = self.look(exchange, &mut fields);
+                if self.snapshots.contains_key(&read.handle) {
+                    self.told(read.handle, read.offset..read.offset + exchange.reply.1.len() as u64);
+                }
+                seen
+            }
+            Request::GetAttr(_) | Request::ReadDir(_) => self.look(exchange, &mut fields),
             Request::Write(write) => return self.write(exchange, write, &mut fields),
             Request::SetAttr(_) | Request::Allocate(_) => {
                 if let Some((file, after)) = self.changed(exchange.request) {
@@ -162,6 +186,9 @@ impl Model {
             Request::Close(close) => {
                 self.handles.remove(&close.handle);
                 self.snapshots.remove(&close.handle);
+                if let Some(told) = &mut self.told {
+                    told.remove(&close.handle);
+                }
             }
             Request::Remove(_) => {
                 self.names.remove(payload).expect("C3: a name was removed that was not there");

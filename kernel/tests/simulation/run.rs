@@ -8,7 +8,7 @@ use kernel::mem::{Counter, counters::GLOBAL, frame, host, knobs};
 
 use crate::order::Order;
 use crate::script::Script;
-use crate::{actor, sched, swap_file, trace, wire, world};
+use crate::{actor, sched, shortage, swap_file, trace, wire, world};
 
 /// What did not hold.
 #[derive(Clone, Debug)]
@@ -60,6 +60,7 @@ pub fn run(script: &Script, order: Order) -> Result<(), Failure> {
     if ended.is_err() {
         // What a failed run leaves behind is let go of, as far as it goes.
         let _ = catch_unwind(AssertUnwindSafe(|| {
+            shortage::end();
             world::end();
             wire::abandon();
             swap_file::abandon();
@@ -95,6 +96,7 @@ fn run_or_panic(script: &Script, order: Order) {
     let steps = script.steps_of(actors);
     bodies.push(Box::new(move || actor::run_world(actors, steps)));
     sched::run(order, bodies);
+    shortage::end();
     world::end();
     wire::end();
     swap_file::end();

@@ -30,6 +30,9 @@ pub struct Setup {
     pub lacks: u32,
     /// Requests may overtake each other.
     pub overtaking: bool,
+    /// The machines do not trust the servers (X3).
+    #[serde(default)]
+    pub untrusted: bool,
 }
 
 /// A range of an actor's window: first byte and length.
@@ -166,6 +169,16 @@ pub enum Op {
     FillSwap {
         is_full: bool,
     },
+    /// So many times pages cannot be had from the swap file.
+    FailSwap {
+        times: u32,
+    },
+    /// Programs can have so many more frames, and no others.
+    Shortage {
+        frames: usize,
+    },
+    /// Programs can have all frames again.
+    Plenty,
     /// A process ends, in the middle of whatever it does.
     Kill {
         process: usize,

@@ -20,6 +20,9 @@ struct State {
     /// Answers that are under way.
     waiting: Vec<(Transfer, Result<Vec<Frame>, Errno>)>,
     is_full: bool,
+    /// Reads that are going to fail, and those that did.
+    failing: u32,
+    failed: u64,
 }
 
 /// The file.
@@ -49,7 +52,9 @@ impl Store for SwapFile {
                 let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
                 Frame::from_bytes(Claim::Server, &bytes).map_err(Errno::from)
             };
-            let answer = (first..).take(pages).map(page).collect();
+            let fails = state.failing > 0;
+            state.failing -= u32::from(fails);
+            let answer = if fails { Err(Errno::EIO) } else { (first..).take(pages).map(page).collect() };
             state.waiting.push((transfer, answer));
         });
     }
@@ -86,8 +91,22 @@ pub fn is_busy() -> bool {
 /// An answer arrives.
 pub fn step() {
     let index = sched::choose(with(|state| state.waiting.len()));
-    let (transfer, answer) = with(|state| state.waiting.remove(index));
+    let (transfer, answer) = with(|state| {
+        let (transfer, answer) = state.waiting.remove(index);
+        state.failed += u64::from(matches!(transfer, Transfer::In(_)) && answer.is_err());
+        (transfer, answer)
+    });
     transfer.complete(answer);
+}
+
+/// So many reads fail from now on.
+pub fn fail_reads(times: u32) {
+    with(|state| state.failing = times);
+}
+
+/// Reads that failed so far.
+pub fn failures() -> u64 {
+    with(|state| state.failed)
 }
 
 /// Writes fail from now on, or no longer.

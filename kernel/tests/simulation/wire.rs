@@ -51,7 +51,8 @@ fn with<T>(act: impl FnOnce(&mut Network) -> T) -> T {
 /// Fresh servers for a run.
 pub fn begin(setup: &Setup) {
     let servers = Servers::new(setup);
-    let network = Network { wires: Vec::new(), servers, model: Model::default(), served: HashMap::new(), overtaking: setup.overtaking };
+    let network =
+        Network { wires: Vec::new(), servers, model: Model::new(setup.untrusted), served: HashMap::new(), overtaking: setup.overtaking };
     NETWORK.set(Some(network));
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use kernel::file::OpenFile;
 use kernel::mem::Space;
-use kernel::mount::Mount;
+use kernel::mount::{Mount, Trust};
 
 use crate::model::Line;
 use crate::script::{Seat, Setup};
-use crate::{sched, wire};
+use crate::{sched, shortage, wire};
 
 /// An open file, and where the oracle says that its position is.
 pub struct Opened {
@@ -30,7 +30,7 @@ pub struct Process {
 
 impl Process {
     fn new(client: usize) -> Rc<Self> {
-        let space = Space::new().expect("memory for a space");
+        let space = shortage::without(Space::new).expect("memory for a space");
         Rc::new(Self { client, space, files: RefCell::default(), killed: Cell::new(false) })
     }
 }
@@ -45,6 +45,7 @@ enum Connection {
 }
 
 struct World {
+    trust: Trust,
     seats: Vec<Seat>,
     clients: Vec<Connection>,
     processes: Vec<Rc<Process>>,
@@ -67,6 +68,7 @@ pub fn begin(setup: &Setup) {
     let processes = setup.seats.iter().map(|seat| seat.process + 1).max().unwrap_or(0);
     let client_of = |process| setup.seats.iter().find(|seat| seat.process == process).map_or(0, |seat| seat.client);
     let world = World {
+        trust: if setup.untrusted { Trust::Untrusted } else { Trust::Trusted },
         seats: setup.seats.clone(),
         clients: vec![Connection::None; clients],
         processes: (0..processes).map(|process| Process::new(client_of(process))).collect(),
@@ -139,7 +141,7 @@ pub fn connection(client: usize) -> Option<(Line, Arc<Mount>)> {
     let old = with(|world| std::mem::replace(&mut world.clients[client], Connection::Coming));
     drop(old);
     let (line, session) = wire::connect();
-    let mount = Mount::new(session).ok();
+    let mount = Mount::with_trust(session, with(|world| world.trust)).ok();
     let connection = mount.clone().map_or(Connection::None, |mount| Connection::There(line, mount));
     with(|world| world.clients[client] = connection);
     mount.map(|mount| (line, mount))

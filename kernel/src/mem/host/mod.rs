@@ -62,6 +62,11 @@ pub fn evict_all() {
     evict(usize::MAX);
 }
 
+/// From now on programs can have so many more frames than they have, or all that there are: a shortage for a test.
+pub fn leave_to_programs(frames: Option<usize>) {
+    frame::leave_to_programs(frames);
+}
+
 struct HostThreads {
     threads: Mutex<BTreeMap<u64, Thread>>,
     killed: Mutex<Vec<u64>>,

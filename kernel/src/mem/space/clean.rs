@@ -6,7 +6,7 @@
 //! were sent as references and still stand for the same bytes as then; all else is left alone.
 
 use super::{AddressSpace, FaultError, Space, fault::base_flags};
-use crate::mem::{Backing, Frame, PAGE_SHIFT, Page, PageRange, Snapshot, UserSlice, VirtAddr, cache, heap, knobs, page_table::EntryFlags};
+use crate::mem::{Backing, Frame, PAGE_SHIFT, Page, PageRange, Snapshot, UserSlice, cache, heap, knobs, page_table::EntryFlags};
 use alloc::{sync::Arc, vec::Vec};
 use fsproto::mutant::{self, Mutant};
 
@@ -31,7 +31,8 @@ pub enum Gathered {
 }
 
 impl Gathered {
-    fn pages(&self) -> PageRange {
+    /// Where they are.
+    pub fn pages(&self) -> PageRange {
         match self {
             Self::Own { first, frames } => PageRange::new(*first, frames.len() as u64),
             Self::Same { pages, .. } => *pages,
@@ -48,16 +49,19 @@ impl Gathered {
 }
 
 impl Space {
-    /// Lets pages stand for bytes of a snapshot of what was written from them, whose byte 0 came from `start`; those of `gathered` that lie in it as a whole and
-    /// are as they were. No data moves. Says how many of the program's own became clean: none where regions or memory run out.
-    pub fn clean_written(&self, gathered: &[Gathered], snapshot: &Arc<Snapshot>, start: VirtAddr) -> u64 {
+    /// Lets pages of one buffer stand for bytes of a snapshot of what was written from them, whose byte `offset` came from the start of the first of them; those of
+    /// `gathered` that lie in it as a whole and are as they were. No data moves. Says how many of the program's own became clean: none where regions or memory
+    /// run out.
+    pub fn clean_written(&self, gathered: &[Gathered], snapshot: &Arc<Snapshot>, offset: u64) -> u64 {
+        let (Some(first), Some(last)) = (gathered.first(), gathered.last()) else { return 0 };
+        let all = PageRange { start: first.pages().start, end: last.pages().end };
         let beyond = mutant::active(Mutant::CleanBeyondWritten);
-        let bytes = if beyond { gathered.last().map_or(0, |last| last.pages().end.start().0 - start.0) } else { snapshot.len };
-        let Ok(written) = UserSlice::new(start.0, bytes) else { return 0 };
+        let pages = if beyond { all.pages() } else { snapshot.len.saturating_sub(offset) >> PAGE_SHIFT };
         if heap::headroom(self.policy.claim()).is_err() {
             return 0;
         }
-        self.with(|space| space.clean_written(gathered, snapshot, start, written.whole_pages()))
+        let written = Written { pages: PageRange::new(all.start, pages.min(all.pages())), snapshot, offset };
+        self.with(|space| space.clean_written(gathered, &written))
     }
 }
 
@@ -65,6 +69,22 @@ impl Space {
     /// Whether pages of a slice became clean by an earlier write. Where none of them is clean now, that was in vain: the buffer is filled anew for each.
     pub fn was_cleaned(&self, slice: UserSlice) -> bool {
         self.with(|space| space.regions.overlapping(slice.whole_pages()).any(|(_, region)| region.habit.cleaned))
+    }
+}
+
+/// What was written of one buffer.
+struct Written<'a> {
+    /// From these pages.
+    pages: PageRange,
+    /// It is these bytes of this snapshot.
+    snapshot: &'a Arc<Snapshot>,
+    offset: u64,
+}
+
+impl Written<'_> {
+    /// Byte of the snapshot at a page.
+    fn byte_of(&self, page: Page) -> u64 {
+        self.offset + ((page - self.pages.start) << PAGE_SHIFT)
     }
 }
 
@@ -88,12 +108,12 @@ impl Fit {
 }
 
 impl AddressSpace {
-    fn clean_written(&mut self, gathered: &[Gathered], snapshot: &Arc<Snapshot>, start: VirtAddr, written: PageRange) -> u64 {
+    fn clean_written(&mut self, gathered: &[Gathered], written: &Written<'_>) -> u64 {
         let mut fit = Fit::default();
         for part in gathered {
             match part {
-                Gathered::Own { first, frames } => self.fit_own(*first, frames, written, &mut fit),
-                Gathered::Same { pages, snapshot, offset } => self.fit_same(*pages, snapshot, *offset, written, &mut fit),
+                Gathered::Own { first, frames } => self.fit_own(*first, frames, written.pages, &mut fit),
+                Gathered::Same { pages, snapshot, offset } => self.fit_same(*pages, snapshot, *offset, written.pages, &mut fit),
             }
         }
         // Each run may split a region at both of its ends.
@@ -102,14 +122,14 @@ impl AddressSpace {
         }
         let is_first = !gathered.iter().any(|part| matches!(part, Gathered::Same { .. }));
         for run in &fit.runs {
-            self.stand_for(*run, &fit.own, snapshot, start);
+            self.stand_for(*run, &fit.own, written);
             if is_first {
                 self.regions.change(*run, |_, region| region.habit.cleaned = true);
             }
             self.regions.merge(*run);
         }
         for (page, frame) in &fit.own {
-            cache::insert(snapshot, page.start().0 - start.0, frame);
+            cache::insert(written.snapshot, written.byte_of(*page), frame);
         }
         fit.own.len() as u64
     }
@@ -151,7 +171,7 @@ impl AddressSpace {
     }
 
     /// Lets the regions of a run stand for the new snapshot; `own` are the pages that become clean.
-    fn stand_for(&mut self, run: PageRange, own: &[(Page, Frame)], snapshot: &Arc<Snapshot>, start: VirtAddr) {
+    fn stand_for(&mut self, run: PageRange, own: &[(Page, Frame)], written: &Written<'_>) {
         for (first, mut region) in self.take_regions(run) {
             let range = PageRange::new(first, region.pages);
             let from = own.partition_point(|(page, _)| *page < range.start);
@@ -162,7 +182,7 @@ impl AddressSpace {
             }
             region.associated += (to - from) as u64;
             if region.associated > 0 {
-                let backing = Backing::Snapshot { snapshot: snapshot.clone(), offset: first.start().0 - start.0 };
+                let backing = Backing::Snapshot { snapshot: written.snapshot.clone(), offset: written.byte_of(first) };
                 self.garbage.push(core::mem::replace(&mut region.backing, backing));
             }
             self.regions.insert(first, region);

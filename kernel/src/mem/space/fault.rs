@@ -113,6 +113,7 @@ impl Space {
                     reclaims += 1;
                     continue;
                 }
+                Err(FaultError::OutOfMemory) if mutant::active(Mutant::ZeroOnShortage) => return self.pretend_zeros(page, &mut then),
                 Err(error) => return Err(error),
             };
             let awaited = match pending {
@@ -120,6 +121,9 @@ impl Space {
                 Resolution::Swapped(page_in) => {
                     attempts += u32::from(!self.await_page_in(&page_in)?);
                     if attempts == MAX_ATTEMPTS {
+                        if mutant::active(Mutant::ZeroOnSwapError) {
+                            return self.pretend_zeros(page, &mut then);
+                        }
                         return Err(FaultError::Bus);
                     }
                     drop(coming.replace(page_in));
@@ -132,11 +136,7 @@ impl Space {
                 attempts += 1;
                 if attempts == MAX_ATTEMPTS {
                     if mutant::active(Mutant::ZeroOnError) {
-                        return self
-                            .with(|space| {
-                                space.install(page, Frame::zero_page(), EntryFlags::empty()).map(|()| then.take().map(|then| then(space)))
-                            })?
-                            .ok_or(FaultError::Bus);
+                        return self.pretend_zeros(page, &mut then);
                     }
                     return Err(FaultError::Bus);
                 }
@@ -165,6 +165,15 @@ impl Space {
                 result => return Ok(result?),
             }
         }
+    }
+
+    /// The mutants that give zeros for what cannot be had.
+    fn pretend_zeros<T>(&self, page: Page, then: &mut Option<impl FnOnce(&mut AddressSpace) -> T>) -> Result<T, FaultError> {
+        let map = |space: &mut AddressSpace| {
+            drop(space.table.map(page, Frame::zero_page(), space.flags_at(page))?);
+            Ok::<_, FaultError>(then.take().map(|then| then(space)))
+        };
+        self.with(map)?.ok_or(FaultError::Bus)
     }
 
     /// The mutant that maps what came without looking again.

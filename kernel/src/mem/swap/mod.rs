@@ -244,6 +244,14 @@ pub(super) fn write(row: SlotRow, frames: Vec<Frame>) -> Option<Arc<PageOut>> {
     Some(out)
 }
 
+/// Calls `look` for each frame that has gone from its space but is still in memory: on its way out, or kept since it could not be written.
+pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
+    if let Some(area) = AREA.lock().as_ref() {
+        area.leaving.iter().for_each(|out| out.for_each_frame(look));
+        area.kept.values().for_each(look);
+    }
+}
+
 /// Makes holes of what is not in use any more. Called with no lock held, often.
 pub(super) fn tidy() {
     if !IDLE.load(Ordering::Relaxed) || !IDLE.swap(false, Ordering::Relaxed) {

@@ -74,6 +74,10 @@ impl PageOut {
         frames.get(row.index_of(slot)?).cloned()
     }
 
+    pub(super) fn for_each_frame(&self, look: &mut impl FnMut(&Frame)) {
+        self.pages.lock().iter().flat_map(|(_, frames)| frames).for_each(look);
+    }
+
     fn complete(&self, answer: Result<(), Errno>) {
         // What goes with its last reference must not go under the lock.
         let done = {
@@ -86,6 +90,9 @@ impl PageOut {
             }
             done
         };
+        if let Err(error) = answer {
+            log::warn!("swap: pages could not be written: {}", error.text());
+        }
         if let Some((_, frames)) = &done {
             counters::count(Counter::PagesSwappedOut, if answer.is_ok() { frames.len() as u64 } else { 0 });
         }

@@ -27,7 +27,7 @@ fn w8_pages_written_are_clean_in_place_and_go_and_come_back() {
     let pager = TestPager::new(Answers::Now);
     let space = made_up(8);
     let gathered = [own(&space, 0, 8)];
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), at(0)), 8);
+    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 8);
     drop(gathered);
     assert_eq!((space.stats().lazy, space.stats().resident), (8, 8));
     check(&space, 0..8);
@@ -63,9 +63,9 @@ fn w8_a_page_stored_to_meanwhile_stays_the_programs_own() {
     let other = [own(&space, 2, 1)];
     // What fork and lending do to the entry is no sign that nobody stored.
     drop(space.fork().unwrap());
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), at(0)), 7);
+    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 7);
     assert_eq!((space.stats().lazy, load(&space, at(2))), (7, 99));
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), at(0)), 0, "a second answer changes nothing");
+    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 0, "a second answer changes nothing");
     drop((gathered, other));
     store(&space, at(0), 98);
     assert_eq!((space.stats().lazy, load(&space, at(0)), load(&space, at(2))), (6, 98, 99));
@@ -86,7 +86,7 @@ fn w8_what_is_not_what_it_was_is_left_alone() {
     space.protect(at(8), 2 * PAGE, Prot::READ).unwrap();
     space.remap(at(12), 2 * PAGE, 2 * PAGE, Move::To(at(100))).unwrap();
     // Six of sixteen are elsewhere, gone, or something else; what is protected is still the same.
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 16), at(0)), 10);
+    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 16), 0), 10);
     drop(gathered);
     assert!(mmu::load(&space, at(0)).is_err());
     assert_eq!(load(&space, at(1)), 0);
@@ -100,7 +100,7 @@ fn w8_what_is_not_what_it_was_is_left_alone() {
     let before = pager.closed();
     let gathered = [own(&space, 2, 2)];
     space.unmap(at(2), 2 * PAGE).unwrap();
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 2 * PAGE, 2), at(2)), 0);
+    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 2 * PAGE, 2), 0), 0);
     assert_eq!(pager.closed(), before + 1, "nothing stands for that snapshot");
 }
 
@@ -119,7 +119,7 @@ fn w8_references_move_on_to_the_new_snapshot_and_what_was_not_written_does_not()
     };
     let gathered = [same(0, 5), own(&space, 5, 1), same(6, 10)];
     // Eight pages were written.
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), at(0)), 1);
+    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 1);
     drop(gathered);
     assert_eq!(space.stats().lazy, 16);
     assert_eq!(space.regions().len(), 2, "one region for each snapshot");
@@ -141,10 +141,10 @@ fn w8_a_buffer_that_is_filled_anew_is_known_as_such() {
     assert!(!space.was_cleaned(middle));
     // The next message of the same write knows nothing of the one before.
     let halves = made_up(8);
-    assert_eq!(halves.clean_written(&[own(&halves, 0, 4)], &pager.snapshot(1, 1, 0, 4), at(0)), 4);
+    assert_eq!(halves.clean_written(&[own(&halves, 0, 4)], &pager.snapshot(1, 1, 0, 4), 0), 4);
     assert!(halves.was_cleaned(slice(at(0), 4 * PAGE)) && !halves.was_cleaned(slice(at(4), 4 * PAGE)));
     drop(halves);
-    assert_eq!(space.clean_written(&[own(&space, 1, 6)], &pager.snapshot(1, 1, PAGE, 6), at(1)), 6);
+    assert_eq!(space.clean_written(&[own(&space, 1, 6)], &pager.snapshot(1, 1, PAGE, 6), 0), 6);
     (0..8).for_each(|page| store(&space, at(page), 1));
     assert_eq!((space.stats().lazy, space.regions().len()), (0, 3));
     assert!(space.was_cleaned(middle));

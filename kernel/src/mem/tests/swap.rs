@@ -171,6 +171,23 @@ fn q3_a_write_that_fails_loses_nothing() {
     check(&space, 100);
 }
 
+/// A page of a process that sleeps can be among those that the file did not take, and stays there until the process looks at it.
+#[test]
+fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(1000);
+    let space = filled(10);
+    let unknown = || audit::unknown_frames(core::iter::once(space.clone())).unwrap();
+    let before = unknown();
+    swap.store.set(StoreAnswers::Full);
+    take_all();
+    assert_eq!(space.stats().resident, 0, "they are no page's");
+    assert_eq!(unknown(), before, "they are known to be kept");
+    swap.store.set(StoreAnswers::Now);
+    check(&space, 10);
+    assert_eq!(unknown(), before);
+}
+
 #[test]
 fn q3_what_is_done_to_swapped_pages() {
     let _alone = host::exclusive();

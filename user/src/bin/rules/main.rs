@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod ahead;
+mod arguments;
 mod change;
 mod experiment;
 mod fault;
@@ -28,6 +29,7 @@ mod sharing;
 mod space;
 mod stack;
 mod thread;
+mod trace;
 mod traffic;
 mod vectored;
 mod wrapper;
@@ -58,14 +60,16 @@ tests! {
     wrapper: c7_no_rescue c8_one_rescue c9_nothing_for_nothing c10_rescue_is_freed r10_holes_need_no_room q1_reservation q1_failed_rescue
         q4_limits q4_regions q4_out_of_memory;
     space: a1_fork_shares a2_exec_arguments a3_exit_releases a4_split a8_write_protected;
-    safety: x1_rights_at_read x2_handles_are_the_kernels x4_arguments_once x5_lies x5_twice_late_unasked x5_garbage x5_server_dies x6_times
+    arguments: x4_arguments_once x4_vector_is_taken_at_the_start;
+    safety: x1_rights_at_read x2_handles_are_the_kernels x5_lies x5_twice_late_unasked x5_garbage x5_server_dies x6_times
         x5_hostile_arguments;
-    write: w1_references w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
-    written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages w8_pays;
+    write: w1_references w1_vectors w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
+    written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages w8_pays w8_vectors;
     memory: q2_pressure q2_last_reference q3_swap q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure f8_marks;
     sharing: a5_shared_frames a6_program_overwritten a7_debugger x3_asked_once;
     leak: x5_nothing_leaks;
     traffic: e3_relay_agrees w2_one_page_moves w4_no_byte_moves;
+    trace: e4_trace_tells_each_read;
     experiment: e1_block_size e1_knobs e2_differential e3_counters;
 }
 
@@ -82,8 +86,9 @@ fn run(args: &Args) -> i32 {
         names => names,
     };
     if names == [b"--list"] {
-        for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s } in rules_list::TESTS {
+        for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s, log } in rules_list::TESTS {
             println!("{name} ({memory_mib} MiB, {timeout_s} s): {doc}; notices {}", mutants.join(" "));
+            log.iter().for_each(|line| println!("    in the log: {line}"));
         }
         return 0;
     }

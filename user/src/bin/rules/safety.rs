@@ -1,12 +1,10 @@
-//! X: rights, handles, arguments that change under the kernel's eyes, and servers that lie or die.
+//! X: rights, handles, and servers that lie or die.
 
 use crate::kit::{Buffer, Child, File, Named, Outcome, PAGE, UNTOUCHED, pattern, read_lazily, within};
 use crate::lazy::{self, Meter};
 use crate::scripted::{Action, Reply, Script, Server, USUAL, content, honest};
-use crate::thread::Thread;
 use crate::{check, check_eq, os};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use fsproto::{Errno as Status, HEAD_BYTES, Handle, Op, Snapshotted, Tag};
 use user::prelude::*;
 use user::sys::abi;
@@ -76,67 +74,6 @@ pub fn x2_handles_are_the_kernels() -> Outcome {
     sys::close(fd).named("close")?;
     buffer.check(0, 16 * PAGE, content(0, 0, 0))?;
     sys::close(file).named("close")
-}
-
-/// What two threads share while one of them changes the other's arguments.
-struct Vector {
-    parts: [[AtomicUsize; 2]; 2],
-    places: [usize; 2],
-    stop: AtomicBool,
-    turns: AtomicU64,
-}
-
-impl Vector {
-    extern "C" fn spoil(argument: usize) {
-        // SAFETY: the address of a `Vector` that lives until the thread was waited for.
-        let this = unsafe { &*(argument as *const Self) };
-        while !this.stop.load(Ordering::SeqCst) {
-            let turn = this.turns.fetch_add(1, Ordering::SeqCst);
-            let bad = [0, 0xffff_8000_0000_0000, usize::MAX][(turn % 3) as usize];
-            this.parts[1][0].store(bad, Ordering::SeqCst);
-            // No length in between: a larger one that is allowed would be obeyed.
-            this.parts[0][1].store(usize::MAX - turn as usize % 2, Ordering::SeqCst);
-            this.parts[0][1].store(2 * PAGE, Ordering::SeqCst);
-            this.parts[1][0].store(this.places[1], Ordering::SeqCst);
-            if turn.is_multiple_of(64) {
-                let _: sys::Result<i32> = sys::sched_yield();
-            }
-        }
-    }
-}
-
-/// A vector that changes during the call: what was checked is what is used, and nothing but the buffers is written to.
-pub fn x4_arguments_once() -> Outcome {
-    let file = File::make("file", 1, 64 * P)?;
-    let buffer = Buffer::filled(12 * PAGE, UNTOUCHED)?;
-    let places = [buffer.at(PAGE), buffer.at(6 * PAGE)];
-    let vector = Vector {
-        parts: [[places[0].into(), (2 * PAGE).into()], [places[1].into(), (3 * PAGE).into()]],
-        places,
-        stop: AtomicBool::new(false),
-        turns: AtomicU64::new(0),
-    };
-    let thread = Thread::start(Vector::spoil, &raw const vector as usize)?;
-    let mut whole = 0;
-    for round in 0..3000u64 {
-        let offset = round % 50 * P;
-        os::seek(file.fd, offset).named("lseek")?;
-        match os::call(abi::__NR_readv, &[file.fd as usize, &raw const vector.parts as usize, 2]) {
-            Ok(count) if count == 5 * PAGE => {
-                whole += 1;
-                buffer.check(PAGE, 2 * PAGE, pattern(1, offset))?;
-                buffer.check(6 * PAGE, 3 * PAGE, pattern(1, offset + 2 * P))?;
-            }
-            Ok(count) => check!(count <= 64 * PAGE, "{count} bytes"),
-            Err(error) => check!(error == Errno::EFAULT || error == Errno::EINVAL, "readv: {error:?}"),
-        }
-        buffer.check(0, PAGE, UNTOUCHED)?;
-        buffer.check(9 * PAGE, 3 * PAGE, UNTOUCHED)?;
-    }
-    vector.stop.store(true, Ordering::SeqCst);
-    thread.join();
-    check!(whole > 0, "no call ever got its vector as it was");
-    Ok(())
 }
 
 /// A change of a reply that makes it a lie.

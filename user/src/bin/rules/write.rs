@@ -41,6 +41,63 @@ pub fn w1_references() -> Outcome {
     check_file(&target, 5 * PAGE + 17 - 100, BYTES - 5 * PAGE - 117, 1, 5 * PAGE as u64 + 17)
 }
 
+/// A vector is written as its bytes in a row would be: pages of any of its buffers as references, the rest as bytes, in one message; appended as a whole, and up
+/// to where memory ends.
+pub fn w1_vectors() -> Outcome {
+    const P: u64 = PAGE as u64;
+    let source = File::make("source", 1, BYTES as u64)?;
+    let target = File::make("target", 2, 0)?;
+    let (buffer, more) = (Buffer::new(BYTES)?, Buffer::new(16 * PAGE)?);
+    let small = Buffer::filled(PAGE, pattern(5, 0))?;
+    read_lazily(&source, &buffer, 0, BYTES, 0)?;
+    read_lazily(&source, &more, 0, 16 * PAGE, 16 * P)?;
+    source.overwrite(3, 0, BYTES as u64)?;
+    buffer.put(5 * PAGE, 10, pattern(4, 0));
+    let parts = [
+        [small.at(0), 1000],
+        [buffer.at(100), 20 * PAGE - 200],
+        [small.at(1000), 24],
+        [more.at(0), 16 * PAGE],
+        [buffer.at(30 * PAGE), 8 * PAGE],
+    ];
+    let total = 44 * PAGE + 824;
+    let meter = Meter::start()?;
+    let written = os::call(abi::__NR_pwritev, &[target.fd as usize, parts.as_ptr().addr(), parts.len(), 10, 0]).named("pwritev")?;
+    check_eq!(written, total, "bytes that pwritev took");
+    // Of the second buffer, 18 pages are whole, and one of these was stored to.
+    meter.expect("pages_referenced", 17 + 16 + 8)?;
+    meter.expect("bytes_written", 3 * PAGE as i64 + 824)?;
+    // One message, and one for each of the two pages that parts of were taken from.
+    meter.expect("fetches", 2)?;
+    meter.expect_system("messages_sent", 1 + 2)?;
+    let second = 10 + 1000;
+    check_file(&target, 10, 1000, 5, 0)?;
+    check_file(&target, second, 5 * PAGE - 100, 1, 100)?;
+    check_file(&target, second + 5 * PAGE - 100, 10, 4, 0)?;
+    check_file(&target, second + 5 * PAGE - 90, 15 * PAGE - 110, 1, 5 * P + 10)?;
+    check_file(&target, second + 20 * PAGE - 200, 24, 5, 1000)?;
+    check_file(&target, second + 20 * PAGE - 176, 16 * PAGE, 1, 16 * P)?;
+    check_file(&target, second + 36 * PAGE - 176, 8 * PAGE, 1, 30 * P)?;
+
+    let end = 10 + total;
+    let append = sys::open(target.path.as_bytes(), abi::O_WRONLY | abi::O_APPEND, 0).named("open")?;
+    let meter = Meter::start()?;
+    let parts = [[more.at(0), 4 * PAGE], [small.at(0), 100], [buffer.at(40 * PAGE), 4 * PAGE]];
+    check_eq!(os::writev(append, &parts).named("writev")?, 8 * PAGE + 100, "bytes appended");
+    meter.expect("pages_referenced", 8)?;
+    meter.expect_system("messages_sent", 1)?;
+    check_file(&target, end, 4 * PAGE, 1, 16 * P)?;
+    check_file(&target, end + 4 * PAGE, 100, 5, 0)?;
+    check_file(&target, end + 4 * PAGE + 100, 4 * PAGE, 1, 40 * P)?;
+
+    let gone = Buffer::new(PAGE)?;
+    os::mprotect(gone.at(0), PAGE, abi::PROT_NONE).named("mprotect")?;
+    let parts = [[more.at(0), 2 * PAGE], [gone.at(0), PAGE], [more.at(2 * PAGE), PAGE]];
+    check_eq!(os::writev(append, &parts), Ok(2 * PAGE), "bytes up to the end of memory");
+    check_eq!(os::writev(append, &parts[1..]), Err(Errno::EFAULT), "no byte before the end of memory");
+    sys::close(append).named("close")
+}
+
 /// A file that is written back where it came from costs no data but its changed page, and brings back what others changed.
 pub fn w2_same_place() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;

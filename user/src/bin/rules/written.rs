@@ -58,6 +58,29 @@ pub fn w8_after_write() -> Outcome {
     start.expect_system("snapshots_live", 0)
 }
 
+/// The pages of each buffer of a vector, wherever their bytes went, stay in place, and are not sent again.
+pub fn w8_vectors() -> Outcome {
+    let file = File::make("file", 1, 0)?;
+    let small = Buffer::filled(PAGE, pattern(4, 0))?;
+    let buffer = Buffer::filled(20 * PAGE, pattern(2, 0))?;
+    let parts = [[small.at(0), 24], [buffer.at(100), 12 * PAGE], [buffer.at(14 * PAGE), 4 * PAGE]];
+    let write = |referenced: i64, cleaned: i64| {
+        let meter = Meter::start()?;
+        let _knob = clean_always()?;
+        let written = os::call(abi::__NR_pwritev, &[file.fd as usize, parts.as_ptr().addr(), parts.len(), 0, 0]).named("pwritev")?;
+        check_eq!(written, 16 * PAGE + 24, "bytes that pwritev took");
+        meter.expect("pages_referenced", referenced)?;
+        meter.expect("pages_cleaned", cleaned)
+    };
+    write(0, 11 + 4)?;
+    file.overwrite(3, 0, 17 * P)?;
+    buffer.check(0, 20 * PAGE, pattern(2, 0))?;
+    write(11 + 4, 0)?;
+    check_file(&file, 0, 24, 4, 0)?;
+    check_file(&file, 24, 12 * PAGE, 2, 100)?;
+    check_file(&file, 24 + 12 * PAGE, 4 * PAGE, 2, 14 * P)
+}
+
 /// A buffer that is changed and written back again and again sends the page that was changed, each time, and needs one snapshot.
 pub fn w8_again() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;

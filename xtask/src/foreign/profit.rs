@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Store;
 use super::cases::{Group, PROFIT};
@@ -33,7 +33,7 @@ struct Cost {
 
 /// Measures and prints the table; the status is xtask's.
 pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupts) -> Result<u8> {
-    let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
+    let store = Store::open(paths)?;
     let ready = match super::prepare(paths, &store, &PROFIT, &PROFIT.cases())? {
         Ok(ready) => ready,
         Err(why) => {

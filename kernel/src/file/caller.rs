@@ -3,8 +3,10 @@
 use super::FdTable;
 use crate::mem::Space;
 use crate::sync::Mutex;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use fsproto::Time;
 use spin::Once;
 
@@ -98,6 +100,12 @@ pub trait Tasks: Sync {
     fn session_of_group(&self, pgid: u32) -> Option<u32>;
     /// Sends a signal to every member of a process group.
     fn signal_group(&self, pgid: u32, signal: u8);
+    /// Sends a signal to a process.
+    fn signal_process(&self, pid: u32, signal: u8);
+    /// Whether a process group has nobody who could let it go on once it is stopped: no member's parent is in another group of the same session.
+    fn is_orphaned(&self, pgid: u32) -> bool;
+    /// Wakes the running thread at a time since boot, so that it looks again at what it waits for, until what this returns is dropped.
+    fn wake_at(&self, deadline_ns: u64) -> Box<dyn Any>;
 }
 
 static TASKS: Once<&'static dyn Tasks> = Once::new();

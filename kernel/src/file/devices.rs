@@ -1,6 +1,8 @@
-//! `/dev`: the devices, each a file in one flat directory that nobody can change.
+//! `/dev`: the devices, each a file in one flat directory that nobody can change, and `/dev/pts` in it.
 
-use super::tty::Tty;
+mod pts;
+
+use super::tty::{Terminal, Tty, pair};
 use super::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr, Stat, UserBuffers, Walk, WriteAt,
     Written, random, tasks,
@@ -38,7 +40,8 @@ pub fn start() {
 
 /// The terminal that controls a session.
 pub(super) fn controlled_by(session: u32) -> Option<Arc<Tty>> {
-    TERMINALS.iter().find(|tty| tty.session() == Some(session)).cloned()
+    let of_pairs = pair::all().into_iter().map(|(_, tty)| tty);
+    TERMINALS.iter().cloned().chain(of_pairs).find(|tty| tty.session() == Some(session))
 }
 
 /// Tells a session's terminal something, if it has one.
@@ -60,6 +63,9 @@ enum Entry {
     Terminal(usize),
     /// The caller's own terminal.
     ControllingTerminal,
+    /// The maker of pairs of terminals, and where these are.
+    Master,
+    Terminals,
     Ramdisk,
     Disk,
     Link(&'static [u8]),
@@ -80,6 +86,8 @@ const ENTRIES: &[(&[u8], Entry)] = &[
     (b"fd", Entry::Link(b"/proc/self/fd")),
     (b"full", Entry::Memory(Memory::Full)),
     (b"null", Entry::Memory(Memory::Null)),
+    (b"ptmx", Entry::Master),
+    (b"pts", Entry::Terminals),
     (b"ramdisk", Entry::Ramdisk),
     (b"random", Entry::Memory(Memory::Random)),
     (b"stderr", Entry::Link(b"/proc/self/fd/2")),
@@ -97,7 +105,8 @@ const ENTRIES: &[(&[u8], Entry)] = &[
 impl Entry {
     fn kind(self) -> Kind {
         match self {
-            Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal => Kind::CharacterDevice,
+            Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal | Self::Master => Kind::CharacterDevice,
+            Self::Terminals => Kind::Directory,
             Self::Ramdisk => Kind::Regular,
             Self::Disk => Kind::BlockDevice,
             Self::Link(_) => Kind::Symlink,
@@ -111,20 +120,23 @@ pub struct DeviceFileSystem;
 enum Found {
     Root,
     Entry(u64, Entry),
+    /// A terminal in `/dev/pts`.
+    Pair(Arc<Tty>),
 }
 
 fn find(path: &[u8]) -> Result<Found, Errno> {
     if path.is_empty() {
         return Ok(Found::Root);
     }
-    let name = path.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let (name, below) = path.split_at(path.iter().position(|&byte| byte == b'/').unwrap_or(path.len()));
     let at = ENTRIES.iter().position(|(entry, _)| *entry == name).ok_or(Errno::ENOENT)?;
     let (_, entry) = ENTRIES.get(at).ok_or(Errno::ENOENT)?;
-    // A name below a device leads nowhere; below a link, to where the link leads.
-    if name.len() < path.len() && !matches!(entry, Entry::Link(_)) {
-        return Err(Errno::ENOTDIR);
+    match (entry, below) {
+        // A name below a link leads to where the link leads.
+        (Entry::Link(_), _) | (_, []) => Ok(Found::Entry(at as u64 + 2, *entry)),
+        (Entry::Terminals, [_, name @ ..]) => pts::find(name).map(Found::Pair).ok_or(Errno::ENOENT),
+        _ => Err(Errno::ENOTDIR),
     }
-    Ok(Found::Entry(at as u64 + 2, *entry))
 }
 
 /// Whether a link has to be followed: it is not the last component, or the last one is to be followed.
@@ -139,45 +151,40 @@ impl FileSystem for DeviceFileSystem {
     }
 
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
-        let (inode, entry) = match find(path) {
-            Ok(Found::Root) if how.flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => return Err(Errno::EISDIR),
-            Ok(Found::Root) => return Ok(Walk::Done(Arc::new(Directory))),
-            Ok(Found::Entry(inode, entry)) => (inode, entry),
+        let found = match find(path) {
             Err(Errno::ENOENT) if how.flags.contains(OpenFlags::CREATE) => return Err(Errno::EPERM),
-            Err(error) => return Err(error),
+            found => found?,
         };
-        if let Entry::Link(target) = entry {
-            return match followed(path, how.flags) {
-                Some(walked) => Ok(Walk::Link { which: 0, walked, target: target.to_vec() }),
-                None => Ok(Walk::Done(Arc::new(Link { inode, target }))),
-            };
-        }
-        if how.flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
-            return Err(Errno::EEXIST);
-        }
-        if how.flags.contains(OpenFlags::DIRECTORY) {
-            return Err(Errno::ENOTDIR);
-        }
-        Ok(Walk::Done(open_device(inode, entry)?))
+        let directory: Arc<dyn FileObject> = match found {
+            Found::Root => Arc::new(Directory),
+            Found::Entry(inode, Entry::Terminals) => Arc::new(pts::Terminals { inode }),
+            Found::Entry(inode, Entry::Link(target)) => {
+                return Ok(match followed(path, how.flags) {
+                    Some(walked) => Walk::Link { which: 0, walked, target: target.to_vec() },
+                    None => Walk::Done(Arc::new(Link { inode, target })),
+                });
+            }
+            _ if how.flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) => return Err(Errno::EEXIST),
+            _ if how.flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+            Found::Entry(inode, entry) => return open_device(inode, entry, how.flags).map(Walk::Done),
+            Found::Pair(tty) => return Ok(Walk::Done(Terminal::open(tty, how.flags)?)),
+        };
+        if how.flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) { Err(Errno::EISDIR) } else { Ok(Walk::Done(directory)) }
     }
 
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
-        let (inode, entry) = match find(path)? {
-            Found::Root => return Directory.stat().map(Walk::Done),
-            Found::Entry(inode, entry) => (inode, entry),
-        };
-        match entry {
-            Entry::Link(target) => match followed(path, flags) {
-                Some(walked) => Ok(Walk::Link { which: 0, walked, target: target.to_vec() }),
-                None => Link { inode, target }.stat().map(Walk::Done),
+        let stat = match find(path)? {
+            Found::Root => Directory.stat(),
+            Found::Entry(inode, Entry::Terminals) => pts::Terminals { inode }.stat(),
+            Found::Entry(inode, Entry::Link(target)) => match followed(path, flags) {
+                Some(walked) => return Ok(Walk::Link { which: 0, walked, target: target.to_vec() }),
+                None => Link { inode, target }.stat(),
             },
             _ if flags.contains(OpenFlags::DIRECTORY) => Err(Errno::ENOTDIR),
-            // Whoever asks what /dev/tty is need not have one.
-            Entry::ControllingTerminal => {
-                Ok(Walk::Done(Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode, device_number: 5 << 8, ..stat() }))
-            }
-            entry => open_device(inode, entry)?.stat().map(Walk::Done),
-        }
+            Found::Pair(tty) => Ok(tty.stat()),
+            Found::Entry(inode, entry) => open_device(inode, entry, OpenFlags::empty()).and_then(|device| device.stat()),
+        };
+        stat.map(Walk::Done)
     }
 
     fn figures(&self) -> Result<FileSystemFigures, Errno> {
@@ -185,19 +192,35 @@ impl FileSystem for DeviceFileSystem {
     }
 }
 
-fn open_device(inode: u64, entry: Entry) -> Result<Arc<dyn FileObject>, Errno> {
+fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn FileObject>, Errno> {
+    let is_used = flags.intersects(OpenFlags::READ | OpenFlags::WRITE);
     match entry {
         Entry::Memory(which) => Ok(Arc::new(MemoryDevice { inode, which })),
-        Entry::Terminal(number) => Ok(TERMINALS.get(number).ok_or(Errno::ENXIO)?.clone()),
+        Entry::Terminal(number) => Ok(Terminal::open(TERMINALS.get(number).ok_or(Errno::ENXIO)?.clone(), flags)?),
+        // Whoever asks what these are need not have a terminal, and does not want a pair.
+        Entry::ControllingTerminal | Entry::Master if !is_used => Ok(Arc::new(Looked(match entry {
+            Entry::Master => pair::master_stat(),
+            _ => Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode, device_number: 5 << 8, ..stat() },
+        }))),
         Entry::ControllingTerminal => {
             let tasks = tasks().ok_or(Errno::ENXIO)?;
             let session = tasks.current_pid().and_then(|pid| tasks.process(pid)).ok_or(Errno::ENXIO)?.sid;
-            Ok(controlled_by(session).ok_or(Errno::ENXIO)?)
+            Ok(Terminal::open(controlled_by(session).ok_or(Errno::ENXIO)?, flags)?)
         }
+        Entry::Master => Ok(pair::Master::open()?),
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
         Entry::Disk => disk::size().map(|_| Arc::new(Disk { inode }) as Arc<dyn FileObject>),
-        // Links are followed or opened as links before it comes to this.
-        Entry::Link(_) => Err(Errno::ELOOP),
+        // Links are followed or opened as links, and directories opened, before it comes to this.
+        Entry::Link(_) | Entry::Terminals => Err(Errno::ELOOP),
+    }
+}
+
+/// A device that was only looked at.
+struct Looked(Stat);
+
+impl FileObject for Looked {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(self.0)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::arguments::{base, install, load, only, open_file, path, store, word};
 use crate::file::lock::{self, Kind as LockKind, Range};
-use crate::file::tty::Tty;
+use crate::file::tty::Terminal;
+use crate::file::tty::pair::Master;
 use crate::file::{Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, mapped, namespace};
 use alloc::sync::Arc;
 use fsproto::{Errno, OpenFlags};
@@ -31,14 +32,27 @@ pub fn openat(current: &dyn Caller, dir: i32, address: u64, flags: u32, mode: u3
         return Err(Errno::ELOOP);
     }
     if flags & (linux::O_NOCTTY | linux::O_PATH) == 0
-        && let Some(tty) = downcast::<Tty>(&object)
+        && let Some(terminal) = downcast::<Terminal>(&object)
     {
-        tty.opened(current);
+        terminal.opened(current);
     }
     if how.flags.contains(OpenFlags::TRUNCATE) {
         mapped::change(current.space(), &object, || Ok(()))?;
     }
     let file = OpenFile::new(object, status, place.path, Some(place.filesystem));
+    install(current, file, flags & linux::O_CLOEXEC != 0)
+}
+
+/// TIOCGPTPEER: opens the terminal of a pair by its master, whatever has become of its name.
+pub(super) fn open_peer(current: &dyn Caller, file: &OpenFile, flags: u64) -> Result<u64, Errno> {
+    let not_one = if downcast::<Terminal>(file.object()).is_some() { Errno::EIO } else { Errno::ENOTTY };
+    let master = downcast::<Master>(file.object()).ok_or(not_one)?;
+    let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    let (terminal, path) = master.open_terminal(how(current, flags, 0)?.flags)?;
+    if flags & linux::O_NOCTTY == 0 {
+        terminal.opened(current);
+    }
+    let file = OpenFile::new(terminal, status(flags)?, path, file.filesystem().cloned());
     install(current, file, flags & linux::O_CLOEXEC != 0)
 }
 

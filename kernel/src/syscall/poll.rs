@@ -24,6 +24,7 @@ pub fn ioctl(current: &dyn Caller, fd: i32, number: u32, argument: u64) -> Resul
             file.set_status(status);
             Ok(0)
         }
+        request::TIOCGPTPEER => super::open::open_peer(current, &file, argument),
         number => file.object().ioctl(current, number, argument),
     }
 }

@@ -79,7 +79,9 @@ fn end_process(process: &Arc<Process>, own_status: i32) {
     if process.pid == init::INIT_PID {
         init::ended(status);
     }
+    let groups = family::groups_guarded_through(process.pid);
     let orphans = family::give_away_children(process.pid);
+    send::let_orphans_go(&groups);
     if orphans.iter().any(|orphan| matches!(orphan.state.lock().life, Life::Zombie(_)))
         && let Some(init) = find_process(init::INIT_PID)
     {

@@ -161,6 +161,21 @@ pub fn group(group: u32) -> Vec<Arc<Process>> {
     family.members.values().filter(|member| member.relations.group == group).map(|member| member.process.clone()).collect()
 }
 
+/// The groups that can become orphaned by the end of a process: its own, of which its parent was a guardian, and those of its children.
+pub(super) fn groups_guarded_through(pid: u32) -> Vec<u32> {
+    let family = FAMILY.lock();
+    let Some(member) = family.members.get(&pid) else { return Vec::new() };
+    let own = member.relations;
+    let guards = |parent: Relations, child: Relations| parent.session == child.session && parent.group != child.group;
+    let parent = family.members.get(&own.parent).map(|parent| parent.relations);
+    let children = member.children.iter().filter_map(|child| family.members.get(child)).map(|child| child.relations);
+    let mut groups: Vec<u32> = children.filter(|&child| guards(own, child)).map(|child| child.group).collect();
+    groups.extend(parent.filter(|&parent| guards(parent, own)).map(|_| own.group));
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
 /// The session of a process group, if it has a member.
 pub fn session_of_group(group: u32) -> Option<u32> {
     FAMILY.lock().members.values().find(|member| member.relations.group == group).map(|member| member.relations.session)

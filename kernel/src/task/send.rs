@@ -4,7 +4,7 @@
 //! needs to ask one question only.
 
 use super::process::{Life, News};
-use super::signal::{Disposition, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SignalInfo, SignalSet};
+use super::signal::{Disposition, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SignalInfo, SignalSet};
 use super::{Process, Thread, family, find_process, scheduler};
 use alloc::sync::Arc;
 
@@ -180,12 +180,26 @@ pub fn recheck(thread: &Thread) {
 
 /// A process that stops itself by default on a signal must not if nothing could continue it.
 pub(super) fn is_orphaned_stop(process: &Process, signal: u8) -> bool {
-    if signal == SIGSTOP {
-        return false;
+    signal != SIGSTOP && family::relations(process.pid).is_none_or(|own| is_orphaned(own.group))
+}
+
+/// Whether a process group is orphaned (POSIX): no member has a parent in the same session but another group. Who has ended does not count.
+pub(super) fn is_orphaned(group: u32) -> bool {
+    let has_guardian = |member: &Arc<Process>| {
+        let Some(own) = family::relations(member.pid).filter(|_| !matches!(member.state.lock().life, Life::Zombie(_))) else {
+            return false;
+        };
+        family::relations(own.parent).is_some_and(|parent| parent.session == own.session && parent.group != own.group)
+    };
+    !family::group(group).iter().any(has_guardian)
+}
+
+/// Somebody ended who was, or had, a guardian: groups that lost their last one while a member is stopped are hung up and let go on.
+pub(super) fn let_orphans_go(groups: &[u32]) {
+    for &group in groups {
+        if family::group(group).iter().any(|member| member.is_stopped()) && is_orphaned(group) {
+            to_group(group, SignalInfo::kernel(SIGHUP));
+            to_group(group, SignalInfo::kernel(SIGCONT));
+        }
     }
-    let Some(own) = family::relations(process.pid) else { return true };
-    // POSIX: a group is orphaned if no member has a parent in the same session but another group.
-    !family::group(own.group).iter().filter_map(|member| family::relations(member.pid)).any(|member| {
-        family::relations(member.parent).is_some_and(|parent| parent.session == member.session && parent.group != member.group)
-    })
 }

@@ -3,10 +3,13 @@
 use super::process::Life;
 use super::signal::SignalInfo;
 use super::thread::RunState;
+use super::timer::Timeout;
 use super::{all_processes, family, find_process, scheduler, send};
 use crate::arch;
 use crate::file::{self, ProcessView, Tasks};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::Ordering;
 use fsproto::Time;
 
@@ -72,6 +75,18 @@ impl Tasks for Hooks {
 
     fn signal_group(&self, pgid: u32, signal: u8) {
         send::to_group(pgid, SignalInfo::kernel(signal));
+    }
+
+    fn signal_process(&self, pid: u32, signal: u8) {
+        send::to_pid(pid, SignalInfo::kernel(signal));
+    }
+
+    fn is_orphaned(&self, pgid: u32) -> bool {
+        send::is_orphaned(pgid)
+    }
+
+    fn wake_at(&self, deadline_ns: u64) -> Box<dyn Any> {
+        Box::new(Timeout::at(deadline_ns))
     }
 }
 

@@ -1,14 +1,10 @@
-//! Files, directories, descriptors, pipes, terminals, mounts.
+//! Files, directories, descriptors, pipes, mounts.
 
 use super::{Fd, Result, abi, c_string, call};
 use crate::errno::Errno;
-use linux_raw_sys::ioctl;
 
 /// What `stat` fills in.
 pub type Stat = abi::stat;
-
-/// A terminal's settings.
-pub type Termios = abi::termios;
 
 /// Reads into the start of `buffer`; 0 at the end of the file.
 pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
@@ -258,40 +254,4 @@ pub fn statfs(path: &[u8]) -> Result<abi::statfs> {
 pub fn sync() {
     // SAFETY: touches no memory.
     let _ = unsafe { call!(__NR_sync) };
-}
-
-/// A terminal's settings, or `ENOTTY` for what is none.
-pub fn terminal_settings(fd: Fd) -> Result<Termios> {
-    // SAFETY: plain numbers, for which zero is a value; the kernel fills them in.
-    unsafe {
-        let mut settings: Termios = core::mem::zeroed();
-        call!(__NR_ioctl, fd, ioctl::TCGETS, &raw mut settings)?;
-        Ok(settings)
-    }
-}
-
-/// Changes a terminal's settings when its output has drained.
-pub fn set_terminal_settings(fd: Fd, settings: &Termios) -> Result<()> {
-    // SAFETY: the kernel only reads the structure.
-    unsafe { call!(__NR_ioctl, fd, ioctl::TCSETSW, core::ptr::from_ref(settings)).map(drop) }
-}
-
-/// Makes `group` the terminal's foreground process group.
-pub fn set_foreground(fd: Fd, group: i32) -> Result<()> {
-    // SAFETY: the kernel only reads the number.
-    unsafe { call!(__NR_ioctl, fd, ioctl::TIOCSPGRP, &raw const group).map(drop) }
-}
-
-/// The terminal's foreground process group.
-pub fn foreground(fd: Fd) -> Result<i32> {
-    let mut group = 0i32;
-    // SAFETY: the kernel fills in the number.
-    unsafe { call!(__NR_ioctl, fd, ioctl::TIOCGPGRP, &raw mut group)? };
-    Ok(group)
-}
-
-/// Makes the terminal this session's.
-pub fn set_controlling_terminal(fd: Fd) -> Result<()> {
-    // SAFETY: touches no memory.
-    unsafe { call!(__NR_ioctl, fd, ioctl::TIOCSCTTY, 0).map(drop) }
 }

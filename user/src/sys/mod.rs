@@ -7,6 +7,7 @@ pub mod file;
 pub mod memory;
 pub mod process;
 pub mod signal;
+pub mod terminal;
 
 pub use file::*;
 pub use linux_raw_sys::general as abi;
@@ -14,6 +15,7 @@ pub use linux_raw_sys::net;
 pub use memory::*;
 pub use process::*;
 pub use signal::*;
+pub use terminal::*;
 
 use crate::errno::Errno;
 use alloc::ffi::CString;

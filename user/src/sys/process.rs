@@ -27,6 +27,11 @@ impl WaitStatus {
         (signal != 0 && signal != 0x7f).then_some(signal)
     }
 
+    /// The signal that stopped it, if one did.
+    pub fn stopped(self) -> Option<i32> {
+        (self.0 & 0xff == 0x7f).then_some((self.0 >> 8) & 0xff)
+    }
+
     /// What a shell makes of it in `$?`.
     pub fn shell_status(self) -> i32 {
         self.exit_code().or(self.signal().map(|signal| 128 + signal)).unwrap_or(128)

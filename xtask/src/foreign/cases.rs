@@ -79,6 +79,8 @@ pub const GROUPS: &[Group] = &[
     group("mksh", "mksh", &["mksh"], include_str!("../../foreign/scripts.cases")),
     group("lksh", "lksh", &["lksh"], include_str!("../../foreign/scripts.cases")),
     group("zsh", "zsh --emulate sh", &["zsh"], include_str!("../../foreign/scripts.cases")),
+    Group { is_quick: true, ..group("pty", "busybox sh", &["ptyrun"], include_str!("../../foreign/pty.cases")) },
+    group("pty_shells", "busybox sh", &["ptyrun", "bash", "mksh", "lksh"], include_str!("../../foreign/pty_shells.cases")),
     Group { is_quick: true, ..group("hazards", "busybox sh", &[], include_str!("../../foreign/hazards.cases")) },
     group(
         "dynamic",

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::add::Addition;
 use crate::child::{self, Ended};
@@ -74,7 +74,7 @@ pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
         return profit::profit(paths, &guest, filter, &interrupts);
     }
     let mut count = Count::default();
-    let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
+    let store = Store::open(paths)?;
     for case in console::CASES.iter().filter(|case| case.name().contains(filter)) {
         for (name, outcome) in case.run(&store, &interrupts)? {
             count.add(&name, &outcome)?;
@@ -149,7 +149,7 @@ fn run_group(
     settings: &[Lazy],
     interrupts: &Interrupts,
 ) -> Result<Vec<(String, Outcome)>> {
-    let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
+    let store = Store::open(paths)?;
     let all = |outcome: &dyn Fn() -> Outcome| -> Vec<(String, Outcome)> {
         cases.iter().flat_map(|case| settings.iter().map(move |lazy| case_name(group, case, *lazy))).map(|name| (name, outcome())).collect()
     };

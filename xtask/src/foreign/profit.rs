@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::Store;
 use super::cases::{Case, Group, PROFIT, PROFIT_QUICK};
@@ -47,7 +47,7 @@ const BLOCK_SIZED: [&str; 7] = ["gnu_cmp", "gnu_diff", "gnu_cat", "gnu_cp", "bus
 
 /// Measures and prints the tables: laziness on and off, and sizes of blocks; the status is xtask's.
 pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupts) -> Result<u8> {
-    let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
+    let store = Store::open(paths)?;
     let ready = match super::prepare(paths, &store, &PROFIT, &PROFIT.cases())? {
         Ok(ready) => ready,
         Err(why) => {
@@ -127,7 +127,7 @@ impl ProfitTest {
 
     /// Runs it.
     pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
-        let store = Store::open(paths.work.parent().context("there is no target folder")?)?;
+        let store = Store::open(paths)?;
         let ready = match super::prepare(paths, &store, &PROFIT_QUICK, &PROFIT_QUICK.cases())? {
             Ok(ready) => ready,
             Err(why) => return Ok(Verdict::Skipped(why)),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::add::Addition;
+use crate::paths::Paths;
 use crate::{guest, say};
 
 /// Where programs lie in the guest.
@@ -21,6 +22,8 @@ pub enum Source {
     Machine(&'static str),
     /// From the registry of crates, linked statically: the crate's name.
     Crate(&'static str),
+    /// One of the guest's own, which runs on Linux as it is: what plays at a terminal there has to be the same here.
+    Guest,
 }
 
 /// A foreign program.
@@ -48,6 +51,7 @@ pub const PROGRAMS: &[Program] = &[
     program("cc1", Source::Package("cpp-12", "usr/lib/gcc/x86_64-linux-gnu/12/cc1")),
     program("rg", Source::Crate("ripgrep")),
     program("fsx", Source::Crate("fsx")),
+    program("ptyrun", Source::Guest),
     program("sqlite3", Source::Machine("sqlite3")),
     program("grep", Source::Machine("grep")),
     program("sort", Source::Machine("sort")),
@@ -87,15 +91,17 @@ pub struct Fetched {
 /// The folder for everything foreign.
 pub struct Store {
     root: PathBuf,
+    /// Where the guest's own programs are, once it is built.
+    guest: PathBuf,
 }
 
 impl Store {
     /// Opens it.
-    pub fn open(target: &Path) -> std::io::Result<Self> {
-        let root = target.join("foreign");
+    pub fn open(paths: &Paths) -> std::io::Result<Self> {
+        let root = paths.work.with_file_name("foreign");
         fs::create_dir_all(root.join("packages"))?;
         fs::create_dir_all(root.join("root"))?;
-        Ok(Self { root })
+        Ok(Self { root, guest: paths.work.join("guest") })
     }
 
     /// A folder of that name, empty.
@@ -120,6 +126,7 @@ impl Store {
             Source::Package(package, path) => self.unpack(package)?.join(path),
             Source::Machine(name) => find_on_machine(name)?,
             Source::Crate(crate_name) => self.build(crate_name, name)?,
+            Source::Guest => self.guest.join(format!("user-{name}")),
         };
         let here = bin.join(name);
         fs::copy(&file, &here).map_err(|error| format!("{}: {error}", file.display()))?;

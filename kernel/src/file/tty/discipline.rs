@@ -22,6 +22,17 @@ pub struct Effects {
     pub signals: Vec<u8>,
     /// Whether a reader may have something to read now.
     pub readable: bool,
+    /// Whether output is held (^S) or goes on (^Q) from now on.
+    pub flow: Option<Flow>,
+}
+
+/// What XON and XOFF do to output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Nothing is written.
+    Stopped,
+    /// As usual.
+    Going,
 }
 
 /// A terminal's state between its line and its readers.
@@ -37,6 +48,15 @@ pub struct Discipline {
     lines: VecDeque<usize>,
     /// The next byte is taken as it is (^V).
     literal: bool,
+}
+
+/// How long a read without lines waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For so many bytes.
+    pub bytes: usize,
+    /// In tenths of a second: with `bytes`, after each byte; else from the start. 0: for ever, and not at all.
+    pub tenths: u64,
 }
 
 impl Discipline {
@@ -73,17 +93,36 @@ impl Discipline {
         if self.canonical() { self.lines.front().copied().unwrap_or(0) } else { self.ready.len() }
     }
 
-    /// Whether a read would return at once.
+    /// Without lines: bytes that a read waits for (`VMIN`), and how long (`VTIME`).
+    pub fn patience(&self) -> Option<Patience> {
+        let [bytes, tenths] = [linux::VMIN, linux::VTIME].map(|index| self.termios.character(index));
+        (!self.canonical()).then_some(Patience { bytes: bytes.into(), tenths: tenths.into() })
+    }
+
+    /// Whether poll(2) finds something to read. A time limit counts from the first byte, so there that is enough.
     pub fn is_readable(&self) -> bool {
-        if self.canonical() { !self.lines.is_empty() } else { self.ready.len() >= usize::from(self.termios.character(linux::VMIN)).max(1) }
+        match self.patience() {
+            None => !self.lines.is_empty(),
+            Some(Patience { bytes, tenths: 0 }) => self.ready.len() >= bytes.max(1),
+            Some(_) => !self.ready.is_empty(),
+        }
+    }
+
+    /// Whether another byte from the line finds a place. In a line that is being edited there always is one: what is too long is lost there, not held back.
+    pub fn has_room(&self) -> bool {
+        self.editing.len() + self.ready.len() < MAX_INPUT || (self.canonical() && self.lines.is_empty())
+    }
+
+    /// Takes what there is without lines, enough or not; `None` where lines count.
+    pub fn take(&mut self, max: usize) -> Option<Vec<u8>> {
+        (!self.canonical()).then(|| self.ready.drain(..max.min(self.ready.len())).collect())
     }
 
     /// Takes what a read of at most `max` bytes gets: in canonical mode of one line at most. `None` where it has to wait.
     pub fn read(&mut self, max: usize) -> Option<Vec<u8>> {
-        if !self.canonical() {
-            let polling = self.termios.character(linux::VMIN) == 0;
-            let enough = self.ready.len() >= usize::from(self.termios.character(linux::VMIN)).min(max);
-            return (polling || enough).then(|| self.ready.drain(..max.min(self.ready.len())).collect());
+        if let Some(Patience { bytes, tenths }) = self.patience() {
+            let least = if bytes == 0 && tenths > 0 { 1 } else { bytes.min(max) };
+            return if self.ready.len() >= least { self.take(max) } else { None };
         }
         let line = self.lines.front_mut()?;
         let count = max.min(*line);
@@ -119,10 +158,24 @@ impl Discipline {
         if core::mem::take(&mut self.literal) {
             return self.append(byte, effects);
         }
-        if self.signal(byte, effects) {
+        if self.flow(byte, effects) || self.signal(byte, effects) {
             return;
         }
         if self.canonical() { self.edit(byte, effects) } else { self.append(byte, effects) }
+    }
+
+    /// Whether the byte was one that holds output or lets it go on.
+    fn flow(&self, byte: u8, effects: &mut Effects) -> bool {
+        if self.termios.input & linux::IXON == 0 {
+            return false;
+        }
+        let [stop, start] = [linux::VSTOP, linux::VSTART].map(|index| self.termios.is(byte, index));
+        if stop || start {
+            effects.flow = Some(if start { Flow::Going } else { Flow::Stopped });
+        } else if self.termios.input & linux::IXANY != 0 {
+            effects.flow = Some(Flow::Going);
+        }
+        stop || start
     }
 
     /// Whether the byte was a signal's.
@@ -137,6 +190,10 @@ impl Discipline {
         }
         self.echo(byte, effects);
         effects.signals.push(signal);
+        // As on Linux: what signals lets output go on.
+        if self.termios.input & linux::IXON != 0 {
+            effects.flow = Some(Flow::Going);
+        }
         true
     }
 
@@ -334,6 +391,50 @@ mod tests {
         assert_eq!(discipline.read(2), Some(b"\x7f".to_vec()));
         assert_eq!(discipline.read(2), None);
         assert_eq!(discipline.output(b"a\nb"), b"a\nb");
+    }
+
+    #[test]
+    fn without_lines_a_read_waits_for_as_many_bytes_as_it_is_told() {
+        let set = |bytes, tenths| {
+            let mut termios = Termios::raw();
+            termios.characters[linux::VMIN as usize] = bytes;
+            termios.characters[linux::VTIME as usize] = tenths;
+            Discipline::new(termios)
+        };
+        let mut three = set(3, 0);
+        typed(&mut three, b"ab");
+        assert_eq!((three.is_readable(), three.read(100), three.read(2)), (false, None, Some(b"ab".to_vec())));
+        typed(&mut three, b"cdef");
+        assert_eq!(three.read(100), Some(b"cdef".to_vec()));
+        assert_eq!(set(0, 0).read(100), Some(Vec::new()));
+        assert_eq!(set(0, 1).read(100), None);
+        let mut timed = set(3, 1);
+        typed(&mut timed, b"a");
+        assert_eq!((timed.is_readable(), timed.read(100), timed.take(100)), (true, None, Some(b"a".to_vec())));
+    }
+
+    #[test]
+    fn there_is_room_until_it_is_full_and_always_in_a_line_that_is_edited() {
+        let mut raw = Discipline::new(Termios::raw());
+        typed(&mut raw, &alloc::vec![b'x'; MAX_INPUT - 1]);
+        assert!(raw.has_room());
+        typed(&mut raw, b"x");
+        assert!(!raw.has_room());
+        let mut lines = Discipline::default();
+        typed(&mut lines, &alloc::vec![b'x'; MAX_INPUT]);
+        assert!(lines.has_room());
+        typed(&mut lines, b"\n");
+        assert!(!lines.has_room());
+    }
+
+    #[test]
+    fn output_is_held_and_goes_on_where_that_is_set() {
+        let mut discipline = Discipline::new(Termios { input: linux::IXON, ..Termios::new() });
+        assert_eq!(typed(&mut discipline, b"\x13").flow, Some(Flow::Stopped));
+        assert_eq!(typed(&mut discipline, b"x").flow, None);
+        assert_eq!(typed(&mut discipline, b"\x11").flow, Some(Flow::Going));
+        assert_eq!(typed(&mut discipline, b"\x03").flow, Some(Flow::Going));
+        assert_eq!(typed(&mut Discipline::default(), b"\x13").flow, None);
     }
 
     #[test]

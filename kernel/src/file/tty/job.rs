@@ -4,6 +4,8 @@ use super::super::buffers::{load, store};
 use super::super::{Caller, tasks};
 use super::Tty;
 use crate::file::devices;
+use crate::sync::Mutex;
+use alloc::vec::Vec;
 use fsproto::Errno;
 use linux_raw_sys::general as linux;
 
@@ -40,12 +42,19 @@ impl Tty {
         if state.session.is_none() {
             state.session = Some(caller.sid());
             state.foreground = Some(caller.pgid());
+            drop(state);
+            take_lost(caller.sid());
         }
     }
 
-    pub(super) fn make_controlling(&self, caller: &dyn Caller) -> Result<u64, Errno> {
+    /// TIOCSCTTY: the caller, a leader without a terminal, makes it its session's; with 1 it takes it from another session.
+    pub(super) fn make_controlling(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+        const STEAL: u64 = 1;
         if self.controls(caller) {
             return Ok(0);
+        }
+        if argument == STEAL && caller.pid() == caller.sid() && devices::controlled_by(caller.sid()).is_none() {
+            self.state.lock().session = None;
         }
         self.opened(caller);
         if self.controls(caller) { Ok(0) } else { Err(Errno::EPERM) }
@@ -55,25 +64,49 @@ impl Tty {
         if !self.controls(caller) {
             return Err(Errno::ENOTTY);
         }
-        if caller.pid() == caller.sid() {
-            self.hang_up(caller.sid());
+        if caller.pid() == caller.sid()
+            && let Some(group) = self.release(caller.sid())
+        {
+            signal_group(group, SIGHUP);
+            signal_group(group, SIGCONT);
         }
         Ok(0)
     }
 
-    /// The session's leader is gone: its foreground group hears of it, and the terminal is free.
-    fn hang_up(&self, session: u32) {
+    /// It is this session's no more. Returns what was its foreground group.
+    fn release(&self, session: u32) -> Option<u32> {
         let mut state = self.state.lock();
         if state.session != Some(session) {
-            return;
+            return None;
         }
         state.session = None;
-        let group = state.foreground.take();
-        drop(state);
-        if let (Some(group), Some(tasks)) = (group, tasks()) {
-            tasks.signal_group(group, SIGHUP);
-            tasks.signal_group(group, SIGCONT);
+        state.foreground.take()
+    }
+
+    /// The line is gone: the session's leader hears of it, and when that one ends the group that was in the foreground does.
+    pub(super) fn line_is_gone(&self) {
+        let session = self.session();
+        let Some((session, tasks)) = session.zip(tasks()) else { return };
+        if let Some(group) = self.release(session) {
+            let mut lost = LOST.lock();
+            // Without memory that group hears of nothing but ends of files.
+            if lost.try_reserve(1).is_ok() {
+                lost.push(Lost { session, group });
+            }
         }
+        tasks.signal_process(session, SIGHUP);
+        tasks.signal_process(session, SIGCONT);
+    }
+
+    /// TIOCSIG on the master: one of the keys' signals.
+    pub(super) fn signal_from_master(&self, signal: u64) -> Result<u64, Errno> {
+        const KEYS: [u32; 3] = [linux::SIGINT, linux::SIGQUIT, linux::SIGTSTP];
+        let signal = u8::try_from(signal).ok().filter(|&signal| KEYS.contains(&signal.into())).ok_or(Errno::EINVAL)?;
+        let foreground = self.state.lock().foreground;
+        if let Some(group) = foreground {
+            signal_group(group, signal);
+        }
+        Ok(0)
     }
 
     pub(super) fn foreground_group(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
@@ -136,16 +169,47 @@ impl Tty {
         if caller.is_masked(signal) {
             return if deed == Deed::Read { Err(Errno::EIO) } else { Ok(()) };
         }
-        if let Some(tasks) = tasks() {
-            tasks.signal_group(caller.pgid(), signal);
+        // Nobody could let it go on.
+        if tasks().is_some_and(|tasks| tasks.is_orphaned(caller.pgid())) {
+            return Err(Errno::EIO);
         }
+        signal_group(caller.pgid(), signal);
         Err(Errno::EINTR)
     }
 }
 
-/// A session leader ended: the terminal that it controlled is free again.
+/// A session that lost its terminal, and which group was in the foreground there.
+struct Lost {
+    session: u32,
+    group: u32,
+}
+
+/// All of them, until their leaders end or get another terminal.
+static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
+
+fn take_lost(session: u32) -> Option<u32> {
+    let mut lost = LOST.lock();
+    let at = lost.iter().position(|lost| lost.session == session)?;
+    let group = lost.swap_remove(at).group;
+    if lost.is_empty() {
+        *lost = Vec::new();
+    }
+    Some(group)
+}
+
+/// A session leader ended: its foreground group hears of it, and the terminal is free again.
 pub fn session_ended(session: u32) {
-    if let Some(tty) = devices::controlled_by(session) {
-        tty.hang_up(session);
+    let group = match devices::controlled_by(session) {
+        Some(tty) => tty.release(session),
+        None => take_lost(session),
+    };
+    if let Some(group) = group {
+        signal_group(group, SIGHUP);
+    }
+}
+
+pub(super) fn signal_group(group: u32, signal: u8) {
+    if let Some(tasks) = tasks() {
+        tasks.signal_group(group, signal);
     }
 }

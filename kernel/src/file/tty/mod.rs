@@ -1,39 +1,51 @@
-//! Terminals: a serial line with a line discipline, a foreground process group and a session.
+//! Terminals: a line with a line discipline, a foreground process group and a session. The line is a serial one, or leads to the other end of a pair
+//! ([`pair`]), which a program holds.
 //!
-//! Input arrives in interrupt context ([`Tty::receive`]); it is echoed there, signals are sent, and readers are woken. A program's output is translated and
-//! sent while the caller waits. Processes are reached through [`Tasks`](super::Tasks).
+//! Input arrives from the line ([`Tty::receive`]), for a serial one in interrupt context; it is echoed there, signals are sent, and readers are woken. A
+//! program's output is translated and sent while the caller waits. Processes are reached through [`Tasks`](super::Tasks).
 //!
-//! Lock: `state`, not held while sending signals, waking, copying or writing to the line.
+//! Lock: `state`, not held while sending signals, waking, copying or writing to a serial line. Whatever changes in it is told by `changed`, to both ends of a pair.
 
 mod discipline;
+mod input;
 mod job;
+mod output;
+pub mod pair;
+mod terminal;
 mod termios;
 
 pub use job::session_ended;
+pub use terminal::Terminal;
 
 use super::buffers::{load, store};
 use super::pipe::FIONREAD;
-use super::{Caller, FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written, tasks};
+use super::{Caller, Notifier, Ready};
 use crate::dev::uart;
-use crate::sync::{Interrupt, Mutex, relax};
-use discipline::{Discipline, Effects, MAX_INPUT};
+use crate::sync::Mutex;
+use discipline::{Discipline, Effects, Flow};
 use fsproto::Errno;
+use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
 use termios::{TERMIOS_BYTES, Termios};
-
-/// Bytes of output that are translated at once.
-const CHUNK: usize = 512;
 
 /// Rows, columns, and two numbers of pixels, each of 16 bits.
 const WINDOW_BYTES: usize = 8;
 
-/// A terminal.
+/// A terminal. Programs have it open as a [`Terminal`].
 pub struct Tty {
-    line: uart::Line,
-    /// Minor number: major 4, minor 64 is `ttyS0`.
-    minor: u64,
+    line: Line,
+    /// Device number; also its number in `/dev`.
+    number: u64,
     state: Mutex<State>,
     changed: Notifier,
+}
+
+/// Where its output goes and its input comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Serial(uart::Line),
+    /// The master of the pair with this number.
+    Pair(usize),
 }
 
 struct State {
@@ -43,89 +55,81 @@ struct State {
     session: Option<u32>,
     /// The process group that gets signals and may read.
     foreground: Option<u32>,
+    /// Whether output is held.
+    flow: Flow,
+    permissions: Permissions,
+    ends: pair::Ends,
+}
+
+/// Whom it belongs to, as chown and chmod have it; nothing is refused for it.
+#[derive(Clone, Copy)]
+struct Permissions {
+    mode: u16,
+    uid: u32,
+    gid: u32,
 }
 
 impl Tty {
-    /// A terminal on a line; `termios` are its settings until a program changes them.
-    fn new(line: uart::Line, minor: u64, termios: Termios) -> Self {
-        let mut window = [0; WINDOW_BYTES];
-        let size = [24u16, 80, 0, 0].into_iter().flat_map(u16::to_le_bytes);
-        window.iter_mut().zip(size).for_each(|(to, from)| *to = from);
-        let state = State { discipline: Discipline::new(termios), window, session: None, foreground: None };
-        Self { line, minor, state: Mutex::new(state), changed: Notifier::new() }
+    fn new(line: Line, number: u64, termios: Termios, window: [u16; 4]) -> Self {
+        let mut bytes = [0; WINDOW_BYTES];
+        bytes.iter_mut().zip(window.into_iter().flat_map(u16::to_le_bytes)).for_each(|(to, from)| *to = from);
+        let state = State {
+            discipline: Discipline::new(termios),
+            window: bytes,
+            session: None,
+            foreground: None,
+            flow: Flow::Going,
+            permissions: Permissions { mode: 0o620, uid: 0, gid: 0 },
+            ends: pair::Ends::default(),
+        };
+        Self { line, number, state: Mutex::new(state), changed: Notifier::new() }
+    }
+
+    /// A terminal on a serial line; major 4, minor 64 is `ttyS0`.
+    fn on_line(line: uart::Line, minor: u64, termios: Termios) -> Self {
+        Self::new(Line::Serial(line), 4 << 8 | minor, termios, [24, 80, 0, 0])
     }
 
     /// The console, `/dev/ttyS0`.
     pub(super) fn console() -> Self {
-        Self::new(uart::Line::Console, 64, Termios::new())
+        Self::on_line(uart::Line::Console, 64, Termios::new())
     }
 
     /// A line that carries bytes as they are, `/dev/ttyS1` and `/dev/ttyS2`.
     pub(super) fn serial(line: uart::Line, minor: u64) -> Self {
-        Self::new(line, minor, Termios::raw())
+        Self::on_line(line, minor, Termios::raw())
     }
 
     /// Takes bytes from the line. Interrupt context.
     pub fn receive(&self, bytes: &[u8]) {
+        self.receive_while(bytes, |_| true);
+    }
+
+    /// Takes bytes from the line for as long as the discipline is in such a state; how many.
+    fn receive_while(&self, bytes: &[u8], takes: fn(&Discipline) -> bool) -> usize {
         let mut effects = Effects::default();
         let mut state = self.state.lock();
-        bytes.iter().for_each(|&byte| state.discipline.input(byte, &mut effects));
-        let echo = state.discipline.output(&effects.echo);
-        let foreground = state.foreground;
-        drop(state);
-        uart::send(self.line, &echo);
-        if let (Some(group), Some(tasks)) = (foreground, tasks()) {
-            effects.signals.iter().for_each(|&signal| tasks.signal_group(group, signal));
-        }
-        self.changed.notify();
-    }
-
-    /// Shows what the kernel has to say, on a line of its own.
-    pub(super) fn announce(&self, text: &[u8]) {
-        let output = self.state.lock().discipline.output(text);
-        uart::send(self.line, &output);
-    }
-
-    fn read_input(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
-        if to.remaining() == 0 {
-            return Ok(0);
-        }
-        if let Some(caller) = io.caller {
-            self.require_foreground_to_read(caller)?;
-        }
-        let max = to.remaining().min(MAX_INPUT as u64) as usize;
-        let attempt = || self.state.lock().discipline.read(max);
-        let bytes = if io.nonblocking { attempt().ok_or(Errno::EAGAIN)? } else { self.changed.wait(attempt)? };
-        match to.put(io.space, &bytes) {
-            Ok(count) => Ok(count as u64),
-            Err(error) => {
-                self.state.lock().discipline.unread(&bytes);
-                Err(error)
-            }
-        }
-    }
-
-    fn write_output(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
-        if let Some(caller) = io.caller {
-            self.require_foreground_to_write(caller)?;
-        }
-        let mut written = 0;
-        let mut chunk = [0; CHUNK];
-        while from.remaining() > 0 {
-            let taken = match from.take(io.space, &mut chunk) {
-                Ok(taken) => taken,
-                Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
-            };
-            let Some(bytes) = chunk.get(..taken).filter(|bytes| !bytes.is_empty()) else { break };
-            let output = self.state.lock().discipline.output(bytes);
-            uart::send(self.line, &output);
-            written += taken as u64;
-            // A signal ends a long piece of output between two chunks.
-            if from.remaining() > 0 && relax(Interrupt::Signal).is_err() {
+        let mut count = 0;
+        for &byte in bytes {
+            if !takes(&state.discipline) {
                 break;
             }
+            state.discipline.input(byte, &mut effects);
+            count += 1;
         }
-        Ok(written)
+        let echo = state.discipline.output(&effects.echo);
+        state.flow = effects.flow.unwrap_or(state.flow);
+        let foreground = state.foreground;
+        drop(state);
+        self.show(&echo);
+        if let Some(group) = foreground {
+            effects.signals.iter().for_each(|&signal| job::signal_group(group, signal));
+        }
+        // Where nothing was taken nothing has changed, and whoever waits for that here must not wake itself.
+        if count > 0 {
+            self.changed.notify();
+        }
+        count
     }
 
     fn settings(&self, caller: &dyn Caller, argument: u64, flush: Flush) -> Result<u64, Errno> {
@@ -137,6 +141,9 @@ impl Tty {
             state.discipline.flush_input();
         }
         state.discipline.set(Termios::from_bytes(&bytes));
+        if state.discipline.termios.input & linux::IXON == 0 {
+            state.flow = Flow::Going;
+        }
         drop(state);
         self.changed.notify();
         Ok(0)
@@ -149,52 +156,56 @@ impl Tty {
         let changed = core::mem::replace(&mut state.window, window) != window;
         let foreground = state.foreground.filter(|_| changed);
         drop(state);
-        if let (Some(group), Some(tasks)) = (foreground, tasks()) {
-            tasks.signal_group(group, job::SIGWINCH);
+        if let Some(group) = foreground {
+            job::signal_group(group, job::SIGWINCH);
         }
         Ok(0)
     }
 
-    fn flush(&self, queue: u64) -> Result<u64, Errno> {
-        const INPUT: u64 = 0;
-        const OUTPUT: u64 = 1;
-        const BOTH: u64 = 2;
-        match queue {
-            INPUT | BOTH => self.state.lock().discipline.flush_input(),
-            OUTPUT => {}
+    /// TCXONC: holds output or lets it go on. What it asks of input has no meaning here.
+    fn set_flow(&self, action: u64) -> Result<u64, Errno> {
+        let flow = match u32::try_from(action) {
+            Ok(linux::TCOOFF) => Flow::Stopped,
+            Ok(linux::TCOON) => Flow::Going,
+            Ok(linux::TCIOFF | linux::TCION) => return Ok(0),
             _ => return Err(Errno::EINVAL),
-        }
+        };
+        self.state.lock().flow = flow;
+        self.changed.notify();
         Ok(0)
     }
-}
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flush {
-    Nothing,
-    Input,
-}
-
-impl FileObject for Tty {
-    fn stat(&self) -> Result<Stat, Errno> {
-        let number = 4 << 8 | self.minor;
-        Ok(Stat { kind: Kind::CharacterDevice, mode: 0o620, links: 1, inode: number, device_number: number, ..super::devices::stat() })
+    /// TCFLSH: forgets what was typed and not read, or written and not shown. `input` and `output` are how the end that asks calls these.
+    fn flush(&self, queue: u64, input: u32, output: u32) -> Result<u64, Errno> {
+        let queue = u32::try_from(queue).ok().filter(|&queue| queue <= linux::TCIOFLUSH).ok_or(Errno::EINVAL)?;
+        let mut state = self.state.lock();
+        if queue == input || queue == linux::TCIOFLUSH {
+            state.discipline.flush_input();
+        }
+        if queue == output || queue == linux::TCIOFLUSH {
+            state.ends.output.clear();
+        }
+        drop(state);
+        self.changed.notify();
+        Ok(0)
     }
 
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
-        self.read_input(io, to)
-    }
-
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
-        Ok(Written { bytes: self.write_output(io, from)?, end: 0 })
-    }
-
+    /// What programs that have it open can do without waiting.
     fn poll(&self) -> Ready {
-        let mut ready = Ready::WRITE;
-        ready.set(Ready::READ, self.state.lock().discipline.is_readable());
+        let state = self.state.lock();
+        if state.ends.hung_up {
+            return Ready::all();
+        }
+        let mut ready = Ready::empty();
+        ready.set(Ready::READ, state.discipline.is_readable());
+        ready.set(Ready::WRITE, state.flow == Flow::Going && state.ends.has_room());
         ready
     }
 
     fn ioctl(&self, caller: &dyn Caller, number: u32, argument: u64) -> Result<u64, Errno> {
+        if self.state.lock().ends.hung_up {
+            return Err(if number == request::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO });
+        }
         match number {
             request::TCGETS => {
                 let bytes = self.state.lock().discipline.termios.to_bytes();
@@ -202,8 +213,9 @@ impl FileObject for Tty {
             }
             request::TCSETS | request::TCSETSW => self.settings(caller, argument, Flush::Nothing),
             request::TCSETSF => self.settings(caller, argument, Flush::Input),
-            request::TCFLSH => self.flush(argument),
-            request::TCSBRK | request::TCXONC => Ok(0),
+            request::TCFLSH => self.flush(argument, linux::TCIFLUSH, linux::TCOFLUSH),
+            request::TCSBRK | request::TCSBRKP => Ok(0),
+            request::TCXONC => self.set_flow(argument),
             request::TIOCGWINSZ => {
                 let window = self.state.lock().window;
                 store(caller.space(), argument, &window)
@@ -212,13 +224,21 @@ impl FileObject for Tty {
             request::TIOCGPGRP => self.foreground_group(caller, argument),
             request::TIOCSPGRP => self.set_foreground_group(caller, argument),
             request::TIOCGSID => self.session_number(caller, argument),
-            request::TIOCSCTTY => self.make_controlling(caller),
+            request::TIOCSCTTY => self.make_controlling(caller, argument),
             request::TIOCNOTTY => self.give_up(caller),
             FIONREAD => {
                 let bytes = self.state.lock().discipline.readable_bytes() as u32;
                 store(caller.space(), argument, &bytes.to_le_bytes())
             }
+            // What was sent is out.
+            request::TIOCOUTQ => store(caller.space(), argument, &0u32.to_le_bytes()),
             _ => Err(Errno::ENOTTY),
         }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    Nothing,
+    Input,
 }

@@ -63,6 +63,12 @@ impl Termios {
         }
     }
 
+    /// What a pair of terminals begins with, as on Linux.
+    pub fn pair() -> Self {
+        let console = Self::new();
+        Self { input: linux::ICRNL | linux::IXON, control: console.control & !linux::HUPCL, ..console }
+    }
+
     /// A line that carries bytes as they are: no echo, no editing, no translation.
     pub fn raw() -> Self {
         let cooked = Self::new();

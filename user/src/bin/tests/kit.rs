@@ -55,6 +55,39 @@ pub fn child(body: impl FnOnce() -> i32) -> Outcome<i32> {
     }
 }
 
+/// Runs checks in a child, which complains and exits with 1 where one fails.
+pub fn checking_child(body: impl FnOnce() -> Outcome) -> Outcome<i32> {
+    child(|| match body() {
+        Ok(()) => 0,
+        Err(message) => {
+            eprintln!("in a child: {message}");
+            1
+        }
+    })
+}
+
+/// Waits for a child that has to exit with 0.
+pub fn expect_success(child: i32) -> Outcome {
+    check_eq!(ok!(sys::wait_for(child)).exit_code(), Some(0));
+    Ok(())
+}
+
+/// What of `events` poll(2) finds for a descriptor at once, and what it always tells.
+pub fn polled(fd: Fd, events: u32) -> Outcome<u32> {
+    poll_for(fd, events, 0)
+}
+
+/// Waits until poll(2) finds one of `events`.
+pub fn wait_until(fd: Fd, events: u32) -> Outcome<u32> {
+    poll_for(fd, events, usize::MAX)
+}
+
+fn poll_for(fd: Fd, events: u32, timeout: usize) -> Outcome<u32> {
+    let mut entry = sys::abi::pollfd { fd, events: events as i16, revents: 0 };
+    ok!(raw(sys::abi::__NR_poll, &[&raw mut entry as usize, 1, timeout]));
+    Ok(entry.revents as u16 as u32)
+}
+
 /// Runs `body` in a child and waits for it.
 pub fn in_child(body: impl FnOnce() -> i32) -> Outcome<WaitStatus> {
     let child = child(body)?;

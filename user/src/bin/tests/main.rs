@@ -14,6 +14,7 @@ mod descriptors;
 mod files;
 mod hazards;
 mod hostile;
+mod jobs;
 mod memory;
 mod names;
 mod processes;
@@ -21,6 +22,7 @@ mod signals;
 mod state;
 mod storm;
 mod survey;
+mod terminals;
 
 use user::prelude::*;
 use user::tests_list::TESTS;
@@ -35,6 +37,7 @@ const TABLES: &[Table] = &[
     files::TESTS,
     hazards::TESTS,
     hostile::TESTS,
+    jobs::TESTS,
     memory::TESTS,
     names::TESTS,
     processes::TESTS,
@@ -42,6 +45,7 @@ const TABLES: &[Table] = &[
     state::TESTS,
     storm::TESTS,
     survey::TESTS,
+    terminals::TESTS,
 ];
 
 fn run(args: &Args) -> i32 {

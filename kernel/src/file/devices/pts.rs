@@ -1,0 +1,43 @@
+//! `/dev/pts`: the terminals of pairs, by number.
+
+use super::{Directory, stat};
+use crate::file::tty::{Tty, pair};
+use crate::file::{DirectoryEntry, FileObject, Io, Kind, Stat, UserBuffers};
+use alloc::format;
+use alloc::sync::Arc;
+use fsproto::Errno;
+
+/// The terminal of this name: a number in its plain form.
+pub(super) fn find(name: &[u8]) -> Option<Arc<Tty>> {
+    let number = core::str::from_utf8(name).ok()?.parse::<usize>().ok()?;
+    if format!("{number}").as_bytes() == name { pair::find(number) } else { None }
+}
+
+/// The directory.
+pub(super) struct Terminals {
+    /// Its number in `/dev`.
+    pub(super) inode: u64,
+}
+
+impl FileObject for Terminals {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(Stat { kind: Kind::Directory, mode: 0o755, links: 2, inode: self.inode, ..stat() })
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+        Directory.read(io, to, at)
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn read_dir(&self, cookie: u64, sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {
+        for (index, tty) in pair::all() {
+            let next = index as u64 + 1;
+            let name = format!("{index}");
+            let entry = DirectoryEntry { inode: tty.stat().inode, next, kind: Kind::CharacterDevice, name: name.as_bytes() };
+            if next > cookie && !sink(entry) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Writing to a terminal.
+
+use super::discipline::Flow;
+use super::{Line, Tty};
+use crate::dev::uart;
+use crate::file::{Io, UserBuffers};
+use crate::sync::{Interrupt, relax};
+use fsproto::Errno;
+
+/// Bytes of output that are translated at once.
+const CHUNK: usize = 512;
+
+impl Tty {
+    pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
+        if let Some(caller) = io.caller {
+            self.require_foreground_to_write(caller)?;
+        }
+        let mut written = 0;
+        let mut chunk = [0; CHUNK];
+        while from.remaining() > 0 {
+            let step = from.take(io.space, &mut chunk).and_then(|taken| {
+                let bytes = chunk.get(..taken).unwrap_or_default();
+                let output = self.state.lock().discipline.output(bytes);
+                self.send(io, &output).map(|()| taken)
+            });
+            match step {
+                Ok(0) => break,
+                Ok(taken) => written += taken as u64,
+                Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
+            }
+            // A signal ends a long piece of output between two chunks.
+            if from.remaining() > 0 && relax(Interrupt::Signal).is_err() {
+                break;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Sends all of `bytes`, waiting while output is held and, on a pair, until there is room.
+    fn send(&self, io: &Io<'_>, bytes: &[u8]) -> Result<(), Errno> {
+        let attempt = || {
+            let mut state = self.state.lock();
+            if state.ends.hung_up {
+                return Some(Err(Errno::EIO));
+            }
+            if state.flow == Flow::Stopped {
+                return None;
+            }
+            match self.line {
+                Line::Serial(line) => {
+                    drop(state);
+                    uart::send(line, bytes);
+                    Some(Ok(()))
+                }
+                Line::Pair(_) => state.ends.put(bytes),
+            }
+        };
+        let sent = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.changed.wait(attempt)? };
+        if self.line_is_pair() {
+            self.changed.notify();
+        }
+        sent
+    }
+
+    /// Sends at once what nobody waits for: echoes, and words of the kernel. A pair takes what it has room for.
+    pub(super) fn show(&self, bytes: &[u8]) {
+        match self.line {
+            Line::Serial(line) => uart::send(line, bytes),
+            Line::Pair(_) => self.state.lock().ends.put_echo(bytes),
+        }
+    }
+
+    /// Shows what the kernel has to say, on a line of its own.
+    pub(in crate::file) fn announce(&self, text: &[u8]) {
+        let output = self.state.lock().discipline.output(text);
+        self.show(&output);
+        self.changed.notify();
+    }
+
+    fn line_is_pair(&self) -> bool {
+        matches!(self.line, Line::Pair(_))
+    }
+}

@@ -1,0 +1,270 @@
+//! Pairs of terminals: what a program writes to the master is typed at the terminal `/dev/pts/N`, and what is shown there the master reads.
+//!
+//! Opening `/dev/ptmx` makes a pair; its number is free again when both ends are gone. The master's end hangs the terminal up, and takes its name away.
+//!
+//! Locks: `PAIRS` → a terminal's `state`. A terminal is not dropped while `PAIRS` is held.
+
+use super::discipline::{Discipline, MAX_INPUT};
+use super::{Line, Terminal, Tty, store};
+use crate::file::buffers::load;
+use crate::file::pipe::FIONREAD;
+use crate::file::{Caller, FileObject, Io, Kind, Ready, Stat, UserBuffers, WriteAt, Written, devices};
+use crate::sync::Mutex;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fsproto::{Errno, OpenFlags};
+use linux_raw_sys::general as linux;
+use linux_raw_sys::ioctl as request;
+
+/// Pairs at once, at most: ENOSPC beyond, as on Linux.
+pub const MAX_PAIRS: usize = 64;
+/// Major number of the terminals of pairs.
+const MAJOR: u64 = 136;
+/// Device number of `/dev/ptmx`.
+pub(in crate::file) const MASTER_NUMBER: u64 = 5 << 8 | 2;
+/// Bytes that wait for the master to read them; a program that writes more waits too.
+const MAX_OUTPUT: usize = 8192;
+/// Bytes of echo beyond, at most: nobody waits for that, and what is more is lost.
+const MAX_ECHO: usize = MAX_INPUT;
+/// Bytes that the master hands over at once.
+const CHUNK: usize = 512;
+
+/// A pair's number.
+#[derive(Clone)]
+enum Number {
+    Free,
+    /// The master is gone, but somebody still has the terminal open.
+    Nameless,
+    Named(Arc<Tty>),
+}
+
+static PAIRS: Mutex<[Number; MAX_PAIRS]> = Mutex::new([const { Number::Free }; MAX_PAIRS]);
+
+/// Terminals with a name, and their numbers.
+pub(in crate::file) fn all() -> Vec<(usize, Arc<Tty>)> {
+    let pairs = PAIRS.lock();
+    let named = pairs.iter().enumerate().filter_map(|(index, number)| match number {
+        Number::Named(tty) => Some((index, tty.clone())),
+        _ => None,
+    });
+    named.collect()
+}
+
+/// The terminal of this number.
+pub(in crate::file) fn find(index: usize) -> Option<Arc<Tty>> {
+    match PAIRS.lock().get(index) {
+        Some(Number::Named(tty)) => Some(tty.clone()),
+        _ => None,
+    }
+}
+
+/// Where a terminal of a pair stands with its master, and with who has it open. Terminals on lines have one too, which nothing ever happens to.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// What was shown and not yet read.
+    pub(super) output: VecDeque<u8>,
+    /// It cannot be opened (`TIOCSPTLCK`).
+    is_locked: bool,
+    /// How often it is open.
+    opens: usize,
+    /// It was open, and is not any more.
+    was_left: bool,
+    /// The master is gone.
+    pub(super) hung_up: bool,
+}
+
+impl Ends {
+    pub(super) fn open(&mut self) -> Result<(), Errno> {
+        if self.is_locked || self.hung_up {
+            return Err(Errno::EIO);
+        }
+        self.opens += 1;
+        self.was_left = false;
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self) {
+        self.opens -= 1;
+        self.was_left = self.opens == 0;
+    }
+
+    /// Whether a program's next piece of output finds a place.
+    pub(super) fn has_room(&self) -> bool {
+        self.output.len() <= MAX_OUTPUT / 2
+    }
+
+    /// Takes output, all of it, where there is room.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Option<Result<(), Errno>> {
+        if self.output.len() + bytes.len() > MAX_OUTPUT {
+            return None;
+        }
+        if self.output.try_reserve(bytes.len()).is_err() {
+            return Some(Err(Errno::ENOMEM));
+        }
+        self.output.extend(bytes);
+        Some(Ok(()))
+    }
+
+    /// Takes of an echo what there is room for.
+    pub(super) fn put_echo(&mut self, bytes: &[u8]) {
+        let room = (MAX_OUTPUT + MAX_ECHO).saturating_sub(self.output.len()).min(bytes.len());
+        if self.output.try_reserve(room).is_ok() {
+            self.output.extend(bytes.iter().take(room));
+        }
+    }
+}
+
+/// The master of a pair. There is one open file of it.
+pub struct Master {
+    tty: Arc<Tty>,
+    index: usize,
+}
+
+impl Master {
+    /// A new pair, whose terminal is locked.
+    pub(in crate::file) fn open() -> Result<Arc<Self>, Errno> {
+        let mut pairs = PAIRS.lock();
+        let (index, number) = pairs.iter_mut().enumerate().find(|(_, number)| matches!(number, Number::Free)).ok_or(Errno::ENOSPC)?;
+        let tty = Tty::new(Line::Pair(index), MAJOR << 8 | index as u64, super::Termios::pair(), [0; 4]);
+        tty.state.lock().ends.is_locked = true;
+        let tty = Arc::new(tty);
+        *number = Number::Named(tty.clone());
+        Ok(Arc::new(Self { tty, index }))
+    }
+
+    /// The terminal, opened, and its path.
+    pub fn open_terminal(&self, flags: OpenFlags) -> Result<(Arc<Terminal>, Vec<u8>), Errno> {
+        Ok((Terminal::open(self.tty.clone(), flags)?, format!("/dev/pts/{}", self.index).into_bytes()))
+    }
+
+    /// What was shown. EIO once nobody has the terminal open any more and all has been read.
+    fn shown(&self, max: usize) -> Option<Result<Vec<u8>, Errno>> {
+        let ends = &mut self.tty.state.lock().ends;
+        match ends.output.len() {
+            0 => ends.was_left.then_some(Err(Errno::EIO)),
+            count => Some(Ok(ends.output.drain(..max.min(count)).collect())),
+        }
+    }
+
+    fn lock_terminal(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+        let mut wanted = [0; 4];
+        load(caller.space(), argument, &mut wanted)?;
+        self.tty.state.lock().ends.is_locked = wanted != [0; 4];
+        Ok(0)
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        let named = PAIRS.lock().get_mut(self.index).map(|number| core::mem::replace(number, Number::Nameless));
+        drop(named);
+        self.tty.state.lock().ends.hung_up = true;
+        self.tty.line_is_gone();
+        self.tty.changed.notify();
+    }
+}
+
+impl Drop for Tty {
+    fn drop(&mut self) {
+        if let Line::Pair(index) = self.line {
+            PAIRS.lock().iter_mut().skip(index).take(1).for_each(|number| *number = Number::Free);
+        }
+    }
+}
+
+impl FileObject for Master {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(master_stat())
+    }
+
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+        let max = to.remaining().min((MAX_OUTPUT + MAX_ECHO) as u64) as usize;
+        if max == 0 {
+            return Ok(0);
+        }
+        let attempt = || self.shown(max);
+        let bytes = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.tty.changed.wait(attempt)? }?;
+        // Whoever writes may have been waiting for room.
+        self.tty.changed.notify();
+        to.put(io.space, &bytes).map(|count| count as u64).inspect_err(|_| {
+            let output = &mut self.tty.state.lock().ends.output;
+            bytes.iter().rev().for_each(|&byte| output.push_front(byte));
+        })
+    }
+
+    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
+        let mut written = 0;
+        let mut chunk = [0; CHUNK];
+        let result = loop {
+            let taken = match from.take(io.space, &mut chunk) {
+                Ok(0) => break Ok(()),
+                Ok(taken) => taken,
+                Err(error) => break Err(error),
+            };
+            let mut left = chunk.get(..taken).unwrap_or_default();
+            let mut attempt = || {
+                let count = self.tty.receive_while(left, Discipline::has_room);
+                written += count as u64;
+                left = left.get(count..).unwrap_or_default();
+                left.is_empty().then_some(())
+            };
+            if io.nonblocking && attempt().is_none() {
+                break Err(Errno::EAGAIN);
+            } else if !io.nonblocking
+                && let Err(error) = self.tty.changed.wait(attempt)
+            {
+                break Err(error.into());
+            }
+        };
+        match result {
+            Err(error) if written == 0 => Err(error),
+            _ => Ok(Written { bytes: written, end: 0 }),
+        }
+    }
+
+    fn poll(&self) -> Ready {
+        let state = self.tty.state.lock();
+        let mut ready = Ready::empty();
+        ready.set(Ready::READ, !state.ends.output.is_empty());
+        ready.set(Ready::WRITE, state.discipline.has_room());
+        ready.set(Ready::HANG_UP, state.ends.was_left);
+        ready
+    }
+
+    /// What is not about the master itself is about the terminal. No process has the master for its terminal, so what only that one may is refused there.
+    fn ioctl(&self, caller: &dyn Caller, number: u32, argument: u64) -> Result<u64, Errno> {
+        let tell = |value: u32| store(caller.space(), argument, &value.to_le_bytes());
+        match number {
+            request::TIOCGPTN => tell(self.index as u32),
+            request::TIOCSPTLCK => self.lock_terminal(caller, argument),
+            request::TIOCGPTLCK => {
+                let is_locked = self.tty.state.lock().ends.is_locked;
+                tell(is_locked.into())
+            }
+            FIONREAD => {
+                let bytes = self.tty.state.lock().ends.output.len();
+                tell(bytes as u32)
+            }
+            request::TIOCGPGRP => {
+                let group = self.tty.state.lock().foreground;
+                tell(group.unwrap_or(0))
+            }
+            request::TIOCGSID => {
+                let session = self.tty.state.lock().session;
+                tell(session.ok_or(Errno::ENOTTY)?)
+            }
+            request::TCFLSH => self.tty.flush(argument, linux::TCOFLUSH, linux::TCIFLUSH),
+            request::TIOCSIG => self.tty.signal_from_master(argument),
+            request::TIOCSCTTY | request::TIOCNOTTY => Err(Errno::ENOTTY),
+            _ => self.tty.ioctl(caller, number, argument),
+        }
+    }
+}
+
+/// Attributes of a master, whichever it is.
+pub(in crate::file) fn master_stat() -> Stat {
+    let number = MASTER_NUMBER;
+    Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode: number, device_number: number, ..devices::stat() }
+}

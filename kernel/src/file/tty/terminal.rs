@@ -1,0 +1,86 @@
+//! A terminal as programs have it open. A pair's master learns when the last of these is gone.
+
+use super::{Permissions, Tty};
+use crate::file::{Caller, FileObject, Io, Kind, Ready, SetAttr, Stat, UserBuffers, WriteAt, Written, devices};
+use alloc::sync::Arc;
+use fsproto::{AttrMask, Errno, OpenFlags};
+
+/// An open terminal.
+pub struct Terminal {
+    tty: Arc<Tty>,
+    /// It was opened to be read or written, not just to be looked at.
+    is_in_use: bool,
+}
+
+impl Terminal {
+    /// Opens it. EIO where a pair's master is gone or keeps it locked.
+    pub(in crate::file) fn open(tty: Arc<Tty>, flags: OpenFlags) -> Result<Arc<Self>, Errno> {
+        let is_in_use = flags.intersects(OpenFlags::READ | OpenFlags::WRITE);
+        if is_in_use {
+            tty.state.lock().ends.open()?;
+        }
+        Ok(Arc::new(Self { tty, is_in_use }))
+    }
+
+    /// The session leader opened it: it becomes the session's terminal, if neither has another.
+    pub fn opened(&self, caller: &dyn Caller) {
+        self.tty.opened(caller);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if self.is_in_use {
+            self.tty.state.lock().ends.close();
+            self.tty.changed.notify();
+        }
+    }
+}
+
+impl Tty {
+    /// Attributes.
+    pub(in crate::file) fn stat(&self) -> Stat {
+        let Permissions { mode, uid, gid } = self.state.lock().permissions;
+        let number = self.number;
+        Stat { kind: Kind::CharacterDevice, mode, uid, gid, links: 1, inode: number, device_number: number, ..devices::stat() }
+    }
+
+    fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
+        if change.mask.contains(AttrMask::SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        let mut state = self.state.lock();
+        let now = &mut state.permissions;
+        if change.mask.contains(AttrMask::MODE) {
+            now.mode = change.mode;
+        }
+        if change.mask.contains(AttrMask::UID) {
+            now.uid = change.uid;
+        }
+        if change.mask.contains(AttrMask::GID) {
+            now.gid = change.gid;
+        }
+        Ok(())
+    }
+}
+
+impl FileObject for Terminal {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(self.tty.stat())
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+        self.tty.read(io, to)
+    }
+    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
+        Ok(Written { bytes: self.tty.write(io, from)?, end: 0 })
+    }
+    fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
+        self.tty.set_attr(change)
+    }
+    fn poll(&self) -> Ready {
+        self.tty.poll()
+    }
+    fn ioctl(&self, caller: &dyn Caller, number: u32, argument: u64) -> Result<u64, Errno> {
+        self.tty.ioctl(caller, number, argument)
+    }
+}

@@ -4,7 +4,8 @@ mod common;
 
 use common::*;
 use fsproto::*;
-use fsserver::scratchfs::{BlockDevice, Scratchfs};
+use fsserver::BlockDevice;
+use fsserver::scratchfs::Scratchfs;
 
 /// A device in memory, full of what somebody left there.
 struct Device(Vec<u8>);

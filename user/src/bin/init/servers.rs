@@ -62,7 +62,7 @@ struct Disk {
     blocks: u64,
 }
 
-impl fsserver::scratchfs::BlockDevice for Disk {
+impl fsserver::BlockDevice for Disk {
     fn blocks(&self) -> u64 {
         self.blocks
     }

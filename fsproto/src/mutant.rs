@@ -121,6 +121,14 @@ mutants! {
     SwapWrongSlot = "swap-wrong-slot",
     /// Q3: slots are never free again.
     LeakSwapSlot = "leak-swap-slot",
+    /// Q3: a page of a file comes back from the device's neighbouring slot.
+    SpillWrongSlot = "spill-wrong-slot",
+    /// F5: a page of a file that does not come back from the device is zeros.
+    SpillZeroOnError = "spill-zero-on-error",
+    /// F5: a page of a file counts as written out although the device said that it failed.
+    SpillIgnoresErrors = "spill-ignores-errors",
+    /// Q3: slots of the device are never free again.
+    LeakSpillSlot = "leak-spill-slot",
     /// Q4: the bound on snapshots is not kept.
     NoSnapshotLimit = "no-snapshot-limit",
     /// E1: the knob is ignored.

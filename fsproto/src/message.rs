@@ -289,7 +289,7 @@ operations! {
         mode: u32,
     } -> Attr;
 
-    /// Copies a range on the server's side, atomically, memmove-safe; shares storage where it can. Holes stay holes.
+    /// Copies a range on the server's side, atomically, memmove-safe; shares storage where it can. Holes stay holes. Short where the server's store breaks on the way.
     21 CloneRange {
         /// Open file or snapshot.
         source: Handle,

@@ -125,6 +125,14 @@ mutants! {
     ZeroOnSwapError = "zero-on-swap-error",
     /// Q3: slots are never free again.
     LeakSwapSlot = "leak-swap-slot",
+    /// Q3: a page of a file comes back from the device's neighbouring slot.
+    SpillWrongSlot = "spill-wrong-slot",
+    /// F5: a page of a file that does not come back from the device is zeros.
+    SpillZeroOnError = "spill-zero-on-error",
+    /// F5: a page of a file counts as written out although the device said that it failed.
+    SpillIgnoresErrors = "spill-ignores-errors",
+    /// Q3: slots of the device are never free again.
+    LeakSpillSlot = "leak-spill-slot",
     /// Q4: the bound on snapshots is not kept.
     NoSnapshotLimit = "no-snapshot-limit",
     /// Q4: where there is no frame for a page, it is zeros.

@@ -14,6 +14,7 @@
 
 extern crate alloc;
 
+mod blocks;
 mod buffer;
 mod client;
 mod dispatch;
@@ -23,6 +24,7 @@ pub mod scratchfs;
 mod server;
 pub mod snapfs;
 
+pub use blocks::BlockDevice;
 pub use buffer::{AlignedBuffer, Inbox};
 pub use client::{Base, Client, LocalClient};
 pub use dispatch::{Dispatcher, MAX_HANDLES, MAX_SNAPSHOTS, Reply, SessionId};

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use common::device::Device;
 use common::wrapped::{Failure, Tower};
 use common::*;
 use fsproto::*;
@@ -60,13 +61,20 @@ struct Held {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Faults {
     None,
+    /// Of the base's requests, about so many fail.
     OneIn(u64),
+    /// Of the transfers of its device.
+    OneTransferIn(u64),
 }
+
+/// The base's memory, in pages, and what it keeps the rest on.
+type Spill = Option<(u64, Device)>;
 
 struct World {
     tower: Tower,
     random: Random,
     faults: Faults,
+    spill: Spill,
     lacking: Features,
     names: BTreeMap<&'static str, usize>,
     contents: Vec<Vec<u8>>,
@@ -75,9 +83,23 @@ struct World {
 }
 
 impl World {
-    fn new(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults) -> Self {
-        let (tower, random) = (Tower::without(lacking, capacity_pages), Random::new(seed));
-        Self { tower, random, faults, lacking, names: BTreeMap::new(), contents: Vec::new(), open: Vec::new(), snapshots: Vec::new() }
+    fn new(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults, spill: Spill) -> Self {
+        let tower = match &spill {
+            None => Tower::without(lacking, capacity_pages),
+            Some((budget, device)) => Tower::spilled(lacking, *budget, device),
+        };
+        let random = Random::new(seed);
+        Self {
+            tower,
+            random,
+            faults,
+            spill,
+            lacking,
+            names: BTreeMap::new(),
+            contents: Vec::new(),
+            open: Vec::new(),
+            snapshots: Vec::new(),
+        }
     }
 
     fn some_name(&self) -> &'static str {
@@ -91,16 +113,19 @@ impl World {
 
     /// A request under faults, if this world has them.
     fn risky<T>(&mut self, request: impl FnOnce(&mut Self) -> Result<T, Errno>) -> Result<T, Errno> {
-        if let Faults::OneIn(count) = self.faults {
-            let random = self.random.clone();
-            self.tower.wire.fail_by(move |_| match random.below(2 * count) {
+        let random = self.random.clone();
+        match (self.faults, &self.spill) {
+            (Faults::OneIn(count), _) => self.tower.wire.fail_by(move |_| match random.below(2 * count) {
                 0 => Some(Failure::Before(if random.below(2) == 0 { Errno::EIO } else { Errno::ENOSPC })),
                 1 => Some(Failure::After(Errno::EIO)),
                 _ => None,
-            });
+            }),
+            (Faults::OneTransferIn(count), Some((_, device))) => device.fail_by(move |_| random.below(count) == 0),
+            _ => {}
         }
         let outcome = request(self);
         self.tower.wire.heal();
+        self.spill.iter().for_each(|(_, device)| device.fail_by(|_| false));
         outcome
     }
 
@@ -384,6 +409,18 @@ fn run(seed: u64, capacity_pages: u64, faults: Faults, steps: usize) {
 }
 
 fn run_without(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults, steps: usize) {
+    run_on(lacking, seed, capacity_pages, faults, None, steps);
+}
+
+/// On a base that has little memory, so that pages go to its device and come back all the time.
+fn run_spilled(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults, steps: usize) {
+    let budget = 2 + seed % 11;
+    let device = Device::new(capacity_pages - budget);
+    run_on(lacking, seed, capacity_pages, faults, Some((budget, device.clone())), steps);
+    assert!(device.reads() > 100, "seed {seed}: {} pages came back from the device", device.reads());
+}
+
+fn run_on(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults, spill: Spill, steps: usize) {
     struct Tell(u64);
     impl Drop for Tell {
         fn drop(&mut self) {
@@ -393,7 +430,7 @@ fn run_without(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults
         }
     }
     let _tell = Tell(seed);
-    let mut world = World::new(lacking, seed, capacity_pages, faults);
+    let mut world = World::new(lacking, seed, capacity_pages, faults, spill);
     for _ in 0..steps {
         world.step();
         world.check();
@@ -427,4 +464,19 @@ fn c3_random_work_on_bases_that_can_do_less() {
         (1..=6).for_each(|seed| run_without(lacking, seed, 4000, Faults::None, 250));
         (7..=10).for_each(|seed| run_without(lacking, seed, 60, Faults::None, 250));
     }
+}
+
+#[test]
+fn q3_random_work_on_a_base_with_little_memory() {
+    (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 4000, Faults::None, 250));
+    (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 45, Faults::None, 250));
+    (1..=4).for_each(|seed| run_spilled(Features::CLONE, seed, 4000, Faults::None, 250));
+}
+
+#[test]
+fn f5_random_work_on_a_base_whose_device_fails() {
+    (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 4000, Faults::OneTransferIn(12), 250));
+    (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 60, Faults::OneTransferIn(5), 250));
+    (1..=4).for_each(|seed| run_spilled(Features::CLONE, seed, 4000, Faults::OneTransferIn(12), 250));
+    (1..=4).for_each(|seed| run_spilled(Features::empty(), seed, 4000, Faults::OneIn(12), 250));
 }

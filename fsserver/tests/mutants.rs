@@ -1,8 +1,8 @@
-//! Each break of a rule in the wrapper is found by the rule's test.
+//! Each break of a rule in the servers is found by the rule's test.
 
 mod common;
 
-use common::rules;
+use common::{rules, spilled};
 use fsproto::mutant::{Mutant, choose};
 
 /// Breaks, and the scenarios that have to find them.
@@ -21,6 +21,10 @@ const BREAKS: &[(Mutant, fn())] = &[
     (Mutant::RescueServesAll, rules::c8_one_rescue_serves_all),
     (Mutant::NoReservation, rules::q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing),
     (Mutant::NoSnapshotLimit, rules::q4_limits),
+    (Mutant::SpillWrongSlot, spilled::q3_files_larger_than_memory),
+    (Mutant::SpillZeroOnError, spilled::f5_a_page_that_does_not_come_back_is_an_error),
+    (Mutant::SpillIgnoresErrors, spilled::f5_a_page_that_cannot_be_written_out_stays),
+    (Mutant::LeakSpillSlot, spilled::q3_slots_are_freed),
 ];
 
 /// One test, since at most one break is in force in a process.

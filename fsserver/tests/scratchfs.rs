@@ -2,34 +2,10 @@
 
 mod common;
 
+use common::device::Device;
 use common::*;
 use fsproto::*;
-use fsserver::scratchfs::{BlockDevice, Scratchfs};
-
-/// A device in memory, full of what somebody left there.
-struct Device(Vec<u8>);
-
-impl Device {
-    fn new(blocks: usize) -> Self {
-        Self(vec![0xdd; blocks * PAGE_BYTES])
-    }
-}
-
-impl BlockDevice for Device {
-    fn blocks(&self) -> u64 {
-        (self.0.len() / PAGE_BYTES) as u64
-    }
-    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), Errno> {
-        let start = first as usize * PAGE_BYTES;
-        into.copy_from_slice(self.0.get(start..start + into.len()).ok_or(Errno::EIO)?);
-        Ok(())
-    }
-    fn write(&mut self, first: u64, from: &[u8]) -> Result<(), Errno> {
-        let start = first as usize * PAGE_BYTES;
-        self.0.get_mut(start..start + from.len()).ok_or(Errno::EIO)?.copy_from_slice(from);
-        Ok(())
-    }
-}
+use fsserver::scratchfs::Scratchfs;
 
 const TEMPORARY: OpenFlags = OpenFlags::READ.union(OpenFlags::WRITE).union(OpenFlags::CREATE).union(OpenFlags::UNNAMED);
 

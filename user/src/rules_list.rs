@@ -205,6 +205,15 @@ pub const TESTS: &[RuleTest] = &[
     },
     RuleTest {
         memory_mib: 64,
+        timeout_s: 180,
+        ..test(
+            "q3_file_larger_than_memory",
+            &["spill-wrong-slot"],
+            "a file of three times the machine's memory is read lazily, written over, and both are as they should be",
+        )
+    },
+    RuleTest {
+        memory_mib: 64,
         ..test("q3_fork", &["swap-wrong-slot"], "pages in the swap file are shared over fork, and stored to apart")
     },
     RuleTest {

@@ -146,8 +146,8 @@ impl Drop for Machine {
     }
 }
 
-/// Bytes of the disk on which the guest keeps what is temporary: pages that do not fit into its memory.
-const SCRATCH_BYTES: u64 = 1 << 30;
+/// Bytes of the disk on which the guest keeps what is temporary and does not fit into its memory: one half is for files, the other for pages of programs.
+const SCRATCH_BYTES: u64 = 2 << 30;
 
 /// An empty disk of holes, unlinked like the initrd.
 fn scratch(guest: &Guest) -> Result<File> {

@@ -1,14 +1,16 @@
 //! The bytes of a regular file: sparse, in pages.
 //!
 //! Invariants. No page lies at or past the end of the file, and what a last page holds past the end is zero: an extension needs to change nothing.
-//! Every change first makes sure of the pages that it needs, and only then begins.
+//! Every change first makes sure of the pages that it needs, and only then begins: an error means that nothing was changed. What takes more than a run of pages is
+//! done run by run, and tells how far it came where the device beneath fails.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use fsproto::{Errno, Hole, PAGE_BYTES};
 
-use super::page::{Page, Pages};
+use super::page::{Needs, Page, Pages};
+use super::spill::RUN_PAGES;
 use super::tree::Tree;
 use crate::server::Payload;
 
@@ -22,6 +24,8 @@ pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
 pub(super) struct Content {
     pages: Tree,
     size: u64,
+    /// Where the last read ended: who goes on there is likely to go on.
+    read_end: u64,
 }
 
 /// The part of a page that a range of bytes covers.
@@ -57,23 +61,32 @@ impl Content {
             let page = store.archived(chunk);
             pages.insert(index, page, store)?;
         }
-        Ok(Self { pages, size: bytes.len() as u64 })
+        Ok(Self { pages, size: bytes.len() as u64, read_end: 0 })
     }
 
-    /// Bytes from `offset` on, short at the end.
-    pub fn read<'a>(&self, offset: u64, length: usize, store: &'a Pages) -> Payload<'a> {
+    /// Bytes from `offset` on, short at the end. EIO where they do not come from the device.
+    pub fn read<'a>(&mut self, offset: u64, length: usize, store: &'a mut Pages) -> Result<Payload<'a>, Errno> {
         let mut payload = Payload::empty();
         let end = offset.saturating_add(length as u64).min(self.size);
         if offset >= end {
-            return payload;
+            return Ok(payload);
         }
+        if store.has_spilled() {
+            self.bring_in(offset..end, store)?;
+        }
+        self.read_end = end;
+        let store = &*store;
         let pages = offset / PAGE..end.div_ceil(PAGE);
         payload.reserve((pages.end - pages.start) as usize);
         let mut next = offset;
+        let mut outcome = Ok(());
         self.pages.for_each(&pages, |index, page| {
             let start = index * PAGE;
             let (begin, stop) = (start.max(offset), end.min(start + PAGE));
-            let bytes = store.bytes(page);
+            let bytes = store.bytes(page).unwrap_or_else(|error| {
+                outcome = Err(error);
+                &[]
+            });
             let stored = bytes.get((begin - start) as usize..bytes.len().min((stop - start) as usize)).unwrap_or_default();
             payload.push_zeros((begin - next) as usize);
             payload.push(stored);
@@ -81,27 +94,61 @@ impl Content {
             next = stop;
         });
         payload.push_zeros((end - next) as usize);
-        payload
+        outcome.map(|()| payload)
     }
 
-    /// Pages that a change of these bytes needs beyond those that there are.
-    fn needs(&self, range: Range<u64>, store: &Pages) -> u64 {
-        parts(range).map(|part| self.pages.write_needs(part.page, store)).sum()
+    /// Brings the pages of a range into memory; where the last read ended at its start, some that follow too.
+    fn bring_in(&self, bytes: Range<u64>, store: &mut Pages) -> Result<(), Errno> {
+        let wanted = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
+        if !self.pages_of(&wanted).into_iter().any(|page| store.is_on_disk(page)) {
+            return Ok(());
+        }
+        let ahead = if self.read_end == bytes.start { store.batch() } else { 0 };
+        let pages = self.pages_of(&(wanted.start..wanted.end + ahead));
+        store.room(pages.iter().filter(|page| store.is_on_disk(page)).count() as u64)?;
+        // Trouble with what nobody asked for is nobody's.
+        store.load(pages.into_iter()).or_else(|_| store.load(self.pages_of(&wanted).into_iter()))
     }
 
-    /// Changes bytes, extending the file where they lie past its end. EFBIG, ENOSPC: nothing was changed.
+    fn pages_of(&self, range: &Range<u64>) -> Vec<&Page> {
+        let mut pages = Vec::new();
+        self.pages.for_each(range, |_, page| pages.push(page));
+        pages
+    }
+
+    /// The pages at the ends of a range, of which a change of the range leaves a part.
+    fn edges(&self, range: &Range<u64>) -> Vec<&Page> {
+        let ends = [range.start, range.end].map(|end| (!end.is_multiple_of(PAGE)).then_some(end / PAGE));
+        ends.into_iter().flatten().filter_map(|page| self.pages.get(page)).collect()
+    }
+
+    /// Makes sure of what a change of these bytes takes, and brings in what it leaves parts of, and `others`.
+    fn prepare(&self, range: &Range<u64>, needs: Needs, others: &[&Page], store: &mut Pages) -> Result<(), Errno> {
+        let mut kept = self.edges(range);
+        kept.extend(others);
+        let away = kept.iter().filter(|page| store.is_on_disk(page)).count() as u64;
+        store.prepare(needs + Needs { pages: 0, places: away })?;
+        store.load(kept.into_iter())
+    }
+
+    /// What a change of these bytes takes from the store.
+    fn needs(&self, range: &Range<u64>, store: &Pages) -> Needs {
+        parts(range.clone()).map(|part| self.pages.write_needs(part.page, store)).sum()
+    }
+
+    /// Changes bytes, extending the file where they lie past its end. EFBIG, ENOSPC, EIO: nothing was changed.
     pub fn write(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
         let end = offset.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         if data.is_empty() {
             return Ok(());
         }
-        store.check(self.needs(offset..end, store))?;
+        self.prepare(&(offset..end), self.needs(&(offset..end), store), &[], store)?;
         self.put(offset, data, store)?;
         self.size = self.size.max(end);
         Ok(())
     }
 
-    /// Stores bytes; there is room.
+    /// Stores bytes; all that this takes is there.
     fn put(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
         let mut rest = data;
         for part in parts(offset..offset + data.len() as u64) {
@@ -112,9 +159,9 @@ impl Content {
                 self.pages.insert(part.page, page, store)?;
             }
             let page = self.pages.get_mut(part.page, store)?.ok_or(Errno::EIO)?;
-            if let Some(space) = store.writable(page)?.get_mut(part.within) {
-                space.copy_from_slice(bytes);
-            }
+            let is_whole = bytes.len() == PAGE_BYTES;
+            let space = if is_whole { store.replaceable(page)? } else { store.writable(page)? };
+            space.get_mut(part.within).ok_or(Errno::EIO)?.copy_from_slice(bytes);
         }
         Ok(())
     }
@@ -131,30 +178,42 @@ impl Content {
         Ok(())
     }
 
-    /// Makes bytes into a hole; what lies past the end is left alone. ENOSPC where part of a shared page has to be kept: nothing was changed.
+    /// Makes bytes into a hole; what lies past the end is left alone. ENOSPC where part of a shared page has to be kept, EIO: nothing was changed.
     pub fn punch(&mut self, offset: u64, length: u64, store: &mut Pages) -> Result<(), Errno> {
-        let end = offset.saturating_add(length).min(self.size);
+        let Some(cut) = self.plan_cut(offset, offset.saturating_add(length)) else { return Ok(()) };
+        let needs = cut.parts.iter().map(|(page, _)| self.pages.write_needs(*page, store)).sum();
+        self.prepare(&cut.range, needs, &[], store)?;
+        self.cut(cut, store)
+    }
+
+    /// What becomes of which pages where a range becomes a hole; nothing where that has no bytes.
+    fn plan_cut(&self, offset: u64, end: u64) -> Option<Cut> {
+        let end = end.min(self.size);
         if offset >= end {
-            return Ok(());
+            return None;
         }
         // The rest of the last page holds zeros, so it may go as a whole.
         let end = if end == self.size { end.next_multiple_of(PAGE) } else { end };
         let whole = offset.div_ceil(PAGE)..end / PAGE;
         let (first, last) = (offset / PAGE, (end - 1) / PAGE);
         let edges = [Some(first), Some(last).filter(|&last| last != first)].into_iter().flatten();
-        let touched: Vec<(u64, Range<usize>)> = edges
+        let parts = edges
             .filter(|page| !whole.contains(page) && self.pages.get(*page).is_some())
             .map(|page| (page, offset.saturating_sub(page * PAGE) as usize..(end - page * PAGE).min(PAGE) as usize))
             .collect();
-        store.check(touched.iter().map(|(page, _)| self.pages.write_needs(*page, store)).sum())?;
-        for (page, within) in touched {
+        Some(Cut { range: offset..end, whole, parts })
+    }
+
+    /// Makes a range into a hole; all that this takes is there.
+    fn cut(&mut self, cut: Cut, store: &mut Pages) -> Result<(), Errno> {
+        for (page, within) in cut.parts {
             if let Some(page) = self.pages.get_mut(page, store)?
                 && let Some(space) = store.writable(page)?.get_mut(within)
             {
                 space.fill(0);
             }
         }
-        if whole.is_empty() { Ok(()) } else { self.pages.remove(&whole, store) }
+        if cut.whole.is_empty() { Ok(()) } else { self.pages.remove(&cut.whole, store) }
     }
 
     /// Lets go of everything.
@@ -163,7 +222,7 @@ impl Content {
         self.size = 0;
     }
 
-    /// Fills holes with pages of zeros, and extends the file to the end of the range if asked to. EFBIG, ENOSPC: nothing was changed.
+    /// Fills holes with pages of zeros, and extends the file to the end of the range if asked to. EFBIG, ENOSPC, EIO: no byte and no length was changed.
     pub fn fill(&mut self, offset: u64, length: u64, extend: bool, store: &mut Pages) -> Result<(), Errno> {
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         // What lies past the end of the file cannot be kept in store here.
@@ -171,15 +230,25 @@ impl Content {
         if offset < stored_end {
             let pages = offset / PAGE..stored_end.div_ceil(PAGE);
             store.check(pages.end - pages.start - self.pages.count(&pages))?;
-            let mut number = self.pages.next_absent(pages.start);
-            while number < pages.end {
-                let page = store.allocate()?;
-                self.pages.insert(number, page, store)?;
-                number = self.pages.next_absent(number + 1);
+            if let Err(error) = self.fill_pages(&pages, store) {
+                let past_end = self.size.div_ceil(PAGE).max(pages.start)..pages.end;
+                self.pages.remove(&past_end, store)?;
+                return Err(error);
             }
         }
         if extend {
             self.size = self.size.max(end);
+        }
+        Ok(())
+    }
+
+    fn fill_pages(&mut self, pages: &Range<u64>, store: &mut Pages) -> Result<(), Errno> {
+        let mut number = self.pages.next_absent(pages.start);
+        while number < pages.end {
+            store.room(1)?;
+            let page = store.allocate()?;
+            self.pages.insert(number, page, store)?;
+            number = self.pages.next_absent(number + 1);
         }
         Ok(())
     }
@@ -214,69 +283,95 @@ impl Content {
         Shared { pages: self.pages.share(), range: offset..end, to_source_end: end == self.size }
     }
 
-    /// Replaces bytes from `offset` on by what was shared; holes stay holes. Pages are shared where they lie alike in both, the rest is copied. EFBIG, ENOSPC:
-    /// nothing was changed.
-    pub fn put_clone(&mut self, offset: u64, shared: &Shared, store: &mut Pages) -> Result<(), Errno> {
+    /// Replaces bytes from `offset` on by what was shared; holes stay holes. Pages are shared where they lie alike in both, the rest is copied. Tells how many
+    /// bytes: fewer than there are only where the device fails. EFBIG, ENOSPC, EIO: nothing was changed.
+    pub fn put_clone(&mut self, offset: u64, shared: &Shared, store: &mut Pages) -> Result<u64, Errno> {
         let length = shared.length();
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         if length == 0 {
-            return Ok(());
+            return Ok(0);
         }
         // The last page may be shared as a whole where what it holds past the range is zero in the source, and past the end in the target.
         let ends_whole = shared.to_source_end && end >= self.size;
         let last = if ends_whole { end.div_ceil(PAGE) } else { end / PAGE };
         let whole = offset.div_ceil(PAGE)..last;
         if offset % PAGE != shared.range.start % PAGE || whole.is_empty() {
-            let copy = self.plan_copy(offset..end, offset, shared, store);
-            store.check(copy.needs)?;
-            self.copy_in(copy, store)?;
-        } else {
-            let head = self.plan_copy(offset..whole.start * PAGE, offset, shared, store);
-            let tail = self.plan_copy((whole.end * PAGE).min(end)..end, offset, shared, store);
-            store.check(head.needs + tail.needs)?;
-            let from = shared.range.start.div_ceil(PAGE);
-            self.copy_in(head, store)?;
-            self.pages.graft(whole.start, &shared.pages, &(from..from + (whole.end - whole.start)), store)?;
-            self.copy_in(tail, store)?;
+            store.check(self.plan_copy(&(offset..end), offset, shared, store).needs.pages)?;
+            return Ok(self.copy_in(offset..end, offset, shared, store)? - offset);
         }
-        self.size = self.size.max(end);
-        Ok(())
+        let (head, tail) = (offset..whole.start * PAGE, (whole.end * PAGE).min(end)..end);
+        let ends = [&head, &tail].map(|range| self.plan_copy(range, offset, shared, store).needs.pages);
+        store.check(ends.iter().sum())?;
+        self.copy_in(head, offset, shared, store)?;
+        let from = shared.range.start.div_ceil(PAGE);
+        self.pages.graft(whole.start, &shared.pages, &(from..from + (whole.end - whole.start)), store)?;
+        self.size = self.size.max(tail.start);
+        // All before it is done, whatever becomes of it.
+        Ok(self.copy_in(tail.clone(), offset, shared, store).unwrap_or(tail.start) - offset)
     }
 
     /// What it takes to copy the part of what was shared that goes to `range` of this file, where the whole goes to `offset`.
-    fn plan_copy<'a>(&self, range: Range<u64>, offset: u64, shared: &'a Shared, store: &Pages) -> Copying<'a> {
-        let runs = shared.runs(&range, offset, store);
-        let mut needs = 0;
+    fn plan_copy<'a>(&self, range: &Range<u64>, offset: u64, shared: &'a Shared, store: &Pages) -> Copying<'a> {
+        let runs = shared.runs(range, offset, store);
+        let mut needs = Needs::default();
         if !range.is_empty() {
             // Stored to are the pages at both ends, and those that get something.
             let (first, last) = (range.start / PAGE, (range.end - 1) / PAGE);
             let mut counted = first;
             needs += self.pages.write_needs(first, store);
             for (run, ..) in &runs {
-                needs +=
-                    parts(run.clone()).filter(|part| part.page > counted).map(|part| self.pages.write_needs(part.page, store)).sum::<u64>();
+                needs += parts(run.clone()).filter(|part| part.page > counted).map(|part| self.pages.write_needs(part.page, store)).sum();
                 counted = counted.max((run.end - 1) / PAGE);
             }
             if last > counted {
                 needs += self.pages.write_needs(last, store);
             }
         }
-        Copying { range, runs, needs }
+        Copying { runs, needs }
     }
 
-    /// Copies what cannot be shared; there is room. The source's pages are held, so nothing that is written here changes them.
-    fn copy_in(&mut self, copying: Copying<'_>, store: &mut Pages) -> Result<(), Errno> {
-        let Copying { range, runs, .. } = copying;
-        self.punch(range.start, range.end - range.start, store)?;
+    /// Copies what cannot be shared, some pages at a time; the store has room. Tells up to which byte: short of the end only where the device fails. The source's
+    /// pages are held, so nothing that is written here changes them.
+    fn copy_in(&mut self, range: Range<u64>, offset: u64, shared: &Shared, store: &mut Pages) -> Result<u64, Errno> {
+        let mut at = range.start;
+        while at < range.end {
+            let end = ((at / PAGE + RUN_PAGES as u64) * PAGE).min(range.end);
+            match self.copy_run(at..end, offset, shared, store) {
+                Ok(()) => at = end,
+                Err(error) if at == range.start => return Err(error),
+                Err(_) => break,
+            }
+            self.size = self.size.max(at);
+        }
+        Ok(at)
+    }
+
+    /// Copies all of it, or nothing.
+    fn copy_run(&mut self, range: Range<u64>, offset: u64, shared: &Shared, store: &mut Pages) -> Result<(), Errno> {
+        let Copying { runs, needs } = self.plan_copy(&range, offset, shared, store);
+        let sources: Vec<&Page> = runs.iter().map(|(_, page, _)| *page).collect();
+        self.prepare(&range, needs, &sources, store)?;
+        if let Some(cut) = self.plan_cut(range.start, range.end) {
+            self.cut(cut, store)?;
+        }
         let mut copy = [0; PAGE_BYTES];
         for (run, page, within) in runs {
             let length = (run.end - run.start) as usize;
             let copy = copy.get_mut(..length).ok_or(Errno::EIO)?;
-            copy.copy_from_slice(store.bytes(page).get(within..within + length).ok_or(Errno::EIO)?);
+            copy.copy_from_slice(store.bytes(page)?.get(within..within + length).ok_or(Errno::EIO)?);
             self.put(run.start, copy, store)?;
         }
         Ok(())
     }
+}
+
+/// A range that becomes a hole.
+struct Cut {
+    range: Range<u64>,
+    /// Pages that go.
+    whole: Range<u64>,
+    /// Pages of which a part becomes zero.
+    parts: Vec<(u64, Range<usize>)>,
 }
 
 /// Bytes to be copied from a page to a range of a file, the page, and where in it they begin.
@@ -284,11 +379,10 @@ type Run<'a> = (Range<u64>, &'a Page, usize);
 
 /// Bytes that are about to be copied into a file.
 struct Copying<'a> {
-    range: Range<u64>,
     /// What is stored in the source; what lies between is zero.
     runs: Vec<Run<'a>>,
-    /// Pages that the store must have for it.
-    needs: u64,
+    /// What it takes from the store.
+    needs: Needs,
 }
 
 /// Pages of a range of a file, as they were when it was taken.
@@ -311,7 +405,7 @@ impl Shared {
         let mut runs = Vec::new();
         self.pages.for_each(&(wanted.start / PAGE..wanted.end.div_ceil(PAGE)), |index, page| {
             let begin = (index * PAGE).max(wanted.start);
-            let end = (index * PAGE + store.bytes(page).len() as u64).min(wanted.end);
+            let end = (index * PAGE + store.length(page) as u64).min(wanted.end);
             let at = |byte: u64| target.start + (byte - wanted.start);
             if begin < end {
                 runs.push((at(begin)..at(end), page, (begin - index * PAGE) as usize));

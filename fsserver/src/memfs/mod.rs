@@ -1,7 +1,7 @@
-//! A file server that keeps its files in memory.
+//! A file server that keeps its files in memory and, where it is given a block device, as much as does not fit on that.
 //!
 //! Owns: the tree and all bytes. What it was started with is an archive (the ramdisk), whose members' bytes stay where they are until they are
-//! changed. Features: sparse files, removed files that live on while open, clones that share pages. No snapshots: [`snapfs`](mod@crate::snapfs)
+//! changed. Names and where each page is are always in memory; nothing on the device outlives the server. Features: sparse files, removed files that live on while open, clones that share pages. No snapshots: [`snapfs`](mod@crate::snapfs)
 //! adds those.
 //!
 //! Permission bits are kept and told, not checked: the kernel checks them. What a handle was opened for is checked.
@@ -16,9 +16,12 @@ pub(crate) mod inode;
 mod names;
 mod page;
 mod server;
+mod slab;
+mod spill;
 mod tree;
 mod walk;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use fsproto::*;
@@ -27,13 +30,14 @@ pub use archive::BadArchive;
 
 use self::inode::{Body, Inode};
 use self::page::Pages;
+use crate::blocks::BlockDevice;
 use crate::port::{Port, serve};
 use crate::server::Clock;
 
 /// Number of the root directory.
 const ROOT_INODE: u64 = 1;
 
-/// Files there can be for each page of capacity: an inode takes memory too, somewhat less than a page with its names.
+/// Files there can be for each page in memory: an inode takes memory too, somewhat less than a page with its names.
 const FILES_PER_PAGE: u64 = 1;
 
 /// Files there can always be.
@@ -87,6 +91,12 @@ impl<C: Clock> Memfs<C> {
     pub fn without(mut self, features: Features) -> Self {
         self.features.remove(features);
         self
+    }
+
+    /// The same server, which keeps so many bytes of files in memory, and as many more as fit there on a device. ENOMEM where there is no memory for its table.
+    pub fn spill_to(mut self, device: Box<dyn BlockDevice>, budget_bytes: u64) -> Result<Self, Errno> {
+        self.pages.spill_to(device, budget_bytes / PAGE_BYTES as u64)?;
+        Ok(self)
     }
 
     /// EOPNOTSUPP unless the feature is there.
@@ -154,10 +164,20 @@ impl<C: Clock> Memfs<C> {
     }
 }
 
-/// Serves a tree made of a ramdisk's archive through `port`, to one client, until that is gone.
-pub fn run(archive: &'static [u8], capacity_bytes: u64, clock: impl Clock, port: impl Port) -> Result<(), BadArchive> {
+/// Serves a tree made of a ramdisk's archive through `port`, to one client, until that is gone. It keeps `memory_bytes` of files in memory beside that, and more on
+/// a device, where there is one.
+pub fn run(
+    archive: &'static [u8],
+    memory_bytes: u64,
+    device: Option<Box<dyn BlockDevice>>,
+    clock: impl Clock,
+    port: impl Port,
+) -> Result<(), BadArchive> {
     // The ramdisk is there beside what can be written.
-    let mut server = Memfs::new(capacity_bytes.saturating_add(archive.len() as u64), AccessTimes::Untouched, clock);
+    let mut server = Memfs::new(memory_bytes.saturating_add(archive.len() as u64), AccessTimes::Untouched, clock);
+    if let Some(device) = device {
+        server = server.spill_to(device, memory_bytes).map_err(|_| BadArchive::no_memory())?;
+    }
     server.add_archive(archive)?;
     serve(server, port).map_err(|_| BadArchive::no_memory())
 }

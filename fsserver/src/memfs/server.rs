@@ -158,7 +158,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         if self.access_times == AccessTimes::Relative {
             inode.accessed(self.clock.recent());
         }
-        Ok(inode.content()?.read(request.offset, request.length as usize, &self.pages))
+        inode.content_mut()?.read(request.offset, request.length as usize, &mut self.pages)
     }
 
     fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {
@@ -263,9 +263,9 @@ impl<C: Clock> FileServer for Memfs<C> {
         let inode = self.inodes.get_mut(&target).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
         let outcome = content.put_clone(request.target_offset, &shared, &mut self.pages);
-        let (length, size) = (shared.length(), content.size());
+        let size = content.size();
         shared.release(&mut self.pages);
-        outcome?;
+        let length = outcome?;
         if length > 0 {
             inode.changed(now);
         }

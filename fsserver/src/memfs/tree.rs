@@ -12,7 +12,7 @@ use core::ops::Range;
 
 use fsproto::Errno;
 
-use super::page::{Page, Pages};
+use super::page::{Needs, Page, Pages};
 
 /// Children of a node.
 const FANOUT: usize = 64;
@@ -248,19 +248,16 @@ impl Tree {
         self.root.as_ref().filter(|_| page < span(self.height))
     }
 
-    /// A page, and whether others have it too.
-    fn find(&self, page: u64, store: &Pages) -> Option<(&Page, bool)> {
+    /// A page, and whether others have a node above it too.
+    fn find(&self, page: u64) -> Option<(&Page, bool)> {
         let mut node = self.root_over(page)?;
-        let mut shared = false;
+        let mut is_shared_above = false;
         for height in (1..=self.height).rev() {
-            shared |= Rc::strong_count(node) > 1;
+            is_shared_above |= Rc::strong_count(node) > 1;
             let index = child_of(page, height);
             match &node.children {
                 Children::Nodes(nodes) => node = nodes.get(index)?.as_ref()?,
-                Children::Pages(pages) => {
-                    let page = pages.get(index)?.as_ref()?;
-                    return Some((page, shared || store.is_shared(page)));
-                }
+                Children::Pages(pages) => return Some((pages.get(index)?.as_ref()?, is_shared_above)),
             }
         }
         None
@@ -296,9 +293,9 @@ impl Tree {
         }
     }
 
-    /// Pages that a change of this one takes from the store: one, if it is absent or shared.
-    pub fn write_needs(&self, page: u64, store: &Pages) -> u64 {
-        u64::from(self.find(page, store).is_none_or(|(_, shared)| shared))
+    /// What a change of a page takes from the store: a page if it is absent or shared, and memory unless it is there to be written to.
+    pub fn write_needs(&self, page: u64, store: &Pages) -> Needs {
+        self.find(page).map_or(Needs { pages: 1, places: 1 }, |(page, is_shared_above)| store.change_needs(page, is_shared_above))
     }
 
     /// A page to be changed: whoever else had its number has another node on the way to it now. The page itself may be shared still.
@@ -420,7 +417,7 @@ mod tests {
     impl Pair {
         fn check(&self, store: &Pages) {
             let mut found = BTreeMap::new();
-            let mark = |page: &Page| u64::from_le_bytes(store.bytes(page)[..8].try_into().unwrap());
+            let mark = |page: &Page| u64::from_le_bytes(store.bytes(page).unwrap()[..8].try_into().unwrap());
             self.tree.for_each(&(0..1 << 40), |number, page| assert_eq!(found.insert(number, mark(page)), None));
             assert_eq!(found, self.map);
             assert_eq!(self.tree.pages(), self.map.len() as u64);
@@ -487,13 +484,18 @@ mod tests {
         let mut store = Pages::new(10_000);
         let mut pair = Pair::default();
         (0..5000).for_each(|page| pair.put(page, page, &mut store));
-        assert_eq!((pair.tree.write_needs(17, &store), pair.tree.write_needs(5000, &store)), (0, 1));
+        let needs = |pair: &Pair, page, store: &Pages| {
+            let Needs { pages, places } = pair.tree.write_needs(page, store);
+            assert_eq!(pages, places, "all that is there is in memory");
+            pages
+        };
+        assert_eq!((needs(&pair, 17, &store), needs(&pair, 5000, &store)), (0, 1));
         let mut shared = pair.tree.share();
-        assert_eq!((pair.tree.write_needs(17, &store), store.used), (1, 5000));
+        assert_eq!((needs(&pair, 17, &store), store.used), (1, 5000));
         pair.put(17, 1, &mut store);
-        assert_eq!((pair.tree.write_needs(17, &store), pair.tree.write_needs(18, &store), store.used), (0, 1, 5001));
+        assert_eq!((needs(&pair, 17, &store), needs(&pair, 18, &store), store.used), (0, 1, 5001));
         shared.clear(&mut store);
-        assert_eq!((pair.tree.write_needs(18, &store), store.used), (0, 5000));
+        assert_eq!((needs(&pair, 18, &store), store.used), (0, 5000));
         pair.tree.clear(&mut store);
         assert_eq!(store.used, 0);
     }

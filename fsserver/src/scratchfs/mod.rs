@@ -4,14 +4,15 @@
 //! It is where the kernel puts what does not fit into memory (rule Q3), so it must do with little memory itself: extents for what lies in a row, one bit a block, and
 //! one buffer. Blocks in use are either in one file's map or nowhere.
 
-mod blocks;
+mod map;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use fsproto::*;
 
-use self::blocks::{Blocks, Map};
+use self::map::Map;
+use crate::blocks::{BlockDevice, Blocks};
 use crate::buffer::AlignedBuffer;
 use crate::port::{Port, serve};
 use crate::server::{FileServer, Payload, Terms, Walk};
@@ -26,16 +27,6 @@ const MAX_FILES: u64 = 1024;
 
 /// Where a file can end: far beyond any device.
 const MAX_SIZE: u64 = 1 << 50;
-
-/// A device of blocks as large as a page.
-pub trait BlockDevice {
-    /// How many.
-    fn blocks(&self) -> u64;
-    /// Reads blocks from `first` on; `into` is as long as some whole blocks.
-    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), Errno>;
-    /// Writes them.
-    fn write(&mut self, first: u64, from: &[u8]) -> Result<(), Errno>;
-}
 
 struct File {
     map: Map,

@@ -1,7 +1,9 @@
 //! What the tests share: a client in types, without panics hidden in it.
 #![allow(dead_code)]
 
+pub mod device;
 pub mod rules;
+pub mod spilled;
 pub mod wrapped;
 
 use std::cell::{Cell, RefCell};

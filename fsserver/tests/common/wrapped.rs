@@ -9,6 +9,7 @@ use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
 use fsserver::{Client, LocalClient};
 
+use super::device::Device;
 use super::{Files, SharedServer, TestClock, shared};
 
 /// What passes between wrapper and base.
@@ -103,7 +104,18 @@ impl Tower {
     /// On a base that lacks some features.
     pub fn without(lacking: Features, capacity_pages: u64) -> Self {
         let clock = TestClock::default();
-        let base = shared(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking));
+        Self::over(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking), clock)
+    }
+
+    /// On a base with little memory and a device.
+    pub fn spilled(lacking: Features, budget_pages: u64, device: &Device) -> Self {
+        let clock = TestClock::default();
+        let memfs = Memfs::new(budget_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking);
+        Self::over(memfs.spill_to(Box::new(device.clone()), budget_pages * 4096).unwrap(), clock)
+    }
+
+    fn over(memfs: Memfs<TestClock>, clock: TestClock) -> Self {
+        let base = shared(memfs);
         let wire = Wire::default();
         let client = WiredClient { inner: LocalClient::new(base.clone()), wire: wire.clone() };
         let wrapper = shared(Snapfs::new(client, clock.clone()).unwrap());

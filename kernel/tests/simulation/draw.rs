@@ -65,7 +65,8 @@ const WORLD: &[Kind] = &[
 /// The script of a seed.
 pub fn script(seed: u64) -> Script {
     let mut rng = Rng::with_seed(seed);
-    let setup = setup(&mut rng);
+    let mut setup = setup(&mut rng);
+    setup.budget_pages = budget_pages(seed);
     // A quarter of all seeds sees no trouble at all, and there no error is an excuse.
     let calm = rng.u8(0..4) == 0;
     // Where frames are short, everything takes long.
@@ -89,8 +90,18 @@ pub fn script(seed: u64) -> Script {
             (rng.usize(0..actors), draw(PROGRAM, &program, &mut rng))
         }
     });
-    let steps = beginning.chain(steps).collect();
+    let mut steps: Vec<(usize, Op)> = beginning.chain(steps).collect();
+    if setup.budget_pages > 0 {
+        let troubles = steps.iter_mut().filter_map(|(_, op)| if let Op::Fail { which, .. } = op { Some(which) } else { None });
+        troubles.step_by(2).for_each(|which| *which = Failing::Transfers);
+    }
     Script { setup, steps }
+}
+
+/// Half of all seeds have a store with hardly any memory: it writes pages out and brings them in at every turn. Drawn apart from the rest, which is the same with
+/// and without.
+fn budget_pages(seed: u64) -> u64 {
+    [0, 0, 0, 0, 2, 5, 12, 30][Rng::with_seed(!seed).usize(0..8)]
 }
 
 fn setup(rng: &mut Rng) -> Setup {
@@ -108,6 +119,7 @@ fn setup(rng: &mut Rng) -> Setup {
     Setup {
         seats,
         capacity_pages: [60, 110, 160, 100_000][rng.usize(0..4)],
+        budget_pages: 0,
         fault_around: [1, 4, 16, 16][rng.usize(0..4)],
         min_lazy_pages: [1, 2, 2, 3][rng.usize(0..4)],
         lacks: lacks.bits(),

@@ -20,6 +20,7 @@ fn r10_holes_beyond_the_first_list() {
     let setup = Setup {
         seats: vec![Seat { client: 0, process: 0 }],
         capacity_pages: 4 * ISLANDS,
+        budget_pages: 0,
         fault_around: 16,
         min_lazy_pages: 2,
         lacks: 0,

@@ -13,6 +13,7 @@ mod actor;
 mod breaks;
 mod campaign;
 mod corpus;
+mod disk;
 mod draw;
 mod files;
 mod happening;
@@ -32,6 +33,8 @@ mod trace;
 mod trouble;
 mod wire;
 mod world;
+
+use std::sync::atomic::Ordering;
 
 use kernel::mem::{Counter, counters::GLOBAL};
 
@@ -73,6 +76,9 @@ fn lazy_is_eager_in_every_order() {
         .collect();
     println!("{}", at_least.iter().zip(counts).map(|((counter, _), count)| format!("{} {count}  ", counter.name())).collect::<String>());
     assert!(rare.is_empty(), "this shows nothing: {rare:?}");
+    let from_disk = disk::BLOCKS_READ.load(Ordering::Relaxed);
+    println!("{from_disk} pages of files came back from the store's device");
+    assert!(from_disk > 100_000, "this shows nothing of the store's device");
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub struct Setup {
     pub seats: Vec<Seat>,
     /// Room of the store beneath.
     pub capacity_pages: u64,
+    /// How much of that is memory; 0 for all. The rest is on its device.
+    #[serde(default)]
+    pub budget_pages: u64,
     pub fault_around: u64,
     pub min_lazy_pages: u64,
     /// What the store beneath can do: bits of `fsproto::Features` that it has not.
@@ -48,12 +51,13 @@ pub enum At {
     Position,
 }
 
-/// Which requests to the store beneath fail.
+/// Which requests to the store beneath fail; or the transfers of its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failing {
     Reads,
     Changes,
     All,
+    Transfers,
 }
 
 /// One step. `memory` and `file` count what the actor has, around and around. The last ones are the world's.

@@ -10,6 +10,7 @@ use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
 use fsserver::{Clock, Dispatcher, FileServer, LocalClient, SessionId};
 
+use crate::disk::Disk;
 use crate::script::{NAMES, Setup};
 use crate::trouble::{Trouble, Troubled};
 
@@ -38,9 +39,8 @@ pub struct Servers {
 impl Servers {
     /// Fresh ones.
     pub fn new(setup: &Setup) -> Self {
-        let memfs = Memfs::new(setup.capacity_pages * 4096, AccessTimes::Untouched, NoTime);
-        let base = Rc::new(RefCell::new(Dispatcher::new(memfs)));
         let trouble = Rc::new(RefCell::new(Trouble::default()));
+        let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &trouble))));
         let lacks = Features::from_bits_truncate(setup.lacks);
         let client = Troubled { inner: LocalClient::new(base.clone()), trouble: trouble.clone(), lacks };
         let wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("the store is there"));
@@ -85,11 +85,13 @@ impl Servers {
         let open = Open { dir: ROOT, flags: OpenFlags::READ, mode: 0 };
         let walk = base.server_mut().open(&open, Path::new(name).ok()?).ok()?;
         let handle = walk.reply.handle;
+        self.trouble.borrow_mut().quiet = true;
         let bytes = whole(|offset| {
             let read = Read { handle, offset, length: MAX_PAYLOAD as u32 };
             base.server_mut().read(&read).expect("memfs can be read").to_vec()
         });
         base.server_mut().close(handle).expect("it was open");
+        self.trouble.borrow_mut().quiet = false;
         Some(bytes)
     }
 
@@ -129,6 +131,17 @@ impl Servers {
         drop(Snapfs::new(client, NoTime).expect("the store is there"));
         assert_eq!(left(), (0, 0), "blocks and files of the store that a wrapper leaves to the next");
     }
+}
+
+/// The store, with as much memory as it has.
+fn memfs(setup: &Setup, trouble: &Rc<RefCell<Trouble>>) -> Memfs<NoTime> {
+    let Setup { capacity_pages, budget_pages, .. } = *setup;
+    if budget_pages == 0 {
+        return Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, NoTime);
+    }
+    let disk = Disk::new(capacity_pages - budget_pages, trouble.clone());
+    let memfs = Memfs::new(budget_pages * 4096, AccessTimes::Untouched, NoTime);
+    memfs.spill_to(Box::new(disk), budget_pages * 4096).expect("memory for a table")
 }
 
 /// All that `read` gives, message by message.

@@ -11,9 +11,9 @@ use crate::script::Failing;
 /// Which requests fail.
 #[derive(Default)]
 pub struct Trouble {
-    /// Requests that still pass, then those that fail, and what they say.
+    /// Requests (or transfers of the store's device) that still pass, then those that fail, and what they say.
     coming: Option<(Failing, u32, u32, Errno)>,
-    /// Requests that failed so far.
+    /// Requests and transfers that failed so far.
     pub failed: u64,
     /// Those among them that were to take a name away.
     pub failed_removals: u64,
@@ -29,14 +29,26 @@ impl Trouble {
 
     /// Whether this request fails.
     fn meets(&mut self, op: Op) -> Option<Errno> {
-        let (which, after, times, error) = self.coming.as_mut()?;
-        let hit = match which {
+        let error = self.strikes(|which| match which {
             Failing::Reads => matches!(op, Op::Read | Op::Extents),
             Failing::Changes => matches!(op, Op::Write | Op::SetAttr | Op::Allocate | Op::CloneRange),
             // What is closed is closed, whatever is said.
             Failing::All => !matches!(op, Op::Hello | Op::Close),
-        };
-        if self.quiet || !hit {
+            Failing::Transfers => false,
+        })?;
+        self.failed_removals += u64::from(op == Op::Remove);
+        Some(error)
+    }
+
+    /// Whether this transfer of the store's device fails.
+    pub fn meets_transfer(&mut self) -> bool {
+        self.strikes(|which| which == Failing::Transfers).is_some()
+    }
+
+    /// Whether it is the turn of something that is hit by what is coming.
+    fn strikes(&mut self, is_hit: impl FnOnce(Failing) -> bool) -> Option<Errno> {
+        let (which, after, times, error) = self.coming.as_mut()?;
+        if self.quiet || !is_hit(*which) {
             return None;
         }
         if *after > 0 {
@@ -49,7 +61,6 @@ impl Trouble {
             self.coming = None;
         }
         self.failed += 1;
-        self.failed_removals += u64::from(op == Op::Remove);
         Some(error)
     }
 }

@@ -1,9 +1,13 @@
-//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs on the disk (for the kernel's swap file alone), each a process of its own, joined by
-//! socket pairs, with relays between where that is asked for.
+//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs (for the kernel's swap file alone), each a process of its own, joined by socket pairs, with
+//! relays between where that is asked for.
+//!
+//! The disk, where there is one, is shared: its first half takes the files that do not fit into memfs's memory, its second half the swap file. Neither knows of the
+//! other, and nothing on it outlives the machine.
 
 use crate::{Attempt, ramdisk, relays};
 use core::cell::Cell;
-use fsserver::PortClient;
+use fsserver::{BlockDevice, PortClient};
+use user::alloc::boxed::Box;
 use user::config::Relay;
 use user::port::SocketPort;
 use user::prelude::*;
@@ -15,9 +19,9 @@ const PR_SET_IO_FLUSHER: u32 = 57;
 /// prctl: the process's name, as `ps` shows it.
 const PR_SET_NAME: u32 = 15;
 
-/// What memfs may grow to, as a share of the memory that is free at the start. The rest is for programs, and for what keeping files costs besides
+/// The memory that memfs may use for bytes of files, as a share of what is free at the start. The rest is for programs, and for what keeping files costs besides
 /// their bytes.
-const CAPACITY_SHARE: (u64, u64) = (1, 2);
+const MEMORY_SHARE: (u64, u64) = (1, 2);
 
 /// A pair of sockets that keep message borders.
 pub fn pair() -> Attempt<[Fd; 2]> {
@@ -28,10 +32,15 @@ pub fn pair() -> Attempt<[Fd; 2]> {
 pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
-    let capacity_bytes = capacity();
-    fork("memfs", memfs_end, |port| {
-        fsserver::memfs::run(ramdisk, capacity_bytes, ServerClock::default(), port).map_err(|error| format!("{error}"))
+    let memory_bytes = memory_for_files();
+    let disk = Disk::open(Half::First);
+    fork_keeping("memfs", memfs_end, disk.as_ref().map(|disk| disk.fd), |port| {
+        let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
+        fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), port).map_err(|error| format!("{error}"))
     })?;
+    if let Some(disk) = disk {
+        let _ = sys::close(disk.fd);
+    }
     // SAFETY: the settings were copied out of it; memfs has it from here on.
     unsafe { ramdisk::release(ramdisk) };
     let _ = sys::close(memfs_end);
@@ -46,36 +55,58 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
 
 /// Starts scratchfs, where there is a disk, and gives it to the kernel to put pages there (rule Q3).
 pub fn start_swap() -> Attempt<()> {
-    let Ok(disk) = sys::open(b"/dev/vda", abi::O_RDWR, 0) else { return Ok(()) };
+    let Some(disk) = Disk::open(Half::Second) else { return Ok(()) };
     let [server_end, kernel_end] = pair()?;
-    fork_keeping("scratchfs", server_end, Some(disk), |port| {
-        let blocks = sys::fstat(disk).map_err(|error| format!("{error:?}"))?.st_size as u64 / fsproto::PAGE_BYTES as u64;
-        fsserver::scratchfs::run(Disk { fd: disk, blocks }, port).map_err(|error| format!("{error:?}"))
+    fork_keeping("scratchfs", server_end, Some(disk.fd), |port| {
+        fsserver::scratchfs::run(disk, port).map_err(|error| format!("{error:?}"))
     })?;
-    let _ = (sys::close(disk), sys::close(server_end));
+    let _ = (sys::close(disk.fd), sys::close(server_end));
     let options = format!("fd={kernel_end}");
     let result = sys::mount(b"none", b"none", b"swap", 0, options.as_bytes());
     let _ = sys::close(kernel_end);
     result.map_err(|error| ("the swap file", error))
 }
 
-/// The disk, as the kernel shows it.
+/// A half of the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    First,
+    Second,
+}
+
+/// Half of the disk, as the kernel shows it.
+#[derive(Clone, Copy)]
 struct Disk {
     fd: Fd,
+    first: u64,
     blocks: u64,
 }
 
-impl fsserver::scratchfs::BlockDevice for Disk {
+impl Disk {
+    /// Opens it; nothing where there is none.
+    fn open(half: Half) -> Option<Self> {
+        let fd = sys::open(b"/dev/vda", abi::O_RDWR, 0).ok()?;
+        let blocks = sys::fstat(fd).map_or(0, |stat| stat.st_size as u64) / fsproto::PAGE_BYTES as u64 / 2;
+        Some(Self { fd, first: if half == Half::First { 0 } else { blocks }, blocks })
+    }
+
+    /// The byte of the disk at which a block begins.
+    fn byte(&self, block: u64) -> u64 {
+        (self.first + block) * fsproto::PAGE_BYTES as u64
+    }
+}
+
+impl BlockDevice for Disk {
     fn blocks(&self) -> u64 {
         self.blocks
     }
 
     fn read(&mut self, first: u64, into: &mut [u8]) -> core::result::Result<(), fsproto::Errno> {
-        whole(sys::pread(self.fd, into, first * fsproto::PAGE_BYTES as u64), into.len())
+        whole(sys::pread(self.fd, into, self.byte(first)), into.len())
     }
 
     fn write(&mut self, first: u64, from: &[u8]) -> core::result::Result<(), fsproto::Errno> {
-        whole(sys::pwrite(self.fd, from, first * fsproto::PAGE_BYTES as u64), from.len())
+        whole(sys::pwrite(self.fd, from, self.byte(first)), from.len())
     }
 }
 
@@ -84,10 +115,10 @@ fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), fspro
     if result == Ok(wanted) { Ok(()) } else { Err(fsproto::Errno::EIO) }
 }
 
-/// How many bytes of files there may be beside the ramdisk.
-fn capacity() -> u64 {
+/// How many bytes of files memfs may keep in memory beside the ramdisk.
+fn memory_for_files() -> u64 {
     let free_bytes = sys::sysinfo().map_or(0, |info| info.freeram * u64::from(info.mem_unit.max(1)));
-    free_bytes / CAPACITY_SHARE.1 * CAPACITY_SHARE.0
+    free_bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0
 }
 
 /// The servers' clock.
@@ -118,10 +149,6 @@ impl fsserver::Clock for ServerClock {
         let (time, at) = self.last.get();
         if at != 0 && ticks().wrapping_sub(at) < RECENT_TICKS { time } else { self.now() }
     }
-}
-
-fn fork(name: &'static str, end: Fd, serve: impl FnOnce(SocketPort) -> core::result::Result<(), String>) -> Attempt<()> {
-    fork_keeping(name, end, None, serve)
 }
 
 /// Forks a process that serves on `end` until the other end is gone.

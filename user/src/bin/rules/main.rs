@@ -65,7 +65,7 @@ tests! {
         x5_hostile_arguments;
     write: w1_references w1_vectors w2_same_place w3_shifted_overlap w4_other_file w5_elsewhere w6_append w7_effects;
     written: w8_after_write w8_again w8_shared w8_evicted w8_store_meanwhile w8_space_changes_meanwhile w8_short_write w8_many_messages w8_pays w8_vectors;
-    memory: q2_pressure q2_last_reference q3_swap q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure f8_marks;
+    memory: q2_pressure q2_last_reference q3_swap q3_file_larger_than_memory q3_fork q3_dirty_lazy q3_slots_are_freed q4_swap_is_full f8_under_pressure f8_marks;
     sharing: a5_shared_frames a6_program_overwritten a7_debugger x3_asked_once;
     leak: x5_nothing_leaks;
     traffic: e3_relay_agrees w2_one_page_moves w4_no_byte_moves;

@@ -124,6 +124,19 @@ pub fn q3_swap() -> Outcome {
     nothing_lost("when the buffer is gone")
 }
 
+/// A file of three times the machine's memory is written, read as a whole, written over, and both are as they should be: its server keeps what does not fit into
+/// memory elsewhere, what it saves for the reader included.
+pub fn q3_file_larger_than_memory() -> Outcome {
+    let bytes = if lazy::present() { 200 * MIB } else { 4 * MIB };
+    let file = File::make("large", 1, bytes as u64)?;
+    let buffer = Buffer::new(bytes)?;
+    read_lazily(&file, &buffer, 0, bytes, 0)?;
+    file.overwrite(2, 0, bytes as u64)?;
+    within("what was read", buffer.check(0, bytes, pattern(1, 0)))?;
+    read_lazily(&file, &buffer, 0, bytes, 0)?;
+    within("what was written", buffer.check(0, bytes, pattern(2, 0)))
+}
+
 /// Parent, child and grandchild have the same pages in the swap file until they store to them.
 pub fn q3_fork() -> Outcome {
     let bytes = if lazy::present() { 96 * MIB } else { 4 * MIB };

@@ -1,0 +1,220 @@
+//! Memory for pages, in slabs, and which of it is to be emptied next.
+//!
+//! Pages lie in *slabs*, since an allocator that has to place each of them on a page border needs about twice the memory. All slabs are alike to the allocator, so it
+//! can use the memory of one for another. A slab whose pages are all gone goes back to it, and places are taken from the slabs in front first, so that those behind
+//! get empty. One whose pages are only elsewhere now stays: others are about to come.
+//!
+//! A clock goes round over the places: one that was touched since it last came by gets a second chance.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use fsproto::{Errno, PAGE_BYTES};
+
+use crate::buffer::AlignedBuffer;
+
+/// Pages in a slab: 256 KiB, and one page is lost to the border.
+pub(super) const SLAB_PAGES: usize = 64;
+const _: () = assert!(SLAB_PAGES == u64::BITS as usize);
+
+/// Where a page's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    slab: u32,
+    index: u8,
+}
+
+/// Memory for [`SLAB_PAGES`] pages.
+struct Slab {
+    /// Nothing where it was given back.
+    memory: Option<AlignedBuffer>,
+    /// One bit for each place in use.
+    used: u64,
+    /// One bit for each place that was touched since the clock came by. A reader sets it.
+    touched: Cell<u64>,
+    /// Who has each place in use.
+    owners: [u32; SLAB_PAGES],
+}
+
+/// All slabs.
+#[derive(Default)]
+pub(super) struct Slabs {
+    slabs: Vec<Slab>,
+    /// Slabs with memory and a free place.
+    roomy: BTreeSet<u32>,
+    /// Slabs without memory.
+    bare: BTreeSet<u32>,
+    used: u64,
+    /// Places that have memory and are free.
+    free: u64,
+    /// Where the clock goes on: a slab, and a place in it.
+    hand: (usize, usize),
+}
+
+impl Slab {
+    fn page(&self, index: u8) -> Option<&[u8; PAGE_BYTES]> {
+        self.memory.as_ref()?.bytes().as_chunks().0.get(usize::from(index))
+    }
+
+    fn page_mut(&mut self, index: u8) -> Option<&mut [u8; PAGE_BYTES]> {
+        self.memory.as_mut()?.bytes_mut().as_chunks_mut().0.get_mut(usize::from(index))
+    }
+}
+
+impl Slabs {
+    /// Places in use.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Sees to it that so many places can be taken. ENOMEM where there is no memory for them.
+    pub fn reserve(&mut self, places: u64) -> Result<(), Errno> {
+        while self.free < places {
+            let memory = AlignedBuffer::new(SLAB_PAGES * PAGE_BYTES)?;
+            let number = match self.bare.pop_first() {
+                Some(number) => number,
+                None => {
+                    self.slabs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                    self.slabs.push(Slab { memory: None, used: 0, touched: Cell::new(0), owners: [0; SLAB_PAGES] });
+                    self.slabs.len() as u32 - 1
+                }
+            };
+            if let Some(slab) = self.slabs.get_mut(number as usize) {
+                slab.memory = Some(memory);
+            }
+            self.roomy.insert(number);
+            self.free += SLAB_PAGES as u64;
+        }
+        Ok(())
+    }
+
+    /// A place for a page of this owner. Its bytes are whoever's.
+    pub fn take(&mut self, owner: u32) -> Result<Place, Errno> {
+        self.reserve(1)?;
+        let number = *self.roomy.first().ok_or(Errno::EIO)?;
+        let slab = self.slabs.get_mut(number as usize).ok_or(Errno::EIO)?;
+        let index = slab.used.trailing_ones() as u8;
+        *slab.owners.get_mut(usize::from(index)).ok_or(Errno::EIO)? = owner;
+        slab.used |= 1 << index;
+        if slab.used == u64::MAX {
+            self.roomy.remove(&number);
+        }
+        self.used += 1;
+        self.free -= 1;
+        Ok(Place { slab: number, index })
+    }
+
+    /// Gives a place back whose page is gone.
+    pub fn give(&mut self, place: Place) {
+        self.vacate(place);
+        if let Some(slab) = self.slabs.get_mut(place.slab as usize).filter(|slab| slab.used == 0) {
+            slab.memory = None;
+            self.free -= SLAB_PAGES as u64;
+            self.roomy.remove(&place.slab);
+            self.bare.insert(place.slab);
+        }
+    }
+
+    /// Gives a place back whose page is elsewhere now.
+    pub fn vacate(&mut self, place: Place) {
+        let Some(slab) = self.slabs.get_mut(place.slab as usize) else { return };
+        slab.used &= !(1 << place.index);
+        self.roomy.insert(place.slab);
+        self.used -= 1;
+        self.free += 1;
+    }
+
+    /// The bytes of a place, which is touched by that.
+    pub fn bytes(&self, Place { slab, index }: Place) -> Option<&[u8; PAGE_BYTES]> {
+        let slab = self.slabs.get(slab as usize)?;
+        slab.touched.set(slab.touched.get() | 1 << index);
+        slab.page(index)
+    }
+
+    /// The same, to write to.
+    pub fn bytes_mut(&mut self, Place { slab, index }: Place) -> Option<&mut [u8; PAGE_BYTES]> {
+        let slab = self.slabs.get_mut(slab as usize)?;
+        *slab.touched.get_mut() |= 1 << index;
+        slab.page_mut(index)
+    }
+
+    /// The bytes of a place, looked at by nobody who would want them again.
+    pub fn peek(&self, Place { slab, index }: Place) -> Option<&[u8; PAGE_BYTES]> {
+        self.slabs.get(slab as usize)?.page(index)
+    }
+
+    /// Lets the clock go on to the end of a slab, or until it has met `most` places that were not touched: those, in order, with their owners.
+    pub fn sweep(&mut self, most: usize) -> Vec<(u32, Place)> {
+        let (number, from) = self.hand;
+        let mut idle = Vec::new();
+        if let Some(slab) = self.slabs.get_mut(number) {
+            for (index, &owner) in (0..).zip(&slab.owners).skip(from) {
+                if idle.len() == most {
+                    self.hand = (number, usize::from(index));
+                    return idle;
+                }
+                let bit = 1 << index;
+                if slab.used & bit != 0 && slab.touched.get() & bit == 0 {
+                    idle.push((owner, Place { slab: number as u32, index }));
+                }
+                *slab.touched.get_mut() &= !bit;
+            }
+        }
+        self.hand = if number + 1 < self.slabs.len() { (number + 1, 0) } else { (0, 0) };
+        idle
+    }
+
+    /// Sweeps after which the clock has met every place twice.
+    pub fn sweeps_twice_around(&self, most: usize) -> usize {
+        2 * (self.slabs.len() + 1) * SLAB_PAGES.div_ceil(most.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_without_pages_give_their_memory_back() {
+        let mut slabs = Slabs::default();
+        let taken: Vec<Place> = (0..200).map(|owner| slabs.take(owner).unwrap()).collect();
+        assert!(taken.iter().all(|&place| slabs.bytes(place).unwrap().as_ptr().addr().is_multiple_of(PAGE_BYTES)));
+        assert_eq!((slabs.slabs.len(), slabs.used(), slabs.free), (4, 200, 56));
+        taken.into_iter().for_each(|place| slabs.give(place));
+        assert_eq!((slabs.used(), slabs.free, slabs.bare.len()), (0, 0, 4));
+        assert!(slabs.slabs.iter().all(|slab| slab.memory.is_none()));
+        let again = slabs.take(0).unwrap();
+        assert_eq!((slabs.slabs.len(), slabs.free), (4, 63));
+        // One that is only empty for now keeps it.
+        slabs.vacate(again);
+        assert_eq!((slabs.used(), slabs.free), (0, 64));
+        slabs.take(0).map(|place| slabs.give(place)).unwrap();
+        assert_eq!(slabs.free, 0);
+    }
+
+    #[test]
+    fn what_is_reserved_can_be_taken_without_memory() {
+        let mut slabs = Slabs::default();
+        slabs.reserve(65).unwrap();
+        assert_eq!((slabs.slabs.len(), slabs.free, slabs.used()), (2, 128, 0));
+        let taken: Vec<Place> = (0..128).map(|owner| slabs.take(owner).unwrap()).collect();
+        assert_eq!((slabs.slabs.len(), slabs.free), (2, 0));
+        taken.into_iter().for_each(|place| slabs.give(place));
+    }
+
+    #[test]
+    fn the_clock_gives_a_second_chance() {
+        let mut slabs = Slabs::default();
+        let places: Vec<Place> = (0..70).map(|owner| slabs.take(owner).unwrap()).collect();
+        let owners = |idle: Vec<(u32, Place)>| idle.into_iter().map(|(owner, _)| owner).collect::<Vec<_>>();
+        slabs.bytes(places[0]);
+        slabs.bytes_mut(places[2]);
+        slabs.peek(places[3]);
+        assert_eq!(owners(slabs.sweep(3)), [1, 3, 4]);
+        assert_eq!(owners(slabs.sweep(100)), (5..64).collect::<Vec<_>>());
+        assert_eq!(owners(slabs.sweep(100)), (64..70).collect::<Vec<_>>());
+        // Touched only before the hand came by.
+        assert_eq!(owners(slabs.sweep(3)), [0, 1, 2]);
+    }
+}

@@ -69,7 +69,7 @@ fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: Wri
         let written = send(file, io, at, &mut parcel, sent)?;
         return Ok((written, written.bytes < sent));
     }
-    let is_filled_anew = || slices.iter().any(|slice| io.space.was_cleaned(*slice));
+    let is_filled_anew = || slices.iter().any(|slice| !slice.whole_pages().is_empty() && io.space.was_cleaned(*slice));
     let mut parcel = Parcel::new(large && makes_clean(file, io, false) && !is_filled_anew());
     let sent = parcel.pack_slices(io, slices, MAX_PAYLOAD as u64)?;
     let written = send(file, io, at, &mut parcel, sent)?;

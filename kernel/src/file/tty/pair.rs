@@ -188,10 +188,14 @@ impl FileObject for Master {
         let bytes = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.tty.changed.wait(attempt)? }?;
         // Whoever writes may have been waiting for room.
         self.tty.changed.notify();
-        to.put(io.space, &bytes).map(|count| count as u64).inspect_err(|_| {
+        let put = to.put(io.space, &bytes);
+        // What could not be delivered is still there (F4).
+        let left = bytes.get(put.unwrap_or(0)..).unwrap_or_default();
+        if !left.is_empty() {
             let output = &mut self.tty.state.lock().ends.output;
-            bytes.iter().rev().for_each(|&byte| output.push_front(byte));
-        })
+            left.iter().rev().for_each(|&byte| output.push_front(byte));
+        }
+        put.map(|count| count as u64)
     }
 
     fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {

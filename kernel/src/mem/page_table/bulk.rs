@@ -2,8 +2,8 @@
 
 use super::Held;
 use super::{
-    ADDRESS_BITS, ENTRIES, Entry, EntryFlags, Flush, LEVELS, PageTable, Table, USER_TABLE, for_each_entry, index, make_leaf, met, owned,
-    span, table_at, visit, visit_leaves,
+    ADDRESS_BITS, ENTRIES, Entry, EntryFlags, Flush, LEVELS, PageTable, Table, USER_TABLE, index, make_leaf, met, owned, span, table_at,
+    visit, visit_leaves,
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, swap::Slot};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -87,19 +87,23 @@ impl PageTable {
                 Err(error) => return result = Err(error),
             };
             // This loop is what fork costs: a few instructions a page.
-            for_each_entry(leaf, indices, |index, ours, entry| {
-                let theirs = &theirs[index];
+            let slots = leaf.get(indices.clone()).unwrap_or_default().iter().zip(theirs.get(indices.clone()).unwrap_or_default());
+            for (page, (ours, theirs)) in (base + indices.start as u64..).zip(slots) {
+                let entry = ours.load(Ordering::Relaxed);
+                if entry == 0 {
+                    continue;
+                }
                 if let Some(slot) = Entry(entry).slot() {
                     theirs.store(Entry::swapped(Slot::share(slot)).0, Ordering::Relaxed);
-                    return;
+                    continue;
                 }
                 frame::retain(Entry(entry).address());
                 theirs.store(entry & !withheld & !used, Ordering::Relaxed);
                 if entry & withheld != 0 {
                     ours.fetch_and(!withheld, Ordering::Relaxed);
-                    stale.merge(Flush::page(Page(base + index as u64)));
+                    stale.merge(Flush::page(Page(page)));
                 }
-            });
+            }
         });
         result
     }

@@ -377,6 +377,7 @@ fn for_each_entry(table: &Table, indices: Range<usize>, mut look: impl FnMut(usi
     let mut index = indices.start;
     while index < indices.end {
         if let Some(group) = table.get(index..).and_then(<[_]>::first_chunk::<GROUP>)
+            && group[0].load(Ordering::Relaxed) == 0
             && group.iter().fold(0, |all, slot| all | slot.load(Ordering::Relaxed)) == 0
         {
             index += GROUP;

@@ -56,7 +56,7 @@ pub fn e1_knobs() -> Outcome {
     Ok(())
 }
 
-/// What programs size their buffers by is 1 MiB, and what the knob says; directories and devices have pages.
+/// What programs size their buffers by is 64 KiB, and what the knob says; directories and devices have pages.
 pub fn e1_block_size() -> Outcome {
     let file = File::make("file", 1, P)?;
     let told = || Outcome::Ok([sys::fstat(file.fd).named("fstat")?.st_blksize, sys::stat(file.path.as_bytes()).named("stat")?.st_blksize]);
@@ -64,13 +64,13 @@ pub fn e1_block_size() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    check_eq!(told()?, [1 << 20; 2], "st_blksize of a file by descriptor and by name");
+    check_eq!(told()?, [64 << 10; 2], "st_blksize of a file by descriptor and by name");
     {
         let _knob = Knob::set("block_bytes", 128 << 10)?;
         check_eq!(told()?, [128 << 10; 2], "the same with the knob turned");
         check_eq!(sys::stat(b"/dev/null").named("stat")?.st_blksize, PAGE as _, "st_blksize of a device");
     }
-    check_eq!(told()?, [1 << 20; 2], "the same with the knob turned back");
+    check_eq!(told()?, [64 << 10; 2], "the same with the knob turned back");
     Ok(())
 }
 

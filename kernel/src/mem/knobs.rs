@@ -70,8 +70,9 @@ pub static SWAP_PAGES: Knob = Knob::new("swap_pages", 1 << 32, 1 << 32);
 /// Set to 1: clean frames that only the cache holds are let go of.
 pub static DROP_CACHES: Knob = Knob::button("drop_caches", super::cache::drop_all);
 
-/// What regular files' `st_blksize` says: programs that size their buffers by it read this much at once.
-pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 20);
+/// What regular files' `st_blksize` says: programs that size their buffers by it read this much at once. With
+/// 1 MiB, GNU's cat and cp would take half the instructions, but cmp 12 % more lazily than eagerly; the README has the figures.
+pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 24);
 
 /// What a message's payload holds, in pages.
 pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;

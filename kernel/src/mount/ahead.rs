@@ -189,9 +189,12 @@ pub(super) fn read(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset:
         return Ok(None);
     }
     let order = file.order();
-    let mut kept = file.mount().ahead().find(file);
-    if kept.is_none() && order.keeps.load(Ordering::Relaxed) != 0 {
-        order.disappoint();
+    let mut kept = None;
+    if order.keeps.load(Ordering::Relaxed) != 0 {
+        kept = file.mount().ahead().find(file);
+        if kept.is_none() {
+            order.disappoint();
+        }
     }
     if kept.as_ref().is_none_or(|kept| kept.answers(offset, length).is_none()) {
         if !order.is_due(offset) {

@@ -197,7 +197,8 @@ fn table(group: &Group, on: &Costs, off: &Costs) -> String {
     text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
     for case in group.cases() {
         let (Some(lazy), Some(eager)) = (on.get(&case.name), off.get(&case.name)) else { continue };
-        let failed = if (lazy.status, eager.status) == (0, 0) { "" } else { " (failed)" };
+        let failed =
+            if (lazy.status, eager.status) == (0, 0) { String::new() } else { format!(" (status {}, {})", lazy.status, eager.status) };
         text.push_str(&format!(
             "| `{}`{failed} | {} | {} | {} | {} | {} | {} | {} | {:.2} |\n",
             case.text.trim(),

@@ -369,13 +369,33 @@ fn met(level: u32, base: u64, range: PageRange) -> Range<usize> {
     first.min(end) as usize..end as usize
 }
 
-fn visit(table: &Table, level: u32, base: u64, range: PageRange, look: &mut impl FnMut(Page, &AtomicU64)) {
-    visit_leaves(table, level, base, range, &mut |base, leaf, indices| {
-        for (page, slot) in (base + indices.start as u64..).zip(leaf.get(indices).unwrap_or_default()) {
-            if slot.load(Ordering::Relaxed) != 0 {
-                look(Page(page), slot);
+/// Entries that are skipped at once where there is nothing in any of them: most tables are nearly empty.
+const GROUP: usize = 8;
+
+/// Calls `look` for each entry of a table that is not empty, with its index.
+fn for_each_entry(table: &Table, indices: Range<usize>, mut look: impl FnMut(usize, &AtomicU64, u64)) {
+    let mut index = indices.start;
+    while index < indices.end {
+        if let Some(group) = table.get(index..).and_then(<[_]>::first_chunk::<GROUP>)
+            && group[0].load(Ordering::Relaxed) == 0
+            && group.iter().fold(0, |all, slot| all | slot.load(Ordering::Relaxed)) == 0
+        {
+            index += GROUP;
+            continue;
+        }
+        for (index, slot) in (index..indices.end.min(index + GROUP)).zip(table.get(index..).unwrap_or_default()) {
+            let entry = slot.load(Ordering::Relaxed);
+            if entry != 0 {
+                look(index, slot, entry);
             }
         }
+        index += GROUP;
+    }
+}
+
+fn visit(table: &Table, level: u32, base: u64, range: PageRange, look: &mut impl FnMut(Page, &AtomicU64)) {
+    visit_leaves(table, level, base, range, &mut |base, leaf, indices| {
+        for_each_entry(leaf, indices, |index, slot, _| look(Page(base + index as u64), slot));
     });
 }
 
@@ -385,36 +405,27 @@ fn visit_leaves(table: &Table, level: u32, base: u64, range: PageRange, look: &m
     if level == 1 {
         return look(base, table, indices);
     }
-    for index in indices {
-        let entry = table[index].load(Ordering::Relaxed);
-        if entry != 0 {
-            visit_leaves(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, base + index as u64 * span(level), range, look);
-        }
-    }
+    for_each_entry(table, indices, |index, _, entry| {
+        visit_leaves(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, base + index as u64 * span(level), range, look);
+    });
 }
 
 fn clear(table: &Table, level: u32, base: u64, range: PageRange, release: &mut impl FnMut(Page, Entry, Held)) {
     let indices = met(level, base, range);
     if level == 1 {
-        for (page, slot) in (base + indices.start as u64..).zip(table.get(indices).unwrap_or_default()) {
-            let entry = slot.load(Ordering::Relaxed);
+        return for_each_entry(table, indices, |index, slot, entry| {
             slot.store(0, Ordering::Relaxed);
             if let Some(held) = owned(entry) {
-                release(Page(page), Entry(entry), held);
+                release(Page(base + index as u64), Entry(entry), held);
             }
-        }
-        return;
+        });
     }
-    for index in indices {
-        let (slot, page) = (&table[index], base + index as u64 * span(level));
-        let entry = slot.load(Ordering::Relaxed);
-        if entry == 0 {
-            continue;
-        }
+    for_each_entry(table, indices, |index, slot, entry| {
+        let page = base + index as u64 * span(level);
         clear(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, release);
         if range.start.0 <= page && page + span(level) <= range.end.0 {
             slot.store(0, Ordering::Relaxed);
             drop(owned(entry));
         }
-    }
+    });
 }

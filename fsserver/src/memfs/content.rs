@@ -75,12 +75,23 @@ impl Content {
             self.bring_in(offset..end, store)?;
         }
         self.read_end = end;
-        for part in parts(offset..end) {
-            let bytes = self.pages.get(part.page).map_or(Ok(&[][..]), |page| store.bytes(page))?;
-            let stored = bytes.get(part.within.start..part.within.end.min(bytes.len())).unwrap_or_default();
-            payload.push(stored);
-            payload.push_zeros(part.within.len() - stored.len());
-        }
+        let store: &Pages = store;
+        let mut at = offset;
+        let mut trouble = Ok(());
+        self.pages.for_each(&(offset / PAGE..end.div_ceil(PAGE)), |number, page| match store.bytes(page) {
+            Ok(bytes) => {
+                let base = number * PAGE;
+                let (begin, stop) = (base.max(offset), (base + PAGE).min(end));
+                let stored = bytes.get((begin - base) as usize..bytes.len().min((stop - base) as usize)).unwrap_or_default();
+                payload.push_zeros((begin - at) as usize);
+                payload.push(stored);
+                payload.push_zeros((stop - begin) as usize - stored.len());
+                at = stop;
+            }
+            Err(error) => trouble = Err(error),
+        });
+        trouble?;
+        payload.push_zeros((end - at) as usize);
         Ok(payload)
     }
 

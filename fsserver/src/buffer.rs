@@ -12,7 +12,7 @@ pub(crate) struct Page(pub [u8; PAGE_BYTES]);
 pub(crate) static ZEROS: Page = Page([0; PAGE_BYTES]);
 
 /// Bytes that begin on a page border, so that a carrier that moves pages can move them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AlignedBuffer {
     space: Vec<u8>,
     begin: usize,
@@ -33,6 +33,18 @@ impl AlignedBuffer {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         self.space.get(self.begin..self.begin + self.length).unwrap_or_default()
+    }
+
+    /// One of its pages, if it has that. What is asked for often has to be cheap.
+    #[inline]
+    pub(crate) fn page(&self, index: usize) -> Option<&[u8; PAGE_BYTES]> {
+        self.space.get(self.begin + index * PAGE_BYTES..)?.first_chunk()
+    }
+
+    /// The same, to write to.
+    #[inline]
+    pub(crate) fn page_mut(&mut self, index: usize) -> Option<&mut [u8; PAGE_BYTES]> {
+        self.space.get_mut(self.begin + index * PAGE_BYTES..)?.first_chunk_mut()
     }
 
     /// The bytes, to write to.

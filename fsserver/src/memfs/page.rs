@@ -224,8 +224,8 @@ impl Pages {
     /// The bytes; where they are fewer than a page, zeros follow. EIO for a page that was not brought in.
     pub fn bytes(&self, page: &Page) -> Result<&[u8], Errno> {
         match self.entries.get(page.entry()).map(|entry| &entry.storage) {
-            Some(Storage::Archive(bytes)) => Ok(bytes),
             Some(&Storage::Slab(place)) => self.slabs.bytes(place).map(|bytes| &bytes[..]).ok_or(Errno::EIO),
+            Some(Storage::Archive(bytes)) => Ok(bytes),
             _ => Err(Errno::EIO),
         }
     }

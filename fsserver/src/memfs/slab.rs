@@ -27,8 +27,8 @@ pub(super) struct Place {
 
 /// Memory for [`SLAB_PAGES`] pages.
 struct Slab {
-    /// Nothing where it was given back.
-    memory: Option<AlignedBuffer>,
+    /// Empty where it was given back.
+    memory: AlignedBuffer,
     /// One bit for each place in use.
     used: u64,
     /// One bit for each place that was touched since the clock came by. A reader sets it.
@@ -52,16 +52,6 @@ pub(super) struct Slabs {
     hand: (usize, usize),
 }
 
-impl Slab {
-    fn page(&self, index: u8) -> Option<&[u8; PAGE_BYTES]> {
-        self.memory.as_ref()?.bytes().as_chunks().0.get(usize::from(index))
-    }
-
-    fn page_mut(&mut self, index: u8) -> Option<&mut [u8; PAGE_BYTES]> {
-        self.memory.as_mut()?.bytes_mut().as_chunks_mut().0.get_mut(usize::from(index))
-    }
-}
-
 impl Slabs {
     /// Places in use.
     pub fn used(&self) -> u64 {
@@ -76,12 +66,12 @@ impl Slabs {
                 Some(number) => number,
                 None => {
                     self.slabs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                    self.slabs.push(Slab { memory: None, used: 0, touched: Cell::new(0), owners: [0; SLAB_PAGES] });
+                    self.slabs.push(Slab { memory: AlignedBuffer::default(), used: 0, touched: Cell::new(0), owners: [0; SLAB_PAGES] });
                     self.slabs.len() as u32 - 1
                 }
             };
             if let Some(slab) = self.slabs.get_mut(number as usize) {
-                slab.memory = Some(memory);
+                slab.memory = memory;
             }
             self.roomy.insert(number);
             self.free += SLAB_PAGES as u64;
@@ -109,7 +99,7 @@ impl Slabs {
     pub fn give(&mut self, place: Place) {
         self.vacate(place);
         if let Some(slab) = self.slabs.get_mut(place.slab as usize).filter(|slab| slab.used == 0) {
-            slab.memory = None;
+            slab.memory = AlignedBuffer::default();
             self.free -= SLAB_PAGES as u64;
             self.roomy.remove(&place.slab);
             self.bare.insert(place.slab);
@@ -129,19 +119,19 @@ impl Slabs {
     pub fn bytes(&self, Place { slab, index }: Place) -> Option<&[u8; PAGE_BYTES]> {
         let slab = self.slabs.get(slab as usize)?;
         slab.touched.set(slab.touched.get() | 1 << index);
-        slab.page(index)
+        slab.memory.page(usize::from(index))
     }
 
     /// The same, to write to.
     pub fn bytes_mut(&mut self, Place { slab, index }: Place) -> Option<&mut [u8; PAGE_BYTES]> {
         let slab = self.slabs.get_mut(slab as usize)?;
         *slab.touched.get_mut() |= 1 << index;
-        slab.page_mut(index)
+        slab.memory.page_mut(usize::from(index))
     }
 
     /// The bytes of a place, looked at by nobody who would want them again.
     pub fn peek(&self, Place { slab, index }: Place) -> Option<&[u8; PAGE_BYTES]> {
-        self.slabs.get(slab as usize)?.page(index)
+        self.slabs.get(slab as usize)?.memory.page(usize::from(index))
     }
 
     /// Lets the clock go on to the end of a slab, or until it has met `most` places that were not touched: those, in order, with their owners.
@@ -183,7 +173,7 @@ mod tests {
         assert_eq!((slabs.slabs.len(), slabs.used(), slabs.free), (4, 200, 56));
         taken.into_iter().for_each(|place| slabs.give(place));
         assert_eq!((slabs.used(), slabs.free, slabs.bare.len()), (0, 0, 4));
-        assert!(slabs.slabs.iter().all(|slab| slab.memory.is_none()));
+        assert!(slabs.slabs.iter().all(|slab| slab.memory.bytes().is_empty()));
         let again = slabs.take(0).unwrap();
         assert_eq!((slabs.slabs.len(), slabs.free), (4, 63));
         // One that is only empty for now keeps it.

@@ -91,7 +91,7 @@ pub const GROUPS: &[Group] = &[
     ),
     group("sqlite", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite.cases")),
     // A file that does not fit into memory, and as much again where a journal keeps what was before.
-    Group { limit_s: 900, ..group("sqlite_large", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite_large.cases")) },
+    Group { limit_s: 1200, ..group("sqlite_large", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite_large.cases")) },
     Group { files: Files::TREE, ..group("tree", "busybox sh", &["rg"], include_str!("../../foreign/tree.cases")) },
     Group { limit_s: 900, ..group("fsx", "busybox sh", &["fsx"], include_str!("../../foreign/fsx.cases")) },
     Group {

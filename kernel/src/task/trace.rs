@@ -146,7 +146,7 @@ pub fn note_gone(pid: u32, bytes: Bytes) {
 
 /// All memory of the process goes (exec, exit).
 pub fn note_all_gone(pid: u32) {
-    take_gone(pid, &[0..u64::MAX]).into_iter().for_each(|read| read.tell(pid));
+    take_gone(pid, core::slice::from_ref(&(0..u64::MAX))).into_iter().for_each(|read| read.tell(pid));
 }
 
 /// A call took bytes from these buffers, or put some into pages that it covers only partly: what that brought and sent.
@@ -215,9 +215,9 @@ mod tests {
         let fate = |read: usize| TRACED.lock()[&PID].reads[read].fate();
         assert_eq!(fate(0), "of 3 lazy pages 2 were fetched, 0 holes, 0 copied for a store, 1 written by reference; 1 never came");
         assert_eq!(note_read(PID, &[bytes(0x4000, 0x2000)], 2), Some(2));
-        assert_eq!(TRACED.lock()[&PID].reads[0].pages, [2..4], "one of its pages was read over");
+        assert_eq!(TRACED.lock()[&PID].reads[0].pages.as_slice(), core::slice::from_ref(&(2..4)), "one of its pages was read over");
         note_gone(PID, bytes(0x2fff, 1));
-        assert_eq!(TRACED.lock()[&PID].reads[0].pages, [3..4], "one was unmapped");
+        assert_eq!(TRACED.lock()[&PID].reads[0].pages.as_slice(), core::slice::from_ref(&(3..4)), "one was unmapped");
         note_gone(PID, bytes(0x3000, 0x1000));
         assert_eq!(TRACED.lock()[&PID].reads.len(), 1, "all of the first are gone");
         set(PID, false);

@@ -27,6 +27,8 @@ macro_rules! mutants {
 mutants! {
     /// R1: what was read ahead is given out although the file has changed since.
     StaleAhead = "stale-ahead",
+    /// Q1: what is read ahead keeps the room that is set aside for it from those who write.
+    AheadKeepsRoom = "ahead-keeps-room",
     /// C1: the old bytes are not saved.
     SkipRescue = "skip-rescue",
     /// C11: the change comes first, then the rescue.

@@ -59,6 +59,11 @@ pub const TESTS: &[RuleTest] = &[
     test("r1_one_instant_under_writes", &[], "no read mixes two versions of a file that is written without end"),
     test("r1_small_reads_in_order", &["stale-ahead"], "small reads in order tell each change of the file at once"),
     test("r1_small_reads_among_changes", &["stale-ahead"], "and so they do among changes of every kind"),
+    test(
+        "q1_reading_ahead_takes_no_room",
+        &["ahead-keeps-room"],
+        "a writer does not miss the room that is set aside for what is read ahead",
+    ),
     test("r1_fragments_in_the_same_reply", &["live-fragments"], "fragments come from the snapshot, in its own reply"),
     test(
         "r2_count",

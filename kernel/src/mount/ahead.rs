@@ -114,6 +114,12 @@ impl Ahead {
         Ok(Change { ahead: self, file })
     }
 
+    /// What is kept goes, of all files, so that the room which the server has set aside for it is free. Says whether there was any.
+    pub fn let_go(&self) -> bool {
+        let kept = core::mem::take(&mut self.state.lock().kept);
+        !kept.is_empty()
+    }
+
     /// A file is closed.
     pub fn forget(&self, file: FileId, handle: Handle) {
         let kept = self.state.lock().kept.remove(&(file, handle));

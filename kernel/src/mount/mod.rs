@@ -26,7 +26,8 @@ pub use session::{Carrier, Payload, Session};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use fsproto::{Attr, Errno, Features, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
+use fsproto::mutant::{Mutant, active};
+use fsproto::{Attr, Errno, Features, FileId, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
 
 use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
 use crate::mem::{Fetch, Pager, Snapshot, Source};
@@ -119,6 +120,15 @@ impl Mount {
     /// Whether reads of its files may be lazy: the server has snapshots, and is marked as a server, so that its own progress never needs a page-in (F8).
     pub fn is_lazy(&self) -> bool {
         self.features.contains(Features::SNAPSHOT) && self.session.peer_is_marked()
+    }
+
+    /// Carries out a request that changes a file. Where there is no room for that, what is read ahead goes first: it must not be what took the room (Q1).
+    fn change<O: Operation>(&self, file: FileId, request: &O, payload: &[&[u8]]) -> Result<(O::Reply, Payload), Errno> {
+        let _change = self.ahead.change(Some(file))?;
+        match self.session.call(request, payload) {
+            Err(Errno::ENOSPC) if !active(Mutant::AheadKeepsRoom) && self.ahead.let_go() => self.session.call(request, payload),
+            answer => answer,
+        }
     }
 
     /// A request that names a file by a path: where the walk ended, or at which link it stopped.

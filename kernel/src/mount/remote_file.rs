@@ -93,8 +93,7 @@ impl FileObject for RemoteFile {
             atime: Time(change.atime.0),
             mtime: Time(change.mtime.0),
         };
-        let _change = self.mount.ahead().change(Some(self.id))?;
-        self.mount.session().call(&request, &[]).map(drop)
+        self.mount.change(self.id, &request, &[]).map(drop)
     }
 
     fn sync(&self) -> Result<(), Errno> {
@@ -103,8 +102,7 @@ impl FileObject for RemoteFile {
 
     fn allocate(&self, offset: u64, length: u64, mode: u32) -> Result<(), Errno> {
         let request = fsproto::Allocate { handle: self.handle, offset, length, mode };
-        let _change = self.mount.ahead().change(Some(self.id))?;
-        self.mount.session().call(&request, &[]).map(drop)
+        self.mount.change(self.id, &request, &[]).map(drop)
     }
 
     fn read_dir(&self, cookie: u64, sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {

@@ -144,9 +144,7 @@ fn send(file: &RemoteFile, io: &Io<'_>, at: WriteAt, parcel: &mut Parcel, bytes:
     };
     flags.set(WriteFlags::SNAPSHOT, parcel.has_own_pages());
     let request = fsproto::Write { handle: file.handle(), offset, flags, data_bytes: parcel.data.len() as u32 };
-    let change = file.mount().ahead().change(Some(file.id()))?;
-    let (reply, _) = file.mount().session().call(&request, &[&parcel.data, &parcel.pieces])?;
-    drop(change);
+    let (reply, _) = file.mount().change(file.id(), &request, &[&parcel.data, &parcel.pieces])?;
     // Owned before anything is refused: from here on, dropping it closes the handle.
     let snapshot = (reply.snapshot != Handle(0)).then(|| {
         let source = Source::File { mount: file.mount().id(), file: file.id().0, version: reply.version.0, offset: reply.offset };

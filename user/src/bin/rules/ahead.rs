@@ -1,7 +1,8 @@
 //! R1 for reads that are small and in order, which the kernel answers from what it took ahead: the file may have changed since, and then that shows.
 
 use crate::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, Random, byte, pattern};
-use crate::lazy::Meter;
+use crate::lazy::{self, Meter};
+use crate::stack::Stack;
 use crate::{check, check_eq, os};
 use user::prelude::*;
 use user::sys::abi;
@@ -140,4 +141,21 @@ pub fn r1_small_reads_among_changes() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// What is read ahead has room set aside, but none that a writer finds missing.
+pub fn q1_reading_ahead_takes_no_room() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let stack = Stack::mount("q1", 100 * P)?;
+    let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
+    let mut reader = Reader::new(&file)?;
+    let meter = Meter::start()?;
+    reader.pieces(8, 1)?;
+    meter.expect_least("reads_ahead", 1)?;
+    // 60 pages are free, 40 of them set aside.
+    let filler = File::sparse_in(&stack.path, "filler", 0)?;
+    filler.overwrite(2, 0, 50 * P)?;
+    reader.pieces(8, 1)
 }

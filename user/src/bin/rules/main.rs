@@ -51,7 +51,7 @@ tests! {
     read: r1_one_instant r1_one_instant_under_writes r1_fragments_in_the_same_reply r2_count r2_position_lock r3_nothing_past_n r4_any_offset
         r5_errors_as_eager r5_space_changes_meanwhile r6_reread r7_frames_are_never_written r8_fallback r8_refused r8_short_of_memory;
     holes: r10_holes r10_many_holes r10_hole_written_over;
-    ahead: r1_small_reads_in_order r1_small_reads_among_changes;
+    ahead: r1_small_reads_in_order r1_small_reads_among_changes q1_reading_ahead_takes_no_room;
     vectored: r9_one_call_one_snapshot r9_small_parts r9_counts;
     change: c1_overwrite c2_truncate c3_remove c4_rename_over c5_open_truncate c6_punch c7_append_rename_close c8_versions c10_gone_on_close
         c11_ordered;

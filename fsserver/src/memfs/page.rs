@@ -113,6 +113,7 @@ impl Pages {
         let spill = Spill::new(device)?;
         self.capacity = self.capacity.saturating_add(spill.capacity());
         (self.spill, self.budget) = (Some(spill), budget);
+        self.slabs.keep_memory();
         Ok(())
     }
 
@@ -175,7 +176,7 @@ impl Pages {
                 if let Some(entry) = entries.get_mut(owner as usize) {
                     entry.storage = Storage::Disk(slot as u32);
                 }
-                slabs.vacate(place);
+                slabs.give(place);
             }
             idle = rest;
         }

@@ -2,7 +2,7 @@
 //!
 //! Pages lie in *slabs*, since an allocator that has to place each of them on a page border needs about twice the memory. All slabs are alike to the allocator, so it
 //! can use the memory of one for another. A slab whose pages are all gone goes back to it, and places are taken from the slabs in front first, so that those behind
-//! get empty. One whose pages are only elsewhere now stays: others are about to come.
+//! get empty. Where there is a budget, slabs stay: others need memory too, and what falls to the allocator in pieces is not found again for a slab.
 //!
 //! A clock goes round over the places: one that was touched since it last came by gets a second chance.
 
@@ -50,9 +50,16 @@ pub(super) struct Slabs {
     free: u64,
     /// Where the clock goes on: a slab, and a place in it.
     hand: (usize, usize),
+    /// Slabs are not given back.
+    keeps: bool,
 }
 
 impl Slabs {
+    /// From now on memory that was taken once is kept.
+    pub fn keep_memory(&mut self) {
+        self.keeps = true;
+    }
+
     /// Places in use.
     pub fn used(&self) -> u64 {
         self.used
@@ -95,24 +102,20 @@ impl Slabs {
         Ok(Place { slab: number, index })
     }
 
-    /// Gives a place back whose page is gone.
-    pub fn give(&mut self, place: Place) {
-        self.vacate(place);
-        if let Some(slab) = self.slabs.get_mut(place.slab as usize).filter(|slab| slab.used == 0) {
-            slab.memory = AlignedBuffer::default();
-            self.free -= SLAB_PAGES as u64;
-            self.roomy.remove(&place.slab);
-            self.bare.insert(place.slab);
-        }
-    }
-
-    /// Gives a place back whose page is elsewhere now.
-    pub fn vacate(&mut self, place: Place) {
-        let Some(slab) = self.slabs.get_mut(place.slab as usize) else { return };
-        slab.used &= !(1 << place.index);
-        self.roomy.insert(place.slab);
+    /// Gives a place back.
+    pub fn give(&mut self, Place { slab: number, index }: Place) {
+        let Some(slab) = self.slabs.get_mut(number as usize) else { return };
+        slab.used &= !(1 << index);
         self.used -= 1;
         self.free += 1;
+        if slab.used == 0 && !self.keeps {
+            slab.memory = AlignedBuffer::default();
+            self.free -= SLAB_PAGES as u64;
+            self.roomy.remove(&number);
+            self.bare.insert(number);
+        } else {
+            self.roomy.insert(number);
+        }
     }
 
     /// The bytes of a place, which is touched by that.
@@ -176,11 +179,12 @@ mod tests {
         assert!(slabs.slabs.iter().all(|slab| slab.memory.bytes().is_empty()));
         let again = slabs.take(0).unwrap();
         assert_eq!((slabs.slabs.len(), slabs.free), (4, 63));
-        // One that is only empty for now keeps it.
-        slabs.vacate(again);
-        assert_eq!((slabs.used(), slabs.free), (0, 64));
-        slabs.take(0).map(|place| slabs.give(place)).unwrap();
+        slabs.give(again);
         assert_eq!(slabs.free, 0);
+        slabs.keep_memory();
+        let kept = slabs.take(0).unwrap();
+        slabs.give(kept);
+        assert_eq!((slabs.used(), slabs.free), (0, 64));
     }
 
     #[test]

@@ -243,27 +243,22 @@ pub(super) fn begin(snapshot: &Arc<Snapshot>, first: u64, pages: usize, wanted: 
     fetch
 }
 
-/// A fetch was answered: its slots become ready, or empty again.
-pub(super) fn settle(fetch: &Fetch) {
+/// A fetch is answered: its slots become ready, or empty again where there are no frames.
+pub(super) fn settle(fetch: &Fetch, frames: &[Frame]) {
     // The last references to a fetch must not go under the lock.
     let mut settled = Vec::with_capacity(fetch.pages);
-    let mut replace = |frames: &[Frame]| {
-        CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
-            for (index, slot) in chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate() {
-                if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
-                    if mutant::active(Mutant::LeakFrame) {
-                        core::mem::forget(frames.get(number + index).cloned());
-                    }
-                    let ready = frames.get(number + index).and_then(CachedFrame::new).map_or(Slot::Empty, Slot::Ready);
-                    chunk.recent |= 1 << (range.start + index);
-                    settled.push(core::mem::replace(slot, ready));
+    CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
+        for (index, slot) in chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate() {
+            if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
+                if mutant::active(Mutant::LeakFrame) {
+                    core::mem::forget(frames.get(number + index).cloned());
                 }
+                let ready = frames.get(number + index).and_then(CachedFrame::new).map_or(Slot::Empty, Slot::Ready);
+                chunk.recent |= 1 << (range.start + index);
+                settled.push(core::mem::replace(slot, ready));
             }
-        });
-    };
-    if fetch.frames(&mut replace).is_none() {
-        replace(&[]);
-    }
+        }
+    });
 }
 
 /// A frame is known to hold the page of a snapshot at byte `offset`: whoever wants that page has it (W8). What is there or on its way already stays.

@@ -196,9 +196,10 @@ impl Fetch {
                 }
                 Err(_) => self.counters.add(Counter::FetchErrors, 1),
             }
+            // First the cache: who sees the answer must not find there that it is still to come, and take one failure for several.
+            cache::settle(self, answer.as_deref().unwrap_or_default());
             *result = Some(answer);
         }
-        cache::settle(self);
         self.queue.wake_all();
     }
 

@@ -24,9 +24,9 @@ pub use session::{Carrier, Payload, Session};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use fsproto::{Attr, Errno, Features, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
+use fsproto::{Attr, Errno, Features, FileKind, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
 
-use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
+use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk, fifo};
 use crate::mem::{Fetch, Pager, Snapshot, Source};
 
 /// What this kernel can make use of.
@@ -150,7 +150,11 @@ impl FileSystem for MountedTree {
         let request = fsproto::Open { dir: ROOT, flags: how.flags, mode: how.mode.into() };
         Ok(match self.0.walk(&request, &[path])? {
             Walk::Done((ROOT, _)) => return Err(Errno::EIO),
-            Walk::Done((handle, attr)) => Walk::Done(Arc::new(RemoteFile::new(self.0.clone(), handle, &attr))),
+            Walk::Done((handle, attr)) => {
+                let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr));
+                let is_pipe = attr.kind == FileKind::Pipe;
+                Walk::Done(if is_pipe { fifo::Node::new(file, (self.0.id, attr.id.0)) } else { file })
+            }
             Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
         })
     }
@@ -176,6 +180,8 @@ impl FileSystem for MountedTree {
     }
 
     fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
+        let pipe = crate::file::downcast::<fifo::Node>(existing);
+        let existing = pipe.as_ref().map_or(existing, |pipe| pipe.file());
         let file = crate::file::downcast::<RemoteFile>(existing).filter(|file| file.mount().id == self.0.id).ok_or(Errno::EXDEV)?;
         let walk = self.0.walk(&fsproto::Link { handle: file.handle(), dir: ROOT }, &[new])?;
         Ok(map_done(walk, drop))

@@ -70,7 +70,8 @@ fn queued() -> Outcome {
     check_eq!(queue(parent, 0, &info(QUEUE, 0)), Ok(0));
     check_eq!(queue(own, 65, &info(QUEUE, 0)), Err(Errno::EINVAL));
     check_eq!(queue(i32::MAX, 40, &info(QUEUE, 0)), Err(Errno::ESRCH));
-    let arguments = [own as usize, own as usize, 40, &raw const *&info(QUEUE, 9) as usize];
+    let words = info(QUEUE, 9);
+    let arguments = [own as usize, own as usize, 40, &raw const words as usize];
     check_eq!(raw(abi::__NR_rt_tgsigqueueinfo, &arguments), Ok(0));
     check_eq!(ok!(take(all, NO_TIME)).value, 9);
     Ok(())

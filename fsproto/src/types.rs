@@ -141,6 +141,8 @@ bitflags::bitflags! {
         const NO_FOLLOW = 1 << 6;
         /// With `CREATE`: a file without a name; `path` is its directory. It is gone when the last handle is.
         const UNNAMED = 1 << 7;
+        /// With `CREATE` and `EXCLUSIVE`: what is made is a named pipe.
+        const PIPE = 1 << 8;
     }
 }
 flags_field!(OpenFlags, u32);
@@ -193,6 +195,8 @@ flags_field!(RenameFlags, u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum FileKind {
+    /// A named pipe: the server keeps its name and attributes, and nothing else of it.
+    Pipe = 1,
     /// A directory.
     Directory = 4,
     /// A regular file.
@@ -209,6 +213,7 @@ impl Field for FileKind {
     }
     fn get(reader: &mut crate::Reader<'_>) -> Result<Self, crate::Malformed> {
         match u16::get(reader)? {
+            1 => Ok(Self::Pipe),
             4 => Ok(Self::Directory),
             8 => Ok(Self::Regular),
             10 => Ok(Self::Symlink),

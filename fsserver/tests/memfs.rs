@@ -147,6 +147,23 @@ fn two_names_of_a_file() {
 }
 
 #[test]
+fn a_named_pipe_is_a_name_and_nothing_else() {
+    let server = memfs(10);
+    let mut files = Files::of(&server);
+    let make = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::PIPE;
+    assert_eq!(files.open("p", make).map(drop), Err(Errno::EINVAL));
+    let (pipe, attr) = files.open("p", make | OpenFlags::EXCLUSIVE).unwrap();
+    assert_eq!((attr.kind, attr.size, attr.links), (FileKind::Pipe, 0, 1));
+    assert_eq!(files.open("p", make | OpenFlags::EXCLUSIVE).map(drop), Err(Errno::EEXIST));
+    assert_eq!(files.open("p", OpenFlags::READ | OpenFlags::DIRECTORY).map(drop), Err(Errno::ENOTDIR));
+    assert_eq!(files.open("p", RW | OpenFlags::TRUNCATE).map(|(_, attr)| attr.kind), Ok(FileKind::Pipe));
+    assert_eq!(files.remove_dir("p"), Err(Errno::ENOTDIR));
+    files.link(pipe, "q").unwrap();
+    files.rename("p", "r").unwrap();
+    assert_eq!(files.stat("r").map(|attr| (attr.id, attr.kind)), files.stat("q").map(|attr| (attr.id, FileKind::Pipe)));
+}
+
+#[test]
 fn a_walk_stops_at_a_link() {
     let server = memfs(10);
     let mut files = Files::of(&server);

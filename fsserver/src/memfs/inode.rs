@@ -15,6 +15,8 @@ pub(super) enum Body {
     Regular(Content),
     Directory(Directory),
     Symlink(Box<[u8]>),
+    /// What passes through it is no business of the server's.
+    Pipe,
 }
 
 impl Body {
@@ -53,6 +55,7 @@ impl Inode {
             Body::Regular(_) => FileKind::Regular,
             Body::Directory(_) => FileKind::Directory,
             Body::Symlink(_) => FileKind::Symlink,
+            Body::Pipe => FileKind::Pipe,
         }
     }
 
@@ -62,6 +65,7 @@ impl Inode {
             Body::Regular(content) => (content.size(), content.pages()),
             Body::Directory(directory) => (directory.size(), 0),
             Body::Symlink(target) => (target.len() as u64, 0),
+            Body::Pipe => (0, 0),
         };
         Attr {
             id: FileId(number),
@@ -79,12 +83,12 @@ impl Inode {
         }
     }
 
-    /// The bytes: EISDIR for a directory, EINVAL for a link.
+    /// The bytes: EISDIR for a directory, EINVAL for a link or a pipe.
     pub fn content(&self) -> Result<&Content, Errno> {
         match &self.body {
             Body::Regular(content) => Ok(content),
             Body::Directory(_) => Err(Errno::EISDIR),
-            Body::Symlink(_) => Err(Errno::EINVAL),
+            Body::Symlink(_) | Body::Pipe => Err(Errno::EINVAL),
         }
     }
 
@@ -93,7 +97,7 @@ impl Inode {
         match &mut self.body {
             Body::Regular(content) => Ok(content),
             Body::Directory(_) => Err(Errno::EISDIR),
-            Body::Symlink(_) => Err(Errno::EINVAL),
+            Body::Symlink(_) | Body::Pipe => Err(Errno::EINVAL),
         }
     }
 

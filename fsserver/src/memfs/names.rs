@@ -118,7 +118,7 @@ impl<C: Clock> Memfs<C> {
         match (&self.inode(inode)?.body, wants_directory) {
             (Body::Directory(entries), true) if !entries.is_empty() => return Err(Errno::ENOTEMPTY),
             (Body::Directory(_), false) => return Err(Errno::EISDIR),
-            (Body::Regular(_) | Body::Symlink(_), true) => return Err(Errno::ENOTDIR),
+            (Body::Regular(_) | Body::Symlink(_) | Body::Pipe, true) => return Err(Errno::ENOTDIR),
             _ => {}
         }
         self.detach(parent, name, inode)?;
@@ -195,7 +195,7 @@ impl<C: Clock> Memfs<C> {
         if let Some(replaced) = replaced {
             match (self.is_directory(inode)?, &self.inode(replaced)?.body) {
                 (true, Body::Directory(entries)) if !entries.is_empty() => return Err(Errno::ENOTEMPTY),
-                (true, Body::Regular(_) | Body::Symlink(_)) => return Err(Errno::ENOTDIR),
+                (true, Body::Regular(_) | Body::Symlink(_) | Body::Pipe) => return Err(Errno::ENOTDIR),
                 (false, Body::Directory(_)) => return Err(Errno::EISDIR),
                 _ => {}
             }

@@ -16,7 +16,7 @@ impl<C: Clock> Memfs<C> {
     fn open_existing(&mut self, inode: u64, flags: OpenFlags) -> Result<Walk, Errno> {
         match self.inode(inode)?.kind() {
             FileKind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => return Err(Errno::EISDIR),
-            FileKind::Regular | FileKind::Symlink if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+            FileKind::Regular | FileKind::Symlink | FileKind::Pipe if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
             FileKind::Regular if flags.contains(OpenFlags::TRUNCATE) => self.resize(inode, 0)?,
             _ => {}
         }
@@ -29,7 +29,8 @@ impl<C: Clock> Memfs<C> {
         if !request.flags.contains(OpenFlags::CREATE) {
             return Err(Errno::ENOENT);
         }
-        let inode = self.make_named(parent, name, Body::Regular(Default::default()), request.mode)?;
+        let body = if request.flags.contains(OpenFlags::PIPE) { Body::Pipe } else { Body::Regular(Default::default()) };
+        let inode = self.make_named(parent, name, body, request.mode)?;
         let handle = self.give_handle(inode, request.flags)?;
         Ok(Walk::done(handle, self.attr(inode)?))
     }
@@ -71,7 +72,8 @@ fn check_open_flags(flags: OpenFlags) -> Result<(), Errno> {
     let truncates_unwritten = flags.contains(OpenFlags::TRUNCATE) && !flags.contains(OpenFlags::WRITE);
     let makes_directory = flags.contains(OpenFlags::CREATE | OpenFlags::DIRECTORY);
     let unnamed_but_not_made = flags.contains(OpenFlags::UNNAMED) && !flags.contains(OpenFlags::CREATE);
-    if truncates_unwritten || makes_directory || unnamed_but_not_made { Err(Errno::EINVAL) } else { Ok(()) }
+    let pipe_but_not_made = flags.contains(OpenFlags::PIPE) && !flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE);
+    if pipe_but_not_made || truncates_unwritten || makes_directory || unnamed_but_not_made { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 impl<C: Clock> FileServer for Memfs<C> {

@@ -11,6 +11,7 @@
 mod buffers;
 mod caller;
 pub mod devices;
+pub mod fifo;
 mod filesystem;
 pub mod lock;
 pub mod mapped;

@@ -61,6 +61,17 @@ impl Ring {
         self.changed.notify();
     }
 
+    /// Says which sides somebody has open; for a pipe that comes and goes by name. Bytes stay for a later reader as long as there is a writer.
+    pub(super) fn set_sides(&self, reader: bool, writer: bool) {
+        let mut state = self.state.lock();
+        (state.reader_gone, state.writer_gone) = (!reader, !writer);
+        if !reader && !writer {
+            state.bytes = VecDeque::new();
+        }
+        drop(state);
+        self.changed.notify();
+    }
+
     pub(super) fn len(&self) -> usize {
         self.state.lock().bytes.len()
     }
@@ -113,6 +124,24 @@ impl Ring {
             self.changed.notify();
         }
         Ok(done)
+    }
+
+    /// Copies bytes to a reader and leaves them where they are: at least one, or 0 at the end.
+    pub(super) fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
+        while to.remaining() > 0 {
+            let Some(available) = self.wait_readable(io)? else { break };
+            to.prepare_write(io.space, available)?;
+            let state = self.state.lock();
+            let (front, back) = state.bytes.as_slices();
+            let mut copied = to.try_put(io.space, front);
+            if copied == front.len() {
+                copied += to.try_put(io.space, back);
+            }
+            if copied > 0 {
+                return Ok(copied as u64);
+            }
+        }
+        Ok(0)
     }
 
     /// Copies under the lock what can be copied without a fault.

@@ -8,8 +8,9 @@
 //!
 //! Lock: `Pipe::state` of one direction; never held while copying with faults, delivering or waking.
 
-use super::pipe::{Ring, nameless_stat, next_inode};
-use super::{FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
+use super::buffers::store;
+use super::pipe::{FIONREAD, Ring, nameless_stat, next_inode};
+use super::{Caller, FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
 use crate::mem::{Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
 use crate::sync::Mutex;
 use alloc::collections::VecDeque;
@@ -40,6 +41,16 @@ impl Message {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The same once more; frames are shared.
+    fn try_clone(&self) -> Result<Self, Errno> {
+        let (mut inline, mut frames) = (Vec::new(), Vec::new());
+        inline.try_reserve_exact(self.inline.len()).map_err(|_| Errno::ENOMEM)?;
+        frames.try_reserve_exact(self.frames.len()).map_err(|_| Errno::ENOMEM)?;
+        inline.extend_from_slice(&self.inline);
+        frames.extend(self.frames.iter().cloned());
+        Ok(Self { inline, frames, frames_bytes: self.frames_bytes })
     }
 }
 
@@ -133,6 +144,18 @@ impl Channel {
         drop(state);
         self.changed.notify();
         Ok(())
+    }
+
+    /// A copy of the next message, which stays; `None` where there will be none.
+    fn peek(&self, nonblocking: bool) -> Result<Option<Message>, Errno> {
+        let look = || {
+            let state = self.state.lock();
+            match state.queue.front() {
+                Some(message) => Some(message.try_clone().map(Some)),
+                None => (state.ended || state.refused).then_some(Ok(None)),
+            }
+        };
+        if nonblocking { look().unwrap_or(Err(Errno::EAGAIN)) } else { self.changed.wait(look)? }
     }
 
     /// The next message; `None` where there will be none.
@@ -246,6 +269,15 @@ impl Endpoint {
                 Err(error)
             }
         }
+    }
+
+    /// Receives one message, which stays to be received again.
+    pub fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
+        if self.taken() {
+            return Err(Errno::EBUSY);
+        }
+        let Some(message) = self.incoming.peek(io.nonblocking)? else { return Ok(Received::default()) };
+        Ok(Received { copied: deliver(io, &message, to)?, length: message.len() as u64 })
     }
 
     /// Sends all that is left of `from` as one message.
@@ -436,6 +468,10 @@ impl FileObject for Endpoint {
         ready.set(Ready::WRITE, outgoing.queued_bytes < MAX_QUEUED / 2 || outgoing.refused);
         ready
     }
+    fn ioctl(&self, caller: &dyn Caller, request: u32, argument: u64) -> Result<u64, Errno> {
+        let bytes = self.incoming.state.lock().queued_bytes;
+        tell_readable(caller, request, argument, bytes)
+    }
 }
 
 impl Drop for Endpoint {
@@ -460,7 +496,17 @@ pub fn stream_pair() -> (Arc<Stream>, Arc<Stream>) {
     (Arc::new(one), Arc::new(other))
 }
 
+/// The one device request of sockets: how many bytes can be read.
+fn tell_readable(caller: &dyn Caller, request: u32, argument: u64, bytes: usize) -> Result<u64, Errno> {
+    if request == FIONREAD { store(caller.space(), argument, &(bytes as u32).to_le_bytes()) } else { Err(Errno::ENOTTY) }
+}
+
 impl Stream {
+    /// Reads what stays to be read again.
+    pub fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
+        self.incoming.peek(io, to)
+    }
+
     /// shutdown(2).
     pub fn shut_down(&self, how: ShutDown) {
         if how.reading() {
@@ -486,6 +532,9 @@ impl FileObject for Stream {
         let (incoming, outgoing) = (self.incoming.poll_reader(), self.outgoing.poll_writer());
         let hung_up = if incoming.contains(Ready::HANG_UP) { Ready::READ } else { Ready::empty() };
         incoming | (outgoing - Ready::ERROR) | hung_up
+    }
+    fn ioctl(&self, caller: &dyn Caller, request: u32, argument: u64) -> Result<u64, Errno> {
+        tell_readable(caller, request, argument, self.incoming.len())
     }
 }
 

@@ -26,6 +26,7 @@ pub enum Kind {
 impl From<FileKind> for Kind {
     fn from(kind: FileKind) -> Self {
         match kind {
+            FileKind::Pipe => Self::Pipe,
             FileKind::Directory => Self::Directory,
             FileKind::Regular => Self::Regular,
             FileKind::Symlink => Self::Symlink,

@@ -27,9 +27,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use fsproto::mutant::{Mutant, active};
-use fsproto::{Attr, Errno, Features, FileId, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
+use fsproto::{Attr, Errno, Features, FileId, FileKind, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
 
-use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
+use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk, fifo};
 use crate::mem::{Fetch, Pager, Snapshot, Source};
 
 /// What this kernel can make use of.
@@ -180,7 +180,11 @@ impl FileSystem for MountedTree {
         let _change = if truncates { Some(self.0.ahead.change(None)?) } else { None };
         Ok(match self.0.walk(&request, &[path])? {
             Walk::Done((ROOT, _)) => return Err(Errno::EIO),
-            Walk::Done((handle, attr)) => Walk::Done(Arc::new(RemoteFile::new(self.0.clone(), handle, &attr))),
+            Walk::Done((handle, attr)) => {
+                let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr));
+                let is_pipe = attr.kind == FileKind::Pipe;
+                Walk::Done(if is_pipe { fifo::Node::new(file, (self.0.id, attr.id.0)) } else { file })
+            }
             Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
         })
     }
@@ -209,6 +213,8 @@ impl FileSystem for MountedTree {
     }
 
     fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
+        let pipe = crate::file::downcast::<fifo::Node>(existing);
+        let existing = pipe.as_ref().map_or(existing, |pipe| pipe.file());
         let file = crate::file::downcast::<RemoteFile>(existing).filter(|file| file.mount().id == self.0.id).ok_or(Errno::EXDEV)?;
         let _change = self.0.ahead.change(Some(file.id()))?;
         let walk = self.0.walk(&fsproto::Link { handle: file.handle(), dir: ROOT }, &[new])?;

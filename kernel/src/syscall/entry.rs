@@ -29,7 +29,8 @@ unsafe fn carry_out(number: u64, arguments: Arguments) -> u64 {
 /// What becomes of a system call that was interrupted.
 fn restart_of(registers: &Registers) -> Option<Restart> {
     let Cause::Syscall(number) = registers.cause() else { return None };
-    (registers.rax == deliver::error(Errno::EINTR)).then(|| table::find(number).map_or(Restart::Usual, |call| call.restart))
+    let restart = table::find(number).map_or(Restart::Usual, |call| call.restart);
+    (restart != Restart::Never && registers.rax == deliver::error(Errno::EINTR)).then_some(restart)
 }
 
 /// A system call. True if the program may be returned to the fast way: nothing but the result has changed.

@@ -112,7 +112,8 @@ fn socket_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> {
 }
 
 /// Flags of sending and receiving that have a meaning here.
-const KNOWN: u32 = net::MSG_DONTWAIT | net::MSG_NOSIGNAL | net::MSG_WAITALL | net::MSG_TRUNC | net::MSG_EOR | net::MSG_CMSG_CLOEXEC;
+const KNOWN: u32 =
+    net::MSG_PEEK | net::MSG_DONTWAIT | net::MSG_NOSIGNAL | net::MSG_WAITALL | net::MSG_TRUNC | net::MSG_EOR | net::MSG_CMSG_CLOEXEC;
 
 fn io<'a>(current: &'a dyn Caller, file: &OpenFile, flags: u32) -> Result<Io<'a>, Errno> {
     if flags & !KNOWN != 0 {
@@ -130,10 +131,14 @@ fn send(current: &dyn Caller, file: &OpenFile, from: &mut UserBuffers, flags: u3
 /// Receives; says how many bytes came, and whether a packet lost its end.
 fn receive(current: &dyn Caller, file: &OpenFile, to: &mut UserBuffers, flags: u32) -> Result<(u64, bool), Errno> {
     let io = io(current, file, flags)?;
+    let peeks = flags & net::MSG_PEEK != 0;
+    if let Some(stream) = downcast::<Stream>(file.object()).filter(|_| peeks) {
+        return stream.peek(&io, to).map(|count| (count, false));
+    }
     let Some(endpoint) = downcast::<Endpoint>(file.object()) else {
         return file.object().read(&io, to, 0).map(|count| (count, false));
     };
-    let received = endpoint.receive(&io, to)?;
+    let received = if peeks { endpoint.peek(&io, to)? } else { endpoint.receive(&io, to)? };
     let count = if flags & net::MSG_TRUNC != 0 { received.length } else { received.copied };
     Ok((count, received.copied < received.length))
 }

@@ -4,7 +4,7 @@ use super::arguments::{base, install, load, only, open_file, path, store, word};
 use crate::file::lock::{self, Kind as LockKind, Range};
 use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
-use crate::file::{Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, mapped, namespace};
+use crate::file::{Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, fifo, mapped, namespace};
 use alloc::sync::Arc;
 use fsproto::{Errno, OpenFlags};
 use linux_raw_sys::general as linux;
@@ -39,6 +39,10 @@ pub fn openat(current: &dyn Caller, dir: i32, address: u64, flags: u32, mode: u3
     if how.flags.contains(OpenFlags::TRUNCATE) {
         mapped::change(current.space(), &object, || Ok(()))?;
     }
+    let object = match downcast::<fifo::Node>(&object).filter(|_| flags & linux::O_PATH == 0) {
+        Some(node) => node.open(status)?,
+        None => object,
+    };
     let file = OpenFile::new(object, status, place.path, Some(place.filesystem));
     install(current, file, flags & linux::O_CLOEXEC != 0)
 }

@@ -1,9 +1,12 @@
 //! Signals: sending, blocking, catching, waiting for them.
 
+use super::time::read_time;
+use crate::arch::clock;
 use crate::file::Caller;
 use crate::sync::{Interrupt, WaitQueue};
-use crate::task::signal::{Action, MAX_SIGNAL, SIGCHLD, SignalInfo, SignalSet};
+use crate::task::signal::{Action, FIRST_REALTIME, MAX_SIGNAL, SIGCHLD, SignalInfo, SignalSet};
 use crate::task::thread::AlternateStack;
+use crate::task::timer::Timeout;
 use crate::task::{Current, all_processes, find_process, find_thread, frame, send};
 use fsproto::Errno;
 
@@ -100,6 +103,73 @@ pub fn rt_sigpending(current: &Current, set: u64, set_bytes: u64) -> Result<u64,
 pub fn rt_sigsuspend(current: &Current, mask: u64, set_bytes: u64) -> Result<u64, Errno> {
     set_mask_for_call(current, mask, set_bytes)?;
     pause(current)
+}
+
+/// Takes a signal of a set that is pending, or waits for one; EAGAIN when time is up.
+pub fn rt_sigtimedwait(current: &Current, set: u64, info: u64, timeout: u64, set_bytes: u64) -> Result<u64, Errno> {
+    check_set(set_bytes)?;
+    let wanted = read_set(current, set)?;
+    let duration_ns = if timeout == 0 { None } else { Some(read_time(current, timeout)?) };
+    let timer = duration_ns.map(|duration_ns| Timeout::at(clock::now_ns().saturating_add(duration_ns)));
+    current.thread.signals.lock().awaited = wanted;
+    let taken = WaitQueue::new().wait(Interrupt::Signal, || match take_of(current, wanted) {
+        Some(taken) => Some(Ok(taken)),
+        None => timer.as_ref().is_some_and(Timeout::is_over).then_some(Err(Errno::EAGAIN)),
+    });
+    current.thread.signals.lock().awaited = SignalSet::EMPTY;
+    let taken = taken??;
+    if info != 0 {
+        current.write(info, &taken.to_bytes())?;
+    }
+    Ok(taken.signal.into())
+}
+
+/// Takes a pending signal of a set, the thread's own ones first.
+fn take_of(current: &Current, wanted: SignalSet) -> Option<SignalInfo> {
+    let others = SignalSet(!wanted.0);
+    let own = current.thread.signals.lock().pending.take(others);
+    own.or_else(|| current.process().pending.lock().take(others))
+}
+
+/// What a program says about a signal that it sends. To others it cannot pretend that the kernel or kill(2) did.
+fn own_words(current: &Current, pid: i32, signal: i32, info: u64) -> Result<SignalInfo, Errno> {
+    let info = SignalInfo::from_bytes(number(signal)?, &current.read(info)?);
+    let pretends = info.code >= 0 || info.code == SignalInfo::TKILL;
+    if pretends && pid.unsigned_abs() != current.pid() { Err(Errno::EPERM) } else { Ok(info) }
+}
+
+/// Sends a signal with a value to a process.
+pub fn rt_sigqueueinfo(current: &Current, pid: i32, signal: i32, info: u64) -> Result<u64, Errno> {
+    let info = own_words(current, pid, signal, info)?;
+    let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
+    if info.signal >= FIRST_REALTIME && !process.pending.lock().has_room() {
+        return Err(Errno::EAGAIN);
+    }
+    if info.signal != 0 {
+        send::to_process(&process, info);
+    }
+    Ok(0)
+}
+
+/// Sends a signal with a value to a thread.
+pub fn rt_tgsigqueueinfo(current: &Current, pid: i32, tid: i32, signal: i32, info: u64) -> Result<u64, Errno> {
+    if pid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let info = own_words(current, pid, signal, info)?;
+    let thread = find_thread(tid.unsigned_abs()).filter(|thread| thread.process.pid == pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+    if info.signal >= FIRST_REALTIME && !thread.signals.lock().pending.has_room() {
+        return Err(Errno::EAGAIN);
+    }
+    if info.signal != 0 {
+        send::to_thread(&thread, info);
+    }
+    Ok(0)
+}
+
+/// What Linux's kernel has programs call after some interruptions. Here nothing is ever left to go on with.
+pub fn restart_syscall(_: &Current) -> Result<u64, Errno> {
+    Err(Errno::EINTR)
 }
 
 /// Has other signals blocked until the call ends, and handlers with it.

@@ -90,12 +90,13 @@ pub fn mknod(current: &dyn Caller, path: u64, mode: u32, device: u64) -> Result<
     mknodat(current, linux::AT_FDCWD, path, mode, device)
 }
 
-/// mknodat(2): regular files only; EPERM for the rest, which file servers do not keep.
+/// mknodat(2): regular files and named pipes; EPERM for the rest, which file servers do not keep.
 pub fn mknodat(current: &dyn Caller, dir: i32, address: u64, mode: u32, _device: u64) -> Result<u64, Errno> {
-    match mode & linux::S_IFMT {
-        0 | linux::S_IFREG => {}
+    let kind = match mode & linux::S_IFMT {
+        0 | linux::S_IFREG => OpenFlags::empty(),
+        linux::S_IFIFO => OpenFlags::PIPE,
         linux::S_IFDIR => return Err(Errno::EPERM),
-        linux::S_IFIFO | linux::S_IFSOCK | linux::S_IFCHR | linux::S_IFBLK => {
+        linux::S_IFSOCK | linux::S_IFCHR | linux::S_IFBLK => {
             return match found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW) {
                 Ok(_) => Err(Errno::EEXIST),
                 Err(Errno::ENOENT) => Err(Errno::EPERM),
@@ -103,10 +104,10 @@ pub fn mknodat(current: &dyn Caller, dir: i32, address: u64, mode: u32, _device:
             };
         }
         _ => return Err(Errno::EINVAL),
-    }
+    };
     let path = path(current, address)?;
     let mode = mode as u16 & 0o7777 & !current.context().lock().umask;
-    let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
+    let flags = kind | OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
     namespace::root().open(&super::arguments::base(current, dir, &path)?, &path, crate::file::OpenHow { flags, mode })?;
     Ok(0)
 }

@@ -241,6 +241,8 @@ system_calls! {
     124 getsid(pid) => process::getsid;
     125 capget(header, data) => misc::capget;
     127 rt_sigpending(set, set_bytes) => signal::rt_sigpending;
+    128 (Never) rt_sigtimedwait(set, info, timeout, set_bytes) => signal::rt_sigtimedwait;
+    129 rt_sigqueueinfo(pid, signal, info) => signal::rt_sigqueueinfo;
     130 (WithoutHandler) rt_sigsuspend(mask, set_bytes) => signal::rt_sigsuspend;
     131 sigaltstack(new, old) => signal::sigaltstack;
     132 utime(path, times) => attributes::utime;
@@ -278,6 +280,7 @@ system_calls! {
     204 sched_getaffinity(pid, bytes, mask) => process::sched_getaffinity;
     217 getdents64(fd, buffer, length) => names::getdents64;
     218 set_tid_address(address) => process::set_tid_address;
+    219 (Never) restart_syscall() => signal::restart_syscall;
     221 fadvise64(fd, offset, length, advice) => statx::fadvise64;
     228 clock_gettime(clock, time) => time::clock_gettime;
     229 clock_getres(clock, resolution) => time::clock_getres;
@@ -306,6 +309,7 @@ system_calls! {
     293 pipe2(descriptors, flags) => ipc::pipe2;
     295 preadv(fd, vector, count, offset) => io::preadv;
     296 pwritev(fd, vector, count, offset) => io::pwritev;
+    297 rt_tgsigqueueinfo(pid, tid, signal, info) => signal::rt_tgsigqueueinfo;
     302 prlimit64(pid, resource, new, old) => misc::prlimit64;
     306 syncfs(fd) => io::syncfs;
     316 renameat2(old_dir, old, new_dir, new, flags) => names::renameat2;

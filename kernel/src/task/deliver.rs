@@ -14,6 +14,8 @@ pub enum Restart {
     Usual,
     /// Again, unless any handler ran: calls that wait for time, or for signals themselves.
     WithoutHandler,
+    /// Never: the program hears of every signal that comes in between.
+    Never,
 }
 
 /// Does what is due: ends the thread, waits while it is stopped, tells signals, lets others run. `restart` says what becomes of a system call that

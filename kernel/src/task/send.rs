@@ -66,6 +66,16 @@ fn send(process: &Arc<Process>, to: &To<'_>, info: SignalInfo) {
         To::Thread(thread) => Some(*thread).filter(|thread| !blocks(thread)),
         To::Process => threads.iter().find(|thread| !blocks(thread)),
     };
+    let awaits = |thread: &&Arc<Thread>| thread.signals.lock().awaited.contains(info.signal);
+    let waiter = match to {
+        To::Thread(thread) => Some(*thread).filter(awaits),
+        To::Process => threads.iter().find(awaits),
+    };
+    if let Some(thread) = waiter {
+        add(process, to, info);
+        scheduler::wake(thread);
+        return;
+    }
     let disposition = process.disposition(info.signal);
     if disposition == Disposition::Ignore && target.is_some() {
         return;
@@ -74,13 +84,17 @@ fn send(process: &Arc<Process>, to: &To<'_>, info: SignalInfo) {
         begin_end(process, i32::from(info.signal));
         return;
     }
-    match to {
-        To::Thread(thread) => thread.signals.lock().pending.add(info),
-        To::Process => process.pending.lock().add(info),
-    }
+    add(process, to, info);
     if let Some(thread) = target {
         thread.notice();
         scheduler::wake(thread);
+    }
+}
+
+fn add(process: &Process, to: &To<'_>, info: SignalInfo) {
+    match to {
+        To::Thread(thread) => thread.signals.lock().pending.add(info),
+        To::Process => process.pending.lock().add(info),
     }
 }
 

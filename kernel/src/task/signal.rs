@@ -245,6 +245,12 @@ impl SignalInfo {
         Self { signal, code: Self::KERNEL, ..Self::default() }
     }
 
+    /// A signal with a program's own words: code, sender and value are what it says.
+    pub fn from_bytes(signal: u8, bytes: &[u8; Self::BYTES]) -> Self {
+        let [code, pid] = [super::word(bytes, 8), super::word(bytes, 16)].map(|word| word as u32);
+        Self { signal, code: code.cast_signed(), pid, value: super::word(bytes, 24) }
+    }
+
     /// As programs have it in memory.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -266,7 +272,14 @@ impl SignalInfo {
     }
 }
 
-/// Signals that were sent and not yet told. As on Linux, ordinary signals are not counted: one of each is enough. (Real-time ones are not queued either.)
+/// The first real-time signal.
+pub const FIRST_REALTIME: u8 = 32;
+/// Real-time signals that wait for one process or thread, at most.
+const MAX_QUEUED: usize = 1024;
+/// Signals that an empty list keeps room for.
+const KEPT: usize = 8;
+
+/// Signals that were sent and not yet told. As on Linux, ordinary signals are not counted: one of each is enough. Real-time signals are, and come in order.
 #[derive(Clone, Debug, Default)]
 pub struct Pending {
     set: SignalSet,
@@ -279,9 +292,15 @@ impl Pending {
         self.set
     }
 
+    /// Whether one more can be remembered with what comes along.
+    pub fn has_room(&self) -> bool {
+        self.infos.len() < MAX_QUEUED
+    }
+
     /// Adds one.
     pub fn add(&mut self, info: SignalInfo) {
-        if !self.set.contains(info.signal) {
+        let counts = info.signal >= FIRST_REALTIME && self.has_room();
+        if counts || !self.set.contains(info.signal) {
             self.set = self.set.with(info.signal);
             // Without memory the signal is still told, just not who sent it.
             if self.infos.try_reserve(1).is_ok() {
@@ -293,8 +312,15 @@ impl Pending {
     /// Takes out the first that is not blocked.
     pub fn take(&mut self, blocked: SignalSet) -> Option<SignalInfo> {
         let signal = self.set.without(blocked).first()?;
-        let info = self.infos.iter().find(|info| info.signal == signal).copied().unwrap_or(SignalInfo::kernel(signal));
-        self.remove(SignalSet::of(signal));
+        let is_it = |info: &SignalInfo| info.signal == signal;
+        let info = self.infos.iter().position(is_it).map_or(SignalInfo::kernel(signal), |at| self.infos.remove(at));
+        if !self.infos.iter().any(is_it) {
+            self.set = self.set.without(SignalSet::of(signal));
+        }
+        // What a burst took is given back when it is over.
+        if self.infos.is_empty() && self.infos.capacity() > KEPT {
+            self.infos = Vec::new();
+        }
         Some(info)
     }
 
@@ -320,6 +346,20 @@ mod tests {
         assert_eq!(pending.take(SignalSet::of(SIGINT)), None);
         assert_eq!(pending.take(SignalSet::EMPTY).map(|info| info.signal), Some(SIGINT));
         assert_eq!(pending.take(SignalSet::EMPTY), None, "sent twice, told once");
+    }
+
+    #[test]
+    fn real_time_signals_are_counted_and_come_in_order() {
+        let mut pending = Pending::default();
+        let sent = [(41, 1), (40, 2), (41, 3), (40, 4), (SIGINT, 5), (SIGINT, 6)];
+        for (signal, value) in sent {
+            pending.add(SignalInfo { signal, value, ..SignalInfo::default() });
+        }
+        let told: Vec<_> = core::iter::from_fn(|| pending.take(SignalSet::EMPTY)).map(|info| (info.signal, info.value)).collect();
+        assert_eq!(told, [(SIGINT, 5), (40, 2), (40, 4), (41, 1), (41, 3)]);
+        (0..2 * MAX_QUEUED).for_each(|_| pending.add(SignalInfo::kernel(FIRST_REALTIME)));
+        assert!(!pending.has_room());
+        assert_eq!(core::iter::from_fn(|| pending.take(SignalSet::EMPTY)).count(), MAX_QUEUED);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct ThreadSignals {
     pub blocked: SignalSet,
     /// What to block again once a handler was told (rt_sigsuspend and its like).
     pub restore: Option<SignalSet>,
+    /// What it waits for (rt_sigtimedwait): that is taken, not told, whatever is done about it otherwise.
+    pub awaited: SignalSet,
     /// What was sent to this thread alone.
     pub pending: Pending,
     /// Where handlers run that ask for it.

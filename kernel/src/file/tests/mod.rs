@@ -3,6 +3,7 @@
 mod devices;
 mod namespace;
 mod open_file;
+mod pair;
 mod pipe;
 mod socket;
 mod table;

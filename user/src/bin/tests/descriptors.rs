@@ -12,6 +12,7 @@ pub const TESTS: crate::Table = &[
     ("pipe_nonblocking", pipe_nonblocking),
     ("socket_keeps_borders", socket_borders),
     ("socket_large_messages", socket_large),
+    ("socket_peek", socket_peek),
 ];
 
 fn numbers() -> Outcome {
@@ -153,5 +154,41 @@ fn socket_large() -> Outcome {
     }
     ok!(sys::close(one));
     check_eq!(ok!(sys::wait_for(echo)).exit_code(), Some(0));
+    Ok(())
+}
+
+/// recv(2).
+fn receive(socket: Fd, buffer: &mut [u8], flags: u32) -> Result<usize> {
+    raw(abi::__NR_recvfrom, &[socket as usize, buffer.as_mut_ptr() as usize, buffer.len(), flags as usize, 0, 0])
+}
+
+/// What was looked at is still there to be read; who does not want to wait does not.
+fn socket_peek() -> Outcome {
+    for kind in [net::SOCK_STREAM, net::SOCK_SEQPACKET] {
+        let [one, other] = ok!(sys::socketpair(kind));
+        let mut bytes = [0; 8];
+        check_eq!(receive(one, &mut bytes, net::MSG_DONTWAIT), Err(Errno::EAGAIN));
+        check_eq!(receive(one, &mut bytes, net::MSG_DONTWAIT | net::MSG_PEEK), Err(Errno::EAGAIN));
+        check_eq!(sys::ioctl_number(one, linux_raw_sys::ioctl::FIONREAD), Ok(0));
+        check_eq!(sys::write(other, b"abc"), Ok(3));
+        check_eq!(sys::ioctl_number(one, linux_raw_sys::ioctl::FIONREAD), Ok(3));
+        check_eq!(receive(one, &mut bytes[..2], net::MSG_PEEK), Ok(2));
+        check_eq!(receive(one, &mut bytes, net::MSG_PEEK), Ok(3));
+        check_eq!(&bytes[..3], b"abc");
+        check_eq!(receive(one, &mut bytes, net::MSG_DONTWAIT), Ok(3));
+        check_eq!(&bytes[..3], b"abc");
+        // What is large, and in pages.
+        let large: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
+        let writer = child(|| i32::from(sys::write_all(other, &large).is_err()))?;
+        let mut first = [0; 4096];
+        check_eq!(receive(one, &mut first, net::MSG_PEEK), Ok(4096));
+        check!(first == large[..4096]);
+        let mut found = vec![0; large.len()];
+        check_eq!(sys::read_full(one, &mut found), Ok(large.len()));
+        check!(found == large);
+        check_eq!(ok!(sys::wait_for(writer)).exit_code(), Some(0));
+        ok!(sys::close(other));
+        check_eq!(receive(one, &mut bytes, net::MSG_PEEK), Ok(0));
+    }
     Ok(())
 }

@@ -11,6 +11,7 @@
 #[macro_use]
 mod kit;
 mod descriptors;
+mod fifos;
 mod files;
 mod hazards;
 mod hostile;
@@ -18,6 +19,7 @@ mod jobs;
 mod memory;
 mod names;
 mod processes;
+mod queued;
 mod signals;
 mod state;
 mod storm;
@@ -34,6 +36,7 @@ type Table = &'static [(&'static str, fn() -> kit::Outcome)];
 
 const TABLES: &[Table] = &[
     descriptors::TESTS,
+    fifos::TESTS,
     files::TESTS,
     hazards::TESTS,
     hostile::TESTS,
@@ -41,6 +44,7 @@ const TABLES: &[Table] = &[
     memory::TESTS,
     names::TESTS,
     processes::TESTS,
+    queued::TESTS,
     signals::TESTS,
     state::TESTS,
     storm::TESTS,

@@ -12,7 +12,7 @@ use user::thread::Thread;
 pub const TESTS: crate::Table = &[("hostile_storm", storm), ("hostile_storm_long", storm_long), ("hostile_race", race)];
 
 /// Calls that end, stop or replace the process, or the machine, that wait for ever, or that could hit a neighbour.
-const LEFT_OUT: [u32; 30] = [
+const LEFT_OUT: [u32; 33] = [
     abi::__NR_exit,
     abi::__NR_exit_group,
     abi::__NR_rt_sigreturn,
@@ -26,6 +26,9 @@ const LEFT_OUT: [u32; 30] = [
     abi::__NR_tkill,
     abi::__NR_tgkill,
     abi::__NR_rt_sigsuspend,
+    abi::__NR_rt_sigtimedwait,
+    abi::__NR_rt_sigqueueinfo,
+    abi::__NR_rt_tgsigqueueinfo,
     abi::__NR_arch_prctl,
     abi::__NR_alarm,
     abi::__NR_setitimer,

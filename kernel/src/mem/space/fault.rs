@@ -16,7 +16,7 @@ pub use super::access::{Access, FaultError};
 use super::{AddressSpace, Space, swapped::SwappedPage};
 use crate::{
     mem::{
-        Backing, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
+        Backing, Claim, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
         cache::{self, Lookup},
         heap,
         page_table::{Entry, EntryFlags, Filler, Flush},
@@ -113,7 +113,9 @@ impl Space {
                     reclaims += 1;
                     continue;
                 }
-                Err(FaultError::OutOfMemory) if mutant::active(Mutant::ZeroOnShortage) => return self.pretend_zeros(page, &mut then),
+                Err(FaultError::OutOfMemory) if mutant::active(Mutant::ZeroOnShortage) => {
+                    return self.pretend_zeros(page, access, &mut then);
+                }
                 Err(error) => return Err(error),
             };
             let awaited = match pending {
@@ -122,7 +124,7 @@ impl Space {
                     attempts += u32::from(!self.await_page_in(&page_in)?);
                     if attempts == MAX_ATTEMPTS {
                         if mutant::active(Mutant::ZeroOnSwapError) {
-                            return self.pretend_zeros(page, &mut then);
+                            return self.pretend_zeros(page, access, &mut then);
                         }
                         return Err(FaultError::Bus);
                     }
@@ -136,7 +138,7 @@ impl Space {
                 attempts += 1;
                 if attempts == MAX_ATTEMPTS {
                     if mutant::active(Mutant::ZeroOnError) {
-                        return self.pretend_zeros(page, &mut then);
+                        return self.pretend_zeros(page, access, &mut then);
                     }
                     return Err(FaultError::Bus);
                 }
@@ -168,9 +170,19 @@ impl Space {
     }
 
     /// The mutants that give zeros for what cannot be had.
-    fn pretend_zeros<T>(&self, page: Page, then: &mut Option<impl FnOnce(&mut AddressSpace) -> T>) -> Result<T, FaultError> {
+    fn pretend_zeros<T>(
+        &self,
+        page: Page,
+        access: Access,
+        then: &mut Option<impl FnOnce(&mut AddressSpace) -> T>,
+    ) -> Result<T, FaultError> {
         let map = |space: &mut AddressSpace| {
-            drop(space.table.map(page, Frame::zero_page(), space.flags_at(page))?);
+            let (frame, flags) = match access {
+                // From the reserve: what is to be broken is not the shortage.
+                Access::Write => (Frame::zeroed_for(Claim::Server)?, OWN_WRITABLE),
+                Access::Read | Access::Execute => (Frame::zero_page(), EntryFlags::empty()),
+            };
+            drop(space.table.map(page, frame, space.flags_at(page) | flags)?);
             Ok::<_, FaultError>(then.take().map(|then| then(space)))
         };
         self.with(map)?.ok_or(FaultError::Bus)

@@ -18,7 +18,6 @@ const NAMES: &[(u64, &[&str])] = &[
     (103, &["syslog"]),
     (122, &["setfsuid", "setfsgid"]),
     (126, &["capset"]),
-    (128, &["rt_sigtimedwait", "rt_sigqueueinfo"]),
     (134, &["uselib", "personality", "ustat"]),
     (139, &["sysfs"]),
     (
@@ -77,7 +76,7 @@ const NAMES: &[(u64, &[&str])] = &[
             "remap_file_pages",
         ],
     ),
-    (219, &["restart_syscall", "semtimedop"]),
+    (220, &["semtimedop"]),
     (222, &["timer_create", "timer_settime", "timer_gettime", "timer_getoverrun", "timer_delete", "clock_settime"]),
     (232, &["epoll_wait", "epoll_ctl"]),
     (
@@ -110,7 +109,7 @@ const NAMES: &[(u64, &[&str])] = &[
     (281, &["epoll_pwait", "signalfd", "timerfd_create", "eventfd"]),
     (286, &["timerfd_settime", "timerfd_gettime", "accept4", "signalfd4", "eventfd2", "epoll_create1"]),
     (294, &["inotify_init1"]),
-    (297, &["rt_tgsigqueueinfo", "perf_event_open", "recvmmsg", "fanotify_init", "fanotify_mark"]),
+    (298, &["perf_event_open", "recvmmsg", "fanotify_init", "fanotify_mark"]),
     (303, &["name_to_handle_at", "open_by_handle_at", "clock_adjtime"]),
     (
         307,

@@ -150,12 +150,12 @@ pub fn q1_reading_ahead_takes_no_room() -> Outcome {
     }
     let stack = Stack::mount("q1", 100 * P)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
+    let filler = File::sparse_in(&stack.path, "filler", 0)?;
     let mut reader = Reader::new(&file)?;
     let meter = Meter::start()?;
     reader.pieces(8, 1)?;
     meter.expect_least("reads_ahead", 1)?;
     // 60 pages are free, 40 of them set aside.
-    let filler = File::sparse_in(&stack.path, "filler", 0)?;
     filler.overwrite(2, 0, 50 * P)?;
     reader.pieces(8, 1)
 }

@@ -175,10 +175,14 @@ impl Namespace {
         Ok(())
     }
 
-    /// Takes the last mount at a canonical path away. EINVAL where there is none.
+    /// Takes the last mount at a canonical path away. EINVAL where there is none, EBUSY for the root's first one.
     pub fn unmount(&self, path: &[u8]) -> Result<MountPoint, Errno> {
         let mut mounts = self.mounts.lock();
         let at = mounts.iter().rposition(|mount| mount.path == path).ok_or(Errno::EINVAL)?;
+        // Without a root there would be no file left for anybody.
+        if path == b"/" && mounts.iter().position(|mount| mount.path == path) == Some(at) {
+            return Err(Errno::EBUSY);
+        }
         Ok(mounts.remove(at))
     }
 

@@ -284,6 +284,7 @@ fn the_last_mount_wins_until_it_is_taken_away() {
     namespace.unmount(b"/mnt").unwrap();
     assert_eq!(find(&namespace, "/", "mnt/x/y"), Ok((10, "/mnt/x/y".into())));
     assert!(namespace.unmount(b"/a").is_err());
+    assert_eq!(namespace.unmount(b"/").err(), Some(Errno::EBUSY), "the first mount stays");
 }
 
 /// X5: what a server says about the path is not believed.

@@ -109,11 +109,12 @@ pub fn content(name: &[u8]) -> Outcome<Vec<u8>> {
 
 /// Removes a directory with all that is in it.
 pub fn remove_tree(path: &[u8]) {
+    // A link goes itself, and never what it leads to.
+    if sys::unlink(path).is_ok() {
+        return;
+    }
     for name in user::fs::list(path).unwrap_or_default() {
-        let inside = user::fs::join(path, &name);
-        if sys::unlink(&inside).is_err() {
-            remove_tree(&inside);
-        }
+        remove_tree(&user::fs::join(path, &name));
     }
     let _ = sys::rmdir(path);
 }

@@ -79,8 +79,8 @@ fn storm() -> Outcome {
     rage(0, 4_000)
 }
 
-/// Rounds of the long form.
-const ROUNDS: u64 = 25;
+/// Rounds of the long form: about a minute.
+const ROUNDS: u64 = 60;
 
 fn storm_long() -> Outcome {
     // Most tormentors do not live long: others take their place.

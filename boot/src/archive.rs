@@ -29,7 +29,8 @@ pub fn split(initrd: &[u8]) -> Result<Archive<'_>, Error> {
     let size_field = header.get(124..136).ok_or("the initrd's first header is cut off")?;
     let size = octal(size_field).ok_or("the kernel's size in the initrd is not a number")?;
     let end = BLOCK_BYTES.checked_add(size).ok_or("the kernel's size in the initrd is absurd")?;
-    let kernel = initrd.get(BLOCK_BYTES..end).ok_or("the initrd ends in the middle of the kernel")?;
+    let kernel =
+        initrd.get(BLOCK_BYTES..end).ok_or("the initrd ends in the middle of the kernel")?;
     let ramdisk_offset = end
         .checked_next_multiple_of(FRAME_BYTES as usize)
         .filter(|&offset| offset < initrd.len())

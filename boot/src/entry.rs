@@ -142,7 +142,8 @@ pub unsafe fn jump(to: &Jump) -> ! {
     // SAFETY: the code at `trampoline` takes these four arguments and does not return; the rest
     // is the caller's promise.
     unsafe {
-        let go: extern "C" fn(u64, u64, u64, u64) -> ! = core::mem::transmute(&raw const trampoline);
+        let go: extern "C" fn(u64, u64, u64, u64) -> ! =
+            core::mem::transmute(&raw const trampoline);
         go(to.boot_info, to.stack_top, to.page_table, to.entry)
     }
 }

@@ -16,7 +16,9 @@ use crate::{Error, FRAME_BYTES, align_down, align_up, archive, report};
 /// Physical addresses below this are always mapped: devices live there.
 const DEVICE_END: u64 = 1 << 32;
 /// What the boot information takes: the structure and all regions it may name.
-const BOOT_INFO_BYTES: u64 = (size_of::<BootInfo>() + align_of::<MemoryRegion>() + MAX_REGIONS * size_of::<MemoryRegion>()) as u64;
+const BOOT_INFO_BYTES: u64 = (size_of::<BootInfo>()
+    + align_of::<MemoryRegion>()
+    + MAX_REGIONS * size_of::<MemoryRegion>()) as u64;
 /// No kernel needs more, and more than this would be a broken configuration.
 const MAX_STACK_BYTES: u64 = 1 << 24;
 
@@ -77,7 +79,12 @@ unsafe fn load(start_info: u64) -> Result<Jump, Error> {
     boot_info.ramdisk_len = ramdisk.1 - ramdisk.0;
     boot_info.kernel_stack_bottom = places.stack;
     boot_info.kernel_stack_len = stack_bytes;
-    Ok(Jump { boot_info: places.boot_info, stack_top: places.stack + stack_bytes, page_table: space.root(), entry: kernel.entry })
+    Ok(Jump {
+        boot_info: places.boot_info,
+        stack_top: places.stack + stack_bytes,
+        page_table: space.root(),
+        entry: kernel.entry,
+    })
 }
 
 /// Maps everything but the kernel itself where the kernel wants it.
@@ -147,7 +154,12 @@ fn recurse(space: &mut Space, mapping: &Mapping) -> Result<u16, Error> {
 }
 
 /// Writes the memory map and an otherwise empty boot information to their place.
-fn place_boot_info(machine: &Machine, frames: &Frames, ramdisk: (u64, u64), places: &Places) -> Result<&'static mut BootInfo, Error> {
+fn place_boot_info(
+    machine: &Machine,
+    frames: &Frames,
+    ramdisk: (u64, u64),
+    places: &Places,
+) -> Result<&'static mut BootInfo, Error> {
     let info = places.boot_info as *mut BootInfo;
     // SAFETY: `BOOT_INFO_BYTES` at this address are mapped, in our tables too, and ours; the
     // regions begin behind the structure, at their alignment, and every one is written first.

@@ -63,7 +63,8 @@ pub struct KernelElf<'a> {
 impl<'a> KernelElf<'a> {
     /// Checks `file` and reads what the loader needs.
     pub fn parse(file: &'a [u8]) -> Result<Self, Error> {
-        let parsed = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| "the kernel is not an ELF for a little-endian machine")?;
+        let parsed = ElfBytes::<LittleEndian>::minimal_parse(file)
+            .map_err(|_| "the kernel is not an ELF for a little-endian machine")?;
         let header = &parsed.ehdr;
         if header.class != elf::file::Class::ELF64 || header.e_machine != abi::EM_X86_64 {
             return Err("the kernel is not for x86_64");
@@ -76,10 +77,15 @@ impl<'a> KernelElf<'a> {
             .section_header_by_name(".bootloader-config")
             .map_err(|_| "the kernel's section headers are broken")?
             .ok_or("the kernel has no `.bootloader-config`: does it use entry_point!?")?;
-        let (config, _) = parsed.section_data(&section).map_err(|_| "the kernel's configuration is cut off")?;
+        let (config, _) =
+            parsed.section_data(&section).map_err(|_| "the kernel's configuration is cut off")?;
         let config = BootloaderConfig::deserialize(config)?;
         let tls = headers.iter().find(|header| header.p_type == abi::PT_TLS);
-        let tls = tls.map(|header| TlsTemplate { start_addr: header.p_vaddr, file_size: header.p_filesz, mem_size: header.p_memsz });
+        let tls = tls.map(|header| TlsTemplate {
+            start_addr: header.p_vaddr,
+            file_size: header.p_filesz,
+            mem_size: header.p_memsz,
+        });
         let kernel = Self { file, headers, entry: header.e_entry, config, tls };
         kernel.check_segments()?;
         Ok(kernel)
@@ -87,7 +93,10 @@ impl<'a> KernelElf<'a> {
 
     /// The loadable segments, in the order of the file.
     pub fn segments(&self) -> impl Iterator<Item = Result<Segment<'a>, Error>> + '_ {
-        self.headers.iter().filter(|header| header.p_type == abi::PT_LOAD && header.p_memsz != 0).map(|header| segment(self.file, &header))
+        self.headers
+            .iter()
+            .filter(|header| header.p_type == abi::PT_LOAD && header.p_memsz != 0)
+            .map(|header| segment(self.file, &header))
     }
 
     /// Segments lie in the upper half, ascend, and share no page: else rights would be shared too.
@@ -104,7 +113,8 @@ impl<'a> KernelElf<'a> {
             if segment.data.len() as u64 > segment.memory_bytes {
                 return Err("a segment of the kernel has more bytes than memory");
             }
-            entry_is_code |= segment.access == Access::Execute && (segment.start..end).contains(&self.entry);
+            entry_is_code |=
+                segment.access == Access::Execute && (segment.start..end).contains(&self.entry);
             next_free = end;
         }
         if entry_is_code { Ok(()) } else { Err("the kernel's entry is not in its code") }
@@ -114,7 +124,8 @@ impl<'a> KernelElf<'a> {
 /// Reads one program header.
 fn segment<'a>(file: &'a [u8], header: &ProgramHeader) -> Result<Segment<'a>, Error> {
     let start = usize::try_from(header.p_offset).ok();
-    let end = header.p_offset.checked_add(header.p_filesz).and_then(|end| usize::try_from(end).ok());
+    let end =
+        header.p_offset.checked_add(header.p_filesz).and_then(|end| usize::try_from(end).ok());
     let data = start.zip(end).and_then(|(start, end)| file.get(start..end));
     let data = data.ok_or("a segment of the kernel lies outside its file")?;
     let access = match (header.p_flags & abi::PF_W != 0, header.p_flags & abi::PF_X != 0) {

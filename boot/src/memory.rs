@@ -24,7 +24,9 @@ impl Frames {
         let ram = machine
             .regions()
             .iter()
-            .find(|region| region.kind == FIRMWARE_RAM && (region.start..region.end).contains(&start))
+            .find(|region| {
+                region.kind == FIRMWARE_RAM && (region.start..region.end).contains(&start)
+            })
             .ok_or("the loader does not lie in RAM")?;
         let (initrd_start, initrd_end) = machine.initrd;
         if initrd_start < start && initrd_end > entry::trampoline_address() {

@@ -4,7 +4,8 @@
 
 use x86_64::structures::paging::page::PageSize;
 use x86_64::structures::paging::{
-    Mapper, OffsetPageTable, Page, PageTable, PageTableFlags as Flags, PhysFrame, Size1GiB, Size2MiB, Size4KiB,
+    Mapper, OffsetPageTable, Page, PageTable, PageTableFlags as Flags, PhysFrame, Size1GiB,
+    Size2MiB, Size4KiB,
 };
 use x86_64::{PhysAddr, VirtAddr};
 
@@ -42,21 +43,35 @@ impl Space {
         self.root
     }
 
-    fn map<S: PageSize>(&mut self, frames: &mut Frames, virtual_start: u64, physical_start: u64, flags: Flags) -> Result<(), Error>
+    fn map<S: PageSize>(
+        &mut self,
+        frames: &mut Frames,
+        virtual_start: u64,
+        physical_start: u64,
+        flags: Flags,
+    ) -> Result<(), Error>
     where
         OffsetPageTable<'static>: Mapper<S>,
     {
         let page = VirtAddr::try_new(virtual_start).map_err(|_| "a mapping is not canonical")?;
         let page = Page::<S>::from_start_address(page).map_err(|_| "a mapping is not aligned")?;
-        let frame = PhysFrame::from_start_address(PhysAddr::new(physical_start)).map_err(|_| "a mapping's frame is not aligned")?;
+        let frame = PhysFrame::from_start_address(PhysAddr::new(physical_start))
+            .map_err(|_| "a mapping's frame is not aligned")?;
         // SAFETY: these tables are not in use yet.
-        let mapped = unsafe { self.tables.map_to_with_table_flags(page, frame, flags, TABLE_FLAGS, frames) };
+        let mapped =
+            unsafe { self.tables.map_to_with_table_flags(page, frame, flags, TABLE_FLAGS, frames) };
         mapped.map_err(|_| "two mappings overlap, or memory ran out")?.ignore();
         Ok(())
     }
 
     /// Maps `[physical_start, physical_start + len_bytes)` as data at `virtual_start`.
-    pub fn map_data(&mut self, frames: &mut Frames, virtual_start: u64, physical_start: u64, len_bytes: u64) -> Result<(), Error> {
+    pub fn map_data(
+        &mut self,
+        frames: &mut Frames,
+        virtual_start: u64,
+        physical_start: u64,
+        len_bytes: u64,
+    ) -> Result<(), Error> {
         for offset in (0..len_bytes).step_by(FRAME_BYTES as usize) {
             let virtual_page = virtual_start.checked_add(offset).ok_or("a mapping wraps around")?;
             self.map::<Size4KiB>(frames, virtual_page, physical_start + offset, DATA_FLAGS)?;
@@ -71,7 +86,12 @@ impl Space {
     }
 
     /// Maps all physical addresses below `end` at `offset`, in the largest pages there are.
-    pub fn map_physical(&mut self, frames: &mut Frames, offset: u64, end: u64) -> Result<(), Error> {
+    pub fn map_physical(
+        &mut self,
+        frames: &mut Frames,
+        offset: u64,
+        end: u64,
+    ) -> Result<(), Error> {
         let huge = has_huge_pages() && offset.is_multiple_of(Size1GiB::SIZE);
         let step = if huge { Size1GiB::SIZE } else { Size2MiB::SIZE };
         for physical in (0..end).step_by(step as usize) {

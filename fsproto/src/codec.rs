@@ -1,4 +1,5 @@
-//! Little-endian fields in and out of byte slices. Total: what does not fit or does not decode is an error.
+//! Little-endian fields in and out of byte slices. Total: what does not fit or does not decode is
+//! an error.
 
 /// The bytes are not a message of this protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

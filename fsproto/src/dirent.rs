@@ -18,7 +18,11 @@ pub struct DirEntry<'a> {
 
 /// Whether bytes can be a name in a directory.
 pub fn valid_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME && name != b"." && name != b".." && !name.iter().any(|&byte| byte == b'/' || byte == 0)
+    !name.is_empty()
+        && name.len() <= MAX_NAME
+        && name != b"."
+        && name != b".."
+        && !name.iter().any(|&byte| byte == b'/' || byte == 0)
 }
 
 impl DirEntry<'_> {

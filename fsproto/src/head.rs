@@ -9,7 +9,8 @@ bitflags::bitflags! {
     pub struct HeadFlags: u16 {
         /// It answers the request of the same tag.
         const REPLY = 1 << 0;
-        /// A request of the server to its client ([`Recall`](crate::Recall), [`Invalidate`](crate::Invalidate)) or its reply.
+        /// A request of the server to its client ([`Recall`](crate::Recall),
+        /// [`Invalidate`](crate::Invalidate)) or its reply.
         const FROM_SERVER = 1 << 1;
     }
 }
@@ -38,7 +39,9 @@ impl Head {
     pub fn decode(head: &[u8; HEAD_BYTES]) -> Result<(Self, Reader<'_>), Malformed> {
         let mut reader = Reader::new(head);
         let decoded = Self::get(&mut reader)?;
-        let within = decoded.payload_bytes as usize <= MAX_PAYLOAD && decoded.status <= 4095 && decoded.reserved == 0;
+        let within = decoded.payload_bytes as usize <= MAX_PAYLOAD
+            && decoded.status <= 4095
+            && decoded.reserved == 0;
         if within { Ok((decoded, reader)) } else { Err(Malformed) }
     }
 

@@ -1,13 +1,14 @@
 //! The operations, each a request and its reply.
 //!
-//! Paths are relative to a directory handle, several components separated by `/`, with no `..`, no empty component and no
-//! leading `/`; the empty path is the directory itself. A server walks the whole path; where it meets a symbolic link that has to be
-//! followed it stops and answers [`Walked`] with `link_bytes` > 0: the client goes on, since the link may lead to another server.
+//! Paths are relative to a directory handle, several components separated by `/`, with no `..`, no
+//! empty component and no leading `/`; the empty path is the directory itself. A server walks the
+//! whole path; where it meets a symbolic link that has to be followed it stops and answers
+//! [`Walked`] with `link_bytes` > 0: the client goes on, since the link may lead to another server.
 
 use crate::codec::{Field, record};
 use crate::{
-    Attr, AttrMask, Features, FileId, HEAD_BYTES, Handle, Head, HeadFlags, Malformed, OpenFlags, Reader, RenameFlags, StoreInfo, Tag, Time,
-    Version, WriteFlags,
+    Attr, AttrMask, Features, FileId, HEAD_BYTES, Handle, Head, HeadFlags, Malformed, OpenFlags,
+    Reader, RenameFlags, StoreInfo, Tag, Time, Version, WriteFlags,
 };
 
 /// An operation of the protocol: a request's fields, and the type of its reply's.
@@ -97,7 +98,8 @@ impl Op {
 }
 
 operations! {
-    /// Opens the session; the first request of it. `version` and `features` are what the client knows.
+    /// Opens the session; the first request of it. `version` and `features` are what the client
+    /// knows.
     1 Hello {
         /// Highest version that the client speaks.
         version: u32,
@@ -127,7 +129,8 @@ operations! {
         handle: Handle,
     } -> Attr;
 
-    /// The attributes of a path, without opening it. Payload: path. `flags` may hold `NO_FOLLOW` and `DIRECTORY`. The reply's handle is 0.
+    /// The attributes of a path, without opening it. Payload: path. `flags` may hold `NO_FOLLOW`
+    /// and `DIRECTORY`. The reply's handle is 0.
     5 Stat {
         /// Where the path starts.
         dir: Handle,
@@ -165,8 +168,9 @@ operations! {
         length: u32,
     } -> Nothing;
 
-    /// Changes bytes. Payload: `data_bytes` bytes of data, then a list of [`Piece`](crate::Piece)s which say in order what is written;
-    /// with no piece, the data themselves are. A server without [`Features::WRITE_REFERENCES`] gets no pieces.
+    /// Changes bytes. Payload: `data_bytes` bytes of data, then a list of [`Piece`](crate::Piece)s
+    /// which say in order what is written; with no piece, the data themselves are. A server without
+    /// [`Features::WRITE_REFERENCES`] gets no pieces.
     8 Write {
         /// Open file.
         handle: Handle,
@@ -178,11 +182,12 @@ operations! {
         data_bytes: u32,
     } -> Written;
 
-    /// A read-only object that keeps `length` bytes from `offset` as they are now. Short at end of file. Reply payload: head fragment, tail fragment,
-    /// then the [`Hole`](crate::Hole)s.
+    /// A read-only object that keeps `length` bytes from `offset` as they are now. Short at end of
+    /// file. Reply payload: head fragment, tail fragment, then the [`Hole`](crate::Hole)s.
     ///
-    /// Fragments are the parts of the reader's first and last page that the transfer covers only partly: with `n` the true length and `m` =
-    /// `misalignment`, the head has `(4096 - m) % 4096` bytes and the tail `(m + n) % 4096`; where no whole page lies in between, or `n` is at most
+    /// Fragments are the parts of the reader's first and last page that the transfer covers only
+    /// partly: with `n` the true length and `m` = `misalignment`, the head has `(4096 - m) % 4096`
+    /// bytes and the tail `(m + n) % 4096`; where no whole page lies in between, or `n` is at most
     /// `inline_max`, all `n` bytes come as head fragment and no snapshot is made (`handle` 0).
     9 Snapshot {
         /// Open file.
@@ -197,7 +202,8 @@ operations! {
         inline_max: u32,
     } -> Snapshotted;
 
-    /// Entries of a directory. Reply payload: entries as [`dirent`](crate::dirent) writes them; none at the end.
+    /// Entries of a directory. Reply payload: entries as [`dirent`](crate::dirent) writes them;
+    /// none at the end.
     10 ReadDir {
         /// Open directory.
         handle: Handle,
@@ -215,7 +221,8 @@ operations! {
         mode: u32,
     } -> Walked;
 
-    /// Takes a name away; with `DIRECTORY`, an empty directory. Payload: path. A link as last component is not followed.
+    /// Takes a name away; with `DIRECTORY`, an empty directory. Payload: path. A link as last
+    /// component is not followed.
     12 Remove {
         /// Where the path starts.
         dir: Handle,
@@ -223,7 +230,8 @@ operations! {
         flags: OpenFlags,
     } -> Walked;
 
-    /// Gives a file another name. Payload: old path (`old_bytes` of it), new path. `Walked::which` tells which path a link was met in (0 old, 1 new).
+    /// Gives a file another name. Payload: old path (`old_bytes` of it), new path. `Walked::which`
+    /// tells which path a link was met in (0 old, 1 new).
     13 Rename {
         /// Where the old path starts.
         old_dir: Handle,
@@ -267,7 +275,8 @@ operations! {
         handle: Handle,
     } -> Nothing;
 
-    /// The holes of a file or a snapshot from `offset` on, within `length` bytes. Reply payload: [`Hole`](crate::Hole)s in order, offsets relative to the handle's byte 0.
+    /// The holes of a file or a snapshot from `offset` on, within `length` bytes. Reply payload:
+    /// [`Hole`](crate::Hole)s in order, offsets relative to the handle's byte 0.
     19 Extents {
         /// Open file or snapshot.
         handle: Handle,
@@ -289,7 +298,8 @@ operations! {
         mode: u32,
     } -> Attr;
 
-    /// Copies a range on the server's side, atomically, memmove-safe; shares storage where it can. Holes stay holes. Short where the server's store breaks on the way.
+    /// Copies a range on the server's side, atomically, memmove-safe; shares storage where it can.
+    /// Holes stay holes. Short where the server's store breaks on the way.
     21 CloneRange {
         /// Open file or snapshot.
         source: Handle,
@@ -303,7 +313,8 @@ operations! {
         length: u64,
     } -> Written;
 
-    /// After a reconnect: the client still holds this snapshot and wants it back under a handle of the new session.
+    /// After a reconnect: the client still holds this snapshot and wants it back under a handle of
+    /// the new session.
     22 Reclaim {
         /// The file.
         file: FileId,
@@ -323,7 +334,8 @@ operations! {
         handle: Handle,
     } -> Nothing;
 
-    /// Asks for word before the file changes; until then the client may answer reads from its own cache.
+    /// Asks for word before the file changes; until then the client may answer reads from its own
+    /// cache.
     24 Lease {
         /// Open file.
         handle: Handle,
@@ -354,8 +366,9 @@ record! {
 }
 
 record! {
-    /// Where a path led. `link_bytes` > 0: the walk stopped at a symbolic link after `walked_bytes` of the path (the link's own name included);
-    /// nothing was done, and the payload is the link's target. Otherwise the operation was carried out on the file told.
+    /// Where a path led. `link_bytes` > 0: the walk stopped at a symbolic link after `walked_bytes`
+    /// of the path (the link's own name included); nothing was done, and the payload is the link's
+    /// target. Otherwise the operation was carried out on the file told.
     Walked {
         /// The handle, where one was opened.
         handle: Handle,
@@ -373,7 +386,8 @@ record! {
 record! {
     /// What a write did.
     Written {
-        /// Bytes written, from the front; short only with an error in mid-way (which comes with the next write).
+        /// Bytes written, from the front; short only with an error in mid-way (which comes with the
+        /// next write).
         length: u64,
         /// Offset of the first byte.
         offset: u64,

@@ -1,7 +1,8 @@
 //! Deliberate breaks of single rules, for testing the tests.
 //!
-//! `if mutant::active(Mutant::SkipRescue) { … }` is constant-false unless the feature `mutants` is on; then at most one mutant is chosen at run
-//! time by [`choose`]. The enumeration stands here because kernel and servers share it and both depend on this crate.
+//! `if mutant::active(Mutant::SkipRescue) { … }` is constant-false unless the feature `mutants` is
+//! on; then at most one mutant is chosen at run time by [`choose`]. The enumeration stands here
+//! because kernel and servers share it and both depend on this crate.
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -91,7 +92,8 @@ mutants! {
     StoreShared = "store-shared",
     /// F3: every faulting thread sends its own request.
     FetchTwice = "fetch-twice",
-    /// F3: what a fetch brought is mapped without looking whether the association is still the same.
+    /// F3: what a fetch brought is mapped without looking whether the association is still the
+    /// same.
     NoGeneration = "no-generation",
     /// F4: bytes leave the pipe before it is known that they can be delivered.
     ConsumeEarly = "consume-early",
@@ -206,5 +208,8 @@ pub const fn active(_: Mutant) -> bool {
 /// Puts a break in force (in place of the one before), or none.
 #[cfg(feature = "mutants")]
 pub fn choose(mutant: Option<Mutant>) {
-    CHOSEN.store(mutant.map_or(usize::MAX, |mutant| mutant as usize), core::sync::atomic::Ordering::Relaxed);
+    CHOSEN.store(
+        mutant.map_or(usize::MAX, |mutant| mutant as usize),
+        core::sync::atomic::Ordering::Relaxed,
+    );
 }

@@ -2,8 +2,9 @@
 
 use crate::{Errno, MAX_NAME, MAX_PATH};
 
-/// A path of the form that requests carry: components separated by `/`, each a possible name (so neither `.` nor `..`, and never empty), no
-/// leading and no trailing `/`; or nothing at all, which is the directory that the path starts from.
+/// A path of the form that requests carry: components separated by `/`, each a possible name (so
+/// neither `.` nor `..`, and never empty), no leading and no trailing `/`; or nothing at all, which
+/// is the directory that the path starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path<'a>(&'a [u8]);
 

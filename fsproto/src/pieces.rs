@@ -14,7 +14,8 @@ record! {
 }
 
 record! {
-    /// A part of a write. With `snapshot` 0, `length` bytes of the message's data, taken in order; else bytes of that snapshot.
+    /// A part of a write. With `snapshot` 0, `length` bytes of the message's data, taken in order;
+    /// else bytes of that snapshot.
     Piece {
         /// The snapshot, or 0.
         snapshot: Handle,
@@ -33,7 +34,8 @@ pub struct Pieces<'a, T> {
 }
 
 impl<'a, T: Field> Pieces<'a, T> {
-    /// The records that `bytes` is made of, `max` at most; a rest that is no whole record is malformed.
+    /// The records that `bytes` is made of, `max` at most; a rest that is no whole record is
+    /// malformed.
     pub fn decode(bytes: &'a [u8], max: usize) -> Result<Self, Malformed> {
         if !bytes.len().is_multiple_of(T::BYTES) || bytes.len() / T::BYTES > max {
             return Err(Malformed);

@@ -17,7 +17,8 @@ newtype_field!(Tag, u32);
 pub struct FileId(pub u64);
 newtype_field!(FileId, u64);
 
-/// Grows with every change of a file's bytes or size. The same id and version always mean the same bytes.
+/// Grows with every change of a file's bytes or size. The same id and version always mean the same
+/// bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 newtype_field!(Version, u64);
@@ -27,7 +28,8 @@ newtype_field!(Version, u64);
 pub struct Time(pub i64);
 newtype_field!(Time, i64);
 
-/// A Linux error number, 1..=4095, for instance 2 for ENOENT. A reply's status is 0 or one of these.
+/// A Linux error number, 1..=4095, for instance 2 for ENOENT. A reply's status is 0 or one of
+/// these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Errno(pub u16);
 
@@ -102,7 +104,8 @@ bitflags::bitflags! {
     pub struct Features: u32 {
         /// [`Snapshot`](crate::Snapshot) is served.
         const SNAPSHOT = 1 << 0;
-        /// [`Write`](crate::Write) takes pieces that refer to snapshots and can return a snapshot of its result.
+        /// [`Write`](crate::Write) takes pieces that refer to snapshots and can return a snapshot
+        /// of its result.
         const WRITE_REFERENCES = 1 << 1;
         /// [`Clone`](crate::CloneRange) shares storage rather than copying bytes.
         const CLONE = 1 << 2;
@@ -114,8 +117,9 @@ bitflags::bitflags! {
         const OPEN_UNLINKED = 1 << 5;
         /// Holes take no space, and [`Extents`](crate::Extents) tells them.
         const SPARSE = 1 << 6;
-        /// Nobody changes the server's files but by requests of this session, which are carried out one after the other in the order in which they come: what
-        /// the client was told stays true until it asks for a change itself.
+        /// Nobody changes the server's files but by requests of this session, which are carried out
+        /// one after the other in the order in which they come: what the client was told stays true
+        /// until it asks for a change itself.
         const SOLE = 1 << 7;
     }
 }
@@ -139,7 +143,8 @@ bitflags::bitflags! {
         const DIRECTORY = 1 << 5;
         /// A symbolic link as the last component is opened itself, not followed.
         const NO_FOLLOW = 1 << 6;
-        /// With `CREATE`: a file without a name; `path` is its directory. It is gone when the last handle is.
+        /// With `CREATE`: a file without a name; `path` is its directory. It is gone when the last
+        /// handle is.
         const UNNAMED = 1 << 7;
         /// With `CREATE` and `EXCLUSIVE`: what is made is a named pipe.
         const PIPE = 1 << 8;
@@ -263,9 +268,11 @@ record! {
         files: u64,
         /// Files that can still be made.
         files_free: u64,
-        /// Bytes that were saved for snapshots before they changed, since the server started. Like the two below, it never falls.
+        /// Bytes that were saved for snapshots before they changed, since the server started. Like
+        /// the two below, it never falls.
         bytes_rescued: u64,
-        /// Bytes written back to where they came from and were still, for which nothing was done (W2).
+        /// Bytes written back to where they came from and were still, for which nothing was done
+        /// (W2).
         bytes_elided: u64,
         /// Bytes of writes that were copied or shared on the server's side (W4).
         bytes_cloned: u64,
@@ -273,7 +280,8 @@ record! {
         handles: u64,
         /// Snapshots that the server keeps now.
         snapshots: u64,
-        /// Pages that it keeps for them alone: rescued ones, and those of files that have no name any more.
+        /// Pages that it keeps for them alone: rescued ones, and those of files that have no name
+        /// any more.
         pages_kept: u64,
         /// Handles that it holds itself at the server beneath.
         base_handles: u64,

@@ -42,9 +42,11 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0_u64..16, any::<u64>(), Just(u64::MAX), Just(i64::MAX as u64)]
 }
 
-/// A head in which some fields hold something else than zero. Kinds and flags decode only if they are known: so small numbers are frequent.
+/// A head in which some fields hold something else than zero. Kinds and flags decode only if they
+/// are known: so small numbers are frequent.
 fn fields() -> impl Strategy<Value = [u8; HEAD_BYTES]> {
-    let edit = (0_usize..HEAD_BYTES, prop_oneof![Just(1_usize), Just(2), Just(4), Just(8)], number());
+    let edit =
+        (0_usize..HEAD_BYTES, prop_oneof![Just(1_usize), Just(2), Just(4), Just(8)], number());
     prop::collection::vec(edit, 0..6).prop_map(|edits| {
         let mut head = [0; HEAD_BYTES];
         for (at, width, number) in edits {
@@ -69,7 +71,10 @@ fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
     let used = 16 + O::BYTES;
     head[used..].fill(0);
     let (decoded, mut reader) = Head::decode(&head).unwrap();
-    prop_assert_eq!((decoded.tag, decoded.op, decoded.payload_bytes, decoded.status), (tag, O::OP as u16, 77, 0));
+    prop_assert_eq!(
+        (decoded.tag, decoded.op, decoded.payload_bytes, decoded.status),
+        (tag, O::OP as u16, 77, 0)
+    );
     prop_assert_eq!(decoded.flags.contains(HeadFlags::FROM_SERVER), O::OP.from_server());
     let whole = Request::decode(decoded.op, &mut reader.clone());
     let Ok(request) = O::get(&mut reader) else {
@@ -211,7 +216,10 @@ fn numbers_of_operations_are_those_of_the_documents() {
 fn what_is_past_a_limit_is_malformed() {
     let good = StatStore {}.request(Tag(1), MAX_PAYLOAD);
     assert!(Head::decode(&good).is_ok());
-    assert_eq!(Head::decode(&StatStore {}.request(Tag(1), MAX_PAYLOAD + 1)).map(drop), Err(Malformed));
+    assert_eq!(
+        Head::decode(&StatStore {}.request(Tag(1), MAX_PAYLOAD + 1)).map(drop),
+        Err(Malformed)
+    );
     for (at, value) in [(10, 4), (11, 1), (13, 0x10), (14, 1)] {
         let mut bad = good;
         bad[at] = value;

@@ -1,4 +1,5 @@
-//! A device of blocks, and which of its blocks are in use. Who keeps something on one is told where by [`Blocks`], and remembers that itself.
+//! A device of blocks, and which of its blocks are in use. Who keeps something on one is told where
+//! by [`Blocks`], and remembers that itself.
 
 use alloc::vec::Vec;
 
@@ -43,7 +44,11 @@ impl Blocks {
     }
 
     fn is_free(&self, block: u64) -> bool {
-        block < self.count && self.bits.get((block / 64) as usize).is_some_and(|word| word >> (block % 64) & 1 == 0)
+        block < self.count
+            && self
+                .bits
+                .get((block / 64) as usize)
+                .is_some_and(|word| word >> (block % 64) & 1 == 0)
     }
 
     /// Takes a free block: `wanted` if it is one.
@@ -51,7 +56,10 @@ impl Blocks {
         if self.free == 0 {
             return Err(Errno::ENOSPC);
         }
-        let found = wanted.filter(|&block| self.is_free(block)).or_else(|| self.search()).ok_or(Errno::ENOSPC)?;
+        let found = wanted
+            .filter(|&block| self.is_free(block))
+            .or_else(|| self.search())
+            .ok_or(Errno::ENOSPC)?;
         if let Some(word) = self.bits.get_mut((found / 64) as usize) {
             *word |= 1 << (found % 64);
         }
@@ -61,7 +69,9 @@ impl Blocks {
     }
 
     fn search(&self) -> Option<u64> {
-        (self.next..self.count).chain(0..self.next.min(self.count)).find(|&block| self.is_free(block))
+        (self.next..self.count)
+            .chain(0..self.next.min(self.count))
+            .find(|&block| self.is_free(block))
     }
 
     /// Gives blocks back.

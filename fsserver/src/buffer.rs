@@ -53,7 +53,8 @@ impl AlignedBuffer {
     }
 }
 
-/// Room for a whole message: a head, and right behind it, on a page border, the payload, and a byte that shows what is too long.
+/// Room for a whole message: a head, and right behind it, on a page border, the payload, and a byte
+/// that shows what is too long.
 #[derive(Debug)]
 pub struct Inbox(AlignedBuffer);
 
@@ -71,11 +72,18 @@ impl Inbox {
         self.0.bytes_mut().get_mut(HEAD_AT..).unwrap_or_default()
     }
 
-    /// The head and the payload of a message of which so many bytes of payload came; none where it was too long.
+    /// The head and the payload of a message of which so many bytes of payload came; none where it
+    /// was too long.
     pub fn message(&self, payload_bytes: usize) -> (&[u8; HEAD_BYTES], &[u8]) {
         let whole = self.0.bytes().get(HEAD_AT..).and_then(<[u8]>::split_first_chunk);
         let (head, payload) = whole.unwrap_or((&[0; HEAD_BYTES], &[]));
-        (head, payload.get(..payload_bytes).filter(|payload| payload.len() <= MAX_PAYLOAD).unwrap_or_default())
+        (
+            head,
+            payload
+                .get(..payload_bytes)
+                .filter(|payload| payload.len() <= MAX_PAYLOAD)
+                .unwrap_or_default(),
+        )
     }
 }
 

@@ -1,6 +1,8 @@
-//! The other side of the protocol, for a server that is itself a client: [`snapfs`](mod@crate::snapfs) of the server beneath it.
+//! The other side of the protocol, for a server that is itself a client:
+//! [`snapfs`](mod@crate::snapfs) of the server beneath it.
 //!
-//! [`Base`] is the door for what comes back: a reply that is not one to the request that was sent is EPROTO.
+//! [`Base`] is the door for what comes back: a reply that is not one to the request that was sent
+//! is EPROTO.
 
 use core::cell::RefCell;
 
@@ -14,9 +16,15 @@ use crate::server::{FileServer, Walk};
 
 /// Carries one request to a server and waits for the reply.
 pub trait Client {
-    /// Sends a head and the concatenation of `payload`. The reply's payload goes to `into`, and is as long as the number that is returned, which
-    /// is at most the length of `into`; EPROTO where it does not fit, ENOTCONN when the server is gone.
-    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno>;
+    /// Sends a head and the concatenation of `payload`. The reply's payload goes to `into`, and is
+    /// as long as the number that is returned, which is at most the length of `into`; EPROTO where
+    /// it does not fit, ENOTCONN when the server is gone.
+    fn call(
+        &mut self,
+        head: &[u8; HEAD_BYTES],
+        payload: &[&[u8]],
+        into: &mut [u8],
+    ) -> Result<([u8; HEAD_BYTES], usize), Errno>;
 }
 
 /// A session with the server beneath, in types.
@@ -57,7 +65,11 @@ impl<C: Client> Base<C> {
     }
 
     /// A request whose reply has no payload.
-    pub fn request<O: Operation>(&mut self, request: &O, payload: &[&[u8]]) -> Result<O::Reply, Errno> {
+    pub fn request<O: Operation>(
+        &mut self,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<O::Reply, Errno> {
         match self.fetch(request, payload, &mut [])? {
             (reply, 0) => Ok(reply),
             _ => Err(Errno::EPROTO),
@@ -65,16 +77,23 @@ impl<C: Client> Base<C> {
     }
 
     /// A request whose reply has a payload; the number is its length.
-    pub fn fetch<O: Operation>(&mut self, request: &O, payload: &[&[u8]], into: &mut [u8]) -> Result<(O::Reply, usize), Errno> {
+    pub fn fetch<O: Operation>(
+        &mut self,
+        request: &O,
+        payload: &[&[u8]],
+        into: &mut [u8],
+    ) -> Result<(O::Reply, usize), Errno> {
         let tag = Tag(self.next_tag);
         self.next_tag = self.next_tag.wrapping_add(1);
         let payload_bytes = payload.iter().map(|part| part.len()).sum();
         if payload_bytes > MAX_PAYLOAD {
             return Err(Errno::EINVAL);
         }
-        let (head, received) = self.client.call(&request.request(tag, payload_bytes), payload, into)?;
+        let (head, received) =
+            self.client.call(&request.request(tag, payload_bytes), payload, into)?;
         let (decoded, mut fields) = Head::decode(&head).map_err(|_| Errno::EPROTO)?;
-        let answers = decoded.tag == tag && decoded.op == O::OP as u16 && decoded.flags == HeadFlags::REPLY;
+        let answers =
+            decoded.tag == tag && decoded.op == O::OP as u16 && decoded.flags == HeadFlags::REPLY;
         if !answers || decoded.payload_bytes as usize != received || received > into.len() {
             return Err(Errno::EPROTO);
         }
@@ -84,7 +103,11 @@ impl<C: Client> Base<C> {
     }
 
     /// A request on a name.
-    pub fn walk<O: Operation<Reply = Walked>>(&mut self, request: &O, payload: &[&[u8]]) -> Result<Walk, Errno> {
+    pub fn walk<O: Operation<Reply = Walked>>(
+        &mut self,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<Walk, Errno> {
         let mut target = [0; MAX_PATH];
         let (reply, length) = self.fetch(request, payload, &mut target)?;
         let target = target.get(..length).unwrap_or_default();
@@ -94,11 +117,18 @@ impl<C: Client> Base<C> {
         Ok(Walk { reply, target: target.to_vec() })
     }
 
-    /// `into.len()` bytes from `offset` on, and EPROTO where there are fewer: the caller knows what the file holds.
-    pub fn read_exact(&mut self, handle: Handle, mut offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+    /// `into.len()` bytes from `offset` on, and EPROTO where there are fewer: the caller knows what
+    /// the file holds.
+    pub fn read_exact(
+        &mut self,
+        handle: Handle,
+        mut offset: u64,
+        into: &mut [u8],
+    ) -> Result<(), Errno> {
         for part in into.chunks_mut(MAX_PAYLOAD) {
             let length = part.len();
-            let (Nothing {}, received) = self.fetch(&Read { handle, offset, length: length as u32 }, &[], part)?;
+            let (Nothing {}, received) =
+                self.fetch(&Read { handle, offset, length: length as u32 }, &[], part)?;
             if received != length {
                 return Err(Errno::EPROTO);
             }
@@ -111,12 +141,15 @@ impl<C: Client> Base<C> {
     pub fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
         let mut list = [0; MAX_HOLES * Hole::BYTES];
         let (listed, length) = self.fetch(request, &[], &mut list)?;
-        let holes = Pieces::<Hole>::decode(list.get(..length).unwrap_or_default(), MAX_HOLES).map_err(|_| Errno::EPROTO)?.collect();
+        let holes = Pieces::<Hole>::decode(list.get(..length).unwrap_or_default(), MAX_HOLES)
+            .map_err(|_| Errno::EPROTO)?
+            .collect();
         Ok((listed, holes))
     }
 }
 
-/// A client in the same program as its server: for tests and simulation, and for a wrapper that lives with its base.
+/// A client in the same program as its server: for tests and simulation, and for a wrapper that
+/// lives with its base.
 pub struct LocalClient<S: FileServer> {
     dispatcher: Rc<RefCell<Dispatcher<S>>>,
     session: SessionId,
@@ -142,7 +175,12 @@ impl<S: FileServer> Drop for LocalClient<S> {
 }
 
 impl<S: FileServer> Client for LocalClient<S> {
-    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+    fn call(
+        &mut self,
+        head: &[u8; HEAD_BYTES],
+        payload: &[&[u8]],
+        into: &mut [u8],
+    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
         let mut dispatcher = self.dispatcher.borrow_mut();
         let joined;
         let payload = match payload {

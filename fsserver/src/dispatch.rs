@@ -1,7 +1,8 @@
 //! From messages to calls: the door through which everything a client says comes in.
 //!
-//! Owns the sessions: whether a session has been opened, what was agreed on, and which handles are its own. A handle of another session, or one
-//! that was closed, is EBADF here and never reaches the server. What is malformed is EPROTO. When a session ends, all of its handles are closed.
+//! Owns the sessions: whether a session has been opened, what was agreed on, and which handles are
+//! its own. A handle of another session, or one that was closed, is EBADF here and never reaches
+//! the server. What is malformed is EPROTO. When a session ends, all of its handles are closed.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -47,7 +48,11 @@ struct Session {
 impl Session {
     /// EBADF unless the handle is this session's.
     fn check(&self, handle: Handle) -> Result<(), Errno> {
-        if handle == ROOT || self.handles.contains_key(&handle) { Ok(()) } else { Err(Errno::EBADF) }
+        if handle == ROOT || self.handles.contains_key(&handle) {
+            Ok(())
+        } else {
+            Err(Errno::EBADF)
+        }
     }
 
     /// ENFILE unless one more handle may be given out.
@@ -118,7 +123,8 @@ impl<S: FileServer> Dispatcher<S> {
     pub fn close_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.remove(&id) else { return };
         for handle in session.handles.into_keys() {
-            // Nobody is left to be told of an error; the server has let go of the handle in any case.
+            // Nobody is left to be told of an error; the server has let go of the handle in any
+            // case.
             let _ = self.server.close(handle);
         }
     }
@@ -128,11 +134,21 @@ impl<S: FileServer> Dispatcher<S> {
         let Ok((decoded, fields)) = Head::decode(head) else {
             return refuse(op_of(head), tag_of(head), Errno::EPROTO);
         };
-        self.dispatch(id, &decoded, fields, payload).unwrap_or_else(|error| refuse(decoded.op, decoded.tag, error))
+        self.dispatch(id, &decoded, fields, payload)
+            .unwrap_or_else(|error| refuse(decoded.op, decoded.tag, error))
     }
 
-    fn dispatch(&mut self, id: SessionId, head: &Head, mut fields: Reader<'_>, payload: &[u8]) -> Result<Reply<'_>, Errno> {
-        if head.payload_bytes as usize != payload.len() || !head.flags.is_empty() || head.status != 0 {
+    fn dispatch(
+        &mut self,
+        id: SessionId,
+        head: &Head,
+        mut fields: Reader<'_>,
+        payload: &[u8],
+    ) -> Result<Reply<'_>, Errno> {
+        if head.payload_bytes as usize != payload.len()
+            || !head.flags.is_empty()
+            || head.status != 0
+        {
             return Err(Errno::EPROTO);
         }
         if Op::from_number(head.op).is_none() {
@@ -176,7 +192,13 @@ impl<S: FileServer> Dispatcher<S> {
 }
 
 /// Settles the terms of a session.
-fn greet<'a>(server: &mut impl FileServer, session: &mut Session, tag: Tag, hello: &Hello, more: Features) -> Result<Reply<'a>, Errno> {
+fn greet<'a>(
+    server: &mut impl FileServer,
+    session: &mut Session,
+    tag: Tag,
+    hello: &Hello,
+    more: Features,
+) -> Result<Reply<'a>, Errno> {
     if session.greeted || hello.version == 0 {
         return Err(Errno::EPROTO);
     }
@@ -188,7 +210,13 @@ fn greet<'a>(server: &mut impl FileServer, session: &mut Session, tag: Tag, hell
 }
 
 /// Requests on names.
-fn names<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, request: &Request, payload: &[u8]) -> Result<Reply<'a>, Errno> {
+fn names<'a>(
+    server: &'a mut impl FileServer,
+    session: &Session,
+    tag: Tag,
+    request: &Request,
+    payload: &[u8],
+) -> Result<Reply<'a>, Errno> {
     match request {
         Request::Stat(request) => {
             session.check(request.dir)?;
@@ -205,8 +233,11 @@ fn names<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, reque
         Request::Rename(request) => {
             session.check(request.old_dir)?;
             session.check(request.new_dir)?;
-            let (old, new) = payload.split_at_checked(request.old_bytes as usize).ok_or(Errno::EPROTO)?;
-            server.rename(request, Path::new(old)?, Path::new(new)?).map(|walk| walked::<Rename>(tag, walk))
+            let (old, new) =
+                payload.split_at_checked(request.old_bytes as usize).ok_or(Errno::EPROTO)?;
+            server
+                .rename(request, Path::new(old)?, Path::new(new)?)
+                .map(|walk| walked::<Rename>(tag, walk))
         }
         Request::Link(request) => {
             session.check(request.handle)?;
@@ -215,16 +246,24 @@ fn names<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, reque
         }
         Request::MakeSymlink(request) => {
             session.check(request.dir)?;
-            let (path, target) = payload.split_at_checked(request.path_bytes as usize).ok_or(Errno::EPROTO)?;
+            let (path, target) =
+                payload.split_at_checked(request.path_bytes as usize).ok_or(Errno::EPROTO)?;
             let target = check_target(target)?;
-            server.make_symlink(request, Path::new(path)?, target).map(|walk| walked::<MakeSymlink>(tag, walk))
+            server
+                .make_symlink(request, Path::new(path)?, target)
+                .map(|walk| walked::<MakeSymlink>(tag, walk))
         }
         _ => Err(Errno::ENOSYS),
     }
 }
 
 /// Requests on what is open already.
-fn on_handle<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, request: &Request) -> Result<Reply<'a>, Errno> {
+fn on_handle<'a>(
+    server: &'a mut impl FileServer,
+    session: &Session,
+    tag: Tag,
+    request: &Request,
+) -> Result<Reply<'a>, Errno> {
     match request {
         Request::GetAttr(request) => {
             session.check(request.handle)?;
@@ -244,11 +283,15 @@ fn on_handle<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, r
         Request::ReadDir(request) => {
             session.check(request.handle)?;
             let request = ReadDir { length: request.length.min(MAX_PAYLOAD as u32), ..*request };
-            server.read_dir(&request).map(|payload| with_payload::<ReadDir>(tag, &Nothing {}, payload))
+            server
+                .read_dir(&request)
+                .map(|payload| with_payload::<ReadDir>(tag, &Nothing {}, payload))
         }
         Request::ReadLink(request) => {
             session.check(request.handle)?;
-            server.read_link(request.handle).map(|payload| with_payload::<ReadLink>(tag, &Nothing {}, payload))
+            server
+                .read_link(request.handle)
+                .map(|payload| with_payload::<ReadLink>(tag, &Nothing {}, payload))
         }
         Request::StatStore(_) => {
             let handles = session.handles.len() as u64;
@@ -278,7 +321,12 @@ fn on_handle<'a>(server: &'a mut impl FileServer, session: &Session, tag: Tag, r
     }
 }
 
-fn snapshot<'a>(server: &'a mut impl FileServer, session: &mut Session, tag: Tag, request: &Snapshot) -> Result<Reply<'a>, Errno> {
+fn snapshot<'a>(
+    server: &'a mut impl FileServer,
+    session: &mut Session,
+    tag: Tag,
+    request: &Snapshot,
+) -> Result<Reply<'a>, Errno> {
     if !session.features.contains(Features::SNAPSHOT) {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -300,7 +348,8 @@ fn write<'a>(
     payload: &[u8],
 ) -> Result<Reply<'a>, Errno> {
     session.check(request.handle)?;
-    let (data, list) = payload.split_at_checked(request.data_bytes as usize).ok_or(Errno::EPROTO)?;
+    let (data, list) =
+        payload.split_at_checked(request.data_bytes as usize).ok_or(Errno::EPROTO)?;
     let references = session.features.contains(Features::WRITE_REFERENCES);
     if !references && (!list.is_empty() || request.flags.contains(WriteFlags::SNAPSHOT)) {
         return Err(Errno::EOPNOTSUPP);
@@ -324,7 +373,10 @@ fn check_pieces(session: &Session, pieces: &[Piece], data_bytes: usize) -> Resul
     let mut data_left = data_bytes as u64;
     for piece in pieces {
         if piece.snapshot == ROOT {
-            data_left = data_left.checked_sub(piece.length).filter(|_| piece.offset == 0).ok_or(Errno::EPROTO)?;
+            data_left = data_left
+                .checked_sub(piece.length)
+                .filter(|_| piece.offset == 0)
+                .ok_or(Errno::EPROTO)?;
         } else if session.handles.get(&piece.snapshot) != Some(&Kind::Snapshot) {
             return Err(Errno::EBADF);
         }

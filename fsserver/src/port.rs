@@ -11,11 +11,13 @@ use crate::server::FileServer;
 
 /// One end of a connection that keeps messages apart.
 pub trait Port {
-    /// Waits for a message and tells the length of its payload; nothing once the other end is gone for good. What does not fit into
-    /// `payload` is dropped, and the length told is then greater than that of `payload`.
+    /// Waits for a message and tells the length of its payload; nothing once the other end is gone
+    /// for good. What does not fit into `payload` is dropped, and the length told is then greater
+    /// than that of `payload`.
     fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize>;
 
-    /// The same into an [`Inbox`], which a carrier that moves pages can fill at once. What is too long shows in a length above [`MAX_PAYLOAD`].
+    /// The same into an [`Inbox`], which a carrier that moves pages can fill at once. What is too
+    /// long shows in a length above [`MAX_PAYLOAD`].
     fn receive_whole(&mut self, inbox: &mut Inbox) -> Option<usize> {
         let (head, payload) = inbox.space().split_first_chunk_mut()?;
         self.receive(head, payload.get_mut(..MAX_PAYLOAD)?)
@@ -54,14 +56,21 @@ const MAX_STRAY: usize = 16;
 pub struct PortClient<P>(pub P);
 
 impl<P: Port> Client for PortClient<P> {
-    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+    fn call(
+        &mut self,
+        head: &[u8; HEAD_BYTES],
+        payload: &[&[u8]],
+        into: &mut [u8],
+    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
         self.0.send(head, payload)?;
         let tag = Head::decode(head).map_err(|_| Errno::EINVAL)?.0.tag;
         let mut reply = [0; HEAD_BYTES];
         for _ in 0..MAX_STRAY {
             let length = self.0.receive(&mut reply, into).ok_or(Errno::ENOTCONN)?;
             // What answers an earlier request, late or twice, is none of this one's business.
-            let answers = Head::decode(&reply).is_ok_and(|(decoded, _)| decoded.tag == tag && decoded.flags.contains(HeadFlags::REPLY));
+            let answers = Head::decode(&reply).is_ok_and(|(decoded, _)| {
+                decoded.tag == tag && decoded.flags.contains(HeadFlags::REPLY)
+            });
             if answers {
                 return if length <= into.len() { Ok((reply, length)) } else { Err(Errno::EPROTO) };
             }
@@ -107,7 +116,13 @@ mod tests {
 
     #[test]
     fn x5_replies_late_twice_garbled_or_never() {
-        let mut base = connected(vec![info(1, 2), info(1, 2), ([0xFF; HEAD_BYTES], vec![1; 50]), info(2, 3), info(9, 5)]);
+        let mut base = connected(vec![
+            info(1, 2),
+            info(1, 2),
+            ([0xFF; HEAD_BYTES], vec![1; 50]),
+            info(2, 3),
+            info(9, 5),
+        ]);
         let mut ask = || base.request(&StatStore {}, &[]).map(|info| info.blocks);
         assert_eq!(ask(), Ok(1));
         assert_eq!(ask(), Ok(2));
@@ -120,7 +135,12 @@ mod tests {
         let other = Hello::reply(Tag(2), &Welcome::default(), 0);
         let with_payload = StatStore::reply(Tag(3), &StoreInfo::default(), 4);
         let lying = StatStore::reply(Tag(4), &StoreInfo::default(), 4);
-        let mut base = connected(vec![(other, vec![]), (with_payload, vec![0; 4]), (lying, vec![]), info(7, 5)]);
+        let mut base = connected(vec![
+            (other, vec![]),
+            (with_payload, vec![0; 4]),
+            (lying, vec![]),
+            info(7, 5),
+        ]);
         for _ in 0..3 {
             assert_eq!(base.request(&StatStore {}, &[]), Err(Errno::EPROTO));
         }

@@ -1,8 +1,9 @@
 //! What a file server does: one call for each operation of the protocol.
 //!
-//! Calls come from the [`Dispatcher`](crate::Dispatcher), which has checked that handles belong to the session that names them (and are still
-//! open), that paths and sizes have their form, and that the operation was agreed on. What a handle stands for is the server's to check. Handles
-//! are unique over all sessions of a server.
+//! Calls come from the [`Dispatcher`](crate::Dispatcher), which has checked that handles belong to
+//! the session that names them (and are still open), that paths and sizes have their form, and that
+//! the operation was agreed on. What a handle stands for is the server's to check. Handles are
+//! unique over all sessions of a server.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -28,7 +29,8 @@ impl<F: Fn() -> Time> Clock for F {
     }
 }
 
-/// The payload of a reply: segments, sent one after the other, borrowed from the server's own storage where that can be.
+/// The payload of a reply: segments, sent one after the other, borrowed from the server's own
+/// storage where that can be.
 #[derive(Clone, Debug, Default)]
 pub struct Payload<'a>(Vec<Cow<'a, [u8]>>);
 
@@ -103,7 +105,8 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Where a path led: the reply, and the target of the symbolic link at which the walk stopped, if it did (then `link_bytes` says its length).
+/// Where a path led: the reply, and the target of the symbolic link at which the walk stopped, if
+/// it did (then `link_bytes` says its length).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walk {
     /// The reply's fields.
@@ -120,7 +123,11 @@ impl Walk {
 
     /// The walk met a link.
     pub fn link(walked_bytes: usize, target: &[u8]) -> Self {
-        let reply = Walked { walked_bytes: walked_bytes as u16, link_bytes: target.len() as u16, ..Walked::default() };
+        let reply = Walked {
+            walked_bytes: walked_bytes as u16,
+            link_bytes: target.len() as u16,
+            ..Walked::default()
+        };
         Self { reply, target: target.to_vec() }
     }
 
@@ -156,7 +163,8 @@ pub trait FileServer {
     fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno>;
     /// `length` is at most [`MAX_PAYLOAD`].
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno>;
-    /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was agreed on; the lengths of those that are data add up to that of `data`.
+    /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was agreed on; the lengths of those
+    /// that are data add up to that of `data`.
     fn write(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno>;
     fn snapshot(&mut self, _request: &Snapshot) -> Result<(Snapshotted, Payload<'_>), Errno> {
         Err(Errno::EOPNOTSUPP)
@@ -167,7 +175,12 @@ pub trait FileServer {
     fn rename(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno>;
     fn link(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno>;
     /// `target` is 1 to [`MAX_PATH`] bytes, none of them NUL.
-    fn make_symlink(&mut self, request: &MakeSymlink, path: Path<'_>, target: &[u8]) -> Result<Walk, Errno>;
+    fn make_symlink(
+        &mut self,
+        request: &MakeSymlink,
+        path: Path<'_>,
+        target: &[u8],
+    ) -> Result<Walk, Errno>;
     fn read_link(&mut self, handle: Handle) -> Result<Payload<'_>, Errno>;
     fn stat_store(&mut self) -> Result<StoreInfo, Errno>;
     fn sync(&mut self, handle: Handle) -> Result<(), Errno>;

@@ -6,7 +6,13 @@ use common::*;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 
-fn append(builder: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, name: &str, mode: u32, data: &[u8]) {
+fn append(
+    builder: &mut tar::Builder<Vec<u8>>,
+    kind: tar::EntryType,
+    name: &str,
+    mode: u32,
+    data: &[u8],
+) {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -16,7 +22,8 @@ fn append(builder: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, name: &str,
 }
 
 fn served(archive: Vec<u8>, capacity_pages: u64) -> Result<SharedServer<Memfs<TestClock>>, String> {
-    let mut server = Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, TestClock::default());
+    let mut server =
+        Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, TestClock::default());
     server.add_archive(archive.leak()).map_err(|error| error.to_string())?;
     Ok(shared(server))
 }
@@ -47,8 +54,14 @@ fn a_tree_as_the_archive_says() {
     let mut files = Files::of(&server);
     assert_eq!(files.list(""), ["bin", "deep", "tmp", &"x".repeat(120), "sh", "again"]);
     let attr = files.stat("bin/prog").unwrap();
-    assert_eq!((attr.mode, attr.size, attr.links, attr.mtime.0), (0o755, program.len() as u64, 2, 1_700_000_000_000_000_000));
-    assert_eq!((files.stat("tmp").unwrap().mode, files.stat("sh").unwrap().kind), (0o1777, FileKind::Symlink));
+    assert_eq!(
+        (attr.mode, attr.size, attr.links, attr.mtime.0),
+        (0o755, program.len() as u64, 2, 1_700_000_000_000_000_000)
+    );
+    assert_eq!(
+        (files.stat("tmp").unwrap().mode, files.stat("sh").unwrap().kind),
+        (0o1777, FileKind::Symlink)
+    );
     let (handle, _) = files.open("bin/prog", RW).unwrap();
     assert_eq!(files.read_all(handle).unwrap(), program);
     let (small, _) = files.open(&long, OpenFlags::READ).unwrap();
@@ -83,7 +96,10 @@ fn a_bad_archive_is_refused_by_name() {
         builder.into_inner().unwrap()
     };
     assert_eq!(error_of(made("one", tar::EntryType::Regular)), "one: its name is there already");
-    assert_eq!(error_of(made("one/two", tar::EntryType::Regular)), "one/two: a directory on its way is none");
+    assert_eq!(
+        error_of(made("one/two", tar::EntryType::Regular)),
+        "one/two: a directory on its way is none"
+    );
     assert_eq!(error_of(made("fifo", tar::EntryType::Fifo)), "fifo: its kind is unknown");
     assert!(served(good, 0).is_err_and(|error| error == "one: there is no room for it"));
 }
@@ -103,8 +119,11 @@ fn no_archive_makes_it_panic() {
             bad[at] = (state >> 20) as u8;
             // With the right checksum the change gets further.
             for block in bad.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
-                let sum: u64 =
-                    block.iter().enumerate().map(|(at, &byte)| u64::from(if (148..156).contains(&at) { 32 } else { byte })).sum();
+                let sum: u64 = block
+                    .iter()
+                    .enumerate()
+                    .map(|(at, &byte)| u64::from(if (148..156).contains(&at) { 32 } else { byte }))
+                    .sum();
                 block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
             }
         }

@@ -1,4 +1,5 @@
-//! Messages that no honest client sends: the answer is an error, never a panic, and the session goes on.
+//! Messages that no honest client sends: the answer is an error, never a panic, and the session
+//! goes on.
 
 mod common;
 
@@ -9,7 +10,12 @@ use fsserver::{Dispatcher, FileServer, SessionId};
 use proptest::prelude::*;
 
 /// The tag and the status of what comes back, which has to be a reply in any case.
-fn ask<S: FileServer>(server: &SharedServer<S>, session: SessionId, head: &[u8; HEAD_BYTES], payload: &[u8]) -> (Tag, Result<(), Errno>) {
+fn ask<S: FileServer>(
+    server: &SharedServer<S>,
+    session: SessionId,
+    head: &[u8; HEAD_BYTES],
+    payload: &[u8],
+) -> (Tag, Result<(), Errno>) {
     let mut dispatcher = server.borrow_mut();
     let reply = dispatcher.handle(session, head, payload);
     let (decoded, _) = Head::decode(&reply.head).expect("a reply that does not decode");
@@ -30,9 +36,15 @@ fn greeted<S: FileServer>(server: &SharedServer<S>) -> SessionId {
 fn x5_a_session_begins_with_hello_and_has_one() {
     let server = memfs(10);
     let session = server.borrow_mut().open_session();
-    assert_eq!(ask(&server, session, &StatStore {}.request(Tag(9), 0), &[]), (Tag(9), Err(Errno::EPROTO)));
+    assert_eq!(
+        ask(&server, session, &StatStore {}.request(Tag(9), 0), &[]),
+        (Tag(9), Err(Errno::EPROTO))
+    );
     let hello = Hello { version: VERSION, features: Features::empty() };
-    assert_eq!(ask(&server, session, &Hello { version: 0, ..hello }.request(Tag(2), 0), &[]).1, Err(Errno::EPROTO));
+    assert_eq!(
+        ask(&server, session, &Hello { version: 0, ..hello }.request(Tag(2), 0), &[]).1,
+        Err(Errno::EPROTO)
+    );
     assert_eq!(ask(&server, session, &hello.request(Tag(3), 0), &[]).1, Ok(()));
     assert_eq!(ask(&server, session, &hello.request(Tag(4), 0), &[]).1, Err(Errno::EPROTO));
     assert_eq!(ask(&server, session, &StatStore {}.request(Tag(5), 0), &[]).1, Ok(()));
@@ -45,7 +57,10 @@ fn x5_what_was_not_agreed_on_is_refused() {
     let hello = Hello { version: VERSION, features: Features::SPARSE };
     assert_eq!(ask(&tower.wrapper, session, &hello.request(Tag(1), 0), &[]).1, Ok(()));
     let snapshot = Snapshot { handle: ROOT, length: 1, ..Snapshot::default() };
-    assert_eq!(ask(&tower.wrapper, session, &snapshot.request(Tag(2), 0), &[]).1, Err(Errno::EOPNOTSUPP));
+    assert_eq!(
+        ask(&tower.wrapper, session, &snapshot.request(Tag(2), 0), &[]).1,
+        Err(Errno::EOPNOTSUPP)
+    );
 }
 
 #[test]
@@ -75,7 +90,10 @@ fn x5_pieces_must_add_up() {
     let write = Write { handle: Handle(1), offset: 0, flags: WriteFlags::empty(), data_bytes: 5 };
     assert_eq!(ask(&server, session, &write.request(Tag(2), 4), b"1234").1, Err(Errno::EPROTO));
     // More than the data is a list of pieces, which this server takes no part in.
-    assert_eq!(ask(&server, session, &write.request(Tag(2), 6), b"123456").1, Err(Errno::EOPNOTSUPP));
+    assert_eq!(
+        ask(&server, session, &write.request(Tag(2), 6), b"123456").1,
+        Err(Errno::EOPNOTSUPP)
+    );
     assert_eq!(ask(&server, session, &write.request(Tag(2), 5), b"12345").1, Ok(()));
 }
 
@@ -89,17 +107,30 @@ fn x5_handles_run_out_before_memory_does() {
     for _ in 0..fsserver::MAX_HANDLES {
         assert_eq!(Head::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status, 0);
     }
-    assert_eq!(Head::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status, Errno::ENFILE.0);
+    assert_eq!(
+        Head::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status,
+        Errno::ENFILE.0
+    );
 }
 
 fn memfs_of(pages: u64) -> fsserver::memfs::Memfs<TestClock> {
-    fsserver::memfs::Memfs::new(pages * 4096, fsserver::memfs::AccessTimes::Relative, TestClock::default())
+    fsserver::memfs::Memfs::new(
+        pages * 4096,
+        fsserver::memfs::AccessTimes::Relative,
+        TestClock::default(),
+    )
 }
 
 /// A head that is nearly right: the numbers are small or extreme, the operation exists.
 fn near_head() -> impl Strategy<Value = ([u8; HEAD_BYTES], Vec<u8>)> {
-    let number =
-        prop_oneof![0_u64..6, 0_u64..6, any::<u64>(), Just(u64::MAX), Just(i64::MAX as u64), (0_u64..20).prop_map(|page| page * 4096)];
+    let number = prop_oneof![
+        0_u64..6,
+        0_u64..6,
+        any::<u64>(),
+        Just(u64::MAX),
+        Just(i64::MAX as u64),
+        (0_u64..20).prop_map(|page| page * 4096)
+    ];
     let fields = prop::collection::vec(number, 14);
     let payload = prop_oneof![
         Just(Vec::new()),

@@ -30,7 +30,8 @@ fn a_file_is_sparse_to_any_size() {
     assert_eq!((attr.size, attr.blocks), (i64::MAX as u64, 8));
     assert_eq!(files.write(handle, i64::MAX as u64 - 3, b"end!"), Err(Errno::EFBIG));
     assert_eq!(files.read(handle, 1 << 40, 3).unwrap(), [0, 0, 0]);
-    let (listed, holes) = files.0.extents(&Extents { handle, offset: 0, length: u64::MAX }).unwrap();
+    let (listed, holes) =
+        files.0.extents(&Extents { handle, offset: 0, length: u64::MAX }).unwrap();
     assert_eq!(holes, [Hole { offset: 0, length: (i64::MAX as u64) & !4095 }]);
     assert_eq!(listed.holes_end, u64::MAX);
     files.truncate(handle, 5).unwrap();
@@ -111,7 +112,10 @@ fn names_and_their_errors() {
     assert_eq!(files.remove_dir("d/f"), Err(Errno::ENOTDIR));
     assert_eq!(files.remove_dir(""), Err(Errno::EBUSY));
     assert_eq!(files.open("d", RW).map(drop), Err(Errno::EISDIR));
-    assert_eq!(files.open("d/f", OpenFlags::READ | OpenFlags::DIRECTORY).map(drop), Err(Errno::ENOTDIR));
+    assert_eq!(
+        files.open("d/f", OpenFlags::READ | OpenFlags::DIRECTORY).map(drop),
+        Err(Errno::ENOTDIR)
+    );
     assert_eq!(files.open("d/f", CREATE | OpenFlags::EXCLUSIVE).map(drop), Err(Errno::EEXIST));
     assert_eq!(files.open("nothing", RW).map(drop), Err(Errno::ENOENT));
     assert_eq!(files.rename("d", "d/e/x"), Err(Errno::EINVAL));
@@ -139,7 +143,10 @@ fn two_names_of_a_file() {
     assert_eq!(files.link(handle, "b").unwrap().links, 2);
     assert_eq!(files.link(handle, "b"), Err(Errno::EEXIST));
     files.rename("a", "b").unwrap();
-    assert_eq!((files.stat("a").unwrap().id, files.stat("b").unwrap().links), (files.attr(handle).unwrap().id, 2));
+    assert_eq!(
+        (files.stat("a").unwrap().id, files.stat("b").unwrap().links),
+        (files.attr(handle).unwrap().id, 2)
+    );
     files.remove("a").unwrap();
     assert_eq!(files.attr(handle).unwrap().links, 1);
     let (root, _) = files.open("", OpenFlags::READ).unwrap();
@@ -155,12 +162,21 @@ fn a_named_pipe_is_a_name_and_nothing_else() {
     let (pipe, attr) = files.open("p", make | OpenFlags::EXCLUSIVE).unwrap();
     assert_eq!((attr.kind, attr.size, attr.links), (FileKind::Pipe, 0, 1));
     assert_eq!(files.open("p", make | OpenFlags::EXCLUSIVE).map(drop), Err(Errno::EEXIST));
-    assert_eq!(files.open("p", OpenFlags::READ | OpenFlags::DIRECTORY).map(drop), Err(Errno::ENOTDIR));
-    assert_eq!(files.open("p", RW | OpenFlags::TRUNCATE).map(|(_, attr)| attr.kind), Ok(FileKind::Pipe));
+    assert_eq!(
+        files.open("p", OpenFlags::READ | OpenFlags::DIRECTORY).map(drop),
+        Err(Errno::ENOTDIR)
+    );
+    assert_eq!(
+        files.open("p", RW | OpenFlags::TRUNCATE).map(|(_, attr)| attr.kind),
+        Ok(FileKind::Pipe)
+    );
     assert_eq!(files.remove_dir("p"), Err(Errno::ENOTDIR));
     files.link(pipe, "q").unwrap();
     files.rename("p", "r").unwrap();
-    assert_eq!(files.stat("r").map(|attr| (attr.id, attr.kind)), files.stat("q").map(|attr| (attr.id, FileKind::Pipe)));
+    assert_eq!(
+        files.stat("r").map(|attr| (attr.id, attr.kind)),
+        files.stat("q").map(|attr| (attr.id, FileKind::Pipe))
+    );
 }
 
 #[test]
@@ -170,10 +186,12 @@ fn a_walk_stops_at_a_link() {
     files.make_dir("real").unwrap();
     files.create("real/file", b"x");
     files.symlink("way", "real").unwrap();
-    let walk = files.0.walk(&Stat { dir: ROOT, flags: OpenFlags::empty() }, &[b"way/file"]).unwrap();
+    let walk =
+        files.0.walk(&Stat { dir: ROOT, flags: OpenFlags::empty() }, &[b"way/file"]).unwrap();
     assert_eq!((walk.reply.walked_bytes, walk.target.as_slice()), (3, &b"real"[..]));
     assert_eq!(files.stat("way").unwrap().kind, FileKind::Symlink);
-    let request = Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: 9, flags: RenameFlags::empty() };
+    let request =
+        Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: 9, flags: RenameFlags::empty() };
     let walk = files.0.walk(&request, &[b"real/file", b"way/file"]).unwrap();
     assert_eq!((walk.reply.which, walk.is_link()), (1, true));
     let (link, _) = files.open("way", OpenFlags::READ | OpenFlags::NO_FOLLOW).unwrap();
@@ -199,8 +217,12 @@ fn cookies_stay_while_entries_come_and_go() {
     files.remove("file150").unwrap();
     files.create("late", b"");
     files.rename("file0", "file160").unwrap();
-    let names: Vec<String> = files.list_from("", 100, middle).into_iter().map(|(name, _)| name).collect();
-    let expected = (100..200).filter(|&index| index != 150).map(|index| format!("file{index}")).chain(["late".into()]);
+    let names: Vec<String> =
+        files.list_from("", 100, middle).into_iter().map(|(name, _)| name).collect();
+    let expected = (100..200)
+        .filter(|&index| index != 150)
+        .map(|index| format!("file{index}"))
+        .chain(["late".into()]);
     assert_eq!(names, expected.collect::<Vec<_>>());
 }
 
@@ -228,7 +250,10 @@ fn a_version_grows_with_each_change_of_bytes() {
     files.open("a", RW | OpenFlags::TRUNCATE).unwrap();
     grows(&mut files, "open with truncation");
     files.write(handle, 0, b"").unwrap();
-    files.0.request(&SetAttr { handle, mask: AttrMask::MODE, mode: 0o600, ..SetAttr::default() }, &[]).unwrap();
+    files
+        .0
+        .request(&SetAttr { handle, mask: AttrMask::MODE, mode: 0o600, ..SetAttr::default() }, &[])
+        .unwrap();
     files.read(handle, 0, 10).unwrap();
     assert_eq!(files.attr(handle).unwrap().version, last);
 }
@@ -262,7 +287,10 @@ fn handles_give_the_rights_they_were_opened_with() {
     assert_eq!(files.write(reader, 0, b"y"), Err(Errno::EBADF));
     assert_eq!(files.read(writer, 0, 1), Err(Errno::EBADF));
     assert_eq!(files.truncate(reader, 0), Err(Errno::EINVAL));
-    assert_eq!(files.open("a", OpenFlags::READ | OpenFlags::TRUNCATE).map(drop), Err(Errno::EINVAL));
+    assert_eq!(
+        files.open("a", OpenFlags::READ | OpenFlags::TRUNCATE).map(drop),
+        Err(Errno::EINVAL)
+    );
 }
 
 #[test]

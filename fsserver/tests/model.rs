@@ -1,4 +1,5 @@
-//! Random work on the wrapper against a model that copies: whatever happens, each snapshot holds the bytes of its instant.
+//! Random work on the wrapper against a model that copies: whatever happens, each snapshot holds
+//! the bytes of its instant.
 //!
 //! A seed that fails is printed; `run` with it alone repeats what happened.
 
@@ -83,7 +84,13 @@ struct World {
 }
 
 impl World {
-    fn new(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults, spill: Spill) -> Self {
+    fn new(
+        lacking: Features,
+        seed: u64,
+        capacity_pages: u64,
+        faults: Faults,
+        spill: Spill,
+    ) -> Self {
         let tower = match &spill {
             None => Tower::without(lacking, capacity_pages),
             Some((budget, device)) => Tower::spilled(lacking, *budget, device),
@@ -112,15 +119,26 @@ impl World {
     }
 
     /// A request under faults, if this world has them.
-    fn risky<T>(&mut self, request: impl FnOnce(&mut Self) -> Result<T, Errno>) -> Result<T, Errno> {
+    fn risky<T>(
+        &mut self,
+        request: impl FnOnce(&mut Self) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let random = self.random.clone();
         match (self.faults, &self.spill) {
-            (Faults::OneIn(count), _) => self.tower.wire.fail_by(move |_| match random.below(2 * count) {
-                0 => Some(Failure::Before(if random.below(2) == 0 { Errno::EIO } else { Errno::ENOSPC })),
-                1 => Some(Failure::After(Errno::EIO)),
-                _ => None,
-            }),
-            (Faults::OneTransferIn(count), Some((_, device))) => device.fail_by(move |_| random.below(count) == 0),
+            (Faults::OneIn(count), _) => {
+                self.tower.wire.fail_by(move |_| match random.below(2 * count) {
+                    0 => Some(Failure::Before(if random.below(2) == 0 {
+                        Errno::EIO
+                    } else {
+                        Errno::ENOSPC
+                    })),
+                    1 => Some(Failure::After(Errno::EIO)),
+                    _ => None,
+                })
+            }
+            (Faults::OneTransferIn(count), Some((_, device))) => {
+                device.fail_by(move |_| random.below(count) == 0)
+            }
             _ => {}
         }
         let outcome = request(self);
@@ -150,9 +168,14 @@ impl World {
         }
     }
 
-    /// What has several steps may end in the middle for want of room, and then tells how far it came. Where the base breaks nobody knows.
+    /// What has several steps may end in the middle for want of room, and then tells how far it
+    /// came. Where the base breaks nobody knows.
     fn whole_or_prefix(&self, written: Written, length: u64) -> Result<usize, Errno> {
-        if written.length == length || self.faults == Faults::None { Ok(written.length as usize) } else { Err(Errno::EIO) }
+        if written.length == length || self.faults == Faults::None {
+            Ok(written.length as usize)
+        } else {
+            Err(Errno::EIO)
+        }
     }
 
     fn step(&mut self) {
@@ -193,7 +216,8 @@ impl World {
 
     fn close_some(&mut self) {
         if !self.open.is_empty() {
-            let (handle, _) = self.open.swap_remove(self.random.below(self.open.len() as u64) as usize);
+            let (handle, _) =
+                self.open.swap_remove(self.random.below(self.open.len() as u64) as usize);
             self.tower.files.close(handle).unwrap();
         }
     }
@@ -215,13 +239,18 @@ impl World {
         let Some((handle, file)) = self.some_open() else { return };
         let (mut offset, length) = self.random.range(MAX_BYTES);
         let data = pattern(self.random.below(1 << 30), length as usize);
-        let append = self.random.below(5) == 0 && self.contents[file].len() as u64 + length <= MAX_BYTES;
+        let append =
+            self.random.below(5) == 0 && self.contents[file].len() as u64 + length <= MAX_BYTES;
         if append {
             offset = self.contents[file].len() as u64;
         }
         let sent = data.clone();
         let request = move |world: &mut Self| {
-            if append { world.tower.files.append(handle, &sent) } else { world.tower.files.write(handle, offset, &sent) }
+            if append {
+                world.tower.files.append(handle, &sent)
+            } else {
+                world.tower.files.write(handle, offset, &sent)
+            }
         };
         self.change(file, handle, request, |bytes, _| put(bytes, offset as usize, &data));
     }
@@ -229,7 +258,12 @@ impl World {
     fn truncate_some(&mut self) {
         let Some((handle, file)) = self.some_open() else { return };
         let size = self.random.position(MAX_BYTES);
-        self.change(file, handle, |world| world.tower.files.truncate(handle, size), |bytes, _| bytes.resize(size as usize, 0));
+        self.change(
+            file,
+            handle,
+            |world| world.tower.files.truncate(handle, size),
+            |bytes, _| bytes.resize(size as usize, 0),
+        );
     }
 
     fn punch_some(&mut self) {
@@ -278,7 +312,9 @@ impl World {
             let written = world.tower.files.clone_range((source, from), (target, to), length)?;
             world.whole_or_prefix(written, length)
         };
-        self.change(file, target, request, |contents, done| put(contents, to as usize, &bytes[from as usize..from as usize + done]));
+        self.change(file, target, request, |contents, done| {
+            put(contents, to as usize, &bytes[from as usize..from as usize + done])
+        });
     }
 
     /// Data and parts of snapshots, these now and then where they came from.
@@ -288,7 +324,8 @@ impl World {
         let (mut pieces, mut data, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.random.below(4) + 1 {
             if self.random.below(3) == 0 || self.snapshots.is_empty() {
-                let bytes = pattern(self.random.below(1 << 30), self.random.position(6000) as usize);
+                let bytes =
+                    pattern(self.random.below(1 << 30), self.random.position(6000) as usize);
                 pieces.push(Piece { snapshot: ROOT, offset: 0, length: bytes.len() as u64 });
                 data.extend(&bytes);
                 whole.extend(bytes);
@@ -296,8 +333,14 @@ impl World {
             }
             let held = &self.snapshots[self.random.below(self.snapshots.len() as u64) as usize];
             let at = offset + whole.len() as u64;
-            let same_place = held.file == file && held.offset <= at && at < held.offset + held.bytes.len() as u64;
-            let from = if same_place { at - held.offset } else { self.random.position(held.bytes.len() as u64) };
+            let same_place = held.file == file
+                && held.offset <= at
+                && at < held.offset + held.bytes.len() as u64;
+            let from = if same_place {
+                at - held.offset
+            } else {
+                self.random.position(held.bytes.len() as u64)
+            };
             let length = self.random.position(held.bytes.len() as u64 - from);
             pieces.push(Piece { snapshot: held.handle, offset: from, length });
             whole.extend(&held.bytes[from as usize..(from + length) as usize]);
@@ -306,14 +349,17 @@ impl World {
             return;
         }
         let length = whole.len() as u64;
-        let flags = if self.random.below(2) == 0 { WriteFlags::SNAPSHOT } else { WriteFlags::empty() };
+        let flags =
+            if self.random.below(2) == 0 { WriteFlags::SNAPSHOT } else { WriteFlags::empty() };
         let result = Cell::new(Written::default());
         let request = |world: &mut Self| {
             let written = world.tower.files.write_pieces(handle, offset, flags, &data, &pieces)?;
             result.set(written);
             world.whole_or_prefix(written, length)
         };
-        self.change(file, handle, request, |contents, done| put(contents, offset as usize, &whole[..done]));
+        self.change(file, handle, request, |contents, done| {
+            put(contents, offset as usize, &whole[..done])
+        });
         let Written { snapshot, length, .. } = result.get();
         assert!(snapshot == ROOT || (flags.contains(WriteFlags::SNAPSHOT) && length > 0));
         if snapshot != ROOT {
@@ -326,7 +372,8 @@ impl World {
     fn take_snapshot(&mut self) {
         let Some((handle, file)) = self.some_open() else { return };
         let (offset, length) = self.random.range(MAX_BYTES + 4096);
-        let misalignment = if self.random.below(2) == 0 { 0 } else { self.random.below(4096) as u32 };
+        let misalignment =
+            if self.random.below(2) == 0 { 0 } else { self.random.below(4096) as u32 };
         let inline_max = if self.random.below(4) == 0 { 10_000 } else { 0 };
         let request = Snapshot { handle, offset, length, misalignment, inline_max };
         let taken = match self.risky(|world| world.tower.files.snapshot_with(&request)) {
@@ -352,7 +399,8 @@ impl World {
 
     fn close_snapshot(&mut self) {
         if !self.snapshots.is_empty() {
-            let held = self.snapshots.swap_remove(self.random.below(self.snapshots.len() as u64) as usize);
+            let held =
+                self.snapshots.swap_remove(self.random.below(self.snapshots.len() as u64) as usize);
             self.tower.files.close(held.handle).unwrap();
         }
     }
@@ -364,15 +412,24 @@ impl World {
                 assert_eq!(part, self.snapshots[index].bytes, "a page-in under faults");
             }
             let held = &self.snapshots[index];
-            assert!(self.tower.files.read_all(handle).unwrap() == held.bytes, "a snapshot has changed");
+            assert!(
+                self.tower.files.read_all(handle).unwrap() == held.bytes,
+                "a snapshot has changed"
+            );
         }
         for &(handle, file) in &self.open {
-            assert!(self.tower.files.read_all(handle).unwrap() == self.contents[file], "a file is not what was written");
+            assert!(
+                self.tower.files.read_all(handle).unwrap() == self.contents[file],
+                "a file is not what was written"
+            );
         }
         let figures = self.tower.figures();
         assert_eq!(figures.snapshots, self.snapshots.len());
         if self.faults == Faults::None {
-            assert!(figures.reserved_pages <= self.tower.base_free(), "less room than was promised");
+            assert!(
+                figures.reserved_pages <= self.tower.base_free(),
+                "less room than was promised"
+            );
         }
     }
 
@@ -381,7 +438,10 @@ impl World {
             self.tower.files.close(held.handle).unwrap();
         }
         let figures = self.tower.figures();
-        assert_eq!((figures.snapshots, figures.reserved_pages, figures.stored_pages, figures.stores), (0, 0, 0, 0));
+        assert_eq!(
+            (figures.snapshots, figures.reserved_pages, figures.stored_pages, figures.stores),
+            (0, 0, 0, 0)
+        );
         for (handle, _) in std::mem::take(&mut self.open) {
             self.tower.files.close(handle).unwrap();
         }
@@ -417,10 +477,21 @@ fn run_spilled(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults
     let budget = 2 + seed % 11;
     let device = Device::new(capacity_pages - budget);
     run_on(lacking, seed, capacity_pages, faults, Some((budget, device.clone())), steps);
-    assert!(device.reads() > 100, "seed {seed}: {} pages came back from the device", device.reads());
+    assert!(
+        device.reads() > 100,
+        "seed {seed}: {} pages came back from the device",
+        device.reads()
+    );
 }
 
-fn run_on(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults, spill: Spill, steps: usize) {
+fn run_on(
+    lacking: Features,
+    seed: u64,
+    capacity_pages: u64,
+    faults: Faults,
+    spill: Spill,
+    steps: usize,
+) {
     struct Tell(u64);
     impl Drop for Tell {
         fn drop(&mut self) {
@@ -475,8 +546,12 @@ fn q3_random_work_on_a_base_with_little_memory() {
 
 #[test]
 fn f5_random_work_on_a_base_whose_device_fails() {
-    (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 4000, Faults::OneTransferIn(12), 250));
-    (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 60, Faults::OneTransferIn(5), 250));
-    (1..=4).for_each(|seed| run_spilled(Features::CLONE, seed, 4000, Faults::OneTransferIn(12), 250));
+    (1..=8).for_each(|seed| {
+        run_spilled(Features::empty(), seed, 4000, Faults::OneTransferIn(12), 250)
+    });
+    (1..=8)
+        .for_each(|seed| run_spilled(Features::empty(), seed, 60, Faults::OneTransferIn(5), 250));
+    (1..=4)
+        .for_each(|seed| run_spilled(Features::CLONE, seed, 4000, Faults::OneTransferIn(12), 250));
     (1..=4).for_each(|seed| run_spilled(Features::empty(), seed, 4000, Faults::OneIn(12), 250));
 }

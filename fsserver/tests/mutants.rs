@@ -19,7 +19,10 @@ const BREAKS: &[(Mutant, fn())] = &[
     (Mutant::CloseWithFile, rules::c7_append_extension_rename_and_close_need_no_rescue),
     (Mutant::RescuePerSnapshot, rules::c8_one_rescue_serves_all),
     (Mutant::RescueServesAll, rules::c8_one_rescue_serves_all),
-    (Mutant::NoReservation, rules::q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing),
+    (
+        Mutant::NoReservation,
+        rules::q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing,
+    ),
     (Mutant::NoSnapshotLimit, rules::q4_limits),
     (Mutant::SpillWrongSlot, spilled::q3_files_larger_than_memory),
     (Mutant::SpillZeroOnError, spilled::f5_a_page_that_does_not_come_back_is_an_error),

@@ -7,7 +7,8 @@ use common::*;
 use fsproto::*;
 use fsserver::scratchfs::Scratchfs;
 
-const TEMPORARY: OpenFlags = OpenFlags::READ.union(OpenFlags::WRITE).union(OpenFlags::CREATE).union(OpenFlags::UNNAMED);
+const TEMPORARY: OpenFlags =
+    OpenFlags::READ.union(OpenFlags::WRITE).union(OpenFlags::CREATE).union(OpenFlags::UNNAMED);
 
 #[test]
 fn q3_temporary_files_are_what_arrays_are() {
@@ -53,9 +54,12 @@ fn q3_temporary_files_are_what_arrays_are() {
         assert_eq!(files.read_all(handle).unwrap(), *model, "step {step}");
     }
     for (handle, model) in handles.into_iter().zip(&models) {
-        let (listed, holes) = files.0.extents(&Extents { handle, offset: 0, length: u64::MAX }).unwrap();
+        let (listed, holes) =
+            files.0.extents(&Extents { handle, offset: 0, length: u64::MAX }).unwrap();
         assert_eq!(listed.holes_end, model.len() as u64);
-        assert!(holes.iter().all(|hole| model[hole.offset as usize..][..hole.length as usize].iter().all(|&byte| byte == 0)));
+        assert!(holes.iter().all(|hole| {
+            model[hole.offset as usize..][..hole.length as usize].iter().all(|&byte| byte == 0)
+        }));
         files.close(handle).unwrap();
     }
     assert_eq!(files.store().blocks_free, 60);
@@ -68,7 +72,11 @@ fn q3_a_full_device_refuses_and_keeps_what_it_has() {
     let (handle, _) = files.open("", TEMPORARY).unwrap();
     let bytes = pattern(1, 3 * PAGE_BYTES);
     files.write(handle, 0, &bytes).unwrap();
-    assert_eq!(files.write(handle, 10 * PAGE_BYTES as u64, &bytes).unwrap().length, PAGE_BYTES as u64, "as far as it goes");
+    assert_eq!(
+        files.write(handle, 10 * PAGE_BYTES as u64, &bytes).unwrap().length,
+        PAGE_BYTES as u64,
+        "as far as it goes"
+    );
     assert_eq!(files.write(handle, 20 * PAGE_BYTES as u64, &bytes), Err(Errno::ENOSPC));
     files.write(handle, 0, &bytes).unwrap();
     files.punch(handle, 10 * PAGE_BYTES as u64, 5000).unwrap();

@@ -1,4 +1,5 @@
-//! Names, against the host's own file system: the same random calls have to succeed or fail alike, with the same error, and leave the same tree.
+//! Names, against the host's own file system: the same random calls have to succeed or fail alike,
+//! with the same error, and leave the same tree.
 
 mod common;
 
@@ -83,13 +84,21 @@ fn our_tree<C: Client>(files: &mut Files<C>, at: &str, tree: &mut Tree) -> u32 {
     folders
 }
 
-fn step<C: Client>(state: &mut u64, files: &mut Files<C>, folder: &HostPath) -> (String, Result<(), Errno>, Result<(), Errno>) {
+fn step<C: Client>(
+    state: &mut u64,
+    files: &mut Files<C>,
+    folder: &HostPath,
+) -> (String, Result<(), Errno>, Result<(), Errno>) {
     let (path, other) = (some_path(state), some_path(state));
     let (there, other_there) = (folder.join(&path), folder.join(&other));
     match random(state, 8) {
-        0 | 1 => (format!("mkdir {path}"), files.make_dir(&path).map(drop), host(fs::create_dir(&there))),
+        0 | 1 => {
+            (format!("mkdir {path}"), files.make_dir(&path).map(drop), host(fs::create_dir(&there)))
+        }
         2 => {
-            let ours = files.open(&path, CREATE | OpenFlags::EXCLUSIVE).and_then(|(handle, _)| files.close(handle));
+            let ours = files
+                .open(&path, CREATE | OpenFlags::EXCLUSIVE)
+                .and_then(|(handle, _)| files.close(handle));
             (format!("create {path}"), ours, host(fs::File::create_new(&there).map(drop)))
         }
         3 => {
@@ -99,9 +108,19 @@ fn step<C: Client>(state: &mut u64, files: &mut Files<C>, folder: &HostPath) -> 
             });
             (format!("write {path}"), ours, host(fs::write(&there, &path)))
         }
-        4 => (format!("rename {path} {other}"), files.rename(&path, &other).map(drop), host(fs::rename(&there, &other_there))),
-        5 => (format!("unlink {path}"), files.remove(&path).map(drop), host(fs::remove_file(&there))),
-        6 => (format!("rmdir {path}"), files.remove_dir(&path).map(drop), host(fs::remove_dir(&there))),
+        4 => (
+            format!("rename {path} {other}"),
+            files.rename(&path, &other).map(drop),
+            host(fs::rename(&there, &other_there)),
+        ),
+        5 => {
+            (format!("unlink {path}"), files.remove(&path).map(drop), host(fs::remove_file(&there)))
+        }
+        6 => (
+            format!("rmdir {path}"),
+            files.remove_dir(&path).map(drop),
+            host(fs::remove_dir(&there)),
+        ),
         _ => {
             let ours = files.open(&path, OpenFlags::READ).and_then(|(handle, _)| {
                 let linked = files.link(handle, &other).map(drop);

@@ -1,4 +1,5 @@
-//! The kernel's side of the protocol under a server that lies: honest replies, changed as the input says.
+//! The kernel's side of the protocol under a server that lies: honest replies, changed as the input
+//! says.
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -39,14 +40,19 @@ impl Liar {
         let walked = Walked { handle: Handle(5), attr, ..Walked::default() };
         let bytes = |length: usize| vec![0x5a; length.min(MAX_PAYLOAD)];
         match *request {
-            Request::Hello(Hello { features, .. }) => {
-                (Hello::reply(tag, &Welcome { version: VERSION, features, root: FileId(1) }, 0), vec![])
-            }
+            Request::Hello(Hello { features, .. }) => (
+                Hello::reply(tag, &Welcome { version: VERSION, features, root: FileId(1) }, 0),
+                vec![],
+            ),
             Request::Open(_) => (Open::reply(tag, &walked, 0), vec![]),
-            Request::Stat(_) => (Stat::reply(tag, &Walked { handle: Handle(0), ..walked }, 0), vec![]),
+            Request::Stat(_) => {
+                (Stat::reply(tag, &Walked { handle: Handle(0), ..walked }, 0), vec![])
+            }
             Request::GetAttr(_) => (GetAttr::reply(tag, &attr, 0), vec![]),
             Request::SetAttr(_) => (SetAttr::reply(tag, &attr, 0), vec![]),
-            Request::Read(Read { length, .. }) => (Read::reply(tag, &Nothing {}, length as usize), bytes(length as usize)),
+            Request::Read(Read { length, .. }) => {
+                (Read::reply(tag, &Nothing {}, length as usize), bytes(length as usize))
+            }
             Request::Snapshot(Snapshot { length, misalignment, .. }) => {
                 let head = (PAGE as u64 - u64::from(misalignment)) % PAGE as u64;
                 let tail = (u64::from(misalignment) + length) % PAGE as u64;
@@ -64,9 +70,10 @@ impl Liar {
             }
             Request::Write(_) => (Write::reply(tag, &Written::default(), 0), vec![]),
             Request::StatStore(_) => (StatStore::reply(tag, &StoreInfo::default(), 0), vec![]),
-            Request::Extents(Extents { offset, length, .. }) => {
-                (Extents::reply(tag, &ExtentsListed { holes_end: offset.saturating_add(length) }, 0), vec![])
-            }
+            Request::Extents(Extents { offset, length, .. }) => (
+                Extents::reply(tag, &ExtentsListed { holes_end: offset.saturating_add(length) }, 0),
+                vec![],
+            ),
             _ => (Close::reply(tag, &Nothing {}, 0), vec![]),
         }
     }
@@ -75,10 +82,13 @@ impl Liar {
 impl Carrier for Liar {
     fn send(&self, message: Message) -> Result<(), Errno> {
         let head = message.inline.first_chunk().expect("a head in front");
-        let (fields, mut reader) = Head::decode(head).expect("the client's requests are well-formed");
-        let request = Request::decode(fields.op, &mut reader).expect("the client's requests are well-formed");
+        let (fields, mut reader) =
+            Head::decode(head).expect("the client's requests are well-formed");
+        let request =
+            Request::decode(fields.op, &mut reader).expect("the client's requests are well-formed");
         let (mut reply, mut payload) = Self::honest(fields.tag, &request);
-        // The operation that is answered, and its tag, are told truthfully: a reply to nothing is waited for for ever, as it should be.
+        // The operation that is answered, and its tag, are told truthfully: a reply to nothing is
+        // waited for for ever, as it should be.
         reply[8..10].copy_from_slice(&fields.op.to_le_bytes());
         for _ in 0..self.byte() % 4 {
             let at = 16 + usize::from(self.byte()) % (HEAD_BYTES - 16);
@@ -100,7 +110,8 @@ impl Carrier for Liar {
     }
 }
 
-/// Opens, looks, reads, loads, writes: no lie makes the kernel panic, and what it says it read is what was asked for at most.
+/// Opens, looks, reads, loads, writes: no lie makes the kernel panic, and what it says it read is
+/// what was asked for at most.
 pub fn client(data: &[u8]) {
     let _alone = host::exclusive();
     let input = Mutex::new(data.iter().rev().copied().collect());
@@ -112,14 +123,19 @@ pub fn client(data: &[u8]) {
         && let Ok(space) = Space::new()
     {
         let at = Placement::Fixed(VirtAddr(BASE));
-        if space.map(at, (BUFFER_PAGES * PAGE) as u64, Prot::READ | Prot::WRITE, Backing::Anonymous, "").is_ok() {
+        if space
+            .map(at, (BUFFER_PAGES * PAGE) as u64, Prot::READ | Prot::WRITE, Backing::Anonymous, "")
+            .is_ok()
+        {
             use_files(&liar, &MountedTree(mount), &space);
         }
     }
 }
 
 fn use_files(liar: &Liar, tree: &MountedTree, space: &Arc<Space>) {
-    let slice = |start: usize, length: usize| UserSlice::new(BASE + start as u64, length as u64).expect("a user address");
+    let slice = |start: usize, length: usize| {
+        UserSlice::new(BASE + start as u64, length as u64).expect("a user address")
+    };
     let io = Io { space, caller: None, nonblocking: false };
     let _ = (tree.figures().is_ok(), tree.stat(b"f", OpenFlags::empty()).is_ok());
     let how = OpenHow { flags: OpenFlags::READ | OpenFlags::WRITE, mode: 0 };
@@ -130,7 +146,10 @@ fn use_files(liar: &Liar, tree: &MountedTree, space: &Arc<Space>) {
         match liar.byte() % 6 {
             0 | 1 => {
                 if let Ok(count) = file.read(&io, &mut UserBuffers::one(range), offset) {
-                    assert!(count <= (pages * PAGE) as u64, "more was read than there was room for");
+                    assert!(
+                        count <= (pages * PAGE) as u64,
+                        "more was read than there was room for"
+                    );
                 }
             }
             2 => drop(space.copy_in(range, &mut vec![0; pages * PAGE])),

@@ -1,7 +1,9 @@
-//! What takes bytes from outside, each as a function of bytes that must not panic, whatever they are.
+//! What takes bytes from outside, each as a function of bytes that must not panic, whatever they
+//! are.
 //!
-//! `cargo xtask fuzz TARGET` runs one under a coverage-guided engine and keeps what it finds in `corpus/TARGET`. The test `replay` runs every file kept there, with no
-//! engine. To add a target: a function, and a line in [`TARGETS`].
+//! `cargo xtask fuzz TARGET` runs one under a coverage-guided engine and keeps what it finds in
+//! `corpus/TARGET`. The test `replay` runs every file kept there, with no engine. To add a target:
+//! a function, and a line in [`TARGETS`].
 
 mod boot;
 mod client;

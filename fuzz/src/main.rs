@@ -1,4 +1,5 @@
-//! The fuzzer: one program for all targets, of which the environment's `FUZZ_TARGET` names one. Built by `cargo xtask fuzz`.
+//! The fuzzer: one program for all targets, of which the environment's `FUZZ_TARGET` names one.
+//! Built by `cargo xtask fuzz`.
 
 #![cfg_attr(fuzzing, no_main)]
 

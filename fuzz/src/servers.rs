@@ -44,7 +44,8 @@ pub fn wrapper(data: &[u8]) {
     }
 }
 
-/// Opens a session, sends what `data` says, and checks that the server still answers an honest question.
+/// Opens a session, sends what `data` says, and checks that the server still answers an honest
+/// question.
 fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
     let session = dispatcher.open_session();
     let hello = Hello { version: VERSION, features: Features::all() };
@@ -52,16 +53,25 @@ fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
         let reply = dispatcher.handle(session, head, payload);
         let (decoded, _) = Head::decode(&reply.head).expect("a reply that does not decode");
         assert!(decoded.flags.contains(HeadFlags::REPLY));
-        assert_eq!(decoded.payload_bytes as usize, reply.payload.segments().map(<[u8]>::len).sum::<usize>());
+        assert_eq!(
+            decoded.payload_bytes as usize,
+            reply.payload.segments().map(<[u8]>::len).sum::<usize>()
+        );
         decoded.result()
     };
     assert_eq!(ask(&hello.request(Tag(1), 0), &[]), Ok(()));
     let mut rest = data;
     // A byte for the operation, one for how many bytes of fields follow, one for the payload.
     while let [op, fields_bytes, payload_bytes, after @ ..] = rest {
-        let (fields, after) = after.split_at(after.len().min(usize::from(*fields_bytes) % (HEAD_BYTES - 16 + 1)));
+        let (fields, after) =
+            after.split_at(after.len().min(usize::from(*fields_bytes) % (HEAD_BYTES - 16 + 1)));
         let (payload, after) = after.split_at(after.len().min(usize::from(*payload_bytes)));
-        let head = Head { op: u16::from(*op), tag: Tag(2), payload_bytes: payload.len() as u32, ..Head::default() };
+        let head = Head {
+            op: u16::from(*op),
+            tag: Tag(2),
+            payload_bytes: payload.len() as u32,
+            ..Head::default()
+        };
         let mut bytes = head.encode(&Nothing {});
         bytes[16..16 + fields.len()].copy_from_slice(fields);
         // What is refused is refused; what matters is that there is an answer.

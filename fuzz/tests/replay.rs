@@ -1,14 +1,19 @@
-//! Every input that is kept, once more, without an engine; and every target with some bytes that need no finding.
+//! Every input that is kept, once more, without an engine; and every target with some bytes that
+//! need no finding.
 
 use std::fs;
 use std::path::Path;
 
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries.map(|entry| entry.expect("can be listed").path()).collect();
     files.sort();
-    files.into_iter().map(|path| (path.display().to_string(), fs::read(&path).expect("can be read"))).collect()
+    files
+        .into_iter()
+        .map(|path| (path.display().to_string(), fs::read(&path).expect("can be read")))
+        .collect()
 }
 
 #[test]

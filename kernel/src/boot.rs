@@ -1,6 +1,7 @@
 //! The start: what the loader hands over becomes frames, a ramdisk and the first process.
 //!
-//! The order matters: traps and log first, so that a bug shows; memory before anything that allocates; the scheduler last.
+//! The order matters: traps and log first, so that a bug shows; memory before anything that
+//! allocates; the scheduler last.
 
 extern crate alloc;
 
@@ -19,7 +20,8 @@ use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES};
 use tar_no_std::TarArchiveRef;
 
-/// Physical memory is mapped, and the stack is roomy: it is left for good when the first process runs.
+/// Physical memory is mapped, and the stack is roomy: it is left for good when the first process
+/// runs.
 const CONFIG: BootloaderConfig = {
     let mut config = BootloaderConfig::new_default();
     config.mappings.physical_memory = Some(Mapping::Dynamic);
@@ -35,15 +37,23 @@ const INIT_PATH: &[u8] = b"/sbin/init";
 
 fn start(info: &'static mut BootInfo) -> ! {
     let Some(&offset) = info.physical_memory_offset.as_ref() else { arch::power::failed() };
-    // SAFETY: the first thing that runs, on the loader's tables, with interrupts off; physical memory is mapped at `offset`.
+    // SAFETY: the first thing that runs, on the loader's tables, with interrupts off; physical
+    // memory is mapped at `offset`.
     unsafe { arch::start(offset) };
     let Some(&ramdisk) = info.ramdisk_addr.as_ref() else { panic!("the loader gave no ramdisk") };
     let ramdisk_start = ramdisk.wrapping_sub(offset);
     take_memory(info, offset, ramdisk_start + info.ramdisk_len);
     let (ramdisk_bytes, frames) = (info.ramdisk_len, mem::frame::stats());
-    log::info!("Sloth {}: {} KiB of memory free, ramdisk of {} KiB", env!("CARGO_PKG_VERSION"), frames.free * 4, ramdisk_bytes >> 10);
-    // SAFETY: the loader mapped the ramdisk here, and nobody writes to it before its frames are given away, which needs a process.
-    let archive = unsafe { core::slice::from_raw_parts(ramdisk as *const u8, ramdisk_bytes as usize) };
+    log::info!(
+        "Sloth {}: {} KiB of memory free, ramdisk of {} KiB",
+        env!("CARGO_PKG_VERSION"),
+        frames.free * 4,
+        ramdisk_bytes >> 10
+    );
+    // SAFETY: the loader mapped the ramdisk here, and nobody writes to it before its frames are
+    // given away, which needs a process.
+    let archive =
+        unsafe { core::slice::from_raw_parts(ramdisk as *const u8, ramdisk_bytes as usize) };
 
     task::start();
     devices::start();
@@ -57,12 +67,14 @@ fn start(info: &'static mut BootInfo) -> ! {
 /// Turns the memory map into frames.
 fn take_memory(info: &BootInfo, offset: u64, reserved_end: u64) {
     let mut usable = [const { Range { start: 0, end: 0 } }; MAX_RANGES];
-    let regions = info.memory_regions.iter().filter(|region| region.kind == MemoryRegionKind::Usable);
+    let regions =
+        info.memory_regions.iter().filter(|region| region.kind == MemoryRegionKind::Usable);
     for (slot, region) in usable.iter_mut().zip(regions) {
         *slot = region.start..region.end;
     }
     let root = PhysAddr(arch::context::kernel_page_table());
-    // SAFETY: the loader says what is usable, and the lower half of its tables is not needed any more: this code lies in the upper one.
+    // SAFETY: the loader says what is usable, and the lower half of its tables is not needed any
+    // more: this code lies in the upper one.
     unsafe {
         arch::drop_lower_half(offset);
         mem::init(offset, &usable, reserved_end, root);
@@ -81,10 +93,14 @@ fn mount_own() -> Result<(), Errno> {
 
 fn start_init(archive: &[u8]) -> Result<(), Errno> {
     let tar = TarArchiveRef::new(archive).map_err(|_| Errno::ENOEXEC)?;
-    let member = tar.entries().find(|entry| entry.filename().as_str() == Ok(INIT_MEMBER)).ok_or(Errno::ENOENT)?;
+    let member = tar
+        .entries()
+        .find(|entry| entry.filename().as_str() == Ok(INIT_MEMBER))
+        .ok_or(Errno::ENOENT)?;
     let how = OpenHow { flags: OpenFlags::READ | OpenFlags::WRITE, mode: 0 };
     let (console, place) = namespace::root().open(b"/", b"/dev/console", how)?;
-    let console = OpenFile::new(console, Status::READ | Status::WRITE, place.path, Some(place.filesystem));
+    let console =
+        OpenFile::new(console, Status::READ | Status::WRITE, place.path, Some(place.filesystem));
     let mut files = FdTable::new();
     for _ in 0..3 {
         files.insert(Descriptor { file: console.clone(), close_on_exec: false }, 0)?;

@@ -1,10 +1,12 @@
 //! Locks and wait queues.
 //!
-//! Lock order, outermost first: position lock of an open file (sleeps) → file tables → address space → frame cache → mount's request table → sockets and
-//! pipes → wait queues → scheduler → heap and frames. No spin lock is held while a thread waits.
+//! Lock order, outermost first: position lock of an open file (sleeps) → file tables → address
+//! space → frame cache → mount's request table → sockets and pipes → wait queues → scheduler → heap
+//! and frames. No spin lock is held while a thread waits.
 //!
-//! Waiting needs a scheduler, which lives above: it registers itself here once. On the host, tests and the simulation register their own, or
-//! none, and then a wait that cannot end at once is a deadlock and panics.
+//! Waiting needs a scheduler, which lives above: it registers itself here once. On the host, tests
+//! and the simulation register their own, or none, and then a wait that cannot end at once is a
+//! deadlock and panics.
 
 use alloc::collections::VecDeque;
 use fsproto::Errno;
@@ -27,7 +29,8 @@ pub enum Interrupt {
 pub trait Scheduler: Sync {
     /// The running thread.
     fn current(&self) -> ThreadId;
-    /// Lets others run until somebody wakes the running thread. A wake that came before is not lost.
+    /// Lets others run until somebody wakes the running thread. A wake that came before is not
+    /// lost.
     fn block(&self);
     /// Lets interrupts in and others have their turn; the running thread stays runnable.
     fn give_way(&self) {}
@@ -66,14 +69,22 @@ impl WaitQueue {
         Self { waiting: Mutex::new(VecDeque::new()) }
     }
 
-    /// Waits until `ready` gives a value. `ready` runs with no lock of this queue held, and again after each wake-up.
+    /// Waits until `ready` gives a value. `ready` runs with no lock of this queue held, and again
+    /// after each wake-up.
     ///
-    /// Whoever makes it true changes the state first and then calls [`wake_all`](Self::wake_all): the thread is enqueued before it looks, so no wake is lost.
-    pub fn wait<T>(&self, by: Interrupt, mut ready: impl FnMut() -> Option<T>) -> Result<T, Interrupted> {
+    /// Whoever makes it true changes the state first and then calls [`wake_all`](Self::wake_all):
+    /// the thread is enqueued before it looks, so no wake is lost.
+    pub fn wait<T>(
+        &self,
+        by: Interrupt,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, Interrupted> {
         if let Some(value) = ready() {
             return Ok(value);
         }
-        let Some(scheduler) = SCHEDULER.get() else { panic!("a wait that cannot end: nothing else runs here") };
+        let Some(scheduler) = SCHEDULER.get() else {
+            panic!("a wait that cannot end: nothing else runs here")
+        };
         let me = scheduler.current();
         loop {
             self.waiting.lock().push_back(me);
@@ -103,7 +114,8 @@ impl WaitQueue {
     }
 }
 
-/// Lets other threads run in the middle of a long piece of work, and says whether a signal has come that is to end it.
+/// Lets other threads run in the middle of a long piece of work, and says whether a signal has come
+/// that is to end it.
 pub fn relax(by: Interrupt) -> Result<(), Interrupted> {
     let Some(scheduler) = SCHEDULER.get() else { return Ok(()) };
     scheduler.give_way();

@@ -1,4 +1,5 @@
-//! What the machine was told to do: `etc/sloth.conf`, lines of `key=value`, written by `cargo xtask run`.
+//! What the machine was told to do: `etc/sloth.conf`, lines of `key=value`, written by `cargo xtask
+//! run`.
 
 use crate::prelude::*;
 
@@ -45,7 +46,8 @@ impl Relay {
 }
 
 impl Config {
-    /// Reads the settings. A command goes on to the end of the text, since it may hold newlines. Nothing is fatal.
+    /// Reads the settings. A command goes on to the end of the text, since it may hold newlines.
+    /// Nothing is fatal.
     pub fn parse(text: &[u8]) -> Config {
         let mut config = Config::default();
         let mut rest = text;
@@ -91,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_command_goes_on_to_the_end() {
-        let config = Config::parse(b"lazy=off\nmemory=128M\nmutant=skip-rescue\ncommand=echo a\nlazy=on\n");
+        let config =
+            Config::parse(b"lazy=off\nmemory=128M\nmutant=skip-rescue\ncommand=echo a\nlazy=on\n");
         assert_eq!(config.command.as_deref(), Some(&b"echo a\nlazy=on"[..]));
         assert_eq!(config.lazy, Some(false));
         assert_eq!(config.mutant.as_deref(), Some("skip-rescue"));
@@ -100,7 +103,10 @@ mod tests {
 
     #[test]
     fn relays_are_named() {
-        assert_eq!(Config::parse(b"relay=base,log").relay, Relay { client: false, base: true, log: true });
+        assert_eq!(
+            Config::parse(b"relay=base,log").relay,
+            Relay { client: false, base: true, log: true }
+        );
         let wrong = Config::parse(b"relay=base,all");
         assert_eq!((wrong.relay, wrong.complaints.len()), (Relay::default(), 1));
     }

@@ -12,9 +12,12 @@ impl Counters {
         crate::io::read_file(b"/proc/lazy").map(|text| Counters::parse(&text)).unwrap_or_default()
     }
 
-    /// Reads what the file servers count: bytes rescued, elided and cloned. Apart from the rest, since it costs each of them a message.
+    /// Reads what the file servers count: bytes rescued, elided and cloned. Apart from the rest,
+    /// since it costs each of them a message.
     pub fn of_servers() -> Counters {
-        crate::io::read_file(b"/proc/servers").map(|text| Counters::parse(&text)).unwrap_or_default()
+        crate::io::read_file(b"/proc/servers")
+            .map(|text| Counters::parse(&text))
+            .unwrap_or_default()
     }
 
     /// Takes `name: value` lines apart, and leaves out what is not one.
@@ -34,8 +37,13 @@ impl Counters {
 
     /// How much each has grown since `earlier`, those that have not left out.
     pub fn since(&self, earlier: &Counters) -> Vec<(&str, u64)> {
-        let grown = |(name, value): &(String, u64)| value.wrapping_sub(earlier.get(name).unwrap_or(0));
-        self.0.iter().map(|entry| (entry.0.as_str(), grown(entry))).filter(|(_, by)| *by != 0).collect()
+        let grown =
+            |(name, value): &(String, u64)| value.wrapping_sub(earlier.get(name).unwrap_or(0));
+        self.0
+            .iter()
+            .map(|entry| (entry.0.as_str(), grown(entry)))
+            .filter(|(_, by)| *by != 0)
+            .collect()
     }
 
     /// Names and values.

@@ -1,10 +1,12 @@
 //! The line editor: one line on a terminal, with emacs keys, cursor keys and history.
 //!
-//! Crates that do this ask the terminal where its cursor is and wait for the answer, which a serial console on a pipe
-//! never gives. This one only writes: it redraws the line behind the prompt, and assumes nothing about widths. A line
-//! longer than the terminal is wide still works, but is drawn badly.
+//! Crates that do this ask the terminal where its cursor is and wait for the answer, which a serial
+//! console on a pipe never gives. This one only writes: it redraws the line behind the prompt, and
+//! assumes nothing about widths. A line longer than the terminal is wide still works, but is drawn
+//! badly.
 //!
-//! [`Buffer`] is the line and what keys do to it, without any terminal; [`Editor`] connects it to one.
+//! [`Buffer`] is the line and what keys do to it, without any terminal; [`Editor`] connects it to
+//! one.
 
 use crate::prelude::*;
 use sys::abi;
@@ -94,7 +96,10 @@ impl Buffer {
 
     fn right(&self) -> usize {
         let next = (self.cursor + 1).min(self.line.len());
-        self.line[next..].iter().position(|&byte| !continues(byte)).map_or(self.line.len(), |more| next + more)
+        self.line[next..]
+            .iter()
+            .position(|&byte| !continues(byte))
+            .map_or(self.line.len(), |more| next + more)
     }
 
     fn word_left(&self) -> usize {
@@ -106,7 +111,10 @@ impl Buffer {
     fn word_right(&self) -> usize {
         let start = self.line[self.cursor..].iter().position(|&byte| byte != b' ');
         let start = start.map_or(self.line.len(), |more| self.cursor + more);
-        self.line[start..].iter().position(|&byte| byte == b' ').map_or(self.line.len(), |more| start + more)
+        self.line[start..]
+            .iter()
+            .position(|&byte| byte == b' ')
+            .map_or(self.line.len(), |more| start + more)
     }
 
     fn move_to(&mut self, cursor: usize) -> Step {
@@ -139,7 +147,8 @@ impl Buffer {
         if self.shown == self.history.len() {
             self.draft = self.line.clone();
         }
-        let line = if index == self.history.len() { Some(&self.draft) } else { self.history.get(index) };
+        let line =
+            if index == self.history.len() { Some(&self.draft) } else { self.history.get(index) };
         let Some(line) = line else { return Step::Nothing };
         self.line = line.clone();
         self.shown = index;
@@ -163,7 +172,8 @@ impl Buffer {
         match self.escape {
             Escape::None => self.key(byte),
             Escape::Started => {
-                self.escape = if matches!(byte, b'[' | b'O') { Escape::Sequence(0) } else { Escape::None };
+                self.escape =
+                    if matches!(byte, b'[' | b'O') { Escape::Sequence(0) } else { Escape::None };
                 match byte {
                     b'b' => self.move_to(self.word_left()),
                     b'f' => self.move_to(self.word_right()),
@@ -173,7 +183,9 @@ impl Buffer {
             }
             Escape::Sequence(number) => {
                 self.escape = match byte {
-                    b'0'..=b'9' => Escape::Sequence(number.saturating_mul(10).saturating_add(u16::from(byte - b'0'))),
+                    b'0'..=b'9' => Escape::Sequence(
+                        number.saturating_mul(10).saturating_add(u16::from(byte - b'0')),
+                    ),
                     b';' => Escape::Sequence(0),
                     _ => Escape::None,
                 };
@@ -265,7 +277,8 @@ impl Editor {
     fn edit(&mut self, prompt: &[u8]) -> Result<Line> {
         self.buffer.start();
         self.draw(prompt, b"")?;
-        // How much of the line is on the screen, and whether that is no longer a prefix of it with the cursor behind.
+        // How much of the line is on the screen, and whether that is no longer a prefix of it with
+        // the cursor behind.
         let (mut shown, mut stale) = (0, false);
         loop {
             let Some(byte) = self.next_byte()? else { return Ok(Line::End) };
@@ -301,7 +314,8 @@ impl Editor {
                 } else {
                     sys::write_all(self.output, self.buffer.line.get(shown..).unwrap_or_default())?;
                 }
-                (shown, stale) = (self.buffer.line.len(), self.buffer.cursor != self.buffer.line.len());
+                (shown, stale) =
+                    (self.buffer.line.len(), self.buffer.cursor != self.buffer.line.len());
             }
             if let Some(line) = done {
                 let end: &[u8] = if line == Line::Abandoned { b"^C\r\n" } else { b"\r\n" };
@@ -363,7 +377,11 @@ mod tests {
             ("ab\x1b[D\x1b[3~\r", "a"),
             ("ab\x1b[Hx\x1b[Fy\r", "xaby"),
         ] {
-            assert_eq!(type_in(&mut buffer, keys), Some(Line::Entered(line.as_bytes().to_vec())), "{keys:?}");
+            assert_eq!(
+                type_in(&mut buffer, keys),
+                Some(Line::Entered(line.as_bytes().to_vec())),
+                "{keys:?}"
+            );
         }
         assert_eq!(type_in(&mut buffer, "ab\x03"), Some(Line::Abandoned));
         assert_eq!(type_in(&mut buffer, "\x04"), Some(Line::End));
@@ -374,7 +392,10 @@ mod tests {
         let mut buffer = Buffer::new();
         type_in(&mut buffer, "one\r");
         type_in(&mut buffer, "two\r");
-        assert_eq!(type_in(&mut buffer, "\x1b[A\x1b[A\x1b[A!\r"), Some(Line::Entered(b"one!".to_vec())));
+        assert_eq!(
+            type_in(&mut buffer, "\x1b[A\x1b[A\x1b[A!\r"),
+            Some(Line::Entered(b"one!".to_vec()))
+        );
         assert_eq!(type_in(&mut buffer, "new\x10\x0e\r"), Some(Line::Entered(b"new".to_vec())));
     }
 
@@ -384,7 +405,8 @@ mod tests {
         let mut seed = 7u64;
         for _ in 0..200_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let pool = b"\x1b[ABCDHF~35;\x01\x02\x04\x05\x06\x0b\x0e\x10\x15\x17\x19\x7f ab\xc3\xa4\r";
+            let pool =
+                b"\x1b[ABCDHF~35;\x01\x02\x04\x05\x06\x0b\x0e\x10\x15\x17\x19\x7f ab\xc3\xa4\r";
             if let Step::Done(_) = buffer.step(pool[(seed >> 33) as usize % pool.len()]) {
                 buffer.start();
             }

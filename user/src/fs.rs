@@ -18,7 +18,9 @@ pub struct Entry {
 pub fn parse_entries(mut bytes: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
     while let Some(head) = bytes.first_chunk::<19>() {
-        let inode = u64::from_ne_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]);
+        let inode = u64::from_ne_bytes([
+            head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7],
+        ]);
         let record_bytes = usize::from(u16::from_ne_bytes([head[16], head[17]]));
         let Some(name) = bytes.get(19..record_bytes) else { break };
         let name = name.split(|&byte| byte == 0).next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Output: a buffered writer, printing, showing names that need not be text, and reading whole files.
+//! Output: a buffered writer, printing, showing names that need not be text, and reading whole
+//! files.
 
 use crate::prelude::*;
 use core::fmt;
@@ -6,7 +7,8 @@ use core::fmt;
 /// How much [`Out`] gathers before it writes.
 const GATHER_BYTES: usize = 32 << 10;
 
-/// A descriptor with a buffer in front. The first error stays and is told at the end, by [`Out::finish`].
+/// A descriptor with a buffer in front. The first error stays and is told at the end, by
+/// [`Out::finish`].
 pub struct Out {
     fd: Fd,
     gathered: Vec<u8>,
@@ -50,7 +52,8 @@ impl Out {
         self.result.is_err()
     }
 
-    /// Flushes, and complains on behalf of `program` if anything ever failed. Returns the exit status.
+    /// Flushes, and complains on behalf of `program` if anything ever failed. Returns the exit
+    /// status.
     #[must_use]
     pub fn finish(mut self, program: &str, status: i32) -> i32 {
         self.flush();
@@ -124,7 +127,8 @@ pub fn complain(program: &str, subject: &[u8], error: Errno) -> i32 {
     1
 }
 
-/// Everything that can still be read from `fd`. For what is small: settings, scripts, directories of numbers.
+/// Everything that can still be read from `fd`. For what is small: settings, scripts, directories
+/// of numbers.
 pub fn read_to_end(fd: Fd) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
@@ -151,7 +155,8 @@ pub fn open_input(path: &[u8]) -> Result<Fd> {
     if path == b"-" { Ok(0) } else { sys::open(path, sys::abi::O_RDONLY, 0) }
 }
 
-/// Calls `each` with the file's bytes, piece after piece, read in large page-aligned reads. Stops when `each` says so.
+/// Calls `each` with the file's bytes, piece after piece, read in large page-aligned reads. Stops
+/// when `each` says so.
 pub fn for_each_piece(fd: Fd, mut each: impl FnMut(&[u8]) -> bool) -> Result<()> {
     let mut buffer = crate::pages::Pages::new(crate::pages::COPY_BYTES)?;
     loop {
@@ -168,8 +173,13 @@ pub fn for_each_piece(fd: Fd, mut each: impl FnMut(&[u8]) -> bool) -> Result<()>
     }
 }
 
-/// Runs `each` on the inputs named (standard input if none), complaining about those that cannot be opened or read.
-pub fn for_each_input(program: &str, paths: &[&[u8]], mut each: impl FnMut(&[u8], Fd) -> Result<()>) -> i32 {
+/// Runs `each` on the inputs named (standard input if none), complaining about those that cannot be
+/// opened or read.
+pub fn for_each_input(
+    program: &str,
+    paths: &[&[u8]],
+    mut each: impl FnMut(&[u8], Fd) -> Result<()>,
+) -> i32 {
     let mut status = 0;
     let standard: &[&[u8]] = &[b"-"];
     for path in if paths.is_empty() { standard } else { paths } {

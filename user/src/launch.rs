@@ -2,14 +2,18 @@
 
 use crate::prelude::*;
 
-/// Replaces this program by the one named first, sought in `PATH` where the name has no slash. Returns only on failure.
+/// Replaces this program by the one named first, sought in `PATH` where the name has no slash.
+/// Returns only on failure.
 pub fn launch(args: &[&[u8]], environment: &[&[u8]]) -> Errno {
     let Some(program) = args.first() else { return Errno::EINVAL };
-    let path = environment.iter().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or(b"/bin:/sbin");
+    let path =
+        environment.iter().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or(b"/bin:/sbin");
     let candidates: Vec<Vec<u8>> = if program.contains(&b'/') {
         vec![program.to_vec()]
     } else {
-        path.split(|byte| *byte == b':').map(|directory| crate::fs::join(directory, program)).collect()
+        path.split(|byte| *byte == b':')
+            .map(|directory| crate::fs::join(directory, program))
+            .collect()
     };
     let mut failure = Errno::ENOENT;
     for candidate in candidates {

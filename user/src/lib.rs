@@ -1,11 +1,13 @@
 //! The guest's user space: a thin runtime, and what its programs share.
 //!
-//! Everything here speaks Linux's x86_64 system-call interface and nothing else, so every program also runs on a Linux
-//! host: built for the host (with `std` underneath, for tests and debugging), or the very ELF file that the guest runs.
+//! Everything here speaks Linux's x86_64 system-call interface and nothing else, so every program
+//! also runs on a Linux host: built for the host (with `std` underneath, for tests and debugging),
+//! or the very ELF file that the guest runs.
 //!
-//! What is here: system calls ([`sys`]), errors ([`errno`]), start and heap ([`rt`]), output ([`io`]), page-aligned
-//! buffers ([`pages`]), directory reading ([`fs`]), options ([`opt`]), the line editor ([`edit`]), the shell
-//! ([`shell`]). The programs are in `src/bin`. Files are named by bytes, not by text, as the kernel does.
+//! What is here: system calls ([`sys`]), errors ([`errno`]), start and heap ([`rt`]), output
+//! ([`io`]), page-aligned buffers ([`pages`]), directory reading ([`fs`]), options ([`opt`]), the
+//! line editor ([`edit`]), the shell ([`shell`]). The programs are in `src/bin`. Files are named by
+//! bytes, not by text, as the kernel does.
 
 #![no_std]
 #![deny(clippy::undocumented_unsafe_blocks)]

@@ -1,4 +1,5 @@
-//! Options as POSIX's getopt takes them: letters, bundled or not, some with an argument, `--` ends them.
+//! Options as POSIX's getopt takes them: letters, bundled or not, some with an argument, `--` ends
+//! them.
 
 use crate::prelude::*;
 
@@ -10,20 +11,26 @@ pub struct Options {
 }
 
 impl Options {
-    /// Parses `args` after the program's name. `letters` as for getopt: a letter followed by `:` takes an argument.
-    /// Options and operands may mix, as GNU allows. An unknown option ends the program with `usage` and status 2.
+    /// Parses `args` after the program's name. `letters` as for getopt: a letter followed by `:`
+    /// takes an argument. Options and operands may mix, as GNU allows. An unknown option ends the
+    /// program with `usage` and status 2.
     pub fn parse(args: &Args, letters: &str, usage: &str) -> Options {
         match Options::try_parse(args, letters) {
             Ok(options) => options,
             Err(letter) => {
                 let program = args.first().map_or(&b"?"[..], |name| crate::fs::base_name(name));
-                eprintln!("{}: invalid option or argument: -{}\nusage: {usage}", Show(program), letter as char);
+                eprintln!(
+                    "{}: invalid option or argument: -{}\nusage: {usage}",
+                    Show(program),
+                    letter as char
+                );
                 sys::exit(2)
             }
         }
     }
 
-    /// As [`Options::parse`], but an option that is unknown or lacks its argument comes back as the error.
+    /// As [`Options::parse`], but an option that is unknown or lacks its argument comes back as the
+    /// error.
     pub fn try_parse(args: &Args, letters: &str) -> core::result::Result<Options, u8> {
         let letters = letters.as_bytes();
         let mut options = Options { given: Vec::new(), operands: Vec::new() };
@@ -37,9 +44,13 @@ impl Options {
                 let mut bundle = &arg[1..];
                 while let Some((&letter, more)) = bundle.split_first() {
                     bundle = more;
-                    let known = letters.iter().position(|&known| known == letter && known != b':').ok_or(letter)?;
+                    let known = letters
+                        .iter()
+                        .position(|&known| known == letter && known != b':')
+                        .ok_or(letter)?;
                     let argument = if letters.get(known + 1) == Some(&b':') {
-                        let argument = if more.is_empty() { *rest.next().ok_or(letter)? } else { more };
+                        let argument =
+                            if more.is_empty() { *rest.next().ok_or(letter)? } else { more };
                         bundle = b"";
                         argument
                     } else {
@@ -68,10 +79,13 @@ impl Options {
     }
 }
 
-/// The arguments with `-5` written as `-n5`: the old way of `head` and `tail` to be told a number of lines.
+/// The arguments with `-5` written as `-n5`: the old way of `head` and `tail` to be told a number
+/// of lines.
 pub fn with_old_counts(args: &Args) -> Vec<&'static [u8]> {
     let long_form = |arg: &&'static [u8]| match **arg {
-        [b'-', ref digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => &*Vec::leak([b"-n", digits].concat()),
+        [b'-', ref digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            &*Vec::leak([b"-n", digits].concat())
+        }
         _ => *arg,
     };
     args.iter().map(long_form).collect()
@@ -82,7 +96,8 @@ pub fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
     core::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// A number of bytes with an optional suffix: k, M, G, T (of 1024), or c (1), w (2), b (512) as dd has them.
+/// A number of bytes with an optional suffix: k, M, G, T (of 1024), or c (1), w (2), b (512) as dd
+/// has them.
 pub fn size(bytes: &[u8]) -> Option<u64> {
     let digits = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
     let (digits, suffix) = bytes.split_at(digits);
@@ -105,7 +120,9 @@ mod tests {
 
     #[test]
     fn bundles_arguments_and_operands() {
-        let parsed = Options::try_parse(&[b"x", b"-ab", b"-n5", b"one", b"-n", b"6", b"--", b"-z"], "abn:").ok();
+        let parsed =
+            Options::try_parse(&[b"x", b"-ab", b"-n5", b"one", b"-n", b"6", b"--", b"-z"], "abn:")
+                .ok();
         let options = parsed.expect("parses");
         assert!(options.has(b'a') && options.has(b'b') && !options.has(b'z'));
         assert_eq!(options.value(b'n'), Some(&b"6"[..]));

@@ -1,7 +1,8 @@
 //! Page-aligned memory straight from the kernel: what a large read should go into.
 //!
-//! The kernel makes only whole pages of a buffer lazy, and shares frames only where the file offset and the address
-//! agree modulo the page size. A buffer from here, filled from the start of a file, gives it both.
+//! The kernel makes only whole pages of a buffer lazy, and shares frames only where the file offset
+//! and the address agree modulo the page size. A buffer from here, filled from the start of a file,
+//! gives it both.
 
 use crate::prelude::*;
 use core::ops::{Deref, DerefMut};
@@ -19,7 +20,8 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Maps `len_bytes` (at least one) of zeros. Nothing is reserved: pages come as they are touched.
+    /// Maps `len_bytes` (at least one) of zeros. Nothing is reserved: pages come as they are
+    /// touched.
     pub fn new(len_bytes: usize) -> Result<Pages> {
         Ok(Pages { start: sys::map_anonymous(len_bytes)?, len_bytes })
     }

@@ -1,7 +1,8 @@
 //! The file servers' carrier in the guest: one end of a socket pair that keeps messages apart.
 //!
-//! A message is one packet: the head, then the payload. It is sent and received with one vectored call, so that a payload that is page-aligned on
-//! both sides need not be copied to stand behind its head.
+//! A message is one packet: the head, then the payload. It is sent and received with one vectored
+//! call, so that a payload that is page-aligned on both sides need not be copied to stand behind
+//! its head.
 
 use crate::prelude::*;
 use alloc::vec::Vec;
@@ -28,7 +29,8 @@ impl Port for SocketPort {
     fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize> {
         if HEAD_BYTES + payload.len() < SMALL_BYTES {
             let mut small = [0; SMALL_BYTES];
-            // One buffer costs the kernel less than a vector, and there is room for a byte too many.
+            // One buffer costs the kernel less than a vector, and there is room for a byte too
+            // many.
             let space = small.get_mut(..HEAD_BYTES + payload.len() + 1)?;
             let received = receive_into(self.0, space)?;
             let (front, rest) = space.split_first_chunk()?;
@@ -39,8 +41,13 @@ impl Port for SocketPort {
         }
         // What does not fit shows in one byte behind the payload.
         let mut excess = 0u8;
-        let into = [vector(head.as_mut_ptr(), HEAD_BYTES), vector(payload.as_mut_ptr(), payload.len()), vector(&raw mut excess, 1)];
-        // SAFETY: the kernel writes within the three ranges, which are borrowed as long as the call takes.
+        let into = [
+            vector(head.as_mut_ptr(), HEAD_BYTES),
+            vector(payload.as_mut_ptr(), payload.len()),
+            vector(&raw mut excess, 1),
+        ];
+        // SAFETY: the kernel writes within the three ranges, which are borrowed as long as the call
+        // takes.
         payload_bytes(|| unsafe { sys::call!(__NR_readv, self.0, into.as_ptr(), into.len()) })
     }
 
@@ -48,11 +55,18 @@ impl Port for SocketPort {
         receive_into(self.0, inbox.space())
     }
 
-    fn send(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]]) -> core::result::Result<(), fsproto::Errno> {
+    fn send(
+        &mut self,
+        head: &[u8; HEAD_BYTES],
+        payload: &[&[u8]],
+    ) -> core::result::Result<(), fsproto::Errno> {
         let total = HEAD_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
         if total == HEAD_BYTES {
-            // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call takes.
-            return transmit(|| unsafe { sys::call!(__NR_write, self.0, head.as_ptr(), head.len()) });
+            // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
+            // takes.
+            return transmit(|| unsafe {
+                sys::call!(__NR_write, self.0, head.as_ptr(), head.len())
+            });
         }
         // What is small is put together here: one buffer costs the kernel less than a vector.
         let mut small = [0; SMALL_BYTES];
@@ -64,15 +78,20 @@ impl Port for SocketPort {
                 space.copy_from_slice(part);
                 rest = behind;
             }
-            // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call takes.
-            return transmit(|| unsafe { sys::call!(__NR_write, self.0, joined.as_ptr(), joined.len()) });
+            // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
+            // takes.
+            return transmit(|| unsafe {
+                sys::call!(__NR_write, self.0, joined.as_ptr(), joined.len())
+            });
         }
         let mut from = Vec::with_capacity(1 + payload.len());
         from.push(vector(head.as_ptr(), HEAD_BYTES));
         for part in payload {
             // A server's pages often lie in a row: one piece then.
             match from.get_mut(1..).and_then(<[_]>::last_mut) {
-                Some(last) if end(last) == part.as_ptr().addr() => last.iov_len += part.len() as abi::__kernel_size_t,
+                Some(last) if end(last) == part.as_ptr().addr() => {
+                    last.iov_len += part.len() as abi::__kernel_size_t
+                }
                 _ => from.push(vector(part.as_ptr(), part.len())),
             }
         }
@@ -87,7 +106,8 @@ fn receive_into(fd: Fd, space: &mut [u8]) -> Option<usize> {
     payload_bytes(|| unsafe { sys::call!(__NR_read, fd, space.as_mut_ptr(), space.len()) })
 }
 
-/// Receives until something came, and tells the length of its payload; nothing where nothing will come any more.
+/// Receives until something came, and tells the length of its payload; nothing where nothing will
+/// come any more.
 fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>) -> Option<usize> {
     loop {
         match receive() {
@@ -102,7 +122,9 @@ fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>
 }
 
 /// Sends until it has been done or cannot be.
-fn transmit(mut send: impl FnMut() -> core::result::Result<usize, Errno>) -> core::result::Result<(), fsproto::Errno> {
+fn transmit(
+    mut send: impl FnMut() -> core::result::Result<usize, Errno>,
+) -> core::result::Result<(), fsproto::Errno> {
     loop {
         match send() {
             Ok(_) => return Ok(()),

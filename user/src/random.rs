@@ -1,4 +1,5 @@
-//! Numbers that look random and follow from a seed and a position: SplitMix64 (Steele, Lea and Flood, 2014).
+//! Numbers that look random and follow from a seed and a position: SplitMix64 (Steele, Lea and
+//! Flood, 2014).
 
 /// The number at `index` of the sequence that belongs to `seed`.
 pub fn at(seed: u64, index: u64) -> u64 {
@@ -46,7 +47,10 @@ mod tests {
     #[test]
     fn the_sequence_is_splitmix64() {
         // The first outputs of the reference implementation for the seed 0.
-        assert_eq!([at(0, 0), at(0, 1), at(0, 2)], [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+        assert_eq!(
+            [at(0, 0), at(0, 1), at(0, 2)],
+            [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
+        );
     }
 
     #[test]

@@ -1,8 +1,11 @@
-//! A relay: stands between a client of the file protocol and its server, passes every message through as it is, and counts what passes.
+//! A relay: stands between a client of the file protocol and its server, passes every message
+//! through as it is, and counts what passes.
 //!
-//! It belongs to neither side, so what the two say about their traffic can be checked against it ([`Tally`]). One process serves both directions. It takes a
-//! message only where there is room for it on the other side, so it never waits while it holds one, and neither side can block the other through it.
-//! A page-aligned payload is handed on without a copy, as everywhere. A message that is shorter than a head answers nothing and asks nothing: it is dropped.
+//! It belongs to neither side, so what the two say about their traffic can be checked against it
+//! ([`Tally`]). One process serves both directions. It takes a message only where there is room for
+//! it on the other side, so it never waits while it holds one, and neither side can block the other
+//! through it. A page-aligned payload is handed on without a copy, as everywhere. A message that is
+//! shorter than a head answers nothing and asks nothing: it is dropped.
 
 use crate::pages::Pages;
 use crate::port::SocketPort;
@@ -47,7 +50,8 @@ impl Passing<'_> {
         Head::decode(self.head).ok().and_then(|(head, _)| Op::from_number(head.op))
     }
 
-    /// Bytes of files among them: what a write carries, what a read brings, the fragments of a snapshot. Names, lists and attributes are none.
+    /// Bytes of files among them: what a write carries, what a read brings, the fragments of a
+    /// snapshot. Names, lists and attributes are none.
     pub fn data_bytes(&self) -> u64 {
         let Ok((head, mut fields)) = Head::decode(self.head) else { return 0 };
         let told = match (Op::from_number(head.op), self.way) {
@@ -57,9 +61,8 @@ impl Passing<'_> {
             },
             _ if head.status != 0 => 0,
             (Some(Op::Read), Way::Back) => self.payload.len() as u64,
-            (Some(Op::Snapshot), Way::Back) => {
-                Snapshot::decode_reply(&mut fields).map_or(0, |reply| u64::from(reply.head_bytes) + u64::from(reply.tail_bytes))
-            }
+            (Some(Op::Snapshot), Way::Back) => Snapshot::decode_reply(&mut fields)
+                .map_or(0, |reply| u64::from(reply.head_bytes) + u64::from(reply.tail_bytes)),
             _ => 0,
         };
         told.min(self.payload.len() as u64)
@@ -106,7 +109,10 @@ impl Default for Tally {
 impl Tally {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { passed: [const { [const { [const { AtomicU64::new(0) }; 3] }; 2] }; OPS], granted: [const { AtomicU64::new(0) }; OPS] }
+        Self {
+            passed: [const { [const { [const { AtomicU64::new(0) }; 3] }; 2] }; OPS],
+            granted: [const { AtomicU64::new(0) }; OPS],
+        }
     }
 
     /// Counts a message. One without a known operation counts as of number 0.
@@ -122,14 +128,18 @@ impl Tally {
             add(of_op.and_then(|figures| figures.get(index)), amount);
         }
         let granted = |head: &Head| head.flags.contains(HeadFlags::REPLY) && head.status == 0;
-        if passing.way == Way::Back && Head::decode(passing.head).is_ok_and(|(head, _)| granted(&head)) {
+        if passing.way == Way::Back
+            && Head::decode(passing.head).is_ok_and(|(head, _)| granted(&head))
+        {
             add(self.granted.get(op), 1);
         }
     }
 
     fn figure(&self, op: usize, way: Way, index: usize) -> u64 {
         let figures = self.passed.get(op).and_then(|ways| ways.get(way as usize));
-        figures.and_then(|figures| figures.get(index)).map_or(0, |figure| figure.load(Ordering::SeqCst))
+        figures
+            .and_then(|figures| figures.get(index))
+            .map_or(0, |figure| figure.load(Ordering::SeqCst))
     }
 
     fn sum(&self, way: Way, index: usize) -> u64 {
@@ -178,11 +188,16 @@ impl fmt::Display for Tally {
         let ways = [Way::Out, Way::Back];
         let mut row = |name: &str, figures: &dyn Fn(Way, usize) -> u64| {
             let [out, back] = ways.map(|way| [0, 1, 2].map(|index| figures(way, index)));
-            writeln!(f, "{name:<12}{:>9}{:>12}{:>12}{:>9}{:>12}{:>12}", out[0], out[1], out[2], back[0], back[1], back[2])
+            writeln!(
+                f,
+                "{name:<12}{:>9}{:>12}{:>12}{:>9}{:>12}{:>12}",
+                out[0], out[1], out[2], back[0], back[1], back[2]
+            )
         };
         for op in 0..OPS {
             if ways.iter().any(|way| self.figure(op, *way, 0) > 0) {
-                let name = Op::from_number(op as u16).map_or_else(|| "unknown".into(), |op| format!("{op:?}"));
+                let name = Op::from_number(op as u16)
+                    .map_or_else(|| "unknown".into(), |op| format!("{op:?}"));
                 row(&name, &|way, index| self.figure(op, way, index))?;
             }
         }
@@ -190,8 +205,14 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Relays until one side is gone. `pass` sees each message before the other side does. `interrupted` is called where a signal came.
-pub fn run(client: Fd, server: Fd, mut pass: impl FnMut(&Passing<'_>), mut interrupted: impl FnMut()) -> Result<()> {
+/// Relays until one side is gone. `pass` sees each message before the other side does.
+/// `interrupted` is called where a signal came.
+pub fn run(
+    client: Fd,
+    server: Fd,
+    mut pass: impl FnMut(&Passing<'_>),
+    mut interrupted: impl FnMut(),
+) -> Result<()> {
     let mut payload = Pages::new(MAX_BYTES)?;
     let mut head = [0; HEAD_BYTES];
     let ways = [(Way::Out, client, server), (Way::Back, server, client)];
@@ -200,7 +221,8 @@ pub fn run(client: Fd, server: Fd, mut pass: impl FnMut(&Passing<'_>), mut inter
     loop {
         let entries = |index: usize| {
             let (_, from, to) = ways[index];
-            let (fd, events) = if waiting[index] { (to, abi::POLLOUT) } else { (from, abi::POLLIN) };
+            let (fd, events) =
+                if waiting[index] { (to, abi::POLLOUT) } else { (from, abi::POLLIN) };
             abi::pollfd { fd, events: events as i16, revents: 0 }
         };
         let mut entries = [entries(0), entries(1)];
@@ -220,7 +242,9 @@ pub fn run(client: Fd, server: Fd, mut pass: impl FnMut(&Passing<'_>), mut inter
             if *waiting {
                 continue;
             }
-            let Some(length) = SocketPort(from).receive(&mut head, &mut payload) else { return Ok(()) };
+            let Some(length) = SocketPort(from).receive(&mut head, &mut payload) else {
+                return Ok(());
+            };
             let payload = payload.get(..length).unwrap_or_default();
             pass(&Passing { way, head: &head, payload });
             if SocketPort(to).send(&head, &[payload]).is_err() {
@@ -238,7 +262,9 @@ mod tests {
     #[test]
     fn bytes_of_files_are_told_from_the_rest() {
         let tally = Tally::new();
-        let count = |way, head: [u8; HEAD_BYTES], payload: &[u8]| tally.count(&Passing { way, head: &head, payload });
+        let count = |way, head: [u8; HEAD_BYTES], payload: &[u8]| {
+            tally.count(&Passing { way, head: &head, payload })
+        };
         let write = Write { handle: Handle(1), data_bytes: 10, ..Write::default() };
         // Ten bytes of data, and a piece of 24.
         count(Way::Out, write.request(Tag(1), 34), &[7; 34]);

@@ -1,7 +1,8 @@
 //! How a program starts and ends, its arguments and environment, its heap, and what a panic does.
 //!
-//! On the guest `_start` finds argc, argv and envp on the stack as the System V ABI lays them out. On a host `std` did
-//! that already, and only SIGPIPE is put back to its default, since `std` ignores it and a filter must not.
+//! On the guest `_start` finds argc, argv and envp on the stack as the System V ABI lays them out.
+//! On a host `std` did that already, and only SIGPIPE is put back to its default, since `std`
+//! ignores it and a filter must not.
 
 use crate::prelude::*;
 use spin::Once;
@@ -36,7 +37,8 @@ macro_rules! program {
                 // SAFETY: `_start` passes the stack pointer as the kernel set it up.
                 unsafe { $crate::rt::guest_start(stack, $main) }
             }
-            // The frame pointer is cleared to end backtraces; the call wants a stack aligned to 16 bytes.
+            // The frame pointer is cleared to end backtraces; the call wants a stack aligned to 16
+            // bytes.
             core::arch::naked_asm!("xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {enter}", "ud2", enter = sym enter)
         }
 
@@ -53,7 +55,8 @@ macro_rules! program {
 /// `stack` must be the stack pointer at process entry.
 #[cfg(target_os = "none")]
 pub unsafe fn guest_start(stack: *const usize, main: Main) -> ! {
-    // SAFETY: at entry the stack holds argc, then argv, a null, envp, a null; the strings stay for the process's life.
+    // SAFETY: at entry the stack holds argc, then argv, a null, envp, a null; the strings stay for
+    // the process's life.
     let (args, environment) = unsafe {
         let count = *stack;
         (strings(stack.add(1)), strings(stack.add(2 + count)))
@@ -85,7 +88,11 @@ pub fn host_start(main: Main) -> ! {
     use std::os::unix::ffi::OsStringExt;
     let leak = |bytes: Vec<u8>| -> &'static [u8] { Vec::leak(bytes) };
     let args: Vec<&'static [u8]> = std::env::args_os().map(|arg| leak(arg.into_vec())).collect();
-    ENVIRONMENT.call_once(|| std::env::vars_os().map(|(name, value)| leak([name.into_vec(), value.into_vec()].join(&b'='))).collect());
+    ENVIRONMENT.call_once(|| {
+        std::env::vars_os()
+            .map(|(name, value)| leak([name.into_vec(), value.into_vec()].join(&b'=')))
+            .collect()
+    });
     let _ = sys::signal_default(sys::abi::SIGPIPE as i32);
     sys::exit(main(&args))
 }
@@ -97,12 +104,14 @@ mod heap {
     use core::alloc::{GlobalAlloc, Layout};
     use dlmalloc::{Allocator, Dlmalloc};
 
-    /// How much is asked of the kernel at least: growing page by page would be a system call for each.
+    /// How much is asked of the kernel at least: growing page by page would be a system call for
+    /// each.
     const CHUNK_BYTES: usize = 256 << 10;
 
     struct Mappings;
 
-    // SAFETY: what `alloc` returns is a fresh private mapping of at least the size asked for, and `free` unmaps it.
+    // SAFETY: what `alloc` returns is a fresh private mapping of at least the size asked for, and
+    // `free` unmaps it.
     unsafe impl Allocator for Mappings {
         fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
             let Some(size) = size.checked_next_multiple_of(CHUNK_BYTES) else {

@@ -1,4 +1,5 @@
-//! The tests of `tests`, as plain data without dependencies: xtask includes this file to know what there is.
+//! The tests of `tests`, as plain data without dependencies: xtask includes this file to know what
+//! there is.
 
 /// A test that runs as `/bin/tests NAME` in a machine of its own.
 #[derive(Clone, Copy, Debug)]

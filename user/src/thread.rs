@@ -1,7 +1,7 @@
 //! Threads that share everything: clone(2) with a stack of its own, and no more.
 //!
-//! There is no thread-local storage behind them. On a Linux host built with `std`, a thread's body must therefore not allocate, print or panic;
-//! it works on atomics and system calls.
+//! There is no thread-local storage behind them. On a Linux host built with `std`, a thread's body
+//! must therefore not allocate, print or panic; it works on atomics and system calls.
 
 use crate::pages::Pages;
 use crate::prelude::*;
@@ -56,7 +56,8 @@ impl Thread {
             | abi::CLONE_CHILD_CLEARTID;
         let ended = stack.as_mut_ptr();
         let top = ended as usize + STACK_BYTES - 16;
-        // SAFETY: both words and the flag lie inside the fresh stack; the thread uses nothing else, and the stack lives until it has ended.
+        // SAFETY: both words and the flag lie inside the fresh stack; the thread uses nothing else,
+        // and the stack lives until it has ended.
         let result = unsafe {
             let top = top as *mut usize;
             top.write(body as *const () as usize);
@@ -74,7 +75,8 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: the kernel clears this word when the thread ends; it lies in the stack, which is still there.
+        // SAFETY: the kernel clears this word when the thread ends; it lies in the stack, which is
+        // still there.
         let ended = unsafe { AtomicU32::from_ptr(self.stack.as_mut_ptr().cast()) };
         while ended.load(Ordering::Acquire) != 0 {
             let (wait, word) = (abi::FUTEX_WAIT as usize, core::ptr::from_ref(ended) as usize);

@@ -1,10 +1,12 @@
-//! The file-system exerciser on the host: it has to agree with Linux before anybody believes it elsewhere.
+//! The file-system exerciser on the host: it has to agree with Linux before anybody believes it
+//! elsewhere.
 
 use std::process::Command;
 
 fn fsx(name: &str, options: &[&str]) {
     let file = std::env::temp_dir().join(format!("fsx-{name}-{}", std::process::id()));
-    let run = Command::new(env!("CARGO_BIN_EXE_fsx")).args(options).arg(&file).output().expect("runs");
+    let run =
+        Command::new(env!("CARGO_BIN_EXE_fsx")).args(options).arg(&file).output().expect("runs");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
 

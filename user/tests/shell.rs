@@ -1,4 +1,5 @@
-//! The shell as a program: lines, and what they must print. Where a `dash` is installed it must print the same.
+//! The shell as a program: lines, and what they must print. Where a `dash` is installed it must
+//! print the same.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -24,7 +25,11 @@ fn is_installed(shell: &str) -> bool {
 /// A script with its output and status.
 const CASES: &[(&str, &str, i32)] = &[
     ("echo a b  'c  d' \"e  f\" g\\ h", "a b c  d e  f g h\n", 0),
-    ("x=5; y='a b'; echo $x \"$y\" $y ${x}z ${u:-def} ${#y} $((x*3+1))", "5 a b a b 5z def 3 16\n", 0),
+    (
+        "x=5; y='a b'; echo $x \"$y\" $y ${x}z ${u:-def} ${#y} $((x*3+1))",
+        "5 a b a b 5z def 3 16\n",
+        0,
+    ),
     ("printf '[%s]' \"a  b\" $none \"\" c", "[a  b][][c]", 0),
     ("echo one | cat | tr a-z A-Z", "ONE\n", 0),
     ("false || echo or && echo and", "or\nand\n", 0),
@@ -35,12 +40,24 @@ const CASES: &[(&str, &str, i32)] = &[
     ("/", "", 126),
     ("sh -c 'kill -9 $$'", "", 137),
     ("if false; then echo a; elif true; then echo b; else echo c; fi", "b\n", 0),
-    ("i=0; while [ $i -lt 5 ]; do i=$((i+1)); [ $i = 2 ] && continue; [ $i = 4 ] && break; echo $i; done", "1\n3\n", 0),
-    ("for i in 1 2; do for j in a b; do [ $j = b ] && continue 2; echo $i$j; done; done", "1a\n2a\n", 0),
+    (
+        "i=0; while [ $i -lt 5 ]; do i=$((i+1)); [ $i = 2 ] && continue; [ $i = 4 ] && break; echo $i; done",
+        "1\n3\n",
+        0,
+    ),
+    (
+        "for i in 1 2; do for j in a b; do [ $j = b ] && continue 2; echo $i$j; done; done",
+        "1a\n2a\n",
+        0,
+    ),
     ("until true; do echo no; done; echo $?", "0\n", 0),
     ("case abc.c in *.h) echo h;; *.c|*.x) echo c;; *) echo other;; esac", "c\n", 0),
     ("f() { echo $1 $#; return 3; }; f a b; echo $?", "a 2\n3\n", 0),
-    ("set -- a 'b c'; echo $#; for x; do echo \"<$x>\"; done; shift; echo \"$*\"", "2\n<a>\n<b c>\nb c\n", 0),
+    (
+        "set -- a 'b c'; echo $#; for x; do echo \"<$x>\"; done; shift; echo \"$*\"",
+        "2\n<a>\n<b c>\nb c\n",
+        0,
+    ),
     ("cat <<E\nx $((1+1)) $(echo y)\nE\necho z", "x 2 y\nz\n", 0),
     ("cat <<'E' | cat\n$x `y`\nE", "$x `y`\n", 0),
     ("echo \"$(echo \"$(echo deep)\")\" `echo old`", "deep old\n", 0),
@@ -64,7 +81,11 @@ const CASES: &[(&str, &str, i32)] = &[
     ("trues() { return 0; }; trues && echo fn", "fn\n", 0),
     ("x=$(false); echo $?; x=$(exit 3) || echo $?", "1\n3\n", 0),
     ("echo ${e:=set} $e ${e:+other} ${n:+none}.", "set set other .\n", 0),
-    ("echo $((0x10 + 010)) $((7 / 2)) $((-7 % 3)) $((1 ? 2 : 3)) $((5 > 3 && 2 >= 2))", "24 3 -1 2 1\n", 0),
+    (
+        "echo $((0x10 + 010)) $((7 / 2)) $((-7 % 3)) $((1 ? 2 : 3)) $((5 > 3 && 2 >= 2))",
+        "24 3 -1 2 1\n",
+        0,
+    ),
     ("echo 'a;b' | while read l; do echo \"got $l\"; done", "got a;b\n", 0),
     ("if", "", 2),
 ];

@@ -20,7 +20,8 @@ pub struct Addition {
 }
 
 impl Addition {
-    /// Reads an argument of `--add`. A file whose name holds a colon is found by its whole name first.
+    /// Reads an argument of `--add`. A file whose name holds a colon is found by its whole name
+    /// first.
     pub fn parse(argument: &str) -> Result<Self> {
         let (host, guest) = match argument.rsplit_once(':') {
             Some((host, guest)) if !Path::new(argument).exists() => (host, Some(guest)),
@@ -33,7 +34,9 @@ impl Addition {
             bail!("--add {argument}: cannot read {host}: {error}");
         }
         let Some(guest) = guest_path(guest.unwrap_or(host)) else {
-            bail!("--add {argument}: the guest's path has `..` in it; say where it is to go with {host}:GUEST");
+            bail!(
+                "--add {argument}: the guest's path has `..` in it; say where it is to go with {host}:GUEST"
+            );
         };
         Ok(Self { host: PathBuf::from(host), guest })
     }
@@ -82,7 +85,10 @@ mod tests {
     #[test]
     fn the_guest_path_can_be_given() {
         let addition = Addition::parse("Cargo.toml:/etc/motd").unwrap();
-        assert_eq!(addition, Addition { host: PathBuf::from("Cargo.toml"), guest: "etc/motd".to_owned() });
+        assert_eq!(
+            addition,
+            Addition { host: PathBuf::from("Cargo.toml"), guest: "etc/motd".to_owned() }
+        );
         assert_eq!(Addition::parse("Cargo.toml:x/../y").map_err(|_| ()), Err(()));
         assert_eq!(Addition::parse("../xtask/Cargo.toml").map_err(|_| ()), Err(()));
     }

@@ -1,8 +1,8 @@
 //! `bench`: what things cost, in instructions and bytes, the same in every run.
 //!
-//! The guest's program `bench` measures and prints lines `name value unit`. The start of the machine
-//! is measured by the program `first`, which takes init's place in a machine of its own and writes
-//! `bench: name value unit` to the log. The targets are added here.
+//! The guest's program `bench` measures and prints lines `name value unit`. The start of the
+//! machine is measured by the program `first`, which takes init's place in a machine of its own and
+//! writes `bench: name value unit` to the log. The targets are added here.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -50,7 +50,11 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     say!("measuring (this takes a while)");
     let mut runs = Vec::new();
     if BOOT.contains(filter) {
-        let (_, first) = guest.programs.iter().find(|(name, _)| name == "first").context("the program `first` is missing")?;
+        let (_, first) = guest
+            .programs
+            .iter()
+            .find(|(name, _)| name == "first")
+            .context("the program `first` is missing")?;
         let init = Addition { host: first.clone(), guest: "sbin/init".to_owned() };
         runs.push(measure(paths, &guest, "first", &[init], &interrupts)?);
     }
@@ -73,7 +77,12 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
 }
 
 /// The figures of the rows whose name contains `filter`, or how the machine ended.
-pub fn figures(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupts) -> Result<std::result::Result<Figures, String>> {
+pub fn figures(
+    paths: &Paths,
+    guest: &Guest,
+    filter: &str,
+    interrupts: &Interrupts,
+) -> Result<std::result::Result<Figures, String>> {
     let run = measure(paths, guest, &format!("bench {filter}"), &[], interrupts)?;
     if run.outcome != Outcome::Ended(Ending::PowerOff, Some(0)) {
         return Ok(Err(format!("{}\n{}", describe(&run.outcome).1, run.log)));
@@ -111,17 +120,41 @@ pub fn counted(
     Ok((run.console, run.log))
 }
 
-fn measure(paths: &Paths, guest: &Guest, command: &str, additions: &[Addition], interrupts: &Interrupts) -> Result<Run> {
+fn measure(
+    paths: &Paths,
+    guest: &Guest,
+    command: &str,
+    additions: &[Addition],
+    interrupts: &Interrupts,
+) -> Result<Run> {
     measure_with(paths, guest, command, Lazy::On, additions, interrupts)
 }
 
-fn measure_with(paths: &Paths, guest: &Guest, command: &str, lazy: Lazy, additions: &[Addition], interrupts: &Interrupts) -> Result<Run> {
-    let task = Task { command: Some(command), lazy, mutant: None, memory: MEMORY, additions, relay: None };
+fn measure_with(
+    paths: &Paths,
+    guest: &Guest,
+    command: &str,
+    lazy: Lazy,
+    additions: &[Addition],
+    interrupts: &Interrupts,
+) -> Result<Run> {
+    let task =
+        Task { command: Some(command), lazy, mutant: None, memory: MEMORY, additions, relay: None };
     let initrd = task.initrd(paths, guest)?;
-    let hardware = Hardware { memory: MEMORY.to_owned(), clock: Clock::Instructions, debugger: Debugger::None };
+    let hardware = Hardware {
+        memory: MEMORY.to_owned(),
+        clock: Clock::Instructions,
+        debugger: Debugger::None,
+    };
     let machine = Machine::start(guest, &initrd, &hardware)?;
     let (mut console, mut log) = (Vec::new(), Vec::new());
-    let session = Session { input: Input::None, console: &mut console, log: &mut log, limit: Some(LIMIT), interrupts };
+    let session = Session {
+        input: Input::None,
+        console: &mut console,
+        log: &mut log,
+        limit: Some(LIMIT),
+        interrupts,
+    };
     let outcome = session.run(machine)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Run { outcome, console: text(&console), log: text(&log) })
@@ -158,10 +191,13 @@ fn number(value: f64) -> Value {
 }
 
 fn as_table(figures: &[Figure]) -> String {
-    let mut text = format!("{:<32} {:>14} {:<12} {:>14} {:>14}\n", "name", "value", "unit", "target", "Linux");
+    let mut text =
+        format!("{:<32} {:>14} {:<12} {:>14} {:>14}\n", "name", "value", "unit", "target", "Linux");
     for figure in figures {
         let target = targets::find(&figure.name);
-        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+        let number = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"))
+        };
         let mark = match target {
             Some(target) if figure.value <= target.target => "met",
             Some(_) => "MISSED",
@@ -185,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_figure_is_three_words() {
-        let null = Figure { name: "null".to_owned(), value: 120.0, unit: "instructions".to_owned() };
+        let null =
+            Figure { name: "null".to_owned(), value: 120.0, unit: "instructions".to_owned() };
         assert_eq!(figure("null 120 instructions"), Some(null));
         for bad in ["", "null", "null x instructions", "null 120", "null 120 instructions or so"] {
             assert_eq!(figure(bad), None);
@@ -196,7 +233,10 @@ mod tests {
     fn the_json_names_target_and_peer() {
         let figures = [figure("null 99 instructions").unwrap(), figure("other 1.5 bytes").unwrap()];
         let rows: Value = serde_json::from_str(&as_json(&figures)).unwrap();
-        assert_eq!(rows[0], json!({"name": "null", "unit": "instructions", "value": 99, "target": 120, "peer": 325}));
+        assert_eq!(
+            rows[0],
+            json!({"name": "null", "unit": "instructions", "value": 99, "target": 120, "peer": 325})
+        );
         assert_eq!(rows[1]["value"], json!(1.5));
         assert_eq!(rows[1]["target"], Value::Null);
         assert_eq!(rows[1]["peer"], Value::Null);

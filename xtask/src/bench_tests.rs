@@ -1,4 +1,5 @@
-//! Promises about cost that hold or fail: they are counted in instructions and bytes, which are the same in every run.
+//! Promises about cost that hold or fail: they are counted in instructions and bytes, which are the
+//! same in every run.
 
 use anyhow::Result;
 
@@ -24,20 +25,50 @@ pub struct BenchTest {
 
 /// All of them.
 pub const TESTS: [BenchTest; 7] = [
-    BenchTest { name: "qemu::bench_a_read_costs_the_same_at_any_length", filter: "read.", holds: reads_cost_the_same },
-    BenchTest { name: "qemu::bench_one_page_touched_moves_64_kib_at_most", filter: "read64m.touch1", holds: one_touch_moves_little },
-    BenchTest { name: "qemu::bench_a_copy_moves_no_file_bytes", filter: "cp64m.64m", holds: a_copy_moves_nothing },
-    BenchTest { name: "qemu::bench_a_copy_costs_the_same_at_any_length", filter: "cp.", holds: copies_cost_the_same },
-    BenchTest { name: "qemu::bench_what_is_cached_is_not_asked_for", filter: "read64m.again", holds: no_message_for_what_is_cached },
-    BenchTest { name: "qemu::bench_each_write_back_moves_one_page", filter: "modify64m.again", holds: write_backs_move_one_page_each },
-    BenchTest { name: "qemu::bench_write_back_moves_two_pages_at_most", filter: "modify64m", holds: write_back_moves_little },
+    BenchTest {
+        name: "qemu::bench_a_read_costs_the_same_at_any_length",
+        filter: "read.",
+        holds: reads_cost_the_same,
+    },
+    BenchTest {
+        name: "qemu::bench_one_page_touched_moves_64_kib_at_most",
+        filter: "read64m.touch1",
+        holds: one_touch_moves_little,
+    },
+    BenchTest {
+        name: "qemu::bench_a_copy_moves_no_file_bytes",
+        filter: "cp64m.64m",
+        holds: a_copy_moves_nothing,
+    },
+    BenchTest {
+        name: "qemu::bench_a_copy_costs_the_same_at_any_length",
+        filter: "cp.",
+        holds: copies_cost_the_same,
+    },
+    BenchTest {
+        name: "qemu::bench_what_is_cached_is_not_asked_for",
+        filter: "read64m.again",
+        holds: no_message_for_what_is_cached,
+    },
+    BenchTest {
+        name: "qemu::bench_each_write_back_moves_one_page",
+        filter: "modify64m.again",
+        holds: write_backs_move_one_page_each,
+    },
+    BenchTest {
+        name: "qemu::bench_write_back_moves_two_pages_at_most",
+        filter: "modify64m",
+        holds: write_back_moves_little,
+    },
 ];
 
 impl BenchTest {
     /// Runs it.
     pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         Ok(match figures(paths, guest, self.filter, interrupts)? {
-            Ok(figures) => Verdict::from_condition((self.holds)(&figures) == Some(true), || format!("{figures:#?}")),
+            Ok(figures) => Verdict::from_condition((self.holds)(&figures) == Some(true), || {
+                format!("{figures:#?}")
+            }),
             Err(why) => Verdict::Failed(why),
         })
     }
@@ -61,15 +92,20 @@ fn copies_cost_the_same(figures: &Figures) -> Option<bool> {
 }
 
 fn costs_are_the_same(figures: &Figures, row: &str, sizes: &[&str]) -> Option<bool> {
-    let costs: Option<Vec<f64>> = sizes.iter().map(|size| figures.get(&format!("{row}.{size}")).copied()).collect();
+    let costs: Option<Vec<f64>> =
+        sizes.iter().map(|size| figures.get(&format!("{row}.{size}")).copied()).collect();
     let costs = costs?;
-    let (least, most) = (costs.iter().copied().fold(f64::MAX, f64::min), costs.iter().copied().fold(0.0, f64::max));
+    let (least, most) =
+        (costs.iter().copied().fold(f64::MAX, f64::min), costs.iter().copied().fold(0.0, f64::max));
     Some(least > 0.0 && most <= least * 1.1)
 }
 
 /// Bytes of files that came from or went to servers in a row.
 fn file_bytes(figures: &Figures, row: &str, direction: &str) -> Option<f64> {
-    Some(figures.get(&format!("{row}.{direction}"))? - HEAD_BYTES * figures.get(&format!("{row}.messages"))?)
+    Some(
+        figures.get(&format!("{row}.{direction}"))?
+            - HEAD_BYTES * figures.get(&format!("{row}.messages"))?,
+    )
 }
 
 fn one_touch_moves_little(figures: &Figures) -> Option<bool> {
@@ -78,13 +114,19 @@ fn one_touch_moves_little(figures: &Figures) -> Option<bool> {
 
 fn a_copy_moves_nothing(figures: &Figures) -> Option<bool> {
     // What is left are the lists of pieces.
-    Some(file_bytes(figures, "cp64m.64m", "bytes")? + file_bytes(figures, "cp64m.64m", "bytes_out")? < 4096.0)
+    Some(
+        file_bytes(figures, "cp64m.64m", "bytes")? + file_bytes(figures, "cp64m.64m", "bytes_out")?
+            < 4096.0,
+    )
 }
 
 /// The page that is changed comes and goes.
 fn write_back_moves_little(figures: &Figures) -> Option<bool> {
     // A list of pieces goes with it.
-    Some(file_bytes(figures, "modify64m", "bytes")? + file_bytes(figures, "modify64m", "bytes_out")? <= 8192.0 + 512.0)
+    Some(
+        file_bytes(figures, "modify64m", "bytes")? + file_bytes(figures, "modify64m", "bytes_out")?
+            <= 8192.0 + 512.0,
+    )
 }
 
 /// Ten times.
@@ -106,7 +148,14 @@ mod tests {
 
     #[test]
     fn costs_may_differ_by_a_tenth() {
-        let rows = |most| figures(&[("read.64k", 100.0), ("read.1m", 101.0), ("read.64m", 102.0), ("read.1g", most)]);
+        let rows = |most| {
+            figures(&[
+                ("read.64k", 100.0),
+                ("read.1m", 101.0),
+                ("read.64m", 102.0),
+                ("read.1g", most),
+            ])
+        };
         assert_eq!(reads_cost_the_same(&rows(110.0)), Some(true));
         assert_eq!(reads_cost_the_same(&rows(111.0)), Some(false));
         assert_eq!(reads_cost_the_same(&figures(&[("read.64k", 100.0)])), None, "rows are missing");
@@ -118,19 +167,29 @@ mod tests {
             let mut rows = Figures::new();
             for size in ["1m", "4m", "16m", "64m"] {
                 let row = |suffix: &str| format!("cp.{size}{suffix}");
-                rows.extend([(row(""), 100.0), (row(".messages"), 3.0), (row(".bytes"), 384.0), (row(".bytes_out"), 408.0)]);
+                rows.extend([
+                    (row(""), 100.0),
+                    (row(".messages"), 3.0),
+                    (row(".bytes"), 384.0),
+                    (row(".bytes_out"), 408.0),
+                ]);
             }
             rows.extend([("cp.16m".to_owned(), cost), ("cp.16m.bytes".to_owned(), bytes)]);
             rows
         };
         assert_eq!(copies_cost_the_same(&rows(110.0, 384.0)), Some(true));
         assert_eq!(copies_cost_the_same(&rows(111.0, 384.0)), Some(false), "dearer");
-        assert_eq!(copies_cost_the_same(&rows(100.0, 384.0 + 4096.0)), Some(false), "a page has passed");
+        assert_eq!(
+            copies_cost_the_same(&rows(100.0, 384.0 + 4096.0)),
+            Some(false),
+            "a page has passed"
+        );
     }
 
     #[test]
     fn heads_are_no_file_bytes() {
-        let rows = |bytes| figures(&[("read64m.touch1.bytes", bytes), ("read64m.touch1.messages", 2.0)]);
+        let rows =
+            |bytes| figures(&[("read64m.touch1.bytes", bytes), ("read64m.touch1.messages", 2.0)]);
         assert_eq!(one_touch_moves_little(&rows(65_536.0 + 256.0)), Some(true));
         assert_eq!(one_touch_moves_little(&rows(65_536.0 + 257.0)), Some(false));
     }

@@ -32,7 +32,11 @@ pub fn list() -> Vec<BootTest> {
     cut.truncate(2048);
     vec![
         test("qemu::boot_refuses_garbage", garbage, "not a ustar archive"),
-        test("qemu::boot_refuses_no_kernel", archive("init", &[0; 4096]), "first member is not `kernel`"),
+        test(
+            "qemu::boot_refuses_no_kernel",
+            archive("init", &[0; 4096]),
+            "first member is not `kernel`",
+        ),
         test("qemu::boot_refuses_half_a_kernel", cut, "in the middle of the kernel"),
         test("qemu::boot_refuses_no_elf", archive("kernel", &[0x7f; 4096]), "not an ELF"),
     ]
@@ -41,7 +45,8 @@ pub fn list() -> Vec<BootTest> {
 /// An archive with one member and a page behind it.
 fn archive(name: &str, data: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
-    // Both hold for the short names and sizes above; a wrong header would be refused for another reason.
+    // Both hold for the short names and sizes above; a wrong header would be refused for another
+    // reason.
     let _ = header.set_path(name);
     header.set_size(data.len() as u64);
     header.set_mode(0o644);
@@ -58,10 +63,17 @@ impl BootTest {
         let mut initrd = paths.scratch_file()?;
         initrd.write_all(&self.initrd)?;
         initrd.rewind()?;
-        let hardware = Hardware { memory: "48M".to_owned(), clock: Clock::Host, debugger: Debugger::None };
+        let hardware =
+            Hardware { memory: "48M".to_owned(), clock: Clock::Host, debugger: Debugger::None };
         let machine = Machine::start(guest, &initrd, &hardware)?;
         let (mut console, mut log) = (Vec::new(), Vec::new());
-        let session = Session { input: Input::None, console: &mut console, log: &mut log, limit: Some(LIMIT), interrupts };
+        let session = Session {
+            input: Input::None,
+            console: &mut console,
+            log: &mut log,
+            limit: Some(LIMIT),
+            interrupts,
+        };
         let outcome = session.run(machine)?;
         let log = String::from_utf8_lossy(&log);
         let refused = outcome == Outcome::Ended(Ending::LoaderRefused, None) && console.is_empty();

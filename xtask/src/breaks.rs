@@ -1,6 +1,7 @@
 //! `test mutants`: the deliberate breaks of the code, and the tests that have to notice them.
 //!
-//! A break is noticed by tests in the guest, each run once for each break that it names, or by the host tests that apply breaks by themselves.
+//! A break is noticed by tests in the guest, each run once for each break that it names, or by the
+//! host tests that apply breaks by themselves.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,8 +14,10 @@ use crate::paths::Paths;
 /// Where the breaks are listed.
 const LIST: &str = "fsproto/src/mutant.rs";
 /// Host tests that apply breaks, and the files that say which.
-const HOST: &[(&str, &str)] =
-    &[("each_break_is_found", "fsserver/tests/mutants.rs"), ("breaks_are_found", "kernel/tests/simulation/breaks.rs")];
+const HOST: &[(&str, &str)] = &[
+    ("each_break_is_found", "fsserver/tests/mutants.rs"),
+    ("breaks_are_found", "kernel/tests/simulation/breaks.rs"),
+];
 
 /// A break: the name of its variant, and its own.
 struct Break {
@@ -24,9 +27,13 @@ struct Break {
 
 /// All breaks that there are.
 fn all(paths: &Paths) -> Result<Vec<Break>> {
-    let text = fs::read_to_string(paths.root.join(LIST)).with_context(|| format!("cannot read {LIST}"))?;
-    let lines = text.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" = \""));
-    Ok(lines.map(|(variant, name)| Break { variant: variant.to_owned(), name: name.to_owned() }).collect())
+    let text =
+        fs::read_to_string(paths.root.join(LIST)).with_context(|| format!("cannot read {LIST}"))?;
+    let lines =
+        text.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" = \""));
+    Ok(lines
+        .map(|(variant, name)| Break { variant: variant.to_owned(), name: name.to_owned() })
+        .collect())
 }
 
 /// How many breaks there are.
@@ -41,12 +48,17 @@ pub fn applies_breaks(name: &str) -> bool {
 
 /// Breaks that no test names.
 pub fn unnoticed(paths: &Paths) -> Result<Vec<String>> {
-    let in_guest: BTreeSet<&str> = guest_tests::RULES.iter().flat_map(|test| test.mutants).copied().collect();
+    let in_guest: BTreeSet<&str> =
+        guest_tests::RULES.iter().flat_map(|test| test.mutants).copied().collect();
     let mut on_host = String::new();
     for (_, file) in HOST {
-        on_host += &fs::read_to_string(paths.root.join(file)).with_context(|| format!("cannot read {file}"))?;
+        on_host += &fs::read_to_string(paths.root.join(file))
+            .with_context(|| format!("cannot read {file}"))?;
     }
-    let named = |found: &Break| in_guest.contains(found.name.as_str()) || on_host.contains(&format!("Mutant::{},", found.variant));
+    let named = |found: &Break| {
+        in_guest.contains(found.name.as_str())
+            || on_host.contains(&format!("Mutant::{},", found.variant))
+    };
     Ok(all(paths)?.into_iter().filter(|found| !named(found)).map(|found| found.name).collect())
 }
 
@@ -63,9 +75,14 @@ mod tests {
 
     #[test]
     fn tests_name_breaks_that_there_are() {
-        let names: Vec<String> = all(&Paths::find().unwrap()).unwrap().into_iter().map(|found| found.name).collect();
+        let names: Vec<String> =
+            all(&Paths::find().unwrap()).unwrap().into_iter().map(|found| found.name).collect();
         for test in guest_tests::RULES {
-            assert!(test.mutants.iter().all(|name| names.iter().any(|known| known == name)), "{}", test.name);
+            assert!(
+                test.mutants.iter().all(|name| names.iter().any(|known| known == name)),
+                "{}",
+                test.name
+            );
         }
     }
 }

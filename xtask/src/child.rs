@@ -22,14 +22,24 @@ pub enum Ended {
 }
 
 /// Runs `command`; gives its ending and all it wrote, standard output and error in one.
-pub fn run(paths: &Paths, mut command: Command, limit: Duration, interrupts: &Interrupts) -> Result<(Ended, String)> {
+pub fn run(
+    paths: &Paths,
+    mut command: Command,
+    limit: Duration,
+    interrupts: &Interrupts,
+) -> Result<(Ended, String)> {
     let mut output = paths.scratch_file()?;
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .process_group(0);
     // SAFETY: between fork and exec only one system call is made, which is safe there.
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     }
-    let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     let ended = wait(&mut child, limit, interrupts);
     if !matches!(ended, Ok(Ended::ByItself(_))) {
         // What cannot be killed has ended.
@@ -40,7 +50,10 @@ pub fn run(paths: &Paths, mut command: Command, limit: Duration, interrupts: &In
 }
 
 fn wait(child: &mut Child, limit: Duration, interrupts: &Interrupts) -> Result<Ended> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a program without an id")?;
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("a program without an id")?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).context("cannot watch a program")?;
     let deadline = Instant::now() + limit;
     loop {
@@ -51,8 +64,10 @@ fn wait(child: &mut Child, limit: Duration, interrupts: &Interrupts) -> Result<E
         if left.is_zero() || interrupts.pending().is_some() {
             return Ok(Ended::Stopped);
         }
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let mut waiting = [PollFd::new(&handle, PollFlags::IN), PollFd::new(interrupts, PollFlags::IN)];
+        let timeout =
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut waiting =
+            [PollFd::new(&handle, PollFlags::IN), PollFd::new(interrupts, PollFlags::IN)];
         match poll(&mut waiting, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for a program"),

@@ -19,7 +19,8 @@ pub fn ci(paths: &Paths) -> Result<u8> {
     step("formatting", &mut format)?;
 
     let mut lint = Command::new(guest::cargo());
-    lint.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).current_dir(&paths.root);
+    lint.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        .current_dir(&paths.root);
     step("lints on the host", &mut lint)?;
 
     let mut lint = guest::cargo_for_guest(paths, &toolchain, "clippy");

@@ -19,7 +19,8 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install what is missing: the guest's compilation target and QEMU. (Every command does so by itself.)
+    /// Install what is missing: the guest's compilation target and QEMU. (Every command does so by
+    /// itself.)
     Setup,
     /// Build loader, kernel and programs.
     Build,
@@ -30,13 +31,17 @@ pub enum Command {
     Test(TestArgs),
     /// Measure, in instructions and bytes, beside the targets and what Linux needs.
     Bench(BenchArgs),
-    /// Run other people's programs on Sloth and on Linux, and compare; the last line is `N passed, N failed, N skipped`.
+    /// Run other people's programs on Sloth and on Linux, and compare; the last line is `N passed,
+    /// N failed, N skipped`.
     Foreign(ForeignArgs),
-    /// Run the simulation, seed after seed, until one fails; that one is made smaller and printed. Ctrl-C ends it between two runs.
+    /// Run the simulation, seed after seed, until one fails; that one is made smaller and printed.
+    /// Ctrl-C ends it between two runs.
     Sim(SimArgs),
-    /// Write the book's chapter "Is it invisible?" from the tests and how they last ended, and build the book.
+    /// Write the book's chapter "Is it invisible?" from the tests and how they last ended, and
+    /// build the book.
     Book,
-    /// Feed a decoder bytes that a coverage-guided engine makes up, and keep what covers more of it.
+    /// Feed a decoder bytes that a coverage-guided engine makes up, and keep what covers more of
+    /// it.
     Fuzz(FuzzArgs),
     /// What continuous integration runs: formatting, lints, all tests.
     Ci,
@@ -67,7 +72,8 @@ pub struct RunArgs {
     /// The machine's memory: a number with K, M or G.
     #[arg(long, default_value = "128M", value_parser = memory)]
     pub memory: String,
-    /// Put a file or a folder into the root file system; by default where its path, seen from /root, points to. Repeatable.
+    /// Put a file or a folder into the root file system; by default where its path, seen from
+    /// /root, points to. Repeatable.
     #[arg(long, value_name = "HOST[:GUEST]")]
     pub add: Vec<String>,
     /// Whether read(2) is lazy.
@@ -76,8 +82,9 @@ pub struct RunArgs {
     /// Let the guest's clock count instructions: the same in every run, and slower.
     #[arg(long)]
     pub icount: bool,
-    /// Count what passes between kernel and wrapper (client), wrapper and base (base), and log every message (log): words with commas
-    /// between. The figures come at the end, on standard error.
+    /// Count what passes between kernel and wrapper (client), wrapper and base (base), and log
+    /// every message (log): words with commas between. The figures come at the end, on standard
+    /// error.
     #[arg(long, value_name = "WORDS")]
     pub relay: Option<String>,
     /// Write the kernel's log to a file too.
@@ -92,7 +99,8 @@ pub struct RunArgs {
     /// Break one rule on purpose: what the tests do to see themselves fail.
     #[arg(long, value_name = "NAME", hide = true)]
     pub mutant: Option<String>,
-    /// A line of shell for the guest; its words are joined by spaces. Without it: a shell on the console.
+    /// A line of shell for the guest; its words are joined by spaces. Without it: a shell on the
+    /// console.
     #[arg(last = true)]
     pub command: Vec<String>,
 }
@@ -147,7 +155,8 @@ pub struct ForeignArgs {
     /// Print the names of the cases, one a line, and run none.
     #[arg(long)]
     pub list: bool,
-    /// Instead, measure what some of the programs ask for, what moves, and what it takes, with laziness on and off.
+    /// Instead, measure what some of the programs ask for, what moves, and what it takes, with
+    /// laziness on and off.
     #[arg(long)]
     pub profit: bool,
 }
@@ -204,7 +213,8 @@ mod tests {
 
     #[test]
     fn words_after_the_dashes_are_the_command() {
-        let cli = Cli::try_parse_from(["xtask", "run", "--memory", "48M", "--", "ls", "-l", "/"]).unwrap();
+        let cli = Cli::try_parse_from(["xtask", "run", "--memory", "48M", "--", "ls", "-l", "/"])
+            .unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
         assert_eq!(run.command, ["ls", "-l", "/"]);
         assert_eq!(run.memory, "48M");

@@ -64,7 +64,10 @@ const TESTS: [ConsoleTest; 5] = [
             End,
         ],
     },
-    ConsoleTest { name: "qemu::console_poweroff_ends_qemu", script: &[See("# "), Type("poweroff\r"), End] },
+    ConsoleTest {
+        name: "qemu::console_poweroff_ends_qemu",
+        script: &[See("# "), Type("poweroff\r"), End],
+    },
     ConsoleTest {
         name: "qemu::console_ctrl_c_and_ctrl_d",
         script: &[
@@ -86,7 +89,8 @@ const TESTS: [ConsoleTest; 5] = [
         name: "qemu::console_line_editing",
         script: &[
             See("# "),
-            // A word too many rubbed out, a letter put in by going left, and the line again from the history.
+            // A word too many rubbed out, a letter put in by going left, and the line again from
+            // the history.
             Type("echo a-c\x1b[D\x1b[Db\x1b[C\x1b[C XX\x7f\x7f\x7f\r"),
             See("ab-c\r\n"),
             See("# "),
@@ -113,12 +117,14 @@ impl ConsoleTest {
     }
 }
 
-/// Plays a script to a program that has a terminal of its own. In the end it has to have ended well, and the terminal has to be as it was.
+/// Plays a script to a program that has a terminal of its own. In the end it has to have ended
+/// well, and the terminal has to be as it was.
 pub fn play(command: Command, script: &[Step], interrupts: &Interrupts) -> Result<Verdict> {
     let (terminal, slave) = open_terminal()?;
     let before = tcgetattr(&terminal)?;
     let mut child = start(command, slave)?;
-    let mut screen = Screen { terminal, text: Vec::new(), seen: 0, deadline: Instant::now() + LIMIT };
+    let mut screen =
+        Screen { terminal, text: Vec::new(), seen: 0, deadline: Instant::now() + LIMIT };
     let mut missed = None;
     for step in script {
         if !screen.take(step, &mut child, interrupts)? {
@@ -136,7 +142,9 @@ pub fn play(command: Command, script: &[Step], interrupts: &Interrupts) -> Resul
         // Without what was shown before the guest had it.
         let shown = screen.text.len().saturating_sub(SHOWN_BYTES);
         let text = String::from_utf8_lossy(screen.text.get(shown..).unwrap_or_default());
-        format!("missed: {missed:?}\nterminal as before: {restored}\nprogram: {status:?}\n--- screen\n{text}")
+        format!(
+            "missed: {missed:?}\nterminal as before: {restored}\nprogram: {status:?}\n--- screen\n{text}"
+        )
     }))
 }
 
@@ -184,7 +192,9 @@ impl Screen {
     /// Takes one step; false if it cannot be taken.
     fn take(&mut self, step: &Step, child: &mut Child, interrupts: &Interrupts) -> Result<bool> {
         match step {
-            Type(keys) => self.terminal.write_all(keys.as_bytes()).map(|()| true).context("cannot type"),
+            Type(keys) => {
+                self.terminal.write_all(keys.as_bytes()).map(|()| true).context("cannot type")
+            }
             See(wanted) => {
                 while !self.find(wanted.as_bytes()) {
                     if !self.read(interrupts)? {
@@ -210,8 +220,12 @@ impl Screen {
     /// Reads what the terminal shows next; false at its end or the deadline.
     fn read(&mut self, interrupts: &Interrupts) -> Result<bool> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let mut waiting = [PollFd::from_borrowed_fd(self.terminal.as_fd(), PollFlags::IN), PollFd::new(interrupts, PollFlags::IN)];
+        let timeout =
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut waiting = [
+            PollFd::from_borrowed_fd(self.terminal.as_fd(), PollFlags::IN),
+            PollFd::new(interrupts, PollFlags::IN),
+        ];
         match poll(&mut waiting, Some(&timeout)) {
             Ok(0) => return Ok(false),
             Ok(_) if interrupts.pending().is_none() => {}

@@ -35,7 +35,9 @@ impl Report {
             match words.as_slice() {
                 ["hash", hash] => report.hash = (*hash).to_owned(),
                 ["counter", name, value] => {
-                    report.counters.insert(name.trim_end_matches(':').to_owned(), value.parse().unwrap_or(0));
+                    report
+                        .counters
+                        .insert(name.trim_end_matches(':').to_owned(), value.parse().unwrap_or(0));
                 }
                 _ => {}
             }
@@ -89,19 +91,26 @@ impl DemoTest {
         let run = |size_bytes, lazy| experiment(paths, guest, interrupts, size_bytes, lazy);
         match self {
             Self::Full => Ok(match run(FULL_BYTES, Lazy::On)? {
-                Ok(lazy) => Verdict::from_condition(lazy.is_lazy(FULL_BYTES), || format!("it was not lazy: {lazy:#?}")),
+                Ok(lazy) => Verdict::from_condition(lazy.is_lazy(FULL_BYTES), || {
+                    format!("it was not lazy: {lazy:#?}")
+                }),
                 Err(why) => Verdict::Failed(why),
             }),
-            Self::BothWays => Ok(match (run(FITTING_BYTES, Lazy::On)?, run(FITTING_BYTES, Lazy::Off)?) {
-                (Ok(lazy), Ok(eager)) => agree(&lazy, &eager),
-                (Err(why), _) | (_, Err(why)) => Verdict::Failed(why),
-            }),
+            Self::BothWays => {
+                Ok(match (run(FITTING_BYTES, Lazy::On)?, run(FITTING_BYTES, Lazy::Off)?) {
+                    (Ok(lazy), Ok(eager)) => agree(&lazy, &eager),
+                    (Err(why), _) | (_, Err(why)) => Verdict::Failed(why),
+                })
+            }
         }
     }
 }
 
 fn agree(lazy: &Report, eager: &Report) -> Verdict {
-    let is_good = !lazy.hash.is_empty() && lazy.hash == eager.hash && lazy.is_lazy(FITTING_BYTES) && eager.is_eager(FITTING_BYTES);
+    let is_good = !lazy.hash.is_empty()
+        && lazy.hash == eager.hash
+        && lazy.is_lazy(FITTING_BYTES)
+        && eager.is_eager(FITTING_BYTES);
     Verdict::from_condition(is_good, || format!("lazy: {lazy:#?}\neager: {eager:#?}"))
 }
 
@@ -129,7 +138,9 @@ mod tests {
 
     #[test]
     fn laziness_is_told_from_counters() {
-        let lazy = Report::parse("read 1\ncounter  reads_lazy: 1\ncounter pages_lazy: 8192\ncounter bytes_fetched: 4096\nhash  abc\n");
+        let lazy = Report::parse(
+            "read 1\ncounter  reads_lazy: 1\ncounter pages_lazy: 8192\ncounter bytes_fetched: 4096\nhash  abc\n",
+        );
         assert_eq!(lazy.hash, "abc");
         assert!(lazy.is_lazy(FITTING_BYTES) && !lazy.is_eager(FITTING_BYTES));
         let eager = Report::parse("counter bytes_read_eager: 33554432\nhash abc\n");

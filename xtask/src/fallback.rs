@@ -32,7 +32,10 @@ pub fn present(paths: &Paths) -> Option<PathBuf> {
 /// Arguments and environment that make cargo build the library along.
 pub fn configure(cargo: &mut Command, source: &Path) {
     cargo
-        .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
+        .args([
+            "-Zbuild-std=core,alloc,compiler_builtins",
+            "-Zbuild-std-features=compiler-builtins-mem",
+        ])
         .env("RUSTC_BOOTSTRAP", "1")
         .env("__CARGO_TESTS_ONLY_SRC_ROOT", source);
 }
@@ -45,10 +48,14 @@ pub fn fetch(paths: &Paths) -> Result<PathBuf> {
     }
     let archive = archive_address()?;
     let sources = folder.join("debian.sources");
-    let text = format!("Types: deb\nURIs: {archive}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYRING}\n");
+    let text = format!(
+        "Types: deb\nURIs: {archive}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYRING}\n"
+    );
     std::fs::write(&sources, text)?;
 
-    say!("set-up: fetching the source of Rust's core library (apt-get download rust-src={RELEASE}*)");
+    say!(
+        "set-up: fetching the source of Rust's core library (apt-get download rust-src={RELEASE}*)"
+    );
     let apt = |arguments: &[&str]| {
         let option = |name: &str, value: &Path| format!("-o{name}={}", value.display());
         let mut command = Command::new("apt-get");

@@ -1,4 +1,5 @@
-//! The file-system exerciser in the guest: laziness on and off, aligned and not, one process and four, with little memory.
+//! The file-system exerciser in the guest: laziness on and off, aligned and not, one process and
+//! four, with little memory.
 
 use std::time::Duration;
 
@@ -22,7 +23,13 @@ const EXERCISES: [Exercise; 6] = [
         name: "lazy",
         lazy: Lazy::On,
         options: "-S 1 -c reads_lazy -c pages_referenced",
-        mutants: &["skip-rescue", "store-shared", "align-offset", "zero-past-end", "fork-leaves-writable"],
+        mutants: &[
+            "skip-rescue",
+            "store-shared",
+            "align-offset",
+            "zero-past-end",
+            "fork-leaves-writable",
+        ],
     },
     Exercise {
         name: "lazy_aligned",
@@ -30,10 +37,25 @@ const EXERCISES: [Exercise; 6] = [
         options: "-S 2 -a 4096 -c reads_lazy -c pages_referenced",
         mutants: &["skip-truncate-rescue"],
     },
-    Exercise { name: "lazy_four", lazy: Lazy::On, options: "-S 3 -p 4 -c reads_lazy", mutants: &["rescue-serves-all"] },
-    Exercise { name: "lazy_pressure", lazy: Lazy::On, options: "-S 4 -p 4 -m 30M -c reads_lazy -c evictions", mutants: &[] },
+    Exercise {
+        name: "lazy_four",
+        lazy: Lazy::On,
+        options: "-S 3 -p 4 -c reads_lazy",
+        mutants: &["rescue-serves-all"],
+    },
+    Exercise {
+        name: "lazy_pressure",
+        lazy: Lazy::On,
+        options: "-S 4 -p 4 -m 30M -c reads_lazy -c evictions",
+        mutants: &[],
+    },
     Exercise { name: "eager", lazy: Lazy::Off, options: "-S 1 -C reads_lazy", mutants: &[] },
-    Exercise { name: "eager_aligned_four", lazy: Lazy::Off, options: "-S 5 -a 4096 -p 4 -C reads_lazy", mutants: &[] },
+    Exercise {
+        name: "eager_aligned_four",
+        lazy: Lazy::Off,
+        options: "-S 5 -a 4096 -p 4 -C reads_lazy",
+        mutants: &[],
+    },
 ];
 
 /// The exercises, of 5,000 operations or of 100,000.

@@ -70,7 +70,12 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
         // With products of its own, so that neither guest is ever taken for the other.
         folder = paths.work.join("guest-mutants");
         command.arg("--target-dir").arg(paths.work.join("mutants"));
-        command.args(["--package", "fsproto", "--features", "fsproto/mutants,kernel/mutants,user/mutants"]);
+        command.args([
+            "--package",
+            "fsproto",
+            "--features",
+            "fsproto/mutants,kernel/mutants,user/mutants",
+        ]);
     }
     command.args(["--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
@@ -106,7 +111,10 @@ fn follow(output: impl BufRead) -> Result<Vec<Artifact>> {
                 say!("building the guest");
                 announced = true;
             }
-            spinner.set_message(format!("building the guest: {}", message["target"]["name"].as_str().unwrap_or("")));
+            spinner.set_message(format!(
+                "building the guest: {}",
+                message["target"]["name"].as_str().unwrap_or("")
+            ));
         }
         artifacts.extend(artifact(&message));
     }

@@ -37,7 +37,9 @@ impl HostTest {
         Ok(match ended {
             Ended::ByItself(status) if status.success() => Verdict::Passed,
             Ended::ByItself(status) => Verdict::Failed(format!("{output}\n{status}")),
-            Ended::Stopped => Verdict::Failed(format!("{output}\nstopped: not done after {} s", LIMIT.as_secs())),
+            Ended::Stopped => {
+                Verdict::Failed(format!("{output}\nstopped: not done after {} s", LIMIT.as_secs()))
+            }
         })
     }
 }
@@ -87,7 +89,9 @@ fn examples(paths: &Paths) -> HostTest {
 /// The tests of one program that cargo made.
 fn tests_of(message: &Value) -> Result<Vec<HostTest>> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let Some(program) = text(&message["executable"]).map(PathBuf::from) else { return Ok(Vec::new()) };
+    let Some(program) = text(&message["executable"]).map(PathBuf::from) else {
+        return Ok(Vec::new());
+    };
     let target = text(&message["target"]["name"]).unwrap_or_default();
     let manifest = PathBuf::from(text(&message["manifest_path"]).unwrap_or_default());
     let folder = manifest.parent().unwrap_or(Path::new(".")).to_path_buf();

@@ -93,7 +93,8 @@ fn hash_tests(name: &str, file: &Path, size: usize) -> Result<Vec<QemuTest>> {
             test.memory = memory.to_owned();
             test.lazy = lazy;
             test.limit = LIMIT;
-            test.additions = vec![Addition { host: file.to_path_buf(), guest: "root/file".to_owned() }];
+            test.additions =
+                vec![Addition { host: file.to_path_buf(), guest: "root/file".to_owned() }];
             tests.push(test);
         }
     }
@@ -115,10 +116,12 @@ fn text_tests(paths: &Paths, folder: &Path) -> Result<Vec<QemuTest>> {
     for (name, command) in SAME_AS_HOST {
         for lazy in [Lazy::On, Lazy::Off] {
             let expected = Expected::Words(on_host(folder, command)?);
-            let mut test = QemuTest::new(&format!("input_{name}_lazy_{}", lazy.word()), command, expected);
+            let mut test =
+                QemuTest::new(&format!("input_{name}_lazy_{}", lazy.word()), command, expected);
             test.lazy = lazy;
-            test.additions =
-                ["text", "copy", "changed"].map(|name| Addition { host: folder.join(name), guest: format!("root/{name}") }).to_vec();
+            test.additions = ["text", "copy", "changed"]
+                .map(|name| Addition { host: folder.join(name), guest: format!("root/{name}") })
+                .to_vec();
             tests.push(test);
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! COM1 is the guest's console, COM2 the kernel's log and a command's standard error, COM3 the
 //! channel on which init reports. Each is a pipe that only QEMU and we hold; a pipe, since a socket
-//! counts every byte the guest sends as a message and is full after a few hundred. Its disk is for what is temporary. That and the initrd are unlinked files that QEMU opens through their descriptors, so that however this
-//! program ends, nothing is left lying about, and no QEMU running.
+//! counts every byte the guest sends as a message and is full after a few hundred. Its disk is for
+//! what is temporary. That and the initrd are unlinked files that QEMU opens through their
+//! descriptors, so that however this program ends, nothing is left lying about, and no QEMU
+//! running.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
@@ -84,7 +86,16 @@ impl Machine {
     /// Starts one.
     pub fn start(guest: &Guest, initrd: &File, hardware: &Hardware) -> Result<Self> {
         let mut command = Command::new(QEMU);
-        command.args(["-M", "q35", "-nodefaults", "-accel", "tcg", "-display", "none", "-no-reboot"]);
+        command.args([
+            "-M",
+            "q35",
+            "-nodefaults",
+            "-accel",
+            "tcg",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         command.args(["-m", &hardware.memory]);
         match hardware.clock {
             Clock::Host => command.args(["-cpu", "max"]),
@@ -97,7 +108,10 @@ impl Machine {
         inherit(initrd)?;
         command.args(["-initrd", &format!("/proc/self/fd/{}", initrd.as_raw_fd())]);
         let scratch = scratch(guest)?;
-        let disk = format!("if=none,id=scratch,format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}", scratch.as_raw_fd());
+        let disk = format!(
+            "if=none,id=scratch,format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}",
+            scratch.as_raw_fd()
+        );
         command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=scratch"]);
         command.args(["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
         // Kept until QEMU has its copies.
@@ -105,7 +119,10 @@ impl Machine {
         let mut port = |name: &str| -> Result<File> {
             let (near, far) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
             inherit(&far)?;
-            command.args(["-chardev", &format!("file,id={name},path=/proc/self/fd/{}", far.as_raw_fd())]);
+            command.args([
+                "-chardev",
+                &format!("file,id={name},path=/proc/self/fd/{}", far.as_raw_fd()),
+            ]);
             command.args(["-serial", &format!("chardev:{name}")]);
             far_ends.push(far);
             Ok(near.into())
@@ -146,13 +163,15 @@ impl Drop for Machine {
     }
 }
 
-/// Bytes of the disk on which the guest keeps what is temporary and does not fit into its memory: one half is for files, the other for pages of programs.
+/// Bytes of the disk on which the guest keeps what is temporary and does not fit into its memory:
+/// one half is for files, the other for pages of programs.
 const SCRATCH_BYTES: u64 = 2 << 30;
 
 /// An empty disk of holes, unlinked like the initrd.
 fn scratch(guest: &Guest) -> Result<File> {
     let folder = guest.boot.parent().context("the loader lies nowhere")?;
-    let file = tempfile::tempfile_in(folder).with_context(|| format!("cannot make a file in {}", folder.display()))?;
+    let file = tempfile::tempfile_in(folder)
+        .with_context(|| format!("cannot make a file in {}", folder.display()))?;
     file.set_len(SCRATCH_BYTES).context("cannot size the guest's disk")?;
     inherit(&file)?;
     Ok(file)
@@ -169,9 +188,14 @@ fn classify(status: ExitStatus) -> Ending {
         (Some(KERNEL_PANIC), _) => Ending::KernelPanic,
         (Some(LOADER_REFUSED), _) => Ending::LoaderRefused,
         // With -no-reboot a triple fault, too, is an orderly end for QEMU.
-        (Some(0), _) => Ending::Other("QEMU ended without a word from the guest: the CPU was reset, or QEMU told to quit".to_owned()),
+        (Some(0), _) => Ending::Other(
+            "QEMU ended without a word from the guest: the CPU was reset, or QEMU told to quit"
+                .to_owned(),
+        ),
         (Some(code), _) => Ending::Other(format!("QEMU ended with status {code}")),
-        (None, signal) => Ending::Other(format!("QEMU was killed by signal {}", signal.unwrap_or(0))),
+        (None, signal) => {
+            Ending::Other(format!("QEMU was killed by signal {}", signal.unwrap_or(0)))
+        }
     }
 }
 

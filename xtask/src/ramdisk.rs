@@ -25,7 +25,8 @@ const FILLER: &str = ".pad";
 /// Folders that are there from the start.
 const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "mnt", "proc", "root", "sbin", "tmp"];
 /// Small files that programs look for by name: who there is.
-const TEXTS: [(&str, &str); 2] = [("etc/group", "root:x:0:\n"), ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")];
+const TEXTS: [(&str, &str); 2] =
+    [("etc/group", "root:x:0:\n"), ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")];
 /// The program that the kernel starts first.
 const INIT: &str = "init";
 
@@ -55,7 +56,10 @@ impl Ramdisk {
         }
         for (name, file) in &guest.programs {
             let folder = if name == INIT { "sbin" } else { "bin" };
-            ramdisk.put(&format!("{folder}/{name}"), Node::Host { file: file.clone(), is_executable: true })?;
+            ramdisk.put(
+                &format!("{folder}/{name}"),
+                Node::Host { file: file.clone(), is_executable: true },
+            )?;
         }
         Ok(ramdisk)
     }
@@ -72,7 +76,9 @@ impl Ramdisk {
             let entry = entry.with_context(|| format!("cannot add {}", host.display()))?;
             let inside = entry.path().strip_prefix(host)?;
             let guest = Path::new(&addition.guest).join(inside);
-            let guest = guest.to_str().with_context(|| format!("{} has a name that is not UTF-8", entry.path().display()))?;
+            let guest = guest.to_str().with_context(|| {
+                format!("{} has a name that is not UTF-8", entry.path().display())
+            })?;
             let data = entry.metadata()?;
             let node = if data.is_dir() {
                 Node::Folder
@@ -107,7 +113,8 @@ impl Ramdisk {
 
     /// Writes the initrd: `kernel`, then everything else.
     pub fn write_initrd(&self, kernel: &Path, target: &fs::File) -> Result<()> {
-        let mut archive = Archive { out: BufWriter::with_capacity(1 << 20, target), offset_bytes: 0 };
+        let mut archive =
+            Archive { out: BufWriter::with_capacity(1 << 20, target), offset_bytes: 0 };
         archive.host_file("kernel", kernel, 0o755)?;
         archive.fill_up_to(0)?;
         for (path, node) in &self.nodes {
@@ -116,7 +123,9 @@ impl Ramdisk {
                 Node::Host { file, is_executable } => {
                     archive.host_file(path, file, if *is_executable { 0o755 } else { 0o644 })?;
                 }
-                Node::Text(text) => archive.file(path, text.len() as u64, 0o644, &mut text.as_slice())?,
+                Node::Text(text) => {
+                    archive.file(path, text.len() as u64, 0o644, &mut text.as_slice())?
+                }
             }
         }
         archive.finish()
@@ -132,7 +141,9 @@ struct Archive<'a> {
 impl Archive<'_> {
     fn header(&mut self, path: &str, kind: EntryType, mode: u32, size_bytes: u64) -> Result<()> {
         let mut header = Header::new_ustar();
-        header.set_path(path).with_context(|| format!("the name /{path} is too long for the ramdisk"))?;
+        header
+            .set_path(path)
+            .with_context(|| format!("the name /{path} is too long for the ramdisk"))?;
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_size(size_bytes);
@@ -159,9 +170,11 @@ impl Archive<'_> {
     }
 
     fn host_file(&mut self, path: &str, host: &Path, mode: u32) -> Result<()> {
-        let mut file = fs::File::open(host).with_context(|| format!("cannot read {}", host.display()))?;
+        let mut file =
+            fs::File::open(host).with_context(|| format!("cannot read {}", host.display()))?;
         let size_bytes = file.metadata()?.len();
-        self.file(path, size_bytes, mode, &mut file).with_context(|| format!("cannot add {}", host.display()))
+        self.file(path, size_bytes, mode, &mut file)
+            .with_context(|| format!("cannot add {}", host.display()))
     }
 
     fn file(&mut self, path: &str, size_bytes: u64, mode: u32, data: &mut dyn Read) -> Result<()> {
@@ -175,7 +188,8 @@ impl Archive<'_> {
         self.zeros_to_block()
     }
 
-    /// Writes a filler, if one is needed, so that the archive ends at `remainder` modulo the page size.
+    /// Writes a filler, if one is needed, so that the archive ends at `remainder` modulo the page
+    /// size.
     fn fill_up_to(&mut self, remainder: u64) -> Result<()> {
         let missing = (PAGE_BYTES + remainder - self.offset_bytes % PAGE_BYTES) % PAGE_BYTES;
         if missing == 0 {
@@ -188,7 +202,11 @@ impl Archive<'_> {
 
     fn finish(mut self) -> Result<()> {
         self.raw(&[0; 2 * BLOCK_BYTES as usize])?;
-        let file = self.out.into_inner().map_err(|error| error.into_error()).context("cannot write the ramdisk")?;
+        let file = self
+            .out
+            .into_inner()
+            .map_err(|error| error.into_error())
+            .context("cannot write the ramdisk")?;
         (&mut &*file).rewind().context("cannot rewind the ramdisk")
     }
 }
@@ -215,7 +233,8 @@ mod tests {
 
     #[test]
     fn large_files_lie_on_page_borders_and_the_ramdisk_too() {
-        let bytes = archive_of(&[("a", 1), ("b/c", 4095), ("b/d", 4096), ("e", 100_000), ("f", 4096)]);
+        let bytes =
+            archive_of(&[("a", 1), ("b/c", 4095), ("b/d", 4096), ("e", 100_000), ("f", 4096)]);
         let mut seen = Vec::new();
         for (index, entry) in tar::Archive::new(bytes.as_slice()).entries().unwrap().enumerate() {
             let entry = entry.unwrap();
@@ -224,7 +243,11 @@ mod tests {
                 assert_eq!(entry.raw_file_position() % PAGE_BYTES, 0, "{name}");
             }
             if name == "a" {
-                assert_eq!(entry.raw_header_position() % PAGE_BYTES, 0, "the ramdisk's first entry");
+                assert_eq!(
+                    entry.raw_header_position() % PAGE_BYTES,
+                    0,
+                    "the ramdisk's first entry"
+                );
             }
             if name != FILLER {
                 seen.push(name);
@@ -242,9 +265,14 @@ mod tests {
         fs::write(&script, "#!/bin/sh\n").unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
         let mut ramdisk = Ramdisk::default();
-        ramdisk.add(&Addition { host: folder.path().to_path_buf(), guest: "mnt/x".to_owned() }).unwrap();
+        ramdisk
+            .add(&Addition { host: folder.path().to_path_buf(), guest: "mnt/x".to_owned() })
+            .unwrap();
         assert!(matches!(ramdisk.nodes["mnt/x/script"], Node::Host { is_executable: true, .. }));
-        assert!(matches!(ramdisk.nodes["mnt/x/sub/plain"], Node::Host { is_executable: false, .. }));
+        assert!(matches!(
+            ramdisk.nodes["mnt/x/sub/plain"],
+            Node::Host { is_executable: false, .. }
+        ));
         assert_eq!(ramdisk.nodes["mnt"], Node::Folder);
     }
 

@@ -1,4 +1,5 @@
-//! How each test ended when it last ran: a line a test, kept for the book. A run of some tests leaves what is known of the others.
+//! How each test ended when it last ran: a line a test, kept for the book. A run of some tests
+//! leaves what is known of the others.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +18,10 @@ fn file(paths: &Paths) -> PathBuf {
 /// What is known; nothing where no test ran yet.
 pub fn load(paths: &Paths) -> Record {
     let text = std::fs::read_to_string(file(paths)).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once(' ')).map(|(ended, name)| (name.to_owned(), ended.to_owned())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(ended, name)| (name.to_owned(), ended.to_owned()))
+        .collect()
 }
 
 /// Keeps what is known.

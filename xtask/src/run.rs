@@ -70,9 +70,12 @@ impl Task<'_> {
 /// Runs the guest; the status is xtask's.
 pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     // First what can be wrong with the arguments: no one waits for a build to hear of it.
-    let additions = arguments.add.iter().map(|text| Addition::parse(text)).collect::<Result<Vec<_>>>()?;
+    let additions =
+        arguments.add.iter().map(|text| Addition::parse(text)).collect::<Result<Vec<_>>>()?;
     let log = match &arguments.log {
-        Some(path) => Some(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
+        Some(path) => {
+            Some(File::create(path).with_context(|| format!("cannot write {}", path.display()))?)
+        }
         None => None,
     };
     let toolchain = setup::ensure(paths)?;
@@ -103,7 +106,13 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let mut log = Log { file: log, tail: Vec::new(), is_shown: command.is_some() };
     let outcome = if command.is_some() {
         let mut console = stdout().lock();
-        let session = Session { input: Input::None, console: &mut console, log: &mut log, limit, interrupts: &interrupts };
+        let session = Session {
+            input: Input::None,
+            console: &mut console,
+            log: &mut log,
+            limit,
+            interrupts: &interrupts,
+        };
         session.run(machine)?
     } else {
         interactive(machine, &mut log, limit, &interrupts)?
@@ -112,10 +121,16 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
 }
 
 /// Gives the user the guest's console.
-fn interactive(machine: Machine, log: &mut Log, limit: Option<Duration>, interrupts: &Interrupts) -> Result<Outcome> {
+fn interactive(
+    machine: Machine,
+    log: &mut Log,
+    limit: Option<Duration>,
+    interrupts: &Interrupts,
+) -> Result<Outcome> {
     let keys = stdin();
     let raw = RawTerminal::enter();
-    let input = if raw.is_some() { Input::Terminal(keys.as_fd()) } else { Input::Stream(keys.as_fd()) };
+    let input =
+        if raw.is_some() { Input::Terminal(keys.as_fd()) } else { Input::Stream(keys.as_fd()) };
     let mut console = stdout().lock();
     let outcome = Session { input, console: &mut console, log, limit, interrupts }.run(machine);
     drop(raw);
@@ -141,12 +156,22 @@ fn conclude(outcome: &Outcome, is_command: bool, log: &Log) -> u8 {
 /// The status and the sentence for an outcome that is nobody's wish.
 pub fn describe(outcome: &Outcome) -> (u8, String) {
     match outcome {
-        Outcome::Ended(Ending::PowerOff, Some(code)) => (*code, format!("the command ended with status {code}")),
-        Outcome::Ended(Ending::PowerOff, None) => (status::QEMU_ENDED, "the guest reported no status".to_owned()),
-        Outcome::Ended(Ending::KernelPanic, _) => (status::KERNEL_PANIC, "the kernel panicked".to_owned()),
-        Outcome::Ended(Ending::LoaderRefused, _) => (status::QEMU_ENDED, "the loader could not start the kernel".to_owned()),
+        Outcome::Ended(Ending::PowerOff, Some(code)) => {
+            (*code, format!("the command ended with status {code}"))
+        }
+        Outcome::Ended(Ending::PowerOff, None) => {
+            (status::QEMU_ENDED, "the guest reported no status".to_owned())
+        }
+        Outcome::Ended(Ending::KernelPanic, _) => {
+            (status::KERNEL_PANIC, "the kernel panicked".to_owned())
+        }
+        Outcome::Ended(Ending::LoaderRefused, _) => {
+            (status::QEMU_ENDED, "the loader could not start the kernel".to_owned())
+        }
         Outcome::Ended(Ending::Other(words), _) => (status::QEMU_ENDED, words.clone()),
-        Outcome::TimedOut => (status::TIMED_OUT, "the guest did not end in time and was stopped".to_owned()),
+        Outcome::TimedOut => {
+            (status::TIMED_OUT, "the guest did not end in time and was stopped".to_owned())
+        }
         Outcome::Quit => (status::QEMU_ENDED, "given up at the keyboard".to_owned()),
         Outcome::Interrupted(signal) => (status::QEMU_ENDED, format!("stopped by signal {signal}")),
     }
@@ -195,9 +220,18 @@ mod tests {
 
     #[test]
     fn the_command_is_the_last_line_of_the_configuration() {
-        let task =
-            Task { command: Some("echo a\necho b"), lazy: Lazy::Off, mutant: Some("r1"), memory: "48M", additions: &[], relay: None };
-        assert_eq!(task.configuration(), "lazy=off\nmemory=48M\nmutant=r1\ncommand=echo a\necho b\n");
+        let task = Task {
+            command: Some("echo a\necho b"),
+            lazy: Lazy::Off,
+            mutant: Some("r1"),
+            memory: "48M",
+            additions: &[],
+            relay: None,
+        };
+        assert_eq!(
+            task.configuration(),
+            "lazy=off\nmemory=48M\nmutant=r1\ncommand=echo a\necho b\n"
+        );
         let shell = Task { command: None, mutant: None, ..task };
         assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\n");
     }

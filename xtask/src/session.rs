@@ -62,7 +62,12 @@ impl Session<'_> {
     /// Runs the machine to its end.
     pub fn run(mut self, mut machine: Machine) -> Result<Outcome> {
         let deadline = self.limit.map(|limit| Instant::now() + limit);
-        let mut state = State { open: [true; 4], pending: Vec::new(), control: Vec::new(), complaints: Vec::new() };
+        let mut state = State {
+            open: [true; 4],
+            pending: Vec::new(),
+            control: Vec::new(),
+            complaints: Vec::new(),
+        };
         let stopped = loop {
             if let Some(signal) = self.interrupts.pending() {
                 break Some(Outcome::Interrupted(signal));
@@ -112,29 +117,43 @@ impl Session<'_> {
         }
         waiting.push(PollFd::from_borrowed_fd(self.interrupts.as_fd(), PollFlags::IN));
         let mut input_slot = None;
-        if let (Input::Terminal(input) | Input::Stream(input), true) = (self.input, state.pending.is_empty()) {
+        if let (Input::Terminal(input) | Input::Stream(input), true) =
+            (self.input, state.pending.is_empty())
+        {
             input_slot = Some(waiting.len());
             waiting.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
         }
-        let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        let timeout = left.map(|left| Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        });
         match poll(&mut waiting, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for the machine"),
         }
         let readable = |slot: Option<usize>| {
             let flags = slot.and_then(|slot| waiting.get(slot)).map(PollFd::revents);
-            flags.is_some_and(|flags| flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+            flags.is_some_and(|flags| {
+                flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+            })
         };
         Ok(Ready { sources: slots.map(readable), input: readable(input_slot) })
     }
 
     /// Does what can be done.
-    fn serve(&mut self, machine: &mut Machine, state: &mut State, ready: Ready) -> Result<Option<Outcome>> {
+    fn serve(
+        &mut self,
+        machine: &mut Machine,
+        state: &mut State,
+        ready: Ready,
+    ) -> Result<Option<Outcome>> {
         if ready.sources[0] {
-            state.open[0] = pump(&mut machine.console, self.console).context("cannot pass on the guest's output")?;
+            state.open[0] = pump(&mut machine.console, self.console)
+                .context("cannot pass on the guest's output")?;
         }
         if ready.sources[1] {
-            state.open[1] = pump(&mut machine.log, self.log).context("cannot pass on the kernel's log")?;
+            state.open[1] =
+                pump(&mut machine.log, self.log).context("cannot pass on the kernel's log")?;
         }
         if ready.sources[2] {
             state.open[2] = pump(&mut machine.control, &mut state.control)?;
@@ -149,7 +168,8 @@ impl Session<'_> {
         if !state.pending.is_empty() {
             match machine.keys.write(&state.pending) {
                 Ok(count) => drop(state.pending.drain(..count)),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // The machine has ended; the ports will say so.
                 Err(_) => state.pending.clear(),
             }
@@ -205,7 +225,9 @@ fn pump(from: &mut dyn Read, to: &mut dyn Write) -> Result<bool> {
             to.flush()?;
             Ok(true)
         }
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(true)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -41,7 +41,9 @@ pub fn ensure_component(paths: &Paths, component: &str, probe: &[&str]) -> Resul
     if run(rustup.args(["component", "add", component]).current_dir(&paths.root)) {
         return Ok(());
     }
-    bail!("{component} is missing and rustup could not add it; give: rustup component add {component}")
+    bail!(
+        "{component} is missing and rustup could not add it; give: rustup component add {component}"
+    )
 }
 
 fn ensure_target(paths: &Paths) -> Result<Toolchain> {
@@ -53,11 +55,15 @@ fn ensure_target(paths: &Paths) -> Result<Toolchain> {
     }
     say!("set-up: adding the guest's target (rustup target add {GUEST_TARGET})");
     let mut rustup = Command::new("rustup");
-    if run(rustup.args(["target", "add", GUEST_TARGET]).current_dir(&paths.root)) && target_installed(paths) {
+    if run(rustup.args(["target", "add", GUEST_TARGET]).current_dir(&paths.root))
+        && target_installed(paths)
+    {
         return Ok(Toolchain { library_source: None });
     }
     say!("set-up: rustup could not; building the core library from its source instead");
-    let source = fallback::fetch(paths).with_context(|| format!("the target is missing; give: rustup target add {GUEST_TARGET}"))?;
+    let source = fallback::fetch(paths).with_context(|| {
+        format!("the target is missing; give: rustup target add {GUEST_TARGET}")
+    })?;
     Ok(Toolchain { library_source: Some(source) })
 }
 
@@ -110,7 +116,8 @@ fn succeeds(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Runs a command whose output is for the user; standard output belongs to the guest, so it goes to standard error.
+/// Runs a command whose output is for the user; standard output belongs to the guest, so it goes to
+/// standard error.
 pub fn run(command: &mut Command) -> bool {
     let status = command.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr())).status();
     status.is_ok_and(|status| status.success())

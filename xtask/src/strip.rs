@@ -14,8 +14,10 @@ pub fn cached(program: &Path, copy: &Path) -> Result<PathBuf> {
         _ => false,
     };
     if !is_fresh {
-        let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-        let stripped = strip(&bytes).with_context(|| format!("cannot strip {}", program.display()))?;
+        let bytes =
+            fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        let stripped =
+            strip(&bytes).with_context(|| format!("cannot strip {}", program.display()))?;
         // Whoever runs at the same time sees the old copy or the new one.
         let folder = copy.parent().context("a copy without a folder")?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;

@@ -5,12 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file tells one story. Few are longer than 500 lines, none than this; its unit tests do not count.
+/// A file tells one story. Few are longer than 500 lines, none than this; its unit tests do not
+/// count.
 const MAX_LINES: usize = 700;
 
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let hidden_or_target = |name: &str| name == "target" || (name.starts_with('.') && name.len() > 2);
+    let hidden_or_target =
+        |name: &str| name == "target" || (name.starts_with('.') && name.len() > 2);
     walkdir::WalkDir::new(root)
         .sort_by_file_name()
         .into_iter()
@@ -25,7 +27,9 @@ fn sources() -> Vec<PathBuf> {
 fn check(rule: impl Fn(&str) -> Option<String>) {
     let files = sources();
     assert!(files.len() > 20, "the sources were not found");
-    let complaint = |path: &PathBuf| Some(format!("{}: {}", path.display(), rule(&fs::read_to_string(path).ok()?)?));
+    let complaint = |path: &PathBuf| {
+        Some(format!("{}: {}", path.display(), rule(&fs::read_to_string(path).ok()?)?))
+    };
     let complaints: Vec<String> = files.iter().filter_map(complaint).collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }

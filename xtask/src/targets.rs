@@ -58,7 +58,11 @@ mod tests {
     #[test]
     fn names_are_unique_and_targets_beat_the_peer() {
         for (index, row) in TARGETS.iter().enumerate() {
-            assert!(TARGETS.iter().skip(index + 1).all(|other| other.name != row.name), "{}", row.name);
+            assert!(
+                TARGETS.iter().skip(index + 1).all(|other| other.name != row.name),
+                "{}",
+                row.name
+            );
             assert!(row.peer.is_none_or(|peer| row.target < peer), "{}", row.name);
         }
     }

@@ -75,7 +75,9 @@ impl Test {
             Self::Profit(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
-            Self::Unnoticed(_) => Ok(Verdict::Failed("no test names this break of the code".to_owned())),
+            Self::Unnoticed(_) => {
+                Ok(Verdict::Failed("no test names this break of the code".to_owned()))
+            }
         }
     }
 }
@@ -87,7 +89,8 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     let mutants = arguments.mutants || by_word;
     let filter = arguments.filter.as_deref().filter(|_| !by_word).unwrap_or_default();
     let length = arguments.length();
-    let mut tests = if mutants { mutant_tests(paths, length)? } else { all_tests(paths, filter, length)? };
+    let mut tests =
+        if mutants { mutant_tests(paths, length)? } else { all_tests(paths, filter, length)? };
     tests.retain(|test| test.name().contains(filter));
     if arguments.list {
         let names: String = tests.iter().map(|test| test.name() + "\n").collect();
@@ -123,16 +126,30 @@ fn all_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
 fn mutant_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     for test in qemu_tests::list(paths, length)? {
-        tests.extend(test.mutants.clone().into_iter().map(|mutant| Test::Mutant(test.clone(), mutant)));
+        tests.extend(
+            test.mutants.clone().into_iter().map(|mutant| Test::Mutant(test.clone(), mutant)),
+        );
     }
     say!("building the host tests");
-    tests.extend(host_tests::list(paths)?.into_iter().filter(|test| breaks::applies_breaks(&test.name)).map(Test::Host));
+    tests.extend(
+        host_tests::list(paths)?
+            .into_iter()
+            .filter(|test| breaks::applies_breaks(&test.name))
+            .map(Test::Host),
+    );
     tests.extend(breaks::unnoticed(paths)?.into_iter().map(Test::Unnoticed));
     Ok(tests)
 }
 
-/// Runs tests and adds how they ended to what is known. Where all of so many `breaks` of the code were applied, tells how many were caught.
-fn run_all(paths: &Paths, guest: &Guest, tests: &[Test], mut known: Record, breaks: Option<usize>) -> Result<u8> {
+/// Runs tests and adds how they ended to what is known. Where all of so many `breaks` of the code
+/// were applied, tells how many were caught.
+fn run_all(
+    paths: &Paths,
+    guest: &Guest,
+    tests: &[Test],
+    mut known: Record,
+    breaks: Option<usize>,
+) -> Result<u8> {
     let interrupts = Interrupts::listen()?;
     let mut missed = BTreeSet::new();
     let mut passed = 0;

@@ -1,6 +1,8 @@
-//! The tree that an archive describes. Format: ustar (POSIX.1-1988), with GNU's long names, as the `tar` crate writes it.
+//! The tree that an archive describes. Format: ustar (POSIX.1-1988), with GNU's long names, as the
+//! `tar` crate writes it.
 //!
-//! The members' bytes stay in the archive until they are changed. Members called `.pad` are filler that puts the next one on a page border.
+//! The members' bytes stay in the archive until they are changed. Members called `.pad` are filler
+//! that puts the next one on a page border.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -69,7 +71,11 @@ fn number(field: &[u8]) -> Option<u64> {
 
 /// Whether the header's bytes add up to what it says.
 fn checksum_is_right(header: &[u8; BLOCK]) -> bool {
-    let sum: u64 = header.iter().enumerate().map(|(at, &byte)| u64::from(if (148..156).contains(&at) { b' ' } else { byte })).sum();
+    let sum: u64 = header
+        .iter()
+        .enumerate()
+        .map(|(at, &byte)| u64::from(if (148..156).contains(&at) { b' ' } else { byte }))
+        .sum();
     number(&header[148..156]) == Some(sum)
 }
 
@@ -86,7 +92,9 @@ fn next_member(rest: &mut &'static [u8]) -> Result<Option<Member>, BadArchive> {
         if !checksum_is_right(header) {
             return Err(bad("the header's checksum is wrong"));
         }
-        let field = |range: core::ops::Range<usize>| number(&header[range]).ok_or(bad("a number in the header is none"));
+        let field = |range: core::ops::Range<usize>| {
+            number(&header[range]).ok_or(bad("a number in the header is none"))
+        };
         let length = usize::try_from(field(124..136)?).map_err(|_| bad("it is too long"))?;
         let data = behind.get(..length).ok_or(bad("the archive ends in the middle of it"))?;
         let padded = length.checked_next_multiple_of(BLOCK).ok_or(bad("it is too long"))?;
@@ -95,8 +103,10 @@ fn next_member(rest: &mut &'static [u8]) -> Result<Option<Member>, BadArchive> {
             b'L' => long_name = Some(text(data).to_vec()),
             b'K' => long_link = Some(text(data).to_vec()),
             kind => {
-                let prefix = if header[257..263] == *b"ustar\0" { text(&header[345..500]) } else { b"" };
-                let whole = if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() };
+                let prefix =
+                    if header[257..263] == *b"ustar\0" { text(&header[345..500]) } else { b"" };
+                let whole =
+                    if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() };
                 return Ok(Some(Member {
                     name: long_name.unwrap_or(whole),
                     link: long_link.unwrap_or_else(|| text(&header[157..257]).to_vec()),
@@ -133,7 +143,8 @@ impl<C: Clock> Memfs<C> {
             if name == b".pad" || name.ends_with(b"/.pad") {
                 continue;
             }
-            self.add_member(name, &member).map_err(|reason| BadArchive::new(&member.name, reason))?;
+            self.add_member(name, &member)
+                .map_err(|reason| BadArchive::new(&member.name, reason))?;
         }
         Ok(())
     }
@@ -142,10 +153,17 @@ impl<C: Clock> Memfs<C> {
         let path = Path::new(name).map_err(|_| "its name is not a path")?;
         let body = match member.kind {
             b'0' | 0 | b'7' => {
-                self.pages.check(member.data.len().div_ceil(PAGE_BYTES) as u64).map_err(|_| "there is no room for it")?;
-                Body::Regular(Content::from_archive(member.data, &mut self.pages).map_err(|_| "there is no room for it")?)
+                self.pages
+                    .check(member.data.len().div_ceil(PAGE_BYTES) as u64)
+                    .map_err(|_| "there is no room for it")?;
+                Body::Regular(
+                    Content::from_archive(member.data, &mut self.pages)
+                        .map_err(|_| "there is no room for it")?,
+                )
             }
-            b'2' if (1..=MAX_PATH).contains(&member.link.len()) => Body::Symlink(member.link.as_slice().into()),
+            b'2' if (1..=MAX_PATH).contains(&member.link.len()) => {
+                Body::Symlink(member.link.as_slice().into())
+            }
             b'5' => Body::directory(ROOT_INODE),
             b'1' => return self.add_link(path, member),
             // Extended headers of other writers (times, mostly): nothing that is needed here.
@@ -159,7 +177,9 @@ impl<C: Clock> Memfs<C> {
             (Some(last), body_new) => match (self.child(parent, last), body_new) {
                 (Some(there), Body::Directory(_)) if self.is_dir(there) => there,
                 (Some(_), _) => return Err("its name is there already"),
-                (None, _) => self.make_named(parent, last, body, member.mode).map_err(|_| "there is no room for it")?,
+                (None, _) => self
+                    .make_named(parent, last, body, member.mode)
+                    .map_err(|_| "there is no room for it")?,
             },
         };
         if let Some(inode) = self.inodes.get_mut(&inode) {
@@ -173,9 +193,13 @@ impl<C: Clock> Memfs<C> {
     /// A hard link to a member that came before.
     fn add_link(&mut self, path: Path<'_>, member: &Member) -> Result<(), &'static str> {
         let target = Path::new(trimmed(&member.link)).map_err(|_| "its link is not a path")?;
-        let Ok(Place::Entry { inode, .. }) = self.walk(ROOT, target, LastLink::Take) else { return Err("it links to nothing") };
+        let Ok(Place::Entry { inode, .. }) = self.walk(ROOT, target, LastLink::Take) else {
+            return Err("it links to nothing");
+        };
         let (parent, last) = self.make_parents(path)?;
-        let last = last.filter(|last| self.child(parent, last).is_none()).ok_or("its name is there already")?;
+        let last = last
+            .filter(|last| self.child(parent, last).is_none())
+            .ok_or("its name is there already")?;
         if self.is_dir(inode) {
             return Err("it links to a directory");
         }
@@ -183,7 +207,10 @@ impl<C: Clock> Memfs<C> {
     }
 
     /// Makes the directories on the way to a path's last component.
-    fn make_parents<'p>(&mut self, path: Path<'p>) -> Result<(u64, Option<&'p [u8]>), &'static str> {
+    fn make_parents<'p>(
+        &mut self,
+        path: Path<'p>,
+    ) -> Result<(u64, Option<&'p [u8]>), &'static str> {
         let mut parent = ROOT_INODE;
         for Component { name, is_last, .. } in path.components() {
             if is_last {
@@ -192,7 +219,9 @@ impl<C: Clock> Memfs<C> {
             parent = match self.child(parent, name) {
                 Some(inode) if self.is_dir(inode) => inode,
                 Some(_) => return Err("a directory on its way is none"),
-                None => self.make_named(parent, name, Body::directory(parent), 0o755).map_err(|_| "there is no room for it")?,
+                None => self
+                    .make_named(parent, name, Body::directory(parent), 0o755)
+                    .map_err(|_| "there is no room for it")?,
             };
         }
         Ok((parent, None))

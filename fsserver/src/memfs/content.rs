@@ -1,8 +1,9 @@
 //! The bytes of a regular file: sparse, in pages.
 //!
-//! Invariants. No page lies at or past the end of the file, and what a last page holds past the end is zero: an extension needs to change nothing.
-//! Every change first makes sure of the pages that it needs, and only then begins: an error means that nothing was changed. What takes more than a run of pages is
-//! done run by run, and tells how far it came where the device beneath fails.
+//! Invariants. No page lies at or past the end of the file, and what a last page holds past the end
+//! is zero: an extension needs to change nothing. Every change first makes sure of the pages that
+//! it needs, and only then begins: an error means that nothing was changed. What takes more than a
+//! run of pages is done run by run, and tells how far it came where the device beneath fails.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -65,7 +66,12 @@ impl Content {
     }
 
     /// Bytes from `offset` on, short at the end. EIO where they do not come from the device.
-    pub fn read<'a>(&mut self, offset: u64, length: usize, store: &'a mut Pages) -> Result<Payload<'a>, Errno> {
+    pub fn read<'a>(
+        &mut self,
+        offset: u64,
+        length: usize,
+        store: &'a mut Pages,
+    ) -> Result<Payload<'a>, Errno> {
         let mut payload = Payload::empty();
         let end = offset.saturating_add(length as u64).min(self.size);
         if offset >= end {
@@ -87,7 +93,9 @@ impl Content {
                 outcome = Err(error);
                 &[]
             });
-            let stored = bytes.get((begin - start) as usize..bytes.len().min((stop - start) as usize)).unwrap_or_default();
+            let stored = bytes
+                .get((begin - start) as usize..bytes.len().min((stop - start) as usize))
+                .unwrap_or_default();
             payload.push_zeros((begin - next) as usize);
             payload.push(stored);
             payload.push_zeros((stop - begin) as usize - stored.len());
@@ -97,7 +105,8 @@ impl Content {
         outcome.map(|()| payload)
     }
 
-    /// Brings the pages of a range into memory; where the last read ended at its start, some that follow too.
+    /// Brings the pages of a range into memory; where the last read ended at its start, some that
+    /// follow too.
     fn bring_in(&self, bytes: Range<u64>, store: &mut Pages) -> Result<(), Errno> {
         let wanted = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
         if !self.pages_of(&wanted).into_iter().any(|page| store.is_on_disk(page)) {
@@ -118,12 +127,20 @@ impl Content {
 
     /// The pages at the ends of a range, of which a change of the range leaves a part.
     fn edges(&self, range: &Range<u64>) -> Vec<&Page> {
-        let ends = [range.start, range.end].map(|end| (!end.is_multiple_of(PAGE)).then_some(end / PAGE));
+        let ends =
+            [range.start, range.end].map(|end| (!end.is_multiple_of(PAGE)).then_some(end / PAGE));
         ends.into_iter().flatten().filter_map(|page| self.pages.get(page)).collect()
     }
 
-    /// Makes sure of what a change of these bytes takes, and brings in what it leaves parts of, and `others`.
-    fn prepare(&self, range: &Range<u64>, needs: Needs, others: &[&Page], store: &mut Pages) -> Result<(), Errno> {
+    /// Makes sure of what a change of these bytes takes, and brings in what it leaves parts of, and
+    /// `others`.
+    fn prepare(
+        &self,
+        range: &Range<u64>,
+        needs: Needs,
+        others: &[&Page],
+        store: &mut Pages,
+    ) -> Result<(), Errno> {
         let mut kept = self.edges(range);
         kept.extend(others);
         let away = kept.iter().filter(|page| store.is_on_disk(page)).count() as u64;
@@ -136,9 +153,13 @@ impl Content {
         parts(range.clone()).map(|part| self.pages.write_needs(part.page, store)).sum()
     }
 
-    /// Changes bytes, extending the file where they lie past its end. EFBIG, ENOSPC, EIO: nothing was changed.
+    /// Changes bytes, extending the file where they lie past its end. EFBIG, ENOSPC, EIO: nothing
+    /// was changed.
     pub fn write(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
-        let end = offset.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|&end| end <= MAX_SIZE)
+            .ok_or(Errno::EFBIG)?;
         if data.is_empty() {
             return Ok(());
         }
@@ -178,7 +199,8 @@ impl Content {
         Ok(())
     }
 
-    /// Makes bytes into a hole; what lies past the end is left alone. ENOSPC where part of a shared page has to be kept, EIO: nothing was changed.
+    /// Makes bytes into a hole; what lies past the end is left alone. ENOSPC where part of a shared
+    /// page has to be kept, EIO: nothing was changed.
     pub fn punch(&mut self, offset: u64, length: u64, store: &mut Pages) -> Result<(), Errno> {
         let Some(cut) = self.plan_cut(offset, offset.saturating_add(length)) else { return Ok(()) };
         let needs = cut.parts.iter().map(|(page, _)| self.pages.write_needs(*page, store)).sum();
@@ -199,7 +221,13 @@ impl Content {
         let edges = [Some(first), Some(last).filter(|&last| last != first)].into_iter().flatten();
         let parts = edges
             .filter(|page| !whole.contains(page) && self.pages.get(*page).is_some())
-            .map(|page| (page, offset.saturating_sub(page * PAGE) as usize..(end - page * PAGE).min(PAGE) as usize))
+            .map(|page| {
+                (
+                    page,
+                    offset.saturating_sub(page * PAGE) as usize
+                        ..(end - page * PAGE).min(PAGE) as usize,
+                )
+            })
             .collect();
         Some(Cut { range: offset..end, whole, parts })
     }
@@ -222,8 +250,15 @@ impl Content {
         self.size = 0;
     }
 
-    /// Fills holes with pages of zeros, and extends the file to the end of the range if asked to. EFBIG, ENOSPC, EIO: no byte and no length was changed.
-    pub fn fill(&mut self, offset: u64, length: u64, extend: bool, store: &mut Pages) -> Result<(), Errno> {
+    /// Fills holes with pages of zeros, and extends the file to the end of the range if asked to.
+    /// EFBIG, ENOSPC, EIO: no byte and no length was changed.
+    pub fn fill(
+        &mut self,
+        offset: u64,
+        length: u64,
+        extend: bool,
+        store: &mut Pages,
+    ) -> Result<(), Errno> {
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         // What lies past the end of the file cannot be kept in store here.
         let stored_end = if extend { end } else { end.min(self.size) };
@@ -283,15 +318,22 @@ impl Content {
         Shared { pages: self.pages.share(), range: offset..end, to_source_end: end == self.size }
     }
 
-    /// Replaces bytes from `offset` on by what was shared; holes stay holes. Pages are shared where they lie alike in both, the rest is copied. Tells how many
-    /// bytes: fewer than there are only where the device fails. EFBIG, ENOSPC, EIO: nothing was changed.
-    pub fn put_clone(&mut self, offset: u64, shared: &Shared, store: &mut Pages) -> Result<u64, Errno> {
+    /// Replaces bytes from `offset` on by what was shared; holes stay holes. Pages are shared where
+    /// they lie alike in both, the rest is copied. Tells how many bytes: fewer than there are only
+    /// where the device fails. EFBIG, ENOSPC, EIO: nothing was changed.
+    pub fn put_clone(
+        &mut self,
+        offset: u64,
+        shared: &Shared,
+        store: &mut Pages,
+    ) -> Result<u64, Errno> {
         let length = shared.length();
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         if length == 0 {
             return Ok(0);
         }
-        // The last page may be shared as a whole where what it holds past the range is zero in the source, and past the end in the target.
+        // The last page may be shared as a whole where what it holds past the range is zero in the
+        // source, and past the end in the target.
         let ends_whole = shared.to_source_end && end >= self.size;
         let last = if ends_whole { end.div_ceil(PAGE) } else { end / PAGE };
         let whole = offset.div_ceil(PAGE)..last;
@@ -300,18 +342,31 @@ impl Content {
             return Ok(self.copy_in(offset..end, offset, shared, store)? - offset);
         }
         let (head, tail) = (offset..whole.start * PAGE, (whole.end * PAGE).min(end)..end);
-        let ends = [&head, &tail].map(|range| self.plan_copy(range, offset, shared, store).needs.pages);
+        let ends =
+            [&head, &tail].map(|range| self.plan_copy(range, offset, shared, store).needs.pages);
         store.check(ends.iter().sum())?;
         self.copy_in(head, offset, shared, store)?;
         let from = shared.range.start.div_ceil(PAGE);
-        self.pages.graft(whole.start, &shared.pages, &(from..from + (whole.end - whole.start)), store)?;
+        self.pages.graft(
+            whole.start,
+            &shared.pages,
+            &(from..from + (whole.end - whole.start)),
+            store,
+        )?;
         self.size = self.size.max(tail.start);
         // All before it is done, whatever becomes of it.
         Ok(self.copy_in(tail.clone(), offset, shared, store).unwrap_or(tail.start) - offset)
     }
 
-    /// What it takes to copy the part of what was shared that goes to `range` of this file, where the whole goes to `offset`.
-    fn plan_copy<'a>(&self, range: &Range<u64>, offset: u64, shared: &'a Shared, store: &Pages) -> Copying<'a> {
+    /// What it takes to copy the part of what was shared that goes to `range` of this file, where
+    /// the whole goes to `offset`.
+    fn plan_copy<'a>(
+        &self,
+        range: &Range<u64>,
+        offset: u64,
+        shared: &'a Shared,
+        store: &Pages,
+    ) -> Copying<'a> {
         let runs = shared.runs(range, offset, store);
         let mut needs = Needs::default();
         if !range.is_empty() {
@@ -320,7 +375,10 @@ impl Content {
             let mut counted = first;
             needs += self.pages.write_needs(first, store);
             for (run, ..) in &runs {
-                needs += parts(run.clone()).filter(|part| part.page > counted).map(|part| self.pages.write_needs(part.page, store)).sum();
+                needs += parts(run.clone())
+                    .filter(|part| part.page > counted)
+                    .map(|part| self.pages.write_needs(part.page, store))
+                    .sum();
                 counted = counted.max((run.end - 1) / PAGE);
             }
             if last > counted {
@@ -330,9 +388,16 @@ impl Content {
         Copying { runs, needs }
     }
 
-    /// Copies what cannot be shared, some pages at a time; the store has room. Tells up to which byte: short of the end only where the device fails. The source's
-    /// pages are held, so nothing that is written here changes them.
-    fn copy_in(&mut self, range: Range<u64>, offset: u64, shared: &Shared, store: &mut Pages) -> Result<u64, Errno> {
+    /// Copies what cannot be shared, some pages at a time; the store has room. Tells up to which
+    /// byte: short of the end only where the device fails. The source's pages are held, so nothing
+    /// that is written here changes them.
+    fn copy_in(
+        &mut self,
+        range: Range<u64>,
+        offset: u64,
+        shared: &Shared,
+        store: &mut Pages,
+    ) -> Result<u64, Errno> {
         let mut at = range.start;
         while at < range.end {
             let end = ((at / PAGE + RUN_PAGES as u64) * PAGE).min(range.end);
@@ -347,7 +412,13 @@ impl Content {
     }
 
     /// Copies all of it, or nothing.
-    fn copy_run(&mut self, range: Range<u64>, offset: u64, shared: &Shared, store: &mut Pages) -> Result<(), Errno> {
+    fn copy_run(
+        &mut self,
+        range: Range<u64>,
+        offset: u64,
+        shared: &Shared,
+        store: &mut Pages,
+    ) -> Result<(), Errno> {
         let Copying { runs, needs } = self.plan_copy(&range, offset, shared, store);
         let sources: Vec<&Page> = runs.iter().map(|(_, page, _)| *page).collect();
         self.prepare(&range, needs, &sources, store)?;
@@ -358,7 +429,9 @@ impl Content {
         for (run, page, within) in runs {
             let length = (run.end - run.start) as usize;
             let copy = copy.get_mut(..length).ok_or(Errno::EIO)?;
-            copy.copy_from_slice(store.bytes(page)?.get(within..within + length).ok_or(Errno::EIO)?);
+            copy.copy_from_slice(
+                store.bytes(page)?.get(within..within + length).ok_or(Errno::EIO)?,
+            );
             self.put(run.start, copy, store)?;
         }
         Ok(())
@@ -398,7 +471,8 @@ impl Shared {
         self.range.end - self.range.start
     }
 
-    /// What is stored of the part that goes to `target`, where the whole goes to a range from `offset` on.
+    /// What is stored of the part that goes to `target`, where the whole goes to a range from
+    /// `offset` on.
     fn runs(&self, target: &Range<u64>, offset: u64, store: &Pages) -> Vec<Run<'_>> {
         let from = |byte: u64| byte - offset + self.range.start;
         let wanted = from(target.start)..from(target.end);

@@ -1,7 +1,7 @@
 //! The entries of a directory, by name and in the order in which they are listed.
 //!
-//! An entry's cookie is given when it is made, grows, and is never given again: so a listing goes on where it was, whatever came and went
-//! meanwhile.
+//! An entry's cookie is given when it is made, grows, and is never given again: so a listing goes
+//! on where it was, whatever came and went meanwhile.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -66,9 +66,12 @@ impl Directory {
         }
     }
 
-    /// Writes as many entries behind `cookie` as fit. EINVAL where there is one and not even that fits.
+    /// Writes as many entries behind `cookie` as fit. EINVAL where there is one and not even that
+    /// fits.
     pub fn list(&self, cookie: u64, writer: &mut Writer<'_>) -> Result<(), Errno> {
-        for (&next, name) in self.by_cookie.range((core::ops::Bound::Excluded(cookie), core::ops::Bound::Unbounded)) {
+        for (&next, name) in
+            self.by_cookie.range((core::ops::Bound::Excluded(cookie), core::ops::Bound::Unbounded))
+        {
             let Some(entry) = self.by_name.get(name) else { continue };
             let entry = DirEntry { id: FileId(entry.inode), next, kind: entry.kind, name };
             if entry.encode(writer).is_err() {

@@ -46,7 +46,18 @@ impl Inode {
     /// A file without a name.
     pub fn new(body: Body, mode: u16, now: Time) -> Self {
         let links = if matches!(body, Body::Directory(_)) { 2 } else { 0 };
-        Self { body, mode, uid: 0, gid: 0, links, handles: 0, version: 1, atime: now, mtime: now, ctime: now }
+        Self {
+            body,
+            mode,
+            uid: 0,
+            gid: 0,
+            links,
+            handles: 0,
+            version: 1,
+            atime: now,
+            mtime: now,
+            ctime: now,
+        }
     }
 
     /// What kind it is.
@@ -132,7 +143,8 @@ impl Inode {
     }
 }
 
-/// Whether a read brings the access time up to date (`relatime`: not older than a change, nor than a day).
+/// Whether a read brings the access time up to date (`relatime`: not older than a change, nor than
+/// a day).
 pub(crate) fn atime_is_due(atime: Time, mtime: Time, ctime: Time, now: Time) -> bool {
     atime <= mtime || atime <= ctime || now.0.saturating_sub(atime.0) >= DAY_NS
 }

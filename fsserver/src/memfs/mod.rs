@@ -1,13 +1,18 @@
-//! A file server that keeps its files in memory and, where it is given a block device, as much as does not fit on that.
+//! A file server that keeps its files in memory and, where it is given a block device, as much as
+//! does not fit on that.
 //!
-//! Owns: the tree and all bytes. What it was started with is an archive (the ramdisk), whose members' bytes stay where they are until they are
-//! changed. Names and where each page is are always in memory; nothing on the device outlives the server. Features: sparse files, removed files that live on while open, clones that share pages. No snapshots: [`snapfs`](mod@crate::snapfs)
-//! adds those.
+//! Owns: the tree and all bytes. What it was started with is an archive (the ramdisk), whose
+//! members' bytes stay where they are until they are changed. Names and where each page is are
+//! always in memory; nothing on the device outlives the server. Features: sparse files, removed
+//! files that live on while open, clones that share pages. No snapshots:
+//! [`snapfs`](mod@crate::snapfs) adds those.
 //!
-//! Permission bits are kept and told, not checked: the kernel checks them. What a handle was opened for is checked.
+//! Permission bits are kept and told, not checked: the kernel checks them. What a handle was opened
+//! for is checked.
 //!
-//! Invariants. Every inode is in use by a name or by a handle. A directory's link count is 2 plus its directories; a file's, its names.
-//! A version grows with each change of the file's bytes or length, in the same request.
+//! Invariants. Every inode is in use by a name or by a handle. A directory's link count is 2 plus
+//! its directories; a file's, its names. A version grows with each change of the file's bytes or
+//! length, in the same request.
 
 mod archive;
 mod content;
@@ -37,7 +42,8 @@ use crate::server::Clock;
 /// Number of the root directory.
 const ROOT_INODE: u64 = 1;
 
-/// Files there can be for each page in memory: an inode takes memory too, somewhat less than a page with its names.
+/// Files there can be for each page in memory: an inode takes memory too, somewhat less than a page
+/// with its names.
 const FILES_PER_PAGE: u64 = 1;
 
 /// Files there can always be.
@@ -51,7 +57,8 @@ const FEATURES: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union
 pub enum AccessTimes {
     /// It does, where the one there is older than the last change or than a day (`relatime`).
     Relative,
-    /// It does not: the wrapper above keeps them, since it reads at other times than its clients do (rule X6).
+    /// It does not: the wrapper above keeps them, since it reads at other times than its clients do
+    /// (rule X6).
     Untouched,
 }
 
@@ -84,17 +91,33 @@ impl<C: Clock> Memfs<C> {
         let inodes = BTreeMap::from([(ROOT_INODE, root)]);
         let (next_inode, next_handle) = (ROOT_INODE + 1, ROOT.0 + 1);
         let features = FEATURES;
-        Self { clock, features, access_times, pages, max_files, inodes, next_inode, handles: BTreeMap::new(), next_handle }
+        Self {
+            clock,
+            features,
+            access_times,
+            pages,
+            max_files,
+            inodes,
+            next_inode,
+            handles: BTreeMap::new(),
+            next_handle,
+        }
     }
 
-    /// The same server with some of its features taken away: what lesser servers do, for tests of what stands above.
+    /// The same server with some of its features taken away: what lesser servers do, for tests of
+    /// what stands above.
     pub fn without(mut self, features: Features) -> Self {
         self.features.remove(features);
         self
     }
 
-    /// The same server, which keeps so many bytes of files in memory, and as many more as fit there on a device. ENOMEM where there is no memory for its table.
-    pub fn spill_to(mut self, device: Box<dyn BlockDevice>, budget_bytes: u64) -> Result<Self, Errno> {
+    /// The same server, which keeps so many bytes of files in memory, and as many more as fit there
+    /// on a device. ENOMEM where there is no memory for its table.
+    pub fn spill_to(
+        mut self,
+        device: Box<dyn BlockDevice>,
+        budget_bytes: u64,
+    ) -> Result<Self, Errno> {
         self.pages.spill_to(device, budget_bytes / PAGE_BYTES as u64)?;
         Ok(self)
     }
@@ -105,7 +128,8 @@ impl<C: Clock> Memfs<C> {
     }
 
     fn inode(&self, number: u64) -> Result<&Inode, Errno> {
-        // Numbers come from names and handles, which keep their inodes; handles do not where removed files are not kept.
+        // Numbers come from names and handles, which keep their inodes; handles do not where
+        // removed files are not kept.
         self.inodes.get(&number).ok_or(Errno::ESTALE)
     }
 
@@ -155,7 +179,10 @@ impl<C: Clock> Memfs<C> {
     /// Lets an inode go if nothing uses it any more.
     fn drop_if_unused(&mut self, number: u64) {
         let keeps_open = self.features.contains(Features::OPEN_UNLINKED);
-        if self.inodes.get(&number).is_some_and(|inode| inode.links == 0 && (inode.handles == 0 || !keeps_open))
+        if self
+            .inodes
+            .get(&number)
+            .is_some_and(|inode| inode.links == 0 && (inode.handles == 0 || !keeps_open))
             && let Some(mut inode) = self.inodes.remove(&number)
             && let Body::Regular(content) = &mut inode.body
         {
@@ -164,8 +191,8 @@ impl<C: Clock> Memfs<C> {
     }
 }
 
-/// Serves a tree made of a ramdisk's archive through `port`, to one client, until that is gone. It keeps `memory_bytes` of files in memory beside that, and more on
-/// a device, where there is one.
+/// Serves a tree made of a ramdisk's archive through `port`, to one client, until that is gone. It
+/// keeps `memory_bytes` of files in memory beside that, and more on a device, where there is one.
 pub fn run(
     archive: &'static [u8],
     memory_bytes: u64,
@@ -174,7 +201,11 @@ pub fn run(
     port: impl Port,
 ) -> Result<(), BadArchive> {
     // The ramdisk is there beside what can be written.
-    let mut server = Memfs::new(memory_bytes.saturating_add(archive.len() as u64), AccessTimes::Untouched, clock);
+    let mut server = Memfs::new(
+        memory_bytes.saturating_add(archive.len() as u64),
+        AccessTimes::Untouched,
+        clock,
+    );
     if let Some(device) = device {
         server = server.spill_to(device, memory_bytes).map_err(|_| BadArchive::no_memory())?;
     }

@@ -25,7 +25,9 @@ impl<C: Clock> Memfs<C> {
     fn entry<'p>(&self, dir: Handle, path: Path<'p>, at_start: Errno) -> Result<Target<'p>, Errno> {
         Ok(match self.walk(dir, path, LastLink::Take)? {
             Place::Start(_) => return Err(at_start),
-            Place::Entry { parent, name, inode } => Target::Named(Named { parent, name, inode: Some(inode) }),
+            Place::Entry { parent, name, inode } => {
+                Target::Named(Named { parent, name, inode: Some(inode) })
+            }
             Place::Absent { parent, name } => Target::Named(Named { parent, name, inode: None }),
             Place::Link(walk) => Target::Link(walk),
         })
@@ -89,7 +91,13 @@ impl<C: Clock> Memfs<C> {
     }
 
     /// A new file under a name that has to be free.
-    pub(super) fn make_named(&mut self, parent: u64, name: &[u8], body: Body, mode: u32) -> Result<u64, Errno> {
+    pub(super) fn make_named(
+        &mut self,
+        parent: u64,
+        name: &[u8],
+        body: Body,
+        mode: u32,
+    ) -> Result<u64, Errno> {
         self.check_takes_entries(parent)?;
         self.check_files()?;
         let inode = self.make(body, mode);
@@ -97,7 +105,13 @@ impl<C: Clock> Memfs<C> {
         Ok(inode)
     }
 
-    pub(super) fn make_at(&mut self, dir: Handle, path: Path<'_>, mode: u32, body: impl FnOnce(u64) -> Body) -> Result<Walk, Errno> {
+    pub(super) fn make_at(
+        &mut self,
+        dir: Handle,
+        path: Path<'_>,
+        mode: u32,
+        body: impl FnOnce(u64) -> Body,
+    ) -> Result<Walk, Errno> {
         match self.entry(dir, path, Errno::EEXIST)? {
             Target::Link(walk) => Ok(walk),
             Target::Named(Named { inode: Some(_), .. }) => Err(Errno::EEXIST),
@@ -116,7 +130,9 @@ impl<C: Clock> Memfs<C> {
         let inode = inode.ok_or(Errno::ENOENT)?;
         let wants_directory = request.flags.contains(OpenFlags::DIRECTORY);
         match (&self.inode(inode)?.body, wants_directory) {
-            (Body::Directory(entries), true) if !entries.is_empty() => return Err(Errno::ENOTEMPTY),
+            (Body::Directory(entries), true) if !entries.is_empty() => {
+                return Err(Errno::ENOTEMPTY);
+            }
             (Body::Directory(_), false) => return Err(Errno::EISDIR),
             (Body::Regular(_) | Body::Symlink(_) | Body::Pipe, true) => return Err(Errno::ENOTDIR),
             _ => {}
@@ -143,7 +159,12 @@ impl<C: Clock> Memfs<C> {
     }
 
     /// The order of the checks is that of Linux, so that the errors are its too.
-    pub(super) fn rename_at(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno> {
+    pub(super) fn rename_at(
+        &mut self,
+        request: &Rename,
+        old: Path<'_>,
+        new: Path<'_>,
+    ) -> Result<Walk, Errno> {
         let old = match self.entry(request.old_dir, old, Errno::EBUSY)? {
             Target::Link(walk) => return Ok(walk),
             Target::Named(named) => named,
@@ -155,7 +176,9 @@ impl<C: Clock> Memfs<C> {
         let inode = old.inode.ok_or(Errno::ENOENT)?;
         let exchanges = request.flags.contains(RenameFlags::EXCHANGE);
         match new.inode {
-            Some(_) if request.flags.contains(RenameFlags::NO_REPLACE) => return Err(Errno::EEXIST),
+            Some(_) if request.flags.contains(RenameFlags::NO_REPLACE) => {
+                return Err(Errno::EEXIST);
+            }
             None if exchanges => return Err(Errno::ENOENT),
             _ => {}
         }
@@ -164,7 +187,9 @@ impl<C: Clock> Memfs<C> {
             return Err(Errno::EINVAL);
         }
         match new.inode {
-            Some(other) if self.lies_in(old.parent, other)? => return Err(if exchanges { Errno::EINVAL } else { Errno::ENOTEMPTY }),
+            Some(other) if self.lies_in(old.parent, other)? => {
+                return Err(if exchanges { Errno::EINVAL } else { Errno::ENOTEMPTY });
+            }
             // Two names of one file: nothing to do (POSIX).
             Some(other) if other == inode => {}
             Some(other) if exchanges => self.exchange(&old, inode, &new, other)?,
@@ -184,18 +209,34 @@ impl<C: Clock> Memfs<C> {
         Ok(true)
     }
 
-    fn exchange(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, other: u64) -> Result<(), Errno> {
+    fn exchange(
+        &mut self,
+        old: &Named<'_>,
+        inode: u64,
+        new: &Named<'_>,
+        other: u64,
+    ) -> Result<(), Errno> {
         self.detach(old.parent, old.name, inode)?;
         self.detach(new.parent, new.name, other)?;
         self.attach(new.parent, new.name, inode)?;
         self.attach(old.parent, old.name, other)
     }
 
-    fn replace(&mut self, old: &Named<'_>, inode: u64, new: &Named<'_>, replaced: Option<u64>) -> Result<(), Errno> {
+    fn replace(
+        &mut self,
+        old: &Named<'_>,
+        inode: u64,
+        new: &Named<'_>,
+        replaced: Option<u64>,
+    ) -> Result<(), Errno> {
         if let Some(replaced) = replaced {
             match (self.is_directory(inode)?, &self.inode(replaced)?.body) {
-                (true, Body::Directory(entries)) if !entries.is_empty() => return Err(Errno::ENOTEMPTY),
-                (true, Body::Regular(_) | Body::Symlink(_) | Body::Pipe) => return Err(Errno::ENOTDIR),
+                (true, Body::Directory(entries)) if !entries.is_empty() => {
+                    return Err(Errno::ENOTEMPTY);
+                }
+                (true, Body::Regular(_) | Body::Symlink(_) | Body::Pipe) => {
+                    return Err(Errno::ENOTDIR);
+                }
                 (false, Body::Directory(_)) => return Err(Errno::EISDIR),
                 _ => {}
             }

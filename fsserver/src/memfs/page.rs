@@ -1,13 +1,18 @@
 //! Pages of file bytes: where they are, who shares them, and how many there are.
 //!
-//! A page is named by a [`Page`], which its owners keep; it counts them, and is free when the last has given it back. It lies in memory ([`Slabs`]), in the archive, or,
-//! where there is a device for what does not fit into a *budget* of memory, in a slot of that ([`Spill`]).
+//! A page is named by a [`Page`], which its owners keep; it counts them, and is free when the last
+//! has given it back. It lies in memory ([`Slabs`]), in the archive, or, where there is a device
+//! for what does not fit into a *budget* of memory, in a slot of that ([`Spill`]).
 //!
-//! Invariants. Each `Page` that exists is one of its page's `users`. It is neither `Clone` nor dropped: who has one gives it to [`Pages::release`]. A page that is
-//! written out is in memory until the device has it, and on the device until it is in memory again; whether it is shared makes no difference.
+//! Invariants. Each `Page` that exists is one of its page's `users`. It is neither `Clone` nor
+//! dropped: who has one gives it to [`Pages::release`]. A page that is written out is in memory
+//! until the device has it, and on the device until it is in memory again; whether it is shared
+//! makes no difference.
 //!
-//! Only [`Pages::room`] writes pages out, so what was brought in by [`Pages::load`] stays until somebody asks for room again. Who changes something asks for all the
-//! room that it takes first, then brings in what it leaves parts of, and then nothing can go wrong any more. The budget is exceeded by the pages of one request.
+//! Only [`Pages::room`] writes pages out, so what was brought in by [`Pages::load`] stays until
+//! somebody asks for room again. Who changes something asks for all the room that it takes first,
+//! then brings in what it leaves parts of, and then nothing can go wrong any more. The budget is
+//! exceeded by the pages of one request.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -21,7 +26,8 @@ use super::spill::{RUN_PAGES, Spill, rows};
 use crate::blocks::BlockDevice;
 use crate::buffer::Page as Bytes;
 
-/// The share of the budget that goes to the device or comes from it at once, where that is not too much for one run.
+/// The share of the budget that goes to the device or comes from it at once, where that is not too
+/// much for one run.
 const BATCH_SHARE: u64 = 8;
 
 /// A share in a page.
@@ -49,7 +55,8 @@ enum Storage {
     Slab(Place),
     /// In this slot of the device.
     Disk(u32),
-    /// In the archive that the tree was built from; fewer than a page at a file's end, zeros follow.
+    /// In the archive that the tree was built from; fewer than a page at a file's end, zeros
+    /// follow.
     Archive(&'static [u8]),
 }
 
@@ -105,7 +112,15 @@ pub(super) struct Pages {
 impl Pages {
     /// None yet; all of them in memory.
     pub fn new(capacity: u64) -> Self {
-        Self { entries: Vec::new(), free_entries: Vec::new(), slabs: Slabs::default(), spill: None, budget: capacity, capacity, used: 0 }
+        Self {
+            entries: Vec::new(),
+            free_entries: Vec::new(),
+            slabs: Slabs::default(),
+            spill: None,
+            budget: capacity,
+            capacity,
+            used: 0,
+        }
     }
 
     /// From now on so many are in memory, and as many more as fit there on a device.
@@ -123,13 +138,15 @@ impl Pages {
         if pages <= free { Ok(()) } else { Err(Errno::ENOSPC) }
     }
 
-    /// Sees to it that a change can be made. ENOSPC, ENOMEM; EIO where the device fails. After an error all is as before.
+    /// Sees to it that a change can be made. ENOSPC, ENOMEM; EIO where the device fails. After an
+    /// error all is as before.
     pub fn prepare(&mut self, needs: Needs) -> Result<(), Errno> {
         self.check(needs.pages)?;
         self.room(needs.places)
     }
 
-    /// Sees to it that there is memory for so many pages more: others are written out for them, as far as the budget demands and the device has slots.
+    /// Sees to it that there is memory for so many pages more: others are written out for them, as
+    /// far as the budget demands and the device has slots.
     pub fn room(&mut self, places: u64) -> Result<(), Errno> {
         self.entries.try_reserve(places as usize).map_err(|_| Errno::ENOMEM)?;
         if self.spill.is_some() && self.excess(places) > 0 {
@@ -171,7 +188,8 @@ impl Pages {
         while !idle.is_empty() {
             let pages: Option<Vec<_>> = idle.iter().map(|(_, place)| slabs.peek(*place)).collect();
             let row = spill.write_out(&pages.ok_or(Errno::EIO)?)?;
-            let (out, rest) = idle.split_at_checked((row.end - row.start) as usize).ok_or(Errno::EIO)?;
+            let (out, rest) =
+                idle.split_at_checked((row.end - row.start) as usize).ok_or(Errno::EIO)?;
             for (slot, &(owner, place)) in row.zip(out) {
                 if let Some(entry) = entries.get_mut(owner as usize) {
                     entry.storage = Storage::Disk(slot as u32);
@@ -190,10 +208,13 @@ impl Pages {
 
     /// Whether this one is.
     pub fn is_on_disk(&self, page: &Page) -> bool {
-        self.entries.get(page.entry()).is_some_and(|entry| matches!(entry.storage, Storage::Disk(_)))
+        self.entries
+            .get(page.entry())
+            .is_some_and(|entry| matches!(entry.storage, Storage::Disk(_)))
     }
 
-    /// Brings pages into memory that are on the device, for which there is [room](Self::room). EIO where it fails: those that did not come are still there.
+    /// Brings pages into memory that are on the device, for which there is [room](Self::room). EIO
+    /// where it fails: those that did not come are still there.
     pub fn load<'p>(&mut self, pages: impl Iterator<Item = &'p Page>) -> Result<(), Errno> {
         let Self { entries, slabs, spill: Some(spill), .. } = self else { return Ok(()) };
         let slot_of = |page: &Page| match entries.get(page.entry())?.storage {
@@ -222,10 +243,13 @@ impl Pages {
         }
     }
 
-    /// The bytes; where they are fewer than a page, zeros follow. EIO for a page that was not brought in.
+    /// The bytes; where they are fewer than a page, zeros follow. EIO for a page that was not
+    /// brought in.
     pub fn bytes(&self, page: &Page) -> Result<&[u8], Errno> {
         match self.entries.get(page.entry()).map(|entry| &entry.storage) {
-            Some(&Storage::Slab(place)) => self.slabs.bytes(place).map(|bytes| &bytes[..]).ok_or(Errno::EIO),
+            Some(&Storage::Slab(place)) => {
+                self.slabs.bytes(place).map(|bytes| &bytes[..]).ok_or(Errno::EIO)
+            }
             Some(Storage::Archive(bytes)) => Ok(bytes),
             _ => Err(Errno::EIO),
         }
@@ -327,7 +351,8 @@ impl Pages {
         !self.is_shared(page) && self.own_bytes(page).is_some()
     }
 
-    /// The page's bytes, to write to; copied first where others share them, or the archive holds them. The caller has asked for room, and brought the page in.
+    /// The page's bytes, to write to; copied first where others share them, or the archive holds
+    /// them. The caller has asked for room, and brought the page in.
     pub fn writable<'a>(&'a mut self, page: &mut Page) -> Result<&'a mut [u8; PAGE_BYTES], Errno> {
         if !self.is_own(page) {
             let mut bytes = Bytes([0; PAGE_BYTES]);
@@ -338,8 +363,12 @@ impl Pages {
         self.own_bytes(page).ok_or(Errno::EIO)
     }
 
-    /// The same for who replaces all of them: they need not be here, and are whoever's. The caller has asked for room.
-    pub fn replaceable<'a>(&'a mut self, page: &mut Page) -> Result<&'a mut [u8; PAGE_BYTES], Errno> {
+    /// The same for who replaces all of them: they need not be here, and are whoever's. The caller
+    /// has asked for room.
+    pub fn replaceable<'a>(
+        &'a mut self,
+        page: &mut Page,
+    ) -> Result<&'a mut [u8; PAGE_BYTES], Errno> {
         if !self.is_own(page) {
             let new = self.allocate_dirty()?;
             self.release(core::mem::replace(page, new));
@@ -372,7 +401,10 @@ mod tests {
         let two = pages.share(&one);
         assert_eq!((pages.used, pages.is_shared(&one)), (1, true));
         pages.writable(&mut one).unwrap()[0] = b'A';
-        assert_eq!((&pages.bytes(&one).unwrap()[..8], pages.bytes(&two).unwrap()), (&b"Archive\0"[..], &b"archive"[..]));
+        assert_eq!(
+            (&pages.bytes(&one).unwrap()[..8], pages.bytes(&two).unwrap()),
+            (&b"Archive\0"[..], &b"archive"[..])
+        );
         assert_eq!((pages.used, pages.is_shared(&two)), (2, false));
         pages.release(one);
         pages.release(two);

@@ -15,8 +15,14 @@ impl<C: Clock> Memfs<C> {
     /// Opens what is there.
     fn open_existing(&mut self, inode: u64, flags: OpenFlags) -> Result<Walk, Errno> {
         match self.inode(inode)?.kind() {
-            FileKind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => return Err(Errno::EISDIR),
-            FileKind::Regular | FileKind::Symlink | FileKind::Pipe if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+            FileKind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
+                return Err(Errno::EISDIR);
+            }
+            FileKind::Regular | FileKind::Symlink | FileKind::Pipe
+                if flags.contains(OpenFlags::DIRECTORY) =>
+            {
+                return Err(Errno::ENOTDIR);
+            }
             FileKind::Regular if flags.contains(OpenFlags::TRUNCATE) => self.resize(inode, 0)?,
             _ => {}
         }
@@ -29,7 +35,11 @@ impl<C: Clock> Memfs<C> {
         if !request.flags.contains(OpenFlags::CREATE) {
             return Err(Errno::ENOENT);
         }
-        let body = if request.flags.contains(OpenFlags::PIPE) { Body::Pipe } else { Body::Regular(Default::default()) };
+        let body = if request.flags.contains(OpenFlags::PIPE) {
+            Body::Pipe
+        } else {
+            Body::Regular(Default::default())
+        };
         let inode = self.make_named(parent, name, body, request.mode)?;
         let handle = self.give_handle(inode, request.flags)?;
         Ok(Walk::done(handle, self.attr(inode)?))
@@ -69,11 +79,18 @@ impl<C: Clock> Memfs<C> {
 
 /// What cannot be asked for.
 fn check_open_flags(flags: OpenFlags) -> Result<(), Errno> {
-    let truncates_unwritten = flags.contains(OpenFlags::TRUNCATE) && !flags.contains(OpenFlags::WRITE);
+    let truncates_unwritten =
+        flags.contains(OpenFlags::TRUNCATE) && !flags.contains(OpenFlags::WRITE);
     let makes_directory = flags.contains(OpenFlags::CREATE | OpenFlags::DIRECTORY);
-    let unnamed_but_not_made = flags.contains(OpenFlags::UNNAMED) && !flags.contains(OpenFlags::CREATE);
-    let pipe_but_not_made = flags.contains(OpenFlags::PIPE) && !flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE);
-    if pipe_but_not_made || truncates_unwritten || makes_directory || unnamed_but_not_made { Err(Errno::EINVAL) } else { Ok(()) }
+    let unnamed_but_not_made =
+        flags.contains(OpenFlags::UNNAMED) && !flags.contains(OpenFlags::CREATE);
+    let pipe_but_not_made = flags.contains(OpenFlags::PIPE)
+        && !flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE);
+    if pipe_but_not_made || truncates_unwritten || makes_directory || unnamed_but_not_made {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(())
+    }
 }
 
 impl<C: Clock> FileServer for Memfs<C> {
@@ -168,13 +185,23 @@ impl<C: Clock> FileServer for Memfs<C> {
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&number).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
-        let offset = if request.flags.contains(WriteFlags::APPEND) { content.size() } else { request.offset };
+        let offset = if request.flags.contains(WriteFlags::APPEND) {
+            content.size()
+        } else {
+            request.offset
+        };
         content.write(offset, data, &mut self.pages)?;
         let size = content.size();
         if !data.is_empty() {
             inode.changed(now);
         }
-        Ok(Written { length: data.len() as u64, offset, size, version: Version(inode.version), snapshot: ROOT })
+        Ok(Written {
+            length: data.len() as u64,
+            offset,
+            size,
+            version: Version(inode.version),
+            snapshot: ROOT,
+        })
     }
 
     fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno> {
@@ -203,7 +230,12 @@ impl<C: Clock> FileServer for Memfs<C> {
         self.link_at(request, path)
     }
 
-    fn make_symlink(&mut self, request: &MakeSymlink, path: Path<'_>, target: &[u8]) -> Result<Walk, Errno> {
+    fn make_symlink(
+        &mut self,
+        request: &MakeSymlink,
+        path: Path<'_>,
+        target: &[u8],
+    ) -> Result<Walk, Errno> {
         self.make_at(request.dir, path, 0o777, |_| Body::Symlink(target.into()))
     }
 
@@ -221,7 +253,13 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
         let files_free = self.max_files.saturating_sub(self.inodes.len() as u64);
         let blocks_free = self.pages.capacity.saturating_sub(self.pages.used);
-        Ok(StoreInfo { blocks: self.pages.capacity, blocks_free, files: self.max_files, files_free, ..StoreInfo::default() })
+        Ok(StoreInfo {
+            blocks: self.pages.capacity,
+            blocks_free,
+            files: self.max_files,
+            files_free,
+            ..StoreInfo::default()
+        })
     }
 
     fn sync(&mut self, handle: Handle) -> Result<(), Errno> {
@@ -231,7 +269,8 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
         self.check_feature(Features::SPARSE)?;
         let inode = self.open_file(request.handle)?.inode;
-        let (holes, holes_end) = self.inode(inode)?.content()?.holes(request.offset, request.length, MAX_HOLES);
+        let (holes, holes_end) =
+            self.inode(inode)?.content()?.holes(request.offset, request.length, MAX_HOLES);
         Ok((ExtentsListed { holes_end }, holes))
     }
 
@@ -271,6 +310,12 @@ impl<C: Clock> FileServer for Memfs<C> {
         if length > 0 {
             inode.changed(now);
         }
-        Ok(Written { length, offset: request.target_offset, size, version: Version(inode.version), snapshot: ROOT })
+        Ok(Written {
+            length,
+            offset: request.target_offset,
+            size,
+            version: Version(inode.version),
+            snapshot: ROOT,
+        })
     }
 }

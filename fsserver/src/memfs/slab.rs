@@ -1,10 +1,13 @@
 //! Memory for pages, in slabs, and which of it is to be emptied next.
 //!
-//! Pages lie in *slabs*, since an allocator that has to place each of them on a page border needs about twice the memory. All slabs are alike to the allocator, so it
-//! can use the memory of one for another. A slab whose pages are all gone goes back to it, and places are taken from the slabs in front first, so that those behind
-//! get empty. Where there is a budget, slabs stay: others need memory too, and what falls to the allocator in pieces is not found again for a slab.
+//! Pages lie in *slabs*, since an allocator that has to place each of them on a page border needs
+//! about twice the memory. All slabs are alike to the allocator, so it can use the memory of one
+//! for another. A slab whose pages are all gone goes back to it, and places are taken from the
+//! slabs in front first, so that those behind get empty. Where there is a budget, slabs stay:
+//! others need memory too, and what falls to the allocator in pieces is not found again for a slab.
 //!
-//! A clock goes round over the places: one that was touched since it last came by gets a second chance.
+//! A clock goes round over the places: one that was touched since it last came by gets a second
+//! chance.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -73,7 +76,12 @@ impl Slabs {
                 Some(number) => number,
                 None => {
                     self.slabs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                    self.slabs.push(Slab { memory: AlignedBuffer::default(), used: 0, touched: Cell::new(0), owners: [0; SLAB_PAGES] });
+                    self.slabs.push(Slab {
+                        memory: AlignedBuffer::default(),
+                        used: 0,
+                        touched: Cell::new(0),
+                        owners: [0; SLAB_PAGES],
+                    });
                     self.slabs.len() as u32 - 1
                 }
             };
@@ -137,7 +145,8 @@ impl Slabs {
         self.slabs.get(slab as usize)?.memory.page(usize::from(index))
     }
 
-    /// Lets the clock go on to the end of a slab, or until it has met `most` places that were not touched: those, in order, with their owners.
+    /// Lets the clock go on to the end of a slab, or until it has met `most` places that were not
+    /// touched: those, in order, with their owners.
     pub fn sweep(&mut self, most: usize) -> Vec<(u32, Place)> {
         let (number, from) = self.hand;
         let mut idle = Vec::new();
@@ -172,7 +181,14 @@ mod tests {
     fn slabs_without_pages_give_their_memory_back() {
         let mut slabs = Slabs::default();
         let taken: Vec<Place> = (0..200).map(|owner| slabs.take(owner).unwrap()).collect();
-        assert!(taken.iter().all(|&place| slabs.bytes(place).unwrap().as_ptr().addr().is_multiple_of(PAGE_BYTES)));
+        assert!(
+            taken.iter().all(|&place| slabs
+                .bytes(place)
+                .unwrap()
+                .as_ptr()
+                .addr()
+                .is_multiple_of(PAGE_BYTES))
+        );
         assert_eq!((slabs.slabs.len(), slabs.used(), slabs.free), (4, 200, 56));
         taken.into_iter().for_each(|place| slabs.give(place));
         assert_eq!((slabs.used(), slabs.free, slabs.bare.len()), (0, 0, 4));
@@ -201,7 +217,8 @@ mod tests {
     fn the_clock_gives_a_second_chance() {
         let mut slabs = Slabs::default();
         let places: Vec<Place> = (0..70).map(|owner| slabs.take(owner).unwrap()).collect();
-        let owners = |idle: Vec<(u32, Place)>| idle.into_iter().map(|(owner, _)| owner).collect::<Vec<_>>();
+        let owners =
+            |idle: Vec<(u32, Place)>| idle.into_iter().map(|(owner, _)| owner).collect::<Vec<_>>();
         slabs.bytes(places[0]);
         slabs.bytes_mut(places[2]);
         slabs.peek(places[3]);

@@ -1,4 +1,5 @@
-//! Pages on a block device: those for which there is no room in memory. Each lies in a *slot*, a block of the device; whoever put it there remembers which.
+//! Pages on a block device: those for which there is no room in memory. Each lies in a *slot*, a
+//! block of the device; whoever put it there remembers which.
 //!
 //! What is on the device means nothing to the next server: files end with this one.
 
@@ -41,7 +42,8 @@ impl Spill {
         self.slots.free() == self.slots.count()
     }
 
-    /// Slots in a row, as many as there are together and `most` at most. ENOSPC where there is none.
+    /// Slots in a row, as many as there are together and `most` at most. ENOSPC where there is
+    /// none.
     fn take_row(&mut self, most: usize) -> Result<Range<u64>, Errno> {
         let first = self.slots.take(None)?;
         let mut row = first..first + 1;
@@ -58,7 +60,8 @@ impl Spill {
         Ok(row)
     }
 
-    /// Writes pages to slots in a row, as many of them as it finds together; nothing has changed where that fails.
+    /// Writes pages to slots in a row, as many of them as it finds together; nothing has changed
+    /// where that fails.
     pub fn write_out(&mut self, pages: &[&[u8; PAGE_BYTES]]) -> Result<Range<u64>, Errno> {
         let row = self.take_row(pages.len().min(RUN_PAGES))?;
         let length = (row.end - row.start) as usize * PAGE_BYTES;
@@ -77,8 +80,16 @@ impl Spill {
 
     /// The pages in slots in a row, [`RUN_PAGES`] at most.
     pub fn read_in(&mut self, slots: Range<u64>) -> Result<&[u8], Errno> {
-        let first = if active(Mutant::SpillWrongSlot) { slots.start.saturating_sub(1) } else { slots.start };
-        let bytes = self.buffer.bytes_mut().get_mut(..(slots.end - slots.start) as usize * PAGE_BYTES).ok_or(Errno::EIO)?;
+        let first = if active(Mutant::SpillWrongSlot) {
+            slots.start.saturating_sub(1)
+        } else {
+            slots.start
+        };
+        let bytes = self
+            .buffer
+            .bytes_mut()
+            .get_mut(..(slots.end - slots.start) as usize * PAGE_BYTES)
+            .ok_or(Errno::EIO)?;
         match self.device.read(first, bytes) {
             Err(_) if active(Mutant::SpillZeroOnError) => bytes.fill(0),
             outcome => outcome.map_err(|_| Errno::EIO)?,
@@ -95,11 +106,15 @@ impl Spill {
 }
 
 /// Slots, each with what lies in it, in rows that can come from the device at once.
-pub(super) fn rows<T>(slots: &mut Vec<(u64, T)>) -> impl Iterator<Item = (Range<u64>, &[(u64, T)])> {
+pub(super) fn rows<T>(
+    slots: &mut Vec<(u64, T)>,
+) -> impl Iterator<Item = (Range<u64>, &[(u64, T)])> {
     slots.sort_unstable_by_key(|(slot, _)| *slot);
     slots.dedup_by_key(|(slot, _)| *slot);
     let together = slots.chunk_by(|(one, _), (next, _)| one + 1 == *next);
-    together.flat_map(|row| row.chunks(RUN_PAGES)).filter_map(|row| Some((row.first()?.0..row.last()?.0 + 1, row)))
+    together
+        .flat_map(|row| row.chunks(RUN_PAGES))
+        .filter_map(|row| Some((row.first()?.0..row.last()?.0 + 1, row)))
 }
 
 #[cfg(test)]
@@ -112,6 +127,9 @@ mod tests {
         let rows: Vec<_> = rows(&mut slots).map(|(row, _)| row).collect();
         assert_eq!(rows, [3..5, 7..10]);
         let mut long: Vec<(u64, ())> = (0..100).map(|slot| (slot, ())).collect();
-        assert_eq!(super::rows(&mut long).map(|(row, _)| row).collect::<Vec<_>>(), [0..64, 64..100]);
+        assert_eq!(
+            super::rows(&mut long).map(|(row, _)| row).collect::<Vec<_>>(),
+            [0..64, 64..100]
+        );
     }
 }

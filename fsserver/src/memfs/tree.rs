@@ -1,10 +1,14 @@
-//! The pages of a file, in a tree whose parts files share: a clone of any length shares a few nodes, and pages only where it lies across them.
+//! The pages of a file, in a tree whose parts files share: a clone of any length shares a few
+//! nodes, and pages only where it lies across them.
 //!
-//! A node has [`FANOUT`] children, the lowest ones pages. What is shared is never changed: who changes a page copies the nodes on the way to it that
-//! others hold too, and only those (path copying, as in any persistent tree). A page is shared if it, or a node above it, has more than one owner.
+//! A node has [`FANOUT`] children, the lowest ones pages. What is shared is never changed: who
+//! changes a page copies the nodes on the way to it that others hold too, and only those (path
+//! copying, as in any persistent tree). A page is shared if it, or a node above it, has more than
+//! one owner.
 //!
-//! Invariants: no node is empty, but for the length of a call; `pages` of a node is the number of pages below it; pages are given back to the [`Pages`]
-//! with the last node that has them, so a tree has to be [cleared](Tree::clear), not dropped.
+//! Invariants: no node is empty, but for the length of a call; `pages` of a node is the number of
+//! pages below it; pages are given back to the [`Pages`] with the last node that has them, so a
+//! tree has to be [cleared](Tree::clear), not dropped.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -31,7 +35,10 @@ struct Node {
     children: Children,
 }
 
-#[expect(clippy::large_enum_variant, reason = "most nodes are lowest ones, and one allocation each is enough")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most nodes are lowest ones, and one allocation each is enough"
+)]
 enum Children {
     Pages([Option<Page>; FANOUT]),
     /// Elsewhere, so that a small file is small.
@@ -59,8 +66,11 @@ fn met(range: &Range<u64>, base: u64, height: u32) -> Range<usize> {
 
 impl Node {
     fn new(height: u32) -> Self {
-        let children =
-            if height == 1 { Children::Pages([const { None }; FANOUT]) } else { Children::Nodes(Box::new([const { None }; FANOUT])) };
+        let children = if height == 1 {
+            Children::Pages([const { None }; FANOUT])
+        } else {
+            Children::Nodes(Box::new([const { None }; FANOUT]))
+        };
         Self { pages: 0, children }
     }
 
@@ -74,9 +84,9 @@ impl Node {
     /// The same children once more.
     fn copy(&self, store: &mut Pages) -> Self {
         let children = match &self.children {
-            Children::Pages(pages) => {
-                Children::Pages(core::array::from_fn(|index| pages.get(index).and_then(Option::as_ref).map(|page| store.share(page))))
-            }
+            Children::Pages(pages) => Children::Pages(core::array::from_fn(|index| {
+                pages.get(index).and_then(Option::as_ref).map(|page| store.share(page))
+            })),
             Children::Nodes(nodes) => Children::Nodes(nodes.clone()),
         };
         Self { pages: self.pages, children }
@@ -89,11 +99,15 @@ impl Node {
         }
         let met = met(range, base, height);
         match &self.children {
-            Children::Pages(pages) => pages.get(met).unwrap_or_default().iter().flatten().count() as u64,
+            Children::Pages(pages) => {
+                pages.get(met).unwrap_or_default().iter().flatten().count() as u64
+            }
             Children::Nodes(nodes) => {
                 let below = |index: usize| {
                     let node = nodes.get(index).and_then(Option::as_ref);
-                    node.map_or(0, |node| node.count(range, base + index as u64 * span(height - 1), height - 1))
+                    node.map_or(0, |node| {
+                        node.count(range, base + index as u64 * span(height - 1), height - 1)
+                    })
                 };
                 met.map(below).sum()
             }
@@ -110,7 +124,9 @@ impl Node {
             let first = base + index as u64 * each;
             let absent = || (!is_there).then_some(first.max(from));
             match &self.children {
-                Children::Pages(pages) => (pages.get(index).is_some_and(Option::is_some) == is_there).then_some(first),
+                Children::Pages(pages) => {
+                    (pages.get(index).is_some_and(Option::is_some) == is_there).then_some(first)
+                }
                 Children::Nodes(nodes) => match nodes.get(index).and_then(Option::as_ref) {
                     Some(node) => node.find(from.max(first), first, height - 1, is_there),
                     None => absent(),
@@ -120,7 +136,13 @@ impl Node {
     }
 
     /// Calls `look` for each page of a range that is there.
-    fn for_each<'a>(&'a self, range: &Range<u64>, base: u64, height: u32, look: &mut impl FnMut(u64, &'a Page)) {
+    fn for_each<'a>(
+        &'a self,
+        range: &Range<u64>,
+        base: u64,
+        height: u32,
+        look: &mut impl FnMut(u64, &'a Page),
+    ) {
         for index in met(range, base, height) {
             let first = base + index as u64 * span(height - 1);
             match &self.children {
@@ -157,8 +179,15 @@ fn release(node: Rc<Node>, store: &mut Pages) {
     }
 }
 
-/// Takes the pages of a range out of a subtree, which goes itself when nothing is left of it. Says how many those were.
-fn remove(slot: &mut Option<Rc<Node>>, range: &Range<u64>, base: u64, height: u32, store: &mut Pages) -> Result<u64, Errno> {
+/// Takes the pages of a range out of a subtree, which goes itself when nothing is left of it. Says
+/// how many those were.
+fn remove(
+    slot: &mut Option<Rc<Node>>,
+    range: &Range<u64>,
+    base: u64,
+    height: u32,
+    store: &mut Pages,
+) -> Result<u64, Errno> {
     let Some(node) = slot else { return Ok(0) };
     let before = node.pages;
     let gone = node.count(range, base, height);
@@ -214,17 +243,28 @@ impl Planted {
 }
 
 /// Puts something into a subtree where there is nothing; `first` is its first page.
-fn plant(node: &mut Rc<Node>, height: u32, first: u64, planted: Planted, store: &mut Pages) -> Result<(), Errno> {
+fn plant(
+    node: &mut Rc<Node>,
+    height: u32,
+    first: u64,
+    planted: Planted,
+    store: &mut Pages,
+) -> Result<(), Errno> {
     let node = own(node, store)?;
     node.pages += planted.pages();
     let index = child_of(first, height);
     match (&mut node.children, planted) {
-        (Children::Pages(pages), Planted::Page(page)) => *pages.get_mut(index).ok_or(Errno::EIO)? = Some(page),
+        (Children::Pages(pages), Planted::Page(page)) => {
+            *pages.get_mut(index).ok_or(Errno::EIO)? = Some(page)
+        }
         (Children::Nodes(nodes), Planted::Node(child, of)) if of + 1 == height => {
             *nodes.get_mut(index).ok_or(Errno::EIO)? = Some(child);
         }
         (Children::Nodes(nodes), planted) => {
-            let child = nodes.get_mut(index).ok_or(Errno::EIO)?.get_or_insert_with(|| Rc::new(Node::new(height - 1)));
+            let child = nodes
+                .get_mut(index)
+                .ok_or(Errno::EIO)?
+                .get_or_insert_with(|| Rc::new(Node::new(height - 1)));
             return plant(child, height - 1, first, planted, store);
         }
         (Children::Pages(_), Planted::Node(..)) => return Err(Errno::EIO),
@@ -257,7 +297,9 @@ impl Tree {
             let index = child_of(page, height);
             match &node.children {
                 Children::Nodes(nodes) => node = nodes.get(index)?.as_ref()?,
-                Children::Pages(pages) => return Some((pages.get(index)?.as_ref()?, is_shared_above)),
+                Children::Pages(pages) => {
+                    return Some((pages.get(index)?.as_ref()?, is_shared_above));
+                }
             }
         }
         None
@@ -283,7 +325,9 @@ impl Tree {
 
     /// The first from `from` on that there is not.
     pub fn next_absent(&self, from: u64) -> u64 {
-        self.root_over(from).map_or(from, |root| root.find(from, 0, self.height, false).unwrap_or(span(self.height)))
+        self.root_over(from).map_or(from, |root| {
+            root.find(from, 0, self.height, false).unwrap_or(span(self.height))
+        })
     }
 
     /// Calls `look` for each page of a range that there is.
@@ -293,12 +337,16 @@ impl Tree {
         }
     }
 
-    /// What a change of a page takes from the store: a page if it is absent or shared, and memory unless it is there to be written to.
+    /// What a change of a page takes from the store: a page if it is absent or shared, and memory
+    /// unless it is there to be written to.
     pub fn write_needs(&self, page: u64, store: &Pages) -> Needs {
-        self.find(page).map_or(Needs { pages: 1, places: 1 }, |(page, is_shared_above)| store.change_needs(page, is_shared_above))
+        self.find(page).map_or(Needs { pages: 1, places: 1 }, |(page, is_shared_above)| {
+            store.change_needs(page, is_shared_above)
+        })
     }
 
-    /// A page to be changed: whoever else had its number has another node on the way to it now. The page itself may be shared still.
+    /// A page to be changed: whoever else had its number has another node on the way to it now. The
+    /// page itself may be shared still.
     pub fn get_mut(&mut self, page: u64, store: &mut Pages) -> Result<Option<&mut Page>, Errno> {
         if self.get(page).is_none() {
             return Ok(None);
@@ -309,7 +357,9 @@ impl Tree {
             let index = child_of(page, height);
             match &mut own(node, store)?.children {
                 Children::Pages(pages) => return Ok(pages.get_mut(index).and_then(Option::as_mut)),
-                Children::Nodes(nodes) => node = nodes.get_mut(index).and_then(Option::as_mut).ok_or(Errno::EIO)?,
+                Children::Nodes(nodes) => {
+                    node = nodes.get_mut(index).and_then(Option::as_mut).ok_or(Errno::EIO)?
+                }
             }
             height -= 1;
         }
@@ -350,7 +400,8 @@ impl Tree {
         remove(&mut self.root, range, 0, self.height, store).map(drop)
     }
 
-    /// The same pages once more: costs nothing, and what becomes of either does not touch the other.
+    /// The same pages once more: costs nothing, and what becomes of either does not touch the
+    /// other.
     pub fn share(&self) -> Self {
         Self { root: self.root.clone(), height: self.height }
     }
@@ -362,9 +413,15 @@ impl Tree {
         }
     }
 
-    /// Replaces the pages from `to` on by those of a range of another tree; where that has none, there is none. Whole nodes change hands where both ranges
-    /// begin at the same place of a node.
-    pub fn graft(&mut self, to: u64, source: &Self, from: &Range<u64>, store: &mut Pages) -> Result<(), Errno> {
+    /// Replaces the pages from `to` on by those of a range of another tree; where that has none,
+    /// there is none. Whole nodes change hands where both ranges begin at the same place of a node.
+    pub fn graft(
+        &mut self,
+        to: u64,
+        source: &Self,
+        from: &Range<u64>,
+        store: &mut Pages,
+    ) -> Result<(), Errno> {
         self.remove(&(to..to + (from.end - from.start)), store)?;
         match &source.root {
             Some(root) => self.graft_node(root, source.height, 0, to, from, store),
@@ -372,13 +429,25 @@ impl Tree {
         }
     }
 
-    fn graft_node(&mut self, node: &Rc<Node>, height: u32, base: u64, to: u64, from: &Range<u64>, store: &mut Pages) -> Result<(), Errno> {
+    fn graft_node(
+        &mut self,
+        node: &Rc<Node>,
+        height: u32,
+        base: u64,
+        to: u64,
+        from: &Range<u64>,
+        store: &mut Pages,
+    ) -> Result<(), Errno> {
         let inside = node.count(from, base, height);
         if inside == 0 {
             return Ok(());
         }
-        let landing = (base + to).checked_sub(from.start).filter(|landing| landing.is_multiple_of(span(height)));
-        if let Some(landing) = landing.filter(|&landing| inside == node.pages && self.count(&(landing..landing + span(height))) == 0) {
+        let landing = (base + to)
+            .checked_sub(from.start)
+            .filter(|landing| landing.is_multiple_of(span(height)));
+        if let Some(landing) = landing.filter(|&landing| {
+            inside == node.pages && self.count(&(landing..landing + span(height))) == 0
+        }) {
             return self.plant(landing, Planted::Node(Rc::clone(node), height), store);
         }
         for index in met(from, base, height) {
@@ -407,7 +476,8 @@ mod tests {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
 
-    /// A tree beside a map that says what it should hold: each page has its own number in its first bytes.
+    /// A tree beside a map that says what it should hold: each page has its own number in its first
+    /// bytes.
     #[derive(Default)]
     struct Pair {
         tree: Tree,
@@ -417,8 +487,12 @@ mod tests {
     impl Pair {
         fn check(&self, store: &Pages) {
             let mut found = BTreeMap::new();
-            let mark = |page: &Page| u64::from_le_bytes(store.bytes(page).unwrap()[..8].try_into().unwrap());
-            self.tree.for_each(&(0..1 << 40), |number, page| assert_eq!(found.insert(number, mark(page)), None));
+            let mark = |page: &Page| {
+                u64::from_le_bytes(store.bytes(page).unwrap()[..8].try_into().unwrap())
+            };
+            self.tree.for_each(&(0..1 << 40), |number, page| {
+                assert_eq!(found.insert(number, mark(page)), None)
+            });
             assert_eq!(found, self.map);
             assert_eq!(self.tree.pages(), self.map.len() as u64);
             assert!(self.map.keys().all(|&page| self.tree.get(page).is_some()));
@@ -458,16 +532,24 @@ mod tests {
             let (from, to) = (place(), place());
             let length = [1, 64, 100, 4096, 10_000][below(5) as usize];
             match below(4) {
-                0 => (to..to + length.min(70)).for_each(|page| pairs[one].put(page, step, &mut store)),
+                0 => (to..to + length.min(70))
+                    .for_each(|page| pairs[one].put(page, step, &mut store)),
                 1 => {
                     pairs[one].tree.remove(&(from..from + length), &mut store).unwrap();
                     pairs[one].map.retain(|page, _| !(from..from + length).contains(page));
                 }
                 _ => {
                     let (mut shared, taken) = (pairs[one].tree.share(), pairs[one].map.clone());
-                    pairs[other].tree.graft(to, &shared, &(from..from + length), &mut store).unwrap();
+                    pairs[other]
+                        .tree
+                        .graft(to, &shared, &(from..from + length), &mut store)
+                        .unwrap();
                     pairs[other].map.retain(|page, _| !(to..to + length).contains(page));
-                    pairs[other].map.extend(taken.range(from..from + length).map(|(page, mark)| (page - from + to, *mark)));
+                    pairs[other].map.extend(
+                        taken
+                            .range(from..from + length)
+                            .map(|(page, mark)| (page - from + to, *mark)),
+                    );
                     shared.clear(&mut store);
                 }
             }

@@ -33,13 +33,23 @@ impl LastLink {
 }
 
 impl<C: Clock> Memfs<C> {
-    /// Walks a path from a directory. ENOENT where a directory on the way is absent, ENOTDIR where it is none.
-    pub(super) fn walk<'p>(&self, dir: Handle, path: Path<'p>, last_link: LastLink) -> Result<Place<'p>, Errno> {
+    /// Walks a path from a directory. ENOENT where a directory on the way is absent, ENOTDIR where
+    /// it is none.
+    pub(super) fn walk<'p>(
+        &self,
+        dir: Handle,
+        path: Path<'p>,
+        last_link: LastLink,
+    ) -> Result<Place<'p>, Errno> {
         let mut parent = self.open_file(dir)?.inode;
         self.inode(parent)?.entries()?;
         for Component { name, end, is_last } in path.components() {
             let Some(inode) = self.inode(parent)?.entries()?.get(name) else {
-                return if is_last { Ok(Place::Absent { parent, name }) } else { Err(Errno::ENOENT) };
+                return if is_last {
+                    Ok(Place::Absent { parent, name })
+                } else {
+                    Err(Errno::ENOENT)
+                };
             };
             if let Body::Symlink(target) = &self.inode(inode)?.body
                 && (!is_last || last_link == LastLink::Follow)

@@ -30,7 +30,8 @@ impl Map {
 
     /// The first page from `page` on that has a block, and the first behind it that has none.
     pub fn next(&self, page: u64) -> Option<(u64, u64)> {
-        let start = if self.get(page).is_some() { page } else { *self.extents.range(page..).next()?.0 };
+        let start =
+            if self.get(page).is_some() { page } else { *self.extents.range(page..).next()?.0 };
         let mut end = start;
         while let Some((&first, extent)) = self.extents.range(..=end).next_back()
             && end - first < extent.pages
@@ -45,7 +46,9 @@ impl Map {
         self.pages += 1;
         let mut extent = Extent { block, pages: 1 };
         let mut first = page;
-        if let Some(after) = self.extents.get(&(page + 1)).copied().filter(|after| after.block == block + 1) {
+        if let Some(after) =
+            self.extents.get(&(page + 1)).copied().filter(|after| after.block == block + 1)
+        {
             self.extents.remove(&(page + 1));
             extent.pages += after.pages;
         }
@@ -59,16 +62,25 @@ impl Map {
         self.extents.insert(first, extent);
     }
 
-    /// Takes the blocks of pages `start..end` away, and tells which those were: first block, and how many.
+    /// Takes the blocks of pages `start..end` away, and tells which those were: first block, and
+    /// how many.
     pub fn remove(&mut self, start: u64, end: u64, mut freed: impl FnMut(u64, u64)) {
-        while let Some((&first, &extent)) = self.extents.range(..end).next_back().filter(|(first, extent)| *first + extent.pages > start) {
+        while let Some((&first, &extent)) = self
+            .extents
+            .range(..end)
+            .next_back()
+            .filter(|(first, extent)| *first + extent.pages > start)
+        {
             self.extents.remove(&first);
             let (from, to) = (start.max(first), end.min(first + extent.pages));
             if first < from {
                 self.extents.insert(first, Extent { pages: from - first, ..extent });
             }
             if to < first + extent.pages {
-                self.extents.insert(to, Extent { block: extent.block + (to - first), pages: first + extent.pages - to });
+                self.extents.insert(
+                    to,
+                    Extent { block: extent.block + (to - first), pages: first + extent.pages - to },
+                );
             }
             self.pages -= to - from;
             freed(extent.block + (from - first), to - from);
@@ -94,7 +106,9 @@ mod tests {
             if state >> 60 & 1 == 0 {
                 for page in page..end {
                     if map.get(page).is_none() {
-                        let block = blocks.take(map.get(page.wrapping_sub(1)).map(|block| block + 1)).unwrap();
+                        let block = blocks
+                            .take(map.get(page.wrapping_sub(1)).map(|block| block + 1))
+                            .unwrap();
                         map.put(page, block);
                         model[page as usize] = Some(block);
                     }
@@ -107,7 +121,9 @@ mod tests {
             assert_eq!(map.pages(), model.iter().flatten().count() as u64);
             assert_eq!(blocks.free(), 64 - map.pages());
             let start = (page..64).find(|&page| model[page as usize].is_some());
-            let end = start.map(|start| (start..64).find(|&page| model[page as usize].is_none()).unwrap_or(64));
+            let end = start.map(|start| {
+                (start..64).find(|&page| model[page as usize].is_none()).unwrap_or(64)
+            });
             assert_eq!(map.next(page), start.zip(end));
         }
     }

@@ -1,8 +1,10 @@
-//! `scratchfs`: sparse temporary files on a block device. They have no names and are gone with their last handle, so nothing about them is kept on the device, and what
-//! was there before means nothing.
+//! `scratchfs`: sparse temporary files on a block device. They have no names and are gone with
+//! their last handle, so nothing about them is kept on the device, and what was there before means
+//! nothing.
 //!
-//! It is where the kernel puts what does not fit into memory (rule Q3), so it must do with little memory itself: extents for what lies in a row, one bit a block, and
-//! one buffer. Blocks in use are either in one file's map or nowhere.
+//! It is where the kernel puts what does not fit into memory (rule Q3), so it must do with little
+//! memory itself: extents for what lies in a row, one bit a block, and one buffer. Blocks in use
+//! are either in one file's map or nowhere.
 
 mod map;
 
@@ -50,7 +52,13 @@ impl<D: BlockDevice> Scratchfs<D> {
     /// Takes a device. ENOMEM where there is no memory for its table.
     pub fn new(device: D) -> Result<Self, Errno> {
         let blocks = Blocks::new(device.blocks())?;
-        Ok(Self { device, blocks, files: BTreeMap::new(), next: ROOT_INODE + 1, buffer: AlignedBuffer::new(MAX_PAYLOAD + PAGE_BYTES)? })
+        Ok(Self {
+            device,
+            blocks,
+            files: BTreeMap::new(),
+            next: ROOT_INODE + 1,
+            buffer: AlignedBuffer::new(MAX_PAYLOAD + PAGE_BYTES)?,
+        })
     }
 
     fn file(&self, handle: Handle) -> Result<&File, Errno> {
@@ -71,13 +79,20 @@ impl<D: BlockDevice> Scratchfs<D> {
     }
 
     fn root_attr(&self) -> Attr {
-        Attr { id: FileId(ROOT_INODE), links: 2, mode: 0o700, kind: FileKind::Directory, ..Attr::default() }
+        Attr {
+            id: FileId(ROOT_INODE),
+            links: 2,
+            mode: 0o700,
+            kind: FileKind::Directory,
+            ..Attr::default()
+        }
     }
 
     /// Fills the buffer from its start with pages from `first` on.
     fn load(&mut self, handle: Handle, first: u64, pages: u64) -> Result<(), Errno> {
         let file = self.files.get(&handle).ok_or(Errno::EBADF)?;
-        let bytes = self.buffer.bytes_mut().get_mut(..(pages * PAGE) as usize).ok_or(Errno::EINVAL)?;
+        let bytes =
+            self.buffer.bytes_mut().get_mut(..(pages * PAGE) as usize).ok_or(Errno::EINVAL)?;
         let mut page = 0;
         while page < pages {
             let block = file.map.get(first + page);
@@ -86,7 +101,9 @@ impl<D: BlockDevice> Scratchfs<D> {
                 None => file.map.get(first + next).is_none(),
             };
             let end = (page + 1..pages).take_while(alike).last().map_or(page + 1, |last| last + 1);
-            let part = bytes.get_mut((page * PAGE) as usize..(end * PAGE) as usize).ok_or(Errno::EINVAL)?;
+            let part = bytes
+                .get_mut((page * PAGE) as usize..(end * PAGE) as usize)
+                .ok_or(Errno::EINVAL)?;
             match block {
                 Some(block) => self.device.read(block, part)?,
                 None => part.fill(0),
@@ -96,19 +113,22 @@ impl<D: BlockDevice> Scratchfs<D> {
         Ok(())
     }
 
-    /// The block of a page, made now where there is none; then the rest of the page has to be written too.
+    /// The block of a page, made now where there is none; then the rest of the page has to be
+    /// written too.
     fn block_for(&mut self, handle: Handle, page: u64) -> Result<u64, Errno> {
         let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
         if let Some(block) = file.map.get(page) {
             return Ok(block);
         }
-        let wanted = page.checked_sub(1).and_then(|before| file.map.get(before)).map(|block| block + 1);
+        let wanted =
+            page.checked_sub(1).and_then(|before| file.map.get(before)).map(|block| block + 1);
         let block = self.blocks.take(wanted)?;
         file.map.put(page, block);
         Ok(block)
     }
 
-    /// Writes whole pages that lie in the file from `page` on; says how many bytes, an error only for none.
+    /// Writes whole pages that lie in the file from `page` on; says how many bytes, an error only
+    /// for none.
     fn write_pages(&mut self, handle: Handle, page: u64, data: &[u8]) -> Result<u64, Errno> {
         let mut done = 0;
         while done < data.len() {
@@ -119,7 +139,9 @@ impl<D: BlockDevice> Scratchfs<D> {
                 Err(error) => return Err(error),
             };
             let mut pages = 1;
-            while (done + pages as usize * PAGE_BYTES) < data.len() && self.block_for(handle, at + pages) == Ok(first + pages) {
+            while (done + pages as usize * PAGE_BYTES) < data.len()
+                && self.block_for(handle, at + pages) == Ok(first + pages)
+            {
                 pages += 1;
             }
             let end = done + pages as usize * PAGE_BYTES;
@@ -133,7 +155,11 @@ impl<D: BlockDevice> Scratchfs<D> {
     fn write_part(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Result<u64, Errno> {
         let (page, start) = (offset / PAGE, (offset % PAGE) as usize);
         self.load(handle, page, 1)?;
-        self.buffer.bytes_mut().get_mut(start..start + data.len()).ok_or(Errno::EINVAL)?.copy_from_slice(data);
+        self.buffer
+            .bytes_mut()
+            .get_mut(start..start + data.len())
+            .ok_or(Errno::EINVAL)?
+            .copy_from_slice(data);
         let block = self.block_for(handle, page)?;
         self.device.write(block, self.buffer.bytes().get(..PAGE_BYTES).unwrap_or_default())?;
         Ok(data.len() as u64)
@@ -145,18 +171,30 @@ impl<D: BlockDevice> Scratchfs<D> {
             let whole = data.len() / PAGE_BYTES * PAGE_BYTES;
             self.write_pages(handle, offset / PAGE, data.get(..whole).unwrap_or_default())
         } else {
-            self.write_part(handle, offset, data.get(..data.len().min(to_border)).unwrap_or_default())
+            self.write_part(
+                handle,
+                offset,
+                data.get(..data.len().min(to_border)).unwrap_or_default(),
+            )
         }
     }
 
     /// Lets the bytes of a range go: whole pages lose their blocks, parts of pages become zeros.
     fn punch(&mut self, handle: Handle, start: u64, end: u64) -> Result<(), Errno> {
         let (first, last) = (start.div_ceil(PAGE), end / PAGE);
-        let parts = if first > last { [(start, end), (0, 0)] } else { [(start, first * PAGE), (last * PAGE, end)] };
+        let parts = if first > last {
+            [(start, end), (0, 0)]
+        } else {
+            [(start, first * PAGE), (last * PAGE, end)]
+        };
         for (from, to) in parts.into_iter().filter(|(from, to)| from < to) {
             if self.file(handle)?.map.get(from / PAGE).is_some() {
                 let zeros = [0; PAGE_BYTES];
-                self.write_part(handle, from, zeros.get(..(to - from) as usize).unwrap_or_default())?;
+                self.write_part(
+                    handle,
+                    from,
+                    zeros.get(..(to - from) as usize).unwrap_or_default(),
+                )?;
             }
         }
         let blocks = &mut self.blocks;
@@ -197,7 +235,10 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
             let handle = Handle(self.next);
             self.next += 1;
             let mode = (request.mode & 0o7777) as u16;
-            self.files.insert(handle, File { map: Map::default(), size: 0, version: 1, flags: request.flags, mode });
+            self.files.insert(
+                handle,
+                File { map: Map::default(), size: 0, version: 1, flags: request.flags, mode },
+            );
             return Ok(Walk::done(handle, self.attr(handle)?));
         }
         Err(if at_root {
@@ -221,7 +262,11 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 
     fn stat(&mut self, _: &Stat, path: Path<'_>) -> Result<Walk, Errno> {
-        if path.components().next().is_none() { Ok(Walk::done(ROOT, self.root_attr())) } else { Err(Errno::ENOENT) }
+        if path.components().next().is_none() {
+            Ok(Walk::done(ROOT, self.root_attr()))
+        } else {
+            Err(Errno::ENOENT)
+        }
     }
 
     fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno> {
@@ -251,7 +296,9 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
             let (first, end) = (request.offset / PAGE, (request.offset + length).div_ceil(PAGE));
             self.load(request.handle, first, end - first)?;
             let start = (request.offset % PAGE) as usize;
-            payload.push(self.buffer.bytes().get(start..start + length as usize).ok_or(Errno::EINVAL)?);
+            payload.push(
+                self.buffer.bytes().get(start..start + length as usize).ok_or(Errno::EINVAL)?,
+            );
         }
         Ok(payload)
     }
@@ -262,11 +309,16 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
         if !file.flags.contains(OpenFlags::WRITE) {
             return Err(Errno::EBADF);
         }
-        let start = if request.flags.contains(WriteFlags::APPEND) { file.size } else { request.offset };
+        let start =
+            if request.flags.contains(WriteFlags::APPEND) { file.size } else { request.offset };
         start.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         let mut length = 0;
         while length < data.len() as u64 {
-            match self.write_next(handle, start + length, data.get(length as usize..).unwrap_or_default()) {
+            match self.write_next(
+                handle,
+                start + length,
+                data.get(length as usize..).unwrap_or_default(),
+            ) {
                 Ok(count) => length += count,
                 Err(_) if length > 0 => break,
                 Err(error) => return Err(error),
@@ -275,7 +327,13 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
         let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
         file.size = file.size.max(start + length);
         file.version += 1;
-        Ok(Written { length, offset: start, size: file.size, version: Version(file.version), snapshot: ROOT })
+        Ok(Written {
+            length,
+            offset: start,
+            size: file.size,
+            version: Version(file.version),
+            snapshot: ROOT,
+        })
     }
 
     fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno> {
@@ -308,7 +366,13 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
 
     fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
         let files_free = MAX_FILES.saturating_sub(self.files.len() as u64);
-        Ok(StoreInfo { blocks: self.blocks.count(), blocks_free: self.blocks.free(), files: MAX_FILES, files_free, ..StoreInfo::default() })
+        Ok(StoreInfo {
+            blocks: self.blocks.count(),
+            blocks_free: self.blocks.free(),
+            files: MAX_FILES,
+            files_free,
+            ..StoreInfo::default()
+        })
     }
 
     fn sync(&mut self, handle: Handle) -> Result<(), Errno> {
@@ -320,7 +384,8 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
         let end = request.offset.saturating_add(request.length).min(file.size);
         let (mut holes, mut at) = (Vec::new(), request.offset);
         while at < end && holes.len() < MAX_HOLES {
-            let (start, stop) = file.map.next(at / PAGE).unwrap_or((MAX_SIZE / PAGE, MAX_SIZE / PAGE));
+            let (start, stop) =
+                file.map.next(at / PAGE).unwrap_or((MAX_SIZE / PAGE, MAX_SIZE / PAGE));
             let hole_end = (start * PAGE).min(end);
             if at < hole_end {
                 holes.push(Hole { offset: at, length: hole_end - at });

@@ -52,20 +52,34 @@ pub(super) fn range_of(offset: u64, length: u64) -> Result<Range<u64>, Errno> {
 }
 
 impl<C: Client, K: Clock> Snapfs<C, K> {
-    /// Makes ready for a change of `bytes`, for which the base may need room for `stores` pages. Nothing that a snapshot needs is in the file
-    /// then. On an error the change must not be made; nothing has changed yet.
-    pub(super) fn prepare(&mut self, id: FileId, kind: Kind, bytes: Range<u64>, stores: u64) -> Result<(), Errno> {
+    /// Makes ready for a change of `bytes`, for which the base may need room for `stores` pages.
+    /// Nothing that a snapshot needs is in the file then. On an error the change must not be made;
+    /// nothing has changed yet.
+    pub(super) fn prepare(
+        &mut self,
+        id: FileId,
+        kind: Kind,
+        bytes: Range<u64>,
+        stores: u64,
+    ) -> Result<(), Errno> {
         self.prepare_all(id, kind, core::slice::from_ref(&bytes), stores)
     }
 
     /// The same for several ranges, in order and apart from each other.
-    pub(super) fn prepare_all(&mut self, id: FileId, kind: Kind, ranges: &[Range<u64>], stores: u64) -> Result<(), Errno> {
+    pub(super) fn prepare_all(
+        &mut self,
+        id: FileId,
+        kind: Kind,
+        ranges: &[Range<u64>],
+        stores: u64,
+    ) -> Result<(), Errno> {
         let (size, _) = self.size_and_version(id)?;
         let map = &self.file(id)?.map;
         let mut live: Vec<(Range<u64>, bool)> = Vec::new();
         for bytes in ranges {
-            // What lies past the end is in no snapshot (C7). But a last page that is a hole becomes data as a whole when anything behind the
-            // end is stored to it: the snapshots that know it as a hole have to be told (which copies nothing).
+            // What lies past the end is in no snapshot (C7). But a last page that is a hole becomes
+            // data as a whole when anything behind the end is stored to it: the snapshots that know
+            // it as a hole have to be told (which copies nothing).
             let end = size.next_multiple_of(PAGE);
             let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
             // Two ranges may meet in one page.
@@ -73,9 +87,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             let found = map.live(pages.start.max(counted)..pages.end);
             live.extend(found.into_iter().filter(|(_, is_hole)| *is_hole || bytes.start < size));
         }
-        let covered: u64 = live.iter().filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum();
-        // What is rescued is paid for from what was reserved for it, be it by the copy or by the change of a page that is shared by then. Where the
-        // base neither shares nor tells its holes it may be both: the copy of a hole, and the page that is stored in its place.
+        let covered: u64 =
+            live.iter().filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum();
+        // What is rescued is paid for from what was reserved for it, be it by the copy or by the
+        // change of a page that is shared by then. Where the base neither shares nor tells its
+        // holes it may be both: the copy of a hole, and the page that is stored in its place.
         let knows = self.base.features().intersects(Features::CLONE | Features::SPARSE);
         let paid = if knows { covered } else { 0 };
         if self.reserved > 0
@@ -92,8 +108,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         self.rescue_all(id, live)
     }
 
-    /// Pages of some ranges that the base has for this file alone, so that a change needs no others. None, where it may share them with another file, or does
-    /// not tell which of them are holes.
+    /// Pages of some ranges that the base has for this file alone, so that a change needs no
+    /// others. None, where it may share them with another file, or does not tell which of them are
+    /// holes.
     fn pages_there(&mut self, id: FileId, ranges: &[Range<u64>]) -> Result<u64, Errno> {
         if self.cloned.is_of(id) || !self.base.features().contains(Features::SPARSE) {
             return Ok(0);
@@ -127,7 +144,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         if !active(Mutant::RescueAfterChange) {
             self.prepare(id, Kind::Write, bytes.clone(), stores)?;
         }
-        let request = Write { handle: base, offset, flags: WriteFlags::empty(), data_bytes: data.len() as u32 };
+        let request = Write {
+            handle: base,
+            offset,
+            flags: WriteFlags::empty(),
+            data_bytes: data.len() as u32,
+        };
         let written = self.base.request(&request, &[data]);
         let written = self.note_write(id, bytes.clone(), written)?;
         if active(Mutant::RescueAfterChange) {
@@ -137,11 +159,18 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Takes note of what the base says to a write of `bytes`.
-    pub(super) fn note_write(&mut self, id: FileId, bytes: Range<u64>, written: Result<Written, Errno>) -> Result<Written, Errno> {
+    pub(super) fn note_write(
+        &mut self,
+        id: FileId,
+        bytes: Range<u64>,
+        written: Result<Written, Errno>,
+    ) -> Result<Written, Errno> {
         let before = self.file(id)?.bytes;
         let file = self.file(id)?;
         match written {
-            Ok(written) if written.length <= bytes.end - bytes.start && written.offset == bytes.start => {
+            Ok(written)
+                if written.length <= bytes.end - bytes.start && written.offset == bytes.start =>
+            {
                 if let Some((size, _)) = before {
                     file.resized(size, written.size.max(size));
                 }
@@ -162,7 +191,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Gives a file another length; tells the base's attributes.
-    pub(super) fn resize(&mut self, id: FileId, kind: Kind, request: &SetAttr) -> Result<Attr, Errno> {
+    pub(super) fn resize(
+        &mut self,
+        id: FileId,
+        kind: Kind,
+        request: &SetAttr,
+    ) -> Result<Attr, Errno> {
         if request.size > MAX_SIZE {
             return Err(Errno::EFBIG);
         }
@@ -176,7 +210,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Takes note of what the base says to a change that answers with attributes.
-    fn note_attr(&mut self, id: FileId, attr: Result<Attr, Errno>, note: impl FnOnce(&mut super::File)) -> Result<Attr, Errno> {
+    fn note_attr(
+        &mut self,
+        id: FileId,
+        attr: Result<Attr, Errno>,
+        note: impl FnOnce(&mut super::File),
+    ) -> Result<Attr, Errno> {
         let file = self.file(id)?;
         match attr {
             Ok(attr) if attr.id == id => {
@@ -209,7 +248,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let after = attr.map_or(size, |attr| attr.size);
         let attr = self.note_attr(id, attr, |file| {
             file.resized(size, after);
-            if request.mode == 2 { file.punched(bytes, size) } else { file.stored(bytes.start.min(after)..bytes.end.min(after)) }
+            if request.mode == 2 {
+                file.punched(bytes, size)
+            } else {
+                file.stored(bytes.start.min(after)..bytes.end.min(after))
+            }
         })?;
         Ok(self.shown(attr))
     }

@@ -11,10 +11,12 @@ use super::snapshot::Taken;
 use crate::client::Client;
 use crate::server::Clock;
 
-/// Files of which is kept that they may share pages with others; where there are more, all count as such.
+/// Files of which is kept that they may share pages with others; where there are more, all count as
+/// such.
 const MAX_CLONED: usize = 65_536;
 
-/// Files that the base may have let share pages: what changes these may need room although nothing is added.
+/// Files that the base may have let share pages: what changes these may need room although nothing
+/// is added.
 #[derive(Default)]
 pub(super) struct Cloned {
     files: BTreeSet<FileId>,
@@ -50,7 +52,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let bytes = range_of(request.target_offset, length)?;
         if length == 0 {
             let (size, version) = self.size_and_version(id)?;
-            return Ok(Written { length, offset: request.target_offset, size, version, snapshot: ROOT });
+            return Ok(Written {
+                length,
+                offset: request.target_offset,
+                size,
+                version,
+                snapshot: ROOT,
+            });
         }
         // How much room the base takes for it is not worth finding out while none is reserved.
         let mut stores = u64::MAX;
@@ -58,10 +66,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             self.load_holes(source.1)?;
             let pages = pages_of(&(request.source_offset..request.source_offset + length));
             // One page more on either side where the ranges lie across each other's pages.
-            stores = self.file(source.1)?.holes.as_ref().map_or(0, |holes| holes.data_pages(pages)) + 2;
+            stores =
+                self.file(source.1)?.holes.as_ref().map_or(0, |holes| holes.data_pages(pages)) + 2;
         }
         self.prepare(id, Kind::Clone, bytes.clone(), stores)?;
-        let written = self.base.request(&CloneRange { source: source.0, target, length, ..*request }, &[]);
+        let written =
+            self.base.request(&CloneRange { source: source.0, target, length, ..*request }, &[]);
         let written = self.note_write(id, bytes, written);
         self.traffic.cloned += written.map_or(0, |written| written.length);
         self.cloned.add(source.1);
@@ -72,7 +82,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// From a snapshot: a write of one piece that refers to it.
-    pub(super) fn clone_snapshot(&mut self, taken: Taken, request: &CloneRange, target: Handle, id: FileId) -> Result<Written, Errno> {
+    pub(super) fn clone_snapshot(
+        &mut self,
+        taken: Taken,
+        request: &CloneRange,
+        target: Handle,
+        id: FileId,
+    ) -> Result<Written, Errno> {
         let from = taken.part(request.source_offset, request.length);
         let bytes = range_of(request.target_offset, from.end - from.start)?;
         let part = Part { bytes: bytes.clone(), from: From::Snapshot { taken, bytes: from } };

@@ -15,7 +15,8 @@ use crate::server::Clock;
 
 pub(super) const PAGE: u64 = PAGE_BYTES as u64;
 
-/// Ranges of holes that are kept of one file; where there are more, the rest counts as data, which costs room but no bytes.
+/// Ranges of holes that are kept of one file; where there are more, the rest counts as data, which
+/// costs room but no bytes.
 const MAX_HOLE_RANGES: usize = 65_536;
 
 /// A file.
@@ -40,7 +41,8 @@ pub(super) struct File {
     pub store: Option<Handle>,
     /// The store's name, where it has one.
     pub store_name: Option<HiddenName>,
-    /// The name by which the file is kept, where it has lost its last one and the base would let it go.
+    /// The name by which the file is kept, where it has lost its last one and the base would let it
+    /// go.
     pub kept: Option<HiddenName>,
     /// The first page of it that was never used.
     pub store_end: u64,
@@ -142,15 +144,20 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             return Ok(());
         }
         let mut holes = Holes::default();
-        let allocated_whole = file.attr.is_some_and(|attr| attr.blocks >= size.div_ceil(PAGE) * (PAGE / 512));
+        let allocated_whole =
+            file.attr.is_some_and(|attr| attr.blocks >= size.div_ceil(PAGE) * (PAGE / 512));
         let handle = file.base_handle()?;
         let mut offset = 0;
         while offset < size && !allocated_whole && self.base.features().contains(Features::SPARSE) {
-            let (listed, found) = self.base.extents(&Extents { handle, offset, length: size - offset })?;
+            let (listed, found) =
+                self.base.extents(&Extents { handle, offset, length: size - offset })?;
             found.iter().for_each(|hole| holes.insert(hole_pages(hole, size)));
             // An answer that gets nowhere, or too many of them: the rest counts as data.
             let is_end = listed.holes_end >= size;
-            if listed.holes_end <= offset || (found.is_empty() && !is_end) || holes.ranges() > MAX_HOLE_RANGES {
+            if listed.holes_end <= offset
+                || (found.is_empty() && !is_end)
+                || holes.ranges() > MAX_HOLE_RANGES
+            {
                 break;
             }
             offset = listed.holes_end;
@@ -192,7 +199,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             closing.push(handle);
         }
         for handle in closing {
-            // An error would be the base's loss of its own handle: there is nothing to be done about it here.
+            // An error would be the base's loss of its own handle: there is nothing to be done
+            // about it here.
             let _ = self.base.request(&Close { handle }, &[]);
         }
         names.into_iter().for_each(|name| self.drop_name(name));

@@ -102,9 +102,13 @@ mod tests {
                 holes.remove(range)
             }
             let runs: Vec<_> = holes.runs(0..64).collect();
-            let spread: Vec<bool> = runs.iter().flat_map(|(run, hole)| run.clone().map(move |_| *hole)).collect();
+            let spread: Vec<bool> =
+                runs.iter().flat_map(|(run, hole)| run.clone().map(move |_| *hole)).collect();
             assert_eq!(spread, flags);
-            assert!(runs.windows(2).all(|pair| pair[0].1 != pair[1].1), "touching ranges: {runs:?}");
+            assert!(
+                runs.windows(2).all(|pair| pair[0].1 != pair[1].1),
+                "touching ranges: {runs:?}"
+            );
         }
     }
 }

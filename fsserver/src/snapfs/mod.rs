@@ -1,24 +1,32 @@
 //! The wrapper: a file server that talks to another one, and adds snapshots to it.
 //!
-//! Owns: which snapshots there are, and the bytes that were rescued for them, in files without names on the server beneath (the *base*). Does
-//! not own the files: everything but snapshots is passed on. It has the base to itself, so it knows of every change.
+//! Owns: which snapshots there are, and the bytes that were rescued for them, in files without
+//! names on the server beneath (the *base*). Does not own the files: everything but snapshots is
+//! passed on. It has the base to itself, so it knows of every change.
 //!
-//! A snapshot costs a record in memory (rule C9). Before a change of bytes that a snapshot still finds in the file, the old ones are copied to the
-//! *store* of the file, by the base itself where it can (C1, C2, C5, C6); if that fails, the change is refused and nothing is lost.
-//! What is appended needs no rescue (C7), nor does a file that loses its last name: it is held open (C3, C4), or moved to where no client sees it.
+//! A snapshot costs a record in memory (rule C9). Before a change of bytes that a snapshot still
+//! finds in the file, the old ones are copied to the *store* of the file, by the base itself where
+//! it can (C1, C2, C5, C6); if that fails, the change is refused and nothing is lost. What is
+//! appended needs no rescue (C7), nor does a file that loses its last name: it is held open (C3,
+//! C4), or moved to where no client sees it.
 //!
-//! Room. What a snapshot may come to need in the store is reserved when it is taken, once for a page, and nothing for a hole; where there is
-//! not so much room the snapshot is refused (Q1). From then on a change that needs room of its own gets ENOSPC before it would touch what is reserved.
+//! Room. What a snapshot may come to need in the store is reserved when it is taken, once for a
+//! page, and nothing for a hole; where there is not so much room the snapshot is refused (Q1). From
+//! then on a change that needs room of its own gets ENOSPC before it would touch what is reserved.
 //!
-//! A write may refer to snapshots instead of carrying their bytes (W1): these are copied by the base, from the file or from the store; and
-//! where they are written back to where they came from and nothing has changed since, there is nothing to do (W2). All that the write changes
-//! is rescued before any of it is written, so it does not matter that source and target may be one file (W3).
+//! A write may refer to snapshots instead of carrying their bytes (W1): these are copied by the
+//! base, from the file or from the store; and where they are written back to where they came from
+//! and nothing has changed since, there is nothing to do (W2). All that the write changes is
+//! rescued before any of it is written, so it does not matter that source and target may be one
+//! file (W3).
 //!
-//! Order (C11). The wrapper is serial: snapshot, page-in and change each see what came before as a whole. A page-in looks at the map again
-//! after the base's answer, so that this stays right when the base is asked asynchronously.
+//! Order (C11). The wrapper is serial: snapshot, page-in and change each see what came before as a
+//! whole. A page-in looks at the map again after the base's answer, so that this stays right when
+//! the base is asked asynchronously.
 //!
-//! Invariants. The map of a file covers the pages of all its snapshots. The sum of the maps' reserved pages is `reserved`, of their stored pages
-//! `stored`. A file is known here as long as it has a handle or a snapshot, and has an open handle on the base as long.
+//! Invariants. The map of a file covers the pages of all its snapshots. The sum of the maps'
+//! reserved pages is `reserved`, of their stored pages `stored`. A file is known here as long as it
+//! has a handle or a snapshot, and has an open handle on the base as long.
 
 mod change;
 mod clone;
@@ -50,7 +58,8 @@ pub const MAX_SNAPSHOTS_PER_FILE: usize = 32_768;
 /// Snapshots in all, at most (Q4): a few hundred bytes each.
 pub const MAX_SNAPSHOTS_TOTAL: usize = 65_536;
 
-/// Segments of one file's map, at most (Q4): past it a snapshot is refused, so that many small changes cannot use up the memory.
+/// Segments of one file's map, at most (Q4): past it a snapshot is refused, so that many small
+/// changes cannot use up the memory.
 pub const MAX_SEGMENTS: usize = 65_536;
 
 /// Access times that are kept here; the oldest files' go first.
@@ -168,7 +177,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         handle
     }
 
-    /// The base's handle and the rights of a file or directory; EINVAL for a snapshot, which is neither written nor searched.
+    /// The base's handle and the rights of a file or directory; EINVAL for a snapshot, which is
+    /// neither written nor searched.
     fn passed_on(&self, handle: Handle) -> Result<(Handle, OpenFlags), Errno> {
         if handle == ROOT {
             return Ok((ROOT, OpenFlags::READ));
@@ -182,7 +192,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Whether a client's handle is the root directory.
     fn is_root(&self, handle: Handle) -> bool {
         let root = self.base.root();
-        handle == ROOT || matches!(self.handles.get(&handle), Some(Open::Other { file, .. }) if *file == root)
+        handle == ROOT
+            || matches!(self.handles.get(&handle), Some(Open::Other { file, .. }) if *file == root)
     }
 
     /// A regular file that was opened for this; EISDIR or EINVAL for what is none.
@@ -204,7 +215,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 }
 
-/// Serves what the server at the other end of `client` holds, with snapshots, through `port`, to one client, until that is gone.
+/// Serves what the server at the other end of `client` holds, with snapshots, through `port`, to
+/// one client, until that is gone.
 pub fn run(client: impl Client, clock: impl Clock, port: impl Port) -> Result<(), Errno> {
     serve(Snapfs::new(client, clock)?, port)
 }

@@ -47,7 +47,12 @@ enum Step<'a> {
 fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>)> {
     let cut = |(bytes, step): (Range<u64>, _)| match step {
         Step::CopyFile(file, from) => {
-            let at = move |byte: u64| (byte..(byte + PAGE).min(bytes.end), Step::CopyFile(file, from + (byte - bytes.start)));
+            let at = move |byte: u64| {
+                (
+                    byte..(byte + PAGE).min(bytes.end),
+                    Step::CopyFile(file, from + (byte - bytes.start)),
+                )
+            };
             bytes.clone().step_by(PAGE as usize).map(at).collect()
         }
         step => alloc::vec![(bytes, step)],
@@ -57,7 +62,12 @@ fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>
 
 impl<C: Client, K: Clock> Snapfs<C, K> {
     /// A write as the protocol has it. EINVAL where a piece reaches past the end of its snapshot.
-    pub(super) fn write_pieces(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno> {
+    pub(super) fn write_pieces(
+        &mut self,
+        request: &Write,
+        data: &[u8],
+        pieces: &[Piece],
+    ) -> Result<Written, Errno> {
         let (base, id) = self.regular(request.handle, OpenFlags::WRITE)?;
         let (size, _) = self.size_and_version(id)?;
         let offset = if request.flags.contains(WriteFlags::APPEND) { size } else { request.offset };
@@ -67,7 +77,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             let bytes = range_of(at, piece.length)?;
             at = bytes.end;
             let from = if piece.snapshot == ROOT {
-                let (front, behind) = rest.split_at_checked(piece.length as usize).ok_or(Errno::EPROTO)?;
+                let (front, behind) =
+                    rest.split_at_checked(piece.length as usize).ok_or(Errno::EPROTO)?;
                 rest = behind;
                 From::Data(front)
             } else {
@@ -83,14 +94,24 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         self.write_parts((base, id), offset..at, &parts)
     }
 
-    /// Writes parts that follow each other and make up `bytes`. Short where the base fails in the middle.
-    pub(super) fn write_parts(&mut self, target: (Handle, FileId), bytes: Range<u64>, parts: &[Part<'_>]) -> Result<Written, Errno> {
+    /// Writes parts that follow each other and make up `bytes`. Short where the base fails in the
+    /// middle.
+    pub(super) fn write_parts(
+        &mut self,
+        target: (Handle, FileId),
+        bytes: Range<u64>,
+        parts: &[Part<'_>],
+    ) -> Result<Written, Errno> {
         let (base, id) = target;
         if bytes.is_empty() {
             let (size, version) = self.size_and_version(id)?;
             return Ok(Written { length: 0, offset: bytes.start, size, version, snapshot: ROOT });
         }
-        let early = if active(Mutant::ForwardCopy) { Some(page_by_page(self.steps(parts, &[])?)) } else { None };
+        let early = if active(Mutant::ForwardCopy) {
+            Some(page_by_page(self.steps(parts, &[])?))
+        } else {
+            None
+        };
         let elided = self.make_ready(id, parts)?;
         // Only now: what was in the file when `make_ready` looked may be in the store by now.
         let steps = early.map_or_else(|| self.steps(parts, &elided), Ok)?;
@@ -106,7 +127,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         Ok(Written { length, offset: bytes.start, size, version, snapshot: ROOT })
     }
 
-    /// Finds out what is written back to where it came from and is there still; all the rest is rescued, room permitting.
+    /// Finds out what is written back to where it came from and is there still; all the rest is
+    /// rescued, room permitting.
     fn make_ready(&mut self, id: FileId, parts: &[Part<'_>]) -> Result<Vec<Range<u64>>, Errno> {
         let (mut elided, mut changed, mut stores) = (Vec::new(), Vec::new(), 0);
         let mut change = |bytes: Range<u64>, is_hole: bool| {
@@ -120,12 +142,17 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 change(part.bytes.clone(), false);
                 continue;
             };
-            let same_place = taken.file == id && (bytes.start == part.bytes.start || active(Mutant::ElideAppend));
+            let same_place = taken.file == id
+                && (bytes.start == part.bytes.start || active(Mutant::ElideAppend));
             for (run, source) in self.sources_of(taken, bytes)? {
                 let at = part.bytes.start + (run.start - bytes.start);
                 let target = at..at + (run.end - run.start);
                 let unchanged = source.is_live() || active(Mutant::ElideWithoutAsking);
-                if same_place && unchanged { elided.push(target) } else { change(target, source.is_hole()) }
+                if same_place && unchanged {
+                    elided.push(target)
+                } else {
+                    change(target, source.is_hole())
+                }
             }
         }
         let stores = if active(Mutant::FreeReferences) { 0 } else { stores };
@@ -134,7 +161,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// What there is to do, in order and without gaps.
-    fn steps<'a>(&self, parts: &[Part<'a>], elided: &[Range<u64>]) -> Result<Vec<(Range<u64>, Step<'a>)>, Errno> {
+    fn steps<'a>(
+        &self,
+        parts: &[Part<'a>],
+        elided: &[Range<u64>],
+    ) -> Result<Vec<(Range<u64>, Step<'a>)>, Errno> {
         let mut steps = Vec::new();
         let mut elided = elided.iter().peekable();
         for part in parts.iter().filter(|part| !part.bytes.is_empty()) {
@@ -152,14 +183,17 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                     at = range.end;
                     continue;
                 }
-                let end = elided.peek().map_or(part.bytes.end, |range| range.start.min(part.bytes.end));
+                let end =
+                    elided.peek().map_or(part.bytes.end, |range| range.start.min(part.bytes.end));
                 let source = from.start + (at - part.bytes.start);
                 for (run, place) in self.sources_of(taken, &(source..source + (end - at)))? {
                     let to = at..at + (run.end - run.start);
                     at = to.end;
                     let step = match place {
                         Source::Live => Step::CopyFile(taken.file, run.start),
-                        Source::Store(slot) => Step::CopyStore(taken.file, slot * PAGE + run.start % PAGE),
+                        Source::Store(slot) => {
+                            Step::CopyStore(taken.file, slot * PAGE + run.start % PAGE)
+                        }
                         Source::Hole | Source::LiveHole => Step::Punch,
                     };
                     steps.push((to, step));
@@ -171,7 +205,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Does it; tells how many bytes were done, and what went wrong then.
-    fn carry_out(&mut self, base: Handle, id: FileId, steps: &[(Range<u64>, Step<'_>)]) -> (u64, Option<Errno>) {
+    fn carry_out(
+        &mut self,
+        base: Handle,
+        id: FileId,
+        steps: &[(Range<u64>, Step<'_>)],
+    ) -> (u64, Option<Errno>) {
         let mut done = 0;
         let mut untouched = true;
         for (bytes, step) in steps {
@@ -183,7 +222,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             done += bytes.end - bytes.start;
         }
         match steps.first() {
-            Some((bytes, step)) if untouched && !active(Mutant::SilentElide) && !active(Mutant::ElideAppend) => {
+            Some((bytes, step))
+                if untouched && !active(Mutant::SilentElide) && !active(Mutant::ElideAppend) =>
+            {
                 match self.touch(base, bytes) {
                     Ok(now) => {
                         self.note_step(id, bytes, step, Some(now));
@@ -196,8 +237,15 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Takes note of what a step has made of the file, which has this length and version since, if it was touched.
-    fn note_step(&mut self, id: FileId, bytes: &Range<u64>, step: &Step<'_>, now: Option<(u64, Version)>) {
+    /// Takes note of what a step has made of the file, which has this length and version since, if
+    /// it was touched.
+    fn note_step(
+        &mut self,
+        id: FileId,
+        bytes: &Range<u64>,
+        step: &Step<'_>,
+        now: Option<(u64, Version)>,
+    ) {
         let (Some(file), Some((size, version))) = (self.files.get_mut(&id), now) else { return };
         if let Some((before, _)) = file.bytes {
             file.resized(before, size.max(before));
@@ -212,7 +260,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Tells the file's length and version then, where that is not as it was.
-    fn carry_out_one(&mut self, base: Handle, id: FileId, bytes: &Range<u64>, step: &Step<'_>) -> Result<Option<(u64, Version)>, Errno> {
+    fn carry_out_one(
+        &mut self,
+        base: Handle,
+        id: FileId,
+        bytes: &Range<u64>,
+        step: &Step<'_>,
+    ) -> Result<Option<(u64, Version)>, Errno> {
         let length = bytes.end - bytes.start;
         let written = match step {
             Step::Elide => {
@@ -220,7 +274,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 return Ok(None);
             }
             Step::Store(data) => {
-                let request = Write { handle: base, offset: bytes.start, flags: WriteFlags::empty(), data_bytes: data.len() as u32 };
+                let request = Write {
+                    handle: base,
+                    offset: bytes.start,
+                    flags: WriteFlags::empty(),
+                    data_bytes: data.len() as u32,
+                };
                 let written = self.base.request(&request, &[data])?;
                 if written.length == length { written } else { return Err(Errno::EIO) }
             }
@@ -232,7 +291,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 self.traffic.cloned += length;
                 written
             }
-            Step::CopyStore(source, _) if *source == id && active(Mutant::RestoreSkipped) => return Ok(None),
+            Step::CopyStore(source, _) if *source == id && active(Mutant::RestoreSkipped) => {
+                return Ok(None);
+            }
             Step::CopyStore(source, from) => {
                 self.cloned.add(id);
                 let store = self.file(*source)?.store.ok_or(Errno::EIO)?;
@@ -246,24 +307,38 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Makes a hole, also past the end. Tells the file's length and version then.
-    fn punch_and_extend(&mut self, base: Handle, id: FileId, bytes: &Range<u64>) -> Result<(u64, Version), Errno> {
+    fn punch_and_extend(
+        &mut self,
+        base: Handle,
+        id: FileId,
+        bytes: &Range<u64>,
+    ) -> Result<(u64, Version), Errno> {
         let (offset, length) = (bytes.start, bytes.end - bytes.start);
-        let mut attr = self.base.request(&Allocate { handle: base, offset, length, mode: 2 }, &[])?;
+        let mut attr =
+            self.base.request(&Allocate { handle: base, offset, length, mode: 2 }, &[])?;
         if attr.id != id {
             return Err(Errno::EPROTO);
         }
         if attr.size < bytes.end {
-            let request = SetAttr { handle: base, mask: AttrMask::SIZE, size: bytes.end, ..SetAttr::default() };
+            let request = SetAttr {
+                handle: base,
+                mask: AttrMask::SIZE,
+                size: bytes.end,
+                ..SetAttr::default()
+            };
             attr = self.base.request(&request, &[])?;
         }
         Ok((attr.size, attr.version))
     }
 
-    /// An elided write is a write all the same: times and version move (W7). A part of the file is copied to where it is.
+    /// An elided write is a write all the same: times and version move (W7). A part of the file is
+    /// copied to where it is.
     fn touch(&mut self, base: Handle, bytes: &Range<u64>) -> Result<(u64, Version), Errno> {
         let page = bytes.start.next_multiple_of(PAGE);
-        let part = if page + PAGE <= bytes.end { page..page + PAGE } else { bytes.start..bytes.start + 1 };
-        let written = self.copy_on_base((base, part.start), (base, part.start), part.end - part.start)?;
+        let part =
+            if page + PAGE <= bytes.end { page..page + PAGE } else { bytes.start..bytes.start + 1 };
+        let written =
+            self.copy_on_base((base, part.start), (base, part.start), part.end - part.start)?;
         Ok((written.size, written.version))
     }
 }

@@ -1,13 +1,17 @@
-//! Where each snapshot of a file finds its pages: in the file as it is now, in the store of rescued pages, or nowhere, for holes.
+//! Where each snapshot of a file finds its pages: in the file as it is now, in the store of rescued
+//! pages, or nowhere, for holes.
 //!
 //! Pure bookkeeping: what is noted here as rescued has been copied by the caller.
 //!
-//! Time is counted in *eras*. A snapshot belongs to the era in which it was taken; the first change after a snapshot ends the era. A page that
-//! is rescued in era `e`, just before it is changed, serves every snapshot of it up to era `e` that has not been served before: among the rescued
-//! versions of a page, a snapshot's is the first whose `until` is not before its own era. If there is none, the page is unchanged in the file.
+//! Time is counted in *eras*. A snapshot belongs to the era in which it was taken; the first change
+//! after a snapshot ends the era. A page that is rescued in era `e`, just before it is changed,
+//! serves every snapshot of it up to era `e` that has not been served before: among the rescued
+//! versions of a page, a snapshot's is the first whose `until` is not before its own era. If there
+//! is none, the page is unchanged in the file.
 //!
-//! Pages are kept in segments, which are cut where snapshots, changes or holes begin and end. Each part of a segment counts its users, so
-//! that it goes when the last of them does. Invariant: no count is zero but `live`, and no segment is without users.
+//! Pages are kept in segments, which are cut where snapshots, changes or holes begin and end. Each
+//! part of a segment counts its users, so that it goes when the last of them does. Invariant: no
+//! count is zero but `live`, and no segment is without users.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -154,8 +158,10 @@ impl RescueMap {
 
     /// Joins segments of the range and at its ends that say the same.
     fn join(&mut self, pages: &Range<u64>) {
-        let first = self.segments.range(..pages.start).next_back().map_or(pages.start, |(&begin, _)| begin);
-        let begins: Vec<u64> = self.segments.range(first..=pages.end).map(|(&begin, _)| begin).collect();
+        let first =
+            self.segments.range(..pages.start).next_back().map_or(pages.start, |(&begin, _)| begin);
+        let begins: Vec<u64> =
+            self.segments.range(first..=pages.end).map(|(&begin, _)| begin).collect();
         let mut last: Option<u64> = None;
         for begin in begins {
             if let Some(previous) = last
@@ -185,11 +191,17 @@ impl RescueMap {
 
     /// The segments of a range, cut to it.
     fn within(&self, pages: Range<u64>) -> impl Iterator<Item = (Range<u64>, &Segment)> {
-        let first = self.segments.range(..=pages.start).next_back().map_or(pages.start, |(&begin, _)| begin);
+        let first = self
+            .segments
+            .range(..=pages.start)
+            .next_back()
+            .map_or(pages.start, |(&begin, _)| begin);
         let found = if pages.is_empty() { pages.start..pages.start } else { first..pages.end };
         self.segments
             .range(found)
-            .map(move |(&begin, segment)| (begin.max(pages.start)..segment.end.min(pages.end), segment))
+            .map(move |(&begin, segment)| {
+                (begin.max(pages.start)..segment.end.min(pages.end), segment)
+            })
             .filter(|(run, _)| run.start < run.end)
     }
 
@@ -198,7 +210,8 @@ impl RescueMap {
         self.isolate(&pages);
         let mut at = pages.start;
         while at < pages.end {
-            let next = self.segments.range(at..pages.end).next().map_or(pages.end, |(&begin, _)| begin);
+            let next =
+                self.segments.range(at..pages.end).next().map_or(pages.end, |(&begin, _)| begin);
             if at < next {
                 self.insert_live(at..next, holes, &[]);
                 at = next;
@@ -220,7 +233,10 @@ impl RescueMap {
     fn insert_live(&mut self, pages: Range<u64>, holes: &Holes, rescued: &[Rescued]) {
         for (run, is_hole) in holes.runs(pages.clone()) {
             let advance = run.start - pages.start;
-            let rescued = rescued.iter().map(|old| Rescued { source: old.source.advanced(advance), ..*old }).collect();
+            let rescued = rescued
+                .iter()
+                .map(|old| Rescued { source: old.source.advanced(advance), ..*old })
+                .collect();
             if !is_hole {
                 self.reserved += run.end - run.start;
             }
@@ -260,11 +276,15 @@ impl RescueMap {
         freed
     }
 
-    /// The pages of a range that snapshots find in the file, in runs, and whether they are holes: what has to be rescued before a change.
+    /// The pages of a range that snapshots find in the file, in runs, and whether they are holes:
+    /// what has to be rescued before a change.
     pub fn live(&self, pages: Range<u64>) -> Vec<(Range<u64>, bool)> {
         let mut runs: Vec<(Range<u64>, bool)> = Vec::new();
         for (run, segment) in self.within(pages).filter(|(_, segment)| segment.live > 0) {
-            match runs.last_mut().filter(|(last, is_hole)| last.end == run.start && *is_hole == segment.is_hole) {
+            match runs
+                .last_mut()
+                .filter(|(last, is_hole)| last.end == run.start && *is_hole == segment.is_hole)
+            {
                 Some((last, _)) => last.end = run.end,
                 None => runs.push((run, segment.is_hole)),
             }
@@ -298,10 +318,15 @@ impl RescueMap {
         let mut runs: Vec<(Range<u64>, Source)> = Vec::new();
         for (run, segment) in self.within(pages.clone()) {
             // The segment may begin before the run.
-            let begin = self.segments.range(..=run.start).next_back().map_or(run.start, |(&begin, _)| begin);
+            let begin = self
+                .segments
+                .range(..=run.start)
+                .next_back()
+                .map_or(run.start, |(&begin, _)| begin);
             let source = segment.source_for(era).advanced(run.start - begin);
-            let goes_on =
-                |(last, before): &&mut (Range<u64>, Source)| last.end == run.start && before.advanced(last.end - last.start) == source;
+            let goes_on = |(last, before): &&mut (Range<u64>, Source)| {
+                last.end == run.start && before.advanced(last.end - last.start) == source
+            };
             match runs.last_mut().filter(goes_on) {
                 Some((last, _)) => last.end = run.end,
                 None => runs.push((run, source)),
@@ -352,9 +377,17 @@ mod tests {
             for (run, is_hole) in self.map.live(pages.clone()) {
                 let slot = self.store.len() as u64;
                 if !is_hole {
-                    self.store.extend(self.file[run.start as usize..run.end as usize].iter().map(|&page| Some(page)));
+                    self.store.extend(
+                        self.file[run.start as usize..run.end as usize]
+                            .iter()
+                            .map(|&page| Some(page)),
+                    );
                 }
-                self.map.rescued(run, self.era, if is_hole { Source::Hole } else { Source::Store(slot) });
+                self.map.rescued(
+                    run,
+                    self.era,
+                    if is_hole { Source::Hole } else { Source::Store(slot) },
+                );
                 self.changed = true;
             }
             self.file[pages.start as usize..pages.end as usize].fill(content);
@@ -380,7 +413,8 @@ mod tests {
                         run.clone().map(move |page| match source {
                             Source::Live => self.file[page as usize],
                             Source::Hole | Source::LiveHole => 0,
-                            Source::Store(slot) => self.store[(slot + page - run.start) as usize].expect("a freed slot is read"),
+                            Source::Store(slot) => self.store[(slot + page - run.start) as usize]
+                                .expect("a freed slot is read"),
                         })
                     })
                     .collect();
@@ -401,7 +435,15 @@ mod tests {
             let mut holes = Holes::default();
             holes.insert(0..40);
             let (map, file) = (RescueMap::default(), [0; 40].to_vec());
-            let mut world = World { map, holes, file, store: Vec::new(), snapshots: Vec::new(), era: 0, changed: false };
+            let mut world = World {
+                map,
+                holes,
+                file,
+                store: Vec::new(),
+                snapshots: Vec::new(),
+                era: 0,
+                changed: false,
+            };
             for step in 1..300 {
                 let (a, b) = (random(41), random(41));
                 let pages = a.min(b)..a.max(b);

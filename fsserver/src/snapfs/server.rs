@@ -47,7 +47,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         walk
     }
 
-    /// A file has lost a name, maybe its last. Those who have it open, and its snapshots, keep it (C3, C4).
+    /// A file has lost a name, maybe its last. Those who have it open, and its snapshots, keep it
+    /// (C3, C4).
     fn name_lost(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(&id) else {
             self.access_times.remove(&id);
@@ -63,7 +64,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Closes what a break of a rule says is closed with the file.
     fn close_snapshots_of(&mut self, id: FileId) {
         let of_file = |_: &Handle, open: &mut Opened| matches!(open, Opened::Snapshot(taken) if taken.file == id);
-        let closing: Vec<Opened> = self.handles.extract_if(.., of_file).map(|(_, open)| open).collect();
+        let closing: Vec<Opened> =
+            self.handles.extract_if(.., of_file).map(|(_, open)| open).collect();
         for open in closing {
             if let Opened::Snapshot(taken) = open {
                 self.close_snapshot(&taken);
@@ -72,7 +74,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// A rename, on a base that may let go of what it replaces.
-    fn rename_on_base(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno> {
+    fn rename_on_base(
+        &mut self,
+        request: &Rename,
+        old: Path<'_>,
+        new: Path<'_>,
+    ) -> Result<Walk, Errno> {
         let mut kept = None;
         if self.is_replaced(request, old, new) {
             kept = self.keep(request.new_dir, new)?;
@@ -90,7 +97,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             return false;
         }
         let mut file_at = |dir, path: Path<'_>| {
-            let walk = self.base.walk(&Stat { dir, flags: OpenFlags::NO_FOLLOW }, &[path.bytes()]).ok()?;
+            let walk =
+                self.base.walk(&Stat { dir, flags: OpenFlags::NO_FOLLOW }, &[path.bytes()]).ok()?;
             let attr = walk.reply.attr;
             (!walk.is_link() && attr.kind != FileKind::Directory).then_some(attr.id)
         };
@@ -105,7 +113,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             // With room for one entry at least: the folder must not be felt by being too long.
             let length = request.length.clamp(PAGE_BYTES as u32, MAX_PAYLOAD as u32);
             let space = self.space.bytes_mut().get_mut(..length as usize).ok_or(Errno::EINVAL)?;
-            let (_, received) = self.base.fetch(&ReadDir { handle: base, cookie, length }, &[], space)?;
+            let (_, received) =
+                self.base.fetch(&ReadDir { handle: base, cookie, length }, &[], space)?;
             let list = self.space.bytes().get(..received).unwrap_or_default();
             let (shown, next) = Self::without_folder(list, request.length as usize)?;
             if !shown.is_empty() || received == 0 {
@@ -115,9 +124,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Files that nobody but snapshots keeps: for everyone else they are gone, and so is what they hold.
+    /// Files that nobody but snapshots keeps: for everyone else they are gone, and so is what they
+    /// hold.
     fn kept_for_snapshots(&mut self) -> Result<(u64, u64), Errno> {
-        let ids: Vec<FileId> = self.files.iter().filter(|(_, file)| file.opens == 0).map(|(&id, _)| id).collect();
+        let ids: Vec<FileId> =
+            self.files.iter().filter(|(_, file)| file.opens == 0).map(|(&id, _)| id).collect();
         let (mut files, mut pages) = (0, 0);
         for id in ids {
             let attr = self.base_attr(id)?;
@@ -132,7 +143,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
 
 impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     fn terms(&mut self) -> Result<Terms, Errno> {
-        Ok(Terms { features: self.base.features() | ADDED | Features::OPEN_UNLINKED, root: self.base.root() })
+        Ok(Terms {
+            features: self.base.features() | ADDED | Features::OPEN_UNLINKED,
+            root: self.base.root(),
+        })
     }
 
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
@@ -142,7 +156,8 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         if truncates && !request.flags.contains(OpenFlags::WRITE) {
             return Err(Errno::EINVAL);
         }
-        // Everything is opened so that it can be rescued from; the client's rights are checked here. Cutting off comes after rescuing.
+        // Everything is opened so that it can be rescued from; the client's rights are checked
+        // here. Cutting off comes after rescuing.
         let flags = request.flags.difference(OpenFlags::TRUNCATE) | OpenFlags::READ;
         let walk = self.base.walk(&Open { dir, flags, mode: request.mode }, &[path.bytes()])?;
         if walk.is_link() {
@@ -217,7 +232,9 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
             return Err(Errno::EINVAL);
         }
         let attr = match id {
-            Some(id) if request.mask.contains(AttrMask::SIZE) => self.resize(id, Kind::Truncate, &passed)?,
+            Some(id) if request.mask.contains(AttrMask::SIZE) => {
+                self.resize(id, Kind::Truncate, &passed)?
+            }
             _ => self.base.request(&passed, &[])?,
         };
         if request.mask.contains(AttrMask::ATIME) {
@@ -235,7 +252,8 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         }
         let (base, id) = self.regular(request.handle, OpenFlags::READ)?;
         self.accessed(id);
-        let space = self.space.bytes_mut().get_mut(..request.length as usize).ok_or(Errno::EINVAL)?;
+        let space =
+            self.space.bytes_mut().get_mut(..request.length as usize).ok_or(Errno::EINVAL)?;
         let (_, received) = self.base.fetch(&Read { handle: base, ..*request }, &[], space)?;
         let mut payload = Payload::empty();
         payload.push(self.space.bytes().get(..received).unwrap_or_default());
@@ -243,10 +261,15 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
     }
 
     fn write(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno> {
-        let mut written = if pieces.is_empty() { self.write_data(request, data)? } else { self.write_pieces(request, data, pieces)? };
+        let mut written = if pieces.is_empty() {
+            self.write_data(request, data)?
+        } else {
+            self.write_pieces(request, data, pieces)?
+        };
         if request.flags.contains(WriteFlags::SNAPSHOT) && written.length > 0 {
             let (_, id) = self.regular(request.handle, OpenFlags::WRITE)?;
-            written.snapshot = self.snapshot_of_written(id, written.offset..written.offset + written.length);
+            written.snapshot =
+                self.snapshot_of_written(id, written.offset..written.offset + written.length);
         }
         Ok(written)
     }
@@ -263,7 +286,8 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         if self.has_folder() && self.is_root(request.handle) {
             return self.list_root(base, request);
         }
-        let space = self.space.bytes_mut().get_mut(..request.length as usize).ok_or(Errno::EINVAL)?;
+        let space =
+            self.space.bytes_mut().get_mut(..request.length as usize).ok_or(Errno::EINVAL)?;
         let (_, received) = self.base.fetch(&ReadDir { handle: base, ..*request }, &[], space)?;
         let mut payload = Payload::empty();
         payload.push(self.space.bytes().get(..received).unwrap_or_default());
@@ -300,7 +324,8 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         let passed = Rename { old_dir, new_dir, ..*request };
         let mut lost = None;
         if active(Mutant::RenameOverSnapshotted) {
-            let there = self.base.walk(&Stat { dir: new_dir, flags: OpenFlags::NO_FOLLOW }, &[new.bytes()]);
+            let there =
+                self.base.walk(&Stat { dir: new_dir, flags: OpenFlags::NO_FOLLOW }, &[new.bytes()]);
             lost = there.ok().map(|walk| walk.reply.attr.id);
         }
         let walk = self.rename_on_base(&passed, old, new)?;
@@ -329,7 +354,12 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         Ok(self.walked(walk))
     }
 
-    fn make_symlink(&mut self, request: &MakeSymlink, path: Path<'_>, target: &[u8]) -> Result<Walk, Errno> {
+    fn make_symlink(
+        &mut self,
+        request: &MakeSymlink,
+        path: Path<'_>,
+        target: &[u8],
+    ) -> Result<Walk, Errno> {
         self.check_visible(request.dir, path)?;
         let (dir, _) = self.passed_on(request.dir)?;
         self.base.walk(&MakeSymlink { dir, ..*request }, &[path.bytes(), target])
@@ -337,7 +367,8 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
 
     fn read_link(&mut self, handle: Handle) -> Result<Payload<'_>, Errno> {
         let (base, _) = self.passed_on(handle)?;
-        let (_, received) = self.base.fetch(&ReadLink { handle: base }, &[], self.space.bytes_mut())?;
+        let (_, received) =
+            self.base.fetch(&ReadLink { handle: base }, &[], self.space.bytes_mut())?;
         let mut payload = Payload::empty();
         payload.push(self.space.bytes().get(..received).unwrap_or_default());
         Ok(payload)
@@ -347,12 +378,15 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         let (kept_files, kept_pages) = self.kept_for_snapshots()?;
         let mut info = self.base.request(&StatStore {}, &[])?;
         self.free_at_least = info.blocks_free;
-        let stores = self.files.values().filter(|file| file.store.is_some()).count() as u64 + self.folders();
-        info.blocks_free = info.blocks_free.saturating_add(self.stored + kept_pages).min(info.blocks);
+        let stores =
+            self.files.values().filter(|file| file.store.is_some()).count() as u64 + self.folders();
+        info.blocks_free =
+            info.blocks_free.saturating_add(self.stored + kept_pages).min(info.blocks);
         info.files_free = info.files_free.saturating_add(stores + kept_files).min(info.files);
         let Traffic { rescued, elided, cloned } = self.traffic;
         (info.bytes_rescued, info.bytes_elided, info.bytes_cloned) = (rescued, elided, cloned);
-        (info.snapshots, info.pages_kept, info.base_handles) = (self.figures().snapshots as u64, self.stored + kept_pages, info.handles);
+        (info.snapshots, info.pages_kept, info.base_handles) =
+            (self.figures().snapshots as u64, self.stored + kept_pages, info.handles);
         Ok(info)
     }
 

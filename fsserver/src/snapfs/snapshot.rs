@@ -13,8 +13,8 @@ use super::{MAX_SEGMENTS, MAX_SNAPSHOTS_PER_FILE, MAX_SNAPSHOTS_TOTAL, Open, Sna
 use crate::client::Client;
 use crate::server::{Clock, Payload};
 
-/// A snapshot of what was written is refused unless there is so many times the room that it may need: what only saves a writer work is to leave room for
-/// what others write.
+/// A snapshot of what was written is refused unless there is so many times the room that it may
+/// need: what only saves a writer work is to leave room for what others write.
 const WRITTEN_MARGIN: u64 = 2;
 
 /// A snapshot.
@@ -24,7 +24,8 @@ pub(super) struct Taken {
     /// Its bytes, counted in the file.
     pub bytes: Range<u64>,
     pub era: Era,
-    /// The file's attributes at its instant; of a snapshot that came with a write they are found out when somebody asks.
+    /// The file's attributes at its instant; of a snapshot that came with a write they are found
+    /// out when somebody asks.
     pub attr: Option<Attr>,
     /// The file's length and version at its instant.
     pub at: (u64, Version),
@@ -61,11 +62,20 @@ impl Fragments {
 
 impl<C: Client, K: Clock> Snapfs<C, K> {
     /// A snapshot of an open file.
-    pub(super) fn take_snapshot(&mut self, request: &Snapshot) -> Result<(Snapshotted, Payload<'static>), Errno> {
+    pub(super) fn take_snapshot(
+        &mut self,
+        request: &Snapshot,
+    ) -> Result<(Snapshotted, Payload<'static>), Errno> {
         let (base, id) = self.regular(request.handle, OpenFlags::READ)?;
         let attr = self.base_attr(id)?;
         let length = request.length.min(attr.size.saturating_sub(request.offset));
-        let mut reply = Snapshotted { length, file: id, version: attr.version, holes_end: length, ..Snapshotted::default() };
+        let mut reply = Snapshotted {
+            length,
+            file: id,
+            version: attr.version,
+            holes_end: length,
+            ..Snapshotted::default()
+        };
         if length == 0 {
             return Ok((reply, Payload::empty()));
         }
@@ -84,7 +94,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         payload.extend(self.live_bytes(base, &(bytes.end - fragments.tail..bytes.end))?);
         let attr = self.shown(attr);
         self.accessed(id);
-        reply.handle = self.register(Taken { file: id, bytes: bytes.clone(), era: 0, at: (attr.size, attr.version), attr: Some(attr) })?;
+        reply.handle = self.register(Taken {
+            file: id,
+            bytes: bytes.clone(),
+            era: 0,
+            at: (attr.size, attr.version),
+            attr: Some(attr),
+        })?;
         let holes = self.list_holes(id, &bytes, &mut reply)?;
         payload.extend(holes.iter().flat_map(Hole::to_bytes));
         Ok((reply, Payload::owned(payload)))
@@ -115,12 +131,19 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     fn check_limits(&mut self, id: FileId) -> Result<(), Errno> {
         let total = self.snapshots;
         let file = self.file(id)?;
-        let within = total < MAX_SNAPSHOTS_TOTAL && file.snapshots < MAX_SNAPSHOTS_PER_FILE && file.map.segments() < MAX_SEGMENTS;
+        let within = total < MAX_SNAPSHOTS_TOTAL
+            && file.snapshots < MAX_SNAPSHOTS_PER_FILE
+            && file.map.segments() < MAX_SEGMENTS;
         if within || active(Mutant::NoSnapshotLimit) { Ok(()) } else { Err(Errno::EDQUOT) }
     }
 
     /// ENOSPC unless the base has room for the worst that may come (Q1), `margin` times over.
-    fn check_reservation(&mut self, id: FileId, bytes: &Range<u64>, margin: u64) -> Result<(), Errno> {
+    fn check_reservation(
+        &mut self,
+        id: FileId,
+        bytes: &Range<u64>,
+        margin: u64,
+    ) -> Result<(), Errno> {
         if active(Mutant::NoReservation) {
             return Ok(());
         }
@@ -151,7 +174,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// The holes of the file within a range, counted from its start, as many as a reply holds.
-    fn list_holes(&mut self, id: FileId, bytes: &Range<u64>, reply: &mut Snapshotted) -> Result<Vec<Hole>, Errno> {
+    fn list_holes(
+        &mut self,
+        id: FileId,
+        bytes: &Range<u64>,
+        reply: &mut Snapshotted,
+    ) -> Result<Vec<Hole>, Errno> {
         let holes = self.file(id)?.holes.as_ref().ok_or(Errno::EIO)?;
         let runs = holes.runs(pages_of(bytes)).filter(|(_, is_hole)| *is_hole).map(|(run, _)| run);
         let (list, end) = holes_within(runs, bytes);
@@ -168,13 +196,18 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Where a snapshot's bytes are; the runs cover the range.
-    pub(super) fn sources_of(&self, taken: &Taken, bytes: &Range<u64>) -> Result<Vec<(Range<u64>, Source)>, Errno> {
+    pub(super) fn sources_of(
+        &self,
+        taken: &Taken,
+        bytes: &Range<u64>,
+    ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
         let file = self.files.get(&taken.file).ok_or(Errno::EIO)?;
         let runs = file.map.sources(pages_of(bytes), taken.era);
         let mut at = bytes.start;
         let cut = runs.into_iter().map(|(run, source)| {
             let begin = (run.start * PAGE).max(bytes.start);
-            // A source is told for the run's first page; what is cut off in front of it lies within that page.
+            // A source is told for the run's first page; what is cut off in front of it lies within
+            // that page.
             (begin..(run.end * PAGE).min(bytes.end), source)
         });
         let cut: Vec<_> = cut.collect();
@@ -187,8 +220,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         if at == bytes.end { Ok(cut) } else { Err(Errno::EIO) }
     }
 
-    /// Bytes of a snapshot, put together in `space`, from its start on; holes are told apart, and not filled in.
-    fn gather(&mut self, taken: &Taken, bytes: &Range<u64>) -> Result<Vec<(Range<u64>, Source)>, Errno> {
+    /// Bytes of a snapshot, put together in `space`, from its start on; holes are told apart, and
+    /// not filled in.
+    fn gather(
+        &mut self,
+        taken: &Taken,
+        bytes: &Range<u64>,
+    ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
         let file = self.files.get(&taken.file).ok_or(Errno::EIO)?;
         let base = file.base_handle()?;
         let unchecked = active(Mutant::NoRescueRecheck);
@@ -212,14 +250,23 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 let count = (run.end - run.start) as usize;
                 let at = (run.start - bytes.start) as usize;
                 let space = self.space.bytes_mut().get_mut(at..at + count).ok_or(Errno::EIO)?;
-                self.base.read_exact(store.ok_or(Errno::EIO)?, slot * PAGE + run.start % PAGE, space)?;
+                self.base.read_exact(
+                    store.ok_or(Errno::EIO)?,
+                    slot * PAGE + run.start % PAGE,
+                    space,
+                )?;
             }
         }
         Ok(after)
     }
 
     /// A part of a snapshot (F1).
-    pub(super) fn read_snapshot(&mut self, handle: Handle, offset: u64, length: u32) -> Result<Payload<'_>, Errno> {
+    pub(super) fn read_snapshot(
+        &mut self,
+        handle: Handle,
+        offset: u64,
+        length: u32,
+    ) -> Result<Payload<'_>, Errno> {
         let taken = self.taken(handle).ok_or(Errno::EBADF)?;
         let bytes = taken.part(offset, length.into());
         if active(Mutant::TimesAtPageIn) {
@@ -233,7 +280,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
         let runs = self.gather(&taken, &bytes)?;
         if !bytes.start.is_multiple_of(PAGE) {
-            // Holes lie across the pages of the reply: fill them in, so that it stays in whole pages.
+            // Holes lie across the pages of the reply: fill them in, so that it stays in whole
+            // pages.
             for (run, _) in runs.iter().filter(|(_, source)| source.is_hole()) {
                 let within = (run.start - bytes.start) as usize..(run.end - bytes.start) as usize;
                 self.space.bytes_mut().get_mut(within).ok_or(Errno::EIO)?.fill(0);
@@ -257,7 +305,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// The holes of a snapshot.
-    pub(super) fn snapshot_extents(&mut self, taken: &Taken, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+    pub(super) fn snapshot_extents(
+        &mut self,
+        taken: &Taken,
+        request: &Extents,
+    ) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
         let bytes = taken.part(request.offset, request.length);
         let mut joined: Vec<Range<u64>> = Vec::new();
         for (run, source) in self.sources_of(taken, &bytes)? {
@@ -271,7 +323,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let (mut list, end) = holes_within(joined.into_iter(), &bytes);
         list.iter_mut().for_each(|hole| hole.offset += bytes.start - taken.bytes.start);
         let complete = end == bytes.end;
-        let holes_end = if complete { request.offset.saturating_add(request.length) } else { end - taken.bytes.start };
+        let holes_end = if complete {
+            request.offset.saturating_add(request.length)
+        } else {
+            end - taken.bytes.start
+        };
         Ok((ExtentsListed { holes_end }, list))
     }
 
@@ -290,7 +346,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 }
 
-/// Runs of pages as holes, cut to `bytes` and counted from its start, and the byte of the file up to which they are all.
+/// Runs of pages as holes, cut to `bytes` and counted from its start, and the byte of the file up
+/// to which they are all.
 fn holes_within(runs: impl Iterator<Item = Range<u64>>, bytes: &Range<u64>) -> (Vec<Hole>, u64) {
     let mut list = Vec::new();
     for run in runs {

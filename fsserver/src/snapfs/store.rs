@@ -1,7 +1,8 @@
-//! The store of a file: a file without a name on the base, to which pages are copied before they change.
+//! The store of a file: a file without a name on the base, to which pages are copied before they
+//! change.
 //!
-//! Its pages are used once, one after the other; freed ones become holes, and it is closed when none is needed any more. So it needs no
-//! directory of free places, and costs what it holds.
+//! Its pages are used once, one after the other; freed ones become holes, and it is closed when
+//! none is needed any more. So it needs no directory of free places, and costs what it holds.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -18,18 +19,31 @@ use crate::server::Clock;
 /// Pages of a range that is large enough to be placed by its own alignment.
 const LARGE: [u64; 2] = [4096, 64];
 
-/// The first place from `end` on for a range of pages that lies there as it does in the file: a base that shares storage may then share it in large pieces, and
-/// what is left out in front of it is a hole.
+/// The first place from `end` on for a range of pages that lies there as it does in the file: a
+/// base that shares storage may then share it in large pieces, and what is left out in front of it
+/// is a hole.
 fn place_alike(pages: &Range<u64>, end: u64) -> u64 {
     let align = LARGE.into_iter().find(|&large| pages.end - pages.start >= large).unwrap_or(1);
     end + (pages.start % align + align - end % align) % align
 }
 
 impl<C: Client, K: Clock> Snapfs<C, K> {
-    /// Copies `length` bytes on the base; both ranges lie within their files, or at the end of the target.
-    pub(super) fn copy_on_base(&mut self, from: (Handle, u64), to: (Handle, u64), length: u64) -> Result<Written, Errno> {
+    /// Copies `length` bytes on the base; both ranges lie within their files, or at the end of the
+    /// target.
+    pub(super) fn copy_on_base(
+        &mut self,
+        from: (Handle, u64),
+        to: (Handle, u64),
+        length: u64,
+    ) -> Result<Written, Errno> {
         if self.base_copies {
-            let request = CloneRange { source: from.0, source_offset: from.1, target: to.0, target_offset: to.1, length };
+            let request = CloneRange {
+                source: from.0,
+                source_offset: from.1,
+                target: to.0,
+                target_offset: to.1,
+                length,
+            };
             match self.base.request(&request, &[]) {
                 Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.base_copies = false,
                 Err(error) => return Err(error),
@@ -40,14 +54,24 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         self.copy_by_hand(from, to, length)
     }
 
-    fn copy_by_hand(&mut self, from: (Handle, u64), to: (Handle, u64), length: u64) -> Result<Written, Errno> {
+    fn copy_by_hand(
+        &mut self,
+        from: (Handle, u64),
+        to: (Handle, u64),
+        length: u64,
+    ) -> Result<Written, Errno> {
         let mut done = 0;
         let mut last = Written::default();
         while done < length {
             let count = (length - done).min(MAX_PAYLOAD as u64);
             let space = self.space.bytes_mut().get_mut(..count as usize).ok_or(Errno::EIO)?;
             self.base.read_exact(from.0, from.1 + done, space)?;
-            let request = Write { handle: to.0, offset: to.1 + done, flags: WriteFlags::empty(), data_bytes: count as u32 };
+            let request = Write {
+                handle: to.0,
+                offset: to.1 + done,
+                flags: WriteFlags::empty(),
+                data_bytes: count as u32,
+            };
             last = self.base.request(&request, &[space])?;
             if last.length != count {
                 return Err(Errno::EIO);
@@ -68,8 +92,14 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         Ok(store)
     }
 
-    /// Saves pages that snapshots find in the file, before these are changed. On an error nothing is lost, and the change must not be made.
-    pub(super) fn rescue(&mut self, id: FileId, pages: Range<u64>, is_hole: bool) -> Result<(), Errno> {
+    /// Saves pages that snapshots find in the file, before these are changed. On an error nothing
+    /// is lost, and the change must not be made.
+    pub(super) fn rescue(
+        &mut self,
+        id: FileId,
+        pages: Range<u64>,
+        is_hole: bool,
+    ) -> Result<(), Errno> {
         let source = if is_hole { Source::Hole } else { self.rescue_data(id, &pages)? };
         let file = self.files.get_mut(&id).ok_or(Errno::EIO)?;
         let before = (file.map.reserved(), file.map.stored());
@@ -84,7 +114,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let store = self.store_of(id)?;
         let shares = self.base.features().contains(Features::CLONE | Features::SPARSE);
         let file = self.file(id)?;
-        let (handle, slot) = (file.base_handle()?, if shares { place_alike(pages, file.store_end) } else { file.store_end });
+        let (handle, slot) = (
+            file.base_handle()?,
+            if shares { place_alike(pages, file.store_end) } else { file.store_end },
+        );
         let begin = pages.start * PAGE;
         let length = (pages.end * PAGE).min(size).saturating_sub(begin);
         // Places are not used twice, even if the copying fails in the middle.
@@ -124,9 +157,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Brings the sums up to date after a change of a file's map, which had `before` reserved and stored.
+    /// Brings the sums up to date after a change of a file's map, which had `before` reserved and
+    /// stored.
     pub(super) fn account(&mut self, id: FileId, before: (u64, u64)) {
-        let after = self.files.get(&id).map_or((0, 0), |file| (file.map.reserved(), file.map.stored()));
+        let after =
+            self.files.get(&id).map_or((0, 0), |file| (file.map.reserved(), file.map.stored()));
         self.reserved = self.reserved + after.0 - before.0;
         self.stored = self.stored + after.1 - before.1;
     }
@@ -146,7 +181,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 
     /// Rescues everything in a list of runs.
-    pub(super) fn rescue_all(&mut self, id: FileId, runs: Vec<(Range<u64>, bool)>) -> Result<(), Errno> {
+    pub(super) fn rescue_all(
+        &mut self,
+        id: FileId,
+        runs: Vec<(Range<u64>, bool)>,
+    ) -> Result<(), Errno> {
         runs.into_iter().try_for_each(|(pages, is_hole)| self.rescue(id, pages, is_hole))
     }
 }

@@ -54,7 +54,12 @@ impl Device {
     }
 
     /// Where a transfer's bytes are.
-    fn meet(&self, transfer: Transfer, first: u64, length: usize) -> Result<std::ops::Range<usize>, Errno> {
+    fn meet(
+        &self,
+        transfer: Transfer,
+        first: u64,
+        length: usize,
+    ) -> Result<std::ops::Range<usize>, Errno> {
         let mut state = self.0.borrow_mut();
         let start = first as usize * PAGE_BYTES;
         if (state.fail)(transfer) || start + length > state.bytes.len() {

@@ -82,14 +82,16 @@ impl<C: Client> Files<C> {
     }
 
     pub fn stat(&mut self, path: &str) -> Result<Attr, Errno> {
-        let walk = self.0.walk(&Stat { dir: ROOT, flags: OpenFlags::NO_FOLLOW }, &[path.as_bytes()])?;
+        let walk =
+            self.0.walk(&Stat { dir: ROOT, flags: OpenFlags::NO_FOLLOW }, &[path.as_bytes()])?;
         assert!(!walk.is_link(), "a link was met");
         Ok(walk.reply.attr)
     }
 
     pub fn read(&mut self, handle: Handle, offset: u64, length: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0xEE; length];
-        let (_, received) = self.0.fetch(&Read { handle, offset, length: length as u32 }, &[], &mut bytes)?;
+        let (_, received) =
+            self.0.fetch(&Read { handle, offset, length: length as u32 }, &[], &mut bytes)?;
         bytes.truncate(received);
         Ok(bytes)
     }
@@ -107,19 +109,29 @@ impl<C: Client> Files<C> {
     }
 
     pub fn write(&mut self, handle: Handle, offset: u64, bytes: &[u8]) -> Result<Written, Errno> {
-        let request = Write { handle, offset, flags: WriteFlags::empty(), data_bytes: bytes.len() as u32 };
+        let request =
+            Write { handle, offset, flags: WriteFlags::empty(), data_bytes: bytes.len() as u32 };
         self.0.request(&request, &[bytes])
     }
 
     pub fn append(&mut self, handle: Handle, bytes: &[u8]) -> Result<Written, Errno> {
-        self.0.request(&Write { handle, offset: 0, flags: WriteFlags::APPEND, data_bytes: bytes.len() as u32 }, &[bytes])
+        self.0.request(
+            &Write { handle, offset: 0, flags: WriteFlags::APPEND, data_bytes: bytes.len() as u32 },
+            &[bytes],
+        )
     }
 
     pub fn truncate(&mut self, handle: Handle, size: u64) -> Result<Attr, Errno> {
         self.0.request(&SetAttr { handle, mask: AttrMask::SIZE, size, ..SetAttr::default() }, &[])
     }
 
-    pub fn allocate(&mut self, handle: Handle, offset: u64, length: u64, mode: u32) -> Result<Attr, Errno> {
+    pub fn allocate(
+        &mut self,
+        handle: Handle,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    ) -> Result<Attr, Errno> {
         self.0.request(&Allocate { handle, offset, length, mode }, &[])
     }
 
@@ -127,18 +139,31 @@ impl<C: Client> Files<C> {
         self.allocate(handle, offset, length, 2)
     }
 
-    pub fn clone_range(&mut self, from: (Handle, u64), to: (Handle, u64), length: u64) -> Result<Written, Errno> {
-        let request = CloneRange { source: from.0, source_offset: from.1, target: to.0, target_offset: to.1, length };
+    pub fn clone_range(
+        &mut self,
+        from: (Handle, u64),
+        to: (Handle, u64),
+        length: u64,
+    ) -> Result<Written, Errno> {
+        let request = CloneRange {
+            source: from.0,
+            source_offset: from.1,
+            target: to.0,
+            target_offset: to.1,
+            length,
+        };
         self.0.request(&request, &[])
     }
 
     pub fn remove(&mut self, path: &str) -> Result<Attr, Errno> {
-        let walk = self.0.walk(&Remove { dir: ROOT, flags: OpenFlags::empty() }, &[path.as_bytes()])?;
+        let walk =
+            self.0.walk(&Remove { dir: ROOT, flags: OpenFlags::empty() }, &[path.as_bytes()])?;
         Ok(walk.reply.attr)
     }
 
     pub fn remove_dir(&mut self, path: &str) -> Result<Attr, Errno> {
-        let walk = self.0.walk(&Remove { dir: ROOT, flags: OpenFlags::DIRECTORY }, &[path.as_bytes()])?;
+        let walk =
+            self.0.walk(&Remove { dir: ROOT, flags: OpenFlags::DIRECTORY }, &[path.as_bytes()])?;
         Ok(walk.reply.attr)
     }
 
@@ -169,12 +194,20 @@ impl<C: Client> Files<C> {
     }
 
     /// Names and cookies of a directory, in messages of `bytes_each`, from a cookie on.
-    pub fn list_from(&mut self, path: &str, bytes_each: u32, mut cookie: u64) -> Vec<(String, u64)> {
+    pub fn list_from(
+        &mut self,
+        path: &str,
+        bytes_each: u32,
+        mut cookie: u64,
+    ) -> Vec<(String, u64)> {
         let (handle, _) = self.open(path, OpenFlags::READ | OpenFlags::DIRECTORY).unwrap();
         let mut names = Vec::new();
         loop {
             let mut space = vec![0; bytes_each as usize];
-            let (_, length) = self.0.fetch(&ReadDir { handle, cookie, length: bytes_each }, &[], &mut space).unwrap();
+            let (_, length) = self
+                .0
+                .fetch(&ReadDir { handle, cookie, length: bytes_each }, &[], &mut space)
+                .unwrap();
             if length == 0 {
                 self.close(handle).unwrap();
                 return names;
@@ -211,7 +244,10 @@ impl<C: Client> Files<C> {
         pieces: &[Piece],
     ) -> Result<Written, Errno> {
         let list: Vec<u8> = pieces.iter().flat_map(Piece::to_bytes).collect();
-        self.0.request(&Write { handle, offset, flags, data_bytes: data.len() as u32 }, &[data, &list])
+        self.0.request(
+            &Write { handle, offset, flags, data_bytes: data.len() as u32 },
+            &[data, &list],
+        )
     }
 
     /// A snapshot for a reader whose buffer begins on a page border.

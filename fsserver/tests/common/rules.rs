@@ -23,7 +23,8 @@ fn with_file(capacity_pages: u64, pages: usize) -> (Tower, Handle, Vec<u8>) {
 
 pub fn r1_one_instant_fragments_and_pages_are_of_the_same_moment() {
     let (mut tower, handle, bytes) = with_file(100, 8);
-    let request = Snapshot { handle, offset: 100, length: 5 * PAGE, misalignment: 1000, inline_max: 0 };
+    let request =
+        Snapshot { handle, offset: 100, length: 5 * PAGE, misalignment: 1000, inline_max: 0 };
     let taken = tower.files.snapshot_with(&request).unwrap();
     tower.files.write(handle, 0, &[0; 8 * P]).unwrap();
     assert_eq!(taken.reply.length, 5 * PAGE);
@@ -37,10 +38,15 @@ pub fn r1_one_instant_fragments_and_pages_are_of_the_same_moment() {
 
 pub fn r1_small_reads_come_whole_and_leave_no_snapshot() {
     let (mut tower, handle, bytes) = with_file(100, 8);
-    let no_whole_page = Snapshot { handle, offset: 5, length: 8000, misalignment: 100, inline_max: 0 };
+    let no_whole_page =
+        Snapshot { handle, offset: 5, length: 8000, misalignment: 100, inline_max: 0 };
     let taken = tower.files.snapshot_with(&no_whole_page).unwrap();
-    assert_eq!((taken.reply.handle, taken.reply.tail_bytes, &taken.head[..]), (ROOT, 0, &bytes[5..8005]));
-    let preferred = Snapshot { handle, offset: 0, length: 3 * PAGE, misalignment: 0, inline_max: 3 * P as u32 };
+    assert_eq!(
+        (taken.reply.handle, taken.reply.tail_bytes, &taken.head[..]),
+        (ROOT, 0, &bytes[5..8005])
+    );
+    let preferred =
+        Snapshot { handle, offset: 0, length: 3 * PAGE, misalignment: 0, inline_max: 3 * P as u32 };
     let taken = tower.files.snapshot_with(&preferred).unwrap();
     assert_eq!((taken.reply.handle, &taken.head[..]), (ROOT, &bytes[..3 * P]));
     assert_eq!(tower.figures().snapshots, 0);
@@ -79,7 +85,10 @@ pub fn r10_holes_are_listed_and_cost_nothing() {
     assert_eq!(tower.figures().reserved_pages, 2);
     // From the middle of pages.
     let taken = tower.files.snapshot(handle, 100, 5 * PAGE).unwrap();
-    let expected = [Hole { offset: 0, length: 3 * PAGE - 100 }, Hole { offset: 4 * PAGE - 100, length: PAGE + 100 }];
+    let expected = [
+        Hole { offset: 0, length: 3 * PAGE - 100 },
+        Hole { offset: 4 * PAGE - 100, length: PAGE + 100 },
+    ];
     assert_eq!(taken.holes, expected);
 }
 
@@ -95,12 +104,19 @@ pub fn r10_holes_that_do_not_fit_are_asked_for_later() {
     let snapshot = taken.reply.handle;
     let (mut offset, mut holes) = (taken.reply.holes_end, taken.holes);
     while offset < taken.reply.length {
-        let (listed, more) = tower.files.0.extents(&Extents { handle: snapshot, offset, length: taken.reply.length - offset }).unwrap();
+        let (listed, more) = tower
+            .files
+            .0
+            .extents(&Extents { handle: snapshot, offset, length: taken.reply.length - offset })
+            .unwrap();
         holes.extend(more);
         assert!(listed.holes_end > offset);
         offset = listed.holes_end;
     }
-    assert_eq!(holes, (0..200).map(|index| Hole { offset: 2 * index * PAGE, length: PAGE }).collect::<Vec<_>>());
+    assert_eq!(
+        holes,
+        (0..200).map(|index| Hole { offset: 2 * index * PAGE, length: PAGE }).collect::<Vec<_>>()
+    );
 }
 
 pub fn r10_a_hole_that_is_written_over_is_rescued_as_a_hole() {
@@ -121,7 +137,11 @@ pub fn c1_overwrite() {
         let data = pattern(offset as u64 + 99, length);
         now[offset..offset + length].copy_from_slice(&data);
         tower.files.write(handle, offset as u64, &data).unwrap();
-        assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes, "after {length} at {offset}");
+        assert_eq!(
+            tower.files.read_all(taken.reply.handle).unwrap(),
+            bytes,
+            "after {length} at {offset}"
+        );
         assert_eq!(tower.files.read_all(handle).unwrap(), now);
     }
 }
@@ -184,7 +204,10 @@ pub fn c3_c4_a_base_that_lets_removed_files_go() {
     tower.files.write(open[0], 0, &[1; P]).unwrap();
     assert_eq!(tower.files.list(""), ["replaced"]);
     assert_eq!(tower.files.list_from("", 30, 0).len(), 1);
-    assert_eq!((tower.files.stat("").unwrap().links, tower.files.attr(open[0]).unwrap().links), (root, 0));
+    assert_eq!(
+        (tower.files.stat("").unwrap().links, tower.files.attr(open[0]).unwrap().links),
+        (root, 0)
+    );
     for name in [".sloth-kept", ".sloth-kept/1"] {
         assert_eq!(tower.files.stat(name), Err(Errno::ENOENT));
         assert_eq!(tower.files.remove(name).map(drop), Err(Errno::ENOENT));
@@ -208,14 +231,18 @@ pub fn c3_c4_a_base_that_lets_removed_files_go() {
 }
 
 pub fn c10_what_a_crash_left_is_removed() {
-    let base = shared(Memfs::new(100 * PAGE, AccessTimes::Untouched, TestClock::default()).without(Features::OPEN_UNLINKED));
+    let base = shared(
+        Memfs::new(100 * PAGE, AccessTimes::Untouched, TestClock::default())
+            .without(Features::OPEN_UNLINKED),
+    );
     let mut below = Files::of(&base);
     below.make_dir(".sloth-kept").unwrap();
     for index in 0..300 {
         below.create(&format!(".sloth-kept/{index}"), &[]);
     }
     below.create("file", b"bytes");
-    let wrapper = shared(Snapfs::new(LocalClient::new(base.clone()), TestClock::default()).unwrap());
+    let wrapper =
+        shared(Snapfs::new(LocalClient::new(base.clone()), TestClock::default()).unwrap());
     let mut files = Files::of(&wrapper);
     assert_eq!(files.list(""), ["file"]);
     assert_eq!(below.stat(".sloth-kept"), Err(Errno::ENOENT));
@@ -251,7 +278,10 @@ pub fn c6_a_snapshot_is_cloned_over_its_own_file() {
     let mut expected = bytes.clone();
     expected[4 * P..5 * P].fill(1);
     for (from, to, length) in [(0, 3 * P + 50, 4 * P), (P, 10, 5 * P), (17, 9 * P, 3 * P)] {
-        let written = tower.files.clone_range((taken.reply.handle, from as u64), (handle, to as u64), length as u64).unwrap();
+        let written = tower
+            .files
+            .clone_range((taken.reply.handle, from as u64), (handle, to as u64), length as u64)
+            .unwrap();
         assert_eq!(written.length, length as u64);
         expected.resize(expected.len().max(to + length), 0);
         expected[to..to + length].copy_from_slice(&bytes[100 + from..100 + from + length]);
@@ -276,7 +306,8 @@ pub fn c7_append_extension_rename_and_close_need_no_rescue() {
 
 pub fn c8_one_rescue_serves_all() {
     let (mut tower, handle, bytes) = with_file(100, 8);
-    let snapshots: Vec<Handle> = (0..10).map(|_| tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle).collect();
+    let snapshots: Vec<Handle> =
+        (0..10).map(|_| tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle).collect();
     assert_eq!(tower.figures().reserved_pages, 8);
     tower.files.write(handle, 0, &[1; 8 * P]).unwrap();
     assert_eq!((tower.figures().stored_pages, tower.wire.calls(Op::CloneRange)), (8, 1));
@@ -298,7 +329,9 @@ pub fn c9_nothing_for_nothing() {
     let before = (tower.base_free(), tower.base_files());
     tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     let calls = tower.wire.total();
-    let snapshots: Vec<Handle> = (0..20).map(|index| tower.files.snapshot(handle, index, 5 * PAGE).unwrap().reply.handle).collect();
+    let snapshots: Vec<Handle> = (0..20)
+        .map(|index| tower.files.snapshot(handle, index, 5 * PAGE).unwrap().reply.handle)
+        .collect();
     assert_eq!(tower.wire.total(), calls);
     for (index, &snapshot) in snapshots.iter().enumerate() {
         assert_eq!(tower.files.read_all(snapshot).unwrap(), bytes[index..index + 5 * P]);
@@ -427,12 +460,14 @@ pub fn q1_pages_that_files_share_need_room_when_they_change() {
     assert_eq!(tower.files.read_all(copy).unwrap(), bytes);
 }
 
-/// A snapshot that comes with a write takes half of the room at most, and none where there is not twice as much.
+/// A snapshot that comes with a write takes half of the room at most, and none where there is not
+/// twice as much.
 pub fn q1_what_was_written_leaves_room_for_others() {
     for (capacity, is_made) in [(20, true), (15, false)] {
         let mut tower = Tower::new(capacity);
         let handle = tower.files.create("file", &[]);
-        let request = Write { handle, offset: 0, flags: WriteFlags::SNAPSHOT, data_bytes: 6 * P as u32 };
+        let request =
+            Write { handle, offset: 0, flags: WriteFlags::SNAPSHOT, data_bytes: 6 * P as u32 };
         let written = tower.files.0.request(&request, &[&[1; 6 * P]]).unwrap();
         assert_eq!(written.snapshot != ROOT, is_made, "of {capacity} pages");
         assert_eq!(tower.figures().reserved_pages, if is_made { 6 } else { 0 });
@@ -461,7 +496,11 @@ pub fn x1_rights_are_those_of_the_handle() {
     assert_eq!(tower.files.truncate(reader, 0), Err(Errno::EINVAL));
     // What was read stays readable, whatever becomes of the bits.
     let taken = tower.files.snapshot(reader, 0, u64::MAX).unwrap();
-    tower.files.0.request(&SetAttr { handle, mask: AttrMask::MODE, mode: 0, ..SetAttr::default() }, &[]).unwrap();
+    tower
+        .files
+        .0
+        .request(&SetAttr { handle, mask: AttrMask::MODE, mode: 0, ..SetAttr::default() }, &[])
+        .unwrap();
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
     assert_eq!(tower.files.write(taken.reply.handle, 0, b"x"), Err(Errno::EINVAL));
     assert_eq!(tower.files.snapshot(taken.reply.handle, 0, 1).map(|_| ()), Err(Errno::EINVAL));
@@ -508,17 +547,36 @@ pub fn w1_references_and_bytes_make_one_write() {
     let taken = tower.files.snapshot(handle, 100, 6 * PAGE).unwrap();
     let other = tower.files.create("other", &[1; 2 * P]);
     let pieces = [data(10), of(&taken, 7, 3 * PAGE), data(5), of(&taken, 5 * PAGE, PAGE)];
-    let written = tower.files.write_pieces(other, 50, WriteFlags::empty(), b"0123456789abcde", &pieces).unwrap();
+    let written = tower
+        .files
+        .write_pieces(other, 50, WriteFlags::empty(), b"0123456789abcde", &pieces)
+        .unwrap();
     let length = 15 + 4 * PAGE;
     assert_eq!((written.length, written.offset, written.size), (length, 50, 50 + length));
-    let expected = [&[1; 50], &b"0123456789"[..], &bytes[107..107 + 3 * P], b"abcde", &bytes[100 + 5 * P..100 + 6 * P]].concat();
+    let expected = [
+        &[1; 50],
+        &b"0123456789"[..],
+        &bytes[107..107 + 3 * P],
+        b"abcde",
+        &bytes[100 + 5 * P..100 + 6 * P],
+    ]
+    .concat();
     assert_eq!(tower.files.read_all(other).unwrap(), expected);
     // What reaches past the end of a snapshot, or names none, is refused as a whole.
     let past = [data(1), of(&taken, 6 * PAGE - 1, 2)];
-    assert_eq!(tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &past), Err(Errno::EINVAL));
+    assert_eq!(
+        tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &past),
+        Err(Errno::EINVAL)
+    );
     let no_snapshot = [data(1), Piece { snapshot: handle, offset: 0, length: 1 }];
-    assert_eq!(tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &no_snapshot), Err(Errno::EBADF));
-    assert_eq!(tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &[data(2)]), Err(Errno::EPROTO));
+    assert_eq!(
+        tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &no_snapshot),
+        Err(Errno::EBADF)
+    );
+    assert_eq!(
+        tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &[data(2)]),
+        Err(Errno::EPROTO)
+    );
     assert_eq!(tower.files.read_all(other).unwrap(), expected);
 }
 
@@ -526,14 +584,24 @@ pub fn w2_same_place_costs_no_data() {
     let (mut tower, handle, bytes) = with_file(100, 8);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     let (moved, free) = (tower.wire.bytes(), tower.base_free());
-    tower.files.write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
-    assert_eq!((tower.wire.bytes(), tower.base_free(), tower.figures().stored_pages), (moved, free, 0));
-    // Where something has changed since, the old bytes come back, and only there is anything rescued.
+    tower
+        .files
+        .write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)])
+        .unwrap();
+    assert_eq!(
+        (tower.wire.bytes(), tower.base_free(), tower.figures().stored_pages),
+        (moved, free, 0)
+    );
+    // Where something has changed since, the old bytes come back, and only there is anything
+    // rescued.
     let later = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     tower.files.write(handle, 2 * PAGE + 5, &[9; 10]).unwrap();
     tower.files.truncate(handle, 7 * PAGE).unwrap();
     let moved = tower.wire.bytes();
-    let written = tower.files.write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
+    let written = tower
+        .files
+        .write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)])
+        .unwrap();
     assert_eq!((written.length, written.size), (8 * PAGE, 8 * PAGE));
     assert_eq!((tower.wire.bytes(), tower.figures().stored_pages), (moved, 2));
     for handle in [handle, taken.reply.handle, later.reply.handle] {
@@ -549,11 +617,17 @@ pub fn e3_traffic_is_told() {
     };
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     assert_eq!(told(&mut tower), (0, 0, 0), "C9: a snapshot moves nothing");
-    tower.files.write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
+    tower
+        .files
+        .write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)])
+        .unwrap();
     assert_eq!(told(&mut tower), (0, 8 * PAGE, 0), "W2");
     tower.files.write(handle, PAGE, &[1; 2 * P]).unwrap();
     assert_eq!(told(&mut tower), (2 * PAGE, 8 * PAGE, 0), "C1");
-    tower.files.write_pieces(handle, 8 * PAGE, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)]).unwrap();
+    tower
+        .files
+        .write_pieces(handle, 8 * PAGE, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)])
+        .unwrap();
     assert_eq!(told(&mut tower), (2 * PAGE, 8 * PAGE, 8 * PAGE), "W4");
 }
 
@@ -562,7 +636,10 @@ pub fn w3_shifted_overlap() {
         let (mut tower, handle, bytes) = with_file(100, 8);
         let taken = tower.files.snapshot(handle, from as u64, 6 * PAGE).unwrap();
         let length = 6 * P;
-        tower.files.write_pieces(handle, to as u64, WriteFlags::empty(), &[], &[of(&taken, 0, 6 * PAGE)]).unwrap();
+        tower
+            .files
+            .write_pieces(handle, to as u64, WriteFlags::empty(), &[], &[of(&taken, 0, 6 * PAGE)])
+            .unwrap();
         let mut expected = bytes.clone();
         expected.resize(expected.len().max(to + length), 0);
         expected[to..to + length].copy_from_slice(&bytes[from..from + length]);
@@ -577,7 +654,10 @@ pub fn w4_other_file_moves_no_bytes() {
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     let other = tower.files.create("other", &[]);
     let moved = tower.wire.bytes();
-    tower.files.write_pieces(other, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 1 << 34)]).unwrap();
+    tower
+        .files
+        .write_pieces(other, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 1 << 34)])
+        .unwrap();
     assert_eq!(tower.wire.bytes(), moved);
     assert_eq!(tower.files.attr(other).unwrap().size, 1 << 34);
     assert_eq!(tower.files.read(other, 0, 9 * P).unwrap(), [&bytes[..], &[0; P]].concat());
@@ -588,7 +668,10 @@ pub fn w4_other_file_moves_no_bytes() {
 pub fn w6_append_is_told_its_offset() {
     let (mut tower, handle, bytes) = with_file(100, 2);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
-    let written = tower.files.write_pieces(handle, 0, WriteFlags::APPEND, &[], &[of(&taken, 0, 2 * PAGE)]).unwrap();
+    let written = tower
+        .files
+        .write_pieces(handle, 0, WriteFlags::APPEND, &[], &[of(&taken, 0, 2 * PAGE)])
+        .unwrap();
     assert_eq!((written.offset, written.size), (2 * PAGE, 4 * PAGE));
     assert_eq!(tower.files.read_all(handle).unwrap(), [&bytes[..], &bytes[..]].concat());
 }
@@ -598,29 +681,40 @@ pub fn w7_an_elided_write_has_the_effects_of_a_write() {
     for (offset, length) in [(0, 8 * PAGE), (10, 100)] {
         let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
         let before = tower.files.attr(handle).unwrap();
-        let written = tower.files.write_pieces(handle, offset, WriteFlags::empty(), &[], &[of(&taken, offset, length)]).unwrap();
+        let written = tower
+            .files
+            .write_pieces(handle, offset, WriteFlags::empty(), &[], &[of(&taken, offset, length)])
+            .unwrap();
         let after = tower.files.attr(handle).unwrap();
         assert!(after.mtime > before.mtime && after.version > before.version);
         assert_eq!((written.version, written.length), (after.version, length));
     }
     let (reader, _) = tower.files.open("file", OpenFlags::READ).unwrap();
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
-    assert_eq!(tower.files.write_pieces(reader, 0, WriteFlags::empty(), &[], &[of(&taken, 0, PAGE)]), Err(Errno::EBADF));
+    assert_eq!(
+        tower.files.write_pieces(reader, 0, WriteFlags::empty(), &[], &[of(&taken, 0, PAGE)]),
+        Err(Errno::EBADF)
+    );
 }
 
 pub fn w8_a_write_returns_a_snapshot_of_its_result() {
     let (mut tower, handle, bytes) = with_file(100, 8);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     let pieces = [data(3), of(&taken, 3, 4 * PAGE)];
-    let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, b"new", &pieces).unwrap();
+    let written =
+        tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, b"new", &pieces).unwrap();
     assert_ne!(written.snapshot, ROOT);
     tower.files.write(handle, 0, &[1; 8 * P]).unwrap();
-    assert_eq!(tower.files.read_all(written.snapshot).unwrap(), [b"new", &bytes[3..3 + 4 * P]].concat());
+    assert_eq!(
+        tower.files.read_all(written.snapshot).unwrap(),
+        [b"new", &bytes[3..3 + 4 * P]].concat()
+    );
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
     // Plain data too; and where it is refused, the write is done all the same.
     let (mut tower, handle, _) = with_file(13, 8);
     let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[7; P], &[]).unwrap();
     assert_ne!(written.snapshot, ROOT);
-    let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[8; 5 * P], &[]).unwrap();
+    let written =
+        tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[8; 5 * P], &[]).unwrap();
     assert_eq!((written.snapshot, written.length), (ROOT, 5 * PAGE));
 }

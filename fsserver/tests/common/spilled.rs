@@ -1,4 +1,5 @@
-//! Files that are larger than the server's memory, each case as a scenario that panics where the rule is broken.
+//! Files that are larger than the server's memory, each case as a scenario that panics where the
+//! rule is broken.
 
 use super::device::Device;
 use super::wrapped::Tower;
@@ -42,7 +43,10 @@ pub fn q3_files_larger_than_memory() {
     }
     assert!(files.read_all(handle).unwrap() == bytes);
     for page in (0..300).rev() {
-        assert!(files.read(handle, page * PAGE, P).unwrap() == bytes[page as usize * P..][..P], "page {page}");
+        assert!(
+            files.read(handle, page * PAGE, P).unwrap() == bytes[page as usize * P..][..P],
+            "page {page}"
+        );
     }
 }
 
@@ -67,7 +71,9 @@ pub fn q3_clones_share_what_is_not_in_memory() {
     // What lies across pages is copied, through little memory.
     let (three, _) = files.open("three", CREATE).unwrap();
     files.clone_range((two, 100), (three, 5000), 99 * PAGE).unwrap();
-    assert!(files.read_all(three).unwrap()[5000..] == files.read_all(two).unwrap()[100..100 + 99 * P]);
+    assert!(
+        files.read_all(three).unwrap()[5000..] == files.read_all(two).unwrap()[100..100 + 99 * P]
+    );
 }
 
 /// All that there is can be used, again and again.
@@ -81,7 +87,10 @@ pub fn q3_slots_are_freed() {
         let bytes = pattern(round, all as usize * P);
         let before = device.writes();
         fill(&mut files, handle, &bytes).unwrap();
-        assert!(device.writes() - before >= SLOTS, "round {round}: more than the budget is in memory");
+        assert!(
+            device.writes() - before >= SLOTS,
+            "round {round}: more than the budget is in memory"
+        );
         assert_eq!(files.write(handle, all * PAGE, b"x"), Err(Errno::ENOSPC));
         assert!(files.read_all(handle).unwrap() == bytes);
         match round % 2 {
@@ -108,7 +117,10 @@ pub fn f5_a_page_that_does_not_come_back_is_an_error() {
     assert_eq!(files.punch(handle, 10, 3 * PAGE), Err(Errno::EIO));
     let (other, _) = files.open("other", CREATE).unwrap();
     assert_eq!(files.clone_range((handle, 0), (other, 1), 10 * PAGE), Err(Errno::EIO));
-    assert_eq!((files.attr(other).unwrap().size, files.attr(handle).unwrap().size), (0, 100 * PAGE));
+    assert_eq!(
+        (files.attr(other).unwrap().size, files.attr(handle).unwrap().size),
+        (0, 100 * PAGE)
+    );
     files.write(handle, 3 * PAGE, &[7; P]).unwrap();
     device.fail_reads(false);
     let expected = [&bytes[..3 * P], &[7; P], &bytes[4 * P..]].concat();
@@ -134,12 +146,17 @@ pub fn f5_a_page_that_cannot_be_written_out_stays() {
     assert_eq!(files.attr(handle).unwrap().size, done);
     device.fail_writes(false);
     let now = files.read_all(handle).unwrap();
-    assert!(now[..40 * P] == bytes && now[40 * P..].iter().all(|&byte| byte == 1) && now.len() == done as usize);
+    assert!(
+        now[..40 * P] == bytes
+            && now[40 * P..].iter().all(|&byte| byte == 1)
+            && now.len() == done as usize
+    );
     files.allocate(handle, done, 30 * PAGE, 0).unwrap();
     assert_eq!(files.attr(handle).unwrap().blocks, (done / PAGE + 30) * 8);
 }
 
-/// Snapshots of a file larger than memory, while it is overwritten: their bytes are rescued by way of the device too.
+/// Snapshots of a file larger than memory, while it is overwritten: their bytes are rescued by way
+/// of the device too.
 pub fn c1_overwrite_of_a_file_larger_than_memory() {
     let mut tower = Tower::spilled(Features::empty(), BUDGET, &Device::new(SLOTS));
     let bytes = pattern(1, 100 * P);

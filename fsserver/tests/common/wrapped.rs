@@ -67,7 +67,12 @@ pub struct WiredClient {
 }
 
 impl Client for WiredClient {
-    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+    fn call(
+        &mut self,
+        head: &[u8; HEAD_BYTES],
+        payload: &[&[u8]],
+        into: &mut [u8],
+    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
         let (decoded, _) = Head::decode(head).unwrap();
         let op = Op::from_number(decoded.op).unwrap();
         *self.wire.0.calls.borrow_mut().entry(decoded.op).or_default() += 1;
@@ -104,13 +109,18 @@ impl Tower {
     /// On a base that lacks some features.
     pub fn without(lacking: Features, capacity_pages: u64) -> Self {
         let clock = TestClock::default();
-        Self::over(Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking), clock)
+        Self::over(
+            Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone())
+                .without(lacking),
+            clock,
+        )
     }
 
     /// On a base with little memory and a device.
     pub fn spilled(lacking: Features, budget_pages: u64, device: &Device) -> Self {
         let clock = TestClock::default();
-        let memfs = Memfs::new(budget_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking);
+        let memfs =
+            Memfs::new(budget_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking);
         Self::over(memfs.spill_to(Box::new(device.clone()), budget_pages * 4096).unwrap(), clock)
     }
 

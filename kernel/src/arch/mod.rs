@@ -1,10 +1,12 @@
 //! The machine: CPU set-up, traps, context switch, clock, log and power.
 //!
-//! Everything above uses the names re-exported here. On the bare machine they are `x86_64`'s; on the host they are stand-ins, so that all other
-//! modules build and are tested there (what only a machine can do panics there: no host test gets to it).
+//! Everything above uses the names re-exported here. On the bare machine they are `x86_64`'s; on
+//! the host they are stand-ins, so that all other modules build and are tested there (what only a
+//! machine can do panics there: no host test gets to it).
 //!
-//! This layer imports nothing of the kernel. What traps and system calls mean is decided above, in functions found by name when linking:
-//! `sloth_syscall`, `sloth_trap` and `sloth_thread_start` (see `syscall::entry`).
+//! This layer imports nothing of the kernel. What traps and system calls mean is decided above, in
+//! functions found by name when linking: `sloth_syscall`, `sloth_trap` and `sloth_thread_start`
+//! (see `syscall::entry`).
 
 mod registers;
 pub use registers::{Cause, PageFault, Registers, SIGNAL_FLAGS, USER_END};

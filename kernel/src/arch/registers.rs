@@ -1,12 +1,15 @@
 //! A thread's registers as they were when it entered the kernel.
 //!
-//! They lie at the top of its kernel stack, in the order in which entry code pushes them; the entry code in `x86_64` depends on every field.
+//! They lie at the top of its kernel stack, in the order in which entry code pushes them; the entry
+//! code in `x86_64` depends on every field.
 
-/// The end of user addresses. The last page below the canonical border is left out: a system call instruction at its end would return to a
-/// non-canonical address, on which `sysret` faults in the kernel.
+/// The end of user addresses. The last page below the canonical border is left out: a system call
+/// instruction at its end would return to a non-canonical address, on which `sysret` faults in the
+/// kernel.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
 
-/// What a program may change in RFLAGS: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Never IF, IOPL, NT or VM.
+/// What a program may change in RFLAGS: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Never IF, IOPL,
+/// NT or VM.
 pub const SIGNAL_FLAGS: u64 = 0x0025_0dd5;
 
 /// Registers of user mode, saved on entry.
@@ -76,7 +79,14 @@ impl Registers {
 
     /// The registers with which a program starts: all zero but these.
     pub fn start(rip: u64, rsp: u64) -> Self {
-        Self { rip, rsp, cs: Self::USER_CS, ss: Self::USER_SS, rflags: Self::USER_FLAGS, ..Self::default() }
+        Self {
+            rip,
+            rsp,
+            cs: Self::USER_CS,
+            ss: Self::USER_SS,
+            rflags: Self::USER_FLAGS,
+            ..Self::default()
+        }
     }
 
     /// Why the kernel was entered.
@@ -95,11 +105,17 @@ impl Registers {
 
     /// What happened, after a page fault at `address`.
     pub fn page_fault(&self, address: u64) -> PageFault {
-        PageFault { address, present: self.code & 1 != 0, write: self.code & 2 != 0, execute: self.code & 16 != 0 }
+        PageFault {
+            address,
+            present: self.code & 1 != 0,
+            write: self.code & 2 != 0,
+            execute: self.code & 16 != 0,
+        }
     }
 
-    /// Takes over registers that a program wrote (a signal frame's), so that returning to them is safe: segments and privileged flags stay
-    /// ours, and the instruction pointer is no kernel address.
+    /// Takes over registers that a program wrote (a signal frame's), so that returning to them is
+    /// safe: segments and privileged flags stay ours, and the instruction pointer is no kernel
+    /// address.
     pub fn sanitize(&mut self) {
         self.cs = Self::USER_CS;
         self.ss = Self::USER_SS;
@@ -117,7 +133,13 @@ mod tests {
 
     #[test]
     fn a_forged_frame_gains_nothing() {
-        let mut forged = Registers { cs: 0x10, ss: 0x18, rflags: u64::MAX, rip: 0xffff_ffff_8000_0000, ..Registers::default() };
+        let mut forged = Registers {
+            cs: 0x10,
+            ss: 0x18,
+            rflags: u64::MAX,
+            rip: 0xffff_ffff_8000_0000,
+            ..Registers::default()
+        };
         forged.sanitize();
         assert_eq!((forged.cs, forged.ss), (0x33, 0x2b));
         assert_eq!(forged.rflags & 0x3000, 0, "IOPL");

@@ -1,7 +1,8 @@
 //! The first virtio block device: blocks in and out, by asking until it is done.
 //!
-//! Nobody starts it before somebody opens it. It is reached through one buffer in physical memory, and takes one request at a time; a request takes as long as QEMU
-//! needs to copy, so nobody sleeps meanwhile. Lock: `DISK`, whose holder waits for nothing but the device.
+//! Nobody starts it before somebody opens it. It is reached through one buffer in physical memory,
+//! and takes one request at a time; a request takes as long as QEMU needs to copy, so nobody sleeps
+//! meanwhile. Lock: `DISK`, whose holder waits for nothing but the device.
 
 #[cfg(target_os = "none")]
 mod virtio;
@@ -70,7 +71,8 @@ pub fn size() -> Result<u64, Errno> {
     with(|device| Ok(device.sectors() * SECTOR as u64))
 }
 
-/// Sectors around a range of bytes, as far as the buffer goes: the first one, the bytes from there, and which of those are the range.
+/// Sectors around a range of bytes, as far as the buffer goes: the first one, the bytes from there,
+/// and which of those are the range.
 fn cover(device: &dyn Driver, at: u64, len: u64) -> Option<(u64, usize, core::ops::Range<usize>)> {
     let sector = at / SECTOR as u64;
     let start = (at % SECTOR as u64) as usize;
@@ -80,7 +82,11 @@ fn cover(device: &dyn Driver, at: u64, len: u64) -> Option<(u64, usize, core::op
 }
 
 /// Reads some bytes from byte `at` on, `len` at most, and shows them; nothing at the end.
-pub fn read<T>(at: u64, len: u64, take: impl FnOnce(&[u8]) -> Result<T, Errno>) -> Result<Option<T>, Errno> {
+pub fn read<T>(
+    at: u64,
+    len: u64,
+    take: impl FnOnce(&[u8]) -> Result<T, Errno>,
+) -> Result<Option<T>, Errno> {
     with(|device| {
         let Some((sector, bytes, range)) = cover(device, at, len) else { return Ok(None) };
         device.read(sector, bytes)?;
@@ -88,14 +94,20 @@ pub fn read<T>(at: u64, len: u64, take: impl FnOnce(&[u8]) -> Result<T, Errno>) 
     })
 }
 
-/// Has some bytes filled in that go to byte `at`, `len` at most, and writes as many as it is told that there are; nothing at the end.
-pub fn write(at: u64, len: u64, fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Result<Option<usize>, Errno> {
+/// Has some bytes filled in that go to byte `at`, `len` at most, and writes as many as it is told
+/// that there are; nothing at the end.
+pub fn write(
+    at: u64,
+    len: u64,
+    fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+) -> Result<Option<usize>, Errno> {
     with(|device| {
         let Some((sector, bytes, range)) = cover(device, at, len) else { return Ok(None) };
         if range != (0..bytes) {
             device.read(sector, bytes)?;
         }
-        let filled = fill(device.buffer().get_mut(range.clone()).unwrap_or_default())?.min(range.len());
+        let filled =
+            fill(device.buffer().get_mut(range.clone()).unwrap_or_default())?.min(range.len());
         let end = range.start + filled;
         if !end.is_multiple_of(SECTOR) && range == (0..bytes) {
             // Only part of it came: the rest of the last sector is not known.

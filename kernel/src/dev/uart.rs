@@ -1,9 +1,11 @@
 //! The three serial lines.
 //!
-//! Sending waits for the device, which QEMU makes ready at once; receiving is by interrupt, on the console line alone. The log writes to its line by
-//! itself, with no lock, so that a panic is always heard.
+//! Sending waits for the device, which QEMU makes ready at once; receiving is by interrupt, on the
+//! console line alone. The log writes to its line by itself, with no lock, so that a panic is
+//! always heard.
 //!
-//! Lock: one for each line, held while bytes are handed to the device and never across a call upward.
+//! Lock: one for each line, held while bytes are handed to the device and never across a call
+//! upward.
 
 /// A serial line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +43,13 @@ mod machine {
         }
     }
 
-    /// Finds the lines; from here on `input` gets what arrives on the console, in interrupt context.
+    /// Finds the lines; from here on `input` gets what arrives on the console, in interrupt
+    /// context.
     pub fn start(input: fn(&[u8])) {
         INPUT.call_once(|| input);
         for (line, base) in [(Line::Console, 0x3f8), (Line::Log, 0x2f8), (Line::Control, 0x3e8)] {
-            // SAFETY: the standard ports of a PC's serial lines. The log uses its line too, but only to send whole bytes.
+            // SAFETY: the standard ports of a PC's serial lines. The log uses its line too, but
+            // only to send whole bytes.
             let Ok(mut uart) = (unsafe { Uart16550::new_port(base) }) else { continue };
             let interrupts = if line == Line::Console { IER::DATA_READY } else { IER::empty() };
             let config = Config {
@@ -66,8 +70,13 @@ mod machine {
     fn receive() {
         let mut bytes = [0; 64];
         loop {
-            let count = port(Line::Console).lock().as_mut().map_or(0, |uart| uart.receive_bytes(&mut bytes));
-            let Some(received) = bytes.get(..count).filter(|received| !received.is_empty()) else { return };
+            let count = port(Line::Console)
+                .lock()
+                .as_mut()
+                .map_or(0, |uart| uart.receive_bytes(&mut bytes));
+            let Some(received) = bytes.get(..count).filter(|received| !received.is_empty()) else {
+                return;
+            };
             if let Some(input) = INPUT.get() {
                 input(received);
             }

@@ -1,4 +1,5 @@
-//! A program's buffers in a transfer: where bytes go to or come from, and how far the transfer came.
+//! A program's buffers in a transfer: where bytes go to or come from, and how far the transfer
+//! came.
 
 use crate::mem::{Access, Space, UserSlice};
 use alloc::vec::Vec;
@@ -63,22 +64,35 @@ impl UserBuffers {
     pub fn one(slice: UserSlice) -> Self {
         let mut few = [UserSlice::EMPTY; FEW];
         few[0] = slice;
-        Self { remaining: slice.len() as u64, place: Place::User { slices: Slices::Few(few, 1), next: 0 } }
+        Self {
+            remaining: slice.len() as u64,
+            place: Place::User { slices: Slices::Few(few, 1), next: 0 },
+        }
     }
 
     /// No buffer yet.
     pub fn none() -> Self {
-        Self { remaining: 0, place: Place::User { slices: Slices::Few([UserSlice::EMPTY; FEW], 0), next: 0 } }
+        Self {
+            remaining: 0,
+            place: Place::User { slices: Slices::Few([UserSlice::EMPTY; FEW], 0), next: 0 },
+        }
     }
 
-    /// Adds a buffer behind those that are there. EINVAL where they are more than 2^63 bytes in all.
+    /// Adds a buffer behind those that are there. EINVAL where they are more than 2^63 bytes in
+    /// all.
     pub fn push(&mut self, slice: UserSlice) -> Result<(), Errno> {
         let Place::User { slices, .. } = &mut self.place else { return Err(Errno::EINVAL) };
-        let total = self.remaining.checked_add(slice.len() as u64).filter(|&total| i64::try_from(total).is_ok());
+        let total = self
+            .remaining
+            .checked_add(slice.len() as u64)
+            .filter(|&total| i64::try_from(total).is_ok());
         self.remaining = total.ok_or(Errno::EINVAL)?;
         match slices.as_mut().last_mut() {
             // Pages in a row, as servers send them, change hands as one piece.
-            Some(last) if slice.addr().offset_in_page() == 0 && last.addr().0 + last.len() as u64 == slice.addr().0 => {
+            Some(last)
+                if slice.addr().offset_in_page() == 0
+                    && last.addr().0 + last.len() as u64 == slice.addr().0 =>
+            {
                 *last = UserSlice::new(last.addr().0, (last.len() + slice.len()) as u64)?;
                 Ok(())
             }
@@ -173,8 +187,9 @@ impl UserBuffers {
         }
     }
 
-    /// Copies `bytes` to where they belong, faulting pages in. Returns how many arrived: all that there is room for, fewer only where memory ends in
-    /// the middle. An error only where not one could be copied.
+    /// Copies `bytes` to where they belong, faulting pages in. Returns how many arrived: all that
+    /// there is room for, fewer only where memory ends in the middle. An error only where not one
+    /// could be copied.
     pub fn put(&mut self, space: &Space, bytes: &[u8]) -> Result<usize, Errno> {
         let bytes = self.that_fits(bytes);
         if let Place::Kernel { bytes: kept, .. } = &mut self.place {
@@ -184,11 +199,14 @@ impl UserBuffers {
             return Ok(bytes.len());
         }
         self.transfer(bytes.len(), |slice, done| {
-            space.copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default()).map_err(Errno::from)
+            space
+                .copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default())
+                .map_err(Errno::from)
         })
     }
 
-    /// Copies the next bytes to `into`, faulting pages in. Returns how many: fewer only at the end or where memory ends; an error only for none.
+    /// Copies the next bytes to `into`, faulting pages in. Returns how many: fewer only at the end
+    /// or where memory ends; an error only for none.
     pub fn take(&mut self, space: &Space, into: &mut [u8]) -> Result<usize, Errno> {
         let wanted = (into.len() as u64).min(self.remaining) as usize;
         if let Place::Kernel { bytes, next } = &mut self.place {
@@ -209,12 +227,14 @@ impl UserBuffers {
         if matches!(self.place, Place::Kernel { .. }) {
             return self.put(space, bytes).unwrap_or(0);
         }
-        let copy = |slice: UserSlice, done: usize| Ok(space.try_copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default()));
+        let copy = |slice: UserSlice, done: usize| {
+            Ok(space.try_copy_out(slice, bytes.get(done..done + slice.len()).unwrap_or_default()))
+        };
         self.transfer(bytes.len(), copy).unwrap_or(0)
     }
 
-    /// Makes the next `count` bytes of the destination usable, waiting where it must, so that [`try_put`](Self::try_put) goes through. EFAULT where not
-    /// even the first one can be.
+    /// Makes the next `count` bytes of the destination usable, waiting where it must, so that
+    /// [`try_put`](Self::try_put) goes through. EFAULT where not even the first one can be.
     pub fn prepare_write(&self, space: &Space, count: usize) -> Result<(), Errno> {
         let mut left = count;
         for slice in self.slices().iter().filter(|slice| !slice.is_empty()) {
@@ -235,8 +255,13 @@ impl UserBuffers {
         bytes.get(..(self.remaining.min(bytes.len() as u64)) as usize).unwrap_or_default()
     }
 
-    /// Moves up to `wanted` bytes piece by piece. `copy` gets a piece and how many bytes were moved before it, and says how far it came.
-    fn transfer(&mut self, wanted: usize, mut copy: impl FnMut(UserSlice, usize) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    /// Moves up to `wanted` bytes piece by piece. `copy` gets a piece and how many bytes were moved
+    /// before it, and says how far it came.
+    fn transfer(
+        &mut self,
+        wanted: usize,
+        mut copy: impl FnMut(UserSlice, usize) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
         let mut done = 0;
         while done < wanted {
             let Some(front) = self.front() else { break };

@@ -10,7 +10,8 @@ use core::any::Any;
 use fsproto::Time;
 use spin::Once;
 
-/// Where a process stands in the tree of names, and what its new files may be. Shared by `CLONE_FS`.
+/// Where a process stands in the tree of names, and what its new files may be. Shared by
+/// `CLONE_FS`.
 #[derive(Clone, Debug)]
 pub struct FileContext {
     /// The working directory: a canonical path.
@@ -102,9 +103,11 @@ pub trait Tasks: Sync {
     fn signal_group(&self, pgid: u32, signal: u8);
     /// Sends a signal to a process.
     fn signal_process(&self, pid: u32, signal: u8);
-    /// Whether a process group has nobody who could let it go on once it is stopped: no member's parent is in another group of the same session.
+    /// Whether a process group has nobody who could let it go on once it is stopped: no member's
+    /// parent is in another group of the same session.
     fn is_orphaned(&self, pgid: u32) -> bool;
-    /// Wakes the running thread at a time since boot, so that it looks again at what it waits for, until what this returns is dropped.
+    /// Wakes the running thread at a time since boot, so that it looks again at what it waits for,
+    /// until what this returns is dropped.
     fn wake_at(&self, deadline_ns: u64) -> Box<dyn Any>;
 }
 

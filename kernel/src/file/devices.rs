@@ -1,11 +1,12 @@
-//! `/dev`: the devices, each a file in one flat directory that nobody can change, and `/dev/pts` in it.
+//! `/dev`: the devices, each a file in one flat directory that nobody can change, and `/dev/pts` in
+//! it.
 
 mod pts;
 
 use super::tty::{Terminal, Tty, pair};
 use super::{
-    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr, Stat, UserBuffers, Walk, WriteAt,
-    Written, random, tasks,
+    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr,
+    Stat, UserBuffers, Walk, WriteAt, Written, random, tasks,
 };
 use crate::dev::{disk, uart};
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
@@ -26,7 +27,11 @@ static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// The terminals: the console, the log's line, the control channel.
 static TERMINALS: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
-    [Arc::new(Tty::console()), Arc::new(Tty::serial(uart::Line::Log, 65)), Arc::new(Tty::serial(uart::Line::Control, 66))]
+    [
+        Arc::new(Tty::console()),
+        Arc::new(Tty::serial(uart::Line::Log, 65)),
+        Arc::new(Tty::serial(uart::Line::Control, 66)),
+    ]
 });
 
 /// Starts the serial lines: input reaches the console from here on.
@@ -105,7 +110,9 @@ const ENTRIES: &[(&[u8], Entry)] = &[
 impl Entry {
     fn kind(self) -> Kind {
         match self {
-            Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal | Self::Master => Kind::CharacterDevice,
+            Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal | Self::Master => {
+                Kind::CharacterDevice
+            }
             Self::Terminals => Kind::Directory,
             Self::Ramdisk => Kind::Regular,
             Self::Disk => Kind::BlockDevice,
@@ -128,7 +135,8 @@ fn find(path: &[u8]) -> Result<Found, Errno> {
     if path.is_empty() {
         return Ok(Found::Root);
     }
-    let (name, below) = path.split_at(path.iter().position(|&byte| byte == b'/').unwrap_or(path.len()));
+    let (name, below) =
+        path.split_at(path.iter().position(|&byte| byte == b'/').unwrap_or(path.len()));
     let at = ENTRIES.iter().position(|(entry, _)| *entry == name).ok_or(Errno::ENOENT)?;
     let (_, entry) = ENTRIES.get(at).ok_or(Errno::ENOENT)?;
     match (entry, below) {
@@ -139,7 +147,8 @@ fn find(path: &[u8]) -> Result<Found, Errno> {
     }
 }
 
-/// Whether a link has to be followed: it is not the last component, or the last one is to be followed.
+/// Whether a link has to be followed: it is not the last component, or the last one is to be
+/// followed.
 fn followed(path: &[u8], flags: OpenFlags) -> Option<usize> {
     let name = path.split(|&byte| byte == b'/').next().unwrap_or_default().len();
     (name < path.len() || !flags.contains(OpenFlags::NO_FOLLOW)).then_some(name)
@@ -152,7 +161,9 @@ impl FileSystem for DeviceFileSystem {
 
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
         let found = match find(path) {
-            Err(Errno::ENOENT) if how.flags.contains(OpenFlags::CREATE) => return Err(Errno::EPERM),
+            Err(Errno::ENOENT) if how.flags.contains(OpenFlags::CREATE) => {
+                return Err(Errno::EPERM);
+            }
             found => found?,
         };
         let directory: Arc<dyn FileObject> = match found {
@@ -164,12 +175,20 @@ impl FileSystem for DeviceFileSystem {
                     None => Walk::Done(Arc::new(Link { inode, target })),
                 });
             }
-            _ if how.flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) => return Err(Errno::EEXIST),
+            _ if how.flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) => {
+                return Err(Errno::EEXIST);
+            }
             _ if how.flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
-            Found::Entry(inode, entry) => return open_device(inode, entry, how.flags).map(Walk::Done),
+            Found::Entry(inode, entry) => {
+                return open_device(inode, entry, how.flags).map(Walk::Done);
+            }
             Found::Pair(tty) => return Ok(Walk::Done(Terminal::open(tty, how.flags)?)),
         };
-        if how.flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) { Err(Errno::EISDIR) } else { Ok(Walk::Done(directory)) }
+        if how.flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) {
+            Err(Errno::EISDIR)
+        } else {
+            Ok(Walk::Done(directory))
+        }
     }
 
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
@@ -177,12 +196,16 @@ impl FileSystem for DeviceFileSystem {
             Found::Root => Directory.stat(),
             Found::Entry(inode, Entry::Terminals) => pts::Terminals { inode }.stat(),
             Found::Entry(inode, Entry::Link(target)) => match followed(path, flags) {
-                Some(walked) => return Ok(Walk::Link { which: 0, walked, target: target.to_vec() }),
+                Some(walked) => {
+                    return Ok(Walk::Link { which: 0, walked, target: target.to_vec() });
+                }
                 None => Link { inode, target }.stat(),
             },
             _ if flags.contains(OpenFlags::DIRECTORY) => Err(Errno::ENOTDIR),
             Found::Pair(tty) => Ok(tty.stat()),
-            Found::Entry(inode, entry) => open_device(inode, entry, OpenFlags::empty()).and_then(|device| device.stat()),
+            Found::Entry(inode, entry) => {
+                open_device(inode, entry, OpenFlags::empty()).and_then(|device| device.stat())
+            }
         };
         stat.map(Walk::Done)
     }
@@ -196,15 +219,27 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
     let is_used = flags.intersects(OpenFlags::READ | OpenFlags::WRITE);
     match entry {
         Entry::Memory(which) => Ok(Arc::new(MemoryDevice { inode, which })),
-        Entry::Terminal(number) => Ok(Terminal::open(TERMINALS.get(number).ok_or(Errno::ENXIO)?.clone(), flags)?),
+        Entry::Terminal(number) => {
+            Ok(Terminal::open(TERMINALS.get(number).ok_or(Errno::ENXIO)?.clone(), flags)?)
+        }
         // Whoever asks what these are need not have a terminal, and does not want a pair.
-        Entry::ControllingTerminal | Entry::Master if !is_used => Ok(Arc::new(Looked(match entry {
-            Entry::Master => pair::master_stat(),
-            _ => Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode, device_number: 5 << 8, ..stat() },
-        }))),
+        Entry::ControllingTerminal | Entry::Master if !is_used => {
+            Ok(Arc::new(Looked(match entry {
+                Entry::Master => pair::master_stat(),
+                _ => Stat {
+                    kind: Kind::CharacterDevice,
+                    mode: 0o666,
+                    links: 1,
+                    inode,
+                    device_number: 5 << 8,
+                    ..stat()
+                },
+            })))
+        }
         Entry::ControllingTerminal => {
             let tasks = tasks().ok_or(Errno::ENXIO)?;
-            let session = tasks.current_pid().and_then(|pid| tasks.process(pid)).ok_or(Errno::ENXIO)?.sid;
+            let session =
+                tasks.current_pid().and_then(|pid| tasks.process(pid)).ok_or(Errno::ENXIO)?.sid;
             Ok(Terminal::open(controlled_by(session).ok_or(Errno::ENXIO)?, flags)?)
         }
         Entry::Master => Ok(pair::Master::open()?),
@@ -237,8 +272,14 @@ impl FileObject for Directory {
     fn seekable(&self) -> bool {
         true
     }
-    fn read_dir(&self, cookie: u64, sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {
-        for (at, (name, entry)) in (0u64..).zip(ENTRIES).skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
+    fn read_dir(
+        &self,
+        cookie: u64,
+        sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        for (at, (name, entry)) in
+            (0u64..).zip(ENTRIES).skip(usize::try_from(cookie).unwrap_or(usize::MAX))
+        {
             if !sink(DirectoryEntry { inode: at + 2, next: at + 1, kind: entry.kind(), name }) {
                 break;
             }
@@ -268,7 +309,8 @@ struct MemoryDevice {
 }
 
 impl MemoryDevice {
-    /// Fills `to` piece by piece; others run in between, and a signal ends it with what was done so far.
+    /// Fills `to` piece by piece; others run in between, and a signal ends it with what was done so
+    /// far.
     fn fill(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
         if matches!(self.which, Memory::Random | Memory::Urandom) {
             return random::put(io.space, to);
@@ -291,7 +333,14 @@ impl MemoryDevice {
 impl FileObject for MemoryDevice {
     fn stat(&self) -> Result<Stat, Errno> {
         let device_number = 1 << 8 | self.which as u64;
-        Ok(Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode: self.inode, device_number, ..stat() })
+        Ok(Stat {
+            kind: Kind::CharacterDevice,
+            mode: 0o666,
+            links: 1,
+            inode: self.inode,
+            device_number,
+            ..stat()
+        })
     }
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
         if self.which == Memory::Null { Ok(0) } else { self.fill(io, to) }
@@ -324,7 +373,8 @@ fn ignore_truncation(change: &SetAttr) -> Result<(), Errno> {
 /// Where the ramdisk lies, until its pages are given away.
 static RAMDISK: Mutex<(PhysAddr, u64)> = Mutex::new((PhysAddr(0), 0));
 
-/// Says where the ramdisk lies: page-aligned physical memory, reserved in the frame table so that it can be adopted.
+/// Says where the ramdisk lies: page-aligned physical memory, reserved in the frame table so that
+/// it can be adopted.
 pub fn set_ramdisk(start: PhysAddr, len_bytes: u64) {
     *RAMDISK.lock() = (start, len_bytes);
 }
@@ -337,7 +387,15 @@ struct Ramdisk {
 impl FileObject for Ramdisk {
     fn stat(&self) -> Result<Stat, Errno> {
         let size = RAMDISK.lock().1;
-        Ok(Stat { kind: Kind::Regular, mode: 0o400, links: 1, inode: self.inode, size, blocks: size.div_ceil(512), ..stat() })
+        Ok(Stat {
+            kind: Kind::Regular,
+            mode: 0o400,
+            links: 1,
+            inode: self.inode,
+            size,
+            blocks: size.div_ceil(512),
+            ..stat()
+        })
     }
 
     fn take_frames(&self, first: u64, pages: u64) -> Result<Vec<Frame>, Errno> {
@@ -360,7 +418,8 @@ impl FileObject for Ramdisk {
     }
 }
 
-/// The block device. Only file servers read and write it: their memory is there without waiting for anything that could come from it (F8).
+/// The block device. Only file servers read and write it: their memory is there without waiting for
+/// anything that could come from it (F8).
 struct Disk {
     inode: u64,
 }
@@ -389,7 +448,9 @@ impl FileObject for Disk {
         check_server(io)?;
         let mut done = 0;
         while to.remaining() > 0 {
-            match disk::read(at.saturating_add(done), to.remaining(), |bytes| to.put(io.space, bytes)) {
+            match disk::read(at.saturating_add(done), to.remaining(), |bytes| {
+                to.put(io.space, bytes)
+            }) {
                 Ok(Some(count)) if count > 0 => done += count as u64,
                 Err(error) if done == 0 => return Err(error),
                 _ => break,
@@ -402,7 +463,9 @@ impl FileObject for Disk {
         let WriteAt::Offset(start) = at else { return Err(Errno::EINVAL) };
         let mut bytes = 0;
         while from.remaining() > 0 {
-            match disk::write(start.saturating_add(bytes), from.remaining(), |to| from.take(io.space, to)) {
+            match disk::write(start.saturating_add(bytes), from.remaining(), |to| {
+                from.take(io.space, to)
+            }) {
                 Ok(Some(count)) if count > 0 => bytes += count as u64,
                 Err(error) if bytes == 0 => return Err(error),
                 _ if bytes == 0 => return Err(Errno::ENOSPC),

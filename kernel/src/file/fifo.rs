@@ -1,10 +1,13 @@
-//! Named pipes: the server keeps a name, the kernel the pipe that all share who open it, for as long as somebody has it open.
+//! Named pipes: the server keeps a name, the kernel the pipe that all share who open it, for as
+//! long as somebody has it open.
 //!
 //! Locks: `PIPES` → `Shared::counts` → the ring's.
 
 use super::buffers::store;
 use super::pipe::{FIONREAD, Ring};
-use super::{Caller, FileObject, Io, Notifier, Ready, SetAttr, Stat, Status, UserBuffers, WriteAt, Written};
+use super::{
+    Caller, FileObject, Io, Notifier, Ready, SetAttr, Stat, Status, UserBuffers, WriteAt, Written,
+};
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -61,17 +64,25 @@ impl Node {
         &self.file
     }
 
-    /// Opens the pipe: waits for the other side unless both are meant. Without waiting, a reader is content alone, and a writer gets ENXIO.
+    /// Opens the pipe: waits for the other side unless both are meant. Without waiting, a reader is
+    /// content alone, and a writer gets ENXIO.
     pub fn open(&self, status: Status) -> Result<Arc<dyn FileObject>, Errno> {
         let (reads, writes) = (status.contains(Status::READ), status.contains(Status::WRITE));
         let nonblocking = status.contains(Status::NONBLOCKING);
         let end = {
             let mut pipes = PIPES.lock();
-            let is_alone = pipes.get(&self.key).is_none_or(|shared| shared.counts.lock().readers == 0);
+            let is_alone =
+                pipes.get(&self.key).is_none_or(|shared| shared.counts.lock().readers == 0);
             if writes && !reads && nonblocking && is_alone {
                 return Err(Errno::ENXIO);
             }
-            let new = || Arc::new(Shared { ring: Ring::new(), counts: Mutex::default(), came: Notifier::new() });
+            let new = || {
+                Arc::new(Shared {
+                    ring: Ring::new(),
+                    counts: Mutex::default(),
+                    came: Notifier::new(),
+                })
+            };
             let shared = pipes.entry(self.key).or_insert_with(new).clone();
             let counts = shared.change(|counts| {
                 counts.readers += usize::from(reads);
@@ -158,7 +169,9 @@ impl FileObject for End {
         if self.reads {
             ready |= self.shared.ring.poll_reader();
             // Nobody has left whom nobody saw come.
-            if self.shared.counts.lock().writer_opens == self.at_open.writer_opens && self.at_open.writers == 0 {
+            if self.shared.counts.lock().writer_opens == self.at_open.writer_opens
+                && self.at_open.writers == 0
+            {
                 ready -= Ready::HANG_UP;
             }
         }
@@ -169,7 +182,9 @@ impl FileObject for End {
     }
     fn ioctl(&self, caller: &dyn Caller, request: u32, argument: u64) -> Result<u64, Errno> {
         match request {
-            FIONREAD => store(caller.space(), argument, &(self.shared.ring.len() as u32).to_le_bytes()),
+            FIONREAD => {
+                store(caller.space(), argument, &(self.shared.ring.len() as u32).to_le_bytes())
+            }
             _ => Err(Errno::ENOTTY),
         }
     }

@@ -8,7 +8,8 @@ use fsproto::{Errno, OpenFlags, RenameFlags};
 /// How to open, beyond the path.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenHow {
-    /// The protocol's flags. With neither `READ` nor `WRITE`, the object serves attributes and names only (`O_PATH`, chmod, readlink).
+    /// The protocol's flags. With neither `READ` nor `WRITE`, the object serves attributes and
+    /// names only (`O_PATH`, chmod, readlink).
     pub flags: OpenFlags,
     /// Permission bits of a file that is made; the umask has been applied.
     pub mode: u16,
@@ -59,13 +60,15 @@ pub struct FileSystemFigures {
 
 /// A tree of files.
 ///
-/// Paths are relative to its root, with no leading or trailing `/`, no empty component, no `.` and no `..`; the empty path is the root. Operations
-/// walk the whole path and stop at the first symbolic link that is to be followed. What changes nothing by default answers EROFS or EPERM.
+/// Paths are relative to its root, with no leading or trailing `/`, no empty component, no `.` and
+/// no `..`; the empty path is the root. Operations walk the whole path and stop at the first
+/// symbolic link that is to be followed. What changes nothing by default answers EROFS or EPERM.
 pub trait FileSystem: Send + Sync {
     /// Its type, as in `/proc/mounts`.
     fn type_name(&self) -> &'static str;
 
-    /// Opens or makes a file. `NO_FOLLOW`: a link as last component is itself opened (`DIRECTORY` and `NO_FOLLOW` on a link: ENOTDIR).
+    /// Opens or makes a file. `NO_FOLLOW`: a link as last component is itself opened (`DIRECTORY`
+    /// and `NO_FOLLOW` on a link: ENOTDIR).
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno>;
 
     /// Attributes; `flags` may hold `NO_FOLLOW` and `DIRECTORY`.

@@ -1,7 +1,8 @@
 //! Advisory locks: of byte ranges by processes (fcntl), and of whole files by open files (flock).
 //!
-//! The two kinds do not see each other, as on Linux. A process's range locks on a file go when it closes any descriptor of that file, or ends; an open
-//! file's lock goes with the open file. Files are known by device and inode. A wait is ended by any signal; deadlocks are not looked for.
+//! The two kinds do not see each other, as on Linux. A process's range locks on a file go when it
+//! closes any descriptor of that file, or ends; an open file's lock goes with the open file. Files
+//! are known by device and inode. A wait is ended by any signal; deadlocks are not looked for.
 //!
 //! Lock: `LOCKS`, never held across a wait.
 
@@ -82,22 +83,38 @@ fn key(file: &OpenFile) -> Result<FileKey, Errno> {
 
 impl Locks {
     fn conflict(&self, pid: u32, file: FileKey, range: Range, kind: Kind) -> Option<Record> {
-        let others = self.records.iter().filter(|held| held.file == file && held.pid != pid && held.range.overlaps(range));
+        let others = self
+            .records
+            .iter()
+            .filter(|held| held.file == file && held.pid != pid && held.range.overlaps(range));
         others.copied().find(|held| held.kind == Kind::Exclusive || kind == Kind::Exclusive)
     }
 
     /// Puts a process's lock (or none) in the place of what it held of a range.
-    fn replace(&mut self, pid: u32, file: FileKey, range: Range, kind: Option<Kind>) -> Result<(), Errno> {
+    fn replace(
+        &mut self,
+        pid: u32,
+        file: FileKey,
+        range: Range,
+        kind: Option<Kind>,
+    ) -> Result<(), Errno> {
         // One lock can fall into two, and one is added.
         if self.records.len() + 2 > MAX_LOCKS || self.records.try_reserve(2).is_err() {
             return Err(Errno::ENOLCK);
         }
-        let (mine, mut rest): (Vec<_>, Vec<_>) =
-            self.records.drain(..).partition(|held| held.pid == pid && held.file == file && held.range.overlaps(range));
+        let (mine, mut rest): (Vec<_>, Vec<_>) = self
+            .records
+            .drain(..)
+            .partition(|held| held.pid == pid && held.file == file && held.range.overlaps(range));
         for held in mine {
             let before = Range { start: held.range.start, end: range.start };
             let after = Range { start: range.end, end: held.range.end };
-            rest.extend([before, after].into_iter().filter(|part| part.start < part.end).map(|range| Record { range, ..held }));
+            rest.extend(
+                [before, after]
+                    .into_iter()
+                    .filter(|part| part.start < part.end)
+                    .map(|range| Record { range, ..held }),
+            );
         }
         rest.extend(kind.map(|kind| Record { pid, range, kind, file }));
         self.records = rest;
@@ -106,7 +123,13 @@ impl Locks {
 }
 
 /// Sets or takes away a process's lock on a range.
-pub fn set_record(pid: u32, file: &OpenFile, range: Range, kind: Option<Kind>, wait: Wait) -> Result<(), Errno> {
+pub fn set_record(
+    pid: u32,
+    file: &OpenFile,
+    range: Range,
+    kind: Option<Kind>,
+    wait: Wait,
+) -> Result<(), Errno> {
     let file = key(file)?;
     let attempt = || {
         let mut locks = LOCKS.lock();
@@ -130,12 +153,18 @@ fn settle<T>(mut attempt: impl FnMut() -> Option<T>, wait: Wait) -> Result<T, Er
 }
 
 /// A lock of another process that stands in the way.
-pub fn find_conflict(pid: u32, file: &OpenFile, range: Range, kind: Kind) -> Result<Option<Record>, Errno> {
+pub fn find_conflict(
+    pid: u32,
+    file: &OpenFile,
+    range: Range,
+    kind: Kind,
+) -> Result<Option<Record>, Errno> {
     let file = key(file)?;
     Ok(LOCKS.lock().conflict(pid, file, range, kind))
 }
 
-/// A process closed a descriptor: its range locks on that file go, whichever descriptor they were set through.
+/// A process closed a descriptor: its range locks on that file go, whichever descriptor they were
+/// set through.
 pub fn closed(pid: u32, file: &OpenFile) {
     if LOCKS.lock().records.iter().all(|held| held.pid != pid) {
         return;
@@ -167,7 +196,9 @@ pub fn set_whole(file: &Arc<OpenFile>, kind: Option<Kind>, wait: Wait) -> Result
         let mut locks = LOCKS.lock();
         locks.whole.retain(|held| held.holder.strong_count() > 0 && !held.holder.ptr_eq(&me));
         let Some(kind) = kind else { return Some(Ok(())) };
-        let taken = locks.whole.iter().any(|held| held.file == of && (held.kind == Kind::Exclusive || kind == Kind::Exclusive));
+        let taken = locks.whole.iter().any(|held| {
+            held.file == of && (held.kind == Kind::Exclusive || kind == Kind::Exclusive)
+        });
         if taken {
             return None;
         }

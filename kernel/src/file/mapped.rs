@@ -1,14 +1,19 @@
-//! Files that programs have mapped shared: one piece of shared memory for each file, kept alike with what its server holds.
+//! Files that programs have mapped shared: one piece of shared memory for each file, kept alike
+//! with what its server holds.
 //!
-//! Servers know nothing of mappings. While a file has one, the kernel, through which all access goes, makes the two look as one: before anybody
-//! reads the file, or changes it otherwise, the pages that programs have stored to are written to it; after a write, the written bytes are put into
-//! the mapped pages. Which pages were stored to is told by comparing fingerprints: such files are small, and bounded ([`MAX_BYTES`]).
+//! Servers know nothing of mappings. While a file has one, the kernel, through which all access
+//! goes, makes the two look as one: before anybody reads the file, or changes it otherwise, the
+//! pages that programs have stored to are written to it; after a write, the written bytes are put
+//! into the mapped pages. Which pages were stored to is told by comparing fingerprints: such files
+//! are small, and bounded ([`MAX_BYTES`]).
 //!
-//! A file's memory outlives its last mapping until somebody looks ([`sweep`]): a process that is being killed can wait for no server. Until
-//! then the memory is what a page cache would be: newer than the file, and seen by every reader.
+//! A file's memory outlives its last mapping until somebody looks ([`sweep`]): a process that is
+//! being killed can wait for no server. Until then the memory is what a page cache would be: newer
+//! than the file, and seen by every reader.
 //!
-//! Locks: `MappedFile::order` (sleeps) covers writing back, changing the file, and putting the change into the mapped pages, so that neither undoes
-//! the other. It comes after an open file's position lock. `FILES` is a spin lock, never held while waiting.
+//! Locks: `MappedFile::order` (sleeps) covers writing back, changing the file, and putting the
+//! change into the mapped pages, so that neither undoes the other. It comes after an open file's
+//! position lock. `FILES` is a spin lock, never held while waiting.
 
 use super::{FileObject, Io, UserBuffers, WriteAt, Written};
 use crate::mem::{PAGE_BYTES, SharedMemory, Space};
@@ -57,8 +62,14 @@ fn find(object: &Arc<dyn FileObject>) -> Option<Arc<MappedFile>> {
     FILES.lock().get(&object.identity()?).cloned()
 }
 
-/// The memory that stands for a file, with `length` bytes from `offset` on brought in. `object` is open for reading and writing.
-pub fn map(space: &Arc<Space>, object: &Arc<dyn FileObject>, offset: u64, length: u64) -> Result<Arc<SharedMemory>, Errno> {
+/// The memory that stands for a file, with `length` bytes from `offset` on brought in. `object` is
+/// open for reading and writing.
+pub fn map(
+    space: &Arc<Space>,
+    object: &Arc<dyn FileObject>,
+    offset: u64,
+    length: u64,
+) -> Result<Arc<SharedMemory>, Errno> {
     let identity = object.identity().ok_or(Errno::ENODEV)?;
     let end = offset.checked_add(length).filter(|&end| end <= MAX_BYTES).ok_or(Errno::ENODEV)?;
     let (file, memory) = {
@@ -88,7 +99,11 @@ pub fn before_read(space: &Arc<Space>, object: &Arc<dyn FileObject>) -> Result<(
 }
 
 /// Carries out a write, and puts what was written into the mapped pages.
-pub fn write(space: &Arc<Space>, object: &Arc<dyn FileObject>, write: impl FnOnce() -> Result<Written, Errno>) -> Result<Written, Errno> {
+pub fn write(
+    space: &Arc<Space>,
+    object: &Arc<dyn FileObject>,
+    write: impl FnOnce() -> Result<Written, Errno>,
+) -> Result<Written, Errno> {
     let Some(file) = find(object) else { return write() };
     let mut known = file.order.lock()?;
     file.write_back(space, &mut known)?;
@@ -98,7 +113,11 @@ pub fn write(space: &Arc<Space>, object: &Arc<dyn FileObject>, write: impl FnOnc
 }
 
 /// Carries out a change of length or of holes, and has all mapped pages show it.
-pub fn change(space: &Arc<Space>, object: &Arc<dyn FileObject>, change: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+pub fn change(
+    space: &Arc<Space>,
+    object: &Arc<dyn FileObject>,
+    change: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Errno> {
     let Some(file) = find(object) else { return change() };
     let mut known = file.order.lock()?;
     file.write_back(space, &mut known)?;
@@ -111,16 +130,22 @@ pub fn sweep(space: &Arc<Space>) {
     if !any() {
         return;
     }
-    let all: Vec<(Identity, Arc<MappedFile>)> = FILES.lock().iter().map(|(identity, file)| (*identity, file.clone())).collect();
+    let all: Vec<(Identity, Arc<MappedFile>)> =
+        FILES.lock().iter().map(|(identity, file)| (*identity, file.clone())).collect();
     for (identity, file) in all {
         let before = file.mappings.load(Ordering::Relaxed);
-        let written = file.order.lock().map_err(Errno::from).and_then(|mut known| file.write_back(space, &mut known));
+        let written = file
+            .order
+            .lock()
+            .map_err(Errno::from)
+            .and_then(|mut known| file.write_back(space, &mut known));
         // What could not be written stays, and is tried again.
         if written.is_err() {
             continue;
         }
         let mut files = FILES.lock();
-        let is_unused = Arc::strong_count(&file.memory) == 1 && file.mappings.load(Ordering::Relaxed) == before;
+        let is_unused =
+            Arc::strong_count(&file.memory) == 1 && file.mappings.load(Ordering::Relaxed) == before;
         let gone = if is_unused { files.remove(&identity) } else { None };
         COUNT.store(files.len(), Ordering::Relaxed);
         drop(files);
@@ -130,7 +155,8 @@ pub fn sweep(space: &Arc<Space>) {
 
 /// A page and its fingerprint.
 fn fingerprint(bytes: &[u8]) -> u64 {
-    // FNV-1a by words; pages differ by what programs store, not by what an enemy chooses: who maps a file may write it anyway.
+    // FNV-1a by words; pages differ by what programs store, not by what an enemy chooses: who maps
+    // a file may write it anyway.
     bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |hash: u64, chunk| {
         let word = chunk.iter().rev().fold(0, |word: u64, &byte| word << 8 | u64::from(byte));
         (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
@@ -152,7 +178,9 @@ impl MappedFile {
             }
         }
         let mut bytes = to.into_bytes();
-        bytes.try_reserve_exact(PAGE_BYTES.saturating_sub(bytes.len())).map_err(|_| Errno::ENOMEM)?;
+        bytes
+            .try_reserve_exact(PAGE_BYTES.saturating_sub(bytes.len()))
+            .map_err(|_| Errno::ENOMEM)?;
         bytes.resize(PAGE_BYTES, 0);
         Ok(bytes)
     }
@@ -171,7 +199,8 @@ impl MappedFile {
         Ok(())
     }
 
-    /// Writes the pages that programs have stored to. What they stored behind the end of the file is nothing of it.
+    /// Writes the pages that programs have stored to. What they stored behind the end of the file
+    /// is nothing of it.
     fn write_back(&self, space: &Arc<Space>, known: &mut BTreeMap<u64, u64>) -> Result<(), Errno> {
         let zeros = fingerprint(&[0; PAGE_BYTES]);
         let mut bytes = Box::new([0; PAGE_BYTES]);
@@ -200,7 +229,13 @@ impl MappedFile {
     }
 
     /// Has the pages that were touched show the file's bytes from `start` to `end`.
-    fn take_over(&self, space: &Arc<Space>, known: &mut BTreeMap<u64, u64>, start: u64, end: u64) -> Result<(), Errno> {
+    fn take_over(
+        &self,
+        space: &Arc<Space>,
+        known: &mut BTreeMap<u64, u64>,
+        start: u64,
+        end: u64,
+    ) -> Result<(), Errno> {
         let mut now = Box::new([0; PAGE_BYTES]);
         for page in self.memory.pages() {
             let (from, to) = (start.max(page * PAGE), end.min((page + 1) * PAGE));
@@ -210,7 +245,8 @@ impl MappedFile {
             let bytes = self.read_page(space, page)?;
             let (from, to) = ((from - page * PAGE) as usize, (to - page * PAGE) as usize);
             self.memory.write(page, from, bytes.get(from..to).unwrap_or_default())?;
-            // Stores to the rest of the page meanwhile are newer than the file: the fingerprint is the file's.
+            // Stores to the rest of the page meanwhile are newer than the file: the fingerprint is
+            // the file's.
             now.copy_from_slice(&bytes);
             known.insert(page, fingerprint(&now[..]));
         }

@@ -1,12 +1,16 @@
 //! Files as programs see them: descriptors, open files, paths, pipes, sockets and terminals.
 //!
-//! Owns: what a descriptor refers to ([`FileObject`], [`OpenFile`], [`FdTable`]), which names lead where ([`Namespace`], [`FileSystem`]), and the objects
-//! that need no server ([`pipe`], [`socket`]). Does not own: memory (user bytes pass through [`UserBuffers`]), the client of file servers (`mount` implements
-//! [`FileSystem`] and [`FileObject`]), processes (they are seen through the narrow traits [`Caller`] and [`Tasks`], so that all of this runs on the host).
+//! Owns: what a descriptor refers to ([`FileObject`], [`OpenFile`], [`FdTable`]), which names lead
+//! where ([`Namespace`], [`FileSystem`]), and the objects that need no server ([`pipe`],
+//! [`socket`]). Does not own: memory (user bytes pass through [`UserBuffers`]), the client of file
+//! servers (`mount` implements [`FileSystem`] and [`FileObject`]), processes (they are seen through
+//! the narrow traits [`Caller`] and [`Tasks`], so that all of this runs on the host).
 //!
-//! Invariants. An object is immutable in kind; a descriptor is looked up once for each system call, and the call keeps the open file alive. No lock of
-//! this module is held while user memory faults or a server is asked, except the position lock of an open file (R2), which sleeps and can be killed out of.
-//! Locks, outermost first: position lock → descriptor table → object (pipe, socket, terminal) → wait queues.
+//! Invariants. An object is immutable in kind; a descriptor is looked up once for each system call,
+//! and the call keeps the open file alive. No lock of this module is held while user memory faults
+//! or a server is asked, except the position lock of an open file (R2), which sleeps and can be
+//! killed out of. Locks, outermost first: position lock → descriptor table → object (pipe, socket,
+//! terminal) → wait queues.
 
 mod buffers;
 mod caller;

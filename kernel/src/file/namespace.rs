@@ -1,10 +1,12 @@
 //! Which name leads where: the table of mounts, and the resolution of paths over it.
 //!
-//! A *canonical* path is absolute, with no `.`, no `..`, no symbolic link and no trailing `/`: working directories and open directories are kept as such.
-//! Resolution is lexical on top of canonical paths. Components are collected up to a `..`, a mount point or the end and sent to the file system in one
-//! walk; where it meets a symbolic link, the link's target takes the place of what was walked, and resolution goes on. Before a `..` what precedes it is
-//! looked up, so that `a/..` fails where `a` is no directory and follows `a` where it is a link. Known difference from Linux: a working directory whose
-//! parent is renamed keeps its old name.
+//! A *canonical* path is absolute, with no `.`, no `..`, no symbolic link and no trailing `/`:
+//! working directories and open directories are kept as such. Resolution is lexical on top of
+//! canonical paths. Components are collected up to a `..`, a mount point or the end and sent to the
+//! file system in one walk; where it meets a symbolic link, the link's target takes the place of
+//! what was walked, and resolution goes on. Before a `..` what precedes it is looked up, so that
+//! `a/..` fails where `a` is no directory and follows `a` where it is a link. Known difference from
+//! Linux: a working directory whose parent is renamed keeps its old name.
 //!
 //! Lock: `mounts`, held only to look up or change the table, never during a walk.
 
@@ -17,7 +19,8 @@ use fsproto::{Errno, MAX_NAME, MAX_PATH, OpenFlags, RenameFlags};
 
 /// Symbolic links followed in one resolution, at most, as on Linux.
 const MAX_LINKS: usize = 40;
-/// Components of one resolution, links' targets included: a bound on what a path can make the kernel keep.
+/// Components of one resolution, links' targets included: a bound on what a path can make the
+/// kernel keep.
 const MAX_COMPONENTS: usize = 8 * MAX_PATH;
 /// Mounts, at most.
 const MAX_MOUNTS: usize = 256;
@@ -91,7 +94,8 @@ impl Resolution {
         if path.len() > MAX_PATH {
             return Err(Errno::ENAMETOOLONG);
         }
-        let mut resolution = Self { done: base.to_vec(), left: VecDeque::new(), links: 0, directory: false };
+        let mut resolution =
+            Self { done: base.to_vec(), left: VecDeque::new(), links: 0, directory: false };
         resolution.substitute(path)?;
         resolution.directory = wants_directory(path);
         Ok(resolution)
@@ -113,7 +117,8 @@ impl Resolution {
         if self.left.len() > MAX_COMPONENTS { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
     }
 
-    /// Goes on at a link's target, which takes the place of the first `walked` bytes of the stretch.
+    /// Goes on at a link's target, which takes the place of the first `walked` bytes of the
+    /// stretch.
     fn follow(&mut self, stretch: &Stretch, walked: usize, target: &[u8]) -> Result<(), Errno> {
         self.links += 1;
         if self.links > MAX_LINKS {
@@ -124,20 +129,28 @@ impl Resolution {
         }
         // Walks come from servers: what they say about the path is checked.
         let (front, rest) = stretch.path.split_at_checked(walked).ok_or(Errno::EIO)?;
-        let directory_of_link =
-            front.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| front.get(..slash).unwrap_or_default());
+        let directory_of_link = front
+            .iter()
+            .rposition(|&byte| byte == b'/')
+            .map_or(&b""[..], |slash| front.get(..slash).unwrap_or_default());
         let rest = match rest {
             [] => rest,
             [b'/', names @ ..] => names,
             _ => return Err(Errno::EIO),
         };
-        for component in rest.split(|&byte| byte == b'/').rev().filter(|component| !component.is_empty()) {
+        for component in
+            rest.split(|&byte| byte == b'/').rev().filter(|component| !component.is_empty())
+        {
             self.left.push_front(component.to_vec());
         }
         if self.left.is_empty() {
             self.directory |= wants_directory(target);
         }
-        self.done = if directory_of_link.is_empty() { stretch.root.clone() } else { join(&stretch.root, directory_of_link) };
+        self.done = if directory_of_link.is_empty() {
+            stretch.root.clone()
+        } else {
+            join(&stretch.root, directory_of_link)
+        };
         self.substitute(target)
     }
 }
@@ -147,7 +160,8 @@ pub fn wants_directory(path: &[u8]) -> bool {
     matches!(path.rsplit(|&byte| byte == b'/').next(), Some(b"" | b"." | b".."))
 }
 
-/// The last component as it was written, trailing slashes aside: `.` and `..` are refused by what makes and removes names.
+/// The last component as it was written, trailing slashes aside: `.` and `..` are refused by what
+/// makes and removes names.
 pub fn last_component(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').find(|component| !component.is_empty()).unwrap_or_default()
 }
@@ -164,7 +178,8 @@ impl Namespace {
         Self { mounts: Mutex::new(Vec::new()) }
     }
 
-    /// Mounts a tree at a canonical path (which the caller has resolved). Later mounts hide earlier ones of the same path.
+    /// Mounts a tree at a canonical path (which the caller has resolved). Later mounts hide earlier
+    /// ones of the same path.
     pub fn mount(&self, mount: MountPoint) -> Result<(), Errno> {
         let mut mounts = self.mounts.lock();
         if mounts.len() >= MAX_MOUNTS {
@@ -175,7 +190,8 @@ impl Namespace {
         Ok(())
     }
 
-    /// Takes the last mount at a canonical path away. EINVAL where there is none, EBUSY for the root's first one.
+    /// Takes the last mount at a canonical path away. EINVAL where there is none, EBUSY for the
+    /// root's first one.
     pub fn unmount(&self, path: &[u8]) -> Result<MountPoint, Errno> {
         let mut mounts = self.mounts.lock();
         let at = mounts.iter().rposition(|mount| mount.path == path).ok_or(Errno::EINVAL)?;
@@ -204,16 +220,27 @@ impl Namespace {
             None => false,
         };
         // The longest path wins, and among equals the youngest (max_by_key takes the last).
-        let mount = mounts.iter().filter(|mount| inside(mount)).max_by_key(|mount| mount.path.len()).ok_or(Errno::ENOENT)?;
+        let mount = mounts
+            .iter()
+            .filter(|mount| inside(mount))
+            .max_by_key(|mount| mount.path.len())
+            .ok_or(Errno::ENOENT)?;
         let rest = path.get(mount.path.len()..).unwrap_or_default();
         let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-        Ok(Stretch { filesystem: mount.filesystem.clone(), root: mount.path.clone(), path: rest.to_vec() })
+        Ok(Stretch {
+            filesystem: mount.filesystem.clone(),
+            root: mount.path.clone(),
+            path: rest.to_vec(),
+        })
     }
 
-    /// Goes as far as one walk reaches: to the end of the path. What precedes a `..` is looked up on the way.
+    /// Goes as far as one walk reaches: to the end of the path. What precedes a `..` is looked up
+    /// on the way.
     fn next_stretch(&self, resolution: &mut Resolution) -> Result<Stretch, Errno> {
         loop {
-            let Some(component) = resolution.left.pop_front() else { return self.locate(&resolution.done) };
+            let Some(component) = resolution.left.pop_front() else {
+                return self.locate(&resolution.done);
+            };
             if component != b".." {
                 resolution.done = join(&resolution.done, &component);
                 continue;
@@ -242,19 +269,27 @@ impl Namespace {
         let mut resolution = Resolution::new(base, path)?;
         loop {
             let stretch = self.next_stretch(&mut resolution)?;
-            let directory = if resolution.directory { OpenFlags::DIRECTORY } else { OpenFlags::empty() };
+            let directory =
+                if resolution.directory { OpenFlags::DIRECTORY } else { OpenFlags::empty() };
             match operation(&stretch, directory)? {
                 Walk::Done(value) => {
                     let path = stretch.whole();
                     return Ok((value, Place { filesystem: stretch.filesystem, path }));
                 }
-                Walk::Link { walked, target, .. } => resolution.follow(&stretch, walked, &target)?,
+                Walk::Link { walked, target, .. } => {
+                    resolution.follow(&stretch, walked, &target)?
+                }
             }
         }
     }
 
     /// Opens or makes a file. A path that ends in `/` must lead to a directory, whatever the flags.
-    pub fn open(&self, base: &[u8], path: &[u8], how: OpenHow) -> Result<(Arc<dyn FileObject>, Place), Errno> {
+    pub fn open(
+        &self,
+        base: &[u8],
+        path: &[u8],
+        how: OpenHow,
+    ) -> Result<(Arc<dyn FileObject>, Place), Errno> {
         self.walk(base, path, |stretch, directory| {
             if !directory.is_empty() && how.flags.contains(OpenFlags::CREATE) {
                 return Err(Errno::EISDIR);
@@ -269,12 +304,17 @@ impl Namespace {
     /// Attributes; `flags` may hold `NO_FOLLOW` and `DIRECTORY`.
     pub fn stat(&self, base: &[u8], path: &[u8], flags: OpenFlags) -> Result<(Stat, Place), Errno> {
         self.walk(base, path, |stretch, directory| {
-            let flags = if directory.is_empty() { flags } else { (flags | directory) - OpenFlags::NO_FOLLOW };
+            let flags = if directory.is_empty() {
+                flags
+            } else {
+                (flags | directory) - OpenFlags::NO_FOLLOW
+            };
             stretch.filesystem.stat(&stretch.path, flags)
         })
     }
 
-    /// The canonical path of a mount point, found without asking the file system that is mounted there: its server may be gone.
+    /// The canonical path of a mount point, found without asking the file system that is mounted
+    /// there: its server may be gone.
     pub fn mount_point(&self, base: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
         let found = self.walk(base, path, |stretch, directory| match stretch.path.as_slice() {
             [] => Ok(Walk::Done(())),
@@ -303,7 +343,8 @@ impl Namespace {
         .map(drop)
     }
 
-    /// What making something under a name that must already exist answers: EEXIST, if it does exist.
+    /// What making something under a name that must already exist answers: EEXIST, if it does
+    /// exist.
     fn exists_or_not(&self, base: &[u8], path: &[u8]) -> Result<(), Errno> {
         self.stat(base, path, OpenFlags::empty())?;
         Err(Errno::EEXIST)
@@ -320,9 +361,14 @@ impl Namespace {
                 return Err(Errno::EISDIR);
             }
             if !directory.is_empty() {
-                return match stretch.filesystem.stat(&stretch.path, OpenFlags::NO_FOLLOW | OpenFlags::DIRECTORY)? {
+                return match stretch
+                    .filesystem
+                    .stat(&stretch.path, OpenFlags::NO_FOLLOW | OpenFlags::DIRECTORY)?
+                {
                     Walk::Done(_) => Err(Errno::EISDIR),
-                    Walk::Link { which, walked, target } => Ok(Walk::Link { which, walked, target }),
+                    Walk::Link { which, walked, target } => {
+                        Ok(Walk::Link { which, walked, target })
+                    }
                 };
             }
             stretch.filesystem.remove(&stretch.path, OpenFlags::empty())
@@ -351,16 +397,24 @@ impl Namespace {
         if matches!(last_component(path), b"." | b".." | b"") {
             return self.exists_or_not(base, path);
         }
-        self.walk(base, path, |stretch, directory| match (stretch.path.as_slice(), directory.is_empty()) {
-            ([], _) => Err(Errno::EEXIST),
-            (_, false) => Err(Errno::ENOENT),
-            (path, true) => stretch.filesystem.make_symlink(path, target),
+        self.walk(base, path, |stretch, directory| {
+            match (stretch.path.as_slice(), directory.is_empty()) {
+                ([], _) => Err(Errno::EEXIST),
+                (_, false) => Err(Errno::ENOENT),
+                (path, true) => stretch.filesystem.make_symlink(path, target),
+            }
         })
         .map(drop)
     }
 
     /// One more name for an open file that was found at `place`.
-    pub fn link(&self, existing: &Arc<dyn FileObject>, from: &Arc<dyn FileSystem>, base: &[u8], path: &[u8]) -> Result<(), Errno> {
+    pub fn link(
+        &self,
+        existing: &Arc<dyn FileObject>,
+        from: &Arc<dyn FileSystem>,
+        base: &[u8],
+        path: &[u8],
+    ) -> Result<(), Errno> {
         if matches!(last_component(path), b"." | b".." | b"") {
             return self.exists_or_not(base, path);
         }
@@ -380,8 +434,16 @@ impl Namespace {
     }
 
     /// Gives a file another name within its file system.
-    pub fn rename(&self, old: (&[u8], &[u8]), new: (&[u8], &[u8]), flags: RenameFlags) -> Result<(), Errno> {
-        if [old.1, new.1].iter().any(|path| matches!(last_component(path), b"." | b".." | b"") && !path.is_empty()) {
+    pub fn rename(
+        &self,
+        old: (&[u8], &[u8]),
+        new: (&[u8], &[u8]),
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        if [old.1, new.1]
+            .iter()
+            .any(|path| matches!(last_component(path), b"." | b".." | b"") && !path.is_empty())
+        {
             return Err(Errno::EBUSY);
         }
         let mut resolutions = [Resolution::new(old.0, old.1)?, Resolution::new(new.0, new.1)?];
@@ -403,11 +465,18 @@ impl Namespace {
         }
     }
 
-    fn rename_stretch(&self, from: &Stretch, to: &Stretch, directory: bool, flags: RenameFlags) -> Result<Walk<()>, Errno> {
+    fn rename_stretch(
+        &self,
+        from: &Stretch,
+        to: &Stretch,
+        directory: bool,
+        flags: RenameFlags,
+    ) -> Result<Walk<()>, Errno> {
         if !Arc::ptr_eq(&from.filesystem, &to.filesystem) {
             return Err(Errno::EXDEV);
         }
-        let busy = |stretch: &Stretch| stretch.path.is_empty() || self.is_mount_point(&stretch.whole());
+        let busy =
+            |stretch: &Stretch| stretch.path.is_empty() || self.is_mount_point(&stretch.whole());
         if busy(from) || busy(to) {
             return Err(Errno::EBUSY);
         }
@@ -415,7 +484,9 @@ impl Namespace {
             // `a/` names a directory: anything else is refused before something is changed.
             match from.filesystem.stat(&from.path, OpenFlags::NO_FOLLOW | OpenFlags::DIRECTORY)? {
                 Walk::Done(_) => {}
-                Walk::Link { walked, .. } if walked == from.path.len() => return Err(Errno::ENOTDIR),
+                Walk::Link { walked, .. } if walked == from.path.len() => {
+                    return Err(Errno::ENOTDIR);
+                }
                 link @ Walk::Link { .. } => return Ok(discard(link)),
             }
         }

@@ -17,7 +17,8 @@ bitflags::bitflags! {
     }
 }
 
-/// Those in poll(2) and select(2): they wait for many objects, so every change of any of them wakes them to look again.
+/// Those in poll(2) and select(2): they wait for many objects, so every change of any of them wakes
+/// them to look again.
 static ANY: WaitQueue = WaitQueue::new();
 
 /// The wait queue of one object.
@@ -32,7 +33,8 @@ impl Notifier {
         Self { queue: WaitQueue::new() }
     }
 
-    /// Tells that something may have become ready. Called after the change, with no lock of the object held that `ready` of a waiter takes.
+    /// Tells that something may have become ready. Called after the change, with no lock of the
+    /// object held that `ready` of a waiter takes.
     pub fn notify(&self) {
         self.queue.wake_all();
         ANY.wake_all();

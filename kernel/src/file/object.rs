@@ -10,7 +10,8 @@ use fsproto::{Errno, FileKind};
 /// Who reads or writes, and how.
 #[derive(Clone, Copy)]
 pub struct Io<'a> {
-    /// The address space on whose behalf: its policy says whether reads are lazy, its counters count.
+    /// The address space on whose behalf: its policy says whether reads are lazy, its counters
+    /// count.
     pub space: &'a Arc<Space>,
     /// The process, where one asks (none for the kernel's own reads).
     pub caller: Option<&'a dyn Caller>,
@@ -58,17 +59,20 @@ impl<'a> From<fsproto::dirent::DirEntry<'a>> for DirectoryEntry<'a> {
 
 /// An open file's object. The defaults are what Linux answers where an operation makes no sense.
 ///
-/// No method is called with a lock held that a server could need. Access mode, negative offsets and the like have been checked by the caller.
+/// No method is called with a lock held that a server could need. Access mode, negative offsets and
+/// the like have been checked by the caller.
 pub trait FileObject: Any + Send + Sync {
     /// Attributes.
     fn stat(&self) -> Result<Stat, Errno>;
 
-    /// What the file is, however often it is opened: file system and number. None for what cannot be mapped shared.
+    /// What the file is, however often it is opened: file system and number. None for what cannot
+    /// be mapped shared.
     fn identity(&self) -> Option<(u64, u64)> {
         None
     }
 
-    /// Reads at most `to.remaining()` bytes from offset `at` into `to`, and says how many. 0 at the end.
+    /// Reads at most `to.remaining()` bytes from offset `at` into `to`, and says how many. 0 at the
+    /// end.
     fn read(&self, _io: &Io<'_>, _to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
         Err(Errno::EINVAL)
     }
@@ -78,7 +82,8 @@ pub trait FileObject: Any + Send + Sync {
         Err(Errno::EINVAL)
     }
 
-    /// Whether it has positions. Pipes, sockets and terminals have none: lseek and pread give ESPIPE, and no position lock is taken.
+    /// Whether it has positions. Pipes, sockets and terminals have none: lseek and pread give
+    /// ESPIPE, and no position lock is taken.
     fn seekable(&self) -> bool {
         false
     }
@@ -98,8 +103,13 @@ pub trait FileObject: Any + Send + Sync {
         Err(Errno::ENODEV)
     }
 
-    /// Gives entries after `cookie` (0: from the start) to `sink` until it says `false` or the directory ends. `.` and `..` are added by the caller.
-    fn read_dir(&self, _cookie: u64, _sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {
+    /// Gives entries after `cookie` (0: from the start) to `sink` until it says `false` or the
+    /// directory ends. `.` and `..` are added by the caller.
+    fn read_dir(
+        &self,
+        _cookie: u64,
+        _sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool,
+    ) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)
     }
 
@@ -118,13 +128,20 @@ pub trait FileObject: Any + Send + Sync {
         Ready::READ | Ready::WRITE
     }
 
-    /// A snapshot of a range for mapping it: programs (A6) and private file mappings. `None` where the file has none to give or the space's policy is
-    /// eager: the caller reads instead. Short at end of file.
-    fn snapshot(&self, _space: &Arc<Space>, _offset: u64, _length: u64) -> Result<Option<Arc<Snapshot>>, Errno> {
+    /// A snapshot of a range for mapping it: programs (A6) and private file mappings. `None` where
+    /// the file has none to give or the space's policy is eager: the caller reads instead. Short at
+    /// end of file.
+    fn snapshot(
+        &self,
+        _space: &Arc<Space>,
+        _offset: u64,
+        _length: u64,
+    ) -> Result<Option<Arc<Snapshot>>, Errno> {
         Ok(None)
     }
 
-    /// The frames behind `pages` pages from page `first` on, given away for a private mapping (`/dev/ramdisk`, once). There may be fewer than `pages`.
+    /// The frames behind `pages` pages from page `first` on, given away for a private mapping
+    /// (`/dev/ramdisk`, once). There may be fewer than `pages`.
     fn take_frames(&self, _first: u64, _pages: u64) -> Result<Vec<Frame>, Errno> {
         Err(Errno::ENODEV)
     }

@@ -38,7 +38,12 @@ pub struct OpenFile {
 
 impl OpenFile {
     /// An object opened under a canonical path, with its position at 0.
-    pub fn new(object: Arc<dyn FileObject>, status: Status, path: Vec<u8>, filesystem: Option<Arc<dyn FileSystem>>) -> Arc<Self> {
+    pub fn new(
+        object: Arc<dyn FileObject>,
+        status: Status,
+        path: Vec<u8>,
+        filesystem: Option<Arc<dyn FileSystem>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             object,
             path,
@@ -84,7 +89,11 @@ impl OpenFile {
     /// EBADF unless it was opened for this.
     pub fn require(&self, access: Status) -> Result<(), Errno> {
         let status = self.status();
-        if status.contains(access) && !status.contains(Status::PATH) { Ok(()) } else { Err(Errno::EBADF) }
+        if status.contains(access) && !status.contains(Status::PATH) {
+            Ok(())
+        } else {
+            Err(Errno::EBADF)
+        }
     }
 
     /// Reads at the position and moves it by what was read (R2).
@@ -111,7 +120,12 @@ impl OpenFile {
     }
 
     /// Reads at an offset; the position stays.
-    pub fn read_at(&self, caller: &dyn Caller, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+    pub fn read_at(
+        &self,
+        caller: &dyn Caller,
+        to: &mut UserBuffers,
+        at: u64,
+    ) -> Result<u64, Errno> {
         self.require(Status::READ)?;
         self.require_positions()?;
         to.limit(MAX_OFFSET.saturating_sub(at));
@@ -119,7 +133,8 @@ impl OpenFile {
         self.object.read(&self.io(caller), to, at)
     }
 
-    /// Writes at the position, or at the end with `APPEND`, and moves the position behind what was written.
+    /// Writes at the position, or at the end with `APPEND`, and moves the position behind what was
+    /// written.
     pub fn write(&self, caller: &dyn Caller, from: &mut UserBuffers) -> Result<u64, Errno> {
         self.require(Status::WRITE)?;
         let io = self.io(caller);
@@ -135,16 +150,28 @@ impl OpenFile {
         Ok(written.bytes)
     }
 
-    /// Writes at an offset; the position stays. With `APPEND` it writes at the end, as on Linux (W6).
-    pub fn write_at(&self, caller: &dyn Caller, from: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+    /// Writes at an offset; the position stays. With `APPEND` it writes at the end, as on Linux
+    /// (W6).
+    pub fn write_at(
+        &self,
+        caller: &dyn Caller,
+        from: &mut UserBuffers,
+        at: u64,
+    ) -> Result<u64, Errno> {
         self.require(Status::WRITE)?;
         self.require_positions()?;
         let at = self.target(at, from)?;
-        Ok(mapped::write(caller.space(), &self.object, || self.object.write(&self.io(caller), from, at))?.bytes)
+        Ok(mapped::write(caller.space(), &self.object, || {
+            self.object.write(&self.io(caller), from, at)
+        })?
+        .bytes)
     }
 
     /// Runs `change` on the position, alone.
-    pub fn with_position<T>(&self, change: impl FnOnce(&mut u64) -> Result<T, Errno>) -> Result<T, Errno> {
+    pub fn with_position<T>(
+        &self,
+        change: impl FnOnce(&mut u64) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         self.require_positions()?;
         change(&mut *self.position.lock()?)
     }
@@ -178,7 +205,11 @@ impl OpenFile {
 
     /// Who asks, and how.
     pub fn io<'a>(&self, caller: &'a dyn Caller) -> Io<'a> {
-        Io { space: caller.space(), caller: Some(caller), nonblocking: self.status().contains(Status::NONBLOCKING) }
+        Io {
+            space: caller.space(),
+            caller: Some(caller),
+            nonblocking: self.status().contains(Status::NONBLOCKING),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! Pipes: a bounded queue of bytes with a reading and a writing side. Streams of sockets are two of them.
+//! Pipes: a bounded queue of bytes with a reading and a writing side. Streams of sockets are two of
+//! them.
 //!
-//! Writes of at most [`PIPE_BUF`] bytes are atomic. A reader's bytes leave the queue only when they have arrived in its memory (F4): the destination is
-//! faulted in first, then bytes are copied under the lock with faults disabled, and only what was copied is taken out.
+//! Writes of at most [`PIPE_BUF`] bytes are atomic. A reader's bytes leave the queue only when they
+//! have arrived in its memory (F4): the destination is faulted in first, then bytes are copied
+//! under the lock with faults disabled, and only what was copied is taken out.
 //!
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 
@@ -61,7 +63,8 @@ impl Ring {
         self.changed.notify();
     }
 
-    /// Says which sides somebody has open; for a pipe that comes and goes by name. Bytes stay for a later reader as long as there is a writer.
+    /// Says which sides somebody has open; for a pipe that comes and goes by name. Bytes stay for a
+    /// later reader as long as there is a writer.
     pub(super) fn set_sides(&self, reader: bool, writer: bool) {
         let mut state = self.state.lock();
         (state.reader_gone, state.writer_gone) = (!reader, !writer);
@@ -107,7 +110,12 @@ impl Ring {
                 available => available,
             };
             if mutant::active(Mutant::ConsumeEarly) {
-                let bytes: Vec<u8> = self.state.lock().bytes.drain(..available.min(to.remaining() as usize)).collect();
+                let bytes: Vec<u8> = self
+                    .state
+                    .lock()
+                    .bytes
+                    .drain(..available.min(to.remaining() as usize))
+                    .collect();
                 self.changed.notify();
                 return Ok(to.put(io.space, &bytes)? as u64);
             }
@@ -182,12 +190,19 @@ impl Ring {
     }
 
     /// Moves bytes from a writer, as many at once as `chunk` holds.
-    fn write_by(&self, io: &Io<'_>, from: &mut UserBuffers, chunk: &mut [u8]) -> Result<u64, Errno> {
+    fn write_by(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        chunk: &mut [u8],
+    ) -> Result<u64, Errno> {
         let mut written = 0;
         while from.remaining() > 0 {
             let length = from.remaining().min(chunk.len() as u64) as usize;
             let chunk = chunk.get_mut(..length).unwrap_or_default();
-            let step = from.take(io.space, chunk).and_then(|taken| self.push(io, chunk.get(..taken).unwrap_or_default()));
+            let step = from
+                .take(io.space, chunk)
+                .and_then(|taken| self.push(io, chunk.get(..taken).unwrap_or_default()));
             match step {
                 Ok(count) => written += count as u64,
                 Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
@@ -215,7 +230,11 @@ impl Ring {
             state.bytes.extend(chunk);
             Some(Ok(chunk.len()))
         };
-        let pushed = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.changed.wait(attempt)? };
+        let pushed = if io.nonblocking {
+            attempt().unwrap_or(Err(Errno::EAGAIN))
+        } else {
+            self.changed.wait(attempt)?
+        };
         if pushed.is_ok() {
             self.changed.notify();
         }
@@ -226,7 +245,17 @@ impl Ring {
 /// The attributes of an object with no file system.
 pub(super) fn nameless_stat(kind: Kind, inode: u64) -> Stat {
     let now = Time(0);
-    Stat { device: NAMELESS_DEVICE, inode, kind, mode: 0o600, links: 1, atime: now, mtime: now, ctime: now, ..Stat::default() }
+    Stat {
+        device: NAMELESS_DEVICE,
+        inode,
+        kind,
+        mode: 0o600,
+        links: 1,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        ..Stat::default()
+    }
 }
 
 /// The end that is read. The writing side learns when the last descriptor of it is closed.
@@ -262,7 +291,11 @@ impl FileObject for ReadEnd {
     }
     fn ioctl(&self, caller: &dyn super::Caller, request: u32, argument: u64) -> Result<u64, Errno> {
         match request {
-            FIONREAD => super::buffers::store(caller.space(), argument, &(self.ring.len() as u32).to_le_bytes()),
+            FIONREAD => super::buffers::store(
+                caller.space(),
+                argument,
+                &(self.ring.len() as u32).to_le_bytes(),
+            ),
             _ => Err(Errno::ENOTTY),
         }
     }

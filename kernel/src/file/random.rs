@@ -1,4 +1,5 @@
-//! Random bytes: ChaCha20, seeded by the CPU's generator where it has one, and by the time in any case.
+//! Random bytes: ChaCha20, seeded by the CPU's generator where it has one, and by the time in any
+//! case.
 
 use super::UserBuffers;
 use crate::mem::Space;
@@ -19,7 +20,8 @@ pub fn fill(bytes: &mut [u8]) {
     GENERATOR.lock().get_or_insert_with(|| ChaCha20Rng::from_seed(seed())).fill_bytes(bytes);
 }
 
-/// Fills a program's buffers. Others run in between, and a signal ends it with what was done so far.
+/// Fills a program's buffers. Others run in between, and a signal ends it with what was done so
+/// far.
 pub fn put(space: &Space, to: &mut UserBuffers) -> Result<u64, Errno> {
     let mut done = 0;
     let mut bytes = [0; CHUNK];

@@ -1,12 +1,15 @@
 //! Pairs of connected local sockets: streams, and packets with borders kept (`SOCK_SEQPACKET`).
 //!
-//! A packet is a [`Message`]: bytes, and frames for what is large. One end of a pair of packets can be taken by the kernel ([`Endpoint::attach`]): what
-//! is written to the other end is then handed to the receiver at once, in the writer's context. This is how file servers speak with `mount`.
+//! A packet is a [`Message`]: bytes, and frames for what is large. One end of a pair of packets can
+//! be taken by the kernel ([`Endpoint::attach`]): what is written to the other end is then handed
+//! to the receiver at once, in the writer's context. This is how file servers speak with `mount`.
 //!
-//! F8: every message says whether its sender is marked as a server. A pair can be inherited, passed on and shared, so "the peer's mark" is the mark of
-//! whoever really sends, told with each message; `mount` grants laziness only as long as all messages come from marked processes.
+//! F8: every message says whether its sender is marked as a server. A pair can be inherited, passed
+//! on and shared, so "the peer's mark" is the mark of whoever really sends, told with each message;
+//! `mount` grants laziness only as long as all messages come from marked processes.
 //!
-//! Lock: `Pipe::state` of one direction; never held while copying with faults, delivering or waking.
+//! Lock: `Pipe::state` of one direction; never held while copying with faults, delivering or
+//! waking.
 
 use super::buffers::store;
 use super::pipe::{FIONREAD, Ring, nameless_stat, next_inode};
@@ -65,7 +68,8 @@ pub enum Sender {
 
 /// The kernel's own end of a pair of packets.
 pub trait Receiver: Send + Sync {
-    /// A message was written to the other end. Runs in the sender's context with no lock held, and does not wait.
+    /// A message was written to the other end. Runs in the sender's context with no lock held, and
+    /// does not wait.
     fn message(&self, message: Message, sender: Sender);
     /// The other end is gone. Called once.
     fn closed(&self);
@@ -73,7 +77,8 @@ pub trait Receiver: Send + Sync {
 
 /// Bytes of one packet, at most. A whole message of the file protocol fits.
 pub const MAX_MESSAGE: usize = 512 * 1024;
-/// Bytes that wait in one direction before a process that sends has to wait too. The kernel's own messages are bounded by its requests in flight.
+/// Bytes that wait in one direction before a process that sends has to wait too. The kernel's own
+/// messages are bounded by its requests in flight.
 const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
 /// Messages that an empty queue keeps room for.
 const KEPT_MESSAGES: usize = 16;
@@ -207,7 +212,8 @@ pub fn packet_pair() -> (Arc<Endpoint>, Arc<Endpoint>) {
 }
 
 impl Endpoint {
-    /// Takes this end for the kernel: what is or will be written to the other end goes to `receiver`. EBUSY where that has happened before.
+    /// Takes this end for the kernel: what is or will be written to the other end goes to
+    /// `receiver`. EBUSY where that has happened before.
     pub fn attach(&self, receiver: Arc<dyn Receiver>) -> Result<(), Errno> {
         let mut state = self.incoming.state.lock();
         if state.receiver.is_some() {
@@ -216,7 +222,8 @@ impl Endpoint {
         if state.ended {
             return Err(Errno::ENOTCONN);
         }
-        // Whoever sends before the kernel listens speaks out of turn: a server answers requests, and there were none.
+        // Whoever sends before the kernel listens speaks out of turn: a server answers requests,
+        // and there were none.
         let early = core::mem::take(&mut state.queue);
         state.queued_bytes = 0;
         state.receiver = Some(receiver);
@@ -231,7 +238,8 @@ impl Endpoint {
         drop(receiver);
     }
 
-    /// Sends from the kernel: never waits, and is not bounded by the queue's length. EPIPE where the other end is gone.
+    /// Sends from the kernel: never waits, and is not bounded by the queue's length. EPIPE where
+    /// the other end is gone.
     pub fn send(&self, message: Message) -> Result<(), Errno> {
         match self.outgoing.send(message, Sender::Server, usize::MAX) {
             Ok(()) => Ok(()),
@@ -255,12 +263,15 @@ impl Endpoint {
         self.incoming.state.lock().receiver.is_some()
     }
 
-    /// Receives one message. What does not fit is lost, as with any packet; the whole length is told.
+    /// Receives one message. What does not fit is lost, as with any packet; the whole length is
+    /// told.
     pub fn receive(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
         if self.taken() {
             return Err(Errno::EBUSY);
         }
-        let Some(message) = self.incoming.receive(io.nonblocking)? else { return Ok(Received::default()) };
+        let Some(message) = self.incoming.receive(io.nonblocking)? else {
+            return Ok(Received::default());
+        };
         self.incoming.changed.notify();
         match deliver(io, &message, to) {
             Ok(copied) => Ok(Received { copied, length: message.len() as u64 }),
@@ -276,7 +287,9 @@ impl Endpoint {
         if self.taken() {
             return Err(Errno::EBUSY);
         }
-        let Some(message) = self.incoming.peek(io.nonblocking)? else { return Ok(Received::default()) };
+        let Some(message) = self.incoming.peek(io.nonblocking)? else {
+            return Ok(Received::default());
+        };
         Ok(Received { copied: deliver(io, &message, to)?, length: message.len() as u64 })
     }
 
@@ -285,7 +298,11 @@ impl Endpoint {
         if self.taken() && !active(Mutant::OpenCarrier) {
             return Err(Errno::EBUSY);
         }
-        let sender = if io.caller.is_some_and(|caller| caller.is_server()) { Sender::Server } else { Sender::Ordinary };
+        let sender = if io.caller.is_some_and(|caller| caller.is_server()) {
+            Sender::Server
+        } else {
+            Sender::Ordinary
+        };
         let message = gather(io, from, sender)?;
         let length = message.len() as u64;
         let mut unsent = Some(message);
@@ -298,7 +315,11 @@ impl Endpoint {
                 None
             }
         };
-        let sent = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.outgoing.changed.wait(attempt)? };
+        let sent = if io.nonblocking {
+            attempt().unwrap_or(Err(Errno::EAGAIN))
+        } else {
+            self.outgoing.changed.wait(attempt)?
+        };
         sent.map(|()| length)
     }
 }
@@ -332,10 +353,13 @@ impl ShutDown {
     }
 }
 
-/// Makes a message of a program's bytes. A first part of at most a page stays in front, as a head; what follows it goes into frames if it is large, so
-/// that a payload begins on a page border.
+/// Makes a message of a program's bytes. A first part of at most a page stays in front, as a head;
+/// what follows it goes into frames if it is large, so that a payload begins on a page border.
 fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message, Errno> {
-    let total = usize::try_from(from.remaining()).ok().filter(|&total| total <= MAX_MESSAGE).ok_or(Errno::EMSGSIZE)?;
+    let total = usize::try_from(from.remaining())
+        .ok()
+        .filter(|&total| total <= MAX_MESSAGE)
+        .ok_or(Errno::EMSGSIZE)?;
     let front = from.front().map_or(0, |slice| slice.len());
     let inline_bytes = match total {
         0..=MAX_INLINE => total,
@@ -363,7 +387,8 @@ fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message
     Ok(Message { inline, frames, frames_bytes })
 }
 
-/// The pages, `max` at most, that the next bytes of a program's buffer consist of: they can change hands without being copied.
+/// The pages, `max` at most, that the next bytes of a program's buffer consist of: they can change
+/// hands without being copied.
 fn whole_pages_in_front(buffers: &UserBuffers, max: usize) -> PageRange {
     let front = buffers.front().filter(|front| front.addr().offset_in_page() == 0);
     let pages = front.map_or(0, |front| (front.len() / PAGE_BYTES).min(max));
@@ -371,7 +396,12 @@ fn whole_pages_in_front(buffers: &UserBuffers, max: usize) -> PageRange {
 }
 
 /// A frame with the next `length` bytes, and zeros behind them.
-fn copied_page(io: &Io<'_>, from: &mut UserBuffers, length: usize, claim: Claim) -> Result<Frame, Errno> {
+fn copied_page(
+    io: &Io<'_>,
+    from: &mut UserBuffers,
+    length: usize,
+    claim: Claim,
+) -> Result<Frame, Errno> {
     if let Some(front) = from.front().filter(|front| front.len() >= length) {
         let frame = io.space.copy_frame(front.take(length))?;
         from.skip(length as u64);
@@ -388,8 +418,9 @@ fn take_all(io: &Io<'_>, from: &mut UserBuffers, into: &mut [u8]) -> Result<(), 
     if taken == into.len() { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
-/// Gives a message to where a program wants it: all that there is room for, or EFAULT. Whole pages that come to whole pages of private memory are mapped there,
-/// copy-on-write; everything else is copied.
+/// Gives a message to where a program wants it: all that there is room for, or EFAULT. Whole pages
+/// that come to whole pages of private memory are mapped there, copy-on-write; everything else is
+/// copied.
 fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<u64, Errno> {
     let mut copied = put_all(io, &message.inline, to)?;
     let mut frames = message.frames.as_slice();
@@ -414,7 +445,8 @@ fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<u64, 
     Ok(copied)
 }
 
-/// Maps frames in the place of a program's pages; says how many, 0 where the memory there cannot be replaced.
+/// Maps frames in the place of a program's pages; says how many, 0 where the memory there cannot be
+/// replaced.
 fn map_pages(io: &Io<'_>, pages: PageRange, frames: &[Frame]) -> Result<usize, Errno> {
     let mut lent = Vec::new();
     let count = frames.len().min(pages.pages() as usize);
@@ -497,8 +529,17 @@ pub fn stream_pair() -> (Arc<Stream>, Arc<Stream>) {
 }
 
 /// The one device request of sockets: how many bytes can be read.
-fn tell_readable(caller: &dyn Caller, request: u32, argument: u64, bytes: usize) -> Result<u64, Errno> {
-    if request == FIONREAD { store(caller.space(), argument, &(bytes as u32).to_le_bytes()) } else { Err(Errno::ENOTTY) }
+fn tell_readable(
+    caller: &dyn Caller,
+    request: u32,
+    argument: u64,
+    bytes: usize,
+) -> Result<u64, Errno> {
+    if request == FIONREAD {
+        store(caller.space(), argument, &(bytes as u32).to_le_bytes())
+    } else {
+        Err(Errno::ENOTTY)
+    }
 }
 
 impl Stream {

@@ -2,7 +2,8 @@
 
 use fsproto::{Attr, AttrMask, FileKind, Time};
 
-/// What a file is; the numbers are those of `d_type` in directory entries, and of the type in `st_mode` once shifted by 12.
+/// What a file is; the numbers are those of `d_type` in directory entries, and of the type in
+/// `st_mode` once shifted by 12.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {

@@ -19,7 +19,8 @@ pub struct Descriptor {
 
 /// A process's descriptors, by number. Cloned by fork.
 ///
-/// Files are never dropped in here: whoever takes one out drops it after unlocking, for closing may send a message.
+/// Files are never dropped in here: whoever takes one out drops it after unlocking, for closing may
+/// send a message.
 #[derive(Clone, Default)]
 pub struct FdTable {
     slots: Vec<Option<Descriptor>>,
@@ -57,7 +58,11 @@ impl FdTable {
     }
 
     /// Gives a file this number, and returns what had it before.
-    pub fn replace(&mut self, fd: i32, descriptor: Descriptor) -> Result<Option<Descriptor>, Errno> {
+    pub fn replace(
+        &mut self,
+        fd: i32,
+        descriptor: Descriptor,
+    ) -> Result<Option<Descriptor>, Errno> {
         let at = index(fd)?;
         if at >= MAX_DESCRIPTORS {
             return Err(Errno::EBADF);
@@ -73,7 +78,10 @@ impl FdTable {
     /// Takes away what exec closes.
     #[must_use = "to be dropped after unlocking"]
     pub fn take_close_on_exec(&mut self) -> Vec<Descriptor> {
-        let closing = self.slots.iter_mut().filter(|slot| slot.as_ref().is_some_and(|descriptor| descriptor.close_on_exec));
+        let closing = self
+            .slots
+            .iter_mut()
+            .filter(|slot| slot.as_ref().is_some_and(|descriptor| descriptor.close_on_exec));
         closing.filter_map(Option::take).collect()
     }
 
@@ -81,12 +89,20 @@ impl FdTable {
     #[must_use = "to be dropped after unlocking"]
     pub fn take_range(&mut self, first: u32, last: u32) -> Vec<Descriptor> {
         let end = (last as usize).saturating_add(1).min(self.slots.len());
-        self.slots.get_mut(first as usize..end).unwrap_or_default().iter_mut().filter_map(Option::take).collect()
+        self.slots
+            .get_mut(first as usize..end)
+            .unwrap_or_default()
+            .iter_mut()
+            .filter_map(Option::take)
+            .collect()
     }
 
     /// Numbers and descriptors, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (i32, &Descriptor)> {
-        self.slots.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_ref()?)))
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(number, slot)| Some((number as i32, slot.as_ref()?)))
     }
 
     fn slot(&mut self, at: usize) -> Result<&mut Option<Descriptor>, Errno> {

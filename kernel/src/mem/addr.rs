@@ -8,7 +8,8 @@ pub const PAGE_BYTES: usize = 4096;
 pub const PAGE_SHIFT: u32 = 12;
 /// The first address that is not a program's: the lower half without its last page, as on Linux.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
-/// The lowest address that a program can map (Linux's `vm.mmap_min_addr`): a null pointer with an offset hits nothing.
+/// The lowest address that a program can map (Linux's `vm.mmap_min_addr`): a null pointer with an
+/// offset hits nothing.
 pub const USER_START: u64 = 0x1_0000;
 
 /// A physical address.

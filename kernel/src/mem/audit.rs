@@ -1,9 +1,11 @@
 //! Where the frames are: which of those in use are held by something that is known to hold frames.
 //!
-//! Known are the kernel's own area (heap, stacks, their tables), the address spaces of living processes (what they map, and their tables), the frame cache, and what the
-//! swap file did not take (yet): a page of whoever waits, and goes on waiting, can be among it.
-//! What is left is what the machine had from the start, shared memory that nobody maps, messages on their way, and whatever was lost: once all is quiet, a
-//! number that no program can change. The tests' leak check compares it before and after.
+//! Known are the kernel's own area (heap, stacks, their tables), the address spaces of living
+//! processes (what they map, and their tables), the frame cache, and what the swap file did not
+//! take (yet): a page of whoever waits, and goes on waiting, can be among it. What is left is what
+//! the machine had from the start, shared memory that nobody maps, messages on their way, and
+//! whatever was lost: once all is quiet, a number that no program can change. The tests' leak check
+//! compares it before and after.
 //!
 //! Locks: those of the spaces, of the cache and of the swap area, one at a time.
 
@@ -35,12 +37,14 @@ impl Marks {
     }
 }
 
-/// Bytes of the kernel's heap that are in use, those of the cache apart: they come and go with the pages that programs happen to map.
+/// Bytes of the kernel's heap that are in use, those of the cache apart: they come and go with the
+/// pages that programs happen to map.
 pub fn heap_bytes() -> usize {
     heap::used_bytes().saturating_sub(cache::heap_bytes())
 }
 
-/// How many frames in use are held by none of: the kernel's area, these spaces, the cache, the swap area.
+/// How many frames in use are held by none of: the kernel's area, these spaces, the cache, the swap
+/// area.
 pub fn unknown_frames(spaces: impl Iterator<Item = Arc<Space>>) -> Result<usize, OutOfMemory> {
     let mut marks = Marks::new()?;
     marks.mark(Frame::zero_page().addr());

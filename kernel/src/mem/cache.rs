@@ -1,12 +1,15 @@
 //! The frame cache: bytes of files at a version, and of snapshots, that were fetched once.
 //!
-//! Where a page of a snapshot is a page of its file as well (*congruent*), the key is the mount, file, version and file page, so that all snapshots share it
-//! and it outlives them; a version's bytes never change, so that entries are never stale, only useless. Elsewhere the key is the snapshot's own number, and
-//! the entries go with it. Pages lie in chunks of [`CHUNK`] neighbours: a fault looks at a window of them, and shall find it by one search.
+//! Where a page of a snapshot is a page of its file as well (*congruent*), the key is the mount,
+//! file, version and file page, so that all snapshots share it and it outlives them; a version's
+//! bytes never change, so that entries are never stale, only useless. Elsewhere the key is the
+//! snapshot's own number, and the entries go with it. Pages lie in chunks of [`CHUNK`] neighbours:
+//! a fault looks at a window of them, and shall find it by one search.
 //!
-//! A slot is `Pending` while a fetch for it is under way, then `Ready`. What a server said that is not trusted is not let go of, but goes to the swap file (`Away`)
-//! and comes back from there (X3). Lock: `CACHE`, inside any address space's; under it only frames are touched, and
-//! no `Fetch` or `Snapshot` may be dropped under it, for the last one closes a handle.
+//! A slot is `Pending` while a fetch for it is under way, then `Ready`. What a server said that is
+//! not trusted is not let go of, but goes to the swap file (`Away`) and comes back from there (X3).
+//! Lock: `CACHE`, inside any address space's; under it only frames are touched, and no `Fetch` or
+//! `Snapshot` may be dropped under it, for the last one closes a handle.
 
 use super::{
     Frame, PAGE_BYTES, PAGE_SHIFT,
@@ -26,8 +29,9 @@ use spin::Mutex;
 /// Pages of a chunk: half a kilobyte of slots for what is up to 128 KiB of frames.
 const CHUNK: usize = 32;
 
-/// There are no more chunks than one for so many frames of the machine: chunks of versions that nobody will ask for again, whose frames the server still has, would
-/// otherwise fill the heap ([`evict`] looks only for what makes frames free). That is 3 % of memory.
+/// There are no more chunks than one for so many frames of the machine: chunks of versions that
+/// nobody will ask for again, whose frames the server still has, would otherwise fill the heap
+/// ([`evict`] looks only for what makes frames free). That is 3 % of memory.
 const FRAMES_PER_CHUNK: usize = 8;
 
 /// Chunks looked at where there are too many.
@@ -55,12 +59,19 @@ struct Key {
 }
 
 impl Ord for Key {
-    /// Those of a snapshot lie together ([`forget`]); those of files are told apart by what mostly differs, which a search compares first.
+    /// Those of a snapshot lie together ([`forget`]); those of files are told apart by what mostly
+    /// differs, which a search compares first.
     fn cmp(&self, other: &Self) -> Ordering {
         match (self.origin, other.origin) {
-            (Origin::File { mount, file, version }, Origin::File { mount: their_mount, file: their_file, version: their_version }) => {
-                (self.chunk, file, version, mount).cmp(&(other.chunk, their_file, their_version, their_mount))
-            }
+            (
+                Origin::File { mount, file, version },
+                Origin::File { mount: their_mount, file: their_file, version: their_version },
+            ) => (self.chunk, file, version, mount).cmp(&(
+                other.chunk,
+                their_file,
+                their_version,
+                their_mount,
+            )),
             (ours, theirs) => (ours, self.chunk).cmp(&(theirs, other.chunk)),
         }
     }
@@ -107,7 +118,10 @@ fn place(snapshot: &Snapshot, offset: u64) -> (Origin, u64) {
     {
         return (Origin::File { mount, file, version }, byte >> PAGE_SHIFT);
     }
-    (Origin::Own { snapshot: snapshot.id, phase: (offset % PAGE_BYTES as u64) as u16 }, offset >> PAGE_SHIFT)
+    (
+        Origin::Own { snapshot: snapshot.id, phase: (offset % PAGE_BYTES as u64) as u16 },
+        offset >> PAGE_SHIFT,
+    )
 }
 
 /// The same, as a chunk and a slot in it.
@@ -116,9 +130,15 @@ fn split(origin: Origin, page: u64) -> (Key, usize) {
 }
 
 impl Cache {
-    /// Calls `look` for each chunk that exists of those that hold `pages` pages from byte `first` on, with its slots for them: their number among the pages,
-    /// and their indices in the chunk.
-    fn for_each(&mut self, snapshot: &Snapshot, first: u64, pages: usize, mut look: impl FnMut(usize, &mut Chunk, Range<usize>)) {
+    /// Calls `look` for each chunk that exists of those that hold `pages` pages from byte `first`
+    /// on, with its slots for them: their number among the pages, and their indices in the chunk.
+    fn for_each(
+        &mut self,
+        snapshot: &Snapshot,
+        first: u64,
+        pages: usize,
+        mut look: impl FnMut(usize, &mut Chunk, Range<usize>),
+    ) {
         let (origin, page) = place(snapshot, first);
         let mut done = 0;
         while done < pages {
@@ -131,8 +151,8 @@ impl Cache {
         }
     }
 
-    /// Forgets what is ready in the next [`TRIM`] chunks but was not used since the clock came by, whoever else holds it; says whether there are more
-    /// before the clock has come around.
+    /// Forgets what is ready in the next [`TRIM`] chunks but was not used since the clock came by,
+    /// whoever else holds it; says whether there are more before the clock has come around.
     fn trim(&mut self) -> bool {
         for _ in 0..TRIM {
             let from = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
@@ -156,7 +176,13 @@ impl Cache {
     }
 
     /// The same for every chunk, making those that do not exist.
-    fn for_each_made(&mut self, snapshot: &Snapshot, first: u64, pages: usize, mut look: impl FnMut(&mut Chunk, Range<usize>)) {
+    fn for_each_made(
+        &mut self,
+        snapshot: &Snapshot,
+        first: u64,
+        pages: usize,
+        mut look: impl FnMut(&mut Chunk, Range<usize>),
+    ) {
         let (origin, page) = place(snapshot, first);
         let mut done = 0;
         while done < pages {
@@ -182,21 +208,32 @@ pub(super) enum Lookup {
     Absent,
 }
 
-/// Looks for the page number `wanted` of `pages` pages from byte `first` of a snapshot. If it is there, `take` gets it, and then
-/// all that are (it too, again).
-pub(super) fn lookup(snapshot: &Snapshot, first: u64, pages: usize, wanted: usize, mut take: impl FnMut(usize, &Frame)) -> Lookup {
+/// Looks for the page number `wanted` of `pages` pages from byte `first` of a snapshot. If it is
+/// there, `take` gets it, and then all that are (it too, again).
+pub(super) fn lookup(
+    snapshot: &Snapshot,
+    first: u64,
+    pages: usize,
+    wanted: usize,
+    mut take: impl FnMut(usize, &Frame),
+) -> Lookup {
     let mut cache = CACHE.lock();
     let mut found = Lookup::Absent;
-    cache.for_each(snapshot, first + (wanted * PAGE_BYTES) as u64, 1, |_, chunk, range| match chunk.slots.get(range.start) {
-        Some(Slot::Pending(fetch)) => found = Lookup::Pending(fetch.clone()),
-        Some(Slot::Ready(frame)) => {
-            chunk.recent |= 1 << range.start;
-            found = Lookup::Ready;
-            take(wanted, frame);
-        }
-        Some(Slot::Away(slot)) => found = Lookup::Away(slot.number()),
-        Some(Slot::Empty) | None => {}
-    });
+    cache.for_each(
+        snapshot,
+        first + (wanted * PAGE_BYTES) as u64,
+        1,
+        |_, chunk, range| match chunk.slots.get(range.start) {
+            Some(Slot::Pending(fetch)) => found = Lookup::Pending(fetch.clone()),
+            Some(Slot::Ready(frame)) => {
+                chunk.recent |= 1 << range.start;
+                found = Lookup::Ready;
+                take(wanted, frame);
+            }
+            Some(Slot::Away(slot)) => found = Lookup::Away(slot.number()),
+            Some(Slot::Empty) | None => {}
+        },
+    );
     if pages > 1 && matches!(found, Lookup::Ready) {
         cache.for_each(snapshot, first, pages, |number, chunk, range| {
             for (index, slot) in chunk.slots.get(range).unwrap_or_default().iter().enumerate() {
@@ -209,9 +246,16 @@ pub(super) fn lookup(snapshot: &Snapshot, first: u64, pages: usize, wanted: usiz
     found
 }
 
-/// Begins a fetch of the page at byte `wanted` and of those neighbours among `pages` (64 at most) pages from byte `first` on that join it without a gap and
-/// are not cached. The caller starts it once it holds no lock.
-pub(super) fn begin(snapshot: &Arc<Snapshot>, first: u64, pages: usize, wanted: u64, counters: &Arc<Counters>) -> Arc<Fetch> {
+/// Begins a fetch of the page at byte `wanted` and of those neighbours among `pages` (64 at most)
+/// pages from byte `first` on that join it without a gap and are not cached. The caller starts it
+/// once it holds no lock.
+pub(super) fn begin(
+    snapshot: &Arc<Snapshot>,
+    first: u64,
+    pages: usize,
+    wanted: u64,
+    counters: &Arc<Counters>,
+) -> Arc<Fetch> {
     let mut cache = CACHE.lock();
     if cache.chunks.len() > frame::stats().total / FRAMES_PER_CHUNK {
         cache.trim();
@@ -248,12 +292,17 @@ pub(super) fn settle(fetch: &Fetch, frames: &[Frame]) {
     // The last references to a fetch must not go under the lock.
     let mut settled = Vec::with_capacity(fetch.pages);
     CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
-        for (index, slot) in chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate() {
+        for (index, slot) in
+            chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate()
+        {
             if matches!(slot, Slot::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
                 if mutant::active(Mutant::LeakFrame) {
                     core::mem::forget(frames.get(number + index).cloned());
                 }
-                let ready = frames.get(number + index).and_then(CachedFrame::new).map_or(Slot::Empty, Slot::Ready);
+                let ready = frames
+                    .get(number + index)
+                    .and_then(CachedFrame::new)
+                    .map_or(Slot::Empty, Slot::Ready);
                 chunk.recent |= 1 << (range.start + index);
                 settled.push(core::mem::replace(slot, ready));
             }
@@ -261,7 +310,8 @@ pub(super) fn settle(fetch: &Fetch, frames: &[Frame]) {
     });
 }
 
-/// A frame is known to hold the page of a snapshot at byte `offset`: whoever wants that page has it (W8). What is there or on its way already stays.
+/// A frame is known to hold the page of a snapshot at byte `offset`: whoever wants that page has it
+/// (W8). What is there or on its way already stays.
 pub(super) fn insert(snapshot: &Snapshot, offset: u64, frame: &Frame) {
     CACHE.lock().for_each_made(snapshot, offset, 1, |chunk, range| {
         for slot in chunk.slots.get_mut(range).unwrap_or_default() {
@@ -284,11 +334,14 @@ pub(super) fn restore(snapshot: &Snapshot, offset: u64, frame: Frame) {
     });
 }
 
-/// Lets frames go to the swap file that nobody maps and that cannot be had again, as long as `take` gives slots for them; says how many went.
+/// Lets frames go to the swap file that nobody maps and that cannot be had again, as long as `take`
+/// gives slots for them; says how many went.
 pub(super) fn leave(mut take: impl FnMut(&Frame) -> Option<swap::Slot>) -> usize {
     let Some(mut cache) = CACHE.try_lock() else { return 0 };
     let mut left = 0;
-    for slot in cache.chunks.values_mut().filter(|chunk| chunk.once).flat_map(|chunk| &mut chunk.slots) {
+    for slot in
+        cache.chunks.values_mut().filter(|chunk| chunk.once).flat_map(|chunk| &mut chunk.slots)
+    {
         if let Slot::Ready(frame) = slot
             && !frame.is_shared()
         {
@@ -310,8 +363,9 @@ pub(super) fn forget(snapshot: &Snapshot) {
     }
 }
 
-/// Lets go of some `wanted` frames that only the cache holds, those not used since the clock came by last time first. Returns how many became free: 0 also
-/// where the cache is in use by this very call chain.
+/// Lets go of some `wanted` frames that only the cache holds, those not used since the clock came
+/// by last time first. Returns how many became free: 0 also where the cache is in use by this very
+/// call chain.
 pub(super) fn evict(wanted: usize) -> usize {
     let Some(mut cache) = CACHE.try_lock() else { return 0 };
     let mut freed = 0;
@@ -347,7 +401,8 @@ pub(super) fn evict(wanted: usize) -> usize {
     freed
 }
 
-/// Forgets everything that is not on its way: frames that only the cache holds become free, those that others hold are just not found here any more.
+/// Forgets everything that is not on its way: frames that only the cache holds become free, those
+/// that others hold are just not found here any more.
 pub fn drop_all() {
     let mut cache = CACHE.lock();
     cache.hand = None;
@@ -375,11 +430,21 @@ pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
 /// Pages that went from the cache to the swap file.
 pub fn pages_away() -> usize {
     let cache = CACHE.lock();
-    cache.chunks.values().flat_map(|chunk| &chunk.slots).filter(|slot| matches!(slot, Slot::Away(_))).count()
+    cache
+        .chunks
+        .values()
+        .flat_map(|chunk| &chunk.slots)
+        .filter(|slot| matches!(slot, Slot::Away(_)))
+        .count()
 }
 
 /// Frames that the cache holds.
 pub fn cached_frames() -> usize {
     let cache = CACHE.lock();
-    cache.chunks.values().flat_map(|chunk| &chunk.slots).filter(|slot| matches!(slot, Slot::Ready(_))).count()
+    cache
+        .chunks
+        .values()
+        .flat_map(|chunk| &chunk.slots)
+        .filter(|slot| matches!(slot, Slot::Ready(_)))
+        .count()
 }

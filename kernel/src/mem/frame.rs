@@ -1,11 +1,14 @@
 //! Physical frames, counted by reference.
 //!
-//! A [`Frame`] owns one reference; the frame is free when the last one goes. The counts stand in a table with one entry for each frame of the machine;
-//! free frames are chained through their own first bytes, and memory that was never used stays an untouched range, so that starting costs nothing per frame.
-//! Everything is O(1). Invariant: a count is [`RESERVED`] for what never was ours (firmware, devices, the ramdisk until it is adopted), 0 for a free frame,
-//! and otherwise the number of `Frame`s and page-table entries that own it.
+//! A [`Frame`] owns one reference; the frame is free when the last one goes. The counts stand in a
+//! table with one entry for each frame of the machine; free frames are chained through their own
+//! first bytes, and memory that was never used stays an untouched range, so that starting costs
+//! nothing per frame. Everything is O(1). Invariant: a count is [`RESERVED`] for what never was
+//! ours (firmware, devices, the ramdisk until it is adopted), 0 for a free frame, and otherwise the
+//! number of `Frame`s and page-table entries that own it.
 //!
-//! Programs cannot take the last frames: 1 of [`RESERVE_SHARE`] is left to file servers and to the kernel, without which nothing would ever be freed (F8, Q4).
+//! Programs cannot take the last frames: 1 of [`RESERVE_SHARE`] is left to file servers and to the
+//! kernel, without which nothing would ever be freed (F8, Q4).
 //!
 //! Lock: `FRAMES` is the innermost of all; nothing is called while it is held.
 
@@ -35,20 +38,23 @@ pub enum Claim {
     Server,
 }
 
-/// One frame of this many is kept from programs: enough that servers can answer, rescue and evict (3 % of memory).
+/// One frame of this many is kept from programs: enough that servers can answer, rescue and evict
+/// (3 % of memory).
 pub const RESERVE_SHARE: usize = 32;
 
 /// The count of a frame that is not ours to give.
 const RESERVED: u32 = u32::MAX;
 
-/// The upper bits of a count say how many of its references are the frame cache's: files that were copied on a server share frames, and thus one frame may be
-/// cached as a page of each. What is left for references is enough for the zero page in 256 GiB of programs' memory.
+/// The upper bits of a count say how many of its references are the frame cache's: files that were
+/// copied on a server share frames, and thus one frame may be cached as a page of each. What is
+/// left for references is enough for the zero page in 256 GiB of programs' memory.
 const ONE_CACHED: u32 = 1 << 26;
 /// References of the cache to one frame, at most.
 const MAX_CACHED: u32 = 16;
 
 struct FreeFrames {
-    /// First of the chain of frames that were used before; each holds the address of the next in its first 8 bytes.
+    /// First of the chain of frames that were used before; each holds the address of the next in
+    /// its first 8 bytes.
     chain: Option<PhysAddr>,
     /// Ranges of frames never used.
     fresh: [Range<u64>; MAX_RANGES],
@@ -57,14 +63,16 @@ struct FreeFrames {
 /// Usable ranges in a memory map, at most; a PC has about five.
 pub const MAX_RANGES: usize = 32;
 
-static FRAMES: Mutex<FreeFrames> = Mutex::new(FreeFrames { chain: None, fresh: [const { 0..0 }; MAX_RANGES] });
+static FRAMES: Mutex<FreeFrames> =
+    Mutex::new(FreeFrames { chain: None, fresh: [const { 0..0 }; MAX_RANGES] });
 static COUNTS: Once<&'static [AtomicU32]> = Once::new();
 static ZERO_PAGE: Once<Frame> = Once::new();
 static FREE: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes over the machine's memory. `usable` are byte ranges of physical memory; a table of counts for all frames below the highest of `usable`
-/// and `reserved_end` is cut from one of them. Later calls do nothing.
+/// Takes over the machine's memory. `usable` are byte ranges of physical memory; a table of counts
+/// for all frames below the highest of `usable` and `reserved_end` is cut from one of them. Later
+/// calls do nothing.
 ///
 /// # Safety
 /// The direct map must be in place, and nobody else may use the memory in `usable`.
@@ -79,19 +87,27 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
             end = end.max(slot.end);
         }
         let table_frames = (end * size_of::<AtomicU32>() as u64).div_ceil(PAGE_BYTES as u64);
-        let home =
-            frames.fresh.iter_mut().filter(|range| range.end - range.start > table_frames).max_by_key(|range| range.end - range.start);
+        let home = frames
+            .fresh
+            .iter_mut()
+            .filter(|range| range.end - range.start > table_frames)
+            .max_by_key(|range| range.end - range.start);
         let Some(home) = home else { panic!("no room for the table of frames") };
         let table = phys_to_virt(PhysAddr(home.start << PAGE_SHIFT)).cast::<AtomicU32>();
         let own = home.start as usize..(home.start + table_frames) as usize;
         home.start += table_frames;
-        // SAFETY: the caller gives us this memory; it is page-aligned and as large as the table, and all bit patterns (0xff first) are counts.
+        // SAFETY: the caller gives us this memory; it is page-aligned and as large as the table,
+        // and all bit patterns (0xff first) are counts.
         let counts = unsafe {
             table.write_bytes(0xff, end as usize);
             core::slice::from_raw_parts(table, end as usize)
         };
         // The table itself is nobody's to adopt.
-        counts.get(own).unwrap_or_default().iter().for_each(|count| count.store(1, Ordering::Relaxed));
+        counts
+            .get(own)
+            .unwrap_or_default()
+            .iter()
+            .for_each(|count| count.store(1, Ordering::Relaxed));
         let mut total = 0;
         for range in &frames.fresh {
             for count in counts.get(range.start as usize..range.end as usize).unwrap_or_default() {
@@ -159,7 +175,8 @@ static WITHHELD: AtomicUsize = AtomicUsize::new(0);
 /// From now on programs can have so many more frames than they have, or all that there are.
 #[cfg(not(target_os = "none"))]
 pub(super) fn leave_to_programs(frames: Option<usize>) {
-    WITHHELD.store(frames.map_or(0, |frames| stats().free.saturating_sub(frames)), Ordering::Relaxed);
+    WITHHELD
+        .store(frames.map_or(0, |frames| stats().free.saturating_sub(frames)), Ordering::Relaxed);
 }
 
 fn take_free(claim: Claim) -> Option<PhysAddr> {
@@ -181,13 +198,15 @@ fn take_free(claim: Claim) -> Option<PhysAddr> {
     Some(address)
 }
 
-/// Frames in a row for a device, for good: their first address. Only memory that was never used lies in a row, so this is for the start.
+/// Frames in a row for a device, for good: their first address. Only memory that was never used
+/// lies in a row, so this is for the start.
 pub fn take_row(count: u64) -> Option<PhysAddr> {
     let mut frames = FRAMES.lock();
     let range = frames.fresh.iter_mut().find(|range| range.end - range.start >= count)?;
     let first = range.start;
     range.start += count;
-    (first..range.start).for_each(|number| count_of(PhysAddr(number << PAGE_SHIFT)).store(1, Ordering::Release));
+    (first..range.start)
+        .for_each(|number| count_of(PhysAddr(number << PAGE_SHIFT)).store(1, Ordering::Release));
     FREE.fetch_sub(count as usize, Ordering::Relaxed);
     Some(PhysAddr(first << PAGE_SHIFT))
 }
@@ -199,7 +218,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame with old contents; clean ones that only the cache holds are let go of where no other is free.
+    /// A frame with old contents; clean ones that only the cache holds are let go of where no other
+    /// is free.
     fn allocate(claim: Claim) -> Result<Self, OutOfMemory> {
         loop {
             if let Some(address) = take_free(claim) {
@@ -227,7 +247,8 @@ impl Frame {
         Self::filled(claim, bytes)
     }
 
-    /// A frame with whatever it held before: only for who overwrites all of it before anyone can look.
+    /// A frame with whatever it held before: only for who overwrites all of it before anyone can
+    /// look.
     pub(super) fn recycled(claim: Claim) -> Result<Self, OutOfMemory> {
         Self::allocate(claim)
     }
@@ -235,7 +256,8 @@ impl Frame {
     fn filled(claim: Claim, bytes: &[u8]) -> Result<Self, OutOfMemory> {
         let frame = Self::allocate(claim)?;
         let used = bytes.len().min(PAGE_BYTES);
-        // SAFETY: nobody else knows this frame yet; both lengths lie within it, and `bytes` cannot be in a frame that was free.
+        // SAFETY: nobody else knows this frame yet; both lengths lie within it, and `bytes` cannot
+        // be in a frame that was free.
         unsafe {
             let start = phys_to_virt(frame.address);
             start.copy_from_nonoverlapping(bytes.as_ptr(), used);
@@ -246,7 +268,11 @@ impl Frame {
 
     /// Another frame with the same bytes.
     pub fn duplicate(&self, claim: Claim) -> Result<Self, OutOfMemory> {
-        if self.is_zero_page() { Self::zeroed_for(claim) } else { Self::filled(claim, self.bytes()) }
+        if self.is_zero_page() {
+            Self::zeroed_for(claim)
+        } else {
+            Self::filled(claim, self.bytes())
+        }
     }
 
     /// The frame of zeros that everybody shares.
@@ -262,11 +288,13 @@ impl Frame {
         ZERO_PAGE.get() == Some(self)
     }
 
-    /// Takes over a frame outside the memory that [`init`] was given, such as a page of the ramdisk, contents and all. Works once for each.
+    /// Takes over a frame outside the memory that [`init`] was given, such as a page of the
+    /// ramdisk, contents and all. Works once for each.
     pub fn adopt(address: PhysAddr) -> Option<Self> {
         let aligned = address.0.is_multiple_of(PAGE_BYTES as u64);
         let counts = COUNTS.get()?;
-        let count = counts.get((address.0 >> PAGE_SHIFT) as usize).filter(|_| aligned && address.0 != 0)?;
+        let count =
+            counts.get((address.0 >> PAGE_SHIFT) as usize).filter(|_| aligned && address.0 != 0)?;
         count.compare_exchange(RESERVED, 1, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         TOTAL.fetch_add(1, Ordering::Relaxed);
         Some(Self { address })
@@ -277,9 +305,11 @@ impl Frame {
         self.address
     }
 
-    /// Its bytes. (A frame of shared memory can change under the reader; it is never handed out as a `Frame`.)
+    /// Its bytes. (A frame of shared memory can change under the reader; it is never handed out as
+    /// a `Frame`.)
     pub fn bytes(&self) -> &[u8; PAGE_BYTES] {
-        // SAFETY: we hold a reference, so the frame stays; a frame with several owners is written by none of them.
+        // SAFETY: we hold a reference, so the frame stays; a frame with several owners is written
+        // by none of them.
         unsafe { &*phys_to_virt(self.address).cast() }
     }
 

@@ -1,10 +1,12 @@
-//! The kernel's heap: lists of fixed-size blocks in front of a first-fit allocator, which grows by frames mapped at the end of its area.
+//! The kernel's heap: lists of fixed-size blocks in front of a first-fit allocator, which grows by
+//! frames mapped at the end of its area.
 //!
-//! Blocks of a size stay of that size. What is larger than a page goes to the first-fit part. Frames are never given back: the heap stays as large as it once
-//! had to be.
+//! Blocks of a size stay of that size. What is larger than a page goes to the first-fit part.
+//! Frames are never given back: the heap stays as large as it once had to be.
 //!
-//! Running out: `alloc` gives null after the reserve of frames is used up too, and most of Rust's collections then end the kernel. Therefore every way in from
-//! a program first asks for [`headroom`], which uses no reserve and fails politely.
+//! Running out: `alloc` gives null after the reserve of frames is used up too, and most of Rust's
+//! collections then end the kernel. Therefore every way in from a program first asks for
+//! [`headroom`], which uses no reserve and fails politely.
 //!
 //! Locks: `GROWTH` outside `HEAP`, and never `HEAP` while frames are taken: reclaim frees memory.
 
@@ -26,7 +28,8 @@ const CLASSES: usize = 9;
 const SMALLEST_SHIFT: u32 = 4;
 /// Bytes by which the heap grows, at least.
 const GROWTH_BYTES: usize = 16 * PAGE_BYTES;
-/// Bytes kept ready for one system call or fault: more than any of them takes between two asks for headroom, but for what it asks to be told of failing.
+/// Bytes kept ready for one system call or fault: more than any of them takes between two asks for
+/// headroom, but for what it asks to be told of failing.
 const HEADROOM_BYTES: usize = 16 * PAGE_BYTES;
 /// Bytes of blocks made at once.
 const REFILL_BYTES: usize = 1024;
@@ -51,7 +54,10 @@ pub struct KernelHeap {
 }
 
 #[cfg_attr(target_os = "none", global_allocator)]
-static HEAP: KernelHeap = KernelHeap { blocks: Mutex::new(Blocks { free: [None; CLASSES], large: Heap::empty() }), growth: Mutex::new(0) };
+static HEAP: KernelHeap = KernelHeap {
+    blocks: Mutex::new(Blocks { free: [None; CLASSES], large: Heap::empty() }),
+    growth: Mutex::new(0),
+};
 
 /// The list for a layout, if it is not too large for any.
 fn class(layout: Layout) -> Option<usize> {
@@ -98,14 +104,18 @@ impl Blocks {
 }
 
 impl KernelHeap {
-    /// Maps more pages at the end: enough for `bytes`. Nobody else may be growing it in this very call chain.
+    /// Maps more pages at the end: enough for `bytes`. Nobody else may be growing it in this very
+    /// call chain.
     fn grow(&self, bytes: usize, claim: Claim) -> Result<(), OutOfMemory> {
         let mut mapped = self.growth.try_lock().ok_or(OutOfMemory)?;
         let pages = bytes.checked_add(GROWTH_BYTES).ok_or(OutOfMemory)?.div_ceil(PAGE_BYTES) as u64;
-        // Whoever asks politely leaves the reserve alone, and does not begin what cannot be finished.
+        // Whoever asks politely leaves the reserve alone, and does not begin what cannot be
+        // finished.
         let stats = super::frame::stats();
         let kept = if claim == Claim::Program { super::frame::reserve() } else { 0 };
-        if *mapped + pages > HEAP_PAGES || stats.free < kept + pages as usize && super::reclaim::run() == 0 {
+        if *mapped + pages > HEAP_PAGES
+            || stats.free < kept + pages as usize && super::reclaim::run() == 0
+        {
             return Err(OutOfMemory);
         }
         for done in 0..pages {
@@ -114,7 +124,13 @@ impl KernelHeap {
             let mut blocks = self.blocks.lock();
             let page = (kernel::area() + *mapped).start().0 as *mut u8;
             // SAFETY: the page was just mapped, for the heap alone, right behind what it had.
-            unsafe { if *mapped == 0 { blocks.large.init(page, PAGE_BYTES) } else { blocks.large.extend(PAGE_BYTES) } }
+            unsafe {
+                if *mapped == 0 {
+                    blocks.large.init(page, PAGE_BYTES)
+                } else {
+                    blocks.large.extend(PAGE_BYTES)
+                }
+            }
             *mapped += 1;
             debug_assert!(done < pages);
         }
@@ -122,7 +138,8 @@ impl KernelHeap {
     }
 }
 
-// SAFETY: memory comes from the heap's own area, each piece to one caller at a time; size and alignment are those of a class or of the first-fit allocator.
+// SAFETY: memory comes from the heap's own area, each piece to one caller at a time; size and
+// alignment are those of a class or of the first-fit allocator.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         loop {
@@ -148,7 +165,8 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Makes sure that the small allocations of a system call or a fault will succeed, without touching the reserve unless `claim` may.
+/// Makes sure that the small allocations of a system call or a fault will succeed, without touching
+/// the reserve unless `claim` may.
 #[cfg(target_os = "none")]
 pub fn headroom(claim: Claim) -> Result<(), OutOfMemory> {
     let free = HEAP.blocks.lock().large.free();
@@ -159,7 +177,8 @@ pub fn headroom(claim: Claim) -> Result<(), OutOfMemory> {
 pub fn used_bytes() -> usize {
     let blocks = HEAP.blocks.lock();
     let free = |(class, first): (usize, &Option<NonNull<Block>>)| {
-        // SAFETY: blocks in the list are free memory that was written by `put`, and the lock is held.
+        // SAFETY: blocks in the list are free memory that was written by `put`, and the lock is
+        // held.
         let chain = core::iter::successors(*first, |block| unsafe { block.read() }.next);
         chain.count() * block_layout(class).size()
     };

@@ -1,7 +1,9 @@
-//! The kernel's own mappings that are made page by page: thread stacks with a guard page, and the heap.
+//! The kernel's own mappings that are made page by page: thread stacks with a guard page, and the
+//! heap.
 //!
-//! They live in one entry of the root table (512 GiB) that was unused at the start. Its table is made before the first address space, so that all spaces
-//! share it. Everything in it is writable and never executable.
+//! They live in one entry of the root table (512 GiB) that was unused at the start. Its table is
+//! made before the first address space, so that all spaces share it. Everything in it is writable
+//! and never executable.
 
 use super::{
     Frame, OutOfMemory, PAGE_BYTES, Page, PhysAddr, VirtAddr,
@@ -27,9 +29,12 @@ const LEAF: EntryFlags = TABLE.union(EntryFlags::NO_EXECUTE).union(EntryFlags::H
 /// # Safety
 /// `root` is the table in use, and its upper half is the kernel's for ever.
 pub(super) unsafe fn init(root: PhysAddr) {
-    // SAFETY: the table in use is a page of 512 entries in the direct map; nobody changes it meanwhile.
+    // SAFETY: the table in use is a page of 512 entries in the direct map; nobody changes it
+    // meanwhile.
     let table = unsafe { &*phys_to_virt(root).cast::<[AtomicU64; 512]>() };
-    let Some(free) = (256..512u64).find(|&index| table[index as usize].load(Ordering::Relaxed) == 0) else {
+    let Some(free) =
+        (256..512u64).find(|&index| table[index as usize].load(Ordering::Relaxed) == 0)
+    else {
         panic!("the root table is full")
     };
     // Bits 48 to 63 of an address repeat bit 47.

@@ -1,4 +1,5 @@
-//! What the processor does by itself: translations it remembers. On the host, a fake one that walks the real tables.
+//! What the processor does by itself: translations it remembers. On the host, a fake one that walks
+//! the real tables.
 //!
 //! These are the only places in `mem` that differ between the machine and the host.
 
@@ -20,15 +21,19 @@ mod hardware {
     /// # Safety
     /// `root` must be a table whose upper half is the kernel's, and stay one while it is in use.
     pub unsafe fn load_root(root: PhysAddr) {
-        // SAFETY: the kernel half is the same in all tables (the caller's promise), so that nothing the kernel uses moves.
+        // SAFETY: the kernel half is the same in all tables (the caller's promise), so that nothing
+        // the kernel uses moves.
         unsafe { asm!("mov cr3, {}", in(reg) root.0, options(nostack, preserves_flags)) };
     }
 
     pub(in crate::mem) fn invalidate_page(root: PhysAddr, page: Page) {
-        // Kernel pages are in every root; another space's are not remembered, for there are no process-context identifiers here.
+        // Kernel pages are in every root; another space's are not remembered, for there are no
+        // process-context identifiers here.
         if root == current_root() || page.0 >= 1 << 35 {
             // SAFETY: forgetting a translation is always safe.
-            unsafe { asm!("invlpg [{}]", in(reg) page.start().0, options(nostack, preserves_flags)) };
+            unsafe {
+                asm!("invlpg [{}]", in(reg) page.start().0, options(nostack, preserves_flags))
+            };
         }
     }
 

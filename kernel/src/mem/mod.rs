@@ -1,9 +1,11 @@
 //! Memory: frames, address spaces, snapshots and page faults.
 //!
-//! Knows no file and no server: a snapshot gets its pages through the trait [`Pager`]. State is flat: a [`Region`] says what backs a range, the page-table
-//! entry says what a page is now, and a snapshot never changes, so that nothing ever asks a parent.
+//! Knows no file and no server: a snapshot gets its pages through the trait [`Pager`]. State is
+//! flat: a [`Region`] says what backs a range, the page-table entry says what a page is now, and a
+//! snapshot never changes, so that nothing ever asks a parent.
 //!
-//! The same code runs on the host, in a pool of pages that stands for physical memory; see [`phys`] and [`mmu`].
+//! The same code runs on the host, in a pool of pages that stands for physical memory; see [`phys`]
+//! and [`mmu`].
 
 mod addr;
 pub mod audit;
@@ -37,15 +39,23 @@ pub use reclaim::make_room;
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, Source};
-pub use space::{Access, FaultError, Gathered, Move, Placement, Policy, RegionInfo, Run, Space, SpaceStats};
+pub use space::{
+    Access, FaultError, Gathered, Move, Placement, Policy, RegionInfo, Run, Space, SpaceStats,
+};
 pub use user::UserSlice;
 
-/// Takes over the machine's memory: `usable` byte ranges of physical memory that nobody uses; frames up to `reserved_end` (the end of the ramdisk, say) can
-/// be adopted later. `direct_map` is where physical address 0 is seen, `root` the page tables in use.
+/// Takes over the machine's memory: `usable` byte ranges of physical memory that nobody uses;
+/// frames up to `reserved_end` (the end of the ramdisk, say) can be adopted later. `direct_map` is
+/// where physical address 0 is seen, `root` the page tables in use.
 ///
 /// # Safety
 /// All of that is true, and the upper half of `root` is the kernel's for ever.
-pub unsafe fn init(direct_map: u64, usable: &[core::ops::Range<u64>], reserved_end: u64, root: PhysAddr) {
+pub unsafe fn init(
+    direct_map: u64,
+    usable: &[core::ops::Range<u64>],
+    reserved_end: u64,
+    root: PhysAddr,
+) {
     phys::set_offset(direct_map);
     // SAFETY: the caller's promises.
     unsafe {

@@ -1,4 +1,5 @@
-//! A page of a snapshot for the kernel's own use, outside any address space: through the same cache and by the same fetches as a fault.
+//! A page of a snapshot for the kernel's own use, outside any address space: through the same cache
+//! and by the same fetches as a fault.
 
 use super::{
     Claim, Counters, FaultError, Frame, PAGE_BYTES,
@@ -11,28 +12,36 @@ use alloc::sync::Arc;
 /// Fetches that may fail before the caller hears of it (F5).
 const MAX_ATTEMPTS: u32 = 3;
 
-/// The frame with the whole page at byte `offset` of a snapshot of a trusted server. What is not there is fetched, and up to `pages` pages (64 at most) from it on
-/// come along. May wait; called with no lock held.
-pub fn page_of(snapshot: &Arc<Snapshot>, offset: u64, pages: usize, counters: &Arc<Counters>, claim: Claim) -> Result<Frame, FaultError> {
+/// The frame with the whole page at byte `offset` of a snapshot of a trusted server. What is not
+/// there is fetched, and up to `pages` pages (64 at most) from it on come along. May wait; called
+/// with no lock held.
+pub fn page_of(
+    snapshot: &Arc<Snapshot>,
+    offset: u64,
+    pages: usize,
+    counters: &Arc<Counters>,
+    claim: Claim,
+) -> Result<Frame, FaultError> {
     if snapshot.is_hole(offset) {
         return Ok(Frame::zero_page());
     }
     let mut attempts = 0;
     while attempts < MAX_ATTEMPTS {
         let mut found = None;
-        let fetch = match cache::lookup(snapshot, offset, 1, 0, |_, frame| found = Some(frame.clone())) {
-            Lookup::Ready => return found.ok_or(FaultError::Bus),
-            Lookup::Pending(fetch) => fetch,
-            // Only what can be had once goes there.
-            Lookup::Away(_) => return Err(FaultError::Bus),
-            Lookup::Absent => {
-                heap::headroom(claim)?;
-                reclaim::keep_margin(claim)?;
-                let fetch = cache::begin(snapshot, offset, pages, offset, counters);
-                fetch.start();
-                fetch
-            }
-        };
+        let fetch =
+            match cache::lookup(snapshot, offset, 1, 0, |_, frame| found = Some(frame.clone())) {
+                Lookup::Ready => return found.ok_or(FaultError::Bus),
+                Lookup::Pending(fetch) => fetch,
+                // Only what can be had once goes there.
+                Lookup::Away(_) => return Err(FaultError::Bus),
+                Lookup::Absent => {
+                    heap::headroom(claim)?;
+                    reclaim::keep_margin(claim)?;
+                    let fetch = cache::begin(snapshot, offset, pages, offset, counters);
+                    fetch.start();
+                    fetch
+                }
+            };
         if fetch.wait()?.is_err() {
             attempts += 1;
         } else if let Some(frame) = page_in(&fetch, snapshot, offset) {

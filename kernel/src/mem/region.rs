@@ -1,8 +1,10 @@
-//! Regions: what backs each range of an address space, in an ordered map. Pure data; knows no page tables.
+//! Regions: what backs each range of an address space, in an ordered map. Pure data; knows no page
+//! tables.
 //!
 //! How many pages a fault brings is learnt here too ([`Habit`]).
 //!
-//! Invariants: regions do not overlap and are not empty; `associated` is at most the region's pages, above 0 exactly where the backing is a snapshot.
+//! Invariants: regions do not overlap and are not empty; `associated` is at most the region's
+//! pages, above 0 exactly where the backing is a snapshot.
 
 use super::{PAGE_SHIFT, Page, PageRange, SharedMemory, Snapshot, knobs};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
@@ -54,7 +56,8 @@ pub struct Region {
     pub backing: Backing,
     /// Pages that still stand for bytes of the snapshot: all but the private ones.
     pub associated: u64,
-    /// Whether a page may be mapped: an untouched region has nothing in the page tables, so that no time is spent looking there.
+    /// Whether a page may be mapped: an untouched region has nothing in the page tables, so that no
+    /// time is spent looking there.
     pub touched: bool,
     /// Shown in /proc/PID/maps: `[heap]`, `[stack]`, or nothing.
     pub label: &'static str,
@@ -78,10 +81,12 @@ pub struct Habit {
 }
 
 impl Habit {
-    /// Touches of more than one page in this many count as dense: what is brought along will mostly be wanted.
+    /// Touches of more than one page in this many count as dense: what is brought along will mostly
+    /// be wanted.
     const DENSE: u64 = 8;
 
-    /// How many pages a fault on `page` of a region shall bring. Who begins at the front is likely to go on.
+    /// How many pages a fault on `page` of a region shall bring. Who begins at the front is likely
+    /// to go on.
     pub fn window(&self, page: Page, region: PageRange) -> u64 {
         let (few, most) = (knobs::FAULT_AROUND.get().max(1), knobs::FAULT_AROUND_MAX.get());
         if mutant::active(Mutant::NoFaultAround) {
@@ -97,7 +102,8 @@ impl Habit {
         }
     }
 
-    /// The same for a store: who changes a page here and there does not want its neighbours for that, but who fills a buffer in order does.
+    /// The same for a store: who changes a page here and there does not want its neighbours for
+    /// that, but who fills a buffer in order does.
     pub fn window_for_store(&self, page: Page, region: PageRange) -> u64 {
         let most = knobs::FAULT_AROUND_MAX.get();
         if mutant::active(Mutant::NoFaultAround) {
@@ -115,7 +121,8 @@ impl Habit {
         self.thorough || self.brought > pages / Self::DENSE
     }
 
-    /// The pages, `pages` in all, come to stand for something else: what was learnt of them is that they were looked at as a whole, or not.
+    /// The pages, `pages` in all, come to stand for something else: what was learnt of them is that
+    /// they were looked at as a whole, or not.
     pub fn begin_again(&mut self, pages: u64) {
         (self.thorough, self.brought) = (self.brought > pages / 2, 0);
     }
@@ -145,14 +152,17 @@ impl Region {
         backing
     }
 
-    /// Whether `next`, right behind, only continues this region. One that was touched does not continue one that was not: what a lazy read replaces would have to
-    /// be searched for mapped pages then, and its cost grow with its length. Nor does one whose pages were cleaned continue others: it is known by that.
+    /// Whether `next`, right behind, only continues this region. One that was touched does not
+    /// continue one that was not: what a lazy read replaces would have to be searched for mapped
+    /// pages then, and its cost grow with its length. Nor does one whose pages were cleaned
+    /// continue others: it is known by that.
     fn continues(&self, next: &Self) -> bool {
         let backing = match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
-            (Backing::Snapshot { snapshot: a, offset: at }, Backing::Snapshot { snapshot: b, offset }) => {
-                Arc::ptr_eq(a, b) && at + (self.pages << PAGE_SHIFT) == *offset
-            }
+            (
+                Backing::Snapshot { snapshot: a, offset: at },
+                Backing::Snapshot { snapshot: b, offset },
+            ) => Arc::ptr_eq(a, b) && at + (self.pages << PAGE_SHIFT) == *offset,
             (Backing::Shared { memory: a, first }, Backing::Shared { memory: b, first: next }) => {
                 Arc::ptr_eq(a, b) && first + self.pages == *next
             }
@@ -162,9 +172,15 @@ impl Region {
         backing && self.prot == next.prot && self.label == next.label && alike
     }
 
-    /// Cuts off what lies `pages` behind the start. `tail_associated` are the associated pages in there.
+    /// Cuts off what lies `pages` behind the start. `tail_associated` are the associated pages in
+    /// there.
     fn split_off(&mut self, pages: u64, tail_associated: u64) -> Self {
-        let mut tail = Self { backing: self.backing_at(pages), pages: self.pages - pages, associated: tail_associated, ..self.clone() };
+        let mut tail = Self {
+            backing: self.backing_at(pages),
+            pages: self.pages - pages,
+            associated: tail_associated,
+            ..self.clone()
+        };
         self.pages = pages;
         self.associated -= tail_associated;
         for part in [self, &mut tail] {
@@ -220,7 +236,9 @@ impl RegionMap {
     /// The regions that have pages in a range, in order; their own ranges may reach beyond.
     pub fn overlapping(&self, range: PageRange) -> impl Iterator<Item = (PageRange, &Region)> {
         let first = self.find(range.start).map_or(range.start, |(found, _)| found.start);
-        self.regions.range(first..range.end.max(first)).map(|(&start, region)| (PageRange::new(start, region.pages), region))
+        self.regions
+            .range(first..range.end.max(first))
+            .map(|(&start, region)| (PageRange::new(start, region.pages), region))
     }
 
     /// Puts a region where there is none.
@@ -234,9 +252,13 @@ impl RegionMap {
         self.overlapping(range).next().is_none()
     }
 
-    /// Makes `page` the beginning of a region, if it lies inside one. `count` tells how many pages of a range are private.
+    /// Makes `page` the beginning of a region, if it lies inside one. `count` tells how many pages
+    /// of a range are private.
     pub fn split_at(&mut self, page: Page, count: &mut dyn FnMut(PageRange) -> u64) {
-        let Some((range, region)) = self.find_mut(page).filter(|(range, _)| range.start != page) else { return };
+        let Some((range, region)) = self.find_mut(page).filter(|(range, _)| range.start != page)
+        else {
+            return;
+        };
         let tail = PageRange { start: page, end: range.end };
         let tail_associated = match region.backing {
             // With nothing private on either side there is nothing to count.
@@ -249,11 +271,17 @@ impl RegionMap {
     }
 
     /// Takes all regions of a range out, splitting those at its ends.
-    pub fn remove(&mut self, range: PageRange, count: &mut dyn FnMut(PageRange) -> u64) -> Vec<(Page, Region)> {
+    pub fn remove(
+        &mut self,
+        range: PageRange,
+        count: &mut dyn FnMut(PageRange) -> u64,
+    ) -> Vec<(Page, Region)> {
         self.split_at(range.start, count);
         self.split_at(range.end, count);
         let mut removed = Vec::new();
-        while let Some((&start, _)) = self.regions.range(range.start..range.end.max(range.start)).next() {
+        while let Some((&start, _)) =
+            self.regions.range(range.start..range.end.max(range.start)).next()
+        {
             removed.extend(self.regions.remove(&start).map(|region| (start, region)));
         }
         removed
@@ -266,17 +294,25 @@ impl RegionMap {
         }
     }
 
-    /// Joins regions that continue each other, within a range, at its ends, and one region further on either side: those may have been touched since they were last
-    /// looked at.
+    /// Joins regions that continue each other, within a range, at its ends, and one region further
+    /// on either side: those may have been touched since they were last looked at.
     pub fn merge(&mut self, range: PageRange) {
-        let mut at = self.regions.range(..range.start).rev().take(2).last().map_or(range.start, |(&start, _)| start);
+        let mut at = self
+            .regions
+            .range(..range.start)
+            .rev()
+            .take(2)
+            .last()
+            .map_or(range.start, |(&start, _)| start);
         let stop = self.find(range.end).map_or(range.end, |(next, _)| next.end);
         while at < stop
             && let Some((&start, region)) = self.regions.range(at..stop).next()
         {
             let end = start + region.pages;
             at = end;
-            let Some(next) = self.regions.get(&end).filter(|next| region.continues(next)) else { continue };
+            let Some(next) = self.regions.get(&end).filter(|next| region.continues(next)) else {
+                continue;
+            };
             let (pages, associated) = (next.pages, next.associated);
             self.regions.remove(&end);
             if let Some(region) = self.regions.get_mut(&start) {

@@ -1,4 +1,5 @@
-//! Memory that several address spaces see and write: `mmap(MAP_SHARED)`, anonymous or of a file (`file::mapped` keeps it and the file alike).
+//! Memory that several address spaces see and write: `mmap(MAP_SHARED)`, anonymous or of a file
+//! (`file::mapped` keeps it and the file alike).
 
 use super::{Claim, Frame, OutOfMemory, PAGE_BYTES, phys::phys_to_virt};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
@@ -30,13 +31,17 @@ impl SharedMemory {
         self.frames.lock().keys().copied().collect()
     }
 
-    /// Copies a page's bytes as they are now; false for one that was never touched, which is all zeros.
+    /// Copies a page's bytes as they are now; false for one that was never touched, which is all
+    /// zeros.
     pub fn read(&self, page: u64, into: &mut [u8; PAGE_BYTES]) -> bool {
         let frame = self.frames.lock().get(&page).cloned();
         if let Some(frame) = &frame {
-            // SAFETY: the frame is held, and a frame of shared memory is only ever read and written through raw pointers. Programs may store to it
-            // meanwhile; bytes may then be of before or after, as with any two processors.
-            unsafe { phys_to_virt(frame.addr()).copy_to_nonoverlapping(into.as_mut_ptr(), PAGE_BYTES) };
+            // SAFETY: the frame is held, and a frame of shared memory is only ever read and written
+            // through raw pointers. Programs may store to it meanwhile; bytes may then be of before
+            // or after, as with any two processors.
+            unsafe {
+                phys_to_virt(frame.addr()).copy_to_nonoverlapping(into.as_mut_ptr(), PAGE_BYTES)
+            };
         }
         frame.is_some()
     }
@@ -47,7 +52,9 @@ impl SharedMemory {
         let offset = offset.min(PAGE_BYTES);
         let length = bytes.len().min(PAGE_BYTES - offset);
         // SAFETY: as above; both ends lie within what they belong to.
-        unsafe { phys_to_virt(frame.addr()).add(offset).copy_from_nonoverlapping(bytes.as_ptr(), length) };
+        unsafe {
+            phys_to_virt(frame.addr()).add(offset).copy_from_nonoverlapping(bytes.as_ptr(), length)
+        };
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
-//! Snapshots as the kernel sees them: read-only bytes that a server keeps, and the requests that bring them.
+//! Snapshots as the kernel sees them: read-only bytes that a server keeps, and the requests that
+//! bring them.
 //!
-//! A snapshot lives as long as a region or a fetch refers to it; with the last reference its handle is closed (C10). Its number is never used twice: together
-//! with an offset it says which bytes a page stands for, and is therefore what a fault compares after it has waited (F3).
+//! A snapshot lives as long as a region or a fetch refers to it; with the last reference its handle
+//! is closed (C10). Its number is never used twice: together with an offset it says which bytes a
+//! page stands for, and is therefore what a fault compares after it has waited (F3).
 
 use super::{
     Frame, PAGE_BYTES, cache,
@@ -20,7 +22,8 @@ const MAX_HOLES: usize = 4096;
 
 /// Where a snapshot's pages come from: the client side of a mount.
 pub trait Pager: Send + Sync {
-    /// Sends the request for a fetch. The answer calls [`Fetch::complete`] from whatever context, before or after this returns. Never waits.
+    /// Sends the request for a fetch. The answer calls [`Fetch::complete`] from whatever context,
+    /// before or after this returns. Never waits.
     fn start(&self, fetch: Arc<Fetch>);
     /// Gives a snapshot's handle back. Never waits; called with no lock of `mem` held.
     fn close(&self, handle: Handle);
@@ -40,7 +43,8 @@ pub enum Source {
         /// Where in the file the snapshot begins, in bytes.
         offset: u64,
     },
-    /// Nobody else's, of a server that is not trusted: what it said once counts, and it is never asked again (X3).
+    /// Nobody else's, of a server that is not trusted: what it said once counts, and it is never
+    /// asked again (X3).
     Untrusted,
 }
 
@@ -65,13 +69,28 @@ struct Holes {
 }
 
 impl Snapshot {
-    /// A snapshot that a server has just made. `holes` are in order, relative to its byte 0, and complete up to `holes_end`.
-    pub fn new(pager: Arc<dyn Pager>, handle: Handle, len: u64, source: Source, holes: Vec<Hole>, holes_end: u64) -> Arc<Self> {
+    /// A snapshot that a server has just made. `holes` are in order, relative to its byte 0, and
+    /// complete up to `holes_end`.
+    pub fn new(
+        pager: Arc<dyn Pager>,
+        handle: Handle,
+        len: u64,
+        source: Source,
+        holes: Vec<Hole>,
+        holes_end: u64,
+    ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         counters::count(Counter::SnapshotsMade, 1);
         counters::count(Counter::SnapshotsLive, 1);
-        Arc::new(Self { handle, len, source, id, pager, holes: Mutex::new(Holes { list: holes, end: holes_end }) })
+        Arc::new(Self {
+            handle,
+            len,
+            source,
+            id,
+            pager,
+            holes: Mutex::new(Holes { list: holes, end: holes_end }),
+        })
     }
 
     /// Whether its bytes can be asked for as often as one likes (X3).
@@ -79,14 +98,16 @@ impl Snapshot {
         self.source != Source::Untrusted
     }
 
-    /// Goes on with the list of holes, which was complete up to `from`; of two answers to the same question the second counts for nothing. Past [`MAX_HOLES`],
-    /// the rest of the snapshot counts as data, which is true of any hole, only dearer.
+    /// Goes on with the list of holes, which was complete up to `from`; of two answers to the same
+    /// question the second counts for nothing. Past [`MAX_HOLES`], the rest of the snapshot counts
+    /// as data, which is true of any hole, only dearer.
     pub fn learn_holes(&self, from: u64, holes: &[Hole], holes_end: u64) {
         let mut known = self.holes.lock();
         if known.end != from {
             return;
         }
-        let fits = known.list.len() + holes.len() <= MAX_HOLES && known.list.try_reserve(holes.len()).is_ok();
+        let fits = known.list.len() + holes.len() <= MAX_HOLES
+            && known.list.try_reserve(holes.len()).is_ok();
         if fits && holes_end > from {
             known.list.extend_from_slice(holes);
             known.end = holes_end;
@@ -113,7 +134,8 @@ impl Snapshot {
         for hole in known.list.get(first..behind).unwrap_or_default() {
             let start = hole.offset.max(offset);
             within.try_reserve(1).ok()?;
-            within.push(Hole { offset: start, length: (hole.offset + hole.length).min(end) - start });
+            within
+                .push(Hole { offset: start, length: (hole.offset + hole.length).min(end) - start });
         }
         Some(within)
     }
@@ -126,8 +148,10 @@ impl Snapshot {
         let holes = self.holes.lock();
         let after = holes.list.partition_point(|hole| hole.offset <= offset);
         let hole = after.checked_sub(1).and_then(|index| holes.list.get(index));
-        let covered =
-            hole.is_some_and(|hole| offset - hole.offset < hole.length && hole.length - (offset - hole.offset) >= PAGE_BYTES as u64);
+        let covered = hole.is_some_and(|hole| {
+            offset - hole.offset < hole.length
+                && hole.length - (offset - hole.offset) >= PAGE_BYTES as u64
+        });
         covered && !mutant::active(Mutant::IgnoreHoles)
     }
 }
@@ -156,7 +180,8 @@ impl Drop for Snapshot {
     }
 }
 
-/// A request for pages of a snapshot. It belongs to the snapshot, not to the thread that began it: that one may be killed, and others wait too (F3).
+/// A request for pages of a snapshot. It belongs to the snapshot, not to the thread that began it:
+/// that one may be killed, and others wait too (F3).
 pub struct Fetch {
     /// Of what.
     pub snapshot: Arc<Snapshot>,
@@ -171,8 +196,20 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(snapshot: Arc<Snapshot>, offset: u64, pages: usize, counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self { snapshot, offset, pages, result: Mutex::new(None), queue: WaitQueue::new(), counters })
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        offset: u64,
+        pages: usize,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            snapshot,
+            offset,
+            pages,
+            result: Mutex::new(None),
+            queue: WaitQueue::new(),
+            counters,
+        })
     }
 
     pub(super) fn start(self: &Arc<Self>) {
@@ -180,9 +217,13 @@ impl Fetch {
         self.snapshot.pager.start(self.clone());
     }
 
-    /// The answer: as many frames as there are pages, or why there are none. A second answer counts for nothing. Needs: no lock of `mem` held.
+    /// The answer: as many frames as there are pages, or why there are none. A second answer counts
+    /// for nothing. Needs: no lock of `mem` held.
     pub fn complete(&self, answer: Result<Vec<Frame>, Errno>) {
-        let answer = answer.and_then(|frames| if frames.len() == self.pages { Ok(frames) } else { Err(Errno::EIO) });
+        let answer =
+            answer.and_then(
+                |frames| if frames.len() == self.pages { Ok(frames) } else { Err(Errno::EIO) },
+            );
         {
             let mut result = self.result.lock();
             if result.is_some() {
@@ -196,7 +237,8 @@ impl Fetch {
                 }
                 Err(_) => self.counters.add(Counter::FetchErrors, 1),
             }
-            // First the cache: who sees the answer must not find there that it is still to come, and take one failure for several.
+            // First the cache: who sees the answer must not find there that it is still to come,
+            // and take one failure for several.
             cache::settle(self, answer.as_deref().unwrap_or_default());
             *result = Some(answer);
         }
@@ -205,11 +247,20 @@ impl Fetch {
 
     /// Waits for the answer.
     pub(super) fn wait(&self) -> Result<Result<(), Errno>, Interrupted> {
-        self.queue.wait(Interrupt::Killable, || self.result.lock().as_ref().map(|result| result.as_ref().map(drop).map_err(|&error| error)))
+        self.queue.wait(Interrupt::Killable, || {
+            self.result
+                .lock()
+                .as_ref()
+                .map(|result| result.as_ref().map(drop).map_err(|&error| error))
+        })
     }
 
     /// The frames that came, if they did.
     pub(super) fn frames<T>(&self, look: impl FnOnce(&[Frame]) -> T) -> Option<T> {
-        self.result.lock().as_ref().and_then(|result| result.as_ref().ok()).map(|frames| look(frames))
+        self.result
+            .lock()
+            .as_ref()
+            .and_then(|result| result.as_ref().ok())
+            .map(|frames| look(frames))
     }
 }

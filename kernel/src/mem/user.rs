@@ -3,8 +3,9 @@
 use super::{PAGE_BYTES, Page, PageRange, USER_END, VirtAddr};
 use fsproto::Errno;
 
-/// Addresses that a program named: an allegation. What it proves is only that they lie in the lower half and do not wrap around; whether anything is there
-/// shows when they are used, and may change at any time.
+/// Addresses that a program named: an allegation. What it proves is only that they lie in the lower
+/// half and do not wrap around; whether anything is there shows when they are used, and may change
+/// at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserSlice {
     start: u64,
@@ -59,7 +60,10 @@ impl UserSlice {
     /// The pages that it touches.
     pub fn touched_pages(self) -> PageRange {
         let start = VirtAddr(self.start).page();
-        PageRange { start, end: Page((self.start + self.len as u64).div_ceil(PAGE_BYTES as u64)).max(start) }
+        PageRange {
+            start,
+            end: Page((self.start + self.len as u64).div_ceil(PAGE_BYTES as u64)).max(start),
+        }
     }
 
     /// Cut at page borders: each piece lies in one page.

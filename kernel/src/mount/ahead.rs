@@ -1,12 +1,16 @@
-//! Reading ahead: who reads a file in order and in small pieces is answered from a snapshot of what comes next, without a message for each piece.
+//! Reading ahead: who reads a file in order and in small pieces is answered from a snapshot of what
+//! comes next, without a message for each piece.
 //!
-//! Owns what is kept for that, one snapshot for an open file, and knows which changes of files are under way. Does not own frames: they are those of the
-//! frame cache.
+//! Owns what is kept for that, one snapshot for an open file, and knows which changes of files are
+//! under way. Does not own frames: they are those of the frame cache.
 //!
-//! Invariant, which is what makes it honest (R1): what is kept of a file is what the file holds now. The server has promised that its files change by this kernel's
-//! requests alone ([`Features::SOLE`](fsproto::Features::SOLE)), in the order in which they are sent. Each request that changes a file is announced first
-//! ([`Ahead::change`]): what is kept of the file goes before the request is sent, and until its reply is there, nothing of the file is kept or answered. Taking
-//! the snapshot moves the access time (X6); the reads that it answers would not move it again before a day is over, as nothing has changed.
+//! Invariant, which is what makes it honest (R1): what is kept of a file is what the file holds
+//! now. The server has promised that its files change by this kernel's requests alone
+//! ([`Features::SOLE`](fsproto::Features::SOLE)), in the order in which they are sent. Each request
+//! that changes a file is announced first ([`Ahead::change`]): what is kept of the file goes before
+//! the request is sent, and until its reply is there, nothing of the file is kept or answered.
+//! Taking the snapshot moves the access time (X6); the reads that it answers would not move it
+//! again before a day is over, as nothing has changed.
 //!
 //! Lock: `state`, never held while sending or waiting; snapshots are dropped after it.
 
@@ -73,7 +77,8 @@ impl Kept {
 
 impl State {
     fn is_changing(&self, file: FileId) -> bool {
-        self.changing.iter().any(|changing| changing.is_none_or(|changing| changing == file)) && !active(Mutant::StaleAhead)
+        self.changing.iter().any(|changing| changing.is_none_or(|changing| changing == file))
+            && !active(Mutant::StaleAhead)
     }
 }
 
@@ -93,7 +98,8 @@ impl Drop for Change<'_> {
 }
 
 impl Ahead {
-    /// A request is about to be sent that changes a file, or one that is not known. The change is under way until the result is dropped.
+    /// A request is about to be sent that changes a file, or one that is not known. The change is
+    /// under way until the result is dropped.
     pub fn change(&self, file: Option<FileId>) -> Result<Change<'_>, Errno> {
         let mut state = self.state.lock();
         state.changing.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
@@ -114,7 +120,8 @@ impl Ahead {
         Ok(Change { ahead: self, file })
     }
 
-    /// What is kept goes, of all files, so that the room which the server has set aside for it is free. Says whether there was any.
+    /// What is kept goes, of all files, so that the room which the server has set aside for it is
+    /// free. Says whether there was any.
     pub fn let_go(&self) -> bool {
         let kept = core::mem::take(&mut self.state.lock().kept);
         !kept.is_empty()
@@ -128,7 +135,11 @@ impl Ahead {
 
     fn find(&self, file: &RemoteFile) -> Option<Kept> {
         let state = self.state.lock();
-        if state.is_changing(file.id()) { None } else { state.kept.get(&(file.id(), file.handle())).cloned() }
+        if state.is_changing(file.id()) {
+            None
+        } else {
+            state.kept.get(&(file.id(), file.handle())).cloned()
+        }
     }
 
     /// How many changes were begun before now, unless one of this file is under way.
@@ -141,7 +152,8 @@ impl Ahead {
     fn keep(&self, file: &RemoteFile, begun: u64, kept: &Kept) -> bool {
         let mut state = self.state.lock();
         let quiet = state.begun == begun || active(Mutant::StaleAhead);
-        let old = if quiet { state.kept.insert((file.id(), file.handle()), kept.clone()) } else { None };
+        let old =
+            if quiet { state.kept.insert((file.id(), file.handle()), kept.clone()) } else { None };
         drop(state);
         drop(old);
         quiet
@@ -163,19 +175,29 @@ pub struct Order {
 
 impl Default for Order {
     fn default() -> Self {
-        Self { next: AtomicU64::new(0), reads: AtomicU32::new(0), patience: AtomicU32::new(FEW_READS), keeps: AtomicU32::new(0) }
+        Self {
+            next: AtomicU64::new(0),
+            reads: AtomicU32::new(0),
+            patience: AtomicU32::new(FEW_READS),
+            keeps: AtomicU32::new(0),
+        }
     }
 }
 
 impl Order {
     fn is_due(&self, offset: u64) -> bool {
-        offset == self.next.load(Ordering::Relaxed) && self.reads.load(Ordering::Relaxed) >= self.patience.load(Ordering::Relaxed)
+        offset == self.next.load(Ordering::Relaxed)
+            && self.reads.load(Ordering::Relaxed) >= self.patience.load(Ordering::Relaxed)
     }
 
     /// A read got `count` of `asked` bytes.
     pub fn note(&self, offset: u64, asked: u64, count: u64) {
         let goes_on = offset == self.next.load(Ordering::Relaxed);
-        let reads = if count < asked { 0 } else { if goes_on { self.reads.load(Ordering::Relaxed) } else { 0 }.saturating_add(1) };
+        let reads = if count < asked {
+            0
+        } else {
+            if goes_on { self.reads.load(Ordering::Relaxed) } else { 0 }.saturating_add(1)
+        };
         self.reads.store(reads, Ordering::Relaxed);
         self.next.store(offset.saturating_add(count), Ordering::Relaxed);
     }
@@ -184,12 +206,21 @@ impl Order {
     fn disappoint(&self) {
         self.keeps.store(0, Ordering::Relaxed);
         self.reads.store(0, Ordering::Relaxed);
-        self.patience.store(self.patience.load(Ordering::Relaxed).saturating_mul(PATIENCE), Ordering::Relaxed);
+        self.patience.store(
+            self.patience.load(Ordering::Relaxed).saturating_mul(PATIENCE),
+            Ordering::Relaxed,
+        );
     }
 }
 
-/// Answers a small read from what is kept, or takes it now where it pays. Nothing where the server is to be asked as ever.
-pub(super) fn read(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<Option<u64>, Errno> {
+/// Answers a small read from what is kept, or takes it now where it pays. Nothing where the server
+/// is to be asked as ever.
+pub(super) fn read(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+) -> Result<Option<u64>, Errno> {
     let length = to.remaining();
     if !file.mount().is_sole() || length == 0 {
         return Ok(None);
@@ -208,7 +239,9 @@ pub(super) fn read(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset:
         }
         kept = take(file, offset)?;
     }
-    let Some((kept, count)) = kept.and_then(|kept| kept.answers(offset, length).map(|count| (kept, count))) else {
+    let Some((kept, count)) =
+        kept.and_then(|kept| kept.answers(offset, length).map(|count| (kept, count)))
+    else {
         return Ok(None);
     };
     let done = copy(&kept, io, to, offset, count)?;
@@ -222,7 +255,13 @@ fn take(file: &RemoteFile, offset: u64) -> Result<Option<Kept>, Errno> {
     let ahead = file.mount().ahead();
     let (most, start) = (knobs::READ_AHEAD.get() / PAGE * PAGE, offset / PAGE * PAGE);
     let Some(begun) = ahead.quiet(file.id()).filter(|_| most > 0) else { return Ok(None) };
-    let request = fsproto::Snapshot { handle: file.handle(), offset: start, length: most, misalignment: 0, inline_max: 0 };
+    let request = fsproto::Snapshot {
+        handle: file.handle(),
+        offset: start,
+        length: most,
+        misalignment: 0,
+        inline_max: 0,
+    };
     let taken = match file.mount().session().call(&request, &[]) {
         Ok((reply, payload)) => Taken::new(file, &request, &reply, &payload)?,
         Err(Errno::EINTR) => return Err(Errno::EINTR),
@@ -242,8 +281,15 @@ fn take(file: &RemoteFile, offset: u64) -> Result<Option<Kept>, Errno> {
     Ok(Some(kept))
 }
 
-/// Copies from what is kept. Nothing where a page could not be had, and the server is to be asked after all.
-fn copy(kept: &Kept, io: &Io<'_>, to: &mut UserBuffers, offset: u64, count: u64) -> Result<Option<u64>, Errno> {
+/// Copies from what is kept. Nothing where a page could not be had, and the server is to be asked
+/// after all.
+fn copy(
+    kept: &Kept,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+    count: u64,
+) -> Result<Option<u64>, Errno> {
     let whole = kept.snapshot.len / PAGE * PAGE;
     let mut done = 0;
     while done < count {
@@ -251,9 +297,19 @@ fn copy(kept: &Kept, io: &Io<'_>, to: &mut UserBuffers, offset: u64, count: u64)
         let (page, within) = (at / PAGE * PAGE, (at % PAGE) as usize);
         let frame;
         let bytes = if page < whole {
-            let most = if page < FRONT_PAGES * PAGE { FRONT_PAGES } else { knobs::FAULT_AROUND_MAX.get().max(1) };
+            let most = if page < FRONT_PAGES * PAGE {
+                FRONT_PAGES
+            } else {
+                knobs::FAULT_AROUND_MAX.get().max(1)
+            };
             let pages = most.min((whole - page) / PAGE) as usize;
-            frame = match page_of(&kept.snapshot, page, pages, &io.space.counters, io.space.policy.claim()) {
+            frame = match page_of(
+                &kept.snapshot,
+                page,
+                pages,
+                &io.space.counters,
+                io.space.policy.claim(),
+            ) {
                 Ok(frame) => frame,
                 Err(FaultError::Killed) => return Err(Errno::EINTR),
                 Err(_) => return Ok((done > 0).then_some(done)),

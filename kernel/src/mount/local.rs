@@ -31,7 +31,8 @@ impl Receiver for Incoming {
     }
 }
 
-/// Takes an end of a socket pair, opens a session with the server behind it, and gives its tree. Waits for the server's first answer.
+/// Takes an end of a socket pair, opens a session with the server behind it, and gives its tree.
+/// Waits for the server's first answer.
 pub fn connect(endpoint: Arc<Endpoint>, trust: Trust) -> Result<Arc<dyn FileSystem>, Errno> {
     Ok(Arc::new(MountedTree(Mount::with_trust(open_session(endpoint)?, trust)?)))
 }

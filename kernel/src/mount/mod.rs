@@ -1,10 +1,12 @@
 //! The client side of the protocol: a file server's files as the kernel's.
 //!
-//! Owns: the connection ([`Session`]), the lazy read ([`read`]), the write by reference ([`write`]), and the translation of names and attributes. Does not
-//! own: memory (`mem` maps what a snapshot brings, and asks for pages through [`Pager`]), open files and paths (`file`).
+//! Owns: the connection ([`Session`]), the lazy read ([`read`]), the write by reference
+//! ([`write`]), and the translation of names and attributes. Does not own: memory (`mem` maps what
+//! a snapshot brings, and asks for pages through [`Pager`]), open files and paths (`file`).
 //!
-//! Invariants. Every handle that a server gives is owned by exactly one object here ([`RemoteFile`] or a `Snapshot`), whose drop closes it. What a
-//! server says is checked before it is believed; nonsense is EIO for the request it answers, and for nothing else.
+//! Invariants. Every handle that a server gives is owned by exactly one object here ([`RemoteFile`]
+//! or a `Snapshot`), whose drop closes it. What a server says is checked before it is believed;
+//! nonsense is EIO for the request it answers, and for nothing else.
 
 mod ahead;
 mod local;
@@ -27,7 +29,10 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use fsproto::mutant::{Mutant, active};
-use fsproto::{Attr, Errno, Features, FileId, FileKind, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT, RenameFlags, VERSION, Walked};
+use fsproto::{
+    Attr, Errno, Features, FileId, FileKind, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT,
+    RenameFlags, VERSION, Walked,
+};
 
 use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk, fifo};
 use crate::mem::{Fetch, Pager, Snapshot, Source};
@@ -57,27 +62,33 @@ pub struct Mount {
 /// Whether a server is believed to say the same bytes each time it is asked (X3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// It is: clean pages are let go of and asked for again, and what is written can refer to what was read.
+    /// It is: clean pages are let go of and asked for again, and what is written can refer to what
+    /// was read.
     Trusted,
     /// It is not: each page is asked for once.
     Untrusted,
 }
 
 impl Mount {
-    /// Opens a session on a connection to a trusted server. The session must already receive the connection's messages.
+    /// Opens a session on a connection to a trusted server. The session must already receive the
+    /// connection's messages.
     pub fn new(session: Arc<Session>) -> Result<Arc<Self>, Errno> {
         Self::with_trust(session, Trust::Trusted)
     }
 
     /// The same with any server.
     pub fn with_trust(session: Arc<Session>, trust: Trust) -> Result<Arc<Self>, Errno> {
-        let (welcome, _) = session.call(&Hello { version: VERSION, features: KNOWN_FEATURES }, &[])?;
+        let (welcome, _) =
+            session.call(&Hello { version: VERSION, features: KNOWN_FEATURES }, &[])?;
         if welcome.version != VERSION || !KNOWN_FEATURES.contains(welcome.features) {
             return Err(Errno::EIO);
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mut features = welcome.features;
-        features.set(Features::WRITE_REFERENCES, features.contains(Features::WRITE_REFERENCES) && trust == Trust::Trusted);
+        features.set(
+            Features::WRITE_REFERENCES,
+            features.contains(Features::WRITE_REFERENCES) && trust == Trust::Trusted,
+        );
         features.set(Features::SOLE, features.contains(Features::SOLE) && trust == Trust::Trusted);
         Ok(Arc::new(Self { id, session, features, trust, ahead: Ahead::default() }))
     }
@@ -117,22 +128,35 @@ impl Mount {
         matches!(snapshot.source, Source::File { mount, .. } if mount == self.id)
     }
 
-    /// Whether reads of its files may be lazy: the server has snapshots, and is marked as a server, so that its own progress never needs a page-in (F8).
+    /// Whether reads of its files may be lazy: the server has snapshots, and is marked as a server,
+    /// so that its own progress never needs a page-in (F8).
     pub fn is_lazy(&self) -> bool {
         self.features.contains(Features::SNAPSHOT) && self.session.peer_is_marked()
     }
 
-    /// Carries out a request that changes a file. Where there is no room for that, what is read ahead goes first: it must not be what took the room (Q1).
-    fn change<O: Operation>(&self, file: FileId, request: &O, payload: &[&[u8]]) -> Result<(O::Reply, Payload), Errno> {
+    /// Carries out a request that changes a file. Where there is no room for that, what is read
+    /// ahead goes first: it must not be what took the room (Q1).
+    fn change<O: Operation>(
+        &self,
+        file: FileId,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<(O::Reply, Payload), Errno> {
         let _change = self.ahead.change(Some(file))?;
         match self.session.call(request, payload) {
-            Err(Errno::ENOSPC) if !active(Mutant::AheadKeepsRoom) && self.ahead.let_go() => self.session.call(request, payload),
+            Err(Errno::ENOSPC) if !active(Mutant::AheadKeepsRoom) && self.ahead.let_go() => {
+                self.session.call(request, payload)
+            }
             answer => answer,
         }
     }
 
     /// A request that names a file by a path: where the walk ended, or at which link it stopped.
-    fn walk<O: Operation<Reply = Walked>>(&self, request: &O, payload: &[&[u8]]) -> Result<Walk<(Handle, Attr)>, Errno> {
+    fn walk<O: Operation<Reply = Walked>>(
+        &self,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<Walk<(Handle, Attr)>, Errno> {
         if payload.iter().any(|path| path.len() > MAX_PATH) {
             return Err(Errno::ENAMETOOLONG);
         }
@@ -143,8 +167,13 @@ impl Mount {
         let target = link.to_vec()?;
         let which = usize::from(walked.which);
         let walked_bytes = usize::from(walked.walked_bytes);
-        let honest = target.len() == usize::from(walked.link_bytes) && payload.get(which).is_some_and(|path| walked_bytes <= path.len());
-        if honest { Ok(Walk::Link { which, walked: walked_bytes, target }) } else { Err(Errno::EIO) }
+        let honest = target.len() == usize::from(walked.link_bytes)
+            && payload.get(which).is_some_and(|path| walked_bytes <= path.len());
+        if honest {
+            Ok(Walk::Link { which, walked: walked_bytes, target })
+        } else {
+            Err(Errno::EIO)
+        }
     }
 }
 
@@ -183,7 +212,11 @@ impl FileSystem for MountedTree {
             Walk::Done((handle, attr)) => {
                 let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr));
                 let is_pipe = attr.kind == FileKind::Pipe;
-                Walk::Done(if is_pipe { fifo::Node::new(file, (self.0.id, attr.id.0)) } else { file })
+                Walk::Done(if is_pipe {
+                    fifo::Node::new(file, (self.0.id, attr.id.0))
+                } else {
+                    file
+                })
             }
             Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
         })
@@ -200,14 +233,16 @@ impl FileSystem for MountedTree {
     }
 
     fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
-        // A file that loses a name or gets one has another change time, and the next read then moves its access time.
+        // A file that loses a name or gets one has another change time, and the next read then
+        // moves its access time.
         let _change = self.0.ahead.change(None)?;
         let walk = self.0.walk(&fsproto::Remove { dir: ROOT, flags }, &[path])?;
         Ok(map_done(walk, drop))
     }
 
     fn rename(&self, old: &[u8], new: &[u8], flags: RenameFlags) -> Result<Walk<()>, Errno> {
-        let request = fsproto::Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: old.len() as u32, flags };
+        let request =
+            fsproto::Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: old.len() as u32, flags };
         let _change = self.0.ahead.change(None)?;
         Ok(map_done(self.0.walk(&request, &[old, new])?, drop))
     }
@@ -215,7 +250,9 @@ impl FileSystem for MountedTree {
     fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
         let pipe = crate::file::downcast::<fifo::Node>(existing);
         let existing = pipe.as_ref().map_or(existing, |pipe| pipe.file());
-        let file = crate::file::downcast::<RemoteFile>(existing).filter(|file| file.mount().id == self.0.id).ok_or(Errno::EXDEV)?;
+        let file = crate::file::downcast::<RemoteFile>(existing)
+            .filter(|file| file.mount().id == self.0.id)
+            .ok_or(Errno::EXDEV)?;
         let _change = self.0.ahead.change(Some(file.id()))?;
         let walk = self.0.walk(&fsproto::Link { handle: file.handle(), dir: ROOT }, &[new])?;
         Ok(map_done(walk, drop))

@@ -1,4 +1,5 @@
-//! The payload of a write: bytes, references to snapshots, and what is held until the server has answered.
+//! The payload of a write: bytes, references to snapshots, and what is held until the server has
+//! answered.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -54,33 +55,46 @@ impl Parcel {
         referenced.sum()
     }
 
-    /// The holes of a snapshot of the first `bytes` bytes of it, as far as they are known, and up to which byte they are. What travelled as bytes is none, and
-    /// references have those of their snapshots.
+    /// The holes of a snapshot of the first `bytes` bytes of it, as far as they are known, and up
+    /// to which byte they are. What travelled as bytes is none, and references have those of their
+    /// snapshots.
     pub fn holes(&self, bytes: u64) -> (Vec<Hole>, u64) {
         let mut holes: Vec<Hole> = Vec::new();
         for (part, &start) in self.gathered.iter().zip(&self.places) {
             let Gathered::Same { pages, snapshot, offset } = part else { continue };
             let length = (pages.pages() * PAGE).min(bytes.saturating_sub(start));
-            let Some(found) = snapshot.holes_within(*offset, length) else { return (holes, start.min(bytes)) };
+            let Some(found) = snapshot.holes_within(*offset, length) else {
+                return (holes, start.min(bytes));
+            };
             if holes.len() + found.len() > MAX_HOLES || holes.try_reserve(found.len()).is_err() {
                 return (holes, start.min(bytes));
             }
-            holes.extend(found.iter().map(|hole| Hole { offset: hole.offset - offset + start, ..*hole }));
+            holes.extend(
+                found.iter().map(|hole| Hole { offset: hole.offset - offset + start, ..*hole }),
+            );
         }
         (holes, bytes)
     }
 
     /// The server has written it, and made a snapshot of that: says how many pages became clean.
     pub fn clean(&mut self, space: &Space, snapshot: &Arc<Snapshot>) -> u64 {
-        if active(Mutant::LateProtect) && self.gathered.iter_mut().any(|part| part.protect_late(space).is_err()) {
+        if active(Mutant::LateProtect)
+            && self.gathered.iter_mut().any(|part| part.protect_late(space).is_err())
+        {
             return 0;
         }
         // What lies in one buffer has one distance between its address and its place.
-        let (mut rest, mut places, mut cleaned) = (self.gathered.as_slice(), self.places.as_slice(), 0);
+        let (mut rest, mut places, mut cleaned) =
+            (self.gathered.as_slice(), self.places.as_slice(), 0);
         while let (Some(first), Some(&place)) = (rest.first(), places.first()) {
-            let distance = |part: &Gathered, place: u64| part.pages().start.start().0.wrapping_sub(place);
+            let distance =
+                |part: &Gathered, place: u64| part.pages().start.start().0.wrapping_sub(place);
             let wanted = distance(first, place);
-            let count = rest.iter().zip(places).take_while(|(part, place)| distance(part, **place) == wanted).count();
+            let count = rest
+                .iter()
+                .zip(places)
+                .take_while(|(part, place)| distance(part, **place) == wanted)
+                .count();
             let (buffer, behind) = rest.split_at(count);
             cleaned += space.clean_written(buffer, snapshot, place);
             (rest, places) = (behind, places.get(count..).unwrap_or_default());
@@ -93,23 +107,35 @@ impl Parcel {
         self.places.push(place);
     }
 
-    /// Packs parts, with up to `data_max` bytes as such, and as far as memory reaches. Says how many bytes that are.
-    pub fn pack_parts(&mut self, io: &Io<'_>, parts: Vec<Part>, data_max: u64) -> Result<u64, Errno> {
+    /// Packs parts, with up to `data_max` bytes as such, and as far as memory reaches. Says how
+    /// many bytes that are.
+    pub fn pack_parts(
+        &mut self,
+        io: &Io<'_>,
+        parts: Vec<Part>,
+        data_max: u64,
+    ) -> Result<u64, Errno> {
         let (mut done, mut own) = (0, 0);
         for Part { from, run } in parts {
             let bytes = run.bytes();
             let packed = match run {
                 Run::Clean { snapshot, offset, bytes } => {
                     self.list_own(core::mem::take(&mut own));
-                    self.pieces.extend_from_slice(&Piece { snapshot: snapshot.handle, offset, length: bytes }.to_bytes());
-                    self.gather(Gathered::Same { pages: from.whole_pages(), snapshot, offset }, done);
+                    self.pieces.extend_from_slice(
+                        &Piece { snapshot: snapshot.handle, offset, length: bytes }.to_bytes(),
+                    );
+                    self.gather(
+                        Gathered::Same { pages: from.whole_pages(), snapshot, offset },
+                        done,
+                    );
                     bytes
                 }
                 Run::Own { .. } => {
-                    let packed = match self.pack_own(io, from, done, data_max - self.data.len() as u64) {
-                        Err(error) if done == 0 || error == Errno::EINTR => return Err(error),
-                        packed => packed.unwrap_or(0),
-                    };
+                    let packed =
+                        match self.pack_own(io, from, done, data_max - self.data.len() as u64) {
+                            Err(error) if done == 0 || error == Errno::EINTR => return Err(error),
+                            packed => packed.unwrap_or(0),
+                        };
                     own += packed;
                     packed
                 }
@@ -131,7 +157,12 @@ impl Parcel {
     }
 
     /// Packs up to `max` bytes of buffers, all as such. Says how many, an error only for none.
-    pub fn pack_slices(&mut self, io: &Io<'_>, slices: &[UserSlice], max: u64) -> Result<u64, Errno> {
+    pub fn pack_slices(
+        &mut self,
+        io: &Io<'_>,
+        slices: &[UserSlice],
+        max: u64,
+    ) -> Result<u64, Errno> {
         let mut done = 0;
         for &slice in slices.iter().filter(|slice| !slice.is_empty()) {
             let packed = match self.pack_own(io, slice, done, max - done) {
@@ -146,18 +177,36 @@ impl Parcel {
         Ok(done)
     }
 
-    /// Packs up to `max` bytes of the program's own, which are to be written from byte `place` on; a page goes as a whole where that is possible. Says how many,
-    /// an error only for none.
-    fn pack_own(&mut self, io: &Io<'_>, slice: UserSlice, place: u64, max: u64) -> Result<u64, Errno> {
-        let cut = if slice.len() as u64 > max { (slice.addr().0 + max) / PAGE * PAGE } else { slice.addr().0 + slice.len() as u64 };
-        let slice = if cut > slice.addr().0 { slice.take((cut - slice.addr().0) as usize) } else { slice.take(max as usize) };
+    /// Packs up to `max` bytes of the program's own, which are to be written from byte `place` on;
+    /// a page goes as a whole where that is possible. Says how many, an error only for none.
+    fn pack_own(
+        &mut self,
+        io: &Io<'_>,
+        slice: UserSlice,
+        place: u64,
+        max: u64,
+    ) -> Result<u64, Errno> {
+        let cut = if slice.len() as u64 > max {
+            (slice.addr().0 + max) / PAGE * PAGE
+        } else {
+            slice.addr().0 + slice.len() as u64
+        };
+        let slice = if cut > slice.addr().0 {
+            slice.take((cut - slice.addr().0) as usize)
+        } else {
+            slice.take(max as usize)
+        };
         let pages = slice.whole_pages();
         if !self.makes_clean || pages.is_empty() {
             return self.pack_buffers(io, &mut UserBuffers::one(slice), max);
         }
         let head = slice.take((pages.start.start().0 - slice.addr().0) as usize);
         let rest = slice.skip(head.len());
-        let mut done = if head.is_empty() { 0 } else { self.pack_buffers(io, &mut UserBuffers::one(head), max)? };
+        let mut done = if head.is_empty() {
+            0
+        } else {
+            self.pack_buffers(io, &mut UserBuffers::one(head), max)?
+        };
         if done < head.len() as u64 {
             return Ok(done);
         }
@@ -177,19 +226,30 @@ impl Parcel {
     /// Write-protects whole pages, and takes their bytes from the frames that they have then (W8).
     fn pack_pages(&mut self, io: &Io<'_>, pages: PageRange, place: u64) -> Result<(), FaultError> {
         let frames = io.space.lend(pages)?;
-        self.data.try_reserve_exact(frames.len() * PAGE_BYTES).map_err(|_| FaultError::OutOfMemory)?;
+        self.data
+            .try_reserve_exact(frames.len() * PAGE_BYTES)
+            .map_err(|_| FaultError::OutOfMemory)?;
         frames.iter().for_each(|frame| self.data.extend_from_slice(frame.bytes()));
         self.gather(Gathered::Own { first: pages.start, frames }, place);
         Ok(())
     }
 
     /// Copies the next bytes, `max` at most, and says how many; an error only for none.
-    pub fn pack_buffers(&mut self, io: &Io<'_>, from: &mut UserBuffers, max: u64) -> Result<u64, Errno> {
+    pub fn pack_buffers(
+        &mut self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        max: u64,
+    ) -> Result<u64, Errno> {
         let wanted = from.remaining().min(max) as usize;
         let start = self.data.len();
         self.data.try_reserve_exact(wanted).map_err(|_| Errno::ENOMEM)?;
         self.data.resize(start + wanted, 0);
-        let taken = if wanted == 0 { Ok(0) } else { from.take(io.space, self.data.get_mut(start..).unwrap_or_default()) };
+        let taken = if wanted == 0 {
+            Ok(0)
+        } else {
+            from.take(io.space, self.data.get_mut(start..).unwrap_or_default())
+        };
         self.data.truncate(start + *taken.as_ref().unwrap_or(&0));
         taken.map(|taken| taken as u64)
     }

@@ -1,4 +1,5 @@
-//! Payloads in and out of messages: small ones inline behind the head, large ones in frames, so that pages can move without being copied.
+//! Payloads in and out of messages: small ones inline behind the head, large ones in frames, so
+//! that pages can move without being copied.
 
 use alloc::vec::Vec;
 
@@ -25,13 +26,19 @@ pub fn pages_message(head: &[u8; HEAD_BYTES], pages: &[Frame]) -> Result<Message
     Ok(Message { frames, frames_bytes: pages.len() * PAGE_BYTES, ..message(head, &[])? })
 }
 
-/// The payload's bytes, part by part: the message's without the head, which stands in front of its first part.
+/// The payload's bytes, part by part: the message's without the head, which stands in front of its
+/// first part.
 pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
     let skipped = core::iter::once(HEAD_BYTES).chain(core::iter::repeat(0));
-    message.parts().zip(skipped).map(|(part, skipped)| part.get(skipped..).unwrap_or_default()).filter(|part| !part.is_empty())
+    message
+        .parts()
+        .zip(skipped)
+        .map(|(part, skipped)| part.get(skipped..).unwrap_or_default())
+        .filter(|part| !part.is_empty())
 }
 
-/// The payload as exactly `pages` whole pages: EIO where it has another length. Frames that came as such are moved.
+/// The payload as exactly `pages` whole pages: EIO where it has another length. Frames that came as
+/// such are moved.
 pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> {
     if message.len() != HEAD_BYTES + pages * PAGE_BYTES {
         return Err(Errno::EIO);

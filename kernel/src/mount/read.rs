@@ -1,13 +1,17 @@
-//! read(2) of a server's file: lazily where it pays and can be, by copying everywhere else, with the same result.
+//! read(2) of a server's file: lazily where it pays and can be, by copying everywhere else, with
+//! the same result.
 //!
 //! The lazy way, step by step:
 //! 1. how much of the buffer can be written to (regions only; no page is touched);
-//! 2. one [`fsproto::Snapshot`] request: the true length `n`, the snapshot's handle, the fragment bytes, holes;
-//! 3. the head fragment is copied, the whole pages are associated with the snapshot, the tail fragment is copied. The address space is looked at
-//!    anew by each of these, since the request took time: what is no longer writable cuts `n` short, and a snapshot that nothing stands
-//!    for is closed by the drop of its last reference.
+//! 2. one [`fsproto::Snapshot`] request: the true length `n`, the snapshot's handle, the fragment
+//!    bytes, holes;
+//! 3. the head fragment is copied, the whole pages are associated with the snapshot, the tail
+//!    fragment is copied. The address space is looked at anew by each of these, since the request
+//!    took time: what is no longer writable cuts `n` short, and a snapshot that nothing stands for
+//!    is closed by the drop of its last reference.
 //!
-//! A refusal for whatever reason leads to the copying read, which finds and reports the error if there is one (R8).
+//! A refusal for whatever reason leads to the copying read, which finds and reports the error if
+//! there is one (R8).
 
 use alloc::sync::Arc;
 
@@ -31,7 +35,12 @@ pub(super) enum Attempt {
 }
 
 /// Reads from `offset` on. Returns the number of bytes, 0 at or past the end of the file.
-pub fn read(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<u64, Errno> {
+pub fn read(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+) -> Result<u64, Errno> {
     match lazily(file, io, to, offset)? {
         Attempt::Read(count) => Ok(count),
         Attempt::Refused(_) if active(Mutant::NoFallback) => Err(Errno::EIO),
@@ -57,12 +66,19 @@ fn small(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> R
     Ok(count)
 }
 
-/// A snapshot of a range for mapping it: whole pages only. `None` where there is no page of it, the server has no snapshots to give, or the space is eager.
-pub fn snapshot(file: &RemoteFile, space: &Space, offset: u64, length: u64) -> Result<Option<Arc<Snapshot>>, Errno> {
+/// A snapshot of a range for mapping it: whole pages only. `None` where there is no page of it, the
+/// server has no snapshots to give, or the space is eager.
+pub fn snapshot(
+    file: &RemoteFile,
+    space: &Space,
+    offset: u64,
+    length: u64,
+) -> Result<Option<Arc<Snapshot>>, Errno> {
     if why_eager(file, space).is_some() {
         return Ok(None);
     }
-    let request = fsproto::Snapshot { handle: file.handle(), offset, length, misalignment: 0, inline_max: 0 };
+    let request =
+        fsproto::Snapshot { handle: file.handle(), offset, length, misalignment: 0, inline_max: 0 };
     match file.mount().session().call(&request, &[]) {
         Ok((reply, payload)) => Ok(Taken::new(file, &request, &reply, &payload)?.snapshot),
         Err(Errno::EINTR) => Err(Errno::EINTR),
@@ -78,14 +94,21 @@ fn why_eager(file: &RemoteFile, space: &Space) -> Option<Counter> {
         Some(Counter::ReadsEagerOff)
     } else if !file.mount().is_lazy() {
         Some(Counter::ReadsEagerObject)
-    } else if counters::GLOBAL.get(Counter::SnapshotsLive) >= knobs::MAX_SNAPSHOTS.get() && !active(Mutant::NoSnapshotLimit) {
+    } else if counters::GLOBAL.get(Counter::SnapshotsLive) >= knobs::MAX_SNAPSHOTS.get()
+        && !active(Mutant::NoSnapshotLimit)
+    {
         Some(Counter::ReadsEagerRefused)
     } else {
         None
     }
 }
 
-fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<Attempt, Errno> {
+fn lazily(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+) -> Result<Attempt, Errno> {
     if let Some(why) = why_eager(file, io.space) {
         return Ok(Attempt::Refused(why));
     }
@@ -98,7 +121,8 @@ fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> 
     };
     let misalignment = buffer.addr().0 % PAGE;
     let min_pages = knobs::MIN_LAZY_PAGES.get().max(1);
-    let is_small = |bytes: u64| bytes.saturating_sub((PAGE - misalignment) % PAGE) / PAGE < min_pages;
+    let is_small =
+        |bytes: u64| bytes.saturating_sub((PAGE - misalignment) % PAGE) / PAGE < min_pages;
     if is_small(buffer.len() as u64) {
         return Ok(Attempt::Refused(Counter::ReadsEagerSmall));
     }
@@ -136,8 +160,15 @@ fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> 
     Ok(Attempt::Read(read))
 }
 
-/// Puts what was taken where the program wants it. Returns the number of bytes that are there, from the front; an error only for none.
-fn place(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, buffer: UserSlice, taken: &Taken) -> Result<u64, Errno> {
+/// Puts what was taken where the program wants it. Returns the number of bytes that are there, from
+/// the front; an error only for none.
+fn place(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    buffer: UserSlice,
+    taken: &Taken,
+) -> Result<u64, Errno> {
     let head = taken.head();
     let mut done = if head.is_empty() { 0 } else { to.put(io.space, head)? as u64 };
     if done < head.len() as u64 {
@@ -176,21 +207,38 @@ fn place(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, buffer: UserSlice
 }
 
 /// The traditional read.
-fn by_copy(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<u64, Errno> {
+fn by_copy(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+) -> Result<u64, Errno> {
     let length = to.remaining();
     copy(file.mount(), file.handle(), io, to, offset, length)
 }
 
-/// Frames that a copying read leaves to programs: one more message, and as much again for what they do next.
+/// Frames that a copying read leaves to programs: one more message, and as much again for what they
+/// do next.
 const MARGIN_FRAMES: usize = 2 * MAX_PAYLOAD / PAGE_BYTES;
 
-/// Copies up to `length` bytes of an open file or a snapshot, message by message. Short at its end, at the end of what can be written to, and where
-/// an error comes after the first bytes.
-pub(super) fn copy(of: &Mount, handle: Handle, io: &Io<'_>, to: &mut UserBuffers, offset: u64, length: u64) -> Result<u64, Errno> {
+/// Copies up to `length` bytes of an open file or a snapshot, message by message. Short at its end,
+/// at the end of what can be written to, and where an error comes after the first bytes.
+pub(super) fn copy(
+    of: &Mount,
+    handle: Handle,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+    length: u64,
+) -> Result<u64, Errno> {
     let mut done = 0;
     while done < length {
-        // A read must not be what takes the last frames: a program that gets a short count has to be able to go on.
-        if done > 0 && !io.space.policy.is_server() && !make_room(MARGIN_FRAMES, io.space.policy.claim())? {
+        // A read must not be what takes the last frames: a program that gets a short count has to
+        // be able to go on.
+        if done > 0
+            && !io.space.policy.is_server()
+            && !make_room(MARGIN_FRAMES, io.space.policy.claim())?
+        {
             break;
         }
         let wanted = (length - done).min(MAX_PAYLOAD as u64);
@@ -209,7 +257,14 @@ pub(super) fn copy(of: &Mount, handle: Handle, io: &Io<'_>, to: &mut UserBuffers
     Ok(done)
 }
 
-fn copy_message(of: &Mount, handle: Handle, io: &Io<'_>, to: &mut UserBuffers, offset: u64, length: u32) -> Result<u64, Errno> {
+fn copy_message(
+    of: &Mount,
+    handle: Handle,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+    length: u32,
+) -> Result<u64, Errno> {
     let (_, payload) = of.session().call(&fsproto::Read { handle, offset, length }, &[])?;
     if payload.len() > length as usize {
         return Err(Errno::EIO);

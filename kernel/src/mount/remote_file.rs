@@ -59,7 +59,8 @@ impl Drop for RemoteFile {
 
 impl FileObject for RemoteFile {
     fn stat(&self) -> Result<Stat, Errno> {
-        let (attr, _) = self.mount.session().call(&fsproto::GetAttr { handle: self.handle }, &[])?;
+        let (attr, _) =
+            self.mount.session().call(&fsproto::GetAttr { handle: self.handle }, &[])?;
         Ok(Stat::from_attr(&attr, self.mount.id()))
     }
 
@@ -105,13 +106,18 @@ impl FileObject for RemoteFile {
         self.mount.change(self.id, &request, &[]).map(drop)
     }
 
-    fn read_dir(&self, cookie: u64, sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {
+    fn read_dir(
+        &self,
+        cookie: u64,
+        sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool,
+    ) -> Result<(), Errno> {
         if self.kind != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
         let mut cookie = cookie;
         loop {
-            let request = fsproto::ReadDir { handle: self.handle, cookie, length: MAX_PAYLOAD as u32 / 16 };
+            let request =
+                fsproto::ReadDir { handle: self.handle, cookie, length: MAX_PAYLOAD as u32 / 16 };
             let (_, payload) = self.mount.session().call(&request, &[])?;
             if payload.is_empty() {
                 return Ok(());
@@ -127,11 +133,17 @@ impl FileObject for RemoteFile {
     }
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
-        let (_, payload) = self.mount.session().call(&fsproto::ReadLink { handle: self.handle }, &[])?;
+        let (_, payload) =
+            self.mount.session().call(&fsproto::ReadLink { handle: self.handle }, &[])?;
         payload.to_vec()
     }
 
-    fn snapshot(&self, space: &Arc<Space>, offset: u64, length: u64) -> Result<Option<Arc<Snapshot>>, Errno> {
+    fn snapshot(
+        &self,
+        space: &Arc<Space>,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Arc<Snapshot>>, Errno> {
         read::snapshot(self, space, offset, length)
     }
 }

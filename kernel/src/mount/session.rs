@@ -1,8 +1,9 @@
 //! Requests in flight on one connection to a file server.
 //!
-//! Owns the table of tags. A reply is taken in whatever context it arrives (the server's own write, for a local one) and given to whoever the
-//! request belongs to: a waiting thread, a fetch of pages, or nobody. Nothing here trusts the server: a reply that fits no request is
-//! dropped and counted, one that does not decode fails its request with EIO.
+//! Owns the table of tags. A reply is taken in whatever context it arrives (the server's own write,
+//! for a local one) and given to whoever the request belongs to: a waiting thread, a fetch of
+//! pages, or nobody. Nothing here trusts the server: a reply that fits no request is dropped and
+//! counted, one that does not decode fails its request with EIO.
 //!
 //! Lock: `table`, never held while sending or completing.
 
@@ -14,8 +15,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fsproto::mutant::{Mutant, active};
 use fsproto::{
-    Close, Errno, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, MAX_HOLES, Malformed, Op, Operation, Pieces, Reader,
-    Snapshotted, Tag, Walked, Written,
+    Close, Errno, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, MAX_HOLES,
+    Malformed, Op, Operation, Pieces, Reader, Snapshotted, Tag, Walked, Written,
 };
 
 use super::payload;
@@ -24,7 +25,8 @@ use crate::mem::counters::{self, Counter};
 use crate::mem::{Fetch, Frame, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue};
 
-/// Requests in flight at once, at most: a bound on what a server that never answers can make the kernel keep. Callers past it wait; they can be killed.
+/// Requests in flight at once, at most: a bound on what a server that never answers can make the
+/// kernel keep. Callers past it wait; they can be killed.
 const MAX_IN_FLIGHT: usize = 512;
 
 /// Times a page-in is asked for before its readers get SIGBUS (F5).
@@ -32,7 +34,8 @@ const FETCH_TRIES: u32 = 3;
 
 /// What carries messages to the server: a local socket, or the simulation's wire.
 pub trait Carrier: Send + Sync {
-    /// Sends without waiting. An error means that the connection is gone or memory is short; the message was not sent.
+    /// Sends without waiting. An error means that the connection is gone or memory is short; the
+    /// message was not sent.
     fn send(&self, message: Message) -> Result<(), Errno>;
 }
 
@@ -106,8 +109,13 @@ impl Session {
 
     /// Sends a request and waits for its reply: fields and payload.
     ///
-    /// EIO where the server is gone or answers nonsense, EINTR where the thread is being killed (the reply's handle, if one comes, is closed).
-    pub fn call<O: Operation>(&self, request: &O, payload: &[&[u8]]) -> Result<(O::Reply, Payload), Errno> {
+    /// EIO where the server is gone or answers nonsense, EINTR where the thread is being killed
+    /// (the reply's handle, if one comes, is closed).
+    pub fn call<O: Operation>(
+        &self,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<(O::Reply, Payload), Errno> {
         let call = Arc::new(Call::default());
         let tag = self.begin(O::OP, Interrupt::Killable, || Owner::Thread(call.clone()))?;
         let bytes = payload.iter().map(|part| part.len()).sum();
@@ -128,7 +136,8 @@ impl Session {
         Ok((fields, Payload(answer.message)))
     }
 
-    /// Asks for the pages of a fetch; the answer completes it. Where it is not known yet whether they are holes, asks that first (R10).
+    /// Asks for the pages of a fetch; the answer completes it. Where it is not known yet whether
+    /// they are holes, asks that first (R10).
     pub fn fetch(&self, fetch: Arc<Fetch>) {
         let from = fetch.snapshot.holes_end();
         if fetch.offset < from || active(Mutant::IgnoreHoles) {
@@ -144,27 +153,39 @@ impl Session {
     fn fetch_bytes(&self, fetch: Arc<Fetch>, tries: u32) {
         let length = (fetch.pages * fsproto::PAGE_BYTES) as u32;
         let request = fsproto::Read { handle: fetch.snapshot.handle, offset: fetch.offset, length };
-        if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries }) {
+        if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries })
+        {
             fetch.complete(Err(error));
         }
     }
 
     /// Sends a request on somebody's behalf without waiting.
-    fn send_for<O: Operation>(&self, request: &O, owner: impl FnOnce() -> Owner) -> Result<(), Errno> {
+    fn send_for<O: Operation>(
+        &self,
+        request: &O,
+        owner: impl FnOnce() -> Owner,
+    ) -> Result<(), Errno> {
         let tag = self.try_begin(O::OP, owner)?;
-        let sent = payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
+        let sent =
+            payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
         sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
     }
 
-    /// Sends a request for the swap file, with pages behind it, without waiting; the answer completes the transfer.
+    /// Sends a request for the swap file, with pages behind it, without waiting; the answer
+    /// completes the transfer.
     pub(super) fn transfer<O: Operation>(&self, request: &O, frames: &[Frame], transfer: Transfer) {
         let mut transfer = Some(transfer);
         let begun = self.try_begin(O::OP, || transfer.take().map_or(Owner::Nobody, Owner::Swap));
         let tag = match begun {
             Ok(tag) => tag,
-            Err(error) => return transfer.into_iter().for_each(|transfer| transfer.complete(Err(error))),
+            Err(error) => {
+                return transfer.into_iter().for_each(|transfer| transfer.complete(Err(error)));
+            }
         };
-        let message = payload::pages_message(&request.request(tag, frames.len() * fsproto::PAGE_BYTES), frames);
+        let message = payload::pages_message(
+            &request.request(tag, frames.len() * fsproto::PAGE_BYTES),
+            frames,
+        );
         if let Err(error) = message.and_then(|message| self.send(message)) {
             let refused = self.table.lock().in_flight.remove(&tag);
             refused.into_iter().for_each(|refused| refused.owner.fail(error));
@@ -209,7 +230,8 @@ impl Session {
         self.room.wake_all();
     }
 
-    /// Whether all that ever answered was marked as a server. A process without the mark could wait for a page that only itself can bring.
+    /// Whether all that ever answered was marked as a server. A process without the mark could wait
+    /// for a page that only itself can bring.
     pub fn peer_is_marked(&self) -> bool {
         !self.unmarked_peer.load(Ordering::Relaxed)
     }
@@ -282,23 +304,41 @@ impl Session {
             return Err(Malformed);
         }
         let request = self.table.lock().in_flight.remove(&fields.tag).ok_or(Malformed)?;
-        let honest = fields.op == request.op as u16 && message.len() == HEAD_BYTES + fields.payload_bytes as usize;
+        let honest = fields.op == request.op as u16
+            && message.len() == HEAD_BYTES + fields.payload_bytes as usize;
         match request.owner {
             Owner::Thread(call) => {
-                *call.answer.lock() = Some(if honest { Ok(Answer { head, message }) } else { Err(Errno::EIO) });
+                *call.answer.lock() =
+                    Some(if honest { Ok(Answer { head, message }) } else { Err(Errno::EIO) });
                 call.queue.wake_all();
             }
-            Owner::Pages { fetch, tries } => self.take_pages(fetch, tries, honest.then(|| fields.result()), message),
-            Owner::Holes { fetch, from } => self.take_holes(fetch, from, (honest && fields.status == 0).then_some((reader, message))),
-            Owner::Swap(transfer) => super::swap::complete(transfer, honest.then(|| (fields.result(), reader, message))),
-            Owner::Nobody if honest && fields.result().is_ok() => self.close_orphan(request.op, reader)?,
+            Owner::Pages { fetch, tries } => {
+                self.take_pages(fetch, tries, honest.then(|| fields.result()), message)
+            }
+            Owner::Holes { fetch, from } => self.take_holes(
+                fetch,
+                from,
+                (honest && fields.status == 0).then_some((reader, message)),
+            ),
+            Owner::Swap(transfer) => {
+                super::swap::complete(transfer, honest.then(|| (fields.result(), reader, message)))
+            }
+            Owner::Nobody if honest && fields.result().is_ok() => {
+                self.close_orphan(request.op, reader)?
+            }
             Owner::Nobody => {}
         }
         if honest { Ok(()) } else { Err(Malformed) }
     }
 
     /// Completes a fetch, or asks once more.
-    fn take_pages(&self, fetch: Arc<Fetch>, tries: u32, status: Option<Result<(), Errno>>, message: Message) {
+    fn take_pages(
+        &self,
+        fetch: Arc<Fetch>,
+        tries: u32,
+        status: Option<Result<(), Errno>>,
+        message: Message,
+    ) {
         let frames = match status {
             Some(Ok(())) => payload::into_frames(message, fetch.pages),
             Some(Err(error)) => Err(error),
@@ -311,14 +351,18 @@ impl Session {
         }
     }
 
-    /// Goes on with a fetch once it is known whether its pages are holes. Without a sensible answer they are data.
+    /// Goes on with a fetch once it is known whether its pages are holes. Without a sensible answer
+    /// they are data.
     fn take_holes(&self, fetch: Arc<Fetch>, from: u64, answer: Option<(Reader<'_>, Message)>) {
-        let (holes, end) = answer.and_then(|(reader, message)| parse_extents(reader, &message, &fetch, from)).unwrap_or_default();
+        let (holes, end) = answer
+            .and_then(|(reader, message)| parse_extents(reader, &message, &fetch, from))
+            .unwrap_or_default();
         fetch.snapshot.learn_holes(from, &holes, end);
         if fetch.snapshot.holes_end() <= fetch.offset {
             return self.fetch(fetch);
         }
-        let all_holes = (0..fetch.pages).all(|page| fetch.snapshot.is_hole(fetch.offset + (page * fsproto::PAGE_BYTES) as u64));
+        let all_holes = (0..fetch.pages)
+            .all(|page| fetch.snapshot.is_hole(fetch.offset + (page * fsproto::PAGE_BYTES) as u64));
         if all_holes {
             fetch.complete(Ok((0..fetch.pages).map(|_| Frame::zero_page()).collect()));
         } else {
@@ -361,12 +405,18 @@ impl Owner {
 }
 
 /// The holes of a reply and the byte up to which they are all, if that makes sense.
-fn parse_extents(mut reader: Reader<'_>, message: &Message, fetch: &Fetch, from: u64) -> Option<(Vec<Hole>, u64)> {
+fn parse_extents(
+    mut reader: Reader<'_>,
+    message: &Message,
+    fetch: &Fetch,
+    from: u64,
+) -> Option<(Vec<Hole>, u64)> {
     let listed = ExtentsListed::get(&mut reader).ok()?;
     let bytes: Vec<u8> = payload::parts(message).flatten().copied().collect();
     let holes: Vec<Hole> = Pieces::decode(&bytes, MAX_HOLES).ok()?.collect();
     let end = listed.holes_end.min(fetch.snapshot.len);
-    let ordered = super::taken::ordered_within(&holes, end) && holes.first().is_none_or(|hole| hole.offset >= from);
+    let ordered = super::taken::ordered_within(&holes, end)
+        && holes.first().is_none_or(|hole| hole.offset >= from);
     ordered.then_some((holes, end))
 }
 

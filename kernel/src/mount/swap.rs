@@ -1,13 +1,18 @@
-//! The swap file: a file without a name on a server that keeps it outside this machine's memory (Q3).
+//! The swap file: a file without a name on a server that keeps it outside this machine's memory
+//! (Q3).
 //!
-//! The kernel makes the file itself, so that nobody else can have it open. The server has to be marked (F8): what it needs to answer must never be swapped.
+//! The kernel makes the file itself, so that nobody else can have it open. The server has to be
+//! marked (F8): what it needs to answer must never be swapped.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use fsproto::mutant::{Mutant, active};
-use fsproto::{Allocate, Errno, Features, Field, Handle, OpenFlags, PAGE_BYTES, ROOT, Read, Reader, StatStore, Write, WriteFlags, Written};
+use fsproto::{
+    Allocate, Errno, Features, Field, Handle, OpenFlags, PAGE_BYTES, ROOT, Read, Reader, StatStore,
+    Write, WriteFlags, Written,
+};
 
 use super::local::open_session;
 use super::{KNOWN_FEATURES, Session, payload};
@@ -15,7 +20,8 @@ use crate::file::socket::{Endpoint, Message};
 use crate::mem::{Frame, frame, swap};
 
 const PAGE: u64 = PAGE_BYTES as u64;
-/// How many times the machine's memory the swap file may hold; its table takes 4 bytes of memory a page.
+/// How many times the machine's memory the swap file may hold; its table takes 4 bytes of memory a
+/// page.
 const MAX_SHARE: usize = 16;
 /// What [`Allocate`] calls punching a hole.
 const PUNCH: u32 = 2;
@@ -26,7 +32,8 @@ struct SwapFile {
     handle: Handle,
 }
 
-/// Opens a session with the server at the other end, and from then on puts pages there. EPERM where the server is not marked, EBUSY where there is a swap file already.
+/// Opens a session with the server at the other end, and from then on puts pages there. EPERM where
+/// the server is not marked, EBUSY where there is a swap file already.
 pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
     let session = open_session(endpoint)?;
     let hello = fsproto::Hello { version: fsproto::VERSION, features: KNOWN_FEATURES };
@@ -46,7 +53,8 @@ pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
     let most = frame::stats().total.saturating_mul(MAX_SHARE).min(u32::MAX as usize);
     let slots = u32::try_from(room.blocks_free).unwrap_or(u32::MAX).min(most as u32);
     log::info!("swap: {} MiB", (u64::from(slots) * PAGE) >> 20);
-    swap::attach(Arc::new(SwapFile { session, handle: opened.handle }), slots).map_err(|_| Errno::EBUSY)
+    swap::attach(Arc::new(SwapFile { session, handle: opened.handle }), slots)
+        .map_err(|_| Errno::EBUSY)
 }
 
 impl swap::Store for SwapFile {
@@ -61,18 +69,29 @@ impl swap::Store for SwapFile {
     }
 
     fn read(&self, first: u32, pages: usize, transfer: swap::Transfer) {
-        let request = Read { handle: self.handle, offset: u64::from(first) * PAGE, length: (pages * PAGE_BYTES) as u32 };
+        let request = Read {
+            handle: self.handle,
+            offset: u64::from(first) * PAGE,
+            length: (pages * PAGE_BYTES) as u32,
+        };
         self.session.transfer(&request, &[], transfer);
     }
 
     fn punch(&self, slots: Range<usize>, transfer: swap::Transfer) {
         let (offset, length) = (slots.start as u64 * PAGE, slots.len() as u64 * PAGE);
-        self.session.transfer(&Allocate { handle: self.handle, offset, length, mode: PUNCH }, &[], transfer);
+        self.session.transfer(
+            &Allocate { handle: self.handle, offset, length, mode: PUNCH },
+            &[],
+            transfer,
+        );
     }
 }
 
 /// Completes a transfer with the server's answer, `None` if that makes no sense.
-pub(super) fn complete(transfer: swap::Transfer, answer: Option<(Result<(), Errno>, Reader<'_>, Message)>) {
+pub(super) fn complete(
+    transfer: swap::Transfer,
+    answer: Option<(Result<(), Errno>, Reader<'_>, Message)>,
+) {
     let (status, mut reader, message) = match answer {
         Some(answer) => answer,
         None => return transfer.complete(Err(Errno::EIO)),
@@ -82,7 +101,11 @@ pub(super) fn complete(transfer: swap::Transfer, answer: Option<(Result<(), Errn
         swap::Transfer::In(_) => payload::into_frames(message, pages),
         swap::Transfer::Out(_) => {
             let written = Written::get(&mut reader).map_err(|_| Errno::EIO)?;
-            if written.length == (pages * PAGE_BYTES) as u64 || active(Mutant::BelieveServer) { Ok(Vec::new()) } else { Err(Errno::ENOSPC) }
+            if written.length == (pages * PAGE_BYTES) as u64 || active(Mutant::BelieveServer) {
+                Ok(Vec::new())
+            } else {
+                Err(Errno::ENOSPC)
+            }
         }
         swap::Transfer::Punch(_) => Ok(Vec::new()),
     });

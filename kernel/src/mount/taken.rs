@@ -12,7 +12,8 @@ use crate::mem::{Pager, Snapshot, Source};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// A snapshot just taken: its length, the bytes of the fragments, and the object that stands for its pages.
+/// A snapshot just taken: its length, the bytes of the fragments, and the object that stands for
+/// its pages.
 pub struct Taken {
     /// Bytes in all.
     pub length: u64,
@@ -24,9 +25,19 @@ pub struct Taken {
 
 impl Taken {
     /// Checks a reply. Where it is nonsense, the snapshot is closed and EIO returned.
-    pub fn new(file: &RemoteFile, request: &fsproto::Snapshot, reply: &Snapshotted, payload: &Payload) -> Result<Self, Errno> {
+    pub fn new(
+        file: &RemoteFile,
+        request: &fsproto::Snapshot,
+        reply: &Snapshotted,
+        payload: &Payload,
+    ) -> Result<Self, Errno> {
         let source = if file.mount().is_trusted() {
-            Source::File { mount: file.mount().id(), file: reply.file.0, version: reply.version.0, offset: request.offset }
+            Source::File {
+                mount: file.mount().id(),
+                file: reply.file.0,
+                version: reply.version.0,
+                offset: request.offset,
+            }
         } else {
             Source::Untrusted
         };
@@ -46,7 +57,12 @@ impl Taken {
         if (reply.length > request.length || told != expected) && !active(Mutant::BelieveServer) {
             return Err(Errno::EIO);
         }
-        Ok(Self { length: reply.length, fragments: parts.fragments, head_bytes: reply.head_bytes as usize, snapshot })
+        Ok(Self {
+            length: reply.length,
+            fragments: parts.fragments,
+            head_bytes: reply.head_bytes as usize,
+            snapshot,
+        })
     }
 
     /// The bytes in front of the first whole page.
@@ -69,7 +85,10 @@ impl Taken {
         let tail_at = self.length - self.tail().len() as u64;
         let (head_bytes, tail_bytes) = (self.head_bytes as u32, self.tail().len() as u32);
         let read = |offset, length| {
-            let (_, payload) = file.mount().session().call(&fsproto::Read { handle: file.handle(), offset, length }, &[])?;
+            let (_, payload) = file
+                .mount()
+                .session()
+                .call(&fsproto::Read { handle: file.handle(), offset, length }, &[])?;
             payload.to_vec()
         };
         let mut fragments = read(offset, head_bytes)?;
@@ -90,14 +109,21 @@ impl Parts {
     fn parse(reply: &Snapshotted, payload: &Payload) -> Result<Self, Errno> {
         let fragment_bytes = reply.head_bytes as usize + reply.tail_bytes as usize;
         let count = reply.holes as usize;
-        if count > MAX_HOLES || fragment_bytes + count * Hole::BYTES != payload.len() || reply.holes_end > reply.length {
+        if count > MAX_HOLES
+            || fragment_bytes + count * Hole::BYTES != payload.len()
+            || reply.holes_end > reply.length
+        {
             return Err(Errno::EIO);
         }
         let mut fragments = payload.to_vec()?;
         let list = fragments.get(fragment_bytes..).unwrap_or_default();
         let holes: Vec<Hole> = Pieces::decode(list, MAX_HOLES).map_err(|_| Errno::EIO)?.collect();
         fragments.truncate(fragment_bytes);
-        if ordered_within(&holes, reply.holes_end) { Ok(Self { fragments, holes }) } else { Err(Errno::EIO) }
+        if ordered_within(&holes, reply.holes_end) {
+            Ok(Self { fragments, holes })
+        } else {
+            Err(Errno::EIO)
+        }
     }
 }
 
@@ -112,7 +138,8 @@ pub(super) fn ordered_within(holes: &[Hole], end: u64) -> bool {
     })
 }
 
-/// The lengths of the head and the tail fragment of `n` bytes, by the rule that [`fsproto::Snapshot`] states.
+/// The lengths of the head and the tail fragment of `n` bytes, by the rule that
+/// [`fsproto::Snapshot`] states.
 fn fragment_lengths(request: &fsproto::Snapshot, n: u64) -> (u64, u64) {
     let misalignment = u64::from(request.misalignment);
     let head = (PAGE - misalignment) % PAGE;

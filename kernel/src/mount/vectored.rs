@@ -1,7 +1,8 @@
 //! readv(2) and its like: one call is one snapshot, however many buffers it fills (R9).
 //!
-//! The buffers are filled in order, as a program sees it happen: whole pages of each are associated with the snapshot at the byte where they come, and what lies between
-//! is copied out of the same snapshot. So where buffers overlap, the later one wins, as always.
+//! The buffers are filled in order, as a program sees it happen: whole pages of each are associated
+//! with the snapshot at the byte where they come, and what lies between is copied out of the same
+//! snapshot. So where buffers overlap, the later one wins, as always.
 
 use fsproto::{Errno, MAX_PAYLOAD, PAGE_BYTES};
 
@@ -13,8 +14,14 @@ use crate::mem::{Counter, Page, PageRange, Space, UserSlice, VirtAddr, knobs};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// Reads into several buffers, where that pays or where a copy would take several messages and thus be of several instants.
-pub(super) fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<Attempt, Errno> {
+/// Reads into several buffers, where that pays or where a copy would take several messages and thus
+/// be of several instants.
+pub(super) fn lazily(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+) -> Result<Attempt, Errno> {
     let min_pages = knobs::MIN_LAZY_PAGES.get().max(1);
     let (length, pages) = extent(io.space, to);
     if pages < min_pages && length <= MAX_PAYLOAD as u64 {
@@ -22,7 +29,8 @@ pub(super) fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offse
     }
     let misalignment = to.front().map_or(0, |front| front.addr().0 % PAGE) as u32;
     let inline_max = (min_pages * PAGE - 1).min(MAX_PAYLOAD as u64) as u32;
-    let request = fsproto::Snapshot { handle: file.handle(), offset, length, misalignment, inline_max };
+    let request =
+        fsproto::Snapshot { handle: file.handle(), offset, length, misalignment, inline_max };
     let (reply, payload) = match file.mount().session().call(&request, &[]) {
         Ok(answer) => answer,
         Err(Errno::EINTR) => return Err(Errno::EINTR),
@@ -32,7 +40,9 @@ pub(super) fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offse
     let mut filling = Filling { file, io, to, taken: &taken, done: 0, associated: 0 };
     let ended = filling.fill();
     let (done, associated) = (filling.done, filling.associated);
-    io.space.counters.add(if associated > 0 { Counter::ReadsLazy } else { Counter::ReadsEagerSmall }, 1);
+    io.space
+        .counters
+        .add(if associated > 0 { Counter::ReadsLazy } else { Counter::ReadsEagerSmall }, 1);
     io.space.counters.add(Counter::PagesLazy, associated);
     io.space.counters.add(Counter::BytesReadEager, done - associated * PAGE);
     match ended {
@@ -42,7 +52,12 @@ pub(super) fn lazily(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offse
 }
 
 /// The deliberate break of R9: every buffer has an instant of its own.
-pub(super) fn one_by_one(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<u64, Errno> {
+pub(super) fn one_by_one(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: u64,
+) -> Result<u64, Errno> {
     let mut done = 0;
     while let Some(front) = to.front() {
         let count = read::read(file, io, &mut UserBuffers::one(front), offset + done)?;
@@ -55,7 +70,8 @@ pub(super) fn one_by_one(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, o
     Ok(done)
 }
 
-/// How many bytes of the buffers can be written to, from the first on, and how many whole pages these have.
+/// How many bytes of the buffers can be written to, from the first on, and how many whole pages
+/// these have.
 fn extent(space: &Space, to: &UserBuffers) -> (u64, u64) {
     let (mut bytes, mut pages) = (0, 0);
     for &slice in to.slices() {
@@ -124,20 +140,29 @@ impl Filling<'_> {
         } else {
             self.done.checked_sub(tail_at).and_then(|start| taken.tail().get(start as usize..))
         };
-        let copied = match (from_reply.and_then(|part| part.get(..bytes as usize)), &taken.snapshot) {
+        let copied = match (from_reply.and_then(|part| part.get(..bytes as usize)), &taken.snapshot)
+        {
             (Some(part), _) => self.to.put(io.space, part)? as u64,
-            (None, Some(snapshot)) => copy(self.file.mount(), snapshot.handle, io, self.to, self.done, bytes)?,
+            (None, Some(snapshot)) => {
+                copy(self.file.mount(), snapshot.handle, io, self.to, self.done, bytes)?
+            }
             (None, None) => return Err(Errno::EIO),
         };
         self.done += copied;
         Ok(copied)
     }
 
-    /// Lets the next pages stand for the snapshot's bytes; says whether all of them do, or hold these at least.
+    /// Lets the next pages stand for the snapshot's bytes; says whether all of them do, or hold
+    /// these at least.
     fn associate(&mut self, pages: u64) -> Result<bool, Errno> {
-        let (Some(snapshot), Some(front), true) = (&self.taken.snapshot, self.to.front(), pages > 0) else { return Ok(true) };
+        let (Some(snapshot), Some(front), true) =
+            (&self.taken.snapshot, self.to.front(), pages > 0)
+        else {
+            return Ok(true);
+        };
         let bytes = pages * PAGE;
-        match self.io.space.associate(VirtAddr(front.addr().0), pages as usize, snapshot, self.done) {
+        match self.io.space.associate(VirtAddr(front.addr().0), pages as usize, snapshot, self.done)
+        {
             Ok(associated) => {
                 let associated = associated as u64;
                 self.to.skip(associated * PAGE);

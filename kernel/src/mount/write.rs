@@ -1,11 +1,13 @@
-//! write(2) to a server's file: what still stands for bytes of the server's own snapshots travels as references, everything else as bytes.
+//! write(2) to a server's file: what still stands for bytes of the server's own snapshots travels
+//! as references, everything else as bytes.
 //!
-//! A message carries up to [`DATA_MAX`] bytes and any length of references, in the order of the buffer; a vector's buffers are one behind the other. The snapshots are held until the reply, so that
-//! what a reference means cannot change, however the program's memory does. Where the server refuses references, the bytes travel, and its refusal of
-//! these is the error that counts.
+//! A message carries up to [`DATA_MAX`] bytes and any length of references, in the order of the
+//! buffer; a vector's buffers are one behind the other. The snapshots are held until the reply, so
+//! that what a reference means cannot change, however the program's memory does. Where the server
+//! refuses references, the bytes travel, and its refusal of these is the error that counts.
 //!
-//! Where it pays ([`makes_clean`]), the reply brings a snapshot of what was written, and the pages that are still as they were sent come to stand for it (W8):
-//! see [`Gathered`].
+//! Where it pays ([`makes_clean`]), the reply brings a snapshot of what was written, and the pages
+//! that are still as they were sent come to stand for it (W8): see [`Gathered`].
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,9 +25,18 @@ const PIECES_MAX: usize = MAX_PIECES / 4;
 /// Bytes of one message beside its list of pieces.
 const DATA_MAX: u64 = (MAX_PAYLOAD - PIECES_MAX * Piece::BYTES) as u64;
 
-/// Writes all of `from` that can be written. An error counts only where nothing was written before it.
-pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
-    let large = from.slices().iter().any(|slice| slice.whole_pages().pages() >= knobs::MIN_CLEAN_PAGES.get().max(1));
+/// Writes all of `from` that can be written. An error counts only where nothing was written before
+/// it.
+pub fn write(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    from: &mut UserBuffers,
+    at: WriteAt,
+) -> Result<Written, Errno> {
+    let large = from
+        .slices()
+        .iter()
+        .any(|slice| slice.whole_pages().pages() >= knobs::MIN_CLEAN_PAGES.get().max(1));
     let mut done = Written::default();
     let mut at = at;
     while from.remaining() > 0 {
@@ -35,7 +46,8 @@ pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt
                 if is_short || written.bytes == 0 {
                     break;
                 }
-                // What follows an append follows it in the file only if nobody else appends: the server decides again.
+                // What follows an append follows it in the file only if nobody else appends: the
+                // server decides again.
                 if at != WriteAt::End {
                     at = WriteAt::Offset(written.end);
                 }
@@ -48,7 +60,13 @@ pub fn write(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt
 }
 
 /// Writes what one message carries; says what became of it, and whether that is less than was sent.
-fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt, large: bool) -> Result<(Written, bool), Errno> {
+fn write_message(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    from: &mut UserBuffers,
+    at: WriteAt,
+    large: bool,
+) -> Result<(Written, bool), Errno> {
     if let Some(parts) = references(file, io, from)? {
         let mut parcel = Parcel::new(makes_clean(file, io, true));
         let sent = parcel.pack_parts(io, parts, DATA_MAX)?;
@@ -69,7 +87,9 @@ fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: Wri
         let written = send(file, io, at, &mut parcel, sent)?;
         return Ok((written, written.bytes < sent));
     }
-    let is_filled_anew = || slices.iter().any(|slice| !slice.whole_pages().is_empty() && io.space.was_cleaned(*slice));
+    let is_filled_anew = || {
+        slices.iter().any(|slice| !slice.whole_pages().is_empty() && io.space.was_cleaned(*slice))
+    };
     let mut parcel = Parcel::new(large && makes_clean(file, io, false) && !is_filled_anew());
     let sent = parcel.pack_slices(io, slices, MAX_PAYLOAD as u64)?;
     let written = send(file, io, at, &mut parcel, sent)?;
@@ -80,24 +100,34 @@ fn write_message(file: &RemoteFile, io: &Io<'_>, from: &mut UserBuffers, at: Wri
 /// Whether the server knows snapshots as part of a write, and the program may have them.
 fn refers(file: &RemoteFile, io: &Io<'_>) -> bool {
     let mount = file.mount();
-    mount.features().contains(Features::WRITE_REFERENCES) && mount.is_lazy() && io.space.policy.lazy()
+    mount.features().contains(Features::WRITE_REFERENCES)
+        && mount.is_lazy()
+        && io.space.policy.lazy()
 }
 
-/// Whether pages that a message carries are to become clean (W8). It pays where a buffer is kept and changed here and there, which some of its pages being
-/// references shows, or its mere size; but one that is filled anew for each write (`Space::was_cleaned`) would only be copied each time.
+/// Whether pages that a message carries are to become clean (W8). It pays where a buffer is kept
+/// and changed here and there, which some of its pages being references shows, or its mere size;
+/// but one that is filled anew for each write (`Space::was_cleaned`) would only be copied each
+/// time.
 fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
     let within = counters::GLOBAL.get(Counter::SnapshotsLive) < knobs::MAX_SNAPSHOTS.get();
     within && (has_references || refers(file, io))
 }
 
-/// What the next bytes stand for, if some of them can travel as references to this very server (W5); `None` where all travel as bytes.
-fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Result<Option<Vec<Part>>, Errno> {
+/// What the next bytes stand for, if some of them can travel as references to this very server
+/// (W5); `None` where all travel as bytes.
+fn references(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    from: &UserBuffers,
+) -> Result<Option<Vec<Part>>, Errno> {
     if !refers(file, io) || active(Mutant::VectorByBytes) && from.only().is_none() {
         return Ok(None);
     }
     let elsewhere = |snapshot: &Snapshot| !matches!(snapshot.source, Source::File { file: id, .. } if id == file.id().0);
     let mine = |snapshot: &Snapshot| {
-        (file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference)) && !(active(Mutant::CopyByBytes) && elsewhere(snapshot))
+        (file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference))
+            && !(active(Mutant::CopyByBytes) && elsewhere(snapshot))
     };
     let mut parts = Parts::default();
     for &slice in from.slices().iter().filter(|slice| !slice.is_empty()) {
@@ -113,7 +143,8 @@ fn references(file: &RemoteFile, io: &Io<'_>, from: &UserBuffers) -> Result<Opti
     Ok(parts.list.iter().any(|part| matches!(part.run, Run::Clean { .. })).then_some(parts.list))
 }
 
-/// The parts of a message, and how many pieces they are: bytes that travel as such are one, from however many buffers they come.
+/// The parts of a message, and how many pieces they are: bytes that travel as such are one, from
+/// however many buffers they come.
 #[derive(Default)]
 struct Parts {
     list: Vec<Part>,
@@ -122,7 +153,11 @@ struct Parts {
 
 impl Parts {
     /// Adds what a buffer stands for, run by run; says whether that is all of it.
-    fn add(&mut self, slice: UserSlice, runs: impl IntoIterator<Item = Run>) -> Result<bool, Errno> {
+    fn add(
+        &mut self,
+        slice: UserSlice,
+        runs: impl IntoIterator<Item = Run>,
+    ) -> Result<bool, Errno> {
         let mut rest = slice;
         for run in runs {
             let is_own = |run: &Run| matches!(run, Run::Own { .. });
@@ -137,17 +172,33 @@ impl Parts {
     }
 }
 
-fn send(file: &RemoteFile, io: &Io<'_>, at: WriteAt, parcel: &mut Parcel, bytes: u64) -> Result<Written, Errno> {
+fn send(
+    file: &RemoteFile,
+    io: &Io<'_>,
+    at: WriteAt,
+    parcel: &mut Parcel,
+    bytes: u64,
+) -> Result<Written, Errno> {
     let (offset, mut flags) = match at {
         WriteAt::Offset(offset) => (offset, WriteFlags::empty()),
         WriteAt::End => (0, WriteFlags::APPEND),
     };
     flags.set(WriteFlags::SNAPSHOT, parcel.has_own_pages());
-    let request = fsproto::Write { handle: file.handle(), offset, flags, data_bytes: parcel.data.len() as u32 };
+    let request = fsproto::Write {
+        handle: file.handle(),
+        offset,
+        flags,
+        data_bytes: parcel.data.len() as u32,
+    };
     let (reply, _) = file.mount().change(file.id(), &request, &[&parcel.data, &parcel.pieces])?;
     // Owned before anything is refused: from here on, dropping it closes the handle.
     let snapshot = (reply.snapshot != Handle(0)).then(|| {
-        let source = Source::File { mount: file.mount().id(), file: file.id().0, version: reply.version.0, offset: reply.offset };
+        let source = Source::File {
+            mount: file.mount().id(),
+            file: file.id().0,
+            version: reply.version.0,
+            offset: reply.offset,
+        };
         let pager: Arc<dyn Pager> = file.mount().session().clone();
         let (holes, holes_end) = parcel.holes(reply.length);
         Snapshot::new(pager, reply.snapshot, reply.length, source, holes, holes_end)

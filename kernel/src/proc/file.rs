@@ -2,7 +2,8 @@
 
 use super::node::Node;
 use crate::file::{
-    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, SetAttr, Stat, UserBuffers, Walk, WriteAt, Written,
+    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, SetAttr, Stat,
+    UserBuffers, Walk, WriteAt, Written,
 };
 use crate::sync::Mutex;
 use alloc::sync::Arc;
@@ -45,7 +46,9 @@ impl FileSystem for ProcFileSystem {
         let flags = how.flags;
         let node = match walk(path, flags) {
             Ok(Walk::Done(node)) => node,
-            Ok(Walk::Link { which, walked, target }) => return Ok(Walk::Link { which, walked, target }),
+            Ok(Walk::Link { which, walked, target }) => {
+                return Ok(Walk::Link { which, walked, target });
+            }
             Err(Errno::ENOENT) if flags.contains(OpenFlags::CREATE) => return Err(Errno::EACCES),
             Err(error) => return Err(error),
         };
@@ -58,10 +61,14 @@ impl FileSystem for ProcFileSystem {
             return Ok(Walk::Done(object));
         }
         match node.kind() {
-            Kind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => return Err(Errno::EISDIR),
+            Kind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
+                return Err(Errno::EISDIR);
+            }
             Kind::Directory => {}
             _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
-            _ if flags.contains(OpenFlags::WRITE) && node.mode() & 0o200 == 0 => return Err(Errno::EACCES),
+            _ if flags.contains(OpenFlags::WRITE) && node.mode() & 0o200 == 0 => {
+                return Err(Errno::EACCES);
+            }
             _ => {}
         }
         Ok(Walk::Done(Arc::new(ProcFile { node, text: Mutex::new(Vec::new()) })))
@@ -70,7 +77,9 @@ impl FileSystem for ProcFileSystem {
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
         let node = match walk(path, flags)? {
             Walk::Done(node) => node,
-            Walk::Link { which, walked, target } => return Ok(Walk::Link { which, walked, target }),
+            Walk::Link { which, walked, target } => {
+                return Ok(Walk::Link { which, walked, target });
+            }
         };
         if !flags.contains(OpenFlags::NO_FOLLOW)
             && let Some(object) = node.object()?
@@ -92,7 +101,17 @@ pub(super) fn stat(node: Node) -> Stat {
     let now = crate::file::tasks().map_or(fsproto::Time(0), |tasks| tasks.now());
     let links = if node.kind() == Kind::Directory { 2 } else { 1 };
     let (kind, mode, inode) = (node.kind(), node.mode(), node.inode());
-    Stat { device: DEVICE, inode, kind, mode, links, atime: now, mtime: now, ctime: now, ..Stat::default() }
+    Stat {
+        device: DEVICE,
+        inode,
+        kind,
+        mode,
+        links,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        ..Stat::default()
+    }
 }
 
 /// An open file of `/proc`.
@@ -135,11 +154,20 @@ impl FileObject for ProcFile {
 
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
         // Truncation comes with every `echo 1 > knob`, and means nothing here.
-        if (change.mask - AttrMask::SIZE).is_empty() && self.node.mode() & 0o200 != 0 { Ok(()) } else { Err(Errno::EPERM) }
+        if (change.mask - AttrMask::SIZE).is_empty() && self.node.mode() & 0o200 != 0 {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 
-    fn read_dir(&self, cookie: u64, sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {
-        // Processes come last, under cookies made of their numbers, which stay valid while others come and go.
+    fn read_dir(
+        &self,
+        cookie: u64,
+        sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        // Processes come last, under cookies made of their numbers, which stay valid while others
+        // come and go.
         let cookie_of = |at: u64, node: &Node| match node {
             Node::Process(pid) => (1 << 32) + u64::from(*pid),
             Node::Descriptor(_, fd) => 1 + u64::from(fd.unsigned_abs()),
@@ -150,7 +178,12 @@ impl FileObject for ProcFile {
             if next <= cookie {
                 continue;
             }
-            if !sink(DirectoryEntry { inode: node.inode(), next, kind: node.kind(), name: name.as_bytes() }) {
+            if !sink(DirectoryEntry {
+                inode: node.inode(),
+                next,
+                kind: node.kind(),
+                name: name.as_bytes(),
+            }) {
                 break;
             }
         }

@@ -1,4 +1,5 @@
-//! `/proc/PID/mem`: another process's memory as it sees it itself (A7). A page that stands for bytes of a snapshot is fetched; a byte written becomes that process's own.
+//! `/proc/PID/mem`: another process's memory as it sees it itself (A7). A page that stands for
+//! bytes of a snapshot is fetched; a byte written becomes that process's own.
 
 use super::file::stat;
 use super::node::Node;
@@ -20,7 +21,8 @@ impl ProcessMemory {
         Ok(Self { node: Node::Memory(view.pid), space: view.space.clone().ok_or(Errno::ESRCH)? })
     }
 
-    /// What is left of the page at an address, `most` bytes at most. Whatever is no address of a program is EIO, as on Linux.
+    /// What is left of the page at an address, `most` bytes at most. Whatever is no address of a
+    /// program is EIO, as on Linux.
     fn piece(at: u64, most: u64) -> Result<UserSlice, Errno> {
         let in_page = PAGE_BYTES as u64 - at % PAGE_BYTES as u64;
         UserSlice::new(at, most.min(in_page)).map_err(|_| Errno::EIO)
@@ -64,7 +66,9 @@ impl FileObject for ProcessMemory {
             let piece = Self::piece(start.saturating_add(bytes), from.remaining());
             let copied = piece.and_then(|piece| {
                 let taken = from.take(io.space, page.get_mut(..piece.len()).unwrap_or_default())?;
-                self.space.copy_out(piece.take(taken), page.get(..taken).unwrap_or_default()).map_err(|_| Errno::EIO)
+                self.space
+                    .copy_out(piece.take(taken), page.get(..taken).unwrap_or_default())
+                    .map_err(|_| Errno::EIO)
             });
             match copied {
                 Ok(0) => break,

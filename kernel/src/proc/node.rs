@@ -63,7 +63,10 @@ enum Fixed {
     Knobs,
 }
 
-static SYS: Directory = Directory { inode: 0x10, names: &[("kernel", Fixed::Directory(&KERNEL)), ("lazy", Fixed::Directory(&LAZY))] };
+static SYS: Directory = Directory {
+    inode: 0x10,
+    names: &[("kernel", Fixed::Directory(&KERNEL)), ("lazy", Fixed::Directory(&LAZY))],
+};
 static KERNEL: Directory = Directory {
     inode: 0x11,
     names: &[
@@ -108,9 +111,15 @@ impl Node {
     /// What it is.
     pub fn kind(self) -> Kind {
         match self {
-            Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => Kind::Directory,
+            Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => {
+                Kind::Directory
+            }
             Self::CurrentProcess | Self::ProcessLink(..) | Self::Descriptor(..) => Kind::Symlink,
-            Self::System(_) | Self::Knob(_) | Self::Mutant | Self::ProcessFile(..) | Self::Memory(_) => Kind::Regular,
+            Self::System(_)
+            | Self::Knob(_)
+            | Self::Mutant
+            | Self::ProcessFile(..)
+            | Self::Memory(_) => Kind::Regular,
         }
     }
 
@@ -215,14 +224,24 @@ impl Node {
             Self::Root => Ok(root_names()),
             Self::Directory(directory) => Ok(directory.names()),
             Self::Process(pid) => {
-                let links = [("cwd", Self::ProcessLink(pid, Link::Directory)), ("exe", Self::ProcessLink(pid, Link::Program))];
-                let files = process::FILES.iter().map(|file| (file.name(), Self::ProcessFile(pid, file)));
-                let all = files.chain(links).chain([("fd", Self::Descriptors(pid)), ("mem", Self::Memory(pid))]);
+                let links = [
+                    ("cwd", Self::ProcessLink(pid, Link::Directory)),
+                    ("exe", Self::ProcessLink(pid, Link::Program)),
+                ];
+                let files =
+                    process::FILES.iter().map(|file| (file.name(), Self::ProcessFile(pid, file)));
+                let all = files
+                    .chain(links)
+                    .chain([("fd", Self::Descriptors(pid)), ("mem", Self::Memory(pid))]);
                 Ok(all.map(|(name, node)| (name.into(), node)).collect())
             }
             Self::Descriptors(pid) => {
                 let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
-                let names = files.lock().iter().map(|(fd, _)| (format!("{fd}"), Self::Descriptor(pid, fd))).collect();
+                let names = files
+                    .lock()
+                    .iter()
+                    .map(|(fd, _)| (format!("{fd}"), Self::Descriptor(pid, fd)))
+                    .collect();
                 Ok(names)
             }
             _ => Err(Errno::ENOTDIR),
@@ -242,7 +261,11 @@ fn root_child(name: &str) -> Result<Node, Errno> {
     match name {
         "self" => Ok(Node::CurrentProcess),
         "sys" => Ok(Node::Directory(&SYS)),
-        name => system::FILES.iter().find(|file| file.name == name).map(Node::System).ok_or(Errno::ENOENT),
+        name => system::FILES
+            .iter()
+            .find(|file| file.name == name)
+            .map(Node::System)
+            .ok_or(Errno::ENOENT),
     }
 }
 
@@ -262,7 +285,11 @@ fn process_child(pid: u32, name: &str) -> Result<Node, Errno> {
         "exe" => Ok(Node::ProcessLink(pid, Link::Program)),
         "fd" => Ok(Node::Descriptors(pid)),
         "mem" => Ok(Node::Memory(pid)),
-        name => process::FILES.iter().find(|file| file.name() == name).map(|file| Node::ProcessFile(pid, file)).ok_or(Errno::ENOENT),
+        name => process::FILES
+            .iter()
+            .find(|file| file.name() == name)
+            .map(|file| Node::ProcessFile(pid, file))
+            .ok_or(Errno::ENOENT),
     }
 }
 
@@ -274,17 +301,25 @@ fn descriptor(pid: u32, fd: i32) -> Result<Arc<crate::file::OpenFile>, Errno> {
 
 impl Directory {
     fn child(&'static self, name: &str) -> Result<Node, Errno> {
-        self.names().into_iter().find(|(other, _)| other == name).map(|(_, node)| node).ok_or(Errno::ENOENT)
+        self.names()
+            .into_iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, node)| node)
+            .ok_or(Errno::ENOENT)
     }
 
     fn names(&'static self) -> Vec<(String, Node)> {
         let mut names = Vec::new();
         for (name, entry) in self.names {
             match entry {
-                Fixed::Directory(directory) => names.push(((*name).into(), Node::Directory(directory))),
+                Fixed::Directory(directory) => {
+                    names.push(((*name).into(), Node::Directory(directory)))
+                }
                 Fixed::File(file) => names.push(((*name).into(), Node::System(file))),
                 Fixed::Knobs => {
-                    names.extend(knobs::ALL.iter().map(|&knob| (knob.name.into(), Node::Knob(knob))));
+                    names.extend(
+                        knobs::ALL.iter().map(|&knob| (knob.name.into(), Node::Knob(knob))),
+                    );
                     if cfg!(feature = "mutants") {
                         names.push((MUTANT.into(), Node::Mutant));
                     }
@@ -297,7 +332,10 @@ impl Directory {
 
 #[cfg(feature = "mutants")]
 fn chosen_mutant() -> Vec<u8> {
-    let name = Mutant::ALL.iter().find(|&&mutant| mutant::active(mutant)).map_or("none", |mutant| mutant.name());
+    let name = Mutant::ALL
+        .iter()
+        .find(|&&mutant| mutant::active(mutant))
+        .map_or("none", |mutant| mutant.name());
     format!("{name}\n").into_bytes()
 }
 

@@ -34,8 +34,17 @@ pub enum File {
 }
 
 /// All files, sorted by name.
-pub static FILES: [File; 9] =
-    [File::CommandLine, File::Name, File::Lazy, File::Maps, File::Mounts, File::Stat, File::StatM, File::Status, File::Trace];
+pub static FILES: [File; 9] = [
+    File::CommandLine,
+    File::Name,
+    File::Lazy,
+    File::Maps,
+    File::Mounts,
+    File::Stat,
+    File::StatM,
+    File::Status,
+    File::Trace,
+];
 
 impl File {
     /// Its name.
@@ -70,11 +79,16 @@ impl File {
             Self::Name => [view.name.as_slice(), b"\n"].concat(),
             Self::Lazy => view.space.as_ref().map_or_else(Vec::new, |space| {
                 let mut text = counter_lines(&space.counters);
-                text.extend_from_slice(format!("pages_lazy_now: {}\n", space.stats().lazy).as_bytes());
+                text.extend_from_slice(
+                    format!("pages_lazy_now: {}\n", space.stats().lazy).as_bytes(),
+                );
                 text
             }),
             Self::Maps => maps(view),
-            Self::Mounts => super::node::Node::Root.child(b"mounts").and_then(super::node::Node::text).unwrap_or_default(),
+            Self::Mounts => super::node::Node::Root
+                .child(b"mounts")
+                .and_then(super::node::Node::text)
+                .unwrap_or_default(),
             Self::Stat => stat(view),
             Self::StatM => {
                 let (size, resident) = sizes(view);
@@ -89,7 +103,9 @@ impl File {
     pub fn set(self, view: &ProcessView, value: u64) -> Result<(), Errno> {
         match (self, value) {
             (Self::Trace, 0 | 1) => crate::syscall::trace::set(view.pid, value == 1),
-            (Self::Lazy, 0 | 1) => view.space.as_ref().ok_or(Errno::ESRCH)?.policy.set_eager(value == 0),
+            (Self::Lazy, 0 | 1) => {
+                view.space.as_ref().ok_or(Errno::ESRCH)?.policy.set_eager(value == 0)
+            }
             (Self::Lazy | Self::Trace, _) => return Err(Errno::EINVAL),
             _ => return Err(Errno::EACCES),
         }
@@ -132,9 +148,16 @@ fn status(view: &ProcessView) -> Vec<u8> {
     let mut text = b"Name:\t".to_vec();
     text.extend_from_slice(&view.name);
     let mut rest = String::new();
-    let _ = writeln!(rest, "\nState:\t{state}\nTgid:\t{0}\nPid:\t{0}\nPPid:\t{1}", view.pid, view.ppid);
+    let _ =
+        writeln!(rest, "\nState:\t{state}\nTgid:\t{0}\nPid:\t{0}\nPPid:\t{1}", view.pid, view.ppid);
     let _ = writeln!(rest, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0");
-    let _ = writeln!(rest, "VmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}", kib(size), kib(resident), view.threads);
+    let _ = writeln!(
+        rest,
+        "VmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}",
+        kib(size),
+        kib(resident),
+        view.threads
+    );
     let swapped = view.space.as_ref().map_or(0, |space| space.stats().swapped);
     let _ = writeln!(rest, "VmSwap:\t{:8} kB", kib(swapped));
     let _ = writeln!(rest, "Server:\t{}", u8::from(view.is_server));
@@ -147,11 +170,17 @@ fn maps(view: &ProcessView) -> Vec<u8> {
     let mut text = String::new();
     for RegionInfo { range, prot, shared, label, .. } in regions {
         let letter = |of: Prot, letter: char| if prot.contains(of) { letter } else { '-' };
-        let (read, write, execute) = (letter(Prot::READ, 'r'), letter(Prot::WRITE, 'w'), letter(Prot::EXECUTE, 'x'));
+        let (read, write, execute) =
+            (letter(Prot::READ, 'r'), letter(Prot::WRITE, 'w'), letter(Prot::EXECUTE, 'x'));
         let sharing = if shared { 's' } else { 'p' };
         let (start, end) = (range.start.start().0, range.end.start().0);
-        let line = format!("{start:08x}-{end:08x} {read}{write}{execute}{sharing} 00000000 00:00 0 ");
-        let _ = if label.is_empty() { writeln!(text, "{line}") } else { writeln!(text, "{line:<73}{label}") };
+        let line =
+            format!("{start:08x}-{end:08x} {read}{write}{execute}{sharing} 00000000 00:00 0 ");
+        let _ = if label.is_empty() {
+            writeln!(text, "{line}")
+        } else {
+            writeln!(text, "{line:<73}{label}")
+        };
     }
     text.into_bytes()
 }

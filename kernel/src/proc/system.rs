@@ -25,11 +25,14 @@ pub const VERSION_TEXT: &str = concat!("#1 Sloth ", env!("CARGO_PKG_VERSION"));
 pub const HOST_TEXT: &str = "sloth";
 
 /// `/proc/sys/kernel/hostname`.
-pub static HOST_NAME: File = File { name: "hostname", text: || format!("{HOST_TEXT}\n").into_bytes() };
+pub static HOST_NAME: File =
+    File { name: "hostname", text: || format!("{HOST_TEXT}\n").into_bytes() };
 /// `/proc/sys/kernel/osrelease`.
-pub static RELEASE: File = File { name: "osrelease", text: || format!("{RELEASE_TEXT}\n").into_bytes() };
+pub static RELEASE: File =
+    File { name: "osrelease", text: || format!("{RELEASE_TEXT}\n").into_bytes() };
 /// `/proc/sys/kernel/ostype`.
-pub static SYSTEM_NAME: File = File { name: "ostype", text: || format!("{SYSTEM_TEXT}\n").into_bytes() };
+pub static SYSTEM_NAME: File =
+    File { name: "ostype", text: || format!("{SYSTEM_TEXT}\n").into_bytes() };
 
 /// The files in `/proc` itself.
 pub static FILES: [File; 10] = [
@@ -42,7 +45,10 @@ pub static FILES: [File; 10] = [
     File { name: "servers", text: servers },
     File { name: "stat", text: statistics },
     File { name: "uptime", text: uptime },
-    File { name: "version", text: || format!("{SYSTEM_TEXT} version {RELEASE_TEXT} {VERSION_TEXT}\n").into_bytes() },
+    File {
+        name: "version",
+        text: || format!("{SYSTEM_TEXT} version {RELEASE_TEXT} {VERSION_TEXT}\n").into_bytes(),
+    },
 ];
 
 fn file_systems() -> Vec<u8> {
@@ -64,7 +70,8 @@ pub fn counter_lines(counters: &counters::Counters) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What the mounted servers count themselves, added up (E3). Apart from `lazy`, because reading this asks each of them.
+/// What the mounted servers count themselves, added up (E3). Apart from `lazy`, because reading
+/// this asks each of them.
 fn servers() -> Vec<u8> {
     let mut sums = [("bytes_rescued", 0), ("bytes_elided", 0), ("bytes_cloned", 0)];
     for mount in namespace::root().mounts() {
@@ -104,10 +111,13 @@ fn memory() -> Vec<u8> {
 fn mounts() -> Vec<u8> {
     let mut text = Vec::new();
     for mount in namespace::root().mounts() {
-        for field in [mount.source.as_slice(), &mount.path, mount.filesystem.type_name().as_bytes()] {
+        for field in [mount.source.as_slice(), &mount.path, mount.filesystem.type_name().as_bytes()]
+        {
             for &byte in field {
                 match byte {
-                    b' ' | b'\t' | b'\n' | b'\\' => text.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+                    b' ' | b'\t' | b'\n' | b'\\' => {
+                        text.extend_from_slice(format!("\\{byte:03o}").as_bytes())
+                    }
                     byte => text.push(byte),
                 }
             }
@@ -130,9 +140,14 @@ fn uptime() -> Vec<u8> {
 fn statistics() -> Vec<u8> {
     let Some(tasks) = tasks() else { return Vec::new() };
     let pids = tasks.pids();
-    let busy: u64 = pids.iter().filter_map(|&pid| tasks.process(pid)).map(|view| view.user_ticks + view.system_ticks).sum();
+    let busy: u64 = pids
+        .iter()
+        .filter_map(|&pid| tasks.process(pid))
+        .map(|view| view.user_ticks + view.system_ticks)
+        .sum();
     let idle = (tasks.uptime_ns() / NS_PER_HUNDREDTH).saturating_sub(busy);
-    let started = (tasks.now().0 / NS_PER_S as i64).saturating_sub((tasks.uptime_ns() / NS_PER_S) as i64);
+    let started =
+        (tasks.now().0 / NS_PER_S as i64).saturating_sub((tasks.uptime_ns() / NS_PER_S) as i64);
     let times = format!("{busy} 0 0 {idle} 0 0 0 0 0 0");
     let made = pids.last().copied().unwrap_or(0);
     format!("cpu  {times}\ncpu0 {times}\nintr 0\nctxt 0\nbtime {started}\nprocesses {made}\nprocs_running 1\nprocs_blocked 0\n")

@@ -1,6 +1,8 @@
 //! Arguments that many calls share: descriptors, paths, buffers.
 
-use crate::file::{Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace};
+use crate::file::{
+    Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace,
+};
 use crate::mem::UserSlice;
 pub(super) use crate::task::word;
 use alloc::sync::Arc;
@@ -21,7 +23,11 @@ pub fn open_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> 
 }
 
 /// Gives an open file the lowest free number.
-pub fn install(current: &dyn Caller, file: Arc<OpenFile>, close_on_exec: bool) -> Result<u64, Errno> {
+pub fn install(
+    current: &dyn Caller,
+    file: Arc<OpenFile>,
+    close_on_exec: bool,
+) -> Result<u64, Errno> {
     let descriptor = Descriptor { file, close_on_exec };
     // Where it fails the file is dropped after the lock, like every file.
     let spare = descriptor.clone();
@@ -69,7 +75,8 @@ pub fn half(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&half| u32::from_le_bytes(half))
 }
 
-/// A path in the caller's memory. It may be empty; what takes no empty path answers ENOENT when it is resolved.
+/// A path in the caller's memory. It may be empty; what takes no empty path answers ENOENT when it
+/// is resolved.
 pub fn path(current: &dyn Caller, address: u64) -> Result<Vec<u8>, Errno> {
     current.space().read_string(address, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
 }
@@ -98,13 +105,20 @@ pub struct Found {
 }
 
 /// Opens by directory descriptor and path.
-pub fn open_at(current: &dyn Caller, dir: i32, address: u64, flags: OpenFlags) -> Result<Found, Errno> {
+pub fn open_at(
+    current: &dyn Caller,
+    dir: i32,
+    address: u64,
+    flags: OpenFlags,
+) -> Result<Found, Errno> {
     let path = path(current, address)?;
-    let (object, place) = namespace::root().open(&base(current, dir, &path)?, &path, OpenHow { flags, mode: 0 })?;
+    let (object, place) =
+        namespace::root().open(&base(current, dir, &path)?, &path, OpenHow { flags, mode: 0 })?;
     Ok(Found { object, filesystem: Some(place.filesystem), path: place.path })
 }
 
-/// The same for calls with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`: an empty path is the descriptor itself.
+/// The same for calls with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`: an empty path is the
+/// descriptor itself.
 pub fn found_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Result<Found, Errno> {
     if flags & linux::AT_EMPTY_PATH != 0 && path(current, address)?.is_empty() {
         if dir == linux::AT_FDCWD {
@@ -114,7 +128,11 @@ pub fn found_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Res
             return Ok(Found { object, filesystem: Some(place.filesystem), path: place.path });
         }
         let file = open_file(current, dir)?;
-        return Ok(Found { object: file.object().clone(), filesystem: file.filesystem().cloned(), path: file.path().to_vec() });
+        return Ok(Found {
+            object: file.object().clone(),
+            filesystem: file.filesystem().cloned(),
+            path: file.path().to_vec(),
+        });
     }
     open_at(current, dir, address, no_follow(flags))
 }
@@ -126,7 +144,9 @@ pub fn stat_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Resu
         if dir != linux::AT_FDCWD {
             return open_file(current, dir)?.object().stat();
         }
-        return Ok(namespace::root().stat(&base(current, dir, &path)?, b".", OpenFlags::empty())?.0);
+        return Ok(namespace::root()
+            .stat(&base(current, dir, &path)?, b".", OpenFlags::empty())?
+            .0);
     }
     Ok(namespace::root().stat(&base(current, dir, &path)?, &path, no_follow(flags))?.0)
 }

@@ -15,14 +15,15 @@ const STAT_BYTES: usize = 144;
 const BLOCK_BYTES: u64 = 4096;
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// What programs size their buffers by (`st_blksize`): of a file, more than a page, so that reads cover whole pages and are few. The same with
-/// laziness off, which no program is to notice.
+/// What programs size their buffers by (`st_blksize`): of a file, more than a page, so that reads
+/// cover whole pages and are few. The same with laziness off, which no program is to notice.
 pub(super) fn block_bytes(stat: &Stat) -> u64 {
     if stat.kind == Kind::Regular { knobs::BLOCK_BYTES.get().max(BLOCK_BYTES) } else { BLOCK_BYTES }
 }
 
 fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
-    let time = |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
+    let time =
+        |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
     let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let head = [
         stat.device,
@@ -59,7 +60,13 @@ pub fn fstat(current: &dyn Caller, fd: i32, buffer: u64) -> Result<u64, Errno> {
 }
 
 /// newfstatat(2).
-pub fn newfstatat(current: &dyn Caller, dir: i32, path: u64, buffer: u64, flags: u32) -> Result<u64, Errno> {
+pub fn newfstatat(
+    current: &dyn Caller,
+    dir: i32,
+    path: u64,
+    buffer: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
     only(flags, EMPTY | NO_FOLLOW | linux::AT_NO_AUTOMOUNT)?;
     let stat = stat_at(current, dir, path, flags)?;
     store(current, buffer, &stat_bytes(&stat))
@@ -75,8 +82,15 @@ pub fn faccessat(current: &dyn Caller, dir: i32, path: u64, mode: u32) -> Result
     faccessat2(current, dir, path, mode, 0)
 }
 
-/// faccessat2(2). Everybody is root: all may be read and written, and executed what anybody may execute.
-pub fn faccessat2(current: &dyn Caller, dir: i32, path: u64, mode: u32, flags: u32) -> Result<u64, Errno> {
+/// faccessat2(2). Everybody is root: all may be read and written, and executed what anybody may
+/// execute.
+pub fn faccessat2(
+    current: &dyn Caller,
+    dir: i32,
+    path: u64,
+    mode: u32,
+    flags: u32,
+) -> Result<u64, Errno> {
     only(mode, linux::R_OK | linux::W_OK | linux::X_OK)?;
     only(flags, EMPTY | NO_FOLLOW | linux::AT_EACCESS)?;
     let stat = stat_at(current, dir, path, flags)?;
@@ -138,13 +152,26 @@ pub fn fchown(current: &dyn Caller, fd: i32, uid: u32, gid: u32) -> Result<u64, 
 }
 
 /// fchownat(2).
-pub fn fchownat(current: &dyn Caller, dir: i32, path: u64, uid: u32, gid: u32, flags: u32) -> Result<u64, Errno> {
+pub fn fchownat(
+    current: &dyn Caller,
+    dir: i32,
+    path: u64,
+    uid: u32,
+    gid: u32,
+    flags: u32,
+) -> Result<u64, Errno> {
     only(flags, EMPTY | NO_FOLLOW)?;
     change(&found_at(current, dir, path, flags)?, owner_change(uid, gid))
 }
 
 /// utimensat(2). Without a path it is about the descriptor.
-pub fn utimensat(current: &dyn Caller, dir: i32, path: u64, times: u64, flags: u32) -> Result<u64, Errno> {
+pub fn utimensat(
+    current: &dyn Caller,
+    dir: i32,
+    path: u64,
+    times: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
     only(flags, EMPTY | NO_FOLLOW)?;
     let times = new_times(current, times)?;
     if times.mask.is_empty() {
@@ -170,7 +197,9 @@ pub fn futimesat(current: &dyn Caller, dir: i32, path: u64, times: u64) -> Resul
         let mut bytes = [0; 32];
         load(current, times, &mut bytes)?;
         let time = |at: usize| match (word(&bytes, at) as i64, word(&bytes, at + 8)) {
-            (seconds, micros @ 0..1_000_000) => Ok(Time(seconds.saturating_mul(NS_PER_S).saturating_add(micros as i64 * 1000))),
+            (seconds, micros @ 0..1_000_000) => {
+                Ok(Time(seconds.saturating_mul(NS_PER_S).saturating_add(micros as i64 * 1000)))
+            }
             _ => Err(Errno::EINVAL),
         };
         (wanted.atime, wanted.mtime) = (time(0)?, time(16)?);
@@ -210,7 +239,9 @@ fn new_times(current: &dyn Caller, address: u64) -> Result<SetAttr, Errno> {
                 change.mask -= which;
                 continue;
             }
-            0..1_000_000_000 => Time(seconds.saturating_mul(NS_PER_S).saturating_add(nanoseconds as i64)),
+            0..1_000_000_000 => {
+                Time(seconds.saturating_mul(NS_PER_S).saturating_add(nanoseconds as i64))
+            }
             _ => return Err(Errno::EINVAL),
         };
         if which == AttrMask::ATIME {
@@ -231,9 +262,23 @@ pub fn umask(current: &dyn Caller, mask: u32) -> Result<u64, Errno> {
 fn statfs_bytes(figures: &FileSystemFigures) -> [u8; 120] {
     const NAME_BYTES: u64 = fsproto::MAX_NAME as u64;
     let FileSystemFigures { magic, blocks, blocks_free, files, files_free, .. } = *figures;
-    let words = [magic, BLOCK_BYTES, blocks, blocks_free, blocks_free, files, files_free, 0, NAME_BYTES, BLOCK_BYTES];
+    let words = [
+        magic,
+        BLOCK_BYTES,
+        blocks,
+        blocks_free,
+        blocks_free,
+        files,
+        files_free,
+        0,
+        NAME_BYTES,
+        BLOCK_BYTES,
+    ];
     let mut bytes = [0; 120];
-    bytes.iter_mut().zip(words.into_iter().flat_map(u64::to_le_bytes)).for_each(|(to, from)| *to = from);
+    bytes
+        .iter_mut()
+        .zip(words.into_iter().flat_map(u64::to_le_bytes))
+        .for_each(|(to, from)| *to = from);
     bytes
 }
 
@@ -264,10 +309,25 @@ mod tests {
 
     #[test]
     fn stat_is_laid_out_as_on_linux() {
-        let stat = Stat { inode: 7, kind: Kind::Regular, mode: 0o644, uid: 3, gid: 4, size: 9, mtime: Time(-1), ..Stat::default() };
+        let stat = Stat {
+            inode: 7,
+            kind: Kind::Regular,
+            mode: 0o644,
+            uid: 3,
+            gid: 4,
+            size: 9,
+            mtime: Time(-1),
+            ..Stat::default()
+        };
         let bytes = stat_bytes(&stat);
-        assert_eq!((word(&bytes, 8), half(&bytes, 24), half(&bytes, 28), half(&bytes, 32)), (7, 0o100_644, 3, 4));
-        assert_eq!((word(&bytes, 48), word(&bytes, 88) as i64, word(&bytes, 96)), (9, -1, 999_999_999));
+        assert_eq!(
+            (word(&bytes, 8), half(&bytes, 24), half(&bytes, 28), half(&bytes, 32)),
+            (7, 0o100_644, 3, 4)
+        );
+        assert_eq!(
+            (word(&bytes, 48), word(&bytes, 88) as i64, word(&bytes, 96)),
+            (9, -1, 999_999_999)
+        );
         assert_eq!(size_of::<linux::stat>(), STAT_BYTES);
         assert_eq!(size_of::<linux::statfs64>(), 120);
     }

@@ -33,13 +33,15 @@ fn restart_of(registers: &Registers) -> Option<Restart> {
     (restart != Restart::Never && registers.rax == deliver::error(Errno::EINTR)).then_some(restart)
 }
 
-/// A system call. True if the program may be returned to the fast way: nothing but the result has changed.
+/// A system call. True if the program may be returned to the fast way: nothing but the result has
+/// changed.
 ///
 /// # Safety
 /// `registers` are those at the top of the running thread's stack.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
 pub unsafe extern "C" fn sloth_syscall(registers: *mut Registers) -> bool {
-    // SAFETY: the caller's promise. Handlers may change the registers by themselves (exec, sigreturn), so no reference is kept across them.
+    // SAFETY: the caller's promise. Handlers may change the registers by themselves (exec,
+    // sigreturn), so no reference is kept across them.
     unsafe {
         let result = carry_out((*registers).code, Arguments::new(registers));
         (*registers).rax = result;
@@ -90,7 +92,11 @@ fn page_fault(fault: PageFault) {
     let Err(error) = space.fault(VirtAddr(fault.address), access) else {
         if let Some(before) = before {
             let figures = Figures::of(&space.counters).since(before);
-            let touch = trace::Touch { address: fault.address, is_store: access == Access::Write, was_there: fault.present };
+            let touch = trace::Touch {
+                address: fault.address,
+                is_store: access == Access::Write,
+                was_there: fault.present,
+            };
             trace::note_fault(thread.process.pid, touch, figures);
         }
         return;
@@ -109,7 +115,8 @@ fn page_fault(fault: PageFault) {
 /// The program that asked for memory that is not there ends, and nothing else (Q4).
 fn out_of_memory(thread: &Arc<Thread>) {
     let name = thread.process.identity.lock().name.clone();
-    let text = alloc::format!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
+    let text =
+        alloc::format!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
     log::warn!("{text}");
     let session = family::relations(thread.process.pid).map_or(0, |relations| relations.session);
     devices::announce(session, alloc::format!("{text}\n").as_bytes());
@@ -127,7 +134,8 @@ fn exception(registers: &Registers) {
         17 | STACK_FAULT => SIGBUS,
         _ => SIGSEGV,
     };
-    // The CPU tells no address for the rest; Linux says 0 for a general protection fault, and the instruction's for others.
+    // The CPU tells no address for the rest; Linux says 0 for a general protection fault, and the
+    // instruction's for others.
     let (code, value) = match signal {
         SIGSEGV => (SignalInfo::KERNEL, 0),
         SIGTRAP if vector == 3 => (SignalInfo::KERNEL, 0),

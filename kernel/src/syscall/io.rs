@@ -1,7 +1,9 @@
 //! Reading and writing through descriptors.
 
 use super::arguments::{VECTOR_BYTES, buffers, open_file, position, vectors};
-use crate::file::{Caller, FileObject, Kind, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped};
+use crate::file::{
+    Caller, FileObject, Kind, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped,
+};
 use crate::mem::UserSlice;
 use alloc::sync::Arc;
 use fsproto::mutant::{Mutant, active};
@@ -34,18 +36,21 @@ pub fn write(current: &dyn Caller, fd: i32, buffer: u64, length: u64) -> Result<
     with_signal(current, written)
 }
 
-/// Moves bytes by a vector, which is fetched from the program once (X4). `transfer` is told how many bytes were moved before.
+/// Moves bytes by a vector, which is fetched from the program once (X4). `transfer` is told how
+/// many bytes were moved before.
 fn by_vector(
     current: &dyn Caller,
     vector: u64,
     count: u64,
     mut transfer: impl FnMut(&mut UserBuffers, u64) -> Result<u64, Errno>,
 ) -> Result<u64, Errno> {
-    // The deliberate break: entry by entry, each fetched when its turn comes. Servers keep their messages whole.
+    // The deliberate break: entry by entry, each fetched when its turn comes. Servers keep their
+    // messages whole.
     if active(Mutant::VectorAgain) && !current.is_server() {
         let mut done = 0;
         for entry in 0..count {
-            done += transfer(&mut vectors(current, vector + entry * VECTOR_BYTES as u64, 1)?, done)?;
+            done +=
+                transfer(&mut vectors(current, vector + entry * VECTOR_BYTES as u64, 1)?, done)?;
         }
         return Ok(done);
     }
@@ -68,7 +73,13 @@ pub fn writev(current: &dyn Caller, fd: i32, vector: u64, count: u64) -> Result<
 }
 
 /// pread64(2).
-pub fn pread64(current: &dyn Caller, fd: i32, buffer: u64, length: u64, offset: i64) -> Result<u64, Errno> {
+pub fn pread64(
+    current: &dyn Caller,
+    fd: i32,
+    buffer: u64,
+    length: u64,
+    offset: i64,
+) -> Result<u64, Errno> {
     let at = position(offset)?;
     let file = open_file(current, fd)?;
     file.require_positions()?;
@@ -77,7 +88,13 @@ pub fn pread64(current: &dyn Caller, fd: i32, buffer: u64, length: u64, offset: 
 }
 
 /// pwrite64(2).
-pub fn pwrite64(current: &dyn Caller, fd: i32, buffer: u64, length: u64, offset: i64) -> Result<u64, Errno> {
+pub fn pwrite64(
+    current: &dyn Caller,
+    fd: i32,
+    buffer: u64,
+    length: u64,
+    offset: i64,
+) -> Result<u64, Errno> {
     let at = position(offset)?;
     let file = open_file(current, fd)?;
     file.require_positions()?;
@@ -86,7 +103,13 @@ pub fn pwrite64(current: &dyn Caller, fd: i32, buffer: u64, length: u64, offset:
 }
 
 /// preadv(2). On this architecture the whole offset is in its lower half.
-pub fn preadv(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64) -> Result<u64, Errno> {
+pub fn preadv(
+    current: &dyn Caller,
+    fd: i32,
+    vector: u64,
+    count: u64,
+    offset: i64,
+) -> Result<u64, Errno> {
     let at = position(offset)?;
     let file = open_file(current, fd)?;
     file.require_positions()?;
@@ -95,7 +118,13 @@ pub fn preadv(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i6
 }
 
 /// pwritev(2).
-pub fn pwritev(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64) -> Result<u64, Errno> {
+pub fn pwritev(
+    current: &dyn Caller,
+    fd: i32,
+    vector: u64,
+    count: u64,
+    offset: i64,
+) -> Result<u64, Errno> {
     let at = position(offset)?;
     let file = open_file(current, fd)?;
     file.require_positions()?;
@@ -104,7 +133,15 @@ pub fn pwritev(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i
 }
 
 /// preadv2(2): no flag is supported; offset -1 is the position.
-pub fn preadv2(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64, _high: u64, flags: u32) -> Result<u64, Errno> {
+pub fn preadv2(
+    current: &dyn Caller,
+    fd: i32,
+    vector: u64,
+    count: u64,
+    offset: i64,
+    _high: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
     match (flags, offset) {
         (0, -1) => readv(current, fd, vector, count),
         (0, offset) => preadv(current, fd, vector, count, offset),
@@ -113,7 +150,15 @@ pub fn preadv2(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i
 }
 
 /// pwritev2(2).
-pub fn pwritev2(current: &dyn Caller, fd: i32, vector: u64, count: u64, offset: i64, _high: u64, flags: u32) -> Result<u64, Errno> {
+pub fn pwritev2(
+    current: &dyn Caller,
+    fd: i32,
+    vector: u64,
+    count: u64,
+    offset: i64,
+    _high: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
     match (flags, offset) {
         (0, -1) => writev(current, fd, vector, count),
         (0, offset) => pwritev(current, fd, vector, count, offset),
@@ -190,7 +235,8 @@ fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Re
 /// truncate(2).
 pub fn truncate(current: &dyn Caller, path: u64, length: i64) -> Result<u64, Errno> {
     position(length)?;
-    let found = super::arguments::open_at(current, linux::AT_FDCWD, path, fsproto::OpenFlags::WRITE)?;
+    let found =
+        super::arguments::open_at(current, linux::AT_FDCWD, path, fsproto::OpenFlags::WRITE)?;
     resize(current, &found.object, length)
 }
 
@@ -204,9 +250,17 @@ pub fn ftruncate(current: &dyn Caller, fd: i32, length: i64) -> Result<u64, Errn
 }
 
 /// fallocate(2): allocates, or punches a hole.
-pub fn fallocate(current: &dyn Caller, fd: i32, mode: u32, offset: i64, length: i64) -> Result<u64, Errno> {
+pub fn fallocate(
+    current: &dyn Caller,
+    fd: i32,
+    mode: u32,
+    offset: i64,
+    length: i64,
+) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
-    let (Ok(offset), Ok(length @ 1..)) = (u64::try_from(offset), u64::try_from(length)) else { return Err(Errno::EINVAL) };
+    let (Ok(offset), Ok(length @ 1..)) = (u64::try_from(offset), u64::try_from(length)) else {
+        return Err(Errno::EINVAL);
+    };
     const KEEP: u32 = linux::FALLOC_FL_KEEP_SIZE;
     const PUNCH: u32 = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
     let mode = match mode {
@@ -222,7 +276,8 @@ pub fn fallocate(current: &dyn Caller, fd: i32, mode: u32, offset: i64, length: 
     if offset.checked_add(length).is_none_or(|end| end > MAX_OFFSET) {
         return Err(Errno::EFBIG);
     }
-    mapped::change(current.space(), file.object(), || file.object().allocate(offset, length, mode)).map(|()| 0)
+    mapped::change(current.space(), file.object(), || file.object().allocate(offset, length, mode))
+        .map(|()| 0)
 }
 
 /// getrandom(2).

@@ -3,13 +3,16 @@
 use super::arguments::{buffers, half, install, load, open_file, store, vectors, word};
 use super::io::with_signal;
 use crate::file::socket::{self, Endpoint, ShutDown, Stream};
-use crate::file::{Caller, FileObject, Io, Kind, OpenFile, Status, UserBuffers, WriteAt, downcast, pipe};
+use crate::file::{
+    Caller, FileObject, Io, Kind, OpenFile, Status, UserBuffers, WriteAt, downcast, pipe,
+};
 use alloc::sync::Arc;
 use fsproto::Errno;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::net;
 
-/// EPROTONOSUPPORT, ESOCKTNOSUPPORT, EISCONN: Linux's numbers, which the file protocol has no use for.
+/// EPROTONOSUPPORT, ESOCKTNOSUPPORT, EISCONN: Linux's numbers, which the file protocol has no use
+/// for.
 const EPROTONOSUPPORT: Errno = Errno(93);
 const ESOCKTNOSUPPORT: Errno = Errno(94);
 const EISCONN: Errno = Errno(106);
@@ -25,7 +28,8 @@ pub fn pipe2(current: &dyn Caller, descriptors: u64, flags: u32) -> Result<u64, 
         return Err(Errno::EINVAL);
     }
     let (read, write) = pipe::pipe();
-    let options = Options { close_on_exec: flags & linux::O_CLOEXEC != 0, status: nonblocking(flags) };
+    let options =
+        Options { close_on_exec: flags & linux::O_CLOEXEC != 0, status: nonblocking(flags) };
     install_pair(current, descriptors, (read, Status::READ), (write, Status::WRITE), options)
 }
 
@@ -43,7 +47,13 @@ struct Options {
 type End = (Arc<dyn FileObject>, Status);
 
 /// Makes two descriptors and tells their numbers, or makes none.
-fn install_pair(current: &dyn Caller, address: u64, one: End, other: End, options: Options) -> Result<u64, Errno> {
+fn install_pair(
+    current: &dyn Caller,
+    address: u64,
+    one: End,
+    other: End,
+    options: Options,
+) -> Result<u64, Errno> {
     let open = |(object, status): End| OpenFile::nameless(object, status | options.status);
     let first = install(current, open(one), options.close_on_exec)?;
     let second = match install(current, open(other), options.close_on_exec) {
@@ -66,7 +76,13 @@ fn take_back(current: &dyn Caller, fd: u64) {
 }
 
 /// socketpair(2): local streams and packets.
-pub fn socketpair(current: &dyn Caller, domain: u32, kind: u32, protocol: u32, descriptors: u64) -> Result<u64, Errno> {
+pub fn socketpair(
+    current: &dyn Caller,
+    domain: u32,
+    kind: u32,
+    protocol: u32,
+    descriptors: u64,
+) -> Result<u64, Errno> {
     const FLAGS: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
     const KIND: u32 = 0xf;
     if kind & !(FLAGS | KIND) != 0 {
@@ -89,7 +105,8 @@ pub fn socketpair(current: &dyn Caller, domain: u32, kind: u32, protocol: u32, d
         }
         _ => return Err(ESOCKTNOSUPPORT),
     };
-    let options = Options { close_on_exec: kind & linux::O_CLOEXEC != 0, status: nonblocking(kind) };
+    let options =
+        Options { close_on_exec: kind & linux::O_CLOEXEC != 0, status: nonblocking(kind) };
     let both = Status::READ | Status::WRITE;
     install_pair(current, descriptors, (one, both), (other, both), options)
 }
@@ -100,7 +117,12 @@ const DATAGRAM: u32 = 2;
 const PACKET: u32 = 5;
 
 /// socket(2): there is no network, and nobody to connect to.
-pub fn socket(_current: &dyn Caller, _domain: u32, _kind: u32, _protocol: u32) -> Result<u64, Errno> {
+pub fn socket(
+    _current: &dyn Caller,
+    _domain: u32,
+    _kind: u32,
+    _protocol: u32,
+) -> Result<u64, Errno> {
     Err(Errno::EAFNOSUPPORT)
 }
 
@@ -112,8 +134,13 @@ fn socket_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> {
 }
 
 /// Flags of sending and receiving that have a meaning here.
-const KNOWN: u32 =
-    net::MSG_PEEK | net::MSG_DONTWAIT | net::MSG_NOSIGNAL | net::MSG_WAITALL | net::MSG_TRUNC | net::MSG_EOR | net::MSG_CMSG_CLOEXEC;
+const KNOWN: u32 = net::MSG_PEEK
+    | net::MSG_DONTWAIT
+    | net::MSG_NOSIGNAL
+    | net::MSG_WAITALL
+    | net::MSG_TRUNC
+    | net::MSG_EOR
+    | net::MSG_CMSG_CLOEXEC;
 
 fn io<'a>(current: &'a dyn Caller, file: &OpenFile, flags: u32) -> Result<Io<'a>, Errno> {
     if flags & !KNOWN != 0 {
@@ -123,13 +150,26 @@ fn io<'a>(current: &'a dyn Caller, file: &OpenFile, flags: u32) -> Result<Io<'a>
     Ok(Io { nonblocking: io.nonblocking || flags & net::MSG_DONTWAIT != 0, ..io })
 }
 
-fn send(current: &dyn Caller, file: &OpenFile, from: &mut UserBuffers, flags: u32) -> Result<u64, Errno> {
-    let sent = file.object().write(&io(current, file, flags)?, from, WriteAt::End).map(|written| written.bytes);
+fn send(
+    current: &dyn Caller,
+    file: &OpenFile,
+    from: &mut UserBuffers,
+    flags: u32,
+) -> Result<u64, Errno> {
+    let sent = file
+        .object()
+        .write(&io(current, file, flags)?, from, WriteAt::End)
+        .map(|written| written.bytes);
     if flags & net::MSG_NOSIGNAL != 0 { sent } else { with_signal(current, sent) }
 }
 
 /// Receives; says how many bytes came, and whether a packet lost its end.
-fn receive(current: &dyn Caller, file: &OpenFile, to: &mut UserBuffers, flags: u32) -> Result<(u64, bool), Errno> {
+fn receive(
+    current: &dyn Caller,
+    file: &OpenFile,
+    to: &mut UserBuffers,
+    flags: u32,
+) -> Result<(u64, bool), Errno> {
     let io = io(current, file, flags)?;
     let peeks = flags & net::MSG_PEEK != 0;
     if let Some(stream) = downcast::<Stream>(file.object()).filter(|_| peeks) {
@@ -178,7 +218,8 @@ pub fn recvfrom(
     Ok(count)
 }
 
-/// Bytes of a `struct msghdr`: name and its length, vector and its length, control data and their length, flags.
+/// Bytes of a `struct msghdr`: name and its length, vector and its length, control data and their
+/// length, flags.
 const HEADER_BYTES: usize = 56;
 
 struct Header {
@@ -193,7 +234,11 @@ impl Header {
     }
     fn vectors(&self, current: &dyn Caller) -> Result<UserBuffers, Errno> {
         let count = word(&self.bytes, 24);
-        if count > 1024 { Err(Errno::EMSGSIZE) } else { vectors(current, word(&self.bytes, 16), count) }
+        if count > 1024 {
+            Err(Errno::EMSGSIZE)
+        } else {
+            vectors(current, word(&self.bytes, 16), count)
+        }
     }
     fn name_bytes(&self) -> u32 {
         if word(&self.bytes, 0) == 0 { 0 } else { half(&self.bytes, 8) }

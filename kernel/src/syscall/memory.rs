@@ -1,17 +1,22 @@
 //! Memory: mmap and its family.
 //!
-//! A private mapping of a file is memory that was read into once: where the mount has snapshots that read is lazy, so that nothing is moved before it is
-//! touched, and the mapping stays what it was whatever happens to the file. Shared mappings are of anonymous memory, and of files that are small enough and
-//! open for writing (`file::mapped`); others do not exist (ENODEV), which programs take for a reason to read.
+//! A private mapping of a file is memory that was read into once: where the mount has snapshots
+//! that read is lazy, so that nothing is moved before it is touched, and the mapping stays what it
+//! was whatever happens to the file. Shared mappings are of anonymous memory, and of files that are
+//! small enough and open for writing (`file::mapped`); others do not exist (ENODEV), which programs
+//! take for a reason to read.
 
 use crate::file::{Caller, Io, Kind, OpenFile, Status, UserBuffers, mapped};
-use crate::mem::{Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserSlice, VirtAddr};
+use crate::mem::{
+    Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserSlice, VirtAddr,
+};
 use fsproto::Errno;
 use linux_raw_sys::general as linux;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// Rights from a program's bits. `PROT_GROWSDOWN` and `PROT_GROWSUP` are for mprotect on stacks of other machines.
+/// Rights from a program's bits. `PROT_GROWSDOWN` and `PROT_GROWSUP` are for mprotect on stacks of
+/// other machines.
 fn rights(prot: u32) -> Result<Prot, Errno> {
     let hints = linux::PROT_SEM;
     Prot::from_bits(prot & !hints).ok_or(Errno::EINVAL)
@@ -21,7 +26,8 @@ fn page_aligned(address: u64) -> Result<VirtAddr, Errno> {
     if address.is_multiple_of(PAGE) { Ok(VirtAddr(address)) } else { Err(Errno::EINVAL) }
 }
 
-/// A range of whole pages that a program named: EINVAL where it does not begin at a page, ENOMEM where it leaves a program's half.
+/// A range of whole pages that a program named: EINVAL where it does not begin at a page, ENOMEM
+/// where it leaves a program's half.
 fn pages(address: u64, length: u64) -> Result<UserSlice, Errno> {
     page_aligned(address)?;
     let length = length.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
@@ -29,7 +35,15 @@ fn pages(address: u64, length: u64) -> Result<UserSlice, Errno> {
 }
 
 /// mmap(2).
-pub fn mmap(current: &dyn Caller, address: u64, length: u64, prot: u32, flags: u32, fd: i32, offset: u64) -> Result<u64, Errno> {
+pub fn mmap(
+    current: &dyn Caller,
+    address: u64,
+    length: u64,
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    offset: u64,
+) -> Result<u64, Errno> {
     let prot = rights(prot)?;
     if length == 0 || !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
@@ -48,7 +62,11 @@ pub fn mmap(current: &dyn Caller, address: u64, length: u64, prot: u32, flags: u
         _ => return Err(Errno::EINVAL),
     };
     let start = if flags & linux::MAP_ANONYMOUS != 0 {
-        let backing = if shared { Backing::Shared { memory: SharedMemory::new(), first: 0 } } else { Backing::Anonymous };
+        let backing = if shared {
+            Backing::Shared { memory: SharedMemory::new(), first: 0 }
+        } else {
+            Backing::Anonymous
+        };
         current.space().map(placement, length, prot, backing, "")?
     } else {
         let file = super::arguments::open_file(current, fd)?;
@@ -81,11 +99,24 @@ fn share_file(
     }
     mapped::sweep(current.space());
     let memory = mapped::map(current.space(), file.object(), offset, length)?;
-    current.space().map(placement, length, prot, Backing::Shared { memory, first: offset / PAGE }, "[shared file]")
+    current.space().map(
+        placement,
+        length,
+        prot,
+        Backing::Shared { memory, first: offset / PAGE },
+        "[shared file]",
+    )
 }
 
 /// A private mapping of a file from `offset` on. Bytes past its end are zeros.
-fn map_file(current: &dyn Caller, file: &OpenFile, placement: Placement, length: u64, prot: Prot, offset: u64) -> Result<VirtAddr, Errno> {
+fn map_file(
+    current: &dyn Caller,
+    file: &OpenFile,
+    placement: Placement,
+    length: u64,
+    prot: Prot,
+    offset: u64,
+) -> Result<VirtAddr, Errno> {
     let space = current.space();
     mapped::before_read(space, file.object())?;
     match file.object().take_frames(offset / PAGE, length.div_ceil(PAGE)) {
@@ -97,7 +128,8 @@ fn map_file(current: &dyn Caller, file: &OpenFile, placement: Placement, length:
         return Err(Errno::ENODEV);
     }
     let start = space.map(placement, length, Prot::READ | Prot::WRITE, Backing::Anonymous, "")?;
-    let filled = fill(current, file, UserSlice::new(start.0, length)?, offset).and_then(|()| space.protect(start, length, prot));
+    let filled = fill(current, file, UserSlice::new(start.0, length)?, offset)
+        .and_then(|()| space.protect(start, length, prot));
     if let Err(error) = filled {
         space.unmap(start, length)?;
         return Err(error);
@@ -136,17 +168,27 @@ pub fn mprotect(current: &dyn Caller, address: u64, length: u64, prot: u32) -> R
     current.space().protect(range.addr(), range.len() as u64, prot).map(|()| 0)
 }
 
-/// brk(2): gives the end of the heap, which is the old one where it could not be moved; never an error.
+/// brk(2): gives the end of the heap, which is the old one where it could not be moved; never an
+/// error.
 pub fn brk(current: &dyn Caller, end: u64) -> Result<u64, Errno> {
     Ok(current.space().brk(end))
 }
 
 /// mremap(2).
-pub fn mremap(current: &dyn Caller, old: u64, old_length: u64, new_length: u64, flags: u32, new: u64) -> Result<u64, Errno> {
+pub fn mremap(
+    current: &dyn Caller,
+    old: u64,
+    old_length: u64,
+    new_length: u64,
+    flags: u32,
+    new: u64,
+) -> Result<u64, Errno> {
     let to = match flags {
         0 => Move::Never,
         linux::MREMAP_MAYMOVE => Move::IfNeeded,
-        flags if flags == linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED => Move::To(page_aligned(new)?),
+        flags if flags == linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED => {
+            Move::To(page_aligned(new)?)
+        }
         _ => return Err(Errno::EINVAL),
     };
     current.space().remap(page_aligned(old)?, old_length, new_length, to).map(|address| address.0)
@@ -180,7 +222,11 @@ pub fn madvise(current: &dyn Caller, address: u64, length: u64, advice: u32) -> 
 }
 
 fn check_mapped(current: &dyn Caller, range: UserSlice) -> Result<(), Errno> {
-    if range.is_empty() || current.space().is_mapped(range.addr(), range.len() as u64) { Ok(()) } else { Err(Errno::ENOMEM) }
+    if range.is_empty() || current.space().is_mapped(range.addr(), range.len() as u64) {
+        Ok(())
+    } else {
+        Err(Errno::ENOMEM)
+    }
 }
 
 fn populate(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u64, Errno> {

@@ -1,4 +1,5 @@
-//! What tells about the system, limits, and the odds and ends that C libraries ask for at their start.
+//! What tells about the system, limits, and the odds and ends that C libraries ask for at their
+//! start.
 
 use crate::arch::{USER_END, clock, power, segments};
 use crate::file::Caller;
@@ -32,7 +33,10 @@ fn set_ids(ids: [u32; 3]) -> Result<u64, Errno> {
 
 /// The three ids: root's.
 pub fn three_ids(current: &Current, real: u64, effective: u64, saved: u64) -> Result<u64, Errno> {
-    [real, effective, saved].into_iter().try_for_each(|address| current.write(address, &0u32.to_le_bytes())).map(|()| 0)
+    [real, effective, saved]
+        .into_iter()
+        .try_for_each(|address| current.write(address, &0u32.to_le_bytes()))
+        .map(|()| 0)
 }
 
 /// Further groups can only be given up.
@@ -59,7 +63,14 @@ pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
 pub fn uname(current: &Current, buffer: u64) -> Result<u64, Errno> {
     const FIELD_BYTES: usize = 65;
     // C libraries refuse to run on a kernel that says it is too old.
-    let fields = ["Linux", "sloth", "6.1.0-sloth", concat!("Sloth ", env!("CARGO_PKG_VERSION")), "x86_64", "(none)"];
+    let fields = [
+        "Linux",
+        "sloth",
+        "6.1.0-sloth",
+        concat!("Sloth ", env!("CARGO_PKG_VERSION")),
+        "x86_64",
+        "(none)",
+    ];
     let mut bytes = [0; FIELD_BYTES * 6];
     for (chunk, field) in bytes.chunks_exact_mut(FIELD_BYTES).zip(fields) {
         for (to, from) in chunk.iter_mut().zip(field.bytes()) {
@@ -123,16 +134,29 @@ pub fn getrlimit(current: &Current, resource: u32, address: u64) -> Result<u64, 
     Ok(0)
 }
 
-/// Limits stay as they are. To set one is no error, as long as it is sound: programs lower what they do not need.
+/// Limits stay as they are. To set one is no error, as long as it is sound: programs lower what
+/// they do not need.
 pub fn setrlimit(current: &Current, resource: u32, address: u64) -> Result<u64, Errno> {
     limit(resource)?;
     let bytes: [u8; 16] = current.read(address)?;
-    if crate::task::word(&bytes, 0) > crate::task::word(&bytes, 8) { Err(Errno::EINVAL) } else { Ok(0) }
+    if crate::task::word(&bytes, 0) > crate::task::word(&bytes, 8) {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(0)
+    }
 }
 
 /// A limit, old and new.
-pub fn prlimit64(current: &Current, pid: i32, resource: u32, new: u64, old: u64) -> Result<u64, Errno> {
-    if pid != 0 && crate::task::find_process(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).is_none() {
+pub fn prlimit64(
+    current: &Current,
+    pid: i32,
+    resource: u32,
+    new: u64,
+    old: u64,
+) -> Result<u64, Errno> {
+    if pid != 0
+        && crate::task::find_process(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).is_none()
+    {
         return Err(Errno::ESRCH);
     }
     limit(resource)?;
@@ -154,13 +178,28 @@ pub fn capget(current: &Current, header: u64, data: u64) -> Result<u64, Errno> {
     }
     if data != 0 {
         let all = [0xff; 8];
-        current.write(data, &[all, [0; 8], [0; 8]].concat().iter().copied().take(24).collect::<alloc::vec::Vec<u8>>())?;
+        current.write(
+            data,
+            &[all, [0; 8], [0; 8]]
+                .concat()
+                .iter()
+                .copied()
+                .take(24)
+                .collect::<alloc::vec::Vec<u8>>(),
+        )?;
     }
     Ok(0)
 }
 
 /// Names, and the mark of servers.
-pub fn prctl(current: &Current, option: i32, second: u64, _third: u64, _fourth: u64, _fifth: u64) -> Result<u64, Errno> {
+pub fn prctl(
+    current: &Current,
+    option: i32,
+    second: u64,
+    _third: u64,
+    _fourth: u64,
+    _fifth: u64,
+) -> Result<u64, Errno> {
     const SET_NAME: i32 = 15;
     const GET_NAME: i32 = 16;
     const SET_IO_FLUSHER: i32 = 57;
@@ -172,7 +211,12 @@ pub fn prctl(current: &Current, option: i32, second: u64, _third: u64, _fourth: 
             let mut name = current.space().read_string(second, NAME_BYTES)?.unwrap_or_default();
             if name.is_empty() {
                 // A longer name is cut.
-                name = current.read::<NAME_BYTES>(second)?.iter().copied().take_while(|&byte| byte != 0).collect();
+                name = current
+                    .read::<NAME_BYTES>(second)?
+                    .iter()
+                    .copied()
+                    .take_while(|&byte| byte != 0)
+                    .collect();
             }
             name.truncate(NAME_BYTES - 1);
             process.identity.lock().name = name;
@@ -223,7 +267,13 @@ pub fn arch_prctl(current: &Current, code: u32, address: u64) -> Result<u64, Err
 }
 
 /// Ends the machine.
-pub fn reboot(_: &Current, magic: u32, magic2: u32, command: u32, _argument: u64) -> Result<u64, Errno> {
+pub fn reboot(
+    _: &Current,
+    magic: u32,
+    magic2: u32,
+    command: u32,
+    _argument: u64,
+) -> Result<u64, Errno> {
     const MAGIC: u32 = 0xfee1_dead;
     const MAGICS2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
     const POWER_OFF: u32 = 0x4321_fedc;

@@ -1,7 +1,9 @@
 //! System calls: one thin file a family, each handler decodes, checks and calls. The table is data.
 //!
-//! A handler is `fn(&Current, arguments…) -> Result<u64, Errno>`, with arguments of any integer type; [`table`] gives it a number. Numbers, structures
-//! and errors are Linux's for x86_64. Arguments are copied once, at the door (X4). To add a call: write the handler, add its line to the table.
+//! A handler is `fn(&Current, arguments…) -> Result<u64, Errno>`, with arguments of any integer
+//! type; [`table`] gives it a number. Numbers, structures and errors are Linux's for x86_64.
+//! Arguments are copied once, at the door (X4). To add a call: write the handler, add its line to
+//! the table.
 
 pub mod arguments;
 pub mod attributes;

@@ -11,8 +11,16 @@ use alloc::vec::Vec;
 use fsproto::Errno;
 use linux_raw_sys::general as linux;
 
-/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`) and perhaps `untrusted`, `proc` or `devtmpfs`; `swap`, likewise with a descriptor, is mounted nowhere.
-pub fn mount(current: &dyn Caller, source: u64, target: u64, kind: u64, _flags: u64, data: u64) -> Result<u64, Errno> {
+/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`) and perhaps `untrusted`, `proc`
+/// or `devtmpfs`; `swap`, likewise with a descriptor, is mounted nowhere.
+pub fn mount(
+    current: &dyn Caller,
+    source: u64,
+    target: u64,
+    kind: u64,
+    _flags: u64,
+    data: u64,
+) -> Result<u64, Errno> {
     let kind = path(current, kind)?;
     let source = if source == 0 { b"none".to_vec() } else { path(current, source)? };
     let target = path(current, target)?;
@@ -23,8 +31,13 @@ pub fn mount(current: &dyn Caller, source: u64, target: u64, kind: u64, _flags: 
         mount::swap::attach(server(current, &data)?)?;
         return Ok(0);
     }
-    // Before the first file system there is no directory to mount on, and none is needed for the root.
-    let at = if target == b"/" { target } else { root.directory(&base(current, linux::AT_FDCWD, &target)?, &target)? };
+    // Before the first file system there is no directory to mount on, and none is needed for the
+    // root.
+    let at = if target == b"/" {
+        target
+    } else {
+        root.directory(&base(current, linux::AT_FDCWD, &target)?, &target)?
+    };
     let filesystem = make(current, &kind, &data)?;
     root.mount(namespace::MountPoint { path: at, source, filesystem })?;
     Ok(0)
@@ -35,7 +48,8 @@ pub fn umount2(current: &dyn Caller, target: u64, flags: u32) -> Result<u64, Err
     const NO_FOLLOW: u32 = 8;
     only(flags, linux::MNT_FORCE | linux::MNT_DETACH | linux::MNT_EXPIRE | NO_FOLLOW)?;
     let target = path(current, target)?;
-    let point = namespace::root().mount_point(&base(current, linux::AT_FDCWD, &target)?, &target)?;
+    let point =
+        namespace::root().mount_point(&base(current, linux::AT_FDCWD, &target)?, &target)?;
     let mount = namespace::root().unmount(&point)?;
     drop(mount);
     Ok(0)
@@ -48,13 +62,17 @@ fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSy
         b"devtmpfs" => Ok(Arc::new(DeviceFileSystem)),
         b"sloth" => {
             let untrusted = data.split(|&byte| byte == b',').any(|option| option == b"untrusted");
-            mount::connect(server(current, data)?, if untrusted { Trust::Untrusted } else { Trust::Trusted })
+            mount::connect(
+                server(current, data)?,
+                if untrusted { Trust::Untrusted } else { Trust::Trusted },
+            )
         }
         _ => Err(Errno::ENODEV),
     }
 }
 
-/// The connection to a server that `data` names. Whether its peer is marked (F8) shows with every message that comes.
+/// The connection to a server that `data` names. Whether its peer is marked (F8) shows with every
+/// message that comes.
 fn server(current: &dyn Caller, data: &[u8]) -> Result<Arc<Endpoint>, Errno> {
     let file = open_file(current, descriptor(data)?)?;
     downcast::<Endpoint>(file.object()).ok_or(Errno::EINVAL)
@@ -62,6 +80,9 @@ fn server(current: &dyn Caller, data: &[u8]) -> Result<Arc<Endpoint>, Errno> {
 
 /// The descriptor in `fd=N`, among options separated by commas.
 fn descriptor(data: &[u8]) -> Result<i32, Errno> {
-    let option = data.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(b"fd=")).ok_or(Errno::EINVAL)?;
+    let option = data
+        .split(|&byte| byte == b',')
+        .find_map(|option| option.strip_prefix(b"fd="))
+        .ok_or(Errno::EINVAL)?;
     core::str::from_utf8(option).ok().and_then(|number| number.parse().ok()).ok_or(Errno::EINVAL)
 }

@@ -50,12 +50,25 @@ pub fn rename(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
 }
 
 /// renameat(2).
-pub fn renameat(current: &dyn Caller, old_dir: i32, old: u64, new_dir: i32, new: u64) -> Result<u64, Errno> {
+pub fn renameat(
+    current: &dyn Caller,
+    old_dir: i32,
+    old: u64,
+    new_dir: i32,
+    new: u64,
+) -> Result<u64, Errno> {
     renameat2(current, old_dir, old, new_dir, new, 0)
 }
 
 /// renameat2(2).
-pub fn renameat2(current: &dyn Caller, old_dir: i32, old: u64, new_dir: i32, new: u64, flags: u32) -> Result<u64, Errno> {
+pub fn renameat2(
+    current: &dyn Caller,
+    old_dir: i32,
+    old: u64,
+    new_dir: i32,
+    new: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
     only(flags, linux::RENAME_NOREPLACE | linux::RENAME_EXCHANGE)?;
     let mut how = RenameFlags::empty();
     how.set(RenameFlags::NO_REPLACE, flags & linux::RENAME_NOREPLACE != 0);
@@ -75,7 +88,14 @@ pub fn link(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
 }
 
 /// linkat(2).
-pub fn linkat(current: &dyn Caller, old_dir: i32, old: u64, new_dir: i32, new: u64, flags: u32) -> Result<u64, Errno> {
+pub fn linkat(
+    current: &dyn Caller,
+    old_dir: i32,
+    old: u64,
+    new_dir: i32,
+    new: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
     only(flags, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_FOLLOW)?;
     // Unlike everywhere else, links are not followed unless asked for.
     let follow = if flags & linux::AT_SYMLINK_FOLLOW == 0 { linux::AT_SYMLINK_NOFOLLOW } else { 0 };
@@ -108,10 +128,17 @@ pub fn readlink(current: &dyn Caller, path: u64, buffer: u64, length: i32) -> Re
 }
 
 /// readlinkat(2): as many bytes as fit, with no NUL. An empty path is the descriptor itself.
-pub fn readlinkat(current: &dyn Caller, dir: i32, address: u64, buffer: u64, length: i32) -> Result<u64, Errno> {
+pub fn readlinkat(
+    current: &dyn Caller,
+    dir: i32,
+    address: u64,
+    buffer: u64,
+    length: i32,
+) -> Result<u64, Errno> {
     let length = u64::try_from(length).ok().filter(|&length| length > 0).ok_or(Errno::EINVAL)?;
     let empty = if dir == HERE { 0 } else { linux::AT_EMPTY_PATH };
-    let target = found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW | empty)?.object.read_link()?;
+    let target =
+        found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW | empty)?.object.read_link()?;
     Ok(buffers(buffer, length)?.put(current.space(), &target)? as u64)
 }
 
@@ -171,9 +198,12 @@ fn list(current: &dyn Caller, fd: i32, buffer: u64, length: u32, form: Form) -> 
         let mut list = Entries { bytes: Vec::new(), limit, next: *position, full: false, form };
         list_own(&file, &mut list)?;
         if !list.full {
-            // Positions come from programs (lseek) and cookies from servers: neither is trusted to fit.
+            // Positions come from programs (lseek) and cookies from servers: neither is trusted to
+            // fit.
             let cookie = list.next.saturating_sub(OWN_ENTRIES);
-            file.object().read_dir(cookie, &mut |entry| list.add(&entry, entry.next.checked_add(OWN_ENTRIES)))?;
+            file.object().read_dir(cookie, &mut |entry| {
+                list.add(&entry, entry.next.checked_add(OWN_ENTRIES))
+            })?;
         }
         if list.bytes.is_empty() && list.full {
             return Err(Errno::EINVAL);
@@ -192,7 +222,9 @@ fn list_own(file: &OpenFile, list: &mut Entries) -> Result<(), Errno> {
     if stat.kind != Kind::Directory {
         return Err(Errno::ENOTDIR);
     }
-    for (at, name) in [b".".as_slice(), b".."].into_iter().enumerate().skip(list.next.min(OWN_ENTRIES) as usize) {
+    for (at, name) in
+        [b".".as_slice(), b".."].into_iter().enumerate().skip(list.next.min(OWN_ENTRIES) as usize)
+    {
         let entry = DirectoryEntry { inode: stat.inode, next: 0, kind: Kind::Directory, name };
         if !list.add(&entry, Some(at as u64 + 1)) {
             break;
@@ -210,7 +242,8 @@ enum Form {
     Old,
 }
 
-/// Entries as getdents64 writes them: inode, position after it, length of the entry, kind, name with a NUL, aligned to 8 bytes.
+/// Entries as getdents64 writes them: inode, position after it, length of the entry, kind, name
+/// with a NUL, aligned to 8 bytes.
 struct Entries {
     form: Form,
     bytes: Vec<u8>,
@@ -238,7 +271,8 @@ impl Entries {
         }
         self.bytes.extend_from_slice(entry.name);
         self.bytes.resize(end, 0);
-        // Name, NUL and kind take what they take in the other form, so there is a byte left behind the NUL.
+        // Name, NUL and kind take what they take in the other form, so there is a byte left behind
+        // the NUL.
         if let (Form::Old, Some(last)) = (self.form, self.bytes.last_mut()) {
             *last = entry.kind as u8;
         }

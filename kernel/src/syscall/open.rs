@@ -4,7 +4,10 @@ use super::arguments::{base, install, load, only, open_file, path, store, word};
 use crate::file::lock::{self, Kind as LockKind, Range};
 use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
-use crate::file::{Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, fifo, mapped, namespace};
+use crate::file::{
+    Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, fifo,
+    mapped, namespace,
+};
 use alloc::sync::Arc;
 use fsproto::{Errno, OpenFlags};
 use linux_raw_sys::general as linux;
@@ -23,12 +26,21 @@ pub fn creat(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
 }
 
 /// openat(2).
-pub fn openat(current: &dyn Caller, dir: i32, address: u64, flags: u32, mode: u32) -> Result<u64, Errno> {
+pub fn openat(
+    current: &dyn Caller,
+    dir: i32,
+    address: u64,
+    flags: u32,
+    mode: u32,
+) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let base = base(current, dir, &path)?;
     let (status, how) = (status(flags)?, how(current, flags, mode)?);
     let (object, place) = namespace::root().open(&base, &path, how)?;
-    if flags & linux::O_NOFOLLOW != 0 && flags & linux::O_PATH == 0 && object.stat()?.kind == Kind::Symlink {
+    if flags & linux::O_NOFOLLOW != 0
+        && flags & linux::O_PATH == 0
+        && object.stat()?.kind == Kind::Symlink
+    {
         return Err(Errno::ELOOP);
     }
     if flags & (linux::O_NOCTTY | linux::O_PATH) == 0
@@ -49,7 +61,8 @@ pub fn openat(current: &dyn Caller, dir: i32, address: u64, flags: u32, mode: u3
 
 /// TIOCGPTPEER: opens the terminal of a pair by its master, whatever has become of its name.
 pub(super) fn open_peer(current: &dyn Caller, file: &OpenFile, flags: u64) -> Result<u64, Errno> {
-    let not_one = if downcast::<Terminal>(file.object()).is_some() { Errno::EIO } else { Errno::ENOTTY };
+    let not_one =
+        if downcast::<Terminal>(file.object()).is_some() { Errno::EIO } else { Errno::ENOTTY };
     let master = downcast::<Master>(file.object()).ok_or(not_one)?;
     let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
     let (terminal, path) = master.open_terminal(how(current, flags, 0)?.flags)?;
@@ -156,7 +169,12 @@ pub fn dup3(current: &dyn Caller, old: i32, new: i32, flags: u32) -> Result<u64,
     duplicate_to(current, old, new, flags != 0)
 }
 
-fn duplicate_to(current: &dyn Caller, old: i32, new: i32, close_on_exec: bool) -> Result<u64, Errno> {
+fn duplicate_to(
+    current: &dyn Caller,
+    old: i32,
+    new: i32,
+    close_on_exec: bool,
+) -> Result<u64, Errno> {
     let file = open_file(current, old)?;
     let replaced = current.files().lock().replace(new, Descriptor { file, close_on_exec })?;
     if let Some(replaced) = &replaced {
@@ -186,9 +204,13 @@ pub fn fcntl(current: &dyn Caller, fd: i32, command: u32, argument: u64) -> Resu
             file.set_status(status);
             Ok(0)
         }
-        linux::F_GETLK | linux::F_SETLK | linux::F_SETLKW => record_lock(current, &file, command, argument),
+        linux::F_GETLK | linux::F_SETLK | linux::F_SETLKW => {
+            record_lock(current, &file, command, argument)
+        }
         linux::F_GETPIPE_SZ if is_pipe(file.object()) => Ok(crate::file::pipe::CAPACITY as u64),
-        linux::F_SETPIPE_SZ if is_pipe(file.object()) && argument <= crate::file::pipe::CAPACITY as u64 => {
+        linux::F_SETPIPE_SZ
+            if is_pipe(file.object()) && argument <= crate::file::pipe::CAPACITY as u64 =>
+        {
             Ok(crate::file::pipe::CAPACITY as u64)
         }
         linux::F_GETPIPE_SZ => Err(Errno::EBADF),
@@ -201,8 +223,16 @@ fn is_pipe(object: &Arc<dyn FileObject>) -> bool {
     object.stat().is_ok_and(|stat| stat.kind == Kind::Pipe)
 }
 
-fn duplicate_from(current: &dyn Caller, file: Arc<OpenFile>, lowest: u64, close_on_exec: bool) -> Result<u64, Errno> {
-    let lowest = usize::try_from(lowest).ok().filter(|&lowest| lowest < crate::file::MAX_DESCRIPTORS).ok_or(Errno::EINVAL)?;
+fn duplicate_from(
+    current: &dyn Caller,
+    file: Arc<OpenFile>,
+    lowest: u64,
+    close_on_exec: bool,
+) -> Result<u64, Errno> {
+    let lowest = usize::try_from(lowest)
+        .ok()
+        .filter(|&lowest| lowest < crate::file::MAX_DESCRIPTORS)
+        .ok_or(Errno::EINVAL)?;
     let fd = current.files().lock().insert(Descriptor { file, close_on_exec }, lowest);
     fd.map(|fd| fd as u64)
 }
@@ -227,7 +257,12 @@ fn linux_flags(status: Status) -> u32 {
 const FLOCK_BYTES: usize = 32;
 
 /// Record locks of fcntl(2).
-fn record_lock(current: &dyn Caller, file: &Arc<OpenFile>, command: u32, address: u64) -> Result<u64, Errno> {
+fn record_lock(
+    current: &dyn Caller,
+    file: &Arc<OpenFile>,
+    command: u32,
+    address: u64,
+) -> Result<u64, Errno> {
     let mut flock = [0; FLOCK_BYTES];
     load(current, address, &mut flock)?;
     let first = word(&flock, 0);
@@ -255,12 +290,15 @@ fn record_lock(current: &dyn Caller, file: &Arc<OpenFile>, command: u32, address
         return lock::set_record(current.pid(), file, range, kind, wait).map(|()| 0);
     }
     let conflict = lock::find_conflict(current.pid(), file, range, kind.ok_or(Errno::EINVAL)?)?;
-    let mut put = |at: usize, value: &[u8]| flock.iter_mut().skip(at).zip(value).for_each(|(to, from)| *to = *from);
+    let mut put = |at: usize, value: &[u8]| {
+        flock.iter_mut().skip(at).zip(value).for_each(|(to, from)| *to = *from)
+    };
     match conflict {
         None => put(0, &(linux::F_UNLCK as u16).to_le_bytes()),
         Some(held) => {
             let kind = if held.kind == LockKind::Shared { linux::F_RDLCK } else { linux::F_WRLCK };
-            let length = if held.range.end >= MAX_OFFSET { 0 } else { held.range.end - held.range.start };
+            let length =
+                if held.range.end >= MAX_OFFSET { 0 } else { held.range.end - held.range.start };
             put(0, &(kind as u16).to_le_bytes());
             put(2, &(linux::SEEK_SET as u16).to_le_bytes());
             put(8, &held.range.start.to_le_bytes());
@@ -271,9 +309,13 @@ fn record_lock(current: &dyn Caller, file: &Arc<OpenFile>, command: u32, address
     store(current, address, &flock)
 }
 
-/// The bytes that a `struct flock` names: a length of 0 reaches to the end of everything, a negative one backwards.
+/// The bytes that a `struct flock` names: a length of 0 reaches to the end of everything, a
+/// negative one backwards.
 fn range(base: u64, start: i64, length: i64) -> Result<Range, Errno> {
-    let start = i64::try_from(base).ok().and_then(|base| base.checked_add(start)).ok_or(Errno::EOVERFLOW)?;
+    let start = i64::try_from(base)
+        .ok()
+        .and_then(|base| base.checked_add(start))
+        .ok_or(Errno::EOVERFLOW)?;
     let (start, end) = match length {
         0 => (start, i64::MAX),
         1.. => (start, start.checked_add(length).ok_or(Errno::EOVERFLOW)?),

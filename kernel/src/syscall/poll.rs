@@ -42,7 +42,9 @@ impl Patience {
         match duration_ns {
             None => Self::Forever,
             Some(0) => Self::None,
-            Some(duration_ns) => Self::Until(Timeout::at(crate::arch::clock::now_ns().saturating_add(duration_ns))),
+            Some(duration_ns) => {
+                Self::Until(Timeout::at(crate::arch::clock::now_ns().saturating_add(duration_ns)))
+            }
         }
     }
 
@@ -70,7 +72,8 @@ const WRITE_NORMAL: u16 = 0x100;
 
 /// What of the events wanted is there, and what is always told.
 fn events(file: &OpenFile, wanted: u16) -> u16 {
-    let ready = if file.status().contains(Status::PATH) { return INVALID } else { file.object().poll() };
+    let ready =
+        if file.status().contains(Status::PATH) { return INVALID } else { file.object().poll() };
     let mut found = ready.bits();
     if ready.contains(Ready::READ) {
         found |= READ_NORMAL;
@@ -82,19 +85,36 @@ fn events(file: &OpenFile, wanted: u16) -> u16 {
 }
 
 /// poll(2).
-pub fn poll(current: &Current, descriptors: u64, count: u64, timeout_ms: i32) -> Result<u64, Errno> {
+pub fn poll(
+    current: &Current,
+    descriptors: u64,
+    count: u64,
+    timeout_ms: i32,
+) -> Result<u64, Errno> {
     let duration_ns = u64::try_from(timeout_ms).ok().map(|timeout_ms| timeout_ms * 1_000_000);
     poll_for(current, descriptors, count, duration_ns)
 }
 
 /// ppoll(2).
-pub fn ppoll(current: &Current, descriptors: u64, count: u64, timeout: u64, mask: u64, mask_bytes: u64) -> Result<u64, Errno> {
+pub fn ppoll(
+    current: &Current,
+    descriptors: u64,
+    count: u64,
+    timeout: u64,
+    mask: u64,
+    mask_bytes: u64,
+) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_NS)?;
     with_mask(current, mask, mask_bytes)?;
     poll_for(current, descriptors, count, duration_ns)
 }
 
-fn poll_for(current: &dyn Caller, address: u64, count: u64, duration_ns: Option<u64>) -> Result<u64, Errno> {
+fn poll_for(
+    current: &dyn Caller,
+    address: u64,
+    count: u64,
+    duration_ns: Option<u64>,
+) -> Result<u64, Errno> {
     if count > MAX_DESCRIPTORS as u64 {
         return Err(Errno::EINVAL);
     }
@@ -103,8 +123,10 @@ fn poll_for(current: &dyn Caller, address: u64, count: u64, duration_ns: Option<
     polled.resize(count as usize * POLL_BYTES, 0);
     load(current, address, &mut polled)?;
     // The open files stay what they are while this waits, whatever becomes of their descriptors.
-    let files: Vec<Option<Arc<OpenFile>>> =
-        polled.chunks_exact(POLL_BYTES).map(|entry| open_file(current, half(entry, 0) as i32).ok()).collect();
+    let files: Vec<Option<Arc<OpenFile>>> = polled
+        .chunks_exact(POLL_BYTES)
+        .map(|entry| open_file(current, half(entry, 0) as i32).ok())
+        .collect();
     let found = Patience::for_ns(duration_ns).wait(|| {
         let entries = polled.chunks_exact_mut(POLL_BYTES).zip(&files);
         entries.map(|(entry, file)| u64::from(look(entry, file.as_deref()))).sum()
@@ -129,7 +151,8 @@ fn look(entry: &mut [u8], file: Option<&OpenFile>) -> bool {
 const NS_PER_NS: u64 = 1;
 const NS_PER_US: u64 = 1000;
 
-/// The duration of a `struct timespec` or `struct timeval`, by the unit of its second field; none for a null pointer: for ever.
+/// The duration of a `struct timespec` or `struct timeval`, by the unit of its second field; none
+/// for a null pointer: for ever.
 fn duration(current: &dyn Caller, address: u64, unit_ns: u64) -> Result<Option<u64>, Errno> {
     if address == 0 {
         return Ok(None);
@@ -153,13 +176,28 @@ fn with_mask(current: &Current, mask: u64, mask_bytes: u64) -> Result<(), Errno>
 }
 
 /// select(2).
-pub fn select(current: &Current, count: i32, read: u64, write: u64, except: u64, timeout: u64) -> Result<u64, Errno> {
+pub fn select(
+    current: &Current,
+    count: i32,
+    read: u64,
+    write: u64,
+    except: u64,
+    timeout: u64,
+) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_US)?;
     select_for(current, count, [read, write, except], duration_ns)
 }
 
 /// pselect6(2). The sixth argument is a pair: a signal mask and its size.
-pub fn pselect6(current: &Current, count: i32, read: u64, write: u64, except: u64, timeout: u64, mask: u64) -> Result<u64, Errno> {
+pub fn pselect6(
+    current: &Current,
+    count: i32,
+    read: u64,
+    write: u64,
+    except: u64,
+    timeout: u64,
+    mask: u64,
+) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_NS)?;
     if mask != 0 {
         let mut pair = [0; 16];
@@ -172,10 +210,20 @@ pub fn pselect6(current: &Current, count: i32, read: u64, write: u64, except: u6
 /// Bytes of a set of descriptors that select looks at, at most.
 const SET_BYTES: usize = MAX_DESCRIPTORS / 8;
 
-/// What each of the three sets asks for, and which events count for it: an end counts as readable, an error as both.
-const ASKED: [Ready; 3] = [Ready::READ.union(Ready::HANG_UP).union(Ready::ERROR), Ready::WRITE.union(Ready::ERROR), Ready::empty()];
+/// What each of the three sets asks for, and which events count for it: an end counts as readable,
+/// an error as both.
+const ASKED: [Ready; 3] = [
+    Ready::READ.union(Ready::HANG_UP).union(Ready::ERROR),
+    Ready::WRITE.union(Ready::ERROR),
+    Ready::empty(),
+];
 
-fn select_for(current: &dyn Caller, count: i32, addresses: [u64; 3], duration_ns: Option<u64>) -> Result<u64, Errno> {
+fn select_for(
+    current: &dyn Caller,
+    count: i32,
+    addresses: [u64; 3],
+    duration_ns: Option<u64>,
+) -> Result<u64, Errno> {
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(MAX_DESCRIPTORS);
     // Sets are arrays of words of 64 bits.
     let bytes = count.div_ceil(64) * 8;
@@ -183,7 +231,9 @@ fn select_for(current: &dyn Caller, count: i32, addresses: [u64; 3], duration_ns
     for (set, &address) in asked.iter_mut().zip(&addresses).filter(|(_, address)| **address != 0) {
         load(current, address, set.get_mut(..bytes).unwrap_or_default())?;
     }
-    let has = |set: &[u8; SET_BYTES], fd: usize| set.get(fd / 8).is_some_and(|byte| byte & 1 << (fd % 8) != 0);
+    let has = |set: &[u8; SET_BYTES], fd: usize| {
+        set.get(fd / 8).is_some_and(|byte| byte & 1 << (fd % 8) != 0)
+    };
     let mut files = Vec::new();
     for fd in (0..count).filter(|&fd| asked.iter().any(|set| has(set, fd))) {
         files.try_reserve(1).map_err(|_| Errno::ENOMEM)?;

@@ -44,13 +44,25 @@ pub fn vfork(current: &Current) -> Result<u64, Errno> {
 }
 
 /// A thread or a process.
-pub fn clone(current: &Current, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<u64, Errno> {
+pub fn clone(
+    current: &Current,
+    flags: u64,
+    stack: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    tls: u64,
+) -> Result<u64, Errno> {
     let request = Request { stack, parent_tid, child_tid, tls, ..Request::decode(flags)? };
     fork::clone(current, &request).map(u64::from)
 }
 
 /// Another program in place of this one.
-pub fn execve(current: &Current, path: u64, arguments: u64, environment: u64) -> Result<u64, Errno> {
+pub fn execve(
+    current: &Current,
+    path: u64,
+    arguments: u64,
+    environment: u64,
+) -> Result<u64, Errno> {
     let path = current.space().read_string(path, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
     if mutant::active(Mutant::ExecLateArguments) {
         // A2 broken: what the old space held is gone before the arguments are read.
@@ -87,7 +99,13 @@ pub fn exit_group(current: &Current, status: u64) -> Result<u64, Errno> {
 }
 
 /// Waits for news of a child.
-pub fn wait4(current: &Current, pid: i32, status: u64, options: u32, usage: u64) -> Result<u64, Errno> {
+pub fn wait4(
+    current: &Current,
+    pid: i32,
+    status: u64,
+    options: u32,
+    usage: u64,
+) -> Result<u64, Errno> {
     let options = WaitOptions::from_bits(options).ok_or(Errno::EINVAL)?;
     let which = match pid {
         -1 => Which::Any,
@@ -136,7 +154,12 @@ pub fn getrusage(current: &Current, who: i32, usage: u64) -> Result<u64, Errno> 
 pub fn times(current: &Current, buffer: u64) -> Result<u64, Errno> {
     let process = current.process();
     if buffer != 0 {
-        let words = [process.ticks.load(Ordering::Relaxed), 0, process.child_ticks.load(Ordering::Relaxed), 0];
+        let words = [
+            process.ticks.load(Ordering::Relaxed),
+            0,
+            process.child_ticks.load(Ordering::Relaxed),
+            0,
+        ];
         let mut bytes = [0; 32];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&word.to_le_bytes());
@@ -195,7 +218,12 @@ pub fn set_tid_address(current: &Current, address: u64) -> Result<u64, Errno> {
 }
 
 /// The CPUs that a thread may run on: the one.
-pub fn sched_getaffinity(current: &Current, _pid: i32, bytes: u32, mask: u64) -> Result<u64, Errno> {
+pub fn sched_getaffinity(
+    current: &Current,
+    _pid: i32,
+    bytes: u32,
+    mask: u64,
+) -> Result<u64, Errno> {
     const MASK_BYTES: u32 = 8;
     if bytes < MASK_BYTES {
         return Err(Errno::EINVAL);
@@ -205,13 +233,26 @@ pub fn sched_getaffinity(current: &Current, _pid: i32, bytes: u32, mask: u64) ->
 }
 
 /// Chooses CPUs: any choice with the first is right.
-pub fn sched_setaffinity(current: &Current, _pid: i32, bytes: u32, mask: u64) -> Result<u64, Errno> {
+pub fn sched_setaffinity(
+    current: &Current,
+    _pid: i32,
+    bytes: u32,
+    mask: u64,
+) -> Result<u64, Errno> {
     let first: [u8; 1] = if bytes == 0 { [0] } else { current.read(mask)? };
     if first[0] & 1 == 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
 /// Waiting for memory to change, and waking who waits.
-pub fn futex(current: &Current, address: u64, operation: u32, value: u32, timeout: u64, second: u64, value3: u32) -> Result<u64, Errno> {
+pub fn futex(
+    current: &Current,
+    address: u64,
+    operation: u32,
+    value: u32,
+    timeout: u64,
+    second: u64,
+    value3: u32,
+) -> Result<u64, Errno> {
     const WAIT: u32 = 0;
     const WAKE: u32 = 1;
     const REQUEUE: u32 = 3;
@@ -223,12 +264,18 @@ pub fn futex(current: &Current, address: u64, operation: u32, value: u32, timeou
     let space = current.space();
     match operation & !(PRIVATE | REALTIME) {
         WAIT => {
-            let deadline = if timeout == 0 { None } else { Some(clock::now_ns().saturating_add(read_time(current, timeout)?)) };
+            let deadline = if timeout == 0 {
+                None
+            } else {
+                Some(clock::now_ns().saturating_add(read_time(current, timeout)?))
+            };
             futexes::wait(space, address, value, u32::MAX, deadline).map(|()| 0)
         }
         WAIT_BITSET => {
             let absolute = if timeout == 0 { None } else { Some(read_time(current, timeout)?) };
-            let deadline = absolute.map(|time| if operation & REALTIME == 0 { time } else { super::time::monotonic(time) });
+            let deadline = absolute.map(|time| {
+                if operation & REALTIME == 0 { time } else { super::time::monotonic(time) }
+            });
             futexes::wait(space, address, value, value3, deadline).map(|()| 0)
         }
         WAKE => Ok(futexes::wake(space, address, value, u32::MAX).into()),

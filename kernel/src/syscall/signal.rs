@@ -27,7 +27,13 @@ fn read_set(current: &Current, address: u64) -> Result<SignalSet, Errno> {
 }
 
 /// Says what to do about a signal.
-pub fn rt_sigaction(current: &Current, signal: i32, new: u64, old: u64, set_bytes: u64) -> Result<u64, Errno> {
+pub fn rt_sigaction(
+    current: &Current,
+    signal: i32,
+    new: u64,
+    old: u64,
+    set_bytes: u64,
+) -> Result<u64, Errno> {
     check_set(set_bytes)?;
     let signal = number(signal)?;
     if signal == 0 || (new != 0 && SignalSet::UNBLOCKABLE.contains(signal)) {
@@ -57,7 +63,13 @@ pub fn rt_sigaction(current: &Current, signal: i32, new: u64, old: u64, set_byte
 }
 
 /// Changes what is blocked.
-pub fn rt_sigprocmask(current: &Current, how: u32, new: u64, old: u64, set_bytes: u64) -> Result<u64, Errno> {
+pub fn rt_sigprocmask(
+    current: &Current,
+    how: u32,
+    new: u64,
+    old: u64,
+    set_bytes: u64,
+) -> Result<u64, Errno> {
     check_set(set_bytes)?;
     let wanted = if new == 0 { None } else { Some(read_set(current, new)?) };
     let before = current.thread.signals.lock().blocked;
@@ -106,11 +118,18 @@ pub fn rt_sigsuspend(current: &Current, mask: u64, set_bytes: u64) -> Result<u64
 }
 
 /// Takes a signal of a set that is pending, or waits for one; EAGAIN when time is up.
-pub fn rt_sigtimedwait(current: &Current, set: u64, info: u64, timeout: u64, set_bytes: u64) -> Result<u64, Errno> {
+pub fn rt_sigtimedwait(
+    current: &Current,
+    set: u64,
+    info: u64,
+    timeout: u64,
+    set_bytes: u64,
+) -> Result<u64, Errno> {
     check_set(set_bytes)?;
     let wanted = read_set(current, set)?;
     let duration_ns = if timeout == 0 { None } else { Some(read_time(current, timeout)?) };
-    let timer = duration_ns.map(|duration_ns| Timeout::at(clock::now_ns().saturating_add(duration_ns)));
+    let timer =
+        duration_ns.map(|duration_ns| Timeout::at(clock::now_ns().saturating_add(duration_ns)));
     current.thread.signals.lock().awaited = wanted;
     let taken = WaitQueue::new().wait(Interrupt::Signal, || match take_of(current, wanted) {
         Some(taken) => Some(Ok(taken)),
@@ -131,7 +150,8 @@ fn take_of(current: &Current, wanted: SignalSet) -> Option<SignalInfo> {
     own.or_else(|| current.process().pending.lock().take(others))
 }
 
-/// What a program says about a signal that it sends. To others it cannot pretend that the kernel or kill(2) did.
+/// What a program says about a signal that it sends. To others it cannot pretend that the kernel or
+/// kill(2) did.
 fn own_words(current: &Current, pid: i32, signal: i32, info: u64) -> Result<SignalInfo, Errno> {
     let info = SignalInfo::from_bytes(number(signal)?, &current.read(info)?);
     let pretends = info.code >= 0 || info.code == SignalInfo::TKILL;
@@ -152,12 +172,20 @@ pub fn rt_sigqueueinfo(current: &Current, pid: i32, signal: i32, info: u64) -> R
 }
 
 /// Sends a signal with a value to a thread.
-pub fn rt_tgsigqueueinfo(current: &Current, pid: i32, tid: i32, signal: i32, info: u64) -> Result<u64, Errno> {
+pub fn rt_tgsigqueueinfo(
+    current: &Current,
+    pid: i32,
+    tid: i32,
+    signal: i32,
+    info: u64,
+) -> Result<u64, Errno> {
     if pid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
     let info = own_words(current, pid, signal, info)?;
-    let thread = find_thread(tid.unsigned_abs()).filter(|thread| thread.process.pid == pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+    let thread = find_thread(tid.unsigned_abs())
+        .filter(|thread| thread.process.pid == pid.unsigned_abs())
+        .ok_or(Errno::ESRCH)?;
     if info.signal >= FIRST_REALTIME && !thread.signals.lock().pending.has_room() {
         return Err(Errno::EAGAIN);
     }
@@ -167,7 +195,8 @@ pub fn rt_tgsigqueueinfo(current: &Current, pid: i32, tid: i32, signal: i32, inf
     Ok(0)
 }
 
-/// What Linux's kernel has programs call after some interruptions. Here nothing is ever left to go on with.
+/// What Linux's kernel has programs call after some interruptions. Here nothing is ever left to go
+/// on with.
 pub fn restart_syscall(_: &Current) -> Result<u64, Errno> {
     Err(Errno::EINTR)
 }
@@ -200,7 +229,9 @@ pub fn sigaltstack(current: &Current, new: u64, old: u64) -> Result<u64, Errno> 
     let wanted: Option<[u8; 24]> = if new == 0 { None } else { Some(current.read(new)?) };
     if old != 0 {
         let mut bytes = [0; 24];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip([before.start, before.flags(sp).into(), before.bytes]) {
+        for (chunk, word) in
+            bytes.chunks_exact_mut(8).zip([before.start, before.flags(sp).into(), before.bytes])
+        {
             chunk.copy_from_slice(&word.to_le_bytes());
         }
         current.write(old, &bytes)?;
@@ -222,7 +253,12 @@ pub fn sigaltstack(current: &Current, new: u64, old: u64) -> Result<u64, Errno> 
 
 /// Sends a signal to a process, a group, or all.
 pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
-    let info = SignalInfo { signal: number(signal)?, code: SignalInfo::USER, pid: current.pid(), value: 0 };
+    let info = SignalInfo {
+        signal: number(signal)?,
+        code: SignalInfo::USER,
+        pid: current.pid(),
+        value: 0,
+    };
     match pid {
         1.. => {
             let process = find_process(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
@@ -231,8 +267,9 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
             }
         }
         -1 => {
-            let others =
-                all_processes().into_iter().filter(|process| process.pid != current.pid() && process.pid != crate::task::init::INIT_PID);
+            let others = all_processes().into_iter().filter(|process| {
+                process.pid != current.pid() && process.pid != crate::task::init::INIT_PID
+            });
             let mut found = false;
             for process in others {
                 found = true;
@@ -247,8 +284,11 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
         i32::MIN => return Err(Errno::ESRCH),
         _ => {
             let group = if pid == 0 { current.pgid() } else { pid.unsigned_abs() };
-            let exists =
-                if info.signal == 0 { crate::task::family::session_of_group(group).is_some() } else { send::to_group(group, info) };
+            let exists = if info.signal == 0 {
+                crate::task::family::session_of_group(group).is_some()
+            } else {
+                send::to_group(group, info)
+            };
             if !exists {
                 return Err(Errno::ESRCH);
             }
@@ -258,7 +298,12 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
 }
 
 fn kill_thread(current: &Current, pid: Option<i32>, tid: i32, signal: i32) -> Result<u64, Errno> {
-    let info = SignalInfo { signal: number(signal)?, code: SignalInfo::TKILL, pid: current.pid(), value: 0 };
+    let info = SignalInfo {
+        signal: number(signal)?,
+        code: SignalInfo::TKILL,
+        pid: current.pid(),
+        value: 0,
+    };
     if tid <= 0 || pid.is_some_and(|pid| pid <= 0) {
         return Err(Errno::EINVAL);
     }

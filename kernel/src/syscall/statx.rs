@@ -13,7 +13,14 @@ const TOLD: u32 = linux::STATX_BASIC_STATS;
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// statx(2).
-pub fn statx(current: &dyn Caller, dir: i32, path: u64, flags: u32, mask: u32, buffer: u64) -> Result<u64, Errno> {
+pub fn statx(
+    current: &dyn Caller,
+    dir: i32,
+    path: u64,
+    flags: u32,
+    mask: u32,
+    buffer: u64,
+) -> Result<u64, Errno> {
     const SYNC: u32 = linux::AT_STATX_SYNC_TYPE;
     only(flags, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | SYNC)?;
     if flags & SYNC == SYNC || mask & linux::STATX__RESERVED != 0 {
@@ -26,8 +33,11 @@ pub fn statx(current: &dyn Caller, dir: i32, path: u64, flags: u32, mask: u32, b
 /// The fields in their order; birth time, mount and alignments are not told and 0.
 fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
     let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    let number = |device: u64| [device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xffff_ff00].map(|part| part as u32);
-    let time = |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
+    let number = |device: u64| {
+        [device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xffff_ff00].map(|part| part as u32)
+    };
+    let time =
+        |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
     let [major, minor] = number(stat.device_number);
     let [device_major, device_minor] = number(stat.device);
     let head = [
@@ -48,7 +58,8 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
     bytes
 }
 
-/// EOPNOTSUPP for a file that is there: no file system here has extended attributes, which is what programs take for "none, and go on".
+/// EOPNOTSUPP for a file that is there: no file system here has extended attributes, which is what
+/// programs take for "none, and go on".
 fn unsupported(current: &dyn Caller, path: u64, flags: u32) -> Result<u64, Errno> {
     stat_at(current, linux::AT_FDCWD, path, flags)?;
     Err(Errno::EOPNOTSUPP)
@@ -91,7 +102,13 @@ pub fn mknod(current: &dyn Caller, path: u64, mode: u32, device: u64) -> Result<
 }
 
 /// mknodat(2): regular files and named pipes; EPERM for the rest, which file servers do not keep.
-pub fn mknodat(current: &dyn Caller, dir: i32, address: u64, mode: u32, _device: u64) -> Result<u64, Errno> {
+pub fn mknodat(
+    current: &dyn Caller,
+    dir: i32,
+    address: u64,
+    mode: u32,
+    _device: u64,
+) -> Result<u64, Errno> {
     let kind = match mode & linux::S_IFMT {
         0 | linux::S_IFREG => OpenFlags::empty(),
         linux::S_IFIFO => OpenFlags::PIPE,
@@ -108,12 +125,22 @@ pub fn mknodat(current: &dyn Caller, dir: i32, address: u64, mode: u32, _device:
     let path = path(current, address)?;
     let mode = mode as u16 & 0o7777 & !current.context().lock().umask;
     let flags = kind | OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
-    namespace::root().open(&super::arguments::base(current, dir, &path)?, &path, crate::file::OpenHow { flags, mode })?;
+    namespace::root().open(
+        &super::arguments::base(current, dir, &path)?,
+        &path,
+        crate::file::OpenHow { flags, mode },
+    )?;
     Ok(0)
 }
 
 /// fadvise64(2): advice changes nothing a program can see.
-pub fn fadvise64(current: &dyn Caller, fd: i32, _offset: i64, length: i64, advice: u32) -> Result<u64, Errno> {
+pub fn fadvise64(
+    current: &dyn Caller,
+    fd: i32,
+    _offset: i64,
+    length: i64,
+    advice: u32,
+) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     if file.object().stat()?.kind == Kind::Pipe {
@@ -129,9 +156,22 @@ mod tests {
 
     #[test]
     fn statx_is_laid_out_as_on_linux() {
-        let stat = Stat { inode: 7, mode: 0o644, links: 2, uid: 3, gid: 4, size: 9, device: 0x1203, mtime: Time(-1), ..Stat::default() };
+        let stat = Stat {
+            inode: 7,
+            mode: 0o644,
+            links: 2,
+            uid: 3,
+            gid: 4,
+            size: 9,
+            device: 0x1203,
+            mtime: Time(-1),
+            ..Stat::default()
+        };
         let bytes = statx_bytes(&stat);
-        assert_eq!((half(&bytes, 0), half(&bytes, 16), half(&bytes, 20), half(&bytes, 24)), (0x7ff, 2, 3, 4));
+        assert_eq!(
+            (half(&bytes, 0), half(&bytes, 16), half(&bytes, 20), half(&bytes, 24)),
+            (0x7ff, 2, 3, 4)
+        );
         assert_eq!((half(&bytes, 28), word(&bytes, 32), word(&bytes, 40)), (0o100_644, 7, 9));
         assert_eq!((word(&bytes, 112) as i64, half(&bytes, 120)), (-1, 999_999_999));
         assert_eq!((half(&bytes, 136), half(&bytes, 140)), (0x12, 3));

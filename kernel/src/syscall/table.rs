@@ -1,6 +1,8 @@
 //! The table of system calls.
 
-use super::{attributes, io, ipc, memory, misc, mounting, names, open, poll, process, signal, statx, time};
+use super::{
+    attributes, io, ipc, memory, misc, mounting, names, open, poll, process, signal, statx, time,
+};
 use crate::arch::Registers;
 use crate::task::Current;
 use crate::task::deliver::{Restart, error};
@@ -27,7 +29,8 @@ impl Arguments {
     /// An argument as it is.
     #[inline]
     pub fn get(self, index: usize) -> u64 {
-        // SAFETY: the promise of `new`; a value is read, no reference is kept while a handler changes the registers.
+        // SAFETY: the promise of `new`; a value is read, no reference is kept while a handler
+        // changes the registers.
         unsafe {
             match index {
                 0 => (*self.0).rdi,
@@ -90,8 +93,9 @@ macro_rules! system_calls {
     };
 }
 
-/// What carries out each number, and nothing else: one look on the way in.
-/// They are [`Handler`]s, or null, in atomics: tracing puts its own in their place, so that it costs nothing while there is none.
+/// What carries out each number, and nothing else: one look on the way in. They are [`Handler`]s,
+/// or null, in atomics: tracing puts its own in their place, so that it costs nothing while there
+/// is none.
 static HANDLERS: [AtomicPtr<()>; TABLE_SIZE] = {
     let mut handlers = [const { AtomicPtr::new(core::ptr::null_mut()) }; TABLE_SIZE];
     let mut number = 0;
@@ -108,7 +112,8 @@ static HANDLERS: [AtomicPtr<()>; TABLE_SIZE] = {
 #[inline]
 pub fn handler(number: u64) -> Option<Handler> {
     let handler = HANDLERS.get(usize::try_from(number).ok()?)?.load(Ordering::Relaxed);
-    // SAFETY: only `Handler`s and null are ever stored there, and null is how an `Option` of a function says that there is none.
+    // SAFETY: only `Handler`s and null are ever stored there, and null is how an `Option` of a
+    // function says that there is none.
     unsafe { core::mem::transmute::<*mut (), Option<Handler>>(handler) }
 }
 

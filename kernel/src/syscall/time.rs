@@ -115,7 +115,13 @@ pub fn nanosleep(current: &Current, request: u64, remaining: u64) -> Result<u64,
 }
 
 /// Sleeps for, or until, a time of a clock.
-pub fn clock_nanosleep(current: &Current, clock: i32, flags: u32, request: u64, remaining: u64) -> Result<u64, Errno> {
+pub fn clock_nanosleep(
+    current: &Current,
+    clock: i32,
+    flags: u32,
+    request: u64,
+    remaining: u64,
+) -> Result<u64, Errno> {
     const REALTIME: i32 = 0;
     const KNOWN: [i32; 3] = [REALTIME, 1, 7];
     if !KNOWN.contains(&clock) {
@@ -160,7 +166,11 @@ pub fn setitimer(current: &Current, which: i32, new: u64, old: u64) -> Result<u6
     let time = |at: usize| {
         let (seconds, micros) = (crate::task::word(&bytes, at), crate::task::word(&bytes, at + 8));
         let sound = i64::try_from(seconds).is_ok() && micros < NS_PER_S / NS_PER_US;
-        if sound { Ok(seconds.saturating_mul(NS_PER_S).saturating_add(micros * NS_PER_US)) } else { Err(Errno::EINVAL) }
+        if sound {
+            Ok(seconds.saturating_mul(NS_PER_S).saturating_add(micros * NS_PER_US))
+        } else {
+            Err(Errno::EINVAL)
+        }
     };
     let (period, value) = (time(0)?, time(16)?);
     let deadline = if value == 0 { 0 } else { clock::now_ns().saturating_add(value) };

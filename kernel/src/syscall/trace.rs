@@ -1,6 +1,8 @@
-//! A line in the log for each system call of a traced process: name, arguments, result, and what a read or write cost.
+//! A line in the log for each system call of a traced process: name, arguments, result, and what a
+//! read or write cost.
 //!
-//! While anybody is traced, every number's handler is [`traced`]; while nobody is, none is, and system calls cost what they cost without.
+//! While anybody is traced, every number's handler is [`traced`]; while nobody is, none is, and
+//! system calls cost what they cost without.
 
 use super::arguments::vectors;
 use super::table::{self, Arguments};
@@ -81,13 +83,18 @@ const EXIT_GROUP: u64 = 231;
 const PREADV: u64 = 295;
 const PWRITEV: u64 = 296;
 
-/// The buffers that a call reads into or writes from, in order. The list of a vector's is looked at as the call itself does; the buffers are not.
+/// The buffers that a call reads into or writes from, in order. The list of a vector's is looked at
+/// as the call itself does; the buffers are not.
 fn buffers(current: &Current, number: u64, [_, address, length, _]: [u64; 4]) -> Vec<Bytes> {
     match number {
         READ | WRITE | PREAD | PWRITE => vec![Bytes { address, length }],
         READV | WRITEV | PREADV | PWRITEV => {
             let slices = vectors(current, address, length).map(|vector| vector.slices().to_vec());
-            slices.unwrap_or_default().iter().map(|slice| Bytes { address: slice.addr().0, length: slice.len() as u64 }).collect()
+            slices
+                .unwrap_or_default()
+                .iter()
+                .map(|slice| Bytes { address: slice.addr().0, length: slice.len() as u64 })
+                .collect()
         }
         _ => Vec::new(),
     }
@@ -110,7 +117,8 @@ struct Done {
     result: u64,
 }
 
-/// What the pages and bytes of a call became; remembers lazy reads, and what happens to their pages.
+/// What the pages and bytes of a call became; remembers lazy reads, and what happens to their
+/// pages.
 fn cost(pid: u32, done: Done, figures: Figures) -> String {
     let Done { number, words: [first, second, third, flags], mut buffers, result } = done;
     let mut text = String::new();
@@ -123,10 +131,16 @@ fn cost(pid: u32, done: Done, figures: Figures) -> String {
                     let _ = write!(text, "  read #{read}");
                 }
             }
-            MMAP if flags as u32 & linux::MAP_FIXED != 0 => trace::note_gone(pid, Bytes { address: first, length: second }),
-            MADVISE if third as u32 == linux::MADV_DONTNEED => trace::note_gone(pid, Bytes { address: first, length: second }),
+            MMAP if flags as u32 & linux::MAP_FIXED != 0 => {
+                trace::note_gone(pid, Bytes { address: first, length: second })
+            }
+            MADVISE if third as u32 == linux::MADV_DONTNEED => {
+                trace::note_gone(pid, Bytes { address: first, length: second })
+            }
             MUNMAP => trace::note_gone(pid, Bytes { address: first, length: second }),
-            MREMAP if result != first => trace::note_gone(pid, Bytes { address: first, length: second }),
+            MREMAP if result != first => {
+                trace::note_gone(pid, Bytes { address: first, length: second })
+            }
             _ => {}
         }
     }
@@ -145,25 +159,30 @@ fn cost(pid: u32, done: Done, figures: Figures) -> String {
 /// Name and arguments.
 fn shown(current: &Current, number: u64, arguments: Arguments) -> String {
     let Some(call) = table::find(number) else {
-        return unknown::name(number).map_or_else(|| format!("call {number}()"), |name| format!("{name}()"));
+        return unknown::name(number)
+            .map_or_else(|| format!("call {number}()"), |name| format!("{name}()"));
     };
     let mut text = format!("{}(", call.name);
     for (index, name) in call.arguments.iter().enumerate() {
         let separator = if index == 0 { "" } else { ", " };
-        let _ = write!(text, "{separator}{}", argument(current, call.name, name, arguments.get(index)));
+        let _ =
+            write!(text, "{separator}{}", argument(current, call.name, name, arguments.get(index)));
     }
     text.push(')');
     text
 }
 
-/// One argument, by its name: paths as text, descriptors and lengths as numbers. Buffers are addresses only: to look into them could bring in pages.
+/// One argument, by its name: paths as text, descriptors and lengths as numbers. Buffers are
+/// addresses only: to look into them could bring in pages.
 fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
     let takes_two_paths = ["rename", "link", "symlink"].iter().any(|start| call.starts_with(start));
     match name {
         "path" | "source" | "target" => path(current, value),
         "old" | "new" if takes_two_paths => path(current, value),
         "dir" | "old_dir" | "new_dir" if value as i32 == linux::AT_FDCWD => "AT_FDCWD".into(),
-        "fd" | "dir" | "old_dir" | "new_dir" | "pid" | "signal" | "status" | "timeout_ms" => format!("{}", value as i32),
+        "fd" | "dir" | "old_dir" | "new_dir" | "pid" | "signal" | "status" | "timeout_ms" => {
+            format!("{}", value as i32)
+        }
         "length" | "count" | "offset" | "bytes" | "set_bytes" => format!("{}", value as i64),
         "mode" => format!("{value:#o}"),
         _ if value < 10 => format!("{value}"),
@@ -173,7 +192,10 @@ fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
 
 fn path(current: &Current, address: u64) -> String {
     match current.space().read_string(address, fsproto::MAX_PATH) {
-        Ok(Some(path)) => format!("\"{}\"", path.get(..path.len().min(MAX_SHOWN)).unwrap_or_default().escape_ascii()),
+        Ok(Some(path)) => format!(
+            "\"{}\"",
+            path.get(..path.len().min(MAX_SHOWN)).unwrap_or_default().escape_ascii()
+        ),
         _ => format!("{address:#x}"),
     }
 }

@@ -1,4 +1,5 @@
-//! System calls that do not exist here: ENOSYS, and one line in the log for each program and number.
+//! System calls that do not exist here: ENOSYS, and one line in the log for each program and
+//! number.
 
 use crate::sync::Mutex;
 use crate::task::Current;
@@ -77,7 +78,17 @@ const NAMES: &[(u64, &[&str])] = &[
         ],
     ),
     (220, &["semtimedop"]),
-    (222, &["timer_create", "timer_settime", "timer_gettime", "timer_getoverrun", "timer_delete", "clock_settime"]),
+    (
+        222,
+        &[
+            "timer_create",
+            "timer_settime",
+            "timer_gettime",
+            "timer_getoverrun",
+            "timer_delete",
+            "clock_settime",
+        ],
+    ),
     (232, &["epoll_wait", "epoll_ctl"]),
     (
         236,
@@ -105,18 +116,62 @@ const NAMES: &[(u64, &[&str])] = &[
             "migrate_pages",
         ],
     ),
-    (272, &["unshare", "set_robust_list", "get_robust_list", "splice", "tee", "sync_file_range", "vmsplice", "move_pages"]),
+    (
+        272,
+        &[
+            "unshare",
+            "set_robust_list",
+            "get_robust_list",
+            "splice",
+            "tee",
+            "sync_file_range",
+            "vmsplice",
+            "move_pages",
+        ],
+    ),
     (281, &["epoll_pwait", "signalfd", "timerfd_create", "eventfd"]),
-    (286, &["timerfd_settime", "timerfd_gettime", "accept4", "signalfd4", "eventfd2", "epoll_create1"]),
+    (
+        286,
+        &[
+            "timerfd_settime",
+            "timerfd_gettime",
+            "accept4",
+            "signalfd4",
+            "eventfd2",
+            "epoll_create1",
+        ],
+    ),
     (294, &["inotify_init1"]),
     (298, &["perf_event_open", "recvmmsg", "fanotify_init", "fanotify_mark"]),
     (303, &["name_to_handle_at", "open_by_handle_at", "clock_adjtime"]),
     (
         307,
-        &["sendmmsg", "setns", "getcpu", "process_vm_readv", "process_vm_writev", "kcmp", "finit_module", "sched_setattr", "sched_getattr"],
+        &[
+            "sendmmsg",
+            "setns",
+            "getcpu",
+            "process_vm_readv",
+            "process_vm_writev",
+            "kcmp",
+            "finit_module",
+            "sched_setattr",
+            "sched_getattr",
+        ],
     ),
     (317, &["seccomp"]),
-    (319, &["memfd_create", "kexec_file_load", "bpf", "execveat", "userfaultfd", "membarrier", "mlock2", "copy_file_range"]),
+    (
+        319,
+        &[
+            "memfd_create",
+            "kexec_file_load",
+            "bpf",
+            "execveat",
+            "userfaultfd",
+            "membarrier",
+            "mlock2",
+            "copy_file_range",
+        ],
+    ),
     (329, &["pkey_mprotect", "pkey_alloc", "pkey_free"]),
     (333, &["io_pgetevents", "rseq"]),
     (
@@ -163,7 +218,9 @@ static TOLD: Mutex<Vec<(u64, Vec<u8>)>> = Mutex::new(Vec::new());
 
 /// The name of a number on Linux.
 pub fn name(number: u64) -> Option<&'static str> {
-    let find = |&(first, names): &(u64, &'static [&'static str])| names.get(usize::try_from(number.checked_sub(first)?).ok()?).copied();
+    let find = |&(first, names): &(u64, &'static [&'static str])| {
+        names.get(usize::try_from(number.checked_sub(first)?).ok()?).copied()
+    };
     NAMES.iter().find_map(find)
 }
 
@@ -174,14 +231,21 @@ pub fn call(current: &Current, number: u64) -> u64 {
     let program = process.identity.lock().name.clone();
     if is_new(number, &program) {
         let name = name(number).unwrap_or("no name");
-        log::info!("{} ({}) made system call {number} ({name}), which does not exist here", program.escape_ascii(), process.pid);
+        log::info!(
+            "{} ({}) made system call {number} ({name}), which does not exist here",
+            program.escape_ascii(),
+            process.pid
+        );
     }
     deliver::error(Errno::ENOSYS)
 }
 
 fn is_new(number: u64, program: &[u8]) -> bool {
     let mut told = TOLD.lock();
-    if told.len() >= MAX_TOLD || told.iter().any(|(known, by)| *known == number && by == program) || told.try_reserve(1).is_err() {
+    if told.len() >= MAX_TOLD
+        || told.iter().any(|(known, by)| *known == number && by == program)
+        || told.try_reserve(1).is_err()
+    {
         return false;
     }
     told.push((number, program.to_vec()));

@@ -11,7 +11,8 @@ use core::cell::OnceCell;
 use core::mem::ManuallyDrop;
 use fsproto::Errno;
 
-/// The caller of a system call. What most calls do not need is looked up when it is first asked for.
+/// The caller of a system call. What most calls do not need is looked up when it is first asked
+/// for.
 pub struct Current {
     /// Its thread.
     pub thread: ManuallyDrop<Arc<Thread>>,
@@ -59,7 +60,8 @@ impl Caller for Current {
     }
 
     fn files(&self) -> &Mutex<FdTable> {
-        self.files.get_or_init(|| self.process().files().expect("a running process has descriptors"))
+        self.files
+            .get_or_init(|| self.process().files().expect("a running process has descriptors"))
     }
 
     fn context(&self) -> &Mutex<FileContext> {
@@ -83,7 +85,8 @@ impl Caller for Current {
     }
 
     fn is_masked(&self, signal: u8) -> bool {
-        self.thread.signals.lock().blocked.contains(signal) || self.process().disposition(signal) == Disposition::Ignore
+        self.thread.signals.lock().blocked.contains(signal)
+            || self.process().disposition(signal) == Disposition::Ignore
     }
 
     fn raise(&self, signal: u8) {

@@ -18,8 +18,8 @@ pub enum Restart {
     Never,
 }
 
-/// Does what is due: ends the thread, waits while it is stopped, tells signals, lets others run. `restart` says what becomes of a system call that
-/// gave EINTR, if one did.
+/// Does what is due: ends the thread, waits while it is stopped, tells signals, lets others run.
+/// `restart` says what becomes of a system call that gave EINTR, if one did.
 ///
 /// Whoever calls this holds nothing: it may not return.
 pub fn before_user(restart: Option<Restart>) {
@@ -36,7 +36,10 @@ pub fn before_user(restart: Option<Restart>) {
         }
         if thread.process.is_stopped() {
             // Woken by SIGCONT or killed; both are looked at again.
-            let _ = thread.process.queue.wait(Interrupt::Killable, || (!thread.process.is_stopped()).then_some(()));
+            let _ = thread
+                .process
+                .queue
+                .wait(Interrupt::Killable, || (!thread.process.is_stopped()).then_some(()));
             thread.notice();
             continue;
         }
@@ -101,12 +104,17 @@ fn catch(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
     let saved_mask = {
         let mut own = thread.signals.lock();
         let before = own.blocked;
-        let itself = if action.flags().contains(ActionFlags::NO_DEFER) { SignalSet::EMPTY } else { SignalSet::of(info.signal) };
+        let itself = if action.flags().contains(ActionFlags::NO_DEFER) {
+            SignalSet::EMPTY
+        } else {
+            SignalSet::of(info.signal)
+        };
         own.blocked = before.union(action.mask).union(itself);
         own.restore.take().unwrap_or(before)
     };
     if frame::push(thread, info, action, saved_mask).is_err() {
-        // Nowhere to put the frame: as on Linux, that is a fault of its own, which ends the process.
+        // Nowhere to put the frame: as on Linux, that is a fault of its own, which ends the
+        // process.
         send::begin_end(&thread.process, i32::from(super::signal::SIGSEGV));
     }
 }

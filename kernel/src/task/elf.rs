@@ -1,5 +1,6 @@
-//! Programs' ELF headers, checked once: what is to be mapped where. Executables at fixed addresses or position-independent, static or with an interpreter
-//! (the dynamic loader), which is an executable by itself.
+//! Programs' ELF headers, checked once: what is to be mapped where. Executables at fixed addresses
+//! or position-independent, static or with an interpreter (the dynamic loader), which is an
+//! executable by itself.
 
 use crate::arch::USER_END;
 use alloc::vec::Vec;
@@ -14,7 +15,8 @@ const PAGE_BYTES: u64 = 4096;
 pub const HEADER_BYTES: usize = 4096;
 /// Where a position-independent program is put: where Linux would without randomization, rounded.
 const INDEPENDENT_BASE: u64 = 0x5555_5555_4000;
-/// Where a dynamic loader is put: far above programs and their heaps, far below what mmap hands out.
+/// Where a dynamic loader is put: far above programs and their heaps, far below what mmap hands
+/// out.
 pub const LOADER_BASE: u64 = 0x6fff_0000_0000;
 /// Bytes of a dynamic loader's path, at most.
 const MAX_LOADER_PATH: u64 = 4096;
@@ -49,7 +51,10 @@ pub struct Segment {
 impl Segment {
     /// Its pages: first address, and the address after the last.
     pub fn pages(&self) -> (u64, u64) {
-        (self.start & !(PAGE_BYTES - 1), (self.start + self.memory_bytes).next_multiple_of(PAGE_BYTES))
+        (
+            self.start & !(PAGE_BYTES - 1),
+            (self.start + self.memory_bytes).next_multiple_of(PAGE_BYTES),
+        )
     }
 }
 
@@ -64,7 +69,8 @@ pub struct Program {
     pub headers: u64,
     /// How many there are.
     pub header_count: u16,
-    /// Where in the file the path of the dynamic loader lies, and its length with the NUL, if the program wants one.
+    /// Where in the file the path of the dynamic loader lies, and its length with the NUL, if the
+    /// program wants one.
     pub loader: Option<(u64, usize)>,
 }
 
@@ -74,33 +80,48 @@ impl Program {
         self.segments.iter().map(|segment| segment.pages().1).max().unwrap_or(0)
     }
 
-    /// Reads the headers from the file's first bytes. ENOEXEC for what is no program, or one of another kind.
+    /// Reads the headers from the file's first bytes. ENOEXEC for what is no program, or one of
+    /// another kind.
     pub fn parse(start: &[u8]) -> Result<Self, Errno> {
         Self::parse_at(start, INDEPENDENT_BASE)
     }
 
-    /// Likewise, for a dynamic loader: it stays out of the program's way, and wants no loader itself.
+    /// Likewise, for a dynamic loader: it stays out of the program's way, and wants no loader
+    /// itself.
     pub fn parse_loader(start: &[u8]) -> Result<Self, Errno> {
-        Self::parse_at(start, LOADER_BASE).and_then(|program| if program.loader.is_some() { Err(ELIBBAD) } else { Ok(program) })
+        Self::parse_at(start, LOADER_BASE)
+            .and_then(|program| if program.loader.is_some() { Err(ELIBBAD) } else { Ok(program) })
     }
 
     fn parse_at(start: &[u8], base: u64) -> Result<Self, Errno> {
         let bad = |_| Errno::ENOEXEC;
         let (ident, rest) = start.split_at_checked(abi::EI_NIDENT).ok_or(Errno::ENOEXEC)?;
-        let header = FileHeader::parse_tail(parse_ident::<LittleEndian>(ident).map_err(bad)?, rest).map_err(bad)?;
+        let header = FileHeader::parse_tail(parse_ident::<LittleEndian>(ident).map_err(bad)?, rest)
+            .map_err(bad)?;
         let bias = match header.e_type {
             abi::ET_EXEC => 0,
             abi::ET_DYN => base,
             _ => return Err(Errno::ENOEXEC),
         };
-        if header.class != Class::ELF64 || header.e_machine != abi::EM_X86_64 || usize::from(header.e_phentsize) != PROGRAM_HEADER_BYTES {
+        if header.class != Class::ELF64
+            || header.e_machine != abi::EM_X86_64
+            || usize::from(header.e_phentsize) != PROGRAM_HEADER_BYTES
+        {
             return Err(Errno::ENOEXEC);
         }
         let first = usize::try_from(header.e_phoff).map_err(|_| Errno::ENOEXEC)?;
-        let table = start.get(first..).and_then(|rest| rest.get(..usize::from(header.e_phnum) * PROGRAM_HEADER_BYTES));
+        let table = start
+            .get(first..)
+            .and_then(|rest| rest.get(..usize::from(header.e_phnum) * PROGRAM_HEADER_BYTES));
         let table = SegmentTable::new(LittleEndian, Class::ELF64, table.ok_or(Errno::ENOEXEC)?);
         let entry = bias + header.e_entry.min(USER_END);
-        let mut program = Self { segments: Vec::new(), entry, headers: 0, header_count: header.e_phnum, loader: None };
+        let mut program = Self {
+            segments: Vec::new(),
+            entry,
+            headers: 0,
+            header_count: header.e_phnum,
+            loader: None,
+        };
         for header in table.iter() {
             match header.p_type {
                 abi::PT_INTERP if (2..=MAX_LOADER_PATH).contains(&header.p_filesz) => {
@@ -113,22 +134,38 @@ impl Program {
         }
         let holder = program.segments.iter().find(|segment| {
             let end = segment.offset + segment.file_bytes;
-            segment.offset <= header.e_phoff && header.e_phoff + (table.len() * PROGRAM_HEADER_BYTES) as u64 <= end
+            segment.offset <= header.e_phoff
+                && header.e_phoff + (table.len() * PROGRAM_HEADER_BYTES) as u64 <= end
         });
-        program.headers = holder.map_or(0, |segment| segment.start + header.e_phoff - segment.offset);
-        let is_code = |segment: &Segment| segment.executable && program.entry.wrapping_sub(segment.start) < segment.memory_bytes;
+        program.headers =
+            holder.map_or(0, |segment| segment.start + header.e_phoff - segment.offset);
+        let is_code = |segment: &Segment| {
+            segment.executable && program.entry.wrapping_sub(segment.start) < segment.memory_bytes
+        };
         if program.segments.iter().any(is_code) { Ok(program) } else { Err(Errno::ENOEXEC) }
     }
 
-    /// Adds a segment, if it is sound: within user memory, behind the one before, congruent with its place in the file.
+    /// Adds a segment, if it is sound: within user memory, behind the one before, congruent with
+    /// its place in the file.
     fn add(&mut self, header: &ProgramHeader, bias: u64) -> Result<(), Errno> {
         let flag = |flag| header.p_flags & flag != 0;
         let start = header.p_vaddr.checked_add(bias).ok_or(Errno::ENOEXEC)?;
-        let end = start.checked_add(header.p_memsz).filter(|&end| end <= USER_END).ok_or(Errno::ENOEXEC)?;
-        let file_end = header.p_offset.checked_add(header.p_filesz).filter(|&end| i64::try_from(end).is_ok());
-        let previous = self.segments.last().map_or(LOWEST_ADDRESS, |last| last.start + last.memory_bytes);
-        let sound = start >= previous && start < end && file_end.is_some() && header.p_filesz <= header.p_memsz;
-        if !sound || !(start ^ header.p_offset).is_multiple_of(PAGE_BYTES) || self.segments.len() == MAX_SEGMENTS {
+        let end = start
+            .checked_add(header.p_memsz)
+            .filter(|&end| end <= USER_END)
+            .ok_or(Errno::ENOEXEC)?;
+        let file_end =
+            header.p_offset.checked_add(header.p_filesz).filter(|&end| i64::try_from(end).is_ok());
+        let previous =
+            self.segments.last().map_or(LOWEST_ADDRESS, |last| last.start + last.memory_bytes);
+        let sound = start >= previous
+            && start < end
+            && file_end.is_some()
+            && header.p_filesz <= header.p_memsz;
+        if !sound
+            || !(start ^ header.p_offset).is_multiple_of(PAGE_BYTES)
+            || self.segments.len() == MAX_SEGMENTS
+        {
             return Err(Errno::ENOEXEC);
         }
         self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
@@ -202,10 +239,15 @@ mod tests {
     #[test]
     fn a_dynamic_program_names_its_loader() {
         let code = (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, 0x800]);
-        let file = program(abi::ET_EXEC, &[(abi::PT_INTERP, abi::PF_R, [0x318, 0x318, 28, 28]), code]);
+        let file =
+            program(abi::ET_EXEC, &[(abi::PT_INTERP, abi::PF_R, [0x318, 0x318, 28, 28]), code]);
         assert_eq!(Program::parse(&file).unwrap().loader, Some((0x318, 28)));
         assert_eq!(Program::parse_loader(&file), Err(ELIBBAD));
-        let loader = Program::parse_loader(&program(abi::ET_DYN, &[(abi::PT_LOAD, RX, [0, 0, 0x40_2000, 0x40_2000])])).unwrap();
+        let loader = Program::parse_loader(&program(
+            abi::ET_DYN,
+            &[(abi::PT_LOAD, RX, [0, 0, 0x40_2000, 0x40_2000])],
+        ))
+        .unwrap();
         assert_eq!(loader.segments[0].start, LOADER_BASE);
     }
 
@@ -231,7 +273,11 @@ mod tests {
         ];
         for segment in bad {
             assert!(Program::parse(&program(abi::ET_EXEC, &[segment])).is_err(), "{segment:x?}");
-            assert!(Program::parse(&program(abi::ET_EXEC, &[code, segment])).is_err() || segment.0 == abi::PT_LOAD, "{segment:x?}");
+            assert!(
+                Program::parse(&program(abi::ET_EXEC, &[code, segment])).is_err()
+                    || segment.0 == abi::PT_LOAD,
+                "{segment:x?}"
+            );
         }
         assert!(Program::parse(&program(abi::ET_EXEC, &[code, code])).is_err(), "overlapping");
         assert!(Program::parse(&program(abi::ET_REL, &[code])).is_err());

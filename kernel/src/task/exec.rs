@@ -1,7 +1,9 @@
 //! exec: another program in place of the one that runs.
 //!
-//! The new address space is built completely before the old one goes, so that a failure leaves the caller as it was. A program's bytes arrive by the same
-//! read that programs use, into anonymous memory: on a mount with snapshots that makes them lazy, and safe from whoever overwrites the file (A6).
+//! The new address space is built completely before the old one goes, so that a failure leaves the
+//! caller as it was. A program's bytes arrive by the same read that programs use, into anonymous
+//! memory: on a mount with snapshots that makes them lazy, and safe from whoever overwrites the
+//! file (A6).
 
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, Beginning};
@@ -15,7 +17,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use fsproto::Errno;
 
-/// The stack of a program's first thread: as much as Linux gives by default. Nothing is spent before it is used.
+/// The stack of a program's first thread: as much as Linux gives by default. Nothing is spent
+/// before it is used.
 const STACK_BYTES: u64 = 8 << 20;
 /// Arguments and environment together, at most. (Linux: a quarter of the stack.)
 const MAX_ARGUMENT_BYTES: usize = 1 << 20;
@@ -81,7 +84,10 @@ impl Image<'_> {
         match self {
             Self::Memory(bytes) => {
                 let start = usize::try_from(offset).map_err(|_| Errno::ENOEXEC)?;
-                let part = bytes.get(start..).and_then(|rest| rest.get(..to.len())).ok_or(Errno::ENOEXEC)?;
+                let part = bytes
+                    .get(start..)
+                    .and_then(|rest| rest.get(..to.len()))
+                    .ok_or(Errno::ENOEXEC)?;
                 Ok(space.copy_out_all(to, part)?)
             }
             Self::File(file) => {
@@ -109,13 +115,23 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
         let first_new = first.max(mapped_end);
         if first_new < end {
             let placement = Placement::FixedNoReplace(VirtAddr(first_new));
-            space.map(placement, end - first_new, Prot::READ | Prot::WRITE, Backing::Anonymous, "")?;
+            space.map(
+                placement,
+                end - first_new,
+                Prot::READ | Prot::WRITE,
+                Backing::Anonymous,
+                "",
+            )?;
             mapped_end = end;
         }
     }
     for segment in &program.segments {
         if segment.file_bytes > 0 {
-            image.read_to(space, UserSlice::new(segment.start, segment.file_bytes)?, segment.offset)?;
+            image.read_to(
+                space,
+                UserSlice::new(segment.start, segment.file_bytes)?,
+                segment.offset,
+            )?;
         }
     }
     for (index, segment) in program.segments.iter().enumerate() {
@@ -127,7 +143,11 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
             space.protect(VirtAddr(own_first), end - own_first, rights(segment))?;
         }
         if let Some(previous) = shared {
-            space.protect(VirtAddr(first), own_first - first, rights(previous) | rights(segment))?;
+            space.protect(
+                VirtAddr(first),
+                own_first - first,
+                rights(previous) | rights(segment),
+            )?;
         }
     }
     Ok(())
@@ -141,12 +161,25 @@ fn rights(segment: &Segment) -> Prot {
     prot
 }
 
-/// Makes the first stack: strings at its top, below them the vectors and what the kernel tells of itself. Returns the stack pointer.
-pub(super) fn build_stack(space: &Arc<Space>, program: &Program, path: &[u8], told: &Arguments) -> Result<u64, Errno> {
+/// Makes the first stack: strings at its top, below them the vectors and what the kernel tells of
+/// itself. Returns the stack pointer.
+pub(super) fn build_stack(
+    space: &Arc<Space>,
+    program: &Program,
+    path: &[u8],
+    told: &Arguments,
+) -> Result<u64, Errno> {
     let start = VirtAddr(USER_END - STACK_BYTES);
-    space.map(Placement::FixedNoReplace(start), STACK_BYTES, Prot::READ | Prot::WRITE, Backing::Anonymous, "[stack]")?;
+    space.map(
+        Placement::FixedNoReplace(start),
+        STACK_BYTES,
+        Prot::READ | Prot::WRITE,
+        Backing::Anonymous,
+        "[stack]",
+    )?;
     let mut strings = Vec::new();
-    let total: usize = told.arguments.iter().chain(&told.environment).map(|string| string.len() + 1).sum();
+    let total: usize =
+        told.arguments.iter().chain(&told.environment).map(|string| string.len() + 1).sum();
     strings.try_reserve(total + path.len() + 64).map_err(|_| Errno::ENOMEM)?;
     let mut add = |bytes: &[u8]| {
         let offset = strings.len() as u64;
@@ -215,7 +248,12 @@ fn head(current: &Current, file: &Arc<dyn FileObject>) -> Result<Vec<u8>, Errno>
 }
 
 /// Some bytes of a file; fewer where it ends.
-fn part(current: &Current, file: &Arc<dyn FileObject>, offset: u64, length: usize) -> Result<Vec<u8>, Errno> {
+fn part(
+    current: &Current,
+    file: &Arc<dyn FileObject>,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, Errno> {
     let io = Io { space: current.space(), caller: Some(current), nonblocking: false };
     let mut buffers = UserBuffers::kernel(length);
     let mut done = 0;
@@ -228,10 +266,16 @@ fn part(current: &Current, file: &Arc<dyn FileObject>, offset: u64, length: usiz
     Ok(buffers.into_bytes())
 }
 
-/// execve: replaces the caller's program. On success the caller goes on at the new program's first instruction.
+/// execve: replaces the caller's program. On success the caller goes on at the new program's first
+/// instruction.
 ///
 /// `open` opens a path for execution, with the rights checked.
-pub fn exec(current: &Current, path: &[u8], told: Arguments, open: &dyn Fn(&[u8]) -> Result<Executable, Errno>) -> Result<(), Errno> {
+pub fn exec(
+    current: &Current,
+    path: &[u8],
+    told: Arguments,
+    open: &dyn Fn(&[u8]) -> Result<Executable, Errno>,
+) -> Result<(), Errno> {
     let mut told = told;
     let mut executable = open(path)?;
     let mut start = head(current, &executable.file)?;
@@ -252,7 +296,9 @@ pub fn exec(current: &Current, path: &[u8], told: Arguments, open: &dyn Fn(&[u8]
     let space = current.space().successor()?;
     load(&space, &program, &Image::File(&executable.file))?;
     let entry = match &loader {
-        Some((loader, file)) => load(&space, loader, &Image::File(&file.file)).map(|()| loader.entry)?,
+        Some((loader, file)) => {
+            load(&space, loader, &Image::File(&file.file)).map(|()| loader.entry)?
+        }
         None => program.entry,
     };
     space.set_heap_start(VirtAddr(program.end()));
@@ -273,7 +319,8 @@ fn find_loader(
 ) -> Result<Option<(Program, Executable)>, Errno> {
     let Some((offset, length)) = program.loader else { return Ok(None) };
     let path = part(current, file, offset, length)?;
-    let path = path.get(..length).and_then(|path| path.strip_suffix(b"\0")).ok_or(Errno::ENOEXEC)?;
+    let path =
+        path.get(..length).and_then(|path| path.strip_suffix(b"\0")).ok_or(Errno::ENOEXEC)?;
     let loader = open(path)?;
     let parsed = Program::parse_loader(&head(current, &loader.file)?).map_err(|_| ELIBBAD)?;
     Ok(Some((parsed, loader)))
@@ -304,7 +351,8 @@ impl Arguments {
 pub(super) fn identity(told: &Arguments, path: &[u8], program: Vec<u8>) -> Identity {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let name = name.get(..name.len().min(MAX_NAME)).unwrap_or_default().to_vec();
-    let command_line = told.arguments.iter().flat_map(|argument| argument.iter().copied().chain([0])).collect();
+    let command_line =
+        told.arguments.iter().flat_map(|argument| argument.iter().copied().chain([0])).collect();
     Identity { name, command_line, program }
 }
 

@@ -2,7 +2,9 @@
 
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD};
-use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer, trace};
+use super::{
+    Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer, trace,
+};
 use crate::file;
 use crate::mem::UserSlice;
 use crate::sync::Interrupt;
@@ -91,9 +93,14 @@ fn end_process(process: &Arc<Process>, own_status: i32) {
 }
 
 fn tell_parent(process: &Arc<Process>, status: i32) {
-    let Some(parent) = family::relations(process.pid).and_then(|relations| find_process(relations.parent)) else { return };
+    let Some(parent) =
+        family::relations(process.pid).and_then(|relations| find_process(relations.parent))
+    else {
+        return;
+    };
     let action = parent.actions.lock().get(SIGCHLD);
-    let unwanted = action.handler == Action::IGNORE || action.flags().contains(ActionFlags::NO_CHILD_WAIT);
+    let unwanted =
+        action.handler == Action::IGNORE || action.flags().contains(ActionFlags::NO_CHILD_WAIT);
     if unwanted && process.exit_signal == SIGCHLD {
         family::remove_process(process.pid);
     }
@@ -141,8 +148,13 @@ pub struct Found {
     pub status: i32,
 }
 
-/// wait4: a child that ended (it is reaped), stopped or continued; `None` if there is nothing to tell and `NO_HANG` is set.
-pub fn wait(parent: &Arc<Process>, which: Which, options: WaitOptions) -> Result<Option<Found>, Errno> {
+/// wait4: a child that ended (it is reaped), stopped or continued; `None` if there is nothing to
+/// tell and `NO_HANG` is set.
+pub fn wait(
+    parent: &Arc<Process>,
+    which: Which,
+    options: WaitOptions,
+) -> Result<Option<Found>, Errno> {
     parent.children_queue.wait(Interrupt::Signal, || match look(parent, which, options) {
         Ok(None) if !options.contains(WaitOptions::NO_HANG) => None,
         result => Some(result),
@@ -173,7 +185,9 @@ fn news(child: &Arc<Process>, options: WaitOptions) -> Option<i32> {
     let mut state = child.state.lock();
     let status = match (state.life, state.news) {
         (Life::Zombie(status), _) => status,
-        (_, Some(News::Stopped(signal))) if options.contains(WaitOptions::STOPPED) => i32::from(signal) << 8 | 0x7f,
+        (_, Some(News::Stopped(signal))) if options.contains(WaitOptions::STOPPED) => {
+            i32::from(signal) << 8 | 0x7f
+        }
         (_, Some(News::Continued)) if options.contains(WaitOptions::CONTINUED) => 0xffff,
         _ => return None,
     };
@@ -181,9 +195,11 @@ fn news(child: &Arc<Process>, options: WaitOptions) -> Option<i32> {
     let is_zombie = matches!(state.life, Life::Zombie(_));
     drop(state);
     if is_zombie {
-        let parent = family::relations(child.pid).and_then(|relations| find_process(relations.parent));
+        let parent =
+            family::relations(child.pid).and_then(|relations| find_process(relations.parent));
         if let Some(parent) = parent {
-            let ticks = child.ticks.load(Ordering::Relaxed) + child.child_ticks.load(Ordering::Relaxed);
+            let ticks =
+                child.ticks.load(Ordering::Relaxed) + child.child_ticks.load(Ordering::Relaxed);
             parent.child_ticks.fetch_add(ticks, Ordering::Relaxed);
         }
         family::remove_process(child.pid);

@@ -1,6 +1,7 @@
 //! The table of processes and threads: numbers, parents, groups and sessions.
 //!
-//! One lock for all of it; nothing else is locked while it is held, and what is taken out is dropped after.
+//! One lock for all of it; nothing else is locked while it is held, and what is taken out is
+//! dropped after.
 
 use super::{Process, Thread};
 use crate::sync::Mutex;
@@ -31,14 +32,19 @@ struct Member {
 
 struct Family {
     members: BTreeMap<u32, Member>,
-    /// Each at its number modulo the length: numbers whose place is taken are left out, so that every wake-up finds its thread with one look.
+    /// Each at its number modulo the length: numbers whose place is taken are left out, so that
+    /// every wake-up finds its thread with one look.
     threads: [Option<Arc<Thread>>; MAX_THREADS],
     thread_count: usize,
     last_number: u32,
 }
 
-static FAMILY: Mutex<Family> =
-    Mutex::new(Family { members: BTreeMap::new(), threads: [const { None }; MAX_THREADS], thread_count: 0, last_number: 0 });
+static FAMILY: Mutex<Family> = Mutex::new(Family {
+    members: BTreeMap::new(),
+    threads: [const { None }; MAX_THREADS],
+    thread_count: 0,
+    last_number: 0,
+});
 
 /// Processes and threads at most: what keeps a fork bomb from taking all of the kernel's memory.
 const MAX_THREADS: usize = 4096;
@@ -75,7 +81,12 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
     let own = Relations { parent, group: process.pid, session: process.pid };
     let relations = inherited.map_or(own, |inherited| Relations { parent, ..inherited });
     process.parent.store(parent, Ordering::Relaxed);
-    let member = Member { process: process.clone(), relations, children: BTreeSet::new(), has_executed: false };
+    let member = Member {
+        process: process.clone(),
+        relations,
+        children: BTreeSet::new(),
+        has_executed: false,
+    };
     family.members.insert(process.pid, member);
     if let Some(parent) = family.members.get_mut(&parent) {
         parent.children.insert(process.pid);
@@ -85,7 +96,11 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
 /// Adds a thread. EAGAIN if another took its place since it got its number.
 pub(super) fn add_thread(thread: &Arc<Thread>) -> Result<(), Errno> {
     let mut family = FAMILY.lock();
-    let slot = family.threads.get_mut(place(thread.tid)).filter(|slot| slot.is_none()).ok_or(Errno::EAGAIN)?;
+    let slot = family
+        .threads
+        .get_mut(place(thread.tid))
+        .filter(|slot| slot.is_none())
+        .ok_or(Errno::EAGAIN)?;
     *slot = Some(thread.clone());
     family.thread_count += 1;
     Ok(())
@@ -103,7 +118,9 @@ pub(super) fn remove_thread(tid: u32) -> Option<Arc<Thread>> {
 pub(super) fn remove_process(pid: u32) {
     let mut family = FAMILY.lock();
     let removed = family.members.remove(&pid);
-    if let Some(parent) = removed.as_ref().and_then(|member| family.members.get_mut(&member.relations.parent)) {
+    if let Some(parent) =
+        removed.as_ref().and_then(|member| family.members.get_mut(&member.relations.parent))
+    {
         parent.children.remove(&pid);
     }
     drop(family);
@@ -113,7 +130,11 @@ pub(super) fn remove_process(pid: u32) {
 /// Gives the children of a process that ends to PID 1, and returns them.
 pub(super) fn give_away_children(pid: u32) -> Vec<Arc<Process>> {
     let mut family = FAMILY.lock();
-    let children = family.members.get_mut(&pid).map(|member| core::mem::take(&mut member.children)).unwrap_or_default();
+    let children = family
+        .members
+        .get_mut(&pid)
+        .map(|member| core::mem::take(&mut member.children))
+        .unwrap_or_default();
     let mut orphans = Vec::new();
     for &child in &children {
         if let Some(member) = family.members.get_mut(&child) {
@@ -152,24 +173,40 @@ pub fn all_processes() -> Vec<Arc<Process>> {
 pub(super) fn children(pid: u32) -> Vec<(Arc<Process>, Relations)> {
     let family = FAMILY.lock();
     let children = family.members.get(&pid).into_iter().flat_map(|member| &member.children);
-    children.filter_map(|child| family.members.get(child)).map(|child| (child.process.clone(), child.relations)).collect()
+    children
+        .filter_map(|child| family.members.get(child))
+        .map(|child| (child.process.clone(), child.relations))
+        .collect()
 }
 
 /// The members of a process group.
 pub fn group(group: u32) -> Vec<Arc<Process>> {
     let family = FAMILY.lock();
-    family.members.values().filter(|member| member.relations.group == group).map(|member| member.process.clone()).collect()
+    family
+        .members
+        .values()
+        .filter(|member| member.relations.group == group)
+        .map(|member| member.process.clone())
+        .collect()
 }
 
-/// The groups that can become orphaned by the end of a process: its own, of which its parent was a guardian, and those of its children.
+/// The groups that can become orphaned by the end of a process: its own, of which its parent was a
+/// guardian, and those of its children.
 pub(super) fn groups_guarded_through(pid: u32) -> Vec<u32> {
     let family = FAMILY.lock();
     let Some(member) = family.members.get(&pid) else { return Vec::new() };
     let own = member.relations;
-    let guards = |parent: Relations, child: Relations| parent.session == child.session && parent.group != child.group;
+    let guards = |parent: Relations, child: Relations| {
+        parent.session == child.session && parent.group != child.group
+    };
     let parent = family.members.get(&own.parent).map(|parent| parent.relations);
-    let children = member.children.iter().filter_map(|child| family.members.get(child)).map(|child| child.relations);
-    let mut groups: Vec<u32> = children.filter(|&child| guards(own, child)).map(|child| child.group).collect();
+    let children = member
+        .children
+        .iter()
+        .filter_map(|child| family.members.get(child))
+        .map(|child| child.relations);
+    let mut groups: Vec<u32> =
+        children.filter(|&child| guards(own, child)).map(|child| child.group).collect();
     groups.extend(parent.filter(|&parent| guards(parent, own)).map(|_| own.group));
     groups.sort_unstable();
     groups.dedup();
@@ -178,7 +215,12 @@ pub(super) fn groups_guarded_through(pid: u32) -> Vec<u32> {
 
 /// The session of a process group, if it has a member.
 pub fn session_of_group(group: u32) -> Option<u32> {
-    FAMILY.lock().members.values().find(|member| member.relations.group == group).map(|member| member.relations.session)
+    FAMILY
+        .lock()
+        .members
+        .values()
+        .find(|member| member.relations.group == group)
+        .map(|member| member.relations.session)
 }
 
 /// Notes that a process has called exec.
@@ -213,7 +255,10 @@ pub fn set_group(caller: u32, pid: u32, group: u32) -> Result<(), Errno> {
         return Err(Errno::EACCES);
     }
     let session = target.relations.session;
-    let exists = family.members.values().any(|member| member.relations.group == group && member.relations.session == session);
+    let exists = family
+        .members
+        .values()
+        .any(|member| member.relations.group == group && member.relations.session == session);
     if session != own.session || session == pid || (group != pid && !exists) {
         return Err(Errno::EPERM);
     }

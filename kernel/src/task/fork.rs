@@ -72,13 +72,18 @@ impl Request {
         Self { flags: CloneFlags::VM | CloneFlags::VFORK, ..Self::fork() }
     }
 
-    /// Decodes clone's first argument. EINVAL for what this kernel does not have (name spaces, tracing) and what makes no sense.
+    /// Decodes clone's first argument. EINVAL for what this kernel does not have (name spaces,
+    /// tracing) and what makes no sense.
     pub fn decode(flags: u64) -> Result<Self, Errno> {
         let exit_signal = (flags & 0xff) as u8;
         let flags = CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?;
         let needs = |flag, needed| !flags.contains(flag) || flags.contains(needed);
-        let sound = needs(CloneFlags::THREAD, CloneFlags::SIGHAND) && needs(CloneFlags::SIGHAND, CloneFlags::VM);
-        if !sound || exit_signal > MAX_SIGNAL || (flags.contains(CloneFlags::SIGHAND) && !flags.contains(CloneFlags::THREAD)) {
+        let sound = needs(CloneFlags::THREAD, CloneFlags::SIGHAND)
+            && needs(CloneFlags::SIGHAND, CloneFlags::VM);
+        if !sound
+            || exit_signal > MAX_SIGNAL
+            || (flags.contains(CloneFlags::SIGHAND) && !flags.contains(CloneFlags::THREAD))
+        {
             return Err(Errno::EINVAL);
         }
         Ok(Self { flags, exit_signal, ..Self::default() })
@@ -90,7 +95,11 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
     crate::mem::heap::headroom(current.space().policy.claim())?;
     let tid = family::new_number()?;
-    let space = if flags.contains(CloneFlags::VM) { current.space().clone() } else { current.space().fork()? };
+    let space = if flags.contains(CloneFlags::VM) {
+        current.space().clone()
+    } else {
+        current.space().fork()?
+    };
     let mut registers = current.thread.with_registers(|registers| *registers);
     registers.rax = 0;
     if request.stack != 0 {
@@ -104,7 +113,8 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
         beginning.fs_base = request.tls;
     }
     let is_thread = flags.contains(CloneFlags::THREAD);
-    let process = if is_thread { current.process().clone() } else { copy_process(current, tid, request)? };
+    let process =
+        if is_thread { current.process().clone() } else { copy_process(current, tid, request)? };
     let thread = Thread::new(tid, process.clone(), space.clone(), beginning)?;
     if flags.contains(CloneFlags::CHILD_CLEAR_TID) {
         thread.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
@@ -119,14 +129,20 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
         return Err(error);
     }
     if !is_thread {
-        let parent = if flags.contains(CloneFlags::PARENT) { family::relations(current.pid()).map(|own| own.parent) } else { None };
+        let parent = if flags.contains(CloneFlags::PARENT) {
+            family::relations(current.pid()).map(|own| own.parent)
+        } else {
+            None
+        };
         family::add_process(&process, parent.unwrap_or(current.pid()));
         super::trace::inherit(current.pid(), process.pid);
     }
     scheduler::wake(&thread);
     if flags.contains(CloneFlags::VFORK) {
-        // Killed meanwhile: the child keeps the memory, and this thread ends on its way to user mode.
-        let _ = process.vfork_queue.wait(Interrupt::Killable, || process.is_vfork_done().then_some(()));
+        // Killed meanwhile: the child keeps the memory, and this thread ends on its way to user
+        // mode.
+        let _ =
+            process.vfork_queue.wait(Interrupt::Killable, || process.is_vfork_done().then_some(()));
     }
     Ok(tid)
 }
@@ -134,16 +150,39 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
 fn copy_process(current: &Current, pid: u32, request: &Request) -> Result<Arc<Process>, Errno> {
     let parent = current.process();
     let files = parent.files().ok_or(Errno::ESRCH)?;
-    let files = if request.flags.contains(CloneFlags::FILES) { files } else { Arc::new(Mutex::new(files.lock().clone())) };
+    let files = if request.flags.contains(CloneFlags::FILES) {
+        files
+    } else {
+        Arc::new(Mutex::new(files.lock().clone()))
+    };
     let context = &parent.context;
-    let context = if request.flags.contains(CloneFlags::FS) { context.clone() } else { Arc::new(Mutex::new(context.lock().clone())) };
+    let context = if request.flags.contains(CloneFlags::FS) {
+        context.clone()
+    } else {
+        Arc::new(Mutex::new(context.lock().clone()))
+    };
     let actions: Actions = parent.actions.lock().clone();
     let identity = parent.identity.lock().clone();
-    Ok(Process::new(pid, Inheritance { files, context, actions, identity, server: parent.is_server(), exit_signal: request.exit_signal }))
+    Ok(Process::new(
+        pid,
+        Inheritance {
+            files,
+            context,
+            actions,
+            identity,
+            server: parent.is_server(),
+            exit_signal: request.exit_signal,
+        },
+    ))
 }
 
 /// Writes the new thread's number where the caller wants it.
-fn write_numbers(current: &Current, space: &Space, request: &Request, tid: u32) -> Result<(), Errno> {
+fn write_numbers(
+    current: &Current,
+    space: &Space,
+    request: &Request,
+    tid: u32,
+) -> Result<(), Errno> {
     if request.flags.contains(CloneFlags::PARENT_SET_TID) {
         current.write(request.parent_tid, &tid.to_le_bytes())?;
     }

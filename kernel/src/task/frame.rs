@@ -1,5 +1,5 @@
-//! Signal frames: what lies on the user's stack while a handler runs, and the way back. The layout is Linux's `struct rt_sigframe`, which programs,
-//! their C libraries and unwinders read.
+//! Signal frames: what lies on the user's stack while a handler runs, and the way back. The layout
+//! is Linux's `struct rt_sigframe`, which programs, their C libraries and unwinders read.
 
 use super::signal::{Action, ActionFlags, SignalInfo, SignalSet};
 use super::thread::AlternateStack;
@@ -44,15 +44,24 @@ const DISABLED: u32 = 2;
 /// Direction, trap and resume flag: not for a handler.
 const CLEARED_FLAGS: u64 = 0x400 | 0x100 | 0x1_0000;
 
-/// Has the thread go on in a handler, with all it needs to come back on its stack. EFAULT if there is no room.
-pub(super) fn push(thread: &Thread, info: SignalInfo, action: Action, saved_mask: SignalSet) -> Result<(), Errno> {
+/// Has the thread go on in a handler, with all it needs to come back on its stack. EFAULT if there
+/// is no room.
+pub(super) fn push(
+    thread: &Thread,
+    info: SignalInfo,
+    action: Action,
+    saved_mask: SignalSet,
+) -> Result<(), Errno> {
     if !action.flags().contains(ActionFlags::RESTORER) {
         return Err(Errno::EFAULT);
     }
     let registers = thread.with_registers(|registers| *registers);
     let alternate = thread.signals.lock().alternate;
     let mut sp = registers.rsp.wrapping_sub(RED_ZONE_BYTES);
-    if action.flags().contains(ActionFlags::ON_STACK) && alternate.bytes > 0 && !alternate.contains(registers.rsp) {
+    if action.flags().contains(ActionFlags::ON_STACK)
+        && alternate.bytes > 0
+        && !alternate.contains(registers.rsp)
+    {
         sp = alternate.start.wrapping_add(alternate.bytes);
     }
     let image = fpu_image()?;
@@ -92,7 +101,8 @@ pub(super) fn push(thread: &Thread, info: SignalInfo, action: Action, saved_mask
 /// A cause that is no system call, so that nothing is restarted and the return is by `iret`.
 const INTERNAL: u64 = 0x200;
 
-/// rt_sigreturn: takes everything back from the frame that the stack pointer stands on. Returns rax, which a system call would overwrite.
+/// rt_sigreturn: takes everything back from the frame that the stack pointer stands on. Returns
+/// rax, which a system call would overwrite.
 pub fn pop(thread: &Thread) -> Result<u64, Errno> {
     let space = thread.space().ok_or(Errno::EFAULT)?;
     let at = thread.with_registers(|registers| registers.rsp);
@@ -108,7 +118,11 @@ pub fn pop(thread: &Thread) -> Result<u64, Errno> {
         own.blocked = SignalSet(word(&context, MASK)).without(SignalSet::UNBLOCKABLE);
         let start = word(&context, STACK);
         let disabled = word(&context, STACK + 8) as u32 & DISABLED != 0;
-        own.alternate = if disabled { AlternateStack::default() } else { AlternateStack { start, bytes: word(&context, STACK + 16) } };
+        own.alternate = if disabled {
+            AlternateStack::default()
+        } else {
+            AlternateStack { start, bytes: word(&context, STACK + 16) }
+        };
     }
     send::recheck(thread);
     thread.with_registers(|registers| {
@@ -149,7 +163,27 @@ fn put_alternate(context: &mut [u8], alternate: AlternateStack, sp: u64) {
 
 /// The general registers in the order of `struct sigcontext`.
 fn general(registers: &mut Registers) -> [&mut u64; 18] {
-    let Registers { r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags, .. } = registers;
+    let Registers {
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rdi,
+        rsi,
+        rbp,
+        rbx,
+        rdx,
+        rax,
+        rcx,
+        rsp,
+        rip,
+        rflags,
+        ..
+    } = registers;
     [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags]
 }
 
@@ -172,7 +206,8 @@ fn take_registers(context: &[u8], registers: &mut Registers) {
     registers.rflags = (registers.rflags & SIGNAL_FLAGS) | (flags & !SIGNAL_FLAGS);
 }
 
-/// The floating-point registers as they stand in a frame: with a word behind them that says that they are complete.
+/// The floating-point registers as they stand in a frame: with a word behind them that says that
+/// they are complete.
 fn fpu_image() -> Result<Vec<u8>, Errno> {
     let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
     state.save();
@@ -194,7 +229,8 @@ fn read_fpu(space: &Space, address: u64) -> Result<FpuState, Errno> {
     let mut legacy = [0; LEGACY_FPU_BYTES];
     read(space, address, &mut legacy)?;
     let full_bytes = fpu::state_bytes();
-    let claims_extension = word(&legacy, EXTENSION) as u32 == MAGIC1 && word(&legacy, EXTENSION + 16) as u32 as usize == full_bytes;
+    let claims_extension = word(&legacy, EXTENSION) as u32 == MAGIC1
+        && word(&legacy, EXTENSION + 16) as u32 as usize == full_bytes;
     if fpu::features() != 0 && claims_extension {
         let mut image = Vec::new();
         image.try_reserve(full_bytes + 4).map_err(|_| Errno::ENOMEM)?;

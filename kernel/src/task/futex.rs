@@ -1,6 +1,7 @@
 //! Futexes: waiting for a word of memory to change.
 //!
-//! A futex is named by address space and address, or, in memory that spaces share, by that memory and the place in it.
+//! A futex is named by address space and address, or, in memory that spaces share, by that memory
+//! and the place in it.
 
 use super::timer::Timeout;
 use crate::mem::{Space, UserSlice, VirtAddr};
@@ -23,18 +24,27 @@ struct Waiter {
 static WAITERS: Mutex<BTreeMap<Key, Vec<Arc<Waiter>>>> = Mutex::new(BTreeMap::new());
 
 fn key(space: &Arc<Space>, address: u64) -> Key {
-    // Should the memory go and other memory take its place while somebody waits, that is a wake-up too many, which programs expect.
+    // Should the memory go and other memory take its place while somebody waits, that is a wake-up
+    // too many, which programs expect.
     space.shared_place(VirtAddr(address)).unwrap_or((Arc::as_ptr(space) as usize, address))
 }
 
-/// Waits until somebody wakes this futex with one of `bits`. EAGAIN if the word is not `expected`, ETIMEDOUT at `deadline_ns` since boot.
-pub fn wait(space: &Arc<Space>, address: u64, expected: u32, bits: u32, deadline_ns: Option<u64>) -> Result<(), Errno> {
+/// Waits until somebody wakes this futex with one of `bits`. EAGAIN if the word is not `expected`,
+/// ETIMEDOUT at `deadline_ns` since boot.
+pub fn wait(
+    space: &Arc<Space>,
+    address: u64,
+    expected: u32,
+    bits: u32,
+    deadline_ns: Option<u64>,
+) -> Result<(), Errno> {
     if !address.is_multiple_of(4) || bits == 0 {
         return Err(Errno::EINVAL);
     }
     let slice = UserSlice::new(address, 4)?;
     let mut word = [0; 4];
-    // The copy may wait for a page, but after it nothing runs until this thread is enqueued: no wake can come between.
+    // The copy may wait for a page, but after it nothing runs until this thread is enqueued: no
+    // wake can come between.
     space.copy_in(slice, &mut word)?;
     if u32::from_le_bytes(word) != expected {
         return Err(Errno::EAGAIN);
@@ -88,7 +98,8 @@ pub fn wake(space: &Arc<Space>, address: u64, count: u32, bits: u32) -> u32 {
     chosen.len() as u32
 }
 
-/// Moves at most `count` waiters from one futex to another, after waking `wake_count`; says how many were woken or moved.
+/// Moves at most `count` waiters from one futex to another, after waking `wake_count`; says how
+/// many were woken or moved.
 pub fn requeue(space: &Arc<Space>, from: u64, to: u64, wake_count: u32, count: u32) -> u32 {
     let woken = wake(space, from, wake_count, u32::MAX);
     let (from, to) = (key(space, from), key(space, to));

@@ -17,7 +17,8 @@ use fsproto::Errno;
 /// Its number: the first that is given out.
 pub const INIT_PID: u32 = 1;
 
-/// Makes the first process from an ELF in memory, with these descriptors. It runs when the scheduler starts.
+/// Makes the first process from an ELF in memory, with these descriptors. It runs when the
+/// scheduler starts.
 pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let program = Program::parse(image.get(..image.len().min(HEADER_BYTES)).unwrap_or_default())?;
     let told = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };

@@ -1,14 +1,17 @@
 //! Processes and threads.
 //!
-//! Owns: who runs ([`scheduler`]), what a process is ([`Process`]) and a thread ([`Thread`]), how they begin ([`fork`], [`exec`]) and end ([`exit`]),
-//! signals, timers and futexes. Does not own: memory, files, what a trap is. Nothing of this is reachable from below: `sync` and `file` know it by
-//! the traits that [`start`] registers.
+//! Owns: who runs ([`scheduler`]), what a process is ([`Process`]) and a thread ([`Thread`]), how
+//! they begin ([`fork`], [`exec`]) and end ([`exit`]), signals, timers and futexes. Does not own:
+//! memory, files, what a trap is. Nothing of this is reachable from below: `sync` and `file` know
+//! it by the traits that [`start`] registers.
 //!
-//! Invariants. A process is in the table from its making until it is reaped; its memory and descriptors go when its last thread ends. A thread's kernel
-//! stack is freed by the thread that runs after it. Only a thread itself leaves the kernel on its stack, and signals are told there ([`deliver`]): all
-//! that others do is to set what is due ([`Thread::notice`]) and wake it.
+//! Invariants. A process is in the table from its making until it is reaped; its memory and
+//! descriptors go when its last thread ends. A thread's kernel stack is freed by the thread that
+//! runs after it. Only a thread itself leaves the kernel on its stack, and signals are told there
+//! ([`deliver`]): all that others do is to set what is due ([`Thread::notice`]) and wake it.
 //!
-//! Locks, outermost first: family (parents, children, groups: one for all) → a process's threads → signals → scheduler. None is held across a wait.
+//! Locks, outermost first: family (parents, children, groups: one for all) → a process's threads →
+//! signals → scheduler. None is held across a wait.
 
 pub mod current;
 pub mod deliver;

@@ -140,7 +140,10 @@ impl Process {
     }
 
     /// Gives it other descriptors, or none; the old ones are to be dropped with no lock held.
-    pub(super) fn replace_files(&self, files: Option<Arc<Mutex<FdTable>>>) -> Option<Arc<Mutex<FdTable>>> {
+    pub(super) fn replace_files(
+        &self,
+        files: Option<Arc<Mutex<FdTable>>>,
+    ) -> Option<Arc<Mutex<FdTable>>> {
         core::mem::replace(&mut *self.files.lock(), files)
     }
 
@@ -211,7 +214,9 @@ impl Process {
     pub fn disposition(&self, signal: u8) -> Disposition {
         let disposition = self.actions.lock().disposition(signal);
         match disposition {
-            Disposition::Terminate | Disposition::Stop if self.pid == super::init::INIT_PID => Disposition::Ignore,
+            Disposition::Terminate | Disposition::Stop if self.pid == super::init::INIT_PID => {
+                Disposition::Ignore
+            }
             _ => disposition,
         }
     }
@@ -219,7 +224,8 @@ impl Process {
     /// Signals that are ignored now.
     pub fn ignored(&self) -> SignalSet {
         let actions = self.actions.lock();
-        let ignored = (1..=super::signal::MAX_SIGNAL).filter(|&signal| actions.disposition(signal) == Disposition::Ignore);
+        let ignored = (1..=super::signal::MAX_SIGNAL)
+            .filter(|&signal| actions.disposition(signal) == Disposition::Ignore);
         ignored.fold(SignalSet::EMPTY, SignalSet::with)
     }
 }

@@ -5,16 +5,27 @@ use crate::arch;
 
 /// Writes every thread to the log, with the addresses of where it waits.
 ///
-/// The interrupt may come anywhere in the kernel; a lock that is held then is never released, and the report hangs. In a deadlock none is.
+/// The interrupt may come anywhere in the kernel; a lock that is held then is never released, and
+/// the report hangs. In a deadlock none is.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
 pub fn sloth_report() {
     let running = scheduler::try_current_thread().map(|thread| thread.tid);
     for process in super::all_processes() {
         let name = process.identity.lock().name.clone();
         let state = *process.state.lock();
-        log::info!("process {} {} {state:?} {:?}", process.pid, name.escape_ascii(), family::relations(process.pid));
+        log::info!(
+            "process {} {} {state:?} {:?}",
+            process.pid,
+            name.escape_ascii(),
+            family::relations(process.pid)
+        );
         for thread in process.threads() {
-            log::info!(" thread {} {:?} notice {}", thread.tid, thread.run_state(), thread.has_notice());
+            log::info!(
+                " thread {} {:?} notice {}",
+                thread.tid,
+                thread.run_state(),
+                thread.has_notice()
+            );
             if running == Some(thread.tid) {
                 arch::context::backtrace_here();
             } else {

@@ -1,7 +1,8 @@
 //! Who runs: one queue, in turns, on one CPU.
 //!
-//! A thread gives up the CPU only in [`block`], [`yield_now`] and [`finish`]; kernel code is never preempted. A thread that blocks while no other is ready
-//! waits for the interrupt right there, on its own stack: there is no idle thread.
+//! A thread gives up the CPU only in [`block`], [`yield_now`] and [`finish`]; kernel code is never
+//! preempted. A thread that blocks while no other is ready waits for the interrupt right there, on
+//! its own stack: there is no idle thread.
 //!
 //! Lock: `QUEUE`, inner to everything but heap and frames.
 
@@ -24,7 +25,8 @@ struct Queue {
     dead: Option<Arc<Thread>>,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { ready: VecDeque::new(), running: None, dead: None });
+static QUEUE: Mutex<Queue> =
+    Mutex::new(Queue { ready: VecDeque::new(), running: None, dead: None });
 /// The running thread, without a lock.
 static CURRENT: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
 static SLICE_OVER: AtomicBool = AtomicBool::new(false);
@@ -37,20 +39,23 @@ static SLICE_OVER: AtomicBool = AtomicBool::new(false);
 pub fn current_thread() -> Arc<Thread> {
     let current = CURRENT.load(Ordering::Relaxed);
     assert!(!current.is_null(), "no thread runs yet");
-    // SAFETY: the pointer is that of the `Arc` in `running`, which stays there while the thread runs.
+    // SAFETY: the pointer is that of the `Arc` in `running`, which stays there while the thread
+    // runs.
     unsafe {
         Arc::increment_strong_count(current);
         Arc::from_raw(current)
     }
 }
 
-/// The running thread, not counted as a reference: for the time of a system call, in which it does not end.
+/// The running thread, not counted as a reference: for the time of a system call, in which it does
+/// not end.
 #[inline]
 pub(super) fn borrow_current() -> ManuallyDrop<Arc<Thread>> {
     let current = CURRENT.load(Ordering::Relaxed);
     debug_assert!(!current.is_null(), "no thread runs yet");
-    // SAFETY: in a system call there is a running thread; the pointer is that of the `Arc` in `running`. A thread ends on its way to user mode, after its system call's handler, so that one
-    // outlives this; and it is never dropped, so the count stays right.
+    // SAFETY: in a system call there is a running thread; the pointer is that of the `Arc` in
+    // `running`. A thread ends on its way to user mode, after its system call's handler, so that
+    // one outlives this; and it is never dropped, so the count stays right.
     ManuallyDrop::new(unsafe { Arc::from_raw(current) })
 }
 
@@ -62,7 +67,8 @@ pub fn try_current_thread() -> Option<Arc<Thread>> {
 /// Room for one more thread in the queue, so that waking never needs memory.
 pub(super) fn reserve() -> Result<(), Errno> {
     let mut queue = QUEUE.lock();
-    // More threads than the queue has room for cannot exist: each reserved its place when it was made.
+    // More threads than the queue has room for cannot exist: each reserved its place when it was
+    // made.
     let needed = super::family::thread_count() + 1;
     let missing = needed.saturating_sub(queue.ready.len());
     queue.ready.try_reserve(missing).map_err(|_| Errno::ENOMEM)
@@ -144,12 +150,14 @@ pub fn yield_if_due() {
     }
 }
 
-/// A thread's address. It stays valid: the table of threads, the queue, or the slot for the dead hold the thread.
+/// A thread's address. It stays valid: the table of threads, the queue, or the slot for the dead
+/// hold the thread.
 fn pointer(thread: Arc<Thread>) -> *const Thread {
     Arc::as_ptr(&thread)
 }
 
-/// Goes on with the next ready thread; waits for one if there is none. Holds no reference while it is away: the thread may die meanwhile.
+/// Goes on with the next ready thread; waits for one if there is none. Holds no reference while it
+/// is away: the thread may die meanwhile.
 fn switch_away(me: *const Thread) {
     let next = loop {
         let mut queue = QUEUE.lock();
@@ -166,7 +174,8 @@ fn switch_away(me: *const Thread) {
         arch::context::idle();
     };
     if next != me {
-        // SAFETY: `me` runs, and is held by the table of threads (or by `dead`); `next` is ready, so it does not run, and `running` holds it.
+        // SAFETY: `me` runs, and is held by the table of threads (or by `dead`); `next` is ready,
+        // so it does not run, and `running` holds it.
         unsafe { (*me).switch_to(&*next) };
         finish_switch();
     }

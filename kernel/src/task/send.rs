@@ -1,10 +1,12 @@
 //! Sending signals: what is pending for whom, and who is woken.
 //!
-//! A signal that ends the process without being caught takes effect here, at once, for all its threads: so a wait that only a killing signal may end (F7)
-//! needs to ask one question only.
+//! A signal that ends the process without being caught takes effect here, at once, for all its
+//! threads: so a wait that only a killing signal may end (F7) needs to ask one question only.
 
 use super::process::{Life, News};
-use super::signal::{Disposition, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SignalInfo, SignalSet};
+use super::signal::{
+    Disposition, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SignalInfo, SignalSet,
+};
 use super::{Process, Thread, family, find_process, scheduler};
 use alloc::sync::Arc;
 
@@ -40,10 +42,12 @@ pub fn to_group(group: u32, info: SignalInfo) -> bool {
     !members.is_empty()
 }
 
-/// Sends a signal that an exception of the running thread's own raises: not to be blocked or ignored, else it would come again for ever.
+/// Sends a signal that an exception of the running thread's own raises: not to be blocked or
+/// ignored, else it would come again for ever.
 pub fn force(thread: &Arc<Thread>, info: SignalInfo) {
     let blocked = thread.signals.lock().blocked.contains(info.signal);
-    let caught = matches!(thread.process.actions.lock().disposition(info.signal), Disposition::Catch(_));
+    let caught =
+        matches!(thread.process.actions.lock().disposition(info.signal), Disposition::Catch(_));
     if blocked || !caught {
         begin_end(&thread.process, i32::from(info.signal));
         return;
@@ -98,7 +102,8 @@ fn add(process: &Process, to: &To<'_>, info: SignalInfo) {
     }
 }
 
-/// Tells all threads of a process to end, with a status as wait4 gives it. The first such status stays.
+/// Tells all threads of a process to end, with a status as wait4 gives it. The first such status
+/// stays.
 pub fn begin_end(process: &Arc<Process>, status: i32) {
     {
         let mut state = process.state.lock();
@@ -155,8 +160,17 @@ fn forget(process: &Arc<Process>, signals: SignalSet) {
 
 /// Tells the parent of a stop or its end.
 fn tell_parent(process: &Arc<Process>, status: i32) {
-    let Some(parent) = family::relations(process.pid).and_then(|relations| find_process(relations.parent)) else { return };
-    let wanted = !parent.actions.lock().get(SIGCHLD).flags().contains(super::signal::ActionFlags::NO_CHILD_STOP);
+    let Some(parent) =
+        family::relations(process.pid).and_then(|relations| find_process(relations.parent))
+    else {
+        return;
+    };
+    let wanted = !parent
+        .actions
+        .lock()
+        .get(SIGCHLD)
+        .flags()
+        .contains(super::signal::ActionFlags::NO_CHILD_STOP);
     if wanted {
         to_process(&parent, child_info(process.pid, SIGCHLD, status));
     }
@@ -185,7 +199,8 @@ pub(super) fn has_unblocked(thread: &Thread) -> bool {
     !pending.without(own.blocked).is_empty()
 }
 
-/// Has the running thread look at its signals on the way to user mode, after a change of what it blocks.
+/// Has the running thread look at its signals on the way to user mode, after a change of what it
+/// blocks.
 pub fn recheck(thread: &Thread) {
     if has_unblocked(thread) {
         thread.notice();
@@ -197,18 +212,23 @@ pub(super) fn is_orphaned_stop(process: &Process, signal: u8) -> bool {
     signal != SIGSTOP && family::relations(process.pid).is_none_or(|own| is_orphaned(own.group))
 }
 
-/// Whether a process group is orphaned (POSIX): no member has a parent in the same session but another group. Who has ended does not count.
+/// Whether a process group is orphaned (POSIX): no member has a parent in the same session but
+/// another group. Who has ended does not count.
 pub(super) fn is_orphaned(group: u32) -> bool {
     let has_guardian = |member: &Arc<Process>| {
-        let Some(own) = family::relations(member.pid).filter(|_| !matches!(member.state.lock().life, Life::Zombie(_))) else {
+        let Some(own) = family::relations(member.pid)
+            .filter(|_| !matches!(member.state.lock().life, Life::Zombie(_)))
+        else {
             return false;
         };
-        family::relations(own.parent).is_some_and(|parent| parent.session == own.session && parent.group != own.group)
+        family::relations(own.parent)
+            .is_some_and(|parent| parent.session == own.session && parent.group != own.group)
     };
     !family::group(group).iter().any(has_guardian)
 }
 
-/// Somebody ended who was, or had, a guardian: groups that lost their last one while a member is stopped are hung up and let go on.
+/// Somebody ended who was, or had, a guardian: groups that lost their last one while a member is
+/// stopped are hung up and let go on.
 pub(super) fn let_orphans_go(groups: &[u32]) {
     for &group in groups {
         if family::group(group).iter().any(|member| member.is_stopped()) && is_orphaned(group) {

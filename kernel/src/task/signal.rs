@@ -1,5 +1,5 @@
-//! Signals: numbers, sets, what a process does about each, and what it is told. Plain data, with Linux's layouts; sending and delivering are
-//! in `send` and `deliver`.
+//! Signals: numbers, sets, what a process does about each, and what it is told. Plain data, with
+//! Linux's layouts; sending and delivering are in `send` and `deliver`.
 
 use alloc::vec::Vec;
 
@@ -51,7 +51,8 @@ impl SignalSet {
     /// What is ignored by default.
     pub const IGNORED: Self = Self::of(SIGCHLD).with(SIGCONT).with(SIGURG).with(SIGWINCH);
     /// What an exception of the program's own raises: it is told first.
-    const SYNCHRONOUS: Self = Self::of(SIGSEGV).with(SIGBUS).with(SIGILL).with(SIGTRAP).with(SIGFPE);
+    const SYNCHRONOUS: Self =
+        Self::of(SIGSEGV).with(SIGBUS).with(SIGILL).with(SIGTRAP).with(SIGFPE);
 
     /// One signal; the empty set for 0 or a number too high.
     pub const fn of(signal: u8) -> Self {
@@ -143,7 +144,9 @@ impl Action {
     /// As programs have it in memory.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip([self.handler, self.flags, self.restorer, self.mask.0]) {
+        for (chunk, word) in
+            bytes.chunks_exact_mut(8).zip([self.handler, self.flags, self.restorer, self.mask.0])
+        {
             chunk.copy_from_slice(&word.to_le_bytes());
         }
         bytes
@@ -152,7 +155,12 @@ impl Action {
     /// From a program's memory.
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let word = |index: usize| super::word(bytes, index * 8);
-        Self { handler: word(0), flags: word(1), restorer: word(2), mask: SignalSet(word(3)).without(SignalSet::UNBLOCKABLE) }
+        Self {
+            handler: word(0),
+            flags: word(1),
+            restorer: word(2),
+            mask: SignalSet(word(3)).without(SignalSet::UNBLOCKABLE),
+        }
     }
 }
 
@@ -182,12 +190,18 @@ impl Default for Actions {
 impl Actions {
     /// The action for a signal.
     pub fn get(&self, signal: u8) -> Action {
-        usize::from(signal).checked_sub(1).and_then(|index| self.0.get(index)).copied().unwrap_or_default()
+        usize::from(signal)
+            .checked_sub(1)
+            .and_then(|index| self.0.get(index))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Changes it.
     pub fn set(&mut self, signal: u8, action: Action) {
-        if let Some(slot) = usize::from(signal).checked_sub(1).and_then(|index| self.0.get_mut(index)) {
+        if let Some(slot) =
+            usize::from(signal).checked_sub(1).and_then(|index| self.0.get_mut(index))
+        {
             *slot = action;
         }
     }
@@ -207,8 +221,14 @@ impl Actions {
     /// What exec does: handlers are gone, what was ignored stays so.
     pub fn reset_handlers(&mut self) {
         for action in &mut self.0 {
-            *action =
-                Action { handler: if action.handler == Action::IGNORE { Action::IGNORE } else { Action::DEFAULT }, ..Action::default() };
+            *action = Action {
+                handler: if action.handler == Action::IGNORE {
+                    Action::IGNORE
+                } else {
+                    Action::DEFAULT
+                },
+                ..Action::default()
+            };
         }
     }
 }
@@ -233,7 +253,8 @@ impl SignalInfo {
     pub const KERNEL: i32 = 0x80;
     /// `SI_TKILL`: by tgkill.
     pub const TKILL: i32 = -6;
-    /// `SEGV_MAPERR`, `BUS_ADRALN`, `FPE_INTDIV`, `ILL_ILLOPC`, `TRAP_BRKPT`, `CLD_EXITED`: the first reason of each signal.
+    /// `SEGV_MAPERR`, `BUS_ADRALN`, `FPE_INTDIV`, `ILL_ILLOPC`, `TRAP_BRKPT`, `CLD_EXITED`: the
+    /// first reason of each signal.
     pub const FIRST_REASON: i32 = 1;
     /// `BUS_ADRERR`: the page could not be had.
     pub const BUS_ADDRESS: i32 = 2;
@@ -254,7 +275,9 @@ impl SignalInfo {
     /// As programs have it in memory.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        let is_fault = self.code > 0 && self.code != Self::KERNEL && SignalSet::SYNCHRONOUS.contains(self.signal);
+        let is_fault = self.code > 0
+            && self.code != Self::KERNEL
+            && SignalSet::SYNCHRONOUS.contains(self.signal);
         let mut put = |at: usize, value: &[u8]| {
             for (to, &from) in bytes.iter_mut().skip(at).zip(value) {
                 *to = from;
@@ -279,7 +302,8 @@ const MAX_QUEUED: usize = 1024;
 /// Signals that an empty list keeps room for.
 const KEPT: usize = 8;
 
-/// Signals that were sent and not yet told. As on Linux, ordinary signals are not counted: one of each is enough. Real-time signals are, and come in order.
+/// Signals that were sent and not yet told. As on Linux, ordinary signals are not counted: one of
+/// each is enough. Real-time signals are, and come in order.
 #[derive(Clone, Debug, Default)]
 pub struct Pending {
     set: SignalSet,
@@ -313,7 +337,11 @@ impl Pending {
     pub fn take(&mut self, blocked: SignalSet) -> Option<SignalInfo> {
         let signal = self.set.without(blocked).first()?;
         let is_it = |info: &SignalInfo| info.signal == signal;
-        let info = self.infos.iter().position(is_it).map_or(SignalInfo::kernel(signal), |at| self.infos.remove(at));
+        let info = self
+            .infos
+            .iter()
+            .position(is_it)
+            .map_or(SignalInfo::kernel(signal), |at| self.infos.remove(at));
         if !self.infos.iter().any(is_it) {
             self.set = self.set.without(SignalSet::of(signal));
         }
@@ -355,7 +383,9 @@ mod tests {
         for (signal, value) in sent {
             pending.add(SignalInfo { signal, value, ..SignalInfo::default() });
         }
-        let told: Vec<_> = core::iter::from_fn(|| pending.take(SignalSet::EMPTY)).map(|info| (info.signal, info.value)).collect();
+        let told: Vec<_> = core::iter::from_fn(|| pending.take(SignalSet::EMPTY))
+            .map(|info| (info.signal, info.value))
+            .collect();
         assert_eq!(told, [(SIGINT, 5), (40, 2), (40, 4), (41, 1), (41, 3)]);
         (0..2 * MAX_QUEUED).for_each(|_| pending.add(SignalInfo::kernel(FIRST_REALTIME)));
         assert!(!pending.has_room());
@@ -383,7 +413,8 @@ mod tests {
 
     #[test]
     fn an_action_survives_its_encoding_but_cannot_block_kill() {
-        let action = Action { handler: 5, flags: 0x1400_0000, restorer: 7, mask: SignalSet::of(SIGINT) };
+        let action =
+            Action { handler: 5, flags: 0x1400_0000, restorer: 7, mask: SignalSet::of(SIGINT) };
         assert_eq!(Action::from_bytes(&action.to_bytes()), action);
         let all = Action { mask: SignalSet(u64::MAX), ..action };
         assert!(!Action::from_bytes(&all.to_bytes()).mask.contains(SIGKILL));

@@ -42,7 +42,8 @@ pub struct ThreadSignals {
     pub blocked: SignalSet,
     /// What to block again once a handler was told (rt_sigsuspend and its like).
     pub restore: Option<SignalSet>,
-    /// What it waits for (rt_sigtimedwait): that is taken, not told, whatever is done about it otherwise.
+    /// What it waits for (rt_sigtimedwait): that is taken, not told, whatever is done about it
+    /// otherwise.
     pub awaited: SignalSet,
     /// What was sent to this thread alone.
     pub pending: Pending,
@@ -50,7 +51,8 @@ pub struct ThreadSignals {
     pub alternate: AlternateStack,
 }
 
-/// The parts of a thread that only it touches while it runs, and only the scheduler while it does not.
+/// The parts of a thread that only it touches while it runs, and only the scheduler while it does
+/// not.
 struct Machine {
     context: Context,
     fpu: FpuState,
@@ -66,7 +68,8 @@ pub struct Thread {
     pub process: Arc<Process>,
     /// Signals.
     pub signals: Mutex<ThreadSignals>,
-    /// Where a zero is written, and a futex woken, when it ends (`CLONE_CHILD_CLEARTID`); 0 if nowhere.
+    /// Where a zero is written, and a futex woken, when it ends (`CLONE_CHILD_CLEARTID`); 0 if
+    /// nowhere.
     pub clear_child_tid: AtomicU64,
     space: Mutex<Option<Arc<Space>>>,
     /// Taken out when the thread is dropped.
@@ -80,7 +83,8 @@ pub struct Thread {
     status: AtomicI32,
 }
 
-// SAFETY: `machine` is used by the thread itself and, while it does not run, by the one CPU's scheduler: never by two at once.
+// SAFETY: `machine` is used by the thread itself and, while it does not run, by the one CPU's
+// scheduler: never by two at once.
 unsafe impl Sync for Thread {}
 // SAFETY: nothing in it belongs to a CPU; `machine` as above.
 unsafe impl Send for Thread {}
@@ -111,17 +115,33 @@ impl Beginning {
         let mut fpu = FpuState::initial().ok_or(Errno::ENOMEM)?;
         fpu.save();
         let blocked = thread.signals.lock().blocked;
-        Ok(Self { registers, fs_base: arch::segments::fs_base(), gs_base: arch::segments::gs_base(), fpu, blocked })
+        Ok(Self {
+            registers,
+            fs_base: arch::segments::fs_base(),
+            gs_base: arch::segments::gs_base(),
+            fpu,
+            blocked,
+        })
     }
 }
 
 impl Thread {
     /// A thread that is not yet known to anyone.
-    pub fn new(tid: u32, process: Arc<Process>, space: Arc<Space>, beginning: Beginning) -> Result<Arc<Self>, Errno> {
+    pub fn new(
+        tid: u32,
+        process: Arc<Process>,
+        space: Arc<Space>,
+        beginning: Beginning,
+    ) -> Result<Arc<Self>, Errno> {
         let stack = take_stack()?;
         // SAFETY: the stack is fresh and ours.
         let context = unsafe { Context::starting(stack.top().0, &beginning.registers) };
-        let machine = Machine { context, fpu: beginning.fpu, fs_base: beginning.fs_base, gs_base: beginning.gs_base };
+        let machine = Machine {
+            context,
+            fpu: beginning.fpu,
+            fs_base: beginning.fs_base,
+            gs_base: beginning.gs_base,
+        };
         let signals = ThreadSignals { blocked: beginning.blocked, ..ThreadSignals::default() };
         Ok(Arc::new(Self {
             tid,
@@ -152,18 +172,22 @@ impl Thread {
 
     /// Changes its memory and returns what it was; for the running thread.
     pub(super) fn replace_space(&self, space: Option<Arc<Space>>) -> Option<Arc<Space>> {
-        let page_table = space.as_ref().map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
-        // SAFETY: the table is a space's, which `self.space` keeps from now on, or the kernel's own.
+        let page_table =
+            space.as_ref().map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
+        // SAFETY: the table is a space's, which `self.space` keeps from now on, or the kernel's
+        // own.
         unsafe { arch::context::set_page_table(page_table) };
         core::mem::replace(&mut *self.space.lock(), space)
     }
 
-    /// Its registers in user mode, for the running thread in a system call or trap: changes take effect on return.
+    /// Its registers in user mode, for the running thread in a system call or trap: changes take
+    /// effect on return.
     ///
     /// The closure must not wait.
     pub(super) fn with_registers<T>(&self, change: impl FnOnce(&mut Registers) -> T) -> T {
-        // SAFETY: the registers lie at the top of the running thread's own stack, and nobody else refers to them meanwhile: entry code has passed
-        // on a raw pointer, and `change` cannot get here again.
+        // SAFETY: the registers lie at the top of the running thread's own stack, and nobody else
+        // refers to them meanwhile: entry code has passed on a raw pointer, and `change` cannot get
+        // here again.
         unsafe { change(&mut *arch::context::registers(self.stack_top)) }
     }
 
@@ -184,7 +208,8 @@ impl Thread {
         self.notice.load(Ordering::Acquire)
     }
 
-    /// Says that something may be due. The thread sees it on its way to user mode; [`super::scheduler::wake`] gets it out of a wait.
+    /// Says that something may be due. The thread sees it on its way to user mode;
+    /// [`super::scheduler::wake`] gets it out of a wait.
     pub fn notice(&self) {
         self.notice.store(true, Ordering::Release);
     }
@@ -244,7 +269,8 @@ impl Thread {
     /// Goes on with `next` on this CPU; returns when this thread is switched to again.
     ///
     /// # Safety
-    /// `self` runs, `next` is another one that is not running, and both are kept alive until they run again or are dead.
+    /// `self` runs, `next` is another one that is not running, and both are kept alive until they
+    /// run again or are dead.
     pub(super) unsafe fn switch_to(&self, next: &Self) {
         // SAFETY: both machines are ours by the caller's promise.
         unsafe {
@@ -261,8 +287,13 @@ impl Thread {
     /// # Safety
     /// This thread is not running, and stays alive.
     pub(super) unsafe fn resume_from(&self, from: *mut Context) {
-        let page_table = self.space.lock().as_ref().map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
-        // SAFETY: the thread's own space lives as long as it is its own; the machine is ours by the caller's promise.
+        let page_table = self
+            .space
+            .lock()
+            .as_ref()
+            .map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
+        // SAFETY: the thread's own space lives as long as it is its own; the machine is ours by the
+        // caller's promise.
         unsafe {
             arch::context::set_page_table(page_table);
             let machine = self.machine.get();

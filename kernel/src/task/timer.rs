@@ -32,7 +32,8 @@ fn new_key(deadline_ns: u64) -> Key {
     (deadline_ns, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Wakes the running thread at a time, so that it looks again at what it waits for. Dropped: no more.
+/// Wakes the running thread at a time, so that it looks again at what it waits for. Dropped: no
+/// more.
 #[derive(Debug)]
 pub struct Timeout {
     key: Key,
@@ -64,7 +65,8 @@ pub fn sleep_until(deadline_ns: u64) -> Result<(), Interrupted> {
     WaitQueue::new().wait(Interrupt::Signal, || timeout.is_over().then_some(()))
 }
 
-/// Sets a process's alarm (0: none), which comes again every `period_ns` (0: once). Returns what was left of the one before, and its period.
+/// Sets a process's alarm (0: none), which comes again every `period_ns` (0: once). Returns what
+/// was left of the one before, and its period.
 pub fn set_alarm(pid: u32, deadline_ns: u64, period_ns: u64) -> (u64, u64) {
     let mut timers = TIMERS.lock();
     let old = timers.alarms.remove(&pid);
@@ -86,7 +88,9 @@ pub fn alarm(pid: u32) -> (u64, u64) {
 
 fn left(alarm: Option<(Key, u64)>) -> (u64, u64) {
     // An alarm that is due but did not come yet is not 0, which would mean none.
-    alarm.map_or((0, 0), |((deadline_ns, _), period_ns)| (deadline_ns.saturating_sub(arch::clock::now_ns()).max(1), period_ns))
+    alarm.map_or((0, 0), |((deadline_ns, _), period_ns)| {
+        (deadline_ns.saturating_sub(arch::clock::now_ns()).max(1), period_ns)
+    })
 }
 
 /// What the timer interrupt does, in user mode or while idle: no lock is held then.

@@ -1,7 +1,9 @@
-//! Tracing: which processes are traced, and what became of the pages of their reads (E4). Lines go to the kernel's log.
+//! Tracing: which processes are traced, and what became of the pages of their reads (E4). Lines go
+//! to the kernel's log.
 //!
-//! Nothing here looks at a program's buffers: that would bring in what the program never asked for. While nobody is traced, it costs nothing but one
-//! look at [`is_active`] on the slow paths (a page fault, a signal, a fork).
+//! Nothing here looks at a program's buffers: that would bring in what the program never asked for.
+//! While nobody is traced, it costs nothing but one look at [`is_active`] on the slow paths (a page
+//! fault, a signal, a fork).
 //!
 //! Lock: `TRACED`, a spin lock; no other lock is taken under it.
 
@@ -114,7 +116,8 @@ pub fn inherit(parent: u32, child: u32) {
 
 /// A read that filled these buffers, whole pages of them lazily; gives it a number.
 pub fn note_read(pid: u32, buffers: &[Bytes], lazy: u64) -> Option<u64> {
-    let pages: Vec<Pages> = buffers.iter().map(Bytes::whole_pages).filter(|pages| !pages.is_empty()).collect();
+    let pages: Vec<Pages> =
+        buffers.iter().map(Bytes::whole_pages).filter(|pages| !pages.is_empty()).collect();
     let replaced = take_gone(pid, &pages);
     let mut traced = TRACED.lock();
     let trace = traced.get_mut(&pid)?;
@@ -134,7 +137,8 @@ fn take_gone(pid: u32, gone: &[Pages]) -> Vec<Read> {
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return Vec::new() };
     trace.reads.iter_mut().for_each(|read| gone.iter().for_each(|gone| read.lose(gone)));
-    let (gone, kept) = core::mem::take(&mut trace.reads).into_iter().partition(|read| read.pages.is_empty());
+    let (gone, kept) =
+        core::mem::take(&mut trace.reads).into_iter().partition(|read| read.pages.is_empty());
     trace.reads = kept;
     gone
 }
@@ -146,10 +150,13 @@ pub fn note_gone(pid: u32, bytes: Bytes) {
 
 /// All memory of the process goes (exec, exit).
 pub fn note_all_gone(pid: u32) {
-    take_gone(pid, core::slice::from_ref(&(0..u64::MAX))).into_iter().for_each(|read| read.tell(pid));
+    take_gone(pid, core::slice::from_ref(&(0..u64::MAX)))
+        .into_iter()
+        .for_each(|read| read.tell(pid));
 }
 
-/// A call took bytes from these buffers, or put some into pages that it covers only partly: what that brought and sent.
+/// A call took bytes from these buffers, or put some into pages that it covers only partly: what
+/// that brought and sent.
 pub fn note_call(pid: u32, buffers: &[Bytes], mut figures: Figures) {
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return };
@@ -182,10 +189,15 @@ pub fn note_fault(pid: u32, touch: Touch, figures: Figures) {
     drop(traced);
     let access = if is_store { "store" } else { "load" };
     match found {
-        Some(number) => log::info!("trace {pid}: {access} at {address:#x}, read #{number}: {} pages fetched", figures.fetched),
+        Some(number) => log::info!(
+            "trace {pid}: {access} at {address:#x}, read #{number}: {} pages fetched",
+            figures.fetched
+        ),
         // Stacks, heaps, programs: not what this is about.
         None if figures.fetched == 0 => {}
-        None => log::info!("trace {pid}: {access} at {address:#x}: {} pages fetched", figures.fetched),
+        None => {
+            log::info!("trace {pid}: {access} at {address:#x}: {} pages fetched", figures.fetched)
+        }
     }
 }
 
@@ -213,11 +225,22 @@ mod tests {
         note_fault(PID, Touch { address: 0x2000, is_store: false, was_there: false }, brought);
         note_call(PID, &[bytes(0x1800, 0x1000)], Figures { referenced: 1, ..Figures::default() });
         let fate = |read: usize| TRACED.lock()[&PID].reads[read].fate();
-        assert_eq!(fate(0), "of 3 lazy pages 2 were fetched, 0 holes, 0 copied for a store, 1 written by reference; 1 never came");
+        assert_eq!(
+            fate(0),
+            "of 3 lazy pages 2 were fetched, 0 holes, 0 copied for a store, 1 written by reference; 1 never came"
+        );
         assert_eq!(note_read(PID, &[bytes(0x4000, 0x2000)], 2), Some(2));
-        assert_eq!(TRACED.lock()[&PID].reads[0].pages.as_slice(), core::slice::from_ref(&(2..4)), "one of its pages was read over");
+        assert_eq!(
+            TRACED.lock()[&PID].reads[0].pages.as_slice(),
+            core::slice::from_ref(&(2..4)),
+            "one of its pages was read over"
+        );
         note_gone(PID, bytes(0x2fff, 1));
-        assert_eq!(TRACED.lock()[&PID].reads[0].pages.as_slice(), core::slice::from_ref(&(3..4)), "one was unmapped");
+        assert_eq!(
+            TRACED.lock()[&PID].reads[0].pages.as_slice(),
+            core::slice::from_ref(&(3..4)),
+            "one was unmapped"
+        );
         note_gone(PID, bytes(0x3000, 0x1000));
         assert_eq!(TRACED.lock()[&PID].reads.len(), 1, "all of the first are gone");
         set(PID, false);

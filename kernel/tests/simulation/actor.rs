@@ -1,5 +1,6 @@
-//! An actor: carries out its steps one by one, and checks after each what came of it. An error must have an excuse: trouble beneath the wrapper, a
-//! connection that is lost, or the end of the process.
+//! An actor: carries out its steps one by one, and checks after each what came of it. An error must
+//! have an excuse: trouble beneath the wrapper, a connection that is lost, or the end of the
+//! process.
 
 use std::rc::Rc;
 
@@ -50,7 +51,13 @@ pub fn run(index: usize, steps: Vec<Op>) {
 
 impl Actor {
     fn new(index: usize) -> Self {
-        let mut actor = Self { index, process: world::process_of(index), memories: Vec::new(), step: 0, failures: [0; 3] };
+        let mut actor = Self {
+            index,
+            process: world::process_of(index),
+            memories: Vec::new(),
+            step: 0,
+            failures: [0; 3],
+        };
         actor.begin();
         actor
     }
@@ -85,8 +92,12 @@ impl Actor {
             Op::Map { memory, page, pages } => self.map(memory, page, pages),
             Op::Unmap { memory, page, pages } => self.unmap(memory, page, pages),
             Op::Discard { memory, page, pages } => self.discard(memory, page, pages),
-            Op::Protect { memory, page, pages, rights } => self.protect(memory, page, pages, rights),
-            Op::Remap { memory, page, pages, to, new_pages } => self.remap(memory, (page, pages), (to, new_pages)),
+            Op::Protect { memory, page, pages, rights } => {
+                self.protect(memory, page, pages, rights)
+            }
+            Op::Remap { memory, page, pages, to, new_pages } => {
+                self.remap(memory, (page, pages), (to, new_pages))
+            }
             op => self.carry_out_on_files(op),
         }
     }
@@ -96,9 +107,12 @@ impl Actor {
         self.process.killed.get()
     }
 
-    /// Whether an error may be: trouble beneath the wrapper or with the swap file, no frames, or a connection that is lost.
+    /// Whether an error may be: trouble beneath the wrapper or with the swap file, no frames, or a
+    /// connection that is lost.
     pub fn has_excuse(&self, line: Option<Line>) -> bool {
-        self.failures != failures() || self.is_short() || line.is_some_and(|line| !wire::is_up(line))
+        self.failures != failures()
+            || self.is_short()
+            || line.is_some_and(|line| !wire::is_up(line))
     }
 
     /// Whether frames may be wanting.
@@ -118,7 +132,8 @@ impl Actor {
     }
 
     fn load(&mut self, memory: usize, Piece(start, length): Piece, stride: usize) {
-        // At times another thread puts zeros in the place of the first page while that is being fetched.
+        // At times another thread puts zeros in the place of the first page while that is being
+        // fetched.
         if sched::choose(8) == 7 {
             let memory = self.memory(memory);
             let (space, address) = (memory.space.clone(), memory.address(start));
@@ -155,7 +170,8 @@ impl Actor {
             trace!("actor {me}: page {} was replaced meanwhile", at / PAGE);
             self.memory(memory).mapped(at / PAGE, 1);
         }
-        let [failed, swap_failed] = [failed != wire::failures(), swap_failed != swap_file::failures()];
+        let [failed, swap_failed] =
+            [failed != wire::failures(), swap_failed != swap_file::failures()];
         let is_short = self.is_short();
         let memory = self.memory(memory);
         let page = memory.pages[at / PAGE];
@@ -167,19 +183,32 @@ impl Actor {
             }
             (Ok(loaded), None) => {
                 assert!(allowed, "actor {me}: a load of byte {at}, which must not be");
-                assert_eq!(loaded, memory.bytes[at], "actor {me}: byte {at} (page {}) of its memory", at / PAGE);
+                assert_eq!(
+                    loaded,
+                    memory.bytes[at],
+                    "actor {me}: byte {at} (page {}) of its memory",
+                    at / PAGE
+                );
             }
-            (Err(FaultError::Segv), _) => assert!(!allowed, "actor {me}: SIGSEGV at byte {at} (page {}): {page:?}", at / PAGE),
+            (Err(FaultError::Segv), _) => {
+                assert!(!allowed, "actor {me}: SIGSEGV at byte {at} (page {}): {page:?}", at / PAGE)
+            }
             (Err(FaultError::Bus), _) => {
                 let excuse = page.may_be_lost() || (failed && page.from.is_some()) || swap_failed;
-                assert!(excuse, "F5: actor {me}: SIGBUS at byte {at} (page {}): {page:?}", at / PAGE);
+                assert!(
+                    excuse,
+                    "F5: actor {me}: SIGBUS at byte {at} (page {}): {page:?}",
+                    at / PAGE
+                );
                 let start = VirtAddr(address.0 - address.0 % PAGE as u64);
                 // What the swap file did not give to one thread it may have given to another since.
                 let is_away = swap_failed || space.residency(start, PAGE as u64) == Ok(vec![0]);
                 assert!(is_away, "F6: actor {me}: SIGBUS at byte {at}, which is resident");
             }
             // A program would end here (Q4); this one finds that nothing has changed.
-            (Err(FaultError::OutOfMemory), _) => assert!(is_short, "Q4: actor {me}: no memory for byte {at}"),
+            (Err(FaultError::OutOfMemory), _) => {
+                assert!(is_short, "Q4: actor {me}: no memory for byte {at}")
+            }
             (Err(error), _) => panic!("actor {me}: {error:?} at byte {at}"),
         }
     }
@@ -188,13 +217,19 @@ impl Actor {
         let memory = self.memory(memory);
         let at = Placement::Fixed(memory.address(page * PAGE));
         let rights = Prot::READ | Prot::WRITE;
-        memory.space.map(at, (pages * PAGE) as u64, rights, Backing::Anonymous, "").expect("room for a buffer");
+        memory
+            .space
+            .map(at, (pages * PAGE) as u64, rights, Backing::Anonymous, "")
+            .expect("room for a buffer");
         memory.mapped(page, pages);
     }
 
     fn unmap(&mut self, memory: usize, page: usize, pages: usize) {
         let memory = self.memory(memory);
-        memory.space.unmap(memory.address(page * PAGE), (pages * PAGE) as u64).expect("A4: unmapping never fails");
+        memory
+            .space
+            .unmap(memory.address(page * PAGE), (pages * PAGE) as u64)
+            .expect("A4: unmapping never fails");
         memory.unmapped(page, pages);
     }
 
@@ -213,13 +248,22 @@ impl Actor {
         let memory = self.memory(memory);
         let done = memory.space.protect(memory.address(page * PAGE), (pages * PAGE) as u64, rights);
         let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
-        assert_eq!(done, if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) }, "A4: what mprotect says");
+        assert_eq!(
+            done,
+            if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) },
+            "A4: what mprotect says"
+        );
         if is_mapped {
             memory.pages[page..page + pages].iter_mut().for_each(|page| page.rights = rights);
         }
     }
 
-    fn remap(&mut self, memory: usize, (page, pages): (usize, usize), (to, new_pages): (usize, usize)) {
+    fn remap(
+        &mut self,
+        memory: usize,
+        (page, pages): (usize, usize),
+        (to, new_pages): (usize, usize),
+    ) {
         let apart = to + new_pages <= page || page + pages <= to;
         if to + new_pages > WINDOW_PAGES || !apart {
             return;
@@ -228,12 +272,15 @@ impl Actor {
         let memory = self.memory(memory);
         let bytes = |pages: usize| (pages * PAGE) as u64;
         let target = Move::To(memory.address(to * PAGE));
-        let done = memory.space.remap(memory.address(page * PAGE), bytes(pages), bytes(new_pages), target);
+        let done =
+            memory.space.remap(memory.address(page * PAGE), bytes(pages), bytes(new_pages), target);
         let first = memory.pages[page];
         if is_short && done == Err(Errno::ENOMEM) {
             return;
         }
-        let is_one = memory.pages[page..page + pages].iter().all(|page| page.is_mapped && page.rights == first.rights);
+        let is_one = memory.pages[page..page + pages]
+            .iter()
+            .all(|page| page.is_mapped && page.rights == first.rights);
         if is_one {
             assert_eq!(done, Ok(memory.address(to * PAGE)), "A4: what mremap says");
             memory.moved(page, pages, to, new_pages);

@@ -14,7 +14,8 @@ use crate::{draw, run, sched};
 /// Steps within which each of these is found.
 const STEPS: u64 = 150_000;
 
-/// Breaks that the simulation finds. The others leave bytes and errors as they are, and cost something, or lie outside of what is simulated.
+/// Breaks that the simulation finds. The others leave bytes and errors as they are, and cost
+/// something, or lie outside of what is simulated.
 const FOUND: &[Mutant] = &[
     Mutant::SkipRescue,
     Mutant::RescueAfterChange,
@@ -80,11 +81,14 @@ impl Drop for Broken {
     }
 }
 
-/// Looks for a break in a process of its own, since some of them leave traces in the machine's memory. Gives the steps it took and what did not hold then.
+/// Looks for a break in a process of its own, since some of them leave traces in the machine's
+/// memory. Gives the steps it took and what did not hold then.
 fn find(mutant: Mutant) -> Option<String> {
     let program = std::env::current_exe().expect("a test is a program");
     let mut command = Command::new(program);
-    command.args(["breaks::find_in_this_process", "--exact", "--ignored", "--nocapture"]).env("SLOTH_MUTANT", mutant.name());
+    command
+        .args(["breaks::find_in_this_process", "--exact", "--ignored", "--nocapture"])
+        .env("SLOTH_MUTANT", mutant.name());
     let output = command.stdin(Stdio::null()).output().expect("a test can be started");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().find_map(|line| line.strip_prefix("found ")).map(str::to_owned)
@@ -99,7 +103,11 @@ fn find_in_this_process() {
     let _broken = Broken::by(Mutant::from_name(&name).expect("the name of a break"));
     let verdict = run_seeds(0, STEPS, |_, _| ());
     if let Some((_, failure)) = verdict.failed {
-        println!("found {:6} {}", verdict.steps, failure.message.lines().next().unwrap_or_default());
+        println!(
+            "found {:6} {}",
+            verdict.steps,
+            failure.message.lines().next().unwrap_or_default()
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Many runs, one seed after the other, until so many steps are done or somebody says stop; and what is told of a failure.
+//! Many runs, one seed after the other, until so many steps are done or somebody says stop; and
+//! what is told of a failure.
 
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
 use std::process::exit;
@@ -53,7 +54,12 @@ pub fn told(seed: u64, failure: Failure) -> String {
     let (kept, failure) = Shrinker::shrink(draw::script(seed), failure, SHRINKING);
     let (_, lines) = run_traced(&kept.script, Order::told(kept.choices.clone()));
     let lines: String = lines.iter().map(|line| format!("#   {line}\n")).collect();
-    format!("# seed {seed}: {}\n# at {}\n{}# What happens:\n{lines}", failure.message.replace('\n', "\n# "), failure.place, kept.to_text())
+    format!(
+        "# seed {seed}: {}\n# at {}\n{}# What happens:\n{lines}",
+        failure.message.replace('\n', "\n# "),
+        failure.place,
+        kept.to_text()
+    )
 }
 
 /// A kept script again: as it is told, and in other orders.
@@ -62,14 +68,16 @@ pub fn replay(kept: &Kept, orders: u64) -> Result<(), Failure> {
     (0..orders).try_for_each(|seed| run(&kept.script, Order::drawn(seed)))
 }
 
-/// For `cargo xtask sim`: what to do comes from the environment; the end of standard input is the wish to stop. Does not return.
+/// For `cargo xtask sim`: what to do comes from the environment; the end of standard input is the
+/// wish to stop. Does not return.
 pub fn command() -> ! {
     let text = |name| std::env::var(name).ok();
     let number = |name| text(name).and_then(|value| value.parse().ok());
     stop_at_end_of_input();
     watch();
     if let Some(name) = text("SLOTH_MUTANT") {
-        let mutant = Mutant::from_name(&name).unwrap_or_else(|| panic!("no break of this name: {name}"));
+        let mutant =
+            Mutant::from_name(&name).unwrap_or_else(|| panic!("no break of this name: {name}"));
         choose(Some(mutant));
     }
     if let Some(path) = text("SLOTH_REPLAY") {
@@ -80,7 +88,11 @@ pub fn command() -> ! {
     let start = Instant::now();
     let verdict = run_seeds(first, number("SLOTH_STEPS").unwrap_or(u64::MAX), progress_line(start));
     let (steps, seconds) = (verdict.steps, start.elapsed().as_secs_f64());
-    println!("{} seeds, {steps} steps in {seconds:.1} s ({:.0} steps/s)", verdict.runs, steps as f64 / seconds);
+    println!(
+        "{} seeds, {steps} steps in {seconds:.1} s ({:.0} steps/s)",
+        verdict.runs,
+        steps as f64 / seconds
+    );
     let Some((seed, failure)) = verdict.failed else {
         println!("nothing found");
         exit(0);
@@ -100,7 +112,10 @@ fn progress_line(start: Instant) -> impl FnMut(u64, u64) {
     move |seed, steps| {
         if shown.elapsed() > Duration::from_millis(500) && stderr().is_terminal() {
             shown = Instant::now();
-            eprint!("\r{steps} steps, seed {seed}, {:.0} steps/s \r", steps as f64 / start.elapsed().as_secs_f64());
+            eprint!(
+                "\r{steps} steps, seed {seed}, {:.0} steps/s \r",
+                steps as f64 / start.elapsed().as_secs_f64()
+            );
             let _ = stderr().flush();
         }
     }

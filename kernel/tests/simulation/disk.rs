@@ -1,4 +1,5 @@
-//! The device on which `memfs` keeps what does not fit into its memory. It fails when the trouble beneath says so.
+//! The device on which `memfs` keeps what does not fit into its memory. It fails when the trouble
+//! beneath says so.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -48,7 +49,10 @@ impl BlockDevice for Disk {
 
     fn write(&mut self, first: u64, from: &[u8]) -> Result<(), Errno> {
         self.meet_trouble()?;
-        assert!(first + (from.len() / PAGE) as u64 <= self.blocks, "a write past the end of the device");
+        assert!(
+            first + (from.len() / PAGE) as u64 <= self.blocks,
+            "a write past the end of the device"
+        );
         self.written.extend((first..).zip(from.chunks_exact(PAGE).map(<[u8]>::to_vec)));
         Ok(())
     }

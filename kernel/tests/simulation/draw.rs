@@ -1,9 +1,12 @@
-//! Scripts from a seed. Each seed leaves some kinds of steps out and prefers others, so that seeds differ in more than order.
+//! Scripts from a seed. Each seed leaves some kinds of steps out and prefers others, so that seeds
+//! differ in more than order.
 
 use fastrand::Rng;
 use fsproto::Features;
 
-use crate::script::{At, Failing, NAMES, Op, PAGE, Piece, Script, Seat, Setup, WINDOW, WINDOW_PAGES};
+use crate::script::{
+    At, Failing, NAMES, Op, PAGE, Piece, Script, Seat, Setup, WINDOW, WINDOW_PAGES,
+};
 
 /// Bytes of a file, about.
 const FILE: u64 = 14 * PAGE as u64;
@@ -18,7 +21,12 @@ const PROGRAM: &[Kind] = &[
     (26, |rng| moving(rng, |memory, file, at, pieces| Op::Read { memory, file, at, pieces })),
     (14, |rng| moving(rng, |memory, file, at, pieces| Op::Write { memory, file, at, pieces })),
     (14, |rng| Op::Load { memory: memory(rng), at: piece(rng), stride: rng.usize(1..PAGE) }),
-    (10, |rng| Op::Store { memory: memory(rng), at: piece(rng), stride: rng.usize(64..2 * PAGE), value: rng.u8(..) }),
+    (10, |rng| Op::Store {
+        memory: memory(rng),
+        at: piece(rng),
+        stride: rng.usize(64..2 * PAGE),
+        value: rng.u8(..),
+    }),
     (8, |rng| Op::Fill { memory: memory(rng), at: piece(rng), value: rng.u8(..) }),
     (3, |rng| Op::Fork { memory: memory(rng) }),
     (2, |rng| Op::Exit { memory: memory(rng) }),
@@ -31,7 +39,13 @@ const PROGRAM: &[Kind] = &[
     }),
     (3, |rng| {
         let (to, new_pages) = (rng.usize(0..WINDOW_PAGES), rng.usize(1..=WINDOW_PAGES / 2));
-        pages(rng, |memory, page, pages| Op::Remap { memory, page, pages, to, new_pages: if pages < 3 { pages } else { new_pages } })
+        pages(rng, |memory, page, pages| Op::Remap {
+            memory,
+            page,
+            pages,
+            to,
+            new_pages: if pages < 3 { pages } else { new_pages },
+        })
     }),
     (5, |rng| Op::Open { name: name(rng), truncate: rng.u8(0..6) == 0, append: rng.u8(0..5) == 0 }),
     (2, |rng| Op::Close { file: file(rng) }),
@@ -58,7 +72,12 @@ const WORLD: &[Kind] = &[
     (2, |rng| Op::Disconnect { client: rng.usize(0..3) }),
     (4, |rng| {
         let which = [Failing::Reads, Failing::Changes, Failing::All][rng.usize(0..3)];
-        Op::Fail { which, after: rng.u32(0..6), times: [1, 3, 10, 40][rng.usize(0..4)], full: rng.bool() }
+        Op::Fail {
+            which,
+            after: rng.u32(0..6),
+            times: [1, 3, 10, 40][rng.usize(0..4)],
+            full: rng.bool(),
+        }
     }),
 ];
 
@@ -78,12 +97,16 @@ pub fn script(seed: u64) -> Script {
         let whole = Piece(0, WINDOW);
         let fill = Op::Fill { memory: 0, at: whole, value: actor as u8 };
         let write = Op::Write { memory: 0, file: 0, at: At::Offset(0), pieces: vec![whole] };
-        [Op::Open { name: actor % NAMES.len(), truncate: false, append: false }, fill, write].map(|op| (actor, op))
+        [Op::Open { name: actor % NAMES.len(), truncate: false, append: false }, fill, write]
+            .map(|op| (actor, op))
     });
     let steps = (0..STEPS - 3 * actors).map(|_| {
         if rng.usize(0..5 * actors) == 0 {
             let op = draw(WORLD, &world, &mut rng);
-            let troubles = matches!(op, Op::Kill { .. } | Op::Disconnect { .. } | Op::Fail { .. } | Op::FailSwap { .. });
+            let troubles = matches!(
+                op,
+                Op::Kill { .. } | Op::Disconnect { .. } | Op::Fail { .. } | Op::FailSwap { .. }
+            );
             let is_out_of_place = calm && troubles || ample && matches!(op, Op::Shortage { .. });
             (actors, if is_out_of_place { Op::Evict { frames: 1 } } else { op })
         } else {
@@ -92,21 +115,24 @@ pub fn script(seed: u64) -> Script {
     });
     let mut steps: Vec<(usize, Op)> = beginning.chain(steps).collect();
     if setup.budget_pages > 0 {
-        let troubles = steps.iter_mut().filter_map(|(_, op)| if let Op::Fail { which, .. } = op { Some(which) } else { None });
+        let troubles = steps
+            .iter_mut()
+            .filter_map(|(_, op)| if let Op::Fail { which, .. } = op { Some(which) } else { None });
         troubles.step_by(2).for_each(|which| *which = Failing::Transfers);
     }
     Script { setup, steps }
 }
 
-/// Half of all seeds have a store with hardly any memory: it writes pages out and brings them in at every turn. Drawn apart from the rest, which is the same with
-/// and without.
+/// Half of all seeds have a store with hardly any memory: it writes pages out and brings them in at
+/// every turn. Drawn apart from the rest, which is the same with and without.
 fn budget_pages(seed: u64) -> u64 {
     [0, 0, 0, 0, 2, 5, 12, 30][Rng::with_seed(!seed).usize(0..8)]
 }
 
 fn setup(rng: &mut Rng) -> Setup {
     let clients = [1, 1, 2, 2, 3][rng.usize(0..5)];
-    let mut seats: Vec<Seat> = (0..clients).map(|client| Seat { client, process: client }).collect();
+    let mut seats: Vec<Seat> =
+        (0..clients).map(|client| Seat { client, process: client }).collect();
     for process in clients..rng.usize(clients..clients + 3) {
         seats.push(Seat { client: rng.usize(0..clients), process });
     }
@@ -115,7 +141,8 @@ fn setup(rng: &mut Rng) -> Setup {
         seats.push(seats[rng.usize(0..seats.len())]);
     }
     let features = [Features::CLONE, Features::SPARSE, Features::OPEN_UNLINKED];
-    let lacks = features.into_iter().filter(|_| rng.u8(0..5) == 0).fold(Features::empty(), Features::union);
+    let lacks =
+        features.into_iter().filter(|_| rng.u8(0..5) == 0).fold(Features::empty(), Features::union);
     Setup {
         seats,
         capacity_pages: [60, 110, 160, 100_000][rng.usize(0..4)],
@@ -190,7 +217,10 @@ fn piece(rng: &mut Rng) -> Piece {
     let start = aligned(rng, start);
     let most = if rng.u8(0..3) > 0 { WINDOW - start } else { (WINDOW - start).min(4 * PAGE) };
     let length = rng.usize(1..=most);
-    Piece(start, if rng.bool() { length } else { length.next_multiple_of(PAGE).min(WINDOW - start) })
+    Piece(
+        start,
+        if rng.bool() { length } else { length.next_multiple_of(PAGE).min(WINDOW - start) },
+    )
 }
 
 fn pieces(rng: &mut Rng) -> Vec<Piece> {
@@ -202,7 +232,8 @@ fn pieces(rng: &mut Rng) -> Vec<Piece> {
     pieces
 }
 
-/// Bytes move between a file and memory. At times the file lies in memory as a whole would, so that what was read from a place is written back there.
+/// Bytes move between a file and memory. At times the file lies in memory as a whole would, so that
+/// what was read from a place is written back there.
 fn moving(rng: &mut Rng, make: impl FnOnce(usize, usize, At, Vec<Piece>) -> Op) -> Op {
     let (memory, file, pieces) = (memory(rng), file(rng), pieces(rng));
     let at = if rng.u8(0..4) == 0 { At::Offset(pieces[0].0 as u64) } else { at(rng) };

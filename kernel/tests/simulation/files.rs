@@ -51,11 +51,17 @@ impl Actor {
                 let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
                 self.on_file(file, |file| file.object().set_attr(&change));
             }
-            Op::Punch { file, offset, length } => self.on_file(file, |file| file.object().allocate(offset, length, 2)),
+            Op::Punch { file, offset, length } => {
+                self.on_file(file, |file| file.object().allocate(offset, length, 2))
+            }
             Op::Sync { file } => self.on_file(file, |file| file.object().sync()),
-            Op::Remove { name } => self.on_tree(|tree| tree.remove(NAMES[name].as_bytes(), OpenFlags::empty()).map(drop)),
+            Op::Remove { name } => self
+                .on_tree(|tree| tree.remove(NAMES[name].as_bytes(), OpenFlags::empty()).map(drop)),
             Op::Rename { old, new } => {
-                self.on_tree(|tree| tree.rename(NAMES[old].as_bytes(), NAMES[new].as_bytes(), RenameFlags::empty()).map(drop));
+                self.on_tree(|tree| {
+                    tree.rename(NAMES[old].as_bytes(), NAMES[new].as_bytes(), RenameFlags::empty())
+                        .map(drop)
+                });
             }
             Op::List => self.on_tree(list),
             _ => {}
@@ -78,7 +84,11 @@ impl Actor {
         let served = wire::served(self.step);
         let (first, saw) = joined(served.iter().filter_map(Served::saw));
         let expected = if let At::Offset(offset) = at { offset } else { file.position.get() };
-        assert!(first.is_none_or(|first| first == expected), "R2: actor {}: read from {first:?}, not {expected}", self.index);
+        assert!(
+            first.is_none_or(|first| first == expected),
+            "R2: actor {}: read from {first:?}, not {expected}",
+            self.index
+        );
         let excuse = self.has_excuse(Some(file.line)) || self.memory(memory).may_be_lost(pieces);
         let me = self.index;
         match read {
@@ -95,7 +105,10 @@ impl Actor {
                     file.position.set(expected + count as u64);
                 }
             }
-            Err(Errno::EFAULT) => assert!(writable == 0 && !saw.is_empty(), "R5: actor {me}: EFAULT for a buffer that takes {writable}"),
+            Err(Errno::EFAULT) => assert!(
+                writable == 0 && !saw.is_empty(),
+                "R5: actor {me}: EFAULT for a buffer that takes {writable}"
+            ),
             Err(error) => assert!(excuse, "actor {me}: a read failed: {}", error.text()),
         }
     }
@@ -104,7 +117,9 @@ impl Actor {
     pub fn fill(&mut self, memory: usize, at: Piece, value: u8) {
         let buffer = self.memory(memory);
         let writable = buffer.reach(&[at], Prot::WRITE);
-        let bytes: Vec<u8> = (0..at.1).map(|index| value.wrapping_add((index * 7 + index / 251) as u8) | 1).collect();
+        let bytes: Vec<u8> = (0..at.1)
+            .map(|index| value.wrapping_add((index * 7 + index / 251) as u8) | 1)
+            .collect();
         let (space, mut to) = (buffer.space.clone(), buffers(buffer, &[at]));
         let put = to.put(&space, &bytes);
         if self.is_killed() {
@@ -114,10 +129,15 @@ impl Actor {
         let me = self.index;
         match put {
             Ok(count) => {
-                assert!(count == writable || (count < writable && excuse), "actor {me}: {count} bytes arrived, {writable} writable");
+                assert!(
+                    count == writable || (count < writable && excuse),
+                    "actor {me}: {count} bytes arrived, {writable} writable"
+                );
                 self.memory(memory).filled(at.0, &bytes[..count]);
             }
-            Err(Errno::EFAULT) => assert_eq!(writable, 0, "actor {me}: EFAULT for a buffer that takes bytes"),
+            Err(Errno::EFAULT) => {
+                assert_eq!(writable, 0, "actor {me}: EFAULT for a buffer that takes bytes")
+            }
             Err(error) => assert!(excuse, "actor {me}: bytes did not arrive: {}", error.text()),
         }
     }
@@ -141,13 +161,22 @@ impl Actor {
         let (first, wrote) = joined(served.iter().filter_map(Served::wrote));
         let me = self.index;
         let expected = if let At::Offset(offset) = at { offset } else { file.position.get() };
-        assert!(file.appends || first.is_none_or(|first| first == expected), "actor {me}: written to {first:?}, not {expected}");
+        assert!(
+            file.appends || first.is_none_or(|first| first == expected),
+            "actor {me}: written to {first:?}, not {expected}"
+        );
         let excuse = self.has_excuse(Some(file.line)) || self.memory(memory).may_be_lost(pieces);
-        assert!(wrote.len() <= readable, "actor {me}: {} bytes were written, {readable} are readable", wrote.len());
+        assert!(
+            wrote.len() <= readable,
+            "actor {me}: {} bytes were written, {readable} are readable",
+            wrote.len()
+        );
         let buffer = self.memory(memory);
         let mut sent = buffer.gather(pieces, wrote.len());
         // A later message of the same write may have it already.
-        let stored = store.and_then(|(byte, value)| sent.get_mut(byte - pieces[0].0).map(|sent| (sent, wrote[byte - pieces[0].0], value)));
+        let stored = store.and_then(|(byte, value)| {
+            sent.get_mut(byte - pieces[0].0).map(|sent| (sent, wrote[byte - pieces[0].0], value))
+        });
         let is_sent = stored.is_some_and(|(sent, wrote, value)| {
             if wrote == value {
                 *sent = value;
@@ -158,11 +187,21 @@ impl Actor {
         match written {
             Ok(count) => {
                 let count = count as usize;
-                assert!(count == wrote.len() || (count < wrote.len() && excuse), "actor {me}: {count} of {} bytes written", wrote.len());
+                assert!(
+                    count == wrote.len() || (count < wrote.len() && excuse),
+                    "actor {me}: {count} of {} bytes written",
+                    wrote.len()
+                );
                 buffer.written(pieces, count, file.line);
             }
-            Err(Errno::EFAULT) => assert_eq!(readable, 0, "actor {me}: EFAULT for a buffer that can be read"),
-            Err(Errno::ENOSPC) => assert!(wrote.is_empty() || excuse, "actor {me}: ENOSPC after {} bytes", wrote.len()),
+            Err(Errno::EFAULT) => {
+                assert_eq!(readable, 0, "actor {me}: EFAULT for a buffer that can be read")
+            }
+            Err(Errno::ENOSPC) => assert!(
+                wrote.is_empty() || excuse,
+                "actor {me}: ENOSPC after {} bytes",
+                wrote.len()
+            ),
             Err(error) => assert!(excuse, "actor {me}: a write failed: {}", error.text()),
         }
         if let Some((byte, value)) = store {
@@ -185,7 +224,9 @@ impl Actor {
         let page = memory.pages[byte / PAGE];
         let value = memory.bytes[byte].wrapping_add(1);
         let can_be = page.is_mapped && page.rights.contains(Prot::WRITE);
-        can_be.then(|| meanwhile::arm(step, memory.space.clone(), memory.address(byte), Act::Store(value)));
+        can_be.then(|| {
+            meanwhile::arm(step, memory.space.clone(), memory.address(byte), Act::Store(value))
+        });
         can_be.then_some((byte, value))
     }
 
@@ -194,7 +235,11 @@ impl Actor {
         let now = file.file.with_position(|position| Ok(*position));
         if let Ok(now) = now {
             let expected = file.position.get() + count;
-            assert!(file.appends && count > 0 || now == expected, "actor {}: position {now} after a write, not {expected}", self.index);
+            assert!(
+                file.appends && count > 0 || now == expected,
+                "actor {}: position {now} after a write, not {expected}",
+                self.index
+            );
             file.position.set(now);
         }
     }
@@ -230,7 +275,12 @@ impl Actor {
         if let Err(error) = result
             && error != Errno::ENOSPC
         {
-            assert!(self.is_killed() || self.has_excuse(line), "actor {}: a change failed: {}", self.index, error.text());
+            assert!(
+                self.is_killed() || self.has_excuse(line),
+                "actor {}: a change failed: {}",
+                self.index,
+                error.text()
+            );
         }
     }
 

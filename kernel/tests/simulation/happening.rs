@@ -1,4 +1,5 @@
-//! What happens to programs: frames go, processes are killed, connections are cut, the store beneath fails.
+//! What happens to programs: frames go, processes are killed, connections are cut, the store
+//! beneath fails.
 
 use fsproto::Errno;
 use kernel::mem::host;

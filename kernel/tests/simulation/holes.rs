@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use fsproto::{AttrMask, OpenFlags};
 use kernel::file::{FileSystem, Io, OpenHow, SetAttr, UserBuffers, Walk, WriteAt};
-use kernel::mem::{Backing, Counter, Placement, Prot, Space, UserSlice, VirtAddr, counters::GLOBAL, mmu};
+use kernel::mem::{
+    Backing, Counter, Placement, Prot, Space, UserSlice, VirtAddr, counters::GLOBAL, mmu,
+};
 use kernel::mount::{Mount, MountedTree};
 
 use crate::order::Order;
 use crate::script::{Seat, Setup};
 use crate::{sched, swap_file, wire, world};
 
-/// R10: a reply lists the first holes only; the kernel asks for the rest once, and holes then cost neither pages nor messages.
+/// R10: a reply lists the first holes only; the kernel asks for the rest once, and holes then cost
+/// neither pages nor messages.
 #[test]
 fn r10_holes_beyond_the_first_list() {
     const ISLANDS: u64 = 300;
@@ -43,16 +46,21 @@ fn look_at_islands(islands: u64) {
     let space = Space::new().expect("memory for a space");
     let io = Io { space: &space, caller: None, nonblocking: false };
     let flags = OpenFlags::READ | OpenFlags::WRITE | OpenFlags::CREATE;
-    let Ok(Walk::Done(file)) = MountedTree(mount).open(b"a", OpenHow { flags, mode: 0o600 }) else { panic!("no file") };
+    let Ok(Walk::Done(file)) = MountedTree(mount).open(b"a", OpenHow { flags, mode: 0o600 }) else {
+        panic!("no file")
+    };
     for island in 0..islands {
         let mut byte = UserBuffers::kernel_bytes(vec![island as u8 | 1]);
-        file.write(&io, &mut byte, WriteAt::Offset((2 * island + 1) * PAGE)).expect("room for a byte");
+        file.write(&io, &mut byte, WriteAt::Offset((2 * island + 1) * PAGE))
+            .expect("room for a byte");
     }
     let bytes = islands * 2 * PAGE;
     let whole = SetAttr { mask: AttrMask::SIZE, size: bytes, ..SetAttr::default() };
     file.set_attr(&whole).expect("a hole costs nothing");
     let anywhere = Placement::Anywhere(VirtAddr(0));
-    let buffer = space.map(anywhere, bytes, Prot::READ | Prot::WRITE, Backing::Anonymous, "").expect("room for a buffer");
+    let buffer = space
+        .map(anywhere, bytes, Prot::READ | Prot::WRITE, Backing::Anonymous, "")
+        .expect("room for a buffer");
     let slice = UserSlice::new(buffer.0, bytes).expect("a user address");
     assert_eq!(file.read(&io, &mut UserBuffers::one(slice), 0), Ok(bytes));
     let before = (GLOBAL.get(Counter::MessagesSent), GLOBAL.get(Counter::PagesHole));
@@ -60,9 +68,13 @@ fn look_at_islands(islands: u64) {
         assert_eq!(mmu::load(&space, VirtAddr(buffer.0 + 2 * hole * PAGE)), Ok(0), "hole {hole}");
     }
     let messages = GLOBAL.get(Counter::MessagesSent) - before.0;
-    // For each list one question, and a page-in that was under way when it was asked. A page-in for each window would be 37.
+    // For each list one question, and a page-in that was under way when it was asked. A page-in for
+    // each window would be 37.
     assert!(messages <= 3 * (islands / 64 + 1), "{messages} messages for {islands} holes");
-    assert!(GLOBAL.get(Counter::PagesHole) - before.1 > islands - 64, "holes that were not known as such");
+    assert!(
+        GLOBAL.get(Counter::PagesHole) - before.1 > islands - 64,
+        "holes that were not known as such"
+    );
     for island in 0..islands {
         let at = buffer.0 + (2 * island + 1) * PAGE;
         assert_eq!(mmu::load(&space, VirtAddr(at)), Ok(island as u8 | 1), "island {island}");

@@ -1,13 +1,20 @@
-//! The simulation: the kernel's `mem` and `mount` with `snapfs` and `memfs`, as they are, in one process and in an order drawn from a seed.
+//! The simulation: the kernel's `mem` and `mount` with `snapfs` and `memfs`, as they are, in one
+//! process and in an order drawn from a seed.
 //!
-//! Several machines, each with memory, a cache and a connection of its own, are clients of one wrapper. Programs on them read, write, load, store, fork, map,
-//! unmap, protect and move memory, change, remove and rename files; their threads share memory and positions. Messages lie on the wires until the order says that they
-//! arrive. Meanwhile frames are taken away, or are not to be had, private pages go to a swap file, which may fail, processes are killed in the middle of what they
-//! do, connections are lost, and the store beneath the wrapper has no room or fails. In some runs the servers are not trusted, and are asked for each page once. Plain arrays of bytes with eager semantics are the oracle: of the files ([`model`]) and of each program's memory
-//! ([`memory`]). An error must have an excuse; wrong bytes have none. After each run all that was taken is back.
+//! Several machines, each with memory, a cache and a connection of its own, are clients of one
+//! wrapper. Programs on them read, write, load, store, fork, map, unmap, protect and move memory,
+//! change, remove and rename files; their threads share memory and positions. Messages lie on the
+//! wires until the order says that they arrive. Meanwhile frames are taken away, or are not to be
+//! had, private pages go to a swap file, which may fail, processes are killed in the middle of what
+//! they do, connections are lost, and the store beneath the wrapper has no room or fails. In some
+//! runs the servers are not trusted, and are asked for each page once. Plain arrays of bytes with
+//! eager semantics are the oracle: of the files ([`model`]) and of each program's memory
+//! ([`memory`]). An error must have an excuse; wrong bytes have none. After each run all that was
+//! taken is back.
 //!
-//! A [`script`] says what everybody does, an [`order`] what comes next; both come from a seed ([`draw`]), or are told. A failure is made smaller
-//! ([`shrink`]) and can be kept as text, in `corpus/`, which the suite replays. `cargo xtask sim` runs seeds for as long as one likes.
+//! A [`script`] says what everybody does, an [`order`] what comes next; both come from a seed
+//! ([`draw`]), or are told. A failure is made smaller ([`shrink`]) and can be kept as text, in
+//! `corpus/`, which the suite replays. `cargo xtask sim` runs seeds for as long as one likes.
 
 mod actor;
 mod breaks;
@@ -52,8 +59,14 @@ fn lazy_is_eager_in_every_order() {
     if let Some((seed, failure)) = verdict.failed {
         panic!("{}", campaign::told(seed, failure));
     }
-    println!("{} runs, {} steps, {:.1} s", verdict.runs, verdict.steps, start.elapsed().as_secs_f64());
-    // It counts for nothing where hardly anything was lazy, fetched, referred to, taken away, or failed.
+    println!(
+        "{} runs, {} steps, {:.1} s",
+        verdict.runs,
+        verdict.steps,
+        start.elapsed().as_secs_f64()
+    );
+    // It counts for nothing where hardly anything was lazy, fetched, referred to, taken away, or
+    // failed.
     let at_least = [
         (Counter::PagesLazy, 50_000),
         (Counter::PagesFetched, 30_000),
@@ -74,7 +87,14 @@ fn lazy_is_eager_in_every_order() {
         .filter(|((_, least), count)| count < least)
         .map(|((counter, _), count)| (counter.name(), count))
         .collect();
-    println!("{}", at_least.iter().zip(counts).map(|((counter, _), count)| format!("{} {count}  ", counter.name())).collect::<String>());
+    println!(
+        "{}",
+        at_least
+            .iter()
+            .zip(counts)
+            .map(|((counter, _), count)| format!("{} {count}  ", counter.name()))
+            .collect::<String>()
+    );
     assert!(rare.is_empty(), "this shows nothing: {rare:?}");
     let from_disk = disk::BLOCKS_READ.load(Ordering::Relaxed);
     println!("{from_disk} pages of files came back from the store's device");

@@ -1,5 +1,6 @@
-//! What another thread of a program does to its memory while a step waits for the servers: stores to pages that are being written, and puts other pages in the
-//! place of those that are being fetched. Nothing of it waits.
+//! What another thread of a program does to its memory while a step waits for the servers: stores
+//! to pages that are being written, and puts other pages in the place of those that are being
+//! fetched. Nothing of it waits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -42,7 +43,9 @@ pub fn strike(step: u64, op: Option<Op>) {
         Act::Store(_) => op == Some(Op::Write),
         Act::Replace => matches!(op, Some(Op::Read | Op::Extents)),
     };
-    let due = ARMED.with_borrow_mut(|armed| if armed.get(&step).is_some_and(is_due) { armed.remove(&step) } else { None });
+    let due = ARMED.with_borrow_mut(|armed| {
+        if armed.get(&step).is_some_and(is_due) { armed.remove(&step) } else { None }
+    });
     let Some(Armed { space, address, act }) = due else { return };
     let page = VirtAddr(address.0 - address.0 % PAGE as u64);
     match act {
@@ -51,11 +54,14 @@ pub fn strike(step: u64, op: Option<Op>) {
                 return;
             }
             // Where frames are short it would have to wait for some.
-            shortage::without(|| mmu::store(&space, address, value)).expect("the page is there and can be stored to");
+            shortage::without(|| mmu::store(&space, address, value))
+                .expect("the page is there and can be stored to");
         }
         Act::Replace => {
             let rights = Prot::READ | Prot::WRITE;
-            space.map(Placement::Fixed(page), PAGE as u64, rights, Backing::Anonymous, "").expect("room for a page");
+            space
+                .map(Placement::Fixed(page), PAGE as u64, rights, Backing::Anonymous, "")
+                .expect("room for a page");
         }
     }
     DONE.with_borrow_mut(|done| done.push(step));

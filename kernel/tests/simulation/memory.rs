@@ -1,4 +1,5 @@
-//! A program's memory and what the oracle says is in it: for each page whether it is mapped, its rights and its bytes.
+//! A program's memory and what the oracle says is in it: for each page whether it is mapped, its
+//! rights and its bytes.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::wire;
 pub struct Page {
     pub is_mapped: bool,
     pub rights: Prot,
-    /// The connection that the page's bytes may still have to come from: if that is gone, so may be the page (F6).
+    /// The connection that the page's bytes may still have to come from: if that is gone, so may be
+    /// the page (F6).
     pub from: Option<Line>,
 }
 
@@ -40,7 +42,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The window of an actor, with nothing mapped in it. A page that nobody maps lies between the windows of threads.
+    /// The window of an actor, with nothing mapped in it. A page that nobody maps lies between the
+    /// windows of threads.
     pub fn new(space: Arc<Space>, actor: usize) -> Self {
         let base = 0x10_0000 + (actor * (WINDOW_PAGES + 1) * PAGE) as u64;
         Self { space, base, bytes: vec![0; WINDOW], pages: [Page::NONE; WINDOW_PAGES] }
@@ -88,7 +91,8 @@ impl Memory {
 
     /// The first `length` bytes of these pieces.
     pub fn gather(&self, pieces: &[Piece], length: usize) -> Vec<u8> {
-        let all = pieces.iter().flat_map(|&Piece(start, length)| &self.bytes[start..start + length]);
+        let all =
+            pieces.iter().flat_map(|&Piece(start, length)| &self.bytes[start..start + length]);
         all.take(length).copied().collect()
     }
 
@@ -114,7 +118,9 @@ impl Memory {
         let end = start + bytes.len();
         self.bytes[start..end].copy_from_slice(bytes);
         if !bytes.is_empty() {
-            self.pages[start / PAGE..end.div_ceil(PAGE)].iter_mut().for_each(|page| page.from = None);
+            self.pages[start / PAGE..end.div_ceil(PAGE)]
+                .iter_mut()
+                .for_each(|page| page.from = None);
         }
     }
 

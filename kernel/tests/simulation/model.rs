@@ -1,12 +1,17 @@
-//! The oracle of the files: what each holds, as plain arrays of bytes, changed at the instant at which the server handles a request.
+//! The oracle of the files: what each holds, as plain arrays of bytes, changed at the instant at
+//! which the server handles a request.
 //!
-//! Where the store beneath failed in the middle of a change, the file may hold the change's first part; it is looked at, and must hold that and nothing else.
+//! Where the store beneath failed in the middle of a change, the file may hold the change's first
+//! part; it is looked at, and must hold that and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use fsproto::dirent::DirEntries;
-use fsproto::{AttrMask, HEAD_BYTES, Handle, Head, MAX_PIECES, OpenFlags, Operation, Piece, Pieces, Reader, Request, WriteFlags};
+use fsproto::{
+    AttrMask, HEAD_BYTES, Handle, Head, MAX_PIECES, OpenFlags, Operation, Piece, Pieces, Reader,
+    Request, WriteFlags,
+};
 
 /// A connection's number.
 pub type Line = usize;
@@ -80,26 +85,38 @@ impl Model {
         Self { told: untrusted.then(HashMap::new), ..Self::default() }
     }
 
-    /// Bytes of a snapshot are told: none of them for the second time where the server is not trusted.
+    /// Bytes of a snapshot are told: none of them for the second time where the server is not
+    /// trusted.
     fn told(&mut self, handle: Handle, bytes: Range<u64>) {
         let Some(told) = &mut self.told else { return };
         let told = told.entry(handle).or_default();
         let twice = told.iter().find(|told| told.start < bytes.end && bytes.start < told.end);
-        assert!(twice.is_none(), "X3: bytes {bytes:?} of {handle:?} were asked for, and {twice:?} before");
+        assert!(
+            twice.is_none(),
+            "X3: bytes {bytes:?} of {handle:?} were asked for, and {twice:?} before"
+        );
         told.push(bytes);
     }
 
     /// Checks an exchange, and makes its change.
     pub fn handled(&mut self, exchange: &Exchange<'_>) -> Outcome {
-        let (head, mut fields) = Head::decode(exchange.reply.0).expect("the server's replies are well-formed");
+        let (head, mut fields) =
+            Head::decode(exchange.reply.0).expect("the server's replies are well-formed");
         if head.result().is_err() {
             return self.refused(exchange);
         }
         match exchange.request {
-            Request::Open(_) | Request::Close(_) | Request::Remove(_) | Request::Rename(_) => self.names(exchange, &mut fields),
+            Request::Open(_) | Request::Close(_) | Request::Remove(_) | Request::Rename(_) => {
+                self.names(exchange, &mut fields)
+            }
             Request::Snapshot(snapshot) => {
                 let told = fsproto::Snapshot::decode_reply(&mut fields).expect("well-formed");
-                let bytes = range(&self.files[self.file_of(snapshot.handle)].bytes, snapshot.offset, snapshot.length).to_vec();
+                let bytes = range(
+                    &self.files[self.file_of(snapshot.handle)].bytes,
+                    snapshot.offset,
+                    snapshot.length,
+                )
+                .to_vec();
                 assert_eq!(told.length, bytes.len() as u64, "R2: length of a snapshot");
                 self.snapshot(exchange.line, told.handle, &bytes);
                 Some(Served::Saw(snapshot.offset, bytes))
@@ -107,7 +124,10 @@ impl Model {
             Request::Read(read) => {
                 let seen = self.look(exchange, &mut fields);
                 if self.snapshots.contains_key(&read.handle) {
-                    self.told(read.handle, read.offset..read.offset + exchange.reply.1.len() as u64);
+                    self.told(
+                        read.handle,
+                        read.offset..read.offset + exchange.reply.1.len() as u64,
+                    );
                 }
                 seen
             }
@@ -121,7 +141,10 @@ impl Model {
             }
             _ => None,
         }
-        .map_or_else(Outcome::default, |served| Outcome { served: Some(served), ..Outcome::default() })
+        .map_or_else(Outcome::default, |served| Outcome {
+            served: Some(served),
+            ..Outcome::default()
+        })
     }
 
     fn file_of(&self, handle: Handle) -> usize {
@@ -146,17 +169,27 @@ impl Model {
                     place: Place::Handle(write.handle),
                 })
             }
-            Request::SetAttr(fsproto::SetAttr { handle, .. }) | Request::Allocate(fsproto::Allocate { handle, .. }) => {
+            Request::SetAttr(fsproto::SetAttr { handle, .. })
+            | Request::Allocate(fsproto::Allocate { handle, .. }) => {
                 let place = Place::Handle(*handle);
-                self.changed(exchange.request).map(|(file, after)| Unsure { file, after, written: None, done: 0, place })
+                self.changed(exchange.request).map(|(file, after)| Unsure {
+                    file,
+                    after,
+                    written: None,
+                    done: 0,
+                    place,
+                })
             }
-            Request::Open(open) if open.flags.contains(OpenFlags::TRUNCATE) => self.names.get(exchange.payload).map(|&file| {
-                let place = Place::Name(exchange.payload.to_vec());
-                Unsure { file, after: Vec::new(), written: None, done: 0, place }
-            }),
+            Request::Open(open) if open.flags.contains(OpenFlags::TRUNCATE) => {
+                self.names.get(exchange.payload).map(|&file| {
+                    let place = Place::Name(exchange.payload.to_vec());
+                    Unsure { file, after: Vec::new(), written: None, done: 0, place }
+                })
+            }
             _ => None,
         };
-        let unsure_names = matches!(exchange.request, Request::Open(_) | Request::Remove(_) | Request::Rename(_));
+        let unsure_names =
+            matches!(exchange.request, Request::Open(_) | Request::Remove(_) | Request::Rename(_));
         Outcome { served: None, unsure, unsure_names }
     }
 
@@ -176,11 +209,18 @@ impl Model {
                 if file == next {
                     self.files.push(File { id: walked.attr.id.0, bytes: Vec::new() });
                 }
-                assert_eq!(walked.attr.id.0, self.files[file].id, "C3/C4: another file has this name");
+                assert_eq!(
+                    walked.attr.id.0, self.files[file].id,
+                    "C3/C4: another file has this name"
+                );
                 if open.flags.contains(OpenFlags::TRUNCATE) {
                     self.files[file].bytes.clear();
                 }
-                assert_eq!(walked.attr.size, self.files[file].bytes.len() as u64, "size of an opened file");
+                assert_eq!(
+                    walked.attr.size,
+                    self.files[file].bytes.len() as u64,
+                    "size of an opened file"
+                );
                 self.handles.insert(walked.handle, (exchange.line, file));
             }
             Request::Close(close) => {
@@ -195,7 +235,8 @@ impl Model {
             }
             Request::Rename(rename) => {
                 let (old, new) = payload.split_at(rename.old_bytes as usize);
-                let file = self.names.remove(old).expect("C4: a name was changed that was not there");
+                let file =
+                    self.names.remove(old).expect("C4: a name was changed that was not there");
                 self.names.insert(new.to_vec(), file);
             }
             _ => {}
@@ -208,11 +249,17 @@ impl Model {
         match exchange.request {
             Request::Read(read) => {
                 let snapshot = self.snapshots.get(&read.handle).map(|(_, bytes)| bytes);
-                let bytes = snapshot.unwrap_or_else(|| &self.files[self.file_of(read.handle)].bytes);
+                let bytes =
+                    snapshot.unwrap_or_else(|| &self.files[self.file_of(read.handle)].bytes);
                 let expected = range(bytes, read.offset, read.length.into());
                 let told = exchange.reply.1;
                 let differs = expected.iter().zip(told).position(|(model, server)| model != server);
-                assert!(expected == told, "{read:?}: {} bytes for {}, other than the model's from {differs:?}", told.len(), expected.len());
+                assert!(
+                    expected == told,
+                    "{read:?}: {} bytes for {}, other than the model's from {differs:?}",
+                    told.len(),
+                    expected.len()
+                );
                 snapshot.is_none().then_some(Served::Saw(read.offset, expected.to_vec()))
             }
             Request::GetAttr(get) => {
@@ -224,8 +271,10 @@ impl Model {
                 None
             }
             Request::ReadDir(list) if list.cookie == 0 => {
-                let entries = DirEntries::new(exchange.reply.1).map(|entry| entry.expect("well-formed").name.to_vec());
-                let mut names: Vec<Vec<u8>> = entries.filter(|name| !name.starts_with(b".") || name.len() > 2).collect();
+                let entries = DirEntries::new(exchange.reply.1)
+                    .map(|entry| entry.expect("well-formed").name.to_vec());
+                let mut names: Vec<Vec<u8>> =
+                    entries.filter(|name| !name.starts_with(b".") || name.len() > 2).collect();
                 names.sort();
                 assert!(names.iter().eq(self.names.keys()), "C3: names in a listing: {names:?}");
                 None
@@ -241,7 +290,12 @@ impl Model {
         }
     }
 
-    fn write(&mut self, exchange: &Exchange<'_>, write: &fsproto::Write, fields: &mut Reader<'_>) -> Outcome {
+    fn write(
+        &mut self,
+        exchange: &Exchange<'_>,
+        write: &fsproto::Write,
+        fields: &mut Reader<'_>,
+    ) -> Outcome {
         let told = fsproto::Write::decode_reply(fields).expect("well-formed");
         let written = self.written(write, exchange.payload);
         let (file, offset) = (self.file_of(write.handle), self.target(write));
@@ -257,7 +311,11 @@ impl Model {
         });
         overlay(&mut self.files[file].bytes, offset, &written[..done]);
         self.snapshot(exchange.line, told.snapshot, &written[..done]);
-        Outcome { served: Some(Served::Wrote(told.offset, written[..done].to_vec())), unsure, unsure_names: false }
+        Outcome {
+            served: Some(Served::Wrote(told.offset, written[..done].to_vec())),
+            unsure,
+            unsure_names: false,
+        }
     }
 
     fn target(&self, write: &fsproto::Write) -> usize {
@@ -271,11 +329,16 @@ impl Model {
         if pieces.is_empty() {
             return data.to_vec();
         }
-        let pieces = Pieces::<Piece>::decode(pieces, MAX_PIECES).expect("the mount's requests are well-formed");
+        let pieces = Pieces::<Piece>::decode(pieces, MAX_PIECES)
+            .expect("the mount's requests are well-formed");
         let mut bytes = Vec::new();
         for piece in pieces {
             if piece.snapshot != Handle(0) {
-                bytes.extend_from_slice(range(&self.snapshots[&piece.snapshot].1, piece.offset, piece.length));
+                bytes.extend_from_slice(range(
+                    &self.snapshots[&piece.snapshot].1,
+                    piece.offset,
+                    piece.length,
+                ));
             } else {
                 let (own, rest) = data.split_at(piece.length as usize);
                 data = rest;
@@ -316,9 +379,11 @@ impl Model {
             Some((offset, length)) => {
                 let matching = |index: &usize| now.get(offset + index) == after.get(offset + index);
                 let front = (0..length).take_while(matching).count();
-                let rest = overlaid(before, offset, after.get(offset..offset + front).unwrap_or_default());
+                let rest =
+                    overlaid(before, offset, after.get(offset..offset + front).unwrap_or_default());
                 // The file may have been extended before it was stored to.
-                let extended = now.get(rest.len()..).is_some_and(|more| more.iter().all(|&byte| byte == 0));
+                let extended =
+                    now.get(rest.len()..).is_some_and(|more| more.iter().all(|&byte| byte == 0));
                 front >= *done && now.starts_with(&rest) && extended && now.len() <= after.len()
             }
         };

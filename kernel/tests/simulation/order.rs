@@ -1,6 +1,8 @@
-//! What happens next: drawn from a seed, or told. Every draw is noted, so that a run can be told again, and made smaller.
+//! What happens next: drawn from a seed, or told. Every draw is noted, so that a run can be told
+//! again, and made smaller.
 //!
-//! The choice 0 is always the calm one: the running actor goes on, the oldest message arrives first. A list of choices that ends goes on with zeros.
+//! The choice 0 is always the calm one: the running actor goes on, the oldest message arrives
+//! first. A list of choices that ends goes on with zeros.
 
 use fastrand::Rng;
 
@@ -34,7 +36,9 @@ impl Order {
         }
         let choice = match &mut self.source {
             Source::Drawn(rng) => rng.usize(..count),
-            Source::Told(choices) => choices.get(self.taken.len()).map_or(0, |&choice| (choice as usize).min(count - 1)),
+            Source::Told(choices) => {
+                choices.get(self.taken.len()).map_or(0, |&choice| (choice as usize).min(count - 1))
+            }
         };
         self.taken.push(choice as u32);
         choice

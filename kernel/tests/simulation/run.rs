@@ -1,4 +1,5 @@
-//! One run: a script in an order, from empty servers to empty servers. Whatever does not hold is a panic, and becomes a [`Failure`].
+//! One run: a script in an order, from empty servers to empty servers. Whatever does not hold is a
+//! panic, and becomes a [`Failure`].
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +39,10 @@ pub fn catch_panics() {
                 return before(info);
             }
             let message = info.payload_as_str().unwrap_or("a panic").to_owned();
-            let place = info.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+            let place = info
+                .location()
+                .map(|place| format!("{}:{}", place.file(), place.line()))
+                .unwrap_or_default();
             // The first one counts.
             PANIC.with_borrow_mut(|panic| panic.get_or_insert((message, place)).clone());
         }));
@@ -100,7 +104,11 @@ fn run_or_panic(script: &Script, order: Order) {
     world::end();
     wire::end();
     swap_file::end();
-    assert_eq!(GLOBAL.get(Counter::SnapshotsLive), live_before, "C10: snapshots that nobody stands for");
+    assert_eq!(
+        GLOBAL.get(Counter::SnapshotsLive),
+        live_before,
+        "C10: snapshots that nobody stands for"
+    );
     host::evict_all();
     assert_eq!(frame::stats().free, free_before, "A3: frames that nobody uses");
 }

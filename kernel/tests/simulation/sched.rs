@@ -1,6 +1,8 @@
-//! Actors as coroutines of one host thread, and the kernel's scheduler on top of them: who runs next is the run's [`Order`] to say.
+//! Actors as coroutines of one host thread, and the kernel's scheduler on top of them: who runs
+//! next is the run's [`Order`] to say.
 //!
-//! An actor gives up its turn where the kernel waits, and, if the order says so, between any two accesses to memory.
+//! An actor gives up its turn where the kernel waits, and, if the order says so, between any two
+//! accesses to memory.
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
@@ -73,7 +75,8 @@ pub fn register() {
 fn suspend() {
     let yielder = YIELDER.get();
     assert!(!yielder.is_null(), "only actors wait");
-    // SAFETY: set by the actor that runs, from its own argument, which lives as long as its body does; `turn` sets it anew before each turn.
+    // SAFETY: set by the actor that runs, from its own argument, which lives as long as its body
+    // does; `turn` sets it anew before each turn.
     unsafe { &*yielder }.suspend(());
 }
 
@@ -106,7 +109,8 @@ pub fn take_choices() -> Vec<u32> {
 pub fn run(order: Order, bodies: Vec<Box<dyn FnOnce()>>) {
     ORDER.set(Some(order));
     SEATS.set(bodies.iter().map(|_| Seat { runnable: true, ..Seat::default() }).collect());
-    let mut actors: Vec<Actor> = bodies.into_iter().map(|body| (actor(body), ptr::null())).collect();
+    let mut actors: Vec<Actor> =
+        bodies.into_iter().map(|body| (actor(body), ptr::null())).collect();
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| take_turns(&mut actors)));
     ME.set(usize::MAX);
     YIELDER.set(ptr::null());
@@ -129,7 +133,8 @@ fn take_turns(actors: &mut [Actor]) {
                 turn(index, &mut actors[index]);
             }
         }
-        let choices = ORDER.with_borrow(|order| order.as_ref().map_or(0, |order| order.taken().len()));
+        let choices =
+            ORDER.with_borrow(|order| order.as_ref().map_or(0, |order| order.taken().len()));
         assert!(choices < MAX_CHOICES, "the run has no end");
     }
 }
@@ -177,7 +182,10 @@ fn next(last: usize) -> Option<Next> {
         Some(last).filter(runnable).into_iter().for_each(|index| add(Next::Actor(index)));
         wire::busy_lines(|line| add(Next::Message(line)));
         swap_file::is_busy().then(|| add(Next::Swap));
-        (0..seats.len()).filter(|&index| index != last).filter(runnable).for_each(|index| add(Next::Actor(index)));
+        (0..seats.len())
+            .filter(|&index| index != last)
+            .filter(runnable)
+            .for_each(|index| add(Next::Actor(index)));
     });
     if count == 0 {
         return None;

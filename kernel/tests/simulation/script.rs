@@ -1,4 +1,5 @@
-//! What a run is: who takes part, and what each of them does, with all parameters. Together with an order it says everything; as text it can be kept.
+//! What a run is: who takes part, and what each of them does, with all parameters. Together with an
+//! order it says everything; as text it can be kept.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,8 @@ pub enum Failing {
     Transfers,
 }
 
-/// One step. `memory` and `file` count what the actor has, around and around. The last ones are the world's.
+/// One step. `memory` and `file` count what the actor has, around and around. The last ones are the
+/// world's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     Read {
@@ -165,7 +167,8 @@ pub enum Op {
     Evict {
         frames: usize,
     },
-    /// The clock takes so many pages away from programs: clean ones are fetched again, others go to the swap file.
+    /// The clock takes so many pages away from programs: clean ones are fetched again, others go to
+    /// the swap file.
     Take {
         pages: usize,
     },
@@ -204,7 +207,8 @@ pub enum Op {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     pub setup: Setup,
-    /// Who does what; each actor does its own in this order. The number after the last seat is the world.
+    /// Who does what; each actor does its own in this order. The number after the last seat is the
+    /// world.
     pub steps: Vec<(usize, Op)>,
 }
 
@@ -236,13 +240,19 @@ impl Kept {
     /// From text; lines that begin with `#` are for the reader.
     pub fn from_text(text: &str) -> Result<Self, String> {
         let (mut setup, mut steps, mut choices) = (None, Vec::new(), Vec::new());
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let bad = |error: &dyn std::fmt::Display| format!("{line}: {error}");
             match word {
                 "setup" => setup = Some(ron::from_str(rest).map_err(|error| bad(&error))?),
                 "choices" => {
-                    choices = rest.split_whitespace().map(str::parse).collect::<Result<_, _>>().map_err(|error| bad(&error))?;
+                    choices = rest
+                        .split_whitespace()
+                        .map(str::parse)
+                        .collect::<Result<_, _>>()
+                        .map_err(|error| bad(&error))?;
                 }
                 actor => {
                     let actor = actor.parse().map_err(|error| bad(&error))?;

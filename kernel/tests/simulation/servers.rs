@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fsproto::{
-    Features, HEAD_BYTES, Handle, Head, MAX_PAYLOAD, Open, OpenFlags, Operation, Path, ROOT, Read, Remove, Stat, StoreInfo, Tag, Time,
+    Features, HEAD_BYTES, Handle, Head, MAX_PAYLOAD, Open, OpenFlags, Operation, Path, ROOT, Read,
+    Remove, Stat, StoreInfo, Tag, Time,
 };
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
@@ -42,7 +43,8 @@ impl Servers {
         let trouble = Rc::new(RefCell::new(Trouble::default()));
         let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &trouble))));
         let lacks = Features::from_bits_truncate(setup.lacks);
-        let client = Troubled { inner: LocalClient::new(base.clone()), trouble: trouble.clone(), lacks };
+        let client =
+            Troubled { inner: LocalClient::new(base.clone()), trouble: trouble.clone(), lacks };
         let wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("the store is there"));
         let empty = base.borrow_mut().server_mut().stat_store().expect("memfs tells its figures");
         Self { base, wrapper, trouble, empty, lacks }
@@ -59,13 +61,22 @@ impl Servers {
     }
 
     /// Carries a request out.
-    pub fn handle(&mut self, session: SessionId, head: &[u8; HEAD_BYTES], payload: &[u8]) -> ([u8; HEAD_BYTES], Vec<u8>) {
+    pub fn handle(
+        &mut self,
+        session: SessionId,
+        head: &[u8; HEAD_BYTES],
+        payload: &[u8],
+    ) -> ([u8; HEAD_BYTES], Vec<u8>) {
         let reply = self.wrapper.handle(session, head, payload);
         (reply.head, reply.payload.to_vec())
     }
 
     /// The same, asked by the simulation: nothing fails.
-    fn ask<O: Operation>(&mut self, session: SessionId, request: &O) -> ([u8; HEAD_BYTES], Vec<u8>) {
+    fn ask<O: Operation>(
+        &mut self,
+        session: SessionId,
+        request: &O,
+    ) -> ([u8; HEAD_BYTES], Vec<u8>) {
         self.trouble.borrow_mut().quiet = true;
         let reply = self.handle(session, &request.request(Tag(0), 0), &[]);
         self.trouble.borrow_mut().quiet = false;
@@ -98,7 +109,8 @@ impl Servers {
     /// What an open file holds, asked in a connection's name.
     pub fn read_open(&mut self, session: SessionId, handle: Handle) -> Vec<u8> {
         whole(|offset| {
-            let (head, bytes) = self.ask(session, &Read { handle, offset, length: MAX_PAYLOAD as u32 });
+            let (head, bytes) =
+                self.ask(session, &Read { handle, offset, length: MAX_PAYLOAD as u32 });
             let (head, _) = Head::decode(&head).expect("well-formed");
             assert_eq!(head.status, 0, "a file that cannot be read");
             bytes
@@ -108,13 +120,20 @@ impl Servers {
     /// Checks that the wrapper has given everything back, and that the store is as empty as it was.
     pub fn assert_empty(self) {
         let figures = self.wrapper.server().figures();
-        assert_eq!((figures.snapshots, figures.reserved_pages, figures.stored_pages), (0, 0, 0), "C10: {figures:?}");
+        assert_eq!(
+            (figures.snapshots, figures.reserved_pages, figures.stored_pages),
+            (0, 0, 0),
+            "C10: {figures:?}"
+        );
         assert_eq!((figures.stores, figures.files), (0, 0), "C10: {figures:?}");
         let Self { base, wrapper, trouble, empty, lacks } = self;
         for name in NAMES {
             let path = Path::new(name.as_bytes()).expect("a name");
             // Not every name is taken.
-            let _ = base.borrow_mut().server_mut().remove(&Remove { dir: ROOT, flags: OpenFlags::empty() }, path);
+            let _ = base
+                .borrow_mut()
+                .server_mut()
+                .remove(&Remove { dir: ROOT, flags: OpenFlags::empty() }, path);
         }
         let left = || {
             let now = base.borrow_mut().server_mut().stat_store().expect("memfs tells its figures");
@@ -123,13 +142,21 @@ impl Servers {
         if trouble.borrow().failed_removals == 0 {
             let (blocks, files) = left();
             // The wrapper's folder may stay where the store was in trouble when it was made.
-            assert!(blocks == 0 && files <= 1, "C10: {blocks} blocks and {files} files of the store that nobody uses");
+            assert!(
+                blocks == 0 && files <= 1,
+                "C10: {blocks} blocks and {files} files of the store that nobody uses"
+            );
         }
         // What could not be removed the next wrapper removes.
         drop(wrapper);
-        let client = Troubled { inner: LocalClient::new(base.clone()), trouble: Rc::default(), lacks };
+        let client =
+            Troubled { inner: LocalClient::new(base.clone()), trouble: Rc::default(), lacks };
         drop(Snapfs::new(client, NoTime).expect("the store is there"));
-        assert_eq!(left(), (0, 0), "blocks and files of the store that a wrapper leaves to the next");
+        assert_eq!(
+            left(),
+            (0, 0),
+            "blocks and files of the store that a wrapper leaves to the next"
+        );
     }
 }
 

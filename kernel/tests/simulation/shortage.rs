@@ -1,5 +1,5 @@
-//! Shortage of frames: for a while programs can have no more of them than a few. What needs one may fail then, or come out short; the servers and the kernel have their
-//! reserve (F8).
+//! Shortage of frames: for a while programs can have no more of them than a few. What needs one may
+//! fail then, or come out short; the servers and the kernel have their reserve (F8).
 
 use std::cell::Cell;
 

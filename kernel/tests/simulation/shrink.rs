@@ -1,7 +1,10 @@
-//! Makes a failing run smaller: fewer steps, simpler steps, calmer choices, as long as it fails in the same place.
+//! Makes a failing run smaller: fewer steps, simpler steps, calmer choices, as long as it fails in
+//! the same place.
 //!
-//! Delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002) over the list of steps. As an order's choices mean
-//! something else once a step is gone, each candidate is tried in several orders; the choices are made calmer last, when the steps stay.
+//! Delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",
+//! 2002) over the list of steps. As an order's choices mean something else once a step is gone,
+//! each candidate is tried in several orders; the choices are made calmer last, when the steps
+//! stay.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +91,11 @@ impl Shrinker {
                 return;
             }
             script.setup.seats.pop();
-            script.steps.iter_mut().filter(|(actor, _)| *actor > last).for_each(|(actor, _)| *actor -= 1);
+            script
+                .steps
+                .iter_mut()
+                .filter(|(actor, _)| *actor > last)
+                .for_each(|(actor, _)| *actor -= 1);
             if !self.still_fails(&script) {
                 return;
             }
@@ -127,7 +134,8 @@ impl Shrinker {
             size /= 2;
         }
         let choices = &mut self.best.0.choices;
-        choices.truncate(choices.iter().rposition(|&choice| choice != 0).map_or(0, |last| last + 1));
+        choices
+            .truncate(choices.iter().rposition(|&choice| choice != 0).map_or(0, |last| last + 1));
     }
 }
 
@@ -142,7 +150,9 @@ fn simpler(op: &Op) -> Vec<Op> {
             };
             forms.extend((pieces.len() > 1).then(|| form(*memory, *file, pieces[..1].to_vec())));
             if let [piece] = pieces[..] {
-                forms.extend(shorter(piece).into_iter().map(|piece| form(*memory, *file, vec![piece])));
+                forms.extend(
+                    shorter(piece).into_iter().map(|piece| form(*memory, *file, vec![piece])),
+                );
             }
             forms.extend((*memory > 0).then(|| form(0, *file, pieces.clone())));
             forms.extend((*file > 0).then(|| form(*memory, 0, pieces.clone())));
@@ -151,7 +161,9 @@ fn simpler(op: &Op) -> Vec<Op> {
             forms.extend(shorter(at).into_iter().map(|at| Op::Load { memory, at, stride }));
             forms.extend((stride < PAGE).then_some(Op::Load { memory, at, stride: PAGE }));
         }
-        &Op::Fill { memory, at, value } => forms.extend(shorter(at).into_iter().map(|at| Op::Fill { memory, at, value })),
+        &Op::Fill { memory, at, value } => {
+            forms.extend(shorter(at).into_iter().map(|at| Op::Fill { memory, at, value }))
+        }
         &Op::Store { memory, at, stride, value } => {
             forms.extend(shorter(at).into_iter().map(|at| Op::Store { memory, at, stride, value }));
             forms.extend((stride < PAGE).then_some(Op::Store { memory, at, stride: PAGE, value }));

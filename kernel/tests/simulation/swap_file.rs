@@ -40,7 +40,9 @@ impl Store for SwapFile {
         self.with(|state| {
             let answer = if state.is_full { Err(Errno::ENOSPC) } else { Ok(Vec::new()) };
             if answer.is_ok() {
-                state.pages.extend((first..).zip(frames.iter().map(|frame| frame.bytes().to_vec())));
+                state
+                    .pages
+                    .extend((first..).zip(frames.iter().map(|frame| frame.bytes().to_vec())));
             }
             state.waiting.push((transfer, answer));
         });
@@ -54,7 +56,8 @@ impl Store for SwapFile {
             };
             let fails = state.failing > 0;
             state.failing -= u32::from(fails);
-            let answer = if fails { Err(Errno::EIO) } else { (first..).take(pages).map(page).collect() };
+            let answer =
+                if fails { Err(Errno::EIO) } else { (first..).take(pages).map(page).collect() };
             state.waiting.push((transfer, answer));
         });
     }

@@ -1,4 +1,5 @@
-//! Trouble beneath the wrapper: a client of the store whose requests fail when they are told to, and which keeps features from the wrapper.
+//! Trouble beneath the wrapper: a client of the store whose requests fail when they are told to,
+//! and which keeps features from the wrapper.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +12,8 @@ use crate::script::Failing;
 /// Which requests fail.
 #[derive(Default)]
 pub struct Trouble {
-    /// Requests (or transfers of the store's device) that still pass, then those that fail, and what they say.
+    /// Requests (or transfers of the store's device) that still pass, then those that fail, and
+    /// what they say.
     coming: Option<(Failing, u32, u32, Errno)>,
     /// Requests and transfers that failed so far.
     pub failed: u64,
@@ -31,7 +33,9 @@ impl Trouble {
     fn meets(&mut self, op: Op) -> Option<Errno> {
         let error = self.strikes(|which| match which {
             Failing::Reads => matches!(op, Op::Read | Op::Extents),
-            Failing::Changes => matches!(op, Op::Write | Op::SetAttr | Op::Allocate | Op::CloneRange),
+            Failing::Changes => {
+                matches!(op, Op::Write | Op::SetAttr | Op::Allocate | Op::CloneRange)
+            }
             // What is closed is closed, whatever is said.
             Failing::All => !matches!(op, Op::Hello | Op::Close),
             Failing::Transfers => false,
@@ -74,8 +78,14 @@ pub struct Troubled<C> {
 }
 
 impl<C: Client> Client for Troubled<C> {
-    fn call(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]], into: &mut [u8]) -> Result<([u8; HEAD_BYTES], usize), Errno> {
-        let (fields, mut reader) = Head::decode(head).expect("the wrapper's requests are well-formed");
+    fn call(
+        &mut self,
+        head: &[u8; HEAD_BYTES],
+        payload: &[&[u8]],
+        into: &mut [u8],
+    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+        let (fields, mut reader) =
+            Head::decode(head).expect("the wrapper's requests are well-formed");
         let op = Op::from_number(fields.op).expect("a known operation");
         if let Some(error) = self.trouble.borrow_mut().meets(op) {
             return Ok((error_reply(fields.op, fields.tag, error), 0));

@@ -1,5 +1,7 @@
-//! The wires between machines and the servers: messages lie on them until the order says that they arrive. Requests arrive as they were sent, as on a socket,
-//! or overtake each other, as behind a relay; replies are reordered. A wire can be cut: then the kernel hears of it at once, the servers later.
+//! The wires between machines and the servers: messages lie on them until the order says that they
+//! arrive. Requests arrive as they were sent, as on a socket, or overtake each other, as behind a
+//! relay; replies are reordered. A wire can be cut: then the kernel hears of it at once, the
+//! servers later.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -51,8 +53,13 @@ fn with<T>(act: impl FnOnce(&mut Network) -> T) -> T {
 /// Fresh servers for a run.
 pub fn begin(setup: &Setup) {
     let servers = Servers::new(setup);
-    let network =
-        Network { wires: Vec::new(), servers, model: Model::new(setup.untrusted), served: HashMap::new(), overtaking: setup.overtaking };
+    let network = Network {
+        wires: Vec::new(),
+        servers,
+        model: Model::new(setup.untrusted),
+        served: HashMap::new(),
+        overtaking: setup.overtaking,
+    };
     NETWORK.set(Some(network));
 }
 
@@ -67,7 +74,8 @@ struct End(Line);
 
 impl Carrier for End {
     fn send(&self, message: Message) -> Result<(), Errno> {
-        let (head, inline) = message.inline.split_first_chunk::<HEAD_BYTES>().expect("a head in front");
+        let (head, inline) =
+            message.inline.split_first_chunk::<HEAD_BYTES>().expect("a head in front");
         let mut payload = inline.to_vec();
         let mut left = message.frames_bytes;
         for frame in &message.frames {
@@ -90,8 +98,14 @@ pub fn connect() -> (Line, Arc<Session>) {
         let line = network.wires.len();
         let session = Arc::new(Session::new(Arc::new(End(line))));
         let server_side = network.servers.open_session();
-        let wire =
-            Wire { session: Arc::downgrade(&session), server_side, requests: Vec::new(), replies: Vec::new(), up: true, closed: false };
+        let wire = Wire {
+            session: Arc::downgrade(&session),
+            server_side,
+            requests: Vec::new(),
+            replies: Vec::new(),
+            up: true,
+            closed: false,
+        };
         network.wires.push(wire);
         (line, session)
     })
@@ -133,7 +147,9 @@ pub fn order_trouble(order: impl FnOnce(&mut crate::trouble::Trouble)) {
 /// Calls `look` for each connection on which something could arrive.
 pub fn busy_lines(look: impl FnMut(Line)) {
     with(|network| {
-        let busy = |(_, wire): &(usize, &Wire)| !wire.requests.is_empty() || !wire.replies.is_empty() || (!wire.up && !wire.closed);
+        let busy = |(_, wire): &(usize, &Wire)| {
+            !wire.requests.is_empty() || !wire.replies.is_empty() || (!wire.up && !wire.closed)
+        };
         network.wires.iter().enumerate().filter(busy).map(|(line, _)| line).for_each(look);
     });
 }
@@ -171,7 +187,11 @@ fn message(head: &[u8; HEAD_BYTES], payload: &[u8]) -> Message {
         return Message { inline, ..Message::default() };
     }
     let frame = |page| Frame::from_bytes(Claim::Server, page).expect("memory for a message");
-    Message { inline, frames: payload.chunks(PAGE).map(frame).collect(), frames_bytes: payload.len() }
+    Message {
+        inline,
+        frames: payload.chunks(PAGE).map(frame).collect(),
+        frames_bytes: payload.len(),
+    }
 }
 
 /// The servers hear that a connection is gone.
@@ -198,15 +218,28 @@ fn serve(line: Line, index: usize) {
         let Network { wires, servers, model, served, .. } = network;
         let wire = &mut wires[line];
         let (step, (head, payload)) = wire.requests.remove(index);
-        let (fields, mut reader) = Head::decode(&head).expect("the mount's requests are well-formed");
-        let request = Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
+        let (fields, mut reader) =
+            Head::decode(&head).expect("the mount's requests are well-formed");
+        let request =
+            Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
         let before = servers.trouble.borrow().failed;
         let reply = servers.handle(wire.server_side, &head, &payload);
         let failed = servers.trouble.borrow().failed - before;
         let status = Head::decode(&reply.0).map_or(0, |(head, _)| head.status);
-        let troubled = if failed > 0 { format!(", {failed} failures beneath") } else { String::new() };
-        trace!("line {line}: {request:?} ({} bytes) -> status {status}, {} bytes{troubled}", payload.len(), reply.1.len());
-        let exchange = Exchange { line, request: &request, payload: &payload, reply: (&reply.0, &reply.1), troubled: failed > 0 };
+        let troubled =
+            if failed > 0 { format!(", {failed} failures beneath") } else { String::new() };
+        trace!(
+            "line {line}: {request:?} ({} bytes) -> status {status}, {} bytes{troubled}",
+            payload.len(),
+            reply.1.len()
+        );
+        let exchange = Exchange {
+            line,
+            request: &request,
+            payload: &payload,
+            reply: (&reply.0, &reply.1),
+            troubled: failed > 0,
+        };
         let outcome = model.handled(&exchange);
         if let Some(unsure) = outcome.unsure {
             let now = match &unsure.place {

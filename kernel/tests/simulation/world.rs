@@ -1,4 +1,5 @@
-//! Who is there: machines with their connections, processes with their files, and the number of the step that each actor is at.
+//! Who is there: machines with their connections, processes with their files, and the number of the
+//! step that each actor is at.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -66,7 +67,9 @@ fn with<T>(act: impl FnOnce(&mut World) -> T) -> T {
 pub fn begin(setup: &Setup) {
     let clients = setup.seats.iter().map(|seat| seat.client + 1).max().unwrap_or(0);
     let processes = setup.seats.iter().map(|seat| seat.process + 1).max().unwrap_or(0);
-    let client_of = |process| setup.seats.iter().find(|seat| seat.process == process).map_or(0, |seat| seat.client);
+    let client_of = |process| {
+        setup.seats.iter().find(|seat| seat.process == process).map_or(0, |seat| seat.client)
+    };
     let world = World {
         trust: if setup.untrusted { Trust::Untrusted } else { Trust::Trusted },
         seats: setup.seats.clone(),
@@ -96,7 +99,9 @@ pub fn begin_step(actor: usize) -> u64 {
 
 /// The number of the step that an actor is at; 0 for nobody's.
 pub fn step_of(actor: usize) -> u64 {
-    WORLD.with_borrow(|world| world.as_ref().and_then(|world| world.steps.get(actor).copied()).unwrap_or(0))
+    WORLD.with_borrow(|world| {
+        world.as_ref().and_then(|world| world.steps.get(actor).copied()).unwrap_or(0)
+    })
 }
 
 /// The process of an actor as it is now: a new one where the one before was killed.
@@ -131,7 +136,8 @@ pub fn disconnect(client: usize) {
     }
 }
 
-/// The connection of a machine; makes a new one where there is none. Nothing where that fails, or where another actor is about to.
+/// The connection of a machine; makes a new one where there is none. Nothing where that fails, or
+/// where another actor is about to.
 pub fn connection(client: usize) -> Option<(Line, Arc<Mount>)> {
     match with(|world| world.clients[client].clone()) {
         Connection::There(line, mount) if wire::is_up(line) => return Some((line, mount)),

@@ -8,7 +8,9 @@ use user::prelude::*;
 program!(run);
 
 fn run(args: &Args) -> i32 {
-    let (Some(change), Some(paths)) = (args.get(1), args.get(2..).filter(|paths| !paths.is_empty())) else {
+    let (Some(change), Some(paths)) =
+        (args.get(1), args.get(2..).filter(|paths| !paths.is_empty()))
+    else {
         eprintln!("usage: chmod MODE FILE...");
         return 1;
     };
@@ -20,7 +22,9 @@ fn run(args: &Args) -> i32 {
                 eprintln!("chmod: {}: not a mode", Show(change));
                 return 1;
             }
-            Ok(Some(mode)) => sys::chmod(path, mode).map_or_else(|error| complain("chmod", path, error), |()| 0),
+            Ok(Some(mode)) => {
+                sys::chmod(path, mode).map_or_else(|error| complain("chmod", path, error), |()| 0)
+            }
             Err(error) => complain("chmod", path, error),
         };
     }

@@ -20,7 +20,8 @@ fn run(args: &Args) -> i32 {
         }
     };
     let limit = options.value(b'n').and_then(user::opt::size).unwrap_or(u64::MAX);
-    let open = |path: &[u8]| user::io::open_input(path).map_err(|error| complain("cmp", path, error));
+    let open =
+        |path: &[u8]| user::io::open_input(path).map_err(|error| complain("cmp", path, error));
     let (Ok(first_fd), Ok(second_fd)) = (open(first), open(second)) else { return 2 };
     let quiet = options.has(b's');
     match compare([first, second], [first_fd, second_fd], limit, quiet, options.has(b'l')) {
@@ -46,7 +47,11 @@ fn compare(paths: [&[u8]; 2], fds: [Fd; 2], limit: u64, quiet: bool, list: bool)
                     if quiet {
                         return Ok(false);
                     } else if !list {
-                        println!("{} {} differ: char {at}, line {line}", Show(paths[0]), Show(paths[1]));
+                        println!(
+                            "{} {} differ: char {at}, line {line}",
+                            Show(paths[0]),
+                            Show(paths[1])
+                        );
                         return Ok(false);
                     }
                     println!("{at} {a:3o} {b:3o}");

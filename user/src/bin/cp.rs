@@ -14,7 +14,9 @@ program!(run);
 
 fn run(args: &Args) -> i32 {
     let options = Options::parse(args, "rRapfdT", "cp [-r] [-p] SOURCE... TARGET");
-    let (Some((target, sources)), true) = (options.operands.split_last(), options.operands.len() > 1) else {
+    let (Some((target, sources)), true) =
+        (options.operands.split_last(), options.operands.len() > 1)
+    else {
         eprintln!("usage: cp [-r] [-p] SOURCE... TARGET");
         return 1;
     };
@@ -39,7 +41,8 @@ fn run(args: &Args) -> i32 {
 struct Copier {
     recursive: bool,
     preserve: bool,
-    /// Device and inode of the directory at the top of the copy: if the walk meets it, it is copying into itself.
+    /// Device and inode of the directory at the top of the copy: if the walk meets it, it is
+    /// copying into itself.
     made: Cell<Option<(u64, u64)>>,
 }
 
@@ -58,9 +61,12 @@ impl Copier {
             return self.copy_directory(from, to, &stat);
         }
         let result = if fs::is_kind(stat.st_mode, abi::S_IFLNK) {
-            sys::readlink(from).and_then(|target| sys::symlink(&target, to)).map_err(|error| (to, error))
+            sys::readlink(from)
+                .and_then(|target| sys::symlink(&target, to))
+                .map_err(|error| (to, error))
         } else {
-            copy_file(from, to, &stat).and_then(|()| self.keep(to, &stat).map_err(|error| (to, error)))
+            copy_file(from, to, &stat)
+                .and_then(|()| self.keep(to, &stat).map_err(|error| (to, error)))
         };
         result.map_or_else(|(path, error)| complain("cp", path, error), |()| 0)
     }
@@ -103,14 +109,22 @@ impl Copier {
         }
         let _ = sys::chown(path, stat.st_uid, stat.st_gid);
         sys::chmod(path, stat.st_mode & 0o7777)?;
-        let time = |tv_sec: u64, nanoseconds: u64| abi::__kernel_timespec { tv_sec: tv_sec as i64, tv_nsec: nanoseconds as i64 };
-        let times = [time(stat.st_atime, stat.st_atime_nsec), time(stat.st_mtime, stat.st_mtime_nsec)];
+        let time = |tv_sec: u64, nanoseconds: u64| abi::__kernel_timespec {
+            tv_sec: tv_sec as i64,
+            tv_nsec: nanoseconds as i64,
+        };
+        let times =
+            [time(stat.st_atime, stat.st_atime_nsec), time(stat.st_mtime, stat.st_mtime_nsec)];
         sys::utimens(path, Some(times))
     }
 }
 
 /// Copies the bytes of one file. The error comes with the path that it is about.
-fn copy_file<'a>(from: &'a [u8], to: &'a [u8], stat: &sys::Stat) -> core::result::Result<(), (&'a [u8], Errno)> {
+fn copy_file<'a>(
+    from: &'a [u8],
+    to: &'a [u8],
+    stat: &sys::Stat,
+) -> core::result::Result<(), (&'a [u8], Errno)> {
     if let Ok(existing) = sys::stat(to)
         && (existing.st_dev, existing.st_ino) == (stat.st_dev, stat.st_ino)
     {
@@ -119,16 +133,18 @@ fn copy_file<'a>(from: &'a [u8], to: &'a [u8], stat: &sys::Stat) -> core::result
     }
     let input = sys::open(from, abi::O_RDONLY, 0).map_err(|error| (from, error))?;
     let create = abi::O_WRONLY | abi::O_CREAT | abi::O_TRUNC;
-    let result = sys::open(to, create, stat.st_mode & 0o777).map_err(|error| (to, error)).and_then(|output| {
-        let mut failure = None;
-        let read = user::io::for_each_piece(input, |piece| {
-            failure = sys::write_all(output, piece).err();
-            failure.is_none()
-        });
-        let closed = sys::close(output);
-        read.map_err(|error| (from, error))?;
-        failure.map_or(closed, Err).map_err(|error| (to, error))
-    });
+    let result = sys::open(to, create, stat.st_mode & 0o777).map_err(|error| (to, error)).and_then(
+        |output| {
+            let mut failure = None;
+            let read = user::io::for_each_piece(input, |piece| {
+                failure = sys::write_all(output, piece).err();
+                failure.is_none()
+            });
+            let closed = sys::close(output);
+            read.map_err(|error| (from, error))?;
+            failure.map_or(closed, Err).map_err(|error| (to, error))
+        },
+    );
     let _ = sys::close(input);
     result
 }

@@ -1,4 +1,5 @@
-//! `dd [if=FILE] [of=FILE] [bs=N] [count=N] [skip=N] [seek=N] [conv=notrunc,fsync] [status=none]`: copies blocks.
+//! `dd [if=FILE] [of=FILE] [bs=N] [count=N] [skip=N] [seek=N] [conv=notrunc,fsync] [status=none]`:
+//! copies blocks.
 //!
 //! `iflag=fullblock`, `iflag=skip_bytes`, `oflag=seek_bytes` and `oflag=append` are understood too.
 
@@ -69,7 +70,8 @@ impl Job {
             b"if" => self.input = value,
             b"of" => self.output = value,
             b"bs" | b"ibs" | b"obs" => {
-                self.block_bytes = size(value).filter(|bytes| (1..=1 << 40).contains(bytes))? as usize;
+                self.block_bytes =
+                    size(value).filter(|bytes| (1..=1 << 40).contains(bytes))? as usize;
             }
             b"count" => self.count = size(value)?,
             b"skip" => self.skip = size(value)?,
@@ -94,13 +96,17 @@ impl Job {
     }
 
     fn copy(&self) -> Copied<()> {
-        let input_failed = |error| (if self.input.is_empty() { b"standard input" } else { self.input }, error);
-        let output_failed = |error| (if self.output.is_empty() { b"standard output" } else { self.output }, error);
+        let input_failed =
+            |error| (if self.input.is_empty() { b"standard input" } else { self.input }, error);
+        let output_failed =
+            |error| (if self.output.is_empty() { b"standard output" } else { self.output }, error);
         let bytes = |count: u64, in_bytes: bool| {
             if in_bytes { Some(count) } else { count.checked_mul(self.block_bytes as u64) }
         };
-        let skip_bytes = bytes(self.skip, self.skip_in_bytes).ok_or(Errno::EOVERFLOW).map_err(input_failed)?;
-        let seek_bytes = bytes(self.seek, self.seek_in_bytes).ok_or(Errno::EOVERFLOW).map_err(output_failed)?;
+        let skip_bytes =
+            bytes(self.skip, self.skip_in_bytes).ok_or(Errno::EOVERFLOW).map_err(input_failed)?;
+        let seek_bytes =
+            bytes(self.seek, self.seek_in_bytes).ok_or(Errno::EOVERFLOW).map_err(output_failed)?;
         let input = self.open_input().map_err(input_failed)?;
         let output = self.open_output(seek_bytes).map_err(output_failed)?;
         let mut block = Pages::new(self.block_bytes).map_err(input_failed)?;
@@ -110,7 +116,11 @@ impl Job {
         let (mut full, mut partial, mut copied) = (0u64, 0u64, 0u64);
         let (mut full_out, mut partial_out) = (0u64, 0u64);
         while full + partial < self.count {
-            let read = if self.full_blocks { sys::read_full(input, &mut block) } else { sys::read(input, &mut block) };
+            let read = if self.full_blocks {
+                sys::read_full(input, &mut block)
+            } else {
+                sys::read(input, &mut block)
+            };
             let read_bytes = read.map_err(input_failed)?;
             if read_bytes == 0 {
                 break;
@@ -136,7 +146,9 @@ impl Job {
             sys::close(output).map_err(output_failed)?;
         }
         if !self.quiet {
-            eprintln!("{full}+{partial} records in\n{full_out}+{partial_out} records out\n{copied} bytes copied");
+            eprintln!(
+                "{full}+{partial} records in\n{full_out}+{partial_out} records out\n{copied} bytes copied"
+            );
         }
         Ok(())
     }
@@ -151,7 +163,8 @@ impl Job {
         let fd = match self.output {
             b"" => 1,
             path => {
-                let cut = if self.keep_rest || self.append || seek_bytes > 0 { 0 } else { abi::O_TRUNC };
+                let cut =
+                    if self.keep_rest || self.append || seek_bytes > 0 { 0 } else { abi::O_TRUNC };
                 sys::open(path, abi::O_WRONLY | abi::O_CREAT | append | cut, 0o666)?
             }
         };

@@ -1,6 +1,8 @@
-//! `first`: started in place of init, it tells how many ticks the machine took from its reset to the first program, and ends.
+//! `first`: started in place of init, it tells how many ticks the machine took from its reset to
+//! the first program, and ends.
 //!
-//! For `cargo xtask bench`, whose clock counts instructions: the row `boot`. The few instructions of the runtime before it are counted too.
+//! For `cargo xtask bench`, whose clock counts instructions: the row `boot`. The few instructions
+//! of the runtime before it are counted too.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -12,7 +14,8 @@ program!(run);
 fn run(_: &Args) -> i32 {
     // SAFETY: every processor that this kernel runs on has it, and it changes nothing.
     let ticks = unsafe { core::arch::x86_64::_rdtsc() };
-    let told = tell(b"/dev/ttyS1", &format!("bench: boot {ticks} instructions\n")).and_then(|()| tell(b"/dev/ttyS2", "exit 0\n"));
+    let told = tell(b"/dev/ttyS1", &format!("bench: boot {ticks} instructions\n"))
+        .and_then(|()| tell(b"/dev/ttyS2", "exit 0\n"));
     match told {
         Ok(()) => complain("first", b"reboot", sys::power_off()),
         Err(error) => complain("first", b"/dev", error),

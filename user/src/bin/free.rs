@@ -28,7 +28,8 @@ fn run(args: &Args) -> i32 {
         let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
         scale(kib.unwrap_or(0))
     };
-    let (total, free, cache) = (value("MemTotal"), value("MemFree"), value("Buffers") + value("Cached"));
+    let (total, free, cache) =
+        (value("MemTotal"), value("MemFree"), value("Buffers") + value("Cached"));
     let used = total.saturating_sub(free).saturating_sub(cache);
     println!("{:>12}{:>12}{:>12}{:>12}{:>12}", "", "total", "used", "free", "buff/cache");
     println!("{:<12}{total:>12}{used:>12}{free:>12}{cache:>12}", "Mem:");

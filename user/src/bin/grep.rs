@@ -1,7 +1,8 @@
 //! `grep [-cvinqFElhHoxw] [-e PATTERN] [PATTERN] [FILE…]`: lines that match a regular expression.
 //!
-//! Expressions are those of the regex crate without Unicode classes: what POSIX calls extended, but for back-references.
-//! Without `-E`, the basic syntax is translated: `\(`, `\|`, `\+` are operators, and the bare characters are not.
+//! Expressions are those of the regex crate without Unicode classes: what POSIX calls extended, but
+//! for back-references. Without `-E`, the basic syntax is translated: `\(`, `\|`, `\+` are
+//! operators, and the bare characters are not.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -19,7 +20,8 @@ const TROUBLE: i32 = 2;
 
 fn run(args: &Args) -> i32 {
     let letters = "cvinqFElhHoxwsre:";
-    let options = Options::parse(args, letters, "grep [-cvinqFElhHoxwsr] [-e PATTERN] [PATTERN] [FILE...]");
+    let options =
+        Options::parse(args, letters, "grep [-cvinqFElhHoxwsr] [-e PATTERN] [PATTERN] [FILE...]");
     let mut operands = options.operands.as_slice();
     let mut patterns: Vec<&[u8]> = options.values(b'e').collect();
     if patterns.is_empty() {
@@ -65,7 +67,8 @@ fn collect(path: &[u8], recursive: bool, paths: &mut Vec<Vec<u8>>) {
 fn compile(patterns: &[&[u8]], options: &Options) -> core::result::Result<Regex, String> {
     let mut sources = Vec::new();
     for pattern in patterns.iter().flat_map(|pattern| pattern.split(|byte| *byte == b'\n')) {
-        let text = core::str::from_utf8(pattern).map_err(|_| String::from("the pattern is not UTF-8"))?;
+        let text =
+            core::str::from_utf8(pattern).map_err(|_| String::from("the pattern is not UTF-8"))?;
         let mut source = if options.has(b'F') {
             escape(text)
         } else if options.has(b'E') {
@@ -81,8 +84,13 @@ fn compile(patterns: &[&[u8]], options: &Options) -> core::result::Result<Regex,
         }
         sources.push(source);
     }
-    let syntax = syntax::Config::new().unicode(false).utf8(false).case_insensitive(options.has(b'i'));
-    Regex::builder().configure(Regex::config().utf8_empty(false)).syntax(syntax).build_many(&sources).map_err(|error| format!("{error}"))
+    let syntax =
+        syntax::Config::new().unicode(false).utf8(false).case_insensitive(options.has(b'i'));
+    Regex::builder()
+        .configure(Regex::config().utf8_empty(false))
+        .syntax(syntax)
+        .build_many(&sources)
+        .map_err(|error| format!("{error}"))
 }
 
 fn escape(text: &str) -> String {
@@ -146,7 +154,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Searches one file, a line at a time over large pieces; what a piece ends with is joined to the next.
+    /// Searches one file, a line at a time over large pieces; what a piece ends with is joined to
+    /// the next.
     fn file(&mut self, path: &[u8], fd: Fd) -> Result<()> {
         let (mut count, mut number, mut offset_line) = (0u64, 0u64, Vec::new());
         let mut done = false;

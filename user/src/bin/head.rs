@@ -8,7 +8,11 @@ use user::prelude::*;
 program!(run);
 
 fn run(args: &Args) -> i32 {
-    let options = user::opt::Options::parse(&user::opt::with_old_counts(args), "n:c:", "head [-n LINES | -c BYTES] [FILE...]");
+    let options = user::opt::Options::parse(
+        &user::opt::with_old_counts(args),
+        "n:c:",
+        "head [-n LINES | -c BYTES] [FILE...]",
+    );
     let bytes = options.value(b'c').map(user::opt::size);
     let lines = options.value(b'n').map_or(Some(10), user::opt::size);
     let (Some(lines), true) = (lines, bytes != Some(None)) else {
@@ -29,7 +33,11 @@ fn run(args: &Args) -> i32 {
             return Ok(());
         }
         user::io::for_each_piece(fd, |piece| {
-            let end = if bytes.is_some() { take_bytes(piece, &mut left) } else { take_lines(piece, &mut left) };
+            let end = if bytes.is_some() {
+                take_bytes(piece, &mut left)
+            } else {
+                take_lines(piece, &mut left)
+            };
             out.put(&piece[..end]);
             left > 0 && !out.failed()
         })

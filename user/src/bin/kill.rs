@@ -68,5 +68,8 @@ fn find(name: &[u8]) -> Option<i32> {
         return (0..=64).contains(&number).then_some(number);
     }
     let name = name.strip_prefix(b"SIG").unwrap_or(name);
-    SIGNALS.iter().find(|(_, known, _)| known.as_bytes().eq_ignore_ascii_case(name)).map(|(number, ..)| *number)
+    SIGNALS
+        .iter()
+        .find(|(_, known, _)| known.as_bytes().eq_ignore_ascii_case(name))
+        .map(|(number, ..)| *number)
 }

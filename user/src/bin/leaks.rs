@@ -1,8 +1,9 @@
 //! `leaks COMMAND [ARGUMENT…]`: runs a program, and fails where it left something behind.
 //!
-//! `/proc/kept` tells how much there is of everything that programs must give back: frames, snapshots, rescued pages, handles, descriptors, requests in
-//! flight, processes. It is read before and after; what only the cache holds is dropped first. Every line has to be what it was. On a kernel without that file the
-//! command just runs.
+//! `/proc/kept` tells how much there is of everything that programs must give back: frames,
+//! snapshots, rescued pages, handles, descriptors, requests in flight, processes. It is read before
+//! and after; what only the cache holds is dropped first. Every line has to be what it was. On a
+//! kernel without that file the command just runs.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -15,14 +16,16 @@ program!(run);
 const KEPT: &[u8] = b"/proc/kept";
 const DROP_CACHES: &[u8] = b"/proc/sys/lazy/drop_caches";
 
-/// Looks at what is kept, at most, until it is what it was: what was killed goes only when it is next scheduled, and what it held goes after it.
+/// Looks at what is kept, at most, until it is what it was: what was killed goes only when it is
+/// next scheduled, and what it held goes after it.
 const LOOKS: usize = 2000;
 
 /// Children of the warm-up.
 const WARM_PROCESSES: usize = 8;
 
-/// Bytes by which the kernel's heap may have grown after the first run: lists keep the room that they once needed (threads at once, messages on their way).
-/// Where it is more, the command runs again: what is kept for good is not kept again, but what is lost is lost again.
+/// Bytes by which the kernel's heap may have grown after the first run: lists keep the room that
+/// they once needed (threads at once, messages on their way). Where it is more, the command runs
+/// again: what is kept for good is not kept again, but what is lost is lost again.
 const HEAP_SLACK_BYTES: u64 = 1024;
 
 fn run(args: &Args) -> i32 {
@@ -58,13 +61,18 @@ fn conclude((status, left): (i32, Vec<Left>)) -> i32 {
     if status == 0 && !left.is_empty() { 1 } else { status }
 }
 
-/// Processes at once, messages and page-ins: what every command has some of. It also loads the pages of this program that later looks need.
+/// Processes at once, messages and page-ins: what every command has some of. It also loads the
+/// pages of this program that later looks need.
 fn warm_up() {
     let read = || {
         let mut pages = user::pages::Pages::new(64 * user::pages::PAGE_BYTES)?;
         let fd = sys::open(b"/bin/sh", sys::abi::O_RDONLY, 0)?;
         let count = sys::read(fd, &mut pages)?;
-        let sum = pages.get(..count).unwrap_or_default().iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+        let sum = pages
+            .get(..count)
+            .unwrap_or_default()
+            .iter()
+            .fold(0u8, |sum, byte| sum.wrapping_add(*byte));
         Ok(sum)
     };
     for _ in 0..WARM_PROCESSES {

@@ -20,6 +20,7 @@ fn run(args: &Args) -> i32 {
     if options.has(b'f') {
         let _ = sys::unlink(&name);
     }
-    let result = if options.has(b's') { sys::symlink(target, &name) } else { sys::link(target, &name) };
+    let result =
+        if options.has(b's') { sys::symlink(target, &name) } else { sys::link(target, &name) };
     result.map_or_else(|error| complain("ln", &name, error), |()| 0)
 }

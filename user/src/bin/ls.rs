@@ -21,8 +21,14 @@ fn run(args: &Args) -> i32 {
         match sys::lstat(path) {
             Ok(stat) => {
                 let directory = fs::is_kind(stat.st_mode, abi::S_IFDIR)
-                    || (fs::is_kind(stat.st_mode, abi::S_IFLNK) && !options.has(b'l') && fs::is_directory(path));
-                if directory && !options.has(b'd') { directories.push(path) } else { files.push((path.to_vec(), stat)) }
+                    || (fs::is_kind(stat.st_mode, abi::S_IFLNK)
+                        && !options.has(b'l')
+                        && fs::is_directory(path));
+                if directory && !options.has(b'd') {
+                    directories.push(path)
+                } else {
+                    files.push((path.to_vec(), stat))
+                }
             }
             Err(error) => lister.status = complain("ls", path, error) + 1,
         }
@@ -55,7 +61,9 @@ impl Lister<'_> {
         names.sort();
         let special = |name: &[u8]| matches!(name, b"." | b"..");
         if !self.options.has(b'a') {
-            names.retain(|name| !name.starts_with(b".") || (self.options.has(b'A') && !special(name)));
+            names.retain(|name| {
+                !name.starts_with(b".") || (self.options.has(b'A') && !special(name))
+            });
         }
         if titled {
             let gap: &[u8] = if *first { b"" } else { b"\n" };
@@ -90,11 +98,21 @@ impl Lister<'_> {
     fn show(&mut self, directory: &[u8], mut entries: Vec<(Vec<u8>, sys::Stat)>) {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         if self.options.has(b't') {
-            entries.sort_by_key(|(_, stat)| core::cmp::Reverse((stat.st_mtime, stat.st_mtime_nsec)));
+            entries
+                .sort_by_key(|(_, stat)| core::cmp::Reverse((stat.st_mtime, stat.st_mtime_nsec)));
         }
-        let size = |stat: &sys::Stat| if self.options.has(b'h') { human(stat.st_size as u64) } else { format!("{}", stat.st_size) };
-        let widest = |text: fn(&sys::Stat) -> u64| entries.iter().map(|(_, stat)| format!("{}", text(stat)).len()).max().unwrap_or(0);
-        let (link_width, user_width) = (widest(|stat| stat.st_nlink), widest(|stat| stat.st_uid.into()));
+        let size = |stat: &sys::Stat| {
+            if self.options.has(b'h') {
+                human(stat.st_size as u64)
+            } else {
+                format!("{}", stat.st_size)
+            }
+        };
+        let widest = |text: fn(&sys::Stat) -> u64| {
+            entries.iter().map(|(_, stat)| format!("{}", text(stat)).len()).max().unwrap_or(0)
+        };
+        let (link_width, user_width) =
+            (widest(|stat| stat.st_nlink), widest(|stat| stat.st_uid.into()));
         let group_width = widest(|stat| stat.st_gid.into());
         let size_width = entries.iter().map(|(_, stat)| size(stat).len()).max().unwrap_or(0);
         for (name, stat) in &entries {
@@ -135,10 +153,18 @@ impl Lister<'_> {
 
 /// Type and permissions in ten letters.
 fn mode_text(mode: u32) -> String {
-    let kinds =
-        [(abi::S_IFDIR, 'd'), (abi::S_IFLNK, 'l'), (abi::S_IFCHR, 'c'), (abi::S_IFBLK, 'b'), (abi::S_IFIFO, 'p'), (abi::S_IFSOCK, 's')];
+    let kinds = [
+        (abi::S_IFDIR, 'd'),
+        (abi::S_IFLNK, 'l'),
+        (abi::S_IFCHR, 'c'),
+        (abi::S_IFBLK, 'b'),
+        (abi::S_IFIFO, 'p'),
+        (abi::S_IFSOCK, 's'),
+    ];
     let mut text = String::new();
-    text.push(kinds.iter().find(|(kind, _)| fs::is_kind(mode, *kind)).map_or('-', |(_, letter)| *letter));
+    text.push(
+        kinds.iter().find(|(kind, _)| fs::is_kind(mode, *kind)).map_or('-', |(_, letter)| *letter),
+    );
     for (bit, letter) in (0..9).rev().zip("rwxrwxrwx".chars()) {
         text.push(if mode & (1 << bit) != 0 { letter } else { '-' });
     }
@@ -151,7 +177,11 @@ fn human(bytes: u64) -> String {
     for unit in ["", "K", "M", "G", "T"] {
         if tenths < 10240 {
             let whole = unit.is_empty() || tenths >= 100;
-            return if whole { format!("{}{unit}", tenths.div_ceil(10)) } else { format!("{}.{}{unit}", tenths / 10, tenths % 10) };
+            return if whole {
+                format!("{}{unit}", tenths.div_ceil(10))
+            } else {
+                format!("{}.{}{unit}", tenths / 10, tenths % 10)
+            };
         }
         tenths = tenths.div_ceil(1024);
     }
@@ -164,7 +194,8 @@ fn date(seconds: u64) -> String {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;

@@ -9,7 +9,9 @@ program!(run);
 
 fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "pm:", "mkdir [-p] [-m MODE] DIRECTORY...");
-    let mode = options.value(b'm').map_or(Some(0o777), |mode| u32::from_str_radix(core::str::from_utf8(mode).ok()?, 8).ok());
+    let mode = options
+        .value(b'm')
+        .map_or(Some(0o777), |mode| u32::from_str_radix(core::str::from_utf8(mode).ok()?, 8).ok());
     let (Some(mode), false) = (mode, options.operands.is_empty()) else {
         eprintln!("usage: mkdir [-p] [-m MODE] DIRECTORY...");
         return 1;

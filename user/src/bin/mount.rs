@@ -8,13 +8,15 @@ use user::prelude::*;
 program!(run);
 
 fn run(args: &Args) -> i32 {
-    let options = user::opt::Options::parse(args, "t:o:", "mount [-t TYPE] [-o OPTIONS] SOURCE TARGET");
+    let options =
+        user::opt::Options::parse(args, "t:o:", "mount [-t TYPE] [-o OPTIONS] SOURCE TARGET");
     match options.operands.as_slice() {
         [] => list(),
         [source, target] => {
             let kind = options.value(b't').unwrap_or(b"sloth");
             let settings = options.value(b'o').unwrap_or_default();
-            sys::mount(source, target, kind, 0, settings).map_or_else(|error| complain("mount", target, error), |()| 0)
+            sys::mount(source, target, kind, 0, settings)
+                .map_or_else(|error| complain("mount", target, error), |()| 0)
         }
         _ => {
             eprintln!("usage: mount [-t TYPE] [-o OPTIONS] SOURCE TARGET");

@@ -11,7 +11,9 @@ program!(run);
 
 fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "fT", "mv [-f] SOURCE... TARGET");
-    let (Some((target, sources)), true) = (options.operands.split_last(), options.operands.len() > 1) else {
+    let (Some((target, sources)), true) =
+        (options.operands.split_last(), options.operands.len() > 1)
+    else {
         eprintln!("usage: mv [-f] SOURCE... TARGET");
         return 1;
     };
@@ -35,7 +37,11 @@ fn move_across(from: &[u8], to: &[u8]) -> i32 {
     let steps: [&[&[u8]]; 2] = [&[b"/bin/cp", b"-aT", from, to], &[b"/bin/rm", b"-rf", from]];
     for step in steps {
         let status = match sys::fork() {
-            Ok(None) => sys::exit(complain("mv", step[0], sys::execve(step[0], step, user::rt::environment()))),
+            Ok(None) => sys::exit(complain(
+                "mv",
+                step[0],
+                sys::execve(step[0], step, user::rt::environment()),
+            )),
             Ok(Some(child)) => sys::wait_for(child).map_or(1, |status| status.shell_status()),
             Err(error) => complain("mv", from, error),
         };

@@ -1,5 +1,6 @@
-//! `profit NAME COMMAND…`: runs a program with nothing cached and its output dropped, and prints what its reads asked for, what moved for it, and
-//! what it took: `profit NAME asked moved messages nanoseconds status`. Nanoseconds are instructions where the clock counts them (`--icount`).
+//! `profit NAME COMMAND…`: runs a program with nothing cached and its output dropped, and prints
+//! what its reads asked for, what moved for it, and what it took: `profit NAME asked moved messages
+//! nanoseconds status`. Nanoseconds are instructions where the clock counts them (`--icount`).
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -18,7 +19,8 @@ fn run(args: &Args) -> i32 {
         return usage();
     }
     // Servers have what they have; what the kernel keeps of it goes.
-    let dropped = sys::open(b"/proc/sys/lazy/drop_caches", abi::O_WRONLY, 0).and_then(|fd| sys::write_all(fd, b"1").and(sys::close(fd)));
+    let dropped = sys::open(b"/proc/sys/lazy/drop_caches", abi::O_WRONLY, 0)
+        .and_then(|fd| sys::write_all(fd, b"1").and(sys::close(fd)));
     if let Err(error) = dropped {
         return complain("profit", b"drop_caches", error);
     }
@@ -30,10 +32,17 @@ fn run(args: &Args) -> i32 {
     };
     let took = sys::clock(abi::CLOCK_MONOTONIC).unwrap_or_default().saturating_sub(start);
     let after = Counters::now();
-    let grown = |name: &str| after.get(name).unwrap_or(0).wrapping_sub(before.get(name).unwrap_or(0));
-    let asked = grown("pages_lazy") * PAGE_BYTES + grown("bytes_read_eager") + grown("bytes_read_ahead");
+    let grown =
+        |name: &str| after.get(name).unwrap_or(0).wrapping_sub(before.get(name).unwrap_or(0));
+    let asked =
+        grown("pages_lazy") * PAGE_BYTES + grown("bytes_read_eager") + grown("bytes_read_ahead");
     let moved = grown("bytes_sent") + grown("bytes_received");
-    println!("profit {} {asked} {moved} {} {} {status}", Show(name), grown("messages_sent"), took.as_nanos());
+    println!(
+        "profit {} {asked} {moved} {} {} {status}",
+        Show(name),
+        grown("messages_sent"),
+        took.as_nanos()
+    );
     0
 }
 

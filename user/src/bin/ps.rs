@@ -31,10 +31,13 @@ fn describe(id: u32) -> Option<Vec<u8>> {
     // The name stands in parentheses and may itself hold some: the last one closes.
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
-    let fields: Vec<&[u8]> = stat.get(close + 2..)?.split(|byte| byte.is_ascii_whitespace()).collect();
+    let fields: Vec<&[u8]> =
+        stat.get(close + 2..)?.split(|byte| byte.is_ascii_whitespace()).collect();
     let field = |index: usize| fields.get(index).copied().unwrap_or(b"?");
-    let kib = |index: usize, unit: u64| user::opt::number::<u64>(field(index)).unwrap_or(0) * unit / 1024;
-    let mut command = user::io::read_file(format!("/proc/{id}/cmdline").as_bytes()).unwrap_or_default();
+    let kib =
+        |index: usize, unit: u64| user::opt::number::<u64>(field(index)).unwrap_or(0) * unit / 1024;
+    let mut command =
+        user::io::read_file(format!("/proc/{id}/cmdline").as_bytes()).unwrap_or_default();
     while command.last() == Some(&0) {
         command.pop();
     }
@@ -51,6 +54,12 @@ fn describe(id: u32) -> Option<Vec<u8>> {
             *byte = b' ';
         }
     }
-    let head = format!("{id:5} {:>5} {} {:6} {:6} ", Show(field(1)), Show(field(0)), kib(20, 1), kib(21, 4096));
+    let head = format!(
+        "{id:5} {:>5} {} {:6} {:6} ",
+        Show(field(1)),
+        Show(field(0)),
+        kib(20, 1),
+        kib(21, 4096)
+    );
     Some([head.as_bytes(), &command, b"\n"].concat())
 }

@@ -1,13 +1,17 @@
-//! `ptyrun STEPS PROGRAM [ARGUMENT…]`: runs a program at a terminal of its own, types at it, and looks at what it shows. The same on Linux and on Sloth.
+//! `ptyrun STEPS PROGRAM [ARGUMENT…]`: runs a program at a terminal of its own, types at it, and
+//! looks at what it shows. The same on Linux and on Sloth.
 //!
-//! Each line of the file STEPS is a step, with `\r`, `\e`, `\\` and `\xHH` for what cannot stand there:
+//! Each line of the file STEPS is a step, with `\r`, `\e`, `\\` and `\xHH` for what cannot stand
+//! there:
 //!
 //! - `type TEXT` types it.
-//! - `see TEXT` waits until it has been shown, after what was waited for before. What was typed is shown too: look for what it cannot be mistaken for.
+//! - `see TEXT` waits until it has been shown, after what was waited for before. What was typed is
+//!   shown too: look for what it cannot be mistaken for.
 //! - `size ROWS COLUMNS` changes the terminal's size, which is 24 by 80 at first.
 //! - `hangup` takes the terminal away.
 //!
-//! After the last step the program has to end. Says with what status it did; where a step cannot be taken, what was on the screen, and ends with 1.
+//! After the last step the program has to end. Says with what status it did; where a step cannot be
+//! taken, what was on the screen, and ends with 1.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -162,7 +166,9 @@ impl Screen {
         let Some(master) = self.master else { return Ok(false) };
         let mut entry = abi::pollfd { fd: master, events: abi::POLLIN as i16, revents: 0 };
         // SAFETY: the kernel fills in the one entry.
-        let found = sys::check(unsafe { sys::syscall(abi::__NR_poll, [&raw mut entry as usize, 1, PATIENCE_MS, 0, 0, 0]) })?;
+        let found = sys::check(unsafe {
+            sys::syscall(abi::__NR_poll, [&raw mut entry as usize, 1, PATIENCE_MS, 0, 0, 0])
+        })?;
         self.is_late = found == 0;
         if self.is_late {
             return Ok(false);

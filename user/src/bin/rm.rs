@@ -19,7 +19,9 @@ fn run(args: &Args) -> i32 {
     }
     let mut status = 0;
     for path in &options.operands {
-        if matches!(fs::base_name(path), b"." | b"..") || (fs::base_name(path).is_empty() && !path.is_empty()) {
+        if matches!(fs::base_name(path), b"." | b"..")
+            || (fs::base_name(path).is_empty() && !path.is_empty())
+        {
             eprintln!("rm: {}: refusing to remove", Show(path));
             status = 1;
             continue;

@@ -22,7 +22,8 @@ fn run(args: &Args) -> i32 {
         eprintln!("usage: sleep SECONDS...");
         return 1;
     }
-    sys::sleep(core::time::Duration::from_nanos(total_ns)).map_or_else(|error| complain("sleep", b"time", error), |()| 0)
+    sys::sleep(core::time::Duration::from_nanos(total_ns))
+        .map_or_else(|error| complain("sleep", b"time", error), |()| 0)
 }
 
 /// Decimal seconds, without floating point.

@@ -1,4 +1,5 @@
-//! `stat [-c FORMAT] FILE…`: what is known of files. Formats: %n %s %b %B %f %a %F %i %h %u %g %d %X %Y %Z.
+//! `stat [-c FORMAT] FILE…`: what is known of files. Formats: %n %s %b %B %f %a %F %i %h %u %g %d
+//! %X %Y %Z.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -11,7 +12,8 @@ use user::fs::is_kind;
 program!(run);
 
 /// What is shown without a format.
-const DEFAULT: &[u8] = b"  File: %n\n  Size: %s\tBlocks: %b\tIO Block: %o\t%F\nDevice: %d\tInode: %i\tLinks: %h\n\
+const DEFAULT: &[u8] =
+    b"  File: %n\n  Size: %s\tBlocks: %b\tIO Block: %o\t%F\nDevice: %d\tInode: %i\tLinks: %h\n\
 Access: (%a)\tUid: %u\tGid: %g\nAccess: %X\nModify: %Y\nChange: %Z";
 
 fn run(args: &Args) -> i32 {

@@ -1,4 +1,5 @@
-//! `tail [-n LINES | -c BYTES] [FILE…]`: the end of files. A number with a plus sign counts from the start.
+//! `tail [-n LINES | -c BYTES] [FILE…]`: the end of files. A number with a plus sign counts from
+//! the start.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -10,7 +11,11 @@ use user::opt::{Options, size};
 program!(run);
 
 fn run(args: &Args) -> i32 {
-    let options = Options::parse(&user::opt::with_old_counts(args), "n:c:", "tail [-n [+]LINES | -c [+]BYTES] [FILE...]");
+    let options = Options::parse(
+        &user::opt::with_old_counts(args),
+        "n:c:",
+        "tail [-n [+]LINES | -c [+]BYTES] [FILE...]",
+    );
     let by_bytes = options.has(b'c');
     let text = options.value(if by_bytes { b'c' } else { b'n' }).unwrap_or(b"10");
     let from_start = text.strip_prefix(b"+");

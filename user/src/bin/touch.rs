@@ -13,7 +13,9 @@ fn run(args: &Args) -> i32 {
     for path in &options.operands {
         let result = match sys::utimens(path, None) {
             Err(Errno::ENOENT) if options.has(b'c') => Ok(()),
-            Err(Errno::ENOENT) => sys::open(path, sys::abi::O_WRONLY | sys::abi::O_CREAT, 0o666).and_then(sys::close),
+            Err(Errno::ENOENT) => {
+                sys::open(path, sys::abi::O_WRONLY | sys::abi::O_CREAT, 0o666).and_then(sys::close)
+            }
             result => result,
         };
         if let Err(error) = result {

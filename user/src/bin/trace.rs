@@ -1,5 +1,5 @@
-//! `trace on PROCESS…`, `trace off PROCESS…`, `trace COMMAND…`: has the kernel's log tell of the system calls of a process and its children, and of what
-//! became of the pages that they read.
+//! `trace on PROCESS…`, `trace off PROCESS…`, `trace COMMAND…`: has the kernel's log tell of the
+//! system calls of a process and its children, and of what became of the pages that they read.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -10,11 +10,17 @@ program!(run);
 
 fn run(args: &Args) -> i32 {
     match args.get(1..).unwrap_or_default() {
-        [b"on", processes @ ..] if !processes.is_empty() => processes.iter().map(|process| set(process, b"1")).max().unwrap_or(0),
-        [b"off", processes @ ..] if !processes.is_empty() => processes.iter().map(|process| set(process, b"0")).max().unwrap_or(0),
+        [b"on", processes @ ..] if !processes.is_empty() => {
+            processes.iter().map(|process| set(process, b"1")).max().unwrap_or(0)
+        }
+        [b"off", processes @ ..] if !processes.is_empty() => {
+            processes.iter().map(|process| set(process, b"0")).max().unwrap_or(0)
+        }
         [program, ..] if *program != b"on" && *program != b"off" => launch(args),
         _ => {
-            eprintln!("usage: trace on PROCESS...   or   trace off PROCESS...   or   trace COMMAND...");
+            eprintln!(
+                "usage: trace on PROCESS...   or   trace off PROCESS...   or   trace COMMAND..."
+            );
             2
         }
     }

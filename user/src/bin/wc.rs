@@ -18,8 +18,11 @@ struct Counts {
 fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "lwcm", "wc [-lwc] [FILE...]");
     let chosen: Vec<bool> = b"lwc".iter().map(|letter| options.has(*letter)).collect();
-    let chosen =
-        if chosen.contains(&true) || options.has(b'm') { [chosen[0], chosen[1], chosen[2] || options.has(b'm')] } else { [true; 3] };
+    let chosen = if chosen.contains(&true) || options.has(b'm') {
+        [chosen[0], chosen[1], chosen[2] || options.has(b'm')]
+    } else {
+        [true; 3]
+    };
     let mut results: Vec<(Counts, &[u8])> = Vec::new();
     let status = user::io::for_each_input("wc", &options.operands, |path, fd| {
         let mut counts = Counts::default();
@@ -28,7 +31,8 @@ fn run(args: &Args) -> i32 {
             count(piece, &mut counts, &mut in_word, chosen[1]);
             true
         })?;
-        results.push((counts, if options.operands.is_empty() { b"" } else { path.to_vec().leak() }));
+        results
+            .push((counts, if options.operands.is_empty() { b"" } else { path.to_vec().leak() }));
         Ok(())
     });
     if options.operands.len() > 1 {

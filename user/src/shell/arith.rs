@@ -4,8 +4,18 @@ use super::Shell;
 use crate::prelude::*;
 
 /// Operators by precedence, loosest first; longer ones before those they begin with.
-const LEVELS: [&[&str]; 10] =
-    [&["||"], &["&&"], &["|"], &["^"], &["&"], &["==", "!="], &["<=", ">=", "<", ">"], &["<<", ">>"], &["+", "-"], &["*", "/", "%"]];
+const LEVELS: [&[&str]; 10] = [
+    &["||"],
+    &["&&"],
+    &["|"],
+    &["^"],
+    &["&"],
+    &["==", "!="],
+    &["<=", ">=", "<", ">"],
+    &["<<", ">>"],
+    &["+", "-"],
+    &["*", "/", "%"],
+];
 
 /// How deep parentheses may nest.
 const MAX_DEPTH: u32 = 50;
@@ -17,7 +27,8 @@ struct Expression<'a> {
     shell: &'a mut Shell,
 }
 
-/// The value of an expression whose expansions are done; `None` if it is malformed or divides by zero.
+/// The value of an expression whose expansions are done; `None` if it is malformed or divides by
+/// zero.
 pub fn evaluate(shell: &mut Shell, text: &[u8]) -> Option<i64> {
     let mut expression = Expression { text, at: 0, depth: 0, shell };
     expression.blanks();
@@ -99,7 +110,10 @@ impl Expression<'_> {
 
     fn operand(&mut self) -> Option<i64> {
         let rest = &self.text[self.at..];
-        let length = rest.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').unwrap_or(rest.len());
+        let length = rest
+            .iter()
+            .position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
+            .unwrap_or(rest.len());
         let token = rest[..length].to_vec();
         self.at += length;
         self.blanks();

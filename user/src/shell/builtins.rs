@@ -1,4 +1,5 @@
-//! The commands that run inside the shell, because they change it or because a fork would be a waste.
+//! The commands that run inside the shell, because they change it or because a fork would be a
+//! waste.
 
 use super::{Flow, Shell, condition, parse, text};
 use crate::opt::number;
@@ -48,7 +49,12 @@ fn slices(arguments: &[Vec<u8>]) -> Vec<&[u8]> {
 }
 
 /// Complains, with status 1.
-fn fail(shell: &Shell, arguments: &[Vec<u8>], subject: &[u8], error: impl core::fmt::Display) -> i32 {
+fn fail(
+    shell: &Shell,
+    arguments: &[Vec<u8>],
+    subject: &[u8],
+    error: impl core::fmt::Display,
+) -> i32 {
     let builtin = arguments.first().map_or(&b""[..], Vec::as_slice);
     eprintln!("{}: {}: {}: {error}", Show(&shell.name), Show(builtin), Show(subject));
     1
@@ -80,7 +86,9 @@ fn leave_loop(shell: &mut Shell, arguments: &[Vec<u8>], flow: fn(u32) -> Flow) -
 }
 
 fn source(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
-    let Some(path) = arguments.get(1) else { return Ok(fail(shell, arguments, b"file", "missing")) };
+    let Some(path) = arguments.get(1) else {
+        return Ok(fail(shell, arguments, b"file", "missing"));
+    };
     let candidates = shell.candidates(path);
     let text = candidates.iter().chain([path]).find_map(|path| crate::io::read_file(path).ok());
     match text {
@@ -142,7 +150,9 @@ fn echo(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
 }
 
 fn printf(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
-    let Some(format) = arguments.get(1) else { return Ok(fail(shell, arguments, b"format", "missing") + 1) };
+    let Some(format) = arguments.get(1) else {
+        return Ok(fail(shell, arguments, b"format", "missing") + 1);
+    };
     let (text, good) = text::printf(format, &slices(&arguments[2..]));
     Ok(put(shell, arguments, &text).max(i32::from(!good)))
 }
@@ -169,7 +179,16 @@ fn export(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     if arguments.len() == 1 || arguments[1] == b"-p" {
         let mut list = Vec::new();
         for (name, variable) in shell.variables.iter().filter(|(_, variable)| variable.exported) {
-            list.extend([b"export ".as_slice(), name, b"='", variable.value.as_deref().unwrap_or_default(), b"'\n"].concat());
+            list.extend(
+                [
+                    b"export ".as_slice(),
+                    name,
+                    b"='",
+                    variable.value.as_deref().unwrap_or_default(),
+                    b"'\n",
+                ]
+                .concat(),
+            );
         }
         status = put(shell, arguments, &list);
     }
@@ -193,7 +212,10 @@ fn set(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     if rest.len() == 0 {
         let mut list = Vec::new();
         for (name, variable) in &shell.variables {
-            list.extend([name.as_slice(), b"='", variable.value.as_deref().unwrap_or_default(), b"'\n"].concat());
+            list.extend(
+                [name.as_slice(), b"='", variable.value.as_deref().unwrap_or_default(), b"'\n"]
+                    .concat(),
+            );
         }
         return Ok(put(shell, arguments, &list));
     }
@@ -265,7 +287,8 @@ fn wait(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     Ok(status)
 }
 
-/// `read NAME…`: one line of standard input, byte by byte, so that nothing is taken from who reads next.
+/// `read NAME…`: one line of standard input, byte by byte, so that nothing is taken from who reads
+/// next.
 fn read(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     let raw = arguments.get(1).is_some_and(|flag| flag == b"-r");
     let names = &arguments[if raw { 2 } else { 1 }..];

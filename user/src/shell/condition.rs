@@ -7,7 +7,8 @@ use sys::abi;
 
 /// Evaluates a condition; the error is what to complain about, with status 2.
 pub fn evaluate(arguments: &[&[u8]]) -> core::result::Result<bool, String> {
-    // POSIX decides by the number of arguments, so that operands that look like operators do no harm.
+    // POSIX decides by the number of arguments, so that operands that look like operators do no
+    // harm.
     match arguments {
         [] => Ok(false),
         [text] => Ok(!text.is_empty()),
@@ -25,8 +26,10 @@ pub fn evaluate(arguments: &[&[u8]]) -> core::result::Result<bool, String> {
 }
 
 fn is_binary(operator: &[u8]) -> bool {
-    let known: [&[u8]; 16] =
-        [b"=", b"==", b"!=", b"-eq", b"-ne", b"-lt", b"-le", b"-gt", b"-ge", b"-nt", b"-ot", b"-ef", b"<", b">", b"-a", b"-o"];
+    let known: [&[u8]; 16] = [
+        b"=", b"==", b"!=", b"-eq", b"-ne", b"-lt", b"-le", b"-gt", b"-ge", b"-nt", b"-ot", b"-ef",
+        b"<", b">", b"-a", b"-o",
+    ];
     known.contains(&operator)
 }
 
@@ -53,7 +56,9 @@ fn unary(operator: &[u8], operand: &[u8]) -> core::result::Result<bool, String> 
 }
 
 fn binary(left: &[u8], operator: &[u8], right: &[u8]) -> core::result::Result<bool, String> {
-    let integer = |text: &[u8]| number::<i64>(text.trim_ascii()).ok_or_else(|| format!("{}: not an integer", Show(text)));
+    let integer = |text: &[u8]| {
+        number::<i64>(text.trim_ascii()).ok_or_else(|| format!("{}: not an integer", Show(text)))
+    };
     let time = |path| sys::stat(path).map(|stat| (stat.st_mtime, stat.st_mtime_nsec)).ok();
     Ok(match operator {
         b"=" | b"==" => left == right,
@@ -127,8 +132,12 @@ impl Chain<'_> {
         } else {
             let rest = &self.arguments[self.at..];
             let (length, value) = match rest {
-                [left, operator, right, ..] if is_binary(operator) => (3, binary(left, operator, right)?),
-                [operator, operand, ..] if operator.len() == 2 && operator[0] == b'-' => (2, unary(operator, operand)?),
+                [left, operator, right, ..] if is_binary(operator) => {
+                    (3, binary(left, operator, right)?)
+                }
+                [operator, operand, ..] if operator.len() == 2 && operator[0] == b'-' => {
+                    (2, unary(operator, operand)?)
+                }
                 [text, ..] => (1, !text.is_empty()),
                 [] => return Err("argument expected".into()),
             };

@@ -17,7 +17,9 @@ const MAX_CALLS: u32 = 200;
 
 impl Shell {
     pub(super) fn run_list(&mut self, list: &List) -> Run<()> {
-        list.iter().try_for_each(|item| if item.background { self.run_background(item) } else { self.run_and_or(item) })
+        list.iter().try_for_each(|item| {
+            if item.background { self.run_background(item) } else { self.run_and_or(item) }
+        })
     }
 
     /// Runs a list whose status is only looked at, so that `set -e` does not apply to it.
@@ -137,8 +139,12 @@ impl Shell {
         let interactive = self.interactive;
         let child = self.spawn(Place::Background, |shell| {
             if !interactive {
-                // Without job control, background jobs must not eat the script's input, nor die of its Ctrl-C.
-                let _ = (sys::signal_ignore(abi::SIGINT as i32), sys::signal_ignore(abi::SIGQUIT as i32));
+                // Without job control, background jobs must not eat the script's input, nor die of
+                // its Ctrl-C.
+                let _ = (
+                    sys::signal_ignore(abi::SIGINT as i32),
+                    sys::signal_ignore(abi::SIGQUIT as i32),
+                );
                 if let Ok(null) = sys::open(b"/dev/null", abi::O_RDONLY, 0) {
                     let _ = (sys::dup2(null, 0), sys::close(null));
                 }
@@ -158,7 +164,9 @@ impl Shell {
 
     fn run_command(&mut self, command: &Command) -> Run<()> {
         match command {
-            Command::Simple { assignments, words, redirects } => self.run_simple(assignments, words, redirects),
+            Command::Simple { assignments, words, redirects } => {
+                self.run_simple(assignments, words, redirects)
+            }
             Command::Function { name, body } => {
                 self.functions.insert(name.clone(), Rc::clone(body));
                 self.status = 0;
@@ -170,14 +178,18 @@ impl Shell {
                         return 1;
                     }
                     match shell.run_list(list) {
-                        Err(Flow::Exit(status) | Flow::Return(status) | Flow::Error(status)) => status,
+                        Err(Flow::Exit(status) | Flow::Return(status) | Flow::Error(status)) => {
+                            status
+                        }
                         _ => shell.status,
                     }
                 })?;
                 self.wait_foreground(child);
                 Ok(())
             }
-            Command::Compound { body, redirects } => self.with_redirects(redirects, |shell| shell.run_compound(body)),
+            Command::Compound { body, redirects } => {
+                self.with_redirects(redirects, |shell| shell.run_compound(body))
+            }
         }
     }
 
@@ -248,7 +260,12 @@ impl Shell {
         }
     }
 
-    fn run_simple(&mut self, assignments: &[(Vec<u8>, Word)], words: &[Word], redirects: &[Redirect]) -> Run<()> {
+    fn run_simple(
+        &mut self,
+        assignments: &[(Vec<u8>, Word)],
+        words: &[Word],
+        redirects: &[Redirect],
+    ) -> Run<()> {
         self.substituted = false;
         let arguments = self.expand_words(words)?;
         let mut values = Vec::new();
@@ -270,7 +287,9 @@ impl Shell {
             return self.with_redirects(redirects, |_| Ok(()));
         };
         if let Some(body) = self.functions.get(name).cloned() {
-            return self.with_variables(values, |shell| shell.with_redirects(redirects, |shell| shell.call(&body, &arguments[1..])));
+            return self.with_variables(values, |shell| {
+                shell.with_redirects(redirects, |shell| shell.call(&body, &arguments[1..]))
+            });
         }
         if name == b"exec" {
             return self.run_exec(&arguments[1..], redirects);
@@ -298,7 +317,8 @@ impl Shell {
 
     /// Runs a program in a child, whatever functions and builtins have its name.
     pub(super) fn run_program(&mut self, arguments: &[Vec<u8>]) -> Run<()> {
-        let child = self.spawn(Place::Foreground { group: 0 }, |shell| shell.exec_program(arguments))?;
+        let child =
+            self.spawn(Place::Foreground { group: 0 }, |shell| shell.exec_program(arguments))?;
         self.wait_foreground(child);
         Ok(())
     }
@@ -317,7 +337,11 @@ impl Shell {
     }
 
     /// Runs `body` with variables set that are put back afterwards.
-    fn with_variables(&mut self, values: Vec<(Vec<u8>, Vec<u8>)>, body: impl FnOnce(&mut Shell) -> Run<()>) -> Run<()> {
+    fn with_variables(
+        &mut self,
+        values: Vec<(Vec<u8>, Vec<u8>)>,
+        body: impl FnOnce(&mut Shell) -> Run<()>,
+    ) -> Run<()> {
         let mut before = Vec::new();
         for (name, value) in values {
             before.push((name.clone(), self.variables.get(&name).cloned()));
@@ -408,7 +432,9 @@ impl Shell {
             .variables
             .iter()
             .filter(|(_, variable)| variable.exported)
-            .filter_map(|(name, variable)| Some([name, b"=".as_slice(), variable.value.as_ref()?].concat()))
+            .filter_map(|(name, variable)| {
+                Some([name, b"=".as_slice(), variable.value.as_ref()?].concat())
+            })
             .collect();
         let environment: Vec<&[u8]> = environment.iter().map(Vec::as_slice).collect();
         let slices: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
@@ -423,7 +449,8 @@ impl Shell {
         };
         if let Some(line) = text.strip_prefix(b"#!") {
             let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
-            let mut words: Vec<&[u8]> = line.splitn(2, u8::is_ascii_whitespace).map(<[u8]>::trim_ascii).collect();
+            let mut words: Vec<&[u8]> =
+                line.splitn(2, u8::is_ascii_whitespace).map(<[u8]>::trim_ascii).collect();
             if words[0] != b"/bin/sh" && !words[0].is_empty() {
                 let interpreter = words[0];
                 words.push(path);

@@ -1,12 +1,13 @@
-//! From words to arguments: parameters, command and arithmetic substitution, field splitting, patterns, quote removal.
+//! From words to arguments: parameters, command and arithmetic substitution, field splitting,
+//! patterns, quote removal.
 
 use super::pattern::{self, Char};
 use super::syntax::*;
 use super::{Flow, Shell, arith};
 use crate::prelude::*;
 
-/// What expansion of one word has gathered: finished fields, and the one being built (`None` when there is none, which
-/// differs from an empty one).
+/// What expansion of one word has gathered: finished fields, and the one being built (`None` when
+/// there is none, which differs from an empty one).
 #[derive(Default)]
 struct Fields {
     done: Vec<Vec<Char>>,
@@ -33,9 +34,12 @@ impl Fields {
                 self.push(&[byte], false);
                 continue;
             }
-            // A separator that is no space ends a field even if it is empty; spaces around it count with it.
+            // A separator that is no space ends a field even if it is empty; spaces around it count
+            // with it.
             let mut hard = !is_space(byte);
-            while at < value.len() && (is_space(value[at]) || (!hard && separators.contains(&value[at]))) {
+            while at < value.len()
+                && (is_space(value[at]) || (!hard && separators.contains(&value[at])))
+            {
                 hard |= !is_space(value[at]);
                 at += 1;
             }
@@ -49,14 +53,18 @@ impl Fields {
 
 impl Shell {
     /// All fields that the words expand to.
-    pub(super) fn expand_words(&mut self, words: &[Word]) -> core::result::Result<Vec<Vec<u8>>, Flow> {
+    pub(super) fn expand_words(
+        &mut self,
+        words: &[Word],
+    ) -> core::result::Result<Vec<Vec<u8>>, Flow> {
         let mut arguments = Vec::new();
         for word in words {
             let mut fields = Fields::default();
             self.expand_parts(&tilde(self, word), &mut fields, true)?;
             fields.end();
             for field in fields.done {
-                let found = if pattern::is_pattern(&field) { pattern::expand(&field) } else { Vec::new() };
+                let found =
+                    if pattern::is_pattern(&field) { pattern::expand(&field) } else { Vec::new() };
                 if found.is_empty() {
                     arguments.push(bytes_of(&field));
                 } else {
@@ -80,32 +88,44 @@ impl Shell {
         Ok(fields.done.join(&(b' ', true)))
     }
 
-    fn expand_parts(&mut self, word: &Word, fields: &mut Fields, split: bool) -> core::result::Result<(), Flow> {
+    fn expand_parts(
+        &mut self,
+        word: &Word,
+        fields: &mut Fields,
+        split: bool,
+    ) -> core::result::Result<(), Flow> {
         for part in word {
             let (value, quoted) = match part {
                 Part::Text { bytes, quoted } => {
                     fields.push(bytes, *quoted);
                     continue;
                 }
-                Part::Parameter { name, modifier: None, quoted } if matches!(name.as_slice(), b"@" | b"*") => {
+                Part::Parameter { name, modifier: None, quoted }
+                    if matches!(name.as_slice(), b"@" | b"*") =>
+                {
                     self.expand_all(name, *quoted, fields, split);
                     continue;
                 }
-                Part::Parameter { name, modifier: Some(Modifier::Instead { operator, colon, word }), quoted } => {
-                    match self.instead(name, *operator, *colon, word)? {
-                        Some(value) => (value, *quoted),
-                        None => {
-                            self.expand_parts(word, fields, split)?;
-                            continue;
-                        }
+                Part::Parameter {
+                    name,
+                    modifier: Some(Modifier::Instead { operator, colon, word }),
+                    quoted,
+                } => match self.instead(name, *operator, *colon, word)? {
+                    Some(value) => (value, *quoted),
+                    None => {
+                        self.expand_parts(word, fields, split)?;
+                        continue;
                     }
+                },
+                Part::Parameter { name, modifier, quoted } => {
+                    (self.parameter(name, modifier.as_ref())?, *quoted)
                 }
-                Part::Parameter { name, modifier, quoted } => (self.parameter(name, modifier.as_ref())?, *quoted),
                 Part::Command { source, quoted } => (self.substitute(source)?, *quoted),
                 Part::Arithmetic { expression, quoted } => {
                     let text = self.expand_single(expression)?;
-                    let value = arith::evaluate(self, &text)
-                        .ok_or_else(|| self.error(format_args!("arithmetic: {}: cannot be evaluated", Show(&text))))?;
+                    let value = arith::evaluate(self, &text).ok_or_else(|| {
+                        self.error(format_args!("arithmetic: {}: cannot be evaluated", Show(&text)))
+                    })?;
                     (format!("{value}").into_bytes(), *quoted)
                 }
             };
@@ -137,13 +157,22 @@ impl Shell {
             }
         }
         // "$@" without parameters is no field at all, not an empty one.
-        if quoted && self.positional.is_empty() && fields.current.as_ref().is_some_and(Vec::is_empty) {
+        if quoted
+            && self.positional.is_empty()
+            && fields.current.as_ref().is_some_and(Vec::is_empty)
+        {
             fields.current = None;
         }
     }
 
     /// What `${NAME-word}` and its kin stand for; `None` for the word.
-    fn instead(&mut self, name: &[u8], operator: u8, colon: bool, word: &Word) -> core::result::Result<Option<Vec<u8>>, Flow> {
+    fn instead(
+        &mut self,
+        name: &[u8],
+        operator: u8,
+        colon: bool,
+        word: &Word,
+    ) -> core::result::Result<Option<Vec<u8>>, Flow> {
         let value = self.parameter_value(name).filter(|value| !colon || !value.is_empty());
         match (operator, value) {
             (b'+', Some(_)) => Ok(None),
@@ -156,14 +185,19 @@ impl Shell {
             }
             (b'?', None) => {
                 let message = self.expand_single(word)?;
-                let message = if message.is_empty() { b"parameter not set".to_vec() } else { message };
+                let message =
+                    if message.is_empty() { b"parameter not set".to_vec() } else { message };
                 Err(self.error(format_args!("{}: {}", Show(name), Show(&message))))
             }
             _ => Ok(None),
         }
     }
 
-    fn parameter(&mut self, name: &[u8], modifier: Option<&Modifier>) -> core::result::Result<Vec<u8>, Flow> {
+    fn parameter(
+        &mut self,
+        name: &[u8],
+        modifier: Option<&Modifier>,
+    ) -> core::result::Result<Vec<u8>, Flow> {
         let value = self.parameter_value(name);
         if value.is_none() && self.options.unset_is_error {
             return Err(self.error(format_args!("{}: parameter not set", Show(name))));
@@ -199,7 +233,9 @@ impl Shell {
 
     /// The output of a command, without the newlines at its end.
     fn substitute(&mut self, source: &[u8]) -> core::result::Result<Vec<u8>, Flow> {
-        let fail = |shell: &Shell, error: Errno| shell.error(format_args!("command substitution: {error}"));
+        let fail = |shell: &Shell, error: Errno| {
+            shell.error(format_args!("command substitution: {error}"))
+        };
         let [reader, writer] = sys::pipe(sys::abi::O_CLOEXEC).map_err(|error| fail(self, error))?;
         let child = match sys::fork() {
             Ok(Some(child)) => child,
@@ -248,11 +284,19 @@ fn tilde(shell: &Shell, word: &Word) -> Word {
 /// The value without the shortest or longest prefix or suffix that matches.
 fn remove(value: &[u8], pattern: &[Char], suffix: bool, longest: bool) -> Vec<u8> {
     let split = |at: usize| {
-        if suffix { pattern::matches(pattern, &value[at..]) } else { pattern::matches(pattern, &value[..at]) }
+        if suffix {
+            pattern::matches(pattern, &value[at..])
+        } else {
+            pattern::matches(pattern, &value[..at])
+        }
     };
     // Going up finds the shortest prefix and the longest suffix first.
     let mut ways = 0..=value.len();
-    let at = if suffix == longest { ways.find(|&at| split(at)) } else { ways.rev().find(|&at| split(at)) };
+    let at = if suffix == longest {
+        ways.find(|&at| split(at))
+    } else {
+        ways.rev().find(|&at| split(at))
+    };
     match at {
         Some(at) if suffix => value[..at].to_vec(),
         Some(at) => value[at..].to_vec(),

@@ -1,7 +1,8 @@
 //! The shell at a terminal: prompt, process groups, Ctrl-C.
 //!
-//! While a foreground job runs, the terminal belongs to its process group, so that Ctrl-C reaches the job and not the
-//! shell. While the shell itself computes (a loop of builtins), Ctrl-C sets a flag that it looks at between commands.
+//! While a foreground job runs, the terminal belongs to its process group, so that Ctrl-C reaches
+//! the job and not the shell. While the shell itself computes (a loop of builtins), Ctrl-C sets a
+//! flag that it looks at between commands.
 
 use super::Shell;
 use super::parse::{Parser, SyntaxError};
@@ -69,7 +70,9 @@ pub(super) fn tell_signal(interactive: bool, status: sys::WaitStatus) {
     match status.signal().map(|signal| signal as u32) {
         Some(abi::SIGINT) if interactive => eprintln!(""),
         Some(abi::SIGINT | abi::SIGPIPE) | None => {}
-        Some(signal) if interactive => eprintln!("{}", Show(super::text::signal_text(signal as i32).as_bytes())),
+        Some(signal) if interactive => {
+            eprintln!("{}", Show(super::text::signal_text(signal as i32).as_bytes()))
+        }
         Some(_) => {}
     }
 }
@@ -118,7 +121,9 @@ impl Shell {
             match self.run_commands(&line) {
                 Ok(()) | Err(super::Flow::Break(_) | super::Flow::Continue(_)) => {}
                 Err(super::Flow::Exit(status)) => return status,
-                Err(super::Flow::Error(status) | super::Flow::Return(status)) => self.status = status,
+                Err(super::Flow::Error(status) | super::Flow::Return(status)) => {
+                    self.status = status
+                }
             }
         }
     }

@@ -1,8 +1,10 @@
-//! The shell: POSIX's grammar and expansions, without aliases, traps and job control beyond the foreground job.
+//! The shell: POSIX's grammar and expansions, without aliases, traps and job control beyond the
+//! foreground job.
 //!
-//! [`parse`] makes trees ([`syntax`]) of text, [`expand`] makes arguments of words, [`exec`] runs trees, [`builtins`] are
-//! the commands that must run in the shell's own process. A [`Shell`] is everything that changes as it runs.
-//! A subshell is a fork: nothing is ever copied or restored by hand, but for the descriptors of a builtin.
+//! [`parse`] makes trees ([`syntax`]) of text, [`expand`] makes arguments of words, [`exec`] runs
+//! trees, [`builtins`] are the commands that must run in the shell's own process. A [`Shell`] is
+//! everything that changes as it runs. A subshell is a fork: nothing is ever copied or restored by
+//! hand, but for the descriptors of a builtin.
 
 pub mod arith;
 pub mod builtins;
@@ -153,8 +155,8 @@ impl Shell {
         }
     }
 
-    /// Runs commands from standard input as they come, a line read only when those before it have run: what they
-    /// read themselves is theirs.
+    /// Runs commands from standard input as they come, a line read only when those before it have
+    /// run: what they read themselves is theirs.
     pub fn run_input(&mut self) -> i32 {
         let mut text = Vec::new();
         loop {
@@ -166,7 +168,9 @@ impl Shell {
             }
             let line = core::mem::take(&mut text);
             match self.run_commands(&line) {
-                Err(Flow::Exit(status) | Flow::Return(status) | Flow::Error(status)) => return status,
+                Err(Flow::Exit(status) | Flow::Return(status) | Flow::Error(status)) => {
+                    return status;
+                }
                 _ if !more => return self.status,
                 _ => {}
             }

@@ -1,7 +1,8 @@
-//! From text to [`List`]s: a recursive-descent parser straight on the bytes, one complete command at a time.
+//! From text to [`List`]s: a recursive-descent parser straight on the bytes, one complete command
+//! at a time.
 //!
-//! A script is parsed as far as its next command ends and no farther, so that what comes before an error still runs, as
-//! POSIX has it. Nothing is ever executed here.
+//! A script is parsed as far as its next command ends and no farther, so that what comes before an
+//! error still runs, as POSIX has it. Nothing is ever executed here.
 
 mod redirect;
 mod words;
@@ -33,8 +34,10 @@ pub struct Parser<'a> {
     depth: u32,
 }
 
-const RESERVED: [&[u8]; 14] =
-    [b"if", b"then", b"else", b"elif", b"fi", b"while", b"until", b"do", b"done", b"for", b"case", b"esac", b"}", b"in"];
+const RESERVED: [&[u8]; 14] = [
+    b"if", b"then", b"else", b"elif", b"fi", b"while", b"until", b"do", b"done", b"for", b"case",
+    b"esac", b"}", b"in",
+];
 
 /// Reserved words that end a list.
 const CLOSING: [&[u8]; 8] = [b"then", b"else", b"elif", b"fi", b"do", b"done", b"esac", b"}"];
@@ -49,7 +52,8 @@ fn is_meta(byte: u8) -> bool {
 
 /// Whether `name` can be a variable's.
 pub fn is_name(name: &[u8]) -> bool {
-    name.first().is_some_and(|&byte| is_name_byte(byte) && !byte.is_ascii_digit()) && name.iter().all(|&byte| is_name_byte(byte))
+    name.first().is_some_and(|&byte| is_name_byte(byte) && !byte.is_ascii_digit())
+        && name.iter().all(|&byte| is_name_byte(byte))
 }
 
 fn is_name_byte(byte: u8) -> bool {
@@ -114,7 +118,11 @@ impl<'a> Parser<'a> {
             return SyntaxError::Incomplete;
         }
         let end = rest.iter().position(|&byte| is_meta(byte)).unwrap_or(rest.len()).max(1);
-        SyntaxError::Unexpected(if rest[0] == b'\n' { b"newline".to_vec() } else { rest[..end].to_vec() })
+        SyntaxError::Unexpected(if rest[0] == b'\n' {
+            b"newline".to_vec()
+        } else {
+            rest[..end].to_vec()
+        })
     }
 
     /// Passes blanks, joined lines and a comment.
@@ -157,7 +165,9 @@ impl<'a> Parser<'a> {
     }
 
     fn at_reserved(&self, word: &[u8]) -> bool {
-        self.rest().strip_prefix(word).is_some_and(|rest| rest.first().is_none_or(|&byte| is_meta(byte)))
+        self.rest()
+            .strip_prefix(word)
+            .is_some_and(|rest| rest.first().is_none_or(|&byte| is_meta(byte)))
     }
 
     fn expect(&mut self, word: &[u8]) -> Parse<()> {
@@ -312,7 +322,8 @@ impl<'a> Parser<'a> {
         self.blanks();
         let error = self.unexpected();
         let word = self.word()?;
-        let name = word.as_ref().and_then(plain).filter(|name| is_name(name)).ok_or(error)?.to_vec();
+        let name =
+            word.as_ref().and_then(plain).filter(|name| is_name(name)).ok_or(error)?.to_vec();
         self.newlines();
         let words = if self.reserved(b"in") {
             let mut words = Vec::new();
@@ -365,7 +376,10 @@ impl<'a> Parser<'a> {
                 redirects.push(redirect);
                 continue;
             }
-            if words.is_empty() && assignments.is_empty() && RESERVED.iter().any(|word| self.at_reserved(word)) {
+            if words.is_empty()
+                && assignments.is_empty()
+                && RESERVED.iter().any(|word| self.at_reserved(word))
+            {
                 return Err(self.unexpected());
             }
             let Some(word) = self.word()? else { break };
@@ -425,24 +439,41 @@ mod tests {
 
     #[test]
     fn incomplete_is_told_from_wrong() {
-        for source in ["echo 'a", "if true", "for x in 1; do", "a |", "a &&", "echo $(x", "{ a", "cat <<E\nx\n", "a \\"] {
+        for source in [
+            "echo 'a",
+            "if true",
+            "for x in 1; do",
+            "a |",
+            "a &&",
+            "echo $(x",
+            "{ a",
+            "cat <<E\nx\n",
+            "a \\",
+        ] {
             assert_eq!(parse(source), Err(SyntaxError::Incomplete), "{source}");
         }
-        for source in ["fi", ")", "a )", "if then", ";;", "| a", "a ;; b", "a | ; b", "&", "()", "x=1 (y)"] {
+        for source in
+            ["fi", ")", "a )", "if then", ";;", "| a", "a ;; b", "a | ; b", "&", "()", "x=1 (y)"]
+        {
             assert!(matches!(parse(source), Err(SyntaxError::Unexpected(_))), "{source}");
         }
     }
 
     #[test]
     fn a_line_at_a_time() {
-        assert_eq!(parse("a\nb; c\n\n# d\ne #f").map(|lists| lists.iter().map(Vec::len).collect()), Ok(vec![1, 2, 1]));
+        assert_eq!(
+            parse("a\nb; c\n\n# d\ne #f").map(|lists| lists.iter().map(Vec::len).collect()),
+            Ok(vec![1, 2, 1])
+        );
     }
 
     #[test]
     fn here_documents_follow_their_line() {
         let lists = parse("cat <<A <<'B'; x\none $y\nA\ntwo $z\nB\nnext").expect("parses");
         assert_eq!(lists.len(), 2);
-        let Command::Simple { redirects, .. } = &lists[0][0].first.commands[0] else { panic!("simple") };
+        let Command::Simple { redirects, .. } = &lists[0][0].first.commands[0] else {
+            panic!("simple")
+        };
         assert_eq!(redirects[0].target.len(), 3);
         assert_eq!(redirects[1].target, [Part::Text { bytes: b"two $z\n".to_vec(), quoted: true }]);
     }

@@ -59,7 +59,8 @@ fn bracket(pattern: &[Char], byte: u8) -> Option<(bool, usize)> {
         if low == b']' && !quoted && at > first {
             return Some((found != negated, at + 1));
         }
-        if let (Some(&(b'-', false)), Some(&(high, high_quoted))) = (pattern.get(at + 1), pattern.get(at + 2))
+        if let (Some(&(b'-', false)), Some(&(high, high_quoted))) =
+            (pattern.get(at + 1), pattern.get(at + 2))
             && (high != b']' || high_quoted)
         {
             found |= (low..=high).contains(&byte);
@@ -98,7 +99,8 @@ pub fn expand(pattern: &[Char]) -> Vec<Vec<u8>> {
     found
 }
 
-/// Adds to `found` what `component` matches in the directory `prefix` (empty, or ending in a slash).
+/// Adds to `found` what `component` matches in the directory `prefix` (empty, or ending in a
+/// slash).
 fn descend(prefix: &[u8], component: &[Char], found: &mut Vec<Vec<u8>>) {
     let with = |name: &[u8]| [prefix, name].concat();
     if !is_pattern(component) {
@@ -141,7 +143,9 @@ mod tests {
         ] {
             assert!(check(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("?", ""), ("a*c", "ab"), ("[a-c]", "d"), ("[!a]", "a"), ("a", "ab"), ("*x", "y")] {
+        for (pattern, text) in
+            [("?", ""), ("a*c", "ab"), ("[a-c]", "d"), ("[!a]", "a"), ("a", "ab"), ("*x", "y")]
+        {
             assert!(!check(pattern, text), "{pattern} {text}");
         }
         assert!(!matches(&[(b'*', true)], b"x"));

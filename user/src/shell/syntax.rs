@@ -3,7 +3,8 @@
 use crate::prelude::*;
 use alloc::rc::Rc;
 
-/// A piece of a word. `quoted` says that its value is neither split into fields nor taken as a pattern.
+/// A piece of a word. `quoted` says that its value is neither split into fields nor taken as a
+/// pattern.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Part {

@@ -1,4 +1,5 @@
-//! What `echo` and `printf` make of their arguments, and the names of signals. Shared with the programs of these names.
+//! What `echo` and `printf` make of their arguments, and the names of signals. Shared with the
+//! programs of these names.
 
 use crate::prelude::*;
 
@@ -76,8 +77,8 @@ fn take_number(text: &mut &[u8], radix: u32, most: usize) -> u8 {
     value as u8
 }
 
-/// What `printf FORMAT ARGUMENTS…` prints: the format is used again while arguments are left. False if an argument
-/// was no number.
+/// What `printf FORMAT ARGUMENTS…` prints: the format is used again while arguments are left. False
+/// if an argument was no number.
 pub fn printf(format: &[u8], arguments: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     let mut good = true;
@@ -91,7 +92,9 @@ pub fn printf(format: &[u8], arguments: &[&[u8]]) -> (Vec<u8>, bool) {
                 good &= conversion(&mut rest, &mut arguments, &mut out);
             } else {
                 let length = rest.iter().position(|&byte| byte == b'%').unwrap_or(rest.len());
-                let (text, end) = unescape(&format[format.len() - rest.len() - 1..format.len() - rest.len() + length]);
+                let (text, end) = unescape(
+                    &format[format.len() - rest.len() - 1..format.len() - rest.len() + length],
+                );
                 out.extend(text);
                 if end {
                     return (out, good);
@@ -106,7 +109,11 @@ pub fn printf(format: &[u8], arguments: &[&[u8]]) -> (Vec<u8>, bool) {
 }
 
 /// One `%` conversion; `rest` stands behind the percent sign.
-fn conversion(rest: &mut &[u8], arguments: &mut core::slice::Iter<'_, &[u8]>, out: &mut Vec<u8>) -> bool {
+fn conversion(
+    rest: &mut &[u8],
+    arguments: &mut core::slice::Iter<'_, &[u8]>,
+    out: &mut Vec<u8>,
+) -> bool {
     let flags = rest.iter().position(|byte| !b"-0+ #".contains(byte)).unwrap_or(rest.len());
     let (left, zero) = (rest[..flags].contains(&b'-'), rest[..flags].contains(&b'0'));
     *rest = &rest[flags..];
@@ -140,7 +147,9 @@ fn conversion(rest: &mut &[u8], arguments: &mut core::slice::Iter<'_, &[u8]>, ou
     let number = match text.strip_prefix("0x") {
         Some(hex) => i64::from_str_radix(hex, 16).ok(),
         None if text.is_empty() => Some(0),
-        None => text.parse::<i64>().ok().or_else(|| text.parse::<u64>().ok().map(|value| value as i64)),
+        None => {
+            text.parse::<i64>().ok().or_else(|| text.parse::<u64>().ok().map(|value| value as i64))
+        }
     };
     let value = number.unwrap_or(0);
     let (mut shown, good) = match kind {
@@ -206,7 +215,10 @@ pub const SIGNALS: [(i32, &str, &str); 31] = [
 
 /// A signal in words.
 pub fn signal_text(signal: i32) -> &'static str {
-    SIGNALS.iter().find(|(number, ..)| *number == signal).map_or("Unknown signal", |(_, _, text)| text)
+    SIGNALS
+        .iter()
+        .find(|(number, ..)| *number == signal)
+        .map_or("Unknown signal", |(_, _, text)| text)
 }
 
 #[cfg(test)]

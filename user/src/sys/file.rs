@@ -218,7 +218,8 @@ pub fn readlink(path: &[u8]) -> Result<alloc::vec::Vec<u8>> {
     let path = c_string(path)?;
     let mut target = alloc::vec![0; abi::PATH_MAX as usize];
     // SAFETY: the kernel writes within the vector.
-    let len_bytes = unsafe { call!(__NR_readlink, path.as_ptr(), target.as_mut_ptr(), target.len())? };
+    let len_bytes =
+        unsafe { call!(__NR_readlink, path.as_ptr(), target.as_mut_ptr(), target.len())? };
     target.truncate(len_bytes);
     Ok(target)
 }

@@ -13,9 +13,19 @@ pub fn map_anonymous(len_bytes: usize) -> Result<*mut u8> {
 ///
 /// # Safety
 /// With `MAP_FIXED` the range must be the caller's to replace.
-pub unsafe fn mmap(address: usize, len_bytes: usize, protection: u32, flags: u32, fd: i32, offset: u64) -> Result<*mut u8> {
+pub unsafe fn mmap(
+    address: usize,
+    len_bytes: usize,
+    protection: u32,
+    flags: u32,
+    fd: i32,
+    offset: u64,
+) -> Result<*mut u8> {
     // SAFETY: the caller's promise.
-    unsafe { call!(__NR_mmap, address, len_bytes, protection, flags, fd, offset).map(|start| start as *mut u8) }
+    unsafe {
+        call!(__NR_mmap, address, len_bytes, protection, flags, fd, offset)
+            .map(|start| start as *mut u8)
+    }
 }
 
 /// munmap(2).

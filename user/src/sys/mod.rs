@@ -1,7 +1,8 @@
-//! Linux's system calls on x86_64: the raw instruction, and a plain function for each call that a program here makes.
+//! Linux's system calls on x86_64: the raw instruction, and a plain function for each call that a
+//! program here makes.
 //!
-//! Wrappers take slices and give `Result`; they check nothing themselves. Programs that want to pass nonsense
-//! (the tests do) use [`syscall`].
+//! Wrappers take slices and give `Result`; they check nothing themselves. Programs that want to
+//! pass nonsense (the tests do) use [`syscall`].
 
 pub mod file;
 pub mod memory;

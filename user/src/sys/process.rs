@@ -48,7 +48,8 @@ pub fn exit(status: i32) -> ! {
 
 /// Copies the process: `None` in the child, the child's id in the parent.
 pub fn fork() -> Result<Option<i32>> {
-    // SAFETY: parent and child have memory of their own. The program has no other thread that could hold a lock.
+    // SAFETY: parent and child have memory of their own. The program has no other thread that could
+    // hold a lock.
     let id = unsafe { call!(__NR_fork)? };
     Ok((id != 0).then_some(id as i32))
 }
@@ -57,7 +58,8 @@ pub fn fork() -> Result<Option<i32>> {
 pub fn execve(path: &[u8], args: &[&[u8]], environment: &[&[u8]]) -> Errno {
     let run = || -> Result<()> {
         let path = c_string(path)?;
-        let strings = |list: &[&[u8]]| list.iter().map(|item| c_string(item)).collect::<Result<Vec<_>>>();
+        let strings =
+            |list: &[&[u8]]| list.iter().map(|item| c_string(item)).collect::<Result<Vec<_>>>();
         let (args, environment) = (strings(args)?, strings(environment)?);
         let vector = |list: &[alloc::ffi::CString]| -> Vec<*const core::ffi::c_char> {
             list.iter().map(|item| item.as_ptr()).chain([core::ptr::null()]).collect()
@@ -129,7 +131,8 @@ pub fn getppid() -> i32 {
 
 /// Switches the machine off.
 pub fn power_off() -> Errno {
-    let off = reboot(abi::LINUX_REBOOT_MAGIC1, abi::LINUX_REBOOT_MAGIC2, abi::LINUX_REBOOT_CMD_POWER_OFF);
+    let off =
+        reboot(abi::LINUX_REBOOT_MAGIC1, abi::LINUX_REBOOT_MAGIC2, abi::LINUX_REBOOT_CMD_POWER_OFF);
     off.err().unwrap_or(Errno::EINVAL)
 }
 
@@ -145,8 +148,8 @@ pub fn uname() -> Result<Names> {
 
 /// Memory and uptime.
 pub fn sysinfo() -> Result<SystemInfo> {
-    // SAFETY: plain numbers, for which zero is a value; the kernel fills them in. The flexible tail has no length,
-    // but Linux's structure is padded to 112 bytes, and so is this one.
+    // SAFETY: plain numbers, for which zero is a value; the kernel fills them in. The flexible tail
+    // has no length, but Linux's structure is padded to 112 bytes, and so is this one.
     unsafe {
         let mut info: SystemInfo = core::mem::zeroed();
         call!(__NR_sysinfo, &raw mut info)?;
@@ -164,7 +167,10 @@ pub fn clock(id: u32) -> Result<Duration> {
 
 /// Sleeps the whole time, or until a signal handler ran.
 pub fn sleep(time: Duration) -> Result<()> {
-    let time = abi::__kernel_timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    let time = abi::__kernel_timespec {
+        tv_sec: time.as_secs() as i64,
+        tv_nsec: i64::from(time.subsec_nanos()),
+    };
     // SAFETY: the kernel only reads the structure.
     unsafe { call!(__NR_nanosleep, &raw const time, 0).map(drop) }
 }

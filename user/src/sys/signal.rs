@@ -23,7 +23,12 @@ extern "C" fn restorer() {
 }
 
 fn set(signal: i32, handler: usize, flags: u32) -> Result<()> {
-    let action = Action { handler, flags: flags as usize | SA_RESTORER, restorer: restorer as *const () as usize, mask: 0 };
+    let action = Action {
+        handler,
+        flags: flags as usize | SA_RESTORER,
+        restorer: restorer as *const () as usize,
+        mask: 0,
+    };
     // SAFETY: the kernel only reads the structure; handlers are functions of the right type.
     unsafe { call!(__NR_rt_sigaction, signal, &raw const action, 0, 8).map(drop) }
 }

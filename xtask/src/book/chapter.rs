@@ -35,7 +35,10 @@ pub fn chapter(record: &Record) -> String {
     let (mut tests, mut failed) = (0, 0);
     for (title, rules) in SECTIONS {
         // Writing to a string cannot fail.
-        let _ = write!(text, "\n## {title}\n\n| rule | what it means | tests | breaks | status |\n|---|---|---|---|---|\n");
+        let _ = write!(
+            text,
+            "\n## {title}\n\n| rule | what it means | tests | breaks | status |\n|---|---|---|---|---|\n"
+        );
         for rule in *rules {
             let proofs: Vec<Proof<'_>> = proofs(&record, rule).collect();
             tests += proofs.len();
@@ -43,14 +46,19 @@ pub fn chapter(record: &Record) -> String {
             let _ = writeln!(text, "{}", row(rule, &proofs));
         }
     }
-    let _ = write!(text, "\nIn all {tests} tests bear a rule's name; in the last run {} of them passed.\n", tests - failed);
+    let _ = write!(
+        text,
+        "\nIn all {tests} tests bear a rule's name; in the last run {} of them passed.\n",
+        tests - failed
+    );
     text
 }
 
 /// The tests whose last word begins with the rule's number.
 fn proofs<'a>(record: &'a Record, rule: &Rule) -> impl Iterator<Item = Proof<'a>> {
     let prefix = format!("{}_", rule.id.to_lowercase());
-    let proves = move |name: &str| name.rsplit("::").next().is_some_and(|last| last.starts_with(&prefix));
+    let proves =
+        move |name: &str| name.rsplit("::").next().is_some_and(|last| last.starts_with(&prefix));
     let tests = record.iter().filter(|(name, _)| !name.contains(" against "));
     tests.filter(move |(name, _)| proves(name)).map(|(name, ended)| Proof { name, ended })
 }
@@ -67,15 +75,25 @@ fn row(rule: &Rule, proofs: &[Proof<'_>]) -> String {
     if !rule.missing.is_empty() {
         status = format!("not done: {}", rule.missing);
     }
-    let cells = [format!("**{}** {}", rule.id, rule.name), rule.meaning.to_owned(), tests.join(" "), breaks.join(" "), status];
+    let cells = [
+        format!("**{}** {}", rule.id, rule.name),
+        rule.meaning.to_owned(),
+        tests.join(" "),
+        breaks.join(" "),
+        status,
+    ];
     format!("| {} |", cells.join(" | "))
 }
 
 /// The deliberate breaks that tests of a rule must notice.
 fn breaks(rule: &Rule) -> impl Iterator<Item = &'static str> {
     let prefix = format!("{}_", rule.id.to_lowercase());
-    let mut names: Vec<&str> =
-        guest_tests::RULES.iter().filter(|test| test.name.starts_with(&prefix)).flat_map(|test| test.mutants).copied().collect();
+    let mut names: Vec<&str> = guest_tests::RULES
+        .iter()
+        .filter(|test| test.name.starts_with(&prefix))
+        .flat_map(|test| test.mutants)
+        .copied()
+        .collect();
     names.sort_unstable();
     names.dedup();
     names.into_iter()
@@ -96,11 +114,21 @@ mod tests {
         ]);
         let text = chapter(&record);
         let row = text.lines().find(|line| line.starts_with("| **R1** ")).unwrap();
-        assert!(row.contains("`qemu::r1_one_instant`") && row.contains("`host::fsserver::rules::r1_more`"), "{row}");
-        assert!(row.contains("**1 of ") && row.contains("`skip-rescue`") && !row.contains("r10"), "{row}");
+        assert!(
+            row.contains("`qemu::r1_one_instant`")
+                && row.contains("`host::fsserver::rules::r1_more`"),
+            "{row}"
+        );
+        assert!(
+            row.contains("**1 of ") && row.contains("`skip-rescue`") && !row.contains("r10"),
+            "{row}"
+        );
         assert!(text.ends_with("in the last run 2 of them passed.\n"));
         let other = text.lines().find(|line| line.starts_with("| **R3** ")).unwrap();
-        assert!(other.contains("`qemu::r3_nothing_past_n`") && other.contains("**0 of 1 passed**"), "{other}");
+        assert!(
+            other.contains("`qemu::r3_nothing_past_n`") && other.contains("**0 of 1 passed**"),
+            "{other}"
+        );
     }
 
     #[test]

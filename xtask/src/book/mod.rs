@@ -1,4 +1,5 @@
-//! `book`: writes the chapter "Is it invisible?" from the rules, the tests there are and how they last ended, and lets mdBook make pages of it all.
+//! `book`: writes the chapter "Is it invisible?" from the rules, the tests there are and how they
+//! last ended, and lets mdBook make pages of it all.
 
 mod chapter;
 mod rules;
@@ -16,7 +17,8 @@ const CHAPTER: &str = "docs/src/invisible.md";
 /// Writes the chapter, and the pages where mdBook is there; the status is xtask's.
 pub fn book(paths: &Paths) -> Result<u8> {
     let file = paths.root.join(CHAPTER);
-    std::fs::write(&file, chapter::chapter(&record::load(paths))).with_context(|| format!("cannot write {}", file.display()))?;
+    std::fs::write(&file, chapter::chapter(&record::load(paths)))
+        .with_context(|| format!("cannot write {}", file.display()))?;
     say!("wrote {CHAPTER}");
     let pages = paths.work.join("book");
     let mut command = Command::new("mdbook");

@@ -1,6 +1,7 @@
 //! What foreign programs are asked to do: groups of cases, each group with a machine of its own.
 //!
-//! To add a case: a paragraph in one of the files below `xtask/foreign/`, headed `## NAME`. It runs in an empty folder.
+//! To add a case: a paragraph in one of the files below `xtask/foreign/`, headed `## NAME`. It runs
+//! in an empty folder.
 
 /// Cases that share a machine.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +40,8 @@ impl Files {
     const TREE: Self = Self { has_tree: true, ..Self::NONE };
 }
 
-/// What a C compiler finds at fixed places: the C library, as the distribution has it for development, and enough of its headers for a small program.
+/// What a C compiler finds at fixed places: the C library, as the distribution has it for
+/// development, and enough of its headers for a small program.
 const C_LIBRARY: &[&str] = &[
     "/usr/include/stdio.h",
     "/usr/include/features.h",
@@ -67,35 +69,96 @@ pub struct Case {
     pub text: String,
 }
 
-const fn group(name: &'static str, interpreter: &'static str, programs: &'static [&'static str], text: &'static str) -> Group {
-    Group { name, interpreter, programs, text, memory: "128M", limit_s: 300, files: Files::NONE, is_quick: false }
+const fn group(
+    name: &'static str,
+    interpreter: &'static str,
+    programs: &'static [&'static str],
+    text: &'static str,
+) -> Group {
+    Group {
+        name,
+        interpreter,
+        programs,
+        text,
+        memory: "128M",
+        limit_s: 300,
+        files: Files::NONE,
+        is_quick: false,
+    }
 }
 
 /// All of them.
 pub const GROUPS: &[Group] = &[
-    Group { is_quick: true, ..group("busybox", "busybox sh", &[], include_str!("../../foreign/busybox.cases")) },
-    Group { is_quick: true, ..group("ash", "busybox sh", &[], include_str!("../../foreign/scripts.cases")) },
-    group("bash", "bash", &["bash"], concat!(include_str!("../../foreign/scripts.cases"), include_str!("../../foreign/bash.cases"))),
+    Group {
+        is_quick: true,
+        ..group("busybox", "busybox sh", &[], include_str!("../../foreign/busybox.cases"))
+    },
+    Group {
+        is_quick: true,
+        ..group("ash", "busybox sh", &[], include_str!("../../foreign/scripts.cases"))
+    },
+    group(
+        "bash",
+        "bash",
+        &["bash"],
+        concat!(
+            include_str!("../../foreign/scripts.cases"),
+            include_str!("../../foreign/bash.cases")
+        ),
+    ),
     group("mksh", "mksh", &["mksh"], include_str!("../../foreign/scripts.cases")),
     group("lksh", "lksh", &["lksh"], include_str!("../../foreign/scripts.cases")),
     group("zsh", "zsh --emulate sh", &["zsh"], include_str!("../../foreign/scripts.cases")),
-    Group { is_quick: true, ..group("pty", "busybox sh", &["ptyrun"], include_str!("../../foreign/pty.cases")) },
-    group("pty_shells", "busybox sh", &["ptyrun", "bash", "mksh", "lksh"], include_str!("../../foreign/pty_shells.cases")),
-    Group { is_quick: true, ..group("hazards", "busybox sh", &[], include_str!("../../foreign/hazards.cases")) },
+    Group {
+        is_quick: true,
+        ..group("pty", "busybox sh", &["ptyrun"], include_str!("../../foreign/pty.cases"))
+    },
+    group(
+        "pty_shells",
+        "busybox sh",
+        &["ptyrun", "bash", "mksh", "lksh"],
+        include_str!("../../foreign/pty_shells.cases"),
+    ),
+    Group {
+        is_quick: true,
+        ..group("hazards", "busybox sh", &[], include_str!("../../foreign/hazards.cases"))
+    },
     group(
         "dynamic",
         // busybox's shell prefers its own programs.
         "bash",
-        &["bash", "cat", "cp", "dd", "sort", "grep", "sed", "tar", "gzip", "md5sum", "cmp", "diff", "find", "ls", "perl", "xz"],
+        &[
+            "bash", "cat", "cp", "dd", "sort", "grep", "sed", "tar", "gzip", "md5sum", "cmp",
+            "diff", "find", "ls", "perl", "xz",
+        ],
         include_str!("../../foreign/dynamic.cases"),
     ),
     group("sqlite", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite.cases")),
-    // A file that does not fit into memory, and as much again where a journal keeps what was before.
-    Group { limit_s: 1200, ..group("sqlite_large", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite_large.cases")) },
-    Group { files: Files::TREE, ..group("tree", "busybox sh", &["rg"], include_str!("../../foreign/tree.cases")) },
-    Group { limit_s: 900, ..group("fsx", "busybox sh", &["fsx"], include_str!("../../foreign/fsx.cases")) },
+    // A file that does not fit into memory, and as much again where a journal keeps what was
+    // before.
     Group {
-        files: Files { packages: &[("tcc", "usr/lib/x86_64-linux-gnu/tcc")], machine: C_LIBRARY, ..Files::NONE },
+        limit_s: 1200,
+        ..group(
+            "sqlite_large",
+            "busybox sh",
+            &["sqlite3"],
+            include_str!("../../foreign/sqlite_large.cases"),
+        )
+    },
+    Group {
+        files: Files::TREE,
+        ..group("tree", "busybox sh", &["rg"], include_str!("../../foreign/tree.cases"))
+    },
+    Group {
+        limit_s: 900,
+        ..group("fsx", "busybox sh", &["fsx"], include_str!("../../foreign/fsx.cases"))
+    },
+    Group {
+        files: Files {
+            packages: &[("tcc", "usr/lib/x86_64-linux-gnu/tcc")],
+            machine: C_LIBRARY,
+            ..Files::NONE
+        },
         ..group("compiler", "busybox sh", &["tcc"], include_str!("../../foreign/compiler.cases"))
     },
     Group {
@@ -108,11 +171,18 @@ pub const GROUPS: &[Group] = &[
         )
     },
     Group {
-        files: Files { packages: &[("libpython3.11-minimal", "usr/lib/python3.11")], ..Files::NONE },
+        files: Files {
+            packages: &[("libpython3.11-minimal", "usr/lib/python3.11")],
+            ..Files::NONE
+        },
         ..group("python", "busybox sh", &["python3.11"], include_str!("../../foreign/python.cases"))
     },
     Group {
-        files: Files { packages: &[("libgcc-12-dev", "usr/lib/gcc/x86_64-linux-gnu/12/include")], machine: C_LIBRARY, ..Files::NONE },
+        files: Files {
+            packages: &[("libgcc-12-dev", "usr/lib/gcc/x86_64-linux-gnu/12/include")],
+            machine: C_LIBRARY,
+            ..Files::NONE
+        },
         ..group("gcc", "busybox sh", &["cc1", "as", "ld"], include_str!("../../foreign/gcc.cases"))
     },
 ];
@@ -126,7 +196,8 @@ pub const PROFIT: Group = group(
 );
 
 /// Those of them that need nothing but busybox, for tests.
-pub const PROFIT_QUICK: Group = group("profit", "", &[], include_str!("../../foreign/profit.cases"));
+pub const PROFIT_QUICK: Group =
+    group("profit", "", &[], include_str!("../../foreign/profit.cases"));
 
 impl Group {
     /// Its cases. A name that comes again goes on where it left off under another name.
@@ -136,7 +207,8 @@ impl Group {
             match (line.strip_prefix("## "), cases.last_mut()) {
                 (Some(name), _) => {
                     let again = cases.iter().filter(|case| case.name == name).count();
-                    let name = if again == 0 { name.to_owned() } else { format!("{name}_{}", self.name) };
+                    let name =
+                        if again == 0 { name.to_owned() } else { format!("{name}_{}", self.name) };
                     cases.push(Case { name, text: String::new() });
                 }
                 (None, Some(case)) => {
@@ -161,8 +233,17 @@ mod tests {
             assert!(!cases.is_empty(), "{}", group.name);
             for (index, case) in cases.iter().enumerate() {
                 assert!(!case.text.trim().is_empty(), "{}::{}", group.name, case.name);
-                assert!(cases[..index].iter().all(|other| other.name != case.name), "{}::{}", group.name, case.name);
-                assert!(case.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{}", case.name);
+                assert!(
+                    cases[..index].iter().all(|other| other.name != case.name),
+                    "{}::{}",
+                    group.name,
+                    case.name
+                );
+                assert!(
+                    case.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+                    "{}",
+                    case.name
+                );
             }
         }
     }

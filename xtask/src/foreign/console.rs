@@ -1,4 +1,5 @@
-//! Programs that want a terminal: editors, and shells with job control, typed at. The same keys, and the same to be seen, on Linux and on Sloth's console.
+//! Programs that want a terminal: editors, and shells with job control, typed at. The same keys,
+//! and the same to be seen, on Linux and on Sloth's console.
 
 use std::process::Command;
 
@@ -20,7 +21,8 @@ pub struct ConsoleCase {
     script: &'static [Step],
 }
 
-/// All of them. What is looked for never stands literally in what was typed: that is echoed. Keys that signal are typed once the job has said that it runs.
+/// All of them. What is looked for never stands literally in what was typed: that is echoed. Keys
+/// that signal are typed once the job has said that it runs.
 pub const CASES: &[ConsoleCase] = &[
     ConsoleCase {
         name: "vi",
@@ -28,7 +30,8 @@ pub const CASES: &[ConsoleCase] = &[
         script: &[
             Type("busybox vi f\r"),
             See("1/1"),
-            // Text, an escape, and a word put in at the start of the line. What follows an escape at once would be taken for a key's sequence.
+            // Text, an escape, and a word put in at the start of the line. What follows an escape
+            // at once would be taken for a key's sequence.
             Type("ihello\rworld\x1b"),
             See("- f [Modified]"),
             Type("0ibrave \x1b"),
@@ -68,8 +71,12 @@ const JOBS: &[Step] = &[
 ];
 
 /// On Sloth the foreign shell is started from the guest's own, and a prompt is agreed on.
-const ENTER: &[Step] =
-    &[See("# "), Type("mkdir /tmp/w; cd /tmp/w; export PATH=/opt/bin:/bin; PS1='% ' busybox sh\r"), See("\r\n"), See("% ")];
+const ENTER: &[Step] = &[
+    See("# "),
+    Type("mkdir /tmp/w; cd /tmp/w; export PATH=/opt/bin:/bin; PS1='% ' busybox sh\r"),
+    See("\r\n"),
+    See("% "),
+];
 /// And left, and the machine with it.
 const LEAVE: &[Step] = &[Type("exit\r"), See("# "), Type("exit\r"), End];
 
@@ -86,10 +93,18 @@ impl ConsoleCase {
         for name in ["busybox"].iter().chain(self.programs) {
             if let Err(why) = store.get(name, &bin) {
                 return Ok(SETTINGS
-                    .map(|lazy| (self.case_name(lazy), Outcome::Skipped(format!("{name} is not to be had: {why}"))))
+                    .map(|lazy| {
+                        (
+                            self.case_name(lazy),
+                            Outcome::Skipped(format!("{name} is not to be had: {why}")),
+                        )
+                    })
                     .to_vec());
             }
-            arguments.extend(["--add".to_owned(), format!("{}:/{GUEST_BIN}/{name}", bin.join(name).display())]);
+            arguments.extend([
+                "--add".to_owned(),
+                format!("{}:/{GUEST_BIN}/{name}", bin.join(name).display()),
+            ]);
         }
         let mut command = Command::new(bin.join("busybox"));
         command.arg("sh").env_clear().env("PATH", format!("{}:/bin:/usr/bin", bin.display()));
@@ -100,14 +115,21 @@ impl ConsoleCase {
         for lazy in SETTINGS {
             let outcome = match &oracle {
                 Verdict::Passed => self.on_sloth(&arguments, lazy, interrupts)?,
-                Verdict::Failed(why) | Verdict::Skipped(why) => Outcome::Failed(format!("on Linux: {why}")),
+                Verdict::Failed(why) | Verdict::Skipped(why) => {
+                    Outcome::Failed(format!("on Linux: {why}"))
+                }
             };
             outcomes.push((self.case_name(lazy), outcome));
         }
         Ok(outcomes)
     }
 
-    fn on_sloth(&self, arguments: &[String], lazy: Lazy, interrupts: &Interrupts) -> Result<Outcome> {
+    fn on_sloth(
+        &self,
+        arguments: &[String],
+        lazy: Lazy,
+        interrupts: &Interrupts,
+    ) -> Result<Outcome> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--timeout", "60", "--lazy", lazy.word()]).args(arguments);
         Ok(match play(command, &[ENTER, self.script, LEAVE].concat(), interrupts)? {

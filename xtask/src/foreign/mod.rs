@@ -1,7 +1,10 @@
-//! `foreign`: other people's programs, unmodified, on Sloth and on Linux; output, status and files have to be the same.
+//! `foreign`: other people's programs, unmodified, on Sloth and on Linux; output, status and files
+//! have to be the same.
 //!
-//! A group of cases runs in one machine, driven by a script that busybox carries out; the same script, with the same programs, runs on the host
-//! as the oracle, twice, since a case whose outcome varies by itself proves nothing. What a program needs that cannot be had is skipped, by name.
+//! A group of cases runs in one machine, driven by a script that busybox carries out; the same
+//! script, with the same programs, runs on the host as the oracle, twice, since a case whose
+//! outcome varies by itself proves nothing. What a program needs that cannot be had is skipped, by
+//! name.
 
 mod cases;
 mod console;
@@ -61,8 +64,11 @@ pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
         (!cases.is_empty()).then_some((group, cases))
     });
     if arguments.list {
-        let names: String = chosen.flat_map(|(group, cases)| cases.into_iter().map(|case| full_name(group, &case) + "\n")).collect();
-        let at_the_console = console::CASES.iter().map(|case| case.name()).filter(|name| name.contains(filter));
+        let names: String = chosen
+            .flat_map(|(group, cases)| cases.into_iter().map(|case| full_name(group, &case) + "\n"))
+            .collect();
+        let at_the_console =
+            console::CASES.iter().map(|case| case.name()).filter(|name| name.contains(filter));
         let names = names + &at_the_console.map(|name| name + "\n").collect::<String>();
         stdout().write_all(names.as_bytes())?;
         return Ok(0);
@@ -117,7 +123,8 @@ impl ForeignTest {
 
     /// Runs it: every case has to pass.
     pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
-        let outcomes = run_group(paths, guest, self.group, &self.group.cases(), &[self.lazy], interrupts)?;
+        let outcomes =
+            run_group(paths, guest, self.group, &self.group.cases(), &[self.lazy], interrupts)?;
         let mut failures = String::new();
         for (name, outcome) in &outcomes {
             match outcome {
@@ -151,7 +158,11 @@ fn run_group(
 ) -> Result<Vec<(String, Outcome)>> {
     let store = Store::open(paths)?;
     let all = |outcome: &dyn Fn() -> Outcome| -> Vec<(String, Outcome)> {
-        cases.iter().flat_map(|case| settings.iter().map(move |lazy| case_name(group, case, *lazy))).map(|name| (name, outcome())).collect()
+        cases
+            .iter()
+            .flat_map(|case| settings.iter().map(move |lazy| case_name(group, case, *lazy)))
+            .map(|name| (name, outcome()))
+            .collect()
     };
     let ready = match prepare(paths, &store, group, cases)? {
         Ok(ready) => ready,
@@ -163,9 +174,19 @@ fn run_group(
     for &lazy in settings {
         let start = Instant::now();
         let (found, explanation) = on_sloth(paths, guest, group, &ready, lazy, interrupts)?;
-        say!("{} with laziness {}: {:.1} s", group.name, lazy.word(), start.elapsed().as_secs_f32());
+        say!(
+            "{} with laziness {}: {:.1} s",
+            group.name,
+            lazy.word(),
+            start.elapsed().as_secs_f32()
+        );
         for case in cases {
-            let outcome = judge(wanted.get(&case.name), again.get(&case.name), found.get(&case.name), &explanation);
+            let outcome = judge(
+                wanted.get(&case.name),
+                again.get(&case.name),
+                found.get(&case.name),
+                &explanation,
+            );
             outcomes.push((case_name(group, case, lazy), outcome));
         }
     }
@@ -177,9 +198,16 @@ fn case_name(group: &Group, case: &Case, lazy: Lazy) -> String {
 }
 
 /// Compares what the three runs left.
-fn judge(wanted: Option<&String>, again: Option<&String>, found: Option<&String>, explanation: &str) -> Outcome {
+fn judge(
+    wanted: Option<&String>,
+    again: Option<&String>,
+    found: Option<&String>,
+    explanation: &str,
+) -> Outcome {
     match (wanted, found) {
-        (None, _) => Outcome::Failed("Linux did not come to it: the driver or a case before it is wrong".to_owned()),
+        (None, _) => Outcome::Failed(
+            "Linux did not come to it: the driver or a case before it is wrong".to_owned(),
+        ),
         (Some(wanted), _) if again != Some(wanted) => {
             let why = report::difference(wanted, again.map(String::as_str).unwrap_or_default());
             Outcome::Failed(format!("its outcome on Linux varies by itself: {why}"))
@@ -191,7 +219,12 @@ fn judge(wanted: Option<&String>, again: Option<&String>, found: Option<&String>
 }
 
 /// Gets the programs and writes the cases, or says what is not to be had.
-fn prepare(paths: &Paths, store: &Store, group: &Group, cases: &[Case]) -> Result<Result<Ready, String>> {
+fn prepare(
+    paths: &Paths,
+    store: &Store,
+    group: &Group,
+    cases: &[Case],
+) -> Result<Result<Ready, String>> {
     let mut additions = Vec::new();
     let bin = store.fresh("bin")?;
     for name in ["busybox"].iter().chain(group.programs) {
@@ -221,9 +254,15 @@ fn prepare(paths: &Paths, store: &Store, group: &Group, cases: &[Case]) -> Resul
             Ok(unpacked) => unpacked,
             Err(why) => return Ok(Err(format!("{package} is not to be had: {why}"))),
         };
-        additions.push(Addition { host: unpacked.join(path), guest: format!("{GUEST_PACKAGES}/{package}/{path}") });
+        additions.push(Addition {
+            host: unpacked.join(path),
+            guest: format!("{GUEST_PACKAGES}/{package}/{path}"),
+        });
     }
-    let here = |path: &&str| Addition { host: PathBuf::from(path), guest: path.trim_start_matches('/').to_owned() };
+    let here = |path: &&str| Addition {
+        host: PathBuf::from(path),
+        guest: path.trim_start_matches('/').to_owned(),
+    };
     additions.extend(group.files.machine.iter().map(here));
     if let Some(missing) = additions.iter().find(|addition| !addition.host.exists()) {
         return Ok(Err(format!("there is no {}", missing.host.display())));
@@ -246,7 +285,13 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The oracle: the driver on the host, in a scratch folder.
-fn on_linux(paths: &Paths, store: &Store, group: &Group, ready: &Ready, interrupts: &Interrupts) -> Result<Sections> {
+fn on_linux(
+    paths: &Paths,
+    store: &Store,
+    group: &Group,
+    ready: &Ready,
+    interrupts: &Interrupts,
+) -> Result<Sections> {
     let work = store.fresh("work")?;
     let mut command = Command::new(ready.bin.join("busybox"));
     command.arg("sh").arg(ready.cases.join("driver")).env_clear().current_dir(&work);
@@ -262,7 +307,8 @@ fn on_linux(paths: &Paths, store: &Store, group: &Group, ready: &Ready, interrup
         command.env(name, path);
     }
     command.env("INTERPRETER", group.interpreter).envs(ENVIRONMENT);
-    let (ended, output) = child::run(paths, command, Duration::from_secs(group.limit_s), interrupts)?;
+    let (ended, output) =
+        child::run(paths, command, Duration::from_secs(group.limit_s), interrupts)?;
     if matches!(ended, Ended::Stopped) {
         say!("{}: Linux did not finish in {} s", group.name, group.limit_s);
     }
@@ -273,8 +319,16 @@ fn on_linux(paths: &Paths, store: &Store, group: &Group, ready: &Ready, interrup
 const ENVIRONMENT: [(&str, &str); 3] = [("LC_ALL", "C"), ("TZ", "UTC"), ("PATH", "/nowhere")];
 
 /// The driver in a machine; also what helps where a case was not come to.
-fn on_sloth(paths: &Paths, guest: &Guest, group: &Group, ready: &Ready, lazy: Lazy, interrupts: &Interrupts) -> Result<(Sections, String)> {
-    let environment: String = ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+fn on_sloth(
+    paths: &Paths,
+    guest: &Guest,
+    group: &Group,
+    ready: &Ready,
+    lazy: Lazy,
+    interrupts: &Interrupts,
+) -> Result<(Sections, String)> {
+    let environment: String =
+        ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value} ")).collect();
     let command = format!(
         "mkdir /tmp/work; env -i {environment}BIN=/{GUEST_BIN} CASES=/{GUEST_CASES} TREE=/{GUEST_TREE} PACKAGES=/{GUEST_PACKAGES} WORK=/tmp/work HOME=/tmp/work \
          'INTERPRETER={}' /{GUEST_BIN}/busybox sh /{GUEST_CASES}/driver",

@@ -1,5 +1,6 @@
-//! `foreign --profit`: what laziness is worth to programs that know nothing of it. Each runs with laziness on and off, on a machine that counts
-//! instructions, with nothing cached. What must hold for some of them is tested ([`ProfitTest`]): counts are the same in every run.
+//! `foreign --profit`: what laziness is worth to programs that know nothing of it. Each runs with
+//! laziness on and off, on a machine that counts instructions, with nothing cached. What must hold
+//! for some of them is tested ([`ProfitTest`]): counts are the same in every run.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -27,7 +28,8 @@ const MORE_SETUP: &str = "busybox tar cf archive in twin small; sqlite3 db 'PRAG
 const HEAD_BYTES: u64 = 128;
 /// How much more a lazy run may take than an eager one.
 const SLOWER_AT_MOST: f64 = 1.05;
-/// What copies of 64 MiB may differ in from a program that does nothing: lists of pieces, and other pages of the program itself.
+/// What copies of 64 MiB may differ in from a program that does nothing: lists of pieces, and other
+/// pages of the program itself.
 const COPY_BYTES: u64 = 1 << 20;
 
 /// What a run told of a program.
@@ -43,7 +45,8 @@ struct Cost {
 /// Values of the knob `block_bytes`, which is what stat tells as `st_blksize`.
 const BLOCK_SIZES: [u64; 4] = [4 << 10, 64 << 10, 128 << 10, 1 << 20];
 /// The programs that size a buffer by it.
-const BLOCK_SIZED: [&str; 7] = ["gnu_cmp", "gnu_diff", "gnu_cat", "gnu_cp", "busybox_wc", "busybox_cmp", "busybox_tail"];
+const BLOCK_SIZED: [&str; 7] =
+    ["gnu_cmp", "gnu_diff", "gnu_cat", "gnu_cp", "busybox_wc", "busybox_cmp", "busybox_tail"];
 
 /// Measures and prints the tables: laziness on and off, and sizes of blocks; the status is xtask's.
 pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupts) -> Result<u8> {
@@ -67,8 +70,13 @@ pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupt
     for bytes in BLOCK_SIZES {
         say!("measuring with blocks of {bytes} bytes");
         let more = format!("{MORE_SETUP}; echo {bytes} > /proc/sys/lazy/block_bytes");
-        let command = command(&PROFIT, &more, |case| BLOCK_SIZED.contains(&case.name.as_str()) && chosen(case));
-        sizes.push(costs(bench::counted(paths, guest, &command, Lazy::On, &ready.additions, interrupts)?).unwrap_or_default());
+        let command = command(&PROFIT, &more, |case| {
+            BLOCK_SIZED.contains(&case.name.as_str()) && chosen(case)
+        });
+        sizes.push(
+            costs(bench::counted(paths, guest, &command, Lazy::On, &ready.additions, interrupts)?)
+                .unwrap_or_default(),
+        );
     }
     stdout().write_all(sizes_table(&PROFIT, &sizes).as_bytes())?;
     Ok(0)
@@ -76,13 +84,19 @@ pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupt
 
 /// Instructions and messages at each size of blocks.
 fn sizes_table(group: &Group, sizes: &[Costs]) -> String {
-    let mut text = format!("| program |{}\n|---|", BLOCK_SIZES.map(|bytes| format!(" {} KiB |", bytes >> 10)).concat());
+    let mut text = format!(
+        "| program |{}\n|---|",
+        BLOCK_SIZES.map(|bytes| format!(" {} KiB |", bytes >> 10)).concat()
+    );
     text.push_str(&"--:|".repeat(BLOCK_SIZES.len()));
     text.push('\n');
     for case in group.cases() {
         let found: Vec<&Cost> = sizes.iter().filter_map(|costs| costs.get(&case.name)).collect();
         if found.len() == sizes.len() {
-            let cells = found.iter().map(|cost| format!(" {} ({}) |", cost.instructions, cost.messages)).collect::<String>();
+            let cells = found
+                .iter()
+                .map(|cost| format!(" {} ({}) |", cost.instructions, cost.messages))
+                .collect::<String>();
             text.push_str(&format!("| `{}` |{cells}\n", case.text.trim()));
         }
     }
@@ -102,7 +116,8 @@ fn costs((console, log): (String, String)) -> Result<Costs> {
 pub enum ProfitTest {
     /// `busybox cp` and `dd bs=1M` of 64 MiB move no bytes of the file.
     CopiesMoveNothing,
-    /// Programs that read all, in pieces of any size, take at most 5 % more instructions lazily than eagerly.
+    /// Programs that read all, in pieces of any size, take at most 5 % more instructions lazily
+    /// than eagerly.
     NothingIsSlower,
 }
 
@@ -121,7 +136,14 @@ impl ProfitTest {
     fn cases(self) -> &'static [&'static str] {
         match self {
             Self::CopiesMoveNothing => &["busybox_true", "busybox_cp_64m", "busybox_dd_1m_64m"],
-            Self::NothingIsSlower => &["busybox_true", "busybox_cat", "busybox_dd_4k", "busybox_tar_c", "busybox_wc", "busybox_cmp"],
+            Self::NothingIsSlower => &[
+                "busybox_true",
+                "busybox_cat",
+                "busybox_dd_4k",
+                "busybox_tar_c",
+                "busybox_wc",
+                "busybox_cmp",
+            ],
         }
     }
 
@@ -132,11 +154,16 @@ impl ProfitTest {
             Ok(ready) => ready,
             Err(why) => return Ok(Verdict::Skipped(why)),
         };
-        let command = command(&PROFIT_QUICK, "true", |case| self.cases().contains(&case.name.as_str()));
-        let measure = |lazy| costs(bench::counted(paths, guest, &command, lazy, &ready.additions, interrupts)?);
+        let command =
+            command(&PROFIT_QUICK, "true", |case| self.cases().contains(&case.name.as_str()));
+        let measure = |lazy| {
+            costs(bench::counted(paths, guest, &command, lazy, &ready.additions, interrupts)?)
+        };
         let on = measure(Lazy::On)?;
         if self == Self::CopiesMoveNothing {
-            return Ok(Verdict::from_condition(copies_move_nothing(&on) == Some(true), || format!("{on:#?}")));
+            return Ok(Verdict::from_condition(copies_move_nothing(&on) == Some(true), || {
+                format!("{on:#?}")
+            }));
         }
         let off = measure(Lazy::Off)?;
         let holds = on.len() == self.cases().len() && slower(&on, &off) == Some(Vec::new());
@@ -144,17 +171,22 @@ impl ProfitTest {
     }
 }
 
-/// Whether the copies moved no more than a program that does nothing, heads apart. Nothing where one was not measured, or failed.
+/// Whether the copies moved no more than a program that does nothing, heads apart. Nothing where
+/// one was not measured, or failed.
 fn copies_move_nothing(costs: &Costs) -> Option<bool> {
     let bytes = |name: &str| {
         let cost = costs.get(name).filter(|cost| cost.status == 0)?;
         cost.moved.checked_sub(2 * HEAD_BYTES * cost.messages)
     };
     let nothing = bytes("busybox_true")?;
-    Some(bytes("busybox_cp_64m")? <= nothing + COPY_BYTES && bytes("busybox_dd_1m_64m")? <= nothing + COPY_BYTES)
+    Some(
+        bytes("busybox_cp_64m")? <= nothing + COPY_BYTES
+            && bytes("busybox_dd_1m_64m")? <= nothing + COPY_BYTES,
+    )
 }
 
-/// The names of those that are slower lazily. Nothing where one was not measured eagerly, or failed.
+/// The names of those that are slower lazily. Nothing where one was not measured eagerly, or
+/// failed.
 fn slower(on: &Costs, off: &Costs) -> Option<Vec<String>> {
     let mut slower = Vec::new();
     for (name, lazy) in on {
@@ -175,7 +207,11 @@ fn command(group: &Group, more_setup: &str, chosen: impl Fn(&Case) -> bool) -> S
     let chosen = cases.iter().filter(|case| chosen(case));
     let lines: String = chosen
         .map(|case| {
-            let words: String = case.text.split_whitespace().map(|word| format!(" '{}'", word.replace('\'', "'\\''"))).collect();
+            let words: String = case
+                .text
+                .split_whitespace()
+                .map(|word| format!(" '{}'", word.replace('\'', "'\\''")))
+                .collect();
             format!("; profit {}{words}; rm -f copy", case.name)
         })
         .collect();
@@ -187,7 +223,16 @@ fn cost(line: &str) -> Option<(String, Cost)> {
     let mut words = line.strip_prefix("profit ")?.split_whitespace();
     let name = words.next()?.to_owned();
     let mut number = || words.next()?.parse().ok();
-    Some((name, Cost { asked: number()?, moved: number()?, messages: number()?, instructions: number()?, status: number()? }))
+    Some((
+        name,
+        Cost {
+            asked: number()?,
+            moved: number()?,
+            messages: number()?,
+            instructions: number()?,
+            status: number()?,
+        },
+    ))
 }
 
 /// The table, as Markdown has it.
@@ -197,8 +242,11 @@ fn table(group: &Group, on: &Costs, off: &Costs) -> String {
     text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
     for case in group.cases() {
         let (Some(lazy), Some(eager)) = (on.get(&case.name), off.get(&case.name)) else { continue };
-        let failed =
-            if (lazy.status, eager.status) == (0, 0) { String::new() } else { format!(" (status {}, {})", lazy.status, eager.status) };
+        let failed = if (lazy.status, eager.status) == (0, 0) {
+            String::new()
+        } else {
+            format!(" (status {}, {})", lazy.status, eager.status)
+        };
         text.push_str(&format!(
             "| `{}`{failed} | {} | {} | {} | {} | {} | {} | {} | {:.2} |\n",
             case.text.trim(),
@@ -228,13 +276,22 @@ mod tests {
     }
 
     fn costs_of(rows: &[(&str, u64, u64)]) -> Costs {
-        let cost = |moved, instructions| Cost { asked: 0, moved, messages: 10, instructions, status: 0 };
-        rows.iter().map(|&(name, moved, instructions)| (name.to_owned(), cost(moved, instructions))).collect()
+        let cost =
+            |moved, instructions| Cost { asked: 0, moved, messages: 10, instructions, status: 0 };
+        rows.iter()
+            .map(|&(name, moved, instructions)| (name.to_owned(), cost(moved, instructions)))
+            .collect()
     }
 
     #[test]
     fn a_copy_that_moves_its_file_is_noticed() {
-        let rows = |cp| costs_of(&[("busybox_true", 1 << 21, 1), ("busybox_cp_64m", cp, 1), ("busybox_dd_1m_64m", 1 << 21, 1)]);
+        let rows = |cp| {
+            costs_of(&[
+                ("busybox_true", 1 << 21, 1),
+                ("busybox_cp_64m", cp, 1),
+                ("busybox_dd_1m_64m", 1 << 21, 1),
+            ])
+        };
         assert_eq!(copies_move_nothing(&rows((1 << 21) + COPY_BYTES)), Some(true));
         assert_eq!(copies_move_nothing(&rows((1 << 21) + COPY_BYTES + 1)), Some(false));
         assert_eq!(copies_move_nothing(&costs_of(&[("busybox_true", 1 << 21, 1)])), None);

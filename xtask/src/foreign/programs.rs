@@ -1,4 +1,5 @@
-//! Where foreign programs come from: the distribution's packages, the machine's own programs with their libraries, crates.
+//! Where foreign programs come from: the distribution's packages, the machine's own programs with
+//! their libraries, crates.
 //!
 //! Nothing is installed: packages are unpacked, and crates built, below the target folder.
 
@@ -22,7 +23,8 @@ pub enum Source {
     Machine(&'static str),
     /// From the registry of crates, linked statically: the crate's name.
     Crate(&'static str),
-    /// One of the guest's own, which runs on Linux as it is: what plays at a terminal there has to be the same here.
+    /// One of the guest's own, which runs on Linux as it is: what plays at a terminal there has to
+    /// be the same here.
     Guest,
 }
 
@@ -121,7 +123,10 @@ impl Store {
 
     /// Gets a program and puts it into the folder `bin`, or says why it is not to be had.
     pub fn get(&self, name: &str, bin: &Path) -> Result<Fetched, String> {
-        let program = PROGRAMS.iter().find(|program| program.name == name).ok_or_else(|| format!("no program is known as {name}"))?;
+        let program = PROGRAMS
+            .iter()
+            .find(|program| program.name == name)
+            .ok_or_else(|| format!("no program is known as {name}"))?;
         let file = match program.source {
             Source::Package(package, path) => self.unpack(package)?.join(path),
             Source::Machine(name) => find_on_machine(name)?,
@@ -142,10 +147,17 @@ impl Store {
         let packages = self.root.join("packages");
         say!("getting the package {package}");
         run(Command::new("apt-get").args(["download", package]).current_dir(&packages))?;
-        let is_it =
-            |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&format!("{package}_")));
+        let is_it = |path: &PathBuf| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(&format!("{package}_")))
+        };
         let files = fs::read_dir(&packages).map_err(|error| error.to_string())?;
-        let file = files.flatten().map(|entry| entry.path()).find(is_it).ok_or("apt-get downloaded no such file")?;
+        let file = files
+            .flatten()
+            .map(|entry| entry.path())
+            .find(is_it)
+            .ok_or("apt-get downloaded no such file")?;
         // Under another name first, so that what is there is whole.
         let unfinished = unpacked.with_extension("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
@@ -161,8 +173,13 @@ impl Store {
         if !file.exists() {
             say!("building {crate_name}");
             let mut command = Command::new(guest::cargo());
-            command.args(["install", "--quiet", "--target", "x86_64-unknown-linux-gnu", "--root"]).arg(&root).arg(crate_name);
-            command.env("CARGO_TARGET_DIR", self.root.join("build")).env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+            command
+                .args(["install", "--quiet", "--target", "x86_64-unknown-linux-gnu", "--root"])
+                .arg(&root)
+                .arg(crate_name);
+            command
+                .env("CARGO_TARGET_DIR", self.root.join("build"))
+                .env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
             command.env_remove("CARGO_ENCODED_RUSTFLAGS").current_dir(&self.root);
             run(&mut command)?;
         }
@@ -174,34 +191,55 @@ impl Fetched {
     /// What puts it into the guest.
     pub fn additions(&self, name: &str) -> Vec<Addition> {
         let program = Addition { host: self.file.clone(), guest: format!("{GUEST_BIN}/{name}") };
-        let libraries = self
-            .libraries
-            .iter()
-            .map(|path| Addition { host: path.clone(), guest: path.to_string_lossy().trim_start_matches('/').to_owned() });
+        let libraries = self.libraries.iter().map(|path| Addition {
+            host: path.clone(),
+            guest: path.to_string_lossy().trim_start_matches('/').to_owned(),
+        });
         std::iter::once(program).chain(libraries).collect()
     }
 }
 
 fn find_on_machine(name: &str) -> Result<PathBuf, String> {
     let folders = ["/usr/bin", "/bin"].map(Path::new);
-    folders.iter().map(|folder| folder.join(name)).find(|path| path.exists()).ok_or_else(|| format!("this machine has no {name}"))
+    folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
+        .ok_or_else(|| format!("this machine has no {name}"))
 }
 
-/// The loader and the libraries of a dynamic program, as the loader itself names them; none of a static one.
+/// The loader and the libraries of a dynamic program, as the loader itself names them; none of a
+/// static one.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
-    let output = Command::new("ldd").arg(program).stdin(Stdio::null()).output().map_err(|error| format!("ldd: {error}"))?;
+    let output = Command::new("ldd")
+        .arg(program)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("ldd: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if text.contains("not found") {
         return Err(format!("a library is missing: {text}"));
     }
-    Ok(text.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':')).map(PathBuf::from).collect())
+    Ok(text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+        .map(PathBuf::from)
+        .collect())
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{:?}: {error}", command.get_program()))?;
     if output.status.success() {
         return Ok(());
     }
     let why = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{:?} ended with {}: {}", command.get_program(), output.status, why.trim().lines().last().unwrap_or_default()))
+    Err(format!(
+        "{:?} ended with {}: {}",
+        command.get_program(),
+        output.status,
+        why.trim().lines().last().unwrap_or_default()
+    ))
 }

@@ -10,7 +10,8 @@ const CASE: &str = "=== case ";
 /// What stands at the end.
 const END: &str = "=== end";
 
-/// Takes a driver's output apart. A case that is cut off in the middle by the end of the output is there as far as it came.
+/// Takes a driver's output apart. A case that is cut off in the middle by the end of the output is
+/// there as far as it came.
 pub fn sections(output: &[u8]) -> Sections {
     let mut sections = Sections::new();
     let mut current: Option<(String, String)> = None;
@@ -32,9 +33,17 @@ pub fn sections(output: &[u8]) -> Sections {
 pub fn difference(wanted: &str, found: &str) -> String {
     /// Lines that are shown of each.
     const SHOWN: usize = 12;
-    let same = wanted.lines().zip(found.lines()).take_while(|(wanted, found)| wanted == found).count();
-    let part = |text: &str, mark: char| -> String { text.lines().skip(same).take(SHOWN).map(|line| format!("{mark} {line}\n")).collect() };
-    format!("from line {} on (-: Linux, +: Sloth)\n{}{}", same + 1, part(wanted, '-'), part(found, '+'))
+    let same =
+        wanted.lines().zip(found.lines()).take_while(|(wanted, found)| wanted == found).count();
+    let part = |text: &str, mark: char| -> String {
+        text.lines().skip(same).take(SHOWN).map(|line| format!("{mark} {line}\n")).collect()
+    };
+    format!(
+        "from line {} on (-: Linux, +: Sloth)\n{}{}",
+        same + 1,
+        part(wanted, '-'),
+        part(found, '+')
+    )
 }
 
 #[cfg(test)]
@@ -58,6 +67,9 @@ mod tests {
 
     #[test]
     fn a_difference_begins_where_it_begins() {
-        assert_eq!(difference("a\nb\n", "a\nc\n"), "from line 2 on (-: Linux, +: Sloth)\n- b\n+ c\n");
+        assert_eq!(
+            difference("a\nb\n", "a\nc\n"),
+            "from line 2 on (-: Linux, +: Sloth)\n- b\n+ c\n"
+        );
     }
 }

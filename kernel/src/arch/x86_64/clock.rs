@@ -1,6 +1,7 @@
 //! Time: the HPET tells it, the PIT ticks.
 //!
-//! The HPET counts at a known rate, so nothing needs measuring at start; under QEMU's icount it counts instructions, exactly.
+//! The HPET counts at a known rate, so nothing needs measuring at start; under QEMU's icount it
+//! counts instructions, exactly.
 
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use x86_64::instructions::port::Port;
@@ -54,7 +55,8 @@ pub fn wall_ns() -> i64 {
 /// Starts clock and tick. The tick is line 0.
 pub(super) unsafe fn start(physical_memory_offset: u64) {
     BASE.store(physical_memory_offset + HPET_ADDRESS, Ordering::Relaxed);
-    // SAFETY: physical memory, devices included, is mapped at the offset; if there is no HPET, reads give all ones or zeros.
+    // SAFETY: physical memory, devices included, is mapped at the offset; if there is no HPET,
+    // reads give all ones or zeros.
     unsafe {
         let period_fs = register(CAPABILITIES).read_volatile() >> 32;
         assert!((1..=MAX_PERIOD_FS).contains(&period_fs), "this machine has no HPET");
@@ -96,8 +98,8 @@ fn rtc_seconds() -> i64 {
         fields = again;
     }
     let binary = cmos(0x0b) & 4 != 0;
-    let [second, minute, hour, day, month, year] =
-        fields.map(|field| i64::from(if binary { field } else { (field >> 4) * 10 + (field & 15) }));
+    let [second, minute, hour, day, month, year] = fields
+        .map(|field| i64::from(if binary { field } else { (field >> 4) * 10 + (field & 15) }));
     days_from_civil(2000 + year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second
 }
 

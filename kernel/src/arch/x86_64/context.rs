@@ -7,14 +7,16 @@ use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
-/// What is kept of a thread that does not run: where its kernel stack stands. All else lies on that stack.
+/// What is kept of a thread that does not run: where its kernel stack stands. All else lies on that
+/// stack.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Context {
     sp: u64,
 }
 
-/// Registers that a function call preserves, as `switch_stacks` pushes them, and where it returns to.
+/// Registers that a function call preserves, as `switch_stacks` pushes them, and where it returns
+/// to.
 const SWITCH_WORDS: u64 = 7;
 
 impl Context {
@@ -29,7 +31,15 @@ impl Context {
         // SAFETY: both lie within the stack, which is ours by the caller's promise.
         unsafe {
             frame.write(*registers);
-            (sp as *mut [u64; SWITCH_WORDS as usize]).write([0, 0, 0, 0, 0, 0, entry as usize as u64]);
+            (sp as *mut [u64; SWITCH_WORDS as usize]).write([
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                entry as usize as u64,
+            ]);
         }
         Self { sp }
     }
@@ -41,7 +51,8 @@ impl Context {
     /// # Safety
     /// The thread does not run, and its stack is still there.
     pub unsafe fn backtrace(&self) {
-        // SAFETY: what `switch_stacks` pushed, by the caller's promise; the frame pointer is the last before the return address.
+        // SAFETY: what `switch_stacks` pushed, by the caller's promise; the frame pointer is the
+        // last before the return address.
         super::panic::backtrace(unsafe { *((self.sp + (SWITCH_WORDS - 2) * 8) as *const u64) });
     }
 }
@@ -59,7 +70,8 @@ pub fn registers(stack_top: u64) -> *mut Registers {
 /// Leaves the running thread and goes on with another; returns when somebody switches back.
 ///
 /// # Safety
-/// Both contexts stay where they are until then, `to` is one that is not running, and `stack_top` is the end of its stack (0: it never sees user mode).
+/// Both contexts stay where they are until then, `to` is one that is not running, and `stack_top`
+/// is the end of its stack (0: it never sees user mode).
 pub unsafe fn switch(from: *mut Context, to: *const Context, stack_top: u64) {
     segments::set_kernel_stack(stack_top);
     // SAFETY: the caller's promise.
@@ -95,7 +107,8 @@ pub fn let_interrupts_in() {
     x86_64::instructions::interrupts::disable();
 }
 
-/// Waits for an interrupt. Here and in [`let_interrupts_in`] interrupts are on, and nowhere else in the kernel.
+/// Waits for an interrupt. Here and in [`let_interrupts_in`] interrupts are on, and nowhere else in
+/// the kernel.
 pub fn idle() {
     x86_64::instructions::interrupts::enable_and_hlt();
     x86_64::instructions::interrupts::disable();
@@ -104,7 +117,8 @@ pub fn idle() {
 /// Loads a page table, if it is not the one in force.
 ///
 /// # Safety
-/// `address` is a top-level table that maps the kernel as all others do, and stays until another one is loaded.
+/// `address` is a top-level table that maps the kernel as all others do, and stays until another
+/// one is loaded.
 pub unsafe fn set_page_table(address: u64) {
     let (current, _) = Cr3::read();
     if current.start_address().as_u64() != address {

@@ -1,6 +1,7 @@
 //! Per-CPU state and control registers.
 //!
-//! In the kernel the GS base always points to the running CPU's [`Cpu`]; entry from and return to user mode exchange it (`swapgs`).
+//! In the kernel the GS base always points to the running CPU's [`Cpu`]; entry from and return to
+//! user mode exchange it (`swapgs`).
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
@@ -75,13 +76,21 @@ pub(super) unsafe fn start() {
     let address = VirtAddr::from_ptr(&raw const BOOT_CPU);
     BOOT_CPU.this.store(address.as_u64(), Ordering::Relaxed);
     BOOT_CPU.kernel_page_table.store(Cr3::read().0.start_address().as_u64(), Ordering::Relaxed);
-    // SAFETY: the base points to a static; kernel pages are mapped with the rights that they need, none of them for the user.
+    // SAFETY: the base points to a static; kernel pages are mapped with the rights that they need,
+    // none of them for the user.
     unsafe {
         GsBase::write(address);
         KernelGsBase::write(VirtAddr::zero());
-        Efer::update(|flags| flags.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS));
+        Efer::update(|flags| {
+            flags.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS)
+        });
         Cr0::update(|flags| {
-            flags.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR | Cr0Flags::ALIGNMENT_MASK);
+            flags.insert(
+                Cr0Flags::WRITE_PROTECT
+                    | Cr0Flags::MONITOR_COPROCESSOR
+                    | Cr0Flags::NUMERIC_ERROR
+                    | Cr0Flags::ALIGNMENT_MASK,
+            );
             flags.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
         });
         let features = __cpuid_count(7, 0);
@@ -93,6 +102,8 @@ pub(super) unsafe fn start() {
             flags.insert(wanted);
             flags.remove(Cr4Flags::FSGSBASE);
         });
-        BOOT_CPU.smap.store(wanted.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION), Ordering::Relaxed);
+        BOOT_CPU
+            .smap
+            .store(wanted.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION), Ordering::Relaxed);
     }
 }

@@ -1,7 +1,8 @@
 //! Entry from user mode and back: the assembly.
 //!
-//! Every entry leaves the same [`Registers`] at the top of the thread's kernel stack. A system call goes back by `sysret` when nothing but its result
-//! changed (the callee-saved registers then still hold the user's values and are not loaded again), and else, like every trap, by `iret`.
+//! Every entry leaves the same [`Registers`] at the top of the thread's kernel stack. A system call
+//! goes back by `sysret` when nothing but its result changed (the callee-saved registers then still
+//! hold the user's values and are not loaded again), and else, like every trap, by `iret`.
 
 use super::cpu::{KERNEL_STACK, USER_RSP};
 use super::segments::KERNEL_CS;
@@ -34,7 +35,8 @@ pub(super) unsafe fn start() {
     );
 }
 
-/// Where `syscall` arrives: rcx holds the user's rip, r11 its rflags, and the stack is still the user's.
+/// Where `syscall` arrives: rcx holds the user's rip, r11 its rflags, and the stack is still the
+/// user's.
 #[unsafe(naked)]
 extern "C" fn system_call_entry() {
     naked_asm!(

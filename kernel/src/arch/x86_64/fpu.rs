@@ -1,6 +1,7 @@
 //! x87, SSE and AVX state of programs.
 //!
-//! The kernel itself uses none of these registers, so they hold the running thread's values even in the kernel; they are exchanged when threads are.
+//! The kernel itself uses none of these registers, so they hold the running thread's values even in
+//! the kernel; they are exchanged when threads are.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
@@ -19,7 +20,8 @@ const LEGACY_BYTES: usize = 512;
 /// Bytes of the header behind it: which parts are there (8 bytes), and zeros.
 const HEADER_BYTES: usize = 64;
 const ALIGN_BYTES: usize = 64;
-/// The control words at a program's start: all exceptions masked, extended precision, round to nearest.
+/// The control words at a program's start: all exceptions masked, extended precision, round to
+/// nearest.
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;
 /// Where MXCSR and the mask of its valid bits lie in the image.
@@ -37,7 +39,8 @@ pub(super) unsafe fn start() {
         return;
     }
     let supported = __cpuid_count(13, 0);
-    let mut features = (u64::from(supported.edx) << 32 | u64::from(supported.eax)) & WANTED_FEATURES;
+    let mut features =
+        (u64::from(supported.edx) << 32 | u64::from(supported.eax)) & WANTED_FEATURES;
     if features & 0b1110_0100 != 0b1110_0100 {
         // AVX-512 needs all its parts, and AVX.
         features &= 0b111;
@@ -56,7 +59,8 @@ pub fn state_bytes() -> usize {
     STATE_BYTES.load(Ordering::Relaxed)
 }
 
-/// The features that a state holds, as XCR0 has them; 0 where there is no XSAVE and a state is FXSAVE's image.
+/// The features that a state holds, as XCR0 has them; 0 where there is no XSAVE and a state is
+/// FXSAVE's image.
 pub fn features() -> u64 {
     FEATURES.load(Ordering::Relaxed)
 }
@@ -96,7 +100,8 @@ impl FpuState {
         unsafe { core::slice::from_raw_parts_mut(self.0.as_ptr(), state_bytes()) }
     }
 
-    /// Takes over an image that a program gave; false if loading it would fault. Reserved bits of MXCSR are cleared, as Linux does.
+    /// Takes over an image that a program gave; false if loading it would fault. Reserved bits of
+    /// MXCSR are cleared, as Linux does.
     pub fn load(&mut self, image: &[u8]) -> bool {
         if image.len() != state_bytes() && image.len() != LEGACY_BYTES {
             return false;
@@ -115,7 +120,9 @@ impl FpuState {
             bytes[LEGACY_BYTES..].fill(0);
             bytes[LEGACY_BYTES] = LEGACY_FEATURES as u8;
         }
-        let word = |bytes: &[u8], at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |bytes: &[u8], at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let mxcsr = word(bytes, MXCSR_OFFSET) & valid_mxcsr_bits();
         bytes[MXCSR_OFFSET..][..4].copy_from_slice(&mxcsr.to_le_bytes());
         true
@@ -137,7 +144,8 @@ impl FpuState {
     /// Fills the registers from it.
     pub fn restore(&self) {
         let features = features();
-        // SAFETY: the image was written by `initial`, `save`, or `load`, which lets only valid ones in.
+        // SAFETY: the image was written by `initial`, `save`, or `load`, which lets only valid ones
+        // in.
         unsafe {
             if features == 0 {
                 asm!("fxrstor64 [{}]", in(reg) self.0.as_ptr(), options(nostack, preserves_flags, readonly));
@@ -166,7 +174,9 @@ fn valid_mxcsr_bits() -> u32 {
     struct Image([u8; LEGACY_BYTES]);
     let mut image = Image([0; LEGACY_BYTES]);
     // SAFETY: an image of the right size and alignment.
-    unsafe { asm!("fxsave64 [{}]", in(reg) image.0.as_mut_ptr(), options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("fxsave64 [{}]", in(reg) image.0.as_mut_ptr(), options(nostack, preserves_flags))
+    };
     let at = MXCSR_MASK_OFFSET;
     let mask = u32::from_le_bytes([image.0[at], image.0[at + 1], image.0[at + 2], image.0[at + 3]]);
     let mask = if mask == 0 { DEFAULT_MXCSR_MASK } else { mask };

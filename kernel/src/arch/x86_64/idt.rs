@@ -20,7 +20,8 @@ const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
 
 unsafe extern "Rust" {
-    /// An exception in user mode; `fault` with a page fault. Runs the work that is due before a return to user mode. Defined in `syscall::entry`.
+    /// An exception in user mode; `fault` with a page fault. Runs the work that is due before a
+    /// return to user mode. Defined in `syscall::entry`.
     safe fn sloth_trap(registers: &mut Registers, fault: Option<PageFault>);
     /// An interrupt of user mode was served: time slices and signals. Defined in `syscall::entry`.
     safe fn sloth_interrupted(registers: &mut Registers);
@@ -96,5 +97,8 @@ pub(super) extern "C" fn trap(registers: &mut Registers) {
 fn kernel_fault(registers: &Registers) -> ! {
     let (cause, code, address) = (registers.cause, registers.code, Cr2::read_raw());
     super::panic::set_frame(registers.rbp);
-    panic!("exception {cause} (code {code:#x}, cr2 {address:#x}) at {:#x}, rsp {:#x}: {registers:x?}", registers.rip, registers.rsp)
+    panic!(
+        "exception {cause} (code {code:#x}, cr2 {address:#x}) at {:#x}, rsp {:#x}: {registers:x?}",
+        registers.rip, registers.rsp
+    )
 }

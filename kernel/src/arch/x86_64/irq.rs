@@ -16,7 +16,8 @@ const READ_IN_SERVICE: u8 = 0x0b;
 static HANDLERS: [AtomicPtr<()>; 16] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 16];
 
 fn write(port: u16, value: u8) {
-    // SAFETY: the ports of the interrupt controllers, which only this module uses; they touch no memory.
+    // SAFETY: the ports of the interrupt controllers, which only this module uses; they touch no
+    // memory.
     unsafe { Port::new(port).write(value) }
 }
 
@@ -27,7 +28,9 @@ fn read(port: u16) -> u8 {
 
 /// Sets both controllers up with all lines masked.
 pub(super) unsafe fn start() {
-    for ((command, data), vector, cascade) in [(FIRST, FIRST_VECTOR, 1 << CASCADE), (SECOND, FIRST_VECTOR + 8, CASCADE)] {
+    for ((command, data), vector, cascade) in
+        [(FIRST, FIRST_VECTOR, 1 << CASCADE), (SECOND, FIRST_VECTOR + 8, CASCADE)]
+    {
         // Initialize, edge triggered; then vector, wiring, 8086 mode.
         write(command, 0x11);
         write(data, vector);
@@ -63,7 +66,9 @@ pub(super) fn serve(line: u8) {
         write(SECOND.0, END_OF_INTERRUPT);
     }
     write(FIRST.0, END_OF_INTERRUPT);
-    let handler = HANDLERS.get(usize::from(line)).map_or(core::ptr::null_mut(), |slot| slot.load(Ordering::Relaxed));
+    let handler = HANDLERS
+        .get(usize::from(line))
+        .map_or(core::ptr::null_mut(), |slot| slot.load(Ordering::Relaxed));
     if !handler.is_null() {
         // SAFETY: only `register` stores here, and only functions of this type.
         let handler: fn() = unsafe { core::mem::transmute(handler) };

@@ -14,7 +14,8 @@ pub struct Line;
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            // SAFETY: the ports of a 16550: reading its status and sending a byte touch no memory. A machine without one reads as ready.
+            // SAFETY: the ports of a 16550: reading its status and sending a byte touch no memory.
+            // A machine without one reads as ready.
             unsafe {
                 while Port::<u8>::new(PORT + LINE_STATUS).read() & CAN_SEND == 0 {}
                 Port::<u8>::new(PORT).write(byte);

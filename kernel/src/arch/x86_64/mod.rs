@@ -1,6 +1,7 @@
 //! x86_64: the only code that knows the CPU.
 //!
-//! The kernel runs with interrupts off, except in [`context::idle`] and [`context::let_interrupts_in`]: nothing here is ever entered twice on one CPU, but by a bug.
+//! The kernel runs with interrupts off, except in [`context::idle`] and
+//! [`context::let_interrupts_in`]: nothing here is ever entered twice on one CPU, but by a bug.
 
 pub mod clock;
 pub mod context;
@@ -39,7 +40,8 @@ pub unsafe fn start(physical_memory_offset: u64) {
 pub unsafe fn drop_lower_half(physical_memory_offset: u64) {
     const LOWER_ENTRIES: usize = 256;
     let root = context::kernel_page_table();
-    // SAFETY: the top-level table in use lies in physical memory; its lower half is unused by the caller's promise.
+    // SAFETY: the top-level table in use lies in physical memory; its lower half is unused by the
+    // caller's promise.
     unsafe {
         ((physical_memory_offset + root) as *mut u64).write_bytes(0, LOWER_ENTRIES);
     }

@@ -42,18 +42,21 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 pub(super) fn frame_pointer() -> u64 {
     let rbp;
     // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags))
+    };
     rbp
 }
 
-/// Follows the chain of frame pointers. A user's, or anything that does not look like one of ours, ends it.
+/// Follows the chain of frame pointers. A user's, or anything that does not look like one of ours,
+/// ends it.
 pub(super) fn backtrace(mut rbp: u64) {
     for _ in 0..MAX_FRAMES {
         if rbp < KERNEL_START || !rbp.is_multiple_of(8) {
             return;
         }
-        // SAFETY: an aligned kernel address that was in rbp: all code is built with frame pointers, so it is a frame. Were it not, the
-        // fault would end in a second panic, which exits.
+        // SAFETY: an aligned kernel address that was in rbp: all code is built with frame pointers,
+        // so it is a frame. Were it not, the fault would end in a second panic, which exits.
         let (next, address) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
         if address < KERNEL_START {
             return;

@@ -1,4 +1,5 @@
-//! Descriptor tables: segments that long mode demands, the task state with the stacks for traps, and the FS and GS bases of threads.
+//! Descriptor tables: segments that long mode demands, the task state with the stacks for traps,
+//! and the FS and GS bases of threads.
 
 use super::cpu;
 use core::cell::UnsafeCell;
@@ -10,12 +11,14 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
-/// The kernel's code segment. Numbers are as in Linux, since programs see their own in signal frames.
+/// The kernel's code segment. Numbers are as in Linux, since programs see their own in signal
+/// frames.
 pub(super) const KERNEL_CS: u16 = 0x10;
 const KERNEL_SS: u16 = 0x18;
 const TSS_SELECTOR: u16 = 0x40;
 
-/// The interrupt stack of faults that must not use the current stack, because that may be what is broken.
+/// The interrupt stack of faults that must not use the current stack, because that may be what is
+/// broken.
 pub(super) const FAULT_STACK_INDEX: u16 = 0;
 const FAULT_STACK_BYTES: usize = 16 << 10;
 
@@ -40,12 +43,16 @@ fn selector(value: u16) -> SegmentSelector {
 }
 
 pub(super) unsafe fn start() {
-    // SAFETY: called once, before anything else uses the tables; the descriptors are the usual flat ones.
+    // SAFETY: called once, before anything else uses the tables; the descriptors are the usual flat
+    // ones.
     unsafe {
         let tss = &mut *TABLES.tss.get();
-        tss.interrupt_stack_table[usize::from(FAULT_STACK_INDEX)] = VirtAddr::from_ptr(TABLES.fault_stack.get()) + FAULT_STACK_BYTES as u64;
+        tss.interrupt_stack_table[usize::from(FAULT_STACK_INDEX)] =
+            VirtAddr::from_ptr(TABLES.fault_stack.get()) + FAULT_STACK_BYTES as u64;
         // No bitmap: its offset lies past the limit, so every port is closed to programs.
-        let Descriptor::SystemSegment(low, high) = Descriptor::tss_segment_unchecked(tss) else { unreachable!("a TSS takes two entries") };
+        let Descriptor::SystemSegment(low, high) = Descriptor::tss_segment_unchecked(tss) else {
+            unreachable!("a TSS takes two entries")
+        };
         let gdt = &mut *TABLES.gdt.get();
         let user_code32 = 0x00cf_fb00_0000_ffff;
         *gdt = [
@@ -61,7 +68,10 @@ pub(super) unsafe fn start() {
             high,
         ];
         let limit = (size_of_val(gdt) - 1) as u16;
-        x86_64::instructions::tables::lgdt(&DescriptorTablePointer { limit, base: VirtAddr::from_ptr(gdt) });
+        x86_64::instructions::tables::lgdt(&DescriptorTablePointer {
+            limit,
+            base: VirtAddr::from_ptr(gdt),
+        });
         CS::set_reg(selector(KERNEL_CS));
         SS::set_reg(selector(KERNEL_SS));
         for set in [DS::set_reg, ES::set_reg, FS::set_reg] {
@@ -87,7 +97,8 @@ pub fn set_fs_base(address: u64) {
     FsBase::write(VirtAddr::new_truncate(address));
 }
 
-/// The running thread's FS base. (It can change in the kernel only, but a segment load by the program may have cleared it.)
+/// The running thread's FS base. (It can change in the kernel only, but a segment load by the
+/// program may have cleared it.)
 pub fn fs_base() -> u64 {
     FsBase::read().as_u64()
 }

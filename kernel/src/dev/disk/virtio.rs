@@ -20,7 +20,11 @@ struct Ports;
 impl Ports {
     fn select(device: DeviceFunction, offset: u8) {
         let DeviceFunction { bus, device, function } = device;
-        let address = 1 << 31 | u32::from(bus) << 16 | u32::from(device) << 11 | u32::from(function) << 8 | u32::from(offset & 0xfc);
+        let address = 1 << 31
+            | u32::from(bus) << 16
+            | u32::from(device) << 11
+            | u32::from(function) << 8
+            | u32::from(offset & 0xfc);
         // SAFETY: selects a register, and nothing else.
         unsafe { Port::new(0xcf8).write(address) };
     }
@@ -35,7 +39,8 @@ impl ConfigurationAccess for Ports {
 
     fn write_word(&mut self, device: DeviceFunction, offset: u8, data: u32) {
         Self::select(device, offset);
-        // SAFETY: what is written is the crate's business, which is asked only for the device that is ours.
+        // SAFETY: what is written is the crate's business, which is asked only for the device that
+        // is ours.
         unsafe { Port::new(0xcfc).write(data) };
     }
 
@@ -44,7 +49,8 @@ impl ConfigurationAccess for Ports {
     }
 }
 
-/// Memory as the device sees it. Buffers in the direct map are shared as they are; what is on the stack (a request's head and its status) by way of one page.
+/// Memory as the device sees it. Buffers in the direct map are shared as they are; what is on the
+/// stack (a request's head and its status) by way of one page.
 struct Memory;
 
 /// Bytes of that page for each direction.
@@ -53,12 +59,15 @@ const SMALL_BYTES: usize = PAGE_BYTES / 2;
 static SMALL: spin::Once<u64> = spin::Once::new();
 
 fn small(direction: BufferDirection) -> (u64, *mut u8) {
-    let start = *SMALL.call_once(|| Frame::zeroed_for(Claim::Server).map_or(0, |frame| frame.leak().0));
-    let address = start + if direction == BufferDirection::DriverToDevice { 0 } else { SMALL_BYTES as u64 };
+    let start =
+        *SMALL.call_once(|| Frame::zeroed_for(Claim::Server).map_or(0, |frame| frame.leak().0));
+    let address =
+        start + if direction == BufferDirection::DriverToDevice { 0 } else { SMALL_BYTES as u64 };
     (address, phys::phys_to_virt(PhysAddr(address)))
 }
 
-// SAFETY: memory comes from the frames, each to one owner; what is shared is translated by the direct map, or copied.
+// SAFETY: memory comes from the frames, each to one owner; what is shared is translated by the
+// direct map, or copied.
 unsafe impl Hal for Memory {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (u64, NonNull<u8>) {
         let row = frame::take_row(pages as u64);
@@ -70,7 +79,8 @@ unsafe impl Hal for Memory {
     }
 
     unsafe fn dma_dealloc(_: u64, _: NonNull<u8>, _: usize) -> i32 {
-        // A row is for good: the device that was found is never given up, but where its start fails.
+        // A row is for good: the device that was found is never given up, but where its start
+        // fails.
         0
     }
 
@@ -80,7 +90,9 @@ unsafe impl Hal for Memory {
     }
 
     unsafe fn share(buffer: NonNull<[u8]>, direction: BufferDirection) -> u64 {
-        if let Some(address) = phys::virt_to_phys(buffer.cast::<u8>().as_ptr() as u64, DIRECT_MAP_BYTES) {
+        if let Some(address) =
+            phys::virt_to_phys(buffer.cast::<u8>().as_ptr() as u64, DIRECT_MAP_BYTES)
+        {
             return address.0;
         }
         let (address, copy) = small(direction);
@@ -112,10 +124,14 @@ impl Disk {
     /// Finds the first one and starts it.
     pub fn find() -> Option<Self> {
         let mut root = PciRoot::new(Ports);
-        let (place, _) = root.enumerate_bus(0).find(|(_, info)| virtio_device_type(info) == Some(DeviceType::Block))?;
+        let (place, _) = root
+            .enumerate_bus(0)
+            .find(|(_, info)| virtio_device_type(info) == Some(DeviceType::Block))?;
         root.set_command(place, Command::MEMORY_SPACE | Command::BUS_MASTER);
         let bars = root.bars(place).ok()?;
-        let reachable = |(address, size): (u64, u64)| address.checked_add(size).is_some_and(|end| end <= DIRECT_MAP_BYTES);
+        let reachable = |(address, size): (u64, u64)| {
+            address.checked_add(size).is_some_and(|end| end <= DIRECT_MAP_BYTES)
+        };
         if !bars.iter().flatten().filter_map(|bar| bar.memory_address_size()).all(reachable) {
             log::warn!("disk: its registers lie beyond 4 GiB");
             return None;
@@ -131,7 +147,8 @@ impl Disk {
     }
 
     fn part(&mut self, bytes: usize) -> &'static mut [u8] {
-        // SAFETY: the buffer is ours for good, and as long; each caller uses it before the next one gets it.
+        // SAFETY: the buffer is ours for good, and as long; each caller uses it before the next one
+        // gets it.
         unsafe { core::slice::from_raw_parts_mut(self.buffer.as_ptr(), bytes.min(BUFFER_BYTES)) }
     }
 }

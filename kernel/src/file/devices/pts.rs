@@ -29,11 +29,20 @@ impl FileObject for Terminals {
     fn seekable(&self) -> bool {
         true
     }
-    fn read_dir(&self, cookie: u64, sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool) -> Result<(), Errno> {
+    fn read_dir(
+        &self,
+        cookie: u64,
+        sink: &mut dyn FnMut(DirectoryEntry<'_>) -> bool,
+    ) -> Result<(), Errno> {
         for (index, tty) in pair::all() {
             let next = index as u64 + 1;
             let name = format!("{index}");
-            let entry = DirectoryEntry { inode: tty.stat().inode, next, kind: Kind::CharacterDevice, name: name.as_bytes() };
+            let entry = DirectoryEntry {
+                inode: tty.stat().inode,
+                next,
+                kind: Kind::CharacterDevice,
+                name: name.as_bytes(),
+            };
             if next > cookie && !sink(entry) {
                 break;
             }

@@ -28,7 +28,10 @@ fn null_zero_full_and_random() {
     let random = process.read(&*device(b"urandom"), 1000).unwrap();
     assert!(random.len() == 1000 && random.iter().filter(|&&byte| byte == 0).count() < 50);
     assert_eq!(device(b"zero").read(&process.io(), &mut nowhere(10), 0), Err(Errno::EFAULT));
-    assert_eq!(device(b"zero").read(&process.io(), &mut process.buffer(PAGES * 4096 - 10, 20), 0), Ok(10));
+    assert_eq!(
+        device(b"zero").read(&process.io(), &mut process.buffer(PAGES * 4096 - 10, 20), 0),
+        Ok(10)
+    );
 }
 
 #[test]
@@ -66,7 +69,11 @@ fn e3_counters_are_shown() {
     let text = process.read(&*open(&ProcFileSystem, b"lazy"), 10_000).unwrap();
     let text = String::from_utf8(text).unwrap();
     for counter in crate::mem::Counter::ALL {
-        assert!(text.lines().any(|line| line.split_once(": ").is_some_and(|(name, _)| name == counter.name())), "{counter:?}");
+        assert!(
+            text.lines()
+                .any(|line| line.split_once(": ").is_some_and(|(name, _)| name == counter.name())),
+            "{counter:?}"
+        );
     }
 }
 
@@ -76,7 +83,9 @@ fn text_is_read_in_parts() {
     let file = open(&ProcFileSystem, b"version");
     let whole = process.read(&*file, 1000).unwrap();
     let mut parts = Vec::new();
-    while let Ok(count @ 1..) = file.read(&process.io(), &mut process.buffer(0, 7), parts.len() as u64) {
+    while let Ok(count @ 1..) =
+        file.read(&process.io(), &mut process.buffer(0, 7), parts.len() as u64)
+    {
         parts.extend(process.bytes(0, count as usize));
     }
     assert_eq!(parts, whole);

@@ -33,7 +33,9 @@ impl Process {
         mem::host::init();
         let space = Space::new().unwrap();
         let rights = Prot::READ | Prot::WRITE;
-        space.map(Placement::Fixed(VirtAddr(BASE)), PAGES * 4096, rights, Backing::Anonymous, "").unwrap();
+        space
+            .map(Placement::Fixed(VirtAddr(BASE)), PAGES * 4096, rights, Backing::Anonymous, "")
+            .unwrap();
         Self { space, files: Mutex::default(), context: Mutex::default(), server: false }
     }
 

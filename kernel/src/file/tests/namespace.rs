@@ -12,7 +12,8 @@ enum Node {
     Link(Vec<u8>),
 }
 
-/// A tree of names, by path. It keeps the contract of a server: walks stop at links that are to be followed.
+/// A tree of names, by path. It keeps the contract of a server: walks stop at links that are to be
+/// followed.
 struct Tree {
     nodes: Mutex<BTreeMap<Vec<u8>, Node>>,
     walks: AtomicU32,
@@ -40,14 +41,16 @@ impl Tree {
         Arc::new(Self { nodes: Mutex::new(nodes.collect()), walks: AtomicU32::new(0) })
     }
 
-    /// The node, or the link on the way. `last` says whether a link in the last place counts as on the way.
+    /// The node, or the link on the way. `last` says whether a link in the last place counts as on
+    /// the way.
     fn walk(&self, path: &[u8], follow_last: bool) -> Result<Walk<Option<Node>>, Errno> {
         self.walks.fetch_add(1, Ordering::Relaxed);
         if path.is_empty() {
             return Ok(Walk::Done(Some(Node::Directory)));
         }
         let nodes = self.nodes.lock();
-        let ends: Vec<usize> = (1..=path.len()).filter(|&end| end == path.len() || path[end] == b'/').collect();
+        let ends: Vec<usize> =
+            (1..=path.len()).filter(|&end| end == path.len() || path[end] == b'/').collect();
         for end in ends {
             let last = end == path.len();
             match nodes.get(&path[..end]) {
@@ -80,7 +83,9 @@ impl FileSystem for Tree {
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
         let node = reach!(self.walk(path, !how.flags.contains(OpenFlags::NO_FOLLOW)));
         let node = match node {
-            Some(Node::File(_)) if how.flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+            Some(Node::File(_)) if how.flags.contains(OpenFlags::DIRECTORY) => {
+                return Err(Errno::ENOTDIR);
+            }
             Some(node) => node,
             None if how.flags.contains(OpenFlags::CREATE) => {
                 self.nodes.lock().insert(path.to_vec(), Node::File(99));
@@ -91,7 +96,8 @@ impl FileSystem for Tree {
         Ok(Walk::Done(Arc::new(Object(node))))
     }
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
-        let node = reach!(self.walk(path, !flags.contains(OpenFlags::NO_FOLLOW))).ok_or(Errno::ENOENT)?;
+        let node =
+            reach!(self.walk(path, !flags.contains(OpenFlags::NO_FOLLOW))).ok_or(Errno::ENOENT)?;
         if flags.contains(OpenFlags::DIRECTORY) && node != Node::Directory {
             return Err(Errno::ENOTDIR);
         }
@@ -113,7 +119,9 @@ impl FileSystem for Tree {
         let node = reach!(self.walk(old, false)).ok_or(Errno::ENOENT)?;
         match self.walk(new, false)? {
             Walk::Done(_) => {}
-            Walk::Link { walked, target, .. } => return Ok(Walk::Link { which: 1, walked, target }),
+            Walk::Link { walked, target, .. } => {
+                return Ok(Walk::Link { which: 1, walked, target });
+            }
         }
         let mut nodes = self.nodes.lock();
         nodes.remove(old);
@@ -133,7 +141,9 @@ fn mounted(trees: &[(&str, &Arc<Tree>)]) -> Namespace {
     let namespace = Namespace::new();
     for (path, tree) in trees {
         let filesystem: Arc<dyn FileSystem> = (*tree).clone();
-        namespace.mount(MountPoint { path: path.as_bytes().to_vec(), source: vec![], filesystem }).unwrap();
+        namespace
+            .mount(MountPoint { path: path.as_bytes().to_vec(), source: vec![], filesystem })
+            .unwrap();
     }
     namespace
 }
@@ -154,7 +164,12 @@ fn world() -> (Namespace, Arc<Tree>, Arc<Tree>) {
         ("dangling", link("nothing/at/all")),
         ("slash", link("a/b/")),
     ]);
-    let inner = Tree::new(&[("x", Node::Directory), ("x/y", Node::File(10)), ("out", link("../top")), ("abs", link("/a/b/file"))]);
+    let inner = Tree::new(&[
+        ("x", Node::Directory),
+        ("x/y", Node::File(10)),
+        ("out", link("../top")),
+        ("abs", link("/a/b/file")),
+    ]);
     (mounted(&[("/", &root), ("/mnt", &inner)]), root, inner)
 }
 
@@ -184,7 +199,11 @@ fn paths_lead_where_they_say() {
         ("/", "to_mnt/..", 0, "/mnt"),
     ];
     for (base, path, inode, canonical) in cases {
-        assert_eq!(find(&namespace, base, path), Ok((inode, canonical.to_string())), "{path} from {base}");
+        assert_eq!(
+            find(&namespace, base, path),
+            Ok((inode, canonical.to_string())),
+            "{path} from {base}"
+        );
     }
 }
 
@@ -228,7 +247,9 @@ fn links_in_the_last_place_are_followed_only_where_asked() {
     assert_eq!(stat.kind, Kind::Symlink);
     let (stat, _) = namespace.stat(b"/", b"abs/", OpenFlags::NO_FOLLOW).unwrap();
     assert_eq!(stat.kind, Kind::Directory);
-    let (object, _) = namespace.open(b"/", b"dangling", OpenHow { flags: OpenFlags::NO_FOLLOW, mode: 0 }).unwrap();
+    let (object, _) = namespace
+        .open(b"/", b"dangling", OpenHow { flags: OpenFlags::NO_FOLLOW, mode: 0 })
+        .unwrap();
     assert_eq!(object.read_link(), Ok(b"nothing/at/all".to_vec()));
 }
 
@@ -263,11 +284,17 @@ fn names_that_cannot_be_made_or_removed() {
 #[test]
 fn renames_follow_links_on_both_ways_and_stay_on_one_file_system() {
     let (namespace, root, _) = world();
-    let rename = |old: &str, new: &str| namespace.rename((b"/", old.as_bytes()), (b"/a", new.as_bytes()), RenameFlags::empty());
+    let rename = |old: &str, new: &str| {
+        namespace.rename((b"/", old.as_bytes()), (b"/a", new.as_bytes()), RenameFlags::empty())
+    };
     assert_eq!(rename("abs/file", "../abs/moved"), Ok(()));
     assert_eq!(root.nodes.lock().get(&b"a/b/moved"[..]), Some(&Node::File(1)));
     assert_eq!(rename("top", "/mnt/top"), Err(Errno::EXDEV));
-    assert_eq!(rename("mnt", "elsewhere"), Err(Errno::EXDEV), "a mount point is another file system's root");
+    assert_eq!(
+        rename("mnt", "elsewhere"),
+        Err(Errno::EXDEV),
+        "a mount point is another file system's root"
+    );
     assert_eq!(rename("a/..", "x"), Err(Errno::EBUSY));
     assert_eq!(rename("top/", "x"), Err(Errno::ENOTDIR));
     assert_eq!(rename("", "x"), Err(Errno::ENOENT));
@@ -278,7 +305,9 @@ fn renames_follow_links_on_both_ways_and_stay_on_one_file_system() {
 fn the_last_mount_wins_until_it_is_taken_away() {
     let (namespace, ..) = world();
     let over = Tree::new(&[("only", Node::File(77))]);
-    namespace.mount(MountPoint { path: b"/mnt".to_vec(), source: vec![], filesystem: over }).unwrap();
+    namespace
+        .mount(MountPoint { path: b"/mnt".to_vec(), source: vec![], filesystem: over })
+        .unwrap();
     assert_eq!(find(&namespace, "/", "mnt/only"), Ok((77, "/mnt/only".into())));
     assert_eq!(find(&namespace, "/", "mnt/x/y"), Err(Errno::ENOENT));
     namespace.unmount(b"/mnt").unwrap();
@@ -310,14 +339,32 @@ fn x5_nonsense_about_links_is_an_error() {
     }
     for walked in [0, 1, 2, 3, 4, 100, usize::MAX] {
         let namespace = Namespace::new();
-        namespace.mount(MountPoint { path: b"/".to_vec(), source: vec![], filesystem: Arc::new(Liar(walked)) }).unwrap();
-        assert!(matches!(find(&namespace, "/", "abc/def"), Err(Errno::EIO | Errno::ELOOP | Errno::ENAMETOOLONG)), "{walked}");
-        assert_eq!(namespace.rename((b"/", b"a/b"), (b"/", b"c/d"), RenameFlags::empty()), Err(Errno::EIO));
+        namespace
+            .mount(MountPoint {
+                path: b"/".to_vec(),
+                source: vec![],
+                filesystem: Arc::new(Liar(walked)),
+            })
+            .unwrap();
+        assert!(
+            matches!(
+                find(&namespace, "/", "abc/def"),
+                Err(Errno::EIO | Errno::ELOOP | Errno::ENAMETOOLONG)
+            ),
+            "{walked}"
+        );
+        assert_eq!(
+            namespace.rename((b"/", b"a/b"), (b"/", b"c/d"), RenameFlags::empty()),
+            Err(Errno::EIO)
+        );
     }
 }
 
 #[test]
 fn canonical_paths_are_joined_and_split() {
     assert_eq!((join(b"/", b"a"), join(b"/a", b"b")), (b"/a".to_vec(), b"/a/b".to_vec()));
-    assert_eq!((split(b"/a/b"), split(b"/a"), split(b"/")), (Some((&b"/a"[..], &b"b"[..])), Some((&b"/"[..], &b"a"[..])), None));
+    assert_eq!(
+        (split(b"/a/b"), split(b"/a"), split(b"/")),
+        (Some((&b"/a"[..], &b"b"[..])), Some((&b"/"[..], &b"a"[..])), None)
+    );
 }

@@ -73,7 +73,10 @@ fn access_is_as_opened() {
 fn nothing_is_written_past_the_largest_offset() {
     let process = Process::new();
     let file = open(b"", Status::WRITE);
-    assert_eq!(file.write_at(&process, &mut process.filled(0, b"y"), MAX_OFFSET), Err(Errno::EFBIG));
+    assert_eq!(
+        file.write_at(&process, &mut process.filled(0, b"y"), MAX_OFFSET),
+        Err(Errno::EFBIG)
+    );
 }
 
 #[test]
@@ -93,7 +96,11 @@ fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
     let mut buffers = UserBuffers::many(&slices).unwrap();
     assert_eq!((buffers.remaining(), buffers.only()), (10, None));
     assert_eq!(buffers.put(&process.space, b"abcd"), Ok(4));
-    assert_eq!(buffers.put(&process.space, b"efgh"), Ok(2), "one byte more, and one before the end of memory");
+    assert_eq!(
+        buffers.put(&process.space, b"efgh"),
+        Ok(2),
+        "one byte more, and one before the end of memory"
+    );
     assert_eq!((process.bytes(0, 3), process.bytes(0x2000, 2)), (b"abc".to_vec(), b"de".to_vec()));
     assert_eq!(process.bytes(PAGES * 4096 - 1, 1), b"f");
     assert_eq!(buffers.put(&process.space, b"gh"), Err(Errno::EFAULT));
@@ -102,7 +109,8 @@ fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
 #[test]
 fn buffers_can_be_limited_and_skipped() {
     let process = Process::new();
-    let slices = [(0, 3), (0x1000, 3), (0x2000, 3)].map(|(at, len)| UserSlice::new(BASE + at, len).unwrap());
+    let slices =
+        [(0, 3), (0x1000, 3), (0x2000, 3)].map(|(at, len)| UserSlice::new(BASE + at, len).unwrap());
     let mut buffers = UserBuffers::many(&slices).unwrap();
     buffers.limit(5);
     buffers.skip(2);

@@ -64,7 +64,10 @@ fn f4_a_bad_buffer_leaves_the_bytes_in_the_pipe() {
 fn a_bad_source_writes_nothing() {
     let process = Process::new();
     let (read, write) = pipe();
-    assert_eq!(write.write(&process.io(), &mut nowhere(8), WriteAt::End).err(), Some(Errno::EFAULT));
+    assert_eq!(
+        write.write(&process.io(), &mut nowhere(8), WriteAt::End).err(),
+        Some(Errno::EFAULT)
+    );
     drop(write);
     assert_eq!(process.read(&*read, 8), Ok(vec![]));
 }

@@ -1,7 +1,9 @@
 //! Socket pairs.
 
 use super::*;
-use crate::file::socket::{Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair, stream_pair};
+use crate::file::socket::{
+    Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair, stream_pair,
+};
 
 #[test]
 fn packets_keep_their_borders() {
@@ -85,13 +87,15 @@ fn the_head_of_a_message_stays_apart_from_its_payload() {
     struct Shape(Mutex<Option<(usize, usize, usize)>>);
     impl Receiver for Shape {
         fn message(&self, message: Message, _: Sender) {
-            *self.0.lock() = Some((message.inline.len(), message.frames.len(), message.frames_bytes));
+            *self.0.lock() =
+                Some((message.inline.len(), message.frames.len(), message.frames_bytes));
         }
         fn closed(&self) {}
     }
     let shape = Arc::new(Shape(Mutex::new(None)));
     mine.attach(shape.clone()).unwrap();
-    let slices = [(BASE, 128), (BASE + 0x1000, 8192 + 10)].map(|(start, len)| UserSlice::new(start, len).unwrap());
+    let slices = [(BASE, 128), (BASE + 0x1000, 8192 + 10)]
+        .map(|(start, len)| UserSlice::new(start, len).unwrap());
     let mut from = UserBuffers::many(&slices).unwrap();
     theirs.write(&server.io(), &mut from, WriteAt::End).unwrap();
     assert_eq!(*shape.0.lock(), Some((128, 3, 8202)));

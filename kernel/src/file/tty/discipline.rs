@@ -1,11 +1,13 @@
-//! The line discipline: what becomes of bytes between a line and a program. No lock, no device, no process: bytes in, effects out.
+//! The line discipline: what becomes of bytes between a line and a program. No lock, no device, no
+//! process: bytes in, effects out.
 
 use super::termios::Termios;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
-/// Bytes of a line being edited, its end included, and bytes that wait for a reader: what comes beyond is lost, with a bell, as on Linux.
+/// Bytes of a line being edited, its end included, and bytes that wait for a reader: what comes
+/// beyond is lost, with a bell, as on Linux.
 pub const MAX_INPUT: usize = 4096;
 
 /// SIGINT, SIGQUIT and SIGTSTP.
@@ -55,7 +57,8 @@ pub struct Discipline {
 pub struct Patience {
     /// For so many bytes.
     pub bytes: usize,
-    /// In tenths of a second: with `bytes`, after each byte; else from the start. 0: for ever, and not at all.
+    /// In tenths of a second: with `bytes`, after each byte; else from the start. 0: for ever, and
+    /// not at all.
     pub tenths: u64,
 }
 
@@ -95,11 +98,13 @@ impl Discipline {
 
     /// Without lines: bytes that a read waits for (`VMIN`), and how long (`VTIME`).
     pub fn patience(&self) -> Option<Patience> {
-        let [bytes, tenths] = [linux::VMIN, linux::VTIME].map(|index| self.termios.character(index));
+        let [bytes, tenths] =
+            [linux::VMIN, linux::VTIME].map(|index| self.termios.character(index));
         (!self.canonical()).then_some(Patience { bytes: bytes.into(), tenths: tenths.into() })
     }
 
-    /// Whether poll(2) finds something to read. A time limit counts from the first byte, so there that is enough.
+    /// Whether poll(2) finds something to read. A time limit counts from the first byte, so there
+    /// that is enough.
     pub fn is_readable(&self) -> bool {
         match self.patience() {
             None => !self.lines.is_empty(),
@@ -108,9 +113,11 @@ impl Discipline {
         }
     }
 
-    /// Whether another byte from the line finds a place. In a line that is being edited there always is one: what is too long is lost there, not held back.
+    /// Whether another byte from the line finds a place. In a line that is being edited there
+    /// always is one: what is too long is lost there, not held back.
     pub fn has_room(&self) -> bool {
-        self.editing.len() + self.ready.len() < MAX_INPUT || (self.canonical() && self.lines.is_empty())
+        self.editing.len() + self.ready.len() < MAX_INPUT
+            || (self.canonical() && self.lines.is_empty())
     }
 
     /// Takes what there is without lines, enough or not; `None` where lines count.
@@ -118,7 +125,8 @@ impl Discipline {
         (!self.canonical()).then(|| self.ready.drain(..max.min(self.ready.len())).collect())
     }
 
-    /// Takes what a read of at most `max` bytes gets: in canonical mode of one line at most. `None` where it has to wait.
+    /// Takes what a read of at most `max` bytes gets: in canonical mode of one line at most. `None`
+    /// where it has to wait.
     pub fn read(&mut self, max: usize) -> Option<Vec<u8>> {
         if let Some(Patience { bytes, tenths }) = self.patience() {
             let least = if bytes == 0 && tenths > 0 { 1 } else { bytes.min(max) };
@@ -184,7 +192,10 @@ impl Discipline {
             return false;
         }
         let of = [(linux::VINTR, SIGINT), (linux::VQUIT, SIGQUIT), (linux::VSUSP, SIGTSTP)];
-        let Some((_, signal)) = of.into_iter().find(|&(index, _)| self.termios.is(byte, index)) else { return false };
+        let Some((_, signal)) = of.into_iter().find(|&(index, _)| self.termios.is(byte, index))
+        else {
+            return false;
+        };
         if !self.termios.has_local(linux::NOFLSH) {
             self.flush_input();
         }
@@ -217,8 +228,14 @@ impl Discipline {
             line.iter().for_each(|&byte| self.echo(byte, effects));
         } else if self.termios.is(byte, linux::VEOF) {
             self.finish(effects);
-        } else if byte == b'\n' || self.termios.is(byte, linux::VEOL) || self.termios.is(byte, linux::VEOL2) {
-            if byte == b'\n' && self.termios.has_local(linux::ECHONL) && !self.termios.has_local(linux::ECHO) {
+        } else if byte == b'\n'
+            || self.termios.is(byte, linux::VEOL)
+            || self.termios.is(byte, linux::VEOL2)
+        {
+            if byte == b'\n'
+                && self.termios.has_local(linux::ECHONL)
+                && !self.termios.has_local(linux::ECHO)
+            {
                 effects.echo.push(b'\n');
             }
             self.echo(byte, effects);
@@ -264,7 +281,10 @@ impl Discipline {
     }
 
     fn shown_as_caret(&self, byte: u8) -> bool {
-        self.termios.has_local(linux::ECHOCTL) && byte.is_ascii_control() && byte != b'\n' && byte != b'\t'
+        self.termios.has_local(linux::ECHOCTL)
+            && byte.is_ascii_control()
+            && byte != b'\n'
+            && byte != b'\t'
     }
 
     /// Takes back the last character, with all of its UTF-8 bytes.
@@ -294,7 +314,9 @@ impl Discipline {
     }
 
     fn kill(&mut self, effects: &mut Effects) {
-        if self.termios.has_local(linux::ECHO) && !(self.termios.has_local(linux::ECHOKE) && self.termios.has_local(linux::ECHOE)) {
+        if self.termios.has_local(linux::ECHO)
+            && !(self.termios.has_local(linux::ECHOKE) && self.termios.has_local(linux::ECHOE))
+        {
             self.editing.clear();
             self.echo(self.termios.character(linux::VKILL), effects);
             if self.termios.has_local(linux::ECHOK) {
@@ -309,7 +331,8 @@ impl Discipline {
 
     /// What the line gets for bytes that a program writes.
     pub fn output(&self, bytes: &[u8]) -> Vec<u8> {
-        let translate = self.termios.output & linux::OPOST != 0 && self.termios.output & linux::ONLCR != 0;
+        let translate =
+            self.termios.output & linux::OPOST != 0 && self.termios.output & linux::ONLCR != 0;
         let newline: &[u8] = if translate { b"\r\n" } else { b"\n" };
         let mut out = Vec::with_capacity(bytes.len() + 16);
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -403,14 +426,20 @@ mod tests {
         };
         let mut three = set(3, 0);
         typed(&mut three, b"ab");
-        assert_eq!((three.is_readable(), three.read(100), three.read(2)), (false, None, Some(b"ab".to_vec())));
+        assert_eq!(
+            (three.is_readable(), three.read(100), three.read(2)),
+            (false, None, Some(b"ab".to_vec()))
+        );
         typed(&mut three, b"cdef");
         assert_eq!(three.read(100), Some(b"cdef".to_vec()));
         assert_eq!(set(0, 0).read(100), Some(Vec::new()));
         assert_eq!(set(0, 1).read(100), None);
         let mut timed = set(3, 1);
         typed(&mut timed, b"a");
-        assert_eq!((timed.is_readable(), timed.read(100), timed.take(100)), (true, None, Some(b"a".to_vec())));
+        assert_eq!(
+            (timed.is_readable(), timed.read(100), timed.take(100)),
+            (true, None, Some(b"a".to_vec()))
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ struct Timer {
 impl Timer {
     fn after_tenths(tenths: u64) -> Self {
         let tasks = tasks();
-        let deadline_ns = tasks.map_or(0, |tasks| tasks.uptime_ns()).saturating_add(tenths * TENTH_NS);
+        let deadline_ns =
+            tasks.map_or(0, |tasks| tasks.uptime_ns()).saturating_add(tenths * TENTH_NS);
         Self { deadline_ns, _wake: tasks.map(|tasks| tasks.wake_at(deadline_ns)) }
     }
 

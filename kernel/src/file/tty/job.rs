@@ -47,13 +47,21 @@ impl Tty {
         }
     }
 
-    /// TIOCSCTTY: the caller, a leader without a terminal, makes it its session's; with 1 it takes it from another session.
-    pub(super) fn make_controlling(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+    /// TIOCSCTTY: the caller, a leader without a terminal, makes it its session's; with 1 it takes
+    /// it from another session.
+    pub(super) fn make_controlling(
+        &self,
+        caller: &dyn Caller,
+        argument: u64,
+    ) -> Result<u64, Errno> {
         const STEAL: u64 = 1;
         if self.controls(caller) {
             return Ok(0);
         }
-        if argument == STEAL && caller.pid() == caller.sid() && devices::controlled_by(caller.sid()).is_none() {
+        if argument == STEAL
+            && caller.pid() == caller.sid()
+            && devices::controlled_by(caller.sid()).is_none()
+        {
             self.state.lock().session = None;
         }
         self.opened(caller);
@@ -83,7 +91,8 @@ impl Tty {
         state.foreground.take()
     }
 
-    /// The line is gone: the session's leader hears of it, and when that one ends the group that was in the foreground does.
+    /// The line is gone: the session's leader hears of it, and when that one ends the group that
+    /// was in the foreground does.
     pub(super) fn line_is_gone(&self) {
         let session = self.session();
         let Some((session, tasks)) = session.zip(tasks()) else { return };
@@ -101,7 +110,10 @@ impl Tty {
     /// TIOCSIG on the master: one of the keys' signals.
     pub(super) fn signal_from_master(&self, signal: u64) -> Result<u64, Errno> {
         const KEYS: [u32; 3] = [linux::SIGINT, linux::SIGQUIT, linux::SIGTSTP];
-        let signal = u8::try_from(signal).ok().filter(|&signal| KEYS.contains(&signal.into())).ok_or(Errno::EINVAL)?;
+        let signal = u8::try_from(signal)
+            .ok()
+            .filter(|&signal| KEYS.contains(&signal.into()))
+            .ok_or(Errno::EINVAL)?;
         let foreground = self.state.lock().foreground;
         if let Some(group) = foreground {
             signal_group(group, signal);
@@ -109,7 +121,11 @@ impl Tty {
         Ok(0)
     }
 
-    pub(super) fn foreground_group(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+    pub(super) fn foreground_group(
+        &self,
+        caller: &dyn Caller,
+        argument: u64,
+    ) -> Result<u64, Errno> {
         if !self.controls(caller) {
             return Err(Errno::ENOTTY);
         }
@@ -117,7 +133,11 @@ impl Tty {
         store(caller.space(), argument, &group.to_le_bytes())
     }
 
-    pub(super) fn set_foreground_group(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+    pub(super) fn set_foreground_group(
+        &self,
+        caller: &dyn Caller,
+        argument: u64,
+    ) -> Result<u64, Errno> {
         if !self.controls(caller) {
             return Err(Errno::ENOTTY);
         }
@@ -143,7 +163,8 @@ impl Tty {
 
     fn in_background(&self, caller: &dyn Caller) -> bool {
         let state = self.state.lock();
-        state.session == Some(caller.sid()) && state.foreground.is_some_and(|group| group != caller.pgid())
+        state.session == Some(caller.sid())
+            && state.foreground.is_some_and(|group| group != caller.pgid())
     }
 
     /// A background process that reads is stopped, or gets EIO where it does not want to be.

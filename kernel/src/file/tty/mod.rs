@@ -1,10 +1,12 @@
-//! Terminals: a line with a line discipline, a foreground process group and a session. The line is a serial one, or leads to the other end of a pair
-//! ([`pair`]), which a program holds.
+//! Terminals: a line with a line discipline, a foreground process group and a session. The line is
+//! a serial one, or leads to the other end of a pair ([`pair`]), which a program holds.
 //!
-//! Input arrives from the line ([`Tty::receive`]), for a serial one in interrupt context; it is echoed there, signals are sent, and readers are woken. A
-//! program's output is translated and sent while the caller waits. Processes are reached through [`Tasks`](super::Tasks).
+//! Input arrives from the line ([`Tty::receive`]), for a serial one in interrupt context; it is
+//! echoed there, signals are sent, and readers are woken. A program's output is translated and sent
+//! while the caller waits. Processes are reached through [`Tasks`](super::Tasks).
 //!
-//! Lock: `state`, not held while sending signals, waking, copying or writing to a serial line. Whatever changes in it is told by `changed`, to both ends of a pair.
+//! Lock: `state`, not held while sending signals, waking, copying or writing to a serial line.
+//! Whatever changes in it is told by `changed`, to both ends of a pair.
 
 mod discipline;
 mod input;
@@ -72,7 +74,10 @@ struct Permissions {
 impl Tty {
     fn new(line: Line, number: u64, termios: Termios, window: [u16; 4]) -> Self {
         let mut bytes = [0; WINDOW_BYTES];
-        bytes.iter_mut().zip(window.into_iter().flat_map(u16::to_le_bytes)).for_each(|(to, from)| *to = from);
+        bytes
+            .iter_mut()
+            .zip(window.into_iter().flat_map(u16::to_le_bytes))
+            .for_each(|(to, from)| *to = from);
         let state = State {
             discipline: Discipline::new(termios),
             window: bytes,
@@ -125,7 +130,8 @@ impl Tty {
         if let Some(group) = foreground {
             effects.signals.iter().for_each(|&signal| job::signal_group(group, signal));
         }
-        // Where nothing was taken nothing has changed, and whoever waits for that here must not wake itself.
+        // Where nothing was taken nothing has changed, and whoever waits for that here must not
+        // wake itself.
         if count > 0 {
             self.changed.notify();
         }
@@ -175,9 +181,13 @@ impl Tty {
         Ok(0)
     }
 
-    /// TCFLSH: forgets what was typed and not read, or written and not shown. `input` and `output` are how the end that asks calls these.
+    /// TCFLSH: forgets what was typed and not read, or written and not shown. `input` and `output`
+    /// are how the end that asks calls these.
     fn flush(&self, queue: u64, input: u32, output: u32) -> Result<u64, Errno> {
-        let queue = u32::try_from(queue).ok().filter(|&queue| queue <= linux::TCIOFLUSH).ok_or(Errno::EINVAL)?;
+        let queue = u32::try_from(queue)
+            .ok()
+            .filter(|&queue| queue <= linux::TCIOFLUSH)
+            .ok_or(Errno::EINVAL)?;
         let mut state = self.state.lock();
         if queue == input || queue == linux::TCIOFLUSH {
             state.discipline.flush_input();

@@ -55,14 +55,19 @@ impl Tty {
                 Line::Pair(_) => state.ends.put(bytes),
             }
         };
-        let sent = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.changed.wait(attempt)? };
+        let sent = if io.nonblocking {
+            attempt().unwrap_or(Err(Errno::EAGAIN))
+        } else {
+            self.changed.wait(attempt)?
+        };
         if self.line_is_pair() {
             self.changed.notify();
         }
         sent
     }
 
-    /// Sends at once what nobody waits for: echoes, and words of the kernel. A pair takes what it has room for.
+    /// Sends at once what nobody waits for: echoes, and words of the kernel. A pair takes what it
+    /// has room for.
     pub(super) fn show(&self, bytes: &[u8]) {
         match self.line {
             Line::Serial(line) => uart::send(line, bytes),

@@ -1,6 +1,8 @@
-//! Pairs of terminals: what a program writes to the master is typed at the terminal `/dev/pts/N`, and what is shown there the master reads.
+//! Pairs of terminals: what a program writes to the master is typed at the terminal `/dev/pts/N`,
+//! and what is shown there the master reads.
 //!
-//! Opening `/dev/ptmx` makes a pair; its number is free again when both ends are gone. The master's end hangs the terminal up, and takes its name away.
+//! Opening `/dev/ptmx` makes a pair; its number is free again when both ends are gone. The master's
+//! end hangs the terminal up, and takes its name away.
 //!
 //! Locks: `PAIRS` → a terminal's `state`. A terminal is not dropped while `PAIRS` is held.
 
@@ -8,7 +10,9 @@ use super::discipline::{Discipline, MAX_INPUT};
 use super::{Line, Terminal, Tty, store};
 use crate::file::buffers::load;
 use crate::file::pipe::FIONREAD;
-use crate::file::{Caller, FileObject, Io, Kind, Ready, Stat, UserBuffers, WriteAt, Written, devices};
+use crate::file::{
+    Caller, FileObject, Io, Kind, Ready, Stat, UserBuffers, WriteAt, Written, devices,
+};
 use crate::sync::Mutex;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -60,7 +64,8 @@ pub(in crate::file) fn find(index: usize) -> Option<Arc<Tty>> {
     }
 }
 
-/// Where a terminal of a pair stands with its master, and with who has it open. Terminals on lines have one too, which nothing ever happens to.
+/// Where a terminal of a pair stands with its master, and with who has it open. Terminals on lines
+/// have one too, which nothing ever happens to.
 #[derive(Default)]
 pub(super) struct Ends {
     /// What was shown and not yet read.
@@ -126,8 +131,13 @@ impl Master {
     /// A new pair, whose terminal is locked.
     pub(in crate::file) fn open() -> Result<Arc<Self>, Errno> {
         let mut pairs = PAIRS.lock();
-        let (index, number) = pairs.iter_mut().enumerate().find(|(_, number)| matches!(number, Number::Free)).ok_or(Errno::ENOSPC)?;
-        let tty = Tty::new(Line::Pair(index), MAJOR << 8 | index as u64, super::Termios::pair(), [0; 4]);
+        let (index, number) = pairs
+            .iter_mut()
+            .enumerate()
+            .find(|(_, number)| matches!(number, Number::Free))
+            .ok_or(Errno::ENOSPC)?;
+        let tty =
+            Tty::new(Line::Pair(index), MAJOR << 8 | index as u64, super::Termios::pair(), [0; 4]);
         tty.state.lock().ends.is_locked = true;
         let tty = Arc::new(tty);
         *number = Number::Named(tty.clone());
@@ -136,7 +146,10 @@ impl Master {
 
     /// The terminal, opened, and its path.
     pub fn open_terminal(&self, flags: OpenFlags) -> Result<(Arc<Terminal>, Vec<u8>), Errno> {
-        Ok((Terminal::open(self.tty.clone(), flags)?, format!("/dev/pts/{}", self.index).into_bytes()))
+        Ok((
+            Terminal::open(self.tty.clone(), flags)?,
+            format!("/dev/pts/{}", self.index).into_bytes(),
+        ))
     }
 
     /// What was shown. EIO once nobody has the terminal open any more and all has been read.
@@ -158,7 +171,10 @@ impl Master {
 
 impl Drop for Master {
     fn drop(&mut self) {
-        let named = PAIRS.lock().get_mut(self.index).map(|number| core::mem::replace(number, Number::Nameless));
+        let named = PAIRS
+            .lock()
+            .get_mut(self.index)
+            .map(|number| core::mem::replace(number, Number::Nameless));
         drop(named);
         self.tty.state.lock().ends.hung_up = true;
         self.tty.line_is_gone();
@@ -185,7 +201,11 @@ impl FileObject for Master {
             return Ok(0);
         }
         let attempt = || self.shown(max);
-        let bytes = if io.nonblocking { attempt().unwrap_or(Err(Errno::EAGAIN)) } else { self.tty.changed.wait(attempt)? }?;
+        let bytes = if io.nonblocking {
+            attempt().unwrap_or(Err(Errno::EAGAIN))
+        } else {
+            self.tty.changed.wait(attempt)?
+        }?;
         // Whoever writes may have been waiting for room.
         self.tty.changed.notify();
         let put = to.put(io.space, &bytes);
@@ -237,7 +257,8 @@ impl FileObject for Master {
         ready
     }
 
-    /// What is not about the master itself is about the terminal. No process has the master for its terminal, so what only that one may is refused there.
+    /// What is not about the master itself is about the terminal. No process has the master for its
+    /// terminal, so what only that one may is refused there.
     fn ioctl(&self, caller: &dyn Caller, number: u32, argument: u64) -> Result<u64, Errno> {
         let tell = |value: u32| store(caller.space(), argument, &value.to_le_bytes());
         match number {
@@ -270,5 +291,12 @@ impl FileObject for Master {
 /// Attributes of a master, whichever it is.
 pub(in crate::file) fn master_stat() -> Stat {
     let number = MASTER_NUMBER;
-    Stat { kind: Kind::CharacterDevice, mode: 0o666, links: 1, inode: number, device_number: number, ..devices::stat() }
+    Stat {
+        kind: Kind::CharacterDevice,
+        mode: 0o666,
+        links: 1,
+        inode: number,
+        device_number: number,
+        ..devices::stat()
+    }
 }

@@ -1,7 +1,9 @@
 //! A terminal as programs have it open. A pair's master learns when the last of these is gone.
 
 use super::{Permissions, Tty};
-use crate::file::{Caller, FileObject, Io, Kind, Ready, SetAttr, Stat, UserBuffers, WriteAt, Written, devices};
+use crate::file::{
+    Caller, FileObject, Io, Kind, Ready, SetAttr, Stat, UserBuffers, WriteAt, Written, devices,
+};
 use alloc::sync::Arc;
 use fsproto::{AttrMask, Errno, OpenFlags};
 
@@ -42,7 +44,16 @@ impl Tty {
     pub(in crate::file) fn stat(&self) -> Stat {
         let Permissions { mode, uid, gid } = self.state.lock().permissions;
         let number = self.number;
-        Stat { kind: Kind::CharacterDevice, mode, uid, gid, links: 1, inode: number, device_number: number, ..devices::stat() }
+        Stat {
+            kind: Kind::CharacterDevice,
+            mode,
+            uid,
+            gid,
+            links: 1,
+            inode: number,
+            device_number: number,
+            ..devices::stat()
+        }
     }
 
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {

@@ -57,7 +57,14 @@ impl Termios {
             input: linux::ICRNL | linux::IUTF8,
             output: linux::OPOST | linux::ONLCR,
             control: linux::B38400 | linux::CS8 | linux::CREAD | linux::HUPCL,
-            local: linux::ISIG | linux::ICANON | linux::ECHO | linux::ECHOE | linux::ECHOK | linux::ECHOCTL | linux::ECHOKE | linux::IEXTEN,
+            local: linux::ISIG
+                | linux::ICANON
+                | linux::ECHO
+                | linux::ECHOE
+                | linux::ECHOK
+                | linux::ECHOCTL
+                | linux::ECHOKE
+                | linux::IEXTEN,
             discipline: 0,
             characters,
         }
@@ -66,7 +73,11 @@ impl Termios {
     /// What a pair of terminals begins with, as on Linux.
     pub fn pair() -> Self {
         let console = Self::new();
-        Self { input: linux::ICRNL | linux::IXON, control: console.control & !linux::HUPCL, ..console }
+        Self {
+            input: linux::ICRNL | linux::IXON,
+            control: console.control & !linux::HUPCL,
+            ..console
+        }
     }
 
     /// A line that carries bytes as they are: no echo, no editing, no translation.
@@ -93,7 +104,9 @@ impl Termios {
     /// As the structure's bytes.
     pub fn to_bytes(self) -> [u8; TERMIOS_BYTES] {
         let mut bytes = [0; TERMIOS_BYTES];
-        let words = [self.input, self.output, self.control, self.local].into_iter().flat_map(u32::to_le_bytes);
+        let words = [self.input, self.output, self.control, self.local]
+            .into_iter()
+            .flat_map(u32::to_le_bytes);
         let all = words.chain([self.discipline]).chain(self.characters);
         bytes.iter_mut().zip(all).for_each(|(to, from)| *to = from);
         bytes
@@ -101,11 +114,25 @@ impl Termios {
 
     /// From the structure's bytes: any bytes are some settings.
     pub fn from_bytes(bytes: &[u8; TERMIOS_BYTES]) -> Self {
-        let word = |index: usize| bytes.iter().skip(index * 4).take(4).rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+        let word = |index: usize| {
+            bytes
+                .iter()
+                .skip(index * 4)
+                .take(4)
+                .rev()
+                .fold(0, |word, &byte| word << 8 | u32::from(byte))
+        };
         let mut characters = [0; CHARACTERS];
         characters.iter_mut().zip(bytes.iter().skip(17)).for_each(|(to, from)| *to = *from);
         let discipline = bytes.get(16).copied().unwrap_or(0);
-        Self { input: word(0), output: word(1), control: word(2), local: word(3), discipline, characters }
+        Self {
+            input: word(0),
+            output: word(1),
+            control: word(2),
+            local: word(3),
+            discipline,
+            characters,
+        }
     }
 }
 

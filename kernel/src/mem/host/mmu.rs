@@ -1,6 +1,10 @@
-//! A fake MMU: walks the real page tables, checks rights as the CPU does, remembers translations until they are flushed, and takes page faults.
+//! A fake MMU: walks the real page tables, checks rights as the CPU does, remembers translations
+//! until they are flushed, and takes page faults.
 
-use crate::mem::{Access, FaultError, Page, PhysAddr, Space, USER_END, VirtAddr, page_table::EntryFlags, phys::phys_to_virt};
+use crate::mem::{
+    Access, FaultError, Page, PhysAddr, Space, USER_END, VirtAddr, page_table::EntryFlags,
+    phys::phys_to_virt,
+};
 use spin::Mutex;
 use std::collections::HashMap;
 
@@ -36,17 +40,23 @@ fn allows(flags: EntryFlags, access: Access) -> bool {
 }
 
 fn used(access: Access) -> EntryFlags {
-    if access == Access::Write { EntryFlags::ACCESSED | EntryFlags::DIRTY } else { EntryFlags::ACCESSED }
+    if access == Access::Write {
+        EntryFlags::ACCESSED | EntryFlags::DIRTY
+    } else {
+        EntryFlags::ACCESSED
+    }
 }
 
-/// Translates an address as ring 3 would; on a miss walks the tables, and then faults until the access is allowed.
+/// Translates an address as ring 3 would; on a miss walks the tables, and then faults until the
+/// access is allowed.
 fn translate(space: &Space, address: VirtAddr, access: Access) -> Result<*mut u8, FaultError> {
     if address.0 >= USER_END {
         return Err(FaultError::Segv);
     }
     let key = (space.cr3(), address.page());
     loop {
-        let hit = with_tlb(|tlb| tlb.get(&key).copied()).filter(|&(_, flags)| allows(flags, access));
+        let hit =
+            with_tlb(|tlb| tlb.get(&key).copied()).filter(|&(_, flags)| allows(flags, access));
         let found = hit.or_else(|| {
             // What does not allow it is looked up again by the CPU before it faults.
             with_tlb(|tlb| tlb.remove(&key));
@@ -63,7 +73,8 @@ fn translate(space: &Space, address: VirtAddr, access: Access) -> Result<*mut u8
 
 /// A load of one byte by the program.
 pub fn load(space: &Space, address: VirtAddr) -> Result<u8, FaultError> {
-    // SAFETY: the translation points into a frame of the pool, which is never unmapped from the host; a stale one reads a wrong byte, which is what it is for.
+    // SAFETY: the translation points into a frame of the pool, which is never unmapped from the
+    // host; a stale one reads a wrong byte, which is what it is for.
     translate(space, address, Access::Read).map(|byte| unsafe { byte.read_volatile() })
 }
 

@@ -1,4 +1,5 @@
-//! Memory on the host: a pool of pages in place of the machine's, a fake MMU, and threads in place of the scheduler. For tests and the simulation.
+//! Memory on the host: a pool of pages in place of the machine's, a fake MMU, and threads in place
+//! of the scheduler. For tests and the simulation.
 
 pub mod mmu;
 mod store;
@@ -26,7 +27,8 @@ pub fn init() {
     ONCE.call_once(|| {
         sync::register(&HOST);
         let bytes = POOL_FRAMES * super::PAGE_BYTES;
-        let layout = Layout::from_size_align(bytes, super::PAGE_BYTES).unwrap_or_else(|_| unreachable!());
+        let layout =
+            Layout::from_size_align(bytes, super::PAGE_BYTES).unwrap_or_else(|_| unreachable!());
         // SAFETY: the layout is not empty. The pool lives as long as the process.
         let pool = unsafe { alloc_zeroed(layout) };
         assert!(!pool.is_null());
@@ -36,18 +38,23 @@ pub fn init() {
     });
 }
 
-/// Makes the pool and keeps other tests of this process away from it: for those that count frames or run out of them. With the feature
-/// `mutants`, the environment's `MUTANT` names the break that is in force.
+/// Makes the pool and keeps other tests of this process away from it: for those that count frames
+/// or run out of them. With the feature `mutants`, the environment's `MUTANT` names the break that
+/// is in force.
 pub fn exclusive() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     init();
     #[cfg(feature = "mutants")]
-    fsproto::mutant::choose(std::env::var("MUTANT").ok().as_deref().and_then(fsproto::mutant::Mutant::from_name));
+    fsproto::mutant::choose(
+        std::env::var("MUTANT").ok().as_deref().and_then(fsproto::mutant::Mutant::from_name),
+    );
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes up to `pages` mapped pages away from any spaces, as if memory were short: clean ones are unmapped, private ones go to the swap file if one is attached
-/// (`swap::attach`). Says whether any went; pages used since the last time may only become old. May wait for the swap file; no lock may be held.
+/// Takes up to `pages` mapped pages away from any spaces, as if memory were short: clean ones are
+/// unmapped, private ones go to the swap file if one is attached (`swap::attach`). Says whether any
+/// went; pages used since the last time may only become old. May wait for the swap file; no lock
+/// may be held.
 pub fn take_some(pages: usize) -> bool {
     super::reclaim::take_some(pages).unwrap_or(false)
 }
@@ -62,7 +69,8 @@ pub fn evict_all() {
     evict(usize::MAX);
 }
 
-/// From now on programs can have so many more frames than they have, or all that there are: a shortage for a test.
+/// From now on programs can have so many more frames than they have, or all that there are: a
+/// shortage for a test.
 pub fn leave_to_programs(frames: Option<usize>) {
     frame::leave_to_programs(frames);
 }
@@ -72,7 +80,8 @@ struct HostThreads {
     killed: Mutex<Vec<u64>>,
 }
 
-static HOST: HostThreads = HostThreads { threads: Mutex::new(BTreeMap::new()), killed: Mutex::new(Vec::new()) };
+static HOST: HostThreads =
+    HostThreads { threads: Mutex::new(BTreeMap::new()), killed: Mutex::new(Vec::new()) };
 
 thread_local! {
     static ME: u64 = {
@@ -107,7 +116,9 @@ impl Scheduler for HostThreads {
         thread::park();
     }
     fn wake(&self, thread: ThreadId) {
-        if let Some(thread) = self.threads.lock().unwrap_or_else(PoisonError::into_inner).get(&thread.0) {
+        if let Some(thread) =
+            self.threads.lock().unwrap_or_else(PoisonError::into_inner).get(&thread.0)
+        {
             thread.unpark();
         }
     }

@@ -36,7 +36,11 @@ pub struct RamStore(Mutex<State>);
 impl RamStore {
     /// An empty one that answers at once.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { answers: StoreAnswers::Now, pages: BTreeMap::new(), waiting: Vec::new() })))
+        Arc::new(Self(Mutex::new(State {
+            answers: StoreAnswers::Now,
+            pages: BTreeMap::new(),
+            waiting: Vec::new(),
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -58,7 +62,8 @@ impl RamStore {
         self.lock().waiting.len()
     }
 
-    /// Answers the request number `which` of those that wait (modulo their number); says whether there was one.
+    /// Answers the request number `which` of those that wait (modulo their number); says whether
+    /// there was one.
     pub fn answer_next(&self, which: usize) -> bool {
         let next = {
             let mut state = self.lock();
@@ -85,7 +90,9 @@ impl Store for RamStore {
             StoreAnswers::Full => Err(Errno::ENOSPC),
             StoreAnswers::Broken => Err(Errno::EIO),
             _ => {
-                state.pages.extend((first..).zip(frames.iter().map(|frame| frame.bytes().to_vec())));
+                state
+                    .pages
+                    .extend((first..).zip(frames.iter().map(|frame| frame.bytes().to_vec())));
                 Ok(Vec::new())
             }
         };
@@ -99,7 +106,11 @@ impl Store for RamStore {
             let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
             Frame::from_bytes(Claim::Server, &bytes).map_err(Errno::from)
         };
-        let answer = if state.answers == StoreAnswers::Broken { Err(Errno::EIO) } else { (first..).take(pages).map(page).collect() };
+        let answer = if state.answers == StoreAnswers::Broken {
+            Err(Errno::EIO)
+        } else {
+            (first..).take(pages).map(page).collect()
+        };
         drop(state);
         self.answer(transfer, answer);
     }

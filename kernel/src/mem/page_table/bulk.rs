@@ -1,9 +1,10 @@
-//! Many pages at once: what fork, fault-around, messages and reclaim do to page tables, at a few instructions a page.
+//! Many pages at once: what fork, fault-around, messages and reclaim do to page tables, at a few
+//! instructions a page.
 
 use super::Held;
 use super::{
-    ADDRESS_BITS, ENTRIES, Entry, EntryFlags, Flush, LEVELS, PageTable, Table, USER_TABLE, index, make_leaf, met, owned, span, table_at,
-    visit, visit_leaves,
+    ADDRESS_BITS, ENTRIES, Entry, EntryFlags, Flush, LEVELS, PageTable, Table, USER_TABLE, index,
+    make_leaf, met, owned, span, table_at, visit, visit_leaves,
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, swap::Slot};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,8 @@ impl<'a> Filler<'a> {
         Self { table, flags, leaf: None }
     }
 
-    /// Maps a page if nothing is there; says whether it did. Fails where a table is missing and cannot be made.
+    /// Maps a page if nothing is there; says whether it did. Fails where a table is missing and
+    /// cannot be made.
     pub fn put(&mut self, page: Page, frame: &Frame) -> Result<bool, OutOfMemory> {
         let slot = self.slot(page)?;
         let empty = slot.load(Ordering::Relaxed) == 0;
@@ -33,7 +35,12 @@ impl<'a> Filler<'a> {
     }
 
     /// Maps a page in the place of what is there; gives that back, with its flags.
-    pub fn replace(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<(Held, EntryFlags)>, OutOfMemory> {
+    pub fn replace(
+        &mut self,
+        page: Page,
+        frame: Frame,
+        flags: EntryFlags,
+    ) -> Result<Option<(Held, EntryFlags)>, OutOfMemory> {
         let old = self.slot(page)?.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
         Ok(owned(old).map(|held| (held, Entry(old).flags())))
     }
@@ -53,8 +60,9 @@ impl<'a> Filler<'a> {
 }
 
 impl PageTable {
-    /// Takes references to the frames of neighbouring pages from the range's start on, up to the first that is not mapped, and makes their entries read-only.
-    /// What was writable is stale then.
+    /// Takes references to the frames of neighbouring pages from the range's start on, up to the
+    /// first that is not mapped, and makes their entries read-only. What was writable is stale
+    /// then.
     pub fn lend(&mut self, range: PageRange, mut take: impl FnMut(Frame)) -> Flush {
         let mut next = range.start;
         let mut stale = Flush::NOTHING;
@@ -75,8 +83,15 @@ impl PageTable {
 }
 
 impl PageTable {
-    /// Maps the pages of a range into a space that has nothing there, too. `stale` gets what the CPU may think writable that is not any more.
-    pub fn share(&mut self, range: PageRange, other: &mut Self, sharing: Sharing, stale: &mut Flush) -> Result<(), OutOfMemory> {
+    /// Maps the pages of a range into a space that has nothing there, too. `stale` gets what the
+    /// CPU may think writable that is not any more.
+    pub fn share(
+        &mut self,
+        range: PageRange,
+        other: &mut Self,
+        sharing: Sharing,
+        stale: &mut Flush,
+    ) -> Result<(), OutOfMemory> {
         let used = (EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
         let withheld = if sharing == Sharing::CopyOnWrite { EntryFlags::WRITE.bits() } else { 0 };
         let mut result = Ok(());
@@ -87,7 +102,11 @@ impl PageTable {
                 Err(error) => return result = Err(error),
             };
             // This loop is what fork costs: a few instructions a page.
-            let slots = leaf.get(indices.clone()).unwrap_or_default().iter().zip(theirs.get(indices.clone()).unwrap_or_default());
+            let slots = leaf
+                .get(indices.clone())
+                .unwrap_or_default()
+                .iter()
+                .zip(theirs.get(indices.clone()).unwrap_or_default());
             for (page, (ours, theirs)) in (base + indices.start as u64..).zip(slots) {
                 let entry = ours.load(Ordering::Relaxed);
                 if entry == 0 {
@@ -143,8 +162,14 @@ pub struct Swept {
 }
 
 impl PageTable {
-    /// Goes through the mapped pages of a range and takes away what `judge` says, until `enough` entries went.
-    pub fn sweep(&mut self, range: PageRange, enough: usize, mut judge: impl FnMut(Page, Entry) -> Verdict) -> Swept {
+    /// Goes through the mapped pages of a range and takes away what `judge` says, until `enough`
+    /// entries went.
+    pub fn sweep(
+        &mut self,
+        range: PageRange,
+        enough: usize,
+        mut judge: impl FnMut(Page, Entry) -> Verdict,
+    ) -> Swept {
         let mut swept = Swept::default();
         sweep(table_at(self.root()), LEVELS, 0, range, enough, &mut swept, &mut judge);
         swept
@@ -173,7 +198,8 @@ fn sweep(
         if level > 1 {
             let (child, before) = (table_at(PhysAddr(entry & ADDRESS_BITS)), swept.entries);
             sweep(child, level - 1, page, range, enough, swept, judge);
-            if swept.entries > before && child.iter().all(|slot| slot.load(Ordering::Relaxed) == 0) {
+            if swept.entries > before && child.iter().all(|slot| slot.load(Ordering::Relaxed) == 0)
+            {
                 slot.store(0, Ordering::Relaxed);
                 drop(owned(entry));
                 swept.tables += 1;

@@ -1,19 +1,26 @@
-//! Four-level page tables of x86-64 (Intel SDM volume 3, 4.5), walked by software through the direct map.
+//! Four-level page tables of x86-64 (Intel SDM volume 3, 4.5), walked by software through the
+//! direct map.
 //!
-//! A [`PageTable`] owns its tables and one reference to every frame it maps; tables that a range covers as a whole are freed when the range is cleared.
-//! An entry that is not zero holds a frame, even where the CPU may not use it (PROT_NONE): [`EntryFlags::HELD`]; or, where the page was swapped out, a slot of the
-//! swap file in the place of one ([`EntryFlags::SWAPPED`]). What comes out of an entry is therefore [`Held`]. The upper half is the kernel's, the same
-//! in all spaces. Entries are atomics because the CPU sets accessed and dirty bits by itself.
+//! A [`PageTable`] owns its tables and one reference to every frame it maps; tables that a range
+//! covers as a whole are freed when the range is cleared. An entry that is not zero holds a frame,
+//! even where the CPU may not use it (PROT_NONE): [`EntryFlags::HELD`]; or, where the page was
+//! swapped out, a slot of the swap file in the place of one ([`EntryFlags::SWAPPED`]). What comes
+//! out of an entry is therefore [`Held`]. The upper half is the kernel's, the same in all spaces.
+//! Entries are atomics because the CPU sets accessed and dirty bits by itself.
 //!
-//! Changes that the CPU could still have the old translation for are gathered in a [`Flush`], which the caller merges and flushes before it lets go of the
-//! address space's lock: the one place for shoot-down, once there are more CPUs. (With one CPU, kernel code that is never preempted, and no access through
-//! user mappings, frames may be freed before that.)
+//! Changes that the CPU could still have the old translation for are gathered in a [`Flush`], which
+//! the caller merges and flushes before it lets go of the address space's lock: the one place for
+//! shoot-down, once there are more CPUs. (With one CPU, kernel code that is never preempted, and no
+//! access through user mappings, frames may be freed before that.)
 
 mod bulk;
 
 pub use bulk::{Filler, Sharing, Swept, Verdict};
 
-use super::{Frame, OutOfMemory, PAGE_SHIFT, Page, PageRange, PhysAddr, frame::Claim, kernel, mmu, phys::phys_to_virt, swap::Slot};
+use super::{
+    Frame, OutOfMemory, PAGE_SHIFT, Page, PageRange, PhysAddr, frame::Claim, kernel, mmu,
+    phys::phys_to_virt, swap::Slot,
+};
 use core::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
@@ -33,11 +40,13 @@ bitflags::bitflags! {
         const ACCESSED = 1 << 5;
         /// Set by the CPU at a store.
         const DIRTY = 1 << 6;
-        /// Contents that belong to this space alone: not the zero page, not clean bytes of an association (software).
+        /// Contents that belong to this space alone: not the zero page, not clean bytes of an
+        /// association (software).
         const PRIVATE = 1 << 9;
         /// The entry owns a reference to its frame (software; in every entry that maps a page).
         const HELD = 1 << 10;
-        /// The page is in the swap file: the address is that of its slot there, to which the entry owns a reference (software; with `PRIVATE` and nothing else).
+        /// The page is in the swap file: the address is that of its slot there, to which the entry
+        /// owns a reference (software; with `PRIVATE` and nothing else).
         const SWAPPED = 1 << 11;
         /// No instruction is fetched from it.
         const NO_EXECUTE = 1 << 63;
@@ -69,7 +78,10 @@ pub struct Entry(u64);
 
 impl Entry {
     fn swapped(slot: Slot) -> Self {
-        Self(u64::from(slot.into_raw()) << PAGE_SHIFT | (EntryFlags::SWAPPED | EntryFlags::PRIVATE).bits())
+        Self(
+            u64::from(slot.into_raw()) << PAGE_SHIFT
+                | (EntryFlags::SWAPPED | EntryFlags::PRIVATE).bits(),
+        )
     }
 
     /// Whether the page is in the swap file.
@@ -103,7 +115,8 @@ impl Entry {
 
     /// A reference to its frame.
     pub fn frame(self) -> Frame {
-        // SAFETY: the entry holds a reference (that is what an `Entry` is), which is only looked at here, and kept.
+        // SAFETY: the entry holds a reference (that is what an `Entry` is), which is only looked at
+        // here, and kept.
         let held = core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) });
         Frame::clone(&held)
     }
@@ -111,13 +124,16 @@ impl Entry {
     /// Whether anyone but this entry holds the frame.
     pub fn is_shared(self) -> bool {
         // SAFETY: as above.
-        !self.is_swapped() && core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_shared()
+        !self.is_swapped()
+            && core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_shared()
     }
 
     /// Whether it maps the frame of zeros.
     pub fn is_zero_page(self) -> bool {
         // SAFETY: as above.
-        !self.is_swapped() && core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) }).is_zero_page()
+        !self.is_swapped()
+            && core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(self.address()) })
+                .is_zero_page()
     }
 }
 
@@ -145,7 +161,9 @@ impl Flush {
     /// Both.
     pub fn merge(&mut self, other: Self) {
         self.range = match (self.range, other.range) {
-            (Some(a), Some(b)) => Some(PageRange { start: a.start.min(b.start), end: a.end.max(b.end) }),
+            (Some(a), Some(b)) => {
+                Some(PageRange { start: a.start.min(b.start), end: a.end.max(b.end) })
+            }
             (one, None) | (None, one) => one,
         };
     }
@@ -164,8 +182,10 @@ impl Flush {
 
 /// The table at an address.
 fn table_at(address: PhysAddr) -> &'static Table {
-    // SAFETY: only addresses of tables come here: a root, or an entry of an upper level. They are page-aligned and freed only by the owner of the root, who
-    // is borrowed mutably then; all access is atomic. The lifetime is cut short by the callers, none of which keeps the reference.
+    // SAFETY: only addresses of tables come here: a root, or an entry of an upper level. They are
+    // page-aligned and freed only by the owner of the root, who is borrowed mutably then; all
+    // access is atomic. The lifetime is cut short by the callers, none of which keeps the
+    // reference.
     unsafe { &*phys_to_virt(address).cast::<Table>() }
 }
 
@@ -192,7 +212,12 @@ fn find_slot(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
 }
 
 /// The lowest table for a page, making tables that are missing, with `flags` in their entries.
-fn make_leaf(root: PhysAddr, page: Page, flags: EntryFlags, claim: Claim) -> Result<&'static Table, OutOfMemory> {
+fn make_leaf(
+    root: PhysAddr,
+    page: Page,
+    flags: EntryFlags,
+    claim: Claim,
+) -> Result<&'static Table, OutOfMemory> {
     let mut table = table_at(root);
     for level in (2..=LEVELS).rev() {
         let slot = &table[index(page.0, level)];
@@ -207,7 +232,12 @@ fn make_leaf(root: PhysAddr, page: Page, flags: EntryFlags, claim: Claim) -> Res
 }
 
 /// The slot of a page, likewise.
-pub(super) fn make_slot(root: PhysAddr, page: Page, flags: EntryFlags, claim: Claim) -> Result<&'static AtomicU64, OutOfMemory> {
+pub(super) fn make_slot(
+    root: PhysAddr,
+    page: Page,
+    flags: EntryFlags,
+    claim: Claim,
+) -> Result<&'static AtomicU64, OutOfMemory> {
     Ok(&make_leaf(root, page, flags, claim)?[index(page.0, 1)])
 }
 
@@ -217,7 +247,8 @@ const USER_TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE).unio
 #[derive(Debug)]
 pub struct PageTable {
     root: Frame,
-    /// On whose behalf tables are made: they are the kernel's own memory, but a program makes it spend them.
+    /// On whose behalf tables are made: they are the kernel's own memory, but a program makes it
+    /// spend them.
     pub claim: Claim,
 }
 
@@ -242,7 +273,8 @@ impl PageTable {
     /// Calls `look` for each frame that it holds: tables, and what they map for the program.
     pub fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
         look(self.root());
-        (0..USER_ROOT_ENTRIES as u64).for_each(|index| for_each_frame(self.root(), Page(index * span(LEVELS)), look));
+        (0..USER_ROOT_ENTRIES as u64)
+            .for_each(|index| for_each_frame(self.root(), Page(index * span(LEVELS)), look));
     }
 
     /// The entry of a page.
@@ -252,12 +284,22 @@ impl PageTable {
     }
 
     /// Maps a page, and gives back what was there.
-    pub fn map(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<Option<Held>, OutOfMemory> {
+    pub fn map(
+        &mut self,
+        page: Page,
+        frame: Frame,
+        flags: EntryFlags,
+    ) -> Result<Option<Held>, OutOfMemory> {
         self.put(page, Held::Frame(frame), flags)
     }
 
     /// Puts an entry that was taken out of a table in again; gives back what was there.
-    pub fn put(&mut self, page: Page, held: Held, flags: EntryFlags) -> Result<Option<Held>, OutOfMemory> {
+    pub fn put(
+        &mut self,
+        page: Page,
+        held: Held,
+        flags: EntryFlags,
+    ) -> Result<Option<Held>, OutOfMemory> {
         let slot = make_slot(self.root(), page, USER_TABLE, self.claim)?;
         let entry = match held {
             Held::Frame(frame) => Entry::new(frame.into_raw(), flags),
@@ -286,9 +328,12 @@ impl PageTable {
         find_slot(self.root(), page).and_then(|slot| owned(slot.swap(0, Ordering::Relaxed)))
     }
 
-    /// Calls `look` for every page of a range that is mapped. Costs what there is, not what there could be.
+    /// Calls `look` for every page of a range that is mapped. Costs what there is, not what there
+    /// could be.
     pub fn for_each(&self, range: PageRange, mut look: impl FnMut(Page, Entry)) {
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| look(page, Entry(slot.load(Ordering::Relaxed))));
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
+            look(page, Entry(slot.load(Ordering::Relaxed)))
+        });
     }
 
     /// How many pages of a range have private contents.
@@ -303,7 +348,8 @@ impl PageTable {
         make_slot(self.root(), page, USER_TABLE, self.claim).map(drop)
     }
 
-    /// Gives the mapped pages of a range new flags, chosen from the entry. Those of swapped ones are chosen when they come back.
+    /// Gives the mapped pages of a range new flags, chosen from the entry. Those of swapped ones
+    /// are chosen when they come back.
     pub fn update(&mut self, range: PageRange, mut choose: impl FnMut(Page, Entry) -> EntryFlags) {
         visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
             let entry = Entry(slot.load(Ordering::Relaxed));
@@ -313,7 +359,8 @@ impl PageTable {
         });
     }
 
-    /// Takes all frames of a range away, and the tables that covered nothing else. `release` gets each entry that was there, and what it held.
+    /// Takes all frames of a range away, and the tables that covered nothing else. `release` gets
+    /// each entry that was there, and what it held.
     pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Held)) {
         clear(table_at(self.root()), LEVELS, 0, range, &mut release);
     }
@@ -322,11 +369,15 @@ impl PageTable {
 impl Drop for PageTable {
     fn drop(&mut self) {
         mmu::forget(self.root());
-        self.clear(PageRange::new(Page(0), USER_ROOT_ENTRIES as u64 * span(LEVELS)), |_, _, frame| drop(frame));
+        self.clear(
+            PageRange::new(Page(0), USER_ROOT_ENTRIES as u64 * span(LEVELS)),
+            |_, _, frame| drop(frame),
+        );
     }
 }
 
-/// Calls `look` for each frame below the entry of the root `root` that covers `page`: tables, and what they map.
+/// Calls `look` for each frame below the entry of the root `root` that covers `page`: tables, and
+/// what they map.
 pub(super) fn for_each_frame(root: PhysAddr, page: Page, look: &mut impl FnMut(PhysAddr)) {
     let entry = table_at(root)[index(page.0, LEVELS)].load(Ordering::Relaxed);
     if entry != 0 {
@@ -340,7 +391,9 @@ fn visit_frames(entry: u64, level: u32, look: &mut impl FnMut(PhysAddr)) {
     look(address);
     if level > 0 {
         let entries = table_at(address).iter().map(|slot| slot.load(Ordering::Relaxed));
-        entries.filter(|entry| *entry != 0 && !Entry(*entry).is_swapped()).for_each(|entry| visit_frames(entry, level - 1, look));
+        entries
+            .filter(|entry| *entry != 0 && !Entry(*entry).is_swapped())
+            .for_each(|entry| visit_frames(entry, level - 1, look));
     }
 }
 
@@ -361,7 +414,8 @@ fn change(slot: &AtomicU64, flags: EntryFlags) {
     });
 }
 
-/// The indices of a table of `level`, whose first page is `base`, that `range` meets; empty where it meets none.
+/// The indices of a table of `level`, whose first page is `base`, that `range` meets; empty where
+/// it meets none.
 fn met(level: u32, base: u64, range: PageRange) -> Range<usize> {
     let span = span(level);
     let first = range.start.0.saturating_sub(base) / span;
@@ -369,11 +423,16 @@ fn met(level: u32, base: u64, range: PageRange) -> Range<usize> {
     first.min(end) as usize..end as usize
 }
 
-/// Entries that are skipped at once where there is nothing in any of them: most tables are nearly empty.
+/// Entries that are skipped at once where there is nothing in any of them: most tables are nearly
+/// empty.
 const GROUP: usize = 8;
 
 /// Calls `look` for each entry of a table that is not empty, with its index.
-fn for_each_entry(table: &Table, indices: Range<usize>, mut look: impl FnMut(usize, &AtomicU64, u64)) {
+fn for_each_entry(
+    table: &Table,
+    indices: Range<usize>,
+    mut look: impl FnMut(usize, &AtomicU64, u64),
+) {
     let mut index = indices.start;
     while index < indices.end {
         if let Some(group) = table.get(index..).and_then(<[_]>::first_chunk::<GROUP>)
@@ -383,7 +442,9 @@ fn for_each_entry(table: &Table, indices: Range<usize>, mut look: impl FnMut(usi
             index += GROUP;
             continue;
         }
-        for (index, slot) in (index..indices.end.min(index + GROUP)).zip(table.get(index..).unwrap_or_default()) {
+        for (index, slot) in
+            (index..indices.end.min(index + GROUP)).zip(table.get(index..).unwrap_or_default())
+        {
             let entry = slot.load(Ordering::Relaxed);
             if entry != 0 {
                 look(index, slot, entry);
@@ -393,24 +454,49 @@ fn for_each_entry(table: &Table, indices: Range<usize>, mut look: impl FnMut(usi
     }
 }
 
-fn visit(table: &Table, level: u32, base: u64, range: PageRange, look: &mut impl FnMut(Page, &AtomicU64)) {
+fn visit(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    look: &mut impl FnMut(Page, &AtomicU64),
+) {
     visit_leaves(table, level, base, range, &mut |base, leaf, indices| {
         for_each_entry(leaf, indices, |index, slot, _| look(Page(base + index as u64), slot));
     });
 }
 
-/// Calls `look` for each lowest table that has pages of a range, with its first page and the indices of those pages.
-fn visit_leaves(table: &Table, level: u32, base: u64, range: PageRange, look: &mut impl FnMut(u64, &Table, Range<usize>)) {
+/// Calls `look` for each lowest table that has pages of a range, with its first page and the
+/// indices of those pages.
+fn visit_leaves(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    look: &mut impl FnMut(u64, &Table, Range<usize>),
+) {
     let indices = met(level, base, range);
     if level == 1 {
         return look(base, table, indices);
     }
     for_each_entry(table, indices, |index, _, entry| {
-        visit_leaves(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, base + index as u64 * span(level), range, look);
+        visit_leaves(
+            table_at(PhysAddr(entry & ADDRESS_BITS)),
+            level - 1,
+            base + index as u64 * span(level),
+            range,
+            look,
+        );
     });
 }
 
-fn clear(table: &Table, level: u32, base: u64, range: PageRange, release: &mut impl FnMut(Page, Entry, Held)) {
+fn clear(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    release: &mut impl FnMut(Page, Entry, Held),
+) {
     let indices = met(level, base, range);
     if level == 1 {
         return for_each_entry(table, indices, |index, slot, entry| {

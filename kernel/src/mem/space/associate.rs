@@ -2,18 +2,21 @@
 
 use super::{AddressSpace, Space};
 use crate::mem::{
-    Backing, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Region, Snapshot, UserSlice, VirtAddr, heap, knobs, page_table::Flush,
+    Backing, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Region, Snapshot, UserSlice, VirtAddr,
+    heap, knobs, page_table::Flush,
 };
 use alloc::sync::Arc;
 use fsproto::Errno;
 
 impl Space {
-    /// How many bytes from the start of `slice` lie in writable regions. Looks at regions alone and touches nothing (R5).
+    /// How many bytes from the start of `slice` lie in writable regions. Looks at regions alone and
+    /// touches nothing (R5).
     pub fn writable_prefix(&self, slice: UserSlice) -> usize {
         self.prefix(slice, |region| region.prot.contains(Prot::WRITE))
     }
 
-    /// How many bytes from the start of `slice` lie in regions whose pages can be associated: writable and not shared memory.
+    /// How many bytes from the start of `slice` lie in regions whose pages can be associated:
+    /// writable and not shared memory.
     pub fn lazy_prefix(&self, slice: UserSlice) -> usize {
         self.prefix(slice, can_be_lazy)
     }
@@ -24,12 +27,20 @@ impl Space {
         slice.len().min(bytes as usize)
     }
 
-    /// Lets `pages` pages from `first` (page-aligned) on stand for the bytes of `snapshot` from `offset` on. What was there is let go of, without fetching it
-    /// (R6, R7). Costs time for pages that were mapped, not for the length.
+    /// Lets `pages` pages from `first` (page-aligned) on stand for the bytes of `snapshot` from
+    /// `offset` on. What was there is let go of, without fetching it (R6, R7). Costs time for pages
+    /// that were mapped, not for the length.
     ///
-    /// Returns how many pages it was done for: all, or those in front of the first that is not mapped, not writable or shared memory (the space may have changed
-    /// since the caller looked). ENOMEM where the space has its fill of regions (Q4), or no memory.
-    pub fn associate(&self, first: VirtAddr, pages: usize, snapshot: &Arc<Snapshot>, offset: u64) -> Result<usize, Errno> {
+    /// Returns how many pages it was done for: all, or those in front of the first that is not
+    /// mapped, not writable or shared memory (the space may have changed since the caller looked).
+    /// ENOMEM where the space has its fill of regions (Q4), or no memory.
+    pub fn associate(
+        &self,
+        first: VirtAddr,
+        pages: usize,
+        snapshot: &Arc<Snapshot>,
+        offset: u64,
+    ) -> Result<usize, Errno> {
         let bytes = (pages as u64).checked_mul(PAGE_BYTES as u64).ok_or(Errno::EINVAL)?;
         let slice = UserSlice::new(first.0, bytes)?;
         let fits = offset.checked_add(bytes).is_some_and(|end| end <= snapshot.len);
@@ -58,7 +69,12 @@ impl AddressSpace {
         end - range.start
     }
 
-    fn associate(&mut self, range: PageRange, snapshot: &Arc<Snapshot>, offset: u64) -> Result<usize, Errno> {
+    fn associate(
+        &mut self,
+        range: PageRange,
+        snapshot: &Arc<Snapshot>,
+        offset: u64,
+    ) -> Result<usize, Errno> {
         let range = PageRange::new(range.start, self.prefix(range, can_be_lazy));
         if range.is_empty() {
             return Ok(0);
@@ -71,10 +87,14 @@ impl AddressSpace {
             if region.touched {
                 self.release_frames(PageRange::new(start, region.pages));
             }
-            let backing = Backing::Snapshot { snapshot: snapshot.clone(), offset: offset + ((start - range.start) << PAGE_SHIFT) };
+            let backing = Backing::Snapshot {
+                snapshot: snapshot.clone(),
+                offset: offset + ((start - range.start) << PAGE_SHIFT),
+            };
             self.garbage.push(core::mem::replace(&mut region.backing, backing));
             region.habit.begin_again(region.pages);
-            self.regions.insert(start, Region { associated: region.pages, touched: false, ..region });
+            self.regions
+                .insert(start, Region { associated: region.pages, touched: false, ..region });
         }
         self.regions.merge(range);
         Ok(range.pages() as usize)
@@ -84,7 +104,10 @@ impl AddressSpace {
     pub(super) fn release_frames(&mut self, range: PageRange) {
         let mut stale: Option<PageRange> = None;
         self.table.clear(range, |page, _, held| {
-            stale = Some(PageRange { start: stale.map_or(page, |stale| stale.start), end: Page(page.0 + 1) });
+            stale = Some(PageRange {
+                start: stale.map_or(page, |stale| stale.start),
+                end: Page(page.0 + 1),
+            });
             drop(held);
         });
         if let Some(stale) = stale {

@@ -1,12 +1,17 @@
 //! After a write: pages that were just written become clean (W8).
 //!
-//! What a write takes from whole pages of the program's own, it takes from their frames, and holds on to these until the server has answered: a page whose
-//! frame is held elsewhere is write-protected, so that a store meanwhile gives the page another frame, whichever way the store comes. After the answer, a page
-//! that still has the frame that was sent holds what the file got. It comes to stand for those bytes of the snapshot that came with the answer, as pages do that
+//! What a write takes from whole pages of the program's own, it takes from their frames, and holds
+//! on to these until the server has answered: a page whose frame is held elsewhere is
+//! write-protected, so that a store meanwhile gives the page another frame, whichever way the store
+//! comes. After the answer, a page that still has the frame that was sent holds what the file got.
+//! It comes to stand for those bytes of the snapshot that came with the answer, as pages do that
 //! were sent as references and still stand for the same bytes as then; all else is left alone.
 
 use super::{AddressSpace, FaultError, Space, fault::base_flags};
-use crate::mem::{Backing, Frame, PAGE_SHIFT, Page, PageRange, Snapshot, UserSlice, cache, heap, knobs, page_table::EntryFlags};
+use crate::mem::{
+    Backing, Frame, PAGE_SHIFT, Page, PageRange, Snapshot, UserSlice, cache, heap, knobs,
+    page_table::EntryFlags,
+};
 use alloc::{sync::Arc, vec::Vec};
 use fsproto::mutant::{self, Mutant};
 
@@ -49,26 +54,37 @@ impl Gathered {
 }
 
 impl Space {
-    /// Lets pages of one buffer stand for bytes of a snapshot of what was written from them, whose byte `offset` came from the start of the first of them; those of
-    /// `gathered` that lie in it as a whole and are as they were. No data moves. Says how many of the program's own became clean: none where regions or memory
-    /// run out.
-    pub fn clean_written(&self, gathered: &[Gathered], snapshot: &Arc<Snapshot>, offset: u64) -> u64 {
+    /// Lets pages of one buffer stand for bytes of a snapshot of what was written from them, whose
+    /// byte `offset` came from the start of the first of them; those of `gathered` that lie in it
+    /// as a whole and are as they were. No data moves. Says how many of the program's own became
+    /// clean: none where regions or memory run out.
+    pub fn clean_written(
+        &self,
+        gathered: &[Gathered],
+        snapshot: &Arc<Snapshot>,
+        offset: u64,
+    ) -> u64 {
         let (Some(first), Some(last)) = (gathered.first(), gathered.last()) else { return 0 };
         let all = PageRange { start: first.pages().start, end: last.pages().end };
         let beyond = mutant::active(Mutant::CleanBeyondWritten);
-        let pages = if beyond { all.pages() } else { snapshot.len.saturating_sub(offset) >> PAGE_SHIFT };
+        let pages =
+            if beyond { all.pages() } else { snapshot.len.saturating_sub(offset) >> PAGE_SHIFT };
         if heap::headroom(self.policy.claim()).is_err() {
             return 0;
         }
-        let written = Written { pages: PageRange::new(all.start, pages.min(all.pages())), snapshot, offset };
+        let written =
+            Written { pages: PageRange::new(all.start, pages.min(all.pages())), snapshot, offset };
         self.with(|space| space.clean_written(gathered, &written))
     }
 }
 
 impl Space {
-    /// Whether pages of a slice became clean by an earlier write. Where none of them is clean now, that was in vain: the buffer is filled anew for each.
+    /// Whether pages of a slice became clean by an earlier write. Where none of them is clean now,
+    /// that was in vain: the buffer is filled anew for each.
     pub fn was_cleaned(&self, slice: UserSlice) -> bool {
-        self.with(|space| space.regions.overlapping(slice.whole_pages()).any(|(_, region)| region.habit.cleaned))
+        self.with(|space| {
+            space.regions.overlapping(slice.whole_pages()).any(|(_, region)| region.habit.cleaned)
+        })
     }
 }
 
@@ -112,12 +128,18 @@ impl AddressSpace {
         let mut fit = Fit::default();
         for part in gathered {
             match part {
-                Gathered::Own { first, frames } => self.fit_own(*first, frames, written.pages, &mut fit),
-                Gathered::Same { pages, snapshot, offset } => self.fit_same(*pages, snapshot, *offset, written.pages, &mut fit),
+                Gathered::Own { first, frames } => {
+                    self.fit_own(*first, frames, written.pages, &mut fit)
+                }
+                Gathered::Same { pages, snapshot, offset } => {
+                    self.fit_same(*pages, snapshot, *offset, written.pages, &mut fit)
+                }
             }
         }
         // Each run may split a region at both of its ends.
-        if fit.own.is_empty() || self.regions.len() + 2 * fit.runs.len() > knobs::MAX_REGIONS.get() as usize {
+        if fit.own.is_empty()
+            || self.regions.len() + 2 * fit.runs.len() > knobs::MAX_REGIONS.get() as usize
+        {
             return 0;
         }
         let is_first = !gathered.iter().any(|part| matches!(part, Gathered::Same { .. }));
@@ -134,14 +156,23 @@ impl AddressSpace {
         fit.own.len() as u64
     }
 
-    /// The program's own pages: those that have the same frame still, and, so as not to tear regions apart, those stored to, which stay private.
+    /// The program's own pages: those that have the same frame still, and, so as not to tear
+    /// regions apart, those stored to, which stay private.
     fn fit_own(&self, first: Page, frames: &[Frame], written: PageRange, fit: &mut Fit) {
         for (index, frame) in frames.iter().enumerate() {
             let page = first + index as u64;
-            let Some(entry) = self.table.get(page).filter(|entry| written.contains(page) && entry.has(EntryFlags::PRIVATE)) else {
+            let Some(entry) = self
+                .table
+                .get(page)
+                .filter(|entry| written.contains(page) && entry.has(EntryFlags::PRIVATE))
+            else {
                 continue;
             };
-            if self.regions.find(page).is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. })) {
+            if self
+                .regions
+                .find(page)
+                .is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. }))
+            {
                 continue;
             }
             fit.add(PageRange::new(page, 1));
@@ -157,7 +188,14 @@ impl AddressSpace {
     }
 
     /// Pages that stood for bytes of a snapshot, as far as their regions say the same today.
-    fn fit_same(&self, pages: PageRange, snapshot: &Arc<Snapshot>, offset: u64, written: PageRange, fit: &mut Fit) {
+    fn fit_same(
+        &self,
+        pages: PageRange,
+        snapshot: &Arc<Snapshot>,
+        offset: u64,
+        written: PageRange,
+        fit: &mut Fit,
+    ) {
         for (range, region) in self.regions.overlapping(pages) {
             let same = range.intersect(pages);
             let unchanged = matches!(&region.backing, Backing::Snapshot { snapshot: now, offset: first }
@@ -177,12 +215,16 @@ impl AddressSpace {
             let from = own.partition_point(|(page, _)| *page < range.start);
             let to = own.partition_point(|(page, _)| *page < range.end);
             for (page, _) in own.get(from..to).unwrap_or_default() {
-                // The translation that the CPU may have says the same: read-only since it was gathered.
+                // The translation that the CPU may have says the same: read-only since it was
+                // gathered.
                 self.table.set_flags(*page, base_flags(region.prot));
             }
             region.associated += (to - from) as u64;
             if region.associated > 0 {
-                let backing = Backing::Snapshot { snapshot: written.snapshot.clone(), offset: written.byte_of(first) };
+                let backing = Backing::Snapshot {
+                    snapshot: written.snapshot.clone(),
+                    offset: written.byte_of(first),
+                };
                 self.garbage.push(core::mem::replace(&mut region.backing, backing));
             }
             self.regions.insert(first, region);

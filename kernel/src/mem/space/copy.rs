@@ -1,4 +1,5 @@
-//! System calls reach a program's memory: by a walk of its tables and the direct map, resolving what is missing as a fault would (F4).
+//! System calls reach a program's memory: by a walk of its tables and the direct map, resolving
+//! what is missing as a fault would (F4).
 
 use super::{
     Access, AddressSpace, FaultError, Space,
@@ -14,23 +15,32 @@ use fsproto::mutant::{self, Mutant};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 impl Space {
-    /// Fills `to` from a program's memory, or fails. May wait. `from` must be as long as `to`; what is longer is cut.
+    /// Fills `to` from a program's memory, or fails. May wait. `from` must be as long as `to`; what
+    /// is longer is cut.
     pub fn copy_in(&self, from: UserSlice, to: &mut [u8]) -> Result<(), FaultError> {
         let wanted = from.len().min(to.len());
         if self.copy_in_prefix(from, to)? < wanted { Err(FaultError::Segv) } else { Ok(()) }
     }
 
-    /// The same as far as memory reaches: says how many bytes came, and fails only where that is none (or the process is to die).
+    /// The same as far as memory reaches: says how many bytes came, and fails only where that is
+    /// none (or the process is to die).
     pub fn copy_in_prefix(&self, from: UserSlice, to: &mut [u8]) -> Result<usize, FaultError> {
         let mut done = 0;
         for piece in from.take(to.len()).pieces() {
             let part = to.get_mut(done..done + piece.len()).unwrap_or_default();
             // Nearly always the page is there.
-            if self.peek(|space| space.direct_for(piece, Access::Read).map(|from| copy_from_direct(from, part))).is_some() {
+            if self
+                .peek(|space| {
+                    space.direct_for(piece, Access::Read).map(|from| copy_from_direct(from, part))
+                })
+                .is_some()
+            {
                 done += piece.len();
                 continue;
             }
-            match self.resolve(piece.addr().page(), Access::Read, Extent::Part, |space| space.copy_piece_in(piece, part)) {
+            match self.resolve(piece.addr().page(), Access::Read, Extent::Part, |space| {
+                space.copy_piece_in(piece, part)
+            }) {
                 Ok(()) => done += piece.len(),
                 Err(error) => return prefix(done, error),
             }
@@ -38,7 +48,8 @@ impl Space {
         Ok(done)
     }
 
-    /// A frame with a copy of up to a page of a program's memory, and zeros behind it. All or an error.
+    /// A frame with a copy of up to a page of a program's memory, and zeros behind it. All or an
+    /// error.
     pub fn copy_frame(&self, from: UserSlice) -> Result<Frame, FaultError> {
         let mut frame = Frame::recycled(self.policy.claim())?;
         // A fresh frame has one owner.
@@ -49,19 +60,30 @@ impl Space {
         Ok(frame)
     }
 
-    /// Copies bytes into a program's memory as far as that reaches: says how many went, and fails only where that is none (or the process is to die). May wait.
+    /// Copies bytes into a program's memory as far as that reaches: says how many went, and fails
+    /// only where that is none (or the process is to die). May wait.
     pub fn copy_out(&self, to: UserSlice, from: &[u8]) -> Result<usize, FaultError> {
         let mut done = 0;
         for piece in to.take(from.len()).pieces() {
             let part = from.get(done..done + piece.len()).unwrap_or_default();
             // The mutant overwrites part of the page without fetching the rest.
-            let extent = if piece.len() == PAGE_BYTES || mutant::active(Mutant::DropPartialPage) { Extent::Whole } else { Extent::Part };
-            let access = if mutant::active(Mutant::WriteSharedFrame) { Access::Read } else { Access::Write };
-            if self.peek(|space| space.direct_for(piece, access).map(|to| copy_to_direct(to, part))).is_some() {
+            let extent = if piece.len() == PAGE_BYTES || mutant::active(Mutant::DropPartialPage) {
+                Extent::Whole
+            } else {
+                Extent::Part
+            };
+            let access =
+                if mutant::active(Mutant::WriteSharedFrame) { Access::Read } else { Access::Write };
+            if self
+                .peek(|space| space.direct_for(piece, access).map(|to| copy_to_direct(to, part)))
+                .is_some()
+            {
                 done += piece.len();
                 continue;
             }
-            match self.resolve(piece.addr().page(), access, extent, |space| space.copy_piece_out(piece, part)) {
+            match self.resolve(piece.addr().page(), access, extent, |space| {
+                space.copy_piece_out(piece, part)
+            }) {
                 Ok(()) => done += piece.len(),
                 Err(error) => return prefix(done, error),
             }
@@ -71,7 +93,11 @@ impl Space {
 
     /// Copies all of `from`, or fails.
     pub fn copy_out_all(&self, to: UserSlice, from: &[u8]) -> Result<(), FaultError> {
-        if to.len() < from.len() || self.copy_out(to, from)? < from.len() { Err(FaultError::Segv) } else { Ok(()) }
+        if to.len() < from.len() || self.copy_out(to, from)? < from.len() {
+            Err(FaultError::Segv)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes zeros as far as memory reaches, like [`copy_out`](Self::copy_out).
@@ -95,7 +121,11 @@ impl Space {
     }
 
     /// Writes a value at an address; it need not be aligned.
-    pub fn write<T: IntoBytes + Immutable>(&self, address: u64, value: &T) -> Result<(), FaultError> {
+    pub fn write<T: IntoBytes + Immutable>(
+        &self,
+        address: u64,
+        value: &T,
+    ) -> Result<(), FaultError> {
         let slice = UserSlice::new(address, size_of::<T>() as u64).map_err(|_| FaultError::Segv)?;
         self.copy_out_all(slice, value.as_bytes())
     }
@@ -106,8 +136,10 @@ impl Space {
         let mut string = Vec::new();
         while string.len() < max {
             let at = address.checked_add(string.len() as u64).ok_or(FaultError::Segv)?;
-            // Never beyond a page's end: the string may stop there, and nothing be mapped behind it.
-            let bytes = CHUNK.min(max - string.len()).min(PAGE_BYTES - VirtAddr(at).offset_in_page());
+            // Never beyond a page's end: the string may stop there, and nothing be mapped behind
+            // it.
+            let bytes =
+                CHUNK.min(max - string.len()).min(PAGE_BYTES - VirtAddr(at).offset_in_page());
             let slice = UserSlice::new(at, bytes as u64).map_err(|_| FaultError::Segv)?;
             let mut chunk = [0; CHUNK];
             let chunk = chunk.get_mut(..bytes).unwrap_or_default();
@@ -122,7 +154,8 @@ impl Space {
         Ok(None)
     }
 
-    /// Makes the pages of a slice usable one by one, waiting where it must, so that a `try_copy` soon after goes through. Says how many bytes from its start are.
+    /// Makes the pages of a slice usable one by one, waiting where it must, so that a `try_copy`
+    /// soon after goes through. Says how many bytes from its start are.
     pub fn prepare(&self, slice: UserSlice, access: Access) -> Result<usize, FaultError> {
         let mut done = 0;
         for piece in slice.pieces() {
@@ -134,7 +167,8 @@ impl Space {
         Ok(done)
     }
 
-    /// Copies from a program's memory without ever waiting, so that a spin lock may be held; says how many bytes came.
+    /// Copies from a program's memory without ever waiting, so that a spin lock may be held; says
+    /// how many bytes came.
     pub fn try_copy_in(&self, from: UserSlice, to: &mut [u8]) -> usize {
         let mut done = 0;
         for piece in from.take(to.len()).pieces() {
@@ -160,12 +194,22 @@ impl Space {
         done
     }
 
-    fn try_piece(&self, piece: UserSlice, access: Access, copy: impl FnOnce(&mut AddressSpace)) -> bool {
+    fn try_piece(
+        &self,
+        piece: UserSlice,
+        access: Access,
+        copy: impl FnOnce(&mut AddressSpace),
+    ) -> bool {
         self.with(|space| {
             // A page that has to be fetched is not fetched here, so no fetch may be begun either.
             let entry = space.table.get(piece.addr().page());
-            let usable = entry.map_or_else(|| space.is_anonymous(piece.addr().page()), |entry| !entry.is_swapped())
-                && matches!(space.look(piece.addr().page(), access, Extent::Part, self, None), Ok(Resolution::Done));
+            let usable = entry.map_or_else(
+                || space.is_anonymous(piece.addr().page()),
+                |entry| !entry.is_swapped(),
+            ) && matches!(
+                space.look(piece.addr().page(), access, Extent::Part, self, None),
+                Ok(Resolution::Done)
+            );
             if usable {
                 copy(space);
             }
@@ -173,19 +217,23 @@ impl Space {
         })
     }
 
-    /// Gives others the frames of whole pages, as they are now: every writable mapping of them becomes copy-on-write first (A8). May wait.
+    /// Gives others the frames of whole pages, as they are now: every writable mapping of them
+    /// becomes copy-on-write first (A8). May wait.
     pub fn lend(&self, range: PageRange) -> Result<Vec<Frame>, FaultError> {
         let mut frames = Vec::new();
         frames.try_reserve_exact(range.pages() as usize).map_err(|_| FaultError::OutOfMemory)?;
         while (frames.len() as u64) < range.pages() {
             let rest = PageRange { start: range.start + frames.len() as u64, end: range.end };
             // The first page is made usable, and then all that are there already go along with it.
-            self.resolve(rest.start, Access::Read, Extent::Part, |space| space.lend(rest, &mut frames))??;
+            self.resolve(rest.start, Access::Read, Extent::Part, |space| {
+                space.lend(rest, &mut frames)
+            })??;
         }
         Ok(frames)
     }
 
-    /// Puts frames in the place of whole pages from `first` on, copy-on-write, as far as writable private memory reaches; says for how many pages.
+    /// Puts frames in the place of whole pages from `first` on, copy-on-write, as far as writable
+    /// private memory reaches; says for how many pages.
     pub fn accept(&self, first: Page, frames: Vec<Frame>) -> Result<usize, FaultError> {
         let mut done = 0;
         let result = self.with(|space| space.accept(first, frames, &mut done));
@@ -193,15 +241,17 @@ impl Space {
     }
 }
 
-/// What a transfer that stopped says: how far it came, if anywhere; but who is to die need not know.
+/// What a transfer that stopped says: how far it came, if anywhere; but who is to die need not
+/// know.
 fn prefix(done: usize, error: FaultError) -> Result<usize, FaultError> {
     if done == 0 || error == FaultError::Killed { Err(error) } else { Ok(done) }
 }
 
 /// Copies from where a piece of a program's memory, as long as `to`, lies in the direct map.
 fn copy_from_direct(from: *const u8, to: &mut [u8]) {
-    // SAFETY: the frame is mapped under the lock that the caller holds, so it is not freed meanwhile; the piece lies in one page. The program may write it at the same time
-    // (on another CPU): it gets what it deserves, bytes.
+    // SAFETY: the frame is mapped under the lock that the caller holds, so it is not freed
+    // meanwhile; the piece lies in one page. The program may write it at the same time (on another
+    // CPU): it gets what it deserves, bytes.
     unsafe { from.copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
 }
 
@@ -223,7 +273,8 @@ impl AddressSpace {
 
     /// The same, if the page can be accessed in this way as it is.
     fn direct_for(&self, piece: UserSlice, access: Access) -> Option<*mut u8> {
-        let entry = self.table.get(piece.addr().page()).filter(|entry| allows(entry.flags(), access))?;
+        let entry =
+            self.table.get(piece.addr().page()).filter(|entry| allows(entry.flags(), access))?;
         Some(phys_to_virt(entry.address()).wrapping_add(piece.addr().offset_in_page()))
     }
 
@@ -240,10 +291,13 @@ impl AddressSpace {
     }
 
     fn is_anonymous(&self, page: Page) -> bool {
-        self.regions.find(page).is_some_and(|(_, region)| !matches!(region.backing, Backing::Snapshot { .. }))
+        self.regions
+            .find(page)
+            .is_some_and(|(_, region)| !matches!(region.backing, Backing::Snapshot { .. }))
     }
 
-    /// Lends the first page of a range, which is mapped, and those behind it in its region that are mapped too.
+    /// Lends the first page of a range, which is mapped, and those behind it in its region that are
+    /// mapped too.
     fn lend(&mut self, range: PageRange, frames: &mut Vec<Frame>) -> Result<(), FaultError> {
         let (found, region) = self.regions.find(range.start).ok_or(FaultError::Segv)?;
         if matches!(region.backing, Backing::Shared { .. }) {
@@ -257,22 +311,33 @@ impl AddressSpace {
         Ok(())
     }
 
-    fn accept(&mut self, first: Page, frames: Vec<Frame>, done: &mut usize) -> Result<(), FaultError> {
+    fn accept(
+        &mut self,
+        first: Page,
+        frames: Vec<Frame>,
+        done: &mut usize,
+    ) -> Result<(), FaultError> {
         let mut frames = frames.into_iter().peekable();
         while frames.peek().is_some() {
             let start = first + *done as u64;
             let (range, region) = self.regions.find_mut(start).ok_or(FaultError::Segv)?;
-            if !region.prot.contains(Prot::WRITE) || matches!(region.backing, Backing::Shared { .. }) {
+            if !region.prot.contains(Prot::WRITE)
+                || matches!(region.backing, Backing::Shared { .. })
+            {
                 return Err(FaultError::Segv);
             }
             region.touched = true;
             let flags = base_flags(region.prot) | EntryFlags::PRIVATE;
-            // One page at a time where an association may end, for the region may not be the same after it.
+            // One page at a time where an association may end, for the region may not be the same
+            // after it.
             let pages = if region.associated > 0 { 1 } else { range.end - start };
             let mut was_private = true;
             let mut filler = Filler::new(&mut self.table, flags);
-            for (page, frame) in PageRange::new(start, pages).iter().zip(frames.by_ref().take(pages as usize)) {
-                let writable = if frame.is_shared() { EntryFlags::empty() } else { EntryFlags::WRITE };
+            for (page, frame) in
+                PageRange::new(start, pages).iter().zip(frames.by_ref().take(pages as usize))
+            {
+                let writable =
+                    if frame.is_shared() { EntryFlags::empty() } else { EntryFlags::WRITE };
                 let old = filler.replace(page, frame, flags | writable)?;
                 if let Some((_, old_flags)) = &old {
                     self.flush.merge(Flush::page(page));

@@ -1,8 +1,10 @@
 //! One page becomes usable: for the trap handler, and for system calls that copy.
 //!
-//! The one shape: look under the lock; what can be done at once is done; what must come from a server is returned as a [`Fetch`], the lock is let go of, the
-//! answer awaited, and everything is looked at again from the region on. What a fetch brought went into the frame cache under a name that says which bytes
-//! they are, so whatever the region has become meanwhile, no wrong bytes can be mapped (F3).
+//! The one shape: look under the lock; what can be done at once is done; what must come from a
+//! server is returned as a [`Fetch`], the lock is let go of, the answer awaited, and everything is
+//! looked at again from the region on. What a fetch brought went into the frame cache under a name
+//! that says which bytes they are, so whatever the region has become meanwhile, no wrong bytes can
+//! be mapped (F3).
 //!
 //! | page-table entry | anonymous | snapshot | shared |
 //! |---|---|---|---|
@@ -16,7 +18,8 @@ pub use super::access::{Access, FaultError};
 use super::{AddressSpace, Space, swapped::SwappedPage};
 use crate::{
     mem::{
-        Backing, Claim, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, USER_END, VirtAddr,
+        Backing, Claim, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot,
+        USER_END, VirtAddr,
         cache::{self, Lookup},
         heap,
         page_table::{Entry, EntryFlags, Filler, Flush},
@@ -32,11 +35,14 @@ use fsproto::{
     mutant::{self, Mutant},
 };
 
-/// Fetches of one page that may fail before its fault does (F5). A server that says no three times means it.
+/// Fetches of one page that may fail before its fault does (F5). A server that says no three times
+/// means it.
 const MAX_ATTEMPTS: u32 = 3;
-/// Frames that one fault can need: a page, and a table for each level below the root. Fewer would be taken and given back for ever.
+/// Frames that one fault can need: a page, and a table for each level below the root. Fewer would
+/// be taken and given back for ever.
 const FAULT_FRAMES: usize = 4;
-/// Rounds of letting go of clean frames and trying again, for one fault. Each must have freed something, so this only ends a race that is always lost.
+/// Rounds of letting go of clean frames and trying again, for one fault. Each must have freed
+/// something, so this only ends a race that is always lost.
 const MAX_RECLAIMS: u32 = 64;
 
 /// How far one look at a page came.
@@ -76,7 +82,8 @@ pub(super) enum Extent {
 }
 
 impl Space {
-    /// Makes the page of an address usable. Waits for servers where it must. For the trap handler; copies go the same way.
+    /// Makes the page of an address usable. Waits for servers where it must. For the trap handler;
+    /// copies go the same way.
     pub fn fault(&self, address: VirtAddr, access: Access) -> Result<(), FaultError> {
         if address.0 >= USER_END {
             return Err(FaultError::Segv);
@@ -101,15 +108,19 @@ impl Space {
         let mut held: Option<Awaited> = None;
         let mut coming: Option<Arc<PageIn>> = None;
         loop {
-            let looked = self.with(|space| match space.look(page, access, extent, self, held.as_ref())? {
-                Resolution::Done => Ok(Ok(then.take().map(|then| then(space)))),
-                pending => Ok(Err(pending)),
-            });
+            let looked =
+                self.with(|space| match space.look(page, access, extent, self, held.as_ref())? {
+                    Resolution::Done => Ok(Ok(then.take().map(|then| then(space)))),
+                    pending => Ok(Err(pending)),
+                });
             let pending = match looked {
                 // `then` was there: it is taken only here.
                 Ok(Ok(value)) => return value.ok_or(FaultError::Segv),
                 Ok(Err(pending)) => pending,
-                Err(FaultError::OutOfMemory) if reclaims < MAX_RECLAIMS && reclaim::make_room(FAULT_FRAMES, self.policy.claim())? => {
+                Err(FaultError::OutOfMemory)
+                    if reclaims < MAX_RECLAIMS
+                        && reclaim::make_room(FAULT_FRAMES, self.policy.claim())? =>
+                {
                     reclaims += 1;
                     continue;
                 }
@@ -190,7 +201,9 @@ impl Space {
 
     /// The mutant that maps what came without looking again.
     fn map_blindly(&self, page: Page, awaited: &Awaited) -> Result<(), FaultError> {
-        self.with(|space| awaited.frame().map_or(Ok(()), |frame| space.install(page, frame, EntryFlags::empty())))
+        self.with(|space| {
+            awaited.frame().map_or(Ok(()), |frame| space.install(page, frame, EntryFlags::empty()))
+        })
     }
 }
 
@@ -213,7 +226,8 @@ pub(super) fn allows(flags: EntryFlags, access: Access) -> bool {
     granted && flags.contains(EntryFlags::PRESENT)
 }
 
-/// The flags of an entry in a region with these rights, before [`EntryFlags::WRITE`] and [`EntryFlags::PRIVATE`].
+/// The flags of an entry in a region with these rights, before [`EntryFlags::WRITE`] and
+/// [`EntryFlags::PRIVATE`].
 pub(super) fn base_flags(prot: Prot) -> EntryFlags {
     let mut flags = EntryFlags::USER;
     flags.set(EntryFlags::PRESENT, !prot.is_empty());
@@ -260,7 +274,8 @@ impl LazyPage {
 const OWN_WRITABLE: EntryFlags = EntryFlags::PRIVATE.union(EntryFlags::WRITE);
 
 impl AddressSpace {
-    /// Looks at a page once: does what can be done without waiting. `held` is what was waited for last.
+    /// Looks at a page once: does what can be done without waiting. `held` is what was waited for
+    /// last.
     pub(super) fn look(
         &mut self,
         page: Page,
@@ -269,7 +284,8 @@ impl AddressSpace {
         space: &Space,
         held: Option<&Awaited>,
     ) -> Result<Resolution, FaultError> {
-        // What an entry allows, its region allows: where a page is mapped already, no region is looked for.
+        // What an entry allows, its region allows: where a page is mapped already, no region is
+        // looked for.
         let entry = self.table.get(page);
         if entry.is_some_and(|entry| allows(entry.flags(), access)) {
             return Ok(Resolution::Done);
@@ -292,25 +308,43 @@ impl AddressSpace {
         }
         region.touched = true;
         // What is overwritten as a whole, under this very lock, need not be zeroed.
-        let fresh = || if extent == Extent::Whole { Frame::recycled(claim) } else { Frame::zeroed_for(claim) };
+        let fresh = || {
+            if extent == Extent::Whole { Frame::recycled(claim) } else { Frame::zeroed_for(claim) }
+        };
         match &region.backing {
-            Backing::Anonymous if write => drop(self.table.map(page, fresh()?, flags | OWN_WRITABLE)?),
+            Backing::Anonymous if write => {
+                drop(self.table.map(page, fresh()?, flags | OWN_WRITABLE)?)
+            }
             Backing::Anonymous => drop(self.table.map(page, Frame::zero_page(), flags)?),
             Backing::Shared { memory, first } => {
                 let frame = memory.frame(first + (page - range.start), claim)?;
-                let writable = if region.prot.contains(Prot::WRITE) { EntryFlags::WRITE } else { EntryFlags::empty() };
+                let writable = if region.prot.contains(Prot::WRITE) {
+                    EntryFlags::WRITE
+                } else {
+                    EntryFlags::empty()
+                };
                 drop(self.table.map(page, frame, flags | writable)?);
             }
-            Backing::Snapshot { .. } if write && extent == Extent::Whole => self.map_own(page, fresh()?, flags)?,
+            Backing::Snapshot { .. } if write && extent == Extent::Whole => {
+                self.map_own(page, fresh()?, flags)?
+            }
             Backing::Snapshot { snapshot, offset } => {
-                // Where a fetch of several pages failed, the fault's own page may still be had (F5).
+                // Where a fetch of several pages failed, the fault's own page may still be had
+                // (F5).
                 let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
                 let window = match access {
                     _ if failed => 1,
                     Access::Write => region.habit.window_for_store(page, range),
                     Access::Read | Access::Execute => region.habit.window(page, range),
                 };
-                let lazy = LazyPage { page, range, snapshot: snapshot.clone(), first: *offset, flags, window };
+                let lazy = LazyPage {
+                    page,
+                    range,
+                    snapshot: snapshot.clone(),
+                    first: *offset,
+                    flags,
+                    window,
+                };
                 return self.look_lazy(&lazy, write, space, held);
             }
         }
@@ -340,7 +374,9 @@ impl AddressSpace {
         let window = lazy.around();
         if write && !mutant::active(Mutant::StoreShared) {
             let mut original = None;
-            match cache::lookup(&lazy.snapshot, wanted, 1, 0, |_, frame| original = Some(frame.clone())) {
+            match cache::lookup(&lazy.snapshot, wanted, 1, 0, |_, frame| {
+                original = Some(frame.clone())
+            }) {
                 Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
                     return Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted }));
                 }
@@ -348,7 +384,8 @@ impl AddressSpace {
                 _ => {}
             }
             // What came may have found no place in the cache.
-            let original = original.or_else(|| held.filter(|held| lazy.is_of(held)).and_then(Awaited::frame));
+            let original =
+                original.or_else(|| held.filter(|held| lazy.is_of(held)).and_then(Awaited::frame));
             let Some(original) = original else { return Ok(self.begin_fetch(lazy, window, space)) };
             space.counters.add(Counter::PagesCow, 1);
             self.map_own(page, original.duplicate(claim)?, flags)?;
@@ -358,7 +395,8 @@ impl AddressSpace {
             return Ok(Resolution::Done);
         }
         let flags = if write { flags | EntryFlags::WRITE } else { flags };
-        // The wait is over and the page stands for the same bytes as before: what came is mapped without a search.
+        // The wait is over and the page stands for the same bytes as before: what came is mapped
+        // without a search.
         if let Some(mapped) = held.and_then(|held| self.map_fetched(lazy, flags, held)) {
             space.counters.add(Counter::PagesMapped, mapped?);
             return Ok(Resolution::Done);
@@ -366,28 +404,43 @@ impl AddressSpace {
         let mut filler = Filler::new(&mut self.table, flags);
         let mut mapped = Ok(0);
         let take = |index: usize, frame: &Frame| {
-            // Not having a frame for a table is an error only for the page that is wanted, which comes first.
+            // Not having a frame for a table is an error only for the page that is wanted, which
+            // comes first.
             match filler.put(window.start + index as u64, frame) {
                 Ok(new) => mapped = mapped.map(|mapped| mapped + u64::from(new)),
                 Err(error) if mapped == Ok(0) => mapped = Err(error),
                 Err(_) => {}
             }
         };
-        match cache::lookup(&lazy.snapshot, lazy.byte_of(window.start), window.pages() as usize, (page - window.start) as usize, take) {
+        match cache::lookup(
+            &lazy.snapshot,
+            lazy.byte_of(window.start),
+            window.pages() as usize,
+            (page - window.start) as usize,
+            take,
+        ) {
             Lookup::Ready => {
                 let mapped = mapped?;
                 space.counters.add(Counter::PagesMapped, mapped);
                 self.note(lazy, window.end, mapped);
                 Ok(Resolution::Done)
             }
-            Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted })),
+            Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
+                Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted }))
+            }
             Lookup::Away(slot) => self.look_away(lazy, slot, write, space, held),
             Lookup::Pending(_) | Lookup::Absent => Ok(self.begin_fetch(lazy, window, space)),
         }
     }
 
-    /// Maps what a fetch brought, if it was for this very page of this very snapshot (F3); says how many pages.
-    fn map_fetched(&mut self, lazy: &LazyPage, flags: EntryFlags, held: &Awaited) -> Option<Result<u64, FaultError>> {
+    /// Maps what a fetch brought, if it was for this very page of this very snapshot (F3); says how
+    /// many pages.
+    fn map_fetched(
+        &mut self,
+        lazy: &LazyPage,
+        flags: EntryFlags,
+        held: &Awaited,
+    ) -> Option<Result<u64, FaultError>> {
         let Awaited { fetch, wanted, .. } = held;
         if !lazy.is_of(held) {
             return None;
@@ -395,7 +448,9 @@ impl AddressSpace {
         let before = (wanted - fetch.offset) >> PAGE_SHIFT;
         let mapped = fetch.frames(|frames| {
             let mut filler = Filler::new(&mut self.table, flags);
-            let mut mapped = u64::from(filler.put(lazy.page, frames.get(before as usize).ok_or(FaultError::Bus)?)?);
+            let mut mapped = u64::from(
+                filler.put(lazy.page, frames.get(before as usize).ok_or(FaultError::Bus)?)?,
+            );
             for (index, frame) in frames.iter().enumerate() {
                 let other = (lazy.page.0 + index as u64).checked_sub(before).map(Page);
                 if let Some(other) = other.filter(|&other| lazy.range.contains(other)) {
@@ -412,7 +467,9 @@ impl AddressSpace {
 
     /// Begins to fetch a page, and with it those around it that are neither mapped nor holes.
     fn begin_fetch(&mut self, lazy: &LazyPage, window: PageRange, space: &Space) -> Resolution {
-        let wanted = |other: Page| self.table.get(other).is_none() && !lazy.snapshot.is_hole(lazy.byte_of(other));
+        let wanted = |other: Page| {
+            self.table.get(other).is_none() && !lazy.snapshot.is_hole(lazy.byte_of(other))
+        };
         let (mut start, mut end) = (lazy.page, lazy.page + 1);
         while start > window.start && wanted(Page(start.0 - 1)) {
             start.0 -= 1;
@@ -421,7 +478,13 @@ impl AddressSpace {
             end.0 += 1;
         }
         let wanted = lazy.byte_of(lazy.page);
-        let fetch = cache::begin(&lazy.snapshot, lazy.byte_of(start), (end - start) as usize, wanted, &space.counters);
+        let fetch = cache::begin(
+            &lazy.snapshot,
+            lazy.byte_of(start),
+            (end - start) as usize,
+            wanted,
+            &space.counters,
+        );
         Resolution::Wait(Awaited { fetch, fresh: true, wanted })
     }
 
@@ -439,15 +502,28 @@ impl AddressSpace {
     }
 
     /// A store met an entry that is not writable, in a region that is. `flags` are the region's.
-    fn make_own(&mut self, page: Page, entry: Entry, flags: EntryFlags, extent: Extent, space: &Space) -> Result<(), FaultError> {
+    fn make_own(
+        &mut self,
+        page: Page,
+        entry: Entry,
+        flags: EntryFlags,
+        extent: Extent,
+        space: &Space,
+    ) -> Result<(), FaultError> {
         if !entry.is_shared() || mutant::active(Mutant::StoreShared) && !entry.is_zero_page() {
-            // Nobody else sees this frame, so it need not be copied. Access grew: the CPU looks again by itself.
+            // Nobody else sees this frame, so it need not be copied. Access grew: the CPU looks
+            // again by itself.
             self.table.set_flags(page, flags | OWN_WRITABLE);
         } else {
             let claim = self.table.claim;
-            let copy = if extent == Extent::Whole { Frame::recycled(claim)? } else { entry.frame().duplicate(claim)? };
+            let copy = if extent == Extent::Whole {
+                Frame::recycled(claim)?
+            } else {
+                entry.frame().duplicate(claim)?
+            };
             space.counters.add(Counter::PagesCow, 1);
-            // The old frame stays alive as long as others hold it; nobody runs on the stale translation before the flush at the end of the lock.
+            // The old frame stays alive as long as others hold it; nobody runs on the stale
+            // translation before the flush at the end of the lock.
             drop(self.table.map(page, copy, flags | OWN_WRITABLE)?);
             self.flush.merge(Flush::page(page));
         }
@@ -457,7 +533,8 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Maps a frame of the space's own, for a store, where nothing was: the page stands for bytes of a snapshot no longer.
+    /// Maps a frame of the space's own, for a store, where nothing was: the page stands for bytes
+    /// of a snapshot no longer.
     fn map_own(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<(), FaultError> {
         drop(self.table.map(page, frame, flags | OWN_WRITABLE)?);
         self.end_association(page);
@@ -479,15 +556,19 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Maps a frame of the space's own where nothing was; if the page stood for bytes of a snapshot, it does no longer.
+    /// Maps a frame of the space's own where nothing was; if the page stood for bytes of a
+    /// snapshot, it does no longer.
     pub(super) fn install_private(&mut self, page: Page, frame: Frame) -> Result<(), FaultError> {
-        let writable = self.regions.find(page).is_some_and(|(_, region)| region.prot.contains(Prot::WRITE)) && !frame.is_shared();
+        let writable =
+            self.regions.find(page).is_some_and(|(_, region)| region.prot.contains(Prot::WRITE))
+                && !frame.is_shared();
         self.install(page, frame, if writable { OWN_WRITABLE } else { EntryFlags::PRIVATE })?;
         self.end_association(page);
         Ok(())
     }
 
-    /// A page has become private. The last one of a region lets go of the snapshot (C10), and the region may join its neighbours.
+    /// A page has become private. The last one of a region lets go of the snapshot (C10), and the
+    /// region may join its neighbours.
     pub(super) fn end_association(&mut self, page: Page) {
         let Some((range, region)) = self.regions.find_mut(page) else { return };
         if region.associated == 0 {

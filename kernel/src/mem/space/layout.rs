@@ -1,4 +1,5 @@
-//! The shape of an address space: map, unmap, protect, move, grow. Regions are split without fetching anything (A4).
+//! The shape of an address space: map, unmap, protect, move, grow. Regions are split without
+//! fetching anything (A4).
 
 use super::{AddressSpace, Space, fault::base_flags};
 use crate::mem::{
@@ -34,14 +35,27 @@ fn user_range(address: VirtAddr, bytes: u64) -> Result<PageRange, Errno> {
 }
 
 impl Space {
-    /// Maps `bytes` bytes, rounded up to pages; nothing is spent before a page is touched. `label` is for /proc.
-    pub fn map(&self, placement: Placement, bytes: u64, prot: Prot, backing: Backing, label: &'static str) -> Result<VirtAddr, Errno> {
+    /// Maps `bytes` bytes, rounded up to pages; nothing is spent before a page is touched. `label`
+    /// is for /proc.
+    pub fn map(
+        &self,
+        placement: Placement,
+        bytes: u64,
+        prot: Prot,
+        backing: Backing,
+        label: &'static str,
+    ) -> Result<VirtAddr, Errno> {
         heap::headroom(self.policy.claim())?;
         self.with(|space| space.map(placement, bytes, prot, backing, label))
     }
 
     /// Maps frames that hold their contents already, one after the other, as private memory.
-    pub fn map_frames(&self, placement: Placement, prot: Prot, frames: Vec<Frame>) -> Result<VirtAddr, Errno> {
+    pub fn map_frames(
+        &self,
+        placement: Placement,
+        prot: Prot,
+        frames: Vec<Frame>,
+    ) -> Result<VirtAddr, Errno> {
         heap::headroom(self.policy.claim())?;
         self.with(|space| {
             let bytes = (frames.len() * PAGE_BYTES) as u64;
@@ -75,7 +89,13 @@ impl Space {
     }
 
     /// Changes the size of a mapping, and its place if `to` says so.
-    pub fn remap(&self, old: VirtAddr, old_bytes: u64, new_bytes: u64, to: Move) -> Result<VirtAddr, Errno> {
+    pub fn remap(
+        &self,
+        old: VirtAddr,
+        old_bytes: u64,
+        new_bytes: u64,
+        to: Move,
+    ) -> Result<VirtAddr, Errno> {
         if old_bytes == 0 || new_bytes == 0 {
             return Err(Errno::EINVAL);
         }
@@ -89,7 +109,8 @@ impl Space {
         self.with(|space| space.heap = (start.0, start.0));
     }
 
-    /// Moves the end of the heap; gives the end as it is then, which is the old one where it could not be moved.
+    /// Moves the end of the heap; gives the end as it is then, which is the old one where it could
+    /// not be moved.
     pub fn brk(&self, end: u64) -> u64 {
         let ready = heap::headroom(self.policy.claim()).is_ok();
         self.with(|space| {
@@ -100,7 +121,8 @@ impl Space {
         })
     }
 
-    /// Lets the contents of private memory go: it reads as zeros (MADV_DONTNEED). Shared memory keeps its own. ENOMEM where something is not mapped.
+    /// Lets the contents of private memory go: it reads as zeros (MADV_DONTNEED). Shared memory
+    /// keeps its own. ENOMEM where something is not mapped.
     pub fn discard(&self, address: VirtAddr, bytes: u64) -> Result<(), Errno> {
         if bytes == 0 && address.offset_in_page() == 0 {
             return Ok(());
@@ -160,14 +182,27 @@ impl AddressSpace {
         end >= range.end
     }
 
-    /// Fails where a change of this range, with `more` regions to come, could exceed the bound (Q4).
+    /// Fails where a change of this range, with `more` regions to come, could exceed the bound
+    /// (Q4).
     fn check_regions(&self, range: PageRange, more: usize) -> Result<(), Errno> {
-        let splits = |page: Page| self.regions.find(page).is_some_and(|(found, _)| found.start != page);
+        let splits =
+            |page: Page| self.regions.find(page).is_some_and(|(found, _)| found.start != page);
         let splits = usize::from(splits(range.start)) + usize::from(splits(range.end));
-        if self.regions.len() + splits + more > knobs::MAX_REGIONS.get() as usize { Err(Errno::ENOMEM) } else { Ok(()) }
+        if self.regions.len() + splits + more > knobs::MAX_REGIONS.get() as usize {
+            Err(Errno::ENOMEM)
+        } else {
+            Ok(())
+        }
     }
 
-    fn map(&mut self, placement: Placement, bytes: u64, prot: Prot, backing: Backing, label: &'static str) -> Result<VirtAddr, Errno> {
+    fn map(
+        &mut self,
+        placement: Placement,
+        bytes: u64,
+        prot: Prot,
+        backing: Backing,
+        label: &'static str,
+    ) -> Result<VirtAddr, Errno> {
         let pages = bytes.div_ceil(PAGE_BYTES as u64);
         if pages == 0 {
             return Err(Errno::EINVAL);
@@ -179,7 +214,8 @@ impl AddressSpace {
                 if address.0 < USER_START {
                     return Err(Errno::EPERM);
                 }
-                if matches!(placement, Placement::FixedNoReplace(_)) && !self.regions.is_free(range) {
+                if matches!(placement, Placement::FixedNoReplace(_)) && !self.regions.is_free(range)
+                {
                     return Err(Errno::EEXIST);
                 }
                 range.start
@@ -199,7 +235,10 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         let hinted = PageRange::new(hint.page(), pages);
-        if hint.0 >= USER_START && hinted.end <= VirtAddr(USER_END).page() && self.regions.is_free(hinted) {
+        if hint.0 >= USER_START
+            && hinted.end <= VirtAddr(USER_END).page()
+            && self.regions.is_free(hinted)
+        {
             return Ok(hinted.start);
         }
         self.regions.find_gap(pages, all).ok_or(Errno::ENOMEM)
@@ -231,8 +270,11 @@ impl AddressSpace {
             table.update(part, |_, entry| {
                 let private = entry.flags() & EntryFlags::PRIVATE;
                 // Where others see the frame, the first store makes a copy.
-                let writable = prot.contains(Prot::WRITE) && (shared || !private.is_empty() && !entry.is_shared());
-                base_flags(prot) | private | if writable { EntryFlags::WRITE } else { EntryFlags::empty() }
+                let writable = prot.contains(Prot::WRITE)
+                    && (shared || !private.is_empty() && !entry.is_shared());
+                base_flags(prot)
+                    | private
+                    | if writable { EntryFlags::WRITE } else { EntryFlags::empty() }
             });
             flush.merge(Flush::range(part));
         });
@@ -283,7 +325,14 @@ impl AddressSpace {
             return Ok(());
         }
         let place = Placement::FixedNoReplace(range.start.start());
-        self.map(place, range.pages() * PAGE_BYTES as u64, Prot::READ | Prot::WRITE, Backing::Anonymous, "[heap]").map(drop)
+        self.map(
+            place,
+            range.pages() * PAGE_BYTES as u64,
+            Prot::READ | Prot::WRITE,
+            Backing::Anonymous,
+            "[heap]",
+        )
+        .map(drop)
     }
 
     fn remap(&mut self, old: PageRange, new_bytes: u64, to: Move) -> Result<VirtAddr, Errno> {
@@ -334,7 +383,9 @@ impl AddressSpace {
     fn extend(&mut self, range: PageRange) {
         let Some((last, region)) = self.regions.find(Page(range.start.0 - 1)) else { return };
         let backing = match &region.backing {
-            Backing::Shared { memory, first } => Backing::Shared { memory: memory.clone(), first: first + last.pages() },
+            Backing::Shared { memory, first } => {
+                Backing::Shared { memory: memory.clone(), first: first + last.pages() }
+            }
             _ => Backing::Anonymous,
         };
         let more = Region::new(range.pages(), region.prot, backing, region.label);
@@ -366,7 +417,11 @@ impl AddressSpace {
         Ok(new.start.start())
     }
 
-    fn make_tables(&mut self, range: PageRange, target: impl Fn(Page) -> Page) -> Result<(), OutOfMemory> {
+    fn make_tables(
+        &mut self,
+        range: PageRange,
+        target: impl Fn(Page) -> Page,
+    ) -> Result<(), OutOfMemory> {
         let mut result = Ok(());
         self.table.for_each(range, |page, _| {
             if result.is_ok() {

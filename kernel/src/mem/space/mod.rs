@@ -1,11 +1,14 @@
 //! Address spaces.
 //!
-//! A [`Space`] is shared by the threads of a process. Its state is under one spin lock, which is never held across a wait; what a change lets go of (snapshots,
-//! whose last reference sends a message) is dropped after the lock. The state is changed by the sibling modules: `layout` (map, unmap, protect, move), `fault`
-//! (one page becomes usable), `associate` (the lazy read), `clean` (after a write), `copy` (system calls reach a program's memory),
-//! `sweep` (pages go when memory runs out), `swapped` (those in the swap file come back).
+//! A [`Space`] is shared by the threads of a process. Its state is under one spin lock, which is
+//! never held across a wait; what a change lets go of (snapshots, whose last reference sends a
+//! message) is dropped after the lock. The state is changed by the sibling modules: `layout` (map,
+//! unmap, protect, move), `fault` (one page becomes usable), `associate` (the lazy read), `clean`
+//! (after a write), `copy` (system calls reach a program's memory), `sweep` (pages go when memory
+//! runs out), `swapped` (those in the swap file come back).
 //!
-//! User memory is never touched through user mappings: the kernel walks the page tables by software and copies through the direct map.
+//! User memory is never touched through user mappings: the kernel walks the page tables by software
+//! and copies through the direct map.
 
 mod access;
 mod associate;
@@ -39,7 +42,8 @@ use fsproto::{
 };
 use spin::{Mutex, MutexGuard};
 
-/// Frames that a fork asks for where there were too few; twice as many each time, up to what the tables of 64 GiB take.
+/// Frames that a fork asks for where there were too few; twice as many each time, up to what the
+/// tables of 64 GiB take.
 const FORK_FRAMES: usize = 64;
 const FORK_FRAMES_MOST: usize = 1 << 15;
 
@@ -79,7 +83,10 @@ impl Policy {
     }
 
     fn inherit(&self) -> Self {
-        Self { server: AtomicBool::new(self.is_server()), eager: AtomicBool::new(self.eager.load(Ordering::Relaxed)) }
+        Self {
+            server: AtomicBool::new(self.is_server()),
+            eager: AtomicBool::new(self.eager.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -142,7 +149,10 @@ pub struct RegionInfo {
 
 impl core::fmt::Debug for Space {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Space").field("root", &self.root).field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Space")
+            .field("root", &self.root)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,7 +162,8 @@ impl Space {
         Self::with_policy(Policy::default())
     }
 
-    /// An empty space for a program that replaces this one (exec): laziness and mark are inherited, contents and counters are not.
+    /// An empty space for a program that replaces this one (exec): laziness and mark are inherited,
+    /// contents and counters are not.
     pub fn successor(&self) -> Result<Arc<Self>, Errno> {
         Self::with_policy(self.policy.inherit())
     }
@@ -161,21 +172,33 @@ impl Space {
         heap::headroom(policy.claim())?;
         let table = PageTable::new(policy.claim())?;
         let root = table.root();
-        let inner =
-            AddressSpace { table, regions: RegionMap::default(), flush: Flush::NOTHING, garbage: Vec::new(), heap: (0, 0), hand: Page(0) };
-        let space = Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root });
+        let inner = AddressSpace {
+            table,
+            regions: RegionMap::default(),
+            flush: Flush::NOTHING,
+            garbage: Vec::new(),
+            heap: (0, 0),
+            hand: Page(0),
+        };
+        let space =
+            Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root });
         reclaim::register(&space);
         Ok(space)
     }
 
-    /// A copy of this space: private pages are shared until one side stores into them (A8), associations are shared (A1).
-    /// May wait for pages to be swapped out, where there is not room enough for the child's tables.
+    /// A copy of this space: private pages are shared until one side stores into them (A8),
+    /// associations are shared (A1). May wait for pages to be swapped out, where there is not room
+    /// enough for the child's tables.
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
         let claim = self.policy.claim();
         let mut wanted = FORK_FRAMES;
         loop {
             match self.try_fork() {
-                Err(Errno::ENOMEM) if wanted <= FORK_FRAMES_MOST && reclaim::make_room(wanted, claim)? => wanted *= 2,
+                Err(Errno::ENOMEM)
+                    if wanted <= FORK_FRAMES_MOST && reclaim::make_room(wanted, claim)? =>
+                {
+                    wanted *= 2
+                }
                 result => return result,
             }
         }
@@ -232,17 +255,22 @@ impl Space {
         })
     }
 
-    /// Where an address lies in memory that several spaces share: which memory, and the byte within it. None for private memory.
+    /// Where an address lies in memory that several spaces share: which memory, and the byte within
+    /// it. None for private memory.
     pub fn shared_place(&self, address: VirtAddr) -> Option<(usize, u64)> {
         self.with(|space| {
             let (range, region) = space.regions.find(address.page())?;
             let Backing::Shared { memory, first } = &region.backing else { return None };
             let page = first + (address.page().0 - range.start.0);
-            Some((Arc::as_ptr(memory) as usize, Page(page).start().0 + address.offset_in_page() as u64))
+            Some((
+                Arc::as_ptr(memory) as usize,
+                Page(page).start().0 + address.offset_in_page() as u64,
+            ))
         })
     }
 
-    /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after the lock.
+    /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after
+    /// the lock.
     pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
         self.change(self.inner.lock(), change)
     }
@@ -252,7 +280,11 @@ impl Space {
         look(&self.inner.lock())
     }
 
-    fn change<T>(&self, mut inner: MutexGuard<'_, AddressSpace>, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
+    fn change<T>(
+        &self,
+        mut inner: MutexGuard<'_, AddressSpace>,
+        change: impl FnOnce(&mut AddressSpace) -> T,
+    ) -> T {
         inner.table.claim = self.policy.claim();
         let result = change(&mut inner);
         let flush = core::mem::replace(&mut inner.flush, Flush::NOTHING);
@@ -264,7 +296,8 @@ impl Space {
         result
     }
 
-    /// What the fake MMU finds for a page: the frame's address and the flags of an entry that `allows` it, marked as used.
+    /// What the fake MMU finds for a page: the frame's address and the flags of an entry that
+    /// `allows` it, marked as used.
     #[cfg(not(target_os = "none"))]
     pub(in crate::mem) fn walk(
         &self,
@@ -280,13 +313,15 @@ impl Space {
 }
 
 impl AddressSpace {
-    /// Shares everything with an empty space. A child that failed goes with its caller, and its tables free what they hold; the parent is as it was, but for
-    /// pages that the next store will find to be its own.
+    /// Shares everything with an empty space. A child that failed goes with its caller, and its
+    /// tables free what they hold; the parent is as it was, but for pages that the next store will
+    /// find to be its own.
     fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
         child.regions = self.regions.clone();
         child.heap = self.heap;
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
-            let in_place = matches!(region.backing, Backing::Shared { .. }) || mutant::active(Mutant::ForkLeavesWritable);
+            let in_place = matches!(region.backing, Backing::Shared { .. })
+                || mutant::active(Mutant::ForkLeavesWritable);
             let sharing = if in_place { Sharing::InPlace } else { Sharing::CopyOnWrite };
             self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
         }

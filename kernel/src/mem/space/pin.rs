@@ -7,8 +7,9 @@ use super::{
 use crate::mem::{Backing, Page, PageRange, USER_END, VirtAddr};
 
 impl Space {
-    /// Brings in every page that stands for bytes of a snapshot or lies in the swap file, as a process needs it before it serves files: from then on its own progress
-    /// waits for nobody's. (Once it is marked, nothing of it is taken away any more.)
+    /// Brings in every page that stands for bytes of a snapshot or lies in the swap file, as a
+    /// process needs it before it serves files: from then on its own progress waits for nobody's.
+    /// (Once it is marked, nothing of it is taken away any more.)
     pub fn load_all(&self) -> Result<(), FaultError> {
         let mut at = Page(0);
         while let Some(page) = self.with(|space| space.next_missing(at)) {
@@ -29,7 +30,9 @@ impl AddressSpace {
         self.regions.overlapping(rest).find_map(|(range, region)| {
             let part = range.intersect(rest);
             if matches!(region.backing, Backing::Snapshot { .. }) {
-                return part.iter().find(|&page| self.table.get(page).is_none_or(|entry| entry.is_swapped()));
+                return part
+                    .iter()
+                    .find(|&page| self.table.get(page).is_none_or(|entry| entry.is_swapped()));
             }
             let mut swapped = None;
             self.table.for_each(part, |page, entry| {

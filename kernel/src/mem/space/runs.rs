@@ -1,7 +1,9 @@
 //! What a program's bytes stand for, as write(2) sees them (W1).
 
 use super::{AddressSpace, Space};
-use crate::mem::{Backing, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, UserSlice, page_table::EntryFlags};
+use crate::mem::{
+    Backing, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, UserSlice, page_table::EntryFlags,
+};
 use alloc::{sync::Arc, vec::Vec};
 use fsproto::mutant::{self, Mutant};
 
@@ -36,9 +38,10 @@ impl Run {
     fn absorb(&mut self, next: &Self) -> bool {
         match (self, next) {
             (Self::Own { bytes }, Self::Own { bytes: more }) => *bytes += more,
-            (Self::Clean { snapshot, offset, bytes }, Self::Clean { snapshot: other, offset: at, bytes: more })
-                if Arc::ptr_eq(snapshot, other) && *offset + *bytes == *at =>
-            {
+            (
+                Self::Clean { snapshot, offset, bytes },
+                Self::Clean { snapshot: other, offset: at, bytes: more },
+            ) if Arc::ptr_eq(snapshot, other) && *offset + *bytes == *at => {
                 *bytes += more;
             }
             _ => return false,
@@ -69,9 +72,15 @@ impl Runs {
 }
 
 impl Space {
-    /// What the bytes from the start of `slice` stand for, `max` runs at most. Touches no page; costs time for mapped ones. Bytes of snapshots that are not
-    /// `wanted` are `Own`, and so are bytes that are not mapped at all: copying them finds that out.
-    pub fn runs(&self, slice: UserSlice, max: usize, wanted: impl Fn(&Snapshot) -> bool) -> Vec<Run> {
+    /// What the bytes from the start of `slice` stand for, `max` runs at most. Touches no page;
+    /// costs time for mapped ones. Bytes of snapshots that are not `wanted` are `Own`, and so are
+    /// bytes that are not mapped at all: copying them finds that out.
+    pub fn runs(
+        &self,
+        slice: UserSlice,
+        max: usize,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Vec<Run> {
         let mut runs = Runs { list: Vec::new(), max };
         self.with(|space| space.runs(slice, &mut runs, wanted));
         runs.list
@@ -79,7 +88,12 @@ impl Space {
 }
 
 impl AddressSpace {
-    fn runs(&self, slice: UserSlice, runs: &mut Runs, wanted: impl Fn(&Snapshot) -> bool) -> Option<()> {
+    fn runs(
+        &self,
+        slice: UserSlice,
+        runs: &mut Runs,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Option<()> {
         let whole = slice.whole_pages();
         let end = slice.addr().0 + slice.len() as u64;
         let mut at = slice.addr().0;

@@ -1,4 +1,5 @@
-//! Pages come back from the swap file (Q3), and with a page its neighbours in memory that are its neighbours there.
+//! Pages come back from the swap file (Q3), and with a page its neighbours in memory that are its
+//! neighbours there.
 
 use super::{
     AddressSpace, Space,
@@ -29,7 +30,12 @@ enum Store {
 
 impl AddressSpace {
     /// Looks at such a page once: brings it back if its bytes are in memory.
-    pub(super) fn look_swapped(&mut self, swapped: &SwappedPage, write: bool, extent: Extent) -> Result<Resolution, FaultError> {
+    pub(super) fn look_swapped(
+        &mut self,
+        swapped: &SwappedPage,
+        write: bool,
+        extent: Extent,
+    ) -> Result<Resolution, FaultError> {
         let store = if write { Store::Now } else { Store::Later };
         if write && extent == Extent::Whole {
             self.bring_back(swapped.page, swapped.prot, Frame::recycled(self.table.claim)?, store)?;
@@ -54,7 +60,8 @@ impl AddressSpace {
         Ok(Resolution::Done)
     }
 
-    /// A page that stands for bytes of a snapshot which cannot be asked for again (X3), and were swapped out of the cache.
+    /// A page that stands for bytes of a snapshot which cannot be asked for again (X3), and were
+    /// swapped out of the cache.
     pub(super) fn look_away(
         &mut self,
         lazy: &LazyPage,
@@ -90,19 +97,33 @@ impl AddressSpace {
         let within = PageRange::new(start, window).intersect(swapped.range);
         let lies_alike = |page: Page| {
             let expected = i64::from(swapped.slot) + page.0 as i64 - swapped.page.0 as i64;
-            self.table.get(page).and_then(|entry| entry.slot()).is_some_and(|slot| i64::from(slot) == expected)
+            self.table
+                .get(page)
+                .and_then(|entry| entry.slot())
+                .is_some_and(|slot| i64::from(slot) == expected)
         };
-        let before = (within.start.0..swapped.page.0).rev().take_while(|&page| lies_alike(Page(page))).count() as u32;
-        let behind = (swapped.page.0 + 1..within.end.0).take_while(|&page| lies_alike(Page(page))).count() as u32;
+        let before = (within.start.0..swapped.page.0)
+            .rev()
+            .take_while(|&page| lies_alike(Page(page)))
+            .count() as u32;
+        let behind = (swapped.page.0 + 1..within.end.0)
+            .take_while(|&page| lies_alike(Page(page)))
+            .count() as u32;
         swapped.slot - before..swapped.slot + 1 + behind
     }
 
     /// Maps what came along with a page.
-    fn bring_neighbours(&mut self, swapped: &SwappedPage, coming: &Arc<PageIn>) -> Result<(), FaultError> {
+    fn bring_neighbours(
+        &mut self,
+        swapped: &SwappedPage,
+        coming: &Arc<PageIn>,
+    ) -> Result<(), FaultError> {
         for index in 0..coming.slots.len() {
             let Some(slot) = coming.slots.get(index) else { break };
-            let page = Page((swapped.page.0 + u64::from(slot)).wrapping_sub(u64::from(swapped.slot)));
-            let is_there = swapped.range.contains(page) && self.table.get(page).and_then(|entry| entry.slot()) == Some(slot);
+            let page =
+                Page((swapped.page.0 + u64::from(slot)).wrapping_sub(u64::from(swapped.slot)));
+            let is_there = swapped.range.contains(page)
+                && self.table.get(page).and_then(|entry| entry.slot()) == Some(slot);
             if is_there && let Some(frame) = coming.take(slot) {
                 self.bring_back(page, swapped.prot, frame, Store::Later)?;
             }
@@ -111,9 +132,16 @@ impl AddressSpace {
     }
 
     /// Maps a frame in the place of a slot.
-    fn bring_back(&mut self, page: Page, prot: Prot, frame: Frame, store: Store) -> Result<(), FaultError> {
+    fn bring_back(
+        &mut self,
+        page: Page,
+        prot: Prot,
+        frame: Frame,
+        store: Store,
+    ) -> Result<(), FaultError> {
         let claim = self.table.claim;
-        let frame = if store == Store::Now && frame.is_shared() { frame.duplicate(claim)? } else { frame };
+        let frame =
+            if store == Store::Now && frame.is_shared() { frame.duplicate(claim)? } else { frame };
         let writable = prot.contains(Prot::WRITE) && !frame.is_shared();
         let mut flags = base_flags(prot) | EntryFlags::PRIVATE;
         flags.set(EntryFlags::WRITE, writable);

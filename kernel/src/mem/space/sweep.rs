@@ -1,4 +1,5 @@
-//! Pages go when memory runs out: clean ones can be fetched again, private ones go to the swap file.
+//! Pages go when memory runs out: clean ones can be fetched again, private ones go to the swap
+//! file.
 
 use super::{AddressSpace, Space};
 use crate::mem::{
@@ -14,14 +15,16 @@ pub(in crate::mem) struct Leaving {
     pub row: SlotRow,
     /// As many as have gone from their spaces; there is room for as many as there are slots.
     pub frames: Vec<Frame>,
-    /// Whether frames that others see go too: their memory is free only once all have let go of them.
+    /// Whether frames that others see go too: their memory is free only once all have let go of
+    /// them.
     pub shared_too: bool,
 }
 
 impl Leaving {
     /// Takes the frame of an entry that can go; gives the slot that it goes to.
     fn take(&mut self, entry: Entry) -> Option<Slot> {
-        let can_go = !entry.is_swapped() && !entry.is_zero_page() && (self.shared_too || !entry.is_shared());
+        let can_go =
+            !entry.is_swapped() && !entry.is_zero_page() && (self.shared_too || !entry.is_shared());
         if can_go { self.take_frame(entry.frame()) } else { None }
     }
 
@@ -34,10 +37,17 @@ impl Leaving {
 }
 
 impl Space {
-    /// Takes up to `enough` pages away that were not used since the last time: clean ones, and if `leaving` says so private ones; `None` where the lock is held, or
-    /// the space is a server's, whose pages stay (F8). Allocates nothing.
-    pub(in crate::mem) fn take_pages(&self, enough: usize, leaving: Option<&mut Leaving>) -> Option<Swept> {
-        if mutant::active(Mutant::NoClock) || self.policy.is_server() && !mutant::active(Mutant::SwapServers) {
+    /// Takes up to `enough` pages away that were not used since the last time: clean ones, and if
+    /// `leaving` says so private ones; `None` where the lock is held, or the space is a server's,
+    /// whose pages stay (F8). Allocates nothing.
+    pub(in crate::mem) fn take_pages(
+        &self,
+        enough: usize,
+        leaving: Option<&mut Leaving>,
+    ) -> Option<Swept> {
+        if mutant::active(Mutant::NoClock)
+            || self.policy.is_server() && !mutant::active(Mutant::SwapServers)
+        {
             return None;
         }
         let inner = self.inner.try_lock()?;
@@ -51,14 +61,27 @@ impl AddressSpace {
         let from = self.hand;
         let mut swept = self.sweep(PageRange { start: from, end }, enough, leaving.as_deref_mut());
         if swept.stopped.is_none() && from > Page(0) {
-            let rest = self.sweep(PageRange { start: Page(0), end: from }, enough - swept.entries.min(enough), leaving);
-            swept = Swept { entries: swept.entries + rest.entries, tables: swept.tables + rest.tables, stopped: rest.stopped };
+            let rest = self.sweep(
+                PageRange { start: Page(0), end: from },
+                enough - swept.entries.min(enough),
+                leaving,
+            );
+            swept = Swept {
+                entries: swept.entries + rest.entries,
+                tables: swept.tables + rest.tables,
+                stopped: rest.stopped,
+            };
         }
         self.hand = swept.stopped.unwrap_or_default();
         swept
     }
 
-    fn sweep(&mut self, range: PageRange, enough: usize, mut leaving: Option<&mut Leaving>) -> Swept {
+    fn sweep(
+        &mut self,
+        range: PageRange,
+        enough: usize,
+        mut leaving: Option<&mut Leaving>,
+    ) -> Swept {
         let (regions, flush) = (&self.regions, &mut self.flush);
         let mut region = None;
         self.table.sweep(range, enough, |page, entry| {
@@ -66,7 +89,9 @@ impl AddressSpace {
             if private && leaving.is_none() {
                 return Verdict::Keep;
             }
-            region = region.filter(|(range, _): &(PageRange, _)| range.contains(page)).or_else(|| regions.find(page));
+            region = region
+                .filter(|(range, _): &(PageRange, _)| range.contains(page))
+                .or_else(|| regions.find(page));
             // A frame of shared memory is the only place of its bytes, and others find it there.
             if region.is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. })) {
                 return Verdict::Keep;
@@ -78,7 +103,10 @@ impl AddressSpace {
                 return Verdict::Age;
             }
             let verdict = if private {
-                leaving.as_deref_mut().and_then(|leaving| leaving.take(entry)).map_or(Verdict::Keep, Verdict::Swap)
+                leaving
+                    .as_deref_mut()
+                    .and_then(|leaving| leaving.take(entry))
+                    .map_or(Verdict::Keep, Verdict::Swap)
             } else {
                 Verdict::Drop
             };

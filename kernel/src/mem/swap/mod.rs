@@ -1,13 +1,18 @@
-//! Swap: private pages of programs that lie in a temporary file of a file server, for want of memory (Q3).
+//! Swap: private pages of programs that lie in a temporary file of a file server, for want of
+//! memory (Q3).
 //!
-//! Owns the swap file's slots, one page each, and what is on its way to and from them. Does not own: which pages go ([`reclaim`](super::reclaim)), how they come back
-//! (`space::swapped`), the messages ([`Store`], which `mount` implements).
+//! Owns the swap file's slots, one page each, and what is on its way to and from them. Does not
+//! own: which pages go ([`reclaim`](super::reclaim)), how they come back (`space::swapped`), the
+//! messages ([`Store`], which `mount` implements).
 //!
-//! A page-table entry without a frame refers to a [`Slot`]; a slot with no reference is free. Whoever writes or reads a slot holds a reference to it until that is done,
-//! so that a slot in transit is never given to another page. While a write is under way its frames stay here ([`resident`]); those of a write that failed stay as long
-//! as their slots: no page is ever lost. Then, and where all slots are taken, nothing more is swapped until one becomes free.
+//! A page-table entry without a frame refers to a [`Slot`]; a slot with no reference is free.
+//! Whoever writes or reads a slot holds a reference to it until that is done, so that a slot in
+//! transit is never given to another page. While a write is under way its frames stay here
+//! ([`resident`]); those of a write that failed stay as long as their slots: no page is ever lost.
+//! Then, and where all slots are taken, nothing more is swapped until one becomes free.
 //!
-//! Locks: `AREA`, inside an address space's; under it, nothing but the heap and the locks of a transfer. Messages are sent with no lock held.
+//! Locks: `AREA`, inside an address space's; under it, nothing but the heap and the locks of a
+//! transfer. Messages are sent with no lock held.
 
 mod slots;
 mod transfer;
@@ -29,7 +34,8 @@ use fsproto::mutant::{self, Mutant};
 use slots::Slots;
 use spin::Mutex;
 
-/// A file that keeps pages: byte 0 of slot `n` is byte `n` times the page size. None of these waits; each transfer is completed once, from whatever context.
+/// A file that keeps pages: byte 0 of slot `n` is byte `n` times the page size. None of these
+/// waits; each transfer is completed once, from whatever context.
 pub trait Store: Send + Sync {
     /// Writes pages from slot `first` on.
     fn write(&self, first: u32, frames: &[Frame], transfer: Transfer);
@@ -56,14 +62,22 @@ static AREA: Mutex<Option<Area>> = Mutex::new(None);
 /// A chunk of slots may be ready to become a hole.
 static IDLE: AtomicBool = AtomicBool::new(false);
 
-/// From now on pages can go to `slots` slots of a store. There is one for good: a second one is refused.
+/// From now on pages can go to `slots` slots of a store. There is one for good: a second one is
+/// refused.
 pub fn attach(store: Arc<dyn Store>, slots: u32) -> Result<(), OutOfMemory> {
     let slots = Slots::new(slots)?;
     let mut area = AREA.lock();
     if area.is_some() {
         return Err(OutOfMemory);
     }
-    *area = Some(Area { store, slots, leaving: Vec::new(), coming: Vec::new(), kept: BTreeMap::new(), refused: false });
+    *area = Some(Area {
+        store,
+        slots,
+        leaving: Vec::new(),
+        coming: Vec::new(),
+        kept: BTreeMap::new(),
+        refused: false,
+    });
     Ok(())
 }
 
@@ -123,7 +137,8 @@ impl Drop for Slot {
     }
 }
 
-/// Lets go of one reference to each of some slots. Gives back the frames that were kept for those that are free now: to be dropped with no lock held.
+/// Lets go of one reference to each of some slots. Gives back the frames that were kept for those
+/// that are free now: to be dropped with no lock held.
 fn release(slots: Range<u32>) -> Option<Vec<Frame>> {
     let mut area = AREA.lock();
     let area = area.as_mut()?;
@@ -197,12 +212,16 @@ impl Area {
     /// How many more slots may be taken now.
     fn room(&self) -> usize {
         let used = self.slots.len() - self.slots.free();
-        let allowed = usize::try_from(knobs::SWAP_PAGES.get()).unwrap_or(usize::MAX).saturating_sub(used);
+        let allowed =
+            usize::try_from(knobs::SWAP_PAGES.get()).unwrap_or(usize::MAX).saturating_sub(used);
         if self.refused { 0 } else { allowed.min(self.slots.free()) }
     }
 
     fn resident(&self, slot: u32) -> Option<Frame> {
-        self.leaving.iter().find_map(|out| out.frame(slot)).or_else(|| self.kept.get(&slot).cloned())
+        self.leaving
+            .iter()
+            .find_map(|out| out.frame(slot))
+            .or_else(|| self.kept.get(&slot).cloned())
     }
 }
 
@@ -211,13 +230,15 @@ pub(super) fn resident(slot: u32) -> Option<Frame> {
     AREA.lock().as_ref().and_then(|area| area.resident(slot))
 }
 
-/// The page-in that brings a slot, begun now if there is none; `around` (which holds it) are the slots that are wanted along with it. The caller starts it with
-/// [`PageIn::start`] once it holds no lock.
+/// The page-in that brings a slot, begun now if there is none; `around` (which holds it) are the
+/// slots that are wanted along with it. The caller starts it with [`PageIn::start`] once it holds
+/// no lock.
 pub(super) fn page_in(slot: u32, around: Range<u32>) -> Option<Arc<PageIn>> {
     let mut area = AREA.lock();
     let area = area.as_mut()?;
     area.coming.retain(|coming| coming.strong_count() > 0);
-    let usable = |coming: &Arc<PageIn>| coming.slots.index_of(slot).is_some() && !coming.has_failed();
+    let usable =
+        |coming: &Arc<PageIn>| coming.slots.index_of(slot).is_some() && !coming.has_failed();
     if let Some(coming) = area.coming.iter().filter_map(Weak::upgrade).find(usable) {
         return Some(coming);
     }
@@ -244,7 +265,8 @@ pub(super) fn write(row: SlotRow, frames: Vec<Frame>) -> Option<Arc<PageOut>> {
     Some(out)
 }
 
-/// Calls `look` for each frame that has gone from its space but is still in memory: on its way out, or kept since it could not be written.
+/// Calls `look` for each frame that has gone from its space but is still in memory: on its way out,
+/// or kept since it could not be written.
 pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
     if let Some(area) = AREA.lock().as_ref() {
         area.leaving.iter().for_each(|out| out.for_each_frame(look));
@@ -258,7 +280,10 @@ pub(super) fn tidy() {
         return;
     }
     loop {
-        let next = AREA.lock().as_mut().and_then(|area| area.slots.next_to_punch().map(|found| (area.store.clone(), found)));
+        let next = AREA
+            .lock()
+            .as_mut()
+            .and_then(|area| area.slots.next_to_punch().map(|found| (area.store.clone(), found)));
         let Some((store, (number, slots))) = next else { return };
         store.punch(slots, Transfer::Punch(number));
     }

@@ -1,10 +1,12 @@
 //! Which slots of the swap file are in use, and by how many. Pure data.
 //!
-//! Slots are handed out in rows, one after the other through the file (next fit), so that what was neighbouring memory is neighbouring in the file. They are
-//! given back to the server by the chunk: when no slot of a chunk is in use any more, its bytes become a hole.
+//! Slots are handed out in rows, one after the other through the file (next fit), so that what was
+//! neighbouring memory is neighbouring in the file. They are given back to the server by the chunk:
+//! when no slot of a chunk is in use any more, its bytes become a hole.
 //!
-//! Invariants: `free` is the number of counts that are 0; a chunk's `used` is the number of its counts that are not. A chunk whose hole is being punched gives no
-//! slot: a write could overtake the punch.
+//! Invariants: `free` is the number of counts that are 0; a chunk's `used` is the number of its
+//! counts that are not. A chunk whose hole is being punched gives no slot: a write could overtake
+//! the punch.
 
 use crate::mem::OutOfMemory;
 use alloc::vec::Vec;
@@ -37,7 +39,8 @@ impl Slots {
     pub fn new(count: u32) -> Result<Self, OutOfMemory> {
         let count = count as usize;
         let (mut counts, mut chunks) = (Vec::new(), Vec::new());
-        let room = counts.try_reserve_exact(count).is_ok() && chunks.try_reserve_exact(count.div_ceil(CHUNK)).is_ok();
+        let room = counts.try_reserve_exact(count).is_ok()
+            && chunks.try_reserve_exact(count.div_ceil(CHUNK)).is_ok();
         if !room {
             return Err(OutOfMemory);
         }
@@ -58,11 +61,15 @@ impl Slots {
 
     /// Up to `max` free slots in a row, each with one reference from now on.
     pub fn take(&mut self, max: usize) -> Option<Range<u32>> {
-        let found = self.search(self.next..self.counts.len(), max).or_else(|| self.search(0..self.next, max))?;
+        let found = self
+            .search(self.next..self.counts.len(), max)
+            .or_else(|| self.search(0..self.next, max))?;
         self.next = found.end;
         self.free -= found.len();
         for index in found.clone() {
-            if let (Some(count), Some(chunk)) = (self.counts.get_mut(index), self.chunks.get_mut(index / CHUNK)) {
+            if let (Some(count), Some(chunk)) =
+                (self.counts.get_mut(index), self.chunks.get_mut(index / CHUNK))
+            {
                 *count = 1;
                 chunk.used += 1;
                 chunk.written = true;
@@ -78,11 +85,17 @@ impl Slots {
         };
         let mut at = within.start;
         while at < within.end {
-            let full = self.chunks.get(at / CHUNK).is_none_or(|chunk| chunk.punching || usize::from(chunk.used) == CHUNK);
+            let full = self
+                .chunks
+                .get(at / CHUNK)
+                .is_none_or(|chunk| chunk.punching || usize::from(chunk.used) == CHUNK);
             if full {
                 at = (at / CHUNK + 1) * CHUNK;
             } else if is_free(at) {
-                let end = (at..within.end).take(max).find(|&index| !is_free(index)).unwrap_or((at + max).min(within.end));
+                let end = (at..within.end)
+                    .take(max)
+                    .find(|&index| !is_free(index))
+                    .unwrap_or((at + max).min(within.end));
                 return Some(at..end);
             } else {
                 at += 1;
@@ -105,7 +118,9 @@ impl Slots {
 
     /// One reference less; says whether that was the last one.
     pub fn release(&mut self, slot: u32) -> bool {
-        let Some(count) = self.counts.get_mut(slot as usize).filter(|count| **count > 0) else { return false };
+        let Some(count) = self.counts.get_mut(slot as usize).filter(|count| **count > 0) else {
+            return false;
+        };
         *count -= 1;
         if *count > 0 {
             return false;
@@ -117,9 +132,13 @@ impl Slots {
         true
     }
 
-    /// A chunk that can be made a hole, and its slots; it gives none until [`punched`](Self::punched).
+    /// A chunk that can be made a hole, and its slots; it gives none until
+    /// [`punched`](Self::punched).
     pub fn next_to_punch(&mut self) -> Option<(usize, Range<usize>)> {
-        let number = self.chunks.iter().position(|chunk| chunk.used == 0 && chunk.written && !chunk.punching)?;
+        let number = self
+            .chunks
+            .iter()
+            .position(|chunk| chunk.used == 0 && chunk.written && !chunk.punching)?;
         let chunk = self.chunks.get_mut(number)?;
         (chunk.written, chunk.punching) = (false, true);
         Some((number, number * CHUNK..((number + 1) * CHUNK).min(self.counts.len())))

@@ -61,7 +61,11 @@ pub struct PageOut {
 
 impl PageOut {
     pub(super) fn new(row: SlotRow, frames: Vec<Frame>) -> Self {
-        Self { first: row.slots.start, pages: Mutex::new(Some((row, frames))), queue: WaitQueue::new() }
+        Self {
+            first: row.slots.start,
+            pages: Mutex::new(Some((row, frames))),
+            queue: WaitQueue::new(),
+        }
     }
 
     pub(super) fn copies(&self) -> Vec<Frame> {
@@ -94,7 +98,10 @@ impl PageOut {
             log::warn!("swap: pages could not be written: {}", error.text());
         }
         if let Some((_, frames)) = &done {
-            counters::count(Counter::PagesSwappedOut, if answer.is_ok() { frames.len() as u64 } else { 0 });
+            counters::count(
+                Counter::PagesSwappedOut,
+                if answer.is_ok() { frames.len() as u64 } else { 0 },
+            );
         }
         drop(done);
         self.queue.wake_all();
@@ -126,7 +133,8 @@ enum State {
     Failed,
 }
 
-/// Pages that are being read. It holds its slots, and what came, until all who wait for it have looked.
+/// Pages that are being read. It holds its slots, and what came, until all who wait for it have
+/// looked.
 #[derive(Debug)]
 pub struct PageIn {
     pub(in crate::mem) slots: SlotRow,
@@ -137,7 +145,12 @@ pub struct PageIn {
 
 impl PageIn {
     pub(super) fn new(slots: SlotRow) -> Self {
-        Self { slots, started: AtomicBool::new(false), state: Mutex::new(State::Pending), queue: WaitQueue::new() }
+        Self {
+            slots,
+            started: AtomicBool::new(false),
+            state: Mutex::new(State::Pending),
+            queue: WaitQueue::new(),
+        }
     }
 
     /// Sends the request, if nobody did.
@@ -147,7 +160,9 @@ impl PageIn {
         }
         let store = AREA.lock().as_ref().map(|area| area.store.clone());
         match store {
-            Some(store) => store.read(self.slots.slots.start, self.slots.len(), Transfer::In(self.clone())),
+            Some(store) => {
+                store.read(self.slots.slots.start, self.slots.len(), Transfer::In(self.clone()))
+            }
             None => self.complete(Err(Errno::EIO)),
         }
     }
@@ -189,7 +204,11 @@ impl PageIn {
     /// The frame of a slot that came: itself for the only page that refers to it, else a reference.
     pub(in crate::mem) fn take(&self, slot: u32) -> Option<Frame> {
         let index = self.slots.index_of(slot)?;
-        let index = if mutant::active(Mutant::SwapWrongSlot) { (index + 1) % self.slots.len() } else { index };
+        let index = if mutant::active(Mutant::SwapWrongSlot) {
+            (index + 1) % self.slots.len()
+        } else {
+            index
+        };
         // One reference is the entry's, one is ours.
         let sole = AREA.lock().as_ref().is_some_and(|area| area.slots.count(slot) <= 2);
         let State::Here(frames) = &mut *self.state.lock() else { return None };

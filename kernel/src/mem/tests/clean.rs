@@ -18,7 +18,9 @@ fn own(space: &Space, first: u64, pages: u64) -> Gathered {
 }
 
 fn check(space: &Space, pages: core::ops::Range<u64>) {
-    pages.for_each(|page| assert_eq!(load(space, at(page)), byte_of(1, 1, page * PAGE), "page {page}"));
+    pages.for_each(|page| {
+        assert_eq!(load(space, at(page)), byte_of(1, 1, page * PAGE), "page {page}")
+    });
 }
 
 #[test]
@@ -65,7 +67,11 @@ fn w8_a_page_stored_to_meanwhile_stays_the_programs_own() {
     drop(space.fork().unwrap());
     assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 7);
     assert_eq!((space.stats().lazy, load(&space, at(2))), (7, 99));
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 0, "a second answer changes nothing");
+    assert_eq!(
+        space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0),
+        0,
+        "a second answer changes nothing"
+    );
     drop((gathered, other));
     store(&space, at(0), 98);
     assert_eq!((space.stats().lazy, load(&space, at(0)), load(&space, at(2))), (6, 98, 99));
@@ -142,7 +148,9 @@ fn w8_a_buffer_that_is_filled_anew_is_known_as_such() {
     // The next message of the same write knows nothing of the one before.
     let halves = made_up(8);
     assert_eq!(halves.clean_written(&[own(&halves, 0, 4)], &pager.snapshot(1, 1, 0, 4), 0), 4);
-    assert!(halves.was_cleaned(slice(at(0), 4 * PAGE)) && !halves.was_cleaned(slice(at(4), 4 * PAGE)));
+    assert!(
+        halves.was_cleaned(slice(at(0), 4 * PAGE)) && !halves.was_cleaned(slice(at(4), 4 * PAGE))
+    );
     drop(halves);
     assert_eq!(space.clean_written(&[own(&space, 1, 6)], &pager.snapshot(1, 1, PAGE, 6), 0), 6);
     (0..8).for_each(|page| store(&space, at(page), 1));

@@ -13,7 +13,10 @@ fn mmap_places_fixed_hinted_and_anywhere() {
     assert_eq!(map(Placement::Fixed(VirtAddr(0)), PAGE), Err(Errno::EPERM));
     assert_eq!(map(Placement::Anywhere(VirtAddr(0)), 0), Err(Errno::EINVAL));
     assert_eq!(map(Placement::Anywhere(VirtAddr(0)), u64::MAX), Err(Errno::ENOMEM));
-    assert_eq!(map(Placement::Anywhere(VirtAddr(u64::MAX)), PAGE).map(|address| address.0 < USER_END), Ok(true));
+    assert_eq!(
+        map(Placement::Anywhere(VirtAddr(u64::MAX)), PAGE).map(|address| address.0 < USER_END),
+        Ok(true)
+    );
     assert_eq!(map(Placement::Anywhere(at(10)), PAGE), Ok(at(10)));
     let huge = map(Placement::Anywhere(at(10)), 1 << 40).unwrap();
     assert!(huge.0 > at(11).0);
@@ -44,7 +47,15 @@ fn the_heap_grows_and_shrinks_by_bytes() {
 fn shared_memory_is_seen_across_fork() {
     let _alone = host::exclusive();
     let space = space_of(8);
-    space.map(Placement::Fixed(at(2)), 3 * PAGE, RW, Backing::Shared { memory: SharedMemory::new(), first: 0 }, "").unwrap();
+    space
+        .map(
+            Placement::Fixed(at(2)),
+            3 * PAGE,
+            RW,
+            Backing::Shared { memory: SharedMemory::new(), first: 0 },
+            "",
+        )
+        .unwrap();
     store(&space, at(2), 1);
     let child = space.fork().unwrap();
     store(&child, at(2), 2);
@@ -92,7 +103,11 @@ fn remap_grows_shrinks_and_moves_what_a_program_sees_as_one() {
     let space = space_of(8);
     (0..8).for_each(|page| store(&space, at(page), page as u8));
     space.associate(at(2), 2, &pager.snapshot(1, 1, 0, 2), 0).unwrap();
-    assert_eq!(space.remap(at(0), 8 * PAGE, 9 * PAGE, Move::Never), Ok(at(0)), "one mapping, though split by an association");
+    assert_eq!(
+        space.remap(at(0), 8 * PAGE, 9 * PAGE, Move::Never),
+        Ok(at(0)),
+        "one mapping, though split by an association"
+    );
     space.map(Placement::Fixed(at(9)), PAGE, Prot::READ, Backing::Anonymous, "").unwrap();
     assert_eq!(space.remap(at(0), 9 * PAGE, 12 * PAGE, Move::Never), Err(Errno::ENOMEM));
     assert_eq!(space.remap(at(8), 2 * PAGE, PAGE, Move::Never), Err(Errno::EFAULT), "two mappings");
@@ -148,12 +163,17 @@ fn intermediate_tables_are_freed_when_a_range_goes() {
     let _alone = host::exclusive();
     let before = frame::stats();
     let space = Space::new().unwrap();
-    let start = space.map(Placement::Anywhere(VirtAddr(0)), 1 << 34, RW, Backing::Anonymous, "").unwrap();
+    let start =
+        space.map(Placement::Anywhere(VirtAddr(0)), 1 << 34, RW, Backing::Anonymous, "").unwrap();
     for gib in 0..16 {
         load(&space, VirtAddr(start.0 + (gib << 30)));
     }
     space.unmap(start, 1 << 34).unwrap();
-    assert!(before.free - frame::stats().free <= 6, "{} frames left", before.free - frame::stats().free);
+    assert!(
+        before.free - frame::stats().free <= 6,
+        "{} frames left",
+        before.free - frame::stats().free
+    );
     drop(space);
     assert_eq!(frame::stats(), before);
 }

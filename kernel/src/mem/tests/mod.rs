@@ -19,7 +19,8 @@ const BASE: VirtAddr = VirtAddr(0x10_0000);
 const HOLEY_FILES: u64 = 100;
 
 fn is_hole(file: u64, version: u64, page: u64) -> bool {
-    file >= HOLEY_FILES && (page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40 ^ version).is_multiple_of(3)
+    file >= HOLEY_FILES
+        && (page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40 ^ version).is_multiple_of(3)
 }
 
 /// Byte of a file's version at an offset: never 0, different for each page, file and version.
@@ -27,8 +28,10 @@ fn byte_of(file: u64, version: u64, offset: u64) -> u8 {
     if is_hole(file, version, offset / PAGE) {
         return 0;
     }
-    let mixed =
-        (offset / PAGE + 1).wrapping_mul(0x9e37_79b9) ^ file.wrapping_mul(0x85eb_ca6b) ^ version.wrapping_mul(0xc2b2_ae35) ^ (offset % 251);
+    let mixed = (offset / PAGE + 1).wrapping_mul(0x9e37_79b9)
+        ^ file.wrapping_mul(0x85eb_ca6b)
+        ^ version.wrapping_mul(0xc2b2_ae35)
+        ^ (offset % 251);
     (mixed ^ mixed >> 8 ^ mixed >> 16) as u8 | 1
 }
 
@@ -70,15 +73,36 @@ impl TestPager {
         })
     }
 
-    /// A snapshot of `pages` pages of a file from byte `offset` on; its handle tells file and version.
-    fn snapshot(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64) -> Arc<Snapshot> {
+    /// A snapshot of `pages` pages of a file from byte `offset` on; its handle tells file and
+    /// version.
+    fn snapshot(
+        self: &Arc<Self>,
+        file: u64,
+        version: u64,
+        offset: u64,
+        pages: u64,
+    ) -> Arc<Snapshot> {
         self.holey(file, version, offset, pages, vec![])
     }
 
-    fn holey(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64, holes: Vec<Hole>) -> Arc<Snapshot> {
+    fn holey(
+        self: &Arc<Self>,
+        file: u64,
+        version: u64,
+        offset: u64,
+        pages: u64,
+        holes: Vec<Hole>,
+    ) -> Arc<Snapshot> {
         self.made.fetch_add(1, Ordering::Relaxed);
         let source = Source::File { mount: self.mount, file, version, offset };
-        Snapshot::new(self.clone(), Handle(file << 32 | version), pages * PAGE, source, holes, u64::MAX)
+        Snapshot::new(
+            self.clone(),
+            Handle(file << 32 | version),
+            pages * PAGE,
+            source,
+            holes,
+            u64::MAX,
+        )
     }
 
     /// A snapshot that the pager gives other bytes for each time.
@@ -95,9 +119,14 @@ impl TestPager {
             Hole { offset: start - offset, length: end - start }
         };
         let mut holes: Vec<Hole> = Vec::new();
-        for next in (offset / PAGE..end.div_ceil(PAGE)).filter(|&page| is_hole(file, version, page)).map(hole) {
+        for next in (offset / PAGE..end.div_ceil(PAGE))
+            .filter(|&page| is_hole(file, version, page))
+            .map(hole)
+        {
             match holes.last_mut() {
-                Some(last) if last.offset + last.length == next.offset => last.length += next.length,
+                Some(last) if last.offset + last.length == next.offset => {
+                    last.length += next.length
+                }
                 _ => holes.push(next),
             }
         }
@@ -107,16 +136,24 @@ impl TestPager {
     fn answer(fetch: &Fetch) {
         let Source::File { file, version, offset, .. } = fetch.snapshot.source else {
             static ASKED: AtomicU64 = AtomicU64::new(0);
-            let answer =
-                |_| Frame::from_bytes(Claim::Server, &[ASKED.fetch_add(1, Ordering::Relaxed) as u8; PAGE_BYTES]).map_err(Errno::from);
+            let answer = |_| {
+                Frame::from_bytes(
+                    Claim::Server,
+                    &[ASKED.fetch_add(1, Ordering::Relaxed) as u8; PAGE_BYTES],
+                )
+                .map_err(Errno::from)
+            };
             return fetch.complete((0..fetch.pages).map(answer).collect());
         };
         let page = |index: usize| {
             let start = offset + fetch.offset + index as u64 * PAGE;
-            let bytes: Vec<u8> = (start..start + PAGE).map(|at| byte_of(file, version, at)).collect();
+            let bytes: Vec<u8> =
+                (start..start + PAGE).map(|at| byte_of(file, version, at)).collect();
             Frame::from_bytes(Claim::Server, &bytes)
         };
-        fetch.complete((0..fetch.pages).map(page).collect::<Result<Vec<_>, _>>().map_err(Errno::from));
+        fetch.complete(
+            (0..fetch.pages).map(page).collect::<Result<Vec<_>, _>>().map_err(Errno::from),
+        );
     }
 
     fn requests(&self) -> usize {

@@ -19,7 +19,11 @@ fn f1_load_fetches_the_page_and_its_neighbours() {
     assert_eq!(pager.requests(), 0, "associating asks for nothing");
     assert_eq!(load(&space, VirtAddr(at(20).0 + 5)), byte_of(7, 1, 20 * PAGE + 5));
     assert_eq!(load(&space, at(23)), byte_of(7, 1, 23 * PAGE));
-    assert_eq!(*lock(&pager.requests), [(Handle(7 << 32 | 1), 16 * PAGE, 8)], "one window, one message");
+    assert_eq!(
+        *lock(&pager.requests),
+        [(Handle(7 << 32 | 1), 16 * PAGE, 8)],
+        "one window, one message"
+    );
     assert_eq!(space.counters.get(Counter::PagesFetched), 8);
 }
 
@@ -34,7 +38,11 @@ fn f1_windows_grow_when_pages_are_touched_in_order() {
     assert_eq!(pages, [16, 16, 32, 64, 64, 64]);
     load(&space, at(2000));
     load(&space, at(1000));
-    assert_eq!(lock(&pager.requests)[6..].iter().map(|request| request.2).collect::<Vec<_>>(), [8, 8], "out of order");
+    assert_eq!(
+        lock(&pager.requests)[6..].iter().map(|request| request.2).collect::<Vec<_>>(),
+        [8, 8],
+        "out of order"
+    );
 }
 
 #[test]
@@ -45,7 +53,9 @@ fn f1_windows_are_large_where_all_was_touched_the_time_before() {
         let space = space_of(256);
         for version in [touched, touched + 1] {
             space.associate(BASE, 256, &pager.snapshot(7, version, 0, 256), 0).unwrap();
-            (0..touched).for_each(|page| assert_eq!(load(&space, at(100 + page)), byte_of(7, version, (100 + page) * PAGE)));
+            (0..touched).for_each(|page| {
+                assert_eq!(load(&space, at(100 + page)), byte_of(7, version, (100 + page) * PAGE))
+            });
         }
         core::mem::take(&mut *lock(&pager.requests)).last().map(|request| request.2)
     };
@@ -73,7 +83,11 @@ fn r3_nothing_past_the_pages_named() {
     (0..8).for_each(|page| store(&space, at(page), 100 + page as u8));
     assert_eq!(space.associate(at(2), 3, &pager.snapshot(1, 1, 0, 8), PAGE), Ok(3));
     for page in 0..8 {
-        let expected = if (2..5).contains(&page) { byte_of(1, 1, (page - 1) * PAGE) } else { 100 + page as u8 };
+        let expected = if (2..5).contains(&page) {
+            byte_of(1, 1, (page - 1) * PAGE)
+        } else {
+            100 + page as u8
+        };
         assert_eq!(load(&space, at(page)), expected, "page {page}");
     }
 }
@@ -93,12 +107,24 @@ fn r5_prefixes_look_at_regions_alone() {
     let pager = TestPager::new(Answers::Now);
     let space = space_of(8);
     space.protect(at(5), PAGE, Prot::READ).unwrap();
-    space.map(Placement::Fixed(at(3)), PAGE, RW, Backing::Shared { memory: SharedMemory::new(), first: 0 }, "").unwrap();
+    space
+        .map(
+            Placement::Fixed(at(3)),
+            PAGE,
+            RW,
+            Backing::Shared { memory: SharedMemory::new(), first: 0 },
+            "",
+        )
+        .unwrap();
     let buffer = slice(VirtAddr(at(0).0 + 10), 7 * PAGE);
     assert_eq!(space.writable_prefix(buffer), 5 * PAGE_BYTES - 10);
     assert_eq!(space.lazy_prefix(buffer), 3 * PAGE_BYTES - 10);
     assert_eq!(space.writable_prefix(slice(at(5), 1)), 0);
-    assert_eq!(space.associate(at(0), 7, &pager.snapshot(1, 1, 0, 7), 0), Ok(3), "trimmed where it cannot be lazy");
+    assert_eq!(
+        space.associate(at(0), 7, &pager.snapshot(1, 1, 0, 7), 0),
+        Ok(3),
+        "trimmed where it cannot be lazy"
+    );
     assert_eq!(space.associate(at(5), 1, &pager.snapshot(1, 2, 0, 7), 0), Ok(0));
     assert_eq!(pager.closed(), 1, "a snapshot that nothing refers to is closed");
     assert_eq!(space.stats().resident, 0);
@@ -148,7 +174,10 @@ fn r10_holes_cost_no_message_and_no_frame() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = space_of(64);
-    let holes = vec![Hole { offset: 100, length: 20 * PAGE }, Hole { offset: 40 * PAGE, length: 24 * PAGE }];
+    let holes = vec![
+        Hole { offset: 100, length: 20 * PAGE },
+        Hole { offset: 40 * PAGE, length: 24 * PAGE },
+    ];
     let snapshot = pager.holey(3, 1, 0, 64, holes);
     space.associate(BASE, 64, &snapshot, 0).unwrap();
     let before = frame::stats().free;
@@ -156,8 +185,15 @@ fn r10_holes_cost_no_message_and_no_frame() {
     assert!(before - frame::stats().free <= 3, "tables alone");
     assert_eq!((pager.requests(), space.stats().resident), (0, 0));
     store(&space, at(50), 1);
-    assert_eq!((load(&space, at(50)), load(&space, VirtAddr(at(50).0 + 1)), pager.requests()), (1, 0, 0));
-    assert_eq!(load(&space, at(0)), byte_of(3, 1, 0), "a page that is a hole only partly is fetched");
+    assert_eq!(
+        (load(&space, at(50)), load(&space, VirtAddr(at(50).0 + 1)), pager.requests()),
+        (1, 0, 0)
+    );
+    assert_eq!(
+        load(&space, at(0)),
+        byte_of(3, 1, 0),
+        "a page that is a hole only partly is fetched"
+    );
     assert_eq!(load(&space, at(20)), byte_of(3, 1, 20 * PAGE));
 }
 
@@ -205,7 +241,9 @@ fn f3_concurrent_faults_make_one_request() {
     TestPager::answer(&fetch);
     while threads.iter().any(|thread| !thread.is_finished()) {
         // Were there more requests, they would be answered too, and counted below.
-        core::mem::take(&mut *lock(&pager.waiting)).iter().for_each(|fetch| TestPager::answer(fetch));
+        core::mem::take(&mut *lock(&pager.waiting))
+            .iter()
+            .for_each(|fetch| TestPager::answer(fetch));
         thread::yield_now();
     }
     for thread in threads {
@@ -277,7 +315,11 @@ fn f4_copies_go_as_far_as_memory_reaches() {
     assert_eq!(space.copy_out(slice(at(2), 0), &[]), Ok(0));
     space.write(at(0).0 + 4094, &0x1122_3344_u32).unwrap();
     assert_eq!(space.read::<u32>(at(0).0 + 4094), Ok(0x1122_3344));
-    assert_eq!(space.read_string(at(1).0 + 4095, 10), Err(FaultError::Segv), "no NUL before the end");
+    assert_eq!(
+        space.read_string(at(1).0 + 4095, 10),
+        Err(FaultError::Segv),
+        "no NUL before the end"
+    );
     assert_eq!(space.read_string(at(0).0 + 4094, 10).unwrap().unwrap(), [0x44, 0x33, 0x22, 0x11]);
 }
 
@@ -480,8 +522,9 @@ fn q4_regions_are_bounded() {
     let pager = TestPager::new(Answers::Now);
     let space = space_of(64);
     let _knob = Knob::set(&knobs::MAX_REGIONS, 8);
-    let refused =
-        (0..32).map(|n| space.associate(at(2 * n), 1, &pager.snapshot(7, n, 0, 1), 0)).position(|result| result == Err(Errno::ENOMEM));
+    let refused = (0..32)
+        .map(|n| space.associate(at(2 * n), 1, &pager.snapshot(7, n, 0, 1), 0))
+        .position(|result| result == Err(Errno::ENOMEM));
     assert_eq!(refused, Some(4));
     assert_eq!(space.protect(at(60), PAGE, Prot::READ), Err(Errno::ENOMEM));
     assert_eq!(space.unmap(at(50), PAGE), Err(Errno::ENOMEM));
@@ -564,9 +607,13 @@ fn q2_tables_of_holes_go_too() {
     let pager = TestPager::new(Answers::Now);
     let space = Space::new().unwrap();
     let bytes = 16 << 30;
-    let start = space.map(Placement::Anywhere(VirtAddr(0)), bytes, RW, Backing::Anonymous, "").unwrap();
+    let start =
+        space.map(Placement::Anywhere(VirtAddr(0)), bytes, RW, Backing::Anonymous, "").unwrap();
     let snapshot = pager.holey(3, 1, 0, bytes / PAGE, vec![Hole { offset: 0, length: bytes }]);
-    assert_eq!(space.associate(start, (bytes / PAGE) as usize, &snapshot, 0), Ok((bytes / PAGE) as usize));
+    assert_eq!(
+        space.associate(start, (bytes / PAGE) as usize, &snapshot, 0),
+        Ok((bytes / PAGE) as usize)
+    );
     for at in (0..bytes).step_by(4 << 20) {
         assert_eq!(load(&space, VirtAddr(start.0 + at)), 0);
     }

@@ -1,4 +1,5 @@
-//! Random operations on several address spaces, against byte arrays. The seed of a failure is printed; set `SEED` to play it again.
+//! Random operations on several address spaces, against byte arrays. The seed of a failure is
+//! printed; set `SEED` to play it again.
 
 use super::*;
 use std::{cell::RefCell, panic, rc::Rc, thread};
@@ -65,12 +66,17 @@ impl World {
     /// Any bytes of the window, up to some pages.
     fn slice(&mut self) -> UserSlice {
         let start = self.random.u64(0..PAGES * PAGE);
-        let len = if self.random.bool() { self.random.u64(1..300) } else { self.random.u64(1..4 * PAGE) };
+        let len =
+            if self.random.bool() { self.random.u64(1..300) } else { self.random.u64(1..4 * PAGE) };
         slice(VirtAddr(BASE.0 + start), len.min(PAGES * PAGE - start))
     }
 
     fn step(&mut self, pair: &mut Pair) {
-        *lock(&self.pager.answers) = if self.random.u8(0..8) == 0 { Answers::Errors(self.random.u32(1..3)) } else { Answers::Now };
+        *lock(&self.pager.answers) = if self.random.u8(0..8) == 0 {
+            Answers::Errors(self.random.u32(1..3))
+        } else {
+            Answers::Now
+        };
         match self.random.u8(0..20) {
             0 => self.map(pair),
             1 => self.unmap(pair),
@@ -89,11 +95,22 @@ impl World {
     fn map(&mut self, pair: &mut Pair) {
         let (start, pages) = self.range();
         let (prot, shared) = (self.prot(), self.random.u8(0..3) == 0);
-        let backing = if shared { Backing::Shared { memory: SharedMemory::new(), first: 5 } } else { Backing::Anonymous };
+        let backing = if shared {
+            Backing::Shared { memory: SharedMemory::new(), first: 5 }
+        } else {
+            Backing::Anonymous
+        };
         pair.space.map(Placement::Fixed(at(start)), pages * PAGE, prot, backing, "").unwrap();
         for page in &mut pair.model[start as usize..(start + pages) as usize] {
             let zeros = vec![0; PAGE_BYTES];
-            *page = Some((prot, if shared { Bytes::Shared(Rc::new(RefCell::new(zeros))) } else { Bytes::Private(zeros) }));
+            *page = Some((
+                prot,
+                if shared {
+                    Bytes::Shared(Rc::new(RefCell::new(zeros)))
+                } else {
+                    Bytes::Private(zeros)
+                },
+            ));
         }
     }
 
@@ -126,7 +143,9 @@ impl World {
         assert_eq!(done, model.iter().take_while(lazy).count());
         for (index, page) in model.iter_mut().take(done).enumerate() {
             let first = file_offset + (skip + index as u64) * PAGE;
-            page.as_mut().unwrap().1 = Bytes::Private((first..first + PAGE).map(|at| byte_of(file, version, at)).collect());
+            page.as_mut().unwrap().1 = Bytes::Private(
+                (first..first + PAGE).map(|at| byte_of(file, version, at)).collect(),
+            );
         }
     }
 
@@ -134,7 +153,11 @@ impl World {
         let to = self.slice();
         let bytes: Vec<u8> = (0..to.len()).map(|_| self.random.u8(..)).collect();
         let expected = reach(pair, to, |prot| prot.contains(Prot::WRITE));
-        let done = if self.random.u8(0..4) == 0 { Ok(pair.space.try_copy_out(to, &bytes)) } else { pair.space.copy_out(to, &bytes) };
+        let done = if self.random.u8(0..4) == 0 {
+            Ok(pair.space.try_copy_out(to, &bytes))
+        } else {
+            pair.space.copy_out(to, &bytes)
+        };
         let done = done.unwrap_or_else(|error| {
             assert_eq!((error, expected), (FaultError::Segv, 0));
             0
@@ -144,7 +167,11 @@ impl World {
         for piece in to.take(done).pieces() {
             let (index, inside) = place(piece);
             let (part, rest) = left.split_at(piece.len());
-            pair.model[index].as_mut().unwrap().1.set(|page| page[inside..inside + piece.len()].copy_from_slice(part));
+            pair.model[index]
+                .as_mut()
+                .unwrap()
+                .1
+                .set(|page| page[inside..inside + piece.len()].copy_from_slice(part));
             left = rest;
         }
     }
@@ -159,16 +186,24 @@ impl World {
         for piece in from.take(done).pieces() {
             let (index, inside) = place(piece);
             let (part, rest) = left.split_at(piece.len());
-            pair.model[index].as_ref().unwrap().1.get(|page| assert_eq!(page[inside..inside + piece.len()], *part, "page {index}"));
+            pair.model[index]
+                .as_ref()
+                .unwrap()
+                .1
+                .get(|page| assert_eq!(page[inside..inside + piece.len()], *part, "page {index}"));
             left = rest;
         }
     }
 
     fn store(&mut self, pair: &mut Pair) {
-        let (page, inside, value) = (self.random.u64(0..PAGES), self.random.u64(0..PAGE), self.random.u8(..));
+        let (page, inside, value) =
+            (self.random.u64(0..PAGES), self.random.u64(0..PAGE), self.random.u8(..));
         let model = pair.model[page as usize].as_mut();
         let allowed = model.as_ref().is_some_and(|(prot, _)| prot.contains(Prot::WRITE));
-        assert_eq!(mmu::store(&pair.space, VirtAddr(at(page).0 + inside), value), if allowed { Ok(()) } else { Err(FaultError::Segv) });
+        assert_eq!(
+            mmu::store(&pair.space, VirtAddr(at(page).0 + inside), value),
+            if allowed { Ok(()) } else { Err(FaultError::Segv) }
+        );
         if allowed {
             model.unwrap().1.set(|bytes| bytes[inside as usize] = value);
         }
@@ -176,12 +211,16 @@ impl World {
 
     fn remap(&mut self, pair: &mut Pair) {
         let (from, to) = (self.range(), self.range());
-        let (old, new) = (from.0 as usize..(from.0 + from.1) as usize, to.0 as usize..(to.0 + to.1) as usize);
-        let kind = |page: &ModelPage| page.as_ref().map(|(prot, bytes)| (*prot, matches!(bytes, Bytes::Shared(_))));
+        let (old, new) =
+            (from.0 as usize..(from.0 + from.1) as usize, to.0 as usize..(to.0 + to.1) as usize);
+        let kind = |page: &ModelPage| {
+            page.as_ref().map(|(prot, bytes)| (*prot, matches!(bytes, Bytes::Shared(_))))
+        };
         let first = kind(&pair.model[old.start]);
-        // Growing shared memory, and shared memory of several mappings, are left to tests of their own.
-        let simple =
-            first.is_some_and(|(_, shared)| !shared || from.1 >= to.1) && pair.model[old.clone()].iter().all(|page| kind(page) == first);
+        // Growing shared memory, and shared memory of several mappings, are left to tests of their
+        // own.
+        let simple = first.is_some_and(|(_, shared)| !shared || from.1 >= to.1)
+            && pair.model[old.clone()].iter().all(|page| kind(page) == first);
         if !simple || old.start < new.end && new.start < old.end {
             return;
         }
@@ -208,8 +247,10 @@ impl World {
     fn lend(&mut self, pair: &mut Pair) {
         let ((from, pages), to) = (self.range(), self.random.u64(0..PAGES));
         let pages = pages.min(PAGES - to);
-        let readable =
-            pair.model[from as usize..].iter().take_while(|page| page.as_ref().is_some_and(|(prot, _)| !prot.is_empty())).count() as u64;
+        let readable = pair.model[from as usize..]
+            .iter()
+            .take_while(|page| page.as_ref().is_some_and(|(prot, _)| !prot.is_empty()))
+            .count() as u64;
         let Ok(frames) = pair.space.lend(PageRange::new(at(from).page(), pages)) else {
             assert!(readable < pages);
             return;
@@ -228,10 +269,16 @@ impl World {
             let address = at(index as u64);
             for inside in [0, 1, self.random.u64(0..PAGE), PAGE - 1] {
                 let expected = match page {
-                    Some((prot, bytes)) if !prot.is_empty() => Ok(bytes.get(|bytes| bytes[inside as usize])),
+                    Some((prot, bytes)) if !prot.is_empty() => {
+                        Ok(bytes.get(|bytes| bytes[inside as usize]))
+                    }
                     _ => Err(FaultError::Segv),
                 };
-                assert_eq!(mmu::load(&pair.space, VirtAddr(address.0 + inside)), expected, "page {index}, byte {inside}");
+                assert_eq!(
+                    mmu::load(&pair.space, VirtAddr(address.0 + inside)),
+                    expected,
+                    "page {index}, byte {inside}"
+                );
             }
         }
         check_invariants(&pair.space);
@@ -244,7 +291,9 @@ fn place(piece: UserSlice) -> (usize, usize) {
 
 /// Bytes from the start of a slice that lie in pages with suitable rights.
 fn reach(pair: &Pair, slice: UserSlice, suitable: impl Fn(Prot) -> bool) -> usize {
-    let reached = slice.pieces().take_while(|&piece| pair.model[place(piece).0].as_ref().is_some_and(|(prot, _)| suitable(*prot)));
+    let reached = slice.pieces().take_while(|&piece| {
+        pair.model[place(piece).0].as_ref().is_some_and(|(prot, _)| suitable(*prot))
+    });
     reached.map(UserSlice::len).sum()
 }
 
@@ -265,7 +314,12 @@ fn check_invariants(space: &Space) {
                 resident += 1;
                 let writable = entry.has(page_table::EntryFlags::WRITE);
                 assert!(!writable || region.prot.contains(Prot::WRITE));
-                assert!(!writable || !entry.is_shared() || matches!(region.backing, Backing::Shared { .. }), "a shared frame is writable");
+                assert!(
+                    !writable
+                        || !entry.is_shared()
+                        || matches!(region.backing, Backing::Shared { .. }),
+                    "a shared frame is writable"
+                );
             });
             assert!(region.touched || resident == 0);
         }
@@ -274,14 +328,17 @@ fn check_invariants(space: &Space) {
 
 fn run(seed: u64) {
     let pager = TestPager::new(Answers::Now);
-    let first = Pair { space: space_of(PAGES), model: vec![Some((RW, Bytes::zeros())); PAGES as usize] };
+    let first =
+        Pair { space: space_of(PAGES), model: vec![Some((RW, Bytes::zeros())); PAGES as usize] };
     let mut world = World { random: fastrand::Rng::with_seed(seed), pager, pairs: vec![first] };
     for step in 0..600 {
         let index = world.random.usize(0..world.pairs.len());
         let mut pair = world.pairs.swap_remove(index);
         world.step(&mut pair);
         match world.random.u8(0..40) {
-            0 if world.pairs.len() < 3 => world.pairs.push(Pair { space: pair.space.fork().unwrap(), model: pair.model.clone() }),
+            0 if world.pairs.len() < 3 => world
+                .pairs
+                .push(Pair { space: pair.space.fork().unwrap(), model: pair.model.clone() }),
             1 if !world.pairs.is_empty() => continue,
             _ => {}
         }
@@ -326,7 +383,8 @@ fn random_operations_in_little_memory() {
 
 const THREADS: u64 = 4;
 
-/// One thread's work on the pages of a common space whose number is its own modulo [`THREADS`]: neighbours always belong to others.
+/// One thread's work on the pages of a common space whose number is its own modulo [`THREADS`]:
+/// neighbours always belong to others.
 fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
     let mut random = fastrand::Rng::with_seed(me);
     let mut model: Vec<Vec<u8>> = vec![vec![0; PAGE_BYTES]; (PAGES / THREADS) as usize];
@@ -339,7 +397,9 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
                 let (version, offset) = (random.u64(1..3), random.u64(0..8) * 1024);
                 let snapshot = pager.sparse(FILE, version, offset, 3);
                 assert_eq!(space.associate(at(page), 1, &snapshot, PAGE), Ok(1));
-                *bytes = (offset + PAGE..offset + 2 * PAGE).map(|at| byte_of(FILE, version, at)).collect();
+                *bytes = (offset + PAGE..offset + 2 * PAGE)
+                    .map(|at| byte_of(FILE, version, at))
+                    .collect();
             }
             4 => {
                 let inside = random.usize(0..PAGE_BYTES);
@@ -348,18 +408,27 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
             }
             5 => {
                 space.unmap(at(page), PAGE).unwrap();
-                space.map(Placement::FixedNoReplace(at(page)), PAGE, RW, Backing::Anonymous, "").unwrap();
+                space
+                    .map(Placement::FixedNoReplace(at(page)), PAGE, RW, Backing::Anonymous, "")
+                    .unwrap();
                 bytes.fill(0);
             }
             6 => {
                 let child = space.fork().unwrap();
                 let inside = random.usize(0..PAGE_BYTES);
-                assert_eq!(load_stubbornly(&child, VirtAddr(at(page).0 + inside as u64)), bytes[inside]);
+                assert_eq!(
+                    load_stubbornly(&child, VirtAddr(at(page).0 + inside as u64)),
+                    bytes[inside]
+                );
             }
             7 => drop(cache::evict(10)),
             _ => {
                 let inside = random.usize(0..PAGE_BYTES);
-                assert_eq!(load_stubbornly(space, VirtAddr(at(page).0 + inside as u64)), bytes[inside], "page {page}, byte {inside}");
+                assert_eq!(
+                    load_stubbornly(space, VirtAddr(at(page).0 + inside as u64)),
+                    bytes[inside],
+                    "page {page}, byte {inside}"
+                );
             }
         }
     }

@@ -62,8 +62,9 @@ fn swap_all(space: &Space) {
     assert_eq!(space.stats().resident, 0);
 }
 
-/// Waits until so many requests have been made that the store has not answered. Looks at the store alone: the clock passes over a space whose lock somebody holds, and
-/// would, if this looked at the space instead, sometimes find nothing to take.
+/// Waits until so many requests have been made that the store has not answered. Looks at the store
+/// alone: the clock passes over a space whose lock somebody holds, and would, if this looked at the
+/// space instead, sometimes find nothing to take.
 fn await_requests(swap: &Swap, count: usize) {
     while swap.store.waiting() < count {
         std::thread::yield_now();
@@ -102,7 +103,9 @@ fn q3_without_room_in_the_file_who_asks_is_told() {
     let _alone = host::exclusive();
     let _swap = Swap::new(1000);
     let space = space_of(2 * host::POOL_FRAMES as u64);
-    let failed = (0..2 * host::POOL_FRAMES as u64).find(|&page| mmu::store(&space, at(page), value(page)).is_err()).unwrap();
+    let failed = (0..2 * host::POOL_FRAMES as u64)
+        .find(|&page| mmu::store(&space, at(page), value(page)).is_err())
+        .unwrap();
     assert!(failed > (host::POOL_FRAMES + 300) as u64, "{failed}");
     // One less, and everything is there.
     space.discard(at(failed - 100), 100 * PAGE).unwrap();
@@ -171,7 +174,8 @@ fn q3_a_write_that_fails_loses_nothing() {
     check(&space, 100);
 }
 
-/// A page of a process that sleeps can be among those that the file did not take, and stays there until the process looks at it.
+/// A page of a process that sleeps can be among those that the file did not take, and stays there
+/// until the process looks at it.
 #[test]
 fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
     let _alone = host::exclusive();
@@ -216,7 +220,10 @@ fn q3_what_is_done_to_swapped_pages() {
     assert_eq!(space.residency(at(56), 8 * PAGE).unwrap(), [0; 8]);
     assert_eq!(space.lend(PageRange::new(at(48).page(), 4)).unwrap()[2].bytes()[0], value(50));
     take_all();
-    assert_eq!((load(&space, at(33)), load(&space, at(40)), load(&space, at(1))), (value(33), 5, value(1)));
+    assert_eq!(
+        (load(&space, at(33)), load(&space, at(40)), load(&space, at(1))),
+        (value(33), 5, value(1))
+    );
 }
 
 #[test]
@@ -241,7 +248,8 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
         std::thread::spawn(move || load(&space, at(4)))
     };
     await_requests(&swap, 1);
-    // All pages go, come back with other bytes, and go again: the four slots that are left are not those that are being read.
+    // All pages go, come back with other bytes, and go again: the four slots that are left are not
+    // those that are being read.
     space.discard(BASE, 16 * PAGE).unwrap();
     (0..4).for_each(|page| store(&space, at(4 + page), 200));
     let writer = std::thread::spawn(|| assert!(take_some(4)));

@@ -73,7 +73,9 @@ impl Read {
         if active(Mutant::TraceForgets) {
             return self.pages.clear();
         }
-        let rest = |pages: &Pages| [pages.start..pages.end.min(gone.start), pages.start.max(gone.end)..pages.end];
+        let rest = |pages: &Pages| {
+            [pages.start..pages.end.min(gone.start), pages.start.max(gone.end)..pages.end]
+        };
         self.pages = self.pages.iter().flat_map(rest).filter(|pages| !pages.is_empty()).collect();
     }
 

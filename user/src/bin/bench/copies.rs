@@ -42,7 +42,8 @@ fn copy(meter: &Meter, file_bytes: usize, piece_bytes: usize) -> Result<()> {
     remove(fd)
 }
 
-/// A whole file through one buffer, once everything that this takes is there: copies of different lengths are to cost the same.
+/// A whole file through one buffer, once everything that this takes is there: copies of different
+/// lengths are to cost the same.
 fn copy_whole(meter: &Meter, file_bytes: usize) -> Result<()> {
     copy(&WARM_UP, file_bytes, file_bytes)?;
     copy(meter, file_bytes, file_bytes)

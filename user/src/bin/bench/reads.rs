@@ -35,7 +35,8 @@ pub const FILE_BYTES: usize = 64 << 20;
 /// Its pages.
 const FILE_PAGES: usize = FILE_BYTES / PAGE_BYTES;
 
-/// Makes the file anew, of whole pieces, so that nothing of it is known to the kernel, and opens it.
+/// Makes the file anew, of whole pieces, so that nothing of it is known to the kernel, and opens
+/// it.
 pub fn cold_file(file_bytes: usize) -> Result<Fd> {
     let _ = sys::unlink(PATH);
     let fd = sys::open(PATH, abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o600)?;
@@ -79,8 +80,9 @@ fn server_round_trip(meter: &Meter) -> Result<()> {
 const SPACE_BYTES: usize = 16 << 30;
 const APART_BYTES: usize = 2 << 30;
 
-/// The read(2) alone, into fresh memory, where not even page tables are: the least of a few. The file is of one shape for all lengths, data and
-/// then a hole, since 1 GiB of data would not fit into the machine, and a hole costs a little.
+/// The read(2) alone, into fresh memory, where not even page tables are: the least of a few. The
+/// file is of one shape for all lengths, data and then a hole, since 1 GiB of data would not fit
+/// into the machine, and a hole costs a little.
 fn read_alone(meter: &Meter, len_bytes: usize) -> Result<()> {
     const DATA_BYTES: u64 = 32 << 10;
     let fd = cold_file(FILE_BYTES)?;
@@ -134,7 +136,8 @@ fn sequential(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// The file offset and the address do not agree modulo the page size: no page of the file is a page of the buffer.
+/// The file offset and the address do not agree modulo the page size: no page of the file is a page
+/// of the buffer.
 fn incongruent(meter: &Meter) -> Result<()> {
     const OFFSET: usize = 100;
     let fd = cold_file(FILE_BYTES)?;
@@ -142,7 +145,8 @@ fn incongruent(meter: &Meter) -> Result<()> {
     meter.once(|| {
         expect(sys::pread(fd, &mut buffer, OFFSET as u64)?, FILE_BYTES - OFFSET)?;
         for page in buffer.chunks(PAGE_BYTES).take(FILE_PAGES - 1) {
-            // SAFETY: a byte within the slice. Behind each page's first eight bytes the file is zero.
+            // SAFETY: a byte within the slice. Behind each page's first eight bytes the file is
+            // zero.
             expect(usize::from(unsafe { page.as_ptr().read_volatile() }), 0)?;
         }
         Ok(())

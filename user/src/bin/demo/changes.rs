@@ -10,7 +10,8 @@ const WRITERS: usize = 3;
 
 /// One process after the other; writers side by side. Returns an exit status.
 pub fn make_all(plan: &Plan, path: &[u8]) -> i32 {
-    let writers = (0..WRITERS).map(|writer| spawn(|| overwrite(plan, path, writer))).collect::<Vec<_>>();
+    let writers =
+        (0..WRITERS).map(|writer| spawn(|| overwrite(plan, path, writer))).collect::<Vec<_>>();
     let mut good = writers.into_iter().all(finish);
     good = good && finish(spawn(|| cut_and_extend(plan, path)));
     good = good && finish(spawn(|| rename_over(plan, path)));
@@ -43,7 +44,8 @@ fn spawn(work: impl FnOnce() -> Result<()>) -> Option<i32> {
 }
 
 fn finish(child: Option<i32>) -> bool {
-    child.is_some_and(|child| sys::wait_for(child).is_ok_and(|status| status.exit_code() == Some(0)))
+    child
+        .is_some_and(|child| sys::wait_for(child).is_ok_and(|status| status.exit_code() == Some(0)))
 }
 
 fn random_bytes(seed: u64, len_bytes: u64) -> Vec<u8> {

@@ -1,12 +1,14 @@
 //! `demo [--size SIZE] [--seed SEED] [--dir DIRECTORY]`: the experiment.
 //!
-//! A program reads all of a sparse file, 16 GiB by default, into memory with one read(2), looks at a few pages, and sleeps. The file has seeded
-//! islands of data. Meanwhile other processes overwrite parts of it, truncate it, rename another file over it, and delete that. Then the program
-//! wakes up and checks every island, and thousands of places between them, against the seed: a read(2) has to return what the file held at
-//! one instant.
+//! A program reads all of a sparse file, 16 GiB by default, into memory with one read(2), looks at
+//! a few pages, and sleeps. The file has seeded islands of data. Meanwhile other processes
+//! overwrite parts of it, truncate it, rename another file over it, and delete that. Then the
+//! program wakes up and checks every island, and thousands of places between them, against the
+//! seed: a read(2) has to return what the file held at one instant.
 //!
-//! The hash covers all that was looked at. It is the same for the same size and seed wherever this runs: on a kernel that reads lazily, on one
-//! that does not, on Linux. The exit status is 1 if a byte was wrong, 2 if the experiment could not be made.
+//! The hash covers all that was looked at. It is the same for the same size and seed wherever this
+//! runs: on a kernel that reads lazily, on one that does not, on Linux. The exit status is 1 if a
+//! byte was wrong, 2 if the experiment could not be made.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -41,7 +43,8 @@ struct Findings {
 }
 
 fn run(args: &Args) -> i32 {
-    let (mut size_bytes, mut seed, mut directory) = (Some(DEFAULT_SIZE_BYTES), Some(1), &b"/tmp"[..]);
+    let (mut size_bytes, mut seed, mut directory) =
+        (Some(DEFAULT_SIZE_BYTES), Some(1), &b"/tmp"[..]);
     for pair in args.get(1..).unwrap_or_default().chunks(2) {
         match *pair {
             [b"--size", value] => size_bytes = user::opt::size(value),
@@ -51,7 +54,10 @@ fn run(args: &Args) -> i32 {
         }
     }
     let (Some(size_bytes @ plan::MIN_SIZE_BYTES..), Some(seed)) = (size_bytes, seed) else {
-        eprintln!("usage: demo [--size SIZE] [--seed SEED] [--dir DIRECTORY]   (a size of at least {})", plan::MIN_SIZE_BYTES);
+        eprintln!(
+            "usage: demo [--size SIZE] [--seed SEED] [--dir DIRECTORY]   (a size of at least {})",
+            plan::MIN_SIZE_BYTES
+        );
         return 2;
     };
     match experiment(&Plan::new(size_bytes, seed), directory) {
@@ -64,7 +70,12 @@ fn run(args: &Args) -> i32 {
 fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
     let path = user::fs::join(directory, b"demo.file");
     let blocks_at_start = used_blocks(directory);
-    println!("file         {} bytes, {} islands of data, seed {}", plan.size_bytes, plan.islands.len(), plan.seed);
+    println!(
+        "file         {} bytes, {} islands of data, seed {}",
+        plan.size_bytes,
+        plan.islands.len(),
+        plan.seed
+    );
     make_file(plan, &path).map_err(|error| ("making the file", error))?;
     let blocks_with_file = used_blocks(directory);
     let (before, of_servers) = (Counters::now(), Counters::of_servers());
@@ -96,7 +107,14 @@ fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
     }
     let blocks_changed = used_blocks(directory);
     check_everything(plan, &buffer, &mut findings);
-    report(plan, findings, &before, [blocks_at_start, blocks_with_file, blocks_changed, used_blocks(directory)], buffer, directory)
+    report(
+        plan,
+        findings,
+        &before,
+        [blocks_at_start, blocks_with_file, blocks_changed, used_blocks(directory)],
+        buffer,
+        directory,
+    )
 }
 
 /// Makes the sparse file and writes its islands.
@@ -115,12 +133,14 @@ fn make_file(plan: &Plan, path: &[u8]) -> Result<()> {
 
 /// Reads the whole file into fresh memory: with one read(2), unless this kernel (Linux) cuts it.
 fn read_all(plan: &Plan, path: &[u8]) -> Attempt<Pages> {
-    let mut buffer = Pages::new(plan.size_bytes as usize).map_err(|error| ("memory for the whole file", error))?;
+    let mut buffer = Pages::new(plan.size_bytes as usize)
+        .map_err(|error| ("memory for the whole file", error))?;
     let fd = sys::open(path, abi::O_RDONLY, 0).map_err(|error| ("opening the file", error))?;
     let start = sys::clock(abi::CLOCK_MONOTONIC).unwrap_or_default();
     let (mut filled, mut calls) = (0, 0);
     while filled < buffer.len() {
-        let count = sys::read(fd, &mut buffer[filled..]).map_err(|error| ("reading the file", error))?;
+        let count =
+            sys::read(fd, &mut buffer[filled..]).map_err(|error| ("reading the file", error))?;
         if count == 0 {
             return Err(("reading the file: it ends early", Errno::EIO));
         }
@@ -147,9 +167,16 @@ fn compare(found: &[u8], expected: &[u8], offset: u64, findings: &mut Findings) 
     findings.hash.update(offset.to_le_bytes());
     findings.hash.update(found);
     if found != expected {
-        let wrong = found.iter().zip(expected).filter(|(found, expected)| found != expected).count();
-        let first = found.iter().zip(expected).position(|(found, expected)| found != expected).unwrap_or(0);
-        eprintln!("demo: {wrong} wrong bytes from {} on: {:#04x} for {:#04x}", offset + first as u64, found[first], expected[first]);
+        let wrong =
+            found.iter().zip(expected).filter(|(found, expected)| found != expected).count();
+        let first =
+            found.iter().zip(expected).position(|(found, expected)| found != expected).unwrap_or(0);
+        eprintln!(
+            "demo: {wrong} wrong bytes from {} on: {:#04x} for {:#04x}",
+            offset + first as u64,
+            found[first],
+            expected[first]
+        );
         findings.wrong_bytes += wrong as u64;
     }
 }
@@ -168,9 +195,18 @@ fn check_everything(plan: &Plan, buffer: &[u8], findings: &mut Findings) {
 }
 
 /// Tells what was found. The buffer goes here, to see that its snapshot goes with it.
-fn report(plan: &Plan, findings: Findings, before: &Counters, blocks: [u64; 4], buffer: Pages, directory: &[u8]) -> Attempt<u64> {
+fn report(
+    plan: &Plan,
+    findings: Findings,
+    before: &Counters,
+    blocks: [u64; 4],
+    buffer: Pages,
+    directory: &[u8],
+) -> Attempt<u64> {
     let Findings { islands, holes, wrong_bytes, hash } = findings;
-    println!("awake        islands checked: {islands}, holes checked: {holes}, wrong bytes: {wrong_bytes}");
+    println!(
+        "awake        islands checked: {islands}, holes checked: {holes}, wrong bytes: {wrong_bytes}"
+    );
     let after = Counters::now();
     for (name, grown) in after.since(before) {
         println!("counter      {name}: {grown}");
@@ -187,11 +223,19 @@ fn report(plan: &Plan, findings: Findings, before: &Counters, blocks: [u64; 4], 
     println!("size         {}", plan.size_bytes);
     let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("hash         {hash}");
-    println!("{}", if wrong_bytes == 0 { "every byte is what the file held when it was read" } else { "THE READ WAS NOT OF ONE INSTANT" });
+    println!(
+        "{}",
+        if wrong_bytes == 0 {
+            "every byte is what the file held when it was read"
+        } else {
+            "THE READ WAS NOT OF ONE INSTANT"
+        }
+    );
     Ok(wrong_bytes)
 }
 
 /// Blocks of the file system that are in use: where rescued bytes show.
 fn used_blocks(directory: &[u8]) -> u64 {
-    sys::statfs(directory).map_or(0, |store| (store.f_blocks as u64).saturating_sub(store.f_bfree as u64))
+    sys::statfs(directory)
+        .map_or(0, |store| (store.f_blocks as u64).saturating_sub(store.f_bfree as u64))
 }

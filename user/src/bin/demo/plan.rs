@@ -8,7 +8,8 @@ use user::random::Random;
 /// The smallest file in which islands keep apart.
 pub const MIN_SIZE_BYTES: u64 = 1 << 20;
 
-/// Islands at most: their bytes, twice over (file and rescue), must fit into the small machine's memory.
+/// Islands at most: their bytes, twice over (file and rescue), must fit into the small machine's
+/// memory.
 const MAX_ISLANDS: u64 = 192;
 
 /// The longest island.
@@ -48,7 +49,8 @@ impl Plan {
         for (index, island) in islands.iter().enumerate() {
             let length = island.end - island.start;
             overwritten.push(match index % 6 {
-                // Inside, over its start, over its end, all of it with what is around, behind it; one in six stays as it is.
+                // Inside, over its start, over its end, all of it with what is around, behind it;
+                // one in six stays as it is.
                 0 => island.start + length / 4..island.start + length * 3 / 4,
                 1 => island.start.saturating_sub(5000)..island.start + length / 2,
                 2 => island.start + length / 2..(island.end + 5000).min(size_bytes),

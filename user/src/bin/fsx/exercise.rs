@@ -1,6 +1,7 @@
 //! One file, some buffers, and what each of them has to hold.
 //!
-//! Invariant between steps: the file holds `file`, and buffer b holds `buffers[b].copy`. The copies are ordinary memory that no system call touches.
+//! Invariant between steps: the file holds `file`, and buffer b holds `buffers[b].copy`. The copies
+//! are ordinary memory that no system call touches.
 
 use crate::journal::{Journal, Step};
 use user::pages::Pages;
@@ -61,17 +62,31 @@ struct Part {
 impl<'a> Exercise<'a> {
     /// An empty file and buffers of zeros.
     pub fn new(path: &'a [u8], settings: Settings) -> Outcome<Self> {
-        let fd = sys::open(path, abi::O_RDWR | abi::O_CREAT | abi::O_TRUNC, 0o644).map_err(|error| format!("open: {error:?}"))?;
+        let fd = sys::open(path, abi::O_RDWR | abi::O_CREAT | abi::O_TRUNC, 0o644)
+            .map_err(|error| format!("open: {error:?}"))?;
         let length = settings.max_bytes + ROOM_BYTES;
         let buffer = |_| Pages::new(length).map(|pages| Buffer { pages, copy: vec![0; length] });
-        let buffers = (0..BUFFERS).map(buffer).collect::<Result<Vec<_>>>().map_err(|error| format!("buffers: {error:?}"))?;
+        let buffers = (0..BUFFERS)
+            .map(buffer)
+            .collect::<Result<Vec<_>>>()
+            .map_err(|error| format!("buffers: {error:?}"))?;
         let random = Random::new(settings.seed);
-        Ok(Self { path, settings, random, fd, file: Vec::new(), buffers, journal: Journal::default() })
+        Ok(Self {
+            path,
+            settings,
+            random,
+            fd,
+            file: Vec::new(),
+            buffers,
+            journal: Journal::default(),
+        })
     }
 
     /// All steps, and a last look at everything.
     pub fn run(mut self) -> Outcome {
-        let outcome = (0..self.settings.operations).try_for_each(|_| self.step()).and_then(|()| self.check_everything());
+        let outcome = (0..self.settings.operations)
+            .try_for_each(|_| self.step())
+            .and_then(|()| self.check_everything());
         let _ = sys::close(self.fd);
         outcome.map_err(|failure| format!("{failure}; the last steps were{}", self.journal))
     }
@@ -121,7 +136,8 @@ impl<'a> Exercise<'a> {
     }
 
     fn read(&mut self, how: &'static str) -> Outcome {
-        let (Part { buffer, at, length }, offset) = (self.part(), self.number(self.settings.max_bytes));
+        let (Part { buffer, at, length }, offset) =
+            (self.part(), self.number(self.settings.max_bytes));
         self.journal.note(Step::Read { how, buffer, at, length, offset });
         let cut = self.number(length);
         let into = self.buffers[buffer].pages.get_mut(at..at + length).unwrap_or_default();
@@ -130,7 +146,11 @@ impl<'a> Exercise<'a> {
             "read" => seek(self.fd, offset).and_then(|()| sys::read(self.fd, into)),
             _ => seek(self.fd, offset).and_then(|()| {
                 let (front, behind) = into.split_at_mut(cut);
-                vectored(abi::__NR_readv, self.fd, [(front.as_mut_ptr(), front.len()), (behind.as_mut_ptr(), behind.len())])
+                vectored(
+                    abi::__NR_readv,
+                    self.fd,
+                    [(front.as_mut_ptr(), front.len()), (behind.as_mut_ptr(), behind.len())],
+                )
             }),
         };
         let expected = length.min(self.file.len().saturating_sub(offset));
@@ -155,7 +175,10 @@ impl<'a> Exercise<'a> {
             "write" => seek(self.fd, offset).and_then(|()| sys::write(self.fd, from)),
             _ => seek(self.fd, offset).and_then(|()| {
                 let (front, behind) = from.split_at(cut);
-                let parts = [(front.as_ptr().cast_mut(), front.len()), (behind.as_ptr().cast_mut(), behind.len())];
+                let parts = [
+                    (front.as_ptr().cast_mut(), front.len()),
+                    (behind.as_ptr().cast_mut(), behind.len()),
+                ];
                 vectored(abi::__NR_writev, self.fd, parts)
             }),
         };
@@ -169,7 +192,8 @@ impl<'a> Exercise<'a> {
         if length > 0 {
             let end = self.file.len().max(offset + length);
             self.file.resize(end, 0);
-            self.file[offset..offset + length].copy_from_slice(&self.buffers[buffer].copy[at..at + length]);
+            self.file[offset..offset + length]
+                .copy_from_slice(&self.buffers[buffer].copy[at..at + length]);
         }
     }
 
@@ -179,7 +203,8 @@ impl<'a> Exercise<'a> {
         let length = length.min(self.settings.max_bytes - offset);
         self.journal.note(Step::Write { how: "append", buffer, at, length, offset });
         let appended = sys::open(self.path, abi::O_WRONLY | abi::O_APPEND, 0).and_then(|fd| {
-            let count = sys::write(fd, self.buffers[buffer].pages.get(at..at + length).unwrap_or_default());
+            let count =
+                sys::write(fd, self.buffers[buffer].pages.get(at..at + length).unwrap_or_default());
             sys::close(fd).and(count)
         });
         same_count("append", appended, length)?;
@@ -190,8 +215,13 @@ impl<'a> Exercise<'a> {
     /// A byte, a few, or a whole part.
     fn store(&mut self) -> Outcome {
         let Part { buffer, at, length } = self.part();
-        let length = if self.random.below(4) == 0 { length } else { length.min(1 + self.random.below(64) as usize) };
-        let at = (at + self.random.below(self.settings.max_bytes as u64) as usize).min(self.buffers[buffer].copy.len() - length);
+        let length = if self.random.below(4) == 0 {
+            length
+        } else {
+            length.min(1 + self.random.below(64) as usize)
+        };
+        let at = (at + self.random.below(self.settings.max_bytes as u64) as usize)
+            .min(self.buffers[buffer].copy.len() - length);
         self.journal.note(Step::Store { buffer, at, length });
         self.fill(buffer, at, length);
         Ok(())
@@ -217,10 +247,14 @@ impl<'a> Exercise<'a> {
         if got == expected {
             return Ok(());
         }
-        let wrong = || got.iter().zip(expected).enumerate().filter(|(_, (got, expected))| got != expected);
+        let wrong =
+            || got.iter().zip(expected).enumerate().filter(|(_, (got, expected))| got != expected);
         let (first, (got, expected)) = wrong().next().unwrap_or((0, (&0, &0)));
         let place = at + first;
-        Err(format!("buffer {buffer} holds {got:#04x} at {place} and not {expected:#04x}; {} bytes are wrong", wrong().count()))
+        Err(format!(
+            "buffer {buffer} holds {got:#04x} at {place} and not {expected:#04x}; {} bytes are wrong",
+            wrong().count()
+        ))
     }
 
     fn truncate(&mut self) -> Outcome {
@@ -233,13 +267,19 @@ impl<'a> Exercise<'a> {
 
     fn punch(&mut self) -> Outcome {
         const PUNCH_HOLE_KEEP_SIZE: usize = 3;
-        let (offset, length) = (self.number(self.settings.max_bytes), self.number(self.settings.max_bytes / 2));
+        let (offset, length) =
+            (self.number(self.settings.max_bytes), self.number(self.settings.max_bytes / 2));
         if length == 0 {
             return Ok(());
         }
         self.journal.note(Step::Punch { offset, length });
         // SAFETY: touches no memory.
-        let done = unsafe { sys::syscall(abi::__NR_fallocate, [self.fd as usize, PUNCH_HOLE_KEEP_SIZE, offset, length, 0, 0]) };
+        let done = unsafe {
+            sys::syscall(
+                abi::__NR_fallocate,
+                [self.fd as usize, PUNCH_HOLE_KEEP_SIZE, offset, length, 0, 0],
+            )
+        };
         match sys::check(done) {
             Ok(_) => {
                 let end = self.file.len().min(offset + length);
@@ -265,7 +305,8 @@ impl<'a> Exercise<'a> {
         self.journal.note(Step::Fork { buffer });
         let child = sys::fork().map_err(|error| format!("fork: {error:?}"))?;
         let Some(child) = child else {
-            let seen = self.check_buffers().inspect_err(|failure| eprintln!("fsx: in a child: {failure}"));
+            let seen =
+                self.check_buffers().inspect_err(|failure| eprintln!("fsx: in a child: {failure}"));
             self.fill(buffer, at, length);
             sys::exit(i32::from(seen.and_then(|()| self.check_buffers()).is_err()))
         };
@@ -287,13 +328,16 @@ impl<'a> Exercise<'a> {
     }
 
     fn check_buffers(&self) -> Outcome {
-        (0..BUFFERS).try_for_each(|buffer| self.look(Part { buffer, at: 0, length: self.buffers[buffer].copy.len() }))
+        (0..BUFFERS).try_for_each(|buffer| {
+            self.look(Part { buffer, at: 0, length: self.buffers[buffer].copy.len() })
+        })
     }
 
     /// All buffers, then the file, read afresh.
     fn check_everything(&mut self) -> Outcome {
         self.check_buffers()?;
-        let mut pages = Pages::new(self.file.len().max(1)).map_err(|error| format!("memory: {error:?}"))?;
+        let mut pages =
+            Pages::new(self.file.len().max(1)).map_err(|error| format!("memory: {error:?}"))?;
         let count = sys::pread(self.fd, &mut pages, 0);
         same_count("the last read", count, self.file.len())?;
         match pages.iter().zip(&self.file).position(|(got, expected)| got != expected) {
@@ -311,7 +355,9 @@ fn seek(fd: Fd, offset: usize) -> Result<()> {
 fn vectored(number: u32, fd: Fd, parts: [(*mut u8, usize); 2]) -> Result<usize> {
     let list = parts.map(|(start, length)| [start as usize, length]);
     // SAFETY: the parts are disjoint slices of the caller's, which outlive the call.
-    sys::check(unsafe { sys::syscall(number, [fd as usize, list.as_ptr() as usize, list.len(), 0, 0, 0]) })
+    sys::check(unsafe {
+        sys::syscall(number, [fd as usize, list.as_ptr() as usize, list.len(), 0, 0, 0])
+    })
 }
 
 fn same_count(what: &str, count: Result<usize>, expected: usize) -> Outcome {

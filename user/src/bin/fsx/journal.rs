@@ -56,10 +56,16 @@ impl fmt::Display for Step {
             Self::Write { how, buffer, at, length, offset } => {
                 write!(f, "{how} {length} bytes to {offset} from place {at} of buffer {buffer}")
             }
-            Self::Store { buffer, at, length } => write!(f, "store {length} bytes at place {at} of buffer {buffer}"),
-            Self::Check { buffer, at, length } => write!(f, "check {length} bytes at place {at} of buffer {buffer}"),
+            Self::Store { buffer, at, length } => {
+                write!(f, "store {length} bytes at place {at} of buffer {buffer}")
+            }
+            Self::Check { buffer, at, length } => {
+                write!(f, "check {length} bytes at place {at} of buffer {buffer}")
+            }
             Self::Truncate { from, to } => write!(f, "truncate from {from} to {to}"),
-            Self::Punch { offset, length } => write!(f, "punch a hole of {length} bytes at {offset}"),
+            Self::Punch { offset, length } => {
+                write!(f, "punch a hole of {length} bytes at {offset}")
+            }
             Self::Reopen => f.write_str("close and open"),
             Self::Fork { buffer } => write!(f, "fork, and store to buffer {buffer} on both sides"),
             Self::Ask(what) => f.write_str(what),
@@ -70,6 +76,8 @@ impl fmt::Display for Step {
 impl fmt::Display for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.done - self.steps.len() as u64;
-        (first + 1..).zip(&self.steps).try_for_each(|(number, step)| write!(f, "\n  {number}: {step}"))
+        (first + 1..)
+            .zip(&self.steps)
+            .try_for_each(|(number, step)| write!(f, "\n  {number}: {step}"))
     }
 }

@@ -1,14 +1,17 @@
-//! `fsx [OPTION…] FILE`: the file-system exerciser, after Apple's of 1991: random operations on a file, every byte that comes back compared.
+//! `fsx [OPTION…] FILE`: the file-system exerciser, after Apple's of 1991: random operations on a
+//! file, every byte that comes back compared.
 //!
-//! What makes it hard on a lazy read: buffers stay in use. Each of a few keeps what it was read into it long after the file has changed, is stored to,
-//! read over in part, and written back from, while a copy in ordinary memory says what it has to hold ([`exercise`]). Seed and the last operations are
-//! printed where something differs. Options:
+//! What makes it hard on a lazy read: buffers stay in use. Each of a few keeps what it was read
+//! into it long after the file has changed, is stored to, read over in part, and written back from,
+//! while a copy in ordinary memory says what it has to hold ([`exercise`]). Seed and the last
+//! operations are printed where something differs. Options:
 //!
 //! - `-N OPERATIONS`, `-S SEED`, `-l BYTES` (the file's greatest length);
 //! - `-a BYTES`: offsets, lengths and places in buffers are multiples of this;
 //! - `-p PROCESSES`: each on a file and with a seed of its own;
 //! - `-m BYTES`: hold so much memory besides, so that there is little left;
-//! - `-c COUNTER`: fail unless this line of `/proc/lazy` has grown; `-C COUNTER`: fail if it has. Neither matters on a kernel without it.
+//! - `-c COUNTER`: fail unless this line of `/proc/lazy` has grown; `-C COUNTER`: fail if it has.
+//!   Neither matters on a kernel without it.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -31,9 +34,18 @@ const USAGE: &str = "fsx [-N OPERATIONS] [-S SEED] [-l BYTES] [-a BYTES] [-p PRO
 fn run(args: &Args) -> i32 {
     let options = Options::parse(args, "N:S:l:a:p:m:c:C:", USAGE);
     let number = |letter, default: u64| options.value(letter).map_or(Some(default), opt::size);
-    let numbers = (number(b'N', 5000), number(b'S', 1), number(b'l', 256 << 10), number(b'a', 1), number(b'p', 1), number(b'm', 0));
-    let ((Some(operations), Some(seed), Some(max_bytes), Some(unit), Some(processes), Some(held)), [file]) =
-        (numbers, options.operands.as_slice())
+    let numbers = (
+        number(b'N', 5000),
+        number(b'S', 1),
+        number(b'l', 256 << 10),
+        number(b'a', 1),
+        number(b'p', 1),
+        number(b'm', 0),
+    );
+    let (
+        (Some(operations), Some(seed), Some(max_bytes), Some(unit), Some(processes), Some(held)),
+        [file],
+    ) = (numbers, options.operands.as_slice())
     else {
         eprintln!("usage: {USAGE}");
         return 2;
@@ -47,19 +59,28 @@ fn run(args: &Args) -> i32 {
         Ok(ballast) => ballast,
         Err(error) => return complain("fsx", b"memory to hold", error),
     };
-    let settings = |number: u64| Settings { seed: seed + number, operations, max_bytes: max_bytes as usize, unit: unit as usize };
+    let settings = |number: u64| Settings {
+        seed: seed + number,
+        operations,
+        max_bytes: max_bytes as usize,
+        unit: unit as usize,
+    };
     let passed = if processes == 1 {
         exercise(file, settings(0))
     } else {
         let path = |number: u64| [file, format!(".{number}").as_bytes()].concat();
-        let children: Vec<_> = (0..processes).map(|number| start(|| exercise(&path(number), settings(number)))).collect();
+        let children: Vec<_> = (0..processes)
+            .map(|number| start(|| exercise(&path(number), settings(number))))
+            .collect();
         // All are waited for, also where one has failed.
         children.into_iter().filter(|child| !ended_well(*child)).count() == 0
     };
     drop(ballast);
     let counted = has_counted(&before, &options);
     if passed && counted {
-        println!("fsx: {processes} times {operations} operations from seed {seed} on: every byte as it should be");
+        println!(
+            "fsx: {processes} times {operations} operations from seed {seed} on: every byte as it should be"
+        );
     }
     i32::from(!(passed && counted))
 }
@@ -114,7 +135,8 @@ fn has_counted(before: &Counters, options: &Options) -> bool {
     let grown = now.since(before);
     let wrong = |letter, wanted: bool| {
         let has_grown = |name: &[u8]| grown.iter().any(|(grown, _)| grown.as_bytes() == name);
-        let wrong: Vec<_> = options.values(letter).filter(|name| has_grown(name) != wanted).collect();
+        let wrong: Vec<_> =
+            options.values(letter).filter(|name| has_grown(name) != wanted).collect();
         for name in &wrong {
             eprintln!("fsx: {} has {}grown", Show(name), if wanted { "not " } else { "" });
         }

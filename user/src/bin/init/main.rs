@@ -1,9 +1,12 @@
-//! The first process: sets the machine up, runs the shell, and switches the machine off when that is done.
+//! The first process: sets the machine up, runs the shell, and switches the machine off when that
+//! is done.
 //!
-//! The kernel starts it with descriptors 0 to 2 on the console and no root file system. It takes the ramdisk, forks the file servers
-//! ([`servers`]), mounts the root, and runs the shell ([`session`]). Afterwards it reaps what becomes an orphan. It must not end.
+//! The kernel starts it with descriptors 0 to 2 on the console and no root file system. It takes
+//! the ramdisk, forks the file servers ([`servers`]), mounts the root, and runs the shell
+//! ([`session`]). Afterwards it reaps what becomes an orphan. It must not end.
 //!
-//! Serial lines: ttyS0 is the console, ttyS1 takes what goes wrong, ttyS2 takes the exit status for `cargo xtask run`.
+//! Serial lines: ttyS0 is the console, ttyS1 takes what goes wrong, ttyS2 takes the exit status for
+//! `cargo xtask run`.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -58,7 +61,8 @@ fn set_up() -> Attempt<Config> {
         eprintln!("init: {attempt}: {error}");
     }
     let options = format!("fd={root}");
-    sys::mount(b"none", b"/", b"sloth", 0, options.as_bytes()).map_err(|error| ("mounting the root", error))?;
+    sys::mount(b"none", b"/", b"sloth", 0, options.as_bytes())
+        .map_err(|error| ("mounting the root", error))?;
     let _ = sys::close(root);
     sys::chdir(b"/").map_err(|error| ("the root directory", error))?;
     if let Some(lazy) = config.lazy {
@@ -80,7 +84,8 @@ fn set_knob(name: &[u8], value: &[u8]) {
     }
 }
 
-/// Breaks one rule on purpose in the servers to be. The kernel is broken later, by who writes to `/proc/sys/lazy/mutant`: else nothing might get that far.
+/// Breaks one rule on purpose in the servers to be. The kernel is broken later, by who writes to
+/// `/proc/sys/lazy/mutant`: else nothing might get that far.
 fn choose_mutant(name: &str) {
     #[cfg(feature = "mutants")]
     match fsproto::mutant::Mutant::from_name(name) {

@@ -8,10 +8,13 @@ pub fn take() -> Result<&'static [u8]> {
     let fd = sys::open(b"/dev/ramdisk", abi::O_RDONLY, 0)?;
     let len_bytes = sys::fstat(fd)?.st_size as usize;
     // SAFETY: without MAP_FIXED nothing that exists is touched.
-    let start = unsafe { sys::mmap(0, len_bytes, abi::PROT_READ | abi::PROT_WRITE, abi::MAP_PRIVATE, fd, 0) };
+    let start = unsafe {
+        sys::mmap(0, len_bytes, abi::PROT_READ | abi::PROT_WRITE, abi::MAP_PRIVATE, fd, 0)
+    };
     sys::close(fd)?;
     let start = start?;
-    // SAFETY: the mapping is private and nobody writes to it; whoever unmaps it (`release`) uses it no more.
+    // SAFETY: the mapping is private and nobody writes to it; whoever unmaps it (`release`) uses it
+    // no more.
     Ok(unsafe { core::slice::from_raw_parts(start, len_bytes) })
 }
 

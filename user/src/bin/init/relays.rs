@@ -1,6 +1,8 @@
-//! Relays between kernel, wrapper and base, where `relay=` in `etc/sloth.conf` asks for them: they count what passes, and log it if told to.
+//! Relays between kernel, wrapper and base, where `relay=` in `etc/sloth.conf` asks for them: they
+//! count what passes, and log it if told to.
 //!
-//! A relay writes its figures to standard error when it gets SIGUSR1, and before it ends. Each is a marked process (F8).
+//! A relay writes its figures to standard error when it gets SIGUSR1, and before it ends. Each is a
+//! marked process (F8).
 
 use crate::{Attempt, servers};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -33,14 +35,16 @@ pub fn insert(name: &'static str, server: Fd, log: bool) -> Attempt<Fd> {
 
 /// Has all relays tell their figures, and end.
 pub fn conclude() {
-    for relay in RELAYS.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|relay| *relay != 0) {
+    for relay in RELAYS.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|relay| *relay != 0)
+    {
         let _ = sys::kill(relay, abi::SIGTERM as i32).map(|_| sys::wait_for(relay));
     }
 }
 
 fn pass(name: &str, client: Fd, server: Fd, log: bool) -> core::result::Result<(), String> {
     for signal in [abi::SIGUSR1, abi::SIGTERM] {
-        sys::signal_handle(signal as i32, on_signal, 0).map_err(|error| format!("a signal's handler: {error}"))?;
+        sys::signal_handle(signal as i32, on_signal, 0)
+            .map_err(|error| format!("a signal's handler: {error}"))?;
     }
     let tally = Tally::new();
     let tell = || eprintln!("{name}\n{tally}");

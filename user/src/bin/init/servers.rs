@@ -1,8 +1,10 @@
-//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs (for the kernel's swap file alone), each a process of its own, joined by socket pairs, with
-//! relays between where that is asked for.
+//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs (for the kernel's swap file
+//! alone), each a process of its own, joined by socket pairs, with relays between where that is
+//! asked for.
 //!
-//! The disk, where there is one, is shared: its first half takes the files that do not fit into memfs's memory, its second half the swap file. Neither knows of the
-//! other, and nothing on it outlives the machine.
+//! The disk, where there is one, is shared: its first half takes the files that do not fit into
+//! memfs's memory, its second half the swap file. Neither knows of the other, and nothing on it
+//! outlives the machine.
 
 use crate::{Attempt, ramdisk, relays};
 use core::cell::Cell;
@@ -13,14 +15,15 @@ use user::port::SocketPort;
 use user::prelude::*;
 use user::sys::abi;
 
-/// prctl: this process serves files. The kernel then pins its memory and reads eagerly for it (rule F8).
+/// prctl: this process serves files. The kernel then pins its memory and reads eagerly for it (rule
+/// F8).
 const PR_SET_IO_FLUSHER: u32 = 57;
 
 /// prctl: the process's name, as `ps` shows it.
 const PR_SET_NAME: u32 = 15;
 
-/// The memory that memfs may use for bytes of files, as a share of what is free at the start. The rest is for programs, and for what keeping files costs besides
-/// their bytes.
+/// The memory that memfs may use for bytes of files, as a share of what is free at the start. The
+/// rest is for programs, and for what keeping files costs besides their bytes.
 const MEMORY_SHARE: (u64, u64) = (1, 2);
 
 /// A pair of sockets that keep message borders.
@@ -36,7 +39,8 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let disk = Disk::open(Half::First);
     fork_keeping("memfs", memfs_end, disk.as_ref().map(|disk| disk.fd), |port| {
         let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
-        fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), port).map_err(|error| format!("{error}"))
+        fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), port)
+            .map_err(|error| format!("{error}"))
     })?;
     if let Some(disk) = disk {
         let _ = sys::close(disk.fd);
@@ -44,16 +48,22 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     // SAFETY: the settings were copied out of it; memfs has it from here on.
     unsafe { ramdisk::release(ramdisk) };
     let _ = sys::close(memfs_end);
-    let snapfs_base = if relay.base { relays::insert("relay-base", snapfs_base, relay.log)? } else { snapfs_base };
+    let snapfs_base = if relay.base {
+        relays::insert("relay-base", snapfs_base, relay.log)?
+    } else {
+        snapfs_base
+    };
     // snapfs needs two descriptors: its base comes along as a copy that `fork` knows nothing of.
     fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
-        fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), ServerClock::default(), port).map_err(|error| format!("{error:?}"))
+        fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), ServerClock::default(), port)
+            .map_err(|error| format!("{error:?}"))
     })?;
     let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
     if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
 }
 
-/// Starts scratchfs, where there is a disk, and gives it to the kernel to put pages there (rule Q3).
+/// Starts scratchfs, where there is a disk, and gives it to the kernel to put pages there (rule
+/// Q3).
 pub fn start_swap() -> Attempt<()> {
     let Some(disk) = Disk::open(Half::Second) else { return Ok(()) };
     let [server_end, kernel_end] = pair()?;
@@ -86,7 +96,8 @@ impl Disk {
     /// Opens it; nothing where there is none.
     fn open(half: Half) -> Option<Self> {
         let fd = sys::open(b"/dev/vda", abi::O_RDWR, 0).ok()?;
-        let blocks = sys::fstat(fd).map_or(0, |stat| stat.st_size as u64) / fsproto::PAGE_BYTES as u64 / 2;
+        let blocks =
+            sys::fstat(fd).map_or(0, |stat| stat.st_size as u64) / fsproto::PAGE_BYTES as u64 / 2;
         Some(Self { fd, first: if half == Half::First { 0 } else { blocks }, blocks })
     }
 
@@ -117,7 +128,8 @@ fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), fspro
 
 /// How many bytes of files memfs may keep in memory beside the ramdisk.
 fn memory_for_files() -> u64 {
-    let free_bytes = sys::sysinfo().map_or(0, |info| info.freeram * u64::from(info.mem_unit.max(1)));
+    let free_bytes =
+        sys::sysinfo().map_or(0, |info| info.freeram * u64::from(info.mem_unit.max(1)));
     free_bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0
 }
 
@@ -162,11 +174,16 @@ fn fork_keeping(
 }
 
 /// Forks a marked process that has two descriptors and standard error; its number.
-pub fn start_marked(name: &'static str, keep: [Fd; 2], body: impl FnOnce() -> core::result::Result<(), String>) -> Attempt<i32> {
+pub fn start_marked(
+    name: &'static str,
+    keep: [Fd; 2],
+    body: impl FnOnce() -> core::result::Result<(), String>,
+) -> Attempt<i32> {
     if let Some(child) = sys::fork().map_err(|error| (name, error))? {
         return Ok(child);
     }
-    // A session of its own, so that no terminal's signal reaches it; and no descriptor but its own, so that it notices when its client goes.
+    // A session of its own, so that no terminal's signal reaches it; and no descriptor but its own,
+    // so that it notices when its client goes.
     let _ = sys::setsid();
     let _ = sys::prctl(PR_SET_NAME, name_bytes(name).as_ptr() as usize, 0, 0, 0);
     for fd in (0..=keep[0].max(keep[1]) + 4).filter(|fd| !keep.contains(fd) && *fd != 2) {

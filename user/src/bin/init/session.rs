@@ -5,7 +5,8 @@ use user::prelude::*;
 use user::sys::abi;
 
 /// What programs find in their environment.
-const ENVIRONMENT: [&[u8]; 5] = [b"PATH=/bin:/sbin", b"HOME=/root", b"TERM=vt100", b"USER=root", b"PS1=sloth:\\w# "];
+const ENVIRONMENT: [&[u8]; 5] =
+    [b"PATH=/bin:/sbin", b"HOME=/root", b"TERM=vt100", b"USER=root", b"PS1=sloth:\\w# "];
 
 /// Where the user's programs begin.
 const HOME: &[u8] = b"/root";

@@ -1,4 +1,5 @@
-//! R1 for reads that are small and in order, which the kernel answers from what it took ahead: the file may have changed since, and then that shows.
+//! R1 for reads that are small and in order, which the kernel answers from what it took ahead: the
+//! file may have changed since, and then that shows.
 
 use crate::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, Random, byte, pattern};
 use crate::lazy::{self, Meter};
@@ -100,7 +101,8 @@ pub fn r1_small_reads_in_order() -> Outcome {
     reader.pieces(1, 2)
 }
 
-/// Two readers in order, and changes of every kind in between, against a copy of the file in memory.
+/// Two readers in order, and changes of every kind in between, against a copy of the file in
+/// memory.
 pub fn r1_small_reads_among_changes() -> Outcome {
     const STEPS: usize = 4000;
     let file = File::make("file", 1, FILE_BYTES)?;
@@ -135,7 +137,11 @@ pub fn r1_small_reads_among_changes() -> Outcome {
                 let expected = &model[from..model.len().min(from + PIECE)];
                 reader.read(expected.len())?;
                 for (index, &byte) in expected.iter().enumerate() {
-                    check!(reader.buffer.load(index) == byte, "step {step}: byte {} of the file", from + index);
+                    check!(
+                        reader.buffer.load(index) == byte,
+                        "step {step}: byte {} of the file",
+                        from + index
+                    );
                 }
             }
         }

@@ -39,7 +39,8 @@ impl Vector {
     }
 }
 
-/// A vector that changes during the call: what was checked is what is used, and nothing but the buffers is written to.
+/// A vector that changes during the call: what was checked is what is used, and nothing but the
+/// buffers is written to.
 pub fn x4_arguments_once() -> Outcome {
     let file = File::make("file", 1, 64 * P)?;
     let buffer = Buffer::filled(12 * PAGE, UNTOUCHED)?;
@@ -62,7 +63,9 @@ pub fn x4_arguments_once() -> Outcome {
                 buffer.check(6 * PAGE, 3 * PAGE, pattern(1, offset + 2 * P))?;
             }
             Ok(count) => check!(count <= 64 * PAGE, "{count} bytes"),
-            Err(error) => check!(error == Errno::EFAULT || error == Errno::EINVAL, "readv: {error:?}"),
+            Err(error) => {
+                check!(error == Errno::EFAULT || error == Errno::EINVAL, "readv: {error:?}")
+            }
         }
         buffer.check(0, PAGE, UNTOUCHED)?;
         buffer.check(9 * PAGE, 3 * PAGE, UNTOUCHED)?;
@@ -83,18 +86,32 @@ struct Waiting {
 
 impl Waiting {
     fn new(number: u32, fd: Fd, parts: [[usize; 2]; 2]) -> Self {
-        Self { number, fd, parts: parts.map(|part| part.map(AtomicUsize::new)), count: AtomicUsize::new(0) }
+        Self {
+            number,
+            fd,
+            parts: parts.map(|part| part.map(AtomicUsize::new)),
+            count: AtomicUsize::new(0),
+        }
     }
 
     extern "C" fn call(argument: usize) {
         // SAFETY: the address of a `Waiting` that lives until the thread was waited for.
         let this = unsafe { &*(argument as *const Self) };
         let vector = &raw const this.parts as usize;
-        this.count.store(os::call(this.number, &[this.fd as usize, vector, 2, 0]).unwrap_or(0), Ordering::SeqCst);
+        this.count.store(
+            os::call(this.number, &[this.fd as usize, vector, 2, 0]).unwrap_or(0),
+            Ordering::SeqCst,
+        );
     }
 
-    /// Makes the call, and runs `meanwhile`, which returns once the call waits; then the second buffer lies at `decoy`, and `go` lets the call go on.
-    fn change_while(&self, meanwhile: impl FnOnce() -> Outcome, decoy: usize, go: impl FnOnce() -> Outcome) -> Outcome {
+    /// Makes the call, and runs `meanwhile`, which returns once the call waits; then the second
+    /// buffer lies at `decoy`, and `go` lets the call go on.
+    fn change_while(
+        &self,
+        meanwhile: impl FnOnce() -> Outcome,
+        decoy: usize,
+        go: impl FnOnce() -> Outcome,
+    ) -> Outcome {
         let thread = Thread::start(Self::call, &raw const *self as usize)?;
         meanwhile()?;
         self.parts[1][0].store(decoy, Ordering::SeqCst);
@@ -106,20 +123,23 @@ impl Waiting {
     }
 }
 
-/// A vector that changes while the call waits in the middle: what it said at the start is what counts.
+/// A vector that changes while the call waits in the middle: what it said at the start is what
+/// counts.
 pub fn x4_vector_is_taken_at_the_start() -> Outcome {
     within("writev to a pipe", vector_of_a_writer())?;
     // Where nobody but the kernel knows when a read waits, nothing can be told.
     if lazy::present() { within("preadv from a server", vector_of_a_reader()) } else { Ok(()) }
 }
 
-/// The first part is more than a pipe holds, so the second one's turn comes only when somebody has read.
+/// The first part is more than a pipe holds, so the second one's turn comes only when somebody has
+/// read.
 fn vector_of_a_writer() -> Outcome {
     const FIRST: usize = 32 * PAGE;
     let [reader, writer] = sys::pipe(0).named("pipe")?;
     let from = Buffer::filled(FIRST + 2 * PAGE, pattern(1, 0))?;
     let to = Buffer::filled(FIRST + PAGE, UNTOUCHED)?;
-    let call = Waiting::new(abi::__NR_writev, writer, [[from.at(0), FIRST], [from.at(FIRST), PAGE]]);
+    let call =
+        Waiting::new(abi::__NR_writev, writer, [[from.at(0), FIRST], [from.at(FIRST), PAGE]]);
     // Once a byte has arrived the call has its arguments.
     let meanwhile = || os::readable([reader, reader]).named("poll").map(drop);
     let drain = || {
@@ -139,10 +159,13 @@ fn vector_of_a_writer() -> Outcome {
     to.check(0, to.len(), pattern(1, 0))
 }
 
-/// The server has been asked, so the call has its arguments; its reply comes when they have changed.
+/// The server has been asked, so the call has its arguments; its reply comes when they have
+/// changed.
 fn vector_of_a_reader() -> Outcome {
     const PART: usize = 8 * PAGE;
-    let script: Script = Box::new(|_, asked, _| if asked.op == Op::Snapshot && asked.nth == 1 { Action::Hold } else { Action::Send });
+    let script: Script = Box::new(|_, asked, _| {
+        if asked.op == Op::Snapshot && asked.nth == 1 { Action::Hold } else { Action::Send }
+    });
     let server = Server::mount("x4", USUAL, script)?;
     let file = server.open(0)?;
     let to = Buffer::filled(3 * PART, UNTOUCHED)?;

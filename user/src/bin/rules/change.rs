@@ -1,6 +1,9 @@
 //! C: what happens to a file after it was read, and what the reader sees of that: nothing.
 
-use crate::kit::{self, Buffer, Child, Content, File, Named, Outcome, PAGE, Random, UNTOUCHED, ZEROS, pattern, read_lazily, within};
+use crate::kit::{
+    self, Buffer, Child, Content, File, Named, Outcome, PAGE, Random, UNTOUCHED, ZEROS, pattern,
+    read_lazily, within,
+};
 use crate::lazy::{self, Meter};
 use crate::stack::Stack;
 use crate::{check, check_eq, os};
@@ -18,7 +21,8 @@ struct Taken {
 }
 
 impl Taken {
-    /// Reads a range of a file that is the pattern of a seed. Every tenth page is looked at right away: those are resident, the others not.
+    /// Reads a range of a file that is the pattern of a seed. Every tenth page is looked at right
+    /// away: those are resident, the others not.
     fn read(file: &File, seed: u64, at: usize, length: usize, offset: u64) -> Outcome<Self> {
         let buffer = Buffer::filled(at + length + PAGE, UNTOUCHED)?;
         read_lazily(file, &buffer, at, length, offset)?;
@@ -39,10 +43,14 @@ impl Taken {
 }
 
 fn check_all(what: &str, taken: &[Taken]) -> Outcome {
-    taken.iter().enumerate().try_for_each(|(index, taken)| within(format_args!("{what}: read {index}"), taken.check()))
+    taken
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, taken)| within(format_args!("{what}: read {index}"), taken.check()))
 }
 
-/// Overwritten by the same descriptor, by another one, by another process, in pieces of any size: each of several reads keeps its version.
+/// Overwritten by the same descriptor, by another one, by another process, in pieces of any size:
+/// each of several reads keeps its version.
 pub fn c1_overwrite() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
     let mut random = Random(7);
@@ -62,7 +70,11 @@ pub fn c1_overwrite() -> Outcome {
         .join()?;
         let other = file.reopen()?;
         let source = Buffer::filled(20 * PAGE, pattern(seed + 1, 20 * P))?;
-        check_eq!(os::pwrite(other, source.at(0), 20 * PAGE, 20 * P).named("pwrite")?, 20 * PAGE, "bytes written");
+        check_eq!(
+            os::pwrite(other, source.at(0), 20 * PAGE, 20 * P).named("pwrite")?,
+            20 * PAGE,
+            "bytes written"
+        );
         sys::close(other).named("close")?;
     }
     check_all("whole file overwritten", &taken)?;
@@ -83,10 +95,16 @@ pub fn c2_truncate() -> Outcome {
         let seed = 1 + round;
         taken.push(Taken::read(&file, seed, 0, 40 * PAGE, 0)?);
         taken.push(Taken::read(&file, seed, 123, 15 * PAGE, 8 * P + 77)?);
-        let child = Child::start("truncating process", || sys::ftruncate(file.fd, cut).named("ftruncate").map(drop))?;
+        let child = Child::start("truncating process", || {
+            sys::ftruncate(file.fd, cut).named("ftruncate").map(drop)
+        })?;
         child.join()?;
         let short = Buffer::filled(40 * PAGE, UNTOUCHED)?;
-        check_eq!(os::pread(file.fd, short.at(0), 40 * PAGE, 0).named("pread")?, cut as usize, "bytes of the shorter file");
+        check_eq!(
+            os::pread(file.fd, short.at(0), 40 * PAGE, 0).named("pread")?,
+            cut as usize,
+            "bytes of the shorter file"
+        );
         sys::ftruncate(file.fd, 40 * P).named("ftruncate")?;
         let long = Buffer::filled(40 * PAGE, UNTOUCHED)?;
         read_lazily(&file, &long, 0, 40 * PAGE, 0)?;
@@ -102,7 +120,8 @@ pub fn c2_truncate() -> Outcome {
     check_all("truncated and written", &taken)
 }
 
-/// The names in the tests' directory and in the root directory, which nothing that the wrapper keeps may join.
+/// The names in the tests' directory and in the root directory, which nothing that the wrapper
+/// keeps may join.
 fn names() -> Outcome<Vec<Vec<u8>>> {
     let mut names = user::fs::list(kit::directory().as_bytes()).named("names")?;
     names.extend(user::fs::list(b"/").named("names")?);
@@ -115,7 +134,8 @@ pub fn c3_remove() -> Outcome {
     let keep = File::make("keep", 9, P)?;
     let before = names()?;
     let file = File::make("file", 1, 40 * P)?;
-    let taken = [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
+    let taken =
+        [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
     sys::unlink(file.path.as_bytes()).named("unlink")?;
     check!(names()? == before, "names after the file was removed: {:?}", names()?);
     let open_still = Taken::read(&file, 1, 0, 20 * PAGE, 0)?;
@@ -133,21 +153,30 @@ pub fn c3_remove() -> Outcome {
 /// Another file renamed over it.
 pub fn c4_rename_over() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
-    let taken = [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
+    let taken =
+        [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
     let path = file.path.clone();
     let other = File::make("other", 2, 40 * P)?;
     drop_descriptor(&file)?;
-    Child::start("renaming process", || sys::rename(other.path.as_bytes(), path.as_bytes()).named("rename"))?.join()?;
+    Child::start("renaming process", || {
+        sys::rename(other.path.as_bytes(), path.as_bytes()).named("rename")
+    })?
+    .join()?;
     let listed = user::fs::list(kit::directory().as_bytes()).named("names")?;
     check!(listed == [b"file"], "names after the rename: {listed:?}");
-    check_eq!(sys::stat(path.as_bytes()).named("stat")?.st_nlink, 1, "links of the file that was renamed");
+    check_eq!(
+        sys::stat(path.as_bytes()).named("stat")?.st_nlink,
+        1,
+        "links of the file that was renamed"
+    );
     let replaced = Taken::read(&other, 2, 5, 20 * PAGE, 0)?;
     other.overwrite(3, 0, 40 * P)?;
     check_all("renamed over", &taken)?;
     within("the file that took its name", replaced.check())
 }
 
-/// Closes a file's descriptor early; its drop finds another file of that number at worst, so /dev/null takes its place.
+/// Closes a file's descriptor early; its drop finds another file of that number at worst, so
+/// /dev/null takes its place.
 fn drop_descriptor(file: &File) -> Outcome {
     let null = sys::open(b"/dev/null", abi::O_RDONLY, 0).named("/dev/null")?;
     sys::dup2(null, file.fd).named("dup2")?;
@@ -157,7 +186,8 @@ fn drop_descriptor(file: &File) -> Outcome {
 /// Opened with O_TRUNC by another process, which writes something else.
 pub fn c5_open_truncate() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
-    let taken = [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
+    let taken =
+        [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
     Child::start("truncating process", || {
         let fd = os::create(&file.path).named("open")?;
         check_eq!(sys::fstat(fd).named("fstat")?.st_size, 0, "size after O_TRUNC");
@@ -166,7 +196,11 @@ pub fn c5_open_truncate() -> Outcome {
     .join()?;
     check_all("opened with O_TRUNC", &taken)?;
     let buffer = Buffer::filled(40 * PAGE, UNTOUCHED)?;
-    check_eq!(os::pread(file.fd, buffer.at(0), 40 * PAGE, 0).named("pread")?, 5 * PAGE, "bytes of the new contents");
+    check_eq!(
+        os::pread(file.fd, buffer.at(0), 40 * PAGE, 0).named("pread")?,
+        5 * PAGE,
+        "bytes of the new contents"
+    );
     buffer.check(0, 5 * PAGE, Content::Only(0x77))?;
     buffer.check(5 * PAGE, 35 * PAGE, UNTOUCHED)
 }
@@ -174,7 +208,8 @@ pub fn c5_open_truncate() -> Outcome {
 /// A hole punched into it.
 pub fn c6_punch() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
-    let taken = [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
+    let taken =
+        [Taken::read(&file, 1, 0, 40 * PAGE, 0)?, Taken::read(&file, 1, 99, 33 * PAGE, 3333)?];
     match os::punch_hole(file.fd, 5 * P + 100, 20 * P) {
         Err(Errno::EOPNOTSUPP) if !lazy::present() => return Ok(()),
         result => result.named("fallocate")?,
@@ -194,7 +229,10 @@ pub fn c7_append_rename_close() -> Outcome {
     let length = 20 * P + 100;
     let file = File::make("file", 1, length)?;
     let meter = Meter::start()?;
-    let taken = [Taken::read(&file, 1, 0, 20 * PAGE + 100, 0)?, Taken::read(&file, 1, 99, 13 * PAGE, 3333)?];
+    let taken = [
+        Taken::read(&file, 1, 0, 20 * PAGE + 100, 0)?,
+        Taken::read(&file, 1, 99, 13 * PAGE, 3333)?,
+    ];
     let fd = sys::open(file.path.as_bytes(), abi::O_WRONLY | abi::O_APPEND, 0).named("open")?;
     sys::write_all(fd, &[0x33; 3 * PAGE]).named("append")?;
     sys::ftruncate(fd, 60 * P).named("ftruncate")?;
@@ -208,7 +246,11 @@ pub fn c7_append_rename_close() -> Outcome {
     sys::chmod(renamed.as_bytes(), 0o644).named("chmod")?;
     let fd = os::open(&renamed).named("open")?;
     let after = Buffer::filled(60 * PAGE, UNTOUCHED)?;
-    check_eq!(os::read(fd, after.at(0), 60 * PAGE).named("read")?, 60 * PAGE, "bytes of the longer file");
+    check_eq!(
+        os::read(fd, after.at(0), 60 * PAGE).named("read")?,
+        60 * PAGE,
+        "bytes of the longer file"
+    );
     sys::close(fd).named("close")?;
     let end = length as usize;
     after.check(0, end, pattern(1, 0))?;
@@ -222,7 +264,9 @@ pub fn c8_versions() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
     let mut taken = Vec::new();
     for seed in 1..10 {
-        for (at, length, offset) in [(0, 40 * PAGE, 0), (7, 20 * PAGE, 1234), (0, 10 * PAGE, 15 * P)] {
+        for (at, length, offset) in
+            [(0, 40 * PAGE, 0), (7, 20 * PAGE, 1234), (0, 10 * PAGE, 15 * P)]
+        {
             taken.push(Taken::read(&file, seed, at, length, offset)?);
         }
         if seed % 3 == 0 {
@@ -248,7 +292,11 @@ pub fn c10_gone_on_close() -> Outcome {
         within(what, meter.expect_system("snapshots_live", expected))?;
         let Some(stack) = &stack else { return Ok(()) };
         stack.settle()?;
-        check_eq!(stack.look.kept().snapshots as i64, expected, "{what}: snapshots that the server keeps");
+        check_eq!(
+            stack.look.kept().snapshots as i64,
+            expected,
+            "{what}: snapshots that the server keeps"
+        );
         Ok(())
     };
     let read = || {
@@ -303,7 +351,8 @@ pub fn c10_gone_on_close() -> Outcome {
     live("killed", 0)
 }
 
-/// Writers change the whole file in one message while readers' pages come in one by one: no page shows another version than its read's.
+/// Writers change the whole file in one message while readers' pages come in one by one: no page
+/// shows another version than its read's.
 pub fn c11_ordered() -> Outcome {
     if !lazy::present() {
         // Linux promises this on some file systems only.
@@ -336,7 +385,10 @@ pub fn c11_ordered() -> Outcome {
                 if kept.len() == 4 {
                     let oldest = kept.remove(0);
                     let version = oldest.load(at + (round * 3 % 20) * PAGE);
-                    within(format_args!("round {round}"), oldest.check(at, BYTES, Content::Only(version)))?;
+                    within(
+                        format_args!("round {round}"),
+                        oldest.check(at, BYTES, Content::Only(version)),
+                    )?;
                 }
             }
             meter.expect("reads_lazy", ROUNDS as i64)

@@ -16,7 +16,11 @@ pub fn e1_knobs() -> Outcome {
         let meter = Meter::start()?;
         let buffer = Buffer::new(64 * PAGE)?;
         file.read_into(&buffer, 0, pages * PAGE, P)?;
-        let figures = [meter.own("reads_lazy")?, meter.own("reads_eager_off")?, meter.own("reads_eager_small")?];
+        let figures = [
+            meter.own("reads_lazy")?,
+            meter.own("reads_eager_off")?,
+            meter.own("reads_eager_small")?,
+        ];
         buffer.check(0, pages * PAGE, pattern(1, P))?;
         Outcome::Ok(figures.map(|figure| figure.unwrap_or(0)))
     };
@@ -43,24 +47,43 @@ pub fn e1_knobs() -> Outcome {
     .join()?;
     write_text("/proc/self/lazy", "1\n")?;
     check_eq!(read(20)?, [1, 0, 0], "the same with laziness on again for this process");
-    for (name, value) in [("lazy", "2"), ("lazy", "-1"), ("lazy", "x"), ("lazy", ""), ("fault_around", "100000"), ("min_lazy_pages", "1 2")]
-    {
+    for (name, value) in [
+        ("lazy", "2"),
+        ("lazy", "-1"),
+        ("lazy", "x"),
+        ("lazy", ""),
+        ("fault_around", "100000"),
+        ("min_lazy_pages", "1 2"),
+    ] {
         let path = format!("/proc/sys/lazy/{name}");
         let fd = sys::open(path.as_bytes(), abi::O_WRONLY, 0).named(&path)?;
         let before = lazy::read_text(&path)?;
         let written = sys::write(fd, value.as_bytes());
-        check!(value.is_empty() || written == Err(Errno::EINVAL), "`{value}` written to {path}: {written:?}");
+        check!(
+            value.is_empty() || written == Err(Errno::EINVAL),
+            "`{value}` written to {path}: {written:?}"
+        );
         check_eq!(lazy::read_text(&path)?, before, "{path} after nonsense was written to it");
         sys::close(fd).named("close")?;
     }
     Ok(())
 }
 
-/// What programs size their buffers by is 64 KiB, and what the knob says; directories and devices have pages.
+/// What programs size their buffers by is 64 KiB, and what the knob says; directories and devices
+/// have pages.
 pub fn e1_block_size() -> Outcome {
     let file = File::make("file", 1, P)?;
-    let told = || Outcome::Ok([sys::fstat(file.fd).named("fstat")?.st_blksize, sys::stat(file.path.as_bytes()).named("stat")?.st_blksize]);
-    check!(told()?.iter().all(|&bytes| bytes >= 512 && bytes & (bytes - 1) == 0), "no power of two: {:?}", told()?);
+    let told = || {
+        Outcome::Ok([
+            sys::fstat(file.fd).named("fstat")?.st_blksize,
+            sys::stat(file.path.as_bytes()).named("stat")?.st_blksize,
+        ])
+    };
+    check!(
+        told()?.iter().all(|&bytes| bytes >= 512 && bytes & (bytes - 1) == 0),
+        "no power of two: {:?}",
+        told()?
+    );
     if !lazy::present() {
         return Ok(());
     }
@@ -68,7 +91,11 @@ pub fn e1_block_size() -> Outcome {
     {
         let _knob = Knob::set("block_bytes", 128 << 10)?;
         check_eq!(told()?, [128 << 10; 2], "the same with the knob turned");
-        check_eq!(sys::stat(b"/dev/null").named("stat")?.st_blksize, PAGE as _, "st_blksize of a device");
+        check_eq!(
+            sys::stat(b"/dev/null").named("stat")?.st_blksize,
+            PAGE as _,
+            "st_blksize of a device"
+        );
     }
     check_eq!(told()?, [64 << 10; 2], "the same with the knob turned back");
     Ok(())
@@ -117,7 +144,8 @@ struct Session {
 
 impl Session {
     fn new(seed: u64) -> Outcome<Self> {
-        let files = (0..FILES).map(|number| File::make(&format!("session-{number}"), number + 1, FILE_PAGES * P));
+        let files = (0..FILES)
+            .map(|number| File::make(&format!("session-{number}"), number + 1, FILE_PAGES * P));
         let buffers = (0..BUFFERS).map(|_| Buffer::new((BUFFER_PAGES * P) as usize));
         Ok(Self {
             random: Random(seed << 32),
@@ -177,14 +205,19 @@ impl Session {
             }
             13 => {
                 let offset = self.offset(FILE_PAGES);
-                self.seen.result(sys::lseek(fd, offset as i64, abi::SEEK_SET).map(|position| position as usize));
+                self.seen.result(
+                    sys::lseek(fd, offset as i64, abi::SEEK_SET).map(|position| position as usize),
+                );
             }
             14 => self.replace_file(file)?,
             15 => self.fork(buffer, at, length)?,
             16 => self.remap(buffer)?,
             17 => {
                 let (from, to) = (self.range(), self.range());
-                let parts = [[self.buffers[from.0].at(from.1), from.2 / 3], [self.buffers[to.0].at(to.1), to.2 / 3]];
+                let parts = [
+                    [self.buffers[from.0].at(from.1), from.2 / 3],
+                    [self.buffers[to.0].at(to.1), to.2 / 3],
+                ];
                 self.seen.result(os::readv(fd, &parts));
             }
             _ => {
@@ -195,7 +228,8 @@ impl Session {
         Ok(())
     }
 
-    /// Another file takes a file's name: renamed over it, or made after it was removed. What was read of the old one stays.
+    /// Another file takes a file's name: renamed over it, or made after it was removed. What was
+    /// read of the old one stays.
     fn replace_file(&mut self, number: usize) -> Outcome {
         let (seed, length) = (self.random.below(1000), self.random.below(FILE_PAGES * P));
         let file = &mut self.files[number];
@@ -235,7 +269,14 @@ impl Session {
         let first = self.random.below(BUFFER_PAGES - 4) as usize * PAGE;
         let addr = self.buffers[buffer].at(first);
         match self.random.below(3) {
-            0 => os::mmap(addr, 3 * PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED | abi::MAP_NORESERVE).map(drop).named("mmap"),
+            0 => os::mmap(
+                addr,
+                3 * PAGE,
+                os::READ_WRITE,
+                abi::MAP_PRIVATE | abi::MAP_FIXED | abi::MAP_NORESERVE,
+            )
+            .map(drop)
+            .named("mmap"),
             1 => {
                 os::mprotect(addr, 2 * PAGE, abi::PROT_READ).named("mprotect")?;
                 let fd = self.files[0].fd;
@@ -281,8 +322,16 @@ pub fn e2_differential() -> Outcome {
         meter.expect_least("reads_lazy", 200)?;
         meter.expect("reads_eager_off", 0)?;
         meter.expect_system("snapshots_live", 0)?;
-        check_eq!(format!("{lazy:#x}"), format!("{eager:#x}"), "what the lazy session of seed {seed} saw, and the eager one");
-        check_eq!(format!("{lazy:#x}"), format!("{oracle:#x}"), "what the session of seed {seed} saw, and on Linux");
+        check_eq!(
+            format!("{lazy:#x}"),
+            format!("{eager:#x}"),
+            "what the lazy session of seed {seed} saw, and the eager one"
+        );
+        check_eq!(
+            format!("{lazy:#x}"),
+            format!("{oracle:#x}"),
+            "what the session of seed {seed} saw, and on Linux"
+        );
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
-//! F: what a touch of a lazy page does, for a program and for the kernel itself, also where the server fails.
+//! F: what a touch of a lazy page does, for a program and for the kernel itself, also where the
+//! server fails.
 
-use crate::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily, store, within};
+use crate::kit::{
+    Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily,
+    store, within,
+};
 use crate::lazy::{self, Knob, Meter};
 use crate::scripted::{Action, Script, Server, USUAL, content};
 use crate::thread::Thread;
@@ -14,7 +18,8 @@ use user::sys::abi;
 const P: u64 = PAGE as u64;
 const SIGBUS: i32 = abi::SIGBUS as i32;
 
-/// A touch brings its page and some neighbours in one message, each page once, and none that lie elsewhere.
+/// A touch brings its page and some neighbours in one message, each page once, and none that lie
+/// elsewhere.
 pub fn f1_load() -> Outcome {
     for (around, most_fetches) in [(1, 64), (4, 24), (16, 8)] {
         let _knob = lazy::fault_around(around)?;
@@ -102,7 +107,11 @@ fn let_others_run() {
 
 /// Holds back replies to reads of snapshots.
 fn hold_page_ins() -> Script {
-    Box::new(|_, asked, _| if asked.of_snapshot && asked.op == Op::Read { Action::Hold } else { Action::Send })
+    Box::new(
+        |_, asked, _| {
+            if asked.of_snapshot && asked.op == Op::Read { Action::Hold } else { Action::Send }
+        },
+    )
 }
 
 /// Fails reads of snapshots from a byte on.
@@ -123,7 +132,11 @@ fn lazy_buffer(server: &Server, pages: usize) -> Outcome<Buffer> {
     let fd = server.open(0)?;
     let buffer = Buffer::new(pages * PAGE)?;
     let meter = Meter::start()?;
-    check_eq!(os::pread(fd, buffer.at(0), pages * PAGE, 0).named("pread")?, pages * PAGE, "bytes read");
+    check_eq!(
+        os::pread(fd, buffer.at(0), pages * PAGE, 0).named("pread")?,
+        pages * PAGE,
+        "bytes read"
+    );
     meter.expect("reads_lazy", 1)?;
     sys::close(fd).named("close")?;
     Ok(buffer)
@@ -182,7 +195,8 @@ pub fn f3_fetch_outlives_its_starter() -> Outcome {
 /// Makes a buffer mean something else.
 type Change = fn(&Server, &Buffer) -> Outcome;
 
-/// While a page is on its way its place comes to mean something else: what arrives late is not put there.
+/// While a page is on its way its place comes to mean something else: what arrives late is not put
+/// there.
 pub fn f3_generation() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -190,17 +204,27 @@ pub fn f3_generation() -> Outcome {
     let changes: [(&str, Content, Change); 3] = [
         ("read over", content(5, 0, 0), |server, buffer| {
             let fd = server.open(5)?;
-            check_eq!(os::pread(fd, buffer.at(0), buffer.len(), 0).named("pread")?, buffer.len(), "bytes read");
+            check_eq!(
+                os::pread(fd, buffer.at(0), buffer.len(), 0).named("pread")?,
+                buffer.len(),
+                "bytes read"
+            );
             sys::close(fd).named("close")
         }),
         ("mapped anew", ZEROS, |_, buffer| {
-            os::mmap(buffer.at(0), buffer.len(), os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED).named("mmap").map(drop)
+            os::mmap(buffer.at(0), buffer.len(), os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+                .named("mmap")
+                .map(drop)
         }),
         ("moved away and back, one page on", content(0, 0, P), |_, buffer| {
-            let elsewhere = os::mremap_to(buffer.at(0), 8 * PAGE, 8 * PAGE, Buffer::new(8 * PAGE)?.leak()).named("mremap")?;
+            let elsewhere =
+                os::mremap_to(buffer.at(0), 8 * PAGE, 8 * PAGE, Buffer::new(8 * PAGE)?.leak())
+                    .named("mremap")?;
             os::mremap_to(elsewhere + PAGE, 7 * PAGE, 7 * PAGE, buffer.at(0)).named("mremap")?;
             os::munmap(elsewhere, PAGE).named("munmap")?;
-            os::mmap(buffer.at(7 * PAGE), PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED).named("mmap").map(drop)
+            os::mmap(buffer.at(7 * PAGE), PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+                .named("mmap")
+                .map(drop)
         }),
     ];
     for (what, expected, change) in changes {
@@ -223,7 +247,11 @@ pub fn f3_generation() -> Outcome {
         if let Content::Pattern { seed, from } = expected {
             crate::kit::fill(&mut byte, seed, from + 3 * P);
         }
-        check_eq!(loads.seen[0].load(Ordering::SeqCst), i32::from(byte[0]), "byte that the thread saw, buffer {what}");
+        check_eq!(
+            loads.seen[0].load(Ordering::SeqCst),
+            i32::from(byte[0]),
+            "byte that the thread saw, buffer {what}"
+        );
     }
     Ok(())
 }
@@ -236,18 +264,34 @@ pub fn f4_kernel_access() -> Outcome {
     // From lazy memory into a pipe, across a page border, and into another file.
     read_lazily(&file, &buffer, 0, 20 * PAGE, 0)?;
     file.overwrite(2, 0, 20 * P)?;
-    check_eq!(os::write(to, buffer.at(3 * PAGE + 100), 2 * PAGE).named("write")?, 2 * PAGE, "bytes into the pipe");
+    check_eq!(
+        os::write(to, buffer.at(3 * PAGE + 100), 2 * PAGE).named("write")?,
+        2 * PAGE,
+        "bytes into the pipe"
+    );
     let target = Buffer::new(4 * PAGE)?;
-    check_eq!(os::read(from, target.at(0), 2 * PAGE).named("read")?, 2 * PAGE, "bytes out of the pipe");
+    check_eq!(
+        os::read(from, target.at(0), 2 * PAGE).named("read")?,
+        2 * PAGE,
+        "bytes out of the pipe"
+    );
     within("through a pipe", target.check(0, 2 * PAGE, pattern(1, 3 * P + 100)))?;
     let copy = File::sparse("copy", 0)?;
-    check_eq!(os::pwrite(copy.fd, buffer.at(6 * PAGE + 1), 10 * PAGE, 0).named("pwrite")?, 10 * PAGE, "bytes into a file");
+    check_eq!(
+        os::pwrite(copy.fd, buffer.at(6 * PAGE + 1), 10 * PAGE, 0).named("pwrite")?,
+        10 * PAGE,
+        "bytes into a file"
+    );
     let check = Buffer::new(10 * PAGE)?;
     copy.read_into(&check, 0, 10 * PAGE, 0)?;
     within("through a file", check.check(0, 10 * PAGE, pattern(1, 6 * P + 1)))?;
     // Into lazy memory, so that parts of pages stay.
     sys::write_all(to, &[0x61; 5000]).named("write")?;
-    check_eq!(os::read(from, buffer.at(17 * PAGE + 50), 5000).named("read")?, 5000, "bytes from the pipe");
+    check_eq!(
+        os::read(from, buffer.at(17 * PAGE + 50), 5000).named("read")?,
+        5000,
+        "bytes from the pipe"
+    );
     buffer.check(17 * PAGE, 50, pattern(1, 17 * P))?;
     buffer.check(17 * PAGE + 50, 5000, Content::Only(0x61))?;
     buffer.check(17 * PAGE + 5050, 3 * PAGE - 5050, pattern(1, 17 * P + 5050))?;
@@ -266,11 +310,13 @@ pub fn f4_kernel_access() -> Outcome {
     read_lazily(&source, &words, 0, 4 * PAGE, 0)?;
     sys::ftruncate(source.fd, 0).named("ftruncate")?;
     let fd = os::call(abi::__NR_open, &[words.at(PAGE - 5), 0]).named("open by a lazy path")? as Fd;
-    let count = os::call(abi::__NR_readv, &[fd as usize, words.at(3 * PAGE - 16), 2]).named("readv by a lazy vector")?;
+    let count = os::call(abi::__NR_readv, &[fd as usize, words.at(3 * PAGE - 16), 2])
+        .named("readv by a lazy vector")?;
     check_eq!(count, 1500, "bytes that readv gave");
     target.check(0, 1000, pattern(2, 0))?;
     target.check(PAGE, 500, pattern(2, 1000))?;
-    os::call(abi::__NR_fstat, &[fd as usize, words.at(2 * PAGE - 70)]).named("fstat into lazy memory")?;
+    os::call(abi::__NR_fstat, &[fd as usize, words.at(2 * PAGE - 70)])
+        .named("fstat into lazy memory")?;
     check_eq!(words.load(2 * PAGE - 71), 0x2e, "the byte before the result");
     check_eq!(words.load(2 * PAGE - 70 + 144), 0x2e, "the byte behind the result");
     for fd in [fd, from, to] {
@@ -290,9 +336,17 @@ pub fn f4_nothing_consumed() -> Outcome {
     let [from, to] = sys::pipe(0).named("pipe")?;
     let source = Buffer::filled(2 * PAGE, pattern(3, 0))?;
     let target = Buffer::new(2 * PAGE)?;
-    check_eq!(os::write(to, source.at(0), 2 * PAGE).named("write")?, 2 * PAGE, "bytes into the pipe");
+    check_eq!(
+        os::write(to, source.at(0), 2 * PAGE).named("write")?,
+        2 * PAGE,
+        "bytes into the pipe"
+    );
     // The page cannot be had, and is needed since only a part of it is overwritten.
-    check_eq!(os::read(from, buffer.at(5 * PAGE + 100), 1000), Err(Errno::EIO), "read into a page that cannot be had");
+    check_eq!(
+        os::read(from, buffer.at(5 * PAGE + 100), 1000),
+        Err(Errno::EIO),
+        "read into a page that cannot be had"
+    );
     // The first page can be had, the second cannot: what was delivered counts, the rest stays.
     let count = os::read(from, buffer.at(3 * PAGE + 96), 2 * PAGE - 200).named("read")?;
     check_eq!(count, PAGE - 96, "bytes delivered");
@@ -301,12 +355,24 @@ pub fn f4_nothing_consumed() -> Outcome {
     check_eq!(rest, 2 * PAGE - count, "bytes left in the pipe");
     target.check(0, rest, pattern(3, count as u64))?;
     // Out of such a page: nothing arrives, or what could be had.
-    check_eq!(os::write(to, buffer.at(6 * PAGE), 100), Err(Errno::EIO), "write from a page that cannot be had");
-    check_eq!(os::write(to, buffer.at(PAGE), 4 * PAGE).named("write")?, 3 * PAGE, "bytes of the pages that can be had");
+    check_eq!(
+        os::write(to, buffer.at(6 * PAGE), 100),
+        Err(Errno::EIO),
+        "write from a page that cannot be had"
+    );
+    check_eq!(
+        os::write(to, buffer.at(PAGE), 4 * PAGE).named("write")?,
+        3 * PAGE,
+        "bytes of the pages that can be had"
+    );
     // A file's offset stays where the bytes could not be delivered.
     let file = File::make("file", 1, 4 * P)?;
     os::seek(file.fd, 100).named("lseek")?;
-    check_eq!(os::read(file.fd, buffer.at(7 * PAGE + 1), 300), Err(Errno::EIO), "file read into a page that cannot be had");
+    check_eq!(
+        os::read(file.fd, buffer.at(7 * PAGE + 1), 300),
+        Err(Errno::EIO),
+        "file read into a page that cannot be had"
+    );
     check_eq!(os::position(file.fd).named("lseek")?, 100, "the file's offset");
     for fd in [from, to] {
         sys::close(fd).named("close")?;
@@ -329,7 +395,11 @@ pub fn f4_no_lock_while_waiting() -> Outcome {
             Ok(())
         })?,
         Child::start("reader from the pipe", || {
-            check_eq!(os::read(from, buffer.at(16 * PAGE + 3), 10).named("read")?, 10, "bytes read");
+            check_eq!(
+                os::read(from, buffer.at(16 * PAGE + 3), 10).named("read")?,
+                10,
+                "bytes read"
+            );
             buffer.check(16 * PAGE + 13, 100, content(0, 0, 16 * P + 13))
         })?,
     ];
@@ -369,7 +439,8 @@ extern "C" fn count_signal(_: i32) {
     CAUGHT.fetch_add(1, Ordering::SeqCst);
 }
 
-/// A page that cannot be had is a signal for a program, EIO for a call; never zeros. What is resident stays.
+/// A page that cannot be had is a signal for a program, EIO for a call; never zeros. What is
+/// resident stays.
 pub fn f5_page_in_error() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -393,8 +464,16 @@ pub fn f5_page_in_error() -> Outcome {
     check_eq!(status.signal(), Some(SIGBUS), "signal for a load");
     let tries = server.wire.requests(Op::Read) - before;
     check!((1..=16).contains(&tries), "{tries} requests for a page that cannot be had");
-    check_eq!(touch("store", None, &|| store(buffer.at(20 * PAGE), 1))?.signal(), Some(SIGBUS), "signal for a store");
-    check_eq!(touch("load", Some(leave), &|| _ = buffer.load(25 * PAGE))?.exit_code(), Some(43), "status by the handler");
+    check_eq!(
+        touch("store", None, &|| store(buffer.at(20 * PAGE), 1))?.signal(),
+        Some(SIGBUS),
+        "signal for a store"
+    );
+    check_eq!(
+        touch("load", Some(leave), &|| _ = buffer.load(25 * PAGE))?.exit_code(),
+        Some(43),
+        "status by the handler"
+    );
     let [from, to] = sys::pipe(0).named("pipe")?;
     check_eq!(os::write(to, buffer.at(20 * PAGE), 10), Err(Errno::EIO), "write from the page");
     sys::write_all(to, b"x").named("write")?;
@@ -407,7 +486,11 @@ pub fn f5_page_in_error() -> Outcome {
     buffer.check(0, 16 * PAGE, content(0, 0, 0))?;
     // Elsewhere life goes on, also in the bad pages once they mean something else.
     let fd = server.open(1)?;
-    check_eq!(os::pread(fd, buffer.at(16 * PAGE), 16 * PAGE, 0).named("pread")?, 16 * PAGE, "bytes read over bad pages");
+    check_eq!(
+        os::pread(fd, buffer.at(16 * PAGE), 16 * PAGE, 0).named("pread")?,
+        16 * PAGE,
+        "bytes read over bad pages"
+    );
     sys::close(fd).named("close")?;
     buffer.check(16 * PAGE, 16 * PAGE, content(1, 0, 0))
 }
@@ -440,13 +523,18 @@ fn hold(op: Op) -> Script {
     Box::new(move |_, asked, _| if asked.op == op { Action::Hold } else { Action::Send })
 }
 
-/// A process that waits for a server, in a fault or in a call, can be killed; replies that come too late do no harm and leave nothing open.
+/// A process that waits for a server, in a fault or in a call, can be killed; replies that come too
+/// late do no harm and leave nothing open.
 pub fn f7_killable() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let cases: [(&str, Op, u64); 4] =
-        [("fault", Op::Read, 1), ("read", Op::Snapshot, 1), ("copying read", Op::Read, 0), ("open", Op::Open, 1)];
+    let cases: [(&str, Op, u64); 4] = [
+        ("fault", Op::Read, 1),
+        ("read", Op::Snapshot, 1),
+        ("copying read", Op::Read, 0),
+        ("open", Op::Open, 1),
+    ];
     for (what, op, laziness) in cases {
         let _knob = Knob::set("lazy", laziness)?;
         let server = Server::mount("f7", USUAL, hold(op))?;
@@ -460,7 +548,8 @@ pub fn f7_killable() -> Outcome {
         server.wait_held()?;
         within(what, child.kill())?;
         server.release()?;
-        // The server answers late; then something that is answered at once, as a sign that it is through.
+        // The server answers late; then something that is answered at once, as a sign that it is
+        // through.
         sys::stat(server.file(1).as_bytes()).named("stat")?;
         sys::stat(server.file(1).as_bytes()).named("stat")?;
         check_eq!(server.wire.snapshots(), 0, "snapshots left open after a kill in {what}");
@@ -468,7 +557,8 @@ pub fn f7_killable() -> Outcome {
     Ok(())
 }
 
-/// A signal that does not kill neither interrupts a file's read nor shortens it; its handler runs afterwards.
+/// A signal that does not kill neither interrupts a file's read nor shortens it; its handler runs
+/// afterwards.
 pub fn f7_no_eintr() -> Outcome {
     if !lazy::present() {
         return Ok(());

@@ -10,7 +10,8 @@ const P: u64 = PAGE as u64;
 pub fn r10_holes() -> Outcome {
     let length: u64 = if lazy::present() { 1 << 30 } else { 64 << 20 };
     let file = File::sparse("file", length)?;
-    let islands = [(0, 2 * P), (length / 3 + 123, 5 * P), (length / 2, 1), (length - 3 * P + 5, 3 * P - 5)];
+    let islands =
+        [(0, 2 * P), (length / 3 + 123, 5 * P), (length / 2, 1), (length - 3 * P + 5, 3 * P - 5)];
     for (offset, bytes) in islands {
         file.overwrite(1, offset, bytes)?;
     }
@@ -29,7 +30,10 @@ pub fn r10_holes() -> Outcome {
     meter.expect_system("fetches", 0)?;
     meter.expect_system("messages_sent", 0)?;
     for (offset, bytes) in islands {
-        within(format_args!("island at {offset}"), buffer.check(offset as usize, bytes as usize, pattern(1, offset)))?;
+        within(
+            format_args!("island at {offset}"),
+            buffer.check(offset as usize, bytes as usize, pattern(1, offset)),
+        )?;
     }
     within("around a small island", buffer.check((length / 2) as usize + 1, PAGE - 1, ZEROS))
 }

@@ -1,4 +1,5 @@
-//! What the tests share: failures, bytes that tell where they come from, files, buffers, processes that take turns.
+//! What the tests share: failures, bytes that tell where they come from, files, buffers, processes
+//! that take turns.
 
 use crate::lazy::Meter;
 use crate::os;
@@ -51,10 +52,12 @@ pub fn within(what: impl Display, outcome: Outcome) -> Outcome {
     outcome.map_err(|failure| format!("{what}: {failure}"))
 }
 
-/// Eight bytes of the pattern of a seed: no two places or seeds look alike, and none looks like zeros.
+/// Eight bytes of the pattern of a seed: no two places or seeds look alike, and none looks like
+/// zeros.
 pub fn word(seed: u64, index: u64) -> u64 {
     // The finaliser of splitmix64.
-    let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.wrapping_mul(0xd1b5_4a32_d192_ed03);
+    let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ seed.wrapping_mul(0xd1b5_4a32_d192_ed03);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (z ^ (z >> 31)) | 0x01
@@ -124,10 +127,13 @@ pub fn check_memory(addr: usize, length: usize, content: Content) -> Outcome {
         // SAFETY: the caller's mapping is there, and nothing writes to it while it is looked at.
         let got = unsafe { core::slice::from_raw_parts((addr + done) as *const u8, count) };
         if got != &expected[..count] {
-            let bad = got.iter().zip(&expected).position(|(got, expected)| got != expected).unwrap_or(0);
+            let bad =
+                got.iter().zip(&expected).position(|(got, expected)| got != expected).unwrap_or(0);
             let at = done + bad;
             let (got, expected) = (got[bad], expected[bad]);
-            return Err(format!("byte {at} of {length}: got {got:#04x}, expected {expected:#04x} ({content:x?})"));
+            return Err(format!(
+                "byte {at} of {length}: got {got:#04x}, expected {expected:#04x} ({content:x?})"
+            ));
         }
         done += count;
     }
@@ -136,7 +142,8 @@ pub fn check_memory(addr: usize, length: usize, content: Content) -> Outcome {
 
 /// Loads one byte.
 pub fn load(addr: usize) -> u8 {
-    // SAFETY: as for `check_memory`; where the page cannot be had, a signal is what the test is about.
+    // SAFETY: as for `check_memory`; where the page cannot be had, a signal is what the test is
+    // about.
     unsafe { (addr as *const u8).read_volatile() }
 }
 
@@ -194,7 +201,8 @@ impl Buffer {
     /// Stores to a range.
     pub fn put(&self, offset: usize, length: usize, content: Content) {
         // SAFETY: inside the mapping, and no other reference into it is alive.
-        let bytes = unsafe { core::slice::from_raw_parts_mut((self.addr + offset) as *mut u8, length) };
+        let bytes =
+            unsafe { core::slice::from_raw_parts_mut((self.addr + offset) as *mut u8, length) };
         content.fill(bytes, 0);
     }
 
@@ -265,7 +273,8 @@ impl File {
         Ok(Self { fd, path, maker: sys::getpid() })
     }
 
-    /// Writes the pattern of a seed over a range: the byte at position p of the file becomes that at position p of the pattern.
+    /// Writes the pattern of a seed over a range: the byte at position p of the file becomes that
+    /// at position p of the pattern.
     pub fn overwrite(&self, seed: u64, offset: u64, length: u64) -> Outcome {
         let mut chunk = vec![0; (length as usize).min(64 * PAGE)];
         let mut done = 0;
@@ -281,7 +290,11 @@ impl File {
 
     /// Writes one byte all over a range, in one call.
     pub fn overwrite_bytes(&self, byte: u8, offset: u64, length: usize) -> Outcome {
-        check_eq!(sys::pwrite(self.fd, &vec![byte; length], offset).named("pwrite")?, length, "bytes written");
+        check_eq!(
+            sys::pwrite(self.fd, &vec![byte; length], offset).named("pwrite")?,
+            length,
+            "bytes written"
+        );
         Ok(())
     }
 
@@ -313,7 +326,8 @@ pub fn whole_pages(addr: usize, length: usize) -> i64 {
     (end.saturating_sub(first) / PAGE) as i64
 }
 
-/// Reads a range into a buffer; where there is laziness, all whole pages of it must have become lazy.
+/// Reads a range into a buffer; where there is laziness, all whole pages of it must have become
+/// lazy.
 pub fn read_lazily(file: &File, buffer: &Buffer, at: usize, length: usize, offset: u64) -> Outcome {
     let meter = Meter::start()?;
     file.read_into(buffer, at, length, offset)?;
@@ -349,7 +363,11 @@ impl Child {
     pub fn join(self) -> Outcome {
         let what = self.what.clone();
         let status = self.status()?;
-        check!(status.exit_code() == Some(0), "process `{what}` failed ({})", status.shell_status());
+        check!(
+            status.exit_code() == Some(0),
+            "process `{what}` failed ({})",
+            status.shell_status()
+        );
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The kernel's counters and knobs (E1, E3), where there are any.
 //!
-//! On Linux, which is the eager oracle, there is no `/proc/lazy`: every expectation about laziness then holds, and only the bytes count.
+//! On Linux, which is the eager oracle, there is no `/proc/lazy`: every expectation about laziness
+//! then holds, and only the bytes count.
 
 use crate::kit::{Named, Outcome};
 use crate::{check, check_eq};
@@ -15,26 +16,35 @@ pub fn present() -> bool {
     sys::access(SYSTEM.as_bytes(), 0).is_ok()
 }
 
-/// Touches every page of this program, which is itself loaded lazily: from now on only what the tests do shows in the counters.
+/// Touches every page of this program, which is itself loaded lazily: from now on only what the
+/// tests do shows in the counters.
 pub fn load_program() {
     #[cfg(target_os = "none")]
     {
         unsafe extern "C" {
             static __executable_start: u8;
         }
-        // The ELF header is the program's first page; there may be pages between segments that are not mapped.
+        // The ELF header is the program's first page; there may be pages between segments that are
+        // not mapped.
         const LOAD: u32 = 1;
         const HEADER_BYTES: usize = 56;
         let start = &raw const __executable_start as usize;
-        // SAFETY: the fields e_phoff and e_phnum, and then p_type, p_vaddr and p_memsz, of the header that the linker put there.
+        // SAFETY: the fields e_phoff and e_phnum, and then p_type, p_vaddr and p_memsz, of the
+        // header that the linker put there.
         let segment = |index: usize| unsafe {
             let header = start + *((start + 32) as *const usize) + index * HEADER_BYTES;
-            (*(header as *const u32), *((header + 16) as *const usize), *((header + 40) as *const usize))
+            (
+                *(header as *const u32),
+                *((header + 16) as *const usize),
+                *((header + 40) as *const usize),
+            )
         };
         // SAFETY: as above.
         let count = unsafe { *((start + 56) as *const u16) };
         for (_, addr, bytes) in (0..count.into()).map(segment).filter(|(kind, ..)| *kind == LOAD) {
-            for page in (addr / crate::kit::PAGE..(addr + bytes).div_ceil(crate::kit::PAGE)).map(|page| page * crate::kit::PAGE) {
+            for page in (addr / crate::kit::PAGE..(addr + bytes).div_ceil(crate::kit::PAGE))
+                .map(|page| page * crate::kit::PAGE)
+            {
                 crate::kit::load(page);
             }
         }
@@ -53,7 +63,8 @@ pub fn read_text(path: &str) -> Outcome<String> {
 
 /// The value of a `name: value` line.
 pub fn value(text: &str, name: &str) -> Outcome<i64> {
-    let line = text.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == name));
+    let line =
+        text.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == name));
     let (_, value) = line.ok_or_else(|| format!("no line `{name}`"))?;
     let number = value.split_whitespace().next().unwrap_or_default();
     number.parse().map_err(|_| format!("`{name}` is no number: {value}"))
@@ -119,7 +130,10 @@ impl Meter {
     /// The whole system's counter must have grown by something between these.
     pub fn expect_system_within(&self, name: &str, least: i64, most: i64) -> Outcome {
         if let Some(grown) = self.system(name)? {
-            check!((least..=most).contains(&grown), "growth of {name}: got {grown}, expected {least} to {most}");
+            check!(
+                (least..=most).contains(&grown),
+                "growth of {name}: got {grown}, expected {least} to {most}"
+            );
         }
         Ok(())
     }

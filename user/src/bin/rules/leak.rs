@@ -1,4 +1,5 @@
-//! X5: nothing that programs do leaves anything behind. The test only does it; `leaks`, which it runs under, looks.
+//! X5: nothing that programs do leaves anything behind. The test only does it; `leaks`, which it
+//! runs under, looks.
 
 use crate::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, load, pattern};
 use crate::{check_eq, lazy, os};
@@ -8,18 +9,23 @@ const P: u64 = PAGE as u64;
 const PAGES: usize = 40;
 const LENGTH: usize = PAGES * PAGE;
 
-/// Reads, changes, forks, swaps nothing, and ends by itself or by force, with buffers in every state.
+/// Reads, changes, forks, swaps nothing, and ends by itself or by force, with buffers in every
+/// state.
 pub fn x5_nothing_leaks() -> Outcome {
     let file = File::make("leaks", 1, LENGTH as u64)?;
     let gate = Gate::new()?;
     let ended = Child::start("a reader that ends", || {
         let buffer = Buffer::new(LENGTH + PAGE)?;
         file.read_into(&buffer, 5, LENGTH, 0)?;
-        // A rescue for the rest, a private page, a page that stays lazy; and a child that shares them.
+        // A rescue for the rest, a private page, a page that stays lazy; and a child that shares
+        // them.
         file.overwrite(2, 10 * P, 10 * P)?;
         buffer.check(12 * PAGE, PAGE, pattern(1, 12 * P - 5))?;
         buffer.put(20 * PAGE, 10, pattern(3, 0));
-        Child::start("its child", || buffer.check(PAGE, LENGTH - PAGE, pattern(1, P - 5)).or(Ok(())))?.join()?;
+        Child::start("its child", || {
+            buffer.check(PAGE, LENGTH - PAGE, pattern(1, P - 5)).or(Ok(()))
+        })?
+        .join()?;
         // Left as it is: exit has to give it back.
         buffer.leak();
         Ok(())

@@ -1,8 +1,11 @@
-//! `rules NAME…`: proves rules of the contract of lazy read, one function for each test, named after its rule.
+//! `rules NAME…`: proves rules of the contract of lazy read, one function for each test, named
+//! after its rule.
 //!
-//! `rules --break MUTANT NAME` runs one with a rule broken in the kernel, where that was built for it. `rules --list` names them. What each is about, and which deliberate break it must notice, is told by `rules_list.rs`. All of them also pass
-//! on Linux, the eager oracle: there the bytes, counts and errors are checked, and what is only about laziness is not. Tests that need a
-//! file server of their own do nothing there.
+//! `rules --break MUTANT NAME` runs one with a rule broken in the kernel, where that was built for
+//! it. `rules --list` names them. What each is about, and which deliberate break it must notice, is
+//! told by `rules_list.rs`. All of them also pass on Linux, the eager oracle: there the bytes,
+//! counts and errors are checked, and what is only about laziness is not. Tests that need a file
+//! server of their own do nothing there.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -86,8 +89,13 @@ fn run(args: &Args) -> i32 {
         names => names,
     };
     if names == [b"--list"] {
-        for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s, log } in rules_list::TESTS {
-            println!("{name} ({memory_mib} MiB, {timeout_s} s): {doc}; notices {}", mutants.join(" "));
+        for rules_list::RuleTest { name, doc, mutants, memory_mib, timeout_s, log } in
+            rules_list::TESTS
+        {
+            println!(
+                "{name} ({memory_mib} MiB, {timeout_s} s): {doc}; notices {}",
+                mutants.join(" ")
+            );
             log.iter().for_each(|line| println!("    in the log: {line}"));
         }
         return 0;
@@ -97,7 +105,8 @@ fn run(args: &Args) -> i32 {
         return 2;
     }
     lazy::load_program();
-    // Most tests look at a few pages: reads of so few are copied otherwise, since most programs look at all of them.
+    // Most tests look at a few pages: reads of so few are copied otherwise, since most programs
+    // look at all of them.
     if lazy::present()
         && let Err(failure) = lazy::write_text("/proc/sys/lazy/min_lazy_pages", "2")
     {
@@ -123,7 +132,10 @@ fn run(args: &Args) -> i32 {
             failed = true;
         }
     }
-    for name in names.iter().filter(|name| !all && TESTS.iter().all(|(known, _)| known.as_bytes() != **name)) {
+    for name in names
+        .iter()
+        .filter(|name| !all && TESTS.iter().all(|(known, _)| known.as_bytes() != **name))
+    {
         eprintln!("rules: no test `{}`", name.escape_ascii());
         failed = true;
     }

@@ -1,8 +1,11 @@
 //! Q2 to Q4 and F8: what becomes of pages when there are more of them than memory.
 //!
-//! Nothing here depends on how much memory the machine has but that it is less than the buffers: `rules_list.rs` says how much.
+//! Nothing here depends on how much memory the machine has but that it is less than the buffers:
+//! `rules_list.rs` says how much.
 
-use crate::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, load, pattern, read_lazily, store, within};
+use crate::kit::{
+    Buffer, Child, File, Gate, Named, Outcome, PAGE, load, pattern, read_lazily, store, within,
+};
 use crate::lazy::{self, Knob, Meter};
 use crate::scripted::{Server, Setting, USUAL, content, honest};
 use crate::{check, check_eq, os};
@@ -29,14 +32,18 @@ fn swapped() -> Outcome<i64> {
 fn nothing_lost(when: &str) -> Outcome {
     let mut theirs = 0;
     let names = user::fs::list(b"/proc").named("/proc")?;
-    for pid in names.iter().filter_map(|name| core::str::from_utf8(name).ok()?.parse::<u32>().ok()) {
+    for pid in names.iter().filter_map(|name| core::str::from_utf8(name).ok()?.parse::<u32>().ok())
+    {
         // It may have ended meanwhile.
         if let Ok(status) = lazy::read_text(&format!("/proc/{pid}/status")) {
             theirs += lazy::value(&status, "VmSwap")? / (P as i64 / 1024);
         }
     }
     let all = swapped()?;
-    check!(all <= theirs, "{all} pages are in the swap file {when}, of which {theirs} are anybody's");
+    check!(
+        all <= theirs,
+        "{all} pages are in the swap file {when}, of which {theirs} are anybody's"
+    );
     Ok(())
 }
 
@@ -62,7 +69,10 @@ pub fn q2_pressure() -> Outcome {
                 check_eq!(load(buffer.at(page * PAGE)), own(page), "byte stored to page {page}");
             }
             let at = page * PAGE + skipped;
-            within(format!("turn {turn}"), buffer.check(at, PAGE - skipped, content(0, 0, at as u64)))?;
+            within(
+                format!("turn {turn}"),
+                buffer.check(at, PAGE - skipped, content(0, 0, at as u64)),
+            )?;
         }
     }
     meter.expect("reads_lazy", 1)?;
@@ -85,12 +95,19 @@ pub fn q2_last_reference() -> Outcome {
     let buffer = Buffer::new(FILES as usize * BYTES)?;
     for number in 0..FILES {
         let file = server.open(number)?;
-        check_eq!(os::read(file, buffer.at(number as usize * BYTES), BYTES).named("read")?, BYTES, "bytes read");
+        check_eq!(
+            os::read(file, buffer.at(number as usize * BYTES), BYTES).named("read")?,
+            BYTES,
+            "bytes read"
+        );
         sys::close(file).named("close")?;
     }
     let look = || {
         for number in (0..FILES).chain([0]) {
-            within(format!("file {number}"), buffer.check(number as usize * BYTES, BYTES, content(number, 0, 0)))?;
+            within(
+                format!("file {number}"),
+                buffer.check(number as usize * BYTES, BYTES, content(number, 0, 0)),
+            )?;
         }
         Ok(())
     };
@@ -117,15 +134,22 @@ pub fn q3_swap() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let (out, back) = (meter.system("pages_swapped_out")?.unwrap_or(0), meter.system("pages_swapped_in")?.unwrap_or(0));
+    let (out, back) = (
+        meter.system("pages_swapped_out")?.unwrap_or(0),
+        meter.system("pages_swapped_in")?.unwrap_or(0),
+    );
     let least = (bytes / PAGE) as i64 * 3 / 4;
-    check!(out >= least && back >= least, "{out} pages went and {back} came back, at least {least} must have");
+    check!(
+        out >= least && back >= least,
+        "{out} pages went and {back} came back, at least {least} must have"
+    );
     drop(buffer);
     nothing_lost("when the buffer is gone")
 }
 
-/// A file of three times the machine's memory is written, read as a whole, written over, and both are as they should be: its server keeps what does not fit into
-/// memory elsewhere, what it saves for the reader included.
+/// A file of three times the machine's memory is written, read as a whole, written over, and both
+/// are as they should be: its server keeps what does not fit into memory elsewhere, what it saves
+/// for the reader included.
 pub fn q3_file_larger_than_memory() -> Outcome {
     let bytes = if lazy::present() { 200 * MIB } else { 4 * MIB };
     let file = File::make("large", 1, bytes as u64)?;
@@ -164,7 +188,8 @@ pub fn q3_fork() -> Outcome {
     Ok(())
 }
 
-/// A lazy buffer larger than memory is stored to all over: its own bytes, and between them those that were read.
+/// A lazy buffer larger than memory is stored to all over: its own bytes, and between them those
+/// that were read.
 pub fn q3_dirty_lazy() -> Outcome {
     const BYTES: usize = 80 * MIB;
     if !lazy::present() {
@@ -228,7 +253,8 @@ pub fn q3_slots_are_freed() -> Outcome {
     nothing_lost("after exec")
 }
 
-/// Memory and swap file are full: who asks for more is ended; who has something there keeps it, and files work.
+/// Memory and swap file are full: who asks for more is ended; who has something there keeps it, and
+/// files work.
 pub fn q4_swap_is_full() -> Outcome {
     const SLOTS: usize = 4096;
     if !lazy::present() {
@@ -247,7 +273,11 @@ pub fn q4_swap_is_full() -> Outcome {
             Ok(())
         })?;
         let status = hog.status()?;
-        check_eq!(status.signal(), Some(abi::SIGKILL as i32), "signal that ended a process which stored to 256 MiB");
+        check_eq!(
+            status.signal(),
+            Some(abi::SIGKILL as i32),
+            "signal that ended a process which stored to 256 MiB"
+        );
         within("another process's memory", kept.check(0, 8 * MIB, pattern(4, 0)))?;
         let buffer = Buffer::new(256 * PAGE)?;
         read_lazily(&file, &buffer, 0, 256 * PAGE, 0)?;
@@ -298,7 +328,8 @@ pub fn f8_under_pressure() -> Outcome {
     Ok(())
 }
 
-/// A server without the mark gets no lazy mount; a process with the mark reads eagerly, and so do its children.
+/// A server without the mark gets no lazy mount; a process with the mark reads eagerly, and so do
+/// its children.
 pub fn f8_marks() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;
     let eager = |what: &str| {
@@ -332,7 +363,11 @@ pub fn f8_marks() -> Outcome {
     let meter = Meter::start()?;
     check_eq!(os::pread(fd, buffer.at(0), 16 * PAGE, 0).named("pread")?, 16 * PAGE, "bytes read");
     meter.expect("reads_lazy", 0)?;
-    check_eq!(server.wire.requests(Op::Snapshot), 0, "snapshots asked of a server without the mark");
+    check_eq!(
+        server.wire.requests(Op::Snapshot),
+        0,
+        "snapshots asked of a server without the mark"
+    );
     buffer.check(0, 16 * PAGE, content(0, 0, 0))?;
     sys::close(fd).named("close")
 }

@@ -1,7 +1,8 @@
 //! System calls as these tests need them: on addresses instead of slices.
 //!
-//! What lies at the addresses changes under the tests' feet, is not there at all, or is not theirs; a Rust reference to it would be a lie. So
-//! everything here takes numbers, and hostile ones are welcome: the kernel has to check them. Ordinary calls are `user::sys`'s.
+//! What lies at the addresses changes under the tests' feet, is not there at all, or is not theirs;
+//! a Rust reference to it would be a lie. So everything here takes numbers, and hostile ones are
+//! welcome: the kernel has to check them. Ordinary calls are `user::sys`'s.
 
 use alloc::format;
 use user::errno::Errno;
@@ -11,7 +12,8 @@ use user::sys::{self, Fd, Result, abi};
 pub fn call(number: u32, given: &[usize]) -> Result<usize> {
     let mut arguments = [0; 6];
     arguments[..given.len()].copy_from_slice(given);
-    // SAFETY: the tests name only memory that they own and look at through `kit::Buffer` alone, or memory that nobody owns.
+    // SAFETY: the tests name only memory that they own and look at through `kit::Buffer` alone, or
+    // memory that nobody owns.
     sys::check(unsafe { sys::syscall(number, arguments) })
 }
 
@@ -73,7 +75,11 @@ pub fn position(fd: Fd) -> Result<u64> {
 /// Makes a range of a file a hole.
 pub fn punch_hole(fd: Fd, offset: u64, length: u64) -> Result<()> {
     const PUNCH_HOLE_KEEP_SIZE: usize = 3;
-    call(abi::__NR_fallocate, &[fd as usize, PUNCH_HOLE_KEEP_SIZE, offset as usize, length as usize]).map(drop)
+    call(
+        abi::__NR_fallocate,
+        &[fd as usize, PUNCH_HOLE_KEEP_SIZE, offset as usize, length as usize],
+    )
+    .map(drop)
 }
 
 /// Readable and writable.
@@ -102,7 +108,10 @@ pub fn mremap(addr: usize, old: usize, new: usize) -> Result<usize> {
 
 /// mremap(2), to a place that is told.
 pub fn mremap_to(addr: usize, old: usize, new: usize, to: usize) -> Result<usize> {
-    call(abi::__NR_mremap, &[addr, old, new, (abi::MREMAP_MAYMOVE | abi::MREMAP_FIXED) as usize, to])
+    call(
+        abi::__NR_mremap,
+        &[addr, old, new, (abi::MREMAP_MAYMOVE | abi::MREMAP_FIXED) as usize, to],
+    )
 }
 
 /// A pair of connected sockets that keep message borders.
@@ -151,7 +160,8 @@ pub fn readable(fds: [Fd; 2]) -> Result<[bool; 2]> {
 /// Waits while a word of memory has a value.
 pub fn futex_wait(word: usize, value: u32) {
     // Any error means: look again, which the caller does anyway.
-    let _: core::result::Result<usize, Errno> = call(abi::__NR_futex, &[word, 0, value as usize, 0]);
+    let _: core::result::Result<usize, Errno> =
+        call(abi::__NR_futex, &[word, 0, value as usize, 0]);
 }
 
 /// A thread's part of `_exit`.

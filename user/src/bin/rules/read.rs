@@ -1,6 +1,9 @@
 //! R: what read(2) gives, and where.
 
-use crate::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily, whole_pages, within};
+use crate::kit::{
+    Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily,
+    whole_pages, within,
+};
 use crate::lazy::{self, Knob, Meter};
 use crate::scripted::{self, Action, Server, USUAL};
 use crate::thread::Thread;
@@ -27,7 +30,8 @@ pub fn r1_one_instant() -> Outcome {
     buffer.check(100 + 64 * PAGE, 2 * PAGE - 100, UNTOUCHED)
 }
 
-/// One process writes the whole file in one message again and again; no read ever sees two of these versions mixed.
+/// One process writes the whole file in one message again and again; no read ever sees two of these
+/// versions mixed.
 pub fn r1_one_instant_under_writes() -> Outcome {
     if !lazy::present() {
         // Linux promises this on some file systems only.
@@ -40,7 +44,11 @@ pub fn r1_one_instant_under_writes() -> Outcome {
         let source = Buffer::new(BYTES)?;
         for version in (0..=255).cycle() {
             source.put(0, BYTES, Content::Only(version));
-            check_eq!(os::pwrite(file.fd, source.at(0), BYTES, 0).named("pwrite")?, BYTES, "bytes written");
+            check_eq!(
+                os::pwrite(file.fd, source.at(0), BYTES, 0).named("pwrite")?,
+                BYTES,
+                "bytes written"
+            );
         }
         Ok(())
     })?;
@@ -61,7 +69,8 @@ pub fn r1_one_instant_under_writes() -> Outcome {
     meter.expect("reads_lazy", 150)
 }
 
-/// The server's file changes right behind the reply to Snapshot: fragments asked for by another message would be new ones.
+/// The server's file changes right behind the reply to Snapshot: fragments asked for by another
+/// message would be new ones.
 pub fn r1_fragments_in_the_same_reply() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -103,7 +112,11 @@ pub fn r2_count() -> Outcome {
         os::seek(file.fd, offset).named("lseek")?;
         let count = os::read(file.fd, buffer.at(0), whole).named("read")?;
         check_eq!(count, expected, "bytes read at {offset}");
-        check_eq!(os::position(file.fd).named("lseek")?, offset + expected as u64, "offset after a read at {offset}");
+        check_eq!(
+            os::position(file.fd).named("lseek")?,
+            offset + expected as u64,
+            "offset after a read at {offset}"
+        );
         meter.expect_system("snapshots_made", (expected >= 2 * PAGE).into())?;
         buffer.check(0, expected, pattern(1, offset))?;
         buffer.check(expected, whole - expected, UNTOUCHED)?;
@@ -129,7 +142,11 @@ pub fn r2_position_lock() -> Outcome {
     let file = File::make("file", 0, 0)?;
     let words: Vec<u8> = (0..(CHUNK * CHUNKS / 8) as u64).flat_map(u64::to_le_bytes).collect();
     for (index, chunk) in words.chunks(1 << 16).enumerate() {
-        check_eq!(sys::pwrite(file.fd, chunk, (index << 16) as u64).named("pwrite")?, chunk.len(), "bytes written");
+        check_eq!(
+            sys::pwrite(file.fd, chunk, (index << 16) as u64).named("pwrite")?,
+            chunk.len(),
+            "bytes written"
+        );
     }
     os::seek(file.fd, 0).named("lseek")?;
     let [from, to] = sys::pipe(0).named("pipe")?;
@@ -145,7 +162,11 @@ pub fn r2_position_lock() -> Outcome {
             check_eq!(count, CHUNK, "bytes read");
             let first = buffer.load_word(0);
             for index in 0..(CHUNK / 8) as u64 {
-                check_eq!(buffer.load_word(8 * index as usize), first + index, "word {index} behind word {first}");
+                check_eq!(
+                    buffer.load_word(8 * index as usize),
+                    first + index,
+                    "word {index} behind word {first}"
+                );
             }
             sys::write_all(to, &first.to_le_bytes()).named("write")?;
             turns += 1;
@@ -160,11 +181,18 @@ pub fn r2_position_lock() -> Outcome {
     let mut turns = vec![0; 16 * CHUNKS];
     let count = sys::read_full(from, &mut turns).named("read")?;
     sys::close(from).named("close")?;
-    let mut firsts: Vec<u64> = turns[..count].chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect();
+    let mut firsts: Vec<u64> = turns[..count]
+        .chunks_exact(8)
+        .filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)))
+        .collect();
     firsts.sort_unstable();
     let expected: Vec<u64> = (0..CHUNKS as u64).map(|turn| turn * CHUNK as u64 / 8).collect();
     let first_wrong = firsts.iter().zip(&expected).find(|(got, expected)| got != expected);
-    check!(firsts == expected, "{} chunks of {CHUNKS}; first that is wrong (got, expected): {first_wrong:?}", firsts.len());
+    check!(
+        firsts == expected,
+        "{} chunks of {CHUNKS}; first that is wrong (got, expected): {first_wrong:?}",
+        firsts.len()
+    );
     Ok(())
 }
 
@@ -180,13 +208,17 @@ pub fn r3_nothing_past_n() -> Outcome {
         meter.expect("reads_lazy", 1)?;
         meter.expect("pages_lazy", whole_pages(buffer.at(at), length))?;
         within(format_args!("before, at {at}"), buffer.check(0, at, UNTOUCHED))?;
-        within(format_args!("past n, at {at}"), buffer.check(at + length, buffer.len() - at - length, UNTOUCHED))?;
+        within(
+            format_args!("past n, at {at}"),
+            buffer.check(at + length, buffer.len() - at - length, UNTOUCHED),
+        )?;
         within(format_args!("inside, at {at}"), buffer.check(at, length, pattern(1, 0)))?;
     }
     Ok(())
 }
 
-/// Every alignment of file offset and buffer, every kind of length; the file changes before anything is touched.
+/// Every alignment of file offset and buffer, every kind of length; the file changes before
+/// anything is touched.
 pub fn r4_any_offset() -> Outcome {
     let _knob = Knob::set("min_lazy_pages", 1)?;
     let file = File::make("file", 1, 16 * P)?;
@@ -214,7 +246,8 @@ pub fn r4_any_offset() -> Outcome {
     Ok(())
 }
 
-/// Counts and errors for buffers that are only partly there, as Linux has them; no snapshot is left behind.
+/// Counts and errors for buffers that are only partly there, as Linux has them; no snapshot is left
+/// behind.
 pub fn r5_errors_as_eager() -> Outcome {
     let file = File::make("file", 1, 8 * P)?;
     let meter = Meter::start()?;
@@ -233,9 +266,17 @@ pub fn r5_errors_as_eager() -> Outcome {
             check_eq!(os::position(file.fd).named("lseek")?, count as u64, "offset afterwards");
             within(what, buffer.check(at, count, pattern(1, 0)))?;
             within(what, buffer.check(4 * PAGE, 5 * PAGE, UNTOUCHED))?;
-            check_eq!(os::read(file.fd, buffer.at(3 * PAGE), 2 * PAGE), Err(Errno::EFAULT), "read where its first page is {what}");
+            check_eq!(
+                os::read(file.fd, buffer.at(3 * PAGE), 2 * PAGE),
+                Err(Errno::EFAULT),
+                "read where its first page is {what}"
+            );
             check_eq!(os::position(file.fd).named("lseek")?, count as u64, "offset after EFAULT");
-            check_eq!(os::pread(file.fd, buffer.at(3 * PAGE), 2 * PAGE, 8 * P), Ok(0), "at end of file, {what}");
+            check_eq!(
+                os::pread(file.fd, buffer.at(3 * PAGE), 2 * PAGE, 8 * P),
+                Ok(0),
+                "at end of file, {what}"
+            );
         }
     }
     let kernel = 0xffff_8000_0000_0000;
@@ -246,8 +287,16 @@ pub fn r5_errors_as_eager() -> Outcome {
         (usize::MAX - PAGE + 1, PAGE, Err(Errno::EFAULT), Err(Errno::EFAULT)),
         (0x1000, usize::MAX - 0x2000, Err(Errno::EFAULT), Err(Errno::EFAULT)),
     ] {
-        check_eq!(os::pread(file.fd, addr, length, 0), at_start, "read to {addr:#x}, {length:#x} bytes");
-        check_eq!(os::pread(file.fd, addr, length, 8 * P), at_end, "read at end of file to {addr:#x}, {length:#x} bytes");
+        check_eq!(
+            os::pread(file.fd, addr, length, 0),
+            at_start,
+            "read to {addr:#x}, {length:#x} bytes"
+        );
+        check_eq!(
+            os::pread(file.fd, addr, length, 8 * P),
+            at_end,
+            "read at end of file to {addr:#x}, {length:#x} bytes"
+        );
     }
     meter.expect_least("reads_lazy", 6)?;
     meter.expect_system("snapshots_live", 0)
@@ -279,28 +328,43 @@ pub fn r5_space_changes_meanwhile() -> Outcome {
         return Ok(());
     }
     const PAGES: usize = 16;
-    let script: scripted::Script = Box::new(|_, asked, _| if asked.op == Op::Snapshot { Action::Hold } else { Action::Send });
+    let script: scripted::Script =
+        Box::new(|_, asked, _| if asked.op == Op::Snapshot { Action::Hold } else { Action::Send });
     let server = Server::mount("r5", USUAL, script)?;
     let fd = server.open(0)?;
     let half = PAGES / 2 * PAGE;
     let fault = -i64::from(Errno::EFAULT.0);
     let changes: [(&str, i64, Change); 4] = [
         ("unmapped", fault, |addr| os::munmap(addr, PAGES * PAGE)),
-        ("half unmapped", half as i64, |addr| os::munmap(addr + PAGES / 2 * PAGE, PAGES / 2 * PAGE)),
-        ("half read-only", half as i64, |addr| os::mprotect(addr + PAGES / 2 * PAGE, PAGES / 2 * PAGE, abi::PROT_READ)),
+        ("half unmapped", half as i64, |addr| {
+            os::munmap(addr + PAGES / 2 * PAGE, PAGES / 2 * PAGE)
+        }),
+        ("half read-only", half as i64, |addr| {
+            os::mprotect(addr + PAGES / 2 * PAGE, PAGES / 2 * PAGE, abi::PROT_READ)
+        }),
         ("replaced", (PAGES * PAGE) as i64, |addr| {
-            os::mmap(addr, PAGES * PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED).map(drop)
+            os::mmap(addr, PAGES * PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+                .map(drop)
         }),
     ];
     for (what, expected, change) in changes {
         let buffer = Buffer::filled(PAGES * PAGE, UNTOUCHED)?;
-        let read = ThreadRead { fd, addr: buffer.at(0), length: buffer.len(), result: AtomicI64::new(i64::MIN) };
+        let read = ThreadRead {
+            fd,
+            addr: buffer.at(0),
+            length: buffer.len(),
+            result: AtomicI64::new(i64::MIN),
+        };
         let thread = Thread::start(ThreadRead::run, &raw const read as usize)?;
         server.wait_held()?;
         change(buffer.at(0)).named(what)?;
         server.release()?;
         thread.join();
-        check_eq!(read.result.load(Ordering::SeqCst), expected, "result of the read whose buffer was {what}");
+        check_eq!(
+            read.result.load(Ordering::SeqCst),
+            expected,
+            "result of the read whose buffer was {what}"
+        );
         if expected > 0 {
             within(what, buffer.check(0, expected as usize, scripted::content(0, 0, 0)))?;
         }
@@ -354,7 +418,8 @@ pub fn r7_frames_are_never_written() -> Outcome {
     };
     let [from, to] = sys::pipe(0).named("pipe")?;
     // Whole pages, a piece that spares fragments, a small copy, and bytes from a pipe.
-    let reads: [(usize, usize); 3] = [(0, 16 * PAGE), (3 * PAGE + 9, 5 * PAGE), (8 * PAGE + 1, 100)];
+    let reads: [(usize, usize); 3] =
+        [(0, 16 * PAGE), (3 * PAGE + 9, 5 * PAGE), (8 * PAGE + 1, 100)];
     for (at, length) in reads {
         let what = format!("read of {length} bytes at {at}");
         let (ours, other) = (resident()?, resident()?);
@@ -364,10 +429,19 @@ pub fn r7_frames_are_never_written() -> Outcome {
             ours.check(0, at, pattern(1, 0))
         })?;
         child.join()?;
-        within(format_args!("parent after {what} by a child"), ours.check(0, 16 * PAGE, pattern(1, 0)))?;
+        within(
+            format_args!("parent after {what} by a child"),
+            ours.check(0, 16 * PAGE, pattern(1, 0)),
+        )?;
         second.read_into(&ours, at, length, 0)?;
-        within(format_args!("other buffer after {what}"), other.check(0, 16 * PAGE, pattern(1, 0)))?;
-        within(format_args!("the same bytes read again after {what}"), resident()?.check(0, 16 * PAGE, pattern(1, 0)))?;
+        within(
+            format_args!("other buffer after {what}"),
+            other.check(0, 16 * PAGE, pattern(1, 0)),
+        )?;
+        within(
+            format_args!("the same bytes read again after {what}"),
+            resident()?.check(0, 16 * PAGE, pattern(1, 0)),
+        )?;
     }
     let (ours, other) = (resident()?, resident()?);
     sys::write_all(to, &[0x5a; 3000]).named("write")?;
@@ -389,29 +463,48 @@ pub fn r8_fallback() -> Outcome {
     let meter = Meter::start()?;
 
     let [from, to] = sys::pipe(0).named("pipe")?;
-    check_eq!(os::write(to, buffer.at(0), 3 * PAGE).named("write")?, 3 * PAGE, "bytes into the pipe");
+    check_eq!(
+        os::write(to, buffer.at(0), 3 * PAGE).named("write")?,
+        3 * PAGE,
+        "bytes into the pipe"
+    );
     let target = Buffer::new(4 * PAGE)?;
-    check_eq!(os::read(from, target.at(0), 4 * PAGE).named("read")?, 3 * PAGE, "bytes out of the pipe");
+    check_eq!(
+        os::read(from, target.at(0), 4 * PAGE).named("read")?,
+        3 * PAGE,
+        "bytes out of the pipe"
+    );
     target.check(0, 3 * PAGE, UNTOUCHED)?;
     for fd in [from, to] {
         sys::close(fd).named("close")?;
     }
 
     let zero = sys::open(b"/dev/zero", abi::O_RDONLY, 0).named("/dev/zero")?;
-    check_eq!(os::read(zero, buffer.at(0), 8 * PAGE).named("read")?, 8 * PAGE, "bytes of /dev/zero");
+    check_eq!(
+        os::read(zero, buffer.at(0), 8 * PAGE).named("read")?,
+        8 * PAGE,
+        "bytes of /dev/zero"
+    );
     buffer.check(0, 8 * PAGE, ZEROS)?;
     buffer.check(8 * PAGE, 8 * PAGE, UNTOUCHED)?;
     sys::close(zero).named("close")?;
 
-    let directory = sys::open(crate::kit::directory().as_bytes(), abi::O_RDONLY | abi::O_DIRECTORY, 0).named("directory")?;
-    check_eq!(os::read(directory, buffer.at(0), 8 * PAGE), Err(Errno::EISDIR), "read of a directory");
+    let directory =
+        sys::open(crate::kit::directory().as_bytes(), abi::O_RDONLY | abi::O_DIRECTORY, 0)
+            .named("directory")?;
+    check_eq!(
+        os::read(directory, buffer.at(0), 8 * PAGE),
+        Err(Errno::EISDIR),
+        "read of a directory"
+    );
     sys::close(directory).named("close")?;
 
     file.read_into(&buffer, 5, 1000, 3)?;
     buffer.check(5, 1000, pattern(1, 3))?;
 
     let shared = Buffer::shared(8 * PAGE)?;
-    let child = Child::start("reader into shared memory", || file.read_into(&shared, 0, 8 * PAGE, 0))?;
+    let child =
+        Child::start("reader into shared memory", || file.read_into(&shared, 0, 8 * PAGE, 0))?;
     child.join()?;
     file.overwrite(2, 0, 16 * P)?;
     within("memory shared with the reader", shared.check(0, 8 * PAGE, pattern(1, 0)))?;
@@ -434,17 +527,26 @@ pub fn r8_refused() -> Outcome {
         let fd = server.open(3)?;
         let buffer = Buffer::filled(100 * PAGE, UNTOUCHED)?;
         let meter = Meter::start()?;
-        check_eq!(os::pread(fd, buffer.at(9), 99 * PAGE, 7).named("pread")?, 99 * PAGE, "bytes read where snapshots give {error:?}");
+        check_eq!(
+            os::pread(fd, buffer.at(9), 99 * PAGE, 7).named("pread")?,
+            99 * PAGE,
+            "bytes read where snapshots give {error:?}"
+        );
         server.wire.change_files();
         buffer.check(9, 99 * PAGE, scripted::content(3, 0, 7))?;
         meter.expect("reads_lazy", 0)?;
         meter.expect("reads_eager_refused", 1)?;
         sys::close(fd).named("close")?;
     }
-    let server = Server::mount("r8", scripted::Setting { snapshots: false, ..USUAL }, scripted::honest())?;
+    let server =
+        Server::mount("r8", scripted::Setting { snapshots: false, ..USUAL }, scripted::honest())?;
     let fd = server.open(3)?;
     let buffer = Buffer::filled(20 * PAGE, UNTOUCHED)?;
-    check_eq!(os::pread(fd, buffer.at(9), 19 * PAGE, 7).named("pread")?, 19 * PAGE, "bytes read from a server without snapshots");
+    check_eq!(
+        os::pread(fd, buffer.at(9), 19 * PAGE, 7).named("pread")?,
+        19 * PAGE,
+        "bytes read from a server without snapshots"
+    );
     check_eq!(server.wire.requests(Op::Snapshot), 0, "snapshots asked of a server that has none");
     buffer.check(9, 19 * PAGE, scripted::content(3, 0, 7))?;
     sys::close(fd).named("close")
@@ -460,7 +562,10 @@ pub fn r8_short_of_memory() -> Outcome {
     let buffer = Buffer::new(LENGTH)?;
     let count = os::pread(file.fd, buffer.at(0), LENGTH, 0).named("pread")?;
     check!(count > PAGE, "only {count} bytes came");
-    check!(count < LENGTH || !lazy::present(), "everything came: the machine is too large for this test");
+    check!(
+        count < LENGTH || !lazy::present(),
+        "everything came: the machine is too large for this test"
+    );
     buffer.check(0, 4 * PAGE, pattern(1, 0))?;
     buffer.check(4 * PAGE, count - 4 * PAGE, ZEROS)?;
     drop(buffer);

@@ -1,6 +1,8 @@
 //! X: rights, handles, and servers that lie or die.
 
-use crate::kit::{Buffer, Child, File, Named, Outcome, PAGE, UNTOUCHED, pattern, read_lazily, within};
+use crate::kit::{
+    Buffer, Child, File, Named, Outcome, PAGE, UNTOUCHED, pattern, read_lazily, within,
+};
 use crate::lazy::{self, Meter};
 use crate::scripted::{Action, Reply, Script, Server, USUAL, content, honest};
 use crate::{check, check_eq, os};
@@ -40,7 +42,11 @@ pub fn x1_rights_at_read() -> Outcome {
     let meter = Meter::start()?;
     let writer = sys::open(file.path.as_bytes(), abi::O_WRONLY, 0).named("open")?;
     let buffer = Buffer::filled(16 * PAGE, UNTOUCHED)?;
-    check_eq!(os::read(writer, buffer.at(0), 16 * PAGE), Err(Errno::EBADF), "read of what is open for writing");
+    check_eq!(
+        os::read(writer, buffer.at(0), 16 * PAGE),
+        Err(Errno::EBADF),
+        "read of what is open for writing"
+    );
     buffer.check(0, 16 * PAGE, UNTOUCHED)?;
     meter.expect_system("snapshots_made", 0)?;
     read_lazily(&file, &buffer, 0, 16 * PAGE, 0)?;
@@ -52,7 +58,8 @@ pub fn x1_rights_at_read() -> Outcome {
     buffer.check(8 * PAGE, 8 * PAGE, pattern(1, 8 * P))
 }
 
-/// Who mounted a server cannot speak to it any more, and snapshots are named by nobody but the kernel.
+/// Who mounted a server cannot speak to it any more, and snapshots are named by nobody but the
+/// kernel.
 pub fn x2_handles_are_the_kernels() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -65,7 +72,8 @@ pub fn x2_handles_are_the_kernels() -> Outcome {
     // A request in the kernel's name: close everything that may be open.
     let before = server.wire.messages_in();
     for handle in 1..20 {
-        let request = fsproto::Operation::request(&fsproto::Close { handle: Handle(handle) }, Tag(9000), 0);
+        let request =
+            fsproto::Operation::request(&fsproto::Close { handle: Handle(handle) }, Tag(9000), 0);
         let sent = os::write(fd, request.as_ptr() as usize, HEAD_BYTES);
         check!(sent.is_err(), "a program's message was taken: {sent:?}");
     }
@@ -102,12 +110,22 @@ const SNAPSHOT_LIES: &[(&str, Lie)] = &[
     ("more than was asked for", |reply, tag| snapshot_lie(reply, tag, |fields| fields.length += 1)),
     ("far more", |reply, tag| snapshot_lie(reply, tag, |fields| fields.length = u64::MAX)),
     ("no length, but a handle", |reply, tag| snapshot_lie(reply, tag, |fields| fields.length = 0)),
-    ("a length that the fragments do not fit", |reply, tag| snapshot_lie(reply, tag, |fields| fields.length -= 100)),
-    ("a head fragment too long", |reply, tag| snapshot_lie(reply, tag, |fields| fields.head_bytes += 8)),
-    ("a huge head fragment", |reply, tag| snapshot_lie(reply, tag, |fields| fields.head_bytes = u32::MAX)),
-    ("a huge tail fragment", |reply, tag| snapshot_lie(reply, tag, |fields| fields.tail_bytes = u32::MAX)),
+    ("a length that the fragments do not fit", |reply, tag| {
+        snapshot_lie(reply, tag, |fields| fields.length -= 100)
+    }),
+    ("a head fragment too long", |reply, tag| {
+        snapshot_lie(reply, tag, |fields| fields.head_bytes += 8)
+    }),
+    ("a huge head fragment", |reply, tag| {
+        snapshot_lie(reply, tag, |fields| fields.head_bytes = u32::MAX)
+    }),
+    ("a huge tail fragment", |reply, tag| {
+        snapshot_lie(reply, tag, |fields| fields.tail_bytes = u32::MAX)
+    }),
     ("fragments exchanged", |reply, tag| {
-        snapshot_lie(reply, tag, |fields| core::mem::swap(&mut fields.head_bytes, &mut fields.tail_bytes));
+        snapshot_lie(reply, tag, |fields| {
+            core::mem::swap(&mut fields.head_bytes, &mut fields.tail_bytes)
+        });
     }),
     ("holes that are not there", |reply, tag| snapshot_lie(reply, tag, |fields| fields.holes = 3)),
     ("millions of holes", |reply, tag| snapshot_lie(reply, tag, |fields| fields.holes = u32::MAX)),
@@ -118,10 +136,16 @@ const SNAPSHOT_LIES: &[(&str, Lie)] = &[
     ("half a payload", |reply, _| reply.payload.truncate(reply.payload.len() / 2)),
     ("no payload", |reply, _| reply.payload.clear()),
     ("more payload than its head says", |reply, _| reply.payload.extend_from_slice(&[7; 5000])),
-    ("an error that is none", |reply, _| reply.head[12..14].copy_from_slice(&9999u16.to_le_bytes())),
-    ("another operation", |reply, _| reply.head[8..10].copy_from_slice(&(Op::Open as u16).to_le_bytes())),
+    ("an error that is none", |reply, _| {
+        reply.head[12..14].copy_from_slice(&9999u16.to_le_bytes())
+    }),
+    ("another operation", |reply, _| {
+        reply.head[8..10].copy_from_slice(&(Op::Open as u16).to_le_bytes())
+    }),
     ("an unknown operation", |reply, _| reply.head[8..10].copy_from_slice(&7777u16.to_le_bytes())),
-    ("no reply at all but a request", |reply, _| reply.head[10..12].copy_from_slice(&0u16.to_le_bytes())),
+    ("no reply at all but a request", |reply, _| {
+        reply.head[10..12].copy_from_slice(&0u16.to_le_bytes())
+    }),
     ("unknown flags", |reply, _| reply.head[10..12].copy_from_slice(&0xffffu16.to_le_bytes())),
 ];
 
@@ -141,10 +165,13 @@ const READ_LIES: &[(&str, Lie)] = &[
     }),
     ("more bytes than its head says", |reply, _| reply.payload.push(1)),
     ("fewer bytes than its head says", |reply, _| reply.payload.truncate(8)),
-    ("another operation", |reply, _| reply.head[8..10].copy_from_slice(&(Op::Close as u16).to_le_bytes())),
+    ("another operation", |reply, _| {
+        reply.head[8..10].copy_from_slice(&(Op::Close as u16).to_le_bytes())
+    }),
 ];
 
-/// Whether a lie leaves the request without any reply that the kernel can know for one: then the reader waits, and can be killed.
+/// Whether a lie leaves the request without any reply that the kernel can know for one: then the
+/// reader waits, and can be killed.
 fn is_no_reply(lie: &str) -> bool {
     ["no reply at all but a request", "unknown flags", "an error that is none"].contains(&lie)
 }
@@ -183,7 +210,8 @@ fn check_system(what: &str, meter: &Meter) -> Outcome {
     within(what, buffer.check(0, 8 * PAGE, pattern(1, 0)))
 }
 
-/// Every lie about a snapshot or its bytes: the reader gets an error or the right bytes, and the mount works on.
+/// Every lie about a snapshot or its bytes: the reader gets an error or the right bytes, and the
+/// mount works on.
 pub fn x5_lies() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -200,7 +228,8 @@ pub fn x5_lies() -> Outcome {
             let server = Server::mount("x5", USUAL, script)?;
             let child = reader_of(&server)?;
             if is_no_reply(what) {
-                // It is held back only so that we know of it; then it arrives, and the reader goes on waiting.
+                // It is held back only so that we know of it; then it arrives, and the reader goes
+                // on waiting.
                 server.wait_held()?;
                 server.release()?;
                 sys::stat(server.file(1).as_bytes()).named("stat")?;
@@ -273,7 +302,8 @@ pub fn x5_garbage() -> Outcome {
         });
         let server = Server::mount("x5", USUAL, script)?;
         for _ in 0..10 {
-            // Random heads can say that the file is shorter, which is not for the kernel to doubt; so only its standing is checked.
+            // Random heads can say that the file is shorter, which is not for the kernel to doubt;
+            // so only its standing is checked.
             let child = Child::start("reader of garbage", || {
                 let fd = server.open(0)?;
                 let buffer = Buffer::new(22 * PAGE)?;
@@ -293,7 +323,8 @@ pub fn x5_garbage() -> Outcome {
     Ok(())
 }
 
-/// The server ends while it is asked: the caller gets EIO or SIGBUS, resident pages stay, and the mount can be taken away.
+/// The server ends while it is asked: the caller gets EIO or SIGBUS, resident pages stay, and the
+/// mount can be taken away.
 pub fn x5_server_dies() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -302,7 +333,12 @@ pub fn x5_server_dies() -> Outcome {
     let meter = Meter::start()?;
     for op in [Op::Open, Op::Snapshot, Op::Read, Op::Close, Op::Stat] {
         let what = format!("server that dies of {op:?}");
-        let script: Script = Box::new(move |_, asked, _| if asked.op == op && asked.nth == 3 { Action::Die } else { Action::Send });
+        let script: Script =
+            Box::new(
+                move |_, asked, _| {
+                    if asked.op == op && asked.nth == 3 { Action::Die } else { Action::Send }
+                },
+            );
         let server = Server::mount("x5", USUAL, script)?;
         let buffer = Buffer::new(20 * PAGE)?;
         let mut last = Ok(0);
@@ -319,13 +355,22 @@ pub fn x5_server_dies() -> Outcome {
         }
         check!(last != Ok(0), "{what}: a read gave 0 bytes");
         check_eq!(os::open(&server.file(0)), Err(Errno::EIO), "open after the end of a {what}");
-        check_eq!(sys::stat(server.file(0).as_bytes()).map(drop), Err(Errno::EIO), "stat after the end of a {what}");
+        check_eq!(
+            sys::stat(server.file(0).as_bytes()).map(drop),
+            Err(Errno::EIO),
+            "stat after the end of a {what}"
+        );
         drop(buffer);
         drop(server);
         check_system(&what, &meter)?;
     }
     // What is resident stays, for good.
-    let script: Script = Box::new(|_, asked, _| if asked.op == Op::Open && asked.nth == 2 { Action::Die } else { Action::Send });
+    let script: Script =
+        Box::new(
+            |_, asked, _| {
+                if asked.op == Op::Open && asked.nth == 2 { Action::Die } else { Action::Send }
+            },
+        );
     let server = Server::mount("x5", USUAL, script)?;
     let fd = server.open(0)?;
     let buffer = Buffer::new(8 * PAGE)?;
@@ -333,7 +378,11 @@ pub fn x5_server_dies() -> Outcome {
     buffer.check(0, 4 * PAGE, content(0, 0, 0))?;
     check_eq!(os::open(&server.file(1)), Err(Errno::EIO), "open that a server dies of");
     buffer.check(0, 4 * PAGE, content(0, 0, 0))?;
-    check_eq!(os::pread(fd, buffer.at(6 * PAGE), PAGE, 0), Err(Errno::EIO), "read of a server that is gone");
+    check_eq!(
+        os::pread(fd, buffer.at(6 * PAGE), PAGE, 0),
+        Err(Errno::EIO),
+        "read of a server that is gone"
+    );
     sys::close(fd).named("close")
 }
 
@@ -357,11 +406,21 @@ pub fn x5_hostile_arguments() -> Outcome {
         ("mprotect kernel", abi::__NR_mprotect, &[kernel, PAGE, 1], enomem),
         ("mremap unaligned", abi::__NR_mremap, &[addr + 1, PAGE, PAGE, 1], einval),
         ("mremap to nothing", abi::__NR_mremap, &[addr, PAGE, 0, 1], einval),
-        ("mremap onto itself", abi::__NR_mremap, &[addr, 4 * PAGE, 4 * PAGE, 3, addr + PAGE], einval),
+        (
+            "mremap onto itself",
+            abi::__NR_mremap,
+            &[addr, 4 * PAGE, 4 * PAGE, 3, addr + PAGE],
+            einval,
+        ),
         ("mremap kernel", abi::__NR_mremap, &[kernel, PAGE, PAGE, 1], efault),
         ("read to kernel", abi::__NR_pread64, &[file.fd as usize, kernel, 4 * PAGE, 0], efault),
         ("read overflowing", abi::__NR_pread64, &[file.fd as usize, addr, huge, 0], efault),
-        ("read at a negative offset", abi::__NR_pread64, &[file.fd as usize, addr, PAGE, usize::MAX], einval),
+        (
+            "read at a negative offset",
+            abi::__NR_pread64,
+            &[file.fd as usize, addr, PAGE, usize::MAX],
+            einval,
+        ),
         ("readv of too many parts", abi::__NR_readv, &[file.fd as usize, addr, 1025], einval),
         ("readv of a kernel vector", abi::__NR_readv, &[file.fd as usize, kernel, 2], efault),
         ("read of a closed descriptor", abi::__NR_read, &[999, addr, 4 * PAGE], Err(Errno::EBADF)),

@@ -1,7 +1,8 @@
 //! A small file server under a test's thumb: honest until the test's script says otherwise.
 //!
-//! It serves the files `f0` to `f9`, of one size, full of a pattern, read-only, with snapshots. Every reply goes through the script, which may
-//! change it, hold it back until the test releases it, send it twice or never, or end the server. What passes is counted in memory that the test
+//! It serves the files `f0` to `f9`, of one size, full of a pattern, read-only, with snapshots.
+//! Every reply goes through the script, which may change it, hold it back until the test releases
+//! it, send it twice or never, or end the server. What passes is counted in memory that the test
 //! shares. One process, one request at a time, marked as a server (F8) unless told otherwise.
 
 use crate::kit::{Buffer, Child, Content, Gate, Named, Outcome, PAGE, fill, pattern};
@@ -10,8 +11,9 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fsproto::{
-    Attr, Errno as Status, ExtentsListed, Features, FileId, FileKind, HEAD_BYTES, Handle, Head, MAX_PAYLOAD, Nothing, Op, Operation,
-    Request, Snapshotted, StoreInfo, Tag, VERSION, Version, Walked, Welcome, error_reply,
+    Attr, Errno as Status, ExtentsListed, Features, FileId, FileKind, HEAD_BYTES, Handle, Head,
+    MAX_PAYLOAD, Nothing, Op, Operation, Request, Snapshotted, StoreInfo, Tag, VERSION, Version,
+    Walked, Welcome, error_reply,
 };
 use user::pages::Pages;
 use user::prelude::*;
@@ -170,8 +172,17 @@ impl Server {
             if setting.marked {
                 os::become_server().named("prctl")?;
             }
-            Serving { setting, wire: &wire, held: &held, fd: theirs, script, handles: BTreeMap::new(), next: 1, waiting: Vec::new() }
-                .run(&release)
+            Serving {
+                setting,
+                wire: &wire,
+                held: &held,
+                fd: theirs,
+                script,
+                handles: BTreeMap::new(),
+                next: 1,
+                waiting: Vec::new(),
+            }
+            .run(&release)
         })?;
         sys::close(theirs).named("close")?;
         Ok((Self { path, wire, held, release, _process: process }, ours))
@@ -200,7 +211,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _: sys::Result<()> = os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
+        let _: sys::Result<()> =
+            os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
     }
 }
 
@@ -238,7 +250,8 @@ impl Serving<'_> {
     fn run(mut self, release: &Gate) -> Outcome {
         let payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
         loop {
-            let [message, released] = os::readable([self.fd, release.descriptor()]).named("poll")?;
+            let [message, released] =
+                os::readable([self.fd, release.descriptor()]).named("poll")?;
             if released {
                 release.pass()?;
                 for reply in core::mem::take(&mut self.waiting) {
@@ -254,7 +267,8 @@ impl Serving<'_> {
     /// Takes one message. False when there will be no more.
     fn serve(&mut self, payload: &Pages) -> Outcome<bool> {
         let mut head = [0; HEAD_BYTES];
-        let parts = [[head.as_mut_ptr() as usize, HEAD_BYTES], [payload.as_ptr() as usize, payload.len()]];
+        let parts =
+            [[head.as_mut_ptr() as usize, HEAD_BYTES], [payload.as_ptr() as usize, payload.len()]];
         let count = match os::readv(self.fd, &parts) {
             Ok(0) | Err(_) => return Ok(false),
             Ok(count) => count,
@@ -262,15 +276,25 @@ impl Serving<'_> {
         self.wire.add(BYTES_IN, count as u64);
         self.wire.add(MESSAGES_IN, 1);
         check!(count >= HEAD_BYTES, "the kernel sent {count} bytes");
-        let (fields, mut reader) = Head::decode(&head).map_err(|_| "the kernel sent a malformed head")?;
-        let request = Request::decode(fields.op, &mut reader).map_err(|_| "the kernel sent a malformed request")?;
+        let (fields, mut reader) =
+            Head::decode(&head).map_err(|_| "the kernel sent a malformed head")?;
+        let request = Request::decode(fields.op, &mut reader)
+            .map_err(|_| "the kernel sent a malformed request")?;
         let op = Op::from_number(fields.op).ok_or("the kernel sent an unknown operation")?;
         let nth = self.wire.add(op as usize, 1);
-        let asked = Asked { op, nth, tag: fields.tag, fields: request, of_snapshot: self.is_snapshot(&request) };
+        let asked = Asked {
+            op,
+            nth,
+            tag: fields.tag,
+            fields: request,
+            of_snapshot: self.is_snapshot(&request),
+        };
         let bytes = payload.get(..count - HEAD_BYTES).unwrap_or_default();
         let mut reply = match self.answer(fields.tag, &request, bytes) {
             Ok(reply) => reply,
-            Err(error) => Reply { head: error_reply(fields.op, fields.tag, error), payload: Vec::new() },
+            Err(error) => {
+                Reply { head: error_reply(fields.op, fields.tag, error), payload: Vec::new() }
+            }
         };
         match (self.script)(self.wire, &asked, &mut reply) {
             Action::Send => self.send(&reply),
@@ -298,7 +322,10 @@ impl Serving<'_> {
     }
 
     fn send(&self, reply: &Reply) {
-        let parts = [[reply.head.as_ptr() as usize, HEAD_BYTES], [reply.payload.as_ptr() as usize, reply.payload.len()]];
+        let parts = [
+            [reply.head.as_ptr() as usize, HEAD_BYTES],
+            [reply.payload.as_ptr() as usize, reply.payload.len()],
+        ];
         if let Ok(count) = os::writev(self.fd, &parts) {
             self.wire.add(BYTES_OUT, count as u64);
         }
@@ -329,21 +356,43 @@ impl Serving<'_> {
     fn attributes(&self, object: Object) -> Attr {
         let version = Version(1 + self.wire.get(GENERATION));
         match object {
-            Object::Root => {
-                Attr { id: FileId(1), version: Version(1), links: 2, mode: 0o755, kind: FileKind::Directory, ..Attr::default() }
-            }
+            Object::Root => Attr {
+                id: FileId(1),
+                version: Version(1),
+                links: 2,
+                mode: 0o755,
+                kind: FileKind::Directory,
+                ..Attr::default()
+            },
             Object::File { number } | Object::Snapshot { number, .. } => {
                 let size = self.setting.size;
-                Attr { id: FileId(10 + number), version, size, blocks: size / 512, links: 1, mode: 0o644, ..Attr::default() }
+                Attr {
+                    id: FileId(10 + number),
+                    version,
+                    size,
+                    blocks: size / 512,
+                    links: 1,
+                    mode: 0o644,
+                    ..Attr::default()
+                }
             }
         }
     }
 
-    fn bytes(&self, object: Object, offset: u64, length: u64) -> core::result::Result<Vec<u8>, Status> {
+    fn bytes(
+        &self,
+        object: Object,
+        offset: u64,
+        length: u64,
+    ) -> core::result::Result<Vec<u8>, Status> {
         let (seed, base, end) = match object {
             Object::Root => return Err(Status::EISDIR),
-            Object::File { number } => (seed(number, self.wire.get(GENERATION)), 0, self.setting.size),
-            Object::Snapshot { number, generation, offset, length } => (seed(number, generation), offset, length),
+            Object::File { number } => {
+                (seed(number, self.wire.get(GENERATION)), 0, self.setting.size)
+            }
+            Object::Snapshot { number, generation, offset, length } => {
+                (seed(number, generation), offset, length)
+            }
         };
         let mut bytes = vec![0; length.min(end.saturating_sub(offset)) as usize];
         fill(&mut bytes, seed, base + offset);
@@ -354,20 +403,34 @@ impl Serving<'_> {
         let no_payload = |head| Reply { head, payload: Vec::new() };
         Ok(match request {
             Request::Hello(hello) => {
-                let offered = if self.setting.snapshots { Features::SNAPSHOT } else { Features::empty() };
-                let welcome = Welcome { version: VERSION, features: offered & hello.features, root: FileId(1) };
+                let offered =
+                    if self.setting.snapshots { Features::SNAPSHOT } else { Features::empty() };
+                let welcome = Welcome {
+                    version: VERSION,
+                    features: offered & hello.features,
+                    root: FileId(1),
+                };
                 no_payload(fsproto::Hello::reply(tag, &welcome, 0))
             }
             Request::Open(_) => {
                 let object = self.walk(payload)?;
-                let walked = Walked { handle: self.open_handle(object), attr: self.attributes(object), ..Walked::default() };
+                let walked = Walked {
+                    handle: self.open_handle(object),
+                    attr: self.attributes(object),
+                    ..Walked::default()
+                };
                 no_payload(fsproto::Open::reply(tag, &walked, 0))
             }
             Request::Stat(_) => {
-                let walked = Walked { attr: self.attributes(self.walk(payload)?), ..Walked::default() };
+                let walked =
+                    Walked { attr: self.attributes(self.walk(payload)?), ..Walked::default() };
                 no_payload(fsproto::Stat::reply(tag, &walked, 0))
             }
-            Request::GetAttr(get) => no_payload(fsproto::GetAttr::reply(tag, &self.attributes(self.object(get.handle)?), 0)),
+            Request::GetAttr(get) => no_payload(fsproto::GetAttr::reply(
+                tag,
+                &self.attributes(self.object(get.handle)?),
+                0,
+            )),
             Request::Close(close) => {
                 if let Some(Object::Snapshot { .. }) = self.handles.remove(&close.handle.0) {
                     self.wire.add(SNAPSHOTS, u64::MAX);
@@ -375,20 +438,27 @@ impl Serving<'_> {
                 no_payload(fsproto::Close::reply(tag, &Nothing {}, 0))
             }
             Request::Read(read) => {
-                let payload = self.bytes(self.object(read.handle)?, read.offset, read.length.into())?;
+                let payload =
+                    self.bytes(self.object(read.handle)?, read.offset, read.length.into())?;
                 Reply { head: fsproto::Read::reply(tag, &Nothing {}, payload.len()), payload }
             }
             Request::Snapshot(snapshot) => self.snapshot(tag, snapshot)?,
-            Request::StatStore(_) => no_payload(fsproto::StatStore::reply(tag, &StoreInfo::default(), 0)),
-            Request::Extents(extents) => {
-                no_payload(fsproto::Extents::reply(tag, &ExtentsListed { holes_end: extents.offset.saturating_add(extents.length) }, 0))
+            Request::StatStore(_) => {
+                no_payload(fsproto::StatStore::reply(tag, &StoreInfo::default(), 0))
             }
+            Request::Extents(extents) => no_payload(fsproto::Extents::reply(
+                tag,
+                &ExtentsListed { holes_end: extents.offset.saturating_add(extents.length) },
+                0,
+            )),
             _ => return Err(Status::EOPNOTSUPP),
         })
     }
 
     fn snapshot(&mut self, tag: Tag, request: &fsproto::Snapshot) -> Answer {
-        let Object::File { number } = self.object(request.handle)? else { return Err(Status::EINVAL) };
+        let Object::File { number } = self.object(request.handle)? else {
+            return Err(Status::EINVAL);
+        };
         let file = Object::File { number };
         let generation = self.wire.get(GENERATION);
         let length = request.length.min(self.setting.size.saturating_sub(request.offset));
@@ -406,7 +476,12 @@ impl Serving<'_> {
             reply.head_bytes = length as u32;
             self.bytes(file, request.offset, length)?
         } else {
-            reply.handle = self.open_handle(Object::Snapshot { number, generation, offset: request.offset, length });
+            reply.handle = self.open_handle(Object::Snapshot {
+                number,
+                generation,
+                offset: request.offset,
+                length,
+            });
             self.wire.add(SNAPSHOTS, 1);
             (reply.head_bytes, reply.tail_bytes) = (head as u32, tail as u32);
             let mut fragments = self.bytes(file, request.offset, head)?;

@@ -1,6 +1,8 @@
 //! A5 to A7 and X3: who shares frames with whom, who sees whose memory, and who is asked how often.
 
-use crate::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, pattern, read_lazily, store, within};
+use crate::kit::{
+    Buffer, Child, File, Gate, Named, Outcome, PAGE, pattern, read_lazily, store, within,
+};
 use crate::lazy::{self, Meter};
 use crate::scripted::{Action, Server, Setting, USUAL, content};
 use crate::{check, check_eq, os};
@@ -12,7 +14,8 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// Two processes that know nothing of each other read the same file: what one has fetched the other has.
+/// Two processes that know nothing of each other read the same file: what one has fetched the other
+/// has.
 pub fn a5_shared_frames() -> Outcome {
     const PAGES: usize = 1024;
     let file = File::make("file", 1, PAGES as u64 * P)?;
@@ -27,7 +30,11 @@ pub fn a5_shared_frames() -> Outcome {
     let read = |ready: &Gate| {
         let fd = os::open(&path).named("open")?;
         let buffer = Buffer::new(PAGES * PAGE)?;
-        check_eq!(os::read(fd, buffer.at(0), PAGES * PAGE).named("read")?, PAGES * PAGE, "bytes read");
+        check_eq!(
+            os::read(fd, buffer.at(0), PAGES * PAGE).named("read")?,
+            PAGES * PAGE,
+            "bytes read"
+        );
         buffer.check(0, PAGES * PAGE, pattern(1, 0))?;
         ready.open()?;
         Gate::new()?.pass()
@@ -53,7 +60,8 @@ pub fn a5_shared_frames() -> Outcome {
     second.kill()
 }
 
-/// Option of this program: it says so on descriptor 0, waits there for a word, and goes on only then.
+/// Option of this program: it says so on descriptor 0, waits there for a word, and goes on only
+/// then.
 pub const LATE: &str = "--late";
 
 /// That.
@@ -62,7 +70,8 @@ pub fn wait_for_go() {
     let _: sys::Result<usize> = sys::read(0, &mut [0]);
 }
 
-/// A copy of this program runs while its file is overwritten, cut off and removed; then it does things for which it has to load most of itself.
+/// A copy of this program runs while its file is overwritten, cut off and removed; then it does
+/// things for which it has to load most of itself.
 pub fn a6_program_overwritten() -> Outcome {
     let own = sys::open(b"/proc/self/exe", abi::O_RDONLY, 0).named("/proc/self/exe")?;
     let copy = File::sparse("program", 0)?;
@@ -117,15 +126,25 @@ pub fn a7_debugger() -> Outcome {
         buffer.check(9 * PAGE, 23 * PAGE, pattern(1, 9 * P))
     })?;
     ready.pass()?;
-    let memory = sys::open(format!("/proc/{}/mem", child.pid).as_bytes(), abi::O_RDWR, 0).named("/proc/PID/mem")?;
+    let memory = sys::open(format!("/proc/{}/mem", child.pid).as_bytes(), abi::O_RDWR, 0)
+        .named("/proc/PID/mem")?;
     let mut bytes = vec![0; 3 * PAGE];
-    check_eq!(sys::pread(memory, &mut bytes, (buffer.at(PAGE) + 100) as u64).named("pread")?, 3 * PAGE, "bytes of its memory");
+    check_eq!(
+        sys::pread(memory, &mut bytes, (buffer.at(PAGE) + 100) as u64).named("pread")?,
+        3 * PAGE,
+        "bytes of its memory"
+    );
     for (at, byte) in bytes.iter().enumerate() {
         check_eq!(*byte, crate::kit::byte(1, P + 100 + at as u64), "byte {at} of its memory");
     }
-    let written = sys::pwrite(memory, &vec![0xee; 4 * PAGE - 1], (buffer.at(5 * PAGE) + 1) as u64).named("pwrite")?;
+    let written = sys::pwrite(memory, &vec![0xee; 4 * PAGE - 1], (buffer.at(5 * PAGE) + 1) as u64)
+        .named("pwrite")?;
     check_eq!(written, 4 * PAGE - 1, "bytes written");
-    check_eq!(sys::pread(memory, &mut bytes, 0), Err(Errno::EIO), "what is read where nothing is mapped");
+    check_eq!(
+        sys::pread(memory, &mut bytes, 0),
+        Err(Errno::EIO),
+        "what is read where nothing is mapped"
+    );
     sys::close(memory).named("close")?;
     // What it wrote is nobody else's.
     let other = Buffer::new(PAGES * PAGE)?;
@@ -165,7 +184,9 @@ pub fn x3_asked_once() -> Outcome {
     check_eq!(os::read(file, buffer.at(0), BYTES).named("read")?, BYTES, "bytes read");
     meter.expect("reads_lazy", 1)?;
     let child = Child::start("child", || {
-        (0..PAGES).step_by(7).try_for_each(|page| buffer.check(page * PAGE, PAGE, content(0, 0, page as u64 * P)))
+        (0..PAGES)
+            .step_by(7)
+            .try_for_each(|page| buffer.check(page * PAGE, PAGE, content(0, 0, page as u64 * P)))
     })?;
     for turn in 0..2 {
         within(format!("turn {turn}"), buffer.check(0, BYTES, content(0, 0, 0)))?;

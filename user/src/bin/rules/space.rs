@@ -1,7 +1,8 @@
 //! A: what fork, exec, exit and changes of mappings do to lazy pages.
 
 use crate::kit::{
-    Buffer, Child, File, Gate, Named, Outcome, PAGE, UNTOUCHED, ZEROS, check_memory, load, pattern, read_lazily, store, within,
+    Buffer, Child, File, Gate, Named, Outcome, PAGE, UNTOUCHED, ZEROS, check_memory, load, pattern,
+    read_lazily, store, within,
 };
 use crate::lazy::{self, Meter};
 use crate::{check, check_eq, os};
@@ -10,7 +11,8 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// Parent, child and grandchild keep what was read, whoever touches first and whatever becomes of the file.
+/// Parent, child and grandchild keep what was read, whoever touches first and whatever becomes of
+/// the file.
 pub fn a1_fork_shares() -> Outcome {
     const PAGES: usize = 32;
     let file = File::make("file", 1, PAGES as u64 * P)?;
@@ -48,7 +50,8 @@ pub fn a1_fork_shares() -> Outcome {
     meter.expect_system_within("pages_fetched", PAGES as i64, PAGES as i64)
 }
 
-/// The hidden mode of this program that `a2_exec_arguments` runs: its arguments must be what the test wrote.
+/// The hidden mode of this program that `a2_exec_arguments` runs: its arguments must be what the
+/// test wrote.
 pub fn exec_target(args: &Args) -> i32 {
     let expected: Vec<String> = (0..ARGUMENTS).map(argument).collect();
     let got = args.get(2..).unwrap_or_default();
@@ -73,9 +76,11 @@ fn argument(index: usize) -> String {
     text
 }
 
-/// Path, vector and strings of execve lie in lazy pages that nobody has touched, of a file that is gone.
+/// Path, vector and strings of execve lie in lazy pages that nobody has touched, of a file that is
+/// gone.
 pub fn a2_exec_arguments() -> Outcome {
-    let mut strings: Vec<Vec<u8>> = vec![b"/proc/self/exe".to_vec(), b"rules".to_vec(), EXEC_TARGET.as_bytes().to_vec()];
+    let mut strings: Vec<Vec<u8>> =
+        vec![b"/proc/self/exe".to_vec(), b"rules".to_vec(), EXEC_TARGET.as_bytes().to_vec()];
     strings.extend((0..ARGUMENTS).map(|index| argument(index).into_bytes()));
     let buffer = Buffer::new(32 * PAGE)?;
     // The first page holds the vector, the others the strings.
@@ -142,12 +147,17 @@ pub fn a3_exit_releases() -> Outcome {
     }
     if let (Some(before), Some(after)) = (before, memory_free()?) {
         let lost = before - after;
-        check!(lost < 100 * PAGE as i64, "{lost} bytes are lost after 40 processes with {} each", 200 * PAGE);
+        check!(
+            lost < 100 * PAGE as i64,
+            "{lost} bytes are lost after 40 processes with {} each",
+            200 * PAGE
+        );
     }
     meter.expect_system("snapshots_live", 0)
 }
 
-/// Parts of a lazy buffer are unmapped, protected, moved: nothing is fetched for that, and every part keeps its bytes.
+/// Parts of a lazy buffer are unmapped, protected, moved: nothing is fetched for that, and every
+/// part keeps its bytes.
 pub fn a4_split() -> Outcome {
     const PAGES: usize = 64;
     let file = File::make("file", 1, PAGES as u64 * P + 777)?;
@@ -166,19 +176,24 @@ pub fn a4_split() -> Outcome {
     let moved = os::mremap(buffer.at(30 * PAGE), 4 * PAGE, 6 * PAGE).named("mremap")?;
     // Onto a place that is told, and out of the middle of what was moved.
     let target = Buffer::filled(8 * PAGE, UNTOUCHED)?;
-    let told = os::mremap_to(moved + PAGE, 2 * PAGE, 2 * PAGE, target.at(3 * PAGE)).named("mremap")?;
+    let told =
+        os::mremap_to(moved + PAGE, 2 * PAGE, 2 * PAGE, target.at(3 * PAGE)).named("mremap")?;
     check_eq!(told, target.at(3 * PAGE), "address after mremap");
     // Cut short at the end.
     let cut = os::mremap(buffer.at(60 * PAGE), 4 * PAGE, 2 * PAGE).named("mremap")?;
     check_eq!(cut, buffer.at(60 * PAGE), "address after a cut");
     // Into the middle, something fresh.
-    os::mmap(buffer.at(50 * PAGE), 2 * PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED).named("mmap")?;
+    os::mmap(buffer.at(50 * PAGE), 2 * PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+        .named("mmap")?;
     meter.expect_system("fetches", 0)?;
     meter.expect_system("snapshots_live", 0)?;
     file.overwrite(2, 0, PAGES as u64 * P + 777)?;
 
     for (first, pages) in [(0, 10), (13, 17), (34, 16), (52, 8), (60, 2)] {
-        within(format_args!("{pages} pages from page {first}"), buffer.check(first * PAGE, pages * PAGE, at(first)))?;
+        within(
+            format_args!("{pages} pages from page {first}"),
+            buffer.check(first * PAGE, pages * PAGE, at(first)),
+        )?;
     }
     within("fresh pages in the middle", buffer.check(50 * PAGE, 2 * PAGE, ZEROS))?;
     within("moved", check_memory(moved, PAGE, at(30)))?;
@@ -221,14 +236,20 @@ pub fn a8_write_protected() -> Outcome {
     let child = Child::start("child", || {
         child_turn.pass()?;
         for page in 0..12 {
-            check!(buffer.load(page * PAGE) != 0x22, "the child sees the parent's store to page {page}");
+            check!(
+                buffer.load(page * PAGE) != 0x22,
+                "the child sees the parent's store to page {page}"
+            );
             store(buffer.at(page * PAGE + 2), 0x33);
         }
         parent_turn.open()?;
         child_turn.pass()?;
         for page in 0..12 {
             check_eq!(buffer.load(page * PAGE + 2), 0x33, "the child's own store to page {page}");
-            check!(buffer.load(page * PAGE + 3) != 0x44, "the child sees the parent's second store to page {page}");
+            check!(
+                buffer.load(page * PAGE + 3) != 0x44,
+                "the child sees the parent's second store to page {page}"
+            );
         }
         Ok(())
     })?;
@@ -239,7 +260,10 @@ pub fn a8_write_protected() -> Outcome {
     parent_turn.pass()?;
     for page in 0..12 {
         check_eq!(buffer.load(page * PAGE), 0x22, "the parent's own store to page {page}");
-        check!(buffer.load(page * PAGE + 2) != 0x33, "the parent sees the child's store to page {page}");
+        check!(
+            buffer.load(page * PAGE + 2) != 0x33,
+            "the parent sees the child's store to page {page}"
+        );
         store(buffer.at(page * PAGE + 3), 0x44);
     }
     child_turn.open()?;
@@ -251,7 +275,8 @@ pub fn a8_write_protected() -> Outcome {
     message_keeps_its_bytes()
 }
 
-/// A message of whole pages keeps the bytes it was sent with, whatever the sender stores afterwards.
+/// A message of whole pages keeps the bytes it was sent with, whatever the sender stores
+/// afterwards.
 fn message_keeps_its_bytes() -> Outcome {
     let [from, to] = os::socket_pair().named("socketpair")?;
     let source = Buffer::filled(4 * PAGE, pattern(5, 0))?;

@@ -1,7 +1,10 @@
-//! A tree of its own: `memfs` under `snapfs`, as the root file system has them, with a relay on either side of the wrapper.
+//! A tree of its own: `memfs` under `snapfs`, as the root file system has them, with a relay on
+//! either side of the wrapper.
 //!
-//! Four marked processes: kernel, relay, wrapper, relay, base. The relays count what passes and do nothing else. Requests of the wrapper to its base can be made
-//! to fail, and what the wrapper keeps is told after each message. All figures stand in memory that the test shares, and are up to date when a reply arrives.
+//! Four marked processes: kernel, relay, wrapper, relay, base. The relays count what passes and do
+//! nothing else. Requests of the wrapper to its base can be made to fail, and what the wrapper
+//! keeps is told after each message. All figures stand in memory that the test shares, and are up
+//! to date when a reply arrives.
 
 use crate::kit::{Buffer, Child, Gate, Named, Outcome, PAGE};
 use crate::{check, os};
@@ -40,7 +43,8 @@ impl Look {
     }
 
     fn tally(&self, at: usize) -> &Tally {
-        // SAFETY: atomic words within a page of a mapping that lives as long as `self`; any bits are a value of theirs.
+        // SAFETY: atomic words within a page of a mapping that lives as long as `self`; any bits
+        // are a value of theirs.
         unsafe { &*(self.0.at(at) as *const Tally) }
     }
 
@@ -60,7 +64,17 @@ impl Look {
 
     /// Requests to the base that change or open something there.
     pub fn changes(&self) -> u64 {
-        let ops = [Op::Open, Op::Write, Op::CloneRange, Op::Allocate, Op::SetAttr, Op::Rename, Op::Link, Op::Remove, Op::MakeDir];
+        let ops = [
+            Op::Open,
+            Op::Write,
+            Op::CloneRange,
+            Op::Allocate,
+            Op::SetAttr,
+            Op::Rename,
+            Op::Link,
+            Op::Remove,
+            Op::MakeDir,
+        ];
         ops.into_iter().map(|op| self.base().messages_of(op, Way::Out)).sum()
     }
 
@@ -71,13 +85,24 @@ impl Look {
 
     /// What the wrapper keeps.
     pub fn kept(&self) -> Figures {
-        let [snapshots, reserved_pages, stored_pages, stores, files] = core::array::from_fn(|index| self.get(FIGURES + index));
-        Figures { snapshots: snapshots as usize, reserved_pages, stored_pages, stores: stores as usize, files: files as usize }
+        let [snapshots, reserved_pages, stored_pages, stores, files] =
+            core::array::from_fn(|index| self.get(FIGURES + index));
+        Figures {
+            snapshots: snapshots as usize,
+            reserved_pages,
+            stored_pages,
+            stores: stores as usize,
+            files: files as usize,
+        }
     }
 
     fn tell(&self, figures: &Figures) {
         let Figures { snapshots, reserved_pages, stored_pages, stores, files } = *figures;
-        for (index, figure) in [snapshots as u64, reserved_pages, stored_pages, stores as u64, files as u64].into_iter().enumerate() {
+        for (index, figure) in
+            [snapshots as u64, reserved_pages, stored_pages, stores as u64, files as u64]
+                .into_iter()
+                .enumerate()
+        {
             self.number(FIGURES + index).store(figure, Ordering::SeqCst);
         }
     }
@@ -163,7 +188,8 @@ impl Stack {
         self.release.open()
     }
 
-    /// Asks for something that changes nothing, after which the figures are those of all that came before.
+    /// Asks for something that changes nothing, after which the figures are those of all that came
+    /// before.
     pub fn settle(&self) -> Outcome {
         sys::stat(self.path.as_bytes()).named("stat").map(drop)
     }
@@ -171,7 +197,8 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let _: sys::Result<()> = os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
+        let _: sys::Result<()> =
+            os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
     }
 }
 
@@ -193,7 +220,8 @@ fn pass(client: Fd, server: Fd, tally: &Tally) -> Outcome {
 }
 
 fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {
-    fsserver::serve(Memfs::new(capacity_bytes, AccessTimes::Untouched, now), SocketPort(fd)).map_err(|error| format!("memfs: {error:?}"))
+    fsserver::serve(Memfs::new(capacity_bytes, AccessTimes::Untouched, now), SocketPort(fd))
+        .map_err(|error| format!("memfs: {error:?}"))
 }
 
 /// The wrapper; after each message it tells what it keeps.

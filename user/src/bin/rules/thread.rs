@@ -1,7 +1,7 @@
 //! Threads that share everything, to race with.
 //!
-//! A thread's body must not allocate, panic or use thread-local storage: on a Linux host it runs on the maker's. It works on plain memory, through
-//! system calls and atomics.
+//! A thread's body must not allocate, panic or use thread-local storage: on a Linux host it runs on
+//! the maker's. It works on plain memory, through system calls and atomics.
 
 use crate::kit::{Buffer, Named, Outcome, PAGE};
 use crate::os;
@@ -35,7 +35,8 @@ impl Thread {
             | abi::CLONE_SYSVSEM
             | abi::CLONE_CHILD_CLEARTID;
         // SAFETY: the stack is fresh, and lives until the thread has ended.
-        let id = unsafe { clone_thread(flags as usize, stack.at(STACK_BYTES), alive, body, argument) };
+        let id =
+            unsafe { clone_thread(flags as usize, stack.at(STACK_BYTES), alive, body, argument) };
         if id < 0 {
             return Err(Errno(-id as u16)).named("clone");
         }
@@ -67,12 +68,19 @@ impl Drop for Thread {
 ///
 /// # Safety
 /// `top` must be the end of memory that nobody else uses until the thread has ended.
-unsafe fn clone_thread(flags: usize, top: usize, alive: usize, body: Body, argument: usize) -> isize {
+unsafe fn clone_thread(
+    flags: usize,
+    top: usize,
+    alive: usize,
+    body: Body,
+    argument: usize,
+) -> isize {
     extern "C" fn end() -> ! {
         os::exit_thread()
     }
     let id: isize;
-    // SAFETY: the parent goes on behind the block; the child never leaves it, and has only what its registers hold.
+    // SAFETY: the parent goes on behind the block; the child never leaves it, and has only what its
+    // registers hold.
     unsafe {
         core::arch::asm!(
             "syscall",

@@ -1,4 +1,5 @@
-//! E4: the trace of system calls and faults. What it tells goes to the kernel's log, which the test's machine compares with what `rules_list.rs` expects.
+//! E4: the trace of system calls and faults. What it tells goes to the kernel's log, which the
+//! test's machine compares with what `rules_list.rs` expects.
 
 use crate::kit::{Buffer, File, Named, Outcome, PAGE, load, store};
 use crate::lazy::{self, Knob, write_text};
@@ -13,7 +14,11 @@ fn trace(on: bool) -> Outcome {
 }
 
 fn pread(file: &File, to: usize, pages: usize, from: u64) -> Outcome {
-    check_eq!(os::pread(file.fd, to, pages * PAGE, from * P).named("pread")?, pages * PAGE, "bytes read");
+    check_eq!(
+        os::pread(file.fd, to, pages * PAGE, from * P).named("pread")?,
+        pages * PAGE,
+        "bytes read"
+    );
     Ok(())
 }
 
@@ -31,14 +36,19 @@ pub fn e4_trace_tells_each_read() -> Outcome {
     let _knobs = (lazy::fault_around(1)?, Knob::set("store_around", 1)?);
 
     trace(true)?;
-    // Read 1: loads, stores where a page is and where none is, a reference, a call that looks at a page; unmapped.
+    // Read 1: loads, stores where a page is and where none is, a reference, a call that looks at a
+    // page; unmapped.
     pread(&file, at(0), 32, 0)?;
     for page in 0..3 {
         load(at(page));
     }
     store(at(3), 1);
     store(at(1), 1);
-    check_eq!(os::pwrite(other.fd, at(8), 4 * PAGE, 0).named("pwrite")?, 4 * PAGE, "bytes written by reference");
+    check_eq!(
+        os::pwrite(other.fd, at(8), 4 * PAGE, 0).named("pwrite")?,
+        4 * PAGE,
+        "bytes written by reference"
+    );
     check_eq!(os::write(writer, at(16), PAGE).named("write")?, PAGE, "bytes written to a pipe");
     os::munmap(at(0), 32 * PAGE).named("munmap")?;
     // Read 2: four pages of data, eight of a hole, four of data. Read 3 goes over its first half.
@@ -55,7 +65,11 @@ pub fn e4_trace_tells_each_read() -> Outcome {
     pread(&file, at(64), 16, HOLE + 8)?;
     load(at(64));
     // A small one, in between.
-    check_eq!(os::pread(file.fd, buffer.at(100 * PAGE + 5), 100, 7).named("pread")?, 100, "bytes read");
+    check_eq!(
+        os::pread(file.fd, buffer.at(100 * PAGE + 5), 100, 7).named("pread")?,
+        100,
+        "bytes read"
+    );
     trace(false)?;
 
     sys::close(reader).named("close")?;

@@ -1,4 +1,5 @@
-//! What passes between kernel, wrapper and base, by the word of relays that stand between them (E3, W2, W4).
+//! What passes between kernel, wrapper and base, by the word of relays that stand between them (E3,
+//! W2, W4).
 
 use crate::kit::{Buffer, File, Named, Outcome, PAGE, pattern, read_lazily};
 use crate::lazy::{self, Meter};
@@ -61,14 +62,30 @@ pub fn e3_relay_agrees() -> Outcome {
     read_lazily(&file, &buffer, 100, LENGTH, 5)?;
     buffer.check(100, LENGTH, pattern(1, 5))?;
     buffer.put(50 * PAGE + 7, 3 * PAGE, pattern(3, 0));
-    check_eq!(os::pwrite(other.fd, buffer.at(100), LENGTH, 77).named("pwrite")?, LENGTH, "bytes written");
-    check_eq!(os::pread(other.fd, buffer.at(0), SMALL, 9).named("pread")?, SMALL, "bytes of a small read");
+    check_eq!(
+        os::pwrite(other.fd, buffer.at(100), LENGTH, 77).named("pwrite")?,
+        LENGTH,
+        "bytes written"
+    );
+    check_eq!(
+        os::pread(other.fd, buffer.at(0), SMALL, 9).named("pread")?,
+        SMALL,
+        "bytes of a small read"
+    );
     sys::fstat(file.fd).named("fstat")?;
-    check_eq!(os::pread(file.fd, buffer.at(0), 20 * PAGE, P).named("pread")?, 20 * PAGE, "bytes of a second read");
+    check_eq!(
+        os::pread(file.fd, buffer.at(0), 20 * PAGE, P).named("pread")?,
+        20 * PAGE,
+        "bytes of a second read"
+    );
     drop(buffer);
     stack.settle()?;
     let passed = mark.since(stack.look.client());
-    check!(passed.messages > 10 && passed.read >= LENGTH as u64 - 2 * P, "the relay saw {} messages", passed.messages);
+    check!(
+        passed.messages > 10 && passed.read >= LENGTH as u64 - 2 * P,
+        "the relay saw {} messages",
+        passed.messages
+    );
     meter.expect_system("messages_sent", passed.messages as i64)?;
     meter.expect_system("bytes_sent", passed.bytes[0] as i64)?;
     meter.expect_system("bytes_received", passed.bytes[1] as i64)?;
@@ -89,16 +106,25 @@ pub fn w4_no_byte_moves() -> Outcome {
     stack.settle()?;
     let marks = [Mark::of(stack.look.client()), Mark::of(stack.look.base())];
     read_lazily(&source, &buffer, 0, LENGTH, 0)?;
-    check_eq!(os::pwrite(target.fd, buffer.at(0), LENGTH, 0).named("pwrite")?, LENGTH, "bytes written");
+    check_eq!(
+        os::pwrite(target.fd, buffer.at(0), LENGTH, 0).named("pwrite")?,
+        LENGTH,
+        "bytes written"
+    );
     stack.settle()?;
     let passed = [marks[0].since(stack.look.client()), marks[1].since(stack.look.base())];
-    check_eq!([passed[0].data, passed[1].data], [[0; 2]; 2], "bytes of files between kernel and wrapper, and wrapper and base");
+    check_eq!(
+        [passed[0].data, passed[1].data],
+        [[0; 2]; 2],
+        "bytes of files between kernel and wrapper, and wrapper and base"
+    );
     let copy = Buffer::new(LENGTH)?;
     target.read_into(&copy, 0, LENGTH, 0)?;
     copy.check(0, LENGTH, pattern(1, 0))
 }
 
-/// A file written back whole sends the page that changed, and the base gets that and what it is rescued for.
+/// A file written back whole sends the page that changed, and the base gets that and what it is
+/// rescued for.
 pub fn w2_one_page_moves() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -111,11 +137,19 @@ pub fn w2_one_page_moves() -> Outcome {
     let marks = [Mark::of(stack.look.client()), Mark::of(stack.look.base())];
     read_lazily(&file, &buffer, 0, LENGTH, 0)?;
     buffer.put(7 * PAGE, 10, pattern(2, 0));
-    check_eq!(os::pwrite(file.fd, buffer.at(0), LENGTH, 0).named("pwrite")?, LENGTH, "bytes written");
+    check_eq!(
+        os::pwrite(file.fd, buffer.at(0), LENGTH, 0).named("pwrite")?,
+        LENGTH,
+        "bytes written"
+    );
     stack.settle()?;
     let passed = [marks[0].since(stack.look.client()), marks[1].since(stack.look.base())];
     check_eq!(passed[0].data, [P, P], "bytes of files between kernel and wrapper");
-    check!(passed[1].data[0] <= 2 * P && passed[1].data[1] <= 2 * P, "bytes of files between wrapper and base: {:?}", passed[1].data);
+    check!(
+        passed[1].data[0] <= 2 * P && passed[1].data[1] <= 2 * P,
+        "bytes of files between wrapper and base: {:?}",
+        passed[1].data
+    );
     let copy = Buffer::new(LENGTH)?;
     file.read_into(&copy, 0, LENGTH, 0)?;
     copy.check(7 * PAGE, 10, pattern(2, 0))?;

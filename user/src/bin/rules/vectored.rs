@@ -11,19 +11,27 @@ const P: u64 = PAGE as u64;
 
 /// Reads at an offset into parts.
 fn preadv(file: &File, parts: &[[usize; 2]], offset: u64) -> Outcome<usize> {
-    os::call(abi::__NR_preadv, &[file.fd as usize, parts.as_ptr().addr(), parts.len(), offset as usize, 0]).named("preadv")
+    os::call(
+        abi::__NR_preadv,
+        &[file.fd as usize, parts.as_ptr().addr(), parts.len(), offset as usize, 0],
+    )
+    .named("preadv")
 }
 
-/// A buffer less a byte, then a small one: what a C library's fread(3) asks for. Then parts that begin and end anywhere.
+/// A buffer less a byte, then a small one: what a C library's fread(3) asks for. Then parts that
+/// begin and end anywhere.
 pub fn r9_one_call_one_snapshot() -> Outcome {
     let file = File::make("file", 1, 64 * P)?;
     let large = Buffer::filled(70 * PAGE, UNTOUCHED)?;
     let small = Buffer::filled(PAGE, UNTOUCHED)?;
     let length = 20 * PAGE - 1;
     let meter = Meter::start()?;
-    let count = os::readv(file.fd, &[[large.at(16), length], [small.at(0), 1024]]).named("readv")?;
+    let count =
+        os::readv(file.fd, &[[large.at(16), length], [small.at(0), 1024]]).named("readv")?;
     check_eq!(count, length + 1024, "bytes read");
-    let odd: Vec<[usize; 2]> = (0..5).map(|part| [large.at((24 + 6 * part) * PAGE + 7 * part), 5 * PAGE + 300 * part]).collect();
+    let odd: Vec<[usize; 2]> = (0..5)
+        .map(|part| [large.at((24 + 6 * part) * PAGE + 7 * part), 5 * PAGE + 300 * part])
+        .collect();
     let total: usize = odd.iter().map(|part| part[1]).sum();
     check_eq!(preadv(&file, &odd, 1000)?, total, "bytes read");
     meter.expect("reads_lazy", 2)?;
@@ -42,12 +50,14 @@ pub fn r9_one_call_one_snapshot() -> Outcome {
     Ok(())
 }
 
-/// More bytes than a message carries, in parts that hold no whole page: copied, but out of one snapshot. Parts that overlap are filled in order.
+/// More bytes than a message carries, in parts that hold no whole page: copied, but out of one
+/// snapshot. Parts that overlap are filled in order.
 pub fn r9_small_parts() -> Outcome {
     const PARTS: usize = 200;
     let file = File::make("file", 1, 256 * P)?;
     let buffer = Buffer::filled((PARTS + 1) * PAGE, UNTOUCHED)?;
-    let parts: Vec<[usize; 2]> = (0..PARTS).map(|part| [buffer.at(part * PAGE + 1), PAGE - 2]).collect();
+    let parts: Vec<[usize; 2]> =
+        (0..PARTS).map(|part| [buffer.at(part * PAGE + 1), PAGE - 2]).collect();
     let meter = Meter::start()?;
     check_eq!(preadv(&file, &parts, 0)?, PARTS * (PAGE - 2), "bytes read");
     meter.expect_system("snapshots_made", 1)?;
@@ -64,16 +74,25 @@ pub fn r9_small_parts() -> Outcome {
     buffer.check(5 * PAGE + 5, 3 * PAGE - 5, pattern(1, 5 * P + 5))
 }
 
-/// The count ends where the file ends or memory does, in whichever part; EFAULT only where there is no byte before.
+/// The count ends where the file ends or memory does, in whichever part; EFAULT only where there is
+/// no byte before.
 pub fn r9_counts() -> Outcome {
     let file = File::make("file", 1, 10 * P + 10)?;
     let buffer = Buffer::filled(16 * PAGE, UNTOUCHED)?;
     let hole = Buffer::new(8 * PAGE)?;
     os::mprotect(hole.at(4 * PAGE), 4 * PAGE, abi::PROT_NONE).named("mprotect")?;
-    check_eq!(preadv(&file, &[[buffer.at(0), 6 * PAGE], [buffer.at(8 * PAGE), 8 * PAGE]], 0)?, 10 * PAGE + 10, "bytes up to the end");
+    check_eq!(
+        preadv(&file, &[[buffer.at(0), 6 * PAGE], [buffer.at(8 * PAGE), 8 * PAGE]], 0)?,
+        10 * PAGE + 10,
+        "bytes up to the end"
+    );
     buffer.check(8 * PAGE, 4 * PAGE + 10, pattern(1, 6 * P))?;
     buffer.check(12 * PAGE + 10, 4 * PAGE - 10, UNTOUCHED)?;
-    check_eq!(preadv(&file, &[[buffer.at(0), PAGE], [hole.at(0), 8 * PAGE]], 0)?, 5 * PAGE, "bytes up to the end of memory");
+    check_eq!(
+        preadv(&file, &[[buffer.at(0), PAGE], [hole.at(0), 8 * PAGE]], 0)?,
+        5 * PAGE,
+        "bytes up to the end of memory"
+    );
     hole.check(0, 4 * PAGE, pattern(1, P))?;
     let parts = [[hole.at(4 * PAGE), PAGE], [buffer.at(0), 8 * PAGE]];
     let result = os::call(abi::__NR_preadv, &[file.fd as usize, parts.as_ptr().addr(), 2, 0, 0]);

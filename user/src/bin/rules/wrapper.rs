@@ -1,6 +1,8 @@
 //! C and Q: what the wrapper does for its snapshots, seen between it and its base.
 
-use crate::kit::{Buffer, Content, File, Named, Outcome, PAGE, ZEROS, pattern, read_lazily, within};
+use crate::kit::{
+    Buffer, Content, File, Named, Outcome, PAGE, ZEROS, pattern, read_lazily, within,
+};
 use crate::lazy::{self, Meter};
 use crate::stack::Stack;
 use crate::{check, check_eq, os};
@@ -39,7 +41,8 @@ pub fn c7_no_rescue() -> Outcome {
     buffer.check(0, 20 * PAGE + 100, pattern(1, 0))
 }
 
-/// Overwrites a file that so many snapshots need: pages rescued, and requests to the base that took.
+/// Overwrites a file that so many snapshots need: pages rescued, and requests to the base that
+/// took.
 fn rescue_for(readers: usize) -> Outcome<(u64, u64)> {
     let stack = Stack::mount("c8", ROOM)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
@@ -73,7 +76,8 @@ pub fn c8_one_rescue() -> Outcome {
     Ok(())
 }
 
-/// As long as nobody changes the file, a snapshot is a record in the wrapper's memory and nothing else.
+/// As long as nobody changes the file, a snapshot is a record in the wrapper's memory and nothing
+/// else.
 pub fn c9_nothing_for_nothing() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -105,14 +109,23 @@ pub fn c10_rescue_is_freed() -> Outcome {
     let stack = Stack::mount("c10", ROOM)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
     stack.settle()?;
-    let (handles, free) = (stack.look.open_handles(), os::blocks_free(&stack.path).named("statfs")?);
+    let (handles, free) =
+        (stack.look.open_handles(), os::blocks_free(&stack.path).named("statfs")?);
     let first = read_all(&file, 40)?;
     file.overwrite(2, 0, 30 * P)?;
     let second = read_all(&file, 40)?;
     file.overwrite(3, 10 * P, 30 * P)?;
-    check_eq!(os::blocks_free(&stack.path).named("statfs")?, free, "free blocks that a program sees");
+    check_eq!(
+        os::blocks_free(&stack.path).named("statfs")?,
+        free,
+        "free blocks that a program sees"
+    );
     stack.settle()?;
-    check!(stack.look.kept().stored_pages >= 40, "pages rescued: {}", stack.look.kept().stored_pages);
+    check!(
+        stack.look.kept().stored_pages >= 40,
+        "pages rescued: {}",
+        stack.look.kept().stored_pages
+    );
     first.check(0, 40 * PAGE, pattern(1, 0))?;
     drop(first);
     stack.settle()?;
@@ -122,7 +135,11 @@ pub fn c10_rescue_is_freed() -> Outcome {
     drop(second);
     stack.settle()?;
     let kept = stack.look.kept();
-    check_eq!((kept.snapshots, kept.reserved_pages, kept.stored_pages, kept.stores), (0, 0, 0, 0), "what the wrapper keeps in the end");
+    check_eq!(
+        (kept.snapshots, kept.reserved_pages, kept.stored_pages, kept.stores),
+        (0, 0, 0, 0),
+        "what the wrapper keeps in the end"
+    );
     check_eq!(stack.look.open_handles(), handles, "handles open at the base");
     check_eq!(os::blocks_free(&stack.path).named("statfs")?, free, "free blocks in the end");
     Ok(())
@@ -148,7 +165,8 @@ pub fn r10_holes_need_no_room() -> Outcome {
     within("behind the island", buffer.check(503 * PAGE, 100 * PAGE, ZEROS))
 }
 
-/// What a snapshot may need is set aside, or the read copies: a reader never loses its bytes, and a writer learns in time.
+/// What a snapshot may need is set aside, or the read copies: a reader never loses its bytes, and a
+/// writer learns in time.
 pub fn q1_reservation() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -215,11 +233,17 @@ pub fn q1_failed_rescue() -> Outcome {
             if changed.is_err() {
                 let now = Buffer::new(40 * PAGE)?;
                 within(&what, file.read_into(&now, 0, 40 * PAGE, 0))?;
-                within(format_args!("{what}, the file itself"), now.check(0, 40 * PAGE, pattern(1, 0)))?;
+                within(
+                    format_args!("{what}, the file itself"),
+                    now.check(0, 40 * PAGE, pattern(1, 0)),
+                )?;
             }
             // It works again, and later changes are rescued.
             file.overwrite(2, 0, 40 * P)?;
-            within(format_args!("{what}, then is written"), taken.check(0, 40 * PAGE, pattern(1, 0)))?;
+            within(
+                format_args!("{what}, then is written"),
+                taken.check(0, 40 * PAGE, pattern(1, 0)),
+            )?;
         }
     }
     Ok(())
@@ -228,7 +252,11 @@ pub fn q1_failed_rescue() -> Outcome {
 /// Past the bound on snapshots reads copy, and the bytes are the same.
 pub fn q4_limits() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;
-    let live = if lazy::present() { lazy::value(&lazy::read_text("/proc/lazy")?, "snapshots_live")? } else { 0 };
+    let live = if lazy::present() {
+        lazy::value(&lazy::read_text("/proc/lazy")?, "snapshots_live")?
+    } else {
+        0
+    };
     let knob = lazy::Knob::set("max_snapshots", live as u64 + 4)?;
     let meter = Meter::start()?;
     let mut buffers = Vec::new();
@@ -262,19 +290,27 @@ pub fn q4_regions() -> Outcome {
         // Every other pair of pages, each a region of its own.
         file.read_into(&buffer, index * 4 * PAGE, 2 * PAGE, P)?;
     }
-    if let (Some(lazy), Some(eager)) = (meter.own("reads_lazy")?, meter.own("reads_eager_regions")?) {
-        check!(lazy >= 5 && eager >= 40 && lazy + eager == READS as i64, "{lazy} lazy reads and {eager} for want of regions");
+    if let (Some(lazy), Some(eager)) = (meter.own("reads_lazy")?, meter.own("reads_eager_regions")?)
+    {
+        check!(
+            lazy >= 5 && eager >= 40 && lazy + eager == READS as i64,
+            "{lazy} lazy reads and {eager} for want of regions"
+        );
     }
     file.overwrite(2, 0, 8 * P)?;
     for index in 0..READS {
         let at = index * 4 * PAGE;
         within(format_args!("read {index}"), buffer.check(at, 2 * PAGE, pattern(1, P)))?;
-        within(format_args!("behind read {index}"), buffer.check(at + 2 * PAGE, 2 * PAGE, Content::Only(0x66)))?;
+        within(
+            format_args!("behind read {index}"),
+            buffer.check(at + 2 * PAGE, 2 * PAGE, Content::Only(0x66)),
+        )?;
     }
     Ok(())
 }
 
-/// Who stores to more than there is memory is ended, and nobody else; files and servers work as before.
+/// Who stores to more than there is memory is ended, and nobody else; files and servers work as
+/// before.
 pub fn q4_out_of_memory() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -291,8 +327,15 @@ pub fn q4_out_of_memory() -> Outcome {
             Ok(())
         })?;
         let status = hog.status()?;
-        check!(status.signal().is_some(), "a process stored to 512 MiB and ended with {}", status.shell_status());
-        check!(status.signal() != Some(abi::SIGSEGV as i32), "it ended by SIGSEGV, as if its memory were not there");
+        check!(
+            status.signal().is_some(),
+            "a process stored to 512 MiB and ended with {}",
+            status.shell_status()
+        );
+        check!(
+            status.signal() != Some(abi::SIGSEGV as i32),
+            "it ended by SIGSEGV, as if its memory were not there"
+        );
         file.overwrite(2, 0, 4 * P)?;
         within("a reader of before", kept.check(0, 64 * PAGE, pattern(1, 0)))?;
         file.overwrite(1, 0, 4 * P)?;

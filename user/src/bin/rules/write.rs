@@ -24,7 +24,8 @@ pub fn check_file(file: &File, offset: usize, length: usize, seed: u64, from: u6
     found.check(0, length, pattern(seed, from))
 }
 
-/// Pages that nobody stored to travel as references, in one message, whatever becomes of their source; those stored to, and parts of pages, as bytes.
+/// Pages that nobody stored to travel as references, in one message, whatever becomes of their
+/// source; those stored to, and parts of pages, as bytes.
 pub fn w1_references() -> Outcome {
     let source = File::make("source", 1, BYTES as u64)?;
     let target = File::make("target", 2, 0)?;
@@ -41,8 +42,8 @@ pub fn w1_references() -> Outcome {
     check_file(&target, 5 * PAGE + 17 - 100, BYTES - 5 * PAGE - 117, 1, 5 * PAGE as u64 + 17)
 }
 
-/// A vector is written as its bytes in a row would be: pages of any of its buffers as references, the rest as bytes, in one message; appended as a whole, and up
-/// to where memory ends.
+/// A vector is written as its bytes in a row would be: pages of any of its buffers as references,
+/// the rest as bytes, in one message; appended as a whole, and up to where memory ends.
 pub fn w1_vectors() -> Outcome {
     const P: u64 = PAGE as u64;
     let source = File::make("source", 1, BYTES as u64)?;
@@ -62,7 +63,11 @@ pub fn w1_vectors() -> Outcome {
     ];
     let total = 44 * PAGE + 824;
     let meter = Meter::start()?;
-    let written = os::call(abi::__NR_pwritev, &[target.fd as usize, parts.as_ptr().addr(), parts.len(), 10, 0]).named("pwritev")?;
+    let written = os::call(
+        abi::__NR_pwritev,
+        &[target.fd as usize, parts.as_ptr().addr(), parts.len(), 10, 0],
+    )
+    .named("pwritev")?;
     check_eq!(written, total, "bytes that pwritev took");
     // Of the second buffer, 18 pages are whole, and one of these was stored to.
     meter.expect("pages_referenced", 17 + 16 + 8)?;
@@ -80,7 +85,8 @@ pub fn w1_vectors() -> Outcome {
     check_file(&target, second + 36 * PAGE - 176, 8 * PAGE, 1, 30 * P)?;
 
     let end = 10 + total;
-    let append = sys::open(target.path.as_bytes(), abi::O_WRONLY | abi::O_APPEND, 0).named("open")?;
+    let append =
+        sys::open(target.path.as_bytes(), abi::O_WRONLY | abi::O_APPEND, 0).named("open")?;
     let meter = Meter::start()?;
     let parts = [[more.at(0), 4 * PAGE], [small.at(0), 100], [buffer.at(40 * PAGE), 4 * PAGE]];
     check_eq!(os::writev(append, &parts).named("writev")?, 8 * PAGE + 100, "bytes appended");
@@ -94,11 +100,16 @@ pub fn w1_vectors() -> Outcome {
     os::mprotect(gone.at(0), PAGE, abi::PROT_NONE).named("mprotect")?;
     let parts = [[more.at(0), 2 * PAGE], [gone.at(0), PAGE], [more.at(2 * PAGE), PAGE]];
     check_eq!(os::writev(append, &parts), Ok(2 * PAGE), "bytes up to the end of memory");
-    check_eq!(os::writev(append, &parts[1..]), Err(Errno::EFAULT), "no byte before the end of memory");
+    check_eq!(
+        os::writev(append, &parts[1..]),
+        Err(Errno::EFAULT),
+        "no byte before the end of memory"
+    );
     sys::close(append).named("close")
 }
 
-/// A file that is written back where it came from costs no data but its changed page, and brings back what others changed.
+/// A file that is written back where it came from costs no data but its changed page, and brings
+/// back what others changed.
 pub fn w2_same_place() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;
     let buffer = Buffer::new(BYTES)?;
@@ -147,19 +158,25 @@ pub fn w4_other_file() -> Outcome {
     check_file(&target, 0, BYTES, 1, 0)
 }
 
-/// An append goes to the end, in order with those of others, also where it is a reference to the file itself.
+/// An append goes to the end, in order with those of others, also where it is a reference to the
+/// file itself.
 pub fn w6_append() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;
     let buffer = Buffer::new(BYTES)?;
     read_lazily(&file, &buffer, 0, BYTES, 0)?;
     let fd = sys::open(file.path.as_bytes(), abi::O_WRONLY | abi::O_APPEND, 0).named("open")?;
-    check_eq!(os::pwrite(fd, buffer.at(0), BYTES, 0).named("pwrite")?, BYTES, "bytes that pwrite took");
+    check_eq!(
+        os::pwrite(fd, buffer.at(0), BYTES, 0).named("pwrite")?,
+        BYTES,
+        "bytes that pwrite took"
+    );
     sys::close(fd).named("close")?;
     check_file(&file, 0, BYTES, 1, 0)?;
     check_file(&file, BYTES, BYTES, 1, 0)
 }
 
-/// To a pipe that is full most of the time: fetched, and what others write to the file does not show.
+/// To a pipe that is full most of the time: fetched, and what others write to the file does not
+/// show.
 fn to_a_pipe(source: &File) -> Outcome {
     let buffer = Buffer::new(BYTES)?;
     read_lazily(source, &buffer, 0, BYTES, 0)?;
@@ -192,7 +209,8 @@ fn to_a_pipe(source: &File) -> Outcome {
     source.overwrite(1, 0, BYTES as u64)
 }
 
-/// A buffer with pages of files of two servers goes to both of them: each gets references to its own snapshots alone.
+/// A buffer with pages of files of two servers goes to both of them: each gets references to its
+/// own snapshots alone.
 fn to_another_server(ours: &File, stack: &Stack) -> Outcome {
     const HALF: usize = BYTES / 2;
     let theirs = File::make_in(&stack.path, "source", 2, HALF as u64)?;
@@ -219,7 +237,11 @@ pub fn w5_elsewhere() -> Outcome {
     let buffer = Buffer::new(BYTES)?;
     read_lazily(&source, &buffer, 0, BYTES, 0)?;
     let null = sys::open(b"/dev/null", abi::O_WRONLY, 0).named("/dev/null")?;
-    check_eq!(os::write(null, buffer.at(0), BYTES).named("write")?, BYTES, "bytes that /dev/null took");
+    check_eq!(
+        os::write(null, buffer.at(0), BYTES).named("write")?,
+        BYTES,
+        "bytes that /dev/null took"
+    );
     sys::close(null).named("close")?;
     if lazy::present() {
         let stack = Stack::mount("w5", 4 << 20)?;
@@ -238,7 +260,8 @@ fn changed_since(file: &File, change: impl FnOnce() -> Outcome) -> Outcome<bool>
     Ok(stat.st_mtime as i64 != LONG_AGO)
 }
 
-/// A write of references is a write: rights, times, room and fsync are as if it had carried the bytes.
+/// A write of references is a write: rights, times, room and fsync are as if it had carried the
+/// bytes.
 pub fn w7_effects() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;
     let copy = File::make("copy", 2, 0)?;
@@ -252,7 +275,11 @@ pub fn w7_effects() -> Outcome {
         os::sync(target.fd).named("fsync")?;
     }
     let read_only = sys::open(file.path.as_bytes(), abi::O_RDONLY, 0).named("open")?;
-    check_eq!(os::pwrite(read_only, buffer.at(0), BYTES, 0), Err(Errno::EBADF), "write to what is open for reading");
+    check_eq!(
+        os::pwrite(read_only, buffer.at(0), BYTES, 0),
+        Err(Errno::EBADF),
+        "write to what is open for reading"
+    );
     sys::close(read_only).named("close")?;
     // What is open stays writable.
     sys::chmod(file.path.as_bytes(), 0o400).named("chmod")?;
@@ -268,8 +295,16 @@ pub fn w7_effects() -> Outcome {
     let target = File::make_in(&stack.path, "target", 2, 0)?;
     read_lazily(&source, &buffer, 0, 40 * PAGE, 0)?;
     let bytes = Buffer::filled(40 * PAGE, pattern(5, 0))?;
-    check_eq!(os::pwrite(target.fd, bytes.at(0), 40 * PAGE, 0), Err(Errno::ENOSPC), "write of bytes without room");
-    check_eq!(os::pwrite(target.fd, buffer.at(0), 40 * PAGE, 0), Err(Errno::ENOSPC), "write of references without room");
+    check_eq!(
+        os::pwrite(target.fd, bytes.at(0), 40 * PAGE, 0),
+        Err(Errno::ENOSPC),
+        "write of bytes without room"
+    );
+    check_eq!(
+        os::pwrite(target.fd, buffer.at(0), 40 * PAGE, 0),
+        Err(Errno::ENOSPC),
+        "write of references without room"
+    );
     check_eq!(sys::fstat(target.fd).named("fstat")?.st_size, 0, "bytes of the file after that");
     // Over itself it needs none.
     write_from(&source, &buffer, 0, 40 * PAGE, 0)

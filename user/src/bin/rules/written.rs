@@ -1,6 +1,8 @@
 //! W8: after a write, the pages written stand for what the file holds.
 
-use crate::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, ZEROS, pattern, read_lazily, store, within};
+use crate::kit::{
+    Buffer, Child, Content, File, Named, Outcome, PAGE, ZEROS, pattern, read_lazily, store, within,
+};
 use crate::lazy::{self, Knob, Meter};
 use crate::stack::Stack;
 use crate::thread::Thread;
@@ -15,13 +17,14 @@ const PAGES: usize = 64;
 const BYTES: usize = PAGES * PAGE;
 const P: u64 = PAGE as u64;
 
-/// For as long as this lives, every write of a whole page makes it clean, however small the write. Not for longer than needed: the test's other writes are
-/// to leave nothing behind.
+/// For as long as this lives, every write of a whole page makes it clean, however small the write.
+/// Not for longer than needed: the test's other writes are to leave nothing behind.
 fn clean_always() -> Outcome<Knob> {
     Knob::set("min_clean_pages", 1)
 }
 
-/// Writes a buffer and looks at what was sent: so many pages as references, the rest as bytes, of which so many became clean.
+/// Writes a buffer and looks at what was sent: so many pages as references, the rest as bytes, of
+/// which so many became clean.
 fn write_and_count(file: &File, buffer: &Buffer, referenced: usize, cleaned: usize) -> Outcome {
     let meter = Meter::start()?;
     let knob = clean_always()?;
@@ -32,7 +35,8 @@ fn write_and_count(file: &File, buffer: &Buffer, referenced: usize, cleaned: usi
     meter.expect("pages_cleaned", cleaned as i64)
 }
 
-/// What was written stays where it is, is not sent again, outlives changes of the file, and is the program's own again when it is stored to.
+/// What was written stays where it is, is not sent again, outlives changes of the file, and is the
+/// program's own again when it is stored to.
 pub fn w8_after_write() -> Outcome {
     let start = Meter::start()?;
     let file = File::make("file", 1, 0)?;
@@ -58,7 +62,8 @@ pub fn w8_after_write() -> Outcome {
     start.expect_system("snapshots_live", 0)
 }
 
-/// The pages of each buffer of a vector, wherever their bytes went, stay in place, and are not sent again.
+/// The pages of each buffer of a vector, wherever their bytes went, stay in place, and are not sent
+/// again.
 pub fn w8_vectors() -> Outcome {
     let file = File::make("file", 1, 0)?;
     let small = Buffer::filled(PAGE, pattern(4, 0))?;
@@ -67,7 +72,11 @@ pub fn w8_vectors() -> Outcome {
     let write = |referenced: i64, cleaned: i64| {
         let meter = Meter::start()?;
         let _knob = clean_always()?;
-        let written = os::call(abi::__NR_pwritev, &[file.fd as usize, parts.as_ptr().addr(), parts.len(), 0, 0]).named("pwritev")?;
+        let written = os::call(
+            abi::__NR_pwritev,
+            &[file.fd as usize, parts.as_ptr().addr(), parts.len(), 0, 0],
+        )
+        .named("pwritev")?;
         check_eq!(written, 16 * PAGE + 24, "bytes that pwritev took");
         meter.expect("pages_referenced", referenced)?;
         meter.expect("pages_cleaned", cleaned)
@@ -81,7 +90,8 @@ pub fn w8_vectors() -> Outcome {
     check_file(&file, 24 + 12 * PAGE, 4 * PAGE, 2, 14 * P)
 }
 
-/// A buffer that is changed and written back again and again sends the page that was changed, each time, and needs one snapshot.
+/// A buffer that is changed and written back again and again sends the page that was changed, each
+/// time, and needs one snapshot.
 pub fn w8_again() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;
     let buffer = Buffer::new(BYTES)?;
@@ -121,7 +131,8 @@ pub fn w8_shared() -> Outcome {
     within("after stores to what was written", reader.check(0, BYTES, pattern(2, 0)))
 }
 
-/// Under pressure, what was written goes like any clean page, and comes back from its snapshot although the file has changed.
+/// Under pressure, what was written goes like any clean page, and comes back from its snapshot
+/// although the file has changed.
 pub fn w8_evicted() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -140,7 +151,10 @@ pub fn w8_evicted() -> Outcome {
     })?;
     // It may well be ended for want of memory.
     hog.status()?;
-    check!(pressure.system("pages_unmapped")?.is_some_and(|unmapped| unmapped > 0), "no clean page was unmapped");
+    check!(
+        pressure.system("pages_unmapped")?.is_some_and(|unmapped| unmapped > 0),
+        "no clean page was unmapped"
+    );
     let meter = Meter::start()?;
     buffer.check(0, 16 * BYTES, pattern(2, 0))?;
     meter.expect_least("pages_fetched", 1)
@@ -156,7 +170,12 @@ struct Writing {
 
 impl Writing {
     fn of(file: &File, buffer: &Buffer) -> Self {
-        Self { fd: file.fd as usize, addr: buffer.at(0), length: buffer.len(), written: AtomicUsize::new(0) }
+        Self {
+            fd: file.fd as usize,
+            addr: buffer.at(0),
+            length: buffer.len(),
+            written: AtomicUsize::new(0),
+        }
     }
 
     extern "C" fn run(writing: usize) {
@@ -168,8 +187,14 @@ impl Writing {
     }
 }
 
-/// Writes a buffer to a file, and does something while the server has carried the write out and not yet said so.
-fn write_with(stack: &Stack, file: &File, buffer: &Buffer, meanwhile: impl FnOnce() -> Outcome) -> Outcome {
+/// Writes a buffer to a file, and does something while the server has carried the write out and not
+/// yet said so.
+fn write_with(
+    stack: &Stack,
+    file: &File,
+    buffer: &Buffer,
+    meanwhile: impl FnOnce() -> Outcome,
+) -> Outcome {
     let _knob = clean_always()?;
     let writing = Writing::of(file, buffer);
     stack.look.hold(Some(Op::Write));
@@ -183,7 +208,8 @@ fn write_with(stack: &Stack, file: &File, buffer: &Buffer, meanwhile: impl FnOnc
     Ok(())
 }
 
-/// A page that is stored to while the server writes was written as it was before, and stays the program's own.
+/// A page that is stored to while the server writes was written as it was before, and stays the
+/// program's own.
 pub fn w8_store_meanwhile() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -211,7 +237,8 @@ pub fn w8_store_meanwhile() -> Outcome {
 /// What happens to the buffer meanwhile, and what it holds then.
 type Change = fn(&File, &Buffer) -> Outcome;
 
-/// Pages that are unmapped, mapped anew, read over, protected or moved while the server writes: they hold what they should, and nothing is lost.
+/// Pages that are unmapped, mapped anew, read over, protected or moved while the server writes:
+/// they hold what they should, and nothing is lost.
 pub fn w8_space_changes_meanwhile() -> Outcome {
     if !lazy::present() {
         return Ok(());
@@ -219,19 +246,30 @@ pub fn w8_space_changes_meanwhile() -> Outcome {
     const EIGHT: usize = 8 * PAGE;
     let changes: [(&str, Content, Change); 5] = [
         ("mapped anew", ZEROS, |_, buffer| {
-            os::mmap(buffer.at(0), EIGHT, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED).named("mmap").map(drop)
+            os::mmap(buffer.at(0), EIGHT, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+                .named("mmap")
+                .map(drop)
         }),
         ("read over", pattern(1, P), |other, buffer| {
-            check_eq!(os::pread(other.fd, buffer.at(0), EIGHT, P).named("pread")?, EIGHT, "bytes read");
+            check_eq!(
+                os::pread(other.fd, buffer.at(0), EIGHT, P).named("pread")?,
+                EIGHT,
+                "bytes read"
+            );
             Ok(())
         }),
-        ("protected", pattern(2, 0), |_, buffer| os::mprotect(buffer.at(0), EIGHT, abi::PROT_READ).named("mprotect")),
+        ("protected", pattern(2, 0), |_, buffer| {
+            os::mprotect(buffer.at(0), EIGHT, abi::PROT_READ).named("mprotect")
+        }),
         ("moved one page on", pattern(2, P), |_, buffer| {
-            let elsewhere = os::mremap_to(buffer.at(0), EIGHT, EIGHT, Buffer::new(EIGHT)?.leak()).named("mremap")?;
-            os::mremap_to(elsewhere + PAGE, EIGHT - PAGE, EIGHT - PAGE, buffer.at(0)).named("mremap")?;
+            let elsewhere = os::mremap_to(buffer.at(0), EIGHT, EIGHT, Buffer::new(EIGHT)?.leak())
+                .named("mremap")?;
+            os::mremap_to(elsewhere + PAGE, EIGHT - PAGE, EIGHT - PAGE, buffer.at(0))
+                .named("mremap")?;
             os::munmap(elsewhere, PAGE).named("munmap")?;
             let last = buffer.at(EIGHT - PAGE);
-            os::mmap(last, PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED).named("mmap")?;
+            os::mmap(last, PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+                .named("mmap")?;
             fill_page(last, pattern(2, 8 * P))
         }),
         ("stored to by all", pattern(6, 0), |_, buffer| {
@@ -303,10 +341,18 @@ pub fn w8_short_write() -> Outcome {
     start.expect_system("snapshots_live", -1)
 }
 
-/// A write of several messages, to anywhere and from anywhere, also at the end of a file: each whole page is clean after it.
+/// A write of several messages, to anywhere and from anywhere, also at the end of a file: each
+/// whole page is clean after it.
 pub fn w8_many_messages() -> Outcome {
     const LENGTH: usize = 3 * BYTES;
-    for (at, offset, flags) in [(0, 0, 0), (100, 0, 0), (0, 100, 0), (4000, 4097, 0), (0, 0, abi::O_APPEND), (1, 0, abi::O_APPEND)] {
+    for (at, offset, flags) in [
+        (0, 0, 0),
+        (100, 0, 0),
+        (0, 100, 0),
+        (4000, 4097, 0),
+        (0, 0, abi::O_APPEND),
+        (1, 0, abi::O_APPEND),
+    ] {
         let what = format!("from byte {at} to byte {offset}, flags {flags:#o}");
         let file = File::make("file", 1, 50)?;
         let fd = sys::open(file.path.as_bytes(), abi::O_WRONLY | flags, 0).named("open")?;
@@ -314,7 +360,11 @@ pub fn w8_many_messages() -> Outcome {
         let whole = crate::kit::whole_pages(buffer.at(at), LENGTH);
         let start = Meter::start()?;
         let knob = clean_always()?;
-        check_eq!(os::pwrite(fd, buffer.at(at), LENGTH, offset).named("pwrite")?, LENGTH, "bytes that pwrite took");
+        check_eq!(
+            os::pwrite(fd, buffer.at(at), LENGTH, offset).named("pwrite")?,
+            LENGTH,
+            "bytes that pwrite took"
+        );
         drop(knob);
         within(&what, start.expect("pages_cleaned", whole))?;
         let offset = if flags == 0 { offset as usize } else { 50 };
@@ -322,7 +372,11 @@ pub fn w8_many_messages() -> Outcome {
         file.overwrite(3, 0, (offset + LENGTH) as u64)?;
         within(&what, buffer.check(0, buffer.len(), pattern(2, 0)))?;
         let again = Meter::start()?;
-        check_eq!(os::pwrite(file.fd, buffer.at(at), LENGTH, offset as u64).named("pwrite")?, LENGTH, "bytes that pwrite took");
+        check_eq!(
+            os::pwrite(file.fd, buffer.at(at), LENGTH, offset as u64).named("pwrite")?,
+            LENGTH,
+            "bytes that pwrite took"
+        );
         within(&what, again.expect("pages_referenced", whole))?;
         check_file(&file, offset, LENGTH, 2, at as u64)?;
         sys::close(fd).named("close")?;
@@ -332,7 +386,8 @@ pub fn w8_many_messages() -> Outcome {
     Ok(())
 }
 
-/// Whether it pays is learnt: a large buffer that is filled anew for each write becomes clean once, one that is changed here and there each time.
+/// Whether it pays is learnt: a large buffer that is filled anew for each write becomes clean once,
+/// one that is changed here and there each time.
 pub fn w8_pays() -> Outcome {
     const LARGE: usize = 512 * PAGE;
     let file = File::make("file", 1, 0)?;

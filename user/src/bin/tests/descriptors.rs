@@ -30,7 +30,10 @@ fn numbers() -> Outcome {
     check_eq!(sys::dup2(60, 61), Err(Errno::EBADF));
     check_eq!(sys::dup2(50, -1), Err(Errno::EBADF));
     check_eq!(raw(abi::__NR_dup3, &[50, 50, 0]), Err(Errno::EINVAL));
-    check_eq!(sys::fcntl(50, abi::F_GETFL, 0).map(|flags| flags as u32 & abi::O_ACCMODE), Ok(abi::O_RDWR));
+    check_eq!(
+        sys::fcntl(50, abi::F_GETFL, 0).map(|flags| flags as u32 & abi::O_ACCMODE),
+        Ok(abi::O_RDWR)
+    );
     Ok(())
 }
 
@@ -145,7 +148,8 @@ fn socket_large() -> Outcome {
         0
     })?;
     ok!(sys::close(two));
-    let (mut sent, mut back) = (user::pages::Pages::new(LEN).map_err(|error| format!("{error}"))?, vec![0; LEN]);
+    let (mut sent, mut back) =
+        (user::pages::Pages::new(LEN).map_err(|error| format!("{error}"))?, vec![0; LEN]);
     for (round, len) in [LEN, 1, 4096, 4097, 33_333, LEN].into_iter().enumerate() {
         user::random::fill(round as u64, 0, &mut sent[..len]);
         check_eq!(sys::write(one, &sent[..len]), Ok(len));
@@ -159,7 +163,10 @@ fn socket_large() -> Outcome {
 
 /// recv(2).
 fn receive(socket: Fd, buffer: &mut [u8], flags: u32) -> Result<usize> {
-    raw(abi::__NR_recvfrom, &[socket as usize, buffer.as_mut_ptr() as usize, buffer.len(), flags as usize, 0, 0])
+    raw(
+        abi::__NR_recvfrom,
+        &[socket as usize, buffer.as_mut_ptr() as usize, buffer.len(), flags as usize, 0, 0],
+    )
 }
 
 /// What was looked at is still there to be read; who does not want to wait does not.

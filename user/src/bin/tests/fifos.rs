@@ -5,8 +5,12 @@ use linux_raw_sys::ioctl;
 use user::prelude::*;
 use user::sys::abi;
 
-pub const TESTS: crate::Table =
-    &[("fifo_names", names), ("fifo_waits_for_the_other_side", waits), ("fifo_without_waiting", without_waiting), ("fifo_bytes", bytes)];
+pub const TESTS: crate::Table = &[
+    ("fifo_names", names),
+    ("fifo_waits_for_the_other_side", waits),
+    ("fifo_without_waiting", without_waiting),
+    ("fifo_bytes", bytes),
+];
 
 const IN: u32 = abi::POLLIN;
 const HUP: u32 = abi::POLLHUP;
@@ -22,7 +26,10 @@ fn names() -> Outcome {
     make(b"pipe")?;
     let stat = ok!(sys::stat(b"pipe"));
     check_eq!((stat.st_mode, stat.st_size, stat.st_nlink), (abi::S_IFIFO | 0o640, 0, 1));
-    check_eq!(raw(abi::__NR_mknod, &[c"pipe".as_ptr() as usize, abi::S_IFIFO as usize, 0]), Err(Errno::EEXIST));
+    check_eq!(
+        raw(abi::__NR_mknod, &[c"pipe".as_ptr() as usize, abi::S_IFIFO as usize, 0]),
+        Err(Errno::EEXIST)
+    );
     ok!(sys::link(b"pipe", b"other"));
     ok!(sys::rename(b"other", b"moved"));
     check_eq!(ok!(sys::lstat(b"moved")).st_ino, stat.st_ino);
@@ -53,7 +60,8 @@ fn names() -> Outcome {
 fn waits() -> Outcome {
     make(b"pipe")?;
     for reads in [true, false] {
-        let (own, others) = if reads { (abi::O_RDONLY, abi::O_WRONLY) } else { (abi::O_WRONLY, abi::O_RDONLY) };
+        let (own, others) =
+            if reads { (abi::O_RDONLY, abi::O_WRONLY) } else { (abi::O_WRONLY, abi::O_RDONLY) };
         // Whoever comes first waits, even for one that is gone at once.
         let other = checking_child(|| {
             ok!(sys::close(ok!(sys::open(b"pipe", others, 0))));

@@ -80,7 +80,9 @@ fn truncate() -> Outcome {
     check_eq!(sys::truncate(b"f", 9000), Ok(()));
     let bytes = content(b"f")?;
     check_eq!(bytes.len(), 9000);
-    check!(bytes[..5000].iter().all(|byte| *byte == 7) && bytes[5000..].iter().all(|byte| *byte == 0));
+    check!(
+        bytes[..5000].iter().all(|byte| *byte == 7) && bytes[5000..].iter().all(|byte| *byte == 0)
+    );
     check_eq!(sys::ftruncate(fd, 0), Ok(0));
     check_eq!(sys::read(fd, &mut [0; 4]), Ok(0));
     check_eq!(ok!(sys::stat(b"f")).st_size, 0);

@@ -1,4 +1,5 @@
-//! What ordinary programs do with buffers and files that a lazy read must not be noticed by. On Linux, whose reads copy, all of it is plain.
+//! What ordinary programs do with buffers and files that a lazy read must not be noticed by. On
+//! Linux, whose reads copy, all of it is plain.
 
 use crate::kit::{Outcome, content, file, in_child, raw};
 use user::pages::PAGE_BYTES;
@@ -30,7 +31,8 @@ fn read_whole(seed: u64) -> Outcome<(Fd, Vec<u8>)> {
     Ok((fd, buffer))
 }
 
-/// Parent and child have what was read before the fork, whoever changes the file, and neither sees the other's stores.
+/// Parent and child have what was read before the fork, whoever changes the file, and neither sees
+/// the other's stores.
 fn fork_with_pages_outstanding() -> Outcome {
     let (fd, mut buffer) = read_whole(1)?;
     let wanted = pattern(1, BYTES);
@@ -41,7 +43,9 @@ fn fork_with_pages_outstanding() -> Outcome {
         expected[5 * PAGE_BYTES] ^= 0xff;
         // And once more, one generation down.
         let grandchild = in_child(|| i32::from(buffer != expected));
-        let is_right = changed && buffer == expected && grandchild.is_ok_and(|status| status.exit_code() == Some(0));
+        let is_right = changed
+            && buffer == expected
+            && grandchild.is_ok_and(|status| status.exit_code() == Some(0));
         i32::from(!is_right)
     })?;
     check_eq!(status.exit_code(), Some(0));
@@ -85,7 +89,8 @@ fn read_on_stack(fd: Fd, wanted: &[u8], looks: bool) -> Outcome {
     Ok(())
 }
 
-/// Buffers on the stack that are dead when pages of them are still outstanding: signal frames and calls go over them.
+/// Buffers on the stack that are dead when pages of them are still outstanding: signal frames and
+/// calls go over them.
 fn stack_buffers_under_signal_frames() -> Outcome {
     let wanted = pattern(6, BYTES);
     let fd = file(b"f", &wanted)?;
@@ -103,13 +108,21 @@ fn readv_odd_pieces() -> Outcome {
     let wanted = pattern(7, BYTES);
     let fd = file(b"f", &wanted)?;
     let (mut first, mut second) = (vec![0xee; BYTES], vec![0xee; 1024]);
-    for (round, length) in [1, 2, 4095, 4096, 4097, 8191, 3 * PAGE_BYTES, 20_001, 40 * PAGE_BYTES + 17].into_iter().enumerate() {
+    for (round, length) in
+        [1, 2, 4095, 4096, 4097, 8191, 3 * PAGE_BYTES, 20_001, 40 * PAGE_BYTES + 17]
+            .into_iter()
+            .enumerate()
+    {
         let at = round * 1003;
         ok!(sys::lseek(fd, at as i64, abi::SEEK_SET));
         first.fill(0xee);
         second.fill(0xee);
-        let pieces = [first.as_mut_ptr() as usize, length - 1, second.as_mut_ptr() as usize, second.len()];
-        check_eq!(raw(abi::__NR_readv, &[fd as usize, pieces.as_ptr() as usize, 2]), Ok(length - 1 + 1024));
+        let pieces =
+            [first.as_mut_ptr() as usize, length - 1, second.as_mut_ptr() as usize, second.len()];
+        check_eq!(
+            raw(abi::__NR_readv, &[fd as usize, pieces.as_ptr() as usize, 2]),
+            Ok(length - 1 + 1024)
+        );
         // The file changes before anything is looked at.
         check_eq!(sys::pwrite(fd, &vec![round as u8; BYTES], 0), Ok(BYTES));
         check!(first[..length - 1] == wanted[at..at + length - 1]);

@@ -15,9 +15,18 @@ pub const TESTS: crate::Table = &[
     ("hostile_everything", everything),
 ];
 
-/// Pointers that point nowhere: null, near null, below and above the border of user space, outside of any address space, the kernel's, the last.
-const NOWHERE: [usize; 8] =
-    [0, 8, 0x7fff_ffff_f000, 0x8000_0000_0000, 0x8000_0000_0000_0000, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, usize::MAX - 7];
+/// Pointers that point nowhere: null, near null, below and above the border of user space, outside
+/// of any address space, the kernel's, the last.
+const NOWHERE: [usize; 8] = [
+    0,
+    8,
+    0x7fff_ffff_f000,
+    0x8000_0000_0000,
+    0x8000_0000_0000_0000,
+    0xffff_8000_0000_0000,
+    0xffff_ffff_8000_0000,
+    usize::MAX - 7,
+];
 
 /// Calls `number` with each of [`NOWHERE`] as argument `position`; all have to fail with EFAULT.
 fn all_fault(number: u32, arguments: &[usize], position: usize) -> Outcome {
@@ -53,7 +62,14 @@ fn numbers() -> Outcome {
         ] {
             check_eq!((number, raw(number, &[fd, buffer, 1, 0])), (number, Err(Errno::EBADF)));
         }
-        for number in [abi::__NR_close, abi::__NR_dup, abi::__NR_lseek, abi::__NR_fsync, abi::__NR_ftruncate, abi::__NR_fcntl] {
+        for number in [
+            abi::__NR_close,
+            abi::__NR_dup,
+            abi::__NR_lseek,
+            abi::__NR_fsync,
+            abi::__NR_ftruncate,
+            abi::__NR_fcntl,
+        ] {
             check_eq!((number, raw(number, &[fd, 0, 0])), (number, Err(Errno::EBADF)));
         }
     }
@@ -77,7 +93,8 @@ fn read_write() -> Outcome {
         check_eq!(raw(abi::__NR_pread64, &[number, start, count, 1 << 63]), Err(Errno::EINVAL));
     }
     check_eq!(raw(abi::__NR_write, &[number, 0, 0]), Ok(0));
-    // At the end of the file nothing is written, so that a bad pointer of user space does not matter; one of the kernel's does.
+    // At the end of the file nothing is written, so that a bad pointer of user space does not
+    // matter; one of the kernel's does.
     ok!(sys::lseek(fd, 9, abi::SEEK_SET));
     check_eq!(raw(abi::__NR_read, &[number, 8, 100]), Ok(0));
     check_eq!(raw(abi::__NR_read, &[number, 0xffff_8000_0000_0000, 100]), Err(Errno::EFAULT));
@@ -153,7 +170,10 @@ fn paths() -> Outcome {
     check_eq!(sys::stat(&long_path[..4000]).map(drop), Ok(()));
     for number in [abi::__NR_stat, abi::__NR_unlink, abi::__NR_mkdir, abi::__NR_chdir] {
         let mut space = [0usize; 64];
-        check_eq!(raw(number, &[c"".as_ptr() as usize, space.as_mut_ptr() as usize]), Err(Errno::ENOENT));
+        check_eq!(
+            raw(number, &[c"".as_ptr() as usize, space.as_mut_ptr() as usize]),
+            Err(Errno::ENOENT)
+        );
     }
     // A path that ends where mapped memory ends, without its zero.
     let mut pages = ok!(user::pages::Pages::new(8192));
@@ -190,7 +210,10 @@ fn structures() -> Outcome {
         check_eq!(raw(abi::__NR_rt_sigprocmask, &[0, pointer, 0, 8]), Err(Errno::EFAULT));
     }
     check_eq!(raw(abi::__NR_rt_sigaction, &[10, 0, 0, 7]), Err(Errno::EINVAL));
-    check_eq!(raw(abi::__NR_rt_sigprocmask, &[99, [0usize; 1].as_ptr() as usize, 0, 8]), Err(Errno::EINVAL));
+    check_eq!(
+        raw(abi::__NR_rt_sigprocmask, &[99, [0usize; 1].as_ptr() as usize, 0, 8]),
+        Err(Errno::EINVAL)
+    );
     let mut space = [0u8; 64];
     let space = space.as_mut_ptr() as usize;
     check_eq!(raw(abi::__NR_getdents64, &[directory, space, 5]), Err(Errno::EINVAL));
@@ -243,7 +266,10 @@ fn processes() -> Outcome {
     check_eq!(sys::wait(0x3fff_ffff, 0), Err(Errno::ECHILD));
     let sleeper = child(|| 0)?;
     // A child whose status cannot be delivered is reaped all the same, as on Linux.
-    check_eq!(raw(abi::__NR_wait4, &[sleeper as usize, 0xffff_8000_0000_0000, 0, 0]), Err(Errno::EFAULT));
+    check_eq!(
+        raw(abi::__NR_wait4, &[sleeper as usize, 0xffff_8000_0000_0000, 0, 0]),
+        Err(Errno::EFAULT)
+    );
     check_eq!(raw(abi::__NR_wait4, &[sleeper as usize, 0, 0, 0]), Err(Errno::ECHILD));
     all_fault(abi::__NR_execve, &[0, 0, 0], 0)?;
     let path = c"/bin/true".as_ptr() as usize;
@@ -258,8 +284,9 @@ fn processes() -> Outcome {
     Ok(())
 }
 
-/// Calls that end, replace or stop the process, or the machine, or that wait: not to be called at random. Those with a Linux meaning that could
-/// hurt a host are left out too, so that this can run there.
+/// Calls that end, replace or stop the process, or the machine, or that wait: not to be called at
+/// random. Those with a Linux meaning that could hurt a host are left out too, so that this can run
+/// there.
 const LEFT_OUT: [u32; 28] = [
     abi::__NR_exit,
     abi::__NR_exit_group,
@@ -291,7 +318,8 @@ const LEFT_OUT: [u32; 28] = [
     abi::__NR_pselect6,
 ];
 
-/// Calls that this kernel has, made with random nonsense in a child: the kernel must stand, and the child may only die of a signal.
+/// Calls that this kernel has, made with random nonsense in a child: the kernel must stand, and the
+/// child may only die of a signal.
 fn everything() -> Outcome {
     let nonsense: [usize; 16] = [
         0,
@@ -311,12 +339,21 @@ fn everything() -> Outcome {
         usize::MAX - 4095,
         usize::MAX,
     ];
-    // On Linux most of these calls would do something. There, only those that take descriptors and pointers are made.
-    let ours = sys::uname().is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"));
+    // On Linux most of these calls would do something. There, only those that take descriptors and
+    // pointers are made.
+    let ours = sys::uname()
+        .is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"));
     let numbers: Vec<u32> = if ours {
         (0..450).filter(|number| !LEFT_OUT.contains(number)).collect()
     } else {
-        vec![abi::__NR_read, abi::__NR_pread64, abi::__NR_readv, abi::__NR_fstat, abi::__NR_lseek, abi::__NR_getdents64]
+        vec![
+            abi::__NR_read,
+            abi::__NR_pread64,
+            abi::__NR_readv,
+            abi::__NR_fstat,
+            abi::__NR_lseek,
+            abi::__NR_getdents64,
+        ]
     };
     for round in 0..8u64 {
         let tormentor = child(|| {
@@ -332,7 +369,14 @@ fn everything() -> Outcome {
                     *argument = nonsense[random.below(16) as usize];
                 }
                 // A sleep of many years is no error.
-                if [abi::__NR_nanosleep, abi::__NR_clock_nanosleep, abi::__NR_futex, abi::__NR_wait4].contains(number) {
+                if [
+                    abi::__NR_nanosleep,
+                    abi::__NR_clock_nanosleep,
+                    abi::__NR_futex,
+                    abi::__NR_wait4,
+                ]
+                .contains(number)
+                {
                     arguments[2] = 1 << 63;
                     arguments[0] = 1 << 63;
                 }

@@ -1,4 +1,5 @@
-//! Job control: sessions and their terminals, who may use one, whom it signals, and what becomes of jobs when it is gone.
+//! Job control: sessions and their terminals, who may use one, whom it signals, and what becomes of
+//! jobs when it is gone.
 
 use crate::kit::{Outcome, checking_child, child, expect_success, raw};
 use crate::terminals::{SLAVE, expect, pair};
@@ -17,7 +18,8 @@ pub const TESTS: crate::Table = &[
     ("job_window", window),
 ];
 
-/// Runs checks in a child that leads a session whose terminal is a new pair's. Gives the master and the child.
+/// Runs checks in a child that leads a session whose terminal is a new pair's. Gives the master and
+/// the child.
 fn session(body: impl FnOnce(Fd) -> Outcome) -> Outcome<(Fd, i32)> {
     let master = ok!(sys::open_pair());
     let path = ok!(sys::pair_path(master));
@@ -30,7 +32,8 @@ fn session(body: impl FnOnce(Fd) -> Outcome) -> Outcome<(Fd, i32)> {
     Ok((master, leader))
 }
 
-/// A child in a process group of its own, which exits with what `body` returns. Both sides set the group, whoever comes first.
+/// A child in a process group of its own, which exits with what `body` returns. Both sides set the
+/// group, whoever comes first.
 fn job(body: impl FnOnce() -> i32) -> Outcome<i32> {
     let job = child(|| {
         let _ = sys::setpgid(0, 0);
@@ -40,7 +43,8 @@ fn job(body: impl FnOnce() -> i32) -> Outcome<i32> {
     Ok(job)
 }
 
-/// A leader may put itself or another into the foreground from anywhere once it ignores the stop that this would mean.
+/// A leader may put itself or another into the foreground from anywhere once it ignores the stop
+/// that this would mean.
 fn put_in_foreground(terminal: Fd, group: i32) -> Outcome {
     ok!(sys::signal_ignore(abi::SIGTTOU as i32));
     ok!(sys::set_foreground(terminal, group));
@@ -76,7 +80,10 @@ fn controlling_terminal() -> Outcome {
         // Opened without O_NOCTTY by a leader that has none, it becomes its own.
         let terminal = ok!(sys::open(&path, abi::O_RDWR, 0));
         let copy = ok!(tty());
-        check_eq!((sys::foreground(copy), sys::ioctl_number(terminal, ioctl::TIOCGSID)), (Ok(own), Ok(own)));
+        check_eq!(
+            (sys::foreground(copy), sys::ioctl_number(terminal, ioctl::TIOCGSID)),
+            (Ok(own), Ok(own))
+        );
         // One is enough.
         check_eq!(sys::set_controlling_terminal(terminal), Ok(()));
         check_eq!(sys::set_controlling_terminal(other), Err(Errno::EPERM));
@@ -113,13 +120,17 @@ fn controlling_terminal() -> Outcome {
 }
 
 fn keys() -> Outcome {
-    // What the key shows comes after its signal, and may take along what was written in between: the next job waits for it.
+    // What the key shows comes after its signal, and may take along what was written in between:
+    // the next job waits for it.
     let [shown, tell] = ok!(sys::pipe(0));
     let (master, leader) = session(|terminal| {
         for (signal, stops) in [(abi::SIGINT, false), (abi::SIGQUIT, false), (abi::SIGTSTP, true)] {
             let job = job(|| {
                 // In the foreground, whatever its parent has done so far.
-                let _ = (sys::signal_ignore(abi::SIGTTOU as i32), sys::set_foreground(terminal, sys::getpid()));
+                let _ = (
+                    sys::signal_ignore(abi::SIGTTOU as i32),
+                    sys::set_foreground(terminal, sys::getpid()),
+                );
                 let _ = sys::write_all(terminal, b"ready\n");
                 wait_forever()
             })?;
@@ -207,7 +218,8 @@ extern "C" fn leave(signal: i32) {
     sys::exit(signal)
 }
 
-/// A group that nobody could let go on is not stopped by its terminal, and one that becomes such while it is stopped is hung up.
+/// A group that nobody could let go on is not stopped by its terminal, and one that becomes such
+/// while it is stopped is hung up.
 fn orphans() -> Outcome {
     let [reader, writer] = ok!(sys::pipe(0));
     let (_master, leader) = session(|terminal| {
@@ -222,7 +234,8 @@ fn orphans() -> Outcome {
                 _ => 1,
             }
         })?;
-        // Its guardian ends here: what it left behind is told of the hang-up, goes on, and ends; so the pipe does.
+        // Its guardian ends here: what it left behind is told of the hang-up, goes on, and ends; so
+        // the pipe does.
         check_eq!(ok!(sys::wait_for(middle)).exit_code(), Some(0));
         let middle = job(|| {
             let parent = sys::getpid();
@@ -253,7 +266,10 @@ fn hangup() -> Outcome {
     let [reader, writer] = ok!(sys::pipe(0));
     let (master, leader) = session(|terminal| {
         let job = job(|| {
-            let _ = (sys::signal_ignore(abi::SIGTTOU as i32), sys::set_foreground(terminal, sys::getpid()));
+            let _ = (
+                sys::signal_ignore(abi::SIGTTOU as i32),
+                sys::set_foreground(terminal, sys::getpid()),
+            );
             let _ = sys::write_all(terminal, b"ready\n");
             wait_forever()
         })?;
@@ -280,11 +296,15 @@ fn hangup() -> Outcome {
     expect(master, b"ready\r\n")?;
     ok!(sys::close(master));
     expect_success(leader)?;
-    // A leader's own end hangs up who is in the foreground, and frees the terminal for another session.
+    // A leader's own end hangs up who is in the foreground, and frees the terminal for another
+    // session.
     let [reader, writer] = ok!(sys::pipe(0));
     let (master, leader) = session(|terminal| {
         let _ = job(|| {
-            let _ = (sys::signal_ignore(abi::SIGTTOU as i32), sys::set_foreground(terminal, sys::getpid()));
+            let _ = (
+                sys::signal_ignore(abi::SIGTTOU as i32),
+                sys::set_foreground(terminal, sys::getpid()),
+            );
             let _ = sys::write_all(terminal, b"ready\n");
             wait_forever()
         })?;

@@ -22,7 +22,11 @@ macro_rules! check_eq {
             (found, expected) => {
                 if *found != *expected {
                     let text = stringify!($found);
-                    return Err(format!("{}:{}: {text} is {found:?}, not {expected:?}", file!(), line!()));
+                    return Err(format!(
+                        "{}:{}: {text} is {found:?}, not {expected:?}",
+                        file!(),
+                        line!()
+                    ));
                 }
             }
         }
@@ -34,7 +38,9 @@ macro_rules! ok {
     ($result:expr) => {
         match $result {
             Ok(value) => value,
-            Err(error) => return Err(format!("{}:{}: {}: {error:?}", file!(), line!(), stringify!($result))),
+            Err(error) => {
+                return Err(format!("{}:{}: {}: {error:?}", file!(), line!(), stringify!($result)))
+            }
         }
     };
 }

@@ -1,8 +1,9 @@
-//! `tests NAME…`, `tests --list`: what system calls do, each test passing on Linux too, which is the oracle.
+//! `tests NAME…`, `tests --list`: what system calls do, each test passing on Linux too, which is
+//! the oracle.
 //!
-//! `user/src/tests_list.rs` says what tests there are, for xtask, which runs each in a machine of its own. A test is a function that
-//! returns what it found wrong. It runs in an empty directory of its own. To add one: a function, a line in its module's table, a line in
-//! that list.
+//! `user/src/tests_list.rs` says what tests there are, for xtask, which runs each in a machine of
+//! its own. A test is a function that returns what it found wrong. It runs in an empty directory of
+//! its own. To add one: a function, a line in its module's table, a line in that list.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]

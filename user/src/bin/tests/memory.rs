@@ -93,11 +93,20 @@ fn fixed() -> Outcome {
     poke(start, 1);
     poke(start.wrapping_add(3 * PAGE_BYTES), 3);
     let inside = start as usize + 2 * PAGE_BYTES;
-    check_eq!(map(inside, 2 * PAGE_BYTES, READ_WRITE, ANONYMOUS | abi::MAP_FIXED), Ok(inside as *mut u8));
+    check_eq!(
+        map(inside, 2 * PAGE_BYTES, READ_WRITE, ANONYMOUS | abi::MAP_FIXED),
+        Ok(inside as *mut u8)
+    );
     check_eq!(peek(start.wrapping_add(3 * PAGE_BYTES)), 0);
     check_eq!(peek(start), 1);
-    check_eq!(map(inside, PAGE_BYTES, READ_WRITE, ANONYMOUS | abi::MAP_FIXED_NOREPLACE), Err(Errno::EEXIST));
-    check_eq!(map(inside + 1, PAGE_BYTES, READ_WRITE, ANONYMOUS | abi::MAP_FIXED), Err(Errno::EINVAL));
+    check_eq!(
+        map(inside, PAGE_BYTES, READ_WRITE, ANONYMOUS | abi::MAP_FIXED_NOREPLACE),
+        Err(Errno::EEXIST)
+    );
+    check_eq!(
+        map(inside + 1, PAGE_BYTES, READ_WRITE, ANONYMOUS | abi::MAP_FIXED),
+        Err(Errno::EINVAL)
+    );
     // A hint is only a hint.
     let other = ok!(map(inside, PAGE_BYTES, READ_WRITE, ANONYMOUS));
     check!(other as usize != inside);
@@ -203,7 +212,9 @@ fn file_private() -> Outcome {
     ok!(unmap(start, 10_000));
     let fd = ok!(sys::open(b"f", abi::O_RDONLY, 0));
     // SAFETY: as above.
-    let second = ok!(unsafe { sys::mmap(0, PAGE_BYTES, abi::PROT_READ, abi::MAP_PRIVATE, fd, PAGE_BYTES as u64) });
+    let second = ok!(unsafe {
+        sys::mmap(0, PAGE_BYTES, abi::PROT_READ, abi::MAP_PRIVATE, fd, PAGE_BYTES as u64)
+    });
     check_eq!(peek(second), bytes[PAGE_BYTES]);
     Ok(())
 }
@@ -213,7 +224,8 @@ fn map_shared(fd: Fd, len_bytes: usize, offset: u64) -> Result<*mut u8> {
     unsafe { sys::mmap(0, len_bytes, READ_WRITE, abi::MAP_SHARED, fd, offset) }
 }
 
-/// A shared mapping and the file are one: stores are read, writes are seen, whoever makes them and by which descriptor.
+/// A shared mapping and the file are one: stores are read, writes are seen, whoever makes them and
+/// by which descriptor.
 fn file_shared() -> Outcome {
     let mut bytes = vec![0; 3 * PAGE_BYTES + 100];
     user::random::fill(5, 0, &mut bytes);
@@ -233,11 +245,17 @@ fn file_shared() -> Outcome {
     // A write, seen by the mapping, which keeps its own stores to the same page.
     poke(start.wrapping_add(20), 0xcc);
     check_eq!(sys::pwrite(other, b"written", 30), Ok(7));
-    check_eq!((peek(start.wrapping_add(20)), peek(start.wrapping_add(30)), peek(start.wrapping_add(36))), (0xcc, b'w', b'n'));
+    check_eq!(
+        (peek(start.wrapping_add(20)), peek(start.wrapping_add(30)), peek(start.wrapping_add(36))),
+        (0xcc, b'w', b'n')
+    );
     // The file's end moves: what is behind it is zeros when it comes back.
     check_eq!(sys::ftruncate(fd, PAGE_BYTES as u64 + 5), Ok(0));
     check_eq!(sys::ftruncate(fd, 2 * PAGE_BYTES as u64), Ok(0));
-    check_eq!((peek(start.wrapping_add(PAGE_BYTES + 4)), peek(start.wrapping_add(PAGE_BYTES + 5))), (bytes[PAGE_BYTES + 4], 0));
+    check_eq!(
+        (peek(start.wrapping_add(PAGE_BYTES + 4)), peek(start.wrapping_add(PAGE_BYTES + 5))),
+        (bytes[PAGE_BYTES + 4], 0)
+    );
     // It outlives its descriptors, and unmapping it saves it.
     ok!(sys::close(fd));
     ok!(sys::close(other));
@@ -245,14 +263,18 @@ fn file_shared() -> Outcome {
     ok!(unmap(start, 4 * PAGE_BYTES));
     ok!(unmap(second, PAGE_BYTES));
     let found = content(b"f")?;
-    check_eq!((found.len(), found[10], found[20], found[PAGE_BYTES]), (2 * PAGE_BYTES, 0xaa, 0xcc, 0xdd));
+    check_eq!(
+        (found.len(), found[10], found[20], found[PAGE_BYTES]),
+        (2 * PAGE_BYTES, 0xaa, 0xcc, 0xdd)
+    );
     // What may not be written cannot be mapped for it.
     let reader = ok!(sys::open(b"f", abi::O_RDONLY, 0));
     check_eq!(map_shared(reader, PAGE_BYTES, 0), Err(Errno::EACCES));
     Ok(())
 }
 
-/// Processes that map the same file share memory, by fork or not; what one stored before it was killed is not lost.
+/// Processes that map the same file share memory, by fork or not; what one stored before it was
+/// killed is not lost.
 fn file_shared_by_processes() -> Outcome {
     let fd = file(b"f", &[0; 2 * PAGE_BYTES])?;
     let start = ok!(map_shared(fd, 2 * PAGE_BYTES, 0));

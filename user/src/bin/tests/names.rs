@@ -20,7 +20,10 @@ fn open_flags() -> Outcome {
     check_eq!(sys::open(b"f", abi::O_RDONLY, 0), Err(Errno::ENOENT));
     let fd = ok!(sys::open(b"f", abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o640));
     check_eq!(ok!(sys::fstat(fd)).st_mode & 0o7777, 0o640);
-    check_eq!(sys::open(b"f", abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o600), Err(Errno::EEXIST));
+    check_eq!(
+        sys::open(b"f", abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o600),
+        Err(Errno::EEXIST)
+    );
     check_eq!(sys::open(b"f", abi::O_RDONLY | abi::O_DIRECTORY, 0), Err(Errno::ENOTDIR));
     check_eq!(sys::open(b"f/g", abi::O_RDONLY, 0), Err(Errno::ENOTDIR));
     check_eq!(sys::open(b"none/g", abi::O_WRONLY | abi::O_CREAT, 0o600), Err(Errno::ENOENT));
@@ -84,7 +87,10 @@ fn directories() -> Outcome {
     for entry in &entries[2..] {
         let stat = ok!(sys::stat(&fs::join(b"d", &entry.name)));
         check_eq!(stat.st_ino, entry.inode);
-        check!(entry.kind == abi::DT_UNKNOWN as u8 || u32::from(entry.kind) == (stat.st_mode & abi::S_IFMT) >> 12);
+        check!(
+            entry.kind == abi::DT_UNKNOWN as u8
+                || u32::from(entry.kind) == (stat.st_mode & abi::S_IFMT) >> 12
+        );
     }
     ok!(sys::unlink(b"d/f"));
     ok!(sys::rmdir(b"d/e"));
@@ -155,7 +161,10 @@ fn attributes() -> Outcome {
     let time = |seconds| abi::__kernel_timespec { tv_sec: seconds, tv_nsec: 5 };
     ok!(sys::utimens(b"f", Some([time(1000), time(2000)])));
     let stat = ok!(sys::stat(b"f"));
-    check_eq!((stat.st_atime, stat.st_atime_nsec, stat.st_mtime, stat.st_mtime_nsec), (1000, 5, 2000, 5));
+    check_eq!(
+        (stat.st_atime, stat.st_atime_nsec, stat.st_mtime, stat.st_mtime_nsec),
+        (1000, 5, 2000, 5)
+    );
     ok!(sys::pwrite(fd, b"x", 0));
     check!(ok!(sys::stat(b"f")).st_mtime > 2000);
     check_eq!(sys::access(b"f", 0), Ok(()));

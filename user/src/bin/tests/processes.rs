@@ -26,7 +26,10 @@ pub const TESTS: crate::Table = &[
 fn fork_and_wait() -> Outcome {
     let parent = sys::getpid();
     for code in [0, 1, 42, 255] {
-        let status = in_child(|| if sys::getppid() == parent && sys::getpid() != parent { code } else { 99 })?;
+        let status =
+            in_child(
+                || if sys::getppid() == parent && sys::getpid() != parent { code } else { 99 },
+            )?;
         check_eq!(status.exit_code(), Some(code));
     }
     check_eq!(in_child(|| 256 + 7)?.exit_code(), Some(7));
@@ -45,7 +48,10 @@ fn wait_choices() -> Outcome {
     check_eq!(ok!(sys::wait_for(second)).exit_code(), Some(22));
     check_eq!(sys::wait(second, 0), Err(Errno::ECHILD));
     ok!(sys::close(writer));
-    check_eq!(ok!(sys::wait(-1, 0)).map(|(id, status)| (id, status.exit_code())), Some((first, Some(11))));
+    check_eq!(
+        ok!(sys::wait(-1, 0)).map(|(id, status)| (id, status.exit_code())),
+        Some((first, Some(11)))
+    );
     check_eq!(raw(abi::__NR_wait4, &[usize::MAX, 0, 0xffff_0000, 0]), Err(Errno::EINVAL));
     Ok(())
 }
@@ -93,7 +99,8 @@ fn orphans() -> Outcome {
     Ok(())
 }
 
-/// vfork, whose child sleeps and exits with 7 without leaving this function: it runs on its parent's stack.
+/// vfork, whose child sleeps and exits with 7 without leaving this function: it runs on its
+/// parent's stack.
 #[unsafe(naked)]
 extern "C" fn vfork_and_exit(time: *const abi::__kernel_timespec, flag: *mut u32) -> isize {
     core::arch::naked_asm!(
@@ -143,11 +150,17 @@ fn output_of(path: &[u8], args: &[&[u8]], environment: &[&[u8]]) -> Outcome<Vec<
 
 fn exec() -> Outcome {
     check_eq!(output_of(b"/bin/echo", &[b"echo", b"a b", b"", b"c"], &[])?, b"a b  c\n");
-    check_eq!(output_of(b"/bin/sh", &[b"sh", b"-c", b"echo $ONE-$TWO"], &[b"ONE=1", b"TWO=two words"])?, b"1-two words\n");
+    check_eq!(
+        output_of(b"/bin/sh", &[b"sh", b"-c", b"echo $ONE-$TWO"], &[b"ONE=1", b"TWO=two words"])?,
+        b"1-two words\n"
+    );
     let long = vec![b'x'; 100_000];
     check_eq!(output_of(b"/bin/echo", &[b"echo", &long], &[])?, [long.as_slice(), b"\n"].concat());
     let many: Vec<&[u8]> = core::iter::repeat_n(&b"w"[..], 2000).collect();
-    check_eq!(output_of(b"/bin/echo", &[&[&b"echo"[..]], many.as_slice()].concat(), &[])?.len(), 2 * 2000);
+    check_eq!(
+        output_of(b"/bin/echo", &[&[&b"echo"[..]], many.as_slice()].concat(), &[])?.len(),
+        2 * 2000
+    );
     ok!(sys::close(file(b"script", b"#!/bin/sh\necho script $1 $#\n")?));
     ok!(sys::chmod(b"script", 0o755));
     check_eq!(output_of(b"/bin/sh", &[b"sh", b"-c", b"./script one two"], &[])?, b"script one 2\n");
@@ -170,7 +183,10 @@ fn exec_errors() -> Outcome {
     cut.truncate(100);
     ok!(sys::close(file(b"cut", &cut)?));
     ok!(sys::chmod(b"cut", 0o755));
-    check_eq!(in_child(|| i32::from(sys::execve(b"cut", args, &[]) == Errno::ENOENT))?.exit_code(), Some(0));
+    check_eq!(
+        in_child(|| i32::from(sys::execve(b"cut", args, &[]) == Errno::ENOENT))?.exit_code(),
+        Some(0)
+    );
     Ok(())
 }
 
@@ -197,7 +213,9 @@ extern "C" fn count_up(times: usize) {
 }
 
 fn threads() -> Outcome {
-    let threads = (0..6).map(|_| Ok(ok!(Thread::start(count_up, 50_000)))).collect::<Outcome<Vec<Thread>>>()?;
+    let threads = (0..6)
+        .map(|_| Ok(ok!(Thread::start(count_up, 50_000))))
+        .collect::<Outcome<Vec<Thread>>>()?;
     for thread in threads {
         thread.join();
     }
@@ -219,7 +237,15 @@ fn threads() -> Outcome {
 static TURN: AtomicU32 = AtomicU32::new(0);
 
 fn futex_call(operation: u32, value: u32) -> Result<usize> {
-    raw(abi::__NR_futex, &[&raw const TURN as usize, (operation | abi::FUTEX_PRIVATE_FLAG) as usize, value as usize, 0])
+    raw(
+        abi::__NR_futex,
+        &[
+            &raw const TURN as usize,
+            (operation | abi::FUTEX_PRIVATE_FLAG) as usize,
+            value as usize,
+            0,
+        ],
+    )
 }
 
 extern "C" fn take_turns(rounds: usize) {
@@ -286,7 +312,8 @@ fn futex_shared() -> Outcome {
     const WAKE: usize = abi::FUTEX_WAKE as usize;
     let flags = abi::MAP_SHARED | abi::MAP_ANONYMOUS;
     // SAFETY: without MAP_FIXED nothing that exists is touched.
-    let page = ok!(unsafe { sys::mmap(0, 8192, abi::PROT_READ | abi::PROT_WRITE, flags, -1, 0) }) as usize;
+    let page =
+        ok!(unsafe { sys::mmap(0, 8192, abi::PROT_READ | abi::PROT_WRITE, flags, -1, 0) }) as usize;
     let word = page + 4096;
     let waiter = child(|| {
         // Elsewhere here than in the parent.
@@ -300,7 +327,10 @@ fn futex_shared() -> Outcome {
     check_eq!(ok!(sys::wait_for(waiter)).exit_code(), Some(0));
     // A wait that was over before is not woken in place of another's.
     let timeout = [0u64, 1_000_000];
-    check_eq!(raw(abi::__NR_futex, &[word, WAIT, 0, timeout.as_ptr() as usize]), Err(Errno::ETIMEDOUT));
+    check_eq!(
+        raw(abi::__NR_futex, &[word, WAIT, 0, timeout.as_ptr() as usize]),
+        Err(Errno::ETIMEDOUT)
+    );
     check_eq!(raw(abi::__NR_futex, &[word, WAKE, 1]), Ok(0));
     Ok(())
 }

@@ -5,8 +5,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use user::prelude::*;
 use user::sys::abi;
 
-pub const TESTS: crate::Table =
-    &[("signal_queued", queued), ("signal_values", values), ("signal_taken", taken), ("signal_taken_in_time", in_time)];
+pub const TESTS: crate::Table = &[
+    ("signal_queued", queued),
+    ("signal_values", values),
+    ("signal_taken", taken),
+    ("signal_taken_in_time", in_time),
+];
 
 /// `SI_QUEUE`, and what else a sender can be.
 const QUEUE: i32 = -1;
@@ -36,14 +40,20 @@ fn set(signals: &[u32]) -> u64 {
 }
 
 fn queue(pid: i32, signal: u32, info: &Info) -> Result<usize> {
-    raw(abi::__NR_rt_sigqueueinfo, &[pid as usize, signal as usize, core::ptr::from_ref(info) as usize])
+    raw(
+        abi::__NR_rt_sigqueueinfo,
+        &[pid as usize, signal as usize, core::ptr::from_ref(info) as usize],
+    )
 }
 
 /// rt_sigtimedwait(2); without a time it waits for ever.
 fn take(set: u64, time: Option<[u64; 2]>) -> Result<Info> {
     let mut info = Info::default();
     let time = time.as_ref().map_or(0, |time| time.as_ptr() as usize);
-    let signal = raw(abi::__NR_rt_sigtimedwait, &[&raw const set as usize, &raw mut info as usize, time, 8])?;
+    let signal = raw(
+        abi::__NR_rt_sigtimedwait,
+        &[&raw const set as usize, &raw mut info as usize, time, 8],
+    )?;
     if info.signal == signal as i32 { Ok(info) } else { Err(Errno::EINVAL) }
 }
 
@@ -53,14 +63,26 @@ fn queued() -> Outcome {
     let own = sys::getpid();
     let all = set(&[40, 41, abi::SIGUSR1]);
     ok!(sys::signal_mask(all));
-    for (signal, value) in [(41, 1), (40, 2), (41, 3), (abi::SIGUSR1, 4), (40, 5), (abi::SIGUSR1, 6)] {
+    for (signal, value) in
+        [(41, 1), (40, 2), (41, 3), (abi::SIGUSR1, 4), (40, 5), (abi::SIGUSR1, 6)]
+    {
         check_eq!(queue(own, signal, &info(QUEUE, value)), Ok(0));
     }
     ok!(sys::kill(own, 41));
     // The lowest number first, each in the order of sending; of the ordinary one only the first.
-    for (signal, code, value) in [(abi::SIGUSR1, QUEUE, 4), (40, QUEUE, 2), (40, QUEUE, 5), (41, QUEUE, 1), (41, QUEUE, 3), (41, USER, 0)] {
+    for (signal, code, value) in [
+        (abi::SIGUSR1, QUEUE, 4),
+        (40, QUEUE, 2),
+        (40, QUEUE, 5),
+        (41, QUEUE, 1),
+        (41, QUEUE, 3),
+        (41, USER, 0),
+    ] {
         let found = ok!(take(all, NO_TIME));
-        check_eq!((found.signal, found.code, found.pid, found.value), (signal as i32, code, own, value));
+        check_eq!(
+            (found.signal, found.code, found.pid, found.value),
+            (signal as i32, code, own, value)
+        );
     }
     check_eq!(take(all, NO_TIME), Err(Errno::EAGAIN));
     // What nobody may pretend towards others, and nobody gets.
@@ -86,7 +108,9 @@ extern "C" fn add_value(_: i32, info: &Info, _: usize) {
 /// A handler with three arguments gets each value once.
 fn values() -> Outcome {
     // SAFETY: with SA_SIGINFO the kernel calls a handler with these three arguments.
-    let handler = unsafe { core::mem::transmute::<extern "C" fn(i32, &Info, usize), sys::signal::Handler>(add_value) };
+    let handler = unsafe {
+        core::mem::transmute::<extern "C" fn(i32, &Info, usize), sys::signal::Handler>(add_value)
+    };
     ok!(sys::signal_handle(40, handler, abi::SA_SIGINFO));
     ok!(sys::signal_mask(set(&[40])));
     for value in [1, 10, 100, 1000] {
@@ -103,7 +127,10 @@ fn taken() -> Outcome {
     ok!(sys::signal_mask(set(&[abi::SIGCHLD])));
     let ended = child(|| 7)?;
     let found = ok!(take(set(&[abi::SIGCHLD]), None));
-    check_eq!((found.signal, found.code, found.pid, found.value), (abi::SIGCHLD as i32, EXITED, ended, 7));
+    check_eq!(
+        (found.signal, found.code, found.pid, found.value),
+        (abi::SIGCHLD as i32, EXITED, ended, 7)
+    );
     check_eq!(ok!(sys::wait_for(ended)).exit_code(), Some(7));
     ok!(take(set(&[abi::SIGCHLD]), NO_TIME).err().ok_or(Errno::EEXIST));
     // What comes while it waits, from others, of what would end it.
@@ -115,7 +142,10 @@ fn taken() -> Outcome {
             Ok(())
         })?;
         let found = ok!(take(set(&[40, abi::SIGTERM]), None));
-        check_eq!((found.signal, found.code, found.pid, found.value), (signal as i32, QUEUE, sender, 5));
+        check_eq!(
+            (found.signal, found.code, found.pid, found.value),
+            (signal as i32, QUEUE, sender, 5)
+        );
         expect_success(sender)?;
     }
     Ok(())
@@ -126,7 +156,10 @@ extern "C" fn ignore(_: i32) {}
 fn in_time() -> Outcome {
     check_eq!(take(set(&[40]), Some([0, 1_000_000])), Err(Errno::EAGAIN));
     check_eq!(take(set(&[40]), Some([0, 1_000_000_000])), Err(Errno::EINVAL));
-    check_eq!(raw(abi::__NR_rt_sigtimedwait, &[&raw const SUM as usize, 0, 0, 4]), Err(Errno::EINVAL));
+    check_eq!(
+        raw(abi::__NR_rt_sigtimedwait, &[&raw const SUM as usize, 0, 0, 4]),
+        Err(Errno::EINVAL)
+    );
     // Another signal's handler ends the wait, whatever it says about restarting.
     ok!(sys::signal_handle(abi::SIGUSR1 as i32, ignore, abi::SA_RESTART));
     let parent = sys::getpid();

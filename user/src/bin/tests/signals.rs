@@ -33,7 +33,8 @@ fn raise(signal: u32) -> Result<i32> {
 }
 
 fn default_actions() -> Outcome {
-    for signal in [abi::SIGTERM, abi::SIGKILL, abi::SIGINT, abi::SIGUSR1, abi::SIGALRM, abi::SIGHUP] {
+    for signal in [abi::SIGTERM, abi::SIGKILL, abi::SIGINT, abi::SIGUSR1, abi::SIGALRM, abi::SIGHUP]
+    {
         let status = in_child(|| {
             let _ = raise(signal);
             0

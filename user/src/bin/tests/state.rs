@@ -4,8 +4,11 @@ use crate::kit::{Outcome, child};
 use user::prelude::*;
 use user::sys::abi;
 
-pub const TESTS: crate::Table =
-    &[("state_over_switches", over_switches), ("state_over_handlers", over_handlers), ("state_wide_registers", wide_registers)];
+pub const TESTS: crate::Table = &[
+    ("state_over_switches", over_switches),
+    ("state_over_handlers", over_handlers),
+    ("state_wide_registers", wide_registers),
+];
 
 /// An image as FXSAVE makes it.
 #[repr(C, align(16))]
@@ -15,13 +18,15 @@ struct Image([u8; 512]);
 const X87: core::ops::Range<usize> = 32..160;
 const SSE: core::ops::Range<usize> = 160..416;
 
-/// Loads a pattern into all registers, makes a system call so many times, and looks at what is in the registers then. The compiler's own use of
-/// the registers is put back, so that this is the same on a target that has none and on one that has.
+/// Loads a pattern into all registers, makes a system call so many times, and looks at what is in
+/// the registers then. The compiler's own use of the registers is put back, so that this is the
+/// same on a target that has none and on one that has.
 fn survives(pattern: u8, call: u32, arguments: [usize; 2], times: usize) -> bool {
     let (mut own, mut loaded, mut found) = (Image([0; 512]), Image([0; 512]), Image([0; 512]));
     // SAFETY: writes to the image alone.
     unsafe { core::arch::asm!("fxsave [{0}]", in(reg) &mut loaded) };
-    // All eight x87 registers in use, each with ten bytes of its own; the six behind them are reserved.
+    // All eight x87 registers in use, each with ten bytes of its own; the six behind them are
+    // reserved.
     loaded.0[4] = 0xff;
     for (index, byte) in loaded.0[X87].iter_mut().enumerate() {
         *byte = if index % 16 < 10 { pattern.wrapping_mul(3).wrapping_add(index as u8) } else { 0 };
@@ -29,7 +34,8 @@ fn survives(pattern: u8, call: u32, arguments: [usize; 2], times: usize) -> bool
     for (index, byte) in loaded.0[SSE].iter_mut().enumerate() {
         *byte = pattern.wrapping_add(index as u8);
     }
-    // SAFETY: the state of the compiler's code is saved before and restored after; the calls are such as change no memory.
+    // SAFETY: the state of the compiler's code is saved before and restored after; the calls are
+    // such as change no memory.
     unsafe {
         core::arch::asm!(
             "fxsave [{own}]",
@@ -62,8 +68,11 @@ fn survives(pattern: u8, call: u32, arguments: [usize; 2], times: usize) -> bool
 
 /// Processes with different patterns take turns.
 fn over_switches() -> Outcome {
-    let children =
-        (1..5).map(|index| child(|| i32::from(!survives(index * 50, abi::__NR_sched_yield, [0; 2], 3000)))).collect::<Outcome<Vec<_>>>()?;
+    let children = (1..5)
+        .map(|index| {
+            child(|| i32::from(!survives(index * 50, abi::__NR_sched_yield, [0; 2], 3000)))
+        })
+        .collect::<Outcome<Vec<_>>>()?;
     for child in children {
         check_eq!(ok!(sys::wait_for(child)).exit_code(), Some(0));
     }
@@ -112,7 +121,8 @@ fn wide_survives(pattern: u8, call: u32, arguments: [usize; 2], touched: &[u8]) 
         *byte = pattern.wrapping_add(index as u8).wrapping_mul(7);
     }
     let times = touched.len() / 4096;
-    // SAFETY: as above; the upper halves are nobody's over a call. What is touched lies in the slice.
+    // SAFETY: as above; the upper halves are nobody's over a call. What is touched lies in the
+    // slice.
     unsafe {
         core::arch::asm!(
             "fxsave [{own}]",
@@ -206,7 +216,8 @@ extern "C" fn ruin_wide(_: i32) {
     }
 }
 
-/// Several processes compute with all AVX registers while pages come in, signals are handled, and others run.
+/// Several processes compute with all AVX registers while pages come in, signals are handled, and
+/// others run.
 fn wide_registers() -> Outcome {
     if !has_wide_registers() {
         return Ok(());
@@ -219,8 +230,8 @@ fn wide_registers() -> Outcome {
         let is_read = sys::pread(fd, &mut buffer, 0) == Ok(bytes.len());
         let (first, second) = buffer.split_at(150 * 4096);
         let itself = [sys::getpid() as usize, abi::SIGUSR1 as usize];
-        let is_right =
-            wide_survives(index * 40, abi::__NR_sched_yield, [0; 2], first) && wide_survives(index * 50, abi::__NR_kill, itself, second);
+        let is_right = wide_survives(index * 40, abi::__NR_sched_yield, [0; 2], first)
+            && wide_survives(index * 50, abi::__NR_kill, itself, second);
         i32::from(!(is_read && is_right))
     };
     let children = (1..5).map(|index| child(|| run(index))).collect::<Outcome<Vec<_>>>()?;

@@ -1,5 +1,6 @@
-//! Every system call with nonsense, from several processes at once, while another reads lazily and finds every byte in its place; and threads that race over the
-//! same pages. The seeds are printed where something goes wrong.
+//! Every system call with nonsense, from several processes at once, while another reads lazily and
+//! finds every byte in its place; and threads that race over the same pages. The seeds are printed
+//! where something goes wrong.
 
 use crate::kit::{Outcome, child, file, raw};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,9 +10,11 @@ use user::random::{self, Random};
 use user::sys::abi;
 use user::thread::Thread;
 
-pub const TESTS: crate::Table = &[("hostile_storm", storm), ("hostile_storm_long", storm_long), ("hostile_race", race)];
+pub const TESTS: crate::Table =
+    &[("hostile_storm", storm), ("hostile_storm_long", storm_long), ("hostile_race", race)];
 
-/// Calls that end, stop or replace the process, or the machine, that wait for ever, or that could hit a neighbour.
+/// Calls that end, stop or replace the process, or the machine, that wait for ever, or that could
+/// hit a neighbour.
 const LEFT_OUT: [u32; 33] = [
     abi::__NR_exit,
     abi::__NR_exit_group,
@@ -63,7 +66,8 @@ const HARMLESS: [u32; 10] = [
 ];
 
 /// Calls that change what is mapped: their lengths stay within what is meant for it.
-const MAPPING: [u32; 5] = [abi::__NR_mmap, abi::__NR_munmap, abi::__NR_mprotect, abi::__NR_mremap, abi::__NR_madvise];
+const MAPPING: [u32; 5] =
+    [abi::__NR_mmap, abi::__NR_munmap, abi::__NR_mprotect, abi::__NR_mremap, abi::__NR_madvise];
 
 const TORMENTORS: u64 = 4;
 /// What a tormentor's pointers lie in: lazy, read-only, forbidden, absent, each of so many pages.
@@ -72,7 +76,8 @@ const AREAS: usize = 4;
 const FILE_BYTES: usize = 64 * PAGE_BYTES;
 
 fn is_ours() -> bool {
-    sys::uname().is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"))
+    sys::uname()
+        .is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"))
 }
 
 fn storm() -> Outcome {
@@ -84,7 +89,8 @@ const ROUNDS: u64 = 60;
 
 fn storm_long() -> Outcome {
     // Most tormentors do not live long: others take their place.
-    (0..if is_ours() { ROUNDS } else { 1 }).try_for_each(|round| rage(round * TORMENTORS, if is_ours() { 60_000 } else { 4_000 }))
+    (0..if is_ours() { ROUNDS } else { 1 })
+        .try_for_each(|round| rage(round * TORMENTORS, if is_ours() { 60_000 } else { 4_000 }))
 }
 
 /// Where tormentors make names by chance: the root, and the folder of the test's own.
@@ -92,7 +98,11 @@ const PLACES: [&[u8]; 2] = [b"/", b".."];
 
 fn rage(first_seed: u64, calls: u64) -> Outcome {
     let ours = is_ours();
-    let numbers: Vec<u32> = if ours { (0..470).filter(|number| !LEFT_OUT.contains(number)).collect() } else { HARMLESS.to_vec() };
+    let numbers: Vec<u32> = if ours {
+        (0..470).filter(|number| !LEFT_OUT.contains(number)).collect()
+    } else {
+        HARMLESS.to_vec()
+    };
     let mut content = vec![0; FILE_BYTES];
     random::fill(1, 0, &mut content);
     let quiet = file(b"quiet", &content)?;
@@ -118,24 +128,36 @@ fn rage(first_seed: u64, calls: u64) -> Outcome {
         ok!(sys::kill(tormentor, abi::SIGKILL as i32));
         ok!(sys::wait_for(tormentor));
     }
-    // Much of their memory is slashes, and what getcwd put there: with an odd byte that is a new name in the root or above, which nobody else clears away.
+    // Much of their memory is slashes, and what getcwd put there: with an odd byte that is a new
+    // name in the root or above, which nobody else clears away.
     for (place, before) in PLACES.iter().zip(&before).filter(|_| ours) {
         for name in ok!(user::fs::list(place)).iter().filter(|name| !before.contains(name)) {
             crate::kit::remove_tree(&user::fs::join(place, name));
         }
     }
     ok!(sys::close(quiet));
-    outcome
-        .map_err(|failure| format!("{failure}; {} calls were made, by seeds {first_seed} to {}", made.sum(), first_seed + TORMENTORS - 1))
+    outcome.map_err(|failure| {
+        format!(
+            "{failure}; {} calls were made, by seeds {first_seed} to {}",
+            made.sum(),
+            first_seed + TORMENTORS - 1
+        )
+    })
 }
 
 /// The status of a tormentor that could not begin. A signal is what nonsense deserves.
 const NOT_BEGUN: i32 = 3;
-/// Looks of the witness with no call made in between, after which those that are left wait for something that will not come.
+/// Looks of the witness with no call made in between, after which those that are left wait for
+/// something that will not come.
 const IDLE_LOOKS: u32 = 40;
 
-/// The others notice nothing: what is read lazily is as it was, again and again, until no tormentor makes calls any more. Those that have ended leave the list.
-fn watch(tormentors: &mut Vec<i32>, made: &Counts, mut witness: impl FnMut() -> Outcome) -> Outcome {
+/// The others notice nothing: what is read lazily is as it was, again and again, until no tormentor
+/// makes calls any more. Those that have ended leave the list.
+fn watch(
+    tormentors: &mut Vec<i32>,
+    made: &Counts,
+    mut witness: impl FnMut() -> Outcome,
+) -> Outcome {
     let (mut before, mut idle) = (0, 0);
     while !tormentors.is_empty() && idle < IDLE_LOOKS {
         witness()?;
@@ -214,10 +236,15 @@ impl Tormentor {
         let fds = [null, own, only_read, directory, pipe[0], pipe[1], zero].map(|fd| fd as usize);
         let odd = [closed, usize::MAX, 0x7fff_ffff, 1 << 32, abi::AT_FDCWD as isize as usize];
         let area = Self::area(own)?;
-        Ok(Self { random: Random::new(seed + 100), area, fds: fds.into_iter().chain(odd).collect() })
+        Ok(Self {
+            random: Random::new(seed + 100),
+            area,
+            fds: fds.into_iter().chain(odd).collect(),
+        })
     }
 
-    /// A part that stands for a file's bytes, one that may only be read, one that may not be touched, one that is not there.
+    /// A part that stands for a file's bytes, one that may only be read, one that may not be
+    /// touched, one that is not there.
     fn area(own: Fd) -> Result<usize> {
         let part = AREA_PAGES * PAGE_BYTES;
         let mut pages = core::mem::ManuallyDrop::new(Pages::new(AREAS * part)?);
@@ -242,9 +269,24 @@ impl Tormentor {
     }
 
     fn argument(&mut self) -> usize {
-        const NUMBERS: [usize; 14] =
-            [0, 1, 2, 3, 4095, 4096, 65536, 1 << 20, 0x7fff_ffff, 0xffff_ffff, 1 << 47, 1 << 63, usize::MAX - 4095, usize::MAX];
-        const NOWHERE: [usize; 5] = [8, 0x7fff_ffff_f000, 0x8000_0000_0000, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000];
+        const NUMBERS: [usize; 14] = [
+            0,
+            1,
+            2,
+            3,
+            4095,
+            4096,
+            65536,
+            1 << 20,
+            0x7fff_ffff,
+            0xffff_ffff,
+            1 << 47,
+            1 << 63,
+            usize::MAX - 4095,
+            usize::MAX,
+        ];
+        const NOWHERE: [usize; 5] =
+            [8, 0x7fff_ffff_f000, 0x8000_0000_0000, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000];
         match self.random.below(8) {
             0..3 => self.place(),
             3 => self.fds[self.random.below(self.fds.len() as u64) as usize],
@@ -289,7 +331,8 @@ fn race_word(which: u64, at: usize) -> u64 {
 
 fn at_random(race: &Race, seed: u64) -> Option<usize> {
     let turn = race.turns.fetch_add(1, Ordering::Relaxed);
-    (!race.stop.load(Ordering::Relaxed)).then(|| (random::at(seed, turn.into()) % RACE_PAGES as u64) as usize * PAGE_BYTES)
+    (!race.stop.load(Ordering::Relaxed))
+        .then(|| (random::at(seed, turn.into()) % RACE_PAGES as u64) as usize * PAGE_BYTES)
 }
 
 fn shared(argument: usize) -> &'static Race {
@@ -303,14 +346,17 @@ extern "C" fn reading(argument: usize) {
         let length = (RACE_PAGES * PAGE_BYTES - at).min(6 * PAGE_BYTES);
         let fd = race.fds[at / PAGE_BYTES % 2];
         // SAFETY: the range is the race's own; what it holds is looked at only by children.
-        let _ = unsafe { sys::syscall(abi::__NR_pread64, [fd as usize, race.start + at, length, at, 0, 0]) };
+        let _ = unsafe {
+            sys::syscall(abi::__NR_pread64, [fd as usize, race.start + at, length, at, 0, 0])
+        };
     }
 }
 
 extern "C" fn storing(argument: usize) {
     let race = shared(argument);
     while let Some(at) = at_random(race, 2) {
-        // SAFETY: as above. The page may be gone for a moment only for who unmaps it by putting another in its place, in one call.
+        // SAFETY: as above. The page may be gone for a moment only for who unmaps it by putting
+        // another in its place, in one call.
         unsafe { ((race.start + at + 8) as *mut u64).write_volatile(MARK) };
     }
 }
@@ -320,20 +366,30 @@ extern "C" fn unmapping(argument: usize) {
     let flags = (abi::MAP_PRIVATE | abi::MAP_ANONYMOUS | abi::MAP_FIXED) as usize;
     while let Some(at) = at_random(race, 3) {
         // SAFETY: as above.
-        let _ = unsafe { sys::syscall(abi::__NR_mmap, [race.start + at, PAGE_BYTES, 3, flags, usize::MAX, 0]) };
+        let _ = unsafe {
+            sys::syscall(abi::__NR_mmap, [race.start + at, PAGE_BYTES, 3, flags, usize::MAX, 0])
+        };
         let _ = sys::sched_yield();
     }
 }
 
-/// Reads, stores, new mappings and forks over the same pages at once: each word is one that somebody put there.
+/// Reads, stores, new mappings and forks over the same pages at once: each word is one that
+/// somebody put there.
 fn race() -> Outcome {
     let mut fds = [0; 2];
     for (which, fd) in (0..).zip(&mut fds) {
-        let words = (0..RACE_PAGES * PAGE_BYTES).step_by(8).flat_map(|at| race_word(which, at).to_le_bytes());
+        let words = (0..RACE_PAGES * PAGE_BYTES)
+            .step_by(8)
+            .flat_map(|at| race_word(which, at).to_le_bytes());
         *fd = file(format!("race-{which}").as_bytes(), &words.collect::<Vec<u8>>())?;
     }
     let mut pages = ok!(Pages::new(RACE_PAGES * PAGE_BYTES));
-    let race = Race { fds, start: pages.as_mut_ptr() as usize, stop: AtomicBool::new(false), turns: AtomicU32::new(0) };
+    let race = Race {
+        fds,
+        start: pages.as_mut_ptr() as usize,
+        stop: AtomicBool::new(false),
+        turns: AtomicU32::new(0),
+    };
     let argument = &raw const race as usize;
     let mut threads = Vec::new();
     for body in [reading, storing, unmapping, reading] {
@@ -341,10 +397,16 @@ fn race() -> Outcome {
     }
     let mut outcome = Ok(());
     for round in 0..150 {
-        let looker = child(|| i32::from(!(0..RACE_PAGES * PAGE_BYTES).step_by(8).all(|at| is_possible(race.start, at))));
+        let looker = child(|| {
+            i32::from(
+                !(0..RACE_PAGES * PAGE_BYTES).step_by(8).all(|at| is_possible(race.start, at)),
+            )
+        });
         let status = looker.map(|looker| sys::wait_for(looker).map(|status| status.exit_code()));
         if status != Ok(Ok(Some(0))) {
-            outcome = Err(format!("in round {round} a child saw a word that nobody put there, or {status:?}"));
+            outcome = Err(format!(
+                "in round {round} a child saw a word that nobody put there, or {status:?}"
+            ));
             break;
         }
     }
@@ -356,5 +418,8 @@ fn race() -> Outcome {
 fn is_possible(start: usize, at: usize) -> bool {
     // SAFETY: in a child's own copy of the race's pages, to which nobody writes any more.
     let word = unsafe { ((start + at) as *const u64).read_volatile() };
-    word == 0 || word == race_word(0, at) || word == race_word(1, at) || (word == MARK && at % PAGE_BYTES == 8)
+    word == 0
+        || word == race_word(0, at)
+        || word == race_word(1, at)
+        || (word == MARK && at % PAGE_BYTES == 8)
 }

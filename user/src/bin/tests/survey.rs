@@ -1,4 +1,5 @@
-//! Calls that other people's programs make beside the usual ones: other forms of what there is, and what has to be refused in the right way.
+//! Calls that other people's programs make beside the usual ones: other forms of what there is, and
+//! what has to be refused in the right way.
 
 use crate::kit::{Outcome, content, file, raw};
 use user::prelude::*;
@@ -32,16 +33,28 @@ fn statx() -> Outcome {
     check_eq!(word(&told, 16) & 0xffff_ffff, 1);
     check_eq!(word(&told, 24) >> 32 & 0xffff, u64::from(stat.st_mode));
     check_eq!((word(&told, 32), word(&told, 40)), (stat.st_ino, 5000));
-    check_eq!((word(&told, 112), word(&told, 120) & 0xffff_ffff), (stat.st_mtime as u64, stat.st_mtime_nsec as u64));
+    check_eq!(
+        (word(&told, 112), word(&told, 120) & 0xffff_ffff),
+        (stat.st_mtime as u64, stat.st_mtime_nsec as u64)
+    );
     // By descriptor, of a link, and refused.
     let empty = c"".as_ptr() as usize;
     let to = told.as_mut_ptr() as usize;
-    check_eq!(raw(abi::__NR_statx, &[fd as usize, empty, abi::AT_EMPTY_PATH as usize, basic, to]), Ok(0));
+    check_eq!(
+        raw(abi::__NR_statx, &[fd as usize, empty, abi::AT_EMPTY_PATH as usize, basic, to]),
+        Ok(0)
+    );
     ok!(sys::symlink(b"f", b"link"));
     let link = c"link".as_ptr() as usize;
-    check_eq!(raw(abi::__NR_statx, &[HERE, link, abi::AT_SYMLINK_NOFOLLOW as usize, basic, to]), Ok(0));
+    check_eq!(
+        raw(abi::__NR_statx, &[HERE, link, abi::AT_SYMLINK_NOFOLLOW as usize, basic, to]),
+        Ok(0)
+    );
     check_eq!(word(&told, 24) >> 32 & 0o170_000, u64::from(abi::S_IFLNK));
-    check_eq!(raw(abi::__NR_statx, &[HERE, c"none".as_ptr() as usize, 0, basic, to]), Err(Errno::ENOENT));
+    check_eq!(
+        raw(abi::__NR_statx, &[HERE, c"none".as_ptr() as usize, 0, basic, to]),
+        Err(Errno::ENOENT)
+    );
     check_eq!(raw(abi::__NR_statx, &[HERE, name, 0x6000, basic, to]), Err(Errno::EINVAL));
     check_eq!(raw(abi::__NR_statx, &[HERE, name, 0, 0x8000_0000, to]), Err(Errno::EINVAL));
     check_eq!(raw(abi::__NR_statx, &[HERE, name, 0, basic, 8]), Err(Errno::EFAULT));
@@ -56,25 +69,36 @@ fn getdents() -> Outcome {
     loop {
         // Room for about two entries: the position is kept between calls.
         let mut buffer = [0xffu8; 56];
-        let bytes = ok!(raw(abi::__NR_getdents, &[fd as usize, buffer.as_mut_ptr() as usize, buffer.len()]));
+        let bytes = ok!(raw(
+            abi::__NR_getdents,
+            &[fd as usize, buffer.as_mut_ptr() as usize, buffer.len()]
+        ));
         if bytes == 0 {
             break;
         }
         let mut at = 0;
         while at < bytes {
             let length = usize::from(u16::from_le_bytes([buffer[at + 16], buffer[at + 17]]));
-            let name: Vec<u8> = buffer[at + 18..at + length].iter().copied().take_while(|&byte| byte != 0).collect();
+            let name: Vec<u8> = buffer[at + 18..at + length]
+                .iter()
+                .copied()
+                .take_while(|&byte| byte != 0)
+                .collect();
             entries.push((name, buffer[at + length - 1]));
             at += length;
         }
     }
     entries.sort();
-    let wanted: Vec<(Vec<u8>, u8)> =
-        [(&b"."[..], 4), (b"..", 4), (b"one", 8), (b"two", 4)].map(|(name, kind)| (name.to_vec(), kind)).to_vec();
+    let wanted: Vec<(Vec<u8>, u8)> = [(&b"."[..], 4), (b"..", 4), (b"one", 8), (b"two", 4)]
+        .map(|(name, kind)| (name.to_vec(), kind))
+        .to_vec();
     check_eq!(entries, wanted);
     check_eq!(raw(abi::__NR_getdents, &[fd as usize, [0u8; 8].as_mut_ptr() as usize, 8]), Ok(0));
     ok!(sys::lseek(fd, 0, abi::SEEK_SET));
-    check_eq!(raw(abi::__NR_getdents, &[fd as usize, [0u8; 8].as_mut_ptr() as usize, 8]), Err(Errno::EINVAL));
+    check_eq!(
+        raw(abi::__NR_getdents, &[fd as usize, [0u8; 8].as_mut_ptr() as usize, 8]),
+        Err(Errno::EINVAL)
+    );
     Ok(())
 }
 
@@ -90,7 +114,10 @@ fn extended_attributes() -> Outcome {
     check!(none(raw(abi::__NR_fgetxattr, &[fd as usize, name, to, 8])));
     check_eq!(raw(abi::__NR_listxattr, &[path, to, 8]), Ok(0));
     check_eq!(raw(abi::__NR_flistxattr, &[fd as usize, to, 8]), Ok(0));
-    check_eq!(raw(abi::__NR_getxattr, &[c"none".as_ptr() as usize, name, to, 8]), Err(Errno::ENOENT));
+    check_eq!(
+        raw(abi::__NR_getxattr, &[c"none".as_ptr() as usize, name, to, 8]),
+        Err(Errno::ENOENT)
+    );
     Ok(())
 }
 
@@ -101,7 +128,10 @@ fn nodes() -> Outcome {
     check_eq!(content(b"node")?, b"");
     check_eq!(raw(abi::__NR_mknodat, &[HERE, path, 0o600, 0]), Err(Errno::EEXIST));
     check_eq!(raw(abi::__NR_mknod, &[path, 0o010_600, 0]), Err(Errno::EEXIST));
-    check_eq!(raw(abi::__NR_mknod, &[c"directory".as_ptr() as usize, 0o040_700, 0]), Err(Errno::EPERM));
+    check_eq!(
+        raw(abi::__NR_mknod, &[c"directory".as_ptr() as usize, 0o040_700, 0]),
+        Err(Errno::EPERM)
+    );
     check_eq!(raw(abi::__NR_mknod, &[c"x".as_ptr() as usize, 0o150_000, 0]), Err(Errno::EINVAL));
     Ok(())
 }
@@ -111,7 +141,12 @@ fn times() -> Outcome {
     let path = c"f".as_ptr() as usize;
     let told = |fd| -> Outcome<(u64, u64, u64, u64)> {
         let stat = ok!(sys::fstat(fd));
-        Ok((stat.st_atime as u64, stat.st_atime_nsec as u64, stat.st_mtime as u64, stat.st_mtime_nsec as u64))
+        Ok((
+            stat.st_atime as u64,
+            stat.st_atime_nsec as u64,
+            stat.st_mtime as u64,
+            stat.st_mtime_nsec as u64,
+        ))
     };
     check_eq!(raw(abi::__NR_utime, &[path, [100u64, 200].as_ptr() as usize]), Ok(0));
     check_eq!(told(fd)?, (100, 0, 200, 0));
@@ -119,7 +154,10 @@ fn times() -> Outcome {
     check_eq!(told(fd)?, (300, 4000, 500, 600_000));
     check_eq!(raw(abi::__NR_futimesat, &[HERE, path, [7u64, 0, 8, 0].as_ptr() as usize]), Ok(0));
     check_eq!(told(fd)?, (7, 0, 8, 0));
-    check_eq!(raw(abi::__NR_utimes, &[path, [1u64, 1_000_000, 1, 0].as_ptr() as usize]), Err(Errno::EINVAL));
+    check_eq!(
+        raw(abi::__NR_utimes, &[path, [1u64, 1_000_000, 1, 0].as_ptr() as usize]),
+        Err(Errno::EINVAL)
+    );
     check_eq!(raw(abi::__NR_utime, &[path, 0]), Ok(0));
     check!(told(fd)?.2 > 500);
     Ok(())

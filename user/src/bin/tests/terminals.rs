@@ -1,4 +1,5 @@
-//! Pairs of terminals: names, lines and bytes, settings, readiness. Who may use a terminal, and whom it signals, is in `jobs`.
+//! Pairs of terminals: names, lines and bytes, settings, readiness. Who may use a terminal, and
+//! whom it signals, is in `jobs`.
 
 use crate::kit::{Outcome, checking_child, expect_success, polled, raw, wait_until};
 use linux_raw_sys::ioctl;
@@ -69,7 +70,10 @@ fn names() -> Outcome {
     check_eq!(sys::open(&path, SLAVE, 0), Err(Errno::EIO));
     check_eq!(sys::ioctl(master, ioctl::TIOCGPTPEER, SLAVE as usize), Err(Errno::EIO));
     let unlocked = 0i32;
-    ok!(raw(abi::__NR_ioctl, &[master as usize, ioctl::TIOCSPTLCK as usize, &raw const unlocked as usize]));
+    ok!(raw(
+        abi::__NR_ioctl,
+        &[master as usize, ioctl::TIOCSPTLCK as usize, &raw const unlocked as usize]
+    ));
     check_eq!(sys::ioctl_number(master, ioctl::TIOCGPTLCK), Ok(0));
     let slave = ok!(sys::open(&path, SLAVE, 0));
     let peer = ok!(sys::ioctl(master, ioctl::TIOCGPTPEER, (SLAVE | abi::O_CLOEXEC) as usize)) as Fd;
@@ -80,7 +84,10 @@ fn names() -> Outcome {
     // How ttyname(3) finds a terminal's name.
     let number = ok!(sys::ioctl_number(master, ioctl::TIOCGPTN)) as u64;
     let (open, named) = (ok!(sys::fstat(slave)), ok!(sys::stat(&path)));
-    check_eq!((open.st_dev, open.st_ino, open.st_rdev), (named.st_dev, named.st_ino, named.st_rdev));
+    check_eq!(
+        (open.st_dev, open.st_ino, open.st_rdev),
+        (named.st_dev, named.st_ino, named.st_rdev)
+    );
     check_eq!((named.st_rdev, named.st_mode & abi::S_IFMT), (136 << 8 | number, abi::S_IFCHR));
     check_eq!(ok!(sys::fstat(master)).st_rdev, 5 << 8 | 2);
     check_eq!(sys::readlink(format!("/proc/self/fd/{slave}").as_bytes()), Ok(path.clone()));
@@ -153,7 +160,8 @@ fn bytes() -> Outcome {
     })?;
     expect_read(slave, b"abc")?;
     expect_success(third)?;
-    // Whoever does not wait takes what there is, but not nothing; where nothing is enough, that is what it gets.
+    // Whoever does not wait takes what there is, but not nothing; where nothing is enough, that is
+    // what it gets.
     ok!(sys::fcntl(slave, abi::F_SETFL, (abi::O_RDWR | abi::O_NONBLOCK) as usize));
     check_eq!(sys::read(slave, &mut [0]), Err(Errno::EAGAIN));
     without_lines(slave, 1, 0)?;
@@ -168,7 +176,8 @@ fn bytes() -> Outcome {
     Ok(())
 }
 
-/// No clock is looked at: what is there in time is read, and what is not does not keep a read waiting.
+/// No clock is looked at: what is there in time is read, and what is not does not keep a read
+/// waiting.
 fn time_limits() -> Outcome {
     const LONG: u8 = 255;
     let [master, slave] = pair()?;
@@ -179,7 +188,8 @@ fn time_limits() -> Outcome {
     without_lines(slave, 0, LONG)?;
     ok!(sys::write_all(master, b"cd"));
     expect_read(slave, b"cd")?;
-    // With a number of bytes the time begins with the first: a read that has one ends without the others.
+    // With a number of bytes the time begins with the first: a read that has one ends without the
+    // others.
     without_lines(slave, 3, 1)?;
     ok!(sys::write_all(master, b"e"));
     expect_read(slave, b"e")?;
@@ -226,7 +236,10 @@ fn settings() -> Outcome {
     wait_until(slave, IN)?;
     ok!(sys::set_terminal_settings(slave, &settings));
     expect_read(slave, b"unfinished")?;
-    check_eq!(sys::terminal_settings(ok!(sys::open(b"/dev/null", abi::O_RDWR, 0))).err(), Some(Errno::ENOTTY));
+    check_eq!(
+        sys::terminal_settings(ok!(sys::open(b"/dev/null", abi::O_RDWR, 0))).err(),
+        Some(Errno::ENOTTY)
+    );
     Ok(())
 }
 

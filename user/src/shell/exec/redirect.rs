@@ -6,7 +6,8 @@ use crate::shell::Shell;
 use crate::shell::syntax::*;
 use sys::abi;
 
-/// Descriptors saved before a redirection, to be put back: which, and where it is now if it was open at all.
+/// Descriptors saved before a redirection, to be put back: which, and where it is now if it was
+/// open at all.
 type Saved = Vec<(Fd, Option<Fd>)>;
 
 /// Where saved descriptors go: above the ten that redirections can name with one digit.
@@ -17,7 +18,11 @@ const PIPE_BYTES: usize = 4096;
 
 impl Shell {
     /// Runs `body` with descriptors redirected, and puts them back.
-    pub(super) fn with_redirects(&mut self, redirects: &[Redirect], body: impl FnOnce(&mut Shell) -> Run<()>) -> Run<()> {
+    pub(super) fn with_redirects(
+        &mut self,
+        redirects: &[Redirect],
+        body: impl FnOnce(&mut Shell) -> Run<()>,
+    ) -> Run<()> {
         let mut saved = Saved::new();
         let result = if self.redirect(redirects, Some(&mut saved)) {
             body(self)
@@ -34,8 +39,13 @@ impl Shell {
         result
     }
 
-    /// Applies redirections in order; with `saved`, so that they can be undone. Complains and says false if one fails.
-    pub(super) fn redirect(&mut self, redirects: &[Redirect], mut saved: Option<&mut Saved>) -> bool {
+    /// Applies redirections in order; with `saved`, so that they can be undone. Complains and says
+    /// false if one fails.
+    pub(super) fn redirect(
+        &mut self,
+        redirects: &[Redirect],
+        mut saved: Option<&mut Saved>,
+    ) -> bool {
         for redirect in redirects {
             let Ok(target) = self.expand_single(&redirect.target) else { return false };
             if let Some(saved) = saved.as_deref_mut() {
@@ -43,7 +53,8 @@ impl Shell {
                 saved.push((redirect.fd, copy.map(|fd| fd as Fd)));
             }
             if let Err(error) = apply(redirect, &target) {
-                let subject: &[u8] = if redirect.kind == RedirectKind::Here { b"here-document" } else { &target };
+                let subject: &[u8] =
+                    if redirect.kind == RedirectKind::Here { b"here-document" } else { &target };
                 eprintln!("{}: {}: {error}", Show(&self.name), Show(subject));
                 return false;
             }

@@ -13,25 +13,26 @@ impl Parser<'_> {
             self.at += 1;
         }
         let fd = crate::opt::number(&self.source[start..self.at]);
-        let (default, kind) = if (self.at > start && fd.is_none()) || !matches!(self.peek(), Some(b'<' | b'>')) {
-            self.at = start;
-            return Ok(None);
-        } else if self.take(b"<<") {
-            (0, RedirectKind::Here)
-        } else if self.take(b"<&") {
-            (0, RedirectKind::Duplicate)
-        } else if self.take(b"<>") {
-            (0, RedirectKind::ReadWrite)
-        } else if self.take(b"<") {
-            (0, RedirectKind::Read)
-        } else if self.take(b">>") {
-            (1, RedirectKind::Append)
-        } else if self.take(b">&") {
-            (1, RedirectKind::Duplicate)
-        } else {
-            let _ = self.take(b">|") || self.take(b">");
-            (1, RedirectKind::Write)
-        };
+        let (default, kind) =
+            if (self.at > start && fd.is_none()) || !matches!(self.peek(), Some(b'<' | b'>')) {
+                self.at = start;
+                return Ok(None);
+            } else if self.take(b"<<") {
+                (0, RedirectKind::Here)
+            } else if self.take(b"<&") {
+                (0, RedirectKind::Duplicate)
+            } else if self.take(b"<>") {
+                (0, RedirectKind::ReadWrite)
+            } else if self.take(b"<") {
+                (0, RedirectKind::Read)
+            } else if self.take(b">>") {
+                (1, RedirectKind::Append)
+            } else if self.take(b">&") {
+                (1, RedirectKind::Duplicate)
+            } else {
+                let _ = self.take(b">|") || self.take(b">");
+                (1, RedirectKind::Write)
+            };
         let strip_tabs = kind == RedirectKind::Here && self.take(b"-");
         let mut target = self.word()?.ok_or_else(|| self.unexpected())?;
         if kind == RedirectKind::Here {
@@ -48,12 +49,18 @@ impl Parser<'_> {
             end_line.extend_from_slice(bytes);
             literal |= *quoted;
         }
-        let line_end = self.rest().iter().position(|&byte| byte == b'\n').map(|end| self.at + end + 1);
+        let line_end =
+            self.rest().iter().position(|&byte| byte == b'\n').map(|end| self.at + end + 1);
         let mut at = self.after_documents.or(line_end).ok_or(SyntaxError::Incomplete)?;
         let mut body = Vec::new();
         loop {
-            let rest = self.source.get(at..).filter(|rest| !rest.is_empty()).ok_or(SyntaxError::Incomplete)?;
-            let length = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
+            let rest = self
+                .source
+                .get(at..)
+                .filter(|rest| !rest.is_empty())
+                .ok_or(SyntaxError::Incomplete)?;
+            let length =
+                rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
             at += length;
             let mut line = &rest[..length];
             while strip_tabs && line.starts_with(b"\t") {

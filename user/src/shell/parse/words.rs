@@ -32,7 +32,11 @@ impl Parser<'_> {
                 }
             },
             b'\'' => {
-                let length = self.rest().iter().position(|&byte| byte == b'\'').ok_or(SyntaxError::Incomplete)?;
+                let length = self
+                    .rest()
+                    .iter()
+                    .position(|&byte| byte == b'\'')
+                    .ok_or(SyntaxError::Incomplete)?;
                 word.push(Part::Text { bytes: self.rest()[..length].to_vec(), quoted: true });
                 self.at += length + 1;
             }
@@ -91,7 +95,8 @@ impl Parser<'_> {
             word.push(Part::Arithmetic { expression, quoted });
         } else if self.take(b"(") {
             let start = self.at;
-            let mut inner = Parser { source: self.source, at: start, after_documents: None, depth: self.depth };
+            let mut inner =
+                Parser { source: self.source, at: start, after_documents: None, depth: self.depth };
             inner.compound_list()?;
             self.at = inner.at;
             let source = self.source[start..self.at].to_vec();
@@ -144,10 +149,16 @@ impl Parser<'_> {
             let error = self.unexpected();
             self.at += 1;
             modifier = Some(match operator {
-                b'-' | b'=' | b'?' | b'+' => Modifier::Instead { operator, colon, word: self.braced_word(quoted)? },
+                b'-' | b'=' | b'?' | b'+' => {
+                    Modifier::Instead { operator, colon, word: self.braced_word(quoted)? }
+                }
                 b'#' | b'%' if !colon => {
                     let longest = self.take(&[operator]);
-                    Modifier::Remove { suffix: operator == b'%', longest, pattern: self.braced_word(false)? }
+                    Modifier::Remove {
+                        suffix: operator == b'%',
+                        longest,
+                        pattern: self.braced_word(false)?,
+                    }
                 }
                 _ => return Err(error),
             });

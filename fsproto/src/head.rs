@@ -1,7 +1,8 @@
 //! The part of the head that all messages share.
 
 use crate::codec::{Field, Reader, Writer, flags_field, record};
-use crate::{Errno, HEAD_BYTES, MAX_PAYLOAD, Malformed, Tag};
+use crate::{HEAD_BYTES, MAX_PAYLOAD, Malformed, Tag};
+use foundation::Errno;
 
 bitflags::bitflags! {
     /// Which way a message goes.

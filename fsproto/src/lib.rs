@@ -19,7 +19,6 @@ mod codec;
 pub mod dirent;
 mod head;
 mod message;
-pub mod mutant;
 mod path;
 mod pieces;
 mod types;
@@ -38,9 +37,6 @@ pub const HEAD_BYTES: usize = 128;
 /// KiB is 64 pages, as much as a fault ever asks for at once, and large enough that the head is
 /// lost in it.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
-
-/// Bytes of a page: the unit in which snapshots are mapped and payload can move.
-pub const PAGE_BYTES: usize = 4096;
 
 /// Bytes of one name within a directory, at most (as on Linux).
 pub const MAX_NAME: usize = 255;

@@ -43,7 +43,7 @@ fn head_of(op: Op, tag: Tag, payload_bytes: usize) -> Head {
 }
 
 /// The head of a reply that failed.
-pub fn error_reply(op: u16, tag: Tag, error: crate::Errno) -> [u8; HEAD_BYTES] {
+pub fn error_reply(op: u16, tag: Tag, error: foundation::Errno) -> [u8; HEAD_BYTES] {
     let flags = HeadFlags::REPLY;
     Head { tag, op, flags, status: error.0, ..Head::default() }.encode(&Nothing {})
 }

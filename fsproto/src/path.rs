@@ -1,6 +1,7 @@
 //! Paths in payloads, checked once where they arrive.
 
-use crate::{Errno, MAX_NAME, MAX_PATH};
+use crate::{MAX_NAME, MAX_PATH};
+use foundation::Errno;
 
 /// A path of the form that requests carry: components separated by `/`, each a possible name (so
 /// neither `.` nor `..`, and never empty), no leading and no trailing `/`; or nothing at all, which

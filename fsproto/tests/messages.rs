@@ -1,5 +1,6 @@
 //! Every message there and back, and every decoder under bytes that nobody meant.
 
+use foundation::Errno;
 use fsproto::dirent::{DirEntries, DirEntry, valid_name};
 use fsproto::*;
 use proptest::prelude::*;
@@ -234,7 +235,7 @@ fn what_is_past_a_limit_is_malformed() {
 
 #[test]
 fn a_mutant_has_one_name() {
-    use fsproto::mutant::Mutant;
+    use foundation::mutant::Mutant;
     for mutant in Mutant::ALL {
         assert_eq!(Mutant::from_name(mutant.name()), Some(*mutant));
     }

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use fsproto::Errno;
+use foundation::Errno;
 
 /// A device of blocks as large as a page.
 pub trait BlockDevice {

@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use fsproto::{Errno, HEAD_BYTES, MAX_PAYLOAD, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::{HEAD_BYTES, MAX_PAYLOAD};
 
 /// A page of zeros: what holes are read from.
 #[repr(C, align(4096))]

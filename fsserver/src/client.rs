@@ -9,6 +9,7 @@ use core::cell::RefCell;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use foundation::Errno;
 use fsproto::*;
 
 use crate::dispatch::{Dispatcher, SessionId};

@@ -7,7 +7,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use fsproto::mutant::{Mutant, active};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 
 use crate::server::{FileServer, Payload, Walk};

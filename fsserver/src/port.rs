@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use fsproto::{Errno, HEAD_BYTES, Head, HeadFlags, MAX_PAYLOAD};
+use foundation::Errno;
+use fsproto::{HEAD_BYTES, Head, HeadFlags, MAX_PAYLOAD};
 
 use crate::buffer::Inbox;
 use crate::client::Client;

@@ -8,6 +8,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 
 use crate::buffer::ZEROS;

@@ -5,6 +5,7 @@ mod common;
 
 use common::wrapped::Tower;
 use common::*;
+use foundation::Errno;
 use fsproto::*;
 use fsserver::{Dispatcher, FileServer, SessionId};
 use proptest::prelude::*;

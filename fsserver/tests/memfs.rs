@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use foundation::Errno;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 

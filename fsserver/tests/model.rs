@@ -12,6 +12,7 @@ use std::rc::Rc;
 use common::device::Device;
 use common::wrapped::{Failure, Tower};
 use common::*;
+use foundation::Errno;
 use fsproto::*;
 
 /// Longest file of the model.

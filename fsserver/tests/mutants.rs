@@ -3,7 +3,7 @@
 mod common;
 
 use common::{rules, spilled};
-use fsproto::mutant::{Mutant, choose};
+use foundation::mutant::{Mutant, choose};
 
 /// Breaks, and the scenarios that have to find them.
 const BREAKS: &[(Mutant, fn())] = &[

@@ -4,6 +4,7 @@ mod common;
 
 use common::device::Device;
 use common::*;
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 use fsserver::scratchfs::Scratchfs;
 

@@ -11,6 +11,7 @@ use std::path::{Path as HostPath, PathBuf};
 
 use common::wrapped::Tower;
 use common::*;
+use foundation::Errno;
 use fsproto::*;
 use fsserver::Client;
 

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 use kernel::file::socket::{Message, Sender};
 use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WriteAt};

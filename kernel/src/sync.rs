@@ -9,7 +9,7 @@
 //! deadlock and panics.
 
 use alloc::collections::VecDeque;
-use fsproto::Errno;
+use foundation::Errno;
 pub use spin::{Mutex, MutexGuard, Once};
 
 /// A thread, as the scheduler numbers them. Never used twice.

@@ -59,7 +59,7 @@ impl Port for SocketPort {
         &mut self,
         head: &[u8; HEAD_BYTES],
         payload: &[&[u8]],
-    ) -> core::result::Result<(), fsproto::Errno> {
+    ) -> core::result::Result<(), foundation::Errno> {
         let total = HEAD_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
         if total == HEAD_BYTES {
             // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
@@ -124,13 +124,13 @@ fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>
 /// Sends until it has been done or cannot be.
 fn transmit(
     mut send: impl FnMut() -> core::result::Result<usize, Errno>,
-) -> core::result::Result<(), fsproto::Errno> {
+) -> core::result::Result<(), foundation::Errno> {
     loop {
         match send() {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
-            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(fsproto::Errno::ENOTCONN),
-            Err(error) => return Err(fsproto::Errno(error.0)),
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(foundation::Errno::ENOTCONN),
+            Err(error) => return Err(foundation::Errno(error.0)),
         }
     }
 }

@@ -272,7 +272,11 @@ mod tests {
         count(Way::Back, Read::reply(Tag(2), &Nothing {}, 100), &[7; 100]);
         let taken = Snapshotted { head_bytes: 3, tail_bytes: 4, ..Snapshotted::default() };
         count(Way::Back, Snapshot::reply(Tag(3), &taken, 7 + 16), &[7; 23]);
-        count(Way::Back, fsproto::error_reply(Op::Read as u16, Tag(4), fsproto::Errno::EIO), &[]);
+        count(
+            Way::Back,
+            fsproto::error_reply(Op::Read as u16, Tag(4), foundation::Errno::EIO),
+            &[],
+        );
         assert_eq!([tally.messages(Way::Out), tally.messages(Way::Back)], [1, 4]);
         assert_eq!([tally.data_bytes(Way::Out), tally.data_bytes(Way::Back)], [10, 107]);
         assert_eq!(tally.bytes(Way::Back), 4 * 128 + 100 + 23);

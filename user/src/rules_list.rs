@@ -12,7 +12,7 @@ pub struct RuleTest {
     pub timeout_s: u32,
     /// What is proved.
     pub doc: &'static str,
-    /// The deliberate breaks (`fsproto::mutant`) that make this test fail.
+    /// The deliberate breaks (`foundation::mutant`) that make this test fail.
     pub mutants: &'static [&'static str],
     /// What the kernel's log tells of the pages of traced reads, line by line; `*` stands for
     /// anything. Empty where it does not matter.

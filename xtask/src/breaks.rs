@@ -12,7 +12,7 @@ use crate::guest_tests;
 use crate::paths::Paths;
 
 /// Where the breaks are listed.
-const LIST: &str = "fsproto/src/mutant.rs";
+const LIST: &str = "foundation/src/mutant.rs";
 /// Host tests that apply breaks, and the files that say which.
 const HOST: &[(&str, &str)] = &[
     ("each_break_is_found", "fsserver/tests/mutants.rs"),

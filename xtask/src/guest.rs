@@ -74,7 +74,7 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
             "--package",
             "fsproto",
             "--features",
-            "fsproto/mutants,kernel/mutants,user/mutants",
+            "foundation/mutants,kernel/mutants,user/mutants",
         ]);
     }
     command.args(["--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());

@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use foundation::PAGE_BYTES;
 use fsproto::*;
 
 use super::content::Content;

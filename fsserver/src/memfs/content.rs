@@ -8,7 +8,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use fsproto::{Errno, Hole, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::Hole;
 
 use super::page::{Needs, Page, Pages};
 use super::spill::RUN_PAGES;

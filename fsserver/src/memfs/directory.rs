@@ -6,8 +6,9 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
+use foundation::Errno;
 use fsproto::dirent::DirEntry;
-use fsproto::{Errno, FileId, FileKind, Writer};
+use fsproto::{FileId, FileKind, Writer};
 
 /// An entry.
 #[derive(Clone, Copy)]

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 
 use super::content::Content;

@@ -29,6 +29,7 @@ mod walk;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 
 pub use archive::BadArchive;

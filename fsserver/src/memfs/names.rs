@@ -1,5 +1,6 @@
 //! Making, removing and renaming entries.
 
+use foundation::Errno;
 use fsproto::*;
 
 use super::inode::Body;

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::ops::{Add, AddAssign};
 
-use fsproto::{Errno, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES};
 
 use super::slab::{Place, Slabs};
 use super::spill::{RUN_PAGES, Spill, rows};

@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use foundation::Errno;
 use fsproto::*;
 
 use super::content::MAX_SIZE;

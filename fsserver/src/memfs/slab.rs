@@ -13,7 +13,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use fsproto::{Errno, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES};
 
 use crate::buffer::AlignedBuffer;
 

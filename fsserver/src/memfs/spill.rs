@@ -7,8 +7,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use fsproto::mutant::{Mutant, active};
-use fsproto::{Errno, PAGE_BYTES};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
 
 use super::slab::SLAB_PAGES;
 use crate::blocks::{BlockDevice, Blocks};

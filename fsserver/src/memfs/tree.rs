@@ -14,7 +14,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::ops::Range;
 
-use fsproto::Errno;
+use foundation::Errno;
 
 use super::page::{Needs, Page, Pages};
 

@@ -1,5 +1,6 @@
 //! From a path to a file.
 
+use foundation::Errno;
 use fsproto::*;
 
 use super::Memfs;

@@ -11,6 +11,7 @@ mod map;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 
 use self::map::Map;

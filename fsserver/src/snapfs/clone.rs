@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
+use foundation::Errno;
 use fsproto::*;
 
 use super::Snapfs;

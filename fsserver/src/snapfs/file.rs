@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 
 use super::hidden::HiddenName;

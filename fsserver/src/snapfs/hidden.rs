@@ -13,6 +13,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use foundation::Errno;
 use fsproto::dirent::DirEntries;
 use fsproto::*;
 

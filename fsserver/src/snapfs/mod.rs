@@ -41,6 +41,7 @@ mod store;
 
 use alloc::collections::BTreeMap;
 
+use foundation::Errno;
 use fsproto::*;
 
 use self::clone::Cloned;

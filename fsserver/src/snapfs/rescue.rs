@@ -17,7 +17,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use fsproto::mutant::{Mutant, active};
+use foundation::mutant::{Mutant, active};
 
 use super::holes::Holes;
 

@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use fsproto::mutant::{Mutant, active};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::*;
 
 use super::change::Kind;

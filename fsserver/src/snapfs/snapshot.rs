@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use fsproto::mutant::{Mutant, active};
+use foundation::Errno;
+use foundation::mutant::{Mutant, active};
 use fsproto::*;
 
 use super::change::pages_of;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use fsproto::{Errno, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES};
 use fsserver::BlockDevice;
 
 /// What is to be done with a device.

@@ -9,6 +9,7 @@ pub mod wrapped;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use foundation::Errno;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::{Base, Client, Dispatcher, FileServer, LocalClient};

@@ -2,6 +2,7 @@
 
 use super::wrapped::{Failure, Tower};
 use super::*;
+use foundation::Errno;
 use fsproto::*;
 use fsserver::LocalClient;
 use fsserver::memfs::{AccessTimes, Memfs};

@@ -4,6 +4,7 @@
 use super::device::Device;
 use super::wrapped::Tower;
 use super::*;
+use foundation::Errno;
 use fsproto::*;
 
 const PAGE: u64 = 4096;

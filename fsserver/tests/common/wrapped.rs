@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use foundation::Errno;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;

@@ -9,7 +9,7 @@ mod virtio;
 
 use crate::mem::PAGE_BYTES;
 use crate::sync::SleepLock;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Bytes of a sector: the least that is read or written.
 pub const SECTOR: usize = 512;

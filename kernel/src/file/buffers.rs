@@ -3,7 +3,7 @@
 
 use crate::mem::{Access, Space, UserSlice};
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 
 enum Place {
     /// Parts of a program's memory; the first one from `next` on is what is left of it.

@@ -13,7 +13,8 @@ use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, relax};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{Errno, OpenFlags};
+use foundation::Errno;
+use fsproto::OpenFlags;
 use spin::LazyLock;
 
 /// The `st_dev` of `/dev`.

@@ -11,7 +11,7 @@ use super::{
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// File system and number.
 type Key = (u64, u64);

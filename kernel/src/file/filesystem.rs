@@ -3,7 +3,8 @@
 use super::{FileObject, Stat};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{Errno, OpenFlags, RenameFlags};
+use foundation::Errno;
+use fsproto::{OpenFlags, RenameFlags};
 
 /// How to open, beyond the path.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use super::{Notifier, OpenFile};
 use crate::sync::Mutex;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Locks held in the whole system, at most.
 const MAX_LOCKS: usize = 4096;

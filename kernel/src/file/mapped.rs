@@ -24,7 +24,7 @@ use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// A mapping reaches no further into a file than this: beyond, there is no shared mapping (ENODEV).
 pub const MAX_BYTES: u64 = 64 << 20;

@@ -15,7 +15,8 @@ use crate::sync::Mutex;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{Errno, MAX_NAME, MAX_PATH, OpenFlags, RenameFlags};
+use foundation::Errno;
+use fsproto::{MAX_NAME, MAX_PATH, OpenFlags, RenameFlags};
 
 /// Symbolic links followed in one resolution, at most, as on Linux.
 const MAX_LINKS: usize = 40;

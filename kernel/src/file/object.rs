@@ -5,7 +5,8 @@ use crate::mem::{Frame, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use fsproto::{Errno, FileKind};
+use foundation::Errno;
+use fsproto::FileKind;
 
 /// Who reads or writes, and how.
 #[derive(Clone, Copy)]

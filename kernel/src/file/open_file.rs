@@ -5,8 +5,8 @@ use crate::sync::SleepLock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use fsproto::Errno;
-use fsproto::mutant::{self, Mutant};
+use foundation::Errno;
+use foundation::mutant::{self, Mutant};
 
 bitflags::bitflags! {
     /// Access mode and status flags.

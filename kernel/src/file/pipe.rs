@@ -13,8 +13,9 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fsproto::mutant::{self, Mutant};
-use fsproto::{Errno, Time};
+use foundation::Errno;
+use foundation::mutant::{self, Mutant};
+use fsproto::Time;
 
 /// Bytes that a pipe holds, as on Linux.
 pub const CAPACITY: usize = 64 * 1024;

@@ -4,7 +4,7 @@
 use super::UserBuffers;
 use crate::mem::Space;
 use crate::sync::{Interrupt, Mutex, relax};
-use fsproto::Errno;
+use foundation::Errno;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

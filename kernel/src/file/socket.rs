@@ -19,7 +19,7 @@ use crate::sync::Mutex;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{
+use foundation::{
     Errno,
     mutant::{Mutant, active},
 };

@@ -3,7 +3,7 @@
 use super::OpenFile;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Descriptors of one process, at most (`RLIMIT_NOFILE`).
 pub const MAX_DESCRIPTORS: usize = 1024;

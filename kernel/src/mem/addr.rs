@@ -2,10 +2,8 @@
 
 use core::ops::{Add, Sub};
 
-/// Bytes of a page.
-pub const PAGE_BYTES: usize = 4096;
-/// Binary logarithm of [`PAGE_BYTES`].
-pub const PAGE_SHIFT: u32 = 12;
+pub use foundation::{PAGE_BYTES, PAGE_SHIFT};
+
 /// The first address that is not a program's: the lower half without its last page, as on Linux.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
 /// The lowest address that a program can map (Linux's `vm.mmap_min_addr`): a null pointer with an

@@ -23,7 +23,7 @@ use core::{
     cmp::Ordering,
     ops::{Bound, Range},
 };
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 use spin::Mutex;
 
 /// Pages of a chunk: half a kilobyte of slots for what is up to 128 KiB of frames.

@@ -23,7 +23,7 @@ use spin::{Mutex, Once};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
 
-impl From<OutOfMemory> for fsproto::Errno {
+impl From<OutOfMemory> for foundation::Errno {
     fn from(_: OutOfMemory) -> Self {
         Self::ENOMEM
     }

@@ -82,7 +82,7 @@ pub static DROP_CACHES: Knob = Knob::button("drop_caches", super::cache::drop_al
 pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 24);
 
 /// What a message's payload holds, in pages.
-pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / fsproto::PAGE_BYTES) as u64;
+pub const MAX_FAULT_AROUND: u64 = (fsproto::MAX_PAYLOAD / foundation::PAGE_BYTES) as u64;
 
 /// All knobs.
 pub static ALL: [&Knob; 12] = [

@@ -9,7 +9,7 @@
 use super::{PAGE_SHIFT, Page, PageRange, SharedMemory, Snapshot, knobs};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Bound;
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 
 bitflags::bitflags! {
     /// What a program may do with a page; the bits of Linux's `PROT_*`.

@@ -12,10 +12,11 @@ use super::{
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
-use fsproto::{
-    Errno, Handle, Hole,
+use foundation::{
+    Errno,
     mutant::{self, Mutant},
 };
+use fsproto::{Handle, Hole};
 
 /// Holes that are kept of one snapshot, at most: 64 KiB of the kernel's memory.
 const MAX_HOLES: usize = 4096;

@@ -1,7 +1,7 @@
 //! What a program says about its memory.
 
 use super::{PAGE_BYTES, Page, PageRange, USER_END, VirtAddr};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Addresses that a program named: an allegation. What it proves is only that they lie in the lower
 /// half and do not wrap around; whether anything is there shows when they are used, and may change

@@ -19,8 +19,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use fsproto::mutant::{Mutant, active};
-use fsproto::{Errno, FileId, Handle, PAGE_BYTES};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::{FileId, Handle};
 
 use super::remote_file::RemoteFile;
 use super::taken::Taken;

@@ -2,7 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 
-use fsproto::Errno;
+use foundation::Errno;
 
 use super::{Carrier, Mount, MountedTree, Session, Trust};
 use crate::file::FileSystem;

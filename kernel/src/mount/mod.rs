@@ -28,9 +28,10 @@ pub use session::{Carrier, Payload, Session};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use fsproto::mutant::{Mutant, active};
+use foundation::Errno;
+use foundation::mutant::{Mutant, active};
 use fsproto::{
-    Attr, Errno, Features, FileId, FileKind, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT,
+    Attr, Features, FileId, FileKind, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT,
     RenameFlags, VERSION, Walked,
 };
 

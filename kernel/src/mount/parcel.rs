@@ -4,8 +4,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use fsproto::mutant::{Mutant, active};
-use fsproto::{Errno, Hole, MAX_HOLES, PAGE_BYTES, Piece};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::{Hole, MAX_HOLES, Piece};
 
 use crate::file::{Io, UserBuffers};
 use crate::mem::{FaultError, Gathered, PageRange, Run, Snapshot, Space, UserSlice};

@@ -3,7 +3,8 @@
 
 use alloc::vec::Vec;
 
-use fsproto::{Errno, HEAD_BYTES, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::HEAD_BYTES;
 
 use crate::file::socket::Message;
 use crate::mem::{Claim, Frame};

@@ -15,8 +15,9 @@
 
 use alloc::sync::Arc;
 
-use fsproto::mutant::{Mutant, active};
-use fsproto::{Errno, Handle, MAX_PAYLOAD, PAGE_BYTES};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::{Handle, MAX_PAYLOAD};
 
 use super::remote_file::RemoteFile;
 use super::taken::Taken;

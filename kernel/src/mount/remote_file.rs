@@ -3,9 +3,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use foundation::Errno;
+use foundation::mutant::{Mutant, active};
 use fsproto::dirent::DirEntries;
-use fsproto::mutant::{Mutant, active};
-use fsproto::{Attr, Errno, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
+use fsproto::{Attr, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
 
 use super::ahead::Order;
 use super::{Mount, read, write};

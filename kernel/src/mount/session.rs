@@ -13,10 +13,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use fsproto::mutant::{Mutant, active};
+use foundation::Errno;
+use foundation::mutant::{Mutant, active};
 use fsproto::{
-    Close, Errno, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, MAX_HOLES,
-    Malformed, Op, Operation, Pieces, Reader, Snapshotted, Tag, Walked, Written,
+    Close, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, MAX_HOLES, Malformed,
+    Op, Operation, Pieces, Reader, Snapshotted, Tag, Walked, Written,
 };
 
 use super::payload;
@@ -151,7 +152,7 @@ impl Session {
     }
 
     fn fetch_bytes(&self, fetch: Arc<Fetch>, tries: u32) {
-        let length = (fetch.pages * fsproto::PAGE_BYTES) as u32;
+        let length = (fetch.pages * foundation::PAGE_BYTES) as u32;
         let request = fsproto::Read { handle: fetch.snapshot.handle, offset: fetch.offset, length };
         if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries })
         {
@@ -183,7 +184,7 @@ impl Session {
             }
         };
         let message = payload::pages_message(
-            &request.request(tag, frames.len() * fsproto::PAGE_BYTES),
+            &request.request(tag, frames.len() * foundation::PAGE_BYTES),
             frames,
         );
         if let Err(error) = message.and_then(|message| self.send(message)) {
@@ -361,8 +362,9 @@ impl Session {
         if fetch.snapshot.holes_end() <= fetch.offset {
             return self.fetch(fetch);
         }
-        let all_holes = (0..fetch.pages)
-            .all(|page| fetch.snapshot.is_hole(fetch.offset + (page * fsproto::PAGE_BYTES) as u64));
+        let all_holes = (0..fetch.pages).all(|page| {
+            fetch.snapshot.is_hole(fetch.offset + (page * foundation::PAGE_BYTES) as u64)
+        });
         if all_holes {
             fetch.complete(Ok((0..fetch.pages).map(|_| Frame::zero_page()).collect()));
         } else {

@@ -8,10 +8,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use fsproto::mutant::{Mutant, active};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Allocate, Errno, Features, Field, Handle, OpenFlags, PAGE_BYTES, ROOT, Read, Reader, StatStore,
-    Write, WriteFlags, Written,
+    Allocate, Features, Field, Handle, OpenFlags, ROOT, Read, Reader, StatStore, Write, WriteFlags,
+    Written,
 };
 
 use super::local::open_session;

@@ -3,8 +3,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use fsproto::mutant::{Mutant, active};
-use fsproto::{Errno, Handle, Hole, MAX_HOLES, PAGE_BYTES, Pieces, Snapshotted};
+use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::{Handle, Hole, MAX_HOLES, Pieces, Snapshotted};
 
 use super::remote_file::RemoteFile;
 use super::session::Payload;

@@ -4,7 +4,8 @@
 //! with the snapshot at the byte where they come, and what lies between is copied out of the same
 //! snapshot. So where buffers overlap, the later one wins, as always.
 
-use fsproto::{Errno, MAX_PAYLOAD, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES};
+use fsproto::MAX_PAYLOAD;
 
 use super::read::{self, Attempt, copy};
 use super::remote_file::RemoteFile;

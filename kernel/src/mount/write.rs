@@ -12,8 +12,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use fsproto::mutant::{Mutant, active};
-use fsproto::{Errno, Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
+use foundation::Errno;
+use foundation::mutant::{Mutant, active};
+use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 
 use super::parcel::{Parcel, Part};
 use super::remote_file::RemoteFile;

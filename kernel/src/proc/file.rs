@@ -8,7 +8,8 @@ use crate::file::{
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{AttrMask, Errno, OpenFlags};
+use foundation::Errno;
+use fsproto::{AttrMask, OpenFlags};
 
 /// The `st_dev` of `/proc`.
 const DEVICE: u64 = 4;

@@ -6,8 +6,8 @@ use super::node::Node;
 use crate::file::{FileObject, Io, ProcessView, Stat, UserBuffers, WriteAt, Written};
 use crate::mem::{PAGE_BYTES, Space, UserSlice};
 use alloc::sync::Arc;
-use fsproto::Errno;
-use fsproto::mutant::{Mutant, active};
+use foundation::Errno;
+use foundation::mutant::{Mutant, active};
 
 /// A process's memory, which lives as long as this file is open.
 pub struct ProcessMemory {

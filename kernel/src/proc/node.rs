@@ -8,9 +8,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 #[cfg(feature = "mutants")]
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 
 /// A place in `/proc`.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// A file in `/proc/PID`.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use crate::mem::UserSlice;
 pub(super) use crate::task::word;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{Errno, MAX_PATH, OpenFlags};
+use foundation::Errno;
+use fsproto::{MAX_PATH, OpenFlags};
 use linux_raw_sys::general as linux;
 
 /// Entries of a vector, at most (`IOV_MAX`).

@@ -3,7 +3,8 @@
 use super::arguments::{Found, found_at, load, only, open_file, path, stat_at, store, word};
 use crate::file::{Caller, FileSystemFigures, Kind, SetAttr, Stat, namespace, tasks};
 use crate::mem::knobs;
-use fsproto::{AttrMask, Errno, Time};
+use foundation::Errno;
+use fsproto::{AttrMask, Time};
 use linux_raw_sys::general as linux;
 
 const EMPTY: u32 = linux::AT_EMPTY_PATH;

@@ -10,7 +10,7 @@ use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, Sig
 use crate::task::trace::{self, Figures};
 use crate::task::{Current, Thread, current_thread, family, scheduler, send};
 use alloc::sync::Arc;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Carries out a system call; the result as the program gets it.
 ///

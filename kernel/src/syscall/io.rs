@@ -6,8 +6,9 @@ use crate::file::{
 };
 use crate::mem::UserSlice;
 use alloc::sync::Arc;
-use fsproto::mutant::{Mutant, active};
-use fsproto::{AttrMask, Errno};
+use foundation::Errno;
+use foundation::mutant::{Mutant, active};
+use fsproto::AttrMask;
 use linux_raw_sys::general as linux;
 
 /// SIGPIPE.

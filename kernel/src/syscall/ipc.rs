@@ -7,7 +7,7 @@ use crate::file::{
     Caller, FileObject, Io, Kind, OpenFile, Status, UserBuffers, WriteAt, downcast, pipe,
 };
 use alloc::sync::Arc;
-use fsproto::Errno;
+use foundation::Errno;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::net;
 

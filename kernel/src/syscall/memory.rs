@@ -10,7 +10,7 @@ use crate::file::{Caller, Io, Kind, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::{
     Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserSlice, VirtAddr,
 };
-use fsproto::Errno;
+use foundation::Errno;
 use linux_raw_sys::general as linux;
 
 const PAGE: u64 = PAGE_BYTES as u64;

@@ -5,7 +5,7 @@ use crate::arch::{USER_END, clock, power, segments};
 use crate::file::Caller;
 use crate::mem;
 use crate::task::{Current, all_processes};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// The answer to who one is: root.
 pub fn zero(_: &Current) -> Result<u64, Errno> {

@@ -8,7 +8,7 @@ use crate::mount::{self, Trust};
 use crate::proc::ProcFileSystem;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 use linux_raw_sys::general as linux;
 
 /// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`) and perhaps `untrusted`, `proc`

@@ -3,7 +3,8 @@
 use super::arguments::{base, buffers, found_at, only, open_file, path, store};
 use crate::file::{Caller, DirectoryEntry, Kind, OpenFile, Status, namespace};
 use alloc::vec::Vec;
-use fsproto::{Errno, RenameFlags};
+use foundation::Errno;
+use fsproto::RenameFlags;
 use linux_raw_sys::general as linux;
 
 const HERE: i32 = linux::AT_FDCWD;

@@ -9,7 +9,8 @@ use crate::file::{
     mapped, namespace,
 };
 use alloc::sync::Arc;
-use fsproto::{Errno, OpenFlags};
+use foundation::Errno;
+use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
 
 /// `O_TMPFILE` without `O_DIRECTORY`, which it contains.

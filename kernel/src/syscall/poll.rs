@@ -6,7 +6,7 @@ use crate::task::Current;
 use crate::task::timer::Timeout;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 use linux_raw_sys::ioctl as request;
 
 /// ioctl(2): requests about the descriptor are answered here, others by the object.

@@ -9,8 +9,9 @@ use crate::task::exit::{WaitOptions, Which};
 use crate::task::fork::{self, Request};
 use crate::task::{Current, exit, family, futex as futexes, scheduler};
 use core::sync::atomic::Ordering;
-use fsproto::mutant::{self, Mutant};
-use fsproto::{Errno, MAX_PATH, OpenFlags};
+use foundation::Errno;
+use foundation::mutant::{self, Mutant};
+use fsproto::{MAX_PATH, OpenFlags};
 
 /// The caller's process number.
 pub fn getpid(current: &Current) -> Result<u64, Errno> {

@@ -8,7 +8,7 @@ use crate::task::signal::{Action, FIRST_REALTIME, MAX_SIGNAL, SIGCHLD, SignalInf
 use crate::task::thread::AlternateStack;
 use crate::task::timer::Timeout;
 use crate::task::{Current, all_processes, find_process, find_thread, frame, send};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Bytes of a signal set; every call says how long its sets are.
 const SET_BYTES: u64 = 8;

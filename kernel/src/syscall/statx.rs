@@ -3,7 +3,8 @@
 use super::arguments::{found_at, only, open_file, path, stat_at, store};
 use super::attributes::block_bytes;
 use crate::file::{Caller, Kind, Stat, namespace};
-use fsproto::{Errno, OpenFlags, Time};
+use foundation::Errno;
+use fsproto::{OpenFlags, Time};
 use linux_raw_sys::general as linux;
 
 /// Bytes of a `struct statx`.

@@ -3,7 +3,7 @@
 use crate::arch::clock;
 use crate::file::Caller;
 use crate::task::{Current, timer};
-use fsproto::Errno;
+use foundation::Errno;
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_US: u64 = 1000;

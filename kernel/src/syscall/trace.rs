@@ -15,7 +15,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use fsproto::Errno;
+use foundation::Errno;
 use linux_raw_sys::general as linux;
 
 /// Bytes of a path that are shown.

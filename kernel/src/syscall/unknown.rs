@@ -5,7 +5,7 @@ use crate::sync::Mutex;
 use crate::task::Current;
 use crate::task::deliver;
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// The names that Linux has and this kernel has not, from the first number of each row on.
 const NAMES: &[(u64, &[&str])] = &[

@@ -9,7 +9,7 @@ use crate::sync::Mutex;
 use alloc::sync::Arc;
 use core::cell::OnceCell;
 use core::mem::ManuallyDrop;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// The caller of a system call. What most calls do not need is looked up when it is first asked
 /// for.

@@ -5,7 +5,7 @@ use super::{Thread, current_thread, exit, frame, scheduler, send, trace};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
 use alloc::sync::Arc;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// How a system call goes on after a signal interrupted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

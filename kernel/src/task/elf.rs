@@ -8,7 +8,7 @@ use elf::abi;
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::{ProgramHeader, SegmentTable};
-use fsproto::Errno;
+use foundation::Errno;
 
 const PAGE_BYTES: u64 = 4096;
 /// Bytes of the file's start that must hold the headers; all linkers put them there.

@@ -15,7 +15,7 @@ use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// The stack of a program's first thread: as much as Linux gives by default. Nothing is spent
 /// before it is used.

@@ -10,8 +10,8 @@ use crate::mem::UserSlice;
 use crate::sync::Interrupt;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use fsproto::Errno;
-use fsproto::mutant::{self, Mutant};
+use foundation::Errno;
+use foundation::mutant::{self, Mutant};
 
 /// The status of a process that calls exit with this code.
 pub fn exit_status(code: u64) -> i32 {

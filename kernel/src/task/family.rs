@@ -9,7 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Where a process stands among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

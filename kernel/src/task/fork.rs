@@ -9,7 +9,7 @@ use crate::mem::Space;
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use fsproto::Errno;
+use foundation::Errno;
 
 bitflags::bitflags! {
     /// Flags of clone; the lowest byte of its argument is the signal for the parent.

@@ -8,7 +8,7 @@ use crate::arch::fpu::{self, FpuState};
 use crate::arch::{Registers, SIGNAL_FLAGS};
 use crate::mem::{Space, UserSlice};
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Bytes below the stack pointer that a leaf function may use.
 const RED_ZONE_BYTES: u64 = 128;

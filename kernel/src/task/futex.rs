@@ -10,7 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Address of the space or of the shared memory, place within it.
 type Key = (usize, u64);

@@ -12,7 +12,7 @@ use crate::mem::{Space, VirtAddr};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Its number: the first that is given out.
 pub const INIT_PID: u32 = 1;

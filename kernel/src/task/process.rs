@@ -8,7 +8,7 @@ use crate::sync::{Mutex, WaitQueue};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// What ps shows of a program.
 #[derive(Clone, Debug, Default)]

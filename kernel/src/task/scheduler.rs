@@ -14,8 +14,8 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use fsproto::Errno;
-use fsproto::mutant::{self, Mutant};
+use foundation::Errno;
+use foundation::mutant::{self, Mutant};
 
 struct Queue {
     ready: VecDeque<Arc<Thread>>,

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// What a thread is doing, as the scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use fsproto::Errno;
+use foundation::Errno;
 use kernel::file::{Caller, FdTable, FileContext};
 use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, VirtAddr, mmu};
 use kernel::sync::Mutex;

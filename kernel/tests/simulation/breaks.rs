@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fsproto::mutant::{Mutant, choose};
+use foundation::mutant::{Mutant, choose};
 
 use crate::campaign::run_seeds;
 use crate::order::Order;

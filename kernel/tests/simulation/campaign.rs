@@ -6,7 +6,7 @@ use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fsproto::mutant::{Mutant, choose};
+use foundation::mutant::{Mutant, choose};
 
 use crate::draw;
 use crate::order::Order;

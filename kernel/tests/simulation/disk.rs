@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fsproto::Errno;
+use foundation::Errno;
 use fsserver::BlockDevice;
 
 use crate::script::PAGE;

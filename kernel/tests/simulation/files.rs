@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use fsproto::{AttrMask, Errno, OpenFlags, RenameFlags};
+use foundation::Errno;
+use fsproto::{AttrMask, OpenFlags, RenameFlags};
 use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
 use kernel::mem::Prot;
 use kernel::mount::MountedTree;

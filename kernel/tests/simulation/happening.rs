@@ -1,7 +1,7 @@
 //! What happens to programs: frames go, processes are killed, connections are cut, the store
 //! beneath fails.
 
-use fsproto::Errno;
+use foundation::Errno;
 use kernel::mem::host;
 
 use crate::script::Op;

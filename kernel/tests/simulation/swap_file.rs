@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use fsproto::Errno;
+use foundation::Errno;
 use kernel::mem::swap::{self, Store, Transfer};
 use kernel::mem::{Claim, Frame};
 

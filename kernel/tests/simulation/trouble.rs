@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use fsproto::{Errno, Features, HEAD_BYTES, Head, Hello, Op, Operation, Request, Tag, error_reply};
+use foundation::Errno;
+use fsproto::{Features, HEAD_BYTES, Head, Hello, Op, Operation, Request, Tag, error_reply};
 use fsserver::Client;
 
 use crate::script::Failing;

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use fsproto::{Errno, HEAD_BYTES, Head, Op, Request};
+use foundation::Errno;
+use fsproto::{HEAD_BYTES, Head, Op, Request};
 use fsserver::SessionId;
 use kernel::file::socket::{Message, Sender};
 use kernel::mem::{Claim, Frame};

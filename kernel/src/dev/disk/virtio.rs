@@ -3,7 +3,7 @@
 use super::{BUFFER_BYTES, Driver, SECTOR};
 use crate::mem::{Claim, Frame, PAGE_BYTES, PhysAddr, frame, phys};
 use core::ptr::NonNull;
-use fsproto::Errno;
+use foundation::Errno;
 use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::transport::pci::bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};

@@ -5,7 +5,7 @@ use crate::file::tty::{Tty, pair};
 use crate::file::{DirectoryEntry, FileObject, Io, Kind, Stat, UserBuffers};
 use alloc::format;
 use alloc::sync::Arc;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// The terminal of this name: a number in its plain form.
 pub(super) fn find(name: &[u8]) -> Option<Arc<Tty>> {

@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Where a test's process has memory.
 const BASE: u64 = 0x10_0000;

@@ -6,7 +6,7 @@ use crate::file::{Io, UserBuffers, tasks};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::any::Any;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// A tenth of a second, the unit of `VTIME`.
 const TENTH_NS: u64 = 100_000_000;

@@ -6,7 +6,7 @@ use super::Tty;
 use crate::file::devices;
 use crate::sync::Mutex;
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 use linux_raw_sys::general as linux;
 
 const SIGHUP: u8 = linux::SIGHUP as u8;

@@ -25,7 +25,7 @@ use super::{Caller, Notifier, Ready};
 use crate::dev::uart;
 use crate::sync::Mutex;
 use discipline::{Discipline, Effects, Flow};
-use fsproto::Errno;
+use foundation::Errno;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
 use termios::{TERMIOS_BYTES, Termios};

@@ -5,7 +5,7 @@ use super::{Line, Tty};
 use crate::dev::uart;
 use crate::file::{Io, UserBuffers};
 use crate::sync::{Interrupt, relax};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Bytes of output that are translated at once.
 const CHUNK: usize = 512;

@@ -18,7 +18,8 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use fsproto::{Errno, OpenFlags};
+use foundation::Errno;
+use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
 

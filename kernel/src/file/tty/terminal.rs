@@ -5,7 +5,8 @@ use crate::file::{
     Caller, FileObject, Io, Kind, Ready, SetAttr, Stat, UserBuffers, WriteAt, Written, devices,
 };
 use alloc::sync::Arc;
-use fsproto::{AttrMask, Errno, OpenFlags};
+use foundation::Errno;
+use fsproto::{AttrMask, OpenFlags};
 
 /// An open terminal.
 pub struct Terminal {

@@ -45,8 +45,8 @@ pub fn exclusive() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     init();
     #[cfg(feature = "mutants")]
-    fsproto::mutant::choose(
-        std::env::var("MUTANT").ok().as_deref().and_then(fsproto::mutant::Mutant::from_name),
+    foundation::mutant::choose(
+        std::env::var("MUTANT").ok().as_deref().and_then(foundation::mutant::Mutant::from_name),
     );
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@ use crate::mem::{
     Claim, Frame,
     swap::{Store, Transfer},
 };
-use fsproto::Errno;
+use foundation::Errno;
 use std::{
     collections::BTreeMap,
     ops::Range,

@@ -1,7 +1,7 @@
 //! What may be done with a page, and why it cannot.
 
 use crate::{mem::frame::OutOfMemory, sync::Interrupted};
-use fsproto::Errno;
+use foundation::Errno;
 
 /// What a program or the kernel wants to do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

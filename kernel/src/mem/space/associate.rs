@@ -6,7 +6,7 @@ use crate::mem::{
     heap, knobs, page_table::Flush,
 };
 use alloc::sync::Arc;
-use fsproto::Errno;
+use foundation::Errno;
 
 impl Space {
     /// How many bytes from the start of `slice` lie in writable regions. Looks at regions alone and

@@ -13,7 +13,7 @@ use crate::mem::{
     page_table::EntryFlags,
 };
 use alloc::{sync::Arc, vec::Vec};
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 
 /// Whole pages that a write sends, as they were when it was put together.
 pub enum Gathered {

@@ -11,7 +11,7 @@ use crate::mem::{
     phys::phys_to_virt,
 };
 use alloc::vec::Vec;
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 impl Space {

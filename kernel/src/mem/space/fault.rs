@@ -30,7 +30,7 @@ use crate::{
     sync::Interrupted,
 };
 use alloc::sync::Arc;
-use fsproto::{
+use foundation::{
     Errno,
     mutant::{self, Mutant},
 };

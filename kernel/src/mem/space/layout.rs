@@ -9,7 +9,7 @@ use crate::mem::{
     page_table::{EntryFlags, Flush},
 };
 use alloc::vec::Vec;
-use fsproto::Errno;
+use foundation::Errno;
 
 /// Where a mapping goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,7 @@ use super::{
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
-use fsproto::{
+use foundation::{
     Errno,
     mutant::{self, Mutant},
 };

@@ -5,7 +5,7 @@ use crate::mem::{
     Backing, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, UserSlice, page_table::EntryFlags,
 };
 use alloc::{sync::Arc, vec::Vec};
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 
 /// Bytes in a row of one kind.
 #[derive(Clone)]

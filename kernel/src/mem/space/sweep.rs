@@ -8,7 +8,7 @@ use crate::mem::{
     swap::{Slot, SlotRow},
 };
 use alloc::vec::Vec;
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 
 /// Private pages that are about to be written to a row of slots.
 pub(in crate::mem) struct Leaving {

@@ -30,7 +30,7 @@ use core::{
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
-use fsproto::mutant::{self, Mutant};
+use foundation::mutant::{self, Mutant};
 use slots::Slots;
 use spin::Mutex;
 

@@ -5,7 +5,7 @@ use crate::mem::{Frame, counters, counters::Counter};
 use crate::sync::{Interrupt, Interrupted, WaitQueue};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
-use fsproto::{
+use foundation::{
     Errno,
     mutant::{self, Mutant},
 };

@@ -9,7 +9,8 @@ mod swap;
 use super::*;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fsproto::{Errno, Handle, Hole};
+use foundation::Errno;
+use fsproto::{Handle, Hole};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PAGE: u64 = PAGE_BYTES as u64;

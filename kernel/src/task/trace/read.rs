@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-use fsproto::mutant::{Mutant, active};
+use foundation::mutant::{Mutant, active};
 
 /// Pages in a row, by number.
 pub(super) type Pages = Range<u64>;

@@ -88,8 +88,8 @@ fn set_knob(name: &[u8], value: &[u8]) {
 /// `/proc/sys/lazy/mutant`: else nothing might get that far.
 fn choose_mutant(name: &str) {
     #[cfg(feature = "mutants")]
-    match fsproto::mutant::Mutant::from_name(name) {
-        Some(mutant) => fsproto::mutant::choose(Some(mutant)),
+    match foundation::mutant::Mutant::from_name(name) {
+        Some(mutant) => foundation::mutant::choose(Some(mutant)),
         None => eprintln!("init: no mutant is called {name}"),
     }
     #[cfg(not(feature = "mutants"))]

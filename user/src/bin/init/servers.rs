@@ -96,14 +96,15 @@ impl Disk {
     /// Opens it; nothing where there is none.
     fn open(half: Half) -> Option<Self> {
         let fd = sys::open(b"/dev/vda", abi::O_RDWR, 0).ok()?;
-        let blocks =
-            sys::fstat(fd).map_or(0, |stat| stat.st_size as u64) / fsproto::PAGE_BYTES as u64 / 2;
+        let blocks = sys::fstat(fd).map_or(0, |stat| stat.st_size as u64)
+            / foundation::PAGE_BYTES as u64
+            / 2;
         Some(Self { fd, first: if half == Half::First { 0 } else { blocks }, blocks })
     }
 
     /// The byte of the disk at which a block begins.
     fn byte(&self, block: u64) -> u64 {
-        (self.first + block) * fsproto::PAGE_BYTES as u64
+        (self.first + block) * foundation::PAGE_BYTES as u64
     }
 }
 
@@ -112,18 +113,18 @@ impl BlockDevice for Disk {
         self.blocks
     }
 
-    fn read(&mut self, first: u64, into: &mut [u8]) -> core::result::Result<(), fsproto::Errno> {
+    fn read(&mut self, first: u64, into: &mut [u8]) -> core::result::Result<(), foundation::Errno> {
         whole(sys::pread(self.fd, into, self.byte(first)), into.len())
     }
 
-    fn write(&mut self, first: u64, from: &[u8]) -> core::result::Result<(), fsproto::Errno> {
+    fn write(&mut self, first: u64, from: &[u8]) -> core::result::Result<(), foundation::Errno> {
         whole(sys::pwrite(self.fd, from, self.byte(first)), from.len())
     }
 }
 
 /// A disk does all of what it is asked for, or something is wrong with it.
-fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), fsproto::Errno> {
-    if result == Ok(wanted) { Ok(()) } else { Err(fsproto::Errno::EIO) }
+fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), foundation::Errno> {
+    if result == Ok(wanted) { Ok(()) } else { Err(foundation::Errno::EIO) }
 }
 
 /// How many bytes of files memfs may keep in memory beside the ramdisk.

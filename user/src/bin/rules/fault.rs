@@ -11,7 +11,8 @@ use crate::thread::Thread;
 use crate::{check, check_eq, os};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
-use fsproto::{Errno as Status, Op, Request};
+use foundation::Errno as Status;
+use fsproto::{Op, Request};
 use user::prelude::*;
 use user::sys::abi;
 

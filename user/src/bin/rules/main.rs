@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn mutants_exist() {
         for mutant in rules_list::TESTS.iter().flat_map(|test| test.mutants) {
-            assert!(fsproto::mutant::Mutant::from_name(mutant).is_some(), "{mutant}");
+            assert!(foundation::mutant::Mutant::from_name(mutant).is_some(), "{mutant}");
         }
     }
 }

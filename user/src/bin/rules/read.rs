@@ -10,7 +10,8 @@ use crate::thread::Thread;
 use crate::{check, check_eq, os};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicI64, Ordering};
-use fsproto::{Errno as Status, Op};
+use foundation::Errno as Status;
+use fsproto::Op;
 use user::prelude::*;
 use user::sys::abi;
 

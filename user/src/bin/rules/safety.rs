@@ -7,7 +7,8 @@ use crate::lazy::{self, Meter};
 use crate::scripted::{Action, Reply, Script, Server, USUAL, content, honest};
 use crate::{check, check_eq, os};
 use alloc::boxed::Box;
-use fsproto::{Errno as Status, HEAD_BYTES, Handle, Op, Snapshotted, Tag};
+use foundation::Errno as Status;
+use fsproto::{HEAD_BYTES, Handle, Op, Snapshotted, Tag};
 use user::prelude::*;
 use user::sys::abi;
 

@@ -10,10 +10,11 @@ use crate::{check, os};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::Errno as Status;
 use fsproto::{
-    Attr, Errno as Status, ExtentsListed, Features, FileId, FileKind, HEAD_BYTES, Handle, Head,
-    MAX_PAYLOAD, Nothing, Op, Operation, Request, Snapshotted, StoreInfo, Tag, VERSION, Version,
-    Walked, Welcome, error_reply,
+    Attr, ExtentsListed, Features, FileId, FileKind, HEAD_BYTES, Handle, Head, MAX_PAYLOAD,
+    Nothing, Op, Operation, Request, Snapshotted, StoreInfo, Tag, VERSION, Version, Walked,
+    Welcome, error_reply,
 };
 use user::pages::Pages;
 use user::prelude::*;

@@ -10,7 +10,8 @@ use crate::kit::{Buffer, Child, Gate, Named, Outcome, PAGE};
 use crate::{check, os};
 use alloc::rc::Rc;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fsproto::{Errno as Status, HEAD_BYTES, Head, MAX_PAYLOAD, Op, Time};
+use foundation::Errno as Status;
+use fsproto::{HEAD_BYTES, Head, MAX_PAYLOAD, Op, Time};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Figures, Snapfs};
 use fsserver::{Client, Dispatcher, Port, PortClient};
@@ -250,7 +251,7 @@ fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome 
 #[cfg(feature = "mutants")]
 fn choose_mutant() -> Outcome {
     let name = crate::lazy::read_text("/proc/sys/lazy/mutant")?;
-    fsproto::mutant::choose(fsproto::mutant::Mutant::from_name(name.trim()));
+    foundation::mutant::choose(foundation::mutant::Mutant::from_name(name.trim()));
     Ok(())
 }
 

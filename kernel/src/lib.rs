@@ -16,3 +16,4 @@ pub mod proc;
 pub mod sync;
 pub mod syscall;
 pub mod task;
+pub mod trace;

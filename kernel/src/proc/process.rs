@@ -3,7 +3,7 @@
 use super::system::counter_lines;
 use crate::file::ProcessView;
 use crate::mem::{PAGE_BYTES, Prot, RegionInfo};
-use crate::task::trace;
+use crate::trace::{self, Tracing};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -102,7 +102,8 @@ impl File {
     /// Switches what it stands for off (0) or on (1).
     pub fn set(self, view: &ProcessView, value: u64) -> Result<(), Errno> {
         match (self, value) {
-            (Self::Trace, 0 | 1) => crate::syscall::trace::set(view.pid, value == 1),
+            (Self::Trace, 0) => trace::set(view.pid, Tracing::Off),
+            (Self::Trace, 1) => trace::set(view.pid, Tracing::On),
             (Self::Lazy, 0 | 1) => {
                 view.space.as_ref().ok_or(Errno::ESRCH)?.policy.set_eager(value == 0)
             }

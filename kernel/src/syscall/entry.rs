@@ -7,8 +7,8 @@ use crate::file::devices;
 use crate::mem::{Access, FaultError, VirtAddr};
 use crate::task::deliver::{self, Restart};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::trace::{self, Figures};
 use crate::task::{Current, Thread, current_thread, family, scheduler, send};
+use crate::trace::{self, Figures, Presence};
 use alloc::sync::Arc;
 use foundation::Errno;
 
@@ -94,8 +94,8 @@ fn page_fault(fault: PageFault) {
             let figures = Figures::of(&space.counters).since(before);
             let touch = trace::Touch {
                 address: fault.address,
-                is_store: access == Access::Write,
-                was_there: fault.present,
+                access,
+                before: if fault.present { Presence::Present } else { Presence::Absent },
             };
             trace::note_fault(thread.process.pid, touch, figures);
         }

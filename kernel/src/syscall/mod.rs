@@ -23,3 +23,8 @@ pub mod table;
 pub mod time;
 pub mod trace;
 pub mod unknown;
+
+/// Registers what lower layers call. Before the first process runs.
+pub fn start() {
+    trace::start();
+}

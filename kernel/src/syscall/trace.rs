@@ -9,7 +9,7 @@ use super::table::{self, Arguments};
 use super::unknown;
 use crate::file::Caller;
 use crate::task::Current;
-use crate::task::trace::{self, Bytes, Figures};
+use crate::trace::{self, Bytes, Figures, Tracing};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -23,13 +23,12 @@ const MAX_SHOWN: usize = 128;
 /// The largest error number.
 const MAX_ERRNO: u64 = 4095;
 
-/// Begins or ends the tracing of a process and of children that it makes from now on.
-pub fn set(pid: u32, on: bool) {
-    if trace::set(pid, on) {
-        table::replace_handlers(traced);
-    } else {
-        table::restore_handlers();
-    }
+/// Has system calls traced while at least one process is traced.
+pub fn start() {
+    trace::register_switch(|tracing| match tracing {
+        Tracing::On => table::replace_handlers(traced),
+        Tracing::Off => table::restore_handlers(),
+    });
 }
 
 /// Carries out a call; tells of it if its process is traced.

@@ -1,9 +1,10 @@
 //! On the way to user mode: what is due for the running thread.
 
 use super::signal::{Action, ActionFlags, Disposition, SignalInfo, SignalSet};
-use super::{Thread, current_thread, exit, frame, scheduler, send, trace};
+use super::{Thread, current_thread, exit, frame, scheduler, send};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
+use crate::trace;
 use alloc::sync::Arc;
 use foundation::Errno;
 

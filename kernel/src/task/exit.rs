@@ -2,12 +2,11 @@
 
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD};
-use super::{
-    Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer, trace,
-};
+use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer};
 use crate::file;
 use crate::mem::UserSlice;
 use crate::sync::Interrupt;
+use crate::trace;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use foundation::Errno;

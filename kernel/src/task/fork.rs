@@ -135,7 +135,7 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
             None
         };
         family::add_process(&process, parent.unwrap_or(current.pid()));
-        super::trace::inherit(current.pid(), process.pid);
+        crate::trace::inherit(current.pid(), process.pid);
     }
     scheduler::wake(&thread);
     if flags.contains(CloneFlags::VFORK) {

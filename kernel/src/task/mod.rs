@@ -31,7 +31,6 @@ pub mod signal;
 mod tasks;
 pub mod thread;
 pub mod timer;
-pub mod trace;
 
 pub use current::Current;
 pub use family::{all_processes, find_process, find_thread};

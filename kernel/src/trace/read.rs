@@ -1,59 +1,60 @@
-//! One lazy read of a traced process, and what became of its pages.
+//! One lazy read of a traced process, and what happened to its pages.
 
-use super::{Figures, Touch};
-use crate::mem::PAGE_BYTES;
+use super::{Figures, Presence, Touch, mutants};
+use crate::mem::{Access, PAGE_BYTES};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-use foundation::mutant::{Mutant, active};
 
-/// Pages in a row, by number.
+/// A range of page numbers.
 pub(super) type Pages = Range<u64>;
 
-/// Bytes of a program's memory.
+/// A range of a program's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes {
-    /// The first.
+    /// Address of the first byte.
     pub address: u64,
-    /// How many.
+    /// Length in bytes.
     pub length: u64,
 }
 
 impl Bytes {
-    /// The pages that lie in them as a whole.
+    /// The pages that the range covers completely.
     pub(super) fn whole_pages(&self) -> Pages {
         let page = PAGE_BYTES as u64;
         self.address.div_ceil(page)..self.address.saturating_add(self.length) / page
     }
 
-    /// The pages that they lie in.
+    /// The pages that the range overlaps.
     pub(super) fn touched_pages(&self) -> Pages {
         let page = PAGE_BYTES as u64;
         self.address / page..self.address.saturating_add(self.length).div_ceil(page)
     }
 }
 
-/// How many pages both have.
+/// The number of pages in both ranges.
 fn common(one: &Pages, other: &Pages) -> u64 {
     one.end.min(other.end).saturating_sub(one.start.max(other.start))
 }
 
-/// A lazy read, and what became of its pages so far.
+/// A lazy read; all counts are pages.
 #[derive(Default)]
 pub(super) struct Read {
+    /// Counted from 1 in each process.
     pub number: u64,
-    /// Those that nothing has replaced yet.
+    /// The pages that nothing has replaced yet.
     pub pages: Vec<Pages>,
-    /// Pages that it associated.
+    /// Associated by the read.
     pub lazy: u64,
     fetched: u64,
     holes: u64,
+    /// Copied because of a store.
     copied: u64,
-    /// Pages that a write sent by reference.
+    /// Sent by reference in a write.
     referenced: u64,
-    /// Pages that came to be in memory, for whichever reason.
-    came: u64,
+    /// Brought into memory in any way.
+    arrived: u64,
 }
 
 impl Read {
@@ -61,17 +62,18 @@ impl Read {
         Self { number, pages, lazy, ..Self::default() }
     }
 
+    /// Whether `page` belongs to this read.
     pub(super) fn has(&self, page: u64) -> bool {
         self.pages.iter().any(|pages| pages.contains(&page))
     }
 
-    /// These pages are its own no more.
+    /// Removes the pages `gone` from this read.
     pub(super) fn lose(&mut self, gone: &Pages) {
         if self.pages.iter().all(|pages| common(pages, gone) == 0) {
             return;
         }
-        if active(Mutant::TraceForgets) {
-            return self.pages.clear();
+        if mutants::trace_forgets(&mut self.pages) {
+            return;
         }
         let rest = |pages: &Pages| {
             [pages.start..pages.end.min(gone.start), pages.start.max(gone.end)..pages.end]
@@ -79,14 +81,16 @@ impl Read {
         self.pages = self.pages.iter().flat_map(rest).filter(|pages| !pages.is_empty()).collect();
     }
 
+    /// Adds the costs of a fault on one of its pages.
     pub(super) fn note_fault(&mut self, touch: Touch, figures: Figures) {
         self.note(figures);
-        // A hole that is stored to is no copy, and is counted as a hole already.
-        let is_new = touch.is_store && !touch.was_there && figures.holes == 0;
-        self.came += u64::from(is_new);
+        // A store to an absent page maps a copy. Stores to holes are already counted as holes.
+        let is_new =
+            touch.access == Access::Write && touch.before == Presence::Absent && figures.holes == 0;
+        self.arrived += u64::from(is_new);
     }
 
-    /// A call touched these pages; takes its own share of what that brought.
+    /// Takes this read's share of the costs of a system call that touched the pages `touched`.
     pub(super) fn note_call(&mut self, touched: &Pages, figures: &mut Figures) {
         let most: u64 = self.pages.iter().map(|pages| common(pages, touched)).sum();
         let share = |figure: &mut u64| {
@@ -108,18 +112,18 @@ impl Read {
         self.fetched += figures.fetched;
         self.holes += figures.holes;
         self.copied += figures.copied_pages;
-        self.came += figures.mapped + figures.holes;
+        self.arrived += figures.mapped + figures.holes;
     }
 
-    /// One line on what became of its pages.
-    pub(super) fn tell(&self, pid: u32) {
+    /// Logs one line that says what happened to its pages.
+    pub(super) fn report(&self, pid: u32) {
         log::info!("trace {pid}: read #{}: {}", self.number, self.fate());
     }
 
     pub(super) fn fate(&self) -> String {
-        let Self { lazy, fetched, holes, copied, referenced, came, .. } = self;
-        // What went for want of memory and came again counts again.
-        let never = lazy.saturating_sub(*came);
+        let Self { lazy, fetched, holes, copied, referenced, arrived, .. } = self;
+        // What went for want of memory and arrived again counts again.
+        let never = lazy.saturating_sub(*arrived);
         format!(
             "of {lazy} lazy pages {fetched} were fetched, {holes} holes, {copied} copied for a store, {referenced} written by reference; {never} never came"
         )

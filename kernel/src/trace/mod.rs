@@ -1,39 +1,57 @@
-//! Tracing: which processes are traced, and what became of the pages of their reads (E4). Lines go
-//! to the kernel's log.
+//! Tracing (E4): which processes are traced, and what happened to the pages of their lazy reads.
+//! The output goes to the kernel's log.
 //!
-//! Nothing here looks at a program's buffers: that would bring in what the program never asked for.
-//! While nobody is traced, it costs nothing but one look at [`is_active`] on the slow paths (a page
-//! fault, a signal, a fork).
+//! Nothing here reads a program's buffers: that could page in data which the program never touched.
+//! While no process is traced, the cost is one load ([`is_active`]) on slow paths: page fault,
+//! signal, fork. The system-call layer traces calls by replacing its table of handlers; it
+//! registers a switch for that ([`register_switch`]).
 //!
 //! Lock: `TRACED`, a spin lock; no other lock is taken under it.
 
+#![forbid(unsafe_code)]
+
+mod mutants;
 mod read;
 
 pub use read::Bytes;
 
-use crate::mem::{Counter, Counters, PAGE_BYTES};
+use crate::mem::{Access, Counter, Counters, PAGE_BYTES};
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use read::{Pages, Read};
+use spin::Once;
 
-/// Reads of a process that are kept in mind; of more, the oldest is told and forgotten.
+/// Reads that are followed for each process. Beyond that, the oldest is reported and dropped.
 const MAX_READS: usize = 256;
 
-/// Whether anybody is traced.
+/// Whether any process is traced.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
-/// Who, by process number.
+/// The traced processes, by process number.
 static TRACED: Mutex<BTreeMap<u32, Trace>> = Mutex::new(BTreeMap::new());
+/// Switches the tracing of system calls on and off.
+static SWITCH: Once<fn(Tracing)> = Once::new();
 
-/// What is known of a traced process.
+/// Whether something is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracing {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// A traced process.
 #[derive(Default)]
 struct Trace {
+    /// Reads that have pages left, oldest first.
     reads: Vec<Read>,
+    /// Reads so far: the number of the newest one.
     count: u64,
 }
 
-/// What counts, of a process's counters, before and after a step.
+/// The counters of a process that a trace line is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Pages that reads associated.
@@ -42,18 +60,18 @@ pub struct Figures {
     pub copied: u64,
     /// Pages that writes sent by reference.
     pub referenced: u64,
-    /// Pages that page-ins brought.
+    /// Pages fetched by page-ins.
     pub fetched: u64,
-    /// Pages that came to be mapped as they are.
+    /// Pages mapped without a copy.
     pub mapped: u64,
-    /// Touches of holes.
+    /// Faults on holes.
     pub holes: u64,
-    /// Pages copied for a store.
+    /// Pages copied because of a store.
     pub copied_pages: u64,
 }
 
 impl Figures {
-    /// As they are now.
+    /// The present values.
     pub fn of(counters: &Counters) -> Self {
         Self {
             lazy: counters.get(Counter::PagesLazy),
@@ -66,7 +84,7 @@ impl Figures {
         }
     }
 
-    /// What came since.
+    /// The difference from earlier values.
     pub fn since(self, before: Self) -> Self {
         Self {
             lazy: self.lazy.saturating_sub(before.lazy),
@@ -80,41 +98,50 @@ impl Figures {
     }
 }
 
-/// Whether anybody is traced: one look, on paths that are not the fastest.
+/// Registers the function that switches the tracing of system calls, for the time in which at least
+/// one process is traced. It must take no lock. The first registration stays.
+pub fn register_switch(switch: fn(Tracing)) {
+    SWITCH.call_once(|| switch);
+}
+
+/// Whether any process is traced.
 #[inline]
 pub fn is_active() -> bool {
     ACTIVE.load(Ordering::Relaxed)
 }
 
-/// Whether this process is.
+/// Whether this process is traced.
 pub fn is_traced(pid: u32) -> bool {
     is_active() && TRACED.lock().contains_key(&pid)
 }
 
-/// Begins or ends the tracing of a process; says whether anybody is traced now.
-pub fn set(pid: u32, on: bool) -> bool {
+/// Begins or ends the tracing of a process and of children that it forks from now on.
+pub fn set(pid: u32, tracing: Tracing) {
     let mut traced = TRACED.lock();
-    let gone = if on {
-        traced.entry(pid).or_default();
-        None
-    } else {
-        traced.remove(&pid)
+    let ended = match tracing {
+        Tracing::On => {
+            traced.entry(pid).or_default();
+            None
+        }
+        Tracing::Off => traced.remove(&pid),
     };
-    let active = !traced.is_empty();
-    ACTIVE.store(active, Ordering::Relaxed);
+    ACTIVE.store(!traced.is_empty(), Ordering::Relaxed);
+    if let Some(switch) = SWITCH.get() {
+        switch(if traced.is_empty() { Tracing::Off } else { Tracing::On });
+    }
     drop(traced);
-    gone.into_iter().flat_map(|trace| trace.reads).for_each(|read| read.tell(pid));
-    active
+    ended.into_iter().flat_map(|trace| trace.reads).for_each(|read| read.report(pid));
 }
 
-/// A child of a traced process is traced too.
+/// After a fork: the child of a traced process is traced too.
 pub fn inherit(parent: u32, child: u32) {
     if is_traced(parent) {
-        set(child, true);
+        set(child, Tracing::On);
     }
 }
 
-/// A read that filled these buffers, whole pages of them lazily; gives it a number.
+/// Records a read that filled `buffers` and associated `lazy` pages. Returns the read's number, or
+/// `None` where the process is not traced.
 pub fn note_read(pid: u32, buffers: &[Bytes], lazy: u64) -> Option<u64> {
     let pages: Vec<Pages> =
         buffers.iter().map(Bytes::whole_pages).filter(|pages| !pages.is_empty()).collect();
@@ -128,11 +155,11 @@ pub fn note_read(pid: u32, buffers: &[Bytes], lazy: u64) -> Option<u64> {
         trace.reads.push(Read::new(number, pages, lazy));
     }
     drop(traced);
-    replaced.into_iter().chain(oldest).for_each(|read| read.tell(pid));
+    replaced.into_iter().chain(oldest).for_each(|read| read.report(pid));
     Some(number)
 }
 
-/// Pages of reads are replaced; takes out the reads that have none left.
+/// Removes the pages `gone` from all reads. Returns the reads that have no page left.
 fn take_gone(pid: u32, gone: &[Pages]) -> Vec<Read> {
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return Vec::new() };
@@ -143,20 +170,19 @@ fn take_gone(pid: u32, gone: &[Pages]) -> Vec<Read> {
     gone
 }
 
-/// What is in a range of bytes goes: unmapped, moved, discarded or mapped over.
+/// Records that the pages of a range are gone: unmapped, moved, discarded or mapped over.
 pub fn note_gone(pid: u32, bytes: Bytes) {
-    take_gone(pid, &[bytes.touched_pages()]).into_iter().for_each(|read| read.tell(pid));
+    take_gone(pid, &[bytes.touched_pages()]).into_iter().for_each(|read| read.report(pid));
 }
 
-/// All memory of the process goes (exec, exit).
+/// Records that all memory of the process is gone (exec, exit).
 pub fn note_all_gone(pid: u32) {
     take_gone(pid, core::slice::from_ref(&(0..u64::MAX)))
         .into_iter()
-        .for_each(|read| read.tell(pid));
+        .for_each(|read| read.report(pid));
 }
 
-/// A call took bytes from these buffers, or put some into pages that it covers only partly: what
-/// that brought and sent.
+/// Attributes the costs of a system call to the reads whose pages its buffers contain.
 pub fn note_call(pid: u32, buffers: &[Bytes], mut figures: Figures) {
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return };
@@ -165,20 +191,29 @@ pub fn note_call(pid: u32, buffers: &[Bytes], mut figures: Figures) {
     }
 }
 
-/// A touch of memory that the CPU did not allow at once.
+/// A page fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Touch {
-    /// Where.
+    /// The faulting address.
     pub address: u64,
-    /// Whether it stores.
-    pub is_store: bool,
-    /// Whether a page was there.
-    pub was_there: bool,
+    /// The access that faulted.
+    pub access: Access,
+    /// Whether the page was mapped before.
+    pub before: Presence,
 }
 
-/// A page fault was resolved.
+/// Whether a page is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is mapped; the access needed more permissions.
+    Present,
+    /// It is not mapped.
+    Absent,
+}
+
+/// Records a page fault that was resolved at the cost of `figures`.
 pub fn note_fault(pid: u32, touch: Touch, figures: Figures) {
-    let Touch { address, is_store, .. } = touch;
+    let Touch { address, access, .. } = touch;
     let page = address / PAGE_BYTES as u64;
     let mut traced = TRACED.lock();
     let Some(trace) = traced.get_mut(&pid) else { return };
@@ -187,13 +222,13 @@ pub fn note_fault(pid: u32, touch: Touch, figures: Figures) {
         read.number
     });
     drop(traced);
-    let access = if is_store { "store" } else { "load" };
+    let access = if access == Access::Write { "store" } else { "load" };
     match found {
         Some(number) => log::info!(
             "trace {pid}: {access} at {address:#x}, read #{number}: {} pages fetched",
             figures.fetched
         ),
-        // Stacks, heaps, programs: not what this is about.
+        // Anonymous memory: nothing to report.
         None if figures.fetched == 0 => {}
         None => {
             log::info!("trace {pid}: {access} at {address:#x}: {} pages fetched", figures.fetched)
@@ -201,12 +236,12 @@ pub fn note_fault(pid: u32, touch: Touch, figures: Figures) {
     }
 }
 
-/// The process has ended.
+/// Reports and forgets a process that has ended.
 pub fn ended(pid: u32) {
     if is_traced(pid) {
         note_all_gone(pid);
         log::info!("trace {pid}: ended");
-        set(pid, false);
+        set(pid, Tracing::Off);
     }
 }
 
@@ -218,11 +253,16 @@ mod tests {
     fn e4_a_reads_pages_are_followed_until_they_go() {
         const PID: u32 = 4_000_001;
         let bytes = |address, length| Bytes { address, length };
-        assert_eq!(note_read(PID, &[bytes(0x1000, 0x4000)], 4), None, "nobody is traced");
-        assert!(set(PID, true));
+        assert_eq!(note_read(PID, &[bytes(0x1000, 0x4000)], 4), None, "not traced");
+        set(PID, Tracing::On);
+        assert!(is_active());
         assert_eq!(note_read(PID, &[bytes(0x1800, 0x4000)], 3), Some(1));
         let brought = Figures { fetched: 2, mapped: 2, ..Figures::default() };
-        note_fault(PID, Touch { address: 0x2000, is_store: false, was_there: false }, brought);
+        note_fault(
+            PID,
+            Touch { address: 0x2000, access: Access::Read, before: Presence::Absent },
+            brought,
+        );
         note_call(PID, &[bytes(0x1800, 0x1000)], Figures { referenced: 1, ..Figures::default() });
         let fate = |read: usize| TRACED.lock()[&PID].reads[read].fate();
         assert_eq!(
@@ -243,7 +283,7 @@ mod tests {
         );
         note_gone(PID, bytes(0x3000, 0x1000));
         assert_eq!(TRACED.lock()[&PID].reads.len(), 1, "all of the first are gone");
-        set(PID, false);
+        set(PID, Tracing::Off);
         assert!(!is_traced(PID));
     }
 }

@@ -8,7 +8,7 @@
 mod virtio;
 
 use crate::mem::PAGE_BYTES;
-use crate::sync::SleepLock;
+use crate::sync::{SleepLock, rank};
 use foundation::Errno;
 
 /// Bytes of a sector: the least that is read or written.
@@ -55,7 +55,7 @@ impl Driver for NoDevice {
 }
 
 /// Not looked for yet; then what was found.
-static DISK: SleepLock<Option<Option<Device>>> = SleepLock::new(None);
+static DISK: SleepLock<Option<Option<Device>>, rank::Disk> = SleepLock::new(None);
 
 fn with<T>(act: impl FnOnce(&mut dyn Driver) -> Result<T, Errno>) -> Result<T, Errno> {
     let mut disk = DISK.lock()?;

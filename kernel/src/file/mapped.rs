@@ -17,7 +17,7 @@
 
 use super::{FileObject, Io, UserBuffers, WriteAt, Written};
 use crate::mem::{PAGE_BYTES, SharedMemory, Space};
-use crate::sync::{Mutex, SleepLock};
+use crate::sync::{Mutex, SleepLock, rank};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
@@ -47,7 +47,7 @@ struct MappedFile {
     /// Mappings made so far.
     mappings: AtomicU64,
     /// What the file holds in each page that was brought in, as a fingerprint.
-    order: SleepLock<BTreeMap<u64, u64>>,
+    order: SleepLock<BTreeMap<u64, u64>, rank::SharedMapping>,
 }
 
 /// Whether there is any shared mapping of a file.

@@ -1,7 +1,7 @@
 //! Open file descriptions: what dup and fork share.
 
 use super::{Caller, FileObject, FileSystem, Io, MAX_OFFSET, UserBuffers, WriteAt, mapped};
-use crate::sync::SleepLock;
+use crate::sync::{SleepLock, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -30,7 +30,7 @@ pub struct OpenFile {
     object: Arc<dyn FileObject>,
     path: Vec<u8>,
     filesystem: Option<Arc<dyn FileSystem>>,
-    position: SleepLock<u64>,
+    position: SleepLock<u64, rank::Position>,
     status: AtomicU32,
     /// A lock of the whole file may be held: whoever waits for it is to hear of the end.
     locked: AtomicBool,

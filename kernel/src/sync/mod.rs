@@ -1,0 +1,77 @@
+//! Locks and wait queues.
+//!
+//! The lock order is declared in [`rank`] and verified by [`check`]. No thread waits while it holds
+//! a spin lock, and none waits for a file server while it holds a sleeping lock that is not
+//! declared for that.
+//!
+//! Waiting needs a scheduler, which lives above and registers itself here once. On the host, tests
+//! and the simulation register their own, or none; then a wait that cannot end at once panics.
+
+mod check;
+mod mutex;
+pub mod rank;
+mod sleep;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+pub use check::{assert_may_await_server, assert_may_wait};
+use foundation::Errno;
+pub use mutex::{Mutex, MutexGuard};
+pub use sleep::{SleepGuard, SleepLock};
+pub use spin::Once;
+pub use wait::WaitQueue;
+
+/// A thread's number in the scheduler. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ThreadId(pub u64);
+
+/// Which signals end a wait early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// Only a signal that kills (F7): for files and page-ins.
+    Killable,
+    /// Any signal: for terminals, pipes, sleeps and waiting for children.
+    Signal,
+}
+
+/// What this module needs of a scheduler.
+pub trait Scheduler: Sync {
+    /// The running thread.
+    fn current(&self) -> ThreadId;
+    /// Runs other threads until the running one is woken. A wake-up that came before is not lost.
+    fn block(&self);
+    /// Admits interrupts and lets other threads run; the running thread stays runnable.
+    fn give_way(&self) {}
+    /// Makes a thread runnable.
+    fn wake(&self, thread: ThreadId);
+    /// Whether the running thread has a signal pending that ends such a wait.
+    fn interrupted(&self, by: Interrupt) -> bool;
+}
+
+static SCHEDULER: Once<&'static dyn Scheduler> = Once::new();
+
+/// Registers the scheduler; the first one stays.
+pub fn register(scheduler: &'static dyn Scheduler) {
+    SCHEDULER.call_once(|| scheduler);
+}
+
+/// The wait was ended by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl From<Interrupted> for Errno {
+    fn from(_: Interrupted) -> Self {
+        Self::EINTR
+    }
+}
+
+/// Lets other threads run in the middle of a long operation. Fails if a signal arrived that ends
+/// it. The caller holds no spin lock.
+#[track_caller]
+pub fn relax(by: Interrupt) -> Result<(), Interrupted> {
+    assert_may_wait();
+    let Some(scheduler) = SCHEDULER.get() else { return Ok(()) };
+    scheduler.give_way();
+    if scheduler.interrupted(by) { Err(Interrupted) } else { Ok(()) }
+}

@@ -18,6 +18,7 @@
 mod codec;
 pub mod dirent;
 mod head;
+mod holes;
 mod message;
 mod path;
 mod pieces;
@@ -25,6 +26,7 @@ mod types;
 
 pub use codec::{Field, Malformed, Reader, Writer};
 pub use head::{Head, HeadFlags};
+pub use holes::decode_holes;
 pub use message::*;
 pub use path::{Component, Path};
 pub use pieces::{Hole, Piece, Pieces};

@@ -16,8 +16,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use foundation::Errno;
 use foundation::mutant::{Mutant, active};
 use fsproto::{
-    Close, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, MAX_HOLES, Malformed,
-    Op, Operation, Pieces, Reader, Snapshotted, Tag, Walked, Written,
+    Close, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, Malformed, Op,
+    Operation, Reader, Snapshotted, Tag, Walked, Written, decode_holes,
 };
 
 use super::payload;
@@ -415,11 +415,9 @@ fn parse_extents(
 ) -> Option<(Vec<Hole>, u64)> {
     let listed = ExtentsListed::get(&mut reader).ok()?;
     let bytes: Vec<u8> = payload::parts(message).flatten().copied().collect();
-    let holes: Vec<Hole> = Pieces::decode(&bytes, MAX_HOLES).ok()?.collect();
     let end = listed.holes_end.min(fetch.snapshot.len);
-    let ordered = super::taken::ordered_within(&holes, end)
-        && holes.first().is_none_or(|hole| hole.offset >= from);
-    ordered.then_some((holes, end))
+    let holes = decode_holes(&bytes, from..end).ok()?.collect();
+    Some((holes, end))
 }
 
 fn malformed(_: Malformed) -> Errno {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::{Handle, Hole, MAX_HOLES, Pieces, Snapshotted};
+use fsproto::{Handle, Hole, MAX_HOLES, Snapshotted, decode_holes};
 
 use super::remote_file::RemoteFile;
 use super::session::Payload;
@@ -118,25 +118,10 @@ impl Parts {
         }
         let mut fragments = payload.to_vec()?;
         let list = fragments.get(fragment_bytes..).unwrap_or_default();
-        let holes: Vec<Hole> = Pieces::decode(list, MAX_HOLES).map_err(|_| Errno::EIO)?.collect();
+        let holes = decode_holes(list, 0..reply.holes_end).map_err(|_| Errno::EIO)?.collect();
         fragments.truncate(fragment_bytes);
-        if ordered_within(&holes, reply.holes_end) {
-            Ok(Self { fragments, holes })
-        } else {
-            Err(Errno::EIO)
-        }
+        Ok(Self { fragments, holes })
     }
-}
-
-/// Whether holes are in order, apart, and end by `end`.
-pub(super) fn ordered_within(holes: &[Hole], end: u64) -> bool {
-    let mut last = 0;
-    holes.iter().all(|hole| {
-        let starts_after = hole.offset >= last;
-        let hole_end = hole.offset.checked_add(hole.length);
-        last = hole_end.unwrap_or(u64::MAX);
-        starts_after && hole_end.is_some_and(|hole_end| hole_end <= end)
-    })
 }
 
 /// The lengths of the head and the tail fragment of `n` bytes, by the rule that
@@ -150,17 +135,6 @@ fn fragment_lengths(request: &fsproto::Snapshot, n: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn r10_holes_must_be_in_order_and_inside() {
-        let hole = |offset, length| Hole { offset, length };
-        assert!(ordered_within(&[], 0));
-        assert!(ordered_within(&[hole(0, 4096), hole(4096, 1)], 4097));
-        assert!(!ordered_within(&[hole(0, 4097), hole(4096, 1)], 8192), "they overlap");
-        assert!(!ordered_within(&[hole(8192, 1), hole(0, 1)], 8193), "the wrong way round");
-        assert!(!ordered_within(&[hole(0, 4096)], 4095), "past the end");
-        assert!(!ordered_within(&[hole(u64::MAX, 2)], u64::MAX), "overflows");
-    }
 
     #[test]
     fn r4_fragments_are_what_whole_pages_leave_over() {

@@ -3,11 +3,11 @@
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::*;
 use kernel::file::socket::{Message, Sender};
 use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WriteAt};
-use kernel::mem::{Backing, Placement, Prot, Space, UserSlice, VirtAddr, host};
+use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, UserSlice, host};
 use kernel::mount::{Carrier, Mount, MountedTree, Session};
 
 const PAGE: usize = PAGE_BYTES;
@@ -123,9 +123,15 @@ pub fn client(data: &[u8]) {
     if let Ok(mount) = Mount::new(session)
         && let Ok(space) = Space::new()
     {
-        let at = Placement::Fixed(VirtAddr(BASE));
+        let at = Placement::Fixed(UserAddr(BASE));
         if space
-            .map(at, (BUFFER_PAGES * PAGE) as u64, Prot::READ | Prot::WRITE, Backing::Anonymous, "")
+            .map(
+                at,
+                ByteCount::of_len(BUFFER_PAGES * PAGE),
+                Prot::READ | Prot::WRITE,
+                Backing::Anonymous,
+                "",
+            )
             .is_ok()
         {
             use_files(&liar, &MountedTree(mount), &space);
@@ -135,7 +141,8 @@ pub fn client(data: &[u8]) {
 
 fn use_files(liar: &Liar, tree: &MountedTree, space: &Arc<Space>) {
     let slice = |start: usize, length: usize| {
-        UserSlice::new(BASE + start as u64, length as u64).expect("a user address")
+        UserSlice::new(UserAddr(BASE + start as u64), ByteCount::of_len(length))
+            .expect("a user address")
     };
     let io = Io { space, caller: None, nonblocking: false };
     let _ = (tree.figures().is_ok(), tree.stat(b"f", OpenFlags::empty()).is_ok());

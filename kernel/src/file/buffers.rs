@@ -1,9 +1,9 @@
 //! A program's buffers in a transfer: where bytes go to or come from, and how far the transfer
 //! came.
 
-use crate::mem::{Access, Space, UserSlice};
+use crate::mem::{Access, Space, UserAddr, UserSlice};
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 enum Place {
     /// Parts of a program's memory; the first one from `next` on is what is left of it.
@@ -89,11 +89,8 @@ impl UserBuffers {
         self.remaining = total.ok_or(Errno::EINVAL)?;
         match slices.as_mut().last_mut() {
             // Pages in a row, as servers send them, change hands as one piece.
-            Some(last)
-                if slice.addr().offset_in_page() == 0
-                    && last.addr().0 + last.len() as u64 == slice.addr().0 =>
-            {
-                *last = UserSlice::new(last.addr().0, (last.len() + slice.len()) as u64)?;
+            Some(last) if slice.addr().is_page_aligned() && last.end() == slice.addr() => {
+                *last = UserSlice::new(last.addr(), last.bytes() + slice.bytes())?;
                 Ok(())
             }
             _ => slices.push(slice),
@@ -282,11 +279,12 @@ impl UserBuffers {
 
 /// Copies a value that an ioctl or the like returns to a program. Returns 0, as such calls do.
 pub(super) fn store(space: &Space, address: u64, bytes: &[u8]) -> Result<u64, Errno> {
-    space.copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?;
+    space
+        .copy_out_all(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?;
     Ok(0)
 }
 
 /// Fills `bytes` from a program's memory.
 pub(super) fn load(space: &Space, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-    Ok(space.copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+    Ok(space.copy_in(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?)
 }

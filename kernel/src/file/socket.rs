@@ -20,7 +20,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::{
-    Errno,
+    Errno, PageCount,
     mutant::{Mutant, active},
 };
 
@@ -381,7 +381,7 @@ fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message
             frames.push(copied_page(io, from, left.min(PAGE_BYTES), claim)?);
         } else {
             frames.extend(io.space.lend(pages)?);
-            from.skip(pages.pages() * PAGE_BYTES as u64);
+            from.skip(pages.pages().bytes().0);
         }
     }
     Ok(Message { inline, frames, frames_bytes })
@@ -390,9 +390,9 @@ fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message
 /// The pages, `max` at most, that the next bytes of a program's buffer consist of: they can change
 /// hands without being copied.
 fn whole_pages_in_front(buffers: &UserBuffers, max: usize) -> PageRange {
-    let front = buffers.front().filter(|front| front.addr().offset_in_page() == 0);
+    let front = buffers.front().filter(|front| front.addr().is_page_aligned());
     let pages = front.map_or(0, |front| (front.len() / PAGE_BYTES).min(max));
-    PageRange::new(front.map_or(Page(0), |front| front.addr().page()), pages as u64)
+    PageRange::new(front.map_or(Page(0), |front| front.addr().page()), PageCount::of_len(pages))
 }
 
 /// A frame with the next `length` bytes, and zeros behind them.
@@ -449,11 +449,11 @@ fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<u64, 
 /// replaced.
 fn map_pages(io: &Io<'_>, pages: PageRange, frames: &[Frame]) -> Result<usize, Errno> {
     let mut lent = Vec::new();
-    let count = frames.len().min(pages.pages() as usize);
+    let count = frames.len().min(pages.pages().to_usize());
     lent.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     lent.extend(frames.iter().take(count).cloned());
     match io.space.accept(pages.start, lent) {
-        Ok(mapped) => Ok(mapped),
+        Ok(mapped) => Ok(mapped.to_usize()),
         Err(FaultError::Segv) => Ok(0),
         Err(error) => Err(error.into()),
     }

@@ -23,7 +23,10 @@ use core::{
     cmp::Ordering,
     ops::{Bound, Range},
 };
-use foundation::mutant::{self, Mutant};
+use foundation::{
+    PageCount, SnapshotOffset,
+    mutant::{self, Mutant},
+};
 use spin::Mutex;
 
 /// Pages of a chunk: half a kilobyte of slots for what is up to 128 KiB of frames.
@@ -110,9 +113,10 @@ struct Cache {
 static CACHE: Mutex<Cache> = Mutex::new(Cache { chunks: BTreeMap::new(), hand: None });
 
 /// The origin of a snapshot's bytes from `offset` on, and the number of the page there.
-fn place(snapshot: &Snapshot, offset: u64) -> (Origin, u64) {
+fn place(snapshot: &Snapshot, offset: SnapshotOffset) -> (Origin, u64) {
+    let offset = offset.0;
     if let Source::File { mount, file, version, offset: start } = snapshot.source
-        && let Some(byte) = start.checked_add(offset)
+        && let Some(byte) = start.0.checked_add(offset)
         && (byte.is_multiple_of(PAGE_BYTES as u64) || mutant::active(Mutant::AlignOffset))
         && !mutant::active(Mutant::ShareNothing)
     {
@@ -135,10 +139,11 @@ impl Cache {
     fn for_each(
         &mut self,
         snapshot: &Snapshot,
-        first: u64,
-        pages: usize,
+        first: SnapshotOffset,
+        pages: PageCount,
         mut look: impl FnMut(usize, &mut Chunk, Range<usize>),
     ) {
+        let pages = pages.to_usize();
         let (origin, page) = place(snapshot, first);
         let mut done = 0;
         while done < pages {
@@ -179,10 +184,11 @@ impl Cache {
     fn for_each_made(
         &mut self,
         snapshot: &Snapshot,
-        first: u64,
-        pages: usize,
+        first: SnapshotOffset,
+        pages: PageCount,
         mut look: impl FnMut(&mut Chunk, Range<usize>),
     ) {
+        let pages = pages.to_usize();
         let (origin, page) = place(snapshot, first);
         let mut done = 0;
         while done < pages {
@@ -212,8 +218,8 @@ pub(super) enum Lookup {
 /// there, `take` gets it, and then all that are (it too, again).
 pub(super) fn lookup(
     snapshot: &Snapshot,
-    first: u64,
-    pages: usize,
+    first: SnapshotOffset,
+    pages: PageCount,
     wanted: usize,
     mut take: impl FnMut(usize, &Frame),
 ) -> Lookup {
@@ -221,8 +227,8 @@ pub(super) fn lookup(
     let mut found = Lookup::Absent;
     cache.for_each(
         snapshot,
-        first + (wanted * PAGE_BYTES) as u64,
-        1,
+        first + PageCount::of_len(wanted).bytes(),
+        PageCount(1),
         |_, chunk, range| match chunk.slots.get(range.start) {
             Some(Slot::Pending(fetch)) => found = Lookup::Pending(fetch.clone()),
             Some(Slot::Ready(frame)) => {
@@ -234,7 +240,7 @@ pub(super) fn lookup(
             Some(Slot::Empty) | None => {}
         },
     );
-    if pages > 1 && matches!(found, Lookup::Ready) {
+    if pages > PageCount(1) && matches!(found, Lookup::Ready) {
         cache.for_each(snapshot, first, pages, |number, chunk, range| {
             for (index, slot) in chunk.slots.get(range).unwrap_or_default().iter().enumerate() {
                 if let Slot::Ready(frame) = slot {
@@ -251,9 +257,9 @@ pub(super) fn lookup(
 /// once it holds no lock.
 pub(super) fn begin(
     snapshot: &Arc<Snapshot>,
-    first: u64,
-    pages: usize,
-    wanted: u64,
+    first: SnapshotOffset,
+    pages: PageCount,
+    wanted: SnapshotOffset,
     counters: &Arc<Counters>,
 ) -> Arc<Fetch> {
     let mut cache = CACHE.lock();
@@ -266,17 +272,18 @@ pub(super) fn begin(
             cached |= u64::from(!matches!(slot, Slot::Empty)) << (number + index);
         }
     });
-    let wanted = (wanted - first) as usize / PAGE_BYTES;
+    let wanted = (wanted - first).whole_pages().to_usize();
     let (mut start, mut end) = (wanted, wanted + 1);
     while start > 0 && cached >> (start - 1) & 1 == 0 {
         start -= 1;
     }
-    while end < pages && cached >> end & 1 == 0 {
+    while end < pages.to_usize() && cached >> end & 1 == 0 {
         end += 1;
     }
-    let from = first + (start * PAGE_BYTES) as u64;
-    let fetch = Fetch::new(snapshot.clone(), from, end - start, counters.clone());
-    cache.for_each_made(snapshot, from, end - start, |chunk, range| {
+    let from = first + PageCount::of_len(start).bytes();
+    let count = PageCount::of_len(end - start);
+    let fetch = Fetch::new(snapshot.clone(), from, count, counters.clone());
+    cache.for_each_made(snapshot, from, count, |chunk, range| {
         for slot in chunk.slots.get_mut(range).unwrap_or_default() {
             // Something can be there only under the mutant that fetches twice; then it stays.
             if matches!(slot, Slot::Empty) {
@@ -290,7 +297,7 @@ pub(super) fn begin(
 /// A fetch is answered: its slots become ready, or empty again where there are no frames.
 pub(super) fn settle(fetch: &Fetch, frames: &[Frame]) {
     // The last references to a fetch must not go under the lock.
-    let mut settled = Vec::with_capacity(fetch.pages);
+    let mut settled = Vec::with_capacity(fetch.pages.to_usize());
     CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
         for (index, slot) in
             chunk.slots.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate()
@@ -312,8 +319,8 @@ pub(super) fn settle(fetch: &Fetch, frames: &[Frame]) {
 
 /// A frame is known to hold the page of a snapshot at byte `offset`: whoever wants that page has it
 /// (W8). What is there or on its way already stays.
-pub(super) fn insert(snapshot: &Snapshot, offset: u64, frame: &Frame) {
-    CACHE.lock().for_each_made(snapshot, offset, 1, |chunk, range| {
+pub(super) fn insert(snapshot: &Snapshot, offset: SnapshotOffset, frame: &Frame) {
+    CACHE.lock().for_each_made(snapshot, offset, PageCount(1), |chunk, range| {
         for slot in chunk.slots.get_mut(range).unwrap_or_default() {
             if matches!(slot, Slot::Empty) {
                 *slot = CachedFrame::new(frame).map_or(Slot::Empty, Slot::Ready);
@@ -323,8 +330,8 @@ pub(super) fn insert(snapshot: &Snapshot, offset: u64, frame: &Frame) {
 }
 
 /// The page of a snapshot at byte `offset` came back from the swap file.
-pub(super) fn restore(snapshot: &Snapshot, offset: u64, frame: Frame) {
-    CACHE.lock().for_each(snapshot, offset, 1, |_, chunk, range| {
+pub(super) fn restore(snapshot: &Snapshot, offset: SnapshotOffset, frame: Frame) {
+    CACHE.lock().for_each(snapshot, offset, PageCount(1), |_, chunk, range| {
         for slot in chunk.slots.get_mut(range).unwrap_or_default() {
             if matches!(slot, Slot::Away(_)) {
                 // Frames that come from the swap file are new: there is room for them.

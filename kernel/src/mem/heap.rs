@@ -20,6 +20,7 @@ use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::NonNull,
 };
+use foundation::{ByteCount, PageCount};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
@@ -50,13 +51,13 @@ unsafe impl Send for Blocks {}
 pub struct KernelHeap {
     blocks: Mutex<Blocks>,
     /// Pages mapped so far.
-    growth: Mutex<u64>,
+    growth: Mutex<PageCount>,
 }
 
 #[cfg_attr(target_os = "none", global_allocator)]
 static HEAP: KernelHeap = KernelHeap {
     blocks: Mutex::new(Blocks { free: [None; CLASSES], large: Heap::empty() }),
-    growth: Mutex::new(0),
+    growth: Mutex::new(PageCount::ZERO),
 };
 
 /// The list for a layout, if it is not too large for any.
@@ -108,31 +109,31 @@ impl KernelHeap {
     /// call chain.
     fn grow(&self, bytes: usize, claim: Claim) -> Result<(), OutOfMemory> {
         let mut mapped = self.growth.try_lock().ok_or(OutOfMemory)?;
-        let pages = bytes.checked_add(GROWTH_BYTES).ok_or(OutOfMemory)?.div_ceil(PAGE_BYTES) as u64;
+        let bytes = bytes.checked_add(GROWTH_BYTES).ok_or(OutOfMemory)?;
+        let pages = ByteCount::of_len(bytes).covering_pages();
         // Whoever asks politely leaves the reserve alone, and does not begin what cannot be
         // finished.
         let stats = super::frame::stats();
         let kept = if claim == Claim::Program { super::frame::reserve() } else { 0 };
         if *mapped + pages > HEAP_PAGES
-            || stats.free < kept + pages as usize && super::reclaim::run() == 0
+            || stats.free < kept + pages.to_usize() && super::reclaim::run() == 0
         {
             return Err(OutOfMemory);
         }
-        for done in 0..pages {
+        for _ in 0..pages.0 {
             // What is mapped stays mapped, and is used at once.
             kernel::map(kernel::area() + *mapped)?;
             let mut blocks = self.blocks.lock();
             let page = (kernel::area() + *mapped).start().0 as *mut u8;
             // SAFETY: the page was just mapped, for the heap alone, right behind what it had.
             unsafe {
-                if *mapped == 0 {
+                if mapped.is_zero() {
                     blocks.large.init(page, PAGE_BYTES)
                 } else {
                     blocks.large.extend(PAGE_BYTES)
                 }
             }
-            *mapped += 1;
-            debug_assert!(done < pages);
+            *mapped += PageCount(1);
         }
         Ok(())
     }

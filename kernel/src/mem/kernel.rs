@@ -6,7 +6,7 @@
 //! and never executable.
 
 use super::{
-    Frame, OutOfMemory, PAGE_BYTES, Page, PhysAddr, VirtAddr,
+    Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr,
     frame::Claim,
     mmu,
     page_table::{EntryFlags, make_slot},
@@ -14,13 +14,14 @@ use super::{
 };
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::PageCount;
 use spin::Mutex;
 
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static AREA: AtomicU64 = AtomicU64::new(0);
 
 /// Pages of the area that the heap may grow to: more than any machine this runs on has memory.
-pub(super) const HEAP_PAGES: u64 = 1 << 24;
+pub(super) const HEAP_PAGES: PageCount = PageCount(1 << 24);
 const TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE);
 const LEAF: EntryFlags = TABLE.union(EntryFlags::NO_EXECUTE).union(EntryFlags::HELD);
 
@@ -77,7 +78,7 @@ fn unmap(page: Page) {
 }
 
 /// Pages of a thread's kernel stack (32 KiB).
-pub const STACK_PAGES: u64 = 8;
+pub const STACK_PAGES: PageCount = PageCount(8);
 
 /// Places for stacks: those given back, and the first never used.
 static PLACES: Mutex<(Vec<Page>, u64)> = Mutex::new((Vec::new(), 0));
@@ -95,20 +96,20 @@ impl Stack {
             let mut places = PLACES.lock();
             places.0.pop().unwrap_or_else(|| {
                 places.1 += 1;
-                area() + HEAP_PAGES + (places.1 - 1) * (STACK_PAGES + 1)
+                area() + HEAP_PAGES + PageCount((places.1 - 1) * (STACK_PAGES.0 + 1))
             })
         };
-        let stack = Self { first: guard + 1 };
-        for page in 0..STACK_PAGES {
+        let stack = Self { first: guard.next() };
+        for page in PageRange::new(stack.first, STACK_PAGES).iter() {
             // What was mapped so far goes with `stack`.
-            map(stack.first + page)?;
+            map(page)?;
         }
         Ok(stack)
     }
 
     /// Address just above it; aligned to a page.
     pub fn top(&self) -> VirtAddr {
-        VirtAddr(self.first.start().0 + STACK_PAGES * PAGE_BYTES as u64)
+        (self.first + STACK_PAGES).start()
     }
 
     /// Its lowest address; the page below is the guard.
@@ -119,9 +120,9 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        for page in 0..STACK_PAGES {
-            unmap(self.first + page);
+        for page in PageRange::new(self.first, STACK_PAGES).iter() {
+            unmap(page);
         }
-        PLACES.lock().0.push(Page(self.first.0 - 1));
+        PLACES.lock().0.push(self.first.previous());
     }
 }

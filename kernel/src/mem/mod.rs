@@ -31,7 +31,9 @@ pub mod swap;
 mod tests;
 mod user;
 
-pub use addr::{PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, VirtAddr};
+pub use addr::{
+    PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, UserAddr, VirtAddr,
+};
 pub use counters::{Counter, Counters};
 pub use frame::{Claim, Frame, OutOfMemory};
 pub use page_of::page_of;

@@ -2,12 +2,13 @@
 //! and by the same fetches as a fault.
 
 use super::{
-    Claim, Counters, FaultError, Frame, PAGE_BYTES,
+    Claim, Counters, FaultError, Frame,
     cache::{self, Lookup},
     heap, reclaim,
     snapshot::{Fetch, Snapshot},
 };
 use alloc::sync::Arc;
+use foundation::{PageCount, SnapshotOffset};
 
 /// Fetches that may fail before the caller hears of it (F5).
 const MAX_ATTEMPTS: u32 = 3;
@@ -17,8 +18,8 @@ const MAX_ATTEMPTS: u32 = 3;
 /// with no lock held.
 pub fn page_of(
     snapshot: &Arc<Snapshot>,
-    offset: u64,
-    pages: usize,
+    offset: SnapshotOffset,
+    pages: PageCount,
     counters: &Arc<Counters>,
     claim: Claim,
 ) -> Result<Frame, FaultError> {
@@ -28,20 +29,21 @@ pub fn page_of(
     let mut attempts = 0;
     while attempts < MAX_ATTEMPTS {
         let mut found = None;
-        let fetch =
-            match cache::lookup(snapshot, offset, 1, 0, |_, frame| found = Some(frame.clone())) {
-                Lookup::Ready => return found.ok_or(FaultError::Bus),
-                Lookup::Pending(fetch) => fetch,
-                // Only what can be had once goes there.
-                Lookup::Away(_) => return Err(FaultError::Bus),
-                Lookup::Absent => {
-                    heap::headroom(claim)?;
-                    reclaim::keep_margin(claim)?;
-                    let fetch = cache::begin(snapshot, offset, pages, offset, counters);
-                    fetch.start();
-                    fetch
-                }
-            };
+        let fetch = match cache::lookup(snapshot, offset, PageCount(1), 0, |_, frame| {
+            found = Some(frame.clone())
+        }) {
+            Lookup::Ready => return found.ok_or(FaultError::Bus),
+            Lookup::Pending(fetch) => fetch,
+            // Only what can be had once goes there.
+            Lookup::Away(_) => return Err(FaultError::Bus),
+            Lookup::Absent => {
+                heap::headroom(claim)?;
+                reclaim::keep_margin(claim)?;
+                let fetch = cache::begin(snapshot, offset, pages, offset, counters);
+                fetch.start();
+                fetch
+            }
+        };
         if fetch.wait()?.is_err() {
             attempts += 1;
         } else if let Some(frame) = page_in(&fetch, snapshot, offset) {
@@ -53,7 +55,10 @@ pub fn page_of(
 }
 
 /// The page, if this fetch brought it.
-fn page_in(fetch: &Fetch, snapshot: &Snapshot, offset: u64) -> Option<Frame> {
-    let behind = offset.checked_sub(fetch.offset).filter(|_| fetch.snapshot.id == snapshot.id)?;
-    fetch.frames(|frames| frames.get(behind as usize / PAGE_BYTES).cloned()).flatten()
+fn page_in(fetch: &Fetch, snapshot: &Snapshot, offset: SnapshotOffset) -> Option<Frame> {
+    if offset < fetch.offset || fetch.snapshot.id != snapshot.id {
+        return None;
+    }
+    let index = fetch.pages_before(offset).to_usize();
+    fetch.frames(|frames| frames.get(index).cloned()).flatten()
 }

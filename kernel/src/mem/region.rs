@@ -6,10 +6,13 @@
 //! Invariants: regions do not overlap and are not empty; `associated` is at most the region's
 //! pages, above 0 exactly where the backing is a snapshot.
 
-use super::{PAGE_SHIFT, Page, PageRange, SharedMemory, Snapshot, knobs};
+use super::{Page, PageRange, SharedMemory, Snapshot, knobs};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Bound;
-use foundation::mutant::{self, Mutant};
+use foundation::{
+    PageCount, SnapshotOffset,
+    mutant::{self, Mutant},
+};
 
 bitflags::bitflags! {
     /// What a program may do with a page; the bits of Linux's `PROT_*`.
@@ -34,7 +37,7 @@ pub enum Backing {
         /// Which.
         snapshot: Arc<Snapshot>,
         /// Byte of the snapshot at the region's first page.
-        offset: u64,
+        offset: SnapshotOffset,
     },
     /// Memory that other spaces see too.
     Shared {
@@ -49,13 +52,13 @@ pub enum Backing {
 #[derive(Clone)]
 pub struct Region {
     /// How many.
-    pub pages: u64,
+    pub pages: PageCount,
     /// Rights.
     pub prot: Prot,
     /// Contents.
     pub backing: Backing,
     /// Pages that still stand for bytes of the snapshot: all but the private ones.
-    pub associated: u64,
+    pub associated: PageCount,
     /// Whether a page may be mapped: an untouched region has nothing in the page tables, so that no
     /// time is spent looking there.
     pub touched: bool,
@@ -71,9 +74,9 @@ pub struct Habit {
     /// The page that comes next if they are touched in order.
     expected: Page,
     /// Pages that the last fault brought, or was allowed to.
-    window: u64,
+    window: PageCount,
     /// Pages brought since they were last associated.
-    brought: u64,
+    brought: PageCount,
     /// What stood there before was looked at as a whole, or nearly.
     thorough: bool,
     /// Pages became clean by a write none of whose pages was clean before (W8).
@@ -87,67 +90,70 @@ impl Habit {
 
     /// How many pages a fault on `page` of a region shall bring. Who begins at the front is likely
     /// to go on.
-    pub fn window(&self, page: Page, region: PageRange) -> u64 {
+    pub fn window(&self, page: Page, region: PageRange) -> PageCount {
         let (few, most) = (knobs::FAULT_AROUND.get().max(1), knobs::FAULT_AROUND_MAX.get());
-        if mutant::active(Mutant::NoFaultAround) {
+        let pages = if mutant::active(Mutant::NoFaultAround) {
             1
         } else if self.is_dense(region.pages()) {
             most.max(few)
         } else if page == self.expected {
-            (self.window * 2).min(most).max(few)
-        } else if self.brought == 0 && page == region.start {
+            (self.window.0 * 2).min(most).max(few)
+        } else if self.brought.is_zero() && page == region.start {
             (few * 2).min(most).max(few)
         } else {
             few
-        }
+        };
+        PageCount(pages)
     }
 
     /// The same for a store: who changes a page here and there does not want its neighbours for
     /// that, but who fills a buffer in order does.
-    pub fn window_for_store(&self, page: Page, region: PageRange) -> u64 {
+    pub fn window_for_store(&self, page: Page, region: PageRange) -> PageCount {
         let most = knobs::FAULT_AROUND_MAX.get();
-        if mutant::active(Mutant::NoFaultAround) {
+        let pages = if mutant::active(Mutant::NoFaultAround) {
             1
         } else if page == self.expected {
-            (self.window * 2).min(most).max(1)
+            (self.window.0 * 2).min(most).max(1)
         } else if self.is_dense(region.pages()) {
             most.max(1)
         } else {
             knobs::STORE_AROUND.get().max(1)
-        }
+        };
+        PageCount(pages)
     }
 
-    fn is_dense(&self, pages: u64) -> bool {
-        self.thorough || self.brought > pages / Self::DENSE
+    fn is_dense(&self, pages: PageCount) -> bool {
+        self.thorough || self.brought.0 > pages.0 / Self::DENSE
     }
 
     /// The pages, `pages` in all, come to stand for something else: what was learnt of them is that
     /// they were looked at as a whole, or not.
-    pub fn begin_again(&mut self, pages: u64) {
-        (self.thorough, self.brought) = (self.brought > pages / 2, 0);
+    pub fn begin_again(&mut self, pages: PageCount) {
+        (self.thorough, self.brought) = (self.brought.0 > pages.0 / 2, PageCount::ZERO);
     }
 
     /// A fault with a window of `window` pages brought what ends at `end`.
-    pub fn note(&mut self, end: Page, window: u64, brought: u64) {
+    pub fn note(&mut self, end: Page, window: PageCount, brought: PageCount) {
         *self = Self { expected: end, window, brought: self.brought + brought, ..*self };
     }
 }
 
 impl Region {
     /// A region that nobody touched.
-    pub fn new(pages: u64, prot: Prot, backing: Backing, label: &'static str) -> Self {
-        let associated = if matches!(backing, Backing::Snapshot { .. }) { pages } else { 0 };
+    pub fn new(pages: PageCount, prot: Prot, backing: Backing, label: &'static str) -> Self {
+        let associated =
+            if matches!(backing, Backing::Snapshot { .. }) { pages } else { PageCount::ZERO };
         Self { pages, prot, backing, associated, touched: false, label, habit: Habit::default() }
     }
 
     /// The backing from `pages` further on.
-    fn backing_at(&self, pages: u64) -> Backing {
+    fn backing_at(&self, pages: PageCount) -> Backing {
         let mut backing = self.backing.clone();
         match &mut backing {
             Backing::Anonymous => {}
             Backing::Snapshot { .. } if mutant::active(Mutant::SplitForgetsOffset) => {}
-            Backing::Snapshot { offset, .. } => *offset += pages << PAGE_SHIFT,
-            Backing::Shared { first, .. } => *first += pages,
+            Backing::Snapshot { offset, .. } => *offset += pages.bytes(),
+            Backing::Shared { first, .. } => *first += pages.0,
         }
         backing
     }
@@ -162,9 +168,9 @@ impl Region {
             (
                 Backing::Snapshot { snapshot: a, offset: at },
                 Backing::Snapshot { snapshot: b, offset },
-            ) => Arc::ptr_eq(a, b) && at + (self.pages << PAGE_SHIFT) == *offset,
+            ) => Arc::ptr_eq(a, b) && *at + self.pages.bytes() == *offset,
             (Backing::Shared { memory: a, first }, Backing::Shared { memory: b, first: next }) => {
-                Arc::ptr_eq(a, b) && first + self.pages == *next
+                Arc::ptr_eq(a, b) && first + self.pages.0 == *next
             }
             _ => false,
         };
@@ -174,7 +180,7 @@ impl Region {
 
     /// Cuts off what lies `pages` behind the start. `tail_associated` are the associated pages in
     /// there.
-    fn split_off(&mut self, pages: u64, tail_associated: u64) -> Self {
+    fn split_off(&mut self, pages: PageCount, tail_associated: PageCount) -> Self {
         let mut tail = Self {
             backing: self.backing_at(pages),
             pages: self.pages - pages,
@@ -191,7 +197,7 @@ impl Region {
 
     /// A region none of whose pages is associated any more lets go of its snapshot (C10).
     pub fn settle(&mut self) {
-        if self.associated == 0 && matches!(self.backing, Backing::Snapshot { .. }) {
+        if self.associated.is_zero() && matches!(self.backing, Backing::Snapshot { .. }) {
             self.backing = Backing::Anonymous;
         }
     }
@@ -243,7 +249,7 @@ impl RegionMap {
 
     /// Puts a region where there is none.
     pub fn insert(&mut self, start: Page, region: Region) {
-        debug_assert!(region.pages > 0 && self.is_free(PageRange::new(start, region.pages)));
+        debug_assert!(!region.pages.is_zero() && self.is_free(PageRange::new(start, region.pages)));
         self.regions.insert(start, region);
     }
 
@@ -254,7 +260,7 @@ impl RegionMap {
 
     /// Makes `page` the beginning of a region, if it lies inside one. `count` tells how many pages
     /// of a range are private.
-    pub fn split_at(&mut self, page: Page, count: &mut dyn FnMut(PageRange) -> u64) {
+    pub fn split_at(&mut self, page: Page, count: &mut dyn FnMut(PageRange) -> PageCount) {
         let Some((range, region)) = self.find_mut(page).filter(|(range, _)| range.start != page)
         else {
             return;
@@ -264,7 +270,7 @@ impl RegionMap {
             // With nothing private on either side there is nothing to count.
             Backing::Snapshot { .. } if region.associated == region.pages => tail.pages(),
             Backing::Snapshot { .. } => tail.pages() - count(tail),
-            _ => 0,
+            _ => PageCount::ZERO,
         };
         let tail = region.split_off(page - range.start, tail_associated);
         self.regions.insert(page, tail);
@@ -274,7 +280,7 @@ impl RegionMap {
     pub fn remove(
         &mut self,
         range: PageRange,
-        count: &mut dyn FnMut(PageRange) -> u64,
+        count: &mut dyn FnMut(PageRange) -> PageCount,
     ) -> Vec<(Page, Region)> {
         self.split_at(range.start, count);
         self.split_at(range.end, count);
@@ -324,19 +330,19 @@ impl RegionMap {
     }
 
     /// The highest gap of `pages` pages within a range, as Linux chooses for mmap.
-    pub fn find_gap(&self, pages: u64, within: PageRange) -> Option<Page> {
+    pub fn find_gap(&self, pages: PageCount, within: PageRange) -> Option<Page> {
         let mut end = within.end;
         let below = (Bound::Included(Page(0)), Bound::Excluded(within.end));
         for (&start, region) in self.regions.range(below).rev() {
             let gap_start = (start + region.pages).max(within.start);
             if gap_start <= end && end - gap_start >= pages {
-                return Some(Page(end.0 - pages));
+                return Some(Page(end.0 - pages.0));
             }
             end = end.min(start);
             if end < within.start {
                 return None;
             }
         }
-        (end >= within.start && end - within.start >= pages).then(|| Page(end.0 - pages))
+        (end >= within.start && end - within.start >= pages).then(|| Page(end.0 - pages.0))
     }
 }

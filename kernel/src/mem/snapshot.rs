@@ -13,7 +13,7 @@ use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::{
-    Errno,
+    ByteCount, Errno, FileOffset, PageCount, SnapshotOffset,
     mutant::{self, Mutant},
 };
 use fsproto::{Handle, Hole};
@@ -41,8 +41,8 @@ pub enum Source {
         file: u64,
         /// The version of its bytes.
         version: u64,
-        /// Where in the file the snapshot begins, in bytes.
-        offset: u64,
+        /// The snapshot's first byte in the file.
+        offset: FileOffset,
     },
     /// Nobody else's, of a server that is not trusted: what it said once counts, and it is never
     /// asked again (X3).
@@ -53,8 +53,8 @@ pub enum Source {
 pub struct Snapshot {
     /// What the server calls it.
     pub handle: Handle,
-    /// Bytes.
-    pub len: u64,
+    /// Length.
+    pub len: ByteCount,
     /// What they are.
     pub source: Source,
     /// Never used twice.
@@ -66,7 +66,7 @@ pub struct Snapshot {
 /// Sorted, and complete up to `end`.
 struct Holes {
     list: Vec<Hole>,
-    end: u64,
+    end: SnapshotOffset,
 }
 
 impl Snapshot {
@@ -75,10 +75,10 @@ impl Snapshot {
     pub fn new(
         pager: Arc<dyn Pager>,
         handle: Handle,
-        len: u64,
+        len: ByteCount,
         source: Source,
         holes: Vec<Hole>,
-        holes_end: u64,
+        holes_end: SnapshotOffset,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Snapshot {
     /// Goes on with the list of holes, which was complete up to `from`; of two answers to the same
     /// question the second counts for nothing. Past [`MAX_HOLES`], the rest of the snapshot counts
     /// as data, which is true of any hole, only dearer.
-    pub fn learn_holes(&self, from: u64, holes: &[Hole], holes_end: u64) {
+    pub fn learn_holes(&self, from: SnapshotOffset, holes: &[Hole], holes_end: SnapshotOffset) {
         let mut known = self.holes.lock();
         if known.end != from {
             return;
@@ -113,22 +113,23 @@ impl Snapshot {
             known.list.extend_from_slice(holes);
             known.end = holes_end;
         } else {
-            known.end = u64::MAX;
+            known.end = SnapshotOffset(u64::MAX);
         }
     }
 
     /// Up to which byte the holes are known.
-    pub fn holes_end(&self) -> u64 {
+    pub fn holes_end(&self) -> SnapshotOffset {
         self.holes.lock().end
     }
 
     /// The holes of a range, relative to byte 0, if all of them are known.
-    pub fn holes_within(&self, offset: u64, length: u64) -> Option<Vec<Hole>> {
+    pub fn holes_within(&self, offset: SnapshotOffset, length: ByteCount) -> Option<Vec<Hole>> {
         let end = offset.checked_add(length)?;
         let known = self.holes.lock();
         if known.end < end {
             return None;
         }
+        let (offset, end) = (offset.0, end.0);
         let first = known.list.partition_point(|hole| hole.offset + hole.length <= offset);
         let behind = known.list.partition_point(|hole| hole.offset < end);
         let mut within = Vec::new();
@@ -142,7 +143,8 @@ impl Snapshot {
     }
 
     /// Whether the page of bytes from `offset` is known to be a hole as a whole (R10).
-    pub fn is_hole(&self, offset: u64) -> bool {
+    pub fn is_hole(&self, offset: SnapshotOffset) -> bool {
+        let offset = offset.0;
         if mutant::active(Mutant::AllHoles) {
             return true;
         }
@@ -187,9 +189,9 @@ pub struct Fetch {
     /// Of what.
     pub snapshot: Arc<Snapshot>,
     /// First byte within the snapshot.
-    pub offset: u64,
+    pub offset: SnapshotOffset,
     /// Whole pages, all inside the snapshot.
-    pub pages: usize,
+    pub pages: PageCount,
     result: Mutex<Option<Result<Vec<Frame>, Errno>>>,
     queue: WaitQueue,
     /// Of the process that began it.
@@ -199,8 +201,8 @@ pub struct Fetch {
 impl Fetch {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
-        offset: u64,
-        pages: usize,
+        offset: SnapshotOffset,
+        pages: PageCount,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -221,10 +223,9 @@ impl Fetch {
     /// The answer: as many frames as there are pages, or why there are none. A second answer counts
     /// for nothing. Needs: no lock of `mem` held.
     pub fn complete(&self, answer: Result<Vec<Frame>, Errno>) {
-        let answer =
-            answer.and_then(
-                |frames| if frames.len() == self.pages { Ok(frames) } else { Err(Errno::EIO) },
-            );
+        let answer = answer.and_then(|frames| {
+            if PageCount::of_len(frames.len()) == self.pages { Ok(frames) } else { Err(Errno::EIO) }
+        });
         {
             let mut result = self.result.lock();
             if result.is_some() {
@@ -244,6 +245,11 @@ impl Fetch {
             *result = Some(answer);
         }
         self.queue.wake_all();
+    }
+
+    /// Pages of the fetch in front of the one at byte `wanted`, which lies in it.
+    pub(super) fn pages_before(&self, wanted: SnapshotOffset) -> PageCount {
+        (wanted - self.offset).whole_pages()
     }
 
     /// Waits for the answer.

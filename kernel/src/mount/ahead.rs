@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{FileId, Handle};
 
 use super::remote_file::RemoteFile;
@@ -66,7 +66,7 @@ struct Kept {
 
 impl Kept {
     fn end(&self) -> u64 {
-        self.start.saturating_add(self.snapshot.len)
+        self.start.saturating_add(self.snapshot.len.0)
     }
 
     /// How many of the bytes asked for there are, if that can be said.
@@ -272,7 +272,7 @@ fn take(file: &RemoteFile, offset: u64) -> Result<Option<Kept>, Errno> {
         }
     };
     let Some(snapshot) = taken.snapshot.clone() else { return Ok(None) };
-    let kept = Kept { to_end: snapshot.len < most, snapshot, start, tail: taken.tail().into() };
+    let kept = Kept { to_end: snapshot.len.0 < most, snapshot, start, tail: taken.tail().into() };
     if !ahead.keep(file, begun, &kept) {
         file.order().disappoint();
         // It is of one instant within this call all the same.
@@ -291,7 +291,7 @@ fn copy(
     offset: u64,
     count: u64,
 ) -> Result<Option<u64>, Errno> {
-    let whole = kept.snapshot.len / PAGE * PAGE;
+    let whole = kept.snapshot.len.0 / PAGE * PAGE;
     let mut done = 0;
     while done < count {
         let at = offset + done - kept.start;
@@ -303,10 +303,10 @@ fn copy(
             } else {
                 knobs::FAULT_AROUND_MAX.get().max(1)
             };
-            let pages = most.min((whole - page) / PAGE) as usize;
+            let pages = PageCount(most.min((whole - page) / PAGE));
             frame = match page_of(
                 &kept.snapshot,
-                page,
+                SnapshotOffset(page),
                 pages,
                 &io.space.counters,
                 io.space.policy.claim(),

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES, SnapshotOffset};
 use fsproto::{Hole, MAX_HOLES, Piece};
 
 use crate::file::{Io, UserBuffers};
@@ -50,7 +50,9 @@ impl Parcel {
     /// Pages that travelled as references, of the first `bytes` bytes.
     pub fn pages_referenced(&self, bytes: u64) -> u64 {
         let referenced = self.gathered.iter().zip(&self.places).map(|(part, place)| match part {
-            Gathered::Same { pages, .. } => pages.pages().min(bytes.saturating_sub(*place) / PAGE),
+            Gathered::Same { pages, .. } => {
+                pages.pages().0.min(bytes.saturating_sub(*place) / PAGE)
+            }
             Gathered::Own { .. } => 0,
         });
         referenced.sum()
@@ -63,15 +65,15 @@ impl Parcel {
         let mut holes: Vec<Hole> = Vec::new();
         for (part, &start) in self.gathered.iter().zip(&self.places) {
             let Gathered::Same { pages, snapshot, offset } = part else { continue };
-            let length = (pages.pages() * PAGE).min(bytes.saturating_sub(start));
-            let Some(found) = snapshot.holes_within(*offset, length) else {
+            let length = (pages.pages().0 * PAGE).min(bytes.saturating_sub(start));
+            let Some(found) = snapshot.holes_within(*offset, ByteCount(length)) else {
                 return (holes, start.min(bytes));
             };
             if holes.len() + found.len() > MAX_HOLES || holes.try_reserve(found.len()).is_err() {
                 return (holes, start.min(bytes));
             }
             holes.extend(
-                found.iter().map(|hole| Hole { offset: hole.offset - offset + start, ..*hole }),
+                found.iter().map(|hole| Hole { offset: hole.offset - offset.0 + start, ..*hole }),
             );
         }
         (holes, bytes)
@@ -89,7 +91,7 @@ impl Parcel {
             (self.gathered.as_slice(), self.places.as_slice(), 0);
         while let (Some(first), Some(&place)) = (rest.first(), places.first()) {
             let distance =
-                |part: &Gathered, place: u64| part.pages().start.start().0.wrapping_sub(place);
+                |part: &Gathered, place: u64| part.pages().start.user_start().0.wrapping_sub(place);
             let wanted = distance(first, place);
             let count = rest
                 .iter()
@@ -97,7 +99,7 @@ impl Parcel {
                 .take_while(|(part, place)| distance(part, **place) == wanted)
                 .count();
             let (buffer, behind) = rest.split_at(count);
-            cleaned += space.clean_written(buffer, snapshot, place);
+            cleaned += space.clean_written(buffer, snapshot, SnapshotOffset(place)).0;
             (rest, places) = (behind, places.get(count..).unwrap_or_default());
         }
         cleaned
@@ -118,18 +120,19 @@ impl Parcel {
     ) -> Result<u64, Errno> {
         let (mut done, mut own) = (0, 0);
         for Part { from, run } in parts {
-            let bytes = run.bytes();
+            let bytes = run.bytes().0;
             let packed = match run {
                 Run::Clean { snapshot, offset, bytes } => {
                     self.list_own(core::mem::take(&mut own));
                     self.pieces.extend_from_slice(
-                        &Piece { snapshot: snapshot.handle, offset, length: bytes }.to_bytes(),
+                        &Piece { snapshot: snapshot.handle, offset: offset.0, length: bytes.0 }
+                            .to_bytes(),
                     );
                     self.gather(
                         Gathered::Same { pages: from.whole_pages(), snapshot, offset },
                         done,
                     );
-                    bytes
+                    bytes.0
                 }
                 Run::Own { .. } => {
                     let packed =
@@ -201,7 +204,7 @@ impl Parcel {
         if !self.makes_clean || pages.is_empty() {
             return self.pack_buffers(io, &mut UserBuffers::one(slice), max);
         }
-        let head = slice.take((pages.start.start().0 - slice.addr().0) as usize);
+        let head = slice.take((pages.start.user_start().0 - slice.addr().0) as usize);
         let rest = slice.skip(head.len());
         let mut done = if head.is_empty() {
             0
@@ -212,7 +215,7 @@ impl Parcel {
             return Ok(done);
         }
         let tail = match self.pack_pages(io, pages, place + done) {
-            Ok(()) => rest.skip((pages.pages() * PAGE) as usize),
+            Ok(()) => rest.skip(pages.pages().bytes().to_usize()),
             Err(FaultError::Killed) => return Err(Errno::EINTR),
             // Not all of them are there: those in front are copied.
             Err(_) => rest,

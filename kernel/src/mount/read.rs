@@ -16,14 +16,14 @@
 use alloc::sync::Arc;
 
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{Handle, MAX_PAYLOAD};
 
 use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use super::{Mount, ahead, vectored};
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Counter, Snapshot, Space, UserSlice, VirtAddr, counters, knobs, make_room};
+use crate::mem::{Counter, Snapshot, Space, UserAddr, UserSlice, counters, knobs, make_room};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -181,9 +181,10 @@ fn place(
         return Ok(done);
     };
     let pages = taken.pages();
-    let first = buffer.addr().0 + done;
-    let associated = match io.space.associate(VirtAddr(first), pages as usize, snapshot, done) {
-        Ok(associated) => associated as u64,
+    let first = UserAddr(buffer.addr().0 + done);
+    let at = SnapshotOffset(done);
+    let associated = match io.space.associate(first, PageCount(pages), snapshot, at) {
+        Ok(associated) => associated.0,
         // No room for the association (Q4): the bytes themselves, of the same snapshot.
         Err(_) => {
             io.space.counters.add(Counter::ReadsEagerRegions, 1);

@@ -13,8 +13,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{Errno, PageCount, SnapshotOffset};
 use fsproto::{
     Close, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, Malformed, Op,
     Operation, Reader, Snapshotted, Tag, Walked, Written, decode_holes,
@@ -64,7 +64,7 @@ enum Owner {
     /// A fetch that asks for the list of holes first.
     Holes {
         fetch: Arc<Fetch>,
-        from: u64,
+        from: SnapshotOffset,
     },
     /// Pages on their way to or from the swap file.
     Swap(Transfer),
@@ -144,16 +144,17 @@ impl Session {
         if fetch.offset < from || active(Mutant::IgnoreHoles) {
             return self.fetch_bytes(fetch, 1);
         }
-        let length = fetch.snapshot.len - from;
-        let request = fsproto::Extents { handle: fetch.snapshot.handle, offset: from, length };
+        let length = fetch.snapshot.len.0 - from.0;
+        let request = fsproto::Extents { handle: fetch.snapshot.handle, offset: from.0, length };
         if self.send_for(&request, || Owner::Holes { fetch: fetch.clone(), from }).is_err() {
             self.fetch_bytes(fetch, 1);
         }
     }
 
     fn fetch_bytes(&self, fetch: Arc<Fetch>, tries: u32) {
-        let length = (fetch.pages * foundation::PAGE_BYTES) as u32;
-        let request = fsproto::Read { handle: fetch.snapshot.handle, offset: fetch.offset, length };
+        let length = fetch.pages.bytes().0 as u32;
+        let (handle, offset) = (fetch.snapshot.handle, fetch.offset.0);
+        let request = fsproto::Read { handle, offset, length };
         if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries })
         {
             fetch.complete(Err(error));
@@ -341,7 +342,7 @@ impl Session {
         message: Message,
     ) {
         let frames = match status {
-            Some(Ok(())) => payload::into_frames(message, fetch.pages),
+            Some(Ok(())) => payload::into_frames(message, fetch.pages.to_usize()),
             Some(Err(error)) => Err(error),
             None => Err(Errno::EIO),
         };
@@ -354,7 +355,12 @@ impl Session {
 
     /// Goes on with a fetch once it is known whether its pages are holes. Without a sensible answer
     /// they are data.
-    fn take_holes(&self, fetch: Arc<Fetch>, from: u64, answer: Option<(Reader<'_>, Message)>) {
+    fn take_holes(
+        &self,
+        fetch: Arc<Fetch>,
+        from: SnapshotOffset,
+        answer: Option<(Reader<'_>, Message)>,
+    ) {
         let (holes, end) = answer
             .and_then(|(reader, message)| parse_extents(reader, &message, &fetch, from))
             .unwrap_or_default();
@@ -362,11 +368,10 @@ impl Session {
         if fetch.snapshot.holes_end() <= fetch.offset {
             return self.fetch(fetch);
         }
-        let all_holes = (0..fetch.pages).all(|page| {
-            fetch.snapshot.is_hole(fetch.offset + (page * foundation::PAGE_BYTES) as u64)
-        });
+        let all_holes = (0..fetch.pages.0)
+            .all(|page| fetch.snapshot.is_hole(fetch.offset + PageCount(page).bytes()));
         if all_holes {
-            fetch.complete(Ok((0..fetch.pages).map(|_| Frame::zero_page()).collect()));
+            fetch.complete(Ok((0..fetch.pages.0).map(|_| Frame::zero_page()).collect()));
         } else {
             self.fetch_bytes(fetch, 1);
         }
@@ -411,13 +416,13 @@ fn parse_extents(
     mut reader: Reader<'_>,
     message: &Message,
     fetch: &Fetch,
-    from: u64,
-) -> Option<(Vec<Hole>, u64)> {
+    from: SnapshotOffset,
+) -> Option<(Vec<Hole>, SnapshotOffset)> {
     let listed = ExtentsListed::get(&mut reader).ok()?;
     let bytes: Vec<u8> = payload::parts(message).flatten().copied().collect();
-    let end = listed.holes_end.min(fetch.snapshot.len);
-    let holes = decode_holes(&bytes, from..end).ok()?.collect();
-    Some((holes, end))
+    let end = listed.holes_end.min(fetch.snapshot.len.0);
+    let holes = decode_holes(&bytes, from.0..end).ok()?.collect();
+    Some((holes, SnapshotOffset(end)))
 }
 
 fn malformed(_: Malformed) -> Errno {

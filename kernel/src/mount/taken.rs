@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES, SnapshotOffset};
 use fsproto::{Handle, Hole, MAX_HOLES, Snapshotted, decode_holes};
 
 use super::remote_file::RemoteFile;
@@ -37,7 +37,7 @@ impl Taken {
                 mount: file.mount().id(),
                 file: reply.file.0,
                 version: reply.version.0,
-                offset: request.offset,
+                offset: FileOffset(request.offset),
             }
         } else {
             Source::Untrusted
@@ -47,7 +47,8 @@ impl Taken {
         let snapshot = (reply.handle != Handle(0)).then(|| {
             let holes = parts.as_ref().map(|parts| parts.holes.clone()).unwrap_or_default();
             let pager: Arc<dyn Pager> = file.mount().session().clone();
-            Snapshot::new(pager, reply.handle, reply.length, source, holes, reply.holes_end)
+            let (length, holes_end) = (ByteCount(reply.length), SnapshotOffset(reply.holes_end));
+            Snapshot::new(pager, reply.handle, length, source, holes, holes_end)
         });
         let parts = parts?;
         let expected = match &snapshot {

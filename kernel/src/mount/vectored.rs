@@ -4,14 +4,14 @@
 //! with the snapshot at the byte where they come, and what lies between is copied out of the same
 //! snapshot. So where buffers overlap, the later one wins, as always.
 
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::MAX_PAYLOAD;
 
 use super::read::{self, Attempt, copy};
 use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Counter, Page, PageRange, Space, UserSlice, VirtAddr, knobs};
+use crate::mem::{Counter, Page, PageRange, Space, UserSlice, knobs};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -78,7 +78,7 @@ fn extent(space: &Space, to: &UserBuffers) -> (u64, u64) {
     for &slice in to.slices() {
         let writable = space.writable_prefix(slice);
         bytes += writable as u64;
-        pages += lazy_pages(space, slice.take(writable)).pages();
+        pages += lazy_pages(space, slice.take(writable)).pages().0;
         if writable < slice.len() {
             break;
         }
@@ -90,7 +90,7 @@ fn extent(space: &Space, to: &UserBuffers) -> (u64, u64) {
 fn lazy_pages(space: &Space, slice: UserSlice) -> PageRange {
     let pages = slice.whole_pages();
     let pays = !pages.is_empty() && space.lazy_prefix(slice) == slice.len();
-    if pays { pages } else { PageRange::new(Page(0), 0) }
+    if pays { pages } else { PageRange::new(Page(0), PageCount::ZERO) }
 }
 
 /// Buffers that are being filled.
@@ -125,7 +125,7 @@ impl Filling<'_> {
             let slice = slice.take(usize::try_from(left).unwrap_or(usize::MAX));
             let pages = lazy_pages(self.io.space, slice);
             if !pages.is_empty() && self.taken.snapshot.is_some() {
-                return (apart + (pages.start.start().0 - slice.addr().0), pages.pages());
+                return (apart + (pages.start.user_start().0 - slice.addr().0), pages.pages().0);
             }
             apart += slice.len() as u64;
         }
@@ -162,10 +162,10 @@ impl Filling<'_> {
             return Ok(true);
         };
         let bytes = pages * PAGE;
-        match self.io.space.associate(VirtAddr(front.addr().0), pages as usize, snapshot, self.done)
-        {
+        let (count, at) = (PageCount(pages), SnapshotOffset(self.done));
+        match self.io.space.associate(front.addr(), count, snapshot, at) {
             Ok(associated) => {
-                let associated = associated as u64;
+                let associated = associated.0;
                 self.to.skip(associated * PAGE);
                 self.done += associated * PAGE;
                 self.associated += associated;

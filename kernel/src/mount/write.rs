@@ -12,8 +12,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
 use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 
 use super::parcel::{Parcel, Part};
@@ -37,7 +37,7 @@ pub fn write(
     let large = from
         .slices()
         .iter()
-        .any(|slice| slice.whole_pages().pages() >= knobs::MIN_CLEAN_PAGES.get().max(1));
+        .any(|slice| slice.whole_pages().pages().0 >= knobs::MIN_CLEAN_PAGES.get().max(1));
     let mut done = Written::default();
     let mut at = at;
     while from.remaining() > 0 {
@@ -133,7 +133,7 @@ fn references(
     let mut parts = Parts::default();
     for &slice in from.slices().iter().filter(|slice| !slice.is_empty()) {
         let is_whole = if slice.whole_pages().is_empty() {
-            parts.add(slice, [Run::Own { bytes: slice.len() as u64 }])?
+            parts.add(slice, [Run::Own { bytes: slice.bytes() }])?
         } else {
             parts.add(slice, io.space.runs(slice, PIECES_MAX - parts.pieces, mine))?
         };
@@ -165,7 +165,7 @@ impl Parts {
             let goes_on = is_own(&run) && self.list.last().is_some_and(|last| is_own(&last.run));
             self.pieces += usize::from(!goes_on);
             self.list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            let from = rest.take(run.bytes() as usize);
+            let from = rest.take(run.bytes().to_usize());
             rest = rest.skip(from.len());
             self.list.push(Part { from, run });
         }
@@ -198,11 +198,12 @@ fn send(
             mount: file.mount().id(),
             file: file.id().0,
             version: reply.version.0,
-            offset: reply.offset,
+            offset: FileOffset(reply.offset),
         };
         let pager: Arc<dyn Pager> = file.mount().session().clone();
         let (holes, holes_end) = parcel.holes(reply.length);
-        Snapshot::new(pager, reply.snapshot, reply.length, source, holes, holes_end)
+        let (length, holes_end) = (ByteCount(reply.length), SnapshotOffset(holes_end));
+        Snapshot::new(pager, reply.snapshot, length, source, holes, holes_end)
     });
     let believable = reply.length <= bytes && (at == WriteAt::End || reply.offset == offset);
     let end = reply.offset.checked_add(reply.length).filter(|_| believable).ok_or(Errno::EIO)?;

@@ -49,7 +49,7 @@ fn unknown_slots(views: &[ProcessView]) -> u64 {
     let known: u64 = views
         .iter()
         .filter_map(|view| view.space.as_ref())
-        .map(|space| space.stats().swapped)
+        .map(|space| space.stats().swapped.0)
         .sum();
     ((slots - free) as u64).saturating_sub(known + cache::pages_away() as u64)
 }

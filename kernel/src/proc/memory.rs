@@ -4,10 +4,10 @@
 use super::file::stat;
 use super::node::Node;
 use crate::file::{FileObject, Io, ProcessView, Stat, UserBuffers, WriteAt, Written};
-use crate::mem::{PAGE_BYTES, Space, UserSlice};
+use crate::mem::{PAGE_BYTES, Space, UserAddr, UserSlice};
 use alloc::sync::Arc;
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno};
 
 /// A process's memory, which lives as long as this file is open.
 pub struct ProcessMemory {
@@ -25,7 +25,7 @@ impl ProcessMemory {
     /// program is EIO, as on Linux.
     fn piece(at: u64, most: u64) -> Result<UserSlice, Errno> {
         let in_page = PAGE_BYTES as u64 - at % PAGE_BYTES as u64;
-        UserSlice::new(at, most.min(in_page)).map_err(|_| Errno::EIO)
+        UserSlice::new(UserAddr(at), ByteCount(most.min(in_page))).map_err(|_| Errno::EIO)
     }
 }
 

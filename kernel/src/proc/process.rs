@@ -117,7 +117,7 @@ impl File {
 /// Mapped and resident pages.
 fn sizes(view: &ProcessView) -> (u64, u64) {
     let stats = view.space.as_ref().map(|space| space.stats()).unwrap_or_default();
-    (stats.size, stats.resident)
+    (stats.size.0, stats.resident.0)
 }
 
 /// The fields of proc(5), those that mean nothing here as 0.
@@ -159,7 +159,7 @@ fn status(view: &ProcessView) -> Vec<u8> {
         kib(resident),
         view.threads
     );
-    let swapped = view.space.as_ref().map_or(0, |space| space.stats().swapped);
+    let swapped = view.space.as_ref().map_or(0, |space| space.stats().swapped.0);
     let _ = writeln!(rest, "VmSwap:\t{:8} kB", kib(swapped));
     let _ = writeln!(rest, "Server:\t{}", u8::from(view.is_server));
     text.extend_from_slice(rest.as_bytes());
@@ -174,7 +174,7 @@ fn maps(view: &ProcessView) -> Vec<u8> {
         let (read, write, execute) =
             (letter(Prot::READ, 'r'), letter(Prot::WRITE, 'w'), letter(Prot::EXECUTE, 'x'));
         let sharing = if shared { 's' } else { 'p' };
-        let (start, end) = (range.start.start().0, range.end.start().0);
+        let (start, end) = (range.start.user_start().0, range.end.user_start().0);
         let line =
             format!("{start:08x}-{end:08x} {read}{write}{execute}{sharing} 00000000 00:00 0 ");
         let _ = if label.is_empty() {

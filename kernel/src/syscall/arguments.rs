@@ -3,11 +3,11 @@
 use crate::file::{
     Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace,
 };
-use crate::mem::UserSlice;
+use crate::mem::{UserAddr, UserSlice};
 pub(super) use crate::task::word;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 use fsproto::{MAX_PATH, OpenFlags};
 use linux_raw_sys::general as linux;
 
@@ -44,7 +44,7 @@ pub fn position(offset: i64) -> Result<u64, Errno> {
 
 /// One buffer.
 pub fn buffers(address: u64, length: u64) -> Result<UserBuffers, Errno> {
-    Ok(UserBuffers::one(UserSlice::new(address, length)?))
+    Ok(UserBuffers::one(UserSlice::new(UserAddr(address), ByteCount(length))?))
 }
 
 /// The buffers of a `struct iovec` array.
@@ -52,7 +52,7 @@ pub fn vectors(current: &dyn Caller, address: u64, count: u64) -> Result<UserBuf
     if count > MAX_VECTORS {
         return Err(Errno::EINVAL);
     }
-    let mut rest = UserSlice::new(address, count * VECTOR_BYTES as u64)?;
+    let mut rest = UserSlice::new(UserAddr(address), ByteCount(count * VECTOR_BYTES as u64))?;
     let mut buffers = UserBuffers::none();
     while !rest.is_empty() {
         let mut bytes = [0; VECTORS_AT_ONCE * VECTOR_BYTES];
@@ -64,7 +64,7 @@ pub fn vectors(current: &dyn Caller, address: u64, count: u64) -> Result<UserBuf
             if i64::try_from(length).is_err() {
                 return Err(Errno::EINVAL);
             }
-            buffers.push(UserSlice::new(base, length)?)?;
+            buffers.push(UserSlice::new(UserAddr(base), ByteCount(length))?)?;
         }
         rest = rest.skip(part.len());
     }
@@ -79,7 +79,7 @@ pub fn half(bytes: &[u8], at: usize) -> u32 {
 /// A path in the caller's memory. It may be empty; what takes no empty path answers ENOENT when it
 /// is resolved.
 pub fn path(current: &dyn Caller, address: u64) -> Result<Vec<u8>, Errno> {
-    current.space().read_string(address, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
+    current.space().read_string(UserAddr(address), MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
 }
 
 /// Where a path given together with a directory descriptor begins: a canonical path.
@@ -163,11 +163,15 @@ pub fn only(flags: u32, known: u32) -> Result<(), Errno> {
 
 /// Copies all of `bytes` to the caller's memory.
 pub fn store(current: &dyn Caller, address: u64, bytes: &[u8]) -> Result<u64, Errno> {
-    current.space().copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?;
+    current
+        .space()
+        .copy_out_all(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?;
     Ok(0)
 }
 
 /// Fills `bytes` from the caller's memory.
 pub fn load(current: &dyn Caller, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-    Ok(current.space().copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+    Ok(current
+        .space()
+        .copy_in(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?)
 }

@@ -4,7 +4,7 @@ use super::table::{self, Arguments};
 use super::unknown;
 use crate::arch::{Cause, PageFault, Registers};
 use crate::file::devices;
-use crate::mem::{Access, FaultError, VirtAddr};
+use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::deliver::{self, Restart};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
 use crate::task::{Current, Thread, current_thread, family, scheduler, send};
@@ -89,7 +89,7 @@ fn page_fault(fault: PageFault) {
         _ => Access::Read,
     };
     let before = trace::is_active().then(|| Figures::of(&space.counters));
-    let Err(error) = space.fault(VirtAddr(fault.address), access) else {
+    let Err(error) = space.fault(UserAddr(fault.address), access) else {
         if let Some(before) = before {
             let figures = Figures::of(&space.counters).since(before);
             let touch = trace::Touch {

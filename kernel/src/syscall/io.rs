@@ -4,10 +4,10 @@ use super::arguments::{VECTOR_BYTES, buffers, open_file, position, vectors};
 use crate::file::{
     Caller, FileObject, Kind, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped,
 };
-use crate::mem::UserSlice;
+use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno};
 use fsproto::AttrMask;
 use linux_raw_sys::general as linux;
 
@@ -26,14 +26,17 @@ pub(super) fn with_signal(current: &dyn Caller, written: Result<u64, Errno>) -> 
 pub fn read(current: &dyn Caller, fd: i32, buffer: u64, length: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
-    file.read(current, &mut UserBuffers::one(UserSlice::new(buffer, length)?))
+    file.read(current, &mut UserBuffers::one(UserSlice::new(UserAddr(buffer), ByteCount(length))?))
 }
 
 /// write(2).
 pub fn write(current: &dyn Caller, fd: i32, buffer: u64, length: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::WRITE)?;
-    let written = file.write(current, &mut UserBuffers::one(UserSlice::new(buffer, length)?));
+    let written = file.write(
+        current,
+        &mut UserBuffers::one(UserSlice::new(UserAddr(buffer), ByteCount(length))?),
+    );
     with_signal(current, written)
 }
 

@@ -8,9 +8,9 @@
 
 use crate::file::{Caller, Io, Kind, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::{
-    Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserSlice, VirtAddr,
+    Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr, UserSlice,
 };
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 use linux_raw_sys::general as linux;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -22,8 +22,8 @@ fn rights(prot: u32) -> Result<Prot, Errno> {
     Prot::from_bits(prot & !hints).ok_or(Errno::EINVAL)
 }
 
-fn page_aligned(address: u64) -> Result<VirtAddr, Errno> {
-    if address.is_multiple_of(PAGE) { Ok(VirtAddr(address)) } else { Err(Errno::EINVAL) }
+fn page_aligned(address: u64) -> Result<UserAddr, Errno> {
+    if address.is_multiple_of(PAGE) { Ok(UserAddr(address)) } else { Err(Errno::EINVAL) }
 }
 
 /// A range of whole pages that a program named: EINVAL where it does not begin at a page, ENOMEM
@@ -31,7 +31,7 @@ fn page_aligned(address: u64) -> Result<VirtAddr, Errno> {
 fn pages(address: u64, length: u64) -> Result<UserSlice, Errno> {
     page_aligned(address)?;
     let length = length.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
-    UserSlice::new(address, length).map_err(|_| Errno::ENOMEM)
+    UserSlice::new(UserAddr(address), ByteCount(length)).map_err(|_| Errno::ENOMEM)
 }
 
 /// mmap(2).
@@ -54,7 +54,7 @@ pub fn mmap(
     } else if flags & linux::MAP_FIXED != 0 {
         Placement::Fixed(page_aligned(address)?)
     } else {
-        Placement::Anywhere(VirtAddr(address))
+        Placement::Anywhere(UserAddr(address))
     };
     let shared = match flags & linux::MAP_TYPE {
         linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE => true,
@@ -67,7 +67,7 @@ pub fn mmap(
         } else {
             Backing::Anonymous
         };
-        current.space().map(placement, length, prot, backing, "")?
+        current.space().map(placement, ByteCount(length), prot, backing, "")?
     } else {
         let file = super::arguments::open_file(current, fd)?;
         file.require(Status::READ).map_err(|_| Errno::EACCES)?;
@@ -79,7 +79,7 @@ pub fn mmap(
     };
     if flags & linux::MAP_POPULATE != 0 {
         // As on Linux, what cannot be brought in now is brought in, or fails, when it is touched.
-        let _ = current.space().prepare(UserSlice::new(start.0, length)?, Access::Read);
+        let _ = current.space().prepare(UserSlice::new(start, ByteCount(length))?, Access::Read);
     }
     Ok(start.0)
 }
@@ -92,7 +92,7 @@ fn share_file(
     length: u64,
     prot: Prot,
     offset: u64,
-) -> Result<VirtAddr, Errno> {
+) -> Result<UserAddr, Errno> {
     let is_writable = file.require(Status::WRITE).is_ok();
     if !is_writable {
         return Err(if prot.contains(Prot::WRITE) { Errno::EACCES } else { Errno::ENODEV });
@@ -101,7 +101,7 @@ fn share_file(
     let memory = mapped::map(current.space(), file.object(), offset, length)?;
     current.space().map(
         placement,
-        length,
+        ByteCount(length),
         prot,
         Backing::Shared { memory, first: offset / PAGE },
         "[shared file]",
@@ -116,7 +116,7 @@ fn map_file(
     length: u64,
     prot: Prot,
     offset: u64,
-) -> Result<VirtAddr, Errno> {
+) -> Result<UserAddr, Errno> {
     let space = current.space();
     mapped::before_read(space, file.object())?;
     match file.object().take_frames(offset / PAGE, length.div_ceil(PAGE)) {
@@ -127,11 +127,12 @@ fn map_file(
     if file.object().stat()?.kind != Kind::Regular {
         return Err(Errno::ENODEV);
     }
-    let start = space.map(placement, length, Prot::READ | Prot::WRITE, Backing::Anonymous, "")?;
-    let filled = fill(current, file, UserSlice::new(start.0, length)?, offset)
-        .and_then(|()| space.protect(start, length, prot));
+    let bytes = ByteCount(length);
+    let start = space.map(placement, bytes, Prot::READ | Prot::WRITE, Backing::Anonymous, "")?;
+    let filled = fill(current, file, UserSlice::new(start, bytes)?, offset)
+        .and_then(|()| space.protect(start, bytes, prot));
     if let Err(error) = filled {
-        space.unmap(start, length)?;
+        space.unmap(start, bytes)?;
         return Err(error);
     }
     Ok(start)
@@ -156,7 +157,7 @@ fn fill(current: &dyn Caller, file: &OpenFile, to: UserSlice, offset: u64) -> Re
 
 /// munmap(2).
 pub fn munmap(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
-    current.space().unmap(page_aligned(address)?, length)?;
+    current.space().unmap(page_aligned(address)?, ByteCount(length))?;
     mapped::sweep(current.space());
     Ok(0)
 }
@@ -165,13 +166,13 @@ pub fn munmap(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Er
 pub fn mprotect(current: &dyn Caller, address: u64, length: u64, prot: u32) -> Result<u64, Errno> {
     let range = pages(address, length)?;
     let prot = rights(prot & !(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP))?;
-    current.space().protect(range.addr(), range.len() as u64, prot).map(|()| 0)
+    current.space().protect(range.addr(), range.bytes(), prot).map(|()| 0)
 }
 
 /// brk(2): gives the end of the heap, which is the old one where it could not be moved; never an
 /// error.
 pub fn brk(current: &dyn Caller, end: u64) -> Result<u64, Errno> {
-    Ok(current.space().brk(end))
+    Ok(current.space().brk(UserAddr(end)).0)
 }
 
 /// mremap(2).
@@ -191,6 +192,7 @@ pub fn mremap(
         }
         _ => return Err(Errno::EINVAL),
     };
+    let (old_length, new_length) = (ByteCount(old_length), ByteCount(new_length));
     current.space().remap(page_aligned(old)?, old_length, new_length, to).map(|address| address.0)
 }
 
@@ -200,7 +202,7 @@ pub fn madvise(current: &dyn Caller, address: u64, length: u64, advice: u32) -> 
     let range = pages(address, length).map_err(|_| Errno::EINVAL)?;
     let space = current.space();
     match advice {
-        linux::MADV_DONTNEED => space.discard(range.addr(), range.len() as u64)?,
+        linux::MADV_DONTNEED => space.discard(range.addr(), range.bytes())?,
         linux::MADV_POPULATE_READ => return populate(current, range, Access::Read),
         linux::MADV_POPULATE_WRITE => return populate(current, range, Access::Write),
         linux::MADV_NORMAL
@@ -222,7 +224,7 @@ pub fn madvise(current: &dyn Caller, address: u64, length: u64, advice: u32) -> 
 }
 
 fn check_mapped(current: &dyn Caller, range: UserSlice) -> Result<(), Errno> {
-    if range.is_empty() || current.space().is_mapped(range.addr(), range.len() as u64) {
+    if range.is_empty() || current.space().is_mapped(range.addr(), range.bytes()) {
         Ok(())
     } else {
         Err(Errno::ENOMEM)
@@ -240,10 +242,10 @@ pub fn mincore(current: &dyn Caller, address: u64, length: u64, vector: u64) -> 
     /// Bytes of memory looked at in one go: 4096 pages.
     const CHUNK: usize = PAGE_BYTES * PAGE_BYTES;
     let mut rest = pages(address, length)?;
-    let mut out = UserSlice::new(vector, rest.len() as u64 / PAGE)?;
+    let mut out = UserSlice::new(UserAddr(vector), ByteCount(rest.len() as u64 / PAGE))?;
     while !rest.is_empty() {
         let part = rest.take(CHUNK);
-        let resident = current.space().residency(part.addr(), part.len() as u64)?;
+        let resident = current.space().residency(part.addr(), part.bytes())?;
         current.space().copy_out_all(out.take(resident.len()), &resident)?;
         (rest, out) = (rest.skip(part.len()), out.skip(resident.len()));
     }

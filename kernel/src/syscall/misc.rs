@@ -208,7 +208,8 @@ pub fn prctl(
     let process = current.process();
     match option {
         SET_NAME => {
-            let mut name = current.space().read_string(second, NAME_BYTES)?.unwrap_or_default();
+            let mut name =
+                current.space().read_string(mem::UserAddr(second), NAME_BYTES)?.unwrap_or_default();
             if name.is_empty() {
                 // A longer name is cut.
                 name = current

@@ -4,13 +4,14 @@ use super::time::read_time;
 use crate::arch::clock;
 use crate::file::Caller;
 use crate::file::namespace;
+use crate::mem::{USER_END, UserAddr};
 use crate::task::exec::{self, Arguments, Executable};
 use crate::task::exit::{WaitOptions, Which};
 use crate::task::fork::{self, Request};
 use crate::task::{Current, exit, family, futex as futexes, scheduler};
 use core::sync::atomic::Ordering;
-use foundation::Errno;
 use foundation::mutant::{self, Mutant};
+use foundation::{ByteCount, Errno};
 use fsproto::{MAX_PATH, OpenFlags};
 
 /// The caller's process number.
@@ -64,10 +65,11 @@ pub fn execve(
     arguments: u64,
     environment: u64,
 ) -> Result<u64, Errno> {
-    let path = current.space().read_string(path, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
+    let path =
+        current.space().read_string(UserAddr(path), MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
     if mutant::active(Mutant::ExecLateArguments) {
         // A2 broken: what the old space held is gone before the arguments are read.
-        let _ = current.space().unmap(crate::mem::VirtAddr(0), crate::mem::USER_END);
+        let _ = current.space().unmap(UserAddr::NULL, ByteCount(USER_END.0));
     }
     let told = Arguments::read(current, arguments, environment)?;
     exec::exec(current, &path, told, &|path| open_executable(current, path))?;

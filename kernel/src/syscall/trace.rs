@@ -190,7 +190,7 @@ fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
 }
 
 fn path(current: &Current, address: u64) -> String {
-    match current.space().read_string(address, fsproto::MAX_PATH) {
+    match current.space().read_string(crate::mem::UserAddr(address), fsproto::MAX_PATH) {
         Ok(Some(path)) => format!(
             "\"{}\"",
             path.get(..path.len().min(MAX_SHOWN)).unwrap_or_default().escape_ascii()

@@ -4,12 +4,12 @@ use super::scheduler::borrow_current;
 use super::signal::{Disposition, SignalInfo};
 use super::{Process, Thread, family, send};
 use crate::file::{Caller, FdTable, FileContext};
-use crate::mem::{Space, UserSlice};
+use crate::mem::{Space, UserAddr, UserSlice};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use core::cell::OnceCell;
 use core::mem::ManuallyDrop;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// The caller of a system call. What most calls do not need is looked up when it is first asked
 /// for.
@@ -44,12 +44,17 @@ impl Current {
 
     /// Copies bytes from its memory: all or EFAULT.
     pub fn read_into(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-        Ok(self.space().copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+        Ok(self
+            .space()
+            .copy_in(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?)
     }
 
     /// Copies bytes to its memory: all or EFAULT.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-        Ok(self.space().copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+        Ok(self.space().copy_out_all(
+            UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?,
+            bytes,
+        )?)
     }
 }
 

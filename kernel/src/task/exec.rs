@@ -10,12 +10,12 @@ use super::thread::{AlternateStack, Beginning};
 use super::{Current, Identity, Process, family};
 use crate::arch::Registers;
 use crate::file::{Caller, FileObject, Io, UserBuffers, random};
-use crate::mem::{Backing, Placement, Prot, Space, USER_END, UserSlice, VirtAddr};
+use crate::mem::{Backing, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// The stack of a program's first thread: as much as Linux gives by default. Nothing is spent
 /// before it is used.
@@ -61,7 +61,10 @@ fn read_vector(current: &Current, vector: u64, left: &mut usize) -> Result<Vec<V
         if pointer == 0 {
             break;
         }
-        let string = current.space().read_string(pointer, MAX_STRING_BYTES)?.ok_or(Errno::E2BIG)?;
+        let string = current
+            .space()
+            .read_string(UserAddr(pointer), MAX_STRING_BYTES)?
+            .ok_or(Errno::E2BIG)?;
         *left = left.checked_sub(string.len() + 1 + size_of::<u64>()).ok_or(Errno::E2BIG)?;
         strings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         strings.push(string);
@@ -114,10 +117,10 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
         // Neighbours may share a page: it has the rights of both.
         let first_new = first.max(mapped_end);
         if first_new < end {
-            let placement = Placement::FixedNoReplace(VirtAddr(first_new));
+            let placement = Placement::FixedNoReplace(UserAddr(first_new));
             space.map(
                 placement,
-                end - first_new,
+                ByteCount(end - first_new),
                 Prot::READ | Prot::WRITE,
                 Backing::Anonymous,
                 "",
@@ -129,7 +132,7 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
         if segment.file_bytes > 0 {
             image.read_to(
                 space,
-                UserSlice::new(segment.start, segment.file_bytes)?,
+                UserSlice::new(UserAddr(segment.start), ByteCount(segment.file_bytes))?,
                 segment.offset,
             )?;
         }
@@ -140,12 +143,12 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
         let shared = previous.filter(|previous| previous.pages().1 > first);
         let own_first = shared.map_or(first, |previous| previous.pages().1);
         if own_first < end {
-            space.protect(VirtAddr(own_first), end - own_first, rights(segment))?;
+            space.protect(UserAddr(own_first), ByteCount(end - own_first), rights(segment))?;
         }
         if let Some(previous) = shared {
             space.protect(
-                VirtAddr(first),
-                own_first - first,
+                UserAddr(first),
+                ByteCount(own_first - first),
                 rights(previous) | rights(segment),
             )?;
         }
@@ -169,10 +172,10 @@ pub(super) fn build_stack(
     path: &[u8],
     told: &Arguments,
 ) -> Result<u64, Errno> {
-    let start = VirtAddr(USER_END - STACK_BYTES);
+    let start = UserAddr(USER_END.0 - STACK_BYTES);
     space.map(
         Placement::FixedNoReplace(start),
-        STACK_BYTES,
+        ByteCount(STACK_BYTES),
         Prot::READ | Prot::WRITE,
         Backing::Anonymous,
         "[stack]",
@@ -193,7 +196,7 @@ pub(super) fn build_stack(
     let mut seed = [0; 16];
     random::fill(&mut seed);
     let seed = add(&seed);
-    let base = (USER_END - strings.len() as u64) & !15;
+    let base = (USER_END.0 - strings.len() as u64) & !15;
 
     let mut words = Vec::new();
     words.try_reserve(arguments.len() + environment.len() + 64).map_err(|_| Errno::ENOMEM)?;
@@ -207,8 +210,11 @@ pub(super) fn build_stack(
     }
     let sp = (base - 8 * words.len() as u64) & !15;
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    space.copy_out_all(UserSlice::new(sp, bytes.len() as u64)?, &bytes)?;
-    space.copy_out_all(UserSlice::new(base, strings.len() as u64)?, &strings)?;
+    space.copy_out_all(UserSlice::new(UserAddr(sp), ByteCount::of_len(bytes.len()))?, &bytes)?;
+    space.copy_out_all(
+        UserSlice::new(UserAddr(base), ByteCount::of_len(strings.len()))?,
+        &strings,
+    )?;
     Ok(sp)
 }
 
@@ -301,7 +307,7 @@ pub fn exec(
         }
         None => program.entry,
     };
-    space.set_heap_start(VirtAddr(program.end()));
+    space.set_heap_start(UserAddr(program.end()));
     let sp = build_stack(&space, &program, &script, &told)?;
     let beginning = Beginning::program(Registers::start(entry, sp))?;
     stop_other_threads(current)?;

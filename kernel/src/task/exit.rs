@@ -4,13 +4,13 @@ use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD};
 use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer};
 use crate::file;
-use crate::mem::UserSlice;
+use crate::mem::{UserAddr, UserSlice};
 use crate::sync::Interrupt;
 use crate::trace;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use foundation::Errno;
 use foundation::mutant::{self, Mutant};
+use foundation::{ByteCount, Errno};
 
 /// The status of a process that calls exit with this code.
 pub fn exit_status(code: u64) -> i32 {
@@ -56,7 +56,7 @@ pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
 fn clear_child_tid(thread: &Thread) {
     let address = thread.clear_child_tid.load(Ordering::Relaxed);
     let Some(space) = thread.space().filter(|_| address != 0) else { return };
-    if let Ok(slice) = UserSlice::new(address, 4)
+    if let Ok(slice) = UserSlice::new(UserAddr(address), ByteCount(4))
         && space.copy_out(slice, &[0; 4]).is_ok()
     {
         futex::wake(&space, address, u32::MAX, u32::MAX);

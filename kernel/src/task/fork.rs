@@ -5,11 +5,11 @@ use super::signal::{Actions, MAX_SIGNAL, SIGCHLD};
 use super::thread::Beginning;
 use super::{Current, Process, Thread, family, scheduler};
 use crate::file::Caller;
-use crate::mem::Space;
+use crate::mem::{Space, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 bitflags::bitflags! {
     /// Flags of clone; the lowest byte of its argument is the signal for the parent.
@@ -187,7 +187,7 @@ fn write_numbers(
         current.write(request.parent_tid, &tid.to_le_bytes())?;
     }
     if request.flags.contains(CloneFlags::CHILD_SET_TID) {
-        let slice = crate::mem::UserSlice::new(request.child_tid, 4)?;
+        let slice = UserSlice::new(UserAddr(request.child_tid), ByteCount(4))?;
         space.copy_out_all(slice, &tid.to_le_bytes())?;
     }
     Ok(())

@@ -6,9 +6,9 @@ use super::thread::AlternateStack;
 use super::{Thread, send, word};
 use crate::arch::fpu::{self, FpuState};
 use crate::arch::{Registers, SIGNAL_FLAGS};
-use crate::mem::{Space, UserSlice};
+use crate::mem::{Space, UserAddr, UserSlice};
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// Bytes below the stack pointer that a leaf function may use.
 const RED_ZONE_BYTES: u64 = 128;
@@ -246,9 +246,10 @@ fn read_fpu(space: &Space, address: u64) -> Result<FpuState, Errno> {
 }
 
 fn write(space: &Space, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-    Ok(space.copy_out_all(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+    Ok(space
+        .copy_out_all(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?)
 }
 
 fn read(space: &Space, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-    Ok(space.copy_in(UserSlice::new(address, bytes.len() as u64)?, bytes)?)
+    Ok(space.copy_in(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?)
 }

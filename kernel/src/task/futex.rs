@@ -4,13 +4,13 @@
 //! and the place in it.
 
 use super::timer::Timeout;
-use crate::mem::{Space, UserSlice, VirtAddr};
+use crate::mem::{Space, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex, WaitQueue};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// Address of the space or of the shared memory, place within it.
 type Key = (usize, u64);
@@ -26,7 +26,7 @@ static WAITERS: Mutex<BTreeMap<Key, Vec<Arc<Waiter>>>> = Mutex::new(BTreeMap::ne
 fn key(space: &Arc<Space>, address: u64) -> Key {
     // Should the memory go and other memory take its place while somebody waits, that is a wake-up
     // too many, which programs expect.
-    space.shared_place(VirtAddr(address)).unwrap_or((Arc::as_ptr(space) as usize, address))
+    space.shared_place(UserAddr(address)).unwrap_or((Arc::as_ptr(space) as usize, address))
 }
 
 /// Waits until somebody wakes this futex with one of `bits`. EAGAIN if the word is not `expected`,
@@ -41,7 +41,7 @@ pub fn wait(
     if !address.is_multiple_of(4) || bits == 0 {
         return Err(Errno::EINVAL);
     }
-    let slice = UserSlice::new(address, 4)?;
+    let slice = UserSlice::new(UserAddr(address), ByteCount(4))?;
     let mut word = [0; 4];
     // The copy may wait for a page, but after it nothing runs until this thread is enqueued: no
     // wake can come between.

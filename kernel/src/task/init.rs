@@ -8,7 +8,7 @@ use super::thread::Beginning;
 use super::{Thread, family, scheduler};
 use crate::arch::{self, Registers};
 use crate::file::{FdTable, FileContext};
-use crate::mem::{Space, VirtAddr};
+use crate::mem::{Space, UserAddr};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,7 +24,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let told = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };
     let space = Space::new()?;
     exec::load(&space, &program, &Image::Memory(image))?;
-    space.set_heap_start(VirtAddr(program.end()));
+    space.set_heap_start(UserAddr(program.end()));
     let sp = exec::build_stack(&space, &program, path, &told)?;
     let beginning = Beginning::program(Registers::start(program.entry, sp))?;
     let inheritance = Inheritance {

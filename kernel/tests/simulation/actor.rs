@@ -4,9 +4,9 @@
 
 use std::rc::Rc;
 
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 use kernel::file::{Caller, FdTable, FileContext};
-use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, VirtAddr, mmu};
+use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, UserAddr, mmu};
 use kernel::sync::Mutex;
 use std::sync::Arc;
 
@@ -200,9 +200,10 @@ impl Actor {
                     "F5: actor {me}: SIGBUS at byte {at} (page {}): {page:?}",
                     at / PAGE
                 );
-                let start = VirtAddr(address.0 - address.0 % PAGE as u64);
+                let start = UserAddr(address.0 - address.0 % PAGE as u64);
                 // What the swap file did not give to one thread it may have given to another since.
-                let is_away = swap_failed || space.residency(start, PAGE as u64) == Ok(vec![0]);
+                let is_away =
+                    swap_failed || space.residency(start, ByteCount::of_len(PAGE)) == Ok(vec![0]);
                 assert!(is_away, "F6: actor {me}: SIGBUS at byte {at}, which is resident");
             }
             // A program would end here (Q4); this one finds that nothing has changed.
@@ -219,7 +220,7 @@ impl Actor {
         let rights = Prot::READ | Prot::WRITE;
         memory
             .space
-            .map(at, (pages * PAGE) as u64, rights, Backing::Anonymous, "")
+            .map(at, ByteCount::of_len(pages * PAGE), rights, Backing::Anonymous, "")
             .expect("room for a buffer");
         memory.mapped(page, pages);
     }
@@ -228,14 +229,15 @@ impl Actor {
         let memory = self.memory(memory);
         memory
             .space
-            .unmap(memory.address(page * PAGE), (pages * PAGE) as u64)
+            .unmap(memory.address(page * PAGE), ByteCount::of_len(pages * PAGE))
             .expect("A4: unmapping never fails");
         memory.unmapped(page, pages);
     }
 
     fn discard(&mut self, memory: usize, page: usize, pages: usize) {
         let memory = self.memory(memory);
-        let done = memory.space.discard(memory.address(page * PAGE), (pages * PAGE) as u64);
+        let done =
+            memory.space.discard(memory.address(page * PAGE), ByteCount::of_len(pages * PAGE));
         let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
         assert_eq!(done, if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) }, "what madvise says");
         if is_mapped {
@@ -246,7 +248,11 @@ impl Actor {
     fn protect(&mut self, memory: usize, page: usize, pages: usize, rights: u32) {
         let rights = Prot::from_bits_truncate(rights);
         let memory = self.memory(memory);
-        let done = memory.space.protect(memory.address(page * PAGE), (pages * PAGE) as u64, rights);
+        let done = memory.space.protect(
+            memory.address(page * PAGE),
+            ByteCount::of_len(pages * PAGE),
+            rights,
+        );
         let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
         assert_eq!(
             done,
@@ -270,7 +276,7 @@ impl Actor {
         }
         let is_short = self.is_short();
         let memory = self.memory(memory);
-        let bytes = |pages: usize| (pages * PAGE) as u64;
+        let bytes = |pages: usize| ByteCount::of_len(pages * PAGE);
         let target = Move::To(memory.address(to * PAGE));
         let done =
             memory.space.remap(memory.address(page * PAGE), bytes(pages), bytes(new_pages), target);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use foundation::ByteCount;
 use fsproto::{AttrMask, OpenFlags};
 use kernel::file::{FileSystem, Io, OpenHow, SetAttr, UserBuffers, Walk, WriteAt};
 use kernel::mem::{
-    Backing, Counter, Placement, Prot, Space, UserSlice, VirtAddr, counters::GLOBAL, mmu,
+    Backing, Counter, Placement, Prot, Space, UserAddr, UserSlice, counters::GLOBAL, mmu,
 };
 use kernel::mount::{Mount, MountedTree};
 
@@ -57,15 +58,15 @@ fn look_at_islands(islands: u64) {
     let bytes = islands * 2 * PAGE;
     let whole = SetAttr { mask: AttrMask::SIZE, size: bytes, ..SetAttr::default() };
     file.set_attr(&whole).expect("a hole costs nothing");
-    let anywhere = Placement::Anywhere(VirtAddr(0));
+    let anywhere = Placement::Anywhere(UserAddr(0));
     let buffer = space
-        .map(anywhere, bytes, Prot::READ | Prot::WRITE, Backing::Anonymous, "")
+        .map(anywhere, ByteCount(bytes), Prot::READ | Prot::WRITE, Backing::Anonymous, "")
         .expect("room for a buffer");
-    let slice = UserSlice::new(buffer.0, bytes).expect("a user address");
+    let slice = UserSlice::new(buffer, ByteCount(bytes)).expect("a user address");
     assert_eq!(file.read(&io, &mut UserBuffers::one(slice), 0), Ok(bytes));
     let before = (GLOBAL.get(Counter::MessagesSent), GLOBAL.get(Counter::PagesHole));
     for hole in 0..islands {
-        assert_eq!(mmu::load(&space, VirtAddr(buffer.0 + 2 * hole * PAGE)), Ok(0), "hole {hole}");
+        assert_eq!(mmu::load(&space, UserAddr(buffer.0 + 2 * hole * PAGE)), Ok(0), "hole {hole}");
     }
     let messages = GLOBAL.get(Counter::MessagesSent) - before.0;
     // For each list one question, and a page-in that was under way when it was asked. A page-in for
@@ -77,6 +78,6 @@ fn look_at_islands(islands: u64) {
     );
     for island in 0..islands {
         let at = buffer.0 + (2 * island + 1) * PAGE;
-        assert_eq!(mmu::load(&space, VirtAddr(at)), Ok(island as u8 | 1), "island {island}");
+        assert_eq!(mmu::load(&space, UserAddr(at)), Ok(island as u8 | 1), "island {island}");
     }
 }

@@ -6,8 +6,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foundation::ByteCount;
 use fsproto::Op;
-use kernel::mem::{Backing, Placement, Prot, Space, VirtAddr, mmu};
+use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, mmu};
 
 use crate::script::PAGE;
 use crate::shortage;
@@ -22,7 +23,7 @@ pub enum Act {
 
 struct Armed {
     space: Arc<Space>,
-    address: VirtAddr,
+    address: UserAddr,
     act: Act,
 }
 
@@ -33,7 +34,7 @@ thread_local! {
 }
 
 /// Lets something happen to the byte or page at `address` while a step waits.
-pub fn arm(step: u64, space: Arc<Space>, address: VirtAddr, act: Act) {
+pub fn arm(step: u64, space: Arc<Space>, address: UserAddr, act: Act) {
     ARMED.with_borrow_mut(|armed| armed.insert(step, Armed { space, address, act }));
 }
 
@@ -47,10 +48,10 @@ pub fn strike(step: u64, op: Option<Op>) {
         if armed.get(&step).is_some_and(is_due) { armed.remove(&step) } else { None }
     });
     let Some(Armed { space, address, act }) = due else { return };
-    let page = VirtAddr(address.0 - address.0 % PAGE as u64);
+    let page = UserAddr(address.0 - address.0 % PAGE as u64);
     match act {
         Act::Store(value) => {
-            if space.residency(page, PAGE as u64) != Ok(vec![1]) {
+            if space.residency(page, ByteCount::of_len(PAGE)) != Ok(vec![1]) {
                 return;
             }
             // Where frames are short it would have to wait for some.
@@ -60,7 +61,13 @@ pub fn strike(step: u64, op: Option<Op>) {
         Act::Replace => {
             let rights = Prot::READ | Prot::WRITE;
             space
-                .map(Placement::Fixed(page), PAGE as u64, rights, Backing::Anonymous, "")
+                .map(
+                    Placement::Fixed(page),
+                    ByteCount::of_len(PAGE),
+                    rights,
+                    Backing::Anonymous,
+                    "",
+                )
                 .expect("room for a page");
         }
     }

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use kernel::mem::{Prot, Space, UserSlice, VirtAddr};
+use foundation::ByteCount;
+use kernel::mem::{Prot, Space, UserAddr, UserSlice};
 
 use crate::model::Line;
 use crate::script::{PAGE, Piece, WINDOW, WINDOW_PAGES};
@@ -56,13 +57,13 @@ impl Memory {
     }
 
     /// The address of a byte of the window.
-    pub fn address(&self, byte: usize) -> VirtAddr {
-        VirtAddr(self.base + byte as u64)
+    pub fn address(&self, byte: usize) -> UserAddr {
+        UserAddr(self.base + byte as u64)
     }
 
     /// A buffer for a system call.
     pub fn slice(&self, piece: Piece) -> UserSlice {
-        UserSlice::new(self.address(piece.0).0, piece.1 as u64).expect("a user address")
+        UserSlice::new(self.address(piece.0), ByteCount::of_len(piece.1)).expect("a user address")
     }
 
     /// How much of these pieces, from the front, allows this.

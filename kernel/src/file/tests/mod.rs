@@ -9,12 +9,12 @@ mod socket;
 mod table;
 
 use super::*;
-use crate::mem::{self, Backing, Placement, Prot, Space, UserSlice, VirtAddr};
+use crate::mem::{self, Backing, Placement, Prot, Space, UserAddr, UserSlice};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// Where a test's process has memory.
 const BASE: u64 = 0x10_0000;
@@ -34,7 +34,13 @@ impl Process {
         let space = Space::new().unwrap();
         let rights = Prot::READ | Prot::WRITE;
         space
-            .map(Placement::Fixed(VirtAddr(BASE)), PAGES * 4096, rights, Backing::Anonymous, "")
+            .map(
+                Placement::Fixed(UserAddr(BASE)),
+                ByteCount(PAGES * 4096),
+                rights,
+                Backing::Anonymous,
+                "",
+            )
             .unwrap();
         Self { space, files: Mutex::default(), context: Mutex::default(), server: false }
     }
@@ -49,19 +55,24 @@ impl Process {
 
     /// A buffer of its memory.
     fn buffer(&self, at: u64, len: u64) -> UserBuffers {
-        UserBuffers::one(UserSlice::new(BASE + at, len).unwrap())
+        UserBuffers::one(UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap())
     }
 
     /// A buffer of its memory that holds these bytes.
     fn filled(&self, at: u64, bytes: &[u8]) -> UserBuffers {
-        let slice = UserSlice::new(BASE + at, bytes.len() as u64).unwrap();
+        let slice = UserSlice::new(UserAddr(BASE + at), ByteCount::of_len(bytes.len())).unwrap();
         self.space.copy_out_all(slice, bytes).unwrap();
         UserBuffers::one(slice)
     }
 
     fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        self.space.copy_in(UserSlice::new(BASE + at, len as u64).unwrap(), &mut bytes).unwrap();
+        self.space
+            .copy_in(
+                UserSlice::new(UserAddr(BASE + at), ByteCount(len as u64)).unwrap(),
+                &mut bytes,
+            )
+            .unwrap();
         bytes
     }
 
@@ -106,5 +117,5 @@ impl Caller for Process {
 
 /// An address at which nothing is mapped.
 fn nowhere(len: u64) -> UserBuffers {
-    UserBuffers::one(UserSlice::new(BASE + PAGES * 4096, len).unwrap())
+    UserBuffers::one(UserSlice::new(UserAddr(BASE + PAGES * 4096), ByteCount(len)).unwrap())
 }

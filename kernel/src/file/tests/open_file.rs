@@ -92,7 +92,8 @@ fn a_file_without_positions_cannot_be_read_at_one() {
 fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
     let process = Process::new();
     let slices = [(0, 3), (0x1000, 0), (0x2000, 2), (PAGES * 4096 - 1, 5)];
-    let slices = slices.map(|(at, len)| UserSlice::new(BASE + at, len).unwrap());
+    let slices =
+        slices.map(|(at, len)| UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap());
     let mut buffers = UserBuffers::many(&slices).unwrap();
     assert_eq!((buffers.remaining(), buffers.only()), (10, None));
     assert_eq!(buffers.put(&process.space, b"abcd"), Ok(4));
@@ -109,8 +110,8 @@ fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
 #[test]
 fn buffers_can_be_limited_and_skipped() {
     let process = Process::new();
-    let slices =
-        [(0, 3), (0x1000, 3), (0x2000, 3)].map(|(at, len)| UserSlice::new(BASE + at, len).unwrap());
+    let slices = [(0, 3), (0x1000, 3), (0x2000, 3)]
+        .map(|(at, len)| UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap());
     let mut buffers = UserBuffers::many(&slices).unwrap();
     buffers.limit(5);
     buffers.skip(2);

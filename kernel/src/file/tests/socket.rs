@@ -28,7 +28,9 @@ fn large_packets_travel_in_frames_and_arrive_whole() {
     let bytes: Vec<u8> = (0..100_000u32).map(|index| (index % 251) as u8).collect();
     assert_eq!(process.write(&*one, &bytes), Ok(100_000));
     assert_eq!(process.read(&*other, 200_000), Ok(bytes));
-    let too_long = UserBuffers::one(UserSlice::new(BASE, MAX_MESSAGE as u64 + 1).unwrap());
+    let too_long = UserBuffers::one(
+        UserSlice::new(UserAddr(BASE), ByteCount(MAX_MESSAGE as u64 + 1)).unwrap(),
+    );
     let mut too_long = too_long;
     assert_eq!(one.write(&process.io(), &mut too_long, WriteAt::End).err(), Some(Errno::EMSGSIZE));
 }
@@ -95,7 +97,7 @@ fn the_head_of_a_message_stays_apart_from_its_payload() {
     let shape = Arc::new(Shape(Mutex::new(None)));
     mine.attach(shape.clone()).unwrap();
     let slices = [(BASE, 128), (BASE + 0x1000, 8192 + 10)]
-        .map(|(start, len)| UserSlice::new(start, len).unwrap());
+        .map(|(start, len)| UserSlice::new(UserAddr(start), ByteCount(len)).unwrap());
     let mut from = UserBuffers::many(&slices).unwrap();
     theirs.write(&server.io(), &mut from, WriteAt::End).unwrap();
     assert_eq!(*shape.0.lock(), Some((128, 3, 8202)));

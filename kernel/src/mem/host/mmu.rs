@@ -2,7 +2,7 @@
 //! until they are flushed, and takes page faults.
 
 use crate::mem::{
-    Access, FaultError, Page, PhysAddr, Space, USER_END, VirtAddr, page_table::EntryFlags,
+    Access, FaultError, Page, PhysAddr, Space, USER_END, UserAddr, page_table::EntryFlags,
     phys::phys_to_virt,
 };
 use spin::Mutex;
@@ -49,8 +49,8 @@ fn used(access: Access) -> EntryFlags {
 
 /// Translates an address as ring 3 would; on a miss walks the tables, and then faults until the
 /// access is allowed.
-fn translate(space: &Space, address: VirtAddr, access: Access) -> Result<*mut u8, FaultError> {
-    if address.0 >= USER_END {
+fn translate(space: &Space, address: UserAddr, access: Access) -> Result<*mut u8, FaultError> {
+    if address >= USER_END {
         return Err(FaultError::Segv);
     }
     let key = (space.cr3(), address.page());
@@ -72,19 +72,19 @@ fn translate(space: &Space, address: VirtAddr, access: Access) -> Result<*mut u8
 }
 
 /// A load of one byte by the program.
-pub fn load(space: &Space, address: VirtAddr) -> Result<u8, FaultError> {
+pub fn load(space: &Space, address: UserAddr) -> Result<u8, FaultError> {
     // SAFETY: the translation points into a frame of the pool, which is never unmapped from the
     // host; a stale one reads a wrong byte, which is what it is for.
     translate(space, address, Access::Read).map(|byte| unsafe { byte.read_volatile() })
 }
 
 /// A store of one byte by the program.
-pub fn store(space: &Space, address: VirtAddr, value: u8) -> Result<(), FaultError> {
+pub fn store(space: &Space, address: UserAddr, value: u8) -> Result<(), FaultError> {
     // SAFETY: as above.
     translate(space, address, Access::Write).map(|byte| unsafe { byte.write_volatile(value) })
 }
 
 /// An instruction fetch by the program.
-pub fn execute(space: &Space, address: VirtAddr) -> Result<(), FaultError> {
+pub fn execute(space: &Space, address: UserAddr) -> Result<(), FaultError> {
     translate(space, address, Access::Execute).map(drop)
 }

@@ -71,7 +71,7 @@ impl PageTable {
             if page != next || Entry(slot.load(Ordering::Relaxed)).is_swapped() {
                 return;
             }
-            next = page + 1;
+            next = page.next();
             let entry = Entry(slot.fetch_and(!EntryFlags::WRITE.bits(), Ordering::Relaxed));
             if entry.has(EntryFlags::WRITE) {
                 stale.merge(Flush::page(page));

@@ -25,6 +25,7 @@ use core::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
 };
+use foundation::PageCount;
 
 bitflags::bitflags! {
     /// The bits of an entry that are not the address.
@@ -59,7 +60,7 @@ const LEVELS: u32 = 4;
 /// Entries of the root that are a program's.
 const USER_ROOT_ENTRIES: usize = ENTRIES / 2;
 /// Translations flushed one by one, at most; beyond that the whole space is cheaper.
-const SINGLE_FLUSHES: u64 = 32;
+const SINGLE_FLUSHES: PageCount = PageCount(32);
 
 type Table = [AtomicU64; ENTRIES];
 
@@ -150,7 +151,7 @@ impl Flush {
 
     /// One page.
     pub fn page(page: Page) -> Self {
-        Self { range: Some(PageRange::new(page, 1)) }
+        Self { range: Some(PageRange::single(page)) }
     }
 
     /// A range of pages.
@@ -337,10 +338,10 @@ impl PageTable {
     }
 
     /// How many pages of a range have private contents.
-    pub fn count_private(&self, range: PageRange) -> u64 {
+    pub fn count_private(&self, range: PageRange) -> PageCount {
         let mut count = 0;
         self.for_each(range, |_, entry| count += u64::from(entry.has(EntryFlags::PRIVATE)));
-        count
+        PageCount(count)
     }
 
     /// Makes the tables of a page, so that mapping it cannot fail.
@@ -370,7 +371,7 @@ impl Drop for PageTable {
     fn drop(&mut self) {
         mmu::forget(self.root());
         self.clear(
-            PageRange::new(Page(0), USER_ROOT_ENTRIES as u64 * span(LEVELS)),
+            PageRange { start: Page(0), end: Page(USER_ROOT_ENTRIES as u64 * span(LEVELS)) },
             |_, _, frame| drop(frame),
         );
     }

@@ -2,11 +2,11 @@
 
 use super::{AddressSpace, Space};
 use crate::mem::{
-    Backing, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Region, Snapshot, UserSlice, VirtAddr,
-    heap, knobs, page_table::Flush,
+    Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, heap, knobs,
+    page_table::Flush,
 };
 use alloc::sync::Arc;
-use foundation::Errno;
+use foundation::{Errno, PageCount, SnapshotOffset};
 
 impl Space {
     /// How many bytes from the start of `slice` lie in writable regions. Looks at regions alone and
@@ -23,8 +23,8 @@ impl Space {
 
     fn prefix(&self, slice: UserSlice, accept: impl Fn(&Region) -> bool) -> usize {
         let pages = self.with(|space| space.prefix(slice.touched_pages(), accept));
-        let bytes = (pages << PAGE_SHIFT).saturating_sub(slice.addr().offset_in_page() as u64);
-        slice.len().min(bytes as usize)
+        let bytes = pages.bytes().to_usize().saturating_sub(slice.addr().offset_in_page());
+        slice.len().min(bytes)
     }
 
     /// Lets `pages` pages from `first` (page-aligned) on stand for the bytes of `snapshot` from
@@ -36,15 +36,15 @@ impl Space {
     /// ENOMEM where the space has its fill of regions (Q4), or no memory.
     pub fn associate(
         &self,
-        first: VirtAddr,
-        pages: usize,
+        first: UserAddr,
+        pages: PageCount,
         snapshot: &Arc<Snapshot>,
-        offset: u64,
-    ) -> Result<usize, Errno> {
-        let bytes = (pages as u64).checked_mul(PAGE_BYTES as u64).ok_or(Errno::EINVAL)?;
-        let slice = UserSlice::new(first.0, bytes)?;
-        let fits = offset.checked_add(bytes).is_some_and(|end| end <= snapshot.len);
-        if first.offset_in_page() != 0 || !fits {
+        offset: SnapshotOffset,
+    ) -> Result<PageCount, Errno> {
+        let bytes = pages.checked_bytes().ok_or(Errno::EINVAL)?;
+        let slice = UserSlice::new(first, bytes)?;
+        let fits = offset.checked_add(bytes).is_some_and(|end| end.0 <= snapshot.len.0);
+        if !first.is_page_aligned() || !fits {
             return Err(Errno::EINVAL);
         }
         heap::headroom(self.policy.claim())?;
@@ -58,7 +58,7 @@ fn can_be_lazy(region: &Region) -> bool {
 
 impl AddressSpace {
     /// How many pages from the start of `range` lie in regions that are accepted.
-    fn prefix(&self, range: PageRange, accept: impl Fn(&Region) -> bool) -> u64 {
+    fn prefix(&self, range: PageRange, accept: impl Fn(&Region) -> bool) -> PageCount {
         let mut end = range.start;
         for (found, region) in self.regions.overlapping(range) {
             if found.start > end || !accept(region) {
@@ -73,11 +73,11 @@ impl AddressSpace {
         &mut self,
         range: PageRange,
         snapshot: &Arc<Snapshot>,
-        offset: u64,
-    ) -> Result<usize, Errno> {
+        offset: SnapshotOffset,
+    ) -> Result<PageCount, Errno> {
         let range = PageRange::new(range.start, self.prefix(range, can_be_lazy));
         if range.is_empty() {
-            return Ok(0);
+            return Ok(PageCount::ZERO);
         }
         // Both ends may split a region.
         if self.regions.len() + 2 > knobs::MAX_REGIONS.get() as usize {
@@ -89,7 +89,7 @@ impl AddressSpace {
             }
             let backing = Backing::Snapshot {
                 snapshot: snapshot.clone(),
-                offset: offset + ((start - range.start) << PAGE_SHIFT),
+                offset: offset + (start - range.start).bytes(),
             };
             self.garbage.push(core::mem::replace(&mut region.backing, backing));
             region.habit.begin_again(region.pages);
@@ -97,7 +97,7 @@ impl AddressSpace {
                 .insert(start, Region { associated: region.pages, touched: false, ..region });
         }
         self.regions.merge(range);
-        Ok(range.pages() as usize)
+        Ok(range.pages())
     }
 
     /// Takes the frames of a range away.
@@ -106,7 +106,7 @@ impl AddressSpace {
         self.table.clear(range, |page, _, held| {
             stale = Some(PageRange {
                 start: stale.map_or(page, |stale| stale.start),
-                end: Page(page.0 + 1),
+                end: page.next(),
             });
             drop(held);
         });

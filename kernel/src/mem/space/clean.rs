@@ -9,11 +9,14 @@
 
 use super::{AddressSpace, FaultError, Space, fault::base_flags};
 use crate::mem::{
-    Backing, Frame, PAGE_SHIFT, Page, PageRange, Snapshot, UserSlice, cache, heap, knobs,
+    Backing, Frame, Page, PageRange, Snapshot, UserSlice, cache, heap, knobs,
     page_table::EntryFlags,
 };
 use alloc::{sync::Arc, vec::Vec};
-use foundation::mutant::{self, Mutant};
+use foundation::{
+    PageCount, SnapshotOffset,
+    mutant::{self, Mutant},
+};
 
 /// Whole pages that a write sends, as they were when it was put together.
 pub enum Gathered {
@@ -31,7 +34,7 @@ pub enum Gathered {
         /// The snapshot.
         snapshot: Arc<Snapshot>,
         /// Byte of it at the first page.
-        offset: u64,
+        offset: SnapshotOffset,
     },
 }
 
@@ -39,7 +42,7 @@ impl Gathered {
     /// Where they are.
     pub fn pages(&self) -> PageRange {
         match self {
-            Self::Own { first, frames } => PageRange::new(*first, frames.len() as u64),
+            Self::Own { first, frames } => PageRange::new(*first, PageCount::of_len(frames.len())),
             Self::Same { pages, .. } => *pages,
         }
     }
@@ -47,7 +50,7 @@ impl Gathered {
     /// The deliberate break of W8: protects only when the bytes are long gone.
     pub fn protect_late(&mut self, space: &Space) -> Result<(), FaultError> {
         if let Self::Own { first, frames } = self {
-            *frames = space.lend(PageRange::new(*first, frames.len() as u64))?;
+            *frames = space.lend(PageRange::new(*first, PageCount::of_len(frames.len())))?;
         }
         Ok(())
     }
@@ -62,15 +65,20 @@ impl Space {
         &self,
         gathered: &[Gathered],
         snapshot: &Arc<Snapshot>,
-        offset: u64,
-    ) -> u64 {
-        let (Some(first), Some(last)) = (gathered.first(), gathered.last()) else { return 0 };
+        offset: SnapshotOffset,
+    ) -> PageCount {
+        let (Some(first), Some(last)) = (gathered.first(), gathered.last()) else {
+            return PageCount::ZERO;
+        };
         let all = PageRange { start: first.pages().start, end: last.pages().end };
         let beyond = mutant::active(Mutant::CleanBeyondWritten);
-        let pages =
-            if beyond { all.pages() } else { snapshot.len.saturating_sub(offset) >> PAGE_SHIFT };
+        let pages = if beyond {
+            all.pages()
+        } else {
+            SnapshotOffset(snapshot.len.0).saturating_since(offset).whole_pages()
+        };
         if heap::headroom(self.policy.claim()).is_err() {
-            return 0;
+            return PageCount::ZERO;
         }
         let written =
             Written { pages: PageRange::new(all.start, pages.min(all.pages())), snapshot, offset };
@@ -94,13 +102,13 @@ struct Written<'a> {
     pages: PageRange,
     /// It is these bytes of this snapshot.
     snapshot: &'a Arc<Snapshot>,
-    offset: u64,
+    offset: SnapshotOffset,
 }
 
 impl Written<'_> {
     /// Byte of the snapshot at a page.
-    fn byte_of(&self, page: Page) -> u64 {
-        self.offset + ((page - self.pages.start) << PAGE_SHIFT)
+    fn byte_of(&self, page: Page) -> SnapshotOffset {
+        self.offset + (page - self.pages.start).bytes()
     }
 }
 
@@ -124,7 +132,7 @@ impl Fit {
 }
 
 impl AddressSpace {
-    fn clean_written(&mut self, gathered: &[Gathered], written: &Written<'_>) -> u64 {
+    fn clean_written(&mut self, gathered: &[Gathered], written: &Written<'_>) -> PageCount {
         let mut fit = Fit::default();
         for part in gathered {
             match part {
@@ -140,7 +148,7 @@ impl AddressSpace {
         if fit.own.is_empty()
             || self.regions.len() + 2 * fit.runs.len() > knobs::MAX_REGIONS.get() as usize
         {
-            return 0;
+            return PageCount::ZERO;
         }
         let is_first = !gathered.iter().any(|part| matches!(part, Gathered::Same { .. }));
         for run in &fit.runs {
@@ -153,14 +161,14 @@ impl AddressSpace {
         for (page, frame) in &fit.own {
             cache::insert(written.snapshot, written.byte_of(*page), frame);
         }
-        fit.own.len() as u64
+        PageCount::of_len(fit.own.len())
     }
 
     /// The program's own pages: those that have the same frame still, and, so as not to tear
     /// regions apart, those stored to, which stay private.
     fn fit_own(&self, first: Page, frames: &[Frame], written: PageRange, fit: &mut Fit) {
         for (index, frame) in frames.iter().enumerate() {
-            let page = first + index as u64;
+            let page = first + PageCount::of_len(index);
             let Some(entry) = self
                 .table
                 .get(page)
@@ -175,7 +183,7 @@ impl AddressSpace {
             {
                 continue;
             }
-            fit.add(PageRange::new(page, 1));
+            fit.add(PageRange::single(page));
             if entry.is_swapped() {
                 continue;
             }
@@ -192,15 +200,20 @@ impl AddressSpace {
         &self,
         pages: PageRange,
         snapshot: &Arc<Snapshot>,
-        offset: u64,
+        offset: SnapshotOffset,
         written: PageRange,
         fit: &mut Fit,
     ) {
         for (range, region) in self.regions.overlapping(pages) {
             let same = range.intersect(pages);
-            let unchanged = matches!(&region.backing, Backing::Snapshot { snapshot: now, offset: first }
-                if Arc::ptr_eq(now, snapshot)
-                    && first + ((same.start - range.start) << PAGE_SHIFT) == offset + ((same.start - pages.start) << PAGE_SHIFT));
+            let then = offset + (same.start - pages.start).bytes();
+            let unchanged = match &region.backing {
+                Backing::Snapshot { snapshot: now, offset: first } => {
+                    Arc::ptr_eq(now, snapshot)
+                        && *first + (same.start - range.start).bytes() == then
+                }
+                _ => false,
+            };
             let same = same.intersect(written);
             if unchanged && !same.is_empty() {
                 fit.add(same);
@@ -219,8 +232,8 @@ impl AddressSpace {
                 // gathered.
                 self.table.set_flags(*page, base_flags(region.prot));
             }
-            region.associated += (to - from) as u64;
-            if region.associated > 0 {
+            region.associated += PageCount::of_len(to - from);
+            if !region.associated.is_zero() {
                 let backing = Backing::Snapshot {
                     snapshot: written.snapshot.clone(),
                     offset: written.byte_of(first),

@@ -6,12 +6,15 @@ use super::{
     fault::{Extent, Resolution, allows, base_flags},
 };
 use crate::mem::{
-    Backing, Frame, PAGE_BYTES, Page, PageRange, Prot, UserSlice, VirtAddr,
+    Backing, Frame, PAGE_BYTES, Page, PageRange, Prot, UserAddr, UserSlice,
     page_table::{EntryFlags, Filler, Flush},
     phys::phys_to_virt,
 };
 use alloc::vec::Vec;
-use foundation::mutant::{self, Mutant};
+use foundation::{
+    ByteCount, PageCount,
+    mutant::{self, Mutant},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 impl Space {
@@ -26,7 +29,7 @@ impl Space {
     /// none (or the process is to die).
     pub fn copy_in_prefix(&self, from: UserSlice, to: &mut [u8]) -> Result<usize, FaultError> {
         let mut done = 0;
-        for piece in from.take(to.len()).pieces() {
+        for piece in from.take(to.len()).by_page() {
             let part = to.get_mut(done..done + piece.len()).unwrap_or_default();
             // Nearly always the page is there.
             if self
@@ -64,7 +67,7 @@ impl Space {
     /// only where that is none (or the process is to die). May wait.
     pub fn copy_out(&self, to: UserSlice, from: &[u8]) -> Result<usize, FaultError> {
         let mut done = 0;
-        for piece in to.take(from.len()).pieces() {
+        for piece in to.take(from.len()).by_page() {
             let part = from.get(done..done + piece.len()).unwrap_or_default();
             // The mutant overwrites part of the page without fetching the rest.
             let extent = if piece.len() == PAGE_BYTES || mutant::active(Mutant::DropPartialPage) {
@@ -103,7 +106,7 @@ impl Space {
     /// Writes zeros as far as memory reaches, like [`copy_out`](Self::copy_out).
     pub fn zero_out(&self, to: UserSlice) -> Result<usize, FaultError> {
         let mut done = 0;
-        for piece in to.pieces() {
+        for piece in to.by_page() {
             match self.copy_out(piece, [0; PAGE_BYTES].get(..piece.len()).unwrap_or_default()) {
                 Ok(bytes) => done += bytes,
                 Err(error) => return prefix(done, error),
@@ -113,9 +116,9 @@ impl Space {
     }
 
     /// Reads a value at an address; it need not be aligned.
-    pub fn read<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, FaultError> {
+    pub fn read<T: FromBytes + IntoBytes>(&self, address: UserAddr) -> Result<T, FaultError> {
         let mut value = T::new_zeroed();
-        let slice = UserSlice::new(address, size_of::<T>() as u64).map_err(|_| FaultError::Segv)?;
+        let slice = slice_of::<T>(address)?;
         self.copy_in(slice, value.as_mut_bytes())?;
         Ok(value)
     }
@@ -123,24 +126,29 @@ impl Space {
     /// Writes a value at an address; it need not be aligned.
     pub fn write<T: IntoBytes + Immutable>(
         &self,
-        address: u64,
+        address: UserAddr,
         value: &T,
     ) -> Result<(), FaultError> {
-        let slice = UserSlice::new(address, size_of::<T>() as u64).map_err(|_| FaultError::Segv)?;
+        let slice = slice_of::<T>(address)?;
         self.copy_out_all(slice, value.as_bytes())
     }
 
     /// A string that ends with a NUL, without it; `None` where there is none within `max` bytes.
-    pub fn read_string(&self, address: u64, max: usize) -> Result<Option<Vec<u8>>, FaultError> {
+    pub fn read_string(
+        &self,
+        address: UserAddr,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, FaultError> {
         const CHUNK: usize = 256;
         let mut string = Vec::new();
         while string.len() < max {
-            let at = address.checked_add(string.len() as u64).ok_or(FaultError::Segv)?;
+            let at =
+                address.checked_add(ByteCount::of_len(string.len())).ok_or(FaultError::Segv)?;
             // Never beyond a page's end: the string may stop there, and nothing be mapped behind
             // it.
-            let bytes =
-                CHUNK.min(max - string.len()).min(PAGE_BYTES - VirtAddr(at).offset_in_page());
-            let slice = UserSlice::new(at, bytes as u64).map_err(|_| FaultError::Segv)?;
+            let bytes = CHUNK.min(max - string.len()).min(PAGE_BYTES - at.offset_in_page());
+            let slice =
+                UserSlice::new(at, ByteCount::of_len(bytes)).map_err(|_| FaultError::Segv)?;
             let mut chunk = [0; CHUNK];
             let chunk = chunk.get_mut(..bytes).unwrap_or_default();
             self.copy_in(slice, chunk)?;
@@ -158,7 +166,7 @@ impl Space {
     /// soon after goes through. Says how many bytes from its start are.
     pub fn prepare(&self, slice: UserSlice, access: Access) -> Result<usize, FaultError> {
         let mut done = 0;
-        for piece in slice.pieces() {
+        for piece in slice.by_page() {
             match self.resolve(piece.addr().page(), access, Extent::Part, |_| ()) {
                 Ok(()) => done += piece.len(),
                 Err(error) => return prefix(done, error),
@@ -171,7 +179,7 @@ impl Space {
     /// how many bytes came.
     pub fn try_copy_in(&self, from: UserSlice, to: &mut [u8]) -> usize {
         let mut done = 0;
-        for piece in from.take(to.len()).pieces() {
+        for piece in from.take(to.len()).by_page() {
             let part = to.get_mut(done..done + piece.len()).unwrap_or_default();
             if !self.try_piece(piece, Access::Read, |space| space.copy_piece_in(piece, part)) {
                 break;
@@ -184,7 +192,7 @@ impl Space {
     /// Copies into a program's memory without ever waiting; says how many bytes went.
     pub fn try_copy_out(&self, to: UserSlice, from: &[u8]) -> usize {
         let mut done = 0;
-        for piece in to.take(from.len()).pieces() {
+        for piece in to.take(from.len()).by_page() {
             let part = from.get(done..done + piece.len()).unwrap_or_default();
             if !self.try_piece(piece, Access::Write, |space| space.copy_piece_out(piece, part)) {
                 break;
@@ -221,9 +229,10 @@ impl Space {
     /// becomes copy-on-write first (A8). May wait.
     pub fn lend(&self, range: PageRange) -> Result<Vec<Frame>, FaultError> {
         let mut frames = Vec::new();
-        frames.try_reserve_exact(range.pages() as usize).map_err(|_| FaultError::OutOfMemory)?;
-        while (frames.len() as u64) < range.pages() {
-            let rest = PageRange { start: range.start + frames.len() as u64, end: range.end };
+        frames.try_reserve_exact(range.pages().to_usize()).map_err(|_| FaultError::OutOfMemory)?;
+        while PageCount::of_len(frames.len()) < range.pages() {
+            let lent = PageCount::of_len(frames.len());
+            let rest = PageRange { start: range.start + lent, end: range.end };
             // The first page is made usable, and then all that are there already go along with it.
             self.resolve(rest.start, Access::Read, Extent::Part, |space| {
                 space.lend(rest, &mut frames)
@@ -234,11 +243,17 @@ impl Space {
 
     /// Puts frames in the place of whole pages from `first` on, copy-on-write, as far as writable
     /// private memory reaches; says for how many pages.
-    pub fn accept(&self, first: Page, frames: Vec<Frame>) -> Result<usize, FaultError> {
+    pub fn accept(&self, first: Page, frames: Vec<Frame>) -> Result<PageCount, FaultError> {
         let mut done = 0;
         let result = self.with(|space| space.accept(first, frames, &mut done));
-        result.map_or_else(|error| prefix(done, error), |()| Ok(done))
+        let done = result.map_or_else(|error| prefix(done, error), |()| Ok(done));
+        done.map(PageCount::of_len)
     }
+}
+
+/// The range of a value at an address.
+fn slice_of<T>(address: UserAddr) -> Result<UserSlice, FaultError> {
+    UserSlice::new(address, ByteCount::of_len(size_of::<T>())).map_err(|_| FaultError::Segv)
 }
 
 /// What a transfer that stopped says: how far it came, if anywhere; but who is to die need not
@@ -319,7 +334,7 @@ impl AddressSpace {
     ) -> Result<(), FaultError> {
         let mut frames = frames.into_iter().peekable();
         while frames.peek().is_some() {
-            let start = first + *done as u64;
+            let start = first + PageCount::of_len(*done);
             let (range, region) = self.regions.find_mut(start).ok_or(FaultError::Segv)?;
             if !region.prot.contains(Prot::WRITE)
                 || matches!(region.backing, Backing::Shared { .. })
@@ -330,12 +345,11 @@ impl AddressSpace {
             let flags = base_flags(region.prot) | EntryFlags::PRIVATE;
             // One page at a time where an association may end, for the region may not be the same
             // after it.
-            let pages = if region.associated > 0 { 1 } else { range.end - start };
+            let pages = if region.associated.is_zero() { range.end - start } else { PageCount(1) };
             let mut was_private = true;
             let mut filler = Filler::new(&mut self.table, flags);
-            for (page, frame) in
-                PageRange::new(start, pages).iter().zip(frames.by_ref().take(pages as usize))
-            {
+            let part = PageRange::new(start, pages);
+            for (page, frame) in part.iter().zip(frames.by_ref().take(pages.to_usize())) {
                 let writable =
                     if frame.is_shared() { EntryFlags::empty() } else { EntryFlags::WRITE };
                 let old = filler.replace(page, frame, flags | writable)?;

@@ -18,8 +18,7 @@ pub use super::access::{Access, FaultError};
 use super::{AddressSpace, Space, swapped::SwappedPage};
 use crate::{
     mem::{
-        Backing, Claim, Counter, Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageRange, Prot, Snapshot,
-        USER_END, VirtAddr,
+        Backing, Claim, Counter, Frame, Page, PageRange, Prot, Snapshot, USER_END, UserAddr,
         cache::{self, Lookup},
         heap,
         page_table::{Entry, EntryFlags, Filler, Flush},
@@ -31,7 +30,7 @@ use crate::{
 };
 use alloc::sync::Arc;
 use foundation::{
-    Errno,
+    Errno, PageCount, SnapshotOffset,
     mutant::{self, Mutant},
 };
 
@@ -61,13 +60,13 @@ pub(super) struct Awaited {
     /// Whether it has to be started; else it is under way.
     fresh: bool,
     /// Byte of the snapshot at the page that is wanted.
-    wanted: u64,
+    wanted: SnapshotOffset,
 }
 
 impl Awaited {
     /// The page that was wanted, if it came.
     fn frame(&self) -> Option<Frame> {
-        let index = (self.wanted - self.fetch.offset) as usize / PAGE_BYTES;
+        let index = self.fetch.pages_before(self.wanted).to_usize();
         self.fetch.frames(|frames| frames.get(index).cloned()).flatten()
     }
 }
@@ -84,8 +83,8 @@ pub(super) enum Extent {
 impl Space {
     /// Makes the page of an address usable. Waits for servers where it must. For the trap handler;
     /// copies go the same way.
-    pub fn fault(&self, address: VirtAddr, access: Access) -> Result<(), FaultError> {
-        if address.0 >= USER_END {
+    pub fn fault(&self, address: UserAddr, access: Access) -> Result<(), FaultError> {
+        if address >= USER_END {
             return Err(FaultError::Segv);
         }
         self.counters.add(Counter::Faults, 1);
@@ -242,21 +241,21 @@ pub(super) struct LazyPage {
     range: PageRange,
     pub snapshot: Arc<Snapshot>,
     /// Byte of the snapshot at the region's start.
-    first: u64,
+    first: SnapshotOffset,
     /// Of an entry that is neither private nor writable.
     flags: EntryFlags,
     /// How many pages shall come.
-    window: u64,
+    window: PageCount,
 }
 
 impl LazyPage {
     /// Byte of the snapshot at the page itself.
-    pub fn wanted(&self) -> u64 {
+    pub fn wanted(&self) -> SnapshotOffset {
         self.byte_of(self.page)
     }
 
-    fn byte_of(&self, page: Page) -> u64 {
-        self.first + ((page - self.range.start) << PAGE_SHIFT)
+    fn byte_of(&self, page: Page) -> SnapshotOffset {
+        self.first + (page - self.range.start).bytes()
     }
 
     /// Whether what was waited for is this very page of this very snapshot.
@@ -266,7 +265,7 @@ impl LazyPage {
 
     /// The pages that a fault brings along: an aligned window, cut at the region's ends.
     fn around(&self) -> PageRange {
-        let start = Page(self.page.0 - self.page.0 % self.window);
+        let start = Page(self.page.0 - self.page.0 % self.window.0);
         PageRange::new(start, self.window).intersect(self.range)
     }
 }
@@ -317,7 +316,7 @@ impl AddressSpace {
             }
             Backing::Anonymous => drop(self.table.map(page, Frame::zero_page(), flags)?),
             Backing::Shared { memory, first } => {
-                let frame = memory.frame(first + (page - range.start), claim)?;
+                let frame = memory.frame(first + (page - range.start).0, claim)?;
                 let writable = if region.prot.contains(Prot::WRITE) {
                     EntryFlags::WRITE
                 } else {
@@ -333,7 +332,7 @@ impl AddressSpace {
                 // (F5).
                 let failed = held.is_some_and(|held| held.fetch.frames(|_| ()).is_none());
                 let window = match access {
-                    _ if failed => 1,
+                    _ if failed => PageCount(1),
                     Access::Write => region.habit.window_for_store(page, range),
                     Access::Read | Access::Execute => region.habit.window(page, range),
                 };
@@ -374,7 +373,7 @@ impl AddressSpace {
         let window = lazy.around();
         if write && !mutant::active(Mutant::StoreShared) {
             let mut original = None;
-            match cache::lookup(&lazy.snapshot, wanted, 1, 0, |_, frame| {
+            match cache::lookup(&lazy.snapshot, wanted, PageCount(1), 0, |_, frame| {
                 original = Some(frame.clone())
             }) {
                 Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
@@ -406,7 +405,7 @@ impl AddressSpace {
         let take = |index: usize, frame: &Frame| {
             // Not having a frame for a table is an error only for the page that is wanted, which
             // comes first.
-            match filler.put(window.start + index as u64, frame) {
+            match filler.put(window.start + PageCount::of_len(index), frame) {
                 Ok(new) => mapped = mapped.map(|mapped| mapped + u64::from(new)),
                 Err(error) if mapped == Ok(0) => mapped = Err(error),
                 Err(_) => {}
@@ -415,14 +414,14 @@ impl AddressSpace {
         match cache::lookup(
             &lazy.snapshot,
             lazy.byte_of(window.start),
-            window.pages() as usize,
-            (page - window.start) as usize,
+            window.pages(),
+            (page - window.start).to_usize(),
             take,
         ) {
             Lookup::Ready => {
                 let mapped = mapped?;
                 space.counters.add(Counter::PagesMapped, mapped);
-                self.note(lazy, window.end, mapped);
+                self.note(lazy, window.end, PageCount(mapped));
                 Ok(Resolution::Done)
             }
             Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
@@ -445,14 +444,14 @@ impl AddressSpace {
         if !lazy.is_of(held) {
             return None;
         }
-        let before = (wanted - fetch.offset) >> PAGE_SHIFT;
+        let before = fetch.pages_before(*wanted);
         let mapped = fetch.frames(|frames| {
             let mut filler = Filler::new(&mut self.table, flags);
             let mut mapped = u64::from(
-                filler.put(lazy.page, frames.get(before as usize).ok_or(FaultError::Bus)?)?,
+                filler.put(lazy.page, frames.get(before.to_usize()).ok_or(FaultError::Bus)?)?,
             );
             for (index, frame) in frames.iter().enumerate() {
-                let other = (lazy.page.0 + index as u64).checked_sub(before).map(Page);
+                let other = (lazy.page.0 + index as u64).checked_sub(before.0).map(Page);
                 if let Some(other) = other.filter(|&other| lazy.range.contains(other)) {
                     mapped += u64::from(filler.put(other, frame).unwrap_or(false));
                 }
@@ -470,32 +469,27 @@ impl AddressSpace {
         let wanted = |other: Page| {
             self.table.get(other).is_none() && !lazy.snapshot.is_hole(lazy.byte_of(other))
         };
-        let (mut start, mut end) = (lazy.page, lazy.page + 1);
-        while start > window.start && wanted(Page(start.0 - 1)) {
+        let (mut start, mut end) = (lazy.page, lazy.page.next());
+        while start > window.start && wanted(start.previous()) {
             start.0 -= 1;
         }
         while end < window.end && wanted(end) {
             end.0 += 1;
         }
         let wanted = lazy.byte_of(lazy.page);
-        let fetch = cache::begin(
-            &lazy.snapshot,
-            lazy.byte_of(start),
-            (end - start) as usize,
-            wanted,
-            &space.counters,
-        );
+        let fetch =
+            cache::begin(&lazy.snapshot, lazy.byte_of(start), end - start, wanted, &space.counters);
         Resolution::Wait(Awaited { fetch, fresh: true, wanted })
     }
 
     fn note_fetch(&mut self, lazy: &LazyPage, held: &Awaited) {
-        let behind = (held.wanted - held.fetch.offset) >> PAGE_SHIFT;
-        let pages = held.fetch.pages as u64;
+        let behind = held.fetch.pages_before(held.wanted);
+        let pages = held.fetch.pages;
         self.note(lazy, lazy.page + (pages - behind), pages);
     }
 
     /// Remembers how the region's pages are touched.
-    fn note(&mut self, lazy: &LazyPage, end: Page, brought: u64) {
+    fn note(&mut self, lazy: &LazyPage, end: Page, brought: PageCount) {
         if let Some((_, region)) = self.regions.find_mut(lazy.page) {
             region.habit.note(end, lazy.window, brought);
         }
@@ -571,11 +565,11 @@ impl AddressSpace {
     /// region may join its neighbours.
     pub(super) fn end_association(&mut self, page: Page) {
         let Some((range, region)) = self.regions.find_mut(page) else { return };
-        if region.associated == 0 {
+        if region.associated.is_zero() {
             return;
         }
-        region.associated -= 1;
-        if region.associated == 0 {
+        region.associated -= PageCount(1);
+        if region.associated.is_zero() {
             self.garbage.push(core::mem::replace(&mut region.backing, Backing::Anonymous));
             self.regions.merge(range);
         }

@@ -3,35 +3,35 @@
 
 use super::{AddressSpace, Space, fault::base_flags};
 use crate::mem::{
-    Backing, Frame, PAGE_BYTES, Page, PageRange, Prot, Region, USER_END, USER_START, VirtAddr,
+    Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr,
     frame::OutOfMemory,
     heap, knobs,
     page_table::{EntryFlags, Flush},
 };
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, PageCount};
 
 /// Where a mapping goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// At the hint if there is room, or anywhere.
-    Anywhere(VirtAddr),
+    Anywhere(UserAddr),
     /// Exactly there, in the place of what is there.
-    Fixed(VirtAddr),
+    Fixed(UserAddr),
     /// Exactly there, or EEXIST.
-    FixedNoReplace(VirtAddr),
+    FixedNoReplace(UserAddr),
 }
 
 /// Mappings are placed below this: the stack's place and a gap.
-const MMAP_END: VirtAddr = VirtAddr(USER_END - 16 * 1024 * 1024);
+const MMAP_END: UserAddr = UserAddr(USER_END.0 - 16 * 1024 * 1024);
 
 /// The pages of a range given in bytes; ENOMEM where that is no part of a program's half.
-fn user_range(address: VirtAddr, bytes: u64) -> Result<PageRange, Errno> {
-    if address.offset_in_page() != 0 || bytes == 0 {
+fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRange, Errno> {
+    if !address.is_page_aligned() || bytes.is_zero() {
         return Err(Errno::EINVAL);
     }
-    let end = address.0.checked_add(bytes).filter(|&end| end <= USER_END).ok_or(Errno::ENOMEM)?;
-    Ok(PageRange { start: address.page(), end: Page(end.div_ceil(PAGE_BYTES as u64)) })
+    let end = address.checked_add(bytes).filter(|&end| end <= USER_END).ok_or(Errno::ENOMEM)?;
+    Ok(PageRange { start: address.page(), end: end.page_at_or_above() })
 }
 
 impl Space {
@@ -40,11 +40,11 @@ impl Space {
     pub fn map(
         &self,
         placement: Placement,
-        bytes: u64,
+        bytes: ByteCount,
         prot: Prot,
         backing: Backing,
         label: &'static str,
-    ) -> Result<VirtAddr, Errno> {
+    ) -> Result<UserAddr, Errno> {
         heap::headroom(self.policy.claim())?;
         self.with(|space| space.map(placement, bytes, prot, backing, label))
     }
@@ -55,13 +55,15 @@ impl Space {
         placement: Placement,
         prot: Prot,
         frames: Vec<Frame>,
-    ) -> Result<VirtAddr, Errno> {
+    ) -> Result<UserAddr, Errno> {
         heap::headroom(self.policy.claim())?;
         self.with(|space| {
-            let bytes = (frames.len() * PAGE_BYTES) as u64;
+            let bytes = PageCount::of_len(frames.len()).bytes();
             let address = space.map(placement, bytes, prot, Backing::Anonymous, "")?;
             for (index, frame) in frames.into_iter().enumerate() {
-                if let Err(error) = space.install_private(address.page() + index as u64, frame) {
+                if let Err(error) =
+                    space.install_private(address.page() + PageCount::of_len(index), frame)
+                {
                     space.unmap(user_range(address, bytes)?)?;
                     return Err(error.into());
                 }
@@ -71,7 +73,7 @@ impl Space {
     }
 
     /// Unmaps what is mapped in a range.
-    pub fn unmap(&self, address: VirtAddr, bytes: u64) -> Result<(), Errno> {
+    pub fn unmap(&self, address: UserAddr, bytes: ByteCount) -> Result<(), Errno> {
         // What lies beyond a program's half is EINVAL here, other than in mmap.
         let range = user_range(address, bytes).map_err(|_| Errno::EINVAL)?;
         heap::headroom(self.policy.claim())?;
@@ -79,8 +81,8 @@ impl Space {
     }
 
     /// Changes rights. ENOMEM where something in the range is not mapped.
-    pub fn protect(&self, address: VirtAddr, bytes: u64, prot: Prot) -> Result<(), Errno> {
-        if bytes == 0 && address.offset_in_page() == 0 {
+    pub fn protect(&self, address: UserAddr, bytes: ByteCount, prot: Prot) -> Result<(), Errno> {
+        if bytes.is_zero() && address.is_page_aligned() {
             return Ok(());
         }
         let range = user_range(address, bytes)?;
@@ -91,12 +93,12 @@ impl Space {
     /// Changes the size of a mapping, and its place if `to` says so.
     pub fn remap(
         &self,
-        old: VirtAddr,
-        old_bytes: u64,
-        new_bytes: u64,
+        old: UserAddr,
+        old_bytes: ByteCount,
+        new_bytes: ByteCount,
         to: Move,
-    ) -> Result<VirtAddr, Errno> {
-        if old_bytes == 0 || new_bytes == 0 {
+    ) -> Result<UserAddr, Errno> {
+        if old_bytes.is_zero() || new_bytes.is_zero() {
             return Err(Errno::EINVAL);
         }
         let old = user_range(old, old_bytes).map_err(|_| Errno::EFAULT)?;
@@ -105,13 +107,13 @@ impl Space {
     }
 
     /// Where the heap begins (exec says so).
-    pub fn set_heap_start(&self, start: VirtAddr) {
-        self.with(|space| space.heap = (start.0, start.0));
+    pub fn set_heap_start(&self, start: UserAddr) {
+        self.with(|space| space.heap = (start, start));
     }
 
     /// Moves the end of the heap; gives the end as it is then, which is the old one where it could
     /// not be moved.
-    pub fn brk(&self, end: u64) -> u64 {
+    pub fn brk(&self, end: UserAddr) -> UserAddr {
         let ready = heap::headroom(self.policy.claim()).is_ok();
         self.with(|space| {
             if ready && space.set_heap_end(end).is_ok() {
@@ -123,8 +125,8 @@ impl Space {
 
     /// Lets the contents of private memory go: it reads as zeros (MADV_DONTNEED). Shared memory
     /// keeps its own. ENOMEM where something is not mapped.
-    pub fn discard(&self, address: VirtAddr, bytes: u64) -> Result<(), Errno> {
-        if bytes == 0 && address.offset_in_page() == 0 {
+    pub fn discard(&self, address: UserAddr, bytes: ByteCount) -> Result<(), Errno> {
+        if bytes.is_zero() && address.is_page_aligned() {
             return Ok(());
         }
         let range = user_range(address, bytes)?;
@@ -133,23 +135,24 @@ impl Space {
     }
 
     /// Whether every page of a range is mapped by a region.
-    pub fn is_mapped(&self, address: VirtAddr, bytes: u64) -> bool {
+    pub fn is_mapped(&self, address: UserAddr, bytes: ByteCount) -> bool {
         user_range(address, bytes).is_ok_and(|range| self.with(|space| space.is_mapped(range)))
     }
 
     /// Which pages of a range have a frame now (mincore). ENOMEM where something is not mapped.
-    pub fn residency(&self, address: VirtAddr, bytes: u64) -> Result<Vec<u8>, Errno> {
+    pub fn residency(&self, address: UserAddr, bytes: ByteCount) -> Result<Vec<u8>, Errno> {
         let range = user_range(address, bytes)?;
         self.with(|space| {
             if !space.is_mapped(range) {
                 return Err(Errno::ENOMEM);
             }
             let mut resident = Vec::new();
-            resident.try_reserve_exact(range.pages() as usize).map_err(|_| Errno::ENOMEM)?;
-            resident.resize(range.pages() as usize, 0);
+            let pages = range.pages().to_usize();
+            resident.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
+            resident.resize(pages, 0);
             space.table.for_each(range, |page, entry| {
                 if !entry.is_swapped()
-                    && let Some(byte) = resident.get_mut((page - range.start) as usize)
+                    && let Some(byte) = resident.get_mut((page - range.start).to_usize())
                 {
                     *byte = 1;
                 }
@@ -167,7 +170,7 @@ pub enum Move {
     /// It moves if it must.
     IfNeeded,
     /// It goes there, in the place of what is there.
-    To(VirtAddr),
+    To(UserAddr),
 }
 
 impl AddressSpace {
@@ -198,20 +201,20 @@ impl AddressSpace {
     fn map(
         &mut self,
         placement: Placement,
-        bytes: u64,
+        bytes: ByteCount,
         prot: Prot,
         backing: Backing,
         label: &'static str,
-    ) -> Result<VirtAddr, Errno> {
-        let pages = bytes.div_ceil(PAGE_BYTES as u64);
-        if pages == 0 {
+    ) -> Result<UserAddr, Errno> {
+        let pages = bytes.covering_pages();
+        if pages.is_zero() {
             return Err(Errno::EINVAL);
         }
         let start = match placement {
             Placement::Anywhere(hint) => self.find_room(hint, pages)?,
             Placement::Fixed(address) | Placement::FixedNoReplace(address) => {
                 let range = user_range(address, bytes)?;
-                if address.0 < USER_START {
+                if address < USER_START {
                     return Err(Errno::EPERM);
                 }
                 if matches!(placement, Placement::FixedNoReplace(_)) && !self.regions.is_free(range)
@@ -226,19 +229,16 @@ impl AddressSpace {
         self.unmap(range)?;
         self.regions.insert(start, Region::new(pages, prot, backing, label));
         self.regions.merge(range);
-        Ok(start.start())
+        Ok(start.user_start())
     }
 
-    fn find_room(&self, hint: VirtAddr, pages: u64) -> Result<Page, Errno> {
-        let all = PageRange { start: VirtAddr(USER_START).page(), end: MMAP_END.page() };
+    fn find_room(&self, hint: UserAddr, pages: PageCount) -> Result<Page, Errno> {
+        let all = PageRange { start: USER_START.page(), end: MMAP_END.page() };
         if pages > all.pages() {
             return Err(Errno::ENOMEM);
         }
         let hinted = PageRange::new(hint.page(), pages);
-        if hint.0 >= USER_START
-            && hinted.end <= VirtAddr(USER_END).page()
-            && self.regions.is_free(hinted)
-        {
+        if hint >= USER_START && hinted.end <= USER_END.page() && self.regions.is_free(hinted) {
             return Ok(hinted.start);
         }
         self.regions.find_gap(pages, all).ok_or(Errno::ENOMEM)
@@ -304,19 +304,19 @@ impl AddressSpace {
             if matches!(region.backing, Backing::Snapshot { .. }) {
                 self.garbage.push(core::mem::replace(&mut region.backing, Backing::Anonymous));
             }
-            self.regions.insert(start, Region { associated: 0, touched: false, ..region });
+            self.regions
+                .insert(start, Region { associated: PageCount::ZERO, touched: false, ..region });
         }
         self.regions.merge(range);
         Ok(())
     }
 
-    fn set_heap_end(&mut self, end: u64) -> Result<(), Errno> {
+    fn set_heap_end(&mut self, end: UserAddr) -> Result<(), Errno> {
         let (start, old) = self.heap;
-        if end < start || end >= MMAP_END.0 {
+        if end < start || end >= MMAP_END {
             return Err(Errno::ENOMEM);
         }
-        let page_of = |address: u64| Page(address.div_ceil(PAGE_BYTES as u64));
-        let (old, new) = (page_of(old), page_of(end));
+        let (old, new) = (old.page_at_or_above(), end.page_at_or_above());
         if new < old {
             return self.unmap(PageRange { start: new, end: old });
         }
@@ -324,10 +324,10 @@ impl AddressSpace {
         if range.is_empty() {
             return Ok(());
         }
-        let place = Placement::FixedNoReplace(range.start.start());
+        let place = Placement::FixedNoReplace(range.start.user_start());
         self.map(
             place,
-            range.pages() * PAGE_BYTES as u64,
+            range.pages().bytes(),
             Prot::READ | Prot::WRITE,
             Backing::Anonymous,
             "[heap]",
@@ -335,14 +335,14 @@ impl AddressSpace {
         .map(drop)
     }
 
-    fn remap(&mut self, old: PageRange, new_bytes: u64, to: Move) -> Result<VirtAddr, Errno> {
-        let new_pages = new_bytes.div_ceil(PAGE_BYTES as u64);
+    fn remap(&mut self, old: PageRange, new_bytes: ByteCount, to: Move) -> Result<UserAddr, Errno> {
+        let new_pages = new_bytes.covering_pages();
         if !self.is_mapped(old) || !self.is_uniform(old) {
             return Err(Errno::EFAULT);
         }
         if let Move::To(address) = to {
             let target = user_range(address, new_bytes).map_err(|_| Errno::EINVAL)?;
-            if !target.intersect(old).is_empty() || address.0 < USER_START {
+            if !target.intersect(old).is_empty() || address < USER_START {
                 return Err(Errno::EINVAL);
             }
             self.check_regions(target, 2)?;
@@ -354,18 +354,18 @@ impl AddressSpace {
             if !rest.is_empty() {
                 self.unmap(rest)?;
             }
-            return Ok(old.start.start());
+            return Ok(old.start.user_start());
         }
         let wanted = PageRange { start: old.end, end: old.start + new_pages };
-        if wanted.end <= VirtAddr(USER_END).page() && self.regions.is_free(wanted) {
+        if wanted.end <= USER_END.page() && self.regions.is_free(wanted) {
             self.check_regions(old, 1)?;
             self.extend(wanted);
-            return Ok(old.start.start());
+            return Ok(old.start.user_start());
         }
         if to == Move::Never {
             return Err(Errno::ENOMEM);
         }
-        let start = self.find_room(VirtAddr(0), new_pages)?;
+        let start = self.find_room(UserAddr::NULL, new_pages)?;
         self.move_to(old, PageRange::new(start, new_pages))
     }
 
@@ -381,10 +381,10 @@ impl AddressSpace {
 
     /// Continues the region that ends where the range begins.
     fn extend(&mut self, range: PageRange) {
-        let Some((last, region)) = self.regions.find(Page(range.start.0 - 1)) else { return };
+        let Some((last, region)) = self.regions.find(range.start.previous()) else { return };
         let backing = match &region.backing {
             Backing::Shared { memory, first } => {
-                Backing::Shared { memory: memory.clone(), first: first + last.pages() }
+                Backing::Shared { memory: memory.clone(), first: first + last.pages().0 }
             }
             _ => Backing::Anonymous,
         };
@@ -394,7 +394,7 @@ impl AddressSpace {
     }
 
     /// Moves `old` to the start of `new`, which is free; cuts or extends it to that size.
-    fn move_to(&mut self, old: PageRange, new: PageRange) -> Result<VirtAddr, Errno> {
+    fn move_to(&mut self, old: PageRange, new: PageRange) -> Result<UserAddr, Errno> {
         self.check_regions(old, 1)?;
         let kept = PageRange::new(old.start, old.pages().min(new.pages()));
         let target = |page: Page| new.start + (page - old.start);
@@ -414,7 +414,7 @@ impl AddressSpace {
             self.extend(PageRange { start: target(kept.end), end: new.end });
         }
         self.regions.merge(new);
-        Ok(new.start.start())
+        Ok(new.start.user_start())
     }
 
     fn make_tables(

@@ -28,7 +28,7 @@ pub use runs::Run;
 pub(super) use sweep::Leaving;
 
 use super::{
-    Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, VirtAddr,
+    Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, USER_END, UserAddr,
     frame::OutOfMemory,
     heap, knobs,
     page_table::{Flush, PageTable, Sharing},
@@ -37,7 +37,7 @@ use super::{
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::{
-    Errno,
+    Errno, PageCount,
     mutant::{self, Mutant},
 };
 use spin::{Mutex, MutexGuard};
@@ -108,7 +108,7 @@ pub(in crate::mem) struct AddressSpace {
     /// Backings that were let go of: dropped when the lock is not held any more.
     garbage: Vec<Backing>,
     /// The heap's first address and its end, in bytes.
-    heap: (u64, u64),
+    heap: (UserAddr, UserAddr),
     /// Where the reclaiming clock goes on.
     hand: Page,
 }
@@ -123,13 +123,13 @@ impl Drop for Space {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpaceStats {
     /// Mapped by regions.
-    pub size: u64,
+    pub size: PageCount,
     /// Backed by a frame now, the zero page not counted.
-    pub resident: u64,
+    pub resident: PageCount,
     /// Standing for bytes of snapshots.
-    pub lazy: u64,
+    pub lazy: PageCount,
     /// In the swap file.
-    pub swapped: u64,
+    pub swapped: PageCount,
 }
 
 /// A region, for /proc/PID/maps.
@@ -142,7 +142,7 @@ pub struct RegionInfo {
     /// Whether others see its stores.
     pub shared: bool,
     /// Pages that stand for bytes of a snapshot.
-    pub lazy: u64,
+    pub lazy: PageCount,
     /// `[heap]`, `[stack]`, or nothing.
     pub label: &'static str,
 }
@@ -177,7 +177,7 @@ impl Space {
             regions: RegionMap::default(),
             flush: Flush::NOTHING,
             garbage: Vec::new(),
-            heap: (0, 0),
+            heap: (UserAddr::NULL, UserAddr::NULL),
             hand: Page(0),
         };
         let space =
@@ -227,8 +227,9 @@ impl Space {
                 stats.lazy += region.associated;
                 if region.touched {
                     space.table.for_each(range, |_, entry| {
-                        stats.swapped += u64::from(entry.is_swapped());
-                        stats.resident += u64::from(!entry.is_swapped() && !entry.is_zero_page());
+                        stats.swapped += PageCount(u64::from(entry.is_swapped()));
+                        let resident = !entry.is_swapped() && !entry.is_zero_page();
+                        stats.resident += PageCount(u64::from(resident));
                     });
                 }
             }
@@ -257,11 +258,11 @@ impl Space {
 
     /// Where an address lies in memory that several spaces share: which memory, and the byte within
     /// it. None for private memory.
-    pub fn shared_place(&self, address: VirtAddr) -> Option<(usize, u64)> {
+    pub fn shared_place(&self, address: UserAddr) -> Option<(usize, u64)> {
         self.with(|space| {
             let (range, region) = space.regions.find(address.page())?;
             let Backing::Shared { memory, first } = &region.backing else { return None };
-            let page = first + (address.page().0 - range.start.0);
+            let page = first + (address.page() - range.start).0;
             Some((
                 Arc::as_ptr(memory) as usize,
                 Page(page).start().0 + address.offset_in_page() as u64,
@@ -326,9 +327,9 @@ impl AddressSpace {
             self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
         }
         if mutant::active(Mutant::ForkDropsAssociation) {
-            let all = PageRange { start: Page(0), end: VirtAddr(super::USER_END).page() };
+            let all = PageRange { start: Page(0), end: USER_END.page() };
             child.regions.change(all, |_, region| {
-                region.associated = 0;
+                region.associated = PageCount::ZERO;
                 region.settle();
             });
         }

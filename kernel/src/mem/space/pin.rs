@@ -4,7 +4,7 @@ use super::{
     Access, AddressSpace, Space,
     fault::{Extent, FaultError},
 };
-use crate::mem::{Backing, Page, PageRange, USER_END, VirtAddr};
+use crate::mem::{Backing, Page, PageRange, USER_END};
 
 impl Space {
     /// Brings in every page that stands for bytes of a snapshot or lies in the swap file, as a
@@ -15,7 +15,7 @@ impl Space {
         while let Some(page) = self.with(|space| space.next_missing(at)) {
             match self.resolve(page, Access::Read, Extent::Part, |_| ()) {
                 // What may not be touched at all is not missed.
-                Ok(()) | Err(FaultError::Segv) => at = page + 1,
+                Ok(()) | Err(FaultError::Segv) => at = page.next(),
                 Err(error) => return Err(error),
             }
         }
@@ -26,7 +26,7 @@ impl Space {
 impl AddressSpace {
     /// The first page from `at` on that has to come from somewhere.
     fn next_missing(&self, at: Page) -> Option<Page> {
-        let rest = PageRange { start: at, end: VirtAddr(USER_END).page() };
+        let rest = PageRange { start: at, end: USER_END.page() };
         self.regions.overlapping(rest).find_map(|(range, region)| {
             let part = range.intersect(rest);
             if matches!(region.backing, Backing::Snapshot { .. }) {

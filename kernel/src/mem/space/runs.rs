@@ -1,11 +1,12 @@
 //! What a program's bytes stand for, as write(2) sees them (W1).
 
 use super::{AddressSpace, Space};
-use crate::mem::{
-    Backing, PAGE_SHIFT, Page, PageRange, Prot, Snapshot, UserSlice, page_table::EntryFlags,
-};
+use crate::mem::{Backing, PageRange, Prot, Snapshot, UserAddr, UserSlice, page_table::EntryFlags};
 use alloc::{sync::Arc, vec::Vec};
-use foundation::mutant::{self, Mutant};
+use foundation::{
+    ByteCount, PageCount, SnapshotOffset,
+    mutant::{self, Mutant},
+};
 
 /// Bytes in a row of one kind.
 #[derive(Clone)]
@@ -13,22 +14,22 @@ pub enum Run {
     /// The program's own: stored to, anonymous, or a part of a page.
     Own {
         /// How many.
-        bytes: u64,
+        bytes: ByteCount,
     },
     /// Whole pages that nobody stored to: they are these bytes of a snapshot.
     Clean {
         /// Which.
         snapshot: Arc<Snapshot>,
         /// First byte of it.
-        offset: u64,
+        offset: SnapshotOffset,
         /// How many.
-        bytes: u64,
+        bytes: ByteCount,
     },
 }
 
 impl Run {
     /// How many bytes.
-    pub fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> ByteCount {
         match self {
             Self::Own { bytes } | Self::Clean { bytes, .. } => *bytes,
         }
@@ -37,12 +38,12 @@ impl Run {
     /// Whether `next` only goes on with this; then this one grows.
     fn absorb(&mut self, next: &Self) -> bool {
         match (self, next) {
-            (Self::Own { bytes }, Self::Own { bytes: more }) => *bytes += more,
+            (Self::Own { bytes }, Self::Own { bytes: more }) => *bytes += *more,
             (
                 Self::Clean { snapshot, offset, bytes },
                 Self::Clean { snapshot: other, offset: at, bytes: more },
             ) if Arc::ptr_eq(snapshot, other) && *offset + *bytes == *at => {
-                *bytes += more;
+                *bytes += *more;
             }
             _ => return false,
         }
@@ -59,7 +60,7 @@ struct Runs {
 impl Runs {
     /// Adds a run that is not empty; `None` where it would be one too many, or memory is short.
     fn push(&mut self, run: Run) -> Option<()> {
-        if run.bytes() == 0 || self.list.last_mut().is_some_and(|last| last.absorb(&run)) {
+        if run.bytes().is_zero() || self.list.last_mut().is_some_and(|last| last.absorb(&run)) {
             return Some(());
         }
         if self.list.len() == self.max {
@@ -95,8 +96,8 @@ impl AddressSpace {
         wanted: impl Fn(&Snapshot) -> bool,
     ) -> Option<()> {
         let whole = slice.whole_pages();
-        let end = slice.addr().0 + slice.len() as u64;
-        let mut at = slice.addr().0;
+        let mut at = slice.addr();
+        let own = |from: UserAddr, to: UserAddr| Run::Own { bytes: ByteCount(to.0 - from.0) };
         // A range of no pages still has a place, which may lie behind the slice's end.
         let overlapping = self.regions.overlapping(whole).filter(|_| !whole.is_empty());
         for (found, region) in overlapping {
@@ -106,11 +107,11 @@ impl AddressSpace {
             }
             let clean = |pages: PageRange| Run::Clean {
                 snapshot: snapshot.clone(),
-                offset: offset + ((pages.start - found.start) << PAGE_SHIFT),
-                bytes: pages.pages() << PAGE_SHIFT,
+                offset: *offset + (pages.start - found.start).bytes(),
+                bytes: pages.pages().bytes(),
             };
             let part = found.intersect(whole);
-            runs.push(Run::Own { bytes: part.start.start().0 - at })?;
+            runs.push(own(at, part.start.user_start()))?;
             let mut next = part.start;
             let mut full = Some(());
             if region.touched && !mutant::active(Mutant::StoreIgnoredInRuns) {
@@ -118,15 +119,15 @@ impl AddressSpace {
                     if full.is_some() && entry.has(EntryFlags::PRIVATE) {
                         full = runs
                             .push(clean(PageRange { start: next, end: page }))
-                            .and_then(|()| runs.push(Run::Own { bytes: 1 << PAGE_SHIFT }));
-                        next = Page(page.0 + 1);
+                            .and_then(|()| runs.push(Run::Own { bytes: PageCount(1).bytes() }));
+                        next = page.next();
                     }
                 });
             }
             full?;
             runs.push(clean(PageRange { start: next, end: part.end }))?;
-            at = part.end.start().0;
+            at = part.end.user_start();
         }
-        runs.push(Run::Own { bytes: end - at })
+        runs.push(own(at, slice.end()))
     }
 }

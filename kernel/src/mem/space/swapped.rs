@@ -11,6 +11,7 @@ use crate::mem::{
     swap::{self, PageIn},
 };
 use alloc::sync::Arc;
+use foundation::PageCount;
 
 /// A page that is in the swap file.
 pub(super) struct SwappedPage {
@@ -94,7 +95,7 @@ impl AddressSpace {
     fn neighbours(&self, swapped: &SwappedPage) -> core::ops::Range<u32> {
         let window = knobs::FAULT_AROUND.get().max(1);
         let start = Page(swapped.page.0 - swapped.page.0 % window);
-        let within = PageRange::new(start, window).intersect(swapped.range);
+        let within = PageRange::new(start, PageCount(window)).intersect(swapped.range);
         let lies_alike = |page: Page| {
             let expected = i64::from(swapped.slot) + page.0 as i64 - swapped.page.0 as i64;
             self.table

@@ -3,7 +3,7 @@
 
 use super::{AddressSpace, Space};
 use crate::mem::{
-    Backing, Frame, Page, PageRange, USER_END, VirtAddr,
+    Backing, Frame, Page, PageRange, USER_END,
     page_table::{Entry, EntryFlags, Flush, Swept, Verdict},
     swap::{Slot, SlotRow},
 };
@@ -57,7 +57,7 @@ impl Space {
 
 impl AddressSpace {
     fn take_pages(&mut self, enough: usize, mut leaving: Option<&mut Leaving>) -> Swept {
-        let end = VirtAddr(USER_END).page();
+        let end = USER_END.page();
         let from = self.hand;
         let mut swept = self.sweep(PageRange { start: from, end }, enough, leaving.as_deref_mut());
         if swept.stopped.is_none() && from > Page(0) {

@@ -14,7 +14,17 @@ fn made_up(pages: u64) -> Arc<Space> {
 /// What a write takes from pages of the program's own.
 fn own(space: &Space, first: u64, pages: u64) -> Gathered {
     let first = at(first).page();
-    Gathered::Own { first, frames: space.lend(PageRange::new(first, pages)).unwrap() }
+    Gathered::Own { first, frames: space.lend(PageRange::new(first, PageCount(pages))).unwrap() }
+}
+
+/// As [`Space::clean_written`], with bare numbers.
+fn clean_written(
+    space: &Space,
+    gathered: &[Gathered],
+    snapshot: &Arc<Snapshot>,
+    offset: u64,
+) -> u64 {
+    space.clean_written(gathered, snapshot, SnapshotOffset(offset)).0
 }
 
 fn check(space: &Space, pages: core::ops::Range<u64>) {
@@ -29,20 +39,20 @@ fn w8_pages_written_are_clean_in_place_and_go_and_come_back() {
     let pager = TestPager::new(Answers::Now);
     let space = made_up(8);
     let gathered = [own(&space, 0, 8)];
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 8);
+    assert_eq!(clean_written(&space, &gathered, &pager.snapshot(1, 1, 0, 8), 0), 8);
     drop(gathered);
-    assert_eq!((space.stats().lazy, space.stats().resident), (8, 8));
+    assert_eq!((space.stats().lazy.0, space.stats().resident.0), (8, 8));
     check(&space, 0..8);
     assert_eq!(pager.requests(), 0, "no data moves");
     // Whoever reads the same bytes has them.
     let reader = space_of(8);
-    reader.associate(at(0), 8, &pager.snapshot(1, 1, 0, 8), 0).unwrap();
+    associate(&reader, at(0), 8, &pager.snapshot(1, 1, 0, 8), 0).unwrap();
     check(&reader, 0..8);
     assert_eq!(pager.requests(), 0, "the next reader shares them");
     drop(reader);
     // A store ends it for a page.
     store(&space, at(3), 1);
-    assert_eq!(space.stats().lazy, 7);
+    assert_eq!(space.stats().lazy.0, 7);
     evict_all();
     while take_some(64) {}
     evict_all();
@@ -65,16 +75,16 @@ fn w8_a_page_stored_to_meanwhile_stays_the_programs_own() {
     let other = [own(&space, 2, 1)];
     // What fork and lending do to the entry is no sign that nobody stored.
     drop(space.fork().unwrap());
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 7);
-    assert_eq!((space.stats().lazy, load(&space, at(2))), (7, 99));
+    assert_eq!(clean_written(&space, &gathered, &pager.snapshot(1, 1, 0, 8), 0), 7);
+    assert_eq!((space.stats().lazy.0, load(&space, at(2))), (7, 99));
     assert_eq!(
-        space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0),
+        clean_written(&space, &gathered, &pager.snapshot(1, 1, 0, 8), 0),
         0,
         "a second answer changes nothing"
     );
     drop((gathered, other));
     store(&space, at(0), 98);
-    assert_eq!((space.stats().lazy, load(&space, at(0)), load(&space, at(2))), (6, 98, 99));
+    assert_eq!((space.stats().lazy.0, load(&space, at(0)), load(&space, at(2))), (6, 98, 99));
     check(&space, 3..8);
     drop(space);
     assert_eq!(pager.closed(), 2);
@@ -86,13 +96,13 @@ fn w8_what_is_not_what_it_was_is_left_alone() {
     let pager = TestPager::new(Answers::Now);
     let space = made_up(16);
     let gathered = [own(&space, 0, 16)];
-    space.unmap(at(0), 2 * PAGE).unwrap();
-    space.map(Placement::Fixed(at(1)), PAGE, RW, Backing::Anonymous, "").unwrap();
-    space.associate(at(4), 2, &pager.snapshot(2, 1, 0, 2), 0).unwrap();
-    space.protect(at(8), 2 * PAGE, Prot::READ).unwrap();
-    space.remap(at(12), 2 * PAGE, 2 * PAGE, Move::To(at(100))).unwrap();
+    space.unmap(at(0), pages(2)).unwrap();
+    space.map(Placement::Fixed(at(1)), pages(1), RW, Backing::Anonymous, "").unwrap();
+    associate(&space, at(4), 2, &pager.snapshot(2, 1, 0, 2), 0).unwrap();
+    space.protect(at(8), pages(2), Prot::READ).unwrap();
+    space.remap(at(12), pages(2), pages(2), Move::To(at(100))).unwrap();
     // Six of sixteen are elsewhere, gone, or something else; what is protected is still the same.
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 16), 0), 10);
+    assert_eq!(clean_written(&space, &gathered, &pager.snapshot(1, 1, 0, 16), 0), 10);
     drop(gathered);
     assert!(mmu::load(&space, at(0)).is_err());
     assert_eq!(load(&space, at(1)), 0);
@@ -105,8 +115,8 @@ fn w8_what_is_not_what_it_was_is_left_alone() {
     // Not one of them is there any more.
     let before = pager.closed();
     let gathered = [own(&space, 2, 2)];
-    space.unmap(at(2), 2 * PAGE).unwrap();
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 2 * PAGE, 2), 0), 0);
+    space.unmap(at(2), pages(2)).unwrap();
+    assert_eq!(clean_written(&space, &gathered, &pager.snapshot(1, 1, 2 * PAGE, 2), 0), 0);
     assert_eq!(pager.closed(), before + 1, "nothing stands for that snapshot");
 }
 
@@ -116,18 +126,18 @@ fn w8_references_move_on_to_the_new_snapshot_and_what_was_not_written_does_not()
     let pager = TestPager::new(Answers::Now);
     let space = space_of(16);
     let old = pager.snapshot(1, 1, 0, 16);
-    space.associate(at(0), 16, &old, 0).unwrap();
+    associate(&space, at(0), 16, &old, 0).unwrap();
     store(&space, at(5), byte_of(1, 2, 5 * PAGE));
     let same = |first: u64, pages: u64| Gathered::Same {
-        pages: PageRange::new(at(first).page(), pages),
+        pages: PageRange::new(at(first).page(), PageCount(pages)),
         snapshot: old.clone(),
-        offset: first * PAGE,
+        offset: SnapshotOffset(first * PAGE),
     };
     let gathered = [same(0, 5), own(&space, 5, 1), same(6, 10)];
     // Eight pages were written.
-    assert_eq!(space.clean_written(&gathered, &pager.snapshot(1, 1, 0, 8), 0), 1);
+    assert_eq!(clean_written(&space, &gathered, &pager.snapshot(1, 1, 0, 8), 0), 1);
     drop(gathered);
-    assert_eq!(space.stats().lazy, 16);
+    assert_eq!(space.stats().lazy.0, 16);
     assert_eq!(space.regions().len(), 2, "one region for each snapshot");
     drop(old);
     assert_eq!(pager.closed(), 0, "the rest stands for the old one still");
@@ -143,18 +153,18 @@ fn w8_a_buffer_that_is_filled_anew_is_known_as_such() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = made_up(8);
-    let middle = slice(VirtAddr(at(0).0 + 100), 7 * PAGE);
+    let middle = slice(UserAddr(at(0).0 + 100), 7 * PAGE);
     assert!(!space.was_cleaned(middle));
     // The next message of the same write knows nothing of the one before.
     let halves = made_up(8);
-    assert_eq!(halves.clean_written(&[own(&halves, 0, 4)], &pager.snapshot(1, 1, 0, 4), 0), 4);
+    assert_eq!(clean_written(&halves, &[own(&halves, 0, 4)], &pager.snapshot(1, 1, 0, 4), 0), 4);
     assert!(
         halves.was_cleaned(slice(at(0), 4 * PAGE)) && !halves.was_cleaned(slice(at(4), 4 * PAGE))
     );
     drop(halves);
-    assert_eq!(space.clean_written(&[own(&space, 1, 6)], &pager.snapshot(1, 1, PAGE, 6), 0), 6);
+    assert_eq!(clean_written(&space, &[own(&space, 1, 6)], &pager.snapshot(1, 1, PAGE, 6), 0), 6);
     (0..8).for_each(|page| store(&space, at(page), 1));
-    assert_eq!((space.stats().lazy, space.regions().len()), (0, 3));
+    assert_eq!((space.stats().lazy.0, space.regions().len()), (0, 3));
     assert!(space.was_cleaned(middle));
     assert_eq!(pager.closed(), 2);
 }

@@ -9,12 +9,12 @@ mod swap;
 use super::*;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset, PageCount, SnapshotOffset};
 use fsproto::{Handle, Hole};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PAGE: u64 = PAGE_BYTES as u64;
-const BASE: VirtAddr = VirtAddr(0x10_0000);
+const BASE: UserAddr = UserAddr(0x10_0000);
 
 /// Files from this number on have holes: some of their pages are zeros.
 const HOLEY_FILES: u64 = 100;
@@ -52,7 +52,7 @@ struct TestPager {
     mount: u64,
     answers: Mutex<Answers>,
     waiting: Mutex<Vec<Arc<Fetch>>>,
-    requests: Mutex<Vec<(Handle, u64, usize)>>,
+    requests: Mutex<Vec<(Handle, u64, u64)>>,
     closed: Mutex<Vec<Handle>>,
     made: AtomicU64,
 }
@@ -95,21 +95,23 @@ impl TestPager {
         holes: Vec<Hole>,
     ) -> Arc<Snapshot> {
         self.made.fetch_add(1, Ordering::Relaxed);
+        let offset = FileOffset(offset);
         let source = Source::File { mount: self.mount, file, version, offset };
         Snapshot::new(
             self.clone(),
             Handle(file << 32 | version),
-            pages * PAGE,
+            PageCount(pages).bytes(),
             source,
             holes,
-            u64::MAX,
+            SnapshotOffset(u64::MAX),
         )
     }
 
     /// A snapshot that the pager gives other bytes for each time.
     fn untrusted(self: &Arc<Self>, pages: u64) -> Arc<Snapshot> {
         self.made.fetch_add(1, Ordering::Relaxed);
-        Snapshot::new(self.clone(), Handle(0), pages * PAGE, Source::Untrusted, vec![], u64::MAX)
+        let (length, holes_end) = (PageCount(pages).bytes(), SnapshotOffset(u64::MAX));
+        Snapshot::new(self.clone(), Handle(0), length, Source::Untrusted, vec![], holes_end)
     }
 
     /// The same of a file with holes.
@@ -144,16 +146,16 @@ impl TestPager {
                 )
                 .map_err(Errno::from)
             };
-            return fetch.complete((0..fetch.pages).map(answer).collect());
+            return fetch.complete((0..fetch.pages.0).map(answer).collect());
         };
-        let page = |index: usize| {
-            let start = offset + fetch.offset + index as u64 * PAGE;
+        let page = |index: u64| {
+            let start = offset.0 + fetch.offset.0 + index * PAGE;
             let bytes: Vec<u8> =
                 (start..start + PAGE).map(|at| byte_of(file, version, at)).collect();
             Frame::from_bytes(Claim::Server, &bytes)
         };
         fetch.complete(
-            (0..fetch.pages).map(page).collect::<Result<Vec<_>, _>>().map_err(Errno::from),
+            (0..fetch.pages.0).map(page).collect::<Result<Vec<_>, _>>().map_err(Errno::from),
         );
     }
 
@@ -168,7 +170,7 @@ impl TestPager {
 
 impl Pager for TestPager {
     fn start(&self, fetch: Arc<Fetch>) {
-        lock(&self.requests).push((fetch.snapshot.handle, fetch.offset, fetch.pages));
+        lock(&self.requests).push((fetch.snapshot.handle, fetch.offset.0, fetch.pages.0));
         let answers = *lock(&self.answers);
         match answers {
             Answers::Now | Answers::Errors(0) => Self::answer(&fetch),
@@ -186,25 +188,45 @@ impl Pager for TestPager {
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 
-fn at(page: u64) -> VirtAddr {
-    VirtAddr(BASE.0 + page * PAGE)
+fn at(page: u64) -> UserAddr {
+    UserAddr(BASE.0 + page * PAGE)
 }
 
-fn slice(address: VirtAddr, bytes: u64) -> UserSlice {
-    UserSlice::new(address.0, bytes).unwrap()
+fn slice(address: UserAddr, bytes: u64) -> UserSlice {
+    UserSlice::new(address, ByteCount(bytes)).unwrap()
+}
+
+/// Bytes in so many pages.
+fn pages(count: u64) -> ByteCount {
+    PageCount(count).bytes()
+}
+
+/// Associates `count` pages from `first` on with the snapshot's bytes from `offset` on; returns how
+/// many were associated.
+fn associate(
+    space: &Space,
+    first: UserAddr,
+    count: u64,
+    snapshot: &Arc<Snapshot>,
+    offset: u64,
+) -> Result<u64, Errno> {
+    let done = space.associate(first, PageCount(count), snapshot, SnapshotOffset(offset));
+    done.map(|pages| pages.0)
 }
 
 /// A space with `pages` pages of anonymous memory at [`BASE`].
 fn space_of(pages: u64) -> Arc<Space> {
     let space = Space::new().unwrap();
-    space.map(Placement::Fixed(BASE), pages * PAGE, RW, Backing::Anonymous, "").unwrap();
+    space
+        .map(Placement::Fixed(BASE), PageCount(pages).bytes(), RW, Backing::Anonymous, "")
+        .unwrap();
     space
 }
 
-fn load(space: &Space, address: VirtAddr) -> u8 {
+fn load(space: &Space, address: UserAddr) -> u8 {
     mmu::load(space, address).unwrap()
 }
 
-fn store(space: &Space, address: VirtAddr, value: u8) {
+fn store(space: &Space, address: UserAddr, value: u8) {
     mmu::store(space, address, value).unwrap();
 }

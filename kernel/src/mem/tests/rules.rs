@@ -7,7 +7,7 @@ use std::{sync::mpsc, thread};
 /// A space of 64 pages, all of which stand for file 7, version 1, from its start.
 fn lazy_space(pager: &Arc<TestPager>) -> Arc<Space> {
     let space = space_of(64);
-    assert_eq!(space.associate(BASE, 64, &pager.snapshot(7, 1, 0, 64), 0), Ok(64));
+    assert_eq!(associate(&space, BASE, 64, &pager.snapshot(7, 1, 0, 64), 0), Ok(64));
     space
 }
 
@@ -17,7 +17,7 @@ fn f1_load_fetches_the_page_and_its_neighbours() {
     let pager = TestPager::new(Answers::Now);
     let space = lazy_space(&pager);
     assert_eq!(pager.requests(), 0, "associating asks for nothing");
-    assert_eq!(load(&space, VirtAddr(at(20).0 + 5)), byte_of(7, 1, 20 * PAGE + 5));
+    assert_eq!(load(&space, UserAddr(at(20).0 + 5)), byte_of(7, 1, 20 * PAGE + 5));
     assert_eq!(load(&space, at(23)), byte_of(7, 1, 23 * PAGE));
     assert_eq!(
         *lock(&pager.requests),
@@ -32,9 +32,9 @@ fn f1_windows_grow_when_pages_are_touched_in_order() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = space_of(4096);
-    space.associate(BASE, 4096, &pager.snapshot(7, 1, 0, 4096), 0).unwrap();
+    associate(&space, BASE, 4096, &pager.snapshot(7, 1, 0, 4096), 0).unwrap();
     (0..256).for_each(|page| assert_eq!(load(&space, at(page)), byte_of(7, 1, page * PAGE)));
-    let pages: Vec<usize> = lock(&pager.requests).iter().map(|request| request.2).collect();
+    let pages: Vec<u64> = lock(&pager.requests).iter().map(|request| request.2).collect();
     assert_eq!(pages, [16, 16, 32, 64, 64, 64]);
     load(&space, at(2000));
     load(&space, at(1000));
@@ -52,7 +52,7 @@ fn f1_windows_are_large_where_all_was_touched_the_time_before() {
     let windows = |touched: u64| {
         let space = space_of(256);
         for version in [touched, touched + 1] {
-            space.associate(BASE, 256, &pager.snapshot(7, version, 0, 256), 0).unwrap();
+            associate(&space, BASE, 256, &pager.snapshot(7, version, 0, 256), 0).unwrap();
             (0..touched).for_each(|page| {
                 assert_eq!(load(&space, at(100 + page)), byte_of(7, version, (100 + page) * PAGE))
             });
@@ -70,9 +70,9 @@ fn f2_store_makes_a_private_copy_and_ends_the_association_of_that_page() {
     let (one, two) = (lazy_space(&pager), lazy_space(&pager));
     store(&one, at(3), 200);
     assert_eq!(load(&one, at(3)), 200);
-    assert_eq!(load(&one, VirtAddr(at(3).0 + 1)), byte_of(7, 1, 3 * PAGE + 1));
+    assert_eq!(load(&one, UserAddr(at(3).0 + 1)), byte_of(7, 1, 3 * PAGE + 1));
     assert_eq!(load(&two, at(3)), byte_of(7, 1, 3 * PAGE), "nobody else sees the store");
-    assert_eq!((one.stats().lazy, two.stats().lazy), (63, 64));
+    assert_eq!((one.stats().lazy.0, two.stats().lazy.0), (63, 64));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn r3_nothing_past_the_pages_named() {
     let pager = TestPager::new(Answers::Now);
     let space = space_of(8);
     (0..8).for_each(|page| store(&space, at(page), 100 + page as u8));
-    assert_eq!(space.associate(at(2), 3, &pager.snapshot(1, 1, 0, 8), PAGE), Ok(3));
+    assert_eq!(associate(&space, at(2), 3, &pager.snapshot(1, 1, 0, 8), PAGE), Ok(3));
     for page in 0..8 {
         let expected = if (2..5).contains(&page) {
             byte_of(1, 1, (page - 1) * PAGE)
@@ -97,7 +97,7 @@ fn r4_any_offset_within_the_file() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = space_of(4);
-    space.associate(BASE, 4, &pager.snapshot(1, 1, 100, 5), PAGE).unwrap();
+    associate(&space, BASE, 4, &pager.snapshot(1, 1, 100, 5), PAGE).unwrap();
     assert_eq!(load(&space, at(2)), byte_of(1, 1, 100 + 3 * PAGE));
 }
 
@@ -106,28 +106,28 @@ fn r5_prefixes_look_at_regions_alone() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = space_of(8);
-    space.protect(at(5), PAGE, Prot::READ).unwrap();
+    space.protect(at(5), pages(1), Prot::READ).unwrap();
     space
         .map(
             Placement::Fixed(at(3)),
-            PAGE,
+            pages(1),
             RW,
             Backing::Shared { memory: SharedMemory::new(), first: 0 },
             "",
         )
         .unwrap();
-    let buffer = slice(VirtAddr(at(0).0 + 10), 7 * PAGE);
+    let buffer = slice(UserAddr(at(0).0 + 10), 7 * PAGE);
     assert_eq!(space.writable_prefix(buffer), 5 * PAGE_BYTES - 10);
     assert_eq!(space.lazy_prefix(buffer), 3 * PAGE_BYTES - 10);
     assert_eq!(space.writable_prefix(slice(at(5), 1)), 0);
     assert_eq!(
-        space.associate(at(0), 7, &pager.snapshot(1, 1, 0, 7), 0),
+        associate(&space, at(0), 7, &pager.snapshot(1, 1, 0, 7), 0),
         Ok(3),
         "trimmed where it cannot be lazy"
     );
-    assert_eq!(space.associate(at(5), 1, &pager.snapshot(1, 2, 0, 7), 0), Ok(0));
+    assert_eq!(associate(&space, at(5), 1, &pager.snapshot(1, 2, 0, 7), 0), Ok(0));
     assert_eq!(pager.closed(), 1, "a snapshot that nothing refers to is closed");
-    assert_eq!(space.stats().resident, 0);
+    assert_eq!(space.stats().resident.0, 0);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn r6_reading_again_fetches_nothing() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = lazy_space(&pager);
-    space.associate(BASE, 64, &pager.snapshot(7, 2, 0, 64), 0).unwrap();
+    associate(&space, BASE, 64, &pager.snapshot(7, 2, 0, 64), 0).unwrap();
     assert_eq!((pager.requests(), pager.closed()), (0, 1));
     assert_eq!(load(&space, at(9)), byte_of(7, 2, 9 * PAGE));
 }
@@ -145,10 +145,10 @@ fn r6_a_page_partly_covered_is_fetched_first() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = lazy_space(&pager);
-    assert_eq!(space.copy_out(slice(VirtAddr(at(1).0 + 4000), 200), &[9; 200]), Ok(200));
-    assert_eq!(load(&space, VirtAddr(at(1).0 + 3999)), byte_of(7, 1, 2 * PAGE - 97));
-    assert_eq!(load(&space, VirtAddr(at(2).0 + 103)), 9);
-    assert_eq!(load(&space, VirtAddr(at(2).0 + 104)), byte_of(7, 1, 2 * PAGE + 104));
+    assert_eq!(space.copy_out(slice(UserAddr(at(1).0 + 4000), 200), &[9; 200]), Ok(200));
+    assert_eq!(load(&space, UserAddr(at(1).0 + 3999)), byte_of(7, 1, 2 * PAGE - 97));
+    assert_eq!(load(&space, UserAddr(at(2).0 + 103)), 9);
+    assert_eq!(load(&space, UserAddr(at(2).0 + 104)), byte_of(7, 1, 2 * PAGE + 104));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn r7_frames_that_others_see_are_never_written() {
     let child = space.fork().unwrap();
     space.copy_out(slice(at(0), 2 * PAGE), &[5; 2 * PAGE_BYTES]).unwrap();
     space.copy_out(slice(at(40), 1), &[5]).unwrap();
-    space.associate(at(1), 1, &pager.snapshot(8, 1, 0, 1), 0).unwrap();
+    associate(&space, at(1), 1, &pager.snapshot(8, 1, 0, 1), 0).unwrap();
     assert_eq!(load(&child, at(0)), byte_of(7, 1, 0));
     assert_eq!(load(&child, at(1)), byte_of(7, 1, PAGE));
     assert_eq!(load(&child, at(40)), 1);
@@ -179,14 +179,14 @@ fn r10_holes_cost_no_message_and_no_frame() {
         Hole { offset: 40 * PAGE, length: 24 * PAGE },
     ];
     let snapshot = pager.holey(3, 1, 0, 64, holes);
-    space.associate(BASE, 64, &snapshot, 0).unwrap();
+    associate(&space, BASE, 64, &snapshot, 0).unwrap();
     let before = frame::stats().free;
     (40..64).for_each(|page| assert_eq!(load(&space, at(page)), 0));
     assert!(before - frame::stats().free <= 3, "tables alone");
-    assert_eq!((pager.requests(), space.stats().resident), (0, 0));
+    assert_eq!((pager.requests(), space.stats().resident.0), (0, 0));
     store(&space, at(50), 1);
     assert_eq!(
-        (load(&space, at(50)), load(&space, VirtAddr(at(50).0 + 1)), pager.requests()),
+        (load(&space, at(50)), load(&space, UserAddr(at(50).0 + 1)), pager.requests()),
         (1, 0, 0)
     );
     assert_eq!(
@@ -209,9 +209,9 @@ fn c10_the_last_association_closes_the_snapshot() {
     assert_eq!(overwritten.regions().len(), 1, "plain memory again");
 
     let unmapped = lazy_space(&pager);
-    unmapped.unmap(at(0), 63 * PAGE).unwrap();
+    unmapped.unmap(at(0), pages(63)).unwrap();
     assert_eq!(pager.closed(), 1);
-    unmapped.unmap(at(63), PAGE).unwrap();
+    unmapped.unmap(at(63), pages(1)).unwrap();
     assert_eq!(pager.closed(), 2);
 
     let parent = lazy_space(&pager);
@@ -262,7 +262,7 @@ fn f3_what_came_late_is_not_mapped_into_something_else() {
         move || load(&space, at(0))
     });
     let fetch = next_fetch(&pager);
-    space.associate(BASE, 64, &pager.snapshot(8, 1, 0, 64), 0).unwrap();
+    associate(&space, BASE, 64, &pager.snapshot(8, 1, 0, 64), 0).unwrap();
     *lock(&pager.answers) = Answers::Now;
     TestPager::answer(&fetch);
     assert_eq!(reader.join().unwrap(), byte_of(8, 1, 0));
@@ -278,7 +278,7 @@ fn f3_the_fetch_outlives_the_thread_and_the_space() {
         move || mmu::load(&space, at(0))
     });
     let fetch = next_fetch(&pager);
-    space.unmap(BASE, 64 * PAGE).unwrap();
+    space.unmap(BASE, pages(64)).unwrap();
     drop(space);
     assert_eq!(pager.closed(), 0, "not while a request refers to it");
     TestPager::answer(&fetch);
@@ -293,7 +293,7 @@ fn f4_try_copies_never_wait() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = space_of(8);
-    space.associate(at(2), 2, &pager.snapshot(7, 1, 0, 8), 0).unwrap();
+    associate(&space, at(2), 2, &pager.snapshot(7, 1, 0, 8), 0).unwrap();
     let mut bytes = [0; 4 * PAGE_BYTES];
     assert_eq!(space.try_copy_in(slice(at(0), 4 * PAGE), &mut bytes), 2 * PAGE_BYTES);
     assert_eq!(space.try_copy_out(slice(at(0), 4 * PAGE), &[1; 4 * PAGE_BYTES]), 2 * PAGE_BYTES);
@@ -306,21 +306,24 @@ fn f4_try_copies_never_wait() {
 fn f4_copies_go_as_far_as_memory_reaches() {
     let _alone = host::exclusive();
     let space = space_of(2);
-    let end = slice(VirtAddr(at(1).0 + 4000), 200);
+    let end = slice(UserAddr(at(1).0 + 4000), 200);
     assert_eq!(space.copy_out(end, &[1; 200]), Ok(96));
     assert_eq!(space.copy_out_all(end, &[1; 200]), Err(FaultError::Segv));
     assert_eq!(space.copy_in_prefix(end, &mut [0; 200]), Ok(96));
     assert_eq!(space.copy_in(end, &mut [0; 200]), Err(FaultError::Segv));
     assert_eq!(space.copy_out(slice(at(2), 1), &[1]), Err(FaultError::Segv));
     assert_eq!(space.copy_out(slice(at(2), 0), &[]), Ok(0));
-    space.write(at(0).0 + 4094, &0x1122_3344_u32).unwrap();
-    assert_eq!(space.read::<u32>(at(0).0 + 4094), Ok(0x1122_3344));
+    space.write(UserAddr(at(0).0 + 4094), &0x1122_3344_u32).unwrap();
+    assert_eq!(space.read::<u32>(UserAddr(at(0).0 + 4094)), Ok(0x1122_3344));
     assert_eq!(
-        space.read_string(at(1).0 + 4095, 10),
+        space.read_string(UserAddr(at(1).0 + 4095), 10),
         Err(FaultError::Segv),
         "no NUL before the end"
     );
-    assert_eq!(space.read_string(at(0).0 + 4094, 10).unwrap().unwrap(), [0x44, 0x33, 0x22, 0x11]);
+    assert_eq!(
+        space.read_string(UserAddr(at(0).0 + 4094), 10).unwrap().unwrap(),
+        [0x44, 0x33, 0x22, 0x11]
+    );
 }
 
 #[test]
@@ -418,7 +421,7 @@ fn a1_fork_shares_associations() {
     let parent = lazy_space(&pager);
     store(&parent, at(1), 77);
     let child = parent.fork().unwrap();
-    assert_eq!(child.stats().lazy, 63);
+    assert_eq!(child.stats().lazy.0, 63);
     assert_eq!(load(&child, at(1)), 77);
     assert_eq!(load(&child, at(60)), byte_of(7, 1, 60 * PAGE));
     store(&child, at(60), 1);
@@ -452,19 +455,19 @@ fn a4_splitting_fetches_nothing_and_keeps_the_bytes() {
     let space = lazy_space(&pager);
     store(&space, at(5), 1);
     let requests = pager.requests();
-    space.unmap(at(10), 2 * PAGE).unwrap();
-    space.protect(at(20), 3 * PAGE, Prot::READ).unwrap();
-    let moved = space.remap(at(30), 4 * PAGE, 6 * PAGE, Move::IfNeeded).unwrap();
+    space.unmap(at(10), pages(2)).unwrap();
+    space.protect(at(20), pages(3), Prot::READ).unwrap();
+    let moved = space.remap(at(30), pages(4), pages(6), Move::IfNeeded).unwrap();
     assert_eq!(pager.requests(), requests);
     assert_eq!(mmu::load(&space, at(10)), Err(FaultError::Segv));
     assert_eq!(mmu::store(&space, at(21), 1), Err(FaultError::Segv));
     assert_eq!(load(&space, at(22)), byte_of(7, 1, 22 * PAGE));
-    assert_eq!(load(&space, VirtAddr(moved.0 + 3 * PAGE)), byte_of(7, 1, 33 * PAGE));
-    assert_eq!(load(&space, VirtAddr(moved.0 + 4 * PAGE)), 0);
+    assert_eq!(load(&space, UserAddr(moved.0 + 3 * PAGE)), byte_of(7, 1, 33 * PAGE));
+    assert_eq!(load(&space, UserAddr(moved.0 + 4 * PAGE)), 0);
     assert_eq!(mmu::load(&space, at(30)), Err(FaultError::Segv));
     assert_eq!(load(&space, at(12)), byte_of(7, 1, 12 * PAGE));
     assert_eq!(load(&space, at(5)), 1);
-    assert_eq!(space.stats().lazy, 64 - 1 - 2);
+    assert_eq!(space.stats().lazy.0, 64 - 1 - 2);
 }
 
 #[test]
@@ -473,9 +476,9 @@ fn a5_congruent_reads_share_frames_and_incongruent_ones_do_not() {
     let pager = TestPager::new(Answers::Now);
     let frame = frame_of;
     let (one, two, three) = (space_of(8), space_of(8), space_of(8));
-    one.associate(BASE, 8, &pager.snapshot(9, 1, 0, 8), 0).unwrap();
-    two.associate(BASE, 4, &pager.snapshot(9, 1, 100, 8), PAGE - 100).unwrap();
-    three.associate(BASE, 4, &pager.snapshot(9, 1, 100, 8), 0).unwrap();
+    associate(&one, BASE, 8, &pager.snapshot(9, 1, 0, 8), 0).unwrap();
+    associate(&two, BASE, 4, &pager.snapshot(9, 1, 100, 8), PAGE - 100).unwrap();
+    associate(&three, BASE, 4, &pager.snapshot(9, 1, 100, 8), 0).unwrap();
     [&one, &two, &three].into_iter().for_each(|space| {
         load(space, at(0));
     });
@@ -494,11 +497,11 @@ fn a8_fork_and_lending_write_protect_first() {
     store(&space, at(0), 1);
     store(&space, at(1), 1);
     let child = space.fork().unwrap();
-    let lent = space.lend(PageRange::new(at(1).page(), 1)).unwrap();
+    let lent = space.lend(PageRange::new(at(1).page(), PageCount(1))).unwrap();
     store(&space, at(0), 2);
     store(&space, at(1), 2);
     assert_eq!((load(&child, at(0)), lent[0].bytes()[0]), (1, 1));
-    assert_eq!(child.accept(at(2).page(), lent), Ok(1));
+    assert_eq!(child.accept(at(2).page(), lent), Ok(PageCount(1)));
     assert_eq!(load(&child, at(2)), 1);
     store(&child, at(2), 3);
     assert_eq!((load(&child, at(1)), load(&child, at(2)), load(&space, at(1))), (1, 3, 2));
@@ -523,11 +526,11 @@ fn q4_regions_are_bounded() {
     let space = space_of(64);
     let _knob = Knob::set(&knobs::MAX_REGIONS, 8);
     let refused = (0..32)
-        .map(|n| space.associate(at(2 * n), 1, &pager.snapshot(7, n, 0, 1), 0))
+        .map(|n| associate(&space, at(2 * n), 1, &pager.snapshot(7, n, 0, 1), 0))
         .position(|result| result == Err(Errno::ENOMEM));
     assert_eq!(refused, Some(4));
-    assert_eq!(space.protect(at(60), PAGE, Prot::READ), Err(Errno::ENOMEM));
-    assert_eq!(space.unmap(at(50), PAGE), Err(Errno::ENOMEM));
+    assert_eq!(space.protect(at(60), pages(1), Prot::READ), Err(Errno::ENOMEM));
+    assert_eq!(space.unmap(at(50), pages(1)), Err(Errno::ENOMEM));
     assert_eq!(space.regions().len(), 8);
     assert_eq!(load(&space, at(6)), byte_of(7, 3, 0));
 }
@@ -584,7 +587,7 @@ fn q2_clean_pages_go_and_come_again() {
     let hoard = hoard(100);
     let pager = TestPager::new(Answers::Now);
     let space = space_of(1000);
-    space.associate(BASE, 1000, &pager.snapshot(7, 1, 0, 1000), 0).unwrap();
+    associate(&space, BASE, 1000, &pager.snapshot(7, 1, 0, 1000), 0).unwrap();
     store(&space, at(500), 1);
     let child = space.fork().unwrap();
     for _ in 0..2 {
@@ -607,15 +610,13 @@ fn q2_tables_of_holes_go_too() {
     let pager = TestPager::new(Answers::Now);
     let space = Space::new().unwrap();
     let bytes = 16 << 30;
-    let start =
-        space.map(Placement::Anywhere(VirtAddr(0)), bytes, RW, Backing::Anonymous, "").unwrap();
+    let start = space
+        .map(Placement::Anywhere(UserAddr(0)), ByteCount(bytes), RW, Backing::Anonymous, "")
+        .unwrap();
     let snapshot = pager.holey(3, 1, 0, bytes / PAGE, vec![Hole { offset: 0, length: bytes }]);
-    assert_eq!(
-        space.associate(start, (bytes / PAGE) as usize, &snapshot, 0),
-        Ok((bytes / PAGE) as usize)
-    );
+    assert_eq!(associate(&space, start, bytes / PAGE, &snapshot, 0), Ok(bytes / PAGE));
     for at in (0..bytes).step_by(4 << 20) {
-        assert_eq!(load(&space, VirtAddr(start.0 + at)), 0);
+        assert_eq!(load(&space, UserAddr(start.0 + at)), 0);
     }
     assert_eq!(pager.requests(), 0);
 }

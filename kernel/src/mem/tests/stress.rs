@@ -68,7 +68,7 @@ impl World {
         let start = self.random.u64(0..PAGES * PAGE);
         let len =
             if self.random.bool() { self.random.u64(1..300) } else { self.random.u64(1..4 * PAGE) };
-        slice(VirtAddr(BASE.0 + start), len.min(PAGES * PAGE - start))
+        slice(UserAddr(BASE.0 + start), len.min(PAGES * PAGE - start))
     }
 
     fn step(&mut self, pair: &mut Pair) {
@@ -100,7 +100,9 @@ impl World {
         } else {
             Backing::Anonymous
         };
-        pair.space.map(Placement::Fixed(at(start)), pages * PAGE, prot, backing, "").unwrap();
+        pair.space
+            .map(Placement::Fixed(at(start)), PageCount(pages).bytes(), prot, backing, "")
+            .unwrap();
         for page in &mut pair.model[start as usize..(start + pages) as usize] {
             let zeros = vec![0; PAGE_BYTES];
             *page = Some((
@@ -116,7 +118,7 @@ impl World {
 
     fn unmap(&mut self, pair: &mut Pair) {
         let (start, pages) = self.range();
-        pair.space.unmap(at(start), pages * PAGE).unwrap();
+        pair.space.unmap(at(start), PageCount(pages).bytes()).unwrap();
         pair.model[start as usize..(start + pages) as usize].fill(None);
     }
 
@@ -125,7 +127,7 @@ impl World {
         let prot = self.prot();
         let model = &mut pair.model[start as usize..(start + pages) as usize];
         let expected = if model.iter().all(Option::is_some) { Ok(()) } else { Err(Errno::ENOMEM) };
-        assert_eq!(pair.space.protect(at(start), pages * PAGE, prot), expected);
+        assert_eq!(pair.space.protect(at(start), PageCount(pages).bytes(), prot), expected);
         if expected.is_ok() {
             model.iter_mut().flatten().for_each(|page| page.0 = prot);
         }
@@ -137,11 +139,11 @@ impl World {
         let shift = if self.random.bool() { 0 } else { self.random.u64(1..PAGE) };
         let (file_offset, skip) = (self.random.u64(0..20) * PAGE + shift, self.random.u64(0..4));
         let snapshot = self.pager.sparse(file, version, file_offset, pages + skip);
-        let done = pair.space.associate(at(start), pages as usize, &snapshot, skip * PAGE).unwrap();
+        let done = associate(&pair.space, at(start), pages, &snapshot, skip * PAGE).unwrap();
         let lazy = |page: &&ModelPage| matches!(page, Some((prot, Bytes::Private(_))) if prot.contains(Prot::WRITE));
         let model = &mut pair.model[start as usize..(start + pages) as usize];
-        assert_eq!(done, model.iter().take_while(lazy).count());
-        for (index, page) in model.iter_mut().take(done).enumerate() {
+        assert_eq!(done, model.iter().take_while(lazy).count() as u64);
+        for (index, page) in model.iter_mut().take(done as usize).enumerate() {
             let first = file_offset + (skip + index as u64) * PAGE;
             page.as_mut().unwrap().1 = Bytes::Private(
                 (first..first + PAGE).map(|at| byte_of(file, version, at)).collect(),
@@ -164,7 +166,7 @@ impl World {
         });
         assert!(done <= expected);
         let mut left = &bytes[..done];
-        for piece in to.take(done).pieces() {
+        for piece in to.take(done).by_page() {
             let (index, inside) = place(piece);
             let (part, rest) = left.split_at(piece.len());
             pair.model[index]
@@ -183,7 +185,7 @@ impl World {
         let done = pair.space.copy_in_prefix(from, &mut bytes).unwrap_or(0);
         assert_eq!(done, expected);
         let mut left = &bytes[..done];
-        for piece in from.take(done).pieces() {
+        for piece in from.take(done).by_page() {
             let (index, inside) = place(piece);
             let (part, rest) = left.split_at(piece.len());
             pair.model[index]
@@ -201,7 +203,7 @@ impl World {
         let model = pair.model[page as usize].as_mut();
         let allowed = model.as_ref().is_some_and(|(prot, _)| prot.contains(Prot::WRITE));
         assert_eq!(
-            mmu::store(&pair.space, VirtAddr(at(page).0 + inside), value),
+            mmu::store(&pair.space, UserAddr(at(page).0 + inside), value),
             if allowed { Ok(()) } else { Err(FaultError::Segv) }
         );
         if allowed {
@@ -224,7 +226,7 @@ impl World {
         if !simple || old.start < new.end && new.start < old.end {
             return;
         }
-        pair.space.remap(at(from.0), from.1 * PAGE, to.1 * PAGE, Move::To(at(to.0))).unwrap();
+        pair.space.remap(at(from.0), pages(from.1), pages(to.1), Move::To(at(to.0))).unwrap();
         let mut moved: Vec<ModelPage> = pair.model[old.clone()].to_vec();
         pair.model[old].fill(None);
         moved.resize(new.len(), first.map(|(prot, _)| (prot, Bytes::zeros())));
@@ -235,7 +237,7 @@ impl World {
         let (start, pages) = self.range();
         let model = &mut pair.model[start as usize..(start + pages) as usize];
         let mapped = model.iter().all(Option::is_some);
-        assert_eq!(pair.space.discard(at(start), pages * PAGE).is_ok(), mapped);
+        assert_eq!(pair.space.discard(at(start), PageCount(pages).bytes()).is_ok(), mapped);
         for page in model.iter_mut().flatten().filter(|_| mapped) {
             if let Bytes::Private(bytes) = &mut page.1 {
                 bytes.fill(0);
@@ -251,12 +253,12 @@ impl World {
             .iter()
             .take_while(|page| page.as_ref().is_some_and(|(prot, _)| !prot.is_empty()))
             .count() as u64;
-        let Ok(frames) = pair.space.lend(PageRange::new(at(from).page(), pages)) else {
+        let Ok(frames) = pair.space.lend(PageRange::new(at(from).page(), PageCount(pages))) else {
             assert!(readable < pages);
             return;
         };
         let copies = pair.model[from as usize..][..pages as usize].to_vec();
-        let done = pair.space.accept(at(to).page(), frames).unwrap_or(0);
+        let done = pair.space.accept(at(to).page(), frames).unwrap_or_default().to_usize();
         for (index, copy) in copies.into_iter().take(done).enumerate() {
             let bytes = copy.unwrap().1.get(<[u8]>::to_vec);
             pair.model[to as usize + index].as_mut().unwrap().1 = Bytes::Private(bytes);
@@ -275,7 +277,7 @@ impl World {
                     _ => Err(FaultError::Segv),
                 };
                 assert_eq!(
-                    mmu::load(&pair.space, VirtAddr(address.0 + inside)),
+                    mmu::load(&pair.space, UserAddr(address.0 + inside)),
                     expected,
                     "page {index}, byte {inside}"
                 );
@@ -286,12 +288,12 @@ impl World {
 }
 
 fn place(piece: UserSlice) -> (usize, usize) {
-    ((piece.addr().page() - BASE.page()) as usize, piece.addr().offset_in_page())
+    ((piece.addr().page() - BASE.page()).to_usize(), piece.addr().offset_in_page())
 }
 
 /// Bytes from the start of a slice that lie in pages with suitable rights.
 fn reach(pair: &Pair, slice: UserSlice, suitable: impl Fn(Prot) -> bool) -> usize {
-    let reached = slice.pieces().take_while(|&piece| {
+    let reached = slice.by_page().take_while(|&piece| {
         pair.model[place(piece).0].as_ref().is_some_and(|(prot, _)| suitable(*prot))
     });
     reached.map(UserSlice::len).sum()
@@ -302,10 +304,10 @@ fn check_invariants(space: &Space) {
     space.with(|space| {
         let mut end = Page(0);
         for (range, region) in space.regions.iter() {
-            assert!(range.start >= end && region.pages > 0);
+            assert!(range.start >= end && !region.pages.is_zero());
             end = range.end;
             let lazy = matches!(region.backing, Backing::Snapshot { .. });
-            assert_eq!(lazy, region.associated > 0);
+            assert_eq!(lazy, !region.associated.is_zero());
             if lazy {
                 assert_eq!(region.associated, region.pages - space.table.count_private(range));
             }
@@ -396,20 +398,20 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
             0..=3 => {
                 let (version, offset) = (random.u64(1..3), random.u64(0..8) * 1024);
                 let snapshot = pager.sparse(FILE, version, offset, 3);
-                assert_eq!(space.associate(at(page), 1, &snapshot, PAGE), Ok(1));
+                assert_eq!(associate(&space, at(page), 1, &snapshot, PAGE), Ok(1));
                 *bytes = (offset + PAGE..offset + 2 * PAGE)
                     .map(|at| byte_of(FILE, version, at))
                     .collect();
             }
             4 => {
                 let inside = random.usize(0..PAGE_BYTES);
-                store_stubbornly(space, VirtAddr(at(page).0 + inside as u64), 7);
+                store_stubbornly(space, UserAddr(at(page).0 + inside as u64), 7);
                 bytes[inside] = 7;
             }
             5 => {
-                space.unmap(at(page), PAGE).unwrap();
+                space.unmap(at(page), pages(1)).unwrap();
                 space
-                    .map(Placement::FixedNoReplace(at(page)), PAGE, RW, Backing::Anonymous, "")
+                    .map(Placement::FixedNoReplace(at(page)), pages(1), RW, Backing::Anonymous, "")
                     .unwrap();
                 bytes.fill(0);
             }
@@ -417,7 +419,7 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
                 let child = space.fork().unwrap();
                 let inside = random.usize(0..PAGE_BYTES);
                 assert_eq!(
-                    load_stubbornly(&child, VirtAddr(at(page).0 + inside as u64)),
+                    load_stubbornly(&child, UserAddr(at(page).0 + inside as u64)),
                     bytes[inside]
                 );
             }
@@ -425,7 +427,7 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
             _ => {
                 let inside = random.usize(0..PAGE_BYTES);
                 assert_eq!(
-                    load_stubbornly(space, VirtAddr(at(page).0 + inside as u64)),
+                    load_stubbornly(space, UserAddr(at(page).0 + inside as u64)),
                     bytes[inside],
                     "page {page}, byte {inside}"
                 );
@@ -435,7 +437,7 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
 }
 
 /// A failed page-in is an error, and asking again is allowed.
-fn load_stubbornly(space: &Space, address: VirtAddr) -> u8 {
+fn load_stubbornly(space: &Space, address: UserAddr) -> u8 {
     loop {
         match mmu::load(space, address) {
             Err(FaultError::Bus) => {}
@@ -444,7 +446,7 @@ fn load_stubbornly(space: &Space, address: VirtAddr) -> u8 {
     }
 }
 
-fn store_stubbornly(space: &Space, address: VirtAddr, value: u8) {
+fn store_stubbornly(space: &Space, address: UserAddr, value: u8) {
     while let Err(error) = mmu::store(space, address, value) {
         assert_eq!(error, FaultError::Bus);
     }

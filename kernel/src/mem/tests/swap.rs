@@ -59,7 +59,7 @@ fn take_all() {
 /// Swaps all out that can be.
 fn swap_all(space: &Space) {
     take_all();
-    assert_eq!(space.stats().resident, 0);
+    assert_eq!(space.stats().resident.0, 0);
 }
 
 /// Waits until so many requests have been made that the store has not answered. Looks at the store
@@ -79,7 +79,7 @@ fn q3_pages_go_and_come_back_with_their_neighbours() {
     let space = filled(100);
     let tables = before.free - frame::stats().free - 100;
     swap_all(&space);
-    assert_eq!((space.stats().swapped, swap.store.pages()), (100, 100));
+    assert_eq!((space.stats().swapped.0, swap.store.pages()), (100, 100));
     assert_eq!(before.free - frame::stats().free, tables, "all frames are free");
     check(&space, 100);
     assert_eq!(swap::stats(), (1000, 1000), "what came back has no slot");
@@ -94,7 +94,7 @@ fn q3_more_than_memory_can_be_stored_to() {
     let _swap = Swap::new(4 * host::POOL_FRAMES as u32);
     let space = filled(2 * host::POOL_FRAMES as u64);
     check(&space, 2 * host::POOL_FRAMES as u64);
-    space.unmap(BASE, 2 * host::POOL_FRAMES as u64 * PAGE).unwrap();
+    space.unmap(BASE, ByteCount(2 * host::POOL_FRAMES as u64 * PAGE)).unwrap();
     assert_eq!(swap::stats().0, swap::stats().1);
 }
 
@@ -108,7 +108,7 @@ fn q3_without_room_in_the_file_who_asks_is_told() {
         .unwrap();
     assert!(failed > (host::POOL_FRAMES + 300) as u64, "{failed}");
     // One less, and everything is there.
-    space.discard(at(failed - 100), 100 * PAGE).unwrap();
+    space.discard(at(failed - 100), pages(100)).unwrap();
     check(&space, failed - 100);
 }
 
@@ -142,10 +142,10 @@ fn q3_a_page_on_its_way_out_is_taken_back() {
     swap.store.set(StoreAnswers::Later);
     let writer = std::thread::spawn(take_all);
     await_requests(&swap, 1);
-    assert_eq!(space.stats().swapped, 20, "all are on their way");
+    assert_eq!(space.stats().swapped.0, 20, "all are on their way");
     check(&space, 20);
     store(&space, at(3), 99);
-    assert_eq!(space.stats().resident, 20);
+    assert_eq!(space.stats().resident.0, 20);
     swap.store.set(StoreAnswers::Now);
     while !writer.is_finished() {
         swap.store.answer_next(0);
@@ -153,7 +153,7 @@ fn q3_a_page_on_its_way_out_is_taken_back() {
     }
     writer.join().unwrap();
     assert_eq!(load(&space, at(3)), 99);
-    space.unmap(BASE, 20 * PAGE).unwrap();
+    space.unmap(BASE, pages(20)).unwrap();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
     let before = unknown();
     swap.store.set(StoreAnswers::Full);
     take_all();
-    assert_eq!(space.stats().resident, 0, "they are no page's");
+    assert_eq!(space.stats().resident.0, 0, "they are no page's");
     assert_eq!(unknown(), before, "they are known to be kept");
     swap.store.set(StoreAnswers::Now);
     check(&space, 10);
@@ -198,14 +198,14 @@ fn q3_what_is_done_to_swapped_pages() {
     let _swap = Swap::new(1000);
     let space = filled(64);
     swap_all(&space);
-    space.protect(at(0), 8 * PAGE, Prot::READ).unwrap();
+    space.protect(at(0), pages(8), Prot::READ).unwrap();
     assert_eq!(mmu::store(&space, at(1), 0), Err(FaultError::Segv));
-    let moved = space.remap(at(8), 8 * PAGE, 8 * PAGE, Move::To(at(100))).unwrap();
-    assert_eq!(load(&space, VirtAddr(moved.0 + 3 * PAGE)), value(11));
-    space.discard(at(16), 8 * PAGE).unwrap();
+    let moved = space.remap(at(8), pages(8), pages(8), Move::To(at(100))).unwrap();
+    assert_eq!(load(&space, UserAddr(moved.0 + 3 * PAGE)), value(11));
+    space.discard(at(16), pages(8)).unwrap();
     assert_eq!(load(&space, at(17)), 0);
     let pager = TestPager::new(Answers::Now);
-    space.associate(at(24), 8, &pager.snapshot(1, 1, 0, 8), 0).unwrap();
+    associate(&space, at(24), 8, &pager.snapshot(1, 1, 0, 8), 0).unwrap();
     assert_eq!(load(&space, at(25)), byte_of(1, 1, PAGE));
     // A copy over a whole page needs not what was there; over a part, it does.
     let reads = space.counters.get(Counter::FaultsMajor);
@@ -217,8 +217,11 @@ fn q3_what_is_done_to_swapped_pages() {
     space.copy_in(slice(at(47), 2), &mut bytes).unwrap();
     assert_eq!(bytes[0], value(47));
     assert_eq!(space.try_copy_in(slice(at(60), 1), &mut [0]), 0, "nothing waits here");
-    assert_eq!(space.residency(at(56), 8 * PAGE).unwrap(), [0; 8]);
-    assert_eq!(space.lend(PageRange::new(at(48).page(), 4)).unwrap()[2].bytes()[0], value(50));
+    assert_eq!(space.residency(at(56), pages(8)).unwrap(), [0; 8]);
+    assert_eq!(
+        space.lend(PageRange::new(at(48).page(), PageCount(4))).unwrap()[2].bytes()[0],
+        value(50)
+    );
     take_all();
     assert_eq!(
         (load(&space, at(33)), load(&space, at(40)), load(&space, at(1))),
@@ -233,7 +236,7 @@ fn f8_a_servers_pages_stay() {
     let server = filled(20);
     server.policy.mark_server();
     take_all();
-    assert_eq!((server.stats().resident, server.stats().swapped), (20, 0));
+    assert_eq!((server.stats().resident.0, server.stats().swapped.0), (20, 0));
 }
 
 #[test]
@@ -250,11 +253,11 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
     await_requests(&swap, 1);
     // All pages go, come back with other bytes, and go again: the four slots that are left are not
     // those that are being read.
-    space.discard(BASE, 16 * PAGE).unwrap();
+    space.discard(BASE, pages(16)).unwrap();
     (0..4).for_each(|page| store(&space, at(4 + page), 200));
     let writer = std::thread::spawn(|| assert!(take_some(4)));
     await_requests(&swap, 2);
-    assert_eq!(space.stats().swapped, 4, "all are on their way");
+    assert_eq!(space.stats().swapped.0, 4, "all are on their way");
     swap.store.set(StoreAnswers::Now);
     while !(reader.is_finished() && writer.is_finished()) {
         swap.store.answer_next(0);
@@ -285,9 +288,9 @@ fn f8_who_is_to_serve_has_its_pages() {
     let pager = TestPager::new(Answers::Now);
     let space = filled(64);
     swap_all(&space);
-    space.associate(at(0), 16, &pager.snapshot(1, 1, 0, 16), 0).unwrap();
+    associate(&space, at(0), 16, &pager.snapshot(1, 1, 0, 16), 0).unwrap();
     space.load_all().unwrap();
-    assert_eq!((space.stats().resident, space.stats().swapped), (64, 0));
+    assert_eq!((space.stats().resident.0, space.stats().swapped.0), (64, 0));
     let fetches = pager.requests();
     space.policy.mark_server();
     take_all();
@@ -302,7 +305,7 @@ fn x3_what_was_said_once_counts() {
     let swap = Swap::new(1000);
     let pager = TestPager::new(Answers::Now);
     let space = space_of(64);
-    space.associate(at(0), 64, &pager.untrusted(64), 0).unwrap();
+    space.associate(at(0), PageCount(64), &pager.untrusted(64), SnapshotOffset(0)).unwrap();
     let first: Vec<u8> = (0..64).map(|page| load(&space, at(page))).collect();
     let asked = pager.requests();
     let child = space.fork().unwrap();
@@ -311,7 +314,7 @@ fn x3_what_was_said_once_counts() {
         take_all();
         host::evict_all();
     }
-    assert_eq!((swap.store.pages(), space.stats().resident), (64, 0));
+    assert_eq!((swap.store.pages(), space.stats().resident.0), (64, 0));
     (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));
     (0..64).for_each(|page| store(&child, at(page), 0));
     (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));

@@ -1,12 +1,14 @@
 //! The lowest layer: the vocabulary that the protocol, the file servers and the kernel share.
 //!
-//! Plain types without policy: error numbers, page arithmetic, offsets and counts with their
-//! units, and the list of mutants. Everything else in the workspace may import this crate; this
-//! crate imports nothing.
+//! Error numbers, page arithmetic, offsets and counts with their units, the kernel's counters and
+//! knobs, and the list of mutants. Everything else in the workspace may import this crate; this
+//! crate imports no other of the workspace.
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod counter;
 mod errno;
+pub mod knob;
 pub mod mutant;
 mod page;
 mod units;

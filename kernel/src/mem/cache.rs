@@ -13,7 +13,6 @@
 
 use super::{
     Frame, PAGE_BYTES, PAGE_SHIFT,
-    counters::{self, Counter, Counters},
     frame::{self, CachedFrame},
     snapshot::{Fetch, Snapshot, Source},
     swap,
@@ -23,6 +22,8 @@ use core::{
     cmp::Ordering,
     ops::{Bound, Range},
 };
+use foundation::counter::{self, Counter, Counters};
+use foundation::knob;
 use foundation::{
     PageCount, SnapshotOffset,
     mutant::{self, Mutant},
@@ -111,6 +112,11 @@ struct Cache {
 }
 
 static CACHE: Mutex<Cache> = Mutex::new(Cache { chunks: BTreeMap::new(), hand: None });
+
+/// Gives the knob `drop_caches` its action.
+pub(super) fn init() {
+    knob::DROP_CACHES.register(drop_all);
+}
 
 /// The origin of a snapshot's bytes from `offset` on, and the number of the page there.
 fn place(snapshot: &Snapshot, offset: SnapshotOffset) -> (Origin, u64) {
@@ -404,13 +410,13 @@ pub(super) fn evict(wanted: usize) -> usize {
             cache.chunks.remove(&key);
         }
     }
-    counters::count(Counter::Evictions, freed as u64);
+    counter::count(Counter::Evictions, freed as u64);
     freed
 }
 
 /// Forgets everything that is not on its way: frames that only the cache holds become free, those
 /// that others hold are just not found here any more.
-pub fn drop_all() {
+fn drop_all() {
     let mut cache = CACHE.lock();
     cache.hand = None;
     // The first time around takes marks away.

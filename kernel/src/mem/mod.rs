@@ -10,13 +10,11 @@
 mod addr;
 pub mod audit;
 pub mod cache;
-pub mod counters;
 pub mod frame;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
 pub mod host;
 pub mod kernel;
-pub mod knobs;
 pub mod mmu;
 mod page_of;
 pub mod page_table;
@@ -34,7 +32,6 @@ mod user;
 pub use addr::{
     PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, UserAddr, VirtAddr,
 };
-pub use counters::{Counter, Counters};
 pub use frame::{Claim, Frame, OutOfMemory};
 pub use page_of::page_of;
 pub use reclaim::make_room;
@@ -64,4 +61,5 @@ pub unsafe fn init(
         frame::init(usable, reserved_end);
         kernel::init(root);
     }
+    cache::init();
 }

@@ -2,12 +2,13 @@
 //! and by the same fetches as a fault.
 
 use super::{
-    Claim, Counters, FaultError, Frame,
+    Claim, FaultError, Frame,
     cache::{self, Lookup},
     heap, reclaim,
     snapshot::{Fetch, Snapshot},
 };
 use alloc::sync::Arc;
+use foundation::counter::Counters;
 use foundation::{PageCount, SnapshotOffset};
 
 /// Fetches that may fail before the caller hears of it (F5).

@@ -15,19 +15,14 @@
 //! only where they are free, and a space whose lock is held by this very call chain is passed over
 //! (the fault that ran out tries again without it).
 
-use super::{
-    Claim, Space, cache,
-    counters::{self, Counter},
-    frame,
-    space::Leaving,
-    swap,
-};
+use super::{Claim, Space, cache, frame, space::Leaving, swap};
 use crate::sync::Interrupted;
 use alloc::{
     collections::VecDeque,
     sync::{Arc, Weak},
     vec::Vec,
 };
+use foundation::counter::{self, Counter};
 use spin::Mutex;
 
 /// Frames let go of at once: often enough that the search is paid for, few enough that the cache
@@ -121,7 +116,7 @@ fn turn(sharing: Sharing, batch: usize) -> Result<bool, Interrupted> {
             continue;
         };
         let written = leaving.as_ref().map_or(0, |leaving| leaving.frames.len());
-        counters::count(Counter::PagesUnmapped, (swept.entries - written) as u64);
+        counter::count(Counter::PagesUnmapped, (swept.entries - written) as u64);
         went = swept.entries + swept.tables > 0;
         if went {
             break;
@@ -165,7 +160,7 @@ pub(super) fn run() -> usize {
         let Some(swept) = space.upgrade().and_then(|space| space.take_pages(BATCH, None)) else {
             continue;
         };
-        counters::count(Counter::PagesUnmapped, swept.entries as u64);
+        counter::count(Counter::PagesUnmapped, swept.entries as u64);
         let freed = swept.tables + if swept.entries > 0 { cache::evict(BATCH) } else { 0 };
         if freed > 0 {
             return freed;

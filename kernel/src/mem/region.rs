@@ -6,9 +6,10 @@
 //! Invariants: regions do not overlap and are not empty; `associated` is at most the region's
 //! pages, above 0 exactly where the backing is a snapshot.
 
-use super::{Page, PageRange, SharedMemory, Snapshot, knobs};
+use super::{PAGE_BYTES, Page, PageRange, SharedMemory, Snapshot};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Bound;
+use foundation::knob;
 use foundation::{
     PageCount, SnapshotOffset,
     mutant::{self, Mutant},
@@ -83,6 +84,9 @@ pub struct Habit {
     pub cleaned: bool,
 }
 
+// A fetch is answered by one message.
+const _: () = assert!(knob::MAX_FAULT_AROUND == (fsproto::MAX_PAYLOAD / PAGE_BYTES) as u64);
+
 impl Habit {
     /// Touches of more than one page in this many count as dense: what is brought along will mostly
     /// be wanted.
@@ -91,7 +95,7 @@ impl Habit {
     /// How many pages a fault on `page` of a region shall bring. Who begins at the front is likely
     /// to go on.
     pub fn window(&self, page: Page, region: PageRange) -> PageCount {
-        let (few, most) = (knobs::FAULT_AROUND.get().max(1), knobs::FAULT_AROUND_MAX.get());
+        let (few, most) = (knob::FAULT_AROUND.get().max(1), knob::FAULT_AROUND_MAX.get());
         let pages = if mutant::active(Mutant::NoFaultAround) {
             1
         } else if self.is_dense(region.pages()) {
@@ -109,7 +113,7 @@ impl Habit {
     /// The same for a store: who changes a page here and there does not want its neighbours for
     /// that, but who fills a buffer in order does.
     pub fn window_for_store(&self, page: Page, region: PageRange) -> PageCount {
-        let most = knobs::FAULT_AROUND_MAX.get();
+        let most = knob::FAULT_AROUND_MAX.get();
         let pages = if mutant::active(Mutant::NoFaultAround) {
             1
         } else if page == self.expected {
@@ -117,7 +121,7 @@ impl Habit {
         } else if self.is_dense(region.pages()) {
             most.max(1)
         } else {
-            knobs::STORE_AROUND.get().max(1)
+            knob::STORE_AROUND.get().max(1)
         };
         PageCount(pages)
     }

@@ -5,13 +5,11 @@
 //! is closed (C10). Its number is never used twice: together with an offset it says which bytes a
 //! page stands for, and is therefore what a fault compares after it has waited (F3).
 
-use super::{
-    Frame, PAGE_BYTES, cache,
-    counters::{self, Counter, Counters},
-};
+use super::{Frame, PAGE_BYTES, cache};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::counter::{self, Counter, Counters};
 use foundation::{
     ByteCount, Errno, FileOffset, PageCount, SnapshotOffset,
     mutant::{self, Mutant},
@@ -82,8 +80,7 @@ impl Snapshot {
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        counters::count(Counter::SnapshotsMade, 1);
-        counters::count(Counter::SnapshotsLive, 1);
+        counter::count_snapshot_made();
         Arc::new(Self {
             handle,
             len,
@@ -175,8 +172,7 @@ impl core::fmt::Debug for Fetch {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         cache::forget(self);
-        counters::count(Counter::SnapshotsClosed, 1);
-        counters::uncount_live_snapshot();
+        counter::count_snapshot_closed();
         if !mutant::active(Mutant::LeakSnapshot) {
             self.pager.close(self.handle);
         }

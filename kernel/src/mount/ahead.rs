@@ -19,6 +19,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use foundation::counter::Counter;
+use foundation::knob;
 use foundation::mutant::{Mutant, active};
 use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{FileId, Handle};
@@ -26,7 +28,7 @@ use fsproto::{FileId, Handle};
 use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Counter, FaultError, Snapshot, knobs, page_of};
+use crate::mem::{FaultError, Snapshot, page_of};
 use crate::sync::Mutex;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -254,7 +256,7 @@ pub(super) fn read(
 /// Takes a snapshot of what comes next, and keeps it.
 fn take(file: &RemoteFile, offset: u64) -> Result<Option<Kept>, Errno> {
     let ahead = file.mount().ahead();
-    let (most, start) = (knobs::READ_AHEAD.get() / PAGE * PAGE, offset / PAGE * PAGE);
+    let (most, start) = (knob::READ_AHEAD.get() / PAGE * PAGE, offset / PAGE * PAGE);
     let Some(begun) = ahead.quiet(file.id()).filter(|_| most > 0) else { return Ok(None) };
     let request = fsproto::Snapshot {
         handle: file.handle(),
@@ -301,7 +303,7 @@ fn copy(
             let most = if page < FRONT_PAGES * PAGE {
                 FRONT_PAGES
             } else {
-                knobs::FAULT_AROUND_MAX.get().max(1)
+                knob::FAULT_AROUND_MAX.get().max(1)
             };
             let pages = PageCount(most.min((whole - page) / PAGE));
             frame = match page_of(

@@ -15,6 +15,8 @@
 
 use alloc::sync::Arc;
 
+use foundation::counter::{self, Counter};
+use foundation::knob;
 use foundation::mutant::{Mutant, active};
 use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{Handle, MAX_PAYLOAD};
@@ -23,7 +25,7 @@ use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use super::{Mount, ahead, vectored};
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Counter, Snapshot, Space, UserAddr, UserSlice, counters, knobs, make_room};
+use crate::mem::{Snapshot, Space, UserAddr, UserSlice, make_room};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -95,7 +97,7 @@ fn why_eager(file: &RemoteFile, space: &Space) -> Option<Counter> {
         Some(Counter::ReadsEagerOff)
     } else if !file.mount().is_lazy() {
         Some(Counter::ReadsEagerObject)
-    } else if counters::GLOBAL.get(Counter::SnapshotsLive) >= knobs::MAX_SNAPSHOTS.get()
+    } else if counter::GLOBAL.get(Counter::SnapshotsLive) >= knob::MAX_SNAPSHOTS.get()
         && !active(Mutant::NoSnapshotLimit)
     {
         Some(Counter::ReadsEagerRefused)
@@ -121,7 +123,7 @@ fn lazily(
         return vectored::lazily(file, io, to, offset);
     };
     let misalignment = buffer.addr().0 % PAGE;
-    let min_pages = knobs::MIN_LAZY_PAGES.get().max(1);
+    let min_pages = knob::MIN_LAZY_PAGES.get().max(1);
     let is_small =
         |bytes: u64| bytes.saturating_sub((PAGE - misalignment) % PAGE) / PAGE < min_pages;
     if is_small(buffer.len() as u64) {

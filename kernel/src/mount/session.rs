@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use foundation::counter::{self, Counter};
 use foundation::mutant::{Mutant, active};
 use foundation::{Errno, PageCount, SnapshotOffset};
 use fsproto::{
@@ -22,7 +23,6 @@ use fsproto::{
 
 use super::payload;
 use crate::file::socket::{Message, Sender};
-use crate::mem::counters::{self, Counter};
 use crate::mem::{Fetch, Frame, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue};
 
@@ -210,7 +210,7 @@ impl Session {
         if sender == Sender::Ordinary {
             self.unmarked_peer.store(true, Ordering::Relaxed);
         }
-        counters::count(Counter::BytesReceived, message.len() as u64);
+        counter::count(Counter::BytesReceived, message.len() as u64);
         if self.take_reply(message).is_err() {
             self.stray_replies.fetch_add(1, Ordering::Relaxed);
         }
@@ -250,8 +250,8 @@ impl Session {
     }
 
     fn send(&self, message: Message) -> Result<(), Errno> {
-        counters::count(Counter::MessagesSent, 1);
-        counters::count(Counter::BytesSent, message.len() as u64);
+        counter::count(Counter::MessagesSent, 1);
+        counter::count(Counter::BytesSent, message.len() as u64);
         self.carrier.send(message)
     }
 

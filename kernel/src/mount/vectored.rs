@@ -4,6 +4,8 @@
 //! with the snapshot at the byte where they come, and what lies between is copied out of the same
 //! snapshot. So where buffers overlap, the later one wins, as always.
 
+use foundation::counter::Counter;
+use foundation::knob;
 use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::MAX_PAYLOAD;
 
@@ -11,7 +13,7 @@ use super::read::{self, Attempt, copy};
 use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Counter, Page, PageRange, Space, UserSlice, knobs};
+use crate::mem::{Page, PageRange, Space, UserSlice};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -23,7 +25,7 @@ pub(super) fn lazily(
     to: &mut UserBuffers,
     offset: u64,
 ) -> Result<Attempt, Errno> {
-    let min_pages = knobs::MIN_LAZY_PAGES.get().max(1);
+    let min_pages = knob::MIN_LAZY_PAGES.get().max(1);
     let (length, pages) = extent(io.space, to);
     if pages < min_pages && length <= MAX_PAYLOAD as u64 {
         return Ok(Attempt::Refused(Counter::ReadsEagerSmall));

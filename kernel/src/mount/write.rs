@@ -12,6 +12,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use foundation::counter::{self, Counter};
+use foundation::knob;
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
 use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
@@ -19,7 +21,7 @@ use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 use super::parcel::{Parcel, Part};
 use super::remote_file::RemoteFile;
 use crate::file::{Io, UserBuffers, WriteAt, Written};
-use crate::mem::{Counter, Pager, Run, Snapshot, Source, UserSlice, counters, knobs};
+use crate::mem::{Pager, Run, Snapshot, Source, UserSlice};
 
 /// Pieces of one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
@@ -37,7 +39,7 @@ pub fn write(
     let large = from
         .slices()
         .iter()
-        .any(|slice| slice.whole_pages().pages().0 >= knobs::MIN_CLEAN_PAGES.get().max(1));
+        .any(|slice| slice.whole_pages().pages().0 >= knob::MIN_CLEAN_PAGES.get().max(1));
     let mut done = Written::default();
     let mut at = at;
     while from.remaining() > 0 {
@@ -111,7 +113,7 @@ fn refers(file: &RemoteFile, io: &Io<'_>) -> bool {
 /// but one that is filled anew for each write (`Space::was_cleaned`) would only be copied each
 /// time.
 fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
-    let within = counters::GLOBAL.get(Counter::SnapshotsLive) < knobs::MAX_SNAPSHOTS.get();
+    let within = counter::GLOBAL.get(Counter::SnapshotsLive) < knob::MAX_SNAPSHOTS.get();
     within && (has_references || refers(file, io))
 }
 

@@ -6,11 +6,11 @@
 //! it has done what it was told before.
 
 use crate::file::{FileSystemFigures, ProcessView, namespace, tasks};
-use crate::mem::counters::{Counter, GLOBAL};
 use crate::mem::{audit, cache, swap};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use foundation::counter::{Counter, GLOBAL};
 
 /// The lines.
 pub(super) fn text() -> Vec<u8> {

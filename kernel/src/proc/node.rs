@@ -3,14 +3,16 @@
 use super::memory::ProcessMemory;
 use super::{process, system};
 use crate::file::{FileObject, Kind, ProcessView, tasks};
-use crate::mem::knobs::{self, Knob};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use foundation::Errno;
 #[cfg(feature = "mutants")]
 use foundation::mutant::{self, Mutant};
+use foundation::{
+    Errno,
+    knob::{self, Control},
+};
 
 /// A place in `/proc`.
 #[derive(Clone, Copy)]
@@ -24,7 +26,7 @@ pub enum Node {
     /// `/proc/sys`, `/proc/sys/kernel` and `/proc/sys/lazy`.
     Directory(&'static Directory),
     /// A policy.
-    Knob(&'static Knob),
+    Knob(&'static Control),
     /// The deliberate break in force (builds with mutants only).
     Mutant,
     /// `/proc/PID`.
@@ -318,7 +320,7 @@ impl Directory {
                 Fixed::File(file) => names.push(((*name).into(), Node::System(file))),
                 Fixed::Knobs => {
                     names.extend(
-                        knobs::ALL.iter().map(|&knob| (knob.name.into(), Node::Knob(knob))),
+                        knob::ALL.iter().map(|knob| (knob.name().into(), Node::Knob(knob))),
                     );
                     if cfg!(feature = "mutants") {
                         names.push((MUTANT.into(), Node::Mutant));

@@ -1,11 +1,12 @@
 //! Text about the whole system.
 
 use crate::file::{Tasks, namespace, tasks};
-use crate::mem::{PAGE_BYTES, cache, counters, frame, swap};
+use crate::mem::{PAGE_BYTES, cache, frame, swap};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use foundation::counter::{self, Counters};
 
 /// A file of text.
 pub struct File {
@@ -57,11 +58,11 @@ fn file_systems() -> Vec<u8> {
 
 /// The counters of E3.
 fn lazy() -> Vec<u8> {
-    counter_lines(&counters::GLOBAL)
+    counter_lines(&counter::GLOBAL)
 }
 
 /// Counters as `name: value` lines.
-pub fn counter_lines(counters: &counters::Counters) -> Vec<u8> {
+pub fn counter_lines(counters: &Counters) -> Vec<u8> {
     let mut text = String::new();
     for (name, value) in counters.iter() {
         // Writing to a string cannot fail.

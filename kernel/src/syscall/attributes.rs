@@ -2,8 +2,8 @@
 
 use super::arguments::{Found, found_at, load, only, open_file, path, stat_at, store, word};
 use crate::file::{Caller, FileSystemFigures, Kind, SetAttr, Stat, namespace, tasks};
-use crate::mem::knobs;
 use foundation::Errno;
+use foundation::knob;
 use fsproto::{AttrMask, Time};
 use linux_raw_sys::general as linux;
 
@@ -19,7 +19,7 @@ const NS_PER_S: i64 = 1_000_000_000;
 /// What programs size their buffers by (`st_blksize`): of a file, more than a page, so that reads
 /// cover whole pages and are few. The same with laziness off, which no program is to notice.
 pub(super) fn block_bytes(stat: &Stat) -> u64 {
-    if stat.kind == Kind::Regular { knobs::BLOCK_BYTES.get().max(BLOCK_BYTES) } else { BLOCK_BYTES }
+    if stat.kind == Kind::Regular { knob::BLOCK_BYTES.get().max(BLOCK_BYTES) } else { BLOCK_BYTES }
 }
 
 fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {

@@ -15,11 +15,12 @@ mod read;
 
 pub use read::Bytes;
 
-use crate::mem::{Access, Counter, Counters, PAGE_BYTES};
+use crate::mem::{Access, PAGE_BYTES};
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
+use foundation::counter::{Counter, Counters};
 use read::{Pages, Read};
 use spin::Once;
 

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use foundation::ByteCount;
+use foundation::counter::{Counter, GLOBAL};
 use fsproto::{AttrMask, OpenFlags};
 use kernel::file::{FileSystem, Io, OpenHow, SetAttr, UserBuffers, Walk, WriteAt};
-use kernel::mem::{
-    Backing, Counter, Placement, Prot, Space, UserAddr, UserSlice, counters::GLOBAL, mmu,
-};
+use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, UserSlice, mmu};
 use kernel::mount::{Mount, MountedTree};
 
 use crate::order::Order;

@@ -43,7 +43,7 @@ mod world;
 
 use std::sync::atomic::Ordering;
 
-use kernel::mem::{Counter, counters::GLOBAL};
+use foundation::counter::{Counter, GLOBAL};
 
 /// Steps of the test suite.
 const STEPS: u64 = 1_000_000;

@@ -5,11 +5,13 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kernel::mem::{Counter, counters::GLOBAL, frame, host, knobs};
+use kernel::mem::{frame, host};
 
 use crate::order::Order;
 use crate::script::Script;
 use crate::{actor, sched, shortage, swap_file, trace, wire, world};
+use foundation::counter::{Counter, GLOBAL};
+use foundation::knob;
 
 /// What did not hold.
 #[derive(Clone, Debug)]
@@ -83,8 +85,8 @@ pub fn run(script: &Script, order: Order) -> Result<(), Failure> {
 
 fn run_or_panic(script: &Script, order: Order) {
     let setup = &script.setup;
-    knobs::FAULT_AROUND.set(setup.fault_around).expect("a sensible number");
-    knobs::MIN_LAZY_PAGES.set(setup.min_lazy_pages).expect("a sensible number");
+    knob::FAULT_AROUND.set(setup.fault_around).expect("a sensible number");
+    knob::MIN_LAZY_PAGES.set(setup.min_lazy_pages).expect("a sensible number");
     host::evict_all();
     let free_before = frame::stats().free;
     let live_before = GLOBAL.get(Counter::SnapshotsLive);

@@ -68,7 +68,7 @@ fn e3_counters_are_shown() {
     let process = Process::new();
     let text = process.read(&*open(&ProcFileSystem, b"lazy"), 10_000).unwrap();
     let text = String::from_utf8(text).unwrap();
-    for counter in crate::mem::Counter::ALL {
+    for counter in foundation::counter::Counter::ALL {
         assert!(
             text.lines()
                 .any(|line| line.split_once(": ").is_some_and(|(name, _)| name == counter.name())),

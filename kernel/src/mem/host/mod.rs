@@ -35,6 +35,7 @@ pub fn init() {
         phys::set_offset(pool as u64);
         // SAFETY: the pool is nobody else's.
         unsafe { frame::init(core::slice::from_ref(&(0..bytes as u64)), 0) };
+        super::cache::init();
     });
 }
 

@@ -26,6 +26,7 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 use foundation::PageCount;
+use foundation::counter::{self, Counter};
 
 bitflags::bitflags! {
     /// The bits of an entry that are not the address.
@@ -172,7 +173,7 @@ impl Flush {
     /// Makes the CPU forget them.
     pub fn flush(self, table: &PageTable) {
         let Some(range) = self.range else { return };
-        super::counters::count(super::Counter::Flushes, 1);
+        counter::count(Counter::Flushes, 1);
         if range.pages() <= SINGLE_FLUSHES {
             range.iter().for_each(|page| mmu::invalidate_page(table.root(), page));
         } else {

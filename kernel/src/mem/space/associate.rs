@@ -2,10 +2,10 @@
 
 use super::{AddressSpace, Space};
 use crate::mem::{
-    Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, heap, knobs,
-    page_table::Flush,
+    Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, heap, page_table::Flush,
 };
 use alloc::sync::Arc;
+use foundation::knob;
 use foundation::{Errno, PageCount, SnapshotOffset};
 
 impl Space {
@@ -80,7 +80,7 @@ impl AddressSpace {
             return Ok(PageCount::ZERO);
         }
         // Both ends may split a region.
-        if self.regions.len() + 2 > knobs::MAX_REGIONS.get() as usize {
+        if self.regions.len() + 2 > knob::MAX_REGIONS.get() as usize {
             return Err(Errno::ENOMEM);
         }
         for (start, mut region) in self.take_regions(range) {

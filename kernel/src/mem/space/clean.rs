@@ -9,10 +9,10 @@
 
 use super::{AddressSpace, FaultError, Space, fault::base_flags};
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Snapshot, UserSlice, cache, heap, knobs,
-    page_table::EntryFlags,
+    Backing, Frame, Page, PageRange, Snapshot, UserSlice, cache, heap, page_table::EntryFlags,
 };
 use alloc::{sync::Arc, vec::Vec};
+use foundation::knob;
 use foundation::{
     PageCount, SnapshotOffset,
     mutant::{self, Mutant},
@@ -146,7 +146,7 @@ impl AddressSpace {
         }
         // Each run may split a region at both of its ends.
         if fit.own.is_empty()
-            || self.regions.len() + 2 * fit.runs.len() > knobs::MAX_REGIONS.get() as usize
+            || self.regions.len() + 2 * fit.runs.len() > knob::MAX_REGIONS.get() as usize
         {
             return PageCount::ZERO;
         }

@@ -18,7 +18,7 @@ pub use super::access::{Access, FaultError};
 use super::{AddressSpace, Space, swapped::SwappedPage};
 use crate::{
     mem::{
-        Backing, Claim, Counter, Frame, Page, PageRange, Prot, Snapshot, USER_END, UserAddr,
+        Backing, Claim, Frame, Page, PageRange, Prot, Snapshot, USER_END, UserAddr,
         cache::{self, Lookup},
         heap,
         page_table::{Entry, EntryFlags, Filler, Flush},
@@ -29,6 +29,7 @@ use crate::{
     sync::Interrupted,
 };
 use alloc::sync::Arc;
+use foundation::counter::Counter;
 use foundation::{
     Errno, PageCount, SnapshotOffset,
     mutant::{self, Mutant},

@@ -5,10 +5,11 @@ use super::{AddressSpace, Space, fault::base_flags};
 use crate::mem::{
     Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr,
     frame::OutOfMemory,
-    heap, knobs,
+    heap,
     page_table::{EntryFlags, Flush},
 };
 use alloc::vec::Vec;
+use foundation::knob;
 use foundation::{ByteCount, Errno, PageCount};
 
 /// Where a mapping goes.
@@ -191,7 +192,7 @@ impl AddressSpace {
         let splits =
             |page: Page| self.regions.find(page).is_some_and(|(found, _)| found.start != page);
         let splits = usize::from(splits(range.start)) + usize::from(splits(range.end));
-        if self.regions.len() + splits + more > knobs::MAX_REGIONS.get() as usize {
+        if self.regions.len() + splits + more > knob::MAX_REGIONS.get() as usize {
             Err(Errno::ENOMEM)
         } else {
             Ok(())

@@ -28,14 +28,16 @@ pub use runs::Run;
 pub(super) use sweep::Leaving;
 
 use super::{
-    Backing, Claim, Counters, Page, PageRange, PhysAddr, Prot, RegionMap, USER_END, UserAddr,
+    Backing, Claim, Page, PageRange, PhysAddr, Prot, RegionMap, USER_END, UserAddr,
     frame::OutOfMemory,
-    heap, knobs,
+    heap,
     page_table::{Flush, PageTable, Sharing},
     reclaim, swap,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
+use foundation::counter::Counters;
+use foundation::knob;
 use foundation::{
     Errno, PageCount,
     mutant::{self, Mutant},
@@ -58,7 +60,7 @@ impl Policy {
     /// Whether reads of this process are lazy now.
     pub fn lazy(&self) -> bool {
         let server = self.is_server() && !mutant::active(Mutant::LazyServer);
-        let knob = knobs::LAZY.get() == 1 || mutant::active(Mutant::IgnoreKnob);
+        let knob = knob::LAZY.get() == 1 || mutant::active(Mutant::IgnoreKnob);
         !server && !self.eager.load(Ordering::Relaxed) && knob
     }
 

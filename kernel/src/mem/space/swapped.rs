@@ -6,12 +6,13 @@ use super::{
     fault::{Awaited, Extent, FaultError, LazyPage, Resolution, base_flags},
 };
 use crate::mem::{
-    Frame, Page, PageRange, Prot, cache, knobs,
+    Frame, Page, PageRange, Prot, cache,
     page_table::EntryFlags,
     swap::{self, PageIn},
 };
 use alloc::sync::Arc;
 use foundation::PageCount;
+use foundation::knob;
 
 /// A page that is in the swap file.
 pub(super) struct SwappedPage {
@@ -93,7 +94,7 @@ impl AddressSpace {
 
     /// The slots that hold the pages around, as far as they lie like these.
     fn neighbours(&self, swapped: &SwappedPage) -> core::ops::Range<u32> {
-        let window = knobs::FAULT_AROUND.get().max(1);
+        let window = knob::FAULT_AROUND.get().max(1);
         let start = Page(swapped.page.0 - swapped.page.0 % window);
         let within = PageRange::new(start, PageCount(window)).intersect(swapped.range);
         let lies_alike = |page: Page| {

@@ -20,7 +20,7 @@ mod transfer;
 pub(super) use transfer::await_punch;
 pub use transfer::{PageIn, PageOut, Transfer};
 
-use super::{Frame, OutOfMemory, knobs};
+use super::{Frame, OutOfMemory};
 use alloc::{
     collections::BTreeMap,
     sync::{Arc, Weak},
@@ -30,6 +30,7 @@ use core::{
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
+use foundation::knob;
 use foundation::mutant::{self, Mutant};
 use slots::Slots;
 use spin::Mutex;
@@ -213,7 +214,7 @@ impl Area {
     fn room(&self) -> usize {
         let used = self.slots.len() - self.slots.free();
         let allowed =
-            usize::try_from(knobs::SWAP_PAGES.get()).unwrap_or(usize::MAX).saturating_sub(used);
+            usize::try_from(knob::SWAP_PAGES.get()).unwrap_or(usize::MAX).saturating_sub(used);
         if self.refused { 0 } else { allowed.min(self.slots.free()) }
     }
 

@@ -1,10 +1,11 @@
 //! Pages on their way to and from the swap file.
 
 use super::{AREA, Area, SlotRow};
-use crate::mem::{Frame, counters, counters::Counter};
+use crate::mem::Frame;
 use crate::sync::{Interrupt, Interrupted, WaitQueue};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
+use foundation::counter::{self, Counter};
 use foundation::{
     Errno,
     mutant::{self, Mutant},
@@ -98,7 +99,7 @@ impl PageOut {
             log::warn!("swap: pages could not be written: {}", error.text());
         }
         if let Some((_, frames)) = &done {
-            counters::count(
+            counter::count(
                 Counter::PagesSwappedOut,
                 if answer.is_ok() { frames.len() as u64 } else { 0 },
             );
@@ -170,7 +171,7 @@ impl PageIn {
     fn complete(&self, answer: Result<Vec<Frame>, Errno>) {
         *self.state.lock() = match answer {
             Ok(frames) if frames.len() == self.slots.len() => {
-                counters::count(Counter::PagesSwappedIn, frames.len() as u64);
+                counter::count(Counter::PagesSwappedIn, frames.len() as u64);
                 State::Here(frames.into_iter().map(Some).collect())
             }
             _ => State::Failed,

@@ -9,6 +9,8 @@ mod swap;
 use super::*;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::counter::{self, Counter};
+use foundation::knob;
 use foundation::{ByteCount, Errno, FileOffset, PageCount, SnapshotOffset};
 use fsproto::{Handle, Hole};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -220,7 +220,7 @@ fn c10_the_last_association_closes_the_snapshot() {
     assert_eq!(pager.closed(), 2, "the child still needs it");
     drop(child);
     assert_eq!(pager.closed(), 3);
-    assert_eq!(counters::GLOBAL.get(Counter::SnapshotsLive), 0);
+    assert_eq!(counter::GLOBAL.get(Counter::SnapshotsLive), 0);
 }
 
 #[test]
@@ -524,7 +524,7 @@ fn q4_regions_are_bounded() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);
     let space = space_of(64);
-    let _knob = Knob::set(&knobs::MAX_REGIONS, 8);
+    let _knob = Knob::set(&knob::MAX_REGIONS, 8);
     let refused = (0..32)
         .map(|n| associate(&space, at(2 * n), 1, &pager.snapshot(7, n, 0, 1), 0))
         .position(|result| result == Err(Errno::ENOMEM));
@@ -622,10 +622,10 @@ fn q2_tables_of_holes_go_too() {
 }
 
 /// Sets a knob until dropped.
-struct Knob(&'static knobs::Knob, u64);
+struct Knob(&'static knob::Knob, u64);
 
 impl Knob {
-    fn set(knob: &'static knobs::Knob, value: u64) -> Self {
+    fn set(knob: &'static knob::Knob, value: u64) -> Self {
         let old = knob.get();
         knob.set(value).unwrap();
         Self(knob, old)

@@ -358,7 +358,7 @@ fn run(seed: u64) {
 fn random_operations_keep_every_byte_and_leak_nothing() {
     let _alone = host::exclusive();
     cache::evict(usize::MAX);
-    let (before, live) = (frame::stats(), counters::GLOBAL.get(Counter::SnapshotsLive));
+    let (before, live) = (frame::stats(), counter::GLOBAL.get(Counter::SnapshotsLive));
     let seeds = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => (0..60).collect(),
@@ -370,7 +370,7 @@ fn random_operations_keep_every_byte_and_leak_nothing() {
         }
         cache::evict(usize::MAX);
         assert_eq!(frame::stats(), before, "SEED={seed}");
-        assert_eq!(counters::GLOBAL.get(Counter::SnapshotsLive), live, "SEED={seed}");
+        assert_eq!(counter::GLOBAL.get(Counter::SnapshotsLive), live, "SEED={seed}");
     }
 }
 

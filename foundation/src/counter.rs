@@ -1,4 +1,8 @@
 //! Counters of every decision (E3), for each process and for the whole system.
+//!
+//! The list is here, below everything, so that each layer can count what it decides. `/proc/lazy`
+//! shows the values of the system, `/proc/PID/lazy` those of a process. A counter only grows, but
+//! for [`Counter::SnapshotsLive`].
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,9 +13,10 @@ macro_rules! counters {
         pub enum Counter { $($(#[$doc])* $name,)* }
 
         impl Counter {
-            /// All of them, in the order they are shown.
+            /// All counters, in the order in which `/proc` shows them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-            /// Its name in `/proc/lazy`.
+
+            /// The counter's name in `/proc/lazy`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
@@ -25,19 +30,21 @@ counters! {
     ReadsLazy = "reads_lazy",
     /// Reads that copied because laziness was off.
     ReadsEagerOff = "reads_eager_off",
-    /// … because they covered too few whole pages.
+    /// Reads that copied because they covered too few whole pages.
     ReadsEagerSmall = "reads_eager_small",
-    /// … because the object has no snapshots: a pipe, a device, a server without the feature.
+    /// Reads that copied because the object has no snapshots: a pipe, a device, a server without
+    /// the feature.
     ReadsEagerObject = "reads_eager_object",
-    /// … because the server refused the snapshot.
+    /// Reads that copied because the server refused the snapshot, or too many were live.
     ReadsEagerRefused = "reads_eager_refused",
-    /// … because the address space has its fill of regions, or the buffer is shared memory.
+    /// Reads that copied because the address space has the maximum of regions, or the buffer is
+    /// shared memory.
     ReadsEagerRegions = "reads_eager_regions",
-    /// … because the reader serves files itself (F8).
+    /// Reads that copied because the reader serves files itself (F8).
     ReadsEagerServer = "reads_eager_server",
-    /// Small reads that were answered from a snapshot of what comes next, without a message.
+    /// Small sequential reads answered from a read-ahead snapshot, without a message.
     ReadsAhead = "reads_ahead",
-    /// Bytes that these copied.
+    /// Bytes copied by reads that were answered from a read-ahead snapshot.
     BytesReadAhead = "bytes_read_ahead",
     /// Pages that reads associated.
     PagesLazy = "pages_lazy",
@@ -45,49 +52,49 @@ counters! {
     BytesReadEager = "bytes_read_eager",
     /// Pages that writes sent as references to snapshots.
     PagesReferenced = "pages_referenced",
-    /// Bytes that writes sent.
+    /// Bytes that writes sent as data.
     BytesWritten = "bytes_written",
-    /// Pages that became clean because they had been written (W8).
+    /// Private pages that became clean because they had been written (W8).
     PagesCleaned = "pages_cleaned",
-    /// Pages that page-ins brought.
+    /// Pages that page-ins fetched from servers.
     PagesFetched = "pages_fetched",
-    /// Their bytes.
+    /// Bytes that page-ins fetched from servers.
     BytesFetched = "bytes_fetched",
     /// Page-in requests.
     Fetches = "fetches",
     /// Page-in requests that failed.
     FetchErrors = "fetch_errors",
-    /// Pages of associations mapped from the cache.
+    /// Snapshot-backed pages mapped from the frame cache.
     PagesMapped = "pages_mapped",
-    /// Touches of holes, mapped to the zero page without a message.
+    /// Holes touched and mapped to the zero page, without a message.
     PagesHole = "pages_hole",
     /// Page faults, and misses of kernel copies.
     Faults = "faults",
-    /// Those that waited for a server.
+    /// Faults that waited for a server.
     FaultsMajor = "faults_major",
-    /// Pages copied because a store met a frame that others see.
+    /// Pages copied because a store hit a frame with several owners.
     PagesCow = "pages_cow",
-    /// Frames that left the cache for want of memory.
+    /// Frames that reclaim freed from the frame cache.
     Evictions = "evictions",
-    /// Clean pages unmapped for want of memory.
+    /// Clean pages that reclaim unmapped.
     PagesUnmapped = "pages_unmapped",
-    /// Private pages that went to the swap file.
+    /// Private pages written to the swap file.
     PagesSwappedOut = "pages_swapped_out",
-    /// Pages that came back from it.
+    /// Pages read back from the swap file.
     PagesSwappedIn = "pages_swapped_in",
-    /// Flushes of translations.
+    /// Flushes of address translations.
     Flushes = "flushes",
     /// Snapshots made.
     SnapshotsMade = "snapshots_made",
     /// Snapshots closed.
     SnapshotsClosed = "snapshots_closed",
-    /// Snapshots alive (made less closed; whole system).
+    /// Snapshots alive now, over all mounts: made less closed. Of the whole system only.
     SnapshotsLive = "snapshots_live",
-    /// Messages to servers.
+    /// Messages sent to servers.
     MessagesSent = "messages_sent",
-    /// Bytes to servers.
+    /// Bytes sent to servers.
     BytesSent = "bytes_sent",
-    /// Bytes from servers.
+    /// Bytes received from servers.
     BytesReceived = "bytes_received",
 }
 
@@ -97,7 +104,7 @@ pub struct Counters {
     values: [AtomicU64; COUNT],
 }
 
-/// The whole system's.
+/// The counters of the whole system.
 pub static GLOBAL: Counters = Counters::new();
 
 impl Default for Counters {
@@ -112,36 +119,47 @@ impl Counters {
         Self { values: [const { AtomicU64::new(0) }; COUNT] }
     }
 
-    /// Counts here and for the whole system.
+    /// Adds to a process's counter and to the system's.
+    #[inline]
     pub fn add(&self, counter: Counter, amount: u64) {
         self.add_here(counter, amount);
         GLOBAL.add_here(counter, amount);
     }
 
+    #[inline]
     fn add_here(&self, counter: Counter, amount: u64) {
         if let Some(value) = self.values.get(counter as usize) {
             value.fetch_add(amount, Ordering::Relaxed);
         }
     }
 
-    /// The value.
+    /// The counter's value.
+    #[inline]
     pub fn get(&self, counter: Counter) -> u64 {
         self.values.get(counter as usize).map_or(0, |value| value.load(Ordering::Relaxed))
     }
 
-    /// Names and values, in the order they are shown.
+    /// Names and values, in the order in which `/proc` shows them.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Counter::ALL.iter().map(|&counter| (counter.name(), self.get(counter)))
     }
 }
 
-/// Counts for the whole system alone, where no process is known.
+/// Adds to the system's counter alone, where no process is known.
+#[inline]
 pub fn count(counter: Counter, amount: u64) {
     GLOBAL.add_here(counter, amount);
 }
 
-/// Takes back what was counted, for the one counter that falls.
-pub(super) fn uncount_live_snapshot() {
+/// A snapshot was made.
+pub fn count_snapshot_made() {
+    count(Counter::SnapshotsMade, 1);
+    count(Counter::SnapshotsLive, 1);
+}
+
+/// A snapshot was closed.
+pub fn count_snapshot_closed() {
+    count(Counter::SnapshotsClosed, 1);
     if let Some(value) = GLOBAL.values.get(Counter::SnapshotsLive as usize) {
         value.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,0 +1,180 @@
+//! Policies that can be changed at run time (E1), by name, through `/proc/sys/lazy/*`.
+//!
+//! The list is here, below everything, so that each layer can read the policies it follows. This
+//! module knows none of those layers: the owner of a [`Button`] registers the button's action at
+//! start.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Once;
+
+/// A policy: a number with a name and an upper bound.
+#[derive(Debug)]
+pub struct Knob {
+    name: &'static str,
+    value: AtomicU64,
+    max: u64,
+}
+
+impl Knob {
+    const fn new(name: &'static str, value: u64, max: u64) -> Self {
+        Self { name, value: AtomicU64::new(value), max }
+    }
+
+    /// The value.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    /// Changes the value. Fails for one above the bound.
+    pub fn set(&self, value: u64) -> Result<(), OutOfBounds> {
+        if value > self.max {
+            return Err(OutOfBounds);
+        }
+        self.value.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// An action with a name: it runs each time 1 is written, and always reads as 0.
+#[derive(Debug)]
+pub struct Button {
+    name: &'static str,
+    action: Once<fn()>,
+}
+
+impl Button {
+    const fn new(name: &'static str) -> Self {
+        Self { name, action: Once::new() }
+    }
+
+    /// Sets the action, once. Until then the button does nothing.
+    pub fn register(&self, action: fn()) {
+        self.action.call_once(|| action);
+    }
+
+    fn press(&self) {
+        if let Some(action) = self.action.get() {
+            action();
+        }
+    }
+}
+
+/// The value is above the knob's bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfBounds;
+
+/// What a file of `/proc/sys/lazy` controls.
+#[derive(Clone, Copy, Debug)]
+pub enum Control {
+    /// A policy.
+    Knob(&'static Knob),
+    /// An action.
+    Button(&'static Button),
+}
+
+impl Control {
+    /// The file's name in `/proc/sys/lazy`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Knob(knob) => knob.name,
+            Self::Button(button) => button.name,
+        }
+    }
+
+    /// What the file reads as.
+    pub fn get(self) -> u64 {
+        match self {
+            Self::Knob(knob) => knob.get(),
+            Self::Button(_) => 0,
+        }
+    }
+
+    /// What a write of `value` does: changes the policy, or runs the action for 1 and nothing for
+    /// 0. Fails for a value above the bound.
+    pub fn set(self, value: u64) -> Result<(), OutOfBounds> {
+        match (self, value) {
+            (Self::Knob(knob), _) => knob.set(value),
+            (Self::Button(_), 0) => Ok(()),
+            (Self::Button(button), 1) => {
+                button.press();
+                Ok(())
+            }
+            (Self::Button(_), _) => Err(OutOfBounds),
+        }
+    }
+}
+
+/// 1: read(2) maps where it can. 0: it copies.
+pub static LAZY: Knob = Knob::new("lazy", 1, 1);
+/// Whole pages that a read must cover to be lazy. Programs that read less at once mostly use all of
+/// it, and a snapshot, a fetch and a close cost more than one copy. `cargo xtask foreign --profit`
+/// shows it: below 16, md5sum, ripgrep and tar take up to 30 % longer than eagerly.
+pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 16, 1 << 20);
+/// Bytes of a read-ahead snapshot, for small sequential reads. 0 turns read-ahead off.
+pub static READ_AHEAD: Knob = Knob::new("read_ahead", 4 << 20, 1 << 30);
+/// Whole pages that a write must cover to make them clean (W8), unless some of them are sent as
+/// references. A smaller buffer is soon filled again.
+pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
+/// Pages that a fault fetches in one message, itself included, while accesses look random.
+pub static FAULT_AROUND: Knob = Knob::new("fault_around", 8, MAX_FAULT_AROUND);
+/// As [`FAULT_AROUND`], for a store.
+pub static STORE_AROUND: Knob = Knob::new("store_around", 1, MAX_FAULT_AROUND);
+/// Pages that a fault fetches in one message, at most, where pages are touched in order or most of
+/// them are.
+pub static FAULT_AROUND_MAX: Knob =
+    Knob::new("fault_around_max", MAX_FAULT_AROUND, MAX_FAULT_AROUND);
+/// Regions of an address space, at most (Linux's `vm.max_map_count`). It bounds the kernel memory
+/// that a program can consume by splitting regions.
+pub static MAX_REGIONS: Knob = Knob::new("max_regions", 65530, 1 << 20);
+/// Live snapshots, at most, over all mounts together. Beyond that, reads copy and writes make
+/// nothing clean.
+pub static MAX_SNAPSHOTS: Knob = Knob::new("max_snapshots", 65536, 1 << 24);
+/// Pages of the swap file in use, at most.
+pub static SWAP_PAGES: Knob = Knob::new("swap_pages", 1 << 32, 1 << 32);
+/// Frees the clean frames that only the frame cache holds.
+pub static DROP_CACHES: Button = Button::new("drop_caches");
+/// `st_blksize` of regular files, in bytes: programs that size their buffers by it read this much
+/// at once. With 1 MiB, GNU's cat and cp would take half the instructions, but cmp 12 % more lazily
+/// than eagerly; the README has the figures.
+pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 24);
+
+/// Pages that the payload of one message holds, and one fetch brings at most.
+pub const MAX_FAULT_AROUND: u64 = 64;
+
+/// All knobs and buttons.
+pub static ALL: [Control; 12] = [
+    Control::Knob(&LAZY),
+    Control::Knob(&READ_AHEAD),
+    Control::Knob(&MIN_LAZY_PAGES),
+    Control::Knob(&MIN_CLEAN_PAGES),
+    Control::Knob(&FAULT_AROUND),
+    Control::Knob(&STORE_AROUND),
+    Control::Knob(&FAULT_AROUND_MAX),
+    Control::Knob(&MAX_REGIONS),
+    Control::Knob(&MAX_SNAPSHOTS),
+    Control::Knob(&BLOCK_BYTES),
+    Control::Button(&DROP_CACHES),
+    Control::Knob(&SWAP_PAGES),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knobs_keep_their_bound_and_buttons_act() {
+        static TEST: Button = Button::new("test");
+        static PRESSED: AtomicU64 = AtomicU64::new(0);
+        let test = Control::Button(&TEST);
+        assert_eq!(test.set(1), Ok(()), "nothing is registered");
+        TEST.register(|| {
+            PRESSED.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!([0, 1, 2].map(|value| test.set(value)), [Ok(()), Ok(()), Err(OutOfBounds)]);
+        assert_eq!((PRESSED.load(Ordering::Relaxed), test.get()), (1, 0));
+        static KNOB: Knob = Knob::new("knob", 3, 8);
+        assert_eq!((KNOB.set(9), KNOB.get()), (Err(OutOfBounds), 3));
+        assert_eq!((KNOB.set(8), KNOB.get()), (Ok(()), 8));
+    }
+}

@@ -12,13 +12,14 @@ use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
 use core::ops::Range;
 use foundation::Errno;
 use fsproto::OpenFlags;
+use kernel::arch::Handlers;
 use kernel::file::devices::{self, DeviceFileSystem};
 use kernel::file::namespace::{self, MountPoint};
 use kernel::file::{Descriptor, FdTable, FileSystem, OpenFile, OpenHow, Status};
 use kernel::mem::{self, PhysAddr};
 use kernel::proc::ProcFileSystem;
 use kernel::task::{self, init, scheduler};
-use kernel::{arch, mem::frame::MAX_RANGES};
+use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
 use tar_no_std::TarArchiveRef;
 
 /// Physical memory is mapped, and the stack is roomy: it is left for good when the first process
@@ -32,6 +33,16 @@ const CONFIG: BootloaderConfig = {
 
 entry_point!(start, config = &CONFIG);
 
+/// What the CPU's entry points call. `arch` knows none of the layers above it.
+const HANDLERS: Handlers = Handlers {
+    system_call: syscall::entry::system_call,
+    thread_start: trap::thread_start,
+    page_fault: trap::page_fault,
+    exception: trap::exception,
+    interrupt: trap::interrupt,
+    report: task::report::report_threads,
+};
+
 /// Where the first program lies in the ramdisk, and under what name it is started.
 const INIT_MEMBER: &str = "sbin/init";
 const INIT_PATH: &[u8] = b"/sbin/init";
@@ -40,7 +51,7 @@ fn start(info: &'static mut BootInfo) -> ! {
     let Some(&offset) = info.physical_memory_offset.as_ref() else { arch::power::failed() };
     // SAFETY: the first thing that runs, on the loader's tables, with interrupts off; physical
     // memory is mapped at `offset`.
-    unsafe { arch::start(offset) };
+    unsafe { arch::start(offset, &HANDLERS) };
     let Some(&ramdisk) = info.ramdisk_addr.as_ref() else { panic!("the loader gave no ramdisk") };
     let ramdisk_start = ramdisk.wrapping_sub(offset);
     take_memory(info, offset, ramdisk_start + info.ramdisk_len);

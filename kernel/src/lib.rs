@@ -17,3 +17,4 @@ pub mod sync;
 pub mod syscall;
 pub mod task;
 pub mod trace;
+pub mod trap;

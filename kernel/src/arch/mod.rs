@@ -4,12 +4,15 @@
 //! the host they are stand-ins, so that all other modules build and are tested there (what only a
 //! machine can do panics there: no host test gets to it).
 //!
-//! This layer imports nothing of the kernel. What traps and system calls mean is decided above, in
-//! functions found by name when linking: `sloth_syscall`, `sloth_trap` and `sloth_thread_start`
-//! (see `syscall::entry`).
+//! This layer imports nothing of the kernel. Traps and system calls are handled by the layers above,
+//! through the functions in [`Handlers`] that the boot code registers.
 
+mod handlers;
 mod registers;
-pub use registers::{Cause, PageFault, Registers, SIGNAL_FLAGS, USER_END};
+pub use handlers::{Exception, Handlers, ReturnPath};
+pub use registers::{
+    Cause, PageFault, Registers, SIGNAL_FLAGS, SavedRegisters, USER_END, UserAccess, vector,
+};
 
 #[cfg(not(target_os = "none"))]
 mod host;

@@ -3,6 +3,8 @@
 //! They lie at the top of its kernel stack, in the order in which entry code pushes them; the entry
 //! code in `x86_64` depends on every field.
 
+use core::marker::PhantomData;
+
 /// The end of user addresses. The last page below the canonical border is left out: a system call
 /// instruction at its end would return to a non-canonical address, on which `sysret` faults in the
 /// kernel.
@@ -54,17 +56,43 @@ pub enum Cause {
     Interrupt(u8),
 }
 
-/// What the CPU says about a page fault.
+/// The vectors of exceptions (Intel SDM, volume 3, table 6-1).
+#[allow(missing_docs, reason = "the manual's names")]
+pub mod vector {
+    pub const DIVIDE_ERROR: u8 = 0;
+    pub const DEBUG: u8 = 1;
+    pub const NON_MASKABLE: u8 = 2;
+    pub const BREAKPOINT: u8 = 3;
+    pub const INVALID_OPCODE: u8 = 6;
+    pub const DOUBLE_FAULT: u8 = 8;
+    pub const STACK_FAULT: u8 = 12;
+    pub const PAGE_FAULT: u8 = 14;
+    pub const X87_ERROR: u8 = 16;
+    pub const ALIGNMENT_CHECK: u8 = 17;
+    pub const MACHINE_CHECK: u8 = 18;
+    pub const SIMD_ERROR: u8 = 19;
+}
+
+/// What a faulting instruction did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserAccess {
+    /// A load.
+    Load,
+    /// A store.
+    Store,
+    /// An instruction fetch.
+    Fetch,
+}
+
+/// What the CPU reports about a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageFault {
-    /// The address that was touched.
+    /// The address that was accessed (CR2).
     pub address: u64,
-    /// A page was there, but not for this.
+    /// Whether a page was mapped that does not permit the access.
     pub present: bool,
-    /// It was a store.
-    pub write: bool,
-    /// It was an instruction fetch.
-    pub execute: bool,
+    /// How the address was accessed.
+    pub access: UserAccess,
 }
 
 impl Registers {
@@ -105,12 +133,17 @@ impl Registers {
 
     /// What happened, after a page fault at `address`.
     pub fn page_fault(&self, address: u64) -> PageFault {
-        PageFault {
-            address,
-            present: self.code & 1 != 0,
-            write: self.code & 2 != 0,
-            execute: self.code & 16 != 0,
-        }
+        const PRESENT: u64 = 1;
+        const WRITE: u64 = 1 << 1;
+        const FETCH: u64 = 1 << 4;
+        let access = if self.code & WRITE != 0 {
+            UserAccess::Store
+        } else if self.code & FETCH != 0 {
+            UserAccess::Fetch
+        } else {
+            UserAccess::Load
+        };
+        PageFault { address, present: self.code & PRESENT != 0, access }
     }
 
     /// Takes over registers that a program wrote (a signal frame's), so that returning to them is
@@ -124,6 +157,66 @@ impl Registers {
             // Faults in user mode, which is what jumping there would have done.
             self.rip = USER_END;
         }
+    }
+}
+
+/// The registers that the running thread saved on entry by a system call, at the top of its kernel
+/// stack.
+///
+/// Having one proves:
+/// - the running thread is in a system call, and these are its registers of user mode;
+/// - they stay where they are for `'a`, until the system call returns.
+///
+/// Values are copied in and out, and no reference exists between two accesses, because a handler
+/// may replace all registers (exec, sigreturn).
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct SavedRegisters<'a>(*mut Registers, PhantomData<&'a ()>);
+
+impl SavedRegisters<'_> {
+    /// The number of the system call.
+    #[inline]
+    pub fn number(self) -> u64 {
+        // SAFETY: the type's invariant.
+        unsafe { (*self.0).code }
+    }
+
+    /// An argument of the system call as it is, by its index from 0 to 5.
+    #[inline]
+    pub fn argument(self, index: usize) -> u64 {
+        // SAFETY: the type's invariant.
+        unsafe {
+            match index {
+                0 => (*self.0).rdi,
+                1 => (*self.0).rsi,
+                2 => (*self.0).rdx,
+                3 => (*self.0).r10,
+                4 => (*self.0).r8,
+                _ => (*self.0).r9,
+            }
+        }
+    }
+
+    /// The system call's result, as the program gets it.
+    #[inline]
+    pub fn result(self) -> u64 {
+        // SAFETY: the type's invariant.
+        unsafe { (*self.0).rax }
+    }
+
+    /// Sets the system call's result.
+    #[inline]
+    pub fn set_result(self, result: u64) {
+        // SAFETY: the type's invariant.
+        unsafe { (*self.0).rax = result };
+    }
+
+    /// Whether these are still the registers of a system call: sigreturn and exec put others in
+    /// their place.
+    #[inline]
+    pub fn are_of_system_call(self) -> bool {
+        // SAFETY: the type's invariant.
+        unsafe { (*self.0).cause == Registers::SYSCALL }
     }
 }
 

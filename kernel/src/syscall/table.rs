@@ -3,49 +3,13 @@
 use super::{
     attributes, io, ipc, memory, misc, mounting, names, open, poll, process, signal, statx, time,
 };
-use crate::arch::Registers;
+use crate::arch::SavedRegisters;
 use crate::task::Current;
 use crate::task::deliver::{Restart, error};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// The registers of a system call's arguments, not yet decoded.
-#[derive(Clone, Copy)]
-pub struct Arguments(*const Registers);
-
-impl Arguments {
-    /// # Safety
-    /// The registers are those of the running thread's system call.
-    #[inline]
-    pub unsafe fn new(registers: *const Registers) -> Self {
-        Self(registers)
-    }
-
-    /// The number of the call.
-    pub fn number(self) -> u64 {
-        // SAFETY: as in `get`.
-        unsafe { (*self.0).code }
-    }
-
-    /// An argument as it is.
-    #[inline]
-    pub fn get(self, index: usize) -> u64 {
-        // SAFETY: the promise of `new`; a value is read, no reference is kept while a handler
-        // changes the registers.
-        unsafe {
-            match index {
-                0 => (*self.0).rdi,
-                1 => (*self.0).rsi,
-                2 => (*self.0).rdx,
-                3 => (*self.0).r10,
-                4 => (*self.0).r8,
-                _ => (*self.0).r9,
-            }
-        }
-    }
-}
-
 /// A handler that decodes its arguments itself; gives the result as the program gets it.
-pub type Handler = fn(&Current, Arguments) -> u64;
+pub type Handler = fn(&Current, SavedRegisters<'_>) -> u64;
 
 /// A system call.
 pub struct Call {
@@ -78,9 +42,9 @@ macro_rules! system_calls {
             let mut calls = [const { None }; TABLE_SIZE];
             $({
                 #[allow(unused_mut, unused_variables, unused_assignments)]
-                fn handler(current: &Current, registers: Arguments) -> u64 {
+                fn handler(current: &Current, registers: SavedRegisters<'_>) -> u64 {
                     let mut index = 0;
-                    $(let $argument = Argument::decode(registers.get(index)); index += 1;)*
+                    $(let $argument = Argument::decode(registers.argument(index)); index += 1;)*
                     $handler(current $(, $argument)*).unwrap_or_else(error)
                 }
                 #[allow(unused_mut, unused_assignments)]

@@ -5,8 +5,9 @@
 //! system calls cost what they cost without.
 
 use super::arguments::vectors;
-use super::table::{self, Arguments};
+use super::table;
 use super::unknown;
+use crate::arch::SavedRegisters;
 use crate::file::Caller;
 use crate::task::Current;
 use crate::trace::{self, Bytes, Figures, Tracing};
@@ -32,7 +33,7 @@ pub fn start() {
 }
 
 /// Carries out a call; tells of it if its process is traced.
-fn traced(current: &Current, arguments: Arguments) -> u64 {
+fn traced(current: &Current, arguments: SavedRegisters<'_>) -> u64 {
     let number = arguments.number();
     let carry_out = || match table::find(number) {
         Some(call) => (call.handler)(current, arguments),
@@ -44,7 +45,7 @@ fn traced(current: &Current, arguments: Arguments) -> u64 {
     }
     // Before: exec and sigreturn leave nothing of it.
     let shown = shown(current, number, arguments);
-    let words = [0, 1, 2, 3].map(|index| arguments.get(index));
+    let words = [0, 1, 2, 3].map(|index| arguments.argument(index));
     let buffers = buffers(current, number, words);
     let before = Figures::of(&current.space().counters);
     if matches!(number, EXIT | EXIT_GROUP | EXECVE | RT_SIGRETURN) {
@@ -156,7 +157,7 @@ fn cost(pid: u32, done: Done, figures: Figures) -> String {
 }
 
 /// Name and arguments.
-fn shown(current: &Current, number: u64, arguments: Arguments) -> String {
+fn shown(current: &Current, number: u64, arguments: SavedRegisters<'_>) -> String {
     let Some(call) = table::find(number) else {
         return unknown::name(number)
             .map_or_else(|| format!("call {number}()"), |name| format!("{name}()"));
@@ -164,8 +165,11 @@ fn shown(current: &Current, number: u64, arguments: Arguments) -> String {
     let mut text = format!("{}(", call.name);
     for (index, name) in call.arguments.iter().enumerate() {
         let separator = if index == 0 { "" } else { ", " };
-        let _ =
-            write!(text, "{separator}{}", argument(current, call.name, name, arguments.get(index)));
+        let _ = write!(
+            text,
+            "{separator}{}",
+            argument(current, call.name, name, arguments.argument(index))
+        );
     }
     text.push(')');
     text

@@ -21,13 +21,17 @@ pub struct Current {
 }
 
 impl Current {
-    /// The running thread, which is in a system call: there is one.
+    /// Runs a system call's handler for the running thread.
     ///
-    /// # Safety
-    /// Called on the way into a system call, and dropped before the way out.
+    /// The thread is borrowed, not counted: it ends on its way to user mode, after `handler`.
+    ///
+    /// # Panics
+    /// Before the first thread runs.
     #[inline]
-    pub unsafe fn new() -> Self {
-        Self { thread: borrow_current(), space: OnceCell::new(), files: OnceCell::new() }
+    pub fn with<T>(handler: impl FnOnce(&Self) -> T) -> T {
+        let current =
+            Self { thread: borrow_current(), space: OnceCell::new(), files: OnceCell::new() };
+        handler(&current)
     }
 
     /// Its process.

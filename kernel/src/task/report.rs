@@ -7,8 +7,7 @@ use crate::arch;
 ///
 /// The interrupt may come anywhere in the kernel; a lock that is held then is never released, and
 /// the report hangs. In a deadlock none is.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
-pub fn sloth_report() {
+pub fn report_threads() {
     let running = scheduler::try_current_thread().map(|thread| thread.tid);
     for process in super::all_processes() {
         let name = process.identity.lock().name.clone();

@@ -52,7 +52,7 @@ pub fn current_thread() -> Arc<Thread> {
 #[inline]
 pub(super) fn borrow_current() -> ManuallyDrop<Arc<Thread>> {
     let current = CURRENT.load(Ordering::Relaxed);
-    debug_assert!(!current.is_null(), "no thread runs yet");
+    assert!(!current.is_null(), "no thread runs yet");
     // SAFETY: in a system call there is a running thread; the pointer is that of the `Arc` in
     // `running`. A thread ends on its way to user mode, after its system call's handler, so that
     // one outlives this; and it is never dropped, so the count stays right.

@@ -6,8 +6,9 @@
 
 use super::cpu::{KERNEL_STACK, USER_RSP};
 use super::segments::KERNEL_CS;
-use crate::arch::Registers;
+use crate::arch::{Exception, Handlers, PageFault, Registers, ReturnPath, SavedRegisters};
 use core::arch::naked_asm;
+use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, Msr, SFMask};
@@ -16,7 +17,47 @@ use x86_64::registers::rflags::RFlags;
 /// Offset of the saved code segment, which says where a trap came from.
 const CS: usize = offset_of!(Registers, cs);
 
-pub(super) unsafe fn start() {
+/// The registered handlers. Entry code calls `system_call` and `thread_start` in place.
+#[repr(transparent)]
+struct Registered(UnsafeCell<Handlers>);
+
+// SAFETY: written once, by `start`, before any entry from user mode.
+unsafe impl Sync for Registered {}
+
+static HANDLERS: Registered = {
+    extern "C" fn system_call(_: SavedRegisters<'_>) -> ReturnPath {
+        panic!("no handler is registered")
+    }
+    extern "C" fn thread_start() {
+        panic!("no handler is registered")
+    }
+    fn page_fault(_: PageFault) {
+        panic!("no handler is registered")
+    }
+    fn exception(_: Exception) {
+        panic!("no handler is registered")
+    }
+    fn nothing() {}
+    Registered(UnsafeCell::new(Handlers {
+        system_call,
+        thread_start,
+        page_fault,
+        exception,
+        interrupt: nothing,
+        report: nothing,
+    }))
+};
+
+/// The handlers of the layers above.
+#[inline]
+pub(super) fn handlers() -> Handlers {
+    // SAFETY: nothing writes after `start`.
+    unsafe { *HANDLERS.0.get() }
+}
+
+pub(super) unsafe fn start(handlers: &Handlers) {
+    // SAFETY: called once, before any entry from user mode.
+    unsafe { *HANDLERS.0.get() = *handlers };
     const STAR: u32 = 0xc000_0081;
     /// `sysret` takes SS from 8 and CS from 16 above this.
     const SYSRET_BASE: u64 = 0x23;
@@ -66,7 +107,7 @@ extern "C" fn system_call_entry() {
         "push r14",
         "push r15",
         "mov rdi, rsp",
-        "call sloth_syscall",
+        "call qword ptr [rip + {handlers} + {system_call}]",
         "test al, al",
         "jz {leave}",
         "add rsp, 6 * 8",
@@ -87,6 +128,8 @@ extern "C" fn system_call_entry() {
         user_ss = const Registers::USER_SS,
         user_cs = const Registers::USER_CS,
         syscall = const Registers::SYSCALL,
+        handlers = sym HANDLERS,
+        system_call = const offset_of!(Handlers, system_call),
         leave = sym leave,
     )
 }
@@ -124,9 +167,10 @@ extern "C" fn leave() {
 #[unsafe(naked)]
 pub(super) extern "C" fn thread_entry() {
     naked_asm!(
-        "mov rdi, rsp",
-        "call sloth_thread_start",
+        "call qword ptr [rip + {handlers} + {thread_start}]",
         "jmp {leave}",
+        handlers = sym HANDLERS,
+        thread_start = const offset_of!(Handlers, thread_start),
         leave = sym leave,
     )
 }

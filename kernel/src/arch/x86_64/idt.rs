@@ -1,8 +1,8 @@
 //! The interrupt descriptor table, and where traps are told apart.
 
-use super::entry::{stub, stub_with_code};
+use super::entry::{self, stub, stub_with_code};
 use super::{cpu, irq, segments};
-use crate::arch::{PageFault, Registers};
+use crate::arch::{Cause, Exception, Registers, vector};
 use core::cell::UnsafeCell;
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
@@ -14,20 +14,6 @@ struct Table(UnsafeCell<InterruptDescriptorTable>);
 unsafe impl Sync for Table {}
 
 static TABLE: Table = Table(UnsafeCell::new(InterruptDescriptorTable::new()));
-
-const NON_MASKABLE: u64 = 2;
-const DOUBLE_FAULT: u64 = 8;
-const PAGE_FAULT: u64 = 14;
-
-unsafe extern "Rust" {
-    /// An exception in user mode; `fault` with a page fault. Runs the work that is due before a
-    /// return to user mode. Defined in `syscall::entry`.
-    safe fn sloth_trap(registers: &mut Registers, fault: Option<PageFault>);
-    /// An interrupt of user mode was served: time slices and signals. Defined in `syscall::entry`.
-    safe fn sloth_interrupted(registers: &mut Registers);
-    /// Somebody asks what all threads are doing (QEMU's command `nmi`). Defined in `task::report`.
-    safe fn sloth_report();
-}
 
 pub(super) unsafe fn start() {
     // SAFETY: called once, before any trap.
@@ -70,26 +56,38 @@ pub(super) unsafe fn start() {
     table.load();
 }
 
-/// All traps.
-pub(super) extern "C" fn trap(registers: &mut Registers) {
+/// Handles every trap: interrupts here, exceptions of user mode by the registered handlers.
+pub(super) extern "C" fn trap(registers: *mut Registers) {
     if cpu::this().has_smap() {
         // A trap, unlike a system call, leaves the user's AC flag on, and with it SMAP off.
         // SAFETY: the CPU has the instruction.
         unsafe { core::arch::asm!("clac", options(nomem, nostack)) };
     }
-    let user = registers.from_user();
-    match registers.cause {
-        32..48 => {
-            irq::serve((registers.cause - 32) as u8);
-            if user {
-                sloth_interrupted(registers);
+    // Values are copied: a handler may change the registers of user mode.
+    // SAFETY: the entry code passes the registers that it has just saved.
+    let (cause, from_user, instruction) =
+        unsafe { ((*registers).cause(), (*registers).from_user(), (*registers).rip) };
+    let handlers = entry::handlers();
+    match cause {
+        Cause::Interrupt(vector) => {
+            irq::serve(vector - irq::FIRST_VECTOR);
+            if from_user {
+                (handlers.interrupt)();
             }
         }
-        PAGE_FAULT if user => sloth_trap(registers, Some(registers.page_fault(Cr2::read_raw()))),
-        NON_MASKABLE => sloth_report(),
-        DOUBLE_FAULT | 18 => kernel_fault(registers),
-        _ if user => sloth_trap(registers, None),
-        _ => kernel_fault(registers),
+        Cause::Exception(vector::NON_MASKABLE) => (handlers.report)(),
+        Cause::Exception(vector::PAGE_FAULT) if from_user => {
+            // SAFETY: as above.
+            let fault = unsafe { (*registers).page_fault(Cr2::read_raw()) };
+            (handlers.page_fault)(fault);
+        }
+        Cause::Exception(vector)
+            if from_user && !matches!(vector, vector::DOUBLE_FAULT | vector::MACHINE_CHECK) =>
+        {
+            (handlers.exception)(Exception { vector, instruction });
+        }
+        // SAFETY: as above; no handler runs.
+        _ => kernel_fault(unsafe { &*registers }),
     }
 }
 

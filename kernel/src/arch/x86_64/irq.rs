@@ -7,7 +7,7 @@ use x86_64::instructions::port::Port;
 const FIRST: (u16, u16) = (0x20, 0x21);
 const SECOND: (u16, u16) = (0xa0, 0xa1);
 /// The vector of line 0: the first after the CPU's own.
-const FIRST_VECTOR: u8 = 32;
+pub(super) const FIRST_VECTOR: u8 = 32;
 /// The line by which the second controller hangs on the first.
 const CASCADE: u8 = 2;
 const END_OF_INTERRUPT: u8 = 0x20;

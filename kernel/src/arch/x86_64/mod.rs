@@ -19,14 +19,14 @@ pub mod segments;
 ///
 /// # Safety
 /// Once, first thing, with interrupts off, on the page tables that the loader left.
-pub unsafe fn start(physical_memory_offset: u64) {
+pub unsafe fn start(physical_memory_offset: u64, handlers: &super::Handlers) {
     log::start();
     // SAFETY: the caller's promise: nothing ran before this.
     unsafe {
         cpu::start();
         segments::start();
         idt::start();
-        entry::start();
+        entry::start(handlers);
         fpu::start();
         irq::start();
         clock::start(physical_memory_offset);

@@ -1,0 +1,106 @@
+//! Trap policy: what a page fault, another exception or an interrupt of user mode means for the
+//! program.
+//!
+//! The boot code registers these functions with `arch` (see [`crate::arch::Handlers`]). Each runs on
+//! the kernel stack of the running thread, and may end the thread instead of returning. This module
+//! resolves nothing by itself: page faults go to the address space, signals to `task`.
+#![forbid(unsafe_code)]
+
+use crate::arch::{Exception, PageFault, UserAccess, vector};
+use crate::file::devices;
+use crate::mem::{Access, FaultError, UserAddr};
+use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
+use crate::task::{Thread, current_thread, deliver, family, scheduler, send};
+use crate::trace::{self, Figures, Presence};
+use alloc::sync::Arc;
+
+/// A new thread is about to enter user mode for the first time.
+pub extern "C" fn thread_start() {
+    scheduler::finish_switch();
+    deliver::before_user(None);
+}
+
+/// An interrupt of user mode has been served.
+pub fn interrupt() {
+    scheduler::count_tick();
+    deliver::before_user(None);
+}
+
+/// Resolves a page fault of user mode, or sends the signal for the access.
+pub fn page_fault(fault: PageFault) {
+    resolve(fault);
+    deliver_if_due();
+}
+
+/// Sends the signal for an exception of user mode other than a page fault.
+pub fn exception(exception: Exception) {
+    send::force(&current_thread(), signal_of(exception));
+    deliver_if_due();
+}
+
+fn deliver_if_due() {
+    if scheduler::is_work_due() {
+        deliver::before_user(None);
+    }
+}
+
+fn resolve(fault: PageFault) {
+    let thread = current_thread();
+    let Some(space) = thread.space() else { return };
+    let access = match fault.access {
+        UserAccess::Load => Access::Read,
+        UserAccess::Store => Access::Write,
+        UserAccess::Fetch => Access::Execute,
+    };
+    let before = trace::is_active().then(|| Figures::of(&space.counters));
+    let Err(error) = space.fault(UserAddr(fault.address), access) else {
+        if let Some(before) = before {
+            let figures = Figures::of(&space.counters).since(before);
+            let touch = trace::Touch {
+                address: fault.address,
+                access,
+                before: if fault.present { Presence::Present } else { Presence::Absent },
+            };
+            trace::note_fault(thread.process.pid, touch, figures);
+        }
+        return;
+    };
+    drop(space);
+    let info = |signal, code| SignalInfo { signal, code, pid: 0, value: fault.address };
+    match error {
+        FaultError::Segv => send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON)),
+        FaultError::Bus => send::force(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)),
+        FaultError::OutOfMemory => out_of_memory(&thread),
+        // The thread is about to end.
+        FaultError::Killed => thread.notice(),
+    }
+}
+
+/// Ends the program whose page fault found no memory, and no other (Q4).
+fn out_of_memory(thread: &Arc<Thread>) {
+    let name = thread.process.identity.lock().name.clone();
+    let text =
+        alloc::format!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
+    log::warn!("{text}");
+    let session = family::relations(thread.process.pid).map_or(0, |relations| relations.session);
+    devices::announce(session, alloc::format!("{text}\n").as_bytes());
+    send::begin_end(&thread.process, i32::from(SIGKILL));
+}
+
+fn signal_of(exception: Exception) -> SignalInfo {
+    let signal = match exception.vector {
+        vector::DIVIDE_ERROR | vector::X87_ERROR | vector::SIMD_ERROR => SIGFPE,
+        vector::DEBUG | vector::BREAKPOINT => SIGTRAP,
+        vector::INVALID_OPCODE => SIGILL,
+        vector::ALIGNMENT_CHECK | vector::STACK_FAULT => SIGBUS,
+        _ => SIGSEGV,
+    };
+    // The CPU reports no data address for these. Linux gives 0 for a general protection fault and a
+    // breakpoint, and the address of the instruction for others.
+    let (code, value) = match signal {
+        SIGSEGV => (SignalInfo::KERNEL, 0),
+        SIGTRAP if exception.vector == vector::BREAKPOINT => (SignalInfo::KERNEL, 0),
+        _ => (SignalInfo::FIRST_REASON, exception.instruction),
+    };
+    SignalInfo { signal, code, pid: 0, value }
+}

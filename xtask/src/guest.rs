@@ -15,7 +15,10 @@ use crate::setup::{GUEST_TARGET, Toolchain};
 use crate::{fallback, say, strip};
 
 /// The crates that make up the guest.
-const CRATES: [&str; 3] = ["boot", "kernel", "user"];
+const CRATES: [&str; 4] = ["boot", "kernel", "programs", "proof"];
+
+/// The program that is many tools. It behaves as the one by whose name it is called.
+pub const TOOLS: &str = "tools";
 
 /// How all guest code is compiled: at fixed addresses, and so that stacks can be walked.
 const RUSTFLAGS: [&str; 2] = ["-Crelocation-model=static", "-Cforce-frame-pointers=yes"];
@@ -31,6 +34,8 @@ pub struct Guest {
     pub kernel_symbols: PathBuf,
     /// The programs, stripped, by name.
     pub programs: Vec<(String, PathBuf)>,
+    /// Names of tools, all of which the program [`TOOLS`] is.
+    pub tools: Vec<String>,
 }
 
 /// The cargo that runs us, or the one in the path.
@@ -74,7 +79,7 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
             "--package",
             "fsproto",
             "--features",
-            "foundation/mutants,kernel/mutants,user/mutants",
+            "foundation/mutants,kernel/mutants,programs/mutants,proof/mutants",
         ]);
     }
     command.args(["--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
@@ -130,6 +135,18 @@ fn artifact(message: &Value) -> Option<Artifact> {
     Some(Artifact { crate_name, name, file })
 }
 
+/// The names of the tools, as the program that contains them lists them: what is built for the guest
+/// runs on Linux too.
+fn tools(programs: &[(String, PathBuf)]) -> Result<Vec<String>> {
+    let (_, file) =
+        programs.iter().find(|(name, _)| name == TOOLS).context("the build made no tools")?;
+    let output = Command::new(file).arg("--list").stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("{} does not list its tools", file.display());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
 /// Sorts the programs and strips what goes into the guest.
 fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
     std::fs::create_dir_all(folder)?;
@@ -141,7 +158,7 @@ fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
                 guest.kernel = strip::cached(&artifact.file, &folder.join("kernel"))?;
                 guest.kernel_symbols = artifact.file;
             }
-            ("user", name) => {
+            ("programs" | "proof", name) => {
                 let stripped = strip::cached(&artifact.file, &folder.join(format!("user-{name}")))?;
                 guest.programs.push((artifact.name, stripped));
             }
@@ -149,6 +166,7 @@ fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
         }
     }
     guest.programs.sort();
+    guest.tools = tools(&guest.programs)?;
     if guest.boot.as_os_str().is_empty() || guest.kernel.as_os_str().is_empty() {
         bail!("the build made no loader or no kernel");
     }

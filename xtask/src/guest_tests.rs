@@ -1,47 +1,161 @@
-//! The guest's own tests: one machine for each function of the guest's test programs.
+//! The guest's own tests: one machine for each function with the attribute `#[guest_test]` in the
+//! programs `tests` and `rules`.
+//!
+//! What tests there are is said by the programs themselves: they are built for the host and run
+//! with `--list`, which prints one line of JSON per test.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
 use crate::cli::Length;
+use crate::guest::cargo;
+use crate::paths::Paths;
 use crate::qemu_tests::{Expected, QemuTest};
 
-/// The rules of the contract.
-#[path = "../../user/src/rules_list.rs"]
-mod rules;
+/// The programs, in the order in which their tests run.
+const PROGRAMS: [&str; 2] = ["tests", "rules"];
 
-/// The system calls.
-#[path = "../../user/src/tests_list.rs"]
-mod system;
-
-pub use rules::TESTS as RULES;
-
-/// One test for each line of the guest's lists.
-pub fn list(length: Length) -> Vec<QemuTest> {
-    let in_time = |test: &&system::SystemTest| length == Length::Long || !test.is_long;
-    system::TESTS
-        .iter()
-        .filter(in_time)
-        .map(system_test)
-        .chain(RULES.iter().map(rule_test))
-        .collect()
+/// A test as its program lists it.
+#[derive(Debug, Clone)]
+pub struct GuestTest {
+    /// The program that contains it.
+    pub program: &'static str,
+    /// The name, which the program takes as its argument.
+    pub name: String,
+    /// The machine's memory, in MiB.
+    pub memory_mib: u64,
+    /// Seconds until it counts as hanging.
+    pub timeout_s: u64,
+    /// Whether it runs only where long tests are asked for.
+    pub long: bool,
+    /// The mutants that must make it fail, by the names they have on command lines.
+    pub mutants: Vec<String>,
+    /// What it proves.
+    pub doc: String,
+    /// The lines of the kernel's log that it must produce; empty where that does not matter.
+    pub log: Vec<String>,
 }
 
-fn system_test(system: &system::SystemTest) -> QemuTest {
-    let name = format!("system_{}", system.name);
-    let mut test =
-        QemuTest::new(&name, &format!("leaks tests {}", system.name), Expected::Status(0));
-    test.memory = format!("{}M", system.memory_mib);
-    test.limit = Duration::from_secs(system.timeout_s.into());
-    test
+impl GuestTest {
+    fn parse(program: &'static str, line: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(line)
+            .with_context(|| format!("{program} --list prints what is not JSON: {line}"))?;
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let texts = |name: &str| -> Option<Vec<String>> {
+            value[name].as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+        };
+        let test = || {
+            Some(Self {
+                program,
+                name: text("name")?,
+                memory_mib: value["memory_mib"].as_u64()?,
+                timeout_s: value["timeout_s"].as_u64()?,
+                long: value["long"].as_bool()?,
+                mutants: texts("mutants")?,
+                doc: text("doc")?,
+                log: texts("log")?,
+            })
+        };
+        test().with_context(|| format!("{program} --list prints a line that lacks a field: {line}"))
+    }
+
+    /// Whether it proves a rule of the contract.
+    pub fn is_rule(&self) -> bool {
+        self.program == "rules"
+    }
+
+    /// The test as it runs in a machine.
+    fn to_qemu(&self) -> QemuTest {
+        let name = if self.is_rule() { self.name.clone() } else { format!("system_{}", self.name) };
+        let expected = if self.log.is_empty() {
+            Expected::Status(0)
+        } else {
+            Expected::Trace(self.log.clone())
+        };
+        let mut test =
+            QemuTest::new(&name, &format!("leaks {} {}", self.program, self.name), expected);
+        test.memory = format!("{}M", self.memory_mib);
+        test.limit = Duration::from_secs(self.timeout_s);
+        test.mutants = self.mutants.clone();
+        test.about = self.doc.clone();
+        test
+    }
 }
 
-fn rule_test(rule: &rules::RuleTest) -> QemuTest {
-    let expected =
-        if rule.log.is_empty() { Expected::Status(0) } else { Expected::Trace(rule.log) };
-    let mut test = QemuTest::new(rule.name, &format!("leaks rules {}", rule.name), expected);
-    test.memory = format!("{}M", rule.memory_mib);
-    test.limit = Duration::from_secs(rule.timeout_s.into());
-    test.mutants = rule.mutants.iter().map(|&name| name.to_owned()).collect();
-    test.about = rule.doc.to_owned();
-    test
+/// One test in a machine for each test of the guest's programs.
+pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
+    let in_time = |test: &&GuestTest| length == Length::Long || !test.long;
+    Ok(all(paths)?.iter().filter(in_time).map(GuestTest::to_qemu).collect())
+}
+
+/// The tests of the rules.
+pub fn rules(paths: &Paths) -> Result<Vec<GuestTest>> {
+    Ok(all(paths)?.into_iter().filter(GuestTest::is_rule).collect())
+}
+
+/// All tests that the guest's programs contain.
+pub fn all(paths: &Paths) -> Result<Vec<GuestTest>> {
+    let mut tests = Vec::new();
+    for (program, file) in build(paths)? {
+        let output = Command::new(&file)
+            .arg("--list")
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", file.display()))?;
+        if !output.status.success() {
+            bail!("{} does not list its tests", file.display());
+        }
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            tests.push(GuestTest::parse(program, line)?);
+        }
+    }
+    Ok(tests)
+}
+
+/// Builds the programs for the host; only these, and nothing where they are up to date.
+fn build(paths: &Paths) -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut command = Command::new(cargo());
+    command.args(["build", "--package", "proof"]);
+    command.args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
+    let output = command
+        .args(["--quiet", "--message-format=json-render-diagnostics"])
+        .current_dir(&paths.root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the guest's tests could not be built for the host (see above)");
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let executables: Vec<PathBuf> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .collect();
+    let find = |program: &'static str| {
+        let is_it = |file: &&PathBuf| file.file_name() == Path::new(program).file_name();
+        let file = executables.iter().find(is_it);
+        file.map(|file| (program, file.clone())).with_context(|| format!("no program {program}"))
+    };
+    PROGRAMS.into_iter().map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_list_is_understood_or_an_error() {
+        let line = r#"{"name":"r1_x","memory_mib":48,"timeout_s":60,"long":false,"mutants":["skip-rescue"],"doc":"All.","log":[]}"#;
+        let test = GuestTest::parse("rules", line).unwrap();
+        assert_eq!((test.name.as_str(), test.memory_mib, test.timeout_s), ("r1_x", 48, 60));
+        assert_eq!(test.mutants, ["skip-rescue"]);
+        assert!(GuestTest::parse("rules", "r1_x").is_err());
+        assert!(GuestTest::parse("rules", &line.replace("doc", "about")).is_err());
+    }
 }

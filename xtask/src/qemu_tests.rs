@@ -1,9 +1,8 @@
 //! Tests that run in QEMU, as data: what the guest runs, on which machine, and what must come of
 //! it.
 //!
-//! To add one that is a function in the guest's programs `tests` or `rules`: a line in
-//! `user/src/tests_list.rs` or `user/src/rules_list.rs`. To add one that is a line of shell: a row
-//! in [`shell_tests`].
+//! To add one that is a function in the guest's programs `tests` or `rules`: a function with the
+//! attribute `#[guest_test]` there. To add one that is a line of shell: a row in [`shell_tests`].
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +36,7 @@ pub enum Expected {
     Words(String),
     /// It ends with 0, and the log's lines on what became of traced reads are these; `*` stands for
     /// anything.
-    Trace(&'static [&'static str]),
+    Trace(Vec<String>),
     /// The kernel panics.
     Panic,
     /// The machine has to be stopped.
@@ -123,7 +122,7 @@ impl QemuTest {
         let command =
             if is_about_leaks { &self.command } else { self.command.trim_start_matches("leaks ") };
         if command.contains("rules ") {
-            command.replacen("rules ", &format!("rules --break {mutant} "), 1)
+            command.replacen("rules ", &format!("rules --mutant {mutant} "), 1)
         } else {
             format!("echo {mutant} > {KNOB}; cat {KNOB}; {command}")
         }
@@ -176,7 +175,7 @@ impl QemuTest {
                 let log = String::from_utf8_lossy(log);
                 let told: Vec<&str> = log.lines().filter_map(told_of_pages).collect();
                 told.len() == wanted.len()
-                    && told.iter().zip(*wanted).all(|(told, wanted)| is_like(told, wanted))
+                    && told.iter().zip(wanted).all(|(told, wanted)| is_like(told, wanted))
             }
             (Expected::Panic, Outcome::Ended(Ending::KernelPanic, _))
             | (Expected::TimeOut, Outcome::TimedOut) => true,
@@ -295,7 +294,7 @@ fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
 /// All of them.
 pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     let mut tests = shell_tests(paths);
-    tests.extend(crate::guest_tests::list(length));
+    tests.extend(crate::guest_tests::list(paths, length)?);
     tests.extend(crate::fsx_tests::list(length));
     tests.extend(crate::input_tests::list(paths)?);
     Ok(tests)
@@ -309,8 +308,8 @@ mod tests {
     fn a_rule_is_broken_by_the_program_or_by_the_shell() {
         let command =
             |name, command| QemuTest::new(name, command, Expected::Status(0)).broken_command("m");
-        assert_eq!(command("x", "leaks rules r1"), "rules --break m r1");
-        assert_eq!(command("x5_nothing_leaks", "leaks rules r1"), "leaks rules --break m r1");
+        assert_eq!(command("x", "leaks rules r1"), "rules --mutant m r1");
+        assert_eq!(command("x5_nothing_leaks", "leaks rules r1"), "leaks rules --mutant m r1");
         assert!(command("x", "leaks fsx f").ends_with("; fsx f"));
     }
 
@@ -328,7 +327,7 @@ mod tests {
         let trace = QemuTest::new(
             "x",
             "trace",
-            Expected::Trace(&["read(*) = 4  read #1, *", "read #1: *"]),
+            Expected::Trace(["read(*) = 4  read #1, *", "read #1: *"].map(str::to_owned).to_vec()),
         );
         let log = "[1.0] trace 7: read(0, 0x10, 4) = 4  read #1, 3 pages lazy\n[1.1] trace 7: close(3) = 0\n[1.2] trace 7: read #1: of 3\n";
         assert!(trace.is_met(&ended(Some(0)), b"", log.as_bytes()));

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tar::{EntryType, Header};
 
 use crate::add::Addition;
-use crate::guest::Guest;
+use crate::guest::{Guest, TOOLS};
 
 /// Bytes in a tar block.
 const BLOCK_BYTES: u64 = 512;
@@ -34,8 +34,13 @@ const INIT: &str = "init";
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Folder,
-    Host { file: PathBuf, is_executable: bool },
+    Host {
+        file: PathBuf,
+        is_executable: bool,
+    },
     Text(Vec<u8>),
+    /// Another name of a file, which is a path in the ramdisk.
+    Link(String),
 }
 
 /// The root file system to be, by path without the leading slash.
@@ -60,6 +65,9 @@ impl Ramdisk {
                 &format!("{folder}/{name}"),
                 Node::Host { file: file.clone(), is_executable: true },
             )?;
+        }
+        for name in &guest.tools {
+            ramdisk.put(&format!("bin/{name}"), Node::Link(format!("bin/{TOOLS}")))?;
         }
         Ok(ramdisk)
     }
@@ -117,8 +125,12 @@ impl Ramdisk {
             Archive { out: BufWriter::with_capacity(1 << 20, target), offset_bytes: 0 };
         archive.host_file("kernel", kernel, 0o755)?;
         archive.fill_up_to(0)?;
-        for (path, node) in &self.nodes {
+        // A link follows what it links to.
+        let (links, others): (Vec<_>, Vec<_>) =
+            self.nodes.iter().partition(|(_, node)| matches!(node, Node::Link(_)));
+        for (path, node) in others.into_iter().chain(links) {
             match node {
+                Node::Link(target) => archive.link(path, target)?,
                 Node::Folder => archive.folder(path)?,
                 Node::Host { file, is_executable } => {
                     archive.host_file(path, file, if *is_executable { 0o755 } else { 0o644 })?;
@@ -140,6 +152,11 @@ struct Archive<'a> {
 
 impl Archive<'_> {
     fn header(&mut self, path: &str, kind: EntryType, mode: u32, size_bytes: u64) -> Result<()> {
+        self.raw(Self::entry(path, kind, mode, size_bytes)?.as_bytes())
+    }
+
+    /// The header of an entry, with its checksum.
+    fn entry(path: &str, kind: EntryType, mode: u32, size_bytes: u64) -> Result<Header> {
         let mut header = Header::new_ustar();
         header
             .set_path(path)
@@ -150,6 +167,15 @@ impl Archive<'_> {
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
+        header.set_cksum();
+        Ok(header)
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> Result<()> {
+        let mut header = Self::entry(path, EntryType::Link, 0o755, 0)?;
+        header
+            .set_link_name(target)
+            .with_context(|| format!("/{path} cannot link to /{target}"))?;
         header.set_cksum();
         self.raw(header.as_bytes())
     }

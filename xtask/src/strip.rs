@@ -1,6 +1,7 @@
 //! Stripping: a guest program without what only debuggers read.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -22,6 +23,7 @@ pub fn cached(program: &Path, copy: &Path) -> Result<PathBuf> {
         let folder = copy.parent().context("a copy without a folder")?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         std::io::Write::write_all(&mut file, &stripped)?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o755))?;
         file.persist(copy)?;
     }
     Ok(copy.to_path_buf())

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::rules::{Rule, SECTIONS};
-use crate::guest_tests;
+use crate::guest_tests::GuestTest;
 use crate::record::Record;
 
 const INTRODUCTION: &str = "\
@@ -25,10 +25,10 @@ struct Proof<'a> {
     ended: &'a str,
 }
 
-/// The chapter, from how each test ended.
-pub fn chapter(record: &Record) -> String {
+/// The chapter, from how each test ended and the guest's tests of rules.
+pub fn chapter(record: &Record, guest_tests: &[GuestTest]) -> String {
     let mut record = record.clone();
-    for test in guest_tests::RULES {
+    for test in guest_tests {
         record.entry(format!("qemu::{}", test.name)).or_insert_with(|| "not run".to_owned());
     }
     let mut text = INTRODUCTION.to_owned();
@@ -43,7 +43,7 @@ pub fn chapter(record: &Record) -> String {
             let proofs: Vec<Proof<'_>> = proofs(&record, rule).collect();
             tests += proofs.len();
             failed += proofs.iter().filter(|proof| proof.ended != "passed").count();
-            let _ = writeln!(text, "{}", row(rule, &proofs));
+            let _ = writeln!(text, "{}", row(rule, &proofs, guest_tests));
         }
     }
     let _ = write!(
@@ -63,9 +63,10 @@ fn proofs<'a>(record: &'a Record, rule: &Rule) -> impl Iterator<Item = Proof<'a>
     tests.filter(move |(name, _)| proves(name)).map(|(name, ended)| Proof { name, ended })
 }
 
-fn row(rule: &Rule, proofs: &[Proof<'_>]) -> String {
+fn row(rule: &Rule, proofs: &[Proof<'_>], guest_tests: &[GuestTest]) -> String {
     let tests: Vec<String> = proofs.iter().map(|proof| format!("`{}`", proof.name)).collect();
-    let breaks: Vec<String> = breaks(rule).map(|name| format!("`{name}`")).collect();
+    let breaks: Vec<String> =
+        breaks(rule, guest_tests).iter().map(|name| format!("`{name}`")).collect();
     let passed = proofs.iter().filter(|proof| proof.ended == "passed").count();
     let mut status = match proofs.len() {
         0 => "no test".to_owned(),
@@ -86,22 +87,27 @@ fn row(rule: &Rule, proofs: &[Proof<'_>]) -> String {
 }
 
 /// The deliberate breaks that tests of a rule must notice.
-fn breaks(rule: &Rule) -> impl Iterator<Item = &'static str> {
+fn breaks<'a>(rule: &Rule, guest_tests: &'a [GuestTest]) -> Vec<&'a str> {
     let prefix = format!("{}_", rule.id.to_lowercase());
-    let mut names: Vec<&str> = guest_tests::RULES
+    let mut names: Vec<&str> = guest_tests
         .iter()
         .filter(|test| test.name.starts_with(&prefix))
-        .flat_map(|test| test.mutants)
-        .copied()
+        .flat_map(|test| test.mutants.iter().map(String::as_str))
         .collect();
     names.sort_unstable();
     names.dedup();
-    names.into_iter()
+    names
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest_tests;
+    use crate::paths::Paths;
+
+    fn guest_rules() -> Vec<GuestTest> {
+        guest_tests::rules(&Paths::find().unwrap()).unwrap()
+    }
 
     #[test]
     fn a_rule_lists_its_own_tests_and_says_which_failed() {
@@ -112,7 +118,7 @@ mod tests {
             ended("host::fsserver::rules::r1_more", "failed"),
             ended("host::kernel::r10_holes", "passed"),
         ]);
-        let text = chapter(&record);
+        let text = chapter(&record, &guest_rules());
         let row = text.lines().find(|line| line.starts_with("| **R1** ")).unwrap();
         assert!(
             row.contains("`qemu::r1_one_instant`")
@@ -137,7 +143,7 @@ mod tests {
         for rule in &rules {
             assert_eq!(rules.iter().filter(|other| other.id == rule.id).count(), 1, "{}", rule.id);
         }
-        for test in guest_tests::RULES {
+        for test in guest_rules() {
             let id = test.name.split('_').next().unwrap_or_default().to_uppercase();
             assert!(rules.iter().any(|rule| rule.id == id), "{}", test.name);
         }
@@ -147,7 +153,7 @@ mod tests {
     #[test]
     fn the_chapter_is_not_older_than_the_tests() {
         let kept = include_str!("../../../docs/src/invisible.md");
-        for test in guest_tests::RULES {
+        for test in guest_rules() {
             assert!(
                 kept.contains(&format!("::{}`", test.name)),
                 "docs/src/invisible.md lacks {}: cargo xtask test, cargo xtask book",

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::paths::Paths;
-use crate::{record, say, setup};
+use crate::{guest_tests, record, say, setup};
 
 /// The generated chapter, within the project.
 const CHAPTER: &str = "docs/src/invisible.md";
@@ -17,7 +17,7 @@ const CHAPTER: &str = "docs/src/invisible.md";
 /// Writes the chapter, and the pages where mdBook is there; the status is xtask's.
 pub fn book(paths: &Paths) -> Result<u8> {
     let file = paths.root.join(CHAPTER);
-    std::fs::write(&file, chapter::chapter(&record::load(paths)))
+    std::fs::write(&file, chapter::chapter(&record::load(paths), &guest_tests::rules(paths)?))
         .with_context(|| format!("cannot write {}", file.display()))?;
     say!("wrote {CHAPTER}");
     let pages = paths.work.join("book");

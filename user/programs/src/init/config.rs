@@ -1,0 +1,121 @@
+//! What the machine was told to do: `etc/sloth.conf`, lines of `key=value`, written by `cargo xtask
+//! run`.
+
+use user::prelude::*;
+
+/// The settings. What is absent has its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The line of shell to run; none for an interactive shell.
+    pub command: Option<Vec<u8>>,
+    /// Whether read(2) is lazy, where that is said.
+    pub lazy: Option<bool>,
+    /// The deliberate break to be put in force.
+    pub mutant: Option<String>,
+    /// Where relays count what passes.
+    pub relay: Relay,
+    /// What was not understood, in words.
+    pub complaints: Vec<String>,
+}
+
+/// Which relays there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relay {
+    /// One between the kernel and the wrapper.
+    pub client: bool,
+    /// One between the wrapper and the base.
+    pub base: bool,
+    /// They log every message.
+    pub log: bool,
+}
+
+impl Relay {
+    /// Words with commas between: `client`, `base`, `log`.
+    fn parse(text: &[u8]) -> Option<Relay> {
+        let mut relay = Relay::default();
+        for word in text.split(|byte| *byte == b',') {
+            match word {
+                b"client" => relay.client = true,
+                b"base" => relay.base = true,
+                b"log" => relay.log = true,
+                _ => return None,
+            }
+        }
+        Some(relay)
+    }
+}
+
+impl Config {
+    /// Reads the settings. A command goes on to the end of the text, since it may hold newlines.
+    /// Nothing is fatal.
+    pub fn parse(text: &[u8]) -> Config {
+        let mut config = Config::default();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some(command) = rest.strip_prefix(b"command=") {
+                config.command = Some(command.strip_suffix(b"\n").unwrap_or(command).to_vec());
+                break;
+            }
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            config.take_line(rest[..end].trim_ascii());
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        config
+    }
+
+    fn take_line(&mut self, line: &[u8]) {
+        if line.is_empty() || line.starts_with(b"#") {
+            return;
+        }
+        let equals = line.iter().position(|byte| *byte == b'=').unwrap_or(line.len());
+        let value = line.get(equals + 1..).unwrap_or_default();
+        match (&line[..equals], value) {
+            (b"lazy", b"on") => self.lazy = Some(true),
+            (b"lazy", b"off") => self.lazy = Some(false),
+            (b"mutant", name) => match core::str::from_utf8(name) {
+                Ok(name) => self.mutant = Some(name.into()),
+                Err(_) => self.complaints.push("the mutant's name is not text".into()),
+            },
+            (b"relay", words) => match Relay::parse(words) {
+                Some(relay) => self.relay = relay,
+                None => self.complaints.push(format!("no such relay: {}", Show(words))),
+            },
+            // For the reader only: the kernel sees what memory there is.
+            (b"memory", _) => {}
+            _ => self.complaints.push(format!("not understood: {}", Show(line))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_goes_on_to_the_end() {
+        let config =
+            Config::parse(b"lazy=off\nmemory=128M\nmutant=skip-rescue\ncommand=echo a\nlazy=on\n");
+        assert_eq!(config.command.as_deref(), Some(&b"echo a\nlazy=on"[..]));
+        assert_eq!(config.lazy, Some(false));
+        assert_eq!(config.mutant.as_deref(), Some("skip-rescue"));
+        assert!(config.complaints.is_empty());
+    }
+
+    #[test]
+    fn relays_are_named() {
+        assert_eq!(
+            Config::parse(b"relay=base,log").relay,
+            Relay { client: false, base: true, log: true }
+        );
+        let wrong = Config::parse(b"relay=base,all");
+        assert_eq!((wrong.relay, wrong.complaints.len()), (Relay::default(), 1));
+    }
+
+    #[test]
+    fn garbage_is_told_and_survived() {
+        let config = Config::parse(b"\xff\xfe=\x00\nlazy=maybe\n=\n===\nlazy");
+        assert_eq!(config.complaints.len(), 5);
+        assert_eq!((config.command, config.lazy), (None, None));
+        assert_eq!(Config::parse(b""), Config::default());
+    }
+}

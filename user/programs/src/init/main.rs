@@ -1,0 +1,98 @@
+//! The first process: sets the machine up, runs the shell, and switches the machine off when that
+//! is done.
+//!
+//! The kernel starts it with descriptors 0 to 2 on the console and no root file system. It takes
+//! the ramdisk, forks the file servers ([`servers`]), mounts the root, and runs the shell
+//! ([`session`]). Afterwards it reaps what becomes an orphan. It must not end.
+//!
+//! Serial lines: ttyS0 is the console, ttyS1 takes what goes wrong, ttyS2 takes the exit status for
+//! `cargo xtask run`.
+
+#![no_std]
+#![cfg_attr(target_os = "none", no_main)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+mod config;
+mod ramdisk;
+mod relays;
+mod servers;
+mod session;
+
+use crate::config::Config;
+use user::prelude::*;
+
+program!(run);
+
+/// What `exit N` says when the machine could not even be set up.
+const SETUP_FAILED: i32 = 125;
+
+/// What went wrong: what was tried, and the error.
+type Attempt<T> = core::result::Result<T, (&'static str, Errno)>;
+
+fn run(_: &Args) -> i32 {
+    if sys::getpid() != 1 {
+        eprintln!("init: only the first process can be init");
+        return 1;
+    }
+    let status = match set_up() {
+        Ok(config) => session::run(&config),
+        Err((attempt, error)) => {
+            eprintln!("init: {attempt}: {error}");
+            SETUP_FAILED
+        }
+    };
+    relays::conclude();
+    session::power_off(status)
+}
+
+/// Everything up to a mounted root.
+fn set_up() -> Attempt<Config> {
+    session::redirect_errors();
+    let ramdisk = ramdisk::take().map_err(|error| ("the ramdisk", error))?;
+    let config = ramdisk::find(ramdisk, "etc/sloth.conf").map(Config::parse).unwrap_or_default();
+    for complaint in &config.complaints {
+        eprintln!("init: etc/sloth.conf: {complaint}");
+    }
+    if let Some(name) = &config.mutant {
+        choose_mutant(name);
+    }
+    let root = servers::start(ramdisk, config.relay)?;
+    // Without a swap file, memory is what there is.
+    if let Err((attempt, error)) = servers::start_swap() {
+        eprintln!("init: {attempt}: {error}");
+    }
+    let options = format!("fd={root}");
+    sys::mount(b"none", b"/", b"sloth", 0, options.as_bytes())
+        .map_err(|error| ("mounting the root", error))?;
+    let _ = sys::close(root);
+    sys::chdir(b"/").map_err(|error| ("the root directory", error))?;
+    if let Some(lazy) = config.lazy {
+        set_knob(b"lazy", if lazy { b"1" } else { b"0" });
+    }
+    Ok(config)
+}
+
+/// Sets one of the kernel's knobs; says so if it does not have it.
+fn set_knob(name: &[u8], value: &[u8]) {
+    let path = user::fs::join(b"/proc/sys/lazy", name);
+    let result = sys::open(&path, sys::abi::O_WRONLY, 0).and_then(|fd| {
+        let result = sys::write_all(fd, value);
+        let _ = sys::close(fd);
+        result
+    });
+    if let Err(error) = result {
+        complain("init", &path, error);
+    }
+}
+
+/// Breaks one rule on purpose in the servers to be. The kernel is broken later, by who writes to
+/// `/proc/sys/lazy/mutant`: else nothing might get that far.
+fn choose_mutant(name: &str) {
+    #[cfg(feature = "mutants")]
+    match foundation::mutant::Mutant::from_name(name) {
+        Some(mutant) => foundation::mutant::choose(Some(mutant)),
+        None => eprintln!("init: no mutant is called {name}"),
+    }
+    #[cfg(not(feature = "mutants"))]
+    eprintln!("init: this build has no mutants, not even {name}");
+}

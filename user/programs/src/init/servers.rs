@@ -1,0 +1,211 @@
+//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs (for the kernel's swap file
+//! alone), each a process of its own, joined by socket pairs, with relays between where that is
+//! asked for.
+//!
+//! The disk, where there is one, is shared: its first half takes the files that do not fit into
+//! memfs's memory, its second half the swap file. Neither knows of the other, and nothing on it
+//! outlives the machine.
+
+use crate::config::Relay;
+use crate::{Attempt, ramdisk, relays};
+use core::cell::Cell;
+use fsserver::{BlockDevice, PortClient};
+use user::alloc::boxed::Box;
+use user::port::SocketPort;
+use user::prelude::*;
+use user::sys::abi;
+
+/// prctl: this process serves files. The kernel then pins its memory and reads eagerly for it (rule
+/// F8).
+const PR_SET_IO_FLUSHER: u32 = 57;
+
+/// prctl: the process's name, as `ps` shows it.
+const PR_SET_NAME: u32 = 15;
+
+/// The memory that memfs may use for bytes of files, as a share of what is free at the start. The
+/// rest is for programs, and for what keeping files costs besides their bytes.
+const MEMORY_SHARE: (u64, u64) = (1, 2);
+
+/// A pair of sockets that keep message borders.
+pub fn pair() -> Attempt<[Fd; 2]> {
+    sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error))
+}
+
+/// Starts both servers and returns the descriptor on which snapfs, or the relay before it, listens.
+pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
+    let [memfs_end, snapfs_base] = pair()?;
+    let [snapfs_end, root] = pair()?;
+    let memory_bytes = memory_for_files();
+    let disk = Disk::open(Half::First);
+    fork_keeping("memfs", memfs_end, disk.as_ref().map(|disk| disk.fd), |port| {
+        let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
+        fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), port)
+            .map_err(|error| format!("{error}"))
+    })?;
+    if let Some(disk) = disk {
+        let _ = sys::close(disk.fd);
+    }
+    // SAFETY: the settings were copied out of it; memfs has it from here on.
+    unsafe { ramdisk::release(ramdisk) };
+    let _ = sys::close(memfs_end);
+    let snapfs_base = if relay.base {
+        relays::insert("relay-base", snapfs_base, relay.log)?
+    } else {
+        snapfs_base
+    };
+    // snapfs needs two descriptors: its base comes along as a copy that `fork` knows nothing of.
+    fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
+        fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), ServerClock::default(), port)
+            .map_err(|error| format!("{error:?}"))
+    })?;
+    let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
+    if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
+}
+
+/// Starts scratchfs, where there is a disk, and gives it to the kernel to put pages there (rule
+/// Q3).
+pub fn start_swap() -> Attempt<()> {
+    let Some(disk) = Disk::open(Half::Second) else { return Ok(()) };
+    let [server_end, kernel_end] = pair()?;
+    fork_keeping("scratchfs", server_end, Some(disk.fd), |port| {
+        fsserver::scratchfs::run(disk, port).map_err(|error| format!("{error:?}"))
+    })?;
+    let _ = (sys::close(disk.fd), sys::close(server_end));
+    let options = format!("fd={kernel_end}");
+    let result = sys::mount(b"none", b"none", b"swap", 0, options.as_bytes());
+    let _ = sys::close(kernel_end);
+    result.map_err(|error| ("the swap file", error))
+}
+
+/// A half of the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    First,
+    Second,
+}
+
+/// Half of the disk, as the kernel shows it.
+#[derive(Clone, Copy)]
+struct Disk {
+    fd: Fd,
+    first: u64,
+    blocks: u64,
+}
+
+impl Disk {
+    /// Opens it; nothing where there is none.
+    fn open(half: Half) -> Option<Self> {
+        let fd = sys::open(b"/dev/vda", abi::O_RDWR, 0).ok()?;
+        let blocks = sys::fstat(fd).map_or(0, |stat| stat.st_size as u64)
+            / foundation::PAGE_BYTES as u64
+            / 2;
+        Some(Self { fd, first: if half == Half::First { 0 } else { blocks }, blocks })
+    }
+
+    /// The byte of the disk at which a block begins.
+    fn byte(&self, block: u64) -> u64 {
+        (self.first + block) * foundation::PAGE_BYTES as u64
+    }
+}
+
+impl BlockDevice for Disk {
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn read(&mut self, first: u64, into: &mut [u8]) -> core::result::Result<(), foundation::Errno> {
+        whole(sys::pread(self.fd, into, self.byte(first)), into.len())
+    }
+
+    fn write(&mut self, first: u64, from: &[u8]) -> core::result::Result<(), foundation::Errno> {
+        whole(sys::pwrite(self.fd, from, self.byte(first)), from.len())
+    }
+}
+
+/// A disk does all of what it is asked for, or something is wrong with it.
+fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), foundation::Errno> {
+    if result == Ok(wanted) { Ok(()) } else { Err(foundation::Errno::EIO) }
+}
+
+/// How many bytes of files memfs may keep in memory beside the ramdisk.
+fn memory_for_files() -> u64 {
+    let free_bytes =
+        sys::sysinfo().map_or(0, |info| info.freeram * u64::from(info.mem_unit.max(1)));
+    free_bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0
+}
+
+/// The servers' clock.
+#[derive(Default)]
+struct ServerClock {
+    /// The time last told, and the time-stamp counter then.
+    last: Cell<(fsproto::Time, u64)>,
+}
+
+/// Ticks of the time-stamp counter for which a time counts as recent: about a millisecond at 1 GHz.
+const RECENT_TICKS: u64 = 1 << 20;
+
+/// The time-stamp counter.
+fn ticks() -> u64 {
+    // SAFETY: every processor that this kernel runs on has it, and it changes nothing.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+impl fsserver::Clock for ServerClock {
+    fn now(&self) -> fsproto::Time {
+        let now = sys::clock(abi::CLOCK_REALTIME).unwrap_or_default();
+        let now = fsproto::Time(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
+        self.last.set((now, ticks()));
+        now
+    }
+
+    fn recent(&self) -> fsproto::Time {
+        let (time, at) = self.last.get();
+        if at != 0 && ticks().wrapping_sub(at) < RECENT_TICKS { time } else { self.now() }
+    }
+}
+
+/// Forks a process that serves on `end` until the other end is gone.
+fn fork_keeping(
+    name: &'static str,
+    end: Fd,
+    other: Option<Fd>,
+    serve: impl FnOnce(SocketPort) -> core::result::Result<(), String>,
+) -> Attempt<()> {
+    start_marked(name, [end, other.unwrap_or(end)], || serve(SocketPort(end))).map(drop)
+}
+
+/// Forks a marked process that has two descriptors and standard error; its number.
+pub fn start_marked(
+    name: &'static str,
+    keep: [Fd; 2],
+    body: impl FnOnce() -> core::result::Result<(), String>,
+) -> Attempt<i32> {
+    if let Some(child) = sys::fork().map_err(|error| (name, error))? {
+        return Ok(child);
+    }
+    // A session of its own, so that no terminal's signal reaches it; and no descriptor but its own,
+    // so that it notices when its client goes.
+    let _ = sys::setsid();
+    let _ = sys::prctl(PR_SET_NAME, name_bytes(name).as_ptr() as usize, 0, 0, 0);
+    for fd in (0..=keep[0].max(keep[1]) + 4).filter(|fd| !keep.contains(fd) && *fd != 2) {
+        let _ = sys::close(fd);
+    }
+    if let Err(error) = sys::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) {
+        complain(name, b"the server's mark", error);
+        sys::exit(1)
+    }
+    if let Err(error) = body() {
+        eprintln!("{name}: {error}");
+        sys::exit(1)
+    }
+    sys::exit(0)
+}
+
+/// The name, padded with zeros as the kernel wants it.
+fn name_bytes(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    bytes
+}

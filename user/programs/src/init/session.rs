@@ -1,0 +1,103 @@
+//! The shell's surroundings: descriptors, terminal, environment; and the machine's end.
+
+use crate::config::Config;
+use user::prelude::*;
+use user::sys::abi;
+
+/// What programs find in their environment.
+const ENVIRONMENT: [&[u8]; 5] =
+    [b"PATH=/bin:/sbin", b"HOME=/root", b"TERM=vt100", b"USER=root", b"PS1=sloth:\\w# "];
+
+/// Where the user's programs begin.
+const HOME: &[u8] = b"/root";
+
+/// Standard error goes to the second serial line from the start, if there is one.
+pub fn redirect_errors() {
+    if let Ok(fd) = open_raw(b"/dev/ttyS1") {
+        let _ = (sys::dup2(fd, 2), sys::close(fd));
+    }
+}
+
+/// Opens a serial line and has it pass bytes as they are.
+fn open_raw(path: &[u8]) -> Result<Fd> {
+    let fd = sys::open(path, abi::O_RDWR | abi::O_NOCTTY, 0)?;
+    if let Ok(mut settings) = sys::terminal_settings(fd) {
+        settings.c_oflag &= !abi::OPOST;
+        let _ = sys::set_terminal_settings(fd, &settings);
+    }
+    Ok(fd)
+}
+
+/// Runs the command or the interactive shell to its end; the status is the shell's.
+pub fn run(config: &Config) -> i32 {
+    let shell = match sys::fork() {
+        Ok(None) => sys::exit(become_shell(config)),
+        Ok(Some(child)) => child,
+        Err(error) => return complain("init", b"the shell", error),
+    };
+    loop {
+        match sys::wait(-1, 0) {
+            Ok(Some((child, status))) if child == shell => return status.shell_status(),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return complain("init", b"the shell", Errno::ECHILD),
+        }
+    }
+}
+
+/// In the child: never returns but on failure.
+fn become_shell(config: &Config) -> i32 {
+    let _ = sys::setsid();
+    let _ = sys::chdir(HOME);
+    let descriptors = match &config.command {
+        Some(_) => command_descriptors(),
+        None => terminal_descriptors(),
+    };
+    if let Err(error) = descriptors {
+        return complain("init", b"the shell's terminal", error);
+    }
+    let mut arguments: Vec<&[u8]> = vec![b"sh"];
+    if let Some(command) = &config.command {
+        arguments.extend([b"-c", command.as_slice()]);
+    }
+    let error = sys::execve(b"/bin/sh", &arguments, &ENVIRONMENT);
+    complain("init", b"/bin/sh", error);
+    127
+}
+
+/// No input; output and errors on lines of their own, byte for byte.
+fn command_descriptors() -> Result<()> {
+    let input = sys::open(b"/dev/null", abi::O_RDONLY, 0)?;
+    sys::dup2(input, 0)?;
+    let output = open_raw(b"/dev/ttyS0")?;
+    sys::dup2(output, 1)?;
+    for fd in [input, output] {
+        if fd > 2 {
+            sys::close(fd)?;
+        }
+    }
+    Ok(())
+}
+
+/// All three on the console, which becomes the session's terminal.
+fn terminal_descriptors() -> Result<()> {
+    let console = sys::open(b"/dev/console", abi::O_RDWR, 0)?;
+    for fd in 0..3 {
+        sys::dup2(console, fd)?;
+    }
+    if console > 2 {
+        sys::close(console)?;
+    }
+    sys::set_controlling_terminal(0)
+}
+
+/// Tells the status, and switches the machine off.
+pub fn power_off(status: i32) -> ! {
+    sys::sync();
+    if let Ok(fd) = open_raw(b"/dev/ttyS2") {
+        let _ = sys::write_all(fd, format!("exit {status}\n").as_bytes());
+    }
+    loop {
+        complain("init", b"powering off", sys::power_off());
+        let _ = sys::sleep(core::time::Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,13 @@
+//! `pwd`: the working directory.
+
+use user::prelude::*;
+
+/// Runs it; the exit status.
+pub fn run(_: &Args) -> i32 {
+    let mut out = Out::standard();
+    match sys::getcwd() {
+        Ok(path) => out.put(&[path.as_slice(), b"\n"].concat()),
+        Err(error) => return complain("pwd", b".", error),
+    }
+    out.finish("pwd", 0)
+}

@@ -1,0 +1,126 @@
+//! Memory to read into, and looks at what it holds.
+
+use super::pattern::Content;
+use super::{Named, Outcome, PAGE};
+use crate::os;
+
+use user::prelude::*;
+use user::sys::abi;
+
+/// Looks at every byte of a range of memory of this process. This touches its pages.
+pub fn check_memory(addr: usize, length: usize, content: Content) -> Outcome {
+    let mut expected = [0; PAGE];
+    let mut done = 0;
+    while done < length {
+        let count = (PAGE - (addr + done) % PAGE).min(length - done);
+        content.fill(&mut expected[..count], done as u64);
+        // SAFETY: the caller's mapping is there, and nothing writes to it while it is looked at.
+        let got = unsafe { core::slice::from_raw_parts((addr + done) as *const u8, count) };
+        if got != &expected[..count] {
+            let bad =
+                got.iter().zip(&expected).position(|(got, expected)| got != expected).unwrap_or(0);
+            let at = done + bad;
+            let (got, expected) = (got[bad], expected[bad]);
+            return Err(format!(
+                "byte {at} of {length}: got {got:#04x}, expected {expected:#04x} ({content:x?})"
+            ));
+        }
+        done += count;
+    }
+    Ok(())
+}
+
+/// Loads one byte.
+pub fn load(addr: usize) -> u8 {
+    // SAFETY: as for `check_memory`; where the page cannot be had, a signal is what the test is
+    // about.
+    unsafe { (addr as *const u8).read_volatile() }
+}
+
+/// Stores one byte.
+pub fn store(addr: usize, byte: u8) {
+    // SAFETY: the caller's own mapping, to which no reference exists.
+    unsafe { (addr as *mut u8).write_volatile(byte) }
+}
+
+/// Memory to read into. Unmapped when dropped, as far as it is still there.
+pub struct Buffer {
+    addr: usize,
+    length: usize,
+}
+
+impl Buffer {
+    /// Fresh private memory, a multiple of the page size.
+    pub fn new(length: usize) -> Outcome<Self> {
+        Self::with(length, abi::MAP_PRIVATE | abi::MAP_NORESERVE)
+    }
+
+    /// Fresh memory that children share.
+    pub fn shared(length: usize) -> Outcome<Self> {
+        Self::with(length, abi::MAP_SHARED)
+    }
+
+    fn with(length: usize, flags: u32) -> Outcome<Self> {
+        let length = length.next_multiple_of(PAGE);
+        let addr = os::mmap(0, length, os::READ_WRITE, flags).named("mmap")?;
+        Ok(Self { addr, length })
+    }
+
+    /// Private memory whose every byte was stored to.
+    pub fn filled(length: usize, content: Content) -> Outcome<Self> {
+        let buffer = Self::new(length)?;
+        buffer.put(0, buffer.length, content);
+        Ok(buffer)
+    }
+
+    /// Gives the mapping away; its address.
+    pub fn leak(self) -> usize {
+        core::mem::ManuallyDrop::new(self).addr
+    }
+
+    /// The address of a byte.
+    pub fn at(&self, offset: usize) -> usize {
+        self.addr + offset
+    }
+
+    /// Bytes of it.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Stores to a range.
+    pub fn put(&self, offset: usize, length: usize, content: Content) {
+        // SAFETY: inside the mapping, and no other reference into it is alive.
+        let bytes =
+            unsafe { core::slice::from_raw_parts_mut((self.addr + offset) as *mut u8, length) };
+        content.fill(bytes, 0);
+    }
+
+    /// Loads a byte.
+    pub fn load(&self, offset: usize) -> u8 {
+        load(self.addr + offset)
+    }
+
+    /// Loads a word that is aligned.
+    pub fn load_word(&self, offset: usize) -> u64 {
+        // SAFETY: inside the mapping, to which no reference exists.
+        unsafe { ((self.addr + offset) as *const u64).read_volatile() }
+    }
+
+    /// Checks a range.
+    pub fn check(&self, offset: usize, length: usize, content: Content) -> Outcome {
+        check_memory(self.addr + offset, length, content)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let _: sys::Result<()> = os::munmap(self.addr, self.length);
+    }
+}
+
+/// Whole pages inside a range of memory.
+pub fn whole_pages(addr: usize, length: usize) -> i64 {
+    let (first, end) = (addr.next_multiple_of(PAGE), (addr + length) / PAGE * PAGE);
+    (end.saturating_sub(first) / PAGE) as i64
+}

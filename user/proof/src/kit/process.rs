@@ -1,0 +1,129 @@
+//! Child processes, and what they wait for.
+
+use super::{Named, Outcome};
+use crate::{check, check_eq, ok};
+use user::alloc::borrow::ToOwned;
+
+use user::prelude::*;
+use user::sys::{WaitStatus, abi};
+
+/// A child process that runs a part of a test. Killed when dropped before it was waited for.
+pub struct Child {
+    /// Its number.
+    pub pid: i32,
+    what: String,
+    waited: bool,
+}
+
+impl Child {
+    /// Forks. The child ends with status 0 if the body succeeds, else says why and ends with 1.
+    pub fn start(what: &str, body: impl FnOnce() -> Outcome) -> Outcome<Self> {
+        let Some(pid) = sys::fork().named("fork")? else {
+            let failed = body().inspect_err(|failure| eprintln!("{what}: {failure}")).is_err();
+            sys::exit(failed.into());
+        };
+        Ok(Self { pid, what: what.to_owned(), waited: false })
+    }
+
+    /// Waits for its end.
+    pub fn status(mut self) -> Outcome<WaitStatus> {
+        self.waited = true;
+        sys::wait_for(self.pid).named("wait4")
+    }
+
+    /// Waits for its end, which must be success.
+    pub fn join(self) -> Outcome {
+        let what = self.what.clone();
+        let status = self.status()?;
+        check!(
+            status.exit_code() == Some(0),
+            "process `{what}` failed ({})",
+            status.shell_status()
+        );
+        Ok(())
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone; it must not have ended otherwise.
+    pub fn kill(self) -> Outcome {
+        sys::kill(self.pid, abi::SIGKILL as i32).named("kill")?;
+        let status = self.status()?;
+        check_eq!(status.signal(), Some(abi::SIGKILL as i32), "signal that ended the process");
+        Ok(())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.waited {
+            let _: sys::Result<i32> = sys::kill(self.pid, abi::SIGKILL as i32);
+            let _: sys::Result<WaitStatus> = sys::wait_for(self.pid);
+        }
+    }
+}
+
+/// A turnstile between processes: as many may pass as were let through. Never a sleep.
+pub struct Gate([Fd; 2]);
+
+impl Gate {
+    /// A closed gate.
+    pub fn new() -> Outcome<Self> {
+        sys::pipe(0).map(Self).named("pipe")
+    }
+
+    /// Lets one through.
+    pub fn open(&self) -> Outcome {
+        sys::write_all(self.0[1], b"!").named("gate")
+    }
+
+    /// Waits to be let through.
+    pub fn pass(&self) -> Outcome {
+        let mut token = [0];
+        let count = sys::read(self.0[0], &mut token).named("gate")?;
+        check_eq!(count, 1, "tokens at the gate");
+        Ok(())
+    }
+
+    /// What becomes readable when the gate opens.
+    pub fn descriptor(&self) -> Fd {
+        self.0[0]
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        for fd in self.0 {
+            let _: sys::Result<()> = sys::close(fd);
+        }
+    }
+}
+
+/// Runs `body` in a child, which exits with what it returns.
+pub fn child(body: impl FnOnce() -> i32) -> Outcome<i32> {
+    match ok!(sys::fork()) {
+        Some(child) => Ok(child),
+        None => sys::exit(body()),
+    }
+}
+
+/// Runs checks in a child, which complains and exits with 1 where one fails.
+pub fn checking_child(body: impl FnOnce() -> Outcome) -> Outcome<i32> {
+    child(|| match body() {
+        Ok(()) => 0,
+        Err(message) => {
+            eprintln!("in a child: {message}");
+            1
+        }
+    })
+}
+
+/// Waits for a child that has to exit with 0.
+pub fn expect_success(child: i32) -> Outcome {
+    check_eq!(ok!(sys::wait_for(child)).exit_code(), Some(0));
+    Ok(())
+}
+
+/// Runs `body` in a child and waits for it.
+pub fn in_child(body: impl FnOnce() -> i32) -> Outcome<WaitStatus> {
+    let child = child(body)?;
+    Ok(ok!(sys::wait_for(child)))
+}

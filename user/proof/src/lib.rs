@@ -1,0 +1,31 @@
+//! What the programs that prove, measure and show Sloth share: one test kit ([`kit`], [`lazy`],
+//! [`os`], [`thread`]), the registry of tests ([`registry`]), the kernel's counters ([`counters`]),
+//! and reproducible random numbers ([`random`]).
+//!
+//! The programs:
+//!
+//! | program | task |
+//! |---|---|
+//! | `tests` | what system calls do; each test passes on Linux too, which is the oracle |
+//! | `rules` | the rules of the contract, one test or more each |
+//! | `fsx` | random operations on a file, every byte compared |
+//! | `demo` | the experiment |
+//! | `bench`, `first`, `profit` | measurements |
+//! | `leaks` | runs a command and fails where it left something behind |
+//! | `ptyrun` | runs a program at a pseudo-terminal |
+
+#![no_std]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+pub mod counters;
+pub mod kit;
+pub mod lazy;
+pub mod os;
+pub mod random;
+pub mod registry;
+pub mod thread;
+
+pub use guest_test::guest_test;
+pub use linkme;
+#[doc(hidden)]
+pub use user::alloc::format;

@@ -1,0 +1,91 @@
+//! The tests of a program: each is registered where it is defined, by [`guest_test`].
+//!
+//! `cargo xtask` learns what tests there are by running a program's host build with `--list`.
+//!
+//! [`guest_test`]: crate::guest_test
+
+use foundation::mutant::Mutant;
+use linkme::distributed_slice;
+use user::prelude::*;
+
+use crate::kit::Outcome;
+
+/// A test that runs in a machine of its own.
+#[derive(Clone, Copy)]
+pub struct Test {
+    /// The function's name. That of a rule's test begins with the rule.
+    pub name: &'static str,
+    /// The function's documentation; its first paragraph says what is proved.
+    pub doc: &'static str,
+    /// The test itself.
+    pub run: fn() -> Outcome,
+    /// The machine's memory, in MiB.
+    pub memory_mib: u32,
+    /// Seconds until it counts as hanging.
+    pub timeout_s: u32,
+    /// Whether it runs only with `--long`, since it takes minutes.
+    pub long: bool,
+    /// The mutants that must make it fail.
+    pub mutants: &'static [Mutant],
+    /// The lines that the kernel's log must have on traced reads, in which `*` matches anything.
+    /// Empty where the log does not matter.
+    pub log: &'static [&'static str],
+}
+
+impl Test {
+    /// What holds unless the test's attribute says otherwise.
+    pub const DEFAULT: Self = Self {
+        name: "",
+        doc: "",
+        run: || Ok(()),
+        memory_mib: 128,
+        timeout_s: 60,
+        long: false,
+        mutants: &[],
+        log: &[],
+    };
+
+    /// The first paragraph of the documentation, as one line.
+    fn summary(&self) -> String {
+        let lines = self.doc.lines().map(str::trim).take_while(|line| !line.is_empty());
+        lines.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The test as a line of JSON, as xtask reads it. Debug output of strings is JSON as long as
+    /// they hold printable characters only.
+    fn json(&self) -> String {
+        let Self { name, memory_mib, timeout_s, long, log, .. } = self;
+        let mutants: Vec<&str> = self.mutants.iter().map(|mutant| mutant.name()).collect();
+        format!(
+            "{{\"name\":{name:?},\"memory_mib\":{memory_mib},\"timeout_s\":{timeout_s},\"long\":{long},\
+             \"mutants\":{mutants:?},\"doc\":{:?},\"log\":{log:?}}}",
+            self.summary()
+        )
+    }
+}
+
+/// All tests of this program, in no order.
+#[distributed_slice]
+pub static TESTS: [Test];
+
+/// All tests of this program, by name.
+pub fn sorted() -> Vec<&'static Test> {
+    let mut tests: Vec<&Test> = TESTS.iter().collect();
+    tests.sort_unstable_by_key(|test| test.name);
+    tests
+}
+
+/// The test of a name.
+pub fn find(name: &[u8]) -> Option<&'static Test> {
+    TESTS.iter().find(|test| test.name.as_bytes() == name)
+}
+
+/// Prints a line of JSON for each test; the exit status.
+pub fn list(program: &str) -> i32 {
+    let mut out = Out::standard();
+    for test in sorted() {
+        out.put(test.json().as_bytes());
+        out.put(b"\n");
+    }
+    out.finish(program, 0)
+}

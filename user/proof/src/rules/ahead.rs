@@ -1,0 +1,179 @@
+//! R1 for reads that are small and in order, which the kernel answers from what it took ahead: the
+//! file may have changed since, and then that shows.
+
+use crate::stack::Stack;
+use foundation::mutant::Mutant;
+use proof::guest_test;
+use proof::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, byte, pattern};
+use proof::lazy::{self, Meter};
+use proof::random::Random;
+use proof::{check, check_eq, os};
+use user::prelude::*;
+use user::sys::abi;
+
+const P: u64 = PAGE as u64;
+/// Bytes that a read asks for: no divisor of a page.
+const PIECE: usize = 1500;
+/// Bytes of a file.
+const FILE_BYTES: u64 = 40 * P + 123;
+
+/// Who reads a file in order.
+struct Reader {
+    fd: Fd,
+    buffer: Buffer,
+    at: u64,
+}
+
+impl Reader {
+    fn new(file: &File) -> Outcome<Self> {
+        Ok(Self { fd: file.reopen()?, buffer: Buffer::new(PIECE)?, at: 0 })
+    }
+
+    /// Reads a piece, which must be `expected` bytes long.
+    fn read(&mut self, expected: usize) -> Outcome {
+        let count = os::read(self.fd, self.buffer.at(0), PIECE).named("read")?;
+        check_eq!(count, expected, "bytes that read gave at {}", self.at);
+        self.at += count as u64;
+        Ok(())
+    }
+
+    /// Reads whole pieces that hold the pattern of a seed.
+    fn pieces(&mut self, count: usize, seed: u64) -> Outcome {
+        for _ in 0..count {
+            let at = self.at;
+            self.read(PIECE)?;
+            self.buffer.check(0, PIECE, pattern(seed, at))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _: sys::Result<()> = sys::close(self.fd);
+    }
+}
+
+/// A file that is read in order up to its middle, is changed there, and the reader.
+fn halfway(name: &str) -> Outcome<(File, Reader)> {
+    let file = File::make(name, 1, FILE_BYTES)?;
+    let mut reader = Reader::new(&file)?;
+    let meter = Meter::start()?;
+    reader.pieces(40, 1)?;
+    meter.expect_least("reads_ahead", 30)?;
+    Ok((file, reader))
+}
+
+/// Small reads in order tell each change of the file at once.
+///
+/// Whatever happens to the file, the next read tells.
+#[guest_test(mutants: &[Mutant::StaleAhead])]
+fn r1_small_reads_in_order() -> Outcome {
+    let (file, mut reader) = halfway("overwritten")?;
+    Child::start("writer", || file.overwrite(2, 0, FILE_BYTES))?.join()?;
+    reader.pieces(5, 2)?;
+    file.overwrite(3, reader.at, P)?;
+    reader.pieces(2, 3)?;
+
+    let (file, mut reader) = halfway("cut off")?;
+    sys::ftruncate(file.fd, reader.at + 100).named("ftruncate")?;
+    reader.read(100)?;
+    reader.buffer.check(0, 100, pattern(1, reader.at - 100))?;
+    reader.read(0)?;
+    file.overwrite(2, reader.at, 2 * P)?;
+    reader.pieces(2, 2)?;
+
+    let (file, mut reader) = halfway("opened with truncation")?;
+    let flags = abi::O_WRONLY | abi::O_TRUNC;
+    sys::close(sys::open(file.path.as_bytes(), flags, 0).named("open")?).named("close")?;
+    reader.read(0)?;
+
+    let (file, mut reader) = halfway("punched")?;
+    os::punch_hole(file.fd, 0, FILE_BYTES).named("fallocate")?;
+    reader.read(PIECE)?;
+    reader.buffer.check(0, PIECE, Content::Only(0))?;
+
+    let (file, mut reader) = halfway("removed")?;
+    sys::unlink(file.path.as_bytes()).named("unlink")?;
+    reader.pieces(5, 1)?;
+
+    let (file, mut reader) = halfway("read to its end")?;
+    while reader.at + PIECE as u64 <= FILE_BYTES {
+        reader.pieces(1, 1)?;
+    }
+    reader.read((FILE_BYTES % PIECE as u64) as usize)?;
+    reader.read(0)?;
+    file.overwrite(2, FILE_BYTES, P)?;
+    reader.pieces(1, 2)
+}
+
+/// And so they do among changes of every kind.
+///
+/// Two readers in order, and changes of every kind in between, against a copy of the file in
+/// memory.
+#[guest_test(mutants: &[Mutant::StaleAhead])]
+fn r1_small_reads_among_changes() -> Outcome {
+    const STEPS: usize = 4000;
+    let file = File::make("file", 1, FILE_BYTES)?;
+    let mut model: Vec<u8> = (0..FILE_BYTES).map(|at| byte(1, at)).collect();
+    let mut readers = [Reader::new(&file)?, Reader::new(&file)?];
+    let mut random = Random::new(77 << 32);
+    for step in 0..STEPS {
+        let at = random.below(model.len() as u64 + 1);
+        match random.below(60) {
+            0 => {
+                let count = random.below(3 * P) as usize;
+                file.overwrite_bytes(step as u8, at, count)?;
+                model.resize(model.len().max(at as usize + count), 0);
+                model[at as usize..at as usize + count].fill(step as u8);
+            }
+            1 => {
+                let length = random.below(FILE_BYTES);
+                sys::ftruncate(file.fd, length).named("ftruncate")?;
+                model.resize(length as usize, 0);
+            }
+            2 => {
+                sys::ftruncate(file.fd, FILE_BYTES).named("ftruncate")?;
+                model.resize(FILE_BYTES as usize, 0);
+            }
+            3..6 => {
+                let reader = &mut readers[random.below(2) as usize];
+                reader.at = os::seek(reader.fd, at).named("lseek")?;
+            }
+            _ => {
+                let reader = &mut readers[random.below(2) as usize];
+                let from = (reader.at as usize).min(model.len());
+                let expected = &model[from..model.len().min(from + PIECE)];
+                reader.read(expected.len())?;
+                for (index, &byte) in expected.iter().enumerate() {
+                    check!(
+                        reader.buffer.load(index) == byte,
+                        "step {step}: byte {} of the file",
+                        from + index
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A writer does not miss the room that is set aside for what is read ahead.
+///
+/// What is read ahead has room set aside, but none that a writer finds missing.
+#[guest_test(mutants: &[Mutant::AheadKeepsRoom])]
+fn q1_reading_ahead_takes_no_room() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let stack = Stack::mount("q1", 100 * P)?;
+    let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
+    let filler = File::sparse_in(&stack.path, "filler", 0)?;
+    let mut reader = Reader::new(&file)?;
+    let meter = Meter::start()?;
+    reader.pieces(8, 1)?;
+    meter.expect_least("reads_ahead", 1)?;
+    // 60 pages are free, 40 of them set aside.
+    filler.overwrite(2, 0, 50 * P)?;
+    reader.pieces(8, 1)
+}

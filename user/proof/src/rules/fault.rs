@@ -1,0 +1,623 @@
+//! F: what a touch of a lazy page does, for a program and for the kernel itself, also where the
+//! server fails.
+
+use crate::scripted::{Action, Script, Server, USUAL, content};
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use foundation::Errno as Status;
+use foundation::mutant::Mutant;
+use fsproto::{Op, Request};
+use proof::guest_test;
+use proof::kit::{
+    Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily,
+    store, within,
+};
+use proof::lazy::{self, Knob, Meter};
+use proof::thread::Thread;
+use proof::{check, check_eq, os};
+use user::prelude::*;
+use user::sys::abi;
+
+const P: u64 = PAGE as u64;
+const SIGBUS: i32 = abi::SIGBUS as i32;
+
+/// A touch brings its page and neighbours in one message, each page once.
+///
+/// A touch brings its page and some neighbours in one message, each page once, and none that lie
+/// elsewhere.
+#[guest_test(mutants: &[Mutant::NoFaultAround])]
+fn f1_load() -> Outcome {
+    for (around, most_fetches) in [(1, 64), (4, 24), (16, 8)] {
+        let _knob = lazy::fault_around(around)?;
+        let file = File::make("file", 1, 100 * P)?;
+        let buffer = Buffer::filled(66 * PAGE, UNTOUCHED)?;
+        read_lazily(&file, &buffer, PAGE, 64 * PAGE, 10 * P)?;
+        let meter = Meter::start()?;
+        check_eq!(buffer.load(21 * PAGE), proof::kit::byte(1, 30 * P), "first byte of a page");
+        meter.expect_system("fetches", 1)?;
+        meter.expect_system("pages_fetched", around as i64)?;
+        meter.expect_system("bytes_fetched", around as i64 * PAGE as i64)?;
+        buffer.check(PAGE, 64 * PAGE, pattern(1, 10 * P))?;
+        meter.expect_system("pages_fetched", 64)?;
+        meter.expect_system_within("fetches", 64 / around as i64, most_fetches)?;
+        buffer.check(0, PAGE, UNTOUCHED)?;
+        buffer.check(65 * PAGE, PAGE, UNTOUCHED)?;
+        // The same bytes of the same version are there already.
+        let again = Buffer::new(64 * PAGE)?;
+        read_lazily(&file, &again, 0, 64 * PAGE, 10 * P)?;
+        again.check(0, 64 * PAGE, pattern(1, 10 * P))?;
+        meter.expect_system("pages_fetched", 64)?;
+    }
+    Ok(())
+}
+
+/// A store makes a private copy that nobody else sees.
+///
+/// A store makes a private copy of the right bytes; nobody else sees it.
+#[guest_test(mutants: &[Mutant::StoreShared])]
+fn f2_store() -> Outcome {
+    let file = File::make("file", 1, 16 * P)?;
+    let buffers = [Buffer::new(16 * PAGE)?, Buffer::new(16 * PAGE)?];
+    for buffer in &buffers {
+        read_lazily(&file, buffer, 0, 16 * PAGE, 0)?;
+    }
+    let meter = Meter::start()?;
+    // First touch, and a page that was looked at before.
+    buffers[1].load(9 * PAGE);
+    for page in [3, 9] {
+        store(buffers[0].at(page * PAGE + 7), 0);
+    }
+    meter.expect_least("pages_cow", 2)?;
+    file.overwrite(2, 0, 16 * P)?;
+    let mut next = 0;
+    for page in [3, 9] {
+        let at = page * PAGE + 7;
+        buffers[0].check(next, at - next, pattern(1, next as u64))?;
+        check_eq!(buffers[0].load(at), 0, "the byte stored to page {page}");
+        next = at + 1;
+    }
+    buffers[0].check(next, 16 * PAGE - next, pattern(1, next as u64))?;
+    within("the other buffer", buffers[1].check(0, 16 * PAGE, pattern(1, 0)))?;
+    // A page stored to all over belongs to nobody but us, and a page beside it is still lazy.
+    buffers[1].put(4 * PAGE, PAGE, UNTOUCHED);
+    within("beside the page stored to", buffers[1].check(5 * PAGE, 11 * PAGE, pattern(1, 5 * P)))?;
+    within("the first buffer", buffers[0].check(4 * PAGE, PAGE, pattern(1, 4 * P)))
+}
+
+/// A byte that several threads load.
+struct Loads {
+    addr: usize,
+    seen: [AtomicI32; 4],
+    next: AtomicUsize,
+}
+
+impl Loads {
+    fn of(addr: usize) -> Self {
+        Self { addr, seen: [const { AtomicI32::new(-1) }; 4], next: AtomicUsize::new(0) }
+    }
+
+    extern "C" fn run(argument: usize) {
+        // SAFETY: the address of a `Loads` that lives until the threads were waited for.
+        let this = unsafe { &*(argument as *const Self) };
+        let index = this.next.fetch_add(1, Ordering::SeqCst);
+        let byte = proof::kit::load(this.addr);
+        if let Some(seen) = this.seen.get(index) {
+            seen.store(byte.into(), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Lets whatever can run do so.
+fn let_others_run() {
+    for _ in 0..100 {
+        let _: sys::Result<i32> = sys::sched_yield();
+    }
+}
+
+/// Holds back replies to reads of snapshots.
+fn hold_page_ins() -> Script {
+    Box::new(
+        |_, asked, _| {
+            if asked.of_snapshot && asked.op == Op::Read { Action::Hold } else { Action::Send }
+        },
+    )
+}
+
+/// Fails reads of snapshots from a byte on.
+fn fail_page_ins(from: u64) -> Script {
+    Box::new(move |_, asked, reply| {
+        if let Request::Read(read) = asked.fields
+            && asked.of_snapshot
+            && read.offset + u64::from(read.length) > from
+        {
+            reply.fail(asked.op, asked.tag, Status::EIO);
+        }
+        Action::Send
+    })
+}
+
+/// A buffer with a lazy read of file 0 of a server in it.
+fn lazy_buffer(server: &Server, pages: usize) -> Outcome<Buffer> {
+    let fd = server.open(0)?;
+    let buffer = Buffer::new(pages * PAGE)?;
+    let meter = Meter::start()?;
+    check_eq!(
+        os::pread(fd, buffer.at(0), pages * PAGE, 0).named("pread")?,
+        pages * PAGE,
+        "bytes read"
+    );
+    meter.expect("reads_lazy", 1)?;
+    sys::close(fd).named("close")?;
+    Ok(buffer)
+}
+
+/// Threads that touch one page make one request.
+///
+/// Four threads that touch one page make one request.
+#[guest_test(mutants: &[Mutant::FetchTwice])]
+fn f3_one_fetch() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let _knob = lazy::fault_around(1)?;
+    let server = Server::mount("f3", USUAL, hold_page_ins())?;
+    let buffer = lazy_buffer(&server, 8)?;
+    let loads = Loads::of(buffer.at(3 * PAGE));
+    let threads = [(); 4].map(|()| Thread::start(Loads::run, &raw const loads as usize));
+    server.wait_held()?;
+    let_others_run();
+    check_eq!(loads.next.load(Ordering::SeqCst), 4, "threads that got as far as the page");
+    server.release()?;
+    for thread in threads {
+        thread?.join();
+    }
+    let expected = i32::from(proof::kit::byte(1000, 3 * P));
+    for seen in &loads.seen {
+        check_eq!(seen.load(Ordering::SeqCst), expected, "byte that a thread saw");
+    }
+    check_eq!(server.wire.requests(Op::Read), 1, "requests for the page");
+    Ok(())
+}
+
+/// A fetch goes on when the process that began it is killed.
+///
+/// Who began a fetch is killed; who waits for it too gets the page, by the same request.
+#[guest_test(mutants: &[Mutant::FetchTwice])]
+fn f3_fetch_outlives_its_starter() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let server = Server::mount("f3", USUAL, hold_page_ins())?;
+    let buffer = lazy_buffer(&server, 8)?;
+    let touch = |what: &str| {
+        Child::start(what, || {
+            check_eq!(buffer.load(3 * PAGE), proof::kit::byte(1000, 3 * P), "the byte");
+            Ok(())
+        })
+    };
+    let starter = touch("starter")?;
+    server.wait_held()?;
+    let second = touch("second")?;
+    let_others_run();
+    starter.kill()?;
+    let_others_run();
+    server.release()?;
+    second.join()?;
+    check_eq!(server.wire.requests(Op::Read), 1, "requests for the page");
+    Ok(())
+}
+
+/// Makes a buffer mean something else.
+type Change = fn(&Server, &Buffer) -> Outcome;
+
+/// A page that arrives late is not put where something else is meant by now.
+///
+/// While a page is on its way its place comes to mean something else: what arrives late is not put
+/// there.
+#[guest_test(mutants: &[Mutant::NoGeneration])]
+fn f3_generation() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let changes: [(&str, Content, Change); 3] = [
+        ("read over", content(5, 0, 0), |server, buffer| {
+            let fd = server.open(5)?;
+            check_eq!(
+                os::pread(fd, buffer.at(0), buffer.len(), 0).named("pread")?,
+                buffer.len(),
+                "bytes read"
+            );
+            sys::close(fd).named("close")
+        }),
+        ("mapped anew", ZEROS, |_, buffer| {
+            os::mmap(buffer.at(0), buffer.len(), os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+                .named("mmap")
+                .map(drop)
+        }),
+        ("moved away and back, one page on", content(0, 0, P), |_, buffer| {
+            let elsewhere =
+                os::mremap_to(buffer.at(0), 8 * PAGE, 8 * PAGE, Buffer::new(8 * PAGE)?.leak())
+                    .named("mremap")?;
+            os::mremap_to(elsewhere + PAGE, 7 * PAGE, 7 * PAGE, buffer.at(0)).named("mremap")?;
+            os::munmap(elsewhere, PAGE).named("munmap")?;
+            os::mmap(buffer.at(7 * PAGE), PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
+                .named("mmap")
+                .map(drop)
+        }),
+    ];
+    for (what, expected, change) in changes {
+        let mut first = true;
+        let script: Script = Box::new(move |_, asked, _| {
+            let hold = asked.of_snapshot && asked.op == Op::Read && core::mem::take(&mut first);
+            if hold { Action::Hold } else { Action::Send }
+        });
+        let server = Server::mount("f3", USUAL, script)?;
+        let buffer = lazy_buffer(&server, 8)?;
+        let loads = Loads::of(buffer.at(3 * PAGE));
+        let thread = Thread::start(Loads::run, &raw const loads as usize)?;
+        server.wait_held()?;
+        within(what, change(&server, &buffer))?;
+        server.release()?;
+        thread.join();
+        let length = if expected == content(0, 0, P) { 7 * PAGE } else { 8 * PAGE };
+        within(what, buffer.check(0, length, expected))?;
+        let mut byte = [0];
+        if let Content::Pattern { seed, from } = expected {
+            proof::kit::fill(&mut byte, seed, from + 3 * P);
+        }
+        check_eq!(
+            loads.seen[0].load(Ordering::SeqCst),
+            i32::from(byte[0]),
+            "byte that the thread saw, buffer {what}"
+        );
+    }
+    Ok(())
+}
+
+/// System calls read and write lazy memory.
+///
+/// The kernel reads and writes lazy memory for a program: data, paths, vectors, results.
+#[guest_test]
+fn f4_kernel_access() -> Outcome {
+    let file = File::make("file", 1, 20 * P)?;
+    let buffer = Buffer::new(20 * PAGE)?;
+    let [from, to] = sys::pipe(0).named("pipe")?;
+    // From lazy memory into a pipe, across a page border, and into another file.
+    read_lazily(&file, &buffer, 0, 20 * PAGE, 0)?;
+    file.overwrite(2, 0, 20 * P)?;
+    check_eq!(
+        os::write(to, buffer.at(3 * PAGE + 100), 2 * PAGE).named("write")?,
+        2 * PAGE,
+        "bytes into the pipe"
+    );
+    let target = Buffer::new(4 * PAGE)?;
+    check_eq!(
+        os::read(from, target.at(0), 2 * PAGE).named("read")?,
+        2 * PAGE,
+        "bytes out of the pipe"
+    );
+    within("through a pipe", target.check(0, 2 * PAGE, pattern(1, 3 * P + 100)))?;
+    let copy = File::sparse("copy", 0)?;
+    check_eq!(
+        os::pwrite(copy.fd, buffer.at(6 * PAGE + 1), 10 * PAGE, 0).named("pwrite")?,
+        10 * PAGE,
+        "bytes into a file"
+    );
+    let check = Buffer::new(10 * PAGE)?;
+    copy.read_into(&check, 0, 10 * PAGE, 0)?;
+    within("through a file", check.check(0, 10 * PAGE, pattern(1, 6 * P + 1)))?;
+    // Into lazy memory, so that parts of pages stay.
+    sys::write_all(to, &[0x61; 5000]).named("write")?;
+    check_eq!(
+        os::read(from, buffer.at(17 * PAGE + 50), 5000).named("read")?,
+        5000,
+        "bytes from the pipe"
+    );
+    buffer.check(17 * PAGE, 50, pattern(1, 17 * P))?;
+    buffer.check(17 * PAGE + 50, 5000, Content::Only(0x61))?;
+    buffer.check(17 * PAGE + 5050, 3 * PAGE - 5050, pattern(1, 17 * P + 5050))?;
+
+    // A path, and a vector, and a place for results.
+    let path = format!("{}\0", file.path);
+    let words = Buffer::new(4 * PAGE)?;
+    let mut text = vec![0x2e; 4 * PAGE];
+    text[PAGE - 5..PAGE - 5 + path.len()].copy_from_slice(path.as_bytes());
+    let vector = [target.at(0), 1000, target.at(PAGE), 500];
+    for (slot, value) in text[3 * PAGE - 16..].chunks_exact_mut(8).zip(vector) {
+        slot.copy_from_slice(&value.to_ne_bytes());
+    }
+    let source = File::sparse("words", 0)?;
+    check_eq!(sys::pwrite(source.fd, &text, 0).named("pwrite")?, text.len(), "bytes written");
+    read_lazily(&source, &words, 0, 4 * PAGE, 0)?;
+    sys::ftruncate(source.fd, 0).named("ftruncate")?;
+    let fd = os::raw(abi::__NR_open, &[words.at(PAGE - 5), 0]).named("open by a lazy path")? as Fd;
+    let count = os::raw(abi::__NR_readv, &[fd as usize, words.at(3 * PAGE - 16), 2])
+        .named("readv by a lazy vector")?;
+    check_eq!(count, 1500, "bytes that readv gave");
+    target.check(0, 1000, pattern(2, 0))?;
+    target.check(PAGE, 500, pattern(2, 1000))?;
+    os::raw(abi::__NR_fstat, &[fd as usize, words.at(2 * PAGE - 70)])
+        .named("fstat into lazy memory")?;
+    check_eq!(words.load(2 * PAGE - 71), 0x2e, "the byte before the result");
+    check_eq!(words.load(2 * PAGE - 70 + 144), 0x2e, "the byte behind the result");
+    for fd in [fd, from, to] {
+        sys::close(fd).named("close")?;
+    }
+    Ok(())
+}
+
+/// What cannot be delivered is not consumed.
+///
+/// A call that cannot deliver leaves what it would have consumed where it is.
+#[guest_test(mutants: &[Mutant::ConsumeEarly])]
+fn f4_nothing_consumed() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let server = Server::mount("f4", USUAL, fail_page_ins(4 * P))?;
+    let _knob = lazy::fault_around(1)?;
+    let buffer = lazy_buffer(&server, 8)?;
+    let [from, to] = sys::pipe(0).named("pipe")?;
+    let source = Buffer::filled(2 * PAGE, pattern(3, 0))?;
+    let target = Buffer::new(2 * PAGE)?;
+    check_eq!(
+        os::write(to, source.at(0), 2 * PAGE).named("write")?,
+        2 * PAGE,
+        "bytes into the pipe"
+    );
+    // The page cannot be had, and is needed since only a part of it is overwritten.
+    check_eq!(
+        os::read(from, buffer.at(5 * PAGE + 100), 1000),
+        Err(Errno::EIO),
+        "read into a page that cannot be had"
+    );
+    // The first page can be had, the second cannot: what was delivered counts, the rest stays.
+    let count = os::read(from, buffer.at(3 * PAGE + 96), 2 * PAGE - 200).named("read")?;
+    check_eq!(count, PAGE - 96, "bytes delivered");
+    buffer.check(3 * PAGE + 96, count, pattern(3, 0))?;
+    let rest = os::read(from, target.at(0), 2 * PAGE).named("read")?;
+    check_eq!(rest, 2 * PAGE - count, "bytes left in the pipe");
+    target.check(0, rest, pattern(3, count as u64))?;
+    // Out of such a page: nothing arrives, or what could be had.
+    check_eq!(
+        os::write(to, buffer.at(6 * PAGE), 100),
+        Err(Errno::EIO),
+        "write from a page that cannot be had"
+    );
+    check_eq!(
+        os::write(to, buffer.at(PAGE), 4 * PAGE).named("write")?,
+        3 * PAGE,
+        "bytes of the pages that can be had"
+    );
+    // A file's offset stays where the bytes could not be delivered.
+    let file = File::make("file", 1, 4 * P)?;
+    os::seek(file.fd, 100).named("lseek")?;
+    check_eq!(
+        os::read(file.fd, buffer.at(7 * PAGE + 1), 300),
+        Err(Errno::EIO),
+        "file read into a page that cannot be had"
+    );
+    check_eq!(os::position(file.fd).named("lseek")?, 100, "the file's offset");
+    for fd in [from, to] {
+        sys::close(fd).named("close")?;
+    }
+    Ok(())
+}
+
+/// A system call that waits for a page holds nothing that others need.
+///
+/// A call that waits for a page holds nothing that others need.
+#[guest_test]
+fn f4_no_lock_while_waiting() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let server = Server::mount("f4", USUAL, hold_page_ins())?;
+    let buffer = lazy_buffer(&server, 32)?;
+    let [from, to] = sys::pipe(0).named("pipe")?;
+    let file = File::make("file", 1, 4 * P)?;
+    let waiters = [
+        Child::start("writer to the pipe", || {
+            check_eq!(os::write(to, buffer.at(0), 100).named("write")?, 100, "bytes written");
+            Ok(())
+        })?,
+        Child::start("reader from the pipe", || {
+            check_eq!(
+                os::read(from, buffer.at(16 * PAGE + 3), 10).named("read")?,
+                10,
+                "bytes read"
+            );
+            buffer.check(16 * PAGE + 13, 100, content(0, 0, 16 * P + 13))
+        })?,
+    ];
+    server.wait_held()?;
+    sys::write_all(to, &[0x62; 10]).named("write")?;
+    server.wait_held()?;
+    // Both wait for pages. The pipe, the files, this very address space: all of them work.
+    let target = Buffer::new(4 * PAGE)?;
+    sys::write_all(to, &[0x63; 20]).named("write")?;
+    let mut got = [0; 20];
+    check_eq!(sys::read(from, &mut got).named("read")?, 20, "bytes through the pipe");
+    file.read_into(&target, 0, 4 * PAGE, 0)?;
+    target.check(0, 4 * PAGE, pattern(1, 0))?;
+    let fd = server.open(3)?;
+    sys::fstat(fd).named("fstat")?;
+    sys::close(fd).named("close")?;
+    Child::start("process", || Ok(()))?.join()?;
+    // Something for the reader, which may have lost its bytes to us.
+    sys::write_all(to, &[0x64; 40]).named("write")?;
+    server.release()?;
+    for waiter in waiters {
+        waiter.join()?;
+    }
+    for fd in [from, to] {
+        sys::close(fd).named("close")?;
+    }
+    Ok(())
+}
+
+static CAUGHT: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn leave(_: i32) {
+    sys::exit(43)
+}
+
+extern "C" fn count_signal(_: i32) {
+    CAUGHT.fetch_add(1, Ordering::SeqCst);
+}
+
+/// A page that cannot be had is SIGBUS or EIO, never zeros.
+///
+/// A page that cannot be had is a signal for a program, EIO for a call; never zeros. What is
+/// resident stays.
+#[guest_test(mutants: &[Mutant::ZeroOnError])]
+fn f5_page_in_error() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let _knob = lazy::fault_around(4)?;
+    let server = Server::mount("f5", USUAL, fail_page_ins(16 * P))?;
+    let buffer = lazy_buffer(&server, 32)?;
+    buffer.check(0, 4 * PAGE, content(0, 0, 0))?;
+    let touch = |what: &str, handler: Option<sys::Handler>, touch: &dyn Fn()| {
+        Child::start(what, || {
+            if let Some(handler) = handler {
+                sys::signal_handle(SIGBUS, handler, 0).named("sigaction")?;
+            }
+            touch();
+            Err(String::from("the page was there"))
+        })?
+        .status()
+    };
+    let before = server.wire.requests(Op::Read);
+    let status = touch("load", None, &|| _ = buffer.load(20 * PAGE))?;
+    check_eq!(status.signal(), Some(SIGBUS), "signal for a load");
+    let tries = server.wire.requests(Op::Read) - before;
+    check!((1..=16).contains(&tries), "{tries} requests for a page that cannot be had");
+    check_eq!(
+        touch("store", None, &|| store(buffer.at(20 * PAGE), 1))?.signal(),
+        Some(SIGBUS),
+        "signal for a store"
+    );
+    check_eq!(
+        touch("load", Some(leave), &|| _ = buffer.load(25 * PAGE))?.exit_code(),
+        Some(43),
+        "status by the handler"
+    );
+    let [from, to] = sys::pipe(0).named("pipe")?;
+    check_eq!(os::write(to, buffer.at(20 * PAGE), 10), Err(Errno::EIO), "write from the page");
+    sys::write_all(to, b"x").named("write")?;
+    let mut got = [0; 10];
+    check_eq!(sys::read(from, &mut got).named("read")?, 1, "bytes in the pipe");
+    for fd in [from, to] {
+        sys::close(fd).named("close")?;
+    }
+    // Pages before the bad ones can be had, resident or not.
+    buffer.check(0, 16 * PAGE, content(0, 0, 0))?;
+    // Elsewhere life goes on, also in the bad pages once they mean something else.
+    let fd = server.open(1)?;
+    check_eq!(
+        os::pread(fd, buffer.at(16 * PAGE), 16 * PAGE, 0).named("pread")?,
+        16 * PAGE,
+        "bytes read over bad pages"
+    );
+    sys::close(fd).named("close")?;
+    buffer.check(16 * PAGE, 16 * PAGE, content(1, 0, 0))
+}
+
+/// A page that could not be had comes when the server can.
+///
+/// A bad page comes right when the server does: an error is not kept.
+#[guest_test]
+fn f5_error_is_not_kept() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let script: Script = Box::new(|wire, asked, reply| {
+        if asked.of_snapshot && asked.op == Op::Read && wire.requests(Op::Stat) == 0 {
+            reply.fail(asked.op, asked.tag, Status::EIO);
+        }
+        Action::Send
+    });
+    let server = Server::mount("f5", USUAL, script)?;
+    let buffer = lazy_buffer(&server, 16)?;
+    let status = Child::start("load", || {
+        buffer.load(0);
+        Ok(())
+    })?
+    .status()?;
+    check_eq!(status.signal(), Some(SIGBUS), "signal for a load");
+    sys::stat(server.file(0).as_bytes()).named("stat")?;
+    buffer.check(0, 16 * PAGE, content(0, 0, 0))
+}
+
+/// Holds back all replies to an operation.
+fn hold(op: Op) -> Script {
+    Box::new(move |_, asked, _| if asked.op == op { Action::Hold } else { Action::Send })
+}
+
+/// A process that waits for a server can be killed.
+///
+/// A process that waits for a server, in a fault or in a call, can be killed; replies that come too
+/// late do no harm and leave nothing open.
+#[guest_test(mutants: &[Mutant::NotKillable])]
+fn f7_killable() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let cases: [(&str, Op, u64); 4] = [
+        ("fault", Op::Read, 1),
+        ("read", Op::Snapshot, 1),
+        ("copying read", Op::Read, 0),
+        ("open", Op::Open, 1),
+    ];
+    for (what, op, laziness) in cases {
+        let _knob = Knob::set("lazy", laziness)?;
+        let server = Server::mount("f7", USUAL, hold(op))?;
+        let child = Child::start(what, || {
+            let fd = server.open(0)?;
+            let buffer = Buffer::new(16 * PAGE)?;
+            os::pread(fd, buffer.at(0), 16 * PAGE, 0).named("pread")?;
+            buffer.load(PAGE);
+            Err(String::from("nothing kept it waiting"))
+        })?;
+        server.wait_held()?;
+        within(what, child.kill())?;
+        server.release()?;
+        // The server answers late; then something that is answered at once, as a sign that it is
+        // through.
+        sys::stat(server.file(1).as_bytes()).named("stat")?;
+        sys::stat(server.file(1).as_bytes()).named("stat")?;
+        check_eq!(server.wire.snapshots(), 0, "snapshots left open after a kill in {what}");
+    }
+    Ok(())
+}
+
+/// A signal neither interrupts nor shortens a file's read.
+///
+/// A signal that does not kill neither interrupts a file's read nor shortens it; its handler runs
+/// afterwards.
+#[guest_test]
+fn f7_no_eintr() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    for (op, laziness) in [(Op::Snapshot, 1), (Op::Read, 0)] {
+        let _knob = Knob::set("lazy", laziness)?;
+        let server = Server::mount("f7", USUAL, hold(op))?;
+        let child = Child::start("reader", || {
+            sys::signal_handle(abi::SIGUSR1 as i32, count_signal, 0).named("sigaction")?;
+            let fd = server.open(0)?;
+            let buffer = Buffer::new(16 * PAGE)?;
+            check_eq!(os::pread(fd, buffer.at(0), 16 * PAGE, 0), Ok(16 * PAGE), "the read");
+            check_eq!(CAUGHT.load(Ordering::SeqCst), 1, "signals caught");
+            Ok(())
+        })?;
+        server.wait_held()?;
+        sys::kill(child.pid, abi::SIGUSR1 as i32).named("kill")?;
+        let_others_run();
+        server.release()?;
+        child.join()?;
+    }
+    Ok(())
+}

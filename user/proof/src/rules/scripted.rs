@@ -1,0 +1,494 @@
+//! A small file server under a test's thumb: honest until the test's script says otherwise.
+//!
+//! It serves the files `f0` to `f9`, of one size, full of a pattern, read-only, with snapshots.
+//! Every reply goes through the script, which may change it, hold it back until the test releases
+//! it, send it twice or never, or end the server. What passes is counted in memory that the test
+//! shares. One process, one request at a time, marked as a server (F8) unless told otherwise.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::Errno as Status;
+use fsproto::{
+    Attr, ExtentsListed, Features, FileId, FileKind, HEAD_BYTES, Handle, Head, MAX_PAYLOAD,
+    Nothing, Op, Operation, Request, Snapshotted, StoreInfo, Tag, VERSION, Version, Walked,
+    Welcome, error_reply,
+};
+use proof::kit::{Buffer, Child, Content, Gate, Named, Outcome, PAGE, fill, pattern};
+use proof::{check, os};
+use user::pages::Pages;
+use user::prelude::*;
+
+/// A reply before it is sent.
+pub struct Reply {
+    /// 128 bytes.
+    pub head: [u8; HEAD_BYTES],
+    /// What follows.
+    pub payload: Vec<u8>,
+}
+
+impl Reply {
+    /// Turns it into an error.
+    pub fn fail(&mut self, op: Op, tag: Tag, error: Status) {
+        *self = Self { head: error_reply(op as u16, tag, error), payload: Vec::new() };
+    }
+
+    /// Puts other fields into it, keeping the payload and its length.
+    pub fn set<O: Operation>(&mut self, tag: Tag, fields: &O::Reply) {
+        self.head = O::reply(tag, fields, self.payload.len());
+    }
+}
+
+/// What becomes of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is sent.
+    Send,
+    /// It is sent when the test says so.
+    Hold,
+    /// It is sent, and sent again.
+    Twice,
+    /// The server ends instead.
+    Die,
+}
+
+/// A request as the script sees it.
+pub struct Asked {
+    /// The operation.
+    pub op: Op,
+    /// Which request of this operation it is, from 1.
+    pub nth: u64,
+    /// To be repeated by the reply.
+    pub tag: Tag,
+    /// The fields.
+    pub fields: Request,
+    /// Whether its handle is that of a snapshot.
+    pub of_snapshot: bool,
+}
+
+/// Decides about replies; runs in the server's process.
+pub type Script = Box<dyn FnMut(&Wire, &Asked, &mut Reply) -> Action>;
+
+/// Sends every reply as it is.
+pub fn honest() -> Script {
+    Box::new(|_, _, _| Action::Send)
+}
+
+/// Counters in shared memory: one for each operation's number, then these.
+const BYTES_IN: usize = 64;
+const BYTES_OUT: usize = 65;
+const GENERATION: usize = 66;
+const SNAPSHOTS: usize = 67;
+const MESSAGES_IN: usize = 68;
+
+/// What the test and the server share.
+pub struct Wire(Buffer);
+
+impl Wire {
+    fn number(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: a word of a mapping that lives as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.0.at(index * 8) as *mut u64) }
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        self.number(index).load(Ordering::SeqCst)
+    }
+
+    fn add(&self, index: usize, amount: u64) -> u64 {
+        self.number(index).fetch_add(amount, Ordering::SeqCst) + amount
+    }
+
+    /// Requests of an operation that arrived.
+    pub fn requests(&self, op: Op) -> u64 {
+        self.get(op as usize)
+    }
+
+    /// Messages that arrived.
+    pub fn messages_in(&self) -> u64 {
+        self.get(MESSAGES_IN)
+    }
+
+    /// Bytes that arrived, and bytes that were sent.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.get(BYTES_IN), self.get(BYTES_OUT))
+    }
+
+    /// Snapshots that the kernel has not closed.
+    pub fn snapshots(&self) -> u64 {
+        self.get(SNAPSHOTS)
+    }
+
+    /// Changes all files' bytes; snapshots keep theirs.
+    pub fn change_files(&self) {
+        self.add(GENERATION, 1);
+    }
+}
+
+/// How the server presents itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Bytes of each file.
+    pub size: u64,
+    /// Whether it declares snapshots.
+    pub snapshots: bool,
+    /// Whether it marks itself as a server.
+    pub marked: bool,
+}
+
+/// A usual setting.
+pub const USUAL: Setting = Setting { size: 256 * PAGE as u64, snapshots: true, marked: true };
+
+/// A running server and its mount. Unmounted and killed when dropped.
+pub struct Server {
+    /// The directory it is mounted on.
+    pub path: String,
+    /// What it counts.
+    pub wire: Wire,
+    held: Gate,
+    release: Gate,
+    _process: Child,
+}
+
+impl Server {
+    /// Starts a server and mounts it on `/mnt/NAME`.
+    pub fn mount(name: &str, setting: Setting, script: Script) -> Outcome<Self> {
+        let server = Self::start(name, setting, script)?;
+        let (server, fd) = server;
+        let mounted = os::mount(fd, &server.path).named("mount");
+        sys::close(fd).named("close")?;
+        mounted.map(|()| server)
+    }
+
+    /// Starts a server that is not mounted yet; the descriptor is for mount(2).
+    pub fn start(name: &str, setting: Setting, script: Script) -> Outcome<(Self, Fd)> {
+        let path = format!("/mnt/{name}");
+        match sys::mkdir(path.as_bytes(), 0o755) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(format!("mkdir {path}: {error:?}")),
+        }
+        let [ours, theirs] = os::socket_pair().named("socketpair")?;
+        let (wire, held, release) = (Wire(Buffer::shared(PAGE)?), Gate::new()?, Gate::new()?);
+        let process = Child::start("scripted server", || {
+            sys::close(ours).named("close")?;
+            if setting.marked {
+                os::become_server().named("prctl")?;
+            }
+            Serving {
+                setting,
+                wire: &wire,
+                held: &held,
+                fd: theirs,
+                script,
+                handles: BTreeMap::new(),
+                next: 1,
+                waiting: Vec::new(),
+            }
+            .run(&release)
+        })?;
+        sys::close(theirs).named("close")?;
+        Ok((Self { path, wire, held, release, _process: process }, ours))
+    }
+
+    /// The path of a file.
+    pub fn file(&self, number: u64) -> String {
+        format!("{}/f{number}", self.path)
+    }
+
+    /// Opens a file.
+    pub fn open(&self, number: u64) -> Outcome<Fd> {
+        sys::open(self.file(number).as_bytes(), sys::abi::O_RDONLY, 0).named(self.file(number))
+    }
+
+    /// Waits until the server holds back a reply.
+    pub fn wait_held(&self) -> Outcome {
+        self.held.pass()
+    }
+
+    /// Lets the server send all that it holds back.
+    pub fn release(&self) -> Outcome {
+        self.release.open()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _: sys::Result<()> =
+            os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
+    }
+}
+
+/// What file `number` holds from `from` on, after so many changes.
+pub fn content(number: u64, generation: u64, from: u64) -> Content {
+    pattern(seed(number, generation), from)
+}
+
+fn seed(number: u64, generation: u64) -> u64 {
+    1000 * (number + 1) + generation
+}
+
+#[derive(Clone, Copy)]
+enum Object {
+    Root,
+    File { number: u64 },
+    Snapshot { number: u64, generation: u64, offset: u64, length: u64 },
+}
+
+/// The server's own side.
+struct Serving<'a> {
+    setting: Setting,
+    wire: &'a Wire,
+    held: &'a Gate,
+    fd: Fd,
+    script: Script,
+    handles: BTreeMap<u64, Object>,
+    next: u64,
+    waiting: Vec<Reply>,
+}
+
+type Answer = core::result::Result<Reply, Status>;
+
+impl Serving<'_> {
+    fn run(mut self, release: &Gate) -> Outcome {
+        let payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
+        loop {
+            let [message, released] =
+                os::readable([self.fd, release.descriptor()]).named("poll")?;
+            if released {
+                release.pass()?;
+                for reply in core::mem::take(&mut self.waiting) {
+                    self.send(&reply);
+                }
+            }
+            if message && !self.serve(&payload)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes one message. False when there will be no more.
+    fn serve(&mut self, payload: &Pages) -> Outcome<bool> {
+        let mut head = [0; HEAD_BYTES];
+        let parts =
+            [[head.as_mut_ptr() as usize, HEAD_BYTES], [payload.as_ptr() as usize, payload.len()]];
+        let count = match os::readv(self.fd, &parts) {
+            Ok(0) | Err(_) => return Ok(false),
+            Ok(count) => count,
+        };
+        self.wire.add(BYTES_IN, count as u64);
+        self.wire.add(MESSAGES_IN, 1);
+        check!(count >= HEAD_BYTES, "the kernel sent {count} bytes");
+        let (fields, mut reader) =
+            Head::decode(&head).map_err(|_| "the kernel sent a malformed head")?;
+        let request = Request::decode(fields.op, &mut reader)
+            .map_err(|_| "the kernel sent a malformed request")?;
+        let op = Op::from_number(fields.op).ok_or("the kernel sent an unknown operation")?;
+        let nth = self.wire.add(op as usize, 1);
+        let asked = Asked {
+            op,
+            nth,
+            tag: fields.tag,
+            fields: request,
+            of_snapshot: self.is_snapshot(&request),
+        };
+        let bytes = payload.get(..count - HEAD_BYTES).unwrap_or_default();
+        let mut reply = match self.answer(fields.tag, &request, bytes) {
+            Ok(reply) => reply,
+            Err(error) => {
+                Reply { head: error_reply(fields.op, fields.tag, error), payload: Vec::new() }
+            }
+        };
+        match (self.script)(self.wire, &asked, &mut reply) {
+            Action::Send => self.send(&reply),
+            Action::Twice => {
+                self.send(&reply);
+                self.send(&reply);
+            }
+            Action::Hold => {
+                self.waiting.push(reply);
+                self.held.open()?;
+            }
+            Action::Die => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn is_snapshot(&self, request: &Request) -> bool {
+        let handle = match request {
+            Request::Read(read) => read.handle,
+            Request::Close(close) => close.handle,
+            Request::Extents(extents) => extents.handle,
+            _ => Handle(0),
+        };
+        matches!(self.handles.get(&handle.0), Some(Object::Snapshot { .. }))
+    }
+
+    fn send(&self, reply: &Reply) {
+        let parts = [
+            [reply.head.as_ptr() as usize, HEAD_BYTES],
+            [reply.payload.as_ptr() as usize, reply.payload.len()],
+        ];
+        if let Ok(count) = os::writev(self.fd, &parts) {
+            self.wire.add(BYTES_OUT, count as u64);
+        }
+    }
+
+    fn open_handle(&mut self, object: Object) -> Handle {
+        let handle = self.next;
+        self.next += 1;
+        self.handles.insert(handle, object);
+        Handle(handle)
+    }
+
+    fn object(&self, handle: Handle) -> core::result::Result<Object, Status> {
+        if handle == fsproto::ROOT {
+            return Ok(Object::Root);
+        }
+        self.handles.get(&handle.0).copied().ok_or(Status::EBADF)
+    }
+
+    fn walk(&self, path: &[u8]) -> core::result::Result<Object, Status> {
+        match path {
+            b"" => Ok(Object::Root),
+            [b'f', digit @ b'0'..=b'9'] => Ok(Object::File { number: (digit - b'0').into() }),
+            _ => Err(Status::ENOENT),
+        }
+    }
+
+    fn attributes(&self, object: Object) -> Attr {
+        let version = Version(1 + self.wire.get(GENERATION));
+        match object {
+            Object::Root => Attr {
+                id: FileId(1),
+                version: Version(1),
+                links: 2,
+                mode: 0o755,
+                kind: FileKind::Directory,
+                ..Attr::default()
+            },
+            Object::File { number } | Object::Snapshot { number, .. } => {
+                let size = self.setting.size;
+                Attr {
+                    id: FileId(10 + number),
+                    version,
+                    size,
+                    blocks: size / 512,
+                    links: 1,
+                    mode: 0o644,
+                    ..Attr::default()
+                }
+            }
+        }
+    }
+
+    fn bytes(
+        &self,
+        object: Object,
+        offset: u64,
+        length: u64,
+    ) -> core::result::Result<Vec<u8>, Status> {
+        let (seed, base, end) = match object {
+            Object::Root => return Err(Status::EISDIR),
+            Object::File { number } => {
+                (seed(number, self.wire.get(GENERATION)), 0, self.setting.size)
+            }
+            Object::Snapshot { number, generation, offset, length } => {
+                (seed(number, generation), offset, length)
+            }
+        };
+        let mut bytes = vec![0; length.min(end.saturating_sub(offset)) as usize];
+        fill(&mut bytes, seed, base + offset);
+        Ok(bytes)
+    }
+
+    fn answer(&mut self, tag: Tag, request: &Request, payload: &[u8]) -> Answer {
+        let no_payload = |head| Reply { head, payload: Vec::new() };
+        Ok(match request {
+            Request::Hello(hello) => {
+                let offered =
+                    if self.setting.snapshots { Features::SNAPSHOT } else { Features::empty() };
+                let welcome = Welcome {
+                    version: VERSION,
+                    features: offered & hello.features,
+                    root: FileId(1),
+                };
+                no_payload(fsproto::Hello::reply(tag, &welcome, 0))
+            }
+            Request::Open(_) => {
+                let object = self.walk(payload)?;
+                let walked = Walked {
+                    handle: self.open_handle(object),
+                    attr: self.attributes(object),
+                    ..Walked::default()
+                };
+                no_payload(fsproto::Open::reply(tag, &walked, 0))
+            }
+            Request::Stat(_) => {
+                let walked =
+                    Walked { attr: self.attributes(self.walk(payload)?), ..Walked::default() };
+                no_payload(fsproto::Stat::reply(tag, &walked, 0))
+            }
+            Request::GetAttr(get) => no_payload(fsproto::GetAttr::reply(
+                tag,
+                &self.attributes(self.object(get.handle)?),
+                0,
+            )),
+            Request::Close(close) => {
+                if let Some(Object::Snapshot { .. }) = self.handles.remove(&close.handle.0) {
+                    self.wire.add(SNAPSHOTS, u64::MAX);
+                }
+                no_payload(fsproto::Close::reply(tag, &Nothing {}, 0))
+            }
+            Request::Read(read) => {
+                let payload =
+                    self.bytes(self.object(read.handle)?, read.offset, read.length.into())?;
+                Reply { head: fsproto::Read::reply(tag, &Nothing {}, payload.len()), payload }
+            }
+            Request::Snapshot(snapshot) => self.snapshot(tag, snapshot)?,
+            Request::StatStore(_) => {
+                no_payload(fsproto::StatStore::reply(tag, &StoreInfo::default(), 0))
+            }
+            Request::Extents(extents) => no_payload(fsproto::Extents::reply(
+                tag,
+                &ExtentsListed { holes_end: extents.offset.saturating_add(extents.length) },
+                0,
+            )),
+            _ => return Err(Status::EOPNOTSUPP),
+        })
+    }
+
+    fn snapshot(&mut self, tag: Tag, request: &fsproto::Snapshot) -> Answer {
+        let Object::File { number } = self.object(request.handle)? else {
+            return Err(Status::EINVAL);
+        };
+        let file = Object::File { number };
+        let generation = self.wire.get(GENERATION);
+        let length = request.length.min(self.setting.size.saturating_sub(request.offset));
+        let (page, misalignment) = (PAGE as u64, u64::from(request.misalignment));
+        let head = (page - misalignment) % page;
+        let tail = (misalignment + length) % page;
+        let mut reply = Snapshotted {
+            length,
+            file: FileId(10 + number),
+            version: Version(1 + generation),
+            holes_end: length,
+            ..Snapshotted::default()
+        };
+        let payload = if length <= u64::from(request.inline_max) || length < head + page {
+            reply.head_bytes = length as u32;
+            self.bytes(file, request.offset, length)?
+        } else {
+            reply.handle = self.open_handle(Object::Snapshot {
+                number,
+                generation,
+                offset: request.offset,
+                length,
+            });
+            self.wire.add(SNAPSHOTS, 1);
+            (reply.head_bytes, reply.tail_bytes) = (head as u32, tail as u32);
+            let mut fragments = self.bytes(file, request.offset, head)?;
+            fragments.extend(self.bytes(file, request.offset + length - tail, tail)?);
+            fragments
+        };
+        Ok(Reply { head: fsproto::Snapshot::reply(tag, &reply, payload.len()), payload })
+    }
+}

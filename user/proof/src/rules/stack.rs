@@ -1,0 +1,261 @@
+//! A tree of its own: `memfs` under `snapfs`, as the root file system has them, with a relay on
+//! either side of the wrapper.
+//!
+//! Four marked processes: kernel, relay, wrapper, relay, base. The relays count what passes and do
+//! nothing else. Requests of the wrapper to its base can be made to fail, and what the wrapper
+//! keeps is told after each message. All figures stand in memory that the test shares, and are up
+//! to date when a reply arrives.
+
+use alloc::rc::Rc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::Errno as Status;
+use fsproto::{HEAD_BYTES, Head, MAX_PAYLOAD, Op, Time};
+use fsserver::memfs::{AccessTimes, Memfs};
+use fsserver::snapfs::{Figures, Snapfs};
+use fsserver::{Client, Dispatcher, Port, PortClient};
+use proof::kit::{Buffer, Child, Gate, Named, Outcome, PAGE};
+use proof::{check, os};
+use user::pages::Pages;
+use user::port::SocketPort;
+use user::prelude::*;
+use user::relay::{self, Tally, Way};
+use user::sys::abi;
+
+/// What is shared: a page for each relay's tally, then one of words.
+const CLIENT_TALLY: usize = 0;
+const BASE_TALLY: usize = PAGE;
+const WORDS: usize = 2 * PAGE;
+const SHARED_BYTES: usize = 3 * PAGE;
+const _: () = assert!(size_of::<Tally>() <= PAGE);
+
+/// The words.
+const FAILING: usize = 0;
+const HELD: usize = 1;
+const FIGURES: usize = 2;
+
+/// What the test and the servers share.
+#[derive(Clone)]
+pub struct Look(Rc<Buffer>);
+
+impl Look {
+    fn number(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: a word of a mapping that lives as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.0.at(WORDS + index * 8) as *mut u64) }
+    }
+
+    fn tally(&self, at: usize) -> &Tally {
+        // SAFETY: atomic words within a page of a mapping that lives as long as `self`; any bits
+        // are a value of theirs.
+        unsafe { &*(self.0.at(at) as *const Tally) }
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        self.number(index).load(Ordering::SeqCst)
+    }
+
+    /// What passed between the kernel and the wrapper.
+    pub fn client(&self) -> &Tally {
+        self.tally(CLIENT_TALLY)
+    }
+
+    /// What passed between the wrapper and the base.
+    pub fn base(&self) -> &Tally {
+        self.tally(BASE_TALLY)
+    }
+
+    /// Requests to the base that change or open something there.
+    pub fn changes(&self) -> u64 {
+        let ops = [
+            Op::Open,
+            Op::Write,
+            Op::CloneRange,
+            Op::Allocate,
+            Op::SetAttr,
+            Op::Rename,
+            Op::Link,
+            Op::Remove,
+            Op::MakeDir,
+        ];
+        ops.into_iter().map(|op| self.base().messages_of(op, Way::Out)).sum()
+    }
+
+    /// Handles that the wrapper has open at the base.
+    pub fn open_handles(&self) -> u64 {
+        self.base().granted(Op::Open) - self.base().granted(Op::Close)
+    }
+
+    /// What the wrapper keeps.
+    pub fn kept(&self) -> Figures {
+        let [snapshots, reserved_pages, stored_pages, stores, files] =
+            core::array::from_fn(|index| self.get(FIGURES + index));
+        Figures {
+            snapshots: snapshots as usize,
+            reserved_pages,
+            stored_pages,
+            stores: stores as usize,
+            files: files as usize,
+        }
+    }
+
+    fn tell(&self, figures: &Figures) {
+        let Figures { snapshots, reserved_pages, stored_pages, stores, files } = *figures;
+        for (index, figure) in
+            [snapshots as u64, reserved_pages, stored_pages, stores as u64, files as u64]
+                .into_iter()
+                .enumerate()
+        {
+            self.number(FIGURES + index).store(figure, Ordering::SeqCst);
+        }
+    }
+
+    /// Holds back the replies to requests of an operation, which are carried out, or none.
+    pub fn hold(&self, op: Option<Op>) {
+        self.number(HELD).store(op.map_or(0, |op| op as u64), Ordering::SeqCst);
+    }
+
+    /// Lets requests of an operation fail at the base with EIO, or none.
+    pub fn fail(&self, op: Option<Op>) {
+        self.number(FAILING).store(op.map_or(0, |op| op as u64), Ordering::SeqCst);
+    }
+}
+
+/// The way from the wrapper to the base, on which requests can be made to fail.
+struct Failing {
+    base: PortClient<SocketPort>,
+    look: Look,
+}
+
+impl Client for Failing {
+    fn call(
+        &mut self,
+        head: &[u8; HEAD_BYTES],
+        payload: &[&[u8]],
+        into: &mut [u8],
+    ) -> core::result::Result<([u8; HEAD_BYTES], usize), Status> {
+        let (request, _) = Head::decode(head).map_err(|_| Status::EPROTO)?;
+        if u64::from(request.op) == self.look.get(FAILING) {
+            return Ok((fsproto::error_reply(request.op, request.tag, Status::EIO), 0));
+        }
+        self.base.call(head, payload, into)
+    }
+}
+
+/// A mounted tree. Unmounted and killed when dropped.
+pub struct Stack {
+    /// Where it is mounted.
+    pub path: String,
+    /// What is counted and told.
+    pub look: Look,
+    held: Gate,
+    release: Gate,
+    _processes: Vec<Child>,
+}
+
+impl Stack {
+    /// Starts the servers, with room for so many bytes of files, and mounts them on `/mnt/NAME`.
+    pub fn mount(name: &str, capacity_bytes: u64) -> Outcome<Self> {
+        let path = format!("/mnt/{name}");
+        match sys::mkdir(path.as_bytes(), 0o755) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(format!("mkdir {path}: {error:?}")),
+        }
+        let look = Look(Rc::new(Buffer::shared(SHARED_BYTES)?));
+        let pair = || os::socket_pair().named("socketpair");
+        let ([base_relay, base], [wrapper_base, base_client]) = (pair()?, pair()?);
+        let ([relay, wrapper], [ours, client]) = (pair()?, pair()?);
+        let (held, release) = (Gate::new()?, Gate::new()?);
+        let processes = vec![
+            server("base", || serve_base(base, capacity_bytes))?,
+            server("relay to the base", || pass(base_client, base_relay, look.base()))?,
+            server("wrapper", || serve(wrapper, wrapper_base, &look, [&held, &release]))?,
+            server("relay to the wrapper", || pass(client, relay, look.client()))?,
+        ];
+        for fd in [base_relay, base, wrapper_base, base_client, relay, wrapper, client] {
+            sys::close(fd).named("close")?;
+        }
+        let mounted = os::mount(ours, &path).named("mount");
+        sys::close(ours).named("close")?;
+        mounted?;
+        Ok(Self { path, look, held, release, _processes: processes })
+    }
+
+    /// Waits until a reply is held back.
+    pub fn wait_held(&self) -> Outcome {
+        self.held.pass()
+    }
+
+    /// Lets the reply go that is held back.
+    pub fn release(&self) -> Outcome {
+        self.release.open()
+    }
+
+    /// Asks for something that changes nothing, after which the figures are those of all that came
+    /// before.
+    pub fn settle(&self) -> Outcome {
+        sys::stat(self.path.as_bytes()).named("stat").map(drop)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let _: sys::Result<()> =
+            os::unmount(&self.path).and_then(|()| sys::rmdir(self.path.as_bytes()));
+    }
+}
+
+fn now() -> Time {
+    Time(sys::clock(abi::CLOCK_REALTIME).map_or(0, |time| time.as_nanos() as i64))
+}
+
+/// A process with the mark of a server.
+fn server(what: &str, body: impl FnOnce() -> Outcome) -> Outcome<Child> {
+    Child::start(what, || {
+        os::become_server().named("prctl")?;
+        choose_mutant()?;
+        body()
+    })
+}
+
+fn pass(client: Fd, server: Fd, tally: &Tally) -> Outcome {
+    relay::run(client, server, |passing| tally.count(passing), || {}).named("relay")
+}
+
+fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {
+    fsserver::serve(Memfs::new(capacity_bytes, AccessTimes::Untouched, now), SocketPort(fd))
+        .map_err(|error| format!("memfs: {error:?}"))
+}
+
+/// The wrapper; after each message it tells what it keeps.
+fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome {
+    let client = Failing { base: PortClient(SocketPort(base)), look: look.clone() };
+    let wrapper = Snapfs::new(client, now).map_err(|error| format!("snapfs: {error:?}"))?;
+    let mut dispatcher = Dispatcher::new(wrapper);
+    let session = dispatcher.open_sole_session();
+    let mut payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
+    let mut head = [0; HEAD_BYTES];
+    let mut port = SocketPort(fd);
+    while let Some(length) = port.receive(&mut head, &mut payload) {
+        let reply = dispatcher.handle(session, &head, payload.get(..length).unwrap_or_default());
+        let (head, bytes) = (reply.head, reply.payload.to_vec());
+        look.tell(&dispatcher.server().figures());
+        if Head::decode(&head).is_ok_and(|(head, _)| u64::from(head.op) == look.get(HELD)) {
+            held.open()?;
+            release.pass()?;
+        }
+        check!(port.send(&head, &[&bytes]).is_ok(), "the relay is gone");
+    }
+    Ok(())
+}
+
+/// The deliberate break that the kernel was told of holds in these servers too.
+#[cfg(feature = "mutants")]
+fn choose_mutant() -> Outcome {
+    let name = proof::lazy::read_text("/proc/sys/lazy/mutant")?;
+    foundation::mutant::choose(foundation::mutant::Mutant::from_name(name.trim()));
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn choose_mutant() -> Outcome {
+    Ok(())
+}

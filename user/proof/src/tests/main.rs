@@ -1,0 +1,65 @@
+//! `tests NAME…`, `tests --list`: what system calls do, each test passing on Linux too, which is
+//! the oracle.
+//!
+//! A test is a function with the attribute `#[guest_test]` that returns what it found wrong. It runs
+//! in an empty directory of its own.
+
+#![no_std]
+#![cfg_attr(target_os = "none", no_main)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+#[macro_use]
+extern crate proof;
+
+mod descriptors;
+mod fifos;
+mod files;
+mod hazards;
+mod hostile;
+mod jobs;
+mod memory;
+mod names;
+mod processes;
+mod queued;
+mod signals;
+mod state;
+mod storm;
+mod survey;
+mod terminals;
+
+use proof::{kit, registry};
+use user::prelude::*;
+
+program!(run);
+
+fn run(args: &Args) -> i32 {
+    match args.get(1..) {
+        Some([b"--list"]) => registry::list("tests"),
+        Some(names @ [_, ..]) => names.iter().map(|name| run_one(name)).max().unwrap_or(0),
+        _ => {
+            eprintln!("usage: tests NAME...   or   tests --list");
+            2
+        }
+    }
+}
+
+fn run_one(name: &[u8]) -> i32 {
+    let Some(test) = registry::find(name) else {
+        eprintln!("tests: {}: there is no such test", Show(name));
+        return 2;
+    };
+    let directory = format!("/tmp/tests.{}", sys::getpid()).into_bytes();
+    if let Err(error) = sys::mkdir(&directory, 0o700).and_then(|()| sys::chdir(&directory)) {
+        return complain("tests", &directory, error);
+    }
+    let outcome = (test.run)();
+    let _ = sys::chdir(b"/");
+    kit::remove_tree(&directory);
+    match outcome {
+        Ok(()) => 0,
+        Err(message) => {
+            eprintln!("{}: {message}", Show(name));
+            1
+        }
+    }
+}

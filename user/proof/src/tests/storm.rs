@@ -1,0 +1,426 @@
+//! Every system call with nonsense, from several processes at once, while another reads lazily and
+//! finds every byte in its place; and threads that race over the same pages. The seeds are printed
+//! where something goes wrong.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use proof::guest_test;
+use proof::kit::{Outcome, child, file, raw};
+use proof::random::{self, Random};
+use proof::thread::Thread;
+use user::pages::{PAGE_BYTES, Pages};
+use user::prelude::*;
+use user::sys::abi;
+
+/// Calls that end, stop or replace the process, or the machine, that wait for ever, or that could
+/// hit a neighbour.
+const LEFT_OUT: [u32; 33] = [
+    abi::__NR_exit,
+    abi::__NR_exit_group,
+    abi::__NR_rt_sigreturn,
+    abi::__NR_pause,
+    abi::__NR_vfork,
+    abi::__NR_fork,
+    abi::__NR_clone,
+    abi::__NR_clone3,
+    abi::__NR_reboot,
+    abi::__NR_kill,
+    abi::__NR_tkill,
+    abi::__NR_tgkill,
+    abi::__NR_rt_sigsuspend,
+    abi::__NR_rt_sigtimedwait,
+    abi::__NR_rt_sigqueueinfo,
+    abi::__NR_rt_tgsigqueueinfo,
+    abi::__NR_arch_prctl,
+    abi::__NR_alarm,
+    abi::__NR_setitimer,
+    abi::__NR_poll,
+    abi::__NR_ppoll,
+    abi::__NR_select,
+    abi::__NR_pselect6,
+    abi::__NR_nanosleep,
+    abi::__NR_clock_nanosleep,
+    abi::__NR_futex,
+    abi::__NR_wait4,
+    abi::__NR_waitid,
+    abi::__NR_flock,
+    abi::__NR_brk,
+    abi::__NR_unshare,
+    abi::__NR_setns,
+    abi::__NR_mount,
+];
+
+/// The same where only little may be asked: a host whose other calls have effects.
+const HARMLESS: [u32; 10] = [
+    abi::__NR_read,
+    abi::__NR_pread64,
+    abi::__NR_pwrite64,
+    abi::__NR_readv,
+    abi::__NR_writev,
+    abi::__NR_fstat,
+    abi::__NR_lseek,
+    abi::__NR_getdents64,
+    abi::__NR_fcntl,
+    abi::__NR_getcwd,
+];
+
+/// Calls that change what is mapped: their lengths stay within what is meant for it.
+const MAPPING: [u32; 5] =
+    [abi::__NR_mmap, abi::__NR_munmap, abi::__NR_mprotect, abi::__NR_mremap, abi::__NR_madvise];
+
+const TORMENTORS: u64 = 4;
+/// What a tormentor's pointers lie in: lazy, read-only, forbidden, absent, each of so many pages.
+const AREA_PAGES: usize = 16;
+const AREAS: usize = 4;
+const FILE_BYTES: usize = 64 * PAGE_BYTES;
+
+fn is_ours() -> bool {
+    sys::uname()
+        .is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"))
+}
+
+#[guest_test(timeout_s: 120)]
+fn hostile_storm() -> Outcome {
+    rage(0, 4_000)
+}
+
+/// Rounds of the long form: about a minute.
+const ROUNDS: u64 = 60;
+
+#[guest_test(timeout_s: 900, long: true)]
+fn hostile_storm_long() -> Outcome {
+    // Most tormentors do not live long: others take their place.
+    (0..if is_ours() { ROUNDS } else { 1 })
+        .try_for_each(|round| rage(round * TORMENTORS, if is_ours() { 60_000 } else { 4_000 }))
+}
+
+/// Where tormentors make names by chance: the root, and the folder of the test's own.
+const PLACES: [&[u8]; 2] = [b"/", b".."];
+
+fn rage(first_seed: u64, calls: u64) -> Outcome {
+    let ours = is_ours();
+    let numbers: Vec<u32> = if ours {
+        (0..470).filter(|number| !LEFT_OUT.contains(number)).collect()
+    } else {
+        HARMLESS.to_vec()
+    };
+    let mut content = vec![0; FILE_BYTES];
+    random::fill(1, 0, &mut content);
+    let quiet = file(b"quiet", &content)?;
+    let made = Counts::new()?;
+    let before = [ok!(user::fs::list(PLACES[0])), ok!(user::fs::list(PLACES[1]))];
+    let mut tormentors = Vec::new();
+    for index in 0..TORMENTORS {
+        let seed = first_seed + index;
+        // Descriptors are guessed too: what the witness looks at is not among them.
+        tormentors.push(child(|| match sys::close(quiet).and_then(|()| Tormentor::new(seed)) {
+            Ok(mut tormentor) => {
+                for _ in 0..calls {
+                    tormentor.call(&numbers);
+                    made.count(index);
+                }
+                0
+            }
+            Err(_) => NOT_BEGUN,
+        })?);
+    }
+    let outcome = watch(&mut tormentors, &made, || witness(quiet, &content));
+    for tormentor in tormentors {
+        ok!(sys::kill(tormentor, abi::SIGKILL as i32));
+        ok!(sys::wait_for(tormentor));
+    }
+    // Much of their memory is slashes, and what getcwd put there: with an odd byte that is a new
+    // name in the root or above, which nobody else clears away.
+    for (place, before) in PLACES.iter().zip(&before).filter(|_| ours) {
+        for name in ok!(user::fs::list(place)).iter().filter(|name| !before.contains(name)) {
+            proof::kit::remove_tree(&user::fs::join(place, name));
+        }
+    }
+    ok!(sys::close(quiet));
+    outcome.map_err(|failure| {
+        format!(
+            "{failure}; {} calls were made, by seeds {first_seed} to {}",
+            made.sum(),
+            first_seed + TORMENTORS - 1
+        )
+    })
+}
+
+/// The status of a tormentor that could not begin. A signal is what nonsense deserves.
+const NOT_BEGUN: i32 = 3;
+/// Looks of the witness with no call made in between, after which those that are left wait for
+/// something that will not come.
+const IDLE_LOOKS: u32 = 40;
+
+/// The others notice nothing: what is read lazily is as it was, again and again, until no tormentor
+/// makes calls any more. Those that have ended leave the list.
+fn watch(
+    tormentors: &mut Vec<i32>,
+    made: &Counts,
+    mut witness: impl FnMut() -> Outcome,
+) -> Outcome {
+    let (mut before, mut idle) = (0, 0);
+    while !tormentors.is_empty() && idle < IDLE_LOOKS {
+        witness()?;
+        while let Ok(Some((ended, status))) = sys::wait(-1, abi::WNOHANG) {
+            tormentors.retain(|tormentor| *tormentor != ended);
+            check!(status.exit_code() != Some(NOT_BEGUN));
+        }
+        let now = made.sum();
+        idle = if now == before { idle + 1 } else { 0 };
+        before = now;
+    }
+    witness()
+}
+
+/// How many calls each has made, in memory that all share.
+struct Counts(usize);
+
+impl Counts {
+    fn new() -> Outcome<Self> {
+        let flags = (abi::MAP_SHARED | abi::MAP_ANONYMOUS) as usize;
+        Ok(Self(ok!(raw(abi::__NR_mmap, &[0, PAGE_BYTES, 3, flags, usize::MAX, 0]))))
+    }
+
+    fn of(&self, index: u64) -> &AtomicU32 {
+        // SAFETY: a word of a mapping that stays to the end.
+        unsafe { AtomicU32::from_ptr((self.0 + index as usize * 4) as *mut u32) }
+    }
+
+    fn count(&self, index: u64) {
+        self.of(index).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u32 {
+        (0..TORMENTORS).map(|index| self.of(index).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Reads a file that nobody changes, and looks at a part of it.
+fn witness(fd: Fd, content: &[u8]) -> Outcome {
+    for round in 0..10 {
+        let mut pages = ok!(Pages::new(FILE_BYTES));
+        check_eq!(sys::pread(fd, &mut pages, 0), Ok(FILE_BYTES));
+        let at = 5 * round * PAGE_BYTES;
+        if pages[at..at + 8 * PAGE_BYTES] != content[at..at + 8 * PAGE_BYTES] {
+            return Err(format!("the witness found other bytes than there were, in round {round}"));
+        }
+    }
+    Ok(())
+}
+
+/// Someone with bad intentions.
+struct Tormentor {
+    random: Random,
+    area: usize,
+    fds: Vec<usize>,
+}
+
+impl Tormentor {
+    fn new(seed: u64) -> Result<Self> {
+        let null = sys::open(b"/dev/null", abi::O_RDWR, 0)?;
+        for fd in 0..3 {
+            sys::dup2(null, fd)?;
+        }
+        let _ = sys::setsid();
+        let name = format!("storm-{seed}").into_bytes();
+        sys::mkdir(&name, 0o700)?;
+        sys::chdir(&name)?;
+        let own = sys::open(b"f", abi::O_RDWR | abi::O_CREAT, 0o600)?;
+        sys::write_all(own, &vec![0x2f; AREA_PAGES * PAGE_BYTES])?;
+        let only_read = sys::open(b"f", abi::O_RDONLY, 0)?;
+        let directory = sys::open(b".", abi::O_RDONLY, 0)?;
+        let pipe = sys::pipe(abi::O_NONBLOCK)?;
+        let zero = sys::open(b"/dev/zero", abi::O_RDWR, 0)?;
+        let closed = sys::dup(null)?;
+        sys::close(closed as Fd)?;
+        let fds = [null, own, only_read, directory, pipe[0], pipe[1], zero].map(|fd| fd as usize);
+        let odd = [closed, usize::MAX, 0x7fff_ffff, 1 << 32, abi::AT_FDCWD as isize as usize];
+        let area = Self::area(own)?;
+        Ok(Self {
+            random: Random::new(seed + 100),
+            area,
+            fds: fds.into_iter().chain(odd).collect(),
+        })
+    }
+
+    /// A part that stands for a file's bytes, one that may only be read, one that may not be
+    /// touched, one that is not there.
+    fn area(own: Fd) -> Result<usize> {
+        let part = AREA_PAGES * PAGE_BYTES;
+        let mut pages = core::mem::ManuallyDrop::new(Pages::new(AREAS * part)?);
+        sys::pread(own, &mut pages[..part], 0)?;
+        pages[7 * PAGE_BYTES..][..2].copy_from_slice(b"f\0");
+        let start = pages.as_mut_ptr() as usize;
+        for (number, rights) in [(1, abi::PROT_READ), (2, abi::PROT_NONE)] {
+            raw(abi::__NR_mprotect, &[start + number * part, part, rights as usize])?;
+        }
+        raw(abi::__NR_munmap, &[start + 3 * part, part])?;
+        Ok(start)
+    }
+
+    /// A place in the area: at the start of a page, just before, or anywhere.
+    fn place(&mut self) -> usize {
+        let page = self.area + self.random.below((AREAS * AREA_PAGES) as u64) as usize * PAGE_BYTES;
+        match self.random.below(3) {
+            0 => page,
+            1 => page + PAGE_BYTES - 1 - self.random.below(16) as usize,
+            _ => page + self.random.below(PAGE_BYTES as u64) as usize,
+        }
+    }
+
+    fn argument(&mut self) -> usize {
+        const NUMBERS: [usize; 14] = [
+            0,
+            1,
+            2,
+            3,
+            4095,
+            4096,
+            65536,
+            1 << 20,
+            0x7fff_ffff,
+            0xffff_ffff,
+            1 << 47,
+            1 << 63,
+            usize::MAX - 4095,
+            usize::MAX,
+        ];
+        const NOWHERE: [usize; 5] =
+            [8, 0x7fff_ffff_f000, 0x8000_0000_0000, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000];
+        match self.random.below(8) {
+            0..3 => self.place(),
+            3 => self.fds[self.random.below(self.fds.len() as u64) as usize],
+            4 => NOWHERE[self.random.below(NOWHERE.len() as u64) as usize],
+            5 => self.area + 7 * PAGE_BYTES,
+            _ => NUMBERS[self.random.below(NUMBERS.len() as u64) as usize],
+        }
+    }
+
+    fn call(&mut self, numbers: &[u32]) {
+        let number = numbers[self.random.below(numbers.len() as u64) as usize];
+        let mut arguments: [usize; 6] = core::array::from_fn(|_| self.argument());
+        if self.random.below(2) == 0 {
+            arguments[0] = self.fds[self.random.below(self.fds.len() as u64) as usize];
+        }
+        if MAPPING.contains(&number) {
+            // Elsewhere it would take the ground from under its own feet.
+            arguments[0] = self.place();
+            arguments[1] = self.random.below(4 * PAGE_BYTES as u64) as usize;
+            (arguments[2], arguments[4]) = (arguments[2] % 8192, self.place());
+        }
+        let _ = raw(number, &arguments);
+    }
+}
+
+/// What racing threads share.
+struct Race {
+    fds: [Fd; 2],
+    start: usize,
+    stop: AtomicBool,
+    turns: AtomicU32,
+}
+
+const RACE_PAGES: usize = 16;
+/// Marks the words that the storing thread puts there.
+const MARK: u64 = 0x7374_6f72_6564_0000;
+
+/// Both files' words tell their file and their place.
+fn race_word(which: u64, at: usize) -> u64 {
+    0x6669_6c65_0000_0000 | which << 24 | at as u64
+}
+
+fn at_random(race: &Race, seed: u64) -> Option<usize> {
+    let turn = race.turns.fetch_add(1, Ordering::Relaxed);
+    (!race.stop.load(Ordering::Relaxed))
+        .then(|| (random::at(seed, turn.into()) % RACE_PAGES as u64) as usize * PAGE_BYTES)
+}
+
+fn shared(argument: usize) -> &'static Race {
+    // SAFETY: `race` joins its threads before what they share goes.
+    unsafe { &*(argument as *const Race) }
+}
+
+extern "C" fn reading(argument: usize) {
+    let race = shared(argument);
+    while let Some(at) = at_random(race, 1) {
+        let length = (RACE_PAGES * PAGE_BYTES - at).min(6 * PAGE_BYTES);
+        let fd = race.fds[at / PAGE_BYTES % 2];
+        // SAFETY: the range is the race's own; what it holds is looked at only by children.
+        let _ = unsafe {
+            sys::syscall(abi::__NR_pread64, [fd as usize, race.start + at, length, at, 0, 0])
+        };
+    }
+}
+
+extern "C" fn storing(argument: usize) {
+    let race = shared(argument);
+    while let Some(at) = at_random(race, 2) {
+        // SAFETY: as above. The page may be gone for a moment only for who unmaps it by putting
+        // another in its place, in one call.
+        unsafe { ((race.start + at + 8) as *mut u64).write_volatile(MARK) };
+    }
+}
+
+extern "C" fn unmapping(argument: usize) {
+    let race = shared(argument);
+    let flags = (abi::MAP_PRIVATE | abi::MAP_ANONYMOUS | abi::MAP_FIXED) as usize;
+    while let Some(at) = at_random(race, 3) {
+        // SAFETY: as above.
+        let _ = unsafe {
+            sys::syscall(abi::__NR_mmap, [race.start + at, PAGE_BYTES, 3, flags, usize::MAX, 0])
+        };
+        let _ = sys::sched_yield();
+    }
+}
+
+/// Reads, stores, new mappings and forks over the same pages at once: each word is one that
+/// somebody put there.
+#[guest_test(timeout_s: 120)]
+fn hostile_race() -> Outcome {
+    let mut fds = [0; 2];
+    for (which, fd) in (0..).zip(&mut fds) {
+        let words = (0..RACE_PAGES * PAGE_BYTES)
+            .step_by(8)
+            .flat_map(|at| race_word(which, at).to_le_bytes());
+        *fd = file(format!("race-{which}").as_bytes(), &words.collect::<Vec<u8>>())?;
+    }
+    let mut pages = ok!(Pages::new(RACE_PAGES * PAGE_BYTES));
+    let race = Race {
+        fds,
+        start: pages.as_mut_ptr() as usize,
+        stop: AtomicBool::new(false),
+        turns: AtomicU32::new(0),
+    };
+    let argument = &raw const race as usize;
+    let mut threads = Vec::new();
+    for body in [reading, storing, unmapping, reading] {
+        threads.push(ok!(Thread::start(body, argument)));
+    }
+    let mut outcome = Ok(());
+    for round in 0..150 {
+        let looker = child(|| {
+            i32::from(
+                !(0..RACE_PAGES * PAGE_BYTES).step_by(8).all(|at| is_possible(race.start, at)),
+            )
+        });
+        let status = looker.map(|looker| sys::wait_for(looker).map(|status| status.exit_code()));
+        if status != Ok(Ok(Some(0))) {
+            outcome = Err(format!(
+                "in round {round} a child saw a word that nobody put there, or {status:?}"
+            ));
+            break;
+        }
+    }
+    race.stop.store(true, Ordering::Relaxed);
+    drop(threads);
+    outcome
+}
+
+fn is_possible(start: usize, at: usize) -> bool {
+    // SAFETY: in a child's own copy of the race's pages, to which nobody writes any more.
+    let word = unsafe { ((start + at) as *const u64).read_volatile() };
+    word == 0
+        || word == race_word(0, at)
+        || word == race_word(1, at)
+        || (word == MARK && at % PAGE_BYTES == 8)
+}

@@ -22,7 +22,8 @@ pub enum Line {
 mod machine {
     use super::Line;
     use crate::arch::irq;
-    use spin::{Mutex, Once};
+    use crate::sync::{Mutex, rank};
+    use spin::Once;
     use uart_16550::backend::PioBackend;
     use uart_16550::spec::registers::{FifoTriggerLevel, IER};
     use uart_16550::{BaudRate, Config, Uart16550};
@@ -30,7 +31,7 @@ mod machine {
     /// The interrupt line of COM1.
     const CONSOLE_IRQ: u8 = 4;
 
-    type Port = Mutex<Option<Uart16550<PioBackend>>>;
+    type Port = Mutex<Option<Uart16550<PioBackend>>, rank::SerialPort>;
     static PORTS: [Port; 3] = [const { Mutex::new(None) }; 3];
     static INPUT: Once<fn(&[u8])> = Once::new();
 

@@ -2,7 +2,7 @@
 
 use super::FdTable;
 use crate::mem::Space;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,9 +31,9 @@ pub trait Caller {
     /// Its memory.
     fn space(&self) -> &Arc<Space>;
     /// Its descriptors.
-    fn files(&self) -> &Mutex<FdTable>;
+    fn files(&self) -> &Mutex<FdTable, rank::Descriptors>;
     /// Its working directory and umask.
-    fn context(&self) -> &Mutex<FileContext>;
+    fn context(&self) -> &Mutex<FileContext, rank::FileContext>;
     /// Process number.
     fn pid(&self) -> u32;
     /// Process group.
@@ -82,7 +82,7 @@ pub struct ProcessView {
     /// Its memory; none for a zombie.
     pub space: Option<Arc<Space>>,
     /// Its descriptors; none for a zombie.
-    pub files: Option<Arc<Mutex<FdTable>>>,
+    pub files: Option<Arc<Mutex<FdTable, rank::Descriptors>>>,
 }
 
 /// All processes and the clock.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::dev::{disk, uart};
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
-use crate::sync::{Interrupt, Mutex, relax};
+use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
@@ -372,7 +372,7 @@ fn ignore_truncation(change: &SetAttr) -> Result<(), Errno> {
 }
 
 /// Where the ramdisk lies, until its pages are given away.
-static RAMDISK: Mutex<(PhysAddr, u64)> = Mutex::new((PhysAddr(0), 0));
+static RAMDISK: Mutex<(PhysAddr, u64), rank::Ramdisk> = Mutex::new((PhysAddr(0), 0));
 
 /// Says where the ramdisk lies: page-aligned physical memory, reserved in the frame table so that
 /// it can be adopted.

@@ -8,7 +8,7 @@ use super::pipe::{FIONREAD, Ring};
 use super::{
     Caller, FileObject, Io, Notifier, Ready, SetAttr, Stat, Status, UserBuffers, WriteAt, Written,
 };
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use foundation::Errno;
@@ -16,12 +16,12 @@ use foundation::Errno;
 /// File system and number.
 type Key = (u64, u64);
 
-static PIPES: Mutex<BTreeMap<Key, Arc<Shared>>> = Mutex::new(BTreeMap::new());
+static PIPES: Mutex<BTreeMap<Key, Arc<Shared>>, rank::Fifos> = Mutex::new(BTreeMap::new());
 
 /// A pipe that somebody has open.
 struct Shared {
     ring: Arc<Ring>,
-    counts: Mutex<Counts>,
+    counts: Mutex<Counts, rank::FifoCounts>,
     /// An end was opened.
     came: Notifier,
 }

@@ -7,7 +7,7 @@
 //! Lock: `LOCKS`, never held across a wait.
 
 use super::{Notifier, OpenFile};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use foundation::Errno;
@@ -73,7 +73,8 @@ struct Locks {
     whole: Vec<Whole>,
 }
 
-static LOCKS: Mutex<Locks> = Mutex::new(Locks { records: Vec::new(), whole: Vec::new() });
+static LOCKS: Mutex<Locks, rank::FileLocks> =
+    Mutex::new(Locks { records: Vec::new(), whole: Vec::new() });
 static CHANGED: Notifier = Notifier::new();
 
 fn key(file: &OpenFile) -> Result<FileKey, Errno> {

@@ -35,7 +35,8 @@ const PAGE: u64 = PAGE_BYTES as u64;
 pub type Identity = (u64, u64);
 
 /// What is mapped, by file.
-static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>> = Mutex::new(BTreeMap::new());
+static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
+    Mutex::new(BTreeMap::new());
 /// How many there are: mostly none, and then nothing here costs anything.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 

@@ -11,7 +11,7 @@
 //! Lock: `mounts`, held only to look up or change the table, never during a walk.
 
 use super::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -39,7 +39,7 @@ pub struct MountPoint {
 
 /// The tree of all names.
 pub struct Namespace {
-    mounts: Mutex<Vec<MountPoint>>,
+    mounts: Mutex<Vec<MountPoint>, rank::Mounts>,
 }
 
 /// A file that was found: its file system and its canonical path.

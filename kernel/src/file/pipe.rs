@@ -8,7 +8,7 @@
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 
 use super::{FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -42,7 +42,7 @@ struct State {
 
 /// The queue between two ends.
 pub(super) struct Ring {
-    state: Mutex<State>,
+    state: Mutex<State, rank::Pipe>,
     changed: Notifier,
 }
 

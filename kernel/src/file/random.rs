@@ -3,7 +3,7 @@
 
 use super::UserBuffers;
 use crate::mem::Space;
-use crate::sync::{Interrupt, Mutex, relax};
+use crate::sync::{Interrupt, Mutex, rank, relax};
 use foundation::Errno;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -13,7 +13,7 @@ const CHUNK: usize = 256;
 /// Bytes after which others may run.
 const PATIENCE: u64 = 1 << 16;
 
-static GENERATOR: Mutex<Option<ChaCha20Rng>> = Mutex::new(None);
+static GENERATOR: Mutex<Option<ChaCha20Rng>, rank::Random> = Mutex::new(None);
 
 /// Fills `bytes`.
 pub fn fill(bytes: &mut [u8]) {

@@ -15,7 +15,7 @@ use super::buffers::store;
 use super::pipe::{FIONREAD, Ring, nameless_stat, next_inode};
 use super::{Caller, FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
 use crate::mem::{Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -99,7 +99,7 @@ struct State {
 /// One direction.
 #[derive(Default)]
 struct Channel {
-    state: Mutex<State>,
+    state: Mutex<State, rank::Socket>,
     changed: Notifier,
 }
 

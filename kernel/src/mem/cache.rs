@@ -17,6 +17,7 @@ use super::{
     snapshot::{Fetch, Snapshot, Source},
     swap,
 };
+use crate::sync::{Mutex, rank};
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::{
     cmp::Ordering,
@@ -28,7 +29,6 @@ use foundation::{
     PageCount, SnapshotOffset,
     mutant::{self, Mutant},
 };
-use spin::Mutex;
 
 /// Pages of a chunk: half a kilobyte of slots for what is up to 128 KiB of frames.
 const CHUNK: usize = 32;
@@ -111,7 +111,8 @@ struct Cache {
     hand: Option<Key>,
 }
 
-static CACHE: Mutex<Cache> = Mutex::new(Cache { chunks: BTreeMap::new(), hand: None });
+static CACHE: Mutex<Cache, rank::FrameCache> =
+    Mutex::new(Cache { chunks: BTreeMap::new(), hand: None });
 
 /// Gives the knob `drop_caches` its action.
 pub(super) fn init() {

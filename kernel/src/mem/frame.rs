@@ -13,11 +13,12 @@
 //! Lock: `FRAMES` is the innermost of all; nothing is called while it is held.
 
 use super::{PAGE_BYTES, PAGE_SHIFT, PhysAddr, phys::phys_to_virt, reclaim};
+use crate::sync::{Mutex, rank};
 use core::{
     ops::Range,
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// No frame could be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ struct FreeFrames {
 /// Usable ranges in a memory map, at most; a PC has about five.
 pub const MAX_RANGES: usize = 32;
 
-static FRAMES: Mutex<FreeFrames> =
+static FRAMES: Mutex<FreeFrames, rank::Frames> =
     Mutex::new(FreeFrames { chain: None, fresh: [const { 0..0 }; MAX_RANGES] });
 static COUNTS: Once<&'static [AtomicU32]> = Once::new();
 static ZERO_PAGE: Once<Frame> = Once::new();

@@ -16,13 +16,13 @@ use super::{
     Claim, OutOfMemory, PAGE_BYTES,
     kernel::{self, HEAP_PAGES},
 };
+use crate::sync::{Mutex, rank};
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::NonNull,
 };
 use foundation::{ByteCount, PageCount};
 use linked_list_allocator::Heap;
-use spin::Mutex;
 
 /// Block sizes: powers of two from 16 bytes to a page.
 const CLASSES: usize = 9;
@@ -49,9 +49,9 @@ unsafe impl Send for Blocks {}
 
 /// The allocator.
 pub struct KernelHeap {
-    blocks: Mutex<Blocks>,
+    blocks: Mutex<Blocks, rank::HeapBlocks>,
     /// Pages mapped so far.
-    growth: Mutex<PageCount>,
+    growth: Mutex<PageCount, rank::HeapGrowth>,
 }
 
 #[cfg_attr(target_os = "none", global_allocator)]

@@ -12,10 +12,10 @@ use super::{
     page_table::{EntryFlags, make_slot},
     phys::phys_to_virt,
 };
+use crate::sync::{Mutex, rank};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
-use spin::Mutex;
 
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static AREA: AtomicU64 = AtomicU64::new(0);
@@ -81,7 +81,7 @@ fn unmap(page: Page) {
 pub const STACK_PAGES: PageCount = PageCount(8);
 
 /// Places for stacks: those given back, and the first never used.
-static PLACES: Mutex<(Vec<Page>, u64)> = Mutex::new((Vec::new(), 0));
+static PLACES: Mutex<(Vec<Page>, u64), rank::StackAddresses> = Mutex::new((Vec::new(), 0));
 
 /// A kernel stack, with an unmapped page below it: an overflow is a fault, not a corruption.
 #[derive(Debug)]

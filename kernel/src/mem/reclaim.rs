@@ -17,20 +17,20 @@
 
 use super::{Claim, Space, cache, frame, space::Leaving, swap};
 use crate::sync::Interrupted;
+use crate::sync::{Mutex, rank};
 use alloc::{
     collections::VecDeque,
     sync::{Arc, Weak},
     vec::Vec,
 };
 use foundation::counter::{self, Counter};
-use spin::Mutex;
 
 /// Frames let go of at once: often enough that the search is paid for, few enough that the cache
 /// stays useful.
 const BATCH: usize = 64;
 
 /// All spaces, in the order in which the clock comes to them.
-static SPACES: Mutex<VecDeque<Weak<Space>>> = Mutex::new(VecDeque::new());
+static SPACES: Mutex<VecDeque<Weak<Space>>, rank::Spaces> = Mutex::new(VecDeque::new());
 
 /// A space is there from now on.
 pub(super) fn register(space: &Arc<Space>) {
@@ -110,11 +110,9 @@ fn turn(sharing: Sharing, batch: usize) -> Result<bool, Interrupted> {
     for _ in 0..if went { 0 } else { rounds } {
         let Some(space) = next_space() else { break };
         let enough = leaving.as_ref().map_or(batch, |leaving| leaving.row.len());
-        let Some(swept) =
-            space.upgrade().and_then(|space| space.take_pages(enough, leaving.as_mut()))
-        else {
-            continue;
-        };
+        let swept = space.upgrade().and_then(|space| space.take_pages(enough, leaving.as_mut()));
+        swap::tidy();
+        let Some(swept) = swept else { continue };
         let written = leaving.as_ref().map_or(0, |leaving| leaving.frames.len());
         counter::count(Counter::PagesUnmapped, (swept.entries - written) as u64);
         went = swept.entries + swept.tables > 0;

@@ -2,13 +2,13 @@
 //! (`file::mapped` keeps it and the file alike).
 
 use super::{Claim, Frame, OutOfMemory, PAGE_BYTES, phys::phys_to_virt};
+use crate::sync::{Mutex, rank};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
-use spin::Mutex;
 
 /// Frames by page number, made when first touched. Freed with the last region that refers to them.
 #[derive(Debug, Default)]
 pub struct SharedMemory {
-    frames: Mutex<BTreeMap<u64, Frame>>,
+    frames: Mutex<BTreeMap<u64, Frame>, rank::SharedMemory>,
 }
 
 impl SharedMemory {

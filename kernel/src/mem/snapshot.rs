@@ -6,7 +6,7 @@
 //! page stands for, and is therefore what a fault compares after it has waited (F3).
 
 use super::{Frame, PAGE_BYTES, cache};
-use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue};
+use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::counter::{self, Counter, Counters};
@@ -58,7 +58,7 @@ pub struct Snapshot {
     /// Never used twice.
     pub id: u64,
     pager: Arc<dyn Pager>,
-    holes: Mutex<Holes>,
+    holes: Mutex<Holes, rank::Holes>,
 }
 
 /// Sorted, and complete up to `end`.
@@ -188,7 +188,7 @@ pub struct Fetch {
     pub offset: SnapshotOffset,
     /// Whole pages, all inside the snapshot.
     pub pages: PageCount,
-    result: Mutex<Option<Result<Vec<Frame>, Errno>>>,
+    result: Mutex<Option<Result<Vec<Frame>, Errno>>, rank::FetchResult>,
     queue: WaitQueue,
     /// Of the process that began it.
     counters: Arc<Counters>,

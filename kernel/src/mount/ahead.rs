@@ -29,7 +29,7 @@ use super::remote_file::RemoteFile;
 use super::taken::Taken;
 use crate::file::{Io, UserBuffers};
 use crate::mem::{FaultError, Snapshot, page_of};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -43,7 +43,7 @@ const FRONT_PAGES: u64 = 16;
 /// The files of a mount that are read ahead.
 #[derive(Default)]
 pub struct Ahead {
-    state: Mutex<State>,
+    state: Mutex<State, rank::ReadAhead>,
 }
 
 #[derive(Default)]

@@ -24,7 +24,7 @@ use fsproto::{
 use super::payload;
 use crate::file::socket::{Message, Sender};
 use crate::mem::{Fetch, Frame, swap::Transfer};
-use crate::sync::{Interrupt, Mutex, WaitQueue};
+use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 
 /// Requests in flight at once, at most: a bound on what a server that never answers can make the
 /// kernel keep. Callers past it wait; they can be killed.
@@ -50,7 +50,7 @@ struct Answer {
 /// A request that a thread waits for.
 #[derive(Debug, Default)]
 struct Call {
-    answer: Mutex<Option<Result<Answer, Errno>>>,
+    answer: Mutex<Option<Result<Answer, Errno>>, rank::Reply>,
     queue: WaitQueue,
 }
 
@@ -88,7 +88,7 @@ struct Table {
 /// One connection to a server.
 pub struct Session {
     carrier: Arc<dyn Carrier>,
-    table: Mutex<Table>,
+    table: Mutex<Table, rank::Session>,
     room: WaitQueue,
     /// Replies that fitted no request: late, twice, or made up.
     pub stray_replies: AtomicU64,

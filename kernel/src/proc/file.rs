@@ -5,7 +5,7 @@ use crate::file::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, SetAttr, Stat,
     UserBuffers, Walk, WriteAt, Written,
 };
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
@@ -119,7 +119,7 @@ pub(super) fn stat(node: Node) -> Stat {
 struct ProcFile {
     node: Node,
     /// The text as it was when it was last read from the start.
-    text: Mutex<Vec<u8>>,
+    text: Mutex<Vec<u8>, rank::ProcText>,
 }
 
 impl FileObject for ProcFile {

@@ -1,7 +1,7 @@
 //! System calls that do not exist here: ENOSYS, and one line in the log for each program and
 //! number.
 
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use crate::task::Current;
 use crate::task::deliver;
 use alloc::vec::Vec;
@@ -214,7 +214,7 @@ const NAMES: &[(u64, &[&str])] = &[
 const MAX_TOLD: usize = 512;
 
 /// Programs (by name) and numbers that the log has heard of.
-static TOLD: Mutex<Vec<(u64, Vec<u8>)>> = Mutex::new(Vec::new());
+static TOLD: Mutex<Vec<(u64, Vec<u8>)>, rank::UnknownCalls> = Mutex::new(Vec::new());
 
 /// The name of a number on Linux.
 pub fn name(number: u64) -> Option<&'static str> {

@@ -5,7 +5,7 @@ use super::signal::{Disposition, SignalInfo};
 use super::{Process, Thread, family, send};
 use crate::file::{Caller, FdTable, FileContext};
 use crate::mem::{Space, UserAddr, UserSlice};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 use core::cell::OnceCell;
 use core::mem::ManuallyDrop;
@@ -17,7 +17,7 @@ pub struct Current {
     /// Its thread.
     pub thread: ManuallyDrop<Arc<Thread>>,
     space: OnceCell<Arc<Space>>,
-    files: OnceCell<Arc<Mutex<FdTable>>>,
+    files: OnceCell<Arc<Mutex<FdTable, rank::Descriptors>>>,
 }
 
 impl Current {
@@ -68,12 +68,12 @@ impl Caller for Current {
         self.space.get_or_init(|| self.thread.space().expect("a running thread has memory"))
     }
 
-    fn files(&self) -> &Mutex<FdTable> {
+    fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
         self.files
             .get_or_init(|| self.process().files().expect("a running process has descriptors"))
     }
 
-    fn context(&self) -> &Mutex<FileContext> {
+    fn context(&self) -> &Mutex<FileContext, rank::FileContext> {
         &self.process().context
     }
 

@@ -4,7 +4,7 @@
 //! dropped after.
 
 use super::{Process, Thread};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -39,7 +39,7 @@ struct Family {
     last_number: u32,
 }
 
-static FAMILY: Mutex<Family> = Mutex::new(Family {
+static FAMILY: Mutex<Family, rank::Family> = Mutex::new(Family {
     members: BTreeMap::new(),
     threads: [const { None }; MAX_THREADS],
     thread_count: 0,

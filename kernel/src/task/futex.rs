@@ -5,7 +5,7 @@
 
 use super::timer::Timeout;
 use crate::mem::{Space, UserAddr, UserSlice};
-use crate::sync::{Interrupt, Mutex, WaitQueue};
+use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -21,7 +21,7 @@ struct Waiter {
     queue: WaitQueue,
 }
 
-static WAITERS: Mutex<BTreeMap<Key, Vec<Arc<Waiter>>>> = Mutex::new(BTreeMap::new());
+static WAITERS: Mutex<BTreeMap<Key, Vec<Arc<Waiter>>>, rank::Futexes> = Mutex::new(BTreeMap::new());
 
 fn key(space: &Arc<Space>, address: u64) -> Key {
     // Should the memory go and other memory take its place while somebody waits, that is a wake-up

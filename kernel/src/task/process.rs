@@ -4,7 +4,7 @@ use super::Thread;
 use super::signal::{Actions, Disposition, Pending, SignalSet};
 use crate::arch;
 use crate::file::{FdTable, FileContext};
-use crate::sync::{Mutex, WaitQueue};
+use crate::sync::{Mutex, WaitQueue, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -63,15 +63,15 @@ pub struct Process {
     /// The signal that its parent gets at its end; 0 for none.
     pub exit_signal: u8,
     /// Working directory and umask.
-    pub context: Arc<Mutex<FileContext>>,
+    pub context: Arc<Mutex<FileContext, rank::FileContext>>,
     /// What it does about signals.
-    pub actions: Mutex<Actions>,
+    pub actions: Mutex<Actions, rank::SignalActions>,
     /// Signals sent to it as a whole.
-    pub pending: Mutex<Pending>,
+    pub pending: Mutex<Pending, rank::ProcessSignals>,
     /// Life and stops.
-    pub state: Mutex<State>,
+    pub state: Mutex<State, rank::ProcessState>,
     /// Name and arguments.
-    pub identity: Mutex<Identity>,
+    pub identity: Mutex<Identity, rank::Identity>,
     /// Where it waits for children.
     pub children_queue: WaitQueue,
     /// Where its threads wait while it is stopped, and an exec for the other threads' end.
@@ -82,8 +82,8 @@ pub struct Process {
     pub ticks: AtomicU64,
     /// Those of its reaped children.
     pub child_ticks: AtomicU64,
-    files: Mutex<Option<Arc<Mutex<FdTable>>>>,
-    threads: Mutex<Vec<Arc<Thread>>>,
+    files: Mutex<Option<Arc<Mutex<FdTable, rank::Descriptors>>>, rank::ProcessFiles>,
+    threads: Mutex<Vec<Arc<Thread>>, rank::Threads>,
     vfork_done: AtomicBool,
     server: AtomicBool,
 }
@@ -91,9 +91,9 @@ pub struct Process {
 /// What a new process shares with, or has copied from, its parent.
 pub struct Inheritance {
     /// Descriptors.
-    pub files: Arc<Mutex<FdTable>>,
+    pub files: Arc<Mutex<FdTable, rank::Descriptors>>,
     /// Working directory and umask.
-    pub context: Arc<Mutex<FileContext>>,
+    pub context: Arc<Mutex<FileContext, rank::FileContext>>,
     /// What it does about signals.
     pub actions: Actions,
     /// Name and arguments.
@@ -135,15 +135,15 @@ impl Process {
     }
 
     /// Its descriptors; none once it has ended.
-    pub fn files(&self) -> Option<Arc<Mutex<FdTable>>> {
+    pub fn files(&self) -> Option<Arc<Mutex<FdTable, rank::Descriptors>>> {
         self.files.lock().clone()
     }
 
     /// Gives it other descriptors, or none; the old ones are to be dropped with no lock held.
     pub(super) fn replace_files(
         &self,
-        files: Option<Arc<Mutex<FdTable>>>,
-    ) -> Option<Arc<Mutex<FdTable>>> {
+        files: Option<Arc<Mutex<FdTable, rank::Descriptors>>>,
+    ) -> Option<Arc<Mutex<FdTable, rank::Descriptors>>> {
         core::mem::replace(&mut *self.files.lock(), files)
     }
 

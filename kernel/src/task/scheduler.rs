@@ -9,7 +9,7 @@
 use super::thread::RunState;
 use super::{Thread, find_thread};
 use crate::arch::{self, context::Context};
-use crate::sync::{self, Interrupt, Mutex, ThreadId};
+use crate::sync::{self, Interrupt, Mutex, ThreadId, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::mem::ManuallyDrop;
@@ -25,7 +25,7 @@ struct Queue {
     dead: Option<Arc<Thread>>,
 }
 
-static QUEUE: Mutex<Queue> =
+static QUEUE: Mutex<Queue, rank::RunQueue> =
     Mutex::new(Queue { ready: VecDeque::new(), running: None, dead: None });
 /// The running thread, without a lock.
 static CURRENT: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());

@@ -7,7 +7,7 @@ use crate::arch::fpu::FpuState;
 use crate::arch::{self, Registers};
 use crate::mem::Space;
 use crate::mem::kernel::Stack;
-use crate::sync::{Mutex, ThreadId};
+use crate::sync::{Mutex, ThreadId, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -67,11 +67,11 @@ pub struct Thread {
     /// The process it is of.
     pub process: Arc<Process>,
     /// Signals.
-    pub signals: Mutex<ThreadSignals>,
+    pub signals: Mutex<ThreadSignals, rank::ThreadSignals>,
     /// Where a zero is written, and a futex woken, when it ends (`CLONE_CHILD_CLEARTID`); 0 if
     /// nowhere.
     pub clear_child_tid: AtomicU64,
-    space: Mutex<Option<Arc<Space>>>,
+    space: Mutex<Option<Arc<Space>>, rank::ThreadSpace>,
     /// Taken out when the thread is dropped.
     stack: Option<Stack>,
     stack_top: u64,
@@ -307,7 +307,7 @@ impl Thread {
 
 /// Stacks of ended threads kept for the next ones: mapping one costs eight frames and entries.
 const MAX_SPARE_STACKS: usize = 8;
-static SPARE_STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
+static SPARE_STACKS: Mutex<Vec<Stack>, rank::SpareStacks> = Mutex::new(Vec::new());
 
 fn take_stack() -> Result<Stack, Errno> {
     let spare = SPARE_STACKS.lock().pop();

@@ -3,7 +3,7 @@
 use super::signal::{SIGALRM, SignalInfo};
 use super::{current_thread, find_thread, scheduler, send};
 use crate::arch;
-use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue};
+use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,7 +25,8 @@ struct Timers {
     alarms: BTreeMap<u32, (Key, u64)>,
 }
 
-static TIMERS: Mutex<Timers> = Mutex::new(Timers { due: BTreeMap::new(), alarms: BTreeMap::new() });
+static TIMERS: Mutex<Timers, rank::Timers> =
+    Mutex::new(Timers { due: BTreeMap::new(), alarms: BTreeMap::new() });
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 fn new_key(deadline_ns: u64) -> Key {

@@ -16,7 +16,7 @@ mod read;
 pub use read::Bytes;
 
 use crate::mem::{Access, PAGE_BYTES};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ const MAX_READS: usize = 256;
 /// Whether any process is traced.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 /// The traced processes, by process number.
-static TRACED: Mutex<BTreeMap<u32, Trace>> = Mutex::new(BTreeMap::new());
+static TRACED: Mutex<BTreeMap<u32, Trace>, rank::Traced> = Mutex::new(BTreeMap::new());
 /// Switches the tracing of system calls on and off.
 static SWITCH: Once<fn(Tracing)> = Once::new();
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use foundation::{ByteCount, Errno};
 use kernel::file::{Caller, FdTable, FileContext};
 use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, UserAddr, mmu};
-use kernel::sync::Mutex;
+use kernel::sync::{Mutex, rank};
 use std::sync::Arc;
 
 use crate::meanwhile::{self, Act};
@@ -335,8 +335,8 @@ pub fn run_world(index: usize, steps: Vec<Op>) {
 /// A process as the file layer sees it.
 pub struct Program {
     pub space: Arc<Space>,
-    pub files: Mutex<FdTable>,
-    pub context: Mutex<FileContext>,
+    pub files: Mutex<FdTable, rank::Descriptors>,
+    pub context: Mutex<FileContext, rank::FileContext>,
 }
 
 impl Program {
@@ -350,10 +350,10 @@ impl Caller for Program {
     fn space(&self) -> &Arc<Space> {
         &self.space
     }
-    fn files(&self) -> &Mutex<FdTable> {
+    fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
         &self.files
     }
-    fn context(&self) -> &Mutex<FileContext> {
+    fn context(&self) -> &Mutex<FileContext, rank::FileContext> {
         &self.context
     }
     fn pid(&self) -> u32 {

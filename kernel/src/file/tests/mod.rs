@@ -10,7 +10,7 @@ mod table;
 
 use super::*;
 use crate::mem::{self, Backing, Placement, Prot, Space, UserAddr, UserSlice};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -23,8 +23,8 @@ const PAGES: u64 = 128;
 /// A process that tests are.
 struct Process {
     space: Arc<Space>,
-    files: Mutex<FdTable>,
-    context: Mutex<FileContext>,
+    files: Mutex<FdTable, rank::Descriptors>,
+    context: Mutex<FileContext, rank::FileContext>,
     server: bool,
 }
 
@@ -91,10 +91,10 @@ impl Caller for Process {
     fn space(&self) -> &Arc<Space> {
         &self.space
     }
-    fn files(&self) -> &Mutex<FdTable> {
+    fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
         &self.files
     }
-    fn context(&self) -> &Mutex<FileContext> {
+    fn context(&self) -> &Mutex<FileContext, rank::FileContext> {
         &self.context
     }
     fn pid(&self) -> u32 {

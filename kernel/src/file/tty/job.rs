@@ -4,7 +4,7 @@ use super::super::buffers::{load, store};
 use super::super::{Caller, tasks};
 use super::Tty;
 use crate::file::devices;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::vec::Vec;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
@@ -206,7 +206,7 @@ struct Lost {
 }
 
 /// All of them, until their leaders end or get another terminal.
-static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
+static LOST: Mutex<Vec<Lost>, rank::LostTerminals> = Mutex::new(Vec::new());
 
 fn take_lost(session: u32) -> Option<u32> {
     let mut lost = LOST.lock();

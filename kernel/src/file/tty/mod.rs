@@ -23,7 +23,7 @@ use super::buffers::{load, store};
 use super::pipe::FIONREAD;
 use super::{Caller, Notifier, Ready};
 use crate::dev::uart;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use discipline::{Discipline, Effects, Flow};
 use foundation::Errno;
 use linux_raw_sys::general as linux;
@@ -38,7 +38,7 @@ pub struct Tty {
     line: Line,
     /// Device number; also its number in `/dev`.
     number: u64,
-    state: Mutex<State>,
+    state: Mutex<State, rank::Terminal>,
     changed: Notifier,
 }
 

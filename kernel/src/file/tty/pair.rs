@@ -13,7 +13,7 @@ use crate::file::pipe::FIONREAD;
 use crate::file::{
     Caller, FileObject, Io, Kind, Ready, Stat, UserBuffers, WriteAt, Written, devices,
 };
-use crate::sync::Mutex;
+use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::sync::Arc;
@@ -45,7 +45,8 @@ enum Number {
     Named(Arc<Tty>),
 }
 
-static PAIRS: Mutex<[Number; MAX_PAIRS]> = Mutex::new([const { Number::Free }; MAX_PAIRS]);
+static PAIRS: Mutex<[Number; MAX_PAIRS], rank::Ptys> =
+    Mutex::new([const { Number::Free }; MAX_PAIRS]);
 
 /// Terminals with a name, and their numbers.
 pub(in crate::file) fn all() -> Vec<(usize, Arc<Tty>)> {

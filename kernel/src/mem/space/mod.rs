@@ -34,6 +34,7 @@ use super::{
     page_table::{Flush, PageTable, Sharing},
     reclaim, swap,
 };
+use crate::sync::{Mutex, MutexGuard, rank};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::counter::Counters;
@@ -42,7 +43,6 @@ use foundation::{
     Errno, PageCount,
     mutant::{self, Mutant},
 };
-use spin::{Mutex, MutexGuard};
 
 /// Frames that a fork asks for where there were too few; twice as many each time, up to what the
 /// tables of 64 GiB take.
@@ -94,7 +94,7 @@ impl Policy {
 
 /// An address space, as the threads of a process share it.
 pub struct Space {
-    inner: Mutex<AddressSpace>,
+    inner: Mutex<AddressSpace, rank::Space>,
     /// Laziness and the servers' mark.
     pub policy: Policy,
     /// What was counted for this process.
@@ -209,7 +209,7 @@ impl Space {
     fn try_fork(&self) -> Result<Arc<Self>, Errno> {
         let child = self.successor()?;
         self.with(|parent| {
-            let mut copy = child.inner.lock();
+            let mut copy = child.inner.lock_nested();
             parent.fork_into(&mut copy)
         })?;
         Ok(child)
@@ -275,7 +275,9 @@ impl Space {
     /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after
     /// the lock.
     pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
-        self.change(self.inner.lock(), change)
+        let result = self.change(self.inner.lock(), change);
+        swap::tidy();
+        result
     }
 
     /// Looks at the space under its lock, changing nothing.
@@ -295,7 +297,6 @@ impl Space {
         let garbage = core::mem::take(&mut inner.garbage);
         drop(inner);
         drop(garbage);
-        swap::tidy();
         result
     }
 

@@ -39,7 +39,7 @@ impl Leaving {
 impl Space {
     /// Takes up to `enough` pages away that were not used since the last time: clean ones, and if
     /// `leaving` says so private ones; `None` where the lock is held, or the space is a server's,
-    /// whose pages stay (F8). Allocates nothing.
+    /// whose pages stay (F8). Allocates nothing and sends nothing: any lock may be held.
     pub(in crate::mem) fn take_pages(
         &self,
         enough: usize,

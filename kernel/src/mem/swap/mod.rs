@@ -21,6 +21,7 @@ pub(super) use transfer::await_punch;
 pub use transfer::{PageIn, PageOut, Transfer};
 
 use super::{Frame, OutOfMemory};
+use crate::sync::{Mutex, rank};
 use alloc::{
     collections::BTreeMap,
     sync::{Arc, Weak},
@@ -33,7 +34,6 @@ use core::{
 use foundation::knob;
 use foundation::mutant::{self, Mutant};
 use slots::Slots;
-use spin::Mutex;
 
 /// A file that keeps pages: byte 0 of slot `n` is byte `n` times the page size. None of these
 /// waits; each transfer is completed once, from whatever context.
@@ -59,7 +59,7 @@ struct Area {
     refused: bool,
 }
 
-static AREA: Mutex<Option<Area>> = Mutex::new(None);
+static AREA: Mutex<Option<Area>, rank::SwapArea> = Mutex::new(None);
 /// A chunk of slots may be ready to become a hole.
 static IDLE: AtomicBool = AtomicBool::new(false);
 
@@ -275,7 +275,7 @@ pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
     }
 }
 
-/// Makes holes of what is not in use any more. Called with no lock held, often.
+/// Makes holes of what is not in use any more. Called often, with no lock of `mem` held.
 pub(super) fn tidy() {
     if !IDLE.load(Ordering::Relaxed) || !IDLE.swap(false, Ordering::Relaxed) {
         return;

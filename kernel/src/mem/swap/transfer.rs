@@ -2,7 +2,7 @@
 
 use super::{AREA, Area, SlotRow};
 use crate::mem::Frame;
-use crate::sync::{Interrupt, Interrupted, WaitQueue};
+use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::counter::{self, Counter};
@@ -10,7 +10,6 @@ use foundation::{
     Errno,
     mutant::{self, Mutant},
 };
-use spin::Mutex;
 
 /// What a [`Store`](super::Store) was asked for, to be completed once.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ static PUNCHED: WaitQueue = WaitQueue::new();
 pub struct PageOut {
     pub(super) first: u32,
     /// Until it is done.
-    pages: Mutex<Option<(SlotRow, Vec<Frame>)>>,
+    pages: Mutex<Option<(SlotRow, Vec<Frame>)>, rank::SwapTransfer>,
     queue: WaitQueue,
 }
 
@@ -140,7 +139,7 @@ enum State {
 pub struct PageIn {
     pub(in crate::mem) slots: SlotRow,
     started: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<State, rank::SwapTransfer>,
     queue: WaitQueue,
 }
 

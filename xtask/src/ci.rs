@@ -1,4 +1,5 @@
-//! `ci`: formatting, lints on host and guest code, all tests. The first that fails is the end.
+//! `ci`: formatting, lints of host and guest code, documentation, and all tests. It stops at the
+//! first failure.
 
 use std::process::Command;
 
@@ -6,9 +7,9 @@ use anyhow::{Result, bail};
 
 use crate::cli::TestArgs;
 use crate::paths::Paths;
-use crate::{guest, say, setup, test};
+use crate::{guest, process, say, setup, test};
 
-/// Runs it all; the status is xtask's.
+/// Runs all checks and tests; returns the exit status.
 pub fn ci(paths: &Paths) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
     setup::ensure_component(paths, "rustfmt", &["fmt", "--version"])?;
@@ -27,13 +28,22 @@ pub fn ci(paths: &Paths) -> Result<u8> {
     lint.args(["--", "-D", "warnings"]);
     step("lints in the guest", &mut lint)?;
 
+    let mut docs = Command::new(guest::cargo());
+    docs.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    step("documentation", docs.current_dir(&paths.root))?;
+
+    // The style test is one of the host tests. It runs first, since it is quick.
+    let mut style = Command::new(guest::cargo());
+    style.args(["test", "--quiet", "--package", "xtask", "style"]).current_dir(&paths.root);
+    step("style", &mut style)?;
+
     say!("ci: tests");
     test::test(paths, &TestArgs { filter: None, list: false, mutants: false, long: false })
 }
 
 fn step(name: &str, command: &mut Command) -> Result<()> {
     say!("ci: {name}");
-    if setup::run(command) {
+    if process::run(command) {
         return Ok(());
     }
     bail!("ci: {name} failed (see above)")

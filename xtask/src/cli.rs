@@ -1,58 +1,56 @@
-//! The command line. It is an interface that people and scripts rely on: nothing here changes
-//! its meaning.
+//! The command line. People and scripts rely on it: options are not removed and keep their meaning.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::status;
+use crate::exit_status;
 
-/// Everything that is done with Sloth: build it, boot it, test it, measure it.
+/// Build, boot, test and measure Sloth.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The subcommands.
+/// The commands of `cargo xtask`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install what is missing: the guest's compilation target and QEMU. (Every command does so by
-    /// itself.)
+    /// Install the guest's compilation target and QEMU if they are missing. (Every command does so.)
     Setup,
-    /// Build loader, kernel and programs.
+    /// Build the loader, the kernel and the programs.
     Build,
-    /// Boot Sloth: to a shell, or to run one command.
-    #[command(after_help = status::HELP)]
+    /// Boot Sloth to a shell, or to run one command.
+    #[command(after_help = exit_status::HELP)]
     Run(RunArgs),
     /// Run the tests, on the host and in QEMU; the last line is `N passed, N failed`.
     Test(TestArgs),
-    /// Measure, in instructions and bytes, beside the targets and what Linux needs.
+    /// Measure instructions and bytes, and show the targets and the figures of Linux.
     Bench(BenchArgs),
-    /// Run other people's programs on Sloth and on Linux, and compare; the last line is `N passed,
-    /// N failed, N skipped`.
+    /// Run other people's programs on Sloth and on Linux, and compare the results; the last line is
+    /// `N passed, N failed, N skipped`.
     Foreign(ForeignArgs),
-    /// Run the simulation, seed after seed, until one fails; that one is made smaller and printed.
-    /// Ctrl-C ends it between two runs.
+    /// Run the simulation with one seed after the other until one fails. The failure is minimised
+    /// and printed. Ctrl-C ends the simulation after the current run.
     Sim(SimArgs),
-    /// Write the book's chapter "Is it invisible?" from the tests and how they last ended, and
+    /// Write the book's chapter "Is it invisible?" from the tests and their last results, and
     /// build the book.
     Book,
-    /// Feed a decoder bytes that a coverage-guided engine makes up, and keep what covers more of
-    /// it.
+    /// Fuzz the decoders with a coverage-guided engine, and keep the inputs that cover more code.
     Fuzz(FuzzArgs),
-    /// What continuous integration runs: formatting, lints, all tests.
+    /// Run the checks of continuous integration: formatting, lints, style, layers, documentation,
+    /// all tests.
     Ci,
 }
 
-/// Laziness, as a word.
+/// Whether read(2) is lazy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Lazy {
-    /// Reads map.
+    /// read(2) maps snapshots.
     On,
-    /// Reads copy.
+    /// read(2) copies bytes.
     Off,
 }
 
@@ -66,138 +64,138 @@ impl Lazy {
     }
 }
 
-/// `run`'s options.
+/// Options of `cargo xtask run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The machine's memory: a number with K, M or G.
+    /// Size of the machine's memory, a number with K, M or G.
     #[arg(long, default_value = "128M", value_parser = memory)]
     pub memory: String,
-    /// Put a file or a folder into the root file system; by default where its path, seen from
-    /// /root, points to. Repeatable.
+    /// Add a file or a folder to the root file system, by default at the same path relative to
+    /// /root. Repeatable.
     #[arg(long, value_name = "HOST[:GUEST]")]
     pub add: Vec<String>,
     /// Whether read(2) is lazy.
     #[arg(long, value_enum, default_value = "on")]
     pub lazy: Lazy,
-    /// Let the guest's clock count instructions: the same in every run, and slower.
+    /// Let the guest's clock count instructions; runs are reproducible, and slower.
     #[arg(long)]
     pub icount: bool,
-    /// Count what passes between kernel and wrapper (client), wrapper and base (base), and log
-    /// every message (log): words with commas between. The figures come at the end, on standard
-    /// error.
+    /// Count messages between kernel and wrapper (client) and between wrapper and base (base), and
+    /// log each (log); separate the words by commas. The figures are printed at the end, on
+    /// standard error.
     #[arg(long, value_name = "WORDS")]
     pub relay: Option<String>,
-    /// Write the kernel's log to a file too.
+    /// Also write the kernel's log to a file.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Wait for a debugger on port 1234 before the first instruction.
     #[arg(long)]
     pub gdb: bool,
-    /// End the machine after so many seconds.
+    /// Stop the machine after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Break one rule on purpose: what the tests do to see themselves fail.
+    /// Switch a mutant on.
     #[arg(long, value_name = "NAME", hide = true)]
     pub mutant: Option<String>,
-    /// A line of shell for the guest; its words are joined by spaces. Without it: a shell on the
-    /// console.
+    /// A line for the guest's shell; its words are joined by spaces. Without it, a shell runs on
+    /// the console.
     #[arg(last = true)]
     pub command: Vec<String>,
 }
 
-/// `test`'s options.
+/// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub struct TestArgs {
     /// Run only tests whose name contains this; the word `mutants` alone means `--mutants`.
     pub filter: Option<String>,
-    /// Print the names of the tests, one a line, and run none.
+    /// Print the names of the tests, one per line, and run none.
     #[arg(long)]
     pub list: bool,
-    /// Break the code on purpose, one rule at a time, and expect the rule's tests to fail.
+    /// Switch on one mutant after the other, and expect the tests of its rule to fail.
     #[arg(long)]
     pub mutants: bool,
-    /// Let the exercisers and tormentors run for many minutes rather than seconds.
+    /// Let exercisers and stress workers run for minutes rather than seconds.
     #[arg(long)]
     pub long: bool,
 }
 
-/// `fuzz`'s options.
+/// Options of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub struct FuzzArgs {
-    /// Which; all without it, one after the other.
+    /// The target to fuzz; without it, each target in turn.
     pub target: Option<String>,
-    /// How long each.
+    /// Duration for each target, in seconds.
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
 }
 
-/// How long the tests that could go on for ever go on.
+/// Length of the tests that have no natural end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// Seconds: every time.
+    /// Seconds, for every run of the tests.
     Short,
-    /// Many minutes: now and then.
+    /// Many minutes, with `--long`.
     Long,
 }
 
 impl TestArgs {
-    /// The same as a length.
+    /// The length that the options select.
     pub fn length(&self) -> Length {
         if self.long { Length::Long } else { Length::Short }
     }
 }
 
-/// `foreign`'s options.
+/// Options of `cargo xtask foreign`.
 #[derive(Debug, Args)]
 pub struct ForeignArgs {
     /// Run only cases whose name contains this.
     pub filter: Option<String>,
-    /// Print the names of the cases, one a line, and run none.
+    /// Print the names of the cases, one per line, and run none.
     #[arg(long)]
     pub list: bool,
-    /// Instead, measure what some of the programs ask for, what moves, and what it takes, with
-    /// laziness on and off.
+    /// Instead, measure for some of the programs the bytes requested, the bytes moved and the
+    /// instructions, with laziness on and off.
     #[arg(long)]
     pub profit: bool,
 }
 
-/// `bench`'s options.
+/// Options of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Measure only what has this in its name.
+    /// Measure only rows whose name contains this.
     pub filter: Option<String>,
     /// Print a JSON array of objects with name, unit, value, target and peer.
     #[arg(long)]
     pub json: bool,
 }
 
-/// `sim`'s options.
+/// Options of `cargo xtask sim`.
 #[derive(Debug, Args)]
 pub struct SimArgs {
-    /// The first seed; without it, one that is drawn and printed.
+    /// The first seed; without it, a random seed is chosen and printed.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Steps in all, more or less: runs are carried to their end.
+    /// Number of steps in total; the last run is completed.
     #[arg(long, default_value_t = 10_000_000)]
     pub steps: u64,
-    /// Keep a failure under this name, where the test suite replays it.
+    /// Keep a failure under this name; the test suite replays it.
     #[arg(long, value_name = "NAME")]
     pub keep: Option<String>,
-    /// Replay what was kept in a file, and print step by step what happens.
+    /// Replay a kept failure from a file, and print each step.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "keep"])]
     pub replay: Option<PathBuf>,
-    /// Break one rule on purpose, to see it found.
-    #[arg(long = "break", value_name = "MUTANT")]
+    /// Switch a mutant on, which the simulation should find.
+    #[arg(long, value_name = "NAME", alias = "break")]
     pub mutant: Option<String>,
 }
 
-/// Checks a memory size, which goes to QEMU as it is.
+/// Checks a memory size, which is passed to QEMU unchanged.
 fn memory(text: &str) -> Result<String, String> {
     let digits = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         Ok(text.to_owned())
     } else {
-        Err("a size is a number with K, M or G behind it, as in 128M".to_owned())
+        Err("a size is a number followed by K, M or G, as in 128M".to_owned())
     }
 }
 
@@ -222,7 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_a_size() {
+    fn a_mutant_has_an_old_name_too() {
+        for option in ["--mutant", "--break"] {
+            let cli = Cli::try_parse_from(["xtask", "sim", option, "skip-rescue"]).unwrap();
+            let Command::Sim(sim) = cli.command else { panic!("not sim") };
+            assert_eq!(sim.mutant.as_deref(), Some("skip-rescue"));
+        }
+    }
+
+    #[test]
+    fn malformed_sizes_are_rejected() {
         assert!(memory("128M").is_ok());
         assert!(memory("1024").is_ok());
         for bad in ["", "M", "12x", "1 G", "-1M", "1M,slots=2"] {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli::FuzzArgs;
 use crate::paths::Paths;
-use crate::{guest, say, setup};
+use crate::{guest, process, say, setup};
 
 /// What makes LLVM count the edges that are taken, and tell the engine of comparisons; and what
 /// makes Rust check what release builds do not.
@@ -78,7 +78,7 @@ fn build(paths: &Paths) -> Result<PathBuf> {
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
         .current_dir(&paths.root);
     say!("building the fuzzer");
-    ensure!(setup::run(&mut command), "the fuzzer could not be built (see above)");
+    ensure!(process::run(&mut command), "the fuzzer could not be built (see above)");
     Ok(folder.join(host).join("release/fuzz"))
 }
 
@@ -107,7 +107,7 @@ fn run(paths: &Paths, program: &Path, name: &str, kept: &Path, seconds: u64) -> 
             .arg(format!("-max_len={MAX_INPUT_BYTES}"))
             .args(options)
             .args(folders);
-        setup::run(&mut command)
+        process::run(&mut command)
     };
     say!("fuzzing {name} for {seconds} s");
     let prefix = format!("-artifact_prefix={}/{name}-", crashes.display());

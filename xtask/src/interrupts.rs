@@ -1,4 +1,4 @@
-//! Signals that ask us to stop: noted, and made visible to `poll`.
+//! Signals that ask xtask to stop, recorded and visible to `poll`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// From its making on, these signals no longer end the program by themselves.
+/// A handler for SIGINT, SIGTERM and SIGHUP, which then no longer end xtask by themselves.
 pub struct Interrupts {
-    /// Becomes readable with the first signal, and stays so.
+    /// Becomes readable at the first signal and stays readable.
     readable: UnixStream,
     signal: Arc<AtomicUsize>,
 }
 
 impl Interrupts {
-    /// Starts listening.
+    /// Installs the handler.
     pub fn listen() -> Result<Self> {
-        let (readable, writable) = UnixStream::pair().context("cannot make a socket pair")?;
+        let (readable, writable) = UnixStream::pair().context("cannot create a socket pair")?;
         let signal = Arc::new(AtomicUsize::new(0));
         for number in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
@@ -27,7 +27,7 @@ impl Interrupts {
         Ok(Self { readable, signal })
     }
 
-    /// The signal that came, if one did.
+    /// The last signal received, if any.
     pub fn pending(&self) -> Option<i32> {
         let signal = self.signal.load(Ordering::SeqCst);
         i32::try_from(signal).ok().filter(|&signal| signal != 0)

@@ -1,55 +1,36 @@
-//! `cargo xtask`: everything that is done with Sloth from the outside.
+//! `cargo xtask`: builds, boots, tests and measures Sloth.
 //!
-//! It knows the other crates only as files and programs. Products, images and temporary files go
-//! below cargo's target folder; nothing outlives it, and no QEMU either.
+//! xtask uses the other crates only as files and programs. Products, images and temporary files
+//! are below cargo's target folder; no temporary file and no QEMU process outlives xtask.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
-mod add;
 mod bench;
-mod bench_tests;
 mod book;
-mod boot_tests;
-mod breaks;
-mod child;
 mod ci;
 mod cli;
-mod console_tests;
-mod demo_tests;
-mod fallback;
+mod exit_status;
 mod foreign;
-mod fsx_tests;
 mod fuzz;
 mod guest;
-mod guest_tests;
-mod host_tests;
-mod input_tests;
 mod interrupts;
 mod machine;
 mod paths;
-mod qemu_tests;
-mod ramdisk;
-mod record;
+mod process;
 mod run;
-mod session;
 mod setup;
 mod sim;
-mod status;
-mod strip;
 #[cfg(test)]
 mod style;
-mod targets;
-mod terminal;
 mod test;
-mod verdict;
 
 use cli::{Cli, Command};
 use paths::Paths;
 
-/// Tells the user something, on standard error: standard output belongs to the guest.
+/// Prints a message for the user on standard error; standard output belongs to the guest.
 macro_rules! say {
     ($($word:tt)*) => { eprintln!("xtask: {}", format_args!($($word)*)) };
 }
@@ -61,7 +42,7 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             say!("{error:#}");
-            ExitCode::from(status::XTASK)
+            ExitCode::from(exit_status::XTASK)
         }
     }
 }

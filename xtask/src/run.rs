@@ -1,4 +1,4 @@
-//! `run`: a shell on the console, or one command.
+//! `run`: boots the guest with a shell on the console, or runs one command in it.
 
 use std::fs::File;
 use std::io::{Write, stderr, stdin, stdout};
@@ -7,69 +7,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::add::Addition;
-use crate::cli::{Lazy, RunArgs};
-use crate::guest::{self, Guest, Variant};
+use crate::cli::RunArgs;
+use crate::guest::addition::Addition;
+use crate::guest::{self, Variant};
 use crate::interrupts::Interrupts;
+use crate::machine::session::{Input, Outcome, Session};
+use crate::machine::task::Task;
+use crate::machine::terminal::RawTerminal;
 use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
 use crate::paths::Paths;
-use crate::ramdisk::Ramdisk;
-use crate::session::{Input, Outcome, Session};
-use crate::terminal::RawTerminal;
-use crate::{say, setup, status};
+use crate::{exit_status, say, setup};
 
-/// Bytes of the kernel's log that are shown when a shell's machine ends badly.
+/// Bytes of the kernel's log that are printed if the machine of a shell fails.
 const LOG_TAIL_BYTES: usize = 4096;
 
-/// What the guest is to do.
-#[derive(Debug, Clone)]
-pub struct Task<'a> {
-    /// A line of shell; without it the shell is interactive.
-    pub command: Option<&'a str>,
-    /// Whether reads are lazy.
-    pub lazy: Lazy,
-    /// A rule to break.
-    pub mutant: Option<&'a str>,
-    /// The machine's memory.
-    pub memory: &'a str,
-    /// What is added to the root file system.
-    pub additions: &'a [Addition],
-    /// Where relays count what passes between kernel, wrapper and base: words with commas between.
-    pub relay: Option<&'a str>,
-}
-
-impl Task<'_> {
-    /// The guest's configuration. The command is last, since it may hold line breaks.
-    fn configuration(&self) -> String {
-        let mut text = format!("lazy={}\nmemory={}\n", self.lazy.word(), self.memory);
-        if let Some(mutant) = self.mutant {
-            text.push_str(&format!("mutant={mutant}\n"));
-        }
-        if let Some(relay) = self.relay {
-            text.push_str(&format!("relay={relay}\n"));
-        }
-        if let Some(command) = self.command {
-            text.push_str(&format!("command={command}\n"));
-        }
-        text
-    }
-
-    /// The initrd that has the guest do it.
-    pub fn initrd(&self, paths: &Paths, guest: &Guest) -> Result<File> {
-        let mut ramdisk = Ramdisk::new(guest)?;
-        for addition in self.additions {
-            ramdisk.add(addition)?;
-        }
-        ramdisk.add_text("etc/sloth.conf", self.configuration().into_bytes())?;
-        let file = paths.scratch_file()?;
-        ramdisk.write_initrd(&guest.kernel, &file)?;
-        Ok(file)
-    }
-}
-
-/// Runs the guest; the status is xtask's.
+/// Runs the guest; returns the exit status.
 pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
-    // First what can be wrong with the arguments: no one waits for a build to hear of it.
+    // Arguments are checked first, so that a mistake is reported before the build.
     let additions =
         arguments.add.iter().map(|text| Addition::parse(text)).collect::<Result<Vec<_>>>()?;
     let log = match &arguments.log {
@@ -120,7 +74,7 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     Ok(conclude(&outcome, command.is_some(), &log))
 }
 
-/// Gives the user the guest's console.
+/// Connects the user's terminal to the guest's console.
 fn interactive(
     machine: Machine,
     log: &mut Log,
@@ -137,48 +91,27 @@ fn interactive(
     outcome
 }
 
-/// Turns an outcome into a status, and says what is not as it should be.
+/// Returns the exit status for an outcome, and reports a failure.
 fn conclude(outcome: &Outcome, is_command: bool, log: &Log) -> u8 {
     let (status, complaint) = match outcome {
         Outcome::Ended(Ending::PowerOff, Some(status)) if is_command => return *status,
-        Outcome::Ended(Ending::PowerOff, None) if is_command => {
-            (status::QEMU_ENDED, "the guest switched itself off and reported no status".to_owned())
-        }
+        Outcome::Ended(Ending::PowerOff, None) if is_command => (
+            exit_status::QEMU_ENDED,
+            "the guest switched itself off and reported no status".to_owned(),
+        ),
         Outcome::Ended(Ending::PowerOff, _) | Outcome::Quit => return 0,
-        Outcome::Interrupted(signal) => return u8::try_from(128 + signal).unwrap_or(status::XTASK),
-        other => describe(other),
+        Outcome::Interrupted(signal) => {
+            return u8::try_from(128 + signal).unwrap_or(exit_status::XTASK);
+        }
+        other => other.describe(),
     };
     log.show_tail();
     say!("{complaint}");
     status
 }
 
-/// The status and the sentence for an outcome that is nobody's wish.
-pub fn describe(outcome: &Outcome) -> (u8, String) {
-    match outcome {
-        Outcome::Ended(Ending::PowerOff, Some(code)) => {
-            (*code, format!("the command ended with status {code}"))
-        }
-        Outcome::Ended(Ending::PowerOff, None) => {
-            (status::QEMU_ENDED, "the guest reported no status".to_owned())
-        }
-        Outcome::Ended(Ending::KernelPanic, _) => {
-            (status::KERNEL_PANIC, "the kernel panicked".to_owned())
-        }
-        Outcome::Ended(Ending::LoaderRefused, _) => {
-            (status::QEMU_ENDED, "the loader could not start the kernel".to_owned())
-        }
-        Outcome::Ended(Ending::Other(words), _) => (status::QEMU_ENDED, words.clone()),
-        Outcome::TimedOut => {
-            (status::TIMED_OUT, "the guest did not end in time and was stopped".to_owned())
-        }
-        Outcome::Quit => (status::QEMU_ENDED, "given up at the keyboard".to_owned()),
-        Outcome::Interrupted(signal) => (status::QEMU_ENDED, format!("stopped by signal {signal}")),
-    }
-}
-
-/// The kernel's log: to standard error with a command, to the file if there is one, and its end
-/// kept for the case that a shell's machine ends badly.
+/// The kernel's log. With a command it is copied to standard error; with a shell only its end is
+/// kept, in case the machine fails. Either way it is copied to the file, if there is one.
 struct Log {
     file: Option<File>,
     tail: Vec<u8>,
@@ -188,7 +121,7 @@ struct Log {
 impl Log {
     fn show_tail(&self) {
         if !self.is_shown {
-            // What cannot be shown is not worth another complaint.
+            // Standard error may be closed; there is nowhere else to report that.
             let _ = stderr().write_all(&self.tail);
         }
     }
@@ -211,28 +144,5 @@ impl Write for Log {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_is_the_last_line_of_the_configuration() {
-        let task = Task {
-            command: Some("echo a\necho b"),
-            lazy: Lazy::Off,
-            mutant: Some("r1"),
-            memory: "48M",
-            additions: &[],
-            relay: None,
-        };
-        assert_eq!(
-            task.configuration(),
-            "lazy=off\nmemory=48M\nmutant=r1\ncommand=echo a\necho b\n"
-        );
-        let shell = Task { command: None, mutant: None, ..task };
-        assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\n");
     }
 }

@@ -1,36 +1,37 @@
-//! Set-up: what a fresh machine lacks, installed or asked for.
+//! Set-up: installs missing tools, or says which command installs them.
 //!
-//! Each check is cheap enough to be made by every command, so there is no stamp that could lie.
+//! The checks are cheap, so every command makes them and no state is kept.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::fallback;
+use crate::guest::core_library;
 use crate::paths::Paths;
+use crate::process::{run, succeeds};
 use crate::say;
 
-/// The guest's compilation target.
+/// The guest's compilation target, as rustc names it.
 pub const GUEST_TARGET: &str = "x86_64-unknown-none";
-/// The emulator.
+/// The emulator's program.
 pub const QEMU: &str = "qemu-system-x86_64";
 
-/// What set-up found or made.
+/// The toolchain that set-up found or installed.
 #[derive(Debug, Clone)]
 pub struct Toolchain {
-    /// Where the source of the core library lies, if the guest is built with a library of its own.
+    /// Source of the core library, if the guest has to build the library itself.
     pub library_source: Option<PathBuf>,
 }
 
-/// Makes sure that the guest can be built and started.
+/// Ensures that the guest can be built and started.
 pub fn ensure(paths: &Paths) -> Result<Toolchain> {
     let toolchain = ensure_target(paths)?;
     ensure_qemu()?;
     Ok(toolchain)
 }
 
-/// Makes sure that a component of the toolchain is there.
+/// Ensures that a component of the toolchain is installed.
 pub fn ensure_component(paths: &Paths, component: &str, probe: &[&str]) -> Result<()> {
     let cargo = crate::guest::cargo();
     if succeeds(Command::new(cargo).args(probe).current_dir(&paths.root)) {
@@ -42,7 +43,7 @@ pub fn ensure_component(paths: &Paths, component: &str, probe: &[&str]) -> Resul
         return Ok(());
     }
     bail!(
-        "{component} is missing and rustup could not add it; give: rustup component add {component}"
+        "{component} is missing and rustup could not add it; run: rustup component add {component}"
     )
 }
 
@@ -50,7 +51,7 @@ fn ensure_target(paths: &Paths) -> Result<Toolchain> {
     if target_installed(paths) {
         return Ok(Toolchain { library_source: None });
     }
-    if let Some(source) = fallback::present(paths) {
+    if let Some(source) = core_library::present(paths) {
         return Ok(Toolchain { library_source: Some(source) });
     }
     say!("set-up: adding the guest's target (rustup target add {GUEST_TARGET})");
@@ -60,10 +61,9 @@ fn ensure_target(paths: &Paths) -> Result<Toolchain> {
     {
         return Ok(Toolchain { library_source: None });
     }
-    say!("set-up: rustup could not; building the core library from its source instead");
-    let source = fallback::fetch(paths).with_context(|| {
-        format!("the target is missing; give: rustup target add {GUEST_TARGET}")
-    })?;
+    say!("set-up: rustup failed; building the core library from its source instead");
+    let source = core_library::fetch(paths)
+        .with_context(|| format!("the target is missing; run: rustup target add {GUEST_TARGET}"))?;
     Ok(Toolchain { library_source: Some(source) })
 }
 
@@ -89,16 +89,16 @@ fn ensure_qemu() -> Result<()> {
         let Some(mut command) = privileged("apt-get") else { break };
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         say!("set-up: QEMU is missing (apt-get {})", arguments.join(" "));
-        // An index that could not be renewed may still be good enough: the last step decides.
+        // The old index may be good enough if the update fails, so only the last step counts.
         last = run(&mut command);
     }
     if last && succeeds(Command::new(QEMU).arg("--version")) {
         return Ok(());
     }
-    bail!("{QEMU} is missing; give: sudo apt-get {}", INSTALL.join(" "))
+    bail!("{QEMU} is missing; run: sudo apt-get {}", INSTALL.join(" "))
 }
 
-/// A command with root's rights, if they are to be had without a question.
+/// A command that runs as root, if that needs no password.
 fn privileged(program: &str) -> Option<Command> {
     if rustix::process::geteuid().is_root() {
         return Some(Command::new(program));
@@ -108,17 +108,4 @@ fn privileged(program: &str) -> Option<Command> {
         command.args(["-n", program]);
         command
     })
-}
-
-/// Runs a command silently.
-fn succeeds(command: &mut Command) -> bool {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
-}
-
-/// Runs a command whose output is for the user; standard output belongs to the guest, so it goes to
-/// standard error.
-pub fn run(command: &mut Command) -> bool {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr())).status();
-    status.is_ok_and(|status| status.success())
 }

@@ -1,25 +1,26 @@
-//! `sim`: the simulation, for as long as one likes.
+//! `sim`: runs the simulation for a given number of steps.
 //!
-//! It is a test of the kernel's that the suite leaves out, built as tests are. It prints by itself;
-//! it is told to stop by the end of its standard input, so that the run under way comes to its end.
+//! The simulation is one of the kernel's tests, which the suite leaves out, and is built like a
+//! test. It prints its own output. The end of its standard input makes it stop after the current
+//! run.
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, set_parent_process_death_signal};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::cli::SimArgs;
-use crate::host_tests;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
+use crate::process;
+use crate::test::host;
 
-/// Where failures are kept, seen from the workspace's root.
+/// The folder for kept failures, relative to the workspace's root.
 const CORPUS: &str = "kernel/tests/simulation/corpus";
 
-/// Runs it; 1 where a seed fails.
+/// Runs the simulation; returns the exit status, which is 1 if a seed fails.
 pub fn sim(paths: &Paths, arguments: &SimArgs) -> Result<u8> {
     let program = build(paths)?;
     let interrupts = Interrupts::listen()?;
@@ -44,42 +45,28 @@ pub fn sim(paths: &Paths, arguments: &SimArgs) -> Result<u8> {
             paths.root.join(CORPUS).join(name).with_extension("txt").display().to_string()
         }),
     );
-    // SAFETY: between fork and exec only one system call is made, which is safe there.
-    unsafe {
-        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    let mut child = process::spawn_bound(&mut command)?;
+    let succeeded = wait(&mut child, &interrupts);
+    if succeeded.is_err() {
+        process::kill(&mut child);
     }
-    let mut child = command.spawn().context("cannot start the simulation")?;
-    let ended = wait(&mut child, &interrupts);
-    if ended.is_err() {
-        // What cannot be killed has ended.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    Ok(u8::from(!ended?))
+    Ok(u8::from(!succeeded?))
 }
 
-/// Waits for its end, and lets it come to one when we are told to stop; says whether nothing
-/// failed.
+/// Waits for the simulation, and lets it finish its current run at a signal; returns whether all
+/// runs passed.
 fn wait(child: &mut Child, interrupts: &Interrupts) -> Result<bool> {
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .context("a program without an id")?;
-    let handle = pidfd_open(pid, PidfdFlags::empty()).context("cannot watch a program")?;
+    let end = process::end_of(child)?;
     let mut input = child.stdin.take();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status.success());
         }
-        let ended = PollFd::new(&handle, PollFlags::IN);
-        let waited = if input.is_some() {
-            poll(&mut [ended, PollFd::new(interrupts, PollFlags::IN)], None)
+        let ended = PollFd::new(&end, PollFlags::IN);
+        if input.is_some() {
+            process::poll(&mut [ended, PollFd::new(interrupts, PollFlags::IN)], None)?;
         } else {
-            poll(&mut [ended], None)
-        };
-        match waited {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("cannot wait for a program"),
+            process::poll(&mut [ended], None)?;
         }
         if interrupts.pending().is_some() {
             drop(input.take());
@@ -88,10 +75,10 @@ fn wait(child: &mut Child, interrupts: &Interrupts) -> Result<bool> {
 }
 
 fn build(paths: &Paths) -> Result<PathBuf> {
-    let messages = host_tests::build(paths, &["-p", "kernel", "--test", "simulation"])?;
+    let messages = host::build(paths, &["-p", "kernel", "--test", "simulation"])?;
     let programs = messages.into_iter().filter(|message| message["target"]["name"] == "simulation");
     programs
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back()
-        .context("cargo made no simulation")
+        .context("cargo built no simulation")
 }

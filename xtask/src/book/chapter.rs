@@ -1,35 +1,39 @@
-//! The text of the chapter.
+//! The text of the chapter "Is it invisible?".
 
 use std::fmt::Write;
 
 use super::rules::{Rule, SECTIONS};
-use crate::guest_tests::GuestTest;
-use crate::record::Record;
+use crate::test::in_guest::GuestTest;
+use crate::test::results::Results;
 
 const INTRODUCTION: &str = "\
 # Is it invisible?
 
-<!-- Written by `cargo xtask book` from the rules, the tests and how they last ended. Do not edit. -->
+<!-- Written by `cargo xtask book` from the rules, the tests and their results. Do not edit. -->
 
-A program must not be able to tell a lazy read from an eager one, nor a write by reference from one by bytes. That is a promise about everything a program
-can do, so it is cut into rules, and every rule has tests that bear its name. `qemu` tests run in a machine of their own; `host` tests run the same kernel and
-server code in a process. A *break* is a deliberate fault, built in behind a flag, that a rule's test must notice: `cargo xtask test mutants` applies each.
+A program cannot distinguish a lazy read from an eager one, nor a write by reference from a write
+of bytes. This promise covers everything that a program can do, so it is divided into rules, and
+every rule has tests that bear its name. `qemu` tests run in a virtual machine each; `host` tests
+run the same kernel and server code in a process. A *mutant* is a fault that is compiled in behind
+a feature and that a test of its rule must catch: `cargo xtask test mutants` runs each.
 
-Beside them stand the simulation (`cargo xtask sim`: several programs and machines, a wire that delays, reorders and drops, a store that fails, eviction at any moment, plain bytes as
-the oracle), `fsx`, and the tests that throw random system calls and messages at kernel and servers. Every test in the guest ends with a look at what must be given back.
+Further evidence comes from the simulation (`cargo xtask sim`: several programs and machines, a
+transport that delays, reorders and drops messages, a device that fails, eviction at any time, with
+plain bytes as the oracle), from `fsx`, and from tests that send random system calls and messages
+to the kernel and the servers. Every test in the guest ends with a check for leaks.
 ";
 
-/// A test that proves a rule, and how it ended.
+/// A test of a rule, and its last result.
 struct Proof<'a> {
     name: &'a str,
-    ended: &'a str,
+    result: &'a str,
 }
 
-/// The chapter, from how each test ended and the guest's tests of rules.
-pub fn chapter(record: &Record, guest_tests: &[GuestTest]) -> String {
-    let mut record = record.clone();
+/// The text of the chapter for the given results and the guest's tests of rules.
+pub fn chapter(results: &Results, guest_tests: &[GuestTest]) -> String {
+    let mut results = results.clone();
     for test in guest_tests {
-        record.entry(format!("qemu::{}", test.name)).or_insert_with(|| "not run".to_owned());
+        results.entry(format!("qemu::{}", test.name)).or_insert_with(|| "not run".to_owned());
     }
     let mut text = INTRODUCTION.to_owned();
     let (mut tests, mut failed) = (0, 0);
@@ -37,37 +41,37 @@ pub fn chapter(record: &Record, guest_tests: &[GuestTest]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n## {title}\n\n| rule | what it means | tests | breaks | status |\n|---|---|---|---|---|\n"
+            "\n## {title}\n\n| rule | meaning | tests | mutants | status |\n|---|---|---|---|---|\n"
         );
         for rule in *rules {
-            let proofs: Vec<Proof<'_>> = proofs(&record, rule).collect();
+            let proofs: Vec<Proof<'_>> = proofs(&results, rule).collect();
             tests += proofs.len();
-            failed += proofs.iter().filter(|proof| proof.ended != "passed").count();
+            failed += proofs.iter().filter(|proof| proof.result != "passed").count();
             let _ = writeln!(text, "{}", row(rule, &proofs, guest_tests));
         }
     }
     let _ = write!(
         text,
-        "\nIn all {tests} tests bear a rule's name; in the last run {} of them passed.\n",
+        "\nIn total {tests} tests bear a rule's name; {} of them passed in their last run.\n",
         tests - failed
     );
     text
 }
 
-/// The tests whose last word begins with the rule's number.
-fn proofs<'a>(record: &'a Record, rule: &Rule) -> impl Iterator<Item = Proof<'a>> {
+/// The tests whose function's name begins with the rule's number.
+fn proofs<'a>(results: &'a Results, rule: &Rule) -> impl Iterator<Item = Proof<'a>> {
     let prefix = format!("{}_", rule.id.to_lowercase());
     let proves =
         move |name: &str| name.rsplit("::").next().is_some_and(|last| last.starts_with(&prefix));
-    let tests = record.iter().filter(|(name, _)| !name.contains(" against "));
-    tests.filter(move |(name, _)| proves(name)).map(|(name, ended)| Proof { name, ended })
+    let tests = results.iter().filter(|(name, _)| !name.contains(" against "));
+    tests.filter(move |(name, _)| proves(name)).map(|(name, result)| Proof { name, result })
 }
 
 fn row(rule: &Rule, proofs: &[Proof<'_>], guest_tests: &[GuestTest]) -> String {
     let tests: Vec<String> = proofs.iter().map(|proof| format!("`{}`", proof.name)).collect();
-    let breaks: Vec<String> =
-        breaks(rule, guest_tests).iter().map(|name| format!("`{name}`")).collect();
-    let passed = proofs.iter().filter(|proof| proof.ended == "passed").count();
+    let mutants: Vec<String> =
+        mutants(rule, guest_tests).iter().map(|name| format!("`{name}`")).collect();
+    let passed = proofs.iter().filter(|proof| proof.result == "passed").count();
     let mut status = match proofs.len() {
         0 => "no test".to_owned(),
         all if all == passed => format!("{all} passed"),
@@ -80,14 +84,14 @@ fn row(rule: &Rule, proofs: &[Proof<'_>], guest_tests: &[GuestTest]) -> String {
         format!("**{}** {}", rule.id, rule.name),
         rule.meaning.to_owned(),
         tests.join(" "),
-        breaks.join(" "),
+        mutants.join(" "),
         status,
     ];
     format!("| {} |", cells.join(" | "))
 }
 
-/// The deliberate breaks that tests of a rule must notice.
-fn breaks<'a>(rule: &Rule, guest_tests: &'a [GuestTest]) -> Vec<&'a str> {
+/// The mutants that tests of a rule must catch.
+fn mutants<'a>(rule: &Rule, guest_tests: &'a [GuestTest]) -> Vec<&'a str> {
     let prefix = format!("{}_", rule.id.to_lowercase());
     let mut names: Vec<&str> = guest_tests
         .iter()
@@ -102,23 +106,23 @@ fn breaks<'a>(rule: &Rule, guest_tests: &'a [GuestTest]) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest_tests;
     use crate::paths::Paths;
+    use crate::test::in_guest;
 
     fn guest_rules() -> Vec<GuestTest> {
-        guest_tests::rules(&Paths::find().unwrap()).unwrap()
+        in_guest::rules(&Paths::find().unwrap()).unwrap()
     }
 
     #[test]
-    fn a_rule_lists_its_own_tests_and_says_which_failed() {
-        let ended = |name: &str, ended: &str| (name.to_owned(), ended.to_owned());
-        let record = Record::from([
-            ended("qemu::r1_one_instant", "passed"),
-            ended("qemu::r1_one_instant against skip-rescue", "passed"),
-            ended("host::fsserver::rules::r1_more", "failed"),
-            ended("host::kernel::r10_holes", "passed"),
+    fn a_rule_lists_its_own_tests_and_their_results() {
+        let entry = |name: &str, result: &str| (name.to_owned(), result.to_owned());
+        let results = Results::from([
+            entry("qemu::r1_one_instant", "passed"),
+            entry("qemu::r1_one_instant against skip-rescue", "passed"),
+            entry("host::fsserver::rules::r1_more", "failed"),
+            entry("host::kernel::r10_holes", "passed"),
         ]);
-        let text = chapter(&record, &guest_rules());
+        let text = chapter(&results, &guest_rules());
         let row = text.lines().find(|line| line.starts_with("| **R1** ")).unwrap();
         assert!(
             row.contains("`qemu::r1_one_instant`")
@@ -129,7 +133,7 @@ mod tests {
             row.contains("**1 of ") && row.contains("`skip-rescue`") && !row.contains("r10"),
             "{row}"
         );
-        assert!(text.ends_with("in the last run 2 of them passed.\n"));
+        assert!(text.ends_with("2 of them passed in their last run.\n"));
         let other = text.lines().find(|line| line.starts_with("| **R3** ")).unwrap();
         assert!(
             other.contains("`qemu::r3_nothing_past_n`") && other.contains("**0 of 1 passed**"),
@@ -149,14 +153,13 @@ mod tests {
         }
     }
 
-    /// The chapter that is kept in the tree knows every test in the guest.
     #[test]
     fn the_chapter_is_not_older_than_the_tests() {
-        let kept = include_str!("../../../docs/src/invisible.md");
+        let chapter = include_str!("../../../docs/src/invisible.md");
         for test in guest_rules() {
             assert!(
-                kept.contains(&format!("::{}`", test.name)),
-                "docs/src/invisible.md lacks {}: cargo xtask test, cargo xtask book",
+                chapter.contains(&format!("::{}`", test.name)),
+                "docs/src/invisible.md lacks {}; run cargo xtask test, then cargo xtask book",
                 test.name
             );
         }

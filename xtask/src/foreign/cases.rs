@@ -1,37 +1,37 @@
-//! What foreign programs are asked to do: groups of cases, each group with a machine of its own.
+//! Groups of cases for foreign programs. Each group runs in a machine of its own.
 //!
-//! To add a case: a paragraph in one of the files below `xtask/foreign/`, headed `## NAME`. It runs
-//! in an empty folder.
+//! A case is a paragraph in one of the files in `xtask/foreign/`, with the heading `## NAME`. It
+//! runs in an empty folder.
 
-/// Cases that share a machine.
+/// Cases that run in the same machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {
-    /// Its name.
+    /// The group's name.
     pub name: &'static str,
-    /// What runs a case's text.
+    /// The command that interprets a case's text.
     pub interpreter: &'static str,
-    /// The programs that are needed besides busybox.
+    /// Required programs, in addition to busybox.
     pub programs: &'static [&'static str],
-    /// The cases.
+    /// The text of all cases.
     text: &'static str,
-    /// The machine's memory.
+    /// Size of the machine's memory, as QEMU's option `-m` takes it.
     pub memory: &'static str,
-    /// Seconds that it may take.
+    /// Time limit in seconds.
     pub limit_s: u64,
-    /// What its cases find besides its programs.
+    /// Required files, in addition to the programs.
     pub files: Files,
-    /// Whether `cargo xtask test` runs it too.
+    /// Whether `cargo xtask test` runs the group as well.
     pub is_quick: bool,
 }
 
-/// What a group finds besides its programs.
+/// Files that a group requires in addition to its programs.
 #[derive(Debug, Clone, Copy)]
 pub struct Files {
-    /// This project's sources, in the folder that `TREE` names.
+    /// Whether the variable `TREE` names a folder with this project's sources.
     pub has_tree: bool,
-    /// Packages, each with the folder of it that is needed, below the folder that `PACKAGES` names.
+    /// Packages, each with the required folder in it, below the folder that `PACKAGES` names.
     pub packages: &'static [(&'static str, &'static str)],
-    /// Files and folders of this machine, where they lie here.
+    /// Files and folders of the host, at the same paths in the guest.
     pub machine: &'static [&'static str],
 }
 
@@ -40,8 +40,8 @@ impl Files {
     const TREE: Self = Self { has_tree: true, ..Self::NONE };
 }
 
-/// What a C compiler finds at fixed places: the C library, as the distribution has it for
-/// development, and enough of its headers for a small program.
+/// Files that a C compiler expects at fixed paths: the C library's development files, and enough
+/// of its headers for a small program.
 const C_LIBRARY: &[&str] = &[
     "/usr/include/stdio.h",
     "/usr/include/features.h",
@@ -60,12 +60,12 @@ const C_LIBRARY: &[&str] = &[
     "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
 ];
 
-/// A case.
+/// A named script for the group's interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// Its name.
+    /// The case's name.
     pub name: String,
-    /// Its text.
+    /// The text of the script.
     pub text: String,
 }
 
@@ -87,7 +87,7 @@ const fn group(
     }
 }
 
-/// All of them.
+/// All groups that are compared with Linux.
 pub const GROUPS: &[Group] = &[
     Group {
         is_quick: true,
@@ -125,7 +125,7 @@ pub const GROUPS: &[Group] = &[
     },
     group(
         "dynamic",
-        // busybox's shell prefers its own programs.
+        // busybox's shell prefers its built-in programs.
         "bash",
         &[
             "bash", "cat", "cp", "dd", "sort", "grep", "sed", "tar", "gzip", "md5sum", "cmp",
@@ -134,8 +134,7 @@ pub const GROUPS: &[Group] = &[
         include_str!("../../foreign/dynamic.cases"),
     ),
     group("sqlite", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite.cases")),
-    // A file that does not fit into memory, and as much again where a journal keeps what was
-    // before.
+    // The database does not fit into memory, and its journal holds the old contents as well.
     Group {
         limit_s: 1200,
         ..group(
@@ -187,7 +186,7 @@ pub const GROUPS: &[Group] = &[
     },
 ];
 
-/// The programs whose profit is measured; not a group that is compared with anything.
+/// The programs that `--profit` measures; they are not compared with Linux.
 pub const PROFIT: Group = group(
     "profit",
     "",
@@ -195,12 +194,12 @@ pub const PROFIT: Group = group(
     include_str!("../../foreign/profit.cases"),
 );
 
-/// Those of them that need nothing but busybox, for tests.
+/// The measured programs that need only busybox, for tests.
 pub const PROFIT_QUICK: Group =
     group("profit", "", &[], include_str!("../../foreign/profit.cases"));
 
 impl Group {
-    /// Its cases. A name that comes again goes on where it left off under another name.
+    /// The cases. The second case of the same name gets the group's name as a suffix.
     pub fn cases(&self) -> Vec<Case> {
         let mut cases: Vec<Case> = Vec::new();
         for line in self.text.lines() {
@@ -227,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cases_have_names_of_their_own_and_do_something() {
+    fn cases_have_unique_names_and_are_not_empty() {
         for group in GROUPS {
             let cases = group.cases();
             assert!(!cases.is_empty(), "{}", group.name);

@@ -1,28 +1,28 @@
-//! Programs that want a terminal: editors, and shells with job control, typed at. The same keys,
-//! and the same to be seen, on Linux and on Sloth's console.
+//! Programs that need a terminal: editors, and shells with job control. The same keys must give
+//! the same output on Linux and on Sloth's console.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use super::programs::{GUEST_BIN, Store};
-use super::{Outcome, SETTINGS};
+use super::SETTINGS;
+use super::programs::{ForeignFolder, GUEST_BIN};
 use crate::cli::Lazy;
-use crate::console_tests::{Step, play};
 use crate::interrupts::Interrupts;
-use crate::verdict::Verdict;
+use crate::test::console::{Step, play};
+use crate::test::verdict::Verdict;
 
 use Step::{End, See, Type};
 
-/// A script, which begins and ends at the prompt of busybox's shell.
+/// A script that begins and ends at the prompt of busybox's shell.
 pub struct ConsoleCase {
     name: &'static str,
     programs: &'static [&'static str],
     script: &'static [Step],
 }
 
-/// All of them. What is looked for never stands literally in what was typed: that is echoed. Keys
-/// that signal are typed once the job has said that it runs.
+/// The scripts. Awaited text never occurs literally in the typed keys, since those are echoed. Keys
+/// that send a signal are typed after the job has reported that it runs.
 pub const CASES: &[ConsoleCase] = &[
     ConsoleCase {
         name: "vi",
@@ -30,8 +30,8 @@ pub const CASES: &[ConsoleCase] = &[
         script: &[
             Type("busybox vi f\r"),
             See("1/1"),
-            // Text, an escape, and a word put in at the start of the line. What follows an escape
-            // at once would be taken for a key's sequence.
+            // Text, an escape, and a word inserted at the start of the line. Keys that follow an
+            // escape immediately would be parsed as an escape sequence.
             Type("ihello\rworld\x1b"),
             See("- f [Modified]"),
             Type("0ibrave \x1b"),
@@ -46,7 +46,7 @@ pub const CASES: &[ConsoleCase] = &[
     ConsoleCase { name: "ash_jobs", programs: &[], script: JOBS },
 ];
 
-/// A job is stopped, gone on with in the foreground, and another killed in the background.
+/// A job is stopped and continued in the foreground; another is killed in the background.
 const JOBS: &[Step] = &[
     Type("sh -c 'echo sta\"\"rted; cat > out'\r"),
     See("started"),
@@ -70,24 +70,28 @@ const JOBS: &[Step] = &[
     See("% "),
 ];
 
-/// On Sloth the foreign shell is started from the guest's own, and a prompt is agreed on.
+/// On Sloth, starts the foreign shell from the guest's own, with the prompt of the scripts.
 const ENTER: &[Step] = &[
     See("# "),
     Type("mkdir /tmp/w; cd /tmp/w; export PATH=/opt/bin:/bin; PS1='% ' busybox sh\r"),
     See("\r\n"),
     See("% "),
 ];
-/// And left, and the machine with it.
+/// On Sloth, leaves both shells, which ends the machine.
 const LEAVE: &[Step] = &[Type("exit\r"), See("# "), Type("exit\r"), End];
 
 impl ConsoleCase {
-    /// Its full name.
+    /// The full name of the case.
     pub fn name(&self) -> String {
         format!("foreign::console::{}", self.name)
     }
 
-    /// Plays it on Linux, which has to show the same, and on Sloth with both settings.
-    pub fn run(&self, store: &Store, interrupts: &Interrupts) -> Result<Vec<(String, Outcome)>> {
+    /// Plays the script on Linux, where it must pass as well, and on Sloth with both settings.
+    pub fn run(
+        &self,
+        store: &ForeignFolder,
+        interrupts: &Interrupts,
+    ) -> Result<Vec<(String, Verdict)>> {
         let bin = store.fresh("bin")?;
         let mut arguments = Vec::new();
         for name in ["busybox"].iter().chain(self.programs) {
@@ -96,7 +100,7 @@ impl ConsoleCase {
                     .map(|lazy| {
                         (
                             self.case_name(lazy),
-                            Outcome::Skipped(format!("{name} is not to be had: {why}")),
+                            Verdict::Skipped(format!("{name} is not available: {why}")),
                         )
                     })
                     .to_vec());
@@ -116,7 +120,7 @@ impl ConsoleCase {
             let outcome = match &oracle {
                 Verdict::Passed => self.on_sloth(&arguments, lazy, interrupts)?,
                 Verdict::Failed(why) | Verdict::Skipped(why) => {
-                    Outcome::Failed(format!("on Linux: {why}"))
+                    Verdict::Failed(format!("on Linux: {why}"))
                 }
             };
             outcomes.push((self.case_name(lazy), outcome));
@@ -129,13 +133,10 @@ impl ConsoleCase {
         arguments: &[String],
         lazy: Lazy,
         interrupts: &Interrupts,
-    ) -> Result<Outcome> {
+    ) -> Result<Verdict> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--timeout", "60", "--lazy", lazy.word()]).args(arguments);
-        Ok(match play(command, &[ENTER, self.script, LEAVE].concat(), interrupts)? {
-            Verdict::Passed => Outcome::Passed,
-            Verdict::Failed(why) | Verdict::Skipped(why) => Outcome::Failed(why),
-        })
+        play(command, &[ENTER, self.script, LEAVE].concat(), interrupts)
     }
 
     fn case_name(&self, lazy: Lazy) -> String {

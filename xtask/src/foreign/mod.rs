@@ -1,10 +1,9 @@
-//! `foreign`: other people's programs, unmodified, on Sloth and on Linux; output, status and files
-//! have to be the same.
+//! `foreign`: other people's programs, unmodified, on Sloth and on Linux. Output, exit status and
+//! files must be the same.
 //!
-//! A group of cases runs in one machine, driven by a script that busybox carries out; the same
-//! script, with the same programs, runs on the host as the oracle, twice, since a case whose
-//! outcome varies by itself proves nothing. What a program needs that cannot be had is skipped, by
-//! name.
+//! A group of cases runs in one machine, driven by a script for busybox. The same script runs with
+//! the same programs on the host as the oracle, twice, since a case whose result varies proves
+//! nothing. Groups whose programs are not available are skipped.
 
 mod cases;
 mod console;
@@ -20,42 +19,34 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::add::Addition;
-use crate::child::{self, Ended};
 use crate::cli::{ForeignArgs, Lazy};
+use crate::guest::addition::Addition;
 use crate::guest::{self, Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::qemu_tests::{Expected, QemuTest};
-use crate::verdict::Verdict;
+use crate::process::{self, Ended};
+use crate::test::qemu::{Expected, QemuTest};
+use crate::test::verdict::Verdict;
 use crate::{say, setup};
 use cases::{Case, GROUPS, Group};
 pub use profit::ProfitTest;
-use programs::{GUEST_BIN, Store};
+use programs::{ForeignFolder, GUEST_BIN};
 use report::Sections;
 
-/// Where the cases lie in the guest.
+/// Folder of the cases in the guest.
 const GUEST_CASES: &str = "opt/cases";
-/// Where this project's sources lie in the guest.
+/// Folder of this project's sources in the guest.
 const GUEST_TREE: &str = "opt/tree";
-/// The script that runs cases.
+/// The script that runs the cases.
 const DRIVER: &str = include_str!("driver.sh");
-/// Where packages' folders lie in the guest.
+/// Folder of the unpacked packages in the guest.
 const GUEST_PACKAGES: &str = "opt/packages";
-/// What there is of this project that cases work on.
+/// Folders of this project that cases work on.
 const TREE: [&str; 4] = ["fsproto", "fsserver", "kernel", "xtask"];
-/// Both settings.
+/// The settings that each case runs with.
 const SETTINGS: [Lazy; 2] = [Lazy::On, Lazy::Off];
 
-/// What came of a case.
-#[derive(Clone)]
-enum Outcome {
-    Passed,
-    Failed(String),
-    Skipped(String),
-}
-
-/// Runs what matches; the status is xtask's.
+/// Runs the cases that match; returns the exit status.
 pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
     let filter = arguments.filter.as_deref().unwrap_or_default();
     let chosen = GROUPS.iter().filter_map(|group| {
@@ -80,7 +71,7 @@ pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
         return profit::profit(paths, &guest, filter, &interrupts);
     }
     let mut count = Count::default();
-    let store = Store::open(paths)?;
+    let store = ForeignFolder::open(paths)?;
     for case in console::CASES.iter().filter(|case| case.name().contains(filter)) {
         for (name, outcome) in case.run(&store, &interrupts)? {
             count.add(&name, &outcome)?;
@@ -102,7 +93,7 @@ fn full_name(group: &Group, case: &Case) -> String {
     format!("foreign::{}::{}", group.name, case.name)
 }
 
-/// The part that belongs to `cargo xtask test`: a group with one setting.
+/// A group with one setting, as a test of `cargo xtask test`.
 #[derive(Clone, Copy)]
 pub struct ForeignTest {
     group: &'static Group,
@@ -110,44 +101,44 @@ pub struct ForeignTest {
 }
 
 impl ForeignTest {
-    /// All of them.
+    /// The tests, two for each quick group.
     pub fn list() -> impl Iterator<Item = Self> {
         let quick = GROUPS.iter().filter(|group| group.is_quick);
         quick.flat_map(|group| SETTINGS.map(|lazy| Self { group, lazy }))
     }
 
-    /// Its name.
+    /// The test's full name.
     pub fn name(self) -> String {
         format!("qemu::foreign_{}_lazy_{}", self.group.name, self.lazy.word())
     }
 
-    /// Runs it: every case has to pass.
+    /// Runs the group; every case must pass.
     pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         let outcomes =
             run_group(paths, guest, self.group, &self.group.cases(), &[self.lazy], interrupts)?;
         let mut failures = String::new();
         for (name, outcome) in &outcomes {
             match outcome {
-                Outcome::Passed => {}
-                Outcome::Failed(why) => failures.push_str(&format!("{name}: {why}\n")),
-                Outcome::Skipped(why) => return Ok(Verdict::Skipped(why.clone())),
+                Verdict::Passed => {}
+                Verdict::Failed(why) => failures.push_str(&format!("{name}: {why}\n")),
+                Verdict::Skipped(why) => return Ok(Verdict::Skipped(why.clone())),
             }
         }
         Ok(Verdict::from_condition(failures.is_empty() && !outcomes.is_empty(), || failures))
     }
 }
 
-/// What a group of cases needs, on the host and in the guest.
+/// The files that a group of cases needs, on the host and in the guest.
 struct Ready {
     bin: PathBuf,
     cases: PathBuf,
     tree: PathBuf,
-    /// Where packages are unpacked, each in a folder of its name.
+    /// Folder of the unpacked packages, each in a folder of its name.
     packages: PathBuf,
     additions: Vec<Addition>,
 }
 
-/// Runs cases of a group on Linux and, with each of the settings, on Sloth.
+/// Runs cases of a group on Linux and, with each setting, on Sloth.
 fn run_group(
     paths: &Paths,
     guest: &Guest,
@@ -155,9 +146,9 @@ fn run_group(
     cases: &[Case],
     settings: &[Lazy],
     interrupts: &Interrupts,
-) -> Result<Vec<(String, Outcome)>> {
-    let store = Store::open(paths)?;
-    let all = |outcome: &dyn Fn() -> Outcome| -> Vec<(String, Outcome)> {
+) -> Result<Vec<(String, Verdict)>> {
+    let store = ForeignFolder::open(paths)?;
+    let all = |outcome: &dyn Fn() -> Verdict| -> Vec<(String, Verdict)> {
         cases
             .iter()
             .flat_map(|case| settings.iter().map(move |lazy| case_name(group, case, *lazy)))
@@ -166,7 +157,7 @@ fn run_group(
     };
     let ready = match prepare(paths, &store, group, cases)? {
         Ok(ready) => ready,
-        Err(why) => return Ok(all(&|| Outcome::Skipped(why.clone()))),
+        Err(why) => return Ok(all(&|| Verdict::Skipped(why.clone()))),
     };
     let oracle = || on_linux(paths, &store, group, &ready, interrupts);
     let (wanted, again) = (oracle()?, oracle()?);
@@ -197,31 +188,31 @@ fn case_name(group: &Group, case: &Case, lazy: Lazy) -> String {
     format!("{} lazy {}", full_name(group, case), lazy.word())
 }
 
-/// Compares what the three runs left.
+/// Compares the results of the three runs.
 fn judge(
     wanted: Option<&String>,
     again: Option<&String>,
     found: Option<&String>,
     explanation: &str,
-) -> Outcome {
+) -> Verdict {
     match (wanted, found) {
-        (None, _) => Outcome::Failed(
-            "Linux did not come to it: the driver or a case before it is wrong".to_owned(),
+        (None, _) => Verdict::Failed(
+            "it did not run on Linux: the driver or an earlier case is wrong".to_owned(),
         ),
         (Some(wanted), _) if again != Some(wanted) => {
             let why = report::difference(wanted, again.map(String::as_str).unwrap_or_default());
-            Outcome::Failed(format!("its outcome on Linux varies by itself: {why}"))
+            Verdict::Failed(format!("its result on Linux varies: {why}"))
         }
-        (Some(_), None) => Outcome::Failed(format!("Sloth did not come to it\n{explanation}")),
-        (Some(wanted), Some(found)) if wanted == found => Outcome::Passed,
-        (Some(wanted), Some(found)) => Outcome::Failed(report::difference(wanted, found)),
+        (Some(_), None) => Verdict::Failed(format!("it did not run on Sloth\n{explanation}")),
+        (Some(wanted), Some(found)) if wanted == found => Verdict::Passed,
+        (Some(wanted), Some(found)) => Verdict::Failed(report::difference(wanted, found)),
     }
 }
 
-/// Gets the programs and writes the cases, or says what is not to be had.
+/// Gets the programs and writes the cases, or returns what is not available.
 fn prepare(
     paths: &Paths,
-    store: &Store,
+    store: &ForeignFolder,
     group: &Group,
     cases: &[Case],
 ) -> Result<Result<Ready, String>> {
@@ -230,7 +221,7 @@ fn prepare(
     for name in ["busybox"].iter().chain(group.programs) {
         match store.get(name, &bin) {
             Ok(fetched) => additions.extend(fetched.additions(name)),
-            Err(why) => return Ok(Err(format!("{name} is not to be had: {why}"))),
+            Err(why) => return Ok(Err(format!("{name} is not available: {why}"))),
         }
     }
     let folder = store.fresh("cases")?;
@@ -252,7 +243,7 @@ fn prepare(
     for (package, path) in group.files.packages {
         let unpacked = match store.unpack(package) {
             Ok(unpacked) => unpacked,
-            Err(why) => return Ok(Err(format!("{package} is not to be had: {why}"))),
+            Err(why) => return Ok(Err(format!("{package} is not available: {why}"))),
         };
         additions.push(Addition {
             host: unpacked.join(path),
@@ -270,7 +261,7 @@ fn prepare(
     Ok(Ok(Ready { bin, cases: folder, tree, packages: store.packages(), additions }))
 }
 
-/// Copies the sources below a folder.
+/// Copies a folder with its contents.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     for entry in walkdir::WalkDir::new(from) {
         let entry = entry?;
@@ -284,10 +275,10 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The oracle: the driver on the host, in a scratch folder.
+/// Runs the driver on the host, in a temporary folder, as the oracle.
 fn on_linux(
     paths: &Paths,
-    store: &Store,
+    store: &ForeignFolder,
     group: &Group,
     ready: &Ready,
     interrupts: &Interrupts,
@@ -308,17 +299,17 @@ fn on_linux(
     }
     command.env("INTERPRETER", group.interpreter).envs(ENVIRONMENT);
     let (ended, output) =
-        child::run(paths, command, Duration::from_secs(group.limit_s), interrupts)?;
+        process::capture(paths, command, Duration::from_secs(group.limit_s), interrupts)?;
     if matches!(ended, Ended::Stopped) {
         say!("{}: Linux did not finish in {} s", group.name, group.limit_s);
     }
     Ok(report::sections(output.as_bytes()))
 }
 
-/// What the cases see besides.
+/// Further environment of the cases.
 const ENVIRONMENT: [(&str, &str); 3] = [("LC_ALL", "C"), ("TZ", "UTC"), ("PATH", "/nowhere")];
 
-/// The driver in a machine; also what helps where a case was not come to.
+/// Runs the driver in a machine; also returns a report for cases that did not run.
 fn on_sloth(
     paths: &Paths,
     guest: &Guest,
@@ -330,7 +321,8 @@ fn on_sloth(
     let environment: String =
         ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value} ")).collect();
     let command = format!(
-        "mkdir /tmp/work; env -i {environment}BIN=/{GUEST_BIN} CASES=/{GUEST_CASES} TREE=/{GUEST_TREE} PACKAGES=/{GUEST_PACKAGES} WORK=/tmp/work HOME=/tmp/work \
+        "mkdir /tmp/work; env -i {environment}BIN=/{GUEST_BIN} CASES=/{GUEST_CASES} \
+         TREE=/{GUEST_TREE} PACKAGES=/{GUEST_PACKAGES} WORK=/tmp/work HOME=/tmp/work \
          'INTERPRETER={}' /{GUEST_BIN}/busybox sh /{GUEST_CASES}/driver",
         group.interpreter
     );
@@ -343,7 +335,7 @@ fn on_sloth(
     Ok((report::sections(&seen.console), test.explain(&seen)))
 }
 
-/// What has come so far.
+/// Numbers of results so far.
 #[derive(Default)]
 struct Count {
     passed: usize,
@@ -352,19 +344,19 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, name: &str, outcome: &Outcome) -> Result<()> {
+    fn add(&mut self, name: &str, outcome: &Verdict) -> Result<()> {
         let mut out = stdout().lock();
         match outcome {
-            Outcome::Passed => {
+            Verdict::Passed => {
                 writeln!(out, "test {name} ... ok")?;
                 self.passed += 1;
             }
-            Outcome::Failed(why) => {
+            Verdict::Failed(why) => {
                 let why: String = why.lines().map(|line| format!("    {line}\n")).collect();
                 write!(out, "test {name} ... FAILED\n{why}")?;
                 self.failed.push(name.to_owned());
             }
-            Outcome::Skipped(why) => {
+            Verdict::Skipped(why) => {
                 writeln!(out, "test {name} ... skipped: {why}")?;
                 self.skipped += 1;
             }
@@ -372,7 +364,7 @@ impl Count {
         Ok(())
     }
 
-    /// Says it all in one line; the status is xtask's.
+    /// Prints the summary; returns the exit status.
     fn conclude(&self) -> u8 {
         for name in &self.failed {
             println!("failed: {name}");
@@ -387,10 +379,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_case_passes_only_where_all_three_runs_agree() {
+    fn a_case_passes_only_if_all_three_runs_agree() {
         let text = |text: &str| Some(text.to_owned());
         let is = |wanted: Option<String>, again: Option<String>, found: Option<String>| {
-            matches!(judge(wanted.as_ref(), again.as_ref(), found.as_ref(), ""), Outcome::Passed)
+            matches!(judge(wanted.as_ref(), again.as_ref(), found.as_ref(), ""), Verdict::Passed)
         };
         assert!(is(text("a"), text("a"), text("a")));
         assert!(!is(text("a"), text("a"), text("b")));
@@ -400,9 +392,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_skipped_has_not_passed() {
+    fn a_skipped_case_is_not_counted_as_passed() {
         let mut count = Count::default();
-        count.add("x", &Outcome::Skipped("no package".to_owned())).unwrap();
+        count.add("x", &Verdict::Skipped("no package".to_owned())).unwrap();
         assert_eq!((count.passed, count.failed.len(), count.skipped), (0, 0, 1));
         assert_eq!(count.conclude(), 0);
     }

@@ -1,56 +1,59 @@
-//! `foreign --profit`: what laziness is worth to programs that know nothing of it. Each runs with
-//! laziness on and off, on a machine that counts instructions, with nothing cached. What must hold
-//! for some of them is tested ([`ProfitTest`]): counts are the same in every run.
+//! `foreign --profit`: the effect of laziness on unmodified programs. Each runs with laziness on and
+//! off, on a machine that counts instructions, with an empty cache. The counts are the same in
+//! every run, and [`ProfitTest`] checks limits for some programs.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 
 use anyhow::{Result, bail};
 
-use super::Store;
+use super::ForeignFolder;
 use super::cases::{Case, Group, PROFIT, PROFIT_QUICK};
 use super::programs::GUEST_BIN;
 use crate::cli::Lazy;
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::verdict::Verdict;
+use crate::test::verdict::Verdict;
 use crate::{bench, say};
 
-/// What the programs work on: ten and 64 MiB, and small things.
-const SETUP: &str = "cd /tmp; seq 1 1400000 > in; cp in twin; head -c 1000000 in > small; dd if=/dev/urandom of=big bs=1M count=64; sync";
+/// Creates the input files of 10 MiB, 64 MiB and 1 MB.
+const SETUP: &str = "cd /tmp; seq 1 1400000 > in; cp in twin; head -c 1000000 in > small; \
+    dd if=/dev/urandom of=big bs=1M count=64; sync";
 
-/// What only some of them work on.
-const MORE_SETUP: &str = "busybox tar cf archive in twin small; sqlite3 db 'PRAGMA page_size=65536; CREATE TABLE t(a, b); WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000) \
+/// Creates the input files of some of the programs.
+const MORE_SETUP: &str = "busybox tar cf archive in twin small; \
+    sqlite3 db 'PRAGMA page_size=65536; CREATE TABLE t(a, b); \
+    WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000) \
     INSERT INTO t SELECT n, zeroblob(400) FROM c;'; sync";
 
-/// Bytes of a message's head.
-const HEAD_BYTES: u64 = 128;
-/// How much more a lazy run may take than an eager one.
+/// Bytes of a message's header.
+const HEADER_BYTES: u64 = 128;
+/// Limit for the instructions of a lazy run, relative to the eager run.
 const SLOWER_AT_MOST: f64 = 1.05;
-/// What copies of 64 MiB may differ in from a program that does nothing: lists of pieces, and other
-/// pages of the program itself.
+/// Limit in bytes for a copy of 64 MiB, in addition to a program that does nothing: lists of
+/// pieces, and other pages of the program itself.
 const COPY_BYTES: u64 = 1 << 20;
 
-/// What a run told of a program.
+/// The measured costs of a program's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cost {
-    asked: u64,
+    requested: u64,
     moved: u64,
     messages: u64,
     instructions: u64,
     status: u64,
 }
 
-/// Values of the knob `block_bytes`, which is what stat tells as `st_blksize`.
+/// Values in bytes of the knob `block_bytes`, which stat(2) returns as `st_blksize`.
 const BLOCK_SIZES: [u64; 4] = [4 << 10, 64 << 10, 128 << 10, 1 << 20];
-/// The programs that size a buffer by it.
+/// The programs that use `st_blksize` as a buffer's size.
 const BLOCK_SIZED: [&str; 7] =
     ["gnu_cmp", "gnu_diff", "gnu_cat", "gnu_cp", "busybox_wc", "busybox_cmp", "busybox_tail"];
 
-/// Measures and prints the tables: laziness on and off, and sizes of blocks; the status is xtask's.
+/// Measures and prints two tables: laziness on and off, and block sizes; returns the exit status.
 pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupts) -> Result<u8> {
-    let store = Store::open(paths)?;
+    let store = ForeignFolder::open(paths)?;
     let ready = match super::prepare(paths, &store, &PROFIT, &PROFIT.cases())? {
         Ok(ready) => ready,
         Err(why) => {
@@ -103,7 +106,7 @@ fn sizes_table(group: &Group, sizes: &[Costs]) -> String {
     text
 }
 
-/// What each program cost, by its name.
+/// The costs of each program by its name.
 type Costs = BTreeMap<String, Cost>;
 
 fn costs((console, log): (String, String)) -> Result<Costs> {
@@ -111,21 +114,21 @@ fn costs((console, log): (String, String)) -> Result<Costs> {
     if found.is_empty() { bail!("nothing was measured:\n{log}") } else { Ok(found) }
 }
 
-/// A promise about foreign programs that the suite keeps an eye on.
+/// A test of limits on the costs of foreign programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProfitTest {
     /// `busybox cp` and `dd bs=1M` of 64 MiB move no bytes of the file.
     CopiesMoveNothing,
-    /// Programs that read all, in pieces of any size, take at most 5 % more instructions lazily
-    /// than eagerly.
+    /// Programs that read whole files, in blocks of any size, take at most 5 % more instructions
+    /// lazily than eagerly.
     NothingIsSlower,
 }
 
 impl ProfitTest {
-    /// All of them.
+    /// Every test of costs.
     pub const ALL: [Self; 2] = [Self::CopiesMoveNothing, Self::NothingIsSlower];
 
-    /// Its name.
+    /// The test's full name.
     pub fn name(self) -> &'static str {
         match self {
             Self::CopiesMoveNothing => "qemu::profit_foreign_copies_move_no_file_bytes",
@@ -147,9 +150,9 @@ impl ProfitTest {
         }
     }
 
-    /// Runs it.
+    /// Measures the programs and checks the limit.
     pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
-        let store = Store::open(paths)?;
+        let store = ForeignFolder::open(paths)?;
         let ready = match super::prepare(paths, &store, &PROFIT_QUICK, &PROFIT_QUICK.cases())? {
             Ok(ready) => ready,
             Err(why) => return Ok(Verdict::Skipped(why)),
@@ -171,12 +174,12 @@ impl ProfitTest {
     }
 }
 
-/// Whether the copies moved no more than a program that does nothing, heads apart. Nothing where
-/// one was not measured, or failed.
+/// Whether the copies moved no more than a program that does nothing, headers apart. `None` if one
+/// was not measured, or failed.
 fn copies_move_nothing(costs: &Costs) -> Option<bool> {
     let bytes = |name: &str| {
         let cost = costs.get(name).filter(|cost| cost.status == 0)?;
-        cost.moved.checked_sub(2 * HEAD_BYTES * cost.messages)
+        cost.moved.checked_sub(2 * HEADER_BYTES * cost.messages)
     };
     let nothing = bytes("busybox_true")?;
     Some(
@@ -185,7 +188,7 @@ fn copies_move_nothing(costs: &Costs) -> Option<bool> {
     )
 }
 
-/// The names of those that are slower lazily. Nothing where one was not measured eagerly, or
+/// The names of the programs that are slower lazily. `None` if one was not measured eagerly, or
 /// failed.
 fn slower(on: &Costs, off: &Costs) -> Option<Vec<String>> {
     let mut slower = Vec::new();
@@ -201,7 +204,7 @@ fn slower(on: &Costs, off: &Costs) -> Option<Vec<String>> {
     Some(slower)
 }
 
-/// The shell line that measures the chosen programs.
+/// The line of shell that measures the chosen programs.
 fn command(group: &Group, more_setup: &str, chosen: impl Fn(&Case) -> bool) -> String {
     let cases = group.cases();
     let chosen = cases.iter().filter(|case| chosen(case));
@@ -218,7 +221,7 @@ fn command(group: &Group, more_setup: &str, chosen: impl Fn(&Case) -> bool) -> S
     format!("export PATH=/{GUEST_BIN}:/bin LC_ALL=C; {SETUP}; {more_setup}{lines}")
 }
 
-/// Reads a line of the guest's program.
+/// Parses a line of the guest's program `profit`.
 fn cost(line: &str) -> Option<(String, Cost)> {
     let mut words = line.strip_prefix("profit ")?.split_whitespace();
     let name = words.next()?.to_owned();
@@ -226,7 +229,7 @@ fn cost(line: &str) -> Option<(String, Cost)> {
     Some((
         name,
         Cost {
-            asked: number()?,
+            requested: number()?,
             moved: number()?,
             messages: number()?,
             instructions: number()?,
@@ -235,10 +238,11 @@ fn cost(line: &str) -> Option<(String, Cost)> {
     ))
 }
 
-/// The table, as Markdown has it.
+/// The comparison as a Markdown table.
 fn table(group: &Group, on: &Costs, off: &Costs) -> String {
-    let mut text =
-        "| program | asked | moved, lazy | moved, eager | messages, lazy | eager | instructions, lazy | eager | lazy/eager |\n".to_owned();
+    let mut text = "| program | requested | moved, lazy | moved, eager | messages, lazy | eager \
+         | instructions, lazy | eager | lazy/eager |\n"
+        .to_owned();
     text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
     for case in group.cases() {
         let (Some(lazy), Some(eager)) = (on.get(&case.name), off.get(&case.name)) else { continue };
@@ -250,7 +254,7 @@ fn table(group: &Group, on: &Costs, off: &Costs) -> String {
         text.push_str(&format!(
             "| `{}`{failed} | {} | {} | {} | {} | {} | {} | {} | {:.2} |\n",
             case.text.trim(),
-            lazy.asked,
+            lazy.requested,
             lazy.moved,
             eager.moved,
             lazy.messages,
@@ -268,23 +272,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_guest_is_read() {
-        let wanted = Cost { asked: 1, moved: 2, messages: 3, instructions: 4, status: 0 };
+    fn a_line_of_the_guest_is_parsed() {
+        let wanted = Cost { requested: 1, moved: 2, messages: 3, instructions: 4, status: 0 };
         assert_eq!(cost("profit cat 1 2 3 4 0"), Some(("cat".to_owned(), wanted)));
         assert_eq!(cost("profit cat 1 2"), None);
         assert_eq!(cost("other cat 1 2 3 4 5"), None);
     }
 
     fn costs_of(rows: &[(&str, u64, u64)]) -> Costs {
-        let cost =
-            |moved, instructions| Cost { asked: 0, moved, messages: 10, instructions, status: 0 };
+        let cost = |moved, instructions| Cost {
+            requested: 0,
+            moved,
+            messages: 10,
+            instructions,
+            status: 0,
+        };
         rows.iter()
             .map(|&(name, moved, instructions)| (name.to_owned(), cost(moved, instructions)))
             .collect()
     }
 
     #[test]
-    fn a_copy_that_moves_its_file_is_noticed() {
+    fn a_copy_that_moves_its_file_is_reported() {
         let rows = |cp| {
             costs_of(&[
                 ("busybox_true", 1 << 21, 1),
@@ -298,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_twentieth_more_is_not_slower() {
+    fn five_percent_more_is_not_slower() {
         let eager = costs_of(&[("cat", 0, 100)]);
         assert_eq!(slower(&costs_of(&[("cat", 0, 105)]), &eager), Some(vec![]));
         assert_eq!(slower(&costs_of(&[("cat", 0, 106)]), &eager), Some(vec!["cat".to_owned()]));
@@ -306,10 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn words_reach_the_program_as_they_are() {
+    fn words_are_quoted_for_the_shell() {
         let line = command(&PROFIT, MORE_SETUP, |case| case.name == "sqlite_readfile");
         assert!(
-            line.ends_with(r"; profit sqlite_readfile 'sqlite3' ':memory:' 'select(length(readfile('\''in'\'')))'; rm -f copy"),
+            line.ends_with(concat!(
+                r"; profit sqlite_readfile 'sqlite3' ':memory:' ",
+                r"'select(length(readfile('\''in'\'')))'; rm -f copy"
+            )),
             "{line}"
         );
     }

@@ -1,37 +1,36 @@
-//! Where foreign programs come from: the distribution's packages, the machine's own programs with
-//! their libraries, crates.
+//! Sources of foreign programs: the distribution's packages, the host's own programs with their
+//! libraries, and crates.
 //!
-//! Nothing is installed: packages are unpacked, and crates built, below the target folder.
+//! Nothing is installed; packages are unpacked and crates built below the target folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::add::Addition;
+use crate::guest::addition::Addition;
 use crate::paths::Paths;
 use crate::{guest, say};
 
-/// Where programs lie in the guest.
+/// Folder of the programs in the guest.
 pub const GUEST_BIN: &str = "opt/bin";
 
-/// Where a program is got.
+/// The source of a program.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
-    /// From a package of the distribution: its name, and the file in it.
+    /// A package of the distribution: its name, and the file in it.
     Package(&'static str, &'static str),
-    /// From this machine, where the distribution has put it; with its dynamic loader and libraries.
+    /// An installed program of the host, with its dynamic loader and libraries.
     Machine(&'static str),
-    /// From the registry of crates, linked statically: the crate's name.
+    /// A crate from crates.io, linked statically: the crate's name.
     Crate(&'static str),
-    /// One of the guest's own, which runs on Linux as it is: what plays at a terminal there has to
-    /// be the same here.
+    /// A program of the guest that also runs on Linux, so that both sides use the same one.
     Guest,
 }
 
-/// A foreign program.
+/// A foreign program and its source.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// Its name, in the guest as well.
+    /// The program's name on the host and in the guest.
     pub name: &'static str,
     source: Source,
 }
@@ -40,7 +39,7 @@ const fn program(name: &'static str, source: Source) -> Program {
     Program { name, source }
 }
 
-/// All that are known.
+/// All programs that cases use.
 pub const PROGRAMS: &[Program] = &[
     program("busybox", Source::Package("busybox-static", "bin/busybox")),
     program("bash", Source::Package("bash-static", "bin/bash-static")),
@@ -81,24 +80,24 @@ pub const PROGRAMS: &[Program] = &[
     program("ld", Source::Machine("ld")),
 ];
 
-/// A program that is there, and what it needs besides.
+/// A program that has been fetched, with its libraries.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// Its file.
+    /// The executable file.
     pub file: PathBuf,
-    /// Loader and libraries, each under the path by which it is looked for.
+    /// Dynamic loader and libraries, each at the path where it is searched.
     pub libraries: Vec<PathBuf>,
 }
 
-/// The folder for everything foreign.
-pub struct Store {
+/// The folder of everything that is fetched or built.
+pub struct ForeignFolder {
     root: PathBuf,
-    /// Where the guest's own programs are, once it is built.
+    /// Folder of the guest's own programs.
     guest: PathBuf,
 }
 
-impl Store {
-    /// Opens it.
+impl ForeignFolder {
+    /// Opens the folder, and creates it if necessary.
     pub fn open(paths: &Paths) -> std::io::Result<Self> {
         let root = paths.work.with_file_name("foreign");
         fs::create_dir_all(root.join("packages"))?;
@@ -106,7 +105,7 @@ impl Store {
         Ok(Self { root, guest: paths.work.join("guest") })
     }
 
-    /// A folder of that name, empty.
+    /// Creates an empty folder of this name.
     pub fn fresh(&self, name: &str) -> std::io::Result<PathBuf> {
         let folder = self.root.join(name);
         if folder.exists() {
@@ -116,17 +115,17 @@ impl Store {
         Ok(folder)
     }
 
-    /// Where packages are unpacked, each in a folder of its name.
+    /// Folder of the unpacked packages, each in a folder of its name.
     pub fn packages(&self) -> PathBuf {
         self.root.join("root")
     }
 
-    /// Gets a program and puts it into the folder `bin`, or says why it is not to be had.
+    /// Gets a program and copies it to the folder `bin`, or returns why it is not available.
     pub fn get(&self, name: &str, bin: &Path) -> Result<Fetched, String> {
         let program = PROGRAMS
             .iter()
             .find(|program| program.name == name)
-            .ok_or_else(|| format!("no program is known as {name}"))?;
+            .ok_or_else(|| format!("{name} is not a known program"))?;
         let file = match program.source {
             Source::Package(package, path) => self.unpack(package)?.join(path),
             Source::Machine(name) => find_on_machine(name)?,
@@ -138,16 +137,16 @@ impl Store {
         Ok(Fetched { libraries: libraries(&here)?, file: here })
     }
 
-    /// Unpacks a package, once.
+    /// Downloads and unpacks a package, unless that has been done.
     pub fn unpack(&self, package: &str) -> Result<PathBuf, String> {
         let unpacked = self.packages().join(package);
         if unpacked.exists() {
             return Ok(unpacked);
         }
         let packages = self.root.join("packages");
-        say!("getting the package {package}");
+        say!("downloading the package {package}");
         run(Command::new("apt-get").args(["download", package]).current_dir(&packages))?;
-        let is_it = |path: &PathBuf| {
+        let is_wanted = |path: &PathBuf| {
             path.file_name()
                 .and_then(|name| name.to_str())
                 .is_some_and(|name| name.starts_with(&format!("{package}_")))
@@ -156,9 +155,9 @@ impl Store {
         let file = files
             .flatten()
             .map(|entry| entry.path())
-            .find(is_it)
+            .find(is_wanted)
             .ok_or("apt-get downloaded no such file")?;
-        // Under another name first, so that what is there is whole.
+        // Unpacked under another name first, so that the folder is complete once it exists.
         let unfinished = unpacked.with_extension("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
         run(Command::new("dpkg-deb").arg("-x").args([&file, &unfinished]))?;
@@ -166,7 +165,7 @@ impl Store {
         Ok(unpacked)
     }
 
-    /// Builds a crate's program, once.
+    /// Builds a crate's program, unless that has been done.
     fn build(&self, crate_name: &str, program: &str) -> Result<PathBuf, String> {
         let root = self.root.join("cargo");
         let file = root.join("bin").join(program);
@@ -188,7 +187,7 @@ impl Store {
 }
 
 impl Fetched {
-    /// What puts it into the guest.
+    /// The additions that copy the program and its libraries to the guest.
     pub fn additions(&self, name: &str) -> Vec<Addition> {
         let program = Addition { host: self.file.clone(), guest: format!("{GUEST_BIN}/{name}") };
         let libraries = self.libraries.iter().map(|path| Addition {
@@ -208,8 +207,7 @@ fn find_on_machine(name: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("this machine has no {name}"))
 }
 
-/// The loader and the libraries of a dynamic program, as the loader itself names them; none of a
-/// static one.
+/// The dynamic loader and the libraries of a program, as `ldd` prints them; none for a static one.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
     let output = Command::new("ldd")
         .arg(program)

@@ -1,17 +1,16 @@
-//! What a run of a group's cases has told, taken apart.
+//! Parses the report of a group's run.
 
 use std::collections::BTreeMap;
 
-/// What a case left: output, status, files, as one text.
+/// Output, status and files of each case, as one text by the case's name.
 pub type Sections = BTreeMap<String, String>;
 
-/// What stands before a case's name.
+/// Prefix of the line that names a case.
 const CASE: &str = "=== case ";
-/// What stands at the end.
+/// The last line of a report.
 const END: &str = "=== end";
 
-/// Takes a driver's output apart. A case that is cut off in the middle by the end of the output is
-/// there as far as it came.
+/// Splits the driver's output into cases. The last case of an incomplete output is truncated.
 pub fn sections(output: &[u8]) -> Sections {
     let mut sections = Sections::new();
     let mut current: Option<(String, String)> = None;
@@ -29,9 +28,9 @@ pub fn sections(output: &[u8]) -> Sections {
     sections
 }
 
-/// The first lines in which two texts differ, for people.
+/// The first lines in which two texts differ.
 pub fn difference(wanted: &str, found: &str) -> String {
-    /// Lines that are shown of each.
+    /// Number of lines printed from each text.
     const SHOWN: usize = 12;
     let same =
         wanted.lines().zip(found.lines()).take_while(|(wanted, found)| wanted == found).count();
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_taken_apart() {
+    fn a_report_is_split_into_cases() {
         let found = sections(b"noise\n\n=== case a\nx\n=== status 0\n\n=== case b\ny\n\n=== end\n");
         assert_eq!(found.len(), 2);
         assert_eq!(found["a"], "x\n=== status 0\n\n");
@@ -59,14 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_not_lost_and_not_whole() {
+    fn a_truncated_case_differs_from_a_complete_one() {
         let whole = sections(b"\n=== case a\nx\n=== status 0\n");
         let cut = sections(b"\n=== case a\nx\n");
         assert_ne!(whole["a"], cut["a"]);
     }
 
     #[test]
-    fn a_difference_begins_where_it_begins() {
+    fn a_difference_starts_at_the_first_different_line() {
         assert_eq!(
             difference("a\nb\n", "a\nc\n"),
             "from line 2 on (-: Linux, +: Sloth)\n- b\n+ c\n"

@@ -1,4 +1,4 @@
-//! The loader against what it cannot boot: it says why and ends, whatever it is given.
+//! The loader with initrds that it cannot boot: it must log the reason and end the machine.
 
 use std::io::{Seek, Write};
 use std::time::Duration;
@@ -7,29 +7,29 @@ use anyhow::Result;
 
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
-use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
+use crate::machine::session::{Outcome, capture};
+use crate::machine::{Clock, Debugger, Ending, Hardware};
 use crate::paths::Paths;
-use crate::session::{Input, Outcome, Session};
-use crate::verdict::Verdict;
+use crate::test::verdict::Verdict;
 
 /// A refusal takes a fraction of a second.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// One initrd that must be refused.
+/// An initrd that the loader must refuse.
 #[derive(Debug, Clone)]
 pub struct BootTest {
-    /// Its name.
+    /// The test's full name.
     pub name: &'static str,
     initrd: Vec<u8>,
     says: &'static str,
 }
 
-/// All of them.
+/// The tests, one for each initrd.
 pub fn list() -> Vec<BootTest> {
     let test = |name, initrd, says| BootTest { name, initrd, says };
     let garbage = [0xa5; 8192].to_vec();
-    let mut cut = archive("kernel", &[0; 4096]);
-    cut.truncate(2048);
+    let mut half = archive("kernel", &[0; 4096]);
+    half.truncate(2048);
     vec![
         test("qemu::boot_refuses_garbage", garbage, "not a ustar archive"),
         test(
@@ -37,16 +37,15 @@ pub fn list() -> Vec<BootTest> {
             archive("init", &[0; 4096]),
             "first member is not `kernel`",
         ),
-        test("qemu::boot_refuses_half_a_kernel", cut, "in the middle of the kernel"),
+        test("qemu::boot_refuses_half_a_kernel", half, "in the middle of the kernel"),
         test("qemu::boot_refuses_no_elf", archive("kernel", &[0x7f; 4096]), "not an ELF"),
     ]
 }
 
-/// An archive with one member and a page behind it.
+/// An archive with one member, and a page of zeros after it.
 fn archive(name: &str, data: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
-    // Both hold for the short names and sizes above; a wrong header would be refused for another
-    // reason.
+    // This fails only for long names.
     let _ = header.set_path(name);
     header.set_size(data.len() as u64);
     header.set_mode(0o644);
@@ -58,27 +57,19 @@ fn archive(name: &str, data: &[u8]) -> Vec<u8> {
 }
 
 impl BootTest {
-    /// Runs it.
+    /// Boots the initrd.
     pub fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         let mut initrd = paths.scratch_file()?;
         initrd.write_all(&self.initrd)?;
         initrd.rewind()?;
         let hardware =
             Hardware { memory: "48M".to_owned(), clock: Clock::Host, debugger: Debugger::None };
-        let machine = Machine::start(guest, &initrd, &hardware)?;
-        let (mut console, mut log) = (Vec::new(), Vec::new());
-        let session = Session {
-            input: Input::None,
-            console: &mut console,
-            log: &mut log,
-            limit: Some(LIMIT),
-            interrupts,
-        };
-        let outcome = session.run(machine)?;
-        let log = String::from_utf8_lossy(&log);
-        let refused = outcome == Outcome::Ended(Ending::LoaderRefused, None) && console.is_empty();
+        let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;
+        let (outcome, log) = (&seen.outcome, String::from_utf8_lossy(&seen.log));
+        let refused =
+            *outcome == Outcome::Ended(Ending::LoaderRefused, None) && seen.console.is_empty();
         Ok(Verdict::from_condition(refused && log.contains(self.says), || {
-            format!("{outcome:?}, and the log is {log:?} in place of {:?}", self.says)
+            format!("{outcome:?}, and the log {log:?} does not contain {:?}", self.says)
         }))
     }
 }

@@ -1,8 +1,10 @@
-//! `bench`: what things cost, in instructions and bytes, the same in every run.
+//! `bench`: costs in instructions and bytes, which are the same in every run.
 //!
-//! The guest's program `bench` measures and prints lines `name value unit`. The start of the
-//! machine is measured by the program `first`, which takes init's place in a machine of its own and
-//! writes `bench: name value unit` to the log. The targets are added here.
+//! The guest's program `bench` measures and prints lines `name value unit`. Boot is measured by the
+//! program `first`, which runs in place of init on a separate machine and writes `bench: name value
+//! unit` to the log. The report adds the targets.
+
+mod targets;
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -11,26 +13,26 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::add::Addition;
 use crate::cli::{BenchArgs, Lazy};
+use crate::guest::addition::Addition;
 use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
-use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
+use crate::machine::session::{Outcome, capture};
+use crate::machine::task::Task;
+use crate::machine::{Clock, Debugger, Ending, Hardware};
 use crate::paths::Paths;
-use crate::run::{Task, describe};
-use crate::session::{Input, Outcome, Session};
-use crate::{guest, say, setup, status, targets};
+use crate::{exit_status, guest, say, setup};
 
-/// The machine that the figures of other systems were measured on.
+/// Memory of the machine that Linux was measured on.
 const MEMORY: &str = "1G";
-/// All benchmarks together, on an emulator that counts.
+/// Time limit for all benchmarks together, on an emulator that counts instructions.
 const LIMIT: Duration = Duration::from_secs(900);
-/// The row that is about the start of the machine.
+/// The row for the boot of the machine.
 const BOOT: &str = "boot";
-/// What marks a figure in the log.
+/// Prefix of a figure in the log.
 const LOG_MARK: &str = "bench: ";
 
-/// One figure.
+/// A line of the report.
 #[derive(Debug, Clone, PartialEq)]
 struct Figure {
     name: String,
@@ -38,13 +40,13 @@ struct Figure {
     unit: String,
 }
 
-/// Measures what matches; the status is xtask's.
+/// Measures the rows that match; returns the exit status.
 pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
     let guest = guest::build(paths, &toolchain, Variant::Normal)?;
     let filter = arguments.filter.as_deref().unwrap_or_default();
     if !filter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        bail!("a filter is made of letters, digits, dots and dashes");
+        bail!("a filter consists of letters, digits, dots, underscores and dashes");
     }
     let interrupts = Interrupts::listen()?;
     say!("measuring (this takes a while)");
@@ -67,10 +69,10 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     stdout().write_all(report.as_bytes())?;
     for run in &runs {
         if run.outcome != Outcome::Ended(Ending::PowerOff, Some(0)) {
-            let (status, complaint) = describe(&run.outcome);
+            let (status, complaint) = run.outcome.describe();
             eprint!("{}", run.log);
-            say!("{complaint}; the figures above are what was measured until then");
-            return Ok(if status == 0 { status::QEMU_ENDED } else { status });
+            say!("{complaint}; the figures above were measured before");
+            return Ok(if status == 0 { exit_status::QEMU_ENDED } else { status });
         }
     }
     Ok(0)
@@ -85,15 +87,15 @@ pub fn figures(
 ) -> Result<std::result::Result<Figures, String>> {
     let run = measure(paths, guest, &format!("bench {filter}"), &[], interrupts)?;
     if run.outcome != Outcome::Ended(Ending::PowerOff, Some(0)) {
-        return Ok(Err(format!("{}\n{}", describe(&run.outcome).1, run.log)));
+        return Ok(Err(format!("{}\n{}", run.outcome.describe().1, run.log)));
     }
     Ok(Ok(run.figures().map(|figure| (figure.name, figure.value)).collect()))
 }
 
-/// Values by the names of their rows.
+/// Values by the names of the rows.
 pub type Figures = BTreeMap<String, f64>;
 
-/// What a machine that measures has written.
+/// The output of a machine that measures.
 struct Run {
     outcome: Outcome,
     console: String,
@@ -107,7 +109,7 @@ impl Run {
     }
 }
 
-/// Runs a command on the machine that measures; gives its output and the log.
+/// Runs a command on the machine that counts instructions; returns its output and the log.
 pub fn counted(
     paths: &Paths,
     guest: &Guest,
@@ -146,21 +148,12 @@ fn measure_with(
         clock: Clock::Instructions,
         debugger: Debugger::None,
     };
-    let machine = Machine::start(guest, &initrd, &hardware)?;
-    let (mut console, mut log) = (Vec::new(), Vec::new());
-    let session = Session {
-        input: Input::None,
-        console: &mut console,
-        log: &mut log,
-        limit: Some(LIMIT),
-        interrupts,
-    };
-    let outcome = session.run(machine)?;
+    let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Run { outcome, console: text(&console), log: text(&log) })
+    Ok(Run { outcome: seen.outcome, console: text(&seen.console), log: text(&seen.log) })
 }
 
-/// Reads a line `name value unit`; anything else is not a figure.
+/// Parses a line `name value unit`; other lines are not figures.
 fn figure(line: &str) -> Option<Figure> {
     let mut words = line.split_whitespace();
     let (name, value, unit) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
@@ -184,7 +177,7 @@ fn as_json(figures: &[Figure]) -> String {
     format!("{:#}\n", Value::Array(rows))
 }
 
-/// A whole number as one, without a point: most are.
+/// A number for JSON, without a decimal point if it is whole.
 fn number(value: f64) -> Value {
     let whole = value as i64;
     if whole as f64 == value { json!(whole) } else { json!(value) }

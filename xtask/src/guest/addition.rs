@@ -1,16 +1,16 @@
-//! `--add HOST[:GUEST]`: what goes from the host into the guest, and where it goes.
+//! `--add HOST[:GUEST]`: a file or folder of the host that is copied into the guest.
 //!
-//! Without GUEST, the path as typed must mean the same file in the guest, whose commands start in
-//! `/root`: so relative paths go below `/root`, absolute ones stay what they are.
+//! Without GUEST, the path as typed must name the same file in the guest, whose commands start in
+//! `/root`. So a relative path is taken relative to `/root`; an absolute path is kept.
 
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// Where commands start in the guest.
+/// The folder in which commands start in the guest.
 const HOME: &str = "root";
 
-/// One thing to add.
+/// A file or folder to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addition {
     /// The file or folder on the host.
@@ -20,29 +20,29 @@ pub struct Addition {
 }
 
 impl Addition {
-    /// Reads an argument of `--add`. A file whose name holds a colon is found by its whole name
-    /// first.
+    /// Parses an argument of `--add`. If a file has the whole argument as its name, colons are part
+    /// of the name.
     pub fn parse(argument: &str) -> Result<Self> {
         let (host, guest) = match argument.rsplit_once(':') {
             Some((host, guest)) if !Path::new(argument).exists() => (host, Some(guest)),
             _ => (argument, None),
         };
         if host.is_empty() || guest.is_some_and(str::is_empty) {
-            bail!("--add {argument}: give it as HOST or HOST:GUEST");
+            bail!("--add {argument}: expected HOST or HOST:GUEST");
         }
         if let Err(error) = std::fs::metadata(host) {
             bail!("--add {argument}: cannot read {host}: {error}");
         }
         let Some(guest) = guest_path(guest.unwrap_or(host)) else {
             bail!(
-                "--add {argument}: the guest's path has `..` in it; say where it is to go with {host}:GUEST"
+                "--add {argument}: the path in the guest contains `..`; name another: {host}:GUEST"
             );
         };
         Ok(Self { host: PathBuf::from(host), guest })
     }
 }
 
-/// The path from the guest's root that `typed` means in `/root`; `None` if it climbs.
+/// The path from the guest's root that `typed` names in `/root`; `None` if it contains `..`.
 fn guest_path(typed: &str) -> Option<String> {
     let mut parts = Vec::new();
     if !typed.starts_with('/') {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_means_the_same_in_the_guest() {
+    fn a_path_names_the_same_file_in_the_guest() {
         assert_eq!(guest_path("./a/b.txt").as_deref(), Some("root/a/b.txt"));
         assert_eq!(guest_path("a//b").as_deref(), Some("root/a/b"));
         assert_eq!(guest_path("/usr/bin/x").as_deref(), Some("usr/bin/x"));

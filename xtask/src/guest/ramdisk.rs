@@ -1,8 +1,8 @@
-//! The initrd: one ustar archive with the kernel in front and the root file system behind it.
+//! The initrd: one ustar archive with the kernel first, followed by the root file system.
 //!
-//! The loader cuts the kernel off, together with the filler behind it; what follows starts on a
-//! page border and is the ramdisk. There, the data of every file of a page or more starts on a
-//! page border too, by fillers named `.pad`, so that the guest can use the pages where they lie.
+//! The loader removes the kernel and the padding after it. The rest starts on a page boundary and
+//! is the ramdisk. In it, the data of every file of at least a page starts on a page boundary as
+//! well, by padding entries named `.pad`, so that the guest can use the pages in place.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,24 +13,24 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tar::{EntryType, Header};
 
-use crate::add::Addition;
+use crate::guest::addition::Addition;
 use crate::guest::{Guest, TOOLS};
 
-/// Bytes in a tar block.
+/// Size of a tar block in bytes.
 const BLOCK_BYTES: u64 = 512;
-/// Bytes in a page of the guest.
+/// Size of the guest's page in bytes.
 const PAGE_BYTES: u64 = 4096;
-/// The name of entries that only fill up; the guest ignores them.
-const FILLER: &str = ".pad";
-/// Folders that are there from the start.
+/// The name of padding entries, which the guest ignores.
+const PADDING: &str = ".pad";
+/// Folders that always exist.
 const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "mnt", "proc", "root", "sbin", "tmp"];
-/// Small files that programs look for by name: who there is.
+/// Small files that programs expect: users and groups.
 const TEXTS: [(&str, &str); 2] =
     [("etc/group", "root:x:0:\n"), ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")];
-/// The program that the kernel starts first.
+/// The program that the kernel starts.
 const INIT: &str = "init";
 
-/// What a file in the ramdisk is made of.
+/// A file or folder in the ramdisk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Folder,
@@ -43,14 +43,14 @@ enum Node {
     Link(String),
 }
 
-/// The root file system to be, by path without the leading slash.
+/// The root file system, by path without the leading slash.
 #[derive(Debug, Default)]
 pub struct Ramdisk {
     nodes: BTreeMap<String, Node>,
 }
 
 impl Ramdisk {
-    /// The guest's programs and empty folders.
+    /// A root file system with the guest's programs and empty folders.
     pub fn new(guest: &Guest) -> Result<Self> {
         let mut ramdisk = Self::default();
         for folder in FOLDERS {
@@ -72,12 +72,12 @@ impl Ramdisk {
         Ok(ramdisk)
     }
 
-    /// Adds a file that is made up here.
+    /// Adds a file with the given contents.
     pub fn add_text(&mut self, guest_path: &str, text: Vec<u8>) -> Result<()> {
         self.put(guest_path, Node::Text(text))
     }
 
-    /// Adds a file or a folder of the host; a file that is there already is replaced.
+    /// Adds a file or a folder of the host; an existing file is replaced.
     pub fn add(&mut self, addition: &Addition) -> Result<()> {
         let host = &addition.host;
         for entry in walkdir::WalkDir::new(host).follow_links(true).sort_by_file_name() {
@@ -101,10 +101,10 @@ impl Ramdisk {
         Ok(())
     }
 
-    /// Puts a node in, and the folders above it.
+    /// Inserts a node and the folders above it.
     fn put(&mut self, path: &str, node: Node) -> Result<()> {
         if path.is_empty() {
-            ensure!(node == Node::Folder, "a file cannot take the place of the root folder");
+            ensure!(node == Node::Folder, "a file cannot replace the root folder");
             return Ok(());
         }
         if let Some((parent, _)) = path.rsplit_once('/') {
@@ -112,20 +112,20 @@ impl Ramdisk {
         }
         match self.nodes.get(path) {
             Some(old) if (*old == Node::Folder) != (node == Node::Folder) => {
-                bail!("/{path} would be a file and a folder in the guest")
+                bail!("/{path} would be both a file and a folder in the guest")
             }
             _ => self.nodes.insert(path.to_owned(), node),
         };
         Ok(())
     }
 
-    /// Writes the initrd: `kernel`, then everything else.
+    /// Writes the initrd: `kernel`, then the root file system.
     pub fn write_initrd(&self, kernel: &Path, target: &fs::File) -> Result<()> {
         let mut archive =
             Archive { out: BufWriter::with_capacity(1 << 20, target), offset_bytes: 0 };
         archive.host_file("kernel", kernel, 0o755)?;
-        archive.fill_up_to(0)?;
-        // A link follows what it links to.
+        archive.pad_to(0)?;
+        // A link follows its target.
         let (links, others): (Vec<_>, Vec<_>) =
             self.nodes.iter().partition(|(_, node)| matches!(node, Node::Link(_)));
         for (path, node) in others.into_iter().chain(links) {
@@ -144,7 +144,7 @@ impl Ramdisk {
     }
 }
 
-/// An archive being written. Its offset is always a whole number of blocks.
+/// An archive that is being written. Its offset is a multiple of the block size.
 struct Archive<'a> {
     out: BufWriter<&'a fs::File>,
     offset_bytes: u64,
@@ -205,7 +205,7 @@ impl Archive<'_> {
 
     fn file(&mut self, path: &str, size_bytes: u64, mode: u32, data: &mut dyn Read) -> Result<()> {
         if size_bytes >= PAGE_BYTES && self.offset_bytes > 0 {
-            self.fill_up_to(PAGE_BYTES - BLOCK_BYTES)?;
+            self.pad_to(PAGE_BYTES - BLOCK_BYTES)?;
         }
         self.header(path, EntryType::Regular, mode, size_bytes)?;
         let copied = std::io::copy(&mut data.take(size_bytes), &mut self.out)?;
@@ -214,15 +214,14 @@ impl Archive<'_> {
         self.zeros_to_block()
     }
 
-    /// Writes a filler, if one is needed, so that the archive ends at `remainder` modulo the page
-    /// size.
-    fn fill_up_to(&mut self, remainder: u64) -> Result<()> {
+    /// Writes padding, if needed, so that the archive ends at `remainder` modulo the page size.
+    fn pad_to(&mut self, remainder: u64) -> Result<()> {
         let missing = (PAGE_BYTES + remainder - self.offset_bytes % PAGE_BYTES) % PAGE_BYTES;
         if missing == 0 {
             return Ok(());
         }
         let size_bytes = missing - BLOCK_BYTES;
-        self.header(FILLER, EntryType::Regular, 0o644, size_bytes)?;
+        self.header(PADDING, EntryType::Regular, 0o644, size_bytes)?;
         self.raw(&[0; PAGE_BYTES as usize][..size_bytes as usize])
     }
 
@@ -258,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn large_files_lie_on_page_borders_and_the_ramdisk_too() {
+    fn large_files_and_the_ramdisk_start_on_page_boundaries() {
         let bytes =
             archive_of(&[("a", 1), ("b/c", 4095), ("b/d", 4096), ("e", 100_000), ("f", 4096)]);
         let mut seen = Vec::new();
         for (index, entry) in tar::Archive::new(bytes.as_slice()).entries().unwrap().enumerate() {
             let entry = entry.unwrap();
             let name = entry.path().unwrap().to_str().unwrap().to_owned();
-            if index > 0 && name != FILLER && entry.size() >= PAGE_BYTES {
+            if index > 0 && name != PADDING && entry.size() >= PAGE_BYTES {
                 assert_eq!(entry.raw_file_position() % PAGE_BYTES, 0, "{name}");
             }
             if name == "a" {
@@ -275,7 +274,7 @@ mod tests {
                     "the ramdisk's first entry"
                 );
             }
-            if name != FILLER {
+            if name != PADDING {
                 seen.push(name);
             }
         }
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_not_a_file_and_a_folder() {
+    fn a_path_is_not_both_a_file_and_a_folder() {
         let mut ramdisk = Ramdisk::default();
         ramdisk.add_text("a", Vec::new()).unwrap();
         assert!(ramdisk.add_text("a/b", Vec::new()).is_err());

@@ -1,18 +1,18 @@
-//! The user's terminal, raw for as long as the guest has it.
+//! The user's terminal, in raw mode while it is connected to the guest's console.
 
 use std::io::{Stdin, stdin};
 use std::os::fd::AsFd;
 
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 
-/// A raw terminal; dropping it gives it back as it was.
+/// A terminal in raw mode; dropping it restores the previous mode.
 pub struct RawTerminal {
     terminal: Stdin,
     before: Termios,
 }
 
 impl RawTerminal {
-    /// Makes standard input raw, if it is a terminal.
+    /// Switches standard input to raw mode, if it is a terminal.
     pub fn enter() -> Option<Self> {
         let terminal = stdin();
         if !isatty(terminal.as_fd()) {
@@ -28,7 +28,7 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
+        // This fails only if the terminal is gone.
         let _ = tcsetattr(self.terminal.as_fd(), OptionalActions::Drain, &self.before);
     }
 }

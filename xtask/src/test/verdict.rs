@@ -1,18 +1,18 @@
-//! What came of a test.
+//! The result of a test.
 
-/// Passed, or failed and why.
+/// Whether a test passed, with the reason if it did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should be.
+    /// The test ended as expected.
     Passed,
-    /// Not so; everything that helps to find out why.
+    /// It did not; the text helps to find the cause.
     Failed(String),
-    /// It could not be tried here, and why.
+    /// The test cannot run on this machine, for the reason given.
     Skipped(String),
 }
 
 impl Verdict {
-    /// It in a word.
+    /// The word that is recorded for the book.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -21,7 +21,7 @@ impl Verdict {
         }
     }
 
-    /// A verdict from a condition; `why` is only asked on failure.
+    /// A verdict from a condition; `why` is called only on failure.
     pub fn from_condition(holds: bool, why: impl FnOnce() -> String) -> Self {
         if holds { Self::Passed } else { Self::Failed(why()) }
     }

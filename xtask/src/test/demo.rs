@@ -1,4 +1,5 @@
-//! The experiment as a test: every byte right, the lazy run lazy, the eager one not, both alike.
+//! The experiment as a test: every byte is correct, the lazy run is lazy, the eager run is not, and
+//! both have the same hash.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,17 +10,17 @@ use crate::cli::Lazy;
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::qemu_tests::{Expected, QemuTest};
-use crate::verdict::Verdict;
+use crate::test::qemu::{Expected, QemuTest};
+use crate::test::verdict::Verdict;
 
-/// The size of the experiment: what no machine of 128 MiB could copy.
+/// Size of the experiment's file, far more than the machine's 128 MiB could copy.
 const FULL_BYTES: u64 = 16 << 30;
-/// A size that fits, for the run that copies.
+/// Size that fits into memory, for the run that copies.
 const FITTING_BYTES: u64 = 32 << 20;
-/// Even the emulated machine needs only seconds.
+/// Time limit; even the emulated machine needs only seconds.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// What a run of `demo` printed and counted.
+/// Hash and counters that a run of `demo` printed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Report {
     hash: String,
@@ -45,12 +46,12 @@ impl Report {
         report
     }
 
-    /// A counter; `demo` leaves out those that did not move.
+    /// The value of a counter; `demo` omits those that are zero.
     fn count(&self, name: &str) -> u64 {
         self.counters.get(name).copied().unwrap_or(0)
     }
 
-    /// One read, of all the pages, and hardly a byte of it moved.
+    /// There was one lazy read of all pages, and less than the file was moved.
     fn is_lazy(&self, size_bytes: u64) -> bool {
         self.count("reads_lazy") == 1
             && self.count("pages_lazy") == size_bytes / 4096
@@ -59,26 +60,26 @@ impl Report {
             && self.count("bytes_read_eager") < 1 << 20
     }
 
-    /// No lazy read, and every byte moved.
+    /// There was no lazy read, and every byte was moved.
     fn is_eager(&self, size_bytes: u64) -> bool {
         self.count("reads_lazy") == 0 && self.count("bytes_read_eager") >= size_bytes
     }
 }
 
-/// One of the two tests.
+/// The two tests of the experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DemoTest {
-    /// 16 GiB on 128 MiB.
+    /// 16 GiB on a machine of 128 MiB.
     Full,
     /// A size that fits, lazily and eagerly.
     BothWays,
 }
 
 impl DemoTest {
-    /// Both.
+    /// Every test of the experiment.
     pub const ALL: [Self; 2] = [Self::Full, Self::BothWays];
 
-    /// Its name.
+    /// The test's full name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "qemu::demo_16_gib_on_128_mib",
@@ -86,7 +87,7 @@ impl DemoTest {
         }
     }
 
-    /// Runs it.
+    /// Runs the experiment and checks what it reports.
     pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         let run = |size_bytes, lazy| experiment(paths, guest, interrupts, size_bytes, lazy);
         match self {
@@ -114,7 +115,7 @@ fn agree(lazy: &Report, eager: &Report) -> Verdict {
     Verdict::from_condition(is_good, || format!("lazy: {lazy:#?}\neager: {eager:#?}"))
 }
 
-/// One run; what it printed, or why it failed.
+/// Runs the experiment once; returns its report, or why it failed.
 fn experiment(
     paths: &Paths,
     guest: &Guest,
@@ -137,9 +138,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn laziness_is_told_from_counters() {
+    fn counters_show_laziness() {
         let lazy = Report::parse(
-            "read 1\ncounter  reads_lazy: 1\ncounter pages_lazy: 8192\ncounter bytes_fetched: 4096\nhash  abc\n",
+            "read 1\ncounter  reads_lazy: 1\ncounter pages_lazy: 8192\n\
+             counter bytes_fetched: 4096\nhash  abc\n",
         );
         assert_eq!(lazy.hash, "abc");
         assert!(lazy.is_lazy(FITTING_BYTES) && !lazy.is_eager(FITTING_BYTES));

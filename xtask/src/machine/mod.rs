@@ -1,11 +1,14 @@
-//! One QEMU: its command line, its three serial ports, and how it ended.
+//! One QEMU process: its command line, its three serial ports, and how it ended.
 //!
-//! COM1 is the guest's console, COM2 the kernel's log and a command's standard error, COM3 the
-//! channel on which init reports. Each is a pipe that only QEMU and we hold; a pipe, since a socket
-//! counts every byte the guest sends as a message and is full after a few hundred. Its disk is for
-//! what is temporary. That and the initrd are unlinked files that QEMU opens through their
-//! descriptors, so that however this program ends, nothing is left lying about, and no QEMU
-//! running.
+//! COM1 is the guest's console. COM2 carries the kernel's log and a command's standard error. On
+//! COM3 init reports the command's status. Each port is a pipe between QEMU and xtask: QEMU's
+//! sockets treat every byte from the guest as a message and are full after a few hundred. The
+//! guest's disk, for temporary data, and its initrd are unlinked files that QEMU opens through
+//! inherited descriptors, so no file and no QEMU process outlives xtask.
+
+pub mod session;
+pub mod task;
+pub mod terminal;
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
@@ -15,42 +18,42 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitSta
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::guest::Guest;
+use crate::process;
 use crate::setup::QEMU;
 
-/// QEMU's statuses by isa-debug-exit: `(code << 1) | 1`.
+/// Exit statuses of QEMU after a write of `code` to isa-debug-exit: `(code << 1) | 1`.
 const POWER_OFF: i32 = 0x10 << 1 | 1;
 const KERNEL_PANIC: i32 = 0x11 << 1 | 1;
 const LOADER_REFUSED: i32 = 0x12 << 1 | 1;
 
-/// How the guest's clock runs.
+/// What drives the guest's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// With the host's, on a CPU with all features there are.
+    /// The host's clock, on a CPU with all features that QEMU emulates.
     Host,
-    /// One nanosecond an instruction, on a plain CPU: the same in every run.
+    /// One nanosecond per instruction, on a plain CPU: the same in every run.
     Instructions,
 }
 
 /// Whether the machine waits for a debugger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Debugger {
-    /// It starts at once.
+    /// The machine starts at once.
     None,
-    /// It waits for gdb on port 1234.
+    /// The machine waits for gdb on port 1234.
     Wait,
 }
 
-/// What kind of machine.
+/// The configuration of a machine.
 #[derive(Debug, Clone)]
 pub struct Hardware {
-    /// Its memory, as QEMU writes it.
+    /// Size of the memory, as QEMU's option `-m` takes it.
     pub memory: String,
-    /// Its clock.
+    /// The clock's source.
     pub clock: Clock,
-    /// Its debugger.
+    /// Whether a debugger is waited for.
     pub debugger: Debugger,
 }
 
@@ -63,27 +66,27 @@ pub enum Ending {
     KernelPanic,
     /// The loader could not start the kernel.
     LoaderRefused,
-    /// Anything else, in words.
+    /// Another ending, described in a sentence.
     Other(String),
 }
 
-/// A running machine. Dropping it kills it.
+/// A running machine. Dropping it kills QEMU.
 pub struct Machine {
     child: Child,
-    /// COM1, what it reads; never waits.
+    /// Input of COM1; writes do not block.
     pub keys: ChildStdin,
-    /// COM1, what it writes.
+    /// Output of COM1.
     pub console: ChildStdout,
-    /// COM2, what it writes.
+    /// Output of COM2.
     pub log: File,
-    /// COM3, what it writes.
+    /// Output of COM3.
     pub control: File,
-    /// What QEMU itself has to say.
+    /// QEMU's own standard error.
     pub complaints: ChildStderr,
 }
 
 impl Machine {
-    /// Starts one.
+    /// Starts QEMU with the guest's loader and an initrd.
     pub fn start(guest: &Guest, initrd: &File, hardware: &Hardware) -> Result<Self> {
         let mut command = Command::new(QEMU);
         command.args([
@@ -114,7 +117,7 @@ impl Machine {
         );
         command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=scratch"]);
         command.args(["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
-        // Kept until QEMU has its copies.
+        // Kept open until QEMU has inherited them.
         let mut far_ends = Vec::new();
         let mut port = |name: &str| -> Result<File> {
             let (near, far) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
@@ -130,13 +133,9 @@ impl Machine {
         let (log, control) = (port("com2")?, port("com3")?);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own, so that the terminal's Ctrl-C is ours to handle.
+        // A process group of its own, so that only xtask receives the terminal's Ctrl-C.
         command.process_group(0);
-        // SAFETY: between fork and exec only one system call is made, which is safe there.
-        unsafe {
-            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-        }
-        let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
+        let mut child = process::spawn_bound(&mut command)?;
         let keys = child.stdin.take().context("QEMU has no standard input")?;
         let console = child.stdout.take().context("QEMU has no standard output")?;
         let complaints = child.stderr.take().context("QEMU has no standard error")?;
@@ -144,14 +143,12 @@ impl Machine {
         Ok(Self { child, keys, console, log, control, complaints })
     }
 
-    /// Ends the machine at once.
+    /// Kills QEMU without waiting for the guest.
     pub fn kill(&mut self) {
-        // A machine that has ended already is as dead as it can be.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        process::kill(&mut self.child);
     }
 
-    /// Waits until the machine has ended by itself.
+    /// Waits until QEMU exits, and returns how it ended.
     pub fn wait(&mut self) -> Result<Ending> {
         Ok(classify(self.child.wait().context("cannot wait for QEMU")?))
     }
@@ -163,13 +160,13 @@ impl Drop for Machine {
     }
 }
 
-/// Bytes of the disk on which the guest keeps what is temporary and does not fit into its memory:
-/// one half is for files, the other for pages of programs.
+/// Size in bytes of the disk for temporary data that does not fit into the guest's memory. One half
+/// is for files, the other for pages of programs.
 const SCRATCH_BYTES: u64 = 2 << 30;
 
-/// An empty disk of holes, unlinked like the initrd.
+/// An empty sparse disk, unlinked like the initrd.
 fn scratch(guest: &Guest) -> Result<File> {
-    let folder = guest.boot.parent().context("the loader lies nowhere")?;
+    let folder = guest.boot.parent().context("the loader has no folder")?;
     let file = tempfile::tempfile_in(folder)
         .with_context(|| format!("cannot make a file in {}", folder.display()))?;
     file.set_len(SCRATCH_BYTES).context("cannot size the guest's disk")?;
@@ -177,9 +174,9 @@ fn scratch(guest: &Guest) -> Result<File> {
     Ok(file)
 }
 
-/// Lets the next program inherit a descriptor.
+/// Lets programs that are started later inherit a descriptor.
 fn inherit(descriptor: &impl AsFd) -> Result<()> {
-    fcntl_setfd(descriptor, FdFlags::empty()).context("cannot pass a descriptor on")
+    fcntl_setfd(descriptor, FdFlags::empty()).context("cannot let QEMU inherit a descriptor")
 }
 
 fn classify(status: ExitStatus) -> Ending {
@@ -187,9 +184,9 @@ fn classify(status: ExitStatus) -> Ending {
         (Some(POWER_OFF), _) => Ending::PowerOff,
         (Some(KERNEL_PANIC), _) => Ending::KernelPanic,
         (Some(LOADER_REFUSED), _) => Ending::LoaderRefused,
-        // With -no-reboot a triple fault, too, is an orderly end for QEMU.
+        // With -no-reboot QEMU exits with 0 after a triple fault as well.
         (Some(0), _) => Ending::Other(
-            "QEMU ended without a word from the guest: the CPU was reset, or QEMU told to quit"
+            "QEMU ended without a report from the guest: the CPU was reset, or QEMU was asked to quit"
                 .to_owned(),
         ),
         (Some(code), _) => Ending::Other(format!("QEMU ended with status {code}")),
@@ -204,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endings_are_told_apart() {
+    fn endings_are_distinguished() {
         let ending = |raw| classify(ExitStatus::from_raw(raw));
         assert_eq!(ending(33 << 8), Ending::PowerOff);
         assert_eq!(ending(35 << 8), Ending::KernelPanic);

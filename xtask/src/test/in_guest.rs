@@ -1,8 +1,8 @@
 //! The guest's own tests: one machine for each function with the attribute `#[guest_test]` in the
 //! programs `tests` and `rules`.
 //!
-//! What tests there are is said by the programs themselves: they are built for the host and run
-//! with `--list`, which prints one line of JSON per test.
+//! The programs list their tests: they are built for the host and run with `--list`, which prints
+//! one line of JSON per test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::cli::Length;
 use crate::guest::cargo;
 use crate::paths::Paths;
-use crate::qemu_tests::{Expected, QemuTest};
+use crate::test::qemu::{Expected, QemuTest};
 
 /// The programs, in the order in which their tests run.
 const PROGRAMS: [&str; 2] = ["tests", "rules"];
@@ -22,21 +22,21 @@ const PROGRAMS: [&str; 2] = ["tests", "rules"];
 /// A test as its program lists it.
 #[derive(Debug, Clone)]
 pub struct GuestTest {
-    /// The program that contains it.
+    /// The program that contains the test.
     pub program: &'static str,
     /// The name, which the program takes as its argument.
     pub name: String,
-    /// The machine's memory, in MiB.
+    /// Size of the machine's memory in MiB.
     pub memory_mib: u64,
-    /// Seconds until it counts as hanging.
+    /// Time limit in seconds.
     pub timeout_s: u64,
-    /// Whether it runs only where long tests are asked for.
+    /// Whether the test runs only with `--long`.
     pub long: bool,
-    /// The mutants that must make it fail, by the names they have on command lines.
+    /// Names of the mutants that must make the test fail.
     pub mutants: Vec<String>,
-    /// What it proves.
+    /// The property that the test proves.
     pub doc: String,
-    /// The lines of the kernel's log that it must produce; empty where that does not matter.
+    /// Patterns for the lines of the kernel's log about traced reads; empty if they are not checked.
     pub log: Vec<String>,
 }
 
@@ -63,12 +63,12 @@ impl GuestTest {
         test().with_context(|| format!("{program} --list prints a line that lacks a field: {line}"))
     }
 
-    /// Whether it proves a rule of the contract.
+    /// Whether the test proves a rule of the contract.
     pub fn is_rule(&self) -> bool {
         self.program == "rules"
     }
 
-    /// The test as it runs in a machine.
+    /// The test with its machine.
     fn to_qemu(&self) -> QemuTest {
         let name = if self.is_rule() { self.name.clone() } else { format!("system_{}", self.name) };
         let expected = if self.log.is_empty() {
@@ -86,7 +86,7 @@ impl GuestTest {
     }
 }
 
-/// One test in a machine for each test of the guest's programs.
+/// The tests of the guest's programs, each with its machine.
 pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     let in_time = |test: &&GuestTest| length == Length::Long || !test.long;
     Ok(all(paths)?.iter().filter(in_time).map(GuestTest::to_qemu).collect())
@@ -116,7 +116,7 @@ pub fn all(paths: &Paths) -> Result<Vec<GuestTest>> {
     Ok(tests)
 }
 
-/// Builds the programs for the host; only these, and nothing where they are up to date.
+/// Builds the programs for the host.
 fn build(paths: &Paths) -> Result<Vec<(&'static str, PathBuf)>> {
     let mut command = Command::new(cargo());
     command.args(["build", "--package", "proof"]);
@@ -138,8 +138,8 @@ fn build(paths: &Paths) -> Result<Vec<(&'static str, PathBuf)>> {
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .collect();
     let find = |program: &'static str| {
-        let is_it = |file: &&PathBuf| file.file_name() == Path::new(program).file_name();
-        let file = executables.iter().find(is_it);
+        let is_named = |file: &&PathBuf| file.file_name() == Path::new(program).file_name();
+        let file = executables.iter().find(is_named);
         file.map(|file| (program, file.clone())).with_context(|| format!("no program {program}"))
     };
     PROGRAMS.into_iter().map(find).collect()
@@ -150,8 +150,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_list_is_understood_or_an_error() {
-        let line = r#"{"name":"r1_x","memory_mib":48,"timeout_s":60,"long":false,"mutants":["skip-rescue"],"doc":"All.","log":[]}"#;
+    fn a_malformed_line_of_the_list_is_an_error() {
+        let line = concat!(
+            r#"{"name":"r1_x","memory_mib":48,"timeout_s":60,"long":false,"#,
+            r#""mutants":["skip-rescue"],"doc":"All.","log":[]}"#
+        );
         let test = GuestTest::parse("rules", line).unwrap();
         assert_eq!((test.name.as_str(), test.memory_mib, test.timeout_s), ("r1_x", 48, 60));
         assert_eq!(test.mutants, ["skip-rescue"]);

@@ -1,23 +1,24 @@
-//! The file-system exerciser in the guest: laziness on and off, aligned and not, one process and
-//! four, with little memory.
+//! The file-system exerciser in the guest: lazily and eagerly, aligned and unaligned, with one
+//! process and four, with little memory.
 
 use std::time::Duration;
 
 use crate::cli::{Lazy, Length};
-use crate::qemu_tests::{Expected, QemuTest};
+use crate::test::qemu::{Expected, QemuTest};
 
-/// One way to exercise.
+/// A set of options for the exerciser.
 struct Exercise {
     name: &'static str,
     lazy: Lazy,
     options: &'static str,
-    /// Breaks of the kernel that it must notice.
+    /// Mutants that must make it fail.
     mutants: &'static [&'static str],
 }
 
 const MEMORY: &str = "64M";
 
-/// Each reads lazily or not at all so, as it should. With ballast, pages have to go and come back.
+/// The option `-c` requires a counter to increase and `-C` requires it not to. With ballast (`-m`)
+/// pages must be evicted and fetched again.
 const EXERCISES: [Exercise; 6] = [
     Exercise {
         name: "lazy",
@@ -58,7 +59,7 @@ const EXERCISES: [Exercise; 6] = [
     },
 ];
 
-/// The exercises, of 5,000 operations or of 100,000.
+/// The tests, with 5,000 operations each or with 100,000.
 pub fn list(length: Length) -> Vec<QemuTest> {
     EXERCISES.iter().map(|exercise| exercise.test(length)).collect()
 }
@@ -75,7 +76,7 @@ impl Exercise {
         test.lazy = self.lazy;
         test.limit = Duration::from_secs(limit_s);
         test.mutants = self.mutants.iter().map(|&name| name.to_owned()).collect();
-        test.about = "every byte that comes back is the one that was written".to_owned();
+        test.about = "every byte that is read is the byte that was written".to_owned();
         test
     }
 }

@@ -1,4 +1,17 @@
-//! `test`: every test there is, one after the other, and one line at the end that says it all.
+//! `test`: runs the tests one after the other, and prints a summary as its last line.
+
+pub mod bench;
+pub mod boot;
+pub mod console;
+pub mod demo;
+pub mod fsx;
+pub mod host;
+pub mod in_guest;
+pub mod input;
+pub mod mutants;
+pub mod qemu;
+pub mod results;
+pub mod verdict;
 
 use std::collections::BTreeSet;
 use std::io::{Write, stdout};
@@ -6,22 +19,22 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::bench_tests::{self, BenchTest};
-use crate::boot_tests::{self, BootTest};
+use self::bench::BenchTest;
+use self::boot::BootTest;
+use self::console::ConsoleTest;
+use self::demo::DemoTest;
+use self::host::HostTest;
+use self::qemu::QemuTest;
+use self::results::Results;
+use self::verdict::Verdict;
 use crate::cli::{Length, TestArgs};
-use crate::console_tests::{self, ConsoleTest};
-use crate::demo_tests::DemoTest;
 use crate::foreign::{ForeignTest, ProfitTest};
 use crate::guest::{Guest, Variant};
-use crate::host_tests::{self, HostTest};
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::qemu_tests::{self, QemuTest};
-use crate::record::{self, Record};
-use crate::verdict::Verdict;
-use crate::{breaks, guest, say, setup};
+use crate::{guest, say, setup};
 
-/// The word that asks for the deliberate breaks.
+/// The filter that is the same as `--mutants`.
 const MUTANTS: &str = "mutants";
 
 /// A test of any kind.
@@ -34,10 +47,10 @@ enum Test {
     Foreign(ForeignTest),
     Profit(ProfitTest),
     Qemu(QemuTest),
-    /// One that has to fail, since its rule is broken.
+    /// A test that must fail with the mutant of this name.
     Mutant(QemuTest, String),
-    /// A deliberate break that no test is there to notice.
-    Unnoticed(String),
+    /// A mutant that no test must catch; it always fails.
+    Untested(String),
 }
 
 impl Test {
@@ -52,14 +65,14 @@ impl Test {
             Self::Profit(test) => test.name().to_owned(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
-            Self::Unnoticed(mutant) => format!("nothing against {mutant}"),
+            Self::Untested(mutant) => format!("nothing against {mutant}"),
         }
     }
 
-    /// The break of the code that it is there to notice.
+    /// The mutant that the test must catch.
     fn mutant(&self) -> Option<&str> {
         match self {
-            Self::Mutant(_, mutant) | Self::Unnoticed(mutant) => Some(mutant),
+            Self::Mutant(_, mutant) | Self::Untested(mutant) => Some(mutant),
             _ => None,
         }
     }
@@ -75,14 +88,12 @@ impl Test {
             Self::Profit(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
-            Self::Unnoticed(_) => {
-                Ok(Verdict::Failed("no test names this break of the code".to_owned()))
-            }
+            Self::Untested(_) => Ok(Verdict::Failed("no test names this mutant".to_owned())),
         }
     }
 }
 
-/// Runs the tests that match; the status is xtask's.
+/// Runs the tests that match; returns the exit status.
 pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
     let by_word = arguments.filter.as_deref() == Some(MUTANTS);
@@ -100,55 +111,55 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     let variant = if mutants { Variant::Mutants } else { Variant::Normal };
     let guest = guest::build(paths, &toolchain, variant)?;
     let complete = filter.is_empty();
-    // What a complete run does not know is no test any more.
-    let known = if complete && !mutants { Record::new() } else { record::load(paths) };
-    let breaks = if complete && mutants { Some(breaks::count(paths)?) } else { None };
-    run_all(paths, &guest, &tests, known, breaks)
+    // A complete run drops the results of tests that no longer exist.
+    let known = if complete && !mutants { Results::new() } else { results::load(paths) };
+    let mutants = if complete && mutants { Some(mutants::count(paths)?) } else { None };
+    run_all(paths, &guest, &tests, known, mutants)
 }
 
 fn all_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
-    // No host test matches a filter that asks for QEMU: no need to build them.
+    // A filter for tests in QEMU matches no host test, so these need not be built.
     if !filter.starts_with("qemu::") {
         say!("building the host tests");
-        tests.extend(host_tests::list(paths)?.into_iter().map(Test::Host));
+        tests.extend(host::list(paths)?.into_iter().map(Test::Host));
     }
-    tests.extend(boot_tests::list().into_iter().map(Test::Boot));
-    tests.extend(console_tests::list().into_iter().map(Test::Console));
+    tests.extend(boot::list().into_iter().map(Test::Boot));
+    tests.extend(console::list().into_iter().map(Test::Console));
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(ProfitTest::ALL.map(Test::Profit));
-    tests.extend(bench_tests::TESTS.map(Test::Bench));
-    tests.extend(qemu_tests::list(paths, length)?.into_iter().map(Test::Qemu));
+    tests.extend(bench::TESTS.map(Test::Bench));
+    tests.extend(qemu::list(paths, length)?.into_iter().map(Test::Qemu));
     Ok(tests)
 }
 
 fn mutant_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
-    for test in qemu_tests::list(paths, length)? {
+    for test in qemu::list(paths, length)? {
         tests.extend(
             test.mutants.clone().into_iter().map(|mutant| Test::Mutant(test.clone(), mutant)),
         );
     }
     say!("building the host tests");
     tests.extend(
-        host_tests::list(paths)?
+        host::list(paths)?
             .into_iter()
-            .filter(|test| breaks::applies_breaks(&test.name))
+            .filter(|test| mutants::uses_mutants(&test.name))
             .map(Test::Host),
     );
-    tests.extend(breaks::unnoticed(paths)?.into_iter().map(Test::Unnoticed));
+    tests.extend(mutants::untested(paths)?.into_iter().map(Test::Untested));
     Ok(tests)
 }
 
-/// Runs tests and adds how they ended to what is known. Where all of so many `breaks` of the code
-/// were applied, tells how many were caught.
+/// Runs tests and adds their results to the recorded ones. With a number of `mutants`, all of which
+/// the tests must catch, it also prints how many were caught.
 fn run_all(
     paths: &Paths,
     guest: &Guest,
     tests: &[Test],
-    mut known: Record,
-    breaks: Option<usize>,
+    mut known: Results,
+    mutants: Option<usize>,
 ) -> Result<u8> {
     let interrupts = Interrupts::listen()?;
     let mut missed = BTreeSet::new();
@@ -183,15 +194,15 @@ fn run_all(
             }
         }
     }
-    record::save(paths, &known)?;
+    results::save(paths, &known)?;
     for name in &skipped {
         println!("skipped: {name}");
     }
     for name in &failed {
         println!("failed: {name}");
     }
-    if let Some(breaks) = breaks {
-        println!("{} of {breaks} deliberate breaks caught", breaks - missed.len());
+    if let Some(mutants) = mutants {
+        println!("{} of {mutants} mutants caught", mutants - missed.len());
     }
     println!("{passed} passed, {} failed", failed.len());
     Ok(u8::from(!failed.is_empty()))

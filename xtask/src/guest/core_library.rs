@@ -1,8 +1,7 @@
-//! The second way to a core library for the guest, where rustup reaches nothing.
+//! Core library for the guest from Debian's source package, if rustup cannot install the target.
 //!
-//! Debian ships the library's source; cargo can build it as part of the guest. The archive's
-//! address is the machine's own, the system's apt settings stay as they are, and everything is
-//! kept in one folder below `target`. It does not shape the first way: one path comes back.
+//! Cargo builds the library as part of the guest. The package comes from the Debian archive that
+//! the machine uses; apt's settings are not changed. All files are in one folder below `target`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,26 +9,26 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::paths::Paths;
-use crate::{say, setup};
+use crate::{process, say};
 
-/// The compiler's release, which the source must match.
+/// Release of the compiler, which the source must match.
 const RELEASE: &str = "1.95.0";
-/// Where Debian keeps newer compilers than its own release has.
+/// Debian's suite with newer compilers than its release.
 const SUITE: &str = "trixie-backports";
-/// The key that the archive is signed with.
+/// Debian's keyring, with which apt verifies the archive.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 fn folder(paths: &Paths) -> PathBuf {
     paths.work.join("rust-src")
 }
 
-/// The library's source, if it was fetched before.
+/// The library's source, if it has been fetched before.
 pub fn present(paths: &Paths) -> Option<PathBuf> {
     let source = folder(paths).join(format!("root/usr/src/rustc-{RELEASE}/library"));
     source.join("core").is_dir().then_some(source)
 }
 
-/// Arguments and environment that make cargo build the library along.
+/// Adds the arguments and environment with which cargo builds the library as well.
 pub fn configure(cargo: &mut Command, source: &Path) {
     cargo
         .args([
@@ -40,7 +39,7 @@ pub fn configure(cargo: &mut Command, source: &Path) {
         .env("__CARGO_TESTS_ONLY_SRC_ROOT", source);
 }
 
-/// Fetches the source.
+/// Downloads and unpacks the library's source.
 pub fn fetch(paths: &Paths) -> Result<PathBuf> {
     let folder = folder(paths);
     for part in ["lists/partial", "cache/archives/partial"] {
@@ -67,7 +66,7 @@ pub fn fetch(paths: &Paths) -> Result<PathBuf> {
             .arg("-oAPT::Sandbox::User=root")
             .args(arguments)
             .current_dir(&folder);
-        setup::run(&mut command)
+        process::run(&mut command)
     };
     let wanted = format!("rust-src={RELEASE}*");
     if !apt(&["update"]) || !apt(&["download", &wanted]) {
@@ -79,11 +78,11 @@ pub fn fetch(paths: &Paths) -> Result<PathBuf> {
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .context("apt-get downloaded no package")?;
     let mut unpack = Command::new("dpkg");
-    if !setup::run(unpack.arg("-x").arg(&package).arg(folder.join("root"))) {
+    if !process::run(unpack.arg("-x").arg(&package).arg(folder.join("root"))) {
         bail!("the package with Rust's core library could not be unpacked");
     }
     std::fs::remove_file(package)?;
-    present(paths).context("the package with Rust's core library does not hold what was expected")
+    present(paths).context("the package with Rust's core library does not contain the library")
 }
 
 /// The address of the Debian archive that this machine uses.

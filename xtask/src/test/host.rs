@@ -1,4 +1,4 @@
-//! The tests that run on the host: every test of every crate, each in a process of its own.
+//! Tests that run on the host: every test of every crate, each in its own process.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::child::{self, Ended};
 use crate::guest;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::verdict::Verdict;
+use crate::process::{self, Ended};
+use crate::test::verdict::Verdict;
 
-/// Long enough for a property test on a slow machine, short enough to notice a hang.
+/// Time limit: enough for a property test on a slow machine, and short enough to notice a hang.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// One test.
+/// A test function of a crate.
 #[derive(Debug, Clone)]
 pub struct HostTest {
-    /// Crate, file and function.
+    /// The full name: `host::`, crate, target, and path of the function.
     pub name: String,
     program: PathBuf,
     folder: PathBuf,
@@ -28,23 +28,24 @@ pub struct HostTest {
 }
 
 impl HostTest {
-    /// Runs it.
+    /// Runs the test in its own process.
     pub fn run(&self, paths: &Paths, interrupts: &Interrupts) -> Result<Verdict> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(&self.folder);
         command.env("RUST_BACKTRACE", "1");
-        let (ended, output) = child::run(paths, command, LIMIT, interrupts)?;
+        let (ended, output) = process::capture(paths, command, LIMIT, interrupts)?;
         Ok(match ended {
             Ended::ByItself(status) if status.success() => Verdict::Passed,
             Ended::ByItself(status) => Verdict::Failed(format!("{output}\n{status}")),
-            Ended::Stopped => {
-                Verdict::Failed(format!("{output}\nstopped: not done after {} s", LIMIT.as_secs()))
-            }
+            Ended::Stopped => Verdict::Failed(format!(
+                "{output}\nstopped: not finished after {} s",
+                LIMIT.as_secs()
+            )),
         })
     }
 }
 
-/// Compiles tests, chosen as cargo wants it, and gives back what cargo says about each program.
+/// Compiles the tests that the arguments for cargo select; returns cargo's messages.
 pub fn build(paths: &Paths, which: &[&str]) -> Result<Vec<Value>> {
     let output = Command::new(guest::cargo())
         .arg("test")
@@ -76,7 +77,7 @@ pub fn list(paths: &Paths) -> Result<Vec<HostTest>> {
     Ok(tests)
 }
 
-/// The examples in the documentation, all in one.
+/// All examples in the documentation, as one test.
 fn examples(paths: &Paths) -> HostTest {
     HostTest {
         name: "host::examples_in_the_documentation".to_owned(),
@@ -86,7 +87,7 @@ fn examples(paths: &Paths) -> HostTest {
     }
 }
 
-/// The tests of one program that cargo made.
+/// The tests of one program that cargo built.
 fn tests_of(message: &Value) -> Result<Vec<HostTest>> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let Some(program) = text(&message["executable"]).map(PathBuf::from) else {

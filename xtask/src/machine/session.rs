@@ -1,65 +1,127 @@
-//! A machine from its start to its end: one loop that moves bytes and minds the clock.
+//! One run of a machine: a single loop that copies bytes between QEMU and the user.
 //!
-//! No threads: the loop waits for the three ports, QEMU's own words, the user's input, signals and
-//! the deadline at once, and ends when QEMU has closed everything.
+//! There are no threads. The loop polls the three serial ports, QEMU's standard error, the user's
+//! input, signals and the deadline together. It ends when QEMU has closed all of its outputs.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
+use super::{Ending, Hardware, Machine};
+use crate::guest::Guest;
 use crate::interrupts::Interrupts;
-use crate::machine::{Ending, Machine};
+use crate::{exit_status, process};
 
 /// The key that ends QEMU from a terminal: Ctrl-].
 const QUIT_KEY: u8 = 0x1d;
 /// What a terminal sends at the end of input: Ctrl-D.
 const END_OF_INPUT: u8 = 0x04;
-/// More than init has to say on the control channel.
+/// Limit for the control channel; init writes a few lines.
 const MAX_CONTROL_BYTES: usize = 4096;
 
-/// What the guest's console reads.
+/// Input of the guest's console.
 #[derive(Clone, Copy)]
 pub enum Input<'a> {
-    /// Nothing.
+    /// The console has no input.
     None,
-    /// A person's keys.
+    /// A terminal, in which Ctrl-] ends QEMU.
     Terminal(BorrowedFd<'a>),
     /// A file or a pipe; its end is passed on as Ctrl-D.
     Stream(BorrowedFd<'a>),
 }
 
-/// Where a session's bytes go, and how long it may take.
+/// Where a machine's output is written, and its time limit.
 pub struct Session<'a> {
-    /// What COM1 reads.
+    /// Input for COM1.
     pub input: Input<'a>,
-    /// What COM1 writes, byte by byte as it comes.
+    /// Output of COM1, passed on without buffering.
     pub console: &'a mut dyn Write,
-    /// What COM2 writes.
+    /// Output of COM2.
     pub log: &'a mut dyn Write,
-    /// How long the machine may run.
+    /// Time limit for the machine.
     pub limit: Option<Duration>,
-    /// Signals to us.
+    /// Signals to xtask.
     pub interrupts: &'a Interrupts,
 }
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The machine ended; the status is what init reported, if it did.
+    /// QEMU ended, with the status that init reported, if it reported one.
     Ended(Ending, Option<u8>),
-    /// It took too long and was ended.
+    /// The machine reached its time limit and was killed.
     TimedOut,
-    /// The user gave it up at the keyboard.
+    /// The user pressed Ctrl-].
     Quit,
-    /// We were told to stop, by this signal.
+    /// xtask received this signal.
     Interrupted(i32),
 }
 
+impl Outcome {
+    /// The exit status and a sentence for a run that was expected to end otherwise.
+    pub fn describe(&self) -> (u8, String) {
+        match self {
+            Self::Ended(Ending::PowerOff, Some(code)) => {
+                (*code, format!("the command ended with status {code}"))
+            }
+            Self::Ended(Ending::PowerOff, None) => {
+                (exit_status::QEMU_ENDED, "the guest reported no status".to_owned())
+            }
+            Self::Ended(Ending::KernelPanic, _) => {
+                (exit_status::KERNEL_PANIC, "the kernel panicked".to_owned())
+            }
+            Self::Ended(Ending::LoaderRefused, _) => {
+                (exit_status::QEMU_ENDED, "the loader could not start the kernel".to_owned())
+            }
+            Self::Ended(Ending::Other(words), _) => (exit_status::QEMU_ENDED, words.clone()),
+            Self::TimedOut => {
+                (exit_status::TIMED_OUT, "the guest did not end in time and was stopped".to_owned())
+            }
+            Self::Quit => (exit_status::QEMU_ENDED, "ended at the keyboard".to_owned()),
+            Self::Interrupted(signal) => {
+                (exit_status::QEMU_ENDED, format!("stopped by signal {signal}"))
+            }
+        }
+    }
+}
+
+/// What a machine without input has written.
+pub struct Captured {
+    /// How the machine ended.
+    pub outcome: Outcome,
+    /// Standard output of the guest's command.
+    pub console: Vec<u8>,
+    /// The command's standard error and the kernel's log.
+    pub log: Vec<u8>,
+}
+
+/// Runs a machine without input and keeps its output.
+pub fn capture(
+    guest: &Guest,
+    initrd: &File,
+    hardware: &Hardware,
+    limit: Duration,
+    interrupts: &Interrupts,
+) -> Result<Captured> {
+    let machine = Machine::start(guest, initrd, hardware)?;
+    let (mut console, mut log) = (Vec::new(), Vec::new());
+    let session = Session {
+        input: Input::None,
+        console: &mut console,
+        log: &mut log,
+        limit: Some(limit),
+        interrupts,
+    };
+    let outcome = session.run(machine)?;
+    Ok(Captured { outcome, console, log })
+}
+
 impl Session<'_> {
-    /// Runs the machine to its end.
+    /// Runs the machine until it ends or has to be stopped.
     pub fn run(mut self, mut machine: Machine) -> Result<Outcome> {
         let deadline = self.limit.map(|limit| Instant::now() + limit);
         let mut state = State {
@@ -96,7 +158,7 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until something can be done.
+    /// Waits until a descriptor is ready, or for the time that is left.
     fn poll(&self, machine: &Machine, state: &State, left: Option<Duration>) -> Result<Ready> {
         let mut waiting = Vec::with_capacity(6);
         let sources: [(BorrowedFd<'_>, bool); 4] = [
@@ -123,14 +185,7 @@ impl Session<'_> {
             input_slot = Some(waiting.len());
             waiting.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
         }
-        let timeout = left.map(|left| Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        match poll(&mut waiting, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("cannot wait for the machine"),
-        }
+        process::poll(&mut waiting, left)?;
         let readable = |slot: Option<usize>| {
             let flags = slot.and_then(|slot| waiting.get(slot)).map(PollFd::revents);
             flags.is_some_and(|flags| {
@@ -140,7 +195,7 @@ impl Session<'_> {
         Ok(Ready { sources: slots.map(readable), input: readable(input_slot) })
     }
 
-    /// Does what can be done.
+    /// Copies the bytes that are ready.
     fn serve(
         &mut self,
         machine: &mut Machine,
@@ -149,11 +204,11 @@ impl Session<'_> {
     ) -> Result<Option<Outcome>> {
         if ready.sources[0] {
             state.open[0] = pump(&mut machine.console, self.console)
-                .context("cannot pass on the guest's output")?;
+                .context("cannot write the guest's output")?;
         }
         if ready.sources[1] {
             state.open[1] =
-                pump(&mut machine.log, self.log).context("cannot pass on the kernel's log")?;
+                pump(&mut machine.log, self.log).context("cannot write the kernel's log")?;
         }
         if ready.sources[2] {
             state.open[2] = pump(&mut machine.control, &mut state.control)?;
@@ -170,14 +225,14 @@ impl Session<'_> {
                 Ok(count) => drop(state.pending.drain(..count)),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                // The machine has ended; the ports will say so.
+                // QEMU has ended; the next poll finds its outputs closed.
                 Err(_) => state.pending.clear(),
             }
         }
         Ok(None)
     }
 
-    /// Takes the user's input; true if it says to quit.
+    /// Reads the user's input; returns whether it contains the key that quits.
     fn read_input(&mut self, state: &mut State) -> Result<bool> {
         let (Input::Terminal(input) | Input::Stream(input)) = self.input else { return Ok(false) };
         let mut buffer = [0; 4096];
@@ -199,23 +254,23 @@ impl Session<'_> {
     }
 }
 
-/// What a session remembers between two rounds.
+/// State of a session between two rounds of the loop.
 struct State {
     /// Whether console, log, control and QEMU's complaints are still open.
     open: [bool; 4],
-    /// Input that the console has not taken yet.
+    /// Input that the console has not accepted yet.
     pending: Vec<u8>,
     control: Vec<u8>,
     complaints: Vec<u8>,
 }
 
-/// What can be read without waiting.
+/// Which descriptors can be read without waiting.
 struct Ready {
     sources: [bool; 4],
     input: bool,
 }
 
-/// Moves what is there; false at the end.
+/// Copies the bytes that are ready; returns false at the end of the source.
 fn pump(from: &mut dyn Read, to: &mut dyn Write) -> Result<bool> {
     let mut buffer = [0; 65536];
     match from.read(&mut buffer) {
@@ -232,7 +287,7 @@ fn pump(from: &mut dyn Read, to: &mut dyn Write) -> Result<bool> {
     }
 }
 
-/// The status in the last whole line `exit N`.
+/// The status in the last complete line `exit N`.
 fn reported_status(control: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(control).ok()?;
     let (lines, _) = text.rsplit_once('\n')?;
@@ -244,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_line_is_a_status() {
+    fn only_a_complete_line_is_a_status() {
         assert_eq!(reported_status(b"exit 7\n"), Some(7));
         assert_eq!(reported_status(b"noise\r\nexit 255\r\n"), Some(255));
         for bad in [&b""[..], b"exit 7", b"exit x\n", b"exit 256\n", b"exit -1\n", b"\xff\n"] {

@@ -1,16 +1,16 @@
-//! The figures to beat, in guest instructions.
+//! The targets of the benchmarks, in guest instructions.
 //!
-//! `peer` is Linux 6.1 on the same emulated machine, with a minimal FUSE server, in the best of
-//! its modes; `target` is what Sloth may take at most.
+//! `target` is the most that Sloth should take. `peer` is the figure of Linux 6.1 on the same
+//! emulated machine, with a minimal FUSE server, in its best mode.
 
-/// One row.
+/// The target of a benchmark.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// The benchmark's name.
+    /// The row's name in the report.
     pub name: &'static str,
-    /// At most so many instructions.
+    /// Limit in instructions.
     pub target: f64,
-    /// What Linux needs, where it was measured.
+    /// Instructions on Linux, if measured.
     pub peer: Option<f64>,
 }
 
@@ -18,7 +18,7 @@ const fn row(name: &'static str, target: f64, peer: f64) -> Target {
     Target { name, target, peer: Some(peer) }
 }
 
-/// The table.
+/// The targets of all benchmarks that have one.
 pub const TARGETS: [Target; 24] = [
     row("read64m.touch0", 0.010e6, 37.5e6),
     row("read64m.touch1", 0.025e6, 0.085e6),
@@ -46,7 +46,7 @@ pub const TARGETS: [Target; 24] = [
     row("boot", 30e6, 6_080e6),
 ];
 
-/// The row of that name.
+/// The target of the benchmark with this name.
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }

@@ -1,73 +1,72 @@
-//! Tests that run in QEMU, as data: what the guest runs, on which machine, and what must come of
-//! it.
+//! Tests that run in QEMU, as data: the guest's command, its machine, and the expected result.
 //!
-//! To add one that is a function in the guest's programs `tests` or `rules`: a function with the
-//! attribute `#[guest_test]` there. To add one that is a line of shell: a row in [`shell_tests`].
+//! A test that is a function in the guest's programs `tests` or `rules` has the attribute
+//! `#[guest_test]` there. A test that is a line of shell is added to [`shell_tests`].
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::add::Addition;
 use crate::cli::{Lazy, Length};
 use crate::guest::Guest;
+use crate::guest::addition::Addition;
 use crate::interrupts::Interrupts;
-use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
+use crate::machine::session::{Captured, Outcome, capture};
+use crate::machine::task::Task;
+use crate::machine::{Clock, Debugger, Ending, Hardware};
 use crate::paths::Paths;
-use crate::run::{Task, describe};
-use crate::session::{Input, Outcome, Session};
-use crate::verdict::Verdict;
+use crate::test::verdict::Verdict;
 
-/// The machine's memory unless a test says otherwise.
+/// Default size of the machine's memory.
 pub const MEMORY: &str = "128M";
-/// Seconds a test may take unless it says otherwise.
+/// Default time limit in seconds.
 pub const LIMIT_S: u64 = 60;
-/// Bytes of the log that are shown with a failure.
+/// Bytes of each output, from its end, that are printed with a failure.
 const SHOWN_BYTES: usize = 8192;
 
-/// What must come of a test.
+/// The expected result of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// The command ends with this status.
     Status(u8),
-    /// It ends with 0 and writes exactly this.
+    /// The command ends with 0 and writes exactly these bytes.
     Output(Vec<u8>),
-    /// It ends with 0 and writes these words, however they are spaced.
+    /// The command ends with 0 and writes these words, with any white space between them.
     Words(String),
-    /// It ends with 0, and the log's lines on what became of traced reads are these; `*` stands for
-    /// anything.
+    /// The command ends with 0, and the log's lines about traced reads match these patterns, in
+    /// which `*` matches any text.
     Trace(Vec<String>),
     /// The kernel panics.
     Panic,
-    /// The machine has to be stopped.
+    /// The command does not end within the time limit.
     TimeOut,
 }
 
-/// One test.
+/// A test that runs in a machine of its own.
 #[derive(Debug, Clone)]
 pub struct QemuTest {
-    /// Its name.
+    /// The full name, with the prefix `qemu::`.
     pub name: String,
-    /// The line of shell that the guest runs.
+    /// A line for the guest's shell.
     pub command: String,
-    /// The machine's memory.
+    /// Size of the machine's memory, as QEMU's option `-m` takes it.
     pub memory: String,
-    /// Whether reads are lazy.
+    /// Whether read(2) is lazy.
     pub lazy: Lazy,
-    /// How long it may take.
+    /// Time limit, boot included.
     pub limit: Duration,
-    /// What the root file system holds besides the programs.
+    /// Files that are added to the root file system.
     pub additions: Vec<Addition>,
-    /// What must come of it.
+    /// The result that makes the test pass.
     pub expected: Expected,
-    /// What it proves, for whoever sees it fail.
+    /// The rule that the test proves, printed with a failure.
     pub about: String,
-    /// The deliberate breaks of its rule; each must make it fail.
+    /// Mutants that must make the test fail.
     pub mutants: Vec<String>,
 }
 
 impl QemuTest {
-    /// A test of the usual kind.
+    /// A test with default memory, time limit and laziness.
     pub fn new(name: &str, command: &str, expected: Expected) -> Self {
         Self {
             name: format!("qemu::{name}"),
@@ -82,7 +81,7 @@ impl QemuTest {
         }
     }
 
-    /// Runs it.
+    /// Boots a machine, runs the command and compares the result.
     pub fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         let seen = self.boot(paths, guest, &self.command, None, interrupts)?;
         Ok(Verdict::from_condition(self.is_met(&seen.outcome, &seen.console, &seen.log), || {
@@ -90,10 +89,10 @@ impl QemuTest {
         }))
     }
 
-    /// Runs it with its rule broken: it has to fail. The servers are broken from the start, the
-    /// kernel by the test's program itself, or by the shell, which says first which rule that is,
-    /// so that one which knows no such mutant is not taken for one that fails. It has to see the
-    /// break by itself, and not only what is left behind, unless that is what it is about.
+    /// Runs the test with a mutant, which must make it fail. The configuration switches the mutant
+    /// on in the servers; the test's program or the shell switches it on in the kernel, and first
+    /// prints its name, so that a kernel without this mutant is not taken for a failing test. The
+    /// test itself must fail, not the check for leaks after it, except in tests about leaks.
     pub fn run_against(
         &self,
         paths: &Paths,
@@ -101,14 +100,17 @@ impl QemuTest {
         mutant: &str,
         interrupts: &Interrupts,
     ) -> Result<Verdict> {
-        let command = self.broken_command(mutant);
+        let command = self.command_with(mutant);
         let seen = self.boot(paths, guest, &command, Some(mutant), interrupts)?;
-        let is_broken = seen.console.starts_with(format!("{mutant}\n").as_bytes());
-        Ok(if !is_broken {
-            Verdict::Failed(format!("the guest did not break the rule\n{}", self.explain(&seen)))
+        let is_active = seen.console.starts_with(format!("{mutant}\n").as_bytes());
+        Ok(if !is_active {
+            Verdict::Failed(format!(
+                "the guest did not switch the mutant on\n{}",
+                self.explain(&seen)
+            ))
         } else if self.is_met(&seen.outcome, &seen.console, &seen.log) {
             Verdict::Failed(format!(
-                "the rule was broken and the test did not see it\n{}",
+                "the test passed in spite of the mutant\n{}",
                 self.explain(&seen)
             ))
         } else {
@@ -116,7 +118,8 @@ impl QemuTest {
         })
     }
 
-    fn broken_command(&self, mutant: &str) -> String {
+    /// The command that switches a mutant on and runs the test.
+    fn command_with(&self, mutant: &str) -> String {
         const KNOB: &str = "/proc/sys/lazy/mutant";
         let is_about_leaks = self.name.ends_with("nothing_leaks");
         let command =
@@ -128,7 +131,7 @@ impl QemuTest {
         }
     }
 
-    /// Boots a machine that runs `command` in place of the test's own.
+    /// Boots the test's machine with `command` in place of its own.
     pub fn boot(
         &self,
         paths: &Paths,
@@ -149,16 +152,12 @@ impl QemuTest {
         let hardware =
             Hardware { memory: self.memory.clone(), clock: Clock::Host, debugger: Debugger::None };
         let start = Instant::now();
-        let machine = Machine::start(guest, &initrd, &hardware)?;
-        let (mut console, mut log) = (Vec::new(), Vec::new());
-        let limit = Some(self.limit);
-        let session =
-            Session { input: Input::None, console: &mut console, log: &mut log, limit, interrupts };
-        let outcome = session.run(machine)?;
+        let Captured { outcome, console, log } =
+            capture(guest, &initrd, &hardware, self.limit, interrupts)?;
         Ok(Seen { outcome, console, log, took: start.elapsed() })
     }
 
-    /// Whether what came is what was expected.
+    /// Whether the result is the expected one.
     pub fn is_met(&self, outcome: &Outcome, console: &[u8], log: &[u8]) -> bool {
         match (&self.expected, outcome) {
             (Expected::Status(wanted), Outcome::Ended(Ending::PowerOff, Some(status))) => {
@@ -173,9 +172,9 @@ impl QemuTest {
             }
             (Expected::Trace(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => {
                 let log = String::from_utf8_lossy(log);
-                let told: Vec<&str> = log.lines().filter_map(told_of_pages).collect();
-                told.len() == wanted.len()
-                    && told.iter().zip(wanted).all(|(told, wanted)| is_like(told, wanted))
+                let traced: Vec<&str> = log.lines().filter_map(traced_read).collect();
+                traced.len() == wanted.len()
+                    && traced.iter().zip(wanted).all(|(line, pattern)| matches(line, pattern))
             }
             (Expected::Panic, Outcome::Ended(Ending::KernelPanic, _))
             | (Expected::TimeOut, Outcome::TimedOut) => true,
@@ -183,9 +182,9 @@ impl QemuTest {
         }
     }
 
-    /// Everything that helps to find out why it failed.
+    /// A report that helps to find the cause of a failure.
     pub fn explain(&self, seen: &Seen) -> String {
-        let (_, sentence) = describe(&seen.outcome);
+        let (_, sentence) = seen.outcome.describe();
         let end = |bytes: &[u8]| {
             let shown = bytes.len().saturating_sub(SHOWN_BYTES);
             String::from_utf8_lossy(bytes.get(shown..).unwrap_or_default()).into_owned()
@@ -217,32 +216,32 @@ impl QemuTest {
     }
 }
 
-/// What a run has shown.
+/// The result of a run.
 pub struct Seen {
-    /// How it ended.
+    /// How the machine ended.
     pub outcome: Outcome,
-    /// Standard output.
+    /// Standard output of the command.
     pub console: Vec<u8>,
-    /// Standard error and the kernel's log.
+    /// The command's standard error and the kernel's log.
     pub log: Vec<u8>,
     took: Duration,
 }
 
-/// What a line of the log tells of a traced process's reads and their pages, if anything.
-fn told_of_pages(line: &str) -> Option<&str> {
-    let (_, told) = line.split_once("trace ")?.1.split_once(": ")?;
+/// The part of a line of the log that reports a traced process's read or its pages.
+fn traced_read(line: &str) -> Option<&str> {
+    let (_, report) = line.split_once("trace ")?.1.split_once(": ")?;
     ["read #", "pages fetched", "bytes copied", "by reference"]
         .iter()
-        .any(|mark| told.contains(mark))
-        .then_some(told.trim_end())
+        .any(|mark| report.contains(mark))
+        .then_some(report.trim_end())
 }
 
-/// Whether a text is like a pattern, in which `*` stands for anything.
-fn is_like(text: &str, pattern: &str) -> bool {
+/// Whether a text matches a pattern, in which `*` matches any text.
+fn matches(text: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => text == pattern,
         Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
-            (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| is_like(text, rest)))
+            (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| matches(text, rest)))
         }),
     }
 }
@@ -254,21 +253,21 @@ fn shown(expected: &Expected) -> String {
             format!("status 0 and the output {:?}", String::from_utf8_lossy(bytes))
         }
         Expected::Words(words) => format!("status 0 and the words {words:?}"),
-        Expected::Trace(lines) => format!("status 0 and in the log\n{}", lines.join("\n")),
+        Expected::Trace(lines) => format!("status 0 and, in the log,\n{}", lines.join("\n")),
         Expected::Panic => "a kernel panic".to_owned(),
-        Expected::TimeOut => "no end".to_owned(),
+        Expected::TimeOut => "no end within the time limit".to_owned(),
     }
 }
 
-/// Tests that are a line of shell: that `run` keeps what its help says.
+/// Tests that are a line of shell. They check what the help of `cargo xtask run` promises.
 fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
     let output = |text: &str| Expected::Output(text.as_bytes().to_vec());
     let mut hang = QemuTest::new("run_a_hang_is_stopped", "sleep 1000", Expected::TimeOut);
     hang.limit = Duration::from_secs(6);
-    // A first program that is none: the kernel has nothing to run.
+    // A text file in place of the first program: the kernel cannot start it.
     let no_program =
         Addition { host: paths.root.join("Cargo.toml"), guest: "sbin/init".to_owned() };
-    let mut panic = QemuTest::new("run_a_panic_is_told", "true", Expected::Panic);
+    let mut panic = QemuTest::new("run_a_panic_is_reported", "true", Expected::Panic);
     panic.additions = vec![no_program];
     vec![
         QemuTest::new(
@@ -291,12 +290,12 @@ fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
     ]
 }
 
-/// All of them.
+/// All tests that run a command in a machine.
 pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     let mut tests = shell_tests(paths);
-    tests.extend(crate::guest_tests::list(paths, length)?);
-    tests.extend(crate::fsx_tests::list(length));
-    tests.extend(crate::input_tests::list(paths)?);
+    tests.extend(super::in_guest::list(paths, length)?);
+    tests.extend(super::fsx::list(length));
+    tests.extend(super::input::list(paths)?);
     Ok(tests)
 }
 
@@ -305,16 +304,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_broken_by_the_program_or_by_the_shell() {
+    fn the_program_or_the_shell_switches_a_mutant_on() {
         let command =
-            |name, command| QemuTest::new(name, command, Expected::Status(0)).broken_command("m");
+            |name, command| QemuTest::new(name, command, Expected::Status(0)).command_with("m");
         assert_eq!(command("x", "leaks rules r1"), "rules --mutant m r1");
         assert_eq!(command("x5_nothing_leaks", "leaks rules r1"), "leaks rules --mutant m r1");
         assert!(command("x", "leaks fsx f").ends_with("; fsx f"));
     }
 
     #[test]
-    fn what_is_expected_is_what_counts() {
+    fn only_the_expected_result_passes() {
         let ended = |status| Outcome::Ended(Ending::PowerOff, status);
         let words = QemuTest::new("x", "wc", Expected::Words("1 2".to_owned()));
         assert!(words.is_met(&ended(Some(0)), b"  1\t2\n", b""));
@@ -329,11 +328,12 @@ mod tests {
             "trace",
             Expected::Trace(["read(*) = 4  read #1, *", "read #1: *"].map(str::to_owned).to_vec()),
         );
-        let log = "[1.0] trace 7: read(0, 0x10, 4) = 4  read #1, 3 pages lazy\n[1.1] trace 7: close(3) = 0\n[1.2] trace 7: read #1: of 3\n";
+        let log = "[1.0] trace 7: read(0, 0x10, 4) = 4  read #1, 3 pages lazy\n\
+                   [1.1] trace 7: close(3) = 0\n[1.2] trace 7: read #1: of 3\n";
         assert!(trace.is_met(&ended(Some(0)), b"", log.as_bytes()));
         assert!(
             !trace.is_met(&ended(Some(0)), b"", format!("{log}trace 7: read #2: of 3").as_bytes()),
-            "a line too many"
+            "one line too many"
         );
         assert!(
             !trace.is_met(&ended(Some(0)), b"", log.replace("#1: of", "#2: of").as_bytes()),

@@ -1,4 +1,4 @@
-//! Stripping: a guest program without what only debuggers read.
+//! Strips guest programs: removes the sections and symbols that only debuggers read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use object::build::elf::{Builder, SectionData};
 
-/// Strips `program` into `copy`, unless `copy` is newer already.
+/// Strips `program` into `copy`, unless `copy` is newer.
 pub fn cached(program: &Path, copy: &Path) -> Result<PathBuf> {
     let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let is_fresh = match (changed(program), changed(copy)) {
@@ -19,7 +19,7 @@ pub fn cached(program: &Path, copy: &Path) -> Result<PathBuf> {
             fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
         let stripped =
             strip(&bytes).with_context(|| format!("cannot strip {}", program.display()))?;
-        // Whoever runs at the same time sees the old copy or the new one.
+        // Renamed into place, so that a parallel run finds either the old copy or the new one.
         let folder = copy.parent().context("a copy without a folder")?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         std::io::Write::write_all(&mut file, &stripped)?;
@@ -29,7 +29,7 @@ pub fn cached(program: &Path, copy: &Path) -> Result<PathBuf> {
     Ok(copy.to_path_buf())
 }
 
-/// Keeps what is loaded, and the names of those sections: the loader looks for one.
+/// Keeps the loaded sections and their names, of which the loader reads one.
 fn strip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut program = Builder::read(bytes)?;
     for section in &mut program.sections {

@@ -1,4 +1,9 @@
-//! Building the guest: loader, kernel and programs, and the stripped copies that are booted.
+//! Builds the guest: loader, kernel and programs, and the stripped copies that are booted.
+
+pub mod addition;
+pub mod core_library;
+pub mod ramdisk;
+mod strip;
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -11,34 +16,34 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 
 use crate::paths::Paths;
+use crate::say;
 use crate::setup::{GUEST_TARGET, Toolchain};
-use crate::{fallback, say, strip};
 
 /// The crates that make up the guest.
 const CRATES: [&str; 4] = ["boot", "kernel", "programs", "proof"];
 
-/// The program that is many tools. It behaves as the one by whose name it is called.
+/// The multi-call binary, which behaves as the tool by whose name it is called.
 pub const TOOLS: &str = "tools";
 
-/// How all guest code is compiled: at fixed addresses, and so that stacks can be walked.
+/// Flags for all guest code: fixed addresses, and frame pointers for backtraces.
 const RUSTFLAGS: [&str; 2] = ["-Crelocation-model=static", "-Cforce-frame-pointers=yes"];
 
-/// What was built.
+/// The files of a built guest.
 #[derive(Debug, Default)]
 pub struct Guest {
-    /// The loader.
+    /// The PVH loader, which QEMU starts.
     pub boot: PathBuf,
-    /// The kernel, stripped.
+    /// The stripped kernel, which is booted.
     pub kernel: PathBuf,
     /// The kernel with its symbols.
     pub kernel_symbols: PathBuf,
     /// The programs, stripped, by name.
     pub programs: Vec<(String, PathBuf)>,
-    /// Names of tools, all of which the program [`TOOLS`] is.
+    /// Names of the tools that the program [`TOOLS`] contains.
     pub tools: Vec<String>,
 }
 
-/// The cargo that runs us, or the one in the path.
+/// The cargo that started xtask, or the one in PATH.
 pub fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
@@ -52,27 +57,27 @@ pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -
     }
     command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
     if let Some(source) = &toolchain.library_source {
-        fallback::configure(&mut command, source);
+        core_library::configure(&mut command, source);
     }
     command.current_dir(&paths.root).stdin(Stdio::null());
     command
 }
 
-/// Which guest.
+/// Variants of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// The real one.
+    /// The guest without mutants.
     Normal,
-    /// One whose rules can be broken on purpose, chosen at run time.
+    /// The guest with all mutants compiled in; one can be switched on at run time.
     Mutants,
 }
 
-/// Builds the guest.
+/// Builds loader, kernel and programs.
 pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<Guest> {
     let mut command = cargo_for_guest(paths, toolchain, "build");
     let mut folder = paths.work.join("guest");
     if variant == Variant::Mutants {
-        // With products of its own, so that neither guest is ever taken for the other.
+        // A separate target folder, so that neither variant overwrites the other.
         folder = paths.work.join("guest-mutants");
         command.arg("--target-dir").arg(paths.work.join("mutants"));
         command.args([
@@ -92,18 +97,18 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
     collect(&folder, artifacts)
 }
 
-/// A program that cargo made: its crate's folder, its name, its file.
+/// A program that cargo built.
 struct Artifact {
     crate_name: String,
     name: String,
     file: PathBuf,
 }
 
-/// Shows cargo's progress and gathers the programs.
+/// Shows cargo's progress and collects the programs.
 fn follow(output: impl BufRead) -> Result<Vec<Artifact>> {
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
-    spinner.set_message("looking at the guest");
+    spinner.set_message("checking the guest");
     let mut announced = !spinner.is_hidden();
     let mut artifacts = Vec::new();
     for line in output.lines() {
@@ -135,11 +140,11 @@ fn artifact(message: &Value) -> Option<Artifact> {
     Some(Artifact { crate_name, name, file })
 }
 
-/// The names of the tools, as the program that contains them lists them: what is built for the guest
-/// runs on Linux too.
+/// The names of the tools, as the program that contains them lists them. A program that is built for
+/// the guest also runs on Linux.
 fn tools(programs: &[(String, PathBuf)]) -> Result<Vec<String>> {
     let (_, file) =
-        programs.iter().find(|(name, _)| name == TOOLS).context("the build made no tools")?;
+        programs.iter().find(|(name, _)| name == TOOLS).context("cargo built no tools")?;
     let output = Command::new(file).arg("--list").stdin(Stdio::null()).output()?;
     if !output.status.success() {
         bail!("{} does not list its tools", file.display());
@@ -147,7 +152,7 @@ fn tools(programs: &[(String, PathBuf)]) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// Sorts the programs and strips what goes into the guest.
+/// Sorts the programs and strips those that run in the guest.
 fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
     std::fs::create_dir_all(folder)?;
     let mut guest = Guest::default();
@@ -168,7 +173,7 @@ fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
     guest.programs.sort();
     guest.tools = tools(&guest.programs)?;
     if guest.boot.as_os_str().is_empty() || guest.kernel.as_os_str().is_empty() {
-        bail!("the build made no loader or no kernel");
+        bail!("cargo built no loader or no kernel");
     }
     Ok(guest)
 }

@@ -1,4 +1,4 @@
-//! Real input: the guest's hashes and counts of real files against the host's own.
+//! Real input: the guest's tools must print the same hashes and counts of files as the host's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,25 +8,26 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::add::Addition;
 use crate::cli::Lazy;
+use crate::guest::addition::Addition;
 use crate::paths::Paths;
-use crate::qemu_tests::{Expected, QemuTest};
 use crate::setup::QEMU;
+use crate::test::qemu::{Expected, QemuTest};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The sizes of the random files: around a page, and large.
+/// Sizes of the random files in bytes: around a page, and large.
 const SIZES: [usize; 7] = [0, 1, 4095, 4096, 4097, MIB + 1, 40 * MIB];
-/// Files up to this size are also hashed in a small machine.
+/// Files up to this size in bytes are also hashed on a small machine.
 const SMALL_BYTES: usize = MIB + 1;
-/// That machine.
+/// Memory of the small machine.
 const SMALL_MEMORY: &str = "48M";
-/// Hashing 40 MiB takes a while on an emulated CPU.
+/// Time limit; hashing 40 MiB is slow on an emulated CPU.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Commands whose output must be the host's. They find the texts in the working folder.
+/// Commands, by the tests' names, that must print the same as on the host. They run in the folder
+/// with the texts.
 const SAME_AS_HOST: [(&str, &str); 7] = [
     ("grep_count", "grep -c name text"),
     ("grep_count_inverted", "grep -c -v version text"),
@@ -37,7 +38,7 @@ const SAME_AS_HOST: [(&str, &str); 7] = [
     ("cmp_different", "cmp text changed; true"),
 ];
 
-/// The tests, and the files they need.
+/// The tests; creates the files that they need.
 pub fn list(paths: &Paths) -> Result<Vec<QemuTest>> {
     let folder = paths.work.join("inputs");
     fs::create_dir_all(&folder)?;
@@ -54,7 +55,7 @@ pub fn list(paths: &Paths) -> Result<Vec<QemuTest>> {
     Ok(tests)
 }
 
-/// Writes `file` unless it is there in the right size.
+/// Writes `file` unless it exists with the given size.
 fn keep(file: &Path, size: usize, contents: impl FnOnce() -> Vec<u8>) -> Result<()> {
     if fs::metadata(file).is_ok_and(|data| data.len() == size as u64) {
         return Ok(());
@@ -62,7 +63,7 @@ fn keep(file: &Path, size: usize, contents: impl FnOnce() -> Vec<u8>) -> Result<
     fs::write(file, contents()).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// `size` bytes that are the same in every run (splitmix64, with the size as its seed).
+/// `size` bytes, the same in every run (splitmix64 with the size as its seed).
 fn random(size: usize) -> Vec<u8> {
     let mut state = size as u64;
     let mut bytes = Vec::with_capacity(size + 8);
@@ -77,7 +78,7 @@ fn random(size: usize) -> Vec<u8> {
     bytes
 }
 
-/// `sha256sum` of one file, lazy and not, and on a small machine.
+/// `sha256sum` of one file, lazily and eagerly, and on a small machine.
 fn hash_tests(name: &str, file: &Path, size: usize) -> Result<Vec<QemuTest>> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -101,8 +102,8 @@ fn hash_tests(name: &str, file: &Path, size: usize) -> Result<Vec<QemuTest>> {
     Ok(tests)
 }
 
-/// Counts and comparisons of real text: the workspace's lock file, a copy, and a copy with one
-/// letter changed near its end.
+/// Counts and comparisons of real text: Cargo.lock, a copy, and a copy with one letter changed near
+/// its end.
 fn text_tests(paths: &Paths, folder: &Path) -> Result<Vec<QemuTest>> {
     let text = fs::read(paths.root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
     let mut changed = text.clone();
@@ -128,7 +129,7 @@ fn text_tests(paths: &Paths, folder: &Path) -> Result<Vec<QemuTest>> {
     Ok(tests)
 }
 
-/// What the host's own tools say.
+/// The output of the host's own tools.
 fn on_host(folder: &Path, command: &str) -> Result<String> {
     let output = Command::new("sh")
         .args(["-c", command])
@@ -137,11 +138,11 @@ fn on_host(folder: &Path, command: &str) -> Result<String> {
         .stdin(Stdio::null())
         .output()
         .context("cannot start sh")?;
-    ensure!(output.status.success(), "the host cannot do `{command}`");
+    ensure!(output.status.success(), "`{command}` fails on the host");
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The file of a program in the path.
+/// The file of a program in PATH.
 fn program_file(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())

@@ -1,4 +1,4 @@
-//! The console as a person sees it: `cargo xtask run` in a terminal of its own, typed at.
+//! The interactive console: `cargo xtask run` on a pseudo-terminal, with scripted keys.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,48 +8,49 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Termios, tcgetattr};
 
 use crate::interrupts::Interrupts;
-use crate::verdict::Verdict;
+use crate::process;
+use crate::test::verdict::Verdict;
 
-/// How long a script may take, with the start of the machine.
+/// Time limit of a script, boot included.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Bytes of the screen that are shown with a failure.
+/// Bytes of the screen, from its end, that are printed with a failure.
 const SHOWN_BYTES: usize = 4096;
 
 /// One step of a script.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
-    /// Wait until this has been shown, after what was waited for before.
+    /// Wait until this text appears after the previously awaited text.
     See(&'static str),
-    /// Type this.
+    /// Type these keys.
     Type(&'static str),
-    /// Wait until xtask has ended.
+    /// Wait until the program has closed the terminal.
     End,
 }
 
-/// A script, at whose end xtask has ended with 0 and the terminal is as it was.
+/// A script. At its end xtask must have exited with 0 and restored the terminal.
 #[derive(Debug, Clone)]
 pub struct ConsoleTest {
-    /// Its name.
+    /// The test's full name.
     pub name: &'static str,
     script: &'static [Step],
 }
 
 use Step::{End, See, Type};
 
-/// All of them. What is looked for never stands literally in what was typed: that is echoed.
+/// The tests. Awaited text never occurs literally in the typed keys, since those are echoed.
 const TESTS: [ConsoleTest; 5] = [
     ConsoleTest {
         name: "qemu::console_exit_ends_qemu",
         script: &[See("# "), Type("echo he''llo\r"), See("hello"), See("# "), Type("exit\r"), End],
     },
     ConsoleTest {
-        name: "qemu::console_q4_out_of_memory_is_told",
+        name: "qemu::console_q4_out_of_memory_is_reported",
         script: &[
             See("# "),
             Type("echo 0 > /proc/sys/lazy/swap_pages; sort /dev/zero; echo status=$?\r"),
@@ -89,8 +90,8 @@ const TESTS: [ConsoleTest; 5] = [
         name: "qemu::console_line_editing",
         script: &[
             See("# "),
-            // A word too many rubbed out, a letter put in by going left, and the line again from
-            // the history.
+            // Insert a letter to the left, erase a word at the end, and repeat the line from the
+            // history.
             Type("echo a-c\x1b[D\x1b[Db\x1b[C\x1b[C XX\x7f\x7f\x7f\r"),
             See("ab-c\r\n"),
             See("# "),
@@ -103,13 +104,13 @@ const TESTS: [ConsoleTest; 5] = [
     },
 ];
 
-/// All of them.
+/// All tests of the console.
 pub fn list() -> Vec<ConsoleTest> {
     TESTS.to_vec()
 }
 
 impl ConsoleTest {
-    /// Runs it.
+    /// Plays the script to `cargo xtask run`.
     pub fn run(&self, interrupts: &Interrupts) -> Result<Verdict> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--timeout", "60"]);
@@ -117,8 +118,8 @@ impl ConsoleTest {
     }
 }
 
-/// Plays a script to a program that has a terminal of its own. In the end it has to have ended
-/// well, and the terminal has to be as it was.
+/// Plays a script to a program on a pseudo-terminal. The program must exit with 0 and restore the
+/// terminal's mode.
 pub fn play(command: Command, script: &[Step], interrupts: &Interrupts) -> Result<Verdict> {
     let (terminal, slave) = open_terminal()?;
     let before = tcgetattr(&terminal)?;
@@ -127,31 +128,29 @@ pub fn play(command: Command, script: &[Step], interrupts: &Interrupts) -> Resul
         Screen { terminal, text: Vec::new(), seen: 0, deadline: Instant::now() + LIMIT };
     let mut missed = None;
     for step in script {
-        if !screen.take(step, &mut child, interrupts)? {
+        if !screen.perform(step, &mut child, interrupts)? {
             missed = Some(step);
             break;
         }
     }
     let status = child.try_wait()?;
-    // What has ended cannot be killed, and what has not should be.
-    let _ = child.kill();
-    let _ = child.wait();
+    process::kill(&mut child);
     let restored = is_same(&before, &tcgetattr(&screen.terminal)?);
     let good = missed.is_none() && restored && status.is_some_and(|status| status.success());
     Ok(Verdict::from_condition(good, || {
-        // Without what was shown before the guest had it.
         let shown = screen.text.len().saturating_sub(SHOWN_BYTES);
         let text = String::from_utf8_lossy(screen.text.get(shown..).unwrap_or_default());
         format!(
-            "missed: {missed:?}\nterminal as before: {restored}\nprogram: {status:?}\n--- screen\n{text}"
+            "missed: {missed:?}\nterminal restored: {restored}\nprogram: {status:?}\n\
+             --- screen\n{text}"
         )
     }))
 }
 
-/// A terminal: our side, and the side for a program.
+/// Opens a pseudo-terminal: the master, and the side for the program.
 fn open_terminal() -> Result<(File, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags).context("cannot make a terminal")?;
+    let master = openpt(flags).context("cannot open a pseudo-terminal")?;
     grantpt(&master)?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, flags)?;
@@ -171,7 +170,7 @@ fn start(mut command: Command, slave: OwnedFd) -> Result<Child> {
     command.spawn().context("cannot start the program")
 }
 
-/// Whether a terminal is set as it was, apart from what the line discipline itself keeps there.
+/// Whether two settings of a terminal are the same, apart from state of the line discipline.
 fn is_same(one: &Termios, other: &Termios) -> bool {
     one.input_modes == other.input_modes
         && one.output_modes == other.output_modes
@@ -179,18 +178,18 @@ fn is_same(one: &Termios, other: &Termios) -> bool {
         && one.local_modes == other.local_modes
 }
 
-/// What the terminal has shown so far.
+/// The output of the terminal so far.
 struct Screen {
     terminal: File,
     text: Vec<u8>,
-    /// How much of the text has been matched.
+    /// Length of the part of the text that has been matched.
     seen: usize,
     deadline: Instant,
 }
 
 impl Screen {
-    /// Takes one step; false if it cannot be taken.
-    fn take(&mut self, step: &Step, child: &mut Child, interrupts: &Interrupts) -> Result<bool> {
+    /// Performs one step; returns false if the awaited text or end does not occur.
+    fn perform(&mut self, step: &Step, child: &mut Child, interrupts: &Interrupts) -> Result<bool> {
         match step {
             Type(keys) => {
                 self.terminal.write_all(keys.as_bytes()).map(|()| true).context("cannot type")
@@ -217,23 +216,22 @@ impl Screen {
         found.is_some()
     }
 
-    /// Reads what the terminal shows next; false at its end or the deadline.
+    /// Reads more output; returns false at its end, at the deadline, or at a signal.
     fn read(&mut self, interrupts: &Interrupts) -> Result<bool> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let timeout =
-            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut waiting = [
             PollFd::from_borrowed_fd(self.terminal.as_fd(), PollFlags::IN),
             PollFd::new(interrupts, PollFlags::IN),
         ];
-        match poll(&mut waiting, Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) if interrupts.pending().is_none() => {}
-            Ok(_) | Err(rustix::io::Errno::INTR) => return Ok(interrupts.pending().is_none()),
-            Err(error) => return Err(error).context("cannot wait for the terminal"),
+        process::poll(&mut waiting, Some(left))?;
+        if interrupts.pending().is_some() {
+            return Ok(false);
+        }
+        if waiting[0].revents().is_empty() {
+            return Ok(Instant::now() < self.deadline);
         }
         let mut buffer = [0; 4096];
-        // When the last program has closed it, a terminal answers with an error, not with an end.
+        // After the last program has closed the terminal, reads fail.
         let count = self.terminal.read(&mut buffer).unwrap_or(0);
         self.text.extend_from_slice(buffer.get(..count).unwrap_or_default());
         Ok(count > 0)

@@ -1,5 +1,4 @@
-//! Promises about cost that hold or fail: they are counted in instructions and bytes, which are the
-//! same in every run.
+//! Tests of costs in instructions and bytes, which are the same in every run.
 
 use anyhow::Result;
 
@@ -7,23 +6,23 @@ use crate::bench::{Figures, figures};
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::verdict::Verdict;
+use crate::test::verdict::Verdict;
 
-/// Bytes of a message's head, which count as moved in the rows but are none of a file.
-const HEAD_BYTES: f64 = 128.0;
+/// Bytes of a message's header. The rows count headers as moved; the tests do not.
+const HEADER_BYTES: f64 = 128.0;
 
-/// A promise about rows of the bench.
+/// A limit on rows of the bench.
 #[derive(Debug, Clone, Copy)]
 pub struct BenchTest {
-    /// Its name.
+    /// The test's full name.
     pub name: &'static str,
-    /// The rows it needs.
+    /// Selects the rows that the limit is about.
     filter: &'static str,
-    /// Whether it holds; `None` where a row is missing.
+    /// Whether the limit is kept; `None` if a row is missing.
     holds: fn(&Figures) -> Option<bool>,
 }
 
-/// All of them.
+/// All tests of costs.
 pub const TESTS: [BenchTest; 7] = [
     BenchTest {
         name: "qemu::bench_a_read_costs_the_same_at_any_length",
@@ -46,9 +45,9 @@ pub const TESTS: [BenchTest; 7] = [
         holds: copies_cost_the_same,
     },
     BenchTest {
-        name: "qemu::bench_what_is_cached_is_not_asked_for",
+        name: "qemu::bench_cached_pages_need_no_message",
         filter: "read64m.again",
-        holds: no_message_for_what_is_cached,
+        holds: cached_pages_need_no_message,
     },
     BenchTest {
         name: "qemu::bench_each_write_back_moves_one_page",
@@ -63,7 +62,7 @@ pub const TESTS: [BenchTest; 7] = [
 ];
 
 impl BenchTest {
-    /// Runs it.
+    /// Measures the rows and checks the limit.
     pub fn run(self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         Ok(match figures(paths, guest, self.filter, interrupts)? {
             Ok(figures) => Verdict::from_condition((self.holds)(&figures) == Some(true), || {
@@ -74,12 +73,12 @@ impl BenchTest {
     }
 }
 
-/// From 64 KiB to 1 GiB, within 10 %.
+/// A read costs the same from 64 KiB to 1 GiB, within 10 %.
 fn reads_cost_the_same(figures: &Figures) -> Option<bool> {
     costs_are_the_same(figures, "read", &["64k", "1m", "64m", "1g"])
 }
 
-/// From 1 MiB to 64 MiB, within 10 %, and without a byte of the files.
+/// A copy costs the same from 1 MiB to 64 MiB, within 10 %, and moves no bytes of the files.
 fn copies_cost_the_same(figures: &Figures) -> Option<bool> {
     let sizes = ["1m", "4m", "16m", "64m"];
     let mut moved = 0.0;
@@ -87,7 +86,7 @@ fn copies_cost_the_same(figures: &Figures) -> Option<bool> {
         let row = format!("cp.{size}");
         moved += file_bytes(figures, &row, "bytes")? + file_bytes(figures, &row, "bytes_out")?;
     }
-    // What is left are the lists of pieces.
+    // The remaining bytes are lists of pieces.
     Some(costs_are_the_same(figures, "cp", &sizes)? && moved < 1024.0)
 }
 
@@ -100,11 +99,11 @@ fn costs_are_the_same(figures: &Figures, row: &str, sizes: &[&str]) -> Option<bo
     Some(least > 0.0 && most <= least * 1.1)
 }
 
-/// Bytes of files that came from or went to servers in a row.
+/// Bytes of files that a row moved from servers (`bytes`) or to servers (`bytes_out`).
 fn file_bytes(figures: &Figures, row: &str, direction: &str) -> Option<f64> {
     Some(
         figures.get(&format!("{row}.{direction}"))?
-            - HEAD_BYTES * figures.get(&format!("{row}.messages"))?,
+            - HEADER_BYTES * figures.get(&format!("{row}.messages"))?,
     )
 }
 
@@ -113,28 +112,27 @@ fn one_touch_moves_little(figures: &Figures) -> Option<bool> {
 }
 
 fn a_copy_moves_nothing(figures: &Figures) -> Option<bool> {
-    // What is left are the lists of pieces.
+    // The remaining bytes are lists of pieces.
     Some(
         file_bytes(figures, "cp64m.64m", "bytes")? + file_bytes(figures, "cp64m.64m", "bytes_out")?
             < 4096.0,
     )
 }
 
-/// The page that is changed comes and goes.
+/// One page is fetched and written, and a list of pieces.
 fn write_back_moves_little(figures: &Figures) -> Option<bool> {
-    // A list of pieces goes with it.
     Some(
         file_bytes(figures, "modify64m", "bytes")? + file_bytes(figures, "modify64m", "bytes_out")?
             <= 8192.0 + 512.0,
     )
 }
 
-/// Ten times.
+/// Ten write-backs send one page and a list of pieces each.
 fn write_backs_move_one_page_each(figures: &Figures) -> Option<bool> {
     Some(file_bytes(figures, "modify64m.again", "bytes_out")? <= 10.0 * (4096.0 + 512.0))
 }
 
-fn no_message_for_what_is_cached(figures: &Figures) -> Option<bool> {
+fn cached_pages_need_no_message(figures: &Figures) -> Option<bool> {
     Some(*figures.get("read64m.again.messages")? <= 2.0)
 }
 
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn costs_may_differ_by_a_tenth() {
+    fn costs_may_differ_by_ten_percent() {
         let rows = |most| {
             figures(&[
                 ("read.64k", 100.0),
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_may_move_lists_but_no_file() {
+    fn a_copy_may_move_lists_of_pieces_only() {
         let rows = |cost, bytes| {
             let mut rows = Figures::new();
             for size in ["1m", "4m", "16m", "64m"] {
@@ -178,16 +176,16 @@ mod tests {
             rows
         };
         assert_eq!(copies_cost_the_same(&rows(110.0, 384.0)), Some(true));
-        assert_eq!(copies_cost_the_same(&rows(111.0, 384.0)), Some(false), "dearer");
+        assert_eq!(copies_cost_the_same(&rows(111.0, 384.0)), Some(false), "too expensive");
         assert_eq!(
             copies_cost_the_same(&rows(100.0, 384.0 + 4096.0)),
             Some(false),
-            "a page has passed"
+            "a page was moved"
         );
     }
 
     #[test]
-    fn heads_are_no_file_bytes() {
+    fn headers_are_not_file_bytes() {
         let rows =
             |bytes| figures(&[("read64m.touch1.bytes", bytes), ("read64m.touch1.messages", 2.0)]);
         assert_eq!(one_touch_moves_little(&rows(65_536.0 + 256.0)), Some(true));

@@ -1,12 +1,12 @@
 //! The initrd: an archive whose first member is the kernel.
 //!
-//! Only the first header is read here. It is input from outside: whatever it holds, the answer is
-//! a slice of the archive or an error.
+//! Only the first header is read here.
 
-use crate::{Error, FRAME_BYTES};
+use foundation::PAGE_BYTES;
+use foundation::archive::{HEADER_BYTES, members};
 
-/// Bytes in a tar block.
-const BLOCK_BYTES: usize = 512;
+/// Why the initrd is refused.
+type Error = &'static str;
 
 /// The two parts of the initrd.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,38 +19,18 @@ pub struct Archive<'a> {
 
 /// Splits `initrd` into the kernel and the ramdisk.
 pub fn split(initrd: &[u8]) -> Result<Archive<'_>, Error> {
-    let header = initrd.get(..BLOCK_BYTES).ok_or("the initrd is too short for an archive")?;
-    if header.get(257..262) != Some(b"ustar") {
-        return Err("the initrd is not a ustar archive");
-    }
-    if !header.starts_with(b"kernel\0") {
+    let first = members(initrd).next().ok_or("the initrd is not a tar archive")?;
+    let first = first.map_err(|bad| bad.reason)?;
+    if !first.name.is(b"kernel") {
         return Err("the initrd's first member is not `kernel`");
     }
-    let size_field = header.get(124..136).ok_or("the initrd's first header is cut off")?;
-    let size = octal(size_field).ok_or("the kernel's size in the initrd is not a number")?;
-    let end = BLOCK_BYTES.checked_add(size).ok_or("the kernel's size in the initrd is absurd")?;
-    let kernel =
-        initrd.get(BLOCK_BYTES..end).ok_or("the initrd ends in the middle of the kernel")?;
-    let ramdisk_offset = end
-        .checked_next_multiple_of(FRAME_BYTES as usize)
+    // Contents begin right after the header.
+    let ramdisk_offset = HEADER_BYTES
+        .checked_add(first.data.len())
+        .and_then(|end| end.checked_next_multiple_of(PAGE_BYTES))
         .filter(|&offset| offset < initrd.len())
-        .ok_or("the initrd holds a kernel but no ramdisk behind it")?;
-    Ok(Archive { kernel, ramdisk_offset })
-}
-
-/// A tar number: octal digits, ended by a blank or a zero byte.
-fn octal(field: &[u8]) -> Option<usize> {
-    let mut value = 0_usize;
-    for &byte in field {
-        match byte {
-            b'0'..=b'7' => {
-                value = value.checked_mul(8)?.checked_add(usize::from(byte - b'0'))?;
-            }
-            0 | b' ' => return Some(value),
-            _ => return None,
-        }
-    }
-    Some(value)
+        .ok_or("the initrd has no ramdisk after the kernel")?;
+    Ok(Archive { kernel: first.data, ramdisk_offset })
 }
 
 #[cfg(test)]
@@ -62,6 +42,13 @@ mod tests {
         bytes[..name.len()].copy_from_slice(name);
         bytes[124..124 + size.len()].copy_from_slice(size);
         bytes[257..262].copy_from_slice(b"ustar");
+        // Numbers that are not given are 0.
+        for start in [100, 108, 116, 136] {
+            bytes[start] = b'0';
+        }
+        bytes[148..156].fill(b' ');
+        let sum: u32 = bytes[..512].iter().map(|&byte| u32::from(byte)).sum();
+        bytes[148..154].copy_from_slice(format!("{sum:06o}").as_bytes());
         bytes
     }
 

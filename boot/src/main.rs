@@ -40,7 +40,7 @@ mod space;
 type Error = &'static str;
 
 /// Bytes in a frame.
-const FRAME_BYTES: u64 = 4096;
+const FRAME_BYTES: u64 = foundation::PAGE_BYTES as u64;
 
 /// Rounds `address` up to a page border; `None` past the end of the address space.
 fn align_up(address: u64) -> Option<u64> {

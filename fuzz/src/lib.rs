@@ -11,10 +11,6 @@ mod programs;
 mod protocol;
 mod servers;
 
-/// What the loader, whose sources [`boot`] takes in, has at its root.
-type Error = &'static str;
-const FRAME_BYTES: u64 = 4096;
-
 /// Something that takes bytes.
 pub type Target = fn(&[u8]);
 

@@ -10,7 +10,7 @@ use bootloader_api::config::Mapping;
 use bootloader_api::info::MemoryRegionKind;
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
 use core::ops::Range;
-use foundation::Errno;
+use foundation::{Errno, archive};
 use fsproto::OpenFlags;
 use kernel::arch::Handlers;
 use kernel::file::devices::{self, DeviceFileSystem};
@@ -20,7 +20,6 @@ use kernel::mem::{self, PhysAddr};
 use kernel::proc::ProcFileSystem;
 use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
-use tar_no_std::TarArchiveRef;
 
 /// Physical memory is mapped, and the stack is roomy: it is left for good when the first process
 /// runs.
@@ -44,7 +43,7 @@ const HANDLERS: Handlers = Handlers {
 };
 
 /// Where the first program lies in the ramdisk, and under what name it is started.
-const INIT_MEMBER: &str = "sbin/init";
+const INIT_MEMBER: &[u8] = b"sbin/init";
 const INIT_PATH: &[u8] = b"/sbin/init";
 
 fn start(info: &'static mut BootInfo) -> ! {
@@ -64,14 +63,14 @@ fn start(info: &'static mut BootInfo) -> ! {
     );
     // SAFETY: the loader mapped the ramdisk here, and nobody writes to it before its frames are
     // given away, which needs a process.
-    let archive =
+    let ramdisk =
         unsafe { core::slice::from_raw_parts(ramdisk as *const u8, ramdisk_bytes as usize) };
 
     task::start();
     kernel::syscall::start();
     devices::start();
     devices::set_ramdisk(PhysAddr(ramdisk_start), ramdisk_bytes);
-    if let Err(error) = mount_own().and_then(|()| start_init(archive)) {
+    if let Err(error) = mount_own().and_then(|()| start_init(ramdisk)) {
         panic!("the first process could not be made: {}", error.text());
     }
     scheduler::run_first()
@@ -104,12 +103,8 @@ fn mount_own() -> Result<(), Errno> {
     mount(b"/proc", Arc::new(ProcFileSystem))
 }
 
-fn start_init(archive: &[u8]) -> Result<(), Errno> {
-    let tar = TarArchiveRef::new(archive).map_err(|_| Errno::ENOEXEC)?;
-    let member = tar
-        .entries()
-        .find(|entry| entry.filename().as_str() == Ok(INIT_MEMBER))
-        .ok_or(Errno::ENOENT)?;
+fn start_init(ramdisk: &[u8]) -> Result<(), Errno> {
+    let program = archive::find(ramdisk, INIT_MEMBER).ok_or(Errno::ENOENT)?;
     let how = OpenHow { flags: OpenFlags::READ | OpenFlags::WRITE, mode: 0 };
     let (console, place) = namespace::root().open(b"/", b"/dev/console", how)?;
     let console =
@@ -118,5 +113,5 @@ fn start_init(archive: &[u8]) -> Result<(), Errno> {
     for _ in 0..3 {
         files.insert(Descriptor { file: console.clone(), close_on_exec: false }, 0)?;
     }
-    init::make(member.data(), INIT_PATH, files)
+    init::make(program, INIT_PATH, files)
 }

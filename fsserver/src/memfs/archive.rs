@@ -1,5 +1,4 @@
-//! The tree that an archive describes. Format: ustar (POSIX.1-1988), with GNU's long names, as the
-//! `tar` crate writes it.
+//! The tree that a tar archive describes.
 //!
 //! The members' bytes stay in the archive until they are changed. Members called `.pad` are filler
 //! that puts the next one on a page border.
@@ -9,6 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use foundation::PAGE_BYTES;
+use foundation::archive::{self, Member, MemberName};
 use fsproto::*;
 
 use super::content::Content;
@@ -16,9 +16,6 @@ use super::inode::Body;
 use super::walk::{LastLink, Place};
 use super::{Memfs, ROOT_INODE};
 use crate::server::Clock;
-
-/// Bytes of a tar block.
-const BLOCK: usize = 512;
 
 /// What is wrong with an archive, and with which member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,84 +40,10 @@ impl fmt::Display for BadArchive {
     }
 }
 
-/// A member of an archive.
-struct Member {
-    name: Vec<u8>,
-    link: Vec<u8>,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: Time,
-    kind: u8,
-    data: &'static [u8],
-}
-
-/// A field of text: up to its first zero byte.
-fn text(field: &[u8]) -> &[u8] {
-    field.split(|&byte| byte == 0).next().unwrap_or_default()
-}
-
-/// A number: octal digits between blanks and zero bytes.
-fn number(field: &[u8]) -> Option<u64> {
-    let digits = field.trim_ascii_start();
-    let end = digits.iter().position(|&byte| byte == 0 || byte == b' ').unwrap_or(digits.len());
-    digits.get(..end)?.iter().try_fold(0_u64, |value, &byte| match byte {
-        b'0'..=b'7' => value.checked_mul(8)?.checked_add(u64::from(byte - b'0')),
-        _ => None,
-    })
-}
-
-/// Whether the header's bytes add up to what it says.
-fn checksum_is_right(header: &[u8; BLOCK]) -> bool {
-    let sum: u64 = header
-        .iter()
-        .enumerate()
-        .map(|(at, &byte)| u64::from(if (148..156).contains(&at) { b' ' } else { byte }))
-        .sum();
-    number(&header[148..156]) == Some(sum)
-}
-
-/// Takes the next member off the archive; nothing at its end.
-fn next_member(rest: &mut &'static [u8]) -> Result<Option<Member>, BadArchive> {
-    let (mut long_name, mut long_link) = (None, None);
-    loop {
-        let Some((header, behind)) = rest.split_first_chunk::<BLOCK>() else { return Ok(None) };
-        if header.iter().all(|&byte| byte == 0) {
-            return Ok(None);
-        }
-        let name = text(&header[..100]);
-        let bad = |reason| BadArchive::new(name, reason);
-        if !checksum_is_right(header) {
-            return Err(bad("the header's checksum is wrong"));
-        }
-        let field = |range: core::ops::Range<usize>| {
-            number(&header[range]).ok_or(bad("a number in the header is none"))
-        };
-        let length = usize::try_from(field(124..136)?).map_err(|_| bad("it is too long"))?;
-        let data = behind.get(..length).ok_or(bad("the archive ends in the middle of it"))?;
-        let padded = length.checked_next_multiple_of(BLOCK).ok_or(bad("it is too long"))?;
-        *rest = behind.get(padded..).unwrap_or_default();
-        match header[156] {
-            b'L' => long_name = Some(text(data).to_vec()),
-            b'K' => long_link = Some(text(data).to_vec()),
-            kind => {
-                let prefix =
-                    if header[257..263] == *b"ustar\0" { text(&header[345..500]) } else { b"" };
-                let whole =
-                    if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() };
-                return Ok(Some(Member {
-                    name: long_name.unwrap_or(whole),
-                    link: long_link.unwrap_or_else(|| text(&header[157..257]).to_vec()),
-                    mode: field(100..108)? as u32,
-                    uid: field(108..116)? as u32,
-                    gid: field(116..124)? as u32,
-                    mtime: Time((field(136..148)? as i64).saturating_mul(1_000_000_000)),
-                    kind,
-                    data,
-                }));
-            }
-        }
-    }
+/// A member's name in one part.
+fn whole_name(member: &Member<'_>) -> Vec<u8> {
+    let MemberName { prefix, name } = member.name;
+    if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
 }
 
 /// The name as a path of the protocol: without `./` in front and `/` behind.
@@ -138,19 +61,19 @@ fn trimmed(name: &[u8]) -> &[u8] {
 impl<C: Clock> Memfs<C> {
     /// Adds what an archive holds. On an error, what came before the bad member is there.
     pub fn add_archive(&mut self, archive: &'static [u8]) -> Result<(), BadArchive> {
-        let mut rest = archive;
-        while let Some(member) = next_member(&mut rest)? {
-            let name = trimmed(&member.name);
+        for member in archive::members(archive) {
+            let member = member.map_err(|bad| BadArchive::new(bad.member, bad.reason))?;
+            let whole = whole_name(&member);
+            let name = trimmed(&whole);
             if name == b".pad" || name.ends_with(b"/.pad") {
                 continue;
             }
-            self.add_member(name, &member)
-                .map_err(|reason| BadArchive::new(&member.name, reason))?;
+            self.add_member(name, &member).map_err(|reason| BadArchive::new(&whole, reason))?;
         }
         Ok(())
     }
 
-    fn add_member(&mut self, name: &[u8], member: &Member) -> Result<(), &'static str> {
+    fn add_member(&mut self, name: &[u8], member: &Member<'static>) -> Result<(), &'static str> {
         let path = Path::new(name).map_err(|_| "its name is not a path")?;
         let body = match member.kind {
             b'0' | 0 | b'7' => {
@@ -163,7 +86,7 @@ impl<C: Clock> Memfs<C> {
                 )
             }
             b'2' if (1..=MAX_PATH).contains(&member.link.len()) => {
-                Body::Symlink(member.link.as_slice().into())
+                Body::Symlink(member.link.into())
             }
             b'5' => Body::directory(ROOT_INODE),
             b'1' => return self.add_link(path, member),
@@ -186,14 +109,15 @@ impl<C: Clock> Memfs<C> {
         if let Some(inode) = self.inodes.get_mut(&inode) {
             inode.mode = (member.mode & 0o7777) as u16;
             (inode.uid, inode.gid) = (member.uid, member.gid);
-            (inode.atime, inode.mtime, inode.ctime) = (member.mtime, member.mtime, member.mtime);
+            let modified = Time((member.modified_s as i64).saturating_mul(1_000_000_000));
+            (inode.atime, inode.mtime, inode.ctime) = (modified, modified, modified);
         }
         Ok(())
     }
 
     /// A hard link to a member that came before.
-    fn add_link(&mut self, path: Path<'_>, member: &Member) -> Result<(), &'static str> {
-        let target = Path::new(trimmed(&member.link)).map_err(|_| "its link is not a path")?;
+    fn add_link(&mut self, path: Path<'_>, member: &Member<'static>) -> Result<(), &'static str> {
+        let target = Path::new(trimmed(member.link)).map_err(|_| "its link is not a path")?;
         let Ok(Place::Entry { inode, .. }) = self.walk(ROOT, target, LastLink::Take) else {
             return Err("it links to nothing");
         };

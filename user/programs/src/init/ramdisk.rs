@@ -29,6 +29,5 @@ pub unsafe fn release(ramdisk: &'static [u8]) {
 
 /// The contents of a member.
 pub fn find(ramdisk: &'static [u8], name: &str) -> Option<&'static [u8]> {
-    let archive = tar_no_std::TarArchiveRef::new(ramdisk).ok()?;
-    archive.entries().find(|entry| entry.filename().as_str() == Ok(name)).map(|entry| entry.data())
+    foundation::archive::find(ramdisk, name.as_bytes())
 }

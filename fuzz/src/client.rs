@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use foundation::{ByteCount, Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use fsproto::*;
 use kernel::file::socket::{Message, Sender};
-use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WriteAt};
+use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WritePosition};
 use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, UserSlice, host};
 use kernel::mount::{Carrier, Mount, MountedTree, Session};
 
@@ -153,15 +153,20 @@ fn use_files(liar: &Liar, tree: &MountedTree, space: &Arc<Space>) {
         let (range, offset) = (slice(start, pages * PAGE), u64::from(liar.byte()) * 1000);
         match liar.byte() % 6 {
             0 | 1 => {
-                if let Ok(count) = file.read(&io, &mut UserBuffers::one(range), offset) {
+                if let Ok(count) = file.read(&io, &mut UserBuffers::one(range), FileOffset(offset))
+                {
                     assert!(
-                        count <= (pages * PAGE) as u64,
+                        count <= ByteCount::of_len(pages * PAGE),
                         "more was read than there was room for"
                     );
                 }
             }
             2 => drop(space.copy_in(range, &mut vec![0; pages * PAGE])),
-            3 => drop(file.write(&io, &mut UserBuffers::one(range), WriteAt::Offset(offset))),
+            3 => drop(file.write(
+                &io,
+                &mut UserBuffers::one(range),
+                WritePosition::At(FileOffset(offset)),
+            )),
             4 => drop(file.read_dir(offset, &mut |_| true)),
             _ => drop((file.stat(), file.read_link(), file.sync())),
         }

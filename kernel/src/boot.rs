@@ -15,7 +15,7 @@ use fsproto::OpenFlags;
 use kernel::arch::Handlers;
 use kernel::file::devices::{self, DeviceFileSystem};
 use kernel::file::namespace::{self, MountPoint};
-use kernel::file::{Descriptor, FdTable, FileSystem, OpenFile, OpenHow, Status};
+use kernel::file::{Descriptor, FdTable, FileSystem, OnExec, OpenFile, OpenHow, Status};
 use kernel::mem::{self, PhysAddr};
 use kernel::proc::ProcFileSystem;
 use kernel::task::{self, init, scheduler};
@@ -111,7 +111,7 @@ fn start_init(ramdisk: &[u8]) -> Result<(), Errno> {
         OpenFile::new(console, Status::READ | Status::WRITE, place.path, Some(place.filesystem));
     let mut files = FdTable::new();
     for _ in 0..3 {
-        files.insert(Descriptor { file: console.clone(), close_on_exec: false }, 0)?;
+        files.insert(Descriptor { file: console.clone(), on_exec: OnExec::Keep }, 0)?;
     }
     init::make(program, INIT_PATH, files)
 }

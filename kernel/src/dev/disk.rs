@@ -9,7 +9,7 @@ mod virtio;
 
 use crate::mem::PAGE_BYTES;
 use crate::sync::{SleepLock, rank};
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 
 /// Bytes of a sector: the least that is read or written.
 pub const SECTOR: usize = 512;
@@ -67,24 +67,32 @@ fn with<T>(act: impl FnOnce(&mut dyn Driver) -> Result<T, Errno>) -> Result<T, E
 }
 
 /// Its size in bytes; ENXIO where there is none.
-pub fn size() -> Result<u64, Errno> {
-    with(|device| Ok(device.sectors() * SECTOR as u64))
+pub fn size() -> Result<ByteCount, Errno> {
+    with(|device| Ok(size_of(device)))
+}
+
+fn size_of(device: &dyn Driver) -> ByteCount {
+    ByteCount(device.sectors() * SECTOR as u64)
 }
 
 /// Sectors around a range of bytes, as far as the buffer goes: the first one, the bytes from there,
 /// and which of those are the range.
-fn cover(device: &dyn Driver, at: u64, len: u64) -> Option<(u64, usize, core::ops::Range<usize>)> {
-    let sector = at / SECTOR as u64;
-    let start = (at % SECTOR as u64) as usize;
-    let left = (device.sectors() * SECTOR as u64).checked_sub(at)?;
-    let len = len.min(left).min((BUFFER_BYTES - start) as u64) as usize;
+fn cover(
+    device: &dyn Driver,
+    at: FileOffset,
+    len: ByteCount,
+) -> Option<(u64, usize, core::ops::Range<usize>)> {
+    let sector = at.0 / SECTOR as u64;
+    let start = (at.0 % SECTOR as u64) as usize;
+    let left = ByteCount(size_of(device).0.checked_sub(at.0)?);
+    let len = len.min(left).to_usize().min(BUFFER_BYTES - start);
     (len > 0).then(|| (sector, (start + len).next_multiple_of(SECTOR), start..start + len))
 }
 
 /// Reads some bytes from byte `at` on, `len` at most, and shows them; nothing at the end.
 pub fn read<T>(
-    at: u64,
-    len: u64,
+    at: FileOffset,
+    len: ByteCount,
     take: impl FnOnce(&[u8]) -> Result<T, Errno>,
 ) -> Result<Option<T>, Errno> {
     with(|device| {
@@ -97,8 +105,8 @@ pub fn read<T>(
 /// Has some bytes filled in that go to byte `at`, `len` at most, and writes as many as it is told
 /// that there are; nothing at the end.
 pub fn write(
-    at: u64,
-    len: u64,
+    at: FileOffset,
+    len: ByteCount,
     fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
 ) -> Result<Option<usize>, Errno> {
     with(|device| {

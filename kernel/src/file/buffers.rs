@@ -56,7 +56,7 @@ impl Slices {
 /// Buffers with a cursor. Bytes go in order, and what was transferred is never transferred again.
 pub struct UserBuffers {
     place: Place,
-    remaining: u64,
+    remaining: ByteCount,
 }
 
 impl UserBuffers {
@@ -65,7 +65,7 @@ impl UserBuffers {
         let mut few = [UserSlice::EMPTY; FEW];
         few[0] = slice;
         Self {
-            remaining: slice.len() as u64,
+            remaining: ByteCount::of_len(slice.len()),
             place: Place::User { slices: Slices::Few(few, 1), next: 0 },
         }
     }
@@ -73,7 +73,7 @@ impl UserBuffers {
     /// No buffer yet.
     pub fn none() -> Self {
         Self {
-            remaining: 0,
+            remaining: ByteCount::ZERO,
             place: Place::User { slices: Slices::Few([UserSlice::EMPTY; FEW], 0), next: 0 },
         }
     }
@@ -84,8 +84,8 @@ impl UserBuffers {
         let Place::User { slices, .. } = &mut self.place else { return Err(Errno::EINVAL) };
         let total = self
             .remaining
-            .checked_add(slice.len() as u64)
-            .filter(|&total| i64::try_from(total).is_ok());
+            .checked_add(ByteCount::of_len(slice.len()))
+            .filter(|total| i64::try_from(total.0).is_ok());
         self.remaining = total.ok_or(Errno::EINVAL)?;
         match slices.as_mut().last_mut() {
             // Pages in a row, as servers send them, change hands as one piece.
@@ -107,12 +107,15 @@ impl UserBuffers {
 
     /// Room for `capacity` bytes of the kernel's own reading; see [`into_bytes`](Self::into_bytes).
     pub fn kernel(capacity: usize) -> Self {
-        Self { remaining: capacity as u64, place: Place::Kernel { bytes: Vec::new(), next: 0 } }
+        Self {
+            remaining: ByteCount::of_len(capacity),
+            place: Place::Kernel { bytes: Vec::new(), next: 0 },
+        }
     }
 
     /// Bytes of the kernel's own, to be written.
     pub fn kernel_bytes(bytes: Vec<u8>) -> Self {
-        Self { remaining: bytes.len() as u64, place: Place::Kernel { bytes, next: 0 } }
+        Self { remaining: ByteCount::of_len(bytes.len()), place: Place::Kernel { bytes, next: 0 } }
     }
 
     /// What was put into the kernel's own buffer; empty for a program's.
@@ -124,7 +127,7 @@ impl UserBuffers {
     }
 
     /// Bytes still to be transferred.
-    pub fn remaining(&self) -> u64 {
+    pub fn remaining(&self) -> ByteCount {
         self.remaining
     }
 
@@ -151,15 +154,16 @@ impl UserBuffers {
     }
 
     /// Counts `count` bytes as transferred.
-    pub fn skip(&mut self, count: u64) {
-        let mut count = count.min(self.remaining);
+    pub fn skip(&mut self, count: ByteCount) {
+        let count = count.min(self.remaining);
         self.remaining -= count;
+        let mut count = count.to_usize();
         match &mut self.place {
-            Place::Kernel { next, .. } => *next += count as usize,
+            Place::Kernel { next, .. } => *next += count,
             Place::User { slices, next } => {
                 while let Some(slice) = slices.as_mut().get_mut(*next) {
-                    let step = count.min(slice.len() as u64);
-                    *slice = slice.skip(step as usize);
+                    let step = count.min(slice.len());
+                    *slice = slice.skip(step);
                     count -= step;
                     if !slice.is_empty() {
                         break;
@@ -171,16 +175,16 @@ impl UserBuffers {
     }
 
     /// Leaves room for at most `limit` bytes.
-    pub fn limit(&mut self, limit: u64) {
+    pub fn limit(&mut self, limit: ByteCount) {
         if self.remaining <= limit {
             return;
         }
         self.remaining = limit;
         let Place::User { slices, next } = &mut self.place else { return };
-        let mut left = limit;
+        let mut left = limit.to_usize();
         for slice in slices.as_mut().iter_mut().skip(*next) {
-            *slice = slice.take(left.min(slice.len() as u64) as usize);
-            left -= slice.len() as u64;
+            *slice = slice.take(left);
+            left -= slice.len();
         }
     }
 
@@ -192,7 +196,7 @@ impl UserBuffers {
         if let Place::Kernel { bytes: kept, .. } = &mut self.place {
             kept.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
             kept.extend_from_slice(bytes);
-            self.remaining -= bytes.len() as u64;
+            self.remaining -= ByteCount::of_len(bytes.len());
             return Ok(bytes.len());
         }
         self.transfer(bytes.len(), |slice, done| {
@@ -205,11 +209,11 @@ impl UserBuffers {
     /// Copies the next bytes to `into`, faulting pages in. Returns how many: fewer only at the end
     /// or where memory ends; an error only for none.
     pub fn take(&mut self, space: &Space, into: &mut [u8]) -> Result<usize, Errno> {
-        let wanted = (into.len() as u64).min(self.remaining) as usize;
+        let wanted = into.len().min(self.remaining.to_usize());
         if let Place::Kernel { bytes, next } = &mut self.place {
             let source = bytes.get(*next..*next + wanted).ok_or(Errno::EFAULT)?;
             into.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
-            self.skip(wanted as u64);
+            self.skip(ByteCount::of_len(wanted));
             return Ok(wanted);
         }
         self.transfer(wanted, |slice, done| {
@@ -249,7 +253,7 @@ impl UserBuffers {
     }
 
     fn that_fits<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes.get(..(self.remaining.min(bytes.len() as u64)) as usize).unwrap_or_default()
+        bytes.get(..bytes.len().min(self.remaining.to_usize())).unwrap_or_default()
     }
 
     /// Moves up to `wanted` bytes piece by piece. `copy` gets a piece and how many bytes were moved
@@ -267,7 +271,7 @@ impl UserBuffers {
                 Ok(copied) => copied,
                 Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
             };
-            self.skip(copied as u64);
+            self.skip(ByteCount::of_len(copied));
             done += copied;
             if copied < piece.len() {
                 break;

@@ -5,15 +5,15 @@ mod pts;
 
 use super::tty::{Terminal, Tty, pair};
 use super::{
-    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, Ready, SetAttr,
-    Stat, UserBuffers, Walk, WriteAt, Written, random, tasks,
+    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, Ready,
+    SetAttr, Stat, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
 };
 use crate::dev::{disk, uart};
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::OpenFlags;
 use spin::LazyLock;
 
@@ -109,15 +109,15 @@ const ENTRIES: &[(&[u8], Entry)] = &[
 ];
 
 impl Entry {
-    fn kind(self) -> Kind {
+    fn file_type(self) -> FileType {
         match self {
             Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal | Self::Master => {
-                Kind::CharacterDevice
+                FileType::CharacterDevice
             }
-            Self::Terminals => Kind::Directory,
-            Self::Ramdisk => Kind::Regular,
-            Self::Disk => Kind::BlockDevice,
-            Self::Link(_) => Kind::Symlink,
+            Self::Terminals => FileType::Directory,
+            Self::Ramdisk => FileType::Regular,
+            Self::Disk => FileType::BlockDevice,
+            Self::Link(_) => FileType::Symlink,
         }
     }
 }
@@ -228,7 +228,7 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
             Ok(Arc::new(Looked(match entry {
                 Entry::Master => pair::master_stat(),
                 _ => Stat {
-                    kind: Kind::CharacterDevice,
+                    file_type: FileType::CharacterDevice,
                     mode: 0o666,
                     links: 1,
                     inode,
@@ -265,9 +265,9 @@ struct Directory;
 
 impl FileObject for Directory {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(Stat { kind: Kind::Directory, mode: 0o755, links: 2, inode: 1, ..stat() })
+        Ok(Stat { file_type: FileType::Directory, mode: 0o755, links: 2, inode: 1, ..stat() })
     }
-    fn read(&self, _: &Io<'_>, _: &mut UserBuffers, _: u64) -> Result<u64, Errno> {
+    fn read(&self, _: &Io<'_>, _: &mut UserBuffers, _: FileOffset) -> Result<ByteCount, Errno> {
         Err(Errno::EISDIR)
     }
     fn seekable(&self) -> bool {
@@ -281,7 +281,12 @@ impl FileObject for Directory {
         for (at, (name, entry)) in
             (0u64..).zip(ENTRIES).skip(usize::try_from(cookie).unwrap_or(usize::MAX))
         {
-            if !sink(DirectoryEntry { inode: at + 2, next: at + 1, kind: entry.kind(), name }) {
+            if !sink(DirectoryEntry {
+                inode: at + 2,
+                next: at + 1,
+                file_type: entry.file_type(),
+                name,
+            }) {
                 break;
             }
         }
@@ -296,8 +301,15 @@ struct Link {
 
 impl FileObject for Link {
     fn stat(&self) -> Result<Stat, Errno> {
-        let size = self.target.len() as u64;
-        Ok(Stat { kind: Kind::Symlink, mode: 0o777, links: 1, inode: self.inode, size, ..stat() })
+        let size = ByteCount::of_len(self.target.len());
+        Ok(Stat {
+            file_type: FileType::Symlink,
+            mode: 0o777,
+            links: 1,
+            inode: self.inode,
+            size,
+            ..stat()
+        })
     }
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         Ok(self.target.to_vec())
@@ -312,18 +324,18 @@ struct MemoryDevice {
 impl MemoryDevice {
     /// Fills `to` piece by piece; others run in between, and a signal ends it with what was done so
     /// far.
-    fn fill(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
+    fn fill(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         if matches!(self.which, Memory::Random | Memory::Urandom) {
             return random::put(io.space, to);
         }
-        let mut done = 0;
-        while to.remaining() > 0 {
+        let mut done = ByteCount::ZERO;
+        while !to.remaining().is_zero() {
             match to.put(io.space, &ZEROS) {
                 Ok(0) => break,
-                Ok(count) => done += count as u64,
-                Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
+                Ok(count) => done += ByteCount::of_len(count),
+                Err(error) => return if !done.is_zero() { Ok(done) } else { Err(error) },
             }
-            if done.is_multiple_of(CHUNK as u64) && relax(Interrupt::Signal).is_err() {
+            if done.0.is_multiple_of(CHUNK as u64) && relax(Interrupt::Signal).is_err() {
                 break;
             }
         }
@@ -335,7 +347,7 @@ impl FileObject for MemoryDevice {
     fn stat(&self) -> Result<Stat, Errno> {
         let device_number = 1 << 8 | self.which as u64;
         Ok(Stat {
-            kind: Kind::CharacterDevice,
+            file_type: FileType::CharacterDevice,
             mode: 0o666,
             links: 1,
             inode: self.inode,
@@ -343,17 +355,21 @@ impl FileObject for MemoryDevice {
             ..stat()
         })
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
-        if self.which == Memory::Null { Ok(0) } else { self.fill(io, to) }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
+        if self.which == Memory::Null { Ok(ByteCount::ZERO) } else { self.fill(io, to) }
     }
-    fn write(&self, _io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+    fn write(
+        &self,
+        _io: &Io<'_>,
+        from: &mut UserBuffers,
+        at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
         let bytes = from.remaining();
-        if self.which == Memory::Full && bytes > 0 {
+        if self.which == Memory::Full && !bytes.is_zero() {
             return Err(Errno::ENOSPC);
         }
         from.skip(bytes);
-        let start = if let WriteAt::Offset(at) = at { at } else { 0 };
-        Ok(Written { bytes, end: start.saturating_add(bytes) })
+        Ok(WriteOutcome::from_start(at.offset(), bytes))
     }
     fn seekable(&self) -> bool {
         true
@@ -389,21 +405,21 @@ impl FileObject for Ramdisk {
     fn stat(&self) -> Result<Stat, Errno> {
         let size = RAMDISK.lock().1;
         Ok(Stat {
-            kind: Kind::Regular,
+            file_type: FileType::Regular,
             mode: 0o400,
             links: 1,
             inode: self.inode,
-            size,
+            size: ByteCount(size),
             blocks: size.div_ceil(512),
             ..stat()
         })
     }
 
-    fn take_frames(&self, first: u64, pages: u64) -> Result<Vec<Frame>, Errno> {
+    fn take_frames(&self, first: PageCount, pages: PageCount) -> Result<Vec<Frame>, Errno> {
         let mut ramdisk = RAMDISK.lock();
         let (start, len_bytes) = *ramdisk;
         let all = len_bytes.div_ceil(PAGE_BYTES as u64);
-        if first != 0 || pages < all || all == 0 {
+        if !first.is_zero() || pages.0 < all || all == 0 {
             return Err(Errno::EINVAL);
         }
         let mut frames = Vec::new();
@@ -436,44 +452,49 @@ impl FileObject for Disk {
     fn stat(&self) -> Result<Stat, Errno> {
         let device_number = DISK_NUMBER;
         Ok(Stat {
-            kind: Kind::BlockDevice,
+            file_type: FileType::BlockDevice,
             mode: 0o600,
             links: 1,
             inode: self.inode,
-            size: disk::size().unwrap_or(0),
+            size: disk::size().unwrap_or_default(),
             device_number,
             ..stat()
         })
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         check_server(io)?;
-        let mut done = 0;
-        while to.remaining() > 0 {
+        let mut done = ByteCount::ZERO;
+        while !to.remaining().is_zero() {
             match disk::read(at.saturating_add(done), to.remaining(), |bytes| {
                 to.put(io.space, bytes)
             }) {
-                Ok(Some(count)) if count > 0 => done += count as u64,
-                Err(error) if done == 0 => return Err(error),
+                Ok(Some(count)) if count > 0 => done += ByteCount::of_len(count),
+                Err(error) if done.is_zero() => return Err(error),
                 _ => break,
             }
         }
         Ok(done)
     }
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
         check_server(io)?;
-        let WriteAt::Offset(start) = at else { return Err(Errno::EINVAL) };
-        let mut bytes = 0;
-        while from.remaining() > 0 {
+        let WritePosition::At(start) = at else { return Err(Errno::EINVAL) };
+        let mut bytes = ByteCount::ZERO;
+        while !from.remaining().is_zero() {
             match disk::write(start.saturating_add(bytes), from.remaining(), |to| {
                 from.take(io.space, to)
             }) {
-                Ok(Some(count)) if count > 0 => bytes += count as u64,
-                Err(error) if bytes == 0 => return Err(error),
-                _ if bytes == 0 => return Err(Errno::ENOSPC),
+                Ok(Some(count)) if count > 0 => bytes += ByteCount::of_len(count),
+                Err(error) if bytes.is_zero() => return Err(error),
+                _ if bytes.is_zero() => return Err(Errno::ENOSPC),
                 _ => break,
             }
         }
-        Ok(Written { bytes, end: start.saturating_add(bytes) })
+        Ok(WriteOutcome::from_start(start, bytes))
     }
     fn seekable(&self) -> bool {
         true

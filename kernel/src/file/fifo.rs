@@ -6,17 +6,15 @@
 use super::buffers::store;
 use super::pipe::{FIONREAD, Ring};
 use super::{
-    Caller, FileObject, Io, Notifier, Ready, SetAttr, Stat, Status, UserBuffers, WriteAt, Written,
+    Caller, FileObject, Identity, Io, Notifier, Ready, SetAttr, Stat, Status, UserBuffers,
+    WriteOutcome, WritePosition,
 };
 use crate::sync::{Mutex, rank};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 
-/// File system and number.
-type Key = (u64, u64);
-
-static PIPES: Mutex<BTreeMap<Key, Arc<Shared>>, rank::Fifos> = Mutex::new(BTreeMap::new());
+static PIPES: Mutex<BTreeMap<Identity, Arc<Shared>>, rank::Fifos> = Mutex::new(BTreeMap::new());
 
 /// A pipe that somebody has open.
 struct Shared {
@@ -50,12 +48,12 @@ impl Shared {
 /// A named pipe that was looked up; it serves attributes and names.
 pub struct Node {
     file: Arc<dyn FileObject>,
-    key: Key,
+    key: Identity,
 }
 
 impl Node {
     /// `file` is the server's, and `key` says which.
-    pub fn new(file: Arc<dyn FileObject>, key: Key) -> Arc<Self> {
+    pub fn new(file: Arc<dyn FileObject>, key: Identity) -> Arc<Self> {
         Arc::new(Self { file, key })
     }
 
@@ -112,7 +110,7 @@ impl FileObject for Node {
 /// An open end, or both.
 struct End {
     file: Arc<dyn FileObject>,
-    key: Key,
+    key: Identity,
     shared: Arc<Shared>,
     reads: bool,
     writes: bool,
@@ -158,11 +156,16 @@ impl FileObject for End {
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
         self.file.set_attr(change)
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
         self.shared.ring.read(io, to)
     }
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
-        Ok(Written { bytes: self.shared.ring.write(io, from)?, end: 0 })
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        Ok(WriteOutcome::without_position(self.shared.ring.write(io, from)?))
     }
     fn poll(&self) -> Ready {
         let mut ready = Ready::empty();

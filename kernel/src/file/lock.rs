@@ -6,18 +6,18 @@
 //!
 //! Lock: `LOCKS`, never held across a wait.
 
-use super::{Notifier, OpenFile};
+use super::{Identity, Notifier, OpenFile};
 use crate::sync::{Mutex, rank};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{Errno, FileOffset};
 
 /// Locks held in the whole system, at most.
 const MAX_LOCKS: usize = 4096;
 
 /// Whether others may hold the same lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LockMode {
     /// They may, if theirs is shared too.
     Shared,
     /// They may not.
@@ -37,9 +37,9 @@ pub enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// First byte.
-    pub start: u64,
+    pub start: FileOffset,
     /// Byte after the last.
-    pub end: u64,
+    pub end: FileOffset,
 }
 
 impl Range {
@@ -56,16 +56,14 @@ pub struct Record {
     /// Which bytes.
     pub range: Range,
     /// How.
-    pub kind: Kind,
-    file: FileKey,
+    pub mode: LockMode,
+    file: Identity,
 }
-
-type FileKey = (u64, u64);
 
 struct Whole {
     holder: Weak<OpenFile>,
-    kind: Kind,
-    file: FileKey,
+    mode: LockMode,
+    file: Identity,
 }
 
 struct Locks {
@@ -77,27 +75,26 @@ static LOCKS: Mutex<Locks, rank::FileLocks> =
     Mutex::new(Locks { records: Vec::new(), whole: Vec::new() });
 static CHANGED: Notifier = Notifier::new();
 
-fn key(file: &OpenFile) -> Result<FileKey, Errno> {
-    let stat = file.object().stat()?;
-    Ok((stat.device, stat.inode))
+fn key(file: &OpenFile) -> Result<Identity, Errno> {
+    Ok(file.object().stat()?.identity())
 }
 
 impl Locks {
-    fn conflict(&self, pid: u32, file: FileKey, range: Range, kind: Kind) -> Option<Record> {
+    fn conflict(&self, pid: u32, file: Identity, range: Range, mode: LockMode) -> Option<Record> {
         let others = self
             .records
             .iter()
             .filter(|held| held.file == file && held.pid != pid && held.range.overlaps(range));
-        others.copied().find(|held| held.kind == Kind::Exclusive || kind == Kind::Exclusive)
+        others.copied().find(|held| held.mode == LockMode::Exclusive || mode == LockMode::Exclusive)
     }
 
     /// Puts a process's lock (or none) in the place of what it held of a range.
     fn replace(
         &mut self,
         pid: u32,
-        file: FileKey,
+        file: Identity,
         range: Range,
-        kind: Option<Kind>,
+        mode: Option<LockMode>,
     ) -> Result<(), Errno> {
         // One lock can fall into two, and one is added.
         if self.records.len() + 2 > MAX_LOCKS || self.records.try_reserve(2).is_err() {
@@ -117,7 +114,7 @@ impl Locks {
                     .map(|range| Record { range, ..held }),
             );
         }
-        rest.extend(kind.map(|kind| Record { pid, range, kind, file }));
+        rest.extend(mode.map(|mode| Record { pid, range, mode, file }));
         self.records = rest;
         Ok(())
     }
@@ -128,19 +125,19 @@ pub fn set_record(
     pid: u32,
     file: &OpenFile,
     range: Range,
-    kind: Option<Kind>,
+    mode: Option<LockMode>,
     wait: Wait,
 ) -> Result<(), Errno> {
     let file = key(file)?;
     let attempt = || {
         let mut locks = LOCKS.lock();
-        match kind.and_then(|kind| locks.conflict(pid, file, range, kind)) {
+        match mode.and_then(|mode| locks.conflict(pid, file, range, mode)) {
             Some(_) => None,
-            None => Some(locks.replace(pid, file, range, kind)),
+            None => Some(locks.replace(pid, file, range, mode)),
         }
     };
     let result = settle(attempt, wait)?;
-    if kind != Some(Kind::Exclusive) {
+    if mode != Some(LockMode::Exclusive) {
         CHANGED.notify();
     }
     result
@@ -158,10 +155,10 @@ pub fn find_conflict(
     pid: u32,
     file: &OpenFile,
     range: Range,
-    kind: Kind,
+    mode: LockMode,
 ) -> Result<Option<Record>, Errno> {
     let file = key(file)?;
-    Ok(LOCKS.lock().conflict(pid, file, range, kind))
+    Ok(LOCKS.lock().conflict(pid, file, range, mode))
 }
 
 /// A process closed a descriptor: its range locks on that file go, whichever descriptor they were
@@ -190,15 +187,15 @@ pub fn process_ended(pid: u32) {
 }
 
 /// Sets, changes or takes away an open file's lock.
-pub fn set_whole(file: &Arc<OpenFile>, kind: Option<Kind>, wait: Wait) -> Result<(), Errno> {
+pub fn set_whole(file: &Arc<OpenFile>, mode: Option<LockMode>, wait: Wait) -> Result<(), Errno> {
     let of = key(file)?;
     let me = Arc::downgrade(file);
     let attempt = || {
         let mut locks = LOCKS.lock();
         locks.whole.retain(|held| held.holder.strong_count() > 0 && !held.holder.ptr_eq(&me));
-        let Some(kind) = kind else { return Some(Ok(())) };
+        let Some(mode) = mode else { return Some(Ok(())) };
         let taken = locks.whole.iter().any(|held| {
-            held.file == of && (held.kind == Kind::Exclusive || kind == Kind::Exclusive)
+            held.file == of && (held.mode == LockMode::Exclusive || mode == LockMode::Exclusive)
         });
         if taken {
             return None;
@@ -206,7 +203,7 @@ pub fn set_whole(file: &Arc<OpenFile>, kind: Option<Kind>, wait: Wait) -> Result
         if locks.whole.len() >= MAX_LOCKS || locks.whole.try_reserve(1).is_err() {
             return Some(Err(Errno::ENOLCK));
         }
-        locks.whole.push(Whole { holder: me.clone(), kind, file: of });
+        locks.whole.push(Whole { holder: me.clone(), mode, file: of });
         Some(Ok(()))
     };
     let result = settle(attempt, wait)?;
@@ -227,19 +224,26 @@ mod tests {
     fn locks() -> Locks {
         Locks { records: Vec::new(), whole: Vec::new() }
     }
-    const FILE: FileKey = (1, 1);
+    const FILE: Identity = Identity { device: 1, inode: 1 };
+
+    fn range(start: u64, end: u64) -> Range {
+        Range { start: FileOffset(start), end: FileOffset(end) }
+    }
 
     #[test]
     fn ranges_split_and_conflict() {
         let mut locks = locks();
-        locks.replace(1, FILE, Range { start: 0, end: 100 }, Some(Kind::Exclusive)).unwrap();
-        locks.replace(1, FILE, Range { start: 40, end: 60 }, None).unwrap();
-        let middle = Range { start: 40, end: 60 };
-        assert!(locks.conflict(2, FILE, middle, Kind::Exclusive).is_none());
-        assert!(locks.conflict(2, FILE, Range { start: 59, end: 61 }, Kind::Shared).is_some());
-        assert!(locks.conflict(1, FILE, Range { start: 0, end: 100 }, Kind::Exclusive).is_none());
-        locks.replace(2, FILE, middle, Some(Kind::Shared)).unwrap();
-        assert!(locks.conflict(3, FILE, middle, Kind::Shared).is_none());
-        assert_eq!(locks.conflict(3, FILE, middle, Kind::Exclusive).map(|held| held.pid), Some(2));
+        locks.replace(1, FILE, range(0, 100), Some(LockMode::Exclusive)).unwrap();
+        locks.replace(1, FILE, range(40, 60), None).unwrap();
+        let middle = range(40, 60);
+        assert!(locks.conflict(2, FILE, middle, LockMode::Exclusive).is_none());
+        assert!(locks.conflict(2, FILE, range(59, 61), LockMode::Shared).is_some());
+        assert!(locks.conflict(1, FILE, range(0, 100), LockMode::Exclusive).is_none());
+        locks.replace(2, FILE, middle, Some(LockMode::Shared)).unwrap();
+        assert!(locks.conflict(3, FILE, middle, LockMode::Shared).is_none());
+        assert_eq!(
+            locks.conflict(3, FILE, middle, LockMode::Exclusive).map(|held| held.pid),
+            Some(2)
+        );
     }
 }

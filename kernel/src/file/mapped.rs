@@ -15,7 +15,7 @@
 //! change into the mapped pages, so that neither undoes the other. It comes after an open file's
 //! position lock. `FILES` is a spin lock, never held while waiting.
 
-use super::{FileObject, Io, UserBuffers, WriteAt, Written};
+use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{PAGE_BYTES, SharedMemory, Space};
 use crate::sync::{Mutex, SleepLock, rank};
 use alloc::boxed::Box;
@@ -24,15 +24,10 @@ use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 
 /// A mapping reaches no further into a file than this: beyond, there is no shared mapping (ENODEV).
-pub const MAX_BYTES: u64 = 64 << 20;
-
-const PAGE: u64 = PAGE_BYTES as u64;
-
-/// File system and number of a file.
-pub type Identity = (u64, u64);
+pub const MAX_BYTES: ByteCount = ByteCount(64 << 20);
 
 /// What is mapped, by file.
 static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
@@ -68,11 +63,15 @@ fn find(object: &Arc<dyn FileObject>) -> Option<Arc<MappedFile>> {
 pub fn map(
     space: &Arc<Space>,
     object: &Arc<dyn FileObject>,
-    offset: u64,
-    length: u64,
+    offset: FileOffset,
+    length: ByteCount,
 ) -> Result<Arc<SharedMemory>, Errno> {
     let identity = object.identity().ok_or(Errno::ENODEV)?;
-    let end = offset.checked_add(length).filter(|&end| end <= MAX_BYTES).ok_or(Errno::ENODEV)?;
+    let end = offset
+        .checked_add(length)
+        .map(|end| end - FileOffset::ZERO)
+        .filter(|&end| end <= MAX_BYTES)
+        .ok_or(Errno::ENODEV)?;
     let (file, memory) = {
         let mut files = FILES.lock();
         let fresh = || MappedFile {
@@ -87,7 +86,7 @@ pub fn map(
         let memory = file.memory.clone();
         (file, memory)
     };
-    file.bring_in(space, offset / PAGE, end.div_ceil(PAGE))?;
+    file.bring_in(space, (offset - FileOffset::ZERO).whole_pages(), end.covering_pages())?;
     Ok(memory)
 }
 
@@ -103,13 +102,13 @@ pub fn before_read(space: &Arc<Space>, object: &Arc<dyn FileObject>) -> Result<(
 pub fn write(
     space: &Arc<Space>,
     object: &Arc<dyn FileObject>,
-    write: impl FnOnce() -> Result<Written, Errno>,
-) -> Result<Written, Errno> {
+    write: impl FnOnce() -> Result<WriteOutcome, Errno>,
+) -> Result<WriteOutcome, Errno> {
     let Some(file) = find(object) else { return write() };
     let mut known = file.order.lock()?;
     file.write_back(space, &mut known)?;
     let written = write()?;
-    file.take_over(space, &mut known, written.end.saturating_sub(written.bytes), written.end)?;
+    file.take_over(space, &mut known, written.start(), written.end)?;
     Ok(written)
 }
 
@@ -123,7 +122,7 @@ pub fn change(
     let mut known = file.order.lock()?;
     file.write_back(space, &mut known)?;
     change()?;
-    file.take_over(space, &mut known, 0, MAX_BYTES)
+    file.take_over(space, &mut known, FileOffset::ZERO, FileOffset(MAX_BYTES.0))
 }
 
 /// Brings all files up to date, and lets go of those that nobody maps any more.
@@ -154,6 +153,11 @@ pub fn sweep(space: &Arc<Space>) {
     }
 }
 
+/// Offset of the first byte of a page of a file.
+fn start_of(page: u64) -> FileOffset {
+    FileOffset::ZERO + PageCount(page).bytes()
+}
+
 /// A page and its fingerprint.
 fn fingerprint(bytes: &[u8]) -> u64 {
     // FNV-1a by words; pages differ by what programs store, not by what an enemy chooses: who maps
@@ -172,9 +176,9 @@ impl MappedFile {
     /// Reads a page of the file; what lies behind its end is zeros.
     fn read_page(&self, space: &Arc<Space>, page: u64) -> Result<Vec<u8>, Errno> {
         let mut to = UserBuffers::kernel(PAGE_BYTES);
-        while to.remaining() > 0 {
-            let done = PAGE - to.remaining();
-            if self.object.read(&Self::io(space), &mut to, page * PAGE + done)? == 0 {
+        while !to.remaining().is_zero() {
+            let done = ByteCount::of_len(PAGE_BYTES) - to.remaining();
+            if self.object.read(&Self::io(space), &mut to, start_of(page) + done)?.is_zero() {
                 break;
             }
         }
@@ -187,10 +191,10 @@ impl MappedFile {
     }
 
     /// Brings in pages that are not there yet.
-    fn bring_in(&self, space: &Arc<Space>, first: u64, end: u64) -> Result<(), Errno> {
+    fn bring_in(&self, space: &Arc<Space>, first: PageCount, end: PageCount) -> Result<(), Errno> {
         let mut known = self.order.lock()?;
-        let pages = self.object.stat()?.size.div_ceil(PAGE).min(end);
-        for page in first..pages {
+        let pages = self.object.stat()?.size.covering_pages().min(end);
+        for page in first.0..pages.0 {
             if let Entry::Vacant(unknown) = known.entry(page) {
                 let bytes = self.read_page(space, page)?;
                 self.memory.write(page, 0, &bytes)?;
@@ -216,11 +220,12 @@ impl MappedFile {
                 Some(size) => size,
                 None => *size.insert(self.object.stat()?.size),
             };
-            let length = size.saturating_sub(page * PAGE).min(PAGE) as usize;
+            let length = size.saturating_sub(PageCount(page).bytes()).to_usize().min(PAGE_BYTES);
             let mut from = UserBuffers::kernel_bytes(bytes.iter().copied().take(length).collect());
-            while from.remaining() > 0 {
-                let at = page * PAGE + length as u64 - from.remaining();
-                if self.object.write(&Self::io(space), &mut from, WriteAt::Offset(at))?.bytes == 0 {
+            while !from.remaining().is_zero() {
+                let at = start_of(page) + (ByteCount::of_len(length) - from.remaining());
+                let at = WritePosition::At(at);
+                if self.object.write(&Self::io(space), &mut from, at)?.bytes.is_zero() {
                     return Err(Errno::EIO);
                 }
             }
@@ -234,17 +239,17 @@ impl MappedFile {
         &self,
         space: &Arc<Space>,
         known: &mut BTreeMap<u64, u64>,
-        start: u64,
-        end: u64,
+        start: FileOffset,
+        end: FileOffset,
     ) -> Result<(), Errno> {
         let mut now = Box::new([0; PAGE_BYTES]);
         for page in self.memory.pages() {
-            let (from, to) = (start.max(page * PAGE), end.min((page + 1) * PAGE));
+            let (from, to) = (start.max(start_of(page)), end.min(start_of(page + 1)));
             if from >= to {
                 continue;
             }
             let bytes = self.read_page(space, page)?;
-            let (from, to) = ((from - page * PAGE) as usize, (to - page * PAGE) as usize);
+            let [from, to] = [from, to].map(|offset| (offset - start_of(page)).to_usize());
             self.memory.write(page, from, bytes.get(from..to).unwrap_or_default())?;
             // Stores to the rest of the page meanwhile are newer than the file: the fingerprint is
             // the file's.

@@ -37,10 +37,14 @@ pub use caller::{Caller, FileContext, ProcessView, Tasks, register, tasks};
 pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
-pub use object::{DirectoryEntry, FileObject, Io, WriteAt, Written, downcast};
+pub use object::{
+    Allocation, DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, downcast,
+};
 pub use open_file::{OpenFile, Status};
-pub use stat::{Kind, SetAttr, Stat};
-pub use table::{Descriptor, FdTable, MAX_DESCRIPTORS};
+pub use stat::{FileType, Identity, SetAttr, Stat};
+pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};
+
+use foundation::FileOffset;
 
 /// The largest offset of a file, as on Linux.
-pub const MAX_OFFSET: u64 = i64::MAX as u64;
+pub const MAX_OFFSET: FileOffset = FileOffset(i64::MAX as u64);

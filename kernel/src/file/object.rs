@@ -1,111 +1,161 @@
-//! What an open file is about: a file on a server, a directory, a pipe's end, a device.
+//! What an open file refers to: a file on a server, a directory, a pipe's end, a device.
 
-use super::{Caller, Kind, Ready, SetAttr, Stat, UserBuffers};
+use super::{Caller, FileType, Identity, Ready, SetAttr, Stat, UserBuffers};
 use crate::mem::{Frame, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use foundation::Errno;
-use fsproto::FileKind;
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 
-/// Who reads or writes, and how.
+/// On whose behalf an object is read or written.
 #[derive(Clone, Copy)]
 pub struct Io<'a> {
-    /// The address space on whose behalf: its policy says whether reads are lazy, its counters
-    /// count.
+    /// The address space: its policy says whether reads are lazy, its counters count.
     pub space: &'a Arc<Space>,
-    /// The process, where one asks (none for the kernel's own reads).
+    /// The calling process; none for the kernel's own transfers.
     pub caller: Option<&'a dyn Caller>,
-    /// EAGAIN rather than waiting (`O_NONBLOCK`); files on servers ignore it.
+    /// `O_NONBLOCK`: EAGAIN instead of waiting. Files on servers ignore it.
     pub nonblocking: bool,
 }
 
-/// Where a write goes.
+/// Where a write begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteAt {
-    /// To this byte. Objects with no positions ignore it.
-    Offset(u64),
-    /// To the end, which the object (or its server) chooses (W6).
+pub enum WritePosition {
+    /// At this offset. Objects without positions ignore it.
+    At(FileOffset),
+    /// At the end of the file, as the object or its server finds it (W6).
     End,
 }
 
-/// What a write did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Bytes taken.
-    pub bytes: u64,
-    /// Offset after the last of them.
-    pub end: u64,
+impl WritePosition {
+    /// The offset; 0 for [`End`](Self::End), for objects that have no end.
+    pub fn offset(self) -> FileOffset {
+        match self {
+            Self::At(offset) => offset,
+            Self::End => FileOffset::ZERO,
+        }
+    }
 }
 
-/// One name in a directory.
+/// The result of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOutcome {
+    /// Bytes written.
+    pub bytes: ByteCount,
+    /// Offset after the last byte written. Meaningless for objects without positions.
+    pub end: FileOffset,
+}
+
+impl WriteOutcome {
+    /// A write of `bytes` from `start` on. The end saturates.
+    pub fn from_start(start: FileOffset, bytes: ByteCount) -> Self {
+        Self { bytes, end: start.saturating_add(bytes) }
+    }
+
+    /// Offset of the first byte written.
+    pub fn start(&self) -> FileOffset {
+        FileOffset(self.end.0.saturating_sub(self.bytes.0))
+    }
+
+    /// A write to an object without positions.
+    pub fn without_position(bytes: ByteCount) -> Self {
+        Self { bytes, end: FileOffset::ZERO }
+    }
+}
+
+/// What fallocate(2) does to a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Allocates space; the file becomes longer if the range ends behind its end.
+    Extend,
+    /// Allocates space; the length stays.
+    KeepSize,
+    /// Frees space: the range becomes a hole, the length stays.
+    PunchHole,
+}
+
+/// One entry of a directory.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectoryEntry<'a> {
-    /// The file.
+    /// The file's number in its file system.
     pub inode: u64,
-    /// Where to go on after it; never 0.
+    /// Cookie with which reading continues after this entry; never 0.
     pub next: u64,
-    /// What it is.
-    pub kind: Kind,
-    /// Its name.
+    /// The file's type.
+    pub file_type: FileType,
+    /// The entry's name, without `/`.
     pub name: &'a [u8],
 }
 
 impl<'a> From<fsproto::dirent::DirEntry<'a>> for DirectoryEntry<'a> {
     fn from(entry: fsproto::dirent::DirEntry<'a>) -> Self {
-        let kind: FileKind = entry.kind;
-        Self { inode: entry.id.0, next: entry.next, kind: kind.into(), name: entry.name }
+        Self { inode: entry.id.0, next: entry.next, file_type: entry.kind.into(), name: entry.name }
     }
 }
 
-/// An open file's object. The defaults are what Linux answers where an operation makes no sense.
+/// The object behind an open file. Default methods return what Linux returns where an operation
+/// makes no sense.
 ///
-/// No method is called with a lock held that a server could need. Access mode, negative offsets and
-/// the like have been checked by the caller.
+/// Callers hold no lock that a server could need, and have checked access mode and offsets.
 pub trait FileObject: Any + Send + Sync {
     /// Attributes.
     fn stat(&self) -> Result<Stat, Errno>;
 
-    /// What the file is, however often it is opened: file system and number. None for what cannot
-    /// be mapped shared.
-    fn identity(&self) -> Option<(u64, u64)> {
+    /// The same for every object that is open on the same file; `None` for files that cannot be
+    /// mapped shared.
+    fn identity(&self) -> Option<Identity> {
         None
     }
 
-    /// Reads at most `to.remaining()` bytes from offset `at` into `to`, and says how many. 0 at the
-    /// end.
-    fn read(&self, _io: &Io<'_>, _to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+    /// Reads at most `to.remaining()` bytes from `at` on. Returns the number of bytes read, 0 at
+    /// the end of the file.
+    fn read(
+        &self,
+        _io: &Io<'_>,
+        _to: &mut UserBuffers,
+        _at: FileOffset,
+    ) -> Result<ByteCount, Errno> {
         Err(Errno::EINVAL)
     }
 
-    /// Writes all of `from` that it can.
-    fn write(&self, _io: &Io<'_>, _from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
+    /// Writes as much of `from` as possible. An error only where nothing was written.
+    fn write(
+        &self,
+        _io: &Io<'_>,
+        _from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
         Err(Errno::EINVAL)
     }
 
-    /// Whether it has positions. Pipes, sockets and terminals have none: lseek and pread give
-    /// ESPIPE, and no position lock is taken.
+    /// Whether the object has positions. Pipes, sockets and terminals have none: lseek and pread
+    /// return ESPIPE, and no position lock is taken.
     fn seekable(&self) -> bool {
         false
     }
 
-    /// Changes attributes; a new size with `AttrMask::SIZE`.
+    /// Changes attributes; the length with `AttrMask::SIZE`.
     fn set_attr(&self, _change: &SetAttr) -> Result<(), Errno> {
         Err(Errno::EINVAL)
     }
 
-    /// Returns when it is on stable storage.
+    /// Returns when all data is on stable storage.
     fn sync(&self) -> Result<(), Errno> {
         Err(Errno::EINVAL)
     }
 
-    /// fallocate; `mode` as in [`fsproto::Allocate`].
-    fn allocate(&self, _offset: u64, _length: u64, _mode: u32) -> Result<(), Errno> {
+    /// fallocate(2).
+    fn allocate(
+        &self,
+        _offset: FileOffset,
+        _length: ByteCount,
+        _allocation: Allocation,
+    ) -> Result<(), Errno> {
         Err(Errno::ENODEV)
     }
 
-    /// Gives entries after `cookie` (0: from the start) to `sink` until it says `false` or the
-    /// directory ends. `.` and `..` are added by the caller.
+    /// Passes the entries after `cookie` (0: from the start) to `sink` until it returns `false` or
+    /// the directory ends. The caller adds `.` and `..`.
     fn read_dir(
         &self,
         _cookie: u64,
@@ -119,36 +169,37 @@ pub trait FileObject: Any + Send + Sync {
         Err(Errno::EINVAL)
     }
 
-    /// Device requests, numbered as on Linux.
+    /// ioctl(2), with Linux's request numbers.
     fn ioctl(&self, _caller: &dyn Caller, _request: u32, _argument: u64) -> Result<u64, Errno> {
         Err(Errno::ENOTTY)
     }
 
-    /// What would not wait now. A change is told by [`Notifier::notify`](super::Notifier::notify).
+    /// What can be done without waiting. Changes are reported by
+    /// [`Notifier::notify`](super::Notifier::notify).
     fn poll(&self) -> Ready {
         Ready::READ | Ready::WRITE
     }
 
-    /// A snapshot of a range for mapping it: programs (A6) and private file mappings. `None` where
-    /// the file has none to give or the space's policy is eager: the caller reads instead. Short at
-    /// end of file.
+    /// A snapshot of a range, for mapping it: programs (A6) and private file mappings. Short at the
+    /// end of the file. `None` where the file supports no snapshots or the space's policy is eager:
+    /// the caller reads instead.
     fn snapshot(
         &self,
         _space: &Arc<Space>,
-        _offset: u64,
-        _length: u64,
+        _offset: FileOffset,
+        _length: ByteCount,
     ) -> Result<Option<Arc<Snapshot>>, Errno> {
         Ok(None)
     }
 
-    /// The frames behind `pages` pages from page `first` on, given away for a private mapping
-    /// (`/dev/ramdisk`, once). There may be fewer than `pages`.
-    fn take_frames(&self, _first: u64, _pages: u64) -> Result<Vec<Frame>, Errno> {
+    /// Moves the frames of `pages` pages from page `first` on to the caller, for a private mapping
+    /// (`/dev/ramdisk`, once). May return fewer.
+    fn take_frames(&self, _first: PageCount, _pages: PageCount) -> Result<Vec<Frame>, Errno> {
         Err(Errno::ENODEV)
     }
 }
 
-/// The object as what it really is, if it is a `T`.
+/// The object as a `T`, if it is one.
 pub fn downcast<T: FileObject>(object: &Arc<dyn FileObject>) -> Option<Arc<T>> {
     let any: Arc<dyn Any + Send + Sync> = object.clone();
     any.downcast().ok()

@@ -1,12 +1,12 @@
 //! Open file descriptions: what dup and fork share.
 
-use super::{Caller, FileObject, FileSystem, Io, MAX_OFFSET, UserBuffers, WriteAt, mapped};
+use super::{Caller, FileObject, FileSystem, Io, MAX_OFFSET, UserBuffers, WritePosition, mapped};
 use crate::sync::{SleepLock, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use foundation::Errno;
 use foundation::mutant::{self, Mutant};
+use foundation::{ByteCount, Errno, FileOffset};
 
 bitflags::bitflags! {
     /// Access mode and status flags.
@@ -30,7 +30,7 @@ pub struct OpenFile {
     object: Arc<dyn FileObject>,
     path: Vec<u8>,
     filesystem: Option<Arc<dyn FileSystem>>,
-    position: SleepLock<u64, rank::Position>,
+    position: SleepLock<FileOffset, rank::Position>,
     status: AtomicU32,
     /// A lock of the whole file may be held: whoever waits for it is to hear of the end.
     locked: AtomicBool,
@@ -48,7 +48,7 @@ impl OpenFile {
             object,
             path,
             filesystem,
-            position: SleepLock::new(0),
+            position: SleepLock::new(FileOffset::ZERO),
             status: AtomicU32::new(status.bits()),
             locked: AtomicBool::new(false),
         })
@@ -97,11 +97,11 @@ impl OpenFile {
     }
 
     /// Reads at the position and moves it by what was read (R2).
-    pub fn read(&self, caller: &dyn Caller, to: &mut UserBuffers) -> Result<u64, Errno> {
+    pub fn read(&self, caller: &dyn Caller, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         self.require(Status::READ)?;
         let io = self.io(caller);
         if !self.object.seekable() {
-            return self.object.read(&io, to, 0);
+            return self.object.read(&io, to, FileOffset::ZERO);
         }
         if mutant::active(Mutant::NoPositionLock) {
             let at = *self.position.lock()?;
@@ -110,7 +110,7 @@ impl OpenFile {
             return Ok(count);
         }
         let mut position = self.position.lock()?;
-        to.limit(MAX_OFFSET.saturating_sub(*position));
+        to.limit(MAX_OFFSET.saturating_since(*position));
         mapped::before_read(io.space, &self.object)?;
         let asked = to.remaining();
         let count = self.object.read(&io, to, *position)?;
@@ -124,27 +124,27 @@ impl OpenFile {
         &self,
         caller: &dyn Caller,
         to: &mut UserBuffers,
-        at: u64,
-    ) -> Result<u64, Errno> {
+        at: FileOffset,
+    ) -> Result<ByteCount, Errno> {
         self.require(Status::READ)?;
         self.require_positions()?;
-        to.limit(MAX_OFFSET.saturating_sub(at));
+        to.limit(MAX_OFFSET.saturating_since(at));
         mapped::before_read(caller.space(), &self.object)?;
         self.object.read(&self.io(caller), to, at)
     }
 
     /// Writes at the position, or at the end with `APPEND`, and moves the position behind what was
     /// written.
-    pub fn write(&self, caller: &dyn Caller, from: &mut UserBuffers) -> Result<u64, Errno> {
+    pub fn write(&self, caller: &dyn Caller, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
         self.require(Status::WRITE)?;
         let io = self.io(caller);
         if !self.object.seekable() {
-            return Ok(self.object.write(&io, from, WriteAt::Offset(0))?.bytes);
+            return Ok(self.object.write(&io, from, WritePosition::At(FileOffset::ZERO))?.bytes);
         }
         let mut position = self.position.lock()?;
         let at = self.target(*position, from)?;
         let written = mapped::write(io.space, &self.object, || self.object.write(&io, from, at))?;
-        if written.bytes > 0 {
+        if !written.bytes.is_zero() {
             *position = written.end;
         }
         Ok(written.bytes)
@@ -156,8 +156,8 @@ impl OpenFile {
         &self,
         caller: &dyn Caller,
         from: &mut UserBuffers,
-        at: u64,
-    ) -> Result<u64, Errno> {
+        at: FileOffset,
+    ) -> Result<ByteCount, Errno> {
         self.require(Status::WRITE)?;
         self.require_positions()?;
         let at = self.target(at, from)?;
@@ -170,7 +170,7 @@ impl OpenFile {
     /// Runs `change` on the position, alone.
     pub fn with_position<T>(
         &self,
-        change: impl FnOnce(&mut u64) -> Result<T, Errno>,
+        change: impl FnOnce(&mut FileOffset) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         self.require_positions()?;
         change(&mut *self.position.lock()?)
@@ -187,15 +187,15 @@ impl OpenFile {
     }
 
     /// Where a write goes; no byte gets an offset beyond what is possible.
-    fn target(&self, at: u64, from: &mut UserBuffers) -> Result<WriteAt, Errno> {
+    fn target(&self, at: FileOffset, from: &mut UserBuffers) -> Result<WritePosition, Errno> {
         if self.status().contains(Status::APPEND) {
-            return Ok(WriteAt::End);
+            return Ok(WritePosition::End);
         }
-        if at >= MAX_OFFSET && from.remaining() > 0 {
+        if at >= MAX_OFFSET && !from.remaining().is_zero() {
             return Err(Errno::EFBIG);
         }
-        from.limit(MAX_OFFSET.saturating_sub(at));
-        Ok(WriteAt::Offset(at))
+        from.limit(MAX_OFFSET.saturating_since(at));
+        Ok(WritePosition::At(at))
     }
 
     /// It has had a lock of the whole file.

@@ -7,14 +7,16 @@
 //!
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 
-use super::{FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
+use super::{
+    FileObject, FileType, Io, Notifier, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
+};
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use foundation::Errno;
 use foundation::mutant::{self, Mutant};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::Time;
 
 /// Bytes that a pipe holds, as on Linux.
@@ -99,11 +101,11 @@ impl Ring {
     }
 
     /// Moves bytes to a reader: at least one, or 0 at the end.
-    pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
-        let mut done = 0;
-        while to.remaining() > 0 {
+    pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        let mut done = ByteCount::ZERO;
+        while !to.remaining().is_zero() {
             let available = match self.len() {
-                0 if done > 0 => break,
+                0 if !done.is_zero() => break,
                 0 => match self.wait_readable(io)? {
                     Some(available) => available,
                     None => break,
@@ -115,29 +117,29 @@ impl Ring {
                     .state
                     .lock()
                     .bytes
-                    .drain(..available.min(to.remaining() as usize))
+                    .drain(..available.min(to.remaining().to_usize()))
                     .collect();
                 self.changed.notify();
-                return Ok(to.put(io.space, &bytes)? as u64);
+                return Ok(ByteCount::of_len(to.put(io.space, &bytes)?));
             }
             match self.move_out(io, to) {
                 0 => match to.prepare_write(io.space, available) {
-                    Err(error) if done == 0 => return Err(error),
+                    Err(error) if done.is_zero() => return Err(error),
                     Err(_) => break,
                     Ok(()) => {}
                 },
-                copied => done += copied as u64,
+                copied => done += ByteCount::of_len(copied),
             }
         }
-        if done > 0 {
+        if !done.is_zero() {
             self.changed.notify();
         }
         Ok(done)
     }
 
     /// Copies bytes to a reader and leaves them where they are: at least one, or 0 at the end.
-    pub(super) fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
-        while to.remaining() > 0 {
+    pub(super) fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        while !to.remaining().is_zero() {
             let Some(available) = self.wait_readable(io)? else { break };
             to.prepare_write(io.space, available)?;
             let state = self.state.lock();
@@ -147,10 +149,10 @@ impl Ring {
                 copied += to.try_put(io.space, back);
             }
             if copied > 0 {
-                return Ok(copied as u64);
+                return Ok(ByteCount::of_len(copied));
             }
         }
-        Ok(0)
+        Ok(ByteCount::ZERO)
     }
 
     /// Copies under the lock what can be copied without a fault.
@@ -180,8 +182,8 @@ impl Ring {
     }
 
     /// Moves bytes from a writer. EPIPE without a reader, before or in the middle.
-    pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
-        if from.remaining() <= SMALL as u64 {
+    pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        if from.remaining() <= ByteCount::of_len(SMALL) {
             return self.write_by(io, from, &mut [0; SMALL]);
         }
         let mut chunk = Vec::new();
@@ -196,17 +198,17 @@ impl Ring {
         io: &Io<'_>,
         from: &mut UserBuffers,
         chunk: &mut [u8],
-    ) -> Result<u64, Errno> {
-        let mut written = 0;
-        while from.remaining() > 0 {
-            let length = from.remaining().min(chunk.len() as u64) as usize;
+    ) -> Result<ByteCount, Errno> {
+        let mut written = ByteCount::ZERO;
+        while !from.remaining().is_zero() {
+            let length = from.remaining().to_usize().min(chunk.len());
             let chunk = chunk.get_mut(..length).unwrap_or_default();
             let step = from
                 .take(io.space, chunk)
                 .and_then(|taken| self.push(io, chunk.get(..taken).unwrap_or_default()));
             match step {
-                Ok(count) => written += count as u64,
-                Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
+                Ok(count) => written += ByteCount::of_len(count),
+                Err(error) => return if !written.is_zero() { Ok(written) } else { Err(error) },
             }
             if step != Ok(length) {
                 break;
@@ -244,12 +246,12 @@ impl Ring {
 }
 
 /// The attributes of an object with no file system.
-pub(super) fn nameless_stat(kind: Kind, inode: u64) -> Stat {
+pub(super) fn nameless_stat(file_type: FileType, inode: u64) -> Stat {
     let now = Time(0);
     Stat {
         device: NAMELESS_DEVICE,
         inode,
-        kind,
+        file_type,
         mode: 0o600,
         links: 1,
         atime: now,
@@ -282,9 +284,9 @@ pub(super) const FIONREAD: u32 = 0x541b;
 
 impl FileObject for ReadEnd {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(nameless_stat(Kind::Pipe, self.inode))
+        Ok(nameless_stat(FileType::Pipe, self.inode))
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
         self.ring.read(io, to)
     }
     fn poll(&self) -> Ready {
@@ -310,10 +312,15 @@ impl Drop for ReadEnd {
 
 impl FileObject for WriteEnd {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(nameless_stat(Kind::Pipe, self.inode))
+        Ok(nameless_stat(FileType::Pipe, self.inode))
     }
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
-        Ok(Written { bytes: self.ring.write(io, from)?, end: 0 })
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        Ok(WriteOutcome::without_position(self.ring.write(io, from)?))
     }
     fn poll(&self) -> Ready {
         self.ring.poll_writer()

@@ -4,7 +4,7 @@
 use super::UserBuffers;
 use crate::mem::Space;
 use crate::sync::{Interrupt, Mutex, rank, relax};
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -22,18 +22,18 @@ pub fn fill(bytes: &mut [u8]) {
 
 /// Fills a program's buffers. Others run in between, and a signal ends it with what was done so
 /// far.
-pub fn put(space: &Space, to: &mut UserBuffers) -> Result<u64, Errno> {
-    let mut done = 0;
+pub fn put(space: &Space, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+    let mut done = ByteCount::ZERO;
     let mut bytes = [0; CHUNK];
-    while to.remaining() > 0 {
-        let wanted = to.remaining().min(CHUNK as u64) as usize;
+    while !to.remaining().is_zero() {
+        let wanted = to.remaining().to_usize().min(CHUNK);
         let part = bytes.get_mut(..wanted).unwrap_or_default();
         fill(part);
         match to.put(space, part) {
-            Ok(count) => done += count as u64,
-            Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
+            Ok(count) => done += ByteCount::of_len(count),
+            Err(error) => return if !done.is_zero() { Ok(done) } else { Err(error) },
         }
-        if done.is_multiple_of(PATIENCE) && relax(Interrupt::Signal).is_err() {
+        if done.0.is_multiple_of(PATIENCE) && relax(Interrupt::Signal).is_err() {
             break;
         }
     }

@@ -13,14 +13,17 @@
 
 use super::buffers::store;
 use super::pipe::{FIONREAD, Ring, nameless_stat, next_inode};
-use super::{Caller, FileObject, Io, Kind, Notifier, Ready, Stat, UserBuffers, WriteAt, Written};
+use super::{
+    Caller, FileObject, FileType, Io, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
+    WritePosition,
+};
 use crate::mem::{Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::{
-    Errno, PageCount,
+    ByteCount, Errno, FileOffset, PageCount,
     mutant::{Mutant, active},
 };
 
@@ -274,7 +277,7 @@ impl Endpoint {
         };
         self.incoming.changed.notify();
         match deliver(io, &message, to) {
-            Ok(copied) => Ok(Received { copied, length: message.len() as u64 }),
+            Ok(copied) => Ok(Received { copied, length: ByteCount::of_len(message.len()) }),
             Err(error) => {
                 self.incoming.unreceive(message);
                 Err(error)
@@ -290,11 +293,14 @@ impl Endpoint {
         let Some(message) = self.incoming.peek(io.nonblocking)? else {
             return Ok(Received::default());
         };
-        Ok(Received { copied: deliver(io, &message, to)?, length: message.len() as u64 })
+        Ok(Received {
+            copied: deliver(io, &message, to)?,
+            length: ByteCount::of_len(message.len()),
+        })
     }
 
     /// Sends all that is left of `from` as one message.
-    pub fn transmit(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
+    pub fn transmit(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
         if self.taken() && !active(Mutant::OpenCarrier) {
             return Err(Errno::EBUSY);
         }
@@ -304,7 +310,7 @@ impl Endpoint {
             Sender::Ordinary
         };
         let message = gather(io, from, sender)?;
-        let length = message.len() as u64;
+        let length = ByteCount::of_len(message.len());
         let mut unsent = Some(message);
         let mut attempt = || match self.outgoing.send(unsent.take()?, sender, MAX_QUEUED) {
             Ok(()) => Some(Ok(())),
@@ -328,9 +334,9 @@ impl Endpoint {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Received {
     /// Bytes that fitted.
-    pub copied: u64,
+    pub copied: ByteCount,
     /// Bytes that the message had.
-    pub length: u64,
+    pub length: ByteCount,
 }
 
 /// Which directions shutdown(2) ends.
@@ -356,7 +362,7 @@ impl ShutDown {
 /// Makes a message of a program's bytes. A first part of at most a page stays in front, as a head;
 /// what follows it goes into frames if it is large, so that a payload begins on a page border.
 fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message, Errno> {
-    let total = usize::try_from(from.remaining())
+    let total = usize::try_from(from.remaining().0)
         .ok()
         .filter(|&total| total <= MAX_MESSAGE)
         .ok_or(Errno::EMSGSIZE)?;
@@ -381,7 +387,7 @@ fn gather(io: &Io<'_>, from: &mut UserBuffers, sender: Sender) -> Result<Message
             frames.push(copied_page(io, from, left.min(PAGE_BYTES), claim)?);
         } else {
             frames.extend(io.space.lend(pages)?);
-            from.skip(pages.pages().bytes().0);
+            from.skip(pages.pages().bytes());
         }
     }
     Ok(Message { inline, frames, frames_bytes })
@@ -404,7 +410,7 @@ fn copied_page(
 ) -> Result<Frame, Errno> {
     if let Some(front) = from.front().filter(|front| front.len() >= length) {
         let frame = io.space.copy_frame(front.take(length))?;
-        from.skip(length as u64);
+        from.skip(ByteCount::of_len(length));
         return Ok(frame);
     }
     let mut frame = Frame::zeroed_for(claim)?;
@@ -421,12 +427,12 @@ fn take_all(io: &Io<'_>, from: &mut UserBuffers, into: &mut [u8]) -> Result<(), 
 /// Gives a message to where a program wants it: all that there is room for, or EFAULT. Whole pages
 /// that come to whole pages of private memory are mapped there, copy-on-write; everything else is
 /// copied.
-fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<u64, Errno> {
+fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
     let mut copied = put_all(io, &message.inline, to)?;
     let mut frames = message.frames.as_slice();
     let mut left = message.frames_bytes;
     while let Some(frame) = frames.first()
-        && to.remaining() > 0
+        && !to.remaining().is_zero()
     {
         let pages = whole_pages_in_front(to, left / PAGE_BYTES);
         let mapped = if pages.is_empty() { 0 } else { map_pages(io, pages, frames)? };
@@ -436,9 +442,10 @@ fn deliver(io: &Io<'_>, message: &Message, to: &mut UserBuffers) -> Result<u64, 
             left -= part.len();
             frames = frames.get(1..).unwrap_or_default();
         } else {
-            to.skip((mapped * PAGE_BYTES) as u64);
-            copied += (mapped * PAGE_BYTES) as u64;
-            left -= mapped * PAGE_BYTES;
+            let bytes = mapped * PAGE_BYTES;
+            to.skip(ByteCount::of_len(bytes));
+            copied += ByteCount::of_len(bytes);
+            left -= bytes;
             frames = frames.get(mapped..).unwrap_or_default();
         }
     }
@@ -460,12 +467,12 @@ fn map_pages(io: &Io<'_>, pages: PageRange, frames: &[Frame]) -> Result<usize, E
 }
 
 /// Copies bytes as far as there is room; EFAULT where memory ends before.
-fn put_all(io: &Io<'_>, bytes: &[u8], to: &mut UserBuffers) -> Result<u64, Errno> {
-    let wanted = (bytes.len() as u64).min(to.remaining());
-    if wanted == 0 {
-        return Ok(0);
+fn put_all(io: &Io<'_>, bytes: &[u8], to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+    let wanted = ByteCount::of_len(bytes.len()).min(to.remaining());
+    if wanted.is_zero() {
+        return Ok(ByteCount::ZERO);
     }
-    let count = to.put(io.space, bytes)? as u64;
+    let count = ByteCount::of_len(to.put(io.space, bytes)?);
     if count < wanted { Err(Errno::EFAULT) } else { Ok(count) }
 }
 
@@ -482,13 +489,18 @@ impl Message {
 
 impl FileObject for Endpoint {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(nameless_stat(Kind::Socket, self.inode))
+        Ok(nameless_stat(FileType::Socket, self.inode))
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
         Ok(self.receive(io, to)?.copied)
     }
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
-        Ok(Written { bytes: self.transmit(io, from)?, end: 0 })
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        Ok(WriteOutcome::without_position(self.transmit(io, from)?))
     }
     fn poll(&self) -> Ready {
         let mut ready = Ready::empty();
@@ -544,7 +556,7 @@ fn tell_readable(
 
 impl Stream {
     /// Reads what stays to be read again.
-    pub fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
+    pub fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         self.incoming.peek(io, to)
     }
 
@@ -561,13 +573,18 @@ impl Stream {
 
 impl FileObject for Stream {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(nameless_stat(Kind::Socket, self.inode))
+        Ok(nameless_stat(FileType::Socket, self.inode))
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
         self.incoming.read(io, to)
     }
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
-        Ok(Written { bytes: self.outgoing.write(io, from)?, end: 0 })
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        Ok(WriteOutcome::without_position(self.outgoing.write(io, from)?))
     }
     fn poll(&self) -> Ready {
         let (incoming, outgoing) = (self.incoming.poll_reader(), self.outgoing.poll_writer());

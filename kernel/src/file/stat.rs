@@ -1,19 +1,20 @@
-//! What is known about a file.
+//! Attributes of files.
 
+use foundation::ByteCount;
 use fsproto::{Attr, AttrMask, FileKind, Time};
 
-/// What a file is; the numbers are those of `d_type` in directory entries, and of the type in
-/// `st_mode` once shifted by 12.
+/// The type of a file. The numbers are those of `d_type` in directory entries, and of the type in
+/// `st_mode` once shifted left by 12.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
-    /// A pipe.
+pub enum FileType {
+    /// A pipe, named or not.
     Pipe = 1,
-    /// A device of bytes.
+    /// A character device.
     CharacterDevice = 2,
     /// A directory.
     Directory = 4,
-    /// A device of blocks.
+    /// A block device.
     BlockDevice = 6,
     /// A regular file.
     #[default]
@@ -24,7 +25,7 @@ pub enum Kind {
     Socket = 12,
 }
 
-impl From<FileKind> for Kind {
+impl From<FileKind> for FileType {
     fn from(kind: FileKind) -> Self {
         match kind {
             FileKind::Pipe => Self::Pipe,
@@ -35,50 +36,59 @@ impl From<FileKind> for Kind {
     }
 }
 
+/// Identifies a file, however often it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The file system (`st_dev`).
+    pub device: u64,
+    /// The file within its file system (`st_ino`).
+    pub inode: u64,
+}
+
 /// The attributes of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
-    /// The file system; no two mounted ones share a number.
+    /// The file system (`st_dev`), unique among the mounted ones.
     pub device: u64,
-    /// The file within its file system.
+    /// The file within its file system (`st_ino`).
     pub inode: u64,
-    /// What it is.
-    pub kind: Kind,
+    /// The file's type.
+    pub file_type: FileType,
     /// Permission bits.
     pub mode: u16,
-    /// Names it has.
+    /// Hard links.
     pub links: u32,
-    /// Owner.
+    /// The owner's user number.
     pub uid: u32,
-    /// Group.
+    /// The owning group's number.
     pub gid: u32,
-    /// A device's number.
+    /// Major and minor number of a device (`st_rdev`), else 0.
     pub device_number: u64,
-    /// Length in bytes.
-    pub size: u64,
-    /// Storage in units of 512 bytes.
+    /// Length.
+    pub size: ByteCount,
+    /// Storage used, in units of 512 bytes.
     pub blocks: u64,
-    /// Last read.
+    /// Time of the last read.
     pub atime: Time,
-    /// Last change of the bytes.
+    /// Time of the last change of data.
     pub mtime: Time,
-    /// Last change of anything.
+    /// Time of the last change of data or attributes.
     pub ctime: Time,
 }
 
 impl Stat {
-    /// What a server tells of a file, on the file system numbered `device`.
+    /// The attributes that a server reports, on the file system numbered `device`.
     pub fn from_attr(attr: &Attr, device: u64) -> Self {
         Self {
             device,
             inode: attr.id.0,
-            kind: attr.kind.into(),
+            file_type: attr.kind.into(),
             mode: attr.mode & 0o7777,
             links: attr.links,
             uid: attr.uid,
             gid: attr.gid,
             device_number: 0,
-            size: attr.size,
+            size: ByteCount(attr.size),
             blocks: attr.blocks,
             atime: attr.atime,
             mtime: attr.mtime,
@@ -88,25 +98,30 @@ impl Stat {
 
     /// `st_mode`: type and permission bits.
     pub fn linux_mode(&self) -> u32 {
-        (self.kind as u32) << 12 | u32::from(self.mode)
+        (self.file_type as u32) << 12 | u32::from(self.mode)
+    }
+
+    /// Which file this is.
+    pub fn identity(&self) -> Identity {
+        Identity { device: self.device, inode: self.inode }
     }
 }
 
-/// A change of attributes; `mask` says which fields count.
+/// A change of attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
-    /// What is changed.
+    /// Which of the other fields are changed.
     pub mask: AttrMask,
     /// Permission bits.
     pub mode: u16,
-    /// Owner.
+    /// The owner's user number.
     pub uid: u32,
-    /// Group.
+    /// The owning group's number.
     pub gid: u32,
-    /// Length in bytes.
-    pub size: u64,
-    /// Last read.
+    /// Length.
+    pub size: ByteCount,
+    /// Time of the last read.
     pub atime: Time,
-    /// Last change of the bytes.
+    /// Time of the last change of data.
     pub mtime: Time,
 }

@@ -224,7 +224,7 @@ pub(super) fn read(
     to: &mut UserBuffers,
     offset: u64,
 ) -> Result<Option<u64>, Errno> {
-    let length = to.remaining();
+    let length = to.remaining().0;
     if !file.mount().is_sole() || length == 0 {
         return Ok(None);
     }

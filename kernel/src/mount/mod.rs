@@ -35,7 +35,7 @@ use fsproto::{
     RenameFlags, VERSION, Walked,
 };
 
-use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk, fifo};
+use crate::file::{FileObject, FileSystem, FileSystemFigures, Identity, OpenHow, Stat, Walk, fifo};
 use crate::mem::{Fetch, Pager, Snapshot, Source};
 
 /// What this kernel can make use of.
@@ -214,7 +214,7 @@ impl FileSystem for MountedTree {
                 let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr));
                 let is_pipe = attr.kind == FileKind::Pipe;
                 Walk::Done(if is_pipe {
-                    fifo::Node::new(file, (self.0.id, attr.id.0))
+                    fifo::Node::new(file, Identity { device: self.0.id, inode: attr.id.0 })
                 } else {
                     file
                 })

@@ -245,7 +245,7 @@ impl Parcel {
         from: &mut UserBuffers,
         max: u64,
     ) -> Result<u64, Errno> {
-        let wanted = from.remaining().min(max) as usize;
+        let wanted = from.remaining().0.min(max) as usize;
         let start = self.data.len();
         self.data.try_reserve_exact(wanted).map_err(|_| Errno::ENOMEM)?;
         self.data.resize(start + wanted, 0);

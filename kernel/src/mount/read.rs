@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use foundation::counter::{self, Counter};
 use foundation::knob;
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
+use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{Handle, MAX_PAYLOAD};
 
 use super::remote_file::RemoteFile;
@@ -57,7 +57,7 @@ pub fn read(
 
 /// A read that is too small to be lazy: from what was read ahead, or by copying.
 fn small(file: &RemoteFile, io: &Io<'_>, to: &mut UserBuffers, offset: u64) -> Result<u64, Errno> {
-    let asked = to.remaining();
+    let asked = to.remaining().0;
     let count = match ahead::read(file, io, to, offset)? {
         Some(count) => count,
         None => {
@@ -202,7 +202,7 @@ fn place(
     io.space.counters.add(Counter::ReadsLazy, 1);
     io.space.counters.add(Counter::PagesLazy, associated);
     done += associated * PAGE;
-    to.skip(associated * PAGE);
+    to.skip(ByteCount(associated * PAGE));
     if associated < pages {
         return if done == 0 { Err(Errno::EFAULT) } else { Ok(done) };
     }
@@ -217,7 +217,7 @@ fn by_copy(
     to: &mut UserBuffers,
     offset: u64,
 ) -> Result<u64, Errno> {
-    let length = to.remaining();
+    let length = to.remaining().0;
     copy(file.mount(), file.handle(), io, to, offset, length)
 }
 

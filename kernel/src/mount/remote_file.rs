@@ -3,14 +3,17 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::dirent::DirEntries;
 use fsproto::{Attr, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
 
 use super::ahead::Order;
 use super::{Mount, read, write};
-use crate::file::{DirectoryEntry, FileObject, Io, SetAttr, Stat, UserBuffers, WriteAt, Written};
+use crate::file::{
+    Allocation, DirectoryEntry, FileObject, Identity, Io, SetAttr, Stat, UserBuffers, WriteOutcome,
+    WritePosition,
+};
 use crate::mem::{Snapshot, Space};
 
 /// A handle of a server, closed when this is dropped.
@@ -65,19 +68,25 @@ impl FileObject for RemoteFile {
         Ok(Stat::from_attr(&attr, self.mount.id()))
     }
 
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         if self.kind == FileKind::Directory {
             return Err(Errno::EISDIR);
         }
-        read::read(self, io, to, at)
+        read::read(self, io, to, at.0).map(ByteCount)
     }
 
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
         write::write(self, io, from, at)
     }
 
-    fn identity(&self) -> Option<(u64, u64)> {
-        (self.kind == FileKind::Regular).then_some((self.mount.id(), self.id.0))
+    fn identity(&self) -> Option<Identity> {
+        (self.kind == FileKind::Regular)
+            .then_some(Identity { device: self.mount.id(), inode: self.id.0 })
     }
 
     fn seekable(&self) -> bool {
@@ -91,7 +100,7 @@ impl FileObject for RemoteFile {
             mode: change.mode.into(),
             uid: change.uid,
             gid: change.gid,
-            size: change.size,
+            size: change.size.0,
             atime: Time(change.atime.0),
             mtime: Time(change.mtime.0),
         };
@@ -102,7 +111,18 @@ impl FileObject for RemoteFile {
         self.mount.session().call(&fsproto::Sync { handle: self.handle }, &[]).map(drop)
     }
 
-    fn allocate(&self, offset: u64, length: u64, mode: u32) -> Result<(), Errno> {
+    fn allocate(
+        &self,
+        offset: FileOffset,
+        length: ByteCount,
+        allocation: Allocation,
+    ) -> Result<(), Errno> {
+        let mode = match allocation {
+            Allocation::Extend => 0,
+            Allocation::KeepSize => 1,
+            Allocation::PunchHole => 2,
+        };
+        let (offset, length) = (offset.0, length.0);
         let request = fsproto::Allocate { handle: self.handle, offset, length, mode };
         self.mount.change(self.id, &request, &[]).map(drop)
     }
@@ -142,9 +162,9 @@ impl FileObject for RemoteFile {
     fn snapshot(
         &self,
         space: &Arc<Space>,
-        offset: u64,
-        length: u64,
+        offset: FileOffset,
+        length: ByteCount,
     ) -> Result<Option<Arc<Snapshot>>, Errno> {
-        read::snapshot(self, space, offset, length)
+        read::snapshot(self, space, offset.0, length.0)
     }
 }

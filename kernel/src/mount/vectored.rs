@@ -6,7 +6,7 @@
 
 use foundation::counter::Counter;
 use foundation::knob;
-use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
+use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::MAX_PAYLOAD;
 
 use super::read::{self, Attempt, copy};
@@ -64,7 +64,7 @@ pub(super) fn one_by_one(
     let mut done = 0;
     while let Some(front) = to.front() {
         let count = read::read(file, io, &mut UserBuffers::one(front), offset + done)?;
-        to.skip(count);
+        to.skip(ByteCount(count));
         done += count;
         if count < front.len() as u64 {
             break;
@@ -168,7 +168,7 @@ impl Filling<'_> {
         match self.io.space.associate(front.addr(), count, snapshot, at) {
             Ok(associated) => {
                 let associated = associated.0;
-                self.to.skip(associated * PAGE);
+                self.to.skip(ByteCount(associated * PAGE));
                 self.done += associated * PAGE;
                 self.associated += associated;
                 if self.done == 0 { Err(Errno::EFAULT) } else { Ok(associated == pages) }

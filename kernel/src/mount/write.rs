@@ -20,7 +20,7 @@ use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 
 use super::parcel::{Parcel, Part};
 use super::remote_file::RemoteFile;
-use crate::file::{Io, UserBuffers, WriteAt, Written};
+use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{Pager, Run, Snapshot, Source, UserSlice};
 
 /// Pieces of one message, at most.
@@ -34,28 +34,28 @@ pub fn write(
     file: &RemoteFile,
     io: &Io<'_>,
     from: &mut UserBuffers,
-    at: WriteAt,
-) -> Result<Written, Errno> {
+    at: WritePosition,
+) -> Result<WriteOutcome, Errno> {
     let large = from
         .slices()
         .iter()
         .any(|slice| slice.whole_pages().pages().0 >= knob::MIN_CLEAN_PAGES.get().max(1));
-    let mut done = Written::default();
+    let mut done = WriteOutcome::default();
     let mut at = at;
-    while from.remaining() > 0 {
+    while from.remaining().0 > 0 {
         match write_message(file, io, from, at, large) {
             Ok((written, is_short)) => {
-                done = Written { bytes: done.bytes + written.bytes, end: written.end };
-                if is_short || written.bytes == 0 {
+                done = WriteOutcome { bytes: done.bytes + written.bytes, end: written.end };
+                if is_short || written.bytes.is_zero() {
                     break;
                 }
                 // What follows an append follows it in the file only if nobody else appends: the
                 // server decides again.
-                if at != WriteAt::End {
-                    at = WriteAt::Offset(written.end);
+                if at != WritePosition::End {
+                    at = WritePosition::At(written.end);
                 }
             }
-            Err(error) if done.bytes == 0 => return Err(error),
+            Err(error) if done.bytes.is_zero() => return Err(error),
             Err(_) => break,
         }
     }
@@ -67,9 +67,9 @@ fn write_message(
     file: &RemoteFile,
     io: &Io<'_>,
     from: &mut UserBuffers,
-    at: WriteAt,
+    at: WritePosition,
     large: bool,
-) -> Result<(Written, bool), Errno> {
+) -> Result<(WriteOutcome, bool), Errno> {
     if let Some(parts) = references(file, io, from)? {
         let mut parcel = Parcel::new(makes_clean(file, io, true));
         let sent = parcel.pack_parts(io, parts, DATA_MAX)?;
@@ -78,7 +78,7 @@ fn write_message(
             Err(_) => {}
             Ok(written) => {
                 from.skip(written.bytes);
-                return Ok((written, written.bytes < sent));
+                return Ok((written, written.bytes.0 < sent));
             }
         }
     }
@@ -88,7 +88,7 @@ fn write_message(
         let mut parcel = Parcel::default();
         let sent = parcel.pack_buffers(io, from, MAX_PAYLOAD as u64)?;
         let written = send(file, io, at, &mut parcel, sent)?;
-        return Ok((written, written.bytes < sent));
+        return Ok((written, written.bytes.0 < sent));
     }
     let is_filled_anew = || {
         slices.iter().any(|slice| !slice.whole_pages().is_empty() && io.space.was_cleaned(*slice))
@@ -97,7 +97,7 @@ fn write_message(
     let sent = parcel.pack_slices(io, slices, MAX_PAYLOAD as u64)?;
     let written = send(file, io, at, &mut parcel, sent)?;
     from.skip(written.bytes);
-    Ok((written, written.bytes < sent))
+    Ok((written, written.bytes.0 < sent))
 }
 
 /// Whether the server knows snapshots as part of a write, and the program may have them.
@@ -178,13 +178,13 @@ impl Parts {
 fn send(
     file: &RemoteFile,
     io: &Io<'_>,
-    at: WriteAt,
+    at: WritePosition,
     parcel: &mut Parcel,
     bytes: u64,
-) -> Result<Written, Errno> {
+) -> Result<WriteOutcome, Errno> {
     let (offset, mut flags) = match at {
-        WriteAt::Offset(offset) => (offset, WriteFlags::empty()),
-        WriteAt::End => (0, WriteFlags::APPEND),
+        WritePosition::At(offset) => (offset.0, WriteFlags::empty()),
+        WritePosition::End => (0, WriteFlags::APPEND),
     };
     flags.set(WriteFlags::SNAPSHOT, parcel.has_own_pages());
     let request = fsproto::Write {
@@ -207,7 +207,7 @@ fn send(
         let (length, holes_end) = (ByteCount(reply.length), SnapshotOffset(holes_end));
         Snapshot::new(pager, reply.snapshot, length, source, holes, holes_end)
     });
-    let believable = reply.length <= bytes && (at == WriteAt::End || reply.offset == offset);
+    let believable = reply.length <= bytes && (at == WritePosition::End || reply.offset == offset);
     let end = reply.offset.checked_add(reply.length).filter(|_| believable).ok_or(Errno::EIO)?;
     let counters = &io.space.counters;
     counters.add(Counter::PagesReferenced, parcel.pages_referenced(reply.length));
@@ -218,5 +218,5 @@ fn send(
             core::mem::forget(snapshot);
         }
     }
-    Ok(Written { bytes: reply.length, end })
+    Ok(WriteOutcome { bytes: ByteCount(reply.length), end: FileOffset(end) })
 }

@@ -2,13 +2,13 @@
 
 use super::node::Node;
 use crate::file::{
-    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, Io, Kind, OpenHow, SetAttr, Stat,
-    UserBuffers, Walk, WriteAt, Written,
+    DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, SetAttr,
+    Stat, UserBuffers, Walk, WriteOutcome, WritePosition,
 };
 use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AttrMask, OpenFlags};
 
 /// The `st_dev` of `/proc`.
@@ -31,7 +31,7 @@ fn walk(path: &[u8], flags: OpenFlags) -> Result<Walk<Node>, Errno> {
         let last = walked == path.len();
         // A descriptor in the last place is opened as the object that it is, in `open`.
         let opened = matches!(node, Node::Descriptor(..)) || flags.contains(OpenFlags::NO_FOLLOW);
-        if node.kind() == Kind::Symlink && !(last && opened) {
+        if node.file_type() == FileType::Symlink && !(last && opened) {
             return Ok(Walk::Link { which: 0, walked, target: node.target()? });
         }
     }
@@ -61,11 +61,11 @@ impl FileSystem for ProcFileSystem {
         {
             return Ok(Walk::Done(object));
         }
-        match node.kind() {
-            Kind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
+        match node.file_type() {
+            FileType::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
                 return Err(Errno::EISDIR);
             }
-            Kind::Directory => {}
+            FileType::Directory => {}
             _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
             _ if flags.contains(OpenFlags::WRITE) && node.mode() & 0o200 == 0 => {
                 return Err(Errno::EACCES);
@@ -87,7 +87,7 @@ impl FileSystem for ProcFileSystem {
         {
             return object.stat().map(Walk::Done);
         }
-        if flags.contains(OpenFlags::DIRECTORY) && node.kind() != Kind::Directory {
+        if flags.contains(OpenFlags::DIRECTORY) && node.file_type() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
         Ok(Walk::Done(stat(node)))
@@ -100,12 +100,12 @@ impl FileSystem for ProcFileSystem {
 
 pub(super) fn stat(node: Node) -> Stat {
     let now = crate::file::tasks().map_or(fsproto::Time(0), |tasks| tasks.now());
-    let links = if node.kind() == Kind::Directory { 2 } else { 1 };
-    let (kind, mode, inode) = (node.kind(), node.mode(), node.inode());
+    let links = if node.file_type() == FileType::Directory { 2 } else { 1 };
+    let (file_type, mode, inode) = (node.file_type(), node.mode(), node.inode());
     Stat {
         device: DEVICE,
         inode,
-        kind,
+        file_type,
         mode,
         links,
         atime: now,
@@ -127,26 +127,30 @@ impl FileObject for ProcFile {
         Ok(stat(self.node))
     }
 
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         let mut text = core::mem::take(&mut *self.text.lock());
-        if at == 0 || text.is_empty() {
+        if at == FileOffset::ZERO || text.is_empty() {
             text = self.node.text()?;
         }
-        let start = usize::try_from(at).unwrap_or(usize::MAX);
+        let start = usize::try_from(at.0).unwrap_or(usize::MAX);
         let copied = to.put(io.space, text.get(start..).unwrap_or_default());
         *self.text.lock() = text;
-        Ok(copied? as u64)
+        Ok(ByteCount::of_len(copied?))
     }
 
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
         let mut text = [0; MAX_WRITE];
-        if from.remaining() > MAX_WRITE as u64 {
+        if from.remaining() > ByteCount::of_len(MAX_WRITE) {
             return Err(Errno::EINVAL);
         }
         let taken = from.take(io.space, &mut text)?;
         self.node.set(text.get(..taken).unwrap_or_default())?;
-        let start = if let WriteAt::Offset(at) = at { at } else { 0 };
-        Ok(Written { bytes: taken as u64, end: start.saturating_add(taken as u64) })
+        Ok(WriteOutcome::from_start(at.offset(), ByteCount::of_len(taken)))
     }
 
     fn seekable(&self) -> bool {
@@ -171,7 +175,7 @@ impl FileObject for ProcFile {
         // come and go.
         let cookie_of = |at: u64, node: &Node| match node {
             Node::Process(pid) => (1 << 32) + u64::from(*pid),
-            Node::Descriptor(_, fd) => 1 + u64::from(fd.unsigned_abs()),
+            Node::Descriptor(_, fd) => 1 + u64::from(fd.0.unsigned_abs()),
             _ => at + 1,
         };
         for (at, (name, node)) in (0..).zip(self.node.names()?) {
@@ -182,7 +186,7 @@ impl FileObject for ProcFile {
             if !sink(DirectoryEntry {
                 inode: node.inode(),
                 next,
-                kind: node.kind(),
+                file_type: node.file_type(),
                 name: name.as_bytes(),
             }) {
                 break;

@@ -3,11 +3,11 @@
 
 use super::file::stat;
 use super::node::Node;
-use crate::file::{FileObject, Io, ProcessView, Stat, UserBuffers, WriteAt, Written};
+use crate::file::{FileObject, Io, ProcessView, Stat, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{PAGE_BYTES, Space, UserAddr, UserSlice};
 use alloc::sync::Arc;
 use foundation::mutant::{Mutant, active};
-use foundation::{ByteCount, Errno};
+use foundation::{ByteCount, Errno, FileOffset};
 
 /// A process's memory, which lives as long as this file is open.
 pub struct ProcessMemory {
@@ -23,9 +23,9 @@ impl ProcessMemory {
 
     /// What is left of the page at an address, `most` bytes at most. Whatever is no address of a
     /// program is EIO, as on Linux.
-    fn piece(at: u64, most: u64) -> Result<UserSlice, Errno> {
-        let in_page = PAGE_BYTES as u64 - at % PAGE_BYTES as u64;
-        UserSlice::new(UserAddr(at), ByteCount(most.min(in_page))).map_err(|_| Errno::EIO)
+    fn piece(at: FileOffset, most: ByteCount) -> Result<UserSlice, Errno> {
+        let in_page = ByteCount::of_len(PAGE_BYTES - at.within_page());
+        UserSlice::new(UserAddr(at.0), most.min(in_page)).map_err(|_| Errno::EIO)
     }
 }
 
@@ -34,9 +34,9 @@ impl FileObject for ProcessMemory {
         Ok(stat(self.node))
     }
 
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
-        let mut done = 0;
-        while to.remaining() > 0 {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
+        let mut done = ByteCount::ZERO;
+        while !to.remaining().is_zero() {
             let mut page = [0; PAGE_BYTES];
             let piece = Self::piece(at.saturating_add(done), to.remaining());
             let copied = piece.and_then(|piece| {
@@ -50,18 +50,23 @@ impl FileObject for ProcessMemory {
             });
             match copied {
                 Ok(0) => break,
-                Ok(count) => done += count as u64,
-                Err(error) if done == 0 => return Err(error),
+                Ok(count) => done += ByteCount::of_len(count),
+                Err(error) if done.is_zero() => return Err(error),
                 Err(_) => break,
             }
         }
         Ok(done)
     }
 
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
-        let WriteAt::Offset(start) = at else { return Err(Errno::EINVAL) };
-        let mut bytes = 0;
-        while from.remaining() > 0 {
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        let WritePosition::At(start) = at else { return Err(Errno::EINVAL) };
+        let mut bytes = ByteCount::ZERO;
+        while !from.remaining().is_zero() {
             let mut page = [0; PAGE_BYTES];
             let piece = Self::piece(start.saturating_add(bytes), from.remaining());
             let copied = piece.and_then(|piece| {
@@ -72,12 +77,12 @@ impl FileObject for ProcessMemory {
             });
             match copied {
                 Ok(0) => break,
-                Ok(count) => bytes += count as u64,
-                Err(error) if bytes == 0 => return Err(error),
+                Ok(count) => bytes += ByteCount::of_len(count),
+                Err(error) if bytes.is_zero() => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok(Written { bytes, end: start.saturating_add(bytes) })
+        Ok(WriteOutcome::from_start(start, bytes))
     }
 
     fn seekable(&self) -> bool {

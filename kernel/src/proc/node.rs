@@ -2,7 +2,7 @@
 
 use super::memory::ProcessMemory;
 use super::{process, system};
-use crate::file::{FileObject, Kind, ProcessView, tasks};
+use crate::file::{Fd, FileObject, FileType, ProcessView, tasks};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -40,7 +40,7 @@ pub enum Node {
     /// `/proc/PID/fd`.
     Descriptors(u32),
     /// `/proc/PID/fd/N`.
-    Descriptor(u32, i32),
+    Descriptor(u32, Fd),
 }
 
 /// What of a process a symbolic link leads to.
@@ -102,7 +102,8 @@ impl Node {
             Self::Directory(directory) => directory.child(name),
             Self::Process(pid) => process_child(pid, name),
             Self::Descriptors(pid) => {
-                let fd = number(name).and_then(|fd| i32::try_from(fd).ok()).ok_or(Errno::ENOENT)?;
+                let fd = number(name).and_then(|fd| i32::try_from(fd).ok()).map(Fd);
+                let fd = fd.ok_or(Errno::ENOENT)?;
                 descriptor(pid, fd)?;
                 Ok(Self::Descriptor(pid, fd))
             }
@@ -111,17 +112,19 @@ impl Node {
     }
 
     /// What it is.
-    pub fn kind(self) -> Kind {
+    pub fn file_type(self) -> FileType {
         match self {
             Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => {
-                Kind::Directory
+                FileType::Directory
             }
-            Self::CurrentProcess | Self::ProcessLink(..) | Self::Descriptor(..) => Kind::Symlink,
+            Self::CurrentProcess | Self::ProcessLink(..) | Self::Descriptor(..) => {
+                FileType::Symlink
+            }
             Self::System(_)
             | Self::Knob(_)
             | Self::Mutant
             | Self::ProcessFile(..)
-            | Self::Memory(_) => Kind::Regular,
+            | Self::Memory(_) => FileType::Regular,
         }
     }
 
@@ -131,9 +134,9 @@ impl Node {
             Self::Knob(_) | Self::Mutant => 0o644,
             Self::Memory(_) => 0o600,
             Self::ProcessFile(_, file) if file.writable() => 0o644,
-            node => match node.kind() {
-                Kind::Directory => 0o555,
-                Kind::Symlink => 0o777,
+            node => match node.file_type() {
+                FileType::Directory => 0o555,
+                FileType::Symlink => 0o777,
                 _ => 0o444,
             },
         }
@@ -154,7 +157,7 @@ impl Node {
             Self::Memory(pid) => of_process(pid, 5),
             Self::ProcessLink(pid, link) => of_process(pid, 3 + u64::from(link == Link::Directory)),
             Self::ProcessFile(pid, file) => of_process(pid, 0x100 + file.number()),
-            Self::Descriptor(pid, fd) => of_process(pid, 0x1000 + u64::from(fd.unsigned_abs())),
+            Self::Descriptor(pid, fd) => of_process(pid, 0x1000 + u64::from(fd.0.unsigned_abs())),
         }
     }
 
@@ -165,7 +168,7 @@ impl Node {
             Self::Knob(knob) => Ok(format!("{}\n", knob.get()).into_bytes()),
             Self::Mutant => Ok(chosen_mutant()),
             Self::ProcessFile(pid, file) => Ok(file.text(&process(pid)?)),
-            node if node.kind() == Kind::Directory => Err(Errno::EISDIR),
+            node if node.file_type() == FileType::Directory => Err(Errno::EISDIR),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -204,7 +207,7 @@ impl Node {
                     return Ok(file.path().to_vec());
                 }
                 let stat = file.object().stat()?;
-                let what = if stat.kind == Kind::Socket { "socket" } else { "pipe" };
+                let what = if stat.file_type == FileType::Socket { "socket" } else { "pipe" };
                 Ok(format!("{what}:[{}]", stat.inode).into_bytes())
             }
             _ => Err(Errno::EINVAL),
@@ -295,7 +298,7 @@ fn process_child(pid: u32, name: &str) -> Result<Node, Errno> {
     }
 }
 
-fn descriptor(pid: u32, fd: i32) -> Result<Arc<crate::file::OpenFile>, Errno> {
+fn descriptor(pid: u32, fd: Fd) -> Result<Arc<crate::file::OpenFile>, Errno> {
     let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
     let file = files.lock().get(fd).cloned();
     file.map_err(|_| Errno::ENOENT)

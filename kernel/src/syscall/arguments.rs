@@ -1,13 +1,14 @@
 //! Arguments that many calls share: descriptors, paths, buffers.
 
 use crate::file::{
-    Caller, Descriptor, FileObject, FileSystem, OpenFile, OpenHow, Stat, UserBuffers, namespace,
+    Caller, Descriptor, Fd, FileObject, FileSystem, OnExec, OpenFile, OpenHow, Stat, UserBuffers,
+    namespace,
 };
 use crate::mem::{UserAddr, UserSlice};
 pub(super) use crate::task::word;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use foundation::{ByteCount, Errno};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{MAX_PATH, OpenFlags};
 use linux_raw_sys::general as linux;
 
@@ -19,27 +20,23 @@ pub const VECTOR_BYTES: usize = 16;
 const VECTORS_AT_ONCE: usize = 8;
 
 /// The open file of a descriptor.
-pub fn open_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+pub fn open_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
     current.files().lock().get(fd).cloned()
 }
 
 /// Gives an open file the lowest free number.
-pub fn install(
-    current: &dyn Caller,
-    file: Arc<OpenFile>,
-    close_on_exec: bool,
-) -> Result<u64, Errno> {
-    let descriptor = Descriptor { file, close_on_exec };
+pub fn install(current: &dyn Caller, file: Arc<OpenFile>, on_exec: OnExec) -> Result<u64, Errno> {
+    let descriptor = Descriptor { file, on_exec };
     // Where it fails the file is dropped after the lock, like every file.
     let spare = descriptor.clone();
     let fd = current.files().lock().insert(descriptor, 0);
     drop(spare);
-    Ok(fd? as u64)
+    Ok(fd?.result())
 }
 
 /// An offset in a file: not negative.
-pub fn position(offset: i64) -> Result<u64, Errno> {
-    u64::try_from(offset).map_err(|_| Errno::EINVAL)
+pub fn position(offset: i64) -> Result<FileOffset, Errno> {
+    u64::try_from(offset).map(FileOffset).map_err(|_| Errno::EINVAL)
 }
 
 /// One buffer.
@@ -83,11 +80,11 @@ pub fn path(current: &dyn Caller, address: u64) -> Result<Vec<u8>, Errno> {
 }
 
 /// Where a path given together with a directory descriptor begins: a canonical path.
-pub fn base(current: &dyn Caller, dir: i32, path: &[u8]) -> Result<Vec<u8>, Errno> {
+pub fn base(current: &dyn Caller, dir: Fd, path: &[u8]) -> Result<Vec<u8>, Errno> {
     if path.first() == Some(&b'/') {
         return Ok(b"/".to_vec());
     }
-    if dir == linux::AT_FDCWD {
+    if dir == Fd::WORKING_DIRECTORY {
         return Ok(current.context().lock().directory.clone());
     }
     let file = open_file(current, dir)?;
@@ -108,7 +105,7 @@ pub struct Found {
 /// Opens by directory descriptor and path.
 pub fn open_at(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     address: u64,
     flags: OpenFlags,
 ) -> Result<Found, Errno> {
@@ -120,9 +117,9 @@ pub fn open_at(
 
 /// The same for calls with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`: an empty path is the
 /// descriptor itself.
-pub fn found_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Result<Found, Errno> {
+pub fn found_at(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Result<Found, Errno> {
     if flags & linux::AT_EMPTY_PATH != 0 && path(current, address)?.is_empty() {
-        if dir == linux::AT_FDCWD {
+        if dir == Fd::WORKING_DIRECTORY {
             let directory = current.context().lock().directory.clone();
             let how = OpenHow { flags: OpenFlags::empty(), mode: 0 };
             let (object, place) = namespace::root().open(b"/", &directory, how)?;
@@ -139,10 +136,10 @@ pub fn found_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Res
 }
 
 /// Attributes by directory descriptor and path, likewise.
-pub fn stat_at(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Result<Stat, Errno> {
+pub fn stat_at(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Result<Stat, Errno> {
     let path = path(current, address)?;
     if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
-        if dir != linux::AT_FDCWD {
+        if dir != Fd::WORKING_DIRECTORY {
             return open_file(current, dir)?.object().stat();
         }
         return Ok(namespace::root()

@@ -1,7 +1,7 @@
 //! What is known about files, and changing it.
 
 use super::arguments::{Found, found_at, load, only, open_file, path, stat_at, store, word};
-use crate::file::{Caller, FileSystemFigures, Kind, SetAttr, Stat, namespace, tasks};
+use crate::file::{Caller, Fd, FileSystemFigures, FileType, SetAttr, Stat, namespace, tasks};
 use foundation::Errno;
 use foundation::knob;
 use fsproto::{AttrMask, Time};
@@ -19,7 +19,11 @@ const NS_PER_S: i64 = 1_000_000_000;
 /// What programs size their buffers by (`st_blksize`): of a file, more than a page, so that reads
 /// cover whole pages and are few. The same with laziness off, which no program is to notice.
 pub(super) fn block_bytes(stat: &Stat) -> u64 {
-    if stat.kind == Kind::Regular { knob::BLOCK_BYTES.get().max(BLOCK_BYTES) } else { BLOCK_BYTES }
+    if stat.file_type == FileType::Regular {
+        knob::BLOCK_BYTES.get().max(BLOCK_BYTES)
+    } else {
+        BLOCK_BYTES
+    }
 }
 
 fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
@@ -33,7 +37,7 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
         both(stat.linux_mode(), stat.uid),
         both(stat.gid, 0),
         stat.device_number,
-        stat.size,
+        stat.size.0,
         block_bytes(stat),
         stat.blocks,
     ];
@@ -46,16 +50,16 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
 
 /// stat(2).
 pub fn stat(current: &dyn Caller, path: u64, buffer: u64) -> Result<u64, Errno> {
-    newfstatat(current, linux::AT_FDCWD, path, buffer, 0)
+    newfstatat(current, Fd::WORKING_DIRECTORY, path, buffer, 0)
 }
 
 /// lstat(2).
 pub fn lstat(current: &dyn Caller, path: u64, buffer: u64) -> Result<u64, Errno> {
-    newfstatat(current, linux::AT_FDCWD, path, buffer, NO_FOLLOW)
+    newfstatat(current, Fd::WORKING_DIRECTORY, path, buffer, NO_FOLLOW)
 }
 
 /// fstat(2).
-pub fn fstat(current: &dyn Caller, fd: i32, buffer: u64) -> Result<u64, Errno> {
+pub fn fstat(current: &dyn Caller, fd: Fd, buffer: u64) -> Result<u64, Errno> {
     let stat = open_file(current, fd)?.object().stat()?;
     store(current, buffer, &stat_bytes(&stat))
 }
@@ -63,7 +67,7 @@ pub fn fstat(current: &dyn Caller, fd: i32, buffer: u64) -> Result<u64, Errno> {
 /// newfstatat(2).
 pub fn newfstatat(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     path: u64,
     buffer: u64,
     flags: u32,
@@ -75,11 +79,11 @@ pub fn newfstatat(
 
 /// access(2).
 pub fn access(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
-    faccessat2(current, linux::AT_FDCWD, path, mode, 0)
+    faccessat2(current, Fd::WORKING_DIRECTORY, path, mode, 0)
 }
 
 /// faccessat(2), the system call without flags.
-pub fn faccessat(current: &dyn Caller, dir: i32, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn faccessat(current: &dyn Caller, dir: Fd, path: u64, mode: u32) -> Result<u64, Errno> {
     faccessat2(current, dir, path, mode, 0)
 }
 
@@ -87,7 +91,7 @@ pub fn faccessat(current: &dyn Caller, dir: i32, path: u64, mode: u32) -> Result
 /// execute.
 pub fn faccessat2(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     path: u64,
     mode: u32,
     flags: u32,
@@ -95,7 +99,7 @@ pub fn faccessat2(
     only(mode, linux::R_OK | linux::W_OK | linux::X_OK)?;
     only(flags, EMPTY | NO_FOLLOW | linux::AT_EACCESS)?;
     let stat = stat_at(current, dir, path, flags)?;
-    let executable = stat.kind == Kind::Directory || stat.mode & 0o111 != 0;
+    let executable = stat.file_type == FileType::Directory || stat.mode & 0o111 != 0;
     if mode & linux::X_OK != 0 && !executable { Err(Errno::EACCES) } else { Ok(0) }
 }
 
@@ -110,11 +114,11 @@ fn mode_change(mode: u32) -> SetAttr {
 
 /// chmod(2).
 pub fn chmod(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
-    fchmodat(current, linux::AT_FDCWD, path, mode)
+    fchmodat(current, Fd::WORKING_DIRECTORY, path, mode)
 }
 
 /// fchmod(2).
-pub fn fchmod(current: &dyn Caller, fd: i32, mode: u32) -> Result<u64, Errno> {
+pub fn fchmod(current: &dyn Caller, fd: Fd, mode: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     file.object().set_attr(&mode_change(mode))?;
@@ -122,7 +126,7 @@ pub fn fchmod(current: &dyn Caller, fd: i32, mode: u32) -> Result<u64, Errno> {
 }
 
 /// fchmodat(2), the system call without flags.
-pub fn fchmodat(current: &dyn Caller, dir: i32, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn fchmodat(current: &dyn Caller, dir: Fd, path: u64, mode: u32) -> Result<u64, Errno> {
     change(&found_at(current, dir, path, 0)?, mode_change(mode))
 }
 
@@ -136,16 +140,16 @@ fn owner_change(uid: u32, gid: u32) -> SetAttr {
 
 /// chown(2).
 pub fn chown(current: &dyn Caller, path: u64, uid: u32, gid: u32) -> Result<u64, Errno> {
-    fchownat(current, linux::AT_FDCWD, path, uid, gid, 0)
+    fchownat(current, Fd::WORKING_DIRECTORY, path, uid, gid, 0)
 }
 
 /// lchown(2).
 pub fn lchown(current: &dyn Caller, path: u64, uid: u32, gid: u32) -> Result<u64, Errno> {
-    fchownat(current, linux::AT_FDCWD, path, uid, gid, NO_FOLLOW)
+    fchownat(current, Fd::WORKING_DIRECTORY, path, uid, gid, NO_FOLLOW)
 }
 
 /// fchown(2).
-pub fn fchown(current: &dyn Caller, fd: i32, uid: u32, gid: u32) -> Result<u64, Errno> {
+pub fn fchown(current: &dyn Caller, fd: Fd, uid: u32, gid: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     file.object().set_attr(&owner_change(uid, gid))?;
@@ -155,7 +159,7 @@ pub fn fchown(current: &dyn Caller, fd: i32, uid: u32, gid: u32) -> Result<u64, 
 /// fchownat(2).
 pub fn fchownat(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     path: u64,
     uid: u32,
     gid: u32,
@@ -168,7 +172,7 @@ pub fn fchownat(
 /// utimensat(2). Without a path it is about the descriptor.
 pub fn utimensat(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     path: u64,
     times: u64,
     flags: u32,
@@ -188,11 +192,11 @@ pub fn utimensat(
 
 /// utimes(2): microseconds rather than nanoseconds.
 pub fn utimes(current: &dyn Caller, path: u64, times: u64) -> Result<u64, Errno> {
-    futimesat(current, linux::AT_FDCWD, path, times)
+    futimesat(current, Fd::WORKING_DIRECTORY, path, times)
 }
 
 /// futimesat(2), likewise.
-pub fn futimesat(current: &dyn Caller, dir: i32, path: u64, times: u64) -> Result<u64, Errno> {
+pub fn futimesat(current: &dyn Caller, dir: Fd, path: u64, times: u64) -> Result<u64, Errno> {
     let mut wanted = new_times(current, 0)?;
     if times != 0 {
         let mut bytes = [0; 32];
@@ -217,7 +221,7 @@ pub fn utime(current: &dyn Caller, path: u64, times: u64) -> Result<u64, Errno> 
         let time = |at: usize| Time((word(&bytes, at) as i64).saturating_mul(NS_PER_S));
         (wanted.atime, wanted.mtime) = (time(0), time(8));
     }
-    change(&found_at(current, linux::AT_FDCWD, path, 0)?, wanted)
+    change(&found_at(current, Fd::WORKING_DIRECTORY, path, 0)?, wanted)
 }
 
 /// Access and modification time: none given is now.
@@ -286,13 +290,13 @@ fn statfs_bytes(figures: &FileSystemFigures) -> [u8; 120] {
 /// statfs(2).
 pub fn statfs(current: &dyn Caller, address: u64, buffer: u64) -> Result<u64, Errno> {
     let path = path(current, address)?;
-    let base = super::arguments::base(current, linux::AT_FDCWD, &path)?;
+    let base = super::arguments::base(current, Fd::WORKING_DIRECTORY, &path)?;
     let figures = namespace::root().figures(&base, &path)?;
     store(current, buffer, &statfs_bytes(&figures))
 }
 
 /// fstatfs(2).
-pub fn fstatfs(current: &dyn Caller, fd: i32, buffer: u64) -> Result<u64, Errno> {
+pub fn fstatfs(current: &dyn Caller, fd: Fd, buffer: u64) -> Result<u64, Errno> {
     /// `PIPEFS_MAGIC`: what has no file system is as if in that one.
     const NAMELESS: u64 = 0x5049_5045;
     let file = open_file(current, fd)?;
@@ -312,11 +316,11 @@ mod tests {
     fn stat_is_laid_out_as_on_linux() {
         let stat = Stat {
             inode: 7,
-            kind: Kind::Regular,
+            file_type: FileType::Regular,
             mode: 0o644,
             uid: 3,
             gid: 4,
-            size: 9,
+            size: foundation::ByteCount(9),
             mtime: Time(-1),
             ..Stat::default()
         };

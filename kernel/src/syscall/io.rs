@@ -2,12 +2,13 @@
 
 use super::arguments::{VECTOR_BYTES, buffers, open_file, position, vectors};
 use crate::file::{
-    Caller, FileObject, Kind, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped,
+    Allocation, Caller, Fd, FileObject, FileType, MAX_OFFSET, OpenFile, SetAttr, Status,
+    UserBuffers, mapped,
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
 use foundation::mutant::{Mutant, active};
-use foundation::{ByteCount, Errno};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::AttrMask;
 use linux_raw_sys::general as linux;
 
@@ -15,22 +16,26 @@ use linux_raw_sys::general as linux;
 const SIGPIPE: u8 = linux::SIGPIPE as u8;
 
 /// A write to what nobody reads any more raises a signal, too.
-pub(super) fn with_signal(current: &dyn Caller, written: Result<u64, Errno>) -> Result<u64, Errno> {
+pub(super) fn with_signal(
+    current: &dyn Caller,
+    written: Result<ByteCount, Errno>,
+) -> Result<u64, Errno> {
     if written == Err(Errno::EPIPE) {
         current.raise(SIGPIPE);
     }
-    written
+    written.map(|count| count.0)
 }
 
 /// read(2).
-pub fn read(current: &dyn Caller, fd: i32, buffer: u64, length: u64) -> Result<u64, Errno> {
+pub fn read(current: &dyn Caller, fd: Fd, buffer: u64, length: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
-    file.read(current, &mut UserBuffers::one(UserSlice::new(UserAddr(buffer), ByteCount(length))?))
+    let mut to = UserBuffers::one(UserSlice::new(UserAddr(buffer), ByteCount(length))?);
+    file.read(current, &mut to).map(|count| count.0)
 }
 
 /// write(2).
-pub fn write(current: &dyn Caller, fd: i32, buffer: u64, length: u64) -> Result<u64, Errno> {
+pub fn write(current: &dyn Caller, fd: Fd, buffer: u64, length: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::WRITE)?;
     let written = file.write(
@@ -46,30 +51,30 @@ fn by_vector(
     current: &dyn Caller,
     vector: u64,
     count: u64,
-    mut transfer: impl FnMut(&mut UserBuffers, u64) -> Result<u64, Errno>,
-) -> Result<u64, Errno> {
+    mut transfer: impl FnMut(&mut UserBuffers, ByteCount) -> Result<ByteCount, Errno>,
+) -> Result<ByteCount, Errno> {
     // The deliberate break: entry by entry, each fetched when its turn comes. Servers keep their
     // messages whole.
     if active(Mutant::VectorAgain) && !current.is_server() {
-        let mut done = 0;
+        let mut done = ByteCount::ZERO;
         for entry in 0..count {
             done +=
                 transfer(&mut vectors(current, vector + entry * VECTOR_BYTES as u64, 1)?, done)?;
         }
         return Ok(done);
     }
-    transfer(&mut vectors(current, vector, count)?, 0)
+    transfer(&mut vectors(current, vector, count)?, ByteCount::ZERO)
 }
 
 /// readv(2).
-pub fn readv(current: &dyn Caller, fd: i32, vector: u64, count: u64) -> Result<u64, Errno> {
+pub fn readv(current: &dyn Caller, fd: Fd, vector: u64, count: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
-    by_vector(current, vector, count, |to, _| file.read(current, to))
+    by_vector(current, vector, count, |to, _| file.read(current, to)).map(|count| count.0)
 }
 
 /// writev(2).
-pub fn writev(current: &dyn Caller, fd: i32, vector: u64, count: u64) -> Result<u64, Errno> {
+pub fn writev(current: &dyn Caller, fd: Fd, vector: u64, count: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::WRITE)?;
     let written = by_vector(current, vector, count, |from, _| file.write(current, from));
@@ -79,7 +84,7 @@ pub fn writev(current: &dyn Caller, fd: i32, vector: u64, count: u64) -> Result<
 /// pread64(2).
 pub fn pread64(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     buffer: u64,
     length: u64,
     offset: i64,
@@ -88,13 +93,13 @@ pub fn pread64(
     let file = open_file(current, fd)?;
     file.require_positions()?;
     file.require(Status::READ)?;
-    file.read_at(current, &mut buffers(buffer, length)?, at)
+    file.read_at(current, &mut buffers(buffer, length)?, at).map(|count| count.0)
 }
 
 /// pwrite64(2).
 pub fn pwrite64(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     buffer: u64,
     length: u64,
     offset: i64,
@@ -103,13 +108,13 @@ pub fn pwrite64(
     let file = open_file(current, fd)?;
     file.require_positions()?;
     file.require(Status::WRITE)?;
-    file.write_at(current, &mut buffers(buffer, length)?, at)
+    file.write_at(current, &mut buffers(buffer, length)?, at).map(|count| count.0)
 }
 
 /// preadv(2). On this architecture the whole offset is in its lower half.
 pub fn preadv(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     vector: u64,
     count: u64,
     offset: i64,
@@ -119,12 +124,13 @@ pub fn preadv(
     file.require_positions()?;
     file.require(Status::READ)?;
     by_vector(current, vector, count, |to, done| file.read_at(current, to, at + done))
+        .map(|count| count.0)
 }
 
 /// pwritev(2).
 pub fn pwritev(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     vector: u64,
     count: u64,
     offset: i64,
@@ -134,12 +140,13 @@ pub fn pwritev(
     file.require_positions()?;
     file.require(Status::WRITE)?;
     by_vector(current, vector, count, |from, done| file.write_at(current, from, at + done))
+        .map(|count| count.0)
 }
 
 /// preadv2(2): no flag is supported; offset -1 is the position.
 pub fn preadv2(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     vector: u64,
     count: u64,
     offset: i64,
@@ -156,7 +163,7 @@ pub fn preadv2(
 /// pwritev2(2).
 pub fn pwritev2(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     vector: u64,
     count: u64,
     offset: i64,
@@ -171,7 +178,7 @@ pub fn pwritev2(
 }
 
 /// lseek(2).
-pub fn lseek(current: &dyn Caller, fd: i32, offset: i64, whence: u32) -> Result<u64, Errno> {
+pub fn lseek(current: &dyn Caller, fd: Fd, offset: i64, whence: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     file.with_position(|position| {
@@ -181,12 +188,12 @@ pub fn lseek(current: &dyn Caller, fd: i32, offset: i64, whence: u32) -> Result<
         };
         let target = match whence {
             linux::SEEK_SET => from(0)?,
-            linux::SEEK_CUR => from(*position)?,
-            linux::SEEK_END => from(file.object().stat()?.size)?,
+            linux::SEEK_CUR => from(position.0)?,
+            linux::SEEK_END => from(file.object().stat()?.size.0)?,
             linux::SEEK_DATA | linux::SEEK_HOLE => data_or_hole(&file, offset, whence)?,
             _ => return Err(Errno::EINVAL),
         };
-        *position = target;
+        *position = FileOffset(target);
         Ok(target)
     })
 }
@@ -194,15 +201,15 @@ pub fn lseek(current: &dyn Caller, fd: i32, offset: i64, whence: u32) -> Result<
 /// As where a file system does not tell: all is data, and a hole follows the end.
 fn data_or_hole(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno> {
     let stat = file.object().stat()?;
-    if stat.kind != Kind::Regular {
+    if stat.file_type != FileType::Regular {
         return Err(Errno::EINVAL);
     }
-    let at = u64::try_from(offset).ok().filter(|&at| at < stat.size).ok_or(Errno::ENXIO)?;
-    Ok(if whence == linux::SEEK_DATA { at } else { stat.size })
+    let at = u64::try_from(offset).ok().filter(|&at| at < stat.size.0).ok_or(Errno::ENXIO)?;
+    Ok(if whence == linux::SEEK_DATA { at } else { stat.size.0 })
 }
 
 /// fsync(2) and fdatasync(2).
-pub fn fsync(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+pub fn fsync(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     mapped::before_read(current.space(), file.object())?;
@@ -221,7 +228,7 @@ pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
 }
 
 /// syncfs(2).
-pub fn syncfs(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+pub fn syncfs(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     if let Some(filesystem) = file.filesystem() {
         filesystem.sync()?;
@@ -231,7 +238,7 @@ pub fn syncfs(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
 
 /// A change of a file's length.
 fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Result<u64, Errno> {
-    let size = position(length)?;
+    let size = position(length)? - FileOffset::ZERO;
     let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
     mapped::change(current.space(), object, || object.set_attr(&change)).map(|()| 0)
 }
@@ -240,12 +247,12 @@ fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Re
 pub fn truncate(current: &dyn Caller, path: u64, length: i64) -> Result<u64, Errno> {
     position(length)?;
     let found =
-        super::arguments::open_at(current, linux::AT_FDCWD, path, fsproto::OpenFlags::WRITE)?;
+        super::arguments::open_at(current, Fd::WORKING_DIRECTORY, path, fsproto::OpenFlags::WRITE)?;
     resize(current, &found.object, length)
 }
 
 /// ftruncate(2).
-pub fn ftruncate(current: &dyn Caller, fd: i32, length: i64) -> Result<u64, Errno> {
+pub fn ftruncate(current: &dyn Caller, fd: Fd, length: i64) -> Result<u64, Errno> {
     position(length)?;
     let file = open_file(current, fd)?;
     file.require_not_path()?;
@@ -256,32 +263,34 @@ pub fn ftruncate(current: &dyn Caller, fd: i32, length: i64) -> Result<u64, Errn
 /// fallocate(2): allocates, or punches a hole.
 pub fn fallocate(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     mode: u32,
     offset: i64,
     length: i64,
 ) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
-    let (Ok(offset), Ok(length @ 1..)) = (u64::try_from(offset), u64::try_from(length)) else {
+    let (Ok(offset), Ok(length @ 1..)) = (position(offset), u64::try_from(length)) else {
         return Err(Errno::EINVAL);
     };
     const KEEP: u32 = linux::FALLOC_FL_KEEP_SIZE;
     const PUNCH: u32 = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
-    let mode = match mode {
-        0 => 0,
-        KEEP => 1,
-        PUNCH => 2,
+    let allocation = match mode {
+        0 => Allocation::Extend,
+        KEEP => Allocation::KeepSize,
+        PUNCH => Allocation::PunchHole,
         _ => return Err(Errno::EOPNOTSUPP),
     };
     file.require(Status::WRITE)?;
     if !file.object().seekable() {
         return Err(Errno::ESPIPE);
     }
-    if offset.checked_add(length).is_none_or(|end| end > MAX_OFFSET) {
+    if offset.checked_add(ByteCount(length)).is_none_or(|end| end > MAX_OFFSET) {
         return Err(Errno::EFBIG);
     }
-    mapped::change(current.space(), file.object(), || file.object().allocate(offset, length, mode))
-        .map(|()| 0)
+    mapped::change(current.space(), file.object(), || {
+        file.object().allocate(offset, ByteCount(length), allocation)
+    })
+    .map(|()| 0)
 }
 
 /// getrandom(2).
@@ -290,5 +299,5 @@ pub fn getrandom(current: &dyn Caller, buffer: u64, length: u64, flags: u32) -> 
         return Err(Errno::EINVAL);
     }
     let mut to = buffers(buffer, length)?;
-    crate::file::random::put(current.space(), &mut to)
+    crate::file::random::put(current.space(), &mut to).map(|count| count.0)
 }

@@ -4,10 +4,11 @@ use super::arguments::{buffers, half, install, load, open_file, store, vectors, 
 use super::io::with_signal;
 use crate::file::socket::{self, Endpoint, ShutDown, Stream};
 use crate::file::{
-    Caller, FileObject, Io, Kind, OpenFile, Status, UserBuffers, WriteAt, downcast, pipe,
+    Caller, Fd, FileObject, FileType, Io, OnExec, OpenFile, Status, UserBuffers, WritePosition,
+    downcast, pipe,
 };
 use alloc::sync::Arc;
-use foundation::Errno;
+use foundation::{Errno, FileOffset};
 use linux_raw_sys::general as linux;
 use linux_raw_sys::net;
 
@@ -28,8 +29,7 @@ pub fn pipe2(current: &dyn Caller, descriptors: u64, flags: u32) -> Result<u64, 
         return Err(Errno::EINVAL);
     }
     let (read, write) = pipe::pipe();
-    let options =
-        Options { close_on_exec: flags & linux::O_CLOEXEC != 0, status: nonblocking(flags) };
+    let options = Options { on_exec: on_exec(flags), status: nonblocking(flags) };
     install_pair(current, descriptors, (read, Status::READ), (write, Status::WRITE), options)
 }
 
@@ -37,10 +37,14 @@ fn nonblocking(flags: u32) -> Status {
     if flags & linux::O_NONBLOCK != 0 { Status::NONBLOCKING } else { Status::empty() }
 }
 
+fn on_exec(flags: u32) -> OnExec {
+    OnExec::close_if(flags & linux::O_CLOEXEC != 0)
+}
+
 /// What both new descriptors have in common.
 #[derive(Clone, Copy)]
 struct Options {
-    close_on_exec: bool,
+    on_exec: OnExec,
     status: Status,
 }
 
@@ -55,8 +59,8 @@ fn install_pair(
     options: Options,
 ) -> Result<u64, Errno> {
     let open = |(object, status): End| OpenFile::nameless(object, status | options.status);
-    let first = install(current, open(one), options.close_on_exec)?;
-    let second = match install(current, open(other), options.close_on_exec) {
+    let first = install(current, open(one), options.on_exec)?;
+    let second = match install(current, open(other), options.on_exec) {
         Ok(second) => second,
         Err(error) => {
             take_back(current, first);
@@ -71,7 +75,7 @@ fn install_pair(
 }
 
 fn take_back(current: &dyn Caller, fd: u64) {
-    let taken = current.files().lock().remove(fd as i32);
+    let taken = current.files().lock().remove(Fd(fd as i32));
     drop(taken);
 }
 
@@ -105,8 +109,7 @@ pub fn socketpair(
         }
         _ => return Err(ESOCKTNOSUPPORT),
     };
-    let options =
-        Options { close_on_exec: kind & linux::O_CLOEXEC != 0, status: nonblocking(kind) };
+    let options = Options { on_exec: on_exec(kind), status: nonblocking(kind) };
     let both = Status::READ | Status::WRITE;
     install_pair(current, descriptors, (one, both), (other, both), options)
 }
@@ -127,10 +130,14 @@ pub fn socket(
 }
 
 /// A socket's open file.
-fn socket_file(current: &dyn Caller, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+fn socket_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
-    if file.object().stat()?.kind == Kind::Socket { Ok(file) } else { Err(Errno::ENOTSOCK) }
+    if file.object().stat()?.file_type == FileType::Socket {
+        Ok(file)
+    } else {
+        Err(Errno::ENOTSOCK)
+    }
 }
 
 /// Flags of sending and receiving that have a meaning here.
@@ -158,9 +165,13 @@ fn send(
 ) -> Result<u64, Errno> {
     let sent = file
         .object()
-        .write(&io(current, file, flags)?, from, WriteAt::End)
+        .write(&io(current, file, flags)?, from, WritePosition::End)
         .map(|written| written.bytes);
-    if flags & net::MSG_NOSIGNAL != 0 { sent } else { with_signal(current, sent) }
+    if flags & net::MSG_NOSIGNAL != 0 {
+        sent.map(|count| count.0)
+    } else {
+        with_signal(current, sent)
+    }
 }
 
 /// Receives; says how many bytes came, and whether a packet lost its end.
@@ -173,20 +184,20 @@ fn receive(
     let io = io(current, file, flags)?;
     let peeks = flags & net::MSG_PEEK != 0;
     if let Some(stream) = downcast::<Stream>(file.object()).filter(|_| peeks) {
-        return stream.peek(&io, to).map(|count| (count, false));
+        return stream.peek(&io, to).map(|count| (count.0, false));
     }
     let Some(endpoint) = downcast::<Endpoint>(file.object()) else {
-        return file.object().read(&io, to, 0).map(|count| (count, false));
+        return file.object().read(&io, to, FileOffset::ZERO).map(|count| (count.0, false));
     };
     let received = if peeks { endpoint.peek(&io, to)? } else { endpoint.receive(&io, to)? };
     let count = if flags & net::MSG_TRUNC != 0 { received.length } else { received.copied };
-    Ok((count, received.copied < received.length))
+    Ok((count.0, received.copied < received.length))
 }
 
 /// sendto(2). The ends of a pair are connected: there is no address to name.
 pub fn sendto(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     buffer: u64,
     length: u64,
     flags: u32,
@@ -203,7 +214,7 @@ pub fn sendto(
 /// recvfrom(2). The sender has no address.
 pub fn recvfrom(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     buffer: u64,
     length: u64,
     flags: u32,
@@ -249,7 +260,7 @@ impl Header {
 }
 
 /// sendmsg(2), plain data only: descriptors cannot be passed.
-pub fn sendmsg(current: &dyn Caller, fd: i32, header: u64, flags: u32) -> Result<u64, Errno> {
+pub fn sendmsg(current: &dyn Caller, fd: Fd, header: u64, flags: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let header = Header::load(current, header)?;
     if header.name_bytes() != 0 {
@@ -262,7 +273,7 @@ pub fn sendmsg(current: &dyn Caller, fd: i32, header: u64, flags: u32) -> Result
 }
 
 /// recvmsg(2), likewise: no name and no control data come with it.
-pub fn recvmsg(current: &dyn Caller, fd: i32, address: u64, flags: u32) -> Result<u64, Errno> {
+pub fn recvmsg(current: &dyn Caller, fd: Fd, address: u64, flags: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let header = Header::load(current, address)?;
     let (count, cut) = receive(current, &file, &mut header.vectors(current)?, flags)?;
@@ -275,7 +286,7 @@ pub fn recvmsg(current: &dyn Caller, fd: i32, address: u64, flags: u32) -> Resul
 }
 
 /// shutdown(2).
-pub fn shutdown(current: &dyn Caller, fd: i32, how: u32) -> Result<u64, Errno> {
+pub fn shutdown(current: &dyn Caller, fd: Fd, how: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let how = match how {
         0 => ShutDown::Reading,

@@ -6,11 +6,11 @@
 //! small enough and open for writing (`file::mapped`); others do not exist (ENODEV), which programs
 //! take for a reason to read.
 
-use crate::file::{Caller, Io, Kind, OpenFile, Status, UserBuffers, mapped};
+use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::{
     Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr, UserSlice,
 };
-use foundation::{ByteCount, Errno};
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use linux_raw_sys::general as linux;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -41,11 +41,11 @@ pub fn mmap(
     length: u64,
     prot: u32,
     flags: u32,
-    fd: i32,
+    fd: Fd,
     offset: u64,
 ) -> Result<u64, Errno> {
-    let prot = rights(prot)?;
-    if length == 0 || !offset.is_multiple_of(PAGE) {
+    let (prot, offset) = (rights(prot)?, FileOffset(offset));
+    if length == 0 || offset.within_page() != 0 {
         return Err(Errno::EINVAL);
     }
     length.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
@@ -91,19 +91,19 @@ fn share_file(
     placement: Placement,
     length: u64,
     prot: Prot,
-    offset: u64,
+    offset: FileOffset,
 ) -> Result<UserAddr, Errno> {
     let is_writable = file.require(Status::WRITE).is_ok();
     if !is_writable {
         return Err(if prot.contains(Prot::WRITE) { Errno::EACCES } else { Errno::ENODEV });
     }
     mapped::sweep(current.space());
-    let memory = mapped::map(current.space(), file.object(), offset, length)?;
+    let memory = mapped::map(current.space(), file.object(), offset, ByteCount(length))?;
     current.space().map(
         placement,
         ByteCount(length),
         prot,
-        Backing::Shared { memory, first: offset / PAGE },
+        Backing::Shared { memory, first: offset.0 / PAGE },
         "[shared file]",
     )
 }
@@ -115,16 +115,17 @@ fn map_file(
     placement: Placement,
     length: u64,
     prot: Prot,
-    offset: u64,
+    offset: FileOffset,
 ) -> Result<UserAddr, Errno> {
     let space = current.space();
     mapped::before_read(space, file.object())?;
-    match file.object().take_frames(offset / PAGE, length.div_ceil(PAGE)) {
+    match file.object().take_frames(PageCount(offset.0 / PAGE), ByteCount(length).covering_pages())
+    {
         Ok(frames) => return space.map_frames(placement, prot, frames),
         Err(Errno::ENODEV) => {}
         Err(error) => return Err(error),
     }
-    if file.object().stat()?.kind != Kind::Regular {
+    if file.object().stat()?.file_type != FileType::Regular {
         return Err(Errno::ENODEV);
     }
     let bytes = ByteCount(length);
@@ -139,17 +140,22 @@ fn map_file(
 }
 
 /// Reads a file into memory, as far as the file goes.
-fn fill(current: &dyn Caller, file: &OpenFile, to: UserSlice, offset: u64) -> Result<(), Errno> {
+fn fill(
+    current: &dyn Caller,
+    file: &OpenFile,
+    to: UserSlice,
+    offset: FileOffset,
+) -> Result<(), Errno> {
     let io = Io { space: current.space(), caller: Some(current), nonblocking: false };
-    let mut done: u64 = 0;
+    let mut done = ByteCount::ZERO;
     loop {
-        let rest = to.skip(done as usize);
+        let rest = to.skip(done.to_usize());
         let at = offset.checked_add(done).ok_or(Errno::EOVERFLOW)?;
         if rest.is_empty() {
             return Ok(());
         }
         match file.object().read(&io, &mut UserBuffers::one(rest), at)? {
-            0 => return Ok(()),
+            ByteCount::ZERO => return Ok(()),
             bytes => done += bytes,
         }
     }

@@ -3,7 +3,7 @@
 use super::arguments::{base, only, open_file, path};
 use crate::file::devices::DeviceFileSystem;
 use crate::file::socket::Endpoint;
-use crate::file::{Caller, FileSystem, downcast, namespace};
+use crate::file::{Caller, Fd, FileSystem, downcast, namespace};
 use crate::mount::{self, Trust};
 use crate::proc::ProcFileSystem;
 use alloc::sync::Arc;
@@ -36,7 +36,7 @@ pub fn mount(
     let at = if target == b"/" {
         target
     } else {
-        root.directory(&base(current, linux::AT_FDCWD, &target)?, &target)?
+        root.directory(&base(current, Fd::WORKING_DIRECTORY, &target)?, &target)?
     };
     let filesystem = make(current, &kind, &data)?;
     root.mount(namespace::MountPoint { path: at, source, filesystem })?;
@@ -49,7 +49,7 @@ pub fn umount2(current: &dyn Caller, target: u64, flags: u32) -> Result<u64, Err
     only(flags, linux::MNT_FORCE | linux::MNT_DETACH | linux::MNT_EXPIRE | NO_FOLLOW)?;
     let target = path(current, target)?;
     let point =
-        namespace::root().mount_point(&base(current, linux::AT_FDCWD, &target)?, &target)?;
+        namespace::root().mount_point(&base(current, Fd::WORKING_DIRECTORY, &target)?, &target)?;
     let mount = namespace::root().unmount(&point)?;
     drop(mount);
     Ok(0)
@@ -79,10 +79,11 @@ fn server(current: &dyn Caller, data: &[u8]) -> Result<Arc<Endpoint>, Errno> {
 }
 
 /// The descriptor in `fd=N`, among options separated by commas.
-fn descriptor(data: &[u8]) -> Result<i32, Errno> {
+fn descriptor(data: &[u8]) -> Result<Fd, Errno> {
     let option = data
         .split(|&byte| byte == b',')
         .find_map(|option| option.strip_prefix(b"fd="))
         .ok_or(Errno::EINVAL)?;
-    core::str::from_utf8(option).ok().and_then(|number| number.parse().ok()).ok_or(Errno::EINVAL)
+    let number = core::str::from_utf8(option).ok().and_then(|number| number.parse().ok());
+    number.map(Fd).ok_or(Errno::EINVAL)
 }

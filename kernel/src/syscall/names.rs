@@ -1,13 +1,13 @@
 //! Making, changing and removing names, listing them, and where a process stands among them.
 
 use super::arguments::{base, buffers, found_at, only, open_file, path, store};
-use crate::file::{Caller, DirectoryEntry, Kind, OpenFile, Status, namespace};
+use crate::file::{Caller, DirectoryEntry, Fd, FileType, OpenFile, Status, namespace};
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{Errno, FileOffset};
 use fsproto::RenameFlags;
 use linux_raw_sys::general as linux;
 
-const HERE: i32 = linux::AT_FDCWD;
+const HERE: Fd = Fd::WORKING_DIRECTORY;
 
 /// mkdir(2).
 pub fn mkdir(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
@@ -15,7 +15,7 @@ pub fn mkdir(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
 }
 
 /// mkdirat(2).
-pub fn mkdirat(current: &dyn Caller, dir: i32, address: u64, mode: u32) -> Result<u64, Errno> {
+pub fn mkdirat(current: &dyn Caller, dir: Fd, address: u64, mode: u32) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let mode = mode as u16 & 0o1777 & !current.context().lock().umask;
     namespace::root().make_dir(&base(current, dir, &path)?, &path, mode)?;
@@ -33,7 +33,7 @@ pub fn unlink(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
 }
 
 /// unlinkat(2).
-pub fn unlinkat(current: &dyn Caller, dir: i32, address: u64, flags: u32) -> Result<u64, Errno> {
+pub fn unlinkat(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Result<u64, Errno> {
     only(flags, linux::AT_REMOVEDIR)?;
     let path = path(current, address)?;
     let base = base(current, dir, &path)?;
@@ -53,9 +53,9 @@ pub fn rename(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
 /// renameat(2).
 pub fn renameat(
     current: &dyn Caller,
-    old_dir: i32,
+    old_dir: Fd,
     old: u64,
-    new_dir: i32,
+    new_dir: Fd,
     new: u64,
 ) -> Result<u64, Errno> {
     renameat2(current, old_dir, old, new_dir, new, 0)
@@ -64,9 +64,9 @@ pub fn renameat(
 /// renameat2(2).
 pub fn renameat2(
     current: &dyn Caller,
-    old_dir: i32,
+    old_dir: Fd,
     old: u64,
-    new_dir: i32,
+    new_dir: Fd,
     new: u64,
     flags: u32,
 ) -> Result<u64, Errno> {
@@ -91,9 +91,9 @@ pub fn link(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
 /// linkat(2).
 pub fn linkat(
     current: &dyn Caller,
-    old_dir: i32,
+    old_dir: Fd,
     old: u64,
-    new_dir: i32,
+    new_dir: Fd,
     new: u64,
     flags: u32,
 ) -> Result<u64, Errno> {
@@ -113,7 +113,7 @@ pub fn symlink(current: &dyn Caller, target: u64, path: u64) -> Result<u64, Errn
 }
 
 /// symlinkat(2).
-pub fn symlinkat(current: &dyn Caller, target: u64, dir: i32, address: u64) -> Result<u64, Errno> {
+pub fn symlinkat(current: &dyn Caller, target: u64, dir: Fd, address: u64) -> Result<u64, Errno> {
     let target = path(current, target)?;
     if target.is_empty() {
         return Err(Errno::ENOENT);
@@ -131,7 +131,7 @@ pub fn readlink(current: &dyn Caller, path: u64, buffer: u64, length: i32) -> Re
 /// readlinkat(2): as many bytes as fit, with no NUL. An empty path is the descriptor itself.
 pub fn readlinkat(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     address: u64,
     buffer: u64,
     length: i32,
@@ -163,9 +163,9 @@ pub fn chdir(current: &dyn Caller, address: u64) -> Result<u64, Errno> {
 }
 
 /// fchdir(2).
-pub fn fchdir(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+pub fn fchdir(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
-    if file.path().is_empty() || file.object().stat()?.kind != Kind::Directory {
+    if file.path().is_empty() || file.object().stat()?.file_type != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
     current.context().lock().directory = file.path().to_vec();
@@ -178,16 +178,16 @@ const MAX_ENTRIES_BYTES: u64 = 64 * 1024;
 const OWN_ENTRIES: u64 = 2;
 
 /// getdents64(2).
-pub fn getdents64(current: &dyn Caller, fd: i32, buffer: u64, length: u32) -> Result<u64, Errno> {
+pub fn getdents64(current: &dyn Caller, fd: Fd, buffer: u64, length: u32) -> Result<u64, Errno> {
     list(current, fd, buffer, length, Form::New)
 }
 
 /// getdents(2).
-pub fn getdents(current: &dyn Caller, fd: i32, buffer: u64, length: u32) -> Result<u64, Errno> {
+pub fn getdents(current: &dyn Caller, fd: Fd, buffer: u64, length: u32) -> Result<u64, Errno> {
     list(current, fd, buffer, length, Form::Old)
 }
 
-fn list(current: &dyn Caller, fd: i32, buffer: u64, length: u32, form: Form) -> Result<u64, Errno> {
+fn list(current: &dyn Caller, fd: Fd, buffer: u64, length: u32, form: Form) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
     let mut to = buffers(buffer, u64::from(length))?;
@@ -196,7 +196,7 @@ fn list(current: &dyn Caller, fd: i32, buffer: u64, length: u32, form: Form) -> 
         return Err(Errno::ENOTDIR);
     }
     file.with_position(|position| {
-        let mut list = Entries { bytes: Vec::new(), limit, next: *position, full: false, form };
+        let mut list = Entries { bytes: Vec::new(), limit, next: position.0, full: false, form };
         list_own(&file, &mut list)?;
         if !list.full {
             // Positions come from programs (lseek) and cookies from servers: neither is trusted to
@@ -212,7 +212,7 @@ fn list(current: &dyn Caller, fd: i32, buffer: u64, length: u32, form: Form) -> 
         if (to.put(current.space(), &list.bytes)?) < list.bytes.len() {
             return Err(Errno::EFAULT);
         }
-        *position = list.next;
+        *position = FileOffset(list.next);
         Ok(list.bytes.len() as u64)
     })
 }
@@ -220,13 +220,14 @@ fn list(current: &dyn Caller, fd: i32, buffer: u64, length: u32, form: Form) -> 
 /// `.` and `..`, under the directory's own number: programs look at these names only to skip them.
 fn list_own(file: &OpenFile, list: &mut Entries) -> Result<(), Errno> {
     let stat = file.object().stat()?;
-    if stat.kind != Kind::Directory {
+    if stat.file_type != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
     for (at, name) in
         [b".".as_slice(), b".."].into_iter().enumerate().skip(list.next.min(OWN_ENTRIES) as usize)
     {
-        let entry = DirectoryEntry { inode: stat.inode, next: 0, kind: Kind::Directory, name };
+        let entry =
+            DirectoryEntry { inode: stat.inode, next: 0, file_type: FileType::Directory, name };
         if !list.add(&entry, Some(at as u64 + 1)) {
             break;
         }
@@ -268,14 +269,14 @@ impl Entries {
         self.bytes.extend_from_slice(&next.to_le_bytes());
         self.bytes.extend_from_slice(&(length as u16).to_le_bytes());
         if self.form == Form::New {
-            self.bytes.push(entry.kind as u8);
+            self.bytes.push(entry.file_type as u8);
         }
         self.bytes.extend_from_slice(entry.name);
         self.bytes.resize(end, 0);
         // Name, NUL and kind take what they take in the other form, so there is a byte left behind
         // the NUL.
         if let (Form::Old, Some(last)) = (self.form, self.bytes.last_mut()) {
-            *last = entry.kind as u8;
+            *last = entry.file_type as u8;
         }
         self.next = next;
         true

@@ -1,12 +1,12 @@
 //! Opening, duplicating and closing descriptors, and their flags.
 
-use super::arguments::{base, install, load, only, open_file, path, store, word};
-use crate::file::lock::{self, Kind as LockKind, Range};
+use super::arguments::{base, install, load, only, open_file, path, position, store, word};
+use crate::file::lock::{self, LockMode, Range};
 use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
 use crate::file::{
-    Caller, Descriptor, FileObject, Kind, MAX_OFFSET, OpenFile, OpenHow, Status, downcast, fifo,
-    mapped, namespace,
+    Caller, Descriptor, Fd, FileObject, FileType, MAX_OFFSET, OnExec, OpenFile, OpenHow, Status,
+    downcast, fifo, mapped, namespace,
 };
 use alloc::sync::Arc;
 use foundation::Errno;
@@ -18,18 +18,24 @@ const O_TMPFILE: u32 = linux::O_TMPFILE & !linux::O_DIRECTORY;
 
 /// open(2).
 pub fn open(current: &dyn Caller, path: u64, flags: u32, mode: u32) -> Result<u64, Errno> {
-    openat(current, linux::AT_FDCWD, path, flags, mode)
+    openat(current, Fd::WORKING_DIRECTORY, path, flags, mode)
 }
 
 /// creat(2).
 pub fn creat(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
-    openat(current, linux::AT_FDCWD, path, linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC, mode)
+    openat(
+        current,
+        Fd::WORKING_DIRECTORY,
+        path,
+        linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC,
+        mode,
+    )
 }
 
 /// openat(2).
 pub fn openat(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     address: u64,
     flags: u32,
     mode: u32,
@@ -40,7 +46,7 @@ pub fn openat(
     let (object, place) = namespace::root().open(&base, &path, how)?;
     if flags & linux::O_NOFOLLOW != 0
         && flags & linux::O_PATH == 0
-        && object.stat()?.kind == Kind::Symlink
+        && object.stat()?.file_type == FileType::Symlink
     {
         return Err(Errno::ELOOP);
     }
@@ -57,7 +63,7 @@ pub fn openat(
         None => object,
     };
     let file = OpenFile::new(object, status, place.path, Some(place.filesystem));
-    install(current, file, flags & linux::O_CLOEXEC != 0)
+    install(current, file, OnExec::close_if(flags & linux::O_CLOEXEC != 0))
 }
 
 /// TIOCGPTPEER: opens the terminal of a pair by its master, whatever has become of its name.
@@ -71,7 +77,7 @@ pub(super) fn open_peer(current: &dyn Caller, file: &OpenFile, flags: u64) -> Re
         terminal.opened(current);
     }
     let file = OpenFile::new(terminal, status(flags)?, path, file.filesystem().cloned());
-    install(current, file, flags & linux::O_CLOEXEC != 0)
+    install(current, file, OnExec::close_if(flags & linux::O_CLOEXEC != 0))
 }
 
 /// Access mode and status flags.
@@ -122,7 +128,7 @@ fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
 }
 
 /// close(2).
-pub fn close(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+pub fn close(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let closed = current.files().lock().remove(fd)?;
     lock::closed(current.pid(), &closed.file);
     drop(closed);
@@ -143,58 +149,56 @@ pub fn close_range(current: &dyn Caller, first: u32, last: u32, flags: u32) -> R
         drop(closed);
         return Ok(0);
     }
-    let inside = |fd: &i32| (first..=last).contains(&fd.unsigned_abs());
-    let fds: alloc::vec::Vec<i32> = files.iter().map(|(fd, _)| fd).filter(inside).collect();
-    fds.into_iter().try_for_each(|fd| files.set_close_on_exec(fd, true)).map(|()| 0)
+    let inside = |fd: &Fd| (first..=last).contains(&fd.0.unsigned_abs());
+    let fds: alloc::vec::Vec<Fd> = files.iter().map(|(fd, _)| fd).filter(inside).collect();
+    fds.into_iter().try_for_each(|fd| files.set_on_exec(fd, OnExec::Close)).map(|()| 0)
 }
 
 /// dup(2).
-pub fn dup(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
-    install(current, open_file(current, fd)?, false)
+pub fn dup(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
+    install(current, open_file(current, fd)?, OnExec::Keep)
 }
 
 /// dup2(2).
-pub fn dup2(current: &dyn Caller, old: i32, new: i32) -> Result<u64, Errno> {
+pub fn dup2(current: &dyn Caller, old: Fd, new: Fd) -> Result<u64, Errno> {
     if old == new {
-        return open_file(current, old).map(|_| new as u64);
+        return open_file(current, old).map(|_| new.result());
     }
-    duplicate_to(current, old, new, false)
+    duplicate_to(current, old, new, OnExec::Keep)
 }
 
 /// dup3(2).
-pub fn dup3(current: &dyn Caller, old: i32, new: i32, flags: u32) -> Result<u64, Errno> {
+pub fn dup3(current: &dyn Caller, old: Fd, new: Fd, flags: u32) -> Result<u64, Errno> {
     only(flags, linux::O_CLOEXEC)?;
     if old == new {
         return Err(Errno::EINVAL);
     }
-    duplicate_to(current, old, new, flags != 0)
+    duplicate_to(current, old, new, OnExec::close_if(flags != 0))
 }
 
-fn duplicate_to(
-    current: &dyn Caller,
-    old: i32,
-    new: i32,
-    close_on_exec: bool,
-) -> Result<u64, Errno> {
+fn duplicate_to(current: &dyn Caller, old: Fd, new: Fd, on_exec: OnExec) -> Result<u64, Errno> {
     let file = open_file(current, old)?;
-    let replaced = current.files().lock().replace(new, Descriptor { file, close_on_exec })?;
+    let replaced = current.files().lock().replace(new, Descriptor { file, on_exec })?;
     if let Some(replaced) = &replaced {
         lock::closed(current.pid(), &replaced.file);
     }
     drop(replaced);
-    Ok(new as u64)
+    Ok(new.result())
 }
 
 /// fcntl(2).
-pub fn fcntl(current: &dyn Caller, fd: i32, command: u32, argument: u64) -> Result<u64, Errno> {
+pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     match command {
-        linux::F_DUPFD => duplicate_from(current, file, argument, false),
-        linux::F_DUPFD_CLOEXEC => duplicate_from(current, file, argument, true),
-        linux::F_GETFD => Ok(u64::from(current.files().lock().descriptor(fd)?.close_on_exec)),
+        linux::F_DUPFD => duplicate_from(current, file, argument, OnExec::Keep),
+        linux::F_DUPFD_CLOEXEC => duplicate_from(current, file, argument, OnExec::Close),
+        linux::F_GETFD => {
+            let on_exec = current.files().lock().descriptor(fd)?.on_exec;
+            Ok(u64::from(on_exec == OnExec::Close))
+        }
         linux::F_SETFD => {
-            let close_on_exec = argument & u64::from(linux::FD_CLOEXEC) != 0;
-            current.files().lock().set_close_on_exec(fd, close_on_exec).map(|()| 0)
+            let on_exec = OnExec::close_if(argument & u64::from(linux::FD_CLOEXEC) != 0);
+            current.files().lock().set_on_exec(fd, on_exec).map(|()| 0)
         }
         linux::F_GETFL => Ok(u64::from(linux_flags(file.status()))),
         linux::F_SETFL => {
@@ -221,21 +225,21 @@ pub fn fcntl(current: &dyn Caller, fd: i32, command: u32, argument: u64) -> Resu
 }
 
 fn is_pipe(object: &Arc<dyn FileObject>) -> bool {
-    object.stat().is_ok_and(|stat| stat.kind == Kind::Pipe)
+    object.stat().is_ok_and(|stat| stat.file_type == FileType::Pipe)
 }
 
 fn duplicate_from(
     current: &dyn Caller,
     file: Arc<OpenFile>,
     lowest: u64,
-    close_on_exec: bool,
+    on_exec: OnExec,
 ) -> Result<u64, Errno> {
     let lowest = usize::try_from(lowest)
         .ok()
         .filter(|&lowest| lowest < crate::file::MAX_DESCRIPTORS)
         .ok_or(Errno::EINVAL)?;
-    let fd = current.files().lock().insert(Descriptor { file, close_on_exec }, lowest);
-    fd.map(|fd| fd as u64)
+    let fd = current.files().lock().insert(Descriptor { file, on_exec }, lowest);
+    fd.map(Fd::result)
 }
 
 fn linux_flags(status: Status) -> u32 {
@@ -270,21 +274,21 @@ fn record_lock(
     let (kind, whence) = (first as u16, u32::from((first >> 16) as u16));
     let base = match whence {
         linux::SEEK_SET => 0,
-        linux::SEEK_CUR => file.with_position(|position| Ok(*position))?,
-        linux::SEEK_END => file.object().stat()?.size,
+        linux::SEEK_CUR => file.with_position(|position| Ok(position.0))?,
+        linux::SEEK_END => file.object().stat()?.size.0,
         _ => return Err(Errno::EINVAL),
     };
     let range = range(base, word(&flock, 8) as i64, word(&flock, 16) as i64)?;
     let kind = match u32::from(kind) {
-        linux::F_RDLCK => Some(LockKind::Shared),
-        linux::F_WRLCK => Some(LockKind::Exclusive),
+        linux::F_RDLCK => Some(LockMode::Shared),
+        linux::F_WRLCK => Some(LockMode::Exclusive),
         linux::F_UNLCK => None,
         _ => return Err(Errno::EINVAL),
     };
     if command != linux::F_GETLK {
         match kind {
-            Some(LockKind::Shared) => file.require(Status::READ)?,
-            Some(LockKind::Exclusive) => file.require(Status::WRITE)?,
+            Some(LockMode::Shared) => file.require(Status::READ)?,
+            Some(LockMode::Exclusive) => file.require(Status::WRITE)?,
             None => {}
         }
         let wait = if command == linux::F_SETLKW { lock::Wait::Yes } else { lock::Wait::No };
@@ -297,12 +301,12 @@ fn record_lock(
     match conflict {
         None => put(0, &(linux::F_UNLCK as u16).to_le_bytes()),
         Some(held) => {
-            let kind = if held.kind == LockKind::Shared { linux::F_RDLCK } else { linux::F_WRLCK };
-            let length =
-                if held.range.end >= MAX_OFFSET { 0 } else { held.range.end - held.range.start };
+            let kind = if held.mode == LockMode::Shared { linux::F_RDLCK } else { linux::F_WRLCK };
+            let to_end = held.range.end >= MAX_OFFSET;
+            let length = if to_end { 0 } else { (held.range.end - held.range.start).0 };
             put(0, &(kind as u16).to_le_bytes());
             put(2, &(linux::SEEK_SET as u16).to_le_bytes());
-            put(8, &held.range.start.to_le_bytes());
+            put(8, &held.range.start.0.to_le_bytes());
             put(16, &length.to_le_bytes());
             put(24, &held.pid.to_le_bytes());
         }
@@ -322,18 +326,17 @@ fn range(base: u64, start: i64, length: i64) -> Result<Range, Errno> {
         1.. => (start, start.checked_add(length).ok_or(Errno::EOVERFLOW)?),
         _ => (start.checked_add(length).ok_or(Errno::EINVAL)?, start),
     };
-    let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
-    Ok(Range { start, end: u64::try_from(end).map_err(|_| Errno::EINVAL)? })
+    Ok(Range { start: position(start)?, end: position(end)? })
 }
 
 /// flock(2): locks of open files.
-pub fn flock(current: &dyn Caller, fd: i32, operation: u32) -> Result<u64, Errno> {
+pub fn flock(current: &dyn Caller, fd: Fd, operation: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     let wait = if operation & linux::LOCK_NB != 0 { lock::Wait::No } else { lock::Wait::Yes };
     let kind = match operation & !linux::LOCK_NB {
-        linux::LOCK_SH => Some(LockKind::Shared),
-        linux::LOCK_EX => Some(LockKind::Exclusive),
+        linux::LOCK_SH => Some(LockMode::Shared),
+        linux::LOCK_EX => Some(LockMode::Exclusive),
         linux::LOCK_UN => None,
         _ => return Err(Errno::EINVAL),
     };

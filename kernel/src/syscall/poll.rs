@@ -1,7 +1,7 @@
 //! Waiting for many descriptors, and device requests.
 
 use super::arguments::{half, load, open_file, store, word};
-use crate::file::{Caller, MAX_DESCRIPTORS, OpenFile, Ready, Status, wait_for_any};
+use crate::file::{Caller, Fd, MAX_DESCRIPTORS, OnExec, OpenFile, Ready, Status, wait_for_any};
 use crate::task::Current;
 use crate::task::timer::Timeout;
 use alloc::sync::Arc;
@@ -10,12 +10,12 @@ use foundation::Errno;
 use linux_raw_sys::ioctl as request;
 
 /// ioctl(2): requests about the descriptor are answered here, others by the object.
-pub fn ioctl(current: &dyn Caller, fd: i32, number: u32, argument: u64) -> Result<u64, Errno> {
+pub fn ioctl(current: &dyn Caller, fd: Fd, number: u32, argument: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
     match number {
-        request::FIOCLEX => current.files().lock().set_close_on_exec(fd, true).map(|()| 0),
-        request::FIONCLEX => current.files().lock().set_close_on_exec(fd, false).map(|()| 0),
+        request::FIOCLEX => current.files().lock().set_on_exec(fd, OnExec::Close).map(|()| 0),
+        request::FIONCLEX => current.files().lock().set_on_exec(fd, OnExec::Keep).map(|()| 0),
         request::FIONBIO => {
             let mut on = [0; 4];
             load(current, argument, &mut on)?;
@@ -125,7 +125,7 @@ fn poll_for(
     // The open files stay what they are while this waits, whatever becomes of their descriptors.
     let files: Vec<Option<Arc<OpenFile>>> = polled
         .chunks_exact(POLL_BYTES)
-        .map(|entry| open_file(current, half(entry, 0) as i32).ok())
+        .map(|entry| open_file(current, Fd(half(entry, 0) as i32)).ok())
         .collect();
     let found = Patience::for_ns(duration_ns).wait(|| {
         let entries = polled.chunks_exact_mut(POLL_BYTES).zip(&files);
@@ -237,7 +237,7 @@ fn select_for(
     let mut files = Vec::new();
     for fd in (0..count).filter(|&fd| asked.iter().any(|set| has(set, fd))) {
         files.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        files.push((fd, open_file(current, fd as i32)?));
+        files.push((fd, open_file(current, Fd(fd as i32))?));
     }
     let mut found = [[0u8; SET_BYTES]; 3];
     let total = Patience::for_ns(duration_ns).wait(|| {

@@ -83,7 +83,7 @@ fn open_executable(current: &Current, path: &[u8]) -> Result<Executable, Errno> 
     let how = crate::file::OpenHow { flags: OpenFlags::READ, mode: 0 };
     let (file, place) = namespace::root().open(&base, path, how)?;
     let stat = file.stat()?;
-    if stat.kind != crate::file::Kind::Regular || stat.mode & EXECUTABLE_BITS == 0 {
+    if stat.file_type != crate::file::FileType::Regular || stat.mode & EXECUTABLE_BITS == 0 {
         return Err(Errno::EACCES);
     }
     Ok(Executable { file, path: place.path })

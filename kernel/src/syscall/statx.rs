@@ -2,7 +2,7 @@
 
 use super::arguments::{found_at, only, open_file, path, stat_at, store};
 use super::attributes::block_bytes;
-use crate::file::{Caller, Kind, Stat, namespace};
+use crate::file::{Caller, Fd, FileType, Stat, namespace};
 use foundation::Errno;
 use fsproto::{OpenFlags, Time};
 use linux_raw_sys::general as linux;
@@ -16,7 +16,7 @@ const NS_PER_S: i64 = 1_000_000_000;
 /// statx(2).
 pub fn statx(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     path: u64,
     flags: u32,
     mask: u32,
@@ -47,7 +47,7 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
         both(stat.links, stat.uid),
         both(stat.gid, stat.linux_mode()),
         stat.inode,
-        stat.size,
+        stat.size.0,
         stat.blocks,
         0,
     ];
@@ -62,7 +62,7 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
 /// EOPNOTSUPP for a file that is there: no file system here has extended attributes, which is what
 /// programs take for "none, and go on".
 fn unsupported(current: &dyn Caller, path: u64, flags: u32) -> Result<u64, Errno> {
-    stat_at(current, linux::AT_FDCWD, path, flags)?;
+    stat_at(current, Fd::WORKING_DIRECTORY, path, flags)?;
     Err(Errno::EOPNOTSUPP)
 }
 
@@ -77,35 +77,35 @@ pub fn link_attribute(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
 }
 
 /// The same for descriptors.
-pub fn file_attribute(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+pub fn file_attribute(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     open_file(current, fd)?.require_not_path()?;
     Err(Errno::EOPNOTSUPP)
 }
 
 /// listxattr(2): an empty list.
 pub fn list(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
-    stat_at(current, linux::AT_FDCWD, path, 0).map(|_| 0)
+    stat_at(current, Fd::WORKING_DIRECTORY, path, 0).map(|_| 0)
 }
 
 /// llistxattr(2).
 pub fn list_link(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
-    stat_at(current, linux::AT_FDCWD, path, linux::AT_SYMLINK_NOFOLLOW).map(|_| 0)
+    stat_at(current, Fd::WORKING_DIRECTORY, path, linux::AT_SYMLINK_NOFOLLOW).map(|_| 0)
 }
 
 /// flistxattr(2).
-pub fn list_file(current: &dyn Caller, fd: i32) -> Result<u64, Errno> {
+pub fn list_file(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     open_file(current, fd)?.require_not_path().map(|()| 0)
 }
 
 /// mknod(2).
 pub fn mknod(current: &dyn Caller, path: u64, mode: u32, device: u64) -> Result<u64, Errno> {
-    mknodat(current, linux::AT_FDCWD, path, mode, device)
+    mknodat(current, Fd::WORKING_DIRECTORY, path, mode, device)
 }
 
 /// mknodat(2): regular files and named pipes; EPERM for the rest, which file servers do not keep.
 pub fn mknodat(
     current: &dyn Caller,
-    dir: i32,
+    dir: Fd,
     address: u64,
     mode: u32,
     _device: u64,
@@ -137,14 +137,14 @@ pub fn mknodat(
 /// fadvise64(2): advice changes nothing a program can see.
 pub fn fadvise64(
     current: &dyn Caller,
-    fd: i32,
+    fd: Fd,
     _offset: i64,
     length: i64,
     advice: u32,
 ) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
-    if file.object().stat()?.kind == Kind::Pipe {
+    if file.object().stat()?.file_type == FileType::Pipe {
         return Err(Errno::ESPIPE);
     }
     if length < 0 || advice > linux::POSIX_FADV_NOREUSE { Err(Errno::EINVAL) } else { Ok(0) }
@@ -163,7 +163,7 @@ mod tests {
             links: 2,
             uid: 3,
             gid: 4,
-            size: 9,
+            size: foundation::ByteCount(9),
             device: 0x1203,
             mtime: Time(-1),
             ..Stat::default()

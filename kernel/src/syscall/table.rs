@@ -4,6 +4,7 @@ use super::{
     attributes, io, ipc, memory, misc, mounting, names, open, poll, process, signal, statx, time,
 };
 use crate::arch::SavedRegisters;
+use crate::file::Fd;
 use crate::task::Current;
 use crate::task::deliver::{Restart, error};
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -32,6 +33,13 @@ macro_rules! arguments {
     ($($type:ty)*) => { $(impl Argument for $type { #[inline] fn decode(register: u64) -> Self { register as Self } })* };
 }
 arguments!(u64 i64 u32 i32 usize);
+
+impl Argument for Fd {
+    #[inline]
+    fn decode(register: u64) -> Self {
+        Self(register as i32)
+    }
+}
 
 /// Numbers are below this.
 pub const TABLE_SIZE: usize = 512;

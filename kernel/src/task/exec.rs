@@ -15,7 +15,7 @@ use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use foundation::{ByteCount, Errno};
+use foundation::{ByteCount, Errno, FileOffset};
 
 /// The stack of a program's first thread: as much as Linux gives by default. Nothing is spent
 /// before it is used.
@@ -96,10 +96,10 @@ impl Image<'_> {
             Self::File(file) => {
                 let io = Io { space, caller: None, nonblocking: false };
                 let mut buffers = UserBuffers::one(to);
-                let mut done = 0;
-                while done < to.len() as u64 {
-                    match file.read(&io, &mut buffers, offset + done)? {
-                        0 => return Err(Errno::ENOEXEC),
+                let mut done = ByteCount::ZERO;
+                while done < ByteCount::of_len(to.len()) {
+                    match file.read(&io, &mut buffers, FileOffset(offset) + done)? {
+                        ByteCount::ZERO => return Err(Errno::ENOEXEC),
                         count => done += count,
                     }
                 }
@@ -262,10 +262,11 @@ fn part(
 ) -> Result<Vec<u8>, Errno> {
     let io = Io { space: current.space(), caller: Some(current), nonblocking: false };
     let mut buffers = UserBuffers::kernel(length);
-    let mut done = 0;
-    while done < length as u64 {
-        match file.read(&io, &mut buffers, offset.checked_add(done).ok_or(Errno::ENOEXEC)?)? {
-            0 => break,
+    let mut done = ByteCount::ZERO;
+    while done < ByteCount::of_len(length) {
+        let at = FileOffset(offset).checked_add(done).ok_or(Errno::ENOEXEC)?;
+        match file.read(&io, &mut buffers, at)? {
+            ByteCount::ZERO => break,
             count => done += count,
         }
     }

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AttrMask, OpenFlags, RenameFlags};
-use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
+use kernel::file::{Allocation, FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
 use kernel::mem::Prot;
 use kernel::mount::MountedTree;
 
@@ -49,11 +49,15 @@ impl Actor {
             Op::Seek { file, to } => self.seek(file, to),
             Op::Stat { file } => self.on_file(file, |file| file.object().stat().map(drop)),
             Op::Truncate { file, size } => {
-                let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
+                let change =
+                    SetAttr { mask: AttrMask::SIZE, size: ByteCount(size), ..SetAttr::default() };
                 self.on_file(file, |file| file.object().set_attr(&change));
             }
             Op::Punch { file, offset, length } => {
-                self.on_file(file, |file| file.object().allocate(offset, length, 2))
+                let (offset, length) = (FileOffset(offset), ByteCount(length));
+                self.on_file(file, |file| {
+                    file.object().allocate(offset, length, Allocation::PunchHole)
+                })
             }
             Op::Sync { file } => self.on_file(file, |file| file.object().sync()),
             Op::Remove { name } => self
@@ -76,7 +80,7 @@ impl Actor {
         let writable = buffer.reach(pieces, Prot::WRITE);
         let (program, mut to) = (Program::new(buffer.space.clone()), buffers(buffer, pieces));
         let read = match at {
-            At::Offset(offset) => file.file.read_at(&program, &mut to, offset),
+            At::Offset(offset) => file.file.read_at(&program, &mut to, FileOffset(offset)),
             At::Position => file.file.read(&program, &mut to),
         };
         if self.is_killed() {
@@ -95,7 +99,7 @@ impl Actor {
         match read {
             Ok(count) => {
                 let full = saw.len().min(writable);
-                let count = count as usize;
+                let count = count.to_usize();
                 assert!(
                     count == full || (count < full && excuse),
                     "R2/R5: actor {me}: a read gave {count} bytes of {}, {writable} writable",
@@ -151,7 +155,7 @@ impl Actor {
         let (program, mut from) = (Program::new(buffer.space.clone()), buffers(buffer, pieces));
         let store = self.arm_store(memory, pieces);
         let written = match at {
-            At::Offset(offset) => file.file.write_at(&program, &mut from, offset),
+            At::Offset(offset) => file.file.write_at(&program, &mut from, FileOffset(offset)),
             At::Position => file.file.write(&program, &mut from),
         };
         let store = store.filter(|_| meanwhile::is_done(self.step));
@@ -187,7 +191,7 @@ impl Actor {
         assert!(wrote == sent, "W1: actor {me}: other bytes were written than its memory holds");
         match written {
             Ok(count) => {
-                let count = count as usize;
+                let count = count.to_usize();
                 assert!(
                     count == wrote.len() || (count < wrote.len() && excuse),
                     "actor {me}: {count} of {} bytes written",
@@ -213,7 +217,7 @@ impl Actor {
             }
         }
         if at == At::Position {
-            self.check_position(&file, written.unwrap_or(0));
+            self.check_position(&file, written.map_or(0, |count| count.0));
         }
     }
 
@@ -233,7 +237,7 @@ impl Actor {
 
     /// After a write at the position.
     fn check_position(&self, file: &Opened, count: u64) {
-        let now = file.file.with_position(|position| Ok(*position));
+        let now = file.file.with_position(|position| Ok(position.0));
         if let Ok(now) = now {
             let expected = file.position.get() + count;
             assert!(
@@ -248,7 +252,7 @@ impl Actor {
     fn seek(&mut self, file: usize, to: u64) {
         let Some(file) = self.file(file) else { return };
         let sought = file.file.with_position(|position| {
-            *position = to;
+            *position = FileOffset(to);
             Ok(())
         });
         if sought.is_ok() {

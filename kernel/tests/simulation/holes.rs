@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use foundation::ByteCount;
 use foundation::counter::{Counter, GLOBAL};
+use foundation::{ByteCount, FileOffset};
 use fsproto::{AttrMask, OpenFlags};
-use kernel::file::{FileSystem, Io, OpenHow, SetAttr, UserBuffers, Walk, WriteAt};
+use kernel::file::{FileSystem, Io, OpenHow, SetAttr, UserBuffers, Walk, WritePosition};
 use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, UserSlice, mmu};
 use kernel::mount::{Mount, MountedTree};
 
@@ -51,18 +51,21 @@ fn look_at_islands(islands: u64) {
     };
     for island in 0..islands {
         let mut byte = UserBuffers::kernel_bytes(vec![island as u8 | 1]);
-        file.write(&io, &mut byte, WriteAt::Offset((2 * island + 1) * PAGE))
+        file.write(&io, &mut byte, WritePosition::At(FileOffset((2 * island + 1) * PAGE)))
             .expect("room for a byte");
     }
     let bytes = islands * 2 * PAGE;
-    let whole = SetAttr { mask: AttrMask::SIZE, size: bytes, ..SetAttr::default() };
+    let whole = SetAttr { mask: AttrMask::SIZE, size: ByteCount(bytes), ..SetAttr::default() };
     file.set_attr(&whole).expect("a hole costs nothing");
     let anywhere = Placement::Anywhere(UserAddr(0));
     let buffer = space
         .map(anywhere, ByteCount(bytes), Prot::READ | Prot::WRITE, Backing::Anonymous, "")
         .expect("room for a buffer");
     let slice = UserSlice::new(buffer, ByteCount(bytes)).expect("a user address");
-    assert_eq!(file.read(&io, &mut UserBuffers::one(slice), 0), Ok(bytes));
+    assert_eq!(
+        file.read(&io, &mut UserBuffers::one(slice), FileOffset::ZERO),
+        Ok(ByteCount(bytes))
+    );
     let before = (GLOBAL.get(Counter::MessagesSent), GLOBAL.get(Counter::PagesHole));
     for hole in 0..islands {
         assert_eq!(mmu::load(&space, UserAddr(buffer.0 + 2 * hole * PAGE)), Ok(0), "hole {hole}");

@@ -2,10 +2,10 @@
 
 use super::{Directory, stat};
 use crate::file::tty::{Tty, pair};
-use crate::file::{DirectoryEntry, FileObject, Io, Kind, Stat, UserBuffers};
+use crate::file::{DirectoryEntry, FileObject, FileType, Io, Stat, UserBuffers};
 use alloc::format;
 use alloc::sync::Arc;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 
 /// The terminal of this name: a number in its plain form.
 pub(super) fn find(name: &[u8]) -> Option<Arc<Tty>> {
@@ -21,9 +21,15 @@ pub(super) struct Terminals {
 
 impl FileObject for Terminals {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(Stat { kind: Kind::Directory, mode: 0o755, links: 2, inode: self.inode, ..stat() })
+        Ok(Stat {
+            file_type: FileType::Directory,
+            mode: 0o755,
+            links: 2,
+            inode: self.inode,
+            ..stat()
+        })
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         Directory.read(io, to, at)
     }
     fn seekable(&self) -> bool {
@@ -40,7 +46,7 @@ impl FileObject for Terminals {
             let entry = DirectoryEntry {
                 inode: tty.stat().inode,
                 next,
-                kind: Kind::CharacterDevice,
+                file_type: FileType::CharacterDevice,
                 name: name.as_bytes(),
             };
             if next > cookie && !sink(entry) {

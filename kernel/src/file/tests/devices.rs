@@ -27,10 +27,17 @@ fn null_zero_full_and_random() {
     assert_eq!(process.write(&*device(b"full"), b""), Ok(0));
     let random = process.read(&*device(b"urandom"), 1000).unwrap();
     assert!(random.len() == 1000 && random.iter().filter(|&&byte| byte == 0).count() < 50);
-    assert_eq!(device(b"zero").read(&process.io(), &mut nowhere(10), 0), Err(Errno::EFAULT));
     assert_eq!(
-        device(b"zero").read(&process.io(), &mut process.buffer(PAGES * 4096 - 10, 20), 0),
-        Ok(10)
+        device(b"zero").read(&process.io(), &mut nowhere(10), FileOffset::ZERO),
+        Err(Errno::EFAULT)
+    );
+    assert_eq!(
+        device(b"zero").read(
+            &process.io(),
+            &mut process.buffer(PAGES * 4096 - 10, 20),
+            FileOffset::ZERO
+        ),
+        Ok(ByteCount(10))
     );
 }
 
@@ -83,10 +90,10 @@ fn text_is_read_in_parts() {
     let file = open(&ProcFileSystem, b"version");
     let whole = process.read(&*file, 1000).unwrap();
     let mut parts = Vec::new();
-    while let Ok(count @ 1..) =
-        file.read(&process.io(), &mut process.buffer(0, 7), parts.len() as u64)
+    while let Ok(count @ ByteCount(1..)) =
+        file.read(&process.io(), &mut process.buffer(0, 7), FileOffset(parts.len() as u64))
     {
-        parts.extend(process.bytes(0, count as usize));
+        parts.extend(process.bytes(0, count.to_usize()));
     }
     assert_eq!(parts, whole);
 }

@@ -78,12 +78,12 @@ impl Process {
 
     /// Reads what an object has for it.
     fn read(&self, object: &dyn FileObject, max: u64) -> Result<Vec<u8>, Errno> {
-        let count = object.read(&self.io(), &mut self.buffer(0, max), 0)?;
-        Ok(self.bytes(0, count as usize))
+        let count = object.read(&self.io(), &mut self.buffer(0, max), FileOffset::ZERO)?;
+        Ok(self.bytes(0, count.to_usize()))
     }
 
     fn write(&self, object: &dyn FileObject, bytes: &[u8]) -> Result<u64, Errno> {
-        Ok(object.write(&self.io(), &mut self.filled(0x4_0000, bytes), WriteAt::End)?.bytes)
+        Ok(object.write(&self.io(), &mut self.filled(0x4_0000, bytes), WritePosition::End)?.bytes.0)
     }
 }
 

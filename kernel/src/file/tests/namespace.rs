@@ -23,12 +23,12 @@ struct Object(Node);
 
 impl FileObject for Object {
     fn stat(&self) -> Result<Stat, Errno> {
-        let (kind, inode) = match self.0 {
-            Node::Directory => (Kind::Directory, 0),
-            Node::File(inode) => (Kind::Regular, inode),
-            Node::Link(_) => (Kind::Symlink, 0),
+        let (file_type, inode) = match self.0 {
+            Node::Directory => (FileType::Directory, 0),
+            Node::File(inode) => (FileType::Regular, inode),
+            Node::Link(_) => (FileType::Symlink, 0),
         };
-        Ok(Stat { kind, inode, ..Stat::default() })
+        Ok(Stat { file_type, inode, ..Stat::default() })
     }
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         if let Node::Link(target) = &self.0 { Ok(target.clone()) } else { Err(Errno::EINVAL) }
@@ -244,9 +244,9 @@ fn a_whole_path_is_one_walk() {
 fn links_in_the_last_place_are_followed_only_where_asked() {
     let (namespace, ..) = world();
     let (stat, _) = namespace.stat(b"/", b"abs", OpenFlags::NO_FOLLOW).unwrap();
-    assert_eq!(stat.kind, Kind::Symlink);
+    assert_eq!(stat.file_type, FileType::Symlink);
     let (stat, _) = namespace.stat(b"/", b"abs/", OpenFlags::NO_FOLLOW).unwrap();
-    assert_eq!(stat.kind, Kind::Directory);
+    assert_eq!(stat.file_type, FileType::Directory);
     let (object, _) = namespace
         .open(b"/", b"dangling", OpenHow { flags: OpenFlags::NO_FOLLOW, mode: 0 })
         .unwrap();

@@ -7,22 +7,27 @@ struct Memory(Mutex<Vec<u8>>);
 
 impl FileObject for Memory {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(Stat { size: self.0.lock().len() as u64, ..Stat::default() })
+        Ok(Stat { size: ByteCount::of_len(self.0.lock().len()), ..Stat::default() })
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         let bytes = self.0.lock().clone();
-        Ok(to.put(io.space, bytes.get(at as usize..).unwrap_or_default())? as u64)
+        Ok(ByteCount::of_len(to.put(io.space, bytes.get(at.0 as usize..).unwrap_or_default())?))
     }
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, at: WriteAt) -> Result<Written, Errno> {
-        let mut new = vec![0; from.remaining() as usize];
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        let mut new = vec![0; from.remaining().to_usize()];
         let taken = from.take(io.space, &mut new)?;
         let mut bytes = self.0.lock();
-        let start = if let WriteAt::Offset(at) = at { at as usize } else { bytes.len() };
+        let start = if let WritePosition::At(at) = at { at.0 as usize } else { bytes.len() };
         let end = start + taken;
         let length = bytes.len().max(end);
         bytes.resize(length, 0);
         bytes[start..end].copy_from_slice(&new[..taken]);
-        Ok(Written { bytes: taken as u64, end: end as u64 })
+        Ok(WriteOutcome { bytes: ByteCount::of_len(taken), end: FileOffset(end as u64) })
     }
     fn seekable(&self) -> bool {
         true
@@ -38,13 +43,13 @@ fn open(bytes: &[u8], status: Status) -> Arc<OpenFile> {
 fn r2_the_position_advances_by_what_was_read() {
     let process = Process::new();
     let file = open(b"0123456789", Status::READ);
-    assert_eq!(file.read(&process, &mut process.buffer(0, 4)), Ok(4));
-    assert_eq!(file.read(&process, &mut process.buffer(0, 100)), Ok(6));
+    assert_eq!(file.read(&process, &mut process.buffer(0, 4)), Ok(ByteCount(4)));
+    assert_eq!(file.read(&process, &mut process.buffer(0, 100)), Ok(ByteCount(6)));
     assert_eq!(process.bytes(0, 6), b"456789");
-    assert_eq!(file.read(&process, &mut process.buffer(0, 100)), Ok(0));
-    assert_eq!(file.with_position(|position| Ok(*position)), Ok(10));
-    assert_eq!(file.read_at(&process, &mut process.buffer(0, 3), 2), Ok(3));
-    assert_eq!(file.with_position(|position| Ok(*position)), Ok(10));
+    assert_eq!(file.read(&process, &mut process.buffer(0, 100)), Ok(ByteCount(0)));
+    assert_eq!(file.with_position(|position| Ok(position.0)), Ok(10));
+    assert_eq!(file.read_at(&process, &mut process.buffer(0, 3), FileOffset(2)), Ok(ByteCount(3)));
+    assert_eq!(file.with_position(|position| Ok(position.0)), Ok(10));
 }
 
 /// W6: pwrite on an O_APPEND file appends.
@@ -52,10 +57,16 @@ fn r2_the_position_advances_by_what_was_read() {
 fn w6_append_ignores_the_offset() {
     let process = Process::new();
     let file = open(b"0123", Status::READ | Status::WRITE | Status::APPEND);
-    assert_eq!(file.write_at(&process, &mut process.filled(0, b"ab"), 0), Ok(2));
-    assert_eq!(file.write(&process, &mut process.filled(0, b"cd")), Ok(2));
-    assert_eq!(file.with_position(|position| Ok(*position)), Ok(8));
-    assert_eq!(file.read_at(&process, &mut process.buffer(0, 100), 0), Ok(8));
+    assert_eq!(
+        file.write_at(&process, &mut process.filled(0, b"ab"), FileOffset(0)),
+        Ok(ByteCount(2))
+    );
+    assert_eq!(file.write(&process, &mut process.filled(0, b"cd")), Ok(ByteCount(2)));
+    assert_eq!(file.with_position(|position| Ok(position.0)), Ok(8));
+    assert_eq!(
+        file.read_at(&process, &mut process.buffer(0, 100), FileOffset(0)),
+        Ok(ByteCount(8))
+    );
     assert_eq!(process.bytes(0, 8), b"0123abcd");
 }
 
@@ -84,7 +95,10 @@ fn a_file_without_positions_cannot_be_read_at_one() {
     let process = Process::new();
     let (read, _write) = crate::file::pipe::pipe();
     let file = OpenFile::nameless(read, Status::READ);
-    assert_eq!(file.read_at(&process, &mut process.buffer(0, 1), 0), Err(Errno::ESPIPE));
+    assert_eq!(
+        file.read_at(&process, &mut process.buffer(0, 1), FileOffset(0)),
+        Err(Errno::ESPIPE)
+    );
     assert_eq!(file.with_position(|_| Ok(())), Err(Errno::ESPIPE));
 }
 
@@ -95,7 +109,7 @@ fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
     let slices =
         slices.map(|(at, len)| UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap());
     let mut buffers = UserBuffers::many(&slices).unwrap();
-    assert_eq!((buffers.remaining(), buffers.only()), (10, None));
+    assert_eq!((buffers.remaining(), buffers.only()), (ByteCount(10), None));
     assert_eq!(buffers.put(&process.space, b"abcd"), Ok(4));
     assert_eq!(
         buffers.put(&process.space, b"efgh"),
@@ -113,9 +127,9 @@ fn buffers_can_be_limited_and_skipped() {
     let slices = [(0, 3), (0x1000, 3), (0x2000, 3)]
         .map(|(at, len)| UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap());
     let mut buffers = UserBuffers::many(&slices).unwrap();
-    buffers.limit(5);
-    buffers.skip(2);
-    assert_eq!(buffers.remaining(), 3);
+    buffers.limit(ByteCount(5));
+    buffers.skip(ByteCount(2));
+    assert_eq!(buffers.remaining(), ByteCount(3));
     assert_eq!(buffers.put(&process.space, b"xyzw"), Ok(3));
     assert_eq!((process.bytes(2, 1), process.bytes(0x1000, 2)), (b"x".to_vec(), b"yz".to_vec()));
     assert_eq!(process.bytes(0x1002, 1), [0]);

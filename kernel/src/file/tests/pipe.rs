@@ -52,10 +52,13 @@ fn f4_a_bad_buffer_leaves_the_bytes_in_the_pipe() {
     let process = Process::new();
     let (read, write) = pipe();
     process.write(&*write, b"precious").unwrap();
-    assert_eq!(read.read(&process.io(), &mut nowhere(8), 0), Err(Errno::EFAULT));
+    assert_eq!(read.read(&process.io(), &mut nowhere(8), FileOffset::ZERO), Err(Errno::EFAULT));
     // Half of the buffer is there: that half is delivered, and no more is taken.
     let end = PAGES * 4096 - 3;
-    assert_eq!(read.read(&process.io(), &mut process.buffer(end, 8), 0), Ok(3));
+    assert_eq!(
+        read.read(&process.io(), &mut process.buffer(end, 8), FileOffset::ZERO),
+        Ok(ByteCount(3))
+    );
     assert_eq!(process.bytes(end, 3), b"pre");
     assert_eq!(process.read(&*read, 100), Ok(b"cious".to_vec()));
 }
@@ -65,7 +68,7 @@ fn a_bad_source_writes_nothing() {
     let process = Process::new();
     let (read, write) = pipe();
     assert_eq!(
-        write.write(&process.io(), &mut nowhere(8), WriteAt::End).err(),
+        write.write(&process.io(), &mut nowhere(8), WritePosition::End).err(),
         Some(Errno::EFAULT)
     );
     drop(write);

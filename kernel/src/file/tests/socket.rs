@@ -32,7 +32,10 @@ fn large_packets_travel_in_frames_and_arrive_whole() {
         UserSlice::new(UserAddr(BASE), ByteCount(MAX_MESSAGE as u64 + 1)).unwrap(),
     );
     let mut too_long = too_long;
-    assert_eq!(one.write(&process.io(), &mut too_long, WriteAt::End).err(), Some(Errno::EMSGSIZE));
+    assert_eq!(
+        one.write(&process.io(), &mut too_long, WritePosition::End).err(),
+        Some(Errno::EMSGSIZE)
+    );
 }
 
 /// F4: what cannot be delivered is not consumed.
@@ -41,7 +44,7 @@ fn f4_a_bad_buffer_leaves_the_packet() {
     let process = Process::new();
     let (one, other) = packet_pair();
     process.write(&*one, b"precious").unwrap();
-    assert_eq!(other.read(&process.io(), &mut nowhere(8), 0), Err(Errno::EFAULT));
+    assert_eq!(other.read(&process.io(), &mut nowhere(8), FileOffset::ZERO), Err(Errno::EFAULT));
     assert_eq!(process.read(&*other, 100), Ok(b"precious".to_vec()));
 }
 
@@ -99,7 +102,7 @@ fn the_head_of_a_message_stays_apart_from_its_payload() {
     let slices = [(BASE, 128), (BASE + 0x1000, 8192 + 10)]
         .map(|(start, len)| UserSlice::new(UserAddr(start), ByteCount(len)).unwrap());
     let mut from = UserBuffers::many(&slices).unwrap();
-    theirs.write(&server.io(), &mut from, WriteAt::End).unwrap();
+    theirs.write(&server.io(), &mut from, WritePosition::End).unwrap();
     assert_eq!(*shape.0.lock(), Some((128, 3, 8202)));
 }
 

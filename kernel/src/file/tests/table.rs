@@ -4,30 +4,30 @@ use super::*;
 
 fn file() -> Descriptor {
     let (read, _) = crate::file::pipe::pipe();
-    Descriptor { file: OpenFile::nameless(read, Status::READ), close_on_exec: false }
+    Descriptor { file: OpenFile::nameless(read, Status::READ), on_exec: OnExec::Keep }
 }
 
 #[test]
 fn numbers_are_the_lowest_free_ones() {
     let mut table = FdTable::new();
     let numbers: Vec<_> = (0..4).map(|_| table.insert(file(), 0).unwrap()).collect();
-    assert_eq!(numbers, [0, 1, 2, 3]);
-    table.remove(1).unwrap();
-    assert_eq!(table.insert(file(), 0), Ok(1));
-    assert_eq!(table.insert(file(), 10), Ok(10));
-    assert_eq!(table.insert(file(), 2), Ok(4));
+    assert_eq!(numbers, [0, 1, 2, 3].map(Fd));
+    table.remove(Fd(1)).unwrap();
+    assert_eq!(table.insert(file(), 0), Ok(Fd(1)));
+    assert_eq!(table.insert(file(), 10), Ok(Fd(10)));
+    assert_eq!(table.insert(file(), 2), Ok(Fd(4)));
 }
 
 #[test]
 fn closed_and_impossible_numbers_are_bad() {
     let mut table = FdTable::new();
     table.insert(file(), 0).unwrap();
-    for fd in [-1, 1, i32::MAX, i32::MIN] {
+    for fd in [-1, 1, i32::MAX, i32::MIN].map(Fd) {
         assert_eq!(table.get(fd).err(), Some(Errno::EBADF));
         assert_eq!(table.remove(fd).err(), Some(Errno::EBADF));
-        assert_eq!(table.set_close_on_exec(fd, true), Err(Errno::EBADF));
+        assert_eq!(table.set_on_exec(fd, OnExec::Close), Err(Errno::EBADF));
     }
-    assert_eq!(table.replace(MAX_DESCRIPTORS as i32, file()).err(), Some(Errno::EBADF));
+    assert_eq!(table.replace(Fd(MAX_DESCRIPTORS as i32), file()).err(), Some(Errno::EBADF));
     assert_eq!(table.insert(file(), MAX_DESCRIPTORS), Err(Errno::EMFILE));
 }
 
@@ -35,22 +35,22 @@ fn closed_and_impossible_numbers_are_bad() {
 fn a_full_table_says_so() {
     let mut table = FdTable::new();
     for number in 0..MAX_DESCRIPTORS {
-        assert_eq!(table.insert(file(), 0), Ok(number as i32));
+        assert_eq!(table.insert(file(), 0), Ok(Fd(number as i32)));
     }
     assert_eq!(table.insert(file(), 0), Err(Errno::EMFILE));
-    table.remove(77).unwrap();
-    assert_eq!(table.insert(file(), 0), Ok(77));
+    table.remove(Fd(77)).unwrap();
+    assert_eq!(table.insert(file(), 0), Ok(Fd(77)));
 }
 
 #[test]
 fn exec_closes_what_is_marked() {
     let mut table = FdTable::new();
     for number in 0..3 {
-        assert_eq!(table.insert(file(), 0), Ok(number));
+        assert_eq!(table.insert(file(), 0), Ok(Fd(number)));
     }
-    table.set_close_on_exec(1, true).unwrap();
+    table.set_on_exec(Fd(1), OnExec::Close).unwrap();
     assert_eq!(table.take_close_on_exec().len(), 1);
-    assert_eq!(table.iter().map(|(fd, _)| fd).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(table.iter().map(|(fd, _)| fd).collect::<Vec<_>>(), [Fd(0), Fd(2)]);
     assert_eq!(table.take_range(1, u32::MAX).len(), 1);
     assert_eq!(table.take_range(7, u32::MAX).len(), 0);
 }

@@ -6,7 +6,7 @@ use crate::file::{Io, UserBuffers, tasks};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::any::Any;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// A tenth of a second, the unit of `VTIME`.
 const TENTH_NS: u64 = 100_000_000;
@@ -39,19 +39,19 @@ enum Event {
 }
 
 impl Tty {
-    pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<u64, Errno> {
-        if to.remaining() == 0 {
-            return Ok(0);
+    pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        if to.remaining().is_zero() {
+            return Ok(ByteCount::ZERO);
         }
         if let Some(caller) = io.caller {
             self.require_foreground_to_read(caller)?;
         }
-        let max = to.remaining().min(MAX_INPUT as u64) as usize;
+        let max = to.remaining().to_usize().min(MAX_INPUT);
         let bytes = if io.nonblocking { self.input_now(max)? } else { self.wait_for_input(max)? };
         // Whoever types may have been waiting for room.
         self.changed.notify();
         match to.put(io.space, &bytes) {
-            Ok(count) => Ok(count as u64),
+            Ok(count) => Ok(ByteCount::of_len(count)),
             Err(error) => {
                 self.state.lock().discipline.unread(&bytes);
                 Err(error)

@@ -5,19 +5,19 @@ use super::{Line, Tty};
 use crate::dev::uart;
 use crate::file::{Io, UserBuffers};
 use crate::sync::{Interrupt, relax};
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// Bytes of output that are translated at once.
 const CHUNK: usize = 512;
 
 impl Tty {
-    pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<u64, Errno> {
+    pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
         if let Some(caller) = io.caller {
             self.require_foreground_to_write(caller)?;
         }
-        let mut written = 0;
+        let mut written = ByteCount::ZERO;
         let mut chunk = [0; CHUNK];
-        while from.remaining() > 0 {
+        while !from.remaining().is_zero() {
             let step = from.take(io.space, &mut chunk).and_then(|taken| {
                 let bytes = chunk.get(..taken).unwrap_or_default();
                 let output = self.state.lock().discipline.output(bytes);
@@ -25,11 +25,11 @@ impl Tty {
             });
             match step {
                 Ok(0) => break,
-                Ok(taken) => written += taken as u64,
-                Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
+                Ok(taken) => written += ByteCount::of_len(taken),
+                Err(error) => return if !written.is_zero() { Ok(written) } else { Err(error) },
             }
             // A signal ends a long piece of output between two chunks.
-            if from.remaining() > 0 && relax(Interrupt::Signal).is_err() {
+            if !from.remaining().is_zero() && relax(Interrupt::Signal).is_err() {
                 break;
             }
         }

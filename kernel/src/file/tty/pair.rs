@@ -11,14 +11,15 @@ use super::{Line, Terminal, Tty, store};
 use crate::file::buffers::load;
 use crate::file::pipe::FIONREAD;
 use crate::file::{
-    Caller, FileObject, Io, Kind, Ready, Stat, UserBuffers, WriteAt, Written, devices,
+    Caller, FileObject, FileType, Io, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
+    devices,
 };
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
@@ -197,10 +198,10 @@ impl FileObject for Master {
         Ok(master_stat())
     }
 
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
-        let max = to.remaining().min((MAX_OUTPUT + MAX_ECHO) as u64) as usize;
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
+        let max = to.remaining().to_usize().min(MAX_OUTPUT + MAX_ECHO);
         if max == 0 {
-            return Ok(0);
+            return Ok(ByteCount::ZERO);
         }
         let attempt = || self.shown(max);
         let bytes = if io.nonblocking {
@@ -217,11 +218,16 @@ impl FileObject for Master {
             let output = &mut self.tty.state.lock().ends.output;
             left.iter().rev().for_each(|&byte| output.push_front(byte));
         }
-        put.map(|count| count as u64)
+        put.map(ByteCount::of_len)
     }
 
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
-        let mut written = 0;
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        let mut written = ByteCount::ZERO;
         let mut chunk = [0; CHUNK];
         let result = loop {
             let taken = match from.take(io.space, &mut chunk) {
@@ -232,7 +238,7 @@ impl FileObject for Master {
             let mut left = chunk.get(..taken).unwrap_or_default();
             let mut attempt = || {
                 let count = self.tty.receive_while(left, Discipline::has_room);
-                written += count as u64;
+                written += ByteCount::of_len(count);
                 left = left.get(count..).unwrap_or_default();
                 left.is_empty().then_some(())
             };
@@ -245,8 +251,8 @@ impl FileObject for Master {
             }
         };
         match result {
-            Err(error) if written == 0 => Err(error),
-            _ => Ok(Written { bytes: written, end: 0 }),
+            Err(error) if written.is_zero() => Err(error),
+            _ => Ok(WriteOutcome::without_position(written)),
         }
     }
 
@@ -294,7 +300,7 @@ impl FileObject for Master {
 pub(in crate::file) fn master_stat() -> Stat {
     let number = MASTER_NUMBER;
     Stat {
-        kind: Kind::CharacterDevice,
+        file_type: FileType::CharacterDevice,
         mode: 0o666,
         links: 1,
         inode: number,

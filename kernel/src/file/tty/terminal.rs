@@ -2,10 +2,11 @@
 
 use super::{Permissions, Tty};
 use crate::file::{
-    Caller, FileObject, Io, Kind, Ready, SetAttr, Stat, UserBuffers, WriteAt, Written, devices,
+    Caller, FileObject, FileType, Io, Ready, SetAttr, Stat, UserBuffers, WriteOutcome,
+    WritePosition, devices,
 };
 use alloc::sync::Arc;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AttrMask, OpenFlags};
 
 /// An open terminal.
@@ -46,7 +47,7 @@ impl Tty {
         let Permissions { mode, uid, gid } = self.state.lock().permissions;
         let number = self.number;
         Stat {
-            kind: Kind::CharacterDevice,
+            file_type: FileType::CharacterDevice,
             mode,
             uid,
             gid,
@@ -80,11 +81,16 @@ impl FileObject for Terminal {
     fn stat(&self) -> Result<Stat, Errno> {
         Ok(self.tty.stat())
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: u64) -> Result<u64, Errno> {
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
         self.tty.read(io, to)
     }
-    fn write(&self, io: &Io<'_>, from: &mut UserBuffers, _at: WriteAt) -> Result<Written, Errno> {
-        Ok(Written { bytes: self.tty.write(io, from)?, end: 0 })
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        Ok(WriteOutcome::without_position(self.tty.write(io, from)?))
     }
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
         self.tty.set_attr(change)

@@ -7,6 +7,8 @@
 //! Waiting needs a scheduler, which lives above and registers itself here once. On the host, tests
 //! and the simulation register their own, or none; then a wait that cannot end at once panics.
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod mutex;
 pub mod rank;

@@ -67,7 +67,6 @@ fn start(info: &'static mut BootInfo) -> ! {
         unsafe { core::slice::from_raw_parts(ramdisk as *const u8, ramdisk_bytes as usize) };
 
     task::start();
-    kernel::syscall::start();
     devices::start();
     devices::set_ramdisk(PhysAddr(ramdisk_start), ramdisk_bytes);
     if let Err(error) = mount_own().and_then(|()| start_init(ramdisk)) {

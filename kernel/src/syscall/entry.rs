@@ -1,17 +1,20 @@
 //! Where system calls arrive. The boot code registers [`system_call`] with `arch`.
 
-use super::{table, unknown};
+use super::{table, traced, unknown};
 use crate::arch::{ReturnPath, SavedRegisters};
 use crate::task::deliver::{self, Restart};
 use crate::task::{Current, scheduler};
+use crate::trace;
 use foundation::Errno;
 
 /// Carries out a system call and what is due before the return to user mode.
 pub extern "C" fn system_call(registers: SavedRegisters<'_>) -> ReturnPath {
-    let number = registers.number();
-    let result = Current::with(|current| match table::handler(number) {
-        Some(handler) => handler(current, registers),
-        None => unknown::call(current, number),
+    let result = Current::with(|current| {
+        if trace::is_active() {
+            traced::carry_out(current, registers)
+        } else {
+            carry_out(current, registers)
+        }
     });
     registers.set_result(result);
     if registers.are_of_system_call() && !scheduler::is_work_due() {
@@ -28,4 +31,14 @@ fn restart_of(registers: SavedRegisters<'_>) -> Option<Restart> {
     }
     let restart = table::find(registers.number()).map_or(Restart::Usual, |call| call.restart);
     (restart != Restart::Never).then_some(restart)
+}
+
+/// Calls the handler of the number in `registers`; ENOSYS where there is none.
+#[inline]
+pub(super) fn carry_out(current: &Current, registers: SavedRegisters<'_>) -> u64 {
+    let number = registers.number();
+    match table::find(number) {
+        Some(call) => (call.handler)(current, registers),
+        None => unknown::call(current, number),
+    }
 }

@@ -293,11 +293,18 @@ pub fn fallocate(
     .map(|()| 0)
 }
 
-/// getrandom(2).
-pub fn getrandom(current: &dyn Caller, buffer: u64, length: u64, flags: u32) -> Result<u64, Errno> {
-    if flags & !(linux::GRND_NONBLOCK | linux::GRND_RANDOM | linux::GRND_INSECURE) != 0 {
-        return Err(Errno::EINVAL);
+/// fadvise64(2): advice changes nothing a program can see.
+pub fn fadvise64(
+    current: &dyn Caller,
+    fd: Fd,
+    _offset: i64,
+    length: i64,
+    advice: u32,
+) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require_not_path()?;
+    if file.object().stat()?.file_type == FileType::Pipe {
+        return Err(Errno::ESPIPE);
     }
-    let mut to = buffers(buffer, length)?;
-    crate::file::random::put(current.space(), &mut to).map(|count| count.0)
+    if length < 0 || advice > linux::POSIX_FADV_NOREUSE { Err(Errno::EINVAL) } else { Ok(0) }
 }

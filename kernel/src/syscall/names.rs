@@ -1,10 +1,10 @@
 //! Making, changing and removing names, listing them, and where a process stands among them.
 
 use super::arguments::{base, buffers, found_at, only, open_file, path, store};
-use crate::file::{Caller, DirectoryEntry, Fd, FileType, OpenFile, Status, namespace};
+use crate::file::{Caller, DirectoryEntry, Fd, FileType, OpenFile, OpenHow, Status, namespace};
 use alloc::vec::Vec;
 use foundation::{Errno, FileOffset};
-use fsproto::RenameFlags;
+use fsproto::{OpenFlags, RenameFlags};
 use linux_raw_sys::general as linux;
 
 const HERE: Fd = Fd::WORKING_DIRECTORY;
@@ -19,6 +19,39 @@ pub fn mkdirat(current: &dyn Caller, dir: Fd, address: u64, mode: u32) -> Result
     let path = path(current, address)?;
     let mode = mode as u16 & 0o1777 & !current.context().lock().umask;
     namespace::root().make_dir(&base(current, dir, &path)?, &path, mode)?;
+    Ok(0)
+}
+
+/// mknod(2).
+pub fn mknod(current: &dyn Caller, path: u64, mode: u32, device: u64) -> Result<u64, Errno> {
+    mknodat(current, HERE, path, mode, device)
+}
+
+/// mknodat(2): regular files and named pipes; EPERM for the rest, which file servers do not keep.
+pub fn mknodat(
+    current: &dyn Caller,
+    dir: Fd,
+    address: u64,
+    mode: u32,
+    _device: u64,
+) -> Result<u64, Errno> {
+    let kind = match mode & linux::S_IFMT {
+        0 | linux::S_IFREG => OpenFlags::empty(),
+        linux::S_IFIFO => OpenFlags::PIPE,
+        linux::S_IFDIR => return Err(Errno::EPERM),
+        linux::S_IFSOCK | linux::S_IFCHR | linux::S_IFBLK => {
+            return match found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EEXIST),
+                Err(Errno::ENOENT) => Err(Errno::EPERM),
+                Err(error) => Err(error),
+            };
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    let path = path(current, address)?;
+    let mode = mode as u16 & 0o7777 & !current.context().lock().umask;
+    let flags = kind | OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
+    namespace::root().open(&base(current, dir, &path)?, &path, OpenHow { flags, mode })?;
     Ok(0)
 }
 

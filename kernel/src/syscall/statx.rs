@@ -1,10 +1,10 @@
-//! statx(2), and extended attributes, of which there are none.
+//! statx(2).
 
-use super::arguments::{found_at, only, open_file, path, stat_at, store};
+use super::arguments::{only, stat_at, store};
 use super::attributes::block_bytes;
-use crate::file::{Caller, Fd, FileType, Stat, namespace};
+use crate::file::{Caller, Fd, Stat};
 use foundation::Errno;
-use fsproto::{OpenFlags, Time};
+use fsproto::Time;
 use linux_raw_sys::general as linux;
 
 /// Bytes of a `struct statx`.
@@ -57,97 +57,6 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
     let words = head.into_iter().chain(times).chain(tail).flat_map(u64::to_le_bytes);
     bytes.iter_mut().zip(words).for_each(|(to, from)| *to = from);
     bytes
-}
-
-/// EOPNOTSUPP for a file that is there: no file system here has extended attributes, which is what
-/// programs take for "none, and go on".
-fn unsupported(current: &dyn Caller, path: u64, flags: u32) -> Result<u64, Errno> {
-    stat_at(current, Fd::WORKING_DIRECTORY, path, flags)?;
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// getxattr(2) and setxattr(2) and removexattr(2).
-pub fn attribute(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
-    unsupported(current, path, 0)
-}
-
-/// The same for links themselves.
-pub fn link_attribute(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
-    unsupported(current, path, linux::AT_SYMLINK_NOFOLLOW)
-}
-
-/// The same for descriptors.
-pub fn file_attribute(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
-    open_file(current, fd)?.require_not_path()?;
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// listxattr(2): an empty list.
-pub fn list(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
-    stat_at(current, Fd::WORKING_DIRECTORY, path, 0).map(|_| 0)
-}
-
-/// llistxattr(2).
-pub fn list_link(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
-    stat_at(current, Fd::WORKING_DIRECTORY, path, linux::AT_SYMLINK_NOFOLLOW).map(|_| 0)
-}
-
-/// flistxattr(2).
-pub fn list_file(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
-    open_file(current, fd)?.require_not_path().map(|()| 0)
-}
-
-/// mknod(2).
-pub fn mknod(current: &dyn Caller, path: u64, mode: u32, device: u64) -> Result<u64, Errno> {
-    mknodat(current, Fd::WORKING_DIRECTORY, path, mode, device)
-}
-
-/// mknodat(2): regular files and named pipes; EPERM for the rest, which file servers do not keep.
-pub fn mknodat(
-    current: &dyn Caller,
-    dir: Fd,
-    address: u64,
-    mode: u32,
-    _device: u64,
-) -> Result<u64, Errno> {
-    let kind = match mode & linux::S_IFMT {
-        0 | linux::S_IFREG => OpenFlags::empty(),
-        linux::S_IFIFO => OpenFlags::PIPE,
-        linux::S_IFDIR => return Err(Errno::EPERM),
-        linux::S_IFSOCK | linux::S_IFCHR | linux::S_IFBLK => {
-            return match found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW) {
-                Ok(_) => Err(Errno::EEXIST),
-                Err(Errno::ENOENT) => Err(Errno::EPERM),
-                Err(error) => Err(error),
-            };
-        }
-        _ => return Err(Errno::EINVAL),
-    };
-    let path = path(current, address)?;
-    let mode = mode as u16 & 0o7777 & !current.context().lock().umask;
-    let flags = kind | OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
-    namespace::root().open(
-        &super::arguments::base(current, dir, &path)?,
-        &path,
-        crate::file::OpenHow { flags, mode },
-    )?;
-    Ok(0)
-}
-
-/// fadvise64(2): advice changes nothing a program can see.
-pub fn fadvise64(
-    current: &dyn Caller,
-    fd: Fd,
-    _offset: i64,
-    length: i64,
-    advice: u32,
-) -> Result<u64, Errno> {
-    let file = open_file(current, fd)?;
-    file.require_not_path()?;
-    if file.object().stat()?.file_type == FileType::Pipe {
-        return Err(Errno::ESPIPE);
-    }
-    if length < 0 || advice > linux::POSIX_FADV_NOREUSE { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
 #[cfg(test)]

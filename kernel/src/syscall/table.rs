@@ -1,13 +1,13 @@
 //! The table of system calls.
 
 use super::{
-    attributes, io, ipc, memory, misc, mounting, names, open, poll, process, signal, statx, time,
+    attributes, futex, io, ioctl, ipc, memory, misc, mounting, names, open, poll, process, random,
+    signal, statx, time, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
 use crate::task::Current;
 use crate::task::deliver::{Restart, error};
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// A handler that decodes its arguments itself; gives the result as the program gets it.
 pub type Handler = fn(&Current, SavedRegisters<'_>) -> u64;
@@ -65,43 +65,6 @@ macro_rules! system_calls {
     };
 }
 
-/// What carries out each number, and nothing else: one look on the way in. They are [`Handler`]s,
-/// or null, in atomics: tracing puts its own in their place, so that it costs nothing while there
-/// is none.
-static HANDLERS: [AtomicPtr<()>; TABLE_SIZE] = {
-    let mut handlers = [const { AtomicPtr::new(core::ptr::null_mut()) }; TABLE_SIZE];
-    let mut number = 0;
-    while number < TABLE_SIZE {
-        if let Some(call) = &CALLS[number] {
-            handlers[number] = AtomicPtr::new(call.handler as *mut ());
-        }
-        number += 1;
-    }
-    handlers
-};
-
-/// What carries out the system call of a number.
-#[inline]
-pub fn handler(number: u64) -> Option<Handler> {
-    let handler = HANDLERS.get(usize::try_from(number).ok()?)?.load(Ordering::Relaxed);
-    // SAFETY: only `Handler`s and null are ever stored there, and null is how an `Option` of a
-    // function says that there is none.
-    unsafe { core::mem::transmute::<*mut (), Option<Handler>>(handler) }
-}
-
-/// Has `handler` carry out all numbers, those that do not exist included.
-pub fn replace_handlers(handler: Handler) {
-    HANDLERS.iter().for_each(|place| place.store(handler as *mut (), Ordering::Relaxed));
-}
-
-/// Has every number carried out by its own handler again.
-pub fn restore_handlers() {
-    for (place, call) in HANDLERS.iter().zip(&CALLS) {
-        let handler = call.as_ref().map_or(core::ptr::null_mut(), |call| call.handler as *mut ());
-        place.store(handler, Ordering::Relaxed);
-    }
-}
-
 /// The system call of a number.
 #[inline]
 pub fn find(number: u64) -> Option<&'static Call> {
@@ -131,7 +94,7 @@ system_calls! {
     13 rt_sigaction(signal, new, old, set_bytes) => signal::rt_sigaction;
     14 rt_sigprocmask(how, new, old, set_bytes) => signal::rt_sigprocmask;
     15 rt_sigreturn() => signal::rt_sigreturn;
-    16 ioctl(fd, request, argument) => poll::ioctl;
+    16 ioctl(fd, request, argument) => ioctl::ioctl;
     17 pread64(fd, buffer, length, offset) => io::pread64;
     18 pwrite64(fd, buffer, length, offset) => io::pwrite64;
     19 readv(fd, vector, count) => io::readv;
@@ -223,7 +186,7 @@ system_calls! {
     130 (WithoutHandler) rt_sigsuspend(mask, set_bytes) => signal::rt_sigsuspend;
     131 sigaltstack(new, old) => signal::sigaltstack;
     132 utime(path, times) => attributes::utime;
-    133 mknod(path, mode, device) => statx::mknod;
+    133 mknod(path, mode, device) => names::mknod;
     137 statfs(path, buffer) => attributes::statfs;
     138 fstatfs(fd, buffer) => attributes::fstatfs;
     140 getpriority(which, who) => misc::getpriority;
@@ -238,27 +201,27 @@ system_calls! {
     166 umount2(target, flags) => mounting::umount2;
     169 reboot(magic, magic2, command, argument) => misc::reboot;
     186 gettid() => process::gettid;
-    188 setxattr(path) => statx::attribute;
-    189 lsetxattr(path) => statx::link_attribute;
-    190 fsetxattr(fd) => statx::file_attribute;
-    191 getxattr(path) => statx::attribute;
-    192 lgetxattr(path) => statx::link_attribute;
-    193 fgetxattr(fd) => statx::file_attribute;
-    194 listxattr(path) => statx::list;
-    195 llistxattr(path) => statx::list_link;
-    196 flistxattr(fd) => statx::list_file;
-    197 removexattr(path) => statx::attribute;
-    198 lremovexattr(path) => statx::link_attribute;
-    199 fremovexattr(fd) => statx::file_attribute;
+    188 setxattr(path) => xattr::attribute;
+    189 lsetxattr(path) => xattr::link_attribute;
+    190 fsetxattr(fd) => xattr::file_attribute;
+    191 getxattr(path) => xattr::attribute;
+    192 lgetxattr(path) => xattr::link_attribute;
+    193 fgetxattr(fd) => xattr::file_attribute;
+    194 listxattr(path) => xattr::list;
+    195 llistxattr(path) => xattr::list_link;
+    196 flistxattr(fd) => xattr::list_file;
+    197 removexattr(path) => xattr::attribute;
+    198 lremovexattr(path) => xattr::link_attribute;
+    199 fremovexattr(fd) => xattr::file_attribute;
     200 tkill(tid, signal) => signal::tkill;
     201 time(time) => time::time;
-    202 futex(address, operation, value, timeout, second, value3) => process::futex;
+    202 futex(address, operation, value, timeout, second, value3) => futex::futex;
     203 sched_setaffinity(pid, bytes, mask) => process::sched_setaffinity;
     204 sched_getaffinity(pid, bytes, mask) => process::sched_getaffinity;
     217 getdents64(fd, buffer, length) => names::getdents64;
     218 set_tid_address(address) => process::set_tid_address;
     219 (Never) restart_syscall() => signal::restart_syscall;
-    221 fadvise64(fd, offset, length, advice) => statx::fadvise64;
+    221 fadvise64(fd, offset, length, advice) => io::fadvise64;
     228 clock_gettime(clock, time) => time::clock_gettime;
     229 clock_getres(clock, resolution) => time::clock_getres;
     230 (WithoutHandler) clock_nanosleep(clock, flags, request, remaining) => time::clock_nanosleep;
@@ -267,7 +230,7 @@ system_calls! {
     235 utimes(path, times) => attributes::utimes;
     257 openat(dir, path, flags, mode) => open::openat;
     258 mkdirat(dir, path, mode) => names::mkdirat;
-    259 mknodat(dir, path, mode, device) => statx::mknodat;
+    259 mknodat(dir, path, mode, device) => names::mknodat;
     260 fchownat(dir, path, uid, gid, flags) => attributes::fchownat;
     261 futimesat(dir, path, times) => attributes::futimesat;
     262 newfstatat(dir, path, buffer, flags) => attributes::newfstatat;
@@ -290,7 +253,7 @@ system_calls! {
     302 prlimit64(pid, resource, new, old) => misc::prlimit64;
     306 syncfs(fd) => io::syncfs;
     316 renameat2(old_dir, old, new_dir, new, flags) => names::renameat2;
-    318 getrandom(buffer, length, flags) => io::getrandom;
+    318 getrandom(buffer, length, flags) => random::getrandom;
     327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;
     328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;
     332 statx(dir, path, flags, mask, buffer) => statx::statx;

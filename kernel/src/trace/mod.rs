@@ -2,9 +2,8 @@
 //! The output goes to the kernel's log.
 //!
 //! Nothing here reads a program's buffers: that could page in data which the program never touched.
-//! While no process is traced, the cost is one load ([`is_active`]) on slow paths: page fault,
-//! signal, fork. The system-call layer traces calls by replacing its table of handlers; it
-//! registers a switch for that ([`register_switch`]).
+//! While no process is traced, the cost is one load ([`is_active`]) in each system call, page fault,
+//! signal and fork. The system-call layer logs the calls.
 //!
 //! Lock: `TRACED`, a spin lock; no other lock is taken under it.
 
@@ -22,7 +21,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::counter::{Counter, Counters};
 use read::{Pages, Read};
-use spin::Once;
 
 /// Reads that are followed for each process. Beyond that, the oldest is reported and dropped.
 const MAX_READS: usize = 256;
@@ -31,8 +29,6 @@ const MAX_READS: usize = 256;
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 /// The traced processes, by process number.
 static TRACED: Mutex<BTreeMap<u32, Trace>, rank::Traced> = Mutex::new(BTreeMap::new());
-/// Switches the tracing of system calls on and off.
-static SWITCH: Once<fn(Tracing)> = Once::new();
 
 /// Whether something is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +95,6 @@ impl Figures {
     }
 }
 
-/// Registers the function that switches the tracing of system calls, for the time in which at least
-/// one process is traced. It must take no lock. The first registration stays.
-pub fn register_switch(switch: fn(Tracing)) {
-    SWITCH.call_once(|| switch);
-}
-
 /// Whether any process is traced.
 #[inline]
 pub fn is_active() -> bool {
@@ -127,9 +117,6 @@ pub fn set(pid: u32, tracing: Tracing) {
         Tracing::Off => traced.remove(&pid),
     };
     ACTIVE.store(!traced.is_empty(), Ordering::Relaxed);
-    if let Some(switch) = SWITCH.get() {
-        switch(if traced.is_empty() { Tracing::Off } else { Tracing::On });
-    }
     drop(traced);
     ended.into_iter().flat_map(|trace| trace.reads).for_each(|read| read.report(pid));
 }

@@ -1,16 +1,15 @@
 //! A line in the log for each system call of a traced process: name, arguments, result, and what a
 //! read or write cost.
 //!
-//! While anybody is traced, every number's handler is [`traced`]; while nobody is, none is, and
-//! system calls cost what they cost without.
+//! While any process is traced, every system call passes [`carry_out`]. While none is, a system call
+//! costs one more load ([`trace::is_active`]).
 
 use super::arguments::vectors;
-use super::table;
-use super::unknown;
+use super::{entry, table, unknown};
 use crate::arch::SavedRegisters;
 use crate::file::Caller;
 use crate::task::Current;
-use crate::trace::{self, Bytes, Figures, Tracing};
+use crate::trace::{self, Bytes, Figures};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -24,24 +23,12 @@ const MAX_SHOWN: usize = 128;
 /// The largest error number.
 const MAX_ERRNO: u64 = 4095;
 
-/// Has system calls traced while at least one process is traced.
-pub fn start() {
-    trace::register_switch(|tracing| match tracing {
-        Tracing::On => table::replace_handlers(traced),
-        Tracing::Off => table::restore_handlers(),
-    });
-}
-
-/// Carries out a call; tells of it if its process is traced.
-fn traced(current: &Current, arguments: SavedRegisters<'_>) -> u64 {
+/// Carries out a call, and logs it if its process is traced.
+pub fn carry_out(current: &Current, arguments: SavedRegisters<'_>) -> u64 {
     let number = arguments.number();
-    let carry_out = || match table::find(number) {
-        Some(call) => (call.handler)(current, arguments),
-        None => unknown::call(current, number),
-    };
     let pid = current.pid();
     if !trace::is_traced(pid) {
-        return carry_out();
+        return entry::carry_out(current, arguments);
     }
     // Before: exec and sigreturn leave nothing of it.
     let shown = shown(current, number, arguments);
@@ -54,7 +41,7 @@ fn traced(current: &Current, arguments: SavedRegisters<'_>) -> u64 {
     if number == EXECVE {
         trace::note_all_gone(pid);
     }
-    let result = carry_out();
+    let result = entry::carry_out(current, arguments);
     match number {
         EXIT | EXIT_GROUP | RT_SIGRETURN => return result,
         EXECVE if result == 0 => return result,

@@ -1,0 +1,56 @@
+//! futex(2).
+
+use super::time::{monotonic, read_time};
+use crate::arch::clock;
+use crate::file::Caller;
+use crate::task::{Current, futex as futexes};
+use foundation::Errno;
+
+/// Waiting for memory to change, and waking who waits.
+pub fn futex(
+    current: &Current,
+    address: u64,
+    operation: u32,
+    value: u32,
+    timeout: u64,
+    second: u64,
+    value3: u32,
+) -> Result<u64, Errno> {
+    const WAIT: u32 = 0;
+    const WAKE: u32 = 1;
+    const REQUEUE: u32 = 3;
+    const COMPARE_REQUEUE: u32 = 4;
+    const WAIT_BITSET: u32 = 9;
+    const WAKE_BITSET: u32 = 10;
+    const PRIVATE: u32 = 128;
+    const REALTIME: u32 = 256;
+    let space = current.space();
+    match operation & !(PRIVATE | REALTIME) {
+        WAIT => {
+            let deadline = if timeout == 0 {
+                None
+            } else {
+                Some(clock::now_ns().saturating_add(read_time(current, timeout)?))
+            };
+            futexes::wait(space, address, value, u32::MAX, deadline).map(|()| 0)
+        }
+        WAIT_BITSET => {
+            let absolute = if timeout == 0 { None } else { Some(read_time(current, timeout)?) };
+            let deadline =
+                absolute.map(|time| if operation & REALTIME == 0 { time } else { monotonic(time) });
+            futexes::wait(space, address, value, value3, deadline).map(|()| 0)
+        }
+        WAKE => Ok(futexes::wake(space, address, value, u32::MAX).into()),
+        WAKE_BITSET if value3 != 0 => Ok(futexes::wake(space, address, value, value3).into()),
+        // The fourth argument is a count here, not a time.
+        REQUEUE => Ok(futexes::requeue(space, address, second, value, timeout as u32).into()),
+        COMPARE_REQUEUE => {
+            if u32::from_le_bytes(current.read(address)?) != value3 {
+                return Err(Errno::EAGAIN);
+            }
+            Ok(futexes::requeue(space, address, second, value, timeout as u32).into())
+        }
+        WAKE_BITSET => Err(Errno::EINVAL),
+        _ => Err(Errno::ENOSYS),
+    }
+}

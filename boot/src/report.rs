@@ -3,8 +3,9 @@
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 
+use uart_16550::Uart16550;
 use x86_64::instructions::hlt;
-use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
+use x86_64::instructions::port::PortWriteOnly;
 
 /// COM2, where the kernel's log goes too.
 const LOG_PORT: u16 = 0x2f8;
@@ -17,13 +18,11 @@ struct Log;
 
 impl Write for Log {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            // SAFETY: the ports of a 16550: reading its status and sending a byte touch no memory.
-            unsafe {
-                // A machine without the port reads 0xff, which counts as ready.
-                while PortReadOnly::<u8>::new(LOG_PORT + 5).read() & 0x20 == 0 {}
-                PortWriteOnly::<u8>::new(LOG_PORT).write(byte);
-            }
+        // SAFETY: the standard I/O ports of COM2, which touch no memory.
+        let Ok(mut uart) = (unsafe { Uart16550::new_port(LOG_PORT) }) else { return Ok(()) };
+        // Byte by byte, because the FIFO is not enabled. A machine without the port reads as ready.
+        for byte in text.as_bytes() {
+            while uart.send_bytes(core::slice::from_ref(byte)) == 0 {}
         }
         Ok(())
     }

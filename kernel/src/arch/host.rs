@@ -45,6 +45,17 @@ pub mod power {
     }
 }
 
+/// The serial ports: there are none.
+pub mod serial {
+    use crate::arch::SerialPort;
+
+    /// Never calls `input`.
+    pub fn start(_input: fn(&[u8])) {}
+
+    /// Discards the bytes.
+    pub fn send(_port: SerialPort, _bytes: &[u8]) {}
+}
+
 /// Segment bases: there are none to set.
 pub mod segments {
     /// Nothing to set.

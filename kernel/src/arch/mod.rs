@@ -14,12 +14,23 @@ pub use registers::{
     Cause, PageFault, Registers, SIGNAL_FLAGS, SavedRegisters, USER_END, UserAccess, vector,
 };
 
+/// The serial ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SerialPort {
+    /// COM1: the console.
+    Console,
+    /// COM2: the kernel's log, and the standard error of a command.
+    Log,
+    /// COM3: the control channel, on which init reports the exit status.
+    Control,
+}
+
 #[cfg(not(target_os = "none"))]
 mod host;
 #[cfg(target_os = "none")]
 mod x86_64;
 
 #[cfg(not(target_os = "none"))]
-pub use host::{clock, context, fpu, irq, power, segments};
+pub use host::{clock, context, fpu, irq, power, segments, serial};
 #[cfg(target_os = "none")]
-pub use x86_64::{clock, context, drop_lower_half, fpu, irq, power, segments, start};
+pub use x86_64::{clock, context, drop_lower_half, fpu, irq, power, segments, serial, start};

@@ -1,4 +1,3 @@
 //! Drivers: what talks to a device and nothing else. Everything above speaks of bytes and lines.
 
 pub mod disk;
-pub mod uart;

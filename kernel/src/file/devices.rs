@@ -8,7 +8,8 @@ use super::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, Ready,
     SetAttr, Stat, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
 };
-use crate::dev::{disk, uart};
+use crate::arch::{SerialPort, serial};
+use crate::dev::disk;
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::sync::Arc;
@@ -30,15 +31,15 @@ static ZEROS: [u8; CHUNK] = [0; CHUNK];
 static TERMINALS: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
     [
         Arc::new(Tty::console()),
-        Arc::new(Tty::serial(uart::Line::Log, 65)),
-        Arc::new(Tty::serial(uart::Line::Control, 66)),
+        Arc::new(Tty::serial(SerialPort::Log, 65)),
+        Arc::new(Tty::serial(SerialPort::Control, 66)),
     ]
 });
 
 /// Starts the serial lines: input reaches the console from here on.
 pub fn start() {
     LazyLock::force(&TERMINALS);
-    uart::start(|bytes| {
+    serial::start(|bytes| {
         let [console, ..] = &*TERMINALS;
         console.receive(bytes);
     });

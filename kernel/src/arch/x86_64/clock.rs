@@ -3,7 +3,9 @@
 //! The HPET counts at a known rate, so nothing needs measuring at start; under QEMU's icount it
 //! counts instructions, exactly.
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
 /// Where the HPET lies on every PC chipset of this kind (its ACPI table says the same).
@@ -26,13 +28,19 @@ static PERIOD_FS: AtomicU64 = AtomicU64::new(0);
 static START: AtomicU64 = AtomicU64::new(0);
 static WALL_AT_START_NS: AtomicI64 = AtomicI64::new(0);
 
-fn register(offset: u64) -> *mut u64 {
-    (BASE.load(Ordering::Relaxed) + offset) as *mut u64
+/// A register of the HPET.
+///
+/// # Safety
+/// `BASE` is the address at which the device is mapped, and `offset` is that of a register.
+unsafe fn register(offset: u64) -> VolatilePtr<'static, u64> {
+    let address = (BASE.load(Ordering::Relaxed) + offset) as *mut u64;
+    // SAFETY: the caller's promise.
+    unsafe { VolatilePtr::new(NonNull::new_unchecked(address)) }
 }
 
 fn counter() -> u64 {
-    // SAFETY: `start` found the device at this address; reading the counter has no side effect.
-    unsafe { register(COUNTER).read_volatile() }
+    // SAFETY: `start` has found the device. Reading the counter has no side effect.
+    unsafe { register(COUNTER) }.read()
 }
 
 /// Nanoseconds since the kernel's start.
@@ -58,11 +66,10 @@ pub(super) unsafe fn start(physical_memory_offset: u64) {
     // SAFETY: physical memory, devices included, is mapped at the offset; if there is no HPET,
     // reads give all ones or zeros.
     unsafe {
-        let period_fs = register(CAPABILITIES).read_volatile() >> 32;
+        let period_fs = register(CAPABILITIES).read() >> 32;
         assert!((1..=MAX_PERIOD_FS).contains(&period_fs), "this machine has no HPET");
         PERIOD_FS.store(period_fs, Ordering::Relaxed);
-        let configuration = register(CONFIGURATION);
-        configuration.write_volatile(configuration.read_volatile() | ENABLE);
+        register(CONFIGURATION).update(|configuration| configuration | ENABLE);
     }
     START.store(counter(), Ordering::Relaxed);
     WALL_AT_START_NS.store(rtc_seconds().saturating_mul(1_000_000_000), Ordering::Relaxed);

@@ -1,26 +1,14 @@
 //! The kernel's log: lines on COM2, by the `log` crate's macros.
 
+use super::serial;
 use core::fmt::{self, Write};
-use x86_64::instructions::port::Port;
 
-/// COM2.
-const PORT: u16 = 0x2f8;
-const LINE_STATUS: u16 = 5;
-const CAN_SEND: u8 = 0x20;
-
-/// The log's device, without a lock: the kernel is never interrupted in the middle of a line.
+/// Writes to the log's port, without a lock.
 pub struct Line;
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            // SAFETY: the ports of a 16550: reading its status and sending a byte touch no memory.
-            // A machine without one reads as ready.
-            unsafe {
-                while Port::<u8>::new(PORT + LINE_STATUS).read() & CAN_SEND == 0 {}
-                Port::<u8>::new(PORT).write(byte);
-            }
-        }
+        serial::send_to_log(text.as_bytes());
         Ok(())
     }
 }
@@ -28,7 +16,7 @@ impl Write for Line {
 struct Logger;
 
 impl log::Log for Logger {
-    /// What libraries say is theirs alone.
+    /// Messages of libraries are discarded.
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         metadata.target().starts_with("kernel")
     }
@@ -38,7 +26,7 @@ impl log::Log for Logger {
             return;
         }
         let ms = super::clock::uptime_ms();
-        // The line takes everything, so there is no error to lose.
+        // `Line` never fails.
         let _ = writeln!(Line, "[{:4}.{:03}] {}", ms / 1000, ms % 1000, record.args());
     }
 

@@ -14,6 +14,7 @@ pub mod log;
 mod panic;
 pub mod power;
 pub mod segments;
+pub mod serial;
 
 /// Sets up the CPU. After this, traps work and the log speaks; interrupts stay off.
 ///

@@ -22,7 +22,7 @@ pub use terminal::Terminal;
 use super::buffers::{load, store};
 use super::pipe::FIONREAD;
 use super::{Caller, Notifier, Ready};
-use crate::dev::uart;
+use crate::arch::SerialPort;
 use crate::sync::{Mutex, rank};
 use discipline::{Discipline, Effects, Flow};
 use foundation::Errno;
@@ -45,7 +45,7 @@ pub struct Tty {
 /// Where its output goes and its input comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
-    Serial(uart::Line),
+    Serial(SerialPort),
     /// The master of the pair with this number.
     Pair(usize),
 }
@@ -91,17 +91,17 @@ impl Tty {
     }
 
     /// A terminal on a serial line; major 4, minor 64 is `ttyS0`.
-    fn on_line(line: uart::Line, minor: u64, termios: Termios) -> Self {
+    fn on_line(line: SerialPort, minor: u64, termios: Termios) -> Self {
         Self::new(Line::Serial(line), 4 << 8 | minor, termios, [24, 80, 0, 0])
     }
 
     /// The console, `/dev/ttyS0`.
     pub(super) fn console() -> Self {
-        Self::on_line(uart::Line::Console, 64, Termios::new())
+        Self::on_line(SerialPort::Console, 64, Termios::new())
     }
 
     /// A line that carries bytes as they are, `/dev/ttyS1` and `/dev/ttyS2`.
-    pub(super) fn serial(line: uart::Line, minor: u64) -> Self {
+    pub(super) fn serial(line: SerialPort, minor: u64) -> Self {
         Self::on_line(line, minor, Termios::raw())
     }
 

@@ -2,7 +2,7 @@
 
 use super::discipline::Flow;
 use super::{Line, Tty};
-use crate::dev::uart;
+use crate::arch::serial;
 use crate::file::{Io, UserBuffers};
 use crate::sync::{Interrupt, relax};
 use foundation::{ByteCount, Errno};
@@ -49,7 +49,7 @@ impl Tty {
             match self.line {
                 Line::Serial(line) => {
                     drop(state);
-                    uart::send(line, bytes);
+                    serial::send(line, bytes);
                     Some(Ok(()))
                 }
                 Line::Pair(_) => state.ends.put(bytes),
@@ -70,7 +70,7 @@ impl Tty {
     /// has room for.
     pub(super) fn show(&self, bytes: &[u8]) {
         match self.line {
-            Line::Serial(line) => uart::send(line, bytes),
+            Line::Serial(line) => serial::send(line, bytes),
             Line::Pair(_) => self.state.lock().ends.put_echo(bytes),
         }
     }

@@ -1,0 +1,103 @@
+//! The three serial ports: the only driver of a UART in the kernel.
+//!
+//! Sending waits for the device, which QEMU makes ready at once. Receiving is by interrupt, on the
+//! console's port only.
+//!
+//! Locks: one for each port, held while bytes are passed to the device and never across a call to
+//! another module. The log sends without a lock, so that a panic is always visible.
+
+use super::irq;
+use crate::arch::SerialPort;
+use spin::{Mutex, Once};
+use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::{FifoTriggerLevel, IER};
+use uart_16550::{BaudRate, Config, Uart16550};
+
+/// The interrupt line of COM1.
+const CONSOLE_IRQ: u8 = 4;
+/// Bytes that one call of the input function gets, at most.
+const INPUT_BYTES: usize = 64;
+
+type Uart = Uart16550<PioBackend>;
+
+static CONSOLE: Mutex<Option<Uart>> = Mutex::new(None);
+static LOG: Mutex<Option<Uart>> = Mutex::new(None);
+static CONTROL: Mutex<Option<Uart>> = Mutex::new(None);
+static INPUT: Once<fn(&[u8])> = Once::new();
+
+/// A port's device, once [`start`] has found it.
+fn device(port: SerialPort) -> &'static Mutex<Option<Uart>> {
+    match port {
+        SerialPort::Console => &CONSOLE,
+        SerialPort::Log => &LOG,
+        SerialPort::Control => &CONTROL,
+    }
+}
+
+/// A driver of the port, which may or may not have a device.
+fn open(port: SerialPort) -> Option<Uart> {
+    let base = match port {
+        SerialPort::Console => 0x3f8,
+        SerialPort::Log => 0x2f8,
+        SerialPort::Control => 0x3e8,
+    };
+    // SAFETY: the standard I/O ports of a PC's serial ports, used only in this module. They touch no
+    // memory.
+    unsafe { Uart::new_port(base) }.ok()
+}
+
+/// Initializes the ports. From now on `input` gets what arrives on the console, in interrupt
+/// context.
+pub fn start(input: fn(&[u8])) {
+    INPUT.call_once(|| input);
+    for port in [SerialPort::Console, SerialPort::Log, SerialPort::Control] {
+        let Some(mut uart) = open(port) else { continue };
+        let interrupts = if port == SerialPort::Console { IER::DATA_READY } else { IER::empty() };
+        let config = Config {
+            baud_rate: BaudRate::Baud115200,
+            interrupts,
+            fifo_trigger_level: Some(FifoTriggerLevel::One),
+            ..Config::default()
+        };
+        if uart.init(config).is_ok() {
+            *device(port).lock() = Some(uart);
+        }
+    }
+    irq::register(CONSOLE_IRQ, receive);
+    receive();
+}
+
+/// Passes on what has arrived on the console.
+fn receive() {
+    let mut bytes = [0; INPUT_BYTES];
+    loop {
+        let count = device(SerialPort::Console)
+            .lock()
+            .as_mut()
+            .map_or(0, |it| it.receive_bytes(&mut bytes));
+        let Some(received) = bytes.get(..count).filter(|received| !received.is_empty()) else {
+            return;
+        };
+        if let Some(input) = INPUT.get() {
+            input(received);
+        }
+    }
+}
+
+/// Sends all of `bytes`. Without a device they are discarded.
+pub fn send(port: SerialPort, bytes: &[u8]) {
+    if let Some(uart) = device(port).lock().as_mut() {
+        uart.send_bytes_exact(bytes);
+    }
+}
+
+/// Sends to the log's port without its lock, before or after [`start`]. The kernel is never
+/// interrupted in the middle of a line, except by a bug.
+pub(super) fn send_to_log(bytes: &[u8]) {
+    let Some(mut uart) = open(SerialPort::Log) else { return };
+    // Byte by byte, because the FIFO may not be enabled yet. A machine without the port reads as
+    // ready.
+    for byte in bytes {
+        while uart.send_bytes(core::slice::from_ref(byte)) == 0 {}
+    }
+}

@@ -1,7 +1,9 @@
-//! Little-endian fields in and out of byte slices. Total: what does not fit or does not decode is
-//! an error.
+//! Encoding and decoding of little-endian fields in byte slices. Both are total: what does not fit
+//! or does not decode is an error.
 
-/// The bytes are not a message of this protocol.
+use foundation::{ByteCount, FileOffset, PageCount, SnapshotOffset};
+
+/// The bytes are not a message of this protocol, or do not fit where they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -10,32 +12,32 @@ pub struct Malformed;
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Reads from the start of `bytes`.
+    /// A reader at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// The next `count` bytes.
+    /// Takes the next `count` bytes.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (front, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
         self.0 = rest;
         Ok(front)
     }
 
-    /// The next `N` bytes, by value.
+    /// Takes the next `N` bytes, by value.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (front, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
         self.0 = rest;
         Ok(*front)
     }
 
-    /// Bytes not yet taken.
+    /// Number of bytes not yet taken.
     pub fn remaining(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Puts fields at the front of a slice, in order.
+/// Writes fields into a slice, one after the other.
 #[derive(Debug)]
 pub struct Writer<'a> {
     space: &'a mut [u8],
@@ -43,12 +45,12 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Writes from the start of `space`.
+    /// A writer at the start of `space`.
     pub fn new(space: &'a mut [u8]) -> Self {
         Self { space, used: 0 }
     }
 
-    /// Appends `bytes`, or fails without a change where they do not fit.
+    /// Appends `bytes`. Fails without writing anything where they do not fit.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let end = self.used.checked_add(bytes.len()).ok_or(Malformed)?;
         self.space.get_mut(self.used..end).ok_or(Malformed)?.copy_from_slice(bytes);
@@ -56,19 +58,19 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Bytes written so far.
+    /// Number of bytes written so far.
     pub fn used(&self) -> usize {
         self.used
     }
 }
 
-/// A value of fixed size in a message's head or in a list of its payload.
+/// A value of fixed size in a message's header or in a list of its payload.
 pub trait Field: Sized {
-    /// Bytes of the encoding.
+    /// Length of the encoding in bytes.
     const BYTES: usize;
     /// Appends the value.
     fn put(&self, writer: &mut Writer<'_>) -> Result<(), Malformed>;
-    /// Takes a value, refusing what is out of range.
+    /// Takes a value. Fails where the bytes run out or the value is out of range.
     fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed>;
 }
 
@@ -87,7 +89,7 @@ macro_rules! integer_fields {
 }
 integer_fields!(u16, u32, u64, i64);
 
-/// Makes a tuple struct around an integer a [`Field`].
+/// Implements [`Field`] for a tuple struct around an integer.
 macro_rules! newtype_field {
     ($name:ident, $integer:ty) => {
         impl $crate::codec::Field for $name {
@@ -102,7 +104,7 @@ macro_rules! newtype_field {
     };
 }
 
-/// Makes a set of bit flags a [`Field`] that refuses unknown bits.
+/// Implements [`Field`] for a set of bit flags. Unknown bits are malformed.
 macro_rules! flags_field {
     ($name:ident, $integer:ty) => {
         impl $crate::codec::Field for $name {
@@ -117,7 +119,8 @@ macro_rules! flags_field {
     };
 }
 
-/// Defines a struct of fields that is itself a [`Field`].
+/// Defines a struct of fields, which are encoded in order without padding; it is itself a
+/// [`Field`].
 macro_rules! record {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty),* $(,)? }) => {
         $(#[$doc])*
@@ -140,5 +143,10 @@ macro_rules! record {
         }
     };
 }
+
+newtype_field!(FileOffset, u64);
+newtype_field!(SnapshotOffset, u64);
+newtype_field!(ByteCount, u64);
+newtype_field!(PageCount, u64);
 
 pub(crate) use {flags_field, newtype_field, record};

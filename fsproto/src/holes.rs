@@ -2,20 +2,20 @@
 
 use core::ops::Range;
 
-use crate::pieces::{Hole, Pieces};
+use crate::pieces::{Hole, Records};
 use crate::{MAX_HOLES, Malformed};
 
 /// Decodes a list of at most [`MAX_HOLES`] holes. Malformed unless they are in ascending order,
 /// disjoint, and all inside `within` (byte offsets relative to the handle's byte 0).
-pub fn decode_holes(bytes: &[u8], within: Range<u64>) -> Result<Pieces<'_, Hole>, Malformed> {
-    let holes = Pieces::decode(bytes, MAX_HOLES)?;
+pub fn decode_holes(bytes: &[u8], within: Range<u64>) -> Result<Records<'_, Hole>, Malformed> {
+    let holes = Records::decode(bytes, MAX_HOLES)?;
     if are_ordered(holes.clone(), within) { Ok(holes) } else { Err(Malformed) }
 }
 
 fn are_ordered(mut holes: impl Iterator<Item = Hole>, within: Range<u64>) -> bool {
     let mut previous_end = within.start;
     holes.all(|hole| {
-        let Some(end) = hole.offset.checked_add(hole.length) else { return false };
+        let Some(end) = hole.offset.checked_add(hole.length.0) else { return false };
         let is_ordered = hole.offset >= previous_end && end <= within.end;
         previous_end = end;
         is_ordered
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn r10_holes_must_be_in_order_and_inside() {
-        let hole = |offset, length| Hole { offset, length };
+        let hole = |offset, length| Hole { offset, length: foundation::ByteCount(length) };
         let accepts = |holes: &[Hole], within| are_ordered(holes.iter().copied(), within);
         assert!(accepts(&[], 0..0));
         assert!(accepts(&[hole(0, 4096), hole(4096, 1)], 0..4097));

@@ -1,60 +1,69 @@
 //! The message protocol between the Sloth kernel and its file servers.
 //!
-//! Plain data, no transport, no allocation. A *message* is a head of exactly [`HEAD_BYTES`] bytes,
-//! followed by a payload of as many bytes as the head says. The head holds every field of fixed
-//! size; whatever varies in size (names, file bytes, lists) is payload, so that a carrier which
-//! moves pages can place the payload on a page border.
+//! Plain data: no transport, no allocation. A *message* is a header of exactly [`HEADER_BYTES`]
+//! bytes, followed by a payload whose length the header states. The header holds every field of
+//! fixed size. Everything of variable size (names, file bytes, lists) is payload, so a transport
+//! that moves pages can place the payload on a page boundary. Integers are little-endian.
 //!
-//! A session is opened by [`Hello`], which settles version and features; a client uses only what
-//! the server declared. Requests carry a tag that the reply repeats: many may be in flight, and
-//! replies come in any order. A *handle* names an open file, a directory or a snapshot, is given
-//! out by the server and lives until [`Close`] or the end of the session.
+//! A session begins with [`Hello`], which negotiates version and features; a client uses only what
+//! the server granted. Each request carries a tag, which its reply repeats: many requests may be in
+//! flight, and replies arrive in any order. A *handle* names an open file, a directory or a
+//! snapshot; the server assigns it, and it is valid until [`Close`] or the end of the session.
 //!
-//! Every decoder is total: no input makes it panic, and a value that decodes is within the limits
-//! of this crate.
+//! Every decoder is total: no input makes it panic, and a decoded value is within the limits of
+//! this crate.
+//!
+//! The requests, their payloads and their errors are documented at the operations, each of which is
+//! a struct of this crate.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod codec;
 pub mod dirent;
-mod head;
+mod header;
 mod holes;
 mod message;
+mod negotiation;
 mod path;
 mod pieces;
 mod types;
 
 pub use codec::{Field, Malformed, Reader, Writer};
-pub use head::{Head, HeadFlags};
+pub use header::{Header, HeaderFlags};
 pub use holes::decode_holes;
-pub use message::*;
+pub use message::{
+    Allocate, CloneRange, Close, GetAttr, GetStatFs, Hello, HolesListed, Invalidate, Lease, Link,
+    ListHoles, MakeDir, MakeSymlink, Nothing, Op, Open, Operation, Read, ReadDir, ReadLink, Recall,
+    Reclaim, Remove, Rename, Request, SetAttr, Snapshot, Snapshotted, Stat, Sync, Walked, Welcome,
+    Write, Written, error_reply,
+};
+pub use negotiation::{agree, grant, hello};
 pub use path::{Component, Path};
-pub use pieces::{Hole, Piece, Pieces};
-pub use types::*;
+pub use pieces::{Hole, Piece, Records};
+pub use types::{
+    AllocateMode, Attr, AttrMask, Features, FileId, FileKind, Handle, OpenFlags, RenameFlags,
+    StatFs, Tag, Time, Version, WriteFlags,
+};
 
-/// Bytes of every message's head.
-pub const HEAD_BYTES: usize = 128;
+/// Length of every message's header in bytes.
+pub const HEADER_BYTES: usize = 128;
 
-/// Bytes of a message's payload, at most. It bounds what one side must buffer for the other; 256
-/// KiB is 64 pages, as much as a fault ever asks for at once, and large enough that the head is
-/// lost in it.
+/// Maximum length of a message's payload in bytes. It bounds what one side must buffer for the
+/// other. 256 KiB are 64 pages, as many as a page fault fetches at most; the header is negligible
+/// beside them.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
-/// Bytes of one name within a directory, at most (as on Linux).
+/// Maximum length of one name within a directory in bytes, as on Linux.
 pub const MAX_NAME: usize = 255;
 
-/// Bytes of a path in a request, at most (as on Linux).
+/// Maximum length of a path in a request in bytes, as on Linux.
 pub const MAX_PATH: usize = 4095;
 
-/// Holes listed in one reply, at most; the client asks for the rest by [`Extents`] when it needs
-/// them.
+/// Maximum number of holes in one reply. The client requests further ones by [`ListHoles`].
 pub const MAX_HOLES: usize = 64;
 
-/// Pieces in one [`Write`], at most.
+/// Maximum number of pieces in one [`Write`].
 pub const MAX_PIECES: usize = 1024;
 
-/// The one version of the protocol so far.
+/// The only version of the protocol so far.
 pub const VERSION: u32 = 1;
-
-/// The handle of the server's root directory, open from the session's start.
-pub const ROOT: Handle = Handle(0);

@@ -1,76 +1,95 @@
-//! The operations, each a request and its reply.
+//! The operations: each is a request and its reply.
 //!
-//! Paths are relative to a directory handle, several components separated by `/`, with no `..`, no
-//! empty component and no leading `/`; the empty path is the directory itself. A server walks the
-//! whole path; where it meets a symbolic link that has to be followed it stops and answers
-//! [`Walked`] with `link_bytes` > 0: the client goes on, since the link may lead to another server.
+//! Paths are relative to a directory handle: components separated by `/`, with no `.` or `..`, no
+//! empty component and no leading or trailing `/`. The empty path is the directory itself. The
+//! server walks the whole path. At a symbolic link that has to be followed it stops and answers
+//! [`Walked`] with `link_bytes` > 0; the client continues the walk, since the link may lead to
+//! another server.
+//!
+//! # Errors
+//!
+//! Every request may fail with these; the operations list what else is typical of them.
+//!
+//! | error | cause |
+//! |---|---|
+//! | EPROTO | the message is malformed, or the session was not opened by [`Hello`] |
+//! | ENOSYS | the server does not know the operation |
+//! | EOPNOTSUPP | the operation needs a feature that was not granted |
+//! | EBADF | a handle is not one of this session, or was not opened for this access |
+//! | EISDIR, ENOTDIR, EINVAL | the handle is of the wrong type |
+//! | EIO | the storage failed |
+//!
+//! Requests on paths also fail with ENOENT, ENOTDIR, ENAMETOOLONG and EINVAL (malformed path);
+//! those that create something with ENOSPC and EEXIST.
+
+use foundation::{ByteCount, FileOffset, SnapshotOffset};
 
 use crate::codec::{Field, record};
 use crate::{
-    Attr, AttrMask, Features, FileId, HEAD_BYTES, Handle, Head, HeadFlags, Malformed, OpenFlags,
-    Reader, RenameFlags, StoreInfo, Tag, Time, Version, WriteFlags,
+    AllocateMode, Attr, AttrMask, Features, FileId, HEADER_BYTES, Handle, Header, HeaderFlags,
+    Malformed, OpenFlags, Reader, RenameFlags, StatFs, Tag, Time, Version, WriteFlags,
 };
 
-/// An operation of the protocol: a request's fields, and the type of its reply's.
+/// An operation of the protocol. The implementing type holds the fields of the request.
 pub trait Operation: Field {
-    /// Its number in the head.
+    /// Its number in the header.
     const OP: Op;
     /// The fields of a reply whose status is 0.
     type Reply: Field + Default;
 
-    /// The head of a request.
-    fn request(&self, tag: Tag, payload_bytes: usize) -> [u8; HEAD_BYTES] {
-        head_of(Self::OP, tag, payload_bytes).encode(self)
+    /// Encodes the header of a request.
+    fn request(&self, tag: Tag, payload_bytes: usize) -> [u8; HEADER_BYTES] {
+        header_of(Self::OP, tag, payload_bytes).encode(self)
     }
 
-    /// The head of a reply that succeeded.
-    fn reply(tag: Tag, reply: &Self::Reply, payload_bytes: usize) -> [u8; HEAD_BYTES] {
-        let mut head = head_of(Self::OP, tag, payload_bytes);
-        head.flags |= HeadFlags::REPLY;
-        head.encode(reply)
+    /// Encodes the header of a reply that reports success.
+    fn reply(tag: Tag, reply: &Self::Reply, payload_bytes: usize) -> [u8; HEADER_BYTES] {
+        let mut header = header_of(Self::OP, tag, payload_bytes);
+        header.flags |= HeaderFlags::REPLY;
+        header.encode(reply)
     }
 
-    /// Takes the fields of a reply from where [`Head::decode`] left off.
+    /// Decodes the fields of a successful reply, from the reader that [`Header::decode`] returned.
     fn decode_reply(reader: &mut Reader<'_>) -> Result<Self::Reply, Malformed> {
         Self::Reply::get(reader)
     }
 }
 
-fn head_of(op: Op, tag: Tag, payload_bytes: usize) -> Head {
-    let mut flags = HeadFlags::empty();
-    flags.set(HeadFlags::FROM_SERVER, op.from_server());
-    Head { payload_bytes: payload_bytes as u32, tag, op: op as u16, flags, ..Head::default() }
+fn header_of(op: Op, tag: Tag, payload_bytes: usize) -> Header {
+    let mut flags = HeaderFlags::empty();
+    flags.set(HeaderFlags::FROM_SERVER, op.from_server());
+    Header { payload_bytes: payload_bytes as u32, tag, op: op as u16, flags, ..Header::default() }
 }
 
-/// The head of a reply that failed.
-pub fn error_reply(op: u16, tag: Tag, error: foundation::Errno) -> [u8; HEAD_BYTES] {
-    let flags = HeadFlags::REPLY;
-    Head { tag, op, flags, status: error.0, ..Head::default() }.encode(&Nothing {})
+/// Encodes the header of a reply that reports `error`.
+pub fn error_reply(op: u16, tag: Tag, error: foundation::Errno) -> [u8; HEADER_BYTES] {
+    let flags = HeaderFlags::REPLY;
+    Header { tag, op, flags, status: error.0, ..Header::default() }.encode(&Nothing {})
 }
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $number:literal $name:ident $fields:tt -> $reply:ty;)*) => {
-        /// The operations' numbers.
+        /// The number of an operation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u16)]
         pub enum Op { $($(#[$doc])* $name = $number,)* }
 
         impl Op {
-            /// All operations, in order of their numbers.
+            /// All operations in numerical order.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-            /// The operation of a number from a head.
+            /// The operation with this number, if there is one.
             pub fn from_number(number: u16) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)* _ => None }
             }
         }
 
-        /// A request of any operation, decoded.
+        /// A decoded request of any operation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum Request { $($name($name),)* }
 
         impl Request {
-            /// Decodes the fields of a request whose head says `op`.
+            /// Decodes the fields of a request whose header holds the number `op`.
             pub fn decode(op: u16, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
                 match Op::from_number(op).ok_or(Malformed)? {
                     $(Op::$name => Ok(Self::$name($name::get(reader)?)),)*
@@ -84,65 +103,67 @@ macro_rules! operations {
                 const OP: Op = Op::$name;
                 type Reply = $reply;
             }
-            const _: () = assert!($name::BYTES + Head::BYTES <= HEAD_BYTES);
-            const _: () = assert!(<$reply as Field>::BYTES + Head::BYTES <= HEAD_BYTES);
+            const _: () = assert!($name::BYTES + Header::BYTES <= HEADER_BYTES);
+            const _: () = assert!(<$reply as Field>::BYTES + Header::BYTES <= HEADER_BYTES);
         )*
     };
 }
 
 impl Op {
-    /// Sent by the server to its client, not the other way round.
+    /// Whether it is a request of the server to its client.
     pub fn from_server(self) -> bool {
         matches!(self, Self::Recall | Self::Invalidate)
     }
 }
 
 operations! {
-    /// Opens the session; the first request of it. `version` and `features` are what the client
-    /// knows.
+    /// Opens the session. Must be its first request, and only that: EPROTO otherwise.
     1 Hello {
-        /// Highest version that the client speaks.
+        /// Highest version that the client supports; EPROTO for 0.
         version: u32,
         /// Features that the client can use.
         features: Features,
     } -> Welcome;
 
-    /// Opens a file, or makes one. Payload: path.
+    /// Opens a file, or creates one. Payload: path. EEXIST with `EXCLUSIVE`, EINVAL for `TRUNCATE`
+    /// without `WRITE`, ENFILE past the session's limit of handles.
     2 Open {
-        /// Where the path starts.
+        /// Directory where the path starts.
         dir: Handle,
-        /// How.
+        /// Access and creation flags.
         flags: OpenFlags,
-        /// Permission bits of a file that is made (the client has applied the umask).
+        /// Permission bits of a file that is created (the client has applied the umask).
         mode: u32,
     } -> Walked;
 
-    /// Gives a handle back. A snapshot is gone, with what was rescued for it alone.
+    /// Closes a handle. Closing a snapshot frees the bytes that were rescued for it alone.
     3 Close {
-        /// Which.
+        /// An open file or a snapshot.
         handle: Handle,
     } -> Nothing;
 
-    /// The attributes of a handle (a snapshot's too: those of its file at its instant).
+    /// Returns the attributes of a file. For a snapshot: its file's attributes when it was taken.
     4 GetAttr {
-        /// Whose.
+        /// An open file, a directory or a snapshot.
         handle: Handle,
     } -> Attr;
 
-    /// The attributes of a path, without opening it. Payload: path. `flags` may hold `NO_FOLLOW`
-    /// and `DIRECTORY`. The reply's handle is 0.
+    /// Returns the attributes of the file at a path without opening it. Payload: path. The reply's
+    /// handle is [`Handle::NONE`].
     5 Stat {
-        /// Where the path starts.
+        /// Directory where the path starts.
         dir: Handle,
-        /// Whether the last component is followed.
+        /// `NO_FOLLOW` and `DIRECTORY` are respected.
         flags: OpenFlags,
     } -> Walked;
 
-    /// Changes attributes. A new size is a change of the file's bytes (C2).
+    /// Changes attributes; the fields that `mask` does not select are ignored. A new size is a
+    /// change of the file's bytes (C2): EFBIG past the server's limit, ENOSPC where snapshots need
+    /// the truncated bytes and there is no space for them.
     6 SetAttr {
-        /// Whose.
+        /// An open file or directory.
         handle: Handle,
-        /// Which of the following count.
+        /// Selects the attributes to change.
         mask: AttrMask,
         /// Permission bits.
         mode: u32,
@@ -150,282 +171,293 @@ operations! {
         uid: u32,
         /// Group.
         gid: u32,
-        /// Length in bytes.
-        size: u64,
+        /// Length.
+        size: ByteCount,
         /// Access time.
         atime: Time,
         /// Modification time.
         mtime: Time,
     } -> Attr;
 
-    /// Bytes of a file or a snapshot: the payload of the reply, short only at the end.
+    /// Reads bytes of a file or a snapshot. Reply payload: the bytes, fewer than requested only at
+    /// the end of the file or snapshot.
     7 Read {
-        /// Open file or snapshot.
+        /// An open file or a snapshot.
         handle: Handle,
-        /// First byte.
+        /// First byte, counted from the start of the file or snapshot that `handle` names.
         offset: u64,
-        /// Bytes wanted, at most [`MAX_PAYLOAD`](crate::MAX_PAYLOAD).
+        /// Number of bytes, at most [`MAX_PAYLOAD`](crate::MAX_PAYLOAD).
         length: u32,
     } -> Nothing;
 
-    /// Changes bytes. Payload: `data_bytes` bytes of data, then a list of [`Piece`](crate::Piece)s
-    /// which say in order what is written; with no piece, the data themselves are. A server without
-    /// [`Features::WRITE_REFERENCES`] gets no pieces.
+    /// Writes bytes. Payload: `data_bytes` bytes of data, then a list of [`Piece`](crate::Piece)s
+    /// that specify in order what is written; with an empty list, the data are. Records need
+    /// [`Features::WRITE_REFERENCES`]. EFBIG past the server's limit, ENOSPC without space for the
+    /// bytes or for what snapshots need of the old ones, EINVAL for a piece that reaches beyond the
+    /// end of its snapshot. On an error nothing was written.
     8 Write {
-        /// Open file.
+        /// An open file.
         handle: Handle,
         /// First byte (ignored with `APPEND`).
-        offset: u64,
-        /// How.
+        offset: FileOffset,
+        /// Options.
         flags: WriteFlags,
-        /// Bytes of data in front of the pieces.
+        /// Number of bytes of data in front of the pieces.
         data_bytes: u32,
     } -> Written;
 
-    /// A read-only object that keeps `length` bytes from `offset` as they are now. Short at end of
-    /// file. Reply payload: head fragment, tail fragment, then the [`Hole`](crate::Hole)s.
+    /// Takes a snapshot: a read-only object that keeps `length` bytes from `offset` on as they are
+    /// now, fewer at the end of the file. Reply payload: leading fragment, trailing fragment, then
+    /// the [`Hole`](crate::Hole)s. EDQUOT past the limit of snapshots, ENOSPC without space for
+    /// all bytes that may have to be rescued (Q1).
     ///
-    /// Fragments are the parts of the reader's first and last page that the transfer covers only
-    /// partly: with `n` the true length and `m` = `misalignment`, the head has `(4096 - m) % 4096`
-    /// bytes and the tail `(m + n) % 4096`; where no whole page lies in between, or `n` is at most
-    /// `inline_max`, all `n` bytes come as head fragment and no snapshot is made (`handle` 0).
+    /// The fragments are the bytes in the first and the last page of the reader's buffer if the
+    /// transfer covers these pages only partly. With `n` the true length and `m` = `misalignment`,
+    /// the leading fragment has `(4096 - m) % 4096` bytes and the trailing fragment
+    /// `(m + n) % 4096`. If no whole page lies between them, or `n` is at most `inline_max`, all
+    /// `n` bytes are the leading fragment and no snapshot is taken (`handle` is
+    /// [`Handle::NONE`]).
     9 Snapshot {
-        /// Open file.
+        /// An open file.
         handle: Handle,
         /// First byte.
-        offset: u64,
-        /// Bytes wanted; no limit.
-        length: u64,
+        offset: FileOffset,
+        /// Number of bytes, without limit.
+        length: ByteCount,
         /// Address of the reader's buffer modulo the page size.
         misalignment: u32,
-        /// Up to this length the client prefers the bytes themselves.
+        /// Up to this number of bytes the client prefers the bytes themselves.
         inline_max: u32,
     } -> Snapshotted;
 
-    /// Entries of a directory. Reply payload: entries as [`dirent`](crate::dirent) writes them;
-    /// none at the end.
+    /// Lists a directory. Reply payload: entries as [`dirent`](crate::dirent) encodes them; empty
+    /// at the end. EINVAL where not even one entry fits.
     10 ReadDir {
-        /// Open directory.
+        /// An open directory.
         handle: Handle,
-        /// Where to go on: 0, or the `next` of an entry.
+        /// Where to continue: 0, or the `next` of an entry.
         cookie: u64,
-        /// Bytes of entries, at most.
+        /// Maximum number of bytes of entries.
         length: u32,
     } -> Nothing;
 
-    /// Makes a directory. Payload: path.
+    /// Creates a directory. Payload: path.
     11 MakeDir {
-        /// Where the path starts.
+        /// Directory where the path starts.
         dir: Handle,
         /// Permission bits.
         mode: u32,
     } -> Walked;
 
-    /// Takes a name away; with `DIRECTORY`, an empty directory. Payload: path. A link as last
-    /// component is not followed.
+    /// Removes a name; with `DIRECTORY`, an empty directory (ENOTEMPTY otherwise). Payload: path.
+    /// A symbolic link in the last component is removed, not followed.
     12 Remove {
-        /// Where the path starts.
+        /// Directory where the path starts.
         dir: Handle,
         /// Empty, or `DIRECTORY`.
         flags: OpenFlags,
     } -> Walked;
 
-    /// Gives a file another name. Payload: old path (`old_bytes` of it), new path. `Walked::which`
-    /// tells which path a link was met in (0 old, 1 new).
+    /// Renames a file. Payload: old path (`old_bytes` bytes), new path. [`Walked::which`] says in
+    /// which of them a link was found (0 old, 1 new).
     13 Rename {
-        /// Where the old path starts.
+        /// Directory where the old path starts.
         old_dir: Handle,
-        /// Where the new path starts.
+        /// Directory where the new path starts.
         new_dir: Handle,
-        /// Bytes of the old path.
+        /// Length of the old path in bytes.
         old_bytes: u32,
-        /// How.
+        /// Options.
         flags: RenameFlags,
     } -> Walked;
 
-    /// One more name for a file (not a directory). Payload: new path.
+    /// Gives a file (not a directory) another name. Payload: new path.
     14 Link {
-        /// Open file.
+        /// An open file.
         handle: Handle,
-        /// Where the new path starts.
+        /// Directory where the new path starts.
         dir: Handle,
     } -> Walked;
 
-    /// Makes a symbolic link. Payload: path (`path_bytes` of it), target.
+    /// Creates a symbolic link. Payload: path (`path_bytes` bytes), target.
     15 MakeSymlink {
-        /// Where the path starts.
+        /// Directory where the path starts.
         dir: Handle,
-        /// Bytes of the path.
+        /// Length of the path in bytes.
         path_bytes: u32,
     } -> Walked;
 
-    /// Reads a symbolic link, opened with `NO_FOLLOW`. Reply payload: target.
+    /// Reads a symbolic link. Reply payload: target.
     16 ReadLink {
-        /// The link.
+        /// A link opened with `NO_FOLLOW`.
         handle: Handle,
     } -> Nothing;
 
-    /// Figures of the store.
-    17 StatStore {
-    } -> StoreInfo;
+    /// Returns the file system's figures.
+    17 GetStatFs {
+    } -> StatFs;
 
-    /// Returns when the file, or everything with handle 0, is on stable storage.
+    /// Returns when the file, or everything with [`Handle::ROOT`], is on stable storage.
     18 Sync {
-        /// Which, or [`ROOT`](crate::ROOT) for all.
+        /// An open file, or [`Handle::ROOT`].
         handle: Handle,
     } -> Nothing;
 
-    /// The holes of a file or a snapshot from `offset` on, within `length` bytes. Reply payload:
-    /// [`Hole`](crate::Hole)s in order, offsets relative to the handle's byte 0.
-    19 Extents {
-        /// Open file or snapshot.
+    /// Lists the holes of a file or a snapshot in a range. Reply payload: [`Hole`](crate::Hole)s
+    /// in order, at most [`MAX_HOLES`](crate::MAX_HOLES). All offsets count from the start of the
+    /// file or snapshot that `handle` names.
+    19 ListHoles {
+        /// An open file or a snapshot.
         handle: Handle,
-        /// First byte.
+        /// First byte of the range.
         offset: u64,
-        /// Bytes looked at.
-        length: u64,
-    } -> ExtentsListed;
+        /// Length of the range.
+        length: ByteCount,
+    } -> HolesListed;
 
-    /// Makes bytes into a hole, or makes sure of space for them.
+    /// Allocates storage for a range, or turns it into a hole. EINVAL for an empty range, EFBIG
+    /// past the server's limit, ENOSPC.
     20 Allocate {
-        /// Open file.
+        /// An open file.
         handle: Handle,
         /// First byte.
-        offset: u64,
-        /// Bytes.
-        length: u64,
-        /// 0: allocate and extend; 1: allocate, keep the size; 2: punch a hole.
-        mode: u32,
+        offset: FileOffset,
+        /// Length of the range.
+        length: ByteCount,
+        /// What to do with the range.
+        mode: AllocateMode,
     } -> Attr;
 
-    /// Copies a range on the server's side, atomically, memmove-safe; shares storage where it can.
-    /// Holes stay holes. Short where the server's store breaks on the way.
+    /// Copies a range on the server's side, atomically; shares storage where possible. Source and
+    /// target may overlap, as for `memmove`. Holes stay holes. The reply's length is short at the
+    /// source's end, or where the storage failed after some bytes.
     21 CloneRange {
-        /// Open file or snapshot.
+        /// An open file or a snapshot.
         source: Handle,
-        /// First byte of the source.
+        /// First byte in the file or snapshot that `source` names.
         source_offset: u64,
-        /// Open file.
+        /// An open file.
         target: Handle,
-        /// First byte of the target.
-        target_offset: u64,
-        /// Bytes; short at the source's end.
-        length: u64,
+        /// First byte in the target.
+        target_offset: FileOffset,
+        /// Number of bytes.
+        length: ByteCount,
     } -> Written;
 
-    /// After a reconnect: the client still holds this snapshot and wants it back under a handle of
+    /// After a reconnection: the client still uses this snapshot and requests a handle for it in
     /// the new session.
     22 Reclaim {
-        /// The file.
+        /// Identifies the file.
         file: FileId,
-        /// Its version at the snapshot's instant.
+        /// The file's version when the snapshot was taken.
         version: Version,
-        /// First byte.
-        offset: u64,
-        /// Bytes.
-        length: u64,
-        /// The handle it had.
+        /// First byte in the file.
+        offset: FileOffset,
+        /// Number of bytes.
+        length: ByteCount,
+        /// The snapshot's handle in the former session.
         former: Handle,
     } -> Snapshotted;
 
-    /// From the server: take the bytes of this snapshot now (read them all, then close it).
+    /// From the server: read all bytes of this snapshot now, then close it.
     23 Recall {
-        /// The snapshot.
+        /// A snapshot.
         handle: Handle,
     } -> Nothing;
 
-    /// Asks for word before the file changes; until then the client may answer reads from its own
-    /// cache.
+    /// Requests an [`Invalidate`] before the file changes. Until then the client may answer reads
+    /// from its own cache.
     24 Lease {
-        /// Open file.
+        /// An open file.
         handle: Handle,
     } -> Attr;
 
-    /// From the server: a lease ends; the file changes once the client has answered.
+    /// From the server: a lease ends. The file changes only after the client has replied.
     25 Invalidate {
-        /// The file.
+        /// Identifies the file.
         file: FileId,
     } -> Nothing;
 }
 
 record! {
-    /// No fields.
+    /// A request or reply without fields.
     Nothing {}
 }
 
 record! {
-    /// The session's terms.
+    /// The terms of a session.
     Welcome {
         /// Version of the session, at most the client's.
         version: u32,
-        /// What the client may use: a subset of what it named.
+        /// Features that the client may use: a subset of those in its [`Hello`].
         features: Features,
-        /// Id of the root directory.
+        /// Identifies the root directory.
         root: FileId,
     }
 }
 
 record! {
-    /// Where a path led. `link_bytes` > 0: the walk stopped at a symbolic link after `walked_bytes`
-    /// of the path (the link's own name included); nothing was done, and the payload is the link's
-    /// target. Otherwise the operation was carried out on the file told.
+    /// Result of a request on a path. With `link_bytes` > 0 the walk stopped at a symbolic link
+    /// after `walked_bytes` of the path (the link's own name included), nothing was done, and the
+    /// reply's payload is the link's target. Otherwise the operation was carried out.
     Walked {
-        /// The handle, where one was opened.
+        /// The handle, if one was opened.
         handle: Handle,
-        /// The file.
+        /// Attributes of the file at the path.
         attr: Attr,
-        /// Bytes of the path that were consumed when a link was met.
+        /// Bytes of the path up to and including the link.
         walked_bytes: u16,
-        /// Bytes of the link's target, or 0.
+        /// Length of the link's target in bytes, or 0.
         link_bytes: u16,
-        /// Which path of the request the link was met in.
+        /// Index of the request's path in which the link was found: 0, or 1 in [`Rename`].
         which: u16,
     }
 }
 
 record! {
-    /// What a write did.
+    /// Result of a write.
     Written {
-        /// Bytes written, from the front; short only with an error in mid-way (which comes with the
-        /// next write).
-        length: u64,
-        /// Offset of the first byte.
-        offset: u64,
-        /// The file's size now.
-        size: u64,
-        /// The file's version now.
+        /// Bytes written from the start on. Fewer than requested only if an error occurred after
+        /// some bytes; the next write reports it.
+        length: ByteCount,
+        /// Position of the first byte.
+        offset: FileOffset,
+        /// Size of the file after the write.
+        size: ByteCount,
+        /// Version of the file after the write.
         version: Version,
-        /// The snapshot asked for by `SNAPSHOT`, of `length` bytes from `offset`; 0 if refused.
+        /// The snapshot requested by `SNAPSHOT`, of `length` bytes from `offset` on;
+        /// [`Handle::NONE`] if refused.
         snapshot: Handle,
     }
 }
 
 record! {
-    /// A snapshot.
+    /// Result of taking a snapshot.
     Snapshotted {
-        /// Its handle, or 0 where the payload says it all.
+        /// The snapshot, or [`Handle::NONE`] if the payload holds all bytes.
         handle: Handle,
-        /// True length in bytes, decided at the snapshot's instant.
-        length: u64,
-        /// The file.
+        /// True length, determined when the snapshot was taken.
+        length: ByteCount,
+        /// Identifies the file.
         file: FileId,
-        /// Its version at that instant.
+        /// The file's version when the snapshot was taken.
         version: Version,
-        /// Bytes of the head fragment in the payload.
-        head_bytes: u32,
-        /// Bytes of the tail fragment.
-        tail_bytes: u32,
-        /// Holes listed; those are all the holes up to `holes_end`.
+        /// Length of the leading fragment in bytes.
+        leading_bytes: u32,
+        /// Length of the trailing fragment in bytes.
+        trailing_bytes: u32,
+        /// Number of holes in the payload: all that begin before `holes_end`.
         holes: u32,
-        /// Byte of the snapshot up to which the list of holes is complete.
-        holes_end: u64,
+        /// Position up to which the list of holes is complete.
+        holes_end: SnapshotOffset,
     }
 }
 
 record! {
-    /// What [`Extents`] found.
-    ExtentsListed {
-        /// Byte up to which the list of holes is complete.
+    /// Result of [`ListHoles`].
+    HolesListed {
+        /// Position up to which the list is complete, counted as in the request.
         holes_end: u64,
     }
 }

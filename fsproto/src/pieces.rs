@@ -1,41 +1,42 @@
-//! Lists in payloads: holes, and what a write is made of.
+//! Lists in payloads: holes, and the pieces of a write.
+
+use foundation::{ByteCount, SnapshotOffset};
 
 use crate::codec::{Field, Reader, Writer, record};
 use crate::{Handle, Malformed};
 
 record! {
-    /// A range of a file or snapshot in which nothing is stored: all zeros.
+    /// A range of a file or snapshot without storage, which reads as zeros.
     Hole {
-        /// First byte.
+        /// First byte, counted from the start of the file or snapshot that the list is about.
         offset: u64,
-        /// Bytes.
-        length: u64,
+        /// Length of the range.
+        length: ByteCount,
     }
 }
 
 record! {
-    /// A part of a write. With `snapshot` 0, `length` bytes of the message's data, taken in order;
-    /// else bytes of that snapshot.
+    /// A piece of a write: a reference to bytes of a snapshot or, with [`Handle::NONE`], the next
+    /// `length` bytes of the message's data.
     Piece {
-        /// The snapshot, or 0.
+        /// The snapshot, or [`Handle::NONE`].
         snapshot: Handle,
-        /// First byte within the snapshot (0 for data).
-        offset: u64,
-        /// Bytes.
-        length: u64,
+        /// First byte within the snapshot; 0 for data.
+        offset: SnapshotOffset,
+        /// Number of bytes.
+        length: ByteCount,
     }
 }
 
-/// A list of records in a payload.
+/// A list of records in a payload, as an iterator.
 #[derive(Clone, Debug)]
-pub struct Pieces<'a, T> {
+pub struct Records<'a, T> {
     reader: Reader<'a>,
     kind: core::marker::PhantomData<T>,
 }
 
-impl<'a, T: Field> Pieces<'a, T> {
-    /// The records that `bytes` is made of, `max` at most; a rest that is no whole record is
-    /// malformed.
+impl<'a, T: Field> Records<'a, T> {
+    /// Checks the form of a list: whole records, at most `max`.
     pub fn decode(bytes: &'a [u8], max: usize) -> Result<Self, Malformed> {
         if !bytes.len().is_multiple_of(T::BYTES) || bytes.len() / T::BYTES > max {
             return Err(Malformed);
@@ -44,7 +45,7 @@ impl<'a, T: Field> Pieces<'a, T> {
     }
 }
 
-impl<T: Field> Iterator for Pieces<'_, T> {
+impl<T: Field> Iterator for Records<'_, T> {
     type Item = T;
     fn next(&mut self) -> Option<T> {
         T::get(&mut self.reader).ok()
@@ -54,13 +55,13 @@ impl<T: Field> Iterator for Pieces<'_, T> {
 macro_rules! record_bytes {
     ($name:ident) => {
         impl $name {
-            /// Bytes of one in a payload.
+            /// Length of the encoding in bytes.
             pub const BYTES: usize = <Self as Field>::BYTES;
-            /// Appends it to a payload.
+            /// Appends the record to a payload.
             pub fn encode(&self, writer: &mut Writer<'_>) -> Result<(), Malformed> {
                 self.put(writer)
             }
-            /// As bytes of a payload.
+            /// The encoding of the record.
             pub fn to_bytes(&self) -> [u8; <Self as Field>::BYTES] {
                 let mut bytes = [0; <Self as Field>::BYTES];
                 let fits = self.put(&mut Writer::new(&mut bytes));
@@ -70,5 +71,13 @@ macro_rules! record_bytes {
         }
     };
 }
+
+impl Hole {
+    /// First byte behind the hole, counted as `offset`; at most `u64::MAX`.
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length.0)
+    }
+}
+
 record_bytes!(Hole);
 record_bytes!(Piece);

@@ -1,23 +1,38 @@
-//! The values that messages are made of.
+//! The values that messages consist of.
+
+use foundation::{ByteCount, PageCount};
 
 use crate::codec::{Field, flags_field, newtype_field, record};
 
-/// Names an open file, directory or snapshot within one session. Given out by the server.
+/// Names an open file, a directory or a snapshot within one session. The server assigns it; it is
+/// valid until [`Close`](crate::Close) or the end of the session.
+///
+/// The value 0 is never assigned. Where a directory is expected it means the root
+/// ([`Self::ROOT`]); where a handle is optional it means none ([`Self::NONE`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub u64);
 newtype_field!(Handle, u64);
 
-/// Names a request in flight; chosen by the client, repeated by the reply.
+impl Handle {
+    /// The server's root directory, which is open from the start of a session. In
+    /// [`Sync`](crate::Sync) it means all files.
+    pub const ROOT: Self = Self(0);
+
+    /// No handle: a reply opened nothing, or a [`Piece`](crate::Piece) is data.
+    pub const NONE: Self = Self(0);
+}
+
+/// Identifies a request in flight. The client chooses it, the reply repeats it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub u32);
 newtype_field!(Tag, u32);
 
-/// Names a file for as long as the server's store lives: never given to another file.
+/// Identifies a file. Never reused for another file of the same server, even after deletion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u64);
 newtype_field!(FileId, u64);
 
-/// Grows with every change of a file's bytes or size. The same id and version always mean the same
+/// Increases with every change of a file's bytes or size: equal [`FileId`] and version mean equal
 /// bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
@@ -29,61 +44,62 @@ pub struct Time(pub i64);
 newtype_field!(Time, i64);
 
 bitflags::bitflags! {
-    /// What a server can do beyond the ordinary requests.
+    /// A server's optional capabilities.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Features: u32 {
-        /// [`Snapshot`](crate::Snapshot) is served.
+        /// [`Snapshot`](crate::Snapshot) is supported.
         const SNAPSHOT = 1 << 0;
-        /// [`Write`](crate::Write) takes pieces that refer to snapshots and can return a snapshot
-        /// of its result.
+        /// [`Write`](crate::Write) accepts pieces that refer to snapshots, and can return a
+        /// snapshot of its result.
         const WRITE_REFERENCES = 1 << 1;
-        /// [`Clone`](crate::CloneRange) shares storage rather than copying bytes.
+        /// [`CloneRange`](crate::CloneRange) shares storage instead of copying bytes.
         const CLONE = 1 << 2;
-        /// [`Reclaim`](crate::Reclaim) after a reconnect.
+        /// [`Reclaim`](crate::Reclaim) after a reconnection is supported.
         const RECLAIM = 1 << 3;
-        /// [`Lease`](crate::Lease) and its recall by [`Invalidate`](crate::Invalidate).
+        /// [`Lease`](crate::Lease), and its recall by [`Invalidate`](crate::Invalidate), are
+        /// supported.
         const LEASE = 1 << 4;
-        /// A file that was removed lives on while a handle is open.
+        /// A removed file continues to exist while a handle to it is open.
         const OPEN_UNLINKED = 1 << 5;
-        /// Holes take no space, and [`Extents`](crate::Extents) tells them.
+        /// Holes take no storage, and [`ListHoles`](crate::ListHoles) reports them.
         const SPARSE = 1 << 6;
-        /// Nobody changes the server's files but by requests of this session, which are carried out
-        /// one after the other in the order in which they come: what the client was told stays true
-        /// until it asks for a change itself.
+        /// The server's files change by requests of this session only, which are carried out one
+        /// after the other in the order of arrival. So what a reply reports stays true until the
+        /// client itself requests a change.
         const SOLE = 1 << 7;
     }
 }
 flags_field!(Features, u32);
 
 bitflags::bitflags! {
-    /// How to open.
+    /// Access and creation flags of a request that names a path.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct OpenFlags: u32 {
-        /// Bytes will be read.
+        /// The handle may read bytes, or list a directory.
         const READ = 1 << 0;
-        /// Bytes will be written.
+        /// The handle may write bytes.
         const WRITE = 1 << 1;
-        /// Make the file where it is absent.
+        /// Create the file if it does not exist.
         const CREATE = 1 << 2;
-        /// With `CREATE`: fail with EEXIST where it is present.
+        /// With `CREATE`: EEXIST if it exists.
         const EXCLUSIVE = 1 << 3;
-        /// Cut to length 0 (needs `WRITE`).
+        /// Truncate to length 0; needs `WRITE`.
         const TRUNCATE = 1 << 4;
         /// ENOTDIR unless it is a directory.
         const DIRECTORY = 1 << 5;
-        /// A symbolic link as the last component is opened itself, not followed.
+        /// Open a symbolic link in the last component itself instead of following it.
         const NO_FOLLOW = 1 << 6;
-        /// With `CREATE`: a file without a name; `path` is its directory. It is gone when the last
-        /// handle is.
+        /// With `CREATE`: create a file without a name; `path` is its directory. The file is
+        /// deleted with its last handle.
         const UNNAMED = 1 << 7;
-        /// With `CREATE` and `EXCLUSIVE`: what is made is a named pipe.
+        /// With `CREATE` and `EXCLUSIVE`: create a named pipe.
         const PIPE = 1 << 8;
     }
 }
 flags_field!(OpenFlags, u32);
 
 bitflags::bitflags! {
-    /// Which attributes a [`SetAttr`](crate::SetAttr) changes.
+    /// The attributes that a [`SetAttr`](crate::SetAttr) changes.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct AttrMask: u32 {
         /// Permission bits.
@@ -92,7 +108,7 @@ bitflags::bitflags! {
         const UID = 1 << 1;
         /// Group.
         const GID = 1 << 2;
-        /// Length: cut off or extended by a hole.
+        /// Length: truncates the file, or extends it by a hole.
         const SIZE = 1 << 3;
         /// Access time.
         const ATIME = 1 << 4;
@@ -103,34 +119,52 @@ bitflags::bitflags! {
 flags_field!(AttrMask, u32);
 
 bitflags::bitflags! {
-    /// How to write.
+    /// Options of a [`Write`](crate::Write).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct WriteFlags: u32 {
-        /// The server chooses the offset: the end of the file.
+        /// Write at the end of the file; the server chooses the offset.
         const APPEND = 1 << 0;
-        /// Return a snapshot of the range written, taken at the write's own instant.
+        /// Return a snapshot of the written range, taken atomically with the write.
         const SNAPSHOT = 1 << 1;
     }
 }
 flags_field!(WriteFlags, u32);
 
 bitflags::bitflags! {
-    /// How to rename.
+    /// Options of a [`Rename`](crate::Rename).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct RenameFlags: u32 {
-        /// EEXIST rather than replacing.
+        /// EEXIST if the new name exists.
         const NO_REPLACE = 1 << 0;
-        /// The two names change places.
+        /// Exchange the two names.
         const EXCHANGE = 1 << 1;
     }
 }
 flags_field!(RenameFlags, u32);
 
-/// What a file is; the numbers are those of `d_type` in Linux's directory entries.
+/// Implements [`Field`] for an enumeration of `u16` or `u32` values. Unknown ones are malformed.
+macro_rules! enum_field {
+    ($name:ident, $integer:ty, [$($variant:ident),*]) => {
+        impl Field for $name {
+            const BYTES: usize = size_of::<$integer>();
+            fn put(&self, writer: &mut crate::Writer<'_>) -> Result<(), crate::Malformed> {
+                (*self as $integer).put(writer)
+            }
+            fn get(reader: &mut crate::Reader<'_>) -> Result<Self, crate::Malformed> {
+                let value = <$integer>::get(reader)?;
+                let all = [$(Self::$variant),*];
+                all.into_iter().find(|&one| one as $integer == value).ok_or(crate::Malformed)
+            }
+        }
+    };
+}
+
+/// A file's type. The values are those of `d_type` in Linux's directory entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum FileKind {
-    /// A named pipe: the server keeps its name and attributes, and nothing else of it.
+    /// A named pipe. The server keeps its name and attributes only; its data pass through the
+    /// kernel.
     Pipe = 1,
     /// A directory.
     Directory = 4,
@@ -140,80 +174,77 @@ pub enum FileKind {
     /// A symbolic link.
     Symlink = 10,
 }
+enum_field!(FileKind, u16, [Pipe, Directory, Regular, Symlink]);
 
-impl Field for FileKind {
-    const BYTES: usize = 2;
-    fn put(&self, writer: &mut crate::Writer<'_>) -> Result<(), crate::Malformed> {
-        (*self as u16).put(writer)
-    }
-    fn get(reader: &mut crate::Reader<'_>) -> Result<Self, crate::Malformed> {
-        match u16::get(reader)? {
-            1 => Ok(Self::Pipe),
-            4 => Ok(Self::Directory),
-            8 => Ok(Self::Regular),
-            10 => Ok(Self::Symlink),
-            _ => Err(crate::Malformed),
-        }
-    }
+/// What an [`Allocate`](crate::Allocate) does with its range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum AllocateMode {
+    /// Allocate storage, and extend the file if the range ends beyond its end.
+    #[default]
+    Extend = 0,
+    /// Allocate storage; the file keeps its size.
+    KeepSize = 1,
+    /// Turn the range into a hole; the file keeps its size.
+    PunchHole = 2,
 }
+enum_field!(AllocateMode, u32, [Extend, KeepSize, PunchHole]);
 
 record! {
-    /// What a server knows about a file.
+    /// A file's attributes.
     Attr {
-        /// Its id.
+        /// Identifies the file.
         id: FileId,
-        /// The version of its bytes.
+        /// Version of its bytes.
         version: Version,
-        /// Length in bytes.
-        size: u64,
-        /// Bytes of storage in use, in units of 512 bytes.
+        /// Length.
+        size: ByteCount,
+        /// Storage in use, in units of 512 bytes.
         blocks: u64,
-        /// Last read.
+        /// Time of the last read.
         atime: Time,
-        /// Last change of the bytes.
+        /// Time of the last change of the bytes.
         mtime: Time,
-        /// Last change of anything.
+        /// Time of the last change of bytes or attributes.
         ctime: Time,
         /// Owner.
         uid: u32,
         /// Group.
         gid: u32,
-        /// Names it has.
+        /// Number of names; 0 once the last name is removed.
         links: u32,
-        /// Permission bits, 0o7777 at most.
+        /// Permission bits, at most 0o7777.
         mode: u16,
-        /// What it is.
+        /// File type.
         kind: FileKind,
     }
 }
 
 record! {
-    /// Figures of a server's store.
-    StoreInfo {
-        /// Blocks of 4096 bytes in all.
+    /// Figures of a file system. The `bytes_*` fields count since the server's start and never
+    /// decrease.
+    StatFs {
+        /// Total number of blocks of 4096 bytes.
         blocks: u64,
-        /// Blocks free.
+        /// Free blocks.
         blocks_free: u64,
-        /// Files possible in all.
+        /// Total number of files possible.
         files: u64,
-        /// Files that can still be made.
+        /// Number of files that can still be created.
         files_free: u64,
-        /// Bytes that were saved for snapshots before they changed, since the server started. Like
-        /// the two below, it never falls.
-        bytes_rescued: u64,
-        /// Bytes written back to where they came from and were still, for which nothing was done
-        /// (W2).
-        bytes_elided: u64,
-        /// Bytes of writes that were copied or shared on the server's side (W4).
-        bytes_cloned: u64,
-        /// Handles that the asking session holds now, snapshots among them.
+        /// Bytes copied for snapshots before they were overwritten.
+        bytes_rescued: ByteCount,
+        /// Bytes written back unchanged to where they came from, for which nothing was done (W2).
+        bytes_elided: ByteCount,
+        /// Bytes of writes that the server copied or shared on its side (W4).
+        bytes_cloned: ByteCount,
+        /// Handles that the requesting session holds, snapshots included.
         handles: u64,
-        /// Snapshots that the server keeps now.
+        /// Snapshots that the server holds.
         snapshots: u64,
-        /// Pages that it keeps for them alone: rescued ones, and those of files that have no name
-        /// any more.
-        pages_kept: u64,
-        /// Handles that it holds itself at the server beneath.
+        /// Pages kept for snapshots alone: rescued ones, and those of files without a name.
+        pages_kept: PageCount,
+        /// Handles that the server itself holds at its base.
         base_handles: u64,
     }
 }

@@ -1,6 +1,6 @@
 //! Every message there and back, and every decoder under bytes that nobody meant.
 
-use foundation::Errno;
+use foundation::{ByteCount, Errno, SnapshotOffset};
 use fsproto::dirent::{DirEntries, DirEntry, valid_name};
 use fsproto::*;
 use proptest::prelude::*;
@@ -25,9 +25,9 @@ macro_rules! for_all_operations {
             Link,
             MakeSymlink,
             ReadLink,
-            StatStore,
+            GetStatFs,
             Sync,
-            Extents,
+            ListHoles,
             Allocate,
             CloneRange,
             Reclaim,
@@ -45,11 +45,11 @@ fn number() -> impl Strategy<Value = u64> {
 
 /// A head in which some fields hold something else than zero. Kinds and flags decode only if they
 /// are known: so small numbers are frequent.
-fn fields() -> impl Strategy<Value = [u8; HEAD_BYTES]> {
+fn fields() -> impl Strategy<Value = [u8; HEADER_BYTES]> {
     let edit =
-        (0_usize..HEAD_BYTES, prop_oneof![Just(1_usize), Just(2), Just(4), Just(8)], number());
+        (0_usize..HEADER_BYTES, prop_oneof![Just(1_usize), Just(2), Just(4), Just(8)], number());
     prop::collection::vec(edit, 0..6).prop_map(|edits| {
-        let mut head = [0; HEAD_BYTES];
+        let mut head = [0; HEADER_BYTES];
         for (at, width, number) in edits {
             let at = at / width * width;
             head[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
@@ -60,7 +60,7 @@ fn fields() -> impl Strategy<Value = [u8; HEAD_BYTES]> {
 
 /// A request decodes to what was encoded, and what decodes is encoded as it was.
 fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
-    fields: &[u8; HEAD_BYTES],
+    fields: &[u8; HEADER_BYTES],
     base: &O,
 ) -> Result<bool, TestCaseError> {
     let tag = Tag(0x1234_5678);
@@ -71,12 +71,12 @@ fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
     }
     let used = 16 + O::BYTES;
     head[used..].fill(0);
-    let (decoded, mut reader) = Head::decode(&head).unwrap();
+    let (decoded, mut reader) = Header::decode(&head).unwrap();
     prop_assert_eq!(
         (decoded.tag, decoded.op, decoded.payload_bytes, decoded.status),
         (tag, O::OP as u16, 77, 0)
     );
-    prop_assert_eq!(decoded.flags.contains(HeadFlags::FROM_SERVER), O::OP.from_server());
+    prop_assert_eq!(decoded.flags.contains(HeaderFlags::FROM_SERVER), O::OP.from_server());
     let whole = Request::decode(decoded.op, &mut reader.clone());
     let Ok(request) = O::get(&mut reader) else {
         prop_assert_eq!(whole, Err(Malformed));
@@ -88,14 +88,14 @@ fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
 }
 
 /// The same for a reply.
-fn reply_round_trip<O: Operation>(fields: &[u8; HEAD_BYTES]) -> Result<bool, TestCaseError> {
+fn reply_round_trip<O: Operation>(fields: &[u8; HEADER_BYTES]) -> Result<bool, TestCaseError> {
     let mut head = O::reply(Tag(9), &O::Reply::default(), 0);
     for (byte, change) in head.iter_mut().zip(fields).skip(16) {
         *byte ^= change;
     }
     head[16 + <O::Reply as Field>::BYTES..].fill(0);
-    let (decoded, mut reader) = Head::decode(&head).unwrap();
-    prop_assert!(decoded.flags.contains(HeadFlags::REPLY));
+    let (decoded, mut reader) = Header::decode(&head).unwrap();
+    prop_assert!(decoded.flags.contains(HeaderFlags::REPLY));
     prop_assert_eq!(decoded.result(), Ok(()));
     let Ok(reply) = O::decode_reply(&mut reader) else { return Ok(false) };
     prop_assert_eq!(O::reply(Tag(9), &reply, 0), head);
@@ -118,9 +118,9 @@ proptest! {
 
     #[test]
     fn x5_no_head_makes_a_decoder_panic(quarters in prop::array::uniform4(prop::array::uniform32(any::<u8>())), op in 0_u16..40) {
-        let mut head = [0; HEAD_BYTES];
+        let mut head = [0; HEADER_BYTES];
         head.copy_from_slice(&quarters.concat());
-        if let Ok((decoded, mut reader)) = Head::decode(&head) {
+        if let Ok((decoded, mut reader)) = Header::decode(&head) {
             prop_assert!(decoded.payload_bytes as usize <= MAX_PAYLOAD);
             let _ = Request::decode(decoded.op, &mut reader);
         }
@@ -134,16 +134,16 @@ proptest! {
 
     #[test]
     fn lists_there_and_back(records in prop::collection::vec((number(), number(), number()), 0..MAX_HOLES)) {
-        let pieces: Vec<Piece> = records.iter().map(|&(a, b, c)| Piece { snapshot: Handle(a), offset: b, length: c }).collect();
+        let pieces: Vec<Piece> = records.iter().map(|&(a, b, c)| Piece { snapshot: Handle(a), offset: SnapshotOffset(b), length: ByteCount(c) }).collect();
         let bytes: Vec<u8> = pieces.iter().flat_map(Piece::to_bytes).collect();
-        prop_assert_eq!(Pieces::<Piece>::decode(&bytes, MAX_PIECES).unwrap().collect::<Vec<_>>(), pieces.clone());
+        prop_assert_eq!(Records::<Piece>::decode(&bytes, MAX_PIECES).unwrap().collect::<Vec<_>>(), pieces.clone());
         if !pieces.is_empty() {
-            prop_assert!(Pieces::<Piece>::decode(&bytes, pieces.len() - 1).is_err());
-            prop_assert!(Pieces::<Piece>::decode(&bytes[1..], MAX_PIECES).is_err());
+            prop_assert!(Records::<Piece>::decode(&bytes, pieces.len() - 1).is_err());
+            prop_assert!(Records::<Piece>::decode(&bytes[1..], MAX_PIECES).is_err());
         }
-        let holes: Vec<Hole> = records.iter().map(|&(offset, length, _)| Hole { offset, length }).collect();
+        let holes: Vec<Hole> = records.iter().map(|&(offset, length, _)| Hole { offset, length: ByteCount(length) }).collect();
         let bytes: Vec<u8> = holes.iter().flat_map(Hole::to_bytes).collect();
-        prop_assert_eq!(Pieces::<Hole>::decode(&bytes, MAX_HOLES).unwrap().collect::<Vec<_>>(), holes);
+        prop_assert_eq!(Records::<Hole>::decode(&bytes, MAX_HOLES).unwrap().collect::<Vec<_>>(), holes);
     }
 
     #[test]
@@ -170,10 +170,10 @@ proptest! {
         // After an error nothing more comes.
         let errors = DirEntries::new(&bytes).filter(Result::is_err).count();
         prop_assert!(errors <= 1);
-        if let Ok(pieces) = Pieces::<Piece>::decode(&bytes, max) {
+        if let Ok(pieces) = Records::<Piece>::decode(&bytes, max) {
             prop_assert!(pieces.count() <= max);
         }
-        if let Ok(holes) = Pieces::<Hole>::decode(&bytes, max) {
+        if let Ok(holes) = Records::<Hole>::decode(&bytes, max) {
             prop_assert!(holes.count() <= max);
         }
         if let Ok(path) = Path::new(&bytes) {
@@ -190,7 +190,7 @@ fn every_operation_has_a_message_that_decodes_with_other_than_zeros() {
     macro_rules! check {
         ($($operation:ident),*) => {$(
             for byte in (0..$operation::BYTES).map(|byte| 16 + byte) {
-                let mut change = [0; HEAD_BYTES];
+                let mut change = [0; HEADER_BYTES];
                 change[byte] = 1;
                 let decodes = request_round_trip(&change, &$operation::default()).unwrap();
                 assert!(decodes || stringify!($operation) == "Open" || has_flags(stringify!($operation)), "{} byte {byte}", stringify!($operation));
@@ -198,7 +198,7 @@ fn every_operation_has_a_message_that_decodes_with_other_than_zeros() {
         )*};
     }
     fn has_flags(name: &str) -> bool {
-        ["Hello", "Stat", "SetAttr", "Write", "Remove", "Rename"].contains(&name)
+        ["Allocate", "Hello", "Stat", "SetAttr", "Write", "Remove", "Rename"].contains(&name)
     }
     for_all_operations!(check);
 }
@@ -215,19 +215,19 @@ fn numbers_of_operations_are_those_of_the_documents() {
 
 #[test]
 fn what_is_past_a_limit_is_malformed() {
-    let good = StatStore {}.request(Tag(1), MAX_PAYLOAD);
-    assert!(Head::decode(&good).is_ok());
+    let good = GetStatFs {}.request(Tag(1), MAX_PAYLOAD);
+    assert!(Header::decode(&good).is_ok());
     assert_eq!(
-        Head::decode(&StatStore {}.request(Tag(1), MAX_PAYLOAD + 1)).map(drop),
+        Header::decode(&GetStatFs {}.request(Tag(1), MAX_PAYLOAD + 1)).map(drop),
         Err(Malformed)
     );
     for (at, value) in [(10, 4), (11, 1), (13, 0x10), (14, 1)] {
         let mut bad = good;
         bad[at] = value;
-        assert_eq!(Head::decode(&bad).map(drop), Err(Malformed), "byte {at}");
+        assert_eq!(Header::decode(&bad).map(drop), Err(Malformed), "byte {at}");
     }
     let failed = error_reply(7, Tag(3), Errno::ENOSPC);
-    let (head, _) = Head::decode(&failed).unwrap();
+    let (head, _) = Header::decode(&failed).unwrap();
     assert_eq!((head.tag, head.op, head.result()), (Tag(3), 7, Err(Errno::ENOSPC)));
     assert_eq!(Errno::ENOSPC.text(), "No space left on device");
     assert_eq!(Errno(4000).text(), "Unknown error");

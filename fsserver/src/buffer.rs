@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::{HEAD_BYTES, MAX_PAYLOAD};
+use fsproto::{HEADER_BYTES, MAX_PAYLOAD};
 
 /// A page of zeros: what holes are read from.
 #[repr(C, align(4096))]
@@ -60,7 +60,7 @@ impl AlignedBuffer {
 pub struct Inbox(AlignedBuffer);
 
 /// Where the head lies.
-const HEAD_AT: usize = PAGE_BYTES - HEAD_BYTES;
+const HEAD_AT: usize = PAGE_BYTES - HEADER_BYTES;
 
 impl Inbox {
     /// For messages of any length; ENOMEM where there is no room for them.
@@ -75,9 +75,9 @@ impl Inbox {
 
     /// The head and the payload of a message of which so many bytes of payload came; none where it
     /// was too long.
-    pub fn message(&self, payload_bytes: usize) -> (&[u8; HEAD_BYTES], &[u8]) {
+    pub fn message(&self, payload_bytes: usize) -> (&[u8; HEADER_BYTES], &[u8]) {
         let whole = self.0.bytes().get(HEAD_AT..).and_then(<[u8]>::split_first_chunk);
-        let (head, payload) = whole.unwrap_or((&[0; HEAD_BYTES], &[]));
+        let (head, payload) = whole.unwrap_or((&[0; HEADER_BYTES], &[]));
         (
             head,
             payload
@@ -105,8 +105,8 @@ mod tests {
     fn a_payload_begins_on_a_page_border() {
         let mut inbox = Inbox::new().unwrap();
         let space = inbox.space();
-        assert_eq!(space.len(), HEAD_BYTES + MAX_PAYLOAD + 1);
-        (space[0], space[HEAD_BYTES], space[HEAD_BYTES + 1]) = (1, 2, 3);
+        assert_eq!(space.len(), HEADER_BYTES + MAX_PAYLOAD + 1);
+        (space[0], space[HEADER_BYTES], space[HEADER_BYTES + 1]) = (1, 2, 3);
         let (head, payload) = inbox.message(2);
         assert_eq!((head[0], payload), (1, &[2, 3][..]));
         assert!(payload.as_ptr().addr().is_multiple_of(PAGE_BYTES));

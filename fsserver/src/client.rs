@@ -22,10 +22,10 @@ pub trait Client {
     /// it does not fit, ENOTCONN when the server is gone.
     fn call(
         &mut self,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
-    ) -> Result<([u8; HEAD_BYTES], usize), Errno>;
+    ) -> Result<([u8; HEADER_BYTES], usize), Errno>;
 }
 
 /// A session with the server beneath, in types.
@@ -41,11 +41,8 @@ impl<C: Client> Base<C> {
     /// Opens the session, naming what can be used.
     pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
         let mut base = Self { client, next_tag: 1, features: Features::empty(), root: FileId(0) };
-        let welcome = base.request(&Hello { version: VERSION, features }, &[])?;
-        if welcome.version != VERSION || !features.contains(welcome.features) {
-            return Err(Errno::EPROTO);
-        }
-        base.features = welcome.features;
+        let welcome = base.request(&hello(features), &[])?;
+        base.features = agree(features, &welcome)?;
         base.root = welcome.root;
         Ok(base)
     }
@@ -92,9 +89,9 @@ impl<C: Client> Base<C> {
         }
         let (head, received) =
             self.client.call(&request.request(tag, payload_bytes), payload, into)?;
-        let (decoded, mut fields) = Head::decode(&head).map_err(|_| Errno::EPROTO)?;
+        let (decoded, mut fields) = Header::decode(&head).map_err(|_| Errno::EPROTO)?;
         let answers =
-            decoded.tag == tag && decoded.op == O::OP as u16 && decoded.flags == HeadFlags::REPLY;
+            decoded.tag == tag && decoded.op == O::OP as u16 && decoded.flags == HeaderFlags::REPLY;
         if !answers || decoded.payload_bytes as usize != received || received > into.len() {
             return Err(Errno::EPROTO);
         }
@@ -112,7 +109,7 @@ impl<C: Client> Base<C> {
         let mut target = [0; MAX_PATH];
         let (reply, length) = self.fetch(request, payload, &mut target)?;
         let target = target.get(..length).unwrap_or_default();
-        if length != usize::from(reply.link_bytes) || (length > 0 && reply.handle != ROOT) {
+        if length != usize::from(reply.link_bytes) || (length > 0 && reply.handle != Handle::NONE) {
             return Err(Errno::EPROTO);
         }
         Ok(Walk { reply, target: target.to_vec() })
@@ -139,10 +136,10 @@ impl<C: Client> Base<C> {
     }
 
     /// The holes of a range, as far as one reply tells them.
-    pub fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+    pub fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno> {
         let mut list = [0; MAX_HOLES * Hole::BYTES];
         let (listed, length) = self.fetch(request, &[], &mut list)?;
-        let holes = Pieces::<Hole>::decode(list.get(..length).unwrap_or_default(), MAX_HOLES)
+        let holes = Records::<Hole>::decode(list.get(..length).unwrap_or_default(), MAX_HOLES)
             .map_err(|_| Errno::EPROTO)?
             .collect();
         Ok((listed, holes))
@@ -178,10 +175,10 @@ impl<S: FileServer> Drop for LocalClient<S> {
 impl<S: FileServer> Client for LocalClient<S> {
     fn call(
         &mut self,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
-    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+    ) -> Result<([u8; HEADER_BYTES], usize), Errno> {
         let mut dispatcher = self.dispatcher.borrow_mut();
         let joined;
         let payload = match payload {

@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{Errno, PAGE_BYTES, SnapshotOffset};
 use fsproto::*;
 
 use crate::server::{FileServer, Payload, Walk};
@@ -27,7 +27,7 @@ pub struct SessionId(u64);
 #[derive(Debug)]
 pub struct Reply<'a> {
     /// The head.
-    pub head: [u8; HEAD_BYTES],
+    pub head: [u8; HEADER_BYTES],
     /// What follows it.
     pub payload: Payload<'a>,
 }
@@ -49,7 +49,7 @@ struct Session {
 impl Session {
     /// EBADF unless the handle is this session's.
     fn check(&self, handle: Handle) -> Result<(), Errno> {
-        if handle == ROOT || self.handles.contains_key(&handle) {
+        if handle == Handle::ROOT || self.handles.contains_key(&handle) {
             Ok(())
         } else {
             Err(Errno::EBADF)
@@ -68,7 +68,7 @@ impl Session {
     }
 
     fn give(&mut self, handle: Handle, kind: Kind) {
-        if handle != ROOT {
+        if handle != Handle::NONE {
             self.snapshots += usize::from(kind == Kind::Snapshot);
             self.handles.insert(handle, kind);
         }
@@ -131,8 +131,13 @@ impl<S: FileServer> Dispatcher<S> {
     }
 
     /// Carries a request out.
-    pub fn handle(&mut self, id: SessionId, head: &[u8; HEAD_BYTES], payload: &[u8]) -> Reply<'_> {
-        let Ok((decoded, fields)) = Head::decode(head) else {
+    pub fn handle(
+        &mut self,
+        id: SessionId,
+        head: &[u8; HEADER_BYTES],
+        payload: &[u8],
+    ) -> Reply<'_> {
+        let Ok((decoded, fields)) = Header::decode(head) else {
             return refuse(op_of(head), tag_of(head), Errno::EPROTO);
         };
         self.dispatch(id, &decoded, fields, payload)
@@ -142,7 +147,7 @@ impl<S: FileServer> Dispatcher<S> {
     fn dispatch(
         &mut self,
         id: SessionId,
-        head: &Head,
+        head: &Header,
         mut fields: Reader<'_>,
         payload: &[u8],
     ) -> Result<Reply<'_>, Errno> {
@@ -200,14 +205,14 @@ fn greet<'a>(
     hello: &Hello,
     more: Features,
 ) -> Result<Reply<'a>, Errno> {
-    if session.greeted || hello.version == 0 {
+    if session.greeted {
         return Err(Errno::EPROTO);
     }
     let terms = server.terms()?;
+    let welcome = grant(hello, terms.features | more, terms.root)?;
     session.greeted = true;
-    session.features = (terms.features | more) & hello.features;
-    let version = hello.version.min(VERSION);
-    Ok(plain::<Hello>(tag, &Welcome { version, features: session.features, root: terms.root }))
+    session.features = welcome.features;
+    Ok(plain::<Hello>(tag, &welcome))
 }
 
 /// Requests on names.
@@ -294,19 +299,19 @@ fn on_handle<'a>(
                 .read_link(request.handle)
                 .map(|payload| with_payload::<ReadLink>(tag, &Nothing {}, payload))
         }
-        Request::StatStore(_) => {
+        Request::GetStatFs(_) => {
             let handles = session.handles.len() as u64;
-            server.stat_store().map(|info| plain::<StatStore>(tag, &StoreInfo { handles, ..info }))
+            server.stat_fs().map(|info| plain::<GetStatFs>(tag, &StatFs { handles, ..info }))
         }
         Request::Sync(request) => {
             session.check(request.handle)?;
             server.sync(request.handle).map(|()| plain::<Sync>(tag, &Nothing {}))
         }
-        Request::Extents(request) => {
+        Request::ListHoles(request) => {
             session.check(request.handle)?;
-            let (listed, holes) = server.extents(request)?;
+            let (listed, holes) = server.list_holes(request)?;
             let bytes = holes.iter().flat_map(|hole| hole.to_bytes()).collect();
-            Ok(with_payload::<Extents>(tag, &listed, Payload::owned(bytes)))
+            Ok(with_payload::<ListHoles>(tag, &listed, Payload::owned(bytes)))
         }
         Request::Allocate(request) => {
             session.check(request.handle)?;
@@ -355,7 +360,8 @@ fn write<'a>(
     if !references && (!list.is_empty() || request.flags.contains(WriteFlags::SNAPSHOT)) {
         return Err(Errno::EOPNOTSUPP);
     }
-    let pieces: Vec<Piece> = Pieces::decode(list, MAX_PIECES).map_err(|_| Errno::EPROTO)?.collect();
+    let pieces: Vec<Piece> =
+        Records::decode(list, MAX_PIECES).map_err(|_| Errno::EPROTO)?.collect();
     check_pieces(session, &pieces, data.len())?;
     let mut request = *request;
     if session.check_snapshots().is_err() {
@@ -373,10 +379,10 @@ fn check_pieces(session: &Session, pieces: &[Piece], data_bytes: usize) -> Resul
     }
     let mut data_left = data_bytes as u64;
     for piece in pieces {
-        if piece.snapshot == ROOT {
+        if piece.snapshot == Handle::NONE {
             data_left = data_left
-                .checked_sub(piece.length)
-                .filter(|_| piece.offset == 0)
+                .checked_sub(piece.length.0)
+                .filter(|_| piece.offset == SnapshotOffset(0))
                 .ok_or(Errno::EPROTO)?;
         } else if session.handles.get(&piece.snapshot) != Some(&Kind::Snapshot) {
             return Err(Errno::EBADF);
@@ -416,10 +422,10 @@ fn refuse<'a>(op: u16, tag: Tag, error: Errno) -> Reply<'a> {
 }
 
 /// The tag's place in a head that does not decode: the best one can do for a client that waits.
-fn tag_of(head: &[u8; HEAD_BYTES]) -> Tag {
+fn tag_of(head: &[u8; HEADER_BYTES]) -> Tag {
     Tag(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
 }
 
-fn op_of(head: &[u8; HEAD_BYTES]) -> u16 {
+fn op_of(head: &[u8; HEADER_BYTES]) -> u16 {
     u16::from_le_bytes([head[8], head[9]])
 }

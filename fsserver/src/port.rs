@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use foundation::Errno;
-use fsproto::{HEAD_BYTES, Head, HeadFlags, MAX_PAYLOAD};
+use fsproto::{HEADER_BYTES, Header, HeaderFlags, MAX_PAYLOAD};
 
 use crate::buffer::Inbox;
 use crate::client::Client;
@@ -15,7 +15,7 @@ pub trait Port {
     /// Waits for a message and tells the length of its payload; nothing once the other end is gone
     /// for good. What does not fit into `payload` is dropped, and the length told is then greater
     /// than that of `payload`.
-    fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize>;
+    fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize>;
 
     /// The same into an [`Inbox`], which a carrier that moves pages can fill at once. What is too
     /// long shows in a length above [`MAX_PAYLOAD`].
@@ -25,7 +25,7 @@ pub trait Port {
     }
 
     /// Sends a message. ENOTCONN once the other end is gone.
-    fn send(&mut self, head: &[u8; HEAD_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
+    fn send(&mut self, head: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
 }
 
 /// Serves one client until it is gone. Fails only where there is no memory to begin with.
@@ -59,18 +59,18 @@ pub struct PortClient<P>(pub P);
 impl<P: Port> Client for PortClient<P> {
     fn call(
         &mut self,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
-    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+    ) -> Result<([u8; HEADER_BYTES], usize), Errno> {
         self.0.send(head, payload)?;
-        let tag = Head::decode(head).map_err(|_| Errno::EINVAL)?.0.tag;
-        let mut reply = [0; HEAD_BYTES];
+        let tag = Header::decode(head).map_err(|_| Errno::EINVAL)?.0.tag;
+        let mut reply = [0; HEADER_BYTES];
         for _ in 0..MAX_STRAY {
             let length = self.0.receive(&mut reply, into).ok_or(Errno::ENOTCONN)?;
             // What answers an earlier request, late or twice, is none of this one's business.
-            let answers = Head::decode(&reply).is_ok_and(|(decoded, _)| {
-                decoded.tag == tag && decoded.flags.contains(HeadFlags::REPLY)
+            let answers = Header::decode(&reply).is_ok_and(|(decoded, _)| {
+                decoded.tag == tag && decoded.flags.contains(HeaderFlags::REPLY)
             });
             if answers {
                 return if length <= into.len() { Ok((reply, length)) } else { Err(Errno::EPROTO) };
@@ -86,30 +86,30 @@ mod tests {
     use crate::client::Base;
     use alloc::collections::VecDeque;
     use alloc::vec;
-    use fsproto::{Features, Hello, Operation, StatStore, StoreInfo, Tag, Welcome};
+    use fsproto::{Features, GetStatFs, Hello, Operation, StatFs, Tag, Welcome};
 
     /// The other end says this, whatever it is asked.
     #[derive(Default)]
-    struct Script(VecDeque<([u8; HEAD_BYTES], Vec<u8>)>);
+    struct Script(VecDeque<([u8; HEADER_BYTES], Vec<u8>)>);
 
     impl Port for Script {
-        fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize> {
+        fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
             let (next, bytes) = self.0.pop_front()?;
             *head = next;
             payload.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
             Some(bytes.len())
         }
 
-        fn send(&mut self, _head: &[u8; HEAD_BYTES], _payload: &[&[u8]]) -> Result<(), Errno> {
+        fn send(&mut self, _head: &[u8; HEADER_BYTES], _payload: &[&[u8]]) -> Result<(), Errno> {
             Ok(())
         }
     }
 
-    fn info(blocks: u64, tag: u32) -> ([u8; HEAD_BYTES], Vec<u8>) {
-        (StatStore::reply(Tag(tag), &StoreInfo { blocks, ..StoreInfo::default() }, 0), Vec::new())
+    fn info(blocks: u64, tag: u32) -> ([u8; HEADER_BYTES], Vec<u8>) {
+        (GetStatFs::reply(Tag(tag), &StatFs { blocks, ..StatFs::default() }, 0), Vec::new())
     }
 
-    fn connected(replies: Vec<([u8; HEAD_BYTES], Vec<u8>)>) -> Base<PortClient<Script>> {
+    fn connected(replies: Vec<([u8; HEADER_BYTES], Vec<u8>)>) -> Base<PortClient<Script>> {
         let welcome = Hello::reply(Tag(1), &Welcome { version: 1, ..Welcome::default() }, 0);
         let script = core::iter::once((welcome, Vec::new())).chain(replies).collect();
         Base::connect(PortClient(Script(script)), Features::empty()).unwrap()
@@ -120,11 +120,11 @@ mod tests {
         let mut base = connected(vec![
             info(1, 2),
             info(1, 2),
-            ([0xFF; HEAD_BYTES], vec![1; 50]),
+            ([0xFF; HEADER_BYTES], vec![1; 50]),
             info(2, 3),
             info(9, 5),
         ]);
-        let mut ask = || base.request(&StatStore {}, &[]).map(|info| info.blocks);
+        let mut ask = || base.request(&GetStatFs {}, &[]).map(|info| info.blocks);
         assert_eq!(ask(), Ok(1));
         assert_eq!(ask(), Ok(2));
         // The reply to a request that is yet to come is no reply; and then the other end is gone.
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn x5_replies_that_do_not_fit_the_request() {
         let other = Hello::reply(Tag(2), &Welcome::default(), 0);
-        let with_payload = StatStore::reply(Tag(3), &StoreInfo::default(), 4);
-        let lying = StatStore::reply(Tag(4), &StoreInfo::default(), 4);
+        let with_payload = GetStatFs::reply(Tag(3), &StatFs::default(), 4);
+        let lying = GetStatFs::reply(Tag(4), &StatFs::default(), 4);
         let mut base = connected(vec![
             (other, vec![]),
             (with_payload, vec![0; 4]),
@@ -143,8 +143,8 @@ mod tests {
             info(7, 5),
         ]);
         for _ in 0..3 {
-            assert_eq!(base.request(&StatStore {}, &[]), Err(Errno::EPROTO));
+            assert_eq!(base.request(&GetStatFs {}, &[]), Err(Errno::EPROTO));
         }
-        assert_eq!(base.request(&StatStore {}, &[]).map(|info| info.blocks), Ok(7));
+        assert_eq!(base.request(&GetStatFs {}, &[]).map(|info| info.blocks), Ok(7));
     }
 }

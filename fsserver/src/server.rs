@@ -183,10 +183,10 @@ pub trait FileServer {
         target: &[u8],
     ) -> Result<Walk, Errno>;
     fn read_link(&mut self, handle: Handle) -> Result<Payload<'_>, Errno>;
-    fn stat_store(&mut self) -> Result<StoreInfo, Errno>;
+    fn stat_fs(&mut self) -> Result<StatFs, Errno>;
     fn sync(&mut self, handle: Handle) -> Result<(), Errno>;
     /// At most [`MAX_HOLES`] of them.
-    fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno>;
+    fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno>;
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno>;
     fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno>;
 }

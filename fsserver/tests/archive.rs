@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use foundation::ByteCount;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 
@@ -56,7 +57,7 @@ fn a_tree_as_the_archive_says() {
     let attr = files.stat("bin/prog").unwrap();
     assert_eq!(
         (attr.mode, attr.size, attr.links, attr.mtime.0),
-        (0o755, program.len() as u64, 2, 1_700_000_000_000_000_000)
+        (0o755, ByteCount(program.len() as u64), 2, 1_700_000_000_000_000_000)
     );
     assert_eq!(
         (files.stat("tmp").unwrap().mode, files.stat("sh").unwrap().kind),

@@ -5,7 +5,7 @@ mod common;
 
 use common::wrapped::Tower;
 use common::*;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::*;
 use fsserver::{Dispatcher, FileServer, SessionId};
 use proptest::prelude::*;
@@ -14,13 +14,13 @@ use proptest::prelude::*;
 fn ask<S: FileServer>(
     server: &SharedServer<S>,
     session: SessionId,
-    head: &[u8; HEAD_BYTES],
+    head: &[u8; HEADER_BYTES],
     payload: &[u8],
 ) -> (Tag, Result<(), Errno>) {
     let mut dispatcher = server.borrow_mut();
     let reply = dispatcher.handle(session, head, payload);
-    let (decoded, _) = Head::decode(&reply.head).expect("a reply that does not decode");
-    assert_eq!(decoded.flags, HeadFlags::REPLY);
+    let (decoded, _) = Header::decode(&reply.head).expect("a reply that does not decode");
+    assert_eq!(decoded.flags, HeaderFlags::REPLY);
     assert_eq!(decoded.payload_bytes as usize, reply.payload.len());
     assert_eq!(reply.payload.segments().map(<[u8]>::len).sum::<usize>(), reply.payload.len());
     (decoded.tag, decoded.result())
@@ -38,7 +38,7 @@ fn x5_a_session_begins_with_hello_and_has_one() {
     let server = memfs(10);
     let session = server.borrow_mut().open_session();
     assert_eq!(
-        ask(&server, session, &StatStore {}.request(Tag(9), 0), &[]),
+        ask(&server, session, &GetStatFs {}.request(Tag(9), 0), &[]),
         (Tag(9), Err(Errno::EPROTO))
     );
     let hello = Hello { version: VERSION, features: Features::empty() };
@@ -48,7 +48,7 @@ fn x5_a_session_begins_with_hello_and_has_one() {
     );
     assert_eq!(ask(&server, session, &hello.request(Tag(3), 0), &[]).1, Ok(()));
     assert_eq!(ask(&server, session, &hello.request(Tag(4), 0), &[]).1, Err(Errno::EPROTO));
-    assert_eq!(ask(&server, session, &StatStore {}.request(Tag(5), 0), &[]).1, Ok(()));
+    assert_eq!(ask(&server, session, &GetStatFs {}.request(Tag(5), 0), &[]).1, Ok(()));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn x5_what_was_not_agreed_on_is_refused() {
     let session = tower.wrapper.borrow_mut().open_session();
     let hello = Hello { version: VERSION, features: Features::SPARSE };
     assert_eq!(ask(&tower.wrapper, session, &hello.request(Tag(1), 0), &[]).1, Ok(()));
-    let snapshot = Snapshot { handle: ROOT, length: 1, ..Snapshot::default() };
+    let snapshot = Snapshot { handle: Handle::ROOT, length: ByteCount(1), ..Snapshot::default() };
     assert_eq!(
         ask(&tower.wrapper, session, &snapshot.request(Tag(2), 0), &[]).1,
         Err(Errno::EOPNOTSUPP)
@@ -68,16 +68,16 @@ fn x5_what_was_not_agreed_on_is_refused() {
 fn x5_heads_that_do_not_fit_their_message() {
     let server = memfs(10);
     let session = greeted(&server);
-    let too_short = Stat { dir: ROOT, flags: OpenFlags::empty() }.request(Tag(7), 5);
+    let too_short = Stat { dir: Handle::ROOT, flags: OpenFlags::empty() }.request(Tag(7), 5);
     assert_eq!(ask(&server, session, &too_short, b"1234"), (Tag(7), Err(Errno::EPROTO)));
-    let a_reply = StatStore::reply(Tag(8), &StoreInfo::default(), 0);
+    let a_reply = GetStatFs::reply(Tag(8), &StatFs::default(), 0);
     assert_eq!(ask(&server, session, &a_reply, &[]), (Tag(8), Err(Errno::EPROTO)));
-    let from_server = Recall { handle: ROOT }.request(Tag(9), 0);
+    let from_server = Recall { handle: Handle::ROOT }.request(Tag(9), 0);
     assert_eq!(ask(&server, session, &from_server, &[]), (Tag(9), Err(Errno::EPROTO)));
-    let mut unknown = StatStore {}.request(Tag(10), 0);
+    let mut unknown = GetStatFs {}.request(Tag(10), 0);
     unknown[8] = 200;
     assert_eq!(ask(&server, session, &unknown, &[]), (Tag(10), Err(Errno::ENOSYS)));
-    let mut overlong = StatStore {}.request(Tag(11), 0);
+    let mut overlong = GetStatFs {}.request(Tag(11), 0);
     overlong[..4].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(ask(&server, session, &overlong, &[]), (Tag(11), Err(Errno::EPROTO)));
 }
@@ -86,9 +86,14 @@ fn x5_heads_that_do_not_fit_their_message() {
 fn x5_pieces_must_add_up() {
     let server = memfs(10);
     let session = greeted(&server);
-    let open = Open { dir: ROOT, flags: CREATE, mode: 0 };
+    let open = Open { dir: Handle::ROOT, flags: CREATE, mode: 0 };
     assert_eq!(ask(&server, session, &open.request(Tag(1), 1), b"a").1, Ok(()));
-    let write = Write { handle: Handle(1), offset: 0, flags: WriteFlags::empty(), data_bytes: 5 };
+    let write = Write {
+        handle: Handle(1),
+        offset: FileOffset(0),
+        flags: WriteFlags::empty(),
+        data_bytes: 5,
+    };
     assert_eq!(ask(&server, session, &write.request(Tag(2), 4), b"1234").1, Err(Errno::EPROTO));
     // More than the data is a list of pieces, which this server takes no part in.
     assert_eq!(
@@ -104,12 +109,15 @@ fn x5_handles_run_out_before_memory_does() {
     let session = dispatcher.open_session();
     let hello = Hello { version: VERSION, features: Features::all() };
     dispatcher.handle(session, &hello.request(Tag(0), 0), &[]);
-    let open = Open { dir: ROOT, flags: OpenFlags::READ, mode: 0 }.request(Tag(1), 0);
+    let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 }.request(Tag(1), 0);
     for _ in 0..fsserver::MAX_HANDLES {
-        assert_eq!(Head::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status, 0);
+        assert_eq!(
+            Header::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status,
+            0
+        );
     }
     assert_eq!(
-        Head::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status,
+        Header::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status,
         Errno::ENFILE.0
     );
 }
@@ -123,7 +131,7 @@ fn memfs_of(pages: u64) -> fsserver::memfs::Memfs<TestClock> {
 }
 
 /// A head that is nearly right: the numbers are small or extreme, the operation exists.
-fn near_head() -> impl Strategy<Value = ([u8; HEAD_BYTES], Vec<u8>)> {
+fn near_head() -> impl Strategy<Value = ([u8; HEADER_BYTES], Vec<u8>)> {
     let number = prop_oneof![
         0_u64..6,
         0_u64..6,
@@ -142,7 +150,7 @@ fn near_head() -> impl Strategy<Value = ([u8; HEAD_BYTES], Vec<u8>)> {
         prop::collection::vec(any::<u8>(), 8192..8200),
     ];
     (1_u16..27, fields, any::<u8>(), payload).prop_map(|(op, fields, shift, payload)| {
-        let mut head = [0; HEAD_BYTES];
+        let mut head = [0; HEADER_BYTES];
         head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         head[8..10].copy_from_slice(&op.to_le_bytes());
         // Most fields are 8 bytes long, some are 4; both patterns come up.
@@ -179,7 +187,7 @@ proptest! {
     fn x5_no_bytes_make_a_server_panic(head in prop::array::uniform32(any::<[u8; 4]>()), payload in prop::collection::vec(any::<u8>(), 0..300)) {
         let server = memfs(10);
         let session = greeted(&server);
-        let mut bytes = [0; HEAD_BYTES];
+        let mut bytes = [0; HEADER_BYTES];
         bytes.copy_from_slice(&head.concat());
         let _ = ask(&server, session, &bytes, &payload);
         bytes[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());

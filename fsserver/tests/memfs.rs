@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 
@@ -18,7 +18,7 @@ fn what_is_written_is_read() {
     assert_eq!(files.read(handle, 10_000, 1).unwrap(), []);
     files.write(handle, 4095, b"XYZ").unwrap();
     assert_eq!(files.read(handle, 4094, 5).unwrap(), [bytes[4094], b'X', b'Y', b'Z', bytes[4098]]);
-    assert_eq!(files.attr(handle).unwrap().size, 10_000);
+    assert_eq!(files.attr(handle).unwrap().size, ByteCount(10_000));
 }
 
 #[test]
@@ -28,12 +28,12 @@ fn a_file_is_sparse_to_any_size() {
     let (handle, _) = files.open("big", CREATE).unwrap();
     files.write(handle, i64::MAX as u64 - 4, b"end!").unwrap();
     let attr = files.attr(handle).unwrap();
-    assert_eq!((attr.size, attr.blocks), (i64::MAX as u64, 8));
+    assert_eq!((attr.size, attr.blocks), (ByteCount(i64::MAX as u64), 8));
     assert_eq!(files.write(handle, i64::MAX as u64 - 3, b"end!"), Err(Errno::EFBIG));
     assert_eq!(files.read(handle, 1 << 40, 3).unwrap(), [0, 0, 0]);
     let (listed, holes) =
-        files.0.extents(&Extents { handle, offset: 0, length: u64::MAX }).unwrap();
-    assert_eq!(holes, [Hole { offset: 0, length: (i64::MAX as u64) & !4095 }]);
+        files.0.list_holes(&ListHoles { handle, offset: 0, length: ByteCount(u64::MAX) }).unwrap();
+    assert_eq!(holes, [Hole { offset: 0, length: ByteCount((i64::MAX as u64) & !4095) }]);
     assert_eq!(listed.holes_end, u64::MAX);
     files.truncate(handle, 5).unwrap();
     files.truncate(handle, 1 << 50).unwrap();
@@ -59,7 +59,7 @@ fn no_space_changes_nothing() {
     let handle = files.create("a", &[1; 4096]);
     let before = files.attr(handle).unwrap();
     assert_eq!(files.write(handle, 0, &[2; 3 * 4096]), Err(Errno::ENOSPC));
-    assert_eq!(files.allocate(handle, 0, 3 * 4096, 0), Err(Errno::ENOSPC));
+    assert_eq!(files.allocate(handle, 0, 3 * 4096, AllocateMode::Extend), Err(Errno::ENOSPC));
     assert_eq!(files.attr(handle).unwrap(), before);
     assert_eq!(files.read_all(handle).unwrap(), [1; 4096]);
     assert_eq!(files.store().blocks_free, 1);
@@ -161,7 +161,7 @@ fn a_named_pipe_is_a_name_and_nothing_else() {
     let make = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::PIPE;
     assert_eq!(files.open("p", make).map(drop), Err(Errno::EINVAL));
     let (pipe, attr) = files.open("p", make | OpenFlags::EXCLUSIVE).unwrap();
-    assert_eq!((attr.kind, attr.size, attr.links), (FileKind::Pipe, 0, 1));
+    assert_eq!((attr.kind, attr.size, attr.links), (FileKind::Pipe, ByteCount::ZERO, 1));
     assert_eq!(files.open("p", make | OpenFlags::EXCLUSIVE).map(drop), Err(Errno::EEXIST));
     assert_eq!(
         files.open("p", OpenFlags::READ | OpenFlags::DIRECTORY).map(drop),
@@ -187,12 +187,18 @@ fn a_walk_stops_at_a_link() {
     files.make_dir("real").unwrap();
     files.create("real/file", b"x");
     files.symlink("way", "real").unwrap();
-    let walk =
-        files.0.walk(&Stat { dir: ROOT, flags: OpenFlags::empty() }, &[b"way/file"]).unwrap();
+    let walk = files
+        .0
+        .walk(&Stat { dir: Handle::ROOT, flags: OpenFlags::empty() }, &[b"way/file"])
+        .unwrap();
     assert_eq!((walk.reply.walked_bytes, walk.target.as_slice()), (3, &b"real"[..]));
     assert_eq!(files.stat("way").unwrap().kind, FileKind::Symlink);
-    let request =
-        Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: 9, flags: RenameFlags::empty() };
+    let request = Rename {
+        old_dir: Handle::ROOT,
+        new_dir: Handle::ROOT,
+        old_bytes: 9,
+        flags: RenameFlags::empty(),
+    };
     let walk = files.0.walk(&request, &[b"real/file", b"way/file"]).unwrap();
     assert_eq!((walk.reply.which, walk.is_link()), (1, true));
     let (link, _) = files.open("way", OpenFlags::READ | OpenFlags::NO_FOLLOW).unwrap();

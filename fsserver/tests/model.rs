@@ -12,7 +12,7 @@ use std::rc::Rc;
 use common::device::Device;
 use common::wrapped::{Failure, Tower};
 use common::*;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
 use fsproto::*;
 
 /// Longest file of the model.
@@ -172,8 +172,8 @@ impl World {
     /// What has several steps may end in the middle for want of room, and then tells how far it
     /// came. Where the base breaks nobody knows.
     fn whole_or_prefix(&self, written: Written, length: u64) -> Result<usize, Errno> {
-        if written.length == length || self.faults == Faults::None {
-            Ok(written.length as usize)
+        if written.length == ByteCount(length) || self.faults == Faults::None {
+            Ok(written.length.to_usize())
         } else {
             Err(Errno::EIO)
         }
@@ -208,7 +208,7 @@ impl World {
                 if truncate {
                     contents[file].clear();
                 }
-                assert_eq!(attr.size, contents[file].len() as u64);
+                assert_eq!(attr.size, ByteCount(contents[file].len() as u64));
                 self.open.push((handle, file));
             }
             Err(error) => assert!(truncate && error == Errno::ENOSPC, "{error:?}"),
@@ -273,7 +273,11 @@ impl World {
         if length == 0 {
             return;
         }
-        let mode = self.random.below(3) as u32;
+        let mode = match self.random.below(3) {
+            0 => AllocateMode::Extend,
+            1 => AllocateMode::KeepSize,
+            _ => AllocateMode::PunchHole,
+        };
         self.change(
             file,
             handle,
@@ -281,9 +285,9 @@ impl World {
             |bytes, _| {
                 let (begin, end) = (offset as usize, (offset + length) as usize);
                 match mode {
-                    0 => bytes.resize(bytes.len().max(end), 0),
-                    1 => {}
-                    _ => {
+                    AllocateMode::Extend => bytes.resize(bytes.len().max(end), 0),
+                    AllocateMode::KeepSize => {}
+                    AllocateMode::PunchHole => {
                         let size = bytes.len();
                         bytes[begin.min(size)..end.min(size)].fill(0);
                     }
@@ -327,7 +331,11 @@ impl World {
             if self.random.below(3) == 0 || self.snapshots.is_empty() {
                 let bytes =
                     pattern(self.random.below(1 << 30), self.random.position(6000) as usize);
-                pieces.push(Piece { snapshot: ROOT, offset: 0, length: bytes.len() as u64 });
+                pieces.push(Piece {
+                    snapshot: Handle::NONE,
+                    offset: SnapshotOffset(0),
+                    length: ByteCount(bytes.len() as u64),
+                });
                 data.extend(&bytes);
                 whole.extend(bytes);
                 continue;
@@ -343,7 +351,11 @@ impl World {
                 self.random.position(held.bytes.len() as u64)
             };
             let length = self.random.position(held.bytes.len() as u64 - from);
-            pieces.push(Piece { snapshot: held.handle, offset: from, length });
+            pieces.push(Piece {
+                snapshot: held.handle,
+                offset: SnapshotOffset(from),
+                length: ByteCount(length),
+            });
             whole.extend(&held.bytes[from as usize..(from + length) as usize]);
         }
         if offset as usize + whole.len() > 2 * MAX_BYTES as usize {
@@ -362,10 +374,13 @@ impl World {
             put(contents, offset as usize, &whole[..done])
         });
         let Written { snapshot, length, .. } = result.get();
-        assert!(snapshot == ROOT || (flags.contains(WriteFlags::SNAPSHOT) && length > 0));
-        if snapshot != ROOT {
+        assert!(
+            snapshot == Handle::NONE
+                || (flags.contains(WriteFlags::SNAPSHOT) && length > ByteCount(0))
+        );
+        if snapshot != Handle::NONE {
             // What the file holds now is what it held at the write's own instant.
-            let bytes = self.contents[file][offset as usize..(offset + length) as usize].to_vec();
+            let bytes = self.contents[file][offset as usize..(offset + length.0) as usize].to_vec();
             self.snapshots.push(Held { handle: snapshot, file, offset, bytes });
         }
     }
@@ -376,7 +391,13 @@ impl World {
         let misalignment =
             if self.random.below(2) == 0 { 0 } else { self.random.below(4096) as u32 };
         let inline_max = if self.random.below(4) == 0 { 10_000 } else { 0 };
-        let request = Snapshot { handle, offset, length, misalignment, inline_max };
+        let request = Snapshot {
+            handle,
+            offset: FileOffset(offset),
+            length: ByteCount(length),
+            misalignment,
+            inline_max,
+        };
         let taken = match self.risky(|world| world.tower.files.snapshot_with(&request)) {
             Ok(taken) => taken,
             Err(Errno::ENOSPC) => return,
@@ -386,14 +407,14 @@ impl World {
         let end = contents.len().min((offset + length) as usize).max(offset as usize);
         let bytes = contents.get(offset as usize..end).unwrap_or_default().to_vec();
         let reply = taken.reply;
-        assert_eq!(reply.length, bytes.len() as u64);
-        assert_eq!(taken.head, bytes[..reply.head_bytes as usize]);
-        assert_eq!(taken.tail, bytes[bytes.len() - reply.tail_bytes as usize..]);
+        assert_eq!(reply.length, ByteCount(bytes.len() as u64));
+        assert_eq!(taken.head, bytes[..reply.leading_bytes as usize]);
+        assert_eq!(taken.tail, bytes[bytes.len() - reply.trailing_bytes as usize..]);
         for hole in &taken.holes {
-            let range = hole.offset as usize..(hole.offset + hole.length) as usize;
+            let range = hole.offset as usize..(hole.offset + hole.length.0) as usize;
             assert!(bytes[range].iter().all(|&byte| byte == 0), "a hole that is none");
         }
-        if reply.handle != ROOT {
+        if reply.handle != Handle::NONE {
             self.snapshots.push(Held { handle: reply.handle, file, offset, bytes });
         }
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::device::Device;
 use common::*;
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::*;
 use fsserver::scratchfs::Scratchfs;
 
@@ -34,7 +34,7 @@ fn q3_temporary_files_are_what_arrays_are() {
             0 if length > 0 => {
                 let bytes = pattern(step, length);
                 let written = files.write(handle, start as u64, &bytes).unwrap();
-                assert_eq!(written.length, length as u64);
+                assert_eq!(written.length, ByteCount(length as u64));
                 model.resize(model.len().max(start + length), 0);
                 model[start..start + length].copy_from_slice(&bytes);
             }
@@ -55,11 +55,13 @@ fn q3_temporary_files_are_what_arrays_are() {
         assert_eq!(files.read_all(handle).unwrap(), *model, "step {step}");
     }
     for (handle, model) in handles.into_iter().zip(&models) {
-        let (listed, holes) =
-            files.0.extents(&Extents { handle, offset: 0, length: u64::MAX }).unwrap();
+        let (listed, holes) = files
+            .0
+            .list_holes(&ListHoles { handle, offset: 0, length: ByteCount(u64::MAX) })
+            .unwrap();
         assert_eq!(listed.holes_end, model.len() as u64);
         assert!(holes.iter().all(|hole| {
-            model[hole.offset as usize..][..hole.length as usize].iter().all(|&byte| byte == 0)
+            model[hole.offset as usize..][..hole.length.to_usize()].iter().all(|&byte| byte == 0)
         }));
         files.close(handle).unwrap();
     }
@@ -75,7 +77,7 @@ fn q3_a_full_device_refuses_and_keeps_what_it_has() {
     files.write(handle, 0, &bytes).unwrap();
     assert_eq!(
         files.write(handle, 10 * PAGE_BYTES as u64, &bytes).unwrap().length,
-        PAGE_BYTES as u64,
+        ByteCount(PAGE_BYTES as u64),
         "as far as it goes"
     );
     assert_eq!(files.write(handle, 20 * PAGE_BYTES as u64, &bytes), Err(Errno::ENOSPC));

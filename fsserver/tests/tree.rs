@@ -79,7 +79,7 @@ fn our_tree<C: Client>(files: &mut Files<C>, at: &str, tree: &mut Tree) -> u32 {
             assert_eq!(attr.links, inner + 2, "links of {path}");
             tree.insert(path, (FileKind::Directory, 0, 0));
         } else {
-            tree.insert(path, (attr.kind, attr.links.into(), attr.size));
+            tree.insert(path, (attr.kind, attr.links.into(), attr.size.0));
         }
     }
     folders

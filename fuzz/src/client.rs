@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES, SnapshotOffset};
 use fsproto::*;
 use kernel::file::socket::{Message, Sender};
 use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WritePosition};
@@ -28,11 +28,11 @@ impl Liar {
     }
 
     /// What an honest server says.
-    fn honest(tag: Tag, request: &Request) -> ([u8; HEAD_BYTES], Vec<u8>) {
+    fn honest(tag: Tag, request: &Request) -> ([u8; HEADER_BYTES], Vec<u8>) {
         let attr = Attr {
             id: FileId(7),
             version: Version(1),
-            size: FILE_BYTES,
+            size: ByteCount(FILE_BYTES),
             links: 1,
             mode: 0o644,
             kind: FileKind::Regular,
@@ -47,7 +47,7 @@ impl Liar {
             ),
             Request::Open(_) => (Open::reply(tag, &walked, 0), vec![]),
             Request::Stat(_) => {
-                (Stat::reply(tag, &Walked { handle: Handle(0), ..walked }, 0), vec![])
+                (Stat::reply(tag, &Walked { handle: Handle::NONE, ..walked }, 0), vec![])
             }
             Request::GetAttr(_) => (GetAttr::reply(tag, &attr, 0), vec![]),
             Request::SetAttr(_) => (SetAttr::reply(tag, &attr, 0), vec![]),
@@ -56,23 +56,27 @@ impl Liar {
             }
             Request::Snapshot(Snapshot { length, misalignment, .. }) => {
                 let head = (PAGE as u64 - u64::from(misalignment)) % PAGE as u64;
-                let tail = (u64::from(misalignment) + length) % PAGE as u64;
+                let tail = (u64::from(misalignment) + length.0) % PAGE as u64;
                 let reply = Snapshotted {
                     handle: Handle(9),
                     length,
                     file: FileId(7),
                     version: Version(1),
-                    head_bytes: head as u32,
-                    tail_bytes: tail as u32,
-                    holes_end: length,
+                    leading_bytes: head as u32,
+                    trailing_bytes: tail as u32,
+                    holes_end: SnapshotOffset(length.0),
                     ..Snapshotted::default()
                 };
                 (Snapshot::reply(tag, &reply, 0), bytes((head + tail) as usize))
             }
             Request::Write(_) => (Write::reply(tag, &Written::default(), 0), vec![]),
-            Request::StatStore(_) => (StatStore::reply(tag, &StoreInfo::default(), 0), vec![]),
-            Request::Extents(Extents { offset, length, .. }) => (
-                Extents::reply(tag, &ExtentsListed { holes_end: offset.saturating_add(length) }, 0),
+            Request::GetStatFs(_) => (GetStatFs::reply(tag, &StatFs::default(), 0), vec![]),
+            Request::ListHoles(ListHoles { offset, length, .. }) => (
+                ListHoles::reply(
+                    tag,
+                    &HolesListed { holes_end: offset.saturating_add(length.0) },
+                    0,
+                ),
                 vec![],
             ),
             _ => (Close::reply(tag, &Nothing {}, 0), vec![]),
@@ -84,7 +88,7 @@ impl Carrier for Liar {
     fn send(&self, message: Message) -> Result<(), Errno> {
         let head = message.inline.first_chunk().expect("a head in front");
         let (fields, mut reader) =
-            Head::decode(head).expect("the client's requests are well-formed");
+            Header::decode(head).expect("the client's requests are well-formed");
         let request =
             Request::decode(fields.op, &mut reader).expect("the client's requests are well-formed");
         let (mut reply, mut payload) = Self::honest(fields.tag, &request);
@@ -92,7 +96,7 @@ impl Carrier for Liar {
         // waited for for ever, as it should be.
         reply[8..10].copy_from_slice(&fields.op.to_le_bytes());
         for _ in 0..self.byte() % 4 {
-            let at = 16 + usize::from(self.byte()) % (HEAD_BYTES - 16);
+            let at = 16 + usize::from(self.byte()) % (HEADER_BYTES - 16);
             reply[at] = self.byte();
         }
         match self.byte() {

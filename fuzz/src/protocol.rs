@@ -4,9 +4,9 @@ use fsproto::dirent::{DirEntries, valid_name};
 use fsproto::*;
 
 /// The first 128 bytes, filled up with zeros, and the rest.
-fn split(data: &[u8]) -> ([u8; HEAD_BYTES], &[u8]) {
-    let mut head = [0; HEAD_BYTES];
-    let used = data.len().min(HEAD_BYTES);
+fn split(data: &[u8]) -> ([u8; HEADER_BYTES], &[u8]) {
+    let mut head = [0; HEADER_BYTES];
+    let used = data.len().min(HEADER_BYTES);
     head[..used].copy_from_slice(&data[..used]);
     (head, &data[used..])
 }
@@ -14,10 +14,10 @@ fn split(data: &[u8]) -> ([u8; HEAD_BYTES], &[u8]) {
 /// The part that all messages share.
 pub fn head(data: &[u8]) {
     let (bytes, _) = split(data);
-    if let Ok((head, _)) = Head::decode(&bytes) {
+    if let Ok((head, _)) = Header::decode(&bytes) {
         let again = head.encode(&Nothing {});
         // Unknown flags are dropped; all else is as it was.
-        let (same, _) = Head::decode(&again).expect("what was encoded decodes");
+        let (same, _) = Header::decode(&again).expect("what was encoded decodes");
         assert_eq!(same, head);
         assert!(head.payload_bytes as usize <= MAX_PAYLOAD);
     }
@@ -26,7 +26,7 @@ pub fn head(data: &[u8]) {
 /// A request's fields.
 pub fn request(data: &[u8]) {
     let (bytes, _) = split(data);
-    let Ok((head, mut fields)) = Head::decode(&bytes) else { return };
+    let Ok((head, mut fields)) = Header::decode(&bytes) else { return };
     let decoded = Request::decode(head.op, &mut fields);
     assert!(Op::from_number(head.op).is_some() || decoded.is_err());
 }
@@ -37,7 +37,7 @@ macro_rules! replies {
             $(Op::$name => {
                 if let Ok(reply) = $name::decode_reply(&mut $fields.clone()) {
                     let again = $name::reply($tag, &reply, 0);
-                    let (_, mut fields) = Head::decode(&again).expect("what was encoded decodes");
+                    let (_, mut fields) = Header::decode(&again).expect("what was encoded decodes");
                     assert_eq!($name::decode_reply(&mut fields), Ok(reply));
                 }
             })*
@@ -48,16 +48,16 @@ macro_rules! replies {
 /// A reply's fields.
 pub fn reply(data: &[u8]) {
     let (bytes, _) = split(data);
-    let Ok((head, fields)) = Head::decode(&bytes) else { return };
+    let Ok((head, fields)) = Header::decode(&bytes) else { return };
     let Some(op) = Op::from_number(head.op) else { return };
     replies!(op, fields, head.tag,
-        Hello Open Close GetAttr Stat SetAttr Read Write Snapshot ReadDir MakeDir Remove Rename Link MakeSymlink ReadLink StatStore Sync Extents Allocate
+        Hello Open Close GetAttr Stat SetAttr Read Write Snapshot ReadDir MakeDir Remove Rename Link MakeSymlink ReadLink GetStatFs Sync ListHoles Allocate
         CloneRange Reclaim Recall Lease Invalidate);
 }
 
 /// The parts of a write.
 pub fn pieces(data: &[u8]) {
-    if let Ok(pieces) = Pieces::<Piece>::decode(data, MAX_HOLES) {
+    if let Ok(pieces) = Records::<Piece>::decode(data, MAX_HOLES) {
         let again: Vec<u8> = pieces.flat_map(|piece| piece.to_bytes()).collect();
         assert_eq!(again, data);
     }
@@ -65,7 +65,7 @@ pub fn pieces(data: &[u8]) {
 
 /// A list of holes.
 pub fn holes(data: &[u8]) {
-    if let Ok(holes) = Pieces::<Hole>::decode(data, MAX_HOLES) {
+    if let Ok(holes) = Records::<Hole>::decode(data, MAX_HOLES) {
         let again: Vec<u8> = holes.flat_map(|hole| hole.to_bytes()).collect();
         assert_eq!(again, data);
     }

@@ -48,11 +48,11 @@ pub fn wrapper(data: &[u8]) {
 /// question.
 fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
     let session = dispatcher.open_session();
-    let hello = Hello { version: VERSION, features: Features::all() };
-    let mut ask = |head: &[u8; HEAD_BYTES], payload: &[u8]| {
+    let hello = hello(Features::all());
+    let mut ask = |head: &[u8; HEADER_BYTES], payload: &[u8]| {
         let reply = dispatcher.handle(session, head, payload);
-        let (decoded, _) = Head::decode(&reply.head).expect("a reply that does not decode");
-        assert!(decoded.flags.contains(HeadFlags::REPLY));
+        let (decoded, _) = Header::decode(&reply.head).expect("a reply that does not decode");
+        assert!(decoded.flags.contains(HeaderFlags::REPLY));
         assert_eq!(
             decoded.payload_bytes as usize,
             reply.payload.segments().map(<[u8]>::len).sum::<usize>()
@@ -64,13 +64,13 @@ fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
     // A byte for the operation, one for how many bytes of fields follow, one for the payload.
     while let [op, fields_bytes, payload_bytes, after @ ..] = rest {
         let (fields, after) =
-            after.split_at(after.len().min(usize::from(*fields_bytes) % (HEAD_BYTES - 16 + 1)));
+            after.split_at(after.len().min(usize::from(*fields_bytes) % (HEADER_BYTES - 16 + 1)));
         let (payload, after) = after.split_at(after.len().min(usize::from(*payload_bytes)));
-        let head = Head {
+        let head = Header {
             op: u16::from(*op),
             tag: Tag(2),
             payload_bytes: payload.len() as u32,
-            ..Head::default()
+            ..Header::default()
         };
         let mut bytes = head.encode(&Nothing {});
         bytes[16..16 + fields.len()].copy_from_slice(fields);
@@ -78,6 +78,6 @@ fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
         let _ = ask(&bytes, payload);
         rest = after;
     }
-    assert_eq!(ask(&StatStore {}.request(Tag(3), 0), &[]), Ok(()));
+    assert_eq!(ask(&GetStatFs {}.request(Tag(3), 0), &[]), Ok(()));
     dispatcher.close_session(session);
 }

@@ -118,7 +118,7 @@ impl<C: Clock> Memfs<C> {
     /// A hard link to a member that came before.
     fn add_link(&mut self, path: Path<'_>, member: &Member<'static>) -> Result<(), &'static str> {
         let target = Path::new(trimmed(member.link)).map_err(|_| "its link is not a path")?;
-        let Ok(Place::Entry { inode, .. }) = self.walk(ROOT, target, LastLink::Take) else {
+        let Ok(Place::Entry { inode, .. }) = self.walk(Handle::ROOT, target, LastLink::Take) else {
             return Err("it links to nothing");
         };
         let (parent, last) = self.make_parents(path)?;

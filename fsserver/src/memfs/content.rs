@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::Hole;
 
 use super::page::{Needs, Page, Pages};
@@ -307,7 +307,7 @@ impl Content {
             if holes.len() == max {
                 return (holes, hole);
             }
-            holes.push(Hole { offset: hole, length: data - hole });
+            holes.push(Hole { offset: hole, length: ByteCount(data - hole) });
             begin = data;
         }
         (holes, offset.saturating_add(length))

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::*;
 
 use super::content::Content;
@@ -82,7 +82,7 @@ impl Inode {
         Attr {
             id: FileId(number),
             version: Version(self.version),
-            size,
+            size: ByteCount(size),
             blocks: pages * (PAGE_BYTES as u64 / 512),
             atime: self.atime,
             mtime: self.mtime,

@@ -90,7 +90,7 @@ impl<C: Clock> Memfs<C> {
         let max_files = pages.capacity.saturating_mul(FILES_PER_PAGE).max(MIN_FILES);
         let root = Inode::new(Body::directory(ROOT_INODE), 0o755, clock.now());
         let inodes = BTreeMap::from([(ROOT_INODE, root)]);
-        let (next_inode, next_handle) = (ROOT_INODE + 1, ROOT.0 + 1);
+        let (next_inode, next_handle) = (ROOT_INODE + 1, Handle::ROOT.0 + 1);
         let features = FEATURES;
         Self {
             clock,
@@ -139,7 +139,7 @@ impl<C: Clock> Memfs<C> {
     }
 
     fn open_file(&self, handle: Handle) -> Result<OpenFile, Errno> {
-        if handle == ROOT {
+        if handle == Handle::ROOT {
             return Ok(OpenFile { inode: ROOT_INODE, flags: OpenFlags::READ });
         }
         self.handles.get(&handle).copied().ok_or(Errno::EBADF)

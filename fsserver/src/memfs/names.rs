@@ -118,7 +118,7 @@ impl<C: Clock> Memfs<C> {
             Target::Named(Named { inode: Some(_), .. }) => Err(Errno::EEXIST),
             Target::Named(Named { parent, name, inode: None }) => {
                 let inode = self.make_named(parent, name, body(parent), mode)?;
-                Ok(Walk::done(ROOT, self.attr(inode)?))
+                Ok(Walk::done(Handle::NONE, self.attr(inode)?))
             }
         }
     }
@@ -139,7 +139,7 @@ impl<C: Clock> Memfs<C> {
             _ => {}
         }
         self.detach(parent, name, inode)?;
-        Ok(Walk::done(ROOT, self.drop_unnamed(inode)?))
+        Ok(Walk::done(Handle::NONE, self.drop_unnamed(inode)?))
     }
 
     pub(super) fn link_at(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno> {
@@ -154,7 +154,7 @@ impl<C: Clock> Memfs<C> {
                     return Err(Errno::EMLINK);
                 }
                 self.attach(parent, name, inode)?;
-                Ok(Walk::done(ROOT, self.attr(inode)?))
+                Ok(Walk::done(Handle::NONE, self.attr(inode)?))
             }
         }
     }
@@ -196,7 +196,7 @@ impl<C: Clock> Memfs<C> {
             Some(other) if exchanges => self.exchange(&old, inode, &new, other)?,
             replaced => self.replace(&old, inode, &new, replaced)?,
         }
-        Ok(Walk::done(ROOT, self.attr(inode)?))
+        Ok(Walk::done(Handle::NONE, self.attr(inode)?))
     }
 
     /// Whether `directory` is `inode` or lies in it.

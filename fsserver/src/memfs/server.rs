@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::*;
 
 use super::content::MAX_SIZE;
@@ -137,7 +137,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         if request.flags.contains(OpenFlags::DIRECTORY) {
             self.inode(inode)?.entries()?;
         }
-        Ok(Walk::done(ROOT, self.attr(inode)?))
+        Ok(Walk::done(Handle::NONE, self.attr(inode)?))
     }
 
     fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno> {
@@ -147,7 +147,7 @@ impl<C: Clock> FileServer for Memfs<C> {
             if !open.flags.contains(OpenFlags::WRITE) {
                 return Err(Errno::EINVAL);
             }
-            self.resize(open.inode, request.size)?;
+            self.resize(open.inode, request.size.0)?;
         }
         let now = self.clock.now();
         let inode = self.inode_mut(open.inode)?;
@@ -189,7 +189,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         let offset = if request.flags.contains(WriteFlags::APPEND) {
             content.size()
         } else {
-            request.offset
+            request.offset.0
         };
         content.write(offset, data, &mut self.pages)?;
         let size = content.size();
@@ -197,11 +197,11 @@ impl<C: Clock> FileServer for Memfs<C> {
             inode.changed(now);
         }
         Ok(Written {
-            length: data.len() as u64,
-            offset,
-            size,
+            length: ByteCount(data.len() as u64),
+            offset: FileOffset(offset),
+            size: ByteCount(size),
             version: Version(inode.version),
-            snapshot: ROOT,
+            snapshot: Handle::NONE,
         })
     }
 
@@ -251,15 +251,15 @@ impl<C: Clock> FileServer for Memfs<C> {
         }
     }
 
-    fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
+    fn stat_fs(&mut self) -> Result<StatFs, Errno> {
         let files_free = self.max_files.saturating_sub(self.inodes.len() as u64);
         let blocks_free = self.pages.capacity.saturating_sub(self.pages.used);
-        Ok(StoreInfo {
+        Ok(StatFs {
             blocks: self.pages.capacity,
             blocks_free,
             files: self.max_files,
             files_free,
-            ..StoreInfo::default()
+            ..StatFs::default()
         })
     }
 
@@ -267,12 +267,12 @@ impl<C: Clock> FileServer for Memfs<C> {
         self.open_file(handle).map(drop)
     }
 
-    fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+    fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno> {
         self.check_feature(Features::SPARSE)?;
         let inode = self.open_file(request.handle)?.inode;
         let (holes, holes_end) =
-            self.inode(inode)?.content()?.holes(request.offset, request.length, MAX_HOLES);
-        Ok((ExtentsListed { holes_end }, holes))
+            self.inode(inode)?.content()?.holes(request.offset, request.length.0, MAX_HOLES);
+        Ok((HolesListed { holes_end }, holes))
     }
 
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno> {
@@ -281,14 +281,17 @@ impl<C: Clock> FileServer for Memfs<C> {
         let inode = self.inodes.get_mut(&number).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
         let Allocate { offset, length, mode, .. } = *request;
-        if length == 0 || mode > 2 {
+        if length.is_zero() {
             return Err(Errno::EINVAL);
         }
-        offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        offset
+            .checked_add(length)
+            .filter(|&end| end <= FileOffset(MAX_SIZE))
+            .ok_or(Errno::EFBIG)?;
         match mode {
-            0 => content.fill(offset, length, true, &mut self.pages)?,
-            1 => content.fill(offset, length, false, &mut self.pages)?,
-            _ => content.punch(offset, length, &mut self.pages)?,
+            AllocateMode::Extend => content.fill(offset.0, length.0, true, &mut self.pages)?,
+            AllocateMode::KeepSize => content.fill(offset.0, length.0, false, &mut self.pages)?,
+            AllocateMode::PunchHole => content.punch(offset.0, length.0, &mut self.pages)?,
         }
         inode.changed(now);
         self.attr(number)
@@ -300,11 +303,11 @@ impl<C: Clock> FileServer for Memfs<C> {
         let target = self.opened_for(request.target, OpenFlags::WRITE)?;
         self.inode(target)?.content()?;
         let source = self.inodes.get(&source).ok_or(Errno::ESTALE)?.content()?;
-        let shared = source.share(request.source_offset, request.length);
+        let shared = source.share(request.source_offset, request.length.0);
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&target).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
-        let outcome = content.put_clone(request.target_offset, &shared, &mut self.pages);
+        let outcome = content.put_clone(request.target_offset.0, &shared, &mut self.pages);
         let size = content.size();
         shared.release(&mut self.pages);
         let length = outcome?;
@@ -312,11 +315,11 @@ impl<C: Clock> FileServer for Memfs<C> {
             inode.changed(now);
         }
         Ok(Written {
-            length,
+            length: ByteCount(length),
             offset: request.target_offset,
-            size,
+            size: ByteCount(size),
             version: Version(inode.version),
-            snapshot: ROOT,
+            snapshot: Handle::NONE,
         })
     }
 }

@@ -11,7 +11,7 @@ mod map;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use fsproto::*;
 
 use self::map::Map;
@@ -63,7 +63,11 @@ impl<D: BlockDevice> Scratchfs<D> {
     }
 
     fn file(&self, handle: Handle) -> Result<&File, Errno> {
-        self.files.get(&handle).ok_or(if handle == ROOT { Errno::EISDIR } else { Errno::EBADF })
+        self.files.get(&handle).ok_or(if handle == Handle::ROOT {
+            Errno::EISDIR
+        } else {
+            Errno::EBADF
+        })
     }
 
     fn attr(&self, handle: Handle) -> Result<Attr, Errno> {
@@ -71,7 +75,7 @@ impl<D: BlockDevice> Scratchfs<D> {
         Ok(Attr {
             id: FileId(handle.0),
             version: Version(file.version),
-            size: file.size,
+            size: ByteCount(file.size),
             blocks: file.map.pages() * (PAGE / 512),
             mode: file.mode,
             kind: FileKind::Regular,
@@ -228,7 +232,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
-        let at_root = request.dir == ROOT && path.components().next().is_none();
+        let at_root = request.dir == Handle::ROOT && path.components().next().is_none();
         if at_root && request.flags.contains(OpenFlags::CREATE | OpenFlags::UNNAMED) {
             if self.files.len() as u64 >= MAX_FILES {
                 return Err(Errno::ENFILE);
@@ -259,12 +263,12 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 
     fn attributes(&mut self, handle: Handle) -> Result<Attr, Errno> {
-        if handle == ROOT { Ok(self.root_attr()) } else { self.attr(handle) }
+        if handle == Handle::ROOT { Ok(self.root_attr()) } else { self.attr(handle) }
     }
 
     fn stat(&mut self, _: &Stat, path: Path<'_>) -> Result<Walk, Errno> {
         if path.components().next().is_none() {
-            Ok(Walk::done(ROOT, self.root_attr()))
+            Ok(Walk::done(Handle::NONE, self.root_attr()))
         } else {
             Err(Errno::ENOENT)
         }
@@ -276,7 +280,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
             if !writable {
                 return Err(Errno::EINVAL);
             }
-            self.resize(request.handle, request.size)?;
+            self.resize(request.handle, request.size.0)?;
         }
         if request.mask.contains(AttrMask::MODE)
             && let Some(file) = self.files.get_mut(&request.handle)
@@ -311,7 +315,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
             return Err(Errno::EBADF);
         }
         let start =
-            if request.flags.contains(WriteFlags::APPEND) { file.size } else { request.offset };
+            if request.flags.contains(WriteFlags::APPEND) { file.size } else { request.offset.0 };
         start.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         let mut length = 0;
         while length < data.len() as u64 {
@@ -329,16 +333,16 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
         file.size = file.size.max(start + length);
         file.version += 1;
         Ok(Written {
-            length,
-            offset: start,
-            size: file.size,
+            length: ByteCount(length),
+            offset: FileOffset(start),
+            size: ByteCount(file.size),
             version: Version(file.version),
-            snapshot: ROOT,
+            snapshot: Handle::NONE,
         })
     }
 
     fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno> {
-        if request.handle == ROOT { Ok(Payload::empty()) } else { Err(Errno::ENOTDIR) }
+        if request.handle == Handle::ROOT { Ok(Payload::empty()) } else { Err(Errno::ENOTDIR) }
     }
 
     fn make_dir(&mut self, _: &MakeDir, _: Path<'_>) -> Result<Walk, Errno> {
@@ -365,35 +369,35 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
         Err(Errno::EINVAL)
     }
 
-    fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
+    fn stat_fs(&mut self) -> Result<StatFs, Errno> {
         let files_free = MAX_FILES.saturating_sub(self.files.len() as u64);
-        Ok(StoreInfo {
+        Ok(StatFs {
             blocks: self.blocks.count(),
             blocks_free: self.blocks.free(),
             files: MAX_FILES,
             files_free,
-            ..StoreInfo::default()
+            ..StatFs::default()
         })
     }
 
     fn sync(&mut self, handle: Handle) -> Result<(), Errno> {
-        if handle == ROOT { Ok(()) } else { self.file(handle).map(drop) }
+        if handle == Handle::ROOT { Ok(()) } else { self.file(handle).map(drop) }
     }
 
-    fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+    fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno> {
         let file = self.file(request.handle)?;
-        let end = request.offset.saturating_add(request.length).min(file.size);
+        let end = request.offset.saturating_add(request.length.0).min(file.size);
         let (mut holes, mut at) = (Vec::new(), request.offset);
         while at < end && holes.len() < MAX_HOLES {
             let (start, stop) =
                 file.map.next(at / PAGE).unwrap_or((MAX_SIZE / PAGE, MAX_SIZE / PAGE));
             let hole_end = (start * PAGE).min(end);
             if at < hole_end {
-                holes.push(Hole { offset: at, length: hole_end - at });
+                holes.push(Hole { offset: at, length: ByteCount(hole_end - at) });
             }
             at = (stop * PAGE).min(end).max(hole_end);
         }
-        Ok((ExtentsListed { holes_end: at.max(request.offset) }, holes))
+        Ok((HolesListed { holes_end: at.max(request.offset) }, holes))
     }
 
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno> {
@@ -401,15 +405,18 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
         if !self.file(handle)?.flags.contains(OpenFlags::WRITE) {
             return Err(Errno::EBADF);
         }
-        if length == 0 {
+        if length.is_zero() {
             return Err(Errno::EINVAL);
         }
-        let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let end = offset
+            .checked_add(length)
+            .filter(|&end| end <= FileOffset(MAX_SIZE))
+            .ok_or(Errno::EFBIG)?;
         // Space is not set aside here.
-        if mode != 2 {
+        if mode != AllocateMode::PunchHole {
             return Err(Errno::EOPNOTSUPP);
         }
-        self.punch(handle, offset, end)?;
+        self.punch(handle, offset.0, end.0)?;
         self.attr(handle)
     }
 

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::*;
 
 use super::Snapfs;
@@ -135,10 +135,17 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     pub(super) fn write_data(&mut self, request: &Write, data: &[u8]) -> Result<Written, Errno> {
         let (base, id) = self.regular(request.handle, OpenFlags::WRITE)?;
         let (size, version) = self.size_and_version(id)?;
-        let offset = if request.flags.contains(WriteFlags::APPEND) { size } else { request.offset };
+        let offset =
+            if request.flags.contains(WriteFlags::APPEND) { size } else { request.offset.0 };
         let bytes = range_of(offset, data.len() as u64)?;
         if data.is_empty() {
-            return Ok(Written { length: 0, offset, size, version, snapshot: ROOT });
+            return Ok(Written {
+                length: ByteCount(0),
+                offset: FileOffset(offset),
+                size: ByteCount(size),
+                version,
+                snapshot: Handle::NONE,
+            });
         }
         let pages = pages_of(&bytes);
         let stores = pages.end - pages.start;
@@ -147,7 +154,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         }
         let request = Write {
             handle: base,
-            offset,
+            offset: FileOffset(offset),
             flags: WriteFlags::empty(),
             data_bytes: data.len() as u32,
         };
@@ -170,15 +177,16 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let file = self.file(id)?;
         match written {
             Ok(written)
-                if written.length <= bytes.end - bytes.start && written.offset == bytes.start =>
+                if written.length <= ByteCount(bytes.end - bytes.start)
+                    && written.offset == FileOffset(bytes.start) =>
             {
                 if let Some((size, _)) = before {
-                    file.resized(size, written.size.max(size));
+                    file.resized(size, written.size.max(ByteCount(size)).0);
                 }
                 file.stored(bytes);
                 file.attr = None;
-                file.bytes = Some((written.size, written.version));
-                Ok(Written { snapshot: ROOT, ..written })
+                file.bytes = Some((written.size.0, written.version));
+                Ok(Written { snapshot: Handle::NONE, ..written })
             }
             Ok(_) => {
                 file.forget();
@@ -198,16 +206,16 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         kind: Kind,
         request: &SetAttr,
     ) -> Result<Attr, Errno> {
-        if request.size > MAX_SIZE {
+        if request.size > ByteCount(MAX_SIZE) {
             return Err(Errno::EFBIG);
         }
         let (size, _) = self.size_and_version(id)?;
-        if request.size < size {
-            let bytes = request.size..size;
+        if request.size < ByteCount(size) {
+            let bytes = request.size.0..size;
             self.prepare(id, kind, bytes.clone(), partial_pages(&(bytes.start..0)))?;
         }
         let attr = self.base.request(request, &[]);
-        self.note_attr(id, attr, |file| file.resized(size, request.size))
+        self.note_attr(id, attr, |file| file.resized(size, request.size.0))
     }
 
     /// Takes note of what the base says to a change that answers with attributes.
@@ -234,9 +242,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Makes a hole, or fills holes.
     pub(super) fn allocate_range(&mut self, request: &Allocate) -> Result<Attr, Errno> {
         let (base, id) = self.regular(request.handle, OpenFlags::WRITE)?;
-        let bytes = range_of(request.offset, request.length)?;
+        let bytes = range_of(request.offset.0, request.length.0)?;
         let (size, _) = self.size_and_version(id)?;
-        if request.mode == 2 {
+        if request.mode == AllocateMode::PunchHole {
             self.prepare(id, Kind::Punch, bytes.clone(), partial_pages(&bytes))?;
         } else {
             let pages = pages_of(&bytes);
@@ -246,10 +254,10 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             self.used_up(pages.end - pages.start);
         }
         let attr = self.base.request(&Allocate { handle: base, ..*request }, &[]);
-        let after = attr.map_or(size, |attr| attr.size);
+        let after = attr.map_or(size, |attr| attr.size.0);
         let attr = self.note_attr(id, attr, |file| {
             file.resized(size, after);
-            if request.mode == 2 {
+            if request.mode == AllocateMode::PunchHole {
                 file.punched(bytes, size)
             } else {
                 file.stored(bytes.start.min(after)..bytes.end.min(after))

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 use fsproto::*;
 
 use super::Snapfs;
@@ -49,23 +49,24 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         id: FileId,
     ) -> Result<Written, Errno> {
         let (source_size, _) = self.size_and_version(source.1)?;
-        let length = request.length.min(source_size.saturating_sub(request.source_offset));
-        let bytes = range_of(request.target_offset, length)?;
-        if length == 0 {
+        let length =
+            request.length.min(ByteCount(source_size.saturating_sub(request.source_offset)));
+        let bytes = range_of(request.target_offset.0, length.0)?;
+        if length == ByteCount(0) {
             let (size, version) = self.size_and_version(id)?;
             return Ok(Written {
                 length,
                 offset: request.target_offset,
-                size,
+                size: ByteCount(size),
                 version,
-                snapshot: ROOT,
+                snapshot: Handle::NONE,
             });
         }
         // How much room the base takes for it is not worth finding out while none is reserved.
         let mut stores = u64::MAX;
         if self.reserved > 0 {
             self.load_holes(source.1)?;
-            let pages = pages_of(&(request.source_offset..request.source_offset + length));
+            let pages = pages_of(&(request.source_offset..request.source_offset + length.0));
             // One page more on either side where the ranges lie across each other's pages.
             stores =
                 self.file(source.1)?.holes.as_ref().map_or(0, |holes| holes.data_pages(pages)) + 2;
@@ -74,7 +75,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let written =
             self.base.request(&CloneRange { source: source.0, target, length, ..*request }, &[]);
         let written = self.note_write(id, bytes, written);
-        self.traffic.cloned += written.map_or(0, |written| written.length);
+        self.traffic.cloned += written.map_or(0, |written| written.length.0);
         self.cloned.add(source.1);
         self.cloned.add(id);
         // Which of the pages are holes now, the base knows.
@@ -90,8 +91,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         target: Handle,
         id: FileId,
     ) -> Result<Written, Errno> {
-        let from = taken.part(request.source_offset, request.length);
-        let bytes = range_of(request.target_offset, from.end - from.start)?;
+        let from = taken.part(request.source_offset, request.length.0);
+        let bytes = range_of(request.target_offset.0, from.end - from.start)?;
         let part = Part { bytes: bytes.clone(), from: From::Snapshot { taken, bytes: from } };
         self.write_parts((target, id), bytes, &[part])
     }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::*;
 
 use super::hidden::HiddenName;
@@ -58,7 +58,7 @@ impl File {
     /// Takes over what the base says.
     pub fn learn(&mut self, attr: &Attr) {
         self.attr = Some(*attr);
-        self.bytes = Some((attr.size, attr.version));
+        self.bytes = Some((attr.size.0, attr.version));
     }
 
     /// A change failed, and it is not known how far it came: everything has to be asked for again.
@@ -95,7 +95,7 @@ impl File {
 
 /// The whole pages of a hole in a file of `size` bytes; the file's last page counts as whole.
 fn hole_pages(hole: &Hole, size: u64) -> Range<u64> {
-    let end = hole.offset.saturating_add(hole.length);
+    let end = hole.offset.saturating_add(hole.length.0);
     let end_page = if end >= size { size.div_ceil(PAGE) } else { end / PAGE };
     hole.offset.div_ceil(PAGE)..end_page
 }
@@ -133,7 +133,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     pub(super) fn size_and_version(&mut self, id: FileId) -> Result<(u64, Version), Errno> {
         match self.file(id)?.bytes {
             Some(bytes) => Ok(bytes),
-            None => self.base_attr(id).map(|attr| (attr.size, attr.version)),
+            None => self.base_attr(id).map(|attr| (attr.size.0, attr.version)),
         }
     }
 
@@ -150,8 +150,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let handle = file.base_handle()?;
         let mut offset = 0;
         while offset < size && !allocated_whole && self.base.features().contains(Features::SPARSE) {
-            let (listed, found) =
-                self.base.extents(&Extents { handle, offset, length: size - offset })?;
+            let (listed, found) = self.base.list_holes(&ListHoles {
+                handle,
+                offset,
+                length: ByteCount(size - offset),
+            })?;
             found.iter().for_each(|hole| holes.insert(hole_pages(hole, size)));
             // An answer that gets nowhere, or too many of them: the rest counts as data.
             let is_end = listed.holes_end >= size;

@@ -65,7 +65,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Removes what an earlier wrapper has left.
     pub(super) fn clear_folder(&mut self) -> Result<(), Errno> {
         let request = Open {
-            dir: ROOT,
+            dir: Handle::ROOT,
             flags: OpenFlags::READ | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW,
             mode: 0,
         };
@@ -90,7 +90,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             }
         }
         self.base.request(&Close { handle: dir }, &[])?;
-        self.base.walk(&Remove { dir: ROOT, flags: OpenFlags::DIRECTORY }, &[FOLDER]).map(drop)
+        self.base
+            .walk(&Remove { dir: Handle::ROOT, flags: OpenFlags::DIRECTORY }, &[FOLDER])
+            .map(drop)
     }
 
     /// The folder and a free name in it; the folder is made if it is not there.
@@ -100,12 +102,15 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             Some(folder) => folder,
             None => {
                 if !hidden.is_there {
-                    self.base.walk(&MakeDir { dir: ROOT, mode: 0o700 }, &[FOLDER])?;
+                    self.base.walk(&MakeDir { dir: Handle::ROOT, mode: 0o700 }, &[FOLDER])?;
                     hidden.is_there = true;
                 }
                 let flags = OpenFlags::READ | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW;
-                let folder =
-                    self.base.walk(&Open { dir: ROOT, flags, mode: 0 }, &[FOLDER])?.reply.handle;
+                let folder = self
+                    .base
+                    .walk(&Open { dir: Handle::ROOT, flags, mode: 0 }, &[FOLDER])?
+                    .reply
+                    .handle;
                 hidden.folder = Some(folder);
                 folder
             }
@@ -134,7 +139,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             let _ = self.base.request(&Close { handle: folder }, &[]);
             hidden.is_there = self
                 .base
-                .walk(&Remove { dir: ROOT, flags: OpenFlags::DIRECTORY }, &[FOLDER])
+                .walk(&Remove { dir: Handle::ROOT, flags: OpenFlags::DIRECTORY }, &[FOLDER])
                 .is_err();
         }
     }
@@ -148,11 +153,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             (dir, Some(name))
         } else {
             flags |= OpenFlags::UNNAMED;
-            (ROOT, None)
+            (Handle::ROOT, None)
         };
         let path = name.map_or(String::new(), HiddenName::text);
         match self.base.walk(&Open { dir, flags, mode: 0o600 }, &[path.as_bytes()]) {
-            Ok(walk) if walk.reply.handle != ROOT => Ok((walk.reply.handle, name)),
+            Ok(walk) if walk.reply.handle != Handle::NONE => Ok((walk.reply.handle, name)),
             outcome => {
                 name.into_iter().for_each(|name| self.drop_name(name));
                 Err(outcome.err().unwrap_or(Errno::EPROTO))
@@ -224,7 +229,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     ) -> Result<Option<Walk>, Errno> {
         let Some((id, _)) = self.keep(dir, path)? else { return Ok(None) };
         let attr = self.base_attr(id)?;
-        Ok(Some(Walk::done(ROOT, self.shown(attr))))
+        Ok(Some(Walk::done(Handle::NONE, self.shown(attr))))
     }
 
     /// ENOENT for the folder and what is in it.

@@ -136,7 +136,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             base,
             clock,
             handles: BTreeMap::new(),
-            next_handle: ROOT.0 + 1,
+            next_handle: Handle::ROOT.0 + 1,
             files: BTreeMap::new(),
             snapshots: 0,
             reserved: 0,
@@ -181,8 +181,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// The base's handle and the rights of a file or directory; EINVAL for a snapshot, which is
     /// neither written nor searched.
     fn passed_on(&self, handle: Handle) -> Result<(Handle, OpenFlags), Errno> {
-        if handle == ROOT {
-            return Ok((ROOT, OpenFlags::READ));
+        if handle == Handle::ROOT {
+            return Ok((Handle::ROOT, OpenFlags::READ));
         }
         match self.handles.get(&handle).ok_or(Errno::EBADF)? {
             Open::File { base, flags, .. } | Open::Other { base, flags, .. } => Ok((*base, *flags)),
@@ -193,7 +193,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     /// Whether a client's handle is the root directory.
     fn is_root(&self, handle: Handle) -> bool {
         let root = self.base.root();
-        handle == ROOT
+        handle == Handle::ROOT
             || matches!(self.handles.get(&handle), Some(Open::Other { file, .. }) if *file == root)
     }
 
@@ -205,7 +205,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             Some(Open::Other { flags, .. }) if !flags.contains(right) => Err(Errno::EBADF),
             Some(Open::Other { .. }) => Err(Errno::EISDIR),
             Some(Open::Snapshot(_)) => Err(Errno::EINVAL),
-            None if handle == ROOT => Err(Errno::EISDIR),
+            None if handle == Handle::ROOT => Err(Errno::EISDIR),
             None => Err(Errno::EBADF),
         }
     }

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::*;
 
 use super::Snapfs;
@@ -71,21 +71,22 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     ) -> Result<Written, Errno> {
         let (base, id) = self.regular(request.handle, OpenFlags::WRITE)?;
         let (size, _) = self.size_and_version(id)?;
-        let offset = if request.flags.contains(WriteFlags::APPEND) { size } else { request.offset };
+        let offset =
+            if request.flags.contains(WriteFlags::APPEND) { size } else { request.offset.0 };
         let mut parts = Vec::new();
         let (mut at, mut rest) = (offset, data);
         for piece in pieces {
-            let bytes = range_of(at, piece.length)?;
+            let bytes = range_of(at, piece.length.0)?;
             at = bytes.end;
-            let from = if piece.snapshot == ROOT {
+            let from = if piece.snapshot == Handle::NONE {
                 let (front, behind) =
-                    rest.split_at_checked(piece.length as usize).ok_or(Errno::EPROTO)?;
+                    rest.split_at_checked(piece.length.to_usize()).ok_or(Errno::EPROTO)?;
                 rest = behind;
                 From::Data(front)
             } else {
                 let taken = self.taken(piece.snapshot).ok_or(Errno::EBADF)?;
-                let from = taken.part(piece.offset, piece.length);
-                if from.end - from.start != piece.length {
+                let from = taken.part(piece.offset.0, piece.length.0);
+                if from.end - from.start != piece.length.0 {
                     return Err(Errno::EINVAL);
                 }
                 From::Snapshot { taken, bytes: from }
@@ -106,7 +107,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let (base, id) = target;
         if bytes.is_empty() {
             let (size, version) = self.size_and_version(id)?;
-            return Ok(Written { length: 0, offset: bytes.start, size, version, snapshot: ROOT });
+            return Ok(Written {
+                length: ByteCount(0),
+                offset: FileOffset(bytes.start),
+                size: ByteCount(size),
+                version,
+                snapshot: Handle::NONE,
+            });
         }
         let early = if active(Mutant::ForwardCopy) {
             Some(page_by_page(self.steps(parts, &[])?))
@@ -125,7 +132,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             return Err(error);
         }
         let (size, version) = self.size_and_version(id)?;
-        Ok(Written { length, offset: bytes.start, size, version, snapshot: ROOT })
+        Ok(Written {
+            length: ByteCount(length),
+            offset: FileOffset(bytes.start),
+            size: ByteCount(size),
+            version,
+            snapshot: Handle::NONE,
+        })
     }
 
     /// Finds out what is written back to where it came from and is there still; all the rest is
@@ -277,12 +290,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             Step::Store(data) => {
                 let request = Write {
                     handle: base,
-                    offset: bytes.start,
+                    offset: FileOffset(bytes.start),
                     flags: WriteFlags::empty(),
                     data_bytes: data.len() as u32,
                 };
                 let written = self.base.request(&request, &[data])?;
-                if written.length == length { written } else { return Err(Errno::EIO) }
+                if written.length == ByteCount(length) { written } else { return Err(Errno::EIO) }
             }
             Step::CopyFile(source, from) => {
                 self.cloned.add(*source);
@@ -304,7 +317,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             }
             Step::Punch => return self.punch_and_extend(base, id, bytes).map(Some),
         };
-        Ok(Some((written.size, written.version)))
+        Ok(Some((written.size.0, written.version)))
     }
 
     /// Makes a hole, also past the end. Tells the file's length and version then.
@@ -315,21 +328,28 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         bytes: &Range<u64>,
     ) -> Result<(u64, Version), Errno> {
         let (offset, length) = (bytes.start, bytes.end - bytes.start);
-        let mut attr =
-            self.base.request(&Allocate { handle: base, offset, length, mode: 2 }, &[])?;
+        let mut attr = self.base.request(
+            &Allocate {
+                handle: base,
+                offset: FileOffset(offset),
+                length: ByteCount(length),
+                mode: AllocateMode::PunchHole,
+            },
+            &[],
+        )?;
         if attr.id != id {
             return Err(Errno::EPROTO);
         }
-        if attr.size < bytes.end {
+        if attr.size < ByteCount(bytes.end) {
             let request = SetAttr {
                 handle: base,
                 mask: AttrMask::SIZE,
-                size: bytes.end,
+                size: ByteCount(bytes.end),
                 ..SetAttr::default()
             };
             attr = self.base.request(&request, &[])?;
         }
-        Ok((attr.size, attr.version))
+        Ok((attr.size.0, attr.version))
     }
 
     /// An elided write is a write all the same: times and version move (W7). A part of the file is
@@ -340,6 +360,6 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             if page + PAGE <= bytes.end { page..page + PAGE } else { bytes.start..bytes.start + 1 };
         let written =
             self.copy_on_base((base, part.start), (base, part.start), part.end - part.start)?;
-        Ok((written.size, written.version))
+        Ok((written.size.0, written.version))
     }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount};
 use fsproto::*;
 
 use super::change::Kind;
@@ -204,7 +204,7 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
                 None => {
                     let (file, (size, version)) = (taken.file, taken.at);
                     let attr = self.base_attr(file)?;
-                    Ok(Attr { size, version, ..self.shown(attr) })
+                    Ok(Attr { size: ByteCount(size), version, ..self.shown(attr) })
                 }
             },
             _ => {
@@ -267,10 +267,10 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         } else {
             self.write_pieces(request, data, pieces)?
         };
-        if request.flags.contains(WriteFlags::SNAPSHOT) && written.length > 0 {
+        if request.flags.contains(WriteFlags::SNAPSHOT) && written.length > ByteCount(0) {
             let (_, id) = self.regular(request.handle, OpenFlags::WRITE)?;
             written.snapshot =
-                self.snapshot_of_written(id, written.offset..written.offset + written.length);
+                self.snapshot_of_written(id, written.offset.0..(written.offset + written.length).0);
         }
         Ok(written)
     }
@@ -375,9 +375,9 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         Ok(payload)
     }
 
-    fn stat_store(&mut self) -> Result<StoreInfo, Errno> {
+    fn stat_fs(&mut self) -> Result<StatFs, Errno> {
         let (kept_files, kept_pages) = self.kept_for_snapshots()?;
-        let mut info = self.base.request(&StatStore {}, &[])?;
+        let mut info = self.base.request(&GetStatFs {}, &[])?;
         self.free_at_least = info.blocks_free;
         let stores =
             self.files.values().filter(|file| file.store.is_some()).count() as u64 + self.folders();
@@ -385,9 +385,10 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
             info.blocks_free.saturating_add(self.stored + kept_pages).min(info.blocks);
         info.files_free = info.files_free.saturating_add(stores + kept_files).min(info.files);
         let Traffic { rescued, elided, cloned } = self.traffic;
-        (info.bytes_rescued, info.bytes_elided, info.bytes_cloned) = (rescued, elided, cloned);
+        (info.bytes_rescued, info.bytes_elided, info.bytes_cloned) =
+            (ByteCount(rescued), ByteCount(elided), ByteCount(cloned));
         (info.snapshots, info.pages_kept, info.base_handles) =
-            (self.figures().snapshots as u64, self.stored + kept_pages, info.handles);
+            (self.figures().snapshots as u64, PageCount(self.stored + kept_pages), info.handles);
         Ok(info)
     }
 
@@ -396,13 +397,13 @@ impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
         self.base.request(&Sync { handle: base }, &[]).map(drop)
     }
 
-    fn extents(&mut self, request: &Extents) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
+    fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno> {
         if let Some(Opened::Snapshot(taken)) = self.handles.get(&request.handle) {
             let taken = taken.clone();
             return self.snapshot_extents(&taken, request);
         }
         let (base, _) = self.passed_on(request.handle)?;
-        self.base.extents(&Extents { handle: base, ..*request })
+        self.base.list_holes(&ListHoles { handle: base, ..*request })
     }
 
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno> {

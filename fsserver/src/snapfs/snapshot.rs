@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno, SnapshotOffset};
 use fsproto::*;
 
 use super::change::pages_of;
@@ -69,20 +69,21 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     ) -> Result<(Snapshotted, Payload<'static>), Errno> {
         let (base, id) = self.regular(request.handle, OpenFlags::READ)?;
         let attr = self.base_attr(id)?;
-        let length = request.length.min(attr.size.saturating_sub(request.offset));
+        let length = request.length.0.min(attr.size.0.saturating_sub(request.offset.0));
         let mut reply = Snapshotted {
-            length,
+            length: ByteCount(length),
             file: id,
             version: attr.version,
-            holes_end: length,
+            holes_end: SnapshotOffset(length),
             ..Snapshotted::default()
         };
         if length == 0 {
             return Ok((reply, Payload::empty()));
         }
-        let bytes = request.offset..request.offset + length;
+        let bytes = request.offset.0..request.offset.0 + length;
         let fragments = Fragments::of(request, length);
-        (reply.head_bytes, reply.tail_bytes) = (fragments.head as u32, fragments.tail as u32);
+        (reply.leading_bytes, reply.trailing_bytes) =
+            (fragments.head as u32, fragments.tail as u32);
         if fragments.head == length {
             let payload = self.live_bytes(base, &bytes)?;
             self.accessed(id);
@@ -99,7 +100,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             file: id,
             bytes: bytes.clone(),
             era: 0,
-            at: (attr.size, attr.version),
+            at: (attr.size.0, attr.version),
             attr: Some(attr),
         })?;
         let holes = self.list_holes(id, &bytes, &mut reply)?;
@@ -115,7 +116,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             let at = self.size_and_version(id)?;
             self.register(Taken { file: id, bytes, era: 0, attr: None, at })
         });
-        taken.unwrap_or(ROOT)
+        taken.unwrap_or(Handle::NONE)
     }
 
     /// Bytes of the file as it is.
@@ -185,7 +186,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let runs = holes.runs(pages_of(bytes)).filter(|(_, is_hole)| *is_hole).map(|(run, _)| run);
         let (list, end) = holes_within(runs, bytes);
         reply.holes = list.len() as u32;
-        reply.holes_end = end - bytes.start;
+        reply.holes_end = SnapshotOffset(end - bytes.start);
         Ok(list)
     }
 
@@ -309,9 +310,9 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     pub(super) fn snapshot_extents(
         &mut self,
         taken: &Taken,
-        request: &Extents,
-    ) -> Result<(ExtentsListed, Vec<Hole>), Errno> {
-        let bytes = taken.part(request.offset, request.length);
+        request: &ListHoles,
+    ) -> Result<(HolesListed, Vec<Hole>), Errno> {
+        let bytes = taken.part(request.offset, request.length.0);
         let mut joined: Vec<Range<u64>> = Vec::new();
         for (run, source) in self.sources_of(taken, &bytes)? {
             let pages = pages_of(&run);
@@ -325,11 +326,11 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         list.iter_mut().for_each(|hole| hole.offset += bytes.start - taken.bytes.start);
         let complete = end == bytes.end;
         let holes_end = if complete {
-            request.offset.saturating_add(request.length)
+            request.offset.saturating_add(request.length.0)
         } else {
             end - taken.bytes.start
         };
-        Ok((ExtentsListed { holes_end }, list))
+        Ok((HolesListed { holes_end }, list))
     }
 
     /// A snapshot is given back: what was rescued for it alone is freed (C10).
@@ -357,7 +358,7 @@ fn holes_within(runs: impl Iterator<Item = Range<u64>>, bytes: &Range<u64>) -> (
         if list.len() == MAX_HOLES {
             return (list, begin);
         }
-        list.push(Hole { offset: begin - bytes.start, length: end - begin });
+        list.push(Hole { offset: begin - bytes.start, length: ByteCount(end - begin) });
     }
     (list, bytes.end)
 }

@@ -7,8 +7,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::*;
 
 use super::Snapfs;
@@ -42,13 +42,13 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
                 source: from.0,
                 source_offset: from.1,
                 target: to.0,
-                target_offset: to.1,
-                length,
+                target_offset: FileOffset(to.1),
+                length: ByteCount(length),
             };
             match self.base.request(&request, &[]) {
                 Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.base_copies = false,
                 Err(error) => return Err(error),
-                Ok(written) if written.length == length => return Ok(written),
+                Ok(written) if written.length == ByteCount(length) => return Ok(written),
                 Ok(_) => return Err(Errno::EIO),
             }
         }
@@ -69,17 +69,17 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
             self.base.read_exact(from.0, from.1 + done, space)?;
             let request = Write {
                 handle: to.0,
-                offset: to.1 + done,
+                offset: FileOffset(to.1 + done),
                 flags: WriteFlags::empty(),
                 data_bytes: count as u32,
             };
             last = self.base.request(&request, &[space])?;
-            if last.length != count {
+            if last.length != ByteCount(count) {
                 return Err(Errno::EIO);
             }
             done += count;
         }
-        Ok(Written { length, offset: to.1, ..last })
+        Ok(Written { length: ByteCount(length), offset: FileOffset(to.1), ..last })
     }
 
     /// The file's store, made if there is none.
@@ -154,7 +154,15 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         for pages in freed {
             let (offset, length) = (pages.start * PAGE, (pages.end - pages.start) * PAGE);
             // What cannot be freed now is freed when the store is closed.
-            let _ = self.base.request(&Allocate { handle: store, offset, length, mode: 2 }, &[]);
+            let _ = self.base.request(
+                &Allocate {
+                    handle: store,
+                    offset: FileOffset(offset),
+                    length: ByteCount(length),
+                    mode: AllocateMode::PunchHole,
+                },
+                &[],
+            );
         }
     }
 
@@ -171,7 +179,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     pub(super) fn check_room(&mut self, pages: u64) -> Result<(), Errno> {
         let needed = self.reserved.saturating_add(pages);
         if self.free_at_least < needed {
-            self.free_at_least = self.base.request(&StatStore {}, &[])?.blocks_free;
+            self.free_at_least = self.base.request(&GetStatFs {}, &[])?.blocks_free;
         }
         if needed <= self.free_at_least { Ok(()) } else { Err(Errno::ENOSPC) }
     }

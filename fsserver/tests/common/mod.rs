@@ -9,7 +9,7 @@ pub mod wrapped;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::{Base, Client, Dispatcher, FileServer, LocalClient};
@@ -63,7 +63,8 @@ pub struct Taken {
 
 impl<C: Client> Files<C> {
     pub fn open(&mut self, path: &str, flags: OpenFlags) -> Result<(Handle, Attr), Errno> {
-        let walk = self.0.walk(&Open { dir: ROOT, flags, mode: 0o644 }, &[path.as_bytes()])?;
+        let walk =
+            self.0.walk(&Open { dir: Handle::ROOT, flags, mode: 0o644 }, &[path.as_bytes()])?;
         assert!(!walk.is_link(), "a link was met");
         Ok((walk.reply.handle, walk.reply.attr))
     }
@@ -83,8 +84,9 @@ impl<C: Client> Files<C> {
     }
 
     pub fn stat(&mut self, path: &str) -> Result<Attr, Errno> {
-        let walk =
-            self.0.walk(&Stat { dir: ROOT, flags: OpenFlags::NO_FOLLOW }, &[path.as_bytes()])?;
+        let walk = self
+            .0
+            .walk(&Stat { dir: Handle::ROOT, flags: OpenFlags::NO_FOLLOW }, &[path.as_bytes()])?;
         assert!(!walk.is_link(), "a link was met");
         Ok(walk.reply.attr)
     }
@@ -110,20 +112,32 @@ impl<C: Client> Files<C> {
     }
 
     pub fn write(&mut self, handle: Handle, offset: u64, bytes: &[u8]) -> Result<Written, Errno> {
-        let request =
-            Write { handle, offset, flags: WriteFlags::empty(), data_bytes: bytes.len() as u32 };
+        let request = Write {
+            handle,
+            offset: FileOffset(offset),
+            flags: WriteFlags::empty(),
+            data_bytes: bytes.len() as u32,
+        };
         self.0.request(&request, &[bytes])
     }
 
     pub fn append(&mut self, handle: Handle, bytes: &[u8]) -> Result<Written, Errno> {
         self.0.request(
-            &Write { handle, offset: 0, flags: WriteFlags::APPEND, data_bytes: bytes.len() as u32 },
+            &Write {
+                handle,
+                offset: FileOffset(0),
+                flags: WriteFlags::APPEND,
+                data_bytes: bytes.len() as u32,
+            },
             &[bytes],
         )
     }
 
     pub fn truncate(&mut self, handle: Handle, size: u64) -> Result<Attr, Errno> {
-        self.0.request(&SetAttr { handle, mask: AttrMask::SIZE, size, ..SetAttr::default() }, &[])
+        self.0.request(
+            &SetAttr { handle, mask: AttrMask::SIZE, size: ByteCount(size), ..SetAttr::default() },
+            &[],
+        )
     }
 
     pub fn allocate(
@@ -131,13 +145,16 @@ impl<C: Client> Files<C> {
         handle: Handle,
         offset: u64,
         length: u64,
-        mode: u32,
+        mode: AllocateMode,
     ) -> Result<Attr, Errno> {
-        self.0.request(&Allocate { handle, offset, length, mode }, &[])
+        self.0.request(
+            &Allocate { handle, offset: FileOffset(offset), length: ByteCount(length), mode },
+            &[],
+        )
     }
 
     pub fn punch(&mut self, handle: Handle, offset: u64, length: u64) -> Result<Attr, Errno> {
-        self.allocate(handle, offset, length, 2)
+        self.allocate(handle, offset, length, AllocateMode::PunchHole)
     }
 
     pub fn clone_range(
@@ -150,30 +167,37 @@ impl<C: Client> Files<C> {
             source: from.0,
             source_offset: from.1,
             target: to.0,
-            target_offset: to.1,
-            length,
+            target_offset: FileOffset(to.1),
+            length: ByteCount(length),
         };
         self.0.request(&request, &[])
     }
 
     pub fn remove(&mut self, path: &str) -> Result<Attr, Errno> {
-        let walk =
-            self.0.walk(&Remove { dir: ROOT, flags: OpenFlags::empty() }, &[path.as_bytes()])?;
+        let walk = self
+            .0
+            .walk(&Remove { dir: Handle::ROOT, flags: OpenFlags::empty() }, &[path.as_bytes()])?;
         Ok(walk.reply.attr)
     }
 
     pub fn remove_dir(&mut self, path: &str) -> Result<Attr, Errno> {
-        let walk =
-            self.0.walk(&Remove { dir: ROOT, flags: OpenFlags::DIRECTORY }, &[path.as_bytes()])?;
+        let walk = self
+            .0
+            .walk(&Remove { dir: Handle::ROOT, flags: OpenFlags::DIRECTORY }, &[path.as_bytes()])?;
         Ok(walk.reply.attr)
     }
 
     pub fn make_dir(&mut self, path: &str) -> Result<Attr, Errno> {
-        Ok(self.0.walk(&MakeDir { dir: ROOT, mode: 0o755 }, &[path.as_bytes()])?.reply.attr)
+        Ok(self.0.walk(&MakeDir { dir: Handle::ROOT, mode: 0o755 }, &[path.as_bytes()])?.reply.attr)
     }
 
     pub fn rename_with(&mut self, old: &str, new: &str, flags: RenameFlags) -> Result<Attr, Errno> {
-        let request = Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: old.len() as u32, flags };
+        let request = Rename {
+            old_dir: Handle::ROOT,
+            new_dir: Handle::ROOT,
+            old_bytes: old.len() as u32,
+            flags,
+        };
         Ok(self.0.walk(&request, &[old.as_bytes(), new.as_bytes()])?.reply.attr)
     }
 
@@ -182,16 +206,16 @@ impl<C: Client> Files<C> {
     }
 
     pub fn link(&mut self, handle: Handle, path: &str) -> Result<Attr, Errno> {
-        Ok(self.0.walk(&Link { handle, dir: ROOT }, &[path.as_bytes()])?.reply.attr)
+        Ok(self.0.walk(&Link { handle, dir: Handle::ROOT }, &[path.as_bytes()])?.reply.attr)
     }
 
     pub fn symlink(&mut self, path: &str, target: &str) -> Result<Attr, Errno> {
-        let request = MakeSymlink { dir: ROOT, path_bytes: path.len() as u32 };
+        let request = MakeSymlink { dir: Handle::ROOT, path_bytes: path.len() as u32 };
         Ok(self.0.walk(&request, &[path.as_bytes(), target.as_bytes()])?.reply.attr)
     }
 
-    pub fn store(&mut self) -> StoreInfo {
-        self.0.request(&StatStore {}, &[]).unwrap()
+    pub fn store(&mut self) -> StatFs {
+        self.0.request(&GetStatFs {}, &[]).unwrap()
     }
 
     /// Names and cookies of a directory, in messages of `bytes_each`, from a cookie on.
@@ -228,9 +252,9 @@ impl<C: Client> Files<C> {
     pub fn snapshot_with(&mut self, request: &Snapshot) -> Result<Taken, Errno> {
         let mut space = vec![0; MAX_PAYLOAD];
         let (reply, length) = self.0.fetch(request, &[], &mut space)?;
-        let (head, rest) = space[..length].split_at(reply.head_bytes as usize);
-        let (tail, list) = rest.split_at(reply.tail_bytes as usize);
-        let holes: Vec<Hole> = Pieces::decode(list, MAX_HOLES).unwrap().collect();
+        let (head, rest) = space[..length].split_at(reply.leading_bytes as usize);
+        let (tail, list) = rest.split_at(reply.trailing_bytes as usize);
+        let holes: Vec<Hole> = Records::decode(list, MAX_HOLES).unwrap().collect();
         assert_eq!(holes.len(), reply.holes as usize);
         Ok(Taken { reply, head: head.to_vec(), tail: tail.to_vec(), holes })
     }
@@ -246,14 +270,20 @@ impl<C: Client> Files<C> {
     ) -> Result<Written, Errno> {
         let list: Vec<u8> = pieces.iter().flat_map(Piece::to_bytes).collect();
         self.0.request(
-            &Write { handle, offset, flags, data_bytes: data.len() as u32 },
+            &Write { handle, offset: FileOffset(offset), flags, data_bytes: data.len() as u32 },
             &[data, &list],
         )
     }
 
     /// A snapshot for a reader whose buffer begins on a page border.
     pub fn snapshot(&mut self, handle: Handle, offset: u64, length: u64) -> Result<Taken, Errno> {
-        self.snapshot_with(&Snapshot { handle, offset, length, misalignment: 0, inline_max: 0 })
+        self.snapshot_with(&Snapshot {
+            handle,
+            offset: FileOffset(offset),
+            length: ByteCount(length),
+            misalignment: 0,
+            inline_max: 0,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::wrapped::{Failure, Tower};
 use super::*;
-use foundation::Errno;
+use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
 use fsproto::*;
 use fsserver::LocalClient;
 use fsserver::memfs::{AccessTimes, Memfs};
@@ -24,12 +24,17 @@ fn with_file(capacity_pages: u64, pages: usize) -> (Tower, Handle, Vec<u8>) {
 
 pub fn r1_one_instant_fragments_and_pages_are_of_the_same_moment() {
     let (mut tower, handle, bytes) = with_file(100, 8);
-    let request =
-        Snapshot { handle, offset: 100, length: 5 * PAGE, misalignment: 1000, inline_max: 0 };
+    let request = Snapshot {
+        handle,
+        offset: FileOffset(100),
+        length: ByteCount(5 * PAGE),
+        misalignment: 1000,
+        inline_max: 0,
+    };
     let taken = tower.files.snapshot_with(&request).unwrap();
     tower.files.write(handle, 0, &[0; 8 * P]).unwrap();
-    assert_eq!(taken.reply.length, 5 * PAGE);
-    assert_eq!((taken.reply.head_bytes, taken.reply.tail_bytes), (3096, 1000));
+    assert_eq!(taken.reply.length, ByteCount(5 * PAGE));
+    assert_eq!((taken.reply.leading_bytes, taken.reply.trailing_bytes), (3096, 1000));
     assert_eq!(taken.head, bytes[100..100 + 3096]);
     assert_eq!(taken.tail, bytes[100 + 5 * P - 1000..100 + 5 * P]);
     let snapshot = taken.reply.handle;
@@ -39,21 +44,31 @@ pub fn r1_one_instant_fragments_and_pages_are_of_the_same_moment() {
 
 pub fn r1_small_reads_come_whole_and_leave_no_snapshot() {
     let (mut tower, handle, bytes) = with_file(100, 8);
-    let no_whole_page =
-        Snapshot { handle, offset: 5, length: 8000, misalignment: 100, inline_max: 0 };
+    let no_whole_page = Snapshot {
+        handle,
+        offset: FileOffset(5),
+        length: ByteCount(8000),
+        misalignment: 100,
+        inline_max: 0,
+    };
     let taken = tower.files.snapshot_with(&no_whole_page).unwrap();
     assert_eq!(
-        (taken.reply.handle, taken.reply.tail_bytes, &taken.head[..]),
-        (ROOT, 0, &bytes[5..8005])
+        (taken.reply.handle, taken.reply.trailing_bytes, &taken.head[..]),
+        (Handle::NONE, 0, &bytes[5..8005])
     );
-    let preferred =
-        Snapshot { handle, offset: 0, length: 3 * PAGE, misalignment: 0, inline_max: 3 * P as u32 };
+    let preferred = Snapshot {
+        handle,
+        offset: FileOffset(0),
+        length: ByteCount(3 * PAGE),
+        misalignment: 0,
+        inline_max: 3 * P as u32,
+    };
     let taken = tower.files.snapshot_with(&preferred).unwrap();
-    assert_eq!((taken.reply.handle, &taken.head[..]), (ROOT, &bytes[..3 * P]));
+    assert_eq!((taken.reply.handle, &taken.head[..]), (Handle::NONE, &bytes[..3 * P]));
     assert_eq!(tower.figures().snapshots, 0);
-    let one_more = Snapshot { length: 3 * PAGE + 1, ..preferred };
+    let one_more = Snapshot { length: ByteCount(3 * PAGE + 1), ..preferred };
     let taken = tower.files.snapshot_with(&one_more).unwrap();
-    assert_ne!(taken.reply.handle, ROOT);
+    assert_ne!(taken.reply.handle, Handle::NONE);
     assert_eq!((taken.head.len(), &taken.tail[..]), (0, &bytes[3 * P..3 * P + 1]));
 }
 
@@ -62,11 +77,11 @@ pub fn r2_count_is_the_servers() {
     tower.files.append(handle, b"tail").unwrap();
     let version = tower.files.attr(handle).unwrap().version;
     let taken = tower.files.snapshot(handle, PAGE, u64::MAX).unwrap();
-    assert_eq!((taken.reply.length, taken.reply.version), (PAGE + 4, version));
+    assert_eq!((taken.reply.length, taken.reply.version), (ByteCount(PAGE + 4), version));
     assert_eq!(taken.tail, b"tail");
     for offset in [2 * PAGE + 4, 1 << 40, u64::MAX] {
         let taken = tower.files.snapshot(handle, offset, 10 * PAGE).unwrap();
-        assert_eq!((taken.reply.handle, taken.reply.length), (ROOT, 0));
+        assert_eq!((taken.reply.handle, taken.reply.length), (Handle::NONE, ByteCount::ZERO));
     }
     let whole = [&bytes[P..], b"tail"].concat();
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), whole);
@@ -80,15 +95,16 @@ pub fn r10_holes_are_listed_and_cost_nothing() {
     tower.files.write(handle, 3 * PAGE, &[5; P]).unwrap();
     tower.files.write(handle, 10 * PAGE + 7, &[6]).unwrap();
     let taken = tower.files.snapshot(handle, 0, 1 << 34).unwrap();
-    let hole = |from: u64, to: u64| Hole { offset: from * PAGE, length: (to - from) * PAGE };
+    let hole =
+        |from: u64, to: u64| Hole { offset: from * PAGE, length: ByteCount((to - from) * PAGE) };
     assert_eq!(taken.holes, [hole(0, 3), hole(4, 10), hole(11, 1 << 22)]);
-    assert_eq!(taken.reply.holes_end, 1 << 34);
+    assert_eq!(taken.reply.holes_end, SnapshotOffset(1 << 34));
     assert_eq!(tower.figures().reserved_pages, 2);
     // From the middle of pages.
     let taken = tower.files.snapshot(handle, 100, 5 * PAGE).unwrap();
     let expected = [
-        Hole { offset: 0, length: 3 * PAGE - 100 },
-        Hole { offset: 4 * PAGE - 100, length: PAGE + 100 },
+        Hole { offset: 0, length: ByteCount(3 * PAGE - 100) },
+        Hole { offset: 4 * PAGE - 100, length: ByteCount(PAGE + 100) },
     ];
     assert_eq!(taken.holes, expected);
 }
@@ -100,15 +116,19 @@ pub fn r10_holes_that_do_not_fit_are_asked_for_later() {
         tower.files.write(handle, (2 * index + 1) * PAGE, &[1; P]).unwrap();
     }
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
-    assert_eq!((taken.holes.len(), taken.reply.holes_end), (MAX_HOLES, 128 * PAGE));
+    assert_eq!((taken.holes.len(), taken.reply.holes_end), (MAX_HOLES, SnapshotOffset(128 * PAGE)));
     tower.files.write(handle, 200 * PAGE, &[1; P]).unwrap();
     let snapshot = taken.reply.handle;
-    let (mut offset, mut holes) = (taken.reply.holes_end, taken.holes);
-    while offset < taken.reply.length {
+    let (mut offset, mut holes) = (taken.reply.holes_end.0, taken.holes);
+    while offset < taken.reply.length.0 {
         let (listed, more) = tower
             .files
             .0
-            .extents(&Extents { handle: snapshot, offset, length: taken.reply.length - offset })
+            .list_holes(&ListHoles {
+                handle: snapshot,
+                offset,
+                length: taken.reply.length - ByteCount(offset),
+            })
             .unwrap();
         holes.extend(more);
         assert!(listed.holes_end > offset);
@@ -116,7 +136,9 @@ pub fn r10_holes_that_do_not_fit_are_asked_for_later() {
     }
     assert_eq!(
         holes,
-        (0..200).map(|index| Hole { offset: 2 * index * PAGE, length: PAGE }).collect::<Vec<_>>()
+        (0..200)
+            .map(|index| Hole { offset: 2 * index * PAGE, length: ByteCount(PAGE) })
+            .collect::<Vec<_>>()
     );
 }
 
@@ -253,7 +275,7 @@ pub fn c5_open_with_truncation() {
     let (mut tower, handle, bytes) = with_file(100, 8);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     let (again, attr) = tower.files.open("file", RW | OpenFlags::TRUNCATE).unwrap();
-    assert_eq!(attr.size, 0);
+    assert_eq!(attr.size, ByteCount(0));
     tower.files.write(again, 0, &[1; 100]).unwrap();
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
     assert_eq!(tower.files.read_all(handle).unwrap(), [1; 100]);
@@ -283,7 +305,7 @@ pub fn c6_a_snapshot_is_cloned_over_its_own_file() {
             .files
             .clone_range((taken.reply.handle, from as u64), (handle, to as u64), length as u64)
             .unwrap();
-        assert_eq!(written.length, length as u64);
+        assert_eq!(written.length, ByteCount(length as u64));
         expected.resize(expected.len().max(to + length), 0);
         expected[to..to + length].copy_from_slice(&bytes[100 + from..100 + from + length]);
         assert_eq!(tower.files.read_all(handle).unwrap(), expected);
@@ -436,8 +458,8 @@ pub fn q1_reserved_room_is_not_given_to_writers() {
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
     let other = tower.files.create("other", &[2; 3 * P]);
     assert_eq!(tower.files.write(other, 3 * PAGE, &[2; 2 * P]), Err(Errno::ENOSPC));
-    assert_eq!(tower.files.allocate(other, 0, 6 * PAGE, 0), Err(Errno::ENOSPC));
-    assert_eq!(tower.files.attr(other).unwrap().size, 3 * PAGE);
+    assert_eq!(tower.files.allocate(other, 0, 6 * PAGE, AllocateMode::Extend), Err(Errno::ENOSPC));
+    assert_eq!(tower.files.attr(other).unwrap().size, ByteCount(3 * PAGE));
     tower.files.write(other, 3 * PAGE, &[2; P]).unwrap();
     // What is there already can be written over, and no more than that.
     tower.files.write(other, 0, &[3; 4 * P]).unwrap();
@@ -467,10 +489,14 @@ pub fn q1_what_was_written_leaves_room_for_others() {
     for (capacity, is_made) in [(20, true), (15, false)] {
         let mut tower = Tower::new(capacity);
         let handle = tower.files.create("file", &[]);
-        let request =
-            Write { handle, offset: 0, flags: WriteFlags::SNAPSHOT, data_bytes: 6 * P as u32 };
+        let request = Write {
+            handle,
+            offset: FileOffset(0),
+            flags: WriteFlags::SNAPSHOT,
+            data_bytes: 6 * P as u32,
+        };
         let written = tower.files.0.request(&request, &[&[1; 6 * P]]).unwrap();
-        assert_eq!(written.snapshot != ROOT, is_made, "of {capacity} pages");
+        assert_eq!(written.snapshot != Handle::NONE, is_made, "of {capacity} pages");
         assert_eq!(tower.figures().reserved_pages, if is_made { 6 } else { 0 });
     }
 }
@@ -536,11 +562,15 @@ pub fn same_version_same_bytes() {
 }
 
 fn data(length: u64) -> Piece {
-    Piece { snapshot: ROOT, offset: 0, length }
+    Piece { snapshot: Handle::NONE, offset: SnapshotOffset(0), length: ByteCount(length) }
 }
 
 fn of(taken: &Taken, offset: u64, length: u64) -> Piece {
-    Piece { snapshot: taken.reply.handle, offset, length }
+    Piece {
+        snapshot: taken.reply.handle,
+        offset: SnapshotOffset(offset),
+        length: ByteCount(length),
+    }
 }
 
 pub fn w1_references_and_bytes_make_one_write() {
@@ -553,7 +583,10 @@ pub fn w1_references_and_bytes_make_one_write() {
         .write_pieces(other, 50, WriteFlags::empty(), b"0123456789abcde", &pieces)
         .unwrap();
     let length = 15 + 4 * PAGE;
-    assert_eq!((written.length, written.offset, written.size), (length, 50, 50 + length));
+    assert_eq!(
+        (written.length, written.offset, written.size),
+        (ByteCount(length), FileOffset(50), ByteCount(50 + length))
+    );
     let expected = [
         &[1; 50],
         &b"0123456789"[..],
@@ -569,7 +602,8 @@ pub fn w1_references_and_bytes_make_one_write() {
         tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &past),
         Err(Errno::EINVAL)
     );
-    let no_snapshot = [data(1), Piece { snapshot: handle, offset: 0, length: 1 }];
+    let no_snapshot =
+        [data(1), Piece { snapshot: handle, offset: SnapshotOffset(0), length: ByteCount(1) }];
     assert_eq!(
         tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &no_snapshot),
         Err(Errno::EBADF)
@@ -603,7 +637,7 @@ pub fn w2_same_place_costs_no_data() {
         .files
         .write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)])
         .unwrap();
-    assert_eq!((written.length, written.size), (8 * PAGE, 8 * PAGE));
+    assert_eq!((written.length, written.size), (ByteCount(8 * PAGE), ByteCount(8 * PAGE)));
     assert_eq!((tower.wire.bytes(), tower.figures().stored_pages), (moved, 2));
     for handle in [handle, taken.reply.handle, later.reply.handle] {
         assert_eq!(tower.files.read_all(handle).unwrap(), bytes);
@@ -614,7 +648,7 @@ pub fn e3_traffic_is_told() {
     let (mut tower, handle, _) = with_file(100, 8);
     let told = |tower: &mut Tower| {
         let store = tower.files.store();
-        (store.bytes_rescued, store.bytes_elided, store.bytes_cloned)
+        (store.bytes_rescued.0, store.bytes_elided.0, store.bytes_cloned.0)
     };
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     assert_eq!(told(&mut tower), (0, 0, 0), "C9: a snapshot moves nothing");
@@ -660,7 +694,7 @@ pub fn w4_other_file_moves_no_bytes() {
         .write_pieces(other, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 1 << 34)])
         .unwrap();
     assert_eq!(tower.wire.bytes(), moved);
-    assert_eq!(tower.files.attr(other).unwrap().size, 1 << 34);
+    assert_eq!(tower.files.attr(other).unwrap().size, ByteCount(1 << 34));
     assert_eq!(tower.files.read(other, 0, 9 * P).unwrap(), [&bytes[..], &[0; P]].concat());
     // Holes stay holes, and pages are shared.
     assert_eq!((tower.files.attr(other).unwrap().blocks, tower.base_free()), (8 * 8, 92));
@@ -673,7 +707,7 @@ pub fn w6_append_is_told_its_offset() {
         .files
         .write_pieces(handle, 0, WriteFlags::APPEND, &[], &[of(&taken, 0, 2 * PAGE)])
         .unwrap();
-    assert_eq!((written.offset, written.size), (2 * PAGE, 4 * PAGE));
+    assert_eq!((written.offset, written.size), (FileOffset(2 * PAGE), ByteCount(4 * PAGE)));
     assert_eq!(tower.files.read_all(handle).unwrap(), [&bytes[..], &bytes[..]].concat());
 }
 
@@ -688,7 +722,7 @@ pub fn w7_an_elided_write_has_the_effects_of_a_write() {
             .unwrap();
         let after = tower.files.attr(handle).unwrap();
         assert!(after.mtime > before.mtime && after.version > before.version);
-        assert_eq!((written.version, written.length), (after.version, length));
+        assert_eq!((written.version, written.length), (after.version, ByteCount(length)));
     }
     let (reader, _) = tower.files.open("file", OpenFlags::READ).unwrap();
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
@@ -704,7 +738,7 @@ pub fn w8_a_write_returns_a_snapshot_of_its_result() {
     let pieces = [data(3), of(&taken, 3, 4 * PAGE)];
     let written =
         tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, b"new", &pieces).unwrap();
-    assert_ne!(written.snapshot, ROOT);
+    assert_ne!(written.snapshot, Handle::NONE);
     tower.files.write(handle, 0, &[1; 8 * P]).unwrap();
     assert_eq!(
         tower.files.read_all(written.snapshot).unwrap(),
@@ -714,8 +748,8 @@ pub fn w8_a_write_returns_a_snapshot_of_its_result() {
     // Plain data too; and where it is refused, the write is done all the same.
     let (mut tower, handle, _) = with_file(13, 8);
     let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[7; P], &[]).unwrap();
-    assert_ne!(written.snapshot, ROOT);
+    assert_ne!(written.snapshot, Handle::NONE);
     let written =
         tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[8; 5 * P], &[]).unwrap();
-    assert_eq!((written.snapshot, written.length), (ROOT, 5 * PAGE));
+    assert_eq!((written.snapshot, written.length), (Handle::NONE, ByteCount(5 * PAGE)));
 }

@@ -4,7 +4,7 @@
 use super::device::Device;
 use super::wrapped::Tower;
 use super::*;
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 use fsproto::*;
 
 const PAGE: u64 = 4096;
@@ -119,7 +119,7 @@ pub fn f5_a_page_that_does_not_come_back_is_an_error() {
     let (other, _) = files.open("other", CREATE).unwrap();
     assert_eq!(files.clone_range((handle, 0), (other, 1), 10 * PAGE), Err(Errno::EIO));
     assert_eq!(
-        (files.attr(other).unwrap().size, files.attr(handle).unwrap().size),
+        (files.attr(other).unwrap().size.0, files.attr(handle).unwrap().size.0),
         (0, 100 * PAGE)
     );
     files.write(handle, 3 * PAGE, &[7; P]).unwrap();
@@ -143,8 +143,8 @@ pub fn f5_a_page_that_cannot_be_written_out_stays() {
         outcome.err()
     });
     assert_eq!(refused, Some(Errno::EIO), "memory without bounds");
-    assert_eq!(files.allocate(handle, done, 30 * PAGE, 0), Err(Errno::EIO));
-    assert_eq!(files.attr(handle).unwrap().size, done);
+    assert_eq!(files.allocate(handle, done, 30 * PAGE, AllocateMode::Extend), Err(Errno::EIO));
+    assert_eq!(files.attr(handle).unwrap().size, ByteCount(done));
     device.fail_writes(false);
     let now = files.read_all(handle).unwrap();
     assert!(
@@ -152,7 +152,7 @@ pub fn f5_a_page_that_cannot_be_written_out_stays() {
             && now[40 * P..].iter().all(|&byte| byte == 1)
             && now.len() == done as usize
     );
-    files.allocate(handle, done, 30 * PAGE, 0).unwrap();
+    files.allocate(handle, done, 30 * PAGE, AllocateMode::Extend).unwrap();
     assert_eq!(files.attr(handle).unwrap().blocks, (done / PAGE + 30) * 8);
 }
 

@@ -70,11 +70,11 @@ pub struct WiredClient {
 impl Client for WiredClient {
     fn call(
         &mut self,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
-    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
-        let (decoded, _) = Head::decode(head).unwrap();
+    ) -> Result<([u8; HEADER_BYTES], usize), Errno> {
+        let (decoded, _) = Header::decode(head).unwrap();
         let op = Op::from_number(decoded.op).unwrap();
         *self.wire.0.calls.borrow_mut().entry(decoded.op).or_default() += 1;
         let failure = self.wire.0.fail.borrow_mut().as_mut().and_then(|fail| fail(op));
@@ -141,13 +141,13 @@ impl Tower {
     /// Blocks that the base has free, stores and all.
     pub fn base_free(&self) -> u64 {
         use fsserver::FileServer;
-        self.base.borrow_mut().server_mut().stat_store().unwrap().blocks_free
+        self.base.borrow_mut().server_mut().stat_fs().unwrap().blocks_free
     }
 
     /// Files that the base has.
     pub fn base_files(&self) -> u64 {
         use fsserver::FileServer;
-        let info = self.base.borrow_mut().server_mut().stat_store().unwrap();
+        let info = self.base.borrow_mut().server_mut().stat_fs().unwrap();
         info.files - info.files_free
     }
 }

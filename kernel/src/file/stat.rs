@@ -88,7 +88,7 @@ impl Stat {
             uid: attr.uid,
             gid: attr.gid,
             device_number: 0,
-            size: ByteCount(attr.size),
+            size: attr.size,
             blocks: attr.blocks,
             atime: attr.atime,
             mtime: attr.mtime,

@@ -127,14 +127,13 @@ impl Snapshot {
             return None;
         }
         let (offset, end) = (offset.0, end.0);
-        let first = known.list.partition_point(|hole| hole.offset + hole.length <= offset);
+        let first = known.list.partition_point(|hole| hole.end() <= offset);
         let behind = known.list.partition_point(|hole| hole.offset < end);
         let mut within = Vec::new();
         for hole in known.list.get(first..behind).unwrap_or_default() {
             let start = hole.offset.max(offset);
             within.try_reserve(1).ok()?;
-            within
-                .push(Hole { offset: start, length: (hole.offset + hole.length).min(end) - start });
+            within.push(Hole { offset: start, length: ByteCount(hole.end().min(end) - start) });
         }
         Some(within)
     }
@@ -149,8 +148,8 @@ impl Snapshot {
         let after = holes.list.partition_point(|hole| hole.offset <= offset);
         let hole = after.checked_sub(1).and_then(|index| holes.list.get(index));
         let covered = hole.is_some_and(|hole| {
-            offset - hole.offset < hole.length
-                && hole.length - (offset - hole.offset) >= PAGE_BYTES as u64
+            offset - hole.offset < hole.length.0
+                && hole.length - ByteCount(offset - hole.offset) >= ByteCount(PAGE_BYTES as u64)
         });
         covered && !mutant::active(Mutant::IgnoreHoles)
     }

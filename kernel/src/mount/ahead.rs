@@ -20,8 +20,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use foundation::counter::Counter;
-use foundation::knob;
 use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, FileOffset, knob};
 use foundation::{Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{FileId, Handle};
 
@@ -260,8 +260,8 @@ fn take(file: &RemoteFile, offset: u64) -> Result<Option<Kept>, Errno> {
     let Some(begun) = ahead.quiet(file.id()).filter(|_| most > 0) else { return Ok(None) };
     let request = fsproto::Snapshot {
         handle: file.handle(),
-        offset: start,
-        length: most,
+        offset: FileOffset(start),
+        length: ByteCount(most),
         misalignment: 0,
         inline_max: 0,
     };

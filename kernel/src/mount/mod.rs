@@ -31,8 +31,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::Errno;
 use foundation::mutant::{Mutant, active};
 use fsproto::{
-    Attr, Features, FileId, FileKind, Handle, Hello, MAX_PATH, OpenFlags, Operation, ROOT,
-    RenameFlags, VERSION, Walked,
+    Attr, Features, FileId, FileKind, Handle, MAX_PATH, OpenFlags, Operation, RenameFlags, Walked,
+    agree, hello,
 };
 
 use crate::file::{FileObject, FileSystem, FileSystemFigures, Identity, OpenHow, Stat, Walk, fifo};
@@ -79,13 +79,10 @@ impl Mount {
 
     /// The same with any server.
     pub fn with_trust(session: Arc<Session>, trust: Trust) -> Result<Arc<Self>, Errno> {
-        let (welcome, _) =
-            session.call(&Hello { version: VERSION, features: KNOWN_FEATURES }, &[])?;
-        if welcome.version != VERSION || !KNOWN_FEATURES.contains(welcome.features) {
-            return Err(Errno::EIO);
-        }
+        let (welcome, _) = session.call(&hello(KNOWN_FEATURES), &[])?;
+        let agreed = agree(KNOWN_FEATURES, &welcome).map_err(|_| Errno::EIO)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let mut features = welcome.features;
+        let mut features = agreed;
         features.set(
             Features::WRITE_REFERENCES,
             features.contains(Features::WRITE_REFERENCES) && trust == Trust::Trusted,
@@ -205,11 +202,11 @@ impl FileSystem for MountedTree {
     }
 
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
-        let request = fsproto::Open { dir: ROOT, flags: how.flags, mode: how.mode.into() };
+        let request = fsproto::Open { dir: Handle::ROOT, flags: how.flags, mode: how.mode.into() };
         let truncates = how.flags.contains(OpenFlags::TRUNCATE);
         let _change = if truncates { Some(self.0.ahead.change(None)?) } else { None };
         Ok(match self.0.walk(&request, &[path])? {
-            Walk::Done((ROOT, _)) => return Err(Errno::EIO),
+            Walk::Done((Handle::NONE, _)) => return Err(Errno::EIO),
             Walk::Done((handle, attr)) => {
                 let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr));
                 let is_pipe = attr.kind == FileKind::Pipe;
@@ -224,12 +221,13 @@ impl FileSystem for MountedTree {
     }
 
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
-        let walk = self.0.walk(&fsproto::Stat { dir: ROOT, flags }, &[path])?;
+        let walk = self.0.walk(&fsproto::Stat { dir: Handle::ROOT, flags }, &[path])?;
         Ok(map_done(walk, |(_, attr)| Stat::from_attr(&attr, self.0.id)))
     }
 
     fn make_dir(&self, path: &[u8], mode: u16) -> Result<Walk<()>, Errno> {
-        let walk = self.0.walk(&fsproto::MakeDir { dir: ROOT, mode: mode.into() }, &[path])?;
+        let walk =
+            self.0.walk(&fsproto::MakeDir { dir: Handle::ROOT, mode: mode.into() }, &[path])?;
         Ok(map_done(walk, drop))
     }
 
@@ -237,13 +235,17 @@ impl FileSystem for MountedTree {
         // A file that loses a name or gets one has another change time, and the next read then
         // moves its access time.
         let _change = self.0.ahead.change(None)?;
-        let walk = self.0.walk(&fsproto::Remove { dir: ROOT, flags }, &[path])?;
+        let walk = self.0.walk(&fsproto::Remove { dir: Handle::ROOT, flags }, &[path])?;
         Ok(map_done(walk, drop))
     }
 
     fn rename(&self, old: &[u8], new: &[u8], flags: RenameFlags) -> Result<Walk<()>, Errno> {
-        let request =
-            fsproto::Rename { old_dir: ROOT, new_dir: ROOT, old_bytes: old.len() as u32, flags };
+        let request = fsproto::Rename {
+            old_dir: Handle::ROOT,
+            new_dir: Handle::ROOT,
+            old_bytes: old.len() as u32,
+            flags,
+        };
         let _change = self.0.ahead.change(None)?;
         Ok(map_done(self.0.walk(&request, &[old, new])?, drop))
     }
@@ -255,33 +257,34 @@ impl FileSystem for MountedTree {
             .filter(|file| file.mount().id == self.0.id)
             .ok_or(Errno::EXDEV)?;
         let _change = self.0.ahead.change(Some(file.id()))?;
-        let walk = self.0.walk(&fsproto::Link { handle: file.handle(), dir: ROOT }, &[new])?;
+        let walk =
+            self.0.walk(&fsproto::Link { handle: file.handle(), dir: Handle::ROOT }, &[new])?;
         Ok(map_done(walk, drop))
     }
 
     fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<Walk<()>, Errno> {
-        let request = fsproto::MakeSymlink { dir: ROOT, path_bytes: path.len() as u32 };
+        let request = fsproto::MakeSymlink { dir: Handle::ROOT, path_bytes: path.len() as u32 };
         Ok(map_done(self.0.walk(&request, &[path, target])?, drop))
     }
 
     fn figures(&self) -> Result<FileSystemFigures, Errno> {
-        let (store, _) = self.0.session.call(&fsproto::StatStore {}, &[])?;
+        let (store, _) = self.0.session.call(&fsproto::GetStatFs {}, &[])?;
         Ok(FileSystemFigures {
             magic: MAGIC,
             blocks: store.blocks,
             blocks_free: store.blocks_free,
             files: store.files,
             files_free: store.files_free,
-            bytes_rescued: store.bytes_rescued,
-            bytes_elided: store.bytes_elided,
-            bytes_cloned: store.bytes_cloned,
+            bytes_rescued: store.bytes_rescued.0,
+            bytes_elided: store.bytes_elided.0,
+            bytes_cloned: store.bytes_cloned.0,
             handles: [store.handles, store.base_handles],
-            snapshots: [store.snapshots, store.pages_kept],
+            snapshots: [store.snapshots, store.pages_kept.0],
             requests: self.0.session.in_flight() as u64,
         })
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        self.0.session.call(&fsproto::Sync { handle: ROOT }, &[]).map(drop)
+        self.0.session.call(&fsproto::Sync { handle: Handle::ROOT }, &[]).map(drop)
     }
 }

@@ -125,8 +125,7 @@ impl Parcel {
                 Run::Clean { snapshot, offset, bytes } => {
                     self.list_own(core::mem::take(&mut own));
                     self.pieces.extend_from_slice(
-                        &Piece { snapshot: snapshot.handle, offset: offset.0, length: bytes.0 }
-                            .to_bytes(),
+                        &Piece { snapshot: snapshot.handle, offset, length: bytes }.to_bytes(),
                     );
                     self.gather(
                         Gathered::Same { pages: from.whole_pages(), snapshot, offset },
@@ -156,7 +155,9 @@ impl Parcel {
     /// Lists the next bytes as such.
     fn list_own(&mut self, bytes: u64) {
         if bytes > 0 {
-            self.pieces.extend_from_slice(&Piece { length: bytes, ..Piece::default() }.to_bytes());
+            self.pieces.extend_from_slice(
+                &Piece { length: ByteCount(bytes), ..Piece::default() }.to_bytes(),
+            );
         }
     }
 

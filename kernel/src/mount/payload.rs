@@ -4,23 +4,23 @@
 use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::HEAD_BYTES;
+use fsproto::HEADER_BYTES;
 
 use crate::file::socket::Message;
 use crate::mem::{Claim, Frame};
 
 /// A message of a head and the concatenation of `parts`.
-pub fn message(head: &[u8; HEAD_BYTES], parts: &[&[u8]]) -> Result<Message, Errno> {
+pub fn message(head: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, Errno> {
     let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
     let mut inline = Vec::new();
-    inline.try_reserve_exact(HEAD_BYTES + payload_bytes).map_err(|_| Errno::ENOMEM)?;
+    inline.try_reserve_exact(HEADER_BYTES + payload_bytes).map_err(|_| Errno::ENOMEM)?;
     inline.extend_from_slice(head);
     parts.iter().for_each(|part| inline.extend_from_slice(part));
     Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
 }
 
 /// A message of a head and whole pages.
-pub fn pages_message(head: &[u8; HEAD_BYTES], pages: &[Frame]) -> Result<Message, Errno> {
+pub fn pages_message(head: &[u8; HEADER_BYTES], pages: &[Frame]) -> Result<Message, Errno> {
     let mut frames = Vec::new();
     frames.try_reserve_exact(pages.len()).map_err(|_| Errno::ENOMEM)?;
     frames.extend_from_slice(pages);
@@ -30,7 +30,7 @@ pub fn pages_message(head: &[u8; HEAD_BYTES], pages: &[Frame]) -> Result<Message
 /// The payload's bytes, part by part: the message's without the head, which stands in front of its
 /// first part.
 pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
-    let skipped = core::iter::once(HEAD_BYTES).chain(core::iter::repeat(0));
+    let skipped = core::iter::once(HEADER_BYTES).chain(core::iter::repeat(0));
     message
         .parts()
         .zip(skipped)
@@ -41,10 +41,10 @@ pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
 /// The payload as exactly `pages` whole pages: EIO where it has another length. Frames that came as
 /// such are moved.
 pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> {
-    if message.len() != HEAD_BYTES + pages * PAGE_BYTES {
+    if message.len() != HEADER_BYTES + pages * PAGE_BYTES {
         return Err(Errno::EIO);
     }
-    if message.inline.len() == HEAD_BYTES {
+    if message.inline.len() == HEADER_BYTES {
         return Ok(message.frames);
     }
     let mut frames = Vec::new();

@@ -16,9 +16,9 @@
 use alloc::sync::Arc;
 
 use foundation::counter::{self, Counter};
-use foundation::knob;
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
+use foundation::{FileOffset, knob};
 use fsproto::{Handle, MAX_PAYLOAD};
 
 use super::remote_file::RemoteFile;
@@ -80,8 +80,13 @@ pub fn snapshot(
     if why_eager(file, space).is_some() {
         return Ok(None);
     }
-    let request =
-        fsproto::Snapshot { handle: file.handle(), offset, length, misalignment: 0, inline_max: 0 };
+    let request = fsproto::Snapshot {
+        handle: file.handle(),
+        offset: FileOffset(offset),
+        length: ByteCount(length),
+        misalignment: 0,
+        inline_max: 0,
+    };
     match file.mount().session().call(&request, &[]) {
         Ok((reply, payload)) => Ok(Taken::new(file, &request, &reply, &payload)?.snapshot),
         Err(Errno::EINTR) => Err(Errno::EINTR),
@@ -141,8 +146,8 @@ fn lazily(
     }
     let request = fsproto::Snapshot {
         handle: file.handle(),
-        offset,
-        length: writable,
+        offset: FileOffset(offset),
+        length: ByteCount(writable),
         misalignment: misalignment as u32,
         inline_max: (min_pages * PAGE - 1).min(MAX_PAYLOAD as u64) as u32,
     };

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::dirent::DirEntries;
-use fsproto::{Attr, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
+use fsproto::{AllocateMode, Attr, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
 
 use super::ahead::Order;
 use super::{Mount, read, write};
@@ -100,7 +100,7 @@ impl FileObject for RemoteFile {
             mode: change.mode.into(),
             uid: change.uid,
             gid: change.gid,
-            size: change.size.0,
+            size: change.size,
             atime: Time(change.atime.0),
             mtime: Time(change.mtime.0),
         };
@@ -118,11 +118,10 @@ impl FileObject for RemoteFile {
         allocation: Allocation,
     ) -> Result<(), Errno> {
         let mode = match allocation {
-            Allocation::Extend => 0,
-            Allocation::KeepSize => 1,
-            Allocation::PunchHole => 2,
+            Allocation::Extend => AllocateMode::Extend,
+            Allocation::KeepSize => AllocateMode::KeepSize,
+            Allocation::PunchHole => AllocateMode::PunchHole,
         };
-        let (offset, length) = (offset.0, length.0);
         let request = fsproto::Allocate { handle: self.handle, offset, length, mode };
         self.mount.change(self.id, &request, &[]).map(drop)
     }

@@ -15,9 +15,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foundation::counter::{self, Counter};
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PageCount, SnapshotOffset};
+use foundation::{ByteCount, Errno, PageCount, SnapshotOffset};
 use fsproto::{
-    Close, ExtentsListed, Field, HEAD_BYTES, Handle, Head, HeadFlags, Hole, Malformed, Op,
+    Close, Field, HEADER_BYTES, Handle, Header, HeaderFlags, Hole, HolesListed, Malformed, Op,
     Operation, Reader, Snapshotted, Tag, Walked, Written, decode_holes,
 };
 
@@ -43,7 +43,7 @@ pub trait Carrier: Send + Sync {
 /// A reply's fields, not yet decoded, and its payload.
 #[derive(Debug)]
 struct Answer {
-    head: [u8; HEAD_BYTES],
+    head: [u8; HEADER_BYTES],
     message: Message,
 }
 
@@ -131,7 +131,7 @@ impl Session {
             return Err(Errno::EINTR);
         };
         let answer = answer?;
-        let (head, mut reader) = Head::decode(&answer.head).map_err(malformed)?;
+        let (head, mut reader) = Header::decode(&answer.head).map_err(malformed)?;
         head.result()?;
         let fields = O::decode_reply(&mut reader).map_err(malformed)?;
         Ok((fields, Payload(answer.message)))
@@ -145,7 +145,11 @@ impl Session {
             return self.fetch_bytes(fetch, 1);
         }
         let length = fetch.snapshot.len.0 - from.0;
-        let request = fsproto::Extents { handle: fetch.snapshot.handle, offset: from.0, length };
+        let request = fsproto::ListHoles {
+            handle: fetch.snapshot.handle,
+            offset: from.0,
+            length: ByteCount(length),
+        };
         if self.send_for(&request, || Owner::Holes { fetch: fetch.clone(), from }).is_err() {
             self.fetch_bytes(fetch, 1);
         }
@@ -269,7 +273,7 @@ impl Session {
             return Err(Errno::EIO);
         }
         // Page-ins are not held up by the bound: their number is bounded by the threads that fault.
-        if table.in_flight.len() >= MAX_IN_FLIGHT && !matches!(op, Op::Read | Op::Extents) {
+        if table.in_flight.len() >= MAX_IN_FLIGHT && !matches!(op, Op::Read | Op::ListHoles) {
             return Err(Errno::EAGAIN);
         }
         loop {
@@ -291,7 +295,7 @@ impl Session {
         // The reply came between the wake-up and now.
         let answer = call.answer.lock().take();
         if let Some(Ok(answer)) = answer
-            && let Ok((head, reader)) = Head::decode(&answer.head)
+            && let Ok((head, reader)) = Header::decode(&answer.head)
             && head.result().is_ok()
         {
             // Malformed: then it opened nothing.
@@ -300,14 +304,14 @@ impl Session {
     }
 
     fn take_reply(&self, message: Message) -> Result<(), Malformed> {
-        let head: [u8; HEAD_BYTES] = message.inline.first_chunk().copied().ok_or(Malformed)?;
-        let (fields, reader) = Head::decode(&head)?;
-        if !fields.flags.contains(HeadFlags::REPLY) {
+        let head: [u8; HEADER_BYTES] = message.inline.first_chunk().copied().ok_or(Malformed)?;
+        let (fields, reader) = Header::decode(&head)?;
+        if !fields.flags.contains(HeaderFlags::REPLY) {
             return Err(Malformed);
         }
         let request = self.table.lock().in_flight.remove(&fields.tag).ok_or(Malformed)?;
         let honest = fields.op == request.op as u16
-            && message.len() == HEAD_BYTES + fields.payload_bytes as usize;
+            && message.len() == HEADER_BYTES + fields.payload_bytes as usize;
         match request.owner {
             Owner::Thread(call) => {
                 *call.answer.lock() =
@@ -383,9 +387,9 @@ impl Session {
             Op::Open => Walked::get(&mut reader)?.handle,
             Op::Snapshot | Op::Reclaim => Snapshotted::get(&mut reader)?.handle,
             Op::Write => Written::get(&mut reader)?.snapshot,
-            _ => Handle(0),
+            _ => Handle::NONE,
         };
-        if handle != Handle(0) {
+        if handle != Handle::NONE {
             self.close(handle);
         }
         Ok(())
@@ -418,7 +422,7 @@ fn parse_extents(
     fetch: &Fetch,
     from: SnapshotOffset,
 ) -> Option<(Vec<Hole>, SnapshotOffset)> {
-    let listed = ExtentsListed::get(&mut reader).ok()?;
+    let listed = HolesListed::get(&mut reader).ok()?;
     let bytes: Vec<u8> = payload::parts(message).flatten().copied().collect();
     let end = listed.holes_end.min(fetch.snapshot.len.0);
     let holes = decode_holes(&bytes, from.0..end).ok()?.collect();
@@ -436,7 +440,7 @@ pub struct Payload(Message);
 impl Payload {
     /// Bytes of it.
     pub fn len(&self) -> usize {
-        self.0.len().saturating_sub(HEAD_BYTES)
+        self.0.len().saturating_sub(HEADER_BYTES)
     }
 
     /// Whether there is none.

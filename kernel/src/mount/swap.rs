@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use fsproto::{
-    Allocate, Features, Field, Handle, OpenFlags, ROOT, Read, Reader, StatStore, Write, WriteFlags,
-    Written,
+    Allocate, AllocateMode, Features, Field, GetStatFs, Handle, OpenFlags, Read, Reader, Write,
+    WriteFlags, Written,
 };
 
 use super::local::open_session;
@@ -24,8 +24,6 @@ const PAGE: u64 = PAGE_BYTES as u64;
 /// How many times the machine's memory the swap file may hold; its table takes 4 bytes of memory a
 /// page.
 const MAX_SHARE: usize = 16;
-/// What [`Allocate`] calls punching a hole.
-const PUNCH: u32 = 2;
 
 /// An open file of a session.
 struct SwapFile {
@@ -37,20 +35,18 @@ struct SwapFile {
 /// the server is not marked, EBUSY where there is a swap file already.
 pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
     let session = open_session(endpoint)?;
-    let hello = fsproto::Hello { version: fsproto::VERSION, features: KNOWN_FEATURES };
-    let (welcome, _) = session.call(&hello, &[])?;
-    if welcome.version != fsproto::VERSION {
-        return Err(Errno::EIO);
-    }
+    let (welcome, _) = session.call(&fsproto::hello(KNOWN_FEATURES), &[])?;
+    let features = fsproto::agree(KNOWN_FEATURES, &welcome).map_err(|_| Errno::EIO)?;
     if !session.peer_is_marked() {
         return Err(Errno::EPERM);
     }
-    if !welcome.features.contains(Features::SPARSE | Features::OPEN_UNLINKED) {
+    if !features.contains(Features::SPARSE | Features::OPEN_UNLINKED) {
         return Err(Errno::EOPNOTSUPP);
     }
     let flags = OpenFlags::READ | OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::UNNAMED;
-    let (opened, _) = session.call(&fsproto::Open { dir: ROOT, flags, mode: 0o600 }, &[b""])?;
-    let (room, _) = session.call(&StatStore {}, &[])?;
+    let (opened, _) =
+        session.call(&fsproto::Open { dir: Handle::ROOT, flags, mode: 0o600 }, &[b""])?;
+    let (room, _) = session.call(&GetStatFs {}, &[])?;
     let most = frame::stats().total.saturating_mul(MAX_SHARE).min(u32::MAX as usize);
     let slots = u32::try_from(room.blocks_free).unwrap_or(u32::MAX).min(most as u32);
     log::info!("swap: {} MiB", (u64::from(slots) * PAGE) >> 20);
@@ -62,7 +58,7 @@ impl swap::Store for SwapFile {
     fn write(&self, first: u32, frames: &[Frame], transfer: swap::Transfer) {
         let request = Write {
             handle: self.handle,
-            offset: u64::from(first) * PAGE,
+            offset: FileOffset(u64::from(first) * PAGE),
             flags: WriteFlags::empty(),
             data_bytes: (frames.len() * PAGE_BYTES) as u32,
         };
@@ -81,7 +77,12 @@ impl swap::Store for SwapFile {
     fn punch(&self, slots: Range<usize>, transfer: swap::Transfer) {
         let (offset, length) = (slots.start as u64 * PAGE, slots.len() as u64 * PAGE);
         self.session.transfer(
-            &Allocate { handle: self.handle, offset, length, mode: PUNCH },
+            &Allocate {
+                handle: self.handle,
+                offset: FileOffset(offset),
+                length: ByteCount(length),
+                mode: AllocateMode::PunchHole,
+            },
             &[],
             transfer,
         );
@@ -102,7 +103,9 @@ pub(super) fn complete(
         swap::Transfer::In(_) => payload::into_frames(message, pages),
         swap::Transfer::Out(_) => {
             let written = Written::get(&mut reader).map_err(|_| Errno::EIO)?;
-            if written.length == (pages * PAGE_BYTES) as u64 || active(Mutant::BelieveServer) {
+            if written.length == ByteCount((pages * PAGE_BYTES) as u64)
+                || active(Mutant::BelieveServer)
+            {
                 Ok(Vec::new())
             } else {
                 Err(Errno::ENOSPC)

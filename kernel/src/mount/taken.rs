@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
-use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES, SnapshotOffset};
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::{Handle, Hole, MAX_HOLES, Snapshotted, decode_holes};
 
 use super::remote_file::RemoteFile;
@@ -19,7 +19,7 @@ pub struct Taken {
     /// Bytes in all.
     pub length: u64,
     fragments: Vec<u8>,
-    head_bytes: usize,
+    leading_bytes: usize,
     /// None where the fragments are all of it.
     pub snapshot: Option<Arc<Snapshot>>,
 }
@@ -37,44 +37,44 @@ impl Taken {
                 mount: file.mount().id(),
                 file: reply.file.0,
                 version: reply.version.0,
-                offset: FileOffset(request.offset),
+                offset: request.offset,
             }
         } else {
             Source::Untrusted
         };
         let parts = Parts::parse(reply, payload);
         // Made before anything is refused: from here on, dropping it closes the handle.
-        let snapshot = (reply.handle != Handle(0)).then(|| {
+        let snapshot = (reply.handle != Handle::NONE).then(|| {
             let holes = parts.as_ref().map(|parts| parts.holes.clone()).unwrap_or_default();
             let pager: Arc<dyn Pager> = file.mount().session().clone();
-            let (length, holes_end) = (ByteCount(reply.length), SnapshotOffset(reply.holes_end));
+            let (length, holes_end) = (reply.length, reply.holes_end);
             Snapshot::new(pager, reply.handle, length, source, holes, holes_end)
         });
         let parts = parts?;
         let expected = match &snapshot {
-            Some(_) => fragment_lengths(request, reply.length),
-            None => (reply.length, 0),
+            Some(_) => fragment_lengths(request, reply.length.0),
+            None => (reply.length.0, 0),
         };
-        let told = (u64::from(reply.head_bytes), u64::from(reply.tail_bytes));
+        let told = (u64::from(reply.leading_bytes), u64::from(reply.trailing_bytes));
         if (reply.length > request.length || told != expected) && !active(Mutant::BelieveServer) {
             return Err(Errno::EIO);
         }
         Ok(Self {
-            length: reply.length,
+            length: reply.length.0,
             fragments: parts.fragments,
-            head_bytes: reply.head_bytes as usize,
+            leading_bytes: reply.leading_bytes as usize,
             snapshot,
         })
     }
 
     /// The bytes in front of the first whole page.
     pub fn head(&self) -> &[u8] {
-        self.fragments.get(..self.head_bytes).unwrap_or_default()
+        self.fragments.get(..self.leading_bytes).unwrap_or_default()
     }
 
     /// The bytes behind the last whole page.
     pub fn tail(&self) -> &[u8] {
-        self.fragments.get(self.head_bytes..).unwrap_or_default()
+        self.fragments.get(self.leading_bytes..).unwrap_or_default()
     }
 
     /// Whole pages in between.
@@ -85,7 +85,7 @@ impl Taken {
     /// The deliberate break of R1: fragments of the live file.
     pub fn reread_fragments(&mut self, file: &RemoteFile, offset: u64) -> Result<(), Errno> {
         let tail_at = self.length - self.tail().len() as u64;
-        let (head_bytes, tail_bytes) = (self.head_bytes as u32, self.tail().len() as u32);
+        let (leading_bytes, trailing_bytes) = (self.leading_bytes as u32, self.tail().len() as u32);
         let read = |offset, length| {
             let (_, payload) = file
                 .mount()
@@ -93,8 +93,8 @@ impl Taken {
                 .call(&fsproto::Read { handle: file.handle(), offset, length }, &[])?;
             payload.to_vec()
         };
-        let mut fragments = read(offset, head_bytes)?;
-        fragments.extend(read(offset + tail_at, tail_bytes)?);
+        let mut fragments = read(offset, leading_bytes)?;
+        fragments.extend(read(offset + tail_at, trailing_bytes)?);
         fragments.resize(self.fragments.len(), 0);
         self.fragments = fragments;
         Ok(())
@@ -109,17 +109,17 @@ struct Parts {
 
 impl Parts {
     fn parse(reply: &Snapshotted, payload: &Payload) -> Result<Self, Errno> {
-        let fragment_bytes = reply.head_bytes as usize + reply.tail_bytes as usize;
+        let fragment_bytes = reply.leading_bytes as usize + reply.trailing_bytes as usize;
         let count = reply.holes as usize;
         if count > MAX_HOLES
             || fragment_bytes + count * Hole::BYTES != payload.len()
-            || reply.holes_end > reply.length
+            || reply.holes_end.0 > reply.length.0
         {
             return Err(Errno::EIO);
         }
         let mut fragments = payload.to_vec()?;
         let list = fragments.get(fragment_bytes..).unwrap_or_default();
-        let holes = decode_holes(list, 0..reply.holes_end).map_err(|_| Errno::EIO)?.collect();
+        let holes = decode_holes(list, 0..reply.holes_end.0).map_err(|_| Errno::EIO)?.collect();
         fragments.truncate(fragment_bytes);
         Ok(Self { fragments, holes })
     }

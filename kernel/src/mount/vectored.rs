@@ -5,8 +5,8 @@
 //! snapshot. So where buffers overlap, the later one wins, as always.
 
 use foundation::counter::Counter;
-use foundation::knob;
 use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
+use foundation::{FileOffset, knob};
 use fsproto::MAX_PAYLOAD;
 
 use super::read::{self, Attempt, copy};
@@ -32,8 +32,13 @@ pub(super) fn lazily(
     }
     let misalignment = to.front().map_or(0, |front| front.addr().0 % PAGE) as u32;
     let inline_max = (min_pages * PAGE - 1).min(MAX_PAYLOAD as u64) as u32;
-    let request =
-        fsproto::Snapshot { handle: file.handle(), offset, length, misalignment, inline_max };
+    let request = fsproto::Snapshot {
+        handle: file.handle(),
+        offset: FileOffset(offset),
+        length: ByteCount(length),
+        misalignment,
+        inline_max,
+    };
     let (reply, payload) = match file.mount().session().call(&request, &[]) {
         Ok(answer) => answer,
         Err(Errno::EINTR) => return Err(Errno::EINTR),

@@ -189,28 +189,29 @@ fn send(
     flags.set(WriteFlags::SNAPSHOT, parcel.has_own_pages());
     let request = fsproto::Write {
         handle: file.handle(),
-        offset,
+        offset: FileOffset(offset),
         flags,
         data_bytes: parcel.data.len() as u32,
     };
     let (reply, _) = file.mount().change(file.id(), &request, &[&parcel.data, &parcel.pieces])?;
     // Owned before anything is refused: from here on, dropping it closes the handle.
-    let snapshot = (reply.snapshot != Handle(0)).then(|| {
+    let snapshot = (reply.snapshot != Handle::NONE).then(|| {
         let source = Source::File {
             mount: file.mount().id(),
             file: file.id().0,
             version: reply.version.0,
-            offset: FileOffset(reply.offset),
+            offset: reply.offset,
         };
         let pager: Arc<dyn Pager> = file.mount().session().clone();
-        let (holes, holes_end) = parcel.holes(reply.length);
-        let (length, holes_end) = (ByteCount(reply.length), SnapshotOffset(holes_end));
+        let (holes, holes_end) = parcel.holes(reply.length.0);
+        let (length, holes_end) = (reply.length, SnapshotOffset(holes_end));
         Snapshot::new(pager, reply.snapshot, length, source, holes, holes_end)
     });
-    let believable = reply.length <= bytes && (at == WritePosition::End || reply.offset == offset);
+    let believable = reply.length <= ByteCount(bytes)
+        && (at == WritePosition::End || reply.offset == FileOffset(offset));
     let end = reply.offset.checked_add(reply.length).filter(|_| believable).ok_or(Errno::EIO)?;
     let counters = &io.space.counters;
-    counters.add(Counter::PagesReferenced, parcel.pages_referenced(reply.length));
+    counters.add(Counter::PagesReferenced, parcel.pages_referenced(reply.length.0));
     counters.add(Counter::BytesWritten, parcel.data.len() as u64);
     if let Some(snapshot) = snapshot {
         counters.add(Counter::PagesCleaned, parcel.clean(io.space, &snapshot));
@@ -218,5 +219,5 @@ fn send(
             core::mem::forget(snapshot);
         }
     }
-    Ok(WriteOutcome { bytes: ByteCount(reply.length), end: FileOffset(end) })
+    Ok(WriteOutcome { bytes: reply.length, end })
 }

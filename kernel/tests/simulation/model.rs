@@ -4,13 +4,14 @@
 //! Where the store beneath failed in the middle of a change, the file may hold the change's first
 //! part; it is looked at, and must hold that and nothing else.
 
+use foundation::{ByteCount, FileOffset};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use fsproto::dirent::DirEntries;
 use fsproto::{
-    AttrMask, HEAD_BYTES, Handle, Head, MAX_PIECES, OpenFlags, Operation, Piece, Pieces, Reader,
-    Request, WriteFlags,
+    AllocateMode, AttrMask, HEADER_BYTES, Handle, Header, MAX_PIECES, OpenFlags, Operation, Piece,
+    Reader, Records, Request, WriteFlags,
 };
 
 /// A connection's number.
@@ -37,7 +38,7 @@ pub struct Exchange<'a> {
     pub line: Line,
     pub request: &'a Request,
     pub payload: &'a [u8],
-    pub reply: (&'a [u8; HEAD_BYTES], &'a [u8]),
+    pub reply: (&'a [u8; HEADER_BYTES], &'a [u8]),
     /// The store beneath failed in the course of it.
     pub troubled: bool,
 }
@@ -101,7 +102,7 @@ impl Model {
     /// Checks an exchange, and makes its change.
     pub fn handled(&mut self, exchange: &Exchange<'_>) -> Outcome {
         let (head, mut fields) =
-            Head::decode(exchange.reply.0).expect("the server's replies are well-formed");
+            Header::decode(exchange.reply.0).expect("the server's replies are well-formed");
         if head.result().is_err() {
             return self.refused(exchange);
         }
@@ -113,13 +114,13 @@ impl Model {
                 let told = fsproto::Snapshot::decode_reply(&mut fields).expect("well-formed");
                 let bytes = range(
                     &self.files[self.file_of(snapshot.handle)].bytes,
-                    snapshot.offset,
-                    snapshot.length,
+                    snapshot.offset.0,
+                    snapshot.length.0,
                 )
                 .to_vec();
-                assert_eq!(told.length, bytes.len() as u64, "R2: length of a snapshot");
+                assert_eq!(told.length, ByteCount(bytes.len() as u64), "R2: length of a snapshot");
                 self.snapshot(exchange.line, told.handle, &bytes);
-                Some(Served::Saw(snapshot.offset, bytes))
+                Some(Served::Saw(snapshot.offset.0, bytes))
             }
             Request::Read(read) => {
                 let seen = self.look(exchange, &mut fields);
@@ -218,7 +219,7 @@ impl Model {
                 }
                 assert_eq!(
                     walked.attr.size,
-                    self.files[file].bytes.len() as u64,
+                    ByteCount(self.files[file].bytes.len() as u64),
                     "size of an opened file"
                 );
                 self.handles.insert(walked.handle, (exchange.line, file));
@@ -265,7 +266,11 @@ impl Model {
             Request::GetAttr(get) => {
                 let told = fsproto::GetAttr::decode_reply(fields).expect("well-formed");
                 let file = self.file_of(get.handle);
-                assert_eq!(told.size, self.files[file].bytes.len() as u64, "size of a file");
+                assert_eq!(
+                    told.size,
+                    ByteCount(self.files[file].bytes.len() as u64),
+                    "size of a file"
+                );
                 let names = self.names.values().filter(|&&named| named == file).count();
                 assert_eq!(told.links as usize, names, "C3: names of a file");
                 None
@@ -285,7 +290,7 @@ impl Model {
 
     /// A snapshot is taken.
     fn snapshot(&mut self, line: Line, handle: Handle, bytes: &[u8]) {
-        if handle != Handle(0) {
+        if handle != Handle::NONE {
             self.snapshots.insert(handle, (line, bytes.to_vec()));
         }
     }
@@ -299,8 +304,8 @@ impl Model {
         let told = fsproto::Write::decode_reply(fields).expect("well-formed");
         let written = self.written(write, exchange.payload);
         let (file, offset) = (self.file_of(write.handle), self.target(write));
-        assert_eq!(told.offset, offset as u64, "W6: where a write went");
-        let done = told.length as usize;
+        assert_eq!(told.offset, FileOffset(offset as u64), "W6: where a write went");
+        let done = told.length.to_usize();
         assert!(done <= written.len(), "more was written than there was");
         let unsure = (exchange.troubled && done < written.len()).then(|| Unsure {
             file,
@@ -312,7 +317,7 @@ impl Model {
         overlay(&mut self.files[file].bytes, offset, &written[..done]);
         self.snapshot(exchange.line, told.snapshot, &written[..done]);
         Outcome {
-            served: Some(Served::Wrote(told.offset, written[..done].to_vec())),
+            served: Some(Served::Wrote(told.offset.0, written[..done].to_vec())),
             unsure,
             unsure_names: false,
         }
@@ -320,7 +325,7 @@ impl Model {
 
     fn target(&self, write: &fsproto::Write) -> usize {
         let end = self.files[self.file_of(write.handle)].bytes.len();
-        if write.flags.contains(WriteFlags::APPEND) { end } else { write.offset as usize }
+        if write.flags.contains(WriteFlags::APPEND) { end } else { write.offset.0 as usize }
     }
 
     /// The bytes that a write's data and pieces are.
@@ -329,18 +334,18 @@ impl Model {
         if pieces.is_empty() {
             return data.to_vec();
         }
-        let pieces = Pieces::<Piece>::decode(pieces, MAX_PIECES)
+        let pieces = Records::<Piece>::decode(pieces, MAX_PIECES)
             .expect("the mount's requests are well-formed");
         let mut bytes = Vec::new();
         for piece in pieces {
-            if piece.snapshot != Handle(0) {
+            if piece.snapshot != Handle::NONE {
                 bytes.extend_from_slice(range(
                     &self.snapshots[&piece.snapshot].1,
-                    piece.offset,
-                    piece.length,
+                    piece.offset.0,
+                    piece.length.0,
                 ));
             } else {
-                let (own, rest) = data.split_at(piece.length as usize);
+                let (own, rest) = data.split_at(piece.length.to_usize());
                 data = rest;
                 bytes.extend_from_slice(own);
             }
@@ -354,14 +359,14 @@ impl Model {
             Request::SetAttr(set) if set.mask.contains(AttrMask::SIZE) => {
                 let file = self.file_of(set.handle);
                 let mut bytes = self.files[file].bytes.clone();
-                bytes.resize(set.size as usize, 0);
+                bytes.resize(set.size.to_usize(), 0);
                 Some((file, bytes))
             }
-            Request::Allocate(punch) if punch.mode == 2 => {
+            Request::Allocate(punch) if punch.mode == AllocateMode::PunchHole => {
                 let file = self.file_of(punch.handle);
                 let mut bytes = self.files[file].bytes.clone();
-                let end = (punch.offset + punch.length).min(bytes.len() as u64) as usize;
-                if let Some(hole) = bytes.get_mut(punch.offset as usize..end) {
+                let end = ((punch.offset + punch.length).0 as usize).min(bytes.len());
+                if let Some(hole) = bytes.get_mut(punch.offset.0 as usize..end) {
                     hole.fill(0);
                 }
                 Some((file, bytes))

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fsproto::{
-    Features, HEAD_BYTES, Handle, Head, MAX_PAYLOAD, Open, OpenFlags, Operation, Path, ROOT, Read,
-    Remove, Stat, StoreInfo, Tag, Time,
+    Features, HEADER_BYTES, Handle, Header, MAX_PAYLOAD, Open, OpenFlags, Operation, Path, Read,
+    Remove, Stat, StatFs, Tag, Time,
 };
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
@@ -33,7 +33,7 @@ pub struct Servers {
     wrapper: Dispatcher<Wrapper>,
     pub trouble: Rc<RefCell<Trouble>>,
     /// The store when it was empty.
-    empty: StoreInfo,
+    empty: StatFs,
     lacks: Features,
 }
 
@@ -46,7 +46,7 @@ impl Servers {
         let client =
             Troubled { inner: LocalClient::new(base.clone()), trouble: trouble.clone(), lacks };
         let wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("the store is there"));
-        let empty = base.borrow_mut().server_mut().stat_store().expect("memfs tells its figures");
+        let empty = base.borrow_mut().server_mut().stat_fs().expect("memfs tells its figures");
         Self { base, wrapper, trouble, empty, lacks }
     }
 
@@ -64,9 +64,9 @@ impl Servers {
     pub fn handle(
         &mut self,
         session: SessionId,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[u8],
-    ) -> ([u8; HEAD_BYTES], Vec<u8>) {
+    ) -> ([u8; HEADER_BYTES], Vec<u8>) {
         let reply = self.wrapper.handle(session, head, payload);
         (reply.head, reply.payload.to_vec())
     }
@@ -76,7 +76,7 @@ impl Servers {
         &mut self,
         session: SessionId,
         request: &O,
-    ) -> ([u8; HEAD_BYTES], Vec<u8>) {
+    ) -> ([u8; HEADER_BYTES], Vec<u8>) {
         self.trouble.borrow_mut().quiet = true;
         let reply = self.handle(session, &request.request(Tag(0), 0), &[]);
         self.trouble.borrow_mut().quiet = false;
@@ -85,7 +85,7 @@ impl Servers {
 
     /// The id of the file of a name in the store beneath, if there is one.
     pub fn file_in_store(&mut self, name: &[u8]) -> Option<u64> {
-        let stat = Stat { dir: ROOT, flags: OpenFlags::NO_FOLLOW };
+        let stat = Stat { dir: Handle::ROOT, flags: OpenFlags::NO_FOLLOW };
         let walk = self.base.borrow_mut().server_mut().stat(&stat, Path::new(name).ok()?).ok()?;
         Some(walk.reply.attr.id.0)
     }
@@ -93,7 +93,7 @@ impl Servers {
     /// What the store beneath holds under a name.
     pub fn read_in_store(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         let mut base = self.base.borrow_mut();
-        let open = Open { dir: ROOT, flags: OpenFlags::READ, mode: 0 };
+        let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 };
         let walk = base.server_mut().open(&open, Path::new(name).ok()?).ok()?;
         let handle = walk.reply.handle;
         self.trouble.borrow_mut().quiet = true;
@@ -111,7 +111,7 @@ impl Servers {
         whole(|offset| {
             let (head, bytes) =
                 self.ask(session, &Read { handle, offset, length: MAX_PAYLOAD as u32 });
-            let (head, _) = Head::decode(&head).expect("well-formed");
+            let (head, _) = Header::decode(&head).expect("well-formed");
             assert_eq!(head.status, 0, "a file that cannot be read");
             bytes
         })
@@ -133,10 +133,10 @@ impl Servers {
             let _ = base
                 .borrow_mut()
                 .server_mut()
-                .remove(&Remove { dir: ROOT, flags: OpenFlags::empty() }, path);
+                .remove(&Remove { dir: Handle::ROOT, flags: OpenFlags::empty() }, path);
         }
         let left = || {
-            let now = base.borrow_mut().server_mut().stat_store().expect("memfs tells its figures");
+            let now = base.borrow_mut().server_mut().stat_fs().expect("memfs tells its figures");
             (empty.blocks_free - now.blocks_free, empty.files_free - now.files_free)
         };
         if trouble.borrow().failed_removals == 0 {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use foundation::Errno;
-use fsproto::{Features, HEAD_BYTES, Head, Hello, Op, Operation, Request, Tag, error_reply};
+use fsproto::{Features, HEADER_BYTES, Header, Hello, Op, Operation, Request, Tag, error_reply};
 use fsserver::Client;
 
 use crate::script::Failing;
@@ -33,7 +33,7 @@ impl Trouble {
     /// Whether this request fails.
     fn meets(&mut self, op: Op) -> Option<Errno> {
         let error = self.strikes(|which| match which {
-            Failing::Reads => matches!(op, Op::Read | Op::Extents),
+            Failing::Reads => matches!(op, Op::Read | Op::ListHoles),
             Failing::Changes => {
                 matches!(op, Op::Write | Op::SetAttr | Op::Allocate | Op::CloneRange)
             }
@@ -81,12 +81,12 @@ pub struct Troubled<C> {
 impl<C: Client> Client for Troubled<C> {
     fn call(
         &mut self,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
-    ) -> Result<([u8; HEAD_BYTES], usize), Errno> {
+    ) -> Result<([u8; HEADER_BYTES], usize), Errno> {
         let (fields, mut reader) =
-            Head::decode(head).expect("the wrapper's requests are well-formed");
+            Header::decode(head).expect("the wrapper's requests are well-formed");
         let op = Op::from_number(fields.op).expect("a known operation");
         if let Some(error) = self.trouble.borrow_mut().meets(op) {
             return Ok((error_reply(fields.op, fields.tag, error), 0));

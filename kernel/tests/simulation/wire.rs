@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use foundation::Errno;
-use fsproto::{HEAD_BYTES, Head, Op, Request};
+use fsproto::{HEADER_BYTES, Header, Op, Request};
 use fsserver::SessionId;
 use kernel::file::socket::{Message, Sender};
 use kernel::mem::{Claim, Frame};
@@ -20,7 +20,7 @@ use crate::servers::Servers;
 use crate::trace::trace;
 use crate::{meanwhile, sched, world};
 
-type Bytes = ([u8; HEAD_BYTES], Vec<u8>);
+type Bytes = ([u8; HEADER_BYTES], Vec<u8>);
 
 /// One connection.
 struct Wire {
@@ -76,7 +76,7 @@ struct End(Line);
 impl Carrier for End {
     fn send(&self, message: Message) -> Result<(), Errno> {
         let (head, inline) =
-            message.inline.split_first_chunk::<HEAD_BYTES>().expect("a head in front");
+            message.inline.split_first_chunk::<HEADER_BYTES>().expect("a head in front");
         let mut payload = inline.to_vec();
         let mut left = message.frames_bytes;
         for frame in &message.frames {
@@ -181,7 +181,7 @@ pub fn step(line: Line) {
 }
 
 /// As a socket brings it: what is small behind the head, whole pages as frames.
-fn message(head: &[u8; HEAD_BYTES], payload: &[u8]) -> Message {
+fn message(head: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
     let mut inline = head.to_vec();
     if payload.len() < PAGE {
         inline.extend_from_slice(payload);
@@ -212,7 +212,7 @@ fn close(line: Line) {
 fn serve(line: Line, index: usize) {
     let (step, op) = with(|network| {
         let (step, (head, _)) = &network.wires[line].requests[index];
-        (*step, Head::decode(head).ok().and_then(|(head, _)| Op::from_number(head.op)))
+        (*step, Header::decode(head).ok().and_then(|(head, _)| Op::from_number(head.op)))
     });
     meanwhile::strike(step, op);
     with(|network| {
@@ -220,13 +220,13 @@ fn serve(line: Line, index: usize) {
         let wire = &mut wires[line];
         let (step, (head, payload)) = wire.requests.remove(index);
         let (fields, mut reader) =
-            Head::decode(&head).expect("the mount's requests are well-formed");
+            Header::decode(&head).expect("the mount's requests are well-formed");
         let request =
             Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
         let before = servers.trouble.borrow().failed;
         let reply = servers.handle(wire.server_side, &head, &payload);
         let failed = servers.trouble.borrow().failed - before;
-        let status = Head::decode(&reply.0).map_or(0, |(head, _)| head.status);
+        let status = Header::decode(&reply.0).map_or(0, |(head, _)| head.status);
         let troubled =
             if failed > 0 { format!(", {failed} failures beneath") } else { String::new() };
         trace!(

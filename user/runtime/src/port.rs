@@ -6,7 +6,7 @@
 
 use crate::prelude::*;
 use alloc::vec::Vec;
-use fsproto::HEAD_BYTES;
+use fsproto::HEADER_BYTES;
 use fsserver::{Inbox, Port};
 use sys::abi;
 
@@ -26,12 +26,12 @@ fn end(entry: &abi::iovec) -> usize {
 }
 
 impl Port for SocketPort {
-    fn receive(&mut self, head: &mut [u8; HEAD_BYTES], payload: &mut [u8]) -> Option<usize> {
-        if HEAD_BYTES + payload.len() < SMALL_BYTES {
+    fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
+        if HEADER_BYTES + payload.len() < SMALL_BYTES {
             let mut small = [0; SMALL_BYTES];
             // One buffer costs the kernel less than a vector, and there is room for a byte too
             // many.
-            let space = small.get_mut(..HEAD_BYTES + payload.len() + 1)?;
+            let space = small.get_mut(..HEADER_BYTES + payload.len() + 1)?;
             let received = receive_into(self.0, space)?;
             let (front, rest) = space.split_first_chunk()?;
             *head = *front;
@@ -42,7 +42,7 @@ impl Port for SocketPort {
         // What does not fit shows in one byte behind the payload.
         let mut excess = 0u8;
         let into = [
-            vector(head.as_mut_ptr(), HEAD_BYTES),
+            vector(head.as_mut_ptr(), HEADER_BYTES),
             vector(payload.as_mut_ptr(), payload.len()),
             vector(&raw mut excess, 1),
         ];
@@ -57,11 +57,11 @@ impl Port for SocketPort {
 
     fn send(
         &mut self,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
     ) -> core::result::Result<(), foundation::Errno> {
-        let total = HEAD_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
-        if total == HEAD_BYTES {
+        let total = HEADER_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
+        if total == HEADER_BYTES {
             // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
             // takes.
             return transmit(|| unsafe {
@@ -71,7 +71,7 @@ impl Port for SocketPort {
         // What is small is put together here: one buffer costs the kernel less than a vector.
         let mut small = [0; SMALL_BYTES];
         if let Some(joined) = small.get_mut(..total) {
-            let (front, mut rest) = joined.split_at_mut(HEAD_BYTES);
+            let (front, mut rest) = joined.split_at_mut(HEADER_BYTES);
             front.copy_from_slice(head);
             for part in payload {
                 let (space, behind) = rest.split_at_mut(part.len());
@@ -85,7 +85,7 @@ impl Port for SocketPort {
             });
         }
         let mut from = Vec::with_capacity(1 + payload.len());
-        from.push(vector(head.as_ptr(), HEAD_BYTES));
+        from.push(vector(head.as_ptr(), HEADER_BYTES));
         for part in payload {
             // A server's pages often lie in a row: one piece then.
             match from.get_mut(1..).and_then(<[_]>::last_mut) {
@@ -113,8 +113,8 @@ fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>
         match receive() {
             Ok(0) => return None,
             // Shorter than a head: nothing that could be answered. It is as if it had not come.
-            Ok(received) if received < HEAD_BYTES => {}
-            Ok(received) => return Some(received - HEAD_BYTES),
+            Ok(received) if received < HEADER_BYTES => {}
+            Ok(received) => return Some(received - HEADER_BYTES),
             Err(Errno::EINTR) => {}
             Err(_) => return None,
         }

@@ -12,7 +12,7 @@ use crate::port::SocketPort;
 use crate::prelude::*;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fsproto::{HEAD_BYTES, Head, HeadFlags, Op, Operation, Request, Snapshot, Write};
+use fsproto::{HEADER_BYTES, Header, HeaderFlags, Op, Operation, Request, Snapshot, Write};
 use fsserver::Port;
 use sys::abi;
 
@@ -34,7 +34,7 @@ pub struct Passing<'a> {
     /// Where it goes.
     pub way: Way,
     /// Its head.
-    pub head: &'a [u8; HEAD_BYTES],
+    pub head: &'a [u8; HEADER_BYTES],
     /// What follows.
     pub payload: &'a [u8],
 }
@@ -42,18 +42,18 @@ pub struct Passing<'a> {
 impl Passing<'_> {
     /// Bytes in all.
     pub fn bytes(&self) -> u64 {
-        (HEAD_BYTES + self.payload.len()) as u64
+        (HEADER_BYTES + self.payload.len()) as u64
     }
 
     /// The operation, if it has a known one.
     pub fn op(&self) -> Option<Op> {
-        Head::decode(self.head).ok().and_then(|(head, _)| Op::from_number(head.op))
+        Header::decode(self.head).ok().and_then(|(head, _)| Op::from_number(head.op))
     }
 
     /// Bytes of files among them: what a write carries, what a read brings, the fragments of a
     /// snapshot. Names, lists and attributes are none.
     pub fn data_bytes(&self) -> u64 {
-        let Ok((head, mut fields)) = Head::decode(self.head) else { return 0 };
+        let Ok((head, mut fields)) = Header::decode(self.head) else { return 0 };
         let told = match (Op::from_number(head.op), self.way) {
             (Some(Op::Write), Way::Out) => match Request::decode(head.op, &mut fields) {
                 Ok(Request::Write(Write { data_bytes, .. })) => u64::from(data_bytes),
@@ -62,7 +62,9 @@ impl Passing<'_> {
             _ if head.status != 0 => 0,
             (Some(Op::Read), Way::Back) => self.payload.len() as u64,
             (Some(Op::Snapshot), Way::Back) => Snapshot::decode_reply(&mut fields)
-                .map_or(0, |reply| u64::from(reply.head_bytes) + u64::from(reply.tail_bytes)),
+                .map_or(0, |reply| {
+                    u64::from(reply.leading_bytes) + u64::from(reply.trailing_bytes)
+                }),
             _ => 0,
         };
         told.min(self.payload.len() as u64)
@@ -72,9 +74,9 @@ impl Passing<'_> {
 impl fmt::Display for Passing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arrow = if self.way == Way::Out { ">" } else { "<" };
-        match Head::decode(self.head) {
+        match Header::decode(self.head) {
             Ok((head, _)) => {
-                let Head { tag, status, .. } = head;
+                let Header { tag, status, .. } = head;
                 let (bytes, data) = (self.bytes(), self.data_bytes());
                 match self.op() {
                     Some(op) => write!(f, "{arrow} {} {op:?}", tag.0)?,
@@ -127,9 +129,9 @@ impl Tally {
         for (index, amount) in [1, passing.bytes(), passing.data_bytes()].into_iter().enumerate() {
             add(of_op.and_then(|figures| figures.get(index)), amount);
         }
-        let granted = |head: &Head| head.flags.contains(HeadFlags::REPLY) && head.status == 0;
+        let granted = |head: &Header| head.flags.contains(HeaderFlags::REPLY) && head.status == 0;
         if passing.way == Way::Back
-            && Head::decode(passing.head).is_ok_and(|(head, _)| granted(&head))
+            && Header::decode(passing.head).is_ok_and(|(head, _)| granted(&head))
         {
             add(self.granted.get(op), 1);
         }
@@ -214,7 +216,7 @@ pub fn run(
     mut interrupted: impl FnMut(),
 ) -> Result<()> {
     let mut payload = Pages::new(MAX_BYTES)?;
-    let mut head = [0; HEAD_BYTES];
+    let mut head = [0; HEADER_BYTES];
     let ways = [(Way::Out, client, server), (Way::Back, server, client)];
     // Whether something waits that has not been taken yet.
     let mut waiting = [false; 2];
@@ -262,7 +264,7 @@ mod tests {
     #[test]
     fn bytes_of_files_are_told_from_the_rest() {
         let tally = Tally::new();
-        let count = |way, head: [u8; HEAD_BYTES], payload: &[u8]| {
+        let count = |way, head: [u8; HEADER_BYTES], payload: &[u8]| {
             tally.count(&Passing { way, head: &head, payload })
         };
         let write = Write { handle: Handle(1), data_bytes: 10, ..Write::default() };
@@ -270,7 +272,7 @@ mod tests {
         count(Way::Out, write.request(Tag(1), 34), &[7; 34]);
         count(Way::Back, Write::reply(Tag(1), &Written::default(), 0), &[]);
         count(Way::Back, Read::reply(Tag(2), &Nothing {}, 100), &[7; 100]);
-        let taken = Snapshotted { head_bytes: 3, tail_bytes: 4, ..Snapshotted::default() };
+        let taken = Snapshotted { leading_bytes: 3, trailing_bytes: 4, ..Snapshotted::default() };
         count(Way::Back, Snapshot::reply(Tag(3), &taken, 7 + 16), &[7; 23]);
         count(
             Way::Back,
@@ -287,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_counted_too() {
         let tally = Tally::new();
-        tally.count(&Passing { way: Way::Back, head: &[0xff; HEAD_BYTES], payload: &[1; 9] });
+        tally.count(&Passing { way: Way::Back, head: &[0xff; HEADER_BYTES], payload: &[1; 9] });
         assert_eq!((tally.messages(Way::Back), tally.data_bytes(Way::Back)), (1, 0));
     }
 }

@@ -121,7 +121,7 @@ impl TestPager {
         let end = offset + pages * PAGE;
         let hole = |page: u64| {
             let (start, end) = ((page * PAGE).max(offset), ((page + 1) * PAGE).min(end));
-            Hole { offset: start - offset, length: end - start }
+            Hole { offset: start - offset, length: ByteCount(end - start) }
         };
         let mut holes: Vec<Hole> = Vec::new();
         for next in (offset / PAGE..end.div_ceil(PAGE))
@@ -129,9 +129,7 @@ impl TestPager {
             .map(hole)
         {
             match holes.last_mut() {
-                Some(last) if last.offset + last.length == next.offset => {
-                    last.length += next.length
-                }
+                Some(last) if last.end() == next.offset => last.length += next.length,
                 _ => holes.push(next),
             }
         }

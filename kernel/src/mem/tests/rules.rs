@@ -175,8 +175,8 @@ fn r10_holes_cost_no_message_and_no_frame() {
     let pager = TestPager::new(Answers::Now);
     let space = space_of(64);
     let holes = vec![
-        Hole { offset: 100, length: 20 * PAGE },
-        Hole { offset: 40 * PAGE, length: 24 * PAGE },
+        Hole { offset: 100, length: ByteCount(20 * PAGE) },
+        Hole { offset: 40 * PAGE, length: ByteCount(24 * PAGE) },
     ];
     let snapshot = pager.holey(3, 1, 0, 64, holes);
     associate(&space, BASE, 64, &snapshot, 0).unwrap();
@@ -613,7 +613,8 @@ fn q2_tables_of_holes_go_too() {
     let start = space
         .map(Placement::Anywhere(UserAddr(0)), ByteCount(bytes), RW, Backing::Anonymous, "")
         .unwrap();
-    let snapshot = pager.holey(3, 1, 0, bytes / PAGE, vec![Hole { offset: 0, length: bytes }]);
+    let snapshot =
+        pager.holey(3, 1, 0, bytes / PAGE, vec![Hole { offset: 0, length: ByteCount(bytes) }]);
     assert_eq!(associate(&space, start, bytes / PAGE, &snapshot, 0), Ok(bytes / PAGE));
     for at in (0..bytes).step_by(4 << 20) {
         assert_eq!(load(&space, UserAddr(start.0 + at)), 0);

@@ -2,9 +2,10 @@
 
 use crate::scripted::{Action, Reply, Script, Server, USUAL, content, honest};
 use alloc::boxed::Box;
+use foundation::ByteCount;
 use foundation::Errno as Status;
 use foundation::mutant::Mutant;
-use fsproto::{HEAD_BYTES, Handle, Op, Snapshotted, Tag};
+use fsproto::{HEADER_BYTES, Handle, Op, Snapshotted, Tag};
 use proof::guest_test;
 use proof::kit::{
     Buffer, Child, File, Named, Outcome, PAGE, UNTOUCHED, pattern, read_lazily, within,
@@ -86,7 +87,7 @@ fn x2_handles_are_the_kernels() -> Outcome {
     for handle in 1..20 {
         let request =
             fsproto::Operation::request(&fsproto::Close { handle: Handle(handle) }, Tag(9000), 0);
-        let sent = os::write(fd, request.as_ptr() as usize, HEAD_BYTES);
+        let sent = os::write(fd, request.as_ptr() as usize, HEADER_BYTES);
         check!(sent.is_err(), "a program's message was taken: {sent:?}");
     }
     check_eq!(server.wire.messages_in(), before, "messages that reached the server");
@@ -100,7 +101,7 @@ fn x2_handles_are_the_kernels() -> Outcome {
 type Lie = fn(&mut Reply, Tag);
 
 fn snapshot_lie(reply: &mut Reply, tag: Tag, change: fn(&mut Snapshotted)) {
-    let Ok((_, mut reader)) = fsproto::Head::decode(&reply.head) else { return };
+    let Ok((_, mut reader)) = fsproto::Header::decode(&reply.head) else { return };
     let Ok(mut fields) = <Snapshotted as fsproto::Field>::get(&mut reader) else { return };
     change(&mut fields);
     reply.set::<fsproto::Snapshot>(tag, &fields);
@@ -108,10 +109,12 @@ fn snapshot_lie(reply: &mut Reply, tag: Tag, change: fn(&mut Snapshotted)) {
 
 fn hole_lie(reply: &mut Reply, tag: Tag, holes: &[(u64, u64)]) {
     for &(offset, length) in holes {
-        reply.payload.extend_from_slice(&fsproto::Hole { offset, length }.to_bytes());
+        reply
+            .payload
+            .extend_from_slice(&fsproto::Hole { offset, length: ByteCount(length) }.to_bytes());
     }
     let count = holes.len() as u32;
-    let Ok((_, mut reader)) = fsproto::Head::decode(&reply.head) else { return };
+    let Ok((_, mut reader)) = fsproto::Header::decode(&reply.head) else { return };
     let Ok(mut fields) = <Snapshotted as fsproto::Field>::get(&mut reader) else { return };
     fields.holes = count;
     reply.set::<fsproto::Snapshot>(tag, &fields);
@@ -119,24 +122,30 @@ fn hole_lie(reply: &mut Reply, tag: Tag, holes: &[(u64, u64)]) {
 
 /// Lies in the reply to Snapshot.
 const SNAPSHOT_LIES: &[(&str, Lie)] = &[
-    ("more than was asked for", |reply, tag| snapshot_lie(reply, tag, |fields| fields.length += 1)),
-    ("far more", |reply, tag| snapshot_lie(reply, tag, |fields| fields.length = u64::MAX)),
-    ("no length, but a handle", |reply, tag| snapshot_lie(reply, tag, |fields| fields.length = 0)),
+    ("more than was asked for", |reply, tag| {
+        snapshot_lie(reply, tag, |fields| fields.length += ByteCount(1))
+    }),
+    ("far more", |reply, tag| {
+        snapshot_lie(reply, tag, |fields| fields.length = ByteCount(u64::MAX))
+    }),
+    ("no length, but a handle", |reply, tag| {
+        snapshot_lie(reply, tag, |fields| fields.length = ByteCount(0))
+    }),
     ("a length that the fragments do not fit", |reply, tag| {
-        snapshot_lie(reply, tag, |fields| fields.length -= 100)
+        snapshot_lie(reply, tag, |fields| fields.length -= ByteCount(100))
     }),
     ("a head fragment too long", |reply, tag| {
-        snapshot_lie(reply, tag, |fields| fields.head_bytes += 8)
+        snapshot_lie(reply, tag, |fields| fields.leading_bytes += 8)
     }),
     ("a huge head fragment", |reply, tag| {
-        snapshot_lie(reply, tag, |fields| fields.head_bytes = u32::MAX)
+        snapshot_lie(reply, tag, |fields| fields.leading_bytes = u32::MAX)
     }),
     ("a huge tail fragment", |reply, tag| {
-        snapshot_lie(reply, tag, |fields| fields.tail_bytes = u32::MAX)
+        snapshot_lie(reply, tag, |fields| fields.trailing_bytes = u32::MAX)
     }),
     ("fragments exchanged", |reply, tag| {
         snapshot_lie(reply, tag, |fields| {
-            core::mem::swap(&mut fields.head_bytes, &mut fields.tail_bytes)
+            core::mem::swap(&mut fields.leading_bytes, &mut fields.trailing_bytes)
         });
     }),
     ("holes that are not there", |reply, tag| snapshot_lie(reply, tag, |fields| fields.holes = 3)),
@@ -310,7 +319,7 @@ fn x5_garbage() -> Outcome {
             if matches!(asked.op, Op::Snapshot | Op::Read | Op::GetAttr) && random.below(2) == 0 {
                 // The tag and the direction stay, so that the rest is looked at.
                 for _ in 0..1 + random.below(6) {
-                    let at = random.below(HEAD_BYTES as u64) as usize;
+                    let at = random.below(HEADER_BYTES as u64) as usize;
                     if !(4..14).contains(&at) {
                         reply.head[at] = random.below(256) as u8;
                     }

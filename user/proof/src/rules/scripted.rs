@@ -9,10 +9,11 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::Errno as Status;
+use foundation::{ByteCount, SnapshotOffset};
 use fsproto::{
-    Attr, ExtentsListed, Features, FileId, FileKind, HEAD_BYTES, Handle, Head, MAX_PAYLOAD,
-    Nothing, Op, Operation, Request, Snapshotted, StoreInfo, Tag, VERSION, Version, Walked,
-    Welcome, error_reply,
+    Attr, Features, FileId, FileKind, HEADER_BYTES, Handle, Header, HolesListed, MAX_PAYLOAD,
+    Nothing, Op, Operation, Request, Snapshotted, StatFs, Tag, VERSION, Version, Walked, Welcome,
+    error_reply,
 };
 use proof::kit::{Buffer, Child, Content, Gate, Named, Outcome, PAGE, fill, pattern};
 use proof::{check, os};
@@ -22,7 +23,7 @@ use user::prelude::*;
 /// A reply before it is sent.
 pub struct Reply {
     /// 128 bytes.
-    pub head: [u8; HEAD_BYTES],
+    pub head: [u8; HEADER_BYTES],
     /// What follows.
     pub payload: Vec<u8>,
 }
@@ -267,18 +268,20 @@ impl Serving<'_> {
 
     /// Takes one message. False when there will be no more.
     fn serve(&mut self, payload: &Pages) -> Outcome<bool> {
-        let mut head = [0; HEAD_BYTES];
-        let parts =
-            [[head.as_mut_ptr() as usize, HEAD_BYTES], [payload.as_ptr() as usize, payload.len()]];
+        let mut head = [0; HEADER_BYTES];
+        let parts = [
+            [head.as_mut_ptr() as usize, HEADER_BYTES],
+            [payload.as_ptr() as usize, payload.len()],
+        ];
         let count = match os::readv(self.fd, &parts) {
             Ok(0) | Err(_) => return Ok(false),
             Ok(count) => count,
         };
         self.wire.add(BYTES_IN, count as u64);
         self.wire.add(MESSAGES_IN, 1);
-        check!(count >= HEAD_BYTES, "the kernel sent {count} bytes");
+        check!(count >= HEADER_BYTES, "the kernel sent {count} bytes");
         let (fields, mut reader) =
-            Head::decode(&head).map_err(|_| "the kernel sent a malformed head")?;
+            Header::decode(&head).map_err(|_| "the kernel sent a malformed head")?;
         let request = Request::decode(fields.op, &mut reader)
             .map_err(|_| "the kernel sent a malformed request")?;
         let op = Op::from_number(fields.op).ok_or("the kernel sent an unknown operation")?;
@@ -290,7 +293,7 @@ impl Serving<'_> {
             fields: request,
             of_snapshot: self.is_snapshot(&request),
         };
-        let bytes = payload.get(..count - HEAD_BYTES).unwrap_or_default();
+        let bytes = payload.get(..count - HEADER_BYTES).unwrap_or_default();
         let mut reply = match self.answer(fields.tag, &request, bytes) {
             Ok(reply) => reply,
             Err(error) => {
@@ -316,15 +319,15 @@ impl Serving<'_> {
         let handle = match request {
             Request::Read(read) => read.handle,
             Request::Close(close) => close.handle,
-            Request::Extents(extents) => extents.handle,
-            _ => Handle(0),
+            Request::ListHoles(extents) => extents.handle,
+            _ => Handle::NONE,
         };
         matches!(self.handles.get(&handle.0), Some(Object::Snapshot { .. }))
     }
 
     fn send(&self, reply: &Reply) {
         let parts = [
-            [reply.head.as_ptr() as usize, HEAD_BYTES],
+            [reply.head.as_ptr() as usize, HEADER_BYTES],
             [reply.payload.as_ptr() as usize, reply.payload.len()],
         ];
         if let Ok(count) = os::writev(self.fd, &parts) {
@@ -340,7 +343,7 @@ impl Serving<'_> {
     }
 
     fn object(&self, handle: Handle) -> core::result::Result<Object, Status> {
-        if handle == fsproto::ROOT {
+        if handle == fsproto::Handle::ROOT {
             return Ok(Object::Root);
         }
         self.handles.get(&handle.0).copied().ok_or(Status::EBADF)
@@ -370,7 +373,7 @@ impl Serving<'_> {
                 Attr {
                     id: FileId(10 + number),
                     version,
-                    size,
+                    size: ByteCount(size),
                     blocks: size / 512,
                     links: 1,
                     mode: 0o644,
@@ -444,12 +447,12 @@ impl Serving<'_> {
                 Reply { head: fsproto::Read::reply(tag, &Nothing {}, payload.len()), payload }
             }
             Request::Snapshot(snapshot) => self.snapshot(tag, snapshot)?,
-            Request::StatStore(_) => {
-                no_payload(fsproto::StatStore::reply(tag, &StoreInfo::default(), 0))
+            Request::GetStatFs(_) => {
+                no_payload(fsproto::GetStatFs::reply(tag, &StatFs::default(), 0))
             }
-            Request::Extents(extents) => no_payload(fsproto::Extents::reply(
+            Request::ListHoles(extents) => no_payload(fsproto::ListHoles::reply(
                 tag,
-                &ExtentsListed { holes_end: extents.offset.saturating_add(extents.length) },
+                &HolesListed { holes_end: extents.offset.saturating_add(extents.length.0) },
                 0,
             )),
             _ => return Err(Status::EOPNOTSUPP),
@@ -462,31 +465,28 @@ impl Serving<'_> {
         };
         let file = Object::File { number };
         let generation = self.wire.get(GENERATION);
-        let length = request.length.min(self.setting.size.saturating_sub(request.offset));
+        let offset = request.offset.0;
+        let length = request.length.0.min(self.setting.size.saturating_sub(offset));
         let (page, misalignment) = (PAGE as u64, u64::from(request.misalignment));
         let head = (page - misalignment) % page;
         let tail = (misalignment + length) % page;
         let mut reply = Snapshotted {
-            length,
+            length: ByteCount(length),
             file: FileId(10 + number),
             version: Version(1 + generation),
-            holes_end: length,
+            holes_end: SnapshotOffset(length),
             ..Snapshotted::default()
         };
         let payload = if length <= u64::from(request.inline_max) || length < head + page {
-            reply.head_bytes = length as u32;
-            self.bytes(file, request.offset, length)?
+            reply.leading_bytes = length as u32;
+            self.bytes(file, offset, length)?
         } else {
-            reply.handle = self.open_handle(Object::Snapshot {
-                number,
-                generation,
-                offset: request.offset,
-                length,
-            });
+            reply.handle =
+                self.open_handle(Object::Snapshot { number, generation, offset, length });
             self.wire.add(SNAPSHOTS, 1);
-            (reply.head_bytes, reply.tail_bytes) = (head as u32, tail as u32);
-            let mut fragments = self.bytes(file, request.offset, head)?;
-            fragments.extend(self.bytes(file, request.offset + length - tail, tail)?);
+            (reply.leading_bytes, reply.trailing_bytes) = (head as u32, tail as u32);
+            let mut fragments = self.bytes(file, offset, head)?;
+            fragments.extend(self.bytes(file, offset + length - tail, tail)?);
             fragments
         };
         Ok(Reply { head: fsproto::Snapshot::reply(tag, &reply, payload.len()), payload })

@@ -9,7 +9,7 @@
 use alloc::rc::Rc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::Errno as Status;
-use fsproto::{HEAD_BYTES, Head, MAX_PAYLOAD, Op, Time};
+use fsproto::{HEADER_BYTES, Header, MAX_PAYLOAD, Op, Time};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Figures, Snapfs};
 use fsserver::{Client, Dispatcher, Port, PortClient};
@@ -128,11 +128,11 @@ struct Failing {
 impl Client for Failing {
     fn call(
         &mut self,
-        head: &[u8; HEAD_BYTES],
+        head: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
-    ) -> core::result::Result<([u8; HEAD_BYTES], usize), Status> {
-        let (request, _) = Head::decode(head).map_err(|_| Status::EPROTO)?;
+    ) -> core::result::Result<([u8; HEADER_BYTES], usize), Status> {
+        let (request, _) = Header::decode(head).map_err(|_| Status::EPROTO)?;
         if u64::from(request.op) == self.look.get(FAILING) {
             return Ok((fsproto::error_reply(request.op, request.tag, Status::EIO), 0));
         }
@@ -232,13 +232,13 @@ fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome 
     let mut dispatcher = Dispatcher::new(wrapper);
     let session = dispatcher.open_sole_session();
     let mut payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
-    let mut head = [0; HEAD_BYTES];
+    let mut head = [0; HEADER_BYTES];
     let mut port = SocketPort(fd);
     while let Some(length) = port.receive(&mut head, &mut payload) {
         let reply = dispatcher.handle(session, &head, payload.get(..length).unwrap_or_default());
         let (head, bytes) = (reply.head, reply.payload.to_vec());
         look.tell(&dispatcher.server().figures());
-        if Head::decode(&head).is_ok_and(|(head, _)| u64::from(head.op) == look.get(HELD)) {
+        if Header::decode(&head).is_ok_and(|(head, _)| u64::from(head.op) == look.get(HELD)) {
             held.open()?;
             release.pass()?;
         }

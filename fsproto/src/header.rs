@@ -1,0 +1,68 @@
+//! The part of the header that all messages share.
+
+use crate::codec::{Field, Reader, Writer, flags_field, record};
+use crate::{HEADER_BYTES, MAX_PAYLOAD, Malformed, Tag};
+use foundation::Errno;
+
+bitflags::bitflags! {
+    /// A message's direction.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct HeaderFlags: u16 {
+        /// A reply, to the request with the same tag.
+        const REPLY = 1 << 0;
+        /// A request of the server to its client ([`Recall`](crate::Recall),
+        /// [`Invalidate`](crate::Invalidate)), or the reply to one.
+        const FROM_SERVER = 1 << 1;
+    }
+}
+flags_field!(HeaderFlags, u16);
+
+record! {
+    /// The first 16 bytes of a message. The operation's own fields follow; the rest of the header
+    /// is zero.
+    Header {
+        /// Length of the payload that follows the header, in bytes.
+        payload_bytes: u32,
+        /// Identifies the request in flight.
+        tag: Tag,
+        /// The operation's number: an [`Op`](crate::Op).
+        op: u16,
+        /// Direction of the message.
+        flags: HeaderFlags,
+        /// 0 in a request. In a reply 0, or an [`Errno`]; then the operation's fields are absent.
+        status: u16,
+        /// Always 0.
+        reserved: u16,
+    }
+}
+
+impl Header {
+    /// Decodes the common part of a header and checks it against the limits. The reader that is
+    /// returned is positioned at the operation's own fields.
+    pub fn decode(header: &[u8; HEADER_BYTES]) -> Result<(Self, Reader<'_>), Malformed> {
+        let mut reader = Reader::new(header);
+        let decoded = Self::get(&mut reader)?;
+        let within = decoded.payload_bytes as usize <= MAX_PAYLOAD
+            && decoded.status <= 4095
+            && decoded.reserved == 0;
+        if within { Ok((decoded, reader)) } else { Err(Malformed) }
+    }
+
+    /// The reply's status as a result.
+    pub fn result(&self) -> Result<(), Errno> {
+        match self.status {
+            0 => Ok(()),
+            status => Err(Errno(status)),
+        }
+    }
+
+    /// Encodes a whole header: the common part, followed by an operation's fields.
+    pub fn encode(&self, fields: &impl Field) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        let mut writer = Writer::new(&mut header);
+        // Cannot fail: every operation's fields are asserted to fit when they are defined.
+        let fits = self.put(&mut writer).and_then(|()| fields.put(&mut writer));
+        debug_assert!(fits.is_ok());
+        header
+    }
+}

@@ -249,7 +249,7 @@ impl Fetch {
 
     /// Waits for the answer.
     pub(super) fn wait(&self) -> Result<Result<(), Errno>, Interrupted> {
-        self.queue.wait(Interrupt::Killable, || {
+        self.queue.wait_for_server(Interrupt::Killable, || {
             self.result
                 .lock()
                 .as_ref()

@@ -125,7 +125,8 @@ impl Session {
             self.table.lock().in_flight.remove(&tag);
             return Err(error);
         }
-        let answered = call.queue.wait(Interrupt::Killable, || call.answer.lock().take());
+        let answered =
+            call.queue.wait_for_server(Interrupt::Killable, || call.answer.lock().take());
         let Ok(answer) = answered else {
             self.abandon(tag, O::OP, &call);
             return Err(Errno::EINTR);

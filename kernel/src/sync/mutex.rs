@@ -5,10 +5,10 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use super::check::{self, Nested, SpinToken};
-use super::rank::{Kind, Rank, Unranked};
+use super::rank::{Kind, Rank};
 
 /// A spin lock. `R` is its place in the lock order; it takes no space.
-pub struct Mutex<T: ?Sized, R: Rank = Unranked> {
+pub struct Mutex<T: ?Sized, R: Rank> {
     rank: PhantomData<fn() -> R>,
     inner: spin::Mutex<T>,
 }

@@ -185,15 +185,6 @@ ranks! {
     SerialPort: Spin,
 }
 
-/// The rank of a lock that has no rank yet: it is not checked.
-#[derive(Debug)]
-pub enum Unranked {}
-
-impl Rank for Unranked {
-    const LEVEL: u8 = u8::MAX;
-    const KIND: Kind = Kind::Spin;
-}
-
 const _: () = {
     let mut row = 1;
     while row < TABLE.len() {

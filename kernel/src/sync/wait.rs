@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::check::assert_may_wait;
+use super::check::{assert_may_await_server, assert_may_wait};
 use super::{Interrupt, Interrupted, Mutex, SCHEDULER, ThreadId, rank};
 
 /// Threads that wait for a condition.
@@ -52,6 +52,18 @@ impl WaitQueue {
                 return Ok(value);
             }
         }
+    }
+
+    /// Waits as [`wait`](Self::wait) does, for a file server: no sleeping lock is held but those
+    /// that are declared for that.
+    #[track_caller]
+    pub fn wait_for_server<T>(
+        &self,
+        by: Interrupt,
+        ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, Interrupted> {
+        assert_may_await_server();
+        self.wait(by, ready)
     }
 
     /// Wakes all waiting threads.

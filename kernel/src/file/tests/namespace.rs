@@ -15,7 +15,7 @@ enum Node {
 /// A tree of names, by path. It keeps the contract of a server: walks stop at links that are to be
 /// followed.
 struct Tree {
-    nodes: Mutex<BTreeMap<Vec<u8>, Node>>,
+    nodes: spin::Mutex<BTreeMap<Vec<u8>, Node>>,
     walks: AtomicU32,
 }
 
@@ -38,7 +38,7 @@ impl FileObject for Object {
 impl Tree {
     fn new(nodes: &[(&str, Node)]) -> Arc<Self> {
         let nodes = nodes.iter().map(|(path, node)| (path.as_bytes().to_vec(), node.clone()));
-        Arc::new(Self { nodes: Mutex::new(nodes.collect()), walks: AtomicU32::new(0) })
+        Arc::new(Self { nodes: spin::Mutex::new(nodes.collect()), walks: AtomicU32::new(0) })
     }
 
     /// The node, or the link on the way. `last` says whether a link in the last place counts as on

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A file in memory that says what was asked of it.
-struct Memory(Mutex<Vec<u8>>);
+struct Memory(spin::Mutex<Vec<u8>>);
 
 impl FileObject for Memory {
     fn stat(&self) -> Result<Stat, Errno> {
@@ -35,7 +35,7 @@ impl FileObject for Memory {
 }
 
 fn open(bytes: &[u8], status: Status) -> Arc<OpenFile> {
-    OpenFile::nameless(Arc::new(Memory(Mutex::new(bytes.to_vec()))), status)
+    OpenFile::nameless(Arc::new(Memory(spin::Mutex::new(bytes.to_vec()))), status)
 }
 
 /// R2: the position advances by what was read.

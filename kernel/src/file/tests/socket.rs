@@ -50,7 +50,7 @@ fn f4_a_bad_buffer_leaves_the_packet() {
 
 #[derive(Default)]
 struct Kernel {
-    heard: Mutex<Vec<(Vec<u8>, Sender)>>,
+    heard: spin::Mutex<Vec<(Vec<u8>, Sender)>>,
     closed: AtomicU32,
 }
 
@@ -89,7 +89,7 @@ fn the_kernel_hears_at_once_and_who_speaks() {
 fn the_head_of_a_message_stays_apart_from_its_payload() {
     let server = Process::server();
     let (mine, theirs) = packet_pair();
-    struct Shape(Mutex<Option<(usize, usize, usize)>>);
+    struct Shape(spin::Mutex<Option<(usize, usize, usize)>>);
     impl Receiver for Shape {
         fn message(&self, message: Message, _: Sender) {
             *self.0.lock() =
@@ -97,7 +97,7 @@ fn the_head_of_a_message_stays_apart_from_its_payload() {
         }
         fn closed(&self) {}
     }
-    let shape = Arc::new(Shape(Mutex::new(None)));
+    let shape = Arc::new(Shape(spin::Mutex::new(None)));
     mine.attach(shape.clone()).unwrap();
     let slices = [(BASE, 128), (BASE + 0x1000, 8192 + 10)]
         .map(|(start, len)| UserSlice::new(UserAddr(start), ByteCount(len)).unwrap());

@@ -109,7 +109,8 @@ impl PageOut {
 
     /// Waits until they are written, or cannot be.
     pub fn wait(&self) -> Result<(), Interrupted> {
-        self.queue.wait(Interrupt::Killable, || self.pages.lock().is_none().then_some(()))
+        self.queue
+            .wait_for_server(Interrupt::Killable, || self.pages.lock().is_none().then_some(()))
     }
 }
 
@@ -180,7 +181,7 @@ impl PageIn {
 
     /// Waits for the answer; says whether it is one.
     pub(in crate::mem) fn wait(&self) -> Result<bool, Interrupted> {
-        self.queue.wait(Interrupt::Killable, || match *self.state.lock() {
+        self.queue.wait_for_server(Interrupt::Killable, || match *self.state.lock() {
             State::Pending => None,
             State::Here(_) => Some(true),
             State::Failed => Some(false),
@@ -224,5 +225,5 @@ pub(in crate::mem) fn await_punch() -> Result<bool, Interrupted> {
     if before == 0 {
         return Ok(false);
     }
-    PUNCHED.wait(Interrupt::Killable, || (punching() < before).then_some(true))
+    PUNCHED.wait_for_server(Interrupt::Killable, || (punching() < before).then_some(true))
 }

@@ -55,7 +55,7 @@ fn run(args: &Args) -> i32 {
                 if error == Errno::ENOENT { 127 } else { 126 }
             }
         },
-        [] if sys::terminal_settings(0).is_ok() => shell.run_interactive(),
+        [] if sys::terminal_settings(Fd::STDIN).is_ok() => shell.run_interactive(),
         [] => shell.run_input(),
     }
 }

@@ -29,37 +29,37 @@ pub fn create(path: &str) -> Result<Fd> {
 
 /// read(2) to an address.
 pub fn read(fd: Fd, addr: usize, length: usize) -> Result<usize> {
-    raw(abi::__NR_read, &[fd as usize, addr, length])
+    raw(abi::__NR_read, &[fd.argument(), addr, length])
 }
 
 /// pread(2) to an address.
 pub fn pread(fd: Fd, addr: usize, length: usize, offset: u64) -> Result<usize> {
-    raw(abi::__NR_pread64, &[fd as usize, addr, length, offset as usize])
+    raw(abi::__NR_pread64, &[fd.argument(), addr, length, offset as usize])
 }
 
 /// write(2) from an address.
 pub fn write(fd: Fd, addr: usize, length: usize) -> Result<usize> {
-    raw(abi::__NR_write, &[fd as usize, addr, length])
+    raw(abi::__NR_write, &[fd.argument(), addr, length])
 }
 
 /// pwrite(2) from an address.
 pub fn pwrite(fd: Fd, addr: usize, length: usize, offset: u64) -> Result<usize> {
-    raw(abi::__NR_pwrite64, &[fd as usize, addr, length, offset as usize])
+    raw(abi::__NR_pwrite64, &[fd.argument(), addr, length, offset as usize])
 }
 
 /// readv(2) into (address, length) pairs.
 pub fn readv(fd: Fd, parts: &[[usize; 2]]) -> Result<usize> {
-    raw(abi::__NR_readv, &[fd as usize, parts.as_ptr() as usize, parts.len()])
+    raw(abi::__NR_readv, &[fd.argument(), parts.as_ptr() as usize, parts.len()])
 }
 
 /// writev(2) from (address, length) pairs.
 pub fn writev(fd: Fd, parts: &[[usize; 2]]) -> Result<usize> {
-    raw(abi::__NR_writev, &[fd as usize, parts.as_ptr() as usize, parts.len()])
+    raw(abi::__NR_writev, &[fd.argument(), parts.as_ptr() as usize, parts.len()])
 }
 
 /// fsync(2).
 pub fn sync(fd: Fd) -> Result<()> {
-    raw(abi::__NR_fsync, &[fd as usize]).map(drop)
+    raw(abi::__NR_fsync, &[fd.argument()]).map(drop)
 }
 
 /// Moves the file offset.
@@ -75,8 +75,11 @@ pub fn position(fd: Fd) -> Result<u64> {
 /// Makes a range of a file a hole.
 pub fn punch_hole(fd: Fd, offset: u64, length: u64) -> Result<()> {
     const PUNCH_HOLE_KEEP_SIZE: usize = 3;
-    raw(abi::__NR_fallocate, &[fd as usize, PUNCH_HOLE_KEEP_SIZE, offset as usize, length as usize])
-        .map(drop)
+    raw(
+        abi::__NR_fallocate,
+        &[fd.argument(), PUNCH_HOLE_KEEP_SIZE, offset as usize, length as usize],
+    )
+    .map(drop)
 }
 
 /// Readable and writable.
@@ -146,7 +149,8 @@ pub fn blocks_free(path: &str) -> Result<u64> {
 
 /// Waits until one of the descriptors can be read from, or its other end is closed; tells which.
 pub fn readable(fds: [Fd; 2]) -> Result<[bool; 2]> {
-    let mut entries = fds.map(|fd| abi::pollfd { fd, events: abi::POLLIN as i16, revents: 0 });
+    let mut entries =
+        fds.map(|fd| abi::pollfd { fd: fd.0, events: abi::POLLIN as i16, revents: 0 });
     raw(abi::__NR_poll, &[entries.as_mut_ptr() as usize, entries.len(), usize::MAX])?;
     Ok(entries.map(|entry| entry.revents != 0))
 }

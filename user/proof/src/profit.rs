@@ -52,7 +52,7 @@ fn measured(command: &[&[u8]]) -> Result<i32> {
         let status = sys::wait_for(child)?;
         return Ok(status.exit_code().unwrap_or(255));
     }
-    let opened = sys::open(b"/dev/null", abi::O_WRONLY, 0).and_then(|fd| sys::dup2(fd, 1));
+    let opened = sys::open(b"/dev/null", abi::O_WRONLY, 0).and_then(|fd| sys::dup2(fd, Fd::STDOUT));
     if opened.is_ok() {
         user::launch::launch(command, user::rt::environment());
     }

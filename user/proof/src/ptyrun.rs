@@ -164,7 +164,7 @@ impl Screen {
     /// Reads what is shown next; false at the end, or when nothing comes any more.
     fn read(&mut self) -> Result<bool> {
         let Some(master) = self.master else { return Ok(false) };
-        let mut entry = abi::pollfd { fd: master, events: abi::POLLIN as i16, revents: 0 };
+        let mut entry = abi::pollfd { fd: master.0, events: abi::POLLIN as i16, revents: 0 };
         // SAFETY: the kernel fills in the one entry.
         let found = sys::check(unsafe {
             sys::syscall(abi::__NR_poll, [&raw mut entry as usize, 1, PATIENCE_MS, 0, 0, 0])
@@ -201,9 +201,9 @@ fn become_program(terminal: &[u8], command: &[&[u8]]) -> i32 {
         sys::setsid()?;
         let terminal = sys::open(terminal, abi::O_RDWR, 0)?;
         for descriptor in 0..3 {
-            sys::dup2(terminal, descriptor)?;
+            sys::dup2(terminal, Fd(descriptor))?;
         }
-        if terminal > 2 { sys::close(terminal) } else { Ok(()) }
+        if terminal > Fd::STDERR { sys::close(terminal) } else { Ok(()) }
     };
     if let Err(error) = start() {
         return complain("ptyrun", terminal, error);

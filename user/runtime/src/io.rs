@@ -23,7 +23,7 @@ impl Out {
 
     /// A writer to standard output.
     pub fn standard() -> Out {
-        Out::new(1)
+        Out::new(Fd::STDOUT)
     }
 
     /// Appends bytes. What is large goes out at once, uncopied.
@@ -84,26 +84,30 @@ pub fn print_to(fd: Fd, arguments: fmt::Arguments<'_>) {
 /// Prints to standard output.
 #[macro_export]
 macro_rules! print {
-    ($($argument:tt)*) => { $crate::io::print_to(1, format_args!($($argument)*)) };
+    ($($argument:tt)*) => {
+        $crate::io::print_to($crate::sys::Fd::STDOUT, format_args!($($argument)*))
+    };
 }
 
 /// Prints a line to standard output.
 #[macro_export]
 macro_rules! println {
-    () => { $crate::io::print_to(1, format_args!("\n")) };
-    ($($argument:tt)*) => { $crate::io::print_to(1, format_args!("{}\n", format_args!($($argument)*))) };
+    () => { $crate::print!("\n") };
+    ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
 }
 
 /// Prints to standard error.
 #[macro_export]
 macro_rules! eprint {
-    ($($argument:tt)*) => { $crate::io::print_to(2, format_args!($($argument)*)) };
+    ($($argument:tt)*) => {
+        $crate::io::print_to($crate::sys::Fd::STDERR, format_args!($($argument)*))
+    };
 }
 
 /// Prints a line to standard error.
 #[macro_export]
 macro_rules! eprintln {
-    ($($argument:tt)*) => { $crate::io::print_to(2, format_args!("{}\n", format_args!($($argument)*))) };
+    ($($argument:tt)*) => { $crate::eprint!("{}\n", format_args!($($argument)*)) };
 }
 
 /// Shows bytes that are most likely text.
@@ -152,7 +156,7 @@ pub fn read_file(path: &[u8]) -> Result<Vec<u8>> {
 
 /// Opens a file to read, where `-` is standard input.
 pub fn open_input(path: &[u8]) -> Result<Fd> {
-    if path == b"-" { Ok(0) } else { sys::open(path, sys::abi::O_RDONLY, 0) }
+    if path == b"-" { Ok(Fd::STDIN) } else { sys::open(path, sys::abi::O_RDONLY, 0) }
 }
 
 /// Calls `each` with the file's bytes, piece after piece, read in large page-aligned reads. Stops
@@ -185,7 +189,7 @@ pub fn for_each_input(
     for path in if paths.is_empty() { standard } else { paths } {
         let result = open_input(path).and_then(|fd| {
             let result = each(path, fd);
-            if fd != 0 {
+            if fd != Fd::STDIN {
                 let _ = sys::close(fd);
             }
             result

@@ -39,4 +39,5 @@ pub mod prelude {
     pub use alloc::string::String;
     pub use alloc::vec::Vec;
     pub use alloc::{format, vec};
+    pub use foundation::{ByteCount, FileOffset};
 }

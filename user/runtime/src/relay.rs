@@ -225,7 +225,7 @@ pub fn run(
             let (_, from, to) = ways[index];
             let (fd, events) =
                 if waiting[index] { (to, abi::POLLOUT) } else { (from, abi::POLLIN) };
-            abi::pollfd { fd, events: events as i16, revents: 0 }
+            abi::pollfd { fd: fd.0, events: events as i16, revents: 0 }
         };
         let mut entries = [entries(0), entries(1)];
         // SAFETY: the kernel fills in the entries.

@@ -9,7 +9,14 @@ pub fn take() -> Result<&'static [u8]> {
     let len_bytes = sys::fstat(fd)?.st_size as usize;
     // SAFETY: without MAP_FIXED nothing that exists is touched.
     let start = unsafe {
-        sys::mmap(0, len_bytes, abi::PROT_READ | abi::PROT_WRITE, abi::MAP_PRIVATE, fd, 0)
+        sys::mmap(
+            0,
+            len_bytes,
+            abi::PROT_READ | abi::PROT_WRITE,
+            abi::MAP_PRIVATE,
+            fd,
+            FileOffset::ZERO,
+        )
     };
     sys::close(fd)?;
     let start = start?;

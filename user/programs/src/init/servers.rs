@@ -114,11 +114,11 @@ impl BlockDevice for Disk {
     }
 
     fn read(&mut self, first: u64, into: &mut [u8]) -> core::result::Result<(), foundation::Errno> {
-        whole(sys::pread(self.fd, into, self.byte(first)), into.len())
+        whole(sys::pread(self.fd, into, FileOffset(self.byte(first))), into.len())
     }
 
     fn write(&mut self, first: u64, from: &[u8]) -> core::result::Result<(), foundation::Errno> {
-        whole(sys::pwrite(self.fd, from, self.byte(first)), from.len())
+        whole(sys::pwrite(self.fd, from, FileOffset(self.byte(first))), from.len())
     }
 }
 
@@ -187,7 +187,8 @@ pub fn start_marked(
     // so that it notices when its client goes.
     let _ = sys::setsid();
     let _ = sys::prctl(PR_SET_NAME, name_bytes(name).as_ptr() as usize, 0, 0, 0);
-    for fd in (0..=keep[0].max(keep[1]) + 4).filter(|fd| !keep.contains(fd) && *fd != 2) {
+    let last = keep[0].max(keep[1]).0 + 4;
+    for fd in (0..=last).map(Fd).filter(|fd| !keep.contains(fd) && *fd != Fd::STDERR) {
         let _ = sys::close(fd);
     }
     if let Err(error) = sys::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) {

@@ -14,7 +14,7 @@ const HOME: &[u8] = b"/root";
 /// Standard error goes to the second serial line from the start, if there is one.
 pub fn redirect_errors() {
     if let Ok(fd) = open_raw(b"/dev/ttyS1") {
-        let _ = (sys::dup2(fd, 2), sys::close(fd));
+        let _ = (sys::dup2(fd, Fd::STDERR), sys::close(fd));
     }
 }
 
@@ -67,11 +67,11 @@ fn become_shell(config: &Config) -> i32 {
 /// No input; output and errors on lines of their own, byte for byte.
 fn command_descriptors() -> Result<()> {
     let input = sys::open(b"/dev/null", abi::O_RDONLY, 0)?;
-    sys::dup2(input, 0)?;
+    sys::dup2(input, Fd::STDIN)?;
     let output = open_raw(b"/dev/ttyS0")?;
-    sys::dup2(output, 1)?;
+    sys::dup2(output, Fd::STDOUT)?;
     for fd in [input, output] {
-        if fd > 2 {
+        if fd > Fd::STDERR {
             sys::close(fd)?;
         }
     }
@@ -82,12 +82,12 @@ fn command_descriptors() -> Result<()> {
 fn terminal_descriptors() -> Result<()> {
     let console = sys::open(b"/dev/console", abi::O_RDWR, 0)?;
     for fd in 0..3 {
-        sys::dup2(console, fd)?;
+        sys::dup2(console, Fd(fd))?;
     }
-    if console > 2 {
+    if console > Fd::STDERR {
         sys::close(console)?;
     }
-    sys::set_controlling_terminal(0)
+    sys::set_controlling_terminal(Fd::STDIN)
 }
 
 /// Tells the status, and switches the machine off.

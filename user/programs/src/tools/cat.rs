@@ -8,7 +8,7 @@ pub fn run(args: &Args) -> i32 {
     let mut failure = None;
     let status = user::io::for_each_input("cat", &options.operands, |_, fd| {
         user::io::for_each_piece(fd, |piece| {
-            failure = failure.or(sys::write_all(1, piece).err());
+            failure = failure.or(sys::write_all(Fd::STDOUT, piece).err());
             failure.is_none()
         })
     });

@@ -138,7 +138,7 @@ impl Job {
         if self.flush {
             sys::fsync(output).map_err(output_failed)?;
         }
-        if output != 1 {
+        if output != Fd::STDOUT {
             sys::close(output).map_err(output_failed)?;
         }
         if !self.quiet {
@@ -150,14 +150,14 @@ impl Job {
     }
 
     fn open_input(&self) -> Result<Fd> {
-        if self.input.is_empty() { Ok(0) } else { sys::open(self.input, abi::O_RDONLY, 0) }
+        if self.input.is_empty() { Ok(Fd::STDIN) } else { sys::open(self.input, abi::O_RDONLY, 0) }
     }
 
     /// Opens the output, positioned, and cut there unless the rest is to be kept.
     fn open_output(&self, seek_bytes: u64) -> Result<Fd> {
         let append = if self.append { abi::O_APPEND } else { 0 };
         let fd = match self.output {
-            b"" => 1,
+            b"" => Fd::STDOUT,
             path => {
                 let cut =
                     if self.keep_rest || self.append || seek_bytes > 0 { 0 } else { abi::O_TRUNC };
@@ -165,8 +165,8 @@ impl Job {
             }
         };
         if seek_bytes > 0 {
-            if !self.keep_rest && fd != 1 {
-                sys::ftruncate(fd, seek_bytes)?;
+            if !self.keep_rest && fd != Fd::STDOUT {
+                sys::ftruncate(fd, ByteCount(seek_bytes))?;
             }
             sys::lseek(fd, seek_bytes as i64, abi::SEEK_CUR)?;
         }

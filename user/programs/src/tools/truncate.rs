@@ -35,7 +35,7 @@ fn set_length(path: &[u8], sign: u8, size: u64, existing_only: bool) -> Result<(
         b'-' => now.saturating_sub(size),
         _ => size,
     };
-    let result = sys::ftruncate(fd, length).map(drop);
+    let result = sys::ftruncate(fd, ByteCount(length)).map(drop);
     let _ = sys::close(fd);
     result
 }

@@ -60,10 +60,10 @@ fn modify(meter: &Meter, times: usize) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;
     meter.once(|| {
-        let count = sys::pread(fd, &mut buffer, 0)?;
+        let count = sys::pread(fd, &mut buffer, FileOffset::ZERO)?;
         for time in 0..times {
             buffer[FILE_BYTES / 2 + time * FILE_BYTES / 64..][..PAGE_BYTES].fill(7);
-            let written = sys::pwrite(fd, &buffer[..count], 0)?;
+            let written = sys::pwrite(fd, &buffer[..count], FileOffset::ZERO)?;
             if written != FILE_BYTES {
                 return Err(Errno::EIO);
             }

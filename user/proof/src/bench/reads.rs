@@ -72,7 +72,7 @@ fn touch(buffer: &[u8], page: usize) -> Result<()> {
 fn server_round_trip(meter: &Meter) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let mut byte = [0];
-    meter.average(200, || sys::pread(fd, &mut byte, 12_345).map(drop))?;
+    meter.average(200, || sys::pread(fd, &mut byte, FileOffset(12_345)).map(drop))?;
     remove(fd)
 }
 
@@ -86,15 +86,15 @@ const APART_BYTES: usize = 2 << 30;
 fn read_alone(meter: &Meter, len_bytes: usize) -> Result<()> {
     const DATA_BYTES: u64 = 32 << 10;
     let fd = cold_file(FILE_BYTES)?;
-    sys::ftruncate(fd, DATA_BYTES)?;
-    sys::ftruncate(fd, 1 << 30)?;
+    sys::ftruncate(fd, ByteCount(DATA_BYTES))?;
+    sys::ftruncate(fd, ByteCount(1 << 30))?;
     let mut space = Pages::new(SPACE_BYTES)?;
     let first = space.as_ptr().align_offset(1 << 30);
     let mut least = u64::MAX;
     for start in (first..SPACE_BYTES - len_bytes).step_by(APART_BYTES) {
         let buffer = &mut space[start..start + len_bytes];
         let start = ticks();
-        let count = sys::pread(fd, buffer, 0)?;
+        let count = sys::pread(fd, buffer, FileOffset::ZERO)?;
         least = least.min(ticks() - start);
         expect(count, len_bytes)?;
     }
@@ -125,7 +125,7 @@ fn touch_random(meter: &Meter, count: usize) -> Result<()> {
 }
 
 fn read_and_touch_all(fd: Fd, buffer: &mut Pages) -> Result<()> {
-    expect(sys::pread(fd, buffer, 0)?, FILE_BYTES)?;
+    expect(sys::pread(fd, buffer, FileOffset::ZERO)?, FILE_BYTES)?;
     (0..FILE_PAGES).try_for_each(|page| touch(buffer, page))
 }
 
@@ -143,7 +143,7 @@ fn incongruent(meter: &Meter) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;
     meter.once(|| {
-        expect(sys::pread(fd, &mut buffer, OFFSET as u64)?, FILE_BYTES - OFFSET)?;
+        expect(sys::pread(fd, &mut buffer, FileOffset(OFFSET as u64))?, FILE_BYTES - OFFSET)?;
         for page in buffer.chunks(PAGE_BYTES).take(FILE_PAGES - 1) {
             // SAFETY: a byte within the slice. Behind each page's first eight bytes the file is
             // zero.

@@ -55,7 +55,11 @@ fn random_bytes(seed: u64, len_bytes: u64) -> Vec<u8> {
 }
 
 fn write_at(fd: Fd, bytes: &[u8], offset: u64) -> Result<()> {
-    if sys::pwrite(fd, bytes, offset)? == bytes.len() { Ok(()) } else { Err(Errno::ENOSPC) }
+    if sys::pwrite(fd, bytes, FileOffset(offset))? == bytes.len() {
+        Ok(())
+    } else {
+        Err(Errno::ENOSPC)
+    }
 }
 
 /// Overwrites every third place.
@@ -70,8 +74,8 @@ fn overwrite(plan: &Plan, path: &[u8], writer: usize) -> Result<()> {
 
 /// Cuts the file, then makes it as long as it was, and writes where data had been.
 fn cut_and_extend(plan: &Plan, path: &[u8]) -> Result<()> {
-    sys::truncate(path, plan.truncated_bytes)?;
-    sys::truncate(path, plan.size_bytes)?;
+    sys::truncate(path, ByteCount(plan.truncated_bytes))?;
+    sys::truncate(path, ByteCount(plan.size_bytes))?;
     let fd = sys::open(path, abi::O_WRONLY, 0)?;
     let cut_off = plan.islands.iter().filter(|island| island.start > plan.truncated_bytes);
     for island in cut_off.step_by(4) {
@@ -84,7 +88,7 @@ fn cut_and_extend(plan: &Plan, path: &[u8]) -> Result<()> {
 fn rename_over(plan: &Plan, path: &[u8]) -> Result<()> {
     let other = [path, b".other"].concat();
     let fd = sys::open(&other, abi::O_WRONLY | abi::O_CREAT | abi::O_TRUNC, 0o600)?;
-    sys::ftruncate(fd, plan.size_bytes)?;
+    sys::ftruncate(fd, ByteCount(plan.size_bytes))?;
     let mut random = Random::new(plan.seed ^ 0xface);
     for island in plan.islands.iter().step_by(16) {
         write_at(fd, &random_bytes(random.draw(), 4096), island.start)?;

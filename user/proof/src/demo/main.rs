@@ -120,11 +120,11 @@ fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
 /// Makes the sparse file and writes its islands.
 fn make_file(plan: &Plan, path: &[u8]) -> Result<()> {
     let fd = sys::open(path, abi::O_RDWR | abi::O_CREAT | abi::O_TRUNC, 0o600)?;
-    sys::ftruncate(fd, plan.size_bytes)?;
+    sys::ftruncate(fd, ByteCount(plan.size_bytes))?;
     for island in &plan.islands {
         let mut bytes = vec![0; (island.end - island.start) as usize];
         proof::random::fill(plan.seed, island.start, &mut bytes);
-        if sys::pwrite(fd, &bytes, island.start)? != bytes.len() {
+        if sys::pwrite(fd, &bytes, FileOffset(island.start))? != bytes.len() {
             return Err(Errno::ENOSPC);
         }
     }

@@ -142,7 +142,7 @@ impl<'a> Exercise<'a> {
         let cut = self.number(length);
         let into = self.buffers[buffer].pages.get_mut(at..at + length).unwrap_or_default();
         let count = match how {
-            "pread" => sys::pread(self.fd, into, offset as u64),
+            "pread" => sys::pread(self.fd, into, FileOffset(offset as u64)),
             "read" => seek(self.fd, offset).and_then(|()| sys::read(self.fd, into)),
             _ => seek(self.fd, offset).and_then(|()| {
                 let (front, behind) = into.split_at_mut(cut);
@@ -171,7 +171,7 @@ impl<'a> Exercise<'a> {
         let cut = self.number(length);
         let from = self.buffers[buffer].pages.get(at..at + length).unwrap_or_default();
         let count = match how {
-            "pwrite" => sys::pwrite(self.fd, from, offset as u64),
+            "pwrite" => sys::pwrite(self.fd, from, FileOffset(offset as u64)),
             "write" => seek(self.fd, offset).and_then(|()| sys::write(self.fd, from)),
             _ => seek(self.fd, offset).and_then(|()| {
                 let (front, behind) = from.split_at(cut);
@@ -260,7 +260,8 @@ impl<'a> Exercise<'a> {
     fn truncate(&mut self) -> Outcome {
         let (from, to) = (self.file.len(), self.number(self.settings.max_bytes));
         self.journal.note(Step::Truncate { from, to });
-        sys::ftruncate(self.fd, to as u64).map_err(|error| format!("ftruncate: {error:?}"))?;
+        sys::ftruncate(self.fd, ByteCount(to as u64))
+            .map_err(|error| format!("ftruncate: {error:?}"))?;
         self.file.resize(to, 0);
         Ok(())
     }
@@ -277,7 +278,7 @@ impl<'a> Exercise<'a> {
         let done = unsafe {
             sys::syscall(
                 abi::__NR_fallocate,
-                [self.fd as usize, PUNCH_HOLE_KEEP_SIZE, offset, length, 0, 0],
+                [self.fd.argument(), PUNCH_HOLE_KEEP_SIZE, offset, length, 0, 0],
             )
         };
         match sys::check(done) {
@@ -338,7 +339,7 @@ impl<'a> Exercise<'a> {
         self.check_buffers()?;
         let mut pages =
             Pages::new(self.file.len().max(1)).map_err(|error| format!("memory: {error:?}"))?;
-        let count = sys::pread(self.fd, &mut pages, 0);
+        let count = sys::pread(self.fd, &mut pages, FileOffset::ZERO);
         same_count("the last read", count, self.file.len())?;
         match pages.iter().zip(&self.file).position(|(got, expected)| got != expected) {
             None => Ok(()),
@@ -356,7 +357,7 @@ fn vectored(number: u32, fd: Fd, parts: [(*mut u8, usize); 2]) -> Result<usize> 
     let list = parts.map(|(start, length)| [start as usize, length]);
     // SAFETY: the parts are disjoint slices of the caller's, which outlive the call.
     sys::check(unsafe {
-        sys::syscall(number, [fd as usize, list.as_ptr() as usize, list.len(), 0, 0, 0])
+        sys::syscall(number, [fd.argument(), list.as_ptr() as usize, list.len(), 0, 0, 0])
     })
 }
 

@@ -48,7 +48,7 @@ impl File {
         }
         let path = format!("{directory}/{name}");
         let fd = os::create(&path).named(&path)?;
-        sys::ftruncate(fd, length).named("ftruncate")?;
+        sys::ftruncate(fd, ByteCount(length)).named("ftruncate")?;
         Ok(Self { fd, path, maker: sys::getpid() })
     }
 
@@ -60,7 +60,8 @@ impl File {
         while done < length {
             let count = chunk.len().min((length - done) as usize);
             fill(&mut chunk[..count], seed, offset + done);
-            let written = sys::pwrite(self.fd, &chunk[..count], offset + done).named("pwrite")?;
+            let written =
+                sys::pwrite(self.fd, &chunk[..count], FileOffset(offset + done)).named("pwrite")?;
             check!(written > 0, "pwrite wrote nothing");
             done += written as u64;
         }
@@ -70,7 +71,7 @@ impl File {
     /// Writes one byte all over a range, in one call.
     pub fn overwrite_bytes(&self, byte: u8, offset: u64, length: usize) -> Outcome {
         check_eq!(
-            sys::pwrite(self.fd, &vec![byte; length], offset).named("pwrite")?,
+            sys::pwrite(self.fd, &vec![byte; length], FileOffset(offset)).named("pwrite")?,
             length,
             "bytes written"
         );

@@ -16,7 +16,7 @@ pub fn wait_until(fd: Fd, events: u32) -> Outcome<u32> {
 }
 
 fn poll_for(fd: Fd, events: u32, timeout: usize) -> Outcome<u32> {
-    let mut entry = sys::abi::pollfd { fd, events: events as i16, revents: 0 };
+    let mut entry = sys::abi::pollfd { fd: fd.0, events: events as i16, revents: 0 };
     ok!(os::raw(sys::abi::__NR_poll, &[&raw mut entry as usize, 1, timeout]));
     Ok(entry.revents as u16 as u32)
 }

@@ -76,7 +76,7 @@ fn r1_small_reads_in_order() -> Outcome {
     reader.pieces(2, 3)?;
 
     let (file, mut reader) = halfway("cut off")?;
-    sys::ftruncate(file.fd, reader.at + 100).named("ftruncate")?;
+    sys::ftruncate(file.fd, ByteCount(reader.at + 100)).named("ftruncate")?;
     reader.read(100)?;
     reader.buffer.check(0, 100, pattern(1, reader.at - 100))?;
     reader.read(0)?;
@@ -129,11 +129,11 @@ fn r1_small_reads_among_changes() -> Outcome {
             }
             1 => {
                 let length = random.below(FILE_BYTES);
-                sys::ftruncate(file.fd, length).named("ftruncate")?;
+                sys::ftruncate(file.fd, ByteCount(length)).named("ftruncate")?;
                 model.resize(length as usize, 0);
             }
             2 => {
-                sys::ftruncate(file.fd, FILE_BYTES).named("ftruncate")?;
+                sys::ftruncate(file.fd, ByteCount(FILE_BYTES)).named("ftruncate")?;
                 model.resize(FILE_BYTES as usize, 0);
             }
             3..6 => {

@@ -61,7 +61,7 @@ fn x4_arguments_once() -> Outcome {
     for round in 0..3000u64 {
         let offset = round % 50 * P;
         os::seek(file.fd, offset).named("lseek")?;
-        match os::raw(abi::__NR_readv, &[file.fd as usize, &raw const vector.parts as usize, 2]) {
+        match os::raw(abi::__NR_readv, &[file.fd.argument(), &raw const vector.parts as usize, 2]) {
             Ok(count) if count == 5 * PAGE => {
                 whole += 1;
                 buffer.check(PAGE, 2 * PAGE, pattern(1, offset))?;
@@ -104,7 +104,7 @@ impl Waiting {
         let this = unsafe { &*(argument as *const Self) };
         let vector = &raw const this.parts as usize;
         this.count.store(
-            os::raw(this.number, &[this.fd as usize, vector, 2, 0]).unwrap_or(0),
+            os::raw(this.number, &[this.fd.argument(), vector, 2, 0]).unwrap_or(0),
             Ordering::SeqCst,
         );
     }

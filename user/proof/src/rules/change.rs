@@ -105,7 +105,7 @@ fn c2_truncate() -> Outcome {
         taken.push(Taken::read(&file, seed, 0, 40 * PAGE, 0)?);
         taken.push(Taken::read(&file, seed, 123, 15 * PAGE, 8 * P + 77)?);
         let child = Child::start("truncating process", || {
-            sys::ftruncate(file.fd, cut).named("ftruncate").map(drop)
+            sys::ftruncate(file.fd, ByteCount(cut)).named("ftruncate").map(drop)
         })?;
         child.join()?;
         let short = Buffer::filled(40 * PAGE, UNTOUCHED)?;
@@ -114,11 +114,11 @@ fn c2_truncate() -> Outcome {
             cut as usize,
             "bytes of the shorter file"
         );
-        sys::ftruncate(file.fd, 40 * P).named("ftruncate")?;
+        sys::ftruncate(file.fd, ByteCount(40 * P)).named("ftruncate")?;
         let long = Buffer::filled(40 * PAGE, UNTOUCHED)?;
         read_lazily(&file, &long, 0, 40 * PAGE, 0)?;
         if round % 2 == 1 {
-            sys::ftruncate(file.fd, 0).named("ftruncate")?;
+            sys::ftruncate(file.fd, ByteCount::ZERO).named("ftruncate")?;
         }
         file.overwrite(seed + 1, 0, 40 * P)?;
         within("cut off", short.check(0, cut as usize, pattern(seed, 0)))?;
@@ -259,7 +259,7 @@ fn c7_append_rename_close() -> Outcome {
     ];
     let fd = sys::open(file.path.as_bytes(), abi::O_WRONLY | abi::O_APPEND, 0).named("open")?;
     sys::write_all(fd, &[0x33; 3 * PAGE]).named("append")?;
-    sys::ftruncate(fd, 60 * P).named("ftruncate")?;
+    sys::ftruncate(fd, ByteCount(60 * P)).named("ftruncate")?;
     sys::close(fd).named("close")?;
     let renamed = format!("{}.renamed", file.path);
     sys::rename(file.path.as_bytes(), renamed.as_bytes()).named("rename")?;
@@ -297,7 +297,7 @@ fn c8_versions() -> Outcome {
             taken.push(Taken::read(&file, seed, at, length, offset)?);
         }
         if seed % 3 == 0 {
-            sys::ftruncate(file.fd, 0).named("ftruncate")?;
+            sys::ftruncate(file.fd, ByteCount::ZERO).named("ftruncate")?;
         }
         file.overwrite(seed + 1, 0, 40 * P)?;
         if seed % 2 == 0 {

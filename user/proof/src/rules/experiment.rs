@@ -210,7 +210,7 @@ impl Session {
             }
             12 => {
                 let length = self.offset(FILE_PAGES + 2);
-                self.seen.result(sys::ftruncate(fd, length));
+                self.seen.result(sys::ftruncate(fd, ByteCount(length)));
             }
             13 => {
                 let offset = self.offset(FILE_PAGES);

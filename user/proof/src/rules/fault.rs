@@ -326,16 +326,21 @@ fn f4_kernel_access() -> Outcome {
         slot.copy_from_slice(&value.to_ne_bytes());
     }
     let source = File::sparse("words", 0)?;
-    check_eq!(sys::pwrite(source.fd, &text, 0).named("pwrite")?, text.len(), "bytes written");
+    check_eq!(
+        sys::pwrite(source.fd, &text, FileOffset::ZERO).named("pwrite")?,
+        text.len(),
+        "bytes written"
+    );
     read_lazily(&source, &words, 0, 4 * PAGE, 0)?;
-    sys::ftruncate(source.fd, 0).named("ftruncate")?;
-    let fd = os::raw(abi::__NR_open, &[words.at(PAGE - 5), 0]).named("open by a lazy path")? as Fd;
-    let count = os::raw(abi::__NR_readv, &[fd as usize, words.at(3 * PAGE - 16), 2])
+    sys::ftruncate(source.fd, ByteCount::ZERO).named("ftruncate")?;
+    let fd = os::raw(abi::__NR_open, &[words.at(PAGE - 5), 0]).named("open by a lazy path")?;
+    let fd = Fd(fd as i32);
+    let count = os::raw(abi::__NR_readv, &[fd.argument(), words.at(3 * PAGE - 16), 2])
         .named("readv by a lazy vector")?;
     check_eq!(count, 1500, "bytes that readv gave");
     target.check(0, 1000, pattern(2, 0))?;
     target.check(PAGE, 500, pattern(2, 1000))?;
-    os::raw(abi::__NR_fstat, &[fd as usize, words.at(2 * PAGE - 70)])
+    os::raw(abi::__NR_fstat, &[fd.argument(), words.at(2 * PAGE - 70)])
         .named("fstat into lazy memory")?;
     check_eq!(words.load(2 * PAGE - 71), 0x2e, "the byte before the result");
     check_eq!(words.load(2 * PAGE - 70 + 144), 0x2e, "the byte behind the result");

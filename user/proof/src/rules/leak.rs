@@ -45,7 +45,7 @@ fn x5_nothing_leaks() -> Outcome {
         file.read_into(&buffer, 0, LENGTH, 0)?;
         check_eq!(os::pwrite(other, buffer.at(0), PAGE, 0).named("pwrite")?, PAGE, "bytes written");
         load(buffer.at(3 * PAGE));
-        sys::ftruncate(other, P).named("ftruncate")?;
+        sys::ftruncate(other, ByteCount(P)).named("ftruncate")?;
         gate.open()?;
         let [reader, _writer] = sys::pipe(0).named("pipe")?;
         sys::read(reader, &mut [0]).named("a read that never ends").map(drop)

@@ -162,7 +162,7 @@ fn r2_position_lock() -> Outcome {
     let words: Vec<u8> = (0..(CHUNK * CHUNKS / 8) as u64).flat_map(u64::to_le_bytes).collect();
     for (index, chunk) in words.chunks(1 << 16).enumerate() {
         check_eq!(
-            sys::pwrite(file.fd, chunk, (index << 16) as u64).named("pwrite")?,
+            sys::pwrite(file.fd, chunk, FileOffset((index << 16) as u64)).named("pwrite")?,
             chunk.len(),
             "bytes written"
         );

@@ -63,7 +63,7 @@ fn x1_rights_at_read() -> Outcome {
     sys::chmod(file.path.as_bytes(), 0).named("chmod")?;
     sys::chown(file.path.as_bytes(), 77, 77).named("chown")?;
     buffer.check(0, 8 * PAGE, pattern(1, 0))?;
-    sys::pwrite(writer, &[0; 16 * PAGE], 0).named("pwrite")?;
+    sys::pwrite(writer, &[0; 16 * PAGE], FileOffset::ZERO).named("pwrite")?;
     sys::close(writer).named("close")?;
     buffer.check(8 * PAGE, 8 * PAGE, pattern(1, 8 * P))
 }
@@ -449,19 +449,19 @@ fn x5_hostile_arguments() -> Outcome {
             einval,
         ),
         ("mremap kernel", abi::__NR_mremap, &[kernel, PAGE, PAGE, 1], efault),
-        ("read to kernel", abi::__NR_pread64, &[file.fd as usize, kernel, 4 * PAGE, 0], efault),
-        ("read overflowing", abi::__NR_pread64, &[file.fd as usize, addr, huge, 0], efault),
+        ("read to kernel", abi::__NR_pread64, &[file.fd.argument(), kernel, 4 * PAGE, 0], efault),
+        ("read overflowing", abi::__NR_pread64, &[file.fd.argument(), addr, huge, 0], efault),
         (
             "read at a negative offset",
             abi::__NR_pread64,
-            &[file.fd as usize, addr, PAGE, usize::MAX],
+            &[file.fd.argument(), addr, PAGE, usize::MAX],
             einval,
         ),
-        ("readv of too many parts", abi::__NR_readv, &[file.fd as usize, addr, 1025], einval),
-        ("readv of a kernel vector", abi::__NR_readv, &[file.fd as usize, kernel, 2], efault),
+        ("readv of too many parts", abi::__NR_readv, &[file.fd.argument(), addr, 1025], einval),
+        ("readv of a kernel vector", abi::__NR_readv, &[file.fd.argument(), kernel, 2], efault),
         ("read of a closed descriptor", abi::__NR_read, &[999, addr, 4 * PAGE], Err(Errno::EBADF)),
-        ("write from kernel", abi::__NR_pwrite64, &[file.fd as usize, kernel, 100, 0], efault),
-        ("write overflowing", abi::__NR_pwrite64, &[file.fd as usize, addr, huge, 0], efault),
+        ("write from kernel", abi::__NR_pwrite64, &[file.fd.argument(), kernel, 100, 0], efault),
+        ("write overflowing", abi::__NR_pwrite64, &[file.fd.argument(), addr, huge, 0], efault),
     ];
     let meter = Meter::start()?;
     for &(what, number, arguments, expected) in calls {

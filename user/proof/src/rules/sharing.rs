@@ -71,8 +71,8 @@ pub const LATE: &str = "--late";
 
 /// That.
 pub fn wait_for_go() {
-    let _: sys::Result<usize> = sys::write(0, b"r");
-    let _: sys::Result<usize> = sys::read(0, &mut [0]);
+    let _: sys::Result<usize> = sys::write(Fd::STDIN, b"r");
+    let _: sys::Result<usize> = sys::read(Fd::STDIN, &mut [0]);
 }
 
 /// A running program does not notice that its file is overwritten, cut off and removed.
@@ -96,7 +96,7 @@ fn a6_program_overwritten() -> Outcome {
     sys::chmod(copy.path.as_bytes(), 0o755).named("chmod")?;
     let [ours, theirs] = os::socket_pair().named("socketpair")?;
     let program = Child::start("the copy", || {
-        sys::dup2(theirs, 0).named("dup2")?;
+        sys::dup2(theirs, Fd::STDIN).named("dup2")?;
         for fd in [ours, theirs, own, copy.fd] {
             sys::close(fd).named("close")?;
         }
@@ -109,7 +109,7 @@ fn a6_program_overwritten() -> Outcome {
     // Linux does not let a running program be written to.
     if lazy::present() {
         copy.overwrite(1, 0, length)?;
-        sys::ftruncate(copy.fd, 100).named("ftruncate")?;
+        sys::ftruncate(copy.fd, ByteCount(100)).named("ftruncate")?;
     }
     drop(copy);
     sys::write_all(ours, b"g").named("write")?;
@@ -141,18 +141,23 @@ fn a7_debugger() -> Outcome {
         .named("/proc/PID/mem")?;
     let mut bytes = vec![0; 3 * PAGE];
     check_eq!(
-        sys::pread(memory, &mut bytes, (buffer.at(PAGE) + 100) as u64).named("pread")?,
+        sys::pread(memory, &mut bytes, FileOffset((buffer.at(PAGE) + 100) as u64))
+            .named("pread")?,
         3 * PAGE,
         "bytes of its memory"
     );
     for (at, byte) in bytes.iter().enumerate() {
         check_eq!(*byte, proof::kit::byte(1, P + 100 + at as u64), "byte {at} of its memory");
     }
-    let written = sys::pwrite(memory, &vec![0xee; 4 * PAGE - 1], (buffer.at(5 * PAGE) + 1) as u64)
-        .named("pwrite")?;
+    let written = sys::pwrite(
+        memory,
+        &vec![0xee; 4 * PAGE - 1],
+        FileOffset((buffer.at(5 * PAGE) + 1) as u64),
+    )
+    .named("pwrite")?;
     check_eq!(written, 4 * PAGE - 1, "bytes written");
     check_eq!(
-        sys::pread(memory, &mut bytes, 0),
+        sys::pread(memory, &mut bytes, FileOffset::ZERO),
         Err(Errno::EIO),
         "what is read where nothing is mapped"
     );

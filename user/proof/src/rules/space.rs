@@ -105,9 +105,13 @@ fn a2_exec_arguments() -> Outcome {
         slot.copy_from_slice(&pointer.to_ne_bytes());
     }
     let file = File::sparse("file", 0)?;
-    check_eq!(sys::pwrite(file.fd, &text, 0).named("pwrite")?, text.len(), "bytes written");
+    check_eq!(
+        sys::pwrite(file.fd, &text, FileOffset::ZERO).named("pwrite")?,
+        text.len(),
+        "bytes written"
+    );
     read_lazily(&file, &buffer, 0, text.len(), 0)?;
-    sys::ftruncate(file.fd, 0).named("ftruncate")?;
+    sys::ftruncate(file.fd, ByteCount::ZERO).named("ftruncate")?;
     let child = Child::start("program", || {
         let nothing = 0usize;
         let error = os::raw(abi::__NR_execve, &[path, buffer.at(0), &raw const nothing as usize]);

@@ -15,7 +15,7 @@ const P: u64 = PAGE as u64;
 fn preadv(file: &File, parts: &[[usize; 2]], offset: u64) -> Outcome<usize> {
     os::raw(
         abi::__NR_preadv,
-        &[file.fd as usize, parts.as_ptr().addr(), parts.len(), offset as usize, 0],
+        &[file.fd.argument(), parts.as_ptr().addr(), parts.len(), offset as usize, 0],
     )
     .named("preadv")
 }
@@ -106,7 +106,7 @@ fn r9_counts() -> Outcome {
     );
     hole.check(0, 4 * PAGE, pattern(1, P))?;
     let parts = [[hole.at(4 * PAGE), PAGE], [buffer.at(0), 8 * PAGE]];
-    let result = os::raw(abi::__NR_preadv, &[file.fd as usize, parts.as_ptr().addr(), 2, 0, 0]);
+    let result = os::raw(abi::__NR_preadv, &[file.fd.argument(), parts.as_ptr().addr(), 2, 0, 0]);
     check_eq!(result, Err(Errno::EFAULT), "no byte before the end of memory");
     check_eq!(preadv(&file, &parts, 11 * P)?, 0, "past the end of the file");
     Ok(())

@@ -35,7 +35,7 @@ fn c7_no_rescue() -> Outcome {
     let buffer = Buffer::new(21 * PAGE)?;
     read_lazily(&file, &buffer, 0, 20 * PAGE + 100, 0)?;
     file.overwrite(2, 20 * P + 100, 5 * P)?;
-    sys::ftruncate(file.fd, 50 * P).named("ftruncate")?;
+    sys::ftruncate(file.fd, ByteCount(50 * P)).named("ftruncate")?;
     let renamed = format!("{}/renamed", stack.path);
     sys::rename(file.path.as_bytes(), renamed.as_bytes()).named("rename")?;
     sys::chmod(renamed.as_bytes(), 0o600).named("chmod")?;
@@ -200,7 +200,7 @@ fn q1_reservation() -> Outcome {
     let filler = File::sparse_in(&stack.path, "filler", 0)?;
     let mut written = 0;
     let error = loop {
-        match sys::pwrite(filler.fd, &[0x42; PAGE], written) {
+        match sys::pwrite(filler.fd, &[0x42; PAGE], FileOffset(written)) {
             Ok(count) => written += count as u64,
             Err(error) => break error,
         }
@@ -239,8 +239,8 @@ fn q1_failed_rescue() -> Outcome {
         return Ok(());
     }
     let changes: [(&str, Change); 3] = [
-        ("overwritten", |fd| sys::pwrite(fd, &[0x42; 3 * PAGE], 5 * P).map(drop)),
-        ("cut off", |fd| sys::ftruncate(fd, 7 * P + 5).map(drop)),
+        ("overwritten", |fd| sys::pwrite(fd, &[0x42; 3 * PAGE], FileOffset(5 * P)).map(drop)),
+        ("cut off", |fd| sys::ftruncate(fd, ByteCount(7 * P + 5)).map(drop)),
         ("punched", |fd| os::punch_hole(fd, 10 * P + 7, 3 * P)),
     ];
     for failing in [Op::CloneRange, Op::Open, Op::Read, Op::Write] {

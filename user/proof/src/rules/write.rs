@@ -75,7 +75,7 @@ fn w1_vectors() -> Outcome {
     let meter = Meter::start()?;
     let written = os::raw(
         abi::__NR_pwritev,
-        &[target.fd as usize, parts.as_ptr().addr(), parts.len(), 10, 0],
+        &[target.fd.argument(), parts.as_ptr().addr(), parts.len(), 10, 0],
     )
     .named("pwritev")?;
     check_eq!(written, total, "bytes that pwritev took");

@@ -83,7 +83,7 @@ fn w8_vectors() -> Outcome {
         let _knob = clean_always()?;
         let written = os::raw(
             abi::__NR_pwritev,
-            &[file.fd as usize, parts.as_ptr().addr(), parts.len(), 0, 0],
+            &[file.fd.argument(), parts.as_ptr().addr(), parts.len(), 0, 0],
         )
         .named("pwritev")?;
         check_eq!(written, 16 * PAGE + 24, "bytes that pwritev took");
@@ -180,7 +180,7 @@ fn w8_evicted() -> Outcome {
 
 /// A write that another thread makes.
 struct Writing {
-    fd: usize,
+    fd: Fd,
     addr: usize,
     length: usize,
     written: AtomicUsize,
@@ -188,18 +188,13 @@ struct Writing {
 
 impl Writing {
     fn of(file: &File, buffer: &Buffer) -> Self {
-        Self {
-            fd: file.fd as usize,
-            addr: buffer.at(0),
-            length: buffer.len(),
-            written: AtomicUsize::new(0),
-        }
+        Self { fd: file.fd, addr: buffer.at(0), length: buffer.len(), written: AtomicUsize::new(0) }
     }
 
     extern "C" fn run(writing: usize) {
         // SAFETY: whoever started the thread keeps it until it has ended.
         let writing = unsafe { &*(writing as *const Self) };
-        if let Ok(written) = os::pwrite(writing.fd as Fd, writing.addr, writing.length, 0) {
+        if let Ok(written) = os::pwrite(writing.fd, writing.addr, writing.length, 0) {
             writing.written.store(written, Ordering::SeqCst);
         }
     }

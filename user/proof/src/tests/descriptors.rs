@@ -8,21 +8,21 @@ use user::sys::{abi, net};
 #[guest_test]
 fn descriptor_numbers() -> Outcome {
     let first = file(b"f", b"x")?;
-    let second = ok!(sys::dup(first)) as Fd;
-    check_eq!(second, first + 1);
+    let second = ok!(sys::dup(first));
+    check_eq!(second, Fd(first.0 + 1));
     ok!(sys::close(first));
-    check_eq!(sys::dup(second), Ok(first as usize));
-    check_eq!(sys::dup2(second, 50), Ok(50));
-    check_eq!(sys::dup2(50, 50), Ok(50));
-    check_eq!(sys::read(50, &mut [0]), Ok(1));
-    check_eq!(sys::fcntl(50, abi::F_DUPFD, 60), Ok(60));
-    check_eq!(sys::close(60), Ok(()));
-    check_eq!(sys::close(60), Err(Errno::EBADF));
-    check_eq!(sys::dup2(60, 61), Err(Errno::EBADF));
-    check_eq!(sys::dup2(50, -1), Err(Errno::EBADF));
+    check_eq!(sys::dup(second), Ok(first));
+    check_eq!(sys::dup2(second, Fd(50)), Ok(Fd(50)));
+    check_eq!(sys::dup2(Fd(50), Fd(50)), Ok(Fd(50)));
+    check_eq!(sys::read(Fd(50), &mut [0]), Ok(1));
+    check_eq!(sys::fcntl(Fd(50), abi::F_DUPFD, 60), Ok(60));
+    check_eq!(sys::close(Fd(60)), Ok(()));
+    check_eq!(sys::close(Fd(60)), Err(Errno::EBADF));
+    check_eq!(sys::dup2(Fd(60), Fd(61)), Err(Errno::EBADF));
+    check_eq!(sys::dup2(Fd(50), Fd::NONE), Err(Errno::EBADF));
     check_eq!(raw(abi::__NR_dup3, &[50, 50, 0]), Err(Errno::EINVAL));
     check_eq!(
-        sys::fcntl(50, abi::F_GETFL, 0).map(|flags| flags as u32 & abi::O_ACCMODE),
+        sys::fcntl(Fd(50), abi::F_GETFL, 0).map(|flags| flags as u32 & abi::O_ACCMODE),
         Ok(abi::O_RDWR)
     );
     Ok(())
@@ -32,7 +32,7 @@ fn descriptor_numbers() -> Outcome {
 fn descriptor_close_on_exec() -> Outcome {
     let fd = ok!(sys::open(b"/dev/null", abi::O_RDONLY | abi::O_CLOEXEC, 0));
     check_eq!(sys::fcntl(fd, abi::F_GETFD, 0), Ok(1));
-    let copy = ok!(sys::dup(fd)) as Fd;
+    let copy = ok!(sys::dup(fd));
     check_eq!(sys::fcntl(copy, abi::F_GETFD, 0), Ok(0));
     let [reader, writer] = ok!(sys::pipe(abi::O_CLOEXEC));
     // The program must not inherit the writing end: reading ends although the program still runs.
@@ -58,7 +58,7 @@ fn pipe_bytes_and_ends() -> Outcome {
     check_eq!(sys::write(reader, b"x"), Err(Errno::EBADF));
     check_eq!(sys::read(writer, &mut bytes), Err(Errno::EBADF));
     check_eq!(sys::lseek(reader, 0, abi::SEEK_SET), Err(Errno::ESPIPE));
-    check_eq!(sys::pread(reader, &mut bytes, 0), Err(Errno::ESPIPE));
+    check_eq!(sys::pread(reader, &mut bytes, FileOffset::ZERO), Err(Errno::ESPIPE));
     check!(user::fs::is_kind(ok!(sys::fstat(reader)).st_mode, abi::S_IFIFO));
     check_eq!(sys::write(writer, b"yz"), Ok(2));
     ok!(sys::close(writer));
@@ -162,7 +162,7 @@ fn socket_large_messages() -> Outcome {
 fn receive(socket: Fd, buffer: &mut [u8], flags: u32) -> Result<usize> {
     raw(
         abi::__NR_recvfrom,
-        &[socket as usize, buffer.as_mut_ptr() as usize, buffer.len(), flags as usize, 0, 0],
+        &[socket.argument(), buffer.as_mut_ptr() as usize, buffer.len(), flags as usize, 0, 0],
     )
 }
 

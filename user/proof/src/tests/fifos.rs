@@ -34,7 +34,7 @@ fn fifo_names() -> Outcome {
     check_eq!(sys::mkdir(b"pipe", 0o755), Err(Errno::EEXIST));
     check_eq!(sys::open(b"pipe/x", abi::O_RDONLY, 0), Err(Errno::ENOTDIR));
     check_eq!(sys::open(b"pipe", abi::O_RDONLY | abi::O_DIRECTORY, 0), Err(Errno::ENOTDIR));
-    check_eq!(sys::truncate(b"pipe", 5), Err(Errno::EINVAL));
+    check_eq!(sys::truncate(b"pipe", ByteCount(5)), Err(Errno::EINVAL));
     ok!(sys::chmod(b"pipe", 0o600));
     // Both names are one pipe, which lives on without them.
     let one = ok!(sys::open(b"pipe", abi::O_RDWR | NONBLOCKING, 0));

@@ -35,12 +35,12 @@ fn file_offsets() -> Outcome {
     let mut byte = [0];
     check_eq!(sys::read(fd, &mut byte), Ok(1));
     check_eq!(&byte, b"9");
-    check_eq!(sys::pread(fd, &mut byte, 4), Ok(1));
+    check_eq!(sys::pread(fd, &mut byte, FileOffset(4)), Ok(1));
     check_eq!(&byte, b"4");
     check_eq!(sys::lseek(fd, 0, abi::SEEK_CUR), Ok(10));
-    check_eq!(sys::pwrite(fd, b"x", 0), Ok(1));
+    check_eq!(sys::pwrite(fd, b"x", FileOffset::ZERO), Ok(1));
     check_eq!(sys::lseek(fd, 0, abi::SEEK_CUR), Ok(10));
-    check_eq!(sys::pread(fd, &mut byte, 10), Ok(0));
+    check_eq!(sys::pread(fd, &mut byte, FileOffset(10)), Ok(0));
     check_eq!(sys::lseek(fd, -11, abi::SEEK_END), Err(Errno::EINVAL));
     check_eq!(sys::lseek(fd, 100, abi::SEEK_SET), Ok(100));
     check_eq!(sys::read(fd, &mut byte), Ok(0));
@@ -59,7 +59,7 @@ fn file_append() -> Outcome {
     check_eq!(content(b"f")?, b"start-one-two-three");
     check_eq!(sys::lseek(one, 0, abi::SEEK_CUR), Ok(19));
     // Linux appends here too, whatever POSIX says.
-    check_eq!(sys::pwrite(two, b"!", 0), Ok(1));
+    check_eq!(sys::pwrite(two, b"!", FileOffset::ZERO), Ok(1));
     check_eq!(content(b"f")?, b"start-one-two-three!");
     Ok(())
 }
@@ -67,21 +67,21 @@ fn file_append() -> Outcome {
 #[guest_test]
 fn file_truncate() -> Outcome {
     let fd = file(b"f", &[7; 10000])?;
-    check_eq!(sys::ftruncate(fd, 5000), Ok(0));
+    check_eq!(sys::ftruncate(fd, ByteCount(5000)), Ok(0));
     check_eq!(ok!(sys::fstat(fd)).st_size, 5000);
-    check_eq!(sys::truncate(b"f", 9000), Ok(()));
+    check_eq!(sys::truncate(b"f", ByteCount(9000)), Ok(()));
     let bytes = content(b"f")?;
     check_eq!(bytes.len(), 9000);
     check!(
         bytes[..5000].iter().all(|byte| *byte == 7) && bytes[5000..].iter().all(|byte| *byte == 0)
     );
-    check_eq!(sys::ftruncate(fd, 0), Ok(0));
+    check_eq!(sys::ftruncate(fd, ByteCount::ZERO), Ok(0));
     check_eq!(sys::read(fd, &mut [0; 4]), Ok(0));
     check_eq!(ok!(sys::stat(b"f")).st_size, 0);
     let reader = ok!(sys::open(b"f", abi::O_RDONLY, 0));
-    check_eq!(sys::ftruncate(reader, 1), Err(Errno::EINVAL));
-    check_eq!(sys::truncate(b".", 1), Err(Errno::EISDIR));
-    check_eq!(sys::truncate(b"none", 1), Err(Errno::ENOENT));
+    check_eq!(sys::ftruncate(reader, ByteCount(1)), Err(Errno::EINVAL));
+    check_eq!(sys::truncate(b".", ByteCount(1)), Err(Errno::EISDIR));
+    check_eq!(sys::truncate(b"none", ByteCount(1)), Err(Errno::ENOENT));
     file(b"g", b"something")?;
     let again = ok!(sys::open(b"g", abi::O_WRONLY | abi::O_TRUNC, 0));
     check_eq!(ok!(sys::fstat(again)).st_size, 0);
@@ -92,15 +92,15 @@ fn file_truncate() -> Outcome {
 fn file_sparse() -> Outcome {
     const FAR: u64 = 5 << 30;
     let fd = file(b"f", b"begin")?;
-    check_eq!(sys::pwrite(fd, b"end", FAR), Ok(3));
+    check_eq!(sys::pwrite(fd, b"end", FileOffset(FAR)), Ok(3));
     let stat = ok!(sys::fstat(fd));
     check_eq!(stat.st_size as u64, FAR + 3);
     check!(stat.st_blocks < 1000);
     let mut bytes = vec![1; 100_000];
-    check_eq!(sys::pread(fd, &mut bytes, FAR - 99_999), Ok(100_000));
+    check_eq!(sys::pread(fd, &mut bytes, FileOffset(FAR - 99_999)), Ok(100_000));
     check!(bytes[..99_999].iter().all(|byte| *byte == 0));
     check_eq!(bytes[99_999], b'e');
-    check_eq!(sys::pread(fd, &mut bytes[..8], 0), Ok(8));
+    check_eq!(sys::pread(fd, &mut bytes[..8], FileOffset::ZERO), Ok(8));
     check_eq!(&bytes[..8], b"begin\0\0\0");
     Ok(())
 }
@@ -115,18 +115,18 @@ fn file_vectored() -> Outcome {
     let (mut one, mut two, mut empty) = (*b"abc", *b"defgh", []);
     let vectors = [vector(&mut one), vector(&mut empty), vector(&mut two)];
     let list = vectors.as_ptr() as usize;
-    check_eq!(proof::kit::raw(abi::__NR_writev, &[fd as usize, list, 3]), Ok(8));
+    check_eq!(proof::kit::raw(abi::__NR_writev, &[fd.argument(), list, 3]), Ok(8));
     check_eq!(content(b"f")?, b"abcdefgh");
     let (mut first, mut second) = ([b'.'; 5], [b'.'; 5]);
     let vectors = [vector(&mut first), vector(&mut second)];
     let list = vectors.as_ptr() as usize;
-    check_eq!(proof::kit::raw(abi::__NR_preadv, &[fd as usize, list, 2, 1, 0]), Ok(7));
+    check_eq!(proof::kit::raw(abi::__NR_preadv, &[fd.argument(), list, 2, 1, 0]), Ok(7));
     check_eq!((&first, &second), (b"bcdef", b"gh..."));
     check_eq!(sys::lseek(fd, 0, abi::SEEK_SET), Ok(0));
-    check_eq!(proof::kit::raw(abi::__NR_readv, &[fd as usize, list, 2]), Ok(8));
+    check_eq!(proof::kit::raw(abi::__NR_readv, &[fd.argument(), list, 2]), Ok(8));
     check_eq!((&first, &second), (b"abcde", b"fgh.."));
-    check_eq!(proof::kit::raw(abi::__NR_readv, &[fd as usize, list, 0]), Ok(0));
-    check_eq!(proof::kit::raw(abi::__NR_readv, &[fd as usize, list, 1025]), Err(Errno::EINVAL));
+    check_eq!(proof::kit::raw(abi::__NR_readv, &[fd.argument(), list, 0]), Ok(0));
+    check_eq!(proof::kit::raw(abi::__NR_readv, &[fd.argument(), list, 1025]), Err(Errno::EINVAL));
     Ok(())
 }
 
@@ -136,7 +136,7 @@ fn file_shared_offset() -> Outcome {
     let status = in_child(|| i32::from(sys::read(fd, &mut [0; 4]) != Ok(4)))?;
     check_eq!(status.exit_code(), Some(0));
     check_eq!(sys::lseek(fd, 0, abi::SEEK_CUR), Ok(4));
-    let copy = ok!(sys::dup(fd)) as Fd;
+    let copy = ok!(sys::dup(fd));
     check_eq!(sys::lseek(copy, 1, abi::SEEK_CUR), Ok(5));
     check_eq!(sys::lseek(fd, 0, abi::SEEK_CUR), Ok(5));
     let other = ok!(sys::open(b"f", abi::O_RDONLY, 0));
@@ -151,11 +151,11 @@ fn file_unlinked_but_open() -> Outcome {
     check_eq!(sys::stat(b"f").map(drop), Err(Errno::ENOENT));
     check_eq!(ok!(sys::fstat(fd)).st_nlink, 0);
     let mut bytes = [0; 10];
-    check_eq!(sys::pread(fd, &mut bytes, 0), Ok(10));
+    check_eq!(sys::pread(fd, &mut bytes, FileOffset::ZERO), Ok(10));
     check_eq!(&bytes, b"still here");
-    check_eq!(sys::pwrite(fd, b"S", 0), Ok(1));
+    check_eq!(sys::pwrite(fd, b"S", FileOffset::ZERO), Ok(1));
     let other = file(b"f", b"another")?;
-    check_eq!(sys::pread(fd, &mut bytes, 0), Ok(10));
+    check_eq!(sys::pread(fd, &mut bytes, FileOffset::ZERO), Ok(10));
     check_eq!(&bytes, b"Still here");
     check!(ok!(sys::fstat(fd)).st_ino != ok!(sys::fstat(other)).st_ino);
     Ok(())
@@ -176,8 +176,8 @@ fn file_large() -> Outcome {
         at = end;
     }
     check!(back == bytes);
-    check_eq!(sys::pwrite(fd, &bytes[..70_000], 12_345), Ok(70_000));
-    check_eq!(sys::pread(fd, &mut back, 0), Ok(LEN));
+    check_eq!(sys::pwrite(fd, &bytes[..70_000], FileOffset(12_345)), Ok(70_000));
+    check_eq!(sys::pread(fd, &mut back, FileOffset::ZERO), Ok(LEN));
     check!(back[..12_345] == bytes[..12_345]);
     check!(back[12_345..82_345] == bytes[..70_000]);
     check!(back[82_345..] == bytes[82_345..]);

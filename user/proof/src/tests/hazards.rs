@@ -30,7 +30,7 @@ fn hazard_fork_with_pages_outstanding() -> Outcome {
     let (fd, mut buffer) = read_whole(1)?;
     let wanted = pattern(1, BYTES);
     let status = in_child(|| {
-        let changed = sys::pwrite(fd, &pattern(2, BYTES), 0) == Ok(BYTES);
+        let changed = sys::pwrite(fd, &pattern(2, BYTES), FileOffset::ZERO) == Ok(BYTES);
         buffer[5 * PAGE_BYTES] ^= 0xff;
         let mut expected = pattern(1, BYTES);
         expected[5 * PAGE_BYTES] ^= 0xff;
@@ -71,7 +71,7 @@ extern "C" fn deep(_: i32) {
 fn read_on_stack(fd: Fd, wanted: &[u8], looks: bool) -> Outcome {
     let mut buffer = [0u8; 12 * PAGE_BYTES];
     let length = buffer.len();
-    check_eq!(sys::pread(fd, &mut buffer, 100), Ok(length));
+    check_eq!(sys::pread(fd, &mut buffer, FileOffset(100)), Ok(length));
     // The frame of the handler lies below, and grows over what was below before.
     ok!(sys::kill(sys::getpid(), abi::SIGUSR1 as i32));
     if looks {
@@ -116,15 +116,15 @@ fn hazard_readv_odd_pieces() -> Outcome {
         let pieces =
             [first.as_mut_ptr() as usize, length - 1, second.as_mut_ptr() as usize, second.len()];
         check_eq!(
-            raw(abi::__NR_readv, &[fd as usize, pieces.as_ptr() as usize, 2]),
+            raw(abi::__NR_readv, &[fd.argument(), pieces.as_ptr() as usize, 2]),
             Ok(length - 1 + 1024)
         );
         // The file changes before anything is looked at.
-        check_eq!(sys::pwrite(fd, &vec![round as u8; BYTES], 0), Ok(BYTES));
+        check_eq!(sys::pwrite(fd, &vec![round as u8; BYTES], FileOffset::ZERO), Ok(BYTES));
         check!(first[..length - 1] == wanted[at..at + length - 1]);
         check!(first[length - 1..].iter().all(|&byte| byte == 0xee));
         check!(second[..] == wanted[at + length - 1..at + length - 1 + 1024]);
-        check_eq!(sys::pwrite(fd, &wanted, 0), Ok(BYTES));
+        check_eq!(sys::pwrite(fd, &wanted, FileOffset::ZERO), Ok(BYTES));
     }
     Ok(())
 }
@@ -137,11 +137,11 @@ fn hazard_shifted_onto_its_source() -> Outcome {
         let mut model = pattern(shift as u64, BYTES);
         model.resize(BYTES + shift, 0);
         model[shift..].copy_from_slice(&pattern(shift as u64, BYTES));
-        check_eq!(sys::pwrite(fd, &buffer, shift as u64), Ok(BYTES));
+        check_eq!(sys::pwrite(fd, &buffer, FileOffset(shift as u64)), Ok(BYTES));
         check!(content(b"f")? == model);
         check!(buffer == pattern(shift as u64, BYTES));
         // And a part of it, backwards.
-        check_eq!(sys::pwrite(fd, &buffer[shift..], 0), Ok(BYTES - shift));
+        check_eq!(sys::pwrite(fd, &buffer[shift..], FileOffset::ZERO), Ok(BYTES - shift));
         model[..BYTES - shift].copy_from_slice(&pattern(shift as u64, BYTES)[shift..]);
         check!(content(b"f")? == model);
         ok!(sys::close(fd));

@@ -70,7 +70,7 @@ fn hostile_numbers() -> Outcome {
 #[guest_test]
 fn hostile_read_write() -> Outcome {
     let fd = file(b"f", b"untouched")?;
-    let number = fd as usize;
+    let number = fd.argument();
     all_fault(abi::__NR_read, &[number, 0, 5], 1)?;
     all_fault(abi::__NR_write, &[number, 0, 5], 1)?;
     all_fault(abi::__NR_pread64, &[number, 0, 5, 0], 1)?;
@@ -93,20 +93,20 @@ fn hostile_read_write() -> Outcome {
     // A pipe's bytes are not lost when they cannot be delivered.
     let [reader, writer] = ok!(sys::pipe(0));
     ok!(sys::write_all(writer, b"keep"));
-    all_fault(abi::__NR_read, &[reader as usize, 0, 4], 1)?;
+    all_fault(abi::__NR_read, &[reader.argument(), 0, 4], 1)?;
     let mut kept = [0; 4];
     check_eq!(sys::read(reader, &mut kept), Ok(4));
     check_eq!(&kept, b"keep");
     for whence in [5, 99, u32::MAX] {
         check_eq!(sys::lseek(fd, 0, whence), Err(Errno::EINVAL));
     }
-    check_eq!(sys::ftruncate(fd, u64::MAX), Err(Errno::EINVAL));
+    check_eq!(sys::ftruncate(fd, ByteCount(u64::MAX)), Err(Errno::EINVAL));
     Ok(())
 }
 
 #[guest_test]
 fn hostile_vectors() -> Outcome {
-    let fd = file(b"f", b"untouched")? as usize;
+    let fd = file(b"f", b"untouched")?.argument();
     let mut byte = [0u8; 8];
     let start = byte.as_mut_ptr() as usize;
     for number in [abi::__NR_readv, abi::__NR_writev] {
@@ -186,7 +186,7 @@ fn hostile_paths() -> Outcome {
 
 #[guest_test]
 fn hostile_structures() -> Outcome {
-    let fd = file(b"f", b"x")? as usize;
+    let fd = file(b"f", b"x")?.argument();
     all_fault(abi::__NR_fstat, &[fd, 0], 1)?;
     let good = c"f".as_ptr() as usize;
     all_fault(abi::__NR_stat, &[good, 0], 1)?;
@@ -197,7 +197,7 @@ fn hostile_structures() -> Outcome {
     all_fault(abi::__NR_nanosleep, &[0, 0], 0)?;
     all_fault(abi::__NR_clock_gettime, &[1, 0], 1)?;
     all_fault(abi::__NR_getcwd, &[0, 4096], 0)?;
-    let directory = ok!(sys::open(b".", abi::O_RDONLY, 0)) as usize;
+    let directory = ok!(sys::open(b".", abi::O_RDONLY, 0)).argument();
     all_fault(abi::__NR_getdents64, &[directory, 0, 4096], 1)?;
     for pointer in NOWHERE.into_iter().skip(1) {
         check_eq!(raw(abi::__NR_rt_sigaction, &[10, pointer, 0, 8]), Err(Errno::EFAULT));
@@ -355,9 +355,9 @@ fn hostile_everything() -> Outcome {
     };
     for round in 0..8u64 {
         let tormentor = child(|| {
-            let null = sys::open(b"/dev/null", abi::O_RDWR, 0).unwrap_or(-1);
+            let null = sys::open(b"/dev/null", abi::O_RDWR, 0).unwrap_or(Fd::NONE);
             for fd in 0..3 {
-                let _ = sys::dup2(null, fd);
+                let _ = sys::dup2(null, Fd(fd));
             }
             let _ = sys::setsid();
             let mut random = proof::random::Random::new(round);

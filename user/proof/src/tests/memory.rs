@@ -11,7 +11,7 @@ const READ_WRITE: u32 = abi::PROT_READ | abi::PROT_WRITE;
 
 fn map(address: usize, len_bytes: usize, protection: u32, flags: u32) -> Result<*mut u8> {
     // SAFETY: tests use MAP_FIXED only on what they have mapped themselves.
-    unsafe { sys::mmap(address, len_bytes, protection, flags, -1, 0) }
+    unsafe { sys::mmap(address, len_bytes, protection, flags, Fd::NONE, FileOffset::ZERO) }
 }
 
 fn unmap(start: *mut u8, len_bytes: usize) -> Result<()> {
@@ -195,7 +195,8 @@ fn memory_file_private() -> Outcome {
     proof::random::fill(4, 0, &mut bytes);
     let fd = file(b"f", &bytes)?;
     // SAFETY: without MAP_FIXED nothing that exists is touched.
-    let start = ok!(unsafe { sys::mmap(0, 10_000, READ_WRITE, abi::MAP_PRIVATE, fd, 0) });
+    let start =
+        ok!(unsafe { sys::mmap(0, 10_000, READ_WRITE, abi::MAP_PRIVATE, fd, FileOffset::ZERO) });
     ok!(sys::close(fd));
     for index in [0, 4095, 4096, 9_999] {
         check_eq!(peek(start.wrapping_add(index)), bytes[index]);
@@ -208,7 +209,14 @@ fn memory_file_private() -> Outcome {
     let fd = ok!(sys::open(b"f", abi::O_RDONLY, 0));
     // SAFETY: as above.
     let second = ok!(unsafe {
-        sys::mmap(0, PAGE_BYTES, abi::PROT_READ, abi::MAP_PRIVATE, fd, PAGE_BYTES as u64)
+        sys::mmap(
+            0,
+            PAGE_BYTES,
+            abi::PROT_READ,
+            abi::MAP_PRIVATE,
+            fd,
+            FileOffset(PAGE_BYTES as u64),
+        )
     });
     check_eq!(peek(second), bytes[PAGE_BYTES]);
     Ok(())
@@ -216,7 +224,7 @@ fn memory_file_private() -> Outcome {
 
 fn map_shared(fd: Fd, len_bytes: usize, offset: u64) -> Result<*mut u8> {
     // SAFETY: without MAP_FIXED nothing that exists is touched.
-    unsafe { sys::mmap(0, len_bytes, READ_WRITE, abi::MAP_SHARED, fd, offset) }
+    unsafe { sys::mmap(0, len_bytes, READ_WRITE, abi::MAP_SHARED, fd, FileOffset(offset)) }
 }
 
 /// A shared mapping and the file are one: stores are read, writes are seen, whoever makes them and
@@ -234,20 +242,20 @@ fn memory_file_shared() -> Outcome {
     poke(start.wrapping_add(10), 0xaa);
     poke(start.wrapping_add(2 * PAGE_BYTES + 1), 0xbb);
     let mut byte = [0];
-    check_eq!(sys::pread(other, &mut byte, 10), Ok(1));
+    check_eq!(sys::pread(other, &mut byte, FileOffset(10)), Ok(1));
     check_eq!(byte, [0xaa]);
     check_eq!(peek(second.wrapping_add(1)), 0xbb);
     check_eq!(content(b"f")?[2 * PAGE_BYTES + 1], 0xbb);
     // A write, seen by the mapping, which keeps its own stores to the same page.
     poke(start.wrapping_add(20), 0xcc);
-    check_eq!(sys::pwrite(other, b"written", 30), Ok(7));
+    check_eq!(sys::pwrite(other, b"written", FileOffset(30)), Ok(7));
     check_eq!(
         (peek(start.wrapping_add(20)), peek(start.wrapping_add(30)), peek(start.wrapping_add(36))),
         (0xcc, b'w', b'n')
     );
     // The file's end moves: what is behind it is zeros when it comes back.
-    check_eq!(sys::ftruncate(fd, PAGE_BYTES as u64 + 5), Ok(0));
-    check_eq!(sys::ftruncate(fd, 2 * PAGE_BYTES as u64), Ok(0));
+    check_eq!(sys::ftruncate(fd, ByteCount(PAGE_BYTES as u64 + 5)), Ok(0));
+    check_eq!(sys::ftruncate(fd, ByteCount(2 * PAGE_BYTES as u64)), Ok(0));
     check_eq!(
         (peek(start.wrapping_add(PAGE_BYTES + 4)), peek(start.wrapping_add(PAGE_BYTES + 5))),
         (bytes[PAGE_BYTES + 4], 0)

@@ -39,7 +39,7 @@ fn name_rename_over() -> Outcome {
     check_eq!(content(b"old")?, b"the new one");
     check_eq!(ok!(sys::stat(b"old")).st_ino, inode);
     let mut bytes = [0; 11];
-    check_eq!(sys::pread(old, &mut bytes, 0), Ok(11));
+    check_eq!(sys::pread(old, &mut bytes, FileOffset::ZERO), Ok(11));
     check_eq!(&bytes, b"the old one");
     check_eq!(sys::rename(b"old", b"old"), Ok(()));
     check_eq!(sys::rename(b"none", b"x"), Err(Errno::ENOENT));
@@ -162,7 +162,7 @@ fn name_attributes() -> Outcome {
         (stat.st_atime, stat.st_atime_nsec, stat.st_mtime, stat.st_mtime_nsec),
         (1000, 5, 2000, 5)
     );
-    ok!(sys::pwrite(fd, b"x", 0));
+    ok!(sys::pwrite(fd, b"x", FileOffset::ZERO));
     check!(ok!(sys::stat(b"f")).st_mtime > 2000);
     check_eq!(sys::access(b"f", 0), Ok(()));
     check_eq!(sys::access(b"none", 0), Err(Errno::ENOENT));

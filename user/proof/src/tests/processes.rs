@@ -130,7 +130,7 @@ fn process_vfork() -> Outcome {
 fn output_of(path: &[u8], args: &[&[u8]], environment: &[&[u8]]) -> Outcome<Vec<u8>> {
     let out = file(b"out", b"")?;
     let status = in_child(|| {
-        let _ = sys::dup2(out, 1);
+        let _ = sys::dup2(out, Fd::STDOUT);
         let error = sys::execve(path, args, environment);
         complain("tests", path, error)
     })?;
@@ -310,8 +310,9 @@ fn process_futex_shared() -> Outcome {
     const WAKE: usize = abi::FUTEX_WAKE as usize;
     let flags = abi::MAP_SHARED | abi::MAP_ANONYMOUS;
     // SAFETY: without MAP_FIXED nothing that exists is touched.
-    let page =
-        ok!(unsafe { sys::mmap(0, 8192, abi::PROT_READ | abi::PROT_WRITE, flags, -1, 0) }) as usize;
+    let page = ok!(unsafe {
+        sys::mmap(0, 8192, abi::PROT_READ | abi::PROT_WRITE, flags, Fd::NONE, FileOffset::ZERO)
+    }) as usize;
     let word = page + 4096;
     let waiter = child(|| {
         // Elsewhere here than in the parent.

@@ -209,7 +209,7 @@ fn state_wide_registers() -> Outcome {
     ok!(sys::signal_handle(abi::SIGUSR1 as i32, ruin_wide, 0));
     let run = |index: u8| {
         let mut buffer = vec![0; bytes.len()];
-        let is_read = sys::pread(fd, &mut buffer, 0) == Ok(bytes.len());
+        let is_read = sys::pread(fd, &mut buffer, FileOffset::ZERO) == Ok(bytes.len());
         let (first, second) = buffer.split_at(150 * 4096);
         let itself = [sys::getpid() as usize, abi::SIGUSR1 as usize];
         let is_right = wide_survives(index * 40, abi::__NR_sched_yield, [0; 2], first)

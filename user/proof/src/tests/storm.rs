@@ -199,7 +199,7 @@ impl Counts {
 fn witness(fd: Fd, content: &[u8]) -> Outcome {
     for round in 0..10 {
         let mut pages = ok!(Pages::new(FILE_BYTES));
-        check_eq!(sys::pread(fd, &mut pages, 0), Ok(FILE_BYTES));
+        check_eq!(sys::pread(fd, &mut pages, FileOffset::ZERO), Ok(FILE_BYTES));
         let at = 5 * round * PAGE_BYTES;
         if pages[at..at + 8 * PAGE_BYTES] != content[at..at + 8 * PAGE_BYTES] {
             return Err(format!("the witness found other bytes than there were, in round {round}"));
@@ -219,7 +219,7 @@ impl Tormentor {
     fn new(seed: u64) -> Result<Self> {
         let null = sys::open(b"/dev/null", abi::O_RDWR, 0)?;
         for fd in 0..3 {
-            sys::dup2(null, fd)?;
+            sys::dup2(null, Fd(fd))?;
         }
         let _ = sys::setsid();
         let name = format!("storm-{seed}").into_bytes();
@@ -232,9 +232,10 @@ impl Tormentor {
         let pipe = sys::pipe(abi::O_NONBLOCK)?;
         let zero = sys::open(b"/dev/zero", abi::O_RDWR, 0)?;
         let closed = sys::dup(null)?;
-        sys::close(closed as Fd)?;
-        let fds = [null, own, only_read, directory, pipe[0], pipe[1], zero].map(|fd| fd as usize);
-        let odd = [closed, usize::MAX, 0x7fff_ffff, 1 << 32, abi::AT_FDCWD as isize as usize];
+        sys::close(closed)?;
+        let fds = [null, own, only_read, directory, pipe[0], pipe[1], zero].map(|fd| fd.argument());
+        let odd =
+            [closed.argument(), usize::MAX, 0x7fff_ffff, 1 << 32, abi::AT_FDCWD as isize as usize];
         let area = Self::area(own)?;
         Ok(Self {
             random: Random::new(seed + 100),
@@ -248,7 +249,7 @@ impl Tormentor {
     fn area(own: Fd) -> Result<usize> {
         let part = AREA_PAGES * PAGE_BYTES;
         let mut pages = core::mem::ManuallyDrop::new(Pages::new(AREAS * part)?);
-        sys::pread(own, &mut pages[..part], 0)?;
+        sys::pread(own, &mut pages[..part], FileOffset::ZERO)?;
         pages[7 * PAGE_BYTES..][..2].copy_from_slice(b"f\0");
         let start = pages.as_mut_ptr() as usize;
         for (number, rights) in [(1, abi::PROT_READ), (2, abi::PROT_NONE)] {
@@ -347,7 +348,7 @@ extern "C" fn reading(argument: usize) {
         let fd = race.fds[at / PAGE_BYTES % 2];
         // SAFETY: the range is the race's own; what it holds is looked at only by children.
         let _ = unsafe {
-            sys::syscall(abi::__NR_pread64, [fd as usize, race.start + at, length, at, 0, 0])
+            sys::syscall(abi::__NR_pread64, [fd.argument(), race.start + at, length, at, 0, 0])
         };
     }
 }
@@ -377,7 +378,7 @@ extern "C" fn unmapping(argument: usize) {
 /// somebody put there.
 #[guest_test(timeout_s: 120)]
 fn hostile_race() -> Outcome {
-    let mut fds = [0; 2];
+    let mut fds = [Fd::NONE; 2];
     for (which, fd) in (0..).zip(&mut fds) {
         let words = (0..RACE_PAGES * PAGE_BYTES)
             .step_by(8)

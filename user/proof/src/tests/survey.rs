@@ -34,7 +34,7 @@ fn survey_statx() -> Outcome {
     let empty = c"".as_ptr() as usize;
     let to = told.as_mut_ptr() as usize;
     check_eq!(
-        raw(abi::__NR_statx, &[fd as usize, empty, abi::AT_EMPTY_PATH as usize, basic, to]),
+        raw(abi::__NR_statx, &[fd.argument(), empty, abi::AT_EMPTY_PATH as usize, basic, to]),
         Ok(0)
     );
     ok!(sys::symlink(b"f", b"link"));
@@ -65,7 +65,7 @@ fn survey_getdents() -> Outcome {
         let mut buffer = [0xffu8; 56];
         let bytes = ok!(raw(
             abi::__NR_getdents,
-            &[fd as usize, buffer.as_mut_ptr() as usize, buffer.len()]
+            &[fd.argument(), buffer.as_mut_ptr() as usize, buffer.len()]
         ));
         if bytes == 0 {
             break;
@@ -87,10 +87,10 @@ fn survey_getdents() -> Outcome {
         .map(|(name, kind)| (name.to_vec(), kind))
         .to_vec();
     check_eq!(entries, wanted);
-    check_eq!(raw(abi::__NR_getdents, &[fd as usize, [0u8; 8].as_mut_ptr() as usize, 8]), Ok(0));
+    check_eq!(raw(abi::__NR_getdents, &[fd.argument(), [0u8; 8].as_mut_ptr() as usize, 8]), Ok(0));
     ok!(sys::lseek(fd, 0, abi::SEEK_SET));
     check_eq!(
-        raw(abi::__NR_getdents, &[fd as usize, [0u8; 8].as_mut_ptr() as usize, 8]),
+        raw(abi::__NR_getdents, &[fd.argument(), [0u8; 8].as_mut_ptr() as usize, 8]),
         Err(Errno::EINVAL)
     );
     Ok(())
@@ -106,9 +106,9 @@ fn survey_extended_attributes() -> Outcome {
     let none = |result| matches!(result, Err(Errno::ENODATA | Errno::EOPNOTSUPP));
     check!(none(raw(abi::__NR_getxattr, &[path, name, to, 8])));
     check!(none(raw(abi::__NR_lgetxattr, &[path, name, to, 8])));
-    check!(none(raw(abi::__NR_fgetxattr, &[fd as usize, name, to, 8])));
+    check!(none(raw(abi::__NR_fgetxattr, &[fd.argument(), name, to, 8])));
     check_eq!(raw(abi::__NR_listxattr, &[path, to, 8]), Ok(0));
-    check_eq!(raw(abi::__NR_flistxattr, &[fd as usize, to, 8]), Ok(0));
+    check_eq!(raw(abi::__NR_flistxattr, &[fd.argument(), to, 8]), Ok(0));
     check_eq!(
         raw(abi::__NR_getxattr, &[c"none".as_ptr() as usize, name, to, 8]),
         Err(Errno::ENOENT)
@@ -175,8 +175,8 @@ fn survey_identities() -> Outcome {
     check_eq!(raw(abi::__NR_getpriority, &[0, 0]), Ok(20));
     check_eq!(raw(abi::__NR_getpriority, &[3, 0]), Err(Errno::EINVAL));
     let fd = file(b"f", b"")?;
-    check_eq!(raw(abi::__NR_fadvise64, &[fd as usize, 0, 0, 2]), Ok(0));
-    check_eq!(raw(abi::__NR_fadvise64, &[fd as usize, 0, 0, 99]), Err(Errno::EINVAL));
+    check_eq!(raw(abi::__NR_fadvise64, &[fd.argument(), 0, 0, 2]), Ok(0));
+    check_eq!(raw(abi::__NR_fadvise64, &[fd.argument(), 0, 0, 99]), Err(Errno::EINVAL));
     check_eq!(raw(abi::__NR_fadvise64, &[999, 0, 0, 0]), Err(Errno::EBADF));
     Ok(())
 }

@@ -62,11 +62,12 @@ fn pty_names() -> Outcome {
     let unlocked = 0i32;
     ok!(raw(
         abi::__NR_ioctl,
-        &[master as usize, ioctl::TIOCSPTLCK as usize, &raw const unlocked as usize]
+        &[master.argument(), ioctl::TIOCSPTLCK as usize, &raw const unlocked as usize]
     ));
     check_eq!(sys::ioctl_number(master, ioctl::TIOCGPTLCK), Ok(0));
     let slave = ok!(sys::open(&path, SLAVE, 0));
-    let peer = ok!(sys::ioctl(master, ioctl::TIOCGPTPEER, (SLAVE | abi::O_CLOEXEC) as usize)) as Fd;
+    let peer =
+        Fd(ok!(sys::ioctl(master, ioctl::TIOCGPTPEER, (SLAVE | abi::O_CLOEXEC) as usize)) as i32);
     check_eq!(sys::fcntl(peer, abi::F_GETFD, 0), Ok(1));
     check_eq!(sys::ioctl(slave, ioctl::TIOCGPTPEER, SLAVE as usize), Err(Errno::EIO));
     check_eq!(sys::write(peer, b"by its master\n"), Ok(14));
@@ -87,7 +88,7 @@ fn pty_names() -> Outcome {
     ok!(sys::close(master));
     check_eq!(sys::stat(&path).err(), Some(Errno::ENOENT));
     check!(!ok!(user::fs::list(b"/dev/pts")).contains(&name));
-    check!(ok!(sys::open_pair()) > 0);
+    check!(ok!(sys::open_pair()) > Fd::STDIN);
     check_eq!(sys::open(b"/dev/pts/x", SLAVE, 0), Err(Errno::ENOENT));
     check_eq!(sys::open(b"/dev/pts", abi::O_RDWR, 0), Err(Errno::EISDIR));
     Ok(())

@@ -61,7 +61,7 @@ fn fail(
 }
 
 fn put(shell: &Shell, arguments: &[Vec<u8>], bytes: &[u8]) -> i32 {
-    match sys::write_all(1, bytes) {
+    match sys::write_all(Fd::STDOUT, bytes) {
         Ok(()) => 0,
         Err(error) => fail(shell, arguments, b"write error", error),
     }
@@ -296,7 +296,7 @@ fn read(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     let mut escaped = false;
     loop {
         let mut byte = [0];
-        if sys::read_full(0, &mut byte).unwrap_or(0) == 0 {
+        if sys::read_full(Fd::STDIN, &mut byte).unwrap_or(0) == 0 {
             ended = true;
             break;
         }

@@ -97,10 +97,10 @@ impl Shell {
             let pipe = if last { None } else { Some(self.pipe()?) };
             let child = self.spawn(Place::Foreground { group }, |shell| {
                 if let Some(input) = input {
-                    let _ = (sys::dup2(input, 0), sys::close(input));
+                    let _ = (sys::dup2(input, Fd::STDIN), sys::close(input));
                 }
                 if let Some([reader, writer]) = pipe {
-                    let _ = (sys::dup2(writer, 1), sys::close(writer), sys::close(reader));
+                    let _ = (sys::dup2(writer, Fd::STDOUT), sys::close(writer), sys::close(reader));
                 }
                 shell.run_in_child(command)
             })?;
@@ -146,7 +146,7 @@ impl Shell {
                     sys::signal_ignore(abi::SIGQUIT as i32),
                 );
                 if let Ok(null) = sys::open(b"/dev/null", abi::O_RDONLY, 0) {
-                    let _ = (sys::dup2(null, 0), sys::close(null));
+                    let _ = (sys::dup2(null, Fd::STDIN), sys::close(null));
                 }
             }
             match shell.run_and_or(item) {

@@ -241,7 +241,7 @@ impl Shell {
             Ok(Some(child)) => child,
             Ok(None) => {
                 self.enter_subshell();
-                let _ = sys::dup2(writer, 1);
+                let _ = sys::dup2(writer, Fd::STDOUT);
                 let status = self.run_text(source);
                 sys::exit(status)
             }

@@ -14,7 +14,7 @@ use sys::abi;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// The terminal.
-const TERMINAL: Fd = 0;
+const TERMINAL: Fd = Fd::STDIN;
 
 /// Signals that a terminal sends and an interactive shell survives.
 const TERMINAL_SIGNALS: [u32; 4] = [abi::SIGQUIT, abi::SIGTSTP, abi::SIGTTIN, abi::SIGTTOU];
@@ -94,7 +94,7 @@ impl Shell {
         let _ = sys::signal_handle(abi::SIGINT as i32, note_interrupt, 0);
         let _ = sys::setpgid(0, 0);
         take_terminal(true);
-        let mut editor = Editor::new(TERMINAL, 1);
+        let mut editor = Editor::new(TERMINAL, Fd::STDOUT);
         let mut text = Vec::new();
         loop {
             self.reap();

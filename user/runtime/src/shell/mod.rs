@@ -161,7 +161,7 @@ impl Shell {
         let mut text = Vec::new();
         loop {
             let mut byte = [0];
-            let more = sys::read_full(0, &mut byte).unwrap_or(0) == 1;
+            let more = sys::read_full(Fd::STDIN, &mut byte).unwrap_or(0) == 1;
             text.extend(byte.iter().take(usize::from(more)));
             if more && (byte[0] != b'\n' || Parser::new(&text).breaks_off()) {
                 continue;

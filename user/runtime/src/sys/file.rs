@@ -2,6 +2,7 @@
 
 use super::{Fd, Result, abi, c_string, call};
 use crate::errno::Errno;
+use foundation::{ByteCount, FileOffset};
 
 /// What `stat` fills in.
 pub type Stat = abi::stat;
@@ -13,7 +14,7 @@ pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
 }
 
 /// Reads at `offset`, leaving the file offset alone.
-pub fn pread(fd: Fd, buffer: &mut [u8], offset: u64) -> Result<usize> {
+pub fn pread(fd: Fd, buffer: &mut [u8], offset: FileOffset) -> Result<usize> {
     // SAFETY: the kernel writes within the slice.
     unsafe { call!(__NR_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset) }
 }
@@ -25,7 +26,7 @@ pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
 }
 
 /// Writes at `offset`, leaving the file offset alone.
-pub fn pwrite(fd: Fd, bytes: &[u8], offset: u64) -> Result<usize> {
+pub fn pwrite(fd: Fd, bytes: &[u8], offset: FileOffset) -> Result<usize> {
     // SAFETY: the kernel only reads the slice.
     unsafe { call!(__NR_pwrite64, fd, bytes.as_ptr(), bytes.len(), offset) }
 }
@@ -61,7 +62,10 @@ pub fn read_full(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
 pub fn open(path: &[u8], flags: u32, mode: u32) -> Result<Fd> {
     let path = c_string(path)?;
     // SAFETY: the kernel only reads the string.
-    unsafe { call!(__NR_openat, abi::AT_FDCWD, path.as_ptr(), flags, mode).map(|fd| fd as Fd) }
+    unsafe {
+        call!(__NR_openat, Fd::WORKING_DIRECTORY, path.as_ptr(), flags, mode)
+            .map(|fd| Fd(fd as i32))
+    }
 }
 
 /// Closes a descriptor.
@@ -95,7 +99,7 @@ fn stat_at(path: &[u8], flags: u32) -> Result<Stat> {
     let path = c_string(path)?;
     let mut stat = empty_stat();
     // SAFETY: the kernel fills in the structure.
-    unsafe { call!(__NR_newfstatat, abi::AT_FDCWD, path.as_ptr(), &raw mut stat, flags)? };
+    unsafe { call!(__NR_newfstatat, Fd::WORKING_DIRECTORY, path.as_ptr(), &raw mut stat, flags)? };
     Ok(stat)
 }
 
@@ -132,7 +136,7 @@ path_calls! {
     /// Removes a name.
     unlink = __NR_unlink();
     /// Sets a file's length.
-    truncate = __NR_truncate(len_bytes: u64);
+    truncate = __NR_truncate(length: ByteCount);
     /// Sets permission bits.
     chmod = __NR_chmod(mode: u32);
     /// Sets owner and group.
@@ -175,22 +179,30 @@ macro_rules! descriptor_calls {
 
 descriptor_calls! {
     /// Sets a file's length.
-    ftruncate = __NR_ftruncate(len_bytes: u64);
+    ftruncate = __NR_ftruncate(length: ByteCount);
     /// Waits until the file is on stable storage.
     fsync = __NR_fsync();
     /// Sets permission bits.
     fchmod = __NR_fchmod(mode: u32);
-    /// The lowest free descriptor becomes a copy.
-    dup = __NR_dup();
-    /// `target` becomes a copy.
-    dup2 = __NR_dup2(target: Fd);
     /// Descriptor flags and the like.
     fcntl = __NR_fcntl(command: u32, argument: usize);
 }
 
+/// Makes the lowest free descriptor a copy of `fd`, and returns it.
+pub fn dup(fd: Fd) -> Result<Fd> {
+    // SAFETY: touches no memory.
+    unsafe { call!(__NR_dup, fd).map(|copy| Fd(copy as i32)) }
+}
+
+/// Makes `target` a copy of `fd`, and returns it. What `target` was is closed.
+pub fn dup2(fd: Fd, target: Fd) -> Result<Fd> {
+    // SAFETY: touches no memory.
+    unsafe { call!(__NR_dup2, fd, target).map(|copy| Fd(copy as i32)) }
+}
+
 /// A pipe: the end to read from, and the end to write to.
 pub fn pipe(flags: u32) -> Result<[Fd; 2]> {
-    let mut ends = [-1; 2];
+    let mut ends = [Fd::NONE; 2];
     // SAFETY: the kernel fills in two descriptors.
     unsafe { call!(__NR_pipe2, &raw mut ends, flags)? };
     Ok(ends)
@@ -198,7 +210,7 @@ pub fn pipe(flags: u32) -> Result<[Fd; 2]> {
 
 /// Two connected local sockets of type `kind`.
 pub fn socketpair(kind: u32) -> Result<[Fd; 2]> {
-    let mut ends = [-1; 2];
+    let mut ends = [Fd::NONE; 2];
     // SAFETY: the kernel fills in two descriptors.
     unsafe { call!(__NR_socketpair, linux_raw_sys::net::AF_UNIX, kind, 0, &raw mut ends)? };
     Ok(ends)
@@ -229,7 +241,7 @@ pub fn utimens(path: &[u8], times: Option<[abi::__kernel_timespec; 2]>) -> Resul
     let path = c_string(path)?;
     let times = times.as_ref().map_or(core::ptr::null(), |times| times.as_ptr());
     // SAFETY: the kernel only reads.
-    unsafe { call!(__NR_utimensat, abi::AT_FDCWD, path.as_ptr(), times, 0).map(drop) }
+    unsafe { call!(__NR_utimensat, Fd::WORKING_DIRECTORY, path.as_ptr(), times, 0).map(drop) }
 }
 
 /// Mounts `source` on `target`.

@@ -1,12 +1,15 @@
 //! The address space.
 
-use super::{Result, abi, call};
+use super::{Fd, Result, abi, call};
+use foundation::FileOffset;
 
 /// Maps fresh zeros, readable and writable, private, reserving nothing.
 pub fn map_anonymous(len_bytes: usize) -> Result<*mut u8> {
     let flags = abi::MAP_PRIVATE | abi::MAP_ANONYMOUS | abi::MAP_NORESERVE;
     // SAFETY: without MAP_FIXED nothing that exists is touched.
-    unsafe { mmap(0, len_bytes, abi::PROT_READ | abi::PROT_WRITE, flags, -1, 0) }
+    unsafe {
+        mmap(0, len_bytes, abi::PROT_READ | abi::PROT_WRITE, flags, Fd::NONE, FileOffset::ZERO)
+    }
 }
 
 /// mmap(2) as it is.
@@ -18,8 +21,8 @@ pub unsafe fn mmap(
     len_bytes: usize,
     protection: u32,
     flags: u32,
-    fd: i32,
-    offset: u64,
+    fd: Fd,
+    offset: FileOffset,
 ) -> Result<*mut u8> {
     // SAFETY: the caller's promise.
     unsafe {

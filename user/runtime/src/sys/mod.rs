@@ -21,12 +21,48 @@ pub use terminal::*;
 
 use crate::errno::Errno;
 use alloc::ffi::CString;
+use core::fmt;
+use foundation::{ByteCount, FileOffset};
 
 /// A result whose error is the system call's.
 pub type Result<T> = core::result::Result<T, Errno>;
 
-/// A file descriptor. Not owned: whoever opens closes, or leaves it to exit.
-pub type Fd = i32;
+/// A file descriptor. It does not own the open file: the program closes it, or leaves that to exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Fd(pub i32);
+
+impl Fd {
+    /// Standard input.
+    pub const STDIN: Self = Self(0);
+    /// Standard output.
+    pub const STDOUT: Self = Self(1);
+    /// Standard error.
+    pub const STDERR: Self = Self(2);
+    /// No descriptor: -1.
+    pub const NONE: Self = Self(-1);
+    /// In place of a directory's descriptor: the working directory.
+    pub const WORKING_DIRECTORY: Self = Self(abi::AT_FDCWD);
+
+    /// The descriptor as a system call's argument.
+    #[inline]
+    pub const fn argument(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl core::str::FromStr for Fd {
+    type Err = core::num::ParseIntError;
+    fn from_str(text: &str) -> core::result::Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The largest error number; results from `-4095` to `-1` are errors.
 const MAX_ERRNO: isize = 4095;
@@ -61,10 +97,63 @@ pub fn check(result: isize) -> Result<usize> {
     if (-MAX_ERRNO..0).contains(&result) { Err(Errno(-result as u16)) } else { Ok(result as usize) }
 }
 
-/// Makes a call by name with up to six arguments that are cast to `usize`.
+/// What can be an argument of a system call.
+pub trait Argument {
+    /// The value as a register holds it: sign-extended where it is signed.
+    fn to_register(self) -> usize;
+}
+
+macro_rules! arguments {
+    ($($type:ty),*) => {
+        $(impl Argument for $type {
+            #[inline]
+            fn to_register(self) -> usize {
+                self as usize
+            }
+        })*
+    };
+}
+arguments!(i32, u32, i64, u64, isize, usize);
+
+impl<T> Argument for *const T {
+    #[inline]
+    fn to_register(self) -> usize {
+        self as usize
+    }
+}
+
+impl<T> Argument for *mut T {
+    #[inline]
+    fn to_register(self) -> usize {
+        self as usize
+    }
+}
+
+impl Argument for Fd {
+    #[inline]
+    fn to_register(self) -> usize {
+        self.argument()
+    }
+}
+
+impl Argument for FileOffset {
+    #[inline]
+    fn to_register(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Argument for ByteCount {
+    #[inline]
+    fn to_register(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Makes a call by name with up to six arguments.
 macro_rules! call {
     ($name:ident $(, $argument:expr)* $(,)?) => {{
-        let given: &[usize] = &[$($argument as usize),*];
+        let given: &[usize] = &[$($crate::sys::Argument::to_register($argument)),*];
         let mut arguments = [0; 6];
         arguments[..given.len()].copy_from_slice(given);
         $crate::sys::check($crate::sys::syscall($crate::sys::abi::$name, arguments))

@@ -50,7 +50,7 @@ impl Shell {
             let Ok(target) = self.expand_single(&redirect.target) else { return false };
             if let Some(saved) = saved.as_deref_mut() {
                 let copy = sys::fcntl(redirect.fd, abi::F_DUPFD_CLOEXEC, SAVED_FD_MIN).ok();
-                saved.push((redirect.fd, copy.map(|fd| fd as Fd)));
+                saved.push((redirect.fd, copy.map(|fd| Fd(fd as i32))));
             }
             if let Err(error) = apply(redirect, &target) {
                 let subject: &[u8] =

@@ -18,20 +18,20 @@ impl Parser<'_> {
                 self.at = start;
                 return Ok(None);
             } else if self.take(b"<<") {
-                (0, RedirectKind::Here)
+                (Fd::STDIN, RedirectKind::Here)
             } else if self.take(b"<&") {
-                (0, RedirectKind::Duplicate)
+                (Fd::STDIN, RedirectKind::Duplicate)
             } else if self.take(b"<>") {
-                (0, RedirectKind::ReadWrite)
+                (Fd::STDIN, RedirectKind::ReadWrite)
             } else if self.take(b"<") {
-                (0, RedirectKind::Read)
+                (Fd::STDIN, RedirectKind::Read)
             } else if self.take(b">>") {
-                (1, RedirectKind::Append)
+                (Fd::STDOUT, RedirectKind::Append)
             } else if self.take(b">&") {
-                (1, RedirectKind::Duplicate)
+                (Fd::STDOUT, RedirectKind::Duplicate)
             } else {
                 let _ = self.take(b">|") || self.take(b">");
-                (1, RedirectKind::Write)
+                (Fd::STDOUT, RedirectKind::Write)
             };
         let strip_tabs = kind == RedirectKind::Here && self.take(b"-");
         let mut target = self.word()?.ok_or_else(|| self.unexpected())?;

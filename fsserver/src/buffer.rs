@@ -54,12 +54,12 @@ impl AlignedBuffer {
     }
 }
 
-/// Room for a whole message: a head, and right behind it, on a page border, the payload, and a byte
+/// Room for a whole message: a header, and right behind it, on a page border, the payload, and a byte
 /// that shows what is too long.
 #[derive(Debug)]
 pub struct Inbox(AlignedBuffer);
 
-/// Where the head lies.
+/// Where the header lies.
 const HEAD_AT: usize = PAGE_BYTES - HEADER_BYTES;
 
 impl Inbox {
@@ -73,13 +73,13 @@ impl Inbox {
         self.0.bytes_mut().get_mut(HEAD_AT..).unwrap_or_default()
     }
 
-    /// The head and the payload of a message of which so many bytes of payload came; none where it
+    /// The header and the payload of a message of which so many bytes of payload came; none where it
     /// was too long.
     pub fn message(&self, payload_bytes: usize) -> (&[u8; HEADER_BYTES], &[u8]) {
         let whole = self.0.bytes().get(HEAD_AT..).and_then(<[u8]>::split_first_chunk);
-        let (head, payload) = whole.unwrap_or((&[0; HEADER_BYTES], &[]));
+        let (header, payload) = whole.unwrap_or((&[0; HEADER_BYTES], &[]));
         (
-            head,
+            header,
             payload
                 .get(..payload_bytes)
                 .filter(|payload| payload.len() <= MAX_PAYLOAD)
@@ -107,8 +107,8 @@ mod tests {
         let space = inbox.space();
         assert_eq!(space.len(), HEADER_BYTES + MAX_PAYLOAD + 1);
         (space[0], space[HEADER_BYTES], space[HEADER_BYTES + 1]) = (1, 2, 3);
-        let (head, payload) = inbox.message(2);
-        assert_eq!((head[0], payload), (1, &[2, 3][..]));
+        let (header, payload) = inbox.message(2);
+        assert_eq!((header[0], payload), (1, &[2, 3][..]));
         assert!(payload.as_ptr().addr().is_multiple_of(PAGE_BYTES));
         assert_eq!(inbox.message(MAX_PAYLOAD).1.len(), MAX_PAYLOAD);
         assert!(inbox.message(MAX_PAYLOAD + 1).1.is_empty(), "too long");

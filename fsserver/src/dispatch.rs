@@ -9,7 +9,12 @@ use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
 use foundation::{Errno, PAGE_BYTES, SnapshotOffset};
-use fsproto::*;
+use fsproto::{
+    Allocate, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header, Hello,
+    Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MakeDir, MakeSymlink, Nothing, Op, Open,
+    Operation, Path, Piece, Read, ReadDir, ReadLink, Reader, Records, Remove, Rename, Request,
+    SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Write, WriteFlags, error_reply, grant,
+};
 
 use crate::server::{FileServer, Payload, Walk};
 
@@ -26,8 +31,8 @@ pub struct SessionId(u64);
 /// A reply, ready to be sent.
 #[derive(Debug)]
 pub struct Reply<'a> {
-    /// The head.
-    pub head: [u8; HEADER_BYTES],
+    /// The header.
+    pub header: [u8; HEADER_BYTES],
     /// What follows it.
     pub payload: Payload<'a>,
 }
@@ -134,11 +139,11 @@ impl<S: FileServer> Dispatcher<S> {
     pub fn handle(
         &mut self,
         id: SessionId,
-        head: &[u8; HEADER_BYTES],
+        header: &[u8; HEADER_BYTES],
         payload: &[u8],
     ) -> Reply<'_> {
-        let Ok((decoded, fields)) = Header::decode(head) else {
-            return refuse(op_of(head), tag_of(head), Errno::EPROTO);
+        let Ok((decoded, fields)) = Header::decode(header) else {
+            return refuse(op_of(header), tag_of(header), Errno::EPROTO);
         };
         self.dispatch(id, &decoded, fields, payload)
             .unwrap_or_else(|error| refuse(decoded.op, decoded.tag, error))
@@ -147,22 +152,22 @@ impl<S: FileServer> Dispatcher<S> {
     fn dispatch(
         &mut self,
         id: SessionId,
-        head: &Header,
+        header: &Header,
         mut fields: Reader<'_>,
         payload: &[u8],
     ) -> Result<Reply<'_>, Errno> {
-        if head.payload_bytes as usize != payload.len()
-            || !head.flags.is_empty()
-            || head.status != 0
+        if header.payload_bytes as usize != payload.len()
+            || !header.flags.is_empty()
+            || header.status != 0
         {
             return Err(Errno::EPROTO);
         }
-        if Op::from_number(head.op).is_none() {
+        if Op::from_number(header.op).is_none() {
             return Err(Errno::ENOSYS);
         }
-        let request = Request::decode(head.op, &mut fields).map_err(|_| Errno::EPROTO)?;
+        let request = Request::decode(header.op, &mut fields).map_err(|_| Errno::EPROTO)?;
         let session = self.sessions.get_mut(&id).ok_or(Errno::EPROTO)?;
-        let tag = head.tag;
+        let tag = header.tag;
         let server = &mut self.server;
         if let Request::Hello(hello) = request {
             let more = if self.is_sole { Features::SOLE } else { Features::empty() };
@@ -402,7 +407,7 @@ fn check_target(target: &[u8]) -> Result<&[u8], Errno> {
 }
 
 fn plain<'a, O: Operation>(tag: Tag, reply: &O::Reply) -> Reply<'a> {
-    Reply { head: O::reply(tag, reply, 0), payload: Payload::empty() }
+    Reply { header: O::reply(tag, reply, 0), payload: Payload::empty() }
 }
 
 fn with_payload<'a, O: Operation>(tag: Tag, reply: &O::Reply, payload: Payload<'a>) -> Reply<'a> {
@@ -410,7 +415,7 @@ fn with_payload<'a, O: Operation>(tag: Tag, reply: &O::Reply, payload: Payload<'
         // A bug of the server; the client must not have to deal with it.
         return refuse(O::OP as u16, tag, Errno::EIO);
     }
-    Reply { head: O::reply(tag, reply, payload.len()), payload }
+    Reply { header: O::reply(tag, reply, payload.len()), payload }
 }
 
 fn walked<'a, O: Operation<Reply = Walked>>(tag: Tag, walk: Walk) -> Reply<'a> {
@@ -418,14 +423,14 @@ fn walked<'a, O: Operation<Reply = Walked>>(tag: Tag, walk: Walk) -> Reply<'a> {
 }
 
 fn refuse<'a>(op: u16, tag: Tag, error: Errno) -> Reply<'a> {
-    Reply { head: error_reply(op, tag, error), payload: Payload::empty() }
+    Reply { header: error_reply(op, tag, error), payload: Payload::empty() }
 }
 
-/// The tag's place in a head that does not decode: the best one can do for a client that waits.
-fn tag_of(head: &[u8; HEADER_BYTES]) -> Tag {
-    Tag(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
+/// The tag's place in a header that does not decode: the best one can do for a client that waits.
+fn tag_of(header: &[u8; HEADER_BYTES]) -> Tag {
+    Tag(u32::from_le_bytes([header[4], header[5], header[6], header[7]]))
 }
 
-fn op_of(head: &[u8; HEADER_BYTES]) -> u16 {
-    u16::from_le_bytes([head[8], head[9]])
+fn op_of(header: &[u8; HEADER_BYTES]) -> u16 {
+    u16::from_le_bytes([header[8], header[9]])
 }

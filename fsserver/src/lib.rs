@@ -4,7 +4,7 @@
 //! server [`memfs`](mod@memfs) that keeps files in memory, [`scratchfs`](mod@scratchfs) that keeps
 //! temporary ones on a block device, and [`snapfs`](mod@snapfs), the wrapper that adds snapshots to
 //! any server. Does not own the messages (`fsproto`) nor the carriers: a message comes and goes
-//! through a [`Port`].
+//! through a [`Transport`].
 //!
 //! Two doors, one each way. A request is checked by the dispatcher, a reply by [`Base`]; behind
 //! them everything has a type that says so. No message makes a server panic.
@@ -16,19 +16,21 @@
 
 extern crate alloc;
 
+mod base;
 mod blocks;
 mod buffer;
-mod client;
+mod connection;
 mod dispatch;
 pub mod memfs;
-mod port;
 pub mod scratchfs;
 mod server;
 pub mod snapfs;
+mod transport;
 
+pub use base::Base;
 pub use blocks::BlockDevice;
 pub use buffer::{AlignedBuffer, Inbox};
-pub use client::{Base, Client, LocalClient};
+pub use connection::{Connection, LocalConnection};
 pub use dispatch::{Dispatcher, MAX_HANDLES, MAX_SNAPSHOTS, Reply, SessionId};
-pub use port::{Port, PortClient, serve};
 pub use server::{Clock, FileServer, Payload, Terms, Walk};
+pub use transport::{Transport, TransportConnection, serve};

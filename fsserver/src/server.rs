@@ -9,7 +9,11 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::*;
+use fsproto::{
+    Allocate, Attr, CloneRange, Features, FileId, Handle, Hole, HolesListed, Link, ListHoles,
+    MakeDir, MakeSymlink, Open, Path, Piece, Read, ReadDir, Remove, Rename, SetAttr, Snapshot,
+    Snapshotted, Stat, StatFs, Time, Walked, Write, Written,
+};
 
 use crate::buffer::ZEROS;
 

@@ -19,7 +19,7 @@ fn ask<S: FileServer>(
 ) -> (Tag, Result<(), Errno>) {
     let mut dispatcher = server.borrow_mut();
     let reply = dispatcher.handle(session, head, payload);
-    let (decoded, _) = Header::decode(&reply.head).expect("a reply that does not decode");
+    let (decoded, _) = Header::decode(&reply.header).expect("a reply that does not decode");
     assert_eq!(decoded.flags, HeaderFlags::REPLY);
     assert_eq!(decoded.payload_bytes as usize, reply.payload.len());
     assert_eq!(reply.payload.segments().map(<[u8]>::len).sum::<usize>(), reply.payload.len());
@@ -112,12 +112,12 @@ fn x5_handles_run_out_before_memory_does() {
     let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 }.request(Tag(1), 0);
     for _ in 0..fsserver::MAX_HANDLES {
         assert_eq!(
-            Header::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status,
+            Header::decode(&dispatcher.handle(session, &open, &[]).header).unwrap().0.status,
             0
         );
     }
     assert_eq!(
-        Header::decode(&dispatcher.handle(session, &open, &[]).head).unwrap().0.status,
+        Header::decode(&dispatcher.handle(session, &open, &[]).header).unwrap().0.status,
         Errno::ENFILE.0
     );
 }

@@ -13,7 +13,7 @@ use common::wrapped::Tower;
 use common::*;
 use foundation::Errno;
 use fsproto::*;
-use fsserver::Client;
+use fsserver::Connection;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -68,7 +68,7 @@ fn host_tree(folder: &HostPath, prefix: &str, tree: &mut Tree) {
     }
 }
 
-fn our_tree<C: Client>(files: &mut Files<C>, at: &str, tree: &mut Tree) -> u32 {
+fn our_tree<C: Connection>(files: &mut Files<C>, at: &str, tree: &mut Tree) -> u32 {
     let mut folders = 0;
     for name in files.list(at) {
         let path = if at.is_empty() { name } else { format!("{at}/{name}") };
@@ -85,7 +85,7 @@ fn our_tree<C: Client>(files: &mut Files<C>, at: &str, tree: &mut Tree) -> u32 {
     folders
 }
 
-fn step<C: Client>(
+fn step<C: Connection>(
     state: &mut u64,
     files: &mut Files<C>,
     folder: &HostPath,
@@ -133,7 +133,7 @@ fn step<C: Client>(
     }
 }
 
-fn run<C: Client>(name: &str, files: &mut Files<C>) {
+fn run<C: Connection>(name: &str, files: &mut Files<C>) {
     let folder = Folder::new(name);
     let mut state = 0x1234_5678_9ABC_DEF1;
     for _ in 0..4000 {

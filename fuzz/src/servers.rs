@@ -6,7 +6,7 @@ use std::rc::Rc;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
-use fsserver::{Dispatcher, FileServer, LocalClient};
+use fsserver::{Dispatcher, FileServer, LocalConnection};
 
 const CAPACITY_BYTES: u64 = 1 << 20;
 
@@ -38,7 +38,7 @@ pub fn server(data: &[u8]) {
 
 /// Messages to the wrapper, with memfs beneath.
 pub fn wrapper(data: &[u8]) {
-    let base = LocalClient::new(Rc::new(RefCell::new(Dispatcher::new(memfs()))));
+    let base = LocalConnection::new(Rc::new(RefCell::new(Dispatcher::new(memfs()))));
     if let Ok(wrapper) = Snapfs::new(base, now) {
         converse(&mut Dispatcher::new(wrapper), data);
     }
@@ -51,7 +51,7 @@ fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
     let hello = hello(Features::all());
     let mut ask = |head: &[u8; HEADER_BYTES], payload: &[u8]| {
         let reply = dispatcher.handle(session, head, payload);
-        let (decoded, _) = Header::decode(&reply.head).expect("a reply that does not decode");
+        let (decoded, _) = Header::decode(&reply.header).expect("a reply that does not decode");
         assert!(decoded.flags.contains(HeaderFlags::REPLY));
         assert_eq!(
             decoded.payload_bytes as usize,

@@ -9,7 +9,7 @@ use core::fmt;
 
 use foundation::PAGE_BYTES;
 use foundation::archive::{self, Member, MemberName};
-use fsproto::*;
+use fsproto::{Component, FileKind, Handle, MAX_PATH, Path, Time};
 
 use super::content::Content;
 use super::inode::Body;

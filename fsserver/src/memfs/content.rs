@@ -342,11 +342,11 @@ impl Content {
             store.check(self.plan_copy(&(offset..end), offset, shared, store).needs.pages)?;
             return Ok(self.copy_in(offset..end, offset, shared, store)? - offset);
         }
-        let (head, tail) = (offset..whole.start * PAGE, (whole.end * PAGE).min(end)..end);
+        let (header, tail) = (offset..whole.start * PAGE, (whole.end * PAGE).min(end)..end);
         let ends =
-            [&head, &tail].map(|range| self.plan_copy(range, offset, shared, store).needs.pages);
+            [&header, &tail].map(|range| self.plan_copy(range, offset, shared, store).needs.pages);
         store.check(ends.iter().sum())?;
-        self.copy_in(head, offset, shared, store)?;
+        self.copy_in(header, offset, shared, store)?;
         let from = shared.range.start.div_ceil(PAGE);
         self.pages.graft(
             whole.start,

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use foundation::{ByteCount, Errno, PAGE_BYTES};
-use fsproto::*;
+use fsproto::{Attr, FileId, FileKind, Time, Version};
 
 use super::content::Content;
 use super::directory::Directory;

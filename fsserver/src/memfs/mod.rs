@@ -30,15 +30,15 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::*;
+use fsproto::{Attr, Features, Handle, OpenFlags};
 
 pub use archive::BadArchive;
 
 use self::inode::{Body, Inode};
 use self::page::Pages;
 use crate::blocks::BlockDevice;
-use crate::port::{Port, serve};
 use crate::server::Clock;
+use crate::transport::{Transport, serve};
 
 /// Number of the root directory.
 const ROOT_INODE: u64 = 1;
@@ -192,14 +192,14 @@ impl<C: Clock> Memfs<C> {
     }
 }
 
-/// Serves a tree made of a ramdisk's archive through `port`, to one client, until that is gone. It
+/// Serves a tree made of a ramdisk's archive through `transport`, to one client, until that is gone. It
 /// keeps `memory_bytes` of files in memory beside that, and more on a device, where there is one.
 pub fn run(
     archive: &'static [u8],
     memory_bytes: u64,
     device: Option<Box<dyn BlockDevice>>,
     clock: impl Clock,
-    port: impl Port,
+    transport: impl Transport,
 ) -> Result<(), BadArchive> {
     // The ramdisk is there beside what can be written.
     let mut server = Memfs::new(
@@ -211,5 +211,5 @@ pub fn run(
         server = server.spill_to(device, memory_bytes).map_err(|_| BadArchive::no_memory())?;
     }
     server.add_archive(archive)?;
-    serve(server, port).map_err(|_| BadArchive::no_memory())
+    serve(server, transport).map_err(|_| BadArchive::no_memory())
 }

@@ -1,7 +1,7 @@
 //! Making, removing and renaming entries.
 
 use foundation::Errno;
-use fsproto::*;
+use fsproto::{Attr, FileKind, Handle, Link, OpenFlags, Path, Remove, Rename, RenameFlags};
 
 use super::inode::Body;
 use super::walk::{LastLink, Place};

@@ -4,7 +4,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::*;
+use fsproto::{
+    Allocate, AllocateMode, Attr, AttrMask, CloneRange, Features, FileId, FileKind, Handle, Hole,
+    HolesListed, Link, ListHoles, MAX_HOLES, MakeDir, MakeSymlink, Open, OpenFlags, Path, Piece,
+    Read, ReadDir, Remove, Rename, SetAttr, Stat, StatFs, Version, Write, WriteFlags, Writer,
+    Written,
+};
 
 use super::content::MAX_SIZE;
 use super::inode::Body;

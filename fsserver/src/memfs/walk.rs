@@ -1,7 +1,7 @@
 //! From a path to a file.
 
 use foundation::Errno;
-use fsproto::*;
+use fsproto::{Component, Handle, OpenFlags, Path};
 
 use super::Memfs;
 use super::inode::Body;

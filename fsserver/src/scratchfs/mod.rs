@@ -12,13 +12,18 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
-use fsproto::*;
+use fsproto::{
+    Allocate, AllocateMode, Attr, AttrMask, CloneRange, Features, FileId, FileKind, Handle, Hole,
+    HolesListed, Link, ListHoles, MAX_HOLES, MAX_PAYLOAD, MakeDir, MakeSymlink, Open, OpenFlags,
+    Path, Piece, Read, ReadDir, Remove, Rename, SetAttr, Stat, StatFs, Version, Write, WriteFlags,
+    Written,
+};
 
 use self::map::Map;
 use crate::blocks::{BlockDevice, Blocks};
 use crate::buffer::AlignedBuffer;
-use crate::port::{Port, serve};
 use crate::server::{FileServer, Payload, Terms, Walk};
+use crate::transport::{Transport, serve};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -425,7 +430,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 }
 
-/// Serves a device through `port`, to one client, until that is gone.
-pub fn run(device: impl BlockDevice, port: impl Port) -> Result<(), Errno> {
-    serve(Scratchfs::new(device)?, port)
+/// Serves a device through `transport`, to one client, until that is gone.
+pub fn run(device: impl BlockDevice, transport: impl Transport) -> Result<(), Errno> {
+    serve(Scratchfs::new(device)?, transport)
 }

@@ -5,11 +5,14 @@ use core::ops::Range;
 
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::*;
+use fsproto::{
+    Allocate, AllocateMode, Attr, Features, FileId, Handle, OpenFlags, SetAttr, Write, WriteFlags,
+    Written,
+};
 
 use super::Snapfs;
 use super::file::PAGE;
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::server::Clock;
 
 /// Bytes of a file, at most (offsets are signed on Linux).
@@ -52,7 +55,7 @@ pub(super) fn range_of(offset: u64, length: u64) -> Result<Range<u64>, Errno> {
     Ok(offset..end)
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// Makes ready for a change of `bytes`, for which the base may need room for `stores` pages.
     /// Nothing that a snapshot needs is in the file then. On an error the change must not be made;
     /// nothing has changed yet.

@@ -3,13 +3,13 @@
 use alloc::collections::BTreeSet;
 
 use foundation::{ByteCount, Errno};
-use fsproto::*;
+use fsproto::{CloneRange, FileId, Handle, Written};
 
 use super::Snapfs;
 use super::change::{Kind, pages_of, range_of};
 use super::pieces::{From, Part};
 use super::snapshot::Taken;
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::server::Clock;
 
 /// Files of which is kept that they may share pages with others; where there are more, all count as
@@ -39,7 +39,7 @@ impl Cloned {
     }
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// From a file.
     pub(super) fn clone_file(
         &mut self,

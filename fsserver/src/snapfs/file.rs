@@ -4,13 +4,13 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use foundation::{ByteCount, Errno, PAGE_BYTES};
-use fsproto::*;
+use fsproto::{Attr, Close, Features, FileId, GetAttr, Handle, Hole, ListHoles, Version};
 
 use super::hidden::HiddenName;
 use super::holes::Holes;
 use super::rescue::{Era, RescueMap};
 use super::{MAX_ACCESS_TIMES, Snapfs};
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::memfs::inode::atime_is_due;
 use crate::server::Clock;
 
@@ -100,7 +100,7 @@ fn hole_pages(hole: &Hole, size: u64) -> Range<u64> {
     hole.offset.div_ceil(PAGE)..end_page
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// The attributes as a client sees them.
     pub(super) fn shown(&self, mut attr: Attr) -> Attr {
         if let Some(&atime) = self.access_times.get(&attr.id) {

@@ -15,10 +15,13 @@ use alloc::vec::Vec;
 
 use foundation::Errno;
 use fsproto::dirent::DirEntries;
-use fsproto::*;
+use fsproto::{
+    Close, FileId, FileKind, Handle, MakeDir, Open, OpenFlags, Path, ReadDir, Remove, Rename,
+    RenameFlags, Stat, Writer,
+};
 
 use super::Snapfs;
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::server::{Clock, Walk};
 
 /// The folder's name, in the root directory.
@@ -50,7 +53,7 @@ impl HiddenName {
     }
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// Whether the folder is there.
     pub(super) fn has_folder(&self) -> bool {
         self.hidden.as_ref().is_some_and(|hidden| hidden.is_there)

@@ -42,16 +42,16 @@ mod store;
 use alloc::collections::BTreeMap;
 
 use foundation::Errno;
-use fsproto::*;
+use fsproto::{Features, FileId, Handle, MAX_PAYLOAD, OpenFlags, Time};
 
 use self::clone::Cloned;
 use self::file::File;
 use self::hidden::Hidden;
 use self::snapshot::Taken;
 use crate::buffer::AlignedBuffer;
-use crate::client::{Base, Client};
-use crate::port::{Port, serve};
 use crate::server::Clock;
+use crate::transport::{Transport, serve};
+use crate::{Base, Connection};
 
 /// Snapshots of one file, at most (Q4): each may cost a few segments of the file's map.
 pub const MAX_SNAPSHOTS_PER_FILE: usize = 32_768;
@@ -127,7 +127,7 @@ pub struct Snapfs<C, K> {
     space: AlignedBuffer,
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// Opens a session with the base, of which this has to be the only client.
     pub fn new(client: C, clock: K) -> Result<Self, Errno> {
         let base = Base::connect(client, WANTED)?;
@@ -216,8 +216,12 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 }
 
-/// Serves what the server at the other end of `client` holds, with snapshots, through `port`, to
+/// Serves what the server at the other end of `client` holds, with snapshots, through `transport`, to
 /// one client, until that is gone.
-pub fn run(client: impl Client, clock: impl Clock, port: impl Port) -> Result<(), Errno> {
-    serve(Snapfs::new(client, clock)?, port)
+pub fn run(
+    client: impl Connection,
+    clock: impl Clock,
+    transport: impl Transport,
+) -> Result<(), Errno> {
+    serve(Snapfs::new(client, clock)?, transport)
 }

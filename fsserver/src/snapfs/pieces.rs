@@ -5,14 +5,17 @@ use core::ops::Range;
 
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::*;
+use fsproto::{
+    Allocate, AllocateMode, AttrMask, FileId, Handle, OpenFlags, Piece, SetAttr, Version, Write,
+    WriteFlags, Written,
+};
 
 use super::Snapfs;
 use super::change::{Kind, pages_of, range_of};
 use super::file::PAGE;
 use super::rescue::Source;
 use super::snapshot::Taken;
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::server::Clock;
 
 /// Where a part of a write has its bytes from.
@@ -61,7 +64,7 @@ fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>
     steps.into_iter().flat_map(cut).collect()
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// A write as the protocol has it. EINVAL where a piece reaches past the end of its snapshot.
     pub(super) fn write_pieces(
         &mut self,

@@ -4,17 +4,22 @@ use alloc::vec::Vec;
 
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount};
-use fsproto::*;
+use fsproto::{
+    Allocate, Attr, AttrMask, CloneRange, Close, Features, FileId, FileKind, GetAttr, GetStatFs,
+    Handle, Hole, HolesListed, Link, ListHoles, MAX_PAYLOAD, MakeDir, MakeSymlink, Open, OpenFlags,
+    Path, Piece, Read, ReadDir, ReadLink, Remove, Rename, SetAttr, Snapshot, Snapshotted, Stat,
+    StatFs, Sync, Write, WriteFlags, Written,
+};
 
 use super::change::Kind;
 use super::{Open as Opened, Snapfs, Traffic};
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
 
 /// What this adds to the base.
 const ADDED: Features = Features::SNAPSHOT.union(Features::WRITE_REFERENCES);
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// Takes a file into the tables that the base has opened.
     fn opened(&mut self, base: Handle, attr: &Attr, flags: OpenFlags) -> Handle {
         if attr.kind != FileKind::Regular {
@@ -142,7 +147,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
     }
 }
 
-impl<C: Client, K: Clock> FileServer for Snapfs<C, K> {
+impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
     fn terms(&mut self) -> Result<Terms, Errno> {
         Ok(Terms {
             features: self.base.features() | ADDED | Features::OPEN_UNLINKED,

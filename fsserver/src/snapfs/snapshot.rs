@@ -5,13 +5,16 @@ use core::ops::Range;
 
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, SnapshotOffset};
-use fsproto::*;
+use fsproto::{
+    Attr, FileId, GetAttr, Handle, Hole, HolesListed, ListHoles, MAX_HOLES, MAX_PAYLOAD, OpenFlags,
+    Snapshot, Snapshotted, Version,
+};
 
 use super::change::pages_of;
 use super::file::PAGE;
 use super::rescue::{Era, Source};
 use super::{MAX_SEGMENTS, MAX_SNAPSHOTS_PER_FILE, MAX_SNAPSHOTS_TOTAL, Open, Snapfs};
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::server::{Clock, Payload};
 
 /// A snapshot of what was written is refused unless there is so many times the room that it may
@@ -42,12 +45,12 @@ impl Taken {
 
 /// What the reader gets at once: bytes at the front and at the end that fill no page of its buffer.
 struct Fragments {
-    head: u64,
+    header: u64,
     tail: u64,
 }
 
 impl Fragments {
-    /// As [`Snapshot`] says; nothing is left to be snapshotted where `head` is everything.
+    /// As [`Snapshot`] says; nothing is left to be snapshotted where `header` is everything.
     fn of(request: &Snapshot, length: u64) -> Self {
         let misalignment = u64::from(request.misalignment);
         let first_whole = misalignment.div_ceil(PAGE) * PAGE;
@@ -55,13 +58,13 @@ impl Fragments {
         let whole_end = end / PAGE * PAGE;
         let inline_max = u64::from(request.inline_max).min(MAX_PAYLOAD as u64);
         if whole_end <= first_whole || length <= inline_max {
-            return Self { head: length, tail: 0 };
+            return Self { header: length, tail: 0 };
         }
-        Self { head: first_whole - misalignment, tail: end - whole_end }
+        Self { header: first_whole - misalignment, tail: end - whole_end }
     }
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// A snapshot of an open file.
     pub(super) fn take_snapshot(
         &mut self,
@@ -83,8 +86,8 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         let bytes = request.offset.0..request.offset.0 + length;
         let fragments = Fragments::of(request, length);
         (reply.leading_bytes, reply.trailing_bytes) =
-            (fragments.head as u32, fragments.tail as u32);
-        if fragments.head == length {
+            (fragments.header as u32, fragments.tail as u32);
+        if fragments.header == length {
             let payload = self.live_bytes(base, &bytes)?;
             self.accessed(id);
             return Ok((reply, Payload::owned(payload)));
@@ -92,7 +95,7 @@ impl<C: Client, K: Clock> Snapfs<C, K> {
         self.check_limits(id)?;
         self.load_holes(id)?;
         self.check_reservation(id, &bytes, 1)?;
-        let mut payload = self.live_bytes(base, &(bytes.start..bytes.start + fragments.head))?;
+        let mut payload = self.live_bytes(base, &(bytes.start..bytes.start + fragments.header))?;
         payload.extend(self.live_bytes(base, &(bytes.end - fragments.tail..bytes.end))?);
         let attr = self.shown(attr);
         self.accessed(id);

@@ -9,12 +9,15 @@ use core::ops::Range;
 
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::*;
+use fsproto::{
+    Allocate, AllocateMode, CloneRange, Close, Features, FileId, GetStatFs, Handle, MAX_PAYLOAD,
+    Write, WriteFlags, Written,
+};
 
 use super::Snapfs;
 use super::file::PAGE;
 use super::rescue::Source;
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::server::Clock;
 
 /// Pages of a range that is large enough to be placed by its own alignment.
@@ -28,7 +31,7 @@ fn place_alike(pages: &Range<u64>, end: u64) -> u64 {
     end + (pages.start % align + align - end % align) % align
 }
 
-impl<C: Client, K: Clock> Snapfs<C, K> {
+impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// Copies `length` bytes on the base; both ranges lie within their files, or at the end of the
     /// target.
     pub(super) fn copy_on_base(

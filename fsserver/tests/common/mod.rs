@@ -12,7 +12,7 @@ use std::rc::Rc;
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
-use fsserver::{Base, Client, Dispatcher, FileServer, LocalClient};
+use fsserver::{Base, Connection, Dispatcher, FileServer, LocalConnection};
 
 /// A clock that goes on by a microsecond each time it is asked.
 #[derive(Clone, Default)]
@@ -42,11 +42,11 @@ pub fn memfs(capacity_pages: u64) -> SharedServer<Memfs<TestClock>> {
 }
 
 /// A session, as a program would use it.
-pub struct Files<C: Client>(pub Base<C>);
+pub struct Files<C: Connection>(pub Base<C>);
 
-impl<S: FileServer> Files<LocalClient<S>> {
+impl<S: FileServer> Files<LocalConnection<S>> {
     pub fn of(server: &SharedServer<S>) -> Self {
-        Self(Base::connect(LocalClient::new(server.clone()), Features::all()).unwrap())
+        Self(Base::connect(LocalConnection::new(server.clone()), Features::all()).unwrap())
     }
 }
 
@@ -61,7 +61,7 @@ pub struct Taken {
     pub holes: Vec<Hole>,
 }
 
-impl<C: Client> Files<C> {
+impl<C: Connection> Files<C> {
     pub fn open(&mut self, path: &str, flags: OpenFlags) -> Result<(Handle, Attr), Errno> {
         let walk =
             self.0.walk(&Open { dir: Handle::ROOT, flags, mode: 0o644 }, &[path.as_bytes()])?;

@@ -4,7 +4,7 @@ use super::wrapped::{Failure, Tower};
 use super::*;
 use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
 use fsproto::*;
-use fsserver::LocalClient;
+use fsserver::LocalConnection;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
 
@@ -265,7 +265,7 @@ pub fn c10_what_a_crash_left_is_removed() {
     }
     below.create("file", b"bytes");
     let wrapper =
-        shared(Snapfs::new(LocalClient::new(base.clone()), TestClock::default()).unwrap());
+        shared(Snapfs::new(LocalConnection::new(base.clone()), TestClock::default()).unwrap());
     let mut files = Files::of(&wrapper);
     assert_eq!(files.list(""), ["file"]);
     assert_eq!(below.stat(".sloth-kept"), Err(Errno::ENOENT));

@@ -19,7 +19,7 @@ fn server(device: &Device) -> SharedServer<Memfs<TestClock>> {
 }
 
 /// Writes a file in messages of some pages.
-fn fill<C: Client>(files: &mut Files<C>, handle: Handle, bytes: &[u8]) -> Result<(), Errno> {
+fn fill<C: Connection>(files: &mut Files<C>, handle: Handle, bytes: &[u8]) -> Result<(), Errno> {
     for (part, offset) in bytes.chunks(5 * P).zip((0..).step_by(5 * P)) {
         files.write(handle, offset, part)?;
     }

@@ -8,7 +8,7 @@ use foundation::Errno;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
-use fsserver::{Client, LocalClient};
+use fsserver::{Connection, LocalConnection};
 
 use super::device::Device;
 use super::{Files, SharedServer, TestClock, shared};
@@ -63,11 +63,11 @@ impl Wire {
 }
 
 pub struct WiredClient {
-    inner: LocalClient<Memfs<TestClock>>,
+    inner: LocalConnection<Memfs<TestClock>>,
     wire: Wire,
 }
 
-impl Client for WiredClient {
+impl Connection for WiredClient {
     fn call(
         &mut self,
         head: &[u8; HEADER_BYTES],
@@ -99,7 +99,7 @@ pub struct Tower {
     pub wrapper: SharedServer<Wrapper>,
     pub wire: Wire,
     pub clock: TestClock,
-    pub files: Files<LocalClient<Wrapper>>,
+    pub files: Files<LocalConnection<Wrapper>>,
 }
 
 impl Tower {
@@ -128,7 +128,7 @@ impl Tower {
     fn over(memfs: Memfs<TestClock>, clock: TestClock) -> Self {
         let base = shared(memfs);
         let wire = Wire::default();
-        let client = WiredClient { inner: LocalClient::new(base.clone()), wire: wire.clone() };
+        let client = WiredClient { inner: LocalConnection::new(base.clone()), wire: wire.clone() };
         let wrapper = shared(Snapfs::new(client, clock.clone()).unwrap());
         let files = Files::of(&wrapper);
         Self { base, wrapper, wire, clock, files }

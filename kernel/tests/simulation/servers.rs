@@ -9,7 +9,7 @@ use fsproto::{
 };
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
-use fsserver::{Clock, Dispatcher, FileServer, LocalClient, SessionId};
+use fsserver::{Clock, Dispatcher, FileServer, LocalConnection, SessionId};
 
 use crate::disk::Disk;
 use crate::script::{NAMES, Setup};
@@ -25,7 +25,7 @@ impl Clock for NoTime {
 }
 
 type Base = Rc<RefCell<Dispatcher<Memfs<NoTime>>>>;
-type Wrapper = Snapfs<Troubled<LocalClient<Memfs<NoTime>>>, NoTime>;
+type Wrapper = Snapfs<Troubled<LocalConnection<Memfs<NoTime>>>, NoTime>;
 
 /// A wrapper and its store.
 pub struct Servers {
@@ -44,7 +44,7 @@ impl Servers {
         let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &trouble))));
         let lacks = Features::from_bits_truncate(setup.lacks);
         let client =
-            Troubled { inner: LocalClient::new(base.clone()), trouble: trouble.clone(), lacks };
+            Troubled { inner: LocalConnection::new(base.clone()), trouble: trouble.clone(), lacks };
         let wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("the store is there"));
         let empty = base.borrow_mut().server_mut().stat_fs().expect("memfs tells its figures");
         Self { base, wrapper, trouble, empty, lacks }
@@ -68,7 +68,7 @@ impl Servers {
         payload: &[u8],
     ) -> ([u8; HEADER_BYTES], Vec<u8>) {
         let reply = self.wrapper.handle(session, head, payload);
-        (reply.head, reply.payload.to_vec())
+        (reply.header, reply.payload.to_vec())
     }
 
     /// The same, asked by the simulation: nothing fails.
@@ -150,7 +150,7 @@ impl Servers {
         // What could not be removed the next wrapper removes.
         drop(wrapper);
         let client =
-            Troubled { inner: LocalClient::new(base.clone()), trouble: Rc::default(), lacks };
+            Troubled { inner: LocalConnection::new(base.clone()), trouble: Rc::default(), lacks };
         drop(Snapfs::new(client, NoTime).expect("the store is there"));
         assert_eq!(
             left(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use foundation::Errno;
 use fsproto::{Features, HEADER_BYTES, Header, Hello, Op, Operation, Request, Tag, error_reply};
-use fsserver::Client;
+use fsserver::Connection;
 
 use crate::script::Failing;
 
@@ -78,7 +78,7 @@ pub struct Troubled<C> {
     pub lacks: Features,
 }
 
-impl<C: Client> Client for Troubled<C> {
+impl<C: Connection> Connection for Troubled<C> {
     fn call(
         &mut self,
         head: &[u8; HEADER_BYTES],

@@ -23,11 +23,11 @@ pub mod io;
 pub mod launch;
 pub mod opt;
 pub mod pages;
-pub mod port;
 pub mod relay;
 pub mod rt;
 pub mod shell;
 pub mod sys;
+pub mod transport;
 
 /// What every program wants at hand.
 pub mod prelude {

@@ -8,12 +8,12 @@
 //! shorter than a head answers nothing and asks nothing: it is dropped.
 
 use crate::pages::Pages;
-use crate::port::SocketPort;
 use crate::prelude::*;
+use crate::transport::SocketTransport;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fsproto::{HEADER_BYTES, Header, HeaderFlags, Op, Operation, Request, Snapshot, Write};
-use fsserver::Port;
+use fsserver::Transport;
 use sys::abi;
 
 /// Bytes behind a head, at most: what a packet can carry, which is more than the protocol allows.
@@ -244,12 +244,12 @@ pub fn run(
             if *waiting {
                 continue;
             }
-            let Some(length) = SocketPort(from).receive(&mut head, &mut payload) else {
+            let Some(length) = SocketTransport(from).receive(&mut head, &mut payload) else {
                 return Ok(());
             };
             let payload = payload.get(..length).unwrap_or_default();
             pass(&Passing { way, head: &head, payload });
-            if SocketPort(to).send(&head, &[payload]).is_err() {
+            if SocketTransport(to).send(&head, &[payload]).is_err() {
                 return Ok(());
             }
         }

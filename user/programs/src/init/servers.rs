@@ -9,11 +9,11 @@
 use crate::config::Relay;
 use crate::{Attempt, ramdisk, relays};
 use core::cell::Cell;
-use fsserver::{BlockDevice, PortClient};
+use fsserver::{BlockDevice, TransportConnection};
 use user::alloc::boxed::Box;
-use user::port::SocketPort;
 use user::prelude::*;
 use user::sys::abi;
+use user::transport::SocketTransport;
 
 /// prctl: this process serves files. The kernel then pins its memory and reads eagerly for it (rule
 /// F8).
@@ -55,8 +55,12 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     };
     // snapfs needs two descriptors: its base comes along as a copy that `fork` knows nothing of.
     fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
-        fsserver::snapfs::run(PortClient(SocketPort(snapfs_base)), ServerClock::default(), port)
-            .map_err(|error| format!("{error:?}"))
+        fsserver::snapfs::run(
+            TransportConnection(SocketTransport(snapfs_base)),
+            ServerClock::default(),
+            port,
+        )
+        .map_err(|error| format!("{error:?}"))
     })?;
     let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
     if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
@@ -169,9 +173,9 @@ fn fork_keeping(
     name: &'static str,
     end: Fd,
     other: Option<Fd>,
-    serve: impl FnOnce(SocketPort) -> core::result::Result<(), String>,
+    serve: impl FnOnce(SocketTransport) -> core::result::Result<(), String>,
 ) -> Attempt<()> {
-    start_marked(name, [end, other.unwrap_or(end)], || serve(SocketPort(end))).map(drop)
+    start_marked(name, [end, other.unwrap_or(end)], || serve(SocketTransport(end))).map(drop)
 }
 
 /// Forks a marked process that has two descriptors and standard error; its number.

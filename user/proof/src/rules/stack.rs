@@ -12,14 +12,14 @@ use foundation::Errno as Status;
 use fsproto::{HEADER_BYTES, Header, MAX_PAYLOAD, Op, Time};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Figures, Snapfs};
-use fsserver::{Client, Dispatcher, Port, PortClient};
+use fsserver::{Connection, Dispatcher, Transport, TransportConnection};
 use proof::kit::{Buffer, Child, Gate, Named, Outcome, PAGE};
 use proof::{check, os};
 use user::pages::Pages;
-use user::port::SocketPort;
 use user::prelude::*;
 use user::relay::{self, Tally, Way};
 use user::sys::abi;
+use user::transport::SocketTransport;
 
 /// What is shared: a page for each relay's tally, then one of words.
 const CLIENT_TALLY: usize = 0;
@@ -121,11 +121,11 @@ impl Look {
 
 /// The way from the wrapper to the base, on which requests can be made to fail.
 struct Failing {
-    base: PortClient<SocketPort>,
+    base: TransportConnection<SocketTransport>,
     look: Look,
 }
 
-impl Client for Failing {
+impl Connection for Failing {
     fn call(
         &mut self,
         head: &[u8; HEADER_BYTES],
@@ -221,22 +221,22 @@ fn pass(client: Fd, server: Fd, tally: &Tally) -> Outcome {
 }
 
 fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {
-    fsserver::serve(Memfs::new(capacity_bytes, AccessTimes::Untouched, now), SocketPort(fd))
+    fsserver::serve(Memfs::new(capacity_bytes, AccessTimes::Untouched, now), SocketTransport(fd))
         .map_err(|error| format!("memfs: {error:?}"))
 }
 
 /// The wrapper; after each message it tells what it keeps.
 fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome {
-    let client = Failing { base: PortClient(SocketPort(base)), look: look.clone() };
+    let client = Failing { base: TransportConnection(SocketTransport(base)), look: look.clone() };
     let wrapper = Snapfs::new(client, now).map_err(|error| format!("snapfs: {error:?}"))?;
     let mut dispatcher = Dispatcher::new(wrapper);
     let session = dispatcher.open_sole_session();
     let mut payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
     let mut head = [0; HEADER_BYTES];
-    let mut port = SocketPort(fd);
+    let mut port = SocketTransport(fd);
     while let Some(length) = port.receive(&mut head, &mut payload) {
         let reply = dispatcher.handle(session, &head, payload.get(..length).unwrap_or_default());
-        let (head, bytes) = (reply.head, reply.payload.to_vec());
+        let (head, bytes) = (reply.header, reply.payload.to_vec());
         look.tell(&dispatcher.server().figures());
         if Header::decode(&head).is_ok_and(|(head, _)| u64::from(head.op) == look.get(HELD)) {
             held.open()?;

@@ -7,14 +7,14 @@
 use crate::prelude::*;
 use alloc::vec::Vec;
 use fsproto::HEADER_BYTES;
-use fsserver::{Inbox, Port};
+use fsserver::{Inbox, Transport};
 use sys::abi;
 
 /// Messages up to this length are copied together before they are sent.
 const SMALL_BYTES: usize = 512;
 
 /// One end of a socket pair of type `SOCK_SEQPACKET`.
-pub struct SocketPort(pub Fd);
+pub struct SocketTransport(pub Fd);
 
 fn vector(bytes: *const u8, len_bytes: usize) -> abi::iovec {
     abi::iovec { iov_base: bytes.cast_mut().cast(), iov_len: len_bytes as abi::__kernel_size_t }
@@ -25,7 +25,7 @@ fn end(entry: &abi::iovec) -> usize {
     entry.iov_base.addr() + entry.iov_len as usize
 }
 
-impl Port for SocketPort {
+impl Transport for SocketTransport {
     fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
         if HEADER_BYTES + payload.len() < SMALL_BYTES {
             let mut small = [0; SMALL_BYTES];

@@ -6,40 +6,40 @@ use foundation::Errno;
 use fsproto::{HEADER_BYTES, Header, HeaderFlags, MAX_PAYLOAD};
 
 use crate::buffer::Inbox;
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::dispatch::Dispatcher;
 use crate::server::FileServer;
 
 /// One end of a connection that keeps messages apart.
-pub trait Port {
+pub trait Transport {
     /// Waits for a message and tells the length of its payload; nothing once the other end is gone
     /// for good. What does not fit into `payload` is dropped, and the length told is then greater
     /// than that of `payload`.
-    fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize>;
+    fn receive(&mut self, header: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize>;
 
     /// The same into an [`Inbox`], which a carrier that moves pages can fill at once. What is too
     /// long shows in a length above [`MAX_PAYLOAD`].
     fn receive_whole(&mut self, inbox: &mut Inbox) -> Option<usize> {
-        let (head, payload) = inbox.space().split_first_chunk_mut()?;
-        self.receive(head, payload.get_mut(..MAX_PAYLOAD)?)
+        let (header, payload) = inbox.space().split_first_chunk_mut()?;
+        self.receive(header, payload.get_mut(..MAX_PAYLOAD)?)
     }
 
     /// Sends a message. ENOTCONN once the other end is gone.
-    fn send(&mut self, head: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
+    fn send(&mut self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
 }
 
 /// Serves one client until it is gone. Fails only where there is no memory to begin with.
-pub fn serve(server: impl FileServer, mut port: impl Port) -> Result<(), Errno> {
+pub fn serve(server: impl FileServer, mut transport: impl Transport) -> Result<(), Errno> {
     let mut dispatcher = Dispatcher::new(server);
     let session = dispatcher.open_sole_session();
     let mut inbox = Inbox::new()?;
-    while let Some(length) = port.receive_whole(&mut inbox) {
-        // What did not fit has not the length that its head tells, and is refused for that.
-        let (head, payload) = inbox.message(length);
-        let reply = dispatcher.handle(session, head, payload);
+    while let Some(length) = transport.receive_whole(&mut inbox) {
+        // What did not fit has not the length that its header tells, and is refused for that.
+        let (header, payload) = inbox.message(length);
+        let reply = dispatcher.handle(session, header, payload);
         let sent = match reply.payload.only() {
-            Some(segment) => port.send(&reply.head, &[segment]),
-            None => port.send(&reply.head, &reply.payload.segments().collect::<Vec<_>>()),
+            Some(segment) => transport.send(&reply.header, &[segment]),
+            None => transport.send(&reply.header, &reply.payload.segments().collect::<Vec<_>>()),
         };
         if sent.is_err() {
             break;
@@ -52,19 +52,19 @@ pub fn serve(server: impl FileServer, mut port: impl Port) -> Result<(), Errno> 
 /// Messages that answer nothing, which a client puts up with before it gives a request up.
 const MAX_STRAY: usize = 16;
 
-/// A client over a port, with one request in flight.
+/// A client over a transport, with one request in flight.
 #[derive(Debug)]
-pub struct PortClient<P>(pub P);
+pub struct TransportConnection<P>(pub P);
 
-impl<P: Port> Client for PortClient<P> {
+impl<P: Transport> Connection for TransportConnection<P> {
     fn call(
         &mut self,
-        head: &[u8; HEADER_BYTES],
+        header: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
     ) -> Result<([u8; HEADER_BYTES], usize), Errno> {
-        self.0.send(head, payload)?;
-        let tag = Header::decode(head).map_err(|_| Errno::EINVAL)?.0.tag;
+        self.0.send(header, payload)?;
+        let tag = Header::decode(header).map_err(|_| Errno::EINVAL)?.0.tag;
         let mut reply = [0; HEADER_BYTES];
         for _ in 0..MAX_STRAY {
             let length = self.0.receive(&mut reply, into).ok_or(Errno::ENOTCONN)?;
@@ -83,7 +83,7 @@ impl<P: Port> Client for PortClient<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Base;
+    use crate::base::Base;
     use alloc::collections::VecDeque;
     use alloc::vec;
     use fsproto::{Features, GetStatFs, Hello, Operation, StatFs, Tag, Welcome};
@@ -92,10 +92,14 @@ mod tests {
     #[derive(Default)]
     struct Script(VecDeque<([u8; HEADER_BYTES], Vec<u8>)>);
 
-    impl Port for Script {
-        fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
+    impl Transport for Script {
+        fn receive(
+            &mut self,
+            header: &mut [u8; HEADER_BYTES],
+            payload: &mut [u8],
+        ) -> Option<usize> {
             let (next, bytes) = self.0.pop_front()?;
-            *head = next;
+            *header = next;
             payload.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
             Some(bytes.len())
         }
@@ -109,10 +113,10 @@ mod tests {
         (GetStatFs::reply(Tag(tag), &StatFs { blocks, ..StatFs::default() }, 0), Vec::new())
     }
 
-    fn connected(replies: Vec<([u8; HEADER_BYTES], Vec<u8>)>) -> Base<PortClient<Script>> {
+    fn connected(replies: Vec<([u8; HEADER_BYTES], Vec<u8>)>) -> Base<TransportConnection<Script>> {
         let welcome = Hello::reply(Tag(1), &Welcome { version: 1, ..Welcome::default() }, 0);
         let script = core::iter::once((welcome, Vec::new())).chain(replies).collect();
-        Base::connect(PortClient(Script(script)), Features::empty()).unwrap()
+        Base::connect(TransportConnection(Script(script)), Features::empty()).unwrap()
     }
 
     #[test]

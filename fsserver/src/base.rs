@@ -1,32 +1,17 @@
-//! The other side of the protocol, for a server that is itself a client:
-//! [`snapfs`](mod@crate::snapfs) of the server beneath it.
+//! A session with a base: the file server that a wrapper sits on.
 //!
-//! [`Base`] is the door for what comes back: a reply that is not one to the request that was sent
-//! is EPROTO.
+//! Every reply is checked here. One that does not belong to the request that was sent is EPROTO.
 
-use core::cell::RefCell;
-
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use foundation::Errno;
-use fsproto::*;
+use fsproto::{
+    Features, FileId, Handle, Header, HeaderFlags, Hole, HolesListed, ListHoles, MAX_HOLES,
+    MAX_PATH, MAX_PAYLOAD, Nothing, Operation, Read, Records, Tag, Walked, agree, hello,
+};
 
-use crate::dispatch::{Dispatcher, SessionId};
-use crate::server::{FileServer, Walk};
-
-/// Carries one request to a server and waits for the reply.
-pub trait Client {
-    /// Sends a head and the concatenation of `payload`. The reply's payload goes to `into`, and is
-    /// as long as the number that is returned, which is at most the length of `into`; EPROTO where
-    /// it does not fit, ENOTCONN when the server is gone.
-    fn call(
-        &mut self,
-        head: &[u8; HEADER_BYTES],
-        payload: &[&[u8]],
-        into: &mut [u8],
-    ) -> Result<([u8; HEADER_BYTES], usize), Errno>;
-}
+use crate::connection::Connection;
+use crate::server::Walk;
 
 /// A session with the server beneath, in types.
 #[derive(Debug)]
@@ -37,7 +22,7 @@ pub struct Base<C> {
     root: FileId,
 }
 
-impl<C: Client> Base<C> {
+impl<C: Connection> Base<C> {
     /// Opens the session, naming what can be used.
     pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
         let mut base = Self { client, next_tag: 1, features: Features::empty(), root: FileId(0) };
@@ -87,9 +72,9 @@ impl<C: Client> Base<C> {
         if payload_bytes > MAX_PAYLOAD {
             return Err(Errno::EINVAL);
         }
-        let (head, received) =
+        let (header, received) =
             self.client.call(&request.request(tag, payload_bytes), payload, into)?;
-        let (decoded, mut fields) = Header::decode(&head).map_err(|_| Errno::EPROTO)?;
+        let (decoded, mut fields) = Header::decode(&header).map_err(|_| Errno::EPROTO)?;
         let answers =
             decoded.tag == tag && decoded.op == O::OP as u16 && decoded.flags == HeaderFlags::REPLY;
         if !answers || decoded.payload_bytes as usize != received || received > into.len() {
@@ -143,60 +128,5 @@ impl<C: Client> Base<C> {
             .map_err(|_| Errno::EPROTO)?
             .collect();
         Ok((listed, holes))
-    }
-}
-
-/// A client in the same program as its server: for tests and simulation, and for a wrapper that
-/// lives with its base.
-pub struct LocalClient<S: FileServer> {
-    dispatcher: Rc<RefCell<Dispatcher<S>>>,
-    session: SessionId,
-}
-
-impl<S: FileServer> LocalClient<S> {
-    /// Opens a session.
-    pub fn new(dispatcher: Rc<RefCell<Dispatcher<S>>>) -> Self {
-        let session = dispatcher.borrow_mut().open_session();
-        Self { dispatcher, session }
-    }
-
-    /// The server and its sessions.
-    pub fn dispatcher(&self) -> &Rc<RefCell<Dispatcher<S>>> {
-        &self.dispatcher
-    }
-}
-
-impl<S: FileServer> Drop for LocalClient<S> {
-    fn drop(&mut self) {
-        self.dispatcher.borrow_mut().close_session(self.session);
-    }
-}
-
-impl<S: FileServer> Client for LocalClient<S> {
-    fn call(
-        &mut self,
-        head: &[u8; HEADER_BYTES],
-        payload: &[&[u8]],
-        into: &mut [u8],
-    ) -> Result<([u8; HEADER_BYTES], usize), Errno> {
-        let mut dispatcher = self.dispatcher.borrow_mut();
-        let joined;
-        let payload = match payload {
-            [] => &[],
-            [only] => *only,
-            parts => {
-                joined = parts.concat();
-                &joined[..]
-            }
-        };
-        let reply = dispatcher.handle(self.session, head, payload);
-        let total = reply.payload.len();
-        let mut rest = into.get_mut(..total).ok_or(Errno::EPROTO)?;
-        for segment in reply.payload.segments() {
-            let (front, behind) = rest.split_at_mut(segment.len());
-            front.copy_from_slice(segment);
-            rest = behind;
-        }
-        Ok((reply.head, total))
     }
 }

@@ -1,5 +1,5 @@
 //! An actor: carries out its steps one by one, and checks after each what came of it. An error must
-//! have an excuse: trouble beneath the wrapper, a connection that is lost, or the end of the
+//! have an excuse: faults beneath the wrapper, a connection that is lost, or the end of the
 //! process.
 
 use std::rc::Rc;
@@ -10,14 +10,14 @@ use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, UserAddr, m
 use kernel::sync::{Mutex, rank};
 use std::sync::Arc;
 
-use crate::meanwhile::{self, Act};
+use crate::interference::{self, Act};
 use crate::memory::Memory;
 use crate::model::Line;
 use crate::sched::{self, yield_now};
 use crate::script::{Op, PAGE, Piece, WINDOW, WINDOW_PAGES};
 use crate::trace::trace;
 use crate::world::{self, Opened, Process};
-use crate::{happening, shortage, swap_file, wire};
+use crate::{environment, shortage, swap_file, wire};
 
 /// Memories of one actor: its own, and those of its children.
 const MAX_MEMORIES: usize = 3;
@@ -92,8 +92,8 @@ impl Actor {
             Op::Map { memory, page, pages } => self.map(memory, page, pages),
             Op::Unmap { memory, page, pages } => self.unmap(memory, page, pages),
             Op::Discard { memory, page, pages } => self.discard(memory, page, pages),
-            Op::Protect { memory, page, pages, rights } => {
-                self.protect(memory, page, pages, rights)
+            Op::Protect { memory, page, pages, permissions } => {
+                self.protect(memory, page, pages, permissions)
             }
             Op::Remap { memory, page, pages, to, new_pages } => {
                 self.remap(memory, (page, pages), (to, new_pages))
@@ -107,7 +107,7 @@ impl Actor {
         self.process.killed.get()
     }
 
-    /// Whether an error may be: trouble beneath the wrapper or with the swap file, no frames, or a
+    /// Whether an error may be: faults beneath the wrapper or with the swap file, no frames, or a
     /// connection that is lost.
     pub fn has_excuse(&self, line: Option<Line>) -> bool {
         self.failures != failures()
@@ -137,7 +137,7 @@ impl Actor {
         if sched::choose(8) == 7 {
             let memory = self.memory(memory);
             let (space, address) = (memory.space.clone(), memory.address(start));
-            meanwhile::arm(self.step, space, address, Act::Replace);
+            interference::arm(self.step, space, address, Act::Replace);
         }
         for at in (start..start + length).step_by(stride) {
             self.access(memory, at, None);
@@ -162,7 +162,7 @@ impl Actor {
             Some(value) => mmu::store(&space, address, value).map(|()| value),
             None => mmu::load(&space, address),
         };
-        let is_replaced = value.is_none() && meanwhile::is_done(self.step);
+        let is_replaced = value.is_none() && interference::is_done(self.step);
         if self.is_killed() {
             return;
         }
@@ -175,7 +175,7 @@ impl Actor {
         let is_short = self.is_short();
         let memory = self.memory(memory);
         let page = memory.pages[at / PAGE];
-        let allowed = page.is_mapped && page.rights.contains(needed);
+        let allowed = page.is_mapped && page.permissions.contains(needed);
         match (done, value) {
             (Ok(stored), Some(_)) => {
                 assert!(allowed, "actor {me}: a store to byte {at}, which must not be");
@@ -217,10 +217,10 @@ impl Actor {
     fn map(&mut self, memory: usize, page: usize, pages: usize) {
         let memory = self.memory(memory);
         let at = Placement::Fixed(memory.address(page * PAGE));
-        let rights = Prot::READ | Prot::WRITE;
+        let permissions = Prot::READ | Prot::WRITE;
         memory
             .space
-            .map(at, ByteCount::of_len(pages * PAGE), rights, Backing::Anonymous, "")
+            .map(at, ByteCount::of_len(pages * PAGE), permissions, Backing::Anonymous, "")
             .expect("room for a buffer");
         memory.mapped(page, pages);
     }
@@ -245,13 +245,13 @@ impl Actor {
         }
     }
 
-    fn protect(&mut self, memory: usize, page: usize, pages: usize, rights: u32) {
-        let rights = Prot::from_bits_truncate(rights);
+    fn protect(&mut self, memory: usize, page: usize, pages: usize, permissions: u32) {
+        let permissions = Prot::from_bits_truncate(permissions);
         let memory = self.memory(memory);
         let done = memory.space.protect(
             memory.address(page * PAGE),
             ByteCount::of_len(pages * PAGE),
-            rights,
+            permissions,
         );
         let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
         assert_eq!(
@@ -260,7 +260,9 @@ impl Actor {
             "A4: what mprotect says"
         );
         if is_mapped {
-            memory.pages[page..page + pages].iter_mut().for_each(|page| page.rights = rights);
+            memory.pages[page..page + pages]
+                .iter_mut()
+                .for_each(|page| page.permissions = permissions);
         }
     }
 
@@ -286,7 +288,7 @@ impl Actor {
         }
         let is_one = memory.pages[page..page + pages]
             .iter()
-            .all(|page| page.is_mapped && page.rights == first.rights);
+            .all(|page| page.is_mapped && page.permissions == first.permissions);
         if is_one {
             assert_eq!(done, Ok(memory.address(to * PAGE)), "A4: what mremap says");
             memory.moved(page, pages, to, new_pages);
@@ -327,7 +329,7 @@ pub fn run_world(index: usize, steps: Vec<Op>) {
     for op in steps {
         trace!("world: {op:?}");
         world::begin_step(index);
-        happening::carry_out(op);
+        environment::carry_out(op);
         yield_now();
     }
 }

@@ -1,5 +1,5 @@
-//! Many runs, one seed after the other, until so many steps are done or somebody says stop; and
-//! what is told of a failure.
+//! Many runs, one seed after the other, until a number of steps is reached or a stop is requested;
+//! and the report of a failure.
 
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
 use std::process::exit;
@@ -11,18 +11,18 @@ use foundation::mutant::{Mutant, choose};
 use crate::draw;
 use crate::order::Order;
 use crate::run::{BEAT, Failure, run, run_traced};
-use crate::script::Kept;
+use crate::script::Case;
 use crate::shrink::Shrinker;
 
-/// A run that makes no progress for so long hangs.
+/// A run that takes longer than this hangs.
 const HANGS: Duration = Duration::from_secs(60);
-/// Time for making a failure smaller.
+/// Time limit for reducing a failure.
 const SHRINKING: Duration = Duration::from_secs(60);
 
-/// Somebody wants the campaign to end.
+/// A stop was requested.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// What a campaign did.
+/// The result of a campaign.
 pub struct Verdict {
     pub runs: u64,
     pub steps: u64,
@@ -48,28 +48,28 @@ pub fn run_seeds(first: u64, steps: u64, mut progress: impl FnMut(u64, u64)) -> 
     verdict
 }
 
-/// A seed's failure as text: made smaller, with what happens in it line by line.
-pub fn told(seed: u64, failure: Failure) -> String {
-    eprintln!("seed {seed}: {} ({}); making it smaller", failure.message, failure.place);
-    let (kept, failure) = Shrinker::shrink(draw::script(seed), failure, SHRINKING);
-    let (_, lines) = run_traced(&kept.script, Order::told(kept.choices.clone()));
+/// Reduces a failure. Returns it as text, with a trace of the run.
+pub fn report(seed: u64, failure: Failure) -> String {
+    eprintln!("seed {seed}: {} ({}); reducing it", failure.message, failure.place);
+    let (case, failure) = Shrinker::shrink(draw::script(seed), failure, SHRINKING);
+    let (_, lines) = run_traced(&case.script, Order::replayed(case.choices.clone()));
     let lines: String = lines.iter().map(|line| format!("#   {line}\n")).collect();
     format!(
-        "# seed {seed}: {}\n# at {}\n{}# What happens:\n{lines}",
+        "# seed {seed}: {}\n# at {}\n{}# Trace:\n{lines}",
         failure.message.replace('\n', "\n# "),
         failure.place,
-        kept.to_text()
+        case.to_text()
     )
 }
 
-/// A kept script again: as it is told, and in other orders.
-pub fn replay(kept: &Kept, orders: u64) -> Result<(), Failure> {
-    run(&kept.script, Order::told(kept.choices.clone()))?;
-    (0..orders).try_for_each(|seed| run(&kept.script, Order::drawn(seed)))
+/// Runs a saved case with its own choices, and in `orders` other orders.
+pub fn replay(case: &Case, orders: u64) -> Result<(), Failure> {
+    run(&case.script, Order::replayed(case.choices.clone()))?;
+    (0..orders).try_for_each(|seed| run(&case.script, Order::drawn(seed)))
 }
 
-/// For `cargo xtask sim`: what to do comes from the environment; the end of standard input is the
-/// wish to stop. Does not return.
+/// For `cargo xtask sim`: parameters come from environment variables; the end of standard input
+/// requests a stop. Does not return.
 pub fn command() -> ! {
     let text = |name| std::env::var(name).ok();
     let number = |name| text(name).and_then(|value| value.parse().ok());
@@ -77,11 +77,11 @@ pub fn command() -> ! {
     watch();
     if let Some(name) = text("SLOTH_MUTANT") {
         let mutant =
-            Mutant::from_name(&name).unwrap_or_else(|| panic!("no break of this name: {name}"));
+            Mutant::from_name(&name).unwrap_or_else(|| panic!("no mutant of this name: {name}"));
         choose(Some(mutant));
     }
     if let Some(path) = text("SLOTH_REPLAY") {
-        tell_replay(&path);
+        print_replay(&path);
     }
     let first = number("SLOTH_SEED").unwrap_or_else(|| fastrand::u64(..) >> 32);
     println!("seed {first}");
@@ -97,16 +97,16 @@ pub fn command() -> ! {
         println!("nothing found");
         exit(0);
     };
-    let told = told(seed, failure);
-    print!("{told}");
+    let report = report(seed, failure);
+    print!("{report}");
     if let Some(path) = text("SLOTH_KEEP") {
-        std::fs::write(&path, &told).expect("the file can be written");
-        println!("# kept in {path}");
+        std::fs::write(&path, &report).expect("the file can be written");
+        println!("# saved in {path}");
     }
     exit(1);
 }
 
-/// Shows on a terminal how far it came, twice a second.
+/// Shows progress on a terminal, twice a second.
 fn progress_line(start: Instant) -> impl FnMut(u64, u64) {
     let mut shown = start;
     move |seed, steps| {
@@ -121,10 +121,10 @@ fn progress_line(start: Instant) -> impl FnMut(u64, u64) {
     }
 }
 
-fn tell_replay(path: &str) -> ! {
+fn print_replay(path: &str) -> ! {
     let text = std::fs::read_to_string(path).expect("the file can be read");
-    let kept = Kept::from_text(&text).expect("the file holds a script");
-    let (result, lines) = run_traced(&kept.script, Order::told(kept.choices));
+    let case = Case::from_text(&text).expect("the file holds a script");
+    let (result, lines) = run_traced(&case.script, Order::replayed(case.choices));
     lines.iter().for_each(|line| println!("{line}"));
     match result {
         Ok(()) => println!("nothing found"),
@@ -138,13 +138,13 @@ fn tell_replay(path: &str) -> ! {
 
 fn stop_at_end_of_input() {
     std::thread::spawn(|| {
-        // An error is an end too.
+        // An error counts as the end.
         while stdin().read(&mut [0]).is_ok_and(|count| count > 0) {}
         STOP.store(true, Ordering::Relaxed);
     });
 }
 
-/// Ends the process where a run hangs in a lock: nothing else could.
+/// Ends the process if a run hangs in a lock; nothing else could.
 pub fn watch() {
     std::thread::spawn(|| {
         let mut last = BEAT.load(Ordering::Relaxed);

@@ -1,5 +1,4 @@
-//! The device on which `memfs` keeps what does not fit into its memory. It fails when the trouble
-//! beneath says so.
+//! The device to which `memfs` writes what exceeds its memory. It fails when the fault plan says so.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,27 +8,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foundation::Errno;
 use fsserver::BlockDevice;
 
+use crate::faults::FaultPlan;
 use crate::script::PAGE;
-use crate::trouble::Trouble;
 
-/// Blocks that came back from all devices so far.
+/// Blocks read from all devices so far.
 pub static BLOCKS_READ: AtomicU64 = AtomicU64::new(0);
 
-/// Blocks that were written once, by their numbers.
+/// Holds the blocks that were written, by number.
 pub struct Disk {
     blocks: u64,
     written: HashMap<u64, Vec<u8>>,
-    trouble: Rc<RefCell<Trouble>>,
+    faults: Rc<RefCell<FaultPlan>>,
 }
 
 impl Disk {
-    /// An empty one.
-    pub fn new(blocks: u64, trouble: Rc<RefCell<Trouble>>) -> Self {
-        Self { blocks, written: HashMap::new(), trouble }
+    /// An empty device.
+    pub fn new(blocks: u64, faults: Rc<RefCell<FaultPlan>>) -> Self {
+        Self { blocks, written: HashMap::new(), faults }
     }
 
-    fn meet_trouble(&self) -> Result<(), Errno> {
-        if self.trouble.borrow_mut().meets_transfer() { Err(Errno::EIO) } else { Ok(()) }
+    fn check_fault(&self) -> Result<(), Errno> {
+        if self.faults.borrow_mut().take_transfer_fault() { Err(Errno::EIO) } else { Ok(()) }
     }
 }
 
@@ -39,7 +38,7 @@ impl BlockDevice for Disk {
     }
 
     fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), Errno> {
-        self.meet_trouble()?;
+        self.check_fault()?;
         for (block, part) in (first..).zip(into.chunks_exact_mut(PAGE)) {
             part.copy_from_slice(self.written.get(&block).ok_or(Errno::EIO)?);
         }
@@ -48,7 +47,7 @@ impl BlockDevice for Disk {
     }
 
     fn write(&mut self, first: u64, from: &[u8]) -> Result<(), Errno> {
-        self.meet_trouble()?;
+        self.check_fault()?;
         assert!(
             first + (from.len() / PAGE) as u64 <= self.blocks,
             "a write past the end of the device"

@@ -1,5 +1,5 @@
-//! Scripts from a seed. Each seed leaves some kinds of steps out and prefers others, so that seeds
-//! differ in more than order.
+//! Scripts from a seed. Each seed omits some kinds of steps and prefers others (swarm testing), so
+//! that seeds differ in more than order.
 
 use fastrand::Rng;
 use fsproto::Features;
@@ -8,15 +8,15 @@ use crate::script::{
     At, Failing, NAMES, Op, PAGE, Piece, Script, Seat, Setup, WINDOW, WINDOW_PAGES,
 };
 
-/// Bytes of a file, about.
+/// The approximate size of a file in bytes.
 const FILE: u64 = 14 * PAGE as u64;
 /// Steps of one run.
 pub const STEPS: usize = 600;
 
-/// A kind of step, how often it comes, and how it is drawn.
+/// A kind of step: its weight, and how its parameters are drawn.
 type Kind = (u32, fn(&mut Rng) -> Op);
 
-/// What programs do.
+/// Steps of programs.
 const PROGRAM: &[Kind] = &[
     (26, |rng| moving(rng, |memory, file, at, pieces| Op::Read { memory, file, at, pieces })),
     (14, |rng| moving(rng, |memory, file, at, pieces| Op::Write { memory, file, at, pieces })),
@@ -34,8 +34,8 @@ const PROGRAM: &[Kind] = &[
     (1, |rng| pages(rng, |memory, page, pages| Op::Unmap { memory, page, pages })),
     (1, |rng| pages(rng, |memory, page, pages| Op::Discard { memory, page, pages })),
     (3, |rng| {
-        let rights = [3, 3, 1, 0][rng.usize(0..4)];
-        pages(rng, |memory, page, pages| Op::Protect { memory, page, pages, rights })
+        let permissions = [3, 3, 1, 0][rng.usize(0..4)];
+        pages(rng, |memory, page, pages| Op::Protect { memory, page, pages, permissions })
     }),
     (3, |rng| {
         let (to, new_pages) = (rng.usize(0..WINDOW_PAGES), rng.usize(1..=WINDOW_PAGES / 2));
@@ -59,7 +59,7 @@ const PROGRAM: &[Kind] = &[
     (1, |_| Op::List),
 ];
 
-/// What happens to them.
+/// Events that happen to programs.
 const WORLD: &[Kind] = &[
     (10, |rng| Op::Evict { frames: rng.usize(1..30) }),
     (4, |_| Op::Evict { frames: usize::MAX }),
@@ -86,13 +86,13 @@ pub fn script(seed: u64) -> Script {
     let mut rng = Rng::with_seed(seed);
     let mut setup = setup(&mut rng);
     setup.budget_pages = budget_pages(seed);
-    // A quarter of all seeds sees no trouble at all, and there no error is an excuse.
+    // A quarter of all seeds has no faults, so that no error is excused.
     let calm = rng.u8(0..4) == 0;
-    // Where frames are short, everything takes long.
+    // Shortages of frames make everything slow.
     let ample = calm || rng.u8(0..8) > 0;
     let (program, world) = (weights(PROGRAM, &mut rng), weights(WORLD, &mut rng));
     let actors = setup.seats.len();
-    // Everybody begins with a file that holds something.
+    // Every actor begins with a file that is not empty.
     let beginning = (0..actors).flat_map(|actor| {
         let whole = Piece(0, WINDOW);
         let fill = Op::Fill { memory: 0, at: whole, value: actor as u8 };
@@ -123,8 +123,9 @@ pub fn script(seed: u64) -> Script {
     Script { setup, steps }
 }
 
-/// Half of all seeds have a store with hardly any memory: it writes pages out and brings them in at
-/// every turn. Drawn apart from the rest, which is the same with and without.
+/// Half of all seeds have a base server with almost no memory: it moves pages to and from its device
+/// all the time. Drawn from a generator of its own, so that the other parameters do not depend on
+/// it.
 fn budget_pages(seed: u64) -> u64 {
     [0, 0, 0, 0, 2, 5, 12, 30][Rng::with_seed(!seed).usize(0..8)]
 }
@@ -155,13 +156,13 @@ fn setup(rng: &mut Rng) -> Setup {
     }
 }
 
-/// What a run consists of comes in every seed; the rest not, or often.
+/// The weight of a kind in one seed: frequent kinds are never omitted, rare ones may be.
 fn swarm(weight: u32, draw: usize) -> u32 {
     let least = if weight < 5 { 0 } else { weight * 5 };
     [least, weight * 10, weight * 10, weight * 10, weight * 10, weight * 30][draw]
 }
 
-/// How often each kind comes in this seed.
+/// The weights of all kinds in one seed.
 fn weights(kinds: &[Kind], rng: &mut Rng) -> Vec<u32> {
     kinds.iter().map(|(weight, _)| swarm(*weight, rng.usize(0..6))).collect()
 }
@@ -178,7 +179,7 @@ fn draw(kinds: &[Kind], weights: &[u32], rng: &mut Rng) -> Op {
     Op::List
 }
 
-/// Mostly the program's own memory, at times a child's.
+/// Mostly the program's own memory, sometimes a child's.
 fn memory(rng: &mut Rng) -> usize {
     [0, 0, 0, 1, 2][rng.usize(0..5)]
 }
@@ -191,12 +192,12 @@ fn name(rng: &mut Rng) -> usize {
     rng.usize(0..NAMES.len())
 }
 
-/// Often at a page's border.
+/// Half of the time at a page boundary.
 fn aligned(rng: &mut Rng, value: usize) -> usize {
     if rng.bool() { value / PAGE * PAGE } else { value }
 }
 
-/// Mostly near the beginning: there, files hold something.
+/// Mostly near the beginning, where files have data.
 fn offset(rng: &mut Rng) -> u64 {
     let most = if rng.u8(0..3) == 0 { FILE as usize } else { 4 * PAGE };
     let offset = rng.usize(0..most);
@@ -232,8 +233,8 @@ fn pieces(rng: &mut Rng) -> Vec<Piece> {
     pieces
 }
 
-/// Bytes move between a file and memory. At times the file lies in memory as a whole would, so that
-/// what was read from a place is written back there.
+/// Moves bytes between a file and memory. Sometimes file offsets equal offsets in the window, so that
+/// bytes are written back to where they were read.
 fn moving(rng: &mut Rng, make: impl FnOnce(usize, usize, At, Vec<Piece>) -> Op) -> Op {
     let (memory, file, pieces) = (memory(rng), file(rng), pieces(rng));
     let at = if rng.u8(0..4) == 0 { At::Offset(pieces[0].0 as u64) } else { at(rng) };

@@ -10,7 +10,7 @@ use kernel::mem::Prot;
 use kernel::mount::MountedTree;
 
 use crate::actor::{Actor, Program};
-use crate::meanwhile::{self, Act};
+use crate::interference::{self, Act};
 use crate::memory::Memory;
 use crate::model::{Line, Served};
 use crate::sched;
@@ -158,7 +158,7 @@ impl Actor {
             At::Offset(offset) => file.file.write_at(&program, &mut from, FileOffset(offset)),
             At::Position => file.file.write(&program, &mut from),
         };
-        let store = store.filter(|_| meanwhile::is_done(self.step));
+        let store = store.filter(|_| interference::is_done(self.step));
         if self.is_killed() {
             return;
         }
@@ -228,9 +228,9 @@ impl Actor {
         let byte = start + sched::choose(length);
         let page = memory.pages[byte / PAGE];
         let value = memory.bytes[byte].wrapping_add(1);
-        let can_be = page.is_mapped && page.rights.contains(Prot::WRITE);
+        let can_be = page.is_mapped && page.permissions.contains(Prot::WRITE);
         can_be.then(|| {
-            meanwhile::arm(step, memory.space.clone(), memory.address(byte), Act::Store(value))
+            interference::arm(step, memory.space.clone(), memory.address(byte), Act::Store(value))
         });
         can_be.then_some((byte, value))
     }

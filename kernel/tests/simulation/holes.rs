@@ -1,4 +1,4 @@
-//! One test with a script of its own.
+//! A test with a fixed script.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::order::Order;
 use crate::script::{Seat, Setup};
 use crate::{sched, swap_file, wire, world};
 
-/// R10: a reply lists the first holes only; the kernel asks for the rest once, and holes then cost
+/// R10: a reply lists the first holes only; the kernel requests the others once, and then holes cost
 /// neither pages nor messages.
 #[test]
 fn r10_holes_beyond_the_first_list() {
@@ -52,7 +52,7 @@ fn look_at_islands(islands: u64) {
     for island in 0..islands {
         let mut byte = UserBuffers::kernel_bytes(vec![island as u8 | 1]);
         file.write(&io, &mut byte, WritePosition::At(FileOffset((2 * island + 1) * PAGE)))
-            .expect("room for a byte");
+            .expect("space for a byte");
     }
     let bytes = islands * 2 * PAGE;
     let whole = SetAttr { mask: AttrMask::SIZE, size: ByteCount(bytes), ..SetAttr::default() };
@@ -60,7 +60,7 @@ fn look_at_islands(islands: u64) {
     let anywhere = Placement::Anywhere(UserAddr(0));
     let buffer = space
         .map(anywhere, ByteCount(bytes), Prot::READ | Prot::WRITE, Backing::Anonymous, "")
-        .expect("room for a buffer");
+        .expect("space for a buffer");
     let slice = UserSlice::new(buffer, ByteCount(bytes)).expect("a user address");
     assert_eq!(
         file.read(&io, &mut UserBuffers::one(slice), FileOffset::ZERO),
@@ -71,12 +71,12 @@ fn look_at_islands(islands: u64) {
         assert_eq!(mmu::load(&space, UserAddr(buffer.0 + 2 * hole * PAGE)), Ok(0), "hole {hole}");
     }
     let messages = GLOBAL.get(Counter::MessagesSent) - before.0;
-    // For each list one question, and a page-in that was under way when it was asked. A page-in for
-    // each window would be 37.
+    // One request for each list, and a page-in that was in flight at that time. A page-in for each
+    // window would be 37.
     assert!(messages <= 3 * (islands / 64 + 1), "{messages} messages for {islands} holes");
     assert!(
         GLOBAL.get(Counter::PagesHole) - before.1 > islands - 64,
-        "holes that were not known as such"
+        "holes that were not known to be holes"
     );
     for island in 0..islands {
         let at = buffer.0 + (2 * island + 1) * PAGE;

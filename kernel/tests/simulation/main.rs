@@ -1,33 +1,36 @@
-//! The simulation: the kernel's `mem` and `mount` with `snapfs` and `memfs`, as they are, in one
-//! process and in an order drawn from a seed.
+//! The simulation: the production `mem`, `mount`, `snapfs` and `memfs` in one process, in an order
+//! that is drawn from a seed.
 //!
-//! Several machines, each with memory, a cache and a connection of its own, are clients of one
+//! Several machines, each with its own memory, frame cache and connection, are clients of one
 //! wrapper. Programs on them read, write, load, store, fork, map, unmap, protect and move memory,
-//! change, remove and rename files; their threads share memory and positions. Messages lie on the
-//! wires until the order says that they arrive. Meanwhile frames are taken away, or are not to be
-//! had, private pages go to a swap file, which may fail, processes are killed in the middle of what
-//! they do, connections are lost, and the store beneath the wrapper has no room or fails. In some
-//! runs the servers are not trusted, and are asked for each page once. Plain arrays of bytes with
-//! eager semantics are the oracle: of the files ([`model`]) and of each program's memory
-//! ([`memory`]). An error must have an excuse; wrong bytes have none. After each run all that was
-//! taken is back.
+//! and change, remove and rename files; threads share memory and file positions. Messages stay on
+//! the wires until the order delivers them. Meanwhile frames are reclaimed or unavailable, private
+//! pages are swapped out and swap may fail, processes are killed in the middle of an operation,
+//! connections are lost, and the base server has no space or fails. In some runs the servers are
+//! not trusted, and each page may be requested once only.
 //!
-//! A [`script`] says what everybody does, an [`order`] what comes next; both come from a seed
-//! ([`draw`]), or are told. A failure is made smaller ([`shrink`]) and can be kept as text, in
-//! `corpus/`, which the suite replays. `cargo xtask sim` runs seeds for as long as one likes.
+//! The oracle is plain arrays of bytes with eager semantics: of the files ([`model`]) and of each
+//! program's memory ([`memory`]). An error needs an excuse; wrong bytes have none. After each run,
+//! all resources must be free again. Debug assertions are on, so that the kernel's own assertions
+//! and its lock order are checked in every run.
+//!
+//! A [`script`] says what each actor does, an [`order`] which event is next; both are generated from
+//! a seed ([`draw`]) or replayed. A failing run is reduced ([`shrink`]) and can be saved as text in
+//! `corpus/`, which the test suite replays. `cargo xtask sim` runs seeds without limit.
 
 mod actor;
-mod breaks;
 mod campaign;
 mod corpus;
 mod disk;
 mod draw;
+mod environment;
+mod faults;
 mod files;
-mod happening;
 mod holes;
-mod meanwhile;
+mod interference;
 mod memory;
 mod model;
+mod mutants;
 mod order;
 mod run;
 mod sched;
@@ -37,7 +40,6 @@ mod shortage;
 mod shrink;
 mod swap_file;
 mod trace;
-mod trouble;
 mod wire;
 mod world;
 
@@ -57,7 +59,7 @@ fn lazy_is_eager_in_every_order() {
     let start = std::time::Instant::now();
     let verdict = campaign::run_seeds(0, STEPS, |_, _| ());
     if let Some((seed, failure)) = verdict.failed {
-        panic!("{}", campaign::told(seed, failure));
+        panic!("{}", campaign::report(seed, failure));
     }
     println!(
         "{} runs, {} steps, {:.1} s",
@@ -65,8 +67,7 @@ fn lazy_is_eager_in_every_order() {
         verdict.steps,
         start.elapsed().as_secs_f64()
     );
-    // It counts for nothing where hardly anything was lazy, fetched, referred to, taken away, or
-    // failed.
+    // The run proves nothing if almost nothing was lazy, fetched, referenced, reclaimed or failed.
     let at_least = [
         (Counter::PagesLazy, 50_000),
         (Counter::PagesFetched, 30_000),
@@ -95,10 +96,10 @@ fn lazy_is_eager_in_every_order() {
             .map(|((counter, _), count)| format!("{} {count}  ", counter.name()))
             .collect::<String>()
     );
-    assert!(rare.is_empty(), "this shows nothing: {rare:?}");
+    assert!(rare.is_empty(), "too rare to prove anything: {rare:?}");
     let from_disk = disk::BLOCKS_READ.load(Ordering::Relaxed);
-    println!("{from_disk} pages of files came back from the store's device");
-    assert!(from_disk > 100_000, "this shows nothing of the store's device");
+    println!("{from_disk} pages of files were read back from the base server's device");
+    assert!(from_disk > 100_000, "the base server's device was hardly used");
 }
 
 #[test]
@@ -108,12 +109,12 @@ fn a_seed_replays_exactly() {
     for seed in 0..5 {
         let script = draw::script(seed);
         let run = || run::run_traced(&script, order::Order::drawn(seed)).1;
-        assert!(run() == run(), "seed {seed} is not the same twice");
+        assert!(run() == run(), "seed {seed} differs when it is replayed");
     }
 }
 
 #[test]
-#[ignore = "for cargo xtask sim: runs as long as it is told to"]
+#[ignore = "for cargo xtask sim: runs until it is stopped"]
 fn simulate() {
     sched::register();
     let _alone = kernel::mem::host::exclusive();

@@ -1,5 +1,5 @@
-//! A program's memory and what the oracle says is in it: for each page whether it is mapped, its
-//! rights and its bytes.
+//! A program's memory and the oracle's copy of it: for each page whether it is mapped, its
+//! permissions and its bytes.
 
 use std::sync::Arc;
 
@@ -14,21 +14,22 @@ use crate::wire;
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     pub is_mapped: bool,
-    pub rights: Prot,
-    /// The connection that the page's bytes may still have to come from: if that is gone, so may be
-    /// the page (F6).
+    pub permissions: Prot,
+    /// The connection from which the page may still have to be fetched. If it is lost, the page may
+    /// be lost (F6).
     pub from: Option<Line>,
 }
 
 impl Page {
-    const NONE: Self = Self { is_mapped: false, rights: Prot::empty(), from: None };
-    const FRESH: Self = Self { is_mapped: true, rights: Prot::READ.union(Prot::WRITE), from: None };
+    const NONE: Self = Self { is_mapped: false, permissions: Prot::empty(), from: None };
+    const FRESH: Self =
+        Self { is_mapped: true, permissions: Prot::READ.union(Prot::WRITE), from: None };
 
-    fn allows(&self, rights: Prot) -> bool {
-        self.is_mapped && self.rights.contains(rights)
+    fn allows(&self, permissions: Prot) -> bool {
+        self.is_mapped && self.permissions.contains(permissions)
     }
 
-    /// Whether it may be lost by now.
+    /// Whether it may be lost, because its connection is.
     pub fn may_be_lost(&self) -> bool {
         self.from.is_some_and(|line| !wire::is_up(line))
     }
@@ -43,14 +44,14 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The window of an actor, with nothing mapped in it. A page that nobody maps lies between the
-    /// windows of threads.
+    /// The window of an actor, with nothing mapped. A page that is never mapped separates the windows
+    /// of threads.
     pub fn new(space: Arc<Space>, actor: usize) -> Self {
         let base = 0x10_0000 + (actor * (WINDOW_PAGES + 1) * PAGE) as u64;
         Self { space, base, bytes: vec![0; WINDOW], pages: [Page::NONE; WINDOW_PAGES] }
     }
 
-    /// A child's.
+    /// The memory of a forked child; `None` if there was no memory for it.
     pub fn fork(&self) -> Option<Self> {
         let space = self.space.fork().ok()?;
         Some(Self { space, base: self.base, bytes: self.bytes.clone(), pages: self.pages })
@@ -66,11 +67,11 @@ impl Memory {
         UserSlice::new(self.address(piece.0), ByteCount::of_len(piece.1)).expect("a user address")
     }
 
-    /// How much of these pieces, from the front, allows this.
-    pub fn reach(&self, pieces: &[Piece], rights: Prot) -> usize {
+    /// How many bytes from the start of these pieces have these permissions.
+    pub fn reach(&self, pieces: &[Piece], permissions: Prot) -> usize {
         let mut reach = 0;
         for &Piece(start, length) in pieces {
-            let allowed = |at: &usize| self.pages[at / PAGE].allows(rights);
+            let allowed = |at: &usize| self.pages[at / PAGE].allows(permissions);
             let mut at = start;
             while at < start + length && allowed(&at) {
                 at = (at / PAGE + 1) * PAGE;
@@ -84,7 +85,7 @@ impl Memory {
         reach
     }
 
-    /// Whether any page of these pieces may be lost by now.
+    /// Whether any page of these pieces may be lost.
     pub fn may_be_lost(&self, pieces: &[Piece]) -> bool {
         let pages = |&Piece(start, length): &Piece| start / PAGE..(start + length).div_ceil(PAGE);
         pieces.iter().flat_map(pages).any(|page| self.pages[page].may_be_lost())
@@ -97,7 +98,7 @@ impl Memory {
         all.take(length).copied().collect()
     }
 
-    /// A read brought these bytes, from this connection.
+    /// A read stored these bytes, from this connection.
     pub fn scatter(&mut self, pieces: &[Piece], mut bytes: &[u8], from: Line) {
         for &Piece(start, length) in pieces {
             let (here, rest) = bytes.split_at(length.min(bytes.len()));
@@ -107,14 +108,14 @@ impl Memory {
             self.bytes[start..start + here.len()].copy_from_slice(here);
             for page in start / PAGE..(start + here.len()).div_ceil(PAGE) {
                 let is_whole = start <= page * PAGE && (page + 1) * PAGE <= start + here.len();
-                // A fragment is copied, and then the page is the program's own.
+                // A fragment is copied, so its page becomes private.
                 self.pages[page].from = is_whole.then_some(from);
             }
             bytes = rest;
         }
     }
 
-    /// The kernel brought these bytes from no file.
+    /// The kernel stored these bytes, which are from no file.
     pub fn filled(&mut self, start: usize, bytes: &[u8]) {
         let end = start + bytes.len();
         self.bytes[start..end].copy_from_slice(bytes);
@@ -125,12 +126,12 @@ impl Memory {
         }
     }
 
-    /// What was written may stand for the file's bytes from now on (W8).
+    /// What was written may be backed by a snapshot from now on (W8).
     pub fn written(&mut self, pieces: &[Piece], mut length: usize, to: Line) {
         for &Piece(start, whole) in pieces {
             let here = whole.min(length);
             for page in start.div_ceil(PAGE)..(start + here) / PAGE {
-                // A page that stands for what a lost connection brought may still do so.
+                // A page that is backed by a snapshot of a lost connection may still be.
                 if !self.pages[page].may_be_lost() {
                     self.pages[page].from = Some(to);
                 }
@@ -145,31 +146,31 @@ impl Memory {
         self.pages[at / PAGE].from = None;
     }
 
-    /// These pages are mapped anew, and hold zeros.
+    /// These pages were mapped and hold zeros.
     pub fn mapped(&mut self, first: usize, pages: usize) {
         self.zeroed(first, pages);
         self.pages[first..first + pages].fill(Page::FRESH);
     }
 
-    /// These pages are zeros.
+    /// These pages were filled with zeros.
     pub fn zeroed(&mut self, first: usize, pages: usize) {
         self.bytes[first * PAGE..(first + pages) * PAGE].fill(0);
         self.pages[first..first + pages].iter_mut().for_each(|page| page.from = None);
     }
 
-    /// These pages are there no more.
+    /// These pages were unmapped.
     pub fn unmapped(&mut self, first: usize, pages: usize) {
         self.pages[first..first + pages].fill(Page::NONE);
     }
 
-    /// Pages have moved; `new` of them are there now, `old` were.
+    /// `old` pages from `first` on were moved to `to`, where there are now `new` pages.
     pub fn moved(&mut self, first: usize, old: usize, to: usize, new: usize) {
         let kept = old.min(new);
-        let (pages, rights) = (self.pages, self.pages[first].rights);
+        let (pages, permissions) = (self.pages, self.pages[first].permissions);
         let bytes = self.bytes[first * PAGE..(first + kept) * PAGE].to_vec();
         self.unmapped(first, old);
         self.mapped(to, new);
-        self.pages[to..to + new].iter_mut().for_each(|page| page.rights = rights);
+        self.pages[to..to + new].iter_mut().for_each(|page| page.permissions = permissions);
         self.pages[to..to + kept].copy_from_slice(&pages[first..first + kept]);
         self.bytes[to * PAGE..(to + kept) * PAGE].copy_from_slice(&bytes);
     }

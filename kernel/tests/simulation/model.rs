@@ -1,8 +1,8 @@
-//! The oracle of the files: what each holds, as plain arrays of bytes, changed at the instant at
-//! which the server handles a request.
+//! The oracle of the files: what each file holds, as plain arrays of bytes, changed at the instant
+//! at which the server handles a request.
 //!
-//! Where the store beneath failed in the middle of a change, the file may hold the change's first
-//! part; it is looked at, and must hold that and nothing else.
+//! If the base server failed in the middle of a change, the file may hold the first part of the
+//! change. The file is then read, and must hold exactly that.
 
 use foundation::{ByteCount, FileOffset};
 use std::collections::{BTreeMap, HashMap};
@@ -24,8 +24,8 @@ pub struct Model {
     names: BTreeMap<Vec<u8>, usize>,
     handles: HashMap<Handle, (Line, usize)>,
     snapshots: HashMap<Handle, (Line, Vec<u8>)>,
-    /// What of snapshots was told, where each byte may be asked for once (X3).
-    told: Option<HashMap<Handle, Vec<Range<u64>>>>,
+    /// The ranges of each snapshot that were fetched, if each byte may be fetched once only (X3).
+    fetched: Option<HashMap<Handle, Vec<Range<u64>>>>,
 }
 
 struct File {
@@ -33,73 +33,75 @@ struct File {
     bytes: Vec<u8>,
 }
 
-/// A request and what was answered.
+/// A request and its reply.
 pub struct Exchange<'a> {
     pub line: Line,
     pub request: &'a Request,
     pub payload: &'a [u8],
     pub reply: (&'a [u8; HEADER_BYTES], &'a [u8]),
-    /// The store beneath failed in the course of it.
-    pub troubled: bool,
+    /// The base server failed while it was handled.
+    pub faulted: bool,
 }
 
-/// What a request saw or did, at its instant.
+/// What a request read or wrote, at its instant.
 #[derive(Debug, Clone)]
 pub enum Served {
-    /// The bytes that a read or a snapshot is about, and where they are in the file.
+    /// The offset and the bytes of a read or a snapshot.
     Saw(u64, Vec<u8>),
-    /// The bytes that were written, and where.
+    /// The offset and the bytes of a write.
     Wrote(u64, Vec<u8>),
 }
 
 /// A change that may have been made in part.
-pub struct Unsure {
+pub struct Uncertain {
     file: usize,
-    /// What it would be in full.
+    /// The file after the whole change.
     after: Vec<u8>,
-    /// The part that is written from the front; of any other change, all is done or nothing.
+    /// Offset and length of a write, which is done from its start; other changes are done or not.
     written: Option<(usize, usize)>,
-    /// So much of it is done for certain.
+    /// Bytes of the write that are done for certain.
     done: usize,
-    /// How the file can be looked at.
+    /// How the file can be read.
     pub place: Place,
 }
 
-/// What names a file.
+/// How a file is found.
 pub enum Place {
     Handle(Handle),
     Name(Vec<u8>),
 }
 
-/// What follows from an exchange.
+/// The consequences of an exchange.
 #[derive(Default)]
 pub struct Outcome {
     pub served: Option<Served>,
-    pub unsure: Option<Unsure>,
-    /// Whether names have to be looked at.
-    pub unsure_names: bool,
+    pub uncertain: Option<Uncertain>,
+    /// Whether names have to be looked up.
+    pub uncertain_names: bool,
 }
 
 impl Model {
-    /// With no files yet, of servers that are trusted or not.
+    /// A model without files.
     pub fn new(untrusted: bool) -> Self {
-        Self { told: untrusted.then(HashMap::new), ..Self::default() }
+        Self { fetched: untrusted.then(HashMap::new), ..Self::default() }
     }
 
-    /// Bytes of a snapshot are told: none of them for the second time where the server is not
-    /// trusted.
-    fn told(&mut self, handle: Handle, bytes: Range<u64>) {
-        let Some(told) = &mut self.told else { return };
-        let told = told.entry(handle).or_default();
-        let twice = told.iter().find(|told| told.start < bytes.end && bytes.start < told.end);
+    /// Notes that bytes of a snapshot were fetched. Asserts that none is fetched twice from a server
+    /// that is not trusted.
+    fn note_fetched(&mut self, handle: Handle, bytes: Range<u64>) {
+        let Some(fetched) = &mut self.fetched else { return };
+        let fetched = fetched.entry(handle).or_default();
+        let overlaps =
+            |earlier: &&Range<u64>| earlier.start < bytes.end && bytes.start < earlier.end;
+        let twice = fetched.iter().find(overlaps);
         assert!(
             twice.is_none(),
-            "X3: bytes {bytes:?} of {handle:?} were asked for, and {twice:?} before"
+            "X3: bytes {bytes:?} of {handle:?} were fetched, and {twice:?} before"
         );
-        told.push(bytes);
+        fetched.push(bytes);
     }
 
-    /// Checks an exchange, and makes its change.
+    /// Checks an exchange, and applies its change to the model.
     pub fn handled(&mut self, exchange: &Exchange<'_>) -> Outcome {
         let (head, mut fields) =
             Header::decode(exchange.reply.0).expect("the server's replies are well-formed");
@@ -111,21 +113,21 @@ impl Model {
                 self.names(exchange, &mut fields)
             }
             Request::Snapshot(snapshot) => {
-                let told = fsproto::Snapshot::decode_reply(&mut fields).expect("well-formed");
+                let reply = fsproto::Snapshot::decode_reply(&mut fields).expect("well-formed");
                 let bytes = range(
                     &self.files[self.file_of(snapshot.handle)].bytes,
                     snapshot.offset.0,
                     snapshot.length.0,
                 )
                 .to_vec();
-                assert_eq!(told.length, ByteCount(bytes.len() as u64), "R2: length of a snapshot");
-                self.snapshot(exchange.line, told.handle, &bytes);
+                assert_eq!(reply.length, ByteCount(bytes.len() as u64), "R2: length of a snapshot");
+                self.snapshot(exchange.line, reply.handle, &bytes);
                 Some(Served::Saw(snapshot.offset.0, bytes))
             }
             Request::Read(read) => {
                 let seen = self.look(exchange, &mut fields);
                 if self.snapshots.contains_key(&read.handle) {
-                    self.told(
+                    self.note_fetched(
                         read.handle,
                         read.offset..read.offset + exchange.reply.1.len() as u64,
                     );
@@ -152,17 +154,17 @@ impl Model {
         self.handles[&handle].1
     }
 
-    /// A request that failed has done nothing; where the store had trouble, perhaps.
+    /// A request that failed has changed nothing, unless the base server failed.
     fn refused(&self, exchange: &Exchange<'_>) -> Outcome {
-        if !exchange.troubled {
+        if !exchange.faulted {
             return Outcome::default();
         }
-        let unsure = match exchange.request {
+        let uncertain = match exchange.request {
             Request::Write(write) => {
                 let written = self.written(write, exchange.payload);
                 let file = self.file_of(write.handle);
                 let offset = self.target(write);
-                Some(Unsure {
+                Some(Uncertain {
                     file,
                     after: overlaid(&self.files[file].bytes, offset, &written),
                     written: Some((offset, written.len())),
@@ -173,7 +175,7 @@ impl Model {
             Request::SetAttr(fsproto::SetAttr { handle, .. })
             | Request::Allocate(fsproto::Allocate { handle, .. }) => {
                 let place = Place::Handle(*handle);
-                self.changed(exchange.request).map(|(file, after)| Unsure {
+                self.changed(exchange.request).map(|(file, after)| Uncertain {
                     file,
                     after,
                     written: None,
@@ -184,24 +186,24 @@ impl Model {
             Request::Open(open) if open.flags.contains(OpenFlags::TRUNCATE) => {
                 self.names.get(exchange.payload).map(|&file| {
                     let place = Place::Name(exchange.payload.to_vec());
-                    Unsure { file, after: Vec::new(), written: None, done: 0, place }
+                    Uncertain { file, after: Vec::new(), written: None, done: 0, place }
                 })
             }
             _ => None,
         };
-        let unsure_names =
+        let uncertain_names =
             matches!(exchange.request, Request::Open(_) | Request::Remove(_) | Request::Rename(_));
-        Outcome { served: None, unsure, unsure_names }
+        Outcome { served: None, uncertain, uncertain_names }
     }
 
-    /// What requests on names do.
+    /// Applies a request on names.
     fn names(&mut self, exchange: &Exchange<'_>, fields: &mut Reader<'_>) -> Option<Served> {
         let payload = exchange.payload;
         match exchange.request {
             Request::Open(open) => {
                 let walked = fsproto::Open::decode_reply(fields).expect("well-formed");
                 if payload.is_empty() {
-                    // The root directory is no file of the model's; its handle is.
+                    // The root directory is not a file of the model, but its handle is counted.
                     self.snapshots.insert(walked.handle, (exchange.line, Vec::new()));
                     return None;
                 }
@@ -227,17 +229,17 @@ impl Model {
             Request::Close(close) => {
                 self.handles.remove(&close.handle);
                 self.snapshots.remove(&close.handle);
-                if let Some(told) = &mut self.told {
-                    told.remove(&close.handle);
+                if let Some(fetched) = &mut self.fetched {
+                    fetched.remove(&close.handle);
                 }
             }
             Request::Remove(_) => {
-                self.names.remove(payload).expect("C3: a name was removed that was not there");
+                self.names.remove(payload).expect("C3: a name was removed that did not exist");
             }
             Request::Rename(rename) => {
                 let (old, new) = payload.split_at(rename.old_bytes as usize);
                 let file =
-                    self.names.remove(old).expect("C4: a name was changed that was not there");
+                    self.names.remove(old).expect("C4: a name was changed that did not exist");
                 self.names.insert(new.to_vec(), file);
             }
             _ => {}
@@ -245,7 +247,7 @@ impl Model {
         None
     }
 
-    /// Checks what was told about files.
+    /// Checks the reply of a request that changes nothing.
     fn look(&self, exchange: &Exchange<'_>, fields: &mut Reader<'_>) -> Option<Served> {
         match exchange.request {
             Request::Read(read) => {
@@ -253,26 +255,27 @@ impl Model {
                 let bytes =
                     snapshot.unwrap_or_else(|| &self.files[self.file_of(read.handle)].bytes);
                 let expected = range(bytes, read.offset, read.length.into());
-                let told = exchange.reply.1;
-                let differs = expected.iter().zip(told).position(|(model, server)| model != server);
+                let received = exchange.reply.1;
+                let differs =
+                    expected.iter().zip(received).position(|(model, server)| model != server);
                 assert!(
-                    expected == told,
-                    "{read:?}: {} bytes for {}, other than the model's from {differs:?}",
-                    told.len(),
+                    expected == received,
+                    "{read:?}: {} bytes for {}, first difference at {differs:?}",
+                    received.len(),
                     expected.len()
                 );
                 snapshot.is_none().then_some(Served::Saw(read.offset, expected.to_vec()))
             }
             Request::GetAttr(get) => {
-                let told = fsproto::GetAttr::decode_reply(fields).expect("well-formed");
+                let reply = fsproto::GetAttr::decode_reply(fields).expect("well-formed");
                 let file = self.file_of(get.handle);
                 assert_eq!(
-                    told.size,
+                    reply.size,
                     ByteCount(self.files[file].bytes.len() as u64),
                     "size of a file"
                 );
                 let names = self.names.values().filter(|&&named| named == file).count();
-                assert_eq!(told.links as usize, names, "C3: names of a file");
+                assert_eq!(reply.links as usize, names, "C3: names of a file");
                 None
             }
             Request::ReadDir(list) if list.cookie == 0 => {
@@ -288,7 +291,7 @@ impl Model {
         }
     }
 
-    /// A snapshot is taken.
+    /// A snapshot was taken.
     fn snapshot(&mut self, line: Line, handle: Handle, bytes: &[u8]) {
         if handle != Handle::NONE {
             self.snapshots.insert(handle, (line, bytes.to_vec()));
@@ -301,13 +304,13 @@ impl Model {
         write: &fsproto::Write,
         fields: &mut Reader<'_>,
     ) -> Outcome {
-        let told = fsproto::Write::decode_reply(fields).expect("well-formed");
+        let reply = fsproto::Write::decode_reply(fields).expect("well-formed");
         let written = self.written(write, exchange.payload);
         let (file, offset) = (self.file_of(write.handle), self.target(write));
-        assert_eq!(told.offset, FileOffset(offset as u64), "W6: where a write went");
-        let done = told.length.to_usize();
-        assert!(done <= written.len(), "more was written than there was");
-        let unsure = (exchange.troubled && done < written.len()).then(|| Unsure {
+        assert_eq!(reply.offset, FileOffset(offset as u64), "W6: where a write went");
+        let done = reply.length.to_usize();
+        assert!(done <= written.len(), "more was written than was sent");
+        let uncertain = (exchange.faulted && done < written.len()).then(|| Uncertain {
             file,
             after: overlaid(&self.files[file].bytes, offset, &written),
             written: Some((offset, written.len())),
@@ -315,11 +318,11 @@ impl Model {
             place: Place::Handle(write.handle),
         });
         overlay(&mut self.files[file].bytes, offset, &written[..done]);
-        self.snapshot(exchange.line, told.snapshot, &written[..done]);
+        self.snapshot(exchange.line, reply.snapshot, &written[..done]);
         Outcome {
-            served: Some(Served::Wrote(told.offset.0, written[..done].to_vec())),
-            unsure,
-            unsure_names: false,
+            served: Some(Served::Wrote(reply.offset.0, written[..done].to_vec())),
+            uncertain,
+            uncertain_names: false,
         }
     }
 
@@ -328,7 +331,7 @@ impl Model {
         if write.flags.contains(WriteFlags::APPEND) { end } else { write.offset.0 as usize }
     }
 
-    /// The bytes that a write's data and pieces are.
+    /// The bytes that a write's data and pieces denote.
     fn written(&self, write: &fsproto::Write, payload: &[u8]) -> Vec<u8> {
         let (mut data, pieces) = payload.split_at(write.data_bytes as usize);
         if pieces.is_empty() {
@@ -353,7 +356,7 @@ impl Model {
         bytes
     }
 
-    /// A file as a change other than a write leaves it.
+    /// The file after a change other than a write.
     fn changed(&self, request: &Request) -> Option<(usize, Vec<u8>)> {
         match request {
             Request::SetAttr(set) if set.mask.contains(AttrMask::SIZE) => {
@@ -375,9 +378,9 @@ impl Model {
         }
     }
 
-    /// A change may have been made in part; the file holds `now`.
-    pub fn settle(&mut self, unsure: &Unsure, now: Vec<u8>) {
-        let Unsure { file, after, written, done, .. } = unsure;
+    /// A change may have been made in part: checks the bytes `now` of the file, and keeps them.
+    pub fn settle(&mut self, uncertain: &Uncertain, now: Vec<u8>) {
+        let Uncertain { file, after, written, done, .. } = uncertain;
         let before = &self.files[*file].bytes;
         let allowed = match *written {
             None => now == *before || now == *after,
@@ -386,7 +389,7 @@ impl Model {
                 let front = (0..length).take_while(matching).count();
                 let rest =
                     overlaid(before, offset, after.get(offset..offset + front).unwrap_or_default());
-                // The file may have been extended before it was stored to.
+                // The file may have been extended before it was written.
                 let extended =
                     now.get(rest.len()..).is_some_and(|more| more.iter().all(|&byte| byte == 0));
                 front >= *done && now.starts_with(&rest) && extended && now.len() <= after.len()
@@ -394,7 +397,7 @@ impl Model {
         };
         assert!(
             allowed,
-            "a change that failed left more than its front: {} bytes, {} before, {} after",
+            "a change that failed was not made from its start: {} bytes, {} before, {} after",
             now.len(),
             before.len(),
             after.len()
@@ -402,7 +405,7 @@ impl Model {
         self.files[*file].bytes = now;
     }
 
-    /// Names may have changed or not; `look` tells the id of the file of each.
+    /// Names may have changed or not; `look` returns the id of the file of each.
     pub fn settle_names(&mut self, names: &[&str], mut look: impl FnMut(&[u8]) -> Option<u64>) {
         for name in names {
             let name = name.as_bytes();
@@ -420,13 +423,13 @@ impl Model {
         }
     }
 
-    /// A connection is gone, and with it all its handles.
+    /// A connection was lost, and all its handles with it.
     pub fn line_gone(&mut self, line: Line) {
         self.handles.retain(|_, (of, _)| *of != line);
         self.snapshots.retain(|_, (of, _)| *of != line);
     }
 
-    /// Handles that nobody gave back.
+    /// Handles that are not closed.
     pub fn open_handles(&self) -> usize {
         self.handles.len() + self.snapshots.len()
     }
@@ -457,7 +460,7 @@ fn overlay(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
 }
 
 impl Served {
-    /// The bytes of a read, and where they are in the file.
+    /// Offset and bytes of a read.
     pub fn saw(&self) -> Option<(u64, &[u8])> {
         match self {
             Self::Saw(offset, bytes) => Some((*offset, bytes)),
@@ -465,7 +468,7 @@ impl Served {
         }
     }
 
-    /// The bytes of a write, and where they went.
+    /// Offset and bytes of a write.
     pub fn wrote(&self) -> Option<(u64, &[u8])> {
         match self {
             Self::Wrote(offset, bytes) => Some((*offset, bytes)),

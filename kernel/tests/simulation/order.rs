@@ -1,15 +1,15 @@
-//! What happens next: drawn from a seed, or told. Every draw is noted, so that a run can be told
-//! again, and made smaller.
+//! Which event is next: drawn from a seed, or replayed. Every choice is recorded, so that a run can
+//! be replayed and reduced.
 //!
-//! The choice 0 is always the calm one: the running actor goes on, the oldest message arrives
-//! first. A list of choices that ends goes on with zeros.
+//! The choice 0 is always the calm one: the running actor continues, the oldest message arrives
+//! first. A recorded list that is too short is continued with zeros.
 
 use fastrand::Rng;
 
 /// Where choices come from.
 enum Source {
     Drawn(Rng),
-    Told(Vec<u32>),
+    Replayed(Vec<u32>),
 }
 
 /// The choices of one run.
@@ -24,9 +24,9 @@ impl Order {
         Self { source: Source::Drawn(Rng::with_seed(seed)), taken: Vec::new() }
     }
 
-    /// These choices.
-    pub fn told(choices: Vec<u32>) -> Self {
-        Self { source: Source::Told(choices), taken: Vec::new() }
+    /// Recorded choices.
+    pub fn replayed(choices: Vec<u32>) -> Self {
+        Self { source: Source::Replayed(choices), taken: Vec::new() }
     }
 
     /// One of `count` possibilities.
@@ -36,7 +36,7 @@ impl Order {
         }
         let choice = match &mut self.source {
             Source::Drawn(rng) => rng.usize(..count),
-            Source::Told(choices) => {
+            Source::Replayed(choices) => {
                 choices.get(self.taken.len()).map_or(0, |&choice| (choice as usize).min(count - 1))
             }
         };
@@ -44,7 +44,7 @@ impl Order {
         choice
     }
 
-    /// What was chosen so far.
+    /// The choices made so far.
     pub fn taken(&self) -> &[u32] {
         &self.taken
     }

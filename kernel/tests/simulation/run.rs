@@ -1,5 +1,5 @@
-//! One run: a script in an order, from empty servers to empty servers. Whatever does not hold is a
-//! panic, and becomes a [`Failure`].
+//! One run: a script in an order, from empty servers to empty servers. A violated check is a panic,
+//! and becomes a [`Failure`].
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,13 +13,13 @@ use crate::{actor, sched, shortage, swap_file, trace, wire, world};
 use foundation::counter::{Counter, GLOBAL};
 use foundation::knob;
 
-/// What did not hold.
+/// A check that failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub message: String,
-    /// Where in the source: failures from one place count as one.
+    /// Source position: failures from one place count as one.
     pub place: String,
-    /// The order's choices up to there.
+    /// The order's choices up to the failure.
     pub choices: Vec<u32>,
 }
 
@@ -28,10 +28,10 @@ thread_local! {
     static PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-/// Runs begun so far: somebody looks whether it still grows.
+/// Runs begun so far: `campaign::watch` checks that it grows.
 pub static BEAT: AtomicU64 = AtomicU64::new(0);
 
-/// Notes panics rather than printing them.
+/// Records the panics of runs instead of printing them.
 pub fn catch_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -45,7 +45,7 @@ pub fn catch_panics() {
                 .location()
                 .map(|place| format!("{}:{}", place.file(), place.line()))
                 .unwrap_or_default();
-            // The first one counts.
+            // The first panic counts.
             PANIC.with_borrow_mut(|panic| panic.get_or_insert((message, place)).clone());
         }));
     });
@@ -64,7 +64,7 @@ pub fn run(script: &Script, order: Order) -> Result<(), Failure> {
     let choices = sched::take_choices();
     let panic = PANIC.take();
     if ended.is_err() {
-        // What a failed run leaves behind is let go of, as far as it goes.
+        // Releases what a failed run left behind, as far as possible.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             shortage::end();
             world::end();
@@ -109,13 +109,13 @@ fn run_or_panic(script: &Script, order: Order) {
     assert_eq!(
         GLOBAL.get(Counter::SnapshotsLive),
         live_before,
-        "C10: snapshots that nobody stands for"
+        "C10: snapshots that nothing refers to"
     );
     host::evict_all();
-    assert_eq!(frame::stats().free, free_before, "A3: frames that nobody uses");
+    assert_eq!(frame::stats().free, free_before, "A3: frames that leaked");
 }
 
-/// Runs a script and tells line by line what happened.
+/// Runs a script. Returns a trace as well.
 pub fn run_traced(script: &Script, order: Order) -> (Result<(), Failure>, Vec<String>) {
     trace::set(true);
     let result = run(script, order);

@@ -119,7 +119,8 @@ pub enum Op {
         memory: usize,
         page: usize,
         pages: usize,
-        rights: u32,
+        #[serde(rename = "rights")]
+        permissions: u32,
     },
     Remap {
         memory: usize,
@@ -214,7 +215,7 @@ pub struct Script {
 
 /// A script, and the choices of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct Case {
     pub script: Script,
     pub choices: Vec<u32>,
 }
@@ -226,7 +227,7 @@ impl Script {
     }
 }
 
-impl Kept {
+impl Case {
     /// As text: the setup, a line for each step, the choices.
     pub fn to_text(&self) -> String {
         let mut text = format!("setup {}\n", ron(&self.script.setup));

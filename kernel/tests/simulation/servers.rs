@@ -1,4 +1,4 @@
-//! The servers of the simulation, as they are: `snapfs` over `memfs`, with trouble in between.
+//! The servers of the simulation, as they are: `snapfs` over `memfs`, with faults in between.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use fsserver::snapfs::Snapfs;
 use fsserver::{Clock, Dispatcher, FileServer, LocalConnection, SessionId};
 
 use crate::disk::Disk;
+use crate::faults::{FaultPlan, FaultyConnection};
 use crate::script::{NAMES, Setup};
-use crate::trouble::{Trouble, Troubled};
 
 /// Time stands still.
 pub struct NoTime;
@@ -25,13 +25,13 @@ impl Clock for NoTime {
 }
 
 type Base = Rc<RefCell<Dispatcher<Memfs<NoTime>>>>;
-type Wrapper = Snapfs<Troubled<LocalConnection<Memfs<NoTime>>>, NoTime>;
+type Wrapper = Snapfs<FaultyConnection<LocalConnection<Memfs<NoTime>>>, NoTime>;
 
 /// A wrapper and its store.
 pub struct Servers {
     base: Base,
     wrapper: Dispatcher<Wrapper>,
-    pub trouble: Rc<RefCell<Trouble>>,
+    pub faults: Rc<RefCell<FaultPlan>>,
     /// The store when it was empty.
     empty: StatFs,
     lacks: Features,
@@ -40,14 +40,17 @@ pub struct Servers {
 impl Servers {
     /// Fresh ones.
     pub fn new(setup: &Setup) -> Self {
-        let trouble = Rc::new(RefCell::new(Trouble::default()));
-        let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &trouble))));
+        let faults = Rc::new(RefCell::new(FaultPlan::default()));
+        let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &faults))));
         let lacks = Features::from_bits_truncate(setup.lacks);
-        let client =
-            Troubled { inner: LocalConnection::new(base.clone()), trouble: trouble.clone(), lacks };
+        let client = FaultyConnection {
+            inner: LocalConnection::new(base.clone()),
+            faults: faults.clone(),
+            lacks,
+        };
         let wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("the store is there"));
         let empty = base.borrow_mut().server_mut().stat_fs().expect("memfs tells its figures");
-        Self { base, wrapper, trouble, empty, lacks }
+        Self { base, wrapper, faults, empty, lacks }
     }
 
     /// A new connection.
@@ -77,9 +80,9 @@ impl Servers {
         session: SessionId,
         request: &O,
     ) -> ([u8; HEADER_BYTES], Vec<u8>) {
-        self.trouble.borrow_mut().quiet = true;
+        self.faults.borrow_mut().quiet = true;
         let reply = self.handle(session, &request.request(Tag(0), 0), &[]);
-        self.trouble.borrow_mut().quiet = false;
+        self.faults.borrow_mut().quiet = false;
         reply
     }
 
@@ -96,13 +99,13 @@ impl Servers {
         let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 };
         let walk = base.server_mut().open(&open, Path::new(name).ok()?).ok()?;
         let handle = walk.reply.handle;
-        self.trouble.borrow_mut().quiet = true;
+        self.faults.borrow_mut().quiet = true;
         let bytes = whole(|offset| {
             let read = Read { handle, offset, length: MAX_PAYLOAD as u32 };
             base.server_mut().read(&read).expect("memfs can be read").to_vec()
         });
         base.server_mut().close(handle).expect("it was open");
-        self.trouble.borrow_mut().quiet = false;
+        self.faults.borrow_mut().quiet = false;
         Some(bytes)
     }
 
@@ -126,7 +129,7 @@ impl Servers {
             "C10: {figures:?}"
         );
         assert_eq!((figures.stores, figures.files), (0, 0), "C10: {figures:?}");
-        let Self { base, wrapper, trouble, empty, lacks } = self;
+        let Self { base, wrapper, faults, empty, lacks } = self;
         for name in NAMES {
             let path = Path::new(name.as_bytes()).expect("a name");
             // Not every name is taken.
@@ -139,9 +142,9 @@ impl Servers {
             let now = base.borrow_mut().server_mut().stat_fs().expect("memfs tells its figures");
             (empty.blocks_free - now.blocks_free, empty.files_free - now.files_free)
         };
-        if trouble.borrow().failed_removals == 0 {
+        if faults.borrow().failed_removals == 0 {
             let (blocks, files) = left();
-            // The wrapper's folder may stay where the store was in trouble when it was made.
+            // The wrapper's folder may stay where the store was in faults when it was made.
             assert!(
                 blocks == 0 && files <= 1,
                 "C10: {blocks} blocks and {files} files of the store that nobody uses"
@@ -149,8 +152,11 @@ impl Servers {
         }
         // What could not be removed the next wrapper removes.
         drop(wrapper);
-        let client =
-            Troubled { inner: LocalConnection::new(base.clone()), trouble: Rc::default(), lacks };
+        let client = FaultyConnection {
+            inner: LocalConnection::new(base.clone()),
+            faults: Rc::default(),
+            lacks,
+        };
         drop(Snapfs::new(client, NoTime).expect("the store is there"));
         assert_eq!(
             left(),
@@ -161,12 +167,12 @@ impl Servers {
 }
 
 /// The store, with as much memory as it has.
-fn memfs(setup: &Setup, trouble: &Rc<RefCell<Trouble>>) -> Memfs<NoTime> {
+fn memfs(setup: &Setup, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<NoTime> {
     let Setup { capacity_pages, budget_pages, .. } = *setup;
     if budget_pages == 0 {
         return Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, NoTime);
     }
-    let disk = Disk::new(capacity_pages - budget_pages, trouble.clone());
+    let disk = Disk::new(capacity_pages - budget_pages, faults.clone());
     let memfs = Memfs::new(budget_pages * 4096, AccessTimes::Untouched, NoTime);
     memfs.spill_to(Box::new(disk), budget_pages * 4096).expect("memory for a table")
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::order::Order;
 use crate::run::{Failure, run};
-use crate::script::{Kept, Op, PAGE, Piece, Script};
+use crate::script::{Case, Op, PAGE, Piece, Script};
 
 /// Orders in which a candidate is tried.
 const ORDERS: u64 = 40;
@@ -20,13 +20,13 @@ pub struct Shrinker {
     place: String,
     deadline: Instant,
     /// The smallest that fails, and how.
-    best: (Kept, Failure),
+    best: (Case, Failure),
 }
 
 impl Shrinker {
     /// Makes a failing script smaller, for so long at most. The result fails when it is told again.
-    pub fn shrink(script: Script, failure: Failure, limit: Duration) -> (Kept, Failure) {
-        let kept = Kept { script, choices: failure.choices.clone() };
+    pub fn shrink(script: Script, failure: Failure, limit: Duration) -> (Case, Failure) {
+        let kept = Case { script, choices: failure.choices.clone() };
         let deadline = Instant::now() + limit;
         let mut shrinker = Self { place: failure.place.clone(), deadline, best: (kept, failure) };
         shrinker.drop_steps();
@@ -43,7 +43,7 @@ impl Shrinker {
     /// Whether a script fails in the same place, in some order.
     fn still_fails(&mut self, script: &Script) -> bool {
         let last = self.best.0.choices.clone();
-        let orders = std::iter::once(Order::told(last)).chain((0..ORDERS).map(Order::drawn));
+        let orders = std::iter::once(Order::replayed(last)).chain((0..ORDERS).map(Order::drawn));
         for order in orders {
             if self.is_late() {
                 return false;
@@ -60,7 +60,7 @@ impl Shrinker {
         if failure.place != self.place {
             return false;
         }
-        let kept = Kept { script: script.clone(), choices: failure.choices.clone() };
+        let kept = Case { script: script.clone(), choices: failure.choices.clone() };
         self.best = (kept, failure);
         true
     }
@@ -127,7 +127,7 @@ impl Shrinker {
                 let end = (at + size).min(choices.len());
                 if choices[at..end].iter().any(|&choice| choice != 0) {
                     choices[at..end].fill(0);
-                    self.keep_if_failing(&script, Order::told(choices));
+                    self.keep_if_failing(&script, Order::replayed(choices));
                 }
                 at += size;
             }

@@ -18,7 +18,7 @@ use crate::model::{Exchange, Line, Model, Place, Served};
 use crate::script::{NAMES, PAGE, Setup};
 use crate::servers::Servers;
 use crate::trace::trace;
-use crate::{meanwhile, sched, world};
+use crate::{interference, sched, world};
 
 type Bytes = ([u8; HEADER_BYTES], Vec<u8>);
 
@@ -66,7 +66,7 @@ pub fn begin(setup: &Setup) {
 
 /// Nothing is left of a run that failed.
 pub fn abandon() {
-    meanwhile::abandon();
+    interference::abandon();
     drop(NETWORK.take());
 }
 
@@ -137,12 +137,12 @@ pub fn served(step: u64) -> Vec<Served> {
 
 /// Requests to the store beneath that failed so far.
 pub fn failures() -> u64 {
-    with(|network| network.servers.trouble.borrow().failed)
+    with(|network| network.servers.faults.borrow().failed)
 }
 
 /// Requests to the store beneath are going to fail.
-pub fn order_trouble(order: impl FnOnce(&mut crate::trouble::Trouble)) {
-    with(|network| order(&mut network.servers.trouble.borrow_mut()));
+pub fn plan_faults(order: impl FnOnce(&mut crate::faults::FaultPlan)) {
+    with(|network| order(&mut network.servers.faults.borrow_mut()));
 }
 
 /// Calls `look` for each connection on which something could arrive.
@@ -214,7 +214,7 @@ fn serve(line: Line, index: usize) {
         let (step, (head, _)) = &network.wires[line].requests[index];
         (*step, Header::decode(head).ok().and_then(|(head, _)| Op::from_number(head.op)))
     });
-    meanwhile::strike(step, op);
+    interference::strike(step, op);
     with(|network| {
         let Network { wires, servers, model, served, .. } = network;
         let wire = &mut wires[line];
@@ -223,14 +223,14 @@ fn serve(line: Line, index: usize) {
             Header::decode(&head).expect("the mount's requests are well-formed");
         let request =
             Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
-        let before = servers.trouble.borrow().failed;
+        let before = servers.faults.borrow().failed;
         let reply = servers.handle(wire.server_side, &head, &payload);
-        let failed = servers.trouble.borrow().failed - before;
+        let failed = servers.faults.borrow().failed - before;
         let status = Header::decode(&reply.0).map_or(0, |(head, _)| head.status);
-        let troubled =
+        let faulted =
             if failed > 0 { format!(", {failed} failures beneath") } else { String::new() };
         trace!(
-            "line {line}: {request:?} ({} bytes) -> status {status}, {} bytes{troubled}",
+            "line {line}: {request:?} ({} bytes) -> status {status}, {} bytes{faulted}",
             payload.len(),
             reply.1.len()
         );
@@ -239,17 +239,17 @@ fn serve(line: Line, index: usize) {
             request: &request,
             payload: &payload,
             reply: (&reply.0, &reply.1),
-            troubled: failed > 0,
+            faulted: failed > 0,
         };
         let outcome = model.handled(&exchange);
-        if let Some(unsure) = outcome.unsure {
-            let now = match &unsure.place {
+        if let Some(uncertain) = outcome.uncertain {
+            let now = match &uncertain.place {
                 Place::Handle(handle) => servers.read_open(wire.server_side, *handle),
                 Place::Name(name) => servers.read_in_store(name).unwrap_or_default(),
             };
-            model.settle(&unsure, now);
+            model.settle(&uncertain, now);
         }
-        if outcome.unsure_names {
+        if outcome.uncertain_names {
             model.settle_names(&NAMES, |name| servers.file_in_store(name));
         }
         if let Some(done) = outcome.served {

@@ -16,7 +16,7 @@ const LIST: &str = "foundation/src/mutant.rs";
 /// Host tests that switch mutants on, and the files that name these mutants.
 const HOST: &[(&str, &str)] = &[
     ("each_break_is_found", "fsserver/tests/mutants.rs"),
-    ("breaks_are_found", "kernel/tests/simulation/breaks.rs"),
+    ("mutants_are_found", "kernel/tests/simulation/mutants.rs"),
 ];
 
 /// A mutant: its variant in the source, and its name on command lines.

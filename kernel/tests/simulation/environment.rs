@@ -1,5 +1,5 @@
-//! What happens to programs: frames go, processes are killed, connections are cut, the store
-//! beneath fails.
+//! Events that happen to programs: frames are reclaimed, processes are killed, connections are cut,
+//! the base server fails.
 
 use foundation::Errno;
 use kernel::mem::host;
@@ -7,7 +7,7 @@ use kernel::mem::host;
 use crate::script::Op;
 use crate::{shortage, swap_file, wire, world};
 
-/// Lets one thing happen.
+/// Carries out one event.
 pub fn carry_out(op: Op) {
     match op {
         Op::Evict { frames } => host::evict(frames),
@@ -20,9 +20,9 @@ pub fn carry_out(op: Op) {
         Op::Disconnect { client } => world::disconnect(client),
         Op::Fail { which, after, times, full } => {
             let error = if full { Errno::ENOSPC } else { Errno::EIO };
-            wire::order_trouble(|trouble| trouble.order(which, after, times, error));
+            wire::plan_faults(|faults| faults.plan(which, after, times, error));
         }
-        // The rest is for programs.
+        // All others are steps of programs.
         _ => {}
     }
 }

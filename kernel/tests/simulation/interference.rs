@@ -1,6 +1,6 @@
-//! What another thread of a program does to its memory while a step waits for the servers: stores
-//! to pages that are being written, and puts other pages in the place of those that are being
-//! fetched. Nothing of it waits.
+//! What another thread of a program does to its memory while a step waits for the servers: it
+//! stores to pages that are being written, and maps other pages over those that are being fetched.
+//! It never waits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,11 +13,11 @@ use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, mmu};
 use crate::script::PAGE;
 use crate::shortage;
 
-/// Something to be done once a request of a step arrives.
+/// An action that is carried out when a request of a step arrives.
 pub enum Act {
-    /// When a write arrives: a byte is stored, unless its page would have to be fetched.
+    /// When a write arrives: stores a byte, unless its page would have to be fetched.
     Store(u8),
-    /// When a page-in arrives: zeros are mapped in the place of a page.
+    /// When a page-in arrives: maps zeros over a page.
     Replace,
 }
 
@@ -29,16 +29,16 @@ struct Armed {
 
 thread_local! {
     static ARMED: RefCell<HashMap<u64, Armed>> = RefCell::default();
-    /// Steps whose act was done.
+    /// Steps whose action was carried out.
     static DONE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lets something happen to the byte or page at `address` while a step waits.
+/// Prepares an action on the byte or page at `address` for the time that a step waits.
 pub fn arm(step: u64, space: Arc<Space>, address: UserAddr, act: Act) {
     ARMED.with_borrow_mut(|armed| armed.insert(step, Armed { space, address, act }));
 }
 
-/// A request of a step arrives.
+/// Called when a request of a step arrives.
 pub fn strike(step: u64, op: Option<Op>) {
     let is_due = |armed: &Armed| match armed.act {
         Act::Store(_) => op == Some(Op::Write),
@@ -54,29 +54,29 @@ pub fn strike(step: u64, op: Option<Op>) {
             if space.residency(page, ByteCount::of_len(PAGE)) != Ok(vec![1]) {
                 return;
             }
-            // Where frames are short it would have to wait for some.
+            // During a shortage of frames it would have to wait.
             shortage::without(|| mmu::store(&space, address, value))
                 .expect("the page is there and can be stored to");
         }
         Act::Replace => {
-            let rights = Prot::READ | Prot::WRITE;
+            let permissions = Prot::READ | Prot::WRITE;
             space
                 .map(
                     Placement::Fixed(page),
                     ByteCount::of_len(PAGE),
-                    rights,
+                    permissions,
                     Backing::Anonymous,
                     "",
                 )
-                .expect("room for a page");
+                .expect("space for a page");
         }
     }
     DONE.with_borrow_mut(|done| done.push(step));
 }
 
-/// The step is over, or that part of it; says whether it was done.
+/// Disarms the action of a step. Returns whether it was carried out.
 pub fn is_done(step: u64) -> bool {
-    // Not dropped under the borrow: what goes sends messages.
+    // Not dropped under the borrow: dropping may send messages.
     let armed = ARMED.with_borrow_mut(|armed| armed.remove(&step));
     drop(armed);
     DONE.with_borrow_mut(|done| {
@@ -86,7 +86,7 @@ pub fn is_done(step: u64) -> bool {
     })
 }
 
-/// Nothing is left of a run that failed.
+/// Cleans up after a run that failed.
 pub fn abandon() {
     drop(ARMED.take());
     DONE.take();

@@ -1,5 +1,5 @@
-//! Trouble beneath the wrapper: a client of the store whose requests fail when they are told to,
-//! and which keeps features from the wrapper.
+//! Fault injection below the wrapper: a client of the base server whose requests fail on demand, and
+//! which hides features from the wrapper.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,34 +10,34 @@ use fsserver::Connection;
 
 use crate::script::Failing;
 
-/// Which requests fail.
+/// Which requests fail, and how many have failed.
 #[derive(Default)]
-pub struct Trouble {
-    /// Requests (or transfers of the store's device) that still pass, then those that fail, and
-    /// what they say.
-    coming: Option<(Failing, u32, u32, Errno)>,
+pub struct FaultPlan {
+    /// The next failures: of which requests (or device transfers), how many pass before, how many
+    /// fail, and with which error.
+    next: Option<(Failing, u32, u32, Errno)>,
     /// Requests and transfers that failed so far.
     pub failed: u64,
-    /// Those among them that were to take a name away.
+    /// Those of them that were to remove a name.
     pub failed_removals: u64,
-    /// Nothing fails now: the simulation itself is asking.
+    /// Nothing fails now: the simulation itself sends the request.
     pub quiet: bool,
 }
 
-impl Trouble {
-    /// After so many requests, so many fail.
-    pub fn order(&mut self, which: Failing, after: u32, times: u32, error: Errno) {
-        self.coming = Some((which, after, times, error));
+impl FaultPlan {
+    /// After `after` more requests, `times` requests fail with `error`.
+    pub fn plan(&mut self, which: Failing, after: u32, times: u32, error: Errno) {
+        self.next = Some((which, after, times, error));
     }
 
-    /// Whether this request fails.
-    fn meets(&mut self, op: Op) -> Option<Errno> {
-        let error = self.strikes(|which| match which {
+    /// The error with which this request fails, if it does.
+    fn take_fault(&mut self, op: Op) -> Option<Errno> {
+        let error = self.take_next(|which| match which {
             Failing::Reads => matches!(op, Op::Read | Op::ListHoles),
             Failing::Changes => {
                 matches!(op, Op::Write | Op::SetAttr | Op::Allocate | Op::CloneRange)
             }
-            // What is closed is closed, whatever is said.
+            // A close takes effect even if it is answered with an error.
             Failing::All => !matches!(op, Op::Hello | Op::Close),
             Failing::Transfers => false,
         })?;
@@ -45,14 +45,14 @@ impl Trouble {
         Some(error)
     }
 
-    /// Whether this transfer of the store's device fails.
-    pub fn meets_transfer(&mut self) -> bool {
-        self.strikes(|which| which == Failing::Transfers).is_some()
+    /// Whether this transfer of the base server's device fails.
+    pub fn take_transfer_fault(&mut self) -> bool {
+        self.take_next(|which| which == Failing::Transfers).is_some()
     }
 
-    /// Whether it is the turn of something that is hit by what is coming.
-    fn strikes(&mut self, is_hit: impl FnOnce(Failing) -> bool) -> Option<Errno> {
-        let (which, after, times, error) = self.coming.as_mut()?;
+    /// Counts a request that `is_hit` says is affected. Returns the error if it fails.
+    fn take_next(&mut self, is_hit: impl FnOnce(Failing) -> bool) -> Option<Errno> {
+        let (which, after, times, error) = self.next.as_mut()?;
         if self.quiet || !is_hit(*which) {
             return None;
         }
@@ -63,22 +63,22 @@ impl Trouble {
         let error = *error;
         *times -= 1;
         if *times == 0 {
-            self.coming = None;
+            self.next = None;
         }
         self.failed += 1;
         Some(error)
     }
 }
 
-/// A client with trouble.
-pub struct Troubled<C> {
+/// A client whose requests may fail.
+pub struct FaultyConnection<C> {
     pub inner: C,
-    pub trouble: Rc<RefCell<Trouble>>,
-    /// Features that are kept from the wrapper.
+    pub faults: Rc<RefCell<FaultPlan>>,
+    /// Features that are hidden from the wrapper.
     pub lacks: Features,
 }
 
-impl<C: Connection> Connection for Troubled<C> {
+impl<C: Connection> Connection for FaultyConnection<C> {
     fn call(
         &mut self,
         head: &[u8; HEADER_BYTES],
@@ -88,7 +88,7 @@ impl<C: Connection> Connection for Troubled<C> {
         let (fields, mut reader) =
             Header::decode(head).expect("the wrapper's requests are well-formed");
         let op = Op::from_number(fields.op).expect("a known operation");
-        if let Some(error) = self.trouble.borrow_mut().meets(op) {
+        if let Some(error) = self.faults.borrow_mut().take_fault(op) {
             return Ok((error_reply(fields.op, fields.tag, error), 0));
         }
         if let Ok(Request::Hello(hello)) = Request::decode(fields.op, &mut reader) {

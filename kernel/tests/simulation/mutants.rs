@@ -1,4 +1,4 @@
-//! The simulation is tested: it finds deliberate breaks of the code, and makes what it finds small.
+//! Tests of the simulation itself: it finds mutants, and reduces the failures that it finds.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -7,15 +7,15 @@ use foundation::mutant::{Mutant, choose};
 
 use crate::campaign::run_seeds;
 use crate::order::Order;
-use crate::script::Kept;
+use crate::script::Case;
 use crate::shrink::Shrinker;
 use crate::{draw, run, sched};
 
-/// Steps within which each of these is found.
+/// Steps within which each mutant of [`FOUND`] is found.
 const STEPS: u64 = 150_000;
 
-/// Breaks that the simulation finds. The others leave bytes and errors as they are, and cost
-/// something, or lie outside of what is simulated.
+/// The mutants that the simulation finds. The others change no bytes and no errors but cost time or
+/// memory, or are in code that is not simulated.
 const FOUND: &[Mutant] = &[
     Mutant::SkipRescue,
     Mutant::RescueAfterChange,
@@ -65,29 +65,29 @@ const FOUND: &[Mutant] = &[
     Mutant::NoGeneration,
 ];
 
-/// Puts no break in force when it goes.
-struct Broken;
+/// A mutant that is active until this is dropped.
+struct ActiveMutant;
 
-impl Broken {
-    fn by(mutant: Mutant) -> Self {
+impl ActiveMutant {
+    fn new(mutant: Mutant) -> Self {
         choose(Some(mutant));
         Self
     }
 }
 
-impl Drop for Broken {
+impl Drop for ActiveMutant {
     fn drop(&mut self) {
         choose(None);
     }
 }
 
-/// Looks for a break in a process of its own, since some of them leave traces in the machine's
-/// memory. Gives the steps it took and what did not hold then.
+/// Searches for a mutant in a separate process, because some corrupt memory for good. Returns the
+/// number of steps and the failure.
 fn find(mutant: Mutant) -> Option<String> {
     let program = std::env::current_exe().expect("a test is a program");
     let mut command = Command::new(program);
     command
-        .args(["breaks::find_in_this_process", "--exact", "--ignored", "--nocapture"])
+        .args(["mutants::find_in_this_process", "--exact", "--ignored", "--nocapture"])
         .env("SLOTH_MUTANT", mutant.name());
     let output = command.stdin(Stdio::null()).output().expect("a test can be started");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -95,12 +95,12 @@ fn find(mutant: Mutant) -> Option<String> {
 }
 
 #[test]
-#[ignore = "a part of breaks_are_found"]
+#[ignore = "run by mutants_are_found"]
 fn find_in_this_process() {
     sched::register();
     let _alone = kernel::mem::host::exclusive();
-    let name = std::env::var("SLOTH_MUTANT").expect("the name of a break");
-    let _broken = Broken::by(Mutant::from_name(&name).expect("the name of a break"));
+    let name = std::env::var("SLOTH_MUTANT").expect("the name of a mutant");
+    let _active = ActiveMutant::new(Mutant::from_name(&name).expect("the name of a mutant"));
     let verdict = run_seeds(0, STEPS, |_, _| ());
     if let Some((_, failure)) = verdict.failed {
         println!(
@@ -112,7 +112,7 @@ fn find_in_this_process() {
 }
 
 #[test]
-fn breaks_are_found() {
+fn mutants_are_found() {
     let mut missed = Vec::new();
     for &mutant in FOUND {
         match find(mutant) {
@@ -123,25 +123,25 @@ fn breaks_are_found() {
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
-/// For a look at all breaks: which are found, and how soon.
+/// For developers: which of all mutants are found, and after how many steps.
 #[test]
-#[ignore = "takes minutes; tells which breaks the simulation finds"]
-fn all_breaks() {
+#[ignore = "takes minutes; prints which mutants the simulation finds"]
+fn all_mutants() {
     for &mutant in Mutant::ALL {
         println!("{:24} {}", mutant.name(), find(mutant).unwrap_or_else(|| "-".to_owned()));
     }
 }
 
 #[test]
-fn what_is_found_becomes_small() {
+fn failures_shrink() {
     sched::register();
     let _alone = kernel::mem::host::exclusive();
-    let _broken = Broken::by(Mutant::SkipRescue);
+    let _active = ActiveMutant::new(Mutant::SkipRescue);
     let (seed, failure) = run_seeds(0, STEPS, |_, _| ()).failed.expect("skip-rescue is found");
-    let (kept, _) = Shrinker::shrink(draw::script(seed), failure, Duration::from_secs(20));
-    assert!(kept.script.steps.len() <= 12, "{}", kept.to_text());
-    // As text it is the same, and fails in the same way.
-    let again = Kept::from_text(&kept.to_text()).expect("what was written can be read");
-    assert_eq!(again, kept);
-    assert!(run::run(&again.script, Order::told(again.choices)).is_err(), "{}", kept.to_text());
+    let (case, _) = Shrinker::shrink(draw::script(seed), failure, Duration::from_secs(20));
+    assert!(case.script.steps.len() <= 12, "{}", case.to_text());
+    // The text form preserves it, and it fails again.
+    let again = Case::from_text(&case.to_text()).expect("its own text can be read");
+    assert_eq!(again, case);
+    assert!(run::run(&again.script, Order::replayed(again.choices)).is_err(), "{}", case.to_text());
 }

@@ -8,7 +8,7 @@ use fsproto::*;
 use kernel::file::socket::{Message, Sender};
 use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WritePosition};
 use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, UserSlice, host};
-use kernel::mount::{Carrier, Mount, MountedTree, Session};
+use kernel::mount::{Mount, MountedTree, Session, Transport};
 
 const PAGE: usize = PAGE_BYTES;
 const BASE: u64 = 0x1000_0000;
@@ -84,7 +84,7 @@ impl Liar {
     }
 }
 
-impl Carrier for Liar {
+impl Transport for Liar {
     fn send(&self, message: Message) -> Result<(), Errno> {
         let head = message.inline.first_chunk().expect("a head in front");
         let (fields, mut reader) =

@@ -32,6 +32,16 @@ pub enum Walk<T> {
     },
 }
 
+impl<T> Walk<T> {
+    /// Converts the result of a completed operation.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Walk<U> {
+        match self {
+            Self::Done(value) => Walk::Done(convert(value)),
+            Self::Link { which, walked, target } => Walk::Link { which, walked, target },
+        }
+    }
+}
+
 /// Figures of a file system, for statfs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FileSystemFigures {

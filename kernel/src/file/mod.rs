@@ -37,9 +37,7 @@ pub use caller::{Caller, FileContext, ProcessView, Tasks, register, tasks};
 pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
-pub use object::{
-    Allocation, DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, downcast,
-};
+pub use object::{DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, downcast};
 pub use open_file::{OpenFile, Status};
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
+use fsproto::AllocateMode;
 
 /// On whose behalf an object is read or written.
 #[derive(Clone, Copy)]
@@ -61,17 +62,6 @@ impl WriteOutcome {
     pub fn without_position(bytes: ByteCount) -> Self {
         Self { bytes, end: FileOffset::ZERO }
     }
-}
-
-/// What fallocate(2) does to a range of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allocation {
-    /// Allocates space; the file becomes longer if the range ends behind its end.
-    Extend,
-    /// Allocates space; the length stays.
-    KeepSize,
-    /// Frees space: the range becomes a hole, the length stays.
-    PunchHole,
 }
 
 /// One entry of a directory.
@@ -149,7 +139,7 @@ pub trait FileObject: Any + Send + Sync {
         &self,
         _offset: FileOffset,
         _length: ByteCount,
-        _allocation: Allocation,
+        _mode: AllocateMode,
     ) -> Result<(), Errno> {
         Err(Errno::ENODEV)
     }

@@ -4,17 +4,17 @@ use alloc::sync::{Arc, Weak};
 
 use foundation::Errno;
 
-use super::{Carrier, Mount, MountedTree, Session, Trust};
+use super::{Mount, MountedTree, Session, Transport, Trust};
 use crate::file::FileSystem;
 use crate::file::socket::{Endpoint, Message, Receiver, Sender};
 
-impl Carrier for Endpoint {
+impl Transport for Endpoint {
     fn send(&self, message: Message) -> Result<(), Errno> {
         Self::send(self, message)
     }
 }
 
-/// The connection's incoming side. Weak: the endpoint must not keep alive the session that owns it.
+/// The incoming side of a connection. Weak, because the session owns the endpoint.
 struct Incoming(Weak<Session>);
 
 impl Receiver for Incoming {
@@ -31,8 +31,8 @@ impl Receiver for Incoming {
     }
 }
 
-/// Takes an end of a socket pair, opens a session with the server behind it, and gives its tree.
-/// Waits for the server's first answer.
+/// Attaches the kernel to an end of a socket pair, opens a session with the server at the other end,
+/// and returns its tree of names. Waits for the server's first reply.
 pub fn connect(endpoint: Arc<Endpoint>, trust: Trust) -> Result<Arc<dyn FileSystem>, Errno> {
     Ok(Arc::new(MountedTree(Mount::with_trust(open_session(endpoint)?, trust)?)))
 }

@@ -1,78 +1,54 @@
-//! An open file of a server.
+//! An open file of a server, as programs use it.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::dirent::DirEntries;
-use fsproto::{AllocateMode, Attr, FileId, FileKind, Handle, MAX_PAYLOAD, Time};
+use fsproto::{AllocateMode, Attr, FileKind, Handle, MAX_PAYLOAD, Time};
 
-use super::ahead::Order;
-use super::{Mount, read, write};
+use super::server::Mount;
+use super::server_file::ServerFile;
+use super::{read, write};
 use crate::file::{
-    Allocation, DirectoryEntry, FileObject, Identity, Io, SetAttr, Stat, UserBuffers, WriteOutcome,
+    DirectoryEntry, FileObject, Identity, Io, SetAttr, Stat, UserBuffers, WriteOutcome,
     WritePosition,
 };
 use crate::mem::{Snapshot, Space};
 
-/// A handle of a server, closed when this is dropped.
+/// Bytes of directory entries requested at once.
+const DIRECTORY_BYTES: u32 = MAX_PAYLOAD as u32 / 16;
+
+/// An open file of a server.
 pub struct RemoteFile {
-    mount: Arc<Mount>,
-    handle: Handle,
-    id: FileId,
+    file: ServerFile,
     kind: FileKind,
-    order: Order,
 }
 
 impl RemoteFile {
-    /// Takes charge of a handle that an `Open` gave.
+    /// Takes ownership of a handle that an `Open` request returned.
     pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr) -> Self {
-        Self { mount, handle, id: attr.id, kind: attr.kind, order: Order::default() }
+        Self { file: ServerFile::new(mount, handle, attr), kind: attr.kind }
     }
 
-    /// Its server.
-    pub fn mount(&self) -> &Arc<Mount> {
-        &self.mount
-    }
-
-    /// Its handle.
-    pub fn handle(&self) -> Handle {
-        self.handle
-    }
-
-    /// How it is read.
-    pub(super) fn order(&self) -> &Order {
-        &self.order
-    }
-
-    /// The number of the file.
-    pub fn id(&self) -> FileId {
-        self.id
-    }
-}
-
-impl Drop for RemoteFile {
-    fn drop(&mut self) {
-        self.mount.ahead().forget(self.id, self.handle);
-        if !active(Mutant::LeakHandle) {
-            self.mount.session().close(self.handle);
-        }
+    /// The file's handle on its server.
+    pub(super) fn server_file(&self) -> &ServerFile {
+        &self.file
     }
 }
 
 impl FileObject for RemoteFile {
     fn stat(&self) -> Result<Stat, Errno> {
-        let (attr, _) =
-            self.mount.session().call(&fsproto::GetAttr { handle: self.handle }, &[])?;
-        Ok(Stat::from_attr(&attr, self.mount.id()))
+        let ServerFile { mount, handle, .. } = &self.file;
+        let (attr, _) = mount.session().call(&fsproto::GetAttr { handle: *handle }, &[])?;
+        Ok(Stat::from_attr(&attr, mount.id()))
     }
 
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         if self.kind == FileKind::Directory {
             return Err(Errno::EISDIR);
         }
-        read::read(self, io, to, at.0).map(ByteCount)
+        read::read(&self.file, io, to, at)
     }
 
     fn write(
@@ -81,12 +57,12 @@ impl FileObject for RemoteFile {
         from: &mut UserBuffers,
         at: WritePosition,
     ) -> Result<WriteOutcome, Errno> {
-        write::write(self, io, from, at)
+        write::write(&self.file, io, from, at)
     }
 
     fn identity(&self) -> Option<Identity> {
         (self.kind == FileKind::Regular)
-            .then_some(Identity { device: self.mount.id(), inode: self.id.0 })
+            .then_some(Identity { device: self.file.mount.id(), inode: self.file.id.0 })
     }
 
     fn seekable(&self) -> bool {
@@ -95,7 +71,7 @@ impl FileObject for RemoteFile {
 
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
         let request = fsproto::SetAttr {
-            handle: self.handle,
+            handle: self.file.handle,
             mask: change.mask,
             mode: change.mode.into(),
             uid: change.uid,
@@ -104,26 +80,22 @@ impl FileObject for RemoteFile {
             atime: Time(change.atime.0),
             mtime: Time(change.mtime.0),
         };
-        self.mount.change(self.id, &request, &[]).map(drop)
+        self.file.mount.change(self.file.id, &request, &[]).map(drop)
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        self.mount.session().call(&fsproto::Sync { handle: self.handle }, &[]).map(drop)
+        let ServerFile { mount, handle, .. } = &self.file;
+        mount.session().call(&fsproto::Sync { handle: *handle }, &[]).map(drop)
     }
 
     fn allocate(
         &self,
         offset: FileOffset,
         length: ByteCount,
-        allocation: Allocation,
+        mode: AllocateMode,
     ) -> Result<(), Errno> {
-        let mode = match allocation {
-            Allocation::Extend => AllocateMode::Extend,
-            Allocation::KeepSize => AllocateMode::KeepSize,
-            Allocation::PunchHole => AllocateMode::PunchHole,
-        };
-        let request = fsproto::Allocate { handle: self.handle, offset, length, mode };
-        self.mount.change(self.id, &request, &[]).map(drop)
+        let request = fsproto::Allocate { handle: self.file.handle, offset, length, mode };
+        self.file.mount.change(self.file.id, &request, &[]).map(drop)
     }
 
     fn read_dir(
@@ -137,8 +109,8 @@ impl FileObject for RemoteFile {
         let mut cookie = cookie;
         loop {
             let request =
-                fsproto::ReadDir { handle: self.handle, cookie, length: MAX_PAYLOAD as u32 / 16 };
-            let (_, payload) = self.mount.session().call(&request, &[])?;
+                fsproto::ReadDir { handle: self.file.handle, cookie, length: DIRECTORY_BYTES };
+            let (_, payload) = self.file.mount.session().call(&request, &[])?;
             if payload.is_empty() {
                 return Ok(());
             }
@@ -153,8 +125,8 @@ impl FileObject for RemoteFile {
     }
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
-        let (_, payload) =
-            self.mount.session().call(&fsproto::ReadLink { handle: self.handle }, &[])?;
+        let ServerFile { mount, handle, .. } = &self.file;
+        let (_, payload) = mount.session().call(&fsproto::ReadLink { handle: *handle }, &[])?;
         payload.to_vec()
     }
 
@@ -164,6 +136,6 @@ impl FileObject for RemoteFile {
         offset: FileOffset,
         length: ByteCount,
     ) -> Result<Option<Arc<Snapshot>>, Errno> {
-        read::snapshot(self, space, offset.0, length.0)
+        read::snapshot(&self.file, space, offset, length)
     }
 }

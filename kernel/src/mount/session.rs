@@ -1,9 +1,9 @@
 //! Requests in flight on one connection to a file server.
 //!
-//! Owns the table of tags. A reply is taken in whatever context it arrives (the server's own write,
-//! for a local one) and given to whoever the request belongs to: a waiting thread, a fetch of
-//! pages, or nobody. Nothing here trusts the server: a reply that fits no request is dropped and
-//! counted, one that does not decode fails its request with EIO.
+//! Owns the table of tags. A reply is processed in the context in which it arrives (for a local
+//! server, the server's own write) and completes its request: a waiting thread, a fetch of pages or
+//! a swap transfer. The server is not trusted: a reply that belongs to no request is dropped and
+//! counted, and one that does not decode fails its request with EIO.
 //!
 //! Lock: `table`, never held while sending or completing.
 
@@ -14,60 +14,62 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foundation::counter::{self, Counter};
-use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, PageCount, SnapshotOffset};
 use fsproto::{
     Close, Field, HEADER_BYTES, Handle, Header, HeaderFlags, Hole, HolesListed, Malformed, Op,
     Operation, Reader, Snapshotted, Tag, Walked, Written, decode_holes,
 };
 
-use super::payload;
+use super::message::{self, Payload};
+use super::mutants;
+use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
 use crate::mem::{Fetch, Frame, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 
-/// Requests in flight at once, at most: a bound on what a server that never answers can make the
-/// kernel keep. Callers past it wait; they can be killed.
+/// Requests in flight at once, at most: limits the memory that a server can pin by never answering.
+/// Callers beyond it wait, and can be killed.
 const MAX_IN_FLIGHT: usize = 512;
 
-/// Times a page-in is asked for before its readers get SIGBUS (F5).
+/// Attempts of a page-in before its readers get SIGBUS (F5).
 const FETCH_TRIES: u32 = 3;
 
-/// What carries messages to the server: a local socket, or the simulation's wire.
-pub trait Carrier: Send + Sync {
-    /// Sends without waiting. An error means that the connection is gone or memory is short; the
-    /// message was not sent.
+/// Sends messages to the server: a local socket, or the simulation's wire.
+pub trait Transport: Send + Sync {
+    /// Sends without waiting. On an error the message was not sent: the connection is closed, or
+    /// there is no memory.
     fn send(&self, message: Message) -> Result<(), Errno>;
 }
 
-/// A reply's fields, not yet decoded, and its payload.
+/// A reply: its header, not yet decoded, and the message with its payload.
 #[derive(Debug)]
 struct Answer {
     head: [u8; HEADER_BYTES],
     message: Message,
 }
 
-/// A request that a thread waits for.
+/// A request for which a thread waits.
 #[derive(Debug, Default)]
 struct Call {
     answer: Mutex<Option<Result<Answer, Errno>>, rank::Reply>,
     queue: WaitQueue,
 }
 
-/// Whom a reply is for.
+/// What a reply completes.
 enum Owner {
     Thread(Arc<Call>),
     Pages {
         fetch: Arc<Fetch>,
         tries: u32,
     },
-    /// A fetch that asks for the list of holes first.
+    /// A fetch that needs the list of holes first.
     Holes {
         fetch: Arc<Fetch>,
         from: SnapshotOffset,
     },
-    /// Pages on their way to or from the swap file.
+    /// A transfer to or from the swap file.
     Swap(Transfer),
+    /// The requester does not need the reply, or is dead.
     Nobody,
 }
 
@@ -87,31 +89,32 @@ struct Table {
 
 /// One connection to a server.
 pub struct Session {
-    carrier: Arc<dyn Carrier>,
+    transport: Arc<dyn Transport>,
     table: Mutex<Table, rank::Session>,
-    room: WaitQueue,
-    /// Replies that fitted no request: late, twice, or made up.
+    space: WaitQueue,
+    /// Replies that belonged to no request.
     pub stray_replies: AtomicU64,
-    /// A message came from a process without the mark of a server (F8).
+    /// Whether a process that is not marked as a server has sent a message (F8).
     unmarked_peer: AtomicBool,
 }
 
 impl Session {
-    /// A session on a connection that is open.
-    pub fn new(carrier: Arc<dyn Carrier>) -> Self {
+    /// A session on an open connection.
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
         Self {
-            carrier,
+            transport,
             table: Mutex::default(),
-            room: WaitQueue::new(),
+            space: WaitQueue::new(),
             stray_replies: AtomicU64::new(0),
             unmarked_peer: AtomicBool::new(false),
         }
     }
 
-    /// Sends a request and waits for its reply: fields and payload.
+    /// Sends a request and waits for the fields and the payload of its reply. The caller must hold
+    /// no lock that the server could need.
     ///
-    /// EIO where the server is gone or answers nonsense, EINTR where the thread is being killed
-    /// (the reply's handle, if one comes, is closed).
+    /// EIO where the connection is closed or the reply is invalid; EINTR where the thread is being
+    /// killed: a handle in a late reply is then closed.
     pub fn call<O: Operation>(
         &self,
         request: &O,
@@ -120,7 +123,7 @@ impl Session {
         let call = Arc::new(Call::default());
         let tag = self.begin(O::OP, Interrupt::Killable, || Owner::Thread(call.clone()))?;
         let bytes = payload.iter().map(|part| part.len()).sum();
-        let message = payload::message(&request.request(tag, bytes), payload);
+        let message = message::message(&request.request(tag, bytes), payload);
         if let Err(error) = message.and_then(|message| self.send(message)) {
             self.table.lock().in_flight.remove(&tag);
             return Err(error);
@@ -138,11 +141,11 @@ impl Session {
         Ok((fields, Payload(answer.message)))
     }
 
-    /// Asks for the pages of a fetch; the answer completes it. Where it is not known yet whether
-    /// they are holes, asks that first (R10).
+    /// Requests the pages of a fetch; the reply completes it. If it is not known yet whether they
+    /// are holes, requests the list of holes first (R10).
     pub fn fetch(&self, fetch: Arc<Fetch>) {
         let from = fetch.snapshot.holes_end();
-        if fetch.offset < from || active(Mutant::IgnoreHoles) {
+        if fetch.offset < from || mutants::ignore_holes() {
             return self.fetch_bytes(fetch, 1);
         }
         let length = fetch.snapshot.len.0 - from.0;
@@ -166,7 +169,7 @@ impl Session {
         }
     }
 
-    /// Sends a request on somebody's behalf without waiting.
+    /// Sends a request without waiting.
     fn send_for<O: Operation>(
         &self,
         request: &O,
@@ -174,11 +177,11 @@ impl Session {
     ) -> Result<(), Errno> {
         let tag = self.try_begin(O::OP, owner)?;
         let sent =
-            payload::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
+            message::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
         sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
     }
 
-    /// Sends a request for the swap file, with pages behind it, without waiting; the answer
+    /// Sends a request of the swap file with `frames` as payload, without waiting. The reply
     /// completes the transfer.
     pub(super) fn transfer<O: Operation>(&self, request: &O, frames: &[Frame], transfer: Transfer) {
         let mut transfer = Some(transfer);
@@ -189,7 +192,7 @@ impl Session {
                 return transfer.into_iter().for_each(|transfer| transfer.complete(Err(error)));
             }
         };
-        let message = payload::pages_message(
+        let message = message::pages_message(
             &request.request(tag, frames.len() * foundation::PAGE_BYTES),
             frames,
         );
@@ -199,7 +202,7 @@ impl Session {
         }
     }
 
-    /// Gives a handle back, now or as soon as there is room. Never waits.
+    /// Closes a handle, now or when there is space in the table. Never waits.
     pub fn close(&self, handle: Handle) {
         let sent = self.send_for(&Close { handle }, || Owner::Nobody);
         if sent.is_err() {
@@ -210,20 +213,20 @@ impl Session {
         }
     }
 
-    /// Takes a message of the server.
+    /// Processes a message of the server.
     pub fn message(&self, message: Message, sender: Sender) {
         if sender == Sender::Ordinary {
             self.unmarked_peer.store(true, Ordering::Relaxed);
         }
         counter::count(Counter::BytesReceived, message.len() as u64);
-        if self.take_reply(message).is_err() {
+        if self.process_reply(message).is_err() {
             self.stray_replies.fetch_add(1, Ordering::Relaxed);
         }
         self.retry_closes();
-        self.room.wake_all();
+        self.space.wake_all();
     }
 
-    /// The connection is gone for good: all that wait get EIO.
+    /// The connection was closed: completes all requests with EIO.
     pub fn closed(&self) {
         let orphans = {
             let mut table = self.table.lock();
@@ -234,22 +237,22 @@ impl Session {
         for (_, orphan) in orphans {
             orphan.owner.fail(Errno::EIO);
         }
-        self.room.wake_all();
+        self.space.wake_all();
     }
 
-    /// Whether all that ever answered was marked as a server. A process without the mark could wait
-    /// for a page that only itself can bring.
+    /// Whether all senders so far were marked as servers. A process without the mark could wait for
+    /// a page that only itself can supply.
     pub fn peer_is_marked(&self) -> bool {
         !self.unmarked_peer.load(Ordering::Relaxed)
     }
 
-    /// Requests that are not answered yet, and handles that wait to be given back.
+    /// Unanswered requests, and handles that wait to be closed.
     pub fn in_flight(&self) -> usize {
         let table = self.table.lock();
         table.in_flight.len() + table.unclosed.len()
     }
 
-    /// Whether the server is gone.
+    /// Whether the connection is closed.
     pub fn is_gone(&self) -> bool {
         self.table.lock().gone
     }
@@ -257,12 +260,12 @@ impl Session {
     fn send(&self, message: Message) -> Result<(), Errno> {
         counter::count(Counter::MessagesSent, 1);
         counter::count(Counter::BytesSent, message.len() as u64);
-        self.carrier.send(message)
+        self.transport.send(message)
     }
 
-    /// Enters a request in the table, waiting for room.
+    /// Enters a request in the table; waits for space.
     fn begin(&self, op: Op, by: Interrupt, mut owner: impl FnMut() -> Owner) -> Result<Tag, Errno> {
-        self.room.wait(by, || match self.try_begin(op, &mut owner) {
+        self.space.wait(by, || match self.try_begin(op, &mut owner) {
             Err(Errno::EAGAIN) => None,
             result => Some(result),
         })?
@@ -273,7 +276,7 @@ impl Session {
         if table.gone {
             return Err(Errno::EIO);
         }
-        // Page-ins are not held up by the bound: their number is bounded by the threads that fault.
+        // The limit does not apply to page-ins: their number is limited by the faulting threads.
         if table.in_flight.len() >= MAX_IN_FLIGHT && !matches!(op, Op::Read | Op::ListHoles) {
             return Err(Errno::EAGAIN);
         }
@@ -287,59 +290,62 @@ impl Session {
         }
     }
 
-    /// The thread that waited dies. Whatever the request opens will be closed when the reply comes.
+    /// The waiting thread is being killed. The handle that the request opens will be closed when
+    /// the reply arrives.
     fn abandon(&self, tag: Tag, op: Op, call: &Call) {
         if let Some(request) = self.table.lock().in_flight.get_mut(&tag) {
             request.owner = Owner::Nobody;
             return;
         }
-        // The reply came between the wake-up and now.
+        // The reply has arrived between the wake-up and now.
         let answer = call.answer.lock().take();
         if let Some(Ok(answer)) = answer
             && let Ok((head, reader)) = Header::decode(&answer.head)
             && head.result().is_ok()
         {
-            // Malformed: then it opened nothing.
+            // A malformed reply opened nothing.
             self.close_orphan(op, reader).ok();
         }
     }
 
-    fn take_reply(&self, message: Message) -> Result<(), Malformed> {
+    fn process_reply(&self, message: Message) -> Result<(), Malformed> {
         let head: [u8; HEADER_BYTES] = message.inline.first_chunk().copied().ok_or(Malformed)?;
         let (fields, reader) = Header::decode(&head)?;
         if !fields.flags.contains(HeaderFlags::REPLY) {
             return Err(Malformed);
         }
         let request = self.table.lock().in_flight.remove(&fields.tag).ok_or(Malformed)?;
-        let honest = fields.op == request.op as u16
+        let is_valid = fields.op == request.op as u16
             && message.len() == HEADER_BYTES + fields.payload_bytes as usize;
         match request.owner {
             Owner::Thread(call) => {
                 *call.answer.lock() =
-                    Some(if honest { Ok(Answer { head, message }) } else { Err(Errno::EIO) });
+                    Some(if is_valid { Ok(Answer { head, message }) } else { Err(Errno::EIO) });
                 call.queue.wake_all();
             }
             Owner::Pages { fetch, tries } => {
-                self.take_pages(fetch, tries, honest.then(|| fields.result()), message)
+                self.receive_pages(fetch, tries, is_valid.then(|| fields.result()), message)
             }
-            Owner::Holes { fetch, from } => self.take_holes(
+            Owner::Holes { fetch, from } => self.receive_holes(
                 fetch,
                 from,
-                (honest && fields.status == 0).then_some((reader, message)),
+                (is_valid && fields.status == 0).then_some((reader, message)),
             ),
             Owner::Swap(transfer) => {
-                super::swap::complete(transfer, honest.then(|| (fields.result(), reader, message)))
+                let status = fields.result();
+                let reply = TransferReply { status, fields: reader, message };
+                transfer::complete(transfer, is_valid.then_some(reply))
             }
-            Owner::Nobody if honest && fields.result().is_ok() => {
+            Owner::Nobody if is_valid && fields.result().is_ok() => {
                 self.close_orphan(request.op, reader)?
             }
             Owner::Nobody => {}
         }
-        if honest { Ok(()) } else { Err(Malformed) }
+        if is_valid { Ok(()) } else { Err(Malformed) }
     }
 
-    /// Completes a fetch, or asks once more.
-    fn take_pages(
+    /// Completes a fetch, or repeats its request.
+    fn receive_pages(
         &self,
         fetch: Arc<Fetch>,
         tries: u32,
@@ -347,7 +353,7 @@ impl Session {
         message: Message,
     ) {
         let frames = match status {
-            Some(Ok(())) => payload::into_frames(message, fetch.pages.to_usize()),
+            Some(Ok(())) => message::into_frames(message, fetch.pages.to_usize()),
             Some(Err(error)) => Err(error),
             None => Err(Errno::EIO),
         };
@@ -358,16 +364,16 @@ impl Session {
         }
     }
 
-    /// Goes on with a fetch once it is known whether its pages are holes. Without a sensible answer
-    /// they are data.
-    fn take_holes(
+    /// Continues a fetch after the reply to its request for holes. Without a valid list, its pages
+    /// are data.
+    fn receive_holes(
         &self,
         fetch: Arc<Fetch>,
         from: SnapshotOffset,
         answer: Option<(Reader<'_>, Message)>,
     ) {
         let (holes, end) = answer
-            .and_then(|(reader, message)| parse_extents(reader, &message, &fetch, from))
+            .and_then(|(reader, message)| parse_holes(reader, &message, &fetch, from))
             .unwrap_or_default();
         fetch.snapshot.learn_holes(from, &holes, end);
         if fetch.snapshot.holes_end() <= fetch.offset {
@@ -382,7 +388,7 @@ impl Session {
         }
     }
 
-    /// Closes what a reply opened for a caller that is no more.
+    /// Closes the handle that a reply opened for a caller that no longer exists.
     fn close_orphan(&self, op: Op, mut reader: Reader<'_>) -> Result<(), Malformed> {
         let handle = match op {
             Op::Open => Walked::get(&mut reader)?.handle,
@@ -416,15 +422,15 @@ impl Owner {
     }
 }
 
-/// The holes of a reply and the byte up to which they are all, if that makes sense.
-fn parse_extents(
+/// The list of holes in a reply and the byte up to which it is complete; `None` if invalid.
+fn parse_holes(
     mut reader: Reader<'_>,
     message: &Message,
     fetch: &Fetch,
     from: SnapshotOffset,
 ) -> Option<(Vec<Hole>, SnapshotOffset)> {
     let listed = HolesListed::get(&mut reader).ok()?;
-    let bytes: Vec<u8> = payload::parts(message).flatten().copied().collect();
+    let bytes: Vec<u8> = message::parts(message).flatten().copied().collect();
     let end = listed.holes_end.min(fetch.snapshot.len.0);
     let holes = decode_holes(&bytes, from.0..end).ok()?.collect();
     Some((holes, SnapshotOffset(end)))
@@ -432,38 +438,4 @@ fn parse_extents(
 
 fn malformed(_: Malformed) -> Errno {
     Errno::EIO
-}
-
-/// What followed the head of a reply.
-#[derive(Debug)]
-pub struct Payload(Message);
-
-impl Payload {
-    /// Bytes of it.
-    pub fn len(&self) -> usize {
-        self.0.len().saturating_sub(HEADER_BYTES)
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The bytes in up to as many parts as there are pages, in order.
-    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        payload::parts(&self.0)
-    }
-
-    /// All bytes in one piece, copied.
-    pub fn to_vec(&self) -> Result<Vec<u8>, Errno> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(self.len()).map_err(|_| Errno::ENOMEM)?;
-        self.parts().for_each(|part| bytes.extend_from_slice(part));
-        Ok(bytes)
-    }
-
-    /// As whole pages, moved where the carrier moved pages.
-    pub fn into_frames(self, pages: usize) -> Result<Vec<Frame>, Errno> {
-        payload::into_frames(self.0, pages)
-    }
 }

@@ -1,91 +1,71 @@
-//! readv(2) and its like: one call is one snapshot, however many buffers it fills (R9).
+//! readv(2): one call takes one snapshot, however many buffers it fills (R9).
 //!
-//! The buffers are filled in order, as a program sees it happen: whole pages of each are associated
-//! with the snapshot at the byte where they come, and what lies between is copied out of the same
-//! snapshot. So where buffers overlap, the later one wins, as always.
+//! The buffers are filled in order. Whole pages of each are associated with the snapshot at the
+//! matching byte; the bytes between them are copied from the same snapshot. Where buffers overlap,
+//! the later one wins, as with copying.
 
 use foundation::counter::Counter;
-use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
-use foundation::{FileOffset, knob};
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES, PageCount, SnapshotOffset, knob};
 use fsproto::MAX_PAYLOAD;
 
-use super::read::{self, Attempt, copy};
-use super::remote_file::RemoteFile;
-use super::taken::Taken;
+use super::copy::copy;
+use super::read::Attempt;
+use super::server_file::ServerFile;
+use super::snapshot_reply::SnapshotReply;
 use crate::file::{Io, UserBuffers};
 use crate::mem::{Page, PageRange, Space, UserSlice};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// Reads into several buffers, where that pays or where a copy would take several messages and thus
-/// be of several instants.
+/// Reads into several buffers, where that pays, or where a copy would take several messages and
+/// thus mix several instants.
 pub(super) fn lazily(
-    file: &RemoteFile,
+    file: &ServerFile,
     io: &Io<'_>,
     to: &mut UserBuffers,
-    offset: u64,
+    offset: FileOffset,
 ) -> Result<Attempt, Errno> {
     let min_pages = knob::MIN_LAZY_PAGES.get().max(1);
-    let (length, pages) = extent(io.space, to);
-    if pages < min_pages && length <= MAX_PAYLOAD as u64 {
+    let (length, pages) = writable_extent(io.space, to);
+    if pages < PageCount(min_pages) && length <= ByteCount::of_len(MAX_PAYLOAD) {
         return Ok(Attempt::Refused(Counter::ReadsEagerSmall));
     }
-    let misalignment = to.front().map_or(0, |front| front.addr().0 % PAGE) as u32;
-    let inline_max = (min_pages * PAGE - 1).min(MAX_PAYLOAD as u64) as u32;
     let request = fsproto::Snapshot {
-        handle: file.handle(),
-        offset: FileOffset(offset),
-        length: ByteCount(length),
-        misalignment,
-        inline_max,
+        handle: file.handle,
+        offset,
+        length,
+        misalignment: to.front().map_or(0, |front| front.addr().0 % PAGE) as u32,
+        inline_max: (min_pages * PAGE - 1).min(MAX_PAYLOAD as u64) as u32,
     };
-    let (reply, payload) = match file.mount().session().call(&request, &[]) {
-        Ok(answer) => answer,
+    let (reply, payload) = match file.mount.session().call(&request, &[]) {
+        Ok(reply) => reply,
         Err(Errno::EINTR) => return Err(Errno::EINTR),
         Err(_) => return Ok(Attempt::Refused(Counter::ReadsEagerRefused)),
     };
-    let taken = Taken::new(file, &request, &reply, &payload)?;
-    let mut filling = Filling { file, io, to, taken: &taken, done: 0, associated: 0 };
-    let ended = filling.fill();
+    let reply = SnapshotReply::new(file, &request, &reply, &payload)?;
+    let (done, associated) = (ByteCount::ZERO, PageCount::ZERO);
+    let mut filling = Filling { file, io, to, reply: &reply, done, associated };
+    let result = filling.fill();
     let (done, associated) = (filling.done, filling.associated);
-    io.space
-        .counters
-        .add(if associated > 0 { Counter::ReadsLazy } else { Counter::ReadsEagerSmall }, 1);
-    io.space.counters.add(Counter::PagesLazy, associated);
-    io.space.counters.add(Counter::BytesReadEager, done - associated * PAGE);
-    match ended {
-        Err(error) if done == 0 || error == Errno::EINTR => Err(error),
+    let counters = &io.space.counters;
+    let is_lazy = !associated.is_zero();
+    counters.add(if is_lazy { Counter::ReadsLazy } else { Counter::ReadsEagerSmall }, 1);
+    counters.add(Counter::PagesLazy, associated.0);
+    counters.add(Counter::BytesReadEager, (done - associated.bytes()).0);
+    match result {
+        Err(error) if done.is_zero() || error == Errno::EINTR => Err(error),
         _ => Ok(Attempt::Read(done)),
     }
 }
 
-/// The deliberate break of R9: every buffer has an instant of its own.
-pub(super) fn one_by_one(
-    file: &RemoteFile,
-    io: &Io<'_>,
-    to: &mut UserBuffers,
-    offset: u64,
-) -> Result<u64, Errno> {
-    let mut done = 0;
-    while let Some(front) = to.front() {
-        let count = read::read(file, io, &mut UserBuffers::one(front), offset + done)?;
-        to.skip(ByteCount(count));
-        done += count;
-        if count < front.len() as u64 {
-            break;
-        }
-    }
-    Ok(done)
-}
-
-/// How many bytes of the buffers can be written to, from the first on, and how many whole pages
-/// these have.
-fn extent(space: &Space, to: &UserBuffers) -> (u64, u64) {
-    let (mut bytes, mut pages) = (0, 0);
+/// How many bytes of the buffers are writable, counted from the first, and how many whole pages
+/// they contain.
+fn writable_extent(space: &Space, to: &UserBuffers) -> (ByteCount, PageCount) {
+    let (mut bytes, mut pages) = (ByteCount::ZERO, PageCount::ZERO);
     for &slice in to.slices() {
         let writable = space.writable_prefix(slice);
-        bytes += writable as u64;
-        pages += lazy_pages(space, slice.take(writable)).pages().0;
+        bytes += ByteCount::of_len(writable);
+        pages += lazy_pages(space, slice.take(writable)).pages();
         if writable < slice.len() {
             break;
         }
@@ -93,66 +73,70 @@ fn extent(space: &Space, to: &UserBuffers) -> (u64, u64) {
     (bytes, pages)
 }
 
-/// The pages of a buffer that can stand for bytes of a snapshot.
+/// The pages of a buffer that can be associated with a snapshot.
 fn lazy_pages(space: &Space, slice: UserSlice) -> PageRange {
     let pages = slice.whole_pages();
-    let pays = !pages.is_empty() && space.lazy_prefix(slice) == slice.len();
-    if pays { pages } else { PageRange::new(Page(0), PageCount::ZERO) }
+    let is_lazy = !pages.is_empty() && space.lazy_prefix(slice) == slice.len();
+    if is_lazy { pages } else { PageRange::new(Page(0), PageCount::ZERO) }
 }
 
 /// Buffers that are being filled.
 struct Filling<'a> {
-    file: &'a RemoteFile,
+    file: &'a ServerFile,
     io: &'a Io<'a>,
     to: &'a mut UserBuffers,
-    taken: &'a Taken,
-    /// Bytes that are in place.
-    done: u64,
-    /// Pages of them that were associated.
-    associated: u64,
+    reply: &'a SnapshotReply,
+    /// Bytes filled so far.
+    done: ByteCount,
+    /// Pages among them that were associated.
+    associated: PageCount,
 }
 
 impl Filling<'_> {
-    /// Goes on until all is there, or memory ends.
+    /// Continues until all bytes are in place, or memory ends.
     fn fill(&mut self) -> Result<(), Errno> {
-        while self.done < self.taken.length {
-            let (apart, pages) = self.next();
-            if self.copy(apart)? < apart || !self.associate(pages)? {
+        while self.done < self.reply.length {
+            let (unaligned, pages) = self.next();
+            if self.copy(unaligned)? < unaligned || !self.associate(pages)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// What comes next: so many bytes that are copied, and then whole pages.
-    fn next(&self) -> (u64, u64) {
-        let mut apart = 0;
+    /// The next step: bytes to copy, then whole pages.
+    fn next(&self) -> (ByteCount, PageCount) {
+        let mut unaligned = ByteCount::ZERO;
         for &slice in self.to.slices() {
-            let left = self.taken.length - self.done - apart;
-            let slice = slice.take(usize::try_from(left).unwrap_or(usize::MAX));
+            let left = self.reply.length - self.done - unaligned;
+            let slice = slice.take(left.to_usize());
             let pages = lazy_pages(self.io.space, slice);
-            if !pages.is_empty() && self.taken.snapshot.is_some() {
-                return (apart + (pages.start.user_start().0 - slice.addr().0), pages.pages().0);
+            if !pages.is_empty() && self.reply.snapshot.is_some() {
+                let before = pages.start.user_start().0 - slice.addr().0;
+                return (unaligned + ByteCount(before), pages.pages());
             }
-            apart += slice.len() as u64;
+            unaligned += ByteCount::of_len(slice.len());
         }
-        (apart, 0)
+        (unaligned, PageCount::ZERO)
     }
 
-    /// Copies the next bytes, of the snapshot's own instant.
-    fn copy(&mut self, bytes: u64) -> Result<u64, Errno> {
-        let Self { taken, io, .. } = *self;
-        let tail_at = taken.length - taken.tail().len() as u64;
-        let from_reply = if self.done + bytes <= taken.head().len() as u64 {
-            taken.head().get(self.done as usize..)
+    /// Copies the next bytes from the reply or the snapshot. Returns how many.
+    fn copy(&mut self, bytes: ByteCount) -> Result<ByteCount, Errno> {
+        let Self { reply, io, done, .. } = *self;
+        let (leading, trailing) = (reply.leading(), reply.trailing());
+        let trailing_at = reply.length - ByteCount::of_len(trailing.len());
+        let from_reply = if done + bytes <= ByteCount::of_len(leading.len()) {
+            leading.get(done.to_usize()..)
+        } else if done >= trailing_at {
+            trailing.get((done - trailing_at).to_usize()..)
         } else {
-            self.done.checked_sub(tail_at).and_then(|start| taken.tail().get(start as usize..))
+            None
         };
-        let copied = match (from_reply.and_then(|part| part.get(..bytes as usize)), &taken.snapshot)
-        {
-            (Some(part), _) => self.to.put(io.space, part)? as u64,
+        let from_reply = from_reply.and_then(|part| part.get(..bytes.to_usize()));
+        let copied = match (from_reply, &reply.snapshot) {
+            (Some(part), _) => ByteCount::of_len(self.to.put(io.space, part)?),
             (None, Some(snapshot)) => {
-                copy(self.file.mount(), snapshot.handle, io, self.to, self.done, bytes)?
+                copy(&self.file.mount, snapshot.handle, io, self.to, done.0, bytes)?
             }
             (None, None) => return Err(Errno::EIO),
         };
@@ -160,29 +144,22 @@ impl Filling<'_> {
         Ok(copied)
     }
 
-    /// Lets the next pages stand for the snapshot's bytes; says whether all of them do, or hold
-    /// these at least.
-    fn associate(&mut self, pages: u64) -> Result<bool, Errno> {
-        let (Some(snapshot), Some(front), true) =
-            (&self.taken.snapshot, self.to.front(), pages > 0)
+    /// Associates the next pages with the snapshot, or copies them where there is no memory for the
+    /// association (Q4). Returns whether all of them are filled.
+    fn associate(&mut self, pages: PageCount) -> Result<bool, Errno> {
+        let (Some(snapshot), Some(front), false) =
+            (&self.reply.snapshot, self.to.front(), pages.is_zero())
         else {
             return Ok(true);
         };
-        let bytes = pages * PAGE;
-        let (count, at) = (PageCount(pages), SnapshotOffset(self.done));
-        match self.io.space.associate(front.addr(), count, snapshot, at) {
-            Ok(associated) => {
-                let associated = associated.0;
-                self.to.skip(ByteCount(associated * PAGE));
-                self.done += associated * PAGE;
-                self.associated += associated;
-                if self.done == 0 { Err(Errno::EFAULT) } else { Ok(associated == pages) }
-            }
-            // No room for the association (Q4).
-            Err(_) => {
-                self.io.space.counters.add(Counter::ReadsEagerRegions, 1);
-                Ok(self.copy(bytes)? == bytes)
-            }
-        }
+        let at = SnapshotOffset(self.done.0);
+        let Ok(associated) = self.io.space.associate(front.addr(), pages, snapshot, at) else {
+            self.io.space.counters.add(Counter::ReadsEagerRegions, 1);
+            return Ok(self.copy(pages.bytes())? == pages.bytes());
+        };
+        self.to.skip(associated.bytes());
+        self.done += associated.bytes();
+        self.associated += associated;
+        if self.done.is_zero() { Err(Errno::EFAULT) } else { Ok(associated == pages) }
     }
 }

@@ -1,58 +1,63 @@
-//! write(2) to a server's file: what still stands for bytes of the server's own snapshots travels
-//! as references, everything else as bytes.
+//! write(2) to a server's file: pages that are backed by the server's own snapshots are sent as
+//! references, everything else as data.
 //!
-//! A message carries up to [`DATA_MAX`] bytes and any length of references, in the order of the
-//! buffer; a vector's buffers are one behind the other. The snapshots are held until the reply, so
-//! that what a reference means cannot change, however the program's memory does. Where the server
-//! refuses references, the bytes travel, and its refusal of these is the error that counts.
+//! A message carries up to [`DATA_MAX`] bytes of data and any length of references, in the order of
+//! the buffer; the buffers of a vector are concatenated. The snapshots are held until the reply, so
+//! that a reference keeps its meaning while the program's memory changes. If the server refuses
+//! references, everything is sent as data, and an error of that attempt is the one reported.
 //!
-//! Where it pays ([`makes_clean`]), the reply brings a snapshot of what was written, and the pages
-//! that are still as they were sent come to stand for it (W8): see [`Gathered`].
+//! Where it pays ([`after_write`]), the reply brings a snapshot of what was written, with which the
+//! pages that still hold what was sent are associated (W8): see [`Gathered`](crate::mem::Gathered).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use foundation::counter::{self, Counter};
-use foundation::knob;
-use foundation::mutant::{Mutant, active};
-use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
+use foundation::{ByteCount, Errno, PageCount, knob};
 use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 
-use super::parcel::{Parcel, Part};
-use super::remote_file::RemoteFile;
+use super::mutants;
+use super::server_file::ServerFile;
+use super::write_body::{AfterWrite, SourcePiece, WriteBody};
 use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{Pager, Run, Snapshot, Source, UserSlice};
 
-/// Pieces of one message, at most.
+/// Pieces in one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
-/// Bytes of one message beside its list of pieces.
-const DATA_MAX: u64 = (MAX_PAYLOAD - PIECES_MAX * Piece::BYTES) as u64;
+/// Bytes of data in a message that has a list of pieces, at most.
+const DATA_MAX: ByteCount = ByteCount((MAX_PAYLOAD - PIECES_MAX * Piece::BYTES) as u64);
+/// Bytes of data in a message without references, at most.
+const PLAIN_MAX: ByteCount = ByteCount(MAX_PAYLOAD as u64);
 
-/// Writes all of `from` that can be written. An error counts only where nothing was written before
-/// it.
+/// What one message wrote.
+struct Sent {
+    outcome: WriteOutcome,
+    /// Whether the server wrote less than the message carried.
+    is_short: bool,
+}
+
+/// Writes as much of `from` as possible. An error only where nothing was written.
 pub fn write(
-    file: &RemoteFile,
+    file: &ServerFile,
     io: &Io<'_>,
     from: &mut UserBuffers,
     at: WritePosition,
 ) -> Result<WriteOutcome, Errno> {
-    let large = from
-        .slices()
-        .iter()
-        .any(|slice| slice.whole_pages().pages().0 >= knob::MIN_CLEAN_PAGES.get().max(1));
+    let min_pages = PageCount(knob::MIN_CLEAN_PAGES.get().max(1));
+    let is_large = from.slices().iter().any(|slice| slice.whole_pages().pages() >= min_pages);
     let mut done = WriteOutcome::default();
     let mut at = at;
-    while from.remaining().0 > 0 {
-        match write_message(file, io, from, at, large) {
-            Ok((written, is_short)) => {
-                done = WriteOutcome { bytes: done.bytes + written.bytes, end: written.end };
-                if is_short || written.bytes.is_zero() {
+    while !from.remaining().is_zero() {
+        match write_message(file, io, from, at, is_large) {
+            Ok(Sent { outcome, is_short }) => {
+                done = WriteOutcome { bytes: done.bytes + outcome.bytes, end: outcome.end };
+                if is_short || outcome.bytes.is_zero() {
                     break;
                 }
-                // What follows an append follows it in the file only if nobody else appends: the
-                // server decides again.
+                // The next message of an append may not follow this one in the file, if others
+                // append as well: the server chooses its position again.
                 if at != WritePosition::End {
-                    at = WritePosition::At(written.end);
+                    at = WritePosition::At(outcome.end);
                 }
             }
             Err(error) if done.bytes.is_zero() => return Err(error),
@@ -62,100 +67,102 @@ pub fn write(
     Ok(done)
 }
 
-/// Writes what one message carries; says what became of it, and whether that is less than was sent.
+/// Writes what one message carries.
 fn write_message(
-    file: &RemoteFile,
+    file: &ServerFile,
     io: &Io<'_>,
     from: &mut UserBuffers,
     at: WritePosition,
-    large: bool,
-) -> Result<(WriteOutcome, bool), Errno> {
-    if let Some(parts) = references(file, io, from)? {
-        let mut parcel = Parcel::new(makes_clean(file, io, true));
-        let sent = parcel.pack_parts(io, parts, DATA_MAX)?;
-        match send(file, io, at, &mut parcel, sent) {
+    is_large: bool,
+) -> Result<Sent, Errno> {
+    if let Some(pieces) = references(file, io, from)? {
+        let mut body = WriteBody::new(after_write());
+        let sent = body.add_pieces(io, pieces, DATA_MAX)?;
+        match send(file, io, at, &mut body, sent) {
             Err(Errno::EINTR) => return Err(Errno::EINTR),
             Err(_) => {}
-            Ok(written) => {
-                from.skip(written.bytes);
-                return Ok((written, written.bytes.0 < sent));
+            Ok(outcome) => {
+                from.skip(outcome.bytes);
+                return Ok(Sent { outcome, is_short: outcome.bytes < sent });
             }
         }
     }
     let slices = from.slices();
     if slices.is_empty() {
-        // The kernel's own bytes.
-        let mut parcel = Parcel::default();
-        let sent = parcel.pack_buffers(io, from, MAX_PAYLOAD as u64)?;
-        let written = send(file, io, at, &mut parcel, sent)?;
-        return Ok((written, written.bytes.0 < sent));
+        // Bytes of the kernel.
+        let mut body = WriteBody::default();
+        let sent = body.copy(io, from, PLAIN_MAX)?;
+        let outcome = send(file, io, at, &mut body, sent)?;
+        return Ok(Sent { outcome, is_short: outcome.bytes < sent });
     }
-    let is_filled_anew = || {
-        slices.iter().any(|slice| !slice.whole_pages().is_empty() && io.space.was_cleaned(*slice))
-    };
-    let mut parcel = Parcel::new(large && makes_clean(file, io, false) && !is_filled_anew());
-    let sent = parcel.pack_slices(io, slices, MAX_PAYLOAD as u64)?;
-    let written = send(file, io, at, &mut parcel, sent)?;
-    from.skip(written.bytes);
-    Ok((written, written.bytes.0 < sent))
+    let is_refilled =
+        |slice: &UserSlice| !slice.whole_pages().is_empty() && io.space.was_cleaned(*slice);
+    let pays = is_large && supports_references(file, io) && !slices.iter().any(is_refilled);
+    let mut body = WriteBody::new(if pays { after_write() } else { AfterWrite::Keep });
+    let sent = body.add_slices(io, slices, PLAIN_MAX)?;
+    let outcome = send(file, io, at, &mut body, sent)?;
+    from.skip(outcome.bytes);
+    Ok(Sent { outcome, is_short: outcome.bytes < sent })
 }
 
-/// Whether the server knows snapshots as part of a write, and the program may have them.
-fn refers(file: &RemoteFile, io: &Io<'_>) -> bool {
-    let mount = file.mount();
-    mount.features().contains(Features::WRITE_REFERENCES)
-        && mount.is_lazy()
+/// Whether writes to this server may refer to snapshots, and this program may use them.
+fn supports_references(file: &ServerFile, io: &Io<'_>) -> bool {
+    file.mount.features().contains(Features::WRITE_REFERENCES)
+        && file.mount.is_lazy()
         && io.space.policy.lazy()
 }
 
-/// Whether pages that a message carries are to become clean (W8). It pays where a buffer is kept
-/// and changed here and there, which some of its pages being references shows, or its mere size;
-/// but one that is filled anew for each write (`Space::was_cleaned`) would only be copied each
-/// time.
-fn makes_clean(file: &RemoteFile, io: &Io<'_>, has_references: bool) -> bool {
-    let within = counter::GLOBAL.get(Counter::SnapshotsLive) < knob::MAX_SNAPSHOTS.get();
-    within && (has_references || refers(file, io))
+/// Whether pages are associated after the write (W8), which needs one more snapshot. It pays for a
+/// buffer that is kept and changed in places, which shows by references in it or by its size; not
+/// for one that is filled anew before each write (`Space::was_cleaned`), as its pages would be
+/// copied every time.
+fn after_write() -> AfterWrite {
+    if counter::GLOBAL.get(Counter::SnapshotsLive) < knob::MAX_SNAPSHOTS.get() {
+        AfterWrite::Associate
+    } else {
+        AfterWrite::Keep
+    }
 }
 
-/// What the next bytes stand for, if some of them can travel as references to this very server
-/// (W5); `None` where all travel as bytes.
+/// The pieces of the next message, if some of them can be references to snapshots of this server
+/// (W5); `None` where everything is data.
 fn references(
-    file: &RemoteFile,
+    file: &ServerFile,
     io: &Io<'_>,
     from: &UserBuffers,
-) -> Result<Option<Vec<Part>>, Errno> {
-    if !refers(file, io) || active(Mutant::VectorByBytes) && from.only().is_none() {
+) -> Result<Option<Vec<SourcePiece>>, Errno> {
+    if !supports_references(file, io) || mutants::vector_by_bytes() && from.only().is_none() {
         return Ok(None);
     }
-    let elsewhere = |snapshot: &Snapshot| !matches!(snapshot.source, Source::File { file: id, .. } if id == file.id().0);
-    let mine = |snapshot: &Snapshot| {
-        (file.mount().is_pager_of(snapshot) || active(Mutant::ForeignReference))
-            && !(active(Mutant::CopyByBytes) && elsewhere(snapshot))
-    };
-    let mut parts = Parts::default();
+    let is_known =
+        |snapshot: &Snapshot| file.mount.is_pager_of(snapshot) || mutants::foreign_reference();
+    let is_usable =
+        |snapshot: &Snapshot| is_known(snapshot) && !mutants::copy_by_bytes(file, snapshot);
+    let mut pieces = PieceList::default();
     for &slice in from.slices().iter().filter(|slice| !slice.is_empty()) {
-        let is_whole = if slice.whole_pages().is_empty() {
-            parts.add(slice, [Run::Own { bytes: slice.bytes() }])?
+        let is_complete = if slice.whole_pages().is_empty() {
+            pieces.add(slice, [Run::Own { bytes: slice.bytes() }])?
         } else {
-            parts.add(slice, io.space.runs(slice, PIECES_MAX - parts.pieces, mine))?
+            pieces.add(slice, io.space.runs(slice, PIECES_MAX - pieces.count, is_usable))?
         };
-        if !is_whole || parts.pieces == PIECES_MAX {
+        if !is_complete || pieces.count == PIECES_MAX {
             break;
         }
     }
-    Ok(parts.list.iter().any(|part| matches!(part.run, Run::Clean { .. })).then_some(parts.list))
+    let has_reference = pieces.list.iter().any(|piece| matches!(piece.run, Run::Clean { .. }));
+    Ok(has_reference.then_some(pieces.list))
 }
 
-/// The parts of a message, and how many pieces they are: bytes that travel as such are one, from
-/// however many buffers they come.
+/// The pieces of a message in the making.
 #[derive(Default)]
-struct Parts {
-    list: Vec<Part>,
-    pieces: usize,
+struct PieceList {
+    list: Vec<SourcePiece>,
+    /// Pieces on the wire: adjacent data is one, whichever buffers it comes from.
+    count: usize,
 }
 
-impl Parts {
-    /// Adds what a buffer stands for, run by run; says whether that is all of it.
+impl PieceList {
+    /// Adds the pieces of a buffer. Returns whether they cover all of it.
     fn add(
         &mut self,
         slice: UserSlice,
@@ -163,61 +170,57 @@ impl Parts {
     ) -> Result<bool, Errno> {
         let mut rest = slice;
         for run in runs {
-            let is_own = |run: &Run| matches!(run, Run::Own { .. });
-            let goes_on = is_own(&run) && self.list.last().is_some_and(|last| is_own(&last.run));
-            self.pieces += usize::from(!goes_on);
+            let is_data = |run: &Run| matches!(run, Run::Own { .. });
+            let continues =
+                is_data(&run) && self.list.last().is_some_and(|last| is_data(&last.run));
+            self.count += usize::from(!continues);
             self.list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             let from = rest.take(run.bytes().to_usize());
             rest = rest.skip(from.len());
-            self.list.push(Part { from, run });
+            self.list.push(SourcePiece { from, run });
         }
         Ok(rest.is_empty())
     }
 }
 
+/// Sends a body of `bytes` bytes, and associates pages with the result.
 fn send(
-    file: &RemoteFile,
+    file: &ServerFile,
     io: &Io<'_>,
     at: WritePosition,
-    parcel: &mut Parcel,
-    bytes: u64,
+    body: &mut WriteBody,
+    bytes: ByteCount,
 ) -> Result<WriteOutcome, Errno> {
-    let (offset, mut flags) = match at {
-        WritePosition::At(offset) => (offset.0, WriteFlags::empty()),
-        WritePosition::End => (0, WriteFlags::APPEND),
-    };
-    flags.set(WriteFlags::SNAPSHOT, parcel.has_own_pages());
+    let mut flags = if at == WritePosition::End { WriteFlags::APPEND } else { WriteFlags::empty() };
+    flags.set(WriteFlags::SNAPSHOT, body.has_own_pages());
     let request = fsproto::Write {
-        handle: file.handle(),
-        offset: FileOffset(offset),
+        handle: file.handle,
+        offset: at.offset(),
         flags,
-        data_bytes: parcel.data.len() as u32,
+        data_bytes: body.data.len() as u32,
     };
-    let (reply, _) = file.mount().change(file.id(), &request, &[&parcel.data, &parcel.pieces])?;
-    // Owned before anything is refused: from here on, dropping it closes the handle.
+    let (reply, _) = file.mount.change(file.id, &request, &[&body.data, &body.pieces])?;
+    let (length, start) = (reply.length, reply.offset);
+    // Created before the checks: from here on, dropping it closes the handle.
     let snapshot = (reply.snapshot != Handle::NONE).then(|| {
         let source = Source::File {
-            mount: file.mount().id(),
-            file: file.id().0,
+            mount: file.mount.id(),
+            file: file.id.0,
             version: reply.version.0,
-            offset: reply.offset,
+            offset: start,
         };
-        let pager: Arc<dyn Pager> = file.mount().session().clone();
-        let (holes, holes_end) = parcel.holes(reply.length.0);
-        let (length, holes_end) = (reply.length, SnapshotOffset(holes_end));
+        let pager: Arc<dyn Pager> = file.mount.session().clone();
+        let (holes, holes_end) = body.holes(length);
         Snapshot::new(pager, reply.snapshot, length, source, holes, holes_end)
     });
-    let believable = reply.length <= ByteCount(bytes)
-        && (at == WritePosition::End || reply.offset == FileOffset(offset));
-    let end = reply.offset.checked_add(reply.length).filter(|_| believable).ok_or(Errno::EIO)?;
+    let is_valid = length <= bytes && (at == WritePosition::End || start == at.offset());
+    let end = start.checked_add(length).filter(|_| is_valid).ok_or(Errno::EIO)?;
     let counters = &io.space.counters;
-    counters.add(Counter::PagesReferenced, parcel.pages_referenced(reply.length.0));
-    counters.add(Counter::BytesWritten, parcel.data.len() as u64);
+    counters.add(Counter::PagesReferenced, body.pages_referenced(length).0);
+    counters.add(Counter::BytesWritten, body.data.len() as u64);
     if let Some(snapshot) = snapshot {
-        counters.add(Counter::PagesCleaned, parcel.clean(io.space, &snapshot));
-        if active(Mutant::LeakResultSnapshot) {
-            core::mem::forget(snapshot);
-        }
+        counters.add(Counter::PagesCleaned, body.associate(io.space, &snapshot).0);
+        mutants::leak_result_snapshot(snapshot);
     }
-    Ok(WriteOutcome { bytes: reply.length, end })
+    Ok(WriteOutcome { bytes: length, end })
 }

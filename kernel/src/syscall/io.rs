@@ -2,14 +2,13 @@
 
 use super::arguments::{VECTOR_BYTES, buffers, open_file, position, vectors};
 use crate::file::{
-    Allocation, Caller, Fd, FileObject, FileType, MAX_OFFSET, OpenFile, SetAttr, Status,
-    UserBuffers, mapped,
+    Caller, Fd, FileObject, FileType, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped,
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
 use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::AttrMask;
+use fsproto::{AllocateMode, AttrMask};
 use linux_raw_sys::general as linux;
 
 /// SIGPIPE.
@@ -275,9 +274,9 @@ pub fn fallocate(
     const KEEP: u32 = linux::FALLOC_FL_KEEP_SIZE;
     const PUNCH: u32 = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
     let allocation = match mode {
-        0 => Allocation::Extend,
-        KEEP => Allocation::KeepSize,
-        PUNCH => Allocation::PunchHole,
+        0 => AllocateMode::Extend,
+        KEEP => AllocateMode::KeepSize,
+        PUNCH => AllocateMode::PunchHole,
         _ => return Err(Errno::EOPNOTSUPP),
     };
     file.require(Status::WRITE)?;

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::{AttrMask, OpenFlags, RenameFlags};
-use kernel::file::{Allocation, FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
+use fsproto::{AllocateMode, AttrMask, OpenFlags, RenameFlags};
+use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
 use kernel::mem::Prot;
 use kernel::mount::MountedTree;
 
@@ -56,7 +56,7 @@ impl Actor {
             Op::Punch { file, offset, length } => {
                 let (offset, length) = (FileOffset(offset), ByteCount(length));
                 self.on_file(file, |file| {
-                    file.object().allocate(offset, length, Allocation::PunchHole)
+                    file.object().allocate(offset, length, AllocateMode::PunchHole)
                 })
             }
             Op::Sync { file } => self.on_file(file, |file| file.object().sync()),

@@ -12,7 +12,7 @@ use fsproto::{HEADER_BYTES, Header, Op, Request};
 use fsserver::SessionId;
 use kernel::file::socket::{Message, Sender};
 use kernel::mem::{Claim, Frame};
-use kernel::mount::{Carrier, Session};
+use kernel::mount::{Session, Transport};
 
 use crate::model::{Exchange, Line, Model, Place, Served};
 use crate::script::{NAMES, PAGE, Setup};
@@ -73,7 +73,7 @@ pub fn abandon() {
 /// A machine's end of a wire.
 struct End(Line);
 
-impl Carrier for End {
+impl Transport for End {
     fn send(&self, message: Message) -> Result<(), Errno> {
         let (head, inline) =
             message.inline.split_first_chunk::<HEADER_BYTES>().expect("a head in front");

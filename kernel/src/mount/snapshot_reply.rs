@@ -1,40 +1,41 @@
-//! The server's answer to a request for a snapshot, checked.
+//! The server's reply to a request for a snapshot, validated.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use foundation::mutant::{Mutant, active};
-use foundation::{Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount};
 use fsproto::{Handle, Hole, MAX_HOLES, Snapshotted, decode_holes};
 
-use super::remote_file::RemoteFile;
-use super::session::Payload;
+use super::message::Payload;
+use super::mutants;
+use super::server_file::ServerFile;
 use crate::mem::{Pager, Snapshot, Source};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// A snapshot just taken: its length, the bytes of the fragments, and the object that stands for
-/// its pages.
-pub struct Taken {
-    /// Bytes in all.
-    pub length: u64,
-    fragments: Vec<u8>,
-    leading_bytes: usize,
-    /// None where the fragments are all of it.
+/// A new snapshot: its fragments as bytes, and the object from which its whole pages are fetched.
+pub struct SnapshotReply {
+    /// Length of fragments and pages together.
+    pub length: ByteCount,
+    /// The leading fragment, then the trailing one.
+    pub(super) fragments: Vec<u8>,
+    /// Bytes of the leading fragment.
+    pub(super) leading_bytes: usize,
+    /// The snapshot; none where the fragments are everything.
     pub snapshot: Option<Arc<Snapshot>>,
 }
 
-impl Taken {
-    /// Checks a reply. Where it is nonsense, the snapshot is closed and EIO returned.
+impl SnapshotReply {
+    /// Validates a reply. If it is invalid, closes the snapshot and returns EIO.
     pub fn new(
-        file: &RemoteFile,
+        file: &ServerFile,
         request: &fsproto::Snapshot,
         reply: &Snapshotted,
         payload: &Payload,
     ) -> Result<Self, Errno> {
-        let source = if file.mount().is_trusted() {
+        let source = if file.mount.is_trusted() {
             Source::File {
-                mount: file.mount().id(),
+                mount: file.mount.id(),
                 file: reply.file.0,
                 version: reply.version.0,
                 offset: request.offset,
@@ -43,10 +44,10 @@ impl Taken {
             Source::Untrusted
         };
         let parts = Parts::parse(reply, payload);
-        // Made before anything is refused: from here on, dropping it closes the handle.
+        // Created before the checks: from here on, dropping it closes the handle.
         let snapshot = (reply.handle != Handle::NONE).then(|| {
             let holes = parts.as_ref().map(|parts| parts.holes.clone()).unwrap_or_default();
-            let pager: Arc<dyn Pager> = file.mount().session().clone();
+            let pager: Arc<dyn Pager> = file.mount.session().clone();
             let (length, holes_end) = (reply.length, reply.holes_end);
             Snapshot::new(pager, reply.handle, length, source, holes, holes_end)
         });
@@ -55,53 +56,35 @@ impl Taken {
             Some(_) => fragment_lengths(request, reply.length.0),
             None => (reply.length.0, 0),
         };
-        let told = (u64::from(reply.leading_bytes), u64::from(reply.trailing_bytes));
-        if (reply.length > request.length || told != expected) && !active(Mutant::BelieveServer) {
+        let lengths = (u64::from(reply.leading_bytes), u64::from(reply.trailing_bytes));
+        if (reply.length > request.length || lengths != expected) && !mutants::believe_server() {
             return Err(Errno::EIO);
         }
         Ok(Self {
-            length: reply.length.0,
+            length: reply.length,
             fragments: parts.fragments,
             leading_bytes: reply.leading_bytes as usize,
             snapshot,
         })
     }
 
-    /// The bytes in front of the first whole page.
-    pub fn head(&self) -> &[u8] {
+    /// The bytes before the first whole page.
+    pub fn leading(&self) -> &[u8] {
         self.fragments.get(..self.leading_bytes).unwrap_or_default()
     }
 
-    /// The bytes behind the last whole page.
-    pub fn tail(&self) -> &[u8] {
+    /// The bytes after the last whole page.
+    pub fn trailing(&self) -> &[u8] {
         self.fragments.get(self.leading_bytes..).unwrap_or_default()
     }
 
-    /// Whole pages in between.
-    pub fn pages(&self) -> u64 {
-        self.length.saturating_sub(self.fragments.len() as u64) / PAGE
-    }
-
-    /// The deliberate break of R1: fragments of the live file.
-    pub fn reread_fragments(&mut self, file: &RemoteFile, offset: u64) -> Result<(), Errno> {
-        let tail_at = self.length - self.tail().len() as u64;
-        let (leading_bytes, trailing_bytes) = (self.leading_bytes as u32, self.tail().len() as u32);
-        let read = |offset, length| {
-            let (_, payload) = file
-                .mount()
-                .session()
-                .call(&fsproto::Read { handle: file.handle(), offset, length }, &[])?;
-            payload.to_vec()
-        };
-        let mut fragments = read(offset, leading_bytes)?;
-        fragments.extend(read(offset + tail_at, trailing_bytes)?);
-        fragments.resize(self.fragments.len(), 0);
-        self.fragments = fragments;
-        Ok(())
+    /// The whole pages between the fragments.
+    pub fn pages(&self) -> PageCount {
+        self.length.saturating_sub(ByteCount::of_len(self.fragments.len())).whole_pages()
     }
 }
 
-/// The payload of a reply, taken apart.
+/// The payload of a reply.
 struct Parts {
     fragments: Vec<u8>,
     holes: Vec<Hole>,
@@ -125,12 +108,12 @@ impl Parts {
     }
 }
 
-/// The lengths of the head and the tail fragment of `n` bytes, by the rule that
-/// [`fsproto::Snapshot`] states.
+/// The lengths of the leading and the trailing fragment of `n` bytes, by the rule in
+/// [`fsproto::Snapshot`].
 fn fragment_lengths(request: &fsproto::Snapshot, n: u64) -> (u64, u64) {
     let misalignment = u64::from(request.misalignment);
-    let head = (PAGE - misalignment) % PAGE;
-    (head.min(n), (misalignment + n) % PAGE)
+    let leading = (PAGE - misalignment) % PAGE;
+    (leading.min(n), (misalignment + n) % PAGE)
 }
 
 #[cfg(test)]

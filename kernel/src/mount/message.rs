@@ -1,5 +1,5 @@
-//! Payloads in and out of messages: small ones inline behind the head, large ones in frames, so
-//! that pages can move without being copied.
+//! Assembling requests and taking payloads from replies. Small payloads are inline behind the
+//! header, large ones are in frames, so that pages can move without a copy.
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use fsproto::HEADER_BYTES;
 use crate::file::socket::Message;
 use crate::mem::{Claim, Frame};
 
-/// A message of a head and the concatenation of `parts`.
+/// A message of a header and the concatenation of `parts`.
 pub fn message(head: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, Errno> {
     let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
     let mut inline = Vec::new();
@@ -19,7 +19,7 @@ pub fn message(head: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, Er
     Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
 }
 
-/// A message of a head and whole pages.
+/// A message of a header and whole pages.
 pub fn pages_message(head: &[u8; HEADER_BYTES], pages: &[Frame]) -> Result<Message, Errno> {
     let mut frames = Vec::new();
     frames.try_reserve_exact(pages.len()).map_err(|_| Errno::ENOMEM)?;
@@ -27,8 +27,8 @@ pub fn pages_message(head: &[u8; HEADER_BYTES], pages: &[Frame]) -> Result<Messa
     Ok(Message { frames, frames_bytes: pages.len() * PAGE_BYTES, ..message(head, &[])? })
 }
 
-/// The payload's bytes, part by part: the message's without the head, which stands in front of its
-/// first part.
+/// The payload, part by part: the message's parts without the header, which is the beginning of
+/// the first one.
 pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
     let skipped = core::iter::once(HEADER_BYTES).chain(core::iter::repeat(0));
     message
@@ -38,8 +38,8 @@ pub fn parts(message: &Message) -> impl Iterator<Item = &[u8]> {
         .filter(|part| !part.is_empty())
 }
 
-/// The payload as exactly `pages` whole pages: EIO where it has another length. Frames that came as
-/// such are moved.
+/// The payload as exactly `pages` whole pages; EIO for another length. Payloads that arrived in
+/// frames are not copied.
 pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> {
     if message.len() != HEADER_BYTES + pages * PAGE_BYTES {
         return Err(Errno::EIO);
@@ -63,4 +63,33 @@ pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> 
         }
     }
     Ok(frames)
+}
+
+/// The payload of a reply.
+#[derive(Debug)]
+pub struct Payload(pub(super) Message);
+
+impl Payload {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len().saturating_sub(HEADER_BYTES)
+    }
+
+    /// Whether the length is 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in order, in at most one part for each page and one inline part.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        parts(&self.0)
+    }
+
+    /// A copy of all bytes. ENOMEM where there is no memory for it.
+    pub fn to_vec(&self) -> Result<Vec<u8>, Errno> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(self.len()).map_err(|_| Errno::ENOMEM)?;
+        self.parts().for_each(|part| bytes.extend_from_slice(part));
+        Ok(bytes)
+    }
 }

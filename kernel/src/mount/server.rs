@@ -1,0 +1,160 @@
+//! A mounted file server: the session with it and what it supports.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use foundation::Errno;
+use fsproto::{Attr, Features, FileId, Handle, MAX_PATH, Operation, Walked, agree, hello};
+
+use super::message::Payload;
+use super::read_ahead::ReadAhead;
+use super::{Session, mutants};
+use crate::file::Walk;
+use crate::mem::{Fetch, Pager, Snapshot, Source};
+
+/// The features that this kernel supports.
+const KNOWN_FEATURES: Features = Features::SNAPSHOT
+    .union(Features::WRITE_REFERENCES)
+    .union(Features::SPARSE)
+    .union(Features::OPEN_UNLINKED)
+    .union(Features::CLONE)
+    .union(Features::SOLE);
+
+/// Device numbers (`st_dev`) of mounts begin behind those of the kernel's own file systems.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0x100);
+
+/// A mounted file server.
+pub struct Mount {
+    id: u64,
+    session: Arc<Session>,
+    features: Features,
+    trust: Trust,
+    read_ahead: ReadAhead,
+}
+
+/// Whether a server is trusted to return the same bytes every time a page is requested (X3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Clean pages are dropped and fetched again, and writes may refer to snapshots.
+    Trusted,
+    /// Each page is fetched once.
+    Untrusted,
+}
+
+/// Agrees with the server on version and features. EIO where that fails.
+pub(super) fn handshake(session: &Session) -> Result<Features, Errno> {
+    let (welcome, _) = session.call(&hello(KNOWN_FEATURES), &[])?;
+    agree(KNOWN_FEATURES, &welcome).map_err(|_| Errno::EIO)
+}
+
+impl Mount {
+    /// Opens a session with a trusted server. The session must already receive the connection's
+    /// messages.
+    pub fn new(session: Arc<Session>) -> Result<Arc<Self>, Errno> {
+        Self::with_trust(session, Trust::Trusted)
+    }
+
+    /// The same for any server. From an untrusted one, features that need trust are ignored.
+    pub fn with_trust(session: Arc<Session>, trust: Trust) -> Result<Arc<Self>, Errno> {
+        let mut features = handshake(&session)?;
+        if trust == Trust::Untrusted {
+            features -= Features::WRITE_REFERENCES | Features::SOLE;
+        }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Self { id, session, features, trust, read_ahead: ReadAhead::default() }))
+    }
+
+    /// The device number (`st_dev`) of its files; never reused.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The connection.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The features that server and kernel support.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The read-ahead snapshots of its files.
+    pub fn read_ahead(&self) -> &ReadAhead {
+        &self.read_ahead
+    }
+
+    /// Whether its files change only by this kernel's requests, so that they can be read ahead.
+    pub fn is_sole(&self) -> bool {
+        self.features.contains(Features::SOLE)
+    }
+
+    /// Whether the server is trusted.
+    pub fn is_trusted(&self) -> bool {
+        self.trust == Trust::Trusted
+    }
+
+    /// Whether a snapshot is on this server.
+    pub fn is_pager_of(&self, snapshot: &Snapshot) -> bool {
+        matches!(snapshot.source, Source::File { mount, .. } if mount == self.id)
+    }
+
+    /// Whether its files may be read lazily: the server supports snapshots, and is marked as a
+    /// server, so that its own progress never needs a page-in (F8).
+    pub fn is_lazy(&self) -> bool {
+        self.features.contains(Features::SNAPSHOT) && self.session.peer_is_marked()
+    }
+
+    /// Sends a request that changes a file. On ENOSPC, drops the read-ahead snapshots, because they
+    /// reserve space on the server, and tries once more (Q1).
+    pub(super) fn change<O: Operation>(
+        &self,
+        file: FileId,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<(O::Reply, Payload), Errno> {
+        let _change = self.read_ahead.begin_change(Some(file))?;
+        match self.session.call(request, payload) {
+            Err(Errno::ENOSPC) if !mutants::ahead_keeps_room() && self.read_ahead.drop_all() => {
+                self.session.call(request, payload)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Sends a request that names a file by a path. Returns what was found, or the symbolic link at
+    /// which the walk stopped.
+    pub(super) fn walk<O: Operation<Reply = Walked>>(
+        &self,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<Walk<(Handle, Attr)>, Errno> {
+        if payload.iter().any(|path| path.len() > MAX_PATH) {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let (walked, link) = self.session.call(request, payload)?;
+        if walked.link_bytes == 0 {
+            return Ok(Walk::Done((walked.handle, walked.attr)));
+        }
+        let target = link.to_vec()?;
+        let which = usize::from(walked.which);
+        let walked_bytes = usize::from(walked.walked_bytes);
+        let is_valid = target.len() == usize::from(walked.link_bytes)
+            && payload.get(which).is_some_and(|path| walked_bytes <= path.len());
+        if is_valid {
+            Ok(Walk::Link { which, walked: walked_bytes, target })
+        } else {
+            Err(Errno::EIO)
+        }
+    }
+}
+
+impl Pager for Session {
+    fn start(&self, fetch: Arc<Fetch>) {
+        self.fetch(fetch);
+    }
+
+    fn close(&self, handle: Handle) {
+        Self::close(self, handle);
+    }
+}

@@ -1,0 +1,36 @@
+//! A file's handle on its server: what requests about an open file need.
+
+use alloc::sync::Arc;
+
+use fsproto::{Attr, FileId, Handle};
+
+use super::read_ahead::ReadPattern;
+use super::{Mount, mutants};
+
+/// An open handle, closed on the server when this is dropped.
+pub struct ServerFile {
+    /// The server.
+    pub mount: Arc<Mount>,
+    /// The handle, by which requests name the open file.
+    pub handle: Handle,
+    /// The file's number on the server.
+    pub id: FileId,
+    /// How the file has been read so far.
+    pub pattern: ReadPattern,
+}
+
+impl ServerFile {
+    /// Takes ownership of a handle that an `Open` request returned.
+    pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr) -> Self {
+        Self { mount, handle, id: attr.id, pattern: ReadPattern::default() }
+    }
+}
+
+impl Drop for ServerFile {
+    fn drop(&mut self) {
+        self.mount.read_ahead().forget(self.id, self.handle);
+        if !mutants::leak_handle() {
+            self.mount.session().close(self.handle);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A mounted server's tree of names.
+
+use alloc::sync::Arc;
+
+use foundation::Errno;
+use fsproto::{FileKind, Handle, OpenFlags, RenameFlags};
+
+use super::remote_file::RemoteFile;
+use super::server::Mount;
+use crate::file::{
+    FileObject, FileSystem, FileSystemFigures, Identity, OpenHow, Stat, Walk, downcast, fifo,
+};
+
+/// `f_type` of a mount: the letters "slth".
+const MAGIC: u64 = 0x736c_7468;
+
+/// A mounted server as a file system.
+pub struct MountedTree(pub Arc<Mount>);
+
+impl FileSystem for MountedTree {
+    fn type_name(&self) -> &'static str {
+        "sloth"
+    }
+
+    fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
+        let request = fsproto::Open { dir: Handle::ROOT, flags: how.flags, mode: how.mode.into() };
+        let truncates = how.flags.contains(OpenFlags::TRUNCATE);
+        let _change = if truncates { Some(self.0.read_ahead().begin_change(None)?) } else { None };
+        let (handle, attr) = match self.0.walk(&request, &[path])? {
+            Walk::Done((Handle::NONE, _)) => return Err(Errno::EIO),
+            Walk::Done(opened) => opened,
+            Walk::Link { which, walked, target } => {
+                return Ok(Walk::Link { which, walked, target });
+            }
+        };
+        let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr));
+        let identity = Identity { device: self.0.id(), inode: attr.id.0 };
+        let is_pipe = attr.kind == FileKind::Pipe;
+        Ok(Walk::Done(if is_pipe { fifo::Node::new(file, identity) } else { file }))
+    }
+
+    fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
+        let walk = self.0.walk(&fsproto::Stat { dir: Handle::ROOT, flags }, &[path])?;
+        Ok(walk.map(|(_, attr)| Stat::from_attr(&attr, self.0.id())))
+    }
+
+    fn make_dir(&self, path: &[u8], mode: u16) -> Result<Walk<()>, Errno> {
+        let walk =
+            self.0.walk(&fsproto::MakeDir { dir: Handle::ROOT, mode: mode.into() }, &[path])?;
+        Ok(walk.map(drop))
+    }
+
+    fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
+        // Removing or adding a name changes the file's change time, after which the next read
+        // updates its access time: read-ahead data of it cannot be used.
+        let _change = self.0.read_ahead().begin_change(None)?;
+        Ok(self.0.walk(&fsproto::Remove { dir: Handle::ROOT, flags }, &[path])?.map(drop))
+    }
+
+    fn rename(&self, old: &[u8], new: &[u8], flags: RenameFlags) -> Result<Walk<()>, Errno> {
+        let request = fsproto::Rename {
+            old_dir: Handle::ROOT,
+            new_dir: Handle::ROOT,
+            old_bytes: old.len() as u32,
+            flags,
+        };
+        let _change = self.0.read_ahead().begin_change(None)?;
+        Ok(self.0.walk(&request, &[old, new])?.map(drop))
+    }
+
+    fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
+        let pipe = downcast::<fifo::Node>(existing);
+        let existing = pipe.as_ref().map_or(existing, |pipe| pipe.file());
+        let object = downcast::<RemoteFile>(existing).ok_or(Errno::EXDEV)?;
+        let file = object.server_file();
+        if file.mount.id() != self.0.id() {
+            return Err(Errno::EXDEV);
+        }
+        let _change = self.0.read_ahead().begin_change(Some(file.id))?;
+        let request = fsproto::Link { handle: file.handle, dir: Handle::ROOT };
+        Ok(self.0.walk(&request, &[new])?.map(drop))
+    }
+
+    fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<Walk<()>, Errno> {
+        let request = fsproto::MakeSymlink { dir: Handle::ROOT, path_bytes: path.len() as u32 };
+        Ok(self.0.walk(&request, &[path, target])?.map(drop))
+    }
+
+    fn figures(&self) -> Result<FileSystemFigures, Errno> {
+        let session = self.0.session();
+        let (figures, _) = session.call(&fsproto::GetStatFs {}, &[])?;
+        Ok(FileSystemFigures {
+            magic: MAGIC,
+            blocks: figures.blocks,
+            blocks_free: figures.blocks_free,
+            files: figures.files,
+            files_free: figures.files_free,
+            bytes_rescued: figures.bytes_rescued.0,
+            bytes_elided: figures.bytes_elided.0,
+            bytes_cloned: figures.bytes_cloned.0,
+            handles: [figures.handles, figures.base_handles],
+            snapshots: [figures.snapshots, figures.pages_kept.0],
+            requests: session.in_flight() as u64,
+        })
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.0.session().call(&fsproto::Sync { handle: Handle::ROOT }, &[]).map(drop)
+    }
+}

@@ -1,7 +1,7 @@
 //! `sh [-e] [-u] [-x] [-c LINE [NAME [ARGUMENT…]] | FILE [ARGUMENT…]]`: the shell.
 //!
-//! Without a line or a file it reads commands from standard input, with an editor if that is a
-//! terminal.
+//! Without a command line or a file, it reads commands from standard input, with a line editor if
+//! that is a terminal.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]

@@ -1,4 +1,4 @@
-//! The shell as a program: lines, and what they must print. Where a `dash` is installed it must
+//! The shell as a program: scripts and their expected output. Where `dash` is installed, it must
 //! print the same.
 
 use std::io::Write;
@@ -13,7 +13,7 @@ fn run(shell: &str, script: &str, input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("starts");
-    // The script may end without reading.
+    // The script may end without reading its input.
     let _ = child.stdin.take().expect("is piped").write_all(input.as_bytes());
     child.wait_with_output().expect("ends")
 }
@@ -22,7 +22,7 @@ fn is_installed(shell: &str) -> bool {
     Command::new(shell).args(["-c", ":"]).status().is_ok_and(|status| status.success())
 }
 
-/// A script with its output and status.
+/// A script, its output and its status.
 const CASES: &[(&str, &str, i32)] = &[
     ("echo a b  'c  d' \"e  f\" g\\ h", "a b c  d e  f g h\n", 0),
     (

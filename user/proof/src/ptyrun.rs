@@ -126,9 +126,9 @@ struct Screen {
 
 impl Screen {
     fn start(command: &[&[u8]]) -> Result<Screen> {
-        let master = sys::open_pair()?;
+        let master = sys::open_pty()?;
         sys::set_window(master, Window { rows: 24, columns: 80 })?;
-        let path = sys::pair_path(master)?;
+        let path = sys::pty_path(master)?;
         let Some(program) = sys::fork()? else { sys::exit(become_program(&path, command)) };
         Ok(Screen { master: Some(master), program, text: Vec::new(), seen: 0, is_late: false })
     }

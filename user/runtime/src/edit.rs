@@ -1,49 +1,48 @@
 //! The line editor: one line on a terminal, with emacs keys, cursor keys and history.
 //!
-//! Crates that do this ask the terminal where its cursor is and wait for the answer, which a serial
-//! console on a pipe never gives. This one only writes: it redraws the line behind the prompt, and
-//! assumes nothing about widths. A line longer than the terminal is wide still works, but is drawn
+//! Line-editing crates query the cursor position and wait for the answer, which a serial console on
+//! a pipe never sends. This editor only writes: it redraws the line after the prompt and assumes
+//! nothing about the terminal's width. A line wider than the terminal still works, but is drawn
 //! badly.
 //!
-//! [`Buffer`] is the line and what keys do to it, without any terminal; [`Editor`] connects it to
-//! one.
+//! [`Buffer`] holds the line and applies keys, without a terminal; [`Editor`] connects it to one.
 
 use crate::prelude::*;
 use sys::abi;
 
-/// How many lines are remembered.
+/// Lines kept in the history.
 const HISTORY_LINES: usize = 200;
 
-/// The longest line: what goes beyond is dropped, as the kernel's own line discipline does.
+/// The maximum length of a line. Further input is dropped, as in the kernel's line discipline.
 const LINE_BYTES: usize = 4096;
 
 /// How reading a line ended.
 #[derive(Debug, PartialEq)]
 pub enum Line {
-    /// With Enter.
+    /// Ended by Enter.
     Entered(Vec<u8>),
-    /// With Ctrl-C.
+    /// Ended by Ctrl-C.
     Abandoned,
-    /// With Ctrl-D on an empty line, or the end of the input.
+    /// Ended by Ctrl-D on an empty line, or by the end of the input.
     End,
 }
 
-/// What a byte of input led to.
+/// The effect of one byte of input.
 #[derive(Debug, PartialEq)]
 enum Step {
-    /// The line is as it was.
+    /// The line did not change.
     Nothing,
-    /// Something was put in where the cursor stood.
+    /// Text was inserted at the cursor.
     Inserted,
-    /// It must be drawn again.
+    /// The line must be redrawn.
     Redraw,
-    /// The screen must be cleared first.
+    /// The screen must be cleared and the line redrawn.
     Clear,
-    /// It is done.
+    /// The line is complete.
     Done(Line),
 }
 
-/// Where in an escape sequence the input stands.
+/// The state of the parser for escape sequences.
 #[derive(Clone, Copy, PartialEq)]
 enum Escape {
     None,
@@ -60,9 +59,9 @@ struct Buffer {
     escape: Escape,
     killed: Vec<u8>,
     history: Vec<Vec<u8>>,
-    /// Which line of the history is shown; the history's length means the new one.
+    /// The index of the shown line in the history; the history's length means the new line.
     shown: usize,
-    /// The new line while an old one is shown.
+    /// The new line, saved while a line of the history is shown.
     draft: Vec<u8>,
 }
 
@@ -70,7 +69,7 @@ fn control(letter: u8) -> u8 {
     letter & 0x1f
 }
 
-/// Whether the byte continues a character of UTF-8.
+/// Whether the byte continues a UTF-8 character.
 fn continues(byte: u8) -> bool {
     byte & 0xc0 == 0x80
 }
@@ -167,7 +166,7 @@ impl Buffer {
         Step::Done(Line::Entered(line))
     }
 
-    /// What a byte from the terminal does.
+    /// Applies one byte from the terminal.
     fn step(&mut self, byte: u8) -> Step {
         match self.escape {
             Escape::None => self.key(byte),
@@ -194,7 +193,7 @@ impl Buffer {
         }
     }
 
-    /// The end of an escape sequence.
+    /// Applies a complete escape sequence.
     fn sequence(&mut self, number: u16, byte: u8) -> Step {
         match (byte, number) {
             (b'A', _) => self.show(self.shown.wrapping_sub(1)),
@@ -245,12 +244,12 @@ impl Buffer {
     }
 }
 
-/// An editor on a terminal, or a plain reader of lines where there is none.
+/// An editor on a terminal, or a plain line reader if there is none.
 pub struct Editor {
     input: Fd,
     output: Fd,
     buffer: Buffer,
-    /// Bytes read but not yet used.
+    /// Bytes read but not yet applied.
     ahead: alloc::collections::VecDeque<u8>,
 }
 
@@ -260,7 +259,7 @@ impl Editor {
         Editor { input, output, buffer: Buffer::new(), ahead: alloc::collections::VecDeque::new() }
     }
 
-    /// Reads one line behind `prompt`. The terminal is in raw mode only meanwhile.
+    /// Reads one line after `prompt`. The terminal is in raw mode only during the call.
     pub fn read_line(&mut self, prompt: &[u8]) -> Result<Line> {
         let settings = sys::terminal_settings(self.input)?;
         let mut raw = settings;
@@ -277,8 +276,8 @@ impl Editor {
     fn edit(&mut self, prompt: &[u8]) -> Result<Line> {
         self.buffer.start();
         self.draw(prompt, b"")?;
-        // How much of the line is on the screen, and whether that is no longer a prefix of it with
-        // the cursor behind.
+        // The length of the line that is on the screen, and whether the screen shows more than a
+        // prefix of the line with the cursor at its end.
         let (mut shown, mut stale) = (0, false);
         loop {
             let Some(byte) = self.next_byte()? else { return Ok(Line::End) };
@@ -307,7 +306,7 @@ impl Editor {
                     Some(line)
                 }
             };
-            // Pasted text is drawn once, not for each of its bytes.
+            // Pasted text is drawn once, not for each byte.
             if done.is_some() || self.ahead.is_empty() {
                 if stale {
                     self.draw(prompt, b"\r")?;
@@ -338,7 +337,7 @@ impl Editor {
         Ok(self.ahead.pop_front())
     }
 
-    /// Draws prompt and line, and leaves the terminal's cursor where the line's is.
+    /// Draws prompt and line, and places the terminal's cursor.
     fn draw(&self, prompt: &[u8], before: &[u8]) -> Result<()> {
         let Buffer { line, cursor, .. } = &self.buffer;
         let mut out = [before, prompt, line, b"\x1b[K"].concat();

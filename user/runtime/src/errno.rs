@@ -1,9 +1,9 @@
-//! Linux's error numbers and the texts that go with them.
+//! Linux's error numbers and their texts.
 
 use core::fmt;
 use linux_raw_sys::errno as linux;
 
-/// An error number as a system call returned it, without its sign.
+/// A positive error number, as returned by a system call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub u16);
 
@@ -13,7 +13,7 @@ macro_rules! errors {
         impl Errno {
             $(pub const $name: Errno = Errno(linux::$name as u16);)*
 
-            /// The symbolic name, where this table has it.
+            /// The symbolic name, if it is in this table.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $(Errno::$name => Some(stringify!($name)),)*
@@ -21,7 +21,7 @@ macro_rules! errors {
                 }
             }
 
-            /// The text that `strerror` gives.
+            /// The text of `strerror`, if it is in this table.
             pub fn message(self) -> Option<&'static str> {
                 match self {
                     $(Errno::$name => Some($text),)*

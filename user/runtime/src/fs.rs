@@ -14,7 +14,7 @@ pub struct Entry {
     pub inode: u64,
 }
 
-/// Takes apart what `getdents64` filled in. A record that does not fit ends the list.
+/// Parses the output of `getdents64`. Stops at a malformed record.
 pub fn parse_entries(mut bytes: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
     while let Some(head) = bytes.first_chunk::<19>() {
@@ -81,7 +81,7 @@ pub fn is_directory(path: &[u8]) -> bool {
     sys::stat(path).is_ok_and(|stat| is_kind(stat.st_mode, abi::S_IFDIR))
 }
 
-/// Where a copy or move of `source` to `target` ends up: inside, if the target is a directory.
+/// The target of a copy or move: a name inside `target` if that is a directory.
 pub fn destination(source: &[u8], target: &[u8]) -> Vec<u8> {
     if is_directory(target) { join(target, base_name(source)) } else { target.to_vec() }
 }

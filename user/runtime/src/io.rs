@@ -1,14 +1,13 @@
-//! Output: a buffered writer, printing, showing names that need not be text, and reading whole
-//! files.
+//! Output: a buffered writer, print macros, display of names that may not be UTF-8; and reading of
+//! whole files.
 
 use crate::prelude::*;
 use core::fmt;
 
-/// How much [`Out`] gathers before it writes.
+/// Bytes that [`Out`] buffers before it writes.
 const GATHER_BYTES: usize = 32 << 10;
 
-/// A descriptor with a buffer in front. The first error stays and is told at the end, by
-/// [`Out::finish`].
+/// A buffered writer. It keeps the first error and reports it in [`Out::finish`].
 pub struct Out {
     fd: Fd,
     gathered: Vec<u8>,
@@ -26,7 +25,7 @@ impl Out {
         Out::new(Fd::STDOUT)
     }
 
-    /// Appends bytes. What is large goes out at once, uncopied.
+    /// Appends bytes. Large ones are written at once, uncopied.
     pub fn put(&mut self, bytes: &[u8]) {
         if bytes.len() >= GATHER_BYTES {
             self.flush();
@@ -39,7 +38,7 @@ impl Out {
         }
     }
 
-    /// Writes what is gathered.
+    /// Writes the buffered bytes.
     pub fn flush(&mut self) {
         if self.result.is_ok() {
             self.result = sys::write_all(self.fd, &self.gathered);
@@ -47,12 +46,12 @@ impl Out {
         self.gathered.clear();
     }
 
-    /// Whether an earlier write failed, so that going on is no use.
+    /// Whether an earlier write failed, so that further output is useless.
     pub fn failed(&self) -> bool {
         self.result.is_err()
     }
 
-    /// Flushes, and complains on behalf of `program` if anything ever failed. Returns the exit
+    /// Flushes, and prints an error on behalf of `program` if any write failed. Returns the exit
     /// status.
     #[must_use]
     pub fn finish(mut self, program: &str, status: i32) -> i32 {
@@ -110,7 +109,7 @@ macro_rules! eprintln {
     ($($argument:tt)*) => { $crate::eprint!("{}\n", format_args!($($argument)*)) };
 }
 
-/// Shows bytes that are most likely text.
+/// Displays bytes as UTF-8, with replacement characters for invalid ones.
 pub struct Show<'a>(pub &'a [u8]);
 
 impl fmt::Display for Show<'_> {
@@ -125,14 +124,13 @@ impl fmt::Display for Show<'_> {
     }
 }
 
-/// Says `program: subject: error` and returns 1, the status that goes with it.
+/// Prints `program: subject: error` to standard error and returns the exit status 1.
 pub fn complain(program: &str, subject: &[u8], error: Errno) -> i32 {
     eprintln!("{program}: {}: {error}", Show(subject));
     1
 }
 
-/// Everything that can still be read from `fd`. For what is small: settings, scripts, directories
-/// of numbers.
+/// Reads from `fd` to the end. For small files only: the result is in memory.
 pub fn read_to_end(fd: Fd) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
@@ -159,8 +157,8 @@ pub fn open_input(path: &[u8]) -> Result<Fd> {
     if path == b"-" { Ok(Fd::STDIN) } else { sys::open(path, sys::abi::O_RDONLY, 0) }
 }
 
-/// Calls `each` with the file's bytes, piece after piece, read in large page-aligned reads. Stops
-/// when `each` says so.
+/// Reads a file in large page-aligned blocks and calls `each` with every block, until `each`
+/// returns false.
 pub fn for_each_piece(fd: Fd, mut each: impl FnMut(&[u8]) -> bool) -> Result<()> {
     let mut buffer = crate::pages::Pages::new(crate::pages::COPY_BYTES)?;
     loop {
@@ -177,8 +175,8 @@ pub fn for_each_piece(fd: Fd, mut each: impl FnMut(&[u8]) -> bool) -> Result<()>
     }
 }
 
-/// Runs `each` on the inputs named (standard input if none), complaining about those that cannot be
-/// opened or read.
+/// Runs `each` on the named inputs, or on standard input if there are none. Reports inputs that
+/// cannot be opened or read, and returns the exit status.
 pub fn for_each_input(
     program: &str,
     paths: &[&[u8]],

@@ -1,9 +1,9 @@
-//! Finding a program and becoming it, as execvp(3) does.
+//! Finding and executing a program, as execvp(3) does.
 
 use crate::prelude::*;
 
-/// Replaces this program by the one named first, sought in `PATH` where the name has no slash.
-/// Returns only on failure.
+/// Replaces this program by the program `args[0]`, which is searched in `PATH` if it contains no
+/// slash. Returns only on failure.
 pub fn launch(args: &[&[u8]], environment: &[&[u8]]) -> Errno {
     let Some(program) = args.first() else { return Errno::EINVAL };
     let path =
@@ -25,7 +25,7 @@ pub fn launch(args: &[&[u8]], environment: &[&[u8]]) -> Errno {
     failure
 }
 
-/// What a shell's status is for a program that could not be started.
+/// The exit status by which a shell reports a program that could not be started.
 pub fn failure_status(failure: Errno) -> i32 {
     if failure == Errno::ENOENT { 127 } else { 126 }
 }

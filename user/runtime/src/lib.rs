@@ -1,13 +1,14 @@
-//! The guest's user space: a thin runtime, and what its programs share.
+//! The runtime library of the guest's programs.
 //!
-//! Everything here speaks Linux's x86_64 system-call interface and nothing else, so every program
-//! also runs on a Linux host: built for the host (with `std` underneath, for tests and debugging),
-//! or the very ELF file that the guest runs.
+//! It uses Linux's x86_64 system-call interface only, so every program also runs on a Linux host:
+//! built for the host (on top of `std`, for tests and debugging), or as the ELF file that the guest
+//! runs.
 //!
-//! What is here: system calls ([`sys`]), errors ([`errno`]), start and heap ([`rt`]), output
-//! ([`io`]), page-aligned buffers ([`pages`]), directory reading ([`fs`]), options ([`opt`]), the
-//! line editor ([`edit`]), the shell ([`shell`]). The programs are in `src/bin`. Files are named by
-//! bytes, not by text, as the kernel does.
+//! Contents: system calls ([`sys`]), errors ([`errno`]), start and heap ([`rt`]), output ([`io`]),
+//! page-aligned buffers ([`pages`]), directories ([`fs`]), options ([`opt`]), the transport and the
+//! relay of the file protocol ([`port`], [`relay`]), the line editor ([`edit`]), the shell
+//! ([`shell`]). The programs are in the packages `programs` and `proof`. File names are bytes, as
+//! in the kernel.
 
 #![no_std]
 #![deny(clippy::undocumented_unsafe_blocks)]
@@ -29,7 +30,7 @@ pub mod shell;
 pub mod sys;
 pub mod transport;
 
-/// What every program wants at hand.
+/// The names that nearly every program uses.
 pub mod prelude {
     pub use crate::errno::Errno;
     pub use crate::io::{Out, Show, complain};

@@ -1,12 +1,12 @@
-//! Options as POSIX's getopt takes them: letters, bundled or not, some with an argument, `--` ends
-//! them.
+//! Command-line options as in POSIX's getopt: single letters, bundled or not, some with an
+//! argument. `--` ends them.
 
 use crate::prelude::*;
 
-/// What was given on the command line.
+/// A parsed command line.
 pub struct Options {
     given: Vec<(u8, &'static [u8])>,
-    /// What is left: the operands.
+    /// The arguments that are not options.
     pub operands: Vec<&'static [u8]>,
 }
 
@@ -29,7 +29,7 @@ impl Options {
         }
     }
 
-    /// As [`Options::parse`], but an option that is unknown or lacks its argument comes back as the
+    /// As [`Options::parse`], but returns the option that is unknown or lacks its argument as an
     /// error.
     pub fn try_parse(args: &Args, letters: &str) -> core::result::Result<Options, u8> {
         let letters = letters.as_bytes();
@@ -63,24 +63,24 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the option was given.
+    /// Whether the option is present.
     pub fn has(&self, letter: u8) -> bool {
         self.given.iter().any(|(given, _)| *given == letter)
     }
 
-    /// The argument of the option's last appearance.
+    /// The argument of the option's last occurrence.
     pub fn value(&self, letter: u8) -> Option<&'static [u8]> {
         self.given.iter().rev().find(|(given, _)| *given == letter).map(|(_, value)| *value)
     }
 
-    /// All arguments of an option that may be repeated.
+    /// The arguments of all occurrences of an option.
     pub fn values(&self, letter: u8) -> impl Iterator<Item = &'static [u8]> + '_ {
         self.given.iter().filter(move |(given, _)| *given == letter).map(|(_, value)| *value)
     }
 }
 
-/// The arguments with `-5` written as `-n5`: the old way of `head` and `tail` to be told a number
-/// of lines.
+/// The arguments with `-5` rewritten as `-n5`: the historic form of the line count of `head` and
+/// `tail`.
 pub fn with_old_counts(args: &Args) -> Vec<&'static [u8]> {
     let long_form = |arg: &&'static [u8]| match **arg {
         [b'-', ref digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
@@ -91,13 +91,13 @@ pub fn with_old_counts(args: &Args) -> Vec<&'static [u8]> {
     args.iter().map(long_form).collect()
 }
 
-/// A decimal number that fills the bytes.
+/// Parses a decimal number. The bytes must contain nothing else.
 pub fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
     core::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// A number of bytes with an optional suffix: k, M, G, T (of 1024), or c (1), w (2), b (512) as dd
-/// has them.
+/// Parses a number of bytes with an optional suffix: k, M, G, T (of 1024), or as in dd c (1), w
+/// (2), b (512).
 pub fn size(bytes: &[u8]) -> Option<u64> {
     let digits = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
     let (digits, suffix) = bytes.split_at(digits);

@@ -1,8 +1,8 @@
-//! Page-aligned memory straight from the kernel: what a large read should go into.
+//! Page-aligned anonymous memory: the right buffer for large reads.
 //!
-//! The kernel makes only whole pages of a buffer lazy, and shares frames only where the file offset
-//! and the address agree modulo the page size. A buffer from here, filled from the start of a file,
-//! gives it both.
+//! The kernel makes only whole pages of a buffer lazy, and shares frames only if file offset and
+//! address agree modulo the page size. A buffer from here, filled from the start of a file, meets
+//! both conditions.
 
 use crate::prelude::*;
 use core::ops::{Deref, DerefMut};
@@ -10,18 +10,17 @@ use core::ops::{Deref, DerefMut};
 /// The size of a page.
 pub const PAGE_BYTES: usize = 4096;
 
-/// What copying programs read at a time: enough that one system call more or less does not matter.
+/// Bytes per read of copying programs: so many that the cost of the system call does not matter.
 pub const COPY_BYTES: usize = 1 << 20;
 
-/// An anonymous private mapping, unmapped when dropped. Zero until something else is put there.
+/// A private anonymous mapping, initially zero. Unmapped when dropped.
 pub struct Pages {
     start: *mut u8,
     len_bytes: usize,
 }
 
 impl Pages {
-    /// Maps `len_bytes` (at least one) of zeros. Nothing is reserved: pages come as they are
-    /// touched.
+    /// Maps `len_bytes` zero bytes, at least one. Frames are allocated on first touch.
     pub fn new(len_bytes: usize) -> Result<Pages> {
         Ok(Pages { start: sys::map_anonymous(len_bytes)?, len_bytes })
     }
@@ -44,7 +43,7 @@ impl DerefMut for Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: nobody can hold a reference into the mapping any more.
+        // SAFETY: no reference into the mapping exists any more.
         let _ = unsafe { sys::unmap(self.start, self.len_bytes) };
     }
 }

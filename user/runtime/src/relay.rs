@@ -1,11 +1,10 @@
-//! A relay: stands between a client of the file protocol and its server, passes every message
-//! through as it is, and counts what passes.
+//! The relay: a process between a client of the file protocol and its server that forwards every
+//! message unchanged and counts it.
 //!
-//! It belongs to neither side, so what the two say about their traffic can be checked against it
-//! ([`Tally`]). One process serves both directions. It takes a message only where there is room for
-//! it on the other side, so it never waits while it holds one, and neither side can block the other
-//! through it. A page-aligned payload is handed on without a copy, as everywhere. A message that is
-//! shorter than a head answers nothing and asks nothing: it is dropped.
+//! Client and server can check their own counters against its [`Tally`]. One process serves both
+//! directions. It receives a message only when the other side has space for it, so it never blocks
+//! while it holds a message, and neither side can block the other through it. A page-aligned
+//! payload is forwarded without a copy. A message shorter than a header is dropped.
 
 use crate::pages::Pages;
 use crate::prelude::*;
@@ -16,10 +15,10 @@ use fsproto::{HEADER_BYTES, Header, HeaderFlags, Op, Operation, Request, Snapsho
 use fsserver::Transport;
 use sys::abi;
 
-/// Bytes behind a head, at most: what a packet can carry, which is more than the protocol allows.
+/// The maximum length of a payload: what a packet can hold, which is more than the protocol allows.
 const MAX_BYTES: usize = 512 << 10;
 
-/// Which way a message goes.
+/// The direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the client to the server.
@@ -28,33 +27,33 @@ pub enum Way {
     Back = 1,
 }
 
-/// One message on its way.
+/// One message being forwarded.
 #[derive(Clone, Copy, Debug)]
 pub struct Passing<'a> {
-    /// Where it goes.
+    /// Its direction.
     pub way: Way,
-    /// Its head.
+    /// Its header, encoded.
     pub head: &'a [u8; HEADER_BYTES],
-    /// What follows.
+    /// Everything after the header.
     pub payload: &'a [u8],
 }
 
 impl Passing<'_> {
-    /// Bytes in all.
+    /// The message's length in bytes, header included.
     pub fn bytes(&self) -> u64 {
         (HEADER_BYTES + self.payload.len()) as u64
     }
 
-    /// The operation, if it has a known one.
+    /// The operation, if the header is valid and the number known.
     pub fn op(&self) -> Option<Op> {
         Header::decode(self.head).ok().and_then(|(head, _)| Op::from_number(head.op))
     }
 
-    /// Bytes of files among them: what a write carries, what a read brings, the fragments of a
-    /// snapshot. Names, lists and attributes are none.
+    /// The file data among them, in bytes: the data of a write, the reply to a read, the fragments
+    /// of a snapshot. Names, lists and attributes do not count.
     pub fn data_bytes(&self) -> u64 {
         let Ok((head, mut fields)) = Header::decode(self.head) else { return 0 };
-        let told = match (Op::from_number(head.op), self.way) {
+        let data_bytes = match (Op::from_number(head.op), self.way) {
             (Some(Op::Write), Way::Out) => match Request::decode(head.op, &mut fields) {
                 Ok(Request::Write(Write { data_bytes, .. })) => u64::from(data_bytes),
                 _ => 0,
@@ -67,7 +66,7 @@ impl Passing<'_> {
                 }),
             _ => 0,
         };
-        told.min(self.payload.len() as u64)
+        data_bytes.min(self.payload.len() as u64)
     }
 }
 
@@ -90,15 +89,15 @@ impl fmt::Display for Passing<'_> {
     }
 }
 
-/// Operations have numbers below this.
+/// The number of operations that can be counted: numbers are below this.
 const OPS: usize = 64;
 
-/// What has passed. Plain words, so that it can lie in memory that processes share.
+/// What was forwarded. It consists of atomic words only, so that processes can share it.
 #[repr(C)]
 pub struct Tally {
-    /// By operation, and [`Way`]: messages, their bytes, those of files.
+    /// By operation and [`Way`]: messages, bytes, bytes of file data.
     passed: [[[AtomicU64; 3]; 2]; OPS],
-    /// Replies without an error, by operation.
+    /// Successful replies, by operation.
     granted: [AtomicU64; OPS],
 }
 
@@ -109,7 +108,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// All counts are zero.
     pub const fn new() -> Self {
         Self {
             passed: [const { [const { [const { AtomicU64::new(0) }; 3] }; 2] }; OPS],
@@ -117,7 +116,7 @@ impl Tally {
         }
     }
 
-    /// Counts a message. One without a known operation counts as of number 0.
+    /// Counts a message. One without a known operation counts as operation 0.
     pub fn count(&self, passing: &Passing<'_>) {
         let op = passing.op().map_or(0, |op| op as usize);
         let add = |counter: Option<&AtomicU64>, amount: u64| {
@@ -148,38 +147,38 @@ impl Tally {
         (0..OPS).map(|op| self.figure(op, way, index)).sum()
     }
 
-    /// Messages of one operation.
+    /// Messages of one operation in one direction.
     pub fn messages_of(&self, op: Op, way: Way) -> u64 {
         self.figure(op as usize, way, 0)
     }
 
-    /// Replies without an error to one operation.
+    /// Successful replies to one operation.
     pub fn granted(&self, op: Op) -> u64 {
         self.granted.get(op as usize).map_or(0, |count| count.load(Ordering::SeqCst))
     }
 
-    /// Bytes of files in messages of one operation.
+    /// Bytes of file data in messages of one operation.
     pub fn data_bytes_of(&self, op: Op, way: Way) -> u64 {
         self.figure(op as usize, way, 2)
     }
 
-    /// Messages in all.
+    /// All messages in one direction.
     pub fn messages(&self, way: Way) -> u64 {
         self.sum(way, 0)
     }
 
-    /// Bytes in all.
+    /// All bytes in one direction, headers included.
     pub fn bytes(&self, way: Way) -> u64 {
         self.sum(way, 1)
     }
 
-    /// Bytes of files.
+    /// All bytes of file data in one direction.
     pub fn data_bytes(&self, way: Way) -> u64 {
         self.sum(way, 2)
     }
 }
 
-/// A table: one line for each operation that has occurred, and one for all.
+/// A table: one line for each operation that has occurred, and a total.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -207,8 +206,8 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Relays until one side is gone. `pass` sees each message before the other side does.
-/// `interrupted` is called where a signal came.
+/// Forwards messages until one side has closed its end. Calls `pass` with each message before it is
+/// forwarded, and `interrupted` after each signal.
 pub fn run(
     client: Fd,
     server: Fd,
@@ -218,7 +217,8 @@ pub fn run(
     let mut payload = Pages::new(MAX_BYTES)?;
     let mut head = [0; HEADER_BYTES];
     let ways = [(Way::Out, client, server), (Way::Back, server, client)];
-    // Whether something waits that has not been taken yet.
+    // Whether a message waits to be received, by direction. It is received when the other side has
+    // space.
     let mut waiting = [false; 2];
     loop {
         let entries = |index: usize| {

@@ -1,21 +1,21 @@
-//! How a program starts and ends, its arguments and environment, its heap, and what a panic does.
+//! How a program starts and ends: arguments, environment, heap, panics.
 //!
-//! On the guest `_start` finds argc, argv and envp on the stack as the System V ABI lays them out.
-//! On a host `std` did that already, and only SIGPIPE is put back to its default, since `std`
+//! In the guest, `_start` finds argc, argv and envp on the stack, laid out as in the System V ABI.
+//! On a host, `std` has done that already; only SIGPIPE is reset to its default, since `std`
 //! ignores it and a filter must not.
 
 use crate::prelude::*;
 use spin::Once;
 
-/// The program's arguments, the first of which is its name. They live as long as the process.
+/// The program's arguments; the first is its name. They live as long as the process.
 pub type Args = [&'static [u8]];
 
-/// What a program's main function looks like: arguments in, exit status out.
+/// A program's main function: takes the arguments, returns the exit status.
 pub type Main = fn(&Args) -> i32;
 
 static ENVIRONMENT: Once<Vec<&'static [u8]>> = Once::new();
 
-/// The environment the program was started with, as `NAME=value`.
+/// The environment at the program's start, as `NAME=value`.
 pub fn environment() -> &'static [&'static [u8]] {
     ENVIRONMENT.get().map_or(&[], Vec::as_slice)
 }
@@ -25,7 +25,7 @@ pub fn variable(name: &[u8]) -> Option<&'static [u8]> {
     environment().iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
 }
 
-/// Declares the function with which a program begins.
+/// Declares the program's main function.
 #[macro_export]
 macro_rules! program {
     ($main:path) => {
@@ -37,7 +37,7 @@ macro_rules! program {
                 // SAFETY: `_start` passes the stack pointer as the kernel set it up.
                 unsafe { $crate::rt::guest_start(stack, $main) }
             }
-            // The frame pointer is cleared to end backtraces; the call wants a stack aligned to 16
+            // Clears the frame pointer, which ends backtraces. The call needs a stack aligned to 16
             // bytes.
             core::arch::naked_asm!("xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {enter}", "ud2", enter = sym enter)
         }
@@ -68,7 +68,7 @@ pub unsafe fn guest_start(stack: *const usize, main: Main) -> ! {
 /// The strings of a null-terminated vector.
 ///
 /// # Safety
-/// `vector` must be one, of strings that live forever.
+/// `vector` must be null-terminated and its strings must live for ever.
 #[cfg(target_os = "none")]
 unsafe fn strings(mut vector: *const usize) -> Vec<&'static [u8]> {
     let mut found = Vec::new();
@@ -97,15 +97,15 @@ pub fn host_start(main: Main) -> ! {
     sys::exit(main(&args))
 }
 
-/// The heap: dlmalloc over anonymous mappings, behind a spinlock (threads race only in tests).
+/// The heap: dlmalloc over anonymous mappings, behind a spin lock.
 #[cfg(target_os = "none")]
 mod heap {
     use crate::sys;
     use core::alloc::{GlobalAlloc, Layout};
     use dlmalloc::{Allocator, Dlmalloc};
 
-    /// How much is asked of the kernel at least: growing page by page would be a system call for
-    /// each.
+    /// The smallest mapping requested from the kernel: growing page by page would need a system
+    /// call for each page.
     const CHUNK_BYTES: usize = 256 << 10;
 
     struct Mappings;
@@ -126,7 +126,7 @@ mod heap {
             core::ptr::null_mut()
         }
         fn free_part(&self, start: *mut u8, old_size: usize, new_size: usize) -> bool {
-            // SAFETY: dlmalloc gives back only the tail of what it got.
+            // SAFETY: dlmalloc releases only the tail of a mapping.
             unsafe { sys::unmap(start.add(new_size), old_size - new_size).is_ok() }
         }
         fn free(&self, start: *mut u8, size: usize) -> bool {
@@ -146,10 +146,10 @@ mod heap {
 
     struct Heap(spin::Mutex<Dlmalloc<Mappings>>);
 
-    // SAFETY: dlmalloc keeps GlobalAlloc's contract, and the lock keeps threads apart.
+    // SAFETY: dlmalloc keeps GlobalAlloc's contract, and the lock serialises threads.
     unsafe impl GlobalAlloc for Heap {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            // SAFETY: the caller's promise is dlmalloc's.
+            // SAFETY: the caller keeps dlmalloc's contract.
             unsafe { self.0.lock().malloc(layout.size(), layout.align()) }
         }
         unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
@@ -170,14 +170,14 @@ mod heap {
     static HEAP: Heap = Heap(spin::Mutex::new(Dlmalloc::new_with_allocator(Mappings)));
 }
 
-/// The status of a program that panicked, as Rust's own runtime has it.
+/// The exit status of a program that panicked, as with Rust's `std`.
 #[cfg(target_os = "none")]
 const PANIC_STATUS: i32 = 101;
 
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
-    /// Writes straight to standard error, for the heap may be what broke.
+    /// Writes directly to standard error, without the heap, which may be corrupt.
     struct Raw;
     impl core::fmt::Write for Raw {
         fn write_str(&mut self, text: &str) -> core::fmt::Result {

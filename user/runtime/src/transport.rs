@@ -1,8 +1,8 @@
-//! The file servers' carrier in the guest: one end of a socket pair that keeps messages apart.
+//! The transport of the file protocol in the guest: one end of a socket pair that preserves message
+//! boundaries.
 //!
-//! A message is one packet: the head, then the payload. It is sent and received with one vectored
-//! call, so that a payload that is page-aligned on both sides need not be copied to stand behind
-//! its head.
+//! A message is one packet: the header, then the payload. It is sent and received with one vectored
+//! call, so that a payload that is page-aligned on both sides is not copied.
 
 use crate::prelude::*;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use fsproto::HEADER_BYTES;
 use fsserver::{Inbox, Transport};
 use sys::abi;
 
-/// Messages up to this length are copied together before they are sent.
+/// Messages up to this length are copied into one buffer before they are sent.
 const SMALL_BYTES: usize = 512;
 
 /// One end of a socket pair of type `SOCK_SEQPACKET`.
@@ -20,7 +20,7 @@ fn vector(bytes: *const u8, len_bytes: usize) -> abi::iovec {
     abi::iovec { iov_base: bytes.cast_mut().cast(), iov_len: len_bytes as abi::__kernel_size_t }
 }
 
-/// The address behind the bytes of an entry.
+/// The address of the byte after an entry's bytes.
 fn end(entry: &abi::iovec) -> usize {
     entry.iov_base.addr() + entry.iov_len as usize
 }
@@ -29,8 +29,8 @@ impl Transport for SocketTransport {
     fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
         if HEADER_BYTES + payload.len() < SMALL_BYTES {
             let mut small = [0; SMALL_BYTES];
-            // One buffer costs the kernel less than a vector, and there is room for a byte too
-            // many.
+            // One buffer costs the kernel less than a vector. One more byte reveals a message that
+            // is too long.
             let space = small.get_mut(..HEADER_BYTES + payload.len() + 1)?;
             let received = receive_into(self.0, space)?;
             let (front, rest) = space.split_first_chunk()?;
@@ -39,7 +39,7 @@ impl Transport for SocketTransport {
             payload.get_mut(..came)?.copy_from_slice(rest.get(..came)?);
             return Some(received);
         }
-        // What does not fit shows in one byte behind the payload.
+        // A message that is too long reaches the byte after the payload.
         let mut excess = 0u8;
         let into = [
             vector(head.as_mut_ptr(), HEADER_BYTES),
@@ -68,7 +68,7 @@ impl Transport for SocketTransport {
                 sys::call!(__NR_write, self.0, head.as_ptr(), head.len())
             });
         }
-        // What is small is put together here: one buffer costs the kernel less than a vector.
+        // Small messages are joined here: one buffer costs the kernel less than a vector.
         let mut small = [0; SMALL_BYTES];
         if let Some(joined) = small.get_mut(..total) {
             let (front, mut rest) = joined.split_at_mut(HEADER_BYTES);
@@ -87,7 +87,7 @@ impl Transport for SocketTransport {
         let mut from = Vec::with_capacity(1 + payload.len());
         from.push(vector(head.as_ptr(), HEADER_BYTES));
         for part in payload {
-            // A server's pages often lie in a row: one piece then.
+            // A server's pages are often contiguous: they need one entry only.
             match from.get_mut(1..).and_then(<[_]>::last_mut) {
                 Some(last) if end(last) == part.as_ptr().addr() => {
                     last.iov_len += part.len() as abi::__kernel_size_t
@@ -100,19 +100,18 @@ impl Transport for SocketTransport {
     }
 }
 
-/// Receives a message into one buffer; the length of its payload.
+/// Receives a message into one buffer. Returns the length of its payload.
 fn receive_into(fd: Fd, space: &mut [u8]) -> Option<usize> {
     // SAFETY: the kernel writes within the buffer, which is borrowed as long as the call takes.
     payload_bytes(|| unsafe { sys::call!(__NR_read, fd, space.as_mut_ptr(), space.len()) })
 }
 
-/// Receives until something came, and tells the length of its payload; nothing where nothing will
-/// come any more.
+/// Receives one message. Returns the length of its payload, or `None` if the connection has ended.
 fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>) -> Option<usize> {
     loop {
         match receive() {
             Ok(0) => return None,
-            // Shorter than a head: nothing that could be answered. It is as if it had not come.
+            // A message shorter than a header cannot be answered, and is dropped.
             Ok(received) if received < HEADER_BYTES => {}
             Ok(received) => return Some(received - HEADER_BYTES),
             Err(Errno::EINTR) => {}
@@ -121,7 +120,7 @@ fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>
     }
 }
 
-/// Sends until it has been done or cannot be.
+/// Sends one message, restarting after signals.
 fn transmit(
     mut send: impl FnMut() -> core::result::Result<usize, Errno>,
 ) -> core::result::Result<(), foundation::Errno> {

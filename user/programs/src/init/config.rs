@@ -1,36 +1,35 @@
-//! What the machine was told to do: `etc/sloth.conf`, lines of `key=value`, written by `cargo xtask
-//! run`.
+//! The machine's settings: `etc/sloth.conf`, lines of `key=value`, written by `cargo xtask run`.
 
 use user::prelude::*;
 
-/// The settings. What is absent has its default.
+/// The settings. An absent one has its default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
-    /// The line of shell to run; none for an interactive shell.
+    /// The shell command to run, or `None` for an interactive shell.
     pub command: Option<Vec<u8>>,
-    /// Whether read(2) is lazy, where that is said.
+    /// Whether read(2) is lazy, or `None` to keep the kernel's default.
     pub lazy: Option<bool>,
-    /// The deliberate break to be put in force.
+    /// The name of the mutant to choose in the servers.
     pub mutant: Option<String>,
-    /// Where relays count what passes.
+    /// Where to insert relays.
     pub relay: Relay,
-    /// What was not understood, in words.
+    /// One message for each line that was not understood.
     pub complaints: Vec<String>,
 }
 
-/// Which relays there are.
+/// Which relays to insert, and whether they log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relay {
-    /// One between the kernel and the wrapper.
+    /// Insert one between the kernel and snapfs.
     pub client: bool,
-    /// One between the wrapper and the base.
+    /// Insert one between snapfs and its base.
     pub base: bool,
-    /// They log every message.
+    /// Log every message.
     pub log: bool,
 }
 
 impl Relay {
-    /// Words with commas between: `client`, `base`, `log`.
+    /// Parses a comma-separated list of `client`, `base`, `log`.
     fn parse(text: &[u8]) -> Option<Relay> {
         let mut relay = Relay::default();
         for word in text.split(|byte| *byte == b',') {
@@ -46,8 +45,8 @@ impl Relay {
 }
 
 impl Config {
-    /// Reads the settings. A command goes on to the end of the text, since it may hold newlines.
-    /// Nothing is fatal.
+    /// Reads the settings. A command extends to the end of the text, since it may contain newlines.
+    /// No error is fatal.
     pub fn parse(text: &[u8]) -> Config {
         let mut config = Config::default();
         let mut rest = text;
@@ -80,7 +79,7 @@ impl Config {
                 Some(relay) => self.relay = relay,
                 None => self.complaints.push(format!("no such relay: {}", Show(words))),
             },
-            // For the reader only: the kernel sees what memory there is.
+            // For the reader only: the kernel knows how much memory there is.
             (b"memory", _) => {}
             _ => self.complaints.push(format!("not understood: {}", Show(line))),
         }

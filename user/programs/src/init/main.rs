@@ -1,12 +1,12 @@
-//! The first process: sets the machine up, runs the shell, and switches the machine off when that
-//! is done.
+//! The first process: sets up the machine, runs the shell, and powers the machine off when the
+//! shell ends.
 //!
-//! The kernel starts it with descriptors 0 to 2 on the console and no root file system. It takes
-//! the ramdisk, forks the file servers ([`servers`]), mounts the root, and runs the shell
-//! ([`session`]). Afterwards it reaps what becomes an orphan. It must not end.
+//! The kernel starts it with descriptors 0 to 2 on the console and no root file system. It maps the
+//! ramdisk, forks the file servers ([`servers`]), mounts the root, and runs the shell
+//! ([`session`]). Meanwhile it reaps orphans. It must not exit.
 //!
-//! Serial lines: ttyS0 is the console, ttyS1 takes what goes wrong, ttyS2 takes the exit status for
-//! `cargo xtask run`.
+//! Serial lines: ttyS0 is the console, ttyS1 receives errors and the log, ttyS2 receives the exit
+//! status for `cargo xtask run`.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -23,10 +23,10 @@ use user::prelude::*;
 
 program!(run);
 
-/// What `exit N` says when the machine could not even be set up.
+/// The status that `exit N` reports when the set-up failed.
 const SETUP_FAILED: i32 = 125;
 
-/// What went wrong: what was tried, and the error.
+/// On failure: the step that failed, and its error.
 type Attempt<T> = core::result::Result<T, (&'static str, Errno)>;
 
 fn run(_: &Args) -> i32 {
@@ -45,7 +45,7 @@ fn run(_: &Args) -> i32 {
     session::power_off(status)
 }
 
-/// Everything up to a mounted root.
+/// Sets up everything up to a mounted root.
 fn set_up() -> Attempt<Config> {
     session::redirect_errors();
     let ramdisk = ramdisk::take().map_err(|error| ("the ramdisk", error))?;
@@ -57,7 +57,7 @@ fn set_up() -> Attempt<Config> {
         choose_mutant(name);
     }
     let root = servers::start(ramdisk, config.relay)?;
-    // Without a swap file, memory is what there is.
+    // Without a swap file only memory holds private pages.
     if let Err((attempt, error)) = servers::start_swap() {
         eprintln!("init: {attempt}: {error}");
     }
@@ -72,7 +72,7 @@ fn set_up() -> Attempt<Config> {
     Ok(config)
 }
 
-/// Sets one of the kernel's knobs; says so if it does not have it.
+/// Sets a knob of the kernel. Complains if the kernel does not have it.
 fn set_knob(name: &[u8], value: &[u8]) {
     let path = user::fs::join(b"/proc/sys/lazy", name);
     let result = sys::open(&path, sys::abi::O_WRONLY, 0).and_then(|fd| {
@@ -85,8 +85,8 @@ fn set_knob(name: &[u8], value: &[u8]) {
     }
 }
 
-/// Breaks one rule on purpose in the servers to be. The kernel is broken later, by who writes to
-/// `/proc/sys/lazy/mutant`: else nothing might get that far.
+/// Chooses a mutant for the servers that will be forked. The kernel's mutant is chosen later,
+/// through `/proc/sys/lazy/mutant`: otherwise the machine might not get that far.
 fn choose_mutant(name: &str) {
     #[cfg(feature = "mutants")]
     match foundation::mutant::Mutant::from_name(name) {

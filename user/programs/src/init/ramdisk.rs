@@ -1,9 +1,9 @@
-//! The ramdisk: a tar archive whose frames the kernel hands over to who maps `/dev/ramdisk` first.
+//! The ramdisk: a tar archive whose frames pass to the process that first maps `/dev/ramdisk`.
 
 use user::prelude::*;
 use user::sys::abi;
 
-/// Maps the ramdisk. From here on its frames belong to this address space and its forks.
+/// Maps the ramdisk. Its frames then belong to this address space and its forks.
 pub fn take() -> Result<&'static [u8]> {
     let fd = sys::open(b"/dev/ramdisk", abi::O_RDONLY, 0)?;
     let len_bytes = sys::fstat(fd)?.st_size as usize;
@@ -20,21 +20,20 @@ pub fn take() -> Result<&'static [u8]> {
     };
     sys::close(fd)?;
     let start = start?;
-    // SAFETY: the mapping is private and nobody writes to it; whoever unmaps it (`release`) uses it
-    // no more.
+    // SAFETY: the mapping is private and never written to; after `release` nobody uses it.
     Ok(unsafe { core::slice::from_raw_parts(start, len_bytes) })
 }
 
-/// Lets go of the ramdisk: it is somebody else's now.
+/// Unmaps the ramdisk, which another process now owns.
 ///
 /// # Safety
-/// Nothing in this process may refer into it any more.
+/// No reference into the ramdisk may exist in this process any more.
 pub unsafe fn release(ramdisk: &'static [u8]) {
     // SAFETY: the caller's promise.
     let _ = unsafe { sys::unmap(ramdisk.as_ptr().cast_mut(), ramdisk.len()) };
 }
 
-/// The contents of a member.
+/// The contents of a member, by its name.
 pub fn find(ramdisk: &'static [u8], name: &str) -> Option<&'static [u8]> {
     foundation::archive::find(ramdisk, name.as_bytes())
 }

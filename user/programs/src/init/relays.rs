@@ -1,8 +1,8 @@
-//! Relays between kernel, wrapper and base, where `relay=` in `etc/sloth.conf` asks for them: they
-//! count what passes, and log it if told to.
+//! The relays between kernel, snapfs and its base that `relay=` in `etc/sloth.conf` asks for. They
+//! count messages, and log them on request.
 //!
-//! A relay writes its figures to standard error when it gets SIGUSR1, and before it ends. Each is a
-//! marked process (F8).
+//! A relay prints its figures to standard error on SIGUSR1 and before it ends. Each is a marked
+//! process (F8).
 
 use crate::{Attempt, servers};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -10,10 +10,10 @@ use user::prelude::*;
 use user::relay::{self, Tally};
 use user::sys::abi;
 
-/// The relays' process numbers; 0 for none.
+/// The relays' process ids; 0 for none.
 static RELAYS: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
 
-/// The signals that came.
+/// The signals that have arrived.
 static ASKED: AtomicBool = AtomicBool::new(false);
 static ENDED: AtomicBool = AtomicBool::new(false);
 
@@ -22,7 +22,7 @@ extern "C" fn on_signal(signal: i32) {
     flag.store(true, Ordering::Relaxed);
 }
 
-/// Puts a relay in front of a server's end; the new end for its client.
+/// Inserts a relay before a server's end of a socket pair. Returns the new end for the client.
 pub fn insert(name: &'static str, server: Fd, log: bool) -> Attempt<Fd> {
     let [ours, client] = servers::pair()?;
     let relay = servers::start_marked(name, [server, client], || pass(name, client, server, log))?;
@@ -33,7 +33,7 @@ pub fn insert(name: &'static str, server: Fd, log: bool) -> Attempt<Fd> {
     Ok(ours)
 }
 
-/// Has all relays tell their figures, and end.
+/// Makes all relays print their figures and end.
 pub fn conclude() {
     for relay in RELAYS.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|relay| *relay != 0)
     {

@@ -1,10 +1,8 @@
-//! The file servers: memfs on the ramdisk, snapfs on memfs, scratchfs (for the kernel's swap file
-//! alone), each a process of its own, joined by socket pairs, with relays between where that is
-//! asked for.
+//! The file servers: memfs on the ramdisk, snapfs on memfs, and scratchfs (for the kernel's swap
+//! file only). Each is a process, connected by socket pairs, with relays in between on request.
 //!
-//! The disk, where there is one, is shared: its first half takes the files that do not fit into
-//! memfs's memory, its second half the swap file. Neither knows of the other, and nothing on it
-//! outlives the machine.
+//! The disk, if any, is split: memfs spills files to its first half, the swap file is in its second
+//! half. Neither server knows of the other, and nothing on the disk outlives the machine.
 
 use crate::config::Relay;
 use crate::{Attempt, ramdisk, relays};
@@ -15,23 +13,23 @@ use user::prelude::*;
 use user::sys::abi;
 use user::transport::SocketTransport;
 
-/// prctl: this process serves files. The kernel then pins its memory and reads eagerly for it (rule
-/// F8).
+/// prctl: marks this process as a file server. The kernel then pins its memory and reads eagerly
+/// for it (F8).
 const PR_SET_IO_FLUSHER: u32 = 57;
 
 /// prctl: the process's name, as `ps` shows it.
 const PR_SET_NAME: u32 = 15;
 
-/// The memory that memfs may use for bytes of files, as a share of what is free at the start. The
-/// rest is for programs, and for what keeping files costs besides their bytes.
+/// The share of free memory at the start that memfs may use for file contents. The rest is for
+/// programs and for metadata.
 const MEMORY_SHARE: (u64, u64) = (1, 2);
 
-/// A pair of sockets that keep message borders.
+/// A pair of sockets that preserve message boundaries.
 pub fn pair() -> Attempt<[Fd; 2]> {
     sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error))
 }
 
-/// Starts both servers and returns the descriptor on which snapfs, or the relay before it, listens.
+/// Starts memfs and snapfs. Returns the descriptor that leads to snapfs, or to the relay before it.
 pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
@@ -45,7 +43,7 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     if let Some(disk) = disk {
         let _ = sys::close(disk.fd);
     }
-    // SAFETY: the settings were copied out of it; memfs has it from here on.
+    // SAFETY: the settings were copied out of it; only memfs uses it from here on.
     unsafe { ramdisk::release(ramdisk) };
     let _ = sys::close(memfs_end);
     let snapfs_base = if relay.base {
@@ -53,7 +51,7 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     } else {
         snapfs_base
     };
-    // snapfs needs two descriptors: its base comes along as a copy that `fork` knows nothing of.
+    // snapfs needs two descriptors: `fork_keeping` keeps the one that leads to its base, too.
     fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
         fsserver::snapfs::run(
             TransportConnection(SocketTransport(snapfs_base)),
@@ -66,8 +64,7 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
 }
 
-/// Starts scratchfs, where there is a disk, and gives it to the kernel to put pages there (rule
-/// Q3).
+/// Starts scratchfs if there is a disk, and hands it to the kernel as the swap device (Q3).
 pub fn start_swap() -> Attempt<()> {
     let Some(disk) = Disk::open(Half::Second) else { return Ok(()) };
     let [server_end, kernel_end] = pair()?;
@@ -81,14 +78,14 @@ pub fn start_swap() -> Attempt<()> {
     result.map_err(|error| ("the swap file", error))
 }
 
-/// A half of the disk.
+/// One half of the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Half {
     First,
     Second,
 }
 
-/// Half of the disk, as the kernel shows it.
+/// One half of the disk, as a block device.
 #[derive(Clone, Copy)]
 struct Disk {
     fd: Fd,
@@ -97,7 +94,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// Opens it; nothing where there is none.
+    /// Opens the disk; `None` if there is none.
     fn open(half: Half) -> Option<Self> {
         let fd = sys::open(b"/dev/vda", abi::O_RDWR, 0).ok()?;
         let blocks = sys::fstat(fd).map_or(0, |stat| stat.st_size as u64)
@@ -106,7 +103,7 @@ impl Disk {
         Some(Self { fd, first: if half == Half::First { 0 } else { blocks }, blocks })
     }
 
-    /// The byte of the disk at which a block begins.
+    /// The offset on the disk at which a block begins.
     fn byte(&self, block: u64) -> u64 {
         (self.first + block) * foundation::PAGE_BYTES as u64
     }
@@ -126,12 +123,12 @@ impl BlockDevice for Disk {
     }
 }
 
-/// A disk does all of what it is asked for, or something is wrong with it.
+/// Turns a short transfer into EIO: the disk transfers all bytes or fails.
 fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), foundation::Errno> {
     if result == Ok(wanted) { Ok(()) } else { Err(foundation::Errno::EIO) }
 }
 
-/// How many bytes of files memfs may keep in memory beside the ramdisk.
+/// How many bytes of file contents memfs may keep in memory besides the ramdisk.
 fn memory_for_files() -> u64 {
     let free_bytes =
         sys::sysinfo().map_or(0, |info| info.freeram * u64::from(info.mem_unit.max(1)));
@@ -141,11 +138,11 @@ fn memory_for_files() -> u64 {
 /// The servers' clock.
 #[derive(Default)]
 struct ServerClock {
-    /// The time last told, and the time-stamp counter then.
+    /// The last time returned by `now`, and the time-stamp counter at that moment.
     last: Cell<(fsproto::Time, u64)>,
 }
 
-/// Ticks of the time-stamp counter for which a time counts as recent: about a millisecond at 1 GHz.
+/// Ticks of the time-stamp counter for which the last time counts as recent: about 1 ms at 1 GHz.
 const RECENT_TICKS: u64 = 1 << 20;
 
 /// The time-stamp counter.
@@ -168,7 +165,7 @@ impl fsserver::Clock for ServerClock {
     }
 }
 
-/// Forks a process that serves on `end` until the other end is gone.
+/// Forks a server process that serves on `end` until its client has closed the other end.
 fn fork_keeping(
     name: &'static str,
     end: Fd,
@@ -178,7 +175,7 @@ fn fork_keeping(
     start_marked(name, [end, other.unwrap_or(end)], || serve(SocketTransport(end))).map(drop)
 }
 
-/// Forks a marked process that has two descriptors and standard error; its number.
+/// Forks a marked process that keeps two descriptors and standard error. Returns its id.
 pub fn start_marked(
     name: &'static str,
     keep: [Fd; 2],
@@ -187,8 +184,8 @@ pub fn start_marked(
     if let Some(child) = sys::fork().map_err(|error| (name, error))? {
         return Ok(child);
     }
-    // A session of its own, so that no terminal's signal reaches it; and no descriptor but its own,
-    // so that it notices when its client goes.
+    // A new session, so that no terminal's signal reaches it. It keeps only its own descriptors, so
+    // that it notices when its client closes the other end.
     let _ = sys::setsid();
     let _ = sys::prctl(PR_SET_NAME, name_bytes(name).as_ptr() as usize, 0, 0, 0);
     let last = keep[0].max(keep[1]).0 + 4;
@@ -206,7 +203,7 @@ pub fn start_marked(
     sys::exit(0)
 }
 
-/// The name, padded with zeros as the kernel wants it.
+/// The name, padded with zeros, as prctl(2) expects it.
 fn name_bytes(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().zip(name.bytes().take(15)) {

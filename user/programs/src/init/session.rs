@@ -1,24 +1,24 @@
-//! The shell's surroundings: descriptors, terminal, environment; and the machine's end.
+//! The shell's surroundings (descriptors, terminal, environment), and the power-off.
 
 use crate::config::Config;
 use user::prelude::*;
 use user::sys::abi;
 
-/// What programs find in their environment.
+/// The environment of all programs.
 const ENVIRONMENT: [&[u8]; 5] =
     [b"PATH=/bin:/sbin", b"HOME=/root", b"TERM=vt100", b"USER=root", b"PS1=sloth:\\w# "];
 
-/// Where the user's programs begin.
+/// The shell's first working directory.
 const HOME: &[u8] = b"/root";
 
-/// Standard error goes to the second serial line from the start, if there is one.
+/// Redirects standard error to the second serial line, if there is one.
 pub fn redirect_errors() {
     if let Ok(fd) = open_raw(b"/dev/ttyS1") {
         let _ = (sys::dup2(fd, Fd::STDERR), sys::close(fd));
     }
 }
 
-/// Opens a serial line and has it pass bytes as they are.
+/// Opens a serial line and sets it to raw mode.
 fn open_raw(path: &[u8]) -> Result<Fd> {
     let fd = sys::open(path, abi::O_RDWR | abi::O_NOCTTY, 0)?;
     if let Ok(mut settings) = sys::terminal_settings(fd) {
@@ -28,7 +28,7 @@ fn open_raw(path: &[u8]) -> Result<Fd> {
     Ok(fd)
 }
 
-/// Runs the command or the interactive shell to its end; the status is the shell's.
+/// Runs the command or the interactive shell until it ends. Returns its exit status.
 pub fn run(config: &Config) -> i32 {
     let shell = match sys::fork() {
         Ok(None) => sys::exit(become_shell(config)),
@@ -44,7 +44,7 @@ pub fn run(config: &Config) -> i32 {
     }
 }
 
-/// In the child: never returns but on failure.
+/// Runs in the child. Returns only if the shell could not be started.
 fn become_shell(config: &Config) -> i32 {
     let _ = sys::setsid();
     let _ = sys::chdir(HOME);
@@ -64,7 +64,7 @@ fn become_shell(config: &Config) -> i32 {
     127
 }
 
-/// No input; output and errors on lines of their own, byte for byte.
+/// Opens descriptors without input; output and errors are raw lines of their own.
 fn command_descriptors() -> Result<()> {
     let input = sys::open(b"/dev/null", abi::O_RDONLY, 0)?;
     sys::dup2(input, Fd::STDIN)?;
@@ -78,7 +78,7 @@ fn command_descriptors() -> Result<()> {
     Ok(())
 }
 
-/// All three on the console, which becomes the session's terminal.
+/// Opens descriptors 0 to 2 on the console and makes it the controlling terminal.
 fn terminal_descriptors() -> Result<()> {
     let console = sys::open(b"/dev/console", abi::O_RDWR, 0)?;
     for fd in 0..3 {
@@ -90,7 +90,7 @@ fn terminal_descriptors() -> Result<()> {
     sys::set_controlling_terminal(Fd::STDIN)
 }
 
-/// Tells the status, and switches the machine off.
+/// Reports the status and powers the machine off.
 pub fn power_off(status: i32) -> ! {
     sys::sync();
     if let Ok(fd) = open_raw(b"/dev/ttyS2") {

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let (Some(change), Some(paths)) =
         (args.get(1), args.get(2..).filter(|paths| !paths.is_empty()))
@@ -27,7 +26,7 @@ pub fn run(args: &Args) -> i32 {
     status
 }
 
-/// The mode after the change; `None` if the change makes no sense.
+/// The mode after the change, or `None` if the change is malformed.
 fn apply(change: &[u8], mut mode: u32) -> Option<u32> {
     let text = core::str::from_utf8(change).ok()?;
     if let Ok(octal) = u32::from_str_radix(text, 8) {

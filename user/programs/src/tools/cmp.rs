@@ -4,7 +4,6 @@ use user::prelude::*;
 
 use user::pages::{COPY_BYTES, Pages};
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "sln:", "cmp [-s] [-l] [-n LIMIT] FILE1 FILE2");
     let [first, second] = match options.operands.as_slice() {
@@ -26,7 +25,7 @@ pub fn run(args: &Args) -> i32 {
     }
 }
 
-/// Whether the files agree; tells where they first differ, or with `list` everywhere.
+/// Returns whether the files agree. Prints where they first differ, or with `list` all differences.
 fn compare(paths: [&[u8]; 2], fds: [Fd; 2], limit: u64, quiet: bool, list: bool) -> Result<bool> {
     let (mut left, mut right) = (Pages::new(COPY_BYTES)?, Pages::new(COPY_BYTES)?);
     let (mut offset, mut line, mut equal) = (0u64, 1u64, true);

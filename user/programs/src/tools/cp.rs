@@ -7,7 +7,6 @@ use sys::abi;
 use user::fs;
 use user::opt::Options;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = Options::parse(args, "rRapfdT", "cp [-r] [-p] SOURCE... TARGET");
     let (Some((target, sources)), true) =
@@ -33,17 +32,17 @@ pub fn run(args: &Args) -> i32 {
     status
 }
 
-/// What was asked for.
+/// The options.
 struct Copier {
     recursive: bool,
     preserve: bool,
-    /// Device and inode of the directory at the top of the copy: if the walk meets it, it is
-    /// copying into itself.
+    /// Device and inode of the directory at the top of the copy. If the walk meets it, the tree is
+    /// being copied into itself.
     made: Cell<Option<(u64, u64)>>,
 }
 
 impl Copier {
-    /// Copies a file or tree, complaining as it goes. Returns the status.
+    /// Copies a file or tree, and reports errors on the way. Returns the exit status.
     fn copy(&self, from: &[u8], to: &[u8]) -> i32 {
         let stat = match if self.recursive { sys::lstat(from) } else { sys::stat(from) } {
             Ok(stat) => stat,
@@ -98,7 +97,7 @@ impl Copier {
         }
     }
 
-    /// With `-p`: mode, owner (where allowed) and times of the original.
+    /// With `-p`, copies mode, owner (where allowed) and times of the original.
     fn keep(&self, path: &[u8], stat: &sys::Stat) -> Result<()> {
         if !self.preserve {
             return Ok(());
@@ -115,7 +114,7 @@ impl Copier {
     }
 }
 
-/// Copies the bytes of one file. The error comes with the path that it is about.
+/// Copies the contents of one file. The error comes with the path that it concerns.
 fn copy_file<'a>(
     from: &'a [u8],
     to: &'a [u8],

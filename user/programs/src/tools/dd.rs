@@ -1,7 +1,7 @@
 //! `dd [if=FILE] [of=FILE] [bs=N] [count=N] [skip=N] [seek=N] [conv=notrunc,fsync] [status=none]`:
 //! copies blocks.
 //!
-//! `iflag=fullblock`, `iflag=skip_bytes`, `oflag=seek_bytes` and `oflag=append` are understood too.
+//! Also accepted: `iflag=fullblock`, `iflag=skip_bytes`, `oflag=seek_bytes` and `oflag=append`.
 
 use user::prelude::*;
 
@@ -26,7 +26,6 @@ struct Job {
     quiet: bool,
 }
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let mut job = Job {
         input: b"",
@@ -58,7 +57,7 @@ pub fn run(args: &Args) -> i32 {
 type Copied<T> = core::result::Result<T, (&'static [u8], Errno)>;
 
 impl Job {
-    /// Understands one operand.
+    /// Parses one operand.
     fn take(&mut self, arg: &'static [u8]) -> Option<()> {
         let equals = arg.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (&arg[..equals], &arg[equals + 1..]);
@@ -153,7 +152,7 @@ impl Job {
         if self.input.is_empty() { Ok(Fd::STDIN) } else { sys::open(self.input, abi::O_RDONLY, 0) }
     }
 
-    /// Opens the output, positioned, and cut there unless the rest is to be kept.
+    /// Opens the output, seeks, and truncates it there unless `conv=notrunc` is given.
     fn open_output(&self, seek_bytes: u64) -> Result<Fd> {
         let append = if self.append { abi::O_APPEND } else { 0 };
         let fd = match self.output {
@@ -174,7 +173,7 @@ impl Job {
     }
 }
 
-/// Reads and forgets, for inputs that cannot seek.
+/// Reads and discards bytes, for inputs that cannot seek.
 fn discard(fd: Fd, block: &mut Pages, mut left_bytes: u64) -> Result<()> {
     while left_bytes > 0 {
         let most = left_bytes.min(block.len() as u64) as usize;

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let mut out = Out::standard();
     out.put(&user::shell::text::echo(args.get(1..).unwrap_or_default()));

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let mut rest = args.get(1..).unwrap_or_default();
     let mut environment = user::rt::environment().to_vec();

@@ -1,8 +1,8 @@
 //! `grep [-cvinqFElhHoxw] [-e PATTERN] [PATTERN] [FILE…]`: lines that match a regular expression.
 //!
-//! Expressions are those of the regex crate without Unicode classes: what POSIX calls extended, but
-//! for back-references. Without `-E`, the basic syntax is translated: `\(`, `\|`, `\+` are
-//! operators, and the bare characters are not.
+//! The syntax is the regex crate's without Unicode classes, that is POSIX's extended syntax without
+//! back-references. Without `-E`, the basic syntax is translated: `\(`, `\|`, `\+` are operators,
+//! the bare characters are literals.
 
 use user::prelude::*;
 
@@ -10,10 +10,9 @@ use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 use user::opt::Options;
 
-/// Status for trouble, as POSIX has it: 1 means that nothing matched.
+/// The status for errors, as in POSIX: 1 means that no line matched.
 const TROUBLE: i32 = 2;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let letters = "cvinqFElhHoxwsre:";
     let options =
@@ -49,7 +48,7 @@ pub fn run(args: &Args) -> i32 {
     out.finish("grep", result)
 }
 
-/// The files below a path, with `-r`.
+/// Collects the files below a path, with `-r`.
 fn collect(path: &[u8], recursive: bool, paths: &mut Vec<Vec<u8>>) {
     if recursive && user::fs::is_directory(path) {
         for name in user::fs::list(path).unwrap_or_default() {
@@ -100,7 +99,7 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// Exchanges the meanings of `\(` and `(`, and likewise for `)`, `{`, `}`, `|`, `+` and `?`.
+/// Exchanges the meanings of `\(` and `(`, and likewise of `)`, `{`, `}`, `|`, `+` and `?`.
 fn basic_to_extended(text: &str) -> String {
     const EXCHANGED: &str = "(){}|+?";
     let mut out = String::new();
@@ -109,7 +108,7 @@ fn basic_to_extended(text: &str) -> String {
     while let Some(letter) = letters.next() {
         if in_brackets {
             in_brackets = letter != ']';
-            // Inside brackets POSIX takes a backslash as it is.
+            // Inside brackets POSIX takes a backslash literally.
             if matches!(letter, '\\' | '[') {
                 out.push('\\');
             }
@@ -117,7 +116,7 @@ fn basic_to_extended(text: &str) -> String {
         } else if letter == '[' {
             in_brackets = true;
             out.push(letter);
-            // A bracket right at the start does not close.
+            // A bracket directly after the opening one does not close it.
             for first in ['^', ']'] {
                 if letters.next_if_eq(&first).is_some() {
                     if first == ']' {
@@ -150,8 +149,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Searches one file, a line at a time over large pieces; what a piece ends with is joined to
-    /// the next.
+    /// Searches one file line by line, in large blocks. An incomplete line at the end of a block is
+    /// joined with the next block.
     fn file(&mut self, path: &[u8], fd: Fd) -> Result<()> {
         let (mut count, mut number, mut offset_line) = (0u64, 0u64, Vec::new());
         let mut done = false;
@@ -203,7 +202,7 @@ impl Search<'_> {
         }
     }
 
-    /// Looks at one line; says whether the rest of the file need not be looked at.
+    /// Checks one line. Returns whether the rest of the file can be skipped.
     fn line(&mut self, path: &[u8], line: &[u8], number: u64, count: &mut u64) -> bool {
         let has = |letter| self.options.has(letter);
         if self.regex.is_match(line) == has(b'v') {

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(
         &user::opt::with_old_counts(args),
@@ -41,14 +40,14 @@ pub fn run(args: &Args) -> i32 {
     out.finish("head", status)
 }
 
-/// Where the piece is cut so that at most `left` bytes are taken.
+/// The length of the block's prefix that contains at most `left` bytes.
 fn take_bytes(piece: &[u8], left: &mut u64) -> usize {
     let taken = (piece.len() as u64).min(*left);
     *left -= taken;
     taken as usize
 }
 
-/// Where the piece is cut so that at most `left` lines are taken.
+/// The length of the block's prefix that contains at most `left` lines.
 fn take_lines(piece: &[u8], left: &mut u64) -> usize {
     for (index, byte) in piece.iter().enumerate() {
         if *byte == b'\n' {

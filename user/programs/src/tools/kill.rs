@@ -4,7 +4,6 @@ use user::prelude::*;
 
 use user::shell::text::SIGNALS;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let mut rest = args.get(1..).unwrap_or_default();
     let mut signal = sys::abi::SIGTERM as i32;
@@ -58,7 +57,7 @@ fn usage() -> i32 {
     2
 }
 
-/// A signal by number or name, with or without `SIG`.
+/// Parses a signal by number or name, with or without `SIG`.
 fn find(name: &[u8]) -> Option<i32> {
     if let Some(number) = user::opt::number::<i32>(name) {
         return (0..=64).contains(&number).then_some(number);

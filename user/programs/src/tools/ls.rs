@@ -6,7 +6,6 @@ use sys::abi;
 use user::fs;
 use user::opt::Options;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = Options::parse(args, "laA1dihRsFt", "ls [-laAdihRs] [FILE...]");
     let here: &[&[u8]] = &[b"."];
@@ -90,7 +89,7 @@ impl Lister<'_> {
         }
     }
 
-    /// Shows entries of one directory.
+    /// Prints the entries of one directory.
     fn show(&mut self, directory: &[u8], mut entries: Vec<(Vec<u8>, sys::Stat)>) {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         if self.options.has(b't') {

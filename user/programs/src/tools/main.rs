@@ -1,8 +1,8 @@
-//! All small programs in one file, which finds out by which name it was called: `tools NAME
-//! [ARGUMENT…]`, or `NAME [ARGUMENT…]` where NAME is a link to it. `tools --list` names them.
+//! All small programs in one binary, which runs the tool that its name selects: `tools NAME
+//! [ARGUMENT…]`, or `NAME [ARGUMENT…]` if NAME is a link to it. `tools --list` lists the names.
 //!
-//! To add a tool: a module here with a function `run`, and a line in [`TOOLS`]. `cargo xtask` makes
-//! a link of its name in the ramdisk's `/bin`.
+//! To add a tool, write a module here with a function `run` and add a line to [`TOOLS`]. `cargo
+//! xtask` creates a hard link of that name in the ramdisk's `/bin`.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -49,7 +49,7 @@ use user::rt::Main;
 
 program!(run);
 
-/// Each tool: its name and what it runs.
+/// The tools: name and main function.
 const TOOLS: &[(&str, Main)] = &[
     ("cat", cat::run),
     ("chmod", chmod::run),
@@ -107,7 +107,7 @@ fn run(args: &Args) -> i32 {
     }
 }
 
-/// The tool that a path's last component names.
+/// The tool that the last component of a path names.
 fn find(path: &[u8]) -> Option<Main> {
     let name = path.rsplit(|byte| *byte == b'/').next()?;
     TOOLS.iter().find(|(tool, _)| tool.as_bytes() == name).map(|(_, main)| *main)

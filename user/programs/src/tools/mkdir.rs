@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "pm:", "mkdir [-p] [-m MODE] DIRECTORY...");
     let mode = options
@@ -22,7 +21,7 @@ pub fn run(args: &Args) -> i32 {
     status
 }
 
-/// Makes the directory and those above it; no error where one is there already.
+/// Makes the directory and its parents. Existing ones are no error.
 fn make_all(path: &[u8], mode: u32) -> Result<()> {
     let ends = (1..path.len()).filter(|at| path[*at] == b'/').chain([path.len()]);
     for end in ends {

@@ -1,8 +1,7 @@
-//! `mount`: lists what is mounted. `mount [-t TYPE] [-o OPTIONS] SOURCE TARGET`: mounts.
+//! `mount`: lists the mounts. `mount [-t TYPE] [-o OPTIONS] SOURCE TARGET`: mounts a file system.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options =
         user::opt::Options::parse(args, "t:o:", "mount [-t TYPE] [-o OPTIONS] SOURCE TARGET");

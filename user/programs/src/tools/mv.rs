@@ -1,10 +1,9 @@
-//! `mv [-f] SOURCE… TARGET`: renames files, or copies and removes them where that is not possible.
+//! `mv [-f] SOURCE… TARGET`: renames files, or copies and removes them across file systems.
 
 use user::prelude::*;
 
 use user::fs;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "fT", "mv [-f] SOURCE... TARGET");
     let (Some((target, sources)), true) =
@@ -28,7 +27,7 @@ pub fn run(args: &Args) -> i32 {
     status
 }
 
-/// Moves to another file system: by cp and rm, which know how.
+/// Moves to another file system, with cp and rm.
 fn move_across(from: &[u8], to: &[u8]) -> i32 {
     let steps: [&[&[u8]]; 2] = [&[b"/bin/cp", b"-aT", from, to], &[b"/bin/rm", b"-rf", from]];
     for step in steps {

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let [_, format, arguments @ ..] = args else {
         eprintln!("usage: printf FORMAT [ARGUMENT...]");

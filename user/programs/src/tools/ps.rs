@@ -1,8 +1,7 @@
-//! `ps`: the processes, from `/proc`.
+//! `ps`: lists the processes, from `/proc`.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(_: &Args) -> i32 {
     let names = match user::fs::list(b"/proc") {
         Ok(names) => names,
@@ -13,7 +12,7 @@ pub fn run(_: &Args) -> i32 {
     let mut out = Out::standard();
     out.put(b"  PID  PPID S    VSZ    RSS COMMAND\n");
     for id in ids {
-        // A process may end between the listing and the look.
+        // A process may end after it was listed.
         if let Some(line) = describe(id) {
             out.put(&line);
         }
@@ -21,10 +20,10 @@ pub fn run(_: &Args) -> i32 {
     out.finish("ps", 0)
 }
 
-/// One line for one process; `None` if it has gone.
+/// The line for one process, or `None` if it has ended.
 fn describe(id: u32) -> Option<Vec<u8>> {
     let stat = user::io::read_file(format!("/proc/{id}/stat").as_bytes()).ok()?;
-    // The name stands in parentheses and may itself hold some: the last one closes.
+    // The name is in parentheses and may contain parentheses: the last one closes it.
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let fields: Vec<&[u8]> =
@@ -42,7 +41,7 @@ fn describe(id: u32) -> Option<Vec<u8>> {
     if command.is_empty() {
         command = [b"[", name, b"]"].concat();
     } else if !user::fs::base_name(program).starts_with(name) {
-        // It calls itself otherwise than its file, as the servers do.
+        // The process has set another name than its file's, as the servers do.
         command = [b"{", name, b"} ", &command].concat();
     }
     for byte in &mut command {

@@ -1,8 +1,7 @@
-//! `pwd`: the working directory.
+//! `pwd`: prints the working directory.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(_: &Args) -> i32 {
     let mut out = Out::standard();
     match sys::getcwd() {

@@ -4,7 +4,6 @@ use user::prelude::*;
 
 use user::fs;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "rRfv", "rm [-r] [-f] FILE...");
     let recursive = options.has(b'r') || options.has(b'R');

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "", "rmdir DIRECTORY...");
     let mut status = i32::from(options.operands.is_empty());

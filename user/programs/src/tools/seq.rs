@@ -1,8 +1,7 @@
-//! `seq [FIRST [STEP]] LAST`: whole numbers, one a line.
+//! `seq [FIRST [STEP]] LAST`: prints integers, one per line.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let numbers: Option<Vec<i64>> = args.iter().skip(1).map(|arg| user::opt::number(arg)).collect();
     let (first, step, last) = match numbers.as_deref() {

@@ -4,7 +4,6 @@ use user::prelude::*;
 
 use sha2::{Digest, Sha256};
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "bc", "sha256sum [-c] [FILE...]");
     let mut out = Out::standard();
@@ -33,7 +32,7 @@ fn hash(fd: Fd) -> Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Checks each line of a list; says whether all are right.
+/// Checks each line of a list. Returns whether all hashes match.
 fn check(list: &[u8], out: &mut Out) -> bool {
     let mut good = true;
     for line in list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

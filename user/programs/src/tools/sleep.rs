@@ -1,8 +1,7 @@
-//! `sleep SECONDS…`: waits; fractions and the suffixes s, m, h and d are understood.
+//! `sleep SECONDS…`: waits. Accepts fractions and the suffixes s, m, h and d.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let mut total_ns = 0u64;
     for arg in args.get(1..).unwrap_or_default() {
@@ -22,7 +21,7 @@ pub fn run(args: &Args) -> i32 {
         .map_or_else(|error| complain("sleep", b"time", error), |()| 0)
 }
 
-/// Decimal seconds, without floating point.
+/// Parses decimal seconds without floating point.
 fn duration_ns(text: &[u8]) -> Option<u64> {
     let (text, factor) = match text.split_last()? {
         (b's', text) => (text, 1),

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "nru", "sort [-n] [-r] [-u] [FILE...]");
     let mut text = Vec::new();
@@ -14,7 +13,7 @@ pub fn run(args: &Args) -> i32 {
         Ok(())
     });
     let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-    // What follows the last newline is no line.
+    // The empty text after the last newline is not a line.
     lines.pop();
     if options.has(b'n') {
         lines.sort_by(|a, b| leading_number(a).cmp(&leading_number(b)).then_with(|| a.cmp(b)));

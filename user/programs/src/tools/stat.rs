@@ -1,4 +1,4 @@
-//! `stat [-c FORMAT] FILE…`: what is known of files. Formats: %n %s %b %B %f %a %F %i %h %u %g %d
+//! `stat [-c FORMAT] FILE…`: prints file attributes. Formats: %n %s %b %B %f %a %F %i %h %u %g %d
 //! %X %Y %Z.
 
 use user::prelude::*;
@@ -6,12 +6,11 @@ use user::prelude::*;
 use sys::abi;
 use user::fs::is_kind;
 
-/// What is shown without a format.
+/// The format of the output without `-c`.
 const DEFAULT: &[u8] =
     b"  File: %n\n  Size: %s\tBlocks: %b\tIO Block: %o\t%F\nDevice: %d\tInode: %i\tLinks: %h\n\
 Access: (%a)\tUid: %u\tGid: %g\nAccess: %X\nModify: %Y\nChange: %Z";
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "c:L", "stat [-L] [-c FORMAT] FILE...");
     let format = options.value(b'c').unwrap_or(DEFAULT);

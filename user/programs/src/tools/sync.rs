@@ -1,8 +1,7 @@
-//! `sync`: writes everything to where it belongs.
+//! `sync`: flushes all file systems.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(_: &Args) -> i32 {
     sys::sync();
     0

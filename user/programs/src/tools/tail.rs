@@ -5,7 +5,6 @@ use user::prelude::*;
 
 use user::opt::{Options, size};
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = Options::parse(
         &user::opt::with_old_counts(args),
@@ -34,13 +33,13 @@ pub fn run(args: &Args) -> i32 {
     out.finish("tail", status)
 }
 
-/// Lines, the last of which may lack its newline.
+/// The number of lines. The last one may lack its newline.
 fn lines_in(bytes: &[u8]) -> u64 {
     let unfinished = bytes.last().is_some_and(|byte| *byte != b'\n');
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + u64::from(unfinished)
 }
 
-/// Where line `index` begins.
+/// The offset at which line `index` begins.
 fn line_start(bytes: &[u8], index: u64) -> usize {
     let Some(before) = index.checked_sub(1) else { return 0 };
     let mut newlines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');

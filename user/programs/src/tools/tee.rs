@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "a", "tee [-a] [FILE...]");
     let how = if options.has(b'a') { sys::abi::O_APPEND } else { sys::abi::O_TRUNC };

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     match user::shell::condition::evaluate(args.get(1..).unwrap_or_default()) {
         Ok(value) => i32::from(!value),

@@ -1,8 +1,7 @@
-//! `touch [-c] FILE…`: makes files, or sets their times to now.
+//! `touch [-c] FILE…`: creates files, or sets their times to now.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "cam", "touch [-c] FILE...");
     let mut status = i32::from(options.operands.is_empty());

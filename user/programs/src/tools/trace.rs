@@ -1,9 +1,8 @@
-//! `trace on PROCESS…`, `trace off PROCESS…`, `trace COMMAND…`: has the kernel's log tell of the
-//! system calls of a process and its children, and of what became of the pages that they read.
+//! `trace on PROCESS…`, `trace off PROCESS…`, `trace COMMAND…`: logs the system calls of a process
+//! and its children in the kernel's log, and the outcome of the pages that they read.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     match args.get(1..).unwrap_or_default() {
         [b"on", processes @ ..] if !processes.is_empty() => {
@@ -22,7 +21,7 @@ pub fn run(args: &Args) -> i32 {
     }
 }
 
-/// Switches the tracing of a process.
+/// Switches tracing of a process on or off.
 fn set(process: &[u8], value: &[u8]) -> i32 {
     let path = [b"/proc/", process, b"/trace"].concat();
     let written = sys::open(&path, sys::abi::O_WRONLY, 0).and_then(|fd| {
@@ -35,7 +34,7 @@ fn set(process: &[u8], value: &[u8]) -> i32 {
     }
 }
 
-/// Runs a program, traced.
+/// Runs a program with tracing on.
 fn launch(args: &Args) -> i32 {
     let rest = args.get(1..).unwrap_or_default();
     let status = set(b"self", b"1");

@@ -2,7 +2,6 @@
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "cs:", "truncate -s [+|-]SIZE [-c] FILE...");
     let text = options.value(b's').unwrap_or_default();

@@ -1,8 +1,7 @@
-//! `uname [-asnrvm]`: what the system is.
+//! `uname [-asnrvm]`: prints the system's name and version.
 
 use user::prelude::*;
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "asnrvm", "uname [-asnrvm]");
     let names = match sys::uname() {

@@ -2,7 +2,7 @@
 
 use user::prelude::*;
 
-/// What is counted of a file.
+/// The counts of one file.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     lines: u64,
@@ -10,7 +10,6 @@ struct Counts {
     bytes: u64,
 }
 
-/// Runs it; the exit status.
 pub fn run(args: &Args) -> i32 {
     let options = user::opt::Options::parse(args, "lwcm", "wc [-lwc] [FILE...]");
     let chosen: Vec<bool> = b"lwc".iter().map(|letter| options.has(*letter)).collect();
@@ -51,14 +50,14 @@ pub fn run(args: &Args) -> i32 {
     out.finish("wc", status)
 }
 
-/// Counts one piece. Lines and bytes alone are much faster to count than words.
+/// Counts one block. Counting lines and bytes alone is much faster than counting words.
 fn count(piece: &[u8], counts: &mut Counts, in_word: &mut bool, words: bool) {
     counts.bytes += piece.len() as u64;
     counts.lines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
     if words {
         for byte in piece {
             let space = byte.is_ascii_whitespace() || *byte == 0x0b;
-            // What cannot be printed neither begins a word nor ends one, as GNU has it.
+            // Unprintable characters neither begin nor end a word, as in GNU's wc.
             let printable = *byte > 0x20 && *byte != 0x7f;
             counts.words += u64::from(printable && !*in_word);
             *in_word = (*in_word || printable) && !space;

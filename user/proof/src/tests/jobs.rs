@@ -12,8 +12,8 @@ use user::sys::{WaitStatus, Window, abi};
 /// Runs checks in a child that leads a session whose terminal is a new pair's. Gives the master and
 /// the child.
 fn session(body: impl FnOnce(Fd) -> Outcome) -> Outcome<(Fd, i32)> {
-    let master = ok!(sys::open_pair());
-    let path = ok!(sys::pair_path(master));
+    let master = ok!(sys::open_pty());
+    let path = ok!(sys::pty_path(master));
     let leader = checking_child(|| {
         ok!(sys::close(master));
         ok!(sys::setsid());
@@ -59,8 +59,8 @@ fn wait_forever() -> ! {
 #[guest_test]
 fn job_controlling_terminal() -> Outcome {
     let [_master, other] = pair()?;
-    let master = ok!(sys::open_pair());
-    let path = ok!(sys::pair_path(master));
+    let master = ok!(sys::open_pty());
+    let path = ok!(sys::pty_path(master));
     let leader = checking_child(|| {
         let own = ok!(sys::setsid());
         let tty = || sys::open(b"/dev/tty", abi::O_RDWR, 0);
@@ -314,7 +314,7 @@ fn job_hangup() -> Outcome {
     ok!(sys::close(writer));
     expect_success(leader)?;
     check_eq!(sys::read(reader, &mut [0]), Ok(0));
-    let path = ok!(sys::pair_path(master));
+    let path = ok!(sys::pty_path(master));
     expect_success(checking_child(|| {
         ok!(sys::setsid());
         check_eq!(sys::foreground(ok!(sys::open(&path, abi::O_RDWR, 0))), Ok(sys::getpid()));

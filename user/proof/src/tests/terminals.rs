@@ -18,8 +18,8 @@ pub const SLAVE: u32 = abi::O_RDWR | abi::O_NOCTTY;
 
 /// A pair: the master, and the terminal, opened.
 pub fn pair() -> Outcome<[Fd; 2]> {
-    let master = ok!(sys::open_pair());
-    let path = ok!(sys::pair_path(master));
+    let master = ok!(sys::open_pty());
+    let path = ok!(sys::pty_path(master));
     Ok([master, ok!(sys::open(&path, SLAVE, 0))])
 }
 
@@ -54,7 +54,7 @@ fn without_lines(fd: Fd, bytes: u8, tenths: u8) -> Outcome {
 #[guest_test]
 fn pty_names() -> Outcome {
     let master = ok!(sys::open(b"/dev/ptmx", SLAVE, 0));
-    let path = ok!(sys::pair_path(master));
+    let path = ok!(sys::pty_path(master));
     // It is locked until its maker says otherwise.
     check_eq!(sys::ioctl_number(master, ioctl::TIOCGPTLCK), Ok(1));
     check_eq!(sys::open(&path, SLAVE, 0), Err(Errno::EIO));
@@ -88,7 +88,7 @@ fn pty_names() -> Outcome {
     ok!(sys::close(master));
     check_eq!(sys::stat(&path).err(), Some(Errno::ENOENT));
     check!(!ok!(user::fs::list(b"/dev/pts")).contains(&name));
-    check!(ok!(sys::open_pair()) > Fd::STDIN);
+    check!(ok!(sys::open_pty()) > Fd::STDIN);
     check_eq!(sys::open(b"/dev/pts/x", SLAVE, 0), Err(Errno::ENOENT));
     check_eq!(sys::open(b"/dev/pts", abi::O_RDWR, 0), Err(Errno::EISDIR));
     Ok(())
@@ -274,12 +274,12 @@ fn pty_flow() -> Outcome {
 
 #[guest_test]
 fn pty_readiness() -> Outcome {
-    let master = ok!(sys::open_pair());
+    let master = ok!(sys::open_pty());
     // Nobody has been there yet: that is no end.
     check_eq!(polled(master, IN | OUT)?, OUT);
     ok!(sys::fcntl(master, abi::F_SETFL, (abi::O_RDWR | abi::O_NONBLOCK) as usize));
     check_eq!(sys::read(master, &mut [0]), Err(Errno::EAGAIN));
-    let path = ok!(sys::pair_path(master));
+    let path = ok!(sys::pty_path(master));
     let slave = ok!(sys::open(&path, SLAVE, 0));
     check_eq!(polled(slave, IN | OUT)?, OUT);
     ok!(sys::write_all(master, b"half"));

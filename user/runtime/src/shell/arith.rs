@@ -3,7 +3,7 @@
 use super::Shell;
 use crate::prelude::*;
 
-/// Operators by precedence, loosest first; longer ones before those they begin with.
+/// Operators by precedence, lowest first; longer operators before their prefixes.
 const LEVELS: [&[&str]; 10] = [
     &["||"],
     &["&&"],
@@ -17,7 +17,7 @@ const LEVELS: [&[&str]; 10] = [
     &["*", "/", "%"],
 ];
 
-/// How deep parentheses may nest.
+/// The maximum nesting of parentheses.
 const MAX_DEPTH: u32 = 50;
 
 struct Expression<'a> {
@@ -27,8 +27,7 @@ struct Expression<'a> {
     shell: &'a mut Shell,
 }
 
-/// The value of an expression whose expansions are done; `None` if it is malformed or divides by
-/// zero.
+/// Evaluates an expression after expansions. `None` if it is malformed or divides by zero.
 pub fn evaluate(shell: &mut Shell, text: &[u8]) -> Option<i64> {
     let mut expression = Expression { text, at: 0, depth: 0, shell };
     expression.blanks();
@@ -49,7 +48,7 @@ impl Expression<'_> {
     fn take(&mut self, operator: &str) -> bool {
         let rest = &self.text[self.at..];
         let Some(after) = rest.strip_prefix(operator.as_bytes()) else { return false };
-        // `&` is not the start of `&&`, nor `<` that of `<<`.
+        // `&` must not match the start of `&&`, nor `<` that of `<<`.
         let doubled = operator.len() == 1 && b"&|<>".contains(&operator.as_bytes()[0]);
         if doubled && after.first() == operator.as_bytes().first() {
             return false;

@@ -1,16 +1,16 @@
-//! The commands that run inside the shell, because they change it or because a fork would be a
-//! waste.
+//! The commands that run inside the shell, because they change it or because a fork would be
+//! wasteful.
 
 use super::{Flow, Shell, condition, parse, text};
 use crate::opt::number;
 use crate::prelude::*;
 
-/// A builtin gets all arguments, its own name first, and gives its status.
+/// A builtin takes all arguments, its own name first, and returns its status.
 pub(super) type Builtin = fn(&mut Shell, &[Vec<u8>]) -> core::result::Result<i32, Flow>;
 
 type Run = core::result::Result<i32, Flow>;
 
-/// All of them, but for `exec`, which the executor does itself.
+/// All builtins but `exec`, which the executor runs itself.
 const TABLE: [(&[u8], Builtin); 25] = [
     (b":", |_, _| Ok(0)),
     (b"true", |_, _| Ok(0)),
@@ -39,7 +39,7 @@ const TABLE: [(&[u8], Builtin); 25] = [
     (b"wait", wait),
 ];
 
-/// The builtin of this name.
+/// The builtin of a name.
 pub(super) fn find(name: &[u8]) -> Option<Builtin> {
     TABLE.iter().find(|(known, _)| *known == name).map(|(_, builtin)| *builtin)
 }
@@ -48,7 +48,7 @@ fn slices(arguments: &[Vec<u8>]) -> Vec<&[u8]> {
     arguments.iter().map(Vec::as_slice).collect()
 }
 
-/// Complains, with status 1.
+/// Prints an error and returns status 1.
 fn fail(
     shell: &Shell,
     arguments: &[Vec<u8>],
@@ -267,7 +267,7 @@ fn umask(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     }
 }
 
-/// `wait`: for all children, or for those named; the status is the last one's.
+/// `wait`: waits for all children or for the named ones. The status is the last one's.
 fn wait(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     if arguments.len() == 1 {
         while let Ok(Some(_)) = sys::wait(-1, 0) {}
@@ -287,8 +287,8 @@ fn wait(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     Ok(status)
 }
 
-/// `read NAME…`: one line of standard input, byte by byte, so that nothing is taken from who reads
-/// next.
+/// `read NAME…`: reads one line of standard input byte by byte, so that the next reader gets all
+/// that follows it.
 fn read(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     let raw = arguments.get(1).is_some_and(|flag| flag == b"-r");
     let names = &arguments[if raw { 2 } else { 1 }..];
@@ -337,7 +337,7 @@ fn read(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     Ok(i32::from(ended))
 }
 
-/// Where a command would come from.
+/// `type`: prints how a command name would be resolved.
 fn kind_of(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     let mut status = 0;
     for name in &arguments[1..] {
@@ -361,7 +361,7 @@ fn locate(shell: &Shell, name: &[u8]) -> Option<Vec<u8>> {
     shell.candidates(name).into_iter().find(|path| sys::access(path, sys::abi::X_OK).is_ok())
 }
 
-/// `command -v NAME`, or a command without regard to functions.
+/// `command -v NAME`, or runs a command without regard to functions.
 fn command(shell: &mut Shell, arguments: &[Vec<u8>]) -> Run {
     match arguments.get(1).map(Vec::as_slice) {
         None => Ok(0),

@@ -5,9 +5,9 @@ use crate::opt::number;
 use crate::prelude::*;
 use sys::abi;
 
-/// Evaluates a condition; the error is what to complain about, with status 2.
+/// Evaluates a condition. The error is a message; the status is then 2.
 pub fn evaluate(arguments: &[&[u8]]) -> core::result::Result<bool, String> {
-    // POSIX decides by the number of arguments, so that operands that look like operators do no
+    // As in POSIX the number of arguments decides, so that operands that look like operators do no
     // harm.
     match arguments {
         [] => Ok(false),
@@ -83,14 +83,14 @@ fn binary(left: &[u8], operator: &[u8], right: &[u8]) -> core::result::Result<bo
     })
 }
 
-/// More than POSIX demands: `-a`, `-o`, `!` and parentheses.
+/// Beyond POSIX: `-a`, `-o`, `!` and parentheses.
 struct Chain<'a> {
     arguments: &'a [&'a [u8]],
     at: usize,
     depth: u32,
 }
 
-/// How deep parentheses and negations may nest.
+/// The maximum nesting of parentheses and negations.
 const MAX_DEPTH: u32 = 100;
 
 impl Chain<'_> {

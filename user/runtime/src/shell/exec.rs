@@ -1,4 +1,4 @@
-//! Running trees: lists, pipelines, constructs, programs.
+//! Execution of syntax trees: lists, pipelines, compound commands, programs.
 
 mod redirect;
 
@@ -12,7 +12,7 @@ use sys::abi;
 
 type Run<T> = core::result::Result<T, Flow>;
 
-/// How deep functions and files may call each other before the stack is in danger.
+/// The maximum nesting of functions and sourced files, which bounds the use of the stack.
 const MAX_CALLS: u32 = 200;
 
 impl Shell {
@@ -22,7 +22,7 @@ impl Shell {
         })
     }
 
-    /// Runs a list whose status is only looked at, so that `set -e` does not apply to it.
+    /// Runs a list whose status is only tested, so that `set -e` does not apply to it.
     fn run_tested(&mut self, list: &List) -> Run<bool> {
         self.tested += 1;
         let result = self.run_list(list);
@@ -64,7 +64,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Forks a child that runs `body` in `place`; the parent gets its id.
+    /// Forks a child that runs `body` in `place`. Returns its id to the parent.
     fn spawn(&mut self, place: Place, body: impl FnOnce(&mut Shell) -> i32) -> Run<i32> {
         match sys::fork() {
             Ok(Some(child)) => {
@@ -80,7 +80,7 @@ impl Shell {
         }
     }
 
-    /// What a child makes of the way its commands ended.
+    /// The exit status of a subshell, from how its commands ended.
     fn run_in_child(&mut self, command: &Command) -> i32 {
         match self.run_command(command) {
             Ok(()) | Err(Flow::Break(_) | Flow::Continue(_)) => self.status,
@@ -131,7 +131,7 @@ impl Shell {
         self.status = status.map_or(127, |status| status.shell_status());
         interactive::take_terminal(self.interactive);
         if let Ok(status) = status {
-            interactive::tell_signal(self.interactive, status);
+            interactive::report_signal(self.interactive, status);
         }
     }
 
@@ -139,8 +139,8 @@ impl Shell {
         let interactive = self.interactive;
         let child = self.spawn(Place::Background, |shell| {
             if !interactive {
-                // Without job control, background jobs must not eat the script's input, nor die of
-                // its Ctrl-C.
+                // Without job control, background jobs must neither read the script's input nor end
+                // by its Ctrl-C.
                 let _ = (
                     sys::signal_ignore(abi::SIGINT as i32),
                     sys::signal_ignore(abi::SIGQUIT as i32),
@@ -246,7 +246,7 @@ impl Shell {
         }
     }
 
-    /// Runs a loop's body once; whether the loop goes on.
+    /// Runs a loop's body once. Returns whether the loop continues.
     fn run_body(&mut self, body: &List) -> Run<bool> {
         self.loops += 1;
         let result = self.run_list(body);
@@ -315,7 +315,7 @@ impl Shell {
         }
     }
 
-    /// Runs a program in a child, whatever functions and builtins have its name.
+    /// Runs a program in a child, even if a function or builtin has its name.
     pub(super) fn run_program(&mut self, arguments: &[Vec<u8>]) -> Run<()> {
         let child =
             self.spawn(Place::Foreground { group: 0 }, |shell| shell.exec_program(arguments))?;
@@ -323,7 +323,7 @@ impl Shell {
         Ok(())
     }
 
-    /// The `exec` builtin: redirections that stay, and a program in the shell's place.
+    /// The `exec` builtin: makes redirections permanent and replaces the shell by a program.
     fn run_exec(&mut self, arguments: &[Vec<u8>], redirects: &[Redirect]) -> Run<()> {
         if !self.redirect(redirects, None) {
             return Err(Flow::Error(1));
@@ -336,7 +336,7 @@ impl Shell {
         Err(Flow::Exit(self.exec_program(arguments)))
     }
 
-    /// Runs `body` with variables set that are put back afterwards.
+    /// Runs `body` with variables set, and restores them afterwards.
     fn with_variables(
         &mut self,
         values: Vec<(Vec<u8>, Vec<u8>)>,
@@ -358,7 +358,7 @@ impl Shell {
         result
     }
 
-    /// Marks a variable for the environment.
+    /// Marks a variable for export to the environment.
     pub(super) fn export(&mut self, name: &[u8]) {
         self.variables.entry(name.to_vec()).or_default().exported = true;
     }
@@ -398,7 +398,7 @@ impl Shell {
         }
     }
 
-    /// Replaces this process by a program. Returns the status that says why it could not.
+    /// Replaces this process by a program. Returns the exit status only on failure.
     pub(super) fn exec_program(&mut self, arguments: &[Vec<u8>]) -> i32 {
         let Some(name) = arguments.first() else { return 0 };
         let mut failure = Errno::ENOENT;
@@ -418,7 +418,7 @@ impl Shell {
         if failure == Errno::ENOENT { 127 } else { 126 }
     }
 
-    /// The paths a command's name may stand for.
+    /// The paths to try for a command name.
     pub(super) fn candidates(&self, name: &[u8]) -> Vec<Vec<u8>> {
         if name.contains(&b'/') {
             return vec![name.to_vec()];
@@ -442,7 +442,7 @@ impl Shell {
         if error != Errno::ENOEXEC {
             return error;
         }
-        // No binary: a script. A kernel that knows `#!` does not get here with one.
+        // Not a binary: a script. A kernel that knows `#!` handles those with such a line itself.
         let text = match crate::io::read_file(path) {
             Ok(text) => text,
             Err(error) => return error,

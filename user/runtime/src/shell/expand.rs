@@ -6,8 +6,8 @@ use super::syntax::*;
 use super::{Flow, Shell, arith};
 use crate::prelude::*;
 
-/// What expansion of one word has gathered: finished fields, and the one being built (`None` when
-/// there is none, which differs from an empty one).
+/// The result of expanding words so far: the finished fields, and the current one. `None` means
+/// that there is no current field; an empty field differs from none.
 #[derive(Default)]
 struct Fields {
     done: Vec<Vec<Char>>,
@@ -23,7 +23,7 @@ impl Fields {
         self.done.extend(self.current.take());
     }
 
-    /// Adds an unquoted value, splitting it where `separators` say.
+    /// Adds an unquoted value, split at `separators`.
     fn split(&mut self, value: &[u8], separators: &[u8]) {
         let is_space = |byte: u8| separators.contains(&byte) && byte.is_ascii_whitespace();
         let mut at = 0;
@@ -34,8 +34,8 @@ impl Fields {
                 self.push(&[byte], false);
                 continue;
             }
-            // A separator that is no space ends a field even if it is empty; spaces around it count
-            // with it.
+            // A non-space separator ends a field even if that is empty; spaces around it belong to
+            // it.
             let mut hard = !is_space(byte);
             while at < value.len()
                 && (is_space(value[at]) || (!hard && separators.contains(&value[at])))
@@ -52,7 +52,7 @@ impl Fields {
 }
 
 impl Shell {
-    /// All fields that the words expand to.
+    /// Expands words to fields.
     pub(super) fn expand_words(
         &mut self,
         words: &[Word],
@@ -75,12 +75,13 @@ impl Shell {
         Ok(arguments)
     }
 
-    /// One string: no splitting, no patterns. For assignments, redirections, `case`.
+    /// Expands a word to one string, without field splitting and patterns: for assignments,
+    /// redirections, `case`.
     pub(super) fn expand_single(&mut self, word: &Word) -> core::result::Result<Vec<u8>, Flow> {
         Ok(bytes_of(&self.expand_pattern(word)?))
     }
 
-    /// One string that still knows which of its characters were quoted.
+    /// Expands a word to one string that records which characters were quoted.
     pub(super) fn expand_pattern(&mut self, word: &Word) -> core::result::Result<Vec<Char>, Flow> {
         let mut fields = Fields::default();
         self.expand_parts(&tilde(self, word), &mut fields, false)?;
@@ -139,7 +140,7 @@ impl Shell {
         Ok(())
     }
 
-    /// `$@` and `$*`.
+    /// Expands `$@` and `$*`.
     fn expand_all(&mut self, name: &[u8], quoted: bool, fields: &mut Fields, split: bool) {
         let separators = self.get(b"IFS").map_or(b" \t\n".to_vec(), |value| value.to_vec());
         if quoted && name == b"*" {
@@ -156,7 +157,7 @@ impl Shell {
                 fields.split(value, &separators);
             }
         }
-        // "$@" without parameters is no field at all, not an empty one.
+        // "$@" without parameters is no field, rather than an empty one.
         if quoted
             && self.positional.is_empty()
             && fields.current.as_ref().is_some_and(Vec::is_empty)
@@ -165,7 +166,7 @@ impl Shell {
         }
     }
 
-    /// What `${NAME-word}` and its kin stand for; `None` for the word.
+    /// The replacement in `${NAME-word}` and its relatives, or `None` if `word` is to be expanded.
     fn instead(
         &mut self,
         name: &[u8],
@@ -213,7 +214,7 @@ impl Shell {
         }
     }
 
-    /// The value of a parameter, special ones included.
+    /// The value of a parameter, including special parameters.
     fn parameter_value(&self, name: &[u8]) -> Option<Vec<u8>> {
         let number = |value: i64| Some(format!("{value}").into_bytes());
         match name {
@@ -231,7 +232,7 @@ impl Shell {
         }
     }
 
-    /// The output of a command, without the newlines at its end.
+    /// The output of a command, without trailing newlines.
     fn substitute(&mut self, source: &[u8]) -> core::result::Result<Vec<u8>, Flow> {
         let fail = |shell: &Shell, error: Errno| {
             shell.error(format_args!("command substitution: {error}"))
@@ -290,7 +291,7 @@ fn remove(value: &[u8], pattern: &[Char], suffix: bool, longest: bool) -> Vec<u8
             pattern::matches(pattern, &value[..at])
         }
     };
-    // Going up finds the shortest prefix and the longest suffix first.
+    // In ascending order, the shortest prefix and the longest suffix are found first.
     let mut ways = 0..=value.len();
     let at = if suffix == longest {
         ways.find(|&at| split(at))

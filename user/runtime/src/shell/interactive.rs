@@ -1,8 +1,8 @@
 //! The shell at a terminal: prompt, process groups, Ctrl-C.
 //!
-//! While a foreground job runs, the terminal belongs to its process group, so that Ctrl-C reaches
-//! the job and not the shell. While the shell itself computes (a loop of builtins), Ctrl-C sets a
-//! flag that it looks at between commands.
+//! While a foreground job runs, its process group owns the terminal, so that Ctrl-C reaches the job
+//! and not the shell. While the shell itself computes (a loop of builtins), Ctrl-C sets a flag that
+//! is checked between commands.
 
 use super::Shell;
 use super::parse::{Parser, SyntaxError};
@@ -13,31 +13,31 @@ use sys::abi;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The terminal.
+/// The descriptor of the terminal.
 const TERMINAL: Fd = Fd::STDIN;
 
-/// Signals that a terminal sends and an interactive shell survives.
+/// Terminal signals that an interactive shell ignores.
 const TERMINAL_SIGNALS: [u32; 4] = [abi::SIGQUIT, abi::SIGTSTP, abi::SIGTTIN, abi::SIGTTOU];
 
 extern "C" fn note_interrupt(_: i32) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// Whether Ctrl-C came since the last question.
+/// Whether Ctrl-C was pressed since the last call.
 pub(super) fn take_interrupt() -> bool {
     INTERRUPTED.swap(false, Ordering::Relaxed)
 }
 
-/// Where a child belongs.
+/// The process group of a child.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
-    /// In the foreground, in the process group of the pipeline's first process, or its own if 0.
+    /// The foreground, in the process group of the pipeline's first process, or in its own if 0.
     Foreground { group: i32 },
-    /// In a group of its own, without the terminal.
+    /// A process group of its own, without the terminal.
     Background,
 }
 
-/// Moves a child to its place. Both parent and child do it, since either may run first.
+/// Moves a child to its process group. Both parent and child do this, since either may run first.
 pub(super) fn place_child(interactive: bool, child: i32, place: Place) {
     if !interactive {
         return;
@@ -65,8 +65,8 @@ pub(super) fn take_terminal(interactive: bool) {
     }
 }
 
-/// Says by what signal a job died, unless the user knows.
-pub(super) fn tell_signal(interactive: bool, status: sys::WaitStatus) {
+/// Reports the signal that ended a job, unless the user caused it.
+pub(super) fn report_signal(interactive: bool, status: sys::WaitStatus) {
     match status.signal().map(|signal| signal as u32) {
         Some(abi::SIGINT) if interactive => eprintln!(""),
         Some(abi::SIGINT | abi::SIGPIPE) | None => {}
@@ -77,7 +77,7 @@ pub(super) fn tell_signal(interactive: bool, status: sys::WaitStatus) {
     }
 }
 
-/// Gives a child the default actions again.
+/// Resets a child's signal actions to their defaults.
 pub(super) fn restore_signals() {
     for signal in TERMINAL_SIGNALS.into_iter().chain([abi::SIGINT]) {
         let _ = sys::signal_default(signal as i32);
@@ -128,7 +128,7 @@ impl Shell {
         }
     }
 
-    /// Collects children that have ended.
+    /// Reaps children that have ended, and reports them.
     fn reap(&mut self) {
         while let Ok(Some((child, status))) = sys::wait(-1, abi::WNOHANG) {
             self.ended.insert(child, status.shell_status());
@@ -136,7 +136,7 @@ impl Shell {
         }
     }
 
-    /// `PS1`, where `\w` stands for the working directory.
+    /// Expands `PS1`, in which `\w` is replaced by the working directory.
     fn prompt(&self) -> Vec<u8> {
         let format = self.get(b"PS1").unwrap_or(b"\\w # ");
         let mut prompt = Vec::new();
@@ -155,7 +155,7 @@ impl Shell {
 }
 
 impl Parser<'_> {
-    /// Whether the text breaks off in the middle of a command.
+    /// Whether the text ends in the middle of a command.
     pub(super) fn breaks_off(mut self) -> bool {
         loop {
             match self.next_command() {

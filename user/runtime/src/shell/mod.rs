@@ -1,10 +1,10 @@
 //! The shell: POSIX's grammar and expansions, without aliases, traps and job control beyond the
 //! foreground job.
 //!
-//! [`parse`] makes trees ([`syntax`]) of text, [`expand`] makes arguments of words, [`exec`] runs
-//! trees, [`builtins`] are the commands that must run in the shell's own process. A [`Shell`] is
-//! everything that changes as it runs. A subshell is a fork: nothing is ever copied or restored by
-//! hand, but for the descriptors of a builtin.
+//! [`parse`] turns text into trees ([`syntax`]), [`expand`] turns words into arguments, [`exec`]
+//! runs trees, [`builtins`] are the commands that run in the shell's own process. A [`Shell`] is
+//! all state that changes at run time. A subshell is a fork, so no state is copied or restored by
+//! hand, except for the descriptors of a builtin.
 
 pub mod arith;
 pub mod builtins;
@@ -23,14 +23,14 @@ use alloc::rc::Rc;
 use parse::{Parser, SyntaxError};
 use syntax::Command;
 
-/// A variable.
+/// A shell variable.
 #[derive(Clone, Default)]
 struct Variable {
     value: Option<Vec<u8>>,
     exported: bool,
 }
 
-/// What `set` switches.
+/// The options of `set`.
 #[derive(Default)]
 struct Options {
     /// `-e`
@@ -42,45 +42,45 @@ struct Options {
 }
 
 impl Options {
-    /// The letters that are on.
+    /// The letters of the options that are on.
     fn letters(&self) -> Vec<u8> {
         let all = [(self.exit_on_error, b'e'), (self.unset_is_error, b'u'), (self.trace, b'x')];
         all.iter().filter(|(on, _)| *on).map(|(_, letter)| *letter).collect()
     }
 }
 
-/// Why the normal flow of commands is left.
+/// Why commands are not run in sequence any more.
 #[derive(Debug, PartialEq)]
 enum Flow {
-    /// `break` out of so many loops.
+    /// `break` out of this many loops.
     Break(u32),
-    /// Out of all but one of so many loops, and on with that one.
+    /// `continue` the outermost of this many loops.
     Continue(u32),
-    /// Out of a function or a file.
+    /// `return` from a function or a file.
     Return(i32),
-    /// Out of the shell.
+    /// `exit` from the shell.
     Exit(i32),
-    /// An error that ends a script, but only the line of an interactive shell.
+    /// An error that ends a script, or the current line of an interactive shell.
     Error(i32),
 }
 
-/// A shell's state.
+/// The state of a shell.
 pub struct Shell {
     variables: BTreeMap<Vec<u8>, Variable>,
     functions: BTreeMap<Vec<u8>, Rc<Command>>,
     positional: Vec<Vec<u8>>,
     name: Vec<u8>,
     status: i32,
-    /// Set by a command substitution, since a command without words takes its status.
+    /// Set by a command substitution: a command without words takes its status.
     substituted: bool,
     id: i32,
     last_background: Option<i32>,
-    /// Ended background processes that nobody has waited for yet, and how they ended.
+    /// The statuses of background processes that have ended and were not waited for.
     ended: BTreeMap<i32, i32>,
     options: Options,
-    /// How many conditions are being tested: there `set -e` does not apply.
+    /// How many conditions are being tested: in these `set -e` does not apply.
     tested: u32,
-    /// How deep functions and files call each other.
+    /// The current nesting of functions and sourced files.
     calls: u32,
     loops: u32,
     interactive: bool,
@@ -97,7 +97,7 @@ impl Shell {
             }
         }
         let fixed = |value: &[u8]| Variable { value: Some(value.to_vec()), exported: false };
-        // What the environment says about field separators is not to be trusted, says POSIX.
+        // POSIX: field separators are not taken from the environment.
         variables.insert(b"IFS".to_vec(), fixed(b" \t\n"));
         variables.entry(b"PATH".to_vec()).or_insert_with(|| fixed(b"/bin:/sbin"));
         Shell {
@@ -118,28 +118,28 @@ impl Shell {
         }
     }
 
-    /// Sets `$1` and so on.
+    /// Sets the positional parameters.
     pub fn set_positional(&mut self, values: &[&[u8]]) {
         self.positional = values.iter().map(|value| value.to_vec()).collect();
     }
 
-    /// A variable's value.
+    /// The value of a variable.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.variables.get(name)?.value.as_deref()
     }
 
-    /// Assigns a variable.
+    /// Assigns to a variable.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         self.variables.entry(name.to_vec()).or_default().value = Some(value.to_vec());
     }
 
-    /// Says what is wrong, and makes of it what ends the script.
+    /// Prints an error, and returns the flow that ends the script.
     fn error(&self, message: core::fmt::Arguments<'_>) -> Flow {
         eprintln!("{}: {message}", Show(&self.name));
         Flow::Error(2)
     }
 
-    /// In a fresh child: no longer the user's shell.
+    /// In a new child: it is not interactive any more.
     fn enter_subshell(&mut self) {
         self.interactive = false;
         self.ended.clear();
@@ -155,8 +155,8 @@ impl Shell {
         }
     }
 
-    /// Runs commands from standard input as they come, a line read only when those before it have
-    /// run: what they read themselves is theirs.
+    /// Runs commands from standard input. A line is read only after those before it have run, since
+    /// they may read standard input, too.
     pub fn run_input(&mut self) -> i32 {
         let mut text = Vec::new();
         loop {
@@ -177,7 +177,7 @@ impl Shell {
         }
     }
 
-    /// Runs a text in this shell, with whatever leaves the flow passed on.
+    /// Runs a text in this shell and passes on how its flow ended.
     fn run_commands(&mut self, text: &[u8]) -> core::result::Result<(), Flow> {
         let mut parser = Parser::new(text);
         loop {

@@ -1,8 +1,8 @@
-//! From text to [`List`]s: a recursive-descent parser straight on the bytes, one complete command
-//! at a time.
+//! The parser: from text to [`List`]s, by recursive descent on the bytes, one complete command at a
+//! time.
 //!
-//! A script is parsed as far as its next command ends and no farther, so that what comes before an
-//! error still runs, as POSIX has it. Nothing is ever executed here.
+//! A script is parsed only to the end of its next command, so that the commands before a syntax
+//! error still run, as in POSIX. Nothing is executed here.
 
 mod redirect;
 mod words;
@@ -11,25 +11,25 @@ use super::syntax::*;
 use crate::prelude::*;
 use alloc::rc::Rc;
 
-/// Why a text is no command.
+/// Why a text is not a command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SyntaxError {
-    /// The text ends in the middle: more lines may complete it.
+    /// The text ends in the middle of a command: more lines may complete it.
     Incomplete,
-    /// This token does not belong here.
+    /// This token is not allowed here.
     Unexpected(Vec<u8>),
 }
 
 type Parse<T> = core::result::Result<T, SyntaxError>;
 
-/// How deep constructs may nest: the parser and the executor recurse, and stacks end.
+/// The maximum nesting of compound commands, which bounds the stack of parser and executor.
 const MAX_DEPTH: u32 = 100;
 
-/// A position in a text.
+/// A parser: the text and a position in it.
 pub struct Parser<'a> {
     source: &'a [u8],
     at: usize,
-    /// Where the text goes on after the here-documents that begin at the next newline.
+    /// The position after the here-documents that begin at the next newline.
     after_documents: Option<usize>,
     depth: u32,
 }
@@ -39,7 +39,7 @@ const RESERVED: [&[u8]; 14] = [
     b"esac", b"}", b"in",
 ];
 
-/// Reserved words that end a list.
+/// The reserved words that end a list.
 const CLOSING: [&[u8]; 8] = [b"then", b"else", b"elif", b"fi", b"do", b"done", b"esac", b"}"];
 
 fn is_blank(byte: u8) -> bool {
@@ -50,7 +50,7 @@ fn is_meta(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')')
 }
 
-/// Whether `name` can be a variable's.
+/// Whether `name` is a valid name of a variable.
 pub fn is_name(name: &[u8]) -> bool {
     name.first().is_some_and(|&byte| is_name_byte(byte) && !byte.is_ascii_digit())
         && name.iter().all(|&byte| is_name_byte(byte))
@@ -60,7 +60,7 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Adds a character to a word.
+/// Appends a character to a word.
 fn push(word: &mut Word, byte: u8, quoted: bool) {
     match word.last_mut() {
         Some(Part::Text { bytes, quoted: before }) if *before == quoted => bytes.push(byte),
@@ -68,7 +68,7 @@ fn push(word: &mut Word, byte: u8, quoted: bool) {
     }
 }
 
-/// The bytes of a word that is one piece of plain text.
+/// The bytes of a word that consists of one piece of plain text.
 fn plain(word: &Word) -> Option<&[u8]> {
     match word.as_slice() {
         [Part::Text { bytes, quoted: false }] => Some(bytes),
@@ -82,7 +82,8 @@ impl<'a> Parser<'a> {
         Parser { source, at: 0, after_documents: None, depth: 0 }
     }
 
-    /// The next complete command (a line, or several if a construct spans them); `None` at the end.
+    /// The next complete command: a line, or several if a compound command spans them. `None` at
+    /// the end.
     pub fn next_command(&mut self) -> Parse<Option<List>> {
         self.newlines();
         if self.peek().is_none() {
@@ -111,7 +112,7 @@ impl<'a> Parser<'a> {
         found
     }
 
-    /// The error for what stands here.
+    /// The error for the token at the current position.
     fn unexpected(&self) -> SyntaxError {
         let rest = self.rest();
         if rest.is_empty() {
@@ -125,7 +126,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// Passes blanks, joined lines and a comment.
+    /// Skips blanks, line continuations and a comment.
     fn blanks(&mut self) {
         loop {
             match self.peek() {
@@ -140,7 +141,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Passes one newline, and the here-documents behind it.
+    /// Skips one newline and the here-documents after it.
     fn newline(&mut self) -> bool {
         self.blanks();
         let found = self.take(b"\n");
@@ -154,7 +155,7 @@ impl<'a> Parser<'a> {
         while self.newline() {}
     }
 
-    /// Whether the reserved word stands here; passes it.
+    /// Skips the reserved word if it is next. Returns whether it was.
     fn reserved(&mut self, word: &[u8]) -> bool {
         self.blanks();
         let found = self.at_reserved(word);
@@ -175,7 +176,7 @@ impl<'a> Parser<'a> {
         if self.reserved(word) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    /// Commands up to the end of the line.
+    /// Parses commands up to the end of the line.
     fn list_on_line(&mut self) -> Parse<List> {
         let mut list = Vec::new();
         loop {
@@ -198,7 +199,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Commands over any number of lines, up to what closes the construct around them.
+    /// Parses commands over any number of lines, up to the end of the enclosing compound command.
     fn compound_list(&mut self) -> Parse<List> {
         let mut list = Vec::new();
         loop {
@@ -211,7 +212,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A compound list that must not be empty, and the word that ends it.
+    /// Parses a non-empty compound list and the word that ends it.
     fn body(&mut self, end: &[u8]) -> Parse<List> {
         let list = self.compound_list()?;
         if list.is_empty() {
@@ -411,7 +412,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// `NAME=…` taken apart.
+/// Splits `NAME=…`.
 fn split_assignment(word: &Word) -> Option<(Vec<u8>, Word)> {
     let Some(Part::Text { bytes, quoted: false }) = word.first() else { return None };
     let equals = bytes.iter().position(|&byte| byte == b'=')?;

@@ -2,13 +2,13 @@
 
 use crate::prelude::*;
 
-/// A character of an expanded word: its byte, and whether it was quoted and so stands for itself.
+/// A character of an expanded word: the byte, and whether it was quoted and so matches only itself.
 pub type Char = (u8, bool);
 
-/// Whether the pattern matches all of `text`. Linear but for the number of stars.
+/// Whether the pattern matches all of `text`. Takes linear time for each star.
 pub fn matches(pattern: &[Char], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where to go on if what follows the last star does not match after all.
+    // Where to resume if the text after the last star does not match.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         if pattern.get(p) == Some(&(b'*', false)) {
@@ -34,7 +34,7 @@ pub fn matches(pattern: &[Char], text: &[u8]) -> bool {
     }
 }
 
-/// How many pattern characters match `byte`, if any do.
+/// The number of pattern characters that match `byte`, or `None` if they do not.
 fn match_one(pattern: &[Char], byte: u8) -> Option<usize> {
     match *pattern.first()? {
         (b'?', false) => Some(1),
@@ -72,12 +72,12 @@ fn bracket(pattern: &[Char], byte: u8) -> Option<(bool, usize)> {
     }
 }
 
-/// Whether any character would be special.
+/// Whether any character is special.
 pub fn is_pattern(word: &[Char]) -> bool {
     word.iter().any(|&(byte, quoted)| !quoted && matches!(byte, b'*' | b'?' | b'['))
 }
 
-/// The paths that match, sorted; none if nothing does.
+/// The paths that match, sorted; empty if none does.
 pub fn expand(pattern: &[Char]) -> Vec<Vec<u8>> {
     let mut found = vec![Vec::new()];
     let components: Vec<&[Char]> = pattern.split(|&(byte, _)| byte == b'/').collect();
@@ -99,8 +99,8 @@ pub fn expand(pattern: &[Char]) -> Vec<Vec<u8>> {
     found
 }
 
-/// Adds to `found` what `component` matches in the directory `prefix` (empty, or ending in a
-/// slash).
+/// Adds to `found` the entries of the directory `prefix` that match `component`. `prefix` is empty
+/// or ends with a slash.
 fn descend(prefix: &[u8], component: &[Char], found: &mut Vec<Vec<u8>>) {
     let with = |name: &[u8]| [prefix, name].concat();
     if !is_pattern(component) {

@@ -1,14 +1,13 @@
-//! What a line of shell means, as a tree. Names follow POSIX's shell grammar.
+//! The syntax tree of the shell. The names follow POSIX's shell grammar.
 
 use crate::prelude::*;
 use alloc::rc::Rc;
 
-/// A piece of a word. `quoted` says that its value is neither split into fields nor taken as a
-/// pattern.
+/// A part of a word. The value of a quoted part is neither split into fields nor used as a pattern.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Part {
-    /// Characters as they stand.
+    /// Literal characters.
     Text { bytes: Vec<u8>, quoted: bool },
     /// `$NAME` and `${NAME…}`.
     Parameter { name: Vec<u8>, modifier: Option<Modifier>, quoted: bool },
@@ -21,13 +20,13 @@ pub enum Part {
 /// A word before expansion.
 pub type Word = Vec<Part>;
 
-/// What `${NAME…}` does with the value.
+/// What `${NAME…}` does to the value.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Modifier {
     /// `${#NAME}`
     Length,
-    /// `-`, `=`, `?` or `+`; with a colon an empty value counts as none.
+    /// `-`, `=`, `?` or `+`. With a colon an empty value counts as unset.
     Instead { operator: u8, colon: bool, word: Word },
     /// `#`, `##`, `%` and `%%`.
     Remove { suffix: bool, longest: bool, pattern: Word },
@@ -53,11 +52,11 @@ pub enum RedirectKind {
 /// One redirection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redirect {
-    /// The descriptor redirected.
+    /// The redirected descriptor.
     pub fd: Fd,
-    /// How.
+    /// The operator.
     pub kind: RedirectKind,
-    /// To what.
+    /// A file name, a descriptor's number, or the here-document.
     pub target: Word,
 }
 
@@ -67,13 +66,13 @@ pub struct Redirect {
 pub enum Command {
     /// Assignments, then a program or builtin with its arguments.
     Simple { assignments: Vec<(Vec<u8>, Word)>, words: Vec<Word>, redirects: Vec<Redirect> },
-    /// A construct of its own.
+    /// A compound command.
     Compound { body: Compound, redirects: Vec<Redirect> },
     /// `name() body`
     Function { name: Vec<u8>, body: Rc<Command> },
 }
 
-/// The constructs.
+/// Compound commands.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Compound {
@@ -81,7 +80,7 @@ pub enum Compound {
     Group(List),
     /// `( … )`
     Subshell(List),
-    /// `if` and `elif` arms, each a condition and a body, then `else`.
+    /// The `if` and `elif` arms, each a condition and a body; then `else`.
     If { arms: Vec<(List, List)>, otherwise: List },
     /// `while`, or `until` if the loop ends when the condition holds.
     Loop { until: bool, condition: List, body: List },
@@ -94,13 +93,13 @@ pub enum Compound {
 /// Commands joined by `|`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
-    /// Begins with `!`.
+    /// Whether the pipeline begins with `!`.
     pub negated: bool,
     /// The commands, at least one.
     pub commands: Vec<Command>,
 }
 
-/// What stands between two pipelines of a list.
+/// The operator between two pipelines of a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Connector {
     /// `&&`
@@ -114,11 +113,11 @@ pub enum Connector {
 pub struct AndOr {
     /// The first pipeline.
     pub first: Pipeline,
-    /// The others, each with what stands before it.
+    /// The other pipelines, each with the operator before it.
     pub rest: Vec<(Connector, Pipeline)>,
-    /// Ends with `&`.
+    /// Whether the list ends with `&`.
     pub background: bool,
 }
 
-/// Commands one after the other.
+/// Commands in sequence.
 pub type List = Vec<AndOr>;

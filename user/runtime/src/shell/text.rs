@@ -1,9 +1,8 @@
-//! What `echo` and `printf` make of their arguments, and the names of signals. Shared with the
-//! programs of these names.
+//! The output of `echo` and `printf`, and the names of signals. The tools of these names share it.
 
 use crate::prelude::*;
 
-/// What `echo` prints: `-n` leaves the newline out, `-e` takes escapes.
+/// The output of `echo`: `-n` omits the newline, `-e` expands escapes.
 pub fn echo(arguments: &[&[u8]]) -> Vec<u8> {
     let (mut newline, mut escapes) = (true, false);
     let mut rest = arguments;
@@ -26,7 +25,7 @@ pub fn echo(arguments: &[&[u8]]) -> Vec<u8> {
     text
 }
 
-/// Replaces backslash escapes; says whether `\c` asked for the end of all output.
+/// Expands backslash escapes. Returns whether `\c` asked to end all output.
 fn unescape(text: &[u8]) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     let mut rest = text;
@@ -65,7 +64,7 @@ fn unescape(text: &[u8]) -> (Vec<u8>, bool) {
     (out, false)
 }
 
-/// Up to `most` digits of `radix` from the front of `text`.
+/// Parses up to `most` digits of `radix` from the front of `text`.
 fn take_number(text: &mut &[u8], radix: u32, most: usize) -> u8 {
     let mut value = 0u32;
     for _ in 0..most {
@@ -77,8 +76,8 @@ fn take_number(text: &mut &[u8], radix: u32, most: usize) -> u8 {
     value as u8
 }
 
-/// What `printf FORMAT ARGUMENTS…` prints: the format is used again while arguments are left. False
-/// if an argument was no number.
+/// The output of `printf FORMAT ARGUMENTS…`, and whether all arguments were valid. The format is
+/// reused while arguments are left.
 pub fn printf(format: &[u8], arguments: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     let mut good = true;
@@ -108,7 +107,7 @@ pub fn printf(format: &[u8], arguments: &[&[u8]]) -> (Vec<u8>, bool) {
     }
 }
 
-/// One `%` conversion; `rest` stands behind the percent sign.
+/// Applies one `%` conversion; `rest` begins after the percent sign.
 fn conversion(
     rest: &mut &[u8],
     arguments: &mut core::slice::Iter<'_, &[u8]>,
@@ -178,7 +177,7 @@ fn conversion(
     good
 }
 
-/// Signals with the names that `kill` takes and the texts that shells print.
+/// Signals: number, the name that `kill` accepts, and the text that shells print.
 pub const SIGNALS: [(i32, &str, &str); 31] = [
     (1, "HUP", "Hangup"),
     (2, "INT", "Interrupt"),
@@ -213,7 +212,7 @@ pub const SIGNALS: [(i32, &str, &str); 31] = [
     (31, "SYS", "Bad system call"),
 ];
 
-/// A signal in words.
+/// The text of a signal.
 pub fn signal_text(signal: i32) -> &'static str {
     SIGNALS
         .iter()

@@ -4,34 +4,34 @@ use super::{Fd, Result, abi, c_string, call};
 use crate::errno::Errno;
 use foundation::{ByteCount, FileOffset};
 
-/// What `stat` fills in.
+/// The attributes of a file.
 pub type Stat = abi::stat;
 
-/// Reads into the start of `buffer`; 0 at the end of the file.
+/// Reads into the start of `buffer`. Returns the count, which is 0 at the end of the file.
 pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes within the slice.
     unsafe { call!(__NR_read, fd, buffer.as_mut_ptr(), buffer.len()) }
 }
 
-/// Reads at `offset`, leaving the file offset alone.
+/// Reads at `offset`, without changing the file offset.
 pub fn pread(fd: Fd, buffer: &mut [u8], offset: FileOffset) -> Result<usize> {
     // SAFETY: the kernel writes within the slice.
     unsafe { call!(__NR_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset) }
 }
 
-/// Writes as much of `bytes` as goes in one call.
+/// Writes `bytes`. Returns the count, which may be short.
 pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
     // SAFETY: the kernel only reads the slice.
     unsafe { call!(__NR_write, fd, bytes.as_ptr(), bytes.len()) }
 }
 
-/// Writes at `offset`, leaving the file offset alone.
+/// Writes at `offset`, without changing the file offset.
 pub fn pwrite(fd: Fd, bytes: &[u8], offset: FileOffset) -> Result<usize> {
     // SAFETY: the kernel only reads the slice.
     unsafe { call!(__NR_pwrite64, fd, bytes.as_ptr(), bytes.len(), offset) }
 }
 
-/// Writes all of `bytes`, in as many calls as it takes.
+/// Writes all of `bytes`, in as many calls as necessary.
 pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         match write(fd, bytes) {
@@ -44,7 +44,7 @@ pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Reads until `buffer` is full or the file ends.
+/// Reads until `buffer` is full or the file ends. Returns the count.
 pub fn read_full(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -58,7 +58,7 @@ pub fn read_full(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     Ok(filled)
 }
 
-/// Opens a path relative to the working directory, with `O_CLOEXEC` only if asked.
+/// Opens a path relative to the working directory. `O_CLOEXEC` is not implied.
 pub fn open(path: &[u8], flags: u32, mode: u32) -> Result<Fd> {
     let path = c_string(path)?;
     // SAFETY: the kernel only reads the string.
@@ -74,7 +74,7 @@ pub fn close(fd: Fd) -> Result<()> {
     unsafe { call!(__NR_close, fd).map(drop) }
 }
 
-/// Moves the file offset; `whence` is `SEEK_SET`, `SEEK_CUR` or `SEEK_END`.
+/// Moves the file offset and returns it; `whence` is `SEEK_SET`, `SEEK_CUR` or `SEEK_END`.
 pub fn lseek(fd: Fd, offset: i64, whence: u32) -> Result<u64> {
     // SAFETY: touches no memory.
     unsafe { call!(__NR_lseek, fd, offset, whence).map(|at| at as u64) }
@@ -85,12 +85,12 @@ fn empty_stat() -> Stat {
     unsafe { core::mem::zeroed() }
 }
 
-/// What a path names, after following symbolic links.
+/// The attributes of a file, following symbolic links.
 pub fn stat(path: &[u8]) -> Result<Stat> {
     stat_at(path, 0)
 }
 
-/// What a path names, a symbolic link itself included.
+/// The attributes of a file or of a symbolic link.
 pub fn lstat(path: &[u8]) -> Result<Stat> {
     stat_at(path, abi::AT_SYMLINK_NOFOLLOW)
 }
@@ -103,7 +103,7 @@ fn stat_at(path: &[u8], flags: u32) -> Result<Stat> {
     Ok(stat)
 }
 
-/// What a descriptor refers to.
+/// The attributes of an open file.
 pub fn fstat(fd: Fd) -> Result<Stat> {
     let mut stat = empty_stat();
     // SAFETY: the kernel fills in the structure.
@@ -111,7 +111,7 @@ pub fn fstat(fd: Fd) -> Result<Stat> {
     Ok(stat)
 }
 
-/// Directory entries as the kernel packs them.
+/// Reads directory entries, packed as by the kernel. Returns the bytes used.
 pub fn getdents64(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes within the slice.
     unsafe { call!(__NR_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) }
@@ -143,7 +143,7 @@ path_calls! {
     chown = __NR_chown(user: u32, group: u32);
     /// Changes the working directory.
     chdir = __NR_chdir();
-    /// Asks whether the file may be used so; 0 asks only whether it is there.
+    /// Checks permissions; mode 0 checks existence only.
     access = __NR_access(mode: u32);
 }
 
@@ -159,9 +159,9 @@ macro_rules! two_path_calls {
 }
 
 two_path_calls! {
-    /// Gives a file another name, replacing what had it.
+    /// Renames a file, replacing the target if it exists.
     rename = __NR_rename;
-    /// Gives a file one more name.
+    /// Makes a hard link.
     link = __NR_link;
     /// Makes `to` a symbolic link to `from`.
     symlink = __NR_symlink;
@@ -184,7 +184,7 @@ descriptor_calls! {
     fsync = __NR_fsync();
     /// Sets permission bits.
     fchmod = __NR_fchmod(mode: u32);
-    /// Descriptor flags and the like.
+    /// Descriptor flags and other commands.
     fcntl = __NR_fcntl(command: u32, argument: usize);
 }
 
@@ -200,7 +200,7 @@ pub fn dup2(fd: Fd, target: Fd) -> Result<Fd> {
     unsafe { call!(__NR_dup2, fd, target).map(|copy| Fd(copy as i32)) }
 }
 
-/// A pipe: the end to read from, and the end to write to.
+/// A pipe: the read end and the write end.
 pub fn pipe(flags: u32) -> Result<[Fd; 2]> {
     let mut ends = [Fd::NONE; 2];
     // SAFETY: the kernel fills in two descriptors.
@@ -225,7 +225,7 @@ pub fn getcwd() -> Result<alloc::vec::Vec<u8>> {
     Ok(path)
 }
 
-/// What a symbolic link holds.
+/// The target of a symbolic link.
 pub fn readlink(path: &[u8]) -> Result<alloc::vec::Vec<u8>> {
     let path = c_string(path)?;
     let mut target = alloc::vec![0; abi::PATH_MAX as usize];
@@ -252,7 +252,7 @@ pub fn mount(source: &[u8], target: &[u8], kind: &[u8], flags: u32, options: &[u
     unsafe { call!(__NR_mount, source, target, kind, flags, options).map(drop) }
 }
 
-/// The file system that a path lies on.
+/// The figures of the file system that a path is on.
 pub fn statfs(path: &[u8]) -> Result<abi::statfs> {
     let path = c_string(path)?;
     // SAFETY: plain numbers, for which zero is a value; the kernel fills them in.
@@ -263,7 +263,7 @@ pub fn statfs(path: &[u8]) -> Result<abi::statfs> {
     }
 }
 
-/// Flushes everything to its servers.
+/// Flushes all file systems.
 pub fn sync() {
     // SAFETY: touches no memory.
     let _ = unsafe { call!(__NR_sync) };

@@ -3,7 +3,7 @@
 use super::{Fd, Result, abi, call};
 use foundation::FileOffset;
 
-/// Maps fresh zeros, readable and writable, private, reserving nothing.
+/// Maps zeros: private, readable and writable, without reservation.
 pub fn map_anonymous(len_bytes: usize) -> Result<*mut u8> {
     let flags = abi::MAP_PRIVATE | abi::MAP_ANONYMOUS | abi::MAP_NORESERVE;
     // SAFETY: without MAP_FIXED nothing that exists is touched.
@@ -12,10 +12,10 @@ pub fn map_anonymous(len_bytes: usize) -> Result<*mut u8> {
     }
 }
 
-/// mmap(2) as it is.
+/// mmap(2), unchanged.
 ///
 /// # Safety
-/// With `MAP_FIXED` the range must be the caller's to replace.
+/// With `MAP_FIXED` the caller must own the range that is replaced.
 pub unsafe fn mmap(
     address: usize,
     len_bytes: usize,
@@ -34,7 +34,7 @@ pub unsafe fn mmap(
 /// munmap(2).
 ///
 /// # Safety
-/// Nothing may refer to the range any more.
+/// No reference into the range may exist any more.
 pub unsafe fn unmap(start: *mut u8, len_bytes: usize) -> Result<()> {
     // SAFETY: the caller's promise.
     unsafe { call!(__NR_munmap, start, len_bytes).map(drop) }
@@ -49,10 +49,10 @@ pub unsafe fn mprotect(start: *mut u8, len_bytes: usize, protection: u32) -> Res
     unsafe { call!(__NR_mprotect, start, len_bytes, protection).map(drop) }
 }
 
-/// Moves the end of the heap and returns where it is now; 0 asks.
+/// Moves the end of the heap and returns the new end; 0 returns the current one.
 ///
 /// # Safety
-/// Nothing may lie in what is given up.
+/// No reference into the released range may exist.
 pub unsafe fn brk(end: usize) -> usize {
     // SAFETY: the caller's promise.
     unsafe { super::syscall(abi::__NR_brk, [end, 0, 0, 0, 0, 0]) as usize }

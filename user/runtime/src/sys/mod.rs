@@ -1,8 +1,8 @@
-//! Linux's system calls on x86_64: the raw instruction, and a plain function for each call that a
-//! program here makes.
+//! Linux's system calls on x86_64: the raw instruction, and a function for each call that a program
+//! here makes.
 //!
-//! Wrappers take slices and give `Result`; they check nothing themselves. Programs that want to
-//! pass nonsense (the tests do) use [`syscall`].
+//! The wrappers take slices and return `Result`; they check nothing themselves. Tests that pass
+//! invalid arguments use [`syscall`].
 
 pub mod file;
 pub mod memory;
@@ -27,7 +27,7 @@ use foundation::{ByteCount, FileOffset};
 /// A result whose error is the system call's.
 pub type Result<T> = core::result::Result<T, Errno>;
 
-/// A file descriptor. It does not own the open file: the program closes it, or leaves that to exit.
+/// A file descriptor. It does not own the open file: the program closes it, or exit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Fd(pub i32);
@@ -41,7 +41,7 @@ impl Fd {
     pub const STDERR: Self = Self(2);
     /// No descriptor: -1.
     pub const NONE: Self = Self(-1);
-    /// In place of a directory's descriptor: the working directory.
+    /// The working directory, where a directory's descriptor is expected.
     pub const WORKING_DIRECTORY: Self = Self(abi::AT_FDCWD);
 
     /// The descriptor as a system call's argument.
@@ -64,16 +64,16 @@ impl fmt::Display for Fd {
     }
 }
 
-/// The largest error number; results from `-4095` to `-1` are errors.
+/// The largest error number: results from `-4095` to `-1` are errors.
 const MAX_ERRNO: isize = 4095;
 
-/// Enters the kernel with call `number` and returns what comes back in `rax`.
+/// Makes system call `number` and returns the result in `rax`.
 ///
 /// # Safety
-/// Whatever the call does to this process's memory must be sound.
+/// The effect of the call on this process's memory must be sound.
 pub unsafe fn syscall(number: u32, arguments: [usize; 6]) -> isize {
     let result: isize;
-    // SAFETY: the instruction changes rax, rcx and r11, and what the caller vouches for.
+    // SAFETY: the instruction changes rax, rcx and r11; the caller vouches for the rest.
     unsafe {
         core::arch::asm!(
             "syscall",
@@ -92,14 +92,14 @@ pub unsafe fn syscall(number: u32, arguments: [usize; 6]) -> isize {
     result
 }
 
-/// Tells errors from results.
+/// Splits results from errors.
 pub fn check(result: isize) -> Result<usize> {
     if (-MAX_ERRNO..0).contains(&result) { Err(Errno(-result as u16)) } else { Ok(result as usize) }
 }
 
-/// What can be an argument of a system call.
+/// A type that can be an argument of a system call.
 pub trait Argument {
-    /// The value as a register holds it: sign-extended where it is signed.
+    /// The value in a register. Signed types are sign-extended.
     fn to_register(self) -> usize;
 }
 
@@ -161,7 +161,7 @@ macro_rules! call {
 }
 pub(crate) use call;
 
-/// A path or other string as the kernel takes it. A zero byte inside can name nothing that exists.
+/// A path or other string as the kernel expects it. A zero byte inside is EINVAL.
 pub(crate) fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Errno::EINVAL)
 }

@@ -1,38 +1,38 @@
-//! Processes, time, the machine.
+//! Processes, time, and the machine.
 
 use super::{Result, abi, c_string, call};
 use crate::errno::Errno;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// What `uname` fills in.
+/// The names that `uname` returns.
 pub type Names = linux_raw_sys::system::new_utsname;
 
-/// What `sysinfo` fills in.
+/// The figures that `sysinfo` returns.
 pub type SystemInfo = linux_raw_sys::system::sysinfo;
 
-/// What became of a child.
+/// The status of a child, as wait4(2) returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitStatus(pub i32);
 
 impl WaitStatus {
-    /// The status it passed to exit, if it did.
+    /// The exit status, if the child exited.
     pub fn exit_code(self) -> Option<i32> {
         (self.0 & 0x7f == 0).then_some((self.0 >> 8) & 0xff)
     }
 
-    /// The signal that ended it, if one did.
+    /// The signal that ended the child, if one did.
     pub fn signal(self) -> Option<i32> {
         let signal = self.0 & 0x7f;
         (signal != 0 && signal != 0x7f).then_some(signal)
     }
 
-    /// The signal that stopped it, if one did.
+    /// The signal that stopped the child, if one did.
     pub fn stopped(self) -> Option<i32> {
         (self.0 & 0xff == 0x7f).then_some((self.0 >> 8) & 0xff)
     }
 
-    /// What a shell makes of it in `$?`.
+    /// The status in a shell's `$?`.
     pub fn shell_status(self) -> i32 {
         self.exit_code().or(self.signal().map(|signal| 128 + signal)).unwrap_or(128)
     }
@@ -46,10 +46,10 @@ pub fn exit(status: i32) -> ! {
     }
 }
 
-/// Copies the process: `None` in the child, the child's id in the parent.
+/// Forks: returns `None` in the child, the child's id in the parent.
 pub fn fork() -> Result<Option<i32>> {
-    // SAFETY: parent and child have memory of their own. The program has no other thread that could
-    // hold a lock.
+    // SAFETY: parent and child have separate memory. No other thread of the program can hold a
+    // lock.
     let id = unsafe { call!(__NR_fork)? };
     Ok((id != 0).then_some(id as i32))
 }
@@ -71,7 +71,7 @@ pub fn execve(path: &[u8], args: &[&[u8]], environment: &[&[u8]]) -> Errno {
     run().err().unwrap_or(Errno::EINVAL)
 }
 
-/// Waits for a child: `id` as for waitpid. `None` with `WNOHANG` and nothing to report.
+/// Waits for a child; `id` as in waitpid. Returns `None` with `WNOHANG` if no child has changed.
 pub fn wait(id: i32, options: u32) -> Result<Option<(i32, WaitStatus)>> {
     let mut status = 0i32;
     loop {
@@ -85,7 +85,7 @@ pub fn wait(id: i32, options: u32) -> Result<Option<(i32, WaitStatus)>> {
     }
 }
 
-/// Waits for one child until it has ended.
+/// Waits until one child has ended.
 pub fn wait_for(id: i32) -> Result<WaitStatus> {
     wait(id, 0)?.map(|(_, status)| status).ok_or(Errno::ECHILD)
 }
@@ -103,17 +103,17 @@ macro_rules! simple_calls {
 simple_calls! {
     /// Sends a signal.
     kill = __NR_kill(id: i32, signal: i32) -> i32;
-    /// Moves a process into a process group; zeros mean this one.
+    /// Moves a process into a process group; 0 is the calling process and its own group.
     setpgid = __NR_setpgid(id: i32, group: i32) -> i32;
-    /// Starts a session without a terminal.
+    /// Starts a session without a controlling terminal.
     setsid = __NR_setsid() -> i32;
-    /// Lets another process run.
+    /// Yields the processor.
     sched_yield = __NR_sched_yield() -> i32;
     /// Operations on the process itself.
     prctl = __NR_prctl(operation: u32, first: usize, second: usize, third: usize, fourth: usize) -> usize;
-    /// Sets the bits that new files never get; returns the old ones.
+    /// Sets the permission bits that new files do not get. Returns the old mask.
     umask = __NR_umask(mask: u32) -> u32;
-    /// Ends, restarts or powers off the machine.
+    /// Restarts or powers off the machine.
     reboot = __NR_reboot(magic: u32, magic2: u32, command: u32) -> i32;
 }
 
@@ -129,14 +129,14 @@ pub fn getppid() -> i32 {
     unsafe { call!(__NR_getppid).unwrap_or(0) as i32 }
 }
 
-/// Switches the machine off.
+/// Powers the machine off. Returns only on failure.
 pub fn power_off() -> Errno {
     let off =
         reboot(abi::LINUX_REBOOT_MAGIC1, abi::LINUX_REBOOT_MAGIC2, abi::LINUX_REBOOT_CMD_POWER_OFF);
     off.err().unwrap_or(Errno::EINVAL)
 }
 
-/// What the system calls itself.
+/// The system's name and version.
 pub fn uname() -> Result<Names> {
     // SAFETY: plain numbers, for which zero is a value; the kernel fills them in.
     unsafe {
@@ -146,7 +146,7 @@ pub fn uname() -> Result<Names> {
     }
 }
 
-/// Memory and uptime.
+/// Figures on memory and uptime.
 pub fn sysinfo() -> Result<SystemInfo> {
     // SAFETY: plain numbers, for which zero is a value; the kernel fills them in. The flexible tail
     // has no length, but Linux's structure is padded to 112 bytes, and so is this one.
@@ -157,7 +157,7 @@ pub fn sysinfo() -> Result<SystemInfo> {
     }
 }
 
-/// A clock's reading; `CLOCK_REALTIME` or `CLOCK_MONOTONIC`.
+/// Reads a clock, `CLOCK_REALTIME` or `CLOCK_MONOTONIC`.
 pub fn clock(id: u32) -> Result<Duration> {
     let mut time = abi::__kernel_timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel fills in the structure.
@@ -165,7 +165,7 @@ pub fn clock(id: u32) -> Result<Duration> {
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
-/// Sleeps the whole time, or until a signal handler ran.
+/// Sleeps for `time`, or until a signal handler has run.
 pub fn sleep(time: Duration) -> Result<()> {
     let time = abi::__kernel_timespec {
         tv_sec: time.as_secs() as i64,

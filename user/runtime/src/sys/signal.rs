@@ -1,11 +1,11 @@
-//! Signals: default, ignored, or handled by a plain function.
+//! Signal actions: default, ignored, or a handler.
 
 use super::{Result, abi, call};
 
-/// A handler, called with the signal's number on the thread's own stack.
+/// A handler, called with the signal's number on the thread's stack.
 pub type Handler = extern "C" fn(i32);
 
-/// The x86_64 kernel's own layout of a signal's action.
+/// The x86_64 kernel's layout of a signal action.
 #[repr(C)]
 struct Action {
     handler: usize,
@@ -14,7 +14,7 @@ struct Action {
     mask: u64,
 }
 
-/// The x86_64 kernel insists on being told where a handler returns to.
+/// The x86_64 kernel requires the address to which a handler returns.
 const SA_RESTORER: usize = 0x0400_0000;
 
 #[unsafe(naked)]
@@ -33,22 +33,22 @@ fn set(signal: i32, handler: usize, flags: u32) -> Result<()> {
     unsafe { call!(__NR_rt_sigaction, signal, &raw const action, 0, 8).map(drop) }
 }
 
-/// The signal does again what it does by default.
+/// Resets a signal to its default action.
 pub fn signal_default(signal: i32) -> Result<()> {
     set(signal, 0, 0)
 }
 
-/// The signal is dropped.
+/// Ignores a signal.
 pub fn signal_ignore(signal: i32) -> Result<()> {
     set(signal, 1, 0)
 }
 
-/// The signal calls `handler`; `flags` such as `SA_RESTART`.
+/// Installs `handler` for a signal; `flags` such as `SA_RESTART`.
 pub fn signal_handle(signal: i32, handler: Handler, flags: u32) -> Result<()> {
     set(signal, handler as *const () as usize, flags)
 }
 
-/// Replaces the set of blocked signals (bit n-1 for signal n); returns the old set.
+/// Replaces the mask of blocked signals (bit n-1 for signal n). Returns the old mask.
 pub fn signal_mask(blocked: u64) -> Result<u64> {
     let mut old = 0u64;
     // SAFETY: the kernel reads one set and fills in the other.

@@ -1,4 +1,4 @@
-//! Terminals: settings, who is in the foreground, and pairs.
+//! Terminals: settings, foreground process group, pseudo-terminals.
 
 use super::{Fd, Result, abi, call, open};
 use alloc::format;
@@ -8,12 +8,12 @@ use linux_raw_sys::ioctl;
 /// A terminal's settings.
 pub type Termios = abi::termios;
 
-/// Rows and columns of a terminal.
+/// The size of a terminal, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Lines.
+    /// The number of lines.
     pub rows: u16,
-    /// Characters of each.
+    /// The number of characters per line.
     pub columns: u16,
 }
 
@@ -23,7 +23,7 @@ pub fn ioctl(fd: Fd, request: u32, argument: usize) -> Result<usize> {
     unsafe { call!(__NR_ioctl, fd, request, argument) }
 }
 
-/// ioctl(2) that fills in a number.
+/// ioctl(2) that returns a number.
 pub fn ioctl_number(fd: Fd, request: u32) -> Result<i32> {
     let mut number = 0i32;
     // SAFETY: the kernel fills in the number.
@@ -31,8 +31,8 @@ pub fn ioctl_number(fd: Fd, request: u32) -> Result<i32> {
     Ok(number)
 }
 
-/// The master of a new pair of terminals. What is written to it is typed at the other end.
-pub fn open_pair() -> Result<Fd> {
+/// Opens the master of a new pseudo-terminal. Bytes written to it are input of the slave.
+pub fn open_pty() -> Result<Fd> {
     let master = open(b"/dev/ptmx", abi::O_RDWR | abi::O_NOCTTY | abi::O_CLOEXEC, 0)?;
     let locked = 0i32;
     // SAFETY: the kernel only reads the number.
@@ -40,8 +40,8 @@ pub fn open_pair() -> Result<Fd> {
     Ok(master)
 }
 
-/// The path of a pair's terminal.
-pub fn pair_path(master: Fd) -> Result<Vec<u8>> {
+/// The path of a pseudo-terminal's slave.
+pub fn pty_path(master: Fd) -> Result<Vec<u8>> {
     Ok(format!("/dev/pts/{}", ioctl_number(master, ioctl::TIOCGPTN)?).into_bytes())
 }
 
@@ -60,7 +60,7 @@ pub fn set_window(fd: Fd, window: Window) -> Result<()> {
     unsafe { call!(__NR_ioctl, fd, ioctl::TIOCSWINSZ, window.as_ptr()).map(drop) }
 }
 
-/// A terminal's settings, or `ENOTTY` for what is none.
+/// A terminal's settings. ENOTTY if `fd` is not a terminal.
 pub fn terminal_settings(fd: Fd) -> Result<Termios> {
     // SAFETY: plain numbers, for which zero is a value; the kernel fills them in.
     unsafe {
@@ -70,7 +70,7 @@ pub fn terminal_settings(fd: Fd) -> Result<Termios> {
     }
 }
 
-/// Changes a terminal's settings when its output has drained.
+/// Changes a terminal's settings after its output has drained.
 pub fn set_terminal_settings(fd: Fd, settings: &Termios) -> Result<()> {
     // SAFETY: the kernel only reads the structure.
     unsafe { call!(__NR_ioctl, fd, ioctl::TCSETSW, core::ptr::from_ref(settings)).map(drop) }
@@ -90,7 +90,7 @@ pub fn foreground(fd: Fd) -> Result<i32> {
     Ok(group)
 }
 
-/// Makes the terminal this session's.
+/// Makes the terminal this session's controlling terminal.
 pub fn set_controlling_terminal(fd: Fd) -> Result<()> {
     // SAFETY: touches no memory.
     unsafe { call!(__NR_ioctl, fd, ioctl::TIOCSCTTY, 0).map(drop) }

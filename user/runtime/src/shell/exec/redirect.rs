@@ -1,4 +1,4 @@
-//! Redirections: descriptors that lead elsewhere, for one command or for good.
+//! Redirections of descriptors, for one command or permanently.
 
 use super::Run;
 use crate::prelude::*;
@@ -6,18 +6,18 @@ use crate::shell::Shell;
 use crate::shell::syntax::*;
 use sys::abi;
 
-/// Descriptors saved before a redirection, to be put back: which, and where it is now if it was
-/// open at all.
+/// The descriptors saved before a redirection: the number, and its copy if it was open.
 type Saved = Vec<(Fd, Option<Fd>)>;
 
-/// Where saved descriptors go: above the ten that redirections can name with one digit.
+/// The lowest number for copies of saved descriptors: above the ten that a redirection can name
+/// with one digit.
 const SAVED_FD_MIN: usize = 10;
 
-/// What a pipe holds for sure before a reader must be there.
+/// What a pipe holds at least without a reader.
 const PIPE_BYTES: usize = 4096;
 
 impl Shell {
-    /// Runs `body` with descriptors redirected, and puts them back.
+    /// Runs `body` with descriptors redirected, and restores them.
     pub(super) fn with_redirects(
         &mut self,
         redirects: &[Redirect],
@@ -39,8 +39,8 @@ impl Shell {
         result
     }
 
-    /// Applies redirections in order; with `saved`, so that they can be undone. Complains and says
-    /// false if one fails.
+    /// Applies redirections in order. With `saved`, records how to undo them. Reports an error and
+    /// returns false if one fails.
     pub(super) fn redirect(
         &mut self,
         redirects: &[Redirect],
@@ -63,7 +63,7 @@ impl Shell {
     }
 }
 
-/// Does one redirection.
+/// Applies one redirection.
 fn apply(redirect: &Redirect, target: &[u8]) -> Result<()> {
     let create = abi::O_WRONLY | abi::O_CREAT;
     let fd = match redirect.kind {
@@ -88,7 +88,7 @@ fn apply(redirect: &Redirect, target: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A descriptor from which the document can be read. What a pipe may not hold, a child writes.
+/// A descriptor from which the here-document can be read. A child writes what a pipe may not hold.
 fn here_document(text: &[u8]) -> Result<Fd> {
     let [reader, writer] = sys::pipe(0)?;
     if text.len() <= PIPE_BYTES {

@@ -1,11 +1,11 @@
-//! Redirections: where they lead, and the documents that stand behind the line.
+//! Redirections and here-documents.
 
 use super::{Parse, Parser, SyntaxError};
 use crate::prelude::*;
 use crate::shell::syntax::*;
 
 impl Parser<'_> {
-    /// A redirection, if one stands here.
+    /// Parses a redirection, if one is next.
     pub fn redirect(&mut self) -> Parse<Option<Redirect>> {
         self.blanks();
         let start = self.at;
@@ -41,7 +41,7 @@ impl Parser<'_> {
         Ok(Some(Redirect { fd: fd.unwrap_or(default), kind, target }))
     }
 
-    /// Takes the document that begins at the next newline (or behind the one before it).
+    /// Parses the here-document that begins at the next newline, or after the previous one.
     fn here_document(&mut self, delimiter: &Word, strip_tabs: bool) -> Parse<Word> {
         let (mut end_line, mut literal) = (Vec::new(), false);
         for part in delimiter {

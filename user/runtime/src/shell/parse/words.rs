@@ -1,11 +1,11 @@
-//! Words: quotation, and what begins with a dollar or a backquote.
+//! Words: quotation, and everything that begins with a dollar sign or a backquote.
 
 use super::{MAX_DEPTH, Parse, Parser, SyntaxError, is_meta, is_name_byte, push};
 use crate::prelude::*;
 use crate::shell::syntax::*;
 
 impl Parser<'_> {
-    /// The next word, if one stands here.
+    /// Parses the next word, if one is next.
     pub fn word(&mut self) -> Parse<Option<Word>> {
         self.blanks();
         let mut word = Word::new();
@@ -19,7 +19,7 @@ impl Parser<'_> {
         Ok((self.at > start).then_some(word))
     }
 
-    /// One character, quotation or expansion of an unquoted word.
+    /// Parses one character, quotation or expansion of an unquoted word.
     fn word_byte(&mut self, word: &mut Word, byte: u8) -> Parse<()> {
         self.at += 1;
         match byte {
@@ -52,7 +52,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// What stands between double quotes (or in a here-document, which ends with the text).
+    /// Parses the text between double quotes, or a here-document, which ends with the text.
     pub(super) fn quoted_until(&mut self, end: Option<u8>) -> Parse<Word> {
         let mut word = Word::new();
         loop {
@@ -77,7 +77,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What follows a `$`.
+    /// Parses what follows a `$`.
     pub(super) fn dollar(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -117,7 +117,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// A name, one digit, or one of the special parameters.
+    /// Parses a name, one digit, or one special parameter.
     fn parameter_name(&mut self) -> Vec<u8> {
         let rest = self.rest();
         let length = match rest.first() {
@@ -128,7 +128,7 @@ impl Parser<'_> {
         rest[..length].to_vec()
     }
 
-    /// What follows `${`.
+    /// Parses what follows `${`.
     fn braced(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
         let length = self.rest().starts_with(b"#") && !self.rest().starts_with(b"#}");
         if length {
@@ -170,7 +170,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// The word of a modifier, up to the closing brace.
+    /// Parses the word of a modifier, up to the closing brace.
     fn braced_word(&mut self, quoted: bool) -> Parse<Word> {
         let mut word = Word::new();
         loop {
@@ -185,7 +185,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What follows `$`, if it is `((…))`; else nothing is passed.
+    /// Parses `((…))` after a `$`. Consumes nothing if there is none.
     fn arithmetic(&mut self) -> Parse<Option<Word>> {
         let rest = &self.rest()[2..];
         let mut open = 0u32;
@@ -206,7 +206,8 @@ impl Parser<'_> {
         Err(SyntaxError::Incomplete)
     }
 
-    /// What follows a backquote. Inside, a backslash quotes only `$`, a backquote and itself.
+    /// Parses what follows a backquote. Inside, a backslash quotes only `$`, a backquote and
+    /// itself.
     pub(super) fn backquote(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
         let mut source = Vec::new();
         loop {

@@ -1,12 +1,12 @@
 //! Reading and writing through descriptors.
 
-use super::arguments::{VECTOR_BYTES, buffers, open_file, position, vectors};
+use super::arguments::{buffers, open_file, position, vectors};
+use super::mutants;
 use crate::file::{
     Caller, Fd, FileObject, FileType, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped,
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
-use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AllocateMode, AttrMask};
 use linux_raw_sys::general as linux;
@@ -52,15 +52,8 @@ fn by_vector(
     count: u64,
     mut transfer: impl FnMut(&mut UserBuffers, ByteCount) -> Result<ByteCount, Errno>,
 ) -> Result<ByteCount, Errno> {
-    // The deliberate break: entry by entry, each fetched when its turn comes. Servers keep their
-    // messages whole.
-    if active(Mutant::VectorAgain) && !current.is_server() {
-        let mut done = ByteCount::ZERO;
-        for entry in 0..count {
-            done +=
-                transfer(&mut vectors(current, vector + entry * VECTOR_BYTES as u64, 1)?, done)?;
-        }
-        return Ok(done);
+    if let Some(result) = mutants::vector_again(current, vector, count, &mut transfer) {
+        return result;
     }
     transfer(&mut vectors(current, vector, count)?, ByteCount::ZERO)
 }

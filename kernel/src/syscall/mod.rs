@@ -16,6 +16,7 @@ pub mod ipc;
 pub mod memory;
 pub mod misc;
 pub mod mounting;
+mod mutants;
 pub mod names;
 pub mod open;
 pub mod poll;

@@ -1,16 +1,16 @@
 //! Processes and threads: fork, exec, exit, wait, process groups and sessions, CPU affinity.
 
+use super::mutants;
 use crate::arch::clock;
 use crate::file::Caller;
 use crate::file::namespace;
-use crate::mem::{USER_END, UserAddr};
+use crate::mem::UserAddr;
 use crate::task::exec::{self, Arguments, Executable};
 use crate::task::exit::{WaitOptions, Which};
 use crate::task::fork::{self, Request};
 use crate::task::{Current, exit, family, scheduler};
 use core::sync::atomic::Ordering;
-use foundation::mutant::{self, Mutant};
-use foundation::{ByteCount, Errno};
+use foundation::Errno;
 use fsproto::{MAX_PATH, OpenFlags};
 
 /// The caller's process number.
@@ -66,10 +66,7 @@ pub fn execve(
 ) -> Result<u64, Errno> {
     let path =
         current.space().read_string(UserAddr(path), MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
-    if mutant::active(Mutant::ExecLateArguments) {
-        // A2 broken: what the old space held is gone before the arguments are read.
-        let _ = current.space().unmap(UserAddr::NULL, ByteCount(USER_END.0));
-    }
+    mutants::exec_late_arguments(current);
     let told = Arguments::read(current, arguments, environment)?;
     exec::exec(current, &path, told, &|path| open_executable(current, path))?;
     Ok(0)

@@ -1,4 +1,5 @@
 //! The process and thread that makes a system call, as its handler sees it.
+#![forbid(unsafe_code)]
 
 use super::scheduler::borrow_current;
 use super::signal::{Disposition, SignalInfo};

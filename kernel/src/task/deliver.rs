@@ -1,4 +1,5 @@
 //! On the way to user mode: what is due for the running thread.
+#![forbid(unsafe_code)]
 
 use super::signal::{Action, ActionFlags, Disposition, SignalInfo, SignalSet};
 use super::{Thread, current_thread, exit, frame, scheduler, send};

@@ -1,6 +1,7 @@
 //! Programs' ELF headers, checked once: what is to be mapped where. Executables at fixed addresses
 //! or position-independent, static or with an interpreter (the dynamic loader), which is an
 //! executable by itself.
+#![forbid(unsafe_code)]
 
 use crate::arch::USER_END;
 use alloc::vec::Vec;

@@ -4,6 +4,7 @@
 //! caller as it was. A program's bytes arrive by the same read that programs use, into anonymous
 //! memory: on a mount with snapshots that makes them lazy, and safe from whoever overwrites the
 //! file (A6).
+#![forbid(unsafe_code)]
 
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, Beginning};

@@ -1,15 +1,17 @@
 //! Ends: of threads, of processes, and how parents learn of them.
+#![forbid(unsafe_code)]
 
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD};
-use super::{Current, Process, Thread, family, find_process, futex, init, scheduler, send, timer};
+use super::{
+    Current, Process, Thread, family, find_process, futex, init, mutants, scheduler, send, timer,
+};
 use crate::file;
 use crate::mem::{UserAddr, UserSlice};
 use crate::sync::Interrupt;
 use crate::trace;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use foundation::mutant::{self, Mutant};
 use foundation::{ByteCount, Errno};
 
 /// The status of a process that calls exit with this code.
@@ -35,11 +37,7 @@ pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
     let space = thread.replace_space(None);
     process.finish_vfork();
     // Descriptors and memory go before anyone learns of the end: what waits for them sees it then.
-    if mutant::active(Mutant::LeakSpace) {
-        core::mem::forget(space);
-    } else {
-        drop(space);
-    }
+    drop(mutants::leak_space(space));
     let last = process.remove_thread(thread.tid);
     let registered = family::remove_thread(thread.tid);
     drop(registered);

@@ -2,6 +2,7 @@
 //!
 //! One lock for all of it; nothing else is locked while it is held, and what is taken out is
 //! dropped after.
+#![forbid(unsafe_code)]
 
 use super::{Process, Thread};
 use crate::sync::{Mutex, rank};

@@ -1,4 +1,5 @@
 //! fork, vfork, clone: new processes and threads.
+#![forbid(unsafe_code)]
 
 use super::process::Inheritance;
 use super::signal::{Actions, MAX_SIGNAL, SIGCHLD};

@@ -1,5 +1,6 @@
 //! Signal frames: what lies on the user's stack while a handler runs, and the way back. The layout
 //! is Linux's `struct rt_sigframe`, which programs, their C libraries and unwinders read.
+#![forbid(unsafe_code)]
 
 use super::signal::{Action, ActionFlags, SignalInfo, SignalSet};
 use super::thread::AlternateStack;

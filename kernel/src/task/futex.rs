@@ -2,6 +2,7 @@
 //!
 //! A futex is named by address space and address, or, in memory that spaces share, by that memory
 //! and the place in it.
+#![forbid(unsafe_code)]
 
 use super::timer::Timeout;
 use crate::mem::{Space, UserAddr, UserSlice};

@@ -1,4 +1,5 @@
 //! The first process.
+#![forbid(unsafe_code)]
 
 use super::elf::{HEADER_BYTES, Program};
 use super::exec::{self, Arguments, Image};

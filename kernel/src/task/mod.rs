@@ -23,20 +23,19 @@ pub mod fork;
 pub mod frame;
 pub mod futex;
 pub mod init;
+mod mutants;
 mod process;
 pub mod report;
 pub mod scheduler;
 pub mod send;
 pub mod signal;
 mod tasks;
-pub mod thread;
 pub mod timer;
 
 pub use current::Current;
 pub use family::{all_processes, find_process, find_thread};
-pub use process::{Identity, Process};
+pub use process::{Identity, Process, Thread, thread};
 pub use scheduler::current_thread;
-pub use thread::Thread;
 
 /// Has `sync` and `file` use this module.
 pub fn start() {

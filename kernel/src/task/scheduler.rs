@@ -7,7 +7,7 @@
 //! Lock: `QUEUE`, inner to everything but heap and frames.
 
 use super::thread::RunState;
-use super::{Thread, find_thread};
+use super::{Thread, find_thread, mutants};
 use crate::arch::{self, context::Context};
 use crate::sync::{self, Interrupt, Mutex, ThreadId, rank};
 use alloc::collections::VecDeque;
@@ -15,7 +15,6 @@ use alloc::sync::Arc;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use foundation::Errno;
-use foundation::mutant::{self, Mutant};
 
 struct Queue {
     ready: VecDeque<Arc<Thread>>,
@@ -229,7 +228,7 @@ impl sync::Scheduler for Hooks {
     fn interrupted(&self, by: Interrupt) -> bool {
         let thread = current_thread();
         match by {
-            Interrupt::Killable => !mutant::active(Mutant::NotKillable) && thread.is_ending(),
+            Interrupt::Killable => !mutants::not_killable() && thread.is_ending(),
             Interrupt::Signal => thread.is_ending() || super::send::has_unblocked(&thread),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! A signal that ends the process without being caught takes effect here, at once, for all its
 //! threads: so a wait that only a killing signal may end (F7) needs to ask one question only.
+#![forbid(unsafe_code)]
 
 use super::process::{Life, News};
 use super::signal::{

@@ -1,5 +1,6 @@
 //! Signals: numbers, sets, what a process does about each, and what it is told. Plain data, with
 //! Linux's layouts; sending and delivering are in `send` and `deliver`.
+#![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
 

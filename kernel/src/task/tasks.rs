@@ -1,4 +1,5 @@
 //! Processes as `file` sees them, for terminals and `/proc`.
+#![forbid(unsafe_code)]
 
 use super::process::Life;
 use super::signal::SignalInfo;

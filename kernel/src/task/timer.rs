@@ -1,4 +1,5 @@
 //! The tick, and what is due at a time: ends of waits, and alarms. As fine as the tick, 10 ms.
+#![forbid(unsafe_code)]
 
 use super::signal::{SIGALRM, SignalInfo};
 use super::{current_thread, find_thread, scheduler, send};

@@ -1,13 +1,13 @@
 //! A thread: registers, a kernel stack, and what is pending for it.
 
 use super::Process;
-use super::signal::{Pending, SignalSet};
 use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
 use crate::arch::{self, Registers};
 use crate::mem::Space;
 use crate::mem::kernel::Stack;
 use crate::sync::{Mutex, ThreadId, rank};
+use crate::task::signal::{Pending, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -171,7 +171,7 @@ impl Thread {
     }
 
     /// Changes its memory and returns what it was; for the running thread.
-    pub(super) fn replace_space(&self, space: Option<Arc<Space>>) -> Option<Arc<Space>> {
+    pub(in crate::task) fn replace_space(&self, space: Option<Arc<Space>>) -> Option<Arc<Space>> {
         let page_table =
             space.as_ref().map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
         // SAFETY: the table is a space's, which `self.space` keeps from now on, or the kernel's
@@ -184,7 +184,7 @@ impl Thread {
     /// effect on return.
     ///
     /// The closure must not wait.
-    pub(super) fn with_registers<T>(&self, change: impl FnOnce(&mut Registers) -> T) -> T {
+    pub(in crate::task) fn with_registers<T>(&self, change: impl FnOnce(&mut Registers) -> T) -> T {
         // SAFETY: the registers lie at the top of the running thread's own stack, and nobody else
         // refers to them meanwhile: entry code has passed on a raw pointer, and `change` cannot get
         // here again.
@@ -197,7 +197,7 @@ impl Thread {
     }
 
     /// Resets segment bases and floating-point state to a program's start; for the running thread.
-    pub(super) fn reset_machine(&self, beginning: &Beginning) {
+    pub(in crate::task) fn reset_machine(&self, beginning: &Beginning) {
         arch::segments::set_fs_base(beginning.fs_base);
         arch::segments::set_gs_base(beginning.gs_base);
         beginning.fpu.restore();
@@ -209,24 +209,24 @@ impl Thread {
     }
 
     /// Says that something may be due. The thread sees it on its way to user mode;
-    /// [`super::scheduler::wake`] gets it out of a wait.
+    /// [`crate::task::scheduler::wake`] gets it out of a wait.
     pub fn notice(&self) {
         self.notice.store(true, Ordering::Release);
     }
 
-    pub(super) fn clear_notice(&self) {
+    pub(in crate::task) fn clear_notice(&self) {
         self.notice.store(false, Ordering::Release);
     }
 
     /// Has this thread end on its way to user mode; `status` is the process's if it is the last.
-    pub(super) fn set_ending(&self, status: i32) {
+    pub(in crate::task) fn set_ending(&self, status: i32) {
         self.status.store(status, Ordering::Relaxed);
         self.ending.store(true, Ordering::Release);
         self.notice();
     }
 
     /// The status with which this thread alone ended.
-    pub(super) fn own_status(&self) -> i32 {
+    pub(in crate::task) fn own_status(&self) -> i32 {
         self.status.load(Ordering::Relaxed)
     }
 
@@ -244,16 +244,16 @@ impl Thread {
         }
     }
 
-    pub(super) fn set_run_state(&self, state: RunState) {
+    pub(in crate::task) fn set_run_state(&self, state: RunState) {
         self.run.store(state as u8, Ordering::Release);
     }
 
     /// Whether a wake-up came since the last look.
-    pub(super) fn take_woken(&self) -> bool {
+    pub(in crate::task) fn take_woken(&self) -> bool {
         self.woken.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn set_woken(&self) {
+    pub(in crate::task) fn set_woken(&self) {
         self.woken.store(true, Ordering::Release);
     }
 
@@ -261,7 +261,7 @@ impl Thread {
     ///
     /// # Safety
     /// It does not run.
-    pub(super) unsafe fn backtrace(&self) {
+    pub(in crate::task) unsafe fn backtrace(&self) {
         // SAFETY: the caller's promise.
         unsafe { (*self.machine.get()).context.backtrace() };
     }
@@ -271,7 +271,7 @@ impl Thread {
     /// # Safety
     /// `self` runs, `next` is another one that is not running, and both are kept alive until they
     /// run again or are dead.
-    pub(super) unsafe fn switch_to(&self, next: &Self) {
+    pub(in crate::task) unsafe fn switch_to(&self, next: &Self) {
         // SAFETY: both machines are ours by the caller's promise.
         unsafe {
             let machine = self.machine.get();
@@ -286,7 +286,7 @@ impl Thread {
     ///
     /// # Safety
     /// This thread is not running, and stays alive.
-    pub(super) unsafe fn resume_from(&self, from: *mut Context) {
+    pub(in crate::task) unsafe fn resume_from(&self, from: *mut Context) {
         let page_table = self
             .space
             .lock()

@@ -1,10 +1,16 @@
 //! A process: what its threads share.
+//!
+//! Process and thread refer to each other: a thread keeps its process alive, and a process lists its
+//! threads to signal and end them. So both are in this folder.
 
-use super::Thread;
-use super::signal::{Actions, Disposition, Pending, SignalSet};
+pub mod thread;
+
+pub use thread::Thread;
+
 use crate::arch;
 use crate::file::{FdTable, FileContext};
 use crate::sync::{Mutex, WaitQueue, rank};
+use crate::task::signal::{Actions, Disposition, Pending, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -57,7 +63,7 @@ pub struct Process {
     /// Its number, unique for ever.
     pub pid: u32,
     /// Its parent's number; 0 for PID 1. A copy of what the family knows, for who asks often.
-    pub(super) parent: AtomicU32,
+    pub(in crate::task) parent: AtomicU32,
     /// Start, in nanoseconds since boot.
     pub start_ns: u64,
     /// The signal that its parent gets at its end; 0 for none.
@@ -140,7 +146,7 @@ impl Process {
     }
 
     /// Gives it other descriptors, or none; the old ones are to be dropped with no lock held.
-    pub(super) fn replace_files(
+    pub(in crate::task) fn replace_files(
         &self,
         files: Option<Arc<Mutex<FdTable, rank::Descriptors>>>,
     ) -> Option<Arc<Mutex<FdTable, rank::Descriptors>>> {
@@ -158,7 +164,7 @@ impl Process {
     }
 
     /// Adds a thread, unless the process is ending.
-    pub(super) fn add_thread(&self, thread: &Arc<Thread>) -> Result<(), Errno> {
+    pub(in crate::task) fn add_thread(&self, thread: &Arc<Thread>) -> Result<(), Errno> {
         let mut threads = self.threads.lock();
         threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         if self.is_ending() {
@@ -169,7 +175,7 @@ impl Process {
     }
 
     /// Takes a thread out; true if it was the last.
-    pub(super) fn remove_thread(&self, tid: u32) -> bool {
+    pub(in crate::task) fn remove_thread(&self, tid: u32) -> bool {
         let mut threads = self.threads.lock();
         let index = threads.iter().position(|thread| thread.tid == tid);
         let removed = index.map(|index| threads.swap_remove(index));
@@ -200,12 +206,12 @@ impl Process {
     }
 
     /// Whether the parent of a vfork may go on.
-    pub(super) fn is_vfork_done(&self) -> bool {
+    pub(in crate::task) fn is_vfork_done(&self) -> bool {
         self.vfork_done.load(Ordering::Acquire)
     }
 
     /// Lets the parent of a vfork go on: the memory is its own again.
-    pub(super) fn finish_vfork(&self) {
+    pub(in crate::task) fn finish_vfork(&self) {
         self.vfork_done.store(true, Ordering::Release);
         self.vfork_queue.wake_all();
     }
@@ -214,7 +220,9 @@ impl Process {
     pub fn disposition(&self, signal: u8) -> Disposition {
         let disposition = self.actions.lock().disposition(signal);
         match disposition {
-            Disposition::Terminate | Disposition::Stop if self.pid == super::init::INIT_PID => {
+            Disposition::Terminate | Disposition::Stop
+                if self.pid == crate::task::init::INIT_PID =>
+            {
                 Disposition::Ignore
             }
             _ => disposition,
@@ -224,7 +232,7 @@ impl Process {
     /// Signals that are ignored now.
     pub fn ignored(&self) -> SignalSet {
         let actions = self.actions.lock();
-        let ignored = (1..=super::signal::MAX_SIGNAL)
+        let ignored = (1..=crate::task::signal::MAX_SIGNAL)
             .filter(|&signal| actions.disposition(signal) == Disposition::Ignore);
         ignored.fold(SignalSet::EMPTY, SignalSet::with)
     }

@@ -1,0 +1,41 @@
+//! Wrong code for testing the tests of this layer. Neutral stubs without the feature `mutants`.
+
+use crate::mem::Space;
+use alloc::sync::Arc;
+
+#[cfg(feature = "mutants")]
+mod wrong {
+    use super::{Arc, Space};
+    use foundation::mutant::{Mutant, active};
+
+    /// A3: the space of an ended thread is never dropped.
+    pub fn leak_space(space: Option<Arc<Space>>) -> Option<Arc<Space>> {
+        if active(Mutant::LeakSpace) {
+            core::mem::forget(space);
+            return None;
+        }
+        space
+    }
+
+    /// F7: a waiting process cannot be killed.
+    pub fn not_killable() -> bool {
+        active(Mutant::NotKillable)
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+mod wrong {
+    use super::{Arc, Space};
+
+    #[inline(always)]
+    pub fn leak_space(space: Option<Arc<Space>>) -> Option<Arc<Space>> {
+        space
+    }
+
+    #[inline(always)]
+    pub fn not_killable() -> bool {
+        false
+    }
+}
+
+pub(super) use wrong::{leak_space, not_killable};

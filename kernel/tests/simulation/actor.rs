@@ -1,6 +1,6 @@
-//! An actor: carries out its steps one by one, and checks after each what came of it. An error must
-//! have an excuse: faults beneath the wrapper, a connection that is lost, or the end of the
-//! process.
+//! An actor: carries out its steps one by one, and checks each result. An error must have an excuse:
+//! a failure of the base server or of swap, a shortage of frames, a connection that was lost, or the
+//! end of the process.
 
 use std::rc::Rc;
 
@@ -19,26 +19,26 @@ use crate::trace::trace;
 use crate::world::{self, Opened, Process};
 use crate::{environment, shortage, swap_file, wire};
 
-/// Memories of one actor: its own, and those of its children.
+/// Memories of one actor, at most: its own, and those of its children.
 const MAX_MEMORIES: usize = 3;
 
-/// One program, or one of its threads.
+/// A program, or one of its threads.
 pub struct Actor {
     pub index: usize,
     pub process: Rc<Process>,
     pub memories: Vec<Memory>,
-    /// The number of this step.
+    /// The number of the current step.
     pub step: u64,
-    /// Failures beneath, of the swap file, and shortages of frames when it began.
+    /// Failures of the base server and of swap, and shortages, when the step began.
     failures: [u64; 3],
 }
 
-/// What has gone wrong so far that is nobody's fault.
+/// Failures of the base server, failures of swap, and shortages so far.
 fn failures() -> [u64; 3] {
     [wire::failures(), swap_file::failures(), shortage::count()]
 }
 
-/// Carries out all of an actor's steps and lets go of everything.
+/// Carries out all steps of an actor, then releases everything.
 pub fn run(index: usize, steps: Vec<Op>) {
     let mut actor = Actor::new(index);
     for op in steps {
@@ -62,7 +62,7 @@ impl Actor {
         actor
     }
 
-    /// A process with a buffer of zeros.
+    /// Gives the process a window of zeros.
     fn begin(&mut self) {
         sched::set_killed(self.index, false);
         self.memories = vec![Memory::new(self.process.space.clone(), self.index)];
@@ -102,20 +102,20 @@ impl Actor {
         }
     }
 
-    /// Whether the process has been killed: then nobody sees what became of the step.
+    /// Whether the process was killed: then the result of the step does not count.
     pub fn is_killed(&self) -> bool {
         self.process.killed.get()
     }
 
-    /// Whether an error may be: faults beneath the wrapper or with the swap file, no frames, or a
-    /// connection that is lost.
+    /// Whether an error is excused: by a failure of the base server or of swap, a shortage of frames,
+    /// or a lost connection.
     pub fn has_excuse(&self, line: Option<Line>) -> bool {
         self.failures != failures()
             || self.is_short()
             || line.is_some_and(|line| !wire::is_up(line))
     }
 
-    /// Whether frames may be wanting.
+    /// Whether there is or was a shortage of frames in this step.
     pub fn is_short(&self) -> bool {
         let [.., shortages] = self.failures;
         shortage::excuses(shortages)
@@ -132,8 +132,7 @@ impl Actor {
     }
 
     fn load(&mut self, memory: usize, Piece(start, length): Piece, stride: usize) {
-        // At times another thread puts zeros in the place of the first page while that is being
-        // fetched.
+        // Sometimes another thread maps zeros over the first page while that is being fetched.
         if sched::choose(8) == 7 {
             let memory = self.memory(memory);
             let (space, address) = (memory.space.clone(), memory.address(start));
@@ -152,7 +151,7 @@ impl Actor {
         }
     }
 
-    /// Loads a byte and compares it, or stores one.
+    /// Loads a byte and compares it with the oracle, or stores one.
     fn access(&mut self, memory: usize, at: usize, value: Option<u8>) {
         let (me, [failed, swap_failed, _]) = (self.index, self.failures);
         let Memory { space, .. } = self.memory(memory);
@@ -178,11 +177,11 @@ impl Actor {
         let allowed = page.is_mapped && page.permissions.contains(needed);
         match (done, value) {
             (Ok(stored), Some(_)) => {
-                assert!(allowed, "actor {me}: a store to byte {at}, which must not be");
+                assert!(allowed, "actor {me}: a store to byte {at} was allowed");
                 memory.stored(at, stored);
             }
             (Ok(loaded), None) => {
-                assert!(allowed, "actor {me}: a load of byte {at}, which must not be");
+                assert!(allowed, "actor {me}: a load of byte {at} was allowed");
                 assert_eq!(
                     loaded,
                     memory.bytes[at],
@@ -201,12 +200,12 @@ impl Actor {
                     at / PAGE
                 );
                 let start = UserAddr(address.0 - address.0 % PAGE as u64);
-                // What the swap file did not give to one thread it may have given to another since.
+                // A page that failed to come for one thread may have come for another since.
                 let is_away =
                     swap_failed || space.residency(start, ByteCount::of_len(PAGE)) == Ok(vec![0]);
                 assert!(is_away, "F6: actor {me}: SIGBUS at byte {at}, which is resident");
             }
-            // A program would end here (Q4); this one finds that nothing has changed.
+            // A real program would be killed (Q4); for this one nothing has changed.
             (Err(FaultError::OutOfMemory), _) => {
                 assert!(is_short, "Q4: actor {me}: no memory for byte {at}")
             }
@@ -221,7 +220,7 @@ impl Actor {
         memory
             .space
             .map(at, ByteCount::of_len(pages * PAGE), permissions, Backing::Anonymous, "")
-            .expect("room for a buffer");
+            .expect("space for a buffer");
         memory.mapped(page, pages);
     }
 
@@ -239,7 +238,7 @@ impl Actor {
         let done =
             memory.space.discard(memory.address(page * PAGE), ByteCount::of_len(pages * PAGE));
         let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
-        assert_eq!(done, if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) }, "what madvise says");
+        assert_eq!(done, if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) }, "result of madvise");
         if is_mapped {
             memory.zeroed(page, pages);
         }
@@ -257,7 +256,7 @@ impl Actor {
         assert_eq!(
             done,
             if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) },
-            "A4: what mprotect says"
+            "A4: result of mprotect"
         );
         if is_mapped {
             memory.pages[page..page + pages]
@@ -290,10 +289,10 @@ impl Actor {
             .iter()
             .all(|page| page.is_mapped && page.permissions == first.permissions);
         if is_one {
-            assert_eq!(done, Ok(memory.address(to * PAGE)), "A4: what mremap says");
+            assert_eq!(done, Ok(memory.address(to * PAGE)), "A4: result of mremap");
             memory.moved(page, pages, to, new_pages);
         } else {
-            assert_eq!(done, Err(Errno::EFAULT), "A4: what mremap says");
+            assert_eq!(done, Err(Errno::EFAULT), "A4: result of mremap");
         }
     }
 
@@ -313,7 +312,7 @@ impl Actor {
         }
     }
 
-    /// Looks at everything once more and lets go of it.
+    /// Loads all memory once more, then releases it.
     fn finish(mut self) {
         self.begin_step(&Op::List);
         shortage::end();
@@ -324,17 +323,17 @@ impl Actor {
     }
 }
 
-/// The actor that is not a program: lets things happen to the others.
-pub fn run_world(index: usize, steps: Vec<Op>) {
+/// The actor that is not a program: carries out the events of the environment.
+pub fn run_environment(index: usize, steps: Vec<Op>) {
     for op in steps {
-        trace!("world: {op:?}");
+        trace!("environment: {op:?}");
         world::begin_step(index);
         environment::carry_out(op);
         yield_now();
     }
 }
 
-/// A process as the file layer sees it.
+/// A process, as the file layer sees it.
 pub struct Program {
     pub space: Arc<Space>,
     pub files: Mutex<FdTable, rank::Descriptors>,
@@ -342,7 +341,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// One with this memory.
+    /// A process with this address space.
     pub fn new(space: Arc<Space>) -> Self {
         Self { space, files: Mutex::default(), context: Mutex::default() }
     }

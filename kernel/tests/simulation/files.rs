@@ -1,4 +1,4 @@
-//! An actor's steps on files.
+//! Steps of an actor on files.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ fn buffers(memory: &Memory, pieces: &[Piece]) -> UserBuffers {
     buffers
 }
 
-/// Where the first of these began, and all their bytes.
+/// The offset of the first part, and the bytes of all parts.
 fn joined<'a>(parts: impl Iterator<Item = (u64, &'a [u8])>) -> (Option<u64>, Vec<u8>) {
     let mut first = None;
     let mut bytes = Vec::new();
@@ -41,7 +41,7 @@ fn joined<'a>(parts: impl Iterator<Item = (u64, &'a [u8])>) -> (Option<u64>, Vec
 }
 
 impl Actor {
-    /// Steps on files, and on names.
+    /// Carries out a step on a file or a name.
     pub fn carry_out_on_files(&mut self, op: Op) {
         match op {
             Op::Open { name, truncate, append } => self.open(NAMES[name], truncate, append),
@@ -73,7 +73,7 @@ impl Actor {
         }
     }
 
-    /// Reads, and checks that the program got what the file held at one instant.
+    /// Reads, and checks that the program got the bytes of the file at one instant.
     pub fn read(&mut self, memory: usize, file: usize, at: At, pieces: &[Piece]) {
         let Some(file) = self.file(file) else { return };
         let buffer = self.memory(memory);
@@ -102,7 +102,7 @@ impl Actor {
                 let count = count.to_usize();
                 assert!(
                     count == full || (count < full && excuse),
-                    "R2/R5: actor {me}: a read gave {count} bytes of {}, {writable} writable",
+                    "R2/R5: actor {me}: a read returned {count} bytes of {}, {writable} writable",
                     saw.len()
                 );
                 self.memory(memory).scatter(pieces, &saw[..count], file.line);
@@ -112,13 +112,13 @@ impl Actor {
             }
             Err(Errno::EFAULT) => assert!(
                 writable == 0 && !saw.is_empty(),
-                "R5: actor {me}: EFAULT for a buffer that takes {writable}"
+                "R5: actor {me}: EFAULT for a buffer of {writable} writable bytes"
             ),
             Err(error) => assert!(excuse, "actor {me}: a read failed: {}", error.text()),
         }
     }
 
-    /// Bytes come from elsewhere than a file: none of them zero, and hardly two neighbours alike.
+    /// Stores bytes that are from no file: none is zero, and few neighbours are equal.
     pub fn fill(&mut self, memory: usize, at: Piece, value: u8) {
         let buffer = self.memory(memory);
         let writable = buffer.reach(&[at], Prot::WRITE);
@@ -141,13 +141,13 @@ impl Actor {
                 self.memory(memory).filled(at.0, &bytes[..count]);
             }
             Err(Errno::EFAULT) => {
-                assert_eq!(writable, 0, "actor {me}: EFAULT for a buffer that takes bytes")
+                assert_eq!(writable, 0, "actor {me}: EFAULT for a writable buffer")
             }
             Err(error) => assert!(excuse, "actor {me}: bytes did not arrive: {}", error.text()),
         }
     }
 
-    /// Writes, and checks that what the server got is what the program's memory holds.
+    /// Writes, and checks that the server got the bytes of the program's memory.
     pub fn write(&mut self, memory: usize, file: usize, at: At, pieces: &[Piece]) {
         let Some(file) = self.file(file) else { return };
         let buffer = self.memory(memory);
@@ -178,7 +178,7 @@ impl Actor {
         );
         let buffer = self.memory(memory);
         let mut sent = buffer.gather(pieces, wrote.len());
-        // A later message of the same write may have it already.
+        // A later message of the same write may have the new byte already.
         let stored = store.and_then(|(byte, value)| {
             sent.get_mut(byte - pieces[0].0).map(|sent| (sent, wrote[byte - pieces[0].0], value))
         });
@@ -188,7 +188,7 @@ impl Actor {
             }
             wrote == value
         });
-        assert!(wrote == sent, "W1: actor {me}: other bytes were written than its memory holds");
+        assert!(wrote == sent, "W1: actor {me}: the bytes written differ from its memory");
         match written {
             Ok(count) => {
                 let count = count.to_usize();
@@ -200,7 +200,7 @@ impl Actor {
                 buffer.written(pieces, count, file.line);
             }
             Err(Errno::EFAULT) => {
-                assert_eq!(readable, 0, "actor {me}: EFAULT for a buffer that can be read")
+                assert_eq!(readable, 0, "actor {me}: EFAULT for a readable buffer")
             }
             Err(Errno::ENOSPC) => assert!(
                 wrote.is_empty() || excuse,
@@ -221,7 +221,8 @@ impl Actor {
         }
     }
 
-    /// At times another thread stores a byte to what is being written. Says which, and what.
+    /// Sometimes lets another thread store a byte into what is being written. Returns its index in
+    /// the window, and its value.
     fn arm_store(&mut self, memory: usize, pieces: &[Piece]) -> Option<(usize, u8)> {
         let (&[Piece(start, length)], 2) = (pieces, sched::choose(3)) else { return None };
         let (step, memory) = (self.step, self.memory(memory));
@@ -235,7 +236,7 @@ impl Actor {
         can_be.then_some((byte, value))
     }
 
-    /// After a write at the position.
+    /// Checks the position after a write at the position.
     fn check_position(&self, file: &Opened, count: u64) {
         let now = file.file.with_position(|position| Ok(position.0));
         if let Ok(now) = now {
@@ -260,7 +261,7 @@ impl Actor {
         }
     }
 
-    /// A step on an open file that moves no bytes of the program's.
+    /// A step on an open file that moves no bytes of the program.
     fn on_file(&mut self, file: usize, act: impl FnOnce(&OpenFile) -> Result<(), Errno>) {
         let Some(file) = self.file(file) else { return };
         let result = act(&file.file);

@@ -100,7 +100,7 @@ fn run_or_panic(script: &Script, order: Order) {
         bodies.push(Box::new(move || actor::run(index, steps)));
     }
     let steps = script.steps_of(actors);
-    bodies.push(Box::new(move || actor::run_world(actors, steps)));
+    bodies.push(Box::new(move || actor::run_environment(actors, steps)));
     sched::run(order, bodies);
     shortage::end();
     world::end();

@@ -1,8 +1,8 @@
-//! Actors as coroutines of one host thread, and the kernel's scheduler on top of them: who runs
-//! next is the run's [`Order`] to say.
+//! Actors as coroutines of one host thread, and the kernel's scheduler on top of them: the run's
+//! [`Order`] chooses which one runs next.
 //!
-//! An actor gives up its turn where the kernel waits, and, if the order says so, between any two
-//! accesses to memory.
+//! An actor suspends where the kernel waits and, if the order says so, between any two accesses to
+//! memory. It holds no spin lock then.
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
@@ -14,20 +14,20 @@ use kernel::sync::{Interrupt, Scheduler, ThreadId};
 use crate::order::Order;
 use crate::{swap_file, wire};
 
-/// Choices of one run, at most: a run that makes more has no end.
+/// Choices of one run, at most: a run that makes more does not terminate.
 const MAX_CHOICES: usize = 20_000_000;
 
 type Body = Coroutine<(), (), ()>;
-/// A coroutine and what it gives up its turn with.
+/// A coroutine, and the yielder with which it suspends.
 type Actor = (Body, *const Yielder<(), ()>);
 
 #[derive(Default)]
 struct Seat {
     runnable: bool,
-    /// A wake came while it was not blocked.
+    /// It was woken while it was not blocked.
     woken: bool,
     finished: bool,
-    /// Its waits end (F7).
+    /// It was killed: its waits end (F7).
     killed: bool,
 }
 
@@ -47,7 +47,7 @@ impl Scheduler for Turns {
 
     fn block(&self) {
         let me = ME.get();
-        assert_ne!(me, usize::MAX, "nobody is there to wait");
+        assert_ne!(me, usize::MAX, "only an actor can wait");
         SEATS.with_borrow_mut(|seats| seats[me].runnable = std::mem::take(&mut seats[me].woken));
         suspend();
     }
@@ -66,33 +66,34 @@ impl Scheduler for Turns {
     }
 }
 
-/// Makes this the scheduler of the process; to be called before anything else could.
+/// Registers this scheduler for the whole process. Called before any other could be registered.
 pub fn register() {
     kernel::sync::register(&Turns);
 }
 
-/// Gives up the turn.
+/// Suspends the running actor.
 fn suspend() {
+    kernel::sync::assert_may_wait();
     let yielder = YIELDER.get();
-    assert!(!yielder.is_null(), "only actors wait");
+    assert!(!yielder.is_null(), "only an actor can wait");
     // SAFETY: set by the actor that runs, from its own argument, which lives as long as its body
     // does; `turn` sets it anew before each turn.
     unsafe { &*yielder }.suspend(());
 }
 
-/// One of `count` possibilities.
+/// Chooses one of `count` possibilities.
 pub fn choose(count: usize) -> usize {
     ORDER.with_borrow_mut(|order| order.as_mut().map_or(0, |order| order.choose(count)))
 }
 
-/// Lets others run, perhaps: called between any two steps of an actor.
+/// Lets others run, if the order says so. Called between any two steps of an actor.
 pub fn yield_now() {
     if choose(4) == 3 {
         suspend();
     }
 }
 
-/// The running actor's waits end from now on, or no longer.
+/// Marks an actor as killed, which ends its waits, or as alive.
 pub fn set_killed(actor: usize, killed: bool) {
     SEATS.with_borrow_mut(|seats| seats[actor].killed = killed);
     if killed {
@@ -100,12 +101,12 @@ pub fn set_killed(actor: usize, killed: bool) {
     }
 }
 
-/// The choices made so far, and an end of making them.
+/// Ends the order of the run. Returns its choices.
 pub fn take_choices() -> Vec<u32> {
     ORDER.take().map_or_else(Vec::new, |order| order.taken().to_vec())
 }
 
-/// Runs actors to their end. A panic of one is passed on, once the others are unwound.
+/// Runs actors until all have finished. A panic of one is passed on after the others are unwound.
 pub fn run(order: Order, bodies: Vec<Box<dyn FnOnce()>>) {
     ORDER.set(Some(order));
     SEATS.set(bodies.iter().map(|_| Seat { runnable: true, ..Seat::default() }).collect());
@@ -119,7 +120,7 @@ pub fn run(order: Order, bodies: Vec<Box<dyn FnOnce()>>) {
         std::panic::resume_unwind(panic);
     }
     let all_finished = SEATS.with_borrow(|seats| seats.iter().all(|seat| seat.finished));
-    assert!(all_finished, "deadlock: an actor waits for what nobody will do");
+    assert!(all_finished, "deadlock: an actor waits, and nothing can wake it");
 }
 
 fn take_turns(actors: &mut [Actor]) {
@@ -135,7 +136,7 @@ fn take_turns(actors: &mut [Actor]) {
         }
         let choices =
             ORDER.with_borrow(|order| order.as_ref().map_or(0, |order| order.taken().len()));
-        assert!(choices < MAX_CHOICES, "the run has no end");
+        assert!(choices < MAX_CHOICES, "the run does not terminate");
     }
 }
 
@@ -161,16 +162,16 @@ fn actor(body: Box<dyn FnOnce()>) -> Body {
 enum Next {
     Actor(usize),
     Message(usize),
-    /// The swap file answers.
+    /// The swap file completes a transfer.
     Swap,
 }
 
-/// Who or what comes next; nothing where nobody can do anything.
+/// Chooses the next event; `None` if nothing can happen.
 fn next(last: usize) -> Option<Next> {
     let mut possible: [Next; 32] = [const { Next::Actor(0) }; 32];
     let mut count = 0;
     let mut add = |next| {
-        // What finds no place has its turn later.
+        // An event for which there is no space is considered later.
         if let Some(place) = possible.get_mut(count) {
             *place = next;
             count += 1;
@@ -178,7 +179,7 @@ fn next(last: usize) -> Option<Next> {
     };
     SEATS.with_borrow(|seats| {
         let runnable = |index: &usize| seats.get(*index).is_some_and(|seat| seat.runnable);
-        // The calm order: who ran goes on, then messages arrive, then the others have their turn.
+        // The calm order: the last actor continues, then messages arrive, then other actors run.
         Some(last).filter(runnable).into_iter().for_each(|index| add(Next::Actor(index)));
         wire::busy_lines(|line| add(Next::Message(line)));
         swap_file::is_busy().then(|| add(Next::Swap));
@@ -194,7 +195,7 @@ fn next(last: usize) -> Option<Next> {
     possible.into_iter().nth(chosen)
 }
 
-/// The running actor's number.
+/// The index of the running actor.
 pub fn me() -> usize {
     ME.get()
 }

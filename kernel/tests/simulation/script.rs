@@ -1,36 +1,37 @@
-//! What a run is: who takes part, and what each of them does, with all parameters. Together with an
-//! order it says everything; as text it can be kept.
+//! A script: the participants, and the steps of each with all parameters. A script and an order
+//! determine a run completely. Both can be saved as text.
 
 use serde::{Deserialize, Serialize};
 
+/// Bytes of a page.
 pub const PAGE: usize = 4096;
-/// Pages of an actor's part of its address space.
+/// Pages of an actor's window in its address space.
 pub const WINDOW_PAGES: usize = 20;
 pub const WINDOW: usize = WINDOW_PAGES * PAGE;
-/// Names of files: few, so that actors meet.
+/// Names of files: few, so that actors share files.
 pub const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// One who does things.
+/// An actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
-    /// The machine it is on: with memory, a cache and a connection of its own.
+    /// Its machine, which has its own memory, frame cache and connection.
     pub client: usize,
-    /// Its process; actors of one process share its memory and its files.
+    /// Its process; the threads of a process share memory and files.
     pub process: usize,
 }
 
-/// The circumstances.
+/// The parameters of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     pub seats: Vec<Seat>,
-    /// Room of the store beneath.
+    /// Capacity of the base server, in pages.
     pub capacity_pages: u64,
-    /// How much of that is memory; 0 for all. The rest is on its device.
+    /// How many of these are memory; 0 for all. The others are on its device.
     #[serde(default)]
     pub budget_pages: u64,
     pub fault_around: u64,
     pub min_lazy_pages: u64,
-    /// What the store beneath can do: bits of `fsproto::Features` that it has not.
+    /// Bits of `fsproto::Features` that the base server does not have.
     pub lacks: u32,
     /// Requests may overtake each other.
     pub overtaking: bool,
@@ -43,16 +44,16 @@ pub struct Setup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece(pub usize, pub usize);
 
-/// Where in a file.
+/// A place in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum At {
-    /// There.
+    /// This offset, in bytes.
     Offset(u64),
-    /// At the open file's position, which moves.
+    /// The position of the open file, which advances.
     Position,
 }
 
-/// Which requests to the store beneath fail; or the transfers of its device.
+/// Which requests to the base server fail, or that transfers of its device do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failing {
     Reads,
@@ -61,8 +62,8 @@ pub enum Failing {
     Transfers,
 }
 
-/// One step. `memory` and `file` count what the actor has, around and around. The last ones are the
-/// world's.
+/// One step. `memory` and `file` are indices into what the actor has, modulo its number. The steps
+/// from `Evict` on are events of the environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     Read {
@@ -88,7 +89,7 @@ pub enum Op {
         stride: usize,
         value: u8,
     },
-    /// The kernel brings bytes that come from no file.
+    /// The kernel stores bytes that are from no file.
     Fill {
         memory: usize,
         at: Piece,
@@ -164,30 +165,29 @@ pub enum Op {
         new: usize,
     },
     List,
-    /// So many clean frames go, that only the cache holds.
+    /// Evicts clean frames that only the cache holds.
     Evict {
         frames: usize,
     },
-    /// The clock takes so many pages away from programs: clean ones are fetched again, others go to
-    /// the swap file.
+    /// Reclaims mapped pages of programs: clean ones are dropped, private ones are swapped out.
     Take {
         pages: usize,
     },
-    /// The swap file takes no more pages, or does again.
+    /// The swap file is full, or no longer full.
     FillSwap {
         is_full: bool,
     },
-    /// So many times pages cannot be had from the swap file.
+    /// The next reads of the swap file fail.
     FailSwap {
         times: u32,
     },
-    /// Programs can have so many more frames, and no others.
+    /// Programs can allocate only so many more frames.
     Shortage {
         frames: usize,
     },
-    /// Programs can have all frames again.
+    /// Programs can allocate all frames again.
     Plenty,
-    /// A process ends, in the middle of whatever it does.
+    /// A process is killed in the middle of an operation.
     Kill {
         process: usize,
     },
@@ -195,7 +195,7 @@ pub enum Op {
     Disconnect {
         client: usize,
     },
-    /// After so many requests to the store beneath, so many fail.
+    /// After `after` requests to the base server, `times` requests fail.
     Fail {
         which: Failing,
         after: u32,
@@ -204,16 +204,16 @@ pub enum Op {
     },
 }
 
-/// A run's beginning and all its steps.
+/// The parameters of a run and all its steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     pub setup: Setup,
-    /// Who does what; each actor does its own in this order. The number after the last seat is the
-    /// world.
+    /// Steps with the index of their actor, which carries out its own in this order. The index after
+    /// the last seat is the environment.
     pub steps: Vec<(usize, Op)>,
 }
 
-/// A script, and the choices of an order.
+/// A script and the choices of an order, for replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     pub script: Script,
@@ -238,7 +238,7 @@ impl Case {
         text + &format!("choices {}\n", choices.join(" "))
     }
 
-    /// From text; lines that begin with `#` are for the reader.
+    /// From text; lines that begin with `#` are comments.
     pub fn from_text(text: &str) -> Result<Self, String> {
         let (mut setup, mut steps, mut choices) = (None, Vec::new(), Vec::new());
         for line in

@@ -1,4 +1,5 @@
-//! The servers of the simulation, as they are: `snapfs` over `memfs`, with faults in between.
+//! The servers of the simulation: production `snapfs` over production `memfs`, with fault injection
+//! between them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use crate::disk::Disk;
 use crate::faults::{FaultPlan, FaultyConnection};
 use crate::script::{NAMES, Setup};
 
-/// Time stands still.
+/// A clock that stands still.
 pub struct NoTime;
 
 impl Clock for NoTime {
@@ -27,18 +28,18 @@ impl Clock for NoTime {
 type Base = Rc<RefCell<Dispatcher<Memfs<NoTime>>>>;
 type Wrapper = Snapfs<FaultyConnection<LocalConnection<Memfs<NoTime>>>, NoTime>;
 
-/// A wrapper and its store.
+/// A wrapper and its base server.
 pub struct Servers {
     base: Base,
     wrapper: Dispatcher<Wrapper>,
     pub faults: Rc<RefCell<FaultPlan>>,
-    /// The store when it was empty.
+    /// The figures of the base server when it was empty.
     empty: StatFs,
     lacks: Features,
 }
 
 impl Servers {
-    /// Fresh ones.
+    /// New servers, without files.
     pub fn new(setup: &Setup) -> Self {
         let faults = Rc::new(RefCell::new(FaultPlan::default()));
         let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &faults))));
@@ -48,22 +49,23 @@ impl Servers {
             faults: faults.clone(),
             lacks,
         };
-        let wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("the store is there"));
-        let empty = base.borrow_mut().server_mut().stat_fs().expect("memfs tells its figures");
+        let wrapper =
+            Dispatcher::new(Snapfs::new(client, NoTime).expect("the base server answers"));
+        let empty = base.borrow_mut().server_mut().stat_fs().expect("memfs returns its figures");
         Self { base, wrapper, faults, empty, lacks }
     }
 
-    /// A new connection.
+    /// Opens a session for a new connection.
     pub fn open_session(&mut self) -> SessionId {
         self.wrapper.open_session()
     }
 
-    /// A connection is gone.
+    /// Closes the session of a lost connection.
     pub fn close_session(&mut self, session: SessionId) {
         self.wrapper.close_session(session);
     }
 
-    /// Carries a request out.
+    /// Carries out a request.
     pub fn handle(
         &mut self,
         session: SessionId,
@@ -74,7 +76,7 @@ impl Servers {
         (reply.header, reply.payload.to_vec())
     }
 
-    /// The same, asked by the simulation: nothing fails.
+    /// Carries out a request of the simulation itself: no fault is injected.
     fn ask<O: Operation>(
         &mut self,
         session: SessionId,
@@ -86,14 +88,14 @@ impl Servers {
         reply
     }
 
-    /// The id of the file of a name in the store beneath, if there is one.
+    /// The id of the file of this name on the base server, if it exists.
     pub fn file_in_store(&mut self, name: &[u8]) -> Option<u64> {
         let stat = Stat { dir: Handle::ROOT, flags: OpenFlags::NO_FOLLOW };
         let walk = self.base.borrow_mut().server_mut().stat(&stat, Path::new(name).ok()?).ok()?;
         Some(walk.reply.attr.id.0)
     }
 
-    /// What the store beneath holds under a name.
+    /// The bytes of the file of this name on the base server.
     pub fn read_in_store(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         let mut base = self.base.borrow_mut();
         let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 };
@@ -109,7 +111,7 @@ impl Servers {
         Some(bytes)
     }
 
-    /// What an open file holds, asked in a connection's name.
+    /// The bytes of an open file, read through a session.
     pub fn read_open(&mut self, session: SessionId, handle: Handle) -> Vec<u8> {
         whole(|offset| {
             let (head, bytes) =
@@ -120,7 +122,7 @@ impl Servers {
         })
     }
 
-    /// Checks that the wrapper has given everything back, and that the store is as empty as it was.
+    /// Asserts that the wrapper has released everything, and that the base server is empty again.
     pub fn assert_empty(self) {
         let figures = self.wrapper.server().figures();
         assert_eq!(
@@ -132,41 +134,37 @@ impl Servers {
         let Self { base, wrapper, faults, empty, lacks } = self;
         for name in NAMES {
             let path = Path::new(name.as_bytes()).expect("a name");
-            // Not every name is taken.
+            // Not every name exists.
             let _ = base
                 .borrow_mut()
                 .server_mut()
                 .remove(&Remove { dir: Handle::ROOT, flags: OpenFlags::empty() }, path);
         }
         let left = || {
-            let now = base.borrow_mut().server_mut().stat_fs().expect("memfs tells its figures");
+            let now = base.borrow_mut().server_mut().stat_fs().expect("memfs returns its figures");
             (empty.blocks_free - now.blocks_free, empty.files_free - now.files_free)
         };
         if faults.borrow().failed_removals == 0 {
             let (blocks, files) = left();
-            // The wrapper's folder may stay where the store was in faults when it was made.
+            // The wrapper's folder may stay if the base server failed while it was created.
             assert!(
                 blocks == 0 && files <= 1,
-                "C10: {blocks} blocks and {files} files of the store that nobody uses"
+                "C10: {blocks} blocks and {files} files of the base server that leaked"
             );
         }
-        // What could not be removed the next wrapper removes.
+        // The next wrapper removes what could not be removed.
         drop(wrapper);
         let client = FaultyConnection {
             inner: LocalConnection::new(base.clone()),
             faults: Rc::default(),
             lacks,
         };
-        drop(Snapfs::new(client, NoTime).expect("the store is there"));
-        assert_eq!(
-            left(),
-            (0, 0),
-            "blocks and files of the store that a wrapper leaves to the next"
-        );
+        drop(Snapfs::new(client, NoTime).expect("the base server answers"));
+        assert_eq!(left(), (0, 0), "blocks and files of the base server that leaked");
     }
 }
 
-/// The store, with as much memory as it has.
+/// The base server, with its memory and its device.
 fn memfs(setup: &Setup, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<NoTime> {
     let Setup { capacity_pages, budget_pages, .. } = *setup;
     if budget_pages == 0 {
@@ -177,7 +175,7 @@ fn memfs(setup: &Setup, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<NoTime> {
     memfs.spill_to(Box::new(disk), budget_pages * 4096).expect("memory for a table")
 }
 
-/// All that `read` gives, message by message.
+/// All bytes that `read` returns, message by message.
 fn whole(mut read: impl FnMut(u64) -> Vec<u8>) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-//! Shortage of frames: for a while programs can have no more of them than a few. What needs one may
-//! fail then, or come out short; the servers and the kernel have their reserve (F8).
+//! Shortages of frames: for a while, programs can allocate a limited number only. Operations that
+//! need a frame may then fail or be cut short; servers and the kernel have a reserve (F8).
 
 use std::cell::Cell;
 
@@ -7,34 +7,34 @@ use kernel::mem::host;
 
 thread_local! {
     static IS_SHORT: Cell<bool> = const { Cell::new(false) };
-    /// Shortages so far.
+    /// Shortages begun so far.
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Programs can have so many more frames.
+/// Begins a shortage: programs can allocate `frames` more frames.
 pub fn begin(frames: usize) {
     host::leave_to_programs(Some(frames));
     IS_SHORT.set(true);
     COUNT.set(COUNT.get() + 1);
 }
 
-/// They can have all again.
+/// Ends the shortage.
 pub fn end() {
     host::leave_to_programs(None);
     IS_SHORT.set(false);
 }
 
-/// How many shortages there have been.
+/// Shortages begun so far.
 pub fn count() -> u64 {
     COUNT.get()
 }
 
-/// Whether frames are short, or have been since there were so many shortages.
+/// Whether there is a shortage, or was one since [`count`] returned `since`.
 pub fn excuses(since: u64) -> bool {
     IS_SHORT.get() || COUNT.get() != since
 }
 
-/// Does what no shortage is to keep from being done.
+/// Runs `act` without a shortage.
 pub fn without<T>(act: impl FnOnce() -> T) -> T {
     host::leave_to_programs(None);
     let done = act();

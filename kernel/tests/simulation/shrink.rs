@@ -1,10 +1,9 @@
-//! Makes a failing run smaller: fewer steps, simpler steps, calmer choices, as long as it fails in
-//! the same place.
+//! Reduces a failing run: fewer steps, simpler steps, calmer choices, as long as it fails in the
+//! same place.
 //!
 //! Delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",
-//! 2002) over the list of steps. As an order's choices mean something else once a step is gone,
-//! each candidate is tried in several orders; the choices are made calmer last, when the steps
-//! stay.
+//! 2002) over the list of steps. The choices of an order mean something else once a step is removed,
+//! so each candidate is tried in several orders. Choices are reduced last, when the steps are final.
 
 use std::time::{Duration, Instant};
 
@@ -15,20 +14,20 @@ use crate::script::{Case, Op, PAGE, Piece, Script};
 /// Orders in which a candidate is tried.
 const ORDERS: u64 = 40;
 
-/// Looks for something smaller until a deadline.
+/// Searches for a smaller failing run until a deadline.
 pub struct Shrinker {
     place: String,
     deadline: Instant,
-    /// The smallest that fails, and how.
+    /// The smallest case that fails, and its failure.
     best: (Case, Failure),
 }
 
 impl Shrinker {
-    /// Makes a failing script smaller, for so long at most. The result fails when it is told again.
+    /// Reduces a failing script within a time limit. The result fails when it is replayed.
     pub fn shrink(script: Script, failure: Failure, limit: Duration) -> (Case, Failure) {
-        let kept = Case { script, choices: failure.choices.clone() };
+        let case = Case { script, choices: failure.choices.clone() };
         let deadline = Instant::now() + limit;
-        let mut shrinker = Self { place: failure.place.clone(), deadline, best: (kept, failure) };
+        let mut shrinker = Self { place: failure.place.clone(), deadline, best: (case, failure) };
         shrinker.drop_steps();
         shrinker.simplify_steps();
         shrinker.drop_steps();
@@ -60,8 +59,8 @@ impl Shrinker {
         if failure.place != self.place {
             return false;
         }
-        let kept = Case { script: script.clone(), choices: failure.choices.clone() };
-        self.best = (kept, failure);
+        let case = Case { script: script.clone(), choices: failure.choices.clone() };
+        self.best = (case, failure);
         true
     }
 
@@ -82,7 +81,7 @@ impl Shrinker {
         self.drop_seats();
     }
 
-    /// Takes the last actors away that do nothing any more.
+    /// Removes the last actors while they have no steps.
     fn drop_seats(&mut self) {
         loop {
             let mut script = self.best.0.script.clone();
@@ -116,7 +115,7 @@ impl Shrinker {
         }
     }
 
-    /// Puts zeros in the place of choices, and cuts off what then is zero anyway.
+    /// Replaces choices by zeros, and drops the zeros at the end.
     fn calm_choices(&mut self) {
         let script = self.best.0.script.clone();
         let mut size = self.best.0.choices.len().next_power_of_two();
@@ -173,7 +172,7 @@ fn simpler(op: &Op) -> Vec<Op> {
     forms
 }
 
-/// One page, half as long, beginning at a page's border.
+/// One byte, one page, half as long, starting at a page boundary.
 fn shorter(Piece(start, length): Piece) -> Vec<Piece> {
     let mut forms = Vec::new();
     if length > 1 {

@@ -1,4 +1,4 @@
-//! A swap file that answers when the order says so, and may be full.
+//! A swap file that completes transfers when the order says so, and may be full or fail.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,15 +17,15 @@ const SLOTS: u32 = 4096;
 #[derive(Default)]
 struct State {
     pages: BTreeMap<u32, Vec<u8>>,
-    /// Answers that are under way.
+    /// Transfers in flight, with their results.
     waiting: Vec<(Transfer, Result<Vec<Frame>, Errno>)>,
     is_full: bool,
-    /// Reads that are going to fail, and those that did.
+    /// Number of reads that will fail, and of those that failed.
     failing: u32,
     failed: u64,
 }
 
-/// The file.
+/// The file: pages by slot number.
 #[derive(Default)]
 struct SwapFile(Mutex<State>);
 
@@ -79,19 +79,19 @@ fn with<T>(act: impl FnOnce(&mut State) -> T) -> T {
     file.with(act)
 }
 
-/// A fresh file for a run.
+/// Attaches a new file for a run.
 pub fn begin() {
     let file = Arc::new(SwapFile::default());
     FILE.set(Some(file.clone()));
     swap::attach(file, SLOTS).expect("memory for slots");
 }
 
-/// Whether something could arrive from it.
+/// Whether transfers are in flight.
 pub fn is_busy() -> bool {
     FILE.with_borrow(Option::is_some) && with(|state| !state.waiting.is_empty())
 }
 
-/// An answer arrives.
+/// Completes one transfer.
 pub fn step() {
     let index = sched::choose(with(|state| state.waiting.len()));
     let (transfer, answer) = with(|state| {
@@ -102,7 +102,7 @@ pub fn step() {
     transfer.complete(answer);
 }
 
-/// So many reads fail from now on.
+/// The next `times` reads fail.
 pub fn fail_reads(times: u32) {
     with(|state| state.failing = times);
 }
@@ -112,23 +112,23 @@ pub fn failures() -> u64 {
     with(|state| state.failed)
 }
 
-/// Writes fail from now on, or no longer.
+/// Whether writes fail from now on.
 pub fn set_full(is_full: bool) {
     with(|state| state.is_full = is_full);
 }
 
-/// After a run: all slots are free.
+/// After a run: asserts that all slots are free, and detaches the file.
 pub fn end() {
     while is_busy() {
         step();
     }
     let (slots, free) = swap::stats();
-    assert_eq!(slots - free, 0, "Q3: slots of the swap file that nobody uses");
+    assert_eq!(slots - free, 0, "Q3: slots of the swap file that leaked");
     swap::detach();
     FILE.set(None);
 }
 
-/// Nothing is left of a run that failed.
+/// Cleans up after a run that failed.
 pub fn abandon() {
     while is_busy() {
         step();

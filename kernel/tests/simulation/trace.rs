@@ -1,4 +1,4 @@
-//! What happened in a run, line by line, where somebody wants to know.
+//! A trace of a run, line by line, if it is enabled.
 
 use std::cell::RefCell;
 
@@ -6,27 +6,27 @@ thread_local! {
     static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Lines are kept from now on, or no longer.
+/// Enables or disables the trace.
 pub fn set(wanted: bool) {
     LINES.set(wanted.then(Vec::new));
 }
 
-/// Whether lines are kept.
+/// Whether the trace is enabled.
 pub fn is_on() -> bool {
     LINES.with_borrow(Option::is_some)
 }
 
-/// One more line.
+/// Adds a line.
 pub fn push(line: String) {
     LINES.with_borrow_mut(|lines| lines.as_mut().map(|lines| lines.push(line)));
 }
 
-/// What was kept.
+/// Ends the trace. Returns its lines.
 pub fn take() -> Vec<String> {
     LINES.take().unwrap_or_default()
 }
 
-/// Keeps a line, if lines are kept.
+/// Adds a line, if the trace is enabled.
 macro_rules! trace {
     ($($word:tt)*) => {
         if $crate::trace::is_on() {

@@ -1,7 +1,6 @@
-//! The wires between machines and the servers: messages lie on them until the order says that they
-//! arrive. Requests arrive as they were sent, as on a socket, or overtake each other, as behind a
-//! relay; replies are reordered. A wire can be cut: then the kernel hears of it at once, the
-//! servers later.
+//! The wires between machines and servers: messages stay on them until the order delivers them.
+//! Requests arrive in order, as on a socket, or overtake each other, as behind a relay; replies are
+//! reordered. When a wire is cut, the kernel notices at once and the servers later.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,15 +25,15 @@ type Bytes = ([u8; HEADER_BYTES], Vec<u8>);
 struct Wire {
     session: Weak<Session>,
     server_side: SessionId,
-    /// With the number of the step that sent each.
+    /// Each with the number of the step that sent it.
     requests: Vec<(u64, Bytes)>,
     replies: Vec<Bytes>,
     up: bool,
-    /// The servers know that it is down.
+    /// The servers have noticed that it is down.
     closed: bool,
 }
 
-/// All connections, the servers behind them, and what they have to hold.
+/// All connections, the servers, and the oracle of the files.
 struct Network {
     wires: Vec<Wire>,
     servers: Servers,
@@ -51,7 +50,7 @@ fn with<T>(act: impl FnOnce(&mut Network) -> T) -> T {
     NETWORK.with_borrow_mut(|network| act(network.as_mut().expect("a run is under way")))
 }
 
-/// Fresh servers for a run.
+/// Starts new servers for a run.
 pub fn begin(setup: &Setup) {
     let servers = Servers::new(setup);
     let network = Network {
@@ -64,7 +63,7 @@ pub fn begin(setup: &Setup) {
     NETWORK.set(Some(network));
 }
 
-/// Nothing is left of a run that failed.
+/// Cleans up after a run that failed.
 pub fn abandon() {
     interference::abandon();
     drop(NETWORK.take());
@@ -112,7 +111,7 @@ pub fn connect() -> (Line, Arc<Session>) {
     })
 }
 
-/// Whether a connection is still there.
+/// Whether a connection is up.
 pub fn is_up(line: Line) -> bool {
     with(|network| network.wires[line].up)
 }
@@ -130,22 +129,22 @@ pub fn disconnect(line: Line) {
     }
 }
 
-/// What the requests of a step saw and did; it is told once.
+/// Takes what the requests of a step read and wrote.
 pub fn served(step: u64) -> Vec<Served> {
     with(|network| network.served.remove(&step).unwrap_or_default())
 }
 
-/// Requests to the store beneath that failed so far.
+/// Requests to the base server that failed so far.
 pub fn failures() -> u64 {
     with(|network| network.servers.faults.borrow().failed)
 }
 
-/// Requests to the store beneath are going to fail.
+/// Plans failures of requests to the base server.
 pub fn plan_faults(order: impl FnOnce(&mut crate::faults::FaultPlan)) {
     with(|network| order(&mut network.servers.faults.borrow_mut()));
 }
 
-/// Calls `look` for each connection on which something could arrive.
+/// Calls `look` for each connection on which an event is pending.
 pub fn busy_lines(look: impl FnMut(Line)) {
     with(|network| {
         let busy = |(_, wire): &(usize, &Wire)| {
@@ -155,14 +154,14 @@ pub fn busy_lines(look: impl FnMut(Line)) {
     });
 }
 
-/// Something arrives on a connection.
+/// Lets one event happen on a connection.
 pub fn step(line: Line) {
     let (requests, replies, up, overtaking) = with(|network| {
         let wire = &network.wires[line];
         (wire.requests.len(), wire.replies.len(), wire.up, network.overtaking)
     });
     if !up {
-        // What was sent before the end may arrive, or be lost with it.
+        // Requests that were sent before the cut may arrive or be lost.
         return if requests > 0 && sched::choose(2) == 0 { serve(line, 0) } else { close(line) };
     }
     if requests > 0 && (replies == 0 || sched::choose(2) == 0) {
@@ -195,7 +194,7 @@ fn message(head: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
     }
 }
 
-/// The servers hear that a connection is gone.
+/// The servers notice that a connection is lost.
 fn close(line: Line) {
     trace!("line {line}: closed at the servers");
     with(|network| {
@@ -208,7 +207,7 @@ fn close(line: Line) {
     });
 }
 
-/// A request arrives at the servers.
+/// The servers handle a request.
 fn serve(line: Line, index: usize) {
     let (step, op) = with(|network| {
         let (step, (head, _)) = &network.wires[line].requests[index];
@@ -227,8 +226,11 @@ fn serve(line: Line, index: usize) {
         let reply = servers.handle(wire.server_side, &head, &payload);
         let failed = servers.faults.borrow().failed - before;
         let status = Header::decode(&reply.0).map_or(0, |(head, _)| head.status);
-        let faulted =
-            if failed > 0 { format!(", {failed} failures beneath") } else { String::new() };
+        let faulted = if failed > 0 {
+            format!(", {failed} failures of the base server")
+        } else {
+            String::new()
+        };
         trace!(
             "line {line}: {request:?} ({} bytes) -> status {status}, {} bytes{faulted}",
             payload.len(),
@@ -261,7 +263,7 @@ fn serve(line: Line, index: usize) {
     });
 }
 
-/// After a run: everything arrives that is still under way, and nothing is left at the servers.
+/// After a run: delivers all messages, and asserts that the servers hold nothing any more.
 pub fn end() {
     loop {
         let mut busy = Vec::new();
@@ -270,9 +272,9 @@ pub fn end() {
         step(line);
     }
     let Network { wires, mut servers, model, .. } = NETWORK.take().expect("a run is under way");
-    assert_eq!(model.open_handles(), 0, "C10: handles that nobody closed");
+    assert_eq!(model.open_handles(), 0, "C10: handles that were not closed");
     for wire in wires.iter().filter(|wire| !wire.closed) {
-        assert_eq!(wire.session.strong_count(), 0, "sessions that nobody uses");
+        assert_eq!(wire.session.strong_count(), 0, "sessions that leaked");
         servers.close_session(wire.server_side);
     }
     servers.assert_empty();

@@ -1,5 +1,5 @@
-//! Who is there: machines with their connections, processes with their files, and the number of the
-//! step that each actor is at.
+//! The participants: machines with their connections, processes with their files, and the step that
+//! each actor is at.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::model::Line;
 use crate::script::{Seat, Setup};
 use crate::{sched, shortage, wire};
 
-/// An open file, and where the oracle says that its position is.
+/// An open file, and its position according to the oracle.
 pub struct Opened {
     pub file: Arc<OpenFile>,
     pub position: Cell<u64>,
@@ -21,7 +21,7 @@ pub struct Opened {
     pub appends: bool,
 }
 
-/// A process: what its threads share.
+/// A process: the state that its threads share.
 pub struct Process {
     pub client: usize,
     pub space: Arc<Space>,
@@ -40,7 +40,7 @@ impl Process {
 enum Connection {
     #[default]
     None,
-    /// An actor is about to make it.
+    /// An actor is connecting.
     Coming,
     There(Line, Arc<Mount>),
 }
@@ -50,7 +50,7 @@ struct World {
     seats: Vec<Seat>,
     clients: Vec<Connection>,
     processes: Vec<Rc<Process>>,
-    /// The step that each actor is at; numbers are never used twice.
+    /// The number of each actor's step. Never used twice.
     steps: Vec<u64>,
     last_step: u64,
 }
@@ -63,7 +63,7 @@ fn with<T>(act: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with_borrow_mut(|world| act(world.as_mut().expect("a run is under way")))
 }
 
-/// The world of a run.
+/// Creates the participants of a run.
 pub fn begin(setup: &Setup) {
     let clients = setup.seats.iter().map(|seat| seat.client + 1).max().unwrap_or(0);
     let processes = setup.seats.iter().map(|seat| seat.process + 1).max().unwrap_or(0);
@@ -81,14 +81,14 @@ pub fn begin(setup: &Setup) {
     WORLD.set(Some(world));
 }
 
-/// All that is left of it goes.
+/// Drops all participants.
 pub fn end() {
-    // Not under the borrow: what goes sends messages.
+    // Not under the borrow: dropping may send messages.
     let world = WORLD.take();
     drop(world);
 }
 
-/// Begins a step of an actor, and gives its number.
+/// Begins a step of an actor. Returns its number.
 pub fn begin_step(actor: usize) -> u64 {
     with(|world| {
         world.last_step += 1;
@@ -97,14 +97,14 @@ pub fn begin_step(actor: usize) -> u64 {
     })
 }
 
-/// The number of the step that an actor is at; 0 for nobody's.
+/// The number of an actor's step; 0 outside of actors.
 pub fn step_of(actor: usize) -> u64 {
     WORLD.with_borrow(|world| {
         world.as_ref().and_then(|world| world.steps.get(actor).copied()).unwrap_or(0)
     })
 }
 
-/// The process of an actor as it is now: a new one where the one before was killed.
+/// The process of an actor; a new one if the previous one was killed.
 pub fn process_of(actor: usize) -> Rc<Process> {
     let number = with(|world| world.seats[actor].process);
     let process = with(|world| world.processes[number].clone());
@@ -126,7 +126,7 @@ pub fn kill(process: usize) {
     threads.into_iter().for_each(|actor| sched::set_killed(actor, true));
 }
 
-/// Cuts the connection of a machine, if it has one.
+/// Cuts the connection of a machine, if it is up.
 pub fn disconnect(client: usize) {
     let connection = with(|world| world.clients[client % world.clients.len()].clone());
     if let Connection::There(line, _) = connection
@@ -136,8 +136,8 @@ pub fn disconnect(client: usize) {
     }
 }
 
-/// The connection of a machine; makes a new one where there is none. Nothing where that fails, or
-/// where another actor is about to.
+/// The connection of a machine; connects if it has none. `None` if that fails, or if another actor
+/// is connecting.
 pub fn connection(client: usize) -> Option<(Line, Arc<Mount>)> {
     match with(|world| world.clients[client].clone()) {
         Connection::There(line, mount) if wire::is_up(line) => return Some((line, mount)),

@@ -1,18 +1,18 @@
-//! Where the frames are: which of those in use are held by something that is known to hold frames.
+//! Accounts for each frame in use by its holder.
 //!
-//! Known are the kernel's own area (heap, stacks, their tables), the address spaces of living
-//! processes (what they map, and their tables), the frame cache, and what the swap file did not
-//! take (yet): a page of whoever waits, and goes on waiting, can be among it. What is left is what
-//! the machine had from the start, shared memory that nobody maps, messages on their way, and
-//! whatever was lost: once all is quiet, a number that no program can change. The tests' leak check
-//! compares it before and after.
+//! Known holders are the kernel's area (heap, stacks, their tables), the address spaces of living
+//! processes (mapped pages and tables), the frame cache, and swap (writes under way or failed,
+//! which can stay while a process sleeps). The other frames in use belong to the machine from the
+//! start, to shared memory that nobody maps, to messages in transit, or are leaked. Once the system
+//! is idle their number is constant: the tests' leak check compares it before and after.
 //!
-//! Locks: those of the spaces, of the cache and of the swap area, one at a time.
+//! Locks: those of the spaces, of the cache and of swap, one at a time.
+#![forbid(unsafe_code)]
 
 use super::{Frame, OutOfMemory, PhysAddr, Space, cache, frame, heap, kernel, page_table, swap};
 use alloc::{sync::Arc, vec::Vec};
 
-/// One bit for each frame of the machine.
+/// The set of frames with a known holder: one bit for each frame of the machine.
 struct Marks {
     words: Vec<u64>,
     marked: usize,
@@ -37,14 +37,14 @@ impl Marks {
     }
 }
 
-/// Bytes of the kernel's heap that are in use, those of the cache apart: they come and go with the
-/// pages that programs happen to map.
+/// Bytes of the kernel's heap in use, without the frame cache's, which vary with the pages that
+/// programs map.
 pub fn heap_bytes() -> usize {
     heap::used_bytes().saturating_sub(cache::heap_bytes())
 }
 
-/// How many frames in use are held by none of: the kernel's area, these spaces, the cache, the swap
-/// area.
+/// Number of frames in use that are held by none of: the kernel's area, `spaces`, the frame cache,
+/// swap. Fails where memory is short.
 pub fn unknown_frames(spaces: impl Iterator<Item = Arc<Space>>) -> Result<usize, OutOfMemory> {
     let mut marks = Marks::new()?;
     marks.mark(Frame::zero_page().addr());

@@ -1,18 +1,18 @@
-//! Physical frames, counted by reference.
+//! Physical frames with reference counts.
 //!
-//! A [`Frame`] owns one reference; the frame is free when the last one goes. The counts stand in a
-//! table with one entry for each frame of the machine; free frames are chained through their own
-//! first bytes, and memory that was never used stays an untouched range, so that starting costs
-//! nothing per frame. Everything is O(1). Invariant: a count is [`RESERVED`] for what never was
-//! ours (firmware, devices, the ramdisk until it is adopted), 0 for a free frame, and otherwise the
-//! number of `Frame`s and page-table entries that own it.
+//! A [`Frame`] owns one reference; dropping the last one frees the frame. The counts are in a table
+//! with one entry for each frame of the machine. Free frames are linked through their own first
+//! bytes; memory that was never used is an untouched range, so starting costs nothing per frame.
+//! All operations are O(1). Invariant: a count is [`RESERVED`] for memory that is not ours
+//! (firmware, devices, the ramdisk until it is adopted), 0 for a free frame, and otherwise the
+//! number of `Frame`s and page-table entries that own the frame.
 //!
-//! Programs cannot take the last frames: 1 of [`RESERVE_SHARE`] is left to file servers and to the
-//! kernel, without which nothing would ever be freed (F8, Q4).
+//! Programs cannot take the last frames: one of [`RESERVE_SHARE`] is left to file servers and to
+//! the kernel, without which nothing would ever be freed (F8, Q4).
 //!
-//! Lock: `FRAMES` is the innermost of all; nothing is called while it is held.
+//! Lock: `FRAMES` is nearly the innermost; nothing is called while it is held.
 
-use super::{PAGE_BYTES, PAGE_SHIFT, PhysAddr, phys::phys_to_virt, reclaim};
+use super::{PAGE_BYTES, PAGE_SHIFT, PhysAddr, phys::phys_to_virt, shrinker};
 use crate::sync::{Mutex, rank};
 use core::{
     ops::Range,
@@ -20,7 +20,7 @@ use core::{
 };
 use spin::Once;
 
-/// No frame could be had.
+/// No frame is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
 
@@ -30,38 +30,38 @@ impl From<OutOfMemory> for foundation::Errno {
     }
 }
 
-/// Who asks for a frame.
+/// On whose behalf a frame is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// An ordinary program: the reserve is not for it.
+    /// An ordinary program, which may not use the reserve.
     Program,
     /// A process that serves files, or the kernel itself.
     Server,
 }
 
-/// One frame of this many is kept from programs: enough that servers can answer, rescue and evict
-/// (3 % of memory).
+/// One frame of this many is withheld from programs (3 % of memory): enough for servers to reply,
+/// rescue and evict.
 pub const RESERVE_SHARE: usize = 32;
 
-/// The count of a frame that is not ours to give.
+/// The count of a frame that is not ours.
 const RESERVED: u32 = u32::MAX;
 
-/// The upper bits of a count say how many of its references are the frame cache's: files that were
-/// copied on a server share frames, and thus one frame may be cached as a page of each. What is
-/// left for references is enough for the zero page in 256 GiB of programs' memory.
+/// The upper bits of a count are the number of references that the frame cache holds: files that
+/// were cloned on a server share frames, so one frame may be cached as a page of each. The lower 26
+/// bits suffice for the zero page in 256 GiB of programs' memory.
 const ONE_CACHED: u32 = 1 << 26;
-/// References of the cache to one frame, at most.
+/// Maximum of references by the cache to one frame.
 const MAX_CACHED: u32 = 16;
 
 struct FreeFrames {
-    /// First of the chain of frames that were used before; each holds the address of the next in
-    /// its first 8 bytes.
+    /// First of the list of frames that were used before; each holds the address of the next in
+    /// its first 8 bytes, 0 in the last.
     chain: Option<PhysAddr>,
-    /// Ranges of frames never used.
+    /// Ranges of frame numbers never used.
     fresh: [Range<u64>; MAX_RANGES],
 }
 
-/// Usable ranges in a memory map, at most; a PC has about five.
+/// Maximum of usable ranges in a memory map; a PC has about five.
 pub const MAX_RANGES: usize = 32;
 
 static FRAMES: Mutex<FreeFrames, rank::Frames> =
@@ -71,9 +71,9 @@ static ZERO_PAGE: Once<Frame> = Once::new();
 static FREE: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes over the machine's memory. `usable` are byte ranges of physical memory; a table of counts
-/// for all frames below the highest of `usable` and `reserved_end` is cut from one of them. Later
-/// calls do nothing.
+/// Takes over the machine's memory. `usable` are byte ranges of physical memory; the table of
+/// counts for all frames below the highest of `usable` and `reserved_end` is cut from one of them.
+/// Later calls do nothing.
 ///
 /// # Safety
 /// The direct map must be in place, and nobody else may use the memory in `usable`.
@@ -93,7 +93,7 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
             .iter_mut()
             .filter(|range| range.end - range.start > table_frames)
             .max_by_key(|range| range.end - range.start);
-        let Some(home) = home else { panic!("no room for the table of frames") };
+        let Some(home) = home else { panic!("no space for the table of frames") };
         let table = phys_to_virt(PhysAddr(home.start << PAGE_SHIFT)).cast::<AtomicU32>();
         let own = home.start as usize..(home.start + table_frames) as usize;
         home.start += table_frames;
@@ -103,7 +103,7 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
             table.write_bytes(0xff, end as usize);
             core::slice::from_raw_parts(table, end as usize)
         };
-        // The table itself is nobody's to adopt.
+        // The table itself cannot be adopted.
         counts
             .get(own)
             .unwrap_or_default()
@@ -132,26 +132,27 @@ fn count_of(address: PhysAddr) -> &'static AtomicU32 {
     }
 }
 
-/// One more reference to a frame that a page-table entry holds, for another entry.
+/// Adds a reference to a frame that a page-table entry holds, for another entry.
 pub(super) fn retain(address: PhysAddr) {
-    count_of(address).fetch_add(1, Ordering::Relaxed);
+    let before = count_of(address).fetch_add(1, Ordering::Relaxed);
+    debug_assert!(before != 0 && before != RESERVED, "the frame is not in use");
 }
 
-/// How much memory there is.
+/// How much memory there is, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Frames in all.
+    /// All frames.
     pub total: usize,
-    /// Frames free, the reserve among them.
+    /// Free frames, the reserve included.
     pub free: usize,
 }
 
-/// How much memory there is.
+/// How much memory there is now.
 pub fn stats() -> Stats {
     Stats { total: TOTAL.load(Ordering::Relaxed), free: FREE.load(Ordering::Relaxed) }
 }
 
-/// One more than the highest number of a frame.
+/// One more than the highest frame number.
 pub(super) fn highest() -> usize {
     COUNTS.get().copied().unwrap_or_default().len()
 }
@@ -161,7 +162,7 @@ pub(super) fn number(address: PhysAddr) -> usize {
     (address.0 >> PAGE_SHIFT) as usize
 }
 
-/// Frames kept from programs.
+/// Frames withheld from programs.
 pub fn reserve() -> usize {
     let share = TOTAL.load(Ordering::Relaxed) / RESERVE_SHARE;
     #[cfg(not(target_os = "none"))]
@@ -169,11 +170,11 @@ pub fn reserve() -> usize {
     share
 }
 
-/// Frames kept from programs at least, for tests of what a shortage does.
+/// Minimum of frames withheld from programs, for tests of shortages.
 #[cfg(not(target_os = "none"))]
 static WITHHELD: AtomicUsize = AtomicUsize::new(0);
 
-/// From now on programs can have so many more frames than they have, or all that there are.
+/// From now on programs can take `frames` more frames, or all of them.
 #[cfg(not(target_os = "none"))]
 pub(super) fn leave_to_programs(frames: Option<usize>) {
     WITHHELD
@@ -186,7 +187,7 @@ fn take_free(claim: Claim) -> Option<PhysAddr> {
         return None;
     }
     let address = if let Some(first) = frames.chain {
-        // SAFETY: the frame is free, so it is ours, and its first 8 bytes are the chain.
+        // SAFETY: the frame is free, so it is ours, and its first 8 bytes are the link.
         let next = unsafe { phys_to_virt(first).cast::<u64>().read() };
         frames.chain = (next != 0).then_some(PhysAddr(next));
         first
@@ -199,8 +200,8 @@ fn take_free(claim: Claim) -> Option<PhysAddr> {
     Some(address)
 }
 
-/// Frames in a row for a device, for good: their first address. Only memory that was never used
-/// lies in a row, so this is for the start.
+/// Takes consecutive frames for a device, for ever. Returns their first address. Only memory that
+/// was never used is consecutive, so this is for the start.
 pub fn take_row(count: u64) -> Option<PhysAddr> {
     let mut frames = FRAMES.lock();
     let range = frames.fresh.iter_mut().find(|range| range.end - range.start >= count)?;
@@ -219,15 +220,16 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame with old contents; clean ones that only the cache holds are let go of where no other
-    /// is free.
+    /// A frame with old contents. Runs the shrinkers where none is free.
     fn allocate(claim: Claim) -> Result<Self, OutOfMemory> {
         loop {
             if let Some(address) = take_free(claim) {
-                count_of(address).store(1, Ordering::Release);
+                let count = count_of(address);
+                debug_assert_eq!(count.load(Ordering::Relaxed), 0, "the frame is in use");
+                count.store(1, Ordering::Release);
                 return Ok(Self { address });
             }
-            if reclaim::run() == 0 {
+            if shrinker::run() == 0 {
                 return Err(OutOfMemory);
             }
         }
@@ -243,13 +245,13 @@ impl Frame {
         Self::filled(claim, &[])
     }
 
-    /// A frame that begins with `bytes` (a page of them at most counts) and is zero after them.
+    /// A frame with `bytes`, cut at a page, and zeros behind them.
     pub fn from_bytes(claim: Claim, bytes: &[u8]) -> Result<Self, OutOfMemory> {
         Self::filled(claim, bytes)
     }
 
-    /// A frame with whatever it held before: only for who overwrites all of it before anyone can
-    /// look.
+    /// A frame with old contents, for a caller that overwrites all of it before anyone can read
+    /// it.
     pub(super) fn recycled(claim: Claim) -> Result<Self, OutOfMemory> {
         Self::allocate(claim)
     }
@@ -257,8 +259,8 @@ impl Frame {
     fn filled(claim: Claim, bytes: &[u8]) -> Result<Self, OutOfMemory> {
         let frame = Self::allocate(claim)?;
         let used = bytes.len().min(PAGE_BYTES);
-        // SAFETY: nobody else knows this frame yet; both lengths lie within it, and `bytes` cannot
-        // be in a frame that was free.
+        // SAFETY: nobody else has this frame yet; both lengths lie within it, and `bytes` cannot be
+        // in a frame that was free.
         unsafe {
             let start = phys_to_virt(frame.address);
             start.copy_from_nonoverlapping(bytes.as_ptr(), used);
@@ -276,7 +278,7 @@ impl Frame {
         }
     }
 
-    /// The frame of zeros that everybody shares.
+    /// The frame of zeros that all share.
     pub fn zero_page() -> Self {
         match ZERO_PAGE.get() {
             Some(frame) => frame.clone(),
@@ -284,13 +286,13 @@ impl Frame {
         }
     }
 
-    /// Whether it is that one.
+    /// Whether this is the shared frame of zeros.
     pub fn is_zero_page(&self) -> bool {
         ZERO_PAGE.get() == Some(self)
     }
 
     /// Takes over a frame outside the memory that [`init`] was given, such as a page of the
-    /// ramdisk, contents and all. Works once for each.
+    /// ramdisk, with its contents. Succeeds once for each.
     pub fn adopt(address: PhysAddr) -> Option<Self> {
         let aligned = address.0.is_multiple_of(PAGE_BYTES as u64);
         let counts = COUNTS.get()?;
@@ -301,20 +303,20 @@ impl Frame {
         Some(Self { address })
     }
 
-    /// Its address.
+    /// The frame's address.
     pub fn addr(&self) -> PhysAddr {
         self.address
     }
 
-    /// Its bytes. (A frame of shared memory can change under the reader; it is never handed out as
-    /// a `Frame`.)
+    /// The frame's bytes. (A frame of shared memory can change under the reader; its bytes are
+    /// never read through a `Frame`.)
     pub fn bytes(&self) -> &[u8; PAGE_BYTES] {
         // SAFETY: we hold a reference, so the frame stays; a frame with several owners is written
         // by none of them.
         unsafe { &*phys_to_virt(self.address).cast() }
     }
 
-    /// Its bytes for writing, unless anyone else holds it.
+    /// The frame's bytes for writing, unless anyone else holds it.
     pub fn bytes_mut(&mut self) -> Option<&mut [u8; PAGE_BYTES]> {
         if self.is_shared() {
             return None;
@@ -328,12 +330,12 @@ impl Frame {
         count_of(self.address).load(Ordering::Acquire) % ONE_CACHED > 1
     }
 
-    /// Keeps the frame for good.
+    /// Never frees the frame.
     pub fn leak(self) -> PhysAddr {
         self.into_raw()
     }
 
-    /// Gives the reference to a page-table entry.
+    /// Transfers the reference to a page-table entry.
     pub(super) fn into_raw(self) -> PhysAddr {
         let address = self.address;
         core::mem::forget(self);
@@ -343,17 +345,17 @@ impl Frame {
     /// Takes the reference back from a page-table entry.
     ///
     /// # Safety
-    /// `address` came from [`into_raw`](Self::into_raw) and is given back once.
+    /// `address` came from [`into_raw`](Self::into_raw) and is taken back once.
     pub(super) unsafe fn from_raw(address: PhysAddr) -> Self {
         Self { address }
     }
 }
 
-/// The frame cache's reference to a frame.
+/// A reference to a frame that the frame cache holds.
 pub(super) struct CachedFrame(Frame);
 
 impl CachedFrame {
-    /// One more reference; nothing where the cache has its fill of this frame.
+    /// Adds a reference; `None` where the cache has the maximum for this frame.
     pub fn new(frame: &Frame) -> Option<Self> {
         let count = count_of(frame.address);
         if count.load(Ordering::Relaxed) / ONE_CACHED >= MAX_CACHED {
@@ -364,10 +366,12 @@ impl CachedFrame {
         Some(cached)
     }
 
-    /// Whether nobody but the cache holds the frame; then also whether this is the last reference.
+    /// `None` where something besides the cache holds the frame, else whether this is the last
+    /// reference.
     pub fn is_only_cached(&self) -> Option<bool> {
         let count = count_of(self.0.address).load(Ordering::Acquire);
         let (references, cached) = (count % ONE_CACHED, count / ONE_CACHED);
+        debug_assert!(0 < cached && cached <= references && cached <= MAX_CACHED);
         (references == cached).then_some(references == 1)
     }
 }
@@ -394,7 +398,9 @@ impl Clone for Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        if count_of(self.address).fetch_sub(1, Ordering::AcqRel) == 1 {
+        let before = count_of(self.address).fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before % ONE_CACHED != 0 && before != RESERVED, "the frame is not in use");
+        if before == 1 {
             let mut frames = FRAMES.lock();
             let next = frames.chain.map_or(0, |first| first.0);
             // SAFETY: the last reference is gone, so the frame is ours again.

@@ -1,12 +1,12 @@
 //! The kernel's heap: lists of fixed-size blocks in front of a first-fit allocator, which grows by
 //! frames mapped at the end of its area.
 //!
-//! Blocks of a size stay of that size. What is larger than a page goes to the first-fit part.
-//! Frames are never given back: the heap stays as large as it once had to be.
+//! Blocks of a size class stay in that class. Allocations larger than a page go to the first-fit
+//! part. The heap never shrinks.
 //!
-//! Running out: `alloc` gives null after the reserve of frames is used up too, and most of Rust's
-//! collections then end the kernel. Therefore every way in from a program first asks for
-//! [`headroom`], which uses no reserve and fails politely.
+//! Running out: `alloc` returns null after the reserve of frames is used up too, and most of Rust's
+//! collections then end the kernel. Therefore each entry from a program first asks for
+//! [`headroom`], which does not use the reserve and returns an error.
 //!
 //! Locks: `GROWTH` outside `HEAP`, and never `HEAP` while frames are taken: reclaim frees memory.
 
@@ -27,12 +27,12 @@ use linked_list_allocator::Heap;
 /// Block sizes: powers of two from 16 bytes to a page.
 const CLASSES: usize = 9;
 const SMALLEST_SHIFT: u32 = 4;
-/// Bytes by which the heap grows, at least.
+/// Minimum of bytes by which the heap grows.
 const GROWTH_BYTES: usize = 16 * PAGE_BYTES;
-/// Bytes kept ready for one system call or fault: more than any of them takes between two asks for
-/// headroom, but for what it asks to be told of failing.
+/// Bytes kept free for one system call or fault: more than any of them allocates between two calls
+/// of [`headroom`], apart from allocations that are tried and may fail.
 const HEADROOM_BYTES: usize = 16 * PAGE_BYTES;
-/// Bytes of blocks made at once.
+/// Bytes of blocks that are made at once.
 const REFILL_BYTES: usize = 1024;
 
 struct Block {
@@ -50,7 +50,7 @@ unsafe impl Send for Blocks {}
 /// The allocator.
 pub struct KernelHeap {
     blocks: Mutex<Blocks, rank::HeapBlocks>,
-    /// Pages mapped so far.
+    /// Pages mapped at the start of the area.
     growth: Mutex<PageCount, rank::HeapGrowth>,
 }
 
@@ -60,7 +60,7 @@ static HEAP: KernelHeap = KernelHeap {
     growth: Mutex::new(PageCount::ZERO),
 };
 
-/// The list for a layout, if it is not too large for any.
+/// The size class of a layout; `None` for one larger than a page.
 fn class(layout: Layout) -> Option<usize> {
     let bytes = layout.size().max(layout.align()).max(1 << SMALLEST_SHIFT).next_power_of_two();
     let class = (bytes.trailing_zeros() - SMALLEST_SHIFT) as usize;
@@ -105,23 +105,22 @@ impl Blocks {
 }
 
 impl KernelHeap {
-    /// Maps more pages at the end: enough for `bytes`. Nobody else may be growing it in this very
-    /// call chain.
+    /// Maps more pages at the end, enough for `bytes`. Fails where this very call chain is growing
+    /// the heap already.
     fn grow(&self, bytes: usize, claim: Claim) -> Result<(), OutOfMemory> {
         let mut mapped = self.growth.try_lock().ok_or(OutOfMemory)?;
         let bytes = bytes.checked_add(GROWTH_BYTES).ok_or(OutOfMemory)?;
         let pages = ByteCount::of_len(bytes).covering_pages();
-        // Whoever asks politely leaves the reserve alone, and does not begin what cannot be
-        // finished.
+        // A program leaves the reserve alone, and does not begin a growth that cannot succeed.
         let stats = super::frame::stats();
         let kept = if claim == Claim::Program { super::frame::reserve() } else { 0 };
         if *mapped + pages > HEAP_PAGES
-            || stats.free < kept + pages.to_usize() && super::reclaim::run() == 0
+            || stats.free < kept + pages.to_usize() && super::shrinker::run() == 0
         {
             return Err(OutOfMemory);
         }
         for _ in 0..pages.0 {
-            // What is mapped stays mapped, and is used at once.
+            // Pages mapped before a failure stay mapped and are used.
             kernel::map(kernel::area() + *mapped)?;
             let mut blocks = self.blocks.lock();
             let page = (kernel::area() + *mapped).start().0 as *mut u8;
@@ -139,7 +138,7 @@ impl KernelHeap {
     }
 }
 
-// SAFETY: memory comes from the heap's own area, each piece to one caller at a time; size and
+// SAFETY: memory comes from the heap's own area, each block to one caller at a time; size and
 // alignment are those of a class or of the first-fit allocator.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -156,7 +155,7 @@ unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         let Some(block) = NonNull::new(pointer) else { return };
         let mut blocks = self.blocks.lock();
-        // SAFETY: the caller gives back what `alloc` gave for this layout.
+        // SAFETY: the caller returns memory that `alloc` returned for this layout.
         unsafe {
             match class(layout) {
                 Some(class) => blocks.put(block, class),
@@ -166,8 +165,8 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Makes sure that the small allocations of a system call or a fault will succeed, without touching
-/// the reserve unless `claim` may.
+/// Makes sure that the small allocations of a system call or a fault will succeed. Uses the reserve
+/// of frames only where `claim` may.
 #[cfg(target_os = "none")]
 pub fn headroom(claim: Claim) -> Result<(), OutOfMemory> {
     let free = HEAP.blocks.lock().large.free();
@@ -186,7 +185,7 @@ pub fn used_bytes() -> usize {
     blocks.large.used() - blocks.free.iter().enumerate().map(free).sum::<usize>()
 }
 
-/// On the host, memory is somebody else's care.
+/// On the host, the heap is the host's.
 #[cfg(not(target_os = "none"))]
 pub fn headroom(_: Claim) -> Result<(), OutOfMemory> {
     Ok(())

@@ -1,15 +1,14 @@
-//! The kernel's own mappings that are made page by page: thread stacks with a guard page, and the
-//! heap.
+//! The kernel's mappings that are made page by page: thread stacks with a guard page, and the heap.
 //!
-//! They live in one entry of the root table (512 GiB) that was unused at the start. Its table is
-//! made before the first address space, so that all spaces share it. Everything in it is writable
-//! and never executable.
+//! They are in one entry of the root table (512 GiB) that was unused at the start. Its table is
+//! made before the first address space, so all spaces share it. All mappings are writable and not
+//! executable.
 
 use super::{
     Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr,
     frame::Claim,
     mmu,
-    page_table::{EntryFlags, make_slot},
+    page_table::{EntryFlags, make_cell},
     phys::phys_to_virt,
 };
 use crate::sync::{Mutex, rank};
@@ -20,18 +19,17 @@ use foundation::PageCount;
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static AREA: AtomicU64 = AtomicU64::new(0);
 
-/// Pages of the area that the heap may grow to: more than any machine this runs on has memory.
+/// Maximum of pages of the heap: more memory than any supported machine has.
 pub(super) const HEAP_PAGES: PageCount = PageCount(1 << 24);
 const TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE);
 const LEAF: EntryFlags = TABLE.union(EntryFlags::NO_EXECUTE).union(EntryFlags::HELD);
 
-/// Says which tables are the kernel's, and finds room in them. Needs frames.
+/// Sets the kernel's root table and chooses a free entry in it. Needs frames.
 ///
 /// # Safety
-/// `root` is the table in use, and its upper half is the kernel's for ever.
+/// `root` is the table in use, and its upper half stays the kernel's.
 pub(super) unsafe fn init(root: PhysAddr) {
-    // SAFETY: the table in use is a page of 512 entries in the direct map; nobody changes it
-    // meanwhile.
+    // SAFETY: the table in use is a page of 512 entries in the direct map, and no other CPU runs.
     let table = unsafe { &*phys_to_virt(root).cast::<[AtomicU64; 512]>() };
     let Some(free) =
         (256..512u64).find(|&index| table[index as usize].load(Ordering::Relaxed) == 0)
@@ -41,18 +39,18 @@ pub(super) unsafe fn init(root: PhysAddr) {
     // Bits 48 to 63 of an address repeat bit 47.
     AREA.store(0xffff_0000_0000_0000 | free << 39, Ordering::Relaxed);
     ROOT.store(root.0, Ordering::Relaxed);
-    if make_slot(root, area(), TABLE, Claim::Server).is_err() {
+    if make_cell(root, area(), TABLE, Claim::Server).is_err() {
         panic!("no frame for the kernel's tables");
     }
 }
 
-/// The root whose upper half all spaces share; none on the host.
+/// The root table whose upper half all spaces share; `None` on the host.
 pub(super) fn root() -> Option<PhysAddr> {
     let root = ROOT.load(Ordering::Relaxed);
     (root != 0).then_some(PhysAddr(root))
 }
 
-/// First page of the area; the heap begins here.
+/// First page of the area, where the heap begins.
 pub(super) fn area() -> Page {
     VirtAddr(AREA.load(Ordering::Relaxed)).page()
 }
@@ -60,19 +58,19 @@ pub(super) fn area() -> Page {
 /// Maps a fresh page.
 pub(super) fn map(page: Page) -> Result<(), OutOfMemory> {
     let root = root().ok_or(OutOfMemory)?;
-    let slot = make_slot(root, page, TABLE, Claim::Server)?;
-    slot.store(Frame::zeroed_for(Claim::Server)?.into_raw().0 | LEAF.bits(), Ordering::Release);
+    let cell = make_cell(root, page, TABLE, Claim::Server)?;
+    cell.store(Frame::zeroed_for(Claim::Server)?.into_raw().0 | LEAF.bits(), Ordering::Release);
     Ok(())
 }
 
-/// Takes a page away again.
+/// Unmaps a page and frees its frame.
 fn unmap(page: Page) {
     let Some(root) = root() else { return };
-    let Ok(slot) = make_slot(root, page, TABLE, Claim::Server) else { return };
-    let entry = slot.swap(0, Ordering::AcqRel);
+    let Ok(cell) = make_cell(root, page, TABLE, Claim::Server) else { return };
+    let entry = cell.swap(0, Ordering::AcqRel);
     mmu::invalidate_page(root, page);
     if entry != 0 {
-        // SAFETY: the entry came from `map`, and is out of the table and of the CPU's memory now.
+        // SAFETY: the entry came from `map`, and neither the table nor the CPU has it any more.
         drop(unsafe { Frame::from_raw(PhysAddr(entry & 0x000f_ffff_ffff_f000)) });
     }
 }
@@ -80,17 +78,17 @@ fn unmap(page: Page) {
 /// Pages of a thread's kernel stack (32 KiB).
 pub const STACK_PAGES: PageCount = PageCount(8);
 
-/// Places for stacks: those given back, and the first never used.
+/// First pages (guard pages) of stacks that were dropped, and the number of stacks ever placed.
 static PLACES: Mutex<(Vec<Page>, u64), rank::StackAddresses> = Mutex::new((Vec::new(), 0));
 
-/// A kernel stack, with an unmapped page below it: an overflow is a fault, not a corruption.
+/// A kernel stack, with an unmapped page below it, so that an overflow faults and corrupts nothing.
 #[derive(Debug)]
 pub struct Stack {
     first: Page,
 }
 
 impl Stack {
-    /// A fresh stack.
+    /// Maps a stack.
     pub fn new() -> Result<Self, OutOfMemory> {
         let guard = {
             let mut places = PLACES.lock();
@@ -101,18 +99,18 @@ impl Stack {
         };
         let stack = Self { first: guard.next() };
         for page in PageRange::new(stack.first, STACK_PAGES).iter() {
-            // What was mapped so far goes with `stack`.
+            // On failure, dropping `stack` unmaps what was mapped so far.
             map(page)?;
         }
         Ok(stack)
     }
 
-    /// Address just above it; aligned to a page.
+    /// The address above the stack, page-aligned.
     pub fn top(&self) -> VirtAddr {
         (self.first + STACK_PAGES).start()
     }
 
-    /// Its lowest address; the page below is the guard.
+    /// The stack's lowest address; the page below is the guard.
     pub fn bottom(&self) -> VirtAddr {
         self.first.start()
     }

@@ -1,27 +1,33 @@
 //! Memory: frames, address spaces, snapshots and page faults.
 //!
-//! Knows no file and no server: a snapshot gets its pages through the trait [`Pager`]. State is
-//! flat: a [`Region`] says what backs a range, the page-table entry says what a page is now, and a
-//! snapshot never changes, so that nothing ever asks a parent.
+//! Knows no file and no server: a snapshot gets its pages through the trait [`Pager`]. There are no
+//! shadow objects: a [`Region`] records what backs a range, the page-table entry what a page is
+//! now, and a snapshot never changes, so no lookup ever asks a parent.
 //!
-//! The same code runs on the host, in a pool of pages that stands for physical memory; see [`phys`]
+//! The same code runs on the host, where a pool of pages serves as physical memory; see [`phys`]
 //! and [`mmu`].
+//!
+//! Modules from low to high; each imports only lower ones (and what shares its folder):
+//! `addr`, `phys`, `user`, `shrinker`, [`frame`], [`slot`], [`page_table`], [`kernel`], [`heap`],
+//! `snapshot` with the frame cache, [`swap`], `reclaim`, `shared`, `region`, `space`, `audit`.
 
 mod addr;
 pub mod audit;
-pub mod cache;
 pub mod frame;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
 pub mod host;
 pub mod kernel;
 pub mod mmu;
+mod mutants;
 mod page_of;
 pub mod page_table;
 pub mod phys;
 mod reclaim;
 mod region;
 mod shared;
+mod shrinker;
+pub mod slot;
 mod snapshot;
 mod space;
 pub mod swap;
@@ -37,18 +43,18 @@ pub use page_of::page_of;
 pub use reclaim::make_room;
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
-pub use snapshot::{Fetch, Pager, Snapshot, Source};
+pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};
 pub use space::{
     Access, FaultError, Gathered, Move, Placement, Policy, RegionInfo, Run, Space, SpaceStats,
 };
 pub use user::UserSlice;
 
-/// Takes over the machine's memory: `usable` byte ranges of physical memory that nobody uses;
-/// frames up to `reserved_end` (the end of the ramdisk, say) can be adopted later. `direct_map` is
-/// where physical address 0 is seen, `root` the page tables in use.
+/// Takes over the machine's memory. `usable` are byte ranges of physical memory that nobody uses;
+/// frames up to `reserved_end` (such as those of the ramdisk) can be adopted later. `direct_map` is
+/// the virtual address of physical address 0, `root` the root page table in use.
 ///
 /// # Safety
-/// All of that is true, and the upper half of `root` is the kernel's for ever.
+/// All arguments are as described, and the upper half of `root` stays the kernel's.
 pub unsafe fn init(
     direct_map: u64,
     usable: &[core::ops::Range<u64>],
@@ -61,5 +67,11 @@ pub unsafe fn init(
         frame::init(usable, reserved_end);
         kernel::init(root);
     }
+    register_shrinkers();
+}
+
+/// What machine and host have in common at start: the shrinkers, and the action of `drop_caches`.
+fn register_shrinkers() {
     cache::init();
+    reclaim::init();
 }

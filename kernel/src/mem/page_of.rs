@@ -1,22 +1,24 @@
-//! A page of a snapshot for the kernel's own use, outside any address space: through the same cache
-//! and by the same fetches as a fault.
+//! Pages of a snapshot for the kernel's own use, outside any address space: from the same cache and
+//! by the same fetches as for a fault.
+#![forbid(unsafe_code)]
 
 use super::{
-    Claim, FaultError, Frame,
-    cache::{self, Lookup},
-    heap, reclaim,
-    snapshot::{Fetch, Snapshot},
+    Claim, FaultError, Frame, heap, reclaim,
+    snapshot::{
+        Fetch, Snapshot,
+        cache::{self, Lookup},
+    },
 };
 use alloc::sync::Arc;
 use foundation::counter::Counters;
 use foundation::{PageCount, SnapshotOffset};
 
-/// Fetches that may fail before the caller hears of it (F5).
+/// Failed fetches after which the call fails (F5).
 const MAX_ATTEMPTS: u32 = 3;
 
-/// The frame with the whole page at byte `offset` of a snapshot of a trusted server. What is not
-/// there is fetched, and up to `pages` pages (64 at most) from it on come along. May wait; called
-/// with no lock held.
+/// The frame of the page at byte `offset` of a snapshot of a trusted server. If the page is not
+/// cached, up to `pages` pages (64 at most) from it on are fetched. May wait; called with no lock
+/// held.
 pub fn page_of(
     snapshot: &Arc<Snapshot>,
     offset: SnapshotOffset,
@@ -36,7 +38,7 @@ pub fn page_of(
             Lookup::Ready => return found.ok_or(FaultError::Bus),
             Lookup::Pending(fetch) => fetch,
             // Only what can be had once goes there.
-            Lookup::Away(_) => return Err(FaultError::Bus),
+            Lookup::Swapped(_) => return Err(FaultError::Bus),
             Lookup::Absent => {
                 heap::headroom(claim)?;
                 reclaim::keep_margin(claim)?;
@@ -48,16 +50,17 @@ pub fn page_of(
         if fetch.wait()?.is_err() {
             attempts += 1;
         } else if let Some(frame) = page_in(&fetch, snapshot, offset) {
-            // What came may have found no place in the cache.
+            // The cache may have refused the frame.
             return Ok(frame);
         }
     }
     Err(FaultError::Bus)
 }
 
-/// The page, if this fetch brought it.
+/// The page's frame, if this fetch brought it.
 fn page_in(fetch: &Fetch, snapshot: &Snapshot, offset: SnapshotOffset) -> Option<Frame> {
-    if offset < fetch.offset || fetch.snapshot.id != snapshot.id {
+    let end = fetch.offset + fetch.pages.bytes();
+    if !(fetch.offset..end).contains(&offset) || fetch.snapshot.id != snapshot.id {
         return None;
     }
     let index = fetch.pages_before(offset).to_usize();

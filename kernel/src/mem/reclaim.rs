@@ -1,161 +1,161 @@
-//! Making room: when frames run out, what can be had again goes (Q2), and what cannot goes to the
-//! swap file (Q3).
+//! Reclaim: frees frames when memory runs out.
 //!
-//! First what only the frame cache holds. Then clean pages of associations are unmapped, by a clock
-//! that goes around all spaces and through each of them, and takes pages that were not used since
-//! it last came by; where that was the last mapping, the cache lets the frame go. Only a frame that
-//! became free counts: unmapping one that others still map is no progress. The zero page's entries
-//! go too, for the sake of the tables that hold nothing else.
+//! Clean pages are dropped, because they can be fetched again (Q2): first frames that only the
+//! frame cache holds, then mapped pages, by one clock over all address spaces that takes pages
+//! not used since its last visit. When a page's last mapping goes, the cache drops the frame. Only
+//! a freed frame counts as progress: unmapping a page that others still map is none. Entries of the
+//! zero page are dropped too, for the tables that hold nothing else.
 //!
-//! Private pages go the same way and by the same clock, but only where the caller can wait for them
-//! to be written: [`make_room`]. A program that faults does that before it takes the last frames
-//! ([`keep_margin`]), so that those who cannot wait find some.
+//! Private pages are written to the swap file (Q3), by the same clock, but only where the caller
+//! can wait: [`make_room`]. A program that faults does so before it takes the last frames
+//! ([`keep_margin`]), so that callers that cannot wait find some.
 //!
-//! [`run`] may be called from anywhere, with any lock held, and allocates nothing: locks are taken
-//! only where they are free, and a space whose lock is held by this very call chain is passed over
-//! (the fault that ran out tries again without it).
+//! [`shrink_spaces`] may be called with any lock held. It allocates nothing, acquires only locks
+//! that are free, and skips a space that this very call chain has locked (the fault that ran out
+//! tries again without it).
+//!
+//! Address spaces are above: each adds itself to the clock, as a [`Reclaimable`].
+#![forbid(unsafe_code)]
 
-use super::{Claim, Space, cache, frame, space::Leaving, swap};
-use crate::sync::Interrupted;
-use crate::sync::{Mutex, rank};
-use alloc::{
-    collections::VecDeque,
-    sync::{Arc, Weak},
-    vec::Vec,
+use super::{
+    Claim, frame,
+    page_table::Swept,
+    shrinker::{self, Stage},
+    snapshot::cache,
+    swap::{self, Owners, PageOutBatch},
 };
+use crate::sync::{Interrupted, Mutex, rank};
+use alloc::{collections::VecDeque, sync::Weak};
 use foundation::counter::{self, Counter};
 
-/// Frames let go of at once: often enough that the search is paid for, few enough that the cache
-/// stays useful.
-const BATCH: usize = 64;
+/// Frames freed at once: enough to pay for the search, few enough to leave the cache useful.
+pub(super) const BATCH: usize = 64;
 
-/// All spaces, in the order in which the clock comes to them.
-static SPACES: Mutex<VecDeque<Weak<Space>>, rank::Spaces> = Mutex::new(VecDeque::new());
-
-/// A space is there from now on.
-pub(super) fn register(space: &Arc<Space>) {
-    SPACES.lock().push_back(Arc::downgrade(space));
+/// Memory whose pages can be evicted.
+pub(super) trait Reclaimable: Send + Sync {
+    /// Evicts up to `enough` pages that were not used since the last call: clean ones, and with
+    /// `batch` private ones too. `None` where the memory is locked or its pages must stay.
+    /// Allocates nothing and sends nothing: any lock may be held.
+    fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept>;
 }
 
-/// A space is gone.
+/// All address spaces, in the order in which the clock visits them.
+static SPACES: Mutex<VecDeque<Weak<dyn Reclaimable>>, rank::Spaces> = Mutex::new(VecDeque::new());
+
+/// Registers the clock as a shrinker.
+pub(super) fn init() {
+    shrinker::register(Stage::Spaces, shrink_spaces);
+}
+
+/// Adds a space to the clock.
+pub(super) fn register(space: Weak<dyn Reclaimable>) {
+    SPACES.lock().push_back(space);
+}
+
+/// Removes spaces that were dropped from the clock.
 pub(super) fn unregister() {
     SPACES.lock().retain(|space| space.strong_count() > 0);
 }
 
-fn next_space() -> Option<Weak<Space>> {
+fn next_space() -> Option<Weak<dyn Reclaimable>> {
     let mut spaces = SPACES.try_lock()?;
     let space = spaces.pop_front()?;
     spaces.push_back(space.clone());
     Some(space)
 }
 
-/// Frames beyond the reserve that are kept ready for programs while there is somewhere to put
-/// pages: what is done where nothing can wait for that (tables, messages, copies) needs some. 1 of
-/// so many (1/2 % of memory), and so many at least.
-const MARGIN_SHARE: usize = 200;
-const MARGIN_LEAST: usize = 64;
-
-fn margin() -> usize {
-    (frame::stats().total / MARGIN_SHARE).max(MARGIN_LEAST)
+/// How often the clock visits a space in one call: twice each, because the first visit may only
+/// mark pages as unused.
+fn visits() -> usize {
+    SPACES.try_lock().map_or(0, |spaces| 2 * spaces.len())
 }
 
-fn is_free(frames: usize) -> bool {
+/// Frames beyond the reserve that are kept free for programs while pages can be swapped out: for
+/// tables, messages and copies, whose allocation cannot wait. One of `MARGIN_SHARE` frames (1/2 %
+/// of memory), and at least `MARGIN_MIN`.
+const MARGIN_SHARE: usize = 200;
+const MARGIN_MIN: usize = 64;
+
+fn margin() -> usize {
+    (frame::stats().total / MARGIN_SHARE).max(MARGIN_MIN)
+}
+
+fn is_available(frames: usize) -> bool {
     frame::stats().free >= frame::reserve() + frames
 }
 
-/// Before a program takes frames: restores the margin, where pages can go to the swap file. May
-/// wait; called with no lock held.
+/// Restores the margin before a program takes frames, where pages can be swapped out. May wait;
+/// called with no lock held.
 pub(super) fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
-    if claim == Claim::Program && !is_free(margin()) && swap::is_open() {
+    if claim == Claim::Program && !is_available(margin()) && swap::is_open() {
         make_room(margin(), claim)?;
     }
     Ok(())
 }
 
-/// Whether so many frames can be had, once clean pages are let go of and private ones written to
-/// the swap file where needed. May wait, but not for a server's sake: it could be the one that is
-/// waited for (F8). Called with no lock held.
+/// Drops clean pages and swaps out private ones until `frames` frames are available. Returns
+/// whether they are. May wait, but not on behalf of a server: it could be the one that is waited
+/// for (F8). Called with no lock held.
 pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
     if claim == Claim::Server {
-        return Ok(run() > 0);
+        return Ok(shrinker::run() > 0);
     }
-    while !is_free(frames) {
+    while !is_available(frames) {
         if cache::evict(BATCH) > 0 {
             continue;
         }
-        if !(turn(Sharing::Sole, BATCH)? || turn(Sharing::Any, BATCH)? || swap::await_punch()?) {
+        let progress =
+            turn(Owners::Sole, BATCH)? || turn(Owners::Any, BATCH)? || swap::await_punch()?;
+        if !progress {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Which private pages a turn of the clock takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    /// Those whose frame nobody else sees.
-    Sole,
-    /// All.
-    Any,
-}
-
-/// The clock goes around all spaces twice at most (the first time may only make pages old), until
-/// some pages went; says whether any did.
-fn turn(sharing: Sharing, batch: usize) -> Result<bool, Interrupted> {
-    let mut leaving = room_to_leave(sharing, batch);
-    let rounds = SPACES.try_lock().map_or(0, |spaces| 2 * spaces.len());
-    let mut went = leaving
-        .as_mut()
-        .is_some_and(|leaving| cache::leave(|frame| leaving.take_frame(frame.clone())) > 0);
-    for _ in 0..if went { 0 } else { rounds } {
+/// Turns the clock, over each space twice at most, until some pages were evicted. Returns whether
+/// any were. Waits until private pages among them are written.
+fn turn(owners: Owners, max: usize) -> Result<bool, Interrupted> {
+    let mut batch = PageOutBatch::new(owners, max);
+    let mut evicted =
+        batch.as_mut().is_some_and(|batch| cache::swap_out(|frame| batch.add(frame.clone())) > 0);
+    for _ in 0..if evicted { 0 } else { visits() } {
         let Some(space) = next_space() else { break };
-        let enough = leaving.as_ref().map_or(batch, |leaving| leaving.row.len());
-        let swept = space.upgrade().and_then(|space| space.take_pages(enough, leaving.as_mut()));
-        swap::tidy();
+        let enough = batch.as_ref().map_or(max, |batch| batch.row.len());
+        let swept = space.upgrade().and_then(|space| space.evict_pages(enough, batch.as_mut()));
+        swap::punch_idle_chunks();
         let Some(swept) = swept else { continue };
-        let written = leaving.as_ref().map_or(0, |leaving| leaving.frames.len());
-        counter::count(Counter::PagesUnmapped, (swept.entries - written) as u64);
-        went = swept.entries + swept.tables > 0;
-        if went {
+        let private = batch.as_ref().map_or(0, |batch| batch.frames.len());
+        debug_assert!(private <= swept.entries, "each frame of the batch was in an entry");
+        counter::count(Counter::PagesUnmapped, (swept.entries - private) as u64);
+        evicted = swept.entries + swept.tables > 0;
+        if evicted {
             break;
         }
     }
-    if let Some(Leaving { mut row, frames, .. }) =
-        leaving.filter(|leaving| !leaving.frames.is_empty())
+    if let Some(PageOutBatch { mut row, frames, .. }) =
+        batch.filter(|batch| !batch.frames.is_empty())
     {
         row.truncate(frames.len());
         if let Some(out) = swap::write(row, frames) {
             out.wait()?;
         }
     }
-    Ok(went)
+    Ok(evicted)
 }
 
-fn room_to_leave(sharing: Sharing, batch: usize) -> Option<Leaving> {
-    let row = swap::SlotRow::take(batch)?;
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(row.len()).ok()?;
-    Some(Leaving { row, frames, shared_too: sharing == Sharing::Any })
-}
-
-/// Takes up to `pages` pages away now, for want of nothing: clean ones and, where they can go to
-/// the swap file, private ones. For tests. May wait.
+/// Evicts up to `pages` pages now, as if memory were short: clean ones and, where they can be
+/// swapped out, private ones. For tests. May wait.
 #[cfg(not(target_os = "none"))]
-pub(super) fn take_some(pages: usize) -> Result<bool, Interrupted> {
-    turn(Sharing::Any, pages)
+pub(super) fn evict_some(pages: usize) -> Result<bool, Interrupted> {
+    turn(Owners::Any, pages)
 }
 
-/// Lets go of some clean frames; says how many became free.
-pub(super) fn run() -> usize {
-    let freed = cache::evict(BATCH);
-    if freed > 0 {
-        return freed;
-    }
-    // Twice around: the first time may only make pages old.
-    let rounds = SPACES.try_lock().map_or(0, |spaces| 2 * spaces.len());
-    for _ in 0..rounds {
+/// Unmaps clean pages until some frames became free. Returns how many.
+fn shrink_spaces() -> usize {
+    for _ in 0..visits() {
         let Some(space) = next_space() else { break };
-        let Some(swept) = space.upgrade().and_then(|space| space.take_pages(BATCH, None)) else {
+        let Some(swept) = space.upgrade().and_then(|space| space.evict_pages(BATCH, None)) else {
             continue;
         };
         counter::count(Counter::PagesUnmapped, swept.entries as u64);

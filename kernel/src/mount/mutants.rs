@@ -8,7 +8,7 @@ use foundation::mutant::{Mutant, active};
 use super::server_file::ServerFile;
 use super::snapshot_reply::SnapshotReply;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Gathered, Snapshot, Source, Space, UserSlice};
+use crate::mem::{Gathered, Snapshot, SnapshotSource, Space, UserSlice};
 
 macro_rules! predicates {
     ($($(#[$doc:meta])* $name:ident = $mutant:ident;)*) => {
@@ -50,7 +50,8 @@ predicates! {
 /// W4: references to other files of the server are sent as data.
 #[inline(always)]
 pub(super) fn copy_by_bytes(file: &ServerFile, snapshot: &Snapshot) -> bool {
-    let is_own = matches!(snapshot.source, Source::File { file: id, .. } if id == file.id.0);
+    let is_own =
+        matches!(snapshot.source, SnapshotSource::File { file: id, .. } if id == file.id.0);
     active(Mutant::CopyByBytes) && !is_own
 }
 

@@ -10,7 +10,7 @@ use super::message::Payload;
 use super::read_ahead::ReadAhead;
 use super::{Session, mutants};
 use crate::file::Walk;
-use crate::mem::{Fetch, Pager, Snapshot, Source};
+use crate::mem::{Fetch, Pager, Snapshot, SnapshotSource};
 
 /// The features that this kernel supports.
 const KNOWN_FEATURES: Features = Features::SNAPSHOT
@@ -96,7 +96,7 @@ impl Mount {
 
     /// Whether a snapshot is on this server.
     pub fn is_pager_of(&self, snapshot: &Snapshot) -> bool {
-        matches!(snapshot.source, Source::File { mount, .. } if mount == self.id)
+        matches!(snapshot.source, SnapshotSource::File { mount, .. } if mount == self.id)
     }
 
     /// Whether its files may be read lazily: the server supports snapshots, and is marked as a

@@ -9,7 +9,7 @@ use fsproto::{Handle, Hole, MAX_HOLES, Snapshotted, decode_holes};
 use super::message::Payload;
 use super::mutants;
 use super::server_file::ServerFile;
-use crate::mem::{Pager, Snapshot, Source};
+use crate::mem::{Pager, Snapshot, SnapshotSource};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -34,14 +34,14 @@ impl SnapshotReply {
         payload: &Payload,
     ) -> Result<Self, Errno> {
         let source = if file.mount.is_trusted() {
-            Source::File {
+            SnapshotSource::File {
                 mount: file.mount.id(),
                 file: reply.file.0,
                 version: reply.version.0,
                 offset: request.offset,
             }
         } else {
-            Source::Untrusted
+            SnapshotSource::Untrusted
         };
         let parts = Parts::parse(reply, payload);
         // Created before the checks: from here on, dropping it closes the handle.

@@ -51,7 +51,7 @@ pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
         .map_err(|_| Errno::EBUSY)
 }
 
-impl swap::Store for SwapFile {
+impl swap::SwapDevice for SwapFile {
     fn write(&self, first: u32, frames: &[Frame], transfer: swap::Transfer) {
         let request = Write {
             handle: self.handle,

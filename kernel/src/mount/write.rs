@@ -20,7 +20,7 @@ use super::mutants;
 use super::server_file::ServerFile;
 use super::write_body::{AfterWrite, SourcePiece, WriteBody};
 use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{Pager, Run, Snapshot, Source, UserSlice};
+use crate::mem::{Pager, Run, Snapshot, SnapshotSource, UserSlice};
 
 /// Pieces in one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
@@ -203,7 +203,7 @@ fn send(
     let (length, start) = (reply.length, reply.offset);
     // Created before the checks: from here on, dropping it closes the handle.
     let snapshot = (reply.snapshot != Handle::NONE).then(|| {
-        let source = Source::File {
+        let source = SnapshotSource::File {
             mount: file.mount.id(),
             file: file.id.0,
             version: reply.version.0,

@@ -51,7 +51,7 @@ fn unknown_slots(views: &[ProcessView]) -> u64 {
         .filter_map(|view| view.space.as_ref())
         .map(|space| space.stats().swapped.0)
         .sum();
-    ((slots - free) as u64).saturating_sub(known + cache::pages_away() as u64)
+    ((slots - free) as u64).saturating_sub(known + cache::swapped_pages() as u64)
 }
 
 /// Frames that nothing living is known to hold; where there is no memory to find out, a number that

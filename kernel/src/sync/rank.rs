@@ -142,10 +142,12 @@ ranks! {
     FetchResult: Spin,
     /// the frame cache.
     FrameCache: Spin,
-    /// the slots of the swap file and the transfers under way.
+    /// the swap device and the transfers under way.
     SwapArea: Spin,
     /// the frames of one swap transfer.
     SwapTransfer: Spin,
+    /// the slots of the swap file.
+    SwapSlots: Spin,
 
     /// the snapshots that a mount keeps for read-ahead.
     ReadAhead: Spin,

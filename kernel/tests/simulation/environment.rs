@@ -11,7 +11,7 @@ use crate::{shortage, swap_file, wire, world};
 pub fn carry_out(op: Op) {
     match op {
         Op::Evict { frames } => host::evict(frames),
-        Op::Take { pages } => drop(host::take_some(pages)),
+        Op::Take { pages } => drop(host::evict_pages(pages)),
         Op::FillSwap { is_full } => swap_file::set_full(is_full),
         Op::FailSwap { times } => swap_file::fail_reads(times),
         Op::Shortage { frames } => shortage::begin(frames),

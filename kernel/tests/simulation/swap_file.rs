@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use foundation::Errno;
-use kernel::mem::swap::{self, Store, Transfer};
+use kernel::mem::swap::{self, SwapDevice, Transfer};
 use kernel::mem::{Claim, Frame};
 
 use crate::sched;
@@ -35,7 +35,7 @@ impl SwapFile {
     }
 }
 
-impl Store for SwapFile {
+impl SwapDevice for SwapFile {
     fn write(&self, first: u32, frames: &[Frame], transfer: Transfer) {
         self.with(|state| {
             let answer = if state.is_full { Err(Errno::ENOSPC) } else { Ok(Vec::new()) };

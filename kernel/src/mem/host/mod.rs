@@ -1,10 +1,10 @@
-//! Memory on the host: a pool of pages in place of the machine's, a fake MMU, and threads in place
-//! of the scheduler. For tests and the simulation.
+//! Memory on the host, for tests and the simulation: a pool of pages instead of the machine's, a
+//! fake MMU, and host threads instead of the scheduler.
 
 pub mod mmu;
-mod store;
+mod swap_device;
 
-pub use store::{RamStore, StoreAnswers};
+pub use swap_device::{RamSwap, SwapAnswers};
 
 use super::{frame, phys};
 use crate::sync::{self, Interrupt, Scheduler, ThreadId};
@@ -21,7 +21,7 @@ use std::{
 /// Frames of the pool: 64 MiB.
 pub const POOL_FRAMES: usize = 16 * 1024;
 
-/// Makes the pool, once for the process; registers a scheduler that blocks host threads.
+/// Makes the pool, once for the process, and registers a scheduler that blocks host threads.
 pub fn init() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -33,15 +33,15 @@ pub fn init() {
         let pool = unsafe { alloc_zeroed(layout) };
         assert!(!pool.is_null());
         phys::set_offset(pool as u64);
-        // SAFETY: the pool is nobody else's.
+        // SAFETY: nobody else uses the pool.
         unsafe { frame::init(core::slice::from_ref(&(0..bytes as u64)), 0) };
-        super::cache::init();
+        super::register_shrinkers();
     });
 }
 
-/// Makes the pool and keeps other tests of this process away from it: for those that count frames
-/// or run out of them. With the feature `mutants`, the environment's `MUTANT` names the break that
-/// is in force.
+/// Makes the pool and locks out other tests of this process: for tests that count frames or run out
+/// of them. With the feature `mutants`, the environment variable `MUTANT` names the mutant that is
+/// active.
 pub fn exclusive() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     init();
@@ -52,26 +52,25 @@ pub fn exclusive() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes up to `pages` mapped pages away from any spaces, as if memory were short: clean ones are
-/// unmapped, private ones go to the swap file if one is attached (`swap::attach`). Says whether any
-/// went; pages used since the last time may only become old. May wait for the swap file; no lock
-/// may be held.
-pub fn take_some(pages: usize) -> bool {
-    super::reclaim::take_some(pages).unwrap_or(false)
+/// Evicts up to `pages` mapped pages of any spaces, as if memory were short: clean ones are
+/// unmapped, private ones are written to the swap file if one is attached (`swap::attach`). Returns
+/// whether any were evicted; pages used since the last call may only be marked as unused. May wait
+/// for the swap file; no lock may be held.
+pub fn evict_pages(pages: usize) -> bool {
+    super::reclaim::evict_some(pages).unwrap_or(false)
 }
 
-/// Lets go of some frames that only the cache holds.
+/// Frees some frames that only the cache holds.
 pub fn evict(frames: usize) {
     super::cache::evict(frames);
 }
 
-/// Lets go of all of them.
+/// Frees all frames that only the cache holds.
 pub fn evict_all() {
     evict(usize::MAX);
 }
 
-/// From now on programs can have so many more frames than they have, or all that there are: a
-/// shortage for a test.
+/// From now on programs can take `frames` more frames, or all of them: a shortage for a test.
 pub fn leave_to_programs(frames: Option<usize>) {
     frame::leave_to_programs(frames);
 }
@@ -93,7 +92,7 @@ thread_local! {
     };
 }
 
-/// Marks a thread as killed: its waits end. (`None`: nobody is.)
+/// Marks one thread as killed, so that its waits end, or none.
 pub fn kill(thread: Option<ThreadId>) {
     let mut killed = HOST.killed.lock().unwrap_or_else(PoisonError::into_inner);
     killed.clear();

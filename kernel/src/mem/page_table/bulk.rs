@@ -1,15 +1,16 @@
-//! Many pages at once: what fork, fault-around, messages and reclaim do to page tables, at a few
-//! instructions a page.
+//! Operations on many pages at a few instructions a page: for fork, fault-around, messages and
+//! reclaim.
+#![forbid(unsafe_code)]
 
-use super::Held;
 use super::{
-    ADDRESS_BITS, ENTRIES, Entry, EntryFlags, Flush, LEVELS, PageTable, Table, USER_TABLE, index,
-    make_leaf, met, owned, span, table_at, visit, visit_leaves,
+    ENTRIES, Entry, EntryFlags, Flush, Held, LEVELS, PageTable, Table, USER_TABLE,
+    entry::ADDRESS_BITS,
+    walk::{index, make_leaf, overlap, owned, span, table_at, visit, visit_leaves},
 };
-use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, swap::Slot};
+use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, slot::SwapSlot};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Maps neighbouring pages where nothing is mapped, walking the tables once for many.
+/// Maps adjacent pages, walking the tables once for all in the same lowest table.
 pub struct Filler<'a> {
     table: &'a mut PageTable,
     flags: EntryFlags,
@@ -18,34 +19,34 @@ pub struct Filler<'a> {
 }
 
 impl<'a> Filler<'a> {
-    /// Every page is going to be mapped with these flags.
+    /// A filler that maps each page with `flags`.
     pub fn new(table: &'a mut PageTable, flags: EntryFlags) -> Self {
         Self { table, flags, leaf: None }
     }
 
-    /// Maps a page if nothing is there; says whether it did. Fails where a table is missing and
-    /// cannot be made.
+    /// Maps a page if its entry is empty. Returns whether it was. Fails where a table is missing and
+    /// no frame is available for it.
     pub fn put(&mut self, page: Page, frame: &Frame) -> Result<bool, OutOfMemory> {
-        let slot = self.slot(page)?;
-        let empty = slot.load(Ordering::Relaxed) == 0;
+        let cell = self.cell(page)?;
+        let empty = cell.load(Ordering::Relaxed) == 0;
         if empty {
-            slot.store(Entry::new(frame.clone().into_raw(), self.flags).0, Ordering::Relaxed);
+            cell.store(Entry::new(frame.clone().into_raw(), self.flags).0, Ordering::Relaxed);
         }
         Ok(empty)
     }
 
-    /// Maps a page in the place of what is there; gives that back, with its flags.
+    /// Maps a page whatever its entry holds. Returns what that was, with its flags.
     pub fn replace(
         &mut self,
         page: Page,
         frame: Frame,
         flags: EntryFlags,
     ) -> Result<Option<(Held, EntryFlags)>, OutOfMemory> {
-        let old = self.slot(page)?.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
+        let old = self.cell(page)?.swap(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
         Ok(owned(old).map(|held| (held, Entry(old).flags())))
     }
 
-    fn slot(&mut self, page: Page) -> Result<&'static AtomicU64, OutOfMemory> {
+    fn cell(&mut self, page: Page) -> Result<&'static AtomicU64, OutOfMemory> {
         let number = page.0 / ENTRIES as u64;
         let leaf = match self.leaf {
             Some((found, leaf)) if found == number => leaf,
@@ -60,19 +61,19 @@ impl<'a> Filler<'a> {
 }
 
 impl PageTable {
-    /// Takes references to the frames of neighbouring pages from the range's start on, up to the
-    /// first that is not mapped, and makes their entries read-only. What was writable is stale
-    /// then.
+    /// Makes the entries of adjacent pages from the range's start on read-only, up to the first page
+    /// that is not mapped, and passes references to their frames to `take`. Returns the
+    /// translations of those that were writable.
     pub fn lend(&mut self, range: PageRange, mut take: impl FnMut(Frame)) -> Flush {
         let mut next = range.start;
         let mut stale = Flush::NOTHING;
-        // Stops at a gap by not taking what comes behind it.
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, slot| {
-            if page != next || Entry(slot.load(Ordering::Relaxed)).is_swapped() {
+        // After a gap, `next` never matches again.
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, cell| {
+            if page != next || Entry(cell.load(Ordering::Relaxed)).is_swapped() {
                 return;
             }
             next = page.next();
-            let entry = Entry(slot.fetch_and(!EntryFlags::WRITE.bits(), Ordering::Relaxed));
+            let entry = Entry(cell.fetch_and(!EntryFlags::WRITE.bits(), Ordering::Relaxed));
             if entry.has(EntryFlags::WRITE) {
                 stale.merge(Flush::page(page));
             }
@@ -83,17 +84,18 @@ impl PageTable {
 }
 
 impl PageTable {
-    /// Maps the pages of a range into a space that has nothing there, too. `stale` gets what the
-    /// CPU may think writable that is not any more.
+    /// Maps the pages of a range in `other` too, where nothing is mapped. Adds to `stale` the
+    /// translations that were writable and are not any more.
     pub fn share(
         &mut self,
         range: PageRange,
         other: &mut Self,
-        sharing: Sharing,
+        sharing: ForkSharing,
         stale: &mut Flush,
     ) -> Result<(), OutOfMemory> {
         let used = (EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
-        let withheld = if sharing == Sharing::CopyOnWrite { EntryFlags::WRITE.bits() } else { 0 };
+        let withheld =
+            if sharing == ForkSharing::CopyOnWrite { EntryFlags::WRITE.bits() } else { 0 };
         let mut result = Ok(());
         visit_leaves(table_at(self.root()), LEVELS, 0, range, &mut |base, leaf, indices| {
             let theirs = match make_leaf(other.root(), Page(base), USER_TABLE, other.claim) {
@@ -113,7 +115,7 @@ impl PageTable {
                     continue;
                 }
                 if let Some(slot) = Entry(entry).slot() {
-                    theirs.store(Entry::swapped(Slot::share(slot)).0, Ordering::Relaxed);
+                    theirs.store(Entry::swapped(SwapSlot::share(slot)).0, Ordering::Relaxed);
                     continue;
                 }
                 frame::retain(Entry(entry).address());
@@ -128,42 +130,42 @@ impl PageTable {
     }
 }
 
-/// How two spaces share pages.
+/// How parent and child share pages after a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// Neither can store any more without a copy.
+pub enum ForkSharing {
+    /// The first store of either copies the page.
     CopyOnWrite,
-    /// Both go on as they did.
+    /// Stores of one are visible to the other.
     InPlace,
 }
 
 /// What [`PageTable::sweep`] does with an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays as it is.
+    /// Leave it.
     Keep,
-    /// It stays, but counts as not used from now on.
+    /// Clear its accessed bit.
     Age,
-    /// It goes.
+    /// Empty it.
     Drop,
-    /// It gives way to a slot of the swap file, to which it gets this reference.
-    Swap(Slot),
+    /// Replace its frame by this slot of the swap file.
+    Swap(SwapSlot),
 }
 
-/// What a [`PageTable::sweep`] came to.
+/// The result of [`PageTable::sweep`].
 #[derive(Debug, Default)]
 pub struct Swept {
-    /// Entries that went.
+    /// Entries that were emptied or replaced by slots.
     pub entries: usize,
-    /// Tables that were empty then, and are free.
+    /// Tables that became empty and were freed.
     pub tables: usize,
-    /// Where it stopped because it had enough; it goes on there.
+    /// The page to continue with, where it stopped because it had enough.
     pub stopped: Option<Page>,
 }
 
 impl PageTable {
-    /// Goes through the mapped pages of a range and takes away what `judge` says, until `enough`
-    /// entries went.
+    /// Does to each entry of a range what `judge` returns, until `enough` entries were emptied or
+    /// replaced.
     pub fn sweep(
         &mut self,
         range: PageRange,
@@ -185,9 +187,9 @@ fn sweep(
     swept: &mut Swept,
     judge: &mut impl FnMut(Page, Entry) -> Verdict,
 ) {
-    for index in met(level, base, range) {
-        let (slot, page) = (&table[index], base + index as u64 * span(level));
-        let entry = slot.load(Ordering::Relaxed);
+    for index in overlap(level, base, range) {
+        let (cell, page) = (&table[index], base + index as u64 * span(level));
+        let entry = cell.load(Ordering::Relaxed);
         if entry == 0 {
             continue;
         }
@@ -198,9 +200,9 @@ fn sweep(
         if level > 1 {
             let (child, before) = (table_at(PhysAddr(entry & ADDRESS_BITS)), swept.entries);
             sweep(child, level - 1, page, range, enough, swept, judge);
-            if swept.entries > before && child.iter().all(|slot| slot.load(Ordering::Relaxed) == 0)
+            if swept.entries > before && child.iter().all(|cell| cell.load(Ordering::Relaxed) == 0)
             {
-                slot.store(0, Ordering::Relaxed);
+                cell.store(0, Ordering::Relaxed);
                 drop(owned(entry));
                 swept.tables += 1;
             }
@@ -208,14 +210,14 @@ fn sweep(
         }
         match judge(Page(page), Entry(entry)) {
             Verdict::Keep => {}
-            Verdict::Age => drop(slot.fetch_and(!EntryFlags::ACCESSED.bits(), Ordering::Relaxed)),
+            Verdict::Age => drop(cell.fetch_and(!EntryFlags::ACCESSED.bits(), Ordering::Relaxed)),
             Verdict::Drop => {
-                slot.store(0, Ordering::Relaxed);
+                cell.store(0, Ordering::Relaxed);
                 drop(owned(entry));
                 swept.entries += 1;
             }
             Verdict::Swap(new) => {
-                slot.store(Entry::swapped(new).0, Ordering::Relaxed);
+                cell.store(Entry::swapped(new).0, Ordering::Relaxed);
                 drop(owned(entry));
                 swept.entries += 1;
             }

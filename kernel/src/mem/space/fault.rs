@@ -380,7 +380,7 @@ impl AddressSpace {
                 Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
                     return Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted }));
                 }
-                Lookup::Away(slot) => return self.look_away(lazy, slot, write, space, held),
+                Lookup::Swapped(slot) => return self.look_away(lazy, slot, write, space, held),
                 _ => {}
             }
             // What came may have found no place in the cache.
@@ -428,7 +428,7 @@ impl AddressSpace {
             Lookup::Pending(fetch) if !mutant::active(Mutant::FetchTwice) => {
                 Ok(Resolution::Wait(Awaited { fetch, fresh: false, wanted }))
             }
-            Lookup::Away(slot) => self.look_away(lazy, slot, write, space, held),
+            Lookup::Swapped(slot) => self.look_away(lazy, slot, write, space, held),
             Lookup::Pending(_) | Lookup::Absent => Ok(self.begin_fetch(lazy, window, space)),
         }
     }

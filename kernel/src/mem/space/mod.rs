@@ -25,17 +25,19 @@ pub use clean::Gathered;
 pub use fault::{Access, FaultError};
 pub use layout::{Move, Placement};
 pub use runs::Run;
-pub(super) use sweep::Leaving;
 
 use super::{
     Backing, Claim, Page, PageRange, PhysAddr, Prot, RegionMap, USER_END, UserAddr,
     frame::OutOfMemory,
-    heap,
-    page_table::{Flush, PageTable, Sharing},
+    heap, kernel,
+    page_table::{Flush, ForkSharing, PageTable},
     reclaim, swap,
 };
 use crate::sync::{Mutex, MutexGuard, rank};
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::counter::Counters;
 use foundation::knob;
@@ -172,7 +174,7 @@ impl Space {
 
     fn with_policy(policy: Policy) -> Result<Arc<Self>, Errno> {
         heap::headroom(policy.claim())?;
-        let table = PageTable::new(policy.claim())?;
+        let table = PageTable::new(kernel::root(), policy.claim())?;
         let root = table.root();
         let inner = AddressSpace {
             table,
@@ -184,7 +186,7 @@ impl Space {
         };
         let space =
             Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root });
-        reclaim::register(&space);
+        reclaim::register(Arc::downgrade(&space) as Weak<dyn reclaim::Reclaimable>);
         Ok(space)
     }
 
@@ -276,7 +278,7 @@ impl Space {
     /// the lock.
     pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
         let result = self.change(self.inner.lock(), change);
-        swap::tidy();
+        swap::punch_idle_chunks();
         result
     }
 
@@ -326,7 +328,7 @@ impl AddressSpace {
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
             let in_place = matches!(region.backing, Backing::Shared { .. })
                 || mutant::active(Mutant::ForkLeavesWritable);
-            let sharing = if in_place { Sharing::InPlace } else { Sharing::CopyOnWrite };
+            let sharing = if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
             self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
         }
         if mutant::active(Mutant::ForkDropsAssociation) {

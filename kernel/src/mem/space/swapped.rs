@@ -49,12 +49,12 @@ impl AddressSpace {
         }
         let around = self.neighbours(swapped);
         let coming = swap::page_in(swapped.slot, around).ok_or(FaultError::OutOfMemory)?;
-        if !coming.is_here() {
+        if !coming.has_arrived() {
             return Ok(Resolution::Swapped(coming));
         }
         let Some(frame) = coming.take(swapped.slot) else {
             // Somebody took it and could not map it.
-            coming.spoil();
+            coming.invalidate();
             return self.look_swapped(swapped, write, extent);
         };
         self.bring_back(swapped.page, swapped.prot, frame, store)?;
@@ -76,13 +76,13 @@ impl AddressSpace {
             Some(frame) => frame,
             None => {
                 let coming = swap::page_in(slot, slot..slot + 1).ok_or(FaultError::OutOfMemory)?;
-                if !coming.is_here() {
+                if !coming.has_arrived() {
                     return Ok(Resolution::Swapped(coming));
                 }
                 match coming.take(slot) {
                     Some(frame) => frame,
                     None => {
-                        coming.spoil();
+                        coming.invalidate();
                         return self.look_away(lazy, slot, write, space, held);
                     }
                 }
@@ -120,8 +120,8 @@ impl AddressSpace {
         swapped: &SwappedPage,
         coming: &Arc<PageIn>,
     ) -> Result<(), FaultError> {
-        for index in 0..coming.slots.len() {
-            let Some(slot) = coming.slots.get(index) else { break };
+        for index in 0..coming.row.len() {
+            let Some(slot) = coming.row.get(index) else { break };
             let page =
                 Page((swapped.page.0 + u64::from(slot)).wrapping_sub(u64::from(swapped.slot)));
             let is_there = swapped.range.contains(page)

@@ -1,47 +1,45 @@
-//! Pages on their way to and from the swap file.
+//! Transfers of pages to and from the swap file.
 
-use super::{AREA, Area, SlotRow};
-use crate::mem::Frame;
+use super::AREA;
+use crate::mem::{
+    Frame, mutants,
+    slot::{self, SlotRow},
+};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
+use foundation::Errno;
 use foundation::counter::{self, Counter};
-use foundation::{
-    Errno,
-    mutant::{self, Mutant},
-};
 
-/// What a [`Store`](super::Store) was asked for, to be completed once.
+/// A request to a [`SwapDevice`](super::SwapDevice), to be completed once.
 #[derive(Debug)]
 pub enum Transfer {
-    /// Pages were to be written.
+    /// Pages to be written.
     Out(Arc<PageOut>),
-    /// Pages were to be read.
+    /// Pages to be read.
     In(Arc<PageIn>),
-    /// A chunk of slots was to become a hole.
+    /// A chunk of slots, by its number, to become a hole.
     Punch(usize),
 }
 
 impl Transfer {
-    /// Pages that are moved.
+    /// How many pages are moved.
     pub fn pages(&self) -> usize {
         match self {
             Self::Out(out) => out.pages.lock().as_ref().map_or(0, |(_, frames)| frames.len()),
-            Self::In(coming) => coming.slots.len(),
+            Self::In(coming) => coming.row.len(),
             Self::Punch(_) => 0,
         }
     }
 
-    /// The answer: for `In`, the frames; else none. Called with no lock held.
-    pub fn complete(self, answer: Result<Vec<Frame>, Errno>) {
+    /// Reports the result: the frames that were read, or an empty list. Called with no lock held.
+    pub fn complete(self, result: Result<Vec<Frame>, Errno>) {
         match self {
-            Self::Out(out) => out.complete(answer.map(drop)),
-            Self::In(coming) => coming.complete(answer),
-            // A hole that could not be made takes room, and nothing else.
-            Self::Punch(number) => {
-                if let Some(area) = AREA.lock().as_mut() {
-                    area.slots.punched(number);
-                }
+            Self::Out(out) => out.complete(result.map(drop)),
+            Self::In(coming) => coming.complete(result),
+            // A hole that could not be made only wastes disk space.
+            Self::Punch(chunk) => {
+                slot::punched(chunk);
                 PUNCHED.wake_all();
             }
         }
@@ -50,140 +48,125 @@ impl Transfer {
 
 static PUNCHED: WaitQueue = WaitQueue::new();
 
-/// Pages that are being written.
+/// A write of pages.
 #[derive(Debug)]
 pub struct PageOut {
     pub(super) first: u32,
-    /// Until it is done.
+    /// `None` once the write has completed.
     pages: Mutex<Option<(SlotRow, Vec<Frame>)>, rank::SwapTransfer>,
     queue: WaitQueue,
 }
 
 impl PageOut {
     pub(super) fn new(row: SlotRow, frames: Vec<Frame>) -> Self {
-        Self {
-            first: row.slots.start,
-            pages: Mutex::new(Some((row, frames))),
-            queue: WaitQueue::new(),
-        }
+        Self { first: row.first(), pages: Mutex::new(Some((row, frames))), queue: WaitQueue::new() }
     }
 
     pub(super) fn copies(&self) -> Vec<Frame> {
         self.pages.lock().as_ref().map(|(_, frames)| frames.clone()).unwrap_or_default()
     }
 
-    pub(super) fn frame(&self, slot: u32) -> Option<Frame> {
+    pub(super) fn frame(&self, number: u32) -> Option<Frame> {
         let pages = self.pages.lock();
         let (row, frames) = pages.as_ref()?;
-        frames.get(row.index_of(slot)?).cloned()
+        frames.get(row.index_of(number)?).cloned()
     }
 
     pub(super) fn for_each_frame(&self, look: &mut impl FnMut(&Frame)) {
         self.pages.lock().iter().flat_map(|(_, frames)| frames).for_each(look);
     }
 
-    fn complete(&self, answer: Result<(), Errno>) {
-        // What goes with its last reference must not go under the lock.
+    fn complete(&self, result: Result<(), Errno>) {
+        // The row and the frames are dropped after the lock.
         let done = {
             let mut area = AREA.lock();
             let Some(area) = area.as_mut() else { return };
             let done = self.pages.lock().take();
+            debug_assert!(done.is_some(), "a write completes once");
             area.leaving.retain(|out| !core::ptr::eq(&**out, self));
-            if answer.is_err() {
-                keep(area, &done);
+            // Under the area's lock: at any time the frames are found either here or there.
+            if let (Err(_), Some((row, frames))) = (result, &done) {
+                slot::keep(row, frames);
             }
             done
         };
-        if let Err(error) = answer {
-            log::warn!("swap: pages could not be written: {}", error.text());
-        }
-        if let Some((_, frames)) = &done {
-            counter::count(
-                Counter::PagesSwappedOut,
-                if answer.is_ok() { frames.len() as u64 } else { 0 },
-            );
+        match result {
+            Ok(()) => {
+                let pages = done.as_ref().map_or(0, |(_, frames)| frames.len());
+                counter::count(Counter::PagesSwappedOut, pages as u64);
+            }
+            Err(error) => log::warn!("swap: pages could not be written: {}", error.text()),
         }
         drop(done);
         self.queue.wake_all();
     }
 
-    /// Waits until they are written, or cannot be.
+    /// Waits until the write has completed or failed.
     pub fn wait(&self) -> Result<(), Interrupted> {
         self.queue
             .wait_for_server(Interrupt::Killable, || self.pages.lock().is_none().then_some(()))
     }
 }
 
-/// A write failed: its frames stay, for whoever still has a slot of it.
-fn keep(area: &mut Area, done: &Option<(SlotRow, Vec<Frame>)>) {
-    area.refused = true;
-    let Some((row, frames)) = done else { return };
-    for (slot, frame) in row.slots.clone().zip(frames) {
-        // One reference is the row's own.
-        if area.slots.count(slot) > 1 {
-            area.kept.insert(slot, frame.clone());
-        }
-    }
-}
-
 #[derive(Debug)]
 enum State {
     Pending,
-    /// Frames that nobody took yet.
-    Here(Vec<Option<Frame>>),
+    /// The frames that arrived; `None` for those already taken.
+    Arrived(Vec<Option<Frame>>),
     Failed,
 }
 
-/// Pages that are being read. It holds its slots, and what came, until all who wait for it have
+/// A read of pages. It holds its slots, and the frames that arrived, until all who wait for it have
 /// looked.
 #[derive(Debug)]
 pub struct PageIn {
-    pub(in crate::mem) slots: SlotRow,
+    pub(in crate::mem) row: SlotRow,
     started: AtomicBool,
     state: Mutex<State, rank::SwapTransfer>,
     queue: WaitQueue,
 }
 
 impl PageIn {
-    pub(super) fn new(slots: SlotRow) -> Self {
+    pub(super) fn new(row: SlotRow) -> Self {
         Self {
-            slots,
+            row,
             started: AtomicBool::new(false),
             state: Mutex::new(State::Pending),
             queue: WaitQueue::new(),
         }
     }
 
-    /// Sends the request, if nobody did.
+    /// Sends the request, unless that was done already.
     pub(in crate::mem) fn start(self: &Arc<Self>) {
         if self.started.swap(true, Ordering::Relaxed) {
             return;
         }
-        let store = AREA.lock().as_ref().map(|area| area.store.clone());
-        match store {
-            Some(store) => {
-                store.read(self.slots.slots.start, self.slots.len(), Transfer::In(self.clone()))
+        let device = AREA.lock().as_ref().map(|area| area.device.clone());
+        match device {
+            Some(device) => {
+                device.read(self.row.first(), self.row.len(), Transfer::In(self.clone()))
             }
             None => self.complete(Err(Errno::EIO)),
         }
     }
 
-    fn complete(&self, answer: Result<Vec<Frame>, Errno>) {
-        *self.state.lock() = match answer {
-            Ok(frames) if frames.len() == self.slots.len() => {
+    fn complete(&self, result: Result<Vec<Frame>, Errno>) {
+        debug_assert!(!self.has_arrived(), "a read completes once");
+        *self.state.lock() = match result {
+            Ok(frames) if frames.len() == self.row.len() => {
                 counter::count(Counter::PagesSwappedIn, frames.len() as u64);
-                State::Here(frames.into_iter().map(Some).collect())
+                State::Arrived(frames.into_iter().map(Some).collect())
             }
             _ => State::Failed,
         };
         self.queue.wake_all();
     }
 
-    /// Waits for the answer; says whether it is one.
+    /// Waits for the reply. Returns whether the pages arrived.
     pub(in crate::mem) fn wait(&self) -> Result<bool, Interrupted> {
         self.queue.wait_for_server(Interrupt::Killable, || match *self.state.lock() {
             State::Pending => None,
-            State::Here(_) => Some(true),
+            State::Arrived(_) => Some(true),
             State::Failed => Some(false),
         })
     }
@@ -192,38 +175,37 @@ impl PageIn {
         matches!(*self.state.lock(), State::Failed)
     }
 
-    /// Whether the answer is there.
-    pub(in crate::mem) fn is_here(&self) -> bool {
-        matches!(*self.state.lock(), State::Here(_))
+    /// Whether the pages have arrived.
+    pub(in crate::mem) fn has_arrived(&self) -> bool {
+        matches!(*self.state.lock(), State::Arrived(_))
     }
 
-    /// Something that came was lost: it has to be read again.
-    pub(in crate::mem) fn spoil(&self) {
+    /// Marks the read as failed, because a frame that arrived was lost: the slots have to be read
+    /// again.
+    pub(in crate::mem) fn invalidate(&self) {
         *self.state.lock() = State::Failed;
     }
 
-    /// The frame of a slot that came: itself for the only page that refers to it, else a reference.
-    pub(in crate::mem) fn take(&self, slot: u32) -> Option<Frame> {
-        let index = self.slots.index_of(slot)?;
-        let index = if mutant::active(Mutant::SwapWrongSlot) {
-            (index + 1) % self.slots.len()
-        } else {
-            index
-        };
-        // One reference is the entry's, one is ours.
-        let sole = AREA.lock().as_ref().is_some_and(|area| area.slots.count(slot) <= 2);
-        let State::Here(frames) = &mut *self.state.lock() else { return None };
+    /// The frame of a slot: moved out where only one page refers to the slot, otherwise shared.
+    pub(in crate::mem) fn take(&self, number: u32) -> Option<Frame> {
+        let index = self.row.index_of(number)?;
+        if let Some(index) = mutants::wrong_swap_index(index, self.row.len()) {
+            let State::Arrived(frames) = &*self.state.lock() else { return None };
+            return frames.get(index)?.clone();
+        }
+        // One reference is the page-table entry's, one is the row's.
+        let is_sole = slot::references(number) <= 2;
+        let State::Arrived(frames) = &mut *self.state.lock() else { return None };
         let frame = frames.get_mut(index)?;
-        if sole && !mutant::active(Mutant::SwapWrongSlot) { frame.take() } else { frame.clone() }
+        if is_sole { frame.take() } else { frame.clone() }
     }
 }
 
-/// Waits until some chunk has become a hole, where one is becoming it now.
+/// Waits until a chunk has become a hole, where one is being punched. Returns whether one has.
 pub(in crate::mem) fn await_punch() -> Result<bool, Interrupted> {
-    let punching = || AREA.lock().as_ref().map_or(0, |area| area.slots.punching());
-    let before = punching();
+    let before = slot::punching();
     if before == 0 {
         return Ok(false);
     }
-    PUNCHED.wait_for_server(Interrupt::Killable, || (punching() < before).then_some(true))
+    PUNCHED.wait_for_server(Interrupt::Killable, || (slot::punching() < before).then_some(true))
 }

@@ -1,7 +1,7 @@
 //! W8 on the host: pages that were written stand for what the server got.
 
 use super::*;
-use crate::mem::host::{evict_all, take_some};
+use crate::mem::host::{evict_all, evict_pages};
 
 /// A space whose pages hold what file 1 holds at version 1, as if a program had made it up.
 fn made_up(pages: u64) -> Arc<Space> {
@@ -54,7 +54,7 @@ fn w8_pages_written_are_clean_in_place_and_go_and_come_back() {
     store(&space, at(3), 1);
     assert_eq!(space.stats().lazy.0, 7);
     evict_all();
-    while take_some(64) {}
+    while evict_pages(64) {}
     evict_all();
     check(&space, 0..3);
     check(&space, 4..8);

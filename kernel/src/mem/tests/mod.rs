@@ -98,7 +98,7 @@ impl TestPager {
     ) -> Arc<Snapshot> {
         self.made.fetch_add(1, Ordering::Relaxed);
         let offset = FileOffset(offset);
-        let source = Source::File { mount: self.mount, file, version, offset };
+        let source = SnapshotSource::File { mount: self.mount, file, version, offset };
         Snapshot::new(
             self.clone(),
             Handle(file << 32 | version),
@@ -113,7 +113,7 @@ impl TestPager {
     fn untrusted(self: &Arc<Self>, pages: u64) -> Arc<Snapshot> {
         self.made.fetch_add(1, Ordering::Relaxed);
         let (length, holes_end) = (PageCount(pages).bytes(), SnapshotOffset(u64::MAX));
-        Snapshot::new(self.clone(), Handle(0), length, Source::Untrusted, vec![], holes_end)
+        Snapshot::new(self.clone(), Handle(0), length, SnapshotSource::Untrusted, vec![], holes_end)
     }
 
     /// The same of a file with holes.
@@ -137,7 +137,7 @@ impl TestPager {
     }
 
     fn answer(fetch: &Fetch) {
-        let Source::File { file, version, offset, .. } = fetch.snapshot.source else {
+        let SnapshotSource::File { file, version, offset, .. } = fetch.snapshot.source else {
             static ASKED: AtomicU64 = AtomicU64::new(0);
             let answer = |_| {
                 Frame::from_bytes(

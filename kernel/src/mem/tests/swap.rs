@@ -2,28 +2,28 @@
 
 use super::*;
 use crate::mem::{
-    host::{RamStore, StoreAnswers, take_some},
+    host::{RamSwap, SwapAnswers, evict_pages},
     swap,
 };
 
 /// A swap file for one test; when it goes, all slots must be free.
 struct Swap {
-    store: Arc<RamStore>,
+    device: Arc<RamSwap>,
 }
 
 impl Swap {
     fn new(slots: u32) -> Self {
-        let store = RamStore::new();
-        swap::attach(store.clone(), slots).unwrap();
-        Self { store }
+        let device = RamSwap::new();
+        swap::attach(device.clone(), slots).unwrap();
+        Self { device }
     }
 }
 
 impl Drop for Swap {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            swap::tidy();
-            assert_eq!(self.store.pages(), 0, "what nobody needs is a hole");
+            swap::punch_idle_chunks();
+            assert_eq!(self.device.pages(), 0, "what nobody needs is a hole");
         }
         // Under a failure, only for the next test's sake.
         let _ = std::panic::catch_unwind(swap::detach);
@@ -48,7 +48,7 @@ fn check(space: &Space, pages: u64) {
 /// Takes pages away, so many at a time, until none is left that can go.
 fn take_up_to(pages: usize) {
     // What goes does not come back by itself: more rounds than pages would be a loop without end.
-    let rounds = (0..host::POOL_FRAMES).take_while(|_| take_some(pages)).count();
+    let rounds = (0..host::POOL_FRAMES).take_while(|_| evict_pages(pages)).count();
     assert!(rounds < host::POOL_FRAMES);
 }
 
@@ -66,7 +66,7 @@ fn swap_all(space: &Space) {
 /// alone: the clock passes over a space whose lock somebody holds, and would, if this looked at the
 /// space instead, sometimes find nothing to take.
 fn await_requests(swap: &Swap, count: usize) {
-    while swap.store.waiting() < count {
+    while swap.device.waiting() < count {
         std::thread::yield_now();
     }
 }
@@ -79,7 +79,7 @@ fn q3_pages_go_and_come_back_with_their_neighbours() {
     let space = filled(100);
     let tables = before.free - frame::stats().free - 100;
     swap_all(&space);
-    assert_eq!((space.stats().swapped.0, swap.store.pages()), (100, 100));
+    assert_eq!((space.stats().swapped.0, swap.device.pages()), (100, 100));
     assert_eq!(before.free - frame::stats().free, tables, "all frames are free");
     check(&space, 100);
     assert_eq!(swap::stats(), (1000, 1000), "what came back has no slot");
@@ -139,16 +139,16 @@ fn q3_a_page_on_its_way_out_is_taken_back() {
     let _alone = host::exclusive();
     let swap = Swap::new(1000);
     let space = filled(20);
-    swap.store.set(StoreAnswers::Later);
+    swap.device.set(SwapAnswers::Later);
     let writer = std::thread::spawn(take_all);
     await_requests(&swap, 1);
     assert_eq!(space.stats().swapped.0, 20, "all are on their way");
     check(&space, 20);
     store(&space, at(3), 99);
     assert_eq!(space.stats().resident.0, 20);
-    swap.store.set(StoreAnswers::Now);
+    swap.device.set(SwapAnswers::Now);
     while !writer.is_finished() {
-        swap.store.answer_next(0);
+        swap.device.answer_next(0);
         std::thread::yield_now();
     }
     writer.join().unwrap();
@@ -161,16 +161,16 @@ fn q3_a_write_that_fails_loses_nothing() {
     let _alone = host::exclusive();
     let swap = Swap::new(1000);
     let space = filled(100);
-    swap.store.set(StoreAnswers::Full);
+    swap.device.set(SwapAnswers::Full);
     take_all();
     assert!(!swap::is_open());
     check(&space, 100);
-    swap.store.set(StoreAnswers::Now);
+    swap.device.set(SwapAnswers::Now);
     assert!(swap::is_open(), "a slot became free");
     swap_all(&space);
-    swap.store.set(StoreAnswers::Broken);
+    swap.device.set(SwapAnswers::Broken);
     assert_eq!(mmu::load(&space, at(5)), Err(FaultError::Bus));
-    swap.store.set(StoreAnswers::Now);
+    swap.device.set(SwapAnswers::Now);
     check(&space, 100);
 }
 
@@ -183,11 +183,11 @@ fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
     let space = filled(10);
     let unknown = || audit::unknown_frames(core::iter::once(space.clone())).unwrap();
     let before = unknown();
-    swap.store.set(StoreAnswers::Full);
+    swap.device.set(SwapAnswers::Full);
     take_all();
     assert_eq!(space.stats().resident.0, 0, "they are no page's");
     assert_eq!(unknown(), before, "they are known to be kept");
-    swap.store.set(StoreAnswers::Now);
+    swap.device.set(SwapAnswers::Now);
     check(&space, 10);
     assert_eq!(unknown(), before);
 }
@@ -245,7 +245,7 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
     let swap = Swap::new(20);
     let space = filled(16);
     swap_all(&space);
-    swap.store.set(StoreAnswers::Later);
+    swap.device.set(SwapAnswers::Later);
     let reader = {
         let space = space.clone();
         std::thread::spawn(move || load(&space, at(4)))
@@ -255,12 +255,12 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
     // those that are being read.
     space.discard(BASE, pages(16)).unwrap();
     (0..4).for_each(|page| store(&space, at(4 + page), 200));
-    let writer = std::thread::spawn(|| assert!(take_some(4)));
+    let writer = std::thread::spawn(|| assert!(evict_pages(4)));
     await_requests(&swap, 2);
     assert_eq!(space.stats().swapped.0, 4, "all are on their way");
-    swap.store.set(StoreAnswers::Now);
+    swap.device.set(SwapAnswers::Now);
     while !(reader.is_finished() && writer.is_finished()) {
-        swap.store.answer_next(0);
+        swap.device.answer_next(0);
         std::thread::yield_now();
     }
     assert_eq!(reader.join().unwrap(), 200);
@@ -314,7 +314,7 @@ fn x3_what_was_said_once_counts() {
         take_all();
         host::evict_all();
     }
-    assert_eq!((swap.store.pages(), space.stats().resident.0), (64, 0));
+    assert_eq!((swap.device.pages(), space.stats().resident.0), (64, 0));
     (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));
     (0..64).for_each(|page| store(&child, at(page), 0));
     (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));

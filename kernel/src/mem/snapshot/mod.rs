@@ -1,80 +1,87 @@
 //! Snapshots as the kernel sees them: read-only bytes that a server keeps, and the requests that
-//! bring them.
+//! fetch them.
 //!
-//! A snapshot lives as long as a region or a fetch refers to it; with the last reference its handle
-//! is closed (C10). Its number is never used twice: together with an offset it says which bytes a
-//! page stands for, and is therefore what a fault compares after it has waited (F3).
+//! A snapshot lives as long as a region or a fetch refers to it. Dropping the last reference closes
+//! its handle on the server (C10). A snapshot's id is never used twice: id and offset identify the
+//! bytes that back a page, so a fault compares them after it has waited (F3).
+//!
+//! The frame cache ([`cache`]) shares this folder because the two refer to each other: entries of
+//! the cache hold fetches, a completed fetch settles its entries, and a snapshot that is dropped
+//! takes its own entries with it.
+#![forbid(unsafe_code)]
 
-use super::{Frame, PAGE_BYTES, cache};
+pub mod cache;
+
+use super::{Frame, PAGE_BYTES, mutants};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::counter::{self, Counter, Counters};
 use foundation::{
     ByteCount, Errno, FileOffset, PageCount, SnapshotOffset,
-    mutant::{self, Mutant},
+    mutant::{Mutant, active},
 };
 use fsproto::{Handle, Hole};
 
-/// Holes that are kept of one snapshot, at most: 64 KiB of the kernel's memory.
+/// Maximum of holes that are kept of one snapshot: 64 KiB of kernel memory.
 const MAX_HOLES: usize = 4096;
 
-/// Where a snapshot's pages come from: the client side of a mount.
+/// What fetches a snapshot's pages: the client side of a mount.
 pub trait Pager: Send + Sync {
-    /// Sends the request for a fetch. The answer calls [`Fetch::complete`] from whatever context,
-    /// before or after this returns. Never waits.
+    /// Sends the request for a fetch. The reply calls [`Fetch::complete`] from any context, before
+    /// or after this returns. Never waits.
     fn start(&self, fetch: Arc<Fetch>);
-    /// Gives a snapshot's handle back. Never waits; called with no lock of `mem` held.
+    /// Closes a snapshot's handle. Never waits; called with no lock of `mem` held.
     fn close(&self, handle: Handle);
 }
 
-/// What a snapshot's bytes are: the key under which frames are shared.
+/// Where a snapshot's bytes come from, which determines who shares their frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Bytes of a file at a version: the same in every snapshot of it (A5).
+pub enum SnapshotSource {
+    /// A file at a version, whose bytes are the same in all its snapshots (A5).
     File {
-        /// The mount.
+        /// Id of the mount.
         mount: u64,
-        /// The file's id.
+        /// Id of the file on its server.
         file: u64,
-        /// The version of its bytes.
+        /// Version of the file's bytes.
         version: u64,
         /// The snapshot's first byte in the file.
         offset: FileOffset,
     },
-    /// Nobody else's, of a server that is not trusted: what it said once counts, and it is never
-    /// asked again (X3).
+    /// A server that is not trusted: its first reply counts, and it is never asked again (X3).
+    /// Nothing is shared.
     Untrusted,
 }
 
 /// Read-only bytes kept by a server.
 pub struct Snapshot {
-    /// What the server calls it.
+    /// The snapshot's handle on its server.
     pub handle: Handle,
-    /// Length.
+    /// Length of the snapshot.
     pub len: ByteCount,
-    /// What they are.
-    pub source: Source,
-    /// Never used twice.
+    /// Where the bytes come from.
+    pub source: SnapshotSource,
+    /// Never used twice while the kernel runs.
     pub id: u64,
     pager: Arc<dyn Pager>,
     holes: Mutex<Holes, rank::Holes>,
 }
 
-/// Sorted, and complete up to `end`.
+/// Known holes, in ascending order and complete up to `end`.
 struct Holes {
     list: Vec<Hole>,
     end: SnapshotOffset,
 }
 
 impl Snapshot {
-    /// A snapshot that a server has just made. `holes` are in order, relative to its byte 0, and
-    /// complete up to `holes_end`.
+    /// A snapshot that a server has just made. `holes` are in ascending order and complete up to
+    /// `holes_end`.
     pub fn new(
         pager: Arc<dyn Pager>,
         handle: Handle,
         len: ByteCount,
-        source: Source,
+        source: SnapshotSource,
         holes: Vec<Hole>,
         holes_end: SnapshotOffset,
     ) -> Arc<Self> {
@@ -91,14 +98,14 @@ impl Snapshot {
         })
     }
 
-    /// Whether its bytes can be asked for as often as one likes (X3).
+    /// Whether the bytes can be fetched again (X3).
     pub(super) fn is_trusted(&self) -> bool {
-        self.source != Source::Untrusted
+        self.source != SnapshotSource::Untrusted
     }
 
-    /// Goes on with the list of holes, which was complete up to `from`; of two answers to the same
-    /// question the second counts for nothing. Past [`MAX_HOLES`], the rest of the snapshot counts
-    /// as data, which is true of any hole, only dearer.
+    /// Extends the list of holes, which was complete up to `from`. A second reply to the same
+    /// request changes nothing. Past [`MAX_HOLES`], the rest of the snapshot counts as data, which
+    /// is correct for a hole, but costs a fetch.
     pub fn learn_holes(&self, from: SnapshotOffset, holes: &[Hole], holes_end: SnapshotOffset) {
         let mut known = self.holes.lock();
         if known.end != from {
@@ -114,12 +121,12 @@ impl Snapshot {
         }
     }
 
-    /// Up to which byte the holes are known.
+    /// The position up to which all holes are known.
     pub fn holes_end(&self) -> SnapshotOffset {
         self.holes.lock().end
     }
 
-    /// The holes of a range, relative to byte 0, if all of them are known.
+    /// The holes of a range, cut at its ends; `None` where not all of them are known.
     pub fn holes_within(&self, offset: SnapshotOffset, length: ByteCount) -> Option<Vec<Hole>> {
         let end = offset.checked_add(length)?;
         let known = self.holes.lock();
@@ -138,10 +145,10 @@ impl Snapshot {
         Some(within)
     }
 
-    /// Whether the page of bytes from `offset` is known to be a hole as a whole (R10).
+    /// Whether the whole page of bytes from `offset` on is known to be a hole (R10).
     pub fn is_hole(&self, offset: SnapshotOffset) -> bool {
         let offset = offset.0;
-        if mutant::active(Mutant::AllHoles) {
+        if active(Mutant::AllHoles) {
             return true;
         }
         let holes = self.holes.lock();
@@ -151,7 +158,7 @@ impl Snapshot {
             offset - hole.offset < hole.length.0
                 && hole.length - ByteCount(offset - hole.offset) >= ByteCount(PAGE_BYTES as u64)
         });
-        covered && !mutant::active(Mutant::IgnoreHoles)
+        covered && !active(Mutant::IgnoreHoles)
     }
 }
 
@@ -172,24 +179,24 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         cache::forget(self);
         counter::count_snapshot_closed();
-        if !mutant::active(Mutant::LeakSnapshot) {
+        if !active(Mutant::LeakSnapshot) {
             self.pager.close(self.handle);
         }
     }
 }
 
-/// A request for pages of a snapshot. It belongs to the snapshot, not to the thread that began it:
-/// that one may be killed, and others wait too (F3).
+/// A request for pages of a snapshot. It belongs to the snapshot and not to the thread that began
+/// it, because that thread may be killed while others wait (F3).
 pub struct Fetch {
-    /// Of what.
+    /// The snapshot whose pages are fetched.
     pub snapshot: Arc<Snapshot>,
-    /// First byte within the snapshot.
+    /// The first byte.
     pub offset: SnapshotOffset,
-    /// Whole pages, all inside the snapshot.
+    /// How many whole pages, all inside the snapshot.
     pub pages: PageCount,
     result: Mutex<Option<Result<Vec<Frame>, Errno>>, rank::FetchResult>,
     queue: WaitQueue,
-    /// Of the process that began it.
+    /// Counters of the process that began the fetch.
     counters: Arc<Counters>,
 }
 
@@ -215,39 +222,41 @@ impl Fetch {
         self.snapshot.pager.start(self.clone());
     }
 
-    /// The answer: as many frames as there are pages, or why there are none. A second answer counts
-    /// for nothing. Needs: no lock of `mem` held.
-    pub fn complete(&self, answer: Result<Vec<Frame>, Errno>) {
-        let answer = answer.and_then(|frames| {
-            if PageCount::of_len(frames.len()) == self.pages { Ok(frames) } else { Err(Errno::EIO) }
-        });
+    /// Reports the result: one frame for each page, or the error. A second result is ignored.
+    /// Called with no lock of `mem` held.
+    pub fn complete(&self, result: Result<Vec<Frame>, Errno>) {
+        let result = match result {
+            Ok(frames) if PageCount::of_len(frames.len()) != self.pages => Err(Errno::EIO),
+            result => result,
+        };
         {
-            let mut result = self.result.lock();
-            if result.is_some() {
+            let mut stored = self.result.lock();
+            if stored.is_some() {
                 return;
             }
-            match &answer {
+            match &result {
                 Ok(frames) => {
                     self.counters.add(Counter::PagesFetched, frames.len() as u64);
-                    let unit = if mutant::active(Mutant::Miscount) { 1 } else { PAGE_BYTES };
-                    self.counters.add(Counter::BytesFetched, (frames.len() * unit) as u64);
+                    let bytes = (frames.len() * mutants::counted_page_bytes()) as u64;
+                    self.counters.add(Counter::BytesFetched, bytes);
                 }
                 Err(_) => self.counters.add(Counter::FetchErrors, 1),
             }
-            // First the cache: who sees the answer must not find there that it is still to come,
-            // and take one failure for several.
-            cache::settle(self, answer.as_deref().unwrap_or_default());
-            *result = Some(answer);
+            // First the cache: a thread that sees the result must not find the fetch still pending
+            // there, and count one failure several times.
+            cache::settle(self, result.as_deref().unwrap_or_default());
+            *stored = Some(result);
         }
         self.queue.wake_all();
     }
 
     /// Pages of the fetch in front of the one at byte `wanted`, which lies in it.
     pub(super) fn pages_before(&self, wanted: SnapshotOffset) -> PageCount {
+        debug_assert!(wanted >= self.offset && wanted < self.offset + self.pages.bytes());
         (wanted - self.offset).whole_pages()
     }
 
-    /// Waits for the answer.
+    /// Waits for the result.
     pub(super) fn wait(&self) -> Result<Result<(), Errno>, Interrupted> {
         self.queue.wait_for_server(Interrupt::Killable, || {
             self.result
@@ -257,7 +266,7 @@ impl Fetch {
         })
     }
 
-    /// The frames that came, if they did.
+    /// Calls `look` with the frames that arrived; `None` where the fetch is pending or failed.
     pub(super) fn frames<T>(&self, look: impl FnOnce(&[Frame]) -> T) -> Option<T> {
         self.result
             .lock()

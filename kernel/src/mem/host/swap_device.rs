@@ -1,8 +1,8 @@
-//! A swap file in the host's memory, which answers when and how it is told.
+//! A swap device in the host's memory. The test decides when and how it replies.
 
 use crate::mem::{
     Claim, Frame,
-    swap::{Store, Transfer},
+    swap::{SwapDevice, Transfer},
 };
 use foundation::Errno;
 use std::{
@@ -11,12 +11,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How requests are answered.
+/// How the device replies to requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreAnswers {
-    /// At once.
+pub enum SwapAnswers {
+    /// At once, with success.
     Now,
-    /// When [`RamStore::answer_next`] is called.
+    /// When [`RamSwap::answer_next`] is called.
     Later,
     /// At once, writes with ENOSPC.
     Full,
@@ -25,19 +25,19 @@ pub enum StoreAnswers {
 }
 
 struct State {
-    answers: StoreAnswers,
+    answers: SwapAnswers,
     pages: BTreeMap<u32, Vec<u8>>,
     waiting: Vec<(Transfer, Result<Vec<Frame>, Errno>)>,
 }
 
-/// The file.
-pub struct RamStore(Mutex<State>);
+/// The device.
+pub struct RamSwap(Mutex<State>);
 
-impl RamStore {
-    /// An empty one that answers at once.
+impl RamSwap {
+    /// An empty device that replies at once.
     pub fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
-            answers: StoreAnswers::Now,
+            answers: SwapAnswers::Now,
             pages: BTreeMap::new(),
             waiting: Vec::new(),
         })))
@@ -47,22 +47,22 @@ impl RamStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes how it answers from now on.
-    pub fn set(&self, answers: StoreAnswers) {
+    /// Changes how the device replies from now on.
+    pub fn set(&self, answers: SwapAnswers) {
         self.lock().answers = answers;
     }
 
-    /// Pages that it keeps.
+    /// Number of pages on the device.
     pub fn pages(&self) -> usize {
         self.lock().pages.len()
     }
 
-    /// Requests that wait for [`RamStore::answer_next`].
+    /// Number of requests that wait for [`RamSwap::answer_next`].
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// Answers the request number `which` of those that wait (modulo their number); says whether
+    /// Replies to request number `which` (modulo their number) of those that wait. Returns whether
     /// there was one.
     pub fn answer_next(&self, which: usize) -> bool {
         let next = {
@@ -75,7 +75,7 @@ impl RamStore {
 
     fn answer(&self, transfer: Transfer, answer: Result<Vec<Frame>, Errno>) {
         let mut state = self.lock();
-        if state.answers == StoreAnswers::Later {
+        if state.answers == SwapAnswers::Later {
             return state.waiting.push((transfer, answer));
         }
         drop(state);
@@ -83,12 +83,12 @@ impl RamStore {
     }
 }
 
-impl Store for RamStore {
+impl SwapDevice for RamSwap {
     fn write(&self, first: u32, frames: &[Frame], transfer: Transfer) {
         let mut state = self.lock();
         let answer = match state.answers {
-            StoreAnswers::Full => Err(Errno::ENOSPC),
-            StoreAnswers::Broken => Err(Errno::EIO),
+            SwapAnswers::Full => Err(Errno::ENOSPC),
+            SwapAnswers::Broken => Err(Errno::EIO),
             _ => {
                 state
                     .pages
@@ -106,7 +106,7 @@ impl Store for RamStore {
             let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
             Frame::from_bytes(Claim::Server, &bytes).map_err(Errno::from)
         };
-        let answer = if state.answers == StoreAnswers::Broken {
+        let answer = if state.answers == SwapAnswers::Broken {
             Err(Errno::EIO)
         } else {
             (first..).take(pages).map(page).collect()

@@ -1,12 +1,13 @@
-//! Which slots of the swap file are in use, and by how many. Pure data.
+//! The table of slots and their reference counts. Pure data.
 //!
-//! Slots are handed out in rows, one after the other through the file (next fit), so that what was
-//! neighbouring memory is neighbouring in the file. They are given back to the server by the chunk:
-//! when no slot of a chunk is in use any more, its bytes become a hole.
+//! Slots are handed out in rows through the file (next fit), so that adjacent pages of memory are
+//! adjacent in the file. Disk space is released by the chunk: when no slot of a chunk is in use,
+//! the chunk becomes a hole of the file.
 //!
 //! Invariants: `free` is the number of counts that are 0; a chunk's `used` is the number of its
-//! counts that are not. A chunk whose hole is being punched gives no slot: a write could overtake
-//! the punch.
+//! counts that are not 0. A chunk that is being punched hands out no slot, because a write could
+//! overtake the punch.
+#![forbid(unsafe_code)]
 
 use crate::mem::OutOfMemory;
 use alloc::vec::Vec;
@@ -18,30 +19,30 @@ pub const CHUNK: usize = 512;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Chunk {
     used: u16,
-    /// Something was written since it last was a hole.
+    /// A slot was handed out since the chunk last was a hole.
     written: bool,
-    /// It is being made a hole.
+    /// The request to make it a hole is under way.
     punching: bool,
 }
 
-/// The table.
+/// Reference counts of all slots, by number.
 #[derive(Debug)]
-pub struct Slots {
+pub struct SlotTable {
     counts: Vec<u32>,
     chunks: Vec<Chunk>,
     free: usize,
-    /// Where the search goes on.
+    /// Where the next search begins.
     next: usize,
 }
 
-impl Slots {
-    /// So many slots, none in use.
+impl SlotTable {
+    /// `count` slots, none in use.
     pub fn new(count: u32) -> Result<Self, OutOfMemory> {
         let count = count as usize;
         let (mut counts, mut chunks) = (Vec::new(), Vec::new());
-        let room = counts.try_reserve_exact(count).is_ok()
+        let reserved = counts.try_reserve_exact(count).is_ok()
             && chunks.try_reserve_exact(count.div_ceil(CHUNK)).is_ok();
-        if !room {
+        if !reserved {
             return Err(OutOfMemory);
         }
         counts.resize(count, 0);
@@ -49,21 +50,22 @@ impl Slots {
         Ok(Self { counts, chunks, free: count, next: 0 })
     }
 
-    /// How many there are.
+    /// Number of slots.
     pub fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// How many are not in use.
+    /// Number of slots that are not in use.
     pub fn free(&self) -> usize {
         self.free
     }
 
-    /// Up to `max` free slots in a row, each with one reference from now on.
+    /// Takes up to `max` consecutive free slots; each has one reference from now on.
     pub fn take(&mut self, max: usize) -> Option<Range<u32>> {
         let found = self
             .search(self.next..self.counts.len(), max)
             .or_else(|| self.search(0..self.next, max))?;
+        debug_assert!(found.clone().all(|index| self.counts.get(index) == Some(&0)));
         self.next = found.end;
         self.free -= found.len();
         for index in found.clone() {
@@ -109,14 +111,14 @@ impl Slots {
         self.counts.get(slot as usize).copied().unwrap_or(0)
     }
 
-    /// One more reference.
+    /// Adds a reference.
     pub fn retain(&mut self, slot: u32) {
         if let Some(count) = self.counts.get_mut(slot as usize) {
             *count += 1;
         }
     }
 
-    /// One reference less; says whether that was the last one.
+    /// Drops a reference. Returns whether it was the last one.
     pub fn release(&mut self, slot: u32) -> bool {
         let Some(count) = self.counts.get_mut(slot as usize).filter(|count| **count > 0) else {
             return false;
@@ -126,13 +128,14 @@ impl Slots {
             return false;
         }
         self.free += 1;
+        debug_assert!(self.free <= self.counts.len());
         if let Some(chunk) = self.chunks.get_mut(slot as usize / CHUNK) {
             chunk.used -= 1;
         }
         true
     }
 
-    /// A chunk that can be made a hole, and its slots; it gives none until
+    /// A chunk that can become a hole: its number, and its slots. It hands out no slot until
     /// [`punched`](Self::punched).
     pub fn next_to_punch(&mut self) -> Option<(usize, Range<usize>)> {
         let number = self
@@ -144,19 +147,19 @@ impl Slots {
         Some((number, number * CHUNK..((number + 1) * CHUNK).min(self.counts.len())))
     }
 
-    /// A chunk is a hole.
+    /// The request to punch a chunk was answered.
     pub fn punched(&mut self, number: usize) {
         if let Some(chunk) = self.chunks.get_mut(number) {
             chunk.punching = false;
         }
     }
 
-    /// Chunks that are being made holes.
+    /// Number of chunks that are being punched.
     pub fn punching(&self) -> usize {
         self.chunks.iter().filter(|chunk| chunk.punching).count()
     }
 
-    /// Whether a slot's release left a chunk to be punched.
+    /// Whether the chunk of a slot that was released has no slot in use.
     pub fn left_idle(&self, slot: u32) -> bool {
         self.chunks.get(slot as usize / CHUNK).is_some_and(|chunk| chunk.used == 0)
     }
@@ -167,8 +170,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn q3_slots_come_in_rows_and_go_around() {
-        let mut slots = Slots::new(1000).unwrap();
+    fn q3_slots_come_in_rows_and_wrap_around() {
+        let mut slots = SlotTable::new(1000).unwrap();
         assert_eq!(slots.take(64), Some(0..64));
         assert_eq!(slots.take(1000), Some(64..1000));
         assert_eq!((slots.take(1), slots.free()), (None, 0));
@@ -180,20 +183,20 @@ mod tests {
 
     #[test]
     fn q3_a_slot_is_free_with_its_last_reference() {
-        let mut slots = Slots::new(10).unwrap();
+        let mut slots = SlotTable::new(10).unwrap();
         slots.take(1);
         slots.retain(0);
         assert!(!slots.release(0));
         assert_eq!((slots.count(0), slots.free()), (1, 9));
         assert!(slots.release(0));
-        assert!(!slots.release(0), "there is none left to let go of");
+        assert!(!slots.release(0), "there is no reference left");
         assert_eq!(slots.free(), 10);
     }
 
     #[test]
-    fn q3_idle_chunks_become_holes_and_give_nothing_meanwhile() {
-        let mut slots = Slots::new(2 * CHUNK as u32).unwrap();
-        assert_eq!(slots.next_to_punch(), None, "nothing was written");
+    fn q3_idle_chunks_become_holes_and_hand_out_nothing_meanwhile() {
+        let mut slots = SlotTable::new(2 * CHUNK as u32).unwrap();
+        assert_eq!(slots.next_to_punch(), None, "nothing was handed out");
         slots.take(2);
         slots.release(0);
         assert!(!slots.left_idle(0));

@@ -1,0 +1,214 @@
+//! The walk of page tables by software: finding, making, visiting and clearing entries.
+
+use super::{
+    ENTRIES, LEVELS, Table,
+    entry::{ADDRESS_BITS, Entry, EntryFlags, Held},
+};
+use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame::Claim, phys::phys_to_virt};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// The table at an address.
+pub(super) fn table_at(address: PhysAddr) -> &'static Table {
+    // SAFETY: only addresses of tables are passed: of a root, or from an entry of an upper level.
+    // They are page-aligned and freed only by the owner of the root, who is borrowed mutably then;
+    // all access is atomic. No caller keeps the reference.
+    unsafe { &*phys_to_virt(address).cast::<Table>() }
+}
+
+/// Index of a page's entry in a table of `level`.
+pub(super) fn index(page: u64, level: u32) -> usize {
+    ((page >> (9 * (level - 1))) & 511) as usize
+}
+
+/// Pages that one entry of a table of `level` covers.
+pub(super) fn span(level: u32) -> u64 {
+    1 << (9 * (level - 1))
+}
+
+/// The lowest-level entry of a page, if its tables exist.
+#[inline]
+pub(super) fn find_cell(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
+    let mut table = table_at(root);
+    for level in (2..=LEVELS).rev() {
+        let entry = table[index(page.0, level)].load(Ordering::Relaxed);
+        if entry == 0 {
+            return None;
+        }
+        table = table_at(PhysAddr(entry & ADDRESS_BITS));
+    }
+    Some(&table[index(page.0, 1)])
+}
+
+/// The lowest table of a page. Missing tables are made, with `flags` in the entries that refer to
+/// them.
+pub(super) fn make_leaf(
+    root: PhysAddr,
+    page: Page,
+    flags: EntryFlags,
+    claim: Claim,
+) -> Result<&'static Table, OutOfMemory> {
+    let mut table = table_at(root);
+    for level in (2..=LEVELS).rev() {
+        let cell = &table[index(page.0, level)];
+        let mut entry = cell.load(Ordering::Relaxed);
+        if entry == 0 {
+            entry = Frame::zeroed_for(claim)?.into_raw().0 | flags.bits();
+            cell.store(entry, Ordering::Relaxed);
+        }
+        table = table_at(PhysAddr(entry & ADDRESS_BITS));
+    }
+    Ok(table)
+}
+
+/// The entry of a page in its lowest table, likewise.
+pub(in crate::mem) fn make_cell(
+    root: PhysAddr,
+    page: Page,
+    flags: EntryFlags,
+    claim: Claim,
+) -> Result<&'static AtomicU64, OutOfMemory> {
+    Ok(&make_leaf(root, page, flags, claim)?[index(page.0, 1)])
+}
+
+/// Calls `look` for each frame below the entry of the table `root` that covers `page`: tables, and
+/// what they map.
+pub(in crate::mem) fn for_each_frame(root: PhysAddr, page: Page, look: &mut impl FnMut(PhysAddr)) {
+    let entry = table_at(root)[index(page.0, LEVELS)].load(Ordering::Relaxed);
+    if entry != 0 {
+        visit_frames(entry, LEVELS - 1, look);
+    }
+}
+
+/// Calls `look` for the frame of an entry, and for all frames below it. `level` is that of the
+/// table that the entry refers to, 0 for a page.
+fn visit_frames(entry: u64, level: u32, look: &mut impl FnMut(PhysAddr)) {
+    let address = PhysAddr(entry & ADDRESS_BITS);
+    look(address);
+    if level > 0 {
+        let entries = table_at(address).iter().map(|cell| cell.load(Ordering::Relaxed));
+        entries
+            .filter(|entry| *entry != 0 && !Entry(*entry).is_swapped())
+            .for_each(|entry| visit_frames(entry, level - 1, look));
+    }
+}
+
+/// What an entry owned that was just taken out of a table; `None` for an empty one.
+#[inline]
+pub(super) fn owned(entry: u64) -> Option<Held> {
+    (entry != 0).then(|| Entry(entry).into_held())
+}
+
+/// Changes the flags of an entry that maps a page; accessed and dirty bits stay.
+pub(super) fn change(cell: &AtomicU64, flags: EntryFlags) {
+    let keep = ADDRESS_BITS | (EntryFlags::HELD | EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
+    // Never fails: the closure always returns a value.
+    let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+        Some(if old == 0 || Entry(old).is_swapped() { old } else { (old & keep) | flags.bits() })
+    });
+}
+
+/// The indices of the entries that overlap `range`, in a table of `level` whose first page is
+/// `base`.
+pub(super) fn overlap(level: u32, base: u64, range: PageRange) -> Range<usize> {
+    let span = span(level);
+    let first = range.start.0.saturating_sub(base) / span;
+    let end = range.end.0.saturating_sub(base).div_ceil(span).min(ENTRIES as u64);
+    first.min(end) as usize..end as usize
+}
+
+/// Entries that are skipped at once where all of them are empty: most tables are nearly empty.
+const GROUP: usize = 8;
+
+/// Calls `look` for each entry of a table that is not empty, with its index.
+pub(super) fn for_each_entry(
+    table: &Table,
+    indices: Range<usize>,
+    mut look: impl FnMut(usize, &AtomicU64, u64),
+) {
+    let mut index = indices.start;
+    while index < indices.end {
+        if let Some(group) = table.get(index..).and_then(<[_]>::first_chunk::<GROUP>)
+            && group[0].load(Ordering::Relaxed) == 0
+            && group.iter().fold(0, |all, cell| all | cell.load(Ordering::Relaxed)) == 0
+        {
+            index += GROUP;
+            continue;
+        }
+        for (index, cell) in
+            (index..indices.end.min(index + GROUP)).zip(table.get(index..).unwrap_or_default())
+        {
+            let entry = cell.load(Ordering::Relaxed);
+            if entry != 0 {
+                look(index, cell, entry);
+            }
+        }
+        index += GROUP;
+    }
+}
+
+/// Calls `look` for each page of a range whose entry is not empty.
+pub(super) fn visit(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    look: &mut impl FnMut(Page, &AtomicU64),
+) {
+    visit_leaves(table, level, base, range, &mut |base, leaf, indices| {
+        for_each_entry(leaf, indices, |index, cell, _| look(Page(base + index as u64), cell));
+    });
+}
+
+/// Calls `look` for each lowest table that has pages of a range, with its first page and the
+/// indices of those pages.
+pub(super) fn visit_leaves(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    look: &mut impl FnMut(u64, &Table, Range<usize>),
+) {
+    let indices = overlap(level, base, range);
+    if level == 1 {
+        return look(base, table, indices);
+    }
+    for_each_entry(table, indices, |index, _, entry| {
+        visit_leaves(
+            table_at(PhysAddr(entry & ADDRESS_BITS)),
+            level - 1,
+            base + index as u64 * span(level),
+            range,
+            look,
+        );
+    });
+}
+
+/// Empties all entries of a range, and frees tables that the range covers as a whole.
+pub(super) fn clear(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    release: &mut impl FnMut(Page, Entry, Held),
+) {
+    let indices = overlap(level, base, range);
+    if level == 1 {
+        return for_each_entry(table, indices, |index, cell, entry| {
+            cell.store(0, Ordering::Relaxed);
+            if let Some(held) = owned(entry) {
+                release(Page(base + index as u64), Entry(entry), held);
+            }
+        });
+    }
+    for_each_entry(table, indices, |index, cell, entry| {
+        let page = base + index as u64 * span(level);
+        clear(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, release);
+        if range.start.0 <= page && page + span(level) <= range.end.0 {
+            cell.store(0, Ordering::Relaxed);
+            drop(owned(entry));
+        }
+    });
+}

@@ -1,0 +1,480 @@
+//! The frame cache: pages of files at a version, and of snapshots, that were fetched.
+//!
+//! Where a page of a snapshot coincides with a page of its file, the key is mount, file, version
+//! and file page: all snapshots of the file share the entry, and it outlives them. A version's
+//! bytes never change, so no entry is ever stale. Elsewhere the key is the snapshot's id, and the
+//! entries are removed with the snapshot. Entries are grouped in chunks of [`CHUNK`] adjacent
+//! pages, so that a fault finds its window with one search.
+//!
+//! | state of an entry | lookup | fetch completes | eviction |
+//! |---|---|---|---|
+//! | `Empty` | a fetch begins: `Pending` | - | - |
+//! | `Pending` | waits for the same fetch (F3) | `Ready`; `Empty` where it failed | stays |
+//! | `Ready` | the frame | - | `Empty`; of an untrusted server: `Swapped` (X3) |
+//! | `Swapped` | read back from swap: `Ready` | - | stays |
+//!
+//! Lock: `CACHE`, inside any address space's. No `Fetch` or `Snapshot` may be dropped under it,
+//! because dropping the last reference to a snapshot closes its handle.
+
+use super::{Fetch, Snapshot, SnapshotSource};
+use crate::mem::{
+    Frame, PAGE_BYTES, PAGE_SHIFT,
+    frame::{self, CachedFrame},
+    mutants,
+    shrinker::{self, Stage},
+    slot::SwapSlot,
+};
+use crate::sync::{Mutex, rank};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
+use core::{
+    cmp::Ordering,
+    ops::{Bound, Range},
+};
+use foundation::counter::{self, Counter, Counters};
+use foundation::knob;
+use foundation::{
+    PageCount, SnapshotOffset,
+    mutant::{Mutant, active},
+};
+
+/// Pages of a chunk: half a kilobyte of entries for up to 128 KiB of frames.
+const CHUNK: usize = 32;
+
+/// The cache has at most one chunk for this many frames of the machine (3 % of memory). Otherwise
+/// chunks of old versions whose frames the server still holds would fill the heap, because
+/// [`evict`] only removes entries that free a frame.
+const FRAMES_PER_CHUNK: usize = 8;
+
+/// Frames freed by one call of the shrinker.
+const BATCH: usize = 64;
+
+/// Chunks that one trim visits.
+const TRIM: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    File {
+        mount: u64,
+        file: u64,
+        version: u64,
+    },
+    /// `phase` is the offset modulo the page size.
+    Own {
+        snapshot: u64,
+        phase: u16,
+    },
+}
+
+/// The key of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    origin: Origin,
+    chunk: u64,
+}
+
+impl Ord for Key {
+    /// Chunks of a snapshot are adjacent ([`forget`]). Chunks of files are compared first by what
+    /// mostly differs.
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.origin, other.origin) {
+            (
+                Origin::File { mount, file, version },
+                Origin::File { mount: their_mount, file: their_file, version: their_version },
+            ) => (self.chunk, file, version, mount).cmp(&(
+                other.chunk,
+                their_file,
+                their_version,
+                their_mount,
+            )),
+            (ours, theirs) => (ours, self.chunk).cmp(&(theirs, other.chunk)),
+        }
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Default)]
+enum Entry {
+    #[default]
+    Empty,
+    Pending(Arc<Fetch>),
+    Ready(CachedFrame),
+    Swapped(SwapSlot),
+}
+
+#[derive(Default)]
+struct Chunk {
+    /// The bytes cannot be fetched again (X3).
+    once: bool,
+    entries: [Entry; CHUNK],
+    /// One bit for each entry that was used since the clock's last visit.
+    recent: u32,
+}
+
+struct Cache {
+    chunks: BTreeMap<Key, Box<Chunk>>,
+    /// The chunk that the clock of [`evict`] visited last.
+    hand: Option<Key>,
+}
+
+static CACHE: Mutex<Cache, rank::FrameCache> =
+    Mutex::new(Cache { chunks: BTreeMap::new(), hand: None });
+
+/// Registers the cache as a shrinker, and the action of `drop_caches`.
+pub(in crate::mem) fn init() {
+    shrinker::register(Stage::Cache, || evict(BATCH));
+    knob::DROP_CACHES.register(drop_all);
+}
+
+/// The origin of a snapshot's bytes from `offset` on, and the page number within the origin.
+fn locate(snapshot: &Snapshot, offset: SnapshotOffset) -> (Origin, u64) {
+    let offset = offset.0;
+    if let SnapshotSource::File { mount, file, version, offset: start } = snapshot.source
+        && let Some(byte) = start.0.checked_add(offset)
+        && (byte.is_multiple_of(PAGE_BYTES as u64) || active(Mutant::AlignOffset))
+        && !active(Mutant::ShareNothing)
+    {
+        return (Origin::File { mount, file, version }, byte >> PAGE_SHIFT);
+    }
+    (
+        Origin::Own { snapshot: snapshot.id, phase: (offset % PAGE_BYTES as u64) as u16 },
+        offset >> PAGE_SHIFT,
+    )
+}
+
+/// The chunk of a page, and the entry's index in it.
+fn split(origin: Origin, page: u64) -> (Key, usize) {
+    (Key { origin, chunk: page / CHUNK as u64 }, (page % CHUNK as u64) as usize)
+}
+
+impl Cache {
+    /// Calls `look` for each existing chunk that has some of the `pages` pages from byte `first` on:
+    /// with the number of its first one among these pages, and the indices of its entries.
+    fn for_each(
+        &mut self,
+        snapshot: &Snapshot,
+        first: SnapshotOffset,
+        pages: PageCount,
+        mut look: impl FnMut(usize, &mut Chunk, Range<usize>),
+    ) {
+        let pages = pages.to_usize();
+        let (origin, page) = locate(snapshot, first);
+        let mut done = 0;
+        while done < pages {
+            let (key, start) = split(origin, page + done as u64);
+            let end = CHUNK.min(start + pages - done);
+            if let Some(chunk) = self.chunks.get_mut(&key) {
+                look(done, chunk, start..end);
+            }
+            done += end - start;
+        }
+    }
+
+    /// Removes the ready entries of the next [`TRIM`] chunks that were not used since the clock's
+    /// last visit, whoever else holds the frames. Returns false at the end of the round.
+    fn trim(&mut self) -> bool {
+        for _ in 0..TRIM {
+            let from = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some((&key, chunk)) = self.chunks.range_mut((from, Bound::Unbounded)).next() else {
+                self.hand = None;
+                return false;
+            };
+            let recent = core::mem::take(&mut chunk.recent);
+            let once = chunk.once;
+            for (index, entry) in chunk.entries.iter_mut().enumerate() {
+                if matches!(entry, Entry::Ready(_)) && !once && recent >> index & 1 == 0 {
+                    *entry = Entry::Empty;
+                }
+            }
+            self.hand = Some(key);
+            if chunk.entries.iter().all(|entry| matches!(entry, Entry::Empty)) {
+                self.chunks.remove(&key);
+            }
+        }
+        true
+    }
+
+    /// As [`for_each`](Self::for_each), but makes chunks that do not exist.
+    fn for_each_made(
+        &mut self,
+        snapshot: &Snapshot,
+        first: SnapshotOffset,
+        pages: PageCount,
+        mut look: impl FnMut(&mut Chunk, Range<usize>),
+    ) {
+        let pages = pages.to_usize();
+        let (origin, page) = locate(snapshot, first);
+        let mut done = 0;
+        while done < pages {
+            let (key, start) = split(origin, page + done as u64);
+            let end = CHUNK.min(start + pages - done);
+            let chunk = self.chunks.entry(key).or_default();
+            chunk.once = !snapshot.is_trusted() && !active(Mutant::AskTwice);
+            look(chunk, start..end);
+            done += end - start;
+        }
+    }
+}
+
+/// The state of a page in the cache.
+pub(in crate::mem) enum Lookup {
+    /// The caller got the frame.
+    Ready,
+    /// This fetch will bring it.
+    Pending(Arc<Fetch>),
+    /// It was swapped out to the slot of this number.
+    Swapped(u32),
+    /// A fetch has to begin.
+    Absent,
+}
+
+/// Looks up page number `wanted` of the `pages` pages from byte `first` on. If it is ready, `take`
+/// gets it first, and then all pages that are ready (it again too), with their numbers.
+pub(in crate::mem) fn lookup(
+    snapshot: &Snapshot,
+    first: SnapshotOffset,
+    pages: PageCount,
+    wanted: usize,
+    mut take: impl FnMut(usize, &Frame),
+) -> Lookup {
+    debug_assert!(wanted < pages.to_usize());
+    let mut cache = CACHE.lock();
+    let mut found = Lookup::Absent;
+    cache.for_each(
+        snapshot,
+        first + PageCount::of_len(wanted).bytes(),
+        PageCount(1),
+        |_, chunk, range| match chunk.entries.get(range.start) {
+            Some(Entry::Pending(fetch)) => found = Lookup::Pending(fetch.clone()),
+            Some(Entry::Ready(frame)) => {
+                chunk.recent |= 1 << range.start;
+                found = Lookup::Ready;
+                take(wanted, frame);
+            }
+            Some(Entry::Swapped(slot)) => found = Lookup::Swapped(slot.number()),
+            Some(Entry::Empty) | None => {}
+        },
+    );
+    if pages > PageCount(1) && matches!(found, Lookup::Ready) {
+        cache.for_each(snapshot, first, pages, |number, chunk, range| {
+            for (index, entry) in chunk.entries.get(range).unwrap_or_default().iter().enumerate() {
+                if let Entry::Ready(frame) = entry {
+                    take(number + index, frame);
+                }
+            }
+        });
+    }
+    found
+}
+
+/// Begins a fetch of the page at byte `wanted`, and of the pages that adjoin it without a gap, are
+/// not cached, and lie among the `pages` pages (64 at most) from byte `first` on. The caller starts
+/// it once it holds no lock.
+pub(in crate::mem) fn begin(
+    snapshot: &Arc<Snapshot>,
+    first: SnapshotOffset,
+    pages: PageCount,
+    wanted: SnapshotOffset,
+    counters: &Arc<Counters>,
+) -> Arc<Fetch> {
+    debug_assert!(!pages.is_zero() && pages.0 <= knob::MAX_FAULT_AROUND);
+    debug_assert!(first <= wanted && wanted < first + pages.bytes());
+    let mut cache = CACHE.lock();
+    if cache.chunks.len() > frame::stats().total / FRAMES_PER_CHUNK {
+        cache.trim();
+    }
+    let mut cached = 0_u64;
+    cache.for_each(snapshot, first, pages, |number, chunk, range| {
+        for (index, entry) in chunk.entries.get(range).unwrap_or_default().iter().enumerate() {
+            cached |= u64::from(!matches!(entry, Entry::Empty)) << (number + index);
+        }
+    });
+    let wanted = (wanted - first).whole_pages().to_usize();
+    let (mut start, mut end) = (wanted, wanted + 1);
+    while start > 0 && cached >> (start - 1) & 1 == 0 {
+        start -= 1;
+    }
+    while end < pages.to_usize() && cached >> end & 1 == 0 {
+        end += 1;
+    }
+    let from = first + PageCount::of_len(start).bytes();
+    let count = PageCount::of_len(end - start);
+    debug_assert!(start <= wanted && wanted < end && end <= pages.to_usize());
+    let fetch = Fetch::new(snapshot.clone(), from, count, counters.clone());
+    cache.for_each_made(snapshot, from, count, |chunk, range| {
+        for entry in chunk.entries.get_mut(range).unwrap_or_default() {
+            // An entry is in use only under the mutant that fetches twice.
+            if matches!(entry, Entry::Empty) {
+                *entry = Entry::Pending(fetch.clone());
+            }
+        }
+    });
+    fetch
+}
+
+/// A fetch has completed: its entries become ready, or empty where there are no frames.
+pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
+    // References to the fetch are dropped after the lock.
+    debug_assert!(frames.is_empty() || frames.len() == fetch.pages.to_usize());
+    let mut settled = Vec::with_capacity(fetch.pages.to_usize());
+    CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
+        for (index, entry) in
+            chunk.entries.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate()
+        {
+            if matches!(entry, Entry::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
+                mutants::leak_frame(frames.get(number + index));
+                let ready = frames
+                    .get(number + index)
+                    .and_then(CachedFrame::new)
+                    .map_or(Entry::Empty, Entry::Ready);
+                chunk.recent |= 1 << (range.start + index);
+                settled.push(core::mem::replace(entry, ready));
+            }
+        }
+    });
+}
+
+/// Adds a frame that is known to hold the page of a snapshot at byte `offset` (W8). An entry that is
+/// in use stays.
+pub(in crate::mem) fn insert(snapshot: &Snapshot, offset: SnapshotOffset, frame: &Frame) {
+    CACHE.lock().for_each_made(snapshot, offset, PageCount(1), |chunk, range| {
+        for entry in chunk.entries.get_mut(range).unwrap_or_default() {
+            if matches!(entry, Entry::Empty) {
+                *entry = CachedFrame::new(frame).map_or(Entry::Empty, Entry::Ready);
+            }
+        }
+    });
+}
+
+/// Adds the page of a snapshot at byte `offset` that was read back from the swap file.
+pub(in crate::mem) fn restore(snapshot: &Snapshot, offset: SnapshotOffset, frame: Frame) {
+    CACHE.lock().for_each(snapshot, offset, PageCount(1), |_, chunk, range| {
+        for entry in chunk.entries.get_mut(range).unwrap_or_default() {
+            if matches!(entry, Entry::Swapped(_)) {
+                debug_assert!(chunk.once, "what can be fetched again is not swapped out");
+                // A frame read from swap is new, so its count of cache references is not full.
+                *entry = CachedFrame::new(&frame).map_or(Entry::Empty, Entry::Ready);
+            }
+        }
+    });
+}
+
+/// Swaps out frames that nobody maps and that cannot be fetched again (X3), as long as `take`
+/// returns slots for them. Returns how many. Does nothing where the cache is locked.
+pub(in crate::mem) fn swap_out(mut take: impl FnMut(&Frame) -> Option<SwapSlot>) -> usize {
+    let Some(mut cache) = CACHE.try_lock() else { return 0 };
+    let mut left = 0;
+    for entry in
+        cache.chunks.values_mut().filter(|chunk| chunk.once).flat_map(|chunk| &mut chunk.entries)
+    {
+        if let Entry::Ready(frame) = entry
+            && !frame.is_shared()
+        {
+            debug_assert!(!frame.is_zero_page(), "the zero page is not swapped out");
+            let Some(slot) = take(frame) else { break };
+            *entry = Entry::Swapped(slot);
+            left += 1;
+        }
+    }
+    left
+}
+
+/// Removes the entries of a snapshot that is dropped.
+pub(in crate::mem) fn forget(snapshot: &Snapshot) {
+    let own = |phase, chunk| Key { origin: Origin::Own { snapshot: snapshot.id, phase }, chunk };
+    let mut cache = CACHE.lock();
+    while let Some((&key, _)) = cache.chunks.range(own(0, 0)..=own(u16::MAX, u64::MAX)).next() {
+        // No entry is pending: a fetch keeps its snapshot alive.
+        cache.chunks.remove(&key);
+    }
+}
+
+/// Frees about `wanted` frames that only the cache holds, first those not used since the clock's
+/// last visit. Returns how many became free: 0 also where this very call chain has locked the
+/// cache.
+pub(in crate::mem) fn evict(wanted: usize) -> usize {
+    let Some(mut cache) = CACHE.try_lock() else { return 0 };
+    let mut freed = 0;
+    // Two rounds: the first may only clear marks.
+    for _ in 0..2 * (cache.chunks.len() + 1) {
+        if freed >= wanted {
+            break;
+        }
+        let from = cache.hand.map_or(Bound::Unbounded, Bound::Excluded);
+        let Some((&key, chunk)) = cache.chunks.range_mut((from, Bound::Unbounded)).next() else {
+            cache.hand = None;
+            continue;
+        };
+        let mut empty = true;
+        for (index, entry) in chunk.entries.iter_mut().enumerate() {
+            if let Entry::Ready(frame) = entry
+                && !chunk.once
+                && chunk.recent >> index & 1 == 0
+                && let Some(is_last) = frame.is_only_cached()
+            {
+                debug_assert!(!frame.is_zero_page(), "the zero page always has other owners");
+                *entry = Entry::Empty;
+                freed += usize::from(is_last);
+            }
+            empty &= matches!(entry, Entry::Empty);
+        }
+        chunk.recent = 0;
+        cache.hand = Some(key);
+        if empty {
+            cache.chunks.remove(&key);
+        }
+    }
+    counter::count(Counter::Evictions, freed as u64);
+    freed
+}
+
+/// Removes all entries that are not pending. Frames that only the cache holds become free.
+fn drop_all() {
+    let mut cache = CACHE.lock();
+    cache.hand = None;
+    // The first round clears marks.
+    for _ in 0..2 {
+        while cache.trim() {}
+    }
+}
+
+/// Bytes of heap that the cache uses, without its tree.
+pub(in crate::mem) fn heap_bytes() -> usize {
+    CACHE.lock().chunks.len() * size_of::<Chunk>().next_power_of_two()
+}
+
+/// Calls `look` for each frame that the cache holds.
+pub(in crate::mem) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
+    let cache = CACHE.lock();
+    for entry in cache.chunks.values().flat_map(|chunk| &chunk.entries) {
+        if let Entry::Ready(frame) = entry {
+            look(frame);
+        }
+    }
+}
+
+/// Number of pages that were swapped out of the cache.
+pub fn swapped_pages() -> usize {
+    let cache = CACHE.lock();
+    cache
+        .chunks
+        .values()
+        .flat_map(|chunk| &chunk.entries)
+        .filter(|entry| matches!(entry, Entry::Swapped(_)))
+        .count()
+}
+
+/// Number of frames that the cache holds.
+pub fn cached_frames() -> usize {
+    let cache = CACHE.lock();
+    cache
+        .chunks
+        .values()
+        .flat_map(|chunk| &chunk.entries)
+        .filter(|entry| matches!(entry, Entry::Ready(_)))
+        .count()
+}

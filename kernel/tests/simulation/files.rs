@@ -176,19 +176,8 @@ impl Actor {
             "actor {me}: {} bytes were written, {readable} are readable",
             wrote.len()
         );
+        let is_sent = self.check_written(memory, pieces, &wrote, store);
         let buffer = self.memory(memory);
-        let mut sent = buffer.gather(pieces, wrote.len());
-        // A later message of the same write may have the new byte already.
-        let stored = store.and_then(|(byte, value)| {
-            sent.get_mut(byte - pieces[0].0).map(|sent| (sent, wrote[byte - pieces[0].0], value))
-        });
-        let is_sent = stored.is_some_and(|(sent, wrote, value)| {
-            if wrote == value {
-                *sent = value;
-            }
-            wrote == value
-        });
-        assert!(wrote == sent, "W1: actor {me}: the bytes written differ from its memory");
         match written {
             Ok(count) => {
                 let count = count.to_usize();
@@ -219,6 +208,31 @@ impl Actor {
         if at == At::Position {
             self.check_position(&file, written.map_or(0, |count| count.0));
         }
+    }
+
+    /// Checks the bytes that a write sent. Returns whether they have the byte that another thread
+    /// stored meanwhile.
+    fn check_written(
+        &mut self,
+        memory: usize,
+        pieces: &[Piece],
+        wrote: &[u8],
+        store: Option<(usize, u8)>,
+    ) -> bool {
+        let mut sent = self.memory(memory).gather(pieces, wrote.len());
+        // A later message of the same write may have the new byte already.
+        let stored = store.and_then(|(byte, value)| {
+            sent.get_mut(byte - pieces[0].0).map(|sent| (sent, wrote[byte - pieces[0].0], value))
+        });
+        let is_sent = stored.is_some_and(|(sent, wrote, value)| {
+            if wrote == value {
+                *sent = value;
+            }
+            wrote == value
+        });
+        let me = self.index;
+        assert!(wrote == sent, "W1: actor {me}: the bytes written differ from its memory");
+        is_sent
     }
 
     /// Sometimes lets another thread store a byte into what is being written. Returns its index in

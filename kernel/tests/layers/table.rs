@@ -31,7 +31,7 @@ pub const CRATES: &[(&str, &str)] = &[
 ];
 
 /// Layers without unsafe code.
-pub const SAFE_LAYERS: &[&str] = &["sync"];
+pub const SAFE_LAYERS: &[&str] = &["sync", "trace", "syscall"];
 
 /// Files of a layer that depend on each other.
 pub struct Cycle {
@@ -51,38 +51,17 @@ pub const KNOWN: &[&str] = &["syscall imports proc::ProcFileSystem"];
 /// The cycles that remain on purpose.
 pub const CYCLES: &[Cycle] = &[
     Cycle {
-        layer: "mem",
-        files: &[
-            "cache",
-            "frame",
-            "heap",
-            "kernel",
-            "page_table",
-            "reclaim",
-            "region",
-            "shared",
-            "snapshot",
-            "space",
-            "swap",
-        ],
-        reason: "to be cut",
-    },
-    Cycle {
         layer: "file",
         files: &["caller", "filesystem", "lock", "mapped", "object", "open_file", "table"],
         reason: "to be cut",
     },
     Cycle { layer: "file", files: &["devices", "tty"], reason: "to be cut" },
-    Cycle {
-        layer: "mount",
-        files: &["ahead", "read", "remote_file", "taken", "vectored", "write"],
-        reason: "to be cut",
-    },
-    Cycle { layer: "mount", files: &["local", "session", "swap"], reason: "to be cut" },
+    Cycle { layer: "mount", files: &["read", "vectored"], reason: "to be cut" },
     Cycle {
         layer: "task",
-        files: &["current", "exec", "family", "init", "process", "scheduler", "send", "thread"],
+        files: &["current", "exec", "family", "init", "process", "scheduler", "send"],
         reason: "to be cut",
     },
     Cycle { layer: "proc", files: &["file", "memory", "node", "process"], reason: "to be cut" },
+    Cycle { layer: "syscall", files: &["entry", "traced"], reason: "to be cut" },
 ];

@@ -63,6 +63,7 @@ const FOUND: &[Mutant] = &[
     Mutant::AssociateStoredPage,
     Mutant::LateProtect,
     Mutant::NoGeneration,
+    Mutant::Miscount,
 ];
 
 /// A mutant that is active until this is dropped.

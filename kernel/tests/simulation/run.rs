@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kernel::mem::{frame, host};
 
 use crate::order::Order;
-use crate::script::Script;
+use crate::script::{PAGE, Script};
 use crate::{actor, sched, shortage, swap_file, trace, wire, world};
 use foundation::counter::{Counter, GLOBAL};
 use foundation::knob;
@@ -89,7 +89,7 @@ fn run_or_panic(script: &Script, order: Order) {
     knob::MIN_LAZY_PAGES.set(setup.min_lazy_pages).expect("a sensible number");
     host::evict_all();
     let free_before = frame::stats().free;
-    let live_before = GLOBAL.get(Counter::SnapshotsLive);
+    let counted_before = Counted::now();
     swap_file::begin();
     wire::begin(setup);
     world::begin(setup);
@@ -106,13 +106,48 @@ fn run_or_panic(script: &Script, order: Order) {
     world::end();
     wire::end();
     swap_file::end();
-    assert_eq!(
-        GLOBAL.get(Counter::SnapshotsLive),
-        live_before,
-        "C10: snapshots that nothing refers to"
-    );
+    Counted::now().check_since(&counted_before);
     host::evict_all();
     assert_eq!(frame::stats().free, free_before, "A3: frames that leaked");
+}
+
+/// Counters whose values depend on each other.
+struct Counted {
+    pages_fetched: u64,
+    bytes_fetched: u64,
+    snapshots_made: u64,
+    snapshots_closed: u64,
+    snapshots_live: u64,
+}
+
+impl Counted {
+    fn now() -> Self {
+        Self {
+            pages_fetched: GLOBAL.get(Counter::PagesFetched),
+            bytes_fetched: GLOBAL.get(Counter::BytesFetched),
+            snapshots_made: GLOBAL.get(Counter::SnapshotsMade),
+            snapshots_closed: GLOBAL.get(Counter::SnapshotsClosed),
+            snapshots_live: GLOBAL.get(Counter::SnapshotsLive),
+        }
+    }
+
+    /// Asserts what must hold after a run, with the values from before it.
+    fn check_since(&self, before: &Self) {
+        assert_eq!(
+            self.snapshots_live, before.snapshots_live,
+            "C10: snapshots that nothing refers to"
+        );
+        assert_eq!(
+            self.snapshots_made - before.snapshots_made,
+            self.snapshots_closed - before.snapshots_closed,
+            "C10: snapshots made and closed"
+        );
+        assert_eq!(
+            self.bytes_fetched - before.bytes_fetched,
+            (self.pages_fetched - before.pages_fetched) * PAGE as u64,
+            "E3: bytes and pages fetched"
+        );
+    }
 }
 
 /// Runs a script. Returns a trace as well.

@@ -134,6 +134,7 @@ fn take_turns(actors: &mut [Actor]) {
                 turn(index, &mut actors[index]);
             }
         }
+        kernel::sync::assert_may_wait();
         let choices =
             ORDER.with_borrow(|order| order.as_ref().map_or(0, |order| order.taken().len()));
         assert!(choices < MAX_CHOICES, "the run does not terminate");

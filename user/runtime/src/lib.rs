@@ -6,7 +6,7 @@
 //!
 //! Contents: system calls ([`sys`]), errors ([`errno`]), start and heap ([`rt`]), output ([`io`]),
 //! page-aligned buffers ([`pages`]), directories ([`fs`]), options ([`opt`]), the transport and the
-//! relay of the file protocol ([`port`], [`relay`]), the line editor ([`edit`]), the shell
+//! relay of the file protocol ([`transport`], [`relay`]), the line editor ([`edit`]), the shell
 //! ([`shell`]). The programs are in the packages `programs` and `proof`. File names are bytes, as
 //! in the kernel.
 

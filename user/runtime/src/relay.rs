@@ -33,7 +33,7 @@ pub struct Passing<'a> {
     /// Its direction.
     pub way: Way,
     /// Its header, encoded.
-    pub head: &'a [u8; HEADER_BYTES],
+    pub header: &'a [u8; HEADER_BYTES],
     /// Everything after the header.
     pub payload: &'a [u8],
 }
@@ -46,19 +46,19 @@ impl Passing<'_> {
 
     /// The operation, if the header is valid and the number known.
     pub fn op(&self) -> Option<Op> {
-        Header::decode(self.head).ok().and_then(|(head, _)| Op::from_number(head.op))
+        Header::decode(self.header).ok().and_then(|(header, _)| Op::from_number(header.op))
     }
 
     /// The file data among them, in bytes: the data of a write, the reply to a read, the fragments
     /// of a snapshot. Names, lists and attributes do not count.
     pub fn data_bytes(&self) -> u64 {
-        let Ok((head, mut fields)) = Header::decode(self.head) else { return 0 };
-        let data_bytes = match (Op::from_number(head.op), self.way) {
-            (Some(Op::Write), Way::Out) => match Request::decode(head.op, &mut fields) {
+        let Ok((header, mut fields)) = Header::decode(self.header) else { return 0 };
+        let data_bytes = match (Op::from_number(header.op), self.way) {
+            (Some(Op::Write), Way::Out) => match Request::decode(header.op, &mut fields) {
                 Ok(Request::Write(Write { data_bytes, .. })) => u64::from(data_bytes),
                 _ => 0,
             },
-            _ if head.status != 0 => 0,
+            _ if header.status != 0 => 0,
             (Some(Op::Read), Way::Back) => self.payload.len() as u64,
             (Some(Op::Snapshot), Way::Back) => Snapshot::decode_reply(&mut fields)
                 .map_or(0, |reply| {
@@ -73,18 +73,18 @@ impl Passing<'_> {
 impl fmt::Display for Passing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arrow = if self.way == Way::Out { ">" } else { "<" };
-        match Header::decode(self.head) {
-            Ok((head, _)) => {
-                let Header { tag, status, .. } = head;
+        match Header::decode(self.header) {
+            Ok((header, _)) => {
+                let Header { tag, status, .. } = header;
                 let (bytes, data) = (self.bytes(), self.data_bytes());
                 match self.op() {
                     Some(op) => write!(f, "{arrow} {} {op:?}", tag.0)?,
-                    None => write!(f, "{arrow} {} operation {}", tag.0, head.op)?,
+                    None => write!(f, "{arrow} {} operation {}", tag.0, header.op)?,
                 }
                 write!(f, " {bytes} bytes, {data} of files")?;
                 if status == 0 { Ok(()) } else { write!(f, ", error {status}") }
             }
-            Err(_) => write!(f, "{arrow} no head, {} bytes", self.bytes()),
+            Err(_) => write!(f, "{arrow} no header, {} bytes", self.bytes()),
         }
     }
 }
@@ -128,9 +128,10 @@ impl Tally {
         for (index, amount) in [1, passing.bytes(), passing.data_bytes()].into_iter().enumerate() {
             add(of_op.and_then(|figures| figures.get(index)), amount);
         }
-        let granted = |head: &Header| head.flags.contains(HeaderFlags::REPLY) && head.status == 0;
+        let granted =
+            |header: &Header| header.flags.contains(HeaderFlags::REPLY) && header.status == 0;
         if passing.way == Way::Back
-            && Header::decode(passing.head).is_ok_and(|(head, _)| granted(&head))
+            && Header::decode(passing.header).is_ok_and(|(header, _)| granted(&header))
         {
             add(self.granted.get(op), 1);
         }
@@ -215,7 +216,7 @@ pub fn run(
     mut interrupted: impl FnMut(),
 ) -> Result<()> {
     let mut payload = Pages::new(MAX_BYTES)?;
-    let mut head = [0; HEADER_BYTES];
+    let mut header = [0; HEADER_BYTES];
     let ways = [(Way::Out, client, server), (Way::Back, server, client)];
     // Whether a message waits to be received, by direction. It is received when the other side has
     // space.
@@ -244,12 +245,12 @@ pub fn run(
             if *waiting {
                 continue;
             }
-            let Some(length) = SocketTransport(from).receive(&mut head, &mut payload) else {
+            let Some(length) = SocketTransport(from).receive(&mut header, &mut payload) else {
                 return Ok(());
             };
             let payload = payload.get(..length).unwrap_or_default();
-            pass(&Passing { way, head: &head, payload });
-            if SocketTransport(to).send(&head, &[payload]).is_err() {
+            pass(&Passing { way, header: &header, payload });
+            if SocketTransport(to).send(&header, &[payload]).is_err() {
                 return Ok(());
             }
         }
@@ -264,8 +265,8 @@ mod tests {
     #[test]
     fn bytes_of_files_are_told_from_the_rest() {
         let tally = Tally::new();
-        let count = |way, head: [u8; HEADER_BYTES], payload: &[u8]| {
-            tally.count(&Passing { way, head: &head, payload })
+        let count = |way, header: [u8; HEADER_BYTES], payload: &[u8]| {
+            tally.count(&Passing { way, header: &header, payload })
         };
         let write = Write { handle: Handle(1), data_bytes: 10, ..Write::default() };
         // Ten bytes of data, and a piece of 24.
@@ -289,7 +290,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_counted_too() {
         let tally = Tally::new();
-        tally.count(&Passing { way: Way::Back, head: &[0xff; HEADER_BYTES], payload: &[1; 9] });
+        tally.count(&Passing { way: Way::Back, header: &[0xff; HEADER_BYTES], payload: &[1; 9] });
         assert_eq!((tally.messages(Way::Back), tally.data_bytes(Way::Back)), (1, 0));
     }
 }

@@ -26,7 +26,7 @@ fn end(entry: &abi::iovec) -> usize {
 }
 
 impl Transport for SocketTransport {
-    fn receive(&mut self, head: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
+    fn receive(&mut self, header: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
         if HEADER_BYTES + payload.len() < SMALL_BYTES {
             let mut small = [0; SMALL_BYTES];
             // One buffer costs the kernel less than a vector. One more byte reveals a message that
@@ -34,7 +34,7 @@ impl Transport for SocketTransport {
             let space = small.get_mut(..HEADER_BYTES + payload.len() + 1)?;
             let received = receive_into(self.0, space)?;
             let (front, rest) = space.split_first_chunk()?;
-            *head = *front;
+            *header = *front;
             let came = received.min(payload.len());
             payload.get_mut(..came)?.copy_from_slice(rest.get(..came)?);
             return Some(received);
@@ -42,7 +42,7 @@ impl Transport for SocketTransport {
         // A message that is too long reaches the byte after the payload.
         let mut excess = 0u8;
         let into = [
-            vector(head.as_mut_ptr(), HEADER_BYTES),
+            vector(header.as_mut_ptr(), HEADER_BYTES),
             vector(payload.as_mut_ptr(), payload.len()),
             vector(&raw mut excess, 1),
         ];
@@ -57,7 +57,7 @@ impl Transport for SocketTransport {
 
     fn send(
         &mut self,
-        head: &[u8; HEADER_BYTES],
+        header: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
     ) -> core::result::Result<(), foundation::Errno> {
         let total = HEADER_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
@@ -65,14 +65,14 @@ impl Transport for SocketTransport {
             // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
             // takes.
             return transmit(|| unsafe {
-                sys::call!(__NR_write, self.0, head.as_ptr(), head.len())
+                sys::call!(__NR_write, self.0, header.as_ptr(), header.len())
             });
         }
         // Small messages are joined here: one buffer costs the kernel less than a vector.
         let mut small = [0; SMALL_BYTES];
         if let Some(joined) = small.get_mut(..total) {
             let (front, mut rest) = joined.split_at_mut(HEADER_BYTES);
-            front.copy_from_slice(head);
+            front.copy_from_slice(header);
             for part in payload {
                 let (space, behind) = rest.split_at_mut(part.len());
                 space.copy_from_slice(part);
@@ -85,7 +85,7 @@ impl Transport for SocketTransport {
             });
         }
         let mut from = Vec::with_capacity(1 + payload.len());
-        from.push(vector(head.as_ptr(), HEADER_BYTES));
+        from.push(vector(header.as_ptr(), HEADER_BYTES));
         for part in payload {
             // A server's pages are often contiguous: they need one entry only.
             match from.get_mut(1..).and_then(<[_]>::last_mut) {

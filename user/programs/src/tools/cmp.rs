@@ -18,15 +18,27 @@ pub fn run(args: &Args) -> i32 {
     let open =
         |path: &[u8]| user::io::open_input(path).map_err(|error| complain("cmp", path, error));
     let (Ok(first_fd), Ok(second_fd)) = (open(first), open(second)) else { return 2 };
-    let quiet = options.has(b's');
-    match compare([first, second], [first_fd, second_fd], limit, quiet, options.has(b'l')) {
+    let report = match () {
+        () if options.has(b's') => Report::Nothing,
+        () if options.has(b'l') => Report::All,
+        () => Report::First,
+    };
+    match compare([first, second], [first_fd, second_fd], limit, report) {
         Ok(equal) => i32::from(!equal),
         Err(error) => complain("cmp", first, error) + 1,
     }
 }
 
-/// Returns whether the files agree. Prints where they first differ, or with `list` all differences.
-fn compare(paths: [&[u8]; 2], fds: [Fd; 2], limit: u64, quiet: bool, list: bool) -> Result<bool> {
+/// Which differences to print.
+#[derive(Clone, Copy, PartialEq)]
+enum Report {
+    Nothing,
+    First,
+    All,
+}
+
+/// Compares at most `limit` bytes. Returns whether the files agree.
+fn compare(paths: [&[u8]; 2], fds: [Fd; 2], limit: u64, report: Report) -> Result<bool> {
     let (mut left, mut right) = (Pages::new(COPY_BYTES)?, Pages::new(COPY_BYTES)?);
     let (mut offset, mut line, mut equal) = (0u64, 1u64, true);
     loop {
@@ -39,17 +51,15 @@ fn compare(paths: [&[u8]; 2], fds: [Fd; 2], limit: u64, quiet: bool, list: bool)
                 if a != b {
                     equal = false;
                     let at = offset + index as u64 + 1;
-                    if quiet {
-                        return Ok(false);
-                    } else if !list {
-                        println!(
-                            "{} {} differ: char {at}, line {line}",
-                            Show(paths[0]),
-                            Show(paths[1])
-                        );
+                    if report == Report::All {
+                        println!("{at} {a:3o} {b:3o}");
+                    } else {
+                        if report == Report::First {
+                            let [left, right] = paths.map(Show);
+                            println!("{left} {right} differ: char {at}, line {line}");
+                        }
                         return Ok(false);
                     }
-                    println!("{at} {a:3o} {b:3o}");
                 }
                 line += u64::from(*a == b'\n');
             }
@@ -59,7 +69,7 @@ fn compare(paths: [&[u8]; 2], fds: [Fd; 2], limit: u64, quiet: bool, list: bool)
         offset += both as u64;
         if left_len != right_len {
             let shorter = paths[usize::from(right_len < left_len)];
-            if !quiet {
+            if report != Report::Nothing {
                 eprintln!("cmp: EOF on {} after byte {offset}", Show(shorter));
             }
             return Ok(false);

@@ -36,7 +36,11 @@ pub fn run(args: &Args) -> i32 {
     };
     let mut paths: Vec<Vec<u8>> = Vec::new();
     for path in operands {
-        collect(path, options.has(b'r'), &mut paths);
+        if options.has(b'r') {
+            collect(path, &mut paths);
+        } else {
+            paths.push(path.to_vec());
+        }
     }
     let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
     let named = options.has(b'H') || ((paths.len() > 1 || options.has(b'r')) && !options.has(b'h'));
@@ -49,10 +53,10 @@ pub fn run(args: &Args) -> i32 {
 }
 
 /// Collects the files below a path, with `-r`.
-fn collect(path: &[u8], recursive: bool, paths: &mut Vec<Vec<u8>>) {
-    if recursive && user::fs::is_directory(path) {
+fn collect(path: &[u8], paths: &mut Vec<Vec<u8>>) {
+    if user::fs::is_directory(path) {
         for name in user::fs::list(path).unwrap_or_default() {
-            collect(&user::fs::join(path, &name), recursive, paths);
+            collect(&user::fs::join(path, &name), paths);
         }
     } else {
         paths.push(path.to_vec());

@@ -29,13 +29,21 @@ pub fn run(args: &Args) -> i32 {
         }
     }
     let several = operands.len() > 1 || options.has(b'R');
+    let titles = if several { Titles::Shown } else { Titles::Hidden };
     let mut first = files.is_empty();
     lister.show(b"", files);
     for path in directories {
-        lister.directory(path, several, &mut first);
+        lister.directory(path, titles, &mut first);
     }
     let Lister { out, status, .. } = lister;
     out.finish("ls", status)
+}
+
+/// Whether a directory's path is printed before its entries.
+#[derive(Clone, Copy, PartialEq)]
+enum Titles {
+    Hidden,
+    Shown,
 }
 
 struct Lister<'a> {
@@ -45,7 +53,8 @@ struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    fn directory(&mut self, path: &[u8], titled: bool, first: &mut bool) {
+    /// Lists a directory, with `-R` also those below it. `first` is whether nothing was printed yet.
+    fn directory(&mut self, path: &[u8], titles: Titles, first: &mut bool) {
         let mut names = match fs::read_directory(path) {
             Ok(entries) => entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(),
             Err(error) => {
@@ -60,7 +69,7 @@ impl Lister<'_> {
                 !name.starts_with(b".") || (self.options.has(b'A') && !special(name))
             });
         }
-        if titled {
+        if titles == Titles::Shown {
             let gap: &[u8] = if *first { b"" } else { b"\n" };
             self.out.put(&[gap, path, b":\n"].concat());
         }
@@ -84,7 +93,7 @@ impl Lister<'_> {
         self.show(path, entries);
         if self.options.has(b'R') {
             for path in below {
-                self.directory(&path, true, first);
+                self.directory(&path, Titles::Shown, first);
             }
         }
     }

@@ -13,19 +13,28 @@ pub fn run(args: &Args) -> i32 {
         eprintln!("usage: truncate -s [+|-]SIZE [-c] FILE...");
         return 1;
     };
+    let missing = if options.has(b'c') { Missing::Skip } else { Missing::Create };
     let mut status = 0;
     for path in &options.operands {
-        if let Err(error) = set_length(path, sign, size, options.has(b'c')) {
+        if let Err(error) = set_length(path, sign, size, missing) {
             status = complain("truncate", path, error);
         }
     }
     status
 }
 
-fn set_length(path: &[u8], sign: u8, size: u64, existing_only: bool) -> Result<()> {
-    let create = if existing_only { 0 } else { sys::abi::O_CREAT };
+/// What to do about a file that does not exist.
+#[derive(Clone, Copy, PartialEq)]
+enum Missing {
+    Create,
+    Skip,
+}
+
+/// Sets a file's length to `size` bytes, or with a sign changes it by them.
+fn set_length(path: &[u8], sign: u8, size: u64, missing: Missing) -> Result<()> {
+    let create = if missing == Missing::Create { sys::abi::O_CREAT } else { 0 };
     let fd = match sys::open(path, sys::abi::O_WRONLY | create, 0o666) {
-        Err(Errno::ENOENT) if existing_only => return Ok(()),
+        Err(Errno::ENOENT) if missing == Missing::Skip => return Ok(()),
         fd => fd?,
     };
     let now = sys::fstat(fd)?.st_size as u64;

@@ -4,7 +4,7 @@ mod redirect;
 
 use super::interactive::{self, Place};
 use super::pattern;
-use super::syntax::*;
+use super::syntax::{AndOr, Command, Compound, Connector, List, Pipeline, Redirect, Word};
 use super::{Flow, Shell, builtins};
 use crate::prelude::*;
 use alloc::rc::Rc;

@@ -2,9 +2,16 @@
 //! patterns, quote removal.
 
 use super::pattern::{self, Char};
-use super::syntax::*;
+use super::syntax::{Modifier, Part, Quoting, Word};
 use super::{Flow, Shell, arith};
 use crate::prelude::*;
+
+/// Whether unquoted values are split into fields.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Splitting {
+    On,
+    Off,
+}
 
 /// The result of expanding words so far: the finished fields, and the current one. `None` means
 /// that there is no current field; an empty field differs from none.
@@ -15,8 +22,8 @@ struct Fields {
 }
 
 impl Fields {
-    fn push(&mut self, bytes: &[u8], quoted: bool) {
-        self.current.get_or_insert_default().extend(bytes.iter().map(|&byte| (byte, quoted)));
+    fn push(&mut self, bytes: &[u8], quoting: Quoting) {
+        self.current.get_or_insert_default().extend(bytes.iter().map(|&byte| (byte, quoting)));
     }
 
     fn end(&mut self) {
@@ -31,7 +38,7 @@ impl Fields {
             let byte = value[at];
             at += 1;
             if !separators.contains(&byte) {
-                self.push(&[byte], false);
+                self.push(&[byte], Quoting::Plain);
                 continue;
             }
             // A non-space separator ends a field even if that is empty; spaces around it belong to
@@ -60,7 +67,7 @@ impl Shell {
         let mut arguments = Vec::new();
         for word in words {
             let mut fields = Fields::default();
-            self.expand_parts(&tilde(self, word), &mut fields, true)?;
+            self.expand_parts(&tilde(self, word), &mut fields, Splitting::On)?;
             fields.end();
             for field in fields.done {
                 let found =
@@ -84,54 +91,54 @@ impl Shell {
     /// Expands a word to one string that records which characters were quoted.
     pub(super) fn expand_pattern(&mut self, word: &Word) -> core::result::Result<Vec<Char>, Flow> {
         let mut fields = Fields::default();
-        self.expand_parts(&tilde(self, word), &mut fields, false)?;
+        self.expand_parts(&tilde(self, word), &mut fields, Splitting::Off)?;
         fields.end();
-        Ok(fields.done.join(&(b' ', true)))
+        Ok(fields.done.join(&(b' ', Quoting::Quoted)))
     }
 
     fn expand_parts(
         &mut self,
         word: &Word,
         fields: &mut Fields,
-        split: bool,
+        splitting: Splitting,
     ) -> core::result::Result<(), Flow> {
         for part in word {
-            let (value, quoted) = match part {
-                Part::Text { bytes, quoted } => {
-                    fields.push(bytes, *quoted);
+            let (value, quoting) = match part {
+                Part::Text { bytes, quoting } => {
+                    fields.push(bytes, *quoting);
                     continue;
                 }
-                Part::Parameter { name, modifier: None, quoted }
+                Part::Parameter { name, modifier: None, quoting }
                     if matches!(name.as_slice(), b"@" | b"*") =>
                 {
-                    self.expand_all(name, *quoted, fields, split);
+                    self.expand_all(name, *quoting, fields, splitting);
                     continue;
                 }
                 Part::Parameter {
                     name,
                     modifier: Some(Modifier::Instead { operator, colon, word }),
-                    quoted,
+                    quoting,
                 } => match self.instead(name, *operator, *colon, word)? {
-                    Some(value) => (value, *quoted),
+                    Some(value) => (value, *quoting),
                     None => {
-                        self.expand_parts(word, fields, split)?;
+                        self.expand_parts(word, fields, splitting)?;
                         continue;
                     }
                 },
-                Part::Parameter { name, modifier, quoted } => {
-                    (self.parameter(name, modifier.as_ref())?, *quoted)
+                Part::Parameter { name, modifier, quoting } => {
+                    (self.parameter(name, modifier.as_ref())?, *quoting)
                 }
-                Part::Command { source, quoted } => (self.substitute(source)?, *quoted),
-                Part::Arithmetic { expression, quoted } => {
+                Part::Command { source, quoting } => (self.substitute(source)?, *quoting),
+                Part::Arithmetic { expression, quoting } => {
                     let text = self.expand_single(expression)?;
                     let value = arith::evaluate(self, &text).ok_or_else(|| {
                         self.error(format_args!("arithmetic: {}: cannot be evaluated", Show(&text)))
                     })?;
-                    (format!("{value}").into_bytes(), *quoted)
+                    (format!("{value}").into_bytes(), *quoting)
                 }
             };
-            if quoted || !split {
-                fields.push(&value, quoted);
+            if quoting == Quoting::Quoted || splitting == Splitting::Off {
+                fields.push(&value, quoting);
             } else {
                 let separators = self.get(b"IFS").map_or(b" \t\n".to_vec(), |value| value.to_vec());
                 fields.split(&value, &separators);
@@ -141,24 +148,30 @@ impl Shell {
     }
 
     /// Expands `$@` and `$*`.
-    fn expand_all(&mut self, name: &[u8], quoted: bool, fields: &mut Fields, split: bool) {
+    fn expand_all(
+        &mut self,
+        name: &[u8],
+        quoting: Quoting,
+        fields: &mut Fields,
+        splitting: Splitting,
+    ) {
         let separators = self.get(b"IFS").map_or(b" \t\n".to_vec(), |value| value.to_vec());
-        if quoted && name == b"*" {
+        if quoting == Quoting::Quoted && name == b"*" {
             let joined = self.positional.join(separators.get(..1).unwrap_or_default());
-            return fields.push(&joined, true);
+            return fields.push(&joined, Quoting::Quoted);
         }
         for (index, value) in self.positional.iter().enumerate() {
             if index > 0 {
-                if split { fields.end() } else { fields.push(b" ", quoted) }
+                if splitting == Splitting::On { fields.end() } else { fields.push(b" ", quoting) }
             }
-            if quoted || !split {
-                fields.push(value, quoted);
+            if quoting == Quoting::Quoted || splitting == Splitting::Off {
+                fields.push(value, quoting);
             } else {
                 fields.split(value, &separators);
             }
         }
         // "$@" without parameters is no field, rather than an empty one.
-        if quoted
+        if quoting == Quoting::Quoted
             && self.positional.is_empty()
             && fields.current.as_ref().is_some_and(Vec::is_empty)
         {
@@ -272,7 +285,7 @@ fn bytes_of(field: &[Char]) -> Vec<u8> {
 /// Replaces a leading `~` by the home directory.
 fn tilde(shell: &Shell, word: &Word) -> Word {
     let mut word = word.clone();
-    if let Some(Part::Text { bytes, quoted: false }) = word.first_mut()
+    if let Some(Part::Text { bytes, quoting: Quoting::Plain }) = word.first_mut()
         && bytes.first() == Some(&b'~')
         && matches!(bytes.get(1), None | Some(b'/'))
         && let Some(home) = shell.get(b"HOME")

@@ -7,7 +7,7 @@
 mod redirect;
 mod words;
 
-use super::syntax::*;
+use super::syntax::{AndOr, Command, Compound, Connector, List, Part, Pipeline, Quoting, Word};
 use crate::prelude::*;
 use alloc::rc::Rc;
 
@@ -61,17 +61,17 @@ fn is_name_byte(byte: u8) -> bool {
 }
 
 /// Appends a character to a word.
-fn push(word: &mut Word, byte: u8, quoted: bool) {
+fn push(word: &mut Word, byte: u8, quoting: Quoting) {
     match word.last_mut() {
-        Some(Part::Text { bytes, quoted: before }) if *before == quoted => bytes.push(byte),
-        _ => word.push(Part::Text { bytes: vec![byte], quoted }),
+        Some(Part::Text { bytes, quoting: before }) if *before == quoting => bytes.push(byte),
+        _ => word.push(Part::Text { bytes: vec![byte], quoting }),
     }
 }
 
 /// The bytes of a word that consists of one piece of plain text.
 fn plain(word: &Word) -> Option<&[u8]> {
     match word.as_slice() {
-        [Part::Text { bytes, quoted: false }] => Some(bytes),
+        [Part::Text { bytes, quoting: Quoting::Plain }] => Some(bytes),
         _ => None,
     }
 }
@@ -414,14 +414,14 @@ impl<'a> Parser<'a> {
 
 /// Splits `NAME=…`.
 fn split_assignment(word: &Word) -> Option<(Vec<u8>, Word)> {
-    let Some(Part::Text { bytes, quoted: false }) = word.first() else { return None };
+    let Some(Part::Text { bytes, quoting: Quoting::Plain }) = word.first() else { return None };
     let equals = bytes.iter().position(|&byte| byte == b'=')?;
     let (name, value) = (&bytes[..equals], &bytes[equals + 1..]);
     if !is_name(name) {
         return None;
     }
     let mut rest = word.clone();
-    rest[0] = Part::Text { bytes: value.to_vec(), quoted: false };
+    rest[0] = Part::Text { bytes: value.to_vec(), quoting: Quoting::Plain };
     Some((name.to_vec(), rest))
 }
 
@@ -476,7 +476,10 @@ mod tests {
             panic!("simple")
         };
         assert_eq!(redirects[0].target.len(), 3);
-        assert_eq!(redirects[1].target, [Part::Text { bytes: b"two $z\n".to_vec(), quoted: true }]);
+        assert_eq!(
+            redirects[1].target,
+            [Part::Text { bytes: b"two $z\n".to_vec(), quoting: Quoting::Quoted }]
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Patterns with `*`, `?` and `[…]`, and the files that match one.
 
+use super::syntax::Quoting;
 use crate::prelude::*;
 
 /// A character of an expanded word: the byte, and whether it was quoted and so matches only itself.
-pub type Char = (u8, bool);
+pub type Char = (u8, Quoting);
 
 /// Whether the pattern matches all of `text`. Takes linear time for each star.
 pub fn matches(pattern: &[Char], text: &[u8]) -> bool {
@@ -11,7 +12,7 @@ pub fn matches(pattern: &[Char], text: &[u8]) -> bool {
     // Where to resume if the text after the last star does not match.
     let mut retry: Option<(usize, usize)> = None;
     loop {
-        if pattern.get(p) == Some(&(b'*', false)) {
+        if pattern.get(p) == Some(&(b'*', Quoting::Plain)) {
             retry = Some((p + 1, t));
             p += 1;
             continue;
@@ -37,8 +38,8 @@ pub fn matches(pattern: &[Char], text: &[u8]) -> bool {
 /// The number of pattern characters that match `byte`, or `None` if they do not.
 fn match_one(pattern: &[Char], byte: u8) -> Option<usize> {
     match *pattern.first()? {
-        (b'?', false) => Some(1),
-        (b'[', false) => match bracket(pattern, byte) {
+        (b'?', Quoting::Plain) => Some(1),
+        (b'[', Quoting::Plain) => match bracket(pattern, byte) {
             Some((true, length)) => Some(length),
             Some((false, _)) => None,
             None => (byte == b'[').then_some(1),
@@ -50,18 +51,18 @@ fn match_one(pattern: &[Char], byte: u8) -> Option<usize> {
 /// A bracket expression: whether it matches, and its length. `None` if it is not closed.
 fn bracket(pattern: &[Char], byte: u8) -> Option<(bool, usize)> {
     let mut at = 1;
-    let negated = matches!(pattern.get(at), Some((b'!' | b'^', false)));
+    let negated = matches!(pattern.get(at), Some((b'!' | b'^', Quoting::Plain)));
     at += usize::from(negated);
     let first = at;
     let mut found = false;
     loop {
-        let (low, quoted) = *pattern.get(at)?;
-        if low == b']' && !quoted && at > first {
+        let (low, quoting) = *pattern.get(at)?;
+        if low == b']' && quoting == Quoting::Plain && at > first {
             return Some((found != negated, at + 1));
         }
-        if let (Some(&(b'-', false)), Some(&(high, high_quoted))) =
+        if let (Some(&(b'-', Quoting::Plain)), Some(&(high, high_quoting))) =
             (pattern.get(at + 1), pattern.get(at + 2))
-            && (high != b']' || high_quoted)
+            && (high != b']' || high_quoting == Quoting::Quoted)
         {
             found |= (low..=high).contains(&byte);
             at += 3;
@@ -74,7 +75,8 @@ fn bracket(pattern: &[Char], byte: u8) -> Option<(bool, usize)> {
 
 /// Whether any character is special.
 pub fn is_pattern(word: &[Char]) -> bool {
-    word.iter().any(|&(byte, quoted)| !quoted && matches!(byte, b'*' | b'?' | b'['))
+    word.iter()
+        .any(|&(byte, quoting)| quoting == Quoting::Plain && matches!(byte, b'*' | b'?' | b'['))
 }
 
 /// The paths that match, sorted; empty if none does.
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     fn check(pattern: &str, text: &str) -> bool {
-        let pattern: Vec<Char> = pattern.bytes().map(|byte| (byte, false)).collect();
+        let pattern: Vec<Char> = pattern.bytes().map(|byte| (byte, Quoting::Plain)).collect();
         matches(&pattern, text.as_bytes())
     }
 
@@ -148,7 +150,7 @@ mod tests {
         {
             assert!(!check(pattern, text), "{pattern} {text}");
         }
-        assert!(!matches(&[(b'*', true)], b"x"));
-        assert!(matches(&[(b'*', true)], b"*"));
+        assert!(!matches(&[(b'*', Quoting::Quoted)], b"x"));
+        assert!(matches(&[(b'*', Quoting::Quoted)], b"*"));
     }
 }

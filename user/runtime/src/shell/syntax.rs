@@ -3,18 +3,27 @@
 use crate::prelude::*;
 use alloc::rc::Rc;
 
+/// Whether characters are quoted. Quoted ones are neither split into fields nor special in patterns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Quoting {
+    /// Not quoted.
+    Plain,
+    /// In quotation marks, or after a backslash.
+    Quoted,
+}
+
 /// A part of a word. The value of a quoted part is neither split into fields nor used as a pattern.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Part {
     /// Literal characters.
-    Text { bytes: Vec<u8>, quoted: bool },
+    Text { bytes: Vec<u8>, quoting: Quoting },
     /// `$NAME` and `${NAME…}`.
-    Parameter { name: Vec<u8>, modifier: Option<Modifier>, quoted: bool },
+    Parameter { name: Vec<u8>, modifier: Option<Modifier>, quoting: Quoting },
     /// `$(…)` and `` `…` ``.
-    Command { source: Vec<u8>, quoted: bool },
+    Command { source: Vec<u8>, quoting: Quoting },
     /// `$((…))`.
-    Arithmetic { expression: Word, quoted: bool },
+    Arithmetic { expression: Word, quoting: Quoting },
 }
 
 /// A word before expansion.

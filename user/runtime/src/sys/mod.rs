@@ -10,14 +10,25 @@ pub mod process;
 pub mod signal;
 pub mod terminal;
 
-pub use file::*;
+pub use file::{
+    Stat, access, chdir, chmod, chown, close, dup, dup2, fchmod, fcntl, fstat, fsync, ftruncate,
+    getcwd, getdents64, link, lseek, lstat, mkdir, mount, open, pipe, pread, pwrite, read,
+    read_full, readlink, rename, rmdir, socketpair, stat, statfs, symlink, sync, truncate, unlink,
+    utimens, write, write_all,
+};
 pub use linux_raw_sys::general as abi;
 pub use linux_raw_sys::ioctl;
 pub use linux_raw_sys::net;
-pub use memory::*;
-pub use process::*;
-pub use signal::*;
-pub use terminal::*;
+pub use memory::{brk, getrandom, map_anonymous, mmap, mprotect, unmap};
+pub use process::{
+    Names, SystemInfo, WaitStatus, clock, execve, exit, fork, getpid, getppid, kill, power_off,
+    prctl, reboot, sched_yield, setpgid, setsid, sleep, sysinfo, umask, uname, wait, wait_for,
+};
+pub use signal::{Handler, signal_default, signal_handle, signal_ignore, signal_mask};
+pub use terminal::{
+    Termios, Window, foreground, ioctl, ioctl_number, open_pty, pty_path, set_controlling_terminal,
+    set_foreground, set_terminal_settings, set_window, terminal_settings, window,
+};
 
 use crate::errno::Errno;
 use alloc::ffi::CString;

@@ -3,7 +3,7 @@
 use super::Run;
 use crate::prelude::*;
 use crate::shell::Shell;
-use crate::shell::syntax::*;
+use crate::shell::syntax::{Redirect, RedirectKind};
 use sys::abi;
 
 /// The descriptors saved before a redirection: the number, and its copy if it was open.

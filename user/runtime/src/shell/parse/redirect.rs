@@ -2,7 +2,7 @@
 
 use super::{Parse, Parser, SyntaxError};
 use crate::prelude::*;
-use crate::shell::syntax::*;
+use crate::shell::syntax::{Part, Quoting, Redirect, RedirectKind, Word};
 
 impl Parser<'_> {
     /// Parses a redirection, if one is next.
@@ -45,9 +45,9 @@ impl Parser<'_> {
     fn here_document(&mut self, delimiter: &Word, strip_tabs: bool) -> Parse<Word> {
         let (mut end_line, mut literal) = (Vec::new(), false);
         for part in delimiter {
-            let Part::Text { bytes, quoted } = part else { return Err(self.unexpected()) };
+            let Part::Text { bytes, quoting } = part else { return Err(self.unexpected()) };
             end_line.extend_from_slice(bytes);
-            literal |= *quoted;
+            literal |= *quoting == Quoting::Quoted;
         }
         let line_end =
             self.rest().iter().position(|&byte| byte == b'\n').map(|end| self.at + end + 1);
@@ -73,7 +73,7 @@ impl Parser<'_> {
         }
         self.after_documents = Some(at);
         if literal {
-            return Ok(vec![Part::Text { bytes: body, quoted: true }]);
+            return Ok(vec![Part::Text { bytes: body, quoting: Quoting::Quoted }]);
         }
         let mut inner = Parser { depth: self.depth, ..Parser::new(&body) };
         inner.quoted_until(None)

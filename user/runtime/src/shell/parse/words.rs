@@ -2,7 +2,7 @@
 
 use super::{MAX_DEPTH, Parse, Parser, SyntaxError, is_meta, is_name_byte, push};
 use crate::prelude::*;
-use crate::shell::syntax::*;
+use crate::shell::syntax::{Modifier, Part, Quoting, Word};
 
 impl Parser<'_> {
     /// Parses the next word, if one is next.
@@ -28,7 +28,7 @@ impl Parser<'_> {
                 Some(b'\n') => self.at += 1,
                 Some(next) => {
                     self.at += 1;
-                    push(word, next, true);
+                    push(word, next, Quoting::Quoted);
                 }
             },
             b'\'' => {
@@ -37,17 +37,20 @@ impl Parser<'_> {
                     .iter()
                     .position(|&byte| byte == b'\'')
                     .ok_or(SyntaxError::Incomplete)?;
-                word.push(Part::Text { bytes: self.rest()[..length].to_vec(), quoted: true });
+                word.push(Part::Text {
+                    bytes: self.rest()[..length].to_vec(),
+                    quoting: Quoting::Quoted,
+                });
                 self.at += length + 1;
             }
             b'"' => {
                 // An empty quotation still makes a word.
-                word.push(Part::Text { bytes: Vec::new(), quoted: true });
+                word.push(Part::Text { bytes: Vec::new(), quoting: Quoting::Quoted });
                 word.extend(self.quoted_until(Some(b'"'))?);
             }
-            b'$' => self.dollar(word, false)?,
-            b'`' => self.backquote(word, false)?,
-            _ => push(word, byte, false),
+            b'$' => self.dollar(word, Quoting::Plain)?,
+            b'`' => self.backquote(word, Quoting::Plain)?,
+            _ => push(word, byte, Quoting::Plain),
         }
         Ok(())
     }
@@ -66,33 +69,33 @@ impl Parser<'_> {
                     Some(b'\n') => self.at += 1,
                     Some(next) if matches!(next, b'$' | b'`' | b'\\') || Some(next) == end => {
                         self.at += 1;
-                        push(&mut word, next, true);
+                        push(&mut word, next, Quoting::Quoted);
                     }
-                    _ => push(&mut word, b'\\', true),
+                    _ => push(&mut word, b'\\', Quoting::Quoted),
                 },
-                b'$' => self.dollar(&mut word, true)?,
-                b'`' => self.backquote(&mut word, true)?,
-                _ => push(&mut word, byte, true),
+                b'$' => self.dollar(&mut word, Quoting::Quoted)?,
+                b'`' => self.backquote(&mut word, Quoting::Quoted)?,
+                _ => push(&mut word, byte, Quoting::Quoted),
             }
         }
     }
 
     /// Parses what follows a `$`.
-    pub(super) fn dollar(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+    pub(super) fn dollar(&mut self, word: &mut Word, quoting: Quoting) -> Parse<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(SyntaxError::Unexpected(b"nesting".to_vec()));
         }
-        let result = self.expansion(word, quoted);
+        let result = self.expansion(word, quoting);
         self.depth -= 1;
         result
     }
 
-    fn expansion(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+    fn expansion(&mut self, word: &mut Word, quoting: Quoting) -> Parse<()> {
         if self.rest().starts_with(b"((")
             && let Some(expression) = self.arithmetic()?
         {
-            word.push(Part::Arithmetic { expression, quoted });
+            word.push(Part::Arithmetic { expression, quoting });
         } else if self.take(b"(") {
             let start = self.at;
             let mut inner =
@@ -103,15 +106,15 @@ impl Parser<'_> {
             if !self.take(b")") {
                 return Err(self.unexpected());
             }
-            word.push(Part::Command { source, quoted });
+            word.push(Part::Command { source, quoting });
         } else if self.take(b"{") {
-            self.braced(word, quoted)?;
+            self.braced(word, quoting)?;
         } else {
             let name = self.parameter_name();
             if name.is_empty() {
-                push(word, b'$', quoted);
+                push(word, b'$', quoting);
             } else {
-                word.push(Part::Parameter { name, modifier: None, quoted });
+                word.push(Part::Parameter { name, modifier: None, quoting });
             }
         }
         Ok(())
@@ -129,7 +132,7 @@ impl Parser<'_> {
     }
 
     /// Parses what follows `${`.
-    fn braced(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+    fn braced(&mut self, word: &mut Word, quoting: Quoting) -> Parse<()> {
         let length = self.rest().starts_with(b"#") && !self.rest().starts_with(b"#}");
         if length {
             self.at += 1;
@@ -150,14 +153,14 @@ impl Parser<'_> {
             self.at += 1;
             modifier = Some(match operator {
                 b'-' | b'=' | b'?' | b'+' => {
-                    Modifier::Instead { operator, colon, word: self.braced_word(quoted)? }
+                    Modifier::Instead { operator, colon, word: self.braced_word(quoting)? }
                 }
                 b'#' | b'%' if !colon => {
                     let longest = self.take(&[operator]);
                     Modifier::Remove {
                         suffix: operator == b'%',
                         longest,
-                        pattern: self.braced_word(false)?,
+                        pattern: self.braced_word(Quoting::Plain)?,
                     }
                 }
                 _ => return Err(error),
@@ -166,19 +169,21 @@ impl Parser<'_> {
         if name.is_empty() || !self.take(b"}") {
             return Err(self.unexpected());
         }
-        word.push(Part::Parameter { name, modifier, quoted });
+        word.push(Part::Parameter { name, modifier, quoting });
         Ok(())
     }
 
     /// Parses the word of a modifier, up to the closing brace.
-    fn braced_word(&mut self, quoted: bool) -> Parse<Word> {
+    fn braced_word(&mut self, quoting: Quoting) -> Parse<Word> {
         let mut word = Word::new();
         loop {
             match self.peek().ok_or(SyntaxError::Incomplete)? {
                 b'}' => return Ok(word),
-                byte if quoted && !matches!(byte, b'"' | b'\\' | b'$' | b'`') => {
+                byte if quoting == Quoting::Quoted
+                    && !matches!(byte, b'"' | b'\\' | b'$' | b'`') =>
+                {
                     self.at += 1;
-                    push(&mut word, byte, true);
+                    push(&mut word, byte, Quoting::Quoted);
                 }
                 byte => self.word_byte(&mut word, byte)?,
             }
@@ -208,7 +213,7 @@ impl Parser<'_> {
 
     /// Parses what follows a backquote. Inside, a backslash quotes only `$`, a backquote and
     /// itself.
-    pub(super) fn backquote(&mut self, word: &mut Word, quoted: bool) -> Parse<()> {
+    pub(super) fn backquote(&mut self, word: &mut Word, quoting: Quoting) -> Parse<()> {
         let mut source = Vec::new();
         loop {
             let byte = self.peek().ok_or(SyntaxError::Incomplete)?;
@@ -222,7 +227,7 @@ impl Parser<'_> {
                 _ => source.push(byte),
             }
         }
-        word.push(Part::Command { source, quoted });
+        word.push(Part::Command { source, quoting });
         Ok(())
     }
 }

@@ -1,10 +1,15 @@
-//! The kernel's side of the protocol under a server that lies: honest replies, changed as the input
-//! says.
+//! The kernel's side of the protocol with a hostile server, whose valid replies are changed by the
+//! input.
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES, SnapshotOffset};
-use fsproto::*;
+use fsproto::{
+    Attr, Close, FileId, FileKind, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header, Hello,
+    HolesListed, ListHoles, MAX_PAYLOAD, Nothing, Open, OpenFlags, Operation, Read, Request,
+    SetAttr, Snapshot, Snapshotted, Stat, StatFs, Tag, VERSION, Version, Walked, Welcome, Write,
+    Written,
+};
 use kernel::file::socket::{Message, Sender};
 use kernel::file::{FileSystem, Io, OpenHow, UserBuffers, Walk, WritePosition};
 use kernel::mem::{Backing, Placement, Prot, Space, UserAddr, UserSlice, host};
@@ -15,10 +20,10 @@ const BASE: u64 = 0x1000_0000;
 const BUFFER_PAGES: usize = 16;
 const FILE_BYTES: u64 = 1 << 20;
 
-/// The server, which answers within the client's own call.
+/// The hostile server, which replies within the client's own call.
 struct Liar {
     session: OnceLock<Weak<Session>>,
-    /// What is left of the input.
+    /// The rest of the input, last byte first.
     input: Mutex<Vec<u8>>,
 }
 
@@ -27,8 +32,8 @@ impl Liar {
         self.input.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop().unwrap_or(0)
     }
 
-    /// What an honest server says.
-    fn honest(tag: Tag, request: &Request) -> ([u8; HEADER_BYTES], Vec<u8>) {
+    /// A valid reply to a request.
+    fn valid_reply(tag: Tag, request: &Request) -> ([u8; HEADER_BYTES], Vec<u8>) {
         let attr = Attr {
             id: FileId(7),
             version: Version(1),
@@ -55,19 +60,19 @@ impl Liar {
                 (Read::reply(tag, &Nothing {}, length as usize), bytes(length as usize))
             }
             Request::Snapshot(Snapshot { length, misalignment, .. }) => {
-                let head = (PAGE as u64 - u64::from(misalignment)) % PAGE as u64;
-                let tail = (u64::from(misalignment) + length.0) % PAGE as u64;
+                let leading = (PAGE as u64 - u64::from(misalignment)) % PAGE as u64;
+                let trailing = (u64::from(misalignment) + length.0) % PAGE as u64;
                 let reply = Snapshotted {
                     handle: Handle(9),
                     length,
                     file: FileId(7),
                     version: Version(1),
-                    leading_bytes: head as u32,
-                    trailing_bytes: tail as u32,
+                    leading_bytes: leading as u32,
+                    trailing_bytes: trailing as u32,
                     holes_end: SnapshotOffset(length.0),
                     ..Snapshotted::default()
                 };
-                (Snapshot::reply(tag, &reply, 0), bytes((head + tail) as usize))
+                (Snapshot::reply(tag, &reply, 0), bytes((leading + trailing) as usize))
             }
             Request::Write(_) => (Write::reply(tag, &Written::default(), 0), vec![]),
             Request::GetStatFs(_) => (GetStatFs::reply(tag, &StatFs::default(), 0), vec![]),
@@ -86,14 +91,13 @@ impl Liar {
 
 impl Transport for Liar {
     fn send(&self, message: Message) -> Result<(), Errno> {
-        let head = message.inline.first_chunk().expect("a head in front");
+        let header = message.inline.first_chunk().expect("a message starts with its header");
         let (fields, mut reader) =
-            Header::decode(head).expect("the client's requests are well-formed");
+            Header::decode(header).expect("the client's requests are well-formed");
         let request =
             Request::decode(fields.op, &mut reader).expect("the client's requests are well-formed");
-        let (mut reply, mut payload) = Self::honest(fields.tag, &request);
-        // The operation that is answered, and its tag, are told truthfully: a reply to nothing is
-        // waited for for ever, as it should be.
+        let (mut reply, mut payload) = Self::valid_reply(fields.tag, &request);
+        // Operation and tag stay valid: the client would rightly wait forever for the right reply.
         reply[8..10].copy_from_slice(&fields.op.to_le_bytes());
         for _ in 0..self.byte() % 4 {
             let at = 16 + usize::from(self.byte()) % (HEADER_BYTES - 16);
@@ -105,8 +109,8 @@ impl Transport for Liar {
             3 => reply[12] = self.byte(),
             _ => {}
         }
-        let told = if self.byte() == 1 { u32::from(self.byte()) } else { payload.len() as u32 };
-        reply[..4].copy_from_slice(&told.to_le_bytes());
+        let length = if self.byte() == 1 { u32::from(self.byte()) } else { payload.len() as u32 };
+        reply[..4].copy_from_slice(&length.to_le_bytes());
         let inline = [&reply[..], &payload].concat();
         if let Some(session) = self.session.get().and_then(Weak::upgrade) {
             session.message(Message { inline, ..Message::default() }, Sender::Server);
@@ -115,15 +119,15 @@ impl Transport for Liar {
     }
 }
 
-/// Opens, looks, reads, loads, writes: no lie makes the kernel panic, and what it says it read is
-/// what was asked for at most.
+/// Opens, queries, reads and writes a file. The kernel must not panic, and a read must not return
+/// more than was requested.
 pub fn client(data: &[u8]) {
     let _alone = host::exclusive();
     let input = Mutex::new(data.iter().rev().copied().collect());
     let liar = Arc::new(Liar { session: OnceLock::new(), input });
     let session = Arc::new(Session::new(liar.clone()));
     let _ = liar.session.set(Arc::downgrade(&session));
-    // A server that is not even greeted properly is not mounted.
+    // The mount fails if the reply to `Hello` is invalid.
     if let Ok(mount) = Mount::new(session)
         && let Ok(space) = Space::new()
     {
@@ -161,7 +165,7 @@ fn use_files(liar: &Liar, tree: &MountedTree, space: &Arc<Space>) {
                 {
                     assert!(
                         count <= ByteCount::of_len(pages * PAGE),
-                        "more was read than there was room for"
+                        "the read returned more than the buffer's length"
                     );
                 }
             }

@@ -1,9 +1,8 @@
-//! What takes bytes from outside, each as a function of bytes that must not panic, whatever they
-//! are.
+//! Fuzz targets: every decoder of untrusted bytes, as a function that must not panic.
 //!
-//! `cargo xtask fuzz TARGET` runs one under a coverage-guided engine and keeps what it finds in
-//! `corpus/TARGET`. The test `replay` runs every file kept there, with no engine. To add a target:
-//! a function, and a line in [`TARGETS`].
+//! `cargo xtask fuzz TARGET` runs a target under a coverage-guided engine and keeps the inputs that
+//! it finds in `corpus/TARGET.tar`. The test `replay` runs every kept input without the engine. A
+//! new target is a function, a line in [`TARGETS`] and an archive, which may be empty at first.
 
 mod boot;
 mod client;
@@ -11,12 +10,12 @@ mod programs;
 mod protocol;
 mod servers;
 
-/// Something that takes bytes.
+/// A function that takes untrusted bytes.
 pub type Target = fn(&[u8]);
 
-/// All of them by name.
+/// All targets by name.
 pub const TARGETS: &[(&str, Target)] = &[
-    ("head", protocol::head),
+    ("head", protocol::header),
     ("request", protocol::request),
     ("reply", protocol::reply),
     ("pieces", protocol::pieces),
@@ -31,7 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client", client::client),
 ];
 
-/// The target of a name.
+/// The target with this name.
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }

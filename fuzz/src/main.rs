@@ -1,5 +1,5 @@
-//! The fuzzer: one program for all targets, of which the environment's `FUZZ_TARGET` names one.
-//! Built by `cargo xtask fuzz`.
+//! The fuzzer. It contains all targets; the environment variable `FUZZ_TARGET` selects one. `cargo
+//! xtask fuzz` builds it.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -11,7 +11,8 @@ mod engine {
         static TARGET: OnceLock<fuzz::Target> = OnceLock::new();
         *TARGET.get_or_init(|| {
             let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
-            fuzz::target(&name).unwrap_or_else(|| panic!("FUZZ_TARGET names no target: `{name}`"))
+            fuzz::target(&name)
+                .unwrap_or_else(|| panic!("FUZZ_TARGET is not the name of a target: `{name}`"))
         })
     }
 
@@ -20,7 +21,7 @@ mod engine {
 
 #[cfg(not(fuzzing))]
 fn main() {
-    eprintln!("built without the engine: cargo xtask fuzz TARGET");
+    eprintln!("built without the engine; use cargo xtask fuzz TARGET");
     for (name, _) in fuzz::TARGETS {
         eprintln!("  {name}");
     }

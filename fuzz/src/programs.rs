@@ -1,8 +1,8 @@
-//! Programs' headers.
+//! The parser of executable files.
 
 use kernel::task::elf::Program;
 
-/// An executable's first bytes: what is to be mapped lies in user memory, in order.
+/// The header of an executable. Segments must be in user memory, in ascending order.
 pub fn elf(data: &[u8]) {
     for program in [Program::parse(data), Program::parse_loader(data)].into_iter().flatten() {
         let mut last = 0;

@@ -1,34 +1,39 @@
-//! The message protocol's decoders: what decodes is encoded as it was.
+//! The decoders of the message protocol. Decoded values must encode to the same bytes.
 
 use fsproto::dirent::{DirEntries, valid_name};
-use fsproto::*;
+use fsproto::{
+    Allocate, CloneRange, Close, GetAttr, GetStatFs, HEADER_BYTES, Header, Hello, Hole, Invalidate,
+    Lease, Link, ListHoles, MAX_HOLES, MAX_PAYLOAD, MakeDir, MakeSymlink, Nothing, Op, Open,
+    Operation, Path, Piece, Read, ReadDir, ReadLink, Recall, Reclaim, Records, Remove, Rename,
+    Request, SetAttr, Snapshot, Stat, Sync, Write,
+};
 
-/// The first 128 bytes, filled up with zeros, and the rest.
+/// The first 128 bytes, padded with zeros, and the rest.
 fn split(data: &[u8]) -> ([u8; HEADER_BYTES], &[u8]) {
-    let mut head = [0; HEADER_BYTES];
+    let mut header = [0; HEADER_BYTES];
     let used = data.len().min(HEADER_BYTES);
-    head[..used].copy_from_slice(&data[..used]);
-    (head, &data[used..])
+    header[..used].copy_from_slice(&data[..used]);
+    (header, &data[used..])
 }
 
-/// The part that all messages share.
-pub fn head(data: &[u8]) {
+/// The fields that all messages have.
+pub fn header(data: &[u8]) {
     let (bytes, _) = split(data);
-    if let Ok((head, _)) = Header::decode(&bytes) {
-        let again = head.encode(&Nothing {});
-        // Unknown flags are dropped; all else is as it was.
+    if let Ok((header, _)) = Header::decode(&bytes) {
+        let again = header.encode(&Nothing {});
+        // Unknown flags are dropped; all other fields stay the same.
         let (same, _) = Header::decode(&again).expect("what was encoded decodes");
-        assert_eq!(same, head);
-        assert!(head.payload_bytes as usize <= MAX_PAYLOAD);
+        assert_eq!(same, header);
+        assert!(header.payload_bytes as usize <= MAX_PAYLOAD);
     }
 }
 
-/// A request's fields.
+/// The fields of a request.
 pub fn request(data: &[u8]) {
     let (bytes, _) = split(data);
-    let Ok((head, mut fields)) = Header::decode(&bytes) else { return };
-    let decoded = Request::decode(head.op, &mut fields);
-    assert!(Op::from_number(head.op).is_some() || decoded.is_err());
+    let Ok((header, mut fields)) = Header::decode(&bytes) else { return };
+    let decoded = Request::decode(header.op, &mut fields);
+    assert!(Op::from_number(header.op).is_some() || decoded.is_err());
 }
 
 macro_rules! replies {
@@ -45,17 +50,18 @@ macro_rules! replies {
     };
 }
 
-/// A reply's fields.
+/// The fields of a reply.
 pub fn reply(data: &[u8]) {
     let (bytes, _) = split(data);
-    let Ok((head, fields)) = Header::decode(&bytes) else { return };
-    let Some(op) = Op::from_number(head.op) else { return };
-    replies!(op, fields, head.tag,
-        Hello Open Close GetAttr Stat SetAttr Read Write Snapshot ReadDir MakeDir Remove Rename Link MakeSymlink ReadLink GetStatFs Sync ListHoles Allocate
-        CloneRange Reclaim Recall Lease Invalidate);
+    let Ok((header, fields)) = Header::decode(&bytes) else { return };
+    let Some(op) = Op::from_number(header.op) else { return };
+    replies!(op, fields, header.tag,
+        Hello Open Close GetAttr Stat SetAttr Read Write Snapshot ReadDir MakeDir Remove Rename
+        Link MakeSymlink ReadLink GetStatFs Sync ListHoles Allocate CloneRange Reclaim Recall
+        Lease Invalidate);
 }
 
-/// The parts of a write.
+/// The list of a write's pieces.
 pub fn pieces(data: &[u8]) {
     if let Ok(pieces) = Records::<Piece>::decode(data, MAX_HOLES) {
         let again: Vec<u8> = pieces.flat_map(|piece| piece.to_bytes()).collect();
@@ -71,14 +77,14 @@ pub fn holes(data: &[u8]) {
     }
 }
 
-/// Directory entries.
+/// The entries of a directory.
 pub fn dirents(data: &[u8]) {
     for entry in DirEntries::new(data).map_while(Result::ok) {
         assert!(valid_name(entry.name) && entry.next != 0);
     }
 }
 
-/// A path.
+/// A path of a request.
 pub fn path(data: &[u8]) {
     if let Ok(path) = Path::new(data) {
         assert_eq!(path.bytes(), data);

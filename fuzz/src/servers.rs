@@ -1,9 +1,11 @@
-//! The servers: the archive that memfs begins with, and messages of a client that is up to no good.
+//! The servers: the archive that memfs starts with, and messages of a hostile client.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use fsproto::*;
+use fsproto::{
+    Features, GetStatFs, HEADER_BYTES, Header, HeaderFlags, Nothing, Operation, Tag, Time, hello,
+};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
 use fsserver::{Dispatcher, FileServer, LocalConnection};
@@ -18,16 +20,16 @@ fn memfs() -> Memfs<fn() -> Time> {
     Memfs::new(CAPACITY_BYTES, AccessTimes::Untouched, now as fn() -> Time)
 }
 
-/// An archive, and then a look at what became of it.
+/// An archive; afterwards the server must still reply.
 pub fn archive(data: &[u8]) {
     let leaked: &'static mut [u8] = Box::leak(data.to_vec().into_boxed_slice());
     let start: *mut [u8] = leaked;
-    // SAFETY: nothing else refers to the bytes until they are given back below.
+    // SAFETY: nothing else refers to the bytes until they are freed below.
     let bytes: &'static [u8] = unsafe { &*start };
     let mut server = memfs();
     let _ = server.add_archive(bytes);
     converse(&mut Dispatcher::new(server), &[]);
-    // SAFETY: from `Box::leak`; the server, the only one that referred to it, is gone.
+    // SAFETY: the pointer is from `Box::leak`, and the server, its only user, has been dropped.
     drop(unsafe { Box::from_raw(start) });
 }
 
@@ -36,7 +38,7 @@ pub fn server(data: &[u8]) {
     converse(&mut Dispatcher::new(memfs()), data);
 }
 
-/// Messages to the wrapper, with memfs beneath.
+/// Messages to the wrapper, with memfs as its base.
 pub fn wrapper(data: &[u8]) {
     let base = LocalConnection::new(Rc::new(RefCell::new(Dispatcher::new(memfs()))));
     if let Ok(wrapper) = Snapfs::new(base, now) {
@@ -44,13 +46,13 @@ pub fn wrapper(data: &[u8]) {
     }
 }
 
-/// Opens a session, sends what `data` says, and checks that the server still answers an honest
-/// question.
+/// Opens a session, sends the messages that `data` describes, and checks that the server still
+/// replies to a valid request.
 fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
     let session = dispatcher.open_session();
     let hello = hello(Features::all());
-    let mut ask = |head: &[u8; HEADER_BYTES], payload: &[u8]| {
-        let reply = dispatcher.handle(session, head, payload);
+    let mut ask = |header: &[u8; HEADER_BYTES], payload: &[u8]| {
+        let reply = dispatcher.handle(session, header, payload);
         let (decoded, _) = Header::decode(&reply.header).expect("a reply that does not decode");
         assert!(decoded.flags.contains(HeaderFlags::REPLY));
         assert_eq!(
@@ -61,20 +63,20 @@ fn converse(dispatcher: &mut Dispatcher<impl FileServer>, data: &[u8]) {
     };
     assert_eq!(ask(&hello.request(Tag(1), 0), &[]), Ok(()));
     let mut rest = data;
-    // A byte for the operation, one for how many bytes of fields follow, one for the payload.
+    // A byte for the operation, one for the length of the fields, one for that of the payload.
     while let [op, fields_bytes, payload_bytes, after @ ..] = rest {
         let (fields, after) =
             after.split_at(after.len().min(usize::from(*fields_bytes) % (HEADER_BYTES - 16 + 1)));
         let (payload, after) = after.split_at(after.len().min(usize::from(*payload_bytes)));
-        let head = Header {
+        let header = Header {
             op: u16::from(*op),
             tag: Tag(2),
             payload_bytes: payload.len() as u32,
             ..Header::default()
         };
-        let mut bytes = head.encode(&Nothing {});
+        let mut bytes = header.encode(&Nothing {});
         bytes[16..16 + fields.len()].copy_from_slice(fields);
-        // What is refused is refused; what matters is that there is an answer.
+        // The request may fail; the server must reply.
         let _ = ask(&bytes, payload);
         rest = after;
     }

@@ -18,7 +18,7 @@ pub struct Cli {
 /// The commands of `cargo xtask`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install the guest's compilation target and QEMU if they are missing. (Every command does so.)
+    /// Install the guest's compilation target and QEMU if they are missing. Every command does so.
     Setup,
     /// Build the loader, the kernel and the programs.
     Build,

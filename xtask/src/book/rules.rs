@@ -47,8 +47,8 @@ const READ: &[Rule] = &[
     rule(
         "R2",
         "count",
-        "The server determines the read's length at the snapshot's instant; processes that share an \
-         open file never read a byte twice.",
+        "The server determines the read's length at the snapshot's instant; processes that share \
+         an open file never read a byte twice.",
     ),
     rule("R3", "nothing past n", "No byte after the last one read is changed."),
     rule("R4", "any offset", "Neither the file offset nor the buffer has to be aligned."),

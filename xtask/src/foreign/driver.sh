@@ -1,5 +1,7 @@
-# Runs a group's cases and tells what came of each: its output, its status, and the files it left. The same on Linux, which is the oracle, and on Sloth.
-# Programs of the group go before busybox's. BIN: the programs; CASES: the cases and their list; WORK: an empty folder; INTERPRETER: what runs a case.
+# Runs a group's cases and prints the output, the exit status and the files of each. The same script
+# runs on Linux, which is the oracle, and on Sloth. The group's programs precede busybox's in PATH.
+# BIN: the programs; CASES: the cases and their list; WORK: an empty folder; INTERPRETER: the command
+# that runs a case.
 umask 022
 mkdir -p "$WORK/applets" && "$BIN/busybox" --install -s "$WORK/applets"
 export PATH="$BIN:$WORK/applets"
@@ -14,7 +16,8 @@ tree() {
     done
     find . -type d | sort | while IFS= read -r folder; do stat -c '%A %n' "$folder"; done
 }
-# A pipe's reader writes it all: so no program sees a terminal here and none there. Cases are named alike everywhere: messages tell the name.
+# The output passes through a pipe, so that no program has a terminal on either system. The case is
+# always called `script`, since messages contain its name.
 while read -r name; do
     cp "$CASES/$name" "$WORK/script"
     mkdir "$WORK/case" && cd "$WORK/case" || exit 1

@@ -140,8 +140,8 @@ fn artifact(message: &Value) -> Option<Artifact> {
     Some(Artifact { crate_name, name, file })
 }
 
-/// The names of the tools, as the program that contains them lists them. A program that is built for
-/// the guest also runs on Linux.
+/// The names of the tools, as the program that contains them lists them. Programs for the guest also
+/// run on Linux.
 fn tools(programs: &[(String, PathBuf)]) -> Result<Vec<String>> {
     let (_, file) =
         programs.iter().find(|(name, _)| name == TOOLS).context("cargo built no tools")?;

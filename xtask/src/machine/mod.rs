@@ -160,8 +160,8 @@ impl Drop for Machine {
     }
 }
 
-/// Size in bytes of the disk for temporary data that does not fit into the guest's memory. One half
-/// is for files, the other for pages of programs.
+/// Size in bytes of the disk for temporary data beyond the guest's memory. One half is for files, the
+/// other for pages of programs.
 const SCRATCH_BYTES: u64 = 2 << 30;
 
 /// An empty sparse disk, unlinked like the initrd.

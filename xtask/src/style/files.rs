@@ -20,7 +20,7 @@ const FOUND_BY_NAME: &[(&str, &str)] = &[
     ("README.md", "people"),
     ("docs/book.toml", "mdBook"),
     ("docs/src/SUMMARY.md", "mdBook"),
-    ("fuzz/corpus/", "fuzz/tests/replay.rs"),
+    ("fuzz/corpus/", "fuzz/tests/replay.rs and `cargo xtask fuzz`"),
     ("kernel/tests/simulation/corpus/", "kernel/tests/simulation"),
     ("rust-toolchain.toml", "rustup"),
     ("rustfmt.toml", "rustfmt"),

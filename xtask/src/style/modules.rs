@@ -46,7 +46,7 @@ fn targets() -> Vec<(String, Context)> {
             let path = path.strip_prefix(&workspace).expect("a target in the workspace");
             let is_test = target["kind"][0] == "test";
             let context = if is_test { Context::TestCrate } else { Context::Production };
-            targets.push((path.to_string_lossy().into_owned(), context));
+            targets.push((normal(path), context));
         }
     }
     targets

@@ -36,7 +36,7 @@ pub struct GuestTest {
     pub mutants: Vec<String>,
     /// The property that the test proves.
     pub doc: String,
-    /// Patterns for the lines of the kernel's log about traced reads; empty if they are not checked.
+    /// Patterns for the lines of the kernel's log about traced reads; empty if not checked.
     pub log: Vec<String>,
 }
 

@@ -99,6 +99,7 @@ fn mount_own() -> Result<(), Errno> {
         namespace::root().mount(MountPoint { path: path.to_vec(), source, filesystem })
     };
     mount(b"/dev", Arc::new(DeviceFileSystem))?;
+    syscall::mounting::register_proc(|| Arc::new(ProcFileSystem));
     mount(b"/proc", Arc::new(ProcFileSystem))
 }
 

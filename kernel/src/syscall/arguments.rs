@@ -40,16 +40,16 @@ pub fn position(offset: i64) -> Result<FileOffset, Errno> {
 }
 
 /// One buffer.
-pub fn buffers(address: u64, length: u64) -> Result<UserBuffers, Errno> {
-    Ok(UserBuffers::one(UserSlice::new(UserAddr(address), ByteCount(length))?))
+pub fn buffers(address: UserAddr, length: ByteCount) -> Result<UserBuffers, Errno> {
+    Ok(UserBuffers::one(UserSlice::new(address, length)?))
 }
 
 /// The buffers of a `struct iovec` array.
-pub fn vectors(current: &dyn Caller, address: u64, count: u64) -> Result<UserBuffers, Errno> {
+pub fn vectors(current: &dyn Caller, address: UserAddr, count: u64) -> Result<UserBuffers, Errno> {
     if count > MAX_VECTORS {
         return Err(Errno::EINVAL);
     }
-    let mut rest = UserSlice::new(UserAddr(address), ByteCount(count * VECTOR_BYTES as u64))?;
+    let mut rest = UserSlice::new(address, ByteCount(count * VECTOR_BYTES as u64))?;
     let mut buffers = UserBuffers::none();
     while !rest.is_empty() {
         let mut bytes = [0; VECTORS_AT_ONCE * VECTOR_BYTES];
@@ -75,8 +75,8 @@ pub fn half(bytes: &[u8], at: usize) -> u32 {
 
 /// A path in the caller's memory. It may be empty; what takes no empty path answers ENOENT when it
 /// is resolved.
-pub fn path(current: &dyn Caller, address: u64) -> Result<Vec<u8>, Errno> {
-    current.space().read_string(UserAddr(address), MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
+pub fn path(current: &dyn Caller, address: UserAddr) -> Result<Vec<u8>, Errno> {
+    current.space().read_string(address, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
 }
 
 /// Where a path given together with a directory descriptor begins: a canonical path.
@@ -106,7 +106,7 @@ pub struct Found {
 pub fn open_at(
     current: &dyn Caller,
     dir: Fd,
-    address: u64,
+    address: UserAddr,
     flags: OpenFlags,
 ) -> Result<Found, Errno> {
     let path = path(current, address)?;
@@ -117,7 +117,12 @@ pub fn open_at(
 
 /// The same for calls with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`: an empty path is the
 /// descriptor itself.
-pub fn found_at(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Result<Found, Errno> {
+pub fn found_at(
+    current: &dyn Caller,
+    dir: Fd,
+    address: UserAddr,
+    flags: u32,
+) -> Result<Found, Errno> {
     if flags & linux::AT_EMPTY_PATH != 0 && path(current, address)?.is_empty() {
         if dir == Fd::WORKING_DIRECTORY {
             let directory = current.context().lock().directory.clone();
@@ -136,7 +141,12 @@ pub fn found_at(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Resu
 }
 
 /// Attributes by directory descriptor and path, likewise.
-pub fn stat_at(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Result<Stat, Errno> {
+pub fn stat_at(
+    current: &dyn Caller,
+    dir: Fd,
+    address: UserAddr,
+    flags: u32,
+) -> Result<Stat, Errno> {
     let path = path(current, address)?;
     if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
         if dir != Fd::WORKING_DIRECTORY {
@@ -159,16 +169,14 @@ pub fn only(flags: u32, known: u32) -> Result<(), Errno> {
 }
 
 /// Copies all of `bytes` to the caller's memory.
-pub fn store(current: &dyn Caller, address: u64, bytes: &[u8]) -> Result<u64, Errno> {
+pub fn store(current: &dyn Caller, address: UserAddr, bytes: &[u8]) -> Result<u64, Errno> {
     current
         .space()
-        .copy_out_all(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?;
+        .copy_out_all(UserSlice::new(address, ByteCount::of_len(bytes.len()))?, bytes)?;
     Ok(0)
 }
 
 /// Fills `bytes` from the caller's memory.
-pub fn load(current: &dyn Caller, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-    Ok(current
-        .space()
-        .copy_in(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?)
+pub fn load(current: &dyn Caller, address: UserAddr, bytes: &mut [u8]) -> Result<(), Errno> {
+    Ok(current.space().copy_in(UserSlice::new(address, ByteCount::of_len(bytes.len()))?, bytes)?)
 }

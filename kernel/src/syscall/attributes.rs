@@ -2,6 +2,7 @@
 
 use super::arguments::{Found, found_at, load, only, open_file, path, stat_at, store, word};
 use crate::file::{Caller, Fd, FileSystemFigures, FileType, SetAttr, Stat, namespace, tasks};
+use crate::mem::UserAddr;
 use foundation::Errno;
 use foundation::knob;
 use fsproto::{AttrMask, Time};
@@ -49,17 +50,17 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
 }
 
 /// stat(2).
-pub fn stat(current: &dyn Caller, path: u64, buffer: u64) -> Result<u64, Errno> {
+pub fn stat(current: &dyn Caller, path: UserAddr, buffer: UserAddr) -> Result<u64, Errno> {
     newfstatat(current, Fd::WORKING_DIRECTORY, path, buffer, 0)
 }
 
 /// lstat(2).
-pub fn lstat(current: &dyn Caller, path: u64, buffer: u64) -> Result<u64, Errno> {
+pub fn lstat(current: &dyn Caller, path: UserAddr, buffer: UserAddr) -> Result<u64, Errno> {
     newfstatat(current, Fd::WORKING_DIRECTORY, path, buffer, NO_FOLLOW)
 }
 
 /// fstat(2).
-pub fn fstat(current: &dyn Caller, fd: Fd, buffer: u64) -> Result<u64, Errno> {
+pub fn fstat(current: &dyn Caller, fd: Fd, buffer: UserAddr) -> Result<u64, Errno> {
     let stat = open_file(current, fd)?.object().stat()?;
     store(current, buffer, &stat_bytes(&stat))
 }
@@ -68,8 +69,8 @@ pub fn fstat(current: &dyn Caller, fd: Fd, buffer: u64) -> Result<u64, Errno> {
 pub fn newfstatat(
     current: &dyn Caller,
     dir: Fd,
-    path: u64,
-    buffer: u64,
+    path: UserAddr,
+    buffer: UserAddr,
     flags: u32,
 ) -> Result<u64, Errno> {
     only(flags, EMPTY | NO_FOLLOW | linux::AT_NO_AUTOMOUNT)?;
@@ -78,12 +79,12 @@ pub fn newfstatat(
 }
 
 /// access(2).
-pub fn access(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn access(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     faccessat2(current, Fd::WORKING_DIRECTORY, path, mode, 0)
 }
 
 /// faccessat(2), the system call without flags.
-pub fn faccessat(current: &dyn Caller, dir: Fd, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn faccessat(current: &dyn Caller, dir: Fd, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     faccessat2(current, dir, path, mode, 0)
 }
 
@@ -92,7 +93,7 @@ pub fn faccessat(current: &dyn Caller, dir: Fd, path: u64, mode: u32) -> Result<
 pub fn faccessat2(
     current: &dyn Caller,
     dir: Fd,
-    path: u64,
+    path: UserAddr,
     mode: u32,
     flags: u32,
 ) -> Result<u64, Errno> {
@@ -113,7 +114,7 @@ fn mode_change(mode: u32) -> SetAttr {
 }
 
 /// chmod(2).
-pub fn chmod(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn chmod(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     fchmodat(current, Fd::WORKING_DIRECTORY, path, mode)
 }
 
@@ -126,7 +127,7 @@ pub fn fchmod(current: &dyn Caller, fd: Fd, mode: u32) -> Result<u64, Errno> {
 }
 
 /// fchmodat(2), the system call without flags.
-pub fn fchmodat(current: &dyn Caller, dir: Fd, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn fchmodat(current: &dyn Caller, dir: Fd, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     change(&found_at(current, dir, path, 0)?, mode_change(mode))
 }
 
@@ -139,12 +140,12 @@ fn owner_change(uid: u32, gid: u32) -> SetAttr {
 }
 
 /// chown(2).
-pub fn chown(current: &dyn Caller, path: u64, uid: u32, gid: u32) -> Result<u64, Errno> {
+pub fn chown(current: &dyn Caller, path: UserAddr, uid: u32, gid: u32) -> Result<u64, Errno> {
     fchownat(current, Fd::WORKING_DIRECTORY, path, uid, gid, 0)
 }
 
 /// lchown(2).
-pub fn lchown(current: &dyn Caller, path: u64, uid: u32, gid: u32) -> Result<u64, Errno> {
+pub fn lchown(current: &dyn Caller, path: UserAddr, uid: u32, gid: u32) -> Result<u64, Errno> {
     fchownat(current, Fd::WORKING_DIRECTORY, path, uid, gid, NO_FOLLOW)
 }
 
@@ -160,7 +161,7 @@ pub fn fchown(current: &dyn Caller, fd: Fd, uid: u32, gid: u32) -> Result<u64, E
 pub fn fchownat(
     current: &dyn Caller,
     dir: Fd,
-    path: u64,
+    path: UserAddr,
     uid: u32,
     gid: u32,
     flags: u32,
@@ -173,8 +174,8 @@ pub fn fchownat(
 pub fn utimensat(
     current: &dyn Caller,
     dir: Fd,
-    path: u64,
-    times: u64,
+    path: UserAddr,
+    times: UserAddr,
     flags: u32,
 ) -> Result<u64, Errno> {
     only(flags, EMPTY | NO_FOLLOW)?;
@@ -182,7 +183,7 @@ pub fn utimensat(
     if times.mask.is_empty() {
         return Ok(0);
     }
-    if path == 0 {
+    if path.is_null() {
         let file = open_file(current, dir)?;
         file.object().set_attr(&times)?;
         return Ok(0);
@@ -191,14 +192,19 @@ pub fn utimensat(
 }
 
 /// utimes(2): microseconds rather than nanoseconds.
-pub fn utimes(current: &dyn Caller, path: u64, times: u64) -> Result<u64, Errno> {
+pub fn utimes(current: &dyn Caller, path: UserAddr, times: UserAddr) -> Result<u64, Errno> {
     futimesat(current, Fd::WORKING_DIRECTORY, path, times)
 }
 
 /// futimesat(2), likewise.
-pub fn futimesat(current: &dyn Caller, dir: Fd, path: u64, times: u64) -> Result<u64, Errno> {
-    let mut wanted = new_times(current, 0)?;
-    if times != 0 {
+pub fn futimesat(
+    current: &dyn Caller,
+    dir: Fd,
+    path: UserAddr,
+    times: UserAddr,
+) -> Result<u64, Errno> {
+    let mut wanted = new_times(current, UserAddr::NULL)?;
+    if !times.is_null() {
         let mut bytes = [0; 32];
         load(current, times, &mut bytes)?;
         let time = |at: usize| match (word(&bytes, at) as i64, word(&bytes, at + 8)) {
@@ -213,9 +219,9 @@ pub fn futimesat(current: &dyn Caller, dir: Fd, path: u64, times: u64) -> Result
 }
 
 /// utime(2): whole seconds.
-pub fn utime(current: &dyn Caller, path: u64, times: u64) -> Result<u64, Errno> {
-    let mut wanted = new_times(current, 0)?;
-    if times != 0 {
+pub fn utime(current: &dyn Caller, path: UserAddr, times: UserAddr) -> Result<u64, Errno> {
+    let mut wanted = new_times(current, UserAddr::NULL)?;
+    if !times.is_null() {
         let mut bytes = [0; 16];
         load(current, times, &mut bytes)?;
         let time = |at: usize| Time((word(&bytes, at) as i64).saturating_mul(NS_PER_S));
@@ -225,11 +231,11 @@ pub fn utime(current: &dyn Caller, path: u64, times: u64) -> Result<u64, Errno> 
 }
 
 /// Access and modification time: none given is now.
-fn new_times(current: &dyn Caller, address: u64) -> Result<SetAttr, Errno> {
+fn new_times(current: &dyn Caller, address: UserAddr) -> Result<SetAttr, Errno> {
     let now = tasks().map_or(Time(0), |tasks| tasks.now());
     let both = AttrMask::ATIME | AttrMask::MTIME;
     let mut change = SetAttr { mask: both, atime: now, mtime: now, ..SetAttr::default() };
-    if address == 0 {
+    if address.is_null() {
         return Ok(change);
     }
     const NOW: u64 = linux::UTIME_NOW as u64;
@@ -288,7 +294,7 @@ fn statfs_bytes(figures: &FileSystemFigures) -> [u8; 120] {
 }
 
 /// statfs(2).
-pub fn statfs(current: &dyn Caller, address: u64, buffer: u64) -> Result<u64, Errno> {
+pub fn statfs(current: &dyn Caller, address: UserAddr, buffer: UserAddr) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let base = super::arguments::base(current, Fd::WORKING_DIRECTORY, &path)?;
     let figures = namespace::root().figures(&base, &path)?;
@@ -296,7 +302,7 @@ pub fn statfs(current: &dyn Caller, address: u64, buffer: u64) -> Result<u64, Er
 }
 
 /// fstatfs(2).
-pub fn fstatfs(current: &dyn Caller, fd: Fd, buffer: u64) -> Result<u64, Errno> {
+pub fn fstatfs(current: &dyn Caller, fd: Fd, buffer: UserAddr) -> Result<u64, Errno> {
     /// `PIPEFS_MAGIC`: what has no file system is as if in that one.
     const NAMELESS: u64 = 0x5049_5045;
     let file = open_file(current, fd)?;

@@ -3,17 +3,18 @@
 use super::time::{monotonic, read_time};
 use crate::arch::clock;
 use crate::file::Caller;
+use crate::mem::UserAddr;
 use crate::task::{Current, futex as futexes};
 use foundation::Errno;
 
 /// Waiting for memory to change, and waking who waits.
 pub fn futex(
     current: &Current,
-    address: u64,
+    address: UserAddr,
     operation: u32,
     value: u32,
     timeout: u64,
-    second: u64,
+    second: UserAddr,
     value3: u32,
 ) -> Result<u64, Errno> {
     const WAIT: u32 = 0;
@@ -30,12 +31,13 @@ pub fn futex(
             let deadline = if timeout == 0 {
                 None
             } else {
-                Some(clock::now_ns().saturating_add(read_time(current, timeout)?))
+                Some(clock::now_ns().saturating_add(read_time(current, UserAddr(timeout))?))
             };
             futexes::wait(space, address, value, u32::MAX, deadline).map(|()| 0)
         }
         WAIT_BITSET => {
-            let absolute = if timeout == 0 { None } else { Some(read_time(current, timeout)?) };
+            let absolute =
+                if timeout == 0 { None } else { Some(read_time(current, UserAddr(timeout))?) };
             let deadline =
                 absolute.map(|time| if operation & REALTIME == 0 { time } else { monotonic(time) });
             futexes::wait(space, address, value, value3, deadline).map(|()| 0)

@@ -26,21 +26,28 @@ pub(super) fn with_signal(
 }
 
 /// read(2).
-pub fn read(current: &dyn Caller, fd: Fd, buffer: u64, length: u64) -> Result<u64, Errno> {
+pub fn read(
+    current: &dyn Caller,
+    fd: Fd,
+    buffer: UserAddr,
+    length: ByteCount,
+) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
-    let mut to = UserBuffers::one(UserSlice::new(UserAddr(buffer), ByteCount(length))?);
+    let mut to = UserBuffers::one(UserSlice::new(buffer, length)?);
     file.read(current, &mut to).map(|count| count.0)
 }
 
 /// write(2).
-pub fn write(current: &dyn Caller, fd: Fd, buffer: u64, length: u64) -> Result<u64, Errno> {
+pub fn write(
+    current: &dyn Caller,
+    fd: Fd,
+    buffer: UserAddr,
+    length: ByteCount,
+) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::WRITE)?;
-    let written = file.write(
-        current,
-        &mut UserBuffers::one(UserSlice::new(UserAddr(buffer), ByteCount(length))?),
-    );
+    let written = file.write(current, &mut UserBuffers::one(UserSlice::new(buffer, length)?));
     with_signal(current, written)
 }
 
@@ -48,7 +55,7 @@ pub fn write(current: &dyn Caller, fd: Fd, buffer: u64, length: u64) -> Result<u
 /// many bytes were moved before.
 fn by_vector(
     current: &dyn Caller,
-    vector: u64,
+    vector: UserAddr,
     count: u64,
     mut transfer: impl FnMut(&mut UserBuffers, ByteCount) -> Result<ByteCount, Errno>,
 ) -> Result<ByteCount, Errno> {
@@ -59,14 +66,14 @@ fn by_vector(
 }
 
 /// readv(2).
-pub fn readv(current: &dyn Caller, fd: Fd, vector: u64, count: u64) -> Result<u64, Errno> {
+pub fn readv(current: &dyn Caller, fd: Fd, vector: UserAddr, count: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
     by_vector(current, vector, count, |to, _| file.read(current, to)).map(|count| count.0)
 }
 
 /// writev(2).
-pub fn writev(current: &dyn Caller, fd: Fd, vector: u64, count: u64) -> Result<u64, Errno> {
+pub fn writev(current: &dyn Caller, fd: Fd, vector: UserAddr, count: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::WRITE)?;
     let written = by_vector(current, vector, count, |from, _| file.write(current, from));
@@ -77,8 +84,8 @@ pub fn writev(current: &dyn Caller, fd: Fd, vector: u64, count: u64) -> Result<u
 pub fn pread64(
     current: &dyn Caller,
     fd: Fd,
-    buffer: u64,
-    length: u64,
+    buffer: UserAddr,
+    length: ByteCount,
     offset: i64,
 ) -> Result<u64, Errno> {
     let at = position(offset)?;
@@ -92,8 +99,8 @@ pub fn pread64(
 pub fn pwrite64(
     current: &dyn Caller,
     fd: Fd,
-    buffer: u64,
-    length: u64,
+    buffer: UserAddr,
+    length: ByteCount,
     offset: i64,
 ) -> Result<u64, Errno> {
     let at = position(offset)?;
@@ -107,7 +114,7 @@ pub fn pwrite64(
 pub fn preadv(
     current: &dyn Caller,
     fd: Fd,
-    vector: u64,
+    vector: UserAddr,
     count: u64,
     offset: i64,
 ) -> Result<u64, Errno> {
@@ -123,7 +130,7 @@ pub fn preadv(
 pub fn pwritev(
     current: &dyn Caller,
     fd: Fd,
-    vector: u64,
+    vector: UserAddr,
     count: u64,
     offset: i64,
 ) -> Result<u64, Errno> {
@@ -139,7 +146,7 @@ pub fn pwritev(
 pub fn preadv2(
     current: &dyn Caller,
     fd: Fd,
-    vector: u64,
+    vector: UserAddr,
     count: u64,
     offset: i64,
     _high: u64,
@@ -156,7 +163,7 @@ pub fn preadv2(
 pub fn pwritev2(
     current: &dyn Caller,
     fd: Fd,
-    vector: u64,
+    vector: UserAddr,
     count: u64,
     offset: i64,
     _high: u64,
@@ -236,7 +243,7 @@ fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Re
 }
 
 /// truncate(2).
-pub fn truncate(current: &dyn Caller, path: u64, length: i64) -> Result<u64, Errno> {
+pub fn truncate(current: &dyn Caller, path: UserAddr, length: i64) -> Result<u64, Errno> {
     position(length)?;
     let found =
         super::arguments::open_at(current, Fd::WORKING_DIRECTORY, path, fsproto::OpenFlags::WRITE)?;

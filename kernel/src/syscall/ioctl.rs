@@ -2,6 +2,7 @@
 
 use super::arguments::{load, open_file};
 use crate::file::{Caller, Fd, OnExec, Status};
+use crate::mem::UserAddr;
 use foundation::Errno;
 use linux_raw_sys::ioctl as request;
 
@@ -14,7 +15,7 @@ pub fn ioctl(current: &dyn Caller, fd: Fd, number: u32, argument: u64) -> Result
         request::FIONCLEX => current.files().lock().set_on_exec(fd, OnExec::Keep).map(|()| 0),
         request::FIONBIO => {
             let mut on = [0; 4];
-            load(current, argument, &mut on)?;
+            load(current, UserAddr(argument), &mut on)?;
             let mut status = file.status();
             status.set(Status::NONBLOCKING, on != [0; 4]);
             file.set_status(status);

@@ -7,8 +7,9 @@ use crate::file::{
     Caller, Fd, FileObject, FileType, Io, OnExec, OpenFile, Status, UserBuffers, WritePosition,
     downcast, pipe,
 };
+use crate::mem::UserAddr;
 use alloc::sync::Arc;
-use foundation::{Errno, FileOffset};
+use foundation::{ByteCount, Errno, FileOffset};
 use linux_raw_sys::general as linux;
 use linux_raw_sys::net;
 
@@ -19,12 +20,12 @@ const ESOCKTNOSUPPORT: Errno = Errno(94);
 const EISCONN: Errno = Errno(106);
 
 /// pipe(2).
-pub fn pipe(current: &dyn Caller, descriptors: u64) -> Result<u64, Errno> {
+pub fn pipe(current: &dyn Caller, descriptors: UserAddr) -> Result<u64, Errno> {
     pipe2(current, descriptors, 0)
 }
 
 /// pipe2(2).
-pub fn pipe2(current: &dyn Caller, descriptors: u64, flags: u32) -> Result<u64, Errno> {
+pub fn pipe2(current: &dyn Caller, descriptors: UserAddr, flags: u32) -> Result<u64, Errno> {
     if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_DIRECT) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -53,7 +54,7 @@ type End = (Arc<dyn FileObject>, Status);
 /// Makes two descriptors and tells their numbers, or makes none.
 fn install_pair(
     current: &dyn Caller,
-    address: u64,
+    address: UserAddr,
     one: End,
     other: End,
     options: Options,
@@ -85,7 +86,7 @@ pub fn socketpair(
     domain: u32,
     kind: u32,
     protocol: u32,
-    descriptors: u64,
+    descriptors: UserAddr,
 ) -> Result<u64, Errno> {
     const FLAGS: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
     const KIND: u32 = 0xf;
@@ -198,14 +199,14 @@ fn receive(
 pub fn sendto(
     current: &dyn Caller,
     fd: Fd,
-    buffer: u64,
-    length: u64,
+    buffer: UserAddr,
+    length: ByteCount,
     flags: u32,
-    address: u64,
+    address: UserAddr,
     _address_bytes: u32,
 ) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
-    if address != 0 {
+    if !address.is_null() {
         return Err(EISCONN);
     }
     send(current, &file, &mut buffers(buffer, length)?, flags)
@@ -215,15 +216,15 @@ pub fn sendto(
 pub fn recvfrom(
     current: &dyn Caller,
     fd: Fd,
-    buffer: u64,
-    length: u64,
+    buffer: UserAddr,
+    length: ByteCount,
     flags: u32,
-    address: u64,
-    address_bytes: u64,
+    address: UserAddr,
+    address_bytes: UserAddr,
 ) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let (count, _) = receive(current, &file, &mut buffers(buffer, length)?, flags)?;
-    if address != 0 && address_bytes != 0 {
+    if !address.is_null() && !address_bytes.is_null() {
         store(current, address_bytes, &0u32.to_le_bytes())?;
     }
     Ok(count)
@@ -238,7 +239,7 @@ struct Header {
 }
 
 impl Header {
-    fn load(current: &dyn Caller, address: u64) -> Result<Self, Errno> {
+    fn load(current: &dyn Caller, address: UserAddr) -> Result<Self, Errno> {
         let mut bytes = [0; HEADER_BYTES];
         load(current, address, &mut bytes)?;
         Ok(Self { bytes })
@@ -248,7 +249,7 @@ impl Header {
         if count > 1024 {
             Err(Errno::EMSGSIZE)
         } else {
-            vectors(current, word(&self.bytes, 16), count)
+            vectors(current, UserAddr(word(&self.bytes, 16)), count)
         }
     }
     fn name_bytes(&self) -> u32 {
@@ -260,7 +261,7 @@ impl Header {
 }
 
 /// sendmsg(2), plain data only: descriptors cannot be passed.
-pub fn sendmsg(current: &dyn Caller, fd: Fd, header: u64, flags: u32) -> Result<u64, Errno> {
+pub fn sendmsg(current: &dyn Caller, fd: Fd, header: UserAddr, flags: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let header = Header::load(current, header)?;
     if header.name_bytes() != 0 {
@@ -273,12 +274,12 @@ pub fn sendmsg(current: &dyn Caller, fd: Fd, header: u64, flags: u32) -> Result<
 }
 
 /// recvmsg(2), likewise: no name and no control data come with it.
-pub fn recvmsg(current: &dyn Caller, fd: Fd, address: u64, flags: u32) -> Result<u64, Errno> {
+pub fn recvmsg(current: &dyn Caller, fd: Fd, address: UserAddr, flags: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let header = Header::load(current, address)?;
     let (count, cut) = receive(current, &file, &mut header.vectors(current)?, flags)?;
     let told = if cut { net::MSG_TRUNC } else { 0 };
-    let field = |offset: u64| address.checked_add(offset).ok_or(Errno::EFAULT);
+    let field = |offset: u64| address.checked_add(ByteCount(offset)).ok_or(Errno::EFAULT);
     store(current, field(8)?, &0u32.to_le_bytes())?;
     store(current, field(40)?, &0u64.to_le_bytes())?;
     store(current, field(48)?, &told.to_le_bytes())?;

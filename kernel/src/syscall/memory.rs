@@ -22,39 +22,43 @@ fn rights(prot: u32) -> Result<Prot, Errno> {
     Prot::from_bits(prot & !hints).ok_or(Errno::EINVAL)
 }
 
-fn page_aligned(address: u64) -> Result<UserAddr, Errno> {
-    if address.is_multiple_of(PAGE) { Ok(UserAddr(address)) } else { Err(Errno::EINVAL) }
+fn page_aligned(address: UserAddr) -> Result<UserAddr, Errno> {
+    if address.is_page_aligned() { Ok(address) } else { Err(Errno::EINVAL) }
+}
+
+/// A length rounded up to whole pages; ENOMEM where that is not a number.
+fn whole_pages(length: ByteCount) -> Result<ByteCount, Errno> {
+    length.0.checked_next_multiple_of(PAGE).map(ByteCount).ok_or(Errno::ENOMEM)
 }
 
 /// A range of whole pages that a program named: EINVAL where it does not begin at a page, ENOMEM
 /// where it leaves a program's half.
-fn pages(address: u64, length: u64) -> Result<UserSlice, Errno> {
+fn pages(address: UserAddr, length: ByteCount) -> Result<UserSlice, Errno> {
     page_aligned(address)?;
-    let length = length.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
-    UserSlice::new(UserAddr(address), ByteCount(length)).map_err(|_| Errno::ENOMEM)
+    UserSlice::new(address, whole_pages(length)?).map_err(|_| Errno::ENOMEM)
 }
 
 /// mmap(2).
 pub fn mmap(
     current: &dyn Caller,
-    address: u64,
-    length: u64,
+    address: UserAddr,
+    length: ByteCount,
     prot: u32,
     flags: u32,
     fd: Fd,
     offset: u64,
 ) -> Result<u64, Errno> {
     let (prot, offset) = (rights(prot)?, FileOffset(offset));
-    if length == 0 || offset.within_page() != 0 {
+    if length.is_zero() || offset.within_page() != 0 {
         return Err(Errno::EINVAL);
     }
-    length.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    whole_pages(length)?;
     let placement = if flags & linux::MAP_FIXED_NOREPLACE != 0 {
         Placement::FixedNoReplace(page_aligned(address)?)
     } else if flags & linux::MAP_FIXED != 0 {
         Placement::Fixed(page_aligned(address)?)
     } else {
-        Placement::Anywhere(UserAddr(address))
+        Placement::Anywhere(address)
     };
     let shared = match flags & linux::MAP_TYPE {
         linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE => true,
@@ -67,7 +71,7 @@ pub fn mmap(
         } else {
             Backing::Anonymous
         };
-        current.space().map(placement, ByteCount(length), prot, backing, "")?
+        current.space().map(placement, length, prot, backing, "")?
     } else {
         let file = super::arguments::open_file(current, fd)?;
         file.require(Status::READ).map_err(|_| Errno::EACCES)?;
@@ -79,7 +83,7 @@ pub fn mmap(
     };
     if flags & linux::MAP_POPULATE != 0 {
         // As on Linux, what cannot be brought in now is brought in, or fails, when it is touched.
-        let _ = current.space().prepare(UserSlice::new(start, ByteCount(length))?, Access::Read);
+        let _ = current.space().prepare(UserSlice::new(start, length)?, Access::Read);
     }
     Ok(start.0)
 }
@@ -89,7 +93,7 @@ fn share_file(
     current: &dyn Caller,
     file: &OpenFile,
     placement: Placement,
-    length: u64,
+    length: ByteCount,
     prot: Prot,
     offset: FileOffset,
 ) -> Result<UserAddr, Errno> {
@@ -98,10 +102,10 @@ fn share_file(
         return Err(if prot.contains(Prot::WRITE) { Errno::EACCES } else { Errno::ENODEV });
     }
     mapped::sweep(current.space());
-    let memory = mapped::map(current.space(), file.object(), offset, ByteCount(length))?;
+    let memory = mapped::map(current.space(), file.object(), offset, length)?;
     current.space().map(
         placement,
-        ByteCount(length),
+        length,
         prot,
         Backing::Shared { memory, first: offset.0 / PAGE },
         "[shared file]",
@@ -113,14 +117,13 @@ fn map_file(
     current: &dyn Caller,
     file: &OpenFile,
     placement: Placement,
-    length: u64,
+    length: ByteCount,
     prot: Prot,
     offset: FileOffset,
 ) -> Result<UserAddr, Errno> {
     let space = current.space();
     mapped::before_read(space, file.object())?;
-    match file.object().take_frames(PageCount(offset.0 / PAGE), ByteCount(length).covering_pages())
-    {
+    match file.object().take_frames(PageCount(offset.0 / PAGE), length.covering_pages()) {
         Ok(frames) => return space.map_frames(placement, prot, frames),
         Err(Errno::ENODEV) => {}
         Err(error) => return Err(error),
@@ -128,7 +131,7 @@ fn map_file(
     if file.object().stat()?.file_type != FileType::Regular {
         return Err(Errno::ENODEV);
     }
-    let bytes = ByteCount(length);
+    let bytes = length;
     let start = space.map(placement, bytes, Prot::READ | Prot::WRITE, Backing::Anonymous, "")?;
     let filled = fill(current, file, UserSlice::new(start, bytes)?, offset)
         .and_then(|()| space.protect(start, bytes, prot));
@@ -162,14 +165,19 @@ fn fill(
 }
 
 /// munmap(2).
-pub fn munmap(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
-    current.space().unmap(page_aligned(address)?, ByteCount(length))?;
+pub fn munmap(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
+    current.space().unmap(page_aligned(address)?, length)?;
     mapped::sweep(current.space());
     Ok(0)
 }
 
 /// mprotect(2).
-pub fn mprotect(current: &dyn Caller, address: u64, length: u64, prot: u32) -> Result<u64, Errno> {
+pub fn mprotect(
+    current: &dyn Caller,
+    address: UserAddr,
+    length: ByteCount,
+    prot: u32,
+) -> Result<u64, Errno> {
     let range = pages(address, length)?;
     let prot = rights(prot & !(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP))?;
     current.space().protect(range.addr(), range.bytes(), prot).map(|()| 0)
@@ -177,18 +185,18 @@ pub fn mprotect(current: &dyn Caller, address: u64, length: u64, prot: u32) -> R
 
 /// brk(2): gives the end of the heap, which is the old one where it could not be moved; never an
 /// error.
-pub fn brk(current: &dyn Caller, end: u64) -> Result<u64, Errno> {
-    Ok(current.space().brk(UserAddr(end)).0)
+pub fn brk(current: &dyn Caller, end: UserAddr) -> Result<u64, Errno> {
+    Ok(current.space().brk(end).0)
 }
 
 /// mremap(2).
 pub fn mremap(
     current: &dyn Caller,
-    old: u64,
-    old_length: u64,
-    new_length: u64,
+    old: UserAddr,
+    old_length: ByteCount,
+    new_length: ByteCount,
     flags: u32,
-    new: u64,
+    new: UserAddr,
 ) -> Result<u64, Errno> {
     let to = match flags {
         0 => Move::Never,
@@ -198,12 +206,16 @@ pub fn mremap(
         }
         _ => return Err(Errno::EINVAL),
     };
-    let (old_length, new_length) = (ByteCount(old_length), ByteCount(new_length));
     current.space().remap(page_aligned(old)?, old_length, new_length, to).map(|address| address.0)
 }
 
 /// madvise(2). Advice that changes nothing a program can see is taken note of by doing nothing.
-pub fn madvise(current: &dyn Caller, address: u64, length: u64, advice: u32) -> Result<u64, Errno> {
+pub fn madvise(
+    current: &dyn Caller,
+    address: UserAddr,
+    length: ByteCount,
+    advice: u32,
+) -> Result<u64, Errno> {
     page_aligned(address)?;
     let range = pages(address, length).map_err(|_| Errno::EINVAL)?;
     let space = current.space();
@@ -244,11 +256,16 @@ fn populate(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u6
 }
 
 /// mincore(2): one byte a page, 1 where it has a frame now.
-pub fn mincore(current: &dyn Caller, address: u64, length: u64, vector: u64) -> Result<u64, Errno> {
+pub fn mincore(
+    current: &dyn Caller,
+    address: UserAddr,
+    length: ByteCount,
+    vector: UserAddr,
+) -> Result<u64, Errno> {
     /// Bytes of memory looked at in one go: 4096 pages.
     const CHUNK: usize = PAGE_BYTES * PAGE_BYTES;
     let mut rest = pages(address, length)?;
-    let mut out = UserSlice::new(UserAddr(vector), ByteCount(rest.len() as u64 / PAGE))?;
+    let mut out = UserSlice::new(vector, ByteCount(rest.len() as u64 / PAGE))?;
     while !rest.is_empty() {
         let part = rest.take(CHUNK);
         let resident = current.space().residency(part.addr(), part.bytes())?;
@@ -259,7 +276,12 @@ pub fn mincore(current: &dyn Caller, address: u64, length: u64, vector: u64) -> 
 }
 
 /// msync(2): what was stored to shared mappings of files is written to them, at once in any case.
-pub fn msync(current: &dyn Caller, address: u64, length: u64, flags: u32) -> Result<u64, Errno> {
+pub fn msync(
+    current: &dyn Caller,
+    address: UserAddr,
+    length: ByteCount,
+    flags: u32,
+) -> Result<u64, Errno> {
     let range = pages(address, length)?;
     let both = linux::MS_SYNC | linux::MS_ASYNC;
     if flags & !(both | linux::MS_INVALIDATE) != 0 || flags & both == both {
@@ -270,19 +292,21 @@ pub fn msync(current: &dyn Caller, address: u64, length: u64, flags: u32) -> Res
     Ok(0)
 }
 
+/// The pages that a range lies in, with errors as in [`pages`]; EINVAL where its length overflows.
+fn touched_pages(address: UserAddr, length: ByteCount) -> Result<UserSlice, Errno> {
+    let before = ByteCount::of_len(address.offset_in_page());
+    pages(address.page().user_start(), length.checked_add(before).ok_or(Errno::EINVAL)?)
+}
+
 /// mlock(2): brings the pages in. That they stay is not promised.
-pub fn mlock(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
-    let start = address - address % PAGE;
-    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
-    let range = pages(start, length)?;
+pub fn mlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
+    let range = touched_pages(address, length)?;
     check_mapped(current, range)?;
     let ready = current.space().prepare(range, Access::Read)?;
     if ready == range.len() { Ok(0) } else { Err(Errno::ENOMEM) }
 }
 
 /// munlock(2).
-pub fn munlock(current: &dyn Caller, address: u64, length: u64) -> Result<u64, Errno> {
-    let start = address - address % PAGE;
-    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
-    check_mapped(current, pages(start, length)?).map(|()| 0)
+pub fn munlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
+    check_mapped(current, touched_pages(address, length)?).map(|()| 0)
 }

@@ -1,9 +1,9 @@
 //! What tells about the system, limits, and the odds and ends that C libraries ask for at their
 //! start.
 
-use crate::arch::{USER_END, clock, power, segments};
+use crate::arch::{clock, power, segments};
 use crate::file::Caller;
-use crate::mem;
+use crate::mem::{self, USER_END, UserAddr};
 use crate::task::{Current, all_processes};
 use foundation::Errno;
 
@@ -32,7 +32,12 @@ fn set_ids(ids: [u32; 3]) -> Result<u64, Errno> {
 }
 
 /// The three ids: root's.
-pub fn three_ids(current: &Current, real: u64, effective: u64, saved: u64) -> Result<u64, Errno> {
+pub fn three_ids(
+    current: &Current,
+    real: UserAddr,
+    effective: UserAddr,
+    saved: UserAddr,
+) -> Result<u64, Errno> {
     [real, effective, saved]
         .into_iter()
         .try_for_each(|address| current.write(address, &0u32.to_le_bytes()))
@@ -60,7 +65,7 @@ pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
 }
 
 /// The system's names.
-pub fn uname(current: &Current, buffer: u64) -> Result<u64, Errno> {
+pub fn uname(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     const FIELD_BYTES: usize = 65;
     // C libraries refuse to run on a kernel that says it is too old.
     let fields = [
@@ -82,7 +87,7 @@ pub fn uname(current: &Current, buffer: u64) -> Result<u64, Errno> {
 }
 
 /// Memory, uptime, processes: `struct sysinfo`.
-pub fn sysinfo(current: &Current, info: u64) -> Result<u64, Errno> {
+pub fn sysinfo(current: &Current, info: UserAddr) -> Result<u64, Errno> {
     const FRAME_BYTES: u64 = mem::PAGE_BYTES as u64;
     let frames = mem::frame::stats();
     let mut bytes = [0; 112];
@@ -123,20 +128,20 @@ fn limit(resource: u32) -> Result<u64, Errno> {
     }
 }
 
-fn write_limit(current: &Current, resource: u32, address: u64) -> Result<(), Errno> {
+fn write_limit(current: &Current, resource: u32, address: UserAddr) -> Result<(), Errno> {
     let limit = limit(resource)?.to_le_bytes();
     current.write(address, &[limit, limit].concat())
 }
 
 /// A limit.
-pub fn getrlimit(current: &Current, resource: u32, address: u64) -> Result<u64, Errno> {
+pub fn getrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<u64, Errno> {
     write_limit(current, resource, address)?;
     Ok(0)
 }
 
 /// Limits stay as they are. To set one is no error, as long as it is sound: programs lower what
 /// they do not need.
-pub fn setrlimit(current: &Current, resource: u32, address: u64) -> Result<u64, Errno> {
+pub fn setrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<u64, Errno> {
     limit(resource)?;
     let bytes: [u8; 16] = current.read(address)?;
     if crate::task::word(&bytes, 0) > crate::task::word(&bytes, 8) {
@@ -151,8 +156,8 @@ pub fn prlimit64(
     current: &Current,
     pid: i32,
     resource: u32,
-    new: u64,
-    old: u64,
+    new: UserAddr,
+    old: UserAddr,
 ) -> Result<u64, Errno> {
     if pid != 0
         && crate::task::find_process(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).is_none()
@@ -160,23 +165,23 @@ pub fn prlimit64(
         return Err(Errno::ESRCH);
     }
     limit(resource)?;
-    if new != 0 {
+    if !new.is_null() {
         setrlimit(current, resource, new)?;
     }
-    if old != 0 {
+    if !old.is_null() {
         write_limit(current, resource, old)?;
     }
     Ok(0)
 }
 
 /// Capabilities: all of them.
-pub fn capget(current: &Current, header: u64, data: u64) -> Result<u64, Errno> {
+pub fn capget(current: &Current, header: UserAddr, data: UserAddr) -> Result<u64, Errno> {
     const VERSION: u32 = 0x2008_0522;
     if u32::from_le_bytes(current.read(header)?) != VERSION {
         current.write(header, &VERSION.to_le_bytes())?;
-        return if data == 0 { Ok(0) } else { Err(Errno::EINVAL) };
+        return if data.is_null() { Ok(0) } else { Err(Errno::EINVAL) };
     }
-    if data != 0 {
+    if !data.is_null() {
         let all = [0xff; 8];
         current.write(
             data,
@@ -209,11 +214,11 @@ pub fn prctl(
     match option {
         SET_NAME => {
             let mut name =
-                current.space().read_string(mem::UserAddr(second), NAME_BYTES)?.unwrap_or_default();
+                current.space().read_string(UserAddr(second), NAME_BYTES)?.unwrap_or_default();
             if name.is_empty() {
                 // A longer name is cut.
                 name = current
-                    .read::<NAME_BYTES>(second)?
+                    .read::<NAME_BYTES>(UserAddr(second))?
                     .iter()
                     .copied()
                     .take_while(|&byte| byte != 0)
@@ -228,7 +233,7 @@ pub fn prctl(
             for (to, from) in bytes.iter_mut().zip(process.identity.lock().name.iter()) {
                 *to = *from;
             }
-            current.write(second, &bytes)?;
+            current.write(UserAddr(second), &bytes)?;
             Ok(0)
         }
         SET_IO_FLUSHER if second == 1 => {
@@ -246,7 +251,7 @@ pub fn prctl(
 }
 
 /// Segment bases.
-pub fn arch_prctl(current: &Current, code: u32, address: u64) -> Result<u64, Errno> {
+pub fn arch_prctl(current: &Current, code: u32, address: UserAddr) -> Result<u64, Errno> {
     const SET_GS: u32 = 0x1001;
     const SET_FS: u32 = 0x1002;
     const GET_FS: u32 = 0x1003;
@@ -254,11 +259,11 @@ pub fn arch_prctl(current: &Current, code: u32, address: u64) -> Result<u64, Err
     match code {
         SET_FS | SET_GS if address >= USER_END => Err(Errno::EPERM),
         SET_FS => {
-            segments::set_fs_base(address);
+            segments::set_fs_base(address.0);
             Ok(0)
         }
         SET_GS => {
-            segments::set_gs_base(address);
+            segments::set_gs_base(address.0);
             Ok(0)
         }
         GET_FS => current.write(address, &segments::fs_base().to_le_bytes()).map(|()| 0),

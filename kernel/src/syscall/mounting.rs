@@ -4,35 +4,43 @@ use super::arguments::{base, only, open_file, path};
 use crate::file::devices::DeviceFileSystem;
 use crate::file::socket::Endpoint;
 use crate::file::{Caller, Fd, FileSystem, downcast, namespace};
+use crate::mem::UserAddr;
 use crate::mount::{self, Trust};
-use crate::proc::ProcFileSystem;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
+use spin::Once;
 
-/// mount(2): `sloth` with a server's descriptor in `data` (`fd=N`) and perhaps `untrusted`, `proc`
-/// or `devtmpfs`; `swap`, likewise with a descriptor, is mounted nowhere.
+/// Makes a file system of the type `proc`, which is a layer beside this one.
+static PROC: Once<fn() -> Arc<dyn FileSystem>> = Once::new();
+
+/// Registers the file system of the type `proc`. The first registration stays.
+pub fn register_proc(make: fn() -> Arc<dyn FileSystem>) {
+    PROC.call_once(|| make);
+}
+
+/// mount(2). Types are `sloth`, with a server's descriptor in `data` (`fd=N`) and optionally
+/// `untrusted`; `proc`; `devtmpfs`; and `swap`, also with a descriptor, which has no mount point.
 pub fn mount(
     current: &dyn Caller,
-    source: u64,
-    target: u64,
-    kind: u64,
+    source: UserAddr,
+    target: UserAddr,
+    kind: UserAddr,
     _flags: u64,
-    data: u64,
+    data: UserAddr,
 ) -> Result<u64, Errno> {
     let kind = path(current, kind)?;
-    let source = if source == 0 { b"none".to_vec() } else { path(current, source)? };
+    let source = if source.is_null() { b"none".to_vec() } else { path(current, source)? };
     let target = path(current, target)?;
-    let data = if data == 0 { Vec::new() } else { path(current, data)? };
+    let data = if data.is_null() { Vec::new() } else { path(current, data)? };
     let root = namespace::root();
-    // A server for the swap file: there is nothing to see of it.
+    // A server for the swap file.
     if kind == b"swap" {
         mount::swap::attach(server(current, &data)?)?;
         return Ok(0);
     }
-    // Before the first file system there is no directory to mount on, and none is needed for the
-    // root.
+    // The root needs no directory to mount on.
     let at = if target == b"/" {
         target
     } else {
@@ -43,8 +51,8 @@ pub fn mount(
     Ok(0)
 }
 
-/// umount2(2). Open files keep what they need of the file system.
-pub fn umount2(current: &dyn Caller, target: u64, flags: u32) -> Result<u64, Errno> {
+/// umount2(2). Open files keep the file system alive.
+pub fn umount2(current: &dyn Caller, target: UserAddr, flags: u32) -> Result<u64, Errno> {
     const NO_FOLLOW: u32 = 8;
     only(flags, linux::MNT_FORCE | linux::MNT_DETACH | linux::MNT_EXPIRE | NO_FOLLOW)?;
     let target = path(current, target)?;
@@ -55,10 +63,10 @@ pub fn umount2(current: &dyn Caller, target: u64, flags: u32) -> Result<u64, Err
     Ok(0)
 }
 
-/// A tree of the kind asked for.
+/// A file system of the type `kind`. ENODEV where there is none.
 fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
     match kind {
-        b"proc" => Ok(Arc::new(ProcFileSystem)),
+        b"proc" => PROC.get().map(|make| make()).ok_or(Errno::ENODEV),
         b"devtmpfs" => Ok(Arc::new(DeviceFileSystem)),
         b"sloth" => {
             let untrusted = data.split(|&byte| byte == b',').any(|option| option == b"untrusted");
@@ -71,8 +79,8 @@ fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSy
     }
 }
 
-/// The connection to a server that `data` names. Whether its peer is marked (F8) shows with every
-/// message that comes.
+/// The connection to the server that `data` names. Whether the peer is marked as a server (F8) is
+/// checked with each message.
 fn server(current: &dyn Caller, data: &[u8]) -> Result<Arc<Endpoint>, Errno> {
     let file = open_file(current, descriptor(data)?)?;
     downcast::<Endpoint>(file.object()).ok_or(Errno::EINVAL)

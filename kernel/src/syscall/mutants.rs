@@ -20,7 +20,7 @@ mod wrong {
     /// keep their messages whole.
     pub fn vector_again(
         current: &dyn Caller,
-        vector: u64,
+        vector: UserAddr,
         count: u64,
         transfer: &mut impl FnMut(&mut UserBuffers, ByteCount) -> Result<ByteCount, Errno>,
     ) -> Option<Result<ByteCount, Errno>> {
@@ -29,7 +29,7 @@ mod wrong {
         }
         let mut done = ByteCount::ZERO;
         for entry in 0..count {
-            let address = vector + entry * VECTOR_BYTES as u64;
+            let address = UserAddr(vector.0 + entry * VECTOR_BYTES as u64);
             let moved = vectors(current, address, 1).and_then(|mut one| transfer(&mut one, done));
             match moved {
                 Ok(moved) => done += moved,
@@ -43,6 +43,7 @@ mod wrong {
 #[cfg(not(feature = "mutants"))]
 mod wrong {
     use crate::file::{Caller, UserBuffers};
+    use crate::mem::UserAddr;
     use crate::task::Current;
     use foundation::{ByteCount, Errno};
 
@@ -52,7 +53,7 @@ mod wrong {
     #[inline(always)]
     pub fn vector_again(
         _: &dyn Caller,
-        _: u64,
+        _: UserAddr,
         _: u64,
         _: &mut impl FnMut(&mut UserBuffers, ByteCount) -> Result<ByteCount, Errno>,
     ) -> Option<Result<ByteCount, Errno>> {

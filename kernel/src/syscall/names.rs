@@ -2,20 +2,21 @@
 
 use super::arguments::{base, buffers, found_at, only, open_file, path, store};
 use crate::file::{Caller, DirectoryEntry, Fd, FileType, OpenFile, OpenHow, Status, namespace};
+use crate::mem::UserAddr;
 use alloc::vec::Vec;
-use foundation::{Errno, FileOffset};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{OpenFlags, RenameFlags};
 use linux_raw_sys::general as linux;
 
 const HERE: Fd = Fd::WORKING_DIRECTORY;
 
 /// mkdir(2).
-pub fn mkdir(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn mkdir(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     mkdirat(current, HERE, path, mode)
 }
 
 /// mkdirat(2).
-pub fn mkdirat(current: &dyn Caller, dir: Fd, address: u64, mode: u32) -> Result<u64, Errno> {
+pub fn mkdirat(current: &dyn Caller, dir: Fd, address: UserAddr, mode: u32) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let mode = mode as u16 & 0o1777 & !current.context().lock().umask;
     namespace::root().make_dir(&base(current, dir, &path)?, &path, mode)?;
@@ -23,7 +24,7 @@ pub fn mkdirat(current: &dyn Caller, dir: Fd, address: u64, mode: u32) -> Result
 }
 
 /// mknod(2).
-pub fn mknod(current: &dyn Caller, path: u64, mode: u32, device: u64) -> Result<u64, Errno> {
+pub fn mknod(current: &dyn Caller, path: UserAddr, mode: u32, device: u64) -> Result<u64, Errno> {
     mknodat(current, HERE, path, mode, device)
 }
 
@@ -31,7 +32,7 @@ pub fn mknod(current: &dyn Caller, path: u64, mode: u32, device: u64) -> Result<
 pub fn mknodat(
     current: &dyn Caller,
     dir: Fd,
-    address: u64,
+    address: UserAddr,
     mode: u32,
     _device: u64,
 ) -> Result<u64, Errno> {
@@ -56,17 +57,22 @@ pub fn mknodat(
 }
 
 /// rmdir(2).
-pub fn rmdir(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+pub fn rmdir(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unlinkat(current, HERE, path, linux::AT_REMOVEDIR)
 }
 
 /// unlink(2).
-pub fn unlink(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+pub fn unlink(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unlinkat(current, HERE, path, 0)
 }
 
 /// unlinkat(2).
-pub fn unlinkat(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Result<u64, Errno> {
+pub fn unlinkat(
+    current: &dyn Caller,
+    dir: Fd,
+    address: UserAddr,
+    flags: u32,
+) -> Result<u64, Errno> {
     only(flags, linux::AT_REMOVEDIR)?;
     let path = path(current, address)?;
     let base = base(current, dir, &path)?;
@@ -79,7 +85,7 @@ pub fn unlinkat(current: &dyn Caller, dir: Fd, address: u64, flags: u32) -> Resu
 }
 
 /// rename(2).
-pub fn rename(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
+pub fn rename(current: &dyn Caller, old: UserAddr, new: UserAddr) -> Result<u64, Errno> {
     renameat2(current, HERE, old, HERE, new, 0)
 }
 
@@ -87,9 +93,9 @@ pub fn rename(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
 pub fn renameat(
     current: &dyn Caller,
     old_dir: Fd,
-    old: u64,
+    old: UserAddr,
     new_dir: Fd,
-    new: u64,
+    new: UserAddr,
 ) -> Result<u64, Errno> {
     renameat2(current, old_dir, old, new_dir, new, 0)
 }
@@ -98,9 +104,9 @@ pub fn renameat(
 pub fn renameat2(
     current: &dyn Caller,
     old_dir: Fd,
-    old: u64,
+    old: UserAddr,
     new_dir: Fd,
-    new: u64,
+    new: UserAddr,
     flags: u32,
 ) -> Result<u64, Errno> {
     only(flags, linux::RENAME_NOREPLACE | linux::RENAME_EXCHANGE)?;
@@ -117,7 +123,7 @@ pub fn renameat2(
 }
 
 /// link(2).
-pub fn link(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
+pub fn link(current: &dyn Caller, old: UserAddr, new: UserAddr) -> Result<u64, Errno> {
     linkat(current, HERE, old, HERE, new, 0)
 }
 
@@ -125,9 +131,9 @@ pub fn link(current: &dyn Caller, old: u64, new: u64) -> Result<u64, Errno> {
 pub fn linkat(
     current: &dyn Caller,
     old_dir: Fd,
-    old: u64,
+    old: UserAddr,
     new_dir: Fd,
-    new: u64,
+    new: UserAddr,
     flags: u32,
 ) -> Result<u64, Errno> {
     only(flags, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_FOLLOW)?;
@@ -141,12 +147,17 @@ pub fn linkat(
 }
 
 /// symlink(2).
-pub fn symlink(current: &dyn Caller, target: u64, path: u64) -> Result<u64, Errno> {
+pub fn symlink(current: &dyn Caller, target: UserAddr, path: UserAddr) -> Result<u64, Errno> {
     symlinkat(current, target, HERE, path)
 }
 
 /// symlinkat(2).
-pub fn symlinkat(current: &dyn Caller, target: u64, dir: Fd, address: u64) -> Result<u64, Errno> {
+pub fn symlinkat(
+    current: &dyn Caller,
+    target: UserAddr,
+    dir: Fd,
+    address: UserAddr,
+) -> Result<u64, Errno> {
     let target = path(current, target)?;
     if target.is_empty() {
         return Err(Errno::ENOENT);
@@ -157,7 +168,12 @@ pub fn symlinkat(current: &dyn Caller, target: u64, dir: Fd, address: u64) -> Re
 }
 
 /// readlink(2).
-pub fn readlink(current: &dyn Caller, path: u64, buffer: u64, length: i32) -> Result<u64, Errno> {
+pub fn readlink(
+    current: &dyn Caller,
+    path: UserAddr,
+    buffer: UserAddr,
+    length: i32,
+) -> Result<u64, Errno> {
     readlinkat(current, HERE, path, buffer, length)
 }
 
@@ -165,22 +181,22 @@ pub fn readlink(current: &dyn Caller, path: u64, buffer: u64, length: i32) -> Re
 pub fn readlinkat(
     current: &dyn Caller,
     dir: Fd,
-    address: u64,
-    buffer: u64,
+    address: UserAddr,
+    buffer: UserAddr,
     length: i32,
 ) -> Result<u64, Errno> {
     let length = u64::try_from(length).ok().filter(|&length| length > 0).ok_or(Errno::EINVAL)?;
     let empty = if dir == HERE { 0 } else { linux::AT_EMPTY_PATH };
     let target =
         found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW | empty)?.object.read_link()?;
-    Ok(buffers(buffer, length)?.put(current.space(), &target)? as u64)
+    Ok(buffers(buffer, ByteCount(length))?.put(current.space(), &target)? as u64)
 }
 
 /// getcwd(2): the path with a NUL, and its length.
-pub fn getcwd(current: &dyn Caller, buffer: u64, length: u64) -> Result<u64, Errno> {
+pub fn getcwd(current: &dyn Caller, buffer: UserAddr, length: ByteCount) -> Result<u64, Errno> {
     let mut directory = current.context().lock().directory.clone();
     directory.push(0);
-    if length < directory.len() as u64 {
+    if length < ByteCount::of_len(directory.len()) {
         return Err(Errno::ERANGE);
     }
     store(current, buffer, &directory)?;
@@ -188,7 +204,7 @@ pub fn getcwd(current: &dyn Caller, buffer: u64, length: u64) -> Result<u64, Err
 }
 
 /// chdir(2).
-pub fn chdir(current: &dyn Caller, address: u64) -> Result<u64, Errno> {
+pub fn chdir(current: &dyn Caller, address: UserAddr) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let directory = namespace::root().directory(&base(current, HERE, &path)?, &path)?;
     current.context().lock().directory = directory;
@@ -211,19 +227,30 @@ const MAX_ENTRIES_BYTES: u64 = 64 * 1024;
 const OWN_ENTRIES: u64 = 2;
 
 /// getdents64(2).
-pub fn getdents64(current: &dyn Caller, fd: Fd, buffer: u64, length: u32) -> Result<u64, Errno> {
+pub fn getdents64(
+    current: &dyn Caller,
+    fd: Fd,
+    buffer: UserAddr,
+    length: u32,
+) -> Result<u64, Errno> {
     list(current, fd, buffer, length, Form::New)
 }
 
 /// getdents(2).
-pub fn getdents(current: &dyn Caller, fd: Fd, buffer: u64, length: u32) -> Result<u64, Errno> {
+pub fn getdents(current: &dyn Caller, fd: Fd, buffer: UserAddr, length: u32) -> Result<u64, Errno> {
     list(current, fd, buffer, length, Form::Old)
 }
 
-fn list(current: &dyn Caller, fd: Fd, buffer: u64, length: u32, form: Form) -> Result<u64, Errno> {
+fn list(
+    current: &dyn Caller,
+    fd: Fd,
+    buffer: UserAddr,
+    length: u32,
+    form: Form,
+) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
-    let mut to = buffers(buffer, u64::from(length))?;
+    let mut to = buffers(buffer, ByteCount(length.into()))?;
     let limit = u64::from(length).min(MAX_ENTRIES_BYTES) as usize;
     if !file.object().seekable() {
         return Err(Errno::ENOTDIR);

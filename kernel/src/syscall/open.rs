@@ -8,6 +8,7 @@ use crate::file::{
     Caller, Descriptor, Fd, FileObject, FileType, MAX_OFFSET, OnExec, OpenFile, OpenHow, Status,
     downcast, fifo, mapped, namespace,
 };
+use crate::mem::UserAddr;
 use alloc::sync::Arc;
 use foundation::Errno;
 use fsproto::OpenFlags;
@@ -17,12 +18,12 @@ use linux_raw_sys::general as linux;
 const O_TMPFILE: u32 = linux::O_TMPFILE & !linux::O_DIRECTORY;
 
 /// open(2).
-pub fn open(current: &dyn Caller, path: u64, flags: u32, mode: u32) -> Result<u64, Errno> {
+pub fn open(current: &dyn Caller, path: UserAddr, flags: u32, mode: u32) -> Result<u64, Errno> {
     openat(current, Fd::WORKING_DIRECTORY, path, flags, mode)
 }
 
 /// creat(2).
-pub fn creat(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
+pub fn creat(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     openat(
         current,
         Fd::WORKING_DIRECTORY,
@@ -36,7 +37,7 @@ pub fn creat(current: &dyn Caller, path: u64, mode: u32) -> Result<u64, Errno> {
 pub fn openat(
     current: &dyn Caller,
     dir: Fd,
-    address: u64,
+    address: UserAddr,
     flags: u32,
     mode: u32,
 ) -> Result<u64, Errno> {
@@ -210,7 +211,7 @@ pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Resul
             Ok(0)
         }
         linux::F_GETLK | linux::F_SETLK | linux::F_SETLKW => {
-            record_lock(current, &file, command, argument)
+            record_lock(current, &file, command, UserAddr(argument))
         }
         linux::F_GETPIPE_SZ if is_pipe(file.object()) => Ok(crate::file::pipe::CAPACITY as u64),
         linux::F_SETPIPE_SZ
@@ -266,7 +267,7 @@ fn record_lock(
     current: &dyn Caller,
     file: &Arc<OpenFile>,
     command: u32,
-    address: u64,
+    address: UserAddr,
 ) -> Result<u64, Errno> {
     let mut flock = [0; FLOCK_BYTES];
     load(current, address, &mut flock)?;

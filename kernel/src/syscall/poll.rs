@@ -2,6 +2,7 @@
 
 use super::arguments::{half, load, open_file, store, word};
 use crate::file::{Caller, Fd, MAX_DESCRIPTORS, OpenFile, Ready, Status, wait_for_any};
+use crate::mem::UserAddr;
 use crate::task::Current;
 use crate::task::timer::Timeout;
 use alloc::sync::Arc;
@@ -66,7 +67,7 @@ fn events(file: &OpenFile, wanted: u16) -> u16 {
 /// poll(2).
 pub fn poll(
     current: &Current,
-    descriptors: u64,
+    descriptors: UserAddr,
     count: u64,
     timeout_ms: i32,
 ) -> Result<u64, Errno> {
@@ -77,10 +78,10 @@ pub fn poll(
 /// ppoll(2).
 pub fn ppoll(
     current: &Current,
-    descriptors: u64,
+    descriptors: UserAddr,
     count: u64,
-    timeout: u64,
-    mask: u64,
+    timeout: UserAddr,
+    mask: UserAddr,
     mask_bytes: u64,
 ) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_NS)?;
@@ -90,7 +91,7 @@ pub fn ppoll(
 
 fn poll_for(
     current: &dyn Caller,
-    address: u64,
+    address: UserAddr,
     count: u64,
     duration_ns: Option<u64>,
 ) -> Result<u64, Errno> {
@@ -132,8 +133,8 @@ const NS_PER_US: u64 = 1000;
 
 /// The duration of a `struct timespec` or `struct timeval`, by the unit of its second field; none
 /// for a null pointer: for ever.
-fn duration(current: &dyn Caller, address: u64, unit_ns: u64) -> Result<Option<u64>, Errno> {
-    if address == 0 {
+fn duration(current: &dyn Caller, address: UserAddr, unit_ns: u64) -> Result<Option<u64>, Errno> {
+    if address.is_null() {
         return Ok(None);
     }
     let mut bytes = [0; 16];
@@ -147,8 +148,8 @@ fn duration(current: &dyn Caller, address: u64, unit_ns: u64) -> Result<Option<u
 }
 
 /// Has another signal mask in force while the call waits.
-fn with_mask(current: &Current, mask: u64, mask_bytes: u64) -> Result<(), Errno> {
-    if mask == 0 {
+fn with_mask(current: &Current, mask: UserAddr, mask_bytes: u64) -> Result<(), Errno> {
+    if mask.is_null() {
         return Ok(());
     }
     super::signal::set_mask_for_call(current, mask, mask_bytes)
@@ -158,10 +159,10 @@ fn with_mask(current: &Current, mask: u64, mask_bytes: u64) -> Result<(), Errno>
 pub fn select(
     current: &Current,
     count: i32,
-    read: u64,
-    write: u64,
-    except: u64,
-    timeout: u64,
+    read: UserAddr,
+    write: UserAddr,
+    except: UserAddr,
+    timeout: UserAddr,
 ) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_US)?;
     select_for(current, count, [read, write, except], duration_ns)
@@ -171,17 +172,17 @@ pub fn select(
 pub fn pselect6(
     current: &Current,
     count: i32,
-    read: u64,
-    write: u64,
-    except: u64,
-    timeout: u64,
-    mask: u64,
+    read: UserAddr,
+    write: UserAddr,
+    except: UserAddr,
+    timeout: UserAddr,
+    mask: UserAddr,
 ) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_NS)?;
-    if mask != 0 {
+    if !mask.is_null() {
         let mut pair = [0; 16];
         load(current, mask, &mut pair)?;
-        with_mask(current, word(&pair, 0), word(&pair, 8))?;
+        with_mask(current, UserAddr(word(&pair, 0)), word(&pair, 8))?;
     }
     select_for(current, count, [read, write, except], duration_ns)
 }
@@ -200,14 +201,16 @@ const ASKED: [Ready; 3] = [
 fn select_for(
     current: &dyn Caller,
     count: i32,
-    addresses: [u64; 3],
+    addresses: [UserAddr; 3],
     duration_ns: Option<u64>,
 ) -> Result<u64, Errno> {
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(MAX_DESCRIPTORS);
     // Sets are arrays of words of 64 bits.
     let bytes = count.div_ceil(64) * 8;
     let mut asked = [[0u8; SET_BYTES]; 3];
-    for (set, &address) in asked.iter_mut().zip(&addresses).filter(|(_, address)| **address != 0) {
+    for (set, &address) in
+        asked.iter_mut().zip(&addresses).filter(|(_, address)| !address.is_null())
+    {
         load(current, address, set.get_mut(..bytes).unwrap_or_default())?;
     }
     let has = |set: &[u8; SET_BYTES], fd: usize| {
@@ -233,7 +236,7 @@ fn select_for(
         }
         total
     })?;
-    for (set, &address) in found.iter().zip(&addresses).filter(|(_, address)| **address != 0) {
+    for (set, &address) in found.iter().zip(&addresses).filter(|(_, address)| !address.is_null()) {
         store(current, address, set.get(..bytes).unwrap_or_default())?;
     }
     Ok(total)

@@ -48,10 +48,10 @@ pub fn vfork(current: &Current) -> Result<u64, Errno> {
 pub fn clone(
     current: &Current,
     flags: u64,
-    stack: u64,
-    parent_tid: u64,
-    child_tid: u64,
-    tls: u64,
+    stack: UserAddr,
+    parent_tid: UserAddr,
+    child_tid: UserAddr,
+    tls: UserAddr,
 ) -> Result<u64, Errno> {
     let request = Request { stack, parent_tid, child_tid, tls, ..Request::decode(flags)? };
     fork::clone(current, &request).map(u64::from)
@@ -60,15 +60,14 @@ pub fn clone(
 /// Another program in place of this one.
 pub fn execve(
     current: &Current,
-    path: u64,
-    arguments: u64,
-    environment: u64,
+    path: UserAddr,
+    arguments: UserAddr,
+    environment: UserAddr,
 ) -> Result<u64, Errno> {
-    let path =
-        current.space().read_string(UserAddr(path), MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
+    let path = current.space().read_string(path, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
     mutants::exec_late_arguments(current);
-    let told = Arguments::read(current, arguments, environment)?;
-    exec::exec(current, &path, told, &|path| open_executable(current, path))?;
+    let arguments = Arguments::read(current, arguments, environment)?;
+    exec::exec(current, &path, arguments, &|path| open_executable(current, path))?;
     Ok(0)
 }
 
@@ -101,9 +100,9 @@ pub fn exit_group(current: &Current, status: u64) -> Result<u64, Errno> {
 pub fn wait4(
     current: &Current,
     pid: i32,
-    status: u64,
+    status: UserAddr,
     options: u32,
-    usage: u64,
+    usage: UserAddr,
 ) -> Result<u64, Errno> {
     let options = WaitOptions::from_bits(options).ok_or(Errno::EINVAL)?;
     let which = match pid {
@@ -114,10 +113,10 @@ pub fn wait4(
         _ => Which::Group(pid.unsigned_abs()),
     };
     let Some(found) = exit::wait(current.process(), which, options)? else { return Ok(0) };
-    if status != 0 {
+    if !status.is_null() {
         current.write(status, &found.status.to_le_bytes())?;
     }
-    if usage != 0 {
+    if !usage.is_null() {
         current.write(usage, &usage_bytes(found.process.ticks.load(Ordering::Relaxed)))?;
     }
     Ok(found.process.pid.into())
@@ -138,7 +137,7 @@ fn usage_bytes(ticks: u64) -> [u8; 144] {
 }
 
 /// Resources used: time in user mode.
-pub fn getrusage(current: &Current, who: i32, usage: u64) -> Result<u64, Errno> {
+pub fn getrusage(current: &Current, who: i32, usage: UserAddr) -> Result<u64, Errno> {
     let process = current.process();
     let ticks = match who {
         0 | 1 => process.ticks.load(Ordering::Relaxed),
@@ -150,9 +149,9 @@ pub fn getrusage(current: &Current, who: i32, usage: u64) -> Result<u64, Errno> 
 }
 
 /// Time used, in ticks; the result is the time since boot.
-pub fn times(current: &Current, buffer: u64) -> Result<u64, Errno> {
+pub fn times(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     let process = current.process();
-    if buffer != 0 {
+    if !buffer.is_null() {
         let words = [
             process.ticks.load(Ordering::Relaxed),
             0,
@@ -211,8 +210,8 @@ pub fn setsid(current: &Current) -> Result<u64, Errno> {
 }
 
 /// Where a zero goes at the thread's end.
-pub fn set_tid_address(current: &Current, address: u64) -> Result<u64, Errno> {
-    current.thread.clear_child_tid.store(address, Ordering::Relaxed);
+pub fn set_tid_address(current: &Current, address: UserAddr) -> Result<u64, Errno> {
+    current.thread.clear_child_tid.store(address.0, Ordering::Relaxed);
     gettid(current)
 }
 
@@ -221,7 +220,7 @@ pub fn sched_getaffinity(
     current: &Current,
     _pid: i32,
     bytes: u32,
-    mask: u64,
+    mask: UserAddr,
 ) -> Result<u64, Errno> {
     const MASK_BYTES: u32 = 8;
     if bytes < MASK_BYTES {
@@ -236,7 +235,7 @@ pub fn sched_setaffinity(
     current: &Current,
     _pid: i32,
     bytes: u32,
-    mask: u64,
+    mask: UserAddr,
 ) -> Result<u64, Errno> {
     let first: [u8; 1] = if bytes == 0 { [0] } else { current.read(mask)? };
     if first[0] & 1 == 0 { Err(Errno::EINVAL) } else { Ok(0) }

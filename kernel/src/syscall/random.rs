@@ -2,11 +2,17 @@
 
 use super::arguments::buffers;
 use crate::file::{Caller, random};
-use foundation::Errno;
+use crate::mem::UserAddr;
+use foundation::{ByteCount, Errno};
 use linux_raw_sys::general as linux;
 
 /// getrandom(2).
-pub fn getrandom(current: &dyn Caller, buffer: u64, length: u64, flags: u32) -> Result<u64, Errno> {
+pub fn getrandom(
+    current: &dyn Caller,
+    buffer: UserAddr,
+    length: ByteCount,
+    flags: u32,
+) -> Result<u64, Errno> {
     if flags & !(linux::GRND_NONBLOCK | linux::GRND_RANDOM | linux::GRND_INSECURE) != 0 {
         return Err(Errno::EINVAL);
     }

@@ -3,6 +3,7 @@
 use super::time::read_time;
 use crate::arch::clock;
 use crate::file::Caller;
+use crate::mem::UserAddr;
 use crate::sync::{Interrupt, WaitQueue};
 use crate::task::signal::{Action, FIRST_REALTIME, MAX_SIGNAL, SIGCHLD, SignalInfo, SignalSet};
 use crate::task::thread::AlternateStack;
@@ -22,7 +23,7 @@ fn number(signal: i32) -> Result<u8, Errno> {
     u8::try_from(signal).ok().filter(|&signal| signal <= MAX_SIGNAL).ok_or(Errno::EINVAL)
 }
 
-fn read_set(current: &Current, address: u64) -> Result<SignalSet, Errno> {
+fn read_set(current: &Current, address: UserAddr) -> Result<SignalSet, Errno> {
     Ok(SignalSet(u64::from_le_bytes(current.read(address)?)).without(SignalSet::UNBLOCKABLE))
 }
 
@@ -30,19 +31,19 @@ fn read_set(current: &Current, address: u64) -> Result<SignalSet, Errno> {
 pub fn rt_sigaction(
     current: &Current,
     signal: i32,
-    new: u64,
-    old: u64,
+    new: UserAddr,
+    old: UserAddr,
     set_bytes: u64,
 ) -> Result<u64, Errno> {
     check_set(set_bytes)?;
     let signal = number(signal)?;
-    if signal == 0 || (new != 0 && SignalSet::UNBLOCKABLE.contains(signal)) {
+    if signal == 0 || (!new.is_null() && SignalSet::UNBLOCKABLE.contains(signal)) {
         return Err(Errno::EINVAL);
     }
     let process = current.process();
-    let wanted = if new == 0 { None } else { Some(Action::from_bytes(&current.read(new)?)) };
+    let wanted = if new.is_null() { None } else { Some(Action::from_bytes(&current.read(new)?)) };
     let before = process.actions.lock().get(signal);
-    if old != 0 {
+    if !old.is_null() {
         current.write(old, &before.to_bytes())?;
     }
     if let Some(action) = wanted {
@@ -66,12 +67,12 @@ pub fn rt_sigaction(
 pub fn rt_sigprocmask(
     current: &Current,
     how: u32,
-    new: u64,
-    old: u64,
+    new: UserAddr,
+    old: UserAddr,
     set_bytes: u64,
 ) -> Result<u64, Errno> {
     check_set(set_bytes)?;
-    let wanted = if new == 0 { None } else { Some(read_set(current, new)?) };
+    let wanted = if new.is_null() { None } else { Some(read_set(current, new)?) };
     let before = current.thread.signals.lock().blocked;
     let after = match (wanted, how) {
         (None, _) => before,
@@ -80,7 +81,7 @@ pub fn rt_sigprocmask(
         (Some(set), 2) => set,
         _ => return Err(Errno::EINVAL),
     };
-    if old != 0 {
+    if !old.is_null() {
         current.write(old, &before.0.to_le_bytes())?;
     }
     current.thread.signals.lock().blocked = after;
@@ -100,7 +101,7 @@ pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
 }
 
 /// What is pending and blocked.
-pub fn rt_sigpending(current: &Current, set: u64, set_bytes: u64) -> Result<u64, Errno> {
+pub fn rt_sigpending(current: &Current, set: UserAddr, set_bytes: u64) -> Result<u64, Errno> {
     if set_bytes > SET_BYTES {
         return Err(Errno::EINVAL);
     }
@@ -112,7 +113,7 @@ pub fn rt_sigpending(current: &Current, set: u64, set_bytes: u64) -> Result<u64,
 }
 
 /// Waits for a signal, with other ones blocked meanwhile.
-pub fn rt_sigsuspend(current: &Current, mask: u64, set_bytes: u64) -> Result<u64, Errno> {
+pub fn rt_sigsuspend(current: &Current, mask: UserAddr, set_bytes: u64) -> Result<u64, Errno> {
     set_mask_for_call(current, mask, set_bytes)?;
     pause(current)
 }
@@ -120,14 +121,14 @@ pub fn rt_sigsuspend(current: &Current, mask: u64, set_bytes: u64) -> Result<u64
 /// Takes a signal of a set that is pending, or waits for one; EAGAIN when time is up.
 pub fn rt_sigtimedwait(
     current: &Current,
-    set: u64,
-    info: u64,
-    timeout: u64,
+    set: UserAddr,
+    info: UserAddr,
+    timeout: UserAddr,
     set_bytes: u64,
 ) -> Result<u64, Errno> {
     check_set(set_bytes)?;
     let wanted = read_set(current, set)?;
-    let duration_ns = if timeout == 0 { None } else { Some(read_time(current, timeout)?) };
+    let duration_ns = if timeout.is_null() { None } else { Some(read_time(current, timeout)?) };
     let timer =
         duration_ns.map(|duration_ns| Timeout::at(clock::now_ns().saturating_add(duration_ns)));
     current.thread.signals.lock().awaited = wanted;
@@ -137,7 +138,7 @@ pub fn rt_sigtimedwait(
     });
     current.thread.signals.lock().awaited = SignalSet::EMPTY;
     let taken = taken??;
-    if info != 0 {
+    if !info.is_null() {
         current.write(info, &taken.to_bytes())?;
     }
     Ok(taken.signal.into())
@@ -152,14 +153,24 @@ fn take_of(current: &Current, wanted: SignalSet) -> Option<SignalInfo> {
 
 /// What a program says about a signal that it sends. To others it cannot pretend that the kernel or
 /// kill(2) did.
-fn own_words(current: &Current, pid: i32, signal: i32, info: u64) -> Result<SignalInfo, Errno> {
+fn own_words(
+    current: &Current,
+    pid: i32,
+    signal: i32,
+    info: UserAddr,
+) -> Result<SignalInfo, Errno> {
     let info = SignalInfo::from_bytes(number(signal)?, &current.read(info)?);
     let pretends = info.code >= 0 || info.code == SignalInfo::TKILL;
     if pretends && pid.unsigned_abs() != current.pid() { Err(Errno::EPERM) } else { Ok(info) }
 }
 
 /// Sends a signal with a value to a process.
-pub fn rt_sigqueueinfo(current: &Current, pid: i32, signal: i32, info: u64) -> Result<u64, Errno> {
+pub fn rt_sigqueueinfo(
+    current: &Current,
+    pid: i32,
+    signal: i32,
+    info: UserAddr,
+) -> Result<u64, Errno> {
     let info = own_words(current, pid, signal, info)?;
     let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
     if info.signal >= FIRST_REALTIME && !process.pending.lock().has_room() {
@@ -177,7 +188,7 @@ pub fn rt_tgsigqueueinfo(
     pid: i32,
     tid: i32,
     signal: i32,
-    info: u64,
+    info: UserAddr,
 ) -> Result<u64, Errno> {
     if pid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
@@ -202,7 +213,11 @@ pub fn restart_syscall(_: &Current) -> Result<u64, Errno> {
 }
 
 /// Has other signals blocked until the call ends, and handlers with it.
-pub(super) fn set_mask_for_call(current: &Current, mask: u64, set_bytes: u64) -> Result<(), Errno> {
+pub(super) fn set_mask_for_call(
+    current: &Current,
+    mask: UserAddr,
+    set_bytes: u64,
+) -> Result<(), Errno> {
     check_set(set_bytes)?;
     let mask = read_set(current, mask)?;
     {
@@ -221,13 +236,13 @@ pub fn pause(_: &Current) -> Result<u64, Errno> {
 }
 
 /// The stack for handlers that ask for it.
-pub fn sigaltstack(current: &Current, new: u64, old: u64) -> Result<u64, Errno> {
+pub fn sigaltstack(current: &Current, new: UserAddr, old: UserAddr) -> Result<u64, Errno> {
     const DISABLE: u32 = 2;
     const MIN_BYTES: u64 = 2048;
     let sp = current.thread.user_stack();
     let before = current.thread.signals.lock().alternate;
-    let wanted: Option<[u8; 24]> = if new == 0 { None } else { Some(current.read(new)?) };
-    if old != 0 {
+    let wanted: Option<[u8; 24]> = if new.is_null() { None } else { Some(current.read(new)?) };
+    if !old.is_null() {
         let mut bytes = [0; 24];
         for (chunk, word) in
             bytes.chunks_exact_mut(8).zip([before.start, before.flags(sp).into(), before.bytes])

@@ -3,6 +3,7 @@
 use super::arguments::{only, stat_at, store};
 use super::attributes::block_bytes;
 use crate::file::{Caller, Fd, Stat};
+use crate::mem::UserAddr;
 use foundation::Errno;
 use fsproto::Time;
 use linux_raw_sys::general as linux;
@@ -17,10 +18,10 @@ const NS_PER_S: i64 = 1_000_000_000;
 pub fn statx(
     current: &dyn Caller,
     dir: Fd,
-    path: u64,
+    path: UserAddr,
     flags: u32,
     mask: u32,
-    buffer: u64,
+    buffer: UserAddr,
 ) -> Result<u64, Errno> {
     const SYNC: u32 = linux::AT_STATX_SYNC_TYPE;
     only(flags, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | SYNC)?;

@@ -6,8 +6,10 @@ use super::{
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
+use crate::mem::UserAddr;
 use crate::task::Current;
 use crate::task::deliver::{Restart, error};
+use foundation::ByteCount;
 
 /// A handler that decodes its arguments itself; gives the result as the program gets it.
 pub type Handler = fn(&Current, SavedRegisters<'_>) -> u64;
@@ -33,6 +35,20 @@ macro_rules! arguments {
     ($($type:ty)*) => { $(impl Argument for $type { #[inline] fn decode(register: u64) -> Self { register as Self } })* };
 }
 arguments!(u64 i64 u32 i32 usize);
+
+impl Argument for UserAddr {
+    #[inline]
+    fn decode(register: u64) -> Self {
+        Self(register)
+    }
+}
+
+impl Argument for ByteCount {
+    #[inline]
+    fn decode(register: u64) -> Self {
+        Self(register)
+    }
+}
 
 impl Argument for Fd {
     #[inline]

@@ -2,8 +2,9 @@
 
 use crate::arch::clock;
 use crate::file::Caller;
+use crate::mem::UserAddr;
 use crate::task::{Current, timer};
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_US: u64 = 1000;
@@ -11,7 +12,7 @@ const NS_PER_US: u64 = 1000;
 const ABSOLUTE: u32 = 1;
 
 /// Reads a `struct timespec`, in nanoseconds. EINVAL for what is negative or no proper fraction.
-pub fn read_time(current: &Current, address: u64) -> Result<u64, Errno> {
+pub fn read_time(current: &Current, address: UserAddr) -> Result<u64, Errno> {
     let bytes: [u8; 16] = current.read(address)?;
     let (seconds, nanos) = (crate::task::word(&bytes, 0), crate::task::word(&bytes, 8));
     if i64::try_from(seconds).is_err() || nanos >= NS_PER_S {
@@ -64,44 +65,44 @@ fn read_clock(current: &Current, number: i32) -> Result<u64, Errno> {
 }
 
 /// A clock's time.
-pub fn clock_gettime(current: &Current, clock: i32, time: u64) -> Result<u64, Errno> {
+pub fn clock_gettime(current: &Current, clock: i32, time: UserAddr) -> Result<u64, Errno> {
     let now = read_clock(current, clock)?;
     current.write(time, &timespec(now))?;
     Ok(0)
 }
 
 /// A clock's resolution.
-pub fn clock_getres(current: &Current, clock: i32, resolution: u64) -> Result<u64, Errno> {
+pub fn clock_getres(current: &Current, clock: i32, resolution: UserAddr) -> Result<u64, Errno> {
     read_clock(current, clock)?;
-    if resolution != 0 {
+    if !resolution.is_null() {
         current.write(resolution, &timespec(1))?;
     }
     Ok(0)
 }
 
 /// The time since 1970, in microseconds. The zone is UTC.
-pub fn gettimeofday(current: &Current, time: u64, zone: u64) -> Result<u64, Errno> {
-    if time != 0 {
+pub fn gettimeofday(current: &Current, time: UserAddr, zone: UserAddr) -> Result<u64, Errno> {
+    if !time.is_null() {
         current.write(time, &timeval(wall()))?;
     }
-    if zone != 0 {
+    if !zone.is_null() {
         current.write(zone, &[0; 8])?;
     }
     Ok(0)
 }
 
 /// The time since 1970, in seconds.
-pub fn time(current: &Current, time: u64) -> Result<u64, Errno> {
+pub fn time(current: &Current, time: UserAddr) -> Result<u64, Errno> {
     let seconds = wall() / NS_PER_S;
-    if time != 0 {
+    if !time.is_null() {
         current.write(time, &seconds.to_le_bytes())?;
     }
     Ok(seconds)
 }
 
-fn sleep(current: &Current, deadline: u64, remaining: u64) -> Result<u64, Errno> {
+fn sleep(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, Errno> {
     let result = timer::sleep_until(deadline);
-    if result.is_err() && remaining != 0 {
+    if result.is_err() && !remaining.is_null() {
         current.write(remaining, &timespec(deadline.saturating_sub(clock::now_ns())))?;
     }
     result?;
@@ -109,7 +110,7 @@ fn sleep(current: &Current, deadline: u64, remaining: u64) -> Result<u64, Errno>
 }
 
 /// Sleeps for a time.
-pub fn nanosleep(current: &Current, request: u64, remaining: u64) -> Result<u64, Errno> {
+pub fn nanosleep(current: &Current, request: UserAddr, remaining: UserAddr) -> Result<u64, Errno> {
     let ns = read_time(current, request)?;
     sleep(current, clock::now_ns().saturating_add(ns), remaining)
 }
@@ -119,8 +120,8 @@ pub fn clock_nanosleep(
     current: &Current,
     clock: i32,
     flags: u32,
-    request: u64,
-    remaining: u64,
+    request: UserAddr,
+    remaining: UserAddr,
 ) -> Result<u64, Errno> {
     const REALTIME: i32 = 0;
     const KNOWN: [i32; 3] = [REALTIME, 1, 7];
@@ -130,8 +131,8 @@ pub fn clock_nanosleep(
     let ns = read_time(current, request)?;
     match flags & ABSOLUTE {
         0 => sleep(current, clock::now_ns().saturating_add(ns), remaining),
-        _ if clock == REALTIME => sleep(current, monotonic(ns), 0),
-        _ => sleep(current, ns, 0),
+        _ if clock == REALTIME => sleep(current, monotonic(ns), UserAddr::NULL),
+        _ => sleep(current, ns, UserAddr::NULL),
     }
 }
 
@@ -147,22 +148,32 @@ fn check_timer(which: i32) -> Result<(), Errno> {
     if which == 0 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-fn write_timer(current: &Current, address: u64, (left, period): (u64, u64)) -> Result<(), Errno> {
+fn write_timer(
+    current: &Current,
+    address: UserAddr,
+    (left, period): (u64, u64),
+) -> Result<(), Errno> {
     current.write(address, &timeval(period))?;
-    current.write(address.wrapping_add(16), &timeval(left))
+    let left_at = address.checked_add(ByteCount(16)).ok_or(Errno::EFAULT)?;
+    current.write(left_at, &timeval(left))
 }
 
 /// What is left of the interval timer.
-pub fn getitimer(current: &Current, which: i32, value: u64) -> Result<u64, Errno> {
+pub fn getitimer(current: &Current, which: i32, value: UserAddr) -> Result<u64, Errno> {
     check_timer(which)?;
     write_timer(current, value, timer::alarm(current.pid()))?;
     Ok(0)
 }
 
 /// Sets the interval timer.
-pub fn setitimer(current: &Current, which: i32, new: u64, old: u64) -> Result<u64, Errno> {
+pub fn setitimer(
+    current: &Current,
+    which: i32,
+    new: UserAddr,
+    old: UserAddr,
+) -> Result<u64, Errno> {
     check_timer(which)?;
-    let bytes: [u8; 32] = if new == 0 { [0; 32] } else { current.read(new)? };
+    let bytes: [u8; 32] = if new.is_null() { [0; 32] } else { current.read(new)? };
     let time = |at: usize| {
         let (seconds, micros) = (crate::task::word(&bytes, at), crate::task::word(&bytes, at + 8));
         let sound = i64::try_from(seconds).is_ok() && micros < NS_PER_S / NS_PER_US;
@@ -175,7 +186,7 @@ pub fn setitimer(current: &Current, which: i32, new: u64, old: u64) -> Result<u6
     let (period, value) = (time(0)?, time(16)?);
     let deadline = if value == 0 { 0 } else { clock::now_ns().saturating_add(value) };
     let before = timer::set_alarm(current.pid(), deadline, period);
-    if old != 0 {
+    if !old.is_null() {
         write_timer(current, old, before)?;
     }
     Ok(0)

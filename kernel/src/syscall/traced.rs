@@ -8,6 +8,7 @@ use super::arguments::vectors;
 use super::{entry, table, unknown};
 use crate::arch::SavedRegisters;
 use crate::file::Caller;
+use crate::mem::UserAddr;
 use crate::task::Current;
 use crate::trace::{self, Bytes, Figures};
 use alloc::format;
@@ -76,7 +77,8 @@ fn buffers(current: &Current, number: u64, [_, address, length, _]: [u64; 4]) ->
     match number {
         READ | WRITE | PREAD | PWRITE => vec![Bytes { address, length }],
         READV | WRITEV | PREADV | PWRITEV => {
-            let slices = vectors(current, address, length).map(|vector| vector.slices().to_vec());
+            let slices =
+                vectors(current, UserAddr(address), length).map(|vector| vector.slices().to_vec());
             slices
                 .unwrap_or_default()
                 .iter()
@@ -181,7 +183,7 @@ fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
 }
 
 fn path(current: &Current, address: u64) -> String {
-    match current.space().read_string(crate::mem::UserAddr(address), fsproto::MAX_PATH) {
+    match current.space().read_string(UserAddr(address), fsproto::MAX_PATH) {
         Ok(Some(path)) => format!(
             "\"{}\"",
             path.get(..path.len().min(MAX_SHOWN)).unwrap_or_default().escape_ascii()

@@ -2,23 +2,24 @@
 
 use super::arguments::{open_file, stat_at};
 use crate::file::{Caller, Fd};
+use crate::mem::UserAddr;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
 
 /// EOPNOTSUPP for a file that is there: no file system here has extended attributes, which is what
 /// programs take for "none, and go on".
-fn unsupported(current: &dyn Caller, path: u64, flags: u32) -> Result<u64, Errno> {
+fn unsupported(current: &dyn Caller, path: UserAddr, flags: u32) -> Result<u64, Errno> {
     stat_at(current, Fd::WORKING_DIRECTORY, path, flags)?;
     Err(Errno::EOPNOTSUPP)
 }
 
 /// getxattr(2) and setxattr(2) and removexattr(2).
-pub fn attribute(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+pub fn attribute(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unsupported(current, path, 0)
 }
 
 /// The same for links themselves.
-pub fn link_attribute(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+pub fn link_attribute(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unsupported(current, path, linux::AT_SYMLINK_NOFOLLOW)
 }
 
@@ -29,12 +30,12 @@ pub fn file_attribute(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
 }
 
 /// listxattr(2): an empty list.
-pub fn list(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+pub fn list(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     stat_at(current, Fd::WORKING_DIRECTORY, path, 0).map(|_| 0)
 }
 
 /// llistxattr(2).
-pub fn list_link(current: &dyn Caller, path: u64) -> Result<u64, Errno> {
+pub fn list_link(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     stat_at(current, Fd::WORKING_DIRECTORY, path, linux::AT_SYMLINK_NOFOLLOW).map(|_| 0)
 }
 

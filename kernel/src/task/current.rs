@@ -41,25 +41,22 @@ impl Current {
     }
 
     /// Copies `N` bytes from its memory.
-    pub fn read<const N: usize>(&self, address: u64) -> Result<[u8; N], Errno> {
+    pub fn read<const N: usize>(&self, address: UserAddr) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
         self.read_into(address, &mut bytes)?;
         Ok(bytes)
     }
 
     /// Copies bytes from its memory: all or EFAULT.
-    pub fn read_into(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-        Ok(self
-            .space()
-            .copy_in(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?)
+    pub fn read_into(&self, address: UserAddr, bytes: &mut [u8]) -> Result<(), Errno> {
+        Ok(self.space().copy_in(UserSlice::new(address, ByteCount::of_len(bytes.len()))?, bytes)?)
     }
 
     /// Copies bytes to its memory: all or EFAULT.
-    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-        Ok(self.space().copy_out_all(
-            UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?,
-            bytes,
-        )?)
+    pub fn write(&self, address: UserAddr, bytes: &[u8]) -> Result<(), Errno> {
+        Ok(self
+            .space()
+            .copy_out_all(UserSlice::new(address, ByteCount::of_len(bytes.len()))?, bytes)?)
     }
 }
 

@@ -1,6 +1,6 @@
-//! Programs' ELF headers, checked once: what is to be mapped where. Executables at fixed addresses
-//! or position-independent, static or with an interpreter (the dynamic loader), which is an
-//! executable by itself.
+//! ELF headers of programs, checked once: what to map where. Executables may have fixed addresses or
+//! be position-independent, and be static or name an interpreter (the dynamic loader), which is an
+//! executable itself.
 #![forbid(unsafe_code)]
 
 use crate::arch::USER_END;
@@ -9,15 +9,15 @@ use elf::abi;
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::{ProgramHeader, SegmentTable};
-use foundation::Errno;
+use foundation::{Errno, FileOffset};
 
-const PAGE_BYTES: u64 = 4096;
-/// Bytes of the file's start that must hold the headers; all linkers put them there.
+const PAGE_BYTES: u64 = foundation::PAGE_BYTES as u64;
+/// Bytes at the start of the file that must contain all headers. All linkers put them there.
 pub const HEADER_BYTES: usize = 4096;
-/// Where a position-independent program is put: where Linux would without randomization, rounded.
+/// Load address of a position-independent program: Linux's without randomization, rounded.
 const INDEPENDENT_BASE: u64 = 0x5555_5555_4000;
-/// Where a dynamic loader is put: far above programs and their heaps, far below what mmap hands
-/// out.
+/// Load address of a dynamic loader: far above programs and their heaps, far below the addresses
+/// that mmap chooses.
 pub const LOADER_BASE: u64 = 0x6fff_0000_0000;
 /// Bytes of a dynamic loader's path, at most.
 const MAX_LOADER_PATH: u64 = 4096;
@@ -25,7 +25,7 @@ const MAX_LOADER_PATH: u64 = 4096;
 const LOWEST_ADDRESS: u64 = 0x1_0000;
 /// Bytes of a program header.
 const PROGRAM_HEADER_BYTES: usize = 56;
-/// ELIBBAD: the dynamic loader is none. Linux's number, which the file protocol has no use for.
+/// ELIBBAD: the dynamic loader is not usable. Linux's number; the file protocol does not use it.
 pub const ELIBBAD: Errno = Errno(80);
 /// Segments at most; a program has four or five.
 const MAX_SEGMENTS: usize = 64;
@@ -39,13 +39,13 @@ pub struct Segment {
     pub memory_bytes: u64,
     /// Bytes from the file.
     pub file_bytes: u64,
-    /// Where they lie in the file.
-    pub offset: u64,
-    /// Rights.
+    /// Where they are in the file.
+    pub offset: FileOffset,
+    /// Whether the program may read it.
     pub readable: bool,
-    /// Rights.
+    /// Whether the program may write to it.
     pub writable: bool,
-    /// Rights.
+    /// Whether the program may execute it.
     pub executable: bool,
 }
 
@@ -72,7 +72,7 @@ pub struct Program {
     pub header_count: u16,
     /// Where in the file the path of the dynamic loader lies, and its length with the NUL, if the
     /// program wants one.
-    pub loader: Option<(u64, usize)>,
+    pub loader: Option<(FileOffset, usize)>,
 }
 
 impl Program {
@@ -126,7 +126,7 @@ impl Program {
         for header in table.iter() {
             match header.p_type {
                 abi::PT_INTERP if (2..=MAX_LOADER_PATH).contains(&header.p_filesz) => {
-                    program.loader = Some((header.p_offset, header.p_filesz as usize));
+                    program.loader = Some((FileOffset(header.p_offset), header.p_filesz as usize));
                 }
                 abi::PT_INTERP => return Err(Errno::ENOEXEC),
                 abi::PT_LOAD if header.p_memsz > 0 => program.add(&header, bias)?,
@@ -134,12 +134,13 @@ impl Program {
             }
         }
         let holder = program.segments.iter().find(|segment| {
-            let end = segment.offset + segment.file_bytes;
-            segment.offset <= header.e_phoff
+            let offset = segment.offset.0;
+            let end = offset + segment.file_bytes;
+            offset <= header.e_phoff
                 && header.e_phoff + (table.len() * PROGRAM_HEADER_BYTES) as u64 <= end
         });
         program.headers =
-            holder.map_or(0, |segment| segment.start + header.e_phoff - segment.offset);
+            holder.map_or(0, |segment| segment.start + header.e_phoff - segment.offset.0);
         let is_code = |segment: &Segment| {
             segment.executable && program.entry.wrapping_sub(segment.start) < segment.memory_bytes
         };
@@ -174,7 +175,7 @@ impl Program {
             start,
             memory_bytes: header.p_memsz,
             file_bytes: header.p_filesz,
-            offset: header.p_offset,
+            offset: FileOffset(header.p_offset),
             readable: flag(abi::PF_R),
             writable: flag(abi::PF_W),
             executable: flag(abi::PF_X),
@@ -242,7 +243,7 @@ mod tests {
         let code = (abi::PT_LOAD, RX, [0x1000, 0x40_1000, 0x800, 0x800]);
         let file =
             program(abi::ET_EXEC, &[(abi::PT_INTERP, abi::PF_R, [0x318, 0x318, 28, 28]), code]);
-        assert_eq!(Program::parse(&file).unwrap().loader, Some((0x318, 28)));
+        assert_eq!(Program::parse(&file).unwrap().loader, Some((FileOffset(0x318), 28)));
         assert_eq!(Program::parse_loader(&file), Err(ELIBBAD));
         let loader = Program::parse_loader(&program(
             abi::ET_DYN,

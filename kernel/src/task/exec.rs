@@ -1,9 +1,9 @@
 //! exec: another program in place of the one that runs.
 //!
-//! The new address space is built completely before the old one goes, so that a failure leaves the
-//! caller as it was. A program's bytes arrive by the same read that programs use, into anonymous
-//! memory: on a mount with snapshots that makes them lazy, and safe from whoever overwrites the
-//! file (A6).
+//! The new address space is complete before the old one is dropped, so a failure leaves the caller
+//! unchanged. A program is loaded by the same read that programs use, into anonymous memory. On a
+//! mount with snapshots its pages are therefore lazy, and later writes to the file do not change
+//! them (A6).
 #![forbid(unsafe_code)]
 
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
@@ -18,32 +18,36 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno, FileOffset};
 
-/// The stack of a program's first thread: as much as Linux gives by default. Nothing is spent
-/// before it is used.
+/// Size of the stack of a program's first thread: Linux's default. Pages are allocated when they
+/// are touched.
 const STACK_BYTES: u64 = 8 << 20;
-/// Arguments and environment together, at most. (Linux: a quarter of the stack.)
+/// Upper bound for arguments and environment together. (Linux: a quarter of the stack.)
 const MAX_ARGUMENT_BYTES: usize = 1 << 20;
-/// One argument, at most, as on Linux.
+/// Upper bound for one argument, as on Linux.
 const MAX_STRING_BYTES: usize = 128 << 10;
-/// Interpreters of interpreters (`#!`), at most.
+/// Upper bound for nested `#!` interpreters.
 const MAX_SCRIPTS: usize = 4;
-/// Bytes of a `#!` line that count.
+/// Bytes of a `#!` line that are read; the rest is ignored.
 const MAX_SCRIPT_LINE: usize = 256;
-/// Bytes of a process's name.
+/// Bytes of a process's name, at most.
 const MAX_NAME: usize = 15;
 
-/// What a program is told at its start.
+/// The arguments and the environment of a new program.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
     /// Arguments, the program's name first.
     pub arguments: Vec<Vec<u8>>,
-    /// Environment.
+    /// Environment, as `NAME=value`.
     pub environment: Vec<Vec<u8>>,
 }
 
 impl Arguments {
     /// Copies both vectors from the caller's memory.
-    pub fn read(current: &Current, arguments: u64, environment: u64) -> Result<Self, Errno> {
+    pub fn read(
+        current: &Current,
+        arguments: UserAddr,
+        environment: UserAddr,
+    ) -> Result<Self, Errno> {
         let mut left = MAX_ARGUMENT_BYTES;
         let arguments = read_vector(current, arguments, &mut left)?;
         Ok(Self { arguments, environment: read_vector(current, environment, &mut left)? })
@@ -51,43 +55,44 @@ impl Arguments {
 }
 
 /// Copies a vector of strings, ended by a null pointer; a null vector is an empty one, as on Linux.
-fn read_vector(current: &Current, vector: u64, left: &mut usize) -> Result<Vec<Vec<u8>>, Errno> {
+fn read_vector(
+    current: &Current,
+    vector: UserAddr,
+    left: &mut usize,
+) -> Result<Vec<Vec<u8>>, Errno> {
     let mut strings = Vec::new();
     let mut at = vector;
-    if vector == 0 {
+    if vector.is_null() {
         return Ok(strings);
     }
     loop {
-        let pointer = u64::from_le_bytes(current.read(at)?);
-        if pointer == 0 {
+        let pointer = UserAddr(u64::from_le_bytes(current.read(at)?));
+        if pointer.is_null() {
             break;
         }
-        let string = current
-            .space()
-            .read_string(UserAddr(pointer), MAX_STRING_BYTES)?
-            .ok_or(Errno::E2BIG)?;
+        let string = current.space().read_string(pointer, MAX_STRING_BYTES)?.ok_or(Errno::E2BIG)?;
         *left = left.checked_sub(string.len() + 1 + size_of::<u64>()).ok_or(Errno::E2BIG)?;
         strings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         strings.push(string);
-        at = at.checked_add(8).ok_or(Errno::EFAULT)?;
+        at = at.checked_add(ByteCount(8)).ok_or(Errno::EFAULT)?;
     }
     Ok(strings)
 }
 
-/// Where a program's bytes come from.
+/// The file of a program.
 pub(super) enum Image<'a> {
-    /// A file.
+    /// An open file.
     File(&'a Arc<dyn FileObject>),
-    /// Memory: the ramdisk, before there is a root file system.
+    /// Memory: a member of the ramdisk, before there is a root file system.
     Memory(&'a [u8]),
 }
 
 impl Image<'_> {
-    /// Reads into a program's memory.
-    fn read_to(&self, space: &Arc<Space>, to: UserSlice, offset: u64) -> Result<(), Errno> {
+    /// Fills `to` from `offset` on; ENOEXEC where the file is too short.
+    fn read_to(&self, space: &Arc<Space>, to: UserSlice, offset: FileOffset) -> Result<(), Errno> {
         match self {
             Self::Memory(bytes) => {
-                let start = usize::try_from(offset).map_err(|_| Errno::ENOEXEC)?;
+                let start = usize::try_from(offset.0).map_err(|_| Errno::ENOEXEC)?;
                 let part = bytes
                     .get(start..)
                     .and_then(|rest| rest.get(..to.len()))
@@ -99,7 +104,7 @@ impl Image<'_> {
                 let mut buffers = UserBuffers::one(to);
                 let mut done = ByteCount::ZERO;
                 while done < ByteCount::of_len(to.len()) {
-                    match file.read(&io, &mut buffers, FileOffset(offset) + done)? {
+                    match file.read(&io, &mut buffers, offset + done)? {
                         ByteCount::ZERO => return Err(Errno::ENOEXEC),
                         count => done += count,
                     }
@@ -115,7 +120,7 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
     let mut mapped_end = 0;
     for segment in &program.segments {
         let (first, end) = segment.pages();
-        // Neighbours may share a page: it has the rights of both.
+        // Neighbours may share a page, which then gets the permissions of both.
         let first_new = first.max(mapped_end);
         if first_new < end {
             let placement = Placement::FixedNoReplace(UserAddr(first_new));
@@ -144,20 +149,20 @@ pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> 
         let shared = previous.filter(|previous| previous.pages().1 > first);
         let own_first = shared.map_or(first, |previous| previous.pages().1);
         if own_first < end {
-            space.protect(UserAddr(own_first), ByteCount(end - own_first), rights(segment))?;
+            space.protect(UserAddr(own_first), ByteCount(end - own_first), permissions(segment))?;
         }
         if let Some(previous) = shared {
             space.protect(
                 UserAddr(first),
                 ByteCount(own_first - first),
-                rights(previous) | rights(segment),
+                permissions(previous) | permissions(segment),
             )?;
         }
     }
     Ok(())
 }
 
-fn rights(segment: &Segment) -> Prot {
+fn permissions(segment: &Segment) -> Prot {
     let mut prot = Prot::empty();
     prot.set(Prot::READ, segment.readable);
     prot.set(Prot::WRITE, segment.writable);
@@ -165,13 +170,13 @@ fn rights(segment: &Segment) -> Prot {
     prot
 }
 
-/// Makes the first stack: strings at its top, below them the vectors and what the kernel tells of
-/// itself. Returns the stack pointer.
+/// Makes the first stack: strings at its top, below them the argument, environment and auxiliary
+/// vectors. Returns the stack pointer.
 pub(super) fn build_stack(
     space: &Arc<Space>,
     program: &Program,
     path: &[u8],
-    told: &Arguments,
+    arguments: &Arguments,
 ) -> Result<u64, Errno> {
     let start = UserAddr(USER_END.0 - STACK_BYTES);
     space.map(
@@ -182,8 +187,12 @@ pub(super) fn build_stack(
         "[stack]",
     )?;
     let mut strings = Vec::new();
-    let total: usize =
-        told.arguments.iter().chain(&told.environment).map(|string| string.len() + 1).sum();
+    let total: usize = arguments
+        .arguments
+        .iter()
+        .chain(&arguments.environment)
+        .map(|string| string.len() + 1)
+        .sum();
     strings.try_reserve(total + path.len() + 64).map_err(|_| Errno::ENOMEM)?;
     let mut add = |bytes: &[u8]| {
         let offset = strings.len() as u64;
@@ -191,8 +200,9 @@ pub(super) fn build_stack(
         strings.push(0);
         offset
     };
-    let arguments: Vec<u64> = told.arguments.iter().map(|string| add(string)).collect();
-    let environment: Vec<u64> = told.environment.iter().map(|string| add(string)).collect();
+    let Arguments { arguments, environment } = arguments;
+    let arguments: Vec<u64> = arguments.iter().map(|string| add(string)).collect();
+    let environment: Vec<u64> = environment.iter().map(|string| add(string)).collect();
     let path = add(path);
     let mut seed = [0; 16];
     random::fill(&mut seed);
@@ -241,31 +251,31 @@ fn auxiliary(program: &Program, path: u64, seed: u64) -> [(u64, u64); 16] {
     ]
 }
 
-/// A file that can be started.
+/// A file that is executable.
 pub struct Executable {
-    /// It.
+    /// The open file.
     pub file: Arc<dyn FileObject>,
     /// Its canonical path.
     pub path: Vec<u8>,
 }
 
-/// The first bytes of a file.
-fn head(current: &Current, file: &Arc<dyn FileObject>) -> Result<Vec<u8>, Errno> {
-    part(current, file, 0, HEADER_BYTES)
+/// The first bytes of a file, which hold its headers.
+fn first_bytes(current: &Current, file: &Arc<dyn FileObject>) -> Result<Vec<u8>, Errno> {
+    part(current, file, FileOffset::ZERO, HEADER_BYTES)
 }
 
-/// Some bytes of a file; fewer where it ends.
+/// `length` bytes of a file from `offset` on; fewer where it ends.
 fn part(
     current: &Current,
     file: &Arc<dyn FileObject>,
-    offset: u64,
+    offset: FileOffset,
     length: usize,
 ) -> Result<Vec<u8>, Errno> {
     let io = Io { space: current.space(), caller: Some(current), nonblocking: false };
     let mut buffers = UserBuffers::kernel(length);
     let mut done = ByteCount::ZERO;
     while done < ByteCount::of_len(length) {
-        let at = FileOffset(offset).checked_add(done).ok_or(Errno::ENOEXEC)?;
+        let at = offset.checked_add(done).ok_or(Errno::ENOEXEC)?;
         match file.read(&io, &mut buffers, at)? {
             ByteCount::ZERO => break,
             count => done += count,
@@ -274,28 +284,27 @@ fn part(
     Ok(buffers.into_bytes())
 }
 
-/// execve: replaces the caller's program. On success the caller goes on at the new program's first
-/// instruction.
+/// execve(2): replaces the caller's program. On success the caller continues at the new program's
+/// first instruction.
 ///
-/// `open` opens a path for execution, with the rights checked.
+/// `open` opens a path for execution and checks its permissions.
 pub fn exec(
     current: &Current,
     path: &[u8],
-    told: Arguments,
+    mut arguments: Arguments,
     open: &dyn Fn(&[u8]) -> Result<Executable, Errno>,
 ) -> Result<(), Errno> {
-    let mut told = told;
     let mut executable = open(path)?;
-    let mut start = head(current, &executable.file)?;
+    let mut start = first_bytes(current, &executable.file)?;
     let mut script = path.to_vec();
     for depth in 0.. {
         let Some(line) = start.strip_prefix(b"#!") else { break };
         if depth == MAX_SCRIPTS {
             return Err(Errno::ELOOP);
         }
-        let interpreter = told.wrap_script(line, &script)?;
+        let interpreter = arguments.wrap_script(line, &script)?;
         executable = open(&interpreter)?;
-        start = head(current, &executable.file)?;
+        start = first_bytes(current, &executable.file)?;
         script = interpreter;
     }
     let program = Program::parse(&start)?;
@@ -310,15 +319,15 @@ pub fn exec(
         None => program.entry,
     };
     space.set_heap_start(UserAddr(program.end()));
-    let sp = build_stack(&space, &program, &script, &told)?;
+    let sp = build_stack(&space, &program, &script, &arguments)?;
     let beginning = Beginning::program(Registers::start(entry, sp))?;
     stop_other_threads(current)?;
-    let identity = identity(&told, &script, executable.path);
+    let identity = identity(&arguments, &script, executable.path);
     commit(current, space, &beginning, identity);
     Ok(())
 }
 
-/// The dynamic loader that a program asks for.
+/// The dynamic loader that a program names, parsed; `None` for a static program.
 fn find_loader(
     current: &Current,
     file: &Arc<dyn FileObject>,
@@ -330,12 +339,14 @@ fn find_loader(
     let path =
         path.get(..length).and_then(|path| path.strip_suffix(b"\0")).ok_or(Errno::ENOEXEC)?;
     let loader = open(path)?;
-    let parsed = Program::parse_loader(&head(current, &loader.file)?).map_err(|_| ELIBBAD)?;
+    let parsed =
+        Program::parse_loader(&first_bytes(current, &loader.file)?).map_err(|_| ELIBBAD)?;
     Ok(Some((parsed, loader)))
 }
 
 impl Arguments {
-    /// Puts a script's interpreter in front, as the line behind `#!` says, and returns its path.
+    /// Prepends a script's interpreter and its option, as the line after `#!` names them. Returns the
+    /// interpreter's path.
     fn wrap_script(&mut self, line: &[u8], script: &[u8]) -> Result<Vec<u8>, Errno> {
         let line = line.get(..line.len().min(MAX_SCRIPT_LINE)).unwrap_or_default();
         let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
@@ -355,16 +366,19 @@ impl Arguments {
     }
 }
 
-/// Name and arguments for ps.
-pub(super) fn identity(told: &Arguments, path: &[u8], program: Vec<u8>) -> Identity {
+/// Name, command line and path of the program, as /proc shows them.
+pub(super) fn identity(arguments: &Arguments, path: &[u8], program: Vec<u8>) -> Identity {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let name = name.get(..name.len().min(MAX_NAME)).unwrap_or_default().to_vec();
-    let command_line =
-        told.arguments.iter().flat_map(|argument| argument.iter().copied().chain([0])).collect();
+    let command_line = arguments
+        .arguments
+        .iter()
+        .flat_map(|argument| argument.iter().copied().chain([0]))
+        .collect();
     Identity { name, command_line, program }
 }
 
-/// The other threads of the process end before its memory changes.
+/// Ends the other threads of the process, before its memory changes. Fails if this thread is killed.
 fn stop_other_threads(current: &Current) -> Result<(), Errno> {
     let process = current.process();
     for thread in process.threads() {
@@ -376,7 +390,7 @@ fn stop_other_threads(current: &Current) -> Result<(), Errno> {
     Ok(process.queue.wait(Interrupt::Killable, || (process.thread_count() == 1).then_some(()))?)
 }
 
-/// From here on nothing fails.
+/// Puts the new program in place. Cannot fail.
 fn commit(current: &Current, space: Arc<Space>, beginning: &Beginning, identity: Identity) {
     let thread = &current.thread;
     let process = current.process();
@@ -397,7 +411,7 @@ fn commit(current: &Current, space: Arc<Space>, beginning: &Beginning, identity:
     drop(old_space);
 }
 
-/// The program gets a descriptor table of its own, without what was marked.
+/// Gives the process a descriptor table of its own, without the descriptors that exec closes.
 fn close_on_exec(process: &Arc<Process>) {
     let Some(old) = process.files() else { return };
     let mut table = old.lock().clone();

@@ -57,7 +57,7 @@ fn clear_child_tid(thread: &Thread) {
     if let Ok(slice) = UserSlice::new(UserAddr(address), ByteCount(4))
         && space.copy_out(slice, &[0; 4]).is_ok()
     {
-        futex::wake(&space, address, u32::MAX, u32::MAX);
+        futex::wake(&space, UserAddr(address), u32::MAX, u32::MAX);
     }
 }
 

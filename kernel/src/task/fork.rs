@@ -6,7 +6,7 @@ use super::signal::{Actions, MAX_SIGNAL, SIGCHLD};
 use super::thread::Beginning;
 use super::{Current, Process, Thread, family, scheduler};
 use crate::file::Caller;
-use crate::mem::{Space, UserAddr, UserSlice};
+use crate::mem::{Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -16,65 +16,65 @@ bitflags::bitflags! {
     /// Flags of clone; the lowest byte of its argument is the signal for the parent.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct CloneFlags: u64 {
-        /// Same memory.
+        /// Share the address space.
         const VM = 0x100;
-        /// Same working directory and umask.
+        /// Share working directory and umask.
         const FS = 0x200;
-        /// Same descriptors.
+        /// Share the descriptor table.
         const FILES = 0x400;
-        /// Same signal actions: with `THREAD` only.
+        /// Share signal actions; only together with `THREAD`.
         const SIGHAND = 0x800;
         /// The parent waits until the child has called exec or ended.
         const VFORK = 0x4000;
-        /// Child of the caller's parent.
+        /// Make a child of the caller's parent.
         const PARENT = 0x8000;
-        /// Same process.
+        /// Make a thread of the same process.
         const THREAD = 0x1_0000;
         /// System V semaphores: there are none.
         const SYSVSEM = 0x4_0000;
-        /// A thread-local storage of its own.
+        /// Set the FS base: thread-local storage.
         const SET_TLS = 0x8_0000;
-        /// Its number goes to the parent's memory.
+        /// Write the child's number to the parent's memory.
         const PARENT_SET_TID = 0x10_0000;
-        /// Zero in its memory at its end, and a futex woken.
+        /// At the child's end, write a zero to its memory and wake a futex there.
         const CHILD_CLEAR_TID = 0x20_0000;
-        /// Ignored, as Linux does.
+        /// Ignored, as on Linux.
         const DETACHED = 0x40_0000;
-        /// Its number goes to its own memory.
+        /// Write the child's number to its own memory.
         const CHILD_SET_TID = 0x100_0000;
     }
 }
 
-/// What is to be made.
+/// What clone(2) is to make.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request {
-    /// What is shared.
+    /// What caller and child share, and further options.
     pub flags: CloneFlags,
     /// The signal at the child's end.
     pub exit_signal: u8,
-    /// Its stack pointer; 0: the caller's.
-    pub stack: u64,
-    /// For `PARENT_SET_TID`.
-    pub parent_tid: u64,
-    /// For `CHILD_SET_TID` and `CHILD_CLEAR_TID`.
-    pub child_tid: u64,
-    /// For `SET_TLS`.
-    pub tls: u64,
+    /// The child's stack pointer; null: the caller's.
+    pub stack: UserAddr,
+    /// Where `PARENT_SET_TID` writes the number.
+    pub parent_tid: UserAddr,
+    /// Where `CHILD_SET_TID` writes the number and `CHILD_CLEAR_TID` a zero.
+    pub child_tid: UserAddr,
+    /// The FS base that `SET_TLS` sets.
+    pub tls: UserAddr,
 }
 
 impl Request {
-    /// What fork asks for.
+    /// The request of fork(2).
     pub fn fork() -> Self {
         Self { exit_signal: SIGCHLD, ..Self::default() }
     }
 
-    /// What vfork asks for.
+    /// The request of vfork(2).
     pub fn vfork() -> Self {
         Self { flags: CloneFlags::VM | CloneFlags::VFORK, ..Self::fork() }
     }
 
-    /// Decodes clone's first argument. EINVAL for what this kernel does not have (name spaces,
-    /// tracing) and what makes no sense.
+    /// Decodes clone's first argument. EINVAL for flags that this kernel does not have (name spaces,
+    /// tracing) and for combinations that Linux refuses, too.
     pub fn decode(flags: u64) -> Result<Self, Errno> {
         let exit_signal = (flags & 0xff) as u8;
         let flags = CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?;
@@ -91,7 +91,8 @@ impl Request {
     }
 }
 
-/// Makes a thread or a process that goes on where the caller is, with result 0. Returns its number.
+/// Makes a thread or a process that continues after the caller's system call, with result 0. Returns
+/// its number.
 pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
     crate::mem::heap::headroom(current.space().policy.claim())?;
@@ -103,22 +104,22 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     };
     let mut registers = current.thread.with_registers(|registers| *registers);
     registers.rax = 0;
-    if request.stack != 0 {
-        registers.rsp = request.stack;
+    if !request.stack.is_null() {
+        registers.rsp = request.stack.0;
     }
     let mut beginning = Beginning::copy(&current.thread, registers)?;
     if flags.contains(CloneFlags::SET_TLS) {
-        if request.tls >= crate::arch::USER_END {
+        if request.tls >= USER_END {
             return Err(Errno::EPERM);
         }
-        beginning.fs_base = request.tls;
+        beginning.fs_base = request.tls.0;
     }
     let is_thread = flags.contains(CloneFlags::THREAD);
     let process =
         if is_thread { current.process().clone() } else { copy_process(current, tid, request)? };
     let thread = Thread::new(tid, process.clone(), space.clone(), beginning)?;
     if flags.contains(CloneFlags::CHILD_CLEAR_TID) {
-        thread.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
+        thread.clear_child_tid.store(request.child_tid.0, Ordering::Relaxed);
     }
     write_numbers(current, &space, request, tid)?;
     drop(space);
@@ -140,8 +141,8 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     }
     scheduler::wake(&thread);
     if flags.contains(CloneFlags::VFORK) {
-        // Killed meanwhile: the child keeps the memory, and this thread ends on its way to user
-        // mode.
+        // If the caller is killed meanwhile, the child keeps the memory, and this thread ends before
+        // it returns to user mode.
         let _ =
             process.vfork_queue.wait(Interrupt::Killable, || process.is_vfork_done().then_some(()));
     }
@@ -188,7 +189,7 @@ fn write_numbers(
         current.write(request.parent_tid, &tid.to_le_bytes())?;
     }
     if request.flags.contains(CloneFlags::CHILD_SET_TID) {
-        let slice = UserSlice::new(UserAddr(request.child_tid), ByteCount(4))?;
+        let slice = UserSlice::new(request.child_tid, ByteCount(4))?;
         space.copy_out_all(slice, &tid.to_le_bytes())?;
     }
     Ok(())
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clone_takes_what_c_libraries_ask_for_and_nothing_senseless() {
+    fn clone_accepts_the_flags_of_c_libraries_and_refuses_invalid_ones() {
         // fork of glibc, a thread of glibc, posix_spawn.
         for flags in [0x0120_0011, 0x003d_0f00, 0x4111] {
             assert!(Request::decode(flags).is_ok(), "{flags:#x}");

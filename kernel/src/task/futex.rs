@@ -1,7 +1,7 @@
 //! Futexes: waiting for a word of memory to change.
 //!
-//! A futex is named by address space and address, or, in memory that spaces share, by that memory
-//! and the place in it.
+//! A futex is identified by address space and address or, in memory that spaces share, by that memory
+//! and the offset in it.
 #![forbid(unsafe_code)]
 
 use super::timer::Timeout;
@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::{ByteCount, Errno};
 
-/// Address of the space or of the shared memory, place within it.
+/// Identity of the address space or of the shared memory, and the place within it.
 type Key = (usize, u64);
 
 struct Waiter {
@@ -24,25 +24,25 @@ struct Waiter {
 
 static WAITERS: Mutex<BTreeMap<Key, Vec<Arc<Waiter>>>, rank::Futexes> = Mutex::new(BTreeMap::new());
 
-fn key(space: &Arc<Space>, address: u64) -> Key {
-    // Should the memory go and other memory take its place while somebody waits, that is a wake-up
-    // too many, which programs expect.
-    space.shared_place(UserAddr(address)).unwrap_or((Arc::as_ptr(space) as usize, address))
+fn key(space: &Arc<Space>, address: UserAddr) -> Key {
+    // If other memory takes the place of this one while a thread waits, the result is a spurious
+    // wake-up, which programs must expect.
+    space.shared_place(address).unwrap_or((Arc::as_ptr(space) as usize, address.0))
 }
 
-/// Waits until somebody wakes this futex with one of `bits`. EAGAIN if the word is not `expected`,
-/// ETIMEDOUT at `deadline_ns` since boot.
+/// Waits until this futex is woken with one of `bits`. EAGAIN if the word is not `expected`,
+/// ETIMEDOUT at `deadline_ns` since boot, EINTR for a signal.
 pub fn wait(
     space: &Arc<Space>,
-    address: u64,
+    address: UserAddr,
     expected: u32,
     bits: u32,
     deadline_ns: Option<u64>,
 ) -> Result<(), Errno> {
-    if !address.is_multiple_of(4) || bits == 0 {
+    if !address.0.is_multiple_of(4) || bits == 0 {
         return Err(Errno::EINVAL);
     }
-    let slice = UserSlice::new(UserAddr(address), ByteCount(4))?;
+    let slice = UserSlice::new(address, ByteCount(4))?;
     let mut word = [0; 4];
     // The copy may wait for a page, but after it nothing runs until this thread is enqueued: no
     // wake can come between.
@@ -66,7 +66,7 @@ pub fn wait(
     result?
 }
 
-/// Takes out who waits no more, wherever it was moved to: a wake-up that went to it would be lost.
+/// Removes a waiter that waits no longer, wherever it was requeued: a wake-up for it would be lost.
 fn forget(waiter: &Arc<Waiter>) {
     WAITERS.lock().retain(|_, list| {
         list.retain(|other| !Arc::ptr_eq(other, waiter));
@@ -74,8 +74,8 @@ fn forget(waiter: &Arc<Waiter>) {
     });
 }
 
-/// Wakes at most `count` of those that wait with one of `bits`; says how many.
-pub fn wake(space: &Arc<Space>, address: u64, count: u32, bits: u32) -> u32 {
+/// Wakes at most `count` waiters that wait with one of `bits`. Returns how many.
+pub fn wake(space: &Arc<Space>, address: UserAddr, count: u32, bits: u32) -> u32 {
     let mut chosen = Vec::new();
     let key = key(space, address);
     let mut waiters = WAITERS.lock();
@@ -99,9 +99,15 @@ pub fn wake(space: &Arc<Space>, address: u64, count: u32, bits: u32) -> u32 {
     chosen.len() as u32
 }
 
-/// Moves at most `count` waiters from one futex to another, after waking `wake_count`; says how
-/// many were woken or moved.
-pub fn requeue(space: &Arc<Space>, from: u64, to: u64, wake_count: u32, count: u32) -> u32 {
+/// Wakes at most `wake_count` waiters of `from`, then moves at most `count` others to `to`. Returns
+/// how many were woken or moved.
+pub fn requeue(
+    space: &Arc<Space>,
+    from: UserAddr,
+    to: UserAddr,
+    wake_count: u32,
+    count: u32,
+) -> u32 {
     let woken = wake(space, from, wake_count, u32::MAX);
     let (from, to) = (key(space, from), key(space, to));
     let mut waiters = WAITERS.lock();

@@ -15,24 +15,24 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 
-/// Its number: the first that is given out.
+/// The number of the first process: the first one that is assigned.
 pub const INIT_PID: u32 = 1;
 
-/// Makes the first process from an ELF in memory, with these descriptors. It runs when the
+/// Makes the first process from an ELF image in memory, with these descriptors. It runs when the
 /// scheduler starts.
 pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let program = Program::parse(image.get(..image.len().min(HEADER_BYTES)).unwrap_or_default())?;
-    let told = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };
+    let arguments = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };
     let space = Space::new()?;
     exec::load(&space, &program, &Image::Memory(image))?;
     space.set_heap_start(UserAddr(program.end()));
-    let sp = exec::build_stack(&space, &program, path, &told)?;
+    let sp = exec::build_stack(&space, &program, path, &arguments)?;
     let beginning = Beginning::program(Registers::start(program.entry, sp))?;
     let inheritance = Inheritance {
         files: Arc::new(Mutex::new(files)),
         context: Arc::new(Mutex::new(FileContext::default())),
         actions: Actions::default(),
-        identity: exec::identity(&told, path, path.to_vec()),
+        identity: exec::identity(&arguments, path, path.to_vec()),
         server: false,
         exit_signal: 0,
     };
@@ -47,7 +47,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     Ok(())
 }
 
-/// PID 1 ended: nothing could be started or reaped any more.
+/// Stops the machine after the end of PID 1: nothing could be started or reaped any more.
 pub(super) fn ended(status: i32) -> ! {
     log::error!("init ended with status {status:#x}; the machine stops");
     arch::power::failed()

@@ -64,9 +64,8 @@ fn halfway(name: &str) -> Outcome<(File, Reader)> {
     Ok((file, reader))
 }
 
-/// Small reads in order tell each change of the file at once.
-///
-/// Whatever happens to the file, the next read tells.
+/// Small sequential reads, answered from a read-ahead snapshot, return every change of the file at
+/// the next read.
 #[guest_test(mutants: &[Mutant::StaleAhead])]
 fn r1_small_reads_in_order() -> Outcome {
     let (file, mut reader) = halfway("overwritten")?;
@@ -107,10 +106,8 @@ fn r1_small_reads_in_order() -> Outcome {
     reader.pieces(1, 2)
 }
 
-/// And so they do among changes of every kind.
-///
-/// Two readers in order, and changes of every kind in between, against a copy of the file in
-/// memory.
+/// Two sequential readers see the same bytes as a copy of the file in memory while the file is
+/// changed in every way.
 #[guest_test(mutants: &[Mutant::StaleAhead])]
 fn r1_small_reads_among_changes() -> Outcome {
     const STEPS: usize = 4000;
@@ -158,9 +155,7 @@ fn r1_small_reads_among_changes() -> Outcome {
     Ok(())
 }
 
-/// A writer does not miss the room that is set aside for what is read ahead.
-///
-/// What is read ahead has room set aside, but none that a writer finds missing.
+/// The space reserved for read-ahead is released before a writer gets ENOSPC.
 #[guest_test(mutants: &[Mutant::AheadKeepsRoom])]
 fn q1_reading_ahead_takes_no_room() -> Outcome {
     if !lazy::present() {

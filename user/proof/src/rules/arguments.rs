@@ -41,10 +41,8 @@ impl Vector {
     }
 }
 
-/// A vector that changes during the call does no harm.
-///
-/// A vector that changes during the call: what was checked is what is used, and nothing but the
-/// buffers is written to.
+/// A vector that another thread changes during the call: the kernel uses what it checked, and
+/// writes to nothing but the buffers.
 #[guest_test]
 fn x4_arguments_once() -> Outcome {
     let file = File::make("file", 1, 64 * P)?;
@@ -128,11 +126,8 @@ impl Waiting {
     }
 }
 
-/// A vector that changes while the call waits in the middle moves the bytes that it named at the
-/// start.
-///
-/// A vector that changes while the call waits in the middle: what it said at the start is what
-/// counts.
+/// A vector that changes while the call waits: the call transfers the buffers that the vector named
+/// at its start.
 #[guest_test(mutants: &[Mutant::VectorAgain])]
 fn x4_vector_is_taken_at_the_start() -> Outcome {
     within("writev to a pipe", vector_of_a_writer())?;

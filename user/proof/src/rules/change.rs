@@ -52,10 +52,8 @@ fn check_all(what: &str, taken: &[Taken]) -> Outcome {
         .try_for_each(|(index, taken)| within(format_args!("{what}: read {index}"), taken.check()))
 }
 
-/// A file overwritten, by anyone and in pieces, keeps its old bytes for those who read them.
-///
-/// Overwritten by the same descriptor, by another one, by another process, in pieces of any size:
-/// each of several reads keeps its version.
+/// Overwrites through the same descriptor, another one and another process, in pieces of any size:
+/// each earlier read keeps its version.
 #[guest_test(mutants: &[Mutant::SkipRescue, Mutant::RescueAfterChange])]
 fn c1_overwrite() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
@@ -92,9 +90,7 @@ fn c1_overwrite() -> Outcome {
     within("some bytes overwritten", last.check())
 }
 
-/// So does a file that is cut off.
-///
-/// Cut off, extended again, written again.
+/// A file that is truncated, extended and written again keeps its old bytes for earlier reads.
 #[guest_test(mutants: &[Mutant::SkipTruncateRescue])]
 fn c2_truncate() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
@@ -138,9 +134,8 @@ fn names() -> Outcome<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// So does a file that is removed, and nothing that is kept for it shows.
-///
-/// Removed, its descriptor closed, and another file of its name made.
+/// A file that is removed, closed and replaced keeps its bytes for earlier reads. What the wrapper
+/// keeps shows in no directory.
 #[guest_test(mutants: &[Mutant::RemoveSnapshotted])]
 fn c3_remove() -> Outcome {
     let keep = File::make("keep", 9, P)?;
@@ -162,9 +157,7 @@ fn c3_remove() -> Outcome {
     Ok(())
 }
 
-/// So does a file that another is renamed over.
-///
-/// Another file renamed over it.
+/// A file that another file is renamed over keeps its bytes for earlier reads.
 #[guest_test(mutants: &[Mutant::RenameOverSnapshotted])]
 fn c4_rename_over() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
@@ -198,9 +191,8 @@ fn drop_descriptor(file: &File) -> Outcome {
     sys::close(null).named("close")
 }
 
-/// So does a file that is opened with O_TRUNC.
-///
-/// Opened with O_TRUNC by another process, which writes something else.
+/// A file that another process opens with O_TRUNC and writes to keeps its old bytes for earlier
+/// reads.
 #[guest_test(mutants: &[Mutant::SkipOpenTruncateRescue])]
 fn c5_open_truncate() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
@@ -223,9 +215,7 @@ fn c5_open_truncate() -> Outcome {
     buffer.check(5 * PAGE, 35 * PAGE, UNTOUCHED)
 }
 
-/// So does a file that a hole is punched into.
-///
-/// A hole punched into it.
+/// A punched hole does not change what earlier reads returned.
 #[guest_test(mutants: &[Mutant::SkipRescue])]
 fn c6_punch() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
@@ -245,9 +235,7 @@ fn c6_punch() -> Outcome {
     within("behind the hole", after.check(end, 40 * PAGE - end, pattern(1, end as u64)))
 }
 
-/// Appending, extending, renaming, changing the mode and closing leave a snapshot alone.
-///
-/// Appended to, extended, renamed, its mode changed, all descriptors closed: the snapshot lives on.
+/// Append, extension, rename, chmod and close of all descriptors leave a snapshot unchanged.
 #[guest_test(mutants: &[Mutant::CloseWithFile])]
 fn c7_append_rename_close() -> Outcome {
     let length = 20 * P + 100;
@@ -283,9 +271,8 @@ fn c7_append_rename_close() -> Outcome {
     sys::unlink(renamed.as_bytes()).named("unlink")
 }
 
-/// Reads of several versions each keep their own.
-///
-/// Reads of several versions, some of the same: each sees its own, whichever rescue serves it.
+/// Reads of several versions, some of the same one, each keep their own version, whichever rescue
+/// serves them.
 #[guest_test(mutants: &[Mutant::RescueServesAll])]
 fn c8_versions() -> Outcome {
     let file = File::make("file", 1, 40 * P)?;
@@ -308,9 +295,7 @@ fn c8_versions() -> Outcome {
     check_all("many versions", &taken)
 }
 
-/// However an association ends, its snapshot is closed.
-///
-/// However an association ends, its snapshot is closed, in the kernel and in the server.
+/// Whichever way the last association ends, the snapshot is closed in the kernel and on the server.
 #[guest_test(mutants: &[Mutant::LeakSnapshot])]
 fn c10_gone_on_close() -> Outcome {
     let stack = if lazy::present() { Some(Stack::mount("c10", 16 << 20)?) } else { None };
@@ -381,10 +366,7 @@ fn c10_gone_on_close() -> Outcome {
     live("killed", 0)
 }
 
-/// Page-ins that race with writers bring one version.
-///
-/// Writers change the whole file in one message while readers' pages come in one by one: no page
-/// shows another version than its read's.
+/// Page-ins that race with writers return the version of their read, never a later one.
 #[guest_test(mutants: &[Mutant::SkipRescue])]
 fn c11_ordered() -> Outcome {
     if !lazy::present() {

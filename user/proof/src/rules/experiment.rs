@@ -12,9 +12,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// Laziness is switched for all, for one process, and by size.
-///
-/// Off and on for all and for one process, and the smallest lazy read.
+/// Laziness is switched for the system, for one process, and by the smallest lazy read.
 #[guest_test(mutants: &[Mutant::IgnoreKnob])]
 fn e1_knobs() -> Outcome {
     let file = File::make("file", 1, 64 * P)?;
@@ -75,10 +73,8 @@ fn e1_knobs() -> Outcome {
     Ok(())
 }
 
-/// Stat tells the block size by which programs size their buffers.
-///
-/// What programs size their buffers by is 64 KiB, and what the knob says; directories and devices
-/// have pages.
+/// st_blksize of regular files is what the knob says, 64 KiB by default; directories and devices
+/// report a page.
 #[guest_test]
 fn e1_block_size() -> Outcome {
     let file = File::make("file", 1, P)?;
@@ -314,9 +310,7 @@ impl Session {
 /// What the session of a seed sees on Linux.
 const ORACLE: [u64; 3] = [0x8b09_8a91_860e_4bfe, 0xdc05_2399_ad04_c92a, 0x5b76_61aa_fa6d_76fe];
 
-/// A long random program sees the same lazily, eagerly and on Linux.
-///
-/// The same long program with laziness on and off, and on Linux: the same bytes.
+/// A long random program gets the same bytes lazily, eagerly and on Linux.
 #[guest_test(timeout_s: 180, mutants: &[Mutant::IgnoreKnob])]
 fn e2_differential() -> Outcome {
     for (seed, oracle) in ORACLE.into_iter().enumerate() {
@@ -348,9 +342,7 @@ fn e2_differential() -> Outcome {
     Ok(())
 }
 
-/// The counters tell what a server saw pass.
-///
-/// The counters agree with what a server saw pass, and with what was read.
+/// The counters agree with the messages that a server saw, and with what was read.
 #[guest_test(mutants: &[Mutant::Miscount])]
 fn e3_counters() -> Outcome {
     if !lazy::present() {

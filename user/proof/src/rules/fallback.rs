@@ -14,9 +14,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// Pipes, devices, directories, small reads and shared memory are copied.
-///
-/// What cannot be lazy is copied, with the same result.
+/// Pipes, devices, directories, small reads and shared memory are copied, with the same result.
 #[guest_test]
 fn r8_fallback() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;
@@ -72,9 +70,7 @@ fn r8_fallback() -> Outcome {
     meter.expect("reads_lazy", 0)
 }
 
-/// Where a server refuses a snapshot, the read copies.
-///
-/// A server that refuses snapshots, for whatever reason, is read by copying.
+/// If the server refuses a snapshot, for whatever reason, the read copies.
 #[guest_test(mutants: &[Mutant::NoFallback])]
 fn r8_refused() -> Outcome {
     if !lazy::present() {
@@ -116,9 +112,7 @@ fn r8_refused() -> Outcome {
     sys::close(fd).named("close")
 }
 
-/// A copying read larger than memory is short, and nothing is killed.
-///
-/// A copying read of more than there is memory ends early, and nothing is killed.
+/// A copying read that is larger than memory returns a short count and kills nothing.
 #[guest_test(memory_mib: 48)]
 fn r8_short_of_memory() -> Outcome {
     const LENGTH: usize = 256 << 20;

@@ -20,9 +20,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// A touch brings its page and neighbours in one message, each page once.
-///
-/// A touch brings its page and some neighbours in one message, each page once, and none that lie
+/// A load fetches its page and some neighbours in one message, each page once, and no page
 /// elsewhere.
 #[guest_test(mutants: &[Mutant::NoFaultAround])]
 fn f1_load() -> Outcome {
@@ -50,9 +48,7 @@ fn f1_load() -> Outcome {
     Ok(())
 }
 
-/// A store makes a private copy that nobody else sees.
-///
-/// A store makes a private copy of the right bytes; nobody else sees it.
+/// A store makes a private copy of the right bytes that nobody else sees.
 #[guest_test(mutants: &[Mutant::StoreShared])]
 fn f2_store() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;
@@ -150,9 +146,7 @@ pub fn lazy_buffer(server: &Server, pages: usize) -> Outcome<Buffer> {
     Ok(buffer)
 }
 
-/// Threads that touch one page make one request.
-///
-/// Four threads that touch one page make one request.
+/// Four threads that touch one page cause one request.
 #[guest_test(mutants: &[Mutant::FetchTwice])]
 fn f3_one_fetch() -> Outcome {
     if !lazy::present() {
@@ -178,9 +172,7 @@ fn f3_one_fetch() -> Outcome {
     Ok(())
 }
 
-/// A fetch goes on when the process that began it is killed.
-///
-/// Who began a fetch is killed; who waits for it too gets the page, by the same request.
+/// If the process that started a fetch is killed, other waiters get the page by the same request.
 #[guest_test(mutants: &[Mutant::FetchTwice])]
 fn f3_fetch_outlives_its_starter() -> Outcome {
     if !lazy::present() {
@@ -209,10 +201,7 @@ fn f3_fetch_outlives_its_starter() -> Outcome {
 /// Makes a buffer mean something else.
 type Change = fn(&Server, &Buffer) -> Outcome;
 
-/// A page that arrives late is not put where something else is meant by now.
-///
-/// While a page is on its way its place comes to mean something else: what arrives late is not put
-/// there.
+/// A page that arrives after its address was remapped is not mapped there.
 #[guest_test(mutants: &[Mutant::NoGeneration])]
 fn f3_generation() -> Outcome {
     if !lazy::present() {
@@ -273,9 +262,7 @@ fn f3_generation() -> Outcome {
     Ok(())
 }
 
-/// System calls read and write lazy memory.
-///
-/// The kernel reads and writes lazy memory for a program: data, paths, vectors, results.
+/// System calls read and write lazy memory: data, paths, vectors and results.
 #[guest_test]
 fn f4_kernel_access() -> Outcome {
     let file = File::make("file", 1, 20 * P)?;
@@ -350,9 +337,7 @@ fn f4_kernel_access() -> Outcome {
     Ok(())
 }
 
-/// What cannot be delivered is not consumed.
-///
-/// A call that cannot deliver leaves what it would have consumed where it is.
+/// A system call that cannot deliver bytes leaves them where they are.
 #[guest_test(mutants: &[Mutant::ConsumeEarly])]
 fn f4_nothing_consumed() -> Outcome {
     if !lazy::present() {
@@ -408,9 +393,7 @@ fn f4_nothing_consumed() -> Outcome {
     Ok(())
 }
 
-/// A system call that waits for a page holds nothing that others need.
-///
-/// A call that waits for a page holds nothing that others need.
+/// A system call that waits for a page holds no lock that others need.
 #[guest_test]
 fn f4_no_lock_while_waiting() -> Outcome {
     if !lazy::present() {

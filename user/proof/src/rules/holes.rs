@@ -8,8 +8,6 @@ use proof::lazy::{self, Meter};
 
 const P: u64 = PAGE as u64;
 
-/// Holes cost no message and no frame.
-///
 /// Holes of a large sparse file cost no message and no frame.
 #[guest_test(mutants: &[Mutant::IgnoreHoles, Mutant::AllHoles])]
 fn r10_holes() -> Outcome {
@@ -43,9 +41,7 @@ fn r10_holes() -> Outcome {
     within("around a small island", buffer.check((length / 2) as usize + 1, PAGE - 1, ZEROS))
 }
 
-/// More holes than one reply lists are holes still.
-///
-/// More holes than one reply lists.
+/// Holes beyond the list in the reply are found by a later request.
 #[guest_test(mutants: &[Mutant::AllHoles])]
 fn r10_many_holes() -> Outcome {
     const PAIRS: u64 = 300;
@@ -64,9 +60,7 @@ fn r10_many_holes() -> Outcome {
     Ok(())
 }
 
-/// A hole that is written over is rescued as a hole.
-///
-/// A hole that is written over stays a hole for those who read before.
+/// A hole that is overwritten stays a hole for earlier reads.
 #[guest_test(mutants: &[Mutant::IgnoreHoles])]
 fn r10_hole_written_over() -> Outcome {
     let file = File::sparse("file", 64 * P)?;

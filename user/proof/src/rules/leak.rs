@@ -11,11 +11,8 @@ const P: u64 = PAGE as u64;
 const PAGES: usize = 40;
 const LENGTH: usize = PAGES * PAGE;
 
-/// What programs take, frames, snapshots, handles and rescued bytes, is there again when they have
-/// ended, and been killed.
-///
-/// Reads, changes, forks, swaps nothing, and ends by itself or by force, with buffers in every
-/// state.
+/// After programs have exited or were killed, with buffers in every state, all frames, snapshots,
+/// handles and rescued bytes are free again.
 #[guest_test(
     mutants: &[Mutant::LeakSnapshot, Mutant::LeakSpace, Mutant::LeakHandle, Mutant::LeakFrame],
 )]

@@ -49,9 +49,8 @@ fn nothing_lost(when: &str) -> Outcome {
     Ok(())
 }
 
-/// A buffer larger than memory is read; clean pages go and come back, others stay.
-///
-/// A buffer larger than memory is read, looked at twice, and keeps what was stored into it.
+/// A buffer larger than memory is read twice: clean pages are evicted and fetched again, stored-to
+/// pages keep their bytes.
 #[guest_test(memory_mib: 48, mutants: &[Mutant::EvictPrivate])]
 fn q2_pressure() -> Outcome {
     const BYTES: usize = 80 * MIB;
@@ -89,9 +88,8 @@ fn q2_pressure() -> Outcome {
     sys::close(file).named("close")
 }
 
-/// Pages that several processes map go once all have let go of them.
-///
-/// Pages that parent and children map go once the last of them has let go, and come back for each.
+/// Pages that several processes map are evicted after the last mapping is dropped, and fetched
+/// again by each process.
 #[guest_test(memory_mib: 48, mutants: &[Mutant::NoClock])]
 fn q2_last_reference() -> Outcome {
     const BYTES: usize = 24 * MIB;
@@ -125,9 +123,7 @@ fn q2_last_reference() -> Outcome {
     children.into_iter().try_for_each(|child| child?.join())
 }
 
-/// A program fills a buffer of four times the machine's memory and finds it as it was.
-///
-/// A buffer of four times the machine's memory.
+/// A program fills a buffer of four times the machine's memory and reads its bytes back.
 #[guest_test(
     memory_mib: 64,
     timeout_s: 120,
@@ -162,12 +158,8 @@ fn q3_swap() -> Outcome {
     nothing_lost("when the buffer is gone")
 }
 
-/// A file of three times the machine's memory is read lazily, written over, and both are as they
-/// should be.
-///
-/// A file of three times the machine's memory is written, read as a whole, written over, and both
-/// are as they should be: its server keeps what does not fit into memory elsewhere, what it saves
-/// for the reader included.
+/// A file of three times the machine's memory is written, read lazily and overwritten. File and
+/// buffer have the right bytes: memfs writes pages to its device, rescued ones included.
 #[guest_test(memory_mib: 64, timeout_s: 180, mutants: &[Mutant::SpillWrongSlot])]
 fn q3_file_larger_than_memory() -> Outcome {
     let bytes = if lazy::present() { 200 * MIB } else { 4 * MIB };
@@ -180,9 +172,7 @@ fn q3_file_larger_than_memory() -> Outcome {
     within("what was written", buffer.check(0, bytes, pattern(2, 0)))
 }
 
-/// Pages in the swap file are shared over fork, and stored to apart.
-///
-/// Parent, child and grandchild have the same pages in the swap file until they store to them.
+/// Parent, child and grandchild share pages in the swap file until they store to them.
 #[guest_test(memory_mib: 64, mutants: &[Mutant::SwapWrongSlot])]
 fn q3_fork() -> Outcome {
     let bytes = if lazy::present() { 96 * MIB } else { 4 * MIB };
@@ -210,10 +200,8 @@ fn q3_fork() -> Outcome {
     Ok(())
 }
 
-/// A lazy buffer larger than memory can be stored to all over.
-///
-/// A lazy buffer larger than memory is stored to all over: its own bytes, and between them those
-/// that were read.
+/// A lazy buffer larger than memory is stored to at many places and has its own bytes there, those
+/// that were read elsewhere.
 #[guest_test(memory_mib: 48, mutants: &[Mutant::SwapWrongSlot])]
 fn q3_dirty_lazy() -> Outcome {
     const BYTES: usize = 80 * MIB;
@@ -237,9 +225,7 @@ fn q3_dirty_lazy() -> Outcome {
     sys::close(file).named("close")
 }
 
-/// Unmapping, discarding, exec, exit and kill give the swap file's pages back.
-///
-/// However pages end, their slots are free.
+/// munmap, madvise, exec, exit and kill free the swap slots of the pages that they drop.
 #[guest_test(memory_mib: 48, mutants: &[Mutant::LeakSwapSlot])]
 fn q3_slots_are_freed() -> Outcome {
     const BYTES: usize = 64 * MIB;
@@ -281,10 +267,8 @@ fn q3_slots_are_freed() -> Outcome {
     nothing_lost("after exec")
 }
 
-/// Where the swap file is full, who asks for more is ended, and nobody else loses anything.
-///
-/// Memory and swap file are full: who asks for more is ended; who has something there keeps it, and
-/// files work.
+/// If memory and swap file are full, the process that needs more is killed; no other process loses
+/// a page, and files work.
 #[guest_test(memory_mib: 48)]
 fn q4_swap_is_full() -> Outcome {
     const SLOTS: usize = 4096;
@@ -318,10 +302,8 @@ fn q4_swap_is_full() -> Outcome {
     nothing_lost("at the end")
 }
 
-/// Readers, writers and those who store finish with the right bytes while all servers work at the
-/// edge of memory.
-///
-/// Memory is short for long, and every server of the chain has to do with it.
+/// Readers, writers and storing programs finish with the right bytes while all servers run short of
+/// memory.
 #[guest_test(memory_mib: 48, mutants: &[Mutant::SwapServers])]
 fn f8_under_pressure() -> Outcome {
     const DIRTY: usize = 32 * MIB;
@@ -363,10 +345,7 @@ fn f8_under_pressure() -> Outcome {
     Ok(())
 }
 
-/// Servers read eagerly, and a server without the mark is read eagerly.
-///
-/// A server without the mark gets no lazy mount; a process with the mark reads eagerly, and so do
-/// its children.
+/// A server without the mark gets no lazy mount. A marked process and its children read eagerly.
 #[guest_test(mutants: &[Mutant::LazyServer])]
 fn f8_marks() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;

@@ -27,10 +27,8 @@ extern "C" fn count_signal(_: i32) {
     CAUGHT.fetch_add(1, Ordering::SeqCst);
 }
 
-/// A page that cannot be had is SIGBUS or EIO, never zeros.
-///
-/// A page that cannot be had is a signal for a program, EIO for a call; never zeros. What is
-/// resident stays.
+/// A page that cannot be fetched is SIGBUS for a program and EIO for a system call, never zeros.
+/// Resident pages stay valid.
 #[guest_test(mutants: &[Mutant::ZeroOnError])]
 fn f5_page_in_error() -> Outcome {
     if !lazy::present() {
@@ -86,9 +84,7 @@ fn f5_page_in_error() -> Outcome {
     buffer.check(16 * PAGE, 16 * PAGE, content(1, 0, 0))
 }
 
-/// A page that could not be had comes when the server can.
-///
-/// A bad page comes right when the server does: an error is not kept.
+/// A failed page-in is retried at the next touch and succeeds after the server has recovered.
 #[guest_test]
 fn f5_error_is_not_kept() -> Outcome {
     if !lazy::present() {
@@ -117,10 +113,8 @@ fn hold(op: Op) -> Script {
     Box::new(move |_, asked, _| if asked.op == op { Action::Hold } else { Action::Send })
 }
 
-/// A process that waits for a server can be killed.
-///
-/// A process that waits for a server, in a fault or in a call, can be killed; replies that come too
-/// late do no harm and leave nothing open.
+/// A process that waits for a server, in a fault or in a system call, can be killed. Late replies
+/// do no harm and leave nothing open.
 #[guest_test(mutants: &[Mutant::NotKillable])]
 fn f7_killable() -> Outcome {
     if !lazy::present() {
@@ -154,9 +148,7 @@ fn f7_killable() -> Outcome {
     Ok(())
 }
 
-/// A signal neither interrupts nor shortens a file's read.
-///
-/// A signal that does not kill neither interrupts a file's read nor shortens it; its handler runs
+/// A signal with a handler neither interrupts nor shortens the read of a file; the handler runs
 /// afterwards.
 #[guest_test]
 fn f7_no_eintr() -> Outcome {

@@ -21,10 +21,7 @@ const P: u64 = PAGE as u64;
 /// Changes the mapping at an address.
 type Change = fn(usize) -> sys::Result<()>;
 
-/// A read's bytes are those of one moment, fragments included, although the file changes before
-/// they are touched.
-///
-/// Fragments and pages come from one moment, although everything changes right after.
+/// Fragments and pages are of the same instant, although the file changes before they are touched.
 #[guest_test(mutants: &[Mutant::SkipRescue])]
 fn r1_one_instant() -> Outcome {
     let file = File::make("file", 1, 64 * P)?;
@@ -36,10 +33,8 @@ fn r1_one_instant() -> Outcome {
     buffer.check(100 + 64 * PAGE, 2 * PAGE - 100, UNTOUCHED)
 }
 
-/// No read mixes two versions of a file that is written without end.
-///
-/// One process writes the whole file in one message again and again; no read ever sees two of these
-/// versions mixed.
+/// No read mixes two versions of a file that another process overwrites continuously, one message
+/// for each version.
 #[guest_test]
 fn r1_one_instant_under_writes() -> Outcome {
     if !lazy::present() {
@@ -78,10 +73,8 @@ fn r1_one_instant_under_writes() -> Outcome {
     meter.expect("reads_lazy", 150)
 }
 
-/// Fragments come from the snapshot, in its own reply.
-///
-/// The server's file changes right behind the reply to Snapshot: fragments asked for by another
-/// message would be new ones.
+/// Fragments come in the reply that made the snapshot: the server's file changes right after that
+/// reply.
 #[guest_test(mutants: &[Mutant::LiveFragments])]
 fn r1_fragments_in_the_same_reply() -> Outcome {
     if !lazy::present() {
@@ -103,10 +96,8 @@ fn r1_fragments_in_the_same_reply() -> Outcome {
     sys::close(fd).named("close")
 }
 
-/// The count is short at the end of file, the offset advances by it, and there is no snapshot of
-/// nothing.
-///
-/// Short at the end of the file, 0 behind it and no snapshot; the offset advances by what was read.
+/// The count is short at end of file and 0 behind it, without a snapshot; the offset advances by
+/// the count.
 #[guest_test(mutants: &[Mutant::OffsetByRequest])]
 fn r2_count() -> Outcome {
     let length = 10 * P + 123;
@@ -151,8 +142,6 @@ fn r2_count() -> Outcome {
 }
 
 /// Processes that share an open file get every byte exactly once.
-///
-/// Processes that share an open file never get the same bytes twice, and miss none.
 #[guest_test(mutants: &[Mutant::NoPositionLock])]
 fn r2_position_lock() -> Outcome {
     const CHUNK: usize = 5 * PAGE + 24;
@@ -215,9 +204,7 @@ fn r2_position_lock() -> Outcome {
     Ok(())
 }
 
-/// No byte before the buffer or past n changes.
-///
-/// Not a byte before the buffer or past n changes, wherever the buffer begins.
+/// No byte before the buffer or past n changes, at any alignment of the buffer.
 #[guest_test(mutants: &[Mutant::ZeroPastEnd])]
 fn r3_nothing_past_n() -> Outcome {
     let length = 5 * PAGE + 77;
@@ -239,10 +226,8 @@ fn r3_nothing_past_n() -> Outcome {
     Ok(())
 }
 
-/// Every alignment of file offset, buffer and length gives the same bytes.
-///
-/// Every alignment of file offset and buffer, every kind of length; the file changes before
-/// anything is touched.
+/// Every alignment of file offset, buffer and length gives the same bytes, although the file
+/// changes before a page is touched.
 #[guest_test(mutants: &[Mutant::AlignOffset])]
 fn r4_any_offset() -> Outcome {
     let _knob = Knob::set("min_lazy_pages", 1)?;
@@ -271,10 +256,7 @@ fn r4_any_offset() -> Outcome {
     Ok(())
 }
 
-/// Counts and errors for bad buffers are Linux's, and leave no snapshot behind.
-///
-/// Counts and errors for buffers that are only partly there, as Linux has them; no snapshot is left
-/// behind.
+/// Counts and errors for partly mapped buffers are Linux's, and no snapshot is left behind.
 #[guest_test(mutants: &[Mutant::EarlyFault])]
 fn r5_errors_as_eager() -> Outcome {
     let file = File::make("file", 1, 8 * P)?;
@@ -350,9 +332,8 @@ impl ThreadRead {
     }
 }
 
-/// A buffer that goes while the read waits shortens it, and its snapshot is closed.
-///
-/// The address space changes while the read waits for the server.
+/// A buffer that is unmapped or changed while the read waits for the server shortens the read, and
+/// its snapshot is closed.
 #[guest_test]
 fn r5_space_changes_meanwhile() -> Outcome {
     if !lazy::present() {
@@ -410,9 +391,7 @@ fn r5_space_changes_meanwhile() -> Outcome {
     sys::close(fd).named("close")
 }
 
-/// Reading over lazy pages fetches only what is covered partly.
-///
-/// Reading over lazy pages fetches only those that are covered partly.
+/// A read over lazy pages fetches only the pages that it covers partly.
 #[guest_test(mutants: &[Mutant::DropPartialPage])]
 fn r6_reread() -> Outcome {
     let _knob = lazy::fault_around(1)?;
@@ -441,9 +420,7 @@ fn r6_reread() -> Outcome {
     buffer.check(0, 32 * PAGE, pattern(7, 0))
 }
 
-/// A read never writes to a frame that others see.
-///
-/// A read lets go of frames that others see: a child's, another buffer's, the cache's.
+/// A read drops frames that a child, another buffer or the cache can see; it never writes to them.
 #[guest_test(mutants: &[Mutant::WriteSharedFrame])]
 fn r7_frames_are_never_written() -> Outcome {
     let (first, second) = (File::make("first", 1, 16 * P)?, File::make("second", 2, 16 * P)?);

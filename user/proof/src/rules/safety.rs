@@ -17,9 +17,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// The access time moves at the read, and not when pages come.
-///
-/// The access time moves when the file is read, and not when its pages come.
+/// The access time advances at the read, not at page-in.
 #[guest_test(mutants: &[Mutant::TimesAtPageIn])]
 fn x6_times() -> Outcome {
     const OLD_S: i64 = 1_000_000;
@@ -43,9 +41,7 @@ fn x6_times() -> Outcome {
     meter.expect("pages_fetched", 64)
 }
 
-/// Rights count at the read, and what was read stays.
-///
-/// Rights count when read(2) is called, and what was read stays.
+/// Permissions are checked at read(2); what was read stays valid after they are revoked.
 #[guest_test(mutants: &[Mutant::RightsAtPageIn])]
 fn x1_rights_at_read() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;
@@ -68,10 +64,7 @@ fn x1_rights_at_read() -> Outcome {
     buffer.check(8 * PAGE, 8 * PAGE, pattern(1, 8 * P))
 }
 
-/// Nobody but the kernel speaks to a server that is mounted.
-///
-/// Who mounted a server cannot speak to it any more, and snapshots are named by nobody but the
-/// kernel.
+/// The process that mounted a server can no longer send to it; only the kernel names snapshots.
 #[guest_test(mutants: &[Mutant::OpenCarrier])]
 fn x2_handles_are_the_kernels() -> Outcome {
     if !lazy::present() {
@@ -231,10 +224,8 @@ fn check_system(what: &str, meter: &Meter) -> Outcome {
     within(what, buffer.check(0, 8 * PAGE, pattern(1, 0)))
 }
 
-/// A server's lies are errors, never wrong bytes, and the kernel stands.
-///
-/// Every lie about a snapshot or its bytes: the reader gets an error or the right bytes, and the
-/// mount works on.
+/// False replies about a snapshot or its bytes cause errors, never wrong bytes, and the mount still
+/// works.
 #[guest_test(mutants: &[Mutant::BelieveServer])]
 fn x5_lies() -> Outcome {
     if !lazy::present() {
@@ -269,9 +260,7 @@ fn x5_lies() -> Outcome {
     Ok(())
 }
 
-/// Replies that come twice, late or unasked do no harm.
-///
-/// Every reply comes twice, or late when nobody waits any more, or with a tag that nobody uses.
+/// Duplicated, late and unsolicited replies do no harm.
 #[guest_test]
 fn x5_twice_late_unasked() -> Outcome {
     if !lazy::present() {
@@ -304,9 +293,7 @@ fn x5_twice_late_unasked() -> Outcome {
     check_system("a reply to nobody", &meter)
 }
 
-/// Random messages do no harm.
-///
-/// A stream of random messages in between honest ones.
+/// Random messages between honest ones do no harm.
 #[guest_test]
 fn x5_garbage() -> Outcome {
     if !lazy::present() {
@@ -353,10 +340,8 @@ fn x5_garbage() -> Outcome {
     Ok(())
 }
 
-/// A server that dies gives errors, and what is resident stays.
-///
-/// The server ends while it is asked: the caller gets EIO or SIGBUS, resident pages stay, and the
-/// mount can be taken away.
+/// If the server exits during a request, the caller gets EIO or SIGBUS, resident pages stay valid,
+/// and the mount can be unmounted.
 #[guest_test]
 fn x5_server_dies() -> Outcome {
     if !lazy::present() {
@@ -419,9 +404,7 @@ fn x5_server_dies() -> Outcome {
     sys::close(fd).named("close")
 }
 
-/// Hostile arguments around a lazy buffer give Linux's errors, and nothing is lost.
-///
-/// Calls with hostile arguments around a lazy buffer: Linux's errors, nothing lost.
+/// System calls with hostile arguments around a lazy buffer return Linux's errors and lose nothing.
 #[guest_test]
 fn x5_hostile_arguments() -> Outcome {
     const PAGES: usize = 32;

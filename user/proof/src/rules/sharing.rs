@@ -16,10 +16,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// Processes that read the same bytes of a version share frames, and fetch them once.
-///
-/// Two processes that know nothing of each other read the same file: what one has fetched the other
-/// has.
+/// Unrelated processes that read the same bytes of a version share frames and fetch them once.
 #[guest_test(mutants: &[Mutant::ShareNothing])]
 fn a5_shared_frames() -> Outcome {
     const PAGES: usize = 1024;
@@ -75,10 +72,8 @@ pub fn wait_for_go() {
     let _: sys::Result<usize> = sys::read(Fd::STDIN, &mut [0]);
 }
 
-/// A running program does not notice that its file is overwritten, cut off and removed.
-///
-/// A copy of this program runs while its file is overwritten, cut off and removed; then it does
-/// things for which it has to load most of itself.
+/// A running program is not affected when its file is overwritten, truncated and removed, although
+/// most of its pages are loaded afterwards.
 #[guest_test(mutants: &[Mutant::SkipRescue])]
 fn a6_program_overwritten() -> Outcome {
     let own = sys::open(b"/proc/self/exe", abi::O_RDONLY, 0).named("/proc/self/exe")?;
@@ -118,9 +113,7 @@ fn a6_program_overwritten() -> Outcome {
     joined
 }
 
-/// /proc/PID/mem has the bytes of lazy pages, and what is written there is that process's own.
-///
-/// A process's lazy buffer, read and written by another.
+/// /proc/PID/mem shows the bytes of lazy pages; what is written there is private to that process.
 #[guest_test(mutants: &[Mutant::DebuggerSeesZeros, Mutant::WriteSharedFrame])]
 fn a7_debugger() -> Outcome {
     const PAGES: usize = 32;
@@ -170,9 +163,8 @@ fn a7_debugger() -> Outcome {
     child.join()
 }
 
-/// A server that is not trusted is asked for each page once, also where memory is short.
-///
-/// A server that is not trusted, and says something else each time it is asked for the same page.
+/// An untrusted server, which answers differently each time, is asked for each page once, also
+/// under memory pressure.
 #[guest_test(memory_mib: 48, mutants: &[Mutant::AskTwice])]
 fn x3_asked_once() -> Outcome {
     const BYTES: usize = 80 << 20;

@@ -13,10 +13,8 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// Fork shares what was read, and a page is fetched once for all.
-///
-/// Parent, child and grandchild keep what was read, whoever touches first and whatever becomes of
-/// the file.
+/// Parent, child and grandchild keep what was read, whichever of them touches first; each page is
+/// fetched once.
 #[guest_test(mutants: &[Mutant::ForkDropsAssociation])]
 fn a1_fork_shares() -> Outcome {
     const PAGES: usize = 32;
@@ -81,10 +79,7 @@ fn argument(index: usize) -> String {
     text
 }
 
-/// Execve finds its arguments in lazy memory.
-///
-/// Path, vector and strings of execve lie in lazy pages that nobody has touched, of a file that is
-/// gone.
+/// execve reads path, vector and strings from lazy pages of a removed file that nobody has touched.
 #[guest_test(mutants: &[Mutant::ExecLateArguments])]
 fn a2_exec_arguments() -> Outcome {
     let mut strings: Vec<Vec<u8>> =
@@ -129,9 +124,7 @@ pub fn memory_free() -> Outcome<Option<i64>> {
     Ok(Some(lazy::value(&lazy::read_text("/proc/meminfo")?, "MemFree")? << 10))
 }
 
-/// Exit and kill give everything back.
-///
-/// Exit and kill give everything back, many times over.
+/// exit and kill release everything, many times over.
 #[guest_test(mutants: &[Mutant::LeakSpace])]
 fn a3_exit_releases() -> Outcome {
     const PAGES: usize = 256;
@@ -171,10 +164,8 @@ fn a3_exit_releases() -> Outcome {
     meter.expect_system("snapshots_live", 0)
 }
 
-/// Parts of a lazy buffer are unmapped, protected and moved without a fetch.
-///
-/// Parts of a lazy buffer are unmapped, protected, moved: nothing is fetched for that, and every
-/// part keeps its bytes.
+/// Parts of a lazy buffer are unmapped, protected and moved without a fetch, and every part keeps
+/// its bytes.
 #[guest_test(mutants: &[Mutant::SplitForgetsOffset])]
 fn a4_split() -> Outcome {
     const PAGES: usize = 64;
@@ -240,9 +231,8 @@ fn a4_split() -> Outcome {
     meter.expect_system("snapshots_live", -1)
 }
 
-/// Stores after a fork, and after a message was sent, are seen by nobody else.
-///
-/// What parent and child store after a fork is their own, in pages of every kind.
+/// Stores after fork, and after a message was sent, are visible to nobody else, for pages of every
+/// kind.
 #[guest_test(mutants: &[Mutant::ForkLeavesWritable])]
 fn a8_write_protected() -> Outcome {
     let file = File::make("file", 1, 8 * P)?;

@@ -52,9 +52,7 @@ const E4_LOG: &[&str] = &[
     "read #4: of 16 lazy pages 0 were fetched, 0 holes, 0 copied for a store, 0 written by reference; 15 never came",
 ];
 
-/// A trace tells, for each read, what became of its pages.
-///
-/// Reads whose pages have every kind of fate, each a known number of times.
+/// A trace reports, for each read, what became of its pages.
 #[guest_test(log: E4_LOG, mutants: &[Mutant::TraceForgets])]
 fn e4_trace_tells_each_read() -> Outcome {
     if !lazy::present() {

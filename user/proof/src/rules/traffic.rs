@@ -50,9 +50,7 @@ impl Mark {
     }
 }
 
-/// The client counts what a relay between it and the wrapper counts.
-///
-/// The client's own counters are what a relay counts.
+/// The client's counters equal those of a relay between it and the wrapper.
 #[guest_test(mutants: &[Mutant::Miscount])]
 fn e3_relay_agrees() -> Outcome {
     if !lazy::present() {
@@ -99,9 +97,7 @@ fn e3_relay_agrees() -> Outcome {
     meter.expect_system("bytes_fetched", passed.read as i64 - SMALL as i64)
 }
 
-/// By the word of relays on both sides of the wrapper, a copy to another file moves no byte of it.
-///
-/// A copy to another file moves no byte of it, neither to the wrapper nor to the base.
+/// Relays on both sides of the wrapper see no byte of a file that is copied to another file.
 #[guest_test]
 fn w4_no_byte_moves() -> Outcome {
     if !lazy::present() {
@@ -131,10 +127,8 @@ fn w4_no_byte_moves() -> Outcome {
     copy.check(0, LENGTH, pattern(1, 0))
 }
 
-/// By a relay's word, a file written back whole sends the page that changed.
-///
-/// A file written back whole sends the page that changed, and the base gets that and what it is
-/// rescued for.
+/// A relay sees one changed page when a file is written back; the base gets that page and its
+/// rescue.
 #[guest_test]
 fn w2_one_page_moves() -> Outcome {
     if !lazy::present() {

@@ -20,10 +20,8 @@ fn preadv(file: &File, parts: &[[usize; 2]], offset: u64) -> Outcome<usize> {
     .named("preadv")
 }
 
-/// A vector of buffers is filled from one snapshot, whole pages of each lazily.
-///
-/// A buffer less a byte, then a small one: what a C library's fread(3) asks for. Then parts that
-/// begin and end anywhere.
+/// The buffers of a vector are filled from one snapshot, their whole pages lazily: a buffer short
+/// of one byte followed by a small one, as fread(3) uses, and buffers of any alignment.
 #[guest_test(mutants: &[Mutant::VectorPerBuffer])]
 fn r9_one_call_one_snapshot() -> Outcome {
     let file = File::make("file", 1, 64 * P)?;
@@ -55,10 +53,8 @@ fn r9_one_call_one_snapshot() -> Outcome {
     Ok(())
 }
 
-/// Where no part holds a page, the parts are copied out of one snapshot.
-///
-/// More bytes than a message carries, in parts that hold no whole page: copied, but out of one
-/// snapshot. Parts that overlap are filled in order.
+/// Buffers without a whole page are copied from one snapshot, also if the call takes several
+/// messages. Overlapping buffers are filled in order.
 #[guest_test(mutants: &[Mutant::VectorPerBuffer])]
 fn r9_small_parts() -> Outcome {
     const PARTS: usize = 200;
@@ -82,10 +78,8 @@ fn r9_small_parts() -> Outcome {
     buffer.check(5 * PAGE + 5, 3 * PAGE - 5, pattern(1, 5 * P + 5))
 }
 
-/// Counts and errors of vectors are Linux's.
-///
-/// The count ends where the file ends or memory does, in whichever part; EFAULT only where there is
-/// no byte before.
+/// Counts and errors of vectors are Linux's: the count ends at end of file or at the first bad
+/// address; EFAULT only if no byte precedes it.
 #[guest_test]
 fn r9_counts() -> Outcome {
     let file = File::make("file", 1, 10 * P + 10)?;

@@ -22,9 +22,7 @@ fn read_all(file: &File, pages: usize) -> Outcome<Buffer> {
     Ok(buffer)
 }
 
-/// Changes that take no bytes away cost no rescue.
-///
-/// Changes that take no bytes away cost no rescue.
+/// Changes that destroy no bytes cause no rescue.
 #[guest_test]
 fn c7_no_rescue() -> Outcome {
     if !lazy::present() {
@@ -69,9 +67,7 @@ fn rescue_for(readers: usize) -> Outcome<(u64, u64)> {
     Ok(rescued)
 }
 
-/// One rescue serves all who read the same bytes.
-///
-/// One rescue serves all who read the same bytes.
+/// One rescue serves all snapshots of the same bytes.
 #[guest_test(mutants: &[Mutant::RescuePerSnapshot])]
 fn c8_one_rescue() -> Outcome {
     if !lazy::present() {
@@ -84,10 +80,8 @@ fn c8_one_rescue() -> Outcome {
     Ok(())
 }
 
-/// While nobody changes the file a snapshot costs the base nothing.
-///
-/// As long as nobody changes the file, a snapshot is a record in the wrapper's memory and nothing
-/// else.
+/// While nobody changes the file, a snapshot is a record in the wrapper's memory and costs the base
+/// nothing.
 #[guest_test(mutants: &[Mutant::EagerRescue])]
 fn c9_nothing_for_nothing() -> Outcome {
     if !lazy::present() {
@@ -112,9 +106,7 @@ fn c9_nothing_for_nothing() -> Outcome {
     Ok(())
 }
 
-/// With the last association its rescued bytes go.
-///
-/// With the last association its rescued bytes go, and the room that was set aside for more.
+/// When the last association ends, its rescued bytes and its reserved space are freed.
 #[guest_test(mutants: &[Mutant::LeakRescue, Mutant::LeakSnapshot])]
 fn c10_rescue_is_freed() -> Outcome {
     if !lazy::present() {
@@ -159,9 +151,7 @@ fn c10_rescue_is_freed() -> Outcome {
     Ok(())
 }
 
-/// No room is set aside for holes, and nothing is stored for them.
-///
-/// Holes need no room, and when they are written over, nothing is stored for them.
+/// No space is reserved for holes, and nothing is stored when they are overwritten.
 #[guest_test]
 fn r10_holes_need_no_room() -> Outcome {
     if !lazy::present() {
@@ -182,10 +172,8 @@ fn r10_holes_need_no_room() -> Outcome {
     within("behind the island", buffer.check(503 * PAGE, 100 * PAGE, ZEROS))
 }
 
-/// Room for a rescue is set aside, or the read copies.
-///
-/// What a snapshot may need is set aside, or the read copies: a reader never loses its bytes, and a
-/// writer learns in time.
+/// The wrapper reserves the space that a snapshot may need, or the read copies: a reader never
+/// loses bytes, and a writer gets ENOSPC in time.
 #[guest_test(mutants: &[Mutant::NoReservation])]
 fn q1_reservation() -> Outcome {
     if !lazy::present() {
@@ -230,9 +218,7 @@ fn q1_reservation() -> Outcome {
 /// A change of a file.
 type Change = fn(Fd) -> sys::Result<()>;
 
-/// A rescue that fails stops the change, not the reader.
-///
-/// A rescue that fails stops the change, not the reader.
+/// A rescue that fails prevents the change; the reader keeps its bytes.
 #[guest_test]
 fn q1_failed_rescue() -> Outcome {
     if !lazy::present() {
@@ -272,9 +258,7 @@ fn q1_failed_rescue() -> Outcome {
     Ok(())
 }
 
-/// Past the bound on snapshots reads copy.
-///
-/// Past the bound on snapshots reads copy, and the bytes are the same.
+/// Past the limit on snapshots, reads copy and return the same bytes.
 #[guest_test(mutants: &[Mutant::NoSnapshotLimit])]
 fn q4_limits() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;
@@ -305,9 +289,7 @@ fn q4_limits() -> Outcome {
     buffer.check(0, 16 * PAGE, pattern(2, 0))
 }
 
-/// Past the bound on regions reads copy.
-///
-/// Past the bound on regions reads copy, and the bytes are the same.
+/// Past the limit on regions, reads copy and return the same bytes.
 #[guest_test]
 fn q4_regions() -> Outcome {
     const READS: usize = 100;
@@ -338,9 +320,7 @@ fn q4_regions() -> Outcome {
     Ok(())
 }
 
-/// Who stores to more than there is memory is ended, and nobody else.
-///
-/// Who stores to more than there is memory is ended, and nobody else; files and servers work as
+/// A program that stores to more than memory is killed; files, servers and other programs work as
 /// before.
 #[guest_test]
 fn q4_out_of_memory() -> Outcome {

@@ -26,11 +26,8 @@ pub fn check_file(file: &File, offset: usize, length: usize, seed: u64, from: u6
     found.check(0, length, pattern(seed, from))
 }
 
-/// Pages that nobody stored to travel as references, whatever became of their source; the rest as
-/// bytes.
-///
-/// Pages that nobody stored to travel as references, in one message, whatever becomes of their
-/// source; those stored to, and parts of pages, as bytes.
+/// Pages without a store are sent as references in one message, whatever became of their source;
+/// stored-to pages and parts of pages as data.
 #[guest_test(mutants: &[Mutant::StoreIgnoredInRuns])]
 fn w1_references() -> Outcome {
     let source = File::make("source", 1, BYTES as u64)?;
@@ -48,11 +45,8 @@ fn w1_references() -> Outcome {
     check_file(&target, 5 * PAGE + 17 - 100, BYTES - 5 * PAGE - 117, 1, 5 * PAGE as u64 + 17)
 }
 
-/// A vector is written as its bytes in a row would be, in one message: pages of any buffer as
-/// references, the rest as bytes.
-///
-/// A vector is written as its bytes in a row would be: pages of any of its buffers as references,
-/// the rest as bytes, in one message; appended as a whole, and up to where memory ends.
+/// A vector is written as its bytes in sequence would be: whole pages of each buffer as references,
+/// the rest as data, in one message. Also for an append, and up to the first bad address.
 #[guest_test(mutants: &[Mutant::VectorByBytes, Mutant::StoreIgnoredInRuns])]
 fn w1_vectors() -> Outcome {
     const P: u64 = PAGE as u64;
@@ -118,10 +112,7 @@ fn w1_vectors() -> Outcome {
     sys::close(append).named("close")
 }
 
-/// Writing a file back sends its changed pages, and brings back what others changed.
-///
-/// A file that is written back where it came from costs no data but its changed page, and brings
-/// back what others changed.
+/// Writing a file back sends only its changed page and restores what others changed.
 #[guest_test(mutants: &[Mutant::ElideWithoutAsking, Mutant::RestoreSkipped])]
 fn w2_same_place() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;
@@ -138,9 +129,8 @@ fn w2_same_place() -> Outcome {
     check_file(&file, 10 * PAGE, BYTES - 10 * PAGE, 1, 10 * PAGE as u64)
 }
 
-/// A write over its own source is as if the bytes had been read before.
-///
-/// Source and target overlap, by pages and by bytes, both ways: as if read and written eagerly.
+/// If source and target overlap, by pages or by bytes, in either direction, the result is that of
+/// an eager read and write.
 #[guest_test(mutants: &[Mutant::ForwardCopy])]
 fn w3_shifted_overlap() -> Outcome {
     for shift in [PAGE, 3 * PAGE, 1, 1000, PAGE + 1] {
@@ -160,9 +150,7 @@ fn w3_shifted_overlap() -> Outcome {
     Ok(())
 }
 
-/// A copy to another file of the server moves no byte of it.
-///
-/// To another file of the same server: the server copies by itself, and no byte of the file passes.
+/// The server itself copies to another of its files; no byte of the file passes through the client.
 #[guest_test(mutants: &[Mutant::CopyByBytes])]
 fn w4_other_file() -> Outcome {
     let source = File::make("source", 1, BYTES as u64)?;
@@ -177,10 +165,8 @@ fn w4_other_file() -> Outcome {
     check_file(&target, 0, BYTES, 1, 0)
 }
 
-/// An append of a file to itself goes behind its end.
-///
-/// An append goes to the end, in order with those of others, also where it is a reference to the
-/// file itself.
+/// An append is written at the end of the file, in order with other appends, also if it is a
+/// reference to the file itself.
 #[guest_test(mutants: &[Mutant::ElideAppend])]
 fn w6_append() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;
@@ -252,9 +238,7 @@ fn to_another_server(ours: &File, stack: &Stack) -> Outcome {
     Ok(())
 }
 
-/// What goes to a pipe, a device or another server is fetched first, and goes as bytes.
-///
-/// To a pipe, a device, a file of another server: fetched first, and sent as bytes.
+/// Bytes for a pipe, a device or another server are fetched first and sent as data.
 #[guest_test(mutants: &[Mutant::ForeignReference])]
 fn w5_elsewhere() -> Outcome {
     let source = File::make("source", 1, BYTES as u64)?;
@@ -285,11 +269,8 @@ fn changed_since(file: &File, change: impl FnOnce() -> Outcome) -> Outcome<bool>
     Ok(stat.st_mtime as i64 != LONG_AGO)
 }
 
-/// A write of references needs rights and room, moves the times and satisfies fsync like one of
-/// bytes.
-///
-/// A write of references is a write: rights, times, room and fsync are as if it had carried the
-/// bytes.
+/// A write of references checks permissions and space, advances the times and satisfies fsync like
+/// a write of data.
 #[guest_test(mutants: &[Mutant::SilentElide, Mutant::FreeReferences])]
 fn w7_effects() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;

@@ -37,11 +37,8 @@ fn write_and_count(file: &File, buffer: &Buffer, referenced: usize, cleaned: usi
     meter.expect("pages_cleaned", cleaned as i64)
 }
 
-/// What was written stays in place, is not sent again, and outlives changes; its snapshot goes with
-/// it.
-///
-/// What was written stays where it is, is not sent again, outlives changes of the file, and is the
-/// program's own again when it is stored to.
+/// Pages that were written stay mapped, are not sent again and keep their bytes when the file
+/// changes; a store makes them private.
 #[guest_test(mutants: &[Mutant::LeakResultSnapshot])]
 fn w8_after_write() -> Outcome {
     let start = Meter::start()?;
@@ -68,9 +65,7 @@ fn w8_after_write() -> Outcome {
     start.expect_system("snapshots_live", 0)
 }
 
-/// Whole pages of each buffer of a vector are clean after it was written.
-///
-/// The pages of each buffer of a vector, wherever their bytes went, stay in place, and are not sent
+/// Whole pages of each buffer of a written vector are clean: they stay mapped and are not sent
 /// again.
 #[guest_test]
 fn w8_vectors() -> Outcome {
@@ -99,10 +94,8 @@ fn w8_vectors() -> Outcome {
     check_file(&file, 24 + 12 * PAGE, 4 * PAGE, 2, 14 * P)
 }
 
-/// A buffer changed and written back again and again sends the changed page each time.
-///
-/// A buffer that is changed and written back again and again sends the page that was changed, each
-/// time, and needs one snapshot.
+/// A buffer that is changed and written back repeatedly sends the changed page each time and needs
+/// one snapshot.
 #[guest_test]
 fn w8_again() -> Outcome {
     let file = File::make("file", 1, BYTES as u64)?;
@@ -122,9 +115,7 @@ fn w8_again() -> Outcome {
     start.expect_system("snapshots_live", 0)
 }
 
-/// What was written is there for the next reader, without a message for it.
-///
-/// What was written is there for whoever reads it next, without a page-in.
+/// The next reader gets the written pages without a page-in.
 #[guest_test]
 fn w8_shared() -> Outcome {
     let file = File::make("file", 1, 0)?;
@@ -146,10 +137,8 @@ fn w8_shared() -> Outcome {
     within("after stores to what was written", reader.check(0, BYTES, pattern(2, 0)))
 }
 
-/// What was written goes under pressure and comes back.
-///
-/// Under pressure, what was written goes like any clean page, and comes back from its snapshot
-/// although the file has changed.
+/// Written pages are evicted under pressure and fetched from their snapshot, although the file has
+/// changed.
 #[guest_test]
 fn w8_evicted() -> Outcome {
     if !lazy::present() {
@@ -221,10 +210,7 @@ fn write_with(
     Ok(())
 }
 
-/// A page that is stored to during the write stays the program's own.
-///
-/// A page that is stored to while the server writes was written as it was before, and stays the
-/// program's own.
+/// A page that is stored to during the write is written as it was before and stays private.
 #[guest_test(mutants: &[Mutant::AssociateStoredPage, Mutant::LateProtect])]
 fn w8_store_meanwhile() -> Outcome {
     if !lazy::present() {
@@ -253,10 +239,8 @@ fn w8_store_meanwhile() -> Outcome {
 /// What happens to the buffer meanwhile, and what it holds then.
 type Change = fn(&File, &Buffer) -> Outcome;
 
-/// Pages unmapped, read over or protected during the write are left alone, and no snapshot is lost.
-///
-/// Pages that are unmapped, mapped anew, read over, protected or moved while the server writes:
-/// they hold what they should, and nothing is lost.
+/// Pages that are unmapped, remapped, read over, protected or moved during the write are left
+/// alone, and no snapshot leaks.
 #[guest_test]
 fn w8_space_changes_meanwhile() -> Outcome {
     if !lazy::present() {
@@ -332,9 +316,7 @@ fn fill_page(addr: usize, content: Content) -> Outcome {
     Ok(())
 }
 
-/// What was not written is not clean.
-///
-/// The base fails in the middle: the pages that it did not write are not clean.
+/// Pages that the base did not write, because it failed midway, are not clean.
 #[guest_test(mutants: &[Mutant::CleanBeyondWritten])]
 fn w8_short_write() -> Outcome {
     if !lazy::present() {
@@ -363,10 +345,7 @@ fn w8_short_write() -> Outcome {
     start.expect_system("snapshots_live", -1)
 }
 
-/// A write of many messages, appended or unaligned, is clean in all its whole pages.
-///
-/// A write of several messages, to anywhere and from anywhere, also at the end of a file: each
-/// whole page is clean after it.
+/// After a write of several messages, appended or unaligned, each whole page is clean.
 #[guest_test]
 fn w8_many_messages() -> Outcome {
     const LENGTH: usize = 3 * BYTES;
@@ -411,10 +390,8 @@ fn w8_many_messages() -> Outcome {
     Ok(())
 }
 
-/// A large buffer that is filled anew for each write is not made clean again and again.
-///
-/// Whether it pays is learnt: a large buffer that is filled anew for each write becomes clean once,
-/// one that is changed here and there each time.
+/// A large buffer that is refilled for each write is made clean once; one that is changed in places
+/// is made clean each time.
 #[guest_test]
 fn w8_pays() -> Outcome {
     const LARGE: usize = 512 * PAGE;

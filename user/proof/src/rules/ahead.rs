@@ -1,5 +1,5 @@
-//! R1 for reads that are small and in order, which the kernel answers from what it took ahead: the
-//! file may have changed since, and then that shows.
+//! R1 for small sequential reads, which the kernel answers from a read-ahead snapshot: a change of
+//! the file must show in the next read.
 
 use crate::stack::Stack;
 use foundation::mutant::Mutant;
@@ -12,12 +12,12 @@ use user::prelude::*;
 use user::sys::abi;
 
 const P: u64 = PAGE as u64;
-/// Bytes that a read asks for: no divisor of a page.
+/// Bytes of each read; not a divisor of the page size.
 const PIECE: usize = 1500;
-/// Bytes of a file.
+/// Size of each file in bytes.
 const FILE_BYTES: u64 = 40 * P + 123;
 
-/// Who reads a file in order.
+/// A sequential reader of one file.
 struct Reader {
     fd: Fd,
     buffer: Buffer,
@@ -29,7 +29,7 @@ impl Reader {
         Ok(Self { fd: file.reopen()?, buffer: Buffer::new(PIECE)?, at: 0 })
     }
 
-    /// Reads a piece, which must be `expected` bytes long.
+    /// Reads once; the count must be `expected` bytes.
     fn read(&mut self, expected: usize) -> Outcome {
         let count = os::read(self.fd, self.buffer.at(0), PIECE).named("read")?;
         check_eq!(count, expected, "bytes that read gave at {}", self.at);
@@ -37,7 +37,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads whole pieces that hold the pattern of a seed.
+    /// Reads `count` times; the bytes must be the pattern of a seed.
     fn pieces(&mut self, count: usize, seed: u64) -> Outcome {
         for _ in 0..count {
             let at = self.at;
@@ -54,7 +54,7 @@ impl Drop for Reader {
     }
 }
 
-/// A file that is read in order up to its middle, is changed there, and the reader.
+/// A file that was read sequentially up to its middle and is changed there, with its reader.
 fn halfway(name: &str) -> Outcome<(File, Reader)> {
     let file = File::make(name, 1, FILE_BYTES)?;
     let mut reader = Reader::new(&file)?;
@@ -168,7 +168,7 @@ fn q1_reading_ahead_takes_no_room() -> Outcome {
     let meter = Meter::start()?;
     reader.pieces(8, 1)?;
     meter.expect_least("reads_ahead", 1)?;
-    // 60 pages are free, 40 of them set aside.
+    // 60 pages are free, 40 of them reserved.
     filler.overwrite(2, 0, 50 * P)?;
     reader.pieces(8, 1)
 }

@@ -1,4 +1,4 @@
-//! X4: arguments that change under the kernel's eyes.
+//! X4: arguments that another thread changes during the call.
 
 use crate::scripted::{Action, Script, Server, USUAL, content};
 use alloc::boxed::Box;
@@ -14,7 +14,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// What two threads share while one of them changes the other's arguments.
+/// The state that the caller and the thread that changes its arguments share.
 struct Vector {
     parts: [[AtomicUsize; 2]; 2],
     places: [usize; 2],
@@ -24,13 +24,13 @@ struct Vector {
 
 impl Vector {
     extern "C" fn spoil(argument: usize) {
-        // SAFETY: the address of a `Vector` that lives until the thread was waited for.
+        // SAFETY: the address of a `Vector` that lives until the thread was joined.
         let this = unsafe { &*(argument as *const Self) };
         while !this.stop.load(Ordering::SeqCst) {
             let turn = this.turns.fetch_add(1, Ordering::SeqCst);
             let bad = [0, 0xffff_8000_0000_0000, usize::MAX][(turn % 3) as usize];
             this.parts[1][0].store(bad, Ordering::SeqCst);
-            // No length in between: a larger one that is allowed would be obeyed.
+            // Only two lengths alternate: a larger valid one would be obeyed.
             this.parts[0][1].store(usize::MAX - turn as usize % 2, Ordering::SeqCst);
             this.parts[0][1].store(2 * PAGE, Ordering::SeqCst);
             this.parts[1][0].store(this.places[1], Ordering::SeqCst);
@@ -79,7 +79,7 @@ fn x4_arguments_once() -> Outcome {
     Ok(())
 }
 
-/// A call that another thread makes, whose vector is changed while it waits.
+/// A call of another thread, whose vector is changed while the call waits.
 struct Waiting {
     number: u32,
     fd: Fd,
@@ -98,7 +98,7 @@ impl Waiting {
     }
 
     extern "C" fn call(argument: usize) {
-        // SAFETY: the address of a `Waiting` that lives until the thread was waited for.
+        // SAFETY: the address of a `Waiting` that lives until the thread was joined.
         let this = unsafe { &*(argument as *const Self) };
         let vector = &raw const this.parts as usize;
         this.count.store(
@@ -107,8 +107,8 @@ impl Waiting {
         );
     }
 
-    /// Makes the call, and runs `meanwhile`, which returns once the call waits; then the second
-    /// buffer lies at `decoy`, and `go` lets the call go on.
+    /// Makes the call and runs `meanwhile`, which returns once the call waits. Then the second
+    /// buffer is moved to `decoy`, and `go` lets the call continue.
     fn change_while(
         &self,
         meanwhile: impl FnOnce() -> Outcome,
@@ -131,12 +131,11 @@ impl Waiting {
 #[guest_test(mutants: &[Mutant::VectorAgain])]
 fn x4_vector_is_taken_at_the_start() -> Outcome {
     within("writev to a pipe", vector_of_a_writer())?;
-    // Where nobody but the kernel knows when a read waits, nothing can be told.
+    // On Linux nothing shows when a read waits, so the test cannot be done there.
     if lazy::present() { within("preadv from a server", vector_of_a_reader()) } else { Ok(()) }
 }
 
-/// The first part is more than a pipe holds, so the second one's turn comes only when somebody has
-/// read.
+/// The first buffer holds more than the pipe, so the second is used only after a read of the pipe.
 fn vector_of_a_writer() -> Outcome {
     const FIRST: usize = 32 * PAGE;
     let [reader, writer] = sys::pipe(0).named("pipe")?;
@@ -144,7 +143,7 @@ fn vector_of_a_writer() -> Outcome {
     let to = Buffer::filled(FIRST + PAGE, UNTOUCHED)?;
     let call =
         Waiting::new(abi::__NR_writev, writer, [[from.at(0), FIRST], [from.at(FIRST), PAGE]]);
-    // Once a byte has arrived the call has its arguments.
+    // Once a byte has arrived, the call has copied its arguments.
     let meanwhile = || os::readable([reader, reader]).named("poll").map(drop);
     let drain = || {
         let mut done = 0;
@@ -163,8 +162,8 @@ fn vector_of_a_writer() -> Outcome {
     to.check(0, to.len(), pattern(1, 0))
 }
 
-/// The server has been asked, so the call has its arguments; its reply comes when they have
-/// changed.
+/// The request has arrived, so the call has copied its arguments; the reply is sent after the
+/// change.
 fn vector_of_a_reader() -> Outcome {
     const PART: usize = 8 * PAGE;
     let script: Script = Box::new(|_, asked, _| {

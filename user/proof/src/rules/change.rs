@@ -1,4 +1,4 @@
-//! C: what happens to a file after it was read, and what the reader sees of that: nothing.
+//! C: changes to a file after a read, none of which the reader may see.
 
 use crate::stack::Stack;
 use foundation::mutant::Mutant;
@@ -15,7 +15,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// A range of a file as it was read, to be looked at later.
+/// A range of a file as it was read, to be checked later.
 struct Taken {
     buffer: Buffer,
     at: usize,
@@ -24,12 +24,12 @@ struct Taken {
 }
 
 impl Taken {
-    /// Reads a range of a file that is the pattern of a seed. Every tenth page is looked at right
-    /// away: those are resident, the others not.
+    /// Reads a range of a file that holds the pattern of a seed, and touches every tenth page:
+    /// those are resident, the others are lazy.
     fn read(file: &File, seed: u64, at: usize, length: usize, offset: u64) -> Outcome<Self> {
         let buffer = Buffer::filled(at + length + PAGE, UNTOUCHED)?;
         read_lazily(file, &buffer, at, length, offset)?;
-        // Their neighbours shall not come along.
+        // Fault-around would fetch their neighbours.
         let _knobs = lazy::fault_around(1)?;
         for position in (at..at + length).step_by(10 * PAGE) {
             buffer.load(position);
@@ -64,7 +64,7 @@ fn c1_overwrite() -> Outcome {
         taken.push(Taken::read(&file, seed, 100, 30 * PAGE, 5000)?);
         taken.push(Taken::read(&file, seed, 4000, 10 * PAGE + 17, 20 * P)?);
         Child::start("writer", || {
-            // Pieces in any order, then all of it, so that the whole file is of the next version.
+            // Pieces in any order, then everything, so that the whole file is of the next version.
             for _ in 0..8 {
                 let offset = random.below(39 * P);
                 file.overwrite(seed + 1, offset, 1 + random.below(3 * P).min(40 * P - offset - 1))?;
@@ -82,7 +82,7 @@ fn c1_overwrite() -> Outcome {
         sys::close(other).named("close")?;
     }
     check_all("whole file overwritten", &taken)?;
-    // A few bytes here and there; the pages around them come from the live file.
+    // A few bytes at several places; the rest of these pages comes from the live file.
     let last = Taken::read(&file, 6, 55, 39 * PAGE, 1000)?;
     for offset in (0..40 * P - 20).step_by(7777) {
         file.overwrite(7, offset, 17)?;
@@ -125,8 +125,8 @@ fn c2_truncate() -> Outcome {
     check_all("truncated and written", &taken)
 }
 
-/// The names in the tests' directory and in the root directory, which nothing that the wrapper
-/// keeps may join.
+/// The names in the tests' directory and in the root directory. No name of the wrapper's may be
+/// added to them.
 fn names() -> Outcome<Vec<Vec<u8>>> {
     let mut names = user::fs::list(kit::directory().as_bytes()).named("names")?;
     names.extend(user::fs::list(b"/").named("names")?);
@@ -183,8 +183,8 @@ fn c4_rename_over() -> Outcome {
     within("the file that took its name", replaced.check())
 }
 
-/// Closes a file's descriptor early; its drop finds another file of that number at worst, so
-/// /dev/null takes its place.
+/// Closes a file's descriptor early and opens /dev/null under its number, so that the drop of the
+/// file closes that and no other file.
 fn drop_descriptor(file: &File) -> Outcome {
     let null = sys::open(b"/dev/null", abi::O_RDONLY, 0).named("/dev/null")?;
     sys::dup2(null, file.fd).named("dup2")?;
@@ -288,7 +288,7 @@ fn c8_versions() -> Outcome {
         }
         file.overwrite(seed + 1, 0, 40 * P)?;
         if seed % 2 == 0 {
-            // Some go early, and take nothing along that others need.
+            // Some snapshots are closed early; the rescues that others need must stay.
             taken.swap_remove(taken.len() / 2);
         }
     }
@@ -333,7 +333,7 @@ fn c10_gone_on_close() -> Outcome {
     })?;
     closed("all pages stored to", &|buffer| {
         buffer.put(0, buffer.len(), UNTOUCHED);
-        // The buffer itself stays: it is the association that is over.
+        // The buffer stays mapped; only its association has ended.
         buffer.leak();
         Ok(())
     })?;
@@ -370,7 +370,7 @@ fn c10_gone_on_close() -> Outcome {
 #[guest_test(mutants: &[Mutant::SkipRescue])]
 fn c11_ordered() -> Outcome {
     if !lazy::present() {
-        // Linux promises this on some file systems only.
+        // Linux guarantees this on some file systems only.
         return Ok(());
     }
     const BYTES: usize = 24 * PAGE;

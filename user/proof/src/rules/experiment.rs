@@ -1,4 +1,4 @@
-//! E: knobs, the differential oracle, and whether the counters tell the truth.
+//! E: knobs, the differential oracle, and the truth of the counters.
 
 use crate::scripted::{Server, USUAL, content, honest};
 use foundation::mutant::Mutant;
@@ -106,7 +106,7 @@ fn e1_block_size() -> Outcome {
     Ok(())
 }
 
-/// Gathers everything that a program sees into one number: FNV-1a over 64-bit words.
+/// Hashes everything that a program sees: FNV-1a over 64-bit words.
 #[derive(Clone, Copy)]
 struct Seen(u64);
 
@@ -139,7 +139,7 @@ const BUFFERS: u64 = 4;
 const BUFFER_PAGES: u64 = 32;
 const STEPS: u64 = 1500;
 
-/// A long sequence of whatever the seed says, on a few files and buffers.
+/// A long pseudo-random sequence of operations on a few files and buffers.
 struct Session {
     random: Random,
     seen: Seen,
@@ -160,7 +160,7 @@ impl Session {
         })
     }
 
-    /// A place: half of them aligned.
+    /// A file offset or buffer offset; half of them are page-aligned.
     fn offset(&mut self, pages: u64) -> u64 {
         let offset = self.random.below(pages * P);
         if self.random.below(2) == 0 { offset / P * P } else { offset }
@@ -233,8 +233,8 @@ impl Session {
         Ok(())
     }
 
-    /// Another file takes a file's name: renamed over it, or made after it was removed. What was
-    /// read of the old one stays.
+    /// Another file takes a file's name: by rename, or by removal and creation. What was read of
+    /// the old file stays.
     fn replace_file(&mut self, number: usize) -> Outcome {
         let (seed, length) = (self.random.below(1000), self.random.below(FILE_PAGES * P));
         let file = &mut self.files[number];
@@ -247,12 +247,13 @@ impl Session {
             File::make(&format!("session-{number}"), seed, length)?
         };
         core::mem::swap(&mut file.fd, &mut other.fd);
-        // It closes the old descriptor now, and has no name to take away.
+        // The old descriptor is closed now; there is no name to remove.
         other.path.clear();
         Ok(())
     }
 
-    /// A child stores, looks and tells by its status; the parent goes on with what it had.
+    /// A child stores, loads and reports by its exit status; the parent continues with its own
+    /// bytes.
     fn fork(&mut self, buffer: usize, at: usize, length: usize) -> Outcome {
         let mut seen = self.seen;
         let target = &self.buffers[buffer];
@@ -269,7 +270,7 @@ impl Session {
         Ok(())
     }
 
-    /// A part of a buffer is thrown away, moved, or made read-only for a while.
+    /// A part of a buffer is discarded, moved, or read-only for a while.
     fn remap(&mut self, buffer: usize) -> Outcome {
         let first = self.random.below(BUFFER_PAGES - 4) as usize * PAGE;
         let addr = self.buffers[buffer].at(first);
@@ -307,7 +308,7 @@ impl Session {
     }
 }
 
-/// What the session of a seed sees on Linux.
+/// The hash of a seed's session on Linux.
 const ORACLE: [u64; 3] = [0x8b09_8a91_860e_4bfe, 0xdc05_2399_ad04_c92a, 0x5b76_61aa_fa6d_76fe];
 
 /// A long random program gets the same bytes lazily, eagerly and on Linux.
@@ -374,7 +375,7 @@ fn e3_counters() -> Outcome {
     meter.expect_system("snapshots_live", 0)?;
     check_eq!(server.wire.snapshots(), 0, "snapshots that the server still has");
 
-    // A child's counters are its own.
+    // A child has its own counters.
     let file = File::make("file", 1, 16 * P)?;
     Child::start("child", || {
         let meter = Meter::start()?;

@@ -133,7 +133,7 @@ fn r8_short_of_memory() -> Outcome {
     let buffer = Buffer::new(64 * PAGE)?;
     file.read_into(&buffer, 0, 64 * PAGE, 0)?;
     buffer.check(0, 4 * PAGE, pattern(1, 0))?;
-    // With a swap file there is room for all of it.
+    // With a swap file there is space for all of it.
     drop(no_swap);
     let buffer = Buffer::new(LENGTH)?;
     file.read_into(&buffer, 0, LENGTH, 0)?;

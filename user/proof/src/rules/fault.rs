@@ -1,5 +1,4 @@
-//! F: what a touch of a lazy page does, for a program and for the kernel itself, also where the
-//! server fails.
+//! F: page faults on lazy pages, by a program and by the kernel itself.
 
 use crate::scripted::{Action, Script, Server, USUAL, content};
 use alloc::boxed::Box;
@@ -39,7 +38,7 @@ fn f1_load() -> Outcome {
         meter.expect_system_within("fetches", 64 / around as i64, most_fetches)?;
         buffer.check(0, PAGE, UNTOUCHED)?;
         buffer.check(65 * PAGE, PAGE, UNTOUCHED)?;
-        // The same bytes of the same version are there already.
+        // The same bytes of the same version are cached.
         let again = Buffer::new(64 * PAGE)?;
         read_lazily(&file, &again, 0, 64 * PAGE, 10 * P)?;
         again.check(0, 64 * PAGE, pattern(1, 10 * P))?;
@@ -57,7 +56,7 @@ fn f2_store() -> Outcome {
         read_lazily(&file, buffer, 0, 16 * PAGE, 0)?;
     }
     let meter = Meter::start()?;
-    // First touch, and a page that was looked at before.
+    // A first touch, and a page that was loaded before.
     buffers[1].load(9 * PAGE);
     for page in [3, 9] {
         store(buffers[0].at(page * PAGE + 7), 0);
@@ -73,7 +72,7 @@ fn f2_store() -> Outcome {
     }
     buffers[0].check(next, 16 * PAGE - next, pattern(1, next as u64))?;
     within("the other buffer", buffers[1].check(0, 16 * PAGE, pattern(1, 0)))?;
-    // A page stored to all over belongs to nobody but us, and a page beside it is still lazy.
+    // A page that was stored to completely is private; the page beside it is still lazy.
     buffers[1].put(4 * PAGE, PAGE, UNTOUCHED);
     within("beside the page stored to", buffers[1].check(5 * PAGE, 11 * PAGE, pattern(1, 5 * P)))?;
     within("the first buffer", buffers[0].check(4 * PAGE, PAGE, pattern(1, 4 * P)))
@@ -92,7 +91,7 @@ impl Loads {
     }
 
     extern "C" fn run(argument: usize) {
-        // SAFETY: the address of a `Loads` that lives until the threads were waited for.
+        // SAFETY: the address of a `Loads` that lives until the threads were joined.
         let this = unsafe { &*(argument as *const Self) };
         let index = this.next.fetch_add(1, Ordering::SeqCst);
         let byte = proof::kit::load(this.addr);
@@ -102,7 +101,7 @@ impl Loads {
     }
 }
 
-/// Lets whatever can run do so.
+/// Yields until other runnable threads have run.
 pub fn let_others_run() {
     for _ in 0..100 {
         let _: sys::Result<i32> = sys::sched_yield();
@@ -118,7 +117,7 @@ fn hold_page_ins() -> Script {
     )
 }
 
-/// Fails reads of snapshots from a byte on.
+/// Fails reads of snapshots from this byte on.
 pub fn fail_page_ins(from: u64) -> Script {
     Box::new(move |_, asked, reply| {
         if let Request::Read(read) = asked.fields
@@ -131,7 +130,7 @@ pub fn fail_page_ins(from: u64) -> Script {
     })
 }
 
-/// A buffer with a lazy read of file 0 of a server in it.
+/// A buffer that holds a lazy read of file 0 of a server.
 pub fn lazy_buffer(server: &Server, pages: usize) -> Outcome<Buffer> {
     let fd = server.open(0)?;
     let buffer = Buffer::new(pages * PAGE)?;
@@ -198,7 +197,7 @@ fn f3_fetch_outlives_its_starter() -> Outcome {
     Ok(())
 }
 
-/// Makes a buffer mean something else.
+/// Remaps or overwrites a buffer.
 type Change = fn(&Server, &Buffer) -> Outcome;
 
 /// A page that arrives after its address was remapped is not mapped there.
@@ -268,7 +267,7 @@ fn f4_kernel_access() -> Outcome {
     let file = File::make("file", 1, 20 * P)?;
     let buffer = Buffer::new(20 * PAGE)?;
     let [from, to] = sys::pipe(0).named("pipe")?;
-    // From lazy memory into a pipe, across a page border, and into another file.
+    // From lazy memory into a pipe, across a page boundary, and into another file.
     read_lazily(&file, &buffer, 0, 20 * PAGE, 0)?;
     file.overwrite(2, 0, 20 * P)?;
     check_eq!(
@@ -292,7 +291,7 @@ fn f4_kernel_access() -> Outcome {
     let check = Buffer::new(10 * PAGE)?;
     copy.read_into(&check, 0, 10 * PAGE, 0)?;
     within("through a file", check.check(0, 10 * PAGE, pattern(1, 6 * P + 1)))?;
-    // Into lazy memory, so that parts of pages stay.
+    // Into lazy memory, so that parts of pages keep their bytes.
     sys::write_all(to, &[0x61; 5000]).named("write")?;
     check_eq!(
         os::read(from, buffer.at(17 * PAGE + 50), 5000).named("read")?,
@@ -303,7 +302,7 @@ fn f4_kernel_access() -> Outcome {
     buffer.check(17 * PAGE + 50, 5000, Content::Only(0x61))?;
     buffer.check(17 * PAGE + 5050, 3 * PAGE - 5050, pattern(1, 17 * P + 5050))?;
 
-    // A path, and a vector, and a place for results.
+    // A path, a vector and a result buffer.
     let path = format!("{}\0", file.path);
     let words = Buffer::new(4 * PAGE)?;
     let mut text = vec![0x2e; 4 * PAGE];
@@ -354,20 +353,21 @@ fn f4_nothing_consumed() -> Outcome {
         2 * PAGE,
         "bytes into the pipe"
     );
-    // The page cannot be had, and is needed since only a part of it is overwritten.
+    // The page cannot be fetched, and it is needed because only a part of it is overwritten.
     check_eq!(
         os::read(from, buffer.at(5 * PAGE + 100), 1000),
         Err(Errno::EIO),
         "read into a page that cannot be had"
     );
-    // The first page can be had, the second cannot: what was delivered counts, the rest stays.
+    // The first page can be fetched, the second cannot: the count covers what was delivered, the
+    // rest stays in the pipe.
     let count = os::read(from, buffer.at(3 * PAGE + 96), 2 * PAGE - 200).named("read")?;
     check_eq!(count, PAGE - 96, "bytes delivered");
     buffer.check(3 * PAGE + 96, count, pattern(3, 0))?;
     let rest = os::read(from, target.at(0), 2 * PAGE).named("read")?;
     check_eq!(rest, 2 * PAGE - count, "bytes left in the pipe");
     target.check(0, rest, pattern(3, count as u64))?;
-    // Out of such a page: nothing arrives, or what could be had.
+    // From such a page: nothing arrives, or the bytes before it.
     check_eq!(
         os::write(to, buffer.at(6 * PAGE), 100),
         Err(Errno::EIO),
@@ -378,7 +378,7 @@ fn f4_nothing_consumed() -> Outcome {
         3 * PAGE,
         "bytes of the pages that can be had"
     );
-    // A file's offset stays where the bytes could not be delivered.
+    // The file offset does not advance if the bytes could not be delivered.
     let file = File::make("file", 1, 4 * P)?;
     os::seek(file.fd, 100).named("lseek")?;
     check_eq!(
@@ -420,7 +420,7 @@ fn f4_no_lock_while_waiting() -> Outcome {
     server.wait_held()?;
     sys::write_all(to, &[0x62; 10]).named("write")?;
     server.wait_held()?;
-    // Both wait for pages. The pipe, the files, this very address space: all of them work.
+    // Both wait for pages. The pipe, the files and this address space still work.
     let target = Buffer::new(4 * PAGE)?;
     sys::write_all(to, &[0x63; 20]).named("write")?;
     let mut got = [0; 20];
@@ -431,7 +431,7 @@ fn f4_no_lock_while_waiting() -> Outcome {
     sys::fstat(fd).named("fstat")?;
     sys::close(fd).named("close")?;
     Child::start("process", || Ok(()))?.join()?;
-    // Something for the reader, which may have lost its bytes to us.
+    // Data for the reader, whose bytes this thread may have consumed.
     sys::write_all(to, &[0x64; 40]).named("write")?;
     server.release()?;
     for waiter in waiters {

@@ -1,4 +1,4 @@
-//! R10: holes are told with the snapshot, cost nothing, and are rescued as holes.
+//! R10: holes come with the snapshot, cost nothing, and are rescued as holes.
 
 use foundation::mutant::Mutant;
 use proof::check;

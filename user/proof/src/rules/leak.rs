@@ -1,5 +1,5 @@
-//! X5: nothing that programs do leaves anything behind. The test only does it; `leaks`, which it
-//! runs under, looks.
+//! X5: programs leave nothing behind. This test only runs them; `leaks`, under which it runs,
+//! checks.
 
 use foundation::mutant::Mutant;
 use proof::guest_test;
@@ -22,7 +22,7 @@ fn x5_nothing_leaks() -> Outcome {
     let ended = Child::start("a reader that ends", || {
         let buffer = Buffer::new(LENGTH + PAGE)?;
         file.read_into(&buffer, 5, LENGTH, 0)?;
-        // A rescue for the rest, a private page, a page that stays lazy; and a child that shares
+        // A rescue for the rest, a private page, a page that stays lazy, and a child that shares
         // them.
         file.overwrite(2, 10 * P, 10 * P)?;
         buffer.check(12 * PAGE, PAGE, pattern(1, 12 * P - 5))?;
@@ -31,7 +31,7 @@ fn x5_nothing_leaks() -> Outcome {
             buffer.check(PAGE, LENGTH - PAGE, pattern(1, P - 5)).or(Ok(()))
         })?
         .join()?;
-        // Left as it is: exit has to give it back.
+        // Left mapped: exit must release it.
         buffer.leak();
         Ok(())
     })?;
@@ -49,7 +49,7 @@ fn x5_nothing_leaks() -> Outcome {
     })?;
     gate.pass()?;
     killed.kill()?;
-    // What is read and written by reference on the way of a server that goes.
+    // Reads, and writes by reference, through a server that is being unmounted.
     if lazy::present() {
         let stack = crate::stack::Stack::mount("leaks", 8 << 20)?;
         let file = File::make_in(&stack.path, "file", 1, LENGTH as u64)?;

@@ -60,8 +60,7 @@ fn run(args: &Args) -> i32 {
         return 2;
     }
     lazy::load_program();
-    // Most tests look at a few pages: reads of so few are copied otherwise, since most programs
-    // look at all of them.
+    // Most tests touch a few pages. By default reads of so few pages are copied.
     if lazy::present()
         && let Err(failure) = lazy::write_text("/proc/sys/lazy/min_lazy_pages", "2")
     {
@@ -83,7 +82,7 @@ fn run(args: &Args) -> i32 {
     failed.into()
 }
 
-/// Runs the tests of these names, or all of them with `--all`; whether any failed.
+/// Runs the tests of these names, or all of them with `--all`. Returns whether any failed.
 fn run_named(names: &Args) -> bool {
     let all = names == [b"--all"];
     let mut failed = false;
@@ -104,7 +103,7 @@ fn run_named(names: &Args) -> bool {
     failed
 }
 
-/// Chooses a mutant in the kernel, and prints which.
+/// Chooses a mutant in the kernel and prints its name.
 fn choose_mutant(mutant: &[u8]) -> Outcome {
     const KNOB: &str = "/proc/sys/lazy/mutant";
     lazy::write_text(KNOB, &String::from_utf8_lossy(mutant))?;

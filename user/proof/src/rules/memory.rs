@@ -1,7 +1,7 @@
-//! Q2 to Q4 and F8: what becomes of pages when there are more of them than memory.
+//! Q2 to Q4 and F8: more pages than memory.
 //!
-//! Nothing here depends on how much memory the machine has but that it is less than the buffers:
-//! each attribute says how much.
+//! The tests only assume that the machine has less memory than their buffers; each attribute says
+//! how much it has.
 
 use crate::scripted::{Server, Setting, USUAL, content, honest};
 use foundation::mutant::Mutant;
@@ -18,25 +18,25 @@ use user::sys::abi;
 const P: u64 = PAGE as u64;
 const MIB: usize = 1 << 20;
 
-/// A server of large files, which it makes up.
+/// A server of large files with generated contents.
 fn large_files(name: &str, bytes: usize) -> Outcome<Server> {
     Server::mount(name, Setting { size: bytes as u64, ..USUAL }, honest())
 }
 
-/// Pages in the swap file, once the kernel has heard of all that ended.
+/// Pages in the swap file, after the kernel has released those of processes that exited.
 fn swapped() -> Outcome<i64> {
     let text = lazy::read_text("/proc/meminfo")?;
     check!(lazy::value(&text, "SwapTotal")? > 0, "there is no swap file");
     Ok((lazy::value(&text, "SwapTotal")? - lazy::value(&text, "SwapFree")?) / (P as i64 / 1024))
 }
 
-/// Whatever is in the swap file must be some living process's.
+/// Every page in the swap file must belong to a living process.
 fn nothing_lost(when: &str) -> Outcome {
     let mut theirs = 0;
     let names = user::fs::list(b"/proc").named("/proc")?;
     for pid in names.iter().filter_map(|name| core::str::from_utf8(name).ok()?.parse::<u32>().ok())
     {
-        // It may have ended meanwhile.
+        // It may have exited meanwhile.
         if let Ok(status) = lazy::read_text(&format!("/proc/{pid}/status")) {
             theirs += lazy::value(&status, "VmSwap")? / (P as i64 / 1024);
         }
@@ -135,7 +135,7 @@ fn q3_swap() -> Outcome {
     let buffer = Buffer::new(bytes)?;
     buffer.put(0, bytes, pattern(5, 0));
     buffer.check(0, bytes, pattern(5, 0))?;
-    // Here and there, in no order; and what is stored there then.
+    // Stores and loads in random order.
     for step in 0..2000 {
         let page = proof::kit::word(9, step) as usize % (bytes / PAGE);
         buffer.check(page * PAGE + 8, PAGE - 8, pattern(5, page as u64 * P + 8))?;
@@ -325,7 +325,7 @@ fn f8_under_pressure() -> Outcome {
             for turn in 0..6 {
                 let buffer = Buffer::new(FILE)?;
                 read_lazily(file, &buffer, 0, FILE, 0)?;
-                // The next version is written while this one is still to be looked at.
+                // The next version is written while this one is still being checked.
                 file.overwrite(seed + turn + 1, 0, FILE as u64)?;
                 within(format!("turn {turn}"), buffer.check(0, FILE, pattern(seed + turn, 0)))?;
             }

@@ -1,4 +1,4 @@
-//! F5 and F7: a page that its server cannot deliver, and a server that does not answer.
+//! F5 and F7: a page that its server cannot deliver, and a server that does not reply.
 
 use crate::fault::{fail_page_ins, lazy_buffer, let_others_run};
 use crate::scripted::{Action, Script, Server, USUAL, content};
@@ -71,9 +71,9 @@ fn f5_page_in_error() -> Outcome {
     for fd in [from, to] {
         sys::close(fd).named("close")?;
     }
-    // Pages before the bad ones can be had, resident or not.
+    // Pages before the bad ones can be fetched, resident or not.
     buffer.check(0, 16 * PAGE, content(0, 0, 0))?;
-    // Elsewhere life goes on, also in the bad pages once they mean something else.
+    // Other memory works, and so do the bad pages after they are remapped.
     let fd = server.open(1)?;
     check_eq!(
         os::pread(fd, buffer.at(16 * PAGE), 16 * PAGE, 0).named("pread")?,
@@ -139,8 +139,7 @@ fn f7_killable() -> Outcome {
         server.wait_held()?;
         within(what, child.kill())?;
         server.release()?;
-        // The server answers late; then something that is answered at once, as a sign that it is
-        // through.
+        // The server replies late; then it answers another request, as a sign that it has finished.
         sys::stat(server.file(1).as_bytes()).named("stat")?;
         sys::stat(server.file(1).as_bytes()).named("stat")?;
         check_eq!(server.wire.snapshots(), 0, "snapshots left open after a kill in {what}");

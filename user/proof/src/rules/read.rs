@@ -1,4 +1,4 @@
-//! R: what read(2) gives, and where.
+//! R: what read(2) returns and where it stores it.
 
 use crate::scripted::{self, Action, Server, USUAL};
 use alloc::boxed::Box;
@@ -38,7 +38,7 @@ fn r1_one_instant() -> Outcome {
 #[guest_test]
 fn r1_one_instant_under_writes() -> Outcome {
     if !lazy::present() {
-        // Linux promises this on some file systems only.
+        // Linux guarantees this on some file systems only.
         return Ok(());
     }
     const BYTES: usize = 48 * PAGE;
@@ -146,7 +146,7 @@ fn r2_count() -> Outcome {
 fn r2_position_lock() -> Outcome {
     const CHUNK: usize = 5 * PAGE + 24;
     const CHUNKS: usize = 120;
-    // Every word of the file is its own number.
+    // Every word of the file holds its own index.
     let file = File::make("file", 0, 0)?;
     let words: Vec<u8> = (0..(CHUNK * CHUNKS / 8) as u64).flat_map(u64::to_le_bytes).collect();
     for (index, chunk) in words.chunks(1 << 16).enumerate() {
@@ -312,7 +312,7 @@ fn r5_errors_as_eager() -> Outcome {
     meter.expect_system("snapshots_live", 0)
 }
 
-/// A read that a thread carries out.
+/// A read of another thread.
 struct ThreadRead {
     fd: Fd,
     addr: usize,
@@ -322,7 +322,7 @@ struct ThreadRead {
 
 impl ThreadRead {
     extern "C" fn run(argument: usize) {
-        // SAFETY: the address of a `ThreadRead` that lives until the thread was waited for.
+        // SAFETY: the address of a `ThreadRead` that lives until the thread was joined.
         let this = unsafe { &*(argument as *const Self) };
         let result = match os::pread(this.fd, this.addr, this.length, 0) {
             Ok(count) => count as i64,
@@ -384,7 +384,7 @@ fn r5_space_changes_meanwhile() -> Outcome {
             within(what, buffer.check(half, half, UNTOUCHED))?;
         }
         drop(buffer);
-        // The server has seen every close that was sent before this request.
+        // The server has received every close that was sent before this request.
         sys::fstat(fd).named("fstat")?;
         check_eq!(server.wire.snapshots(), 0, "snapshots open, buffer {what}");
     }
@@ -408,7 +408,7 @@ fn r6_reread() -> Outcome {
     buffer.check(at, length, pattern(2, 500))?;
     buffer.check(at + length, buffer.len() - at - length, pattern(1, (at + length) as u64))?;
 
-    // Covered wholly: nothing is fetched, and what stood there is let go of.
+    // Covered completely: nothing is fetched, and the old association is dropped.
     let buffer = Buffer::new(32 * PAGE)?;
     let meter = Meter::start()?;
     for seed in 4..8 {
@@ -431,7 +431,7 @@ fn r7_frames_are_never_written() -> Outcome {
         Outcome::Ok(buffer)
     };
     let [from, to] = sys::pipe(0).named("pipe")?;
-    // Whole pages, a piece that spares fragments, a small copy, and bytes from a pipe.
+    // Whole pages, a range with fragments, a small copy, and bytes from a pipe.
     let reads: [(usize, usize); 3] =
         [(0, 16 * PAGE), (3 * PAGE + 9, 5 * PAGE), (8 * PAGE + 1, 100)];
     for (at, length) in reads {

@@ -1,4 +1,4 @@
-//! X: rights, handles, and servers that lie or die.
+//! X: permissions, handles, and servers that send false replies or die.
 
 use crate::scripted::{Action, Reply, Script, Server, USUAL, content, honest};
 use alloc::boxed::Box;
@@ -30,7 +30,7 @@ fn x6_times() -> Outcome {
     let accessed = || -> Outcome<i64> { Ok(sys::fstat(file.fd).named("fstat")?.st_atime as i64) };
     make_old()?;
     read_lazily(&file, &buffer, 0, 64 * PAGE, 0)?;
-    // Linux may be told not to keep access times.
+    // A Linux mount may not keep access times.
     if lazy::present() {
         check!(accessed()? > OLD_S, "the read did not move the access time");
     }
@@ -75,7 +75,7 @@ fn x2_handles_are_the_kernels() -> Outcome {
     let file = server.open(0)?;
     let buffer = Buffer::new(16 * PAGE)?;
     check_eq!(os::pread(file, buffer.at(0), 16 * PAGE, 0).named("pread")?, 16 * PAGE, "bytes read");
-    // A request in the kernel's name: close everything that may be open.
+    // A forged request of the kernel: close every handle that may be open.
     let before = server.wire.messages_in();
     for handle in 1..20 {
         let request =
@@ -90,7 +90,7 @@ fn x2_handles_are_the_kernels() -> Outcome {
     sys::close(file).named("close")
 }
 
-/// A change of a reply that makes it a lie.
+/// A change that makes a reply false.
 type Lie = fn(&mut Reply, Tag);
 
 fn snapshot_lie(reply: &mut Reply, tag: Tag, change: fn(&mut Snapshotted)) {
@@ -113,7 +113,7 @@ fn hole_lie(reply: &mut Reply, tag: Tag, holes: &[(u64, u64)]) {
     reply.set::<fsproto::Snapshot>(tag, &fields);
 }
 
-/// Lies in the reply to Snapshot.
+/// False replies to Snapshot.
 const SNAPSHOT_LIES: &[(&str, Lie)] = &[
     ("more than was asked for", |reply, tag| {
         snapshot_lie(reply, tag, |fields| fields.length += ByteCount(1))
@@ -163,7 +163,7 @@ const SNAPSHOT_LIES: &[(&str, Lie)] = &[
     ("unknown flags", |reply, _| reply.head[10..12].copy_from_slice(&0xffffu16.to_le_bytes())),
 ];
 
-/// Lies in the reply to Read.
+/// False replies to Read.
 const READ_LIES: &[(&str, Lie)] = &[
     ("fewer bytes", |reply, tag| {
         reply.payload.truncate(100);
@@ -184,13 +184,13 @@ const READ_LIES: &[(&str, Lie)] = &[
     }),
 ];
 
-/// Whether a lie leaves the request without any reply that the kernel can know for one: then the
-/// reader waits, and can be killed.
+/// Whether the kernel cannot recognise the reply as one to its request. Then the reader waits, and
+/// can be killed.
 fn is_no_reply(lie: &str) -> bool {
     ["no reply at all but a request", "unknown flags", "an error that is none"].contains(&lie)
 }
 
-/// Reads 20 pages of file 0 and looks at all of them: the right bytes, or an error, or a signal.
+/// Reads 20 pages of file 0 and touches all of them: the right bytes, an error, or a signal.
 fn reader_of(server: &Server) -> Outcome<Child> {
     Child::start("reader", || {
         let fd = server.open(0)?;
@@ -207,7 +207,7 @@ fn reader_of(server: &Server) -> Outcome<Child> {
     })
 }
 
-/// How a reader of a bad server may end: well, or by SIGBUS.
+/// How a reader of a bad server may end: successfully, or by SIGBUS.
 fn check_end(what: &str, child: Child) -> Outcome {
     let status = child.status()?;
     let fine = status.exit_code() == Some(0) || status.signal() == Some(abi::SIGBUS as i32);
@@ -215,7 +215,7 @@ fn check_end(what: &str, child: Child) -> Outcome {
     Ok(())
 }
 
-/// The rest of the system is as it was.
+/// The rest of the system works as before.
 fn check_system(what: &str, meter: &Meter) -> Outcome {
     within(what, meter.expect_system("snapshots_live", 0))?;
     let file = File::make("file", 1, 8 * P)?;
@@ -243,8 +243,8 @@ fn x5_lies() -> Outcome {
             let server = Server::mount("x5", USUAL, script)?;
             let child = reader_of(&server)?;
             if is_no_reply(what) {
-                // It is held back only so that we know of it; then it arrives, and the reader goes
-                // on waiting.
+                // The reply is held back so that the test can see it; after its release the reader
+                // still waits.
                 server.wait_held()?;
                 server.release()?;
                 sys::stat(server.file(1).as_bytes()).named("stat")?;
@@ -304,7 +304,7 @@ fn x5_garbage() -> Outcome {
         let script: Script = Box::new(move |_, asked, reply| {
             let mut random = proof::random::Random::new(seed * 1000 + asked.nth);
             if matches!(asked.op, Op::Snapshot | Op::Read | Op::GetAttr) && random.below(2) == 0 {
-                // The tag and the direction stay, so that the rest is looked at.
+                // Tag and direction stay, so that the kernel decodes the rest.
                 for _ in 0..1 + random.below(6) {
                     let at = random.below(HEADER_BYTES as u64) as usize;
                     if !(4..14).contains(&at) {
@@ -319,8 +319,8 @@ fn x5_garbage() -> Outcome {
         });
         let server = Server::mount("x5", USUAL, script)?;
         for _ in 0..10 {
-            // Random heads can say that the file is shorter, which is not for the kernel to doubt;
-            // so only its standing is checked.
+            // A random header can say that the file is shorter, which the kernel must believe. So
+            // the test only checks that the kernel survives.
             let child = Child::start("reader of garbage", || {
                 let fd = server.open(0)?;
                 let buffer = Buffer::new(22 * PAGE)?;
@@ -382,7 +382,7 @@ fn x5_server_dies() -> Outcome {
         drop(server);
         check_system(&what, &meter)?;
     }
-    // What is resident stays, for good.
+    // Resident pages stay valid.
     let script: Script =
         Box::new(
             |_, asked, _| {

@@ -1,9 +1,10 @@
-//! A small file server under a test's thumb: honest until the test's script says otherwise.
+//! A small file server that a test controls by a script.
 //!
-//! It serves the files `f0` to `f9`, of one size, full of a pattern, read-only, with snapshots.
-//! Every reply goes through the script, which may change it, hold it back until the test releases
-//! it, send it twice or never, or end the server. What passes is counted in memory that the test
-//! shares. One process, one request at a time, marked as a server (F8) unless told otherwise.
+//! It serves the files `f0` to `f9`, read-only, all of one size and filled with a pattern, with
+//! snapshots. Every reply passes through the script, which may change it, hold it until the test
+//! releases it, send it twice or never, or end the server. Messages are counted in memory that the
+//! test shares. It is one process that serves one request at a time, marked as a server (F8) by
+//! default.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -22,52 +23,52 @@ use user::prelude::*;
 
 /// A reply before it is sent.
 pub struct Reply {
-    /// 128 bytes.
+    /// The message header, 128 bytes.
     pub head: [u8; HEADER_BYTES],
-    /// What follows.
+    /// The bytes after the header.
     pub payload: Vec<u8>,
 }
 
 impl Reply {
-    /// Turns it into an error.
+    /// Replaces it by an error reply.
     pub fn fail(&mut self, op: Op, tag: Tag, error: Status) {
         *self = Self { head: error_reply(op as u16, tag, error), payload: Vec::new() };
     }
 
-    /// Puts other fields into it, keeping the payload and its length.
+    /// Replaces the fields; payload and its length stay.
     pub fn set<O: Operation>(&mut self, tag: Tag, fields: &O::Reply) {
         self.head = O::reply(tag, fields, self.payload.len());
     }
 }
 
-/// What becomes of a reply.
+/// What the server does with a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is sent.
+    /// Send it.
     Send,
-    /// It is sent when the test says so.
+    /// Hold it until the test releases it.
     Hold,
-    /// It is sent, and sent again.
+    /// Send it twice.
     Twice,
-    /// The server ends instead.
+    /// End the server instead.
     Die,
 }
 
 /// A request as the script sees it.
 pub struct Asked {
-    /// The operation.
+    /// The requested operation.
     pub op: Op,
-    /// Which request of this operation it is, from 1.
+    /// Sequence number among the requests of this operation, from 1.
     pub nth: u64,
-    /// To be repeated by the reply.
+    /// The request's tag, which the reply repeats.
     pub tag: Tag,
-    /// The fields.
+    /// The decoded fields.
     pub fields: Request,
-    /// Whether its handle is that of a snapshot.
+    /// Whether the request's handle is a snapshot.
     pub of_snapshot: bool,
 }
 
-/// Decides about replies; runs in the server's process.
+/// Decides about each reply; runs in the server's process.
 pub type Script = Box<dyn FnMut(&Wire, &Asked, &mut Reply) -> Action>;
 
 /// Sends every reply as it is.
@@ -82,7 +83,7 @@ const GENERATION: usize = 66;
 const SNAPSHOTS: usize = 67;
 const MESSAGES_IN: usize = 68;
 
-/// What the test and the server share.
+/// The counters and flags that test and server share.
 pub struct Wire(Buffer);
 
 impl Wire {
@@ -119,31 +120,31 @@ impl Wire {
         self.get(SNAPSHOTS)
     }
 
-    /// Changes all files' bytes; snapshots keep theirs.
+    /// Changes the bytes of all files; snapshots keep theirs.
     pub fn change_files(&self) {
         self.add(GENERATION, 1);
     }
 }
 
-/// How the server presents itself.
+/// How the server is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Bytes of each file.
+    /// Size of each file in bytes.
     pub size: u64,
-    /// Whether it declares snapshots.
+    /// Whether it declares the snapshot feature.
     pub snapshots: bool,
     /// Whether it marks itself as a server.
     pub marked: bool,
 }
 
-/// A usual setting.
+/// The default set-up.
 pub const USUAL: Setting = Setting { size: 256 * PAGE as u64, snapshots: true, marked: true };
 
 /// A running server and its mount. Unmounted and killed when dropped.
 pub struct Server {
-    /// The directory it is mounted on.
+    /// Path of the mount point.
     pub path: String,
-    /// What it counts.
+    /// The shared counters.
     pub wire: Wire,
     held: Gate,
     release: Gate,
@@ -160,7 +161,7 @@ impl Server {
         mounted.map(|()| server)
     }
 
-    /// Starts a server that is not mounted yet; the descriptor is for mount(2).
+    /// Starts a server without mounting it; the descriptor is for mount(2).
     pub fn start(name: &str, setting: Setting, script: Script) -> Outcome<(Self, Fd)> {
         let path = format!("/mnt/{name}");
         match sys::mkdir(path.as_bytes(), 0o755) {
@@ -190,22 +191,22 @@ impl Server {
         Ok((Self { path, wire, held, release, _process: process }, ours))
     }
 
-    /// The path of a file.
+    /// The path of file `number`.
     pub fn file(&self, number: u64) -> String {
         format!("{}/f{number}", self.path)
     }
 
-    /// Opens a file.
+    /// Opens file `number` for reading.
     pub fn open(&self, number: u64) -> Outcome<Fd> {
         sys::open(self.file(number).as_bytes(), sys::abi::O_RDONLY, 0).named(self.file(number))
     }
 
-    /// Waits until the server holds back a reply.
+    /// Waits until the server holds a reply.
     pub fn wait_held(&self) -> Outcome {
         self.held.pass()
     }
 
-    /// Lets the server send all that it holds back.
+    /// Lets the server send all replies that it holds.
     pub fn release(&self) -> Outcome {
         self.release.open()
     }
@@ -218,7 +219,7 @@ impl Drop for Server {
     }
 }
 
-/// What file `number` holds from `from` on, after so many changes.
+/// The bytes of file `number` from offset `from` on, after `generation` changes.
 pub fn content(number: u64, generation: u64, from: u64) -> Content {
     pattern(seed(number, generation), from)
 }
@@ -234,7 +235,7 @@ enum Object {
     Snapshot { number: u64, generation: u64, offset: u64, length: u64 },
 }
 
-/// The server's own side.
+/// The state of the server's process.
 struct Serving<'a> {
     setting: Setting,
     wire: &'a Wire,
@@ -266,7 +267,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Takes one message. False when there will be no more.
+    /// Serves one message. Returns false at the end of the connection.
     fn serve(&mut self, payload: &Pages) -> Outcome<bool> {
         let mut head = [0; HEADER_BYTES];
         let parts = [

@@ -1,4 +1,4 @@
-//! A5 to A7 and X3: who shares frames with whom, who sees whose memory, and who is asked how often.
+//! A5 to A7 and X3: shared frames, other processes' memory, and untrusted servers.
 
 use crate::scripted::{Action, Server, Setting, USUAL, content};
 use alloc::boxed::Box;
@@ -51,7 +51,7 @@ fn a5_shared_frames() -> Outcome {
     check!(taken < PAGES as i64 / 4, "the second reader of {PAGES} pages took {taken} frames");
     meter.expect_system("reads_lazy", 2)?;
     meter.expect_system("pages_fetched", PAGES as i64)?;
-    // What one stores is not the other's.
+    // The stores of one are not visible to the other.
     let buffer = Buffer::new(PAGES * PAGE)?;
     read_lazily(&file, &buffer, 0, PAGES * PAGE, 0)?;
     (0..PAGES).for_each(|page| store(buffer.at(page * PAGE), 0));
@@ -62,11 +62,10 @@ fn a5_shared_frames() -> Outcome {
     second.kill()
 }
 
-/// Option of this program: it says so on descriptor 0, waits there for a word, and goes on only
-/// then.
+/// Option of this program: report on descriptor 0, wait there for a byte, and only then continue.
 pub const LATE: &str = "--late";
 
-/// That.
+/// Does what [`LATE`] asks for.
 pub fn wait_for_go() {
     let _: sys::Result<usize> = sys::write(Fd::STDIN, b"r");
     let _: sys::Result<usize> = sys::read(Fd::STDIN, &mut [0]);
@@ -101,7 +100,7 @@ fn a6_program_overwritten() -> Outcome {
     })?;
     sys::close(theirs).named("close")?;
     check_eq!(sys::read(ours, &mut [0]).named("the copy's word")?, 1, "bytes of it");
-    // Linux does not let a running program be written to.
+    // Linux refuses writes to a running program.
     if lazy::present() {
         copy.overwrite(1, 0, length)?;
         sys::ftruncate(copy.fd, ByteCount(100)).named("ftruncate")?;
@@ -155,7 +154,7 @@ fn a7_debugger() -> Outcome {
         "what is read where nothing is mapped"
     );
     sys::close(memory).named("close")?;
-    // What it wrote is nobody else's.
+    // Its stores are not visible to anyone else.
     let other = Buffer::new(PAGES * PAGE)?;
     read_lazily(&file, &other, 0, PAGES * PAGE, 0)?;
     other.check(0, PAGES * PAGE, pattern(1, 0))?;

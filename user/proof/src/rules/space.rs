@@ -1,4 +1,4 @@
-//! A: what fork, exec, exit and changes of mappings do to lazy pages.
+//! A: fork, exec, exit and changes of mappings on lazy pages.
 
 use foundation::mutant::Mutant;
 use proof::guest_test;
@@ -41,7 +41,7 @@ fn a1_fork_shares() -> Outcome {
         buffer.check(5 * PAGE + 1, 27 * PAGE - 1, pattern(1, 5 * P + 1))
     })?;
     file.overwrite(2, 0, PAGES as u64 * P)?;
-    // The parent's own association ends; the children's do not.
+    // The parent's own association ends; those of the children do not.
     drop(buffer);
     meter.expect_system("snapshots_live", 1)?;
     go.open()?;
@@ -49,12 +49,12 @@ fn a1_fork_shares() -> Outcome {
     go_late.open()?;
     late.join()?;
     meter.expect_system("snapshots_live", 0)?;
-    // A page is fetched once for all.
+    // Each page is fetched once.
     meter.expect_system_within("pages_fetched", PAGES as i64, PAGES as i64)
 }
 
-/// The hidden mode of this program that `a2_exec_arguments` runs: its arguments must be what the
-/// test wrote.
+/// The hidden mode of this program that `a2_exec_arguments` executes: its arguments must be what
+/// the test wrote.
 pub fn exec_target(args: &Args) -> i32 {
     let expected: Vec<String> = (0..ARGUMENTS).map(argument).collect();
     let got = args.get(2..).unwrap_or_default();
@@ -66,7 +66,7 @@ pub fn exec_target(args: &Args) -> i32 {
     1
 }
 
-/// Its name on the command line.
+/// The name of that mode on the command line.
 pub const EXEC_TARGET: &str = "--exec-target";
 const EXEC_OK: i32 = 42;
 const ARGUMENTS: usize = 40;
@@ -116,7 +116,7 @@ fn a2_exec_arguments() -> Outcome {
     Ok(())
 }
 
-/// `MemFree` in bytes; nothing on Linux, where others use memory too.
+/// `MemFree` in bytes; zero on Linux, where other programs use memory too.
 pub fn memory_free() -> Outcome<Option<i64>> {
     if !lazy::present() {
         return Ok(None);
@@ -146,7 +146,7 @@ fn a3_exit_releases() -> Outcome {
         ready.pass()?;
         if how == 0 { child.join() } else { child.kill() }
     };
-    // The first ones fill caches.
+    // The first rounds fill caches.
     run(0)?;
     run(1)?;
     let before = memory_free()?;
@@ -171,7 +171,7 @@ fn a4_split() -> Outcome {
     const PAGES: usize = 64;
     let file = File::make("file", 1, PAGES as u64 * P + 777)?;
     let buffer = Buffer::new((PAGES + 8) * PAGE)?;
-    // The file offset is odd: a page's place in the snapshot is not its place in the file.
+    // The file offset is not aligned: offsets within pages of file and snapshot differ.
     read_lazily(&file, &buffer, 0, PAGES * PAGE, 777)?;
     let at = |page: usize| pattern(1, 777 + page as u64 * P);
     buffer.check(40 * PAGE, PAGE, at(40))?;
@@ -181,17 +181,17 @@ fn a4_split() -> Outcome {
     os::mprotect(buffer.at(20 * PAGE), 4 * PAGE, abi::PROT_READ).named("mprotect")?;
     os::mprotect(buffer.at(22 * PAGE), PAGE, abi::PROT_NONE).named("mprotect")?;
     os::mprotect(buffer.at(22 * PAGE), PAGE, os::READ_WRITE).named("mprotect")?;
-    // To another place, larger than it was: what is new is zero.
+    // Moved and enlarged: the new part is zero.
     let moved = os::mremap(buffer.at(30 * PAGE), 4 * PAGE, 6 * PAGE).named("mremap")?;
-    // Onto a place that is told, and out of the middle of what was moved.
+    // Moved to a fixed address, from the middle of what was moved.
     let target = Buffer::filled(8 * PAGE, UNTOUCHED)?;
     let told =
         os::mremap_to(moved + PAGE, 2 * PAGE, 2 * PAGE, target.at(3 * PAGE)).named("mremap")?;
     check_eq!(told, target.at(3 * PAGE), "address after mremap");
-    // Cut short at the end.
+    // Truncated at the end.
     let cut = os::mremap(buffer.at(60 * PAGE), 4 * PAGE, 2 * PAGE).named("mremap")?;
     check_eq!(cut, buffer.at(60 * PAGE), "address after a cut");
-    // Into the middle, something fresh.
+    // New memory in the middle.
     os::mmap(buffer.at(50 * PAGE), 2 * PAGE, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
         .named("mmap")?;
     meter.expect_system("fetches", 0)?;
@@ -214,7 +214,7 @@ fn a4_split() -> Outcome {
     os::munmap(moved, PAGE).named("munmap")?;
     os::munmap(moved + 3 * PAGE, 3 * PAGE).named("munmap")?;
 
-    // What is protected stays protected, lazy or not.
+    // Protected pages stay protected, lazy or not.
     let status = Child::start("storing process", || {
         store(buffer.at(21 * PAGE), 1);
         Ok(())
@@ -237,7 +237,7 @@ fn a4_split() -> Outcome {
 fn a8_write_protected() -> Outcome {
     let file = File::make("file", 1, 8 * P)?;
     let buffer = Buffer::filled(12 * PAGE, UNTOUCHED)?;
-    // Pages 0 to 3 lazy and untouched, 4 and 5 looked at, 6 and 7 stored to; 8 to 11 anonymous.
+    // Pages 0 to 3 lazy and untouched, 4 and 5 loaded, 6 and 7 stored to; 8 to 11 anonymous.
     read_lazily(&file, &buffer, 0, 8 * PAGE, 0)?;
     buffer.check(4 * PAGE, 2 * PAGE, pattern(1, 4 * P))?;
     for page in 6..8 {
@@ -286,8 +286,8 @@ fn a8_write_protected() -> Outcome {
     message_keeps_its_bytes()
 }
 
-/// A message of whole pages keeps the bytes it was sent with, whatever the sender stores
-/// afterwards.
+/// A message of whole pages keeps the bytes that it was sent with, whatever the sender stores
+/// later.
 fn message_keeps_its_bytes() -> Outcome {
     let [from, to] = os::socket_pair().named("socketpair")?;
     let source = Buffer::filled(4 * PAGE, pattern(5, 0))?;

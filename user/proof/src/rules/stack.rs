@@ -1,10 +1,10 @@
-//! A tree of its own: `memfs` under `snapfs`, as the root file system has them, with a relay on
-//! either side of the wrapper.
+//! A server stack of the test's own: `memfs` under `snapfs`, as for the root file system, with a
+//! relay on each side of the wrapper.
 //!
-//! Four marked processes: kernel, relay, wrapper, relay, base. The relays count what passes and do
-//! nothing else. Requests of the wrapper to its base can be made to fail, and what the wrapper
-//! keeps is told after each message. All figures stand in memory that the test shares, and are up
-//! to date when a reply arrives.
+//! The processes are kernel, relay, wrapper, relay, base; all four servers are marked. The relays
+//! count messages and do nothing else. Requests of the wrapper to its base can be made to fail, and
+//! the wrapper reports what it keeps after each message. All figures are in memory that the test
+//! shares, and are current when a reply arrives.
 
 use alloc::rc::Rc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -21,19 +21,19 @@ use user::relay::{self, Tally, Way};
 use user::sys::abi;
 use user::transport::SocketTransport;
 
-/// What is shared: a page for each relay's tally, then one of words.
+/// The shared memory: a page for each relay's counts, then a page of words.
 const CLIENT_TALLY: usize = 0;
 const BASE_TALLY: usize = PAGE;
 const WORDS: usize = 2 * PAGE;
 const SHARED_BYTES: usize = 3 * PAGE;
 const _: () = assert!(size_of::<Tally>() <= PAGE);
 
-/// The words.
+/// Indices of the words.
 const FAILING: usize = 0;
 const HELD: usize = 1;
 const FIGURES: usize = 2;
 
-/// What the test and the servers share.
+/// The memory that the test and the servers share.
 #[derive(Clone)]
 pub struct Look(Rc<Buffer>);
 
@@ -44,8 +44,8 @@ impl Look {
     }
 
     fn tally(&self, at: usize) -> &Tally {
-        // SAFETY: atomic words within a page of a mapping that lives as long as `self`; any bits
-        // are a value of theirs.
+        // SAFETY: atomic words within a page of a mapping that lives as long as `self`; every bit
+        // pattern is valid for them.
         unsafe { &*(self.0.at(at) as *const Tally) }
     }
 
@@ -53,17 +53,17 @@ impl Look {
         self.number(index).load(Ordering::SeqCst)
     }
 
-    /// What passed between the kernel and the wrapper.
+    /// Traffic between the kernel and the wrapper.
     pub fn client(&self) -> &Tally {
         self.tally(CLIENT_TALLY)
     }
 
-    /// What passed between the wrapper and the base.
+    /// Traffic between the wrapper and the base.
     pub fn base(&self) -> &Tally {
         self.tally(BASE_TALLY)
     }
 
-    /// Requests to the base that change or open something there.
+    /// Requests to the base that change or open something.
     pub fn changes(&self) -> u64 {
         let ops = [
             Op::Open,
@@ -108,18 +108,18 @@ impl Look {
         }
     }
 
-    /// Holds back the replies to requests of an operation, which are carried out, or none.
+    /// Holds the replies to requests of an operation, or of none. The requests are executed.
     pub fn hold(&self, op: Option<Op>) {
         self.number(HELD).store(op.map_or(0, |op| op as u64), Ordering::SeqCst);
     }
 
-    /// Lets requests of an operation fail at the base with EIO, or none.
+    /// Makes requests of an operation, or of none, fail at the base with EIO.
     pub fn fail(&self, op: Option<Op>) {
         self.number(FAILING).store(op.map_or(0, |op| op as u64), Ordering::SeqCst);
     }
 }
 
-/// The way from the wrapper to the base, on which requests can be made to fail.
+/// The transport from the wrapper to the base, on which requests can be made to fail.
 struct Failing {
     base: TransportConnection<SocketTransport>,
     look: Look,
@@ -142,9 +142,9 @@ impl Connection for Failing {
 
 /// A mounted tree. Unmounted and killed when dropped.
 pub struct Stack {
-    /// Where it is mounted.
+    /// Path of the mount point.
     pub path: String,
-    /// What is counted and told.
+    /// The shared figures.
     pub look: Look,
     held: Gate,
     release: Gate,
@@ -152,7 +152,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts the servers, with room for so many bytes of files, and mounts them on `/mnt/NAME`.
+    /// Starts the servers, with space for this many bytes of files, and mounts them on `/mnt/NAME`.
     pub fn mount(name: &str, capacity_bytes: u64) -> Outcome<Self> {
         let path = format!("/mnt/{name}");
         match sys::mkdir(path.as_bytes(), 0o755) {
@@ -179,18 +179,17 @@ impl Stack {
         Ok(Self { path, look, held, release, _processes: processes })
     }
 
-    /// Waits until a reply is held back.
+    /// Waits until a reply is held.
     pub fn wait_held(&self) -> Outcome {
         self.held.pass()
     }
 
-    /// Lets the reply go that is held back.
+    /// Releases the reply that is held.
     pub fn release(&self) -> Outcome {
         self.release.open()
     }
 
-    /// Asks for something that changes nothing, after which the figures are those of all that came
-    /// before.
+    /// Sends a request that changes nothing; afterwards the figures include all earlier requests.
     pub fn settle(&self) -> Outcome {
         sys::stat(self.path.as_bytes()).named("stat").map(drop)
     }
@@ -207,7 +206,7 @@ fn now() -> Time {
     Time(sys::clock(abi::CLOCK_REALTIME).map_or(0, |time| time.as_nanos() as i64))
 }
 
-/// A process with the mark of a server.
+/// Starts a process with the server mark.
 fn server(what: &str, body: impl FnOnce() -> Outcome) -> Outcome<Child> {
     Child::start(what, || {
         os::become_server().named("prctl")?;
@@ -225,7 +224,7 @@ fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {
         .map_err(|error| format!("memfs: {error:?}"))
 }
 
-/// The wrapper; after each message it tells what it keeps.
+/// The wrapper; after each message it reports what it keeps.
 fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome {
     let client = Failing { base: TransportConnection(SocketTransport(base)), look: look.clone() };
     let wrapper = Snapfs::new(client, now).map_err(|error| format!("snapfs: {error:?}"))?;
@@ -247,7 +246,7 @@ fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome 
     Ok(())
 }
 
-/// The deliberate break that the kernel was told of holds in these servers too.
+/// The mutant that was chosen in the kernel is active in these servers too.
 #[cfg(feature = "mutants")]
 fn choose_mutant() -> Outcome {
     let name = proof::lazy::read_text("/proc/sys/lazy/mutant")?;

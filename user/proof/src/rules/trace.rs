@@ -1,5 +1,5 @@
-//! E4: the trace of system calls and faults. What it tells goes to the kernel's log, which the
-//! test's machine compares with what the attribute expects.
+//! E4: the trace of system calls and faults. It is written to the kernel's log, which xtask
+//! compares with what the attribute expects.
 
 use foundation::mutant::Mutant;
 use proof::guest_test;
@@ -24,7 +24,7 @@ fn pread(file: &File, to: usize, pages: usize, from: u64) -> Outcome {
     Ok(())
 }
 
-/// What becomes of the pages that `e4_trace_tells_each_read` reads, from what it does with each.
+/// What becomes of the pages that `e4_trace_tells_each_read` reads, by what it does with each.
 const E4_LOG: &[&str] = &[
     "pread64(*) = 131072  read #1, 32 pages lazy",
     "load at *, read #1: 1 pages fetched",
@@ -67,8 +67,8 @@ fn e4_trace_tells_each_read() -> Outcome {
     let _knobs = (lazy::fault_around(1)?, Knob::set("store_around", 1)?);
 
     trace(true)?;
-    // Read 1: loads, stores where a page is and where none is, a reference, a call that looks at a
-    // page; unmapped.
+    // Read 1: loads, stores to resident and absent pages, a reference, a system call that loads
+    // from a page; then unmapped.
     pread(&file, at(0), 32, 0)?;
     for page in 0..3 {
         load(at(page));
@@ -82,7 +82,7 @@ fn e4_trace_tells_each_read() -> Outcome {
     );
     check_eq!(os::write(writer, at(16), PAGE).named("write")?, PAGE, "bytes written to a pipe");
     os::munmap(at(0), 32 * PAGE).named("munmap")?;
-    // Read 2: four pages of data, eight of a hole, four of data. Read 3 goes over its first half.
+    // Read 2: four pages of data, eight of a hole, four of data. Read 3 replaces its first half.
     pread(&file, at(32), 16, HOLE - 4)?;
     load(at(32));
     load(at(36));
@@ -91,11 +91,11 @@ fn e4_trace_tells_each_read() -> Outcome {
     pread(&file, at(32), 8, 64)?;
     load(at(33));
     load(at(40));
-    // Read 4: what is in memory already is not fetched.
+    // Read 4: cached pages are not fetched.
     load(at(44));
     pread(&file, at(64), 16, HOLE + 8)?;
     load(at(64));
-    // A small one, in between.
+    // A small read in between.
     check_eq!(
         os::pread(file.fd, buffer.at(100 * PAGE + 5), 100, 7).named("pread")?,
         100,

@@ -1,5 +1,4 @@
-//! What passes between kernel, wrapper and base, by the word of relays that stand between them (E3,
-//! W2, W4).
+//! Traffic between kernel, wrapper and base as counted by relays between them (E3, W2, W4).
 
 use crate::stack::Stack;
 use foundation::mutant::Mutant;
@@ -18,7 +17,7 @@ const LENGTH: usize = PAGES * PAGE;
 const SMALL: usize = 300;
 const ROOM: u64 = 16 << 20;
 
-/// A tally at one moment.
+/// The counts at one moment.
 struct Mark {
     messages: u64,
     bytes: [u64; 2],
@@ -37,7 +36,7 @@ impl Mark {
         }
     }
 
-    /// What has passed since.
+    /// The traffic since then.
     fn since(&self, tally: &Tally) -> Self {
         let now = Self::of(tally);
         let less = |now: [u64; 2], then: [u64; 2]| [now[0] - then[0], now[1] - then[1]];
@@ -93,7 +92,7 @@ fn e3_relay_agrees() -> Outcome {
     meter.expect_system("bytes_sent", passed.bytes[0] as i64)?;
     meter.expect_system("bytes_received", passed.bytes[1] as i64)?;
     meter.expect_system("bytes_written", passed.data[0] as i64)?;
-    // The small read is one by itself; all else that is read comes by page-ins.
+    // The small read is one request; all other bytes arrive by page-ins.
     meter.expect_system("bytes_fetched", passed.read as i64 - SMALL as i64)
 }
 

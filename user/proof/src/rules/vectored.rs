@@ -1,4 +1,4 @@
-//! R9: what readv(2) and preadv(2) give is of one instant, like any read.
+//! R9: readv(2) and preadv(2) return the bytes of one instant, like any read.
 
 use alloc::vec::Vec;
 use foundation::mutant::Mutant;
@@ -11,7 +11,7 @@ use user::sys::abi;
 
 const P: u64 = PAGE as u64;
 
-/// Reads at an offset into parts.
+/// Reads at an offset into several buffers.
 fn preadv(file: &File, parts: &[[usize; 2]], offset: u64) -> Outcome<usize> {
     os::raw(
         abi::__NR_preadv,
@@ -65,7 +65,7 @@ fn r9_small_parts() -> Outcome {
     let meter = Meter::start()?;
     check_eq!(preadv(&file, &parts, 0)?, PARTS * (PAGE - 2), "bytes read");
     meter.expect_system("snapshots_made", 1)?;
-    // One for this call, not one that is kept for many.
+    // One snapshot for this call, not one that is kept for read-ahead.
     meter.expect_system("reads_ahead", 0)?;
     for part in 0..PARTS {
         buffer.check(part * PAGE + 1, PAGE - 2, pattern(1, (part * (PAGE - 2)) as u64))?;

@@ -1,4 +1,4 @@
-//! C and Q: what the wrapper does for its snapshots, seen between it and its base.
+//! C and Q: what the wrapper does for its snapshots, as seen between it and its base.
 
 use crate::stack::Stack;
 use foundation::mutant::Mutant;
@@ -15,7 +15,7 @@ use user::sys::abi;
 const P: u64 = PAGE as u64;
 const ROOM: u64 = 16 << 20;
 
-/// A lazy read of a whole file, and how many bytes that is.
+/// Reads a whole file lazily. Returns the buffer and the file's size in bytes.
 fn read_all(file: &File, pages: usize) -> Outcome<Buffer> {
     let buffer = Buffer::new(pages * PAGE)?;
     read_lazily(file, &buffer, 0, pages * PAGE, 0)?;
@@ -44,8 +44,8 @@ fn c7_no_rescue() -> Outcome {
     buffer.check(0, 20 * PAGE + 100, pattern(1, 0))
 }
 
-/// Overwrites a file that so many snapshots need: pages rescued, and requests to the base that
-/// took.
+/// Overwrites a file that this many snapshots need. Returns the pages rescued and the requests to
+/// the base.
 fn rescue_for(readers: usize) -> Outcome<(u64, u64)> {
     let stack = Stack::mount("c8", ROOM)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
@@ -158,7 +158,7 @@ fn r10_holes_need_no_room() -> Outcome {
         return Ok(());
     }
     let stack = Stack::mount("r10", 200 * P)?;
-    // Far larger than there is room for.
+    // Far larger than the available space.
     let file = File::sparse_in(&stack.path, "file", 10_000 * P)?;
     file.overwrite(1, 500 * P, 3 * P)?;
     let buffer = read_all(&file, 10_000)?;
@@ -182,9 +182,9 @@ fn q1_reservation() -> Outcome {
     let stack = Stack::mount("q1", 100 * P)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
     let taken = read_all(&file, 40)?;
-    // The same bytes again need no more room.
+    // The same bytes again need no more space.
     let again = read_all(&file, 40)?;
-    // What is set aside is not there for others: 60 pages are free, 40 of them promised.
+    // Reserved space is not available to others: 60 pages are free, 40 of them reserved.
     let filler = File::sparse_in(&stack.path, "filler", 0)?;
     let mut written = 0;
     let error = loop {
@@ -195,11 +195,11 @@ fn q1_reservation() -> Outcome {
     };
     check_eq!(error, Errno::ENOSPC, "error of a writer for whom there is no room");
     check!((10..=20).contains(&(written / P)), "{} pages went into the room for 20", written / P);
-    // The file itself can be changed all over, as was promised.
+    // The file itself can be overwritten completely, because its rescue is reserved.
     file.overwrite(2, 0, 40 * P)?;
     within("first reader", taken.check(0, 40 * PAGE, pattern(1, 0)))?;
     within("second reader", again.check(0, 40 * PAGE, pattern(1, 0)))?;
-    // No room for another version: that read copies, and keeps its bytes all the same.
+    // No space for another version: that read copies, and keeps its bytes too.
     let meter = Meter::start()?;
     let refused = Buffer::new(40 * PAGE)?;
     file.read_into(&refused, 0, 40 * PAGE, 0)?;
@@ -247,7 +247,7 @@ fn q1_failed_rescue() -> Outcome {
                     now.check(0, 40 * PAGE, pattern(1, 0)),
                 )?;
             }
-            // It works again, and later changes are rescued.
+            // The base works again, and later changes are rescued.
             file.overwrite(2, 0, 40 * P)?;
             within(
                 format_args!("{what}, then is written"),

@@ -12,14 +12,14 @@ use user::sys::abi;
 const PAGES: usize = 64;
 const BYTES: usize = PAGES * PAGE;
 
-/// Writes a part of a buffer; all of it must go.
+/// Writes a part of a buffer; the count must be complete.
 pub fn write_from(file: &File, buffer: &Buffer, at: usize, length: usize, offset: u64) -> Outcome {
     let written = os::pwrite(file.fd, buffer.at(at), length, offset).named("pwrite")?;
     check_eq!(written, length, "bytes that pwrite took");
     Ok(())
 }
 
-/// The file must hold the pattern of a seed from its start on.
+/// The file must hold the pattern of a seed from its start.
 pub fn check_file(file: &File, offset: usize, length: usize, seed: u64, from: u64) -> Outcome {
     let found = Buffer::new(length)?;
     file.read_into(&found, 0, length, offset as u64)?;
@@ -73,10 +73,10 @@ fn w1_vectors() -> Outcome {
     )
     .named("pwritev")?;
     check_eq!(written, total, "bytes that pwritev took");
-    // Of the second buffer, 18 pages are whole, and one of these was stored to.
+    // 18 pages of the second buffer are whole, and one of these was stored to.
     meter.expect("pages_referenced", 17 + 16 + 8)?;
     meter.expect("bytes_written", 3 * PAGE as i64 + 824)?;
-    // One message, and one for each of the two pages that parts of were taken from.
+    // One message, and one for each of the two pages that were taken partly.
     meter.expect("fetches", 2)?;
     meter.expect_system("messages_sent", 1 + 2)?;
     let second = 10 + 1000;
@@ -141,7 +141,7 @@ fn w3_shifted_overlap() -> Outcome {
         write_from(&file, &buffer, 0, length, shift as u64)?;
         check_file(&file, 0, shift, 1, 0)?;
         check_file(&file, shift, length, 1, 0)?;
-        // And back.
+        // And in the other direction.
         let buffer = Buffer::new(BYTES)?;
         read_lazily(&file, &buffer, 0, length, shift as u64)?;
         write_from(&file, &buffer, 0, length, 0)?;
@@ -183,8 +183,8 @@ fn w6_append() -> Outcome {
     check_file(&file, BYTES, BYTES, 1, 0)
 }
 
-/// To a pipe that is full most of the time: fetched, and what others write to the file does not
-/// show.
+/// To a pipe that is full most of the time: the bytes are fetched, and later changes of the file do
+/// not show.
 fn to_a_pipe(source: &File) -> Outcome {
     let buffer = Buffer::new(BYTES)?;
     read_lazily(source, &buffer, 0, BYTES, 0)?;
@@ -217,15 +217,15 @@ fn to_a_pipe(source: &File) -> Outcome {
     source.overwrite(1, 0, BYTES as u64)
 }
 
-/// A buffer with pages of files of two servers goes to both of them: each gets references to its
-/// own snapshots alone.
+/// A buffer with pages from two servers, written to both: each gets references to its own snapshots
+/// only.
 fn to_another_server(ours: &File, stack: &Stack) -> Outcome {
     const HALF: usize = BYTES / 2;
     let theirs = File::make_in(&stack.path, "source", 2, HALF as u64)?;
     let buffer = Buffer::new(BYTES)?;
     let targets = [File::make("target", 9, 0)?, File::make_in(&stack.path, "target", 9, 0)?];
     for target in &targets {
-        // Each time anew, since what was written is not what it was.
+        // Read again each time, because the write has changed the associations.
         read_lazily(ours, &buffer, 0, HALF, 0)?;
         read_lazily(&theirs, &buffer, HALF, HALF, 0)?;
         let meter = Meter::start()?;
@@ -259,7 +259,7 @@ fn w5_elsewhere() -> Outcome {
     Ok(())
 }
 
-/// The time of the last change, after it was set far back.
+/// The time of the last change, after the test has set it far back.
 fn changed_since(file: &File, change: impl FnOnce() -> Outcome) -> Outcome<bool> {
     const LONG_AGO: i64 = 1000;
     let long_ago = abi::__kernel_timespec { tv_sec: LONG_AGO, tv_nsec: 0 };
@@ -291,7 +291,7 @@ fn w7_effects() -> Outcome {
         "write to what is open for reading"
     );
     sys::close(read_only).named("close")?;
-    // What is open stays writable.
+    // An open descriptor stays writable.
     sys::chmod(file.path.as_bytes(), 0o400).named("chmod")?;
     read_lazily(&copy, &buffer, 0, BYTES, 0)?;
     write_from(&file, &buffer, 0, BYTES, 0)?;
@@ -299,7 +299,7 @@ fn w7_effects() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    // Of the room for 100 pages 40 are full and 40 promised.
+    // Of the space for 100 pages, 40 are used and 40 reserved.
     let stack = Stack::mount("w7", 100 * PAGE as u64)?;
     let source = File::make_in(&stack.path, "source", 1, 40 * PAGE as u64)?;
     let target = File::make_in(&stack.path, "target", 2, 0)?;
@@ -316,6 +316,6 @@ fn w7_effects() -> Outcome {
         "write of references without room"
     );
     check_eq!(sys::fstat(target.fd).named("fstat")?.st_size, 0, "bytes of the file after that");
-    // Over itself it needs none.
+    // A write over itself needs no space.
     write_from(&source, &buffer, 0, 40 * PAGE, 0)
 }

@@ -1,4 +1,4 @@
-//! W8: after a write, the pages written stand for what the file holds.
+//! W8: after a write, the written pages are backed by a snapshot of what was written.
 
 use crate::stack::Stack;
 use crate::write::{check_file, write_from};
@@ -19,14 +19,14 @@ const PAGES: usize = 64;
 const BYTES: usize = PAGES * PAGE;
 const P: u64 = PAGE as u64;
 
-/// For as long as this lives, every write of a whole page makes it clean, however small the write.
-/// Not for longer than needed: the test's other writes are to leave nothing behind.
+/// While this lives, every write of a whole page makes it clean, however small the write. Dropped
+/// early, so that the test's other writes leave nothing behind.
 fn clean_always() -> Outcome<Knob> {
     Knob::set("min_clean_pages", 1)
 }
 
-/// Writes a buffer and looks at what was sent: so many pages as references, the rest as bytes, of
-/// which so many became clean.
+/// Writes a buffer and checks how many pages were sent as references, how many bytes as data, and
+/// how many pages became clean.
 fn write_and_count(file: &File, buffer: &Buffer, referenced: usize, cleaned: usize) -> Outcome {
     let meter = Meter::start()?;
     let knob = clean_always()?;
@@ -129,7 +129,7 @@ fn w8_shared() -> Outcome {
         meter.expect("fetches", 0)
     })?;
     reader.join()?;
-    // A store is seen by nobody else.
+    // The store is not visible to anyone else.
     let reader = Buffer::new(BYTES)?;
     read_lazily(&file, &reader, 0, BYTES, 0)?;
     reader.check(0, BYTES, pattern(2, 0))?;
@@ -156,7 +156,7 @@ fn w8_evicted() -> Outcome {
         }
         Ok(())
     })?;
-    // It may well be ended for want of memory.
+    // It may be killed for lack of memory.
     hog.status()?;
     check!(
         pressure.system("pages_unmapped")?.is_some_and(|unmapped| unmapped > 0),
@@ -167,7 +167,7 @@ fn w8_evicted() -> Outcome {
     meter.expect_least("pages_fetched", 1)
 }
 
-/// A write that another thread makes.
+/// A write of another thread.
 struct Writing {
     fd: Fd,
     addr: usize,
@@ -181,7 +181,7 @@ impl Writing {
     }
 
     extern "C" fn run(writing: usize) {
-        // SAFETY: whoever started the thread keeps it until it has ended.
+        // SAFETY: the thread's starter keeps it until the thread has ended.
         let writing = unsafe { &*(writing as *const Self) };
         if let Ok(written) = os::pwrite(writing.fd, writing.addr, writing.length, 0) {
             writing.written.store(written, Ordering::SeqCst);
@@ -189,8 +189,8 @@ impl Writing {
     }
 }
 
-/// Writes a buffer to a file, and does something while the server has carried the write out and not
-/// yet said so.
+/// Writes a buffer to a file, and runs something after the server has executed the write and before
+/// it replies.
 fn write_with(
     stack: &Stack,
     file: &File,
@@ -229,14 +229,14 @@ fn w8_store_meanwhile() -> Outcome {
     check_file(&file, 0, BYTES / 2, 2, 0)?;
     buffer.check(3 * PAGE, PAGE, pattern(3, 0))?;
     buffer.check(9 * PAGE, 1, Content::Only(0x99))?;
-    // Two writes at once: the one whose page was stored to meanwhile has nothing to say about it.
+    // Two concurrent writes: the one whose page was stored to meanwhile must not associate it.
     write_and_count(&file, &buffer, PAGES / 2 - 2, 2)?;
     check_file(&file, 3 * PAGE, PAGE, 3, 0)?;
     check_file(&file, 4 * PAGE, 5 * PAGE, 2, 4 * P)?;
     buffer.check(4 * PAGE, 5 * PAGE, pattern(2, 4 * P))
 }
 
-/// What happens to the buffer meanwhile, and what it holds then.
+/// A change of the buffer during the write, and what the buffer holds afterwards.
 type Change = fn(&File, &Buffer) -> Outcome;
 
 /// Pages that are unmapped, remapped, read over, protected or moved during the write are left
@@ -296,7 +296,7 @@ fn w8_space_changes_meanwhile() -> Outcome {
         drop(buffer);
         start.expect_system("snapshots_live", 0)?;
     }
-    // All of it is gone: there is nothing to stand for the snapshot.
+    // The whole buffer is unmapped: no page is left to be backed by the snapshot.
     let start = Meter::start()?;
     let stack = Stack::mount("w8", 8 << 20)?;
     let file = File::make_in(&stack.path, "file", 1, 0)?;

@@ -8,9 +8,8 @@
 //!
 //! Invariants. An object is immutable in kind; a descriptor is looked up once for each system call,
 //! and the call keeps the open file alive. No lock of this module is held while user memory faults
-//! or a server is asked, except the position lock of an open file (R2), which sleeps and can be
-//! killed out of. Locks, outermost first: position lock → descriptor table → object (pipe, socket,
-//! terminal) → wait queues.
+//! or a server is asked, except two sleeping locks: the position lock of an open file (R2) and the
+//! lock of a file that is mapped shared. The lock order is declared in [`rank`](crate::sync::rank).
 
 mod buffers;
 mod caller;

@@ -10,8 +10,7 @@
 //! runs after it. Only a thread itself leaves the kernel on its stack, and signals are told there
 //! ([`deliver`]): all that others do is to set what is due ([`Thread::notice`]) and wake it.
 //!
-//! Locks, outermost first: family (parents, children, groups: one for all) → a process's threads →
-//! signals → scheduler. None is held across a wait.
+//! Locks are spin locks, in the order that [`rank`](crate::sync::rank) declares.
 
 pub mod current;
 pub mod deliver;

@@ -4,7 +4,7 @@
 //! preempted. A thread that blocks while no other is ready waits for the interrupt right there, on
 //! its own stack: there is no idle thread.
 //!
-//! Lock: `QUEUE`, inner to everything but heap and frames.
+//! Lock: `QUEUE`; the table of threads is looked at under it.
 
 use super::thread::RunState;
 use super::{Thread, find_thread, mutants};

@@ -220,6 +220,22 @@ fn crates_depend_on_lower_crates_only() {
     assert_eq!(dependencies(example), BTreeSet::from(["kernel".to_owned()]));
 }
 
+/// The locks without a rank that a file uses.
+fn unranked(file: &SourceFile) -> Vec<&String> {
+    file.spin.iter().filter(|name| ["Mutex", "RwLock", "*"].contains(&name.as_str())).collect()
+}
+
+#[test]
+fn every_lock_has_a_rank() {
+    for file in source::read(&kernel()) {
+        let is_exempt = table::UNRANKED_LOCKS.iter().any(|exempt| file.name.starts_with(exempt));
+        assert!(is_exempt || unranked(&file).is_empty(), "{}: a lock without a rank", file.name);
+    }
+    let example = "use spin::{Mutex, Once}; static A: spin::RwLock<u8> = spin::RwLock::new(0);";
+    let example = source::parse("example.rs", &["mem"], example).expect("it is Rust");
+    assert_eq!(unranked(&example), ["Mutex", "RwLock", "RwLock"]);
+}
+
 #[test]
 fn safe_layers_forbid_unsafe_code() {
     for layer in table::SAFE_LAYERS {

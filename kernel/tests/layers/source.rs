@@ -23,6 +23,8 @@ pub struct SourceFile {
     /// Its module's path from the root of the crate.
     pub module: Vec<String>,
     pub references: Vec<Reference>,
+    /// What it uses of the crate `spin`.
+    pub spin: Vec<String>,
     /// What it exports from its child modules: the name, and the child.
     pub exports: Vec<(String, String)>,
 }
@@ -62,15 +64,17 @@ pub fn read(root: &Path) -> Vec<SourceFile> {
 pub fn parse(name: &str, module: &[&str], text: &str) -> syn::Result<SourceFile> {
     let file: File = syn::parse_file(text)?;
     let module: Vec<String> = module.iter().map(ToString::to_string).collect();
-    let mut finder = Finder { module: module.clone(), references: Vec::new(), exports: Vec::new() };
+    let mut finder = Finder { module: module.clone(), ..Finder::default() };
     finder.visit_file(&file);
-    let Finder { references, exports, .. } = finder;
-    Ok(SourceFile { name: name.to_owned(), module, references, exports })
+    let Finder { references, spin, exports, .. } = finder;
+    Ok(SourceFile { name: name.to_owned(), module, references, spin, exports })
 }
 
+#[derive(Default)]
 struct Finder {
     module: Vec<String>,
     references: Vec<Reference>,
+    spin: Vec<String>,
     exports: Vec<(String, String)>,
 }
 
@@ -91,6 +95,7 @@ impl Finder {
                 let kept = self.module.len().saturating_sub(up);
                 [&self.module[..kept], &path[up..]].concat()
             }
+            Some("spin") => return self.spin.extend(path.get(1).cloned()),
             _ => return,
         };
         self.references.push(Reference { path, line });

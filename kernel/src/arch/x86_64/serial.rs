@@ -8,7 +8,7 @@
 
 use super::irq;
 use crate::arch::SerialPort;
-use spin::{Mutex, Once};
+use crate::sync::{Mutex, Once, rank};
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::{FifoTriggerLevel, IER};
 use uart_16550::{BaudRate, Config, Uart16550};
@@ -20,13 +20,13 @@ const INPUT_BYTES: usize = 64;
 
 type Uart = Uart16550<PioBackend>;
 
-static CONSOLE: Mutex<Option<Uart>> = Mutex::new(None);
-static LOG: Mutex<Option<Uart>> = Mutex::new(None);
-static CONTROL: Mutex<Option<Uart>> = Mutex::new(None);
+static CONSOLE: Mutex<Option<Uart>, rank::SerialPort> = Mutex::new(None);
+static LOG: Mutex<Option<Uart>, rank::SerialPort> = Mutex::new(None);
+static CONTROL: Mutex<Option<Uart>, rank::SerialPort> = Mutex::new(None);
 static INPUT: Once<fn(&[u8])> = Once::new();
 
 /// A port's device, once [`start`] has found it.
-fn device(port: SerialPort) -> &'static Mutex<Option<Uart>> {
+fn device(port: SerialPort) -> &'static Mutex<Option<Uart>, rank::SerialPort> {
     match port {
         SerialPort::Console => &CONSOLE,
         SerialPort::Log => &LOG,

@@ -93,7 +93,7 @@ const CASES: &[(&str, &str, i32)] = &[
 const INPUT: &str = "one two three\nb\\yz\n";
 
 #[test]
-fn scripts_print_what_they_must() {
+fn scripts_print_what_is_expected() {
     for (script, output, status) in CASES {
         let seen = run(env!("CARGO_BIN_EXE_sh"), script, INPUT);
         let errors = String::from_utf8_lossy(&seen.stderr);

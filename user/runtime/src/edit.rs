@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn history_goes_back_and_forth() {
+    fn history_moves_back_and_forth() {
         let mut buffer = Buffer::new();
         type_in(&mut buffer, "one\r");
         type_in(&mut buffer, "two\r");
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn no_keys_make_it_panic() {
+    fn random_keys_do_not_panic() {
         let mut buffer = Buffer::new();
         let mut seed = 7u64;
         for _ in 0..200_000 {

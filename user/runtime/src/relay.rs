@@ -263,7 +263,7 @@ mod tests {
     use fsproto::{Handle, Nothing, Read, Snapshotted, Tag, Written};
 
     #[test]
-    fn bytes_of_files_are_told_from_the_rest() {
+    fn file_data_is_counted_separately() {
         let tally = Tally::new();
         let count = |way, header: [u8; HEADER_BYTES], payload: &[u8]| {
             tally.count(&Passing { way, header: &header, payload })
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_counted_too() {
+    fn malformed_messages_are_counted() {
         let tally = Tally::new();
         tally.count(&Passing { way: Way::Back, header: &[0xff; HEADER_BYTES], payload: &[1; 9] });
         assert_eq!((tally.messages(Way::Back), tally.data_bytes(Way::Back)), (1, 0));

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_goes_on_to_the_end() {
+    fn a_command_extends_to_the_end() {
         let config =
             Config::parse(b"lazy=off\nmemory=128M\nmutant=skip-rescue\ncommand=echo a\nlazy=on\n");
         assert_eq!(config.command.as_deref(), Some(&b"echo a\nlazy=on"[..]));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn relays_are_named() {
+    fn relays_are_chosen_by_name() {
         assert_eq!(
             Config::parse(b"relay=base,log").relay,
             Relay { client: false, base: true, log: true }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_told_and_survived() {
+    fn unknown_lines_are_reported_and_ignored() {
         let config = Config::parse(b"\xff\xfe=\x00\nlazy=maybe\n=\n===\nlazy");
         assert_eq!(config.complaints.len(), 5);
         assert_eq!((config.command, config.lazy), (None, None));

@@ -48,7 +48,7 @@ fn run(_: &Args) -> i32 {
 /// Sets up everything up to a mounted root.
 fn set_up() -> Attempt<Config> {
     session::redirect_errors();
-    let ramdisk = ramdisk::take().map_err(|error| ("the ramdisk", error))?;
+    let ramdisk = ramdisk::map().map_err(|error| ("the ramdisk", error))?;
     let config = ramdisk::find(ramdisk, "etc/sloth.conf").map(Config::parse).unwrap_or_default();
     for complaint in &config.complaints {
         eprintln!("init: etc/sloth.conf: {complaint}");

@@ -4,7 +4,7 @@ use user::prelude::*;
 use user::sys::abi;
 
 /// Maps the ramdisk. Its frames then belong to this address space and its forks.
-pub fn take() -> Result<&'static [u8]> {
+pub fn map() -> Result<&'static [u8]> {
     let fd = sys::open(b"/dev/ramdisk", abi::O_RDONLY, 0)?;
     let len_bytes = sys::fstat(fd)?.st_size as usize;
     // SAFETY: without MAP_FIXED nothing that exists is touched.

@@ -14,11 +14,11 @@ use user::sys::abi;
 static RELAYS: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
 
 /// The signals that have arrived.
-static ASKED: AtomicBool = AtomicBool::new(false);
+static REPORT_REQUESTED: AtomicBool = AtomicBool::new(false);
 static ENDED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_signal(signal: i32) {
-    let flag = if signal == abi::SIGTERM as i32 { &ENDED } else { &ASKED };
+    let flag = if signal == abi::SIGTERM as i32 { &ENDED } else { &REPORT_REQUESTED };
     flag.store(true, Ordering::Relaxed);
 }
 
@@ -47,7 +47,7 @@ fn pass(name: &str, client: Fd, server: Fd, log: bool) -> core::result::Result<(
             .map_err(|error| format!("a signal's handler: {error}"))?;
     }
     let tally = Tally::new();
-    let tell = || eprintln!("{name}\n{tally}");
+    let report = || eprintln!("{name}\n{tally}");
     let count = |passing: &relay::Passing<'_>| {
         tally.count(passing);
         if log {
@@ -56,14 +56,14 @@ fn pass(name: &str, client: Fd, server: Fd, log: bool) -> core::result::Result<(
     };
     let interrupted = || {
         if ENDED.load(Ordering::Relaxed) {
-            tell();
+            report();
             sys::exit(0)
         }
-        if ASKED.swap(false, Ordering::Relaxed) {
-            tell();
+        if REPORT_REQUESTED.swap(false, Ordering::Relaxed) {
+            report();
         }
     };
     let relayed = relay::run(client, server, count, interrupted);
-    tell();
+    report();
     relayed.map_err(|error| format!("{error}"))
 }

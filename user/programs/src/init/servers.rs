@@ -35,9 +35,9 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let [snapfs_end, root] = pair()?;
     let memory_bytes = memory_for_files();
     let disk = Disk::open(Half::First);
-    fork_keeping("memfs", memfs_end, disk.as_ref().map(|disk| disk.fd), |port| {
+    fork_keeping("memfs", memfs_end, disk.as_ref().map(|disk| disk.fd), |transport| {
         let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
-        fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), port)
+        fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), transport)
             .map_err(|error| format!("{error}"))
     })?;
     if let Some(disk) = disk {
@@ -52,11 +52,11 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
         snapfs_base
     };
     // snapfs needs two descriptors: `fork_keeping` keeps the one that leads to its base, too.
-    fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |port| {
+    fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |transport| {
         fsserver::snapfs::run(
             TransportConnection(SocketTransport(snapfs_base)),
             ServerClock::default(),
-            port,
+            transport,
         )
         .map_err(|error| format!("{error:?}"))
     })?;
@@ -68,8 +68,8 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
 pub fn start_swap() -> Attempt<()> {
     let Some(disk) = Disk::open(Half::Second) else { return Ok(()) };
     let [server_end, kernel_end] = pair()?;
-    fork_keeping("scratchfs", server_end, Some(disk.fd), |port| {
-        fsserver::scratchfs::run(disk, port).map_err(|error| format!("{error:?}"))
+    fork_keeping("scratchfs", server_end, Some(disk.fd), |transport| {
+        fsserver::scratchfs::run(disk, transport).map_err(|error| format!("{error:?}"))
     })?;
     let _ = (sys::close(disk.fd), sys::close(server_end));
     let options = format!("fd={kernel_end}");

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> i32 {
         quiet: false,
     };
     for arg in args.iter().skip(1) {
-        if job.take(arg).is_none() {
+        if job.parse(arg).is_none() {
             eprintln!("dd: {}: not understood", Show(arg));
             return 1;
         }
@@ -58,7 +58,7 @@ type Copied<T> = core::result::Result<T, (&'static [u8], Errno)>;
 
 impl Job {
     /// Parses one operand.
-    fn take(&mut self, arg: &'static [u8]) -> Option<()> {
+    fn parse(&mut self, arg: &'static [u8]) -> Option<()> {
         let equals = arg.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (&arg[..equals], &arg[equals + 1..]);
         match name {

@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_is_told_from_wrong() {
+    fn incomplete_differs_from_wrong() {
         for source in [
             "echo 'a",
             "if true",
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic() {
+    fn random_text_does_not_panic() {
         let pieces: [&[u8]; 24] = [
             b"if",
             b" ",

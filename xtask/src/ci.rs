@@ -9,6 +9,12 @@ use crate::cli::TestArgs;
 use crate::paths::Paths;
 use crate::{guest, process, say, setup, test};
 
+/// Names of host tests that run before all others, since they are quick, with cargo's arguments.
+const QUICK: [(&str, &[&str]); 2] = [
+    ("style", &["--package", "xtask", "style"]),
+    ("layers of the kernel", &["--package", "kernel", "--test", "layers"]),
+];
+
 /// Runs all checks and tests; returns the exit status.
 pub fn ci(paths: &Paths) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
@@ -32,10 +38,11 @@ pub fn ci(paths: &Paths) -> Result<u8> {
     docs.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     step("documentation", docs.current_dir(&paths.root))?;
 
-    // The style test is one of the host tests. It runs first, since it is quick.
-    let mut style = Command::new(guest::cargo());
-    style.args(["test", "--quiet", "--package", "xtask", "style"]).current_dir(&paths.root);
-    step("style", &mut style)?;
+    for (name, arguments) in QUICK {
+        let mut quick = Command::new(guest::cargo());
+        quick.args(["test", "--quiet"]).args(arguments).current_dir(&paths.root);
+        step(name, &mut quick)?;
+    }
 
     say!("ci: tests");
     test::test(paths, &TestArgs { filter: None, list: false, mutants: false, long: false })

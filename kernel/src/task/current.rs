@@ -1,4 +1,4 @@
-//! The process and thread that makes a system call, as its handler sees it.
+//! The caller of a system call, as its handler sees it.
 #![forbid(unsafe_code)]
 
 use super::scheduler::borrow_current;
@@ -12,10 +12,10 @@ use core::cell::OnceCell;
 use core::mem::ManuallyDrop;
 use foundation::{ByteCount, Errno};
 
-/// The caller of a system call. What most calls do not need is looked up when it is first asked
-/// for.
+/// The caller of a system call. Its address space and descriptor table are looked up at the first
+/// use.
 pub struct Current {
-    /// Its thread.
+    /// The calling thread.
     pub thread: ManuallyDrop<Arc<Thread>>,
     space: OnceCell<Arc<Space>>,
     files: OnceCell<Arc<Mutex<FdTable, rank::Descriptors>>>,
@@ -35,24 +35,24 @@ impl Current {
         handler(&current)
     }
 
-    /// Its process.
+    /// The calling process.
     pub fn process(&self) -> &Arc<Process> {
         &self.thread.process
     }
 
-    /// Copies `N` bytes from its memory.
+    /// Copies `N` bytes from the caller's memory: all or EFAULT.
     pub fn read<const N: usize>(&self, address: UserAddr) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
         self.read_into(address, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Copies bytes from its memory: all or EFAULT.
+    /// Fills `bytes` from the caller's memory: all or EFAULT.
     pub fn read_into(&self, address: UserAddr, bytes: &mut [u8]) -> Result<(), Errno> {
         Ok(self.space().copy_in(UserSlice::new(address, ByteCount::of_len(bytes.len()))?, bytes)?)
     }
 
-    /// Copies bytes to its memory: all or EFAULT.
+    /// Copies `bytes` to the caller's memory: all or EFAULT.
     pub fn write(&self, address: UserAddr, bytes: &[u8]) -> Result<(), Errno> {
         Ok(self
             .space()

@@ -1,4 +1,4 @@
-//! On the way to user mode: what is due for the running thread.
+//! Work that is due before the running thread returns to user mode: its end, stops, signals.
 #![forbid(unsafe_code)]
 
 use super::signal::{Action, ActionFlags, Disposition, SignalInfo, SignalSet};
@@ -9,21 +9,21 @@ use crate::trace;
 use alloc::sync::Arc;
 use foundation::Errno;
 
-/// How a system call goes on after a signal interrupted it.
+/// How a system call continues after a signal interrupted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// Again, unless a handler without `SA_RESTART` ran: the usual.
+    /// It is restarted, unless a handler without `SA_RESTART` ran. Most calls.
     Usual,
-    /// Again, unless any handler ran: calls that wait for time, or for signals themselves.
+    /// It is restarted, unless any handler ran. Calls that wait for a time or for signals.
     WithoutHandler,
-    /// Never: the program hears of every signal that comes in between.
+    /// It is never restarted: the program sees EINTR for every signal.
     Never,
 }
 
-/// Does what is due: ends the thread, waits while it is stopped, tells signals, lets others run.
-/// `restart` says what becomes of a system call that gave EINTR, if one did.
+/// Does the work that is due: ends the thread, waits while it is stopped, delivers signals, yields.
+/// `restart` says how a system call that gave EINTR continues, if one did.
 ///
-/// Whoever calls this holds nothing: it may not return.
+/// May not return, so the caller must hold no locks and no references.
 pub fn before_user(restart: Option<Restart>) {
     let mut restart = restart;
     scheduler::yield_if_due();
@@ -37,7 +37,7 @@ pub fn before_user(restart: Option<Restart>) {
             exit::end_thread(thread);
         }
         if thread.process.is_stopped() {
-            // Woken by SIGCONT or killed; both are looked at again.
+            // Woken by SIGCONT or by a killing signal; the loop checks for both.
             let _ = thread
                 .process
                 .queue
@@ -48,12 +48,12 @@ pub fn before_user(restart: Option<Restart>) {
         match take_signal(&thread) {
             Some(info) => {
                 thread.notice();
-                tell(&thread, info, &mut restart);
+                deliver(&thread, info, &mut restart);
             }
             None => finish(&thread, &mut restart),
         }
     }
-    // No signal was told (any more): the call starts again.
+    // No handler ran, so the call is restarted.
     if let Some(thread) = restart.take().map(|_| current_thread()) {
         thread.with_registers(restart_call);
     }
@@ -65,7 +65,8 @@ fn take_signal(thread: &Thread) -> Option<SignalInfo> {
     own.pending.take(blocked).or_else(|| thread.process.pending.lock().take(blocked))
 }
 
-/// No handler ran that would have restored the signal mask.
+/// Ends the delivery where no handler ran: restores the signal mask that a handler's frame would
+/// have restored.
 fn finish(thread: &Thread, restart: &mut Option<Restart>) {
     let mut own = thread.signals.lock();
     if let Some(mask) = own.restore.take() {
@@ -78,7 +79,7 @@ fn finish(thread: &Thread, restart: &mut Option<Restart>) {
     }
 }
 
-fn tell(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>) {
+fn deliver(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>) {
     let process = &thread.process;
     if trace::is_traced(process.pid) {
         log::info!("trace {}: signal {}", process.pid, info.signal);
@@ -98,7 +99,7 @@ fn tell(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>) {
     }
 }
 
-/// Has the thread go on in a handler.
+/// Makes the thread continue in a handler.
 fn catch(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
     if action.flags().contains(ActionFlags::RESET) {
         thread.process.actions.lock().set(info.signal, Action::default());
@@ -115,13 +116,12 @@ fn catch(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
         own.restore.take().unwrap_or(before)
     };
     if frame::push(thread, info, action, saved_mask).is_err() {
-        // Nowhere to put the frame: as on Linux, that is a fault of its own, which ends the
-        // process.
+        // There is no space for the frame. As on Linux, this ends the process.
         send::begin_end(&thread.process, i32::from(super::signal::SIGSEGV));
     }
 }
 
-/// Bytes of the instruction `syscall`.
+/// Length of the instruction `syscall`, in bytes.
 const SYSCALL_BYTES: u64 = 2;
 
 fn restart_call(registers: &mut Registers) {
@@ -131,7 +131,7 @@ fn restart_call(registers: &mut Registers) {
     }
 }
 
-/// An error as a system call returns it.
+/// An error, encoded as a system call returns it.
 pub fn error(errno: Errno) -> u64 {
     (-i64::from(errno.0)) as u64
 }

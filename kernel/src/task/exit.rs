@@ -1,4 +1,4 @@
-//! Ends: of threads, of processes, and how parents learn of them.
+//! The end of threads and processes, and wait4.
 #![forbid(unsafe_code)]
 
 use super::process::{Life, News};
@@ -14,18 +14,18 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno};
 
-/// The status of a process that calls exit with this code.
+/// The status of a process that calls exit with this code, in wait4's encoding.
 pub fn exit_status(code: u64) -> i32 {
     ((code & 0xff) as i32) << 8
 }
 
-/// exit_group: all threads of the process end, this one on its way to user mode.
+/// exit_group(2): ends all threads of the process; this one before it returns to user mode.
 pub fn exit_group(current: &Current, code: u64) {
     send::begin_end(&current.thread.process, exit_status(code));
     current.thread.notice();
 }
 
-/// exit: the running thread ends, on its way to user mode.
+/// exit(2): ends the running thread before it returns to user mode.
 pub fn exit_thread(current: &Current, code: u64) {
     current.thread.set_ending(exit_status(code));
 }
@@ -36,7 +36,8 @@ pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
     let process = thread.process.clone();
     let space = thread.replace_space(None);
     process.finish_vfork();
-    // Descriptors and memory go before anyone learns of the end: what waits for them sees it then.
+    // Descriptors and memory are released before the end is announced: whoever waits for it finds
+    // them released.
     drop(mutants::leak_space(space));
     let last = process.remove_thread(thread.tid);
     let registered = family::remove_thread(thread.tid);
@@ -50,7 +51,7 @@ pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
     scheduler::finish(thread)
 }
 
-/// `CLONE_CHILD_CLEARTID`: tells joiners.
+/// `CLONE_CHILD_CLEARTID`: wakes threads that join this one.
 fn clear_child_tid(thread: &Thread) {
     let address = thread.clear_child_tid.load(Ordering::Relaxed);
     let Some(space) = thread.space().filter(|_| address != 0) else { return };
@@ -61,7 +62,7 @@ fn clear_child_tid(thread: &Thread) {
     }
 }
 
-/// The last thread of a process is gone.
+/// Ends a process after its last thread.
 fn end_process(process: &Arc<Process>, own_status: i32) {
     trace::ended(process.pid);
     let files = process.replace_files(None);
@@ -107,28 +108,28 @@ fn tell_parent(process: &Arc<Process>, status: i32) {
     parent.children_queue.wake_all();
 }
 
-/// Which children wait4 is about.
+/// The children that wait4 is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All.
+    /// All children.
     Any,
-    /// One.
+    /// The child of this number.
     Pid(u32),
-    /// Those of a process group.
+    /// The children in this process group.
     Group(u32),
 }
 
 bitflags::bitflags! {
-    /// Options of wait4.
+    /// Options of wait4(2).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct WaitOptions: u32 {
-        /// Do not wait.
+        /// Return immediately if there is no news.
         const NO_HANG = 1;
-        /// Tell of stops.
+        /// Report stops.
         const STOPPED = 2;
-        /// Tell of continuations.
+        /// Report continuations.
         const CONTINUED = 8;
-        /// Children of all threads; the only kind there is.
+        /// Children of all threads. There is no other kind.
         const NO_THREAD = 0x2000_0000;
         /// All children.
         const ALL = 0x4000_0000;
@@ -137,7 +138,7 @@ bitflags::bitflags! {
     }
 }
 
-/// A child about which there is something to tell.
+/// A child with news.
 pub struct Found {
     /// The child.
     pub process: Arc<Process>,
@@ -145,8 +146,8 @@ pub struct Found {
     pub status: i32,
 }
 
-/// wait4: a child that ended (it is reaped), stopped or continued; `None` if there is nothing to
-/// tell and `NO_HANG` is set.
+/// wait4(2): a child that ended (and is reaped), stopped or continued; `None` if there is no news
+/// and `NO_HANG` is set. ECHILD without a matching child.
 pub fn wait(
     parent: &Arc<Process>,
     which: Which,
@@ -177,7 +178,7 @@ fn look(parent: &Arc<Process>, which: Which, options: WaitOptions) -> Result<Opt
     if exists { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
-/// What there is to tell of a child; a zombie is reaped.
+/// The news of a child. A zombie is reaped.
 fn news(child: &Arc<Process>, options: WaitOptions) -> Option<i32> {
     let mut state = child.state.lock();
     let status = match (state.life, state.news) {

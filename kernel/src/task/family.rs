@@ -1,7 +1,7 @@
 //! The table of processes and threads: numbers, parents, groups and sessions.
 //!
-//! One lock for all of it; nothing else is locked while it is held, and what is taken out is
-//! dropped after.
+//! One lock protects all of it. No other lock is taken while it is held; removed entries are
+//! dropped after it is released.
 #![forbid(unsafe_code)]
 
 use super::{Process, Thread};
@@ -12,14 +12,14 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use foundation::Errno;
 
-/// Where a process stands among the others.
+/// A process's relations to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relations {
-    /// Parent; 0 for PID 1.
+    /// The parent's process number; 0 for PID 1.
     pub parent: u32,
-    /// Process group.
+    /// The process group's number.
     pub group: u32,
-    /// Session.
+    /// The session's number.
     pub session: u32,
 }
 
@@ -27,14 +27,14 @@ struct Member {
     process: Arc<Process>,
     relations: Relations,
     children: BTreeSet<u32>,
-    /// It has called exec since its birth: setpgid by the parent comes too late.
+    /// Whether it has called exec: after that, its parent may not change its group.
     has_executed: bool,
 }
 
 struct Family {
     members: BTreeMap<u32, Member>,
-    /// Each at its number modulo the length: numbers whose place is taken are left out, so that
-    /// every wake-up finds its thread with one look.
+    /// Each thread is at its number modulo the length. Numbers whose place is occupied are not
+    /// assigned, so every wake-up finds its thread in one step.
     threads: [Option<Arc<Thread>>; MAX_THREADS],
     thread_count: usize,
     last_number: u32,
@@ -47,21 +47,21 @@ static FAMILY: Mutex<Family, rank::Family> = Mutex::new(Family {
     last_number: 0,
 });
 
-/// Processes and threads at most: what keeps a fork bomb from taking all of the kernel's memory.
+/// Upper bound for processes and threads, so that a fork bomb cannot exhaust the kernel's memory.
 const MAX_THREADS: usize = 4096;
 
-/// The place of a thread.
+/// The index of a thread's place.
 fn place(tid: u32) -> usize {
     tid as usize % MAX_THREADS
 }
 
-/// A number for a new process or thread. None is given twice.
+/// Assigns a number for a new process or thread. No number is assigned twice.
 pub(super) fn new_number() -> Result<u32, Errno> {
     let mut family = FAMILY.lock();
     if family.thread_count >= MAX_THREADS {
         return Err(Errno::EAGAIN);
     }
-    // As many numbers in a row as there are places: one of them is free.
+    // Of as many consecutive numbers as there are places, at least one has a free place.
     for _ in 0..MAX_THREADS {
         if family.last_number >= i32::MAX as u32 {
             break;
@@ -94,7 +94,7 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
     }
 }
 
-/// Adds a thread. EAGAIN if another took its place since it got its number.
+/// Adds a thread. EAGAIN if its place was taken since its number was assigned.
 pub(super) fn add_thread(thread: &Arc<Thread>) -> Result<(), Errno> {
     let mut family = FAMILY.lock();
     let slot = family
@@ -107,7 +107,7 @@ pub(super) fn add_thread(thread: &Arc<Thread>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Takes a thread out.
+/// Removes a thread.
 pub(super) fn remove_thread(tid: u32) -> Option<Arc<Thread>> {
     let mut family = FAMILY.lock();
     let removed = family.threads.get_mut(place(tid))?.take_if(|thread| thread.tid == tid)?;
@@ -115,7 +115,7 @@ pub(super) fn remove_thread(tid: u32) -> Option<Arc<Thread>> {
     Some(removed)
 }
 
-/// Takes a process out that was reaped.
+/// Removes a process that was reaped.
 pub(super) fn remove_process(pid: u32) {
     let mut family = FAMILY.lock();
     let removed = family.members.remove(&pid);
@@ -128,7 +128,7 @@ pub(super) fn remove_process(pid: u32) {
     drop(removed);
 }
 
-/// Gives the children of a process that ends to PID 1, and returns them.
+/// Makes the children of an ending process children of PID 1, and returns them.
 pub(super) fn give_away_children(pid: u32) -> Vec<Arc<Process>> {
     let mut family = FAMILY.lock();
     let children = family
@@ -150,22 +150,22 @@ pub(super) fn give_away_children(pid: u32) -> Vec<Arc<Process>> {
     orphans
 }
 
-/// A process.
+/// The process of a number.
 pub fn find_process(pid: u32) -> Option<Arc<Process>> {
     FAMILY.lock().members.get(&pid).map(|member| member.process.clone())
 }
 
-/// A thread.
+/// The thread of a number.
 pub fn find_thread(tid: u32) -> Option<Arc<Thread>> {
     FAMILY.lock().threads.get(place(tid))?.clone().filter(|thread| thread.tid == tid)
 }
 
-/// Where a process stands.
+/// The relations of a process.
 pub fn relations(pid: u32) -> Option<Relations> {
     FAMILY.lock().members.get(&pid).map(|member| member.relations)
 }
 
-/// All processes, by number.
+/// All processes, ascending by number.
 pub fn all_processes() -> Vec<Arc<Process>> {
     FAMILY.lock().members.values().map(|member| member.process.clone()).collect()
 }
@@ -191,8 +191,7 @@ pub fn group(group: u32) -> Vec<Arc<Process>> {
         .collect()
 }
 
-/// The groups that can become orphaned by the end of a process: its own, of which its parent was a
-/// guardian, and those of its children.
+/// The groups that the end of a process can make orphaned: its own group and those of its children.
 pub(super) fn groups_guarded_through(pid: u32) -> Vec<u32> {
     let family = FAMILY.lock();
     let Some(member) = family.members.get(&pid) else { return Vec::new() };
@@ -224,14 +223,14 @@ pub fn session_of_group(group: u32) -> Option<u32> {
         .map(|member| member.relations.session)
 }
 
-/// Notes that a process has called exec.
+/// Records that a process has called exec.
 pub(super) fn note_exec(pid: u32) {
     if let Some(member) = FAMILY.lock().members.get_mut(&pid) {
         member.has_executed = true;
     }
 }
 
-/// setsid: a session and a group of its own. EPERM for the leader of a group.
+/// setsid(2): makes a session and a group. EPERM for the leader of a group.
 pub fn new_session(pid: u32) -> Result<u32, Errno> {
     let mut family = FAMILY.lock();
     if family.members.values().any(|member| member.relations.group == pid) {
@@ -243,7 +242,7 @@ pub fn new_session(pid: u32) -> Result<u32, Errno> {
     Ok(pid)
 }
 
-/// setpgid, called by process `caller`.
+/// setpgid(2), called by process `caller`.
 pub fn set_group(caller: u32, pid: u32, group: u32) -> Result<(), Errno> {
     let mut family = FAMILY.lock();
     let own = family.members.get(&caller).ok_or(Errno::ESRCH)?.relations;
@@ -269,7 +268,7 @@ pub fn set_group(caller: u32, pid: u32, group: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// How many threads there are.
+/// The number of threads.
 pub(super) fn thread_count() -> usize {
     FAMILY.lock().thread_count
 }

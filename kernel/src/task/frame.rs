@@ -1,5 +1,5 @@
-//! Signal frames: what lies on the user's stack while a handler runs, and the way back. The layout
-//! is Linux's `struct rt_sigframe`, which programs, their C libraries and unwinders read.
+//! Signal frames: the state on the user's stack while a handler runs, and its restoration. The
+//! layout is Linux's `struct rt_sigframe`, which C libraries and unwinders read.
 #![forbid(unsafe_code)]
 
 use super::signal::{Action, ActionFlags, SignalInfo, SignalSet};
@@ -34,7 +34,7 @@ const FPU_POINTER: usize = FAULT_ADDRESS + 8;
 const HAS_XSTATE: u64 = 1;
 /// `UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`: the stack segment is there.
 const HAS_STACK_SEGMENT: u64 = 6;
-/// Bytes of FXSAVE's image; in its last 48 stands what follows it.
+/// Size of FXSAVE's image. Its last 48 bytes describe the extended state.
 const LEGACY_FPU_BYTES: usize = 512;
 const EXTENSION: usize = 464;
 const MAGIC1: u32 = 0x4650_5853;
@@ -42,11 +42,11 @@ const MAGIC2: u32 = 0x4650_5845;
 /// `SS_ONSTACK`, `SS_DISABLE`.
 const ON_STACK: u32 = 1;
 const DISABLED: u32 = 2;
-/// Direction, trap and resume flag: not for a handler.
+/// Flags that are cleared for a handler: direction, trap, resume.
 const CLEARED_FLAGS: u64 = 0x400 | 0x100 | 0x1_0000;
 
-/// Has the thread go on in a handler, with all it needs to come back on its stack. EFAULT if there
-/// is no room.
+/// Makes the thread continue in a handler, with a frame on its stack to return by. EFAULT if the
+/// stack has no space.
 pub(super) fn push(
     thread: &Thread,
     info: SignalInfo,
@@ -67,7 +67,7 @@ pub(super) fn push(
     }
     let image = fpu_image()?;
     let fpu_at = sp.wrapping_sub(image.len() as u64) & !(FPU_ALIGN_BYTES - 1);
-    // As after a call: the stack is off alignment by the return address.
+    // As after a call instruction, the stack is misaligned by the return address.
     let frame_at = (fpu_at.wrapping_sub(FRAME_BYTES as u64) & !15).wrapping_sub(8);
     let mut frame = [0; FRAME_BYTES];
     put(&mut frame, 0, action.restorer);
@@ -99,11 +99,12 @@ pub(super) fn push(
     Ok(())
 }
 
-/// A cause that is no system call, so that nothing is restarted and the return is by `iret`.
+/// A value of `cause` other than a system call's: nothing is restarted, and the return is by
+/// `iret`.
 const INTERNAL: u64 = 0x200;
 
-/// rt_sigreturn: takes everything back from the frame that the stack pointer stands on. Returns
-/// rax, which a system call would overwrite.
+/// rt_sigreturn(2): restores the state from the frame at the stack pointer. Returns the restored
+/// rax, because a system call's result overwrites rax.
 pub fn pop(thread: &Thread) -> Result<u64, Errno> {
     let space = thread.space().ok_or(Errno::EFAULT)?;
     let at = thread.with_registers(|registers| registers.rsp);
@@ -135,7 +136,7 @@ pub fn pop(thread: &Thread) -> Result<u64, Errno> {
 }
 
 impl AlternateStack {
-    /// Whether a stack pointer is on it.
+    /// Whether a stack pointer is on this stack.
     pub fn contains(&self, sp: u64) -> bool {
         sp > self.start && sp - self.start <= self.bytes
     }
@@ -207,8 +208,8 @@ fn take_registers(context: &[u8], registers: &mut Registers) {
     registers.rflags = (registers.rflags & SIGNAL_FLAGS) | (flags & !SIGNAL_FLAGS);
 }
 
-/// The floating-point registers as they stand in a frame: with a word behind them that says that
-/// they are complete.
+/// The floating-point registers in a frame's format: followed by a magic word that marks the
+/// extended state as complete.
 fn fpu_image() -> Result<Vec<u8>, Errno> {
     let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
     state.save();

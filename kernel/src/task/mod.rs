@@ -1,14 +1,15 @@
 //! Processes and threads.
 //!
-//! Owns: who runs ([`scheduler`]), what a process is ([`Process`]) and a thread ([`Thread`]), how
-//! they begin ([`fork`], [`exec`]) and end ([`exit`]), signals, timers and futexes. Does not own:
-//! memory, files, what a trap is. Nothing of this is reachable from below: `sync` and `file` know
-//! it by the traits that [`start`] registers.
+//! Owns scheduling ([`scheduler`]), processes ([`Process`]) and threads ([`Thread`]), their
+//! creation ([`fork`], [`exec`]) and end ([`exit`]), signals, timers and futexes. Does not own
+//! memory, files, or the handling of traps. The layers below know it by the traits that [`start`]
+//! registers.
 //!
-//! Invariants. A process is in the table from its making until it is reaped; its memory and
-//! descriptors go when its last thread ends. A thread's kernel stack is freed by the thread that
-//! runs after it. Only a thread itself leaves the kernel on its stack, and signals are told there
-//! ([`deliver`]): all that others do is to set what is due ([`Thread::notice`]) and wake it.
+//! Invariants. A process is in the table from its creation until it is reaped. Its memory and
+//! descriptors are released when its last thread ends. A thread's kernel stack is freed by the
+//! thread that runs after it. Only a thread itself leaves the kernel on its stack, and there
+//! signals are delivered ([`deliver`]); other threads only set a flag ([`Thread::notice`]) and wake
+//! it.
 //!
 //! Locks are spin locks, in the order that [`rank`](crate::sync::rank) declares.
 
@@ -36,7 +37,7 @@ pub use family::{all_processes, find_process, find_thread};
 pub use process::{Identity, Process, Thread, thread};
 pub use scheduler::current_thread;
 
-/// Has `sync` and `file` use this module.
+/// Registers this layer with `sync` and `file`.
 pub fn start() {
     scheduler::start();
     tasks::start();

@@ -1,12 +1,12 @@
-//! What all threads are doing, for whoever hunts a deadlock: QEMU's monitor command `nmi` asks.
+//! A report of all threads, for debugging deadlocks: QEMU's monitor command `nmi` triggers it.
 
 use super::{family, scheduler};
 use crate::arch;
 
-/// Writes every thread to the log, with the addresses of where it waits.
+/// Writes every thread to the log, with the return addresses of where it waits.
 ///
-/// The interrupt may come anywhere in the kernel; a lock that is held then is never released, and
-/// the report hangs. In a deadlock none is.
+/// The interrupt may come anywhere in the kernel. If the interrupted code holds a lock that the
+/// report needs, the report hangs; in a deadlock of sleeping threads no spin lock is held.
 pub fn report_threads() {
     let running = scheduler::try_current_thread().map(|thread| thread.tid);
     for process in super::all_processes() {

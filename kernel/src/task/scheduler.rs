@@ -1,8 +1,8 @@
-//! Who runs: one queue, in turns, on one CPU.
+//! The scheduler: one round-robin queue on one CPU.
 //!
 //! A thread gives up the CPU only in [`block`], [`yield_now`] and [`finish`]; kernel code is never
-//! preempted. A thread that blocks while no other is ready waits for the interrupt right there, on
-//! its own stack: there is no idle thread.
+//! preempted. There is no idle thread: a thread that blocks while no other is ready waits for
+//! interrupts on its own stack.
 //!
 //! Lock: `QUEUE`; the table of threads is looked at under it.
 
@@ -18,15 +18,16 @@ use foundation::Errno;
 
 struct Queue {
     ready: VecDeque<Arc<Thread>>,
-    /// The thread that runs; what `CURRENT` points to.
+    /// The running thread, to which `CURRENT` points.
     running: Option<Arc<Thread>>,
-    /// The thread that ran last and will never again: dropped when its stack is no longer stood on.
+    /// The thread that ran last and has ended. Dropped by the next thread, because its stack was in
+    /// use until the switch.
     dead: Option<Arc<Thread>>,
 }
 
 static QUEUE: Mutex<Queue, rank::RunQueue> =
     Mutex::new(Queue { ready: VecDeque::new(), running: None, dead: None });
-/// The running thread, without a lock.
+/// The running thread, for reading without a lock.
 static CURRENT: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
 static SLICE_OVER: AtomicBool = AtomicBool::new(false);
 
@@ -46,34 +47,34 @@ pub fn current_thread() -> Arc<Thread> {
     }
 }
 
-/// The running thread, not counted as a reference: for the time of a system call, in which it does
-/// not end.
+/// The running thread, without a reference count of its own. For use in a system call, during which
+/// the thread does not end.
 #[inline]
 pub(super) fn borrow_current() -> ManuallyDrop<Arc<Thread>> {
     let current = CURRENT.load(Ordering::Relaxed);
     assert!(!current.is_null(), "no thread runs yet");
-    // SAFETY: in a system call there is a running thread; the pointer is that of the `Arc` in
-    // `running`. A thread ends on its way to user mode, after its system call's handler, so that
-    // one outlives this; and it is never dropped, so the count stays right.
+    // SAFETY: the pointer is that of the `Arc` in `running`. A thread ends before it returns to
+    // user mode, after the handler of its system call, so that `Arc` outlives this one. This one is
+    // never dropped, so the count stays right.
     ManuallyDrop::new(unsafe { Arc::from_raw(current) })
 }
 
-/// The running thread, once there is one.
+/// The running thread; `None` before the first one runs.
 pub fn try_current_thread() -> Option<Arc<Thread>> {
     (!CURRENT.load(Ordering::Relaxed).is_null()).then(current_thread)
 }
 
-/// Room for one more thread in the queue, so that waking never needs memory.
+/// Reserves space for one more thread in the queue, so that waking needs no memory.
 pub(super) fn reserve() -> Result<(), Errno> {
     let mut queue = QUEUE.lock();
-    // More threads than the queue has room for cannot exist: each reserved its place when it was
-    // made.
+    // The queue cannot hold more threads than exist, and each reserved its place when it was
+    // created.
     let needed = super::family::thread_count() + 1;
     let missing = needed.saturating_sub(queue.ready.len());
     queue.ready.try_reserve(missing).map_err(|_| Errno::ENOMEM)
 }
 
-/// Makes a thread ready, if it waits; otherwise its next wait ends at once.
+/// Makes a waiting thread ready. For one that does not wait, the next wait ends at once.
 pub fn wake(thread: &Arc<Thread>) {
     match thread.run_state() {
         RunState::Blocked => {
@@ -85,7 +86,7 @@ pub fn wake(thread: &Arc<Thread>) {
     }
 }
 
-/// Lets others run until somebody wakes the running thread.
+/// Waits until another thread or an interrupt wakes the running thread.
 pub fn block() {
     let me = current_thread();
     if me.take_woken() {
@@ -97,7 +98,7 @@ pub fn block() {
     current_thread().take_woken();
 }
 
-/// Lets others have their turn.
+/// Lets the other ready threads run first.
 pub fn yield_now() {
     let me = current_thread();
     SLICE_OVER.store(false, Ordering::Relaxed);
@@ -111,7 +112,7 @@ pub fn yield_now() {
     switch_away(me_pointer);
 }
 
-/// Ends the running thread. Whoever calls this holds nothing any more but `me`.
+/// Ends the running thread. The caller holds no other reference.
 pub(super) fn finish(me: Arc<Thread>) -> ! {
     me.set_run_state(RunState::Dead);
     let pointer = Arc::as_ptr(&me);
@@ -121,12 +122,12 @@ pub(super) fn finish(me: Arc<Thread>) -> ! {
     unreachable!("a dead thread was switched to")
 }
 
-/// The time slice of the running thread is over.
+/// Ends the time slice of the running thread.
 pub(super) fn end_slice() {
     SLICE_OVER.store(true, Ordering::Relaxed);
 }
 
-/// Whether the running thread has anything to do before it goes to user mode.
+/// Whether the running thread has work to do before it returns to user mode.
 #[inline]
 pub fn is_work_due() -> bool {
     let current = CURRENT.load(Ordering::Relaxed);
@@ -135,28 +136,28 @@ pub fn is_work_due() -> bool {
     SLICE_OVER.load(Ordering::Relaxed) || unsafe { (*current).has_notice() }
 }
 
-/// The tick found the running thread in user mode.
+/// Counts a tick that interrupted the running thread in user mode.
 pub fn count_tick() {
     if SLICE_OVER.load(Ordering::Relaxed) {
         current_thread().process.ticks.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// On the way to user mode: lets others run, if the time slice is over.
+/// Before the return to user mode: yields if the time slice is over.
 pub fn yield_if_due() {
     if SLICE_OVER.load(Ordering::Relaxed) {
         yield_now();
     }
 }
 
-/// A thread's address. It stays valid: the table of threads, the queue, or the slot for the dead
-/// hold the thread.
+/// A thread's address. It stays valid because the table of threads, the queue or the slot `dead`
+/// holds the thread.
 fn pointer(thread: Arc<Thread>) -> *const Thread {
     Arc::as_ptr(&thread)
 }
 
-/// Goes on with the next ready thread; waits for one if there is none. Holds no reference while it
-/// is away: the thread may die meanwhile.
+/// Switches to the next ready thread, or waits until there is one. Holds no reference meanwhile:
+/// the calling thread may have ended.
 fn switch_away(me: *const Thread) {
     let next = loop {
         let mut queue = QUEUE.lock();
@@ -165,7 +166,7 @@ fn switch_away(me: *const Thread) {
             CURRENT.store(next_pointer.cast_mut(), Ordering::Relaxed);
             let previous = queue.running.replace(next);
             drop(queue);
-            // Never the last reference, except of a thread in `dead`, which has another one there.
+            // Never the last reference: a thread in `dead` has another one there.
             drop(previous);
             break next_pointer;
         }
@@ -173,20 +174,20 @@ fn switch_away(me: *const Thread) {
         arch::context::idle();
     };
     if next != me {
-        // SAFETY: `me` runs, and is held by the table of threads (or by `dead`); `next` is ready,
-        // so it does not run, and `running` holds it.
+        // SAFETY: `me` runs, and the table of threads or `dead` holds it. `next` was ready, so it
+        // does not run, and `running` holds it.
         unsafe { (*me).switch_to(&*next) };
         finish_switch();
     }
 }
 
-/// Runs on a thread's stack when it was switched to: frees the one that ended before it.
+/// Called on a thread's stack after a switch to it: drops the thread that ended before it.
 pub fn finish_switch() {
     let dead = QUEUE.lock().dead.take();
     drop(dead);
 }
 
-/// Starts the first thread, leaving the boot stack for good.
+/// Starts the first thread, and leaves the boot stack for good.
 pub fn run_first() -> ! {
     #[allow(clippy::default_constructed_unit_structs, reason = "a unit on the host only")]
     let mut boot = Context::default();
@@ -198,7 +199,7 @@ pub fn run_first() -> ! {
         queue.running = Some(next);
         pointer
     };
-    // SAFETY: it has never run, and `running` holds it. Nobody switches back to `boot`.
+    // SAFETY: the thread has never run, and `running` holds it. Nothing switches back to `boot`.
     unsafe { (*next).resume_from(&raw mut boot) };
     unreachable!("the boot stack was switched to")
 }
@@ -234,7 +235,7 @@ impl sync::Scheduler for Hooks {
     }
 }
 
-/// Registers with `sync`.
+/// Registers the scheduler with `sync`.
 pub(super) fn start() {
     static HOOKS: Hooks = Hooks;
     sync::register(&HOOKS);

@@ -1,7 +1,7 @@
-//! Sending signals: what is pending for whom, and who is woken.
+//! Sending signals: who has what pending, and who is woken.
 //!
-//! A signal that ends the process without being caught takes effect here, at once, for all its
-//! threads: so a wait that only a killing signal may end (F7) needs to ask one question only.
+//! A signal that ends the process without being caught takes effect here, immediately and for all
+//! threads. So a wait that only a killing signal may end (F7) checks one flag only.
 #![forbid(unsafe_code)]
 
 use super::process::{Life, News};
@@ -11,7 +11,7 @@ use super::signal::{
 use super::{Process, Thread, family, find_process, scheduler};
 use alloc::sync::Arc;
 
-/// Whom a signal is for.
+/// The target of a signal.
 enum To<'a> {
     Process,
     Thread(&'a Arc<Thread>),
@@ -34,7 +34,7 @@ pub fn to_pid(pid: u32, info: SignalInfo) {
     }
 }
 
-/// Sends a signal to all members of a process group; false if there are none.
+/// Sends a signal to all members of a process group. Returns false if there are none.
 pub fn to_group(group: u32, info: SignalInfo) -> bool {
     let members = family::group(group);
     for process in &members {
@@ -43,8 +43,8 @@ pub fn to_group(group: u32, info: SignalInfo) -> bool {
     !members.is_empty()
 }
 
-/// Sends a signal that an exception of the running thread's own raises: not to be blocked or
-/// ignored, else it would come again for ever.
+/// Sends a signal for an exception of the running thread. It cannot be blocked or ignored, because
+/// the exception would repeat forever.
 pub fn force(thread: &Arc<Thread>, info: SignalInfo) {
     let blocked = thread.signals.lock().blocked.contains(info.signal);
     let caught =
@@ -103,8 +103,8 @@ fn add(process: &Process, to: &To<'_>, info: SignalInfo) {
     }
 }
 
-/// Tells all threads of a process to end, with a status as wait4 gives it. The first such status
-/// stays.
+/// Makes all threads of a process end, with a status in wait4's encoding. A status that is already
+/// set stays.
 pub fn begin_end(process: &Arc<Process>, status: i32) {
     {
         let mut state = process.state.lock();
@@ -121,7 +121,7 @@ pub fn begin_end(process: &Arc<Process>, status: i32) {
     process.queue.wake_all();
 }
 
-/// Stops a process: its threads wait when they come by [`super::deliver`].
+/// Stops a process: its threads wait in [`super::deliver`].
 pub(super) fn stop(process: &Arc<Process>, signal: u8) {
     {
         let mut state = process.state.lock();
@@ -137,7 +137,7 @@ pub(super) fn stop(process: &Arc<Process>, signal: u8) {
     tell_parent(process, i32::from(signal) << 8 | 0x7f);
 }
 
-/// Lets a stopped process go on, and forgets pending stops.
+/// Continues a stopped process, and discards pending stop signals.
 fn resume(process: &Arc<Process>) {
     forget(process, SignalSet::STOPPING);
     {
@@ -159,7 +159,7 @@ fn forget(process: &Arc<Process>, signals: SignalSet) {
     }
 }
 
-/// Tells the parent of a stop or its end.
+/// Notifies the parent of a stop, a continuation or the end of a process.
 fn tell_parent(process: &Arc<Process>, status: i32) {
     let Some(parent) =
         family::relations(process.pid).and_then(|relations| find_process(relations.parent))
@@ -178,7 +178,7 @@ fn tell_parent(process: &Arc<Process>, status: i32) {
     parent.children_queue.wake_all();
 }
 
-/// What a parent is told of a child in this status.
+/// The signal information for the parent of a child in this status.
 pub(super) fn child_info(pid: u32, signal: u8, status: i32) -> SignalInfo {
     const EXITED: i32 = 1;
     const KILLED: i32 = 2;
@@ -200,21 +200,22 @@ pub(super) fn has_unblocked(thread: &Thread) -> bool {
     !pending.without(own.blocked).is_empty()
 }
 
-/// Has the running thread look at its signals on the way to user mode, after a change of what it
-/// blocks.
+/// Makes the running thread check its signals before it returns to user mode, after a change of its
+/// mask.
 pub fn recheck(thread: &Thread) {
     if has_unblocked(thread) {
         thread.notice();
     }
 }
 
-/// A process that stops itself by default on a signal must not if nothing could continue it.
+/// Whether a default stop must be ignored, because the group is orphaned: no process could continue
+/// it.
 pub(super) fn is_orphaned_stop(process: &Process, signal: u8) -> bool {
     signal != SIGSTOP && family::relations(process.pid).is_none_or(|own| is_orphaned(own.group))
 }
 
-/// Whether a process group is orphaned (POSIX): no member has a parent in the same session but
-/// another group. Who has ended does not count.
+/// Whether a process group is orphaned (POSIX): no member has a parent in another group of the same
+/// session. Processes that have ended do not count.
 pub(super) fn is_orphaned(group: u32) -> bool {
     let has_guardian = |member: &Arc<Process>| {
         let Some(own) = family::relations(member.pid)
@@ -228,8 +229,8 @@ pub(super) fn is_orphaned(group: u32) -> bool {
     !family::group(group).iter().any(has_guardian)
 }
 
-/// Somebody ended who was, or had, a guardian: groups that lost their last one while a member is
-/// stopped are hung up and let go on.
+/// After the end of a process: groups that became orphaned by it and have a stopped member get
+/// SIGHUP and SIGCONT.
 pub(super) fn let_orphans_go(groups: &[u32]) {
     for &group in groups {
         if family::group(group).iter().any(|member| member.is_stopped()) && is_orphaned(group) {

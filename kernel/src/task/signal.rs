@@ -1,5 +1,5 @@
-//! Signals: numbers, sets, what a process does about each, and what it is told. Plain data, with
-//! Linux's layouts; sending and delivering are in `send` and `deliver`.
+//! Signals: numbers, sets, actions, and the information that comes with them. Plain data in Linux's
+//! layouts; `send` and `deliver` use it.
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
@@ -35,7 +35,7 @@ signals! {
     SIGWINCH = 28,
 }
 
-/// The highest number; those from 32 on are the real-time signals.
+/// The highest signal number. Signals from 32 on are the real-time signals.
 pub const MAX_SIGNAL: u8 = 64;
 
 /// A set of signals; bit 0 is signal 1.
@@ -45,13 +45,13 @@ pub struct SignalSet(pub u64);
 impl SignalSet {
     /// No signal.
     pub const EMPTY: Self = Self(0);
-    /// What cannot be blocked, ignored or caught.
+    /// Signals that cannot be blocked, ignored or caught.
     pub const UNBLOCKABLE: Self = Self::of(SIGKILL).with(SIGSTOP);
-    /// What stops a process by default.
+    /// Signals that stop a process by default.
     pub const STOPPING: Self = Self::of(SIGSTOP).with(SIGTSTP).with(SIGTTIN).with(SIGTTOU);
-    /// What is ignored by default.
+    /// Signals that are ignored by default.
     pub const IGNORED: Self = Self::of(SIGCHLD).with(SIGCONT).with(SIGURG).with(SIGWINCH);
-    /// What an exception of the program's own raises: it is told first.
+    /// Signals raised by an exception of the program. They are delivered first.
     const SYNCHRONOUS: Self =
         Self::of(SIGSEGV).with(SIGBUS).with(SIGILL).with(SIGTRAP).with(SIGFPE);
 
@@ -60,32 +60,32 @@ impl SignalSet {
         if signal == 0 || signal > MAX_SIGNAL { Self(0) } else { Self(1 << (signal - 1)) }
     }
 
-    /// This set and one more.
+    /// This set with one more signal.
     pub const fn with(self, signal: u8) -> Self {
         Self(self.0 | Self::of(signal).0)
     }
 
-    /// This set without another.
+    /// This set without the signals of another.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Both sets.
+    /// The union of both sets.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether a signal is in it.
+    /// Whether the set contains a signal.
     pub const fn contains(self, signal: u8) -> bool {
         self.0 & Self::of(signal).0 != 0
     }
 
-    /// Whether it is empty.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The signal to be told first: the program's own exceptions, then the lowest number.
+    /// The signal to deliver first: an exception's, else the lowest number.
     pub fn first(self) -> Option<u8> {
         let urgent = Self(self.0 & Self::SYNCHRONOUS.0);
         let chosen = if urgent.is_empty() { self } else { urgent };
@@ -101,7 +101,7 @@ bitflags::bitflags! {
         const NO_CHILD_STOP = 1;
         /// Children that end leave no zombie.
         const NO_CHILD_WAIT = 2;
-        /// The handler takes three arguments. (It is given them in any case.)
+        /// The handler takes three arguments. It gets them in any case.
         const SIGINFO = 4;
         /// `sa_restorer` is set.
         const RESTORER = 0x0400_0000;
@@ -111,7 +111,7 @@ bitflags::bitflags! {
         const RESTART = 0x1000_0000;
         /// Do not block the signal while its handler runs.
         const NO_DEFER = 0x4000_0000;
-        /// Back to the default once it was caught.
+        /// Reset the action to the default when the signal is delivered.
         const RESET = 0x8000_0000;
     }
 }
@@ -123,9 +123,9 @@ pub struct Action {
     pub handler: u64,
     /// Flags, unknown ones included.
     pub flags: u64,
-    /// Where the handler returns to.
+    /// The address that the handler returns to.
     pub restorer: u64,
-    /// What is blocked besides while it runs.
+    /// Signals that are blocked, too, while the handler runs.
     pub mask: SignalSet,
 }
 
@@ -134,15 +134,15 @@ impl Action {
     pub const DEFAULT: u64 = 0;
     /// `SIG_IGN`.
     pub const IGNORE: u64 = 1;
-    /// Bytes of the structure.
+    /// Size of the structure, in bytes.
     pub const BYTES: usize = 32;
 
-    /// Its flags.
+    /// The known flags.
     pub fn flags(&self) -> ActionFlags {
         ActionFlags::from_bits_truncate(self.flags)
     }
 
-    /// As programs have it in memory.
+    /// The structure in a program's memory.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         for (chunk, word) in
@@ -153,7 +153,7 @@ impl Action {
         bytes
     }
 
-    /// From a program's memory.
+    /// Reads the structure from a program's memory.
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let word = |index: usize| super::word(bytes, index * 8);
         Self {
@@ -165,7 +165,7 @@ impl Action {
     }
 }
 
-/// What becomes of a signal that is not blocked.
+/// What delivering a signal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// Nothing.
@@ -178,7 +178,7 @@ pub enum Disposition {
     Catch(Action),
 }
 
-/// What a process does about each signal.
+/// A process's action for each signal.
 #[derive(Clone, Debug)]
 pub struct Actions([Action; MAX_SIGNAL as usize]);
 
@@ -198,7 +198,7 @@ impl Actions {
             .unwrap_or_default()
     }
 
-    /// Changes it.
+    /// Sets the action for a signal. Ignores invalid signal numbers.
     pub fn set(&mut self, signal: u8, action: Action) {
         if let Some(slot) =
             usize::from(signal).checked_sub(1).and_then(|index| self.0.get_mut(index))
@@ -207,7 +207,7 @@ impl Actions {
         }
     }
 
-    /// What becomes of a signal.
+    /// What delivering a signal does.
     pub fn disposition(&self, signal: u8) -> Disposition {
         let action = self.get(signal);
         match action.handler {
@@ -219,7 +219,7 @@ impl Actions {
         }
     }
 
-    /// What exec does: handlers are gone, what was ignored stays so.
+    /// Resets handlers to the default, as exec does. Ignored signals stay ignored.
     pub fn reset_handlers(&mut self) {
         for action in &mut self.0 {
             *action = Action {
@@ -234,46 +234,47 @@ impl Actions {
     }
 }
 
-/// `siginfo_t`: what a handler is told.
+/// `siginfo_t`: the information that a handler gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignalInfo {
-    /// The signal.
+    /// The signal's number.
     pub signal: u8,
-    /// Who or what sent it: one of the constants below.
+    /// Who sent it: one of the constants below, or a program's own code.
     pub code: i32,
-    /// The sender, or the child.
+    /// Process number of the sender or of the child.
     pub pid: u32,
-    /// A child's status, or the faulting address.
+    /// A child's status, the faulting address, or the sender's value.
     pub value: u64,
 }
 
 impl SignalInfo {
-    /// `SI_USER`: by kill.
+    /// `SI_USER`: sent by kill(2).
     pub const USER: i32 = 0;
-    /// `SI_KERNEL`: by the kernel.
+    /// `SI_KERNEL`: raised by the kernel.
     pub const KERNEL: i32 = 0x80;
-    /// `SI_TKILL`: by tgkill.
+    /// `SI_TKILL`: sent by tgkill(2).
     pub const TKILL: i32 = -6;
     /// `SEGV_MAPERR`, `BUS_ADRALN`, `FPE_INTDIV`, `ILL_ILLOPC`, `TRAP_BRKPT`, `CLD_EXITED`: the
     /// first reason of each signal.
     pub const FIRST_REASON: i32 = 1;
-    /// `BUS_ADRERR`: the page could not be had.
+    /// `BUS_ADRERR`: the page is not available.
     pub const BUS_ADDRESS: i32 = 2;
-    /// Bytes of the structure.
+    /// Size of the structure, in bytes.
     pub const BYTES: usize = 128;
 
-    /// A signal of the kernel's own making.
+    /// The information for a signal that the kernel sends.
     pub fn kernel(signal: u8) -> Self {
         Self { signal, code: Self::KERNEL, ..Self::default() }
     }
 
-    /// A signal with a program's own words: code, sender and value are what it says.
+    /// The information that a program passes with a signal. Code, sender and value are the
+    /// program's.
     pub fn from_bytes(signal: u8, bytes: &[u8; Self::BYTES]) -> Self {
         let [code, pid] = [super::word(bytes, 8), super::word(bytes, 16)].map(|word| word as u32);
         Self { signal, code: code.cast_signed(), pid, value: super::word(bytes, 24) }
     }
 
-    /// As programs have it in memory.
+    /// The structure in a program's memory.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         let is_fault = self.code > 0
@@ -298,13 +299,13 @@ impl SignalInfo {
 
 /// The first real-time signal.
 pub const FIRST_REALTIME: u8 = 32;
-/// Real-time signals that wait for one process or thread, at most.
+/// Upper bound for pending real-time signals of one process or thread.
 const MAX_QUEUED: usize = 1024;
-/// Signals that an empty list keeps room for.
+/// Capacity that an empty list keeps.
 const KEPT: usize = 8;
 
-/// Signals that were sent and not yet told. As on Linux, ordinary signals are not counted: one of
-/// each is enough. Real-time signals are, and come in order.
+/// Pending signals. As on Linux, an ordinary signal is pending once, however often it is sent;
+/// real-time signals are queued in order.
 #[derive(Clone, Debug, Default)]
 pub struct Pending {
     set: SignalSet,
@@ -312,29 +313,29 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Those that are pending.
+    /// The set of pending signals.
     pub fn set(&self) -> SignalSet {
         self.set
     }
 
-    /// Whether one more can be remembered with what comes along.
+    /// Whether one more real-time signal can be queued.
     pub fn has_room(&self) -> bool {
         self.infos.len() < MAX_QUEUED
     }
 
-    /// Adds one.
+    /// Adds a signal.
     pub fn add(&mut self, info: SignalInfo) {
         let counts = info.signal >= FIRST_REALTIME && self.has_room();
         if counts || !self.set.contains(info.signal) {
             self.set = self.set.with(info.signal);
-            // Without memory the signal is still told, just not who sent it.
+            // Without memory the signal is delivered without its information.
             if self.infos.try_reserve(1).is_ok() {
                 self.infos.push(info);
             }
         }
     }
 
-    /// Takes out the first that is not blocked.
+    /// Removes and returns the first signal that is not blocked.
     pub fn take(&mut self, blocked: SignalSet) -> Option<SignalInfo> {
         let signal = self.set.without(blocked).first()?;
         let is_it = |info: &SignalInfo| info.signal == signal;
@@ -346,14 +347,14 @@ impl Pending {
         if !self.infos.iter().any(is_it) {
             self.set = self.set.without(SignalSet::of(signal));
         }
-        // What a burst took is given back when it is over.
+        // Releases the memory of a burst once it is over.
         if self.infos.is_empty() && self.infos.capacity() > KEPT {
             self.infos = Vec::new();
         }
         Some(info)
     }
 
-    /// Forgets some.
+    /// Discards the pending signals of a set.
     pub fn remove(&mut self, signals: SignalSet) {
         self.set = self.set.without(signals);
         self.infos.retain(|info| !signals.contains(info.signal));
@@ -365,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exceptions_are_told_first_and_blocked_signals_wait() {
+    fn exceptions_come_first_and_blocked_signals_wait() {
         let mut pending = Pending::default();
         for signal in [SIGINT, SIGSEGV, SIGCHLD, SIGINT] {
             pending.add(SignalInfo::kernel(signal));
@@ -374,7 +375,7 @@ mod tests {
         assert_eq!(pending.take(SignalSet::of(SIGINT)).map(|info| info.signal), Some(SIGCHLD));
         assert_eq!(pending.take(SignalSet::of(SIGINT)), None);
         assert_eq!(pending.take(SignalSet::EMPTY).map(|info| info.signal), Some(SIGINT));
-        assert_eq!(pending.take(SignalSet::EMPTY), None, "sent twice, told once");
+        assert_eq!(pending.take(SignalSet::EMPTY), None, "sent twice, pending once");
     }
 
     #[test]
@@ -384,10 +385,10 @@ mod tests {
         for (signal, value) in sent {
             pending.add(SignalInfo { signal, value, ..SignalInfo::default() });
         }
-        let told: Vec<_> = core::iter::from_fn(|| pending.take(SignalSet::EMPTY))
+        let taken: Vec<_> = core::iter::from_fn(|| pending.take(SignalSet::EMPTY))
             .map(|info| (info.signal, info.value))
             .collect();
-        assert_eq!(told, [(SIGINT, 5), (40, 2), (40, 4), (41, 1), (41, 3)]);
+        assert_eq!(taken, [(SIGINT, 5), (40, 2), (40, 4), (41, 1), (41, 3)]);
         (0..2 * MAX_QUEUED).for_each(|_| pending.add(SignalInfo::kernel(FIRST_REALTIME)));
         assert!(!pending.has_room());
         assert_eq!(core::iter::from_fn(|| pending.take(SignalSet::EMPTY)).count(), MAX_QUEUED);

@@ -1,4 +1,4 @@
-//! Processes as `file` sees them, for terminals and `/proc`.
+//! The interface to processes that `file` uses, for terminals and `/proc`.
 #![forbid(unsafe_code)]
 
 use super::process::Life;
@@ -16,7 +16,7 @@ use fsproto::Time;
 
 struct Hooks;
 
-/// Nanoseconds in one tick of `/proc`'s times.
+/// Nanoseconds in a tick of `/proc`'s times.
 const TICK_NS: u64 = 10_000_000;
 
 impl Tasks for Hooks {

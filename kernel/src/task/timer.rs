@@ -1,4 +1,5 @@
-//! The tick, and what is due at a time: ends of waits, and alarms. As fine as the tick, 10 ms.
+//! The timer tick, and what it triggers: ends of waits, and alarms. The resolution is one tick, 10
+//! ms.
 #![forbid(unsafe_code)]
 
 use super::signal::{SIGALRM, SignalInfo};
@@ -8,21 +9,21 @@ use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What happens at a time.
+/// An action at a time.
 #[derive(Clone, Copy, Debug)]
 enum Due {
-    /// A thread is woken, and looks at the clock.
+    /// Wakes a thread, which then checks the clock.
     Wake(u32),
-    /// A process gets SIGALRM.
+    /// Sends SIGALRM to a process.
     Alarm(u32),
 }
 
-/// Times in nanoseconds since boot, made unique by a number.
+/// Keys are times in nanoseconds since boot, made unique by a number.
 type Key = (u64, u64);
 
 struct Timers {
     due: BTreeMap<Key, Due>,
-    /// By process: when its alarm comes, and with what period it comes again.
+    /// By process: the key of its alarm, and the period in nanoseconds, 0 for none.
     alarms: BTreeMap<u32, (Key, u64)>,
 }
 
@@ -34,22 +35,22 @@ fn new_key(deadline_ns: u64) -> Key {
     (deadline_ns, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Wakes the running thread at a time, so that it looks again at what it waits for. Dropped: no
-/// more.
+/// Wakes the running thread at a time, so that it checks its condition again. Dropping it cancels
+/// the wake-up.
 #[derive(Debug)]
 pub struct Timeout {
     key: Key,
 }
 
 impl Timeout {
-    /// A wake-up at `deadline_ns` since boot, or soon after.
+    /// A wake-up at `deadline_ns` since boot or at most one tick later.
     pub fn at(deadline_ns: u64) -> Self {
         let key = new_key(deadline_ns);
         TIMERS.lock().due.insert(key, Due::Wake(current_thread().tid));
         Self { key }
     }
 
-    /// Whether the time has come.
+    /// Whether the deadline has passed.
     pub fn is_over(&self) -> bool {
         arch::clock::now_ns() >= self.key.0
     }
@@ -61,14 +62,14 @@ impl Drop for Timeout {
     }
 }
 
-/// Waits until a time, or until a signal comes.
+/// Waits until `deadline_ns` since boot; EINTR for a signal.
 pub fn sleep_until(deadline_ns: u64) -> Result<(), Interrupted> {
     let timeout = Timeout::at(deadline_ns);
     WaitQueue::new().wait(Interrupt::Signal, || timeout.is_over().then_some(()))
 }
 
-/// Sets a process's alarm (0: none), which comes again every `period_ns` (0: once). Returns what
-/// was left of the one before, and its period.
+/// Sets a process's alarm to `deadline_ns` since boot (0: none), repeated every `period_ns` (0:
+/// never). Returns the time left and the period of the previous alarm.
 pub fn set_alarm(pid: u32, deadline_ns: u64, period_ns: u64) -> (u64, u64) {
     let mut timers = TIMERS.lock();
     let old = timers.alarms.remove(&pid);
@@ -83,19 +84,19 @@ pub fn set_alarm(pid: u32, deadline_ns: u64, period_ns: u64) -> (u64, u64) {
     left(old)
 }
 
-/// What is left until a process's alarm, and its period; zeros for none.
+/// The time left until a process's alarm, and its period, in nanoseconds; zeros without an alarm.
 pub fn alarm(pid: u32) -> (u64, u64) {
     left(TIMERS.lock().alarms.get(&pid).copied())
 }
 
 fn left(alarm: Option<(Key, u64)>) -> (u64, u64) {
-    // An alarm that is due but did not come yet is not 0, which would mean none.
+    // An alarm that is due but not yet delivered has 1 ns left, because 0 means none.
     alarm.map_or((0, 0), |((deadline_ns, _), period_ns)| {
         (deadline_ns.saturating_sub(arch::clock::now_ns()).max(1), period_ns)
     })
 }
 
-/// What the timer interrupt does, in user mode or while idle: no lock is held then.
+/// The handler of the timer interrupt, in user mode or while the CPU is idle. No lock is held then.
 fn tick() {
     let now = arch::clock::now_ns();
     while let Some(due) = next_due(now) {
@@ -111,7 +112,7 @@ fn tick() {
     scheduler::end_slice();
 }
 
-/// Takes out one that is due, and sets an alarm that comes again.
+/// Removes an action that is due, and sets a periodic alarm again.
 fn next_due(now: u64) -> Option<Due> {
     let mut timers = TIMERS.lock();
     let (&key, &due) = timers.due.first_key_value()?;
@@ -123,7 +124,7 @@ fn next_due(now: u64) -> Option<Due> {
         && let Some((_, period_ns)) = timers.alarms.remove(&pid)
         && period_ns > 0
     {
-        // After a delay, periods that were missed are left out.
+        // After a delay, missed periods are skipped.
         let missed = (now - key.0) / period_ns;
         let key = new_key(key.0.saturating_add((missed + 1).saturating_mul(period_ns)));
         timers.due.insert(key, due);
@@ -132,7 +133,7 @@ fn next_due(now: u64) -> Option<Due> {
     Some(due)
 }
 
-/// Starts the tick.
+/// Registers the tick.
 pub(super) fn start() {
     const TIMER_LINE: u8 = 0;
     arch::irq::register(TIMER_LINE, tick);

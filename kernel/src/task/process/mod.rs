@@ -1,4 +1,4 @@
-//! A process: what its threads share.
+//! A process: the state that its threads share.
 //!
 //! Process and thread refer to each other: a thread keeps its process alive, and a process lists its
 //! threads to signal and end them. So both are in this folder.
@@ -16,77 +16,78 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use foundation::Errno;
 
-/// What ps shows of a program.
+/// The names of a program, as /proc shows them.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// At most 15 bytes.
+    /// The program's name, at most 15 bytes.
     pub name: Vec<u8>,
-    /// Arguments, each ended by a NUL.
+    /// The arguments, each followed by a NUL.
     pub command_line: Vec<u8>,
-    /// Canonical path.
+    /// The program's canonical path.
     pub program: Vec<u8>,
 }
 
-/// Whether a process lives. Statuses are as wait4 gives them.
+/// Whether a process is alive. Statuses are in wait4's encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It does.
+    /// It has threads, and is not about to end.
     Alive,
-    /// Its threads are told to end.
+    /// Its threads are about to end.
     Ending(i32),
-    /// They have ended; it waits to be reaped.
+    /// Its threads have ended; the parent has not reaped it.
     Zombie(i32),
 }
 
-/// News for the parent's wait4, told once.
+/// News for the parent's wait4, reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Stopped by this signal.
+    /// The process was stopped by this signal.
     Stopped(u8),
-    /// Going on again.
+    /// The process was continued.
     Continued,
 }
 
-/// Life and stops.
+/// Life, stops and news, which change together.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// Whether it lives.
+    /// Whether the process is alive.
     pub life: Life,
-    /// Stopped: its threads wait on their way to user mode.
+    /// Whether it is stopped: its threads wait before they return to user mode.
     pub stopped: bool,
-    /// What the parent has not heard yet.
+    /// News that wait4 has not yet reported.
     pub news: Option<News>,
 }
 
 /// A process.
 pub struct Process {
-    /// Its number, unique for ever.
+    /// Its number; never reused.
     pub pid: u32,
-    /// Its parent's number; 0 for PID 1. A copy of what the family knows, for who asks often.
+    /// Its parent's number; 0 for PID 1. A copy of the one in `family`, for reading without a lock.
     pub(in crate::task) parent: AtomicU32,
-    /// Start, in nanoseconds since boot.
+    /// Time of creation, in nanoseconds since boot.
     pub start_ns: u64,
-    /// The signal that its parent gets at its end; 0 for none.
+    /// The signal for the parent at its end; 0 for none.
     pub exit_signal: u8,
     /// Working directory and umask.
     pub context: Arc<Mutex<FileContext, rank::FileContext>>,
-    /// What it does about signals.
+    /// The action for each signal.
     pub actions: Mutex<Actions, rank::SignalActions>,
-    /// Signals sent to it as a whole.
+    /// Pending signals of the process as a whole.
     pub pending: Mutex<Pending, rank::ProcessSignals>,
-    /// Life and stops.
+    /// Life, stops and news.
     pub state: Mutex<State, rank::ProcessState>,
-    /// Name and arguments.
+    /// Names of its program.
     pub identity: Mutex<Identity, rank::Identity>,
-    /// Where it waits for children.
+    /// Where its threads wait for news of children.
     pub children_queue: WaitQueue,
-    /// Where its threads wait while it is stopped, and an exec for the other threads' end.
+    /// Where its threads wait while it is stopped, and where exec waits for the end of the other
+    /// threads.
     pub queue: WaitQueue,
     /// Where its parent waits after vfork.
     pub vfork_queue: WaitQueue,
-    /// Ticks in which it was found running.
+    /// Ticks that interrupted one of its threads in user mode.
     pub ticks: AtomicU64,
-    /// Those of its reaped children.
+    /// The same, of its reaped children.
     pub child_ticks: AtomicU64,
     files: Mutex<Option<Arc<Mutex<FdTable, rank::Descriptors>>>, rank::ProcessFiles>,
     threads: Mutex<Vec<Arc<Thread>>, rank::Threads>,
@@ -94,24 +95,24 @@ pub struct Process {
     server: AtomicBool,
 }
 
-/// What a new process shares with, or has copied from, its parent.
+/// The state that a new process shares with its parent or gets as a copy.
 pub struct Inheritance {
-    /// Descriptors.
+    /// Descriptor table.
     pub files: Arc<Mutex<FdTable, rank::Descriptors>>,
     /// Working directory and umask.
     pub context: Arc<Mutex<FileContext, rank::FileContext>>,
-    /// What it does about signals.
+    /// The action for each signal.
     pub actions: Actions,
-    /// Name and arguments.
+    /// Names of its program.
     pub identity: Identity,
-    /// The mark of servers (F8).
+    /// Whether it is marked as a server (F8).
     pub server: bool,
     /// See [`Process::exit_signal`].
     pub exit_signal: u8,
 }
 
 impl Process {
-    /// A process that is not yet in the table and has no thread.
+    /// A process that is not yet in the table and has no threads.
     pub fn new(pid: u32, from: Inheritance) -> Arc<Self> {
         Arc::new(Self {
             pid,
@@ -140,12 +141,12 @@ impl Process {
         self.parent.load(Ordering::Relaxed)
     }
 
-    /// Its descriptors; none once it has ended.
+    /// Its descriptor table; `None` once it has ended.
     pub fn files(&self) -> Option<Arc<Mutex<FdTable, rank::Descriptors>>> {
         self.files.lock().clone()
     }
 
-    /// Gives it other descriptors, or none; the old ones are to be dropped with no lock held.
+    /// Replaces its descriptor table. The caller drops the old one without holding a lock.
     pub(in crate::task) fn replace_files(
         &self,
         files: Option<Arc<Mutex<FdTable, rank::Descriptors>>>,
@@ -153,12 +154,12 @@ impl Process {
         core::mem::replace(&mut *self.files.lock(), files)
     }
 
-    /// Its threads.
+    /// Its threads, which may be fewer at any moment.
     pub fn threads(&self) -> Vec<Arc<Thread>> {
         self.threads.lock().clone()
     }
 
-    /// How many threads it has.
+    /// The number of its threads.
     pub fn thread_count(&self) -> usize {
         self.threads.lock().len()
     }
@@ -174,7 +175,7 @@ impl Process {
         Ok(())
     }
 
-    /// Takes a thread out; true if it was the last.
+    /// Removes a thread. Returns true if it was the last one.
     pub(in crate::task) fn remove_thread(&self, tid: u32) -> bool {
         let mut threads = self.threads.lock();
         let index = threads.iter().position(|thread| thread.tid == tid);
@@ -185,7 +186,7 @@ impl Process {
         last
     }
 
-    /// Whether its threads are told to end.
+    /// Whether its threads are about to end, or have ended.
     pub fn is_ending(&self) -> bool {
         self.state.lock().life != Life::Alive
     }
@@ -200,23 +201,24 @@ impl Process {
         self.server.load(Ordering::Relaxed)
     }
 
-    /// Marks it as a server, for good: it and all its children, through exec too.
+    /// Marks it as a server (F8), permanently. Children inherit the mark, and exec keeps it.
     pub fn mark_server(&self) {
         self.server.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the parent of a vfork may go on.
+    /// Whether the parent of a vfork may continue.
     pub(in crate::task) fn is_vfork_done(&self) -> bool {
         self.vfork_done.load(Ordering::Acquire)
     }
 
-    /// Lets the parent of a vfork go on: the memory is its own again.
+    /// Lets the parent of a vfork continue: the child no longer uses its memory.
     pub(in crate::task) fn finish_vfork(&self) {
         self.vfork_done.store(true, Ordering::Release);
         self.vfork_queue.wake_all();
     }
 
-    /// What becomes of a signal: PID 1 is never ended or stopped by one that it does not catch.
+    /// The disposition of a signal. PID 1 is not ended or stopped by a signal that it does not
+    /// catch.
     pub fn disposition(&self, signal: u8) -> Disposition {
         let disposition = self.actions.lock().disposition(signal);
         match disposition {
@@ -229,7 +231,7 @@ impl Process {
         }
     }
 
-    /// Signals that are ignored now.
+    /// The signals that are ignored at the moment.
     pub fn ignored(&self) -> SignalSet {
         let actions = self.actions.lock();
         let ignored = (1..=crate::task::signal::MAX_SIGNAL)

@@ -1,4 +1,4 @@
-//! A thread: registers, a kernel stack, and what is pending for it.
+//! A thread: registers, a kernel stack, and pending signals.
 
 use super::Process;
 use crate::arch::context::Context;
@@ -14,45 +14,43 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use foundation::Errno;
 
-/// What a thread is doing, as the scheduler sees it.
+/// A thread's state for the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RunState {
-    /// Running, or waiting for its turn.
+    /// Running or in the queue.
     Ready,
-    /// Until somebody wakes it.
+    /// Waiting for a wake-up.
     Blocked,
-    /// It will not run again.
+    /// Ended.
     Dead,
 }
 
-/// An alternate signal stack: `stack_t`.
+/// An alternate signal stack (`stack_t`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AlternateStack {
-    /// Lowest address.
+    /// Its lowest address.
     pub start: u64,
-    /// Bytes; 0 if there is none.
+    /// Its size in bytes; 0 if there is none.
     pub bytes: u64,
 }
 
-/// What concerns signals and is the thread's own.
+/// A thread's own signal state.
 #[derive(Debug, Default)]
 pub struct ThreadSignals {
-    /// What is not told now.
+    /// The signal mask: these are not delivered.
     pub blocked: SignalSet,
-    /// What to block again once a handler was told (rt_sigsuspend and its like).
+    /// The mask to restore after the next delivery (rt_sigsuspend and others).
     pub restore: Option<SignalSet>,
-    /// What it waits for (rt_sigtimedwait): that is taken, not told, whatever is done about it
-    /// otherwise.
+    /// The set that rt_sigtimedwait waits for. Such a signal is taken, whatever its action is.
     pub awaited: SignalSet,
-    /// What was sent to this thread alone.
+    /// Pending signals of this thread alone.
     pub pending: Pending,
-    /// Where handlers run that ask for it.
+    /// The stack for handlers with `SA_ONSTACK`.
     pub alternate: AlternateStack,
 }
 
-/// The parts of a thread that only it touches while it runs, and only the scheduler while it does
-/// not.
+/// State that only the thread itself uses while it runs, and only the scheduler while it does not.
 struct Machine {
     context: Context,
     fpu: FpuState,
@@ -62,17 +60,17 @@ struct Machine {
 
 /// A thread.
 pub struct Thread {
-    /// Its number, unique for ever.
+    /// Its number; never reused.
     pub tid: u32,
-    /// The process it is of.
+    /// The process that it belongs to.
     pub process: Arc<Process>,
-    /// Signals.
+    /// Its own signal state.
     pub signals: Mutex<ThreadSignals, rank::ThreadSignals>,
-    /// Where a zero is written, and a futex woken, when it ends (`CLONE_CHILD_CLEARTID`); 0 if
+    /// Where a zero is written, and a futex woken, at its end (`CLONE_CHILD_CLEARTID`); 0 for
     /// nowhere.
     pub clear_child_tid: AtomicU64,
     space: Mutex<Option<Arc<Space>>, rank::ThreadSpace>,
-    /// Taken out when the thread is dropped.
+    /// `None` only while the thread is being dropped.
     stack: Option<Stack>,
     stack_top: u64,
     machine: UnsafeCell<Machine>,
@@ -83,19 +81,19 @@ pub struct Thread {
     status: AtomicI32,
 }
 
-// SAFETY: `machine` is used by the thread itself and, while it does not run, by the one CPU's
-// scheduler: never by two at once.
+// SAFETY: `machine` is used by the thread itself and, while it does not run, by the scheduler. With
+// one CPU, that is never both at once.
 unsafe impl Sync for Thread {}
-// SAFETY: nothing in it belongs to a CPU; `machine` as above.
+// SAFETY: no field belongs to one CPU; for `machine` see above.
 unsafe impl Send for Thread {}
 
-/// What a new thread begins with.
+/// The initial state of a thread.
 pub struct Beginning {
     /// Registers of user mode.
     pub registers: Registers,
-    /// Thread-local storage.
+    /// FS base: thread-local storage.
     pub fs_base: u64,
-    /// The other segment base.
+    /// GS base.
     pub gs_base: u64,
     /// Floating-point state.
     pub fpu: FpuState,
@@ -104,13 +102,13 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// Of a program's first thread.
+    /// For a program's first thread.
     pub fn program(registers: Registers) -> Result<Self, Errno> {
         let fpu = FpuState::initial().ok_or(Errno::ENOMEM)?;
         Ok(Self { registers, fs_base: 0, gs_base: 0, fpu, blocked: SignalSet::EMPTY })
     }
 
-    /// Of a copy of the running thread, with these registers.
+    /// For a copy of the running thread, with these registers.
     pub fn copy(thread: &Thread, registers: Registers) -> Result<Self, Errno> {
         let mut fpu = FpuState::initial().ok_or(Errno::ENOMEM)?;
         fpu.save();
@@ -126,7 +124,7 @@ impl Beginning {
 }
 
 impl Thread {
-    /// A thread that is not yet known to anyone.
+    /// A thread that is not yet in any table.
     pub fn new(
         tid: u32,
         process: Arc<Process>,
@@ -134,7 +132,7 @@ impl Thread {
         beginning: Beginning,
     ) -> Result<Arc<Self>, Errno> {
         let stack = take_stack()?;
-        // SAFETY: the stack is fresh and ours.
+        // SAFETY: the stack is new and not used by anything else.
         let context = unsafe { Context::starting(stack.top().0, &beginning.registers) };
         let machine = Machine {
             context,
@@ -160,56 +158,57 @@ impl Thread {
         }))
     }
 
-    /// How `sync` names it.
+    /// The thread's name in `sync`.
     pub fn id(&self) -> ThreadId {
         ThreadId(u64::from(self.tid))
     }
 
-    /// Its memory; none once it has ended.
+    /// Its address space; `None` once it has ended.
     pub fn space(&self) -> Option<Arc<Space>> {
         self.space.lock().clone()
     }
 
-    /// Changes its memory and returns what it was; for the running thread.
+    /// Replaces the running thread's address space, and returns the old one.
     pub(in crate::task) fn replace_space(&self, space: Option<Arc<Space>>) -> Option<Arc<Space>> {
         let page_table =
             space.as_ref().map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
-        // SAFETY: the table is a space's, which `self.space` keeps from now on, or the kernel's
-        // own.
+        // SAFETY: the page table belongs to a space that `self.space` keeps from now on, or is the
+        // kernel's own.
         unsafe { arch::context::set_page_table(page_table) };
         core::mem::replace(&mut *self.space.lock(), space)
     }
 
-    /// Its registers in user mode, for the running thread in a system call or trap: changes take
+    /// The registers of user mode of the running thread, in a system call or trap. Changes take
     /// effect on return.
     ///
     /// The closure must not wait.
     pub(in crate::task) fn with_registers<T>(&self, change: impl FnOnce(&mut Registers) -> T) -> T {
-        // SAFETY: the registers lie at the top of the running thread's own stack, and nobody else
-        // refers to them meanwhile: entry code has passed on a raw pointer, and `change` cannot get
-        // here again.
+        // SAFETY: the registers are at the top of the running thread's own stack, and no other
+        // reference to them exists: entry code passes a raw pointer, and `change` cannot call this
+        // function.
         unsafe { change(&mut *arch::context::registers(self.stack_top)) }
     }
 
-    /// Where its stack stands in user mode, for the running thread in a system call.
+    /// The stack pointer of user mode, for the running thread in a system call.
     pub fn user_stack(&self) -> u64 {
         self.with_registers(|registers| registers.rsp)
     }
 
-    /// Resets segment bases and floating-point state to a program's start; for the running thread.
+    /// Sets the running thread's segment bases and floating-point state to those of a program's
+    /// start.
     pub(in crate::task) fn reset_machine(&self, beginning: &Beginning) {
         arch::segments::set_fs_base(beginning.fs_base);
         arch::segments::set_gs_base(beginning.gs_base);
         beginning.fpu.restore();
     }
 
-    /// Whether something is due before this thread returns to user mode: a signal, a stop, its end.
+    /// Whether work is due before this thread returns to user mode: a signal, a stop, its end.
     pub fn has_notice(&self) -> bool {
         self.notice.load(Ordering::Acquire)
     }
 
-    /// Says that something may be due. The thread sees it on its way to user mode;
-    /// [`crate::task::scheduler::wake`] gets it out of a wait.
+    /// Records that work may be due. The thread checks before it returns to user mode;
+    /// [`crate::task::scheduler::wake`] ends a wait.
     pub fn notice(&self) {
         self.notice.store(true, Ordering::Release);
     }
@@ -218,24 +217,25 @@ impl Thread {
         self.notice.store(false, Ordering::Release);
     }
 
-    /// Has this thread end on its way to user mode; `status` is the process's if it is the last.
+    /// Makes this thread end before it returns to user mode. `status` is that of the process, if
+    /// this is its last thread.
     pub(in crate::task) fn set_ending(&self, status: i32) {
         self.status.store(status, Ordering::Relaxed);
         self.ending.store(true, Ordering::Release);
         self.notice();
     }
 
-    /// The status with which this thread alone ended.
+    /// The status that [`Self::set_ending`] got for this thread.
     pub(in crate::task) fn own_status(&self) -> i32 {
         self.status.load(Ordering::Relaxed)
     }
 
-    /// Whether it is to end, alone or with its process.
+    /// Whether it is about to end, alone or with its process.
     pub fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire) || self.process.is_ending()
     }
 
-    /// What it is doing.
+    /// Its state for the scheduler.
     pub fn run_state(&self) -> RunState {
         match self.run.load(Ordering::Acquire) {
             0 => RunState::Ready,
@@ -248,7 +248,7 @@ impl Thread {
         self.run.store(state as u8, Ordering::Release);
     }
 
-    /// Whether a wake-up came since the last look.
+    /// Whether a wake-up has come since the last call.
     pub(in crate::task) fn take_woken(&self) -> bool {
         self.woken.swap(false, Ordering::AcqRel)
     }
@@ -257,7 +257,7 @@ impl Thread {
         self.woken.store(true, Ordering::Release);
     }
 
-    /// Writes to the log's line where this thread waits.
+    /// Writes to the log the return addresses of where this thread waits.
     ///
     /// # Safety
     /// It does not run.
@@ -266,13 +266,13 @@ impl Thread {
         unsafe { (*self.machine.get()).context.backtrace() };
     }
 
-    /// Goes on with `next` on this CPU; returns when this thread is switched to again.
+    /// Switches to `next` on this CPU. Returns when something switches back to this thread.
     ///
     /// # Safety
-    /// `self` runs, `next` is another one that is not running, and both are kept alive until they
-    /// run again or are dead.
+    /// `self` runs, `next` is another thread that does not run, and both are kept alive until they
+    /// run again or have ended.
     pub(in crate::task) unsafe fn switch_to(&self, next: &Self) {
-        // SAFETY: both machines are ours by the caller's promise.
+        // SAFETY: by the caller's promise, nothing else uses the two machines.
         unsafe {
             let machine = self.machine.get();
             (*machine).fpu.save();
@@ -282,18 +282,18 @@ impl Thread {
         }
     }
 
-    /// Goes on with this thread, leaving `from`.
+    /// Switches to this thread and saves the present context in `from`.
     ///
     /// # Safety
-    /// This thread is not running, and stays alive.
+    /// This thread does not run, and stays alive.
     pub(in crate::task) unsafe fn resume_from(&self, from: *mut Context) {
         let page_table = self
             .space
             .lock()
             .as_ref()
             .map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
-        // SAFETY: the thread's own space lives as long as it is its own; the machine is ours by the
-        // caller's promise.
+        // SAFETY: the thread keeps its space; by the caller's promise, nothing else uses the
+        // machine.
         unsafe {
             arch::context::set_page_table(page_table);
             let machine = self.machine.get();
@@ -305,7 +305,8 @@ impl Thread {
     }
 }
 
-/// Stacks of ended threads kept for the next ones: mapping one costs eight frames and entries.
+/// Kernel stacks of ended threads that are kept for new ones: mapping one costs eight frames and
+/// page-table entries.
 const MAX_SPARE_STACKS: usize = 8;
 static SPARE_STACKS: Mutex<Vec<Stack>, rank::SpareStacks> = Mutex::new(Vec::new());
 

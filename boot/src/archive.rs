@@ -13,7 +13,7 @@ type Error = &'static str;
 pub struct Archive<'a> {
     /// The kernel's ELF.
     pub kernel: &'a [u8],
-    /// Where the ramdisk begins, in bytes from the archive's start; a multiple of the page size.
+    /// Offset of the ramdisk from the archive's start, in bytes; a multiple of the page size.
     pub ramdisk_offset: usize,
 }
 
@@ -42,7 +42,7 @@ mod tests {
         bytes[..name.len()].copy_from_slice(name);
         bytes[124..124 + size.len()].copy_from_slice(size);
         bytes[257..262].copy_from_slice(b"ustar");
-        // Numbers that are not given are 0.
+        // All other numbers are 0.
         for start in [100, 108, 116, 136] {
             bytes[start] = b'0';
         }

@@ -1,9 +1,9 @@
-//! The first and the last instructions: from 32-bit PVH into Rust, and from here into the kernel.
+//! Entry and exit of the loader: from 32-bit PVH mode into Rust, and from Rust into the kernel.
 //!
-//! The first page tables lie ready in the file (identity, 4 GiB, 2 MiB pages): filling them in
-//! would cost more than loading them. The page `trampoline` holds the jump and the descriptor
-//! table; it is the only one that the kernel's page tables share with ours, read-only, so its
-//! descriptors carry their accessed bits from the start.
+//! The first page tables are in the file (identity mapping of 4 GiB with 2 MiB pages), because
+//! loading them is cheaper than filling them in. The page `trampoline` holds the jump and the
+//! descriptor table. It is the only page that the kernel's page tables share with the loader's, and
+//! it is read-only there, so the accessed bits of its descriptors are set from the start.
 
 use core::arch::global_asm;
 
@@ -98,15 +98,15 @@ loader_stack_top:
 );
 
 unsafe extern "C" {
-    /// The page that makes the jump; also a function, see [`jump`].
+    /// The page with the jump; also a function, see [`jump`].
     static trampoline: u8;
     /// The top-level table that the loader runs on.
     static early_pml4: u8;
-    /// The linker's name for the end of the loader in memory.
+    /// The end of the loader in memory; a symbol of the linker.
     static _end: u8;
 }
 
-/// The physical address of the page that makes the jump.
+/// The physical address of the page with the jump.
 pub fn trampoline_address() -> u64 {
     &raw const trampoline as u64
 }
@@ -116,12 +116,12 @@ pub fn early_pml4_address() -> u64 {
     &raw const early_pml4 as u64
 }
 
-/// The first physical address behind the loader's image, stack included.
+/// The first physical address after the loader's image, which includes its stack.
 pub fn image_end() -> u64 {
     &raw const _end as u64
 }
 
-/// Where and with what the kernel starts.
+/// The initial state of the kernel.
 pub struct Jump {
     /// The virtual address of the boot information.
     pub boot_info: u64,
@@ -129,7 +129,7 @@ pub struct Jump {
     pub stack_top: u64,
     /// The physical address of the kernel's top-level table.
     pub page_table: u64,
-    /// The kernel's entry.
+    /// The virtual address of the kernel's first instruction.
     pub entry: u64,
 }
 
@@ -139,8 +139,8 @@ pub struct Jump {
 /// `page_table` maps the trampoline's page, the stack, the boot information and the kernel, and
 /// the boot information is complete.
 pub unsafe fn jump(to: &Jump) -> ! {
-    // SAFETY: the code at `trampoline` takes these four arguments and does not return; the rest
-    // is the caller's promise.
+    // SAFETY: the code at `trampoline` takes these four arguments and does not return. The caller
+    // promises the rest.
     unsafe {
         let go: extern "C" fn(u64, u64, u64, u64) -> ! =
             core::mem::transmute(&raw const trampoline);

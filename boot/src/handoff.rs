@@ -1,4 +1,4 @@
-//! The loader's one errand, from the PVH entry to the jump.
+//! The loader's main part, from the PVH entry to the jump into the kernel.
 
 use bootloader_api::BootInfo;
 use bootloader_api::config::Mapping;
@@ -13,27 +13,27 @@ use crate::slots::Slots;
 use crate::space::Space;
 use crate::{Error, FRAME_BYTES, align_down, align_up, archive, report};
 
-/// Physical addresses below this are always mapped: devices live there.
+/// Physical addresses below this are always mapped, because devices are there.
 const DEVICE_END: u64 = 1 << 32;
-/// What the boot information takes: the structure and all regions it may name.
+/// Size of the boot information: the structure and all regions that it can list.
 const BOOT_INFO_BYTES: u64 = (size_of::<BootInfo>()
     + align_of::<MemoryRegion>()
     + MAX_REGIONS * size_of::<MemoryRegion>()) as u64;
-/// No kernel needs more, and more than this would be a broken configuration.
+/// Upper bound for the kernel's stack: a larger one is a configuration error.
 const MAX_STACK_BYTES: u64 = 1 << 24;
 
-/// Where the assembly arrives.
+/// The entry point for the assembly.
 #[unsafe(no_mangle)]
 extern "C" fn loader_main(start_info: u64) -> ! {
-    // SAFETY: entered once, from the PVH entry, which passes on what it found in ebx.
+    // SAFETY: called once, by the PVH entry, which passes the value of ebx.
     match unsafe { load(start_info) } {
-        // SAFETY: `load` built all that the jump needs.
+        // SAFETY: `load` has set up everything that the jump requires.
         Ok(to) => unsafe { entry::jump(&to) },
         Err(reason) => report::refuse(format_args!("{reason}")),
     }
 }
 
-/// Virtual addresses of what the loader places.
+/// Virtual addresses of everything that the loader places.
 struct Places {
     physical: Option<u64>,
     stack: u64,
@@ -48,7 +48,7 @@ unsafe fn load(start_info: u64) -> Result<Jump, Error> {
     let machine = unsafe { Machine::read(start_info)? };
     let mut frames = Frames::new(&machine)?;
     let (initrd_start, initrd_end) = machine.initrd;
-    // SAFETY: the initrd lies in RAM, mapped one to one, and `Frames` keeps clear of it.
+    // SAFETY: the initrd is in RAM, which is identity-mapped, and `Frames` does not use its frames.
     let initrd = unsafe {
         let len_bytes = (initrd_end - initrd_start) as usize;
         core::slice::from_raw_parts(initrd_start as *const u8, len_bytes)
@@ -64,7 +64,7 @@ unsafe fn load(start_info: u64) -> Result<Jump, Error> {
     }
     let stack_bytes = align_up(kernel.config.kernel_stack_size)
         .filter(|&bytes| bytes != 0 && bytes <= MAX_STACK_BYTES)
-        .ok_or("the kernel asks for an absurd stack")?;
+        .ok_or("the kernel requests an invalid stack size")?;
     let places = map_all(&kernel, &machine, ramdisk, stack_bytes, &mut space, &mut frames)?;
     let recursive = kernel.config.mappings.page_table_recursive;
     let recursive_index = recursive.map(|mapping| recurse(&mut space, &mapping)).transpose()?;
@@ -87,7 +87,7 @@ unsafe fn load(start_info: u64) -> Result<Jump, Error> {
     })
 }
 
-/// Maps everything but the kernel itself where the kernel wants it.
+/// Maps everything except the kernel itself, at the addresses that the kernel requests.
 fn map_all(
     kernel: &KernelElf<'_>,
     machine: &Machine,
@@ -119,7 +119,7 @@ fn map_all(
         space.map_physical(frames, offset, physical_end)?;
         physical = Some(offset);
     }
-    // The guard page is the first of the place, with nothing behind it.
+    // The guard page is the first page of the range; no frame is mapped there.
     let guard_bytes = match wishes.kernel_stack {
         Mapping::Dynamic => FRAME_BYTES,
         Mapping::FixedAddress(_) => 0,
@@ -143,7 +143,7 @@ fn map_all(
     Ok(Places { physical, stack, boot_info, ramdisk })
 }
 
-/// Sets up the recursive entry that the kernel asks for.
+/// Sets up the recursive page-table entry that the kernel requests.
 fn recurse(space: &mut Space, mapping: &Mapping) -> Result<u16, Error> {
     let index = match *mapping {
         Mapping::Dynamic => 510,
@@ -153,7 +153,7 @@ fn recurse(space: &mut Space, mapping: &Mapping) -> Result<u16, Error> {
     Ok(index)
 }
 
-/// Writes the memory map and an otherwise empty boot information to their place.
+/// Writes the memory map and an otherwise empty boot information to their frames.
 fn place_boot_info(
     machine: &Machine,
     frames: &Frames,
@@ -161,8 +161,9 @@ fn place_boot_info(
     places: &Places,
 ) -> Result<&'static mut BootInfo, Error> {
     let info = places.boot_info as *mut BootInfo;
-    // SAFETY: `BOOT_INFO_BYTES` at this address are mapped, in our tables too, and ours; the
-    // regions begin behind the structure, at their alignment, and every one is written first.
+    // SAFETY: `BOOT_INFO_BYTES` at this address are mapped, in the loader's tables too, and used by
+    // nothing else. The regions follow the structure, correctly aligned, and each is written before
+    // it is read.
     let regions = unsafe {
         let first = info.add(1).cast::<u8>();
         let first = first.add(first.align_offset(align_of::<MemoryRegion>()));
@@ -183,7 +184,7 @@ fn place_boot_info(
     list.fill(machine.regions(), &kept)?;
     let len = list.len();
     let (used, _) = regions.split_at_mut(len);
-    // SAFETY: as above; the structure is written before the reference to it is made.
+    // SAFETY: as above. The structure is written before the reference to it is created.
     unsafe {
         info.write(BootInfo::new(used.into()));
         Ok(&mut *info)

@@ -1,4 +1,4 @@
-//! The kernel's ELF, checked once: segments, entry, and what the kernel asks of its loader.
+//! The kernel's ELF file, checked once: segments, entry point, and requests to the loader.
 
 use bootloader_api::BootloaderConfig;
 use bootloader_api::info::TlsTemplate;
@@ -9,17 +9,17 @@ use elf::segment::{ProgramHeader, SegmentTable};
 
 use crate::{Error, align_down, align_up};
 
-/// Where the upper half of the address space begins: no part of the kernel may lie below.
+/// The start of the upper half of the address space. No part of the kernel may be below it.
 pub const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
 
-/// What a segment's pages may be used for beyond reading.
+/// Permissions of a segment's pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Constants.
+    /// Read only.
     Read,
-    /// Variables; never executable.
+    /// Read and write; never executable.
     Write,
-    /// Code; never writable.
+    /// Read and execute; never writable.
     Execute,
 }
 
@@ -28,40 +28,40 @@ pub enum Access {
 pub struct Segment<'a> {
     /// The virtual address of its first byte.
     pub start: u64,
-    /// Bytes in memory; what the file does not hold is zero.
+    /// Size in memory, in bytes. Bytes that are not in the file are zero.
     pub memory_bytes: u64,
-    /// The bytes from the file.
+    /// The segment's bytes in the file.
     pub data: &'a [u8],
-    /// The rights of its pages.
+    /// The permissions of its pages.
     pub access: Access,
 }
 
 impl Segment<'_> {
-    /// The first page border at or before the segment.
+    /// The page boundary at or before the segment's start.
     pub fn first_page(&self) -> u64 {
         align_down(self.start)
     }
 
-    /// The first page border at or after the segment's end. (Parsing has checked that it exists.)
+    /// The page boundary at or after the segment's end. Parsing has checked that it exists.
     pub fn end_page(&self) -> u64 {
         align_up(self.start.saturating_add(self.memory_bytes)).unwrap_or(u64::MAX)
     }
 }
 
-/// A kernel that can be loaded.
+/// A kernel that is fit to load.
 pub struct KernelElf<'a> {
     file: &'a [u8],
     headers: SegmentTable<'a, LittleEndian>,
-    /// Where it starts.
+    /// Virtual address of the first instruction.
     pub entry: u64,
-    /// What it asks of its loader.
+    /// Its requests to the loader.
     pub config: BootloaderConfig,
-    /// Its thread-local storage, if it has any.
+    /// Its thread-local storage template, if it has one.
     pub tls: Option<TlsTemplate>,
 }
 
 impl<'a> KernelElf<'a> {
-    /// Checks `file` and reads what the loader needs.
+    /// Checks `file` and reads everything that the loader needs.
     pub fn parse(file: &'a [u8]) -> Result<Self, Error> {
         let parsed = ElfBytes::<LittleEndian>::minimal_parse(file)
             .map_err(|_| "the kernel is not an ELF for a little-endian machine")?;
@@ -78,7 +78,7 @@ impl<'a> KernelElf<'a> {
             .map_err(|_| "the kernel's section headers are broken")?
             .ok_or("the kernel has no `.bootloader-config`: does it use entry_point!?")?;
         let (config, _) =
-            parsed.section_data(&section).map_err(|_| "the kernel's configuration is cut off")?;
+            parsed.section_data(&section).map_err(|_| "the kernel's configuration is truncated")?;
         let config = BootloaderConfig::deserialize(config)?;
         let tls = headers.iter().find(|header| header.p_type == abi::PT_TLS);
         let tls = tls.map(|header| TlsTemplate {
@@ -99,7 +99,8 @@ impl<'a> KernelElf<'a> {
             .map(|header| segment(self.file, &header))
     }
 
-    /// Segments lie in the upper half, ascend, and share no page: else rights would be shared too.
+    /// Checks that segments are in the upper half, ascend, and share no page (they would share
+    /// permissions).
     fn check_segments(&self) -> Result<(), Error> {
         let mut next_free = UPPER_HALF;
         let mut entry_is_code = false;

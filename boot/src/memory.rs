@@ -1,7 +1,6 @@
-//! Frames for the kernel: one after the other from the loader's end upwards.
+//! Frames for the kernel, allocated upwards from the end of the loader.
 //!
-//! All that is taken lies in one piece, so the kernel's memory map stays short. Nothing is ever
-//! given back.
+//! Allocated frames are contiguous, which keeps the kernel's memory map short. None is freed.
 
 use x86_64::PhysAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
@@ -10,7 +9,7 @@ use crate::pvh::Machine;
 use crate::regions::FIRMWARE_RAM;
 use crate::{Error, FRAME_BYTES, align_down, align_up, entry};
 
-/// Hands out frames.
+/// The frame allocator.
 pub struct Frames {
     start: u64,
     next: u64,
@@ -18,7 +17,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Finds the RAM around the loader, up to the initrd where that lies above.
+    /// Finds the RAM range around the loader, up to the initrd if that is above.
     pub fn new(machine: &Machine) -> Result<Self, Error> {
         let start = align_up(entry::image_end()).ok_or("the loader has no end")?;
         let ram = machine
@@ -39,7 +38,8 @@ impl Frames {
         Ok(Self { start, next: start, end })
     }
 
-    /// `count` frames in a row, with whatever they hold: their physical address.
+    /// Allocates `count` contiguous frames, with undefined contents. Returns their physical
+    /// address.
     pub fn take(&mut self, count: u64) -> Result<u64, Error> {
         let start = self.next;
         let next = count.checked_mul(FRAME_BYTES).and_then(|bytes| start.checked_add(bytes));
@@ -47,13 +47,13 @@ impl Frames {
         Ok(start)
     }
 
-    /// What was handed out so far, `[start, end)`.
+    /// The frames allocated so far, `[start, end)`.
     pub fn taken(&self) -> (u64, u64) {
         (self.start, self.next)
     }
 }
 
-// SAFETY: each frame is RAM that nothing else uses, and is handed out once.
+// SAFETY: each frame is RAM that nothing else uses, and is allocated once.
 unsafe impl FrameAllocator<Size4KiB> for Frames {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         let address = self.take(1).ok()?;

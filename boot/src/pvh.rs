@@ -1,13 +1,13 @@
-//! What QEMU tells by the PVH protocol (xen/include/public/arch-x86/hvm/start_info.h).
+//! The PVH start information from QEMU (xen/include/public/arch-x86/hvm/start_info.h).
 //!
-//! The tables lie anywhere in the lowest 4 GiB, which is identity-mapped. They are copied out
-//! first: later the memory below them may be put to use.
+//! The tables are somewhere in the lowest 4 GiB, which is identity-mapped. They are copied first,
+//! because their memory may be allocated later.
 
 use crate::Error;
 use crate::regions::{FirmwareRegion, MAX_FIRMWARE_REGIONS};
 
 const MAGIC: u32 = 0x336e_c578;
-/// What the loader's own page tables cover.
+/// The end of the loader's identity mapping.
 const IDENTITY_BYTES: u64 = 1 << 32;
 
 #[repr(C)]
@@ -47,9 +47,9 @@ struct MemoryMapEntry {
 pub struct Machine {
     regions: [FirmwareRegion; MAX_FIRMWARE_REGIONS],
     region_count: usize,
-    /// The initrd's physical addresses, `[start, end)`; starts on a page border.
+    /// The initrd's physical addresses, `[start, end)`; the start is page-aligned.
     pub initrd: (u64, u64),
-    /// The physical address of the ACPI tables' root, if the firmware found one.
+    /// The physical address of the ACPI root table, if the firmware has one.
     pub rsdp: Option<u64>,
 }
 
@@ -59,12 +59,12 @@ impl Machine {
         &self.regions[..self.region_count]
     }
 
-    /// Reads what the `start_info` at `address` describes.
+    /// Reads the machine's description from the `start_info` at `address`.
     ///
     /// # Safety
-    /// `address` is what the PVH protocol left in ebx.
+    /// `address` is the value that the PVH protocol passes in ebx.
     pub unsafe fn read(address: u64) -> Result<Self, Error> {
-        // SAFETY: the protocol promises a start_info there; `copy` checks the range.
+        // SAFETY: the protocol guarantees a `start_info` there; `copy` checks the range.
         let info = unsafe { copy::<StartInfo>(address, 0)? };
         if info.magic != MAGIC || info.version < 1 {
             return Err("not started by the PVH protocol with a memory map");
@@ -72,12 +72,12 @@ impl Machine {
         if info.module_count != 1 {
             return Err("no initrd: give QEMU the kernel and the ramdisk with -initrd");
         }
-        // SAFETY: the start_info says that a module entry lies there.
+        // SAFETY: the `start_info` refers to a module entry there.
         let module = unsafe { copy::<Module>(info.modules, 0)? };
         let end = module.start.checked_add(module.len_bytes).filter(|&end| end <= IDENTITY_BYTES);
         let end = end.ok_or("the initrd lies beyond 4 GiB")?;
         if module.start % crate::FRAME_BYTES != 0 {
-            return Err("the initrd does not start on a page border");
+            return Err("the initrd does not start at a page boundary");
         }
         let empty = FirmwareRegion { start: 0, end: 0, kind: 0 };
         let mut regions = [empty; MAX_FIRMWARE_REGIONS];
@@ -86,7 +86,7 @@ impl Machine {
             return Err("the firmware's memory map is too long");
         }
         for (index, region) in regions.iter_mut().take(region_count).enumerate() {
-            // SAFETY: the start_info says that so many entries lie there.
+            // SAFETY: the `start_info` refers to a table of so many entries.
             let entry = unsafe { copy::<MemoryMapEntry>(info.memory_map, index as u64)? };
             let end = entry.start.saturating_add(entry.len_bytes);
             *region = FirmwareRegion { start: entry.start, end, kind: entry.kind };
@@ -99,14 +99,14 @@ impl Machine {
 /// Copies entry `index` of a table of `T` at the physical address `table`.
 ///
 /// # Safety
-/// Such a table lies there.
+/// There is such a table at that address.
 unsafe fn copy<T: Copy>(table: u64, index: u64) -> Result<T, Error> {
     let bytes = size_of::<T>() as u64;
     let address = table
         .checked_add(index * bytes)
         .filter(|&address| address != 0 && address <= IDENTITY_BYTES - bytes)
         .ok_or("the firmware's tables lie beyond 4 GiB")?;
-    // SAFETY: the address is mapped (identity, 4 GiB) and by the caller's promise holds a `T`,
-    // all of whose bit patterns are valid.
+    // SAFETY: the address is mapped (identity, 4 GiB), and by the caller's promise holds a `T`, for
+    // which all bit patterns are valid.
     Ok(unsafe { core::ptr::read_unaligned(address as *const T) })
 }

@@ -1,45 +1,45 @@
-//! From the firmware's memory map to the kernel's: RAM minus what must stay.
+//! The kernel's memory map: the firmware's map, minus the RAM that must stay reserved.
 
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
 use crate::{Error, FRAME_BYTES, align_down, align_up};
 
-/// Most regions of the firmware's map that are looked at. QEMU gives about ten.
+/// Upper bound for the firmware's regions that are used. QEMU reports about ten.
 pub const MAX_FIRMWARE_REGIONS: usize = 64;
 
-/// Most ranges that can be kept out of the kernel's hands.
+/// Upper bound for reserved ranges.
 const MAX_KEPT: usize = 4;
 
-/// Most regions the kernel can be told of: each kept range splits at most one in three.
+/// Upper bound for regions in the kernel's map: each reserved range splits at most one into three.
 pub const MAX_REGIONS: usize = MAX_FIRMWARE_REGIONS + 2 * MAX_KEPT;
 
-/// The firmware's name for RAM.
+/// The firmware's type of RAM.
 pub const FIRMWARE_RAM: u32 = 1;
 
-/// One entry of the firmware's map. Bytes, not pages.
+/// One entry of the firmware's map, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirmwareRegion {
     /// The first physical address.
     pub start: u64,
-    /// The first physical address behind it.
+    /// The first physical address after it.
     pub end: u64,
-    /// The firmware's number for what it is.
+    /// The firmware's type.
     pub kind: u32,
 }
 
-/// A list of regions in memory that the caller owns.
+/// A list of regions, in memory of the caller.
 pub struct RegionList<'a> {
     slots: &'a mut [MemoryRegion],
     len: usize,
 }
 
 impl<'a> RegionList<'a> {
-    /// An empty list that can grow into `slots`.
+    /// An empty list with space for `slots`.
     pub fn new(slots: &'a mut [MemoryRegion]) -> Self {
         Self { slots, len: 0 }
     }
 
-    /// How many regions there are.
+    /// The number of regions.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -54,7 +54,8 @@ impl<'a> RegionList<'a> {
         Ok(())
     }
 
-    /// Lists `firmware`, with the ranges of `kept` (ascending, page-aligned) cut out of the RAM.
+    /// Lists the regions of `firmware`, with the ranges of `kept` (ascending, page-aligned) cut out
+    /// of the RAM.
     pub fn fill(&mut self, firmware: &[FirmwareRegion], kept: &[(u64, u64)]) -> Result<(), Error> {
         for region in firmware {
             if region.kind == FIRMWARE_RAM {
@@ -68,7 +69,7 @@ impl<'a> RegionList<'a> {
     }
 
     fn fill_ram(&mut self, ram: &FirmwareRegion, kept: &[(u64, u64)]) -> Result<(), Error> {
-        // Frame 0 stays out: its address is what a null pointer looks like.
+        // Frame 0 is excluded: its address would be a null pointer.
         let mut start = align_up(ram.start).unwrap_or(u64::MAX).max(FRAME_BYTES);
         let end = align_down(ram.end);
         for &(kept_start, kept_end) in kept {

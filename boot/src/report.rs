@@ -1,4 +1,4 @@
-//! What is left to a loader that cannot go on: one line on COM2, and an end.
+//! Error reports of the loader: one line on COM2, then the end of the machine.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -7,11 +7,11 @@ use uart_16550::Uart16550;
 use x86_64::instructions::hlt;
 use x86_64::instructions::port::PortWriteOnly;
 
-/// COM2, where the kernel's log goes too.
+/// COM2, the port of the kernel's log.
 const LOG_PORT: u16 = 0x2f8;
-/// QEMU's isa-debug-exit.
+/// The I/O port of QEMU's isa-debug-exit.
 const EXIT_PORT: u16 = 0xf4;
-/// The exit code that says: the loader refused.
+/// The exit code for an error of the loader.
 const EXIT_REFUSED: u32 = 0x12;
 
 struct Log;
@@ -28,11 +28,11 @@ impl Write for Log {
     }
 }
 
-/// Says why, and ends QEMU.
+/// Prints the reason, and ends QEMU.
 pub fn refuse(reason: fmt::Arguments<'_>) -> ! {
-    // The log accepts everything, so there is no error to lose.
+    // `Log` never fails.
     let _ = Log.write_fmt(format_args!("boot: {reason}\n"));
-    // SAFETY: a port of QEMU's that ends it; on a machine without it nothing happens.
+    // SAFETY: the port ends QEMU or has no effect.
     unsafe { PortWriteOnly::<u32>::new(EXIT_PORT).write(EXIT_REFUSED) };
     loop {
         hlt();

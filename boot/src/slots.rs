@@ -1,19 +1,19 @@
-//! Virtual addresses that the kernel leaves to the loader.
+//! Virtual addresses that the loader chooses for the kernel.
 //!
-//! The unit is what one entry of the top-level table covers, 512 GiB: there are plenty, and no
-//! two mappings can come near each other. Entry 0 is never given: the jump is made from there.
+//! The unit of allocation is one entry of the top-level table, 512 GiB, so that mappings are far
+//! from each other. Entry 0 is never used: it maps the page of the jump.
 
 use bootloader_api::config::Mapping;
 
 use crate::Error;
 
-/// log2 of the bytes that one top-level entry covers.
+/// Binary logarithm of the bytes that one top-level entry covers.
 const SLOT_SHIFT: u32 = 39;
 
 /// The first entry of the upper half.
 const FIRST_UPPER_SLOT: usize = 256;
 
-/// Which top-level entries are taken.
+/// The top-level entries that are in use.
 pub struct Slots {
     taken: [bool; 512],
     first: usize,
@@ -21,7 +21,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Free entries are searched in `[start, end]`; by default in the upper half.
+    /// Free entries are searched in `[start, end]`; by default, in the upper half.
     pub fn new(start: Option<u64>, end: Option<u64>) -> Self {
         let first = start.map_or(FIRST_UPPER_SLOT, |start| slot_of(start.saturating_add(0xfff)));
         let last = end.map_or(511, slot_of);
@@ -30,7 +30,7 @@ impl Slots {
         Self { taken, first, last }
     }
 
-    /// Marks what `[start, start + len_bytes)` touches as taken.
+    /// Marks the entries that `[start, start + len_bytes)` touches as in use.
     pub fn take(&mut self, start: u64, len_bytes: u64) {
         let last_byte = start.saturating_add(len_bytes.saturating_sub(1));
         for taken in self.taken.iter_mut().take(slot_of(last_byte) + 1).skip(slot_of(start)) {
@@ -38,7 +38,7 @@ impl Slots {
         }
     }
 
-    /// Takes what a fixed mapping needs, before any dynamic one is placed.
+    /// Reserves the entries of a fixed mapping, before any dynamic one is placed.
     pub fn take_fixed(&mut self, mapping: &Mapping, len_bytes: u64) -> Result<(), Error> {
         if let Mapping::FixedAddress(start) = *mapping {
             if slot_of(start) == 0 || start % 4096 != 0 {
@@ -49,7 +49,7 @@ impl Slots {
         Ok(())
     }
 
-    /// The address for `mapping`: the one it asks for, or the start of a free entry.
+    /// The address for `mapping`: the requested one, or the start of a free entry.
     pub fn place(&mut self, mapping: &Mapping, len_bytes: u64) -> Result<u64, Error> {
         if let Mapping::FixedAddress(start) = *mapping {
             return Ok(start);
@@ -68,12 +68,12 @@ impl Slots {
     }
 }
 
-/// The top-level entry that `address` belongs to.
+/// The top-level entry that covers `address`.
 fn slot_of(address: u64) -> usize {
     (address >> SLOT_SHIFT) as usize & 511
 }
 
-/// The canonical address where an entry begins.
+/// The first canonical address of an entry.
 fn address_of(slot: usize) -> u64 {
     let address = (slot as u64) << SLOT_SHIFT;
     if slot < FIRST_UPPER_SLOT { address } else { address | 0xffff_0000_0000_0000 }

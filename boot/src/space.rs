@@ -1,6 +1,6 @@
-//! The kernel's address space, as long as the loader builds it.
+//! The kernel's address space, under construction.
 //!
-//! Page tables are reached by their physical addresses, which the loader sees one to one.
+//! Page tables are accessed by their physical addresses, which the loader has identity-mapped.
 
 use x86_64::structures::paging::page::PageSize;
 use x86_64::structures::paging::{
@@ -13,9 +13,9 @@ use crate::kernel_elf::{Access, Segment};
 use crate::memory::Frames;
 use crate::{Error, FRAME_BYTES, entry};
 
-/// The rights of tables between: the leaves alone decide.
+/// Flags of intermediate tables: permissions are decided by leaf entries alone.
 const TABLE_FLAGS: Flags = Flags::PRESENT.union(Flags::WRITABLE);
-/// The rights of data.
+/// Flags of data pages.
 const DATA_FLAGS: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::NO_EXECUTE);
 
 /// A set of page tables for the kernel.
@@ -25,11 +25,11 @@ pub struct Space {
 }
 
 impl Space {
-    /// An empty one.
+    /// An empty set of page tables.
     pub fn new(frames: &mut Frames) -> Result<Self, Error> {
         let root = frames.take(1)?;
-        // SAFETY: a frame of our own, mapped one to one; zero is a valid, empty table, written
-        // before the reference to it is made.
+        // SAFETY: a newly allocated frame, identity-mapped. Zeros are a valid, empty table, and are
+        // written before the reference to it is created.
         let tables = unsafe {
             let table = root as *mut PageTable;
             table.write_bytes(0, 1);
@@ -57,7 +57,7 @@ impl Space {
         let page = Page::<S>::from_start_address(page).map_err(|_| "a mapping is not aligned")?;
         let frame = PhysFrame::from_start_address(PhysAddr::new(physical_start))
             .map_err(|_| "a mapping's frame is not aligned")?;
-        // SAFETY: these tables are not in use yet.
+        // SAFETY: these tables are not yet in use.
         let mapped =
             unsafe { self.tables.map_to_with_table_flags(page, frame, flags, TABLE_FLAGS, frames) };
         mapped.map_err(|_| "two mappings overlap, or memory ran out")?.ignore();
@@ -79,13 +79,13 @@ impl Space {
         Ok(())
     }
 
-    /// Maps the page that the jump is made from: one to one, read-only.
+    /// Identity-maps the page of the jump, read-only.
     pub fn map_trampoline(&mut self, frames: &mut Frames) -> Result<(), Error> {
         let address = entry::trampoline_address();
         self.map::<Size4KiB>(frames, address, address, Flags::PRESENT)
     }
 
-    /// Maps all physical addresses below `end` at `offset`, in the largest pages there are.
+    /// Maps all physical addresses below `end` at `offset`, in the largest pages that the CPU has.
     pub fn map_physical(
         &mut self,
         frames: &mut Frames,
@@ -105,15 +105,15 @@ impl Space {
         Ok(())
     }
 
-    /// Gives `segment` frames, bytes and rights.
+    /// Allocates frames for `segment`, copies its bytes and maps it with its permissions.
     pub fn load(&mut self, frames: &mut Frames, segment: &Segment<'_>) -> Result<(), Error> {
         let first_page = segment.first_page();
         let len_bytes = segment.end_page() - first_page;
         let physical = frames.take(len_bytes / FRAME_BYTES)?;
         let lead = (segment.start - first_page) as usize;
         let data = segment.data;
-        // SAFETY: the frames are ours, mapped one to one, and `len_bytes` long; the ELF's check
-        // has shown that lead and data fit.
+        // SAFETY: the frames are newly allocated, identity-mapped, and `len_bytes` long; checking
+        // the ELF file has shown that lead and data fit.
         unsafe {
             let target = physical as *mut u8;
             target.write_bytes(0, lead);
@@ -143,10 +143,10 @@ impl Space {
         Ok(())
     }
 
-    /// Lets the loader see what the kernel will see, except for the lowest 512 GiB.
+    /// Makes the kernel's mappings visible to the loader, except for the lowest 512 GiB.
     pub fn show_to_loader(&self) {
         let theirs = self.tables.level_4_table();
-        // SAFETY: the table the loader runs on, mapped one to one; only entries that were empty
+        // SAFETY: the table that the loader runs on, identity-mapped. Only entries that were empty
         // change, so nothing is cached, and no other reference to it exists.
         let ours = unsafe { &mut *(entry::early_pml4_address() as *mut PageTable) };
         for (ours, theirs) in ours.iter_mut().zip(theirs.iter()).skip(1) {
@@ -155,7 +155,7 @@ impl Space {
     }
 }
 
-/// Whether the CPU has pages of 1 GiB.
+/// Whether the CPU supports pages of 1 GiB.
 fn has_huge_pages() -> bool {
     const HUGE_PAGES: u32 = 1 << 26;
     use core::arch::x86_64::__cpuid;

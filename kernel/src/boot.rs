@@ -1,7 +1,8 @@
-//! The start: what the loader hands over becomes frames, a ramdisk and the first process.
+//! Kernel start: from the loader's boot information to the first process.
 //!
-//! The order matters: traps and log first, so that a bug shows; memory before anything that
-//! allocates; the scheduler last.
+//! The order matters: first traps and log, so that bugs are visible; then memory; then everything
+//! that allocates; the scheduler last. This is also where layers are connected that do not know
+//! each other.
 
 extern crate alloc;
 
@@ -21,8 +22,8 @@ use kernel::proc::ProcFileSystem;
 use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
 
-/// Physical memory is mapped, and the stack is roomy: it is left for good when the first process
-/// runs.
+/// Requests to the loader: physical memory mapped, and a stack of 64 KiB, which is used until the
+/// first process runs.
 const CONFIG: BootloaderConfig = {
     let mut config = BootloaderConfig::new_default();
     config.mappings.physical_memory = Some(Mapping::Dynamic);
@@ -32,7 +33,7 @@ const CONFIG: BootloaderConfig = {
 
 entry_point!(start, config = &CONFIG);
 
-/// What the CPU's entry points call. `arch` knows none of the layers above it.
+/// The functions for the CPU's entry points.
 const HANDLERS: Handlers = Handlers {
     system_call: syscall::entry::system_call,
     thread_start: trap::thread_start,
@@ -42,16 +43,16 @@ const HANDLERS: Handlers = Handlers {
     report: task::report::report_threads,
 };
 
-/// Where the first program lies in the ramdisk, and under what name it is started.
+/// The first program: its member of the ramdisk, and the path that it is started with.
 const INIT_MEMBER: &[u8] = b"sbin/init";
 const INIT_PATH: &[u8] = b"/sbin/init";
 
 fn start(info: &'static mut BootInfo) -> ! {
     let Some(&offset) = info.physical_memory_offset.as_ref() else { arch::power::failed() };
-    // SAFETY: the first thing that runs, on the loader's tables, with interrupts off; physical
-    // memory is mapped at `offset`.
+    // SAFETY: called first, on the loader's tables, with interrupts off. Physical memory is mapped
+    // at `offset`.
     unsafe { arch::start(offset, &HANDLERS) };
-    let Some(&ramdisk) = info.ramdisk_addr.as_ref() else { panic!("the loader gave no ramdisk") };
+    let Some(&ramdisk) = info.ramdisk_addr.as_ref() else { panic!("the loader passed no ramdisk") };
     let ramdisk_start = ramdisk.wrapping_sub(offset);
     take_memory(info, offset, ramdisk_start + info.ramdisk_len);
     let (ramdisk_bytes, frames) = (info.ramdisk_len, mem::frame::stats());
@@ -61,8 +62,8 @@ fn start(info: &'static mut BootInfo) -> ! {
         frames.free * 4,
         ramdisk_bytes >> 10
     );
-    // SAFETY: the loader mapped the ramdisk here, and nobody writes to it before its frames are
-    // given away, which needs a process.
+    // SAFETY: the loader has mapped the ramdisk here. Nothing writes to it before its frames are
+    // given to a process.
     let ramdisk =
         unsafe { core::slice::from_raw_parts(ramdisk as *const u8, ramdisk_bytes as usize) };
 
@@ -75,7 +76,7 @@ fn start(info: &'static mut BootInfo) -> ! {
     scheduler::run_first()
 }
 
-/// Turns the memory map into frames.
+/// Passes usable memory to the frame allocator.
 fn take_memory(info: &BootInfo, offset: u64, reserved_end: u64) {
     let mut usable = [const { Range { start: 0, end: 0 } }; MAX_RANGES];
     let regions =
@@ -84,15 +85,15 @@ fn take_memory(info: &BootInfo, offset: u64, reserved_end: u64) {
         *slot = region.start..region.end;
     }
     let root = PhysAddr(arch::context::kernel_page_table());
-    // SAFETY: the loader says what is usable, and the lower half of its tables is not needed any
-    // more: this code lies in the upper one.
+    // SAFETY: the loader reports which memory is usable. The lower half of its tables is no longer
+    // needed: this code is in the upper half.
     unsafe {
         arch::drop_lower_half(offset);
         mem::init(offset, &usable, reserved_end, root);
     }
 }
 
-/// What is there without a server.
+/// Mounts the file systems that need no server.
 fn mount_own() -> Result<(), Errno> {
     let mount = |path: &[u8], filesystem: Arc<dyn FileSystem>| {
         let source = path.strip_prefix(b"/").unwrap_or(path).to_vec();

@@ -1,8 +1,8 @@
-//! The kernel of Sloth: read(2) maps the buffer to a snapshot, and pages come when they are
-//! touched.
+//! The kernel of Sloth. Its read(2) is lazy: it maps the buffer to a snapshot, and pages are
+//! fetched when they are touched.
 //!
-//! A library that also builds on the host, where everything but the machine itself is tested, and a
-//! small bare-metal binary.
+//! The library also builds on the host, where everything except the machine itself is tested. The
+//! bare-metal binary is small.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;

@@ -1,4 +1,4 @@
-//! The kernel's binary: from the loader's hand-over to PID 1.
+//! The kernel's binary: from the loader's boot information to PID 1.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

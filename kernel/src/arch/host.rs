@@ -1,11 +1,11 @@
-//! Stand-ins for the machine on the host.
+//! Replacements for the machine on the host, where tests and the simulation run.
 
-/// Time, by the host's clock.
+/// Time, from the host's clock.
 pub mod clock {
     use std::sync::OnceLock;
     use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-    /// Ticks per second, if there were any.
+    /// Ticks per second of the real machine. No tick is generated here.
     pub const TICK_HZ: u64 = 100;
 
     static START: OnceLock<Instant> = OnceLock::new();
@@ -21,31 +21,31 @@ pub mod clock {
     }
 }
 
-/// Interrupt lines: there are none.
+/// Interrupt lines: the host has none.
 pub mod irq {
-    /// Never called: there are no interrupts.
+    /// Does nothing: `_handler` is never called.
     pub fn register(_line: u8, _handler: fn()) {}
 }
 
-/// The end of the machine.
+/// Power control.
 pub mod power {
-    /// Ends the test that got here.
+    /// Fails the test that calls it.
     pub fn off() -> ! {
         panic!("the machine was switched off")
     }
 
-    /// Likewise.
+    /// Fails the test that calls it.
     pub fn failed() -> ! {
         panic!("the machine failed")
     }
 
-    /// Likewise.
+    /// Fails the test that calls it.
     pub fn reset() -> ! {
         panic!("the machine was reset")
     }
 }
 
-/// The serial ports: there are none.
+/// The serial ports: the host has none.
 pub mod serial {
     use crate::arch::SerialPort;
 
@@ -56,27 +56,27 @@ pub mod serial {
     pub fn send(_port: SerialPort, _bytes: &[u8]) {}
 }
 
-/// Segment bases: there are none to set.
+/// Segment bases: always 0.
 pub mod segments {
-    /// Nothing to set.
+    /// Does nothing.
     pub fn set_fs_base(_: u64) {}
-    /// Nothing to read.
+    /// The base, always 0.
     pub fn fs_base() -> u64 {
         0
     }
-    /// Nothing to set.
+    /// Does nothing.
     pub fn set_gs_base(_: u64) {}
-    /// Nothing to read.
+    /// The base, always 0.
     pub fn gs_base() -> u64 {
         0
     }
 }
 
-/// Floating-point state: an empty one.
+/// Floating-point state: always empty.
 pub mod fpu {
     use alloc::vec::Vec;
 
-    /// The state of no registers.
+    /// An empty state.
     #[derive(Clone, Debug, Default)]
     pub struct FpuState(Vec<u8>);
 
@@ -89,71 +89,71 @@ pub mod fpu {
         pub fn bytes(&self) -> &[u8] {
             &self.0
         }
-        /// Takes over an image, if it is one.
+        /// Accepts an empty image only.
         pub fn load(&mut self, bytes: &[u8]) -> bool {
             bytes.is_empty()
         }
-        /// Fills it from the registers.
+        /// Does nothing.
         pub fn save(&mut self) {}
-        /// Fills the registers from it.
+        /// Does nothing.
         pub fn restore(&self) {}
     }
 
-    /// Bytes of a state.
+    /// Size of a state in bytes, always 0.
     pub fn state_bytes() -> usize {
         0
     }
-    /// The features that a state holds.
+    /// The features of a state, always none.
     pub fn features() -> u64 {
         0
     }
 }
 
-/// Switching between threads: a host test has only one.
+/// Switching between threads: not possible on the host.
 pub mod context {
-    /// What is kept of a thread that does not run.
+    /// The context of a thread that does not run.
     #[derive(Debug, Default)]
     pub struct Context;
 
     impl Context {
-        /// A thread that will start.
+        /// A context that cannot be switched to.
         ///
         /// # Safety
-        /// None is needed here.
+        /// None is required here.
         pub unsafe fn starting(_stack_top: u64, _registers: &super::super::Registers) -> Self {
             Self
         }
 
-        /// Nothing to tell.
+        /// Does nothing.
         ///
         /// # Safety
-        /// None is needed here.
+        /// None is required here.
         pub unsafe fn backtrace(&self) {}
     }
 
-    /// Cannot be.
+    /// Fails the test that calls it.
     ///
     /// # Safety
-    /// None is needed here.
+    /// None is required here.
     pub unsafe fn switch(_from: *mut Context, _to: *const Context, _stack_top: u64) {
         panic!("the host has no threads of the kernel's")
     }
-    /// Nothing to tell.
+    /// Does nothing.
     pub fn backtrace_here() {}
-    /// Nothing to switch to.
+    /// Does nothing.
     pub fn idle() {}
-    /// Nothing is due.
+    /// Does nothing.
     pub fn let_interrupts_in() {}
-    /// Nothing to load.
+    /// Does nothing.
     ///
     /// # Safety
-    /// None is needed here.
+    /// None is required here.
     pub unsafe fn set_page_table(_: u64) {}
-    /// The page table without user memory.
+    /// The page table of the kernel alone, always 0.
     pub fn kernel_page_table() -> u64 {
         0
     }
-    /// Where the running thread's stack lies: unknown.
+    /// The saved registers of a thread: always null.
     pub fn registers(_stack_top: u64) -> *mut super::super::Registers {
         core::ptr::null_mut()
     }

@@ -1,8 +1,8 @@
-//! The machine: CPU set-up, traps, context switch, clock, log and power.
+//! The machine: CPU set-up, traps, context switch, clock, serial ports, log and power.
 //!
-//! Everything above uses the names re-exported here. On the bare machine they are `x86_64`'s; on
-//! the host they are stand-ins, so that all other modules build and are tested there (what only a
-//! machine can do panics there: no host test gets to it).
+//! The layers above use the names that are re-exported here. On the bare machine they are those of
+//! `x86_64`; on the host they are replacements, so that all other modules can be built and tested
+//! there. What only a machine can do panics on the host.
 //!
 //! This layer imports nothing of the kernel. Traps and system calls are handled by the layers above,
 //! through the functions in [`Handlers`] that the boot code registers.

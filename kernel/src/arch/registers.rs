@@ -1,17 +1,17 @@
-//! A thread's registers as they were when it entered the kernel.
+//! The registers of user mode, as a thread had them when it entered the kernel.
 //!
-//! They lie at the top of its kernel stack, in the order in which entry code pushes them; the entry
+//! They are at the top of its kernel stack, in the order in which entry code pushes them. The entry
 //! code in `x86_64` depends on every field.
 
 use core::marker::PhantomData;
 
-/// The end of user addresses. The last page below the canonical border is left out: a system call
-/// instruction at its end would return to a non-canonical address, on which `sysret` faults in the
-/// kernel.
+/// The end of user addresses. The last page below the non-canonical range is excluded: a system
+/// call instruction at its end would return to a non-canonical address, and `sysret` would fault in
+/// the kernel.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
 
-/// What a program may change in RFLAGS: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Never IF, IOPL,
-/// NT or VM.
+/// The bits of RFLAGS that a program may change: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID; never
+/// IF, IOPL, NT or VM.
 pub const SIGNAL_FLAGS: u64 = 0x0025_0dd5;
 
 /// Registers of user mode, saved on entry.
@@ -98,14 +98,14 @@ pub struct PageFault {
 impl Registers {
     /// The value of `cause` on entry by a system call.
     pub const SYSCALL: u64 = 0x100;
-    /// The user's code segment; the number is Linux's.
+    /// The user's code segment. Linux's number, because programs see it in signal frames.
     pub const USER_CS: u64 = 0x33;
-    /// The user's data segment; the number is Linux's.
+    /// The user's data segment. Linux's number, too.
     pub const USER_SS: u64 = 0x2b;
-    /// The interrupt flag, always set in user mode, and bit 1, which is always set.
+    /// The interrupt flag, always set in user mode, and bit 1, which the CPU always sets.
     pub const USER_FLAGS: u64 = 0x202;
 
-    /// The registers with which a program starts: all zero but these.
+    /// The registers of a starting program: all zero except these.
     pub fn start(rip: u64, rsp: u64) -> Self {
         Self {
             rip,
@@ -126,12 +126,12 @@ impl Registers {
         }
     }
 
-    /// Whether user mode was interrupted, rather than the kernel.
+    /// Whether user mode was interrupted, and not the kernel.
     pub fn from_user(&self) -> bool {
         self.cs & 3 == 3
     }
 
-    /// What happened, after a page fault at `address`.
+    /// Decodes the error code of a page fault at `address`.
     pub fn page_fault(&self, address: u64) -> PageFault {
         const PRESENT: u64 = 1;
         const WRITE: u64 = 1 << 1;
@@ -146,15 +146,14 @@ impl Registers {
         PageFault { address, present: self.code & PRESENT != 0, access }
     }
 
-    /// Takes over registers that a program wrote (a signal frame's), so that returning to them is
-    /// safe: segments and privileged flags stay ours, and the instruction pointer is no kernel
-    /// address.
+    /// Makes registers that a program wrote (in a signal frame) safe to return to: segments and
+    /// privileged flags keep the kernel's values, and the instruction pointer is no kernel address.
     pub fn sanitize(&mut self) {
         self.cs = Self::USER_CS;
         self.ss = Self::USER_SS;
         self.rflags = (self.rflags & SIGNAL_FLAGS) | Self::USER_FLAGS;
         if self.rip >= USER_END {
-            // Faults in user mode, which is what jumping there would have done.
+            // Faults in user mode, as a jump to the address would have done.
             self.rip = USER_END;
         }
     }
@@ -165,7 +164,7 @@ impl Registers {
 ///
 /// Having one proves:
 /// - the running thread is in a system call, and these are its registers of user mode;
-/// - they stay where they are for `'a`, until the system call returns.
+/// they stay in place for `'a`, until the system call returns.
 ///
 /// Values are copied in and out, and no reference exists between two accesses, because a handler
 /// may replace all registers (exec, sigreturn).

@@ -1,26 +1,26 @@
-//! Time: the HPET tells it, the PIT ticks.
+//! Time: the HPET is the clock, the PIT generates the tick.
 //!
-//! The HPET counts at a known rate, so nothing needs measuring at start; under QEMU's icount it
-//! counts instructions, exactly.
+//! The HPET's rate is known, so nothing is measured at start. With QEMU's icount it counts
+//! instructions exactly.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
-/// Where the HPET lies on every PC chipset of this kind (its ACPI table says the same).
+/// The HPET's physical address on PC chipsets; the ACPI table gives the same one.
 const HPET_ADDRESS: u64 = 0xfed0_0000;
 const CAPABILITIES: u64 = 0;
 const CONFIGURATION: u64 = 0x10;
 const COUNTER: u64 = 0xf0;
 const ENABLE: u64 = 1;
-/// The standard's upper bound for the counter's period: 100 ns.
+/// The standard's upper bound for the counter's period, in femtoseconds: 100 ns.
 const MAX_PERIOD_FS: u64 = 100_000_000;
 const FS_PER_NS: u64 = 1_000_000;
 
 /// Ticks per second.
 pub const TICK_HZ: u64 = 100;
-/// The PIT's rate.
+/// The PIT's input frequency.
 const PIT_HZ: u64 = 1_193_182;
 
 static BASE: AtomicU64 = AtomicU64::new(0);
@@ -50,7 +50,7 @@ pub fn now_ns() -> u64 {
     (u128::from(ticks) * u128::from(period_fs) / u128::from(FS_PER_NS)) as u64
 }
 
-/// Milliseconds since the start; 0 before the clock runs.
+/// Milliseconds since the kernel's start; 0 before the clock runs.
 pub(super) fn uptime_ms() -> u64 {
     if PERIOD_FS.load(Ordering::Relaxed) == 0 { 0 } else { now_ns() / 1_000_000 }
 }
@@ -60,11 +60,11 @@ pub fn wall_ns() -> i64 {
     WALL_AT_START_NS.load(Ordering::Relaxed).saturating_add(now_ns() as i64)
 }
 
-/// Starts clock and tick. The tick is line 0.
+/// Starts the clock and the tick, which is interrupt line 0.
 pub(super) unsafe fn start(physical_memory_offset: u64) {
     BASE.store(physical_memory_offset + HPET_ADDRESS, Ordering::Relaxed);
-    // SAFETY: physical memory, devices included, is mapped at the offset; if there is no HPET,
-    // reads give all ones or zeros.
+    // SAFETY: physical memory, including devices, is mapped at the offset. Without an HPET, reads
+    // give all ones or zeros.
     unsafe {
         let period_fs = register(CAPABILITIES).read() >> 32;
         assert!((1..=MAX_PERIOD_FS).contains(&period_fs), "this machine has no HPET");
@@ -75,7 +75,7 @@ pub(super) unsafe fn start(physical_memory_offset: u64) {
     WALL_AT_START_NS.store(rtc_seconds().saturating_mul(1_000_000_000), Ordering::Relaxed);
     let divisor = (PIT_HZ / TICK_HZ) as u16;
     let [low, high] = divisor.to_le_bytes();
-    // SAFETY: the PIT's ports, which nothing else uses: channel 0, both bytes, rate generator.
+    // SAFETY: the PIT's ports, used only here: channel 0, both bytes, rate generator.
     unsafe {
         Port::<u8>::new(0x43).write(0x34);
         Port::<u8>::new(0x40).write(low);
@@ -91,11 +91,11 @@ fn cmos(register: u8) -> u8 {
     }
 }
 
-/// The battery-backed clock's time, which is taken for UTC, in seconds since 1970.
+/// The battery-backed clock's time in seconds since 1970. It is assumed to be UTC.
 fn rtc_seconds() -> i64 {
     const FIELDS: [u8; 6] = [0, 2, 4, 7, 8, 9];
     let read = || FIELDS.map(cmos);
-    // An update may come between two reads: two equal ones in a row are not torn.
+    // The clock may be updated between two reads. Two equal reads in a row are consistent.
     let mut fields = read();
     for _ in 0..1000 {
         let again = read();

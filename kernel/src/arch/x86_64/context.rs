@@ -7,7 +7,7 @@ use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
-/// What is kept of a thread that does not run: where its kernel stack stands. All else lies on that
+/// The context of a thread that does not run: its kernel stack pointer. All other state is on that
 /// stack.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -15,12 +15,12 @@ pub struct Context {
     sp: u64,
 }
 
-/// Registers that a function call preserves, as `switch_stacks` pushes them, and where it returns
-/// to.
+/// Words that `switch_stacks` keeps on the stack: the callee-saved registers and the return
+/// address.
 const SWITCH_WORDS: u64 = 7;
 
 impl Context {
-    /// A thread that goes to user mode with `registers` when it is switched to for the first time.
+    /// The context of a new thread, which enters user mode with `registers` at the first switch.
     ///
     /// # Safety
     /// `stack_top` is the end of a mapped stack that nothing else uses, aligned to 16 bytes.
@@ -28,7 +28,7 @@ impl Context {
         let frame = self::registers(stack_top);
         let sp = frame as u64 - SWITCH_WORDS * 8;
         let entry: extern "C" fn() = entry::thread_entry;
-        // SAFETY: both lie within the stack, which is ours by the caller's promise.
+        // SAFETY: both ranges are within the stack, which the caller gives to this thread.
         unsafe {
             frame.write(*registers);
             (sp as *mut [u64; SWITCH_WORDS as usize]).write([
@@ -46,32 +46,32 @@ impl Context {
 }
 
 impl Context {
-    /// Writes to the log's line where this thread waits: return addresses, newest first.
+    /// Writes to the log where this thread waits: return addresses, newest first.
     ///
     /// # Safety
-    /// The thread does not run, and its stack is still there.
+    /// The thread does not run, and its stack still exists.
     pub unsafe fn backtrace(&self) {
-        // SAFETY: what `switch_stacks` pushed, by the caller's promise; the frame pointer is the
-        // last before the return address.
+        // SAFETY: the caller promises that the stack holds what `switch_stacks` pushed. The frame
+        // pointer is the last word before the return address.
         super::panic::backtrace(unsafe { *((self.sp + (SWITCH_WORDS - 2) * 8) as *const u64) });
     }
 }
 
-/// Writes to the log's line how this place was reached.
+/// Writes to the log the return addresses of the caller.
 pub fn backtrace_here() {
     super::panic::backtrace(super::panic::frame_pointer());
 }
 
-/// Where the registers lie with which the thread of this stack entered the kernel.
+/// The saved registers of the thread with this stack.
 pub fn registers(stack_top: u64) -> *mut Registers {
     (stack_top - size_of::<Registers>() as u64) as *mut Registers
 }
 
-/// Leaves the running thread and goes on with another; returns when somebody switches back.
+/// Switches from the running thread to another. Returns when something switches back.
 ///
 /// # Safety
-/// Both contexts stay where they are until then, `to` is one that is not running, and `stack_top`
-/// is the end of its stack (0: it never sees user mode).
+/// Both contexts stay valid until then, the thread of `to` does not run, and `stack_top` is the end
+/// of its stack (0: it never enters user mode).
 pub unsafe fn switch(from: *mut Context, to: *const Context, stack_top: u64) {
     segments::set_kernel_stack(stack_top);
     // SAFETY: the caller's promise.
@@ -99,26 +99,26 @@ unsafe extern "C" fn switch_stacks(from: *mut Context, to: *const Context) {
     )
 }
 
-/// Serves the interrupts that are due. No lock is held.
+/// Serves pending interrupts. The caller holds no lock.
 pub fn let_interrupts_in() {
     x86_64::instructions::interrupts::enable();
-    // Interrupts are taken only after the instruction that follows the enabling one.
+    // Interrupts are taken only after the instruction that follows `sti`.
     x86_64::instructions::nop();
     x86_64::instructions::interrupts::disable();
 }
 
-/// Waits for an interrupt. Here and in [`let_interrupts_in`] interrupts are on, and nowhere else in
-/// the kernel.
+/// Waits for an interrupt. Only here and in [`let_interrupts_in`] the kernel runs with interrupts
+/// on.
 pub fn idle() {
     x86_64::instructions::interrupts::enable_and_hlt();
     x86_64::instructions::interrupts::disable();
 }
 
-/// Loads a page table, if it is not the one in force.
+/// Loads a page table, unless it is already loaded.
 ///
 /// # Safety
-/// `address` is a top-level table that maps the kernel as all others do, and stays until another
-/// one is loaded.
+/// `address` is a top-level table that maps the kernel like all others, and stays valid until
+/// another one is loaded.
 pub unsafe fn set_page_table(address: u64) {
     let (current, _) = Cr3::read();
     if current.start_address().as_u64() != address {
@@ -128,7 +128,7 @@ pub unsafe fn set_page_table(address: u64) {
     }
 }
 
-/// The page table that maps the kernel and no program.
+/// The page table that maps the kernel and no program, by physical address.
 pub fn kernel_page_table() -> u64 {
     cpu::this().kernel_page_table()
 }

@@ -1,7 +1,7 @@
 //! Per-CPU state and control registers.
 //!
-//! In the kernel the GS base always points to the running CPU's [`Cpu`]; entry from and return to
-//! user mode exchange it (`swapgs`).
+//! In the kernel, the GS base always points to the running CPU's [`Cpu`]. Entry from and return to
+//! user mode swap it (`swapgs`).
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
@@ -10,12 +10,12 @@ use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
 
-/// What one CPU has for itself. Entry code uses the offsets of the first three fields.
+/// The state of one CPU. Entry code uses the offsets of the first three fields.
 #[repr(C)]
 pub struct Cpu {
-    /// The user's stack pointer, between entry and its place in the frame.
+    /// The user's stack pointer, while entry code switches stacks.
     user_rsp: UnsafeCell<u64>,
-    /// Where the running thread's kernel stack begins.
+    /// The end of the running thread's kernel stack.
     kernel_stack: AtomicU64,
     /// The structure's own address.
     this: AtomicU64,
@@ -28,9 +28,9 @@ pub struct Cpu {
 // SAFETY: the cell is written and read by entry code only, on its own CPU, with interrupts off.
 unsafe impl Sync for Cpu {}
 
-/// Offset for entry code.
+/// Offset of `user_rsp`, for entry code.
 pub(super) const USER_RSP: usize = offset_of!(Cpu, user_rsp);
-/// Offset for entry code.
+/// Offset of `kernel_stack`, for entry code.
 pub(super) const KERNEL_STACK: usize = offset_of!(Cpu, kernel_stack);
 const THIS: usize = offset_of!(Cpu, this);
 
@@ -46,7 +46,7 @@ static BOOT_CPU: Cpu = Cpu {
 #[inline]
 pub fn this() -> &'static Cpu {
     let address: u64;
-    // SAFETY: GS points to a `Cpu` since `start`, and a `Cpu` lives forever.
+    // SAFETY: GS points to a `Cpu` since `start`, and a `Cpu` is never dropped.
     unsafe {
         core::arch::asm!("mov {}, gs:[{}]", out(reg) address, const THIS, options(nostack, preserves_flags, readonly));
         &*(address as *const Cpu)
@@ -54,7 +54,7 @@ pub fn this() -> &'static Cpu {
 }
 
 impl Cpu {
-    /// Sets where entries from user mode put their frame.
+    /// Sets the stack on which entries from user mode save registers.
     pub(super) fn set_kernel_stack(&self, top: u64) {
         self.kernel_stack.store(top, Ordering::Relaxed);
     }
@@ -70,14 +70,14 @@ impl Cpu {
     }
 }
 
-/// Turns on every protection that this CPU has.
+/// Enables every protection that this CPU has.
 pub(super) unsafe fn start() {
     use core::arch::x86_64::__cpuid_count;
     let address = VirtAddr::from_ptr(&raw const BOOT_CPU);
     BOOT_CPU.this.store(address.as_u64(), Ordering::Relaxed);
     BOOT_CPU.kernel_page_table.store(Cr3::read().0.start_address().as_u64(), Ordering::Relaxed);
-    // SAFETY: the base points to a static; kernel pages are mapped with the rights that they need,
-    // none of them for the user.
+    // SAFETY: the base points to a static. Kernel pages are mapped with the permissions that they
+    // need, and not for user mode.
     unsafe {
         GsBase::write(address);
         KernelGsBase::write(VirtAddr::zero());

@@ -1,8 +1,8 @@
-//! Entry from user mode and back: the assembly.
+//! Entry code: assembly for the way from user mode into the kernel and back.
 //!
-//! Every entry leaves the same [`Registers`] at the top of the thread's kernel stack. A system call
-//! goes back by `sysret` when nothing but its result changed (the callee-saved registers then still
-//! hold the user's values and are not loaded again), and else, like every trap, by `iret`.
+//! Every entry saves the same [`Registers`] at the top of the thread's kernel stack. A system call
+//! returns by `sysret` if only its result has changed: the callee-saved registers then still have
+//! the user's values and are not loaded. Otherwise it returns by `iret`, like every trap.
 
 use super::cpu::{KERNEL_STACK, USER_RSP};
 use super::segments::KERNEL_CS;
@@ -14,7 +14,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
 
-/// Offset of the saved code segment, which says where a trap came from.
+/// Offset of the saved code segment, which tells whether user mode was interrupted.
 const CS: usize = offset_of!(Registers, cs);
 
 /// The registered handlers. Entry code calls `system_call` and `thread_start` in place.
@@ -59,9 +59,9 @@ pub(super) unsafe fn start(handlers: &Handlers) {
     // SAFETY: called once, before any entry from user mode.
     unsafe { *HANDLERS.0.get() = *handlers };
     const STAR: u32 = 0xc000_0081;
-    /// `sysret` takes SS from 8 and CS from 16 above this.
+    /// `sysret` takes SS from this selector plus 8 and CS from this plus 16.
     const SYSRET_BASE: u64 = 0x23;
-    // SAFETY: the selectors are those of the descriptor table, the entry is the one below.
+    // SAFETY: the selectors are those of the descriptor table; the entry point is defined below.
     unsafe { Msr::new(STAR).write(u64::from(KERNEL_CS) << 32 | SYSRET_BASE << 48) };
     LStar::write(VirtAddr::from_ptr(system_call_entry as *const ()));
     SFMask::write(
@@ -76,8 +76,8 @@ pub(super) unsafe fn start(handlers: &Handlers) {
     );
 }
 
-/// Where `syscall` arrives: rcx holds the user's rip, r11 its rflags, and the stack is still the
-/// user's.
+/// The target of `syscall`. rcx holds the user's rip, r11 its rflags; the stack pointer is still
+/// the user's.
 #[unsafe(naked)]
 extern "C" fn system_call_entry() {
     naked_asm!(
@@ -134,7 +134,7 @@ extern "C" fn system_call_entry() {
     )
 }
 
-/// Goes to where the registers on the stack say, user mode or kernel.
+/// Returns to user mode or to the kernel, as the registers on the stack say.
 #[unsafe(naked)]
 extern "C" fn leave() {
     naked_asm!(
@@ -163,7 +163,7 @@ extern "C" fn leave() {
     )
 }
 
-/// Where a new thread begins: its registers lie on the stack.
+/// The first code of a new thread, with its registers on the stack.
 #[unsafe(naked)]
 pub(super) extern "C" fn thread_entry() {
     naked_asm!(
@@ -175,7 +175,8 @@ pub(super) extern "C" fn thread_entry() {
     )
 }
 
-/// Where all traps go: the vector and an error code are on the stack, under what the CPU pushed.
+/// The common part of all traps. The stack holds the vector and an error code, below the words that
+/// the CPU pushed.
 #[unsafe(naked)]
 extern "C" fn trap_common() {
     naked_asm!(
@@ -208,13 +209,13 @@ extern "C" fn trap_common() {
     )
 }
 
-/// The entry of one vector without an error code: pushes a zero for it.
+/// The entry point of a vector without an error code: pushes zero instead.
 #[unsafe(naked)]
 pub(super) extern "C" fn stub<const VECTOR: u8>() {
     naked_asm!("push 0", "push {vector}", "jmp {common}", vector = const VECTOR as u64, common = sym trap_common)
 }
 
-/// The entry of one vector for which the CPU pushes an error code.
+/// The entry point of a vector for which the CPU pushes an error code.
 #[unsafe(naked)]
 pub(super) extern "C" fn stub_with_code<const VECTOR: u8>() {
     naked_asm!("push {vector}", "jmp {common}", vector = const VECTOR as u64, common = sym trap_common)

@@ -1,7 +1,7 @@
-//! x87, SSE and AVX state of programs.
+//! x87, SSE and AVX state of threads.
 //!
-//! The kernel itself uses none of these registers, so they hold the running thread's values even in
-//! the kernel; they are exchanged when threads are.
+//! The kernel itself does not use these registers, so they keep the running thread's values while
+//! it is in the kernel. A thread switch saves and restores them.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
@@ -11,20 +11,20 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
-/// x87, SSE, AVX and the three parts of AVX-512: what the kernel turns on where the CPU has it.
+/// x87, SSE, AVX and the three parts of AVX-512: enabled where the CPU has them.
 const WANTED_FEATURES: u64 = 0b1110_0111;
-/// x87 and SSE, the content of FXSAVE's image and of XSAVE's first part.
+/// x87 and SSE: the content of FXSAVE's image and of the first part of XSAVE's.
 const LEGACY_FEATURES: u64 = 0b11;
-/// Bytes of FXSAVE's image.
+/// Size of FXSAVE's image, in bytes.
 const LEGACY_BYTES: usize = 512;
-/// Bytes of the header behind it: which parts are there (8 bytes), and zeros.
+/// Size of the header after it: a bitmap of the parts that are present (8 bytes), then zeros.
 const HEADER_BYTES: usize = 64;
 const ALIGN_BYTES: usize = 64;
-/// The control words at a program's start: all exceptions masked, extended precision, round to
+/// The control words of a starting program: all exceptions masked, extended precision, round to
 /// nearest.
 const INITIAL_FCW: u16 = 0x37f;
 const INITIAL_MXCSR: u32 = 0x1f80;
-/// Where MXCSR and the mask of its valid bits lie in the image.
+/// Offsets of MXCSR and of the mask of its valid bits in the image.
 const MXCSR_OFFSET: usize = 24;
 const MXCSR_MASK_OFFSET: usize = 28;
 const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
@@ -42,10 +42,10 @@ pub(super) unsafe fn start() {
     let mut features =
         (u64::from(supported.edx) << 32 | u64::from(supported.eax)) & WANTED_FEATURES;
     if features & 0b1110_0100 != 0b1110_0100 {
-        // AVX-512 needs all its parts, and AVX.
+        // AVX-512 requires all its parts, and AVX.
         features &= 0b111;
     }
-    // SAFETY: the CPU has XSAVE and these features; the state of all of them is saved from now on.
+    // SAFETY: the CPU has XSAVE and these features. From now on, the state of all of them is saved.
     unsafe {
         Cr4::update(|flags| flags.insert(Cr4Flags::OSXSAVE));
         asm!("xsetbv", in("ecx") 0, in("eax") features as u32, in("edx") (features >> 32) as u32, options(nomem, nostack, preserves_flags));
@@ -54,12 +54,12 @@ pub(super) unsafe fn start() {
     STATE_BYTES.store(__cpuid_count(13, 0).ebx as usize, Ordering::Relaxed);
 }
 
-/// Bytes of a state.
+/// Size of a state, in bytes.
 pub fn state_bytes() -> usize {
     STATE_BYTES.load(Ordering::Relaxed)
 }
 
-/// The features that a state holds, as XCR0 has them; 0 where there is no XSAVE and a state is
+/// The features that a state covers, as a bitmap like XCR0; 0 without XSAVE, where a state is
 /// FXSAVE's image.
 pub fn features() -> u64 {
     FEATURES.load(Ordering::Relaxed)
@@ -79,7 +79,7 @@ unsafe impl Send for FpuState {}
 unsafe impl Sync for FpuState {}
 
 impl FpuState {
-    /// The state at a program's start; `None` without memory.
+    /// The state of a starting program; `None` without memory.
     pub fn initial() -> Option<Self> {
         // SAFETY: the layout is not empty.
         let mut state = Self(NonNull::new(unsafe { alloc_zeroed(layout()) })?);
@@ -91,7 +91,7 @@ impl FpuState {
 
     /// The image in memory, as XSAVE (or FXSAVE) writes it.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: ours, of this size.
+        // SAFETY: the memory is owned by `self` and has this size.
         unsafe { core::slice::from_raw_parts(self.0.as_ptr(), state_bytes()) }
     }
 
@@ -100,8 +100,8 @@ impl FpuState {
         unsafe { core::slice::from_raw_parts_mut(self.0.as_ptr(), state_bytes()) }
     }
 
-    /// Takes over an image that a program gave; false if loading it would fault. Reserved bits of
-    /// MXCSR are cleared, as Linux does.
+    /// Replaces the state by an image from a program. Returns false if loading the image would
+    /// fault. Reserved bits of MXCSR are cleared, as on Linux.
     pub fn load(&mut self, image: &[u8]) -> bool {
         if image.len() != state_bytes() && image.len() != LEGACY_BYTES {
             return false;
@@ -128,10 +128,10 @@ impl FpuState {
         true
     }
 
-    /// Fills it from the registers.
+    /// Saves the registers into this state.
     pub fn save(&mut self) {
         let features = features();
-        // SAFETY: the memory is ours, aligned, and as large as the CPU says that the image is.
+        // SAFETY: the memory is owned by `self`, aligned, and of the size that the CPU reports.
         unsafe {
             if features == 0 {
                 asm!("fxsave64 [{}]", in(reg) self.0.as_ptr(), options(nostack, preserves_flags));
@@ -141,11 +141,10 @@ impl FpuState {
         }
     }
 
-    /// Fills the registers from it.
+    /// Loads the registers from this state.
     pub fn restore(&self) {
         let features = features();
-        // SAFETY: the image was written by `initial`, `save`, or `load`, which lets only valid ones
-        // in.
+        // SAFETY: the image was written by `initial` or `save`, or checked by `load`.
         unsafe {
             if features == 0 {
                 asm!("fxrstor64 [{}]", in(reg) self.0.as_ptr(), options(nostack, preserves_flags, readonly));

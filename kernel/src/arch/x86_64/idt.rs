@@ -1,4 +1,4 @@
-//! The interrupt descriptor table, and where traps are told apart.
+//! The interrupt descriptor table, and the dispatch of traps.
 
 use super::entry::{self, stub, stub_with_code};
 use super::{cpu, irq, segments};
@@ -27,9 +27,9 @@ pub(super) unsafe fn start() {
     set!(table.divide_error, stub::<0>);
     set!(table.debug, stub::<1>);
     let non_maskable = set!(table.non_maskable_interrupt, stub::<2>);
-    // SAFETY: the index is that of a stack that nothing else uses.
+    // SAFETY: the index is that of a stack with no other use.
     unsafe { non_maskable.set_stack_index(segments::FAULT_STACK_INDEX) };
-    // Programs may raise these two themselves (`int3`, `into`).
+    // Programs may raise these two by instructions (`int3`, `into`).
     set!(table.breakpoint, stub::<3>).set_privilege_level(x86_64::PrivilegeLevel::Ring3);
     set!(table.overflow, stub::<4>).set_privilege_level(x86_64::PrivilegeLevel::Ring3);
     set!(table.bound_range_exceeded, stub::<5>);
@@ -59,7 +59,7 @@ pub(super) unsafe fn start() {
 /// Handles every trap: interrupts here, exceptions of user mode by the registered handlers.
 pub(super) extern "C" fn trap(registers: *mut Registers) {
     if cpu::this().has_smap() {
-        // A trap, unlike a system call, leaves the user's AC flag on, and with it SMAP off.
+        // Unlike a system call, a trap keeps the user's AC flag, which disables SMAP.
         // SAFETY: the CPU has the instruction.
         unsafe { core::arch::asm!("clac", options(nomem, nostack)) };
     }

@@ -1,4 +1,4 @@
-//! Interrupts of devices: the two 8259s, and who is called.
+//! Device interrupts: the two 8259 controllers and the registered handlers.
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 use x86_64::instructions::port::Port;
@@ -6,9 +6,9 @@ use x86_64::instructions::port::Port;
 /// Command and data ports of the two controllers.
 const FIRST: (u16, u16) = (0x20, 0x21);
 const SECOND: (u16, u16) = (0xa0, 0xa1);
-/// The vector of line 0: the first after the CPU's own.
+/// The vector of line 0: the first one after the CPU's exceptions.
 pub(super) const FIRST_VECTOR: u8 = 32;
-/// The line by which the second controller hangs on the first.
+/// The line of the first controller that the second one is connected to.
 const CASCADE: u8 = 2;
 const END_OF_INTERRUPT: u8 = 0x20;
 const READ_IN_SERVICE: u8 = 0x0b;
@@ -16,7 +16,7 @@ const READ_IN_SERVICE: u8 = 0x0b;
 static HANDLERS: [AtomicPtr<()>; 16] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 16];
 
 fn write(port: u16, value: u8) {
-    // SAFETY: the ports of the interrupt controllers, which only this module uses; they touch no
+    // SAFETY: the ports of the interrupt controllers, used only in this module. They touch no
     // memory.
     unsafe { Port::new(port).write(value) }
 }
@@ -26,7 +26,7 @@ fn read(port: u16) -> u8 {
     unsafe { Port::new(port).read() }
 }
 
-/// Sets both controllers up with all lines masked.
+/// Initializes both controllers, with all lines masked.
 pub(super) unsafe fn start() {
     for ((command, data), vector, cascade) in
         [(FIRST, FIRST_VECTOR, 1 << CASCADE), (SECOND, FIRST_VECTOR + 8, CASCADE)]
@@ -41,7 +41,8 @@ pub(super) unsafe fn start() {
     write(FIRST.1, !(1 << CASCADE));
 }
 
-/// Has `handler` called, with interrupts off, whenever the line is raised.
+/// Registers the handler of a line and unmasks it. `handler` is called with interrupts off. Ignores
+/// lines above 15.
 pub fn register(line: u8, handler: fn()) {
     let Some(slot) = HANDLERS.get(usize::from(line)) else { return };
     slot.store(handler as *mut (), Ordering::Relaxed);
@@ -51,7 +52,8 @@ pub fn register(line: u8, handler: fn()) {
 
 /// Serves an interrupt.
 pub(super) fn serve(line: u8) {
-    // Lines 7 and 15 are also what a controller gives when the interrupt went away meanwhile.
+    // A controller also reports line 7 (or 15) if an interrupt was withdrawn: then nothing is
+    // served.
     let (command, bit) = if line < 8 { (FIRST.0, line) } else { (SECOND.0, line - 8) };
     if bit == 7 {
         write(command, READ_IN_SERVICE);
@@ -70,7 +72,7 @@ pub(super) fn serve(line: u8) {
         .get(usize::from(line))
         .map_or(core::ptr::null_mut(), |slot| slot.load(Ordering::Relaxed));
     if !handler.is_null() {
-        // SAFETY: only `register` stores here, and only functions of this type.
+        // SAFETY: only `register` stores here, and only pointers to functions of this type.
         let handler: fn() = unsafe { core::mem::transmute(handler) };
         handler();
     }

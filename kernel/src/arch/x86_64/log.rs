@@ -1,4 +1,4 @@
-//! The kernel's log: lines on COM2, by the `log` crate's macros.
+//! The kernel's log: lines on COM2, written by the macros of crate `log`.
 
 use super::serial;
 use core::fmt::{self, Write};

@@ -1,7 +1,12 @@
-//! x86_64: the only code that knows the CPU.
+//! x86_64: descriptor tables, entry code, thread switch, interrupt controllers, clock, serial
+//! ports.
+//!
+//! Other modules depend on the architecture in data only: `mem::page_table` by the format of
+//! entries, `task::elf` and `task::exec` by what a program expects at its start, `task::frame` by
+//! the layout of signal frames, `syscall` by numbers and structures.
 //!
 //! The kernel runs with interrupts off, except in [`context::idle`] and
-//! [`context::let_interrupts_in`]: nothing here is ever entered twice on one CPU, but by a bug.
+//! [`context::let_interrupts_in`]. So kernel code is never interrupted by a device in between.
 
 pub mod clock;
 pub mod context;
@@ -16,10 +21,10 @@ pub mod power;
 pub mod segments;
 pub mod serial;
 
-/// Sets up the CPU. After this, traps work and the log speaks; interrupts stay off.
+/// Sets up the CPU. After this, traps and the log work; interrupts stay off.
 ///
 /// # Safety
-/// Once, first thing, with interrupts off, on the page tables that the loader left.
+/// Called once, before anything else, with interrupts off, on the loader's page tables.
 pub unsafe fn start(physical_memory_offset: u64, handlers: &super::Handlers) {
     log::start();
     // SAFETY: the caller's promise: nothing ran before this.
@@ -34,15 +39,15 @@ pub unsafe fn start(physical_memory_offset: u64, handlers: &super::Handlers) {
     }
 }
 
-/// Unmaps the lower half, where the loader was: it belongs to programs.
+/// Unmaps the lower half, which the loader used. From now on it belongs to programs.
 ///
 /// # Safety
-/// Nothing there is used any more, and physical memory is mapped at the offset.
+/// Nothing in the lower half is in use, and physical memory is mapped at the offset.
 pub unsafe fn drop_lower_half(physical_memory_offset: u64) {
     const LOWER_ENTRIES: usize = 256;
     let root = context::kernel_page_table();
-    // SAFETY: the top-level table in use lies in physical memory; its lower half is unused by the
-    // caller's promise.
+    // SAFETY: the top-level table in use is in physical memory; by the caller's promise its lower
+    // half is unused.
     unsafe {
         ((physical_memory_offset + root) as *mut u64).write_bytes(0, LOWER_ENTRIES);
     }

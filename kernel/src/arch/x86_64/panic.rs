@@ -1,4 +1,4 @@
-//! What a bug of the kernel does: a message with a backtrace on COM2, and the end.
+//! The panic handler: a message and a backtrace on COM2, then the end of the machine.
 
 use super::log::Line;
 use super::power;
@@ -6,17 +6,17 @@ use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Frames listed at most.
+/// Upper bound for the frames of a backtrace.
 const MAX_FRAMES: usize = 32;
-/// Where kernel addresses begin.
+/// The lowest kernel address.
 const KERNEL_START: u64 = 0xffff_8000_0000_0000;
-/// A frame is never farther from the next than this: farther means a broken chain.
+/// Upper bound for the distance between two frames: above it, the chain is broken.
 const MAX_FRAME_BYTES: u64 = 64 << 10;
 
-/// The frame pointer to start from, if it is not the panicking function's own.
+/// The frame pointer to start from; 0 for the panicking function's own.
 static FRAME: AtomicU64 = AtomicU64::new(0);
 
-/// Has the backtrace begin where an exception happened.
+/// Makes the backtrace begin where an exception happened.
 pub(super) fn set_frame(rbp: u64) {
     FRAME.store(rbp, Ordering::Relaxed);
 }
@@ -24,9 +24,9 @@ pub(super) fn set_frame(rbp: u64) {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     static PANICKING: AtomicBool = AtomicBool::new(false);
-    // A second panic comes from the report itself: nothing is left to say.
+    // A second panic comes from the report itself, so nothing more is printed.
     if !PANICKING.swap(true, Ordering::Relaxed) {
-        // The line takes everything, so there is no error to lose.
+        // `Line` never fails.
         let _ = writeln!(Line, "kernel panic: {info}\nbacktrace (newest first):");
         let mut rbp = FRAME.load(Ordering::Relaxed);
         if rbp == 0 {
@@ -37,7 +37,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     power::exit(power::PANIC)
 }
 
-/// The running function's frame.
+/// The frame pointer of the running function.
 #[inline(always)]
 pub(super) fn frame_pointer() -> u64 {
     let rbp;
@@ -48,15 +48,14 @@ pub(super) fn frame_pointer() -> u64 {
     rbp
 }
 
-/// Follows the chain of frame pointers. A user's, or anything that does not look like one of ours,
-/// ends it.
+/// Prints the chain of frame pointers. Ends at a user address or an implausible frame.
 pub(super) fn backtrace(mut rbp: u64) {
     for _ in 0..MAX_FRAMES {
         if rbp < KERNEL_START || !rbp.is_multiple_of(8) {
             return;
         }
-        // SAFETY: an aligned kernel address that was in rbp: all code is built with frame pointers,
-        // so it is a frame. Were it not, the fault would end in a second panic, which exits.
+        // SAFETY: an aligned kernel address from rbp. All code is built with frame pointers, so it
+        // is a frame; if not, the fault causes a second panic, which ends the machine.
         let (next, address) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
         if address < KERNEL_START {
             return;

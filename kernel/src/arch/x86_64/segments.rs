@@ -1,5 +1,5 @@
-//! Descriptor tables: segments that long mode demands, the task state with the stacks for traps,
-//! and the FS and GS bases of threads.
+//! Descriptor tables: the segments that long mode requires, the task state segment with the stacks
+//! for traps, and the FS and GS bases of threads.
 
 use super::cpu;
 use core::cell::UnsafeCell;
@@ -11,14 +11,12 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
-/// The kernel's code segment. Numbers are as in Linux, since programs see their own in signal
-/// frames.
+/// The kernel's code segment. Selectors are Linux's, because programs see them in signal frames.
 pub(super) const KERNEL_CS: u16 = 0x10;
 const KERNEL_SS: u16 = 0x18;
 const TSS_SELECTOR: u16 = 0x40;
 
-/// The interrupt stack of faults that must not use the current stack, because that may be what is
-/// broken.
+/// Index of the interrupt stack for faults that cannot rely on the current stack.
 pub(super) const FAULT_STACK_INDEX: u16 = 0;
 const FAULT_STACK_BYTES: usize = 16 << 10;
 
@@ -29,7 +27,7 @@ struct Tables {
     fault_stack: UnsafeCell<[u8; FAULT_STACK_BYTES]>,
 }
 
-// SAFETY: written at start and by the running CPU with interrupts off.
+// SAFETY: written at start, and later by the running CPU with interrupts off.
 unsafe impl Sync for Tables {}
 
 static TABLES: Tables = Tables {
@@ -43,13 +41,12 @@ fn selector(value: u16) -> SegmentSelector {
 }
 
 pub(super) unsafe fn start() {
-    // SAFETY: called once, before anything else uses the tables; the descriptors are the usual flat
-    // ones.
+    // SAFETY: called once, before anything else uses the tables. The descriptors are flat.
     unsafe {
         let tss = &mut *TABLES.tss.get();
         tss.interrupt_stack_table[usize::from(FAULT_STACK_INDEX)] =
             VirtAddr::from_ptr(TABLES.fault_stack.get()) + FAULT_STACK_BYTES as u64;
-        // No bitmap: its offset lies past the limit, so every port is closed to programs.
+        // No I/O bitmap: its offset is beyond the limit, so programs may access no port.
         let Descriptor::SystemSegment(low, high) = Descriptor::tss_segment_unchecked(tss) else {
             unreachable!("a TSS takes two entries")
         };
@@ -85,20 +82,20 @@ pub(super) unsafe fn start() {
     }
 }
 
-/// Sets the stack on which traps from user mode, and system calls, arrive.
+/// Sets the stack that system calls, and traps from user mode, switch to.
 pub(super) fn set_kernel_stack(top: u64) {
     cpu::this().set_kernel_stack(top);
-    // SAFETY: the CPU reads the field when a trap comes; none comes while interrupts are off.
+    // SAFETY: the CPU reads the field when a trap comes, and interrupts are off.
     unsafe { (*TABLES.tss.get()).privilege_stack_table[0] = VirtAddr::new_truncate(top) };
 }
 
-/// Sets the running thread's FS base: its thread-local storage.
+/// Sets the running thread's FS base, its thread-local storage.
 pub fn set_fs_base(address: u64) {
     FsBase::write(VirtAddr::new_truncate(address));
 }
 
-/// The running thread's FS base. (It can change in the kernel only, but a segment load by the
-/// program may have cleared it.)
+/// The running thread's FS base. Only the kernel can set it, but a segment load by the program may
+/// have cleared it.
 pub fn fs_base() -> u64 {
     FsBase::read().as_u64()
 }

@@ -34,7 +34,7 @@ fn device(port: SerialPort) -> &'static Mutex<Option<Uart>, rank::SerialPort> {
     }
 }
 
-/// A driver of the port, which may or may not have a device.
+/// A driver for the port, whether or not a device is present.
 fn open(port: SerialPort) -> Option<Uart> {
     let base = match port {
         SerialPort::Console => 0x3f8,

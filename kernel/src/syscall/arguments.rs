@@ -1,4 +1,4 @@
-//! Arguments that many calls share: descriptors, paths, buffers.
+//! Decoding of arguments that many calls share: descriptors, paths, buffers.
 
 use crate::file::{
     Caller, Descriptor, Fd, FileObject, FileSystem, OnExec, OpenFile, OpenHow, Stat, UserBuffers,
@@ -12,39 +12,39 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{MAX_PATH, OpenFlags};
 use linux_raw_sys::general as linux;
 
-/// Entries of a vector, at most (`IOV_MAX`).
+/// Upper bound for the entries of a vector (`IOV_MAX`).
 const MAX_VECTORS: u64 = 1024;
-/// Bytes of a `struct iovec`.
+/// Size of a `struct iovec`, in bytes.
 pub const VECTOR_BYTES: usize = 16;
-/// Entries that are copied from the program at once.
+/// Entries that are copied from the program in one step.
 const VECTORS_AT_ONCE: usize = 8;
 
-/// The open file of a descriptor.
+/// The open file of a descriptor; EBADF if there is none.
 pub fn open_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
     current.files().lock().get(fd).cloned()
 }
 
-/// Gives an open file the lowest free number.
+/// Installs an open file at the lowest free descriptor, and returns that.
 pub fn install(current: &dyn Caller, file: Arc<OpenFile>, on_exec: OnExec) -> Result<u64, Errno> {
     let descriptor = Descriptor { file, on_exec };
-    // Where it fails the file is dropped after the lock, like every file.
+    // On failure the file is dropped after the lock is released.
     let spare = descriptor.clone();
     let fd = current.files().lock().insert(descriptor, 0);
     drop(spare);
     Ok(fd?.result())
 }
 
-/// An offset in a file: not negative.
+/// Checks a file offset: EINVAL if it is negative.
 pub fn position(offset: i64) -> Result<FileOffset, Errno> {
     u64::try_from(offset).map(FileOffset).map_err(|_| Errno::EINVAL)
 }
 
-/// One buffer.
+/// One buffer, as an unchecked user range.
 pub fn buffers(address: UserAddr, length: ByteCount) -> Result<UserBuffers, Errno> {
     Ok(UserBuffers::one(UserSlice::new(address, length)?))
 }
 
-/// The buffers of a `struct iovec` array.
+/// The buffers of a `struct iovec` array, which is copied once (X4).
 pub fn vectors(current: &dyn Caller, address: UserAddr, count: u64) -> Result<UserBuffers, Errno> {
     if count > MAX_VECTORS {
         return Err(Errno::EINVAL);
@@ -68,18 +68,18 @@ pub fn vectors(current: &dyn Caller, address: UserAddr, count: u64) -> Result<Us
     Ok(buffers)
 }
 
-/// Half a little-endian word within bytes; 0 past their end.
+/// A little-endian 32-bit word within bytes; 0 past their end.
 pub fn half(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&half| u32::from_le_bytes(half))
 }
 
-/// A path in the caller's memory. It may be empty; what takes no empty path answers ENOENT when it
-/// is resolved.
+/// Copies a path from the caller's memory. It may be empty; resolution gives ENOENT for an empty
+/// path.
 pub fn path(current: &dyn Caller, address: UserAddr) -> Result<Vec<u8>, Errno> {
     current.space().read_string(address, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
 }
 
-/// Where a path given together with a directory descriptor begins: a canonical path.
+/// The canonical path of the directory at which a path and a directory descriptor start.
 pub fn base(current: &dyn Caller, dir: Fd, path: &[u8]) -> Result<Vec<u8>, Errno> {
     if path.first() == Some(&b'/') {
         return Ok(b"/".to_vec());
@@ -88,21 +88,21 @@ pub fn base(current: &dyn Caller, dir: Fd, path: &[u8]) -> Result<Vec<u8>, Errno
         return Ok(current.context().lock().directory.clone());
     }
     let file = open_file(current, dir)?;
-    // What is no directory shows when the walk comes to it; what has no name is none.
+    // The walk reports what is not a directory. Objects without a name are not directories.
     if file.path().is_empty() { Err(Errno::ENOTDIR) } else { Ok(file.path().to_vec()) }
 }
 
-/// An object and its place.
+/// An object and its path.
 pub struct Found {
     /// The object.
     pub object: Arc<dyn FileObject>,
-    /// Its file system; none for what has no name.
+    /// Its file system; `None` for an object without a name.
     pub filesystem: Option<Arc<dyn FileSystem>>,
     /// Its canonical path.
     pub path: Vec<u8>,
 }
 
-/// Opens by directory descriptor and path.
+/// Opens an object by directory descriptor and path.
 pub fn open_at(
     current: &dyn Caller,
     dir: Fd,
@@ -115,7 +115,7 @@ pub fn open_at(
     Ok(Found { object, filesystem: Some(place.filesystem), path: place.path })
 }
 
-/// The same for calls with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`: an empty path is the
+/// The same for calls with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`: an empty path refers to the
 /// descriptor itself.
 pub fn found_at(
     current: &dyn Caller,
@@ -140,7 +140,7 @@ pub fn found_at(
     open_at(current, dir, address, no_follow(flags))
 }
 
-/// Attributes by directory descriptor and path, likewise.
+/// The attributes for such calls.
 pub fn stat_at(
     current: &dyn Caller,
     dir: Fd,
@@ -163,12 +163,13 @@ fn no_follow(flags: u32) -> OpenFlags {
     if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { OpenFlags::NO_FOLLOW } else { OpenFlags::empty() }
 }
 
-/// EINVAL for flags that a call does not know.
+/// EINVAL if `flags` contains any that are not in `known`.
 pub fn only(flags: u32, known: u32) -> Result<(), Errno> {
     if flags & !known == 0 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// Copies all of `bytes` to the caller's memory.
+/// Copies all of `bytes` to the caller's memory: all or EFAULT. Returns 0, the result of many
+/// calls.
 pub fn store(current: &dyn Caller, address: UserAddr, bytes: &[u8]) -> Result<u64, Errno> {
     current
         .space()
@@ -176,7 +177,7 @@ pub fn store(current: &dyn Caller, address: UserAddr, bytes: &[u8]) -> Result<u6
     Ok(0)
 }
 
-/// Fills `bytes` from the caller's memory.
+/// Fills `bytes` from the caller's memory: all or EFAULT.
 pub fn load(current: &dyn Caller, address: UserAddr, bytes: &mut [u8]) -> Result<(), Errno> {
     Ok(current.space().copy_in(UserSlice::new(address, ByteCount::of_len(bytes.len()))?, bytes)?)
 }

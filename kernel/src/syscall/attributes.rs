@@ -1,4 +1,4 @@
-//! What is known about files, and changing it.
+//! Attributes of files and file systems.
 
 use super::arguments::{Found, found_at, load, only, open_file, path, stat_at, store, word};
 use crate::file::{Caller, Fd, FileSystemFigures, FileType, SetAttr, Stat, namespace, tasks};
@@ -11,14 +11,15 @@ use linux_raw_sys::general as linux;
 const EMPTY: u32 = linux::AT_EMPTY_PATH;
 const NO_FOLLOW: u32 = linux::AT_SYMLINK_NOFOLLOW;
 
-/// Bytes of a `struct stat`.
+/// Size of a `struct stat`, in bytes.
 const STAT_BYTES: usize = 144;
-/// The unit of a file system's figures.
+/// The unit of block counts in `struct statfs`, in bytes.
 const BLOCK_BYTES: u64 = 4096;
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// What programs size their buffers by (`st_blksize`): of a file, more than a page, so that reads
-/// cover whole pages and are few. The same with laziness off, which no program is to notice.
+/// `st_blksize`, by which programs size their buffers. For files it is larger than a page, so that
+/// reads are few and cover whole pages. It does not depend on laziness, which programs must not
+/// notice.
 pub(super) fn block_bytes(stat: &Stat) -> u64 {
     if stat.file_type == FileType::Regular {
         knob::BLOCK_BYTES.get().max(BLOCK_BYTES)
@@ -83,13 +84,13 @@ pub fn access(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Er
     faccessat2(current, Fd::WORKING_DIRECTORY, path, mode, 0)
 }
 
-/// faccessat(2), the system call without flags.
+/// faccessat(2), as a system call without flags.
 pub fn faccessat(current: &dyn Caller, dir: Fd, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     faccessat2(current, dir, path, mode, 0)
 }
 
-/// faccessat2(2). Everybody is root: all may be read and written, and executed what anybody may
-/// execute.
+/// faccessat2(2). Every process is root: it may read and write everything, and execute what has any
+/// execute permission.
 pub fn faccessat2(
     current: &dyn Caller,
     dir: Fd,
@@ -126,12 +127,12 @@ pub fn fchmod(current: &dyn Caller, fd: Fd, mode: u32) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// fchmodat(2), the system call without flags.
+/// fchmodat(2), as a system call without flags.
 pub fn fchmodat(current: &dyn Caller, dir: Fd, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     change(&found_at(current, dir, path, 0)?, mode_change(mode))
 }
 
-/// An owner or group of -1 stays.
+/// An owner or group of -1 is unchanged.
 fn owner_change(uid: u32, gid: u32) -> SetAttr {
     let mut mask = AttrMask::empty();
     mask.set(AttrMask::UID, uid != u32::MAX);
@@ -170,7 +171,7 @@ pub fn fchownat(
     change(&found_at(current, dir, path, flags)?, owner_change(uid, gid))
 }
 
-/// utimensat(2). Without a path it is about the descriptor.
+/// utimensat(2). A null path refers to the descriptor.
 pub fn utimensat(
     current: &dyn Caller,
     dir: Fd,
@@ -191,12 +192,12 @@ pub fn utimensat(
     change(&found_at(current, dir, path, flags)?, times)
 }
 
-/// utimes(2): microseconds rather than nanoseconds.
+/// utimes(2): with microseconds.
 pub fn utimes(current: &dyn Caller, path: UserAddr, times: UserAddr) -> Result<u64, Errno> {
     futimesat(current, Fd::WORKING_DIRECTORY, path, times)
 }
 
-/// futimesat(2), likewise.
+/// futimesat(2): with microseconds.
 pub fn futimesat(
     current: &dyn Caller,
     dir: Fd,
@@ -218,7 +219,7 @@ pub fn futimesat(
     change(&found_at(current, dir, path, 0)?, wanted)
 }
 
-/// utime(2): whole seconds.
+/// utime(2): with whole seconds.
 pub fn utime(current: &dyn Caller, path: UserAddr, times: UserAddr) -> Result<u64, Errno> {
     let mut wanted = new_times(current, UserAddr::NULL)?;
     if !times.is_null() {
@@ -230,7 +231,7 @@ pub fn utime(current: &dyn Caller, path: UserAddr, times: UserAddr) -> Result<u6
     change(&found_at(current, Fd::WORKING_DIRECTORY, path, 0)?, wanted)
 }
 
-/// Access and modification time: none given is now.
+/// Access and modification time. A null pointer means now.
 fn new_times(current: &dyn Caller, address: UserAddr) -> Result<SetAttr, Errno> {
     let now = tasks().map_or(Time(0), |tasks| tasks.now());
     let both = AttrMask::ATIME | AttrMask::MTIME;
@@ -303,7 +304,7 @@ pub fn statfs(current: &dyn Caller, address: UserAddr, buffer: UserAddr) -> Resu
 
 /// fstatfs(2).
 pub fn fstatfs(current: &dyn Caller, fd: Fd, buffer: UserAddr) -> Result<u64, Errno> {
-    /// `PIPEFS_MAGIC`: what has no file system is as if in that one.
+    /// `PIPEFS_MAGIC`: reported for objects without a file system.
     const NAMELESS: u64 = 0x5049_5045;
     let file = open_file(current, fd)?;
     let figures = match file.filesystem() {

@@ -1,4 +1,4 @@
-//! Where system calls arrive. The boot code registers [`system_call`] with `arch`.
+//! The entry point of system calls. The boot code registers [`system_call`] with `arch`.
 
 use super::{table, traced, unknown};
 use crate::arch::{ReturnPath, SavedRegisters};
@@ -7,7 +7,7 @@ use crate::task::{Current, scheduler};
 use crate::trace;
 use foundation::Errno;
 
-/// Carries out a system call and what is due before the return to user mode.
+/// Carries out a system call, and the work that is due before the return to user mode.
 pub extern "C" fn system_call(registers: SavedRegisters<'_>) -> ReturnPath {
     let result = Current::with(|current| {
         if trace::is_active() {

@@ -7,7 +7,7 @@ use crate::mem::UserAddr;
 use crate::task::{Current, futex as futexes};
 use foundation::Errno;
 
-/// Waiting for memory to change, and waking who waits.
+/// futex(2): waits for a word of memory to change, and wakes waiters.
 pub fn futex(
     current: &Current,
     address: UserAddr,
@@ -44,7 +44,7 @@ pub fn futex(
         }
         WAKE => Ok(futexes::wake(space, address, value, u32::MAX).into()),
         WAKE_BITSET if value3 != 0 => Ok(futexes::wake(space, address, value, value3).into()),
-        // The fourth argument is a count here, not a time.
+        // The fourth argument is a count here, not an address.
         REQUEUE => Ok(futexes::requeue(space, address, second, value, timeout as u32).into()),
         COMPARE_REQUEUE => {
             if u32::from_le_bytes(current.read(address)?) != value3 {

@@ -11,10 +11,10 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AllocateMode, AttrMask};
 use linux_raw_sys::general as linux;
 
-/// SIGPIPE.
+/// The signal for a write without readers.
 const SIGPIPE: u8 = linux::SIGPIPE as u8;
 
-/// A write to what nobody reads any more raises a signal, too.
+/// Raises SIGPIPE where a write gave EPIPE.
 pub(super) fn with_signal(
     current: &dyn Caller,
     written: Result<ByteCount, Errno>,
@@ -51,8 +51,8 @@ pub fn write(
     with_signal(current, written)
 }
 
-/// Moves bytes by a vector, which is fetched from the program once (X4). `transfer` is told how
-/// many bytes were moved before.
+/// Moves bytes by a vector, which is copied from the program once (X4). `transfer` gets the number
+/// of bytes that were moved before.
 fn by_vector(
     current: &dyn Caller,
     vector: UserAddr,
@@ -110,7 +110,7 @@ pub fn pwrite64(
     file.write_at(current, &mut buffers(buffer, length)?, at).map(|count| count.0)
 }
 
-/// preadv(2). On this architecture the whole offset is in its lower half.
+/// preadv(2). On this architecture the lower half of the offset is all of it.
 pub fn preadv(
     current: &dyn Caller,
     fd: Fd,
@@ -142,7 +142,7 @@ pub fn pwritev(
         .map(|count| count.0)
 }
 
-/// preadv2(2): no flag is supported; offset -1 is the position.
+/// preadv2(2). No flag is supported; offset -1 means the file position.
 pub fn preadv2(
     current: &dyn Caller,
     fd: Fd,
@@ -197,7 +197,8 @@ pub fn lseek(current: &dyn Caller, fd: Fd, offset: i64, whence: u32) -> Result<u
     })
 }
 
-/// As where a file system does not tell: all is data, and a hole follows the end.
+/// SEEK_DATA and SEEK_HOLE as on a file system that does not report holes: all is data, and a hole
+/// follows the end.
 fn data_or_hole(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno> {
     let stat = file.object().stat()?;
     if stat.file_type != FileType::Regular {
@@ -216,11 +217,11 @@ pub fn fsync(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// sync(2): never fails.
+/// sync(2). Never fails.
 pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
     mapped::sweep(current.space());
     for mount in crate::file::namespace::root().mounts() {
-        // There is nobody to tell.
+        // The call has no way to report an error.
         let _ = mount.filesystem.sync();
     }
     Ok(0)
@@ -235,7 +236,7 @@ pub fn syncfs(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// A change of a file's length.
+/// Changes a file's length.
 fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Result<u64, Errno> {
     let size = position(length)? - FileOffset::ZERO;
     let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
@@ -259,7 +260,7 @@ pub fn ftruncate(current: &dyn Caller, fd: Fd, length: i64) -> Result<u64, Errno
     resize(current, file.object(), length)
 }
 
-/// fallocate(2): allocates, or punches a hole.
+/// fallocate(2): allocates space, or punches a hole.
 pub fn fallocate(
     current: &dyn Caller,
     fd: Fd,
@@ -292,7 +293,7 @@ pub fn fallocate(
     .map(|()| 0)
 }
 
-/// fadvise64(2): advice changes nothing a program can see.
+/// fadvise64(2). Advice has no visible effect.
 pub fn fadvise64(
     current: &dyn Caller,
     fd: Fd,

@@ -1,4 +1,4 @@
-//! ioctl(2): requests about a descriptor. The object behind it handles all others.
+//! Device and descriptor requests.
 
 use super::arguments::{load, open_file};
 use crate::file::{Caller, Fd, OnExec, Status};
@@ -6,7 +6,7 @@ use crate::mem::UserAddr;
 use foundation::Errno;
 use linux_raw_sys::ioctl as request;
 
-/// ioctl(2): requests about the descriptor are answered here, others by the object.
+/// ioctl(2): requests about the descriptor are handled here, others by the object.
 pub fn ioctl(current: &dyn Caller, fd: Fd, number: u32, argument: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;

@@ -13,8 +13,7 @@ use foundation::{ByteCount, Errno, FileOffset};
 use linux_raw_sys::general as linux;
 use linux_raw_sys::net;
 
-/// EPROTONOSUPPORT, ESOCKTNOSUPPORT, EISCONN: Linux's numbers, which the file protocol has no use
-/// for.
+/// EPROTONOSUPPORT, ESOCKTNOSUPPORT, EISCONN: Linux's numbers. The file protocol does not use them.
 const EPROTONOSUPPORT: Errno = Errno(93);
 const ESOCKTNOSUPPORT: Errno = Errno(94);
 const EISCONN: Errno = Errno(106);
@@ -42,7 +41,7 @@ fn on_exec(flags: u32) -> OnExec {
     OnExec::close_if(flags & linux::O_CLOEXEC != 0)
 }
 
-/// What both new descriptors have in common.
+/// Options of both new descriptors.
 #[derive(Clone, Copy)]
 struct Options {
     on_exec: OnExec,
@@ -51,7 +50,7 @@ struct Options {
 
 type End = (Arc<dyn FileObject>, Status);
 
-/// Makes two descriptors and tells their numbers, or makes none.
+/// Installs two descriptors and stores their numbers, or installs none.
 fn install_pair(
     current: &dyn Caller,
     address: UserAddr,
@@ -64,23 +63,23 @@ fn install_pair(
     let second = match install(current, open(other), options.on_exec) {
         Ok(second) => second,
         Err(error) => {
-            take_back(current, first);
+            remove(current, first);
             return Err(error);
         }
     };
     let numbers = first | second << 32;
     store(current, address, &numbers.to_le_bytes()).inspect_err(|_| {
-        take_back(current, first);
-        take_back(current, second);
+        remove(current, first);
+        remove(current, second);
     })
 }
 
-fn take_back(current: &dyn Caller, fd: u64) {
+fn remove(current: &dyn Caller, fd: u64) {
     let taken = current.files().lock().remove(Fd(fd as i32));
     drop(taken);
 }
 
-/// socketpair(2): local streams and packets.
+/// socketpair(2): local stream and packet sockets.
 pub fn socketpair(
     current: &dyn Caller,
     domain: u32,
@@ -120,7 +119,7 @@ const STREAM: u32 = 1;
 const DATAGRAM: u32 = 2;
 const PACKET: u32 = 5;
 
-/// socket(2): there is no network, and nobody to connect to.
+/// socket(2): not supported, because there is no network and nothing to connect to.
 pub fn socket(
     _current: &dyn Caller,
     _domain: u32,
@@ -130,7 +129,7 @@ pub fn socket(
     Err(Errno::EAFNOSUPPORT)
 }
 
-/// A socket's open file.
+/// The open file of a socket; ENOTSOCK for others.
 fn socket_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
@@ -141,7 +140,7 @@ fn socket_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
     }
 }
 
-/// Flags of sending and receiving that have a meaning here.
+/// Supported flags of sending and receiving.
 const KNOWN: u32 = net::MSG_PEEK
     | net::MSG_DONTWAIT
     | net::MSG_NOSIGNAL
@@ -175,7 +174,7 @@ fn send(
     }
 }
 
-/// Receives; says how many bytes came, and whether a packet lost its end.
+/// Receives. Returns the number of bytes, and whether a packet was truncated.
 fn receive(
     current: &dyn Caller,
     file: &OpenFile,
@@ -195,7 +194,7 @@ fn receive(
     Ok((count.0, received.copied < received.length))
 }
 
-/// sendto(2). The ends of a pair are connected: there is no address to name.
+/// sendto(2). Both ends of a pair are connected, so no address is accepted.
 pub fn sendto(
     current: &dyn Caller,
     fd: Fd,
@@ -230,8 +229,8 @@ pub fn recvfrom(
     Ok(count)
 }
 
-/// Bytes of a `struct msghdr`: name and its length, vector and its length, control data and their
-/// length, flags.
+/// Size of a `struct msghdr` in bytes: name and its length, vector and its length, control data and
+/// their length, flags.
 const HEADER_BYTES: usize = 56;
 
 struct Header {
@@ -260,7 +259,7 @@ impl Header {
     }
 }
 
-/// sendmsg(2), plain data only: descriptors cannot be passed.
+/// sendmsg(2), for data only: descriptors cannot be passed.
 pub fn sendmsg(current: &dyn Caller, fd: Fd, header: UserAddr, flags: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let header = Header::load(current, header)?;
@@ -273,16 +272,16 @@ pub fn sendmsg(current: &dyn Caller, fd: Fd, header: UserAddr, flags: u32) -> Re
     send(current, &file, &mut header.vectors(current)?, flags)
 }
 
-/// recvmsg(2), likewise: no name and no control data come with it.
+/// recvmsg(2), for data only: there is no name and no control data.
 pub fn recvmsg(current: &dyn Caller, fd: Fd, address: UserAddr, flags: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let header = Header::load(current, address)?;
     let (count, cut) = receive(current, &file, &mut header.vectors(current)?, flags)?;
-    let told = if cut { net::MSG_TRUNC } else { 0 };
+    let returned = if cut { net::MSG_TRUNC } else { 0 };
     let field = |offset: u64| address.checked_add(ByteCount(offset)).ok_or(Errno::EFAULT);
     store(current, field(8)?, &0u32.to_le_bytes())?;
     store(current, field(40)?, &0u64.to_le_bytes())?;
-    store(current, field(48)?, &told.to_le_bytes())?;
+    store(current, field(48)?, &returned.to_le_bytes())?;
     Ok(count)
 }
 

@@ -1,10 +1,10 @@
-//! Memory: mmap and its family.
+//! Memory mappings: mmap(2) and related calls.
 //!
-//! A private mapping of a file is memory that was read into once: where the mount has snapshots
-//! that read is lazy, so that nothing is moved before it is touched, and the mapping stays what it
-//! was whatever happens to the file. Shared mappings are of anonymous memory, and of files that are
-//! small enough and open for writing (`file::mapped`); others do not exist (ENODEV), which programs
-//! take for a reason to read.
+//! A private mapping of a file is anonymous memory that the file is read into once. Where the mount
+//! has snapshots that read is lazy, so nothing is moved before it is touched, and later changes of
+//! the file do not change the mapping. Shared mappings exist of anonymous memory, and of files that
+//! are small enough and open for writing (`file::mapped`); others give ENODEV, after which programs
+//! read the file.
 
 use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::{
@@ -15,8 +15,7 @@ use linux_raw_sys::general as linux;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// Rights from a program's bits. `PROT_GROWSDOWN` and `PROT_GROWSUP` are for mprotect on stacks of
-/// other machines.
+/// Decodes protection bits. `PROT_GROWSDOWN` and `PROT_GROWSUP` are accepted by mprotect only.
 fn rights(prot: u32) -> Result<Prot, Errno> {
     let hints = linux::PROT_SEM;
     Prot::from_bits(prot & !hints).ok_or(Errno::EINVAL)
@@ -26,13 +25,13 @@ fn page_aligned(address: UserAddr) -> Result<UserAddr, Errno> {
     if address.is_page_aligned() { Ok(address) } else { Err(Errno::EINVAL) }
 }
 
-/// A length rounded up to whole pages; ENOMEM where that is not a number.
+/// A length rounded up to whole pages; ENOMEM on overflow.
 fn whole_pages(length: ByteCount) -> Result<ByteCount, Errno> {
     length.0.checked_next_multiple_of(PAGE).map(ByteCount).ok_or(Errno::ENOMEM)
 }
 
-/// A range of whole pages that a program named: EINVAL where it does not begin at a page, ENOMEM
-/// where it leaves a program's half.
+/// A range of whole pages: EINVAL if it does not start at a page boundary, ENOMEM if it leaves the
+/// program's half.
 fn pages(address: UserAddr, length: ByteCount) -> Result<UserSlice, Errno> {
     page_aligned(address)?;
     UserSlice::new(address, whole_pages(length)?).map_err(|_| Errno::ENOMEM)
@@ -82,13 +81,14 @@ pub fn mmap(
         }
     };
     if flags & linux::MAP_POPULATE != 0 {
-        // As on Linux, what cannot be brought in now is brought in, or fails, when it is touched.
+        // As on Linux, pages that cannot be populated now are populated, or fail, when they are
+        // touched.
         let _ = current.space().prepare(UserSlice::new(start, length)?, Access::Read);
     }
     Ok(start.0)
 }
 
-/// A shared mapping of a file from `offset` on.
+/// Makes a shared mapping of a file from `offset` on.
 fn share_file(
     current: &dyn Caller,
     file: &OpenFile,
@@ -112,7 +112,7 @@ fn share_file(
     )
 }
 
-/// A private mapping of a file from `offset` on. Bytes past its end are zeros.
+/// Makes a private mapping of a file from `offset` on. Bytes past the end of the file are zeros.
 fn map_file(
     current: &dyn Caller,
     file: &OpenFile,
@@ -142,7 +142,7 @@ fn map_file(
     Ok(start)
 }
 
-/// Reads a file into memory, as far as the file goes.
+/// Reads a file into memory, up to the end of either.
 fn fill(
     current: &dyn Caller,
     file: &OpenFile,
@@ -183,8 +183,7 @@ pub fn mprotect(
     current.space().protect(range.addr(), range.bytes(), prot).map(|()| 0)
 }
 
-/// brk(2): gives the end of the heap, which is the old one where it could not be moved; never an
-/// error.
+/// brk(2). Returns the end of the heap, which is unchanged on failure; never an error.
 pub fn brk(current: &dyn Caller, end: UserAddr) -> Result<u64, Errno> {
     Ok(current.space().brk(end).0)
 }
@@ -209,7 +208,7 @@ pub fn mremap(
     current.space().remap(page_aligned(old)?, old_length, new_length, to).map(|address| address.0)
 }
 
-/// madvise(2). Advice that changes nothing a program can see is taken note of by doing nothing.
+/// madvise(2). Advice without a visible effect is ignored.
 pub fn madvise(
     current: &dyn Caller,
     address: UserAddr,
@@ -255,14 +254,14 @@ fn populate(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u6
     if ready == range.len() { Ok(0) } else { Err(Errno::EFAULT) }
 }
 
-/// mincore(2): one byte a page, 1 where it has a frame now.
+/// mincore(2): one byte for each page, 1 if the page is resident.
 pub fn mincore(
     current: &dyn Caller,
     address: UserAddr,
     length: ByteCount,
     vector: UserAddr,
 ) -> Result<u64, Errno> {
-    /// Bytes of memory looked at in one go: 4096 pages.
+    /// Bytes of memory that one step looks at: 4096 pages.
     const CHUNK: usize = PAGE_BYTES * PAGE_BYTES;
     let mut rest = pages(address, length)?;
     let mut out = UserSlice::new(vector, ByteCount(rest.len() as u64 / PAGE))?;
@@ -275,7 +274,7 @@ pub fn mincore(
     Ok(0)
 }
 
-/// msync(2): what was stored to shared mappings of files is written to them, at once in any case.
+/// msync(2): writes modified pages of shared file mappings to their files, always synchronously.
 pub fn msync(
     current: &dyn Caller,
     address: UserAddr,
@@ -292,13 +291,13 @@ pub fn msync(
     Ok(0)
 }
 
-/// The pages that a range lies in, with errors as in [`pages`]; EINVAL where its length overflows.
+/// The pages that a range touches, with errors as in [`pages`]; EINVAL if the length overflows.
 fn touched_pages(address: UserAddr, length: ByteCount) -> Result<UserSlice, Errno> {
     let before = ByteCount::of_len(address.offset_in_page());
     pages(address.page().user_start(), length.checked_add(before).ok_or(Errno::EINVAL)?)
 }
 
-/// mlock(2): brings the pages in. That they stay is not promised.
+/// mlock(2): populates the pages. It does not guarantee that they stay.
 pub fn mlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
     let range = touched_pages(address, length)?;
     check_mapped(current, range)?;

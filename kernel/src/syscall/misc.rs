@@ -1,5 +1,4 @@
-//! What tells about the system, limits, and the odds and ends that C libraries ask for at their
-//! start.
+//! System information, limits, identities, and calls that C libraries make at their start.
 
 use crate::arch::{clock, power, segments};
 use crate::file::Caller;
@@ -7,22 +6,22 @@ use crate::mem::{self, USER_END, UserAddr};
 use crate::task::{Current, all_processes};
 use foundation::Errno;
 
-/// The answer to who one is: root.
+/// getuid(2) and related calls: always root.
 pub fn zero(_: &Current) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// Becoming somebody else: there is only root.
+/// setuid(2) and related calls: root is the only identity.
 pub fn set_id(_: &Current, id: u32) -> Result<u64, Errno> {
     if id == 0 { Ok(0) } else { Err(Errno::EPERM) }
 }
 
-/// Becoming somebody else in part (setreuid and its like): an id of -1 stays.
+/// setreuid(2) and setregid(2): an id of -1 is unchanged.
 pub fn set_two_ids(_: &Current, real: u32, effective: u32) -> Result<u64, Errno> {
     set_ids([real, effective, 0])
 }
 
-/// Likewise, with the saved one (setresuid and its like).
+/// setresuid(2) and setresgid(2), with a saved id.
 pub fn set_three_ids(_: &Current, real: u32, effective: u32, saved: u32) -> Result<u64, Errno> {
     set_ids([real, effective, saved])
 }
@@ -31,7 +30,7 @@ fn set_ids(ids: [u32; 3]) -> Result<u64, Errno> {
     if ids.iter().all(|&id| id == 0 || id == u32::MAX) { Ok(0) } else { Err(Errno::EPERM) }
 }
 
-/// The three ids: root's.
+/// getresuid(2) and getresgid(2): always root.
 pub fn three_ids(
     current: &Current,
     real: UserAddr,
@@ -44,30 +43,30 @@ pub fn three_ids(
         .map(|()| 0)
 }
 
-/// Further groups can only be given up.
+/// setgroups(2): only an empty list is accepted.
 pub fn setgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
     if count == 0 { Ok(0) } else { Err(Errno::EPERM) }
 }
 
-/// How nice a process is: as nice as any. The result is 20 less the niceness.
+/// getpriority(2): 20 minus the niceness, which is always 0.
 pub fn getpriority(_: &Current, which: u32, _who: i32) -> Result<u64, Errno> {
     if which > 2 { Err(Errno::EINVAL) } else { Ok(20) }
 }
 
-/// All have the same turn: niceness is taken note of by doing nothing.
+/// setpriority(2): ignored, because all processes have the same time slice.
 pub fn setpriority(_: &Current, which: u32, _who: i32, _niceness: i32) -> Result<u64, Errno> {
     if which > 2 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
-/// Further groups: none.
+/// getgroups(2): always an empty list.
 pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
     if count < 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
-/// The system's names.
+/// uname(2).
 pub fn uname(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     const FIELD_BYTES: usize = 65;
-    // C libraries refuse to run on a kernel that says it is too old.
+    // C libraries refuse to run on a kernel version that is too old.
     let fields = [
         "Linux",
         "sloth",
@@ -86,7 +85,7 @@ pub fn uname(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// Memory, uptime, processes: `struct sysinfo`.
+/// sysinfo(2): memory, uptime and number of processes.
 pub fn sysinfo(current: &Current, info: UserAddr) -> Result<u64, Errno> {
     const FRAME_BYTES: u64 = mem::PAGE_BYTES as u64;
     let frames = mem::frame::stats();
@@ -108,12 +107,12 @@ pub fn sysinfo(current: &Current, info: UserAddr) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// Descriptors of a process, as `file` bounds them.
+/// Descriptors of a process, at most; as in `file`.
 const MAX_DESCRIPTORS: u64 = 1024;
-/// No limit.
+/// The value for no limit.
 const INFINITE: u64 = u64::MAX;
 
-/// The limit of a resource; none can be changed.
+/// The limit of a resource.
 fn limit(resource: u32) -> Result<u64, Errno> {
     const STACK: u32 = 3;
     const PROCESSES: u32 = 6;
@@ -133,14 +132,13 @@ fn write_limit(current: &Current, resource: u32, address: UserAddr) -> Result<()
     current.write(address, &[limit, limit].concat())
 }
 
-/// A limit.
+/// getrlimit(2).
 pub fn getrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<u64, Errno> {
     write_limit(current, resource, address)?;
     Ok(0)
 }
 
-/// Limits stay as they are. To set one is no error, as long as it is sound: programs lower what
-/// they do not need.
+/// setrlimit(2): checked but ignored. Programs lower limits that they do not need.
 pub fn setrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<u64, Errno> {
     limit(resource)?;
     let bytes: [u8; 16] = current.read(address)?;
@@ -151,7 +149,7 @@ pub fn setrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<
     }
 }
 
-/// A limit, old and new.
+/// prlimit64(2).
 pub fn prlimit64(
     current: &Current,
     pid: i32,
@@ -174,7 +172,7 @@ pub fn prlimit64(
     Ok(0)
 }
 
-/// Capabilities: all of them.
+/// capget(2): all capabilities.
 pub fn capget(current: &Current, header: UserAddr, data: UserAddr) -> Result<u64, Errno> {
     const VERSION: u32 = 0x2008_0522;
     if u32::from_le_bytes(current.read(header)?) != VERSION {
@@ -196,7 +194,7 @@ pub fn capget(current: &Current, header: UserAddr, data: UserAddr) -> Result<u64
     Ok(0)
 }
 
-/// Names, and the mark of servers.
+/// prctl(2): process names, and the mark of servers (F8).
 pub fn prctl(
     current: &Current,
     option: i32,
@@ -216,7 +214,7 @@ pub fn prctl(
             let mut name =
                 current.space().read_string(UserAddr(second), NAME_BYTES)?.unwrap_or_default();
             if name.is_empty() {
-                // A longer name is cut.
+                // A longer name is truncated.
                 name = current
                     .read::<NAME_BYTES>(UserAddr(second))?
                     .iter()
@@ -242,7 +240,7 @@ pub fn prctl(
             current.space().policy.mark_server();
             Ok(0)
         }
-        // The mark of a server cannot be taken back (F8).
+        // The mark of a server cannot be removed (F8).
         SET_IO_FLUSHER if second == 0 && !process.is_server() => Ok(0),
         SET_IO_FLUSHER if second == 0 => Err(Errno::EPERM),
         GET_IO_FLUSHER => Ok(process.is_server().into()),
@@ -250,7 +248,7 @@ pub fn prctl(
     }
 }
 
-/// Segment bases.
+/// arch_prctl(2): FS and GS bases.
 pub fn arch_prctl(current: &Current, code: u32, address: UserAddr) -> Result<u64, Errno> {
     const SET_GS: u32 = 0x1001;
     const SET_FS: u32 = 0x1002;
@@ -272,7 +270,7 @@ pub fn arch_prctl(current: &Current, code: u32, address: UserAddr) -> Result<u64
     }
 }
 
-/// Ends the machine.
+/// reboot(2): powers off or resets the machine.
 pub fn reboot(
     _: &Current,
     magic: u32,

@@ -1,9 +1,10 @@
-//! System calls: one thin file a family, each handler decodes, checks and calls. The table is data.
+//! System calls: one file for each family of calls, and the table that lists all.
 //!
-//! A handler is `fn(&Current, arguments…) -> Result<u64, Errno>`, with arguments of any integer
-//! type; [`table`] gives it a number. Numbers, structures and errors are Linux's for x86_64.
-//! Arguments are copied once, at the door (X4). To add a call: write the handler, add its line to
-//! the table.
+//! A handler decodes its arguments, checks them and calls a lower layer. It is a `fn(&Current,
+//! arguments…) -> Result<u64, Errno>` with up to six arguments of integer or address types;
+//! [`table`] assigns its number. Numbers, structures and errors are Linux's for x86_64. Arguments
+//! in memory are copied once, before they are checked (X4). To add a call, write the handler and
+//! add a line to the table.
 #![forbid(unsafe_code)]
 
 pub mod arguments;

@@ -12,7 +12,7 @@ use foundation::Errno;
 use linux_raw_sys::general as linux;
 use spin::Once;
 
-/// Makes a file system of the type `proc`, which is a layer beside this one.
+/// Makes a file system of the type `proc`, a layer that this one does not know.
 static PROC: Once<fn() -> Arc<dyn FileSystem>> = Once::new();
 
 /// Registers the file system of the type `proc`. The first registration stays.

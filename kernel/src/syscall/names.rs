@@ -1,4 +1,4 @@
-//! Making, changing and removing names, listing them, and where a process stands among them.
+//! Names: creating, removing, renaming, listing; and the working directory.
 
 use super::arguments::{base, buffers, found_at, only, open_file, path, store};
 use crate::file::{Caller, DirectoryEntry, Fd, FileType, OpenFile, OpenHow, Status, namespace};
@@ -28,7 +28,8 @@ pub fn mknod(current: &dyn Caller, path: UserAddr, mode: u32, device: u64) -> Re
     mknodat(current, HERE, path, mode, device)
 }
 
-/// mknodat(2): regular files and named pipes; EPERM for the rest, which file servers do not keep.
+/// mknodat(2): regular files and named pipes. EPERM for other types, which file servers do not
+/// support.
 pub fn mknodat(
     current: &dyn Caller,
     dir: Fd,
@@ -137,7 +138,7 @@ pub fn linkat(
     flags: u32,
 ) -> Result<u64, Errno> {
     only(flags, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_FOLLOW)?;
-    // Unlike everywhere else, links are not followed unless asked for.
+    // Unlike other calls, this one follows links only on request.
     let follow = if flags & linux::AT_SYMLINK_FOLLOW == 0 { linux::AT_SYMLINK_NOFOLLOW } else { 0 };
     let found = found_at(current, old_dir, old, flags & linux::AT_EMPTY_PATH | follow)?;
     let path = path(current, new)?;
@@ -177,7 +178,8 @@ pub fn readlink(
     readlinkat(current, HERE, path, buffer, length)
 }
 
-/// readlinkat(2): as many bytes as fit, with no NUL. An empty path is the descriptor itself.
+/// readlinkat(2): as many bytes as fit, without a NUL. An empty path refers to the descriptor
+/// itself.
 pub fn readlinkat(
     current: &dyn Caller,
     dir: Fd,
@@ -192,7 +194,7 @@ pub fn readlinkat(
     Ok(buffers(buffer, ByteCount(length))?.put(current.space(), &target)? as u64)
 }
 
-/// getcwd(2): the path with a NUL, and its length.
+/// getcwd(2): stores the path with a NUL, and returns their length.
 pub fn getcwd(current: &dyn Caller, buffer: UserAddr, length: ByteCount) -> Result<u64, Errno> {
     let mut directory = current.context().lock().directory.clone();
     directory.push(0);
@@ -221,9 +223,9 @@ pub fn fchdir(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// Bytes of entries that are gathered in one call, at most: it is a bound on kernel memory.
+/// Upper bound for the entries of one call, in bytes: it limits kernel memory.
 const MAX_ENTRIES_BYTES: u64 = 64 * 1024;
-/// Positions of `.` and `..`, which come first; the file system's own cookies follow behind them.
+/// Positions of `.` and `..`, which come first. The cookies of the file system follow.
 const OWN_ENTRIES: u64 = 2;
 
 /// getdents64(2).
@@ -259,8 +261,8 @@ fn list(
         let mut list = Entries { bytes: Vec::new(), limit, next: position.0, full: false, form };
         list_own(&file, &mut list)?;
         if !list.full {
-            // Positions come from programs (lseek) and cookies from servers: neither is trusted to
-            // fit.
+            // Positions come from programs (lseek) and cookies from servers: both may be out of
+            // range.
             let cookie = list.next.saturating_sub(OWN_ENTRIES);
             file.object().read_dir(cookie, &mut |entry| {
                 list.add(&entry, entry.next.checked_add(OWN_ENTRIES))
@@ -277,7 +279,8 @@ fn list(
     })
 }
 
-/// `.` and `..`, under the directory's own number: programs look at these names only to skip them.
+/// `.` and `..`, both with the directory's own inode number, because programs only skip these
+/// names.
 fn list_own(file: &OpenFile, list: &mut Entries) -> Result<(), Errno> {
     let stat = file.object().stat()?;
     if stat.file_type != FileType::Directory {
@@ -295,7 +298,7 @@ fn list_own(file: &OpenFile, list: &mut Entries) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Where an entry's kind stands.
+/// The place of an entry's type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// Before the name (getdents64).
@@ -304,8 +307,8 @@ enum Form {
     Old,
 }
 
-/// Entries as getdents64 writes them: inode, position after it, length of the entry, kind, name
-/// with a NUL, aligned to 8 bytes.
+/// Entries in the format of getdents64: inode, position after it, length of the entry, type, name
+/// with a NUL, padded to 8 bytes.
 struct Entries {
     form: Form,
     bytes: Vec<u8>,
@@ -317,7 +320,7 @@ struct Entries {
 impl Entries {
     fn add(&mut self, entry: &DirectoryEntry<'_>, next: Option<u64>) -> bool {
         const FIXED: usize = 19;
-        // A position beyond what lseek can say is a server's nonsense: the listing ends there.
+        // A server may give a position that lseek cannot represent: the listing ends there.
         let Some(next) = next.filter(|&next| i64::try_from(next).is_ok()) else { return false };
         let length = (FIXED + entry.name.len() + 1).next_multiple_of(8);
         if self.bytes.len() + length > self.limit || self.bytes.try_reserve(length).is_err() {
@@ -333,8 +336,8 @@ impl Entries {
         }
         self.bytes.extend_from_slice(entry.name);
         self.bytes.resize(end, 0);
-        // Name, NUL and kind take what they take in the other form, so there is a byte left behind
-        // the NUL.
+        // Name, NUL and type take the same space as in the other form, so there is one byte left
+        // after the NUL.
         if let (Form::Old, Some(last)) = (self.form, self.bytes.last_mut()) {
             *last = entry.file_type as u8;
         }

@@ -1,4 +1,4 @@
-//! Opening, duplicating and closing descriptors, and their flags.
+//! Opening, duplicating and closing descriptors; their flags; file locks.
 
 use super::arguments::{base, install, load, only, open_file, path, position, store, word};
 use crate::file::lock::{self, LockMode, Range};
@@ -14,7 +14,7 @@ use foundation::Errno;
 use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
 
-/// `O_TMPFILE` without `O_DIRECTORY`, which it contains.
+/// `O_TMPFILE` without `O_DIRECTORY`, which it includes.
 const O_TMPFILE: u32 = linux::O_TMPFILE & !linux::O_DIRECTORY;
 
 /// open(2).
@@ -67,7 +67,7 @@ pub fn openat(
     install(current, file, OnExec::close_if(flags & linux::O_CLOEXEC != 0))
 }
 
-/// TIOCGPTPEER: opens the terminal of a pair by its master, whatever has become of its name.
+/// TIOCGPTPEER: opens the terminal of a pseudo-terminal by its master, even if its name is gone.
 pub(super) fn open_peer(current: &dyn Caller, file: &OpenFile, flags: u64) -> Result<u64, Errno> {
     let not_one =
         if downcast::<Terminal>(file.object()).is_some() { Errno::EIO } else { Errno::ENOTTY };
@@ -81,7 +81,7 @@ pub(super) fn open_peer(current: &dyn Caller, file: &OpenFile, flags: u64) -> Re
     install(current, file, OnExec::close_if(flags & linux::O_CLOEXEC != 0))
 }
 
-/// Access mode and status flags.
+/// Decodes access mode and status flags.
 fn status(flags: u32) -> Result<Status, Errno> {
     if flags & linux::O_PATH != 0 {
         return Ok(Status::PATH);
@@ -97,7 +97,7 @@ fn status(flags: u32) -> Result<Status, Errno> {
     Ok(status)
 }
 
-/// What the file system is asked for.
+/// The request to the file system.
 fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
     let mode = mode as u16 & 0o7777 & !current.context().lock().umask;
     let mut wanted = OpenFlags::empty();
@@ -108,7 +108,7 @@ fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
     }
     let access = flags & linux::O_ACCMODE;
     wanted.set(OpenFlags::READ, access != linux::O_WRONLY);
-    // Truncation is a change, also through a descriptor that is for reading.
+    // Truncation is a change, even through a descriptor for reading.
     wanted.set(OpenFlags::WRITE, access != linux::O_RDONLY || flags & linux::O_TRUNC != 0);
     wanted.set(OpenFlags::TRUNCATE, flags & linux::O_TRUNC != 0);
     if flags & O_TMPFILE != 0 {
@@ -259,7 +259,8 @@ fn linux_flags(status: Status) -> u32 {
     access | append | nonblocking | LARGE
 }
 
-/// Bytes of a `struct flock`: type and whence of 16 bits each, padding, start, length, process.
+/// Size of a `struct flock`, in bytes: type and whence of 16 bits each, padding, start, length,
+/// process.
 const FLOCK_BYTES: usize = 32;
 
 /// Record locks of fcntl(2).
@@ -315,8 +316,8 @@ fn record_lock(
     store(current, address, &flock)
 }
 
-/// The bytes that a `struct flock` names: a length of 0 reaches to the end of everything, a
-/// negative one backwards.
+/// The range of a `struct flock`. Length 0 extends to the maximum offset; a negative length extends
+/// backwards.
 fn range(base: u64, start: i64, length: i64) -> Result<Range, Errno> {
     let start = i64::try_from(base)
         .ok()
@@ -330,7 +331,7 @@ fn range(base: u64, start: i64, length: i64) -> Result<Range, Errno> {
     Ok(Range { start: position(start)?, end: position(end)? })
 }
 
-/// flock(2): locks of open files.
+/// flock(2): locks that belong to open files.
 pub fn flock(current: &dyn Caller, fd: Fd, operation: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;

@@ -9,30 +9,30 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 
-/// Until when to wait.
-enum Patience {
-    /// Not at all.
-    None,
+/// How long to wait.
+enum WaitLimit {
+    /// Do not wait.
+    NoWait,
     Until(Timeout),
     Forever,
 }
 
-impl Patience {
+impl WaitLimit {
     fn for_ns(duration_ns: Option<u64>) -> Self {
         match duration_ns {
             None => Self::Forever,
-            Some(0) => Self::None,
+            Some(0) => Self::NoWait,
             Some(duration_ns) => {
                 Self::Until(Timeout::at(crate::arch::clock::now_ns().saturating_add(duration_ns)))
             }
         }
     }
 
-    /// Waits until `count` finds something, or until time is up: then 0.
+    /// Waits until `count` is not 0, or until the time is over, which gives 0.
     fn wait(&self, mut count: impl FnMut() -> u64) -> Result<u64, Errno> {
         let look = || match count() {
             0 => match self {
-                Self::None => Some(0),
+                Self::NoWait => Some(0),
                 Self::Until(timeout) => timeout.is_over().then_some(0),
                 Self::Forever => None,
             },
@@ -42,15 +42,15 @@ impl Patience {
     }
 }
 
-/// Bytes of a `struct pollfd`: descriptor, events wanted, events found.
+/// Size of a `struct pollfd`, in bytes: descriptor, requested events, returned events.
 const POLL_BYTES: usize = 8;
 /// `POLLNVAL`: no such descriptor.
 const INVALID: u16 = 0x20;
-/// `POLLRDNORM` and `POLLWRNORM`, which mean the same as `POLLIN` and `POLLOUT`.
+/// `POLLRDNORM` and `POLLWRNORM`, synonyms of `POLLIN` and `POLLOUT`.
 const READ_NORMAL: u16 = 0x40;
 const WRITE_NORMAL: u16 = 0x100;
 
-/// What of the events wanted is there, and what is always told.
+/// The returned events: the requested ones that are present, and those that are always reported.
 fn events(file: &OpenFile, wanted: u16) -> u16 {
     let ready =
         if file.status().contains(Status::PATH) { return INVALID } else { file.object().poll() };
@@ -102,12 +102,12 @@ fn poll_for(
     polled.try_reserve_exact(count as usize * POLL_BYTES).map_err(|_| Errno::ENOMEM)?;
     polled.resize(count as usize * POLL_BYTES, 0);
     load(current, address, &mut polled)?;
-    // The open files stay what they are while this waits, whatever becomes of their descriptors.
+    // The open files are looked up once. Later changes of the descriptors have no effect.
     let files: Vec<Option<Arc<OpenFile>>> = polled
         .chunks_exact(POLL_BYTES)
         .map(|entry| open_file(current, Fd(half(entry, 0) as i32)).ok())
         .collect();
-    let found = Patience::for_ns(duration_ns).wait(|| {
+    let found = WaitLimit::for_ns(duration_ns).wait(|| {
         let entries = polled.chunks_exact_mut(POLL_BYTES).zip(&files);
         entries.map(|(entry, file)| u64::from(look(entry, file.as_deref()))).sum()
     })?;
@@ -115,7 +115,7 @@ fn poll_for(
     Ok(found)
 }
 
-/// Fills in what an entry of poll finds; whether that is anything.
+/// Fills in the returned events of an entry. Returns whether there are any.
 fn look(entry: &mut [u8], file: Option<&OpenFile>) -> bool {
     let negative = (half(entry, 0) as i32) < 0;
     let wanted = half(entry, 4) as u16;
@@ -131,8 +131,8 @@ fn look(entry: &mut [u8], file: Option<&OpenFile>) -> bool {
 const NS_PER_NS: u64 = 1;
 const NS_PER_US: u64 = 1000;
 
-/// The duration of a `struct timespec` or `struct timeval`, by the unit of its second field; none
-/// for a null pointer: for ever.
+/// The duration of a `struct timespec` or `struct timeval`, in nanoseconds; `unit_ns` is the unit
+/// of the second field. `None`, without limit, for a null pointer.
 fn duration(current: &dyn Caller, address: UserAddr, unit_ns: u64) -> Result<Option<u64>, Errno> {
     if address.is_null() {
         return Ok(None);
@@ -147,7 +147,7 @@ fn duration(current: &dyn Caller, address: UserAddr, unit_ns: u64) -> Result<Opt
     Ok(Some(seconds.saturating_mul(1_000_000_000).saturating_add(rest * unit_ns)))
 }
 
-/// Has another signal mask in force while the call waits.
+/// Sets another signal mask until the call ends.
 fn with_mask(current: &Current, mask: UserAddr, mask_bytes: u64) -> Result<(), Errno> {
     if mask.is_null() {
         return Ok(());
@@ -168,7 +168,7 @@ pub fn select(
     select_for(current, count, [read, write, except], duration_ns)
 }
 
-/// pselect6(2). The sixth argument is a pair: a signal mask and its size.
+/// pselect6(2). The sixth argument points to a pair: the address of a signal mask and its size.
 pub fn pselect6(
     current: &Current,
     count: i32,
@@ -187,11 +187,11 @@ pub fn pselect6(
     select_for(current, count, [read, write, except], duration_ns)
 }
 
-/// Bytes of a set of descriptors that select looks at, at most.
+/// Size of a descriptor set that select looks at, in bytes, at most.
 const SET_BYTES: usize = MAX_DESCRIPTORS / 8;
 
-/// What each of the three sets asks for, and which events count for it: an end counts as readable,
-/// an error as both.
+/// The events that count for each of the three sets: a hang-up counts as readable, an error as
+/// readable and writable.
 const ASKED: [Ready; 3] = [
     Ready::READ.union(Ready::HANG_UP).union(Ready::ERROR),
     Ready::WRITE.union(Ready::ERROR),
@@ -205,7 +205,7 @@ fn select_for(
     duration_ns: Option<u64>,
 ) -> Result<u64, Errno> {
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(MAX_DESCRIPTORS);
-    // Sets are arrays of words of 64 bits.
+    // Sets are arrays of 64-bit words.
     let bytes = count.div_ceil(64) * 8;
     let mut asked = [[0u8; SET_BYTES]; 3];
     for (set, &address) in
@@ -222,7 +222,7 @@ fn select_for(
         files.push((fd, open_file(current, Fd(fd as i32))?));
     }
     let mut found = [[0u8; SET_BYTES]; 3];
-    let total = Patience::for_ns(duration_ns).wait(|| {
+    let total = WaitLimit::for_ns(duration_ns).wait(|| {
         found = [[0; SET_BYTES]; 3];
         let mut total = 0;
         for (fd, file) in &files {

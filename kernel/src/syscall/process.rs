@@ -13,38 +13,38 @@ use core::sync::atomic::Ordering;
 use foundation::Errno;
 use fsproto::{MAX_PATH, OpenFlags};
 
-/// The caller's process number.
+/// getpid(2).
 pub fn getpid(current: &Current) -> Result<u64, Errno> {
     Ok(u64::from(current.process().pid))
 }
 
-/// The caller's thread number.
+/// gettid(2).
 pub fn gettid(current: &Current) -> Result<u64, Errno> {
     Ok(u64::from(current.thread.tid))
 }
 
-/// The parent's process number.
+/// getppid(2).
 pub fn getppid(current: &Current) -> Result<u64, Errno> {
     Ok(current.process().parent().into())
 }
 
-/// Lets others run.
+/// sched_yield(2).
 pub fn sched_yield(_: &Current) -> Result<u64, Errno> {
     scheduler::yield_now();
     Ok(0)
 }
 
-/// A copy of the process.
+/// fork(2).
 pub fn fork(current: &Current) -> Result<u64, Errno> {
     fork::clone(current, &Request::fork()).map(u64::from)
 }
 
-/// A process in the same memory, which the caller gets back when it has called exec or ended.
+/// vfork(2): the child uses the caller's memory until it calls exec or ends, and the caller waits.
 pub fn vfork(current: &Current) -> Result<u64, Errno> {
     fork::clone(current, &Request::vfork()).map(u64::from)
 }
 
-/// A thread or a process.
+/// clone(2).
 pub fn clone(
     current: &Current,
     flags: u64,
@@ -57,7 +57,7 @@ pub fn clone(
     fork::clone(current, &request).map(u64::from)
 }
 
-/// Another program in place of this one.
+/// execve(2).
 pub fn execve(
     current: &Current,
     path: UserAddr,
@@ -84,19 +84,19 @@ fn open_executable(current: &Current, path: &[u8]) -> Result<Executable, Errno> 
     Ok(Executable { file, path: place.path })
 }
 
-/// The thread ends.
+/// exit(2): ends the thread.
 pub fn exit(current: &Current, status: u64) -> Result<u64, Errno> {
     exit::exit_thread(current, status);
     Ok(0)
 }
 
-/// The process ends.
+/// exit_group(2): ends the process.
 pub fn exit_group(current: &Current, status: u64) -> Result<u64, Errno> {
     exit::exit_group(current, status);
     Ok(0)
 }
 
-/// Waits for news of a child.
+/// wait4(2).
 pub fn wait4(
     current: &Current,
     pid: i32,
@@ -122,11 +122,11 @@ pub fn wait4(
     Ok(found.process.pid.into())
 }
 
-/// Nanoseconds of a tick, and microseconds.
+/// Length of a tick, in nanoseconds and microseconds.
 const TICK_NS: u64 = 1_000_000_000 / clock::TICK_HZ;
 const TICK_US: u64 = TICK_NS / 1000;
 
-/// `struct rusage`, of which the user time is known.
+/// `struct rusage`, in which only the user time is filled.
 fn usage_bytes(ticks: u64) -> [u8; 144] {
     let mut bytes = [0; 144];
     let micros = ticks * TICK_US;
@@ -136,7 +136,7 @@ fn usage_bytes(ticks: u64) -> [u8; 144] {
     bytes
 }
 
-/// Resources used: time in user mode.
+/// getrusage(2): user time only.
 pub fn getrusage(current: &Current, who: i32, usage: UserAddr) -> Result<u64, Errno> {
     let process = current.process();
     let ticks = match who {
@@ -148,7 +148,7 @@ pub fn getrusage(current: &Current, who: i32, usage: UserAddr) -> Result<u64, Er
     Ok(0)
 }
 
-/// Time used, in ticks; the result is the time since boot.
+/// times(2): user times, in ticks. Returns the time since boot, in ticks.
 pub fn times(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     let process = current.process();
     if !buffer.is_null() {
@@ -167,7 +167,7 @@ pub fn times(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     Ok(clock::now_ns() / TICK_NS)
 }
 
-/// The number that a call means: 0 is the caller's own.
+/// Decodes a process number, where 0 means the caller.
 fn pid_or_own(current: &Current, pid: i32) -> Result<u32, Errno> {
     match u32::try_from(pid) {
         Ok(0) => Ok(current.pid()),
@@ -176,7 +176,7 @@ fn pid_or_own(current: &Current, pid: i32) -> Result<u32, Errno> {
     }
 }
 
-/// Puts a process into a group.
+/// setpgid(2).
 pub fn setpgid(current: &Current, pid: i32, group: i32) -> Result<u64, Errno> {
     if group < 0 {
         return Err(Errno::EINVAL);
@@ -187,35 +187,35 @@ pub fn setpgid(current: &Current, pid: i32, group: i32) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// The group of a process.
+/// getpgid(2).
 pub fn getpgid(current: &Current, pid: i32) -> Result<u64, Errno> {
     let relations = family::relations(pid_or_own(current, pid)?).ok_or(Errno::ESRCH)?;
     Ok(relations.group.into())
 }
 
-/// The caller's group.
+/// getpgrp(2).
 pub fn getpgrp(current: &Current) -> Result<u64, Errno> {
     getpgid(current, 0)
 }
 
-/// The session of a process.
+/// getsid(2).
 pub fn getsid(current: &Current, pid: i32) -> Result<u64, Errno> {
     let relations = family::relations(pid_or_own(current, pid)?).ok_or(Errno::ESRCH)?;
     Ok(relations.session.into())
 }
 
-/// A session of its own.
+/// setsid(2).
 pub fn setsid(current: &Current) -> Result<u64, Errno> {
     family::new_session(current.pid()).map(u64::from)
 }
 
-/// Where a zero goes at the thread's end.
+/// set_tid_address(2): sets where a zero is written at the thread's end.
 pub fn set_tid_address(current: &Current, address: UserAddr) -> Result<u64, Errno> {
     current.thread.clear_child_tid.store(address.0, Ordering::Relaxed);
     gettid(current)
 }
 
-/// The CPUs that a thread may run on: the one.
+/// sched_getaffinity(2): there is one CPU.
 pub fn sched_getaffinity(
     current: &Current,
     _pid: i32,
@@ -230,7 +230,7 @@ pub fn sched_getaffinity(
     Ok(MASK_BYTES.into())
 }
 
-/// Chooses CPUs: any choice with the first is right.
+/// sched_setaffinity(2): accepts any set with the first CPU.
 pub fn sched_setaffinity(
     current: &Current,
     _pid: i32,

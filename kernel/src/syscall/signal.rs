@@ -1,4 +1,4 @@
-//! Signals: sending, blocking, catching, waiting for them.
+//! Signals: sending, blocking, catching and waiting.
 
 use super::time::read_time;
 use crate::arch::clock;
@@ -11,14 +11,14 @@ use crate::task::timer::Timeout;
 use crate::task::{Current, all_processes, find_process, find_thread, frame, send};
 use foundation::Errno;
 
-/// Bytes of a signal set; every call says how long its sets are.
+/// Size of a signal set, in bytes. Every call passes the size of its sets.
 const SET_BYTES: u64 = 8;
 
 fn check_set(bytes: u64) -> Result<(), Errno> {
     if bytes == SET_BYTES { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// A signal's number; 0 asks only whether one could be sent.
+/// Checks a signal number. 0 only tests whether a signal could be sent.
 fn number(signal: i32) -> Result<u8, Errno> {
     u8::try_from(signal).ok().filter(|&signal| signal <= MAX_SIGNAL).ok_or(Errno::EINVAL)
 }
@@ -27,7 +27,7 @@ fn read_set(current: &Current, address: UserAddr) -> Result<SignalSet, Errno> {
     Ok(SignalSet(u64::from_le_bytes(current.read(address)?)).without(SignalSet::UNBLOCKABLE))
 }
 
-/// Says what to do about a signal.
+/// rt_sigaction(2).
 pub fn rt_sigaction(
     current: &Current,
     signal: i32,
@@ -49,7 +49,7 @@ pub fn rt_sigaction(
     if let Some(action) = wanted {
         process.actions.lock().set(signal, action);
         if signal == SIGCHLD || action.handler == Action::IGNORE {
-            // What is ignored from now on is not pending any more.
+            // A signal that becomes ignored is no longer pending.
             let ignored = process.ignored();
             if ignored.contains(signal) {
                 let set = SignalSet::of(signal);
@@ -63,7 +63,7 @@ pub fn rt_sigaction(
     Ok(0)
 }
 
-/// Changes what is blocked.
+/// rt_sigprocmask(2).
 pub fn rt_sigprocmask(
     current: &Current,
     how: u32,
@@ -89,7 +89,7 @@ pub fn rt_sigprocmask(
     Ok(0)
 }
 
-/// Back from a handler. The result is whatever the interrupted code had in rax.
+/// rt_sigreturn(2): returns from a handler. The result is the interrupted code's rax.
 pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
     match frame::pop(&current.thread) {
         Ok(rax) => Ok(rax),
@@ -100,7 +100,7 @@ pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
     }
 }
 
-/// What is pending and blocked.
+/// rt_sigpending(2).
 pub fn rt_sigpending(current: &Current, set: UserAddr, set_bytes: u64) -> Result<u64, Errno> {
     if set_bytes > SET_BYTES {
         return Err(Errno::EINVAL);
@@ -112,13 +112,14 @@ pub fn rt_sigpending(current: &Current, set: UserAddr, set_bytes: u64) -> Result
     Ok(0)
 }
 
-/// Waits for a signal, with other ones blocked meanwhile.
+/// rt_sigsuspend(2).
 pub fn rt_sigsuspend(current: &Current, mask: UserAddr, set_bytes: u64) -> Result<u64, Errno> {
     set_mask_for_call(current, mask, set_bytes)?;
     pause(current)
 }
 
-/// Takes a signal of a set that is pending, or waits for one; EAGAIN when time is up.
+/// rt_sigtimedwait(2): takes a pending signal of a set, or waits for one; EAGAIN when the time is
+/// over.
 pub fn rt_sigtimedwait(
     current: &Current,
     set: UserAddr,
@@ -144,16 +145,16 @@ pub fn rt_sigtimedwait(
     Ok(taken.signal.into())
 }
 
-/// Takes a pending signal of a set, the thread's own ones first.
+/// Removes and returns a pending signal of a set, the thread's own ones first.
 fn take_of(current: &Current, wanted: SignalSet) -> Option<SignalInfo> {
     let others = SignalSet(!wanted.0);
     let own = current.thread.signals.lock().pending.take(others);
     own.or_else(|| current.process().pending.lock().take(others))
 }
 
-/// What a program says about a signal that it sends. To others it cannot pretend that the kernel or
-/// kill(2) did.
-fn own_words(
+/// The information that a program passes with a signal. Only for itself it may claim the kernel or
+/// kill(2) as the origin; else EPERM.
+fn program_info(
     current: &Current,
     pid: i32,
     signal: i32,
@@ -164,14 +165,14 @@ fn own_words(
     if pretends && pid.unsigned_abs() != current.pid() { Err(Errno::EPERM) } else { Ok(info) }
 }
 
-/// Sends a signal with a value to a process.
+/// rt_sigqueueinfo(2).
 pub fn rt_sigqueueinfo(
     current: &Current,
     pid: i32,
     signal: i32,
     info: UserAddr,
 ) -> Result<u64, Errno> {
-    let info = own_words(current, pid, signal, info)?;
+    let info = program_info(current, pid, signal, info)?;
     let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
     if info.signal >= FIRST_REALTIME && !process.pending.lock().has_room() {
         return Err(Errno::EAGAIN);
@@ -182,7 +183,7 @@ pub fn rt_sigqueueinfo(
     Ok(0)
 }
 
-/// Sends a signal with a value to a thread.
+/// rt_tgsigqueueinfo(2).
 pub fn rt_tgsigqueueinfo(
     current: &Current,
     pid: i32,
@@ -193,7 +194,7 @@ pub fn rt_tgsigqueueinfo(
     if pid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let info = own_words(current, pid, signal, info)?;
+    let info = program_info(current, pid, signal, info)?;
     let thread = find_thread(tid.unsigned_abs())
         .filter(|thread| thread.process.pid == pid.unsigned_abs())
         .ok_or(Errno::ESRCH)?;
@@ -206,13 +207,13 @@ pub fn rt_tgsigqueueinfo(
     Ok(0)
 }
 
-/// What Linux's kernel has programs call after some interruptions. Here nothing is ever left to go
-/// on with.
+/// restart_syscall(2). On Linux it continues some interrupted calls; here nothing is ever left to
+/// continue.
 pub fn restart_syscall(_: &Current) -> Result<u64, Errno> {
     Err(Errno::EINTR)
 }
 
-/// Has other signals blocked until the call ends, and handlers with it.
+/// Sets a signal mask until the call ends and its handlers have run.
 pub(super) fn set_mask_for_call(
     current: &Current,
     mask: UserAddr,
@@ -229,13 +230,13 @@ pub(super) fn set_mask_for_call(
     Ok(())
 }
 
-/// Waits for a signal.
+/// pause(2).
 pub fn pause(_: &Current) -> Result<u64, Errno> {
     WaitQueue::new().wait(Interrupt::Signal, || None::<u64>)?;
     Ok(0)
 }
 
-/// The stack for handlers that ask for it.
+/// sigaltstack(2).
 pub fn sigaltstack(current: &Current, new: UserAddr, old: UserAddr) -> Result<u64, Errno> {
     const DISABLE: u32 = 2;
     const MIN_BYTES: u64 = 2048;
@@ -266,7 +267,7 @@ pub fn sigaltstack(current: &Current, new: UserAddr, old: UserAddr) -> Result<u6
     Ok(0)
 }
 
-/// Sends a signal to a process, a group, or all.
+/// kill(2): sends a signal to a process, a group, or all processes.
 pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
     let info = SignalInfo {
         signal: number(signal)?,
@@ -332,12 +333,12 @@ fn kill_thread(current: &Current, pid: Option<i32>, tid: i32, signal: i32) -> Re
     Ok(0)
 }
 
-/// Sends a signal to a thread.
+/// tkill(2).
 pub fn tkill(current: &Current, tid: i32, signal: i32) -> Result<u64, Errno> {
     kill_thread(current, None, tid, signal)
 }
 
-/// Sends a signal to a thread of a process.
+/// tgkill(2).
 pub fn tgkill(current: &Current, pid: i32, tid: i32, signal: i32) -> Result<u64, Errno> {
     kill_thread(current, Some(pid), tid, signal)
 }

@@ -8,10 +8,10 @@ use foundation::Errno;
 use fsproto::Time;
 use linux_raw_sys::general as linux;
 
-/// Bytes of a `struct statx`.
+/// Size of a `struct statx`, in bytes.
 const STATX_BYTES: usize = 256;
-/// What is told: `STATX_BASIC_STATS`, whatever was asked for, as Linux does where it costs nothing.
-const TOLD: u32 = linux::STATX_BASIC_STATS;
+/// The fields that are filled: `STATX_BASIC_STATS`, whatever the request is, as on Linux.
+const FILLED: u32 = linux::STATX_BASIC_STATS;
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// statx(2).
@@ -32,7 +32,7 @@ pub fn statx(
     store(current, buffer, &statx_bytes(&stat))
 }
 
-/// The fields in their order; birth time, mount and alignments are not told and 0.
+/// The fields in their order. Birth time, mount and alignments are 0.
 fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
     let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let number = |device: u64| {
@@ -43,7 +43,7 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
     let [major, minor] = number(stat.device_number);
     let [device_major, device_minor] = number(stat.device);
     let head = [
-        both(TOLD, block_bytes(stat) as u32),
+        both(FILLED, block_bytes(stat) as u32),
         0,
         both(stat.links, stat.uid),
         both(stat.gid, stat.linux_mode()),

@@ -1,4 +1,4 @@
-//! The table of system calls.
+//! The table of system calls: numbers, names, arguments, handlers.
 
 use super::{
     attributes, futex, io, ioctl, ipc, memory, misc, mounting, names, open, poll, process, random,
@@ -11,22 +11,23 @@ use crate::task::Current;
 use crate::task::deliver::{Restart, error};
 use foundation::ByteCount;
 
-/// A handler that decodes its arguments itself; gives the result as the program gets it.
+/// A function that decodes the arguments and calls the handler. Returns the result as the program
+/// gets it.
 pub type Handler = fn(&Current, SavedRegisters<'_>) -> u64;
 
 /// A system call.
 pub struct Call {
-    /// Its name.
+    /// Its name on Linux.
     pub name: &'static str,
-    /// Its arguments' names.
+    /// The names of its arguments, for tracing.
     pub arguments: &'static [&'static str],
-    /// What carries it out.
+    /// The function that carries it out.
     pub handler: Handler,
-    /// How it goes on after a signal.
+    /// How it continues after a signal.
     pub restart: Restart,
 }
 
-/// An argument, as a handler wants it. As on Linux, what does not fit is cut.
+/// A type that a register can be decoded into. As on Linux, excess bits are ignored.
 trait Argument {
     fn decode(register: u64) -> Self;
 }
@@ -57,7 +58,7 @@ impl Argument for Fd {
     }
 }
 
-/// Numbers are below this.
+/// The size of the table; all numbers are below it.
 pub const TABLE_SIZE: usize = 512;
 
 macro_rules! system_calls {
@@ -81,7 +82,7 @@ macro_rules! system_calls {
     };
 }
 
-/// The system call of a number.
+/// The system call of a number; `None` if it is not implemented.
 #[inline]
 pub fn find(number: u64) -> Option<&'static Call> {
     CALLS.get(usize::try_from(number).ok()?)?.as_ref()
@@ -92,7 +93,7 @@ pub fn all() -> impl Iterator<Item = (usize, &'static Call)> {
     CALLS.iter().enumerate().filter_map(|(number, call)| Some((number, call.as_ref()?)))
 }
 
-// Calls in parentheses are not restarted after a handler.
+// The word in parentheses says how a call continues after a signal; by default `Restart::Usual`.
 system_calls! {
     0 read(fd, buffer, length) => io::read;
     1 write(fd, buffer, length) => io::write;
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_told_once() {
+    fn names_are_unique() {
         let mut names: Vec<_> = all().map(|(_, call)| call.name).collect();
         let count = names.len();
         names.sort_unstable();

@@ -11,7 +11,8 @@ const NS_PER_US: u64 = 1000;
 /// `TIMER_ABSTIME`.
 const ABSOLUTE: u32 = 1;
 
-/// Reads a `struct timespec`, in nanoseconds. EINVAL for what is negative or no proper fraction.
+/// Reads a `struct timespec`, in nanoseconds. EINVAL if it is negative or its fraction is out of
+/// range.
 pub fn read_time(current: &Current, address: UserAddr) -> Result<u64, Errno> {
     let bytes: [u8; 16] = current.read(address)?;
     let (seconds, nanos) = (crate::task::word(&bytes, 0), crate::task::word(&bytes, 8));
@@ -21,7 +22,7 @@ pub fn read_time(current: &Current, address: UserAddr) -> Result<u64, Errno> {
     Ok(seconds.saturating_mul(NS_PER_S).saturating_add(nanos))
 }
 
-/// Two words, as times are given.
+/// The two words of a time.
 fn pair(first: u64, second: u64) -> [u8; 16] {
     let mut bytes = [0; 16];
     let (low, high) = bytes.split_at_mut(8);
@@ -38,7 +39,7 @@ fn timeval(ns: u64) -> [u8; 16] {
     pair(ns / NS_PER_S, (ns % NS_PER_S) / NS_PER_US)
 }
 
-/// The time since boot of a time since 1970.
+/// Converts a time since 1970 to a time since boot, both in nanoseconds.
 pub fn monotonic(wall_ns: u64) -> u64 {
     let offset = clock::wall_ns().saturating_sub_unsigned(clock::now_ns());
     wall_ns.saturating_add_signed(offset.saturating_neg())
@@ -48,7 +49,7 @@ fn wall() -> u64 {
     clock::wall_ns().max(0).unsigned_abs()
 }
 
-/// A clock's time.
+/// The time of a clock, in nanoseconds; EINVAL for an unknown clock.
 fn read_clock(current: &Current, number: i32) -> Result<u64, Errno> {
     const REALTIME: [i32; 3] = [0, 5, 11];
     const MONOTONIC: [i32; 4] = [1, 4, 6, 7];
@@ -64,14 +65,14 @@ fn read_clock(current: &Current, number: i32) -> Result<u64, Errno> {
     }
 }
 
-/// A clock's time.
+/// clock_gettime(2).
 pub fn clock_gettime(current: &Current, clock: i32, time: UserAddr) -> Result<u64, Errno> {
     let now = read_clock(current, clock)?;
     current.write(time, &timespec(now))?;
     Ok(0)
 }
 
-/// A clock's resolution.
+/// clock_getres(2).
 pub fn clock_getres(current: &Current, clock: i32, resolution: UserAddr) -> Result<u64, Errno> {
     read_clock(current, clock)?;
     if !resolution.is_null() {
@@ -80,7 +81,7 @@ pub fn clock_getres(current: &Current, clock: i32, resolution: UserAddr) -> Resu
     Ok(0)
 }
 
-/// The time since 1970, in microseconds. The zone is UTC.
+/// gettimeofday(2). The time zone is UTC.
 pub fn gettimeofday(current: &Current, time: UserAddr, zone: UserAddr) -> Result<u64, Errno> {
     if !time.is_null() {
         current.write(time, &timeval(wall()))?;
@@ -91,7 +92,7 @@ pub fn gettimeofday(current: &Current, time: UserAddr, zone: UserAddr) -> Result
     Ok(0)
 }
 
-/// The time since 1970, in seconds.
+/// time(2).
 pub fn time(current: &Current, time: UserAddr) -> Result<u64, Errno> {
     let seconds = wall() / NS_PER_S;
     if !time.is_null() {
@@ -109,13 +110,13 @@ fn sleep(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, E
     Ok(0)
 }
 
-/// Sleeps for a time.
+/// nanosleep(2).
 pub fn nanosleep(current: &Current, request: UserAddr, remaining: UserAddr) -> Result<u64, Errno> {
     let ns = read_time(current, request)?;
     sleep(current, clock::now_ns().saturating_add(ns), remaining)
 }
 
-/// Sleeps for, or until, a time of a clock.
+/// clock_nanosleep(2).
 pub fn clock_nanosleep(
     current: &Current,
     clock: i32,
@@ -136,14 +137,14 @@ pub fn clock_nanosleep(
     }
 }
 
-/// SIGALRM in some seconds; tells how many were left of the alarm before.
+/// alarm(2). Returns the seconds left of the previous alarm.
 pub fn alarm(current: &Current, seconds: u32) -> Result<u64, Errno> {
     let deadline = if seconds == 0 { 0 } else { clock::now_ns() + u64::from(seconds) * NS_PER_S };
     let (left, _) = timer::set_alarm(current.pid(), deadline, 0);
     Ok(left.div_ceil(NS_PER_S))
 }
 
-/// The only interval timer there is: real time.
+/// Only the real-time interval timer exists.
 fn check_timer(which: i32) -> Result<(), Errno> {
     if which == 0 { Ok(()) } else { Err(Errno::EINVAL) }
 }
@@ -158,14 +159,14 @@ fn write_timer(
     current.write(left_at, &timeval(left))
 }
 
-/// What is left of the interval timer.
+/// getitimer(2).
 pub fn getitimer(current: &Current, which: i32, value: UserAddr) -> Result<u64, Errno> {
     check_timer(which)?;
     write_timer(current, value, timer::alarm(current.pid()))?;
     Ok(0)
 }
 
-/// Sets the interval timer.
+/// setitimer(2).
 pub fn setitimer(
     current: &Current,
     which: i32,

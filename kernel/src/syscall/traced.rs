@@ -1,5 +1,5 @@
-//! A line in the log for each system call of a traced process: name, arguments, result, and what a
-//! read or write cost.
+//! Tracing of system calls: a line in the log for each call of a traced process, with name,
+//! arguments, result, and the cost of a read or write.
 //!
 //! While any process is traced, every system call passes [`carry_out`]. While none is, a system call
 //! costs one more load ([`trace::is_active`]).
@@ -19,7 +19,7 @@ use core::fmt::Write;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
 
-/// Bytes of a path that are shown.
+/// Bytes of a path that are shown, at most.
 const MAX_SHOWN: usize = 128;
 /// The largest error number.
 const MAX_ERRNO: u64 = 4095;
@@ -31,7 +31,7 @@ pub fn carry_out(current: &Current, arguments: SavedRegisters<'_>) -> u64 {
     if !trace::is_traced(pid) {
         return entry::carry_out(current, arguments);
     }
-    // Before: exec and sigreturn leave nothing of it.
+    // Formatted before the call, because exec and sigreturn replace the arguments.
     let shown = shown(current, number, arguments);
     let words = [0, 1, 2, 3].map(|index| arguments.argument(index));
     let buffers = buffers(current, number, words);
@@ -71,8 +71,8 @@ const EXIT_GROUP: u64 = 231;
 const PREADV: u64 = 295;
 const PWRITEV: u64 = 296;
 
-/// The buffers that a call reads into or writes from, in order. The list of a vector's is looked at
-/// as the call itself does; the buffers are not.
+/// The buffers of a read or write, in order. The vector's list is read as the call itself reads it;
+/// the buffers are not accessed.
 fn buffers(current: &Current, number: u64, [_, address, length, _]: [u64; 4]) -> Vec<Bytes> {
     match number {
         READ | WRITE | PREAD | PWRITE => vec![Bytes { address, length }],
@@ -89,7 +89,7 @@ fn buffers(current: &Current, number: u64, [_, address, length, _]: [u64; 4]) ->
     }
 }
 
-/// The first so many bytes of buffers.
+/// Truncates buffers to `count` bytes in total.
 fn cut(buffers: &mut Vec<Bytes>, mut count: u64) {
     for buffer in buffers.iter_mut() {
         buffer.length = buffer.length.min(count);
@@ -98,7 +98,7 @@ fn cut(buffers: &mut Vec<Bytes>, mut count: u64) {
     buffers.retain(|buffer| buffer.length > 0);
 }
 
-/// A call that was carried out.
+/// A completed call.
 struct Done {
     number: u64,
     words: [u64; 4],
@@ -106,7 +106,7 @@ struct Done {
     result: u64,
 }
 
-/// What the pages and bytes of a call became; remembers lazy reads, and what happens to their
+/// Formats the cost of a call in pages and bytes. Records lazy reads, and what happens to their
 /// pages.
 fn cost(pid: u32, done: Done, figures: Figures) -> String {
     let Done { number, words: [first, second, third, flags], mut buffers, result } = done;
@@ -145,7 +145,7 @@ fn cost(pid: u32, done: Done, figures: Figures) -> String {
     text
 }
 
-/// Name and arguments.
+/// Formats name and arguments.
 fn shown(current: &Current, number: u64, arguments: SavedRegisters<'_>) -> String {
     let Some(call) = table::find(number) else {
         return unknown::name(number)
@@ -164,8 +164,8 @@ fn shown(current: &Current, number: u64, arguments: SavedRegisters<'_>) -> Strin
     text
 }
 
-/// One argument, by its name: paths as text, descriptors and lengths as numbers. Buffers are
-/// addresses only: to look into them could bring in pages.
+/// Formats one argument, depending on its name: paths as text, descriptors and lengths as numbers.
+/// Buffers are shown as addresses, because reading them could cause page-ins.
 fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
     let takes_two_paths = ["rename", "link", "symlink"].iter().any(|start| call.starts_with(start));
     match name {
@@ -192,7 +192,7 @@ fn path(current: &Current, address: u64) -> String {
     }
 }
 
-/// A result as people read it.
+/// Formats a result.
 fn outcome(result: u64) -> String {
     match result.wrapping_neg() {
         number @ 1..=MAX_ERRNO => format!("-{number} ({})", Errno(number as u16).text()),
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_are_told_apart() {
+    fn results_and_errors_are_distinguished() {
         assert_eq!(outcome(3), "3");
         assert_eq!(outcome(0x7fff_0000_1000), "0x7fff00001000");
         assert_eq!(outcome((-2i64) as u64), "-2 (No such file or directory)");

@@ -1,5 +1,5 @@
-//! System calls that do not exist here: ENOSYS, and one line in the log for each program and
-//! number.
+//! System calls that are not implemented: they give ENOSYS, and one line in the log for each
+//! program and number.
 
 use crate::sync::{Mutex, rank};
 use crate::task::Current;
@@ -7,7 +7,7 @@ use crate::task::deliver;
 use alloc::vec::Vec;
 use foundation::Errno;
 
-/// The names that Linux has and this kernel has not, from the first number of each row on.
+/// Names of Linux's calls that are not implemented, by the first number of each row.
 const NAMES: &[(u64, &[&str])] = &[
     (29, &["shmget", "shmat", "shmctl"]),
     (40, &["sendfile"]),
@@ -210,13 +210,13 @@ const NAMES: &[(u64, &[&str])] = &[
     ),
 ];
 
-/// What was told already, at most: a program may try as often as it likes, with as many numbers.
-const MAX_TOLD: usize = 512;
+/// Upper bound for remembered pairs: programs can try arbitrary numbers.
+const MAX_LOGGED: usize = 512;
 
-/// Programs (by name) and numbers that the log has heard of.
-static TOLD: Mutex<Vec<(u64, Vec<u8>)>, rank::UnknownCalls> = Mutex::new(Vec::new());
+/// The pairs of number and program name that have been logged.
+static LOGGED: Mutex<Vec<(u64, Vec<u8>)>, rank::UnknownCalls> = Mutex::new(Vec::new());
 
-/// The name of a number on Linux.
+/// Linux's name of a number that is not implemented.
 pub fn name(number: u64) -> Option<&'static str> {
     let find = |&(first, names): &(u64, &'static [&'static str])| {
         names.get(usize::try_from(number.checked_sub(first)?).ok()?).copied()
@@ -224,7 +224,7 @@ pub fn name(number: u64) -> Option<&'static str> {
     NAMES.iter().find_map(find)
 }
 
-/// Carries out a call that is not there.
+/// Handles a call that is not implemented.
 #[cold]
 pub fn call(current: &Current, number: u64) -> u64 {
     let process = current.process();
@@ -241,14 +241,14 @@ pub fn call(current: &Current, number: u64) -> u64 {
 }
 
 fn is_new(number: u64, program: &[u8]) -> bool {
-    let mut told = TOLD.lock();
-    if told.len() >= MAX_TOLD
-        || told.iter().any(|(known, by)| *known == number && by == program)
-        || told.try_reserve(1).is_err()
+    let mut logged = LOGGED.lock();
+    if logged.len() >= MAX_LOGGED
+        || logged.iter().any(|(known, by)| *known == number && by == program)
+        || logged.try_reserve(1).is_err()
     {
         return false;
     }
-    told.push((number, program.to_vec()));
+    logged.push((number, program.to_vec()));
     true
 }
 
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_linuxs_and_of_what_is_not_there() {
+    fn names_are_linuxs_and_of_missing_calls() {
         assert_eq!((name(40), name(435), name(9999)), (Some("sendfile"), Some("clone3"), None));
         for (number, call) in super::super::table::all() {
             assert_eq!(name(number as u64), None, "{}", call.name);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn each_program_and_number_is_told_once() {
+    fn each_program_and_number_is_logged_once() {
         assert!(is_new(7777, b"a") && is_new(7777, b"b") && is_new(7778, b"a"));
         assert!(!is_new(7777, b"a"));
     }

@@ -6,24 +6,23 @@ use crate::mem::UserAddr;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
 
-/// EOPNOTSUPP for a file that is there: no file system here has extended attributes, which is what
-/// programs take for "none, and go on".
+/// EOPNOTSUPP for an existing file. Programs take it for an empty set of attributes.
 fn unsupported(current: &dyn Caller, path: UserAddr, flags: u32) -> Result<u64, Errno> {
     stat_at(current, Fd::WORKING_DIRECTORY, path, flags)?;
     Err(Errno::EOPNOTSUPP)
 }
 
-/// getxattr(2) and setxattr(2) and removexattr(2).
+/// getxattr(2), setxattr(2) and removexattr(2).
 pub fn attribute(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unsupported(current, path, 0)
 }
 
-/// The same for links themselves.
+/// lgetxattr(2), lsetxattr(2) and lremovexattr(2).
 pub fn link_attribute(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unsupported(current, path, linux::AT_SYMLINK_NOFOLLOW)
 }
 
-/// The same for descriptors.
+/// fgetxattr(2), fsetxattr(2) and fremovexattr(2).
 pub fn file_attribute(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     open_file(current, fd)?.require_not_path()?;
     Err(Errno::EOPNOTSUPP)

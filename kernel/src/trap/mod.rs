@@ -1,9 +1,9 @@
-//! Trap policy: what a page fault, another exception or an interrupt of user mode means for the
+//! Trap policy: the effect of page faults, other exceptions and interrupts of user mode on the
 //! program.
 //!
-//! The boot code registers these functions with `arch` (see [`crate::arch::Handlers`]). Each runs on
-//! the kernel stack of the running thread, and may end the thread instead of returning. This module
-//! resolves nothing by itself: page faults go to the address space, signals to `task`.
+//! The boot code registers these functions with `arch` (see [`crate::arch::Handlers`]). Each runs
+//! on the kernel stack of the running thread, and may end the thread instead of returning. Page
+//! faults are resolved by the address space; signals are sent by `task`.
 #![forbid(unsafe_code)]
 
 use crate::arch::{Exception, PageFault, UserAccess, vector};
@@ -76,7 +76,7 @@ fn resolve(fault: PageFault) {
     }
 }
 
-/// Ends the program whose page fault found no memory, and no other (Q4).
+/// Ends the program whose page fault found no memory (Q4). Other programs are not affected.
 fn out_of_memory(thread: &Arc<Thread>) {
     let name = thread.process.identity.lock().name.clone();
     let text =

@@ -15,7 +15,7 @@ pub const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
 /// Permissions of a segment's pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Read only.
+    /// Read only; never executable or writable.
     Read,
     /// Read and write; never executable.
     Write,

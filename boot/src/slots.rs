@@ -64,7 +64,7 @@ impl Slots {
             }
             first += 1;
         }
-        Err("no room in the address space for what the kernel asks for")
+        Err("no space left for the mappings that the kernel requests")
     }
 }
 

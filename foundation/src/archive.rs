@@ -1,7 +1,7 @@
 //! Reading tar archives: the initrd and the ramdisk.
 //!
 //! Format: ustar (POSIX.1-1988) with GNU's long names, as the `tar` crate writes it. An archive is
-//! input from outside: whatever it holds, the result is slices of it or an error. Nothing is copied.
+//! input from outside: whatever it holds, the result is slices of it or an error.
 
 use core::ops::Range;
 
@@ -60,16 +60,16 @@ pub struct Member<'a> {
     pub link: &'a [u8],
     /// Type and permission bits.
     pub mode: u32,
-    /// The owner.
+    /// The owner's number.
     pub uid: u32,
-    /// The group.
+    /// The group's number.
     pub gid: u32,
     /// Time of the last change, in seconds since 1970.
     pub modified_s: u64,
     /// The type: `b'0'` is a regular file, `b'1'` a hard link, `b'2'` a symbolic link, `b'5'` a
     /// directory.
     pub kind: u8,
-    /// The contents.
+    /// The member's contents.
     pub data: &'a [u8],
 }
 

@@ -1,8 +1,8 @@
 //! What the layers above do when the CPU enters the kernel from user mode.
 //!
-//! `arch` knows none of these layers. The boot code passes one [`Handlers`] to `arch::start`, before
-//! the first program runs; this is the only way from the entry code upward, except for interrupt
-//! lines (`irq::register`).
+//! `arch` knows none of these layers. The boot code passes one [`Handlers`] to `arch::start` before
+//! the first program runs. This is the only way from entry code upward, except for interrupt lines
+//! (`irq::register`).
 
 use super::{PageFault, SavedRegisters};
 

@@ -27,7 +27,7 @@ pub mod irq {
     pub fn register(_line: u8, _handler: fn()) {}
 }
 
-/// Power control.
+/// Power control, which fails tests.
 pub mod power {
     /// Fails the test that calls it.
     pub fn off() -> ! {
@@ -58,13 +58,13 @@ pub mod serial {
 
 /// Segment bases: always 0.
 pub mod segments {
-    /// Does nothing.
+    /// Ignores the base.
     pub fn set_fs_base(_: u64) {}
     /// The base, always 0.
     pub fn fs_base() -> u64 {
         0
     }
-    /// Does nothing.
+    /// Ignores the base.
     pub fn set_gs_base(_: u64) {}
     /// The base, always 0.
     pub fn gs_base() -> u64 {
@@ -93,9 +93,9 @@ pub mod fpu {
         pub fn load(&mut self, bytes: &[u8]) -> bool {
             bytes.is_empty()
         }
-        /// Does nothing.
+        /// Leaves the state empty.
         pub fn save(&mut self) {}
-        /// Does nothing.
+        /// Changes no registers.
         pub fn restore(&self) {}
     }
 
@@ -138,11 +138,11 @@ pub mod context {
     pub unsafe fn switch(_from: *mut Context, _to: *const Context, _stack_top: u64) {
         panic!("the host has no threads of the kernel's")
     }
-    /// Does nothing.
+    /// Prints no backtrace.
     pub fn backtrace_here() {}
-    /// Does nothing.
+    /// Returns at once.
     pub fn idle() {}
-    /// Does nothing.
+    /// Returns at once: no interrupts exist.
     pub fn let_interrupts_in() {}
     /// Does nothing.
     ///

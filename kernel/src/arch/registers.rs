@@ -76,9 +76,9 @@ pub mod vector {
 /// What a faulting instruction did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserAccess {
-    /// A load.
+    /// A load from memory.
     Load,
-    /// A store.
+    /// A store to memory.
     Store,
     /// An instruction fetch.
     Fetch,

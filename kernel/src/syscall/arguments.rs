@@ -94,7 +94,7 @@ pub fn base(current: &dyn Caller, dir: Fd, path: &[u8]) -> Result<Vec<u8>, Errno
 
 /// An object and its path.
 pub struct Found {
-    /// The object.
+    /// The object at the path.
     pub object: Arc<dyn FileObject>,
     /// Its file system; `None` for an object without a name.
     pub filesystem: Option<Arc<dyn FileSystem>>,

@@ -50,23 +50,23 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
     bytes
 }
 
-/// stat(2).
+/// Implements stat(2).
 pub fn stat(current: &dyn Caller, path: UserAddr, buffer: UserAddr) -> Result<u64, Errno> {
     newfstatat(current, Fd::WORKING_DIRECTORY, path, buffer, 0)
 }
 
-/// lstat(2).
+/// Implements lstat(2).
 pub fn lstat(current: &dyn Caller, path: UserAddr, buffer: UserAddr) -> Result<u64, Errno> {
     newfstatat(current, Fd::WORKING_DIRECTORY, path, buffer, NO_FOLLOW)
 }
 
-/// fstat(2).
+/// Implements fstat(2).
 pub fn fstat(current: &dyn Caller, fd: Fd, buffer: UserAddr) -> Result<u64, Errno> {
     let stat = open_file(current, fd)?.object().stat()?;
     store(current, buffer, &stat_bytes(&stat))
 }
 
-/// newfstatat(2).
+/// Implements newfstatat(2).
 pub fn newfstatat(
     current: &dyn Caller,
     dir: Fd,
@@ -79,7 +79,7 @@ pub fn newfstatat(
     store(current, buffer, &stat_bytes(&stat))
 }
 
-/// access(2).
+/// Implements access(2).
 pub fn access(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     faccessat2(current, Fd::WORKING_DIRECTORY, path, mode, 0)
 }
@@ -114,12 +114,12 @@ fn mode_change(mode: u32) -> SetAttr {
     SetAttr { mask: AttrMask::MODE, mode: mode as u16 & 0o7777, ..SetAttr::default() }
 }
 
-/// chmod(2).
+/// Implements chmod(2).
 pub fn chmod(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     fchmodat(current, Fd::WORKING_DIRECTORY, path, mode)
 }
 
-/// fchmod(2).
+/// Implements fchmod(2).
 pub fn fchmod(current: &dyn Caller, fd: Fd, mode: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
@@ -140,17 +140,17 @@ fn owner_change(uid: u32, gid: u32) -> SetAttr {
     SetAttr { mask, uid, gid, ..SetAttr::default() }
 }
 
-/// chown(2).
+/// Implements chown(2).
 pub fn chown(current: &dyn Caller, path: UserAddr, uid: u32, gid: u32) -> Result<u64, Errno> {
     fchownat(current, Fd::WORKING_DIRECTORY, path, uid, gid, 0)
 }
 
-/// lchown(2).
+/// Implements lchown(2).
 pub fn lchown(current: &dyn Caller, path: UserAddr, uid: u32, gid: u32) -> Result<u64, Errno> {
     fchownat(current, Fd::WORKING_DIRECTORY, path, uid, gid, NO_FOLLOW)
 }
 
-/// fchown(2).
+/// Implements fchown(2).
 pub fn fchown(current: &dyn Caller, fd: Fd, uid: u32, gid: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
@@ -158,7 +158,7 @@ pub fn fchown(current: &dyn Caller, fd: Fd, uid: u32, gid: u32) -> Result<u64, E
     Ok(0)
 }
 
-/// fchownat(2).
+/// Implements fchownat(2).
 pub fn fchownat(
     current: &dyn Caller,
     dir: Fd,
@@ -265,7 +265,7 @@ fn new_times(current: &dyn Caller, address: UserAddr) -> Result<SetAttr, Errno> 
     Ok(change)
 }
 
-/// umask(2).
+/// Implements umask(2).
 pub fn umask(current: &dyn Caller, mask: u32) -> Result<u64, Errno> {
     let mask = mask as u16 & 0o777;
     Ok(u64::from(core::mem::replace(&mut current.context().lock().umask, mask)))
@@ -294,7 +294,7 @@ fn statfs_bytes(figures: &FileSystemFigures) -> [u8; 120] {
     bytes
 }
 
-/// statfs(2).
+/// Implements statfs(2).
 pub fn statfs(current: &dyn Caller, address: UserAddr, buffer: UserAddr) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let base = super::arguments::base(current, Fd::WORKING_DIRECTORY, &path)?;
@@ -302,7 +302,7 @@ pub fn statfs(current: &dyn Caller, address: UserAddr, buffer: UserAddr) -> Resu
     store(current, buffer, &statfs_bytes(&figures))
 }
 
-/// fstatfs(2).
+/// Implements fstatfs(2).
 pub fn fstatfs(current: &dyn Caller, fd: Fd, buffer: UserAddr) -> Result<u64, Errno> {
     /// `PIPEFS_MAGIC`: reported for objects without a file system.
     const NAMELESS: u64 = 0x5049_5045;

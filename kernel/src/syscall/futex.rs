@@ -1,4 +1,4 @@
-//! futex(2).
+//! The system call futex(2).
 
 use super::time::{monotonic, read_time};
 use crate::arch::clock;

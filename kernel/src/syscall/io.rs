@@ -25,7 +25,7 @@ pub(super) fn with_signal(
     written.map(|count| count.0)
 }
 
-/// read(2).
+/// Implements read(2).
 pub fn read(
     current: &dyn Caller,
     fd: Fd,
@@ -38,7 +38,7 @@ pub fn read(
     file.read(current, &mut to).map(|count| count.0)
 }
 
-/// write(2).
+/// Implements write(2).
 pub fn write(
     current: &dyn Caller,
     fd: Fd,
@@ -65,14 +65,14 @@ fn by_vector(
     transfer(&mut vectors(current, vector, count)?, ByteCount::ZERO)
 }
 
-/// readv(2).
+/// Implements readv(2).
 pub fn readv(current: &dyn Caller, fd: Fd, vector: UserAddr, count: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::READ)?;
     by_vector(current, vector, count, |to, _| file.read(current, to)).map(|count| count.0)
 }
 
-/// writev(2).
+/// Implements writev(2).
 pub fn writev(current: &dyn Caller, fd: Fd, vector: UserAddr, count: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require(Status::WRITE)?;
@@ -80,7 +80,7 @@ pub fn writev(current: &dyn Caller, fd: Fd, vector: UserAddr, count: u64) -> Res
     with_signal(current, written)
 }
 
-/// pread64(2).
+/// Implements pread64(2).
 pub fn pread64(
     current: &dyn Caller,
     fd: Fd,
@@ -95,7 +95,7 @@ pub fn pread64(
     file.read_at(current, &mut buffers(buffer, length)?, at).map(|count| count.0)
 }
 
-/// pwrite64(2).
+/// Implements pwrite64(2).
 pub fn pwrite64(
     current: &dyn Caller,
     fd: Fd,
@@ -126,7 +126,7 @@ pub fn preadv(
         .map(|count| count.0)
 }
 
-/// pwritev(2).
+/// Implements pwritev(2).
 pub fn pwritev(
     current: &dyn Caller,
     fd: Fd,
@@ -159,7 +159,7 @@ pub fn preadv2(
     }
 }
 
-/// pwritev2(2).
+/// Implements pwritev2(2).
 pub fn pwritev2(
     current: &dyn Caller,
     fd: Fd,
@@ -176,7 +176,7 @@ pub fn pwritev2(
     }
 }
 
-/// lseek(2).
+/// Implements lseek(2).
 pub fn lseek(current: &dyn Caller, fd: Fd, offset: i64, whence: u32) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
@@ -227,7 +227,7 @@ pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// syncfs(2).
+/// Implements syncfs(2).
 pub fn syncfs(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     if let Some(filesystem) = file.filesystem() {
@@ -243,7 +243,7 @@ fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Re
     mapped::change(current.space(), object, || object.set_attr(&change)).map(|()| 0)
 }
 
-/// truncate(2).
+/// Implements truncate(2).
 pub fn truncate(current: &dyn Caller, path: UserAddr, length: i64) -> Result<u64, Errno> {
     position(length)?;
     let found =
@@ -251,7 +251,7 @@ pub fn truncate(current: &dyn Caller, path: UserAddr, length: i64) -> Result<u64
     resize(current, &found.object, length)
 }
 
-/// ftruncate(2).
+/// Implements ftruncate(2).
 pub fn ftruncate(current: &dyn Caller, fd: Fd, length: i64) -> Result<u64, Errno> {
     position(length)?;
     let file = open_file(current, fd)?;

@@ -18,12 +18,12 @@ const EPROTONOSUPPORT: Errno = Errno(93);
 const ESOCKTNOSUPPORT: Errno = Errno(94);
 const EISCONN: Errno = Errno(106);
 
-/// pipe(2).
+/// Implements pipe(2).
 pub fn pipe(current: &dyn Caller, descriptors: UserAddr) -> Result<u64, Errno> {
     pipe2(current, descriptors, 0)
 }
 
-/// pipe2(2).
+/// Implements pipe2(2).
 pub fn pipe2(current: &dyn Caller, descriptors: UserAddr, flags: u32) -> Result<u64, Errno> {
     if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_DIRECT) != 0 {
         return Err(Errno::EINVAL);
@@ -285,7 +285,7 @@ pub fn recvmsg(current: &dyn Caller, fd: Fd, address: UserAddr, flags: u32) -> R
     Ok(count)
 }
 
-/// shutdown(2).
+/// Implements shutdown(2).
 pub fn shutdown(current: &dyn Caller, fd: Fd, how: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
     let how = match how {

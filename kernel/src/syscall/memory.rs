@@ -16,7 +16,7 @@ use linux_raw_sys::general as linux;
 const PAGE: u64 = PAGE_BYTES as u64;
 
 /// Decodes protection bits. `PROT_GROWSDOWN` and `PROT_GROWSUP` are accepted by mprotect only.
-fn rights(prot: u32) -> Result<Prot, Errno> {
+fn protection(prot: u32) -> Result<Prot, Errno> {
     let hints = linux::PROT_SEM;
     Prot::from_bits(prot & !hints).ok_or(Errno::EINVAL)
 }
@@ -37,7 +37,7 @@ fn pages(address: UserAddr, length: ByteCount) -> Result<UserSlice, Errno> {
     UserSlice::new(address, whole_pages(length)?).map_err(|_| Errno::ENOMEM)
 }
 
-/// mmap(2).
+/// Implements mmap(2).
 pub fn mmap(
     current: &dyn Caller,
     address: UserAddr,
@@ -47,7 +47,7 @@ pub fn mmap(
     fd: Fd,
     offset: u64,
 ) -> Result<u64, Errno> {
-    let (prot, offset) = (rights(prot)?, FileOffset(offset));
+    let (prot, offset) = (protection(prot)?, FileOffset(offset));
     if length.is_zero() || offset.within_page() != 0 {
         return Err(Errno::EINVAL);
     }
@@ -164,14 +164,14 @@ fn fill(
     }
 }
 
-/// munmap(2).
+/// Implements munmap(2).
 pub fn munmap(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
     current.space().unmap(page_aligned(address)?, length)?;
     mapped::sweep(current.space());
     Ok(0)
 }
 
-/// mprotect(2).
+/// Implements mprotect(2).
 pub fn mprotect(
     current: &dyn Caller,
     address: UserAddr,
@@ -179,7 +179,7 @@ pub fn mprotect(
     prot: u32,
 ) -> Result<u64, Errno> {
     let range = pages(address, length)?;
-    let prot = rights(prot & !(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP))?;
+    let prot = protection(prot & !(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP))?;
     current.space().protect(range.addr(), range.bytes(), prot).map(|()| 0)
 }
 
@@ -188,7 +188,7 @@ pub fn brk(current: &dyn Caller, end: UserAddr) -> Result<u64, Errno> {
     Ok(current.space().brk(end).0)
 }
 
-/// mremap(2).
+/// Implements mremap(2).
 pub fn mremap(
     current: &dyn Caller,
     old: UserAddr,
@@ -305,7 +305,7 @@ pub fn mlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Resu
     if ready == range.len() { Ok(0) } else { Err(Errno::ENOMEM) }
 }
 
-/// munlock(2).
+/// Implements munlock(2).
 pub fn munlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
     check_mapped(current, touched_pages(address, length)?).map(|()| 0)
 }

@@ -63,7 +63,7 @@ pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
     if count < 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
-/// uname(2).
+/// Implements uname(2).
 pub fn uname(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     const FIELD_BYTES: usize = 65;
     // C libraries refuse to run on a kernel version that is too old.
@@ -132,7 +132,7 @@ fn write_limit(current: &Current, resource: u32, address: UserAddr) -> Result<()
     current.write(address, &[limit, limit].concat())
 }
 
-/// getrlimit(2).
+/// Implements getrlimit(2).
 pub fn getrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<u64, Errno> {
     write_limit(current, resource, address)?;
     Ok(0)
@@ -149,7 +149,7 @@ pub fn setrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<
     }
 }
 
-/// prlimit64(2).
+/// Implements prlimit64(2).
 pub fn prlimit64(
     current: &Current,
     pid: i32,

@@ -10,12 +10,12 @@ use linux_raw_sys::general as linux;
 
 const HERE: Fd = Fd::WORKING_DIRECTORY;
 
-/// mkdir(2).
+/// Implements mkdir(2).
 pub fn mkdir(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     mkdirat(current, HERE, path, mode)
 }
 
-/// mkdirat(2).
+/// Implements mkdirat(2).
 pub fn mkdirat(current: &dyn Caller, dir: Fd, address: UserAddr, mode: u32) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let mode = mode as u16 & 0o1777 & !current.context().lock().umask;
@@ -23,7 +23,7 @@ pub fn mkdirat(current: &dyn Caller, dir: Fd, address: UserAddr, mode: u32) -> R
     Ok(0)
 }
 
-/// mknod(2).
+/// Implements mknod(2).
 pub fn mknod(current: &dyn Caller, path: UserAddr, mode: u32, device: u64) -> Result<u64, Errno> {
     mknodat(current, HERE, path, mode, device)
 }
@@ -57,17 +57,17 @@ pub fn mknodat(
     Ok(0)
 }
 
-/// rmdir(2).
+/// Implements rmdir(2).
 pub fn rmdir(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unlinkat(current, HERE, path, linux::AT_REMOVEDIR)
 }
 
-/// unlink(2).
+/// Implements unlink(2).
 pub fn unlink(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     unlinkat(current, HERE, path, 0)
 }
 
-/// unlinkat(2).
+/// Implements unlinkat(2).
 pub fn unlinkat(
     current: &dyn Caller,
     dir: Fd,
@@ -85,12 +85,12 @@ pub fn unlinkat(
     Ok(0)
 }
 
-/// rename(2).
+/// Implements rename(2).
 pub fn rename(current: &dyn Caller, old: UserAddr, new: UserAddr) -> Result<u64, Errno> {
     renameat2(current, HERE, old, HERE, new, 0)
 }
 
-/// renameat(2).
+/// Implements renameat(2).
 pub fn renameat(
     current: &dyn Caller,
     old_dir: Fd,
@@ -101,7 +101,7 @@ pub fn renameat(
     renameat2(current, old_dir, old, new_dir, new, 0)
 }
 
-/// renameat2(2).
+/// Implements renameat2(2).
 pub fn renameat2(
     current: &dyn Caller,
     old_dir: Fd,
@@ -123,12 +123,12 @@ pub fn renameat2(
     Ok(0)
 }
 
-/// link(2).
+/// Implements link(2).
 pub fn link(current: &dyn Caller, old: UserAddr, new: UserAddr) -> Result<u64, Errno> {
     linkat(current, HERE, old, HERE, new, 0)
 }
 
-/// linkat(2).
+/// Implements linkat(2).
 pub fn linkat(
     current: &dyn Caller,
     old_dir: Fd,
@@ -147,12 +147,12 @@ pub fn linkat(
     Ok(0)
 }
 
-/// symlink(2).
+/// Implements symlink(2).
 pub fn symlink(current: &dyn Caller, target: UserAddr, path: UserAddr) -> Result<u64, Errno> {
     symlinkat(current, target, HERE, path)
 }
 
-/// symlinkat(2).
+/// Implements symlinkat(2).
 pub fn symlinkat(
     current: &dyn Caller,
     target: UserAddr,
@@ -168,7 +168,7 @@ pub fn symlinkat(
     Ok(0)
 }
 
-/// readlink(2).
+/// Implements readlink(2).
 pub fn readlink(
     current: &dyn Caller,
     path: UserAddr,
@@ -205,7 +205,7 @@ pub fn getcwd(current: &dyn Caller, buffer: UserAddr, length: ByteCount) -> Resu
     Ok(directory.len() as u64)
 }
 
-/// chdir(2).
+/// Implements chdir(2).
 pub fn chdir(current: &dyn Caller, address: UserAddr) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let directory = namespace::root().directory(&base(current, HERE, &path)?, &path)?;
@@ -213,7 +213,7 @@ pub fn chdir(current: &dyn Caller, address: UserAddr) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// fchdir(2).
+/// Implements fchdir(2).
 pub fn fchdir(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     if file.path().is_empty() || file.object().stat()?.file_type != FileType::Directory {
@@ -228,7 +228,7 @@ const MAX_ENTRIES_BYTES: u64 = 64 * 1024;
 /// Positions of `.` and `..`, which come first. The cookies of the file system follow.
 const OWN_ENTRIES: u64 = 2;
 
-/// getdents64(2).
+/// Implements getdents64(2).
 pub fn getdents64(
     current: &dyn Caller,
     fd: Fd,
@@ -238,7 +238,7 @@ pub fn getdents64(
     list(current, fd, buffer, length, Form::New)
 }
 
-/// getdents(2).
+/// Implements getdents(2).
 pub fn getdents(current: &dyn Caller, fd: Fd, buffer: UserAddr, length: u32) -> Result<u64, Errno> {
     list(current, fd, buffer, length, Form::Old)
 }

@@ -17,12 +17,12 @@ use linux_raw_sys::general as linux;
 /// `O_TMPFILE` without `O_DIRECTORY`, which it includes.
 const O_TMPFILE: u32 = linux::O_TMPFILE & !linux::O_DIRECTORY;
 
-/// open(2).
+/// Implements open(2).
 pub fn open(current: &dyn Caller, path: UserAddr, flags: u32, mode: u32) -> Result<u64, Errno> {
     openat(current, Fd::WORKING_DIRECTORY, path, flags, mode)
 }
 
-/// creat(2).
+/// Implements creat(2).
 pub fn creat(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Errno> {
     openat(
         current,
@@ -33,7 +33,7 @@ pub fn creat(current: &dyn Caller, path: UserAddr, mode: u32) -> Result<u64, Err
     )
 }
 
-/// openat(2).
+/// Implements openat(2).
 pub fn openat(
     current: &dyn Caller,
     dir: Fd,
@@ -128,7 +128,7 @@ fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
     Ok(OpenHow { flags: wanted, mode })
 }
 
-/// close(2).
+/// Implements close(2).
 pub fn close(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let closed = current.files().lock().remove(fd)?;
     lock::closed(current.pid(), &closed.file);
@@ -136,7 +136,7 @@ pub fn close(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// close_range(2).
+/// Implements close_range(2).
 pub fn close_range(current: &dyn Caller, first: u32, last: u32, flags: u32) -> Result<u64, Errno> {
     const CLOSE_ON_EXEC: u32 = 4;
     only(flags, CLOSE_ON_EXEC)?;
@@ -155,12 +155,12 @@ pub fn close_range(current: &dyn Caller, first: u32, last: u32, flags: u32) -> R
     fds.into_iter().try_for_each(|fd| files.set_on_exec(fd, OnExec::Close)).map(|()| 0)
 }
 
-/// dup(2).
+/// Implements dup(2).
 pub fn dup(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     install(current, open_file(current, fd)?, OnExec::Keep)
 }
 
-/// dup2(2).
+/// Implements dup2(2).
 pub fn dup2(current: &dyn Caller, old: Fd, new: Fd) -> Result<u64, Errno> {
     if old == new {
         return open_file(current, old).map(|_| new.result());
@@ -168,7 +168,7 @@ pub fn dup2(current: &dyn Caller, old: Fd, new: Fd) -> Result<u64, Errno> {
     duplicate_to(current, old, new, OnExec::Keep)
 }
 
-/// dup3(2).
+/// Implements dup3(2).
 pub fn dup3(current: &dyn Caller, old: Fd, new: Fd, flags: u32) -> Result<u64, Errno> {
     only(flags, linux::O_CLOEXEC)?;
     if old == new {
@@ -187,7 +187,7 @@ fn duplicate_to(current: &dyn Caller, old: Fd, new: Fd, on_exec: OnExec) -> Resu
     Ok(new.result())
 }
 
-/// fcntl(2).
+/// Implements fcntl(2).
 pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     match command {

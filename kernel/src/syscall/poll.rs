@@ -64,7 +64,7 @@ fn events(file: &OpenFile, wanted: u16) -> u16 {
     found & (wanted | (Ready::ERROR | Ready::HANG_UP).bits())
 }
 
-/// poll(2).
+/// Implements poll(2).
 pub fn poll(
     current: &Current,
     descriptors: UserAddr,
@@ -75,7 +75,7 @@ pub fn poll(
     poll_for(current, descriptors, count, duration_ns)
 }
 
-/// ppoll(2).
+/// Implements ppoll(2).
 pub fn ppoll(
     current: &Current,
     descriptors: UserAddr,
@@ -155,7 +155,7 @@ fn with_mask(current: &Current, mask: UserAddr, mask_bytes: u64) -> Result<(), E
     super::signal::set_mask_for_call(current, mask, mask_bytes)
 }
 
-/// select(2).
+/// Implements select(2).
 pub fn select(
     current: &Current,
     count: i32,

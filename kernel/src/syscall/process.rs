@@ -13,28 +13,28 @@ use core::sync::atomic::Ordering;
 use foundation::Errno;
 use fsproto::{MAX_PATH, OpenFlags};
 
-/// getpid(2).
+/// Implements getpid(2).
 pub fn getpid(current: &Current) -> Result<u64, Errno> {
     Ok(u64::from(current.process().pid))
 }
 
-/// gettid(2).
+/// Implements gettid(2).
 pub fn gettid(current: &Current) -> Result<u64, Errno> {
     Ok(u64::from(current.thread.tid))
 }
 
-/// getppid(2).
+/// Implements getppid(2).
 pub fn getppid(current: &Current) -> Result<u64, Errno> {
     Ok(current.process().parent().into())
 }
 
-/// sched_yield(2).
+/// Implements sched_yield(2).
 pub fn sched_yield(_: &Current) -> Result<u64, Errno> {
     scheduler::yield_now();
     Ok(0)
 }
 
-/// fork(2).
+/// Implements fork(2).
 pub fn fork(current: &Current) -> Result<u64, Errno> {
     fork::clone(current, &Request::fork()).map(u64::from)
 }
@@ -44,7 +44,7 @@ pub fn vfork(current: &Current) -> Result<u64, Errno> {
     fork::clone(current, &Request::vfork()).map(u64::from)
 }
 
-/// clone(2).
+/// Implements clone(2).
 pub fn clone(
     current: &Current,
     flags: u64,
@@ -57,7 +57,7 @@ pub fn clone(
     fork::clone(current, &request).map(u64::from)
 }
 
-/// execve(2).
+/// Implements execve(2).
 pub fn execve(
     current: &Current,
     path: UserAddr,
@@ -96,7 +96,7 @@ pub fn exit_group(current: &Current, status: u64) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// wait4(2).
+/// Implements wait4(2).
 pub fn wait4(
     current: &Current,
     pid: i32,
@@ -176,7 +176,7 @@ fn pid_or_own(current: &Current, pid: i32) -> Result<u32, Errno> {
     }
 }
 
-/// setpgid(2).
+/// Implements setpgid(2).
 pub fn setpgid(current: &Current, pid: i32, group: i32) -> Result<u64, Errno> {
     if group < 0 {
         return Err(Errno::EINVAL);
@@ -187,24 +187,24 @@ pub fn setpgid(current: &Current, pid: i32, group: i32) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// getpgid(2).
+/// Implements getpgid(2).
 pub fn getpgid(current: &Current, pid: i32) -> Result<u64, Errno> {
     let relations = family::relations(pid_or_own(current, pid)?).ok_or(Errno::ESRCH)?;
     Ok(relations.group.into())
 }
 
-/// getpgrp(2).
+/// Implements getpgrp(2).
 pub fn getpgrp(current: &Current) -> Result<u64, Errno> {
     getpgid(current, 0)
 }
 
-/// getsid(2).
+/// Implements getsid(2).
 pub fn getsid(current: &Current, pid: i32) -> Result<u64, Errno> {
     let relations = family::relations(pid_or_own(current, pid)?).ok_or(Errno::ESRCH)?;
     Ok(relations.session.into())
 }
 
-/// setsid(2).
+/// Implements setsid(2).
 pub fn setsid(current: &Current) -> Result<u64, Errno> {
     family::new_session(current.pid()).map(u64::from)
 }

@@ -1,4 +1,4 @@
-//! getrandom(2).
+//! The system call getrandom(2).
 
 use super::arguments::buffers;
 use crate::file::{Caller, random};
@@ -6,7 +6,7 @@ use crate::mem::UserAddr;
 use foundation::{ByteCount, Errno};
 use linux_raw_sys::general as linux;
 
-/// getrandom(2).
+/// Implements getrandom(2).
 pub fn getrandom(
     current: &dyn Caller,
     buffer: UserAddr,

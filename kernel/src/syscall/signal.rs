@@ -27,7 +27,7 @@ fn read_set(current: &Current, address: UserAddr) -> Result<SignalSet, Errno> {
     Ok(SignalSet(u64::from_le_bytes(current.read(address)?)).without(SignalSet::UNBLOCKABLE))
 }
 
-/// rt_sigaction(2).
+/// Implements rt_sigaction(2).
 pub fn rt_sigaction(
     current: &Current,
     signal: i32,
@@ -63,7 +63,7 @@ pub fn rt_sigaction(
     Ok(0)
 }
 
-/// rt_sigprocmask(2).
+/// Implements rt_sigprocmask(2).
 pub fn rt_sigprocmask(
     current: &Current,
     how: u32,
@@ -100,7 +100,7 @@ pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
     }
 }
 
-/// rt_sigpending(2).
+/// Implements rt_sigpending(2).
 pub fn rt_sigpending(current: &Current, set: UserAddr, set_bytes: u64) -> Result<u64, Errno> {
     if set_bytes > SET_BYTES {
         return Err(Errno::EINVAL);
@@ -112,7 +112,7 @@ pub fn rt_sigpending(current: &Current, set: UserAddr, set_bytes: u64) -> Result
     Ok(0)
 }
 
-/// rt_sigsuspend(2).
+/// Implements rt_sigsuspend(2).
 pub fn rt_sigsuspend(current: &Current, mask: UserAddr, set_bytes: u64) -> Result<u64, Errno> {
     set_mask_for_call(current, mask, set_bytes)?;
     pause(current)
@@ -165,7 +165,7 @@ fn program_info(
     if pretends && pid.unsigned_abs() != current.pid() { Err(Errno::EPERM) } else { Ok(info) }
 }
 
-/// rt_sigqueueinfo(2).
+/// Implements rt_sigqueueinfo(2).
 pub fn rt_sigqueueinfo(
     current: &Current,
     pid: i32,
@@ -183,7 +183,7 @@ pub fn rt_sigqueueinfo(
     Ok(0)
 }
 
-/// rt_tgsigqueueinfo(2).
+/// Implements rt_tgsigqueueinfo(2).
 pub fn rt_tgsigqueueinfo(
     current: &Current,
     pid: i32,
@@ -230,13 +230,13 @@ pub(super) fn set_mask_for_call(
     Ok(())
 }
 
-/// pause(2).
+/// Implements pause(2).
 pub fn pause(_: &Current) -> Result<u64, Errno> {
     WaitQueue::new().wait(Interrupt::Signal, || None::<u64>)?;
     Ok(0)
 }
 
-/// sigaltstack(2).
+/// Implements sigaltstack(2).
 pub fn sigaltstack(current: &Current, new: UserAddr, old: UserAddr) -> Result<u64, Errno> {
     const DISABLE: u32 = 2;
     const MIN_BYTES: u64 = 2048;
@@ -333,12 +333,12 @@ fn kill_thread(current: &Current, pid: Option<i32>, tid: i32, signal: i32) -> Re
     Ok(0)
 }
 
-/// tkill(2).
+/// Implements tkill(2).
 pub fn tkill(current: &Current, tid: i32, signal: i32) -> Result<u64, Errno> {
     kill_thread(current, None, tid, signal)
 }
 
-/// tgkill(2).
+/// Implements tgkill(2).
 pub fn tgkill(current: &Current, pid: i32, tid: i32, signal: i32) -> Result<u64, Errno> {
     kill_thread(current, Some(pid), tid, signal)
 }

@@ -1,4 +1,4 @@
-//! statx(2).
+//! The system call statx(2).
 
 use super::arguments::{only, stat_at, store};
 use super::attributes::block_bytes;
@@ -14,7 +14,7 @@ const STATX_BYTES: usize = 256;
 const FILLED: u32 = linux::STATX_BASIC_STATS;
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// statx(2).
+/// Implements statx(2).
 pub fn statx(
     current: &dyn Caller,
     dir: Fd,

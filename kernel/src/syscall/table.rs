@@ -33,7 +33,14 @@ trait Argument {
 }
 
 macro_rules! arguments {
-    ($($type:ty)*) => { $(impl Argument for $type { #[inline] fn decode(register: u64) -> Self { register as Self } })* };
+    ($($type:ty)*) => {
+        $(impl Argument for $type {
+            #[inline]
+            fn decode(register: u64) -> Self {
+                register as Self
+            }
+        })*
+    };
 }
 arguments!(u64 i64 u32 i32 usize);
 
@@ -62,7 +69,9 @@ impl Argument for Fd {
 pub const TABLE_SIZE: usize = 512;
 
 macro_rules! system_calls {
-    ($($number:literal $(($restart:ident))? $name:ident($($argument:ident),*) => $handler:path;)*) => {
+    ($(
+        $number:literal $(($restart:ident))? $name:ident($($argument:ident),*) => $handler:path;
+    )*) => {
         static CALLS: [Option<Call>; TABLE_SIZE] = {
             let mut calls = [const { None }; TABLE_SIZE];
             $({
@@ -75,7 +84,12 @@ macro_rules! system_calls {
                 #[allow(unused_mut, unused_assignments)]
                 let mut restart = Restart::Usual;
                 $(restart = Restart::$restart;)?
-                calls[$number] = Some(Call { name: stringify!($name), arguments: &[$(stringify!($argument)),*], handler, restart });
+                calls[$number] = Some(Call {
+                    name: stringify!($name),
+                    arguments: &[$(stringify!($argument)),*],
+                    handler,
+                    restart,
+                });
             })*
             calls
         };

@@ -8,7 +8,7 @@ use foundation::{ByteCount, Errno};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_US: u64 = 1000;
-/// `TIMER_ABSTIME`.
+/// `TIMER_ABSTIME`: the time is absolute.
 const ABSOLUTE: u32 = 1;
 
 /// Reads a `struct timespec`, in nanoseconds. EINVAL if it is negative or its fraction is out of
@@ -65,14 +65,14 @@ fn read_clock(current: &Current, number: i32) -> Result<u64, Errno> {
     }
 }
 
-/// clock_gettime(2).
+/// Implements clock_gettime(2).
 pub fn clock_gettime(current: &Current, clock: i32, time: UserAddr) -> Result<u64, Errno> {
     let now = read_clock(current, clock)?;
     current.write(time, &timespec(now))?;
     Ok(0)
 }
 
-/// clock_getres(2).
+/// Implements clock_getres(2).
 pub fn clock_getres(current: &Current, clock: i32, resolution: UserAddr) -> Result<u64, Errno> {
     read_clock(current, clock)?;
     if !resolution.is_null() {
@@ -92,7 +92,7 @@ pub fn gettimeofday(current: &Current, time: UserAddr, zone: UserAddr) -> Result
     Ok(0)
 }
 
-/// time(2).
+/// Implements time(2).
 pub fn time(current: &Current, time: UserAddr) -> Result<u64, Errno> {
     let seconds = wall() / NS_PER_S;
     if !time.is_null() {
@@ -110,13 +110,13 @@ fn sleep(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, E
     Ok(0)
 }
 
-/// nanosleep(2).
+/// Implements nanosleep(2).
 pub fn nanosleep(current: &Current, request: UserAddr, remaining: UserAddr) -> Result<u64, Errno> {
     let ns = read_time(current, request)?;
     sleep(current, clock::now_ns().saturating_add(ns), remaining)
 }
 
-/// clock_nanosleep(2).
+/// Implements clock_nanosleep(2).
 pub fn clock_nanosleep(
     current: &Current,
     clock: i32,
@@ -159,14 +159,14 @@ fn write_timer(
     current.write(left_at, &timeval(left))
 }
 
-/// getitimer(2).
+/// Implements getitimer(2).
 pub fn getitimer(current: &Current, which: i32, value: UserAddr) -> Result<u64, Errno> {
     check_timer(which)?;
     write_timer(current, value, timer::alarm(current.pid()))?;
     Ok(0)
 }
 
-/// setitimer(2).
+/// Implements setitimer(2).
 pub fn setitimer(
     current: &Current,
     which: i32,

@@ -1,8 +1,8 @@
 //! Tracing of system calls: a line in the log for each call of a traced process, with name,
 //! arguments, result, and the cost of a read or write.
 //!
-//! While any process is traced, every system call passes [`carry_out`]. While none is, a system call
-//! costs one more load ([`trace::is_active`]).
+//! While any process is traced, every system call passes [`carry_out`]. While none is, a system
+//! call costs one more load ([`trace::is_active`]).
 
 use super::arguments::vectors;
 use super::{entry, table, unknown};

@@ -33,12 +33,12 @@ pub fn list(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     stat_at(current, Fd::WORKING_DIRECTORY, path, 0).map(|_| 0)
 }
 
-/// llistxattr(2).
+/// Implements llistxattr(2).
 pub fn list_link(current: &dyn Caller, path: UserAddr) -> Result<u64, Errno> {
     stat_at(current, Fd::WORKING_DIRECTORY, path, linux::AT_SYMLINK_NOFOLLOW).map(|_| 0)
 }
 
-/// flistxattr(2).
+/// Implements flistxattr(2).
 pub fn list_file(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     open_file(current, fd)?.require_not_path().map(|()| 0)
 }

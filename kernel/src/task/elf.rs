@@ -1,6 +1,6 @@
-//! ELF headers of programs, checked once: what to map where. Executables may have fixed addresses or
-//! be position-independent, and be static or name an interpreter (the dynamic loader), which is an
-//! executable itself.
+//! ELF headers of programs, checked once: what to map where. Executables may have fixed addresses
+//! or be position-independent, and be static or name an interpreter (the dynamic loader), which is
+//! itself an executable.
 #![forbid(unsafe_code)]
 
 use crate::arch::USER_END;
@@ -68,7 +68,7 @@ pub struct Program {
     pub entry: u64,
     /// Address of the program headers in memory, for AT_PHDR; 0 if no segment holds them.
     pub headers: u64,
-    /// How many there are.
+    /// Number of the program headers.
     pub header_count: u16,
     /// Where in the file the path of the dynamic loader lies, and its length with the NUL, if the
     /// program wants one.

@@ -345,8 +345,8 @@ fn find_loader(
 }
 
 impl Arguments {
-    /// Prepends a script's interpreter and its option, as the line after `#!` names them. Returns the
-    /// interpreter's path.
+    /// Prepends a script's interpreter and its option, as the line after `#!` names them. Returns
+    /// the interpreter's path.
     fn wrap_script(&mut self, line: &[u8], script: &[u8]) -> Result<Vec<u8>, Errno> {
         let line = line.get(..line.len().min(MAX_SCRIPT_LINE)).unwrap_or_default();
         let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
@@ -378,7 +378,8 @@ pub(super) fn identity(arguments: &Arguments, path: &[u8], program: Vec<u8>) -> 
     Identity { name, command_line, program }
 }
 
-/// Ends the other threads of the process, before its memory changes. Fails if this thread is killed.
+/// Ends the other threads of the process, before its memory changes. Fails if this thread is
+/// killed.
 fn stop_other_threads(current: &Current) -> Result<(), Errno> {
     let process = current.process();
     for thread in process.threads() {

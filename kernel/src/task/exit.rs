@@ -111,7 +111,7 @@ fn tell_parent(process: &Arc<Process>, status: i32) {
 /// The children that wait4 is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All children.
+    /// All children of the process.
     Any,
     /// The child of this number.
     Pid(u32),
@@ -125,13 +125,13 @@ bitflags::bitflags! {
     pub struct WaitOptions: u32 {
         /// Return immediately if there is no news.
         const NO_HANG = 1;
-        /// Report stops.
+        /// Report stops of children, too.
         const STOPPED = 2;
-        /// Report continuations.
+        /// Report continuations of children, too.
         const CONTINUED = 8;
         /// Children of all threads. There is no other kind.
         const NO_THREAD = 0x2000_0000;
-        /// All children.
+        /// All kinds of children; ignored.
         const ALL = 0x4000_0000;
         /// Children that do not signal with SIGCHLD.
         const CLONE = 0x8000_0000;
@@ -140,9 +140,9 @@ bitflags::bitflags! {
 
 /// A child with news.
 pub struct Found {
-    /// The child.
+    /// The child's process.
     pub process: Arc<Process>,
-    /// Its status.
+    /// Its status, in wait4's encoding.
     pub status: i32,
 }
 

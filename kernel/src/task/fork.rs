@@ -73,8 +73,8 @@ impl Request {
         Self { flags: CloneFlags::VM | CloneFlags::VFORK, ..Self::fork() }
     }
 
-    /// Decodes clone's first argument. EINVAL for flags that this kernel does not have (name spaces,
-    /// tracing) and for combinations that Linux refuses, too.
+    /// Decodes clone's first argument. EINVAL for flags that this kernel does not have (name
+    /// spaces, tracing) and for combinations that Linux refuses, too.
     pub fn decode(flags: u64) -> Result<Self, Errno> {
         let exit_signal = (flags & 0xff) as u8;
         let flags = CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?;
@@ -91,8 +91,8 @@ impl Request {
     }
 }
 
-/// Makes a thread or a process that continues after the caller's system call, with result 0. Returns
-/// its number.
+/// Makes a thread or a process that continues after the caller's system call, with result 0.
+/// Returns its number.
 pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
     crate::mem::heap::headroom(current.space().policy.claim())?;
@@ -141,8 +141,8 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     }
     scheduler::wake(&thread);
     if flags.contains(CloneFlags::VFORK) {
-        // If the caller is killed meanwhile, the child keeps the memory, and this thread ends before
-        // it returns to user mode.
+        // If the caller is killed meanwhile, the child keeps the memory, and this thread ends
+        // before it returns to user mode.
         let _ =
             process.vfork_queue.wait(Interrupt::Killable, || process.is_vfork_done().then_some(()));
     }

@@ -39,7 +39,7 @@ const LEGACY_FPU_BYTES: usize = 512;
 const EXTENSION: usize = 464;
 const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
-/// `SS_ONSTACK`, `SS_DISABLE`.
+/// `SS_ONSTACK` and `SS_DISABLE`, flags of an alternate stack.
 const ON_STACK: u32 = 1;
 const DISABLED: u32 = 2;
 /// Flags that are cleared for a handler: direction, trap, resume.

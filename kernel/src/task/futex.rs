@@ -1,7 +1,7 @@
 //! Futexes: waiting for a word of memory to change.
 //!
-//! A futex is identified by address space and address or, in memory that spaces share, by that memory
-//! and the offset in it.
+//! A futex is identified by address space and address or, in memory that spaces share, by that
+//! memory and the offset in it.
 #![forbid(unsafe_code)]
 
 use super::timer::Timeout;

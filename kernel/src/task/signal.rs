@@ -43,7 +43,7 @@ pub const MAX_SIGNAL: u8 = 64;
 pub struct SignalSet(pub u64);
 
 impl SignalSet {
-    /// No signal.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
     /// Signals that cannot be blocked, ignored or caught.
     pub const UNBLOCKABLE: Self = Self::of(SIGKILL).with(SIGSTOP);
@@ -94,7 +94,7 @@ impl SignalSet {
 }
 
 bitflags::bitflags! {
-    /// `sa_flags`.
+    /// Flags of an action (`sa_flags`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct ActionFlags: u64 {
         /// No SIGCHLD when children stop.
@@ -130,9 +130,9 @@ pub struct Action {
 }
 
 impl Action {
-    /// `SIG_DFL`.
+    /// The default action (`SIG_DFL`).
     pub const DEFAULT: u64 = 0;
-    /// `SIG_IGN`.
+    /// Ignoring the signal (`SIG_IGN`).
     pub const IGNORE: u64 = 1;
     /// Size of the structure, in bytes.
     pub const BYTES: usize = 32;
@@ -168,7 +168,7 @@ impl Action {
 /// What delivering a signal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Nothing.
+    /// The signal is discarded.
     Ignore,
     /// The process ends.
     Terminate,

@@ -48,7 +48,12 @@ pub fn this() -> &'static Cpu {
     let address: u64;
     // SAFETY: GS points to a `Cpu` since `start`, and a `Cpu` is never dropped.
     unsafe {
-        core::arch::asm!("mov {}, gs:[{}]", out(reg) address, const THIS, options(nostack, preserves_flags, readonly));
+        core::arch::asm!(
+            "mov {}, gs:[{}]",
+            out(reg) address,
+            const THIS,
+            options(nostack, preserves_flags, readonly)
+        );
         &*(address as *const Cpu)
     }
 }

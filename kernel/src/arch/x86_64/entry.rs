@@ -14,7 +14,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
 
-/// Offset of the saved code segment, which tells whether user mode was interrupted.
+/// Offset of the saved code segment, whose privilege level is 3 if user mode was interrupted.
 const CS: usize = offset_of!(Registers, cs);
 
 /// The registered handlers. Entry code calls `system_call` and `thread_start` in place.
@@ -212,11 +212,22 @@ extern "C" fn trap_common() {
 /// The entry point of a vector without an error code: pushes zero instead.
 #[unsafe(naked)]
 pub(super) extern "C" fn stub<const VECTOR: u8>() {
-    naked_asm!("push 0", "push {vector}", "jmp {common}", vector = const VECTOR as u64, common = sym trap_common)
+    naked_asm!(
+        "push 0",
+        "push {vector}",
+        "jmp {common}",
+        vector = const VECTOR as u64,
+        common = sym trap_common,
+    )
 }
 
 /// The entry point of a vector for which the CPU pushes an error code.
 #[unsafe(naked)]
 pub(super) extern "C" fn stub_with_code<const VECTOR: u8>() {
-    naked_asm!("push {vector}", "jmp {common}", vector = const VECTOR as u64, common = sym trap_common)
+    naked_asm!(
+        "push {vector}",
+        "jmp {common}",
+        vector = const VECTOR as u64,
+        common = sym trap_common,
+    )
 }

@@ -48,7 +48,13 @@ pub(super) unsafe fn start() {
     // SAFETY: the CPU has XSAVE and these features. From now on, the state of all of them is saved.
     unsafe {
         Cr4::update(|flags| flags.insert(Cr4Flags::OSXSAVE));
-        asm!("xsetbv", in("ecx") 0, in("eax") features as u32, in("edx") (features >> 32) as u32, options(nomem, nostack, preserves_flags));
+        asm!(
+            "xsetbv",
+            in("ecx") 0,
+            in("eax") features as u32,
+            in("edx") (features >> 32) as u32,
+            options(nomem, nostack, preserves_flags)
+        );
     }
     FEATURES.store(features, Ordering::Relaxed);
     STATE_BYTES.store(__cpuid_count(13, 0).ebx as usize, Ordering::Relaxed);
@@ -136,7 +142,13 @@ impl FpuState {
             if features == 0 {
                 asm!("fxsave64 [{}]", in(reg) self.0.as_ptr(), options(nostack, preserves_flags));
             } else {
-                asm!("xsave64 [{}]", in(reg) self.0.as_ptr(), in("eax") features as u32, in("edx") (features >> 32) as u32, options(nostack, preserves_flags));
+                asm!(
+                    "xsave64 [{}]",
+                    in(reg) self.0.as_ptr(),
+                    in("eax") features as u32,
+                    in("edx") (features >> 32) as u32,
+                    options(nostack, preserves_flags)
+                );
             }
         }
     }
@@ -147,9 +159,19 @@ impl FpuState {
         // SAFETY: the image was written by `initial` or `save`, or checked by `load`.
         unsafe {
             if features == 0 {
-                asm!("fxrstor64 [{}]", in(reg) self.0.as_ptr(), options(nostack, preserves_flags, readonly));
+                asm!(
+                    "fxrstor64 [{}]",
+                    in(reg) self.0.as_ptr(),
+                    options(nostack, preserves_flags, readonly)
+                );
             } else {
-                asm!("xrstor64 [{}]", in(reg) self.0.as_ptr(), in("eax") features as u32, in("edx") (features >> 32) as u32, options(nostack, preserves_flags, readonly));
+                asm!(
+                    "xrstor64 [{}]",
+                    in(reg) self.0.as_ptr(),
+                    in("eax") features as u32,
+                    in("edx") (features >> 32) as u32,
+                    options(nostack, preserves_flags, readonly)
+                );
             }
         }
     }

@@ -18,7 +18,7 @@ pub(super) fn exit(code: u32) -> ! {
     }
 }
 
-/// Powers off.
+/// Powers the machine off.
 pub fn off() -> ! {
     exit(OFF)
 }

@@ -41,8 +41,8 @@ fn open(port: SerialPort) -> Option<Uart> {
         SerialPort::Log => 0x2f8,
         SerialPort::Control => 0x3e8,
     };
-    // SAFETY: the standard I/O ports of a PC's serial ports, used only in this module. They touch no
-    // memory.
+    // SAFETY: the standard I/O ports of a PC's serial ports, used only in this module. They touch
+    // no memory.
     unsafe { Uart::new_port(base) }.ok()
 }
 

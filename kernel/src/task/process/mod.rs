@@ -1,7 +1,7 @@
 //! A process: the state that its threads share.
 //!
-//! Process and thread refer to each other: a thread keeps its process alive, and a process lists its
-//! threads to signal and end them. So both are in this folder.
+//! Process and thread refer to each other: a thread keeps its process alive, and a process lists
+//! its threads to signal and end them. Therefore both are in this folder.
 
 pub mod thread;
 
@@ -58,7 +58,7 @@ pub struct State {
     pub news: Option<News>,
 }
 
-/// A process.
+/// A process, alive or a zombie.
 pub struct Process {
     /// Its number; never reused.
     pub pid: u32,
@@ -97,7 +97,7 @@ pub struct Process {
 
 /// The state that a new process shares with its parent or gets as a copy.
 pub struct Inheritance {
-    /// Descriptor table.
+    /// The descriptor table.
     pub files: Arc<Mutex<FdTable, rank::Descriptors>>,
     /// Working directory and umask.
     pub context: Arc<Mutex<FileContext, rank::FileContext>>,

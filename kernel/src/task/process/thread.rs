@@ -22,7 +22,7 @@ pub enum RunState {
     Ready,
     /// Waiting for a wake-up.
     Blocked,
-    /// Ended.
+    /// Ended; it never runs again.
     Dead,
 }
 
@@ -58,7 +58,7 @@ struct Machine {
     gs_base: u64,
 }
 
-/// A thread.
+/// A thread of a process.
 pub struct Thread {
     /// Its number; never reused.
     pub tid: u32,
@@ -93,11 +93,11 @@ pub struct Beginning {
     pub registers: Registers,
     /// FS base: thread-local storage.
     pub fs_base: u64,
-    /// GS base.
+    /// The GS base.
     pub gs_base: u64,
     /// Floating-point state.
     pub fpu: FpuState,
-    /// Blocked signals.
+    /// The signal mask.
     pub blocked: SignalSet,
 }
 

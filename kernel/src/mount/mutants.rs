@@ -75,7 +75,7 @@ pub(super) fn read_each_buffer(
 }
 
 /// R1: replaces the fragments by bytes of the live file.
-#[cfg(feature = "mutants")]
+#[inline]
 pub(super) fn live_fragments(
     file: &ServerFile,
     offset: FileOffset,
@@ -97,18 +97,8 @@ pub(super) fn live_fragments(
     Ok(())
 }
 
-#[cfg(not(feature = "mutants"))]
-#[inline(always)]
-pub(super) fn live_fragments(
-    _: &ServerFile,
-    _: FileOffset,
-    _: &mut SnapshotReply,
-) -> Result<(), Errno> {
-    Ok(())
-}
-
 /// R3: zeros the rest of the last page.
-#[cfg(feature = "mutants")]
+#[inline]
 pub(super) fn zero_past_end(
     io: &Io<'_>,
     to: &mut UserBuffers,
@@ -122,27 +112,11 @@ pub(super) fn zero_past_end(
     }
 }
 
-#[cfg(not(feature = "mutants"))]
-#[inline(always)]
-pub(super) fn zero_past_end(
-    _: &Io<'_>,
-    _: &mut UserBuffers,
-    _: UserSlice,
-    _: foundation::ByteCount,
-) {
-}
-
 /// W8: write-protects pages after the server has their bytes. Returns whether that failed.
-#[cfg(feature = "mutants")]
+#[inline]
 pub(super) fn late_protect(gathered: &mut [Gathered], space: &Space) -> bool {
     active(Mutant::LateProtect)
         && gathered.iter_mut().any(|pages| pages.protect_late(space).is_err())
-}
-
-#[cfg(not(feature = "mutants"))]
-#[inline(always)]
-pub(super) fn late_protect(_: &mut [Gathered], _: &Space) -> bool {
-    false
 }
 
 /// W8: the snapshot of a write's result is never closed.

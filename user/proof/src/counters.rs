@@ -1,24 +1,24 @@
-//! The kernel's counters of laziness, where there are any: `/proc/lazy`, lines of `name: value`.
+//! The kernel's counters in `/proc/lazy`: lines of `name: value`.
 
 use user::prelude::*;
 
-/// A reading of all counters.
+/// The values of all counters at one moment.
 #[derive(Clone, Default)]
 pub struct Counters(Vec<(String, u64)>);
 
 impl Counters {
-    /// Reads them; empty on a kernel that has none.
+    /// Reads the counters. Empty on a kernel that has none.
     pub fn now() -> Counters {
         user::io::read_file(b"/proc/lazy").map(|text| Counters::parse(&text)).unwrap_or_default()
     }
 
-    /// Reads what the file servers count: bytes rescued, elided and cloned. Apart from the rest,
-    /// since it costs each of them a message.
+    /// Reads the file servers' counters: bytes rescued, elided and cloned. They are separate, since
+    /// reading them costs one message per server.
     pub fn of_servers() -> Counters {
         user::io::read_file(b"/proc/servers").map(|text| Counters::parse(&text)).unwrap_or_default()
     }
 
-    /// Takes `name: value` lines apart, and leaves out what is not one.
+    /// Parses lines of `name: value`. Skips others.
     pub fn parse(text: &[u8]) -> Counters {
         let text = core::str::from_utf8(text).unwrap_or_default();
         let line = |line: &str| {
@@ -28,12 +28,12 @@ impl Counters {
         Counters(text.lines().filter_map(line).collect())
     }
 
-    /// One counter.
+    /// The value of one counter.
     pub fn get(&self, name: &str) -> Option<u64> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
 
-    /// How much each has grown since `earlier`, those that have not left out.
+    /// The growth of each counter since `earlier`, without those that did not grow.
     pub fn since(&self, earlier: &Counters) -> Vec<(&str, u64)> {
         let grown =
             |(name, value): &(String, u64)| value.wrapping_sub(earlier.get(name).unwrap_or(0));
@@ -44,12 +44,12 @@ impl Counters {
             .collect()
     }
 
-    /// Names and values.
+    /// All counters, with name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
 
-    /// Whether this kernel has none.
+    /// Whether the kernel has no counters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,8 +1,8 @@
-//! `first`: started in place of init, it tells how many ticks the machine took from its reset to
-//! the first program, and ends.
+//! `first`: runs in place of init, prints the time-stamp counter since the machine's reset, and
+//! powers off.
 //!
-//! For `cargo xtask bench`, whose clock counts instructions: the row `boot`. The few instructions
-//! of the runtime before it are counted too.
+//! `cargo xtask bench` uses it for the row `boot`, with a clock that counts instructions. The
+//! runtime's own start is included.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]

@@ -1,7 +1,7 @@
-//! The kernel's counters and knobs (E1, E3), where there are any.
+//! The kernel's counters and knobs (E1, E3).
 //!
-//! On Linux, which is the eager oracle, there is no `/proc/lazy`: every expectation about laziness
-//! then holds, and only the bytes count.
+//! Linux, the eager oracle, has no `/proc/lazy`. There all expectations about laziness hold, and
+//! only the bytes are checked.
 
 use crate::kit::{Named, Outcome};
 use crate::{check, check_eq};
@@ -16,16 +16,15 @@ pub fn present() -> bool {
     sys::access(SYSTEM.as_bytes(), 0).is_ok()
 }
 
-/// Touches every page of this program, which is itself loaded lazily: from now on only what the
-/// tests do shows in the counters.
+/// Touches every page of this program, which itself is loaded lazily: afterwards the counters show
+/// only what the tests do.
 pub fn load_program() {
     #[cfg(target_os = "none")]
     {
         unsafe extern "C" {
             static __executable_start: u8;
         }
-        // The ELF header is the program's first page; there may be pages between segments that are
-        // not mapped.
+        // The ELF header is in the program's first page. Pages between segments may be unmapped.
         const LOAD: u32 = 1;
         const HEADER_BYTES: usize = 56;
         let start = &raw const __executable_start as usize;
@@ -51,7 +50,7 @@ pub fn load_program() {
     }
 }
 
-/// A small generated file, whole.
+/// Reads a small generated file.
 pub fn read_text(path: &str) -> Outcome<String> {
     let fd = sys::open(path.as_bytes(), abi::O_RDONLY, 0).named(path)?;
     let mut text = vec![0; 16 << 10];
@@ -70,12 +69,12 @@ pub fn value(text: &str, name: &str) -> Outcome<i64> {
     number.parse().map_err(|_| format!("`{name}` is no number: {value}"))
 }
 
-/// Counters at one moment, to tell later what happened since.
+/// The counters at one moment, to measure their growth since.
 pub struct Meter {
     texts: Option<[String; 2]>,
 }
 
-/// Whose counter.
+/// Whose counter to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
     Own = 0,
@@ -96,17 +95,17 @@ impl Meter {
         Ok(Some(now - value(&texts[whose as usize], name)?))
     }
 
-    /// By how much a counter of this process has grown; nothing on Linux.
+    /// The growth of a counter of this process; `None` on Linux.
     pub fn own(&self, name: &str) -> Outcome<Option<i64>> {
         self.grown(Whose::Own, name)
     }
 
-    /// By how much a counter of the whole system has grown; nothing on Linux.
+    /// The growth of a counter of the whole system; `None` on Linux.
     pub fn system(&self, name: &str) -> Outcome<Option<i64>> {
         self.grown(Whose::System, name)
     }
 
-    /// This process's counter must have grown by so much.
+    /// Fails unless this process's counter has grown by exactly `expected`.
     pub fn expect(&self, name: &str, expected: i64) -> Outcome {
         if let Some(grown) = self.own(name)? {
             check_eq!(grown, expected, "growth of {name}");
@@ -114,7 +113,7 @@ impl Meter {
         Ok(())
     }
 
-    /// This process's counter must have grown by so much at least.
+    /// Fails unless this process's counter has grown by at least `least`.
     pub fn expect_least(&self, name: &str, least: i64) -> Outcome {
         if let Some(grown) = self.own(name)? {
             check!(grown >= least, "growth of {name}: got {grown}, expected {least} or more");
@@ -122,12 +121,12 @@ impl Meter {
         Ok(())
     }
 
-    /// The whole system's counter must have grown by so much.
+    /// Fails unless the whole system's counter has grown by exactly `expected`.
     pub fn expect_system(&self, name: &str, expected: i64) -> Outcome {
         self.expect_system_within(name, expected, expected)
     }
 
-    /// The whole system's counter must have grown by something between these.
+    /// Fails unless the whole system's counter has grown by `least` to `most`.
     pub fn expect_system_within(&self, name: &str, least: i64, most: i64) -> Outcome {
         if let Some(grown) = self.system(name)? {
             check!(
@@ -139,14 +138,14 @@ impl Meter {
     }
 }
 
-/// A knob turned for as long as this lives.
+/// A changed knob. Dropping it restores the old value.
 pub struct Knob {
     path: String,
     before: Option<String>,
 }
 
 impl Knob {
-    /// Turns the system's knob; nothing happens on Linux.
+    /// Sets a knob of the system. Does nothing on Linux.
     pub fn set(name: &str, value: u64) -> Outcome<Self> {
         let path = format!("/proc/sys/lazy/{name}");
         let before = if present() { Some(read_text(&path)?) } else { None };
@@ -158,7 +157,7 @@ impl Knob {
     }
 }
 
-/// Turns both knobs of how many pages a fault brings: at random, and in order.
+/// Sets both knobs that limit the pages brought by one fault: at random and in sequence.
 pub fn fault_around(pages: u64) -> Outcome<[Knob; 2]> {
     Ok([Knob::set("fault_around", pages)?, Knob::set("fault_around_max", pages)?])
 }

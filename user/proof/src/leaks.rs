@@ -1,9 +1,9 @@
-//! `leaks COMMAND [ARGUMENT…]`: runs a program, and fails where it left something behind.
+//! `leaks COMMAND [ARGUMENT…]`: runs a program and fails if it leaked a resource.
 //!
-//! `/proc/kept` tells how much there is of everything that programs must give back: frames,
-//! snapshots, rescued pages, handles, descriptors, requests in flight, processes. It is read before
-//! and after; what only the cache holds is dropped first. Every line has to be what it was. On a
-//! kernel without that file the command just runs.
+//! `/proc/kept` counts every resource that programs must release: frames, snapshots, rescued pages,
+//! handles, descriptors, requests in flight, processes. It is read before and after the command,
+//! without what only the cache holds. All lines must be equal. On a kernel without that file the
+//! command just runs.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -16,16 +16,16 @@ program!(run);
 const KEPT: &[u8] = b"/proc/kept";
 const DROP_CACHES: &[u8] = b"/proc/sys/lazy/drop_caches";
 
-/// Looks at what is kept, at most, until it is what it was: what was killed goes only when it is
-/// next scheduled, and what it held goes after it.
+/// The maximum number of reads until the counts are equal: a killed process ends only when it is
+/// next scheduled, and releases its resources after that.
 const LOOKS: usize = 2000;
 
 /// Children of the warm-up.
 const WARM_PROCESSES: usize = 8;
 
-/// Bytes by which the kernel's heap may have grown after the first run: lists keep the room that
-/// they once needed (threads at once, messages on their way). Where it is more, the command runs
-/// again: what is kept for good is not kept again, but what is lost is lost again.
+/// Bytes by which the kernel's heap may grow in the first run: lists keep the capacity that they
+/// once needed (threads at once, messages in flight). If it grows more, the command runs again:
+/// such capacity does not grow again, a leak does.
 const HEAP_SLACK_BYTES: u64 = 1024;
 
 fn run(args: &Args) -> i32 {
@@ -47,13 +47,14 @@ fn run(args: &Args) -> i32 {
     }
 }
 
-/// A line of `/proc/kept` that is not what it was.
+/// A line of `/proc/kept` that has changed.
 struct Left {
     is_heap: bool,
     text: String,
 }
 
-/// The command's status, unless there is something to complain about.
+/// Prints the changed lines. Returns the command's status, or 1 if that is 0 and a line has
+/// changed.
 fn conclude((status, left): (i32, Vec<Left>)) -> i32 {
     for line in &left {
         eprintln!("leaks: {}", line.text);
@@ -61,8 +62,8 @@ fn conclude((status, left): (i32, Vec<Left>)) -> i32 {
     if status == 0 && !left.is_empty() { 1 } else { status }
 }
 
-/// Processes at once, messages and page-ins: what every command has some of. It also loads the
-/// pages of this program that later looks need.
+/// Runs what every command does: several processes at once, messages, page-ins. It also loads the
+/// pages of this program that later reads of `/proc/kept` need.
 fn warm_up() {
     let read = || {
         let mut pages = user::pages::Pages::new(64 * user::pages::PAGE_BYTES)?;
@@ -91,7 +92,7 @@ fn warm_up() {
     kept();
 }
 
-/// Runs the command; its status, and what is not as it was. An error is the status to end with.
+/// Runs the command. Returns its status and the changed lines; the error is an exit status.
 fn run_once(command: &[&'static [u8]]) -> core::result::Result<(i32, Vec<Left>), i32> {
     let before = kept();
     let child = match sys::fork() {
@@ -117,7 +118,7 @@ fn become_command(command: &[&'static [u8]]) -> i32 {
     user::launch::failure_status(failure)
 }
 
-/// What is kept now, caches apart.
+/// The current counts, without caches.
 fn kept() -> Counters {
     if let Ok(fd) = sys::open(DROP_CACHES, sys::abi::O_WRONLY, 0) {
         let _ = (sys::write(fd, b"1"), sys::close(fd));
@@ -125,7 +126,7 @@ fn kept() -> Counters {
     user::io::read_file(KEPT).map(|text| Counters::parse(&text)).unwrap_or_default()
 }
 
-/// The lines that are not as they were.
+/// The lines that have changed.
 fn differences(before: &Counters, after: &Counters) -> Vec<Left> {
     let line = |(name, old): (&str, u64)| {
         let (new, is_heap) = (after.get(name).unwrap_or(0), name == "heap_bytes");

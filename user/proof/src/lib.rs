@@ -1,6 +1,6 @@
-//! What the programs that prove, measure and show Sloth share: one test kit ([`kit`], [`lazy`],
-//! [`os`], [`thread`]), the registry of tests ([`registry`]), the kernel's counters ([`counters`]),
-//! and reproducible random numbers ([`random`]).
+//! The library of the programs that test, measure and demonstrate Sloth: the test kit ([`kit`],
+//! [`lazy`], [`os`], [`thread`]), the registry of tests ([`registry`]), the kernel's counters
+//! ([`counters`]), and reproducible random numbers ([`random`]).
 //!
 //! The programs:
 //!

@@ -1,8 +1,8 @@
-//! System calls as these tests need them: on addresses instead of slices.
+//! System calls for tests, on addresses instead of slices.
 //!
-//! What lies at the addresses changes under the tests' feet, is not there at all, or is not theirs;
-//! a Rust reference to it would be a lie. So everything here takes numbers, and hostile ones are
-//! welcome: the kernel has to check them. Ordinary calls are `user::sys`'s.
+//! The memory at these addresses may change concurrently, be unmapped, or belong to others, so Rust
+//! references to it would be unsound. Hence everything here takes numbers, invalid ones included:
+//! the kernel must check them. Ordinary calls are in `user::sys`.
 
 use user::alloc::format;
 use user::errno::Errno;
@@ -12,8 +12,8 @@ use user::sys::{self, Fd, Result, abi};
 pub fn raw(number: u32, given: &[usize]) -> Result<usize> {
     let mut arguments = [0; 6];
     arguments[..given.len()].copy_from_slice(given);
-    // SAFETY: the tests name only memory that they own and look at through `kit::Buffer` alone, or
-    // memory that nobody owns.
+    // SAFETY: tests name only memory that they own and access only through `kit::Buffer`, or memory
+    // that is not mapped.
     sys::check(unsafe { sys::syscall(number, arguments) })
 }
 
@@ -22,7 +22,7 @@ pub fn open(path: &str) -> Result<Fd> {
     sys::open(path.as_bytes(), abi::O_RDWR, 0)
 }
 
-/// open(2) for reading and writing, making the file or emptying it.
+/// open(2) for reading and writing, with creation and truncation.
 pub fn create(path: &str) -> Result<Fd> {
     sys::open(path.as_bytes(), abi::O_RDWR | abi::O_CREAT | abi::O_TRUNC, 0o644)
 }
@@ -47,12 +47,12 @@ pub fn pwrite(fd: Fd, addr: usize, length: usize, offset: u64) -> Result<usize> 
     raw(abi::__NR_pwrite64, &[fd.argument(), addr, length, offset as usize])
 }
 
-/// readv(2) into (address, length) pairs.
+/// readv(2) into (address, length) entries.
 pub fn readv(fd: Fd, parts: &[[usize; 2]]) -> Result<usize> {
     raw(abi::__NR_readv, &[fd.argument(), parts.as_ptr() as usize, parts.len()])
 }
 
-/// writev(2) from (address, length) pairs.
+/// writev(2) from (address, length) entries.
 pub fn writev(fd: Fd, parts: &[[usize; 2]]) -> Result<usize> {
     raw(abi::__NR_writev, &[fd.argument(), parts.as_ptr() as usize, parts.len()])
 }
@@ -62,7 +62,7 @@ pub fn sync(fd: Fd) -> Result<()> {
     raw(abi::__NR_fsync, &[fd.argument()]).map(drop)
 }
 
-/// Moves the file offset.
+/// Sets the file offset.
 pub fn seek(fd: Fd, offset: u64) -> Result<u64> {
     sys::lseek(fd, offset as i64, abi::SEEK_SET)
 }
@@ -72,7 +72,7 @@ pub fn position(fd: Fd) -> Result<u64> {
     sys::lseek(fd, 0, abi::SEEK_CUR)
 }
 
-/// Makes a range of a file a hole.
+/// Punches a hole.
 pub fn punch_hole(fd: Fd, offset: u64, length: u64) -> Result<()> {
     const PUNCH_HOLE_KEEP_SIZE: usize = 3;
     raw(
@@ -101,23 +101,23 @@ pub fn mprotect(addr: usize, length: usize, protection: u32) -> Result<()> {
     raw(abi::__NR_mprotect, &[addr, length, protection as usize]).map(drop)
 }
 
-/// mremap(2), to wherever there is room.
+/// mremap(2) to an address that the kernel chooses.
 pub fn mremap(addr: usize, old: usize, new: usize) -> Result<usize> {
     raw(abi::__NR_mremap, &[addr, old, new, abi::MREMAP_MAYMOVE as usize])
 }
 
-/// mremap(2), to a place that is told.
+/// mremap(2) to a given address.
 pub fn mremap_to(addr: usize, old: usize, new: usize, to: usize) -> Result<usize> {
     raw(abi::__NR_mremap, &[addr, old, new, (abi::MREMAP_MAYMOVE | abi::MREMAP_FIXED) as usize, to])
 }
 
-/// A pair of connected sockets that keep message borders.
+/// Two connected sockets that preserve message boundaries.
 pub fn socket_pair() -> Result<[Fd; 2]> {
     const SOCK_SEQPACKET: u32 = 5;
     sys::socketpair(SOCK_SEQPACKET)
 }
 
-/// Declares this process a file server, for good.
+/// Marks this process as a file server, permanently.
 pub fn become_server() -> Result<()> {
     const PR_SET_IO_FLUSHER: u32 = 57;
     sys::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0).map(drop)
@@ -128,7 +128,7 @@ pub fn mount(fd: Fd, at: &str) -> Result<()> {
     sys::mount(b"none", at.as_bytes(), b"sloth", 0, format!("fd={fd}").as_bytes())
 }
 
-/// The same of one that is not trusted (X3).
+/// The same for an untrusted server (X3).
 pub fn mount_untrusted(fd: Fd, at: &str) -> Result<()> {
     sys::mount(b"none", at.as_bytes(), b"sloth", 0, format!("fd={fd},untrusted").as_bytes())
 }
@@ -139,7 +139,7 @@ pub fn unmount(at: &str) -> Result<()> {
     raw(abi::__NR_umount2, &[path.as_ptr() as usize, 0]).map(drop)
 }
 
-/// Free blocks of the store that a path lies on.
+/// Free blocks of the file system that a path is on.
 pub fn blocks_free(path: &str) -> Result<u64> {
     let path = format!("{path}\0");
     let mut figures = [0u64; 15];
@@ -147,7 +147,7 @@ pub fn blocks_free(path: &str) -> Result<u64> {
     Ok(figures[3])
 }
 
-/// Waits until one of the descriptors can be read from, or its other end is closed; tells which.
+/// Waits until one of the descriptors is readable or its other end is closed. Returns which.
 pub fn readable(fds: [Fd; 2]) -> Result<[bool; 2]> {
     let mut entries =
         fds.map(|fd| abi::pollfd { fd: fd.0, events: abi::POLLIN as i16, revents: 0 });
@@ -155,13 +155,13 @@ pub fn readable(fds: [Fd; 2]) -> Result<[bool; 2]> {
     Ok(entries.map(|entry| entry.revents != 0))
 }
 
-/// Waits while a word of memory has a value.
+/// Waits while a word of memory has `value`.
 pub fn futex_wait(word: usize, value: u32) {
-    // Any error means: look again, which the caller does anyway.
+    // After an error the caller checks again, as after a wake-up.
     let _: core::result::Result<usize, Errno> = raw(abi::__NR_futex, &[word, 0, value as usize, 0]);
 }
 
-/// A thread's part of `_exit`.
+/// Ends the calling thread only.
 pub fn exit_thread() -> ! {
     loop {
         let _: core::result::Result<usize, Errno> = raw(abi::__NR_exit, &[0]);

@@ -1,6 +1,7 @@
-//! `profit NAME COMMAND…`: runs a program with nothing cached and its output dropped, and prints
-//! what its reads asked for, what moved for it, and what it took: `profit NAME asked moved messages
-//! nanoseconds status`. Nanoseconds are instructions where the clock counts them (`--icount`).
+//! `profit NAME COMMAND…`: runs a program with cold caches and its output discarded, and prints the
+//! bytes that its reads requested, the bytes and messages moved, and the time: `profit NAME asked
+//! moved messages nanoseconds status`. A nanosecond is one instruction where the clock counts these
+//! (`--icount`).
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -18,7 +19,7 @@ fn run(args: &Args) -> i32 {
     if command.is_empty() {
         return usage();
     }
-    // Servers have what they have; what the kernel keeps of it goes.
+    // Drops the kernel's caches. The servers' memory stays.
     let dropped = sys::open(b"/proc/sys/lazy/drop_caches", abi::O_WRONLY, 0)
         .and_then(|fd| sys::write_all(fd, b"1").and(sys::close(fd)));
     if let Err(error) = dropped {
@@ -46,7 +47,7 @@ fn run(args: &Args) -> i32 {
     0
 }
 
-/// Runs the program to its end, and says how that was.
+/// Runs the program until it ends. Returns its exit status.
 fn measured(command: &[&[u8]]) -> Result<i32> {
     if let Some(child) = sys::fork()? {
         let status = sys::wait_for(child)?;

@@ -1,17 +1,16 @@
-//! `ptyrun STEPS PROGRAM [ARGUMENT…]`: runs a program at a terminal of its own, types at it, and
-//! looks at what it shows. The same on Linux and on Sloth.
+//! `ptyrun STEPS PROGRAM [ARGUMENT…]`: runs a program at a pseudo-terminal, types input and checks
+//! its output, equally on Linux and on Sloth.
 //!
-//! Each line of the file STEPS is a step, with `\r`, `\e`, `\\` and `\xHH` for what cannot stand
-//! there:
+//! Each line of the file STEPS is a step, with the escapes `\r`, `\e`, `\\` and `\xHH`:
 //!
-//! - `type TEXT` types it.
-//! - `see TEXT` waits until it has been shown, after what was waited for before. What was typed is
-//!   shown too: look for what it cannot be mistaken for.
-//! - `size ROWS COLUMNS` changes the terminal's size, which is 24 by 80 at first.
-//! - `hangup` takes the terminal away.
+//! - `type TEXT` types the text.
+//! - `see TEXT` waits until the text is shown, after the text of the step before. Typed text is
+//! echoed, too: choose a text that differs from it.
+//! - `size ROWS COLUMNS` sets the terminal's size, initially 24 by 80.
+//! - `hangup` closes the master.
 //!
-//! After the last step the program has to end. Says with what status it did; where a step cannot be
-//! taken, what was on the screen, and ends with 1.
+//! After the last step the program must end. Prints its exit status; if a step fails, prints the
+//! screen and ends with 1.
 
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
@@ -22,9 +21,9 @@ use user::sys::{Window, abi};
 
 program!(run);
 
-/// How long nothing may happen before the program counts as hanging.
+/// Milliseconds without output after which the program counts as hanging.
 const PATIENCE_MS: usize = 60_000;
-/// Bytes of the screen that are told where something is missed.
+/// Bytes of the screen that are printed when a step fails.
 const TOLD_BYTES: usize = 2000;
 
 enum Step {
@@ -97,7 +96,7 @@ fn unescape(mut text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Takes the steps and waits for the program's end; the status of all.
+/// Runs the steps and waits for the program's end. Returns the exit status.
 fn play(screen: &mut Screen, steps: &[Step]) -> Result<i32> {
     for (index, step) in steps.iter().enumerate() {
         if !screen.take(step)? {
@@ -113,14 +112,14 @@ fn play(screen: &mut Screen, steps: &[Step]) -> Result<i32> {
     Ok(0)
 }
 
-/// What the program shows.
+/// The program's output.
 struct Screen {
     master: Option<Fd>,
     program: i32,
     text: Vec<u8>,
-    /// How much of the text has been matched.
+    /// The offset up to which the output has been matched.
     seen: usize,
-    /// Nothing happened for too long.
+    /// Whether the program showed nothing for too long.
     is_late: bool,
 }
 
@@ -133,7 +132,7 @@ impl Screen {
         Ok(Screen { master: Some(master), program, text: Vec::new(), seen: 0, is_late: false })
     }
 
-    /// Takes one step; false if it cannot be taken.
+    /// Runs one step. Returns false if it fails.
     fn take(&mut self, step: &Step) -> Result<bool> {
         let Some(master) = self.master else { return Ok(false) };
         match step {
@@ -161,7 +160,7 @@ impl Screen {
         found.is_some()
     }
 
-    /// Reads what is shown next; false at the end, or when nothing comes any more.
+    /// Reads the next output. Returns false at its end, or after a time-out.
     fn read(&mut self) -> Result<bool> {
         let Some(master) = self.master else { return Ok(false) };
         let mut entry = abi::pollfd { fd: master.0, events: abi::POLLIN as i16, revents: 0 };
@@ -179,7 +178,7 @@ impl Screen {
                 self.text.extend_from_slice(buffer.get(..count).unwrap_or_default());
                 Ok(count > 0)
             }
-            // The last program has closed it.
+            // The last program has closed the slave.
             Err(Errno::EIO) => Ok(false),
             Err(error) => Err(error),
         }
@@ -188,14 +187,14 @@ impl Screen {
     fn give_up(&mut self, why: &str) -> Result<i32> {
         let shown = self.text.get(self.text.len().saturating_sub(TOLD_BYTES)..).unwrap_or_default();
         println!("ptyrun: {why}\n--- screen\n{}", shown.escape_ascii());
-        // Its terminal's end is its own, as a rule; this is for the exception.
+        // The child normally ends with its terminal; this is for the exception.
         let _ = (self.master.take().map(sys::close), sys::kill(self.program, abi::SIGKILL as i32));
         sys::wait_for(self.program)?;
         Ok(1)
     }
 }
 
-/// In the child: the leader of a session at the terminal. Never returns but on failure.
+/// Runs in the child: becomes session leader at the terminal. Returns only if that or execve fails.
 fn become_program(terminal: &[u8], command: &[&[u8]]) -> i32 {
     let start = || -> Result<()> {
         sys::setsid()?;

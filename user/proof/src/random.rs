@@ -1,5 +1,5 @@
-//! Numbers that look random and follow from a seed and a position: SplitMix64 (Steele, Lea and
-//! Flood, 2014).
+//! Reproducible random numbers from a seed and a position: SplitMix64 (Steele, Lea and Flood,
+//! 2014).
 
 /// The number at `index` of the sequence that belongs to `seed`.
 pub fn at(seed: u64, index: u64) -> u64 {
@@ -9,7 +9,7 @@ pub fn at(seed: u64, index: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The sequence, one number after the other.
+/// The sequence of a seed.
 pub struct Random {
     seed: u64,
     index: u64,
@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// Fills `bytes` with what stands at `offset` in an endless file of random bytes.
+/// Fills `bytes` with the bytes at `offset` of an endless random file.
 pub fn fill(seed: u64, offset: u64, bytes: &mut [u8]) {
     for (position, byte) in (offset..).zip(bytes) {
         *byte = at(seed, position / 8).to_le_bytes()[(position % 8) as usize];

@@ -13,7 +13,7 @@ use crate::kit::Outcome;
 /// A test that runs in a machine of its own.
 #[derive(Clone, Copy)]
 pub struct Test {
-    /// The function's name. That of a rule's test begins with the rule.
+    /// The function's name. The name of a rule's test begins with the rule.
     pub name: &'static str,
     /// The function's documentation; its first paragraph says what is proved.
     pub doc: &'static str,
@@ -21,19 +21,19 @@ pub struct Test {
     pub run: fn() -> Outcome,
     /// The machine's memory, in MiB.
     pub memory_mib: u32,
-    /// Seconds until it counts as hanging.
+    /// Seconds until the machine is stopped.
     pub timeout_s: u32,
-    /// Whether it runs only with `--long`, since it takes minutes.
+    /// Whether it takes minutes and runs only with `--long`.
     pub long: bool,
     /// The mutants that must make it fail.
     pub mutants: &'static [Mutant],
-    /// The lines that the kernel's log must have on traced reads, in which `*` matches anything.
-    /// Empty where the log does not matter.
+    /// The lines on traced reads that the kernel's log must contain; `*` matches anything. Empty if
+    /// the log does not matter.
     pub log: &'static [&'static str],
 }
 
 impl Test {
-    /// What holds unless the test's attribute says otherwise.
+    /// The values of the fields that the attribute does not set.
     pub const DEFAULT: Self = Self {
         name: "",
         doc: "",
@@ -51,8 +51,8 @@ impl Test {
         lines.collect::<Vec<_>>().join(" ")
     }
 
-    /// The test as a line of JSON, as xtask reads it. Debug output of strings is JSON as long as
-    /// they hold printable characters only.
+    /// The test as one line of JSON. The debug format of strings is JSON if they contain printable
+    /// characters only.
     fn json(&self) -> String {
         let Self { name, memory_mib, timeout_s, long, log, .. } = self;
         let mutants: Vec<&str> = self.mutants.iter().map(|mutant| mutant.name()).collect();
@@ -64,11 +64,11 @@ impl Test {
     }
 }
 
-/// All tests of this program, in no order.
+/// All tests of this program, in undefined order.
 #[distributed_slice]
 pub static TESTS: [Test];
 
-/// All tests of this program, by name.
+/// All tests of this program, sorted by name.
 pub fn sorted() -> Vec<&'static Test> {
     let mut tests: Vec<&Test> = TESTS.iter().collect();
     tests.sort_unstable_by_key(|test| test.name);
@@ -80,7 +80,7 @@ pub fn find(name: &[u8]) -> Option<&'static Test> {
     TESTS.iter().find(|test| test.name.as_bytes() == name)
 }
 
-/// Prints a line of JSON for each test; the exit status.
+/// Prints one line of JSON for each test. Returns the exit status.
 pub fn list(program: &str) -> i32 {
     let mut out = Out::standard();
     for test in sorted() {

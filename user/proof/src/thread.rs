@@ -1,7 +1,7 @@
-//! Threads that share everything: clone(2) with a stack of its own, and no more.
+//! Threads that share everything: clone(2) with a stack, and no more.
 //!
-//! There is no thread-local storage behind them. On a Linux host built with `std`, a thread's body
-//! must therefore not allocate, print or panic; it works on atomics and system calls.
+//! They have no thread-local storage. On a Linux host with `std`, a thread's body must therefore
+//! not allocate, print or panic; it uses atomics and system calls only.
 
 use crate::kit::{Named, Outcome};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -9,10 +9,10 @@ use sys::abi;
 use user::pages::Pages;
 use user::prelude::*;
 
-/// A thread's stack. Its lowest word is where the kernel says that the thread has ended.
+/// Bytes of a thread's stack. The kernel clears the lowest word when the thread ends.
 const STACK_BYTES: usize = 64 << 10;
 
-/// What a thread runs.
+/// The body of a thread.
 pub type Body = extern "C" fn(usize);
 
 /// A thread, joined when dropped.
@@ -22,7 +22,7 @@ pub struct Thread {
 
 #[unsafe(naked)]
 unsafe extern "C" fn clone_thread(flags: usize, stack_top: *mut usize, ended: *const u32) -> isize {
-    // The child finds its body and argument on its stack, and never comes back.
+    // The child pops its body and argument from its stack and does not return.
     core::arch::naked_asm!(
         "mov r10, rdx",
         "xor edx, edx",
@@ -57,8 +57,8 @@ impl Thread {
             | abi::CLONE_CHILD_CLEARTID;
         let ended = stack.as_mut_ptr();
         let top = ended as usize + STACK_BYTES - 16;
-        // SAFETY: both words and the flag lie inside the fresh stack; the thread uses nothing else,
-        // and the stack lives until it has ended.
+        // SAFETY: both words and the flag lie in the new stack, which only the thread uses and
+        // which lives until the thread has ended.
         let result = unsafe {
             let top = top as *mut usize;
             top.write(body as *const () as usize);
@@ -76,8 +76,8 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: the kernel clears this word when the thread ends; it lies in the stack, which is
-        // still there.
+        // SAFETY: the kernel clears this word when the thread ends; the stack that contains it
+        // still exists.
         let ended = unsafe { AtomicU32::from_ptr(self.stack.as_mut_ptr().cast()) };
         while ended.load(Ordering::Acquire) != 0 {
             let (wait, word) = (abi::FUTEX_WAIT as usize, core::ptr::from_ref(ended) as usize);

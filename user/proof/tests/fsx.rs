@@ -1,5 +1,5 @@
-//! The file-system exerciser on the host: it has to agree with Linux before anybody believes it
-//! elsewhere.
+//! The file-system exerciser on the host: it must succeed on Linux before its results elsewhere
+//! count.
 
 use std::process::Command;
 

@@ -1,10 +1,10 @@
-//! The guest's tests on the host: Linux is the oracle of what a system call does.
+//! The guest's tests on the host: Linux is the oracle for system calls.
 //!
-//! A test that fails here is a wrong test, whatever the guest's kernel makes of it.
+//! A test that fails here is wrong, whatever Sloth's kernel does.
 
 use std::process::Command;
 
-/// The value of a field in a line of the list, as it is written there.
+/// The raw value of a field in a line of the list.
 fn field<'a>(line: &'a str, name: &str) -> &'a str {
     let (_, value) = line.split_once(&format!("\"{name}\":")).expect("has the field");
     value.split(',').next().unwrap_or_default().trim_matches('"')

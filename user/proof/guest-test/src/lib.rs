@@ -4,10 +4,10 @@
 
 use proc_macro::{TokenStream, TokenTree};
 
-/// Registers a function `fn() -> Outcome` as a test of the program that it is compiled into.
+/// Registers a function `fn() -> Outcome` as a test of its program.
 ///
-/// The test has the function's name, and its documentation says what it proves. The attribute's
-/// arguments are fields of `proof::registry::Test` that differ from the default, for example
+/// The test has the function's name; the first paragraph of its documentation says what it proves.
+/// The arguments are fields of `proof::registry::Test` that differ from their defaults, for example
 /// `#[guest_test(memory_mib: 48, mutants: &[Mutant::SkipRescue])]`.
 #[proc_macro_attribute]
 pub fn guest_test(fields: TokenStream, item: TokenStream) -> TokenStream {

@@ -1,4 +1,4 @@
-//! Files that tests make, and what they hold.
+//! Test files and their contents.
 
 use super::memory::{Buffer, whole_pages};
 use super::pattern::fill;
@@ -8,34 +8,34 @@ use crate::{check, check_eq, ok, os};
 
 use user::prelude::*;
 
-/// The directory that tests make their files in.
+/// The directory for the tests' files.
 pub fn directory() -> String {
     format!("/tmp/rules-{}", sys::getpid())
 }
 
-/// A file made for a test, removed when dropped by the process that made it.
+/// A test's file. The process that made it removes it on drop.
 pub struct File {
-    /// Open for reading and writing.
+    /// A descriptor for reading and writing.
     pub fd: Fd,
-    /// Its name.
+    /// The file's path.
     pub path: String,
     maker: i32,
 }
 
 impl File {
-    /// A file of the pattern of a seed.
+    /// Makes a file with the pattern of a seed, `length` bytes long.
     pub fn make(name: &str, seed: u64, length: u64) -> Outcome<Self> {
         Self::make_in(&directory(), name, seed, length)
     }
 
-    /// The same in another directory, which is made where it is absent.
+    /// The same in another directory, which is made if necessary.
     pub fn make_in(directory: &str, name: &str, seed: u64, length: u64) -> Outcome<Self> {
         let file = Self::sparse_in(directory, name, 0)?;
         file.overwrite(seed, 0, length)?;
         Ok(file)
     }
 
-    /// A file that is one hole.
+    /// Makes a file that is one hole, `length` bytes long.
     pub fn sparse(name: &str, length: u64) -> Outcome<Self> {
         Self::sparse_in(&directory(), name, length)
     }
@@ -52,8 +52,8 @@ impl File {
         Ok(Self { fd, path, maker: sys::getpid() })
     }
 
-    /// Writes the pattern of a seed over a range: the byte at position p of the file becomes that
-    /// at position p of the pattern.
+    /// Overwrites a range with the pattern of a seed: byte p of the file becomes byte p of the
+    /// pattern.
     pub fn overwrite(&self, seed: u64, offset: u64, length: u64) -> Outcome {
         let mut chunk = vec![0; (length as usize).min(64 * PAGE)];
         let mut done = 0;
@@ -68,7 +68,7 @@ impl File {
         Ok(())
     }
 
-    /// Writes one byte all over a range, in one call.
+    /// Overwrites a range with one byte value, in one call.
     pub fn overwrite_bytes(&self, byte: u8, offset: u64, length: usize) -> Outcome {
         check_eq!(
             sys::pwrite(self.fd, &vec![byte; length], FileOffset(offset)).named("pwrite")?,
@@ -78,14 +78,14 @@ impl File {
         Ok(())
     }
 
-    /// Reads a range into a buffer; all of it must come.
+    /// Reads a range into a buffer. Fails if the read is short.
     pub fn read_into(&self, buffer: &Buffer, at: usize, length: usize, offset: u64) -> Outcome {
         let count = os::pread(self.fd, buffer.at(at), length, offset).named("pread")?;
         check_eq!(count, length, "bytes that pread gave");
         Ok(())
     }
 
-    /// Another open file description of it.
+    /// Opens another description of the file.
     pub fn reopen(&self) -> Outcome<Fd> {
         os::open(&self.path).named(&self.path)
     }
@@ -100,7 +100,7 @@ impl Drop for File {
     }
 }
 
-/// Reads a range into a buffer; where there is laziness, all whole pages of it must have become
+/// Reads a range into a buffer. On a lazy kernel, fails unless all its whole pages have become
 /// lazy.
 pub fn read_lazily(file: &File, buffer: &Buffer, at: usize, length: usize, offset: u64) -> Outcome {
     let meter = Meter::start()?;
@@ -109,7 +109,7 @@ pub fn read_lazily(file: &File, buffer: &Buffer, at: usize, length: usize, offse
     meter.expect("pages_lazy", whole_pages(buffer.at(at), length))
 }
 
-/// A file with this content, opened to read and write, its offset at 0.
+/// Makes a file with this content. Returns a descriptor for reading and writing, at offset 0.
 pub fn file(name: &[u8], content: &[u8]) -> Outcome<Fd> {
     let fd = ok!(sys::open(name, sys::abi::O_RDWR | sys::abi::O_CREAT | sys::abi::O_TRUNC, 0o644));
     ok!(sys::write_all(fd, content));
@@ -117,14 +117,14 @@ pub fn file(name: &[u8], content: &[u8]) -> Outcome<Fd> {
     Ok(fd)
 }
 
-/// What a file holds.
+/// The content of a file.
 pub fn content(name: &[u8]) -> Outcome<Vec<u8>> {
     Ok(ok!(user::io::read_file(name)))
 }
 
-/// Removes a directory with all that is in it.
+/// Removes a directory and everything in it.
 pub fn remove_tree(path: &[u8]) {
-    // A link goes itself, and never what it leads to.
+    // A symbolic link is removed itself, its target never.
     if sys::unlink(path).is_ok() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Memory to read into, and looks at what it holds.
+//! Buffers, and checks of their contents.
 
 use super::pattern::Content;
 use super::{Named, Outcome, PAGE};
@@ -7,14 +7,14 @@ use crate::os;
 use user::prelude::*;
 use user::sys::abi;
 
-/// Looks at every byte of a range of memory of this process. This touches its pages.
+/// Checks every byte of a range of this process's memory. Touches its pages.
 pub fn check_memory(addr: usize, length: usize, content: Content) -> Outcome {
     let mut expected = [0; PAGE];
     let mut done = 0;
     while done < length {
         let count = (PAGE - (addr + done) % PAGE).min(length - done);
         content.fill(&mut expected[..count], done as u64);
-        // SAFETY: the caller's mapping is there, and nothing writes to it while it is looked at.
+        // SAFETY: the caller's mapping exists, and nobody writes to it during the check.
         let got = unsafe { core::slice::from_raw_parts((addr + done) as *const u8, count) };
         if got != &expected[..count] {
             let bad =
@@ -32,8 +32,8 @@ pub fn check_memory(addr: usize, length: usize, content: Content) -> Outcome {
 
 /// Loads one byte.
 pub fn load(addr: usize) -> u8 {
-    // SAFETY: as for `check_memory`; where the page cannot be had, a signal is what the test is
-    // about.
+    // SAFETY: as for `check_memory`; where the page is not available, the signal is the test's
+    // subject.
     unsafe { (addr as *const u8).read_volatile() }
 }
 
@@ -43,19 +43,19 @@ pub fn store(addr: usize, byte: u8) {
     unsafe { (addr as *mut u8).write_volatile(byte) }
 }
 
-/// Memory to read into. Unmapped when dropped, as far as it is still there.
+/// A buffer. Drop unmaps what is still mapped of it.
 pub struct Buffer {
     addr: usize,
     length: usize,
 }
 
 impl Buffer {
-    /// Fresh private memory, a multiple of the page size.
+    /// Fresh private memory. The length is rounded up to whole pages.
     pub fn new(length: usize) -> Outcome<Self> {
         Self::with(length, abi::MAP_PRIVATE | abi::MAP_NORESERVE)
     }
 
-    /// Fresh memory that children share.
+    /// Fresh shared memory, which children share.
     pub fn shared(length: usize) -> Outcome<Self> {
         Self::with(length, abi::MAP_SHARED)
     }
@@ -66,48 +66,48 @@ impl Buffer {
         Ok(Self { addr, length })
     }
 
-    /// Private memory whose every byte was stored to.
+    /// Private memory that is stored to in full.
     pub fn filled(length: usize, content: Content) -> Outcome<Self> {
         let buffer = Self::new(length)?;
         buffer.put(0, buffer.length, content);
         Ok(buffer)
     }
 
-    /// Gives the mapping away; its address.
+    /// Releases the mapping from this owner and returns its address.
     pub fn leak(self) -> usize {
         core::mem::ManuallyDrop::new(self).addr
     }
 
-    /// The address of a byte.
+    /// The address of the byte at `offset`.
     pub fn at(&self, offset: usize) -> usize {
         self.addr + offset
     }
 
-    /// Bytes of it.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Stores to a range.
+    /// Stores `content` to a range.
     pub fn put(&self, offset: usize, length: usize, content: Content) {
-        // SAFETY: inside the mapping, and no other reference into it is alive.
+        // SAFETY: inside the mapping, to which no other reference exists.
         let bytes =
             unsafe { core::slice::from_raw_parts_mut((self.addr + offset) as *mut u8, length) };
         content.fill(bytes, 0);
     }
 
-    /// Loads a byte.
+    /// Loads one byte.
     pub fn load(&self, offset: usize) -> u8 {
         load(self.addr + offset)
     }
 
-    /// Loads a word that is aligned.
+    /// Loads an aligned word.
     pub fn load_word(&self, offset: usize) -> u64 {
         // SAFETY: inside the mapping, to which no reference exists.
         unsafe { ((self.addr + offset) as *const u64).read_volatile() }
     }
 
-    /// Checks a range.
+    /// Checks the content of a range.
     pub fn check(&self, offset: usize, length: usize, content: Content) -> Outcome {
         check_memory(self.addr + offset, length, content)
     }
@@ -119,7 +119,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Whole pages inside a range of memory.
+/// The number of whole pages in a range of memory.
 pub fn whole_pages(addr: usize, length: usize) -> i64 {
     let (first, end) = (addr.next_multiple_of(PAGE), (addr + length) / PAGE * PAGE);
     (end.saturating_sub(first) / PAGE) as i64

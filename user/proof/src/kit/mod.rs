@@ -1,5 +1,4 @@
-//! What tests share: failures, bytes that tell where they come from, files, buffers, processes that
-//! take turns.
+//! The test kit: failures, recognisable bytes, files, buffers, processes that take turns.
 
 mod files;
 mod memory;
@@ -18,13 +17,13 @@ use core::fmt::Display;
 
 use user::prelude::*;
 
-/// What a test returns: nothing, or what was found wrong and where.
+/// The result of a test: the error says what is wrong and where.
 pub type Outcome<T = ()> = core::result::Result<T, String>;
 
 /// Bytes of a page.
 pub const PAGE: usize = user::pages::PAGE_BYTES;
 
-/// Fails the test unless the condition holds. A message may follow.
+/// Fails the test unless the condition holds. An optional message follows.
 #[macro_export]
 macro_rules! check {
     ($condition:expr) => {
@@ -42,7 +41,7 @@ macro_rules! check {
     };
 }
 
-/// Fails the test unless both are equal. A message that says what they are may follow.
+/// Fails the test unless both values are equal. An optional message says what they are.
 #[macro_export]
 macro_rules! check_eq {
     ($found:expr, $expected:expr) => {
@@ -59,7 +58,7 @@ macro_rules! check_eq {
     };
 }
 
-/// The value of a call that has to succeed.
+/// The value of a call that must succeed.
 #[macro_export]
 macro_rules! ok {
     ($result:expr) => {
@@ -77,9 +76,9 @@ macro_rules! ok {
     };
 }
 
-/// Says what was being done when a system call failed.
+/// Adds to the error of a system call what was being done.
 pub trait Named<T> {
-    /// The value, or a failure of the test.
+    /// Returns the value, or fails the test with a message that begins with `what`.
     fn named(self, what: impl Display) -> Outcome<T>;
 }
 
@@ -89,7 +88,7 @@ impl<T> Named<T> for sys::Result<T> {
     }
 }
 
-/// Puts a prefix in front of a failure.
+/// Prefixes the message of a failure.
 pub fn within(what: impl Display, outcome: Outcome) -> Outcome {
     outcome.map_err(|failure| format!("{what}: {failure}"))
 }

@@ -1,9 +1,8 @@
-//! Bytes that tell where they come from.
+//! Recognisable bytes: a pattern for each seed, of which every position has its own value.
 
-/// Eight bytes of the pattern of a seed: no two places or seeds look alike, and none looks like
-/// zeros.
+/// Word `index` of a seed's pattern. Words of other positions or seeds differ, and none is zero.
 pub fn word(seed: u64, index: u64) -> u64 {
-    // The finaliser of splitmix64.
+    // The finaliser of SplitMix64.
     let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ seed.wrapping_mul(0xd1b5_4a32_d192_ed03);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -11,12 +10,12 @@ pub fn word(seed: u64, index: u64) -> u64 {
     (z ^ (z >> 31)) | 0x01
 }
 
-/// The byte at a position of the pattern of a seed.
+/// The byte at a position of a seed's pattern.
 pub fn byte(seed: u64, position: u64) -> u8 {
     word(seed, position / 8).to_le_bytes()[(position % 8) as usize]
 }
 
-/// Fills bytes with the pattern, the first of them being at `position`.
+/// Fills bytes with the pattern, beginning at `position` of it.
 pub fn fill(bytes: &mut [u8], seed: u64, position: u64) {
     let mut at = position;
     let mut rest = bytes;
@@ -31,17 +30,17 @@ pub fn fill(bytes: &mut [u8], seed: u64, position: u64) {
     }
 }
 
-/// What a range of memory should hold.
+/// The expected content of a range of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// The pattern of a seed, from a position of it on.
+    /// The pattern of a seed, beginning at a position.
     Pattern {
-        /// Which pattern.
+        /// The pattern's seed.
         seed: u64,
-        /// The first byte's position.
+        /// The position of the first byte.
         from: u64,
     },
-    /// One byte all over.
+    /// One byte value everywhere.
     Only(u8),
 }
 
@@ -54,13 +53,13 @@ impl Content {
     }
 }
 
-/// The pattern of a seed from a position on.
+/// The pattern of a seed, beginning at position `from`.
 pub fn pattern(seed: u64, from: u64) -> Content {
     Content::Pattern { seed, from }
 }
 
-/// Nothing but zeros.
+/// Zeros only.
 pub const ZEROS: Content = Content::Only(0);
 
-/// The byte that buffers are filled with where a read must not touch them.
+/// The content of buffers where a read must not write.
 pub const UNTOUCHED: Content = Content::Only(0xa5);

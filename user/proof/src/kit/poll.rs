@@ -1,16 +1,16 @@
-//! What poll(2) finds at a descriptor.
+//! poll(2) on one descriptor.
 
 use super::Outcome;
 use crate::{ok, os};
 
 use user::prelude::*;
 
-/// What of `events` poll(2) finds for a descriptor at once, and what it always tells.
+/// The events that are ready now, of `events` and of those that poll(2) always reports.
 pub fn polled(fd: Fd, events: u32) -> Outcome<u32> {
     poll_for(fd, events, 0)
 }
 
-/// Waits until poll(2) finds one of `events`.
+/// Waits until one of `events` is ready.
 pub fn wait_until(fd: Fd, events: u32) -> Outcome<u32> {
     poll_for(fd, events, usize::MAX)
 }

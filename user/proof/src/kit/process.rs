@@ -1,4 +1,4 @@
-//! Child processes, and what they wait for.
+//! Child processes, and their synchronisation.
 
 use super::{Named, Outcome};
 use crate::{check, check_eq, ok};
@@ -7,16 +7,17 @@ use user::alloc::borrow::ToOwned;
 use user::prelude::*;
 use user::sys::{WaitStatus, abi};
 
-/// A child process that runs a part of a test. Killed when dropped before it was waited for.
+/// A child process that runs a part of a test. Killed on drop unless it was waited for.
 pub struct Child {
-    /// Its number.
+    /// The process id.
     pub pid: i32,
     what: String,
     waited: bool,
 }
 
 impl Child {
-    /// Forks. The child ends with status 0 if the body succeeds, else says why and ends with 1.
+    /// Forks. The child ends with status 0 if the body succeeds; else it prints the failure and
+    /// ends with 1.
     pub fn start(what: &str, body: impl FnOnce() -> Outcome) -> Outcome<Self> {
         let Some(pid) = sys::fork().named("fork")? else {
             let failed = body().inspect_err(|failure| eprintln!("{what}: {failure}")).is_err();
@@ -25,13 +26,13 @@ impl Child {
         Ok(Self { pid, what: what.to_owned(), waited: false })
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     pub fn status(mut self) -> Outcome<WaitStatus> {
         self.waited = true;
         sys::wait_for(self.pid).named("wait4")
     }
 
-    /// Waits for its end, which must be success.
+    /// Waits until it has ended. Fails unless it succeeded.
     pub fn join(self) -> Outcome {
         let what = self.what.clone();
         let status = self.status()?;
@@ -43,7 +44,7 @@ impl Child {
         Ok(())
     }
 
-    /// Kills it with SIGKILL and waits until it is gone; it must not have ended otherwise.
+    /// Kills it with SIGKILL and waits. Fails if it has ended otherwise.
     pub fn kill(self) -> Outcome {
         sys::kill(self.pid, abi::SIGKILL as i32).named("kill")?;
         let status = self.status()?;
@@ -61,21 +62,21 @@ impl Drop for Child {
     }
 }
 
-/// A turnstile between processes: as many may pass as were let through. Never a sleep.
+/// A semaphore between processes, initially 0.
 pub struct Gate([Fd; 2]);
 
 impl Gate {
-    /// A closed gate.
+    /// A gate that nobody may pass yet.
     pub fn new() -> Outcome<Self> {
         sys::pipe(0).map(Self).named("pipe")
     }
 
-    /// Lets one through.
+    /// Lets one process pass.
     pub fn open(&self) -> Outcome {
         sys::write_all(self.0[1], b"!").named("gate")
     }
 
-    /// Waits to be let through.
+    /// Waits until it may pass.
     pub fn pass(&self) -> Outcome {
         let mut token = [0];
         let count = sys::read(self.0[0], &mut token).named("gate")?;
@@ -83,7 +84,7 @@ impl Gate {
         Ok(())
     }
 
-    /// What becomes readable when the gate opens.
+    /// The descriptor that becomes readable when a process may pass.
     pub fn descriptor(&self) -> Fd {
         self.0[0]
     }
@@ -97,7 +98,7 @@ impl Drop for Gate {
     }
 }
 
-/// Runs `body` in a child, which exits with what it returns.
+/// Runs `body` in a child, which exits with the status that it returns.
 pub fn child(body: impl FnOnce() -> i32) -> Outcome<i32> {
     match ok!(sys::fork()) {
         Some(child) => Ok(child),
@@ -105,7 +106,7 @@ pub fn child(body: impl FnOnce() -> i32) -> Outcome<i32> {
     }
 }
 
-/// Runs checks in a child, which complains and exits with 1 where one fails.
+/// Runs checks in a child. If one fails, the child prints the failure and exits with 1.
 pub fn checking_child(body: impl FnOnce() -> Outcome) -> Outcome<i32> {
     child(|| match body() {
         Ok(()) => 0,
@@ -116,7 +117,7 @@ pub fn checking_child(body: impl FnOnce() -> Outcome) -> Outcome<i32> {
     })
 }
 
-/// Waits for a child that has to exit with 0.
+/// Waits for a child. Fails unless its status is 0.
 pub fn expect_success(child: i32) -> Outcome {
     check_eq!(ok!(sys::wait_for(child)).exit_code(), Some(0));
     Ok(())

@@ -35,7 +35,7 @@ fn descriptor_close_on_exec() -> Outcome {
     let copy = ok!(sys::dup(fd));
     check_eq!(sys::fcntl(copy, abi::F_GETFD, 0), Ok(0));
     let [reader, writer] = ok!(sys::pipe(abi::O_CLOEXEC));
-    // The program must not inherit the writing end: reading ends although the program still runs.
+    // The program must not inherit the write end: the reader sees the end while it still runs.
     let sleeper = child(|| {
         let error = sys::execve(b"/bin/sleep", &[b"sleep", b"100"], &[]);
         complain("tests", b"/bin/sleep", error)
@@ -67,7 +67,7 @@ fn pipe_bytes_and_ends() -> Outcome {
     Ok(())
 }
 
-/// A megabyte through a pipe, which holds far less: both ends must wait for each other.
+/// Sends 1 MiB through a pipe, which holds far less, so both ends must block.
 #[guest_test]
 fn pipe_blocks() -> Outcome {
     const LEN: usize = 1 << 20;
@@ -114,7 +114,7 @@ fn socket_keeps_borders() -> Outcome {
     let mut bytes = [b'.'; 32];
     check_eq!(sys::read(two, &mut bytes), Ok(5));
     check_eq!(&bytes[..6], b"first.");
-    // What does not fit is lost, with its message alone.
+    // The rest of a truncated message is lost, but not the next message.
     check_eq!(sys::read(two, &mut bytes[..6]), Ok(6));
     check_eq!(&bytes[..6], b"second");
     check_eq!(sys::write(two, b"back"), Ok(4));
@@ -129,7 +129,7 @@ fn socket_keeps_borders() -> Outcome {
     Ok(())
 }
 
-/// Messages as large as the file servers', both ends in different processes.
+/// Sends messages as large as the file servers', between two processes.
 #[guest_test]
 fn socket_large_messages() -> Outcome {
     const LEN: usize = 64 << 10;
@@ -166,7 +166,7 @@ fn receive(socket: Fd, buffer: &mut [u8], flags: u32) -> Result<usize> {
     )
 }
 
-/// What was looked at is still there to be read; who does not want to wait does not.
+/// MSG_PEEK leaves the message in place; MSG_DONTWAIT does not block.
 #[guest_test]
 fn socket_peek() -> Outcome {
     for kind in [net::SOCK_STREAM, net::SOCK_SEQPACKET] {
@@ -182,7 +182,7 @@ fn socket_peek() -> Outcome {
         check_eq!(&bytes[..3], b"abc");
         check_eq!(receive(one, &mut bytes, net::MSG_DONTWAIT), Ok(3));
         check_eq!(&bytes[..3], b"abc");
-        // What is large, and in pages.
+        // A large message, in whole pages.
         let large: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
         let writer = child(|| i32::from(sys::write_all(other, &large).is_err()))?;
         let mut first = [0; 4096];

@@ -36,7 +36,7 @@ fn fifo_names() -> Outcome {
     check_eq!(sys::open(b"pipe", abi::O_RDONLY | abi::O_DIRECTORY, 0), Err(Errno::ENOTDIR));
     check_eq!(sys::truncate(b"pipe", ByteCount(5)), Err(Errno::EINVAL));
     ok!(sys::chmod(b"pipe", 0o600));
-    // Both names are one pipe, which lives on without them.
+    // Both names lead to the same pipe, which outlives them.
     let one = ok!(sys::open(b"pipe", abi::O_RDWR | NONBLOCKING, 0));
     let other = ok!(sys::open(b"moved", abi::O_RDWR | abi::O_TRUNC | NONBLOCKING, 0));
     ok!(sys::unlink(b"pipe"));
@@ -46,7 +46,7 @@ fn fifo_names() -> Outcome {
     check_eq!(sys::read(other, &mut found), Ok(7));
     check_eq!(ok!(sys::fstat(other)).st_mode, abi::S_IFIFO | 0o600);
     check_eq!(sys::lseek(one, 0, abi::SEEK_SET), Err(Errno::ESPIPE));
-    // Only a place in the tree: no pipe is opened for that, and nobody waited for.
+    // O_PATH opens only a name: it neither opens the pipe nor waits.
     make(b"pipe")?;
     ok!(sys::open(b"pipe", abi::O_PATH, 0));
     Ok(())
@@ -58,7 +58,7 @@ fn fifo_waits_for_the_other_side() -> Outcome {
     for reads in [true, false] {
         let (own, others) =
             if reads { (abi::O_RDONLY, abi::O_WRONLY) } else { (abi::O_WRONLY, abi::O_RDONLY) };
-        // Whoever comes first waits, even for one that is gone at once.
+        // The first opener waits for the other side, even if that closes at once.
         let other = checking_child(|| {
             ok!(sys::close(ok!(sys::open(b"pipe", others, 0))));
             Ok(())
@@ -66,7 +66,7 @@ fn fifo_waits_for_the_other_side() -> Outcome {
         ok!(sys::close(ok!(sys::open(b"pipe", own, 0))));
         expect_success(other)?;
     }
-    // A wait that is given up leaves nobody behind.
+    // An interrupted wait leaves no opener behind.
     let waiting = child(|| i32::from(sys::open(b"pipe", abi::O_WRONLY, 0).is_ok()))?;
     ok!(sys::kill(waiting, abi::SIGKILL as i32));
     check_eq!(ok!(sys::wait_for(waiting)).signal(), Some(abi::SIGKILL as i32));
@@ -80,7 +80,7 @@ fn fifo_without_waiting() -> Outcome {
     make(b"pipe")?;
     check_eq!(sys::open(b"pipe", abi::O_WRONLY | NONBLOCKING, 0), Err(Errno::ENXIO));
     let reader = ok!(sys::open(b"pipe", abi::O_RDONLY | NONBLOCKING, 0));
-    // Nobody has come yet: that reads as an end, but nobody hung up.
+    // Without a writer so far, a read returns 0, but poll reports no hang-up.
     check_eq!((sys::read(reader, &mut [0]), polled(reader, IN)?), (Ok(0), 0));
     let writer = ok!(sys::open(b"pipe", abi::O_WRONLY | NONBLOCKING, 0));
     check_eq!((sys::read(reader, &mut [0]), polled(reader, IN)?), (Err(Errno::EAGAIN), 0));
@@ -91,7 +91,7 @@ fn fifo_without_waiting() -> Outcome {
     let mut found = [0; 4];
     check_eq!(sys::read(reader, &mut found), Ok(2));
     check_eq!((sys::read(reader, &mut found), polled(reader, IN)?), (Ok(0), HUP));
-    // Somebody comes again.
+    // A new writer opens the pipe.
     let writer = ok!(sys::open(b"pipe", abi::O_WRONLY, 0));
     check_eq!(polled(reader, IN)?, 0);
     ok!(sys::close(reader));
@@ -115,7 +115,7 @@ fn fifo_bytes() -> Outcome {
     check!(found[..BYTES].iter().all(|byte| *byte == b'x'));
     expect_success(writer)?;
     ok!(sys::close(pipe));
-    // What nobody read is gone with the last one who had it open.
+    // Unread bytes are lost when the last descriptor is closed.
     let both = ok!(sys::open(b"pipe", abi::O_RDWR, 0));
     check_eq!(sys::write(both, b"lost"), Ok(4));
     ok!(sys::close(both));

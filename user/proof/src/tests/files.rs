@@ -58,7 +58,7 @@ fn file_append() -> Outcome {
     check_eq!(sys::write(one, b"-three"), Ok(6));
     check_eq!(content(b"f")?, b"start-one-two-three");
     check_eq!(sys::lseek(one, 0, abi::SEEK_CUR), Ok(19));
-    // Linux appends here too, whatever POSIX says.
+    // Linux appends here, contrary to POSIX.
     check_eq!(sys::pwrite(two, b"!", FileOffset::ZERO), Ok(1));
     check_eq!(content(b"f")?, b"start-one-two-three!");
     Ok(())
@@ -161,7 +161,7 @@ fn file_unlinked_but_open() -> Outcome {
     Ok(())
 }
 
-/// Megabytes, by reads and writes of odd sizes.
+/// Writes and reads megabytes in odd sizes.
 #[guest_test]
 fn file_large() -> Outcome {
     const LEN: usize = 3_000_001;

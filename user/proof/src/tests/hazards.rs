@@ -1,5 +1,5 @@
-//! What ordinary programs do with buffers and files that a lazy read must not be noticed by. On
-//! Linux, whose reads copy, all of it is plain.
+//! What ordinary programs do with buffers and files, where a lazy read must stay invisible. On
+//! Linux, whose reads copy, all of it is trivial.
 
 use proof::guest_test;
 use proof::kit::{Outcome, content, file, in_child, raw};
@@ -23,8 +23,8 @@ fn read_whole(seed: u64) -> Outcome<(Fd, Vec<u8>)> {
     Ok((fd, buffer))
 }
 
-/// Parent and child have what was read before the fork, whoever changes the file, and neither sees
-/// the other's stores.
+/// Parent and child keep what was read before the fork, even if the file changes. Neither sees the
+/// other's stores.
 #[guest_test]
 fn hazard_fork_with_pages_outstanding() -> Outcome {
     let (fd, mut buffer) = read_whole(1)?;
@@ -34,7 +34,7 @@ fn hazard_fork_with_pages_outstanding() -> Outcome {
         buffer[5 * PAGE_BYTES] ^= 0xff;
         let mut expected = pattern(1, BYTES);
         expected[5 * PAGE_BYTES] ^= 0xff;
-        // And once more, one generation down.
+        // The same once more, in a grandchild.
         let grandchild = in_child(|| i32::from(buffer != expected));
         let is_right = changed
             && buffer == expected
@@ -66,13 +66,13 @@ extern "C" fn deep(_: i32) {
     core::hint::black_box(&space);
 }
 
-/// Reads into the stack; looks at half of it, or not at all.
+/// Reads into the stack, and touches half of it or nothing.
 #[inline(never)]
 fn read_on_stack(fd: Fd, wanted: &[u8], looks: bool) -> Outcome {
     let mut buffer = [0u8; 12 * PAGE_BYTES];
     let length = buffer.len();
     check_eq!(sys::pread(fd, &mut buffer, FileOffset(100)), Ok(length));
-    // The frame of the handler lies below, and grows over what was below before.
+    // The handler's frame lies below and overwrites what was there.
     ok!(sys::kill(sys::getpid(), abi::SIGUSR1 as i32));
     if looks {
         check!(buffer[..6 * PAGE_BYTES] == wanted[100..100 + 6 * PAGE_BYTES]);
@@ -83,8 +83,8 @@ fn read_on_stack(fd: Fd, wanted: &[u8], looks: bool) -> Outcome {
     Ok(())
 }
 
-/// Buffers on the stack that are dead when pages of them are still outstanding: signal frames and
-/// calls go over them.
+/// Dead buffers on the stack whose pages are still outstanding are overwritten by signal frames and
+/// calls.
 #[guest_test]
 fn hazard_stack_buffers_under_signal_frames() -> Outcome {
     let wanted = pattern(6, BYTES);
@@ -98,7 +98,7 @@ fn hazard_stack_buffers_under_signal_frames() -> Outcome {
     Ok(())
 }
 
-/// As musl's fread does: the buffer but for its last byte, then the library's own kilobyte.
+/// As in musl's fread: the buffer without its last byte, then the library's own buffer of 1 KiB.
 #[guest_test]
 fn hazard_readv_odd_pieces() -> Outcome {
     let wanted = pattern(7, BYTES);
@@ -119,7 +119,7 @@ fn hazard_readv_odd_pieces() -> Outcome {
             raw(abi::__NR_readv, &[fd.argument(), pieces.as_ptr() as usize, 2]),
             Ok(length - 1 + 1024)
         );
-        // The file changes before anything is looked at.
+        // The file changes before any page is touched.
         check_eq!(sys::pwrite(fd, &vec![round as u8; BYTES], FileOffset::ZERO), Ok(BYTES));
         check!(first[..length - 1] == wanted[at..at + length - 1]);
         check!(first[length - 1..].iter().all(|&byte| byte == 0xee));
@@ -129,7 +129,8 @@ fn hazard_readv_odd_pieces() -> Outcome {
     Ok(())
 }
 
-/// What was read is written to where it came from, but shifted: as if it had been copied before.
+/// Writes a buffer to its own file at a shifted offset: the result must be as if it had been
+/// copied.
 #[guest_test]
 fn hazard_shifted_onto_its_source() -> Outcome {
     for shift in [0usize, 1, 100, 1000, 4095, 4096, 4097, 10_000, 100_000] {
@@ -140,7 +141,7 @@ fn hazard_shifted_onto_its_source() -> Outcome {
         check_eq!(sys::pwrite(fd, &buffer, FileOffset(shift as u64)), Ok(BYTES));
         check!(content(b"f")? == model);
         check!(buffer == pattern(shift as u64, BYTES));
-        // And a part of it, backwards.
+        // The same for a part of it, shifted downwards.
         check_eq!(sys::pwrite(fd, &buffer[shift..], FileOffset::ZERO), Ok(BYTES - shift));
         model[..BYTES - shift].copy_from_slice(&pattern(shift as u64, BYTES)[shift..]);
         check!(content(b"f")? == model);
@@ -149,7 +150,7 @@ fn hazard_shifted_onto_its_source() -> Outcome {
     Ok(())
 }
 
-/// As writefile('f', readfile('f')) does: the file is cut off first, then written from the buffer.
+/// As in writefile('f', readfile('f')): truncates the file, then writes the buffer.
 #[guest_test]
 fn hazard_written_back_whole() -> Outcome {
     let (fd, buffer) = read_whole(8)?;

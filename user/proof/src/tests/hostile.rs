@@ -1,12 +1,12 @@
-//! Nonsense as arguments: the right error, nothing lost, nobody hurt.
+//! Invalid arguments: the right error, nothing lost, no other process affected.
 
 use proof::guest_test;
 use proof::kit::{Outcome, child, content, file, raw};
 use user::prelude::*;
 use user::sys::abi;
 
-/// Pointers that point nowhere: null, near null, below and above the border of user space, outside
-/// of any address space, the kernel's, the last.
+/// Invalid pointers: null, near null, below and above the boundary of user space, non-canonical, in
+/// the kernel, the last address.
 const NOWHERE: [usize; 8] = [
     0,
     8,
@@ -18,7 +18,7 @@ const NOWHERE: [usize; 8] = [
     usize::MAX - 7,
 ];
 
-/// Calls `number` with each of [`NOWHERE`] as argument `position`; all have to fail with EFAULT.
+/// Calls `number` with each of [`NOWHERE`] as argument `position`; all must fail with EFAULT.
 fn all_fault(number: u32, arguments: &[usize], position: usize) -> Outcome {
     for pointer in NOWHERE {
         let mut arguments = arguments.to_vec();
@@ -85,12 +85,12 @@ fn hostile_read_write() -> Outcome {
         check_eq!(raw(abi::__NR_pread64, &[number, start, count, 1 << 63]), Err(Errno::EINVAL));
     }
     check_eq!(raw(abi::__NR_write, &[number, 0, 0]), Ok(0));
-    // At the end of the file nothing is written, so that a bad pointer of user space does not
-    // matter; one of the kernel's does.
+    // At the end of the file nothing is copied, so a bad user pointer does not matter; a kernel
+    // pointer does.
     ok!(sys::lseek(fd, 9, abi::SEEK_SET));
     check_eq!(raw(abi::__NR_read, &[number, 8, 100]), Ok(0));
     check_eq!(raw(abi::__NR_read, &[number, 0xffff_8000_0000_0000, 100]), Err(Errno::EFAULT));
-    // A pipe's bytes are not lost when they cannot be delivered.
+    // Bytes of a pipe that cannot be delivered are not lost.
     let [reader, writer] = ok!(sys::pipe(0));
     ok!(sys::write_all(writer, b"keep"));
     all_fault(abi::__NR_read, &[reader.argument(), 0, 4], 1)?;
@@ -121,7 +121,7 @@ fn hostile_vectors() -> Outcome {
         let bad = [8usize, 4];
         check_eq!(raw(number, &[fd, bad.as_ptr() as usize, 1]), Err(Errno::EFAULT));
     }
-    // What comes before the bad part is done.
+    // The part before the bad one is transferred.
     let half = [start, 3, 8, 4];
     check_eq!(raw(abi::__NR_readv, &[fd, half.as_ptr() as usize, 2]), Ok(3));
     check_eq!(&byte[..4], b"unt\0");
@@ -147,7 +147,7 @@ fn hostile_paths() -> Outcome {
         abi::__NR_chmod,
         abi::__NR_readlink,
     ] {
-        // The other arguments are such as no call minds before it has looked at the path.
+        // Valid values for the other arguments, so that the path is the first error.
         all_fault(number, &[0, 0, 64], 0)?;
     }
     let good = c"f".as_ptr() as usize;
@@ -169,7 +169,7 @@ fn hostile_paths() -> Outcome {
             Err(Errno::ENOENT)
         );
     }
-    // A path that ends where mapped memory ends, without its zero.
+    // A path that ends at the end of mapped memory, without its zero byte.
     let mut pages = ok!(user::pages::Pages::new(8192));
     // SAFETY: the second page is not used again.
     ok!(unsafe { sys::unmap(pages.as_mut_ptr().wrapping_add(4096), 4096) });
@@ -262,7 +262,7 @@ fn hostile_processes() -> Outcome {
     }
     check_eq!(sys::wait(0x3fff_ffff, 0), Err(Errno::ECHILD));
     let sleeper = child(|| 0)?;
-    // A child whose status cannot be delivered is reaped all the same, as on Linux.
+    // A child whose status cannot be delivered is reaped nevertheless, as on Linux.
     check_eq!(
         raw(abi::__NR_wait4, &[sleeper as usize, 0xffff_8000_0000_0000, 0, 0]),
         Err(Errno::EFAULT)
@@ -281,9 +281,9 @@ fn hostile_processes() -> Outcome {
     Ok(())
 }
 
-/// Calls that end, replace or stop the process, or the machine, or that wait: not to be called at
-/// random. Those with a Linux meaning that could hurt a host are left out too, so that this can run
-/// there.
+/// Calls that must not be made at random: they end, replace or stop the process or the machine, or
+/// block. Calls whose Linux meaning could damage a host are excluded as well, so that the test can
+/// run there.
 const LEFT_OUT: [u32; 28] = [
     abi::__NR_exit,
     abi::__NR_exit_group,
@@ -315,8 +315,8 @@ const LEFT_OUT: [u32; 28] = [
     abi::__NR_pselect6,
 ];
 
-/// Calls that this kernel has, made with random nonsense in a child: the kernel must stand, and the
-/// child may only die of a signal.
+/// Makes random calls with random arguments in a child. The kernel must survive, and the child may
+/// end only by a signal.
 #[guest_test]
 fn hostile_everything() -> Outcome {
     let nonsense: [usize; 16] = [
@@ -337,8 +337,8 @@ fn hostile_everything() -> Outcome {
         usize::MAX - 4095,
         usize::MAX,
     ];
-    // On Linux most of these calls would do something. There, only those that take descriptors and
-    // pointers are made.
+    // On Linux most of these calls have effects. There only those with descriptors and pointers are
+    // made.
     let ours = sys::uname()
         .is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"));
     let numbers: Vec<u32> = if ours {
@@ -354,7 +354,7 @@ fn hostile_everything() -> Outcome {
         ]
     };
     for round in 0..8u64 {
-        let tormentor = child(|| {
+        let worker = child(|| {
             let null = sys::open(b"/dev/null", abi::O_RDWR, 0).unwrap_or(Fd::NONE);
             for fd in 0..3 {
                 let _ = sys::dup2(null, Fd(fd));
@@ -366,7 +366,7 @@ fn hostile_everything() -> Outcome {
                 for argument in &mut arguments {
                     *argument = nonsense[random.below(16) as usize];
                 }
-                // A sleep of many years is no error.
+                // A sleep of many years is not an error.
                 if [
                     abi::__NR_nanosleep,
                     abi::__NR_clock_nanosleep,
@@ -382,7 +382,7 @@ fn hostile_everything() -> Outcome {
             }
             0
         })?;
-        ok!(sys::wait_for(tormentor));
+        ok!(sys::wait_for(worker));
     }
     check_eq!(proof::kit::in_child(|| 9)?.exit_code(), Some(9));
     Ok(())

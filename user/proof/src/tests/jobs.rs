@@ -1,7 +1,6 @@
-//! Job control: sessions and their terminals, who may use one, whom it signals, and what becomes of
-//! jobs when it is gone.
+//! Job control: sessions and their terminals, access to a terminal, its signals, and hang-ups.
 
-use crate::terminals::{SLAVE, expect, pair};
+use crate::terminals::{SLAVE, expect, pty};
 use core::sync::atomic::{AtomicU32, Ordering};
 use proof::guest_test;
 use proof::kit::{Outcome, checking_child, child, expect_success, raw};
@@ -9,8 +8,8 @@ use user::prelude::*;
 use user::sys::ioctl;
 use user::sys::{WaitStatus, Window, abi};
 
-/// Runs checks in a child that leads a session whose terminal is a new pair's. Gives the master and
-/// the child.
+/// Runs checks in a child that leads a session at a new pseudo-terminal. Returns the master and the
+/// child.
 fn session(body: impl FnOnce(Fd) -> Outcome) -> Outcome<(Fd, i32)> {
     let master = ok!(sys::open_pty());
     let path = ok!(sys::pty_path(master));
@@ -23,8 +22,8 @@ fn session(body: impl FnOnce(Fd) -> Outcome) -> Outcome<(Fd, i32)> {
     Ok((master, leader))
 }
 
-/// A child in a process group of its own, which exits with what `body` returns. Both sides set the
-/// group, whoever comes first.
+/// A child in its own process group, which exits with the result of `body`. Parent and child both
+/// set the group, since either may run first.
 fn job(body: impl FnOnce() -> i32) -> Outcome<i32> {
     let job = child(|| {
         let _ = sys::setpgid(0, 0);
@@ -34,8 +33,7 @@ fn job(body: impl FnOnce() -> i32) -> Outcome<i32> {
     Ok(job)
 }
 
-/// A leader may put itself or another into the foreground from anywhere once it ignores the stop
-/// that this would mean.
+/// A process that ignores SIGTTOU may set the foreground group even from the background.
 fn put_in_foreground(terminal: Fd, group: i32) -> Outcome {
     ok!(sys::signal_ignore(abi::SIGTTOU as i32));
     ok!(sys::set_foreground(terminal, group));
@@ -58,7 +56,7 @@ fn wait_forever() -> ! {
 
 #[guest_test]
 fn job_controlling_terminal() -> Outcome {
-    let [_master, other] = pair()?;
+    let [_master, other] = pty()?;
     let master = ok!(sys::open_pty());
     let path = ok!(sys::pty_path(master));
     let leader = checking_child(|| {
@@ -69,22 +67,23 @@ fn job_controlling_terminal() -> Outcome {
         check_eq!(tty(), Err(Errno::ENXIO));
         check_eq!(sys::foreground(terminal), Err(Errno::ENOTTY));
         ok!(sys::close(terminal));
-        // Opened without O_NOCTTY by a leader that has none, it becomes its own.
+        // A leader without a terminal that opens one without O_NOCTTY gets it as controlling
+        // terminal.
         let terminal = ok!(sys::open(&path, abi::O_RDWR, 0));
         let copy = ok!(tty());
         check_eq!(
             (sys::foreground(copy), sys::ioctl_number(terminal, ioctl::TIOCGSID)),
             (Ok(own), Ok(own))
         );
-        // One is enough.
+        // A session has at most one.
         check_eq!(sys::set_controlling_terminal(terminal), Ok(()));
         check_eq!(sys::set_controlling_terminal(other), Err(Errno::EPERM));
         check_eq!(sys::foreground(other), Err(Errno::ENOTTY));
-        // No group of another session can be in the foreground, nor one that does not exist.
+        // The foreground group must exist and belong to the same session.
         let elsewhere = ok!(raw(abi::__NR_getpgid, &[sys::getppid() as usize])) as i32;
         check_eq!(sys::set_foreground(terminal, elsewhere), Err(Errno::EPERM));
         check_eq!(sys::set_foreground(terminal, i32::MAX), Err(Errno::ESRCH));
-        // A session that begins has none, and cannot have one that is another's.
+        // A new session has none, and cannot take one of another session.
         expect_success(checking_child(|| {
             ok!(sys::setsid());
             check_eq!(tty(), Err(Errno::ENXIO));
@@ -95,7 +94,7 @@ fn job_controlling_terminal() -> Outcome {
             check_eq!(sys::foreground(other), Ok(sys::getpid()));
             Ok(())
         })?)?;
-        // Given up, with what that means for the group in the foreground, and taken again.
+        // Giving it up signals the foreground group; then it is taken again.
         ok!(sys::signal_ignore(abi::SIGHUP as i32));
         check_eq!(sys::ioctl(terminal, ioctl::TIOCNOTTY, 0), Ok(0));
         check_eq!(tty(), Err(Errno::ENXIO));
@@ -105,7 +104,7 @@ fn job_controlling_terminal() -> Outcome {
         Ok(())
     })?;
     expect_success(leader)?;
-    // From the master's side: nobody is in the foreground any more, and there is no session.
+    // The master sees neither a foreground group nor a session any more.
     check_eq!(sys::ioctl_number(master, ioctl::TIOCGPGRP), Ok(0));
     check_eq!(sys::ioctl_number(master, ioctl::TIOCGSID), Err(Errno::ENOTTY));
     Ok(())
@@ -113,13 +112,13 @@ fn job_controlling_terminal() -> Outcome {
 
 #[guest_test]
 fn job_keys() -> Outcome {
-    // What the key shows comes after its signal, and may take along what was written in between:
-    // the next job waits for it.
+    // The echo of a key follows its signal and may discard what was written in between: the next
+    // job waits for it.
     let [shown, tell] = ok!(sys::pipe(0));
     let (master, leader) = session(|terminal| {
         for (signal, stops) in [(abi::SIGINT, false), (abi::SIGQUIT, false), (abi::SIGTSTP, true)] {
             let job = job(|| {
-                // In the foreground, whatever its parent has done so far.
+                // It is in the foreground, however far its parent has got.
                 let _ = (
                     sys::signal_ignore(abi::SIGTTOU as i32),
                     sys::set_foreground(terminal, sys::getpid()),
@@ -161,10 +160,10 @@ fn job_background() -> Outcome {
             _ => 1,
         })?;
         check_eq!(news(reader)?.stopped(), Some(abi::SIGTTIN as i32));
-        // What it writes does not stop it.
+        // Writing does not stop a background process.
         let writer = job(|| i32::from(sys::write_all(terminal, b"from behind\n").is_err()))?;
         check_eq!(news(writer)?.exit_code(), Some(0));
-        // Who does not want to be stopped gets an error.
+        // A process that ignores the signal gets an error.
         let stubborn = job(|| {
             let _ = sys::signal_ignore(abi::SIGTTIN as i32);
             i32::from(sys::read(terminal, &mut [0]) != Err(Errno::EIO))
@@ -188,7 +187,7 @@ fn job_background_changes() -> Outcome {
         check_eq!(news(changer)?.stopped(), Some(abi::SIGTTOU as i32));
         let usurper = job(|| i32::from(sys::set_foreground(terminal, sys::getpid()).is_err()))?;
         check_eq!(news(usurper)?.stopped(), Some(abi::SIGTTOU as i32));
-        // With TOSTOP, writing is a change too.
+        // With TOSTOP, writing stops it, too.
         settings.c_lflag |= abi::TOSTOP;
         ok!(sys::set_terminal_settings(terminal, &settings));
         let writer = job(|| i32::from(sys::write(terminal, b"x").is_err()))?;
@@ -198,7 +197,7 @@ fn job_background_changes() -> Outcome {
             i32::from(sys::write(terminal, b"x").is_err())
         })?;
         check_eq!(news(ignoring)?.exit_code(), Some(0));
-        // In the foreground each of them can do what it came for.
+        // In the foreground each of them completes.
         for stopped in [changer, usurper, writer] {
             put_in_foreground(terminal, stopped)?;
             ok!(sys::kill(stopped, abi::SIGCONT as i32));
@@ -213,8 +212,8 @@ extern "C" fn leave(signal: i32) {
     sys::exit(signal)
 }
 
-/// A group that nobody could let go on is not stopped by its terminal, and one that becomes such
-/// while it is stopped is hung up.
+/// An orphaned group is not stopped by its terminal. A stopped group that becomes orphaned gets
+/// SIGHUP and SIGCONT.
 #[guest_test]
 fn job_orphans() -> Outcome {
     let [reader, writer] = ok!(sys::pipe(0));
@@ -230,8 +229,8 @@ fn job_orphans() -> Outcome {
                 _ => 1,
             }
         })?;
-        // Its guardian ends here: what it left behind is told of the hang-up, goes on, and ends; so
-        // the pipe does.
+        // The guardian ends here: its orphans get the hang-up, continue, and end, and so does the
+        // pipe.
         check_eq!(ok!(sys::wait_for(middle)).exit_code(), Some(0));
         let middle = job(|| {
             let parent = sys::getpid();
@@ -259,7 +258,7 @@ fn job_orphans() -> Outcome {
 
 #[guest_test]
 fn job_hangup() -> Outcome {
-    // By default it ends the leader, and with that the group in the foreground.
+    // By default SIGHUP ends the leader, and thereby the foreground group.
     let [reader, writer] = ok!(sys::pipe(0));
     let (master, leader) = session(|terminal| {
         let job = job(|| {
@@ -278,7 +277,7 @@ fn job_hangup() -> Outcome {
     ok!(sys::close(master));
     check_eq!(ok!(sys::wait_for(leader)).signal(), Some(abi::SIGHUP as i32));
     check_eq!(sys::read(reader, &mut [0]), Ok(0));
-    // Who ignores it finds the terminal at its end, and has none any more.
+    // A process that ignores it reads an end of file and has no controlling terminal any more.
     let (master, leader) = session(|terminal| {
         ok!(sys::signal_ignore(abi::SIGHUP as i32));
         ok!(sys::write_all(terminal, b"ready\n"));
@@ -293,7 +292,7 @@ fn job_hangup() -> Outcome {
     expect(master, b"ready\r\n")?;
     ok!(sys::close(master));
     expect_success(leader)?;
-    // A leader's own end hangs up who is in the foreground, and frees the terminal for another
+    // The exit of a leader hangs up the foreground group and frees the terminal for another
     // session.
     let [reader, writer] = ok!(sys::pipe(0));
     let (master, leader) = session(|terminal| {
@@ -328,7 +327,7 @@ extern "C" fn count_size(_: i32) {
     SIZES.fetch_add(1, Ordering::SeqCst);
 }
 
-/// A new size is told to the foreground; the same one again is not.
+/// A new size signals the foreground group; the same size again does not.
 #[guest_test]
 fn job_window() -> Outcome {
     let blocked = 1u64 << (abi::SIGWINCH - 1);

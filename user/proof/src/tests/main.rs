@@ -1,7 +1,7 @@
-//! `tests NAME…`, `tests --list`: what system calls do, each test passing on Linux too, which is
-//! the oracle.
+//! `tests NAME…`, `tests --list`: tests of system calls. All pass on Linux, too, which is the
+//! oracle.
 //!
-//! A test is a function with the attribute `#[guest_test]` that returns what it found wrong. It runs
+//! A test is a function with the attribute `#[guest_test]` that returns a failure, if any. It runs
 //! in an empty directory of its own.
 
 #![no_std]

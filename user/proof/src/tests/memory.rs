@@ -10,17 +10,17 @@ const ANONYMOUS: u32 = abi::MAP_PRIVATE | abi::MAP_ANONYMOUS;
 const READ_WRITE: u32 = abi::PROT_READ | abi::PROT_WRITE;
 
 fn map(address: usize, len_bytes: usize, protection: u32, flags: u32) -> Result<*mut u8> {
-    // SAFETY: tests use MAP_FIXED only on what they have mapped themselves.
+    // SAFETY: tests use MAP_FIXED only on their own mappings.
     unsafe { sys::mmap(address, len_bytes, protection, flags, Fd::NONE, FileOffset::ZERO) }
 }
 
 fn unmap(start: *mut u8, len_bytes: usize) -> Result<()> {
-    // SAFETY: tests unmap only what they have mapped themselves, and use it no more.
+    // SAFETY: tests unmap only their own mappings and do not use them any more.
     unsafe { sys::unmap(start, len_bytes) }
 }
 
 fn peek(address: *const u8) -> u8 {
-    // SAFETY: tests look at what they have mapped; where they have not, dying is what is tested.
+    // SAFETY: tests load from their own mappings; elsewhere the signal is the test's subject.
     unsafe { address.read_volatile() }
 }
 
@@ -29,7 +29,7 @@ fn poke(address: *mut u8, value: u8) {
     unsafe { address.write_volatile(value) }
 }
 
-/// The signal of a child that does this.
+/// The signal that ends a child that runs this.
 fn signal_of(body: impl FnOnce()) -> Outcome<Option<i32>> {
     let status = in_child(|| {
         body();
@@ -50,7 +50,7 @@ fn memory_anonymous() -> Outcome {
     check_eq!(start as usize % PAGE_BYTES, 0);
     drop(pages);
     check_eq!(signal_of(|| _ = peek(start))?, SEGV);
-    // Memory that comes back is zero again.
+    // Memory that is mapped again is zero.
     for _ in 0..50 {
         let mut pages = ok!(Pages::new(64 << 10));
         check!(pages.iter().all(|byte| *byte == 0));
@@ -59,7 +59,7 @@ fn memory_anonymous() -> Outcome {
     Ok(())
 }
 
-/// Far more than there is memory, touched here and there.
+/// Reserves far more than the machine's memory and touches some pages of it.
 #[guest_test]
 fn memory_huge_reservation() -> Outcome {
     const LEN: usize = 1 << 40;
@@ -98,7 +98,7 @@ fn memory_fixed() -> Outcome {
         map(inside + 1, PAGE_BYTES, READ_WRITE, ANONYMOUS | abi::MAP_FIXED),
         Err(Errno::EINVAL)
     );
-    // A hint is only a hint.
+    // A hint is not binding.
     let other = ok!(map(inside, PAGE_BYTES, READ_WRITE, ANONYMOUS));
     check!(other as usize != inside);
     Ok(())
@@ -120,14 +120,14 @@ fn memory_protection() -> Outcome {
     poke(second.wrapping_add(PAGE_BYTES), 1);
     ok!(protect(abi::PROT_NONE));
     check_eq!(signal_of(|| _ = peek(second))?, SEGV);
-    // A system call meets the same wall.
+    // A system call fails in the same place.
     let fd = file(b"f", b"data")?;
     // SAFETY: the kernel refuses to touch the range.
     let buffer = unsafe { core::slice::from_raw_parts_mut(second, 4) };
     check_eq!(sys::read(fd, buffer), Err(Errno::EFAULT));
     ok!(protect(READ_WRITE));
     check_eq!(peek(second), 42);
-    // Data is not to be run.
+    // Data is not executable.
     poke(second, 0xc3);
     let run = signal_of(|| {
         // SAFETY: the processor refuses to run it, and the child dies.
@@ -153,7 +153,7 @@ fn memory_holes_punched() -> Outcome {
     for index in [0, 5, 6, 15] {
         check_eq!(signal_of(|| _ = peek(page(index)))?, SEGV);
     }
-    // Unmapping what is partly or wholly unmapped is no error.
+    // Unmapping what is partly or wholly unmapped is not an error.
     ok!(unmap(page(0), 16 * PAGE_BYTES));
     ok!(unmap(page(0), 16 * PAGE_BYTES));
     check_eq!(signal_of(|| _ = peek(page(3)))?, SEGV);
@@ -162,7 +162,7 @@ fn memory_holes_punched() -> Outcome {
 
 #[guest_test]
 fn memory_brk() -> Outcome {
-    // SAFETY: in a child of its own, which has nothing on the heap that it still needs.
+    // SAFETY: in a child, which needs nothing on this heap any more.
     let status = in_child(|| unsafe {
         let start = sys::brk(0);
         let grown = sys::brk(start + 100_001);
@@ -177,12 +177,13 @@ fn memory_brk() -> Outcome {
         if sys::brk(start) != start || sys::brk(start + 50_000) != start + 50_000 {
             return 3;
         }
-        // What was given up and taken again is zero, but for the page that the end lay in.
+        // Released and extended again, the memory is zero, except for the page that contained the
+        // end.
         let behind = start.next_multiple_of(PAGE_BYTES);
         if peek((behind + PAGE_BYTES) as *const u8) != 0 {
             return 4;
         }
-        // A wish that cannot be met changes nothing.
+        // A request that cannot be met changes nothing.
         i32::from(sys::brk(usize::MAX) != start + 50_000) * 5
     })?;
     check_eq!(status.exit_code(), Some(0));
@@ -201,7 +202,7 @@ fn memory_file_private() -> Outcome {
     for index in [0, 4095, 4096, 9_999] {
         check_eq!(peek(start.wrapping_add(index)), bytes[index]);
     }
-    // Behind the end of the file the last page is zero.
+    // After the end of the file the last page is zero.
     check_eq!(peek(start.wrapping_add(10_001)), 0);
     poke(start, !bytes[0]);
     check_eq!(proof::kit::content(b"f")?[0], bytes[0]);
@@ -227,8 +228,8 @@ fn map_shared(fd: Fd, len_bytes: usize, offset: u64) -> Result<*mut u8> {
     unsafe { sys::mmap(0, len_bytes, READ_WRITE, abi::MAP_SHARED, fd, FileOffset(offset)) }
 }
 
-/// A shared mapping and the file are one: stores are read, writes are seen, whoever makes them and
-/// by which descriptor.
+/// A shared mapping and the file are coherent: stores are visible to reads, and writes to loads,
+/// through any descriptor.
 #[guest_test]
 fn memory_file_shared() -> Outcome {
     let mut bytes = vec![0; 3 * PAGE_BYTES + 100];
@@ -238,7 +239,7 @@ fn memory_file_shared() -> Outcome {
     let start = ok!(map_shared(fd, 4 * PAGE_BYTES, 0));
     let second = ok!(map_shared(other, PAGE_BYTES, 2 * PAGE_BYTES as u64));
     check_eq!(peek(start.wrapping_add(4097)), bytes[4097]);
-    // Stores, seen by read(2), by the other mapping, and by a private one.
+    // Stores are visible to read(2), the other mapping, and a private one.
     poke(start.wrapping_add(10), 0xaa);
     poke(start.wrapping_add(2 * PAGE_BYTES + 1), 0xbb);
     let mut byte = [0];
@@ -246,21 +247,21 @@ fn memory_file_shared() -> Outcome {
     check_eq!(byte, [0xaa]);
     check_eq!(peek(second.wrapping_add(1)), 0xbb);
     check_eq!(content(b"f")?[2 * PAGE_BYTES + 1], 0xbb);
-    // A write, seen by the mapping, which keeps its own stores to the same page.
+    // A write is visible in the mapping, which keeps its own stores to the same page.
     poke(start.wrapping_add(20), 0xcc);
     check_eq!(sys::pwrite(other, b"written", FileOffset(30)), Ok(7));
     check_eq!(
         (peek(start.wrapping_add(20)), peek(start.wrapping_add(30)), peek(start.wrapping_add(36))),
         (0xcc, b'w', b'n')
     );
-    // The file's end moves: what is behind it is zeros when it comes back.
+    // The file is truncated: bytes past its end are zero when it grows again.
     check_eq!(sys::ftruncate(fd, ByteCount(PAGE_BYTES as u64 + 5)), Ok(0));
     check_eq!(sys::ftruncate(fd, ByteCount(2 * PAGE_BYTES as u64)), Ok(0));
     check_eq!(
         (peek(start.wrapping_add(PAGE_BYTES + 4)), peek(start.wrapping_add(PAGE_BYTES + 5))),
         (bytes[PAGE_BYTES + 4], 0)
     );
-    // It outlives its descriptors, and unmapping it saves it.
+    // The mapping outlives its descriptors, and unmapping it writes it back.
     ok!(sys::close(fd));
     ok!(sys::close(other));
     poke(start.wrapping_add(PAGE_BYTES), 0xdd);
@@ -271,14 +272,14 @@ fn memory_file_shared() -> Outcome {
         (found.len(), found[10], found[20], found[PAGE_BYTES]),
         (2 * PAGE_BYTES, 0xaa, 0xcc, 0xdd)
     );
-    // What may not be written cannot be mapped for it.
+    // A file opened read-only cannot be mapped shared and writable.
     let reader = ok!(sys::open(b"f", abi::O_RDONLY, 0));
     check_eq!(map_shared(reader, PAGE_BYTES, 0), Err(Errno::EACCES));
     Ok(())
 }
 
-/// Processes that map the same file share memory, by fork or not; what one stored before it was
-/// killed is not lost.
+/// Processes that map the same file share memory, related or not. Stores of a killed process are
+/// not lost.
 #[guest_test]
 fn memory_file_shared_by_processes() -> Outcome {
     let fd = file(b"f", &[0; 2 * PAGE_BYTES])?;
@@ -299,7 +300,7 @@ fn memory_file_shared_by_processes() -> Outcome {
     Ok(())
 }
 
-/// Uses some hundred kilobytes of stack.
+/// Uses several hundred KiB of stack.
 #[guest_test]
 fn memory_stack_grows() -> Outcome {
     #[inline(never)]

@@ -93,7 +93,7 @@ fn name_directories() -> Outcome {
     Ok(())
 }
 
-/// More entries than one call of getdents64 returns, some removed between the calls.
+/// More entries than one getdents64 returns, some removed between the calls.
 #[guest_test]
 fn name_many_entries() -> Outcome {
     const COUNT: usize = 700;

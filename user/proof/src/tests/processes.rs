@@ -64,7 +64,7 @@ fn process_memory_is_private() -> Outcome {
     Ok(())
 }
 
-/// The child of a child that has ended goes to another parent, and its end does not get lost.
+/// An orphan gets a new parent, and its status is not lost.
 #[guest_test]
 fn process_orphans() -> Outcome {
     let [reader, writer] = ok!(sys::pipe(0));
@@ -88,8 +88,8 @@ fn process_orphans() -> Outcome {
     Ok(())
 }
 
-/// vfork, whose child sleeps and exits with 7 without leaving this function: it runs on its
-/// parent's stack.
+/// vfork with a child that sleeps and exits with 7 inside this function: it runs on its parent's
+/// stack.
 #[unsafe(naked)]
 extern "C" fn vfork_and_exit(time: *const abi::__kernel_timespec, flag: *mut u32) -> isize {
     core::arch::naked_asm!(
@@ -119,14 +119,14 @@ fn process_vfork() -> Outcome {
     let mut flag = 0;
     let child = vfork_and_exit(&time, &raw mut flag);
     check!(child > 0);
-    // The parent went on only after the child was done with their common memory.
+    // The parent continued only after the child had released their shared memory.
     // SAFETY: a local variable; the child that wrote to it has ended.
     check_eq!(unsafe { core::ptr::read_volatile(&flag) }, 1);
     check_eq!(ok!(sys::wait_for(child as i32)).exit_code(), Some(7));
     Ok(())
 }
 
-/// Runs a program with its output going to a file.
+/// Runs a program with its output redirected to a file.
 fn output_of(path: &[u8], args: &[&[u8]], environment: &[&[u8]]) -> Outcome<Vec<u8>> {
     let out = file(b"out", b"")?;
     let status = in_child(|| {
@@ -170,7 +170,7 @@ fn process_exec_errors() -> Outcome {
     check_eq!(sys::execve(b"f/g", args, &[]), Errno::ENOTDIR);
     let huge = vec![b'x'; 3 << 20];
     check_eq!(sys::execve(b"/bin/echo", &[b"echo", &huge], &[]), Errno::E2BIG);
-    // A header that promises more than there is must not get far, and must not hurt.
+    // A header with wrong lengths must be rejected and do no harm.
     let mut cut = ok!(user::io::read_file(b"/proc/self/exe"));
     cut.truncate(100);
     ok!(sys::close(file(b"cut", &cut)?));
@@ -182,7 +182,7 @@ fn process_exec_errors() -> Outcome {
     Ok(())
 }
 
-/// Many at once, and many in a row.
+/// Many processes at once, and many in sequence.
 #[guest_test]
 fn process_many() -> Outcome {
     for _ in 0..4 {
@@ -214,7 +214,7 @@ fn process_threads() -> Outcome {
         thread.join();
     }
     check_eq!(COUNT.load(Ordering::Relaxed), 300_000);
-    // exit_group ends a process with all its threads, whoever calls it.
+    // exit_group ends all threads of a process, whichever calls it.
     extern "C" fn leave(code: usize) {
         sys::exit(code as i32)
     }
@@ -269,7 +269,7 @@ fn process_futex() -> Outcome {
     Ok(())
 }
 
-/// A process that computes without end does not keep others from running.
+/// A process that computes without end does not stop others from running.
 #[guest_test]
 fn process_preemption() -> Outcome {
     let busy = child(|| {
@@ -303,7 +303,7 @@ fn time_passes() -> Outcome {
     Ok(())
 }
 
-/// A futex in shared memory joins processes, at whatever addresses they see it.
+/// A futex in shared memory works between processes, at different addresses.
 #[guest_test]
 fn process_futex_shared() -> Outcome {
     const WAIT: usize = abi::FUTEX_WAIT as usize;
@@ -315,7 +315,7 @@ fn process_futex_shared() -> Outcome {
     }) as usize;
     let word = page + 4096;
     let waiter = child(|| {
-        // Elsewhere here than in the parent.
+        // Another address than in the parent.
         let moved = raw(abi::__NR_mremap, &[page, 8192, 16384, abi::MREMAP_MAYMOVE as usize]);
         let Ok(own) = moved else { return 1 };
         i32::from(raw(abi::__NR_futex, &[own + 4096, WAIT, 0, 0]) != Ok(0)) * 2
@@ -324,7 +324,7 @@ fn process_futex_shared() -> Outcome {
         ok!(sys::sched_yield());
     }
     check_eq!(ok!(sys::wait_for(waiter)).exit_code(), Some(0));
-    // A wait that was over before is not woken in place of another's.
+    // A wait that has ended is not woken in place of another.
     let timeout = [0u64, 1_000_000];
     check_eq!(
         raw(abi::__NR_futex, &[word, WAIT, 0, timeout.as_ptr() as usize]),

@@ -1,4 +1,4 @@
-//! Signals with values: queued, in order, taken without a handler.
+//! Queued signals: values, order, and reception without a handler.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use proof::guest_test;
@@ -6,12 +6,12 @@ use proof::kit::{Outcome, checking_child, child, expect_success, raw};
 use user::prelude::*;
 use user::sys::abi;
 
-/// `SI_QUEUE`, and what else a sender can be.
+/// `SI_QUEUE`, and other values of `si_code`.
 const QUEUE: i32 = -1;
 const USER: i32 = 0;
 const EXITED: i32 = 1;
 
-/// The parts of `siginfo_t` that matter here.
+/// The fields of `siginfo_t` that are checked.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Info {
@@ -40,7 +40,7 @@ fn queue(pid: i32, signal: u32, info: &Info) -> Result<usize> {
     )
 }
 
-/// rt_sigtimedwait(2); without a time it waits for ever.
+/// rt_sigtimedwait(2). Waits for ever without a time.
 fn take(set: u64, time: Option<[u64; 2]>) -> Result<Info> {
     let mut info = Info::default();
     let time = time.as_ref().map_or(0, |time| time.as_ptr() as usize);
@@ -64,7 +64,8 @@ fn signal_queued() -> Outcome {
         check_eq!(queue(own, signal, &info(QUEUE, value)), Ok(0));
     }
     ok!(sys::kill(own, 41));
-    // The lowest number first, each in the order of sending; of the ordinary one only the first.
+    // The lowest number first, queued ones in the order of sending; of a standard signal only the
+    // first.
     for (signal, code, value) in [
         (abi::SIGUSR1, QUEUE, 4),
         (40, QUEUE, 2),
@@ -80,7 +81,7 @@ fn signal_queued() -> Outcome {
         );
     }
     check_eq!(take(all, NO_TIME), Err(Errno::EAGAIN));
-    // What nobody may pretend towards others, and nobody gets.
+    // Values of `si_code` that are refused towards other processes.
     let parent = sys::getppid();
     check_eq!(queue(parent, 0, &info(USER, 0)), Err(Errno::EPERM));
     check_eq!(queue(parent, 0, &info(-6, 0)), Err(Errno::EPERM));
@@ -120,7 +121,7 @@ fn signal_values() -> Outcome {
 
 #[guest_test]
 fn signal_taken() -> Outcome {
-    // A child's end, which is told to nobody by default.
+    // The end of a child, which is ignored by default.
     ok!(sys::signal_mask(set(&[abi::SIGCHLD])));
     let ended = child(|| 7)?;
     let found = ok!(take(set(&[abi::SIGCHLD]), None));
@@ -130,7 +131,7 @@ fn signal_taken() -> Outcome {
     );
     check_eq!(ok!(sys::wait_for(ended)).exit_code(), Some(7));
     ok!(take(set(&[abi::SIGCHLD]), NO_TIME).err().ok_or(Errno::EEXIST));
-    // What comes while it waits, from others, of what would end it.
+    // Signals from others that arrive during the wait and would end the process by default.
     ok!(sys::signal_mask(set(&[40, abi::SIGTERM, abi::SIGCHLD])));
     let parent = sys::getpid();
     for signal in [40, abi::SIGTERM] {
@@ -158,7 +159,7 @@ fn signal_taken_in_time() -> Outcome {
         raw(abi::__NR_rt_sigtimedwait, &[&raw const SUM as usize, 0, 0, 4]),
         Err(Errno::EINVAL)
     );
-    // Another signal's handler ends the wait, whatever it says about restarting.
+    // Another signal's handler ends the wait, even with SA_RESTART.
     ok!(sys::signal_handle(abi::SIGUSR1 as i32, ignore, abi::SA_RESTART));
     let parent = sys::getpid();
     let sender = child(|| {
@@ -170,7 +171,7 @@ fn signal_taken_in_time() -> Outcome {
     check_eq!(take(set(&[40]), None), Err(Errno::EINTR));
     ok!(sys::kill(sender, abi::SIGKILL as i32));
     check_eq!(ok!(sys::wait_for(sender)).signal(), Some(abi::SIGKILL as i32));
-    // Called by itself it has nothing to go on with.
+    // Called without an interrupted call, restart_syscall fails.
     check_eq!(raw(abi::__NR_restart_syscall, &[]), Err(Errno::EINTR));
     Ok(())
 }

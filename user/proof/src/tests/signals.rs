@@ -12,7 +12,7 @@ extern "C" fn note(signal: i32) {
     CAUGHT.fetch_add(1 << (signal % 8 * 4), Ordering::SeqCst);
 }
 
-/// How often [`note`] saw the signal.
+/// How often [`note`] was called.
 fn caught(signal: u32) -> u32 {
     (CAUGHT.load(Ordering::SeqCst) >> (signal % 8 * 4)) & 15
 }
@@ -44,7 +44,7 @@ fn signal_default_actions() -> Outcome {
 
 #[guest_test]
 fn signal_faults() -> Outcome {
-    // SAFETY: each child dies of what it does, which is the point.
+    // SAFETY: each child is meant to die of what it does.
     let null = in_child(|| unsafe {
         core::arch::asm!("mov byte ptr [{0}], 1", in(reg) 0usize);
         0
@@ -107,7 +107,7 @@ fn signal_handlers() -> Outcome {
         ok!(raise(abi::SIGUSR1));
     }
     check_eq!(caught(abi::SIGUSR1), 3);
-    // Handlers are inherited by fork and forgotten by exec.
+    // Handlers are inherited by fork and reset by exec.
     let status = in_child(|| {
         let _ = raise(abi::SIGUSR1);
         caught(abi::SIGUSR1) as i32
@@ -139,7 +139,7 @@ fn signal_mask() -> Outcome {
     check_eq!(raw(abi::__NR_rt_sigpending, &[&raw mut pending as usize, 8]), Ok(0));
     check_eq!(pending, blocked);
     check_eq!(sys::signal_mask(0), Ok(blocked));
-    // Sent twice while blocked, delivered once.
+    // Sent twice while blocked, it is delivered once.
     check_eq!(caught(abi::SIGUSR1), 1);
     // SIGKILL cannot be blocked.
     let status = in_child(|| {
@@ -151,7 +151,7 @@ fn signal_mask() -> Outcome {
     Ok(())
 }
 
-/// A process that sends `signal` to this one until it is killed.
+/// Starts a process that sends `signal` to this one until it is killed.
 fn pester(signal: u32) -> Outcome<i32> {
     let target = sys::getpid();
     child(|| {
@@ -172,7 +172,7 @@ fn signal_interrupts() -> Outcome {
     check_eq!(sys::read(reader, &mut [0]), Err(Errno::EINTR));
     let long = core::time::Duration::from_secs(1000);
     check_eq!(sys::sleep(long), Err(Errno::EINTR));
-    // With SA_RESTART a read goes on waiting.
+    // With SA_RESTART a read continues to wait.
     ok!(sys::signal_handle(abi::SIGUSR1 as i32, note, abi::SA_RESTART));
     let late = child(|| {
         let _ = sys::sleep(core::time::Duration::from_millis(60));
@@ -191,7 +191,7 @@ fn signal_child() -> Outcome {
     let id = child(|| 0)?;
     check_eq!(ok!(sys::wait_for(id)).exit_code(), Some(0));
     check_eq!(caught(abi::SIGCHLD), 1);
-    // Where it is ignored, children leave nothing to wait for.
+    // With SIGCHLD ignored, children leave nothing to wait for.
     ok!(sys::signal_ignore(abi::SIGCHLD as i32));
     child(|| 0)?;
     check_eq!(sys::wait(-1, 0), Err(Errno::ECHILD));
@@ -219,7 +219,7 @@ fn signal_groups() -> Outcome {
     let [reader, writer] = ok!(sys::pipe(0));
     let leader = child(|| {
         let _ = sys::setpgid(0, 0);
-        // A member of the same group, which dies with it.
+        // A member of the same group, which ends with it.
         let member = sys::fork();
         let _ = sys::write(writer, b"r");
         loop {

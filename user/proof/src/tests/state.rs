@@ -1,27 +1,26 @@
-//! The processor's state: x87, SSE and AVX registers over switches, faults, and signal handlers.
+//! The processor's state (x87, SSE and AVX registers) across switches, faults, and signal handlers.
 
 use proof::guest_test;
 use proof::kit::{Outcome, child};
 use user::prelude::*;
 use user::sys::abi;
 
-/// An image as FXSAVE makes it.
+/// The image that FXSAVE writes.
 #[repr(C, align(16))]
 struct Image([u8; 512]);
 
-/// Where the x87 registers lie in it, and where the SSE registers.
+/// The offsets of the x87 and SSE registers in the image.
 const X87: core::ops::Range<usize> = 32..160;
 const SSE: core::ops::Range<usize> = 160..416;
 
-/// Loads a pattern into all registers, makes a system call so many times, and looks at what is in
-/// the registers then. The compiler's own use of the registers is put back, so that this is the
-/// same on a target that has none and on one that has.
+/// Loads a pattern into all registers, makes a system call repeatedly, and compares the registers.
+/// The compiler's own registers are restored, so that the test is the same on a target with and
+/// without SSE code.
 fn survives(pattern: u8, call: u32, arguments: [usize; 2], times: usize) -> bool {
     let (mut own, mut loaded, mut found) = (Image([0; 512]), Image([0; 512]), Image([0; 512]));
     // SAFETY: writes to the image alone.
     unsafe { core::arch::asm!("fxsave [{0}]", in(reg) &mut loaded) };
-    // All eight x87 registers in use, each with ten bytes of its own; the six behind them are
-    // reserved.
+    // All eight x87 registers are in use, with ten bytes each; the next six are reserved.
     loaded.0[4] = 0xff;
     for (index, byte) in loaded.0[X87].iter_mut().enumerate() {
         *byte = if index % 16 < 10 { pattern.wrapping_mul(3).wrapping_add(index as u8) } else { 0 };
@@ -29,8 +28,8 @@ fn survives(pattern: u8, call: u32, arguments: [usize; 2], times: usize) -> bool
     for (index, byte) in loaded.0[SSE].iter_mut().enumerate() {
         *byte = pattern.wrapping_add(index as u8);
     }
-    // SAFETY: the state of the compiler's code is saved before and restored after; the calls are
-    // such as change no memory.
+    // SAFETY: the state of the compiler's code is saved before and restored after; the calls do not
+    // change memory.
     unsafe {
         core::arch::asm!(
             "fxsave [{own}]",
@@ -75,10 +74,10 @@ fn state_over_switches() -> Outcome {
     Ok(())
 }
 
-/// Ruins all registers, as any handler may.
+/// Overwrites all registers, as any handler may.
 extern "C" fn ruin(_: i32) {
     let mut image = Image([0; 512]);
-    // SAFETY: registers that a function may change are changed, to values that they may have.
+    // SAFETY: only registers that a function may change are changed, to valid values.
     unsafe {
         core::arch::asm!("fxsave [{0}]", in(reg) &mut image);
         image.0[X87].fill(0);
@@ -99,27 +98,26 @@ fn state_over_handlers() -> Outcome {
 #[repr(C, align(32))]
 struct Wide([u8; 512]);
 
-/// Whether the processor has AVX and the kernel has turned it on.
+/// Whether the processor has AVX and the kernel has enabled it.
 fn has_wide_registers() -> bool {
     const OSXSAVE_AND_AVX: u32 = 1 << 27 | 1 << 28;
     if core::arch::x86_64::__cpuid(1).ecx & OSXSAVE_AND_AVX != OSXSAVE_AND_AVX {
         return false;
     }
     let enabled: u32;
-    // SAFETY: OSXSAVE says that the instruction is there; it reads a register.
+    // SAFETY: OSXSAVE says that the instruction exists; it reads a register.
     unsafe { core::arch::asm!("xgetbv", in("ecx") 0, out("eax") enabled, out("edx") _) };
     enabled & 6 == 6
 }
 
-/// Like [`survives`], for AVX: between system calls, pages of `touched` are faulted in one by one.
+/// As [`survives`], for AVX. Between system calls it touches the pages of `touched` one by one.
 fn wide_survives(pattern: u8, call: u32, arguments: [usize; 2], touched: &[u8]) -> bool {
     let (mut own, mut loaded, mut found) = (Image([0; 512]), Wide([0; 512]), Wide([0; 512]));
     for (index, byte) in loaded.0.iter_mut().enumerate() {
         *byte = pattern.wrapping_add(index as u8).wrapping_mul(7);
     }
     let times = touched.len() / 4096;
-    // SAFETY: as above; the upper halves are nobody's over a call. What is touched lies in the
-    // slice.
+    // SAFETY: as above; a call need not preserve the upper halves. All loads are in the slice.
     unsafe {
         core::arch::asm!(
             "fxsave [{own}]",
@@ -168,10 +166,10 @@ fn wide_survives(pattern: u8, call: u32, arguments: [usize; 2], touched: &[u8]) 
     found.0 == loaded.0
 }
 
-/// Ruins all AVX registers, upper halves too.
+/// Overwrites all AVX registers with their upper halves.
 extern "C" fn ruin_wide(_: i32) {
     let mut own = Image([0; 512]);
-    // SAFETY: the lower halves are put back; the upper ones are nobody's over a call.
+    // SAFETY: the lower halves are restored; a call need not preserve the upper ones.
     unsafe {
         core::arch::asm!(
             "fxsave [{0}]",
@@ -197,7 +195,7 @@ extern "C" fn ruin_wide(_: i32) {
     }
 }
 
-/// Several processes compute with all AVX registers while pages come in, signals are handled, and
+/// Several processes compute with all AVX registers while pages arrive, signals are handled, and
 /// others run.
 #[guest_test]
 fn state_wide_registers() -> Outcome {

@@ -1,6 +1,6 @@
-//! Every system call with nonsense, from several processes at once, while another reads lazily and
-//! finds every byte in its place; and threads that race over the same pages. The seeds are printed
-//! where something goes wrong.
+//! Random system calls with random arguments, from several processes at once, while a witness reads
+//! lazily and checks every byte; and threads that race over the same pages. A failure prints the
+//! seeds.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use proof::guest_test;
@@ -11,8 +11,8 @@ use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
 
-/// Calls that end, stop or replace the process, or the machine, that wait for ever, or that could
-/// hit a neighbour.
+/// Calls that are not made at random: they end, stop or replace the process or the machine, block
+/// for ever, or could affect other processes.
 const LEFT_OUT: [u32; 33] = [
     abi::__NR_exit,
     abi::__NR_exit_group,
@@ -49,7 +49,7 @@ const LEFT_OUT: [u32; 33] = [
     abi::__NR_mount,
 ];
 
-/// The same where only little may be asked: a host whose other calls have effects.
+/// The same for a host, on which more calls have effects.
 const HARMLESS: [u32; 10] = [
     abi::__NR_read,
     abi::__NR_pread64,
@@ -63,12 +63,13 @@ const HARMLESS: [u32; 10] = [
     abi::__NR_getcwd,
 ];
 
-/// Calls that change what is mapped: their lengths stay within what is meant for it.
+/// Calls that change mappings: their lengths stay within the worker's area.
 const MAPPING: [u32; 5] =
     [abi::__NR_mmap, abi::__NR_munmap, abi::__NR_mprotect, abi::__NR_mremap, abi::__NR_madvise];
 
-const TORMENTORS: u64 = 4;
-/// What a tormentor's pointers lie in: lazy, read-only, forbidden, absent, each of so many pages.
+const STRESS_WORKERS: u64 = 4;
+/// The areas for a stress worker's pointers (snapshot-backed, read-only, inaccessible, unmapped),
+/// each of this many pages.
 const AREA_PAGES: usize = 16;
 const AREAS: usize = 4;
 const FILE_BYTES: usize = 64 * PAGE_BYTES;
@@ -88,12 +89,12 @@ const ROUNDS: u64 = 60;
 
 #[guest_test(timeout_s: 900, long: true)]
 fn hostile_storm_long() -> Outcome {
-    // Most tormentors do not live long: others take their place.
+    // Most stress workers end early: each round starts new ones.
     (0..if is_ours() { ROUNDS } else { 1 })
-        .try_for_each(|round| rage(round * TORMENTORS, if is_ours() { 60_000 } else { 4_000 }))
+        .try_for_each(|round| rage(round * STRESS_WORKERS, if is_ours() { 60_000 } else { 4_000 }))
 }
 
-/// Where tormentors make names by chance: the root, and the folder of the test's own.
+/// The directories where stress workers make random names: the root, and the test's own.
 const PLACES: [&[u8]; 2] = [b"/", b".."];
 
 fn rage(first_seed: u64, calls: u64) -> Outcome {
@@ -108,14 +109,14 @@ fn rage(first_seed: u64, calls: u64) -> Outcome {
     let quiet = file(b"quiet", &content)?;
     let made = Counts::new()?;
     let before = [ok!(user::fs::list(PLACES[0])), ok!(user::fs::list(PLACES[1]))];
-    let mut tormentors = Vec::new();
-    for index in 0..TORMENTORS {
+    let mut workers = Vec::new();
+    for index in 0..STRESS_WORKERS {
         let seed = first_seed + index;
-        // Descriptors are guessed too: what the witness looks at is not among them.
-        tormentors.push(child(|| match sys::close(quiet).and_then(|()| Tormentor::new(seed)) {
-            Ok(mut tormentor) => {
+        // Workers guess descriptors, too: those of the witness are not open in them.
+        workers.push(child(|| match sys::close(quiet).and_then(|()| StressWorker::new(seed)) {
+            Ok(mut worker) => {
                 for _ in 0..calls {
-                    tormentor.call(&numbers);
+                    worker.call(&numbers);
                     made.count(index);
                 }
                 0
@@ -123,13 +124,13 @@ fn rage(first_seed: u64, calls: u64) -> Outcome {
             Err(_) => NOT_BEGUN,
         })?);
     }
-    let outcome = watch(&mut tormentors, &made, || witness(quiet, &content));
-    for tormentor in tormentors {
-        ok!(sys::kill(tormentor, abi::SIGKILL as i32));
-        ok!(sys::wait_for(tormentor));
+    let outcome = watch(&mut workers, &made, || witness(quiet, &content));
+    for worker in workers {
+        ok!(sys::kill(worker, abi::SIGKILL as i32));
+        ok!(sys::wait_for(worker));
     }
-    // Much of their memory is slashes, and what getcwd put there: with an odd byte that is a new
-    // name in the root or above, which nobody else clears away.
+    // Their memory contains many slashes and the result of getcwd: with one odd byte that is a new
+    // name in the root or above, which only this clean-up removes.
     for (place, before) in PLACES.iter().zip(&before).filter(|_| ours) {
         for name in ok!(user::fs::list(place)).iter().filter(|name| !before.contains(name)) {
             proof::kit::remove_tree(&user::fs::join(place, name));
@@ -140,29 +141,25 @@ fn rage(first_seed: u64, calls: u64) -> Outcome {
         format!(
             "{failure}; {} calls were made, by seeds {first_seed} to {}",
             made.sum(),
-            first_seed + TORMENTORS - 1
+            first_seed + STRESS_WORKERS - 1
         )
     })
 }
 
-/// The status of a tormentor that could not begin. A signal is what nonsense deserves.
+/// The status of a stress worker that could not begin. A signal is an expected end.
 const NOT_BEGUN: i32 = 3;
-/// Looks of the witness with no call made in between, after which those that are left wait for
-/// something that will not come.
+/// Reads of the witness without any call in between after which the remaining workers count as
+/// blocked for ever.
 const IDLE_LOOKS: u32 = 40;
 
-/// The others notice nothing: what is read lazily is as it was, again and again, until no tormentor
-/// makes calls any more. Those that have ended leave the list.
-fn watch(
-    tormentors: &mut Vec<i32>,
-    made: &Counts,
-    mut witness: impl FnMut() -> Outcome,
-) -> Outcome {
+/// The witness: reads the file lazily and checks it until no stress worker makes calls any more.
+/// Workers that have ended are removed from the list.
+fn watch(workers: &mut Vec<i32>, made: &Counts, mut witness: impl FnMut() -> Outcome) -> Outcome {
     let (mut before, mut idle) = (0, 0);
-    while !tormentors.is_empty() && idle < IDLE_LOOKS {
+    while !workers.is_empty() && idle < IDLE_LOOKS {
         witness()?;
         while let Ok(Some((ended, status))) = sys::wait(-1, abi::WNOHANG) {
-            tormentors.retain(|tormentor| *tormentor != ended);
+            workers.retain(|worker| *worker != ended);
             check!(status.exit_code() != Some(NOT_BEGUN));
         }
         let now = made.sum();
@@ -172,7 +169,7 @@ fn watch(
     witness()
 }
 
-/// How many calls each has made, in memory that all share.
+/// The number of calls by each worker, in shared memory.
 struct Counts(usize);
 
 impl Counts {
@@ -182,7 +179,7 @@ impl Counts {
     }
 
     fn of(&self, index: u64) -> &AtomicU32 {
-        // SAFETY: a word of a mapping that stays to the end.
+        // SAFETY: a word of a mapping that lives to the end.
         unsafe { AtomicU32::from_ptr((self.0 + index as usize * 4) as *mut u32) }
     }
 
@@ -191,11 +188,11 @@ impl Counts {
     }
 
     fn sum(&self) -> u32 {
-        (0..TORMENTORS).map(|index| self.of(index).load(Ordering::Relaxed)).sum()
+        (0..STRESS_WORKERS).map(|index| self.of(index).load(Ordering::Relaxed)).sum()
     }
 }
 
-/// Reads a file that nobody changes, and looks at a part of it.
+/// Reads a file that nobody changes and checks a part of it.
 fn witness(fd: Fd, content: &[u8]) -> Outcome {
     for round in 0..10 {
         let mut pages = ok!(Pages::new(FILE_BYTES));
@@ -208,14 +205,14 @@ fn witness(fd: Fd, content: &[u8]) -> Outcome {
     Ok(())
 }
 
-/// Someone with bad intentions.
-struct Tormentor {
+/// A stress worker: a process that makes random calls with random arguments.
+struct StressWorker {
     random: Random,
     area: usize,
     fds: Vec<usize>,
 }
 
-impl Tormentor {
+impl StressWorker {
     fn new(seed: u64) -> Result<Self> {
         let null = sys::open(b"/dev/null", abi::O_RDWR, 0)?;
         for fd in 0..3 {
@@ -244,8 +241,7 @@ impl Tormentor {
         })
     }
 
-    /// A part that stands for a file's bytes, one that may only be read, one that may not be
-    /// touched, one that is not there.
+    /// Four areas: backed by a snapshot, read-only, inaccessible, unmapped.
     fn area(own: Fd) -> Result<usize> {
         let part = AREA_PAGES * PAGE_BYTES;
         let mut pages = core::mem::ManuallyDrop::new(Pages::new(AREAS * part)?);
@@ -259,7 +255,7 @@ impl Tormentor {
         Ok(start)
     }
 
-    /// A place in the area: at the start of a page, just before, or anywhere.
+    /// An address in the area: at the start of a page, just before it, or anywhere.
     fn place(&mut self) -> usize {
         let page = self.area + self.random.below((AREAS * AREA_PAGES) as u64) as usize * PAGE_BYTES;
         match self.random.below(3) {
@@ -304,7 +300,7 @@ impl Tormentor {
             arguments[0] = self.fds[self.random.below(self.fds.len() as u64) as usize];
         }
         if MAPPING.contains(&number) {
-            // Elsewhere it would take the ground from under its own feet.
+            // Elsewhere it would unmap its own code or stack.
             arguments[0] = self.place();
             arguments[1] = self.random.below(4 * PAGE_BYTES as u64) as usize;
             (arguments[2], arguments[4]) = (arguments[2] % 8192, self.place());
@@ -313,7 +309,7 @@ impl Tormentor {
     }
 }
 
-/// What racing threads share.
+/// The state that racing threads share.
 struct Race {
     fds: [Fd; 2],
     start: usize,
@@ -322,10 +318,10 @@ struct Race {
 }
 
 const RACE_PAGES: usize = 16;
-/// Marks the words that the storing thread puts there.
+/// Marks the words that the storing thread writes.
 const MARK: u64 = 0x7374_6f72_6564_0000;
 
-/// Both files' words tell their file and their place.
+/// A word of a file, which identifies the file and the position.
 fn race_word(which: u64, at: usize) -> u64 {
     0x6669_6c65_0000_0000 | which << 24 | at as u64
 }
@@ -337,7 +333,7 @@ fn at_random(race: &Race, seed: u64) -> Option<usize> {
 }
 
 fn shared(argument: usize) -> &'static Race {
-    // SAFETY: `race` joins its threads before what they share goes.
+    // SAFETY: `race` joins its threads before their shared state is dropped.
     unsafe { &*(argument as *const Race) }
 }
 
@@ -346,7 +342,7 @@ extern "C" fn reading(argument: usize) {
     while let Some(at) = at_random(race, 1) {
         let length = (RACE_PAGES * PAGE_BYTES - at).min(6 * PAGE_BYTES);
         let fd = race.fds[at / PAGE_BYTES % 2];
-        // SAFETY: the range is the race's own; what it holds is looked at only by children.
+        // SAFETY: the range belongs to the race; only children check its content.
         let _ = unsafe {
             sys::syscall(abi::__NR_pread64, [fd.argument(), race.start + at, length, at, 0, 0])
         };
@@ -356,8 +352,8 @@ extern "C" fn reading(argument: usize) {
 extern "C" fn storing(argument: usize) {
     let race = shared(argument);
     while let Some(at) = at_random(race, 2) {
-        // SAFETY: as above. The page may be gone for a moment only for who unmaps it by putting
-        // another in its place, in one call.
+        // SAFETY: as above. Only the unmapping thread removes a page, and it maps another one in
+        // the same call.
         unsafe { ((race.start + at + 8) as *mut u64).write_volatile(MARK) };
     }
 }
@@ -374,8 +370,8 @@ extern "C" fn unmapping(argument: usize) {
     }
 }
 
-/// Reads, stores, new mappings and forks over the same pages at once: each word is one that
-/// somebody put there.
+/// Reads, stores, new mappings and forks race over the same pages: each word is one that was
+/// written there.
 #[guest_test(timeout_s: 120)]
 fn hostile_race() -> Outcome {
     let mut fds = [Fd::NONE; 2];
@@ -418,7 +414,7 @@ fn hostile_race() -> Outcome {
 }
 
 fn is_possible(start: usize, at: usize) -> bool {
-    // SAFETY: in a child's own copy of the race's pages, to which nobody writes any more.
+    // SAFETY: in a child's own copy of the pages, to which nobody writes any more.
     let word = unsafe { ((start + at) as *const u64).read_volatile() };
     word == 0
         || word == race_word(0, at)

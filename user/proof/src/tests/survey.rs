@@ -1,12 +1,12 @@
-//! Calls that other people's programs make beside the usual ones: other forms of what there is, and
-//! what has to be refused in the right way.
+//! Less usual calls that other programs make: variants of common calls, and calls that must be
+//! refused in the right way.
 
 use proof::guest_test;
 use proof::kit::{Outcome, content, file, raw};
 use user::prelude::*;
 use user::sys::abi;
 
-/// The working directory, as the first argument of the calls with `at`.
+/// The working directory, as first argument of the `*at` calls.
 const HERE: usize = abi::AT_FDCWD as isize as usize;
 
 fn word(bytes: &[u8], at: usize) -> u64 {
@@ -61,7 +61,7 @@ fn survey_getdents() -> Outcome {
     let fd = ok!(sys::open(b".", abi::O_RDONLY | abi::O_DIRECTORY, 0));
     let mut entries = Vec::new();
     loop {
-        // Room for about two entries: the position is kept between calls.
+        // Space for about two entries: the position is kept between calls.
         let mut buffer = [0xffu8; 56];
         let bytes = ok!(raw(
             abi::__NR_getdents,
@@ -102,7 +102,7 @@ fn survey_extended_attributes() -> Outcome {
     let (path, name) = (c"f".as_ptr() as usize, c"security.sloth".as_ptr() as usize);
     let mut value = [0u8; 8];
     let to = value.as_mut_ptr() as usize;
-    // Which of the two it is depends on the file system; programs take both for "none".
+    // The error depends on the file system; programs treat both as "none".
     let none = |result| matches!(result, Err(Errno::ENODATA | Errno::EOPNOTSUPP));
     check!(none(raw(abi::__NR_getxattr, &[path, name, to, 8])));
     check!(none(raw(abi::__NR_lgetxattr, &[path, name, to, 8])));

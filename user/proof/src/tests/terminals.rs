@@ -1,5 +1,4 @@
-//! Pairs of terminals: names, lines and bytes, settings, readiness. Who may use a terminal, and
-//! whom it signals, is in `jobs`.
+//! Pseudo-terminals: names, lines and bytes, settings, readiness. Access and signals are in `jobs`.
 
 use proof::guest_test;
 use proof::kit::{Outcome, checking_child, expect_success, polled, raw, wait_until};
@@ -13,17 +12,17 @@ const OUT: u32 = abi::POLLOUT;
 const HUP: u32 = abi::POLLHUP;
 const ERR: u32 = abi::POLLERR;
 
-/// How tests open a terminal that is to be nobody's own.
+/// The flags for a terminal that must not become the controlling one.
 pub const SLAVE: u32 = abi::O_RDWR | abi::O_NOCTTY;
 
-/// A pair: the master, and the terminal, opened.
-pub fn pair() -> Outcome<[Fd; 2]> {
+/// A pseudo-terminal: the master and the slave, both open.
+pub fn pty() -> Outcome<[Fd; 2]> {
     let master = ok!(sys::open_pty());
     let path = ok!(sys::pty_path(master));
     Ok([master, ok!(sys::open(&path, SLAVE, 0))])
 }
 
-/// Exactly these bytes come next.
+/// Fails unless exactly these bytes are read next.
 pub fn expect(fd: Fd, wanted: &[u8]) -> Outcome {
     let mut found = vec![0; wanted.len()];
     let count = ok!(sys::read_full(fd, &mut found));
@@ -31,7 +30,7 @@ pub fn expect(fd: Fd, wanted: &[u8]) -> Outcome {
     Ok(())
 }
 
-/// One read with room to spare gets exactly this.
+/// Fails unless one read with space to spare returns exactly this.
 fn expect_read(fd: Fd, wanted: &[u8]) -> Outcome {
     let mut found = [0; 256];
     let count = ok!(sys::read(fd, &mut found));
@@ -39,7 +38,7 @@ fn expect_read(fd: Fd, wanted: &[u8]) -> Outcome {
     Ok(())
 }
 
-/// Bytes as they are; a read waits for `bytes` of them, and `tenths` of a second.
+/// Sets raw mode: a read waits for `bytes` bytes or `tenths` of a second.
 fn without_lines(fd: Fd, bytes: u8, tenths: u8) -> Outcome {
     let mut settings = ok!(sys::terminal_settings(fd));
     settings.c_iflag = 0;
@@ -55,7 +54,7 @@ fn without_lines(fd: Fd, bytes: u8, tenths: u8) -> Outcome {
 fn pty_names() -> Outcome {
     let master = ok!(sys::open(b"/dev/ptmx", SLAVE, 0));
     let path = ok!(sys::pty_path(master));
-    // It is locked until its maker says otherwise.
+    // The slave is locked until the master unlocks it.
     check_eq!(sys::ioctl_number(master, ioctl::TIOCGPTLCK), Ok(1));
     check_eq!(sys::open(&path, SLAVE, 0), Err(Errno::EIO));
     check_eq!(sys::ioctl(master, ioctl::TIOCGPTPEER, SLAVE as usize), Err(Errno::EIO));
@@ -72,7 +71,7 @@ fn pty_names() -> Outcome {
     check_eq!(sys::ioctl(slave, ioctl::TIOCGPTPEER, SLAVE as usize), Err(Errno::EIO));
     check_eq!(sys::write(peer, b"by its master\n"), Ok(14));
     expect(master, b"by its master\r\n")?;
-    // How ttyname(3) finds a terminal's name.
+    // As ttyname(3) finds a terminal's name.
     let number = ok!(sys::ioctl_number(master, ioctl::TIOCGPTN)) as u64;
     let (open, named) = (ok!(sys::fstat(slave)), ok!(sys::stat(&path)));
     check_eq!(
@@ -84,7 +83,7 @@ fn pty_names() -> Outcome {
     check_eq!(sys::readlink(format!("/proc/self/fd/{slave}").as_bytes()), Ok(path.clone()));
     let name = format!("{number}").into_bytes();
     check!(ok!(user::fs::list(b"/dev/pts")).contains(&name));
-    // The name goes with the master, the terminal does not.
+    // The name disappears with the master, the terminal does not.
     ok!(sys::close(master));
     check_eq!(sys::stat(&path).err(), Some(Errno::ENOENT));
     check!(!ok!(user::fs::list(b"/dev/pts")).contains(&name));
@@ -96,7 +95,7 @@ fn pty_names() -> Outcome {
 
 #[guest_test]
 fn pty_lines() -> Outcome {
-    let [master, slave] = pair()?;
+    let [master, slave] = pty()?;
     ok!(sys::write_all(master, b"ls\rmore\n"));
     expect(master, b"ls\r\nmore\r\n")?;
     expect_read(slave, b"ls\n")?;
@@ -111,16 +110,17 @@ fn pty_lines() -> Outcome {
     ok!(sys::write_all(master, b"ab\x7fc\x15x\x16\x03y\n"));
     expect_read(slave, b"x\x03y\n")?;
     expect(master, b"ab\x08 \x08c\x08 \x08\x08 \x08x^\x08^Cy\r\n")?;
-    // An end of file ends a line without a byte; on its own it is read as nothing.
+    // An end-of-file character completes a line without adding a byte; alone, it makes the read
+    // return 0.
     ok!(sys::write_all(master, b"part\x04\x04after\n"));
     expect_read(slave, b"part")?;
     expect_read(slave, b"")?;
     expect_read(slave, b"after\n")?;
     expect(master, b"partafter\r\n")?;
-    // What a program writes.
+    // Output of a program.
     check_eq!(sys::write(slave, b"x\ny\n"), Ok(4));
     expect(master, b"x\r\ny\r\n")?;
-    // Without echo there is none.
+    // Without echo nothing is shown.
     let mut settings = ok!(sys::terminal_settings(slave));
     settings.c_lflag &= !abi::ECHO;
     ok!(sys::set_terminal_settings(slave, &settings));
@@ -132,7 +132,7 @@ fn pty_lines() -> Outcome {
 
 #[guest_test]
 fn pty_bytes() -> Outcome {
-    let [master, slave] = pair()?;
+    let [master, slave] = pty()?;
     without_lines(slave, 1, 0)?;
     ok!(sys::write_all(master, b"\x03\r\x7f\x04"));
     wait_until(slave, IN)?;
@@ -140,7 +140,7 @@ fn pty_bytes() -> Outcome {
     expect(slave, b"\x03\r\x7f\x04")?;
     check_eq!(sys::write(slave, b"a\nb"), Ok(3));
     expect(master, b"a\nb")?;
-    // Three bytes or none; a smaller buffer is content with what it holds.
+    // Three bytes or none; with a smaller buffer, as many as it holds.
     without_lines(slave, 3, 0)?;
     ok!(sys::write_all(master, b"ab"));
     check_eq!(polled(slave, IN)?, 0);
@@ -153,8 +153,7 @@ fn pty_bytes() -> Outcome {
     })?;
     expect_read(slave, b"abc")?;
     expect_success(third)?;
-    // Whoever does not wait takes what there is, but not nothing; where nothing is enough, that is
-    // what it gets.
+    // A non-blocking read returns what is there, or EAGAIN; with VMIN 0 it may return 0.
     ok!(sys::fcntl(slave, abi::F_SETFL, (abi::O_RDWR | abi::O_NONBLOCK) as usize));
     check_eq!(sys::read(slave, &mut [0]), Err(Errno::EAGAIN));
     without_lines(slave, 1, 0)?;
@@ -169,12 +168,12 @@ fn pty_bytes() -> Outcome {
     Ok(())
 }
 
-/// No clock is looked at: what is there in time is read, and what is not does not keep a read
-/// waiting.
+/// Without measuring time: input that arrives in time is read, and missing input does not block a
+/// read.
 #[guest_test]
 fn pty_time_limits() -> Outcome {
     const LONG: u8 = 255;
-    let [master, slave] = pair()?;
+    let [master, slave] = pty()?;
     without_lines(slave, 0, 1)?;
     check_eq!(sys::read(slave, &mut [0]), Ok(0));
     ok!(sys::write_all(master, b"ab"));
@@ -182,8 +181,8 @@ fn pty_time_limits() -> Outcome {
     without_lines(slave, 0, LONG)?;
     ok!(sys::write_all(master, b"cd"));
     expect_read(slave, b"cd")?;
-    // With a number of bytes the time begins with the first: a read that has one ends without the
-    // others.
+    // With VMIN above 0 the timer starts at the first byte: a read with one byte returns without
+    // the others.
     without_lines(slave, 3, 1)?;
     ok!(sys::write_all(master, b"e"));
     expect_read(slave, b"e")?;
@@ -199,7 +198,7 @@ fn pty_time_limits() -> Outcome {
     ok!(sys::write_all(master, b"h"));
     let mut one = [0];
     check_eq!(sys::read(slave, &mut one), Ok(1));
-    // One byte is something to be read.
+    // One byte makes it readable.
     ok!(sys::write_all(master, b"i"));
     check_eq!(wait_until(slave, IN)?, IN);
     Ok(())
@@ -207,26 +206,26 @@ fn pty_time_limits() -> Outcome {
 
 #[guest_test]
 fn pty_settings() -> Outcome {
-    let [master, slave] = pair()?;
+    let [master, slave] = pty()?;
     let settings = ok!(sys::terminal_settings(slave));
     check_eq!(settings.c_iflag, abi::ICRNL | abi::IXON);
     check_eq!(settings.c_oflag, abi::OPOST | abi::ONLCR);
     check_eq!(settings.c_cflag, abi::B38400 | abi::CS8 | abi::CREAD);
     check_eq!(settings.c_cc[abi::VMIN as usize], 1);
-    // Both ends have the same.
+    // Both ends report the same.
     let mut raw_settings = settings;
     raw_settings.c_lflag = 0;
     ok!(sys::set_terminal_settings(master, &raw_settings));
     check_eq!(ok!(sys::terminal_settings(slave)).c_lflag, 0);
     ok!(sys::write_all(master, b"part"));
     expect(slave, b"part")?;
-    // What was typed before is forgotten where that is asked for.
+    // TCSETSF discards earlier input.
     ok!(sys::write_all(master, b"gone"));
     wait_until(slave, IN)?;
     check_eq!(sys::ioctl(slave, ioctl::TCFLSH, abi::TCIFLUSH as usize), Ok(0));
     check_eq!(sys::ioctl_number(slave, ioctl::FIONREAD), Ok(0));
     check_eq!(sys::ioctl(slave, ioctl::TCFLSH, 3), Err(Errno::EINVAL));
-    // What was typed without lines is a line where they count again.
+    // Bytes typed in raw mode become a line when canonical mode is switched on.
     ok!(sys::write_all(master, b"unfinished"));
     wait_until(slave, IN)?;
     ok!(sys::set_terminal_settings(slave, &settings));
@@ -240,7 +239,7 @@ fn pty_settings() -> Outcome {
 
 #[guest_test]
 fn pty_window() -> Outcome {
-    let [master, slave] = pair()?;
+    let [master, slave] = pty()?;
     check_eq!(sys::window(slave), Ok(Window { rows: 0, columns: 0 }));
     let (wide, narrow) = (Window { rows: 24, columns: 132 }, Window { rows: 50, columns: 80 });
     ok!(sys::set_window(master, wide));
@@ -250,14 +249,14 @@ fn pty_window() -> Outcome {
     Ok(())
 }
 
-/// ^S holds output, ^Q lets it go on, and neither is read.
+/// ^S stops output, ^Q resumes it, and neither is input.
 #[guest_test]
 fn pty_flow() -> Outcome {
-    let [master, slave] = pair()?;
+    let [master, slave] = pty()?;
     ok!(sys::fcntl(slave, abi::F_SETFL, (abi::O_RDWR | abi::O_NONBLOCK) as usize));
     check_eq!(sys::write(slave, b"1"), Ok(1));
     ok!(sys::write_all(master, b"\x13line\n"));
-    // The line's arrival tells that what came before it has been taken.
+    // The arrival of the line shows that the earlier bytes were processed.
     wait_until(slave, IN)?;
     check_eq!(sys::write(slave, b"2"), Err(Errno::EAGAIN));
     expect_read(slave, b"line\n")?;
@@ -275,7 +274,7 @@ fn pty_flow() -> Outcome {
 #[guest_test]
 fn pty_readiness() -> Outcome {
     let master = ok!(sys::open_pty());
-    // Nobody has been there yet: that is no end.
+    // Before the first open of the slave, the master is not at an end.
     check_eq!(polled(master, IN | OUT)?, OUT);
     ok!(sys::fcntl(master, abi::F_SETFL, (abi::O_RDWR | abi::O_NONBLOCK) as usize));
     check_eq!(sys::read(master, &mut [0]), Err(Errno::EAGAIN));
@@ -294,18 +293,18 @@ fn pty_readiness() -> Outcome {
     expect(master, b"last")?;
     check_eq!(polled(master, IN)?, HUP);
     check_eq!(sys::read(master, &mut [0]), Err(Errno::EIO));
-    // Until somebody opens it again, and the line is still there.
+    // The next open ends that state, and the line is still there.
     let slave = ok!(sys::open(&path, SLAVE, 0));
     check_eq!(polled(master, IN)?, 0);
     expect_read(slave, b"half a line\n")?;
-    // Without its master a terminal has come to its end.
+    // Without its master, a slave is at its end.
     ok!(sys::close(master));
     check_eq!(polled(slave, IN | OUT)?, IN | OUT | HUP | ERR);
     check_eq!(sys::read(slave, &mut [0]), Ok(0));
     check_eq!(sys::write(slave, b"x"), Err(Errno::EIO));
     check_eq!(sys::terminal_settings(slave).err(), Some(Errno::EIO));
-    // A pipe of its own shows that a wait for a master ends with its terminal's last use.
-    let [master, slave] = pair()?;
+    // A separate pipe shows that a wait at a master ends with the last close of the slave.
+    let [master, slave] = pty()?;
     let reader = checking_child(|| {
         ok!(sys::close(slave));
         check_eq!(sys::read(master, &mut [0]), Err(Errno::EIO));
@@ -315,14 +314,14 @@ fn pty_readiness() -> Outcome {
     expect_success(reader)
 }
 
-/// Whoever writes more than the other end takes waits until that has read, and nothing is lost.
+/// A writer blocks while the other end does not read, and nothing is lost.
 #[guest_test]
 fn pty_room() -> Outcome {
     const BYTES: usize = 200_000;
     let pattern = |at: usize| (at % 251) as u8;
     let all: Vec<u8> = (0..BYTES).map(pattern).collect();
     for from_master in [true, false] {
-        let [master, slave] = pair()?;
+        let [master, slave] = pty()?;
         without_lines(slave, 1, 0)?;
         let (writer, reader) = if from_master { (master, slave) } else { (slave, master) };
         ok!(sys::fcntl(writer, abi::F_SETFL, (abi::O_RDWR | abi::O_NONBLOCK) as usize));

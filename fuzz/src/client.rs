@@ -32,7 +32,7 @@ impl Liar {
         self.input.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop().unwrap_or(0)
     }
 
-    /// A valid reply to a request.
+    /// What a server without faults replies to a request.
     fn valid_reply(tag: Tag, request: &Request) -> ([u8; HEADER_BYTES], Vec<u8>) {
         let attr = Attr {
             id: FileId(7),

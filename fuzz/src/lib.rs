@@ -30,7 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client", client::client),
 ];
 
-/// The target with this name.
+/// Looks a target up by its name on the command line.
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }

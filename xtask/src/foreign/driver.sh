@@ -1,7 +1,7 @@
 # Runs a group's cases and prints the output, the exit status and the files of each. The same script
 # runs on Linux, which is the oracle, and on Sloth. The group's programs precede busybox's in PATH.
-# BIN: the programs; CASES: the cases and their list; WORK: an empty folder; INTERPRETER: the command
-# that runs a case.
+# BIN: the programs; CASES: the cases and their list; WORK: an empty folder; INTERPRETER: the
+# command that runs a case.
 umask 022
 mkdir -p "$WORK/applets" && "$BIN/busybox" --install -s "$WORK/applets"
 export PATH="$BIN:$WORK/applets"

@@ -1,6 +1,6 @@
-//! `foreign --profit`: the effect of laziness on unmodified programs. Each runs lazily and eagerly on
-//! a machine that counts instructions, with an empty cache. The counts are the same in every run,
-//! and [`ProfitTest`] checks limits for some programs.
+//! `foreign --profit`: the effect of laziness on unmodified programs. Each runs lazily and eagerly
+//! on a machine that counts instructions, with an empty cache. The counts are the same in every
+//! run, and [`ProfitTest`] checks limits for some programs.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};

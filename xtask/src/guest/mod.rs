@@ -35,7 +35,7 @@ pub struct Guest {
     pub boot: PathBuf,
     /// The stripped kernel, which is booted.
     pub kernel: PathBuf,
-    /// The kernel with its symbols.
+    /// The unstripped kernel, for debuggers.
     pub kernel_symbols: PathBuf,
     /// The programs, stripped, by name.
     pub programs: Vec<(String, PathBuf)>,
@@ -48,7 +48,7 @@ pub fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// A cargo command for the guest.
+/// Prepares cargo to compile the guest's crates.
 pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -> Command {
     let mut command = Command::new(cargo());
     command.arg(subcommand).args(["--release", "--target", GUEST_TARGET]);
@@ -140,8 +140,8 @@ fn artifact(message: &Value) -> Option<Artifact> {
     Some(Artifact { crate_name, name, file })
 }
 
-/// The names of the tools, as the program that contains them lists them. Programs for the guest also
-/// run on Linux.
+/// The names of the tools, as the program that contains them lists them. Programs for the guest run
+/// on Linux as well.
 fn tools(programs: &[(String, PathBuf)]) -> Result<Vec<String>> {
     let (_, file) =
         programs.iter().find(|(name, _)| name == TOOLS).context("cargo built no tools")?;

@@ -160,8 +160,8 @@ impl Drop for Machine {
     }
 }
 
-/// Size in bytes of the disk for temporary data beyond the guest's memory. One half is for files, the
-/// other for pages of programs.
+/// Size in bytes of the disk for temporary data beyond the guest's memory. One half is for files,
+/// the other for pages of programs.
 const SCRATCH_BYTES: u64 = 2 << 30;
 
 /// An empty sparse disk, unlinked like the initrd.
@@ -186,7 +186,7 @@ fn classify(status: ExitStatus) -> Ending {
         (Some(LOADER_REFUSED), _) => Ending::LoaderRefused,
         // With -no-reboot QEMU exits with 0 after a triple fault as well.
         (Some(0), _) => Ending::Other(
-            "QEMU ended without a report from the guest: the CPU was reset, or QEMU was asked to quit"
+            "QEMU ended without a report from the guest: the CPU was reset, or QEMU was quit"
                 .to_owned(),
         ),
         (Some(code), _) => Ending::Other(format!("QEMU ended with status {code}")),

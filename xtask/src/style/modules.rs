@@ -16,7 +16,7 @@ pub enum Context {
     Production,
     /// A module that is compiled for tests only.
     UnitTests,
-    /// A crate of tests.
+    /// An integration test, which is a crate of its own.
     TestCrate,
 }
 

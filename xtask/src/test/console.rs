@@ -104,7 +104,7 @@ const TESTS: [ConsoleTest; 5] = [
     },
 ];
 
-/// All tests of the console.
+/// The scripts in the order in which they run.
 pub fn list() -> Vec<ConsoleTest> {
     TESTS.to_vec()
 }

@@ -92,7 +92,7 @@ pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     Ok(all(paths)?.iter().filter(in_time).map(GuestTest::to_qemu).collect())
 }
 
-/// The tests of the rules.
+/// Only those that prove a rule of the contract.
 pub fn rules(paths: &Paths) -> Result<Vec<GuestTest>> {
     Ok(all(paths)?.into_iter().filter(GuestTest::is_rule).collect())
 }

@@ -45,7 +45,8 @@ pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};
 pub use space::{
-    Access, FaultError, Gathered, Move, Placement, Policy, RegionInfo, Run, Space, SpaceStats,
+    Access, FaultError, Move, Placement, Policy, RegionInfo, SentPages, Space, SpaceStats,
+    WritePiece,
 };
 pub use user::UserSlice;
 

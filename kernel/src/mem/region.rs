@@ -132,7 +132,7 @@ impl Habit {
 
     /// The pages, `pages` in all, come to stand for something else: what was learnt of them is that
     /// they were looked at as a whole, or not.
-    pub fn begin_again(&mut self, pages: PageCount) {
+    pub fn start_over(&mut self, pages: PageCount) {
         (self.thorough, self.brought) = (self.brought.0 > pages.0 / 2, PageCount::ZERO);
     }
 

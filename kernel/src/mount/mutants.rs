@@ -8,7 +8,7 @@ use foundation::mutant::{Mutant, active};
 use super::server_file::ServerFile;
 use super::snapshot_reply::SnapshotReply;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Gathered, Snapshot, SnapshotSource, Space, UserSlice};
+use crate::mem::{SentPages, Snapshot, SnapshotSource, Space, UserSlice};
 
 macro_rules! predicates {
     ($($(#[$doc:meta])* $name:ident = $mutant:ident;)*) => {
@@ -114,7 +114,7 @@ pub(super) fn zero_past_end(
 
 /// W8: write-protects pages after the server has their bytes. Returns whether that failed.
 #[inline]
-pub(super) fn late_protect(gathered: &mut [Gathered], space: &Space) -> bool {
+pub(super) fn late_protect(gathered: &mut [SentPages], space: &Space) -> bool {
     active(Mutant::LateProtect)
         && gathered.iter_mut().any(|pages| pages.protect_late(space).is_err())
 }

@@ -7,7 +7,7 @@
 //! references, everything is sent as data, and an error of that attempt is the one reported.
 //!
 //! Where it pays ([`after_write`]), the reply brings a snapshot of what was written, with which the
-//! pages that still hold what was sent are associated (W8): see [`Gathered`](crate::mem::Gathered).
+//! pages that still hold what was sent are associated (W8): see [`SentPages`](crate::mem::SentPages).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,7 +20,7 @@ use super::mutants;
 use super::server_file::ServerFile;
 use super::write_body::{AfterWrite, SourcePiece, WriteBody};
 use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{Pager, Run, Snapshot, SnapshotSource, UserSlice};
+use crate::mem::{Pager, Snapshot, SnapshotSource, UserSlice, WritePiece};
 
 /// Pieces in one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
@@ -141,15 +141,16 @@ fn references(
     let mut pieces = PieceList::default();
     for &slice in from.slices().iter().filter(|slice| !slice.is_empty()) {
         let is_complete = if slice.whole_pages().is_empty() {
-            pieces.add(slice, [Run::Own { bytes: slice.bytes() }])?
+            pieces.add(slice, [WritePiece::Data { bytes: slice.bytes() }])?
         } else {
-            pieces.add(slice, io.space.runs(slice, PIECES_MAX - pieces.count, is_usable))?
+            pieces.add(slice, io.space.pieces(slice, PIECES_MAX - pieces.count, is_usable))?
         };
         if !is_complete || pieces.count == PIECES_MAX {
             break;
         }
     }
-    let has_reference = pieces.list.iter().any(|piece| matches!(piece.run, Run::Clean { .. }));
+    let has_reference =
+        pieces.list.iter().any(|piece| matches!(piece.run, WritePiece::Reference { .. }));
     Ok(has_reference.then_some(pieces.list))
 }
 
@@ -166,11 +167,11 @@ impl PieceList {
     fn add(
         &mut self,
         slice: UserSlice,
-        runs: impl IntoIterator<Item = Run>,
+        runs: impl IntoIterator<Item = WritePiece>,
     ) -> Result<bool, Errno> {
         let mut rest = slice;
         for run in runs {
-            let is_data = |run: &Run| matches!(run, Run::Own { .. });
+            let is_data = |run: &WritePiece| matches!(run, WritePiece::Data { .. });
             let continues =
                 is_data(&run) && self.list.last().is_some_and(|last| is_data(&last.run));
             self.count += usize::from(!continues);

@@ -9,7 +9,7 @@ use fsproto::{Hole, MAX_HOLES, Piece};
 
 use super::mutants;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{FaultError, Gathered, PageRange, Run, Snapshot, Space, UserSlice};
+use crate::mem::{FaultError, PageRange, SentPages, Snapshot, Space, UserSlice, WritePiece};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -18,7 +18,7 @@ pub struct SourcePiece {
     /// The range.
     pub from: UserSlice,
     /// The piece, of the same length.
-    pub run: Run,
+    pub run: WritePiece,
 }
 
 /// What happens to the program's own pages after the server has written them.
@@ -40,7 +40,7 @@ pub struct WriteBody {
     /// The encoded list of pieces; empty where everything is data.
     pub pieces: Vec<u8>,
     /// The whole pages in the body, and the snapshots to which pieces refer.
-    gathered: Vec<Gathered>,
+    gathered: Vec<SentPages>,
     /// For each of these, the position of its first byte in what is written, which is its offset in
     /// the snapshot of the result.
     places: Vec<SnapshotOffset>,
@@ -54,17 +54,17 @@ impl WriteBody {
 
     /// Whether the body holds pages that can be associated after the write.
     pub fn has_own_pages(&self) -> bool {
-        self.gathered.iter().any(|pages| matches!(pages, Gathered::Own { .. }))
+        self.gathered.iter().any(|pages| matches!(pages, SentPages::Data { .. }))
     }
 
     /// The number of pages sent as references, within the first `bytes` bytes.
     pub fn pages_referenced(&self, bytes: ByteCount) -> PageCount {
         let end = SnapshotOffset::ZERO + bytes;
         let referenced = self.gathered.iter().zip(&self.places).map(|(pages, place)| match pages {
-            Gathered::Same { pages, .. } => {
+            SentPages::Reference { pages, .. } => {
                 pages.pages().min(end.saturating_since(*place).whole_pages())
             }
-            Gathered::Own { .. } => PageCount::ZERO,
+            SentPages::Data { .. } => PageCount::ZERO,
         });
         referenced.sum()
     }
@@ -75,7 +75,7 @@ impl WriteBody {
         let end = SnapshotOffset::ZERO + bytes;
         let mut holes: Vec<Hole> = Vec::new();
         for (pages, &start) in self.gathered.iter().zip(&self.places) {
-            let Gathered::Same { pages, snapshot, offset } = pages else { continue };
+            let SentPages::Reference { pages, snapshot, offset } = pages else { continue };
             let length = pages.pages().bytes().min(end.saturating_since(start));
             let Some(found) = snapshot.holes_within(*offset, length) else {
                 return (holes, start.min(end));
@@ -99,7 +99,7 @@ impl WriteBody {
         let (mut rest, mut places) = (self.gathered.as_slice(), self.places.as_slice());
         let mut associated = PageCount::ZERO;
         while let (Some(first), Some(&place)) = (rest.first(), places.first()) {
-            let distance = |pages: &Gathered, place: SnapshotOffset| {
+            let distance = |pages: &SentPages, place: SnapshotOffset| {
                 pages.pages().start.user_start().0.wrapping_sub(place.0)
             };
             let expected = distance(first, place);
@@ -109,13 +109,13 @@ impl WriteBody {
                 .take_while(|(pages, place)| distance(pages, **place) == expected)
                 .count();
             let (buffer, behind) = rest.split_at(count);
-            associated += space.clean_written(buffer, snapshot, place);
+            associated += space.associate_written(buffer, snapshot, place);
             (rest, places) = (behind, places.get(count..).unwrap_or_default());
         }
         associated
     }
 
-    fn hold(&mut self, pages: Gathered, place: SnapshotOffset) {
+    fn hold(&mut self, pages: SentPages, place: SnapshotOffset) {
         self.gathered.push(pages);
         self.places.push(place);
     }
@@ -133,16 +133,16 @@ impl WriteBody {
             let bytes = run.bytes();
             let place = SnapshotOffset::ZERO + done;
             let added = match run {
-                Run::Clean { snapshot, offset, bytes } => {
+                WritePiece::Reference { snapshot, offset, bytes } => {
                     self.list_data(core::mem::take(&mut own));
                     let handle = snapshot.handle;
                     let piece = Piece { snapshot: handle, offset, length: bytes };
                     self.pieces.extend_from_slice(&piece.to_bytes());
                     let pages = from.whole_pages();
-                    self.hold(Gathered::Same { pages, snapshot, offset }, place);
+                    self.hold(SentPages::Reference { pages, snapshot, offset }, place);
                     bytes
                 }
-                Run::Own { .. } => {
+                WritePiece::Data { .. } => {
                     let left = max_data - ByteCount::of_len(self.data.len());
                     let added = match self.add_data(io, from, place, left) {
                         Err(error) if done.is_zero() || error == Errno::EINTR => return Err(error),
@@ -239,7 +239,7 @@ impl WriteBody {
             .try_reserve_exact(frames.len() * PAGE_BYTES)
             .map_err(|_| FaultError::OutOfMemory)?;
         frames.iter().for_each(|frame| self.data.extend_from_slice(frame.bytes()));
-        self.hold(Gathered::Own { first: pages.start, frames }, place);
+        self.hold(SentPages::Data { first: pages.start, frames }, place);
         Ok(())
     }
 

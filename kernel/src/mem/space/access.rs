@@ -1,29 +1,33 @@
-//! What may be done with a page, and why it cannot.
+//! Kinds of access to a page, and why one fails.
+#![forbid(unsafe_code)]
 
-use crate::{mem::frame::OutOfMemory, sync::Interrupted};
+use crate::{
+    mem::{Prot, frame::OutOfMemory, page_table::EntryFlags},
+    sync::Interrupted,
+};
 use foundation::Errno;
 
 /// What a program or the kernel wants to do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Load.
+    /// A load.
     Read,
-    /// Store some of it.
+    /// A store.
     Write,
-    /// Fetch instructions.
+    /// An instruction fetch.
     Execute,
 }
 
 /// Why a page cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultError {
-    /// Nothing is mapped there, or not for this: SIGSEGV, or EFAULT.
+    /// Nothing is mapped there, or its permissions forbid the access: SIGSEGV, or EFAULT.
     Segv,
     /// The page could not be fetched: SIGBUS, or EIO (F5).
     Bus,
-    /// No memory: the program ends, or ENOMEM.
+    /// No frame is available: the program ends, or ENOMEM.
     OutOfMemory,
-    /// The wait was ended by a signal that kills (F7).
+    /// A signal that kills ended the wait (F7).
     Killed,
 }
 
@@ -49,3 +53,36 @@ impl From<Interrupted> for FaultError {
         Self::Killed
     }
 }
+
+/// Whether a region's permissions allow an access. As on x86, a page that can be stored to or
+/// executed can be loaded.
+pub(super) fn permits(prot: Prot, access: Access) -> bool {
+    match access {
+        Access::Read => !prot.is_empty(),
+        Access::Write => prot.contains(Prot::WRITE),
+        Access::Execute => prot.contains(Prot::EXECUTE),
+    }
+}
+
+/// Whether the CPU allows an access through an entry with these flags.
+#[inline]
+pub(super) fn allows(flags: EntryFlags, access: Access) -> bool {
+    let granted = match access {
+        Access::Read => true,
+        Access::Write => flags.contains(EntryFlags::WRITE),
+        Access::Execute => !flags.contains(EntryFlags::NO_EXECUTE),
+    };
+    granted && flags.contains(EntryFlags::PRESENT)
+}
+
+/// The flags of an entry in a region with these permissions, without [`EntryFlags::WRITE`] and
+/// [`EntryFlags::PRIVATE`].
+pub(super) fn base_flags(prot: Prot) -> EntryFlags {
+    let mut flags = EntryFlags::USER;
+    flags.set(EntryFlags::PRESENT, !prot.is_empty());
+    flags.set(EntryFlags::NO_EXECUTE, !prot.contains(Prot::EXECUTE));
+    flags
+}
+
+/// The flags, besides the base ones, of a private page that can be stored to.
+pub(super) const PRIVATE_WRITABLE: EntryFlags = EntryFlags::PRIVATE.union(EntryFlags::WRITE);

@@ -1,6 +1,7 @@
-//! The lazy read: pages come to stand for bytes of a snapshot.
+//! The lazy read: pages are associated with a snapshot, which backs them from then on.
+#![forbid(unsafe_code)]
 
-use super::{AddressSpace, Space};
+use super::{Space, SpaceState};
 use crate::mem::{
     Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, heap, page_table::Flush,
 };
@@ -9,31 +10,32 @@ use foundation::knob;
 use foundation::{Errno, PageCount, SnapshotOffset};
 
 impl Space {
-    /// How many bytes from the start of `slice` lie in writable regions. Looks at regions alone and
-    /// touches nothing (R5).
+    /// Number of bytes from the start of `slice` that lie in writable regions. Looks only at regions
+    /// and touches no page (R5).
     pub fn writable_prefix(&self, slice: UserSlice) -> usize {
         self.prefix(slice, |region| region.prot.contains(Prot::WRITE))
     }
 
-    /// How many bytes from the start of `slice` lie in regions whose pages can be associated:
-    /// writable and not shared memory.
+    /// Number of bytes from the start of `slice` that lie in regions whose pages can be associated:
+    /// writable, and not shared memory.
     pub fn lazy_prefix(&self, slice: UserSlice) -> usize {
         self.prefix(slice, can_be_lazy)
     }
 
     fn prefix(&self, slice: UserSlice, accept: impl Fn(&Region) -> bool) -> usize {
-        let pages = self.with(|space| space.prefix(slice.touched_pages(), accept));
+        let pages = self.with(|state| state.prefix(slice.touched_pages(), accept));
         let bytes = pages.bytes().to_usize().saturating_sub(slice.addr().offset_in_page());
         slice.len().min(bytes)
     }
 
-    /// Lets `pages` pages from `first` (page-aligned) on stand for the bytes of `snapshot` from
-    /// `offset` on. What was there is let go of, without fetching it (R6, R7). Costs time for pages
-    /// that were mapped, not for the length.
+    /// Associates `pages` pages from `first` (page-aligned) on with the bytes of `snapshot` from
+    /// `offset` on. The old contents are released without being fetched (R6, R7). Costs time for
+    /// pages that were mapped, not for the length.
     ///
-    /// Returns how many pages it was done for: all, or those in front of the first that is not
+    /// Returns the number of pages associated: all, or those in front of the first one that is not
     /// mapped, not writable or shared memory (the space may have changed since the caller looked).
-    /// ENOMEM where the space has its fill of regions (Q4), or no memory.
+    /// EINVAL where the arguments are not aligned or exceed the snapshot. ENOMEM where the space
+    /// has the maximum of regions (Q4), or memory is short.
     pub fn associate(
         &self,
         first: UserAddr,
@@ -48,7 +50,7 @@ impl Space {
             return Err(Errno::EINVAL);
         }
         heap::headroom(self.policy.claim())?;
-        self.with(|space| space.associate(slice.whole_pages(), snapshot, offset))
+        self.with(|state| state.associate(slice.whole_pages(), snapshot, offset))
     }
 }
 
@@ -56,8 +58,8 @@ fn can_be_lazy(region: &Region) -> bool {
     region.prot.contains(Prot::WRITE) && !matches!(region.backing, Backing::Shared { .. })
 }
 
-impl AddressSpace {
-    /// How many pages from the start of `range` lie in regions that are accepted.
+impl SpaceState {
+    /// Number of pages from the start of `range` that lie in regions that `accept` accepts.
     fn prefix(&self, range: PageRange, accept: impl Fn(&Region) -> bool) -> PageCount {
         let mut end = range.start;
         for (found, region) in self.regions.overlapping(range) {
@@ -92,15 +94,17 @@ impl AddressSpace {
                 offset: offset + (start - range.start).bytes(),
             };
             self.garbage.push(core::mem::replace(&mut region.backing, backing));
-            region.habit.begin_again(region.pages);
+            region.habit.start_over(region.pages);
             self.regions
                 .insert(start, Region { associated: region.pages, touched: false, ..region });
         }
         self.regions.merge(range);
+        debug_assert!(self.regions.find(range.start).is_some());
+        debug_assert_eq!(self.table.count_private(range), PageCount::ZERO);
         Ok(range.pages())
     }
 
-    /// Takes the frames of a range away.
+    /// Empties the page-table entries of a range.
     pub(super) fn release_frames(&mut self, range: PageRange) {
         let mut stale: Option<PageRange> = None;
         self.table.clear(range, |page, _, held| {
@@ -115,7 +119,7 @@ impl AddressSpace {
         }
     }
 
-    /// Takes the regions of a range out of the map, splitting those at its ends.
+    /// Removes the regions of a range from the map, splitting those at its ends.
     pub(super) fn take_regions(&mut self, range: PageRange) -> alloc::vec::Vec<(Page, Region)> {
         let table = &self.table;
         self.regions.remove(range, &mut |part| table.count_private(part))

@@ -1,172 +1,166 @@
 //! After a write: pages that were just written become clean (W8).
 //!
-//! What a write takes from whole pages of the program's own, it takes from their frames, and holds
-//! on to these until the server has answered: a page whose frame is held elsewhere is
-//! write-protected, so that a store meanwhile gives the page another frame, whichever way the store
-//! comes. After the answer, a page that still has the frame that was sent holds what the file got.
-//! It comes to stand for those bytes of the snapshot that came with the answer, as pages do that
-//! were sent as references and still stand for the same bytes as then; all else is left alone.
+//! A write copies whole private pages from their frames, and keeps the frames until the server has
+//! replied. A page whose frame has another owner is write-protected, so any store in between gives
+//! the page another frame. After the reply, a page that still has the frame that was sent holds
+//! what the file got, and is associated with those bytes of the snapshot that came with the reply.
+//! So are pages that were sent as references and are still backed by the same bytes. All other
+//! pages are left alone.
+#![forbid(unsafe_code)]
 
-use super::{AddressSpace, FaultError, Space, fault::base_flags};
+use super::{Space, SpaceState, access::base_flags};
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Snapshot, UserSlice, cache, heap, page_table::EntryFlags,
+    Backing, Frame, Page, PageRange, Snapshot, UserSlice, heap, page_table::EntryFlags,
+    snapshot::cache,
 };
 use alloc::{sync::Arc, vec::Vec};
-use foundation::knob;
 use foundation::{
-    PageCount, SnapshotOffset,
-    mutant::{self, Mutant},
+    PageCount, SnapshotOffset, knob,
+    mutant::{Mutant, active},
 };
 
-/// Whole pages that a write sends, as they were when it was put together.
-pub enum Gathered {
-    /// The program's own, write-protected since.
-    Own {
-        /// The first of them.
+/// Whole pages that a write sends, as they were when the message was put together.
+pub enum SentPages {
+    /// Private pages, sent as data and write-protected since.
+    Data {
+        /// The first page.
         first: Page,
-        /// What they held.
+        /// The frames of the pages.
         frames: Vec<Frame>,
     },
-    /// Those that stand for bytes of a snapshot.
-    Same {
-        /// Which pages.
+    /// Pages backed by a snapshot, sent as a reference.
+    Reference {
+        /// The pages.
         pages: PageRange,
         /// The snapshot.
         snapshot: Arc<Snapshot>,
-        /// Byte of it at the first page.
+        /// Position of the first page in the snapshot.
         offset: SnapshotOffset,
     },
 }
 
-impl Gathered {
-    /// Where they are.
+impl SentPages {
+    /// Where the pages are.
     pub fn pages(&self) -> PageRange {
         match self {
-            Self::Own { first, frames } => PageRange::new(*first, PageCount::of_len(frames.len())),
-            Self::Same { pages, .. } => *pages,
+            Self::Data { first, frames } => PageRange::new(*first, PageCount::of_len(frames.len())),
+            Self::Reference { pages, .. } => *pages,
         }
-    }
-
-    /// The deliberate break of W8: protects only when the bytes are long gone.
-    pub fn protect_late(&mut self, space: &Space) -> Result<(), FaultError> {
-        if let Self::Own { first, frames } = self {
-            *frames = space.lend(PageRange::new(*first, PageCount::of_len(frames.len())))?;
-        }
-        Ok(())
     }
 }
 
 impl Space {
-    /// Lets pages of one buffer stand for bytes of a snapshot of what was written from them, whose
-    /// byte `offset` came from the start of the first of them; those of `gathered` that lie in it
-    /// as a whole and are as they were. No data moves. Says how many of the program's own became
-    /// clean: none where regions or memory run out.
-    pub fn clean_written(
+    /// Associates pages of one buffer with the snapshot of what was written from them: those of
+    /// `sent`, in ascending order, that lie in it as a whole and are unchanged. The first of them
+    /// is at `offset` in the snapshot. Moves no data. Returns how many private pages became clean:
+    /// none where regions or memory run out.
+    pub fn associate_written(
         &self,
-        gathered: &[Gathered],
+        sent: &[SentPages],
         snapshot: &Arc<Snapshot>,
         offset: SnapshotOffset,
     ) -> PageCount {
-        let (Some(first), Some(last)) = (gathered.first(), gathered.last()) else {
+        let (Some(first), Some(last)) = (sent.first(), sent.last()) else {
             return PageCount::ZERO;
         };
         let all = PageRange { start: first.pages().start, end: last.pages().end };
-        let beyond = mutant::active(Mutant::CleanBeyondWritten);
-        let pages = if beyond {
-            all.pages()
-        } else {
-            SnapshotOffset(snapshot.len.0).saturating_since(offset).whole_pages()
-        };
+        let in_snapshot = SnapshotOffset(snapshot.len.0).saturating_since(offset).whole_pages();
+        let beyond = active(Mutant::CleanBeyondWritten);
+        let pages = if beyond { all.pages() } else { in_snapshot.min(all.pages()) };
         if heap::headroom(self.policy.claim()).is_err() {
             return PageCount::ZERO;
         }
-        let written =
-            Written { pages: PageRange::new(all.start, pages.min(all.pages())), snapshot, offset };
-        self.with(|space| space.clean_written(gathered, &written))
+        let written = Written { pages: PageRange::new(all.start, pages), snapshot, offset };
+        self.with(|state| state.associate_written(sent, &written))
     }
-}
 
-impl Space {
     /// Whether pages of a slice became clean by an earlier write. Where none of them is clean now,
-    /// that was in vain: the buffer is filled anew for each.
+    /// that was in vain: the buffer is filled again for each write.
     pub fn was_cleaned(&self, slice: UserSlice) -> bool {
-        self.with(|space| {
-            space.regions.overlapping(slice.whole_pages()).any(|(_, region)| region.habit.cleaned)
+        self.with(|state| {
+            state.regions.overlapping(slice.whole_pages()).any(|(_, region)| region.habit.cleaned)
         })
     }
 }
 
 /// What was written of one buffer.
 struct Written<'a> {
-    /// From these pages.
     pages: PageRange,
-    /// It is these bytes of this snapshot.
+    /// The snapshot that holds the bytes of these pages.
     snapshot: &'a Arc<Snapshot>,
+    /// Position of the first page in the snapshot.
     offset: SnapshotOffset,
 }
 
 impl Written<'_> {
-    /// Byte of the snapshot at a page.
+    /// Position of a page in the snapshot.
     fn byte_of(&self, page: Page) -> SnapshotOffset {
         self.offset + (page - self.pages.start).bytes()
     }
 }
 
-/// What of a write can stand for its result.
+/// The pages of a write that can be associated with its result.
 #[derive(Default)]
-struct Fit {
-    /// Runs of pages each of which may lie in a region of the new snapshot, in order.
-    runs: Vec<PageRange>,
-    /// Those among them that become clean, in order.
-    own: Vec<(Page, Frame)>,
+struct Unchanged {
+    /// Ranges of pages, each of which may lie in a region of the new snapshot, ascending.
+    ranges: Vec<PageRange>,
+    /// The private pages among them that become clean, ascending.
+    private: Vec<(Page, Frame)>,
 }
 
-impl Fit {
+impl Unchanged {
     fn add(&mut self, pages: PageRange) {
-        match self.runs.last_mut().filter(|last| last.end == pages.start) {
+        debug_assert!(self.ranges.last().is_none_or(|last| last.end <= pages.start));
+        match self.ranges.last_mut().filter(|last| last.end == pages.start) {
             Some(last) => last.end = pages.end,
             None if pages.is_empty() => {}
-            None => self.runs.push(pages),
+            None => self.ranges.push(pages),
         }
     }
 }
 
-impl AddressSpace {
-    fn clean_written(&mut self, gathered: &[Gathered], written: &Written<'_>) -> PageCount {
-        let mut fit = Fit::default();
-        for part in gathered {
+impl SpaceState {
+    fn associate_written(&mut self, sent: &[SentPages], written: &Written<'_>) -> PageCount {
+        let mut unchanged = Unchanged::default();
+        for part in sent {
             match part {
-                Gathered::Own { first, frames } => {
-                    self.fit_own(*first, frames, written.pages, &mut fit)
+                SentPages::Data { first, frames } => {
+                    self.find_private(*first, frames, written.pages, &mut unchanged)
                 }
-                Gathered::Same { pages, snapshot, offset } => {
-                    self.fit_same(*pages, snapshot, *offset, written.pages, &mut fit)
+                SentPages::Reference { pages, snapshot, offset } => {
+                    let sent = (*pages, snapshot, *offset);
+                    self.find_backed(sent, written.pages, &mut unchanged)
                 }
             }
         }
-        // Each run may split a region at both of its ends.
-        if fit.own.is_empty()
-            || self.regions.len() + 2 * fit.runs.len() > knob::MAX_REGIONS.get() as usize
-        {
+        // Each range may split a region at both of its ends.
+        let regions = self.regions.len() + 2 * unchanged.ranges.len();
+        if unchanged.private.is_empty() || regions > knob::MAX_REGIONS.get() as usize {
             return PageCount::ZERO;
         }
-        let is_first = !gathered.iter().any(|part| matches!(part, Gathered::Same { .. }));
-        for run in &fit.runs {
-            self.stand_for(*run, &fit.own, written);
+        let is_first = !sent.iter().any(|part| matches!(part, SentPages::Reference { .. }));
+        for range in &unchanged.ranges {
+            self.associate_unchanged(*range, &unchanged.private, written);
             if is_first {
-                self.regions.change(*run, |_, region| region.habit.cleaned = true);
+                self.regions.change(*range, |_, region| region.habit.cleaned = true);
             }
-            self.regions.merge(*run);
+            self.regions.merge(*range);
         }
-        for (page, frame) in &fit.own {
+        for (page, frame) in &unchanged.private {
             cache::insert(written.snapshot, written.byte_of(*page), frame);
         }
-        PageCount::of_len(fit.own.len())
+        PageCount::of_len(unchanged.private.len())
     }
 
-    /// The program's own pages: those that have the same frame still, and, so as not to tear
-    /// regions apart, those stored to, which stay private.
-    fn fit_own(&self, first: Page, frames: &[Frame], written: PageRange, fit: &mut Fit) {
+    /// Finds private pages that still have the same frame; and, to keep regions whole, those that
+    /// were stored to, which stay private.
+    fn find_private(
+        &self,
+        first: Page,
+        frames: &[Frame],
+        written: PageRange,
+        unchanged: &mut Unchanged,
+    ) {
         for (index, frame) in frames.iter().enumerate() {
             let page = first + PageCount::of_len(index);
             let Some(entry) = self
@@ -176,63 +170,65 @@ impl AddressSpace {
             else {
                 continue;
             };
-            if self
-                .regions
-                .find(page)
-                .is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. }))
-            {
+            let region = self.regions.find(page).map(|(_, region)| &region.backing);
+            if region.is_none_or(|backing| matches!(backing, Backing::Shared { .. })) {
                 continue;
             }
-            fit.add(PageRange::single(page));
+            unchanged.add(PageRange::single(page));
             if entry.is_swapped() {
                 continue;
             }
             if entry.address() == frame.addr() {
-                fit.own.push((page, frame.clone()));
-            } else if mutant::active(Mutant::AssociateStoredPage) {
-                fit.own.push((page, entry.frame()));
+                debug_assert!(!entry.has(EntryFlags::WRITE), "a store would not be noticed");
+                unchanged.private.push((page, frame.clone()));
+            } else if active(Mutant::AssociateStoredPage) {
+                unchanged.private.push((page, entry.frame()));
             }
         }
     }
 
-    /// Pages that stood for bytes of a snapshot, as far as their regions say the same today.
-    fn fit_same(
+    /// Finds pages that are still backed by the bytes that they were sent as.
+    fn find_backed(
         &self,
-        pages: PageRange,
-        snapshot: &Arc<Snapshot>,
-        offset: SnapshotOffset,
+        (pages, snapshot, offset): (PageRange, &Arc<Snapshot>, SnapshotOffset),
         written: PageRange,
-        fit: &mut Fit,
+        unchanged: &mut Unchanged,
     ) {
         for (range, region) in self.regions.overlapping(pages) {
             let same = range.intersect(pages);
-            let then = offset + (same.start - pages.start).bytes();
-            let unchanged = match &region.backing {
+            let sent_as = offset + (same.start - pages.start).bytes();
+            let is_same = match &region.backing {
                 Backing::Snapshot { snapshot: now, offset: first } => {
                     Arc::ptr_eq(now, snapshot)
-                        && *first + (same.start - range.start).bytes() == then
+                        && *first + (same.start - range.start).bytes() == sent_as
                 }
                 _ => false,
             };
             let same = same.intersect(written);
-            if unchanged && !same.is_empty() {
-                fit.add(same);
+            if is_same && !same.is_empty() {
+                unchanged.add(same);
             }
         }
     }
 
-    /// Lets the regions of a run stand for the new snapshot; `own` are the pages that become clean.
-    fn stand_for(&mut self, run: PageRange, own: &[(Page, Frame)], written: &Written<'_>) {
-        for (first, mut region) in self.take_regions(run) {
+    /// Associates the regions of a range with the new snapshot. `private` are the pages that become
+    /// clean.
+    fn associate_unchanged(
+        &mut self,
+        range: PageRange,
+        private: &[(Page, Frame)],
+        written: &Written<'_>,
+    ) {
+        for (first, mut region) in self.take_regions(range) {
             let range = PageRange::new(first, region.pages);
-            let from = own.partition_point(|(page, _)| *page < range.start);
-            let to = own.partition_point(|(page, _)| *page < range.end);
-            for (page, _) in own.get(from..to).unwrap_or_default() {
-                // The translation that the CPU may have says the same: read-only since it was
-                // gathered.
+            let from = private.partition_point(|(page, _)| *page < range.start);
+            let to = private.partition_point(|(page, _)| *page < range.end);
+            for (page, _) in private.get(from..to).unwrap_or_default() {
+                // No translation is stale: the page has been read-only since it was sent.
                 self.table.set_flags(*page, base_flags(region.prot));
             }
             region.associated += PageCount::of_len(to - from);
+            debug_assert!(region.associated <= region.pages);
             if !region.associated.is_zero() {
                 let backing = Backing::Snapshot {
                     snapshot: written.snapshot.clone(),

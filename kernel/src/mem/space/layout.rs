@@ -1,7 +1,8 @@
-//! The shape of an address space: map, unmap, protect, move, grow. Regions are split without
-//! fetching anything (A4).
+//! Operations on regions: map, unmap, protect, move, grow. Regions are split without fetching
+//! anything (A4).
+#![forbid(unsafe_code)]
 
-use super::{AddressSpace, Space, fault::base_flags};
+use super::{Space, SpaceState, access::base_flags};
 use crate::mem::{
     Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr,
     frame::OutOfMemory,
@@ -12,21 +13,22 @@ use alloc::vec::Vec;
 use foundation::knob;
 use foundation::{ByteCount, Errno, PageCount};
 
-/// Where a mapping goes.
+/// Where a mapping is placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// At the hint if there is room, or anywhere.
+    /// At this address if the range is free, or anywhere.
     Anywhere(UserAddr),
-    /// Exactly there, in the place of what is there.
+    /// At this address, replacing what is mapped there.
     Fixed(UserAddr),
-    /// Exactly there, or EEXIST.
+    /// At this address; EEXIST where something is mapped there.
     FixedNoReplace(UserAddr),
 }
 
-/// Mappings are placed below this: the stack's place and a gap.
+/// Mappings without a fixed address are placed below this; above are a gap and the stack.
 const MMAP_END: UserAddr = UserAddr(USER_END.0 - 16 * 1024 * 1024);
 
-/// The pages of a range given in bytes; ENOMEM where that is no part of a program's half.
+/// The pages of a range given in bytes. EINVAL where it is empty or not aligned, ENOMEM where it
+/// leaves the program's half.
 fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRange, Errno> {
     if !address.is_page_aligned() || bytes.is_zero() {
         return Err(Errno::EINVAL);
@@ -36,8 +38,8 @@ fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRange, Errno> {
 }
 
 impl Space {
-    /// Maps `bytes` bytes, rounded up to pages; nothing is spent before a page is touched. `label`
-    /// is for /proc.
+    /// Maps `bytes` bytes, rounded up to pages. Frames are allocated when pages are touched. `label`
+    /// is shown in /proc.
     pub fn map(
         &self,
         placement: Placement,
@@ -47,10 +49,10 @@ impl Space {
         label: &'static str,
     ) -> Result<UserAddr, Errno> {
         heap::headroom(self.policy.claim())?;
-        self.with(|space| space.map(placement, bytes, prot, backing, label))
+        self.with(|state| state.map(placement, bytes, prot, backing, label))
     }
 
-    /// Maps frames that hold their contents already, one after the other, as private memory.
+    /// Maps frames with their contents at adjacent pages, as private memory.
     pub fn map_frames(
         &self,
         placement: Placement,
@@ -58,14 +60,14 @@ impl Space {
         frames: Vec<Frame>,
     ) -> Result<UserAddr, Errno> {
         heap::headroom(self.policy.claim())?;
-        self.with(|space| {
+        self.with(|state| {
             let bytes = PageCount::of_len(frames.len()).bytes();
-            let address = space.map(placement, bytes, prot, Backing::Anonymous, "")?;
+            let address = state.map(placement, bytes, prot, Backing::Anonymous, "")?;
             for (index, frame) in frames.into_iter().enumerate() {
                 if let Err(error) =
-                    space.install_private(address.page() + PageCount::of_len(index), frame)
+                    state.install_private(address.page() + PageCount::of_len(index), frame)
                 {
-                    space.unmap(user_range(address, bytes)?)?;
+                    state.unmap(user_range(address, bytes)?)?;
                     return Err(error.into());
                 }
             }
@@ -73,25 +75,26 @@ impl Space {
         })
     }
 
-    /// Unmaps what is mapped in a range.
+    /// Unmaps a range.
     pub fn unmap(&self, address: UserAddr, bytes: ByteCount) -> Result<(), Errno> {
-        // What lies beyond a program's half is EINVAL here, other than in mmap.
+        // A range that leaves the program's half is EINVAL here, unlike in mmap.
         let range = user_range(address, bytes).map_err(|_| Errno::EINVAL)?;
         heap::headroom(self.policy.claim())?;
-        self.with(|space| space.unmap(range))
+        self.with(|state| state.unmap(range))
     }
 
-    /// Changes rights. ENOMEM where something in the range is not mapped.
+    /// Changes permissions. ENOMEM where part of the range is not mapped.
     pub fn protect(&self, address: UserAddr, bytes: ByteCount, prot: Prot) -> Result<(), Errno> {
         if bytes.is_zero() && address.is_page_aligned() {
             return Ok(());
         }
         let range = user_range(address, bytes)?;
         heap::headroom(self.policy.claim())?;
-        self.with(|space| space.protect(range, prot))
+        self.with(|state| state.protect(range, prot))
     }
 
-    /// Changes the size of a mapping, and its place if `to` says so.
+    /// Changes the size of a mapping, and its address where `to` allows that. EFAULT where the old
+    /// range is not one mapping, ENOMEM where there is no state.
     pub fn remap(
         &self,
         old: UserAddr,
@@ -104,54 +107,54 @@ impl Space {
         }
         let old = user_range(old, old_bytes).map_err(|_| Errno::EFAULT)?;
         heap::headroom(self.policy.claim())?;
-        self.with(|space| space.remap(old, new_bytes, to))
+        self.with(|state| state.remap(old, new_bytes, to))
     }
 
-    /// Where the heap begins (exec says so).
+    /// Sets the start of the heap, for exec.
     pub fn set_heap_start(&self, start: UserAddr) {
-        self.with(|space| space.heap = (start, start));
+        self.with(|state| state.heap = (start, start));
     }
 
-    /// Moves the end of the heap; gives the end as it is then, which is the old one where it could
-    /// not be moved.
+    /// Moves the end of the heap. Returns the new end, which is the old one where the move failed.
     pub fn brk(&self, end: UserAddr) -> UserAddr {
         let ready = heap::headroom(self.policy.claim()).is_ok();
-        self.with(|space| {
-            if ready && space.set_heap_end(end).is_ok() {
-                space.heap.1 = end;
+        self.with(|state| {
+            if ready && state.set_heap_end(end).is_ok() {
+                state.heap.1 = end;
             }
-            space.heap.1
+            state.heap.1
         })
     }
 
-    /// Lets the contents of private memory go: it reads as zeros (MADV_DONTNEED). Shared memory
-    /// keeps its own. ENOMEM where something is not mapped.
+    /// Discards the contents of private memory, which then reads as zeros (MADV_DONTNEED). Shared
+    /// memory keeps its contents. ENOMEM where part of the range is not mapped.
     pub fn discard(&self, address: UserAddr, bytes: ByteCount) -> Result<(), Errno> {
         if bytes.is_zero() && address.is_page_aligned() {
             return Ok(());
         }
         let range = user_range(address, bytes)?;
         heap::headroom(self.policy.claim())?;
-        self.with(|space| space.discard(range))
+        self.with(|state| state.discard(range))
     }
 
-    /// Whether every page of a range is mapped by a region.
+    /// Whether every page of a range lies in a region.
     pub fn is_mapped(&self, address: UserAddr, bytes: ByteCount) -> bool {
-        user_range(address, bytes).is_ok_and(|range| self.with(|space| space.is_mapped(range)))
+        user_range(address, bytes).is_ok_and(|range| self.with(|state| state.is_mapped(range)))
     }
 
-    /// Which pages of a range have a frame now (mincore). ENOMEM where something is not mapped.
+    /// For each page of a range, 1 if it has a frame, else 0 (mincore). ENOMEM where part of the
+    /// range is not mapped.
     pub fn residency(&self, address: UserAddr, bytes: ByteCount) -> Result<Vec<u8>, Errno> {
         let range = user_range(address, bytes)?;
-        self.with(|space| {
-            if !space.is_mapped(range) {
+        self.with(|state| {
+            if !state.is_mapped(range) {
                 return Err(Errno::ENOMEM);
             }
             let mut resident = Vec::new();
             let pages = range.pages().to_usize();
             resident.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
             resident.resize(pages, 0);
-            space.table.for_each(range, |page, entry| {
+            state.table.for_each(range, |page, entry| {
                 if !entry.is_swapped()
                     && let Some(byte) = resident.get_mut((page - range.start).to_usize())
                 {
@@ -166,15 +169,15 @@ impl Space {
 /// Whether a mapping may move when its size changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// It stays, or ENOMEM.
+    /// It keeps its address, or ENOMEM.
     Never,
-    /// It moves if it must.
+    /// It moves if it cannot grow in place.
     IfNeeded,
-    /// It goes there, in the place of what is there.
+    /// It moves to this address, replacing what is mapped there.
     To(UserAddr),
 }
 
-impl AddressSpace {
+impl SpaceState {
     fn is_mapped(&self, range: PageRange) -> bool {
         let mut end = range.start;
         for (found, _) in self.regions.overlapping(range) {
@@ -186,8 +189,8 @@ impl AddressSpace {
         end >= range.end
     }
 
-    /// Fails where a change of this range, with `more` regions to come, could exceed the bound
-    /// (Q4).
+    /// Fails where splitting regions at both ends of a range, and adding `more` regions, could
+    /// exceed the maximum (Q4).
     fn check_regions(&self, range: PageRange, more: usize) -> Result<(), Errno> {
         let splits =
             |page: Page| self.regions.find(page).is_some_and(|(found, _)| found.start != page);
@@ -212,7 +215,7 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         let start = match placement {
-            Placement::Anywhere(hint) => self.find_room(hint, pages)?,
+            Placement::Anywhere(hint) => self.find_free(hint, pages)?,
             Placement::Fixed(address) | Placement::FixedNoReplace(address) => {
                 let range = user_range(address, bytes)?;
                 if address < USER_START {
@@ -233,7 +236,7 @@ impl AddressSpace {
         Ok(start.user_start())
     }
 
-    fn find_room(&self, hint: UserAddr, pages: PageCount) -> Result<Page, Errno> {
+    fn find_free(&self, hint: UserAddr, pages: PageCount) -> Result<Page, Errno> {
         let all = PageRange { start: USER_START.page(), end: MMAP_END.page() };
         if pages > all.pages() {
             return Err(Errno::ENOMEM);
@@ -270,7 +273,7 @@ impl AddressSpace {
             let shared = matches!(region.backing, Backing::Shared { .. });
             table.update(part, |_, entry| {
                 let private = entry.flags() & EntryFlags::PRIVATE;
-                // Where others see the frame, the first store makes a copy.
+                // The first store to a shared frame copies it.
                 let writable = prot.contains(Prot::WRITE)
                     && (shared || !private.is_empty() && !entry.is_shared());
                 base_flags(prot)
@@ -283,7 +286,7 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Makes both ends of a range borders of regions.
+    /// Splits regions at both ends of a range.
     fn split_ends(&mut self, range: PageRange) -> Result<(), Errno> {
         self.check_regions(range, 0)?;
         let (table, regions) = (&self.table, &mut self.regions);
@@ -366,11 +369,11 @@ impl AddressSpace {
         if to == Move::Never {
             return Err(Errno::ENOMEM);
         }
-        let start = self.find_room(UserAddr::NULL, new_pages)?;
+        let start = self.find_free(UserAddr::NULL, new_pages)?;
         self.move_to(old, PageRange::new(start, new_pages))
     }
 
-    /// Whether a program sees one mapping: associations split regions, which it must not notice.
+    /// Whether a range is one mapping for the program, which does not see splits by associations.
     fn is_uniform(&self, range: PageRange) -> bool {
         let mut kinds = self.regions.overlapping(range).map(|(_, region)| {
             let shared = matches!(region.backing, Backing::Shared { .. });
@@ -380,7 +383,7 @@ impl AddressSpace {
         kinds.all(|kind| Some(kind) == first)
     }
 
-    /// Continues the region that ends where the range begins.
+    /// Extends the region that ends where the range begins by the range.
     fn extend(&mut self, range: PageRange) {
         let Some((last, region)) = self.regions.find(range.start.previous()) else { return };
         let backing = match &region.backing {
@@ -394,12 +397,12 @@ impl AddressSpace {
         self.regions.merge(range);
     }
 
-    /// Moves `old` to the start of `new`, which is free; cuts or extends it to that size.
+    /// Moves `old` to `new`, which is free, and truncates or extends it to that length.
     fn move_to(&mut self, old: PageRange, new: PageRange) -> Result<UserAddr, Errno> {
         self.check_regions(old, 1)?;
         let kept = PageRange::new(old.start, old.pages().min(new.pages()));
         let target = |page: Page| new.start + (page - old.start);
-        // Tables first: after this nothing can fail.
+        // Tables first: the steps after that cannot fail.
         self.make_tables(kept, target)?;
         self.unmap(PageRange { start: kept.end, end: old.end })?;
         for (start, region) in self.take_regions(kept) {

@@ -1,33 +1,45 @@
 //! Address spaces.
 //!
-//! A [`Space`] is shared by the threads of a process. Its state is under one spin lock, which is
-//! never held across a wait; what a change lets go of (snapshots, whose last reference sends a
-//! message) is dropped after the lock. The state is changed by the sibling modules: `layout` (map,
-//! unmap, protect, move), `fault` (one page becomes usable), `associate` (the lazy read), `clean`
-//! (after a write), `copy` (system calls reach a program's memory), `sweep` (pages go when memory
-//! runs out), `swapped` (those in the swap file come back).
+//! A [`Space`] is shared by the threads of a process. Its [`SpaceState`] is under one spin lock,
+//! which is never held across a wait. What a change releases (snapshots, whose last reference sends
+//! a message) is dropped after the lock.
 //!
-//! User memory is never touched through user mappings: the kernel walks the page tables by software
-//! and copies through the direct map.
+//! | module | operations |
+//! |---|---|
+//! | `layout` | map, unmap, protect, move, grow |
+//! | `fault`, `look`, `backed`, `swapped`, `private` | one page becomes usable |
+//! | `associate` | the lazy read |
+//! | `pieces`, `clean` | before and after a write |
+//! | `copy`, `lend` | system calls access a program's memory |
+//! | `evict`, `load` | pages are evicted, or loaded for good |
+//!
+//! User memory is never accessed through user mappings: the kernel walks the page tables by
+//! software and copies through the direct map.
 
 mod access;
 mod associate;
+mod backed;
 mod clean;
 mod copy;
+mod evict;
 mod fault;
 mod layout;
-mod pin;
-mod runs;
+mod lend;
+mod load;
+mod look;
+mod mutants;
+mod pieces;
+mod private;
+mod resolution;
 mod swapped;
-mod sweep;
 
-pub use clean::Gathered;
-pub use fault::{Access, FaultError};
+pub use access::{Access, FaultError};
+pub use clean::SentPages;
 pub use layout::{Move, Placement};
-pub use runs::Run;
+pub use pieces::WritePiece;
 
 use super::{
-    Backing, Claim, Page, PageRange, PhysAddr, Prot, RegionMap, USER_END, UserAddr,
+    Backing, Claim, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -43,15 +55,15 @@ use foundation::counter::Counters;
 use foundation::knob;
 use foundation::{
     Errno, PageCount,
-    mutant::{self, Mutant},
+    mutant::{Mutant, active},
 };
 
-/// Frames that a fork asks for where there were too few; twice as many each time, up to what the
+/// Frames that a fork reclaims where there were too few, doubled with each try, up to what the
 /// tables of 64 GiB take.
 const FORK_FRAMES: usize = 64;
-const FORK_FRAMES_MOST: usize = 1 << 15;
+const FORK_FRAMES_MAX: usize = 1 << 15;
 
-/// How the kernel deals with a process's memory.
+/// How the kernel treats a process's memory.
 #[derive(Debug, Default)]
 pub struct Policy {
     server: AtomicBool,
@@ -59,14 +71,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether reads of this process are lazy now.
+    /// Whether reads of this process are lazy.
     pub fn lazy(&self) -> bool {
-        let server = self.is_server() && !mutant::active(Mutant::LazyServer);
-        let knob = knob::LAZY.get() == 1 || mutant::active(Mutant::IgnoreKnob);
+        let server = self.is_server() && !active(Mutant::LazyServer);
+        let knob = knob::LAZY.get() == 1 || active(Mutant::IgnoreKnob);
         !server && !self.eager.load(Ordering::Relaxed) && knob
     }
 
-    /// Turns laziness off or on for this process alone.
+    /// Turns laziness off (`true`) or on for this process.
     pub fn set_eager(&self, eager: bool) {
         self.eager.store(eager, Ordering::Relaxed);
     }
@@ -76,12 +88,12 @@ impl Policy {
         self.server.load(Ordering::Relaxed)
     }
 
-    /// The process serves files from now on, and so will its children. Cannot be taken back.
+    /// Marks the process, and its future children, as a file server. This cannot be undone.
     pub fn mark_server(&self) {
         self.server.store(true, Ordering::Relaxed);
     }
 
-    /// On whose behalf frames are taken.
+    /// On whose behalf frames are allocated.
     pub fn claim(&self) -> Claim {
         if self.is_server() { Claim::Server } else { Claim::Program }
     }
@@ -94,26 +106,26 @@ impl Policy {
     }
 }
 
-/// An address space, as the threads of a process share it.
+/// An address space, shared by the threads of a process.
 pub struct Space {
-    inner: Mutex<AddressSpace, rank::Space>,
-    /// Laziness and the servers' mark.
+    inner: Mutex<SpaceState, rank::Space>,
+    /// Laziness, and the mark of a file server.
     pub policy: Policy,
-    /// What was counted for this process.
+    /// Counters of the process.
     pub counters: Arc<Counters>,
     root: PhysAddr,
 }
 
-/// The state under the lock.
-pub(in crate::mem) struct AddressSpace {
+/// The state of an address space, under its lock.
+pub(in crate::mem) struct SpaceState {
     pub(in crate::mem) table: PageTable,
     pub(in crate::mem) regions: RegionMap,
     pub(in crate::mem) flush: Flush,
-    /// Backings that were let go of: dropped when the lock is not held any more.
+    /// Backings that were released: dropped after the lock.
     garbage: Vec<Backing>,
-    /// The heap's first address and its end, in bytes.
+    /// The heap's first address, and its end.
     heap: (UserAddr, UserAddr),
-    /// Where the reclaiming clock goes on.
+    /// The page that the clock of reclaim visits next.
     hand: Page,
 }
 
@@ -126,28 +138,28 @@ impl Drop for Space {
 /// Sizes for /proc, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpaceStats {
-    /// Mapped by regions.
+    /// Pages in regions.
     pub size: PageCount,
-    /// Backed by a frame now, the zero page not counted.
+    /// Pages that have a frame, other than the zero page.
     pub resident: PageCount,
-    /// Standing for bytes of snapshots.
+    /// Pages backed by snapshots.
     pub lazy: PageCount,
-    /// In the swap file.
+    /// Pages that are swapped out.
     pub swapped: PageCount,
 }
 
 /// A region, for /proc/PID/maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionInfo {
-    /// Where.
+    /// The region's pages.
     pub range: PageRange,
-    /// Rights.
+    /// Its permissions.
     pub prot: Prot,
-    /// Whether others see its stores.
+    /// Whether it is shared memory.
     pub shared: bool,
-    /// Pages that stand for bytes of a snapshot.
+    /// Number of pages that are backed by a snapshot.
     pub lazy: PageCount,
-    /// `[heap]`, `[stack]`, or nothing.
+    /// `[heap]`, `[stack]`, or empty.
     pub label: &'static str,
 }
 
@@ -166,8 +178,8 @@ impl Space {
         Self::with_policy(Policy::default())
     }
 
-    /// An empty space for a program that replaces this one (exec): laziness and mark are inherited,
-    /// contents and counters are not.
+    /// An empty space for a program that replaces this one (exec). The policy is inherited, contents
+    /// and counters are not.
     pub fn successor(&self) -> Result<Arc<Self>, Errno> {
         Self::with_policy(self.policy.inherit())
     }
@@ -176,7 +188,7 @@ impl Space {
         heap::headroom(policy.claim())?;
         let table = PageTable::new(kernel::root(), policy.claim())?;
         let root = table.root();
-        let inner = AddressSpace {
+        let inner = SpaceState {
             table,
             regions: RegionMap::default(),
             flush: Flush::NOTHING,
@@ -190,16 +202,16 @@ impl Space {
         Ok(space)
     }
 
-    /// A copy of this space: private pages are shared until one side stores into them (A8),
-    /// associations are shared (A1). May wait for pages to be swapped out, where there is not room
-    /// enough for the child's tables.
+    /// A copy of this space. Private pages are copied on the next store of either side (A8),
+    /// associations are shared (A1). May wait for pages to be swapped out, where too few frames are
+    /// free for the child's tables.
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
         let claim = self.policy.claim();
         let mut wanted = FORK_FRAMES;
         loop {
             match self.try_fork() {
                 Err(Errno::ENOMEM)
-                    if wanted <= FORK_FRAMES_MOST && reclaim::make_room(wanted, claim)? =>
+                    if wanted <= FORK_FRAMES_MAX && reclaim::make_room(wanted, claim)? =>
                 {
                     wanted *= 2
                 }
@@ -217,20 +229,20 @@ impl Space {
         Ok(child)
     }
 
-    /// The page tables, for CR3.
+    /// Address of the root page table, for CR3.
     pub fn cr3(&self) -> PhysAddr {
         self.root
     }
 
-    /// Sizes for /proc. Costs time for every resident page.
+    /// Sizes for /proc. Costs time for each resident page.
     pub fn stats(&self) -> SpaceStats {
-        self.with(|space| {
+        self.with(|state| {
             let mut stats = SpaceStats::default();
-            for (range, region) in space.regions.iter() {
+            for (range, region) in state.regions.iter() {
                 stats.size += range.pages();
                 stats.lazy += region.associated;
                 if region.touched {
-                    space.table.for_each(range, |_, entry| {
+                    state.table.for_each(range, |_, entry| {
                         stats.swapped += PageCount(u64::from(entry.is_swapped()));
                         let resident = !entry.is_swapped() && !entry.is_zero_page();
                         stats.resident += PageCount(u64::from(resident));
@@ -241,14 +253,14 @@ impl Space {
         })
     }
 
-    /// Calls `look` for each frame that it holds: page tables, and what they map.
+    /// Calls `look` for each frame of the space: page tables, and what they map.
     pub(in crate::mem) fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
-        self.with(|space| space.table.for_each_frame(look));
+        self.with(|state| state.table.for_each_frame(look));
     }
 
-    /// The regions in order.
+    /// All regions, in ascending order.
     pub fn regions(&self) -> Vec<RegionInfo> {
-        self.with(|space| {
+        self.with(|state| {
             let info = |(range, region): (PageRange, &super::Region)| RegionInfo {
                 range,
                 prot: region.prot,
@@ -256,15 +268,15 @@ impl Space {
                 lazy: region.associated,
                 label: region.label,
             };
-            space.regions.iter().map(info).collect()
+            state.regions.iter().map(info).collect()
         })
     }
 
-    /// Where an address lies in memory that several spaces share: which memory, and the byte within
-    /// it. None for private memory.
+    /// The location of an address in shared memory: an id of the memory, and the byte within it.
+    /// `None` for private memory.
     pub fn shared_place(&self, address: UserAddr) -> Option<(usize, u64)> {
-        self.with(|space| {
-            let (range, region) = space.regions.find(address.page())?;
+        self.with(|state| {
+            let (range, region) = state.regions.find(address.page())?;
             let Backing::Shared { memory, first } = &region.backing else { return None };
             let page = first + (address.page() - range.start).0;
             Some((
@@ -274,23 +286,23 @@ impl Space {
         })
     }
 
-    /// Runs `change` under the lock, flushes what it made stale, and drops what it let go of after
+    /// Runs `change` under the lock, flushes stale translations, and drops what was released after
     /// the lock.
-    pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut AddressSpace) -> T) -> T {
+    pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut SpaceState) -> T) -> T {
         let result = self.change(self.inner.lock(), change);
         swap::punch_idle_chunks();
         result
     }
 
-    /// Looks at the space under its lock, changing nothing.
-    fn peek<T>(&self, look: impl FnOnce(&AddressSpace) -> T) -> T {
+    /// Runs `look` under the lock.
+    fn peek<T>(&self, look: impl FnOnce(&SpaceState) -> T) -> T {
         look(&self.inner.lock())
     }
 
     fn change<T>(
         &self,
-        mut inner: MutexGuard<'_, AddressSpace>,
-        change: impl FnOnce(&mut AddressSpace) -> T,
+        mut inner: MutexGuard<'_, SpaceState>,
+        change: impl FnOnce(&mut SpaceState) -> T,
     ) -> T {
         inner.table.claim = self.policy.claim();
         let result = change(&mut inner);
@@ -302,8 +314,8 @@ impl Space {
         result
     }
 
-    /// What the fake MMU finds for a page: the frame's address and the flags of an entry that
-    /// `allows` it, marked as used.
+    /// What the fake MMU finds for a page: the frame's address and the flags of its entry, if
+    /// `allows` accepts those. Marks the entry as used.
     #[cfg(not(target_os = "none"))]
     pub(in crate::mem) fn walk(
         &self,
@@ -318,26 +330,20 @@ impl Space {
     }
 }
 
-impl AddressSpace {
-    /// Shares everything with an empty space. A child that failed goes with its caller, and its
-    /// tables free what they hold; the parent is as it was, but for pages that the next store will
-    /// find to be its own.
+impl SpaceState {
+    /// Shares everything with an empty space. After a failure the caller drops the child, whose
+    /// tables free what they hold. The parent is unchanged then, except that some of its pages are
+    /// write-protected: the next store makes them writable again.
     fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
         child.regions = self.regions.clone();
         child.heap = self.heap;
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
             let in_place = matches!(region.backing, Backing::Shared { .. })
-                || mutant::active(Mutant::ForkLeavesWritable);
+                || active(Mutant::ForkLeavesWritable);
             let sharing = if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
             self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
         }
-        if mutant::active(Mutant::ForkDropsAssociation) {
-            let all = PageRange { start: Page(0), end: USER_END.page() };
-            child.regions.change(all, |_, region| {
-                region.associated = PageCount::ZERO;
-                region.settle();
-            });
-        }
+        mutants::drop_associations(child);
         Ok(())
     }
 }

@@ -1,146 +1,150 @@
-//! Pages come back from the swap file (Q3), and with a page its neighbours in memory that are its
-//! neighbours there.
+//! Swapped pages come back (Q3), and with a page those neighbours in memory that are also its
+//! neighbours in the swap file.
+#![forbid(unsafe_code)]
 
 use super::{
-    AddressSpace, Space,
-    fault::{Awaited, Extent, FaultError, LazyPage, Resolution, base_flags},
+    SpaceState,
+    access::{FaultError, base_flags},
+    resolution::{Attempt, PageRequest, Resolution, SnapshotPage, SwappedPage},
 };
 use crate::mem::{
-    Frame, Page, PageRange, Prot, cache,
+    Frame, Page, PageRange, Prot,
     page_table::EntryFlags,
+    snapshot::cache,
     swap::{self, PageIn},
 };
 use alloc::sync::Arc;
-use foundation::PageCount;
-use foundation::knob;
+use core::ops::Range;
+use foundation::{PageCount, knob};
 
-/// A page that is in the swap file.
-pub(super) struct SwappedPage {
-    pub page: Page,
-    /// Its region.
-    pub range: PageRange,
-    pub prot: Prot,
-    pub slot: u32,
-}
-
-/// Whether a store is to follow.
+/// Whether a store follows under the same lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Store {
     Now,
     Later,
 }
 
-impl AddressSpace {
-    /// Looks at such a page once: brings it back if its bytes are in memory.
+/// What is known of a swapped page's bytes.
+enum Source {
+    /// They are in memory.
+    Resident(Frame),
+    /// This page-in has brought the page; neighbours may have come along.
+    Arrived(Frame, Arc<PageIn>),
+    /// They have to be waited for.
+    Pending(Arc<PageIn>),
+}
+
+/// Looks for the bytes of a slot, and begins a page-in of the slots `around` it where they are not
+/// in memory.
+fn find(slot: u32, around: impl Fn() -> Range<u32>) -> Result<Source, FaultError> {
+    loop {
+        if let Some(frame) = swap::resident(slot) {
+            return Ok(Source::Resident(frame));
+        }
+        let page_in = swap::page_in(slot, around()).ok_or(FaultError::OutOfMemory)?;
+        if !page_in.has_arrived() {
+            return Ok(Source::Pending(page_in));
+        }
+        match page_in.take(slot) {
+            Some(frame) => return Ok(Source::Arrived(frame, page_in)),
+            // Another thread took the frame and could not map it: the page is read again.
+            None => page_in.invalidate(),
+        }
+    }
+}
+
+impl SpaceState {
+    /// Tries to make a swapped page usable: maps it if its bytes are in memory.
     pub(super) fn look_swapped(
         &mut self,
         swapped: &SwappedPage,
-        write: bool,
-        extent: Extent,
-    ) -> Result<Resolution, FaultError> {
-        let store = if write { Store::Now } else { Store::Later };
-        if write && extent == Extent::Whole {
-            self.bring_back(swapped.page, swapped.prot, Frame::recycled(self.table.claim)?, store)?;
+        request: &PageRequest<'_>,
+    ) -> Attempt {
+        let entry = self.table.get(swapped.page);
+        debug_assert!(entry.is_some_and(|entry| entry.slot() == Some(swapped.slot)));
+        debug_assert!(swapped.region.contains(swapped.page));
+        let store = if request.stores() { Store::Now } else { Store::Later };
+        if request.overwrites() {
+            let frame = Frame::recycled(self.table.claim)?;
+            self.map_again(swapped.page, swapped.prot, frame, store)?;
             return Ok(Resolution::Done);
         }
-        if let Some(frame) = swap::resident(swapped.slot) {
-            self.bring_back(swapped.page, swapped.prot, frame, store)?;
-            return Ok(Resolution::Done);
+        match find(swapped.slot, || self.neighbours(swapped))? {
+            Source::Pending(page_in) => return Ok(Resolution::PageIn(page_in)),
+            Source::Resident(frame) => {
+                self.map_again(swapped.page, swapped.prot, frame, store)?;
+            }
+            Source::Arrived(frame, page_in) => {
+                self.map_again(swapped.page, swapped.prot, frame, store)?;
+                self.map_neighbours(swapped, &page_in)?;
+            }
         }
-        let around = self.neighbours(swapped);
-        let coming = swap::page_in(swapped.slot, around).ok_or(FaultError::OutOfMemory)?;
-        if !coming.has_arrived() {
-            return Ok(Resolution::Swapped(coming));
-        }
-        let Some(frame) = coming.take(swapped.slot) else {
-            // Somebody took it and could not map it.
-            coming.invalidate();
-            return self.look_swapped(swapped, write, extent);
-        };
-        self.bring_back(swapped.page, swapped.prot, frame, store)?;
-        self.bring_neighbours(swapped, &coming)?;
         Ok(Resolution::Done)
     }
 
-    /// A page that stands for bytes of a snapshot which cannot be asked for again (X3), and were
-    /// swapped out of the cache.
-    pub(super) fn look_away(
+    /// Brings a page back into the frame cache that was swapped out of it, because its snapshot's
+    /// server is not trusted and must not be asked again (X3). `None`: the page is cached.
+    pub(super) fn restore_cached(
         &mut self,
-        lazy: &LazyPage,
+        lazy: &SnapshotPage,
         slot: u32,
-        write: bool,
-        space: &Space,
-        held: Option<&Awaited>,
-    ) -> Result<Resolution, FaultError> {
-        let frame = match swap::resident(slot) {
-            Some(frame) => frame,
-            None => {
-                let coming = swap::page_in(slot, slot..slot + 1).ok_or(FaultError::OutOfMemory)?;
-                if !coming.has_arrived() {
-                    return Ok(Resolution::Swapped(coming));
-                }
-                match coming.take(slot) {
-                    Some(frame) => frame,
-                    None => {
-                        coming.invalidate();
-                        return self.look_away(lazy, slot, write, space, held);
-                    }
-                }
-            }
+    ) -> Result<Option<Resolution>, FaultError> {
+        debug_assert!(!lazy.snapshot.is_trusted());
+        let frame = match find(slot, || slot..slot + 1)? {
+            Source::Pending(page_in) => return Ok(Some(Resolution::PageIn(page_in))),
+            Source::Resident(frame) | Source::Arrived(frame, _) => frame,
         };
         cache::restore(&lazy.snapshot, lazy.wanted(), frame);
-        self.look_lazy(lazy, write, space, held)
+        Ok(None)
     }
 
-    /// The slots that hold the pages around, as far as they lie like these.
-    fn neighbours(&self, swapped: &SwappedPage) -> core::ops::Range<u32> {
+    /// The slots of adjacent pages that are adjacent in the swap file as well, and of the page.
+    fn neighbours(&self, swapped: &SwappedPage) -> Range<u32> {
         let window = knob::FAULT_AROUND.get().max(1);
         let start = Page(swapped.page.0 - swapped.page.0 % window);
-        let within = PageRange::new(start, PageCount(window)).intersect(swapped.range);
-        let lies_alike = |page: Page| {
+        let within = PageRange::new(start, PageCount(window)).intersect(swapped.region);
+        let is_adjacent = |page: Page| {
             let expected = i64::from(swapped.slot) + page.0 as i64 - swapped.page.0 as i64;
             self.table
                 .get(page)
                 .and_then(|entry| entry.slot())
                 .is_some_and(|slot| i64::from(slot) == expected)
         };
-        let before = (within.start.0..swapped.page.0)
-            .rev()
-            .take_while(|&page| lies_alike(Page(page)))
-            .count() as u32;
-        let behind = (swapped.page.0 + 1..within.end.0)
-            .take_while(|&page| lies_alike(Page(page)))
-            .count() as u32;
+        let before = PageRange { start: within.start, end: swapped.page };
+        let before = before.iter().rev().take_while(|&page| is_adjacent(page)).count() as u32;
+        let behind = PageRange { start: swapped.page.next(), end: within.end };
+        let behind = behind.iter().take_while(|&page| is_adjacent(page)).count() as u32;
         swapped.slot - before..swapped.slot + 1 + behind
     }
 
-    /// Maps what came along with a page.
-    fn bring_neighbours(
+    /// Maps the neighbours that came along with a page.
+    fn map_neighbours(
         &mut self,
         swapped: &SwappedPage,
-        coming: &Arc<PageIn>,
+        page_in: &Arc<PageIn>,
     ) -> Result<(), FaultError> {
-        for index in 0..coming.row.len() {
-            let Some(slot) = coming.row.get(index) else { break };
+        for slot in page_in.row.numbers() {
             let page =
                 Page((swapped.page.0 + u64::from(slot)).wrapping_sub(u64::from(swapped.slot)));
-            let is_there = swapped.range.contains(page)
+            let is_there = swapped.region.contains(page)
                 && self.table.get(page).and_then(|entry| entry.slot()) == Some(slot);
-            if is_there && let Some(frame) = coming.take(slot) {
-                self.bring_back(page, swapped.prot, frame, Store::Later)?;
+            if is_there && let Some(frame) = page_in.take(slot) {
+                self.map_again(page, swapped.prot, frame, Store::Later)?;
             }
         }
         Ok(())
     }
 
-    /// Maps a frame in the place of a slot.
-    fn bring_back(
+    /// Maps a frame in place of a slot.
+    fn map_again(
         &mut self,
         page: Page,
         prot: Prot,
         frame: Frame,
         store: Store,
     ) -> Result<(), FaultError> {
+        debug_assert!(self.table.get(page).is_some_and(|entry| entry.is_swapped()));
+        debug_assert!(!frame.is_zero_page());
         let claim = self.table.claim;
         let frame =
             if store == Store::Now && frame.is_shared() { frame.duplicate(claim)? } else { frame };

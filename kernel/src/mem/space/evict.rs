@@ -1,31 +1,28 @@
-//! Pages go when memory runs out: clean ones can be fetched again, private ones go to the swap
-//! file.
+//! Eviction: clean pages are unmapped, private ones are collected for the swap file.
+#![forbid(unsafe_code)]
 
-use super::{AddressSpace, Space};
+use super::{Space, SpaceState};
 use crate::mem::{
     Backing, Page, PageRange, USER_END,
-    page_table::{EntryFlags, Flush, Swept, Verdict},
+    page_table::{Entry, EntryFlags, Flush, Swept, Verdict},
     reclaim::Reclaimable,
     swap::{Owners, PageOutBatch},
 };
-use foundation::mutant::{self, Mutant};
+use foundation::mutant::{Mutant, active};
 
 impl Reclaimable for Space {
-    /// Takes up to `enough` pages away that were not used since the last time: clean ones, and if
-    /// `batch` says so private ones; `None` where the lock is held, or the space is a server's,
-    /// whose pages stay (F8). Allocates nothing and sends nothing: any lock may be held.
+    /// `None` also for a server, whose pages stay (F8).
     fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept> {
-        if mutant::active(Mutant::NoClock)
-            || self.policy.is_server() && !mutant::active(Mutant::SwapServers)
-        {
+        let stays = self.policy.is_server() && !active(Mutant::SwapServers);
+        if stays || active(Mutant::NoClock) {
             return None;
         }
         let inner = self.inner.try_lock()?;
-        Some(self.change(inner, |space| space.evict_pages(enough, batch)))
+        Some(self.change(inner, |state| state.evict_pages(enough, batch)))
     }
 }
 
-impl AddressSpace {
+impl SpaceState {
     fn evict_pages(&mut self, enough: usize, mut batch: Option<&mut PageOutBatch>) -> Swept {
         let end = USER_END.page();
         let from = self.hand;
@@ -42,6 +39,8 @@ impl AddressSpace {
                 stopped: rest.stopped,
             };
         }
+        debug_assert!(swept.entries <= enough);
+        debug_assert!(swept.stopped.is_none_or(|page| page < end));
         self.hand = swept.stopped.unwrap_or_default();
         swept
     }
@@ -55,14 +54,14 @@ impl AddressSpace {
         let (regions, flush) = (&self.regions, &mut self.flush);
         let mut region = None;
         self.table.sweep(range, enough, |page, entry| {
-            let private = entry.has(EntryFlags::PRIVATE) && !mutant::active(Mutant::EvictPrivate);
+            let private = entry.has(EntryFlags::PRIVATE) && !active(Mutant::EvictPrivate);
             if private && batch.is_none() {
                 return Verdict::Keep;
             }
             region = region
                 .filter(|(range, _): &(PageRange, _)| range.contains(page))
                 .or_else(|| regions.find(page));
-            // A frame of shared memory is the only place of its bytes, and others find it there.
+            // Shared memory has its bytes nowhere else than in the frame.
             if region.is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. })) {
                 return Verdict::Keep;
             }
@@ -72,21 +71,22 @@ impl AddressSpace {
             if entry.has(EntryFlags::ACCESSED) {
                 return Verdict::Age;
             }
-            let verdict = if private {
-                batch
-                    .as_deref_mut()
-                    .filter(|batch| {
-                        !entry.is_zero_page() && (batch.owners == Owners::Any || !entry.is_shared())
-                    })
-                    .and_then(|batch| batch.add(entry.frame()))
-                    .map_or(Verdict::Keep, Verdict::Swap)
-            } else {
-                Verdict::Drop
-            };
+            let verdict =
+                if private { swap_out(entry, batch.as_deref_mut()) } else { Verdict::Drop };
             if verdict != Verdict::Keep {
                 flush.merge(Flush::page(page));
             }
             verdict
         })
     }
+}
+
+/// Adds the frame of a private page to the batch, if it may leave and there is a slot for it.
+fn swap_out(entry: Entry, batch: Option<&mut PageOutBatch>) -> Verdict {
+    let Some(batch) = batch else { return Verdict::Keep };
+    let stays = entry.is_zero_page() || batch.owners == Owners::Sole && entry.is_shared();
+    if stays {
+        return Verdict::Keep;
+    }
+    batch.add(entry.frame()).map_or(Verdict::Keep, Verdict::Swap)
 }

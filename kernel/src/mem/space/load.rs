@@ -1,20 +1,19 @@
-//! Everything that would have to come from a server comes now (F8).
+//! Loading of all pages that would have to be fetched (F8).
+#![forbid(unsafe_code)]
 
-use super::{
-    Access, AddressSpace, Space,
-    fault::{Extent, FaultError},
-};
+use super::{Access, Space, SpaceState, fault::FaultError, resolution::Coverage};
 use crate::mem::{Backing, Page, PageRange, USER_END};
 
 impl Space {
-    /// Brings in every page that stands for bytes of a snapshot or lies in the swap file, as a
-    /// process needs it before it serves files: from then on its own progress waits for nobody's.
-    /// (Once it is marked, nothing of it is taken away any more.)
+    /// Fetches every page that is backed by a snapshot or swapped out, as a process needs before it
+    /// serves files: from then on its progress depends on no other server. (Once it is marked as a
+    /// server, none of its pages is evicted.)
     pub fn load_all(&self) -> Result<(), FaultError> {
         let mut at = Page(0);
-        while let Some(page) = self.with(|space| space.next_missing(at)) {
-            match self.resolve(page, Access::Read, Extent::Part, |_| ()) {
-                // What may not be touched at all is not missed.
+        while let Some(page) = self.with(|state| state.next_missing(at)) {
+            debug_assert!(page >= at);
+            match self.resolve(page, Access::Read, Coverage::Partial, |_| ()) {
+                // A page that may not be accessed at all is not needed.
                 Ok(()) | Err(FaultError::Segv) => at = page.next(),
                 Err(error) => return Err(error),
             }
@@ -23,8 +22,8 @@ impl Space {
     }
 }
 
-impl AddressSpace {
-    /// The first page from `at` on that has to come from somewhere.
+impl SpaceState {
+    /// The first page from `at` on that has to be fetched or read from swap.
     fn next_missing(&self, at: Page) -> Option<Page> {
         let rest = PageRange { start: at, end: USER_END.page() };
         self.regions.overlapping(rest).find_map(|(range, region)| {

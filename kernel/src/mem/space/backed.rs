@@ -1,0 +1,203 @@
+//! Pages that are backed by a snapshot: from the frame cache, or by a fetch.
+#![forbid(unsafe_code)]
+
+use super::{
+    SpaceState,
+    access::FaultError,
+    resolution::{Attempt, Awaited, FetchState, PageRequest, Resolution, SnapshotPage},
+};
+use crate::mem::{
+    Frame, Page, PageRange,
+    page_table::{EntryFlags, Filler},
+    snapshot::cache::{self, Lookup},
+};
+use alloc::sync::Arc;
+use foundation::PageCount;
+use foundation::counter::{Counter, Counters};
+use foundation::mutant::{Mutant, active};
+
+impl SpaceState {
+    /// Tries to make a page usable that is backed by a snapshot and not mapped.
+    pub(super) fn look_backed(
+        &mut self,
+        lazy: &SnapshotPage,
+        request: &PageRequest<'_>,
+        held: Option<&Awaited>,
+    ) -> Attempt {
+        debug_assert!(lazy.region.contains(lazy.page) && lazy.around().contains(lazy.page));
+        debug_assert!(self.table.get(lazy.page).is_none() && !request.overwrites());
+        if lazy.snapshot.is_hole(lazy.wanted()) {
+            return self.map_hole(lazy, request);
+        }
+        loop {
+            let looked = if request.stores() && !active(Mutant::StoreShared) {
+                self.copy_cached(lazy, request, held)?
+            } else {
+                self.map_cached(lazy, request, held)?
+            };
+            match looked {
+                Looked::Resolved(resolution) => return Ok(resolution),
+                Looked::Fetch => return Ok(self.begin_fetch(lazy, request.counters)),
+                Looked::Swapped(slot) => {
+                    if let Some(pending) = self.restore_cached(lazy, slot)? {
+                        return Ok(pending);
+                    }
+                }
+            }
+        }
+    }
+
+    fn map_hole(&mut self, lazy: &SnapshotPage, request: &PageRequest<'_>) -> Attempt {
+        request.counters.add(Counter::PagesHole, 1);
+        if request.stores() {
+            let frame = Frame::zeroed_for(self.table.claim)?;
+            self.map_private(lazy.page, frame, lazy.flags)?;
+        } else {
+            drop(self.table.map(lazy.page, Frame::zero_page(), lazy.flags)?);
+        }
+        Ok(Resolution::Done)
+    }
+
+    /// For a store: maps a private copy of the page if its frame is in memory.
+    fn copy_cached(
+        &mut self,
+        lazy: &SnapshotPage,
+        request: &PageRequest<'_>,
+        held: Option<&Awaited>,
+    ) -> Result<Looked, FaultError> {
+        let mut original = None;
+        let take = |_, frame: &Frame| original = Some(frame.clone());
+        match cache::lookup(&lazy.snapshot, lazy.wanted(), PageCount(1), 0, take) {
+            Lookup::Pending(fetch) if !active(Mutant::FetchTwice) => {
+                return Ok(Looked::Resolved(lazy.join(fetch)));
+            }
+            Lookup::Swapped(slot) => return Ok(Looked::Swapped(slot)),
+            _ => {}
+        }
+        let held = held.filter(|held| lazy.is_of(held));
+        // The cache may have refused the frame that was fetched.
+        let Some(original) = original.or_else(|| held.and_then(Awaited::frame)) else {
+            return Ok(Looked::Fetch);
+        };
+        request.counters.add(Counter::PagesCow, 1);
+        self.map_private(lazy.page, original.duplicate(self.table.claim)?, lazy.flags)?;
+        if let Some(held) = held {
+            self.note_fetch(lazy, held);
+        }
+        Ok(Looked::Resolved(Resolution::Done))
+    }
+
+    /// Maps the page and its neighbours, as far as their frames are in memory.
+    fn map_cached(
+        &mut self,
+        lazy: &SnapshotPage,
+        request: &PageRequest<'_>,
+        held: Option<&Awaited>,
+    ) -> Result<Looked, FaultError> {
+        let write = if request.stores() { EntryFlags::WRITE } else { EntryFlags::empty() };
+        let flags = lazy.flags | write;
+        // After a wait for this very page, the frames are at hand without a lookup.
+        if let Some(mapped) = held.and_then(|held| self.map_fetched(lazy, flags, held)) {
+            request.counters.add(Counter::PagesMapped, mapped?.0);
+            return Ok(Looked::Resolved(Resolution::Done));
+        }
+        let window = lazy.around();
+        let wanted = (lazy.page - window.start).to_usize();
+        let mut filler = Filler::new(&mut self.table, flags);
+        let mut mapped = Ok(0);
+        let take = |index: usize, frame: &Frame| {
+            // Without a frame for a table, only the wanted page fails, which comes first.
+            match filler.put(window.start + PageCount::of_len(index), frame) {
+                Ok(new) => mapped = mapped.map(|mapped| mapped + u64::from(new)),
+                Err(error) if mapped == Ok(0) => mapped = Err(error),
+                Err(_) => {}
+            }
+        };
+        let first = lazy.byte_of(window.start);
+        match cache::lookup(&lazy.snapshot, first, window.pages(), wanted, take) {
+            Lookup::Ready => {
+                let mapped = mapped?;
+                request.counters.add(Counter::PagesMapped, mapped);
+                self.note(lazy, window.end, PageCount(mapped));
+                Ok(Looked::Resolved(Resolution::Done))
+            }
+            Lookup::Pending(fetch) if !active(Mutant::FetchTwice) => {
+                Ok(Looked::Resolved(lazy.join(fetch)))
+            }
+            Lookup::Swapped(slot) => Ok(Looked::Swapped(slot)),
+            Lookup::Pending(_) | Lookup::Absent => Ok(Looked::Fetch),
+        }
+    }
+
+    /// Maps what a fetch brought, if it was for this very page of this very snapshot (F3). Returns
+    /// how many pages were mapped.
+    fn map_fetched(
+        &mut self,
+        lazy: &SnapshotPage,
+        flags: EntryFlags,
+        held: &Awaited,
+    ) -> Option<Result<PageCount, FaultError>> {
+        if !lazy.is_of(held) {
+            return None;
+        }
+        let before = held.fetch.pages_before(held.wanted);
+        let mapped = held.fetch.frames(|frames| {
+            debug_assert_eq!(PageCount::of_len(frames.len()), held.fetch.pages);
+            let mut filler = Filler::new(&mut self.table, flags);
+            let frame = frames.get(before.to_usize()).ok_or(FaultError::Bus)?;
+            let mut mapped = u64::from(filler.put(lazy.page, frame)?);
+            for (index, frame) in frames.iter().enumerate() {
+                let other = (lazy.page.0 + index as u64).checked_sub(before.0).map(Page);
+                if let Some(other) = other.filter(|&other| lazy.region.contains(other)) {
+                    mapped += u64::from(filler.put(other, frame).unwrap_or(false));
+                }
+            }
+            Ok(PageCount(mapped))
+        });
+        if matches!(mapped, Some(Ok(_))) {
+            self.note_fetch(lazy, held);
+        }
+        mapped
+    }
+
+    /// Begins to fetch a page, and with it adjacent ones of its window that are neither mapped nor
+    /// holes.
+    fn begin_fetch(&mut self, lazy: &SnapshotPage, counters: &Arc<Counters>) -> Resolution {
+        let window: PageRange = lazy.around();
+        let is_missing = |other: Page| {
+            self.table.get(other).is_none() && !lazy.snapshot.is_hole(lazy.byte_of(other))
+        };
+        let (mut start, mut end) = (lazy.page, lazy.page.next());
+        while start > window.start && is_missing(start.previous()) {
+            start = start.previous();
+        }
+        while end < window.end && is_missing(end) {
+            end = end.next();
+        }
+        let (first, wanted) = (lazy.byte_of(start), lazy.wanted());
+        let fetch = cache::begin(&lazy.snapshot, first, end - start, wanted, counters);
+        Resolution::Fetch(Awaited { fetch, state: FetchState::New, wanted })
+    }
+
+    /// Records what a fetch of this page brought.
+    fn note_fetch(&mut self, lazy: &SnapshotPage, held: &Awaited) {
+        self.note(lazy, held.end(lazy.page), held.fetch.pages);
+    }
+
+    /// Records how the region's pages are accessed: `brought` pages up to `end`.
+    fn note(&mut self, lazy: &SnapshotPage, end: Page, brought: PageCount) {
+        if let Some((_, region)) = self.regions.find_mut(lazy.page) {
+            region.habit.note(end, lazy.window, brought);
+        }
+    }
+}
+
+/// The result of a look into the frame cache.
+enum Looked {
+    /// The page is mapped, or a fetch of it is under way.
+    Resolved(Resolution),
+    /// The page has to be fetched.
+    Fetch,
+    /// The page was swapped out of the cache, to the slot of this number.
+    Swapped(u32),
+}

@@ -1,0 +1,111 @@
+//! Pages change hands between processes without being copied (A8).
+#![forbid(unsafe_code)]
+
+use super::{
+    Access, FaultError, Space, SpaceState, access::base_flags, copy::completed,
+    resolution::Coverage,
+};
+use crate::mem::{
+    Backing, Frame, Page, PageRange, Prot,
+    page_table::{EntryFlags, Filler, Flush},
+};
+use alloc::vec::Vec;
+use core::iter::Peekable;
+use foundation::PageCount;
+
+impl Space {
+    /// References to the frames of whole pages, as they are now: every writable mapping of them
+    /// becomes copy-on-write first. May wait.
+    pub fn lend(&self, range: PageRange) -> Result<Vec<Frame>, FaultError> {
+        let mut frames = Vec::new();
+        frames.try_reserve_exact(range.pages().to_usize()).map_err(|_| FaultError::OutOfMemory)?;
+        while PageCount::of_len(frames.len()) < range.pages() {
+            let lent = PageCount::of_len(frames.len());
+            let rest = PageRange { start: range.start + lent, end: range.end };
+            // The first page is made usable; those behind it that are mapped already are lent in
+            // the same step.
+            self.resolve(rest.start, Access::Read, Coverage::Partial, |state| {
+                state.lend(rest, &mut frames)
+            })??;
+            debug_assert!(lent < PageCount::of_len(frames.len()));
+        }
+        debug_assert_eq!(PageCount::of_len(frames.len()), range.pages());
+        Ok(frames)
+    }
+
+    /// Replaces whole pages from `first` on by frames, copy-on-write, as far as writable private
+    /// memory reaches. Returns for how many pages; an error only for none.
+    pub fn accept(&self, first: Page, frames: Vec<Frame>) -> Result<PageCount, FaultError> {
+        let mut done = 0;
+        let result = self.with(|state| state.accept(first, frames, &mut done));
+        let done = result.map_or_else(|error| completed(done, error), |()| Ok(done));
+        done.map(PageCount::of_len)
+    }
+}
+
+impl SpaceState {
+    /// Lends the first page of a range, which is mapped, and those behind it in its region that are
+    /// mapped too.
+    fn lend(&mut self, range: PageRange, frames: &mut Vec<Frame>) -> Result<(), FaultError> {
+        let (found, region) = self.regions.find(range.start).ok_or(FaultError::Segv)?;
+        if matches!(region.backing, Backing::Shared { .. }) {
+            // The owners of shared memory go on writing to the frame.
+            let entry = self.table.get(range.start).ok_or(FaultError::Segv)?;
+            frames.push(entry.frame().duplicate(self.table.claim)?);
+        } else {
+            let stale = self.table.lend(range.intersect(found), |frame| frames.push(frame));
+            self.flush.merge(stale);
+        }
+        Ok(())
+    }
+
+    fn accept(
+        &mut self,
+        first: Page,
+        frames: Vec<Frame>,
+        done: &mut usize,
+    ) -> Result<(), FaultError> {
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some() {
+            self.accept_in_region(first + PageCount::of_len(*done), &mut frames, done)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces pages from `start` on, up to the end of the region; where an association may end,
+    /// one page, because the region may change then.
+    fn accept_in_region(
+        &mut self,
+        start: Page,
+        frames: &mut Peekable<impl Iterator<Item = Frame>>,
+        done: &mut usize,
+    ) -> Result<(), FaultError> {
+        let (range, region) = self.regions.find_mut(start).ok_or(FaultError::Segv)?;
+        let is_shared = matches!(region.backing, Backing::Shared { .. });
+        if is_shared || !region.prot.contains(Prot::WRITE) {
+            return Err(FaultError::Segv);
+        }
+        region.touched = true;
+        let flags = base_flags(region.prot) | EntryFlags::PRIVATE;
+        let one = PageCount(1);
+        let pages = if region.associated.is_zero() { range.end - start } else { one };
+        let mut was_private = true;
+        let mut filler = Filler::new(&mut self.table, flags);
+        let part = PageRange::new(start, pages);
+        for (page, frame) in part.iter().zip(frames.by_ref().take(pages.to_usize())) {
+            let write = if frame.is_shared() { EntryFlags::empty() } else { EntryFlags::WRITE };
+            let old = filler.replace(page, frame, flags | write)?;
+            if let Some((_, old_flags)) = &old {
+                self.flush.merge(Flush::page(page));
+                was_private &= old_flags.contains(EntryFlags::PRIVATE);
+            } else {
+                was_private = false;
+            }
+            *done += 1;
+        }
+        if !was_private {
+            self.end_association(start);
+        }
+        Ok(())
+    }
+}

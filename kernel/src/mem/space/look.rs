@@ -1,0 +1,125 @@
+//! One attempt to make a page usable under the space's lock.
+//!
+//! | page-table entry | anonymous | snapshot | shared |
+//! |---|---|---|---|
+//! | empty, load | zero page | hole: zero page; else cache or fetch, with neighbours | its frame |
+//! | empty, store | zeroed frame, private | copy, private; the association ends (F2) | its frame |
+//! | swapped | page-in, with neighbours (`swapped`) | the same | - |
+//! | private, store, sole owner | made writable | the same | - |
+//! | private or clean, store, shared | copy, private | copy, private; the association ends | - |
+#![forbid(unsafe_code)]
+
+use super::{
+    SpaceState,
+    access::{FaultError, PRIVATE_WRITABLE, allows, base_flags, permits},
+    resolution::{Attempt, Awaited, Coverage, PageRequest, Resolution, SnapshotPage, SwappedPage},
+};
+use crate::mem::{
+    Backing, Claim, Frame, OutOfMemory, PageRange, Prot, Region, page_table::EntryFlags,
+};
+use foundation::PageCount;
+
+impl SpaceState {
+    /// Tries to make a page usable without waiting. `held` is the fetch that was waited for last.
+    pub(super) fn look(&mut self, request: &PageRequest<'_>, held: Option<&Awaited>) -> Attempt {
+        let page = request.page;
+        // What an entry allows, its region allows: for a mapped page no region is looked up.
+        let entry = self.table.get(page);
+        if entry.is_some_and(|entry| allows(entry.flags(), request.access)) {
+            return Ok(Resolution::Done);
+        }
+        let (range, region) = self.regions.find_mut(page).ok_or(FaultError::Segv)?;
+        debug_assert!(range.contains(page) && region.associated <= region.pages);
+        if !permits(region.prot, request.access) {
+            return Err(FaultError::Segv);
+        }
+        if let Some(entry) = entry {
+            debug_assert!(region.touched, "an untouched region has nothing in the page tables");
+            let prot = region.prot;
+            if let Some(slot) = entry.slot() {
+                let swapped = SwappedPage { page, region: range, prot, slot };
+                return self.look_swapped(&swapped, request);
+            }
+            if request.stores() && !entry.has(EntryFlags::WRITE) {
+                self.make_private(request, entry, base_flags(prot))?;
+            }
+            return Ok(Resolution::Done);
+        }
+        region.touched = true;
+        if let Some(lazy) = snapshot_page(region, range, request, held) {
+            return self.look_backed(&lazy, request, held);
+        }
+        let ends_association = matches!(region.backing, Backing::Snapshot { .. });
+        let (frame, flags) = unbacked_frame(region, range, request, self.table.claim)?;
+        drop(self.table.map(page, frame, flags)?);
+        if ends_association {
+            self.end_association(page);
+        }
+        Ok(Resolution::Done)
+    }
+
+    /// Whether the page can be accessed as requested, as it is.
+    pub(super) fn is_usable(&self, request: &PageRequest<'_>) -> bool {
+        self.table.get(request.page).is_some_and(|entry| allows(entry.flags(), request.access))
+    }
+}
+
+/// The frame and the flags for a page whose entry is empty and whose bytes need not come from a
+/// snapshot.
+fn unbacked_frame(
+    region: &Region,
+    range: PageRange,
+    request: &PageRequest<'_>,
+    claim: Claim,
+) -> Result<(Frame, EntryFlags), OutOfMemory> {
+    let flags = base_flags(region.prot);
+    match &region.backing {
+        Backing::Shared { memory, first } => {
+            let frame = memory.frame(first + (request.page - range.start).0, claim)?;
+            let writable = region.prot.contains(Prot::WRITE);
+            let write = if writable { EntryFlags::WRITE } else { EntryFlags::empty() };
+            Ok((frame, flags | write))
+        }
+        Backing::Anonymous if !request.stores() => Ok((Frame::zero_page(), flags)),
+        Backing::Anonymous | Backing::Snapshot { .. } => {
+            debug_assert!(request.stores());
+            // A frame that is overwritten as a whole under this very lock need not be zeroed.
+            let frame = match request.coverage {
+                Coverage::Whole => Frame::recycled(claim)?,
+                Coverage::Partial => Frame::zeroed_for(claim)?,
+            };
+            Ok((frame, flags | PRIVATE_WRITABLE))
+        }
+    }
+}
+
+/// The requested page of a region, if its bytes have to come from a snapshot.
+fn snapshot_page(
+    region: &Region,
+    range: PageRange,
+    request: &PageRequest<'_>,
+    held: Option<&Awaited>,
+) -> Option<SnapshotPage> {
+    let page = request.page;
+    let Backing::Snapshot { snapshot, offset } = &region.backing else { return None };
+    if request.overwrites() {
+        return None;
+    }
+    // Where a fetch of several pages failed, this page alone may still be available (F5).
+    let window = if held.is_some_and(Awaited::is_without_frames) {
+        PageCount(1)
+    } else if request.stores() {
+        region.habit.window_for_store(page, range)
+    } else {
+        region.habit.window(page, range)
+    };
+    debug_assert!(!window.is_zero());
+    Some(SnapshotPage {
+        page,
+        region: range,
+        snapshot: snapshot.clone(),
+        first: *offset,
+        flags: base_flags(region.prot),
+        window,
+    })
+}

@@ -1,0 +1,79 @@
+//! Wrong code of address spaces for testing the tests. Without the feature `mutants`, [`active`] is
+//! constant, and nothing of it is compiled.
+#![forbid(unsafe_code)]
+
+use super::{
+    SentPages, Space, SpaceState,
+    access::{Access, FaultError, PRIVATE_WRITABLE},
+    fault::Failure,
+    resolution::{Awaited, PageRequest},
+};
+use crate::mem::{Claim, Frame, Page, PageRange, USER_END, page_table::EntryFlags};
+use foundation::{
+    PageCount,
+    mutant::{Mutant, active},
+};
+
+/// F5, Q3, Q4: a page that is not available is zeros. Returns the error where no mutant is active.
+#[inline]
+pub(super) fn zeros_on_failure<T>(
+    space: &Space,
+    request: &PageRequest<'_>,
+    failure: Failure,
+    then: &mut Option<impl FnOnce(&mut SpaceState) -> T>,
+) -> Result<T, FaultError> {
+    let wrong = match failure {
+        Failure::Fetch => active(Mutant::ZeroOnError),
+        Failure::PageIn => active(Mutant::ZeroOnSwapError),
+        Failure::Memory => active(Mutant::ZeroOnShortage),
+        Failure::Other(_) => false,
+    };
+    if !wrong {
+        return Err(failure.into());
+    }
+    let map = |state: &mut SpaceState| {
+        let (frame, flags) = match request.access {
+            // From the reserve: the mutant is not about the shortage.
+            Access::Write => (Frame::zeroed_for(Claim::Server)?, PRIVATE_WRITABLE),
+            Access::Read | Access::Execute => (Frame::zero_page(), EntryFlags::empty()),
+        };
+        drop(state.table.map(request.page, frame, state.flags_at(request.page) | flags)?);
+        Ok::<_, FaultError>(then.take().map(|then| then(state)))
+    };
+    space.with(map)?.ok_or(FaultError::Bus)
+}
+
+/// F3: what a fetch brought is mapped without another look at the region.
+#[inline]
+pub(super) fn map_blindly(space: &Space, page: Page, awaited: &Awaited) -> Result<(), FaultError> {
+    if !active(Mutant::NoGeneration) {
+        return Ok(());
+    }
+    space.with(|state| match awaited.frame() {
+        Some(frame) => state.install(page, frame, EntryFlags::empty()),
+        None => Ok(()),
+    })
+}
+
+/// A1: a fork drops the child's associations.
+#[inline]
+pub(super) fn drop_associations(child: &mut SpaceState) {
+    if active(Mutant::ForkDropsAssociation) {
+        let all = PageRange { start: Page(0), end: USER_END.page() };
+        child.regions.change(all, |_, region| {
+            region.associated = PageCount::ZERO;
+            region.settle();
+        });
+    }
+}
+
+impl SentPages {
+    /// W8: protects private pages only when their bytes have been sent.
+    #[inline]
+    pub fn protect_late(&mut self, space: &Space) -> Result<(), FaultError> {
+        if let Self::Data { first, frames } = self {
+            *frames = space.lend(PageRange::new(*first, PageCount::of_len(frames.len())))?;
+        }
+        Ok(())
+    }
+}

@@ -15,7 +15,9 @@ use foundation::{Errno, archive};
 use fsproto::OpenFlags;
 use kernel::arch::Handlers;
 use kernel::file::devices::{self, DeviceFileSystem};
+use kernel::file::filesystem::{self, FileSystemType};
 use kernel::file::namespace::{self, MountPoint};
+use kernel::file::tty::registry;
 use kernel::file::{Descriptor, FdTable, FileSystem, OnExec, OpenFile, OpenHow, Status};
 use kernel::mem::{self, PhysAddr};
 use kernel::proc::ProcFileSystem;
@@ -68,7 +70,7 @@ fn start(info: &'static mut BootInfo) -> ! {
         unsafe { core::slice::from_raw_parts(ramdisk as *const u8, ramdisk_bytes as usize) };
 
     task::start();
-    devices::start();
+    registry::start();
     devices::set_ramdisk(PhysAddr(ramdisk_start), ramdisk_bytes);
     if let Err(error) = mount_own().and_then(|()| start_init(ramdisk)) {
         panic!("the first process could not be made: {}", error.text());
@@ -93,15 +95,21 @@ fn take_memory(info: &BootInfo, offset: u64, reserved_end: u64) {
     }
 }
 
+/// The file systems that need no server.
+static FILE_SYSTEM_TYPES: [FileSystemType; 2] = [
+    FileSystemType { name: b"devtmpfs", make: || Arc::new(DeviceFileSystem) },
+    FileSystemType { name: b"proc", make: || Arc::new(ProcFileSystem) },
+];
+
 /// Mounts the file systems that need no server.
 fn mount_own() -> Result<(), Errno> {
     let mount = |path: &[u8], filesystem: Arc<dyn FileSystem>| {
         let source = path.strip_prefix(b"/").unwrap_or(path).to_vec();
         namespace::root().mount(MountPoint { path: path.to_vec(), source, filesystem })
     };
-    mount(b"/dev", Arc::new(DeviceFileSystem))?;
-    syscall::mounting::register_proc(|| Arc::new(ProcFileSystem));
-    mount(b"/proc", Arc::new(ProcFileSystem))
+    filesystem::register_types(&FILE_SYSTEM_TYPES);
+    mount(b"/dev", filesystem::make(b"devtmpfs")?)?;
+    mount(b"/proc", filesystem::make(b"proc")?)
 }
 
 fn start_init(ramdisk: &[u8]) -> Result<(), Errno> {

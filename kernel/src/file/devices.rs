@@ -3,12 +3,11 @@
 
 mod pts;
 
-use super::tty::{Terminal, Tty, pair};
+use super::tty::{Terminal, Tty, pair, registry};
 use super::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, Ready,
     SetAttr, Stat, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
 };
-use crate::arch::{SerialPort, serial};
 use crate::dev::disk;
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, rank, relax};
@@ -16,52 +15,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::OpenFlags;
-use spin::LazyLock;
 
-/// The `st_dev` of `/dev`.
-const DEVICE: u64 = 5;
 /// `TMPFS_MAGIC`, which Linux's devtmpfs has too.
 const MAGIC: u64 = 0x0102_1994;
 /// Bytes that devices without end move before others may run, and a signal is heard.
 const CHUNK: usize = 16 * PAGE_BYTES;
 
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
-
-/// The terminals: the console, the log's line, the control channel.
-static TERMINALS: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
-    [
-        Arc::new(Tty::console()),
-        Arc::new(Tty::serial(SerialPort::Log, 65)),
-        Arc::new(Tty::serial(SerialPort::Control, 66)),
-    ]
-});
-
-/// Starts the serial lines: input reaches the console from here on.
-pub fn start() {
-    LazyLock::force(&TERMINALS);
-    serial::start(|bytes| {
-        let [console, ..] = &*TERMINALS;
-        console.receive(bytes);
-    });
-}
-
-/// The terminal that controls a session.
-pub(super) fn controlled_by(session: u32) -> Option<Arc<Tty>> {
-    let of_pairs = pair::all().into_iter().map(|(_, tty)| tty);
-    TERMINALS.iter().cloned().chain(of_pairs).find(|tty| tty.session() == Some(session))
-}
-
-/// Tells a session's terminal something, if it has one.
-pub fn announce(session: u32, text: &[u8]) {
-    if let Some(tty) = controlled_by(session) {
-        tty.announce(text);
-    }
-}
-
-/// What all devices' attributes begin with.
-pub(super) fn stat() -> Stat {
-    Stat { device: DEVICE, ..Stat::default() }
-}
 
 /// What a name in `/dev` is.
 #[derive(Clone, Copy)]
@@ -222,7 +182,7 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
     match entry {
         Entry::Memory(which) => Ok(Arc::new(MemoryDevice { inode, which })),
         Entry::Terminal(number) => {
-            Ok(Terminal::open(TERMINALS.get(number).ok_or(Errno::ENXIO)?.clone(), flags)?)
+            Ok(Terminal::open(registry::serial(number).ok_or(Errno::ENXIO)?, flags)?)
         }
         // Whoever asks what these are need not have a terminal, and does not want a pair.
         Entry::ControllingTerminal | Entry::Master if !is_used => {
@@ -234,7 +194,7 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
                     links: 1,
                     inode,
                     device_number: 5 << 8,
-                    ..stat()
+                    ..Stat::of_device()
                 },
             })))
         }
@@ -242,7 +202,7 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
             let tasks = tasks().ok_or(Errno::ENXIO)?;
             let session =
                 tasks.current_pid().and_then(|pid| tasks.process(pid)).ok_or(Errno::ENXIO)?.sid;
-            Ok(Terminal::open(controlled_by(session).ok_or(Errno::ENXIO)?, flags)?)
+            Ok(Terminal::open(registry::controlling(session).ok_or(Errno::ENXIO)?, flags)?)
         }
         Entry::Master => Ok(pair::Master::open()?),
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
@@ -266,7 +226,13 @@ struct Directory;
 
 impl FileObject for Directory {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(Stat { file_type: FileType::Directory, mode: 0o755, links: 2, inode: 1, ..stat() })
+        Ok(Stat {
+            file_type: FileType::Directory,
+            mode: 0o755,
+            links: 2,
+            inode: 1,
+            ..Stat::of_device()
+        })
     }
     fn read(&self, _: &Io<'_>, _: &mut UserBuffers, _: FileOffset) -> Result<ByteCount, Errno> {
         Err(Errno::EISDIR)
@@ -309,7 +275,7 @@ impl FileObject for Link {
             links: 1,
             inode: self.inode,
             size,
-            ..stat()
+            ..Stat::of_device()
         })
     }
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
@@ -353,7 +319,7 @@ impl FileObject for MemoryDevice {
             links: 1,
             inode: self.inode,
             device_number,
-            ..stat()
+            ..Stat::of_device()
         })
     }
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
@@ -412,7 +378,7 @@ impl FileObject for Ramdisk {
             inode: self.inode,
             size: ByteCount(size),
             blocks: size.div_ceil(512),
-            ..stat()
+            ..Stat::of_device()
         })
     }
 
@@ -459,7 +425,7 @@ impl FileObject for Disk {
             inode: self.inode,
             size: disk::size().unwrap_or_default(),
             device_number,
-            ..stat()
+            ..Stat::of_device()
         })
     }
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {

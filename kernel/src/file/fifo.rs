@@ -6,7 +6,7 @@
 use super::buffers::store;
 use super::pipe::{FIONREAD, Ring};
 use super::{
-    Caller, FileObject, Identity, Io, Notifier, Ready, SetAttr, Stat, Status, UserBuffers,
+    FileObject, Identity, Io, IoCaller, Notifier, Ready, SetAttr, Stat, Status, UserBuffers,
     WriteOutcome, WritePosition,
 };
 use crate::sync::{Mutex, rank};
@@ -183,7 +183,7 @@ impl FileObject for End {
         }
         ready
     }
-    fn ioctl(&self, caller: &dyn Caller, request: u32, argument: u64) -> Result<u64, Errno> {
+    fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
         match request {
             FIONREAD => {
                 store(caller.space(), argument, &(self.shared.ring.len() as u32).to_le_bytes())

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 use fsproto::{OpenFlags, RenameFlags};
+use spin::Once;
 
 /// How to open, beyond the path.
 #[derive(Clone, Copy, Debug)]
@@ -117,4 +118,25 @@ pub trait FileSystem: Send + Sync {
     fn sync(&self) -> Result<(), Errno> {
         Ok(())
     }
+}
+
+/// A type of file system that needs no server.
+pub struct FileSystemType {
+    /// The name that mount(2) takes.
+    pub name: &'static [u8],
+    /// Creates a file system.
+    pub make: fn() -> Arc<dyn FileSystem>,
+}
+
+static TYPES: Once<&'static [FileSystemType]> = Once::new();
+
+/// Registers the types that mount(2) can create; the first registration stays.
+pub fn register_types(types: &'static [FileSystemType]) {
+    TYPES.call_once(|| types);
+}
+
+/// A new file system of a registered type; ENODEV for an unknown name.
+pub fn make(name: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
+    let mut types = TYPES.get().copied().unwrap_or_default().iter();
+    types.find(|known| known.name == name).map(|found| (found.make)()).ok_or(Errno::ENODEV)
 }

@@ -208,13 +208,8 @@ pub fn set_whole(file: &Arc<OpenFile>, mode: Option<LockMode>, wait: Wait) -> Re
     };
     let result = settle(attempt, wait)?;
     CHANGED.notify();
-    file.set_locked();
+    file.call_on_drop(|| CHANGED.notify());
     result
-}
-
-/// An open file that may have held a lock is gone.
-pub(super) fn open_file_gone() {
-    CHANGED.notify();
 }
 
 #[cfg(test)]

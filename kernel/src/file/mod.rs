@@ -4,7 +4,7 @@
 //! where ([`Namespace`], [`FileSystem`]), and the objects that need no server ([`pipe`],
 //! [`socket`]). Does not own: memory (user bytes pass through [`UserBuffers`]), the client of file
 //! servers (`mount` implements [`FileSystem`] and [`FileObject`]), processes (they are seen through
-//! the narrow traits [`Caller`] and [`Tasks`], so that all of this runs on the host).
+//! the narrow traits [`IoCaller`] and [`Tasks`], so that all of this runs on the host).
 //!
 //! Invariants. An object is immutable in kind; a descriptor is looked up once for each system call,
 //! and the call keeps the open file alive. No lock of this module is held while user memory faults
@@ -15,9 +15,12 @@ mod buffers;
 mod caller;
 pub mod devices;
 pub mod fifo;
-mod filesystem;
+pub mod filesystem;
+#[cfg(not(target_os = "none"))]
+pub mod host;
 pub mod lock;
 pub mod mapped;
+mod mutants;
 pub mod namespace;
 mod notify;
 mod object;
@@ -27,12 +30,13 @@ pub mod random;
 pub mod socket;
 mod stat;
 mod table;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod tty;
 
 pub use buffers::UserBuffers;
-pub use caller::{Caller, FileContext, ProcessView, Tasks, register, tasks};
+pub use caller::IoCaller;
 pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
@@ -40,6 +44,7 @@ pub use object::{DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, do
 pub use open_file::{OpenFile, Status};
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};
+pub use tasks::{Caller, FileContext, ProcessView, Tasks, register, tasks};
 
 use foundation::FileOffset;
 

@@ -1,6 +1,6 @@
 //! What an open file refers to: a file on a server, a directory, a pipe's end, a device.
 
-use super::{Caller, FileType, Identity, Ready, SetAttr, Stat, UserBuffers};
+use super::{FileType, Identity, IoCaller, Ready, SetAttr, Stat, UserBuffers};
 use crate::mem::{Frame, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ pub struct Io<'a> {
     /// The address space: its policy says whether reads are lazy, its counters count.
     pub space: &'a Arc<Space>,
     /// The calling process; none for the kernel's own transfers.
-    pub caller: Option<&'a dyn Caller>,
+    pub caller: Option<&'a dyn IoCaller>,
     /// `O_NONBLOCK`: EAGAIN instead of waiting. Files on servers ignore it.
     pub nonblocking: bool,
 }
@@ -160,7 +160,7 @@ pub trait FileObject: Any + Send + Sync {
     }
 
     /// ioctl(2), with Linux's request numbers.
-    fn ioctl(&self, _caller: &dyn Caller, _request: u32, _argument: u64) -> Result<u64, Errno> {
+    fn ioctl(&self, _caller: &dyn IoCaller, _request: u32, _argument: u64) -> Result<u64, Errno> {
         Err(Errno::ENOTTY)
     }
 

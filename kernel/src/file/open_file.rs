@@ -1,12 +1,14 @@
 //! Open file descriptions: what dup and fork share.
 
-use super::{Caller, FileObject, FileSystem, Io, MAX_OFFSET, UserBuffers, WritePosition, mapped};
+use super::{
+    FileObject, FileSystem, Io, IoCaller, MAX_OFFSET, UserBuffers, WritePosition, mapped, mutants,
+};
 use crate::sync::{SleepLock, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use foundation::mutant::{self, Mutant};
+use core::sync::atomic::{AtomicU32, Ordering};
 use foundation::{ByteCount, Errno, FileOffset};
+use spin::Once;
 
 bitflags::bitflags! {
     /// Access mode and status flags.
@@ -32,8 +34,8 @@ pub struct OpenFile {
     filesystem: Option<Arc<dyn FileSystem>>,
     position: SleepLock<FileOffset, rank::Position>,
     status: AtomicU32,
-    /// A lock of the whole file may be held: whoever waits for it is to hear of the end.
-    locked: AtomicBool,
+    /// Called when this is dropped, once a lock of the whole file was set.
+    drop_hook: Once<fn()>,
 }
 
 impl OpenFile {
@@ -50,7 +52,7 @@ impl OpenFile {
             filesystem,
             position: SleepLock::new(FileOffset::ZERO),
             status: AtomicU32::new(status.bits()),
-            locked: AtomicBool::new(false),
+            drop_hook: Once::new(),
         })
     }
 
@@ -97,32 +99,28 @@ impl OpenFile {
     }
 
     /// Reads at the position and moves it by what was read (R2).
-    pub fn read(&self, caller: &dyn Caller, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+    pub fn read(&self, caller: &dyn IoCaller, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         self.require(Status::READ)?;
         let io = self.io(caller);
         if !self.object.seekable() {
             return self.object.read(&io, to, FileOffset::ZERO);
         }
-        if mutant::active(Mutant::NoPositionLock) {
-            let at = *self.position.lock()?;
-            let count = self.object.read(&io, to, at)?;
-            *self.position.lock()? = at.saturating_add(count);
-            return Ok(count);
+        if let Some(read) = mutants::no_position_lock(&self.position, &*self.object, &io, to) {
+            return read;
         }
         let mut position = self.position.lock()?;
         to.limit(MAX_OFFSET.saturating_since(*position));
         mapped::before_read(io.space, &self.object)?;
-        let asked = to.remaining();
+        let requested = to.remaining();
         let count = self.object.read(&io, to, *position)?;
-        let step = if mutant::active(Mutant::OffsetByRequest) { asked } else { count };
-        *position = position.saturating_add(step);
+        *position = position.saturating_add(mutants::step(requested, count));
         Ok(count)
     }
 
     /// Reads at an offset; the position stays.
     pub fn read_at(
         &self,
-        caller: &dyn Caller,
+        caller: &dyn IoCaller,
         to: &mut UserBuffers,
         at: FileOffset,
     ) -> Result<ByteCount, Errno> {
@@ -135,7 +133,7 @@ impl OpenFile {
 
     /// Writes at the position, or at the end with `APPEND`, and moves the position behind what was
     /// written.
-    pub fn write(&self, caller: &dyn Caller, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
+    pub fn write(&self, caller: &dyn IoCaller, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
         self.require(Status::WRITE)?;
         let io = self.io(caller);
         if !self.object.seekable() {
@@ -154,7 +152,7 @@ impl OpenFile {
     /// (W6).
     pub fn write_at(
         &self,
-        caller: &dyn Caller,
+        caller: &dyn IoCaller,
         from: &mut UserBuffers,
         at: FileOffset,
     ) -> Result<ByteCount, Errno> {
@@ -198,13 +196,13 @@ impl OpenFile {
         Ok(WritePosition::At(at))
     }
 
-    /// It has had a lock of the whole file.
-    pub(super) fn set_locked(&self) {
-        self.locked.store(true, Ordering::Relaxed);
+    /// Has `hook` called when this open file is dropped. The first call stays.
+    pub(super) fn call_on_drop(&self, hook: fn()) {
+        self.drop_hook.call_once(|| hook);
     }
 
     /// Who asks, and how.
-    pub fn io<'a>(&self, caller: &'a dyn Caller) -> Io<'a> {
+    pub fn io<'a>(&self, caller: &'a dyn IoCaller) -> Io<'a> {
         Io {
             space: caller.space(),
             caller: Some(caller),
@@ -215,8 +213,8 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if self.locked.load(Ordering::Relaxed) {
-            super::lock::open_file_gone();
+        if let Some(hook) = self.drop_hook.get() {
+            hook();
         }
     }
 }

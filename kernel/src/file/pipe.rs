@@ -9,13 +9,13 @@
 
 use super::{
     FileObject, FileType, Io, Notifier, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
+    mutants,
 };
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use foundation::mutant::{self, Mutant};
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::Time;
 
@@ -36,16 +36,16 @@ pub(super) fn next_inode() -> u64 {
 }
 
 #[derive(Default)]
-struct State {
-    bytes: VecDeque<u8>,
+pub(super) struct State {
+    pub(super) bytes: VecDeque<u8>,
     reader_gone: bool,
     writer_gone: bool,
 }
 
 /// The queue between two ends.
 pub(super) struct Ring {
-    state: Mutex<State, rank::Pipe>,
-    changed: Notifier,
+    pub(super) state: Mutex<State, rank::Pipe>,
+    pub(super) changed: Notifier,
 }
 
 impl Ring {
@@ -112,15 +112,8 @@ impl Ring {
                 },
                 available => available,
             };
-            if mutant::active(Mutant::ConsumeEarly) {
-                let bytes: Vec<u8> = self
-                    .state
-                    .lock()
-                    .bytes
-                    .drain(..available.min(to.remaining().to_usize()))
-                    .collect();
-                self.changed.notify();
-                return Ok(ByteCount::of_len(to.put(io.space, &bytes)?));
+            if mutants::consume_early() {
+                return mutants::read_pipe_early(self, io, to, available);
             }
             match self.move_out(io, to) {
                 0 => match to.prepare_write(io.space, available) {
@@ -292,7 +285,12 @@ impl FileObject for ReadEnd {
     fn poll(&self) -> Ready {
         self.ring.poll_reader()
     }
-    fn ioctl(&self, caller: &dyn super::Caller, request: u32, argument: u64) -> Result<u64, Errno> {
+    fn ioctl(
+        &self,
+        caller: &dyn super::IoCaller,
+        request: u32,
+        argument: u64,
+    ) -> Result<u64, Errno> {
         match request {
             FIONREAD => super::buffers::store(
                 caller.space(),

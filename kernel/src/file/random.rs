@@ -60,5 +60,5 @@ fn hardware() -> Option<u64> {
 fn clock() -> u64 {
     // SAFETY: reading the time stamp counter has no effect; every x86_64 CPU has it.
     let cycles = unsafe { core::arch::x86_64::_rdtsc() };
-    cycles ^ super::caller::now().0 as u64
+    cycles ^ super::tasks::now().0 as u64
 }

@@ -14,18 +14,15 @@
 use super::buffers::store;
 use super::pipe::{FIONREAD, Ring, nameless_stat, next_inode};
 use super::{
-    Caller, FileObject, FileType, Io, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
-    WritePosition,
+    FileObject, FileType, Io, IoCaller, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
+    WritePosition, mutants,
 };
 use crate::mem::{Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use foundation::{
-    ByteCount, Errno, FileOffset, PageCount,
-    mutant::{Mutant, active},
-};
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 
 /// A packet: `inline`, then the first `frames_bytes` bytes of `frames`.
 #[derive(Debug, Default)]
@@ -301,7 +298,7 @@ impl Endpoint {
 
     /// Sends all that is left of `from` as one message.
     pub fn transmit(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
-        if self.taken() && !active(Mutant::OpenCarrier) {
+        if self.taken() && !mutants::open_transport() {
             return Err(Errno::EBUSY);
         }
         let sender = if io.caller.is_some_and(|caller| caller.is_server()) {
@@ -512,7 +509,7 @@ impl FileObject for Endpoint {
         ready.set(Ready::WRITE, outgoing.queued_bytes < MAX_QUEUED / 2 || outgoing.refused);
         ready
     }
-    fn ioctl(&self, caller: &dyn Caller, request: u32, argument: u64) -> Result<u64, Errno> {
+    fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
         let bytes = self.incoming.state.lock().queued_bytes;
         tell_readable(caller, request, argument, bytes)
     }
@@ -542,7 +539,7 @@ pub fn stream_pair() -> (Arc<Stream>, Arc<Stream>) {
 
 /// The one device request of sockets: how many bytes can be read.
 fn tell_readable(
-    caller: &dyn Caller,
+    caller: &dyn IoCaller,
     request: u32,
     argument: u64,
     bytes: usize,
@@ -591,7 +588,7 @@ impl FileObject for Stream {
         let hung_up = if incoming.contains(Ready::HANG_UP) { Ready::READ } else { Ready::empty() };
         incoming | (outgoing - Ready::ERROR) | hung_up
     }
-    fn ioctl(&self, caller: &dyn Caller, request: u32, argument: u64) -> Result<u64, Errno> {
+    fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
         tell_readable(caller, request, argument, self.incoming.len())
     }
 }

@@ -76,7 +76,15 @@ pub struct Stat {
     pub ctime: Time,
 }
 
+/// The `st_dev` of `/dev`.
+const DEVICES: u64 = 5;
+
 impl Stat {
+    /// What the attributes of all files in `/dev` have in common.
+    pub fn of_device() -> Self {
+        Self { device: DEVICES, ..Self::default() }
+    }
+
     /// The attributes that a server reports, on the file system numbered `device`.
     pub fn from_attr(attr: &Attr, device: u64) -> Self {
         Self {

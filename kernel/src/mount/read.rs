@@ -22,19 +22,12 @@ use fsproto::MAX_PAYLOAD;
 use super::copy::copy;
 use super::server_file::ServerFile;
 use super::snapshot_reply::SnapshotReply;
+use super::vectored::Attempt;
 use super::{mutants, sequential, vectored};
 use crate::file::{Io, UserBuffers};
 use crate::mem::{Snapshot, Space, UserSlice};
 
 const PAGE: u64 = PAGE_BYTES as u64;
-
-/// The result of an attempt to read lazily.
-pub(super) enum Attempt {
-    /// The read is done: bytes read.
-    Read(ByteCount),
-    /// The read has to be copied; the counter of the reason.
-    Refused(Counter),
-}
 
 /// Reads from `offset` on. Returns the number of bytes, 0 at or past the end of the file.
 pub fn read(

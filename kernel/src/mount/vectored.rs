@@ -9,13 +9,20 @@ use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES, PageCount, SnapshotOf
 use fsproto::MAX_PAYLOAD;
 
 use super::copy::copy;
-use super::read::Attempt;
 use super::server_file::ServerFile;
 use super::snapshot_reply::SnapshotReply;
 use crate::file::{Io, UserBuffers};
 use crate::mem::{Page, PageRange, Space, UserSlice};
 
 const PAGE: u64 = PAGE_BYTES as u64;
+
+/// The result of an attempt to read lazily.
+pub(super) enum Attempt {
+    /// The read is done: bytes read.
+    Read(ByteCount),
+    /// The read has to be copied; the counter of the reason.
+    Refused(Counter),
+}
 
 /// Reads into several buffers, where that pays, or where a copy would take several messages and
 /// thus mix several instants.

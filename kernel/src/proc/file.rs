@@ -11,8 +11,6 @@ use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AttrMask, OpenFlags};
 
-/// The `st_dev` of `/proc`.
-const DEVICE: u64 = 4;
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
 /// Bytes written to a knob at once, at most.
@@ -90,28 +88,11 @@ impl FileSystem for ProcFileSystem {
         if flags.contains(OpenFlags::DIRECTORY) && node.file_type() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
-        Ok(Walk::Done(stat(node)))
+        Ok(Walk::Done(node.stat()))
     }
 
     fn figures(&self) -> Result<FileSystemFigures, Errno> {
         Ok(FileSystemFigures { magic: MAGIC, ..FileSystemFigures::default() })
-    }
-}
-
-pub(super) fn stat(node: Node) -> Stat {
-    let now = crate::file::tasks().map_or(fsproto::Time(0), |tasks| tasks.now());
-    let links = if node.file_type() == FileType::Directory { 2 } else { 1 };
-    let (file_type, mode, inode) = (node.file_type(), node.mode(), node.inode());
-    Stat {
-        device: DEVICE,
-        inode,
-        file_type,
-        mode,
-        links,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        ..Stat::default()
     }
 }
 
@@ -124,7 +105,7 @@ struct ProcFile {
 
 impl FileObject for ProcFile {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(stat(self.node))
+        Ok(self.node.stat())
     }
 
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {

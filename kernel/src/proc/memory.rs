@@ -1,49 +1,46 @@
-//! `/proc/PID/mem`: another process's memory as it sees it itself (A7). A page that stands for
-//! bytes of a snapshot is fetched; a byte written becomes that process's own.
+//! `/proc/PID/mem`: a process's memory as the process itself sees it (A7). Reading fetches
+//! snapshot-backed pages; writing makes pages private.
 
-use super::file::stat;
+use super::mutants;
 use super::node::Node;
 use crate::file::{FileObject, Io, ProcessView, Stat, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{PAGE_BYTES, Space, UserAddr, UserSlice};
 use alloc::sync::Arc;
-use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
 
-/// A process's memory, which lives as long as this file is open.
+/// A process's memory, which is kept while this file is open.
 pub struct ProcessMemory {
     node: Node,
     space: Arc<Space>,
 }
 
 impl ProcessMemory {
-    /// ESRCH for one that has none any more.
+    /// ESRCH for a zombie.
     pub fn new(view: &ProcessView) -> Result<Self, Errno> {
         Ok(Self { node: Node::Memory(view.pid), space: view.space.clone().ok_or(Errno::ESRCH)? })
     }
 
-    /// What is left of the page at an address, `most` bytes at most. Whatever is no address of a
-    /// program is EIO, as on Linux.
-    fn piece(at: FileOffset, most: ByteCount) -> Result<UserSlice, Errno> {
+    /// The bytes from `at` to the end of its page, at most `max`. EIO for an address outside the
+    /// program's half, as on Linux.
+    fn rest_of_page(at: FileOffset, max: ByteCount) -> Result<UserSlice, Errno> {
         let in_page = ByteCount::of_len(PAGE_BYTES - at.within_page());
-        UserSlice::new(UserAddr(at.0), most.min(in_page)).map_err(|_| Errno::EIO)
+        UserSlice::new(UserAddr(at.0), max.min(in_page)).map_err(|_| Errno::EIO)
     }
 }
 
 impl FileObject for ProcessMemory {
     fn stat(&self) -> Result<Stat, Errno> {
-        Ok(stat(self.node))
+        Ok(self.node.stat())
     }
 
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         let mut done = ByteCount::ZERO;
         while !to.remaining().is_zero() {
             let mut page = [0; PAGE_BYTES];
-            let piece = Self::piece(at.saturating_add(done), to.remaining());
+            let piece = Self::rest_of_page(at.saturating_add(done), to.remaining());
             let copied = piece.and_then(|piece| {
                 let bytes = page.get_mut(..piece.len()).unwrap_or_default();
-                if active(Mutant::DebuggerSeesZeros) {
-                    self.space.try_copy_in(piece, bytes);
-                } else {
+                if !mutants::debugger_sees_zeros(&self.space, piece, bytes) {
                     self.space.copy_in(piece, bytes).map_err(|_| Errno::EIO)?;
                 }
                 to.put(io.space, bytes)
@@ -68,7 +65,7 @@ impl FileObject for ProcessMemory {
         let mut bytes = ByteCount::ZERO;
         while !from.remaining().is_zero() {
             let mut page = [0; PAGE_BYTES];
-            let piece = Self::piece(start.saturating_add(bytes), from.remaining());
+            let piece = Self::rest_of_page(start.saturating_add(bytes), from.remaining());
             let copied = piece.and_then(|piece| {
                 let taken = from.take(io.space, page.get_mut(..piece.len()).unwrap_or_default())?;
                 self.space

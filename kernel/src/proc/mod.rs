@@ -1,14 +1,19 @@
-//! `/proc`: what the kernel tells about processes and itself, and the knobs of laziness.
+//! `/proc`: information about processes and the system, and the knobs of laziness.
 //!
-//! Every file is text that is made when it is read from its start. Nothing is cached, nothing but
-//! knobs can be written. Paths are walked component by component into a [`Node`]; a node says what
-//! kind of file it is, makes its text, lists its names.
+//! Every file is text that is generated when it is read from its start. Nothing is cached; only
+//! settings can be written. From the bottom up: the texts ([`system`], [`process`], [`kept`]), the
+//! nodes with their attributes ([`node`]), a process's memory as a file ([`memory`]), the names and
+//! contents of nodes ([`tree`]), and the file system ([`file`]).
+
+#![forbid(unsafe_code)]
 
 mod file;
 mod kept;
 mod memory;
+mod mutants;
 mod node;
 mod process;
 mod system;
+mod tree;
 
 pub use file::ProcFileSystem;

@@ -1,37 +1,31 @@
-//! The tree of `/proc`.
+//! The nodes of `/proc`, with their attributes. What they contain is in [`tree`](super::tree).
 
-use super::memory::ProcessMemory;
 use super::{process, system};
-use crate::file::{Fd, FileObject, FileType, ProcessView, tasks};
-use alloc::format;
-use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
-#[cfg(feature = "mutants")]
-use foundation::mutant::{self, Mutant};
-use foundation::{
-    Errno,
-    knob::{self, Control},
-};
+use crate::file::{Fd, FileType, Stat, tasks};
+use foundation::knob::Control;
+use fsproto::Time;
 
-/// A place in `/proc`.
+/// The `st_dev` of `/proc`.
+const DEVICE: u64 = 4;
+
+/// A file or directory in `/proc`.
 #[derive(Clone, Copy)]
 pub enum Node {
     /// `/proc`.
     Root,
     /// `/proc/self`.
     CurrentProcess,
-    /// Text about the system.
+    /// A text file about the system.
     System(&'static system::File),
     /// `/proc/sys`, `/proc/sys/kernel` and `/proc/sys/lazy`.
     Directory(&'static Directory),
-    /// A policy.
+    /// A file in `/proc/sys/lazy`: a knob.
     Knob(&'static Control),
-    /// The deliberate break in force (builds with mutants only).
+    /// `/proc/sys/lazy/mutant` (builds with mutants only).
     Mutant,
     /// `/proc/PID`.
     Process(u32),
-    /// Text about a process.
+    /// A text file about a process.
     ProcessFile(u32, &'static process::File),
     /// `/proc/PID/mem`.
     Memory(u32),
@@ -43,7 +37,7 @@ pub enum Node {
     Descriptor(u32, Fd),
 }
 
-/// What of a process a symbolic link leads to.
+/// The target of a process's symbolic link.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Link {
     /// Its program.
@@ -54,64 +48,22 @@ pub enum Link {
 
 /// A directory whose names never change.
 pub struct Directory {
-    inode: u64,
-    names: &'static [(&'static str, Fixed)],
+    /// Its number.
+    pub(super) inode: u64,
+    /// The names in it.
+    pub(super) names: &'static [(&'static str, Fixed)],
 }
 
-enum Fixed {
+/// An entry of a [`Directory`].
+pub(super) enum Fixed {
     Directory(&'static Directory),
     File(&'static system::File),
-    /// All knobs, under their names.
+    /// All knobs, by name.
     Knobs,
 }
 
-static SYS: Directory = Directory {
-    inode: 0x10,
-    names: &[("kernel", Fixed::Directory(&KERNEL)), ("lazy", Fixed::Directory(&LAZY))],
-};
-static KERNEL: Directory = Directory {
-    inode: 0x11,
-    names: &[
-        ("hostname", Fixed::File(&system::HOST_NAME)),
-        ("osrelease", Fixed::File(&system::RELEASE)),
-        ("ostype", Fixed::File(&system::SYSTEM_NAME)),
-    ],
-};
-static LAZY: Directory = Directory { inode: 0x12, names: &[("", Fixed::Knobs)] };
-
-/// The name of the file that chooses a mutant, among the knobs.
-const MUTANT: &str = "mutant";
-
-/// A process that is there.
-pub fn process(pid: u32) -> Result<ProcessView, Errno> {
-    tasks().and_then(|tasks| tasks.process(pid)).ok_or(Errno::ENOENT)
-}
-
-/// A decimal number in its one form: no sign, no leading zero.
-fn number(name: &str) -> Option<u32> {
-    let value: u32 = name.parse().ok()?;
-    (format!("{value}") == name).then_some(value)
-}
-
 impl Node {
-    /// The node under a name. Links are not followed.
-    pub fn child(self, name: &[u8]) -> Result<Self, Errno> {
-        let name = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
-        match self {
-            Self::Root => root_child(name),
-            Self::Directory(directory) => directory.child(name),
-            Self::Process(pid) => process_child(pid, name),
-            Self::Descriptors(pid) => {
-                let fd = number(name).and_then(|fd| i32::try_from(fd).ok()).map(Fd);
-                let fd = fd.ok_or(Errno::ENOENT)?;
-                descriptor(pid, fd)?;
-                Ok(Self::Descriptor(pid, fd))
-            }
-            _ => Err(Errno::ENOTDIR),
-        }
-    }
-
-    /// What it is.
+    /// Its type.
     pub fn file_type(self) -> FileType {
         match self {
             Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => {
@@ -142,7 +94,7 @@ impl Node {
         }
     }
 
-    /// A number that no other node has.
+    /// Its number, unique in `/proc`.
     pub fn inode(self) -> u64 {
         let of_process = |pid: u32, rest: u64| u64::from(pid) << 20 | rest;
         match self {
@@ -161,205 +113,25 @@ impl Node {
         }
     }
 
-    /// The text of a file.
-    pub fn text(self) -> Result<Vec<u8>, Errno> {
-        match self {
-            Self::System(file) => Ok((file.text)()),
-            Self::Knob(knob) => Ok(format!("{}\n", knob.get()).into_bytes()),
-            Self::Mutant => Ok(chosen_mutant()),
-            Self::ProcessFile(pid, file) => Ok(file.text(&process(pid)?)),
-            node if node.file_type() == FileType::Directory => Err(Errno::EISDIR),
-            _ => Err(Errno::EINVAL),
-        }
-    }
-
-    /// Writes to a knob: the whole text at once.
-    pub fn set(self, text: &[u8]) -> Result<(), Errno> {
-        let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim();
-        let value = match text {
-            "on" => Ok(1),
-            "off" => Ok(0),
-            text => text.parse().map_err(|_| Errno::EINVAL),
-        };
-        match self {
-            Self::Knob(knob) => knob.set(value?).map_err(|_| Errno::EINVAL),
-            Self::Mutant => choose_mutant(text),
-            Self::ProcessFile(pid, file) if file.writable() => file.set(&process(pid)?, value?),
-            _ => Err(Errno::EACCES),
-        }
-    }
-
-    /// Where a link leads.
-    pub fn target(self) -> Result<Vec<u8>, Errno> {
-        match self {
-            Self::CurrentProcess => {
-                let pid = tasks().and_then(|tasks| tasks.current_pid()).ok_or(Errno::ENOENT)?;
-                Ok(format!("{pid}").into_bytes())
-            }
-            Self::ProcessLink(pid, link) => {
-                let view = process(pid)?;
-                let target = if link == Link::Program { view.program } else { view.directory };
-                if target.is_empty() { Err(Errno::ENOENT) } else { Ok(target) }
-            }
-            Self::Descriptor(pid, fd) => {
-                let file = descriptor(pid, fd)?;
-                if !file.path().is_empty() {
-                    return Ok(file.path().to_vec());
-                }
-                let stat = file.object().stat()?;
-                let what = if stat.file_type == FileType::Socket { "socket" } else { "pipe" };
-                Ok(format!("{what}:[{}]", stat.inode).into_bytes())
-            }
-            _ => Err(Errno::EINVAL),
-        }
-    }
-
-    /// What a descriptor's link opens: the open object itself, which may have no name any more.
-    pub fn object(self) -> Result<Option<Arc<dyn FileObject>>, Errno> {
-        match self {
-            Self::Descriptor(pid, fd) => Ok(Some(descriptor(pid, fd)?.object().clone())),
-            Self::Memory(pid) => Ok(Some(Arc::new(ProcessMemory::new(&process(pid)?)?))),
-            _ => Ok(None),
-        }
-    }
-
-    /// The names in a directory, and what they are.
-    pub fn names(self) -> Result<Vec<(String, Self)>, Errno> {
-        match self {
-            Self::Root => Ok(root_names()),
-            Self::Directory(directory) => Ok(directory.names()),
-            Self::Process(pid) => {
-                let links = [
-                    ("cwd", Self::ProcessLink(pid, Link::Directory)),
-                    ("exe", Self::ProcessLink(pid, Link::Program)),
-                ];
-                let files =
-                    process::FILES.iter().map(|file| (file.name(), Self::ProcessFile(pid, file)));
-                let all = files
-                    .chain(links)
-                    .chain([("fd", Self::Descriptors(pid)), ("mem", Self::Memory(pid))]);
-                Ok(all.map(|(name, node)| (name.into(), node)).collect())
-            }
-            Self::Descriptors(pid) => {
-                let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
-                let names = files
-                    .lock()
-                    .iter()
-                    .map(|(fd, _)| (format!("{fd}"), Self::Descriptor(pid, fd)))
-                    .collect();
-                Ok(names)
-            }
-            _ => Err(Errno::ENOTDIR),
+    /// Its attributes. All times are the present time.
+    pub fn stat(self) -> Stat {
+        let now = tasks().map_or(Time(0), |tasks| tasks.now());
+        let file_type = self.file_type();
+        Stat {
+            device: DEVICE,
+            inode: self.inode(),
+            file_type,
+            mode: self.mode(),
+            links: if file_type == FileType::Directory { 2 } else { 1 },
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Stat::default()
         }
     }
 }
 
-/// Statics tell nodes apart by where they lie.
+/// The address of a static, which distinguishes it from others.
 fn address<T>(of: &'static T) -> u64 {
     core::ptr::from_ref(of) as u64 & 0xffff_ffff
-}
-
-fn root_child(name: &str) -> Result<Node, Errno> {
-    if let Some(pid) = number(name) {
-        return process(pid).map(|_| Node::Process(pid));
-    }
-    match name {
-        "self" => Ok(Node::CurrentProcess),
-        "sys" => Ok(Node::Directory(&SYS)),
-        name => system::FILES
-            .iter()
-            .find(|file| file.name == name)
-            .map(Node::System)
-            .ok_or(Errno::ENOENT),
-    }
-}
-
-fn root_names() -> Vec<(String, Node)> {
-    let fixed = [("self", Node::CurrentProcess), ("sys", Node::Directory(&SYS))];
-    let files = system::FILES.iter().map(|file| (file.name, Node::System(file)));
-    let mut names: Vec<_> = files.chain(fixed).map(|(name, node)| (name.into(), node)).collect();
-    let pids = tasks().map_or_else(Vec::new, |tasks| tasks.pids());
-    names.extend(pids.into_iter().map(|pid| (format!("{pid}"), Node::Process(pid))));
-    names
-}
-
-fn process_child(pid: u32, name: &str) -> Result<Node, Errno> {
-    process(pid)?;
-    match name {
-        "cwd" => Ok(Node::ProcessLink(pid, Link::Directory)),
-        "exe" => Ok(Node::ProcessLink(pid, Link::Program)),
-        "fd" => Ok(Node::Descriptors(pid)),
-        "mem" => Ok(Node::Memory(pid)),
-        name => process::FILES
-            .iter()
-            .find(|file| file.name() == name)
-            .map(|file| Node::ProcessFile(pid, file))
-            .ok_or(Errno::ENOENT),
-    }
-}
-
-fn descriptor(pid: u32, fd: Fd) -> Result<Arc<crate::file::OpenFile>, Errno> {
-    let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
-    let file = files.lock().get(fd).cloned();
-    file.map_err(|_| Errno::ENOENT)
-}
-
-impl Directory {
-    fn child(&'static self, name: &str) -> Result<Node, Errno> {
-        self.names()
-            .into_iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, node)| node)
-            .ok_or(Errno::ENOENT)
-    }
-
-    fn names(&'static self) -> Vec<(String, Node)> {
-        let mut names = Vec::new();
-        for (name, entry) in self.names {
-            match entry {
-                Fixed::Directory(directory) => {
-                    names.push(((*name).into(), Node::Directory(directory)))
-                }
-                Fixed::File(file) => names.push(((*name).into(), Node::System(file))),
-                Fixed::Knobs => {
-                    names.extend(
-                        knob::ALL.iter().map(|knob| (knob.name().into(), Node::Knob(knob))),
-                    );
-                    if cfg!(feature = "mutants") {
-                        names.push((MUTANT.into(), Node::Mutant));
-                    }
-                }
-            }
-        }
-        names
-    }
-}
-
-#[cfg(feature = "mutants")]
-fn chosen_mutant() -> Vec<u8> {
-    let name = Mutant::ALL
-        .iter()
-        .find(|&&mutant| mutant::active(mutant))
-        .map_or("none", |mutant| mutant.name());
-    format!("{name}\n").into_bytes()
-}
-
-#[cfg(feature = "mutants")]
-fn choose_mutant(name: &str) -> Result<(), Errno> {
-    let mutant = match name {
-        "" | "none" => None,
-        name => Some(Mutant::from_name(name).ok_or(Errno::EINVAL)?),
-    };
-    mutant::choose(mutant);
-    Ok(())
-}
-
-#[cfg(not(feature = "mutants"))]
-fn chosen_mutant() -> Vec<u8> {
-    Vec::new()
-}
-
-#[cfg(not(feature = "mutants"))]
-fn choose_mutant(_: &str) -> Result<(), Errno> {
-    Err(Errno::EINVAL)
 }

@@ -1,6 +1,6 @@
 //! Text about one process.
 
-use super::system::counter_lines;
+use super::system::{counter_lines, mounts};
 use crate::file::ProcessView;
 use crate::mem::{PAGE_BYTES, Prot, RegionInfo};
 use crate::trace::{self, Tracing};
@@ -85,10 +85,7 @@ impl File {
                 text
             }),
             Self::Maps => maps(view),
-            Self::Mounts => super::node::Node::Root
-                .child(b"mounts")
-                .and_then(super::node::Node::text)
-                .unwrap_or_default(),
+            Self::Mounts => mounts(),
             Self::Stat => stat(view),
             Self::StatM => {
                 let (size, resident) = sizes(view);

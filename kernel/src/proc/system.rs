@@ -109,7 +109,7 @@ fn memory() -> Vec<u8> {
 }
 
 /// Mounts as in fstab; blanks in names as octal escapes.
-fn mounts() -> Vec<u8> {
+pub(super) fn mounts() -> Vec<u8> {
     let mut text = Vec::new();
     for mount in namespace::root().mounts() {
         for field in [mount.source.as_slice(), &mount.path, mount.filesystem.type_name().as_bytes()]

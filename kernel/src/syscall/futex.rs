@@ -2,7 +2,7 @@
 
 use super::time::{monotonic, read_time};
 use crate::arch::clock;
-use crate::file::Caller;
+use crate::file::IoCaller;
 use crate::mem::UserAddr;
 use crate::task::{Current, futex as futexes};
 use foundation::Errno;

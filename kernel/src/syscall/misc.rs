@@ -1,7 +1,7 @@
 //! System information, limits, identities, and calls that C libraries make at their start.
 
 use crate::arch::{clock, power, segments};
-use crate::file::Caller;
+use crate::file::IoCaller;
 use crate::mem::{self, USER_END, UserAddr};
 use crate::task::{Current, all_processes};
 use foundation::Errno;

@@ -1,24 +1,14 @@
 //! Mounting and unmounting.
 
 use super::arguments::{base, only, open_file, path};
-use crate::file::devices::DeviceFileSystem;
 use crate::file::socket::Endpoint;
-use crate::file::{Caller, Fd, FileSystem, downcast, namespace};
+use crate::file::{Caller, Fd, FileSystem, downcast, filesystem, namespace};
 use crate::mem::UserAddr;
 use crate::mount::{self, Trust};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
-use spin::Once;
-
-/// Makes a file system of the type `proc`, a layer that this one does not know.
-static PROC: Once<fn() -> Arc<dyn FileSystem>> = Once::new();
-
-/// Registers the file system of the type `proc`. The first registration stays.
-pub fn register_proc(make: fn() -> Arc<dyn FileSystem>) {
-    PROC.call_once(|| make);
-}
 
 /// mount(2). Types are `sloth`, with a server's descriptor in `data` (`fd=N`) and optionally
 /// `untrusted`; `proc`; `devtmpfs`; and `swap`, also with a descriptor, which has no mount point.
@@ -66,8 +56,6 @@ pub fn umount2(current: &dyn Caller, target: UserAddr, flags: u32) -> Result<u64
 /// A file system of the type `kind`. ENODEV where there is none.
 fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
     match kind {
-        b"proc" => PROC.get().map(|make| make()).ok_or(Errno::ENODEV),
-        b"devtmpfs" => Ok(Arc::new(DeviceFileSystem)),
         b"sloth" => {
             let untrusted = data.split(|&byte| byte == b',').any(|option| option == b"untrusted");
             mount::connect(
@@ -75,7 +63,7 @@ fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSy
                 if untrusted { Trust::Untrusted } else { Trust::Trusted },
             )
         }
-        _ => Err(Errno::ENODEV),
+        name => filesystem::make(name),
     }
 }
 

@@ -3,7 +3,7 @@
 #[cfg(feature = "mutants")]
 mod wrong {
     use super::super::arguments::{VECTOR_BYTES, vectors};
-    use crate::file::{Caller, UserBuffers};
+    use crate::file::{Caller, IoCaller, UserBuffers};
     use crate::mem::{USER_END, UserAddr};
     use crate::task::Current;
     use foundation::mutant::{Mutant, active};

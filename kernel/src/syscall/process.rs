@@ -2,8 +2,7 @@
 
 use super::mutants;
 use crate::arch::clock;
-use crate::file::Caller;
-use crate::file::namespace;
+use crate::file::{Caller, IoCaller, namespace};
 use crate::mem::UserAddr;
 use crate::task::exec::{self, Arguments, Executable};
 use crate::task::exit::{WaitOptions, Which};

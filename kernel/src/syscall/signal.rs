@@ -2,7 +2,7 @@
 
 use super::time::read_time;
 use crate::arch::clock;
-use crate::file::Caller;
+use crate::file::IoCaller;
 use crate::mem::UserAddr;
 use crate::sync::{Interrupt, WaitQueue};
 use crate::task::signal::{Action, FIRST_REALTIME, MAX_SIGNAL, SIGCHLD, SignalInfo, SignalSet};

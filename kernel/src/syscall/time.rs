@@ -1,7 +1,7 @@
 //! Clocks, sleeps and alarms.
 
 use crate::arch::clock;
-use crate::file::Caller;
+use crate::file::IoCaller;
 use crate::mem::UserAddr;
 use crate::task::{Current, timer};
 use foundation::{ByteCount, Errno};

@@ -7,7 +7,7 @@
 use super::arguments::vectors;
 use super::{entry, table, unknown};
 use crate::arch::SavedRegisters;
-use crate::file::Caller;
+use crate::file::IoCaller;
 use crate::mem::UserAddr;
 use crate::task::Current;
 use crate::trace::{self, Bytes, Figures};

@@ -4,7 +4,7 @@
 use super::scheduler::borrow_current;
 use super::signal::{Disposition, SignalInfo};
 use super::{Process, Thread, family, send};
-use crate::file::{Caller, FdTable, FileContext};
+use crate::file::{Caller, FdTable, FileContext, IoCaller};
 use crate::mem::{Space, UserAddr, UserSlice};
 use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
@@ -60,19 +60,10 @@ impl Current {
     }
 }
 
-impl Caller for Current {
+impl IoCaller for Current {
     fn space(&self) -> &Arc<Space> {
         // A thread in a system call has not ended.
         self.space.get_or_init(|| self.thread.space().expect("a running thread has memory"))
-    }
-
-    fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
-        self.files
-            .get_or_init(|| self.process().files().expect("a running process has descriptors"))
-    }
-
-    fn context(&self) -> &Mutex<FileContext, rank::FileContext> {
-        &self.process().context
     }
 
     fn pid(&self) -> u32 {
@@ -98,5 +89,16 @@ impl Caller for Current {
 
     fn raise(&self, signal: u8) {
         send::to_thread(&self.thread, SignalInfo::kernel(signal));
+    }
+}
+
+impl Caller for Current {
+    fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
+        self.files
+            .get_or_init(|| self.process().files().expect("a running process has descriptors"))
+    }
+
+    fn context(&self) -> &Mutex<FileContext, rank::FileContext> {
+        &self.process().context
     }
 }

@@ -10,7 +10,7 @@ use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, Beginning};
 use super::{Current, Identity, Process, family};
 use crate::arch::Registers;
-use crate::file::{Caller, FileObject, Io, UserBuffers, random};
+use crate::file::{FileObject, Io, IoCaller, UserBuffers, random};
 use crate::mem::{Backing, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;

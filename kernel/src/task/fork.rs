@@ -5,7 +5,7 @@ use super::process::Inheritance;
 use super::signal::{Actions, MAX_SIGNAL, SIGCHLD};
 use super::thread::Beginning;
 use super::{Current, Process, Thread, family, scheduler};
-use crate::file::Caller;
+use crate::file::IoCaller;
 use crate::mem::{Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::arch::{Exception, PageFault, UserAccess, vector};
-use crate::file::devices;
+use crate::file::tty::registry;
 use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
 use crate::task::{Thread, current_thread, deliver, family, scheduler, send};
@@ -83,7 +83,7 @@ fn out_of_memory(thread: &Arc<Thread>) {
         alloc::format!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
     log::warn!("{text}");
     let session = family::relations(thread.process.pid).map_or(0, |relations| relations.session);
-    devices::announce(session, alloc::format!("{text}\n").as_bytes());
+    registry::announce(session, alloc::format!("{text}\n").as_bytes());
     send::begin_end(&thread.process, i32::from(SIGKILL));
 }
 

@@ -56,17 +56,9 @@ pub const KNOWN: &[&str] = &["syscall imports proc::ProcFileSystem"];
 /// The cycles that remain on purpose.
 pub const CYCLES: &[Cycle] = &[
     Cycle {
-        layer: "file",
-        files: &["caller", "filesystem", "lock", "mapped", "object", "open_file", "table"],
-        reason: "to be cut",
-    },
-    Cycle { layer: "file", files: &["devices", "tty"], reason: "to be cut" },
-    Cycle { layer: "mount", files: &["read", "vectored"], reason: "to be cut" },
-    Cycle {
         layer: "task",
         files: &["current", "exec", "family", "init", "process", "scheduler", "send"],
         reason: "to be cut",
     },
-    Cycle { layer: "proc", files: &["file", "memory", "node", "process"], reason: "to be cut" },
     Cycle { layer: "syscall", files: &["entry", "traced"], reason: "to be cut" },
 ];

@@ -5,10 +5,7 @@
 use std::rc::Rc;
 
 use foundation::{ByteCount, Errno};
-use kernel::file::{Caller, FdTable, FileContext};
-use kernel::mem::{Backing, FaultError, Move, Placement, Prot, Space, UserAddr, mmu};
-use kernel::sync::{Mutex, rank};
-use std::sync::Arc;
+use kernel::mem::{Backing, FaultError, Move, Placement, Prot, UserAddr, mmu};
 
 use crate::interference::{self, Act};
 use crate::memory::Memory;
@@ -331,46 +328,4 @@ pub fn run_environment(index: usize, steps: Vec<Op>) {
         environment::carry_out(op);
         yield_now();
     }
-}
-
-/// A process, as the file layer sees it.
-pub struct Program {
-    pub space: Arc<Space>,
-    pub files: Mutex<FdTable, rank::Descriptors>,
-    pub context: Mutex<FileContext, rank::FileContext>,
-}
-
-impl Program {
-    /// A process with this address space.
-    pub fn new(space: Arc<Space>) -> Self {
-        Self { space, files: Mutex::default(), context: Mutex::default() }
-    }
-}
-
-impl Caller for Program {
-    fn space(&self) -> &Arc<Space> {
-        &self.space
-    }
-    fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
-        &self.files
-    }
-    fn context(&self) -> &Mutex<FileContext, rank::FileContext> {
-        &self.context
-    }
-    fn pid(&self) -> u32 {
-        1
-    }
-    fn pgid(&self) -> u32 {
-        1
-    }
-    fn sid(&self) -> u32 {
-        1
-    }
-    fn is_server(&self) -> bool {
-        false
-    }
-    fn is_masked(&self, _: u8) -> bool {
-        false
-    }
-    fn raise(&self, _: u8) {}
 }

@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AllocateMode, AttrMask, OpenFlags, RenameFlags};
+use kernel::file::host::HostProcess;
 use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
 use kernel::mem::Prot;
 use kernel::mount::MountedTree;
 
-use crate::actor::{Actor, Program};
+use crate::actor::Actor;
 use crate::interference::{self, Act};
 use crate::memory::Memory;
 use crate::model::{Line, Served};
@@ -78,7 +79,7 @@ impl Actor {
         let Some(file) = self.file(file) else { return };
         let buffer = self.memory(memory);
         let writable = buffer.reach(pieces, Prot::WRITE);
-        let (program, mut to) = (Program::new(buffer.space.clone()), buffers(buffer, pieces));
+        let (program, mut to) = (HostProcess::new(buffer.space.clone()), buffers(buffer, pieces));
         let read = match at {
             At::Offset(offset) => file.file.read_at(&program, &mut to, FileOffset(offset)),
             At::Position => file.file.read(&program, &mut to),
@@ -152,7 +153,7 @@ impl Actor {
         let Some(file) = self.file(file) else { return };
         let buffer = self.memory(memory);
         let readable = buffer.reach(pieces, Prot::READ);
-        let (program, mut from) = (Program::new(buffer.space.clone()), buffers(buffer, pieces));
+        let (program, mut from) = (HostProcess::new(buffer.space.clone()), buffers(buffer, pieces));
         let store = self.arm_store(memory, pieces);
         let written = match at {
             At::Offset(offset) => file.file.write_at(&program, &mut from, FileOffset(offset)),

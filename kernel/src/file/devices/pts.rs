@@ -1,6 +1,6 @@
 //! `/dev/pts`: the terminals of pairs, by number.
 
-use super::{Directory, stat};
+use super::Directory;
 use crate::file::tty::{Tty, pair};
 use crate::file::{DirectoryEntry, FileObject, FileType, Io, Stat, UserBuffers};
 use alloc::format;
@@ -26,7 +26,7 @@ impl FileObject for Terminals {
             mode: 0o755,
             links: 2,
             inode: self.inode,
-            ..stat()
+            ..Stat::of_device()
         })
     }
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {

@@ -16,7 +16,7 @@ fn open(filesystem: &dyn FileSystem, path: &[u8]) -> Arc<dyn FileObject> {
 
 #[test]
 fn null_zero_full_and_random() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let device = |name| open(&DeviceFileSystem, name);
     assert_eq!(process.read(&*device(b"null"), 10), Ok(vec![]));
     assert_eq!(process.write(&*device(b"null"), b"abc"), Ok(3));
@@ -54,7 +54,7 @@ fn nobody_changes_what_is_in_dev() {
 
 #[test]
 fn knobs_are_read_and_written() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let knob = open(&ProcFileSystem, b"sys/lazy/fault_around");
     let before = process.read(&*knob, 100).unwrap();
     assert_eq!(process.write(&*knob, b"8\n"), Ok(2));
@@ -72,7 +72,7 @@ fn knobs_are_read_and_written() {
 /// E3: every counter is shown, by name.
 #[test]
 fn e3_counters_are_shown() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let text = process.read(&*open(&ProcFileSystem, b"lazy"), 10_000).unwrap();
     let text = String::from_utf8(text).unwrap();
     for counter in foundation::counter::Counter::ALL {
@@ -86,7 +86,7 @@ fn e3_counters_are_shown() {
 
 #[test]
 fn text_is_read_in_parts() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let file = open(&ProcFileSystem, b"version");
     let whole = process.read(&*file, 1000).unwrap();
     let mut parts = Vec::new();

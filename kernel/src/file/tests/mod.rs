@@ -1,4 +1,4 @@
-//! Tests of `file` with processes and trees of their own.
+//! Tests of the file layer, with host processes and trees in memory.
 
 mod devices;
 mod namespace;
@@ -8,45 +8,39 @@ mod pipe;
 mod socket;
 mod table;
 
+use super::host::HostProcess as Process;
 use super::*;
 use crate::mem::{self, Backing, Placement, Prot, Space, UserAddr, UserSlice};
-use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use foundation::{ByteCount, Errno};
 
-/// Where a test's process has memory.
+/// The address of a process's memory.
 const BASE: u64 = 0x10_0000;
+/// Its size in pages.
 const PAGES: u64 = 128;
 
-/// A process that tests are.
-struct Process {
-    space: Arc<Space>,
-    files: Mutex<FdTable, rank::Descriptors>,
-    context: Mutex<FileContext, rank::FileContext>,
-    server: bool,
-}
-
 impl Process {
-    fn new() -> Self {
+    /// A process with [`PAGES`] pages of zeros at [`BASE`].
+    fn with_memory() -> Self {
         mem::host::init();
         let space = Space::new().unwrap();
-        let rights = Prot::READ | Prot::WRITE;
+        let prot = Prot::READ | Prot::WRITE;
         space
             .map(
                 Placement::Fixed(UserAddr(BASE)),
                 ByteCount(PAGES * 4096),
-                rights,
+                prot,
                 Backing::Anonymous,
                 "",
             )
             .unwrap();
-        Self { space, files: Mutex::default(), context: Mutex::default(), server: false }
+        Self::new(space)
     }
 
     fn server() -> Self {
-        Self { server: true, ..Self::new() }
+        Self { is_server: true, ..Self::with_memory() }
     }
 
     fn io(&self) -> Io<'_> {
@@ -58,7 +52,7 @@ impl Process {
         UserBuffers::one(UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap())
     }
 
-    /// A buffer of its memory that holds these bytes.
+    /// A buffer of its memory, filled with `bytes`.
     fn filled(&self, at: u64, bytes: &[u8]) -> UserBuffers {
         let slice = UserSlice::new(UserAddr(BASE + at), ByteCount::of_len(bytes.len())).unwrap();
         self.space.copy_out_all(slice, bytes).unwrap();
@@ -76,7 +70,7 @@ impl Process {
         bytes
     }
 
-    /// Reads what an object has for it.
+    /// Reads up to `max` bytes from an object, without waiting.
     fn read(&self, object: &dyn FileObject, max: u64) -> Result<Vec<u8>, Errno> {
         let count = object.read(&self.io(), &mut self.buffer(0, max), FileOffset::ZERO)?;
         Ok(self.bytes(0, count.to_usize()))
@@ -87,35 +81,7 @@ impl Process {
     }
 }
 
-impl Caller for Process {
-    fn space(&self) -> &Arc<Space> {
-        &self.space
-    }
-    fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
-        &self.files
-    }
-    fn context(&self) -> &Mutex<FileContext, rank::FileContext> {
-        &self.context
-    }
-    fn pid(&self) -> u32 {
-        10
-    }
-    fn pgid(&self) -> u32 {
-        10
-    }
-    fn sid(&self) -> u32 {
-        10
-    }
-    fn is_server(&self) -> bool {
-        self.server
-    }
-    fn is_masked(&self, _: u8) -> bool {
-        false
-    }
-    fn raise(&self, _: u8) {}
-}
-
-/// An address at which nothing is mapped.
+/// A buffer in unmapped memory.
 fn nowhere(len: u64) -> UserBuffers {
     UserBuffers::one(UserSlice::new(UserAddr(BASE + PAGES * 4096), ByteCount(len)).unwrap())
 }

@@ -41,7 +41,7 @@ fn open(bytes: &[u8], status: Status) -> Arc<OpenFile> {
 /// R2: the position advances by what was read.
 #[test]
 fn r2_the_position_advances_by_what_was_read() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let file = open(b"0123456789", Status::READ);
     assert_eq!(file.read(&process, &mut process.buffer(0, 4)), Ok(ByteCount(4)));
     assert_eq!(file.read(&process, &mut process.buffer(0, 100)), Ok(ByteCount(6)));
@@ -55,7 +55,7 @@ fn r2_the_position_advances_by_what_was_read() {
 /// W6: pwrite on an O_APPEND file appends.
 #[test]
 fn w6_append_ignores_the_offset() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let file = open(b"0123", Status::READ | Status::WRITE | Status::APPEND);
     assert_eq!(
         file.write_at(&process, &mut process.filled(0, b"ab"), FileOffset(0)),
@@ -72,7 +72,7 @@ fn w6_append_ignores_the_offset() {
 
 #[test]
 fn access_is_as_opened() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let reader = open(b"x", Status::READ);
     assert_eq!(reader.write(&process, &mut process.filled(0, b"y")), Err(Errno::EBADF));
     let place = open(b"x", Status::PATH);
@@ -82,7 +82,7 @@ fn access_is_as_opened() {
 
 #[test]
 fn nothing_is_written_past_the_largest_offset() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let file = open(b"", Status::WRITE);
     assert_eq!(
         file.write_at(&process, &mut process.filled(0, b"y"), MAX_OFFSET),
@@ -92,7 +92,7 @@ fn nothing_is_written_past_the_largest_offset() {
 
 #[test]
 fn a_file_without_positions_cannot_be_read_at_one() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, _write) = crate::file::pipe::pipe();
     let file = OpenFile::nameless(read, Status::READ);
     assert_eq!(
@@ -104,7 +104,7 @@ fn a_file_without_positions_cannot_be_read_at_one() {
 
 #[test]
 fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let slices = [(0, 3), (0x1000, 0), (0x2000, 2), (PAGES * 4096 - 1, 5)];
     let slices =
         slices.map(|(at, len)| UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap());
@@ -123,7 +123,7 @@ fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
 
 #[test]
 fn buffers_can_be_limited_and_skipped() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let slices = [(0, 3), (0x1000, 3), (0x2000, 3)]
         .map(|(at, len)| UserSlice::new(UserAddr(BASE + at), ByteCount(len)).unwrap());
     let mut buffers = UserBuffers::many(&slices).unwrap();

@@ -16,7 +16,7 @@ fn open(path: &[u8]) -> Result<Arc<dyn FileObject>, Errno> {
 
 #[test]
 fn pairs_are_bounded_and_a_number_is_free_when_both_ends_are_gone() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let mut masters: Vec<_> = (0..MAX_PAIRS).map(|_| open(b"ptmx").unwrap()).collect();
     assert_eq!(open(b"ptmx").err(), Some(Errno::ENOSPC));
     assert_eq!(open(b"pts/7").err(), Some(Errno::EIO), "locked");

@@ -5,7 +5,7 @@ use crate::file::pipe::{CAPACITY, PIPE_BUF, pipe};
 
 #[test]
 fn bytes_come_out_as_they_went_in() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, write) = pipe();
     assert_eq!(process.read(&*read, 10), Err(Errno::EAGAIN));
     assert_eq!(process.write(&*write, b"hello, world"), Ok(12));
@@ -15,7 +15,7 @@ fn bytes_come_out_as_they_went_in() {
 
 #[test]
 fn the_end_comes_after_the_last_byte() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, write) = pipe();
     process.write(&*write, b"last").unwrap();
     drop(write);
@@ -26,7 +26,7 @@ fn the_end_comes_after_the_last_byte() {
 
 #[test]
 fn nobody_reads_so_writing_is_an_error() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, write) = pipe();
     drop(read);
     assert_eq!(process.write(&*write, b"x"), Err(Errno::EPIPE));
@@ -35,7 +35,7 @@ fn nobody_reads_so_writing_is_an_error() {
 
 #[test]
 fn a_full_pipe_takes_what_there_is_room_for_in_whole_pieces() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, write) = pipe();
     assert_eq!(process.write(&*write, &vec![1; CAPACITY + 1]), Ok(CAPACITY as u64));
     assert_eq!(process.write(&*write, b"x"), Err(Errno::EAGAIN));
@@ -49,7 +49,7 @@ fn a_full_pipe_takes_what_there_is_room_for_in_whole_pieces() {
 /// F4: what cannot be delivered is not consumed.
 #[test]
 fn f4_a_bad_buffer_leaves_the_bytes_in_the_pipe() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, write) = pipe();
     process.write(&*write, b"precious").unwrap();
     assert_eq!(read.read(&process.io(), &mut nowhere(8), FileOffset::ZERO), Err(Errno::EFAULT));
@@ -65,7 +65,7 @@ fn f4_a_bad_buffer_leaves_the_bytes_in_the_pipe() {
 
 #[test]
 fn a_bad_source_writes_nothing() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, write) = pipe();
     assert_eq!(
         write.write(&process.io(), &mut nowhere(8), WritePosition::End).err(),
@@ -77,7 +77,7 @@ fn a_bad_source_writes_nothing() {
 
 #[test]
 fn no_bytes_asked_for_is_no_wait() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (read, _write) = pipe();
     assert_eq!(process.read(&*read, 0), Ok(vec![]));
 }

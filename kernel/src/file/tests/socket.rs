@@ -7,7 +7,7 @@ use crate::file::socket::{
 
 #[test]
 fn packets_keep_their_borders() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (one, other) = packet_pair();
     for packet in [&b"first"[..], b"", b"second"] {
         assert_eq!(process.write(&*one, packet), Ok(packet.len() as u64));
@@ -23,7 +23,7 @@ fn packets_keep_their_borders() {
 
 #[test]
 fn large_packets_travel_in_frames_and_arrive_whole() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (one, other) = packet_pair();
     let bytes: Vec<u8> = (0..100_000u32).map(|index| (index % 251) as u8).collect();
     assert_eq!(process.write(&*one, &bytes), Ok(100_000));
@@ -41,7 +41,7 @@ fn large_packets_travel_in_frames_and_arrive_whole() {
 /// F4: what cannot be delivered is not consumed.
 #[test]
 fn f4_a_bad_buffer_leaves_the_packet() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (one, other) = packet_pair();
     process.write(&*one, b"precious").unwrap();
     assert_eq!(other.read(&process.io(), &mut nowhere(8), FileOffset::ZERO), Err(Errno::EFAULT));
@@ -71,7 +71,7 @@ fn taken(endpoint: &Endpoint) -> Arc<Kernel> {
 
 #[test]
 fn the_kernel_hears_at_once_and_who_speaks() {
-    let (program, server) = (Process::new(), Process::server());
+    let (program, server) = (Process::with_memory(), Process::server());
     let (mine, theirs) = packet_pair();
     let kernel = taken(&mine);
     program.write(&*theirs, b"hello").unwrap();
@@ -121,7 +121,7 @@ fn the_kernel_sends_without_waiting() {
 
 #[test]
 fn senders_wait_for_room() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (one, other) = packet_pair();
     let packet = vec![0; 0x4_0000];
     let sent = (0..100).take_while(|_| process.write(&*one, &packet).is_ok()).count();
@@ -133,7 +133,7 @@ fn senders_wait_for_room() {
 
 #[test]
 fn streams_carry_bytes_both_ways_and_end_one_by_one() {
-    let process = Process::new();
+    let process = Process::with_memory();
     let (one, other) = stream_pair();
     process.write(&*one, b"ping").unwrap();
     process.write(&*other, b"pong").unwrap();

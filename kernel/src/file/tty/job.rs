@@ -1,9 +1,8 @@
 //! Job control: which session a terminal controls, and which process group is in its foreground.
 
 use super::super::buffers::{load, store};
-use super::super::{Caller, tasks};
-use super::Tty;
-use crate::file::devices;
+use super::super::{IoCaller, tasks};
+use super::{Tty, registry};
 use crate::sync::{Mutex, rank};
 use alloc::vec::Vec;
 use foundation::Errno;
@@ -29,13 +28,13 @@ impl Tty {
     }
 
     /// Whether it is the caller's controlling terminal.
-    fn controls(&self, caller: &dyn Caller) -> bool {
+    fn controls(&self, caller: &dyn IoCaller) -> bool {
         self.state.lock().session == Some(caller.sid())
     }
 
     /// The session leader opened it: it becomes the session's terminal, if neither has another.
-    pub fn opened(&self, caller: &dyn Caller) {
-        if caller.pid() != caller.sid() || devices::controlled_by(caller.sid()).is_some() {
+    pub fn opened(&self, caller: &dyn IoCaller) {
+        if caller.pid() != caller.sid() || registry::controlling(caller.sid()).is_some() {
             return;
         }
         let mut state = self.state.lock();
@@ -51,7 +50,7 @@ impl Tty {
     /// it from another session.
     pub(super) fn make_controlling(
         &self,
-        caller: &dyn Caller,
+        caller: &dyn IoCaller,
         argument: u64,
     ) -> Result<u64, Errno> {
         const STEAL: u64 = 1;
@@ -60,7 +59,7 @@ impl Tty {
         }
         if argument == STEAL
             && caller.pid() == caller.sid()
-            && devices::controlled_by(caller.sid()).is_none()
+            && registry::controlling(caller.sid()).is_none()
         {
             self.state.lock().session = None;
         }
@@ -68,7 +67,7 @@ impl Tty {
         if self.controls(caller) { Ok(0) } else { Err(Errno::EPERM) }
     }
 
-    pub(super) fn give_up(&self, caller: &dyn Caller) -> Result<u64, Errno> {
+    pub(super) fn give_up(&self, caller: &dyn IoCaller) -> Result<u64, Errno> {
         if !self.controls(caller) {
             return Err(Errno::ENOTTY);
         }
@@ -123,7 +122,7 @@ impl Tty {
 
     pub(super) fn foreground_group(
         &self,
-        caller: &dyn Caller,
+        caller: &dyn IoCaller,
         argument: u64,
     ) -> Result<u64, Errno> {
         if !self.controls(caller) {
@@ -135,7 +134,7 @@ impl Tty {
 
     pub(super) fn set_foreground_group(
         &self,
-        caller: &dyn Caller,
+        caller: &dyn IoCaller,
         argument: u64,
     ) -> Result<u64, Errno> {
         if !self.controls(caller) {
@@ -154,36 +153,45 @@ impl Tty {
         Ok(0)
     }
 
-    pub(super) fn session_number(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+    pub(super) fn session_number(
+        &self,
+        caller: &dyn IoCaller,
+        argument: u64,
+    ) -> Result<u64, Errno> {
         if !self.controls(caller) {
             return Err(Errno::ENOTTY);
         }
         store(caller.space(), argument, &caller.sid().to_le_bytes())
     }
 
-    fn in_background(&self, caller: &dyn Caller) -> bool {
+    fn in_background(&self, caller: &dyn IoCaller) -> bool {
         let state = self.state.lock();
         state.session == Some(caller.sid())
             && state.foreground.is_some_and(|group| group != caller.pgid())
     }
 
     /// A background process that reads is stopped, or gets EIO where it does not want to be.
-    pub(super) fn require_foreground_to_read(&self, caller: &dyn Caller) -> Result<(), Errno> {
+    pub(super) fn require_foreground_to_read(&self, caller: &dyn IoCaller) -> Result<(), Errno> {
         self.require_foreground(caller, SIGTTIN, Deed::Read)
     }
 
     /// A background process that changes the terminal is stopped, unless it blocks or ignores that.
-    pub(super) fn require_foreground_to_change(&self, caller: &dyn Caller) -> Result<(), Errno> {
+    pub(super) fn require_foreground_to_change(&self, caller: &dyn IoCaller) -> Result<(), Errno> {
         self.require_foreground(caller, SIGTTOU, Deed::Change)
     }
 
     /// Likewise one that writes, where `TOSTOP` is set.
-    pub(super) fn require_foreground_to_write(&self, caller: &dyn Caller) -> Result<(), Errno> {
+    pub(super) fn require_foreground_to_write(&self, caller: &dyn IoCaller) -> Result<(), Errno> {
         let stops = self.state.lock().discipline.termios.has_local(linux::TOSTOP);
         if stops { self.require_foreground_to_change(caller) } else { Ok(()) }
     }
 
-    fn require_foreground(&self, caller: &dyn Caller, signal: u8, deed: Deed) -> Result<(), Errno> {
+    fn require_foreground(
+        &self,
+        caller: &dyn IoCaller,
+        signal: u8,
+        deed: Deed,
+    ) -> Result<(), Errno> {
         if !self.in_background(caller) {
             return Ok(());
         }
@@ -220,7 +228,7 @@ fn take_lost(session: u32) -> Option<u32> {
 
 /// A session leader ended: its foreground group hears of it, and the terminal is free again.
 pub fn session_ended(session: u32) {
-    let group = match devices::controlled_by(session) {
+    let group = match registry::controlling(session) {
         Some(tty) => tty.release(session),
         None => take_lost(session),
     };

@@ -13,6 +13,7 @@ mod input;
 mod job;
 mod output;
 pub mod pair;
+pub mod registry;
 mod terminal;
 mod termios;
 
@@ -21,7 +22,7 @@ pub use terminal::Terminal;
 
 use super::buffers::{load, store};
 use super::pipe::FIONREAD;
-use super::{Caller, Notifier, Ready};
+use super::{IoCaller, Notifier, Ready};
 use crate::arch::SerialPort;
 use crate::sync::{Mutex, rank};
 use discipline::{Discipline, Effects, Flow};
@@ -138,7 +139,7 @@ impl Tty {
         count
     }
 
-    fn settings(&self, caller: &dyn Caller, argument: u64, flush: Flush) -> Result<u64, Errno> {
+    fn settings(&self, caller: &dyn IoCaller, argument: u64, flush: Flush) -> Result<u64, Errno> {
         let mut bytes = [0; TERMIOS_BYTES];
         load(caller.space(), argument, &mut bytes)?;
         self.require_foreground_to_change(caller)?;
@@ -155,7 +156,7 @@ impl Tty {
         Ok(0)
     }
 
-    fn set_window(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+    fn set_window(&self, caller: &dyn IoCaller, argument: u64) -> Result<u64, Errno> {
         let mut window = [0; WINDOW_BYTES];
         load(caller.space(), argument, &mut window)?;
         let mut state = self.state.lock();
@@ -212,7 +213,7 @@ impl Tty {
         ready
     }
 
-    fn ioctl(&self, caller: &dyn Caller, number: u32, argument: u64) -> Result<u64, Errno> {
+    fn ioctl(&self, caller: &dyn IoCaller, number: u32, argument: u64) -> Result<u64, Errno> {
         if self.state.lock().ends.hung_up {
             return Err(if number == request::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO });
         }

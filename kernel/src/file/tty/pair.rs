@@ -11,8 +11,7 @@ use super::{Line, Terminal, Tty, store};
 use crate::file::buffers::load;
 use crate::file::pipe::FIONREAD;
 use crate::file::{
-    Caller, FileObject, FileType, Io, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
-    devices,
+    FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
 };
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
@@ -164,7 +163,7 @@ impl Master {
         }
     }
 
-    fn lock_terminal(&self, caller: &dyn Caller, argument: u64) -> Result<u64, Errno> {
+    fn lock_terminal(&self, caller: &dyn IoCaller, argument: u64) -> Result<u64, Errno> {
         let mut wanted = [0; 4];
         load(caller.space(), argument, &mut wanted)?;
         self.tty.state.lock().ends.is_locked = wanted != [0; 4];
@@ -267,7 +266,7 @@ impl FileObject for Master {
 
     /// What is not about the master itself is about the terminal. No process has the master for its
     /// terminal, so what only that one may is refused there.
-    fn ioctl(&self, caller: &dyn Caller, number: u32, argument: u64) -> Result<u64, Errno> {
+    fn ioctl(&self, caller: &dyn IoCaller, number: u32, argument: u64) -> Result<u64, Errno> {
         let tell = |value: u32| store(caller.space(), argument, &value.to_le_bytes());
         match number {
             request::TIOCGPTN => tell(self.index as u32),
@@ -305,6 +304,6 @@ pub(in crate::file) fn master_stat() -> Stat {
         links: 1,
         inode: number,
         device_number: number,
-        ..devices::stat()
+        ..Stat::of_device()
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Permissions, Tty};
 use crate::file::{
-    Caller, FileObject, FileType, Io, Ready, SetAttr, Stat, UserBuffers, WriteOutcome,
-    WritePosition, devices,
+    FileObject, FileType, Io, IoCaller, Ready, SetAttr, Stat, UserBuffers, WriteOutcome,
+    WritePosition,
 };
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
@@ -27,7 +27,7 @@ impl Terminal {
     }
 
     /// The session leader opened it: it becomes the session's terminal, if neither has another.
-    pub fn opened(&self, caller: &dyn Caller) {
+    pub fn opened(&self, caller: &dyn IoCaller) {
         self.tty.opened(caller);
     }
 }
@@ -54,7 +54,7 @@ impl Tty {
             links: 1,
             inode: number,
             device_number: number,
-            ..devices::stat()
+            ..Stat::of_device()
         }
     }
 
@@ -98,7 +98,7 @@ impl FileObject for Terminal {
     fn poll(&self) -> Ready {
         self.tty.poll()
     }
-    fn ioctl(&self, caller: &dyn Caller, number: u32, argument: u64) -> Result<u64, Errno> {
+    fn ioctl(&self, caller: &dyn IoCaller, number: u32, argument: u64) -> Result<u64, Errno> {
         self.tty.ioctl(caller, number, argument)
     }
 }

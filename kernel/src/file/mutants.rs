@@ -1,0 +1,68 @@
+//! Wrong code for testing the tests of the file layer. Without the feature `mutants` every predicate
+//! is constant false and every function does nothing.
+
+use super::pipe::Ring;
+use super::{FileObject, Io, UserBuffers};
+use crate::sync::{SleepLock, rank};
+use alloc::vec::Vec;
+use foundation::mutant::{Mutant, active};
+use foundation::{ByteCount, Errno, FileOffset};
+
+/// R2: reads at the position without holding the position's lock.
+#[cfg(feature = "mutants")]
+pub(super) fn no_position_lock(
+    position: &SleepLock<FileOffset, rank::Position>,
+    object: &dyn FileObject,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+) -> Option<Result<ByteCount, Errno>> {
+    let read = || {
+        let at = *position.lock()?;
+        let count = object.read(io, to, at)?;
+        *position.lock()? = at.saturating_add(count);
+        Ok(count)
+    };
+    active(Mutant::NoPositionLock).then(read)
+}
+
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(super) fn no_position_lock(
+    _: &SleepLock<FileOffset, rank::Position>,
+    _: &dyn FileObject,
+    _: &Io<'_>,
+    _: &mut UserBuffers,
+) -> Option<Result<ByteCount, Errno>> {
+    None
+}
+
+/// R2: the step of the position is the number of bytes requested.
+#[inline(always)]
+pub(super) fn step(requested: ByteCount, count: ByteCount) -> ByteCount {
+    if active(Mutant::OffsetByRequest) { requested } else { count }
+}
+
+/// F4: bytes leave the pipe before they are delivered.
+#[inline(always)]
+pub(super) fn consume_early() -> bool {
+    active(Mutant::ConsumeEarly)
+}
+
+/// X2: programs can send on an endpoint that the kernel has attached.
+#[inline(always)]
+pub(super) fn open_transport() -> bool {
+    active(Mutant::OpenCarrier)
+}
+
+/// F4: takes bytes out of a pipe, then delivers them.
+pub(super) fn read_pipe_early(
+    ring: &Ring,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    available: usize,
+) -> Result<ByteCount, Errno> {
+    let count = available.min(to.remaining().to_usize());
+    let bytes: Vec<u8> = ring.state.lock().bytes.drain(..count).collect();
+    ring.changed.notify();
+    Ok(ByteCount::of_len(to.put(io.space, &bytes)?))
+}

@@ -1,0 +1,114 @@
+//! What this layer needs of processes. `task` registers an implementation of [`Tasks`].
+
+use super::{FdTable, IoCaller};
+use crate::mem::Space;
+use crate::sync::{Mutex, rank};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use fsproto::Time;
+use spin::Once;
+
+/// Working directory and umask; threads and processes share them with `CLONE_FS`.
+#[derive(Clone, Debug)]
+pub struct FileContext {
+    /// The working directory: a canonical path.
+    pub directory: Vec<u8>,
+    /// Permission bits that new files do not get.
+    pub umask: u16,
+}
+
+impl Default for FileContext {
+    fn default() -> Self {
+        Self { directory: b"/".to_vec(), umask: 0o022 }
+    }
+}
+
+/// The calling process with its descriptors, as system calls need it.
+pub trait Caller: IoCaller {
+    /// Its descriptors.
+    fn files(&self) -> &Mutex<FdTable, rank::Descriptors>;
+    /// Its working directory and umask.
+    fn context(&self) -> &Mutex<FileContext, rank::FileContext>;
+}
+
+/// What `/proc/PID` shows of a process.
+#[derive(Clone, Default)]
+pub struct ProcessView {
+    /// Process number.
+    pub pid: u32,
+    /// The parent's process number.
+    pub ppid: u32,
+    /// Process group.
+    pub pgid: u32,
+    /// Session.
+    pub sid: u32,
+    /// `R`, `S`, `D`, `T` or `Z`.
+    pub state: u8,
+    /// Name, at most 15 bytes.
+    pub name: Vec<u8>,
+    /// Arguments, each ended by a NUL.
+    pub command_line: Vec<u8>,
+    /// Canonical path of the program.
+    pub program: Vec<u8>,
+    /// Working directory.
+    pub directory: Vec<u8>,
+    /// Number of threads.
+    pub threads: u32,
+    /// Time in user mode, in ticks of 1/100 s.
+    pub user_ticks: u64,
+    /// Time in the kernel, in ticks of 1/100 s.
+    pub system_ticks: u64,
+    /// Start, in ticks of 1/100 s since boot.
+    pub start_ticks: u64,
+    /// Whether it is marked as a server (F8).
+    pub is_server: bool,
+    /// Its address space; none for a zombie.
+    pub space: Option<Arc<Space>>,
+    /// Its descriptors; none for a zombie.
+    pub files: Option<Arc<Mutex<FdTable, rank::Descriptors>>>,
+}
+
+/// All processes, and the clock.
+pub trait Tasks: Sync {
+    /// Real time.
+    fn now(&self) -> Time;
+    /// Nanoseconds since boot.
+    fn uptime_ns(&self) -> u64;
+    /// The process whose system call is running.
+    fn current_pid(&self) -> Option<u32>;
+    /// The numbers of all processes, ascending.
+    fn pids(&self) -> Vec<u32>;
+    /// The process of a number.
+    fn process(&self, pid: u32) -> Option<ProcessView>;
+    /// The session of a process group, if it has a member.
+    fn session_of_group(&self, pgid: u32) -> Option<u32>;
+    /// Sends a signal to every member of a process group.
+    fn signal_group(&self, pgid: u32, signal: u8);
+    /// Sends a signal to a process.
+    fn signal_process(&self, pid: u32, signal: u8);
+    /// Whether a process group is orphaned, so that no shell could continue it once it is stopped:
+    /// no member's parent is in another group of the same session.
+    fn is_orphaned(&self, pgid: u32) -> bool;
+    /// Wakes the running thread at `deadline_ns` after boot, so that it evaluates its wait condition
+    /// again. Cancelled when the result is dropped.
+    fn wake_at(&self, deadline_ns: u64) -> Box<dyn Any>;
+}
+
+static TASKS: Once<&'static dyn Tasks> = Once::new();
+
+/// Registers the implementation; the first registration stays.
+pub fn register(tasks: &'static dyn Tasks) {
+    TASKS.call_once(|| tasks);
+}
+
+/// The registered implementation; none before processes exist, and in most host tests.
+pub fn tasks() -> Option<&'static dyn Tasks> {
+    TASKS.get().copied()
+}
+
+/// Real time; the Unix epoch before there is a clock.
+pub(crate) fn now() -> Time {
+    tasks().map_or(Time(0), Tasks::now)
+}

@@ -1,0 +1,42 @@
+//! All terminals: those on serial ports, and the pseudo-terminals.
+
+use super::{Tty, pair};
+use crate::arch::{SerialPort, serial};
+use alloc::sync::Arc;
+use spin::LazyLock;
+
+/// `/dev/ttyS0` (the console), `/dev/ttyS1` (the log) and `/dev/ttyS2` (the control channel).
+static SERIAL: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
+    [
+        Arc::new(Tty::console()),
+        Arc::new(Tty::serial(SerialPort::Log, 65)),
+        Arc::new(Tty::serial(SerialPort::Control, 66)),
+    ]
+});
+
+/// Creates the terminals on serial ports. From here on, input reaches the console.
+pub fn start() {
+    LazyLock::force(&SERIAL);
+    serial::start(|bytes| {
+        let [console, ..] = &*SERIAL;
+        console.receive(bytes);
+    });
+}
+
+/// The terminal `/dev/ttySN`.
+pub(in crate::file) fn serial(number: usize) -> Option<Arc<Tty>> {
+    SERIAL.get(number).cloned()
+}
+
+/// The controlling terminal of a session.
+pub(in crate::file) fn controlling(session: u32) -> Option<Arc<Tty>> {
+    let pseudo = pair::all().into_iter().map(|(_, tty)| tty);
+    SERIAL.iter().cloned().chain(pseudo).find(|tty| tty.session() == Some(session))
+}
+
+/// Shows a message of the kernel on a session's controlling terminal, if it has one.
+pub fn announce(session: u32, text: &[u8]) {
+    if let Some(tty) = controlling(session) {
+        tty.announce(text);
+    }
+}

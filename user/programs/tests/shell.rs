@@ -41,7 +41,8 @@ const CASES: &[(&str, &str, i32)] = &[
     ("sh -c 'kill -9 $$'", "", 137),
     ("if false; then echo a; elif true; then echo b; else echo c; fi", "b\n", 0),
     (
-        "i=0; while [ $i -lt 5 ]; do i=$((i+1)); [ $i = 2 ] && continue; [ $i = 4 ] && break; echo $i; done",
+        "i=0; while [ $i -lt 5 ]; do i=$((i+1)); [ $i = 2 ] && continue; [ $i = 4 ] && break; \
+         echo $i; done",
         "1\n3\n",
         0,
     ),

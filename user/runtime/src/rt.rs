@@ -39,7 +39,14 @@ macro_rules! program {
             }
             // Clears the frame pointer, which ends backtraces. The call needs a stack aligned to 16
             // bytes.
-            core::arch::naked_asm!("xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {enter}", "ud2", enter = sym enter)
+            core::arch::naked_asm!(
+                "xor ebp, ebp",
+                "mov rdi, rsp",
+                "and rsp, -16",
+                "call {enter}",
+                "ud2",
+                enter = sym enter,
+            )
         }
 
         #[cfg(not(target_os = "none"))]

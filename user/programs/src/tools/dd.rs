@@ -142,7 +142,9 @@ impl Job {
         }
         if !self.quiet {
             eprintln!(
-                "{full}+{partial} records in\n{full_out}+{partial_out} records out\n{copied} bytes copied"
+                "{full}+{partial} records in\n\
+                 {full_out}+{partial_out} records out\n\
+                 {copied} bytes copied"
             );
         }
         Ok(())

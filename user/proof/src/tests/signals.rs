@@ -76,7 +76,15 @@ fn signal_faults() -> Outcome {
     check_eq!(undefined.signal(), Some(abi::SIGILL as i32));
     // SAFETY: as above.
     let division = in_child(|| unsafe {
-        core::arch::asm!("xor edx, edx", "mov eax, 1", "xor ecx, ecx", "div ecx", out("eax") _, out("edx") _, out("ecx") _);
+        core::arch::asm!(
+            "xor edx, edx",
+            "mov eax, 1",
+            "xor ecx, ecx",
+            "div ecx",
+            out("eax") _,
+            out("edx") _,
+            out("ecx") _,
+        );
         0
     })?;
     check_eq!(division.signal(), Some(abi::SIGFPE as i32));

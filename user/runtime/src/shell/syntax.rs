@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use alloc::rc::Rc;
 
-/// Whether characters are quoted. Quoted ones are neither split into fields nor special in patterns.
+/// Whether characters are quoted. Quoted ones are not split into fields, nor special in patterns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Quoting {
     /// Not quoted.

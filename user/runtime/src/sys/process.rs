@@ -91,7 +91,10 @@ pub fn wait_for(id: i32) -> Result<WaitStatus> {
 }
 
 macro_rules! simple_calls {
-    ($($(#[$doc:meta])* $name:ident = $number:ident ( $($argument:ident : $type:ty),* ) -> $result:ty;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $number:ident($($argument:ident: $type:ty),*) -> $result:ty;
+    )*) => {
         $($(#[$doc])*
         pub fn $name($($argument: $type),*) -> Result<$result> {
             // SAFETY: touches no memory.
@@ -110,7 +113,13 @@ simple_calls! {
     /// Yields the processor.
     sched_yield = __NR_sched_yield() -> i32;
     /// Operations on the process itself.
-    prctl = __NR_prctl(operation: u32, first: usize, second: usize, third: usize, fourth: usize) -> usize;
+    prctl = __NR_prctl(
+        operation: u32,
+        first: usize,
+        second: usize,
+        third: usize,
+        fourth: usize
+    ) -> usize;
     /// Sets the permission bits that new files do not get. Returns the old mask.
     umask = __NR_umask(mask: u32) -> u32;
     /// Restarts or powers off the machine.

@@ -21,7 +21,7 @@ pub const ROWS: &[Row] = &[
 /// The copy.
 const COPY_PATH: &[u8] = b"/tmp/bench.copy";
 
-/// What is done under it only has to have been done: the program itself is loaded lazily.
+/// Runs `work`, whose result is not printed: it only loads the program's pages, which are lazy.
 const WARM_UP: Meter = Meter { name: "warm-up", silent: true };
 
 fn copy(meter: &Meter, file_bytes: usize, piece_bytes: usize) -> Result<()> {
@@ -42,8 +42,8 @@ fn copy(meter: &Meter, file_bytes: usize, piece_bytes: usize) -> Result<()> {
     remove(fd)
 }
 
-/// A whole file through one buffer, once everything that this takes is there: copies of different
-/// lengths are to cost the same.
+/// Copies a whole file through one buffer, after a first copy has loaded everything: copies of
+/// different lengths should cost the same.
 fn copy_whole(meter: &Meter, file_bytes: usize) -> Result<()> {
     copy(&WARM_UP, file_bytes, file_bytes)?;
     copy(meter, file_bytes, file_bytes)
@@ -55,7 +55,7 @@ fn modify_warm(meter: &Meter, times: usize) -> Result<()> {
     modify(meter, times)
 }
 
-/// Reads all, changes a page, writes all back; and that again, with another page.
+/// Reads everything, changes a page, writes everything back; then again with another page.
 fn modify(meter: &Meter, times: usize) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;

@@ -1,4 +1,4 @@
-//! What has nothing to do with files: calls, pipes, faults, processes.
+//! Rows that involve no file: system calls, pipes, faults, processes.
 
 use crate::Row;
 use crate::meter::{Meter, ticks};
@@ -17,7 +17,7 @@ pub const ROWS: &[Row] = &[
     ("exec", exec),
 ];
 
-/// Pages that a fault's cost is averaged over.
+/// Pages over which the cost of a fault is averaged.
 const PAGES: usize = 400;
 
 fn null(meter: &Meter) -> Result<()> {
@@ -46,7 +46,7 @@ fn pipe_round_trip(meter: &Meter) -> Result<()> {
     sys::wait_for(child).map(drop)
 }
 
-/// The cost of a store to each page, and no more.
+/// Stores once to each page.
 fn store_to_each(pages: &mut Pages) -> u64 {
     let start = ticks();
     for page in 0..PAGES {
@@ -57,13 +57,13 @@ fn store_to_each(pages: &mut Pages) -> u64 {
 }
 
 fn fault_anonymous(meter: &Meter) -> Result<()> {
-    // Once for the page tables and whatever else is there after the first time.
+    // A first round allocates page tables and whatever else remains.
     store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?);
     meter.tell(store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?));
     Ok(())
 }
 
-/// Stores to pages shared with a child: the child's make copies, the parent's then find no sharer.
+/// Stores to pages shared with a child: the child's stores copy, the parent's then find no sharer.
 fn copy_on_write() -> Result<(u64, u64)> {
     let mut pages = Pages::new(PAGES * PAGE_BYTES)?;
     store_to_each(&mut pages);

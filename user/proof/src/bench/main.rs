@@ -19,7 +19,8 @@ use user::prelude::*;
 
 program!(run);
 
-/// A row: its name, and what measures it (and may measure more under names that begin so).
+/// A row: its name and the function that measures it (and may measure more rows whose names begin
+/// so).
 type Row = (&'static str, fn(&meter::Meter) -> Result<()>);
 
 fn run(args: &Args) -> i32 {

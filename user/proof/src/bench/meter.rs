@@ -1,12 +1,12 @@
-//! Measuring: ticks, and what the kernel counted meanwhile.
+//! Measuring: ticks of the time-stamp counter, and the kernel's counters.
 
 use proof::counters::Counters;
 use user::prelude::*;
 
-/// What a tick is called: under xtask's emulator, an instruction.
+/// The unit of a tick: under xtask's emulator, an instruction.
 const UNIT: &str = "instructions";
 
-/// Counters that stand beside a cost: the suffix of their rows, and their unit.
+/// Counters that are reported beside a cost: suffix of the row's name, and unit.
 const COUNTED: [(&str, &str, &str); 5] = [
     ("messages_sent", "messages", "messages"),
     ("bytes_sent", "bytes_out", "bytes"),
@@ -15,16 +15,16 @@ const COUNTED: [(&str, &str, &str); 5] = [
     ("flushes", "flushes", "flushes"),
 ];
 
-/// Measures for one row.
+/// Measures one row.
 pub struct Meter {
     pub name: &'static str,
-    /// It tells nothing: what is done under it only has to have been done.
+    /// Prints nothing: the work is done for its effects.
     pub silent: bool,
 }
 
 /// The time-stamp counter.
 pub fn ticks() -> u64 {
-    // SAFETY: every processor that this kernel runs on has it, and it changes nothing.
+    // SAFETY: every processor that this kernel runs on has RDTSC, and it changes nothing.
     unsafe {
         core::arch::x86_64::_mm_lfence();
         core::arch::x86_64::_rdtsc()
@@ -32,14 +32,14 @@ pub fn ticks() -> u64 {
 }
 
 impl Meter {
-    /// Tells a cost.
+    /// Prints a cost.
     pub fn tell(&self, ticks: u64) {
         if !self.silent {
             println!("{} {ticks} {UNIT}", self.name);
         }
     }
 
-    /// Tells what `work` costs, once, with what was counted meanwhile.
+    /// Prints the cost of `work`, run once, and the counters' increase.
     pub fn once(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let before = Counters::now();
         let start = ticks();
@@ -58,7 +58,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Tells what one of many repetitions costs, after some that do not count.
+    /// Prints the cost of one of many repetitions, after some that are not counted.
     pub fn average(&self, repetitions: u64, mut work: impl FnMut() -> Result<()>) -> Result<()> {
         for _ in 0..repetitions.div_ceil(10) {
             work()?;

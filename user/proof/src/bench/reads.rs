@@ -1,4 +1,4 @@
-//! Reading a file of 64 MiB, and touching none, some or all of it.
+//! Reads of a 64 MiB file, of which none, some or all pages are touched.
 
 use crate::Row;
 use crate::meter::{Meter, ticks};
@@ -26,17 +26,16 @@ pub const ROWS: &[Row] = &[
     ("loop4k", |meter| read_loop(meter, PAGE_BYTES)),
 ];
 
-/// The file.
+/// Path of the file.
 pub const PATH: &[u8] = b"/tmp/bench.file";
 
-/// Its length.
+/// Length in bytes.
 pub const FILE_BYTES: usize = 64 << 20;
 
-/// Its pages.
+/// Length in pages.
 const FILE_PAGES: usize = FILE_BYTES / PAGE_BYTES;
 
-/// Makes the file anew, of whole pieces, so that nothing of it is known to the kernel, and opens
-/// it.
+/// Creates the file again, in whole pages, so that the kernel caches nothing of it, and opens it.
 pub fn cold_file(file_bytes: usize) -> Result<Fd> {
     let _ = sys::unlink(PATH);
     let fd = sys::open(PATH, abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o600)?;
@@ -51,7 +50,7 @@ pub fn cold_file(file_bytes: usize) -> Result<Fd> {
     sys::open(PATH, abi::O_RDWR, 0)
 }
 
-/// Ends with a file.
+/// Closes and removes a file.
 pub fn remove(fd: Fd) -> Result<()> {
     sys::close(fd)?;
     sys::unlink(PATH)
@@ -61,14 +60,14 @@ fn expect(count: usize, wanted: usize) -> Result<()> {
     if count == wanted { Ok(()) } else { Err(Errno::EIO) }
 }
 
-/// Looks at the start of a page, which tells where in the file it comes from.
+/// Loads the first word of a page, which encodes its position in the file.
 fn touch(buffer: &[u8], page: usize) -> Result<()> {
     // SAFETY: an aligned word within the slice.
     let found = unsafe { buffer[page * PAGE_BYTES..].as_ptr().cast::<u64>().read_volatile() };
     expect(found as usize, page * PAGE_BYTES)
 }
 
-/// A byte that the server has to be asked for: too short to be lazy.
+/// A read of one byte that the server must answer: too short to be lazy.
 fn server_round_trip(meter: &Meter) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let mut byte = [0];
@@ -76,13 +75,13 @@ fn server_round_trip(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// Address space for [`read_alone`], and how far apart its buffers lie in it.
+/// Address space for [`read_alone`], and the distance of its buffers.
 const SPACE_BYTES: usize = 16 << 30;
 const APART_BYTES: usize = 2 << 30;
 
-/// The read(2) alone, into fresh memory, where not even page tables are: the least of a few. The
-/// file is of one shape for all lengths, data and then a hole, since 1 GiB of data would not fit
-/// into the machine, and a hole costs a little.
+/// The read(2) alone, into fresh memory without page tables: the least of several. The file has the
+/// same shape for all lengths, data and then a hole, since 1 GiB of data does not fit into the
+/// machine and a hole costs a little.
 fn read_alone(meter: &Meter, len_bytes: usize) -> Result<()> {
     const DATA_BYTES: u64 = 32 << 10;
     let fd = cold_file(FILE_BYTES)?;
@@ -102,7 +101,7 @@ fn read_alone(meter: &Meter, len_bytes: usize) -> Result<()> {
     remove(fd)
 }
 
-/// The first `count` pages of a shuffled file.
+/// The first `count` pages of the file, in shuffled order.
 fn shuffled(count: usize) -> Vec<usize> {
     let mut pages: Vec<usize> = (0..FILE_PAGES).collect();
     let mut random = Random::new(64);
@@ -136,8 +135,7 @@ fn sequential(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// The file offset and the address do not agree modulo the page size: no page of the file is a page
-/// of the buffer.
+/// File offset and address are not congruent: no page of the file is a page of the buffer.
 fn incongruent(meter: &Meter) -> Result<()> {
     const OFFSET: usize = 100;
     let fd = cold_file(FILE_BYTES)?;
@@ -145,8 +143,8 @@ fn incongruent(meter: &Meter) -> Result<()> {
     meter.once(|| {
         expect(sys::pread(fd, &mut buffer, FileOffset(OFFSET as u64))?, FILE_BYTES - OFFSET)?;
         for page in buffer.chunks(PAGE_BYTES).take(FILE_PAGES - 1) {
-            // SAFETY: a byte within the slice. Behind each page's first eight bytes the file is
-            // zero.
+            // SAFETY: a byte within the slice. Behind the first eight bytes of each page the file
+            // is zero.
             expect(usize::from(unsafe { page.as_ptr().read_volatile() }), 0)?;
         }
         Ok(())
@@ -154,7 +152,7 @@ fn incongruent(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// A second time, into other memory, nothing having changed.
+/// A second read into other memory, without a change in between.
 fn again(meter: &Meter) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let mut first = Pages::new(FILE_BYTES)?;
@@ -164,7 +162,7 @@ fn again(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// The usual loop: a buffer filled again and again, one byte of each page used.
+/// A read loop: one buffer, one byte of each page used.
 fn read_loop(meter: &Meter, piece_bytes: usize) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(piece_bytes)?;

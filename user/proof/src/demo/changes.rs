@@ -5,10 +5,10 @@ use proof::random::Random;
 use user::prelude::*;
 use user::sys::abi;
 
-/// Processes that overwrite, each its share, all at the same time.
+/// Number of concurrent writers, each with its share of the places.
 const WRITERS: usize = 3;
 
-/// One process after the other; writers side by side. Returns an exit status.
+/// Runs the changes in sequence, the writers concurrently. Returns an exit status.
 pub fn make_all(plan: &Plan, path: &[u8]) -> i32 {
     let writers =
         (0..WRITERS).map(|writer| spawn(|| overwrite(plan, path, writer))).collect::<Vec<_>>();
@@ -23,7 +23,7 @@ pub fn make_all(plan: &Plan, path: &[u8]) -> i32 {
 pub fn summary(plan: &Plan) -> String {
     let bytes: u64 = plan.overwritten.iter().map(|range| range.end - range.start).sum();
     format!(
-        "{bytes} bytes in {} places overwritten by {WRITERS} processes, then cut to {} bytes and extended, another file renamed over it, that deleted",
+        "{bytes} bytes in {} places overwritten by {WRITERS} processes, then truncated to {} bytes and extended, replaced by rename, deleted",
         plan.overwritten.len(),
         plan.truncated_bytes
     )
@@ -72,7 +72,7 @@ fn overwrite(plan: &Plan, path: &[u8], writer: usize) -> Result<()> {
     sys::close(fd)
 }
 
-/// Cuts the file, then makes it as long as it was, and writes where data had been.
+/// Truncates the file, extends it to its former length, and writes where data had been.
 fn cut_and_extend(plan: &Plan, path: &[u8]) -> Result<()> {
     sys::truncate(path, ByteCount(plan.truncated_bytes))?;
     sys::truncate(path, ByteCount(plan.size_bytes))?;
@@ -84,7 +84,7 @@ fn cut_and_extend(plan: &Plan, path: &[u8]) -> Result<()> {
     sys::close(fd)
 }
 
-/// Makes another file of the same length and gives it the name.
+/// Creates another file of the same length and renames it over the first.
 fn rename_over(plan: &Plan, path: &[u8]) -> Result<()> {
     let other = [path, b".other"].concat();
     let fd = sys::open(&other, abi::O_WRONLY | abi::O_CREAT | abi::O_TRUNC, 0o600)?;

@@ -25,16 +25,16 @@ use user::sys::abi;
 
 program!(run);
 
-/// The size that was proposed.
+/// The default size: 16 GiB, as proposed.
 const DEFAULT_SIZE_BYTES: u64 = 16 << 30;
 
-/// Islands that are looked at before the changes.
+/// Number of islands that are checked before the changes.
 const EARLY_LOOKS: usize = 4;
 
-/// What could not be done.
+/// Why the experiment could not be made.
 type Attempt<T> = core::result::Result<T, (&'static str, Errno)>;
 
-/// What was found.
+/// Results of the experiment.
 struct Findings {
     islands: usize,
     holes: usize,
@@ -66,7 +66,7 @@ fn run(args: &Args) -> i32 {
     }
 }
 
-/// Makes the experiment; the result is how many bytes were wrong.
+/// Runs the experiment. Returns the number of wrong bytes.
 fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
     let path = user::fs::join(directory, b"demo.file");
     let blocks_at_start = used_blocks(directory);
@@ -79,10 +79,10 @@ fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
     make_file(plan, &path).map_err(|error| ("making the file", error))?;
     let blocks_with_file = used_blocks(directory);
     let (before, of_servers) = (Counters::now(), Counters::of_servers());
-    // The meddlers are forked before there is a large buffer, and wait for a byte in this pipe.
+    // The writers are forked before there is a large buffer, and wait for a byte in this pipe.
     let [waiting, starting] = sys::pipe(0).map_err(|error| ("a pipe", error))?;
-    let meddler = sys::fork().map_err(|error| ("forking", error))?;
-    let Some(meddler) = meddler else {
+    let writers = sys::fork().map_err(|error| ("forking", error))?;
+    let Some(writers) = writers else {
         let _ = sys::close(starting);
         let _ = sys::read(waiting, &mut [0]);
         sys::exit(changes::make_all(plan, &path))
@@ -96,9 +96,9 @@ fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
     println!("first look   {EARLY_LOOKS} islands, wrong bytes: {}", findings.wrong_bytes);
     sys::write_all(starting, b"!").map_err(|error| ("the pipe", error))?;
     println!("asleep       while other processes change the file");
-    let meddled = sys::wait_for(meddler).map_err(|error| ("waiting", error))?;
-    if meddled.exit_code() != Some(0) {
-        eprintln!("demo: the changes to the file failed: {meddled:?}");
+    let status = sys::wait_for(writers).map_err(|error| ("waiting", error))?;
+    if status.exit_code() != Some(0) {
+        eprintln!("demo: the changes to the file failed: {status:?}");
         return Err(("changing the file", Errno::EIO));
     }
     println!("changed      {}", changes::summary(plan));
@@ -117,7 +117,7 @@ fn experiment(plan: &Plan, directory: &[u8]) -> Attempt<u64> {
     )
 }
 
-/// Makes the sparse file and writes its islands.
+/// Creates the sparse file and writes its islands.
 fn make_file(plan: &Plan, path: &[u8]) -> Result<()> {
     let fd = sys::open(path, abi::O_RDWR | abi::O_CREAT | abi::O_TRUNC, 0o600)?;
     sys::ftruncate(fd, ByteCount(plan.size_bytes))?;
@@ -131,7 +131,8 @@ fn make_file(plan: &Plan, path: &[u8]) -> Result<()> {
     sys::close(fd)
 }
 
-/// Reads the whole file into fresh memory: with one read(2), unless this kernel (Linux) cuts it.
+/// Reads the whole file into fresh memory with one read(2), or several where the kernel (Linux)
+/// limits one.
 fn read_all(plan: &Plan, path: &[u8]) -> Attempt<Pages> {
     let mut buffer = Pages::new(plan.size_bytes as usize)
         .map_err(|error| ("memory for the whole file", error))?;
@@ -181,7 +182,7 @@ fn compare(found: &[u8], expected: &[u8], offset: u64, findings: &mut Findings) 
     }
 }
 
-/// Checks all islands, the borders of each, and the sampled pages between.
+/// Checks all islands, the boundaries of each, and the sampled pages in between.
 fn check_everything(plan: &Plan, buffer: &[u8], findings: &mut Findings) {
     for index in 0..plan.islands.len() {
         check_island(plan, buffer, index, findings);
@@ -194,7 +195,7 @@ fn check_everything(plan: &Plan, buffer: &[u8], findings: &mut Findings) {
     }
 }
 
-/// Tells what was found. The buffer goes here, to see that its snapshot goes with it.
+/// Prints the results. Drops the buffer, to show that its snapshot is closed with it.
 fn report(
     plan: &Plan,
     findings: Findings,
@@ -234,7 +235,7 @@ fn report(
     Ok(wrong_bytes)
 }
 
-/// Blocks of the file system that are in use: where rescued bytes show.
+/// Blocks of the file system in use, rescued bytes included.
 fn used_blocks(directory: &[u8]) -> u64 {
     sys::statfs(directory)
         .map_or(0, |store| (store.f_blocks as u64).saturating_sub(store.f_bfree as u64))

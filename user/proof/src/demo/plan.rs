@@ -1,35 +1,35 @@
-//! What the file holds and what is done to it: all of it follows from size and seed.
+//! The contents of the file and the changes to it. Everything follows from size and seed.
 
 use core::ops::Range;
 use proof::random::Random;
 use user::pages::PAGE_BYTES;
 use user::prelude::*;
 
-/// The smallest file in which islands keep apart.
+/// The smallest file in which islands do not overlap.
 pub const MIN_SIZE_BYTES: u64 = 1 << 20;
 
-/// Islands at most: their bytes, twice over (file and rescue), must fit into the small machine's
-/// memory.
+/// Maximum number of islands: their bytes, twice (file and rescue), must fit into the small
+/// machine's memory.
 const MAX_ISLANDS: u64 = 192;
 
-/// The longest island.
+/// Length of the longest island in bytes.
 const MAX_ISLAND_BYTES: u64 = 24 << 10;
 
-/// One island at least for so much of the file.
+/// At least one island for this many bytes of the file.
 const BYTES_PER_ISLAND: u64 = 64 << 10;
 
-/// Places between islands that are looked at.
+/// Number of sampled places between islands.
 const SAMPLED_HOLES: usize = 3000;
 
-/// A file, and what will be done to it.
+/// A file and the changes to it.
 pub struct Plan {
     pub size_bytes: u64,
     pub seed: u64,
-    /// Where there is data: apart from each other, in order, at any alignment.
+    /// The islands of data, in order, apart from each other, at any alignment.
     pub islands: Vec<Range<u64>>,
-    /// What will be overwritten: parts of islands, their borders, whole ones, and holes.
+    /// The places to overwrite: parts of islands, their boundaries, whole islands, and holes.
     pub overwritten: Vec<Range<u64>>,
-    /// What it will be cut to.
+    /// The length to truncate to.
     pub truncated_bytes: u64,
 }
 
@@ -49,8 +49,8 @@ impl Plan {
         for (index, island) in islands.iter().enumerate() {
             let length = island.end - island.start;
             overwritten.push(match index % 6 {
-                // Inside, over its start, over its end, all of it with what is around, behind it;
-                // one in six stays as it is.
+                // Inside the island, over its start, over its end, all of it and its surroundings,
+                // behind it; one in six is unchanged.
                 0 => island.start + length / 4..island.start + length * 3 / 4,
                 1 => island.start.saturating_sub(5000)..island.start + length / 2,
                 2 => island.start + length / 2..(island.end + 5000).min(size_bytes),
@@ -59,12 +59,12 @@ impl Plan {
                 _ => continue,
             });
         }
-        // Off the page border, so that a page is cut in two.
+        // Not at a page boundary, so that a page is truncated in its middle.
         let truncated_bytes = size_bytes / 2 + 1234;
         Plan { size_bytes, seed, islands, overwritten, truncated_bytes }
     }
 
-    /// Places between the islands, a page long at most: next to every island, and many at random.
+    /// Places between the islands, at most a page long: next to every island, and many at random.
     pub fn sampled_holes(&self) -> Vec<Range<u64>> {
         let mut holes = Vec::new();
         let mut gaps = Vec::new();

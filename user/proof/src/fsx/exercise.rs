@@ -1,4 +1,4 @@
-//! One file, some buffers, and what each of them has to hold.
+//! A file, some buffers, and a model of what each of them must hold.
 //!
 //! Invariant between steps: the file holds `file`, and buffer b holds `buffers[b].copy`. The copies
 //! are ordinary memory that no system call touches.
@@ -9,43 +9,43 @@ use user::pages::Pages;
 use user::prelude::*;
 use user::sys::abi;
 
-/// Buffers in use at once.
+/// Number of buffers.
 const BUFFERS: usize = 4;
-/// What a buffer holds beyond the file's greatest length: room to be unaligned.
+/// Bytes of a buffer beyond the maximum length of the file, so that it can be unaligned.
 const ROOM_BYTES: usize = 2 * user::pages::PAGE_BYTES;
-/// One of so many steps forks.
+/// One of this many steps forks.
 const FORK_SHARE: u64 = 200;
 
-/// What failed, in words.
+/// A description of the failure.
 type Outcome<T = ()> = core::result::Result<T, String>;
 
-/// How to exercise.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// What everything follows from.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// Steps.
+    /// Number of steps.
     pub operations: u64,
-    /// The file's greatest length.
+    /// Maximum length of the file in bytes.
     pub max_bytes: usize,
-    /// All positions and lengths are multiples of it.
+    /// Alignment of all positions and lengths in bytes.
     pub unit: usize,
 }
 
 /// Memory that is read into and written from.
 struct Buffer {
     pages: Pages,
-    /// What it has to hold.
+    /// The expected contents.
     copy: Vec<u8>,
 }
 
-/// The exercise of one file.
+/// The state of a run on one file.
 pub struct Exercise<'a> {
     path: &'a [u8],
     settings: Settings,
     random: Random,
     fd: Fd,
-    /// What the file has to hold.
+    /// The expected contents of the file.
     file: Vec<u8>,
     buffers: Vec<Buffer>,
     journal: Journal,
@@ -82,7 +82,7 @@ impl<'a> Exercise<'a> {
         })
     }
 
-    /// All steps, and a last look at everything.
+    /// Runs all steps, then checks everything.
     pub fn run(mut self) -> Outcome {
         let outcome = (0..self.settings.operations)
             .try_for_each(|_| self.step())
@@ -91,13 +91,13 @@ impl<'a> Exercise<'a> {
         outcome.map_err(|failure| format!("{failure}; the last steps were{}", self.journal))
     }
 
-    /// A multiple of the unit that is `end` at most.
+    /// A random multiple of the unit, at most `end`.
     fn number(&mut self, end: usize) -> usize {
         let unit = self.settings.unit;
         self.random.below((end / unit) as u64 + 1) as usize * unit
     }
 
-    /// A part of a buffer: small, large or anything.
+    /// A random range of a buffer: small, large or any size.
     fn part(&mut self) -> Part {
         let buffer = self.random.below(BUFFERS as u64) as usize;
         let at = self.number(ROOM_BYTES);
@@ -187,7 +187,7 @@ impl<'a> Exercise<'a> {
         Ok(())
     }
 
-    /// Notes that the file got bytes of a buffer.
+    /// Updates the model after bytes of a buffer were written to the file.
     fn put(&mut self, buffer: usize, at: usize, length: usize, offset: usize) {
         if length > 0 {
             let end = self.file.len().max(offset + length);
@@ -212,7 +212,7 @@ impl<'a> Exercise<'a> {
         Ok(())
     }
 
-    /// A byte, a few, or a whole part.
+    /// Stores to a byte, several bytes, or a whole range.
     fn store(&mut self) -> Outcome {
         let Part { buffer, at, length } = self.part();
         let length = if self.random.below(4) == 0 {
@@ -240,7 +240,7 @@ impl<'a> Exercise<'a> {
         self.look(part)
     }
 
-    /// Compares a part of a buffer with its copy.
+    /// Compares a range of a buffer with its copy.
     fn look(&self, Part { buffer, at, length }: Part) -> Outcome {
         let Buffer { pages, copy } = &self.buffers[buffer];
         let (got, expected) = (&pages[at..at + length], &copy[at..at + length]);
@@ -287,7 +287,7 @@ impl<'a> Exercise<'a> {
                 self.file.get_mut(offset..end).unwrap_or_default().fill(0);
                 Ok(())
             }
-            // Not every file system of a host can do that.
+            // Not every file system of a host supports that.
             Err(Errno::EOPNOTSUPP) => Ok(()),
             Err(error) => Err(format!("fallocate: {error:?}")),
         }
@@ -300,7 +300,7 @@ impl<'a> Exercise<'a> {
         Ok(())
     }
 
-    /// A child finds all buffers as they were, whatever its parent stores meanwhile.
+    /// A child checks all buffers while its parent stores to one.
     fn fork(&mut self) -> Outcome {
         let Part { buffer, at, length } = self.part();
         self.journal.note(Step::Fork { buffer });
@@ -334,7 +334,7 @@ impl<'a> Exercise<'a> {
         })
     }
 
-    /// All buffers, then the file, read afresh.
+    /// Checks all buffers, then the file, which is read again.
     fn check_everything(&mut self) -> Outcome {
         self.check_buffers()?;
         let mut pages =
@@ -352,10 +352,10 @@ fn seek(fd: Fd, offset: usize) -> Result<()> {
     sys::lseek(fd, offset as i64, abi::SEEK_SET).map(drop)
 }
 
-/// readv(2) or writev(2) of two parts of one buffer.
+/// readv(2) or writev(2) of two ranges of one buffer.
 fn vectored(number: u32, fd: Fd, parts: [(*mut u8, usize); 2]) -> Result<usize> {
     let list = parts.map(|(start, length)| [start as usize, length]);
-    // SAFETY: the parts are disjoint slices of the caller's, which outlive the call.
+    // SAFETY: the ranges are disjoint slices of the caller's, which outlive the call.
     sys::check(unsafe {
         sys::syscall(number, [fd.argument(), list.as_ptr() as usize, list.len(), 0, 0, 0])
     })

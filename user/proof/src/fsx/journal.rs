@@ -1,29 +1,29 @@
-//! The last operations, to be shown where one fails.
+//! The last operations, printed after a failure.
 
 use alloc::collections::VecDeque;
 use core::fmt;
 
-/// How many are kept.
+/// Number of operations kept.
 const KEPT: usize = 40;
 
-/// What was done. Offsets, lengths and places in bytes.
+/// An operation. Offsets, lengths and positions in bytes.
 #[derive(Clone, Copy)]
 pub enum Step {
-    /// Bytes of the file into a buffer.
+    /// read(2) from the file into a buffer.
     Read { how: &'static str, buffer: usize, at: usize, length: usize, offset: usize },
-    /// Bytes of a buffer into the file.
+    /// write(2) from a buffer to the file.
     Write { how: &'static str, buffer: usize, at: usize, length: usize, offset: usize },
     /// Stores to a buffer.
     Store { buffer: usize, at: usize, length: usize },
-    /// A look at a buffer.
+    /// Loads from a buffer.
     Check { buffer: usize, at: usize, length: usize },
-    /// The file's length changed.
+    /// A new length of the file.
     Truncate { from: usize, to: usize },
-    /// A part of the file became a hole.
+    /// A punched hole.
     Punch { offset: usize, length: usize },
-    /// Closed, and opened again.
+    /// Close and open.
     Reopen,
-    /// A child looked at all buffers, while this process stored to one.
+    /// A child checks all buffers while this process stores to one.
     Fork { buffer: usize },
     /// fsync(2) or fstat(2).
     Ask(&'static str),
@@ -37,7 +37,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Notes a step that is about to be taken.
+    /// Records a step before it is taken.
     pub fn note(&mut self, step: Step) {
         if self.steps.len() == KEPT {
             self.steps.pop_front();

@@ -72,7 +72,7 @@ fn run(args: &Args) -> i32 {
         let children: Vec<_> = (0..processes)
             .map(|number| start(|| exercise(&path(number), settings(number))))
             .collect();
-        // All are waited for, also where one has failed.
+        // All children are waited for, also after a failure.
         children.into_iter().filter(|child| !ended_well(*child)).count() == 0
     };
     drop(ballast);
@@ -85,7 +85,7 @@ fn run(args: &Args) -> i32 {
     i32::from(!(passed && counted))
 }
 
-/// Memory with something in each page.
+/// Allocates memory and stores to each page.
 fn hold(len_bytes: usize) -> Result<Option<Pages>> {
     if len_bytes == 0 {
         return Ok(None);
@@ -116,7 +116,7 @@ fn ended_well(child: Result<i32>) -> bool {
     })
 }
 
-/// One file's exercise; says what was wrong.
+/// Exercises one file. Returns what was wrong.
 fn exercise(path: &[u8], settings: Settings) -> bool {
     let outcome = Exercise::new(path, settings).and_then(Exercise::run);
     if let Err(failure) = &outcome {
@@ -126,7 +126,7 @@ fn exercise(path: &[u8], settings: Settings) -> bool {
     outcome.is_ok()
 }
 
-/// Whether the counters have grown, or not, as they should.
+/// Whether the counters have grown, or not, as requested.
 fn has_counted(before: &Counters, options: &Options) -> bool {
     let now = Counters::now();
     if now.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask fuzz TARGET` runs a target under a coverage-guided engine and keeps the inputs that
 //! it finds in `corpus/TARGET.tar`. The test `replay` runs every kept input without the engine. A
-//! new target is a function, a line in [`TARGETS`] and an archive, which may be empty at first.
+//! new target is a function, a line in [`TARGETS`] and an archive with at least one input.
 
 mod boot;
 mod client;

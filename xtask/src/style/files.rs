@@ -84,7 +84,6 @@ fn other_files_are_referred_to() {
 }
 
 #[test]
-#[ignore = "while the tree is being changed"]
 fn files_found_by_name_are_there() {
     for (known, _) in FOUND_BY_NAME {
         assert!(TREE.iter().any(|file| file.path.starts_with(known)), "there is no {known}");

@@ -132,7 +132,6 @@ fn functions_have_at_most_70_lines() {
 }
 
 #[test]
-#[ignore = "while the tree is being changed"]
 fn imports_name_what_they_import() {
     check(is_import);
 }

@@ -188,7 +188,7 @@ fn panic(info: &core::panic::PanicInfo) -> ! {
     struct Raw;
     impl core::fmt::Write for Raw {
         fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            sys::write(2, text.as_bytes()).map(drop).map_err(|_| core::fmt::Error)
+            sys::write(sys::Fd::STDERR, text.as_bytes()).map(drop).map_err(|_| core::fmt::Error)
         }
     }
     let _ = core::fmt::Write::write_fmt(&mut Raw, format_args!("{info}\n"));

@@ -1,4 +1,4 @@
-//! The shape of an address space, as programs can see it.
+//! Operations on regions, as programs can see them.
 
 use super::*;
 
@@ -76,7 +76,7 @@ fn shared_memory_is_seen_across_fork() {
 }
 
 #[test]
-fn protection_holds_for_pages_that_are_there() {
+fn protection_changes_mapped_pages() {
     let _alone = host::exclusive();
     let space = space_of(4);
     store(&space, at(0), 9);
@@ -107,7 +107,7 @@ fn remap_grows_shrinks_and_moves_what_a_program_sees_as_one() {
     assert_eq!(
         space.remap(at(0), pages(8), pages(9), Move::Never),
         Ok(at(0)),
-        "one mapping, though split by an association"
+        "one mapping, although an association splits it"
     );
     space.map(Placement::Fixed(at(9)), pages(1), Prot::READ, Backing::Anonymous, "").unwrap();
     assert_eq!(space.remap(at(0), pages(9), pages(12), Move::Never), Err(Errno::ENOMEM));
@@ -149,7 +149,7 @@ fn discarded_memory_reads_as_zeros() {
 }
 
 #[test]
-fn frames_can_be_handed_over_once() {
+fn frames_are_mapped_with_their_contents() {
     let _alone = host::exclusive();
     let before = frame::stats();
     let space = Space::new().unwrap();
@@ -157,14 +157,14 @@ fn frames_can_be_handed_over_once() {
     let start = space.map_frames(Placement::Anywhere(UserAddr(0)), RW, frames).unwrap();
     assert_eq!(load(&space, UserAddr(start.0 + 2 * PAGE + 9)), 2);
     store(&space, start, 7);
-    assert_eq!(space.counters.get(Counter::PagesCow), 0, "they are the space's own");
-    assert_eq!(Frame::adopt(PhysAddr(8 * PAGE)), None, "memory that is ours already");
+    assert_eq!(space.counters.get(Counter::PagesCow), 0, "the space owns them alone");
+    assert_eq!(Frame::adopt(PhysAddr(8 * PAGE)), None, "the frame is ours already");
     drop(space);
     assert_eq!(frame::stats(), before);
 }
 
 #[test]
-fn intermediate_tables_are_freed_when_a_range_goes() {
+fn intermediate_tables_are_freed_when_a_range_is_unmapped() {
     let _alone = host::exclusive();
     let before = frame::stats();
     let space = Space::new().unwrap();

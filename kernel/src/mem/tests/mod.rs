@@ -1,8 +1,10 @@
-//! Tests of `mem` with a pager that does what it is told.
+//! Tests of `mem` with a pager that the tests control.
 
 mod clean;
+mod faults;
 mod layout;
-mod rules;
+mod reads;
+mod sharing;
 mod stress;
 mod swap;
 
@@ -18,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const PAGE: u64 = PAGE_BYTES as u64;
 const BASE: UserAddr = UserAddr(0x10_0000);
 
-/// Files from this number on have holes: some of their pages are zeros.
+/// Files with this number or above have holes: some of their pages are zeros.
 const HOLEY_FILES: u64 = 100;
 
 fn is_hole(file: u64, version: u64, page: u64) -> bool {
@@ -26,7 +28,8 @@ fn is_hole(file: u64, version: u64, page: u64) -> bool {
         && (page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40 ^ version).is_multiple_of(3)
 }
 
-/// Byte of a file's version at an offset: never 0, different for each page, file and version.
+/// The byte of a file's version at an offset: 0 in holes only, different for each page, file and
+/// version.
 fn byte_of(file: u64, version: u64, offset: u64) -> u8 {
     if is_hole(file, version, offset / PAGE) {
         return 0;
@@ -38,19 +41,19 @@ fn byte_of(file: u64, version: u64, offset: u64) -> u8 {
     (mixed ^ mixed >> 8 ^ mixed >> 16) as u8 | 1
 }
 
-/// How fetches are answered.
+/// How the pager replies to fetches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answers {
-    /// At once.
+    /// At once, with success.
     Now,
-    /// By the test, from `waiting`.
+    /// When the test completes a fetch from `waiting`.
     Later,
-    /// At once with an error, this often; then properly.
+    /// At once: this many errors, then success.
     Errors(u32),
 }
 
 struct TestPager {
-    /// Its own, so that no test finds what another left in the cache.
+    /// Unique, so that no test finds cache entries of another one.
     mount: u64,
     answers: Mutex<Answers>,
     waiting: Mutex<Vec<Arc<Fetch>>>,
@@ -76,7 +79,7 @@ impl TestPager {
         })
     }
 
-    /// A snapshot of `pages` pages of a file from byte `offset` on; its handle tells file and
+    /// A snapshot of `pages` pages of a file from byte `offset` on. Its handle encodes file and
     /// version.
     fn snapshot(
         self: &Arc<Self>,
@@ -109,14 +112,14 @@ impl TestPager {
         )
     }
 
-    /// A snapshot that the pager gives other bytes for each time.
+    /// A snapshot of an untrusted server: the pager returns other bytes for each fetch.
     fn untrusted(self: &Arc<Self>, pages: u64) -> Arc<Snapshot> {
         self.made.fetch_add(1, Ordering::Relaxed);
         let (length, holes_end) = (PageCount(pages).bytes(), SnapshotOffset(u64::MAX));
         Snapshot::new(self.clone(), Handle(0), length, SnapshotSource::Untrusted, vec![], holes_end)
     }
 
-    /// The same of a file with holes.
+    /// As [`snapshot`](Self::snapshot), of a file with holes.
     fn sparse(self: &Arc<Self>, file: u64, version: u64, offset: u64, pages: u64) -> Arc<Snapshot> {
         let end = offset + pages * PAGE;
         let hole = |page: u64| {
@@ -196,7 +199,7 @@ fn slice(address: UserAddr, bytes: u64) -> UserSlice {
     UserSlice::new(address, ByteCount(bytes)).unwrap()
 }
 
-/// Bytes in so many pages.
+/// Bytes in `count` pages.
 fn pages(count: u64) -> ByteCount {
     PageCount(count).bytes()
 }
@@ -229,4 +232,58 @@ fn load(space: &Space, address: UserAddr) -> u8 {
 
 fn store(space: &Space, address: UserAddr, value: u8) {
     mmu::store(space, address, value).unwrap();
+}
+
+/// A space of 64 pages, all backed by file 7, version 1, from its start.
+fn lazy_space(pager: &Arc<TestPager>) -> Arc<Space> {
+    let space = space_of(64);
+    assert_eq!(associate(&space, BASE, 64, &pager.snapshot(7, 1, 0, 64), 0), Ok(64));
+    space
+}
+
+fn frame_of(space: &Space, page: u64) -> PhysAddr {
+    space.with(|state| state.table.get(at(page).page()).unwrap().address())
+}
+
+/// Allocates all frames but `left` (and the reserve).
+fn hoard(left: usize) -> Vec<Frame> {
+    let wanted = frame::stats().free - frame::reserve() - left;
+    (0..wanted).map(|_| Frame::zeroed().unwrap()).collect()
+}
+
+/// Sets a knob, and restores its value when dropped.
+struct Knob(&'static knob::Knob, u64);
+
+impl Knob {
+    fn set(knob: &'static knob::Knob, value: u64) -> Self {
+        let old = knob.get();
+        knob.set(value).unwrap();
+        Self(knob, old)
+    }
+}
+
+impl Drop for Knob {
+    fn drop(&mut self) {
+        self.0.set(self.1).unwrap();
+    }
+}
+
+fn cache_emptied() -> usize {
+    cache::evict(usize::MAX)
+}
+
+fn spawn<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::spawn(run)
+}
+
+/// The next fetch that a thread started.
+fn next_fetch(pager: &TestPager) -> Arc<Fetch> {
+    loop {
+        if let Some(fetch) = lock(&pager.waiting).pop() {
+            return fetch;
+        }
+        std::thread::yield_now();
+    }
 }

@@ -1,12 +1,12 @@
-//! Random operations on several address spaces, against byte arrays. The seed of a failure is
-//! printed; set `SEED` to play it again.
+//! Random operations on several address spaces, checked against byte arrays. A failure prints its
+//! seed; set `SEED` to repeat it.
 
 use super::*;
 use std::{cell::RefCell, panic, rc::Rc, thread};
 
-/// Pages of each space that operations fall on.
+/// Pages of each space that operations use.
 const PAGES: u64 = 40;
-/// Files from here on have holes.
+/// The first file with holes.
 const FILE: u64 = HOLEY_FILES;
 
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl Bytes {
     }
 }
 
-/// What a page must be: rights and bytes, or nothing.
+/// The expected state of a page: permissions and bytes, or not mapped.
 type ModelPage = Option<(Prot, Bytes)>;
 
 struct Pair {
@@ -219,8 +219,7 @@ impl World {
             page.as_ref().map(|(prot, bytes)| (*prot, matches!(bytes, Bytes::Shared(_))))
         };
         let first = kind(&pair.model[old.start]);
-        // Growing shared memory, and shared memory of several mappings, are left to tests of their
-        // own.
+        // Growing shared memory, and shared memory of several mappings, have tests of their own.
         let simple = first.is_some_and(|(_, shared)| !shared || from.1 >= to.1)
             && pair.model[old.clone()].iter().all(|page| kind(page) == first);
         if !simple || old.start < new.end && new.start < old.end {
@@ -245,7 +244,7 @@ impl World {
         }
     }
 
-    /// Frames go from one place to another, as through a socket.
+    /// Lends frames from one place to another, as a socket does.
     fn lend(&mut self, pair: &mut Pair) {
         let ((from, pages), to) = (self.range(), self.random.u64(0..PAGES));
         let pages = pages.min(PAGES - to);
@@ -291,7 +290,7 @@ fn place(piece: UserSlice) -> (usize, usize) {
     ((piece.addr().page() - BASE.page()).to_usize(), piece.addr().offset_in_page())
 }
 
-/// Bytes from the start of a slice that lie in pages with suitable rights.
+/// Number of bytes from the start of a slice that lie in pages with suitable permissions.
 fn reach(pair: &Pair, slice: UserSlice, suitable: impl Fn(Prot) -> bool) -> usize {
     let reached = slice.by_page().take_while(|&piece| {
         pair.model[place(piece).0].as_ref().is_some_and(|(prot, _)| suitable(*prot))
@@ -299,20 +298,20 @@ fn reach(pair: &Pair, slice: UserSlice, suitable: impl Fn(Prot) -> bool) -> usiz
     reached.map(UserSlice::len).sum()
 }
 
-/// What regions and page tables must agree on.
+/// Checks the invariants between regions and page tables.
 fn check_invariants(space: &Space) {
-    space.with(|space| {
+    space.with(|state| {
         let mut end = Page(0);
-        for (range, region) in space.regions.iter() {
+        for (range, region) in state.regions.iter() {
             assert!(range.start >= end && !region.pages.is_zero());
             end = range.end;
             let lazy = matches!(region.backing, Backing::Snapshot { .. });
             assert_eq!(lazy, !region.associated.is_zero());
             if lazy {
-                assert_eq!(region.associated, region.pages - space.table.count_private(range));
+                assert_eq!(region.associated, region.pages - state.table.count_private(range));
             }
             let mut resident = 0;
-            space.table.for_each(range, |_, entry| {
+            state.table.for_each(range, |_, entry| {
                 resident += 1;
                 let writable = entry.has(page_table::EntryFlags::WRITE);
                 assert!(!writable || region.prot.contains(Prot::WRITE));
@@ -385,8 +384,8 @@ fn random_operations_in_little_memory() {
 
 const THREADS: u64 = 4;
 
-/// One thread's work on the pages of a common space whose number is its own modulo [`THREADS`]:
-/// neighbours always belong to others.
+/// One thread's operations on those pages of a shared space whose number is `me` modulo
+/// [`THREADS`], so that adjacent pages belong to different threads.
 fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
     let mut random = fastrand::Rng::with_seed(me);
     let mut model: Vec<Vec<u8>> = vec![vec![0; PAGE_BYTES]; (PAGES / THREADS) as usize];
@@ -436,7 +435,7 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
     }
 }
 
-/// A failed page-in is an error, and asking again is allowed.
+/// Loads, and tries again where the page-in failed.
 fn load_stubbornly(space: &Space, address: UserAddr) -> u8 {
     loop {
         match mmu::load(space, address) {

@@ -1,4 +1,4 @@
-//! Q3 on the host: pages go to a swap file and come back.
+//! Q3 on the host: pages are swapped out and in.
 
 use super::*;
 use crate::mem::{
@@ -6,7 +6,7 @@ use crate::mem::{
     swap,
 };
 
-/// A swap file for one test; when it goes, all slots must be free.
+/// A swap device for one test. When it is dropped, all slots must be free.
 struct Swap {
     device: Arc<RamSwap>,
 }
@@ -23,9 +23,9 @@ impl Drop for Swap {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             swap::punch_idle_chunks();
-            assert_eq!(self.device.pages(), 0, "what nobody needs is a hole");
+            assert_eq!(self.device.pages(), 0, "unused chunks are holes");
         }
-        // Under a failure, only for the next test's sake.
+        // After a failure, only for the next test.
         let _ = std::panic::catch_unwind(swap::detach);
     }
 }
@@ -34,7 +34,7 @@ fn value(page: u64) -> u8 {
     (page * 7 + 3) as u8
 }
 
-/// A space whose pages are stored to.
+/// A space whose pages are private.
 fn filled(pages: u64) -> Arc<Space> {
     let space = space_of(pages);
     (0..pages).for_each(|page| store(&space, at(page), value(page)));
@@ -45,26 +45,25 @@ fn check(space: &Space, pages: u64) {
     (0..pages).for_each(|page| assert_eq!(load(space, at(page)), value(page), "page {page}"));
 }
 
-/// Takes pages away, so many at a time, until none is left that can go.
-fn take_up_to(pages: usize) {
-    // What goes does not come back by itself: more rounds than pages would be a loop without end.
+/// Evicts pages, `pages` at a time, until no more can be evicted.
+fn evict_up_to(pages: usize) {
+    // Evicted pages stay so: more rounds than pages would be an endless loop.
     let rounds = (0..host::POOL_FRAMES).take_while(|_| evict_pages(pages)).count();
     assert!(rounds < host::POOL_FRAMES);
 }
 
-fn take_all() {
-    take_up_to(64);
+fn evict_all_pages() {
+    evict_up_to(64);
 }
 
-/// Swaps all out that can be.
+/// Swaps out all pages.
 fn swap_all(space: &Space) {
-    take_all();
+    evict_all_pages();
     assert_eq!(space.stats().resident.0, 0);
 }
 
-/// Waits until so many requests have been made that the store has not answered. Looks at the store
-/// alone: the clock passes over a space whose lock somebody holds, and would, if this looked at the
-/// space instead, sometimes find nothing to take.
+/// Waits until `count` requests wait for a reply of the device. Looks only at the device: the clock
+/// skips a space that is locked, so looking at the space could keep the clock from evicting.
 fn await_requests(swap: &Swap, count: usize) {
     while swap.device.waiting() < count {
         std::thread::yield_now();
@@ -72,7 +71,7 @@ fn await_requests(swap: &Swap, count: usize) {
 }
 
 #[test]
-fn q3_pages_go_and_come_back_with_their_neighbours() {
+fn q3_pages_are_swapped_in_with_their_neighbours() {
     let _alone = host::exclusive();
     let swap = Swap::new(1000);
     let before = frame::stats();
@@ -82,7 +81,7 @@ fn q3_pages_go_and_come_back_with_their_neighbours() {
     assert_eq!((space.stats().swapped.0, swap.device.pages()), (100, 100));
     assert_eq!(before.free - frame::stats().free, tables, "all frames are free");
     check(&space, 100);
-    assert_eq!(swap::stats(), (1000, 1000), "what came back has no slot");
+    assert_eq!(swap::stats(), (1000, 1000), "pages in memory have no slot");
     assert!(space.counters.get(Counter::FaultsMajor) < 20, "neighbours come along");
     (0..100).for_each(|page| store(&space, at(page), 1));
     assert_eq!(space.counters.get(Counter::PagesCow), 0, "nobody else has these frames");
@@ -99,7 +98,7 @@ fn q3_more_than_memory_can_be_stored_to() {
 }
 
 #[test]
-fn q3_without_room_in_the_file_who_asks_is_told() {
+fn q3_a_full_swap_file_is_an_error() {
     let _alone = host::exclusive();
     let _swap = Swap::new(1000);
     let space = space_of(2 * host::POOL_FRAMES as u64);
@@ -107,7 +106,7 @@ fn q3_without_room_in_the_file_who_asks_is_told() {
         .find(|&page| mmu::store(&space, at(page), value(page)).is_err())
         .unwrap();
     assert!(failed > (host::POOL_FRAMES + 300) as u64, "{failed}");
-    // One less, and everything is there.
+    // With some pages discarded, all others are there.
     space.discard(at(failed - 100), pages(100)).unwrap();
     check(&space, failed - 100);
 }
@@ -123,9 +122,9 @@ fn q3_fork_shares_slots_and_a_page_in_serves_each() {
     (0..40).for_each(|page| store(&child, at(page), 0xee));
     check(&space, 40);
     (0..40).for_each(|page| assert_eq!(load(&child, at(page)), 0xee));
-    // What is shared in memory goes too, each side for itself.
+    // Shared frames are evicted too, by each owner.
     let grandchild = child.fork().unwrap();
-    take_all();
+    evict_all_pages();
     drop(child);
     (0..40).for_each(|page| assert_eq!(load(&grandchild, at(page)), 0xee));
     check(&space, 40);
@@ -135,14 +134,14 @@ fn q3_fork_shares_slots_and_a_page_in_serves_each() {
 }
 
 #[test]
-fn q3_a_page_on_its_way_out_is_taken_back() {
+fn q3_a_page_in_transit_is_mapped_again() {
     let _alone = host::exclusive();
     let swap = Swap::new(1000);
     let space = filled(20);
     swap.device.set(SwapAnswers::Later);
-    let writer = std::thread::spawn(take_all);
+    let writer = std::thread::spawn(evict_all_pages);
     await_requests(&swap, 1);
-    assert_eq!(space.stats().swapped.0, 20, "all are on their way");
+    assert_eq!(space.stats().swapped.0, 20, "all are in transit");
     check(&space, 20);
     store(&space, at(3), 99);
     assert_eq!(space.stats().resident.0, 20);
@@ -162,7 +161,7 @@ fn q3_a_write_that_fails_loses_nothing() {
     let swap = Swap::new(1000);
     let space = filled(100);
     swap.device.set(SwapAnswers::Full);
-    take_all();
+    evict_all_pages();
     assert!(!swap::is_open());
     check(&space, 100);
     swap.device.set(SwapAnswers::Now);
@@ -174,8 +173,7 @@ fn q3_a_write_that_fails_loses_nothing() {
     check(&space, 100);
 }
 
-/// A page of a process that sleeps can be among those that the file did not take, and stays there
-/// until the process looks at it.
+/// Frames whose write failed can stay as long as the process that owns them sleeps.
 #[test]
 fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
     let _alone = host::exclusive();
@@ -184,16 +182,16 @@ fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
     let unknown = || audit::unknown_frames(core::iter::once(space.clone())).unwrap();
     let before = unknown();
     swap.device.set(SwapAnswers::Full);
-    take_all();
-    assert_eq!(space.stats().resident.0, 0, "they are no page's");
-    assert_eq!(unknown(), before, "they are known to be kept");
+    evict_all_pages();
+    assert_eq!(space.stats().resident.0, 0, "no page maps them");
+    assert_eq!(unknown(), before, "they are accounted for");
     swap.device.set(SwapAnswers::Now);
     check(&space, 10);
     assert_eq!(unknown(), before);
 }
 
 #[test]
-fn q3_what_is_done_to_swapped_pages() {
+fn q3_operations_on_swapped_pages() {
     let _alone = host::exclusive();
     let _swap = Swap::new(1000);
     let space = filled(64);
@@ -207,7 +205,7 @@ fn q3_what_is_done_to_swapped_pages() {
     let pager = TestPager::new(Answers::Now);
     associate(&space, at(24), 8, &pager.snapshot(1, 1, 0, 8), 0).unwrap();
     assert_eq!(load(&space, at(25)), byte_of(1, 1, PAGE));
-    // A copy over a whole page needs not what was there; over a part, it does.
+    // Overwriting a whole page needs no page-in; overwriting part of it does.
     let reads = space.counters.get(Counter::FaultsMajor);
     space.copy_out_all(slice(at(32), PAGE), &[5; PAGE_BYTES]).unwrap();
     assert_eq!(space.counters.get(Counter::FaultsMajor), reads);
@@ -216,13 +214,13 @@ fn q3_what_is_done_to_swapped_pages() {
     let mut bytes = [0; 2];
     space.copy_in(slice(at(47), 2), &mut bytes).unwrap();
     assert_eq!(bytes[0], value(47));
-    assert_eq!(space.try_copy_in(slice(at(60), 1), &mut [0]), 0, "nothing waits here");
+    assert_eq!(space.try_copy_in(slice(at(60), 1), &mut [0]), 0, "this never waits");
     assert_eq!(space.residency(at(56), pages(8)).unwrap(), [0; 8]);
     assert_eq!(
         space.lend(PageRange::new(at(48).page(), PageCount(4))).unwrap()[2].bytes()[0],
         value(50)
     );
-    take_all();
+    evict_all_pages();
     assert_eq!(
         (load(&space, at(33)), load(&space, at(40)), load(&space, at(1))),
         (value(33), 5, value(1))
@@ -230,17 +228,17 @@ fn q3_what_is_done_to_swapped_pages() {
 }
 
 #[test]
-fn f8_a_servers_pages_stay() {
+fn f8_pages_of_a_server_are_not_evicted() {
     let _alone = host::exclusive();
     let _swap = Swap::new(1000);
     let server = filled(20);
     server.policy.mark_server();
-    take_all();
+    evict_all_pages();
     assert_eq!((server.stats().resident.0, server.stats().swapped.0), (20, 0));
 }
 
 #[test]
-fn x3_f3_a_slot_that_is_read_is_not_used_again() {
+fn x3_f3_a_slot_in_transit_is_not_reused() {
     let _alone = host::exclusive();
     let swap = Swap::new(20);
     let space = filled(16);
@@ -251,13 +249,13 @@ fn x3_f3_a_slot_that_is_read_is_not_used_again() {
         std::thread::spawn(move || load(&space, at(4)))
     };
     await_requests(&swap, 1);
-    // All pages go, come back with other bytes, and go again: the four slots that are left are not
-    // those that are being read.
+    // All pages are discarded, and some are stored to and swapped out again: the four slots that
+    // are free are not those that are being read.
     space.discard(BASE, pages(16)).unwrap();
     (0..4).for_each(|page| store(&space, at(4 + page), 200));
     let writer = std::thread::spawn(|| assert!(evict_pages(4)));
     await_requests(&swap, 2);
-    assert_eq!(space.stats().swapped.0, 4, "all are on their way");
+    assert_eq!(space.stats().swapped.0, 4, "all are in transit");
     swap.device.set(SwapAnswers::Now);
     while !(reader.is_finished() && writer.is_finished()) {
         swap.device.answer_next(0);
@@ -282,7 +280,7 @@ fn q3_a_fork_makes_room_for_its_tables() {
 }
 
 #[test]
-fn f8_who_is_to_serve_has_its_pages() {
+fn f8_load_all_fetches_every_page() {
     let _alone = host::exclusive();
     let _swap = Swap::new(1000);
     let pager = TestPager::new(Answers::Now);
@@ -293,14 +291,14 @@ fn f8_who_is_to_serve_has_its_pages() {
     assert_eq!((space.stats().resident.0, space.stats().swapped.0), (64, 0));
     let fetches = pager.requests();
     space.policy.mark_server();
-    take_all();
+    evict_all_pages();
     host::evict_all();
     (0..16).for_each(|page| assert_eq!(load(&space, at(page)), byte_of(1, 1, page * PAGE)));
     assert_eq!(pager.requests(), fetches);
 }
 
 #[test]
-fn x3_what_was_said_once_counts() {
+fn x3_the_first_reply_counts() {
     let _alone = host::exclusive();
     let swap = Swap::new(1000);
     let pager = TestPager::new(Answers::Now);
@@ -309,16 +307,16 @@ fn x3_what_was_said_once_counts() {
     let first: Vec<u8> = (0..64).map(|page| load(&space, at(page))).collect();
     let asked = pager.requests();
     let child = space.fork().unwrap();
-    // Unmapped, then out of the cache: to the swap file, whatever else is done to get rid of them.
+    // Unmapped, then evicted from the cache: the frames are swapped out and not dropped.
     for _ in 0..3 {
-        take_all();
+        evict_all_pages();
         host::evict_all();
     }
     assert_eq!((swap.device.pages(), space.stats().resident.0), (64, 0));
     (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));
     (0..64).for_each(|page| store(&child, at(page), 0));
     (0..64).for_each(|page| assert_eq!(load(&space, at(page)), first[page as usize]));
-    assert_eq!(pager.requests(), asked, "the server is asked once");
+    assert_eq!(pager.requests(), asked, "each page is fetched once");
     drop((space, child));
     assert_eq!(swap::stats(), (1000, 1000));
 }

@@ -136,7 +136,7 @@ pub static SWAP_PAGES: Knob = Knob::new("swap_pages", 1 << 32, 1 << 32);
 pub static DROP_CACHES: Button = Button::new("drop_caches");
 /// `st_blksize` of regular files, in bytes: programs that size their buffers by it read this much
 /// at once. With 1 MiB, GNU's cat and cp would take half the instructions, but cmp 12 % more lazily
-/// than eagerly; the README has the figures.
+/// than eagerly; docs/src/cost.md has the figures.
 pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 24);
 
 /// Pages that the payload of one message holds, and one fetch brings at most.

@@ -1,0 +1,193 @@
+//! Packet sockets.
+
+use super::channel::{Channel, Receiver, Refusal, Sender};
+use super::message::{MAX_MESSAGE, Message, assemble, deliver};
+use super::{ShutDown, report_readable};
+use crate::file::pipe::{nameless_stat, next_inode};
+use crate::file::{
+    FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
+    mutants,
+};
+use alloc::sync::Arc;
+use foundation::{ByteCount, Errno, FileOffset};
+
+/// Bytes queued in one direction before a sending process waits. The kernel's own messages are
+/// limited by its requests in flight.
+const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
+
+/// One end of a pair of packet sockets.
+pub struct Endpoint {
+    incoming: Arc<Channel>,
+    outgoing: Arc<Channel>,
+    inode: u64,
+}
+
+/// A connected pair of packet sockets.
+pub fn packet_pair() -> (Arc<Endpoint>, Arc<Endpoint>) {
+    let (there, back) = (Arc::<Channel>::default(), Arc::<Channel>::default());
+    let one = Endpoint { incoming: back.clone(), outgoing: there.clone(), inode: next_inode() };
+    let other = Endpoint { incoming: there, outgoing: back, inode: next_inode() };
+    (Arc::new(one), Arc::new(other))
+}
+
+impl Endpoint {
+    /// Attaches the kernel: messages written to the other end are passed to `receiver`. EBUSY where
+    /// the kernel is attached already, ENOTCONN where the other end is closed.
+    pub fn attach(&self, receiver: Arc<dyn Receiver>) -> Result<(), Errno> {
+        let mut state = self.incoming.state.lock();
+        if state.receiver.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        if state.ended {
+            return Err(Errno::ENOTCONN);
+        }
+        // Drops messages sent before: a server only replies to requests, and there were none.
+        let early = core::mem::take(&mut state.queue);
+        state.queued_bytes = 0;
+        state.receiver = Some(receiver);
+        drop(state);
+        drop(early);
+        Ok(())
+    }
+
+    /// Detaches the kernel, and drops the receiver.
+    pub fn detach(&self) {
+        let receiver = self.incoming.state.lock().receiver.take();
+        drop(receiver);
+    }
+
+    /// Sends from the kernel: never waits, and ignores the limit of the queue. EPIPE where the other
+    /// end is closed.
+    pub fn send(&self, message: Message) -> Result<(), Errno> {
+        match self.outgoing.send(message, Sender::Server, usize::MAX) {
+            Ok(()) => Ok(()),
+            Err(Refusal::NoMemory) => Err(Errno::ENOMEM),
+            Err(Refusal::Closed | Refusal::Full(_)) => Err(Errno::EPIPE),
+        }
+    }
+
+    /// shutdown(2).
+    pub fn shut_down(&self, how: ShutDown) {
+        if how.reading() {
+            self.incoming.refuse();
+        }
+        if how.writing() {
+            self.outgoing.end();
+        }
+    }
+
+    /// Whether the kernel is attached.
+    fn is_attached(&self) -> bool {
+        self.incoming.state.lock().receiver.is_some()
+    }
+
+    /// Receives one message. The part that does not fit is dropped. EBUSY where the kernel is
+    /// attached.
+    pub fn receive(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
+        if self.is_attached() {
+            return Err(Errno::EBUSY);
+        }
+        let Some(message) = self.incoming.receive(io.nonblocking)? else {
+            return Ok(Received::default());
+        };
+        self.incoming.changed.notify();
+        match deliver(io, &message, to) {
+            Ok(copied) => Ok(Received { copied, length: ByteCount::of_len(message.len()) }),
+            Err(error) => {
+                self.incoming.unreceive(message);
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies the next message, which stays in the queue.
+    pub fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
+        if self.is_attached() {
+            return Err(Errno::EBUSY);
+        }
+        let Some(message) = self.incoming.peek(io.nonblocking)? else {
+            return Ok(Received::default());
+        };
+        Ok(Received {
+            copied: deliver(io, &message, to)?,
+            length: ByteCount::of_len(message.len()),
+        })
+    }
+
+    /// Sends the rest of `from` as one message. Waits while the queue is full.
+    pub fn transmit(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        if self.is_attached() && !mutants::open_transport() {
+            return Err(Errno::EBUSY);
+        }
+        let sender = if io.caller.is_some_and(|caller| caller.is_server()) {
+            Sender::Server
+        } else {
+            Sender::Ordinary
+        };
+        let message = assemble(io, from, sender)?;
+        let length = ByteCount::of_len(message.len());
+        let mut unsent = Some(message);
+        let mut attempt = || match self.outgoing.send(unsent.take()?, sender, MAX_QUEUED) {
+            Ok(()) => Some(Ok(())),
+            Err(Refusal::Closed) => Some(Err(Errno::EPIPE)),
+            Err(Refusal::NoMemory) => Some(Err(Errno::ENOMEM)),
+            Err(Refusal::Full(message)) => {
+                unsent = Some(message);
+                None
+            }
+        };
+        let sent = if io.nonblocking {
+            attempt().unwrap_or(Err(Errno::EAGAIN))
+        } else {
+            self.outgoing.changed.wait(attempt)?
+        };
+        sent.map(|()| length)
+    }
+}
+
+/// The result of [`Endpoint::receive`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    /// Bytes delivered.
+    pub copied: ByteCount,
+    /// Length of the message.
+    pub length: ByteCount,
+}
+
+impl FileObject for Endpoint {
+    fn stat(&self) -> Result<Stat, Errno> {
+        Ok(nameless_stat(FileType::Socket, self.inode))
+    }
+    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
+        Ok(self.receive(io, to)?.copied)
+    }
+    fn write(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        _at: WritePosition,
+    ) -> Result<WriteOutcome, Errno> {
+        Ok(WriteOutcome::without_position(self.transmit(io, from)?))
+    }
+    fn poll(&self) -> Ready {
+        let mut ready = Ready::empty();
+        let incoming = self.incoming.state.lock();
+        ready.set(Ready::READ, !incoming.queue.is_empty() || incoming.ended);
+        ready.set(Ready::HANG_UP, incoming.ended);
+        drop(incoming);
+        let outgoing = self.outgoing.state.lock();
+        ready.set(Ready::WRITE, outgoing.queued_bytes < MAX_QUEUED / 2 || outgoing.refused);
+        ready
+    }
+    fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
+        let bytes = self.incoming.state.lock().queued_bytes;
+        report_readable(caller, request, argument, bytes)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.outgoing.end();
+        self.incoming.refuse();
+    }
+}

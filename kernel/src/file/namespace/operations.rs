@@ -1,0 +1,225 @@
+//! Operations on names.
+
+use super::resolve::{Resolution, Stretch, last_component};
+use super::{Namespace, Place};
+use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use foundation::Errno;
+use fsproto::{OpenFlags, RenameFlags};
+
+impl Namespace {
+    /// Opens or creates a file. A path that ends in `/` must name a directory, whatever the flags.
+    pub fn open(
+        &self,
+        base: &[u8],
+        path: &[u8],
+        how: OpenHow,
+    ) -> Result<(Arc<dyn FileObject>, Place), Errno> {
+        self.walk(base, path, |stretch, directory| {
+            if !directory.is_empty() && how.flags.contains(OpenFlags::CREATE) {
+                return Err(Errno::EISDIR);
+            }
+            let flags = how.flags | directory;
+            // With a trailing slash, a link as last component is followed in any case.
+            let flags = if directory.is_empty() { flags } else { flags - OpenFlags::NO_FOLLOW };
+            stretch.filesystem.open(&stretch.path, OpenHow { flags, mode: how.mode })
+        })
+    }
+
+    /// Attributes; `flags` may hold `NO_FOLLOW` and `DIRECTORY`.
+    pub fn stat(&self, base: &[u8], path: &[u8], flags: OpenFlags) -> Result<(Stat, Place), Errno> {
+        self.walk(base, path, |stretch, directory| {
+            let flags = if directory.is_empty() {
+                flags
+            } else {
+                (flags | directory) - OpenFlags::NO_FOLLOW
+            };
+            stretch.filesystem.stat(&stretch.path, flags)
+        })
+    }
+
+    /// The canonical path of a mount point. Does not use the file system that is mounted there, as
+    /// its server may be dead.
+    pub fn mount_point(&self, base: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let found = self.walk(base, path, |stretch, directory| match stretch.path.as_slice() {
+            [] => Ok(Walk::Done(())),
+            path => Ok(match stretch.filesystem.stat(path, directory)? {
+                Walk::Done(_) => return Err(Errno::EINVAL),
+                Walk::Link { which, walked, target } => Walk::Link { which, walked, target },
+            }),
+        });
+        Ok(found?.1.path)
+    }
+
+    /// The canonical path of a directory.
+    pub fn directory(&self, base: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
+        Ok(self.stat(base, path, OpenFlags::DIRECTORY)?.1.path)
+    }
+
+    /// Creates a directory.
+    pub fn make_dir(&self, base: &[u8], path: &[u8], mode: u16) -> Result<(), Errno> {
+        if matches!(last_component(path), b"." | b"..") {
+            return self.exists_or_not(base, path);
+        }
+        self.walk(base, path, |stretch, _| match stretch.path.as_slice() {
+            [] => Err(Errno::EEXIST),
+            path => stretch.filesystem.make_dir(path, mode),
+        })
+        .map(drop)
+    }
+
+    /// The result of creating something under `.` or `..`: EEXIST, if it exists.
+    fn exists_or_not(&self, base: &[u8], path: &[u8]) -> Result<(), Errno> {
+        self.stat(base, path, OpenFlags::empty())?;
+        Err(Errno::EEXIST)
+    }
+
+    /// Removes a file's name.
+    pub fn unlink(&self, base: &[u8], path: &[u8]) -> Result<(), Errno> {
+        if matches!(last_component(path), b"." | b".." | b"") {
+            self.stat(base, path, OpenFlags::empty())?;
+            return Err(Errno::EISDIR);
+        }
+        self.walk(base, path, |stretch, directory| {
+            if stretch.path.is_empty() {
+                return Err(Errno::EISDIR);
+            }
+            if !directory.is_empty() {
+                return match stretch
+                    .filesystem
+                    .stat(&stretch.path, OpenFlags::NO_FOLLOW | OpenFlags::DIRECTORY)?
+                {
+                    Walk::Done(_) => Err(Errno::EISDIR),
+                    Walk::Link { which, walked, target } => {
+                        Ok(Walk::Link { which, walked, target })
+                    }
+                };
+            }
+            stretch.filesystem.remove(&stretch.path, OpenFlags::empty())
+        })
+        .map(drop)
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_dir(&self, base: &[u8], path: &[u8]) -> Result<(), Errno> {
+        match last_component(path) {
+            b"." => return self.stat(base, path, OpenFlags::DIRECTORY).and(Err(Errno::EINVAL)),
+            b".." => return self.stat(base, path, OpenFlags::DIRECTORY).and(Err(Errno::ENOTEMPTY)),
+            _ => {}
+        }
+        self.walk(base, path, |stretch, _| {
+            if stretch.path.is_empty() || self.is_mount_point(&stretch.whole()) {
+                return Err(Errno::EBUSY);
+            }
+            stretch.filesystem.remove(&stretch.path, OpenFlags::DIRECTORY)
+        })
+        .map(drop)
+    }
+
+    /// Creates a symbolic link.
+    pub fn make_symlink(&self, base: &[u8], path: &[u8], target: &[u8]) -> Result<(), Errno> {
+        if matches!(last_component(path), b"." | b".." | b"") {
+            return self.exists_or_not(base, path);
+        }
+        self.walk(base, path, |stretch, directory| {
+            match (stretch.path.as_slice(), directory.is_empty()) {
+                ([], _) => Err(Errno::EEXIST),
+                (_, false) => Err(Errno::ENOENT),
+                (path, true) => stretch.filesystem.make_symlink(path, target),
+            }
+        })
+        .map(drop)
+    }
+
+    /// Creates another name for an open file of the file system `from`.
+    pub fn link(
+        &self,
+        existing: &Arc<dyn FileObject>,
+        from: &Arc<dyn FileSystem>,
+        base: &[u8],
+        path: &[u8],
+    ) -> Result<(), Errno> {
+        if matches!(last_component(path), b"." | b".." | b"") {
+            return self.exists_or_not(base, path);
+        }
+        self.walk(base, path, |stretch, directory| {
+            if stretch.path.is_empty() {
+                return Err(Errno::EEXIST);
+            }
+            if !directory.is_empty() {
+                return Err(Errno::ENOENT);
+            }
+            if !Arc::ptr_eq(from, &stretch.filesystem) {
+                return Err(Errno::EXDEV);
+            }
+            stretch.filesystem.link(existing, &stretch.path)
+        })
+        .map(drop)
+    }
+
+    /// Renames a file within its file system. Both paths are given with their base.
+    pub fn rename(
+        &self,
+        old: (&[u8], &[u8]),
+        new: (&[u8], &[u8]),
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        if [old.1, new.1]
+            .iter()
+            .any(|path| matches!(last_component(path), b"." | b".." | b"") && !path.is_empty())
+        {
+            return Err(Errno::EBUSY);
+        }
+        let mut resolutions = [Resolution::new(old.0, old.1)?, Resolution::new(new.0, new.1)?];
+        let mut stretches = [None, None];
+        loop {
+            for (stretch, resolution) in stretches.iter_mut().zip(&mut resolutions) {
+                if stretch.is_none() {
+                    *stretch = Some(self.next_stretch(resolution)?);
+                }
+            }
+            let [Some(from), Some(to)] = &stretches else { return Err(Errno::EIO) };
+            let directory = resolutions.iter().any(|resolution| resolution.directory);
+            let (which, walked, target) = match self.rename_stretch(from, to, directory, flags)? {
+                Walk::Done(()) => return Ok(()),
+                Walk::Link { which, walked, target } => (which, walked, target),
+            };
+            let stretch = stretches.get_mut(which).and_then(Option::take).ok_or(Errno::EIO)?;
+            resolutions.get_mut(which).ok_or(Errno::EIO)?.follow(&stretch, walked, &target)?;
+        }
+    }
+
+    fn rename_stretch(
+        &self,
+        from: &Stretch,
+        to: &Stretch,
+        directory: bool,
+        flags: RenameFlags,
+    ) -> Result<Walk<()>, Errno> {
+        if !Arc::ptr_eq(&from.filesystem, &to.filesystem) {
+            return Err(Errno::EXDEV);
+        }
+        let busy =
+            |stretch: &Stretch| stretch.path.is_empty() || self.is_mount_point(&stretch.whole());
+        if busy(from) || busy(to) {
+            return Err(Errno::EBUSY);
+        }
+        if directory {
+            // `a/` must be a directory: anything else is refused before the change.
+            match from.filesystem.stat(&from.path, OpenFlags::NO_FOLLOW | OpenFlags::DIRECTORY)? {
+                Walk::Done(_) => {}
+                Walk::Link { walked, .. } if walked == from.path.len() => {
+                    return Err(Errno::ENOTDIR);
+                }
+                link @ Walk::Link { .. } => return Ok(link.map(drop)),
+            }
+        }
+        from.filesystem.rename(&from.path, &to.path, flags)
+    }
+
+    /// Figures of the file system that contains a path.
+    pub fn figures(&self, base: &[u8], path: &[u8]) -> Result<FileSystemFigures, Errno> {
+        self.stat(base, path, OpenFlags::empty())?.1.filesystem.figures()
+    }
+}

@@ -4,8 +4,8 @@
 //! `x86_64`; on the host they are replacements, so that all other modules can be built and tested
 //! there. What only a machine can do panics on the host.
 //!
-//! This layer imports nothing of the kernel. The layers above handle traps and system calls, by
-//! functions that the boot code registers ([`Handlers`]).
+//! This layer imports nothing of the kernel but `sync`. The layers above handle traps and system
+//! calls, by functions that the boot code registers ([`Handlers`]).
 
 mod handlers;
 mod registers;

@@ -113,7 +113,7 @@ pub fn wait4(
     };
     let Some(found) = exit::wait(current.process(), which, options)? else { return Ok(0) };
     if !status.is_null() {
-        current.write(status, &found.status.to_le_bytes())?;
+        current.write(status, &found.status.0.to_le_bytes())?;
     }
     if !usage.is_null() {
         current.write(usage, &usage_bytes(found.process.ticks.load(Ordering::Relaxed)))?;

@@ -5,10 +5,12 @@ use crate::arch::clock;
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
 use crate::sync::{Interrupt, WaitQueue};
-use crate::task::signal::{Action, FIRST_REALTIME, MAX_SIGNAL, SIGCHLD, SignalInfo, SignalSet};
+use crate::task::signal::{
+    Action, FIRST_REALTIME, MAX_SIGNAL, SIGCHLD, SIGSEGV, Signal, SignalInfo, SignalSet,
+};
 use crate::task::thread::AlternateStack;
 use crate::task::timer::Timeout;
-use crate::task::{Current, all_processes, find_process, find_thread, frame, send};
+use crate::task::{Current, WaitStatus, all_processes, find_process, find_thread, frame, send};
 use foundation::Errno;
 
 /// Size of a signal set, in bytes. Every call passes the size of its sets.
@@ -18,9 +20,10 @@ fn check_set(bytes: u64) -> Result<(), Errno> {
     if bytes == SET_BYTES { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// Checks a signal number. 0 only tests whether a signal could be sent.
-fn number(signal: i32) -> Result<u8, Errno> {
-    u8::try_from(signal).ok().filter(|&signal| signal <= MAX_SIGNAL).ok_or(Errno::EINVAL)
+/// Checks a signal number, which may be 0.
+fn number(signal: i32) -> Result<Signal, Errno> {
+    let signal = u8::try_from(signal).ok().map(Signal);
+    signal.filter(|&signal| signal <= MAX_SIGNAL).ok_or(Errno::EINVAL)
 }
 
 fn read_set(current: &Current, address: UserAddr) -> Result<SignalSet, Errno> {
@@ -37,7 +40,7 @@ pub fn rt_sigaction(
 ) -> Result<u64, Errno> {
     check_set(set_bytes)?;
     let signal = number(signal)?;
-    if signal == 0 || (!new.is_null() && SignalSet::UNBLOCKABLE.contains(signal)) {
+    if signal == Signal::NONE || (!new.is_null() && SignalSet::UNBLOCKABLE.contains(signal)) {
         return Err(Errno::EINVAL);
     }
     let process = current.process();
@@ -94,7 +97,7 @@ pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
     match frame::pop(&current.thread) {
         Ok(rax) => Ok(rax),
         Err(_) => {
-            send::begin_end(current.process(), crate::task::signal::SIGSEGV.into());
+            send::begin_end(current.process(), WaitStatus::killed(SIGSEGV));
             Ok(0)
         }
     }
@@ -142,7 +145,7 @@ pub fn rt_sigtimedwait(
     if !info.is_null() {
         current.write(info, &taken.to_bytes())?;
     }
-    Ok(taken.signal.into())
+    Ok(taken.signal.0.into())
 }
 
 /// Removes and returns a pending signal of a set, the thread's own ones first.
@@ -177,7 +180,7 @@ pub fn rt_sigqueueinfo(
     if info.signal >= FIRST_REALTIME && !process.pending.lock().has_room() {
         return Err(Errno::EAGAIN);
     }
-    if info.signal != 0 {
+    if info.signal != Signal::NONE {
         send::to_process(&process, info);
     }
     Ok(0)
@@ -201,7 +204,7 @@ pub fn rt_tgsigqueueinfo(
     if info.signal >= FIRST_REALTIME && !thread.signals.lock().pending.has_room() {
         return Err(Errno::EAGAIN);
     }
-    if info.signal != 0 {
+    if info.signal != Signal::NONE {
         send::to_thread(&thread, info);
     }
     Ok(0)
@@ -278,7 +281,7 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
     match pid {
         1.. => {
             let process = find_process(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
-            if info.signal != 0 {
+            if info.signal != Signal::NONE {
                 send::to_process(&process, info);
             }
         }
@@ -289,7 +292,7 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
             let mut found = false;
             for process in others {
                 found = true;
-                if info.signal != 0 {
+                if info.signal != Signal::NONE {
                     send::to_process(&process, info);
                 }
             }
@@ -300,7 +303,7 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
         i32::MIN => return Err(Errno::ESRCH),
         _ => {
             let group = if pid == 0 { current.pgid() } else { pid.unsigned_abs() };
-            let exists = if info.signal == 0 {
+            let exists = if info.signal == Signal::NONE {
                 crate::task::family::session_of_group(group).is_some()
             } else {
                 send::to_group(group, info)
@@ -327,7 +330,7 @@ fn kill_thread(current: &Current, pid: Option<i32>, tid: i32, signal: i32) -> Re
     if pid.is_some_and(|pid| thread.process.pid != pid.unsigned_abs()) {
         return Err(Errno::ESRCH);
     }
-    if info.signal != 0 {
+    if info.signal != Signal::NONE {
         send::to_thread(&thread, info);
     }
     Ok(0)

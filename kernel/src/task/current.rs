@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::scheduler::borrow_current;
-use super::signal::{Disposition, SignalInfo};
+use super::signal::{Disposition, Signal, SignalInfo};
 use super::{Process, Thread, family, send};
 use crate::file::{Caller, FdTable, FileContext, IoCaller};
 use crate::mem::{Space, UserAddr, UserSlice};
@@ -83,12 +83,13 @@ impl IoCaller for Current {
     }
 
     fn is_masked(&self, signal: u8) -> bool {
+        let signal = Signal(signal);
         self.thread.signals.lock().blocked.contains(signal)
             || self.process().disposition(signal) == Disposition::Ignore
     }
 
     fn raise(&self, signal: u8) {
-        send::to_thread(&self.thread, SignalInfo::kernel(signal));
+        send::to_thread(&self.thread, SignalInfo::kernel(Signal(signal)));
     }
 }
 

@@ -1,8 +1,8 @@
 //! Work that is due before the running thread returns to user mode: its end, stops, signals.
 #![forbid(unsafe_code)]
 
-use super::signal::{Action, ActionFlags, Disposition, SignalInfo, SignalSet};
-use super::{Thread, current_thread, exit, frame, scheduler, send};
+use super::signal::{Action, ActionFlags, Disposition, SIGSEGV, SignalInfo, SignalSet};
+use super::{Thread, WaitStatus, current_thread, exit, frame, scheduler, send};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
 use crate::trace;
@@ -82,11 +82,11 @@ fn finish(thread: &Thread, restart: &mut Option<Restart>) {
 fn deliver(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>) {
     let process = &thread.process;
     if trace::is_traced(process.pid) {
-        log::info!("trace {}: signal {}", process.pid, info.signal);
+        log::info!("trace {}: signal {}", process.pid, info.signal.0);
     }
     match process.disposition(info.signal) {
         Disposition::Ignore => {}
-        Disposition::Terminate => send::begin_end(process, i32::from(info.signal)),
+        Disposition::Terminate => send::begin_end(process, WaitStatus::killed(info.signal)),
         Disposition::Stop if send::is_orphaned_stop(process, info.signal) => {}
         Disposition::Stop => send::stop(process, info.signal),
         Disposition::Catch(action) => {
@@ -117,7 +117,7 @@ fn catch(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
     };
     if frame::push(thread, info, action, saved_mask).is_err() {
         // There is no space for the frame. As on Linux, this ends the process.
-        send::begin_end(&thread.process, i32::from(super::signal::SIGSEGV));
+        send::begin_end(&thread.process, WaitStatus::killed(SIGSEGV));
     }
 }
 

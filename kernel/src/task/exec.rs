@@ -8,7 +8,7 @@
 
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, Beginning};
-use super::{Current, Identity, Process, family};
+use super::{Current, Identity, Process, WaitStatus, family};
 use crate::arch::Registers;
 use crate::file::{FileObject, Io, IoCaller, UserBuffers, random};
 use crate::mem::{Backing, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
@@ -384,7 +384,7 @@ fn stop_other_threads(current: &Current) -> Result<(), Errno> {
     let process = current.process();
     for thread in process.threads() {
         if thread.tid != current.thread.tid {
-            thread.set_ending(0);
+            thread.set_ending(WaitStatus::default());
             super::scheduler::wake(&thread);
         }
     }

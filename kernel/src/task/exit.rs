@@ -1,8 +1,9 @@
 //! The end of threads and processes, and wait4.
 #![forbid(unsafe_code)]
 
+use super::WaitStatus;
 use super::process::{Life, News};
-use super::signal::{Action, ActionFlags, SIGCHLD};
+use super::signal::{Action, ActionFlags, SIGCHLD, Signal};
 use super::{
     Current, Process, Thread, family, find_process, futex, init, mutants, scheduler, send, timer,
 };
@@ -14,20 +15,15 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno};
 
-/// The status of a process that calls exit with this code, in wait4's encoding.
-pub fn exit_status(code: u64) -> i32 {
-    ((code & 0xff) as i32) << 8
-}
-
 /// exit_group(2): ends all threads of the process; this one before it returns to user mode.
 pub fn exit_group(current: &Current, code: u64) {
-    send::begin_end(&current.thread.process, exit_status(code));
+    send::begin_end(&current.thread.process, WaitStatus::exited(code));
     current.thread.notice();
 }
 
 /// exit(2): ends the running thread before it returns to user mode.
 pub fn exit_thread(current: &Current, code: u64) {
-    current.thread.set_ending(exit_status(code));
+    current.thread.set_ending(WaitStatus::exited(code));
 }
 
 /// Ends the running thread.
@@ -63,7 +59,7 @@ fn clear_child_tid(thread: &Thread) {
 }
 
 /// Ends a process after its last thread.
-fn end_process(process: &Arc<Process>, own_status: i32) {
+fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
     trace::ended(process.pid);
     let files = process.replace_files(None);
     drop(files);
@@ -87,10 +83,10 @@ fn end_process(process: &Arc<Process>, own_status: i32) {
     {
         init.children_queue.wake_all();
     }
-    tell_parent(process, status);
+    notify_parent(process, status);
 }
 
-fn tell_parent(process: &Arc<Process>, status: i32) {
+fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
     let Some(parent) =
         family::relations(process.pid).and_then(|relations| find_process(relations.parent))
     else {
@@ -102,7 +98,7 @@ fn tell_parent(process: &Arc<Process>, status: i32) {
     if unwanted && process.exit_signal == SIGCHLD {
         family::remove_process(process.pid);
     }
-    if process.exit_signal != 0 {
+    if process.exit_signal != Signal::NONE {
         send::to_process(&parent, send::child_info(process.pid, process.exit_signal, status));
     }
     parent.children_queue.wake_all();
@@ -142,8 +138,8 @@ bitflags::bitflags! {
 pub struct Found {
     /// The child's process.
     pub process: Arc<Process>,
-    /// Its status, in wait4's encoding.
-    pub status: i32,
+    /// The news about it.
+    pub status: WaitStatus,
 }
 
 /// wait4(2): a child that ended (and is reaped), stopped or continued; `None` if there is no news
@@ -179,14 +175,16 @@ fn look(parent: &Arc<Process>, which: Which, options: WaitOptions) -> Result<Opt
 }
 
 /// The news of a child. A zombie is reaped.
-fn news(child: &Arc<Process>, options: WaitOptions) -> Option<i32> {
+fn news(child: &Arc<Process>, options: WaitOptions) -> Option<WaitStatus> {
     let mut state = child.state.lock();
     let status = match (state.life, state.news) {
         (Life::Zombie(status), _) => status,
         (_, Some(News::Stopped(signal))) if options.contains(WaitOptions::STOPPED) => {
-            i32::from(signal) << 8 | 0x7f
+            WaitStatus::stopped(signal)
         }
-        (_, Some(News::Continued)) if options.contains(WaitOptions::CONTINUED) => 0xffff,
+        (_, Some(News::Continued)) if options.contains(WaitOptions::CONTINUED) => {
+            WaitStatus::CONTINUED
+        }
         _ => return None,
     };
     state.news = None;

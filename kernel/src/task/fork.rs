@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::process::Inheritance;
-use super::signal::{Actions, MAX_SIGNAL, SIGCHLD};
+use super::signal::{Actions, MAX_SIGNAL, SIGCHLD, Signal};
 use super::thread::Beginning;
 use super::{Current, Process, Thread, family, scheduler};
 use crate::file::IoCaller;
@@ -51,7 +51,7 @@ pub struct Request {
     /// What caller and child share, and further options.
     pub flags: CloneFlags,
     /// The signal at the child's end.
-    pub exit_signal: u8,
+    pub exit_signal: Signal,
     /// The child's stack pointer; null: the caller's.
     pub stack: UserAddr,
     /// Where `PARENT_SET_TID` writes the number.
@@ -76,7 +76,7 @@ impl Request {
     /// Decodes clone's first argument. EINVAL for flags that this kernel does not have (name
     /// spaces, tracing) and for combinations that Linux refuses, too.
     pub fn decode(flags: u64) -> Result<Self, Errno> {
-        let exit_signal = (flags & 0xff) as u8;
+        let exit_signal = Signal((flags & 0xff) as u8);
         let flags = CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?;
         let needs = |flag, needed| !flags.contains(flag) || flags.contains(needed);
         let sound = needs(CloneFlags::THREAD, CloneFlags::SIGHAND)

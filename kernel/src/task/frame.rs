@@ -88,7 +88,7 @@ pub(super) fn push(
     thread.with_registers(|registers| {
         registers.rip = action.handler;
         registers.rsp = frame_at;
-        registers.rdi = u64::from(info.signal);
+        registers.rdi = u64::from(info.signal.0);
         registers.rdx = frame_at + 8;
         registers.rsi = frame_at + 8 + CONTEXT_BYTES as u64;
         registers.rax = 0;

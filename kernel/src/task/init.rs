@@ -4,9 +4,9 @@
 use super::elf::{HEADER_BYTES, Program};
 use super::exec::{self, Arguments, Image};
 use super::process::{Inheritance, Process};
-use super::signal::Actions;
+use super::signal::{Actions, Signal};
 use super::thread::Beginning;
-use super::{Thread, family, scheduler};
+use super::{Thread, WaitStatus, family, scheduler};
 use crate::arch::{self, Registers};
 use crate::file::{FdTable, FileContext};
 use crate::mem::{Space, UserAddr};
@@ -34,7 +34,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
         actions: Actions::default(),
         identity: exec::identity(&arguments, path, path.to_vec()),
         server: false,
-        exit_signal: 0,
+        exit_signal: Signal::NONE,
     };
     let pid = family::new_number()?;
     let process = Process::new(pid, inheritance);
@@ -48,7 +48,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
 }
 
 /// Stops the machine after the end of PID 1: nothing could be started or reaped any more.
-pub(super) fn ended(status: i32) -> ! {
-    log::error!("init ended with status {status:#x}; the machine stops");
+pub(super) fn ended(status: WaitStatus) -> ! {
+    log::error!("init ended with status {:#x}; the machine stops", status.0);
     arch::power::failed()
 }

@@ -29,6 +29,7 @@ pub mod report;
 pub mod scheduler;
 pub mod send;
 pub mod signal;
+mod status;
 mod tasks;
 pub mod timer;
 
@@ -36,6 +37,7 @@ pub use current::Current;
 pub use family::{all_processes, find_process, find_thread};
 pub use process::{Identity, Process, Thread, thread};
 pub use scheduler::current_thread;
+pub use status::WaitStatus;
 
 /// Registers this layer with `sync` and `file`.
 pub fn start() {

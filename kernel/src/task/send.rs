@@ -4,9 +4,10 @@
 //! threads. So a wait that only a killing signal may end (F7) checks one flag only.
 #![forbid(unsafe_code)]
 
+use super::WaitStatus;
 use super::process::{Life, News};
 use super::signal::{
-    Disposition, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SignalInfo, SignalSet,
+    Disposition, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, Signal, SignalInfo, SignalSet,
 };
 use super::{Process, Thread, family, find_process, scheduler};
 use alloc::sync::Arc;
@@ -50,7 +51,7 @@ pub fn force(thread: &Arc<Thread>, info: SignalInfo) {
     let caught =
         matches!(thread.process.actions.lock().disposition(info.signal), Disposition::Catch(_));
     if blocked || !caught {
-        begin_end(&thread.process, i32::from(info.signal));
+        begin_end(&thread.process, WaitStatus::killed(info.signal));
         return;
     }
     to_thread(thread, info);
@@ -86,7 +87,7 @@ fn send(process: &Arc<Process>, to: &To<'_>, info: SignalInfo) {
         return;
     }
     if info.signal == SIGKILL || (disposition == Disposition::Terminate && target.is_some()) {
-        begin_end(process, i32::from(info.signal));
+        begin_end(process, WaitStatus::killed(info.signal));
         return;
     }
     add(process, to, info);
@@ -103,9 +104,8 @@ fn add(process: &Process, to: &To<'_>, info: SignalInfo) {
     }
 }
 
-/// Makes all threads of a process end, with a status in wait4's encoding. A status that is already
-/// set stays.
-pub fn begin_end(process: &Arc<Process>, status: i32) {
+/// Makes all threads of a process end, with a status. A status that is already set stays.
+pub fn begin_end(process: &Arc<Process>, status: WaitStatus) {
     {
         let mut state = process.state.lock();
         if state.life != Life::Alive {
@@ -122,7 +122,7 @@ pub fn begin_end(process: &Arc<Process>, status: i32) {
 }
 
 /// Stops a process: its threads wait in [`super::deliver`].
-pub(super) fn stop(process: &Arc<Process>, signal: u8) {
+pub(super) fn stop(process: &Arc<Process>, signal: Signal) {
     {
         let mut state = process.state.lock();
         if state.life != Life::Alive || state.stopped {
@@ -134,7 +134,7 @@ pub(super) fn stop(process: &Arc<Process>, signal: u8) {
     for thread in process.threads() {
         thread.notice();
     }
-    tell_parent(process, i32::from(signal) << 8 | 0x7f);
+    notify_parent(process, WaitStatus::stopped(signal));
 }
 
 /// Continues a stopped process, and discards pending stop signals.
@@ -149,7 +149,7 @@ fn resume(process: &Arc<Process>) {
         state.news = Some(News::Continued);
     }
     process.queue.wake_all();
-    tell_parent(process, 0xffff);
+    notify_parent(process, WaitStatus::CONTINUED);
 }
 
 fn forget(process: &Arc<Process>, signals: SignalSet) {
@@ -160,7 +160,7 @@ fn forget(process: &Arc<Process>, signals: SignalSet) {
 }
 
 /// Notifies the parent of a stop, a continuation or the end of a process.
-fn tell_parent(process: &Arc<Process>, status: i32) {
+fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
     let Some(parent) =
         family::relations(process.pid).and_then(|relations| find_process(relations.parent))
     else {
@@ -179,16 +179,16 @@ fn tell_parent(process: &Arc<Process>, status: i32) {
 }
 
 /// The signal information for the parent of a child in this status.
-pub(super) fn child_info(pid: u32, signal: u8, status: i32) -> SignalInfo {
+pub(super) fn child_info(pid: u32, signal: Signal, status: WaitStatus) -> SignalInfo {
     const EXITED: i32 = 1;
     const KILLED: i32 = 2;
     const STOPPED: i32 = 5;
     const CONTINUED: i32 = 6;
     let (code, value) = match status {
-        0xffff => (CONTINUED, i32::from(SIGCONT)),
-        stopped if stopped & 0xff == 0x7f => (STOPPED, stopped >> 8),
-        exited if exited & 0x7f == 0 => (EXITED, exited >> 8),
-        killed => (KILLED, killed & 0x7f),
+        WaitStatus::CONTINUED => (CONTINUED, i32::from(SIGCONT.0)),
+        WaitStatus(stopped) if stopped & 0xff == 0x7f => (STOPPED, stopped >> 8),
+        WaitStatus(exited) if exited & 0x7f == 0 => (EXITED, exited >> 8),
+        WaitStatus(killed) => (KILLED, killed & 0x7f),
     };
     SignalInfo { signal, code, pid, value: value as u64 }
 }
@@ -210,7 +210,7 @@ pub fn recheck(thread: &Thread) {
 
 /// Whether a default stop must be ignored, because the group is orphaned: no process could continue
 /// it.
-pub(super) fn is_orphaned_stop(process: &Process, signal: u8) -> bool {
+pub(super) fn is_orphaned_stop(process: &Process, signal: Signal) -> bool {
     signal != SIGSTOP && family::relations(process.pid).is_none_or(|own| is_orphaned(own.group))
 }
 

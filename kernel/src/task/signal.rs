@@ -4,9 +4,23 @@
 
 use alloc::vec::Vec;
 
+/// A signal's number, 1 to [`MAX_SIGNAL`]; or [`Signal::NONE`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signal(pub u8);
+
+impl Signal {
+    /// No signal. Sending it only tests whether a signal could be sent.
+    pub const NONE: Self = Self(0);
+
+    /// The index of this signal's action; `None` for an invalid number.
+    fn index(self) -> Option<usize> {
+        usize::from(self.0).checked_sub(1).filter(|&index| index < SIGNALS)
+    }
+}
+
 macro_rules! signals {
     ($($name:ident = $number:literal,)*) => {
-        $(#[doc = concat!("Number ", $number, ".")] pub const $name: u8 = $number;)*
+        $(#[doc = concat!("Number ", $number, ".")] pub const $name: Signal = Signal($number);)*
     };
 }
 signals! {
@@ -36,7 +50,10 @@ signals! {
 }
 
 /// The highest signal number. Signals from 32 on are the real-time signals.
-pub const MAX_SIGNAL: u8 = 64;
+pub const MAX_SIGNAL: Signal = Signal(64);
+/// How many signals there are.
+const SIGNALS: usize = MAX_SIGNAL.0 as usize;
+const MAX_SIGNAL_NUMBER: u8 = MAX_SIGNAL.0;
 
 /// A set of signals; bit 0 is signal 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,12 +73,15 @@ impl SignalSet {
         Self::of(SIGSEGV).with(SIGBUS).with(SIGILL).with(SIGTRAP).with(SIGFPE);
 
     /// One signal; the empty set for 0 or a number too high.
-    pub const fn of(signal: u8) -> Self {
-        if signal == 0 || signal > MAX_SIGNAL { Self(0) } else { Self(1 << (signal - 1)) }
+    pub const fn of(signal: Signal) -> Self {
+        match signal.0 {
+            number @ 1..=MAX_SIGNAL_NUMBER => Self(1 << (number - 1)),
+            _ => Self::EMPTY,
+        }
     }
 
     /// This set with one more signal.
-    pub const fn with(self, signal: u8) -> Self {
+    pub const fn with(self, signal: Signal) -> Self {
         Self(self.0 | Self::of(signal).0)
     }
 
@@ -76,7 +96,7 @@ impl SignalSet {
     }
 
     /// Whether the set contains a signal.
-    pub const fn contains(self, signal: u8) -> bool {
+    pub const fn contains(self, signal: Signal) -> bool {
         self.0 & Self::of(signal).0 != 0
     }
 
@@ -86,10 +106,10 @@ impl SignalSet {
     }
 
     /// The signal to deliver first: an exception's, else the lowest number.
-    pub fn first(self) -> Option<u8> {
+    pub fn first(self) -> Option<Signal> {
         let urgent = Self(self.0 & Self::SYNCHRONOUS.0);
         let chosen = if urgent.is_empty() { self } else { urgent };
-        (!chosen.is_empty()).then(|| chosen.0.trailing_zeros() as u8 + 1)
+        (!chosen.is_empty()).then(|| Signal(chosen.0.trailing_zeros() as u8 + 1))
     }
 }
 
@@ -180,35 +200,29 @@ pub enum Disposition {
 
 /// A process's action for each signal.
 #[derive(Clone, Debug)]
-pub struct Actions([Action; MAX_SIGNAL as usize]);
+pub struct Actions([Action; SIGNALS]);
 
 impl Default for Actions {
     fn default() -> Self {
-        Self([Action::default(); MAX_SIGNAL as usize])
+        Self([Action::default(); SIGNALS])
     }
 }
 
 impl Actions {
     /// The action for a signal.
-    pub fn get(&self, signal: u8) -> Action {
-        usize::from(signal)
-            .checked_sub(1)
-            .and_then(|index| self.0.get(index))
-            .copied()
-            .unwrap_or_default()
+    pub fn get(&self, signal: Signal) -> Action {
+        signal.index().and_then(|index| self.0.get(index)).copied().unwrap_or_default()
     }
 
     /// Sets the action for a signal. Ignores invalid signal numbers.
-    pub fn set(&mut self, signal: u8, action: Action) {
-        if let Some(slot) =
-            usize::from(signal).checked_sub(1).and_then(|index| self.0.get_mut(index))
-        {
+    pub fn set(&mut self, signal: Signal, action: Action) {
+        if let Some(slot) = signal.index().and_then(|index| self.0.get_mut(index)) {
             *slot = action;
         }
     }
 
     /// What delivering a signal does.
-    pub fn disposition(&self, signal: u8) -> Disposition {
+    pub fn disposition(&self, signal: Signal) -> Disposition {
         let action = self.get(signal);
         match action.handler {
             Action::IGNORE => Disposition::Ignore,
@@ -238,7 +252,7 @@ impl Actions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignalInfo {
     /// The signal's number.
-    pub signal: u8,
+    pub signal: Signal,
     /// Who sent it: one of the constants below, or a program's own code.
     pub code: i32,
     /// Process number of the sender or of the child.
@@ -263,13 +277,13 @@ impl SignalInfo {
     pub const BYTES: usize = 128;
 
     /// The information for a signal that the kernel sends.
-    pub fn kernel(signal: u8) -> Self {
+    pub fn kernel(signal: Signal) -> Self {
         Self { signal, code: Self::KERNEL, ..Self::default() }
     }
 
     /// The information that a program passes with a signal. Code, sender and value are the
     /// program's.
-    pub fn from_bytes(signal: u8, bytes: &[u8; Self::BYTES]) -> Self {
+    pub fn from_bytes(signal: Signal, bytes: &[u8; Self::BYTES]) -> Self {
         let [code, pid] = [super::word(bytes, 8), super::word(bytes, 16)].map(|word| word as u32);
         Self { signal, code: code.cast_signed(), pid, value: super::word(bytes, 24) }
     }
@@ -285,7 +299,7 @@ impl SignalInfo {
                 *to = from;
             }
         };
-        put(0, &u32::from(self.signal).to_le_bytes());
+        put(0, &u32::from(self.signal.0).to_le_bytes());
         put(8, &self.code.to_le_bytes());
         if is_fault {
             put(16, &self.value.to_le_bytes());
@@ -298,7 +312,7 @@ impl SignalInfo {
 }
 
 /// The first real-time signal.
-pub const FIRST_REALTIME: u8 = 32;
+pub const FIRST_REALTIME: Signal = Signal(32);
 /// Upper bound for pending real-time signals of one process or thread.
 const MAX_QUEUED: usize = 1024;
 /// Capacity that an empty list keeps.
@@ -381,14 +395,14 @@ mod tests {
     #[test]
     fn real_time_signals_are_counted_and_come_in_order() {
         let mut pending = Pending::default();
-        let sent = [(41, 1), (40, 2), (41, 3), (40, 4), (SIGINT, 5), (SIGINT, 6)];
+        let sent = [(41, 1), (40, 2), (41, 3), (40, 4), (SIGINT.0, 5), (SIGINT.0, 6)];
         for (signal, value) in sent {
-            pending.add(SignalInfo { signal, value, ..SignalInfo::default() });
+            pending.add(SignalInfo { signal: Signal(signal), value, ..SignalInfo::default() });
         }
         let taken: Vec<_> = core::iter::from_fn(|| pending.take(SignalSet::EMPTY))
-            .map(|info| (info.signal, info.value))
+            .map(|info| (info.signal.0, info.value))
             .collect();
-        assert_eq!(taken, [(SIGINT, 5), (40, 2), (40, 4), (41, 1), (41, 3)]);
+        assert_eq!(taken, [(SIGINT.0, 5), (40, 2), (40, 4), (41, 1), (41, 3)]);
         (0..2 * MAX_QUEUED).for_each(|_| pending.add(SignalInfo::kernel(FIRST_REALTIME)));
         assert!(!pending.has_room());
         assert_eq!(core::iter::from_fn(|| pending.take(SignalSet::EMPTY)).count(), MAX_QUEUED);
@@ -408,9 +422,9 @@ mod tests {
         actions.reset_handlers();
         assert_eq!(actions.disposition(SIGTERM), Disposition::Terminate);
         assert_eq!(actions.disposition(SIGINT), Disposition::Ignore);
-        actions.set(0, caught);
-        actions.set(65, caught);
-        assert_eq!(actions.get(0), Action::default());
+        actions.set(Signal::NONE, caught);
+        actions.set(Signal(65), caught);
+        assert_eq!(actions.get(Signal::NONE), Action::default());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::process::Life;
-use super::signal::SignalInfo;
+use super::signal::{Signal, SignalInfo};
 use super::thread::RunState;
 use super::timer::Timeout;
 use super::{all_processes, family, find_process, scheduler, send};
@@ -75,11 +75,11 @@ impl Tasks for Hooks {
     }
 
     fn signal_group(&self, pgid: u32, signal: u8) {
-        send::to_group(pgid, SignalInfo::kernel(signal));
+        send::to_group(pgid, SignalInfo::kernel(Signal(signal)));
     }
 
     fn signal_process(&self, pid: u32, signal: u8) {
-        send::to_pid(pid, SignalInfo::kernel(signal));
+        send::to_pid(pid, SignalInfo::kernel(Signal(signal)));
     }
 
     fn is_orphaned(&self, pgid: u32) -> bool {

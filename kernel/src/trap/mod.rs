@@ -10,7 +10,7 @@ use crate::arch::{Exception, PageFault, UserAccess, vector};
 use crate::file::tty::registry;
 use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{Thread, current_thread, deliver, family, scheduler, send};
+use crate::task::{Thread, WaitStatus, current_thread, deliver, family, scheduler, send};
 use crate::trace::{self, Figures, Presence};
 use alloc::sync::Arc;
 
@@ -84,7 +84,7 @@ fn out_of_memory(thread: &Arc<Thread>) {
     log::warn!("{text}");
     let session = family::relations(thread.process.pid).map_or(0, |relations| relations.session);
     registry::announce(session, alloc::format!("{text}\n").as_bytes());
-    send::begin_end(&thread.process, i32::from(SIGKILL));
+    send::begin_end(&thread.process, WaitStatus::killed(SIGKILL));
 }
 
 fn signal_of(exception: Exception) -> SignalInfo {

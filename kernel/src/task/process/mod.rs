@@ -10,7 +10,8 @@ pub use thread::Thread;
 use crate::arch;
 use crate::file::{FdTable, FileContext};
 use crate::sync::{Mutex, WaitQueue, rank};
-use crate::task::signal::{Actions, Disposition, Pending, SignalSet};
+use crate::task::WaitStatus;
+use crate::task::signal::{Actions, Disposition, MAX_SIGNAL, Pending, Signal, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -27,22 +28,22 @@ pub struct Identity {
     pub program: Vec<u8>,
 }
 
-/// Whether a process is alive. Statuses are in wait4's encoding.
+/// Whether a process is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     /// It has threads, and is not about to end.
     Alive,
     /// Its threads are about to end.
-    Ending(i32),
+    Ending(WaitStatus),
     /// Its threads have ended; the parent has not reaped it.
-    Zombie(i32),
+    Zombie(WaitStatus),
 }
 
 /// News for the parent's wait4, reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// The process was stopped by this signal.
-    Stopped(u8),
+    Stopped(Signal),
     /// The process was continued.
     Continued,
 }
@@ -66,8 +67,8 @@ pub struct Process {
     pub(in crate::task) parent: AtomicU32,
     /// Time of creation, in nanoseconds since boot.
     pub start_ns: u64,
-    /// The signal for the parent at its end; 0 for none.
-    pub exit_signal: u8,
+    /// The signal for the parent at its end, or [`Signal::NONE`].
+    pub exit_signal: Signal,
     /// Working directory and umask.
     pub context: Arc<Mutex<FileContext, rank::FileContext>>,
     /// The action for each signal.
@@ -108,7 +109,7 @@ pub struct Inheritance {
     /// Whether it is marked as a server (F8).
     pub server: bool,
     /// See [`Process::exit_signal`].
-    pub exit_signal: u8,
+    pub exit_signal: Signal,
 }
 
 impl Process {
@@ -219,7 +220,7 @@ impl Process {
 
     /// The disposition of a signal. PID 1 is not ended or stopped by a signal that it does not
     /// catch.
-    pub fn disposition(&self, signal: u8) -> Disposition {
+    pub fn disposition(&self, signal: Signal) -> Disposition {
         let disposition = self.actions.lock().disposition(signal);
         match disposition {
             Disposition::Terminate | Disposition::Stop
@@ -234,7 +235,8 @@ impl Process {
     /// The signals that are ignored at the moment.
     pub fn ignored(&self) -> SignalSet {
         let actions = self.actions.lock();
-        let ignored = (1..=crate::task::signal::MAX_SIGNAL)
+        let ignored = (1..=MAX_SIGNAL.0)
+            .map(Signal)
             .filter(|&signal| actions.disposition(signal) == Disposition::Ignore);
         ignored.fold(SignalSet::EMPTY, SignalSet::with)
     }

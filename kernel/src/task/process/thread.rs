@@ -7,6 +7,7 @@ use crate::arch::{self, Registers};
 use crate::mem::Space;
 use crate::mem::kernel::Stack;
 use crate::sync::{Mutex, ThreadId, rank};
+use crate::task::WaitStatus;
 use crate::task::signal::{Pending, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -219,15 +220,15 @@ impl Thread {
 
     /// Makes this thread end before it returns to user mode. `status` is that of the process, if
     /// this is its last thread.
-    pub(in crate::task) fn set_ending(&self, status: i32) {
-        self.status.store(status, Ordering::Relaxed);
+    pub(in crate::task) fn set_ending(&self, status: WaitStatus) {
+        self.status.store(status.0, Ordering::Relaxed);
         self.ending.store(true, Ordering::Release);
         self.notice();
     }
 
     /// The status that [`Self::set_ending`] got for this thread.
-    pub(in crate::task) fn own_status(&self) -> i32 {
-        self.status.load(Ordering::Relaxed)
+    pub(in crate::task) fn own_status(&self) -> WaitStatus {
+        WaitStatus(self.status.load(Ordering::Relaxed))
     }
 
     /// Whether it is about to end, alone or with its process.

@@ -1,5 +1,6 @@
 //! Invalid arguments: the right error, nothing lost, no other process affected.
 
+use crate::omitted;
 use proof::guest_test;
 use proof::kit::{Outcome, child, content, file, raw};
 use user::prelude::*;
@@ -281,39 +282,9 @@ fn hostile_processes() -> Outcome {
     Ok(())
 }
 
-/// Calls that must not be made at random: they end, replace or stop the process or the machine, or
-/// block. Calls whose Linux meaning could damage a host are excluded as well, so that the test can
-/// run there.
-const LEFT_OUT: [u32; 28] = [
-    abi::__NR_exit,
-    abi::__NR_exit_group,
-    abi::__NR_rt_sigreturn,
-    abi::__NR_pause,
-    abi::__NR_vfork,
-    abi::__NR_fork,
-    abi::__NR_clone,
-    abi::__NR_clone3,
-    abi::__NR_reboot,
-    abi::__NR_kill,
-    abi::__NR_tkill,
-    abi::__NR_tgkill,
-    abi::__NR_rt_sigsuspend,
-    abi::__NR_rt_sigtimedwait,
-    abi::__NR_rt_sigqueueinfo,
-    abi::__NR_rt_tgsigqueueinfo,
-    abi::__NR_munmap,
-    abi::__NR_mprotect,
-    abi::__NR_mmap,
-    abi::__NR_brk,
-    abi::__NR_mremap,
-    abi::__NR_arch_prctl,
-    abi::__NR_alarm,
-    abi::__NR_setitimer,
-    abi::__NR_poll,
-    abi::__NR_ppoll,
-    abi::__NR_select,
-    abi::__NR_pselect6,
-];
+/// Calls that are not made at random, beside those of [`omitted`]: they change the child's mappings.
+const ALSO_OMITTED: [u32; 4] =
+    [abi::__NR_munmap, abi::__NR_mprotect, abi::__NR_mmap, abi::__NR_mremap];
 
 /// Makes random calls with random arguments in a child. The kernel must survive, and the child may
 /// end only by a signal.
@@ -339,10 +310,8 @@ fn hostile_everything() -> Outcome {
     ];
     // On Linux most of these calls have effects. There only those with descriptors and pointers are
     // made.
-    let ours = sys::uname()
-        .is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"));
-    let numbers: Vec<u32> = if ours {
-        (0..450).filter(|number| !LEFT_OUT.contains(number)).collect()
+    let numbers: Vec<u32> = if omitted::is_ours() {
+        omitted::numbers(450, &ALSO_OMITTED)
     } else {
         vec![
             abi::__NR_read,

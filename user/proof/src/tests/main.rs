@@ -19,6 +19,7 @@ mod hostile;
 mod jobs;
 mod memory;
 mod names;
+mod omitted;
 mod processes;
 mod queued;
 mod signals;

@@ -2,6 +2,7 @@
 //! lazily and checks every byte; and threads that race over the same pages. A failure prints the
 //! seeds.
 
+use crate::omitted::{self, is_ours};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use proof::guest_test;
 use proof::kit::{Outcome, child, file, raw};
@@ -11,45 +12,21 @@ use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
 
-/// Calls that are not made at random: they end, stop or replace the process or the machine, block
-/// for ever, or could affect other processes.
-const LEFT_OUT: [u32; 33] = [
-    abi::__NR_exit,
-    abi::__NR_exit_group,
-    abi::__NR_rt_sigreturn,
-    abi::__NR_pause,
-    abi::__NR_vfork,
-    abi::__NR_fork,
-    abi::__NR_clone,
-    abi::__NR_clone3,
-    abi::__NR_reboot,
-    abi::__NR_kill,
-    abi::__NR_tkill,
-    abi::__NR_tgkill,
-    abi::__NR_rt_sigsuspend,
-    abi::__NR_rt_sigtimedwait,
-    abi::__NR_rt_sigqueueinfo,
-    abi::__NR_rt_tgsigqueueinfo,
-    abi::__NR_arch_prctl,
-    abi::__NR_alarm,
-    abi::__NR_setitimer,
-    abi::__NR_poll,
-    abi::__NR_ppoll,
-    abi::__NR_select,
-    abi::__NR_pselect6,
+/// Calls that are not made at random, beside those of [`omitted`]: they block, or could affect other
+/// processes.
+const ALSO_OMITTED: [u32; 9] = [
     abi::__NR_nanosleep,
     abi::__NR_clock_nanosleep,
     abi::__NR_futex,
     abi::__NR_wait4,
     abi::__NR_waitid,
     abi::__NR_flock,
-    abi::__NR_brk,
     abi::__NR_unshare,
     abi::__NR_setns,
     abi::__NR_mount,
 ];
 
-/// The same for a host, on which more calls have effects.
+/// The only calls that are made on a host, on which others have effects.
 const HARMLESS: [u32; 10] = [
     abi::__NR_read,
     abi::__NR_pread64,
@@ -74,11 +51,6 @@ const AREA_PAGES: usize = 16;
 const AREAS: usize = 4;
 const FILE_BYTES: usize = 64 * PAGE_BYTES;
 
-fn is_ours() -> bool {
-    sys::uname()
-        .is_ok_and(|names| names.version.iter().map(|byte| *byte as u8).take(5).eq(*b"Sloth"))
-}
-
 #[guest_test(timeout_s: 120)]
 fn hostile_storm() -> Outcome {
     rage(0, 4_000)
@@ -99,11 +71,8 @@ const PLACES: [&[u8]; 2] = [b"/", b".."];
 
 fn rage(first_seed: u64, calls: u64) -> Outcome {
     let ours = is_ours();
-    let numbers: Vec<u32> = if ours {
-        (0..470).filter(|number| !LEFT_OUT.contains(number)).collect()
-    } else {
-        HARMLESS.to_vec()
-    };
+    let numbers: Vec<u32> =
+        if ours { omitted::numbers(470, &ALSO_OMITTED) } else { HARMLESS.to_vec() };
     let mut content = vec![0; FILE_BYTES];
     random::fill(1, 0, &mut content);
     let quiet = file(b"quiet", &content)?;

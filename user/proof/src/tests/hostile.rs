@@ -282,7 +282,7 @@ fn hostile_processes() -> Outcome {
     Ok(())
 }
 
-/// Calls that are not made at random, beside those of [`omitted`]: they change the child's mappings.
+/// More calls that are not made at random, because they change the child's mappings.
 const ALSO_OMITTED: [u32; 4] =
     [abi::__NR_munmap, abi::__NR_mprotect, abi::__NR_mmap, abi::__NR_mremap];
 

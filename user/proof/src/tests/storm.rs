@@ -12,8 +12,7 @@ use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
 
-/// Calls that are not made at random, beside those of [`omitted`]: they block, or could affect other
-/// processes.
+/// More calls that are not made at random, because they block or could affect other processes.
 const ALSO_OMITTED: [u32; 9] = [
     abi::__NR_nanosleep,
     abi::__NR_clock_nanosleep,

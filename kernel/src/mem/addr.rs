@@ -1,4 +1,5 @@
 //! Addresses and page numbers, each with a type of its own.
+#![forbid(unsafe_code)]
 
 use core::ops::{Add, Sub};
 

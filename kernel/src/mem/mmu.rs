@@ -1,14 +1,14 @@
-//! What the processor does by itself: translations it remembers. On the host, a fake one that walks
-//! the real tables.
+//! The processor's memory management unit and its cached translations. On the host, a fake one that
+//! walks the same tables.
 //!
-//! These are the only places in `mem` that differ between the machine and the host.
+//! The only place in `mem` that depends on the processor.
 
 #[cfg(target_os = "none")]
 mod hardware {
     use crate::mem::{Page, PhysAddr};
     use core::arch::asm;
 
-    /// The root in use.
+    /// Address of the root page table in use.
     pub fn current_root() -> PhysAddr {
         let root: u64;
         // SAFETY: reads a register.
@@ -16,21 +16,21 @@ mod hardware {
         PhysAddr(root & !0xfff)
     }
 
-    /// Changes to another address space; forgets the translations of the one before.
+    /// Switches to another address space, and flushes the translations of the old one.
     ///
     /// # Safety
-    /// `root` must be a table whose upper half is the kernel's, and stay one while it is in use.
+    /// `root` is a root table whose upper half is the kernel's, as long as it is in use.
     pub unsafe fn load_root(root: PhysAddr) {
-        // SAFETY: the kernel half is the same in all tables (the caller's promise), so that nothing
-        // the kernel uses moves.
+        // SAFETY: the kernel's half is the same in all tables (the caller's promise), so no mapping
+        // that the kernel uses changes.
         unsafe { asm!("mov cr3, {}", in(reg) root.0, options(nostack, preserves_flags)) };
     }
 
     pub(in crate::mem) fn invalidate_page(root: PhysAddr, page: Page) {
-        // Kernel pages are in every root; another space's are not remembered, for there are no
-        // process-context identifiers here.
+        // Kernel pages are in every root. Translations of other spaces are not cached, because
+        // process-context identifiers are not used.
         if root == current_root() || page.0 >= 1 << 35 {
-            // SAFETY: forgetting a translation is always safe.
+            // SAFETY: flushing a translation is always safe.
             unsafe {
                 asm!("invlpg [{}]", in(reg) page.start().0, options(nostack, preserves_flags))
             };

@@ -1,10 +1,12 @@
-//! Regions: what backs each range of an address space, in an ordered map. Pure data; knows no page
+//! Regions: what backs each range of an address space, in an ordered map. Pure data without page
 //! tables.
 //!
-//! How many pages a fault brings is learnt here too ([`Habit`]).
+//! A region also records how its pages are accessed, which determines how many pages a fault
+//! fetches ([`Habit`]).
 //!
 //! Invariants: regions do not overlap and are not empty; `associated` is at most the region's
-//! pages, above 0 exactly where the backing is a snapshot.
+//! pages, and above 0 exactly where the backing is a snapshot.
+#![forbid(unsafe_code)]
 
 use super::{PAGE_BYTES, Page, PageRange, SharedMemory, Snapshot};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
@@ -12,75 +14,76 @@ use core::ops::Bound;
 use foundation::knob;
 use foundation::{
     PageCount, SnapshotOffset,
-    mutant::{self, Mutant},
+    mutant::{Mutant, active},
 };
 
 bitflags::bitflags! {
-    /// What a program may do with a page; the bits of Linux's `PROT_*`.
+    /// Permissions of a page, with the bits of Linux's `PROT_*`.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Prot: u32 {
-        /// Load.
+        /// Loads are allowed.
         const READ = 1;
-        /// Store.
+        /// Stores are allowed.
         const WRITE = 2;
-        /// Execute.
+        /// Instructions can be fetched.
         const EXECUTE = 4;
     }
 }
 
-/// What a region's pages are before a program stores into them.
+/// What a region's pages contain until a program stores to them.
 #[derive(Clone)]
 pub enum Backing {
     /// Zeros.
     Anonymous,
-    /// Bytes of a snapshot.
+    /// Bytes of a snapshot, with which the pages are associated.
     Snapshot {
-        /// Which.
+        /// The snapshot; each region holds a reference.
         snapshot: Arc<Snapshot>,
-        /// Byte of the snapshot at the region's first page.
+        /// Position in the snapshot of the region's first page.
         offset: SnapshotOffset,
     },
-    /// Memory that other spaces see too.
+    /// Memory shared with other spaces.
     Shared {
-        /// Which.
+        /// The memory; each region holds a reference.
         memory: Arc<SharedMemory>,
-        /// Page of it at the region's first page.
+        /// Page number in the memory of the region's first page.
         first: u64,
     },
 }
 
-/// A range of pages with one kind of backing and one set of rights.
+/// A range of pages with one backing and one set of permissions.
 #[derive(Clone)]
 pub struct Region {
-    /// How many.
+    /// Length of the range, at least 1.
     pub pages: PageCount,
-    /// Rights.
+    /// Permissions of all pages.
     pub prot: Prot,
-    /// Contents.
+    /// What the pages contain.
     pub backing: Backing,
-    /// Pages that still stand for bytes of the snapshot: all but the private ones.
+    /// Number of pages that are backed by the snapshot: all but the private ones.
     pub associated: PageCount,
-    /// Whether a page may be mapped: an untouched region has nothing in the page tables, so that no
-    /// time is spent looking there.
+    /// Whether a page may be mapped. An untouched region has nothing in the page tables, which need
+    /// not be searched.
     pub touched: bool,
-    /// Shown in /proc/PID/maps: `[heap]`, `[stack]`, or nothing.
+    /// Shown in /proc/PID/maps: `[heap]`, `[stack]`, or empty.
     pub label: &'static str,
-    /// How its lazy pages are touched.
+    /// How its snapshot-backed pages are accessed.
     pub habit: Habit,
 }
 
-/// What faults on lazy pages have shown so far, to choose how many neighbours the next one brings.
+/// What faults on snapshot-backed pages have shown so far. It determines how many neighbours the
+/// next fault fetches.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Habit {
-    /// The page that comes next if they are touched in order.
+    /// The next page if access is sequential.
     expected: Page,
-    /// Pages that the last fault brought, or was allowed to.
+    /// The window of the last fault.
     window: PageCount,
-    /// Pages brought since they were last associated.
+    /// Number of pages fetched since the pages were associated.
     brought: PageCount,
-    /// What stood there before was looked at as a whole, or nearly.
+    /// Most pages of the association before this one were accessed.
     thorough: bool,
-    /// Pages became clean by a write none of whose pages was clean before (W8).
+    /// Pages became clean by a write that sent no references (W8).
     pub cleaned: bool,
 }
 
@@ -88,15 +91,15 @@ pub struct Habit {
 const _: () = assert!(knob::MAX_FAULT_AROUND == (fsproto::MAX_PAYLOAD / PAGE_BYTES) as u64);
 
 impl Habit {
-    /// Touches of more than one page in this many count as dense: what is brought along will mostly
-    /// be wanted.
+    /// Access to more than one page of this many counts as dense: most neighbours will be accessed
+    /// too.
     const DENSE: u64 = 8;
 
-    /// How many pages a fault on `page` of a region shall bring. Who begins at the front is likely
-    /// to go on.
+    /// How many pages a load of `page` of a region shall fetch, at least 1. Access that begins at the
+    /// region's start is likely to be sequential.
     pub fn window(&self, page: Page, region: PageRange) -> PageCount {
         let (few, most) = (knob::FAULT_AROUND.get().max(1), knob::FAULT_AROUND_MAX.get());
-        let pages = if mutant::active(Mutant::NoFaultAround) {
+        let pages = if active(Mutant::NoFaultAround) {
             1
         } else if self.is_dense(region.pages()) {
             most.max(few)
@@ -110,11 +113,11 @@ impl Habit {
         PageCount(pages)
     }
 
-    /// The same for a store: who changes a page here and there does not want its neighbours for
-    /// that, but who fills a buffer in order does.
+    /// How many pages a store to `page` shall fetch, at least 1. Scattered stores do not need the
+    /// neighbours, but a buffer that is filled sequentially does.
     pub fn window_for_store(&self, page: Page, region: PageRange) -> PageCount {
         let most = knob::FAULT_AROUND_MAX.get();
-        let pages = if mutant::active(Mutant::NoFaultAround) {
+        let pages = if active(Mutant::NoFaultAround) {
             1
         } else if page == self.expected {
             (self.window.0 * 2).min(most).max(1)
@@ -130,42 +133,41 @@ impl Habit {
         self.thorough || self.brought.0 > pages.0 / Self::DENSE
     }
 
-    /// The pages, `pages` in all, come to stand for something else: what was learnt of them is that
-    /// they were looked at as a whole, or not.
+    /// The region, of `pages` pages, is associated anew: only whether most pages were accessed is
+    /// remembered.
     pub fn start_over(&mut self, pages: PageCount) {
         (self.thorough, self.brought) = (self.brought.0 > pages.0 / 2, PageCount::ZERO);
     }
 
-    /// A fault with a window of `window` pages brought what ends at `end`.
+    /// A fault with a window of `window` pages fetched `brought` pages, up to `end`.
     pub fn note(&mut self, end: Page, window: PageCount, brought: PageCount) {
         *self = Self { expected: end, window, brought: self.brought + brought, ..*self };
     }
 }
 
 impl Region {
-    /// A region that nobody touched.
+    /// An untouched region.
     pub fn new(pages: PageCount, prot: Prot, backing: Backing, label: &'static str) -> Self {
         let associated =
             if matches!(backing, Backing::Snapshot { .. }) { pages } else { PageCount::ZERO };
         Self { pages, prot, backing, associated, touched: false, label, habit: Habit::default() }
     }
 
-    /// The backing from `pages` further on.
+    /// The backing of the page `pages` behind the start.
     fn backing_at(&self, pages: PageCount) -> Backing {
         let mut backing = self.backing.clone();
         match &mut backing {
             Backing::Anonymous => {}
-            Backing::Snapshot { .. } if mutant::active(Mutant::SplitForgetsOffset) => {}
+            Backing::Snapshot { .. } if active(Mutant::SplitForgetsOffset) => {}
             Backing::Snapshot { offset, .. } => *offset += pages.bytes(),
             Backing::Shared { first, .. } => *first += pages.0,
         }
         backing
     }
 
-    /// Whether `next`, right behind, only continues this region. One that was touched does not
-    /// continue one that was not: what a lazy read replaces would have to be searched for mapped
-    /// pages then, and its cost grow with its length. Nor does one whose pages were cleaned
-    /// continue others: it is known by that.
+    /// Whether the adjacent region `next` continues this one. A touched region does not continue an
+    /// untouched one: a lazy read that replaces both would have to search all of it for mapped
+    /// pages. Nor does a cleaned region continue one that is not, because the mark would be lost.
     fn continues(&self, next: &Self) -> bool {
         let backing = match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
@@ -178,12 +180,12 @@ impl Region {
             }
             _ => false,
         };
-        let alike = self.touched == next.touched && self.habit.cleaned == next.habit.cleaned;
-        backing && self.prot == next.prot && self.label == next.label && alike
+        let same_marks = self.touched == next.touched && self.habit.cleaned == next.habit.cleaned;
+        backing && self.prot == next.prot && self.label == next.label && same_marks
     }
 
-    /// Cuts off what lies `pages` behind the start. `tail_associated` are the associated pages in
-    /// there.
+    /// Splits the region `pages` behind its start and returns the tail, of whose pages
+    /// `tail_associated` are associated.
     fn split_off(&mut self, pages: PageCount, tail_associated: PageCount) -> Self {
         let mut tail = Self {
             backing: self.backing_at(pages),
@@ -191,6 +193,8 @@ impl Region {
             associated: tail_associated,
             ..self.clone()
         };
+        debug_assert!(!pages.is_zero() && !tail.pages.is_zero());
+        debug_assert!(tail_associated <= tail.pages && tail_associated <= self.associated);
         self.pages = pages;
         self.associated -= tail_associated;
         for part in [self, &mut tail] {
@@ -199,7 +203,7 @@ impl Region {
         tail
     }
 
-    /// A region none of whose pages is associated any more lets go of its snapshot (C10).
+    /// Drops the reference to the snapshot if no page is associated any more (C10).
     pub fn settle(&mut self) {
         if self.associated.is_zero() && matches!(self.backing, Backing::Snapshot { .. }) {
             self.backing = Backing::Anonymous;
@@ -214,22 +218,22 @@ pub struct RegionMap {
 }
 
 impl RegionMap {
-    /// How many.
+    /// Number of regions.
     pub fn len(&self) -> usize {
         self.regions.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no region.
     pub fn is_empty(&self) -> bool {
         self.regions.is_empty()
     }
 
-    /// All, in order.
+    /// All regions, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (PageRange, &Region)> {
         self.regions.iter().map(|(&start, region)| (PageRange::new(start, region.pages), region))
     }
 
-    /// The region of a page.
+    /// The region of a page, with its range.
     pub fn find(&self, page: Page) -> Option<(PageRange, &Region)> {
         let (&start, region) = self.regions.range(..=page).next_back()?;
         let range = PageRange::new(start, region.pages);
@@ -243,7 +247,7 @@ impl RegionMap {
         range.contains(page).then_some((range, region))
     }
 
-    /// The regions that have pages in a range, in order; their own ranges may reach beyond.
+    /// The regions that have pages in a range, in ascending order. Their own ranges may exceed it.
     pub fn overlapping(&self, range: PageRange) -> impl Iterator<Item = (PageRange, &Region)> {
         let first = self.find(range.start).map_or(range.start, |(found, _)| found.start);
         self.regions
@@ -251,7 +255,7 @@ impl RegionMap {
             .map(|(&start, region)| (PageRange::new(start, region.pages), region))
     }
 
-    /// Puts a region where there is none.
+    /// Adds a region where there is none.
     pub fn insert(&mut self, start: Page, region: Region) {
         debug_assert!(!region.pages.is_zero() && self.is_free(PageRange::new(start, region.pages)));
         self.regions.insert(start, region);
@@ -262,8 +266,8 @@ impl RegionMap {
         self.overlapping(range).next().is_none()
     }
 
-    /// Makes `page` the beginning of a region, if it lies inside one. `count` tells how many pages
-    /// of a range are private.
+    /// Splits the region of `page` there, unless it begins there. `count` returns how many pages of
+    /// a range are private.
     pub fn split_at(&mut self, page: Page, count: &mut dyn FnMut(PageRange) -> PageCount) {
         let Some((range, region)) = self.find_mut(page).filter(|(range, _)| range.start != page)
         else {
@@ -271,7 +275,7 @@ impl RegionMap {
         };
         let tail = PageRange { start: page, end: range.end };
         let tail_associated = match region.backing {
-            // With nothing private on either side there is nothing to count.
+            // Where no page is private, nothing has to be counted.
             Backing::Snapshot { .. } if region.associated == region.pages => tail.pages(),
             Backing::Snapshot { .. } => tail.pages() - count(tail),
             _ => PageCount::ZERO,
@@ -280,7 +284,7 @@ impl RegionMap {
         self.regions.insert(page, tail);
     }
 
-    /// Takes all regions of a range out, splitting those at its ends.
+    /// Removes and returns all regions of a range, splitting those at its ends.
     pub fn remove(
         &mut self,
         range: PageRange,
@@ -297,15 +301,15 @@ impl RegionMap {
         removed
     }
 
-    /// Changes every region within a range, both ends of which are borders already.
+    /// Changes every region within a range, at both ends of which regions are split already.
     pub fn change(&mut self, range: PageRange, mut change: impl FnMut(PageRange, &mut Region)) {
         for (&start, region) in self.regions.range_mut(range.start..range.end.max(range.start)) {
             change(PageRange::new(start, region.pages), region);
         }
     }
 
-    /// Joins regions that continue each other, within a range, at its ends, and one region further
-    /// on either side: those may have been touched since they were last looked at.
+    /// Merges regions that continue each other: within a range, at its ends, and with one region
+    /// further on either side, whose marks may have changed since the last merge.
     pub fn merge(&mut self, range: PageRange) {
         let mut at = self
             .regions
@@ -333,7 +337,7 @@ impl RegionMap {
         }
     }
 
-    /// The highest gap of `pages` pages within a range, as Linux chooses for mmap.
+    /// Start of the highest free range of `pages` pages within a range, as Linux chooses for mmap.
     pub fn find_gap(&self, pages: PageCount, within: PageRange) -> Option<Page> {
         let mut end = within.end;
         let below = (Bound::Included(Page(0)), Bound::Excluded(within.end));

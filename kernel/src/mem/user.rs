@@ -1,4 +1,5 @@
 //! Ranges of memory that a program named.
+#![forbid(unsafe_code)]
 
 use super::{PAGE_BYTES, PageRange, USER_END, UserAddr};
 use foundation::{ByteCount, Errno};

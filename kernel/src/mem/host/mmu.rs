@@ -1,5 +1,5 @@
-//! A fake MMU: walks the real page tables, checks rights as the CPU does, remembers translations
-//! until they are flushed, and takes page faults.
+//! A fake MMU: walks the page tables, checks permissions as the CPU does, caches translations until
+//! they are flushed, and calls the fault handler.
 
 use crate::mem::{
     Access, FaultError, Page, PhysAddr, Space, USER_END, UserAddr, page_table::EntryFlags,
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 type Key = (PhysAddr, Page);
 
-/// Translations by root and page.
+/// Cached translations by root and page.
 static TLB: Mutex<Option<HashMap<Key, (PhysAddr, EntryFlags)>>> = Mutex::new(None);
 
 fn with_tlb<T>(act: impl FnOnce(&mut HashMap<Key, (PhysAddr, EntryFlags)>) -> T) -> T {
@@ -47,8 +47,8 @@ fn used(access: Access) -> EntryFlags {
     }
 }
 
-/// Translates an address as ring 3 would; on a miss walks the tables, and then faults until the
-/// access is allowed.
+/// Translates an address as for ring 3. Walks the tables on a miss, and faults until the access is
+/// allowed.
 fn translate(space: &Space, address: UserAddr, access: Access) -> Result<*mut u8, FaultError> {
     if address >= USER_END {
         return Err(FaultError::Segv);
@@ -58,7 +58,7 @@ fn translate(space: &Space, address: UserAddr, access: Access) -> Result<*mut u8
         let hit =
             with_tlb(|tlb| tlb.get(&key).copied()).filter(|&(_, flags)| allows(flags, access));
         let found = hit.or_else(|| {
-            // What does not allow it is looked up again by the CPU before it faults.
+            // The CPU walks the tables again before it faults.
             with_tlb(|tlb| tlb.remove(&key));
             let walked = space.walk(address.page(), used(access), |flags| allows(flags, access))?;
             with_tlb(|tlb| tlb.insert(key, walked));
@@ -73,8 +73,8 @@ fn translate(space: &Space, address: UserAddr, access: Access) -> Result<*mut u8
 
 /// A load of one byte by the program.
 pub fn load(space: &Space, address: UserAddr) -> Result<u8, FaultError> {
-    // SAFETY: the translation points into a frame of the pool, which is never unmapped from the
-    // host; a stale one reads a wrong byte, which is what it is for.
+    // SAFETY: the translation points into a frame of the pool, which stays mapped on the host. A
+    // stale one reads a wrong byte, which is what tests look for.
     translate(space, address, Access::Read).map(|byte| unsafe { byte.read_volatile() })
 }
 

@@ -46,6 +46,12 @@ macro_rules! count {
                 Self(self.0.saturating_sub(other.0))
             }
 
+            /// The sum, at most `u64::MAX`.
+            #[inline]
+            pub const fn saturating_add(self, other: Self) -> Self {
+                Self(self.0.saturating_add(other.0))
+            }
+
             /// The sum, or `None` past `u64::MAX`.
             #[inline]
             pub const fn checked_add(self, other: Self) -> Option<Self> {

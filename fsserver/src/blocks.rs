@@ -1,32 +1,32 @@
-//! A device of blocks, and which of its blocks are in use. Who keeps something on one is told where
-//! by [`Blocks`], and remembers that itself.
+//! Block devices, and a bit map of the blocks in use. The owner of a block records itself what the
+//! block holds.
 
 use alloc::vec::Vec;
 
 use foundation::Errno;
 
-/// A device of blocks as large as a page.
+/// A device whose blocks have the size of a page.
 pub trait BlockDevice {
-    /// How many.
+    /// Number of blocks.
     fn blocks(&self) -> u64;
-    /// Reads blocks from `first` on; `into` is as long as some whole blocks.
+    /// Reads blocks from `first` on. The length of `into` is a multiple of the block size.
     fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), Errno>;
-    /// Writes them.
+    /// Writes blocks from `first` on. The length of `from` is a multiple of the block size.
     fn write(&mut self, first: u64, from: &[u8]) -> Result<(), Errno>;
 }
 
-/// One bit for each block.
+/// The bit map: a set bit is a block in use.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     bits: Vec<u64>,
     count: u64,
     free: u64,
-    /// Where the search goes on.
+    /// Where the next search starts.
     next: u64,
 }
 
 impl Blocks {
-    /// So many blocks, all free.
+    /// A map of `count` free blocks.
     pub fn new(count: u64) -> Result<Self, Errno> {
         let words = usize::try_from(count.div_ceil(64)).map_err(|_| Errno::ENOMEM)?;
         let mut bits = Vec::new();
@@ -51,7 +51,7 @@ impl Blocks {
                 .is_some_and(|word| word >> (block % 64) & 1 == 0)
     }
 
-    /// Takes a free block: `wanted` if it is one.
+    /// Allocates a block: `wanted` if it is free. ENOSPC if none is free.
     pub fn take(&mut self, wanted: Option<u64>) -> Result<u64, Errno> {
         if self.free == 0 {
             return Err(Errno::ENOSPC);
@@ -74,8 +74,8 @@ impl Blocks {
             .find(|&block| self.is_free(block))
     }
 
-    /// Gives blocks back.
-    pub fn give(&mut self, first: u64, count: u64) {
+    /// Frees blocks.
+    pub fn release(&mut self, first: u64, count: u64) {
         for block in first..first + count {
             if let Some(word) = self.bits.get_mut((block / 64) as usize) {
                 self.free += *word >> (block % 64) & 1;
@@ -90,13 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_given_once() {
+    fn a_block_is_allocated_once() {
         let mut blocks = Blocks::new(70).unwrap();
         assert_eq!(blocks.take(Some(5)), Ok(5));
         assert_eq!((blocks.take(Some(5)), blocks.take(None)), (Ok(6), Ok(7)));
         assert!((0..67).all(|_| blocks.take(None).is_ok()));
         assert_eq!((blocks.take(None), blocks.free()), (Err(Errno::ENOSPC), 0));
-        blocks.give(64, 6);
+        blocks.release(64, 6);
         assert_eq!((blocks.free(), blocks.take(None), blocks.take(Some(200))), (6, Ok(64), Ok(65)));
     }
 }

@@ -16,11 +16,13 @@
 
 extern crate alloc;
 
+mod attributes;
 mod base;
 mod blocks;
 mod buffer;
 mod connection;
 mod dispatch;
+mod handles;
 pub mod memfs;
 pub mod scratchfs;
 mod server;

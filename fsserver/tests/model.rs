@@ -461,7 +461,7 @@ impl World {
         }
         let figures = self.tower.figures();
         assert_eq!(
-            (figures.snapshots, figures.reserved_pages, figures.stored_pages, figures.stores),
+            (figures.snapshots, figures.reserved_pages, figures.stored_pages, figures.rescue_files),
             (0, 0, 0, 0)
         );
         for (handle, _) in std::mem::take(&mut self.open) {

@@ -1,12 +1,12 @@
-//! Each break of a rule in the servers is found by the rule's test.
+//! Each mutant of the servers is found by the test of the rule that it breaks.
 
 mod common;
 
 use common::{rules, spilled};
 use foundation::mutant::{Mutant, choose};
 
-/// Breaks, and the scenarios that have to find them.
-const BREAKS: &[(Mutant, fn())] = &[
+/// Mutants, and the scenarios that must find them.
+const MUTANTS: &[(Mutant, fn())] = &[
     (Mutant::SkipRescue, rules::c1_overwrite),
     (Mutant::RescueAfterChange, rules::c1_overwrite),
     (Mutant::NoRescueRecheck, rules::c11_ordered_a_page_in_takes_what_was_rescued),
@@ -30,11 +30,11 @@ const BREAKS: &[(Mutant, fn())] = &[
     (Mutant::LeakSpillSlot, spilled::q3_slots_are_freed),
 ];
 
-/// One test, since at most one break is in force in a process.
+/// One test, since at most one mutant is active in a process.
 #[test]
-fn each_break_is_found() {
+fn each_mutant_is_found() {
     let mut missed = Vec::new();
-    for (mutant, rule) in BREAKS {
+    for (mutant, rule) in MUTANTS {
         choose(Some(*mutant));
         if std::panic::catch_unwind(rule).is_ok() {
             missed.push(mutant.name());

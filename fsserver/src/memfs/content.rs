@@ -8,7 +8,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::{ByteCount, Errno, PAGE_BYTES};
+use crate::attributes::MAX_FILE_BYTES;
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use fsproto::Hole;
 
 use super::page::{Needs, Page, Pages};
@@ -18,9 +19,6 @@ use crate::server::Payload;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// Bytes of a file, at most (as on Linux: offsets are signed).
-pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
-
 /// A file's bytes.
 #[derive(Default)]
 pub(super) struct Content {
@@ -28,6 +26,13 @@ pub(super) struct Content {
     size: u64,
     /// Where the last read ended: who goes on there is likely to go on.
     read_end: u64,
+}
+
+/// Whether an allocation may extend the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extension {
+    Allowed,
+    Forbidden,
 }
 
 /// The part of a page that a range of bytes covers.
@@ -159,7 +164,7 @@ impl Content {
     pub fn write(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
         let end = offset
             .checked_add(data.len() as u64)
-            .filter(|&end| end <= MAX_SIZE)
+            .filter(|&end| end <= MAX_FILE_BYTES)
             .ok_or(Errno::EFBIG)?;
         if data.is_empty() {
             return Ok(());
@@ -190,7 +195,7 @@ impl Content {
 
     /// Cuts the file off, or extends it by a hole. EFBIG, ENOSPC: nothing was changed.
     pub fn resize(&mut self, size: u64, store: &mut Pages) -> Result<(), Errno> {
-        if size > MAX_SIZE {
+        if size > MAX_FILE_BYTES {
             return Err(Errno::EFBIG);
         }
         if size < self.size {
@@ -251,17 +256,22 @@ impl Content {
         self.size = 0;
     }
 
-    /// Fills holes with pages of zeros, and extends the file to the end of the range if asked to.
-    /// EFBIG, ENOSPC, EIO: no byte and no length was changed.
+    /// Fills holes with pages of zeros, and extends the file to the end of the range if that is
+    /// allowed. On an error (EFBIG, ENOSPC, EIO) neither bytes nor size have changed.
     pub fn fill(
         &mut self,
-        offset: u64,
-        length: u64,
-        extend: bool,
+        offset: FileOffset,
+        length: ByteCount,
+        extension: Extension,
         store: &mut Pages,
     ) -> Result<(), Errno> {
-        let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
-        // What lies past the end of the file cannot be kept in store here.
+        let end = offset.checked_add(length).ok_or(Errno::EFBIG)?.0;
+        if end > MAX_FILE_BYTES {
+            return Err(Errno::EFBIG);
+        }
+        let offset = offset.0;
+        let extend = extension == Extension::Allowed;
+        // A file has no pages beyond its end.
         let stored_end = if extend { end } else { end.min(self.size) };
         if offset < stored_end {
             let pages = offset / PAGE..stored_end.div_ceil(PAGE);
@@ -329,7 +339,8 @@ impl Content {
         store: &mut Pages,
     ) -> Result<u64, Errno> {
         let length = shared.length();
-        let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let end =
+            offset.checked_add(length).filter(|&end| end <= MAX_FILE_BYTES).ok_or(Errno::EFBIG)?;
         if length == 0 {
             return Ok(0);
         }

@@ -7,9 +7,7 @@ use fsproto::{Attr, FileId, FileKind, Time, Version};
 
 use super::content::Content;
 use super::directory::Directory;
-
-/// Nanoseconds of a day, after which an access time is brought up to date.
-const DAY_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
+use crate::attributes::atime_is_due;
 
 /// What a file holds.
 pub(super) enum Body {
@@ -142,10 +140,4 @@ impl Inode {
             self.atime = now;
         }
     }
-}
-
-/// Whether a read brings the access time up to date (`relatime`: not older than a change, nor than
-/// a day).
-pub(crate) fn atime_is_due(atime: Time, mtime: Time, ctime: Time, now: Time) -> bool {
-    atime <= mtime || atime <= ctime || now.0.saturating_sub(atime.0) >= DAY_NS
 }

@@ -18,6 +18,7 @@ mod archive;
 mod content;
 mod directory;
 pub(crate) mod inode;
+mod mutants;
 mod names;
 mod page;
 mod server;
@@ -37,6 +38,7 @@ pub use archive::BadArchive;
 use self::inode::{Body, Inode};
 use self::page::Pages;
 use crate::blocks::BlockDevice;
+use crate::handles::HandleTable;
 use crate::server::Clock;
 use crate::transport::{Transport, serve};
 
@@ -79,8 +81,7 @@ pub struct Memfs<C> {
     max_files: u64,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
-    handles: BTreeMap<Handle, OpenFile>,
-    next_handle: u64,
+    handles: HandleTable<OpenFile>,
 }
 
 impl<C: Clock> Memfs<C> {
@@ -90,7 +91,7 @@ impl<C: Clock> Memfs<C> {
         let max_files = pages.capacity.saturating_mul(FILES_PER_PAGE).max(MIN_FILES);
         let root = Inode::new(Body::directory(ROOT_INODE), 0o755, clock.now());
         let inodes = BTreeMap::from([(ROOT_INODE, root)]);
-        let (next_inode, next_handle) = (ROOT_INODE + 1, Handle::ROOT.0 + 1);
+        let next_inode = ROOT_INODE + 1;
         let features = FEATURES;
         Self {
             clock,
@@ -100,8 +101,7 @@ impl<C: Clock> Memfs<C> {
             max_files,
             inodes,
             next_inode,
-            handles: BTreeMap::new(),
-            next_handle,
+            handles: HandleTable::default(),
         }
     }
 
@@ -142,7 +142,7 @@ impl<C: Clock> Memfs<C> {
         if handle == Handle::ROOT {
             return Ok(OpenFile { inode: ROOT_INODE, flags: OpenFlags::READ });
         }
-        self.handles.get(&handle).copied().ok_or(Errno::EBADF)
+        self.handles.get(handle).copied().ok_or(Errno::EBADF)
     }
 
     /// The inode of a handle that was opened for this.
@@ -158,10 +158,7 @@ impl<C: Clock> Memfs<C> {
     /// A handle for an inode.
     fn give_handle(&mut self, inode: u64, flags: OpenFlags) -> Result<Handle, Errno> {
         self.inode_mut(inode)?.handles += 1;
-        let handle = Handle(self.next_handle);
-        self.next_handle += 1;
-        self.handles.insert(handle, OpenFile { inode, flags });
-        Ok(handle)
+        Ok(self.handles.insert(OpenFile { inode, flags }))
     }
 
     /// ENOSPC unless there can be one more file.

@@ -230,7 +230,7 @@ impl Pages {
                 slabs.bytes_mut(place).ok_or(Errno::EIO)?.copy_from_slice(from);
                 entries.get_mut(owner).ok_or(Errno::EIO)?.storage = Storage::Slab(place);
             }
-            pages.iter().for_each(|&(slot, _)| spill.give(slot));
+            pages.iter().for_each(|&(slot, _)| spill.release(slot));
         }
         Ok(())
     }
@@ -288,7 +288,9 @@ impl Pages {
         self.used -= 1;
         match storage {
             Storage::Slab(place) => self.slabs.give(place),
-            Storage::Disk(slot) => self.spill.iter_mut().for_each(|spill| spill.give(slot.into())),
+            Storage::Disk(slot) => {
+                self.spill.iter_mut().for_each(|spill| spill.release(slot.into()))
+            }
             Storage::Archive(_) | Storage::None => {}
         }
     }

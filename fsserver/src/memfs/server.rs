@@ -11,10 +11,11 @@ use fsproto::{
     Written,
 };
 
-use super::content::MAX_SIZE;
+use super::content::Extension;
 use super::inode::Body;
 use super::walk::{LastLink, Place};
 use super::{AccessTimes, Memfs, ROOT_INODE};
+use crate::attributes::MAX_FILE_BYTES;
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
 
 impl<C: Clock> Memfs<C> {
@@ -121,7 +122,7 @@ impl<C: Clock> FileServer for Memfs<C> {
     }
 
     fn close(&mut self, handle: Handle) -> Result<(), Errno> {
-        let open = self.handles.remove(&handle).ok_or(Errno::EBADF)?;
+        let open = self.handles.remove(handle).ok_or(Errno::EBADF)?;
         if let Some(inode) = self.inodes.get_mut(&open.inode) {
             inode.handles -= 1;
         }
@@ -291,11 +292,15 @@ impl<C: Clock> FileServer for Memfs<C> {
         }
         offset
             .checked_add(length)
-            .filter(|&end| end <= FileOffset(MAX_SIZE))
+            .filter(|&end| end <= FileOffset(MAX_FILE_BYTES))
             .ok_or(Errno::EFBIG)?;
         match mode {
-            AllocateMode::Extend => content.fill(offset.0, length.0, true, &mut self.pages)?,
-            AllocateMode::KeepSize => content.fill(offset.0, length.0, false, &mut self.pages)?,
+            AllocateMode::Extend => {
+                content.fill(offset, length, Extension::Allowed, &mut self.pages)?
+            }
+            AllocateMode::KeepSize => {
+                content.fill(offset, length, Extension::Forbidden, &mut self.pages)?
+            }
             AllocateMode::PunchHole => content.punch(offset.0, length.0, &mut self.pages)?,
         }
         inode.changed(now);

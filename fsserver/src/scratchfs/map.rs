@@ -114,7 +114,7 @@ mod tests {
                     }
                 }
             } else {
-                map.remove(page, end, |first, count| blocks.give(first, count));
+                map.remove(page, end, |first, count| blocks.release(first, count));
                 model[page as usize..end as usize].fill(None);
             }
             (0..64).for_each(|page| assert_eq!(map.get(page), model[page as usize]));

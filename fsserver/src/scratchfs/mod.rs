@@ -210,7 +210,7 @@ impl<D: BlockDevice> Scratchfs<D> {
         let blocks = &mut self.blocks;
         let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
         if first < last {
-            file.map.remove(first, last, |block, count| blocks.give(block, count));
+            file.map.remove(first, last, |block, count| blocks.release(block, count));
         }
         file.version += 1;
         Ok(())
@@ -263,7 +263,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     fn close(&mut self, handle: Handle) -> Result<(), Errno> {
         let mut file = self.files.remove(&handle).ok_or(Errno::EBADF)?;
         let blocks = &mut self.blocks;
-        file.map.remove(0, MAX_SIZE / PAGE, |block, count| blocks.give(block, count));
+        file.map.remove(0, MAX_SIZE / PAGE, |block, count| blocks.release(block, count));
         Ok(())
     }
 

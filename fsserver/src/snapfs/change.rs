@@ -1,26 +1,23 @@
-//! Changes of a file's bytes: room first, then rescue, then the change, then the answer.
+//! Changes of a file's bytes: check space, rescue, change, answer.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::mutant::{Mutant, active};
-use foundation::{ByteCount, Errno, FileOffset};
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::{
     Allocate, AllocateMode, Attr, Features, FileId, Handle, OpenFlags, SetAttr, Write, WriteFlags,
     Written,
 };
 
-use super::Snapfs;
-use super::file::PAGE;
+use super::files::{File, PAGE};
+use super::{Snapfs, mutants};
+use crate::attributes::MAX_FILE_BYTES;
 use crate::connection::Connection;
 use crate::server::Clock;
 
-/// Bytes of a file, at most (offsets are signed on Linux).
-const MAX_SIZE: u64 = i64::MAX as u64;
-
-/// How bytes are about to change; the breaks of single rules tell these apart.
+/// The kind of a change. Only mutants tell them apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Change {
     Write,
     Truncate,
     OpenTruncate,
@@ -28,62 +25,84 @@ pub(super) enum Kind {
     Clone,
 }
 
-impl Kind {
-    fn skips_rescue(self) -> bool {
-        match self {
-            Self::Write => active(Mutant::SkipRescue),
-            Self::Truncate => active(Mutant::SkipTruncateRescue),
-            Self::OpenTruncate => active(Mutant::SkipOpenTruncateRescue),
-            Self::Punch | Self::Clone => false,
-        }
-    }
-}
-
-/// The pages that a range of bytes touches.
+/// The pages that a range of bytes touches, as page numbers.
 pub(super) fn pages_of(bytes: &Range<u64>) -> Range<u64> {
     if bytes.is_empty() { 0..0 } else { bytes.start / PAGE..bytes.end.div_ceil(PAGE) }
 }
 
-/// Pages of a range that are only partly in it: making a hole may have to store them anew.
-fn partial_pages(bytes: &Range<u64>) -> u64 {
-    u64::from(!bytes.start.is_multiple_of(PAGE)) + u64::from(!bytes.end.is_multiple_of(PAGE))
+/// Number of pages that are only partly in a range: making a hole may have to store them anew.
+fn partial_pages(bytes: &Range<u64>) -> PageCount {
+    let is_partial = |at: u64| u64::from(!at.is_multiple_of(PAGE));
+    PageCount(is_partial(bytes.start) + is_partial(bytes.end))
 }
 
-/// The range of a change; EFBIG where it ends past what a file can hold.
+/// The range of a change. EFBIG where it ends beyond the maximum size of a file.
 pub(super) fn range_of(offset: u64, length: u64) -> Result<Range<u64>, Errno> {
-    let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+    let end =
+        offset.checked_add(length).filter(|&end| end <= MAX_FILE_BYTES).ok_or(Errno::EFBIG)?;
     Ok(offset..end)
 }
 
 impl<C: Connection, K: Clock> Snapfs<C, K> {
-    /// Makes ready for a change of `bytes`, for which the base may need room for `stores` pages.
-    /// Nothing that a snapshot needs is in the file then. On an error the change must not be made;
-    /// nothing has changed yet.
+    /// Prepares a change of `bytes`, for which the base may need `stores` pages of space: checks
+    /// the space, and rescues what snapshots need of the range. On an error nothing has changed,
+    /// and the change must not be made.
     pub(super) fn prepare(
         &mut self,
         id: FileId,
-        kind: Kind,
+        change: Change,
         bytes: Range<u64>,
-        stores: u64,
+        stores: PageCount,
     ) -> Result<(), Errno> {
-        self.prepare_all(id, kind, core::slice::from_ref(&bytes), stores)
+        self.prepare_all(id, change, core::slice::from_ref(&bytes), stores)
     }
 
-    /// The same for several ranges, in order and apart from each other.
+    /// The same for several ranges, which are ordered and disjoint.
     pub(super) fn prepare_all(
         &mut self,
         id: FileId,
-        kind: Kind,
+        change: Change,
         ranges: &[Range<u64>],
-        stores: u64,
+        stores: PageCount,
     ) -> Result<(), Errno> {
+        debug_assert!(ranges.is_sorted_by(|a, b| a.end <= b.start), "ranges overlap");
+        let live = self.live_runs(id, ranges)?;
+        let data = live.iter().filter(|(_, is_hole)| !is_hole);
+        let covered: PageCount = data.map(|(run, _)| PageCount(run.end - run.start)).sum();
+        // A rescue is paid for by its reservation, be it for the copy, or for the change of a page
+        // that the copy shares. A base that neither shares nor reports holes may need both: the
+        // copy of a hole, and the page that is stored in its place.
+        let pays = self.base.features().intersects(Features::CLONE | Features::SPARSE);
+        let paid = if pays { covered } else { PageCount::ZERO };
+        let unpaid = stores.saturating_sub(paid);
+        if self.space.has_reservations()
+            && let Err(error) = self.check_space(unpaid)
+        {
+            // The exact number is determined only where it decides.
+            let allocated = self.allocated_pages(id, ranges)?.saturating_sub(covered);
+            self.check_space(unpaid.saturating_sub(allocated)).map_err(|_| error)?;
+        }
+        self.space.used_up(unpaid.saturating_add(covered));
+        if mutants::skip_rescue(change) {
+            return Ok(());
+        }
+        self.rescuing().rescue(id, live)
+    }
+
+    /// The runs of pages in some ranges that snapshots find in the file, each all hole (`true`) or
+    /// all data.
+    fn live_runs(
+        &mut self,
+        id: FileId,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<(Range<u64>, bool)>, Errno> {
         let (size, _) = self.size_and_version(id)?;
-        let map = &self.file(id)?.map;
+        let map = &self.files.get(id)?.map;
         let mut live: Vec<(Range<u64>, bool)> = Vec::new();
         for bytes in ranges {
-            // What lies past the end is in no snapshot (C7). But a last page that is a hole becomes
-            // data as a whole when anything behind the end is stored to it: the snapshots that know
-            // it as a hole have to be told (which copies nothing).
+            // No snapshot contains bytes beyond the end (C7). But a last page that is a hole becomes
+            // data as a whole when bytes behind the end are stored to it. The snapshots that record
+            // it as a hole must be updated, which copies nothing.
             let end = size.next_multiple_of(PAGE);
             let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
             // Two ranges may meet in one page.
@@ -91,93 +110,80 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             let found = map.live(pages.start.max(counted)..pages.end);
             live.extend(found.into_iter().filter(|(_, is_hole)| *is_hole || bytes.start < size));
         }
-        let covered: u64 =
-            live.iter().filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum();
-        // What is rescued is paid for from what was reserved for it, be it by the copy or by the
-        // change of a page that is shared by then. Where the base neither shares nor tells its
-        // holes it may be both: the copy of a hole, and the page that is stored in its place.
-        let knows = self.base.features().intersects(Features::CLONE | Features::SPARSE);
-        let paid = if knows { covered } else { 0 };
-        if self.reserved > 0
-            && let Err(error) = self.check_room(stores.saturating_sub(paid))
-        {
-            // It looks closely only where that decides.
-            let there = self.pages_there(id, ranges)?.saturating_sub(covered);
-            self.check_room(stores.saturating_sub(paid + there)).map_err(|_| error)?;
-        }
-        self.used_up(stores.saturating_sub(paid).saturating_add(covered));
-        if kind.skips_rescue() {
-            return Ok(());
-        }
-        self.rescue_all(id, live)
+        Ok(live)
     }
 
-    /// Pages of some ranges that the base has for this file alone, so that a change needs no
-    /// others. None, where it may share them with another file, or does not tell which of them are
-    /// holes.
-    fn pages_there(&mut self, id: FileId, ranges: &[Range<u64>]) -> Result<u64, Errno> {
-        if self.cloned.is_of(id) || !self.base.features().contains(Features::SPARSE) {
-            return Ok(0);
+    /// Number of pages in some ranges that the base has allocated for this file alone: changing
+    /// them needs no further space. 0 if the file may share storage with another one, or the base
+    /// does not report holes.
+    fn allocated_pages(&mut self, id: FileId, ranges: &[Range<u64>]) -> Result<PageCount, Errno> {
+        if self.copier.may_share(id) || !self.base.features().contains(Features::SPARSE) {
+            return Ok(PageCount::ZERO);
         }
-        self.load_holes(id)?;
+        self.files.load_holes(&mut self.base, id)?;
         let (size, _) = self.size_and_version(id)?;
-        let holes = self.file(id)?.holes.as_ref().ok_or(Errno::EIO)?;
-        let (mut there, mut counted) = (0, 0);
+        let holes = self.files.get(id)?.holes.as_ref().ok_or(Errno::EIO)?;
+        let (mut allocated, mut counted) = (0, 0);
         for bytes in ranges {
             let pages = pages_of(bytes);
             let pages = pages.start.max(counted)..pages.end.min(size.div_ceil(PAGE));
             counted = counted.max(pages.end);
             if !pages.is_empty() {
-                there += holes.data_pages(pages);
+                allocated += holes.data_pages(pages);
             }
         }
-        Ok(there)
+        Ok(PageCount(allocated))
     }
 
-    /// Carries a write of plain data out.
+    /// Writes data.
     pub(super) fn write_data(&mut self, request: &Write, data: &[u8]) -> Result<Written, Errno> {
-        let (base, id) = self.regular(request.handle, OpenFlags::WRITE)?;
+        let (base, id) = self.handles.regular(request.handle, OpenFlags::WRITE)?;
         let (size, version) = self.size_and_version(id)?;
-        let offset =
-            if request.flags.contains(WriteFlags::APPEND) { size } else { request.offset.0 };
-        let bytes = range_of(offset, data.len() as u64)?;
+        let offset = match request.flags.contains(WriteFlags::APPEND) {
+            true => FileOffset(size),
+            false => request.offset,
+        };
+        let bytes = range_of(offset.0, data.len() as u64)?;
         if data.is_empty() {
-            return Ok(Written {
-                length: ByteCount(0),
-                offset: FileOffset(offset),
-                size: ByteCount(size),
-                version,
-                snapshot: Handle::NONE,
-            });
+            return Ok(Written { offset, size: ByteCount(size), version, ..Written::default() });
         }
         let pages = pages_of(&bytes);
-        let stores = pages.end - pages.start;
-        if !active(Mutant::RescueAfterChange) {
-            self.prepare(id, Kind::Write, bytes.clone(), stores)?;
+        let stores = PageCount(pages.end - pages.start);
+        if mutants::rescue_after_change() {
+            let written = self.send_data(base, id, bytes.clone(), data)?;
+            return self.prepare(id, Change::Write, bytes, stores).map(|()| written);
         }
+        self.prepare(id, Change::Write, bytes.clone(), stores)?;
+        self.send_data(base, id, bytes, data)
+    }
+
+    /// Has the base write data.
+    fn send_data(
+        &mut self,
+        base: Handle,
+        id: FileId,
+        bytes: Range<u64>,
+        data: &[u8],
+    ) -> Result<Written, Errno> {
         let request = Write {
             handle: base,
-            offset: FileOffset(offset),
+            offset: FileOffset(bytes.start),
             flags: WriteFlags::empty(),
             data_bytes: data.len() as u32,
         };
         let written = self.base.request(&request, &[data]);
-        let written = self.note_write(id, bytes.clone(), written)?;
-        if active(Mutant::RescueAfterChange) {
-            self.prepare(id, Kind::Write, bytes, stores)?;
-        }
-        Ok(written)
+        self.note_write(id, bytes, written)
     }
 
-    /// Takes note of what the base says to a write of `bytes`.
+    /// Records the base's answer to a write of `bytes`.
     pub(super) fn note_write(
         &mut self,
         id: FileId,
         bytes: Range<u64>,
         written: Result<Written, Errno>,
     ) -> Result<Written, Errno> {
-        let before = self.file(id)?.bytes;
-        let file = self.file(id)?;
+        let file = self.files.get_mut(id)?;
+        let before = file.bytes;
         match written {
             Ok(written)
                 if written.length <= ByteCount(bytes.end - bytes.start)
@@ -202,33 +208,33 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Gives a file another length; tells the base's attributes.
+    /// Changes a file's length. Returns the base's attributes.
     pub(super) fn resize(
         &mut self,
         id: FileId,
-        kind: Kind,
+        change: Change,
         request: &SetAttr,
     ) -> Result<Attr, Errno> {
-        if request.size > ByteCount(MAX_SIZE) {
+        if request.size > ByteCount(MAX_FILE_BYTES) {
             return Err(Errno::EFBIG);
         }
         let (size, _) = self.size_and_version(id)?;
         if request.size < ByteCount(size) {
             let bytes = request.size.0..size;
-            self.prepare(id, kind, bytes.clone(), partial_pages(&(bytes.start..0)))?;
+            self.prepare(id, change, bytes.clone(), partial_pages(&(bytes.start..0)))?;
         }
         let attr = self.base.request(request, &[]);
         self.note_attr(id, attr, |file| file.resized(size, request.size.0))
     }
 
-    /// Takes note of what the base says to a change that answers with attributes.
+    /// Records the base's answer to a change that returns attributes.
     fn note_attr(
         &mut self,
         id: FileId,
         attr: Result<Attr, Errno>,
-        note: impl FnOnce(&mut super::File),
+        note: impl FnOnce(&mut File),
     ) -> Result<Attr, Errno> {
-        let file = self.file(id)?;
+        let file = self.files.get_mut(id)?;
         match attr {
             Ok(attr) if attr.id == id => {
                 note(file);
@@ -242,19 +248,20 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Makes a hole, or fills holes.
+    /// Makes a hole, or allocates storage.
     pub(super) fn allocate_range(&mut self, request: &Allocate) -> Result<Attr, Errno> {
-        let (base, id) = self.regular(request.handle, OpenFlags::WRITE)?;
+        let (base, id) = self.handles.regular(request.handle, OpenFlags::WRITE)?;
         let bytes = range_of(request.offset.0, request.length.0)?;
         let (size, _) = self.size_and_version(id)?;
         if request.mode == AllocateMode::PunchHole {
-            self.prepare(id, Kind::Punch, bytes.clone(), partial_pages(&bytes))?;
+            self.prepare(id, Change::Punch, bytes.clone(), partial_pages(&bytes))?;
         } else {
             let pages = pages_of(&bytes);
-            if self.reserved > 0 {
-                self.check_room(pages.end - pages.start)?;
+            let pages = PageCount(pages.end - pages.start);
+            if self.space.has_reservations() {
+                self.check_space(pages)?;
             }
-            self.used_up(pages.end - pages.start);
+            self.space.used_up(pages);
         }
         let attr = self.base.request(&Allocate { handle: base, ..*request }, &[]);
         let after = attr.map_or(size, |attr| attr.size.0);

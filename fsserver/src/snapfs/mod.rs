@@ -1,167 +1,166 @@
-//! The wrapper: a file server that talks to another one, and adds snapshots to it.
+//! A file server that adds snapshots to another one, its *base*.
 //!
-//! Owns: which snapshots there are, and the bytes that were rescued for them, in files without
-//! names on the server beneath (the *base*). Does not own the files: everything but snapshots is
-//! passed on. It has the base to itself, so it knows of every change.
+//! Owns the snapshots, and the bytes rescued for them, which lie in files without names on the
+//! base. Does not own the files: every request that concerns no snapshot is passed on. The wrapper
+//! is the base's only client, so it sees every change.
 //!
-//! A snapshot costs a record in memory (rule C9). Before a change of bytes that a snapshot still
-//! finds in the file, the old ones are copied to the *store* of the file, by the base itself where
-//! it can (C1, C2, C5, C6); if that fails, the change is refused and nothing is lost. What is
-//! appended needs no rescue (C7), nor does a file that loses its last name: it is held open (C3,
-//! C4), or moved to where no client sees it.
+//! A snapshot costs a record in memory (C9). Before a change of bytes that a snapshot still finds
+//! in its file, the old ones are copied to the file's *rescue file*, by the base itself where it
+//! can (C1, C2, C5, C6). If that fails, the change is refused and nothing is lost. Appending needs
+//! no rescue (C7), and neither does a file that loses its last name: it is held open (C3, C4), or
+//! moved to a hidden folder.
 //!
-//! Room. What a snapshot may come to need in the store is reserved when it is taken, once for a
-//! page, and nothing for a hole; where there is not so much room the snapshot is refused (Q1). From
-//! then on a change that needs room of its own gets ENOSPC before it would touch what is reserved.
+//! # Space
 //!
-//! A write may refer to snapshots instead of carrying their bytes (W1): these are copied by the
-//! base, from the file or from the store; and where they are written back to where they came from
-//! and nothing has changed since, there is nothing to do (W2). All that the write changes is
-//! rescued before any of it is written, so it does not matter that source and target may be one
-//! file (W3).
+//! The space that a snapshot may come to need in the rescue file is reserved when it is taken, once
+//! for each page and nothing for holes. Without that much space the snapshot is refused (Q1). From
+//! then on a change that needs space of its own gets ENOSPC before it would use what is reserved.
 //!
-//! Order (C11). The wrapper is serial: snapshot, page-in and change each see what came before as a
-//! whole. A page-in looks at the map again after the base's answer, so that this stays right when
-//! the base is asked asynchronously.
+//! # Writes by reference
 //!
-//! Invariants. The map of a file covers the pages of all its snapshots. The sum of the maps'
-//! reserved pages is `reserved`, of their stored pages `stored`. A file is known here as long as it
-//! has a handle or a snapshot, and has an open handle on the base as long.
+//! A write may refer to snapshots instead of carrying their bytes (W1). The base copies these from
+//! the file or from the rescue file. Where they are written back to where they came from, and
+//! nothing has changed since, nothing is done (W2). All that the write changes is rescued before
+//! any of it is written, so source and target may be the same file (W3).
+//!
+//! # Order (C11)
+//!
+//! 1. The wrapper carries out one request at a time: `&mut self` of
+//!    [`FileServer`](crate::FileServer). So snapshot, page-in and change each see what came before
+//!    as a whole.
+//! 2. A change is prepared ([`prepare`](Snapfs::prepare)): space is checked, then the old bytes are
+//!    rescued ([`Rescuing`]). Only when all of that has succeeded is the base asked to change the
+//!    file.
+//! 3. A page-in ([`gather`](Snapfs::gather)) reads live pages from the base first and then consults
+//!    the rescue map again: pages that were rescued meanwhile are read from the rescue file. So it
+//!    stays correct when the base is asked asynchronously.
+//!
+//! # Owners
+//!
+//! | type | owns |
+//! |---|---|
+//! | [`Handles`] | the clients' handles, and the snapshots among them |
+//! | [`Files`] | the files that are open or have snapshots, each with its [`RescueMap`](rescue_map::RescueMap) and [`RescueFile`](rescue_file::RescueFile) |
+//! | [`SpaceAccount`] | the sums over all rescue maps, and the base's free space |
+//! | [`HiddenNames`] | the hidden folder |
+//! | [`Copier`] | copies on the base, and which files share storage because of them |
+//! | [`AccessTimes`] | access times that the base does not know |
+//!
+//! Invariants: a file's map covers the pages of all its snapshots. The account equals the sums over
+//! the maps. A file is in [`Files`] as long as it has a handle or a snapshot, and has an open handle
+//! on the base for as long.
 
+mod access_times;
 mod change;
 mod clone;
-mod file;
+mod copy;
+mod files;
+mod handles;
 mod hidden;
 mod holes;
+mod mutants;
 mod pieces;
-mod rescue;
+mod rescue_file;
+mod rescue_map;
+mod rescuing;
 mod server;
 mod snapshot;
-mod store;
+mod space;
 
-use alloc::collections::BTreeMap;
+use foundation::{ByteCount, Errno, PageCount};
+use fsproto::{Attr, Features, FileId, MAX_PAYLOAD, Version};
 
-use foundation::Errno;
-use fsproto::{Features, FileId, Handle, MAX_PAYLOAD, OpenFlags, Time};
-
-use self::clone::Cloned;
-use self::file::File;
-use self::hidden::Hidden;
-use self::snapshot::Taken;
+use self::access_times::AccessTimes;
+use self::copy::{Copier, Position};
+use self::files::Files;
+use self::handles::Handles;
+use self::hidden::HiddenNames;
+use self::rescuing::Rescuing;
+use self::space::SpaceAccount;
+use crate::attributes::atime_is_due;
 use crate::buffer::AlignedBuffer;
 use crate::server::Clock;
 use crate::transport::{Transport, serve};
 use crate::{Base, Connection};
 
-/// Snapshots of one file, at most (Q4): each may cost a few segments of the file's map.
+/// Maximum number of snapshots of one file (Q4). Each may cost a few segments of the rescue map.
 pub const MAX_SNAPSHOTS_PER_FILE: usize = 32_768;
 
-/// Snapshots in all, at most (Q4): a few hundred bytes each.
+/// Maximum number of snapshots of a server (Q4). Each costs a few hundred bytes.
 pub const MAX_SNAPSHOTS_TOTAL: usize = 65_536;
 
-/// Segments of one file's map, at most (Q4): past it a snapshot is refused, so that many small
-/// changes cannot use up the memory.
+/// Maximum number of segments of one file's rescue map (Q4). Beyond it snapshots are refused, so
+/// many small changes cannot exhaust the memory.
 pub const MAX_SEGMENTS: usize = 65_536;
 
-/// Access times that are kept here; the oldest files' go first.
-const MAX_ACCESS_TIMES: usize = 4096;
-
-/// What is used of the base where it has it.
+/// Features of the base that are used where it has them.
 const WANTED: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
 
-/// What a handle stands for.
-enum Open {
-    /// A regular file, with the base's handle.
-    File { base: Handle, file: FileId, flags: OpenFlags },
-    /// A directory or a link.
-    Other { base: Handle, file: FileId, flags: OpenFlags },
-    /// A snapshot.
-    Snapshot(Taken),
-}
-
-/// How much the wrapper keeps.
+/// What the wrapper holds at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Snapshots that are open.
+    /// Open snapshots.
     pub snapshots: usize,
-    /// Pages of room that are set aside on the base.
+    /// Pages of space reserved on the base.
     pub reserved_pages: u64,
-    /// Pages that were rescued and are still needed.
+    /// Rescued pages that are still needed.
     pub stored_pages: u64,
-    /// Files on the base in which they are.
-    pub stores: usize,
-    /// Regular files that are known, because a client has them open or a snapshot needs them.
+    /// Rescue files.
+    pub rescue_files: usize,
+    /// Regular files that a client has open or a snapshot needs.
     pub files: usize,
 }
 
-/// How many bytes took which way since the start.
+/// Bytes of changes since the start, by how they were handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Traffic {
-    rescued: u64,
-    elided: u64,
-    cloned: u64,
+    rescued: ByteCount,
+    elided: ByteCount,
+    cloned: ByteCount,
 }
 
 /// The server.
 pub struct Snapfs<C, K> {
     base: Base<C>,
     clock: K,
-    handles: BTreeMap<Handle, Open>,
-    next_handle: u64,
-    files: BTreeMap<FileId, File>,
-    snapshots: usize,
-    reserved: u64,
-    stored: u64,
+    handles: Handles,
+    files: Files,
+    space: SpaceAccount,
+    copier: Copier,
+    hidden: HiddenNames,
+    access_times: AccessTimes,
     traffic: Traffic,
-    /// Blocks that are certainly free on the base; it is asked when this is too few.
-    free_at_least: u64,
-    /// Whether the base copies ranges by itself; learned when it refuses.
-    base_copies: bool,
-    /// Which files may share pages on the base.
-    cloned: Cloned,
-    /// Access times that are newer than the base's: a read here is no read there (X6).
-    access_times: BTreeMap<FileId, Time>,
-    /// Where files are kept that may have no name, on a base that cannot keep those.
-    hidden: Option<Hidden>,
-    /// Where a reply's bytes are put together.
-    space: AlignedBuffer,
+    /// Where the bytes of a reply are assembled.
+    buffer: AlignedBuffer,
 }
 
 impl<C: Connection, K: Clock> Snapfs<C, K> {
-    /// Opens a session with the base, of which this has to be the only client.
-    pub fn new(client: C, clock: K) -> Result<Self, Errno> {
-        let base = Base::connect(client, WANTED)?;
-        let keeps_unlinked = base.features().contains(Features::OPEN_UNLINKED);
-        let mut wrapper = Self {
+    /// Opens a session with the base. The wrapper must be its only client.
+    pub fn new(connection: C, clock: K) -> Result<Self, Errno> {
+        let mut base = Base::connect(connection, WANTED)?;
+        let hidden = HiddenNames::new(&mut base)?;
+        let handles = Handles::new(base.root());
+        Ok(Self {
             base,
             clock,
-            handles: BTreeMap::new(),
-            next_handle: Handle::ROOT.0 + 1,
-            files: BTreeMap::new(),
-            snapshots: 0,
-            reserved: 0,
-            stored: 0,
+            handles,
+            files: Files::default(),
+            space: SpaceAccount::default(),
+            copier: Copier::default(),
+            hidden,
+            access_times: AccessTimes::default(),
             traffic: Traffic::default(),
-            free_at_least: 0,
-            base_copies: true,
-            cloned: Cloned::default(),
-            access_times: BTreeMap::new(),
-            hidden: (!keeps_unlinked).then(Hidden::default),
-            space: AlignedBuffer::new(MAX_PAYLOAD)?,
-        };
-        if wrapper.hidden.is_some() {
-            wrapper.clear_folder()?;
-        }
-        Ok(wrapper)
+            buffer: AlignedBuffer::new(MAX_PAYLOAD)?,
+        })
     }
 
-    /// How much is kept now.
+    /// What is held at present.
     pub fn figures(&self) -> Figures {
         Figures {
-            snapshots: self.snapshots,
-            reserved_pages: self.reserved,
-            stored_pages: self.stored,
-            stores: self.files.values().filter(|file| file.store.is_some()).count(),
+            snapshots: self.handles.snapshots(),
+            reserved_pages: self.space.reserved().0,
+            stored_pages: self.space.stored().0,
+            rescue_files: self.rescue_files(),
             files: self.files.len(),
         }
     }
@@ -171,57 +170,80 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         &self.base
     }
 
-    fn give_handle(&mut self, open: Open) -> Handle {
-        let handle = Handle(self.next_handle);
-        self.next_handle += 1;
-        self.handles.insert(handle, open);
-        handle
+    /// Number of rescue files.
+    fn rescue_files(&self) -> usize {
+        self.files.iter().filter(|(_, file)| file.rescue_file.is_some()).count()
     }
 
-    /// The base's handle and the rights of a file or directory; EINVAL for a snapshot, which is
-    /// neither written nor searched.
-    fn passed_on(&self, handle: Handle) -> Result<(Handle, OpenFlags), Errno> {
-        if handle == Handle::ROOT {
-            return Ok((Handle::ROOT, OpenFlags::READ));
-        }
-        match self.handles.get(&handle).ok_or(Errno::EBADF)? {
-            Open::File { base, flags, .. } | Open::Other { base, flags, .. } => Ok((*base, *flags)),
-            Open::Snapshot(_) => Err(Errno::EINVAL),
-        }
-    }
-
-    /// Whether a client's handle is the root directory.
-    fn is_root(&self, handle: Handle) -> bool {
-        let root = self.base.root();
-        handle == Handle::ROOT
-            || matches!(self.handles.get(&handle), Some(Open::Other { file, .. }) if *file == root)
-    }
-
-    /// A regular file that was opened for this; EISDIR or EINVAL for what is none.
-    fn regular(&self, handle: Handle, right: OpenFlags) -> Result<(Handle, FileId), Errno> {
-        match self.handles.get(&handle) {
-            Some(Open::File { base, file, flags }) if flags.contains(right) => Ok((*base, *file)),
-            Some(Open::File { .. }) => Err(Errno::EBADF),
-            Some(Open::Other { flags, .. }) if !flags.contains(right) => Err(Errno::EBADF),
-            Some(Open::Other { .. }) => Err(Errno::EISDIR),
-            Some(Open::Snapshot(_)) => Err(Errno::EINVAL),
-            None if handle == Handle::ROOT => Err(Errno::EISDIR),
-            None => Err(Errno::EBADF),
+    /// Lends what rescuing needs.
+    fn rescuing(&mut self) -> Rescuing<'_, C> {
+        Rescuing {
+            base: &mut self.base,
+            files: &mut self.files,
+            space: &mut self.space,
+            hidden: &mut self.hidden,
+            copier: &mut self.copier,
+            buffer: &mut self.buffer,
+            rescued: &mut self.traffic.rescued,
         }
     }
 
-    fn file(&mut self, id: FileId) -> Result<&mut File, Errno> {
-        // Cannot fail: a handle or a snapshot keeps its file. No reason to panic either.
-        self.files.get_mut(&id).ok_or(Errno::EIO)
+    /// The base's attributes of a file that is open or has snapshots.
+    fn base_attr(&mut self, id: FileId) -> Result<Attr, Errno> {
+        self.files.base_attr(&mut self.base, id)
+    }
+
+    /// Length in bytes and version of a file that is open or has snapshots.
+    fn size_and_version(&mut self, id: FileId) -> Result<(u64, Version), Errno> {
+        self.files.size_and_version(&mut self.base, id)
+    }
+
+    /// ENOSPC unless the base has space for `pages` in addition to all that is reserved.
+    fn check_space(&mut self, pages: PageCount) -> Result<(), Errno> {
+        self.space.check(&mut self.base, pages)
+    }
+
+    /// Copies a range on the base.
+    fn copy_on_base(
+        &mut self,
+        from: Position,
+        to: Position,
+        length: ByteCount,
+    ) -> Result<fsproto::Written, Errno> {
+        self.copier.copy(&mut self.base, &mut self.buffer, from, to, length)
+    }
+
+    /// Attributes as a client sees them, from the base's.
+    fn shown(&self, mut attr: Attr) -> Attr {
+        if let Some(atime) = self.access_times.get(attr.id) {
+            attr.atime = atime;
+        }
+        if self.files.get(attr.id).is_ok_and(|file| file.kept.is_some()) {
+            attr.links = 0;
+        }
+        if attr.id == self.base.root() && self.hidden.has_folder() {
+            attr.links = attr.links.saturating_sub(1);
+        }
+        attr
+    }
+
+    /// A client has read a file: updates the access time, if it is due.
+    fn accessed(&mut self, id: FileId) {
+        let now = self.clock.recent();
+        // Unknown attributes mean that the file has changed since its last read.
+        let attr = self.files.get(id).ok().and_then(|file| file.attr).map(|attr| self.shown(attr));
+        if attr.is_none_or(|attr| atime_is_due(attr.atime, attr.mtime, attr.ctime, now)) {
+            self.access_times.set(id, now);
+        }
     }
 }
 
-/// Serves what the server at the other end of `client` holds, with snapshots, through `transport`, to
-/// one client, until that is gone.
+/// Serves what the base at the other end of `connection` holds, with snapshots, to one client
+/// through `transport`. Returns when the client is gone.
 pub fn run(
-    client: impl Connection,
+    connection: impl Connection,
     clock: impl Clock,
     transport: impl Transport,
 ) -> Result<(), Errno> {
-    serve(Snapfs::new(client, clock)?, transport)
+    serve(Snapfs::new(connection, clock)?, transport)
 }

@@ -3,150 +3,134 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::mutant::{Mutant, active};
-use foundation::{ByteCount, Errno, FileOffset};
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::{
     Allocate, AllocateMode, AttrMask, FileId, Handle, OpenFlags, Piece, SetAttr, Version, Write,
     WriteFlags, Written,
 };
 
-use super::Snapfs;
-use super::change::{Kind, pages_of, range_of};
-use super::file::PAGE;
-use super::rescue::Source;
-use super::snapshot::Taken;
+use super::change::{Change, pages_of, range_of};
+use super::copy::Position;
+use super::files::PAGE;
+use super::rescue_map::Source;
+use super::snapshot::SnapshotRecord;
+use super::{Snapfs, mutants};
 use crate::connection::Connection;
 use crate::server::Clock;
 
-/// Where a part of a write has its bytes from.
-pub(super) enum From<'a> {
-    /// From the message.
+/// The bytes of a piece.
+pub(super) enum PieceSource<'a> {
+    /// Data of the message.
     Data(&'a [u8]),
-    /// From these bytes, counted in the snapshot's file.
-    Snapshot { taken: Taken, bytes: Range<u64> },
+    /// A reference: these bytes of the snapshot's file, as the snapshot keeps them.
+    Snapshot { record: SnapshotRecord, bytes: Range<u64> },
 }
 
-/// A part of a write.
-pub(super) struct Part<'a> {
-    /// Where in the target it goes.
+/// A piece of a write, with its place in the target.
+pub(super) struct PlacedPiece<'a> {
     pub bytes: Range<u64>,
-    pub from: From<'a>,
+    pub source: PieceSource<'a>,
 }
 
-/// What has to be done for a range of the target.
-enum Step<'a> {
-    /// Its bytes are there already (W2).
+/// What is done for a range of the target.
+pub(super) enum Step<'a> {
+    /// Nothing: its bytes are there already (W2).
     Elide,
-    /// These are stored.
-    Store(&'a [u8]),
-    /// The file of a snapshot, from this byte on, is copied.
+    /// Data are written.
+    Write(&'a [u8]),
+    /// Bytes are copied from a file, from this byte on.
     CopyFile(FileId, u64),
-    /// The store of a file, from this byte on, is copied.
-    CopyStore(FileId, u64),
+    /// Bytes are copied from the rescue file of a file, from this byte on.
+    CopyRescued(FileId, u64),
     /// A hole is made.
     Punch,
 }
 
-/// The deliberate break of W3: copies a page at a time, from the front.
-fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>)> {
-    let cut = |(bytes, step): (Range<u64>, _)| match step {
-        Step::CopyFile(file, from) => {
-            let at = move |byte: u64| {
-                (
-                    byte..(byte + PAGE).min(bytes.end),
-                    Step::CopyFile(file, from + (byte - bytes.start)),
-                )
-            };
-            bytes.clone().step_by(PAGE as usize).map(at).collect()
-        }
-        step => alloc::vec![(bytes, step)],
-    };
-    steps.into_iter().flat_map(cut).collect()
-}
-
 impl<C: Connection, K: Clock> Snapfs<C, K> {
-    /// A write as the protocol has it. EINVAL where a piece reaches past the end of its snapshot.
+    /// Writes pieces. EINVAL where one reaches beyond the end of its snapshot.
     pub(super) fn write_pieces(
         &mut self,
         request: &Write,
         data: &[u8],
         pieces: &[Piece],
     ) -> Result<Written, Errno> {
-        let (base, id) = self.regular(request.handle, OpenFlags::WRITE)?;
+        let (base, id) = self.handles.regular(request.handle, OpenFlags::WRITE)?;
         let (size, _) = self.size_and_version(id)?;
-        let offset =
-            if request.flags.contains(WriteFlags::APPEND) { size } else { request.offset.0 };
-        let mut parts = Vec::new();
+        let offset = match request.flags.contains(WriteFlags::APPEND) {
+            true => size,
+            false => request.offset.0,
+        };
+        let mut placed = Vec::new();
         let (mut at, mut rest) = (offset, data);
         for piece in pieces {
             let bytes = range_of(at, piece.length.0)?;
             at = bytes.end;
-            let from = if piece.snapshot == Handle::NONE {
+            let source = if piece.snapshot == Handle::NONE {
                 let (front, behind) =
                     rest.split_at_checked(piece.length.to_usize()).ok_or(Errno::EPROTO)?;
                 rest = behind;
-                From::Data(front)
+                PieceSource::Data(front)
             } else {
-                let taken = self.taken(piece.snapshot).ok_or(Errno::EBADF)?;
-                let from = taken.part(piece.offset.0, piece.length.0);
+                let record = self.handles.snapshot(piece.snapshot).ok_or(Errno::EBADF)?;
+                let from = record.part(piece.offset, piece.length);
                 if from.end - from.start != piece.length.0 {
                     return Err(Errno::EINVAL);
                 }
-                From::Snapshot { taken, bytes: from }
+                PieceSource::Snapshot { record, bytes: from }
             };
-            parts.push(Part { bytes, from });
+            placed.push(PlacedPiece { bytes, source });
         }
-        self.write_parts((base, id), offset..at, &parts)
+        self.write_placed((base, id), offset..at, &placed)
     }
 
-    /// Writes parts that follow each other and make up `bytes`. Short where the base fails in the
-    /// middle.
-    pub(super) fn write_parts(
+    /// Writes adjacent pieces that make up `bytes`. Short where the base fails after some bytes.
+    pub(super) fn write_placed(
         &mut self,
         target: (Handle, FileId),
         bytes: Range<u64>,
-        parts: &[Part<'_>],
+        pieces: &[PlacedPiece<'_>],
     ) -> Result<Written, Errno> {
         let (base, id) = target;
-        if bytes.is_empty() {
-            let (size, version) = self.size_and_version(id)?;
-            return Ok(Written {
-                length: ByteCount(0),
-                offset: FileOffset(bytes.start),
-                size: ByteCount(size),
-                version,
-                snapshot: Handle::NONE,
-            });
-        }
-        let early = if active(Mutant::ForwardCopy) {
-            Some(page_by_page(self.steps(parts, &[])?))
-        } else {
-            None
-        };
-        let elided = self.make_ready(id, parts)?;
-        // Only now: what was in the file when `make_ready` looked may be in the store by now.
-        let steps = early.map_or_else(|| self.steps(parts, &elided), Ok)?;
-        let (length, failed) = self.carry_out(base, id, &steps);
-        if failed.is_some() {
-            // How the file looks after all this, the base knows.
-            self.file(id)?.forget();
-        }
-        if let (0, Some(error)) = (length, failed) {
-            return Err(error);
+        let mut length = ByteCount::ZERO;
+        if !bytes.is_empty() {
+            let steps = self.ready_steps(id, pieces)?;
+            let (done, failed) = self.carry_out(base, id, &steps);
+            if failed.is_some() {
+                // Only the base knows the file's state now.
+                self.files.get_mut(id)?.forget();
+            }
+            if let (0, Some(error)) = (done, failed) {
+                return Err(error);
+            }
+            length = ByteCount(done);
         }
         let (size, version) = self.size_and_version(id)?;
-        Ok(Written {
-            length: ByteCount(length),
-            offset: FileOffset(bytes.start),
-            size: ByteCount(size),
-            version,
-            snapshot: Handle::NONE,
-        })
+        let (offset, size) = (FileOffset(bytes.start), ByteCount(size));
+        Ok(Written { length, offset, size, version, snapshot: Handle::NONE })
     }
 
-    /// Finds out what is written back to where it came from and is there still; all the rest is
-    /// rescued, room permitting.
-    fn make_ready(&mut self, id: FileId, parts: &[Part<'_>]) -> Result<Vec<Range<u64>>, Errno> {
+    /// Prepares the write, then plans it. Not the other way round: bytes that were in the file
+    /// before may be in the rescue file afterwards.
+    fn ready_steps<'a>(
+        &mut self,
+        id: FileId,
+        pieces: &[PlacedPiece<'a>],
+    ) -> Result<Vec<(Range<u64>, Step<'a>)>, Errno> {
+        if mutants::forward_copy() {
+            let early = mutants::page_by_page(self.steps(pieces, &[])?);
+            return self.prepare_pieces(id, pieces).map(|_| early);
+        }
+        let elided = self.prepare_pieces(id, pieces)?;
+        self.steps(pieces, &elided)
+    }
+
+    /// Finds the ranges that are written back to where they came from and are unchanged there, and
+    /// returns them. Prepares the change of all others.
+    fn prepare_pieces(
+        &mut self,
+        id: FileId,
+        pieces: &[PlacedPiece<'_>],
+    ) -> Result<Vec<Range<u64>>, Errno> {
         let (mut elided, mut changed, mut stores) = (Vec::new(), Vec::new(), 0);
         let mut change = |bytes: Range<u64>, is_hole: bool| {
             let pages = pages_of(&bytes);
@@ -154,17 +138,17 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             stores += if is_hole { 2 } else { pages.end - pages.start };
             changed.push(bytes);
         };
-        for part in parts.iter().filter(|part| !part.bytes.is_empty()) {
-            let From::Snapshot { taken, bytes } = &part.from else {
-                change(part.bytes.clone(), false);
+        for piece in pieces.iter().filter(|piece| !piece.bytes.is_empty()) {
+            let PieceSource::Snapshot { record, bytes } = &piece.source else {
+                change(piece.bytes.clone(), false);
                 continue;
             };
-            let same_place = taken.file == id
-                && (bytes.start == part.bytes.start || active(Mutant::ElideAppend));
-            for (run, source) in self.sources_of(taken, bytes)? {
-                let at = part.bytes.start + (run.start - bytes.start);
+            let same_place =
+                record.file == id && (bytes.start == piece.bytes.start || mutants::elide_append());
+            for (run, source) in self.sources_of(record, bytes)? {
+                let at = piece.bytes.start + (run.start - bytes.start);
                 let target = at..at + (run.end - run.start);
-                let unchanged = source.is_live() || active(Mutant::ElideWithoutAsking);
+                let unchanged = source.is_live() || mutants::elide_without_asking();
                 if same_place && unchanged {
                     elided.push(target)
                 } else {
@@ -172,44 +156,44 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
                 }
             }
         }
-        let stores = if active(Mutant::FreeReferences) { 0 } else { stores };
-        self.prepare_all(id, Kind::Write, &changed, stores)?;
+        let stores = if mutants::free_references() { 0 } else { stores };
+        self.prepare_all(id, Change::Write, &changed, PageCount(stores))?;
         Ok(elided)
     }
 
-    /// What there is to do, in order and without gaps.
+    /// Plans the write: steps in order and without gaps.
     fn steps<'a>(
         &self,
-        parts: &[Part<'a>],
+        pieces: &[PlacedPiece<'a>],
         elided: &[Range<u64>],
     ) -> Result<Vec<(Range<u64>, Step<'a>)>, Errno> {
         let mut steps = Vec::new();
         let mut elided = elided.iter().peekable();
-        for part in parts.iter().filter(|part| !part.bytes.is_empty()) {
-            let (taken, from) = match &part.from {
-                From::Data(data) => {
-                    steps.push((part.bytes.clone(), Step::Store(data)));
+        for piece in pieces.iter().filter(|piece| !piece.bytes.is_empty()) {
+            let (record, from) = match &piece.source {
+                PieceSource::Data(data) => {
+                    steps.push((piece.bytes.clone(), Step::Write(data)));
                     continue;
                 }
-                From::Snapshot { taken, bytes } => (taken, bytes),
+                PieceSource::Snapshot { record, bytes } => (record, bytes),
             };
-            let mut at = part.bytes.start;
-            while at < part.bytes.end {
+            let mut at = piece.bytes.start;
+            while at < piece.bytes.end {
                 if let Some(range) = elided.next_if(|range| range.start == at) {
                     steps.push((range.clone(), Step::Elide));
                     at = range.end;
                     continue;
                 }
                 let end =
-                    elided.peek().map_or(part.bytes.end, |range| range.start.min(part.bytes.end));
-                let source = from.start + (at - part.bytes.start);
-                for (run, place) in self.sources_of(taken, &(source..source + (end - at)))? {
+                    elided.peek().map_or(piece.bytes.end, |range| range.start.min(piece.bytes.end));
+                let source = from.start + (at - piece.bytes.start);
+                for (run, place) in self.sources_of(record, &(source..source + (end - at)))? {
                     let to = at..at + (run.end - run.start);
                     at = to.end;
                     let step = match place {
-                        Source::Live => Step::CopyFile(taken.file, run.start),
-                        Source::Store(slot) => {
-                            Step::CopyStore(taken.file, slot * PAGE + run.start % PAGE)
+                        Source::Live => Step::CopyFile(record.file, run.start),
+                        Source::Rescued(slot) => {
+                            Step::CopyRescued(record.file, slot * PAGE + run.start % PAGE)
                         }
                         Source::Hole | Source::LiveHole => Step::Punch,
                     };
@@ -221,7 +205,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         Ok(steps)
     }
 
-    /// Does it; tells how many bytes were done, and what went wrong then.
+    /// Carries out the steps. Returns how many bytes were done, and the error that ended it, if any.
     fn carry_out(
         &mut self,
         base: Handle,
@@ -240,7 +224,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
         match steps.first() {
             Some((bytes, step))
-                if untouched && !active(Mutant::SilentElide) && !active(Mutant::ElideAppend) =>
+                if untouched && !mutants::silent_elide() && !mutants::elide_append() =>
             {
                 match self.touch(base, bytes) {
                     Ok(now) => {
@@ -254,8 +238,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Takes note of what a step has made of the file, which has this length and version since, if
-    /// it was touched.
+    /// Records the result of a step. `now` is the file's length and version, if the step changed it.
     fn note_step(
         &mut self,
         id: FileId,
@@ -263,20 +246,22 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         step: &Step<'_>,
         now: Option<(u64, Version)>,
     ) {
-        let (Some(file), Some((size, version))) = (self.files.get_mut(&id), now) else { return };
+        let (Ok(file), Some((size, version))) = (self.files.get_mut(id), now) else { return };
         if let Some((before, _)) = file.bytes {
             file.resized(before, size.max(before));
         }
         match step {
             Step::Elide => {}
             Step::Punch => file.punched(bytes.clone(), size),
-            Step::Store(_) | Step::CopyFile(..) | Step::CopyStore(..) => file.stored(bytes.clone()),
+            Step::Write(_) | Step::CopyFile(..) | Step::CopyRescued(..) => {
+                file.stored(bytes.clone())
+            }
         }
         file.attr = None;
         file.bytes = Some((size, version));
     }
 
-    /// Tells the file's length and version then, where that is not as it was.
+    /// Carries out one step. Returns the file's new length and version, if the step changed it.
     fn carry_out_one(
         &mut self,
         base: Handle,
@@ -284,46 +269,56 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         bytes: &Range<u64>,
         step: &Step<'_>,
     ) -> Result<Option<(u64, Version)>, Errno> {
-        let length = bytes.end - bytes.start;
+        let length = ByteCount(bytes.end - bytes.start);
+        let to = Position { handle: base, offset: FileOffset(bytes.start) };
         let written = match step {
             Step::Elide => {
                 self.traffic.elided += length;
                 return Ok(None);
             }
-            Step::Store(data) => {
+            Step::Write(data) => {
                 let request = Write {
                     handle: base,
-                    offset: FileOffset(bytes.start),
+                    offset: to.offset,
                     flags: WriteFlags::empty(),
                     data_bytes: data.len() as u32,
                 };
                 let written = self.base.request(&request, &[data])?;
-                if written.length == ByteCount(length) { written } else { return Err(Errno::EIO) }
+                if written.length == length { written } else { return Err(Errno::EIO) }
             }
-            Step::CopyFile(source, from) => {
-                self.cloned.add(*source);
-                self.cloned.add(id);
-                let source = self.file(*source)?.base_handle()?;
-                let written = self.copy_on_base((source, *from), (base, bytes.start), length)?;
-                self.traffic.cloned += length;
-                written
+            Step::CopyFile(source, offset) => {
+                self.copier.note_sharing(*source);
+                self.copier.note_sharing(id);
+                let handle = self.files.get(*source)?.base_handle()?;
+                self.copy_counted(Position { handle, offset: FileOffset(*offset) }, to, length)?
             }
-            Step::CopyStore(source, _) if *source == id && active(Mutant::RestoreSkipped) => {
+            Step::CopyRescued(source, _) if *source == id && mutants::restore_skipped() => {
                 return Ok(None);
             }
-            Step::CopyStore(source, from) => {
-                self.cloned.add(id);
-                let store = self.file(*source)?.store.ok_or(Errno::EIO)?;
-                let written = self.copy_on_base((store, *from), (base, bytes.start), length)?;
-                self.traffic.cloned += length;
-                written
+            Step::CopyRescued(source, offset) => {
+                self.copier.note_sharing(id);
+                let rescue_file = self.files.get(*source)?.rescue_file.as_ref();
+                let handle = rescue_file.ok_or(Errno::EIO)?.handle();
+                self.copy_counted(Position { handle, offset: FileOffset(*offset) }, to, length)?
             }
             Step::Punch => return self.punch_and_extend(base, id, bytes).map(Some),
         };
         Ok(Some((written.size.0, written.version)))
     }
 
-    /// Makes a hole, also past the end. Tells the file's length and version then.
+    /// Copies a range on the base and counts its bytes.
+    fn copy_counted(
+        &mut self,
+        from: Position,
+        to: Position,
+        length: ByteCount,
+    ) -> Result<Written, Errno> {
+        let written = self.copy_on_base(from, to, length)?;
+        self.traffic.cloned += length;
+        Ok(written)
+    }
+
+    /// Makes a hole, extending the file if needed. Returns the file's new length and version.
     fn punch_and_extend(
         &mut self,
         base: Handle,
@@ -355,14 +350,14 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         Ok((attr.size.0, attr.version))
     }
 
-    /// An elided write is a write all the same: times and version move (W7). A part of the file is
-    /// copied to where it is.
+    /// Changes times and version of an elided write, which is a write all the same (W7): copies a
+    /// part of the file onto itself.
     fn touch(&mut self, base: Handle, bytes: &Range<u64>) -> Result<(u64, Version), Errno> {
         let page = bytes.start.next_multiple_of(PAGE);
         let part =
             if page + PAGE <= bytes.end { page..page + PAGE } else { bytes.start..bytes.start + 1 };
-        let written =
-            self.copy_on_base((base, part.start), (base, part.start), part.end - part.start)?;
+        let place = Position { handle: base, offset: FileOffset(part.start) };
+        let written = self.copy_on_base(place, place, ByteCount(part.end - part.start))?;
         Ok((written.size.0, written.version))
     }
 }

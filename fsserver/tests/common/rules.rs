@@ -149,7 +149,7 @@ pub fn r10_a_hole_that_is_written_over_is_rescued_as_a_hole() {
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     tower.files.write(handle, 0, &[9; 10 * P]).unwrap();
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), vec![0; 10 * P]);
-    assert_eq!((tower.figures().stored_pages, tower.figures().stores), (0, 0));
+    assert_eq!((tower.figures().stored_pages, tower.figures().rescue_files), (0, 0));
 }
 
 pub fn c1_overwrite() {
@@ -186,7 +186,7 @@ pub fn c3_remove_copies_nothing() {
     tower.files.remove("file").unwrap();
     tower.files.close(handle).unwrap();
     let (calls, moved) = (tower.wire.calls(Op::CloneRange), tower.wire.bytes());
-    assert_eq!((calls, tower.figures().stores), (0, 0));
+    assert_eq!((calls, tower.figures().rescue_files), (0, 0));
     assert!(moved < 9 * PAGE);
     // To everyone else it is gone.
     let after = tower.files.store();
@@ -323,7 +323,7 @@ pub fn c7_append_extension_rename_and_close_need_no_rescue() {
     tower.files.truncate(handle, 40 * PAGE).unwrap();
     tower.files.rename("file", "other").unwrap();
     tower.files.close(handle).unwrap();
-    assert_eq!((tower.figures().stores, tower.wire.calls(Op::CloneRange)), (0, 0));
+    assert_eq!((tower.figures().rescue_files, tower.wire.calls(Op::CloneRange)), (0, 0));
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
 }
 
@@ -426,7 +426,7 @@ pub fn c11_a_change_that_cannot_be_rescued_is_not_made() {
     assert_eq!(tower.files.read_all(handle).unwrap(), bytes);
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
     tower.files.close(taken.reply.handle).unwrap();
-    assert_eq!((tower.base_free(), tower.figures().stores), (92, 0));
+    assert_eq!((tower.base_free(), tower.figures().rescue_files), (92, 0));
 }
 
 pub fn c11_where_the_base_does_not_copy_the_wrapper_does() {

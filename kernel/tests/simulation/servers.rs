@@ -130,7 +130,7 @@ impl Servers {
             (0, 0, 0),
             "C10: {figures:?}"
         );
-        assert_eq!((figures.stores, figures.files), (0, 0), "C10: {figures:?}");
+        assert_eq!((figures.rescue_files, figures.files), (0, 0), "C10: {figures:?}");
         let Self { base, wrapper, faults, empty, lacks } = self;
         for name in NAMES {
             let path = Path::new(name.as_bytes()).expect("a name");

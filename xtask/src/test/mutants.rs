@@ -15,7 +15,7 @@ use crate::test::in_guest;
 const LIST: &str = "foundation/src/mutant.rs";
 /// Host tests that switch mutants on, and the files that name these mutants.
 const HOST: &[(&str, &str)] = &[
-    ("each_break_is_found", "fsserver/tests/mutants.rs"),
+    ("each_mutant_is_found", "fsserver/tests/mutants.rs"),
     ("mutants_are_found", "kernel/tests/simulation/mutants.rs"),
 ];
 

@@ -86,21 +86,21 @@ impl Look {
 
     /// What the wrapper keeps.
     pub fn kept(&self) -> Figures {
-        let [snapshots, reserved_pages, stored_pages, stores, files] =
+        let [snapshots, reserved_pages, stored_pages, rescue_files, files] =
             core::array::from_fn(|index| self.get(FIGURES + index));
         Figures {
             snapshots: snapshots as usize,
             reserved_pages,
             stored_pages,
-            stores: stores as usize,
+            rescue_files: rescue_files as usize,
             files: files as usize,
         }
     }
 
     fn tell(&self, figures: &Figures) {
-        let Figures { snapshots, reserved_pages, stored_pages, stores, files } = *figures;
+        let Figures { snapshots, reserved_pages, stored_pages, rescue_files, files } = *figures;
         for (index, figure) in
-            [snapshots as u64, reserved_pages, stored_pages, stores as u64, files as u64]
+            [snapshots as u64, reserved_pages, stored_pages, rescue_files as u64, files as u64]
                 .into_iter()
                 .enumerate()
         {

@@ -102,7 +102,7 @@ fn c9_nothing_for_nothing() -> Outcome {
     check_eq!(stack.look.changes(), changes, "requests to the base that change or open something");
     check_eq!(stack.look.open_handles(), handles, "handles open at the base");
     let kept = stack.look.kept();
-    check_eq!((kept.stored_pages, kept.stores), (0, 0), "pages and files of rescued bytes");
+    check_eq!((kept.stored_pages, kept.rescue_files), (0, 0), "pages and files of rescued bytes");
     Ok(())
 }
 
@@ -142,7 +142,7 @@ fn c10_rescue_is_freed() -> Outcome {
     stack.settle()?;
     let kept = stack.look.kept();
     check_eq!(
-        (kept.snapshots, kept.reserved_pages, kept.stored_pages, kept.stores),
+        (kept.snapshots, kept.reserved_pages, kept.stored_pages, kept.rescue_files),
         (0, 0, 0, 0),
         "what the wrapper keeps in the end"
     );

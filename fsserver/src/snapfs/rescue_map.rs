@@ -1,44 +1,48 @@
-//! Where each snapshot of a file finds its pages: in the file as it is now, in the store of rescued
-//! pages, or nowhere, for holes.
+//! The rescue map of a file: where each of its snapshots finds its pages. They are in the file as
+//! it is now, in the file's rescue file, or nowhere (holes).
 //!
-//! Pure bookkeeping: what is noted here as rescued has been copied by the caller.
+//! Bookkeeping only: what is recorded here as rescued has been copied by the caller.
 //!
-//! Time is counted in *eras*. A snapshot belongs to the era in which it was taken; the first change
-//! after a snapshot ends the era. A page that is rescued in era `e`, just before it is changed,
-//! serves every snapshot of it up to era `e` that has not been served before: among the rescued
-//! versions of a page, a snapshot's is the first whose `until` is not before its own era. If there
-//! is none, the page is unchanged in the file.
+//! Time is divided into *epochs*. A snapshot belongs to the epoch in which it was taken; the first
+//! change after a snapshot ends the epoch. A page that is rescued in epoch `e`, just before it
+//! changes, serves all snapshots of it up to epoch `e` that no earlier rescue serves: of the
+//! rescued versions of a page, a snapshot reads the first whose `until` is not before its own
+//! epoch. If there is none, the page is unchanged in the file.
 //!
-//! Pages are kept in segments, which are cut where snapshots, changes or holes begin and end. Each
-//! part of a segment counts its users, so that it goes when the last of them does. Invariant: no
-//! count is zero but `live`, and no segment is without users.
+//! Pages are kept in segments, which are split where snapshots, changes or holes begin and end.
+//! Each part of a segment counts its users, and is removed with the last of them.
+//!
+//! Invariants, which debug builds check after each change: segments are ordered and disjoint; each
+//! has a user; no rescued version is without users, and their `until` ascend; [`Holdings`] are the
+//! sums over the segments.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::mutant::{Mutant, active};
+use foundation::PageCount;
 
 use super::holes::Holes;
+use super::mutants;
 
-/// A count of the moments between which a file did not change.
-pub(super) type Era = u64;
+/// Number of an epoch: a period in which the bytes that a file's snapshots need did not change.
+pub(super) type Epoch = u64;
 
-/// Where bytes are.
+/// Where a snapshot finds bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// In the file.
     Live,
-    /// In the file, which has a hole there.
+    /// In the file, where it is a hole.
     LiveHole,
-    /// In the store, from this page on.
-    Store(u64),
-    /// Nowhere: it was a hole, and is none any more.
+    /// In the rescue file, from this page on.
+    Rescued(u64),
+    /// Nowhere: the range was a hole, and no longer is.
     Hole,
 }
 
 impl Source {
-    /// Whether the bytes are zero because nothing is stored.
+    /// Whether the bytes are zeros without storage.
     pub fn is_hole(self) -> bool {
         matches!(self, Self::Hole | Self::LiveHole)
     }
@@ -51,7 +55,7 @@ impl Source {
     /// The source `pages` further on.
     fn advanced(self, pages: u64) -> Self {
         match self {
-            Self::Store(slot) => Self::Store(slot + pages),
+            Self::Rescued(slot) => Self::Rescued(slot + pages),
             other => other,
         }
     }
@@ -60,20 +64,23 @@ impl Source {
 /// A rescued version of some pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rescued {
-    until: Era,
+    /// The last epoch whose snapshots it serves.
+    until: Epoch,
+    /// Snapshots that read it.
     users: u32,
     source: Source,
 }
 
-/// Pages with one history.
+/// A run of pages with the same history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Segment {
+    /// First page behind the run.
     end: u64,
-    /// Snapshots that find these pages in the file.
+    /// Number of snapshots that find these pages in the file.
     live: u32,
-    /// While there are such: whether the pages are holes.
+    /// Whether the pages are holes in the file; has no meaning while `live` is 0.
     is_hole: bool,
-    /// Oldest first.
+    /// Versions in the rescue file, oldest first.
     rescued: Vec<Rescued>,
 }
 
@@ -82,28 +89,26 @@ impl Segment {
         self.live > 0 || !self.rescued.is_empty()
     }
 
-    /// Which of the rescued versions a snapshot of this era reads.
-    fn version_for(&self, era: Era) -> Option<usize> {
-        if active(Mutant::RescueServesAll) && !self.rescued.is_empty() {
-            return Some(0);
-        }
-        self.rescued.iter().position(|rescued| rescued.until >= era)
+    /// Index of the rescued version that a snapshot of this epoch reads.
+    fn version_for(&self, epoch: Epoch) -> Option<usize> {
+        let index = self.rescued.iter().position(|rescued| rescued.until >= epoch);
+        mutants::version_for(index, self.rescued.len())
     }
 
-    fn source_for(&self, era: Era) -> Source {
-        match self.version_for(era).and_then(|index| self.rescued.get(index)) {
+    fn source_for(&self, epoch: Epoch) -> Source {
+        match self.version_for(epoch).and_then(|index| self.rescued.get(index)) {
             Some(rescued) => rescued.source,
             None if self.is_hole => Source::LiveHole,
             None => Source::Live,
         }
     }
 
-    /// Whether `next`, which begins where this ends, says the same.
-    fn goes_on_in(&self, begin: u64, next: &Self) -> bool {
+    /// Whether `next`, which begins where this ends, continues it with the same history.
+    fn continues_in(&self, begin: u64, next: &Self) -> bool {
         let pages = self.end - begin;
         let same = |(a, b): (&Rescued, &Rescued)| {
-            let source_goes_on = a.source.advanced(pages) == b.source;
-            a.until == b.until && a.users == b.users && source_goes_on
+            let source_continues = a.source.advanced(pages) == b.source;
+            a.until == b.until && a.users == b.users && source_continues
         };
         self.live == next.live
             && (self.live == 0 || self.is_hole == next.is_hole)
@@ -112,32 +117,36 @@ impl Segment {
     }
 }
 
+/// Sums over the pages of a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holdings {
+    /// Pages of data that a change would have to copy to the rescue file.
+    pub reserved: PageCount,
+    /// Pages in the rescue file that a snapshot needs.
+    pub stored: PageCount,
+}
+
 /// The histories of a file's pages, as far as snapshots need them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RescueMap {
+    /// Segments by their first page.
     segments: BTreeMap<u64, Segment>,
-    reserved: u64,
-    stored: u64,
+    holdings: Holdings,
 }
 
 impl RescueMap {
-    /// Pages that a change would have to copy to the store.
-    pub fn reserved(&self) -> u64 {
-        self.reserved
+    /// The sums over its pages.
+    pub fn holdings(&self) -> Holdings {
+        self.holdings
     }
 
-    /// Pages in the store.
-    pub fn stored(&self) -> u64 {
-        self.stored
-    }
-
-    /// How many segments there are.
+    /// Number of segments.
     pub fn segments(&self) -> usize {
         self.segments.len()
     }
 
-    /// Cuts the segment around `at` in two.
-    fn cut(&mut self, at: u64) {
+    /// Splits the segment around page `at` in two.
+    fn split(&mut self, at: u64) {
         let Some((&begin, segment)) = self.segments.range_mut(..at).next_back() else { return };
         if segment.end <= at {
             return;
@@ -150,13 +159,13 @@ impl RescueMap {
         self.segments.insert(at, behind);
     }
 
-    /// Cuts at both ends, so that the range consists of whole segments and gaps.
+    /// Splits at both ends: the range then consists of whole segments and gaps.
     fn isolate(&mut self, pages: &Range<u64>) {
-        self.cut(pages.start);
-        self.cut(pages.end);
+        self.split(pages.start);
+        self.split(pages.end);
     }
 
-    /// Joins segments of the range and at its ends that say the same.
+    /// Joins adjacent segments with the same history, in the range and at its ends.
     fn join(&mut self, pages: &Range<u64>) {
         let first =
             self.segments.range(..pages.start).next_back().map_or(pages.start, |(&begin, _)| begin);
@@ -168,7 +177,7 @@ impl RescueMap {
                 && let Some(next) = self.segments.get(&begin)
                 && let Some(segment) = self.segments.get(&previous)
                 && segment.end == begin
-                && segment.goes_on_in(previous, next)
+                && segment.continues_in(previous, next)
             {
                 let end = next.end;
                 self.segments.remove(&begin);
@@ -179,17 +188,61 @@ impl RescueMap {
                 last = Some(begin);
             }
         }
+        debug_assert_eq!(self.check(pages), Ok(()));
+        // The sums cost a pass over the whole map, so only small maps are summed up.
+        debug_assert!(self.segments.len() > 64 || self.holdings == self.summed_up());
     }
 
-    /// Pages of a range that a snapshot of it would add to those that are reserved.
-    pub fn would_reserve(&self, pages: Range<u64>, holes: &Holes) -> u64 {
+    /// Checks the segments of a range and their neighbours against the invariants, and says which
+    /// one does not hold.
+    fn check(&self, pages: &Range<u64>) -> Result<(), &'static str> {
+        let first =
+            self.segments.range(..pages.start).next_back().map_or(pages.start, |(&begin, _)| begin);
+        let mut previous_end = 0;
+        for (&begin, segment) in self.segments.range(first..=pages.end) {
+            let ascends = segment.rescued.windows(2).all(|pair| match pair {
+                [older, newer] => older.until < newer.until,
+                _ => true,
+            });
+            if begin < previous_end {
+                return Err("segments overlap");
+            } else if begin >= segment.end {
+                return Err("a segment is empty");
+            } else if !segment.is_needed() {
+                return Err("a segment has no user");
+            } else if segment.rescued.iter().any(|rescued| rescued.users == 0) {
+                return Err("a rescued version has no user");
+            } else if !ascends {
+                return Err("rescued versions are out of order");
+            }
+            previous_end = segment.end;
+        }
+        Ok(())
+    }
+
+    /// The holdings, counted anew.
+    fn summed_up(&self) -> Holdings {
+        let mut sums = Holdings::default();
+        for (&begin, segment) in &self.segments {
+            let length = PageCount(segment.end - begin);
+            if segment.live > 0 && !segment.is_hole {
+                sums.reserved += length;
+            }
+            let stored = |rescued: &&Rescued| matches!(rescued.source, Source::Rescued(_));
+            sums.stored += segment.rescued.iter().filter(stored).map(|_| length).sum();
+        }
+        sums
+    }
+
+    /// Number of pages that a snapshot of a range would add to those that are reserved.
+    pub fn would_reserve(&self, pages: Range<u64>, holes: &Holes) -> PageCount {
         let data = holes.data_pages(pages.clone());
         let live = self.within(pages).filter(|(_, segment)| segment.live > 0);
         let reserved_already: u64 = live.map(|(run, _)| holes.data_pages(run)).sum();
-        data.saturating_sub(reserved_already)
+        PageCount(data.saturating_sub(reserved_already))
     }
 
-    /// The segments of a range, cut to it.
+    /// The segments of a range, each with the part of it that lies in the range.
     fn within(&self, pages: Range<u64>) -> impl Iterator<Item = (Range<u64>, &Segment)> {
         let first = self
             .segments
@@ -205,7 +258,7 @@ impl RescueMap {
             .filter(|(run, _)| run.start < run.end)
     }
 
-    /// A snapshot of these pages is taken.
+    /// Records a snapshot of these pages.
     pub fn add_snapshot(&mut self, pages: Range<u64>, holes: &Holes) {
         self.isolate(&pages);
         let mut at = pages.start;
@@ -229,7 +282,7 @@ impl RescueMap {
         self.join(&pages);
     }
 
-    /// Pages that get their first user of what the file holds.
+    /// Records the first snapshot that finds these pages in the file.
     fn insert_live(&mut self, pages: Range<u64>, holes: &Holes, rescued: &[Rescued]) {
         for (run, is_hole) in holes.runs(pages.clone()) {
             let advance = run.start - pages.start;
@@ -238,21 +291,22 @@ impl RescueMap {
                 .map(|old| Rescued { source: old.source.advanced(advance), ..*old })
                 .collect();
             if !is_hole {
-                self.reserved += run.end - run.start;
+                self.holdings.reserved += PageCount(run.end - run.start);
             }
             self.segments.insert(run.start, Segment { end: run.end, live: 1, is_hole, rescued });
         }
     }
 
-    /// A snapshot of this era is closed. Returns the pages of the store that nobody needs any more.
-    pub fn remove_snapshot(&mut self, pages: Range<u64>, era: Era) -> Vec<Range<u64>> {
+    /// Removes a snapshot of this epoch. Returns the slots of the rescue file that no snapshot needs
+    /// any more.
+    pub fn remove_snapshot(&mut self, pages: Range<u64>, epoch: Epoch) -> Vec<Range<u64>> {
         self.isolate(&pages);
         let mut freed: Vec<Range<u64>> = Vec::new();
         for (&begin, segment) in self.segments.range_mut(pages.clone()) {
             let length = segment.end - begin;
-            let Some(index) = segment.version_for(era) else {
+            let Some(index) = segment.version_for(epoch) else {
                 if segment.live == 1 && !segment.is_hole {
-                    self.reserved -= length;
+                    self.holdings.reserved -= PageCount(length);
                 }
                 segment.live = segment.live.saturating_sub(1);
                 continue;
@@ -261,8 +315,8 @@ impl RescueMap {
             rescued.users = rescued.users.saturating_sub(1);
             if rescued.users == 0 {
                 let rescued = segment.rescued.remove(index);
-                if let Source::Store(slot) = rescued.source {
-                    self.stored -= length;
+                if let Source::Rescued(slot) = rescued.source {
+                    self.holdings.stored -= PageCount(length);
                     match freed.last_mut().filter(|last| last.end == slot) {
                         Some(last) => last.end += length,
                         None => freed.push(slot..slot + length),
@@ -292,8 +346,8 @@ impl RescueMap {
         runs
     }
 
-    /// A run of [`Self::live`] has been copied to `source` in this era.
-    pub fn rescued(&mut self, pages: Range<u64>, era: Era, source: Source) {
+    /// A run of [`Self::live`] has been copied to `source` in this epoch.
+    pub fn rescued(&mut self, pages: Range<u64>, epoch: Epoch, source: Source) {
         self.isolate(&pages);
         for (&begin, segment) in self.segments.range_mut(pages.clone()) {
             if segment.live == 0 {
@@ -301,20 +355,20 @@ impl RescueMap {
             }
             let length = segment.end - begin;
             let source = source.advanced(begin - pages.start);
-            segment.rescued.push(Rescued { until: era, users: segment.live, source });
+            segment.rescued.push(Rescued { until: epoch, users: segment.live, source });
             segment.live = 0;
             if !segment.is_hole {
-                self.reserved -= length;
+                self.holdings.reserved -= PageCount(length);
             }
-            if matches!(source, Source::Store(_)) {
-                self.stored += length;
+            if matches!(source, Source::Rescued(_)) {
+                self.holdings.stored += PageCount(length);
             }
         }
         self.join(&pages);
     }
 
-    /// Where a snapshot of this era finds a range of its pages, in runs.
-    pub fn sources(&self, pages: Range<u64>, era: Era) -> Vec<(Range<u64>, Source)> {
+    /// Where a snapshot of this epoch finds a range of its pages, in runs.
+    pub fn sources(&self, pages: Range<u64>, epoch: Epoch) -> Vec<(Range<u64>, Source)> {
         let mut runs: Vec<(Range<u64>, Source)> = Vec::new();
         for (run, segment) in self.within(pages.clone()) {
             // The segment may begin before the run.
@@ -323,7 +377,7 @@ impl RescueMap {
                 .range(..=run.start)
                 .next_back()
                 .map_or(run.start, |(&begin, _)| begin);
-            let source = segment.source_for(era).advanced(run.start - begin);
+            let source = segment.source_for(epoch).advanced(run.start - begin);
             let goes_on = |(last, before): &&mut (Range<u64>, Source)| {
                 last.end == run.start && before.advanced(last.end - last.start) == source
             };
@@ -345,7 +399,7 @@ mod tests {
 
     struct Snapshot {
         pages: Range<u64>,
-        era: Era,
+        epoch: Epoch,
         expected: Vec<Content>,
     }
 
@@ -356,21 +410,21 @@ mod tests {
         file: Vec<Content>,
         store: Vec<Option<Content>>,
         snapshots: Vec<Snapshot>,
-        era: Era,
+        epoch: Epoch,
         changed: bool,
     }
 
     impl World {
         fn take(&mut self, pages: Range<u64>) {
             if core::mem::take(&mut self.changed) {
-                self.era += 1;
+                self.epoch += 1;
             }
-            let before = self.map.reserved();
+            let before = self.map.holdings().reserved;
             let more = self.map.would_reserve(pages.clone(), &self.holes);
             self.map.add_snapshot(pages.clone(), &self.holes);
-            assert_eq!(self.map.reserved(), before + more);
+            assert_eq!(self.map.holdings().reserved, before + more);
             let expected = self.file[pages.start as usize..pages.end as usize].to_vec();
-            self.snapshots.push(Snapshot { pages, era: self.era, expected });
+            self.snapshots.push(Snapshot { pages, epoch: self.epoch, expected });
         }
 
         fn change(&mut self, pages: Range<u64>, content: Content) {
@@ -385,8 +439,8 @@ mod tests {
                 }
                 self.map.rescued(
                     run,
-                    self.era,
-                    if is_hole { Source::Hole } else { Source::Store(slot) },
+                    self.epoch,
+                    if is_hole { Source::Hole } else { Source::Rescued(slot) },
                 );
                 self.changed = true;
             }
@@ -396,7 +450,7 @@ mod tests {
 
         fn close(&mut self, index: usize) {
             let snapshot = self.snapshots.swap_remove(index);
-            for freed in self.map.remove_snapshot(snapshot.pages, snapshot.era) {
+            for freed in self.map.remove_snapshot(snapshot.pages, snapshot.epoch) {
                 for slot in freed {
                     assert!(self.store[slot as usize].take().is_some(), "slot {slot} freed twice");
                 }
@@ -407,20 +461,23 @@ mod tests {
             for snapshot in &self.snapshots {
                 let found: Vec<Content> = self
                     .map
-                    .sources(snapshot.pages.clone(), snapshot.era)
+                    .sources(snapshot.pages.clone(), snapshot.epoch)
                     .into_iter()
                     .flat_map(|(run, source)| {
                         run.clone().map(move |page| match source {
                             Source::Live => self.file[page as usize],
                             Source::Hole | Source::LiveHole => 0,
-                            Source::Store(slot) => self.store[(slot + page - run.start) as usize]
+                            Source::Rescued(slot) => self.store[(slot + page - run.start) as usize]
                                 .expect("a freed slot is read"),
                         })
                     })
                     .collect();
                 assert_eq!(found, snapshot.expected);
             }
-            assert_eq!(self.map.stored(), self.store.iter().flatten().count() as u64);
+            assert_eq!(
+                self.map.holdings().stored,
+                PageCount(self.store.iter().flatten().count() as u64)
+            );
         }
     }
 
@@ -441,7 +498,7 @@ mod tests {
                 file,
                 store: Vec::new(),
                 snapshots: Vec::new(),
-                era: 0,
+                epoch: 0,
                 changed: false,
             };
             for step in 1..300 {
@@ -474,9 +531,12 @@ mod tests {
         for _ in 0..100 {
             map.add_snapshot(0..10, &holes);
         }
-        assert_eq!((map.reserved(), map.segments()), (10, 1));
+        assert_eq!((map.holdings().reserved, map.segments()), (PageCount(10), 1));
         assert_eq!(map.live(3..5), [(3..5, false)]);
-        map.rescued(3..5, 0, Source::Store(0));
-        assert_eq!((map.live(3..5), map.stored(), map.reserved()), ([].to_vec(), 2, 8));
+        map.rescued(3..5, 0, Source::Rescued(0));
+        assert_eq!(
+            (map.live(3..5), map.holdings()),
+            ([].to_vec(), Holdings { reserved: PageCount(8), stored: PageCount(2) })
+        );
     }
 }

@@ -1,0 +1,259 @@
+//! The regular files that are open or have snapshots, and what the wrapper knows about them.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use foundation::{ByteCount, Errno, PAGE_BYTES};
+use fsproto::{Attr, Close, Features, FileId, GetAttr, Handle, Hole, ListHoles, Version};
+
+use super::hidden::{HiddenName, HiddenNames};
+use super::holes::Holes;
+use super::rescue_file::RescueFile;
+use super::rescue_map::{Epoch, RescueMap};
+use crate::{Base, Connection};
+
+/// Bytes of a page, for arithmetic with file offsets.
+pub(super) const PAGE: u64 = PAGE_BYTES as u64;
+
+/// Maximum number of hole ranges remembered for one file. Further holes count as data, which costs
+/// space but is correct.
+const MAX_HOLE_RANGES: usize = 65_536;
+
+/// A regular file.
+#[derive(Default)]
+pub(super) struct File {
+    /// Handles on the base; each can be read through.
+    pub base_handles: Vec<Handle>,
+    /// Number of the clients' handles.
+    pub opens: usize,
+    /// Number of snapshots.
+    pub snapshots: usize,
+    /// The base's attributes, while they are known to be current.
+    pub attr: Option<Attr>,
+    /// Length and version, while they are known.
+    pub bytes: Option<(u64, Version)>,
+    /// The holes, once they were requested from the base; kept current from then on.
+    pub holes: Option<Holes>,
+    /// Where snapshots find their pages.
+    pub map: RescueMap,
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// Whether something was rescued in this epoch, so the next snapshot begins another.
+    pub epoch_is_over: bool,
+    /// Holds the rescued pages, if there are any.
+    pub rescue_file: Option<RescueFile>,
+    /// The hidden name that keeps the file after its last name was removed, on a base that would
+    /// otherwise delete it.
+    pub kept: Option<HiddenName>,
+}
+
+impl File {
+    /// A handle on the base, for reading.
+    pub fn base_handle(&self) -> Result<Handle, Errno> {
+        self.base_handles.first().copied().ok_or(Errno::EIO)
+    }
+
+    /// Records the base's current attributes.
+    pub fn learn(&mut self, attr: &Attr) {
+        self.attr = Some(*attr);
+        self.bytes = Some((attr.size.0, attr.version));
+    }
+
+    /// Discards what is known: a change failed, and how much of it was done is unknown.
+    pub fn forget(&mut self) {
+        (self.attr, self.bytes, self.holes) = (None, None, None);
+    }
+
+    /// The length changed from `before` to `after` bytes: what was added is a hole.
+    pub fn resized(&mut self, before: u64, after: u64) {
+        if let Some(holes) = &mut self.holes {
+            let (before, after) = (before.div_ceil(PAGE), after.div_ceil(PAGE));
+            if after > before { holes.insert(before..after) } else { holes.remove(after..before) }
+        }
+    }
+
+    /// A range of bytes was written.
+    pub fn stored(&mut self, bytes: Range<u64>) {
+        if let Some(holes) = &mut self.holes {
+            holes.remove(bytes.start / PAGE..bytes.end.div_ceil(PAGE));
+            if holes.ranges() > MAX_HOLE_RANGES {
+                self.holes = None;
+            }
+        }
+    }
+
+    /// A range of bytes was turned into a hole; the file has `size` bytes.
+    pub fn punched(&mut self, bytes: Range<u64>, size: u64) {
+        let end = if bytes.end >= size { size.div_ceil(PAGE) } else { bytes.end / PAGE };
+        if let Some(holes) = &mut self.holes {
+            holes.insert(bytes.start.div_ceil(PAGE)..end);
+        }
+    }
+
+    /// Begins an epoch if the last one is over, and records a snapshot of `pages` in it. The holes
+    /// must be known.
+    pub fn add_snapshot(&mut self, pages: Range<u64>) -> Result<Epoch, Errno> {
+        let holes = self.holes.as_ref().ok_or(Errno::EIO)?;
+        if core::mem::take(&mut self.epoch_is_over) {
+            self.epoch += 1;
+        }
+        self.map.add_snapshot(pages, holes);
+        self.snapshots += 1;
+        Ok(self.epoch)
+    }
+
+    /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more.
+    pub fn remove_snapshot(&mut self, pages: Range<u64>, epoch: Epoch) -> Vec<Range<u64>> {
+        debug_assert!(self.snapshots > 0);
+        self.snapshots -= 1;
+        self.map.remove_snapshot(pages, epoch)
+    }
+}
+
+/// The whole pages of a hole in a file of `size` bytes; the file's last page counts as whole.
+fn hole_pages(hole: &Hole, size: u64) -> Range<u64> {
+    let end = hole.end();
+    let end_page = if end >= size { size.div_ceil(PAGE) } else { end / PAGE };
+    hole.offset.div_ceil(PAGE)..end_page
+}
+
+/// All files that a client has open or a snapshot needs. Each has an open handle on the base.
+#[derive(Default)]
+pub(super) struct Files(BTreeMap<FileId, File>);
+
+impl Files {
+    /// A file that a handle or a snapshot refers to. Such a file is always known, so EIO would
+    /// report a bug of the wrapper.
+    pub fn get(&self, id: FileId) -> Result<&File, Errno> {
+        self.0.get(&id).ok_or(Errno::EIO)
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, id: FileId) -> Result<&mut File, Errno> {
+        self.0.get_mut(&id).ok_or(Errno::EIO)
+    }
+
+    /// Whether a file is open or has snapshots.
+    pub fn contains(&self, id: FileId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// All files.
+    pub fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
+        self.0.iter().map(|(&id, file)| (id, file))
+    }
+
+    /// Number of files.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Records that a client has opened a file.
+    pub fn opened(&mut self, base: Handle, attr: &Attr) {
+        let file = self.0.entry(attr.id).or_default();
+        file.learn(attr);
+        file.base_handles.push(base);
+        file.opens += 1;
+    }
+
+    /// Discards the attributes of all files.
+    pub fn forget_attributes(&mut self) {
+        self.0.values_mut().for_each(|file| file.attr = None);
+    }
+
+    /// The base's attributes of a file.
+    pub fn base_attr<C: Connection>(
+        &mut self,
+        base: &mut Base<C>,
+        id: FileId,
+    ) -> Result<Attr, Errno> {
+        let file = self.get_mut(id)?;
+        if let Some(attr) = file.attr {
+            return Ok(attr);
+        }
+        let attr = base.request(&GetAttr { handle: file.base_handle()? }, &[])?;
+        if attr.id != id {
+            return Err(Errno::EPROTO);
+        }
+        file.learn(&attr);
+        Ok(attr)
+    }
+
+    /// A file's length in bytes, and its version.
+    pub fn size_and_version<C: Connection>(
+        &mut self,
+        base: &mut Base<C>,
+        id: FileId,
+    ) -> Result<(u64, Version), Errno> {
+        match self.get(id)?.bytes {
+            Some(bytes) => Ok(bytes),
+            None => self.base_attr(base, id).map(|attr| (attr.size.0, attr.version)),
+        }
+    }
+
+    /// Requests a file's holes from the base, unless they are known.
+    pub fn load_holes<C: Connection>(
+        &mut self,
+        base: &mut Base<C>,
+        id: FileId,
+    ) -> Result<(), Errno> {
+        let (size, _) = self.size_and_version(base, id)?;
+        let file = self.get_mut(id)?;
+        if file.holes.is_some() {
+            return Ok(());
+        }
+        let mut holes = Holes::default();
+        let allocated_whole =
+            file.attr.is_some_and(|attr| attr.blocks >= size.div_ceil(PAGE) * (PAGE / 512));
+        let handle = file.base_handle()?;
+        let mut offset = 0;
+        while offset < size && !allocated_whole && base.features().contains(Features::SPARSE) {
+            let length = ByteCount(size - offset);
+            let (listed, found) = base.list_holes(&ListHoles { handle, offset, length })?;
+            found.iter().for_each(|hole| holes.insert(hole_pages(hole, size)));
+            // If an answer makes no progress, or there are too many holes, the rest counts as data.
+            let is_end = listed.holes_end >= size;
+            if listed.holes_end <= offset
+                || (found.is_empty() && !is_end)
+                || holes.ranges() > MAX_HOLE_RANGES
+            {
+                break;
+            }
+            offset = listed.holes_end;
+        }
+        file.holes = Some(holes);
+        Ok(())
+    }
+
+    /// A handle (`closed`, the base's one) or a snapshot of a file was closed: closes the base's
+    /// handles that are no longer needed.
+    pub fn release<C: Connection>(
+        &mut self,
+        base: &mut Base<C>,
+        hidden: &mut HiddenNames,
+        id: FileId,
+        closed: Option<Handle>,
+    ) {
+        let Some(file) = self.0.get_mut(&id) else { return };
+        // An error of a close would mean that the base has lost its own handle: it is closed anyway.
+        if file.opens == 0 && file.snapshots == 0 {
+            let Some(file) = self.0.remove(&id) else { return };
+            debug_assert!(file.map.segments() == 0, "a file without snapshots has a rescue map");
+            for handle in file.base_handles {
+                let _ = base.request(&Close { handle }, &[]);
+            }
+            if let Some(rescue_file) = file.rescue_file {
+                rescue_file.close(base, hidden);
+            }
+            if let Some(name) = file.kept {
+                hidden.drop_name(base, name);
+            }
+        } else if let Some(handle) = closed
+            && file.base_handles.len() > 1
+        {
+            file.base_handles.retain(|&other| other != handle);
+            let _ = base.request(&Close { handle }, &[]);
+        }
+    }
+}

@@ -3,20 +3,21 @@
 use crate::codec::{Field, Reader, Writer};
 use crate::{FileId, FileKind, MAX_NAME, Malformed};
 
-/// One entry. On the wire: id, next, kind, name length (u16), name.
+/// A directory entry. Encoded as id, next, kind, length of the name (u16), name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirEntry<'a> {
-    /// The file.
+    /// Identifies the file.
     pub id: FileId,
-    /// The cookie to go on after this entry. Never 0; stays valid while entries come and go.
+    /// Cookie to continue behind this entry. Never 0; stays valid when entries are added or
+    /// removed.
     pub next: u64,
-    /// What it is.
+    /// File type.
     pub kind: FileKind,
-    /// 1 to [`MAX_NAME`] bytes, with no `/` and no NUL; never `.` or `..`, which the client adds.
+    /// 1 to [`MAX_NAME`] bytes without `/` and NUL. Never `.` or `..`, which the client adds.
     pub name: &'a [u8],
 }
 
-/// Whether bytes can be a name in a directory.
+/// Whether bytes are a valid name of a directory entry.
 pub fn valid_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME
@@ -26,7 +27,7 @@ pub fn valid_name(name: &[u8]) -> bool {
 }
 
 impl DirEntry<'_> {
-    /// Appends the entry, or fails without a change where it does not fit.
+    /// Appends the entry to a payload. Fails without writing anything if it does not fit.
     pub fn encode(&self, writer: &mut Writer<'_>) -> Result<(), Malformed> {
         const FIXED: usize = 8 + 8 + 2 + 2;
         let mut entry = [0; FIXED + MAX_NAME];
@@ -41,12 +42,13 @@ impl DirEntry<'_> {
     }
 }
 
-/// The entries of a payload; the iterator yields one error and ends where the payload is malformed.
+/// Iterator over the entries of a payload. If the payload is malformed it yields one error and
+/// ends.
 #[derive(Clone, Debug)]
 pub struct DirEntries<'a>(Option<Reader<'a>>);
 
 impl<'a> DirEntries<'a> {
-    /// Reads entries from a reply's payload.
+    /// The entries of a reply's payload.
     pub fn new(payload: &'a [u8]) -> Self {
         Self(Some(Reader::new(payload)))
     }

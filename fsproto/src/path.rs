@@ -1,27 +1,27 @@
-//! Paths in payloads, checked once where they arrive.
+//! Paths in payloads, checked once when they are decoded.
 
 use crate::{MAX_NAME, MAX_PATH};
 use foundation::Errno;
 
-/// A path of the form that requests carry: components separated by `/`, each a possible name (so
-/// neither `.` nor `..`, and never empty), no leading and no trailing `/`; or nothing at all, which
-/// is the directory that the path starts from.
+/// A path as requests contain it: components separated by `/`, each a valid name (not `.`, not
+/// `..`, not empty), without leading or trailing `/`. The empty path is the directory where the
+/// path starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path<'a>(&'a [u8]);
 
 /// A component of a [`Path`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Component<'a> {
-    /// The name.
+    /// Name of the component.
     pub name: &'a [u8],
-    /// Bytes of the path up to and with this name.
+    /// Length of the path up to and including this component, in bytes.
     pub end: usize,
-    /// Nothing follows.
+    /// Whether it is the last component.
     pub is_last: bool,
 }
 
 impl<'a> Path<'a> {
-    /// Checks the form. ENAMETOOLONG for what is too long, EINVAL for what no client should send.
+    /// Checks a path. ENAMETOOLONG if a name or the path is too long, EINVAL if it is malformed.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Errno> {
         if bytes.len() > MAX_PATH {
             return Err(Errno::ENAMETOOLONG);
@@ -38,7 +38,7 @@ impl<'a> Path<'a> {
         Ok(path)
     }
 
-    /// The components in order; none for the empty path.
+    /// The components in order; none if the path is empty.
     pub fn components(self) -> impl Iterator<Item = Component<'a>> {
         let total = self.0.len();
         let mut begin = 0;
@@ -49,7 +49,7 @@ impl<'a> Path<'a> {
         })
     }
 
-    /// The bytes.
+    /// The path as bytes.
     pub fn bytes(self) -> &'a [u8] {
         self.0
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn components_tell_where_they_end() {
+    fn components_know_their_end() {
         let path = Path::new(b"usr/bin/sh").unwrap();
         let mut components = path.components();
         assert_eq!(components.next(), Some(Component { name: b"usr", end: 3, is_last: false }));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_client_sends_is_refused() {
+    fn malformed_paths_are_refused() {
         for bad in [&b"/a"[..], b"a/", b"a//b", b"..", b"a/../b", b".", b"a\0b"] {
             assert_eq!(Path::new(bad), Err(Errno::EINVAL), "{bad:?}");
         }

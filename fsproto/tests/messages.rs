@@ -1,11 +1,11 @@
-//! Every message there and back, and every decoder under bytes that nobody meant.
+//! Encodes and decodes every message, and runs every decoder on arbitrary bytes.
 
 use foundation::{ByteCount, Errno, SnapshotOffset};
 use fsproto::dirent::{DirEntries, DirEntry, valid_name};
 use fsproto::*;
 use proptest::prelude::*;
 
-/// Calls a macro with all operations.
+/// Calls a macro with the names of all operations.
 macro_rules! for_all_operations {
     ($call:ident) => {
         $call!(
@@ -38,40 +38,40 @@ macro_rules! for_all_operations {
     };
 }
 
-/// Numbers that tests of limits are made of.
+/// Small, arbitrary and extreme numbers.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0_u64..16, any::<u64>(), Just(u64::MAX), Just(i64::MAX as u64)]
 }
 
-/// A head in which some fields hold something else than zero. Kinds and flags decode only if they
-/// are known: so small numbers are frequent.
+/// A header in which some fields are not zero. Enumerations and flags decode only known values, so
+/// small numbers are frequent.
 fn fields() -> impl Strategy<Value = [u8; HEADER_BYTES]> {
     let edit =
         (0_usize..HEADER_BYTES, prop_oneof![Just(1_usize), Just(2), Just(4), Just(8)], number());
     prop::collection::vec(edit, 0..6).prop_map(|edits| {
-        let mut head = [0; HEADER_BYTES];
+        let mut header = [0; HEADER_BYTES];
         for (at, width, number) in edits {
             let at = at / width * width;
-            head[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
+            header[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
         }
-        head
+        header
     })
 }
 
-/// A request decodes to what was encoded, and what decodes is encoded as it was.
+/// A request that decodes is encoded to the same bytes.
 fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
     fields: &[u8; HEADER_BYTES],
     base: &O,
 ) -> Result<bool, TestCaseError> {
     let tag = Tag(0x1234_5678);
-    // The operation's own head, its fields changed where `fields` is not zero.
-    let mut head = base.request(tag, 77);
-    for (byte, change) in head.iter_mut().zip(fields).skip(16) {
+    // The operation's header, changed where `fields` is not zero.
+    let mut header = base.request(tag, 77);
+    for (byte, change) in header.iter_mut().zip(fields).skip(16) {
         *byte ^= change;
     }
     let used = 16 + O::BYTES;
-    head[used..].fill(0);
-    let (decoded, mut reader) = Header::decode(&head).unwrap();
+    header[used..].fill(0);
+    let (decoded, mut reader) = Header::decode(&header).unwrap();
     prop_assert_eq!(
         (decoded.tag, decoded.op, decoded.payload_bytes, decoded.status),
         (tag, O::OP as u16, 77, 0)
@@ -83,22 +83,22 @@ fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
         return Ok(false);
     };
     prop_assert!(whole.is_ok());
-    prop_assert_eq!(request.request(tag, 77), head);
+    prop_assert_eq!(request.request(tag, 77), header);
     Ok(true)
 }
 
 /// The same for a reply.
 fn reply_round_trip<O: Operation>(fields: &[u8; HEADER_BYTES]) -> Result<bool, TestCaseError> {
-    let mut head = O::reply(Tag(9), &O::Reply::default(), 0);
-    for (byte, change) in head.iter_mut().zip(fields).skip(16) {
+    let mut header = O::reply(Tag(9), &O::Reply::default(), 0);
+    for (byte, change) in header.iter_mut().zip(fields).skip(16) {
         *byte ^= change;
     }
-    head[16 + <O::Reply as Field>::BYTES..].fill(0);
-    let (decoded, mut reader) = Header::decode(&head).unwrap();
+    header[16 + <O::Reply as Field>::BYTES..].fill(0);
+    let (decoded, mut reader) = Header::decode(&header).unwrap();
     prop_assert!(decoded.flags.contains(HeaderFlags::REPLY));
     prop_assert_eq!(decoded.result(), Ok(()));
     let Ok(reply) = O::decode_reply(&mut reader) else { return Ok(false) };
-    prop_assert_eq!(O::reply(Tag(9), &reply, 0), head);
+    prop_assert_eq!(O::reply(Tag(9), &reply, 0), header);
     Ok(true)
 }
 
@@ -106,7 +106,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_message_there_and_back(fields in fields()) {
+    fn every_message_round_trips(fields in fields()) {
         macro_rules! check {
             ($($operation:ident),*) => {$(
                 request_round_trip(&fields, &$operation::default())?;
@@ -117,23 +117,23 @@ proptest! {
     }
 
     #[test]
-    fn x5_no_head_makes_a_decoder_panic(quarters in prop::array::uniform4(prop::array::uniform32(any::<u8>())), op in 0_u16..40) {
-        let mut head = [0; HEADER_BYTES];
-        head.copy_from_slice(&quarters.concat());
-        if let Ok((decoded, mut reader)) = Header::decode(&head) {
+    fn x5_no_header_makes_a_decoder_panic(quarters in prop::array::uniform4(prop::array::uniform32(any::<u8>())), op in 0_u16..40) {
+        let mut header = [0; HEADER_BYTES];
+        header.copy_from_slice(&quarters.concat());
+        if let Ok((decoded, mut reader)) = Header::decode(&header) {
             prop_assert!(decoded.payload_bytes as usize <= MAX_PAYLOAD);
             let _ = Request::decode(decoded.op, &mut reader);
         }
-        let mut reader = Reader::new(&head[..usize::from(op) * 3]);
+        let mut reader = Reader::new(&header[..usize::from(op) * 3]);
         let _ = Request::decode(op, &mut reader);
         macro_rules! check {
-            ($($operation:ident),*) => {$( let _ = $operation::decode_reply(&mut Reader::new(&head)); )*};
+            ($($operation:ident),*) => {$( let _ = $operation::decode_reply(&mut Reader::new(&header)); )*};
         }
         for_all_operations!(check);
     }
 
     #[test]
-    fn lists_there_and_back(records in prop::collection::vec((number(), number(), number()), 0..MAX_HOLES)) {
+    fn lists_round_trip(records in prop::collection::vec((number(), number(), number()), 0..MAX_HOLES)) {
         let pieces: Vec<Piece> = records.iter().map(|&(a, b, c)| Piece { snapshot: Handle(a), offset: SnapshotOffset(b), length: ByteCount(c) }).collect();
         let bytes: Vec<u8> = pieces.iter().flat_map(Piece::to_bytes).collect();
         prop_assert_eq!(Records::<Piece>::decode(&bytes, MAX_PIECES).unwrap().collect::<Vec<_>>(), pieces.clone());
@@ -147,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn entries_there_and_back(names in prop::collection::vec("[a-z.é]{1,80}", 0..20), space in 0_usize..2000) {
+    fn directory_entries_round_trip(names in prop::collection::vec("[a-z.é]{1,80}", 0..20), space in 0_usize..2000) {
         let entries: Vec<DirEntry> = names
             .iter()
             .filter(|name| valid_name(name.as_bytes()))
@@ -167,7 +167,7 @@ proptest! {
         for entry in DirEntries::new(&bytes).flatten() {
             prop_assert!(valid_name(entry.name) && entry.next != 0);
         }
-        // After an error nothing more comes.
+        // The iterator ends after an error.
         let errors = DirEntries::new(&bytes).filter(Result::is_err).count();
         prop_assert!(errors <= 1);
         if let Ok(pieces) = Records::<Piece>::decode(&bytes, max) {
@@ -185,8 +185,8 @@ proptest! {
 }
 
 #[test]
-fn every_operation_has_a_message_that_decodes_with_other_than_zeros() {
-    // So that the round trips above are known to reach beyond defaults.
+fn every_operation_decodes_with_nonzero_fields() {
+    // Makes sure that the round trips above cover more than default values.
     macro_rules! check {
         ($($operation:ident),*) => {$(
             for byte in (0..$operation::BYTES).map(|byte| 16 + byte) {
@@ -204,7 +204,7 @@ fn every_operation_has_a_message_that_decodes_with_other_than_zeros() {
 }
 
 #[test]
-fn numbers_of_operations_are_those_of_the_documents() {
+fn operation_numbers_are_stable() {
     for (index, op) in Op::ALL.iter().enumerate() {
         assert_eq!(*op as usize, index + 1);
         assert_eq!(Op::from_number(*op as u16), Some(*op));
@@ -214,7 +214,7 @@ fn numbers_of_operations_are_those_of_the_documents() {
 }
 
 #[test]
-fn what_is_past_a_limit_is_malformed() {
+fn values_past_a_limit_are_malformed() {
     let good = GetStatFs {}.request(Tag(1), MAX_PAYLOAD);
     assert!(Header::decode(&good).is_ok());
     assert_eq!(
@@ -227,8 +227,8 @@ fn what_is_past_a_limit_is_malformed() {
         assert_eq!(Header::decode(&bad).map(drop), Err(Malformed), "byte {at}");
     }
     let failed = error_reply(7, Tag(3), Errno::ENOSPC);
-    let (head, _) = Header::decode(&failed).unwrap();
-    assert_eq!((head.tag, head.op, head.result()), (Tag(3), 7, Err(Errno::ENOSPC)));
+    let (header, _) = Header::decode(&failed).unwrap();
+    assert_eq!((header.tag, header.op, header.result()), (Tag(3), 7, Err(Errno::ENOSPC)));
     assert_eq!(Errno::ENOSPC.text(), "No space left on device");
     assert_eq!(Errno(4000).text(), "Unknown error");
 }

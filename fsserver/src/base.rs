@@ -13,7 +13,7 @@ use fsproto::{
 use crate::connection::Connection;
 use crate::server::Walk;
 
-/// A session with the server beneath, in types.
+/// A session with a base, with typed requests and replies.
 #[derive(Debug)]
 pub struct Base<C> {
     client: C,
@@ -23,7 +23,7 @@ pub struct Base<C> {
 }
 
 impl<C: Connection> Base<C> {
-    /// Opens the session, naming what can be used.
+    /// Opens the session. `features` are those that the wrapper can use.
     pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
         let mut base = Self { client, next_tag: 1, features: Features::empty(), root: FileId(0) };
         let welcome = base.request(&hello(features), &[])?;
@@ -32,22 +32,22 @@ impl<C: Connection> Base<C> {
         Ok(base)
     }
 
-    /// What was agreed on.
+    /// The features granted.
     pub fn features(&self) -> Features {
         self.features
     }
 
-    /// Id of the root directory.
+    /// Identifies the root directory.
     pub fn root(&self) -> FileId {
         self.root
     }
 
-    /// What carries the requests.
+    /// The connection.
     pub fn client(&self) -> &C {
         &self.client
     }
 
-    /// A request whose reply has no payload.
+    /// Sends a request whose reply has no payload. EPROTO where the reply is malformed.
     pub fn request<O: Operation>(
         &mut self,
         request: &O,
@@ -59,7 +59,8 @@ impl<C: Connection> Base<C> {
         }
     }
 
-    /// A request whose reply has a payload; the number is its length.
+    /// Sends a request and writes the reply's payload to `into`. Returns the payload's length in
+    /// bytes.
     pub fn fetch<O: Operation>(
         &mut self,
         request: &O,
@@ -85,7 +86,7 @@ impl<C: Connection> Base<C> {
         Ok((reply, received))
     }
 
-    /// A request on a name.
+    /// Sends a request on a path.
     pub fn walk<O: Operation<Reply = Walked>>(
         &mut self,
         request: &O,
@@ -100,8 +101,8 @@ impl<C: Connection> Base<C> {
         Ok(Walk { reply, target: target.to_vec() })
     }
 
-    /// `into.len()` bytes from `offset` on, and EPROTO where there are fewer: the caller knows what
-    /// the file holds.
+    /// Reads exactly `into.len()` bytes from `offset` on. EPROTO if the file has fewer: the caller
+    /// knows its size.
     pub fn read_exact(
         &mut self,
         handle: Handle,
@@ -120,7 +121,7 @@ impl<C: Connection> Base<C> {
         Ok(())
     }
 
-    /// The holes of a range, as far as one reply tells them.
+    /// Lists the holes of a range, as many as one reply holds.
     pub fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno> {
         let mut list = [0; MAX_HOLES * Hole::BYTES];
         let (listed, length) = self.fetch(request, &[], &mut list)?;

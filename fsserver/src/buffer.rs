@@ -1,18 +1,18 @@
-//! Memory on page borders, without `unsafe`.
+//! Page-aligned memory, without `unsafe`.
 
 use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{HEADER_BYTES, MAX_PAYLOAD};
 
-/// A page of zeros: what holes are read from.
+/// A page-aligned page.
 #[repr(C, align(4096))]
 pub(crate) struct Page(pub [u8; PAGE_BYTES]);
 
-/// The one that all holes share.
+/// The page of zeros that all holes are read from.
 pub(crate) static ZEROS: Page = Page([0; PAGE_BYTES]);
 
-/// Bytes that begin on a page border, so that a carrier that moves pages can move them.
+/// Page-aligned bytes, which a transport can move by page.
 #[derive(Debug, Default)]
 pub struct AlignedBuffer {
     space: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct AlignedBuffer {
 }
 
 impl AlignedBuffer {
-    /// `length` zero bytes; ENOMEM where there is no room for them.
+    /// A buffer of `length` zero bytes. ENOMEM without memory for it.
     pub fn new(length: usize) -> Result<Self, Errno> {
         let mut space = Vec::new();
         space.try_reserve_exact(length.saturating_add(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
@@ -36,45 +36,45 @@ impl AlignedBuffer {
         self.space.get(self.begin..self.begin + self.length).unwrap_or_default()
     }
 
-    /// One of its pages, if it has that. What is asked for often has to be cheap.
+    /// The page with an index, if there is one. On the hot path of every read.
     #[inline]
     pub(crate) fn page(&self, index: usize) -> Option<&[u8; PAGE_BYTES]> {
         self.space.get(self.begin + index * PAGE_BYTES..)?.first_chunk()
     }
 
-    /// The same, to write to.
+    /// The same, for writing.
     #[inline]
     pub(crate) fn page_mut(&mut self, index: usize) -> Option<&mut [u8; PAGE_BYTES]> {
         self.space.get_mut(self.begin + index * PAGE_BYTES..)?.first_chunk_mut()
     }
 
-    /// The bytes, to write to.
+    /// The bytes, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.space.get_mut(self.begin..self.begin + self.length).unwrap_or_default()
     }
 }
 
-/// Room for a whole message: a header, and right behind it, on a page border, the payload, and a byte
-/// that shows what is too long.
+/// Space for a message of maximum length: a header, directly followed by the page-aligned payload,
+/// and one byte more that shows when a payload is too long.
 #[derive(Debug)]
 pub struct Inbox(AlignedBuffer);
 
-/// Where the header lies.
+/// Offset of the header in the buffer.
 const HEAD_AT: usize = PAGE_BYTES - HEADER_BYTES;
 
 impl Inbox {
-    /// For messages of any length; ENOMEM where there is no room for them.
+    /// An empty inbox. ENOMEM without memory for it.
     pub fn new() -> Result<Self, Errno> {
         AlignedBuffer::new(PAGE_BYTES + MAX_PAYLOAD + 1).map(Self)
     }
 
-    /// All of it: a message lies at its front.
+    /// The space that a message is received into, from its first byte on.
     pub fn space(&mut self) -> &mut [u8] {
         self.0.bytes_mut().get_mut(HEAD_AT..).unwrap_or_default()
     }
 
-    /// The header and the payload of a message of which so many bytes of payload came; none where it
-    /// was too long.
+    /// The header and the payload of a message whose payload has `payload_bytes` bytes; an empty
+    /// payload if it was too long.
     pub fn message(&self, payload_bytes: usize) -> (&[u8; HEADER_BYTES], &[u8]) {
         let whole = self.0.bytes().get(HEAD_AT..).and_then(<[u8]>::split_first_chunk);
         let (header, payload) = whole.unwrap_or((&[0; HEADER_BYTES], &[]));
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn begins_on_a_page_border() {
+    fn buffer_is_page_aligned() {
         for length in [0, 1, 4096, 10_000] {
             let mut buffer = AlignedBuffer::new(length).unwrap();
             assert_eq!(buffer.bytes().len(), length);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_begins_on_a_page_border() {
+    fn payload_is_page_aligned() {
         let mut inbox = Inbox::new().unwrap();
         let space = inbox.space();
         assert_eq!(space.len(), HEADER_BYTES + MAX_PAYLOAD + 1);

@@ -1,8 +1,8 @@
-//! From messages to calls: the door through which everything a client says comes in.
+//! The dispatcher: decodes and checks requests, and turns them into calls of a [`FileServer`].
 //!
-//! Owns the sessions: whether a session has been opened, what was agreed on, and which handles are
-//! its own. A handle of another session, or one that was closed, is EBADF here and never reaches
-//! the server. What is malformed is EPROTO. When a session ends, all of its handles are closed.
+//! Owns the sessions: whether each was opened, which features were granted, and its handles. A
+//! handle of another session, or one that was closed, is EBADF and never reaches the server. A
+//! malformed message is EPROTO. When a session ends, its handles are closed.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,22 +18,23 @@ use fsproto::{
 
 use crate::server::{FileServer, Payload, Walk};
 
-/// Handles of one session, at most: what a client forgets to close costs memory here.
+/// Maximum number of handles of one session (ENFILE). It bounds the memory that a client can use up
+/// by not closing them.
 pub const MAX_HANDLES: usize = 65_536;
 
-/// Snapshots of one session, at most (rule Q4). Past it the client reads by copying.
+/// Maximum number of snapshots of one session (EDQUOT, Q4). Beyond it the client reads by copying.
 pub const MAX_SNAPSHOTS: usize = 16_384;
 
-/// Names a session of a dispatcher.
+/// Identifies a session of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
 /// A reply, ready to be sent.
 #[derive(Debug)]
 pub struct Reply<'a> {
-    /// The header.
+    /// The encoded header.
     pub header: [u8; HEADER_BYTES],
-    /// What follows it.
+    /// The payload, whose length the header states.
     pub payload: Payload<'a>,
 }
 
@@ -61,25 +62,25 @@ impl Session {
         }
     }
 
-    /// ENFILE unless one more handle may be given out.
-    fn check_room(&self) -> Result<(), Errno> {
+    /// ENFILE unless another handle may be assigned.
+    fn check_handles(&self) -> Result<(), Errno> {
         if self.handles.len() < MAX_HANDLES { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
-    /// EDQUOT unless one more snapshot may be.
+    /// EDQUOT unless another snapshot may be taken.
     fn check_snapshots(&self) -> Result<(), Errno> {
         let within = self.snapshots < MAX_SNAPSHOTS || active(Mutant::NoSnapshotLimit);
-        if within { self.check_room() } else { Err(Errno::EDQUOT) }
+        if within { self.check_handles() } else { Err(Errno::EDQUOT) }
     }
 
-    fn give(&mut self, handle: Handle, kind: Kind) {
+    fn assign(&mut self, handle: Handle, kind: Kind) {
         if handle != Handle::NONE {
             self.snapshots += usize::from(kind == Kind::Snapshot);
             self.handles.insert(handle, kind);
         }
     }
 
-    fn take(&mut self, handle: Handle) -> Result<(), Errno> {
+    fn close(&mut self, handle: Handle) -> Result<(), Errno> {
         let kind = self.handles.remove(&handle).ok_or(Errno::EBADF)?;
         self.snapshots -= usize::from(kind == Kind::Snapshot);
         Ok(())
@@ -91,12 +92,12 @@ pub struct Dispatcher<S> {
     server: S,
     sessions: BTreeMap<SessionId, Session>,
     next_session: u64,
-    /// There is one session, and there never will be another.
+    /// Whether the one session there is stays the only one.
     is_sole: bool,
 }
 
 impl<S: FileServer> Dispatcher<S> {
-    /// Takes a server into service.
+    /// A dispatcher without sessions.
     pub fn new(server: S) -> Self {
         Self { server, sessions: BTreeMap::new(), next_session: 1, is_sole: false }
     }
@@ -106,12 +107,12 @@ impl<S: FileServer> Dispatcher<S> {
         &self.server
     }
 
-    /// The server, for its owner.
+    /// The server, to change it.
     pub fn server_mut(&mut self) -> &mut S {
         &mut self.server
     }
 
-    /// A new connection.
+    /// Opens a session.
     pub fn open_session(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session += 1;
@@ -119,23 +120,23 @@ impl<S: FileServer> Dispatcher<S> {
         id
     }
 
-    /// A connection that stays the only one, and may be told so ([`Features::SOLE`]).
+    /// Opens a session that stays the only one, so it may be granted [`Features::SOLE`].
     pub fn open_sole_session(&mut self) -> SessionId {
         self.is_sole = true;
         self.open_session()
     }
 
-    /// The connection is gone: so is all that it held.
+    /// Ends a session and closes its handles.
     pub fn close_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.remove(&id) else { return };
         for handle in session.handles.into_keys() {
-            // Nobody is left to be told of an error; the server has let go of the handle in any
+            // No client is left to report an error to; the server has closed the handle in any
             // case.
             let _ = self.server.close(handle);
         }
     }
 
-    /// Carries a request out.
+    /// Carries out a request. Every message gets a reply.
     pub fn handle(
         &mut self,
         id: SessionId,
@@ -179,13 +180,13 @@ impl<S: FileServer> Dispatcher<S> {
         match request {
             Request::Open(request) => {
                 session.check(request.dir)?;
-                session.check_room()?;
+                session.check_handles()?;
                 let walk = server.open(&request, Path::new(payload)?)?;
-                session.give(walk.reply.handle, Kind::Open);
+                session.assign(walk.reply.handle, Kind::Open);
                 Ok(walked::<Open>(tag, walk))
             }
             Request::Close(request) => {
-                session.take(request.handle)?;
+                session.close(request.handle)?;
                 server.close(request.handle)?;
                 Ok(plain::<Close>(tag, &Nothing {}))
             }
@@ -202,7 +203,7 @@ impl<S: FileServer> Dispatcher<S> {
     }
 }
 
-/// Settles the terms of a session.
+/// Negotiates a session's version and features.
 fn greet<'a>(
     server: &mut impl FileServer,
     session: &mut Session,
@@ -220,7 +221,7 @@ fn greet<'a>(
     Ok(plain::<Hello>(tag, &welcome))
 }
 
-/// Requests on names.
+/// Carries out a request on a path.
 fn names<'a>(
     server: &'a mut impl FileServer,
     session: &Session,
@@ -268,7 +269,7 @@ fn names<'a>(
     }
 }
 
-/// Requests on what is open already.
+/// Carries out a request on a handle.
 fn on_handle<'a>(
     server: &'a mut impl FileServer,
     session: &Session,
@@ -347,7 +348,7 @@ fn snapshot<'a>(
         return Err(Errno::EINVAL);
     }
     let (reply, payload) = server.snapshot(request)?;
-    session.give(reply.handle, Kind::Snapshot);
+    session.assign(reply.handle, Kind::Snapshot);
     Ok(with_payload::<Snapshot>(tag, &reply, payload))
 }
 
@@ -373,11 +374,12 @@ fn write<'a>(
         request.flags.remove(WriteFlags::SNAPSHOT);
     }
     let written = server.write(&request, data, &pieces)?;
-    session.give(written.snapshot, Kind::Snapshot);
+    session.assign(written.snapshot, Kind::Snapshot);
     Ok(plain::<Write>(tag, &written))
 }
 
-/// Pieces that are data add up to the data; the others name snapshots of this session.
+/// Checks a list of pieces: data pieces add up to `data_bytes`, references name snapshots of this
+/// session.
 fn check_pieces(session: &Session, pieces: &[Piece], data_bytes: usize) -> Result<(), Errno> {
     if pieces.is_empty() {
         return Ok(());
@@ -396,7 +398,7 @@ fn check_pieces(session: &Session, pieces: &[Piece], data_bytes: usize) -> Resul
     if data_left == 0 { Ok(()) } else { Err(Errno::EPROTO) }
 }
 
-/// What a symbolic link can hold.
+/// Checks the target of a symbolic link: 1 to [`MAX_PATH`] bytes without NUL.
 fn check_target(target: &[u8]) -> Result<&[u8], Errno> {
     match target {
         [] => Err(Errno::ENOENT),
@@ -412,7 +414,7 @@ fn plain<'a, O: Operation>(tag: Tag, reply: &O::Reply) -> Reply<'a> {
 
 fn with_payload<'a, O: Operation>(tag: Tag, reply: &O::Reply, payload: Payload<'a>) -> Reply<'a> {
     if payload.len() > MAX_PAYLOAD {
-        // A bug of the server; the client must not have to deal with it.
+        // A bug of the server, reported to the client as a failure.
         return refuse(O::OP as u16, tag, Errno::EIO);
     }
     Reply { header: O::reply(tag, reply, payload.len()), payload }
@@ -426,7 +428,7 @@ fn refuse<'a>(op: u16, tag: Tag, error: Errno) -> Reply<'a> {
     Reply { header: error_reply(op, tag, error), payload: Payload::empty() }
 }
 
-/// The tag's place in a header that does not decode: the best one can do for a client that waits.
+/// The bytes of the tag in a header that does not decode, so that a client that waits gets a reply.
 fn tag_of(header: &[u8; HEADER_BYTES]) -> Tag {
     Tag(u32::from_le_bytes([header[4], header[5], header[6], header[7]]))
 }

@@ -1,16 +1,16 @@
 //! File servers for the Sloth kernel.
 //!
-//! Owns: the [`FileServer`] trait, the [`Dispatcher`] that turns messages into its calls, the
-//! server [`memfs`](mod@memfs) that keeps files in memory, [`scratchfs`](mod@scratchfs) that keeps
-//! temporary ones on a block device, and [`snapfs`](mod@snapfs), the wrapper that adds snapshots to
-//! any server. Does not own the messages (`fsproto`) nor the carriers: a message comes and goes
-//! through a [`Transport`].
+//! Owns the [`FileServer`] trait; the [`Dispatcher`] that turns messages into its calls;
+//! [`memfs`](mod@memfs), which keeps files in memory; [`scratchfs`](mod@scratchfs), which keeps
+//! temporary files on a block device; and [`snapfs`](mod@snapfs), a wrapper that adds snapshots to
+//! any server. Does not own the messages (`fsproto`) nor the transports: messages pass through a
+//! [`Transport`].
 //!
-//! Two doors, one each way. A request is checked by the dispatcher, a reply by [`Base`]; behind
-//! them everything has a type that says so. No message makes a server panic.
+//! What arrives from outside is checked once: a request by the dispatcher, a reply by [`Base`].
+//! Behind them, types carry the result of the check. No message makes a server panic.
 //!
-//! A server is serial: it takes one request at a time, so there are no locks here, and the order of
-//! the requests is the order of what they do (rule C11).
+//! A server carries out one request at a time, so it has no locks, and the order of requests is the
+//! order of their effects (C11).
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! What a file server does: one call for each operation of the protocol.
+//! The file server trait: one call for each operation of the protocol.
 //!
-//! Calls come from the [`Dispatcher`](crate::Dispatcher), which has checked that handles belong to
-//! the session that names them (and are still open), that paths and sizes have their form, and that
-//! the operation was agreed on. What a handle stands for is the server's to check. Handles are
-//! unique over all sessions of a server.
+//! Calls come from the [`Dispatcher`](crate::Dispatcher), which has checked that handles are open
+//! and belong to the requesting session, that paths and sizes are well-formed, and that the
+//! operation's feature was granted. The server checks the type of a handle. Handles are unique over
+//! all sessions of a server.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -17,12 +17,12 @@ use fsproto::{
 
 use crate::buffer::ZEROS;
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock {
-    /// The time now.
+    /// The current time.
     fn now(&self) -> Time;
 
-    /// The time now or a little ago (milliseconds), where that is cheaper to tell.
+    /// The current time, or up to some milliseconds earlier if that is cheaper to determine.
     fn recent(&self) -> Time {
         self.now()
     }
@@ -34,44 +34,44 @@ impl<F: Fn() -> Time> Clock for F {
     }
 }
 
-/// The payload of a reply: segments, sent one after the other, borrowed from the server's own
-/// storage where that can be.
+/// The payload of a reply: segments that are sent one after the other, borrowed from the server's
+/// storage where possible.
 #[derive(Clone, Debug, Default)]
 pub struct Payload<'a>(Vec<Cow<'a, [u8]>>);
 
 impl<'a> Payload<'a> {
-    /// No bytes.
+    /// An empty payload.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Bytes of its own.
+    /// A payload of one owned segment.
     pub fn owned(bytes: Vec<u8>) -> Self {
         let mut payload = Self::empty();
         payload.push_owned(bytes);
         payload
     }
 
-    /// Makes room for so many segments.
+    /// Reserves memory for a number of further segments.
     pub fn reserve(&mut self, segments: usize) {
         self.0.reserve(segments);
     }
 
-    /// Appends bytes that stay where they are.
+    /// Appends a borrowed segment.
     pub fn push(&mut self, bytes: &'a [u8]) {
         if !bytes.is_empty() {
             self.0.push(Cow::Borrowed(bytes));
         }
     }
 
-    /// Appends bytes.
+    /// Appends an owned segment.
     pub fn push_owned(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             self.0.push(Cow::Owned(bytes));
         }
     }
 
-    /// Appends `count` zero bytes, all of them in one page of memory.
+    /// Appends `count` zero bytes, which all refer to one page of memory.
     pub fn push_zeros(&mut self, mut count: usize) {
         while count > 0 {
             let zeros = &ZEROS.0[..count.min(PAGE_BYTES)];
@@ -80,17 +80,17 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Bytes in all.
+    /// Total length in bytes.
     pub fn len(&self) -> usize {
         self.0.iter().map(|segment| segment.len()).sum()
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bytes, where they are in one segment or none.
+    /// The bytes, if there is at most one segment.
     pub fn only(&self) -> Option<&[u8]> {
         match self.0.as_slice() {
             [] => Some(&[]),
@@ -99,34 +99,34 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The segments, in order.
+    /// The segments in order.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(AsRef::as_ref)
     }
 
-    /// All bytes, copied together.
+    /// Copies all segments into one vector.
     pub fn to_vec(&self) -> Vec<u8> {
         self.segments().flatten().copied().collect()
     }
 }
 
-/// Where a path led: the reply, and the target of the symbolic link at which the walk stopped, if
-/// it did (then `link_bytes` says its length).
+/// Result of a request on a path: the reply, and the target of the symbolic link at which the walk
+/// stopped, if it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walk {
-    /// The reply's fields.
+    /// The fields of the reply; `link_bytes` is the length of `target`.
     pub reply: Walked,
-    /// The link's target, or nothing.
+    /// The link's target, or empty.
     pub target: Vec<u8>,
 }
 
 impl Walk {
-    /// The operation was carried out on this file.
+    /// The operation was carried out; `attr` describes the file.
     pub fn done(handle: Handle, attr: Attr) -> Self {
         Self { reply: Walked { handle, attr, ..Walked::default() }, target: Vec::new() }
     }
 
-    /// The walk met a link.
+    /// The walk stopped at a link.
     pub fn link(walked_bytes: usize, target: &[u8]) -> Self {
         let reply = Walked {
             walked_bytes: walked_bytes as u16,
@@ -136,28 +136,28 @@ impl Walk {
         Self { reply, target: target.to_vec() }
     }
 
-    /// The same, met in the second path of the request.
+    /// The same, in the second path of the request.
     pub fn in_second_path(mut self) -> Self {
         self.reply.which = 1;
         self
     }
 
-    /// Whether it stopped at a link, and nothing was done.
+    /// Whether the walk stopped at a link and nothing was done.
     pub fn is_link(&self) -> bool {
         self.reply.link_bytes > 0
     }
 }
 
-/// What a server says of itself.
+/// A server's answer to the first request of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// What it can do.
+    /// Features that the server supports.
     pub features: Features,
-    /// Id of its root directory.
+    /// Identifies the root directory.
     pub root: FileId,
 }
 
-/// A file server. The operations are those of [`fsproto`], where their meaning is told.
+/// A file server. [`fsproto`] documents the operations and their errors.
 #[allow(missing_docs)]
 pub trait FileServer {
     fn terms(&mut self) -> Result<Terms, Errno>;
@@ -168,8 +168,8 @@ pub trait FileServer {
     fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno>;
     /// `length` is at most [`MAX_PAYLOAD`].
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno>;
-    /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was agreed on; the lengths of those
-    /// that are data add up to that of `data`.
+    /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was granted. The lengths of its data
+    /// pieces add up to that of `data`.
     fn write(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno>;
     fn snapshot(&mut self, _request: &Snapshot) -> Result<(Snapshotted, Payload<'_>), Errno> {
         Err(Errno::EOPNOTSUPP)
@@ -179,7 +179,7 @@ pub trait FileServer {
     fn remove(&mut self, request: &Remove, path: Path<'_>) -> Result<Walk, Errno>;
     fn rename(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno>;
     fn link(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno>;
-    /// `target` is 1 to [`MAX_PATH`] bytes, none of them NUL.
+    /// `target` has 1 to [`MAX_PATH`] bytes, none of them NUL.
     fn make_symlink(
         &mut self,
         request: &MakeSymlink,
@@ -189,7 +189,7 @@ pub trait FileServer {
     fn read_link(&mut self, handle: Handle) -> Result<Payload<'_>, Errno>;
     fn stat_fs(&mut self) -> Result<StatFs, Errno>;
     fn sync(&mut self, handle: Handle) -> Result<(), Errno>;
-    /// At most [`MAX_HOLES`] of them.
+    /// Returns at most [`MAX_HOLES`] holes.
     fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno>;
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno>;
     fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno>;

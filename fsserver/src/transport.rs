@@ -1,4 +1,4 @@
-//! Messages over a carrier, and the loop of a server that serves one.
+//! Transports: what carries messages, and the loop of a server that serves one client.
 
 use alloc::vec::Vec;
 
@@ -10,15 +10,15 @@ use crate::connection::Connection;
 use crate::dispatch::Dispatcher;
 use crate::server::FileServer;
 
-/// One end of a connection that keeps messages apart.
+/// One end of a connection that preserves message boundaries.
 pub trait Transport {
-    /// Waits for a message and tells the length of its payload; nothing once the other end is gone
-    /// for good. What does not fit into `payload` is dropped, and the length told is then greater
-    /// than that of `payload`.
+    /// Waits for a message and returns the length of its payload in bytes; `None` once the other
+    /// end is gone. What does not fit into `payload` is dropped; the returned length is then
+    /// greater than that of `payload`.
     fn receive(&mut self, header: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize>;
 
-    /// The same into an [`Inbox`], which a carrier that moves pages can fill at once. What is too
-    /// long shows in a length above [`MAX_PAYLOAD`].
+    /// The same into an [`Inbox`], which a transport that moves pages can fill without a copy. A
+    /// payload that is too long shows as a length above [`MAX_PAYLOAD`].
     fn receive_whole(&mut self, inbox: &mut Inbox) -> Option<usize> {
         let (header, payload) = inbox.space().split_first_chunk_mut()?;
         self.receive(header, payload.get_mut(..MAX_PAYLOAD)?)
@@ -28,13 +28,14 @@ pub trait Transport {
     fn send(&mut self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
 }
 
-/// Serves one client until it is gone. Fails only where there is no memory to begin with.
+/// Serves one client until it is gone. ENOMEM without memory for the inbox.
 pub fn serve(server: impl FileServer, mut transport: impl Transport) -> Result<(), Errno> {
     let mut dispatcher = Dispatcher::new(server);
     let session = dispatcher.open_sole_session();
     let mut inbox = Inbox::new()?;
     while let Some(length) = transport.receive_whole(&mut inbox) {
-        // What did not fit has not the length that its header tells, and is refused for that.
+        // A message that did not fit does not have the length in its header, and is refused for
+        // that.
         let (header, payload) = inbox.message(length);
         let reply = dispatcher.handle(session, header, payload);
         let sent = match reply.payload.only() {
@@ -49,10 +50,10 @@ pub fn serve(server: impl FileServer, mut transport: impl Transport) -> Result<(
     Ok(())
 }
 
-/// Messages that answer nothing, which a client puts up with before it gives a request up.
+/// Maximum number of messages that answer no request and are skipped while waiting for a reply.
 const MAX_STRAY: usize = 16;
 
-/// A client over a transport, with one request in flight.
+/// A connection over a transport, with one request in flight.
 #[derive(Debug)]
 pub struct TransportConnection<P>(pub P);
 
@@ -68,7 +69,7 @@ impl<P: Transport> Connection for TransportConnection<P> {
         let mut reply = [0; HEADER_BYTES];
         for _ in 0..MAX_STRAY {
             let length = self.0.receive(&mut reply, into).ok_or(Errno::ENOTCONN)?;
-            // What answers an earlier request, late or twice, is none of this one's business.
+            // Late or repeated replies to earlier requests are skipped.
             let answers = Header::decode(&reply).is_ok_and(|(decoded, _)| {
                 decoded.tag == tag && decoded.flags.contains(HeaderFlags::REPLY)
             });
@@ -88,7 +89,7 @@ mod tests {
     use alloc::vec;
     use fsproto::{Features, GetStatFs, Hello, Operation, StatFs, Tag, Welcome};
 
-    /// The other end says this, whatever it is asked.
+    /// A peer that answers from a script, whatever it is asked.
     #[derive(Default)]
     struct Script(VecDeque<([u8; HEADER_BYTES], Vec<u8>)>);
 
@@ -131,7 +132,7 @@ mod tests {
         let mut ask = || base.request(&GetStatFs {}, &[]).map(|info| info.blocks);
         assert_eq!(ask(), Ok(1));
         assert_eq!(ask(), Ok(2));
-        // The reply to a request that is yet to come is no reply; and then the other end is gone.
+        // A reply to a request that was not sent yet is skipped; then the peer is gone.
         assert_eq!(ask(), Err(Errno::ENOTCONN));
     }
 

@@ -1,7 +1,7 @@
-//! The tree that a tar archive describes.
+//! Building the tree from a tar archive.
 //!
-//! The members' bytes stay in the archive until they are changed. Members called `.pad` are filler
-//! that puts the next one on a page border.
+//! The members' bytes stay in the archive until they change. Members named `.pad` are padding that
+//! aligns the next member to a page boundary.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ use super::walk::{LastLink, Place};
 use super::{Memfs, ROOT_INODE};
 use crate::server::Clock;
 
-/// What is wrong with an archive, and with which member.
+/// An error in an archive, with the member that it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadArchive {
     member: String,
@@ -40,13 +40,13 @@ impl fmt::Display for BadArchive {
     }
 }
 
-/// A member's name in one part.
+/// A member's name, joined.
 fn whole_name(member: &Member<'_>) -> Vec<u8> {
     let MemberName { prefix, name } = member.name;
     if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
 }
 
-/// The name as a path of the protocol: without `./` in front and `/` behind.
+/// The name as a path of the protocol: without a leading `./` and a trailing `/`.
 fn trimmed(name: &[u8]) -> &[u8] {
     let mut name = name;
     while let Some(rest) = name.strip_prefix(b"./").or(name.strip_prefix(b"/")) {
@@ -59,7 +59,7 @@ fn trimmed(name: &[u8]) -> &[u8] {
 }
 
 impl<C: Clock> Memfs<C> {
-    /// Adds what an archive holds. On an error, what came before the bad member is there.
+    /// Adds the members of an archive. On an error, the members before the bad one have been added.
     pub fn add_archive(&mut self, archive: &'static [u8]) -> Result<(), BadArchive> {
         for member in archive::members(archive) {
             let member = member.map_err(|bad| BadArchive::new(bad.member, bad.reason))?;
@@ -90,7 +90,7 @@ impl<C: Clock> Memfs<C> {
             }
             b'5' => Body::directory(ROOT_INODE),
             b'1' => return self.add_link(path, member),
-            // Extended headers of other writers (times, mostly): nothing that is needed here.
+            // Extended headers of other writers, mostly times: not needed here.
             b'x' | b'g' => return Ok(()),
             _ => return Err("its kind is unknown"),
         };
@@ -115,7 +115,7 @@ impl<C: Clock> Memfs<C> {
         Ok(())
     }
 
-    /// A hard link to a member that came before.
+    /// Adds a hard link to an earlier member.
     fn add_link(&mut self, path: Path<'_>, member: &Member<'static>) -> Result<(), &'static str> {
         let target = Path::new(trimmed(member.link)).map_err(|_| "its link is not a path")?;
         let Ok(Place::Entry { inode, .. }) = self.walk(Handle::ROOT, target, LastLink::Take) else {
@@ -131,7 +131,7 @@ impl<C: Clock> Memfs<C> {
         self.attach(parent, last, inode).map_err(|_| "it cannot be linked")
     }
 
-    /// Makes the directories on the way to a path's last component.
+    /// Creates the missing directories of a path, without its last component.
     fn make_parents<'p>(
         &mut self,
         path: Path<'p>,

@@ -1,9 +1,9 @@
 //! The bytes of a regular file: sparse, in pages.
 //!
-//! Invariants. No page lies at or past the end of the file, and what a last page holds past the end
-//! is zero: an extension needs to change nothing. Every change first makes sure of the pages that
-//! it needs, and only then begins: an error means that nothing was changed. What takes more than a
-//! run of pages is done run by run, and tells how far it came where the device beneath fails.
+//! Invariants: no page is at or beyond the end of the file, and the last page is zero beyond it, so
+//! an extension changes no page. A change first makes the space that it takes and only then begins:
+//! an error means that nothing has changed. A change of more than one run of pages proceeds run by
+//! run, and reports how many bytes were done if the device fails.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -19,12 +19,12 @@ use crate::server::Payload;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// A file's bytes.
+/// The bytes of a regular file.
 #[derive(Default)]
 pub(super) struct Content {
     pages: Tree,
     size: u64,
-    /// Where the last read ended: who goes on there is likely to go on.
+    /// Where the last read ended. A read from there on is probably sequential.
     read_end: u64,
 }
 
@@ -35,13 +35,13 @@ pub(super) enum Extension {
     Forbidden,
 }
 
-/// The part of a page that a range of bytes covers.
+/// The bytes of one page that a range covers.
 struct Part {
     page: u64,
     within: Range<usize>,
 }
 
-/// A non-empty range of bytes, page by page.
+/// Splits a non-empty range of bytes by page.
 fn parts(range: Range<u64>) -> impl Iterator<Item = Part> {
     (range.start / PAGE..range.end.div_ceil(PAGE)).map(move |page| {
         let begin = range.start.saturating_sub(page * PAGE);
@@ -56,12 +56,12 @@ impl Content {
         self.size
     }
 
-    /// Pages in use.
+    /// Number of pages.
     pub fn pages(&self) -> u64 {
         self.pages.pages()
     }
 
-    /// Takes the bytes of an archive's member, which stay where they are.
+    /// The contents of an archive's member, whose bytes stay in the archive.
     pub fn from_archive(bytes: &'static [u8], store: &mut Pages) -> Result<Self, Errno> {
         let mut pages = Tree::default();
         for (chunk, index) in bytes.chunks(PAGE_BYTES).zip(0..) {
@@ -71,7 +71,7 @@ impl Content {
         Ok(Self { pages, size: bytes.len() as u64, read_end: 0 })
     }
 
-    /// Bytes from `offset` on, short at the end. EIO where they do not come from the device.
+    /// Reads bytes, fewer than `length` at the end of the file. EIO if the device fails.
     pub fn read<'a>(
         &mut self,
         offset: u64,
@@ -111,8 +111,7 @@ impl Content {
         outcome.map(|()| payload)
     }
 
-    /// Brings the pages of a range into memory; where the last read ended at its start, some that
-    /// follow too.
+    /// Loads the pages of a range. After a sequential read, loads some of the following pages too.
     fn bring_in(&self, bytes: Range<u64>, store: &mut Pages) -> Result<(), Errno> {
         let wanted = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
         if !self.pages_of(&wanted).into_iter().any(|page| store.is_on_disk(page)) {
@@ -120,8 +119,8 @@ impl Content {
         }
         let ahead = if self.read_end == bytes.start { store.batch() } else { 0 };
         let pages = self.pages_of(&(wanted.start..wanted.end + ahead));
-        store.room(pages.iter().filter(|page| store.is_on_disk(page)).count() as u64)?;
-        // Trouble with what nobody asked for is nobody's.
+        store.make_space(pages.iter().filter(|page| store.is_on_disk(page)).count() as u64)?;
+        // An error with pages that were not requested is ignored.
         store.load(pages.into_iter()).or_else(|_| store.load(self.pages_of(&wanted).into_iter()))
     }
 
@@ -131,15 +130,15 @@ impl Content {
         pages
     }
 
-    /// The pages at the ends of a range, of which a change of the range leaves a part.
+    /// The pages at the ends of a range that a change of the range changes partly.
     fn edges(&self, range: &Range<u64>) -> Vec<&Page> {
         let ends =
             [range.start, range.end].map(|end| (!end.is_multiple_of(PAGE)).then_some(end / PAGE));
         ends.into_iter().flatten().filter_map(|page| self.pages.get(page)).collect()
     }
 
-    /// Makes sure of what a change of these bytes takes, and brings in what it leaves parts of, and
-    /// `others`.
+    /// Makes the space that a change of a range takes, and loads `others` and the pages that the
+    /// change changes partly.
     fn prepare(
         &self,
         range: &Range<u64>,
@@ -154,13 +153,13 @@ impl Content {
         store.load(kept.into_iter())
     }
 
-    /// What a change of these bytes takes from the store.
+    /// What a change of a range takes from the page store.
     fn needs(&self, range: &Range<u64>, store: &Pages) -> Needs {
         parts(range.clone()).map(|part| self.pages.write_needs(part.page, store)).sum()
     }
 
-    /// Changes bytes, extending the file where they lie past its end. EFBIG, ENOSPC, EIO: nothing
-    /// was changed.
+    /// Writes bytes, extending the file if needed. On an error (EFBIG, ENOSPC, EIO) nothing has
+    /// changed.
     pub fn write(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
         let end = offset
             .checked_add(data.len() as u64)
@@ -175,7 +174,7 @@ impl Content {
         Ok(())
     }
 
-    /// Stores bytes; all that this takes is there.
+    /// Writes bytes; the space that this takes was made.
     fn put(&mut self, offset: u64, data: &[u8], store: &mut Pages) -> Result<(), Errno> {
         let mut rest = data;
         for part in parts(offset..offset + data.len() as u64) {
@@ -193,7 +192,8 @@ impl Content {
         Ok(())
     }
 
-    /// Cuts the file off, or extends it by a hole. EFBIG, ENOSPC: nothing was changed.
+    /// Truncates the file, or extends it by a hole. On an error (EFBIG, ENOSPC, EIO) nothing has
+    /// changed.
     pub fn resize(&mut self, size: u64, store: &mut Pages) -> Result<(), Errno> {
         if size > MAX_FILE_BYTES {
             return Err(Errno::EFBIG);
@@ -205,8 +205,8 @@ impl Content {
         Ok(())
     }
 
-    /// Makes bytes into a hole; what lies past the end is left alone. ENOSPC where part of a shared
-    /// page has to be kept, EIO: nothing was changed.
+    /// Turns a range into a hole; bytes beyond the end are not affected. On an error (ENOSPC if a
+    /// part of a shared page is kept, EIO) nothing has changed.
     pub fn punch(&mut self, offset: u64, length: u64, store: &mut Pages) -> Result<(), Errno> {
         let Some(cut) = self.plan_cut(offset, offset.saturating_add(length)) else { return Ok(()) };
         let needs = cut.parts.iter().map(|(page, _)| self.pages.write_needs(*page, store)).sum();
@@ -214,13 +214,13 @@ impl Content {
         self.cut(cut, store)
     }
 
-    /// What becomes of which pages where a range becomes a hole; nothing where that has no bytes.
+    /// Plans how a range becomes a hole; `None` if it contains no bytes of the file.
     fn plan_cut(&self, offset: u64, end: u64) -> Option<Cut> {
         let end = end.min(self.size);
         if offset >= end {
             return None;
         }
-        // The rest of the last page holds zeros, so it may go as a whole.
+        // The last page is zero beyond the end, so it can be removed as a whole.
         let end = if end == self.size { end.next_multiple_of(PAGE) } else { end };
         let whole = offset.div_ceil(PAGE)..end / PAGE;
         let (first, last) = (offset / PAGE, (end - 1) / PAGE);
@@ -238,7 +238,7 @@ impl Content {
         Some(Cut { range: offset..end, whole, parts })
     }
 
-    /// Makes a range into a hole; all that this takes is there.
+    /// Turns a range into a hole; the space that this takes was made.
     fn cut(&mut self, cut: Cut, store: &mut Pages) -> Result<(), Errno> {
         for (page, within) in cut.parts {
             if let Some(page) = self.pages.get_mut(page, store)?
@@ -250,7 +250,7 @@ impl Content {
         if cut.whole.is_empty() { Ok(()) } else { self.pages.remove(&cut.whole, store) }
     }
 
-    /// Lets go of everything.
+    /// Releases all pages.
     pub fn clear(&mut self, store: &mut Pages) {
         self.pages.clear(store);
         self.size = 0;
@@ -291,7 +291,7 @@ impl Content {
     fn fill_pages(&mut self, pages: &Range<u64>, store: &mut Pages) -> Result<(), Errno> {
         let mut number = self.pages.next_absent(pages.start);
         while number < pages.end {
-            store.room(1)?;
+            store.make_space(1)?;
             let page = store.allocate()?;
             self.pages.insert(number, page, store)?;
             number = self.pages.next_absent(number + 1);
@@ -299,7 +299,8 @@ impl Content {
         Ok(())
     }
 
-    /// The holes of a range within the file, `max` at most, and the byte up to which they are all.
+    /// The holes of a range within the file, at most `max`, and the position up to which the list
+    /// is complete.
     pub fn holes(&self, offset: u64, length: u64, max: usize) -> (Vec<Hole>, u64) {
         let end = offset.saturating_add(length).min(self.size);
         let mut holes = Vec::new();
@@ -308,7 +309,7 @@ impl Content {
             return (holes, offset.saturating_add(length));
         }
         while begin < end {
-            // Past what is stored, to the next that is.
+            // From the next absent page to the next present one.
             let hole = (self.pages.next_absent(begin / PAGE) * PAGE).max(begin);
             let data = self.pages.next(hole / PAGE).map_or(end, |page| page * PAGE).min(end);
             if hole >= end {
@@ -323,15 +324,17 @@ impl Content {
         (holes, offset.saturating_add(length))
     }
 
-    /// The pages of a range, shared: what [`Self::put_clone`] takes. Costs the same for any length.
+    /// Shares the pages of a range, for [`Self::put_clone`]. The cost does not depend on the
+    /// length.
     pub fn share(&self, offset: u64, length: u64) -> Shared {
         let end = offset.saturating_add(length).min(self.size).max(offset);
         Shared { pages: self.pages.share(), range: offset..end, to_source_end: end == self.size }
     }
 
-    /// Replaces bytes from `offset` on by what was shared; holes stay holes. Pages are shared where
-    /// they lie alike in both, the rest is copied. Tells how many bytes: fewer than there are only
-    /// where the device fails. EFBIG, ENOSPC, EIO: nothing was changed.
+    /// Replaces bytes from `offset` on by those that were shared; holes stay holes. Pages with the
+    /// same alignment in both files are shared, the rest is copied. Returns how many bytes were
+    /// replaced: fewer than all only if the device fails. On an error (EFBIG, ENOSPC, EIO) nothing
+    /// has changed.
     pub fn put_clone(
         &mut self,
         offset: u64,
@@ -344,8 +347,8 @@ impl Content {
         if length == 0 {
             return Ok(0);
         }
-        // The last page may be shared as a whole where what it holds past the range is zero in the
-        // source, and past the end in the target.
+        // The last page can be shared as a whole if beyond the range it is zero in the source, and
+        // beyond the end of the target.
         let ends_whole = shared.to_source_end && end >= self.size;
         let last = if ends_whole { end.div_ceil(PAGE) } else { end / PAGE };
         let whole = offset.div_ceil(PAGE)..last;
@@ -366,12 +369,12 @@ impl Content {
             store,
         )?;
         self.size = self.size.max(tail.start);
-        // All before it is done, whatever becomes of it.
+        // Everything before the tail is done, even if the tail fails.
         Ok(self.copy_in(tail.clone(), offset, shared, store).unwrap_or(tail.start) - offset)
     }
 
-    /// What it takes to copy the part of what was shared that goes to `range` of this file, where
-    /// the whole goes to `offset`.
+    /// Plans the copy of that part of the shared bytes that goes to `range` of this file; the whole
+    /// goes to `offset`.
     fn plan_copy<'a>(
         &self,
         range: &Range<u64>,

@@ -1,7 +1,7 @@
 //! The entries of a directory, by name and in the order in which they are listed.
 //!
-//! An entry's cookie is given when it is made, grows, and is never given again: so a listing goes
-//! on where it was, whatever came and went meanwhile.
+//! An entry's cookie is assigned when the entry is created. Cookies ascend and are never reused, so
+//! a listing continues where it was, even if entries are added and removed meanwhile.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -10,7 +10,7 @@ use foundation::Errno;
 use fsproto::dirent::DirEntry;
 use fsproto::{FileId, FileKind, Writer};
 
-/// An entry.
+/// An entry: its cookie, and the inode that it names.
 #[derive(Clone, Copy)]
 struct Entry {
     inode: u64,
@@ -18,9 +18,9 @@ struct Entry {
     cookie: u64,
 }
 
-/// A directory's entries.
+/// The entries of a directory.
 pub(super) struct Directory {
-    /// The directory that it lies in; its own, for the root.
+    /// Inode of the parent directory; of itself for the root.
     pub parent: u64,
     by_name: BTreeMap<Arc<[u8]>, Entry>,
     by_cookie: BTreeMap<u64, Arc<[u8]>>,
@@ -28,27 +28,27 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// An empty one.
+    /// A directory without entries.
     pub fn new(parent: u64) -> Self {
         Self { parent, by_name: BTreeMap::new(), by_cookie: BTreeMap::new(), last_cookie: 0 }
     }
 
-    /// The inode of a name.
+    /// The inode that a name refers to.
     pub fn get(&self, name: &[u8]) -> Option<u64> {
         self.by_name.get(name).map(|entry| entry.inode)
     }
 
-    /// Whether nothing is in it.
+    /// Whether it has no entries.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// What `stat` tells as length: a figure that grows with the entries.
+    /// The length that `stat` reports: a number that grows with the entries.
     pub fn size(&self) -> u64 {
         40 + 20 * self.by_name.len() as u64
     }
 
-    /// Makes an entry. A name that is there keeps its place in the listing and gets the new inode.
+    /// Adds an entry. An existing name keeps its place in the listing and refers to the new inode.
     pub fn insert(&mut self, name: &[u8], inode: u64, kind: FileKind) {
         if let Some(entry) = self.by_name.get_mut(name) {
             (entry.inode, entry.kind) = (inode, kind);
@@ -60,15 +60,14 @@ impl Directory {
         self.by_name.insert(name, Entry { inode, kind, cookie });
     }
 
-    /// Takes a name away.
+    /// Removes an entry.
     pub fn remove(&mut self, name: &[u8]) {
         if let Some(entry) = self.by_name.remove(name) {
             self.by_cookie.remove(&entry.cookie);
         }
     }
 
-    /// Writes as many entries behind `cookie` as fit. EINVAL where there is one and not even that
-    /// fits.
+    /// Encodes as many entries behind `cookie` as fit. EINVAL if there is one and it does not fit.
     pub fn list(&self, cookie: u64, writer: &mut Writer<'_>) -> Result<(), Errno> {
         for (&next, name) in
             self.by_cookie.range((core::ops::Bound::Excluded(cookie), core::ops::Bound::Unbounded))

@@ -1,4 +1,4 @@
-//! Files of all kinds, without their names.
+//! Inodes: files of all types, without their names.
 
 use alloc::boxed::Box;
 
@@ -9,31 +9,31 @@ use super::content::Content;
 use super::directory::Directory;
 use crate::attributes::atime_is_due;
 
-/// What a file holds.
+/// The contents of a file, by type.
 pub(super) enum Body {
     Regular(Content),
     Directory(Directory),
     Symlink(Box<[u8]>),
-    /// What passes through it is no business of the server's.
+    /// Without contents: the data of a pipe pass through the kernel.
     Pipe,
 }
 
 impl Body {
-    /// An empty directory.
+    /// An empty directory in `parent`.
     pub fn directory(parent: u64) -> Self {
         Self::Directory(Directory::new(parent))
     }
 }
 
-/// A file.
+/// An inode.
 pub(super) struct Inode {
     pub body: Body,
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
-    /// Names, for a directory with those that `.` and `..` would be.
+    /// Number of names; of a directory including `.` and the `..` of its directories.
     pub links: u32,
-    /// Handles that are open.
+    /// Number of open handles.
     pub handles: u32,
     pub version: u64,
     pub atime: Time,
@@ -42,7 +42,7 @@ pub(super) struct Inode {
 }
 
 impl Inode {
-    /// A file without a name.
+    /// An inode without a name.
     pub fn new(body: Body, mode: u16, now: Time) -> Self {
         let links = if matches!(body, Body::Directory(_)) { 2 } else { 0 };
         Self {
@@ -59,7 +59,7 @@ impl Inode {
         }
     }
 
-    /// What kind it is.
+    /// The file type.
     pub fn kind(&self) -> FileKind {
         match self.body {
             Body::Regular(_) => FileKind::Regular,
@@ -69,7 +69,7 @@ impl Inode {
         }
     }
 
-    /// The attributes.
+    /// The attributes as the protocol has them.
     pub fn attr(&self, number: u64) -> Attr {
         let (size, pages) = match &self.body {
             Body::Regular(content) => (content.size(), content.pages()),
@@ -93,7 +93,7 @@ impl Inode {
         }
     }
 
-    /// The bytes: EISDIR for a directory, EINVAL for a link or a pipe.
+    /// The contents of a regular file. EISDIR for a directory, EINVAL for a link or a pipe.
     pub fn content(&self) -> Result<&Content, Errno> {
         match &self.body {
             Body::Regular(content) => Ok(content),
@@ -102,7 +102,7 @@ impl Inode {
         }
     }
 
-    /// The same, to be changed.
+    /// The same, to change them.
     pub fn content_mut(&mut self) -> Result<&mut Content, Errno> {
         match &mut self.body {
             Body::Regular(content) => Ok(content),
@@ -111,7 +111,7 @@ impl Inode {
         }
     }
 
-    /// The entries: ENOTDIR for anything else.
+    /// The entries of a directory. ENOTDIR for any other type.
     pub fn entries(&self) -> Result<&Directory, Errno> {
         match &self.body {
             Body::Directory(directory) => Ok(directory),
@@ -119,7 +119,7 @@ impl Inode {
         }
     }
 
-    /// The same, to be changed.
+    /// The same, to change them.
     pub fn entries_mut(&mut self) -> Result<&mut Directory, Errno> {
         match &mut self.body {
             Body::Directory(directory) => Ok(directory),
@@ -127,14 +127,14 @@ impl Inode {
         }
     }
 
-    /// Notes that the bytes, or the entries, have changed.
+    /// Records a change of the bytes or entries: a new version, and new times.
     pub fn changed(&mut self, now: Time) {
         self.version += 1;
         self.mtime = now;
         self.ctime = now;
     }
 
-    /// Notes a read.
+    /// Records a read: updates the access time if it is due.
     pub fn accessed(&mut self, now: Time) {
         if atime_is_due(self.atime, self.mtime, self.ctime, now) {
             self.atime = now;

@@ -1,18 +1,17 @@
-//! A file server that keeps its files in memory and, where it is given a block device, as much as
-//! does not fit on that.
+//! A file server that keeps its files in memory and, if it has a block device, on that what does
+//! not fit.
 //!
-//! Owns: the tree and all bytes. What it was started with is an archive (the ramdisk), whose
-//! members' bytes stay where they are until they are changed. Names and where each page is are
-//! always in memory; nothing on the device outlives the server. Features: sparse files, removed
-//! files that live on while open, clones that share pages. No snapshots:
-//! [`snapfs`](mod@crate::snapfs) adds those.
+//! Owns the tree and all bytes. The initial contents are an archive (the ramdisk), whose bytes stay
+//! in place until they change. Names and the location of each page are always in memory; nothing on
+//! the device outlives the server. Features: sparse files, removed files that exist while open,
+//! clones that share pages. Snapshots are added by [`snapfs`](mod@crate::snapfs).
 //!
-//! Permission bits are kept and told, not checked: the kernel checks them. What a handle was opened
-//! for is checked.
+//! Permission bits are stored, not checked: the kernel checks them. The access of a handle is
+//! checked.
 //!
-//! Invariants. Every inode is in use by a name or by a handle. A directory's link count is 2 plus
-//! its directories; a file's, its names. A version grows with each change of the file's bytes or
-//! length, in the same request.
+//! Invariants: every inode has a name or a handle. The link count of a directory is 2 plus the
+//! number of directories in it; of a file, the number of its names. A version increases with each
+//! change of the file's bytes or length, in the same request.
 
 mod archive;
 mod content;
@@ -42,30 +41,30 @@ use crate::handles::HandleTable;
 use crate::server::Clock;
 use crate::transport::{Transport, serve};
 
-/// Number of the root directory.
+/// Inode number of the root directory.
 const ROOT_INODE: u64 = 1;
 
-/// Files there can be for each page in memory: an inode takes memory too, somewhat less than a page
-/// with its names.
+/// Number of files possible for each page of capacity: an inode with its names takes somewhat less
+/// than a page of memory.
 const FILES_PER_PAGE: u64 = 1;
 
-/// Files there can always be.
+/// Number of files that are always possible.
 const MIN_FILES: u64 = 4096;
 
-/// What this server does.
+/// Features that the server supports.
 const FEATURES: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
 
-/// Whether a read through the protocol sets the access time.
+/// Whether a read request updates the access time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessTimes {
-    /// It does, where the one there is older than the last change or than a day (`relatime`).
+    /// It does, if the access time is older than the last change or than a day (`relatime`).
     Relative,
-    /// It does not: the wrapper above keeps them, since it reads at other times than its clients do
-    /// (rule X6).
+    /// It does not: the wrapper above keeps access times, since it reads at other times than its
+    /// clients (X6).
     Untouched,
 }
 
-/// What a handle stands for.
+/// The object of a handle.
 #[derive(Clone, Copy, Debug)]
 struct OpenFile {
     inode: u64,
@@ -105,15 +104,14 @@ impl<C: Clock> Memfs<C> {
         }
     }
 
-    /// The same server with some of its features taken away: what lesser servers do, for tests of
-    /// what stands above.
+    /// The same server with fewer features, to test wrappers with such a base.
     pub fn without(mut self, features: Features) -> Self {
         self.features.remove(features);
         self
     }
 
-    /// The same server, which keeps so many bytes of files in memory, and as many more as fit there
-    /// on a device. ENOMEM where there is no memory for its table.
+    /// The same server, which keeps at most `budget_bytes` of file bytes in memory and the rest on
+    /// a device. ENOMEM without memory for the device's bit map.
     pub fn spill_to(
         mut self,
         device: Box<dyn BlockDevice>,
@@ -123,14 +121,14 @@ impl<C: Clock> Memfs<C> {
         Ok(self)
     }
 
-    /// EOPNOTSUPP unless the feature is there.
+    /// EOPNOTSUPP unless the server has the feature.
     fn check_feature(&self, feature: Features) -> Result<(), Errno> {
         if self.features.contains(feature) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
     }
 
     fn inode(&self, number: u64) -> Result<&Inode, Errno> {
-        // Numbers come from names and handles, which keep their inodes; handles do not where
-        // removed files are not kept.
+        // Names and handles keep their inodes, except handles of removed files without
+        // `OPEN_UNLINKED`.
         self.inodes.get(&number).ok_or(Errno::ESTALE)
     }
 
@@ -145,28 +143,28 @@ impl<C: Clock> Memfs<C> {
         self.handles.get(handle).copied().ok_or(Errno::EBADF)
     }
 
-    /// The inode of a handle that was opened for this.
-    fn opened_for(&self, handle: Handle, right: OpenFlags) -> Result<u64, Errno> {
+    /// The inode of a handle that was opened for `access`; EBADF otherwise.
+    fn opened_for(&self, handle: Handle, access: OpenFlags) -> Result<u64, Errno> {
         let open = self.open_file(handle)?;
-        if open.flags.contains(right) { Ok(open.inode) } else { Err(Errno::EBADF) }
+        if open.flags.contains(access) { Ok(open.inode) } else { Err(Errno::EBADF) }
     }
 
     fn attr(&self, number: u64) -> Result<Attr, Errno> {
         Ok(self.inode(number)?.attr(number))
     }
 
-    /// A handle for an inode.
-    fn give_handle(&mut self, inode: u64, flags: OpenFlags) -> Result<Handle, Errno> {
+    /// Assigns a handle to an inode.
+    fn assign_handle(&mut self, inode: u64, flags: OpenFlags) -> Result<Handle, Errno> {
         self.inode_mut(inode)?.handles += 1;
         Ok(self.handles.insert(OpenFile { inode, flags }))
     }
 
-    /// ENOSPC unless there can be one more file.
+    /// ENOSPC unless another file is possible.
     fn check_files(&self) -> Result<(), Errno> {
         if (self.inodes.len() as u64) < self.max_files { Ok(()) } else { Err(Errno::ENOSPC) }
     }
 
-    /// A new inode, not yet named.
+    /// Creates an inode without a name.
     fn make(&mut self, body: Body, mode: u32) -> u64 {
         let number = self.next_inode;
         self.next_inode += 1;
@@ -174,8 +172,8 @@ impl<C: Clock> Memfs<C> {
         number
     }
 
-    /// Lets an inode go if nothing uses it any more.
-    fn drop_if_unused(&mut self, number: u64) {
+    /// Frees an inode that has neither names nor handles.
+    fn free_if_unused(&mut self, number: u64) {
         let keeps_open = self.features.contains(Features::OPEN_UNLINKED);
         if self
             .inodes
@@ -189,8 +187,9 @@ impl<C: Clock> Memfs<C> {
     }
 }
 
-/// Serves a tree made of a ramdisk's archive through `transport`, to one client, until that is gone. It
-/// keeps `memory_bytes` of files in memory beside that, and more on a device, where there is one.
+/// Serves the tree of a ramdisk's archive to one client through `transport`. Returns when the
+/// client is gone. Keeps up to `memory_bytes` of file bytes in memory in addition to the archive,
+/// and more on the device, if there is one.
 pub fn run(
     archive: &'static [u8],
     memory_bytes: u64,
@@ -198,7 +197,7 @@ pub fn run(
     clock: impl Clock,
     transport: impl Transport,
 ) -> Result<(), BadArchive> {
-    // The ramdisk is there beside what can be written.
+    // The archive's bytes do not count against the memory for writing.
     let mut server = Memfs::new(
         memory_bytes.saturating_add(archive.len() as u64),
         AccessTimes::Untouched,

@@ -1,4 +1,4 @@
-//! Making, removing and renaming entries.
+//! Creating, removing and renaming directory entries.
 
 use foundation::Errno;
 use fsproto::{Attr, FileKind, Handle, Link, OpenFlags, Path, Remove, Rename, RenameFlags};
@@ -8,21 +8,21 @@ use super::walk::{LastLink, Place};
 use super::{Memfs, ROOT_INODE};
 use crate::server::{Clock, Walk};
 
-/// An entry of a directory that a request names.
+/// A directory entry that a request names.
 struct Named<'p> {
     parent: u64,
     name: &'p [u8],
     inode: Option<u64>,
 }
 
-/// Where a last component leads that is not followed, or the link that was met before.
+/// Where a path leads if its last component is not followed, or the link at which the walk stopped.
 enum Target<'p> {
     Named(Named<'p>),
     Link(Walk),
 }
 
 impl<C: Clock> Memfs<C> {
-    /// The entry that a path names; `at_start` for the empty path.
+    /// The entry that a path names. Fails with `at_start` for the empty path.
     fn entry<'p>(&self, dir: Handle, path: Path<'p>, at_start: Errno) -> Result<Target<'p>, Errno> {
         Ok(match self.walk(dir, path, LastLink::Take)? {
             Place::Start(_) => return Err(at_start),
@@ -38,12 +38,12 @@ impl<C: Clock> Memfs<C> {
         Ok(self.inode(inode)?.kind() == FileKind::Directory)
     }
 
-    /// A removed directory is still there for those who have it open, but takes no entries.
+    /// A removed directory may still be open, but accepts no entries.
     fn check_takes_entries(&self, directory: u64) -> Result<(), Errno> {
         if self.inode(directory)?.links == 0 { Err(Errno::ENOENT) } else { Ok(()) }
     }
 
-    /// Gives an inode a name, in place of what the name stood for.
+    /// Adds a name of an inode. A previous entry of that name is replaced.
     pub(super) fn attach(&mut self, parent: u64, name: &[u8], inode: u64) -> Result<(), Errno> {
         let now = self.clock.now();
         let child = self.inode_mut(inode)?;
@@ -60,14 +60,14 @@ impl<C: Clock> Memfs<C> {
         Ok(())
     }
 
-    /// Takes a name away; what it named is still there.
+    /// Removes an entry; its inode remains.
     fn detach(&mut self, parent: u64, name: &[u8], inode: u64) -> Result<(), Errno> {
         self.uncount(parent, inode)?;
         self.inode_mut(parent)?.entries_mut()?.remove(name);
         Ok(())
     }
 
-    /// Notes that `inode` has one name less in `parent`.
+    /// Records that `inode` has lost a name in `parent`.
     fn uncount(&mut self, parent: u64, inode: u64) -> Result<(), Errno> {
         let now = self.clock.now();
         let is_directory = self.is_directory(inode)?;
@@ -80,18 +80,18 @@ impl<C: Clock> Memfs<C> {
         Ok(())
     }
 
-    /// Lets a file go that has lost a name, if that was the last; tells its attributes.
+    /// Frees a file that has lost its last name, unless it is open. Returns its attributes.
     fn drop_unnamed(&mut self, inode: u64) -> Result<Attr, Errno> {
         let child = self.inode_mut(inode)?;
         if matches!(child.body, Body::Directory(_)) {
             child.links = 0;
         }
         let attr = self.attr(inode)?;
-        self.drop_if_unused(inode);
+        self.free_if_unused(inode);
         Ok(attr)
     }
 
-    /// A new file under a name that has to be free.
+    /// Creates a file with a name. EEXIST if the name exists.
     pub(super) fn make_named(
         &mut self,
         parent: u64,
@@ -159,7 +159,7 @@ impl<C: Clock> Memfs<C> {
         }
     }
 
-    /// The order of the checks is that of Linux, so that the errors are its too.
+    /// The order of the checks is that of Linux, so the errors are the same.
     pub(super) fn rename_at(
         &mut self,
         request: &Rename,
@@ -191,7 +191,7 @@ impl<C: Clock> Memfs<C> {
             Some(other) if self.lies_in(old.parent, other)? => {
                 return Err(if exchanges { Errno::EINVAL } else { Errno::ENOTEMPTY });
             }
-            // Two names of one file: nothing to do (POSIX).
+            // Two names of the same file: nothing is done (POSIX).
             Some(other) if other == inode => {}
             Some(other) if exchanges => self.exchange(&old, inode, &new, other)?,
             replaced => self.replace(&old, inode, &new, replaced)?,
@@ -199,7 +199,7 @@ impl<C: Clock> Memfs<C> {
         Ok(Walk::done(Handle::NONE, self.attr(inode)?))
     }
 
-    /// Whether `directory` is `inode` or lies in it.
+    /// Whether `directory` is `inode` or below it.
     fn lies_in(&self, mut directory: u64, inode: u64) -> Result<bool, Errno> {
         while directory != inode {
             if directory == ROOT_INODE {
@@ -241,7 +241,7 @@ impl<C: Clock> Memfs<C> {
                 (false, Body::Directory(_)) => return Err(Errno::EISDIR),
                 _ => {}
             }
-            // The name stays, so that whoever lists the directory meets it once.
+            // The entry is kept, so a listing in progress contains it once.
             self.uncount(new.parent, replaced)?;
             self.drop_unnamed(replaced)?;
         }

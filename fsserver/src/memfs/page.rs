@@ -1,18 +1,17 @@
-//! Pages of file bytes: where they are, who shares them, and how many there are.
+//! Pages of file bytes: their location, their owners and their number.
 //!
-//! A page is named by a [`Page`], which its owners keep; it counts them, and is free when the last
-//! has given it back. It lies in memory ([`Slabs`]), in the archive, or, where there is a device
-//! for what does not fit into a *budget* of memory, in a slot of that ([`Spill`]).
+//! Each owner of a page holds a [`Page`], a counted reference; the page is freed with the last one.
+//! Its bytes are in memory ([`Slabs`]), in the archive, or, with a device for what exceeds a
+//! *budget* of memory, in a slot of the device ([`Spill`]).
 //!
-//! Invariants. Each `Page` that exists is one of its page's `users`. It is neither `Clone` nor
-//! dropped: who has one gives it to [`Pages::release`]. A page that is written out is in memory
-//! until the device has it, and on the device until it is in memory again; whether it is shared
-//! makes no difference.
+//! Invariants: each existing `Page` is counted in its entry's `users`. It is neither `Clone` nor
+//! dropped; its owner passes it to [`Pages::release`]. An evicted page is in memory until the
+//! device has it, and on the device until it is in memory again, shared or not.
 //!
-//! Only [`Pages::room`] writes pages out, so what was brought in by [`Pages::load`] stays until
-//! somebody asks for room again. Who changes something asks for all the room that it takes first,
-//! then brings in what it leaves parts of, and then nothing can go wrong any more. The budget is
-//! exceeded by the pages of one request.
+//! Only [`Pages::make_space`] evicts pages, so what [`Pages::load`] has brought in stays until the
+//! next call of it. A change first makes all the space that it takes, then loads the pages that it
+//! changes partly; after that it cannot fail. The budget may be exceeded by the pages of one
+//! request.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -26,37 +25,35 @@ use super::spill::{RUN_PAGES, Spill, rows};
 use crate::blocks::BlockDevice;
 use crate::buffer::Page as Bytes;
 
-/// The share of the budget that goes to the device or comes from it at once, where that is not too
-/// much for one run.
+/// Divisor of the budget: the part of it that one transfer moves, limited to one run.
 const BATCH_SHARE: u64 = 8;
 
-/// A share in a page.
+/// A counted reference to a page.
 #[derive(Debug)]
 #[must_use = "a page that is not released stays in use for ever"]
 pub(super) struct Page(NonZeroU32);
 
 impl Page {
-    /// The page with this entry.
+    /// The reference to the page with this entry.
     fn of(entry: usize) -> Self {
         Self(NonZeroU32::MIN.saturating_add(entry as u32))
     }
 
-    /// Its entry.
+    /// Index of the page's entry.
     fn entry(&self) -> usize {
         self.0.get() as usize - 1
     }
 }
 
-/// Where a page's bytes are.
+/// The location of a page's bytes.
 enum Storage {
-    /// Nowhere: the number is free.
+    /// None: the entry is free.
     None,
     /// In memory.
     Slab(Place),
-    /// In this slot of the device.
+    /// On the device, in this slot.
     Disk(u32),
-    /// In the archive that the tree was built from; fewer than a page at a file's end, zeros
-    /// follow.
+    /// In the archive that the tree was built from. Less than a page at a file's end; zeros follow.
     Archive(&'static [u8]),
 }
 
@@ -65,12 +62,12 @@ struct Entry {
     storage: Storage,
 }
 
-/// What a change takes from the store.
+/// What a change takes from the page store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// Pages that there will be more.
+    /// Number of additional pages.
     pub pages: u64,
-    /// Places in memory.
+    /// Number of places in memory.
     pub places: u64,
 }
 
@@ -94,23 +91,23 @@ impl core::iter::Sum for Needs {
     }
 }
 
-/// All pages.
+/// The page store.
 pub(super) struct Pages {
     entries: Vec<Entry>,
     free_entries: Vec<u32>,
     slabs: Slabs,
-    /// What is beyond the budget.
+    /// Holds the pages beyond the budget, if there is a device.
     spill: Option<Spill>,
-    /// Places in memory that may be in use, where there is a device.
+    /// Maximum number of places in use in memory, if there is a device.
     budget: u64,
-    /// Pages that there can be, those of the archive included.
+    /// Maximum number of pages, including those of the archive.
     pub capacity: u64,
-    /// Pages that there are. A shared page counts once.
+    /// Number of pages. A shared page counts once.
     pub used: u64,
 }
 
 impl Pages {
-    /// None yet; all of them in memory.
+    /// An empty store in memory.
     pub fn new(capacity: u64) -> Self {
         Self {
             entries: Vec::new(),
@@ -123,7 +120,8 @@ impl Pages {
         }
     }
 
-    /// From now on so many are in memory, and as many more as fit there on a device.
+    /// Adds a device: from now on at most `budget` pages are in memory, and the others on the
+    /// device.
     pub fn spill_to(&mut self, device: Box<dyn BlockDevice>, budget: u64) -> Result<(), Errno> {
         let spill = Spill::new(device)?;
         self.capacity = self.capacity.saturating_add(spill.capacity());
@@ -132,40 +130,40 @@ impl Pages {
         Ok(())
     }
 
-    /// ENOSPC unless so many more can be had.
+    /// ENOSPC unless `pages` more are possible.
     pub fn check(&self, pages: u64) -> Result<(), Errno> {
         let free = self.capacity.saturating_sub(self.used);
         if pages <= free { Ok(()) } else { Err(Errno::ENOSPC) }
     }
 
-    /// Sees to it that a change can be made. ENOSPC, ENOMEM; EIO where the device fails. After an
-    /// error all is as before.
+    /// Makes the space that a change takes. ENOSPC, ENOMEM, EIO if the device fails; on an error
+    /// nothing has changed.
     pub fn prepare(&mut self, needs: Needs) -> Result<(), Errno> {
         self.check(needs.pages)?;
-        self.room(needs.places)
+        self.make_space(needs.places)
     }
 
-    /// Sees to it that there is memory for so many pages more: others are written out for them, as
-    /// far as the budget demands and the device has slots.
-    pub fn room(&mut self, places: u64) -> Result<(), Errno> {
+    /// Makes memory available for `places` more pages: evicts others as far as the budget demands
+    /// and the device has slots.
+    pub fn make_space(&mut self, places: u64) -> Result<(), Errno> {
         self.entries.try_reserve(places as usize).map_err(|_| Errno::ENOMEM)?;
         if self.spill.is_some() && self.excess(places) > 0 {
-            self.write_out(places)?;
+            self.evict(places)?;
         }
         self.slabs.reserve(places)
     }
 
-    /// Places too many, if so many more were taken.
+    /// Number of places beyond the budget if `places` more were taken.
     fn excess(&self, places: u64) -> u64 {
         (self.slabs.used() + places).saturating_sub(self.budget)
     }
 
-    /// Pages that are written out or brought in at once, where it need not be so many.
+    /// Number of pages that one transfer moves if fewer are required.
     pub fn batch(&self) -> u64 {
         (self.budget / BATCH_SHARE).clamp(1, RUN_PAGES as u64)
     }
 
-    fn write_out(&mut self, places: u64) -> Result<(), Errno> {
+    fn evict(&mut self, places: u64) -> Result<(), Errno> {
         let batch = self.batch();
         for _ in 0..self.slabs.sweeps_twice_around(batch as usize) {
             let excess = self.excess(places);
@@ -173,9 +171,9 @@ impl Pages {
                 break;
             }
             let idle = self.slabs.sweep(excess.clamp(batch, RUN_PAGES as u64) as usize);
-            match self.write_out_these(&idle) {
+            match self.evict_pages(&idle) {
                 Ok(()) => {}
-                // What does not fit on the device stays in memory.
+                // Pages that do not fit on the device stay in memory.
                 Err(Errno::ENOSPC) => break,
                 Err(error) => return if self.excess(places) == 0 { Ok(()) } else { Err(error) },
             }
@@ -183,7 +181,7 @@ impl Pages {
         Ok(())
     }
 
-    fn write_out_these(&mut self, mut idle: &[(u32, Place)]) -> Result<(), Errno> {
+    fn evict_pages(&mut self, mut idle: &[(u32, Place)]) -> Result<(), Errno> {
         let Self { entries, slabs, spill: Some(spill), .. } = self else { return Ok(()) };
         while !idle.is_empty() {
             let pages: Option<Vec<_>> = idle.iter().map(|(_, place)| slabs.peek(*place)).collect();
@@ -206,15 +204,15 @@ impl Pages {
         self.spill.as_ref().is_some_and(|spill| !spill.is_empty())
     }
 
-    /// Whether this one is.
+    /// Whether this page is on the device.
     pub fn is_on_disk(&self, page: &Page) -> bool {
         self.entries
             .get(page.entry())
             .is_some_and(|entry| matches!(entry.storage, Storage::Disk(_)))
     }
 
-    /// Brings pages into memory that are on the device, for which there is [room](Self::room). EIO
-    /// where it fails: those that did not come are still there.
+    /// Loads pages from the device, after [space](Self::make_space) was made for them. On EIO the
+    /// pages that were not loaded are still on the device.
     pub fn load<'p>(&mut self, pages: impl Iterator<Item = &'p Page>) -> Result<(), Errno> {
         let Self { entries, slabs, spill: Some(spill), .. } = self else { return Ok(()) };
         let slot_of = |page: &Page| match entries.get(page.entry())?.storage {
@@ -235,7 +233,7 @@ impl Pages {
         Ok(())
     }
 
-    /// Bytes that the page has; zeros follow up to the end of it.
+    /// Number of bytes stored for the page; the rest of it is zeros.
     pub fn length(&self, page: &Page) -> usize {
         match self.entries.get(page.entry()).map(|entry| &entry.storage) {
             Some(Storage::Archive(bytes)) => bytes.len(),
@@ -243,8 +241,8 @@ impl Pages {
         }
     }
 
-    /// The bytes; where they are fewer than a page, zeros follow. EIO for a page that was not
-    /// brought in.
+    /// The stored bytes; if they are fewer than a page, the rest is zeros. EIO for a page that was
+    /// not loaded.
     pub fn bytes(&self, page: &Page) -> Result<&[u8], Errno> {
         match self.entries.get(page.entry()).map(|entry| &entry.storage) {
             Some(&Storage::Slab(place)) => {
@@ -255,12 +253,13 @@ impl Pages {
         }
     }
 
-    /// Whether someone else has the page too.
+    /// Whether the page has several owners.
     pub fn is_shared(&self, page: &Page) -> bool {
         self.entries.get(page.entry()).is_some_and(|entry| entry.users > 1)
     }
 
-    /// What it takes to change this page, which others may have too by way of something above it.
+    /// What a change of this page takes. `is_shared_above` says whether a tree node above it is
+    /// shared.
     pub fn change_needs(&self, page: &Page, is_shared_above: bool) -> Needs {
         let Some(entry) = self.entries.get(page.entry()) else { return Needs::default() };
         let is_shared = is_shared_above || entry.users > 1;
@@ -268,7 +267,7 @@ impl Pages {
         Needs { pages: is_shared.into(), places: (is_shared || !is_at_hand).into() }
     }
 
-    /// One more share in the page.
+    /// Adds an owner.
     pub fn share(&mut self, page: &Page) -> Page {
         if let Some(entry) = self.entries.get_mut(page.entry()) {
             entry.users += 1;
@@ -276,16 +275,19 @@ impl Pages {
         Page(page.0)
     }
 
-    /// Gives a share back.
+    /// Removes an owner.
     pub fn release(&mut self, page: Page) {
         let Some(entry) = self.entries.get_mut(page.entry()) else { return };
+        debug_assert!(entry.users > 0, "a page is released more often than it was shared");
         entry.users -= 1;
         if entry.users > 0 {
             return;
         }
         let storage = core::mem::replace(&mut entry.storage, Storage::None);
+        debug_assert!(!matches!(storage, Storage::None) || self.used > 0);
         self.free_entries.push(page.entry() as u32);
         self.used -= 1;
+        debug_assert_eq!(self.used, (self.entries.len() - self.free_entries.len()) as u64);
         match storage {
             Storage::Slab(place) => self.slabs.give(place),
             Storage::Disk(slot) => {
@@ -295,7 +297,7 @@ impl Pages {
         }
     }
 
-    /// A page of nothing yet.
+    /// Adds a page with one owner.
     fn add(&mut self, storage: Storage) -> Page {
         self.used += 1;
         let entry = Entry { users: 1, storage };
@@ -309,12 +311,12 @@ impl Pages {
         Page::of(self.entries.len() - 1)
     }
 
-    /// A page of the archive.
+    /// Adds a page of the archive.
     pub fn archived(&mut self, bytes: &'static [u8]) -> Page {
         self.add(Storage::Archive(bytes))
     }
 
-    /// A new page of zeros. The caller has asked for room.
+    /// Adds a page of zeros. The caller has made space for it.
     pub fn allocate(&mut self) -> Result<Page, Errno> {
         let page = self.allocate_dirty()?;
         if let Some(bytes) = self.own_bytes(&page) {
@@ -323,7 +325,7 @@ impl Pages {
         Ok(page)
     }
 
-    /// A new page that holds whatever its place held.
+    /// Adds a page with undefined bytes.
     fn allocate_dirty(&mut self) -> Result<Page, Errno> {
         let page = self.add(Storage::None);
         match self.slabs.take(page.entry() as u32) {
@@ -340,7 +342,7 @@ impl Pages {
         }
     }
 
-    /// The bytes to write to, where they are in memory of this server.
+    /// The bytes, for writing, if they are in a slab.
     fn own_bytes(&mut self, page: &Page) -> Option<&mut [u8; PAGE_BYTES]> {
         match self.entries.get(page.entry())?.storage {
             Storage::Slab(place) => self.slabs.bytes_mut(place),
@@ -348,13 +350,13 @@ impl Pages {
         }
     }
 
-    /// Whether the page can be written to as it is.
+    /// Whether the page can be written in place.
     fn is_own(&mut self, page: &Page) -> bool {
         !self.is_shared(page) && self.own_bytes(page).is_some()
     }
 
-    /// The page's bytes, to write to; copied first where others share them, or the archive holds
-    /// them. The caller has asked for room, and brought the page in.
+    /// The page's bytes, for writing. Copied first if the page is shared or in the archive. The
+    /// caller has made space and loaded the page.
     pub fn writable<'a>(&'a mut self, page: &mut Page) -> Result<&'a mut [u8; PAGE_BYTES], Errno> {
         if !self.is_own(page) {
             let mut bytes = Bytes([0; PAGE_BYTES]);
@@ -365,8 +367,8 @@ impl Pages {
         self.own_bytes(page).ok_or(Errno::EIO)
     }
 
-    /// The same for who replaces all of them: they need not be here, and are whoever's. The caller
-    /// has asked for room.
+    /// The same for a caller that replaces all bytes: the page need not be loaded, and the bytes
+    /// are undefined. The caller has made space.
     pub fn replaceable<'a>(
         &'a mut self,
         page: &mut Page,
@@ -384,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_clean_whoever_had_its_place_before() {
+    fn a_new_page_is_zeros_in_a_reused_place() {
         let mut pages = Pages::new(10);
         let mut one = pages.allocate().unwrap();
         let keep = pages.allocate().unwrap();
@@ -397,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_page_is_copied_by_who_writes() {
+    fn a_write_copies_a_shared_page() {
         let mut pages = Pages::new(10);
         let mut one = pages.archived(b"archive");
         let two = pages.share(&one);

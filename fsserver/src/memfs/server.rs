@@ -19,7 +19,7 @@ use crate::attributes::MAX_FILE_BYTES;
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
 
 impl<C: Clock> Memfs<C> {
-    /// Opens what is there.
+    /// Opens an existing file.
     fn open_existing(&mut self, inode: u64, flags: OpenFlags) -> Result<Walk, Errno> {
         match self.inode(inode)?.kind() {
             FileKind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
@@ -33,11 +33,11 @@ impl<C: Clock> Memfs<C> {
             FileKind::Regular if flags.contains(OpenFlags::TRUNCATE) => self.resize(inode, 0)?,
             _ => {}
         }
-        let handle = self.give_handle(inode, flags)?;
+        let handle = self.assign_handle(inode, flags)?;
         Ok(Walk::done(handle, self.attr(inode)?))
     }
 
-    /// Opens a new file.
+    /// Creates a file and opens it.
     fn open_new(&mut self, parent: u64, name: &[u8], request: &Open) -> Result<Walk, Errno> {
         if !request.flags.contains(OpenFlags::CREATE) {
             return Err(Errno::ENOENT);
@@ -48,11 +48,11 @@ impl<C: Clock> Memfs<C> {
             Body::Regular(Default::default())
         };
         let inode = self.make_named(parent, name, body, request.mode)?;
-        let handle = self.give_handle(inode, request.flags)?;
+        let handle = self.assign_handle(inode, request.flags)?;
         Ok(Walk::done(handle, self.attr(inode)?))
     }
 
-    /// Opens a file that has no name.
+    /// Creates a file without a name and opens it.
     fn open_unnamed(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
         self.check_feature(Features::OPEN_UNLINKED)?;
         let directory = match self.walk(request.dir, path, LastLink::Follow)? {
@@ -63,11 +63,11 @@ impl<C: Clock> Memfs<C> {
         self.inode(directory)?.entries()?;
         self.check_files()?;
         let inode = self.make(Body::Regular(Default::default()), request.mode);
-        let handle = self.give_handle(inode, request.flags)?;
+        let handle = self.assign_handle(inode, request.flags)?;
         Ok(Walk::done(handle, self.attr(inode)?))
     }
 
-    /// Changes the length.
+    /// Changes a file's length.
     fn resize(&mut self, inode: u64, size: u64) -> Result<(), Errno> {
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
@@ -77,14 +77,14 @@ impl<C: Clock> Memfs<C> {
         let version = inode.version;
         inode.changed(now);
         if before == size {
-            // The times move, the bytes do not.
+            // The times change, the bytes do not.
             inode.version = version;
         }
         Ok(())
     }
 }
 
-/// What cannot be asked for.
+/// Flags that cannot be combined.
 fn check_open_flags(flags: OpenFlags) -> Result<(), Errno> {
     let truncates_unwritten =
         flags.contains(OpenFlags::TRUNCATE) && !flags.contains(OpenFlags::WRITE);
@@ -126,7 +126,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         if let Some(inode) = self.inodes.get_mut(&open.inode) {
             inode.handles -= 1;
         }
-        self.drop_if_unused(open.inode);
+        self.free_if_unused(open.inode);
         Ok(())
     }
 

@@ -1,13 +1,12 @@
-//! Memory for pages, in slabs, and which of it is to be emptied next.
+//! Memory for pages, in slabs, and the clock that chooses pages to evict.
 //!
-//! Pages lie in *slabs*, since an allocator that has to place each of them on a page border needs
-//! about twice the memory. All slabs are alike to the allocator, so it can use the memory of one
-//! for another. A slab whose pages are all gone goes back to it, and places are taken from the
-//! slabs in front first, so that those behind get empty. Where there is a budget, slabs stay:
-//! others need memory too, and what falls to the allocator in pieces is not found again for a slab.
+//! Pages lie in *slabs* because an allocator that aligns single pages needs about twice the memory.
+//! All slabs have the same layout for the allocator, so it can reuse the memory of one for another.
+//! A slab without pages is returned to the allocator, and places are taken from the first slabs
+//! first, so the last ones become empty. With a budget, slabs are kept: memory that the allocator
+//! has split up for others would not be available as a slab again.
 //!
-//! A clock goes round over the places: one that was touched since it last came by gets a second
-//! chance.
+//! A clock sweeps over the places: one that was touched since the last sweep gets a second chance.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -17,11 +16,11 @@ use foundation::{Errno, PAGE_BYTES};
 
 use crate::buffer::AlignedBuffer;
 
-/// Pages in a slab: 256 KiB, and one page is lost to the border.
+/// Number of pages in a slab: 256 KiB, plus one page for the alignment.
 pub(super) const SLAB_PAGES: usize = 64;
 const _: () = assert!(SLAB_PAGES == u64::BITS as usize);
 
-/// Where a page's bytes are.
+/// A page's location: slab and index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     slab: u32,
@@ -30,13 +29,13 @@ pub(super) struct Place {
 
 /// Memory for [`SLAB_PAGES`] pages.
 struct Slab {
-    /// Empty where it was given back.
+    /// Empty if the memory was returned to the allocator.
     memory: AlignedBuffer,
-    /// One bit for each place in use.
+    /// Bit set of the places in use.
     used: u64,
-    /// One bit for each place that was touched since the clock came by. A reader sets it.
+    /// Bit set of the places touched since the last sweep. Readers set it.
     touched: Cell<u64>,
-    /// Who has each place in use.
+    /// The owner of each place in use.
     owners: [u32; SLAB_PAGES],
 }
 
@@ -44,31 +43,31 @@ struct Slab {
 #[derive(Default)]
 pub(super) struct Slabs {
     slabs: Vec<Slab>,
-    /// Slabs with memory and a free place.
+    /// Indices of slabs with memory and a free place.
     roomy: BTreeSet<u32>,
-    /// Slabs without memory.
+    /// Indices of slabs without memory.
     bare: BTreeSet<u32>,
     used: u64,
-    /// Places that have memory and are free.
+    /// Number of free places that have memory.
     free: u64,
-    /// Where the clock goes on: a slab, and a place in it.
+    /// Where the next sweep starts: slab and place.
     hand: (usize, usize),
-    /// Slabs are not given back.
+    /// Whether empty slabs keep their memory.
     keeps: bool,
 }
 
 impl Slabs {
-    /// From now on memory that was taken once is kept.
+    /// Makes empty slabs keep their memory.
     pub fn keep_memory(&mut self) {
         self.keeps = true;
     }
 
-    /// Places in use.
+    /// Number of places in use.
     pub fn used(&self) -> u64 {
         self.used
     }
 
-    /// Sees to it that so many places can be taken. ENOMEM where there is no memory for them.
+    /// Allocates memory so that `places` can be taken without an allocation. ENOMEM.
     pub fn reserve(&mut self, places: u64) -> Result<(), Errno> {
         while self.free < places {
             let memory = AlignedBuffer::new(SLAB_PAGES * PAGE_BYTES)?;
@@ -94,7 +93,7 @@ impl Slabs {
         Ok(())
     }
 
-    /// A place for a page of this owner. Its bytes are whoever's.
+    /// Takes a place for a page of this owner. Its bytes are undefined.
     pub fn take(&mut self, owner: u32) -> Result<Place, Errno> {
         self.reserve(1)?;
         let number = *self.roomy.first().ok_or(Errno::EIO)?;
@@ -110,7 +109,7 @@ impl Slabs {
         Ok(Place { slab: number, index })
     }
 
-    /// Gives a place back.
+    /// Frees a place.
     pub fn give(&mut self, Place { slab: number, index }: Place) {
         let Some(slab) = self.slabs.get_mut(number as usize) else { return };
         slab.used &= !(1 << index);
@@ -126,27 +125,27 @@ impl Slabs {
         }
     }
 
-    /// The bytes of a place, which is touched by that.
+    /// The bytes of a place. Counts as a touch.
     pub fn bytes(&self, Place { slab, index }: Place) -> Option<&[u8; PAGE_BYTES]> {
         let slab = self.slabs.get(slab as usize)?;
         slab.touched.set(slab.touched.get() | 1 << index);
         slab.memory.page(usize::from(index))
     }
 
-    /// The same, to write to.
+    /// The same, for writing.
     pub fn bytes_mut(&mut self, Place { slab, index }: Place) -> Option<&mut [u8; PAGE_BYTES]> {
         let slab = self.slabs.get_mut(slab as usize)?;
         *slab.touched.get_mut() |= 1 << index;
         slab.memory.page_mut(usize::from(index))
     }
 
-    /// The bytes of a place, looked at by nobody who would want them again.
+    /// The bytes of a place, without a touch.
     pub fn peek(&self, Place { slab, index }: Place) -> Option<&[u8; PAGE_BYTES]> {
         self.slabs.get(slab as usize)?.memory.page(usize::from(index))
     }
 
-    /// Lets the clock go on to the end of a slab, or until it has met `most` places that were not
-    /// touched: those, in order, with their owners.
+    /// Sweeps to the end of a slab, or until `most` untouched places were found. Returns these in
+    /// order, with their owners.
     pub fn sweep(&mut self, most: usize) -> Vec<(u32, Place)> {
         let (number, from) = self.hand;
         let mut idle = Vec::new();
@@ -167,7 +166,7 @@ impl Slabs {
         idle
     }
 
-    /// Sweeps after which the clock has met every place twice.
+    /// Number of sweeps that visit every place twice.
     pub fn sweeps_twice_around(&self, most: usize) -> usize {
         2 * (self.slabs.len() + 1) * SLAB_PAGES.div_ceil(most.max(1))
     }
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slabs_without_pages_give_their_memory_back() {
+    fn empty_slabs_return_their_memory() {
         let mut slabs = Slabs::default();
         let taken: Vec<Place> = (0..200).map(|owner| slabs.take(owner).unwrap()).collect();
         assert!(
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_can_be_taken_without_memory() {
+    fn reserved_places_need_no_memory() {
         let mut slabs = Slabs::default();
         slabs.reserve(65).unwrap();
         assert_eq!((slabs.slabs.len(), slabs.free, slabs.used()), (2, 128, 0));
@@ -225,7 +224,7 @@ mod tests {
         assert_eq!(owners(slabs.sweep(3)), [1, 3, 4]);
         assert_eq!(owners(slabs.sweep(100)), (5..64).collect::<Vec<_>>());
         assert_eq!(owners(slabs.sweep(100)), (64..70).collect::<Vec<_>>());
-        // Touched only before the hand came by.
+        // Touched only before the last sweep.
         assert_eq!(owners(slabs.sweep(3)), [0, 1, 2]);
     }
 }

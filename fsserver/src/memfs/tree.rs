@@ -1,14 +1,14 @@
-//! The pages of a file, in a tree whose parts files share: a clone of any length shares a few
-//! nodes, and pages only where it lies across them.
+//! The pages of a file, in a tree whose nodes files can share: a clone of any length shares a few
+//! nodes, and single pages only where its range does not match a node.
 //!
-//! A node has [`FANOUT`] children, the lowest ones pages. What is shared is never changed: who
-//! changes a page copies the nodes on the way to it that others hold too, and only those (path
-//! copying, as in any persistent tree). A page is shared if it, or a node above it, has more than
-//! one owner.
+//! A node has [`FANOUT`] children; those of the lowest nodes are pages. Shared nodes are never
+//! changed: a change of a page copies the shared nodes on the path to it, and only those (path
+//! copying, as in any persistent tree). A page is shared if it or a node above it has more than one
+//! owner.
 //!
-//! Invariants: no node is empty, but for the length of a call; `pages` of a node is the number of
-//! pages below it; pages are given back to the [`Pages`] with the last node that has them, so a
-//! tree has to be [cleared](Tree::clear), not dropped.
+//! Invariants: no node is empty, except during a call; `pages` of a node is the number of pages
+//! below it; pages are released to the [`Pages`] with the last node that contains them, so a tree
+//! must be [cleared](Tree::clear), not dropped.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -18,15 +18,15 @@ use foundation::Errno;
 
 use super::page::{Needs, Page, Pages};
 
-/// Children of a node.
+/// Number of children of a node.
 const FANOUT: usize = 64;
 const BITS: u32 = FANOUT.trailing_zeros();
 
-/// Pages of a file by their numbers.
+/// The pages of a file by page number.
 #[derive(Default)]
 pub(super) struct Tree {
     root: Option<Rc<Node>>,
-    /// Nodes on the way from the root to a page.
+    /// Number of nodes on the path from the root to a page.
     height: u32,
 }
 
@@ -41,22 +41,22 @@ struct Node {
 )]
 enum Children {
     Pages([Option<Page>; FANOUT]),
-    /// Elsewhere, so that a small file is small.
+    /// In an allocation of their own, so that a small file is small.
     Nodes(Box<[Option<Rc<Node>>; FANOUT]>),
 }
 
-/// Pages that a node of a height covers.
+/// Number of pages that a node of a height covers.
 fn span(height: u32) -> u64 {
-    // Page numbers have fewer than 52 bits, so the greatest height is 9.
+    // Page numbers have fewer than 52 bits, so the maximum height is 9.
     1 << (BITS * height)
 }
 
-/// The child of a node of a height on the way to a page.
+/// Index of the child on the path to a page, in a node of a height.
 fn child_of(page: u64, height: u32) -> usize {
     (page >> (BITS * (height - 1))) as usize % FANOUT
 }
 
-/// The children that a range meets, of a node of a height whose first page is `base`.
+/// Indices of the children that a range overlaps, in a node of a height whose first page is `base`.
 fn met(range: &Range<u64>, base: u64, height: u32) -> Range<usize> {
     let each = span(height - 1);
     let first = range.start.saturating_sub(base) / each;
@@ -74,14 +74,14 @@ impl Node {
         Self { pages: 0, children }
     }
 
-    /// The root of a tree that has become too low.
+    /// A new root above the root of a tree that must become higher.
     fn above(child: Rc<Self>) -> Self {
         let pages = child.pages;
         let mut child = Some(child);
         Self { pages, children: Children::Nodes(Box::new(core::array::from_fn(|_| child.take()))) }
     }
 
-    /// The same children once more.
+    /// A copy of the node, which shares its children.
     fn copy(&self, store: &mut Pages) -> Self {
         let children = match &self.children {
             Children::Pages(pages) => Children::Pages(core::array::from_fn(|index| {
@@ -92,7 +92,7 @@ impl Node {
         Self { pages: self.pages, children }
     }
 
-    /// How many pages there are in a range.
+    /// Number of pages in a range.
     fn count(&self, range: &Range<u64>, base: u64, height: u32) -> u64 {
         if range.start <= base && base + span(height) <= range.end {
             return self.pages;
@@ -114,28 +114,28 @@ impl Node {
         }
     }
 
-    /// The first page from `from` on that is there, or that is not.
-    fn find(&self, from: u64, base: u64, height: u32, is_there: bool) -> Option<u64> {
-        if is_there && self.pages == 0 || !is_there && self.pages == span(height) {
+    /// The first page from `from` on that is present, or the first that is absent.
+    fn find(&self, from: u64, base: u64, height: u32, is_present: bool) -> Option<u64> {
+        if is_present && self.pages == 0 || !is_present && self.pages == span(height) {
             return None;
         }
         let each = span(height - 1);
         (child_of(from.max(base), height)..FANOUT).find_map(|index| {
             let first = base + index as u64 * each;
-            let absent = || (!is_there).then_some(first.max(from));
+            let absent = || (!is_present).then_some(first.max(from));
             match &self.children {
                 Children::Pages(pages) => {
-                    (pages.get(index).is_some_and(Option::is_some) == is_there).then_some(first)
+                    (pages.get(index).is_some_and(Option::is_some) == is_present).then_some(first)
                 }
                 Children::Nodes(nodes) => match nodes.get(index).and_then(Option::as_ref) {
-                    Some(node) => node.find(from.max(first), first, height - 1, is_there),
+                    Some(node) => node.find(from.max(first), first, height - 1, is_present),
                     None => absent(),
                 },
             }
         })
     }
 
-    /// Calls `look` for each page of a range that is there.
+    /// Calls `look` for each page in a range.
     fn for_each<'a>(
         &'a self,
         range: &Range<u64>,
@@ -161,16 +161,16 @@ impl Node {
     }
 }
 
-/// A node of one's own: copied if others have it too.
+/// The node for changing it: copied first if it is shared.
 fn own<'a>(node: &'a mut Rc<Node>, store: &mut Pages) -> Result<&'a mut Node, Errno> {
     if Rc::strong_count(node) > 1 {
         *node = Rc::new(node.copy(store));
     }
-    // Nobody makes weak references.
+    // There are no weak references.
     Rc::get_mut(node).ok_or(Errno::EIO)
 }
 
-/// Gives a node back, and what only it has.
+/// Releases a node, and its children if it was the last owner.
 fn release(node: Rc<Node>, store: &mut Pages) {
     let Some(node) = Rc::into_inner(node) else { return };
     match node.children {
@@ -179,8 +179,8 @@ fn release(node: Rc<Node>, store: &mut Pages) {
     }
 }
 
-/// Takes the pages of a range out of a subtree, which goes itself when nothing is left of it. Says
-/// how many those were.
+/// Removes the pages of a range from a subtree, and the subtree if it becomes empty. Returns the
+/// number of pages removed.
 fn remove(
     slot: &mut Option<Rc<Node>>,
     range: &Range<u64>,
@@ -201,6 +201,7 @@ fn remove(
         return Ok(0);
     }
     let node = own(node, store)?;
+    debug_assert!(gone < node.pages, "an empty node stays in the tree");
     node.pages -= gone;
     for index in met(range, base, height) {
         match &mut node.children {
@@ -219,14 +220,14 @@ fn remove(
     Ok(gone)
 }
 
-/// What goes into a tree.
-enum Planted {
+/// What is inserted into a tree.
+enum Inserted {
     Page(Page),
     /// A subtree of this height.
     Node(Rc<Node>, u32),
 }
 
-impl Planted {
+impl Inserted {
     fn pages(&self) -> u64 {
         match self {
             Self::Page(_) => 1,
@@ -242,53 +243,54 @@ impl Planted {
     }
 }
 
-/// Puts something into a subtree where there is nothing; `first` is its first page.
-fn plant(
+/// Inserts into a subtree where nothing is present. `first` is the first page of what is inserted.
+fn insert_at(
     node: &mut Rc<Node>,
     height: u32,
     first: u64,
-    planted: Planted,
+    inserted: Inserted,
     store: &mut Pages,
 ) -> Result<(), Errno> {
     let node = own(node, store)?;
-    node.pages += planted.pages();
+    node.pages += inserted.pages();
+    debug_assert!(node.pages <= span(height), "pages are inserted where pages are");
     let index = child_of(first, height);
-    match (&mut node.children, planted) {
-        (Children::Pages(pages), Planted::Page(page)) => {
+    match (&mut node.children, inserted) {
+        (Children::Pages(pages), Inserted::Page(page)) => {
             *pages.get_mut(index).ok_or(Errno::EIO)? = Some(page)
         }
-        (Children::Nodes(nodes), Planted::Node(child, of)) if of + 1 == height => {
+        (Children::Nodes(nodes), Inserted::Node(child, of)) if of + 1 == height => {
             *nodes.get_mut(index).ok_or(Errno::EIO)? = Some(child);
         }
-        (Children::Nodes(nodes), planted) => {
+        (Children::Nodes(nodes), inserted) => {
             let child = nodes
                 .get_mut(index)
                 .ok_or(Errno::EIO)?
                 .get_or_insert_with(|| Rc::new(Node::new(height - 1)));
-            return plant(child, height - 1, first, planted, store);
+            return insert_at(child, height - 1, first, inserted, store);
         }
-        (Children::Pages(_), Planted::Node(..)) => return Err(Errno::EIO),
+        (Children::Pages(_), Inserted::Node(..)) => return Err(Errno::EIO),
     }
     Ok(())
 }
 
 impl Tree {
-    /// Pages that there are.
+    /// Number of pages.
     pub fn pages(&self) -> u64 {
         self.root.as_ref().map_or(0, |root| root.pages)
     }
 
-    /// Pages of a range that there are.
+    /// Number of pages in a range.
     pub fn count(&self, range: &Range<u64>) -> u64 {
         self.root.as_ref().map_or(0, |root| root.count(range, 0, self.height))
     }
 
-    /// The root, if the page has a place below it.
+    /// The root, if it covers the page.
     fn root_over(&self, page: u64) -> Option<&Rc<Node>> {
         self.root.as_ref().filter(|_| page < span(self.height))
     }
 
-    /// A page, and whether others have a node above it too.
+    /// A page, and whether a node above it is shared.
     fn find(&self, page: u64) -> Option<(&Page, bool)> {
         let mut node = self.root_over(page)?;
         let mut is_shared_above = false;
@@ -318,35 +320,35 @@ impl Tree {
         None
     }
 
-    /// The first page from `from` on that there is.
+    /// The first page present from `from` on.
     pub fn next(&self, from: u64) -> Option<u64> {
         self.root_over(from)?.find(from, 0, self.height, true)
     }
 
-    /// The first from `from` on that there is not.
+    /// The first page absent from `from` on.
     pub fn next_absent(&self, from: u64) -> u64 {
         self.root_over(from).map_or(from, |root| {
             root.find(from, 0, self.height, false).unwrap_or(span(self.height))
         })
     }
 
-    /// Calls `look` for each page of a range that there is.
+    /// Calls `look` for each page in a range.
     pub fn for_each<'a>(&'a self, range: &Range<u64>, mut look: impl FnMut(u64, &'a Page)) {
         if let Some(root) = &self.root {
             root.for_each(range, 0, self.height, &mut look);
         }
     }
 
-    /// What a change of a page takes from the store: a page if it is absent or shared, and memory
-    /// unless it is there to be written to.
+    /// What a change of a page takes from the page store: a page if it is absent or shared, and
+    /// memory unless it can be written in place.
     pub fn write_needs(&self, page: u64, store: &Pages) -> Needs {
         self.find(page).map_or(Needs { pages: 1, places: 1 }, |(page, is_shared_above)| {
             store.change_needs(page, is_shared_above)
         })
     }
 
-    /// A page to be changed: whoever else had its number has another node on the way to it now. The
-    /// page itself may be shared still.
+    /// A page, for changing it: shared nodes on the path to it are copied. The page itself may
+    /// still be shared.
     pub fn get_mut(&mut self, page: u64, store: &mut Pages) -> Result<Option<&mut Page>, Errno> {
         if self.get(page).is_none() {
             return Ok(None);
@@ -365,20 +367,25 @@ impl Tree {
         }
     }
 
-    /// Puts a page where there is none.
+    /// Inserts a page where none is present.
     pub fn insert(&mut self, number: u64, page: Page, store: &mut Pages) -> Result<(), Errno> {
-        self.plant(number, Planted::Page(page), store)
+        self.insert_at(number, Inserted::Page(page), store)
     }
 
-    fn plant(&mut self, first: u64, planted: Planted, store: &mut Pages) -> Result<(), Errno> {
+    fn insert_at(
+        &mut self,
+        first: u64,
+        inserted: Inserted,
+        store: &mut Pages,
+    ) -> Result<(), Errno> {
         let wanted = (u64::BITS - first.leading_zeros()).div_ceil(BITS);
-        let root = match (self.root.take(), planted) {
-            (None, Planted::Node(node, height)) if wanted <= height => {
+        let root = match (self.root.take(), inserted) {
+            (None, Inserted::Node(node, height)) if wanted <= height => {
                 (self.root, self.height) = (Some(node), height);
                 return Ok(());
             }
-            (root, planted) => {
-                let wanted = wanted.max(planted.height() + 1);
+            (root, inserted) => {
+                let wanted = wanted.max(inserted.height() + 1);
                 let mut root = root.unwrap_or_else(|| {
                     self.height = wanted;
                     Rc::new(Node::new(wanted))
@@ -387,7 +394,7 @@ impl Tree {
                     self.height += 1;
                     root = Rc::new(Node::above(root));
                 }
-                plant(&mut root, self.height, first, planted, store)?;
+                insert_at(&mut root, self.height, first, inserted, store)?;
                 root
             }
         };
@@ -395,26 +402,25 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes the pages of a range out.
+    /// Removes the pages of a range.
     pub fn remove(&mut self, range: &Range<u64>, store: &mut Pages) -> Result<(), Errno> {
         remove(&mut self.root, range, 0, self.height, store).map(drop)
     }
 
-    /// The same pages once more: costs nothing, and what becomes of either does not touch the
-    /// other.
+    /// A tree with the same pages. Later changes of either do not affect the other.
     pub fn share(&self) -> Self {
         Self { root: self.root.clone(), height: self.height }
     }
 
-    /// Gives everything back.
+    /// Releases all pages.
     pub fn clear(&mut self, store: &mut Pages) {
         if let Some(root) = self.root.take() {
             release(root, store);
         }
     }
 
-    /// Replaces the pages from `to` on by those of a range of another tree; where that has none,
-    /// there is none. Whole nodes change hands where both ranges begin at the same place of a node.
+    /// Replaces the pages from `to` on by those of a range of another tree, including absent ones.
+    /// Whole nodes are shared where both ranges have the same position within a node.
     pub fn graft(
         &mut self,
         to: u64,
@@ -448,7 +454,7 @@ impl Tree {
         if let Some(landing) = landing.filter(|&landing| {
             inside == node.pages && self.count(&(landing..landing + span(height))) == 0
         }) {
-            return self.plant(landing, Planted::Node(Rc::clone(node), height), store);
+            return self.insert_at(landing, Inserted::Node(Rc::clone(node), height), store);
         }
         for index in met(from, base, height) {
             let first = base + index as u64 * span(height - 1);
@@ -517,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_a_map_whatever_is_shared() {
+    fn shared_trees_agree_with_a_map() {
         let mut store = Pages::new(1 << 20);
         let mut pairs = [Pair::default(), Pair::default(), Pair::default()];
         let mut state = 7_u64;
@@ -562,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_alone_needs_none_and_a_shared_one_does() {
+    fn only_a_shared_page_needs_another_one() {
         let mut store = Pages::new(10_000);
         let mut pair = Pair::default();
         (0..5000).for_each(|page| pair.put(page, page, &mut store));

@@ -1,4 +1,4 @@
-//! From a path to a file.
+//! Path walking.
 
 use foundation::Errno;
 use fsproto::{Component, Handle, OpenFlags, Path};
@@ -7,19 +7,19 @@ use super::Memfs;
 use super::inode::Body;
 use crate::server::{Clock, Walk};
 
-/// Where a walk ended.
+/// The place where a walk ended.
 pub(super) enum Place<'p> {
-    /// At the directory that it began with: the path was empty.
+    /// The directory where it started: the path was empty.
     Start(u64),
-    /// At an entry of a directory.
+    /// An entry of a directory.
     Entry { parent: u64, name: &'p [u8], inode: u64 },
-    /// At a name that a directory does not have.
+    /// A name that the directory does not contain.
     Absent { parent: u64, name: &'p [u8] },
-    /// At a link that has to be followed; the reply says so.
+    /// A link that must be followed, as reply to the client.
     Link(Walk),
 }
 
-/// What to do with a link as the last component.
+/// How a link in the last component is treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastLink {
     Follow,
@@ -27,15 +27,15 @@ pub(super) enum LastLink {
 }
 
 impl LastLink {
-    /// As the flags of a request say.
+    /// As the flags of a request demand.
     pub fn by(flags: OpenFlags) -> Self {
         if flags.contains(OpenFlags::NO_FOLLOW) { Self::Take } else { Self::Follow }
     }
 }
 
 impl<C: Clock> Memfs<C> {
-    /// Walks a path from a directory. ENOENT where a directory on the way is absent, ENOTDIR where
-    /// it is none.
+    /// Walks a path from a directory. ENOENT if a directory on the way is absent, ENOTDIR if it is
+    /// of another type.
     pub(super) fn walk<'p>(
         &self,
         dir: Handle,

@@ -1,15 +1,15 @@
-//! Which page of a file lies in which block. Pure data.
+//! The map from a file's pages to blocks of the device. Bookkeeping only.
 
 use alloc::collections::BTreeMap;
 
-/// Pages in a row that lie in blocks in a row.
+/// A run of pages in adjacent blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Extent {
     block: u64,
     pages: u64,
 }
 
-/// Where a file's pages lie: extents by their first page, none of which continues another.
+/// The extents of a file by their first page. Adjacent extents that could be one are joined.
 #[derive(Debug, Default)]
 pub struct Map {
     extents: BTreeMap<u64, Extent>,
@@ -17,7 +17,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// Pages that have a block.
+    /// Number of pages that have a block.
     pub fn pages(&self) -> u64 {
         self.pages
     }
@@ -28,7 +28,7 @@ impl Map {
         (page - first < extent.pages).then(|| extent.block + (page - first))
     }
 
-    /// The first page from `page` on that has a block, and the first behind it that has none.
+    /// The first page from `page` on that has a block, and the first one behind it that has none.
     pub fn next(&self, page: u64) -> Option<(u64, u64)> {
         let start =
             if self.get(page).is_some() { page } else { *self.extents.range(page..).next()?.0 };
@@ -41,7 +41,7 @@ impl Map {
         Some((start, end))
     }
 
-    /// Gives a page that has none a block.
+    /// Assigns a block to a page that has none.
     pub fn put(&mut self, page: u64, block: u64) {
         self.pages += 1;
         let mut extent = Extent { block, pages: 1 };
@@ -62,8 +62,8 @@ impl Map {
         self.extents.insert(first, extent);
     }
 
-    /// Takes the blocks of pages `start..end` away, and tells which those were: first block, and
-    /// how many.
+    /// Removes the blocks of pages `start..end`. Calls `freed` with the first block and the number
+    /// of each run.
     pub fn remove(&mut self, start: u64, end: u64, mut freed: impl FnMut(u64, u64)) {
         while let Some((&first, &extent)) = self
             .extents

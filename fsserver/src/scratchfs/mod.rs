@@ -1,10 +1,9 @@
-//! `scratchfs`: sparse temporary files on a block device. They have no names and are gone with
-//! their last handle, so nothing about them is kept on the device, and what was there before means
-//! nothing.
+//! `scratchfs`: sparse temporary files on a block device. They have no names and are deleted with
+//! their handle, so the device holds no metadata, and its previous contents do not matter.
 //!
-//! It is where the kernel puts what does not fit into memory (rule Q3), so it must do with little
-//! memory itself: extents for what lies in a row, one bit a block, and one buffer. Blocks in use
-//! are either in one file's map or nowhere.
+//! The kernel swaps to it (Q3), so it must work with little memory itself: extents for adjacent
+//! blocks, one bit for each block, and one buffer. Every block in use belongs to the map of exactly
+//! one file.
 
 mod map;
 
@@ -27,13 +26,13 @@ use crate::transport::{Transport, serve};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-/// Number of the root directory, which is empty.
+/// Inode number of the root directory, which is always empty.
 const ROOT_INODE: u64 = 1;
 
-/// Files at a time, at most.
+/// Maximum number of files at a time.
 const MAX_FILES: u64 = 1024;
 
-/// Where a file can end: far beyond any device.
+/// Maximum size of a file in bytes, far beyond any device.
 const MAX_SIZE: u64 = 1 << 50;
 
 struct File {
@@ -50,12 +49,12 @@ pub struct Scratchfs<D> {
     blocks: Blocks,
     files: BTreeMap<Handle, File>,
     next: u64,
-    /// A message's pages, and one more where it begins within a page.
+    /// The pages of one message, and one more for messages that begin within a page.
     buffer: AlignedBuffer,
 }
 
 impl<D: BlockDevice> Scratchfs<D> {
-    /// Takes a device. ENOMEM where there is no memory for its table.
+    /// A server on an empty device. ENOMEM without memory for its bit map.
     pub fn new(device: D) -> Result<Self, Errno> {
         let blocks = Blocks::new(device.blocks())?;
         Ok(Self {
@@ -98,7 +97,7 @@ impl<D: BlockDevice> Scratchfs<D> {
         }
     }
 
-    /// Fills the buffer from its start with pages from `first` on.
+    /// Reads pages from `first` on to the start of the buffer.
     fn load(&mut self, handle: Handle, first: u64, pages: u64) -> Result<(), Errno> {
         let file = self.files.get(&handle).ok_or(Errno::EBADF)?;
         let bytes =
@@ -123,8 +122,8 @@ impl<D: BlockDevice> Scratchfs<D> {
         Ok(())
     }
 
-    /// The block of a page, made now where there is none; then the rest of the page has to be
-    /// written too.
+    /// The block of a page, allocated if there is none. Of a new block the whole page must be
+    /// written.
     fn block_for(&mut self, handle: Handle, page: u64) -> Result<u64, Errno> {
         let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
         if let Some(block) = file.map.get(page) {
@@ -137,8 +136,8 @@ impl<D: BlockDevice> Scratchfs<D> {
         Ok(block)
     }
 
-    /// Writes whole pages that lie in the file from `page` on; says how many bytes, an error only
-    /// for none.
+    /// Writes whole pages from `page` on. Returns how many bytes were written; an error only if
+    /// none.
     fn write_pages(&mut self, handle: Handle, page: u64, data: &[u8]) -> Result<u64, Errno> {
         let mut done = 0;
         while done < data.len() {
@@ -189,7 +188,7 @@ impl<D: BlockDevice> Scratchfs<D> {
         }
     }
 
-    /// Lets the bytes of a range go: whole pages lose their blocks, parts of pages become zeros.
+    /// Turns a range into a hole: the blocks of whole pages are freed, parts of pages are zeroed.
     fn punch(&mut self, handle: Handle, start: u64, end: u64) -> Result<(), Errno> {
         let (first, last) = (start.div_ceil(PAGE), end / PAGE);
         let parts = if first > last {
@@ -417,7 +416,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
             .checked_add(length)
             .filter(|&end| end <= FileOffset(MAX_SIZE))
             .ok_or(Errno::EFBIG)?;
-        // Space is not set aside here.
+        // Allocation in advance is not supported.
         if mode != AllocateMode::PunchHole {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -430,7 +429,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 }
 
-/// Serves a device through `transport`, to one client, until that is gone.
+/// Serves a device to one client through `transport`. Returns when the client is gone.
 pub fn run(device: impl BlockDevice, transport: impl Transport) -> Result<(), Errno> {
     serve(Scratchfs::new(device)?, transport)
 }

@@ -234,7 +234,7 @@ fn values_past_a_limit_are_malformed() {
 }
 
 #[test]
-fn a_mutant_has_one_name() {
+fn every_mutant_has_one_name() {
     use foundation::mutant::Mutant;
     for mutant in Mutant::ALL {
         assert_eq!(Mutant::from_name(mutant.name()), Some(*mutant));

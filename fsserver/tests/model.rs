@@ -5,53 +5,23 @@
 
 mod common;
 
-use std::cell::Cell;
+#[path = "model/random.rs"]
+mod random;
+#[path = "model/references.rs"]
+mod references;
+
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use common::device::Device;
 use common::wrapped::{Failure, Tower};
 use common::*;
-use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
+use foundation::{ByteCount, Errno};
 use fsproto::*;
+use random::Random;
 
 /// Longest file of the model.
 const MAX_BYTES: u64 = 14 * 4096;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-
-#[derive(Clone)]
-struct Random(Rc<Cell<u64>>);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(Rc::new(Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)))
-    }
-
-    fn below(&self, bound: u64) -> u64 {
-        let mut state = self.0.get();
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        self.0.set(state);
-        (state >> 11) % bound
-    }
-
-    /// Mostly anything, often a page border, sometimes one off.
-    fn position(&self, bound: u64) -> u64 {
-        let at = self.below(bound + 1);
-        let near = match self.below(4) {
-            0 => at,
-            1 | 2 => at & !4095,
-            _ => (at & !4095) + 1,
-        };
-        near.min(bound)
-    }
-
-    fn range(&self, bound: u64) -> (u64, u64) {
-        let (a, b) = (self.position(bound), self.position(bound));
-        (a.min(b), a.abs_diff(b))
-    }
-}
 
 struct Held {
     handle: Handle,
@@ -294,137 +264,6 @@ impl World {
                 }
             },
         );
-    }
-
-    fn clone_some(&mut self) {
-        let Some((target, file)) = self.some_open() else { return };
-        let from_snapshot = self.random.below(2) == 0 && !self.snapshots.is_empty();
-        let (source, bytes) = if from_snapshot {
-            let held = &self.snapshots[self.random.below(self.snapshots.len() as u64) as usize];
-            (held.handle, held.bytes.clone())
-        } else {
-            let Some((source, file)) = self.some_open() else { return };
-            (source, self.contents[file].clone())
-        };
-        let (from, length) = self.random.range(bytes.len() as u64);
-        let mut to = self.random.position(MAX_BYTES - length);
-        if self.random.below(2) == 0 {
-            // As copies mostly are.
-            to = (to & !4095) + (from & 4095);
-            to = if to + length > MAX_BYTES { from } else { to };
-        }
-        let request = move |world: &mut Self| {
-            let written = world.tower.files.clone_range((source, from), (target, to), length)?;
-            world.whole_or_prefix(written, length)
-        };
-        self.change(file, target, request, |contents, done| {
-            put(contents, to as usize, &bytes[from as usize..from as usize + done])
-        });
-    }
-
-    /// Data and parts of snapshots, these now and then where they came from.
-    fn write_pieces(&mut self) {
-        let Some((handle, file)) = self.some_open() else { return };
-        let offset = self.random.position(MAX_BYTES / 2);
-        let (mut pieces, mut data, mut whole) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..self.random.below(4) + 1 {
-            if self.random.below(3) == 0 || self.snapshots.is_empty() {
-                let bytes =
-                    pattern(self.random.below(1 << 30), self.random.position(6000) as usize);
-                pieces.push(Piece {
-                    snapshot: Handle::NONE,
-                    offset: SnapshotOffset(0),
-                    length: ByteCount(bytes.len() as u64),
-                });
-                data.extend(&bytes);
-                whole.extend(bytes);
-                continue;
-            }
-            let held = &self.snapshots[self.random.below(self.snapshots.len() as u64) as usize];
-            let at = offset + whole.len() as u64;
-            let same_place = held.file == file
-                && held.offset <= at
-                && at < held.offset + held.bytes.len() as u64;
-            let from = if same_place {
-                at - held.offset
-            } else {
-                self.random.position(held.bytes.len() as u64)
-            };
-            let length = self.random.position(held.bytes.len() as u64 - from);
-            pieces.push(Piece {
-                snapshot: held.handle,
-                offset: SnapshotOffset(from),
-                length: ByteCount(length),
-            });
-            whole.extend(&held.bytes[from as usize..(from + length) as usize]);
-        }
-        if offset as usize + whole.len() > 2 * MAX_BYTES as usize {
-            return;
-        }
-        let length = whole.len() as u64;
-        let flags =
-            if self.random.below(2) == 0 { WriteFlags::SNAPSHOT } else { WriteFlags::empty() };
-        let result = Cell::new(Written::default());
-        let request = |world: &mut Self| {
-            let written = world.tower.files.write_pieces(handle, offset, flags, &data, &pieces)?;
-            result.set(written);
-            world.whole_or_prefix(written, length)
-        };
-        self.change(file, handle, request, |contents, done| {
-            put(contents, offset as usize, &whole[..done])
-        });
-        let Written { snapshot, length, .. } = result.get();
-        assert!(
-            snapshot == Handle::NONE
-                || (flags.contains(WriteFlags::SNAPSHOT) && length > ByteCount(0))
-        );
-        if snapshot != Handle::NONE {
-            // What the file holds now is what it held at the write's own instant.
-            let bytes = self.contents[file][offset as usize..(offset + length.0) as usize].to_vec();
-            self.snapshots.push(Held { handle: snapshot, file, offset, bytes });
-        }
-    }
-
-    fn take_snapshot(&mut self) {
-        let Some((handle, file)) = self.some_open() else { return };
-        let (offset, length) = self.random.range(MAX_BYTES + 4096);
-        let misalignment =
-            if self.random.below(2) == 0 { 0 } else { self.random.below(4096) as u32 };
-        let inline_max = if self.random.below(4) == 0 { 10_000 } else { 0 };
-        let request = Snapshot {
-            handle,
-            offset: FileOffset(offset),
-            length: ByteCount(length),
-            misalignment,
-            inline_max,
-        };
-        let taken = match self.risky(|world| world.tower.files.snapshot_with(&request)) {
-            Ok(taken) => taken,
-            Err(Errno::ENOSPC) => return,
-            Err(error) => return assert!(self.faults != Faults::None, "{error:?}"),
-        };
-        let contents = &self.contents[file];
-        let end = contents.len().min((offset + length) as usize).max(offset as usize);
-        let bytes = contents.get(offset as usize..end).unwrap_or_default().to_vec();
-        let reply = taken.reply;
-        assert_eq!(reply.length, ByteCount(bytes.len() as u64));
-        assert_eq!(taken.head, bytes[..reply.leading_bytes as usize]);
-        assert_eq!(taken.tail, bytes[bytes.len() - reply.trailing_bytes as usize..]);
-        for hole in &taken.holes {
-            let range = hole.offset as usize..(hole.offset + hole.length.0) as usize;
-            assert!(bytes[range].iter().all(|&byte| byte == 0), "a hole that is none");
-        }
-        if reply.handle != Handle::NONE {
-            self.snapshots.push(Held { handle: reply.handle, file, offset, bytes });
-        }
-    }
-
-    fn close_snapshot(&mut self) {
-        if !self.snapshots.is_empty() {
-            let held =
-                self.snapshots.swap_remove(self.random.below(self.snapshots.len() as u64) as usize);
-            self.tower.files.close(held.handle).unwrap();
-        }
     }
 
     fn check(&mut self) {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{rules, spilled};
+use common::{rules, rules_writes, spilled};
 use foundation::mutant::{Mutant, choose};
 
 /// Mutants, and the scenarios that must find them.
@@ -21,9 +21,9 @@ const MUTANTS: &[(Mutant, fn())] = &[
     (Mutant::RescueServesAll, rules::c8_one_rescue_serves_all),
     (
         Mutant::NoReservation,
-        rules::q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing,
+        rules_writes::q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing,
     ),
-    (Mutant::NoSnapshotLimit, rules::q4_limits),
+    (Mutant::NoSnapshotLimit, rules_writes::q4_limits),
     (Mutant::SpillWrongSlot, spilled::q3_files_larger_than_memory),
     (Mutant::SpillZeroOnError, spilled::f5_a_page_that_does_not_come_back_is_an_error),
     (Mutant::SpillIgnoresErrors, spilled::f5_a_page_that_cannot_be_written_out_stays),

@@ -2,16 +2,16 @@
 
 mod common;
 
-macro_rules! rules {
-    ($($rule:ident,)*) => {
+macro_rules! tests {
+    ($module:ident: $($rule:ident,)*) => {
         $(#[test]
         fn $rule() {
-            common::rules::$rule();
+            common::$module::$rule();
         })*
     };
 }
 
-rules! {
+tests! { rules:
     r1_one_instant_fragments_and_pages_are_of_the_same_moment,
     r1_small_reads_come_whole_and_leave_no_snapshot,
     r2_count_is_the_servers,
@@ -36,6 +36,9 @@ rules! {
     c11_ordered_a_page_in_takes_what_was_rescued,
     c11_a_change_that_cannot_be_rescued_is_not_made,
     c11_where_the_base_does_not_copy_the_wrapper_does,
+}
+
+tests! { rules_writes:
     q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing,
     q1_reserved_room_is_not_given_to_writers,
     q1_pages_that_files_share_need_room_when_they_change,

@@ -1,8 +1,9 @@
-//! What the tests share: a client in types, without panics hidden in it.
+//! Shared by the tests: a client with typed requests, whose methods return errors.
 #![allow(dead_code)]
 
 pub mod device;
 pub mod rules;
+pub mod rules_writes;
 pub mod spilled;
 pub mod wrapped;
 

@@ -1,4 +1,4 @@
-//! Trees from archives.
+//! memfs started from tar archives.
 
 mod common;
 
@@ -67,7 +67,7 @@ fn a_tree_as_the_archive_says() {
     assert_eq!(files.read_all(handle).unwrap(), program);
     let (small, _) = files.open(&long, OpenFlags::READ).unwrap();
     assert_eq!(files.read_all(small).unwrap(), b"long");
-    // What is changed is copied first, what was behind the file's end in the archive is never seen.
+    // Changed pages are copied first; bytes behind the file's end in the archive are never visible.
     files.write(handle, 4096, b"!").unwrap();
     files.truncate(handle, 4 * 4096).unwrap();
     let mut expected = program.clone();
@@ -118,7 +118,7 @@ fn no_archive_makes_it_panic() {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let at = (state >> 33) as usize % bad.len();
             bad[at] = (state >> 20) as u8;
-            // With the right checksum the change gets further.
+            // With a correct checksum the change reaches later checks.
             for block in bad.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
                 let sum: u64 = block
                     .iter()

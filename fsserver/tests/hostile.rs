@@ -1,5 +1,5 @@
-//! Messages that no honest client sends: the answer is an error, never a panic, and the session
-//! goes on.
+//! Malformed and hostile messages: the reply is an error, no server panics, and the session
+//! continues.
 
 mod common;
 
@@ -10,15 +10,15 @@ use fsproto::*;
 use fsserver::{Dispatcher, FileServer, SessionId};
 use proptest::prelude::*;
 
-/// The tag and the status of what comes back, which has to be a reply in any case.
+/// Sends a message and returns tag and status of the reply. Checks that there is a well-formed one.
 fn ask<S: FileServer>(
     server: &SharedServer<S>,
     session: SessionId,
-    head: &[u8; HEADER_BYTES],
+    header: &[u8; HEADER_BYTES],
     payload: &[u8],
 ) -> (Tag, Result<(), Errno>) {
     let mut dispatcher = server.borrow_mut();
-    let reply = dispatcher.handle(session, head, payload);
+    let reply = dispatcher.handle(session, header, payload);
     let (decoded, _) = Header::decode(&reply.header).expect("a reply that does not decode");
     assert_eq!(decoded.flags, HeaderFlags::REPLY);
     assert_eq!(decoded.payload_bytes as usize, reply.payload.len());
@@ -34,7 +34,7 @@ fn greeted<S: FileServer>(server: &SharedServer<S>) -> SessionId {
 }
 
 #[test]
-fn x5_a_session_begins_with_hello_and_has_one() {
+fn x5_a_session_begins_with_exactly_one_hello() {
     let server = memfs(10);
     let session = server.borrow_mut().open_session();
     assert_eq!(
@@ -52,7 +52,7 @@ fn x5_a_session_begins_with_hello_and_has_one() {
 }
 
 #[test]
-fn x5_what_was_not_agreed_on_is_refused() {
+fn x5_features_that_were_not_granted_are_refused() {
     let tower = Tower::new(10);
     let session = tower.wrapper.borrow_mut().open_session();
     let hello = Hello { version: VERSION, features: Features::SPARSE };
@@ -65,7 +65,7 @@ fn x5_what_was_not_agreed_on_is_refused() {
 }
 
 #[test]
-fn x5_heads_that_do_not_fit_their_message() {
+fn x5_headers_that_do_not_match_their_message() {
     let server = memfs(10);
     let session = greeted(&server);
     let too_short = Stat { dir: Handle::ROOT, flags: OpenFlags::empty() }.request(Tag(7), 5);
@@ -95,7 +95,7 @@ fn x5_pieces_must_add_up() {
         data_bytes: 5,
     };
     assert_eq!(ask(&server, session, &write.request(Tag(2), 4), b"1234").1, Err(Errno::EPROTO));
-    // More than the data is a list of pieces, which this server takes no part in.
+    // Bytes behind the data are a list of pieces, which this server does not support.
     assert_eq!(
         ask(&server, session, &write.request(Tag(2), 6), b"123456").1,
         Err(Errno::EOPNOTSUPP)
@@ -130,8 +130,8 @@ fn memfs_of(pages: u64) -> fsserver::memfs::Memfs<TestClock> {
     )
 }
 
-/// A head that is nearly right: the numbers are small or extreme, the operation exists.
-fn near_head() -> impl Strategy<Value = ([u8; HEADER_BYTES], Vec<u8>)> {
+/// An almost valid header: the operation exists, the numbers are small or extreme.
+fn near_header() -> impl Strategy<Value = ([u8; HEADER_BYTES], Vec<u8>)> {
     let number = prop_oneof![
         0_u64..6,
         0_u64..6,
@@ -150,19 +150,19 @@ fn near_head() -> impl Strategy<Value = ([u8; HEADER_BYTES], Vec<u8>)> {
         prop::collection::vec(any::<u8>(), 8192..8200),
     ];
     (1_u16..27, fields, any::<u8>(), payload).prop_map(|(op, fields, shift, payload)| {
-        let mut head = [0; HEADER_BYTES];
-        head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        head[8..10].copy_from_slice(&op.to_le_bytes());
-        // Most fields are 8 bytes long, some are 4; both patterns come up.
+        let mut header = [0; HEADER_BYTES];
+        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        header[8..10].copy_from_slice(&op.to_le_bytes());
+        // Most fields have 8 bytes, some have 4; both patterns occur.
         let mut at = 16;
         for (index, field) in fields.iter().enumerate() {
             let length = if index < 8 && shift & (1 << index) != 0 { 4 } else { 8 };
-            if let Some(space) = head.get_mut(at..at + length) {
+            if let Some(space) = header.get_mut(at..at + length) {
                 space.copy_from_slice(&field.to_le_bytes()[..length]);
             }
             at += length;
         }
-        (head, payload)
+        (header, payload)
     })
 }
 
@@ -170,25 +170,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn x5_no_message_makes_a_server_panic(messages in prop::collection::vec(near_head(), 1..200)) {
+    fn x5_no_message_makes_a_server_panic(messages in prop::collection::vec(near_header(), 1..200)) {
         let tower = Tower::new(50);
         let mut files = Files::of(&tower.wrapper);
         files.make_dir("d").unwrap();
         let session = greeted(&tower.wrapper);
-        for (head, payload) in &messages {
-            let _ = ask(&tower.wrapper, session, head, payload);
+        for (header, payload) in &messages {
+            let _ = ask(&tower.wrapper, session, header, payload);
         }
-        // Others are served as before.
+        // Other sessions still work.
         let handle = files.create("ours", b"bytes");
         prop_assert_eq!(files.read_all(handle).unwrap(), b"bytes");
     }
 
     #[test]
-    fn x5_no_bytes_make_a_server_panic(head in prop::array::uniform32(any::<[u8; 4]>()), payload in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn x5_no_bytes_make_a_server_panic(header in prop::array::uniform32(any::<[u8; 4]>()), payload in prop::collection::vec(any::<u8>(), 0..300)) {
         let server = memfs(10);
         let session = greeted(&server);
         let mut bytes = [0; HEADER_BYTES];
-        bytes.copy_from_slice(&head.concat());
+        bytes.copy_from_slice(&header.concat());
         let _ = ask(&server, session, &bytes, &payload);
         bytes[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         bytes[9..16].fill(0);

@@ -1,4 +1,4 @@
-//! The server that keeps files in memory, through its messages.
+//! memfs, through its messages.
 
 mod common;
 

@@ -1,7 +1,7 @@
-//! Random work on the wrapper against a model that copies: whatever happens, each snapshot holds
-//! the bytes of its instant.
+//! Random requests to the wrapper, compared with a model that copies: every snapshot keeps the
+//! bytes that its file had when it was taken.
 //!
-//! A seed that fails is printed; `run` with it alone repeats what happened.
+//! A failing seed is printed; `run` with that seed alone repeats the failure.
 
 mod common;
 
@@ -19,7 +19,7 @@ use foundation::{ByteCount, Errno};
 use fsproto::*;
 use random::Random;
 
-/// Longest file of the model.
+/// Maximum size of a file in bytes.
 const MAX_BYTES: u64 = 14 * 4096;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -33,13 +33,13 @@ struct Held {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Faults {
     None,
-    /// Of the base's requests, about so many fail.
+    /// About this share of the base's requests fails.
     OneIn(u64),
-    /// Of the transfers of its device.
+    /// About this share of the device's transfers fails.
     OneTransferIn(u64),
 }
 
-/// The base's memory, in pages, and what it keeps the rest on.
+/// The base's memory in pages, and its device.
 type Spill = Option<(u64, Device)>;
 
 struct World {
@@ -89,7 +89,7 @@ impl World {
         (count > 0).then(|| self.open[self.random.below(count) as usize])
     }
 
-    /// A request under faults, if this world has them.
+    /// Runs a request with faults, if this world has any.
     fn risky<T>(
         &mut self,
         request: impl FnOnce(&mut Self) -> Result<T, Errno>,
@@ -118,7 +118,7 @@ impl World {
         outcome
     }
 
-    /// A change of a file's bytes: made as a whole or, but for a base that breaks, not at all.
+    /// A change of a file's bytes: done as a whole or, unless the base fails, not at all.
     fn change<T>(
         &mut self,
         file: usize,
@@ -129,18 +129,18 @@ impl World {
         match self.risky(request) {
             Ok(answer) => model(&mut self.contents[file], answer),
             Err(Errno::ENOSPC) if self.faults == Faults::None => {}
-            // To copy within the base is offered where it can be.
+            // Every base offers copies, unless it lacks the feature.
             Err(Errno::EOPNOTSUPP) if self.lacking.contains(Features::CLONE) => {}
             Err(error) => {
                 assert!(self.faults != Faults::None, "{error:?}");
-                // The base alone knows how far it came.
+                // Only the base knows how much was done.
                 self.contents[file] = self.tower.files.read_all(handle).unwrap();
             }
         }
     }
 
-    /// What has several steps may end in the middle for want of room, and then tells how far it
-    /// came. Where the base breaks nobody knows.
+    /// A write of several steps may end early without space; it then reports how much was done. If
+    /// the base fails, this is unknown.
     fn whole_or_prefix(&self, written: Written, length: u64) -> Result<usize, Errno> {
         if written.length == ByteCount(length) || self.faults == Faults::None {
             Ok(written.length.to_usize())
@@ -316,7 +316,7 @@ impl World {
     }
 }
 
-/// Stores bytes in a model's file.
+/// Writes bytes to a file of the model.
 fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
     if data.is_empty() {
         return;
@@ -333,7 +333,7 @@ fn run_without(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults
     run_on(lacking, seed, capacity_pages, faults, None, steps);
 }
 
-/// On a base that has little memory, so that pages go to its device and come back all the time.
+/// On a base with little memory, which evicts and loads pages all the time.
 fn run_spilled(lacking: Features, seed: u64, capacity_pages: u64, faults: Faults, steps: usize) {
     let budget = 2 + seed % 11;
     let device = Device::new(capacity_pages - budget);
@@ -371,27 +371,27 @@ fn run_on(
 }
 
 #[test]
-fn c1_to_c11_random_work_with_room() {
+fn c1_to_c11_random_requests_with_space() {
     (1..=16).for_each(|seed| run(seed, 4000, Faults::None, 250));
 }
 
 #[test]
-fn q1_random_work_where_room_is_short() {
+fn q1_random_requests_with_little_space() {
     (1..=16).for_each(|seed| run(seed, 45, Faults::None, 250));
 }
 
 #[test]
-fn c11_random_work_on_a_base_that_fails() {
+fn c11_random_requests_on_a_failing_base() {
     (1..=16).for_each(|seed| run(seed, 4000, Faults::OneIn(12), 250));
 }
 
 #[test]
-fn q1_random_work_on_a_base_that_fails_and_is_full() {
+fn q1_random_requests_on_a_failing_full_base() {
     (1..=16).for_each(|seed| run(seed, 60, Faults::OneIn(20), 250));
 }
 
 #[test]
-fn c3_random_work_on_bases_that_can_do_less() {
+fn c3_random_requests_on_bases_with_fewer_features() {
     for lacking in [Features::OPEN_UNLINKED, Features::CLONE, Features::SPARSE, Features::all()] {
         (1..=6).for_each(|seed| run_without(lacking, seed, 4000, Faults::None, 250));
         (7..=10).for_each(|seed| run_without(lacking, seed, 60, Faults::None, 250));
@@ -399,14 +399,14 @@ fn c3_random_work_on_bases_that_can_do_less() {
 }
 
 #[test]
-fn q3_random_work_on_a_base_with_little_memory() {
+fn q3_random_requests_on_a_base_with_little_memory() {
     (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 4000, Faults::None, 250));
     (1..=8).for_each(|seed| run_spilled(Features::empty(), seed, 45, Faults::None, 250));
     (1..=4).for_each(|seed| run_spilled(Features::CLONE, seed, 4000, Faults::None, 250));
 }
 
 #[test]
-fn f5_random_work_on_a_base_whose_device_fails() {
+fn f5_random_requests_on_a_base_with_a_failing_device() {
     (1..=8).for_each(|seed| {
         run_spilled(Features::empty(), seed, 4000, Faults::OneTransferIn(12), 250)
     });

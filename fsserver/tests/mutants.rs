@@ -14,19 +14,19 @@ const MUTANTS: &[(Mutant, fn())] = &[
     (Mutant::SkipOpenTruncateRescue, rules::c5_open_with_truncation),
     (Mutant::RemoveSnapshotted, rules::c3_remove_copies_nothing),
     (Mutant::RenameOverSnapshotted, rules::c4_rename_over),
-    (Mutant::EagerRescue, rules::c9_nothing_for_nothing),
+    (Mutant::EagerRescue, rules::c9_an_unused_snapshot_costs_nothing),
     (Mutant::LeakRescue, rules::c10_gone_on_close),
     (Mutant::CloseWithFile, rules::c7_append_extension_rename_and_close_need_no_rescue),
     (Mutant::RescuePerSnapshot, rules::c8_one_rescue_serves_all),
     (Mutant::RescueServesAll, rules::c8_one_rescue_serves_all),
     (
         Mutant::NoReservation,
-        rules_writes::q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing,
+        rules_writes::q1_reservation_a_snapshot_without_space_is_refused_and_changes_nothing,
     ),
     (Mutant::NoSnapshotLimit, rules_writes::q4_limits),
     (Mutant::SpillWrongSlot, spilled::q3_files_larger_than_memory),
-    (Mutant::SpillZeroOnError, spilled::f5_a_page_that_does_not_come_back_is_an_error),
-    (Mutant::SpillIgnoresErrors, spilled::f5_a_page_that_cannot_be_written_out_stays),
+    (Mutant::SpillZeroOnError, spilled::f5_an_unreadable_page_is_an_error),
+    (Mutant::SpillIgnoresErrors, spilled::f5_a_page_that_cannot_be_evicted_stays),
     (Mutant::LeakSpillSlot, spilled::q3_slots_are_freed),
 ];
 

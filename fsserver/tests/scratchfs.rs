@@ -1,4 +1,4 @@
-//! The server that keeps temporary files on a block device, through its messages.
+//! scratchfs, through its messages.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The wrapper, rule by rule.
+//! The rules of the wrapper, one test for each scenario.
 
 mod common;
 
@@ -14,22 +14,22 @@ macro_rules! tests {
 tests! { rules:
     r1_one_instant_fragments_and_pages_are_of_the_same_moment,
     r1_small_reads_come_whole_and_leave_no_snapshot,
-    r2_count_is_the_servers,
+    r2_the_server_decides_the_length,
     r10_holes_are_listed_and_cost_nothing,
-    r10_holes_that_do_not_fit_are_asked_for_later,
+    r10_further_holes_are_listed_on_request,
     r10_a_hole_that_is_written_over_is_rescued_as_a_hole,
     c1_overwrite,
     c2_truncate,
     c3_remove_copies_nothing,
     c4_rename_over,
-    c3_c4_a_base_that_lets_removed_files_go,
-    c10_what_a_crash_left_is_removed,
+    c3_c4_a_base_that_deletes_open_files,
+    c10_files_left_by_a_crash_are_removed,
     c5_open_with_truncation,
     c6_punch_and_clone,
     c6_a_snapshot_is_cloned_over_its_own_file,
     c7_append_extension_rename_and_close_need_no_rescue,
     c8_one_rescue_serves_all,
-    c9_nothing_for_nothing,
+    c9_an_unused_snapshot_costs_nothing,
     c9_a_snapshot_of_an_open_file_costs_no_call,
     c10_gone_on_close,
     c10_gone_with_the_session,
@@ -39,20 +39,20 @@ tests! { rules:
 }
 
 tests! { rules_writes:
-    q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing,
-    q1_reserved_room_is_not_given_to_writers,
-    q1_pages_that_files_share_need_room_when_they_change,
-    q1_what_was_written_leaves_room_for_others,
+    q1_reservation_a_snapshot_without_space_is_refused_and_changes_nothing,
+    q1_writers_cannot_use_reserved_space,
+    q1_changing_shared_pages_needs_space,
+    q1_snapshots_of_writes_leave_space_for_others,
     q4_limits,
-    x1_rights_are_those_of_the_handle,
+    x1_permissions_are_those_of_the_handle,
     x6_access_time_is_that_of_the_read,
     same_version_same_bytes,
     w1_references_and_bytes_make_one_write,
     w2_same_place_costs_no_data,
-    e3_traffic_is_told,
+    e3_traffic_is_reported,
     w3_shifted_overlap,
     w4_other_file_moves_no_bytes,
-    w6_append_is_told_its_offset,
+    w6_append_returns_its_offset,
     w7_an_elided_write_has_the_effects_of_a_write,
     w8_a_write_returns_a_snapshot_of_its_result,
 }

@@ -1,4 +1,4 @@
-//! Files larger than the memory of the server that keeps them.
+//! Files larger than the server's memory.
 
 mod common;
 
@@ -12,7 +12,7 @@ tests! {
     q3_files_larger_than_memory,
     q3_clones_share_what_is_not_in_memory,
     q3_slots_are_freed,
-    f5_a_page_that_does_not_come_back_is_an_error,
-    f5_a_page_that_cannot_be_written_out_stays,
+    f5_an_unreadable_page_is_an_error,
+    f5_a_page_that_cannot_be_evicted_stays,
     c1_overwrite_of_a_file_larger_than_memory,
 }

@@ -1,5 +1,5 @@
-//! Names, against the host's own file system: the same random calls have to succeed or fail alike,
-//! with the same error, and leave the same tree.
+//! Names, compared with the host's file system: the same random calls must give the same results
+//! and errors, and leave the same tree.
 
 mod common;
 
@@ -17,7 +17,7 @@ use fsserver::Connection;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// A folder of the host that goes when the test is over.
+/// A directory of the host, removed when the test ends.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -50,7 +50,7 @@ fn host(outcome: io::Result<()>) -> Result<(), Errno> {
     outcome.map_err(|error| Errno(error.raw_os_error().unwrap() as u16))
 }
 
-/// Path to kind, links and length (not of directories).
+/// Maps paths to type, links and length (not of directories).
 type Tree = BTreeMap<String, (FileKind, u64, u64)>;
 
 fn host_tree(folder: &HostPath, prefix: &str, tree: &mut Tree) {
@@ -60,7 +60,7 @@ fn host_tree(folder: &HostPath, prefix: &str, tree: &mut Tree) {
         assert!(!meta.file_type().is_fifo());
         if meta.is_dir() {
             host_tree(&entry.path(), &format!("{path}/"), tree);
-            // Not every file system of a host counts a directory's links.
+            // Not every host file system counts a directory's links.
             tree.insert(path, (FileKind::Directory, 0, 0));
         } else {
             tree.insert(path, (FileKind::Regular, meta.nlink(), meta.len()));
@@ -158,7 +158,7 @@ fn memfs_does_what_the_host_does() {
 #[test]
 fn the_wrapper_does_so_on_a_base_that_lets_removed_files_go() {
     let mut tower = Tower::without(Features::OPEN_UNLINKED, 1000);
-    // Something is kept all the time, and never seen.
+    // A hidden file exists all the time, and is never visible.
     let (handle, _) = tower.files.open("kept", CREATE).unwrap();
     tower.files.remove("kept").unwrap();
     run("lesser", &mut tower.files);

@@ -385,7 +385,7 @@ impl Content {
         let runs = shared.runs(range, offset, store);
         let mut needs = Needs::default();
         if !range.is_empty() {
-            // Stored to are the pages at both ends, and those that get something.
+            // The pages at both ends are written, and those that receive bytes.
             let (first, last) = (range.start / PAGE, (range.end - 1) / PAGE);
             let mut counted = first;
             needs += self.pages.write_needs(first, store);
@@ -403,9 +403,9 @@ impl Content {
         Copying { runs, needs }
     }
 
-    /// Copies what cannot be shared, some pages at a time; the store has room. Tells up to which
-    /// byte: short of the end only where the device fails. The source's pages are held, so nothing
-    /// that is written here changes them.
+    /// Copies what cannot be shared, some pages at a time; the number of pages was checked. Returns
+    /// the end of what was copied: before the end of the range only if the device fails. The
+    /// source's pages are held, so these writes do not change them.
     fn copy_in(
         &mut self,
         range: Range<u64>,
@@ -426,7 +426,7 @@ impl Content {
         Ok(at)
     }
 
-    /// Copies all of it, or nothing.
+    /// Copies all bytes or none.
     fn copy_run(
         &mut self,
         range: Range<u64>,
@@ -453,27 +453,27 @@ impl Content {
     }
 }
 
-/// A range that becomes a hole.
+/// The plan of turning a range into a hole.
 struct Cut {
     range: Range<u64>,
-    /// Pages that go.
+    /// Pages that are removed.
     whole: Range<u64>,
-    /// Pages of which a part becomes zero.
+    /// Pages of which a part is zeroed.
     parts: Vec<(u64, Range<usize>)>,
 }
 
-/// Bytes to be copied from a page to a range of a file, the page, and where in it they begin.
+/// A run to copy: the target range, the source page, and the offset in that page.
 type Run<'a> = (Range<u64>, &'a Page, usize);
 
-/// Bytes that are about to be copied into a file.
+/// The plan of copying bytes to a file.
 struct Copying<'a> {
-    /// What is stored in the source; what lies between is zero.
+    /// The stored runs of the source; the ranges between them are zero.
     runs: Vec<Run<'a>>,
-    /// What it takes from the store.
+    /// What the copy takes from the page store.
     needs: Needs,
 }
 
-/// Pages of a range of a file, as they were when it was taken.
+/// The pages of a range of a file, shared.
 pub(super) struct Shared {
     pages: Tree,
     range: Range<u64>,
@@ -481,13 +481,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Bytes of the range.
+    /// Length of the range in bytes.
     pub fn length(&self) -> u64 {
         self.range.end - self.range.start
     }
 
-    /// What is stored of the part that goes to `target`, where the whole goes to a range from
-    /// `offset` on.
+    /// The stored runs of the part that goes to `target`; the whole goes to `offset`.
     fn runs(&self, target: &Range<u64>, offset: u64, store: &Pages) -> Vec<Run<'_>> {
         let from = |byte: u64| byte - offset + self.range.start;
         let wanted = from(target.start)..from(target.end);
@@ -503,7 +502,7 @@ impl Shared {
         runs
     }
 
-    /// Gives the pages back.
+    /// Releases the pages.
     pub fn release(mut self, store: &mut Pages) {
         self.pages.clear(store);
     }

@@ -533,7 +533,7 @@ mod tests {
         };
         for step in 1..3000_u64 {
             let (one, other) = (below(3) as usize, below(3) as usize);
-            // Near the borders of nodes, where the interesting things are.
+            // Near the boundaries of nodes, where most cases differ.
             let mut place = || [0, 64, 4096, 8192][below(4) as usize] + below(200) * below(2);
             let (from, to) = (place(), place());
             let length = [1, 64, 100, 4096, 10_000][below(5) as usize];

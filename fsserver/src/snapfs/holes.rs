@@ -1,19 +1,19 @@
-//! Which pages of a file are holes.
+//! The set of a file's pages that are holes.
 
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 
-/// A set of pages, as ranges that neither touch nor overlap.
+/// A set of pages, as ranges that are disjoint and not adjacent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Holes(BTreeMap<u64, u64>);
 
 impl Holes {
-    /// How many ranges there are.
+    /// Number of ranges.
     pub fn ranges(&self) -> usize {
         self.0.len()
     }
 
-    /// These pages hold data.
+    /// Removes pages, which hold data now.
     pub fn remove(&mut self, pages: Range<u64>) {
         if pages.is_empty() {
             return;
@@ -36,7 +36,7 @@ impl Holes {
         }
     }
 
-    /// These pages are holes.
+    /// Adds pages, which are holes now.
     pub fn insert(&mut self, pages: Range<u64>) {
         if pages.is_empty() {
             return;
@@ -55,7 +55,7 @@ impl Holes {
         self.0.insert(whole.start, whole.end);
     }
 
-    /// A range cut into runs that are hole (`true`) or data all through.
+    /// Splits a range into runs, each all hole (`true`) or all data.
     pub fn runs(&self, pages: Range<u64>) -> impl Iterator<Item = (Range<u64>, bool)> {
         let mut at = pages.start;
         core::iter::from_fn(move || {
@@ -74,7 +74,7 @@ impl Holes {
         })
     }
 
-    /// Pages of a range that hold data.
+    /// Number of pages in a range that hold data.
     pub fn data_pages(&self, pages: Range<u64>) -> u64 {
         self.runs(pages).filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum()
     }
@@ -86,7 +86,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn agrees_with_a_row_of_flags() {
+    fn agrees_with_an_array_of_flags() {
         let mut holes = Holes::default();
         let mut flags = [false; 64];
         let mut state = 12345_u64;

@@ -1,4 +1,4 @@
-//! A block device in memory that counts, and fails when it is told to.
+//! A block device in memory that counts transfers and can be made to fail.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,27 +6,27 @@ use std::rc::Rc;
 use foundation::{Errno, PAGE_BYTES};
 use fsserver::BlockDevice;
 
-/// What is to be done with a device.
+/// A transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
     Read,
     Write,
 }
 
-/// The device; its clones are the same one.
+/// The device; clones refer to the same one.
 #[derive(Clone)]
 pub struct Device(Rc<RefCell<State>>);
 
 struct State {
     bytes: Vec<u8>,
-    /// Blocks read and written so far.
+    /// Number of blocks read and written so far.
     reads: u64,
     writes: u64,
     fail: Box<dyn FnMut(Transfer) -> bool>,
 }
 
 impl Device {
-    /// Full of what somebody left there.
+    /// A device with arbitrary contents.
     pub fn new(blocks: u64) -> Self {
         let bytes = vec![0xdd; blocks as usize * PAGE_BYTES];
         Self(Rc::new(RefCell::new(State { bytes, reads: 0, writes: 0, fail: Box::new(|_| false) })))
@@ -40,7 +40,7 @@ impl Device {
         self.0.borrow().writes
     }
 
-    /// From now on this decides whether a transfer fails.
+    /// Sets the function that decides whether a transfer fails.
     pub fn fail_by(&self, fail: impl FnMut(Transfer) -> bool + 'static) {
         self.0.borrow_mut().fail = Box::new(fail);
     }
@@ -53,7 +53,7 @@ impl Device {
         self.fail_by(move |transfer| fails && transfer == Transfer::Write);
     }
 
-    /// Where a transfer's bytes are.
+    /// The byte range of a transfer.
     fn meet(
         &self,
         transfer: Transfer,
@@ -86,7 +86,7 @@ impl BlockDevice for Device {
         let range = match self.meet(Transfer::Write, first, from.len()) {
             Ok(range) => range,
             Err(error) => {
-                // Half of it may be there all the same.
+                // A part may have been written all the same.
                 let start = first as usize * PAGE_BYTES;
                 let half = from.len() / 2;
                 self.0.borrow_mut().bytes[start..start + half].fill(0xbb);

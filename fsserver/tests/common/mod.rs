@@ -15,7 +15,7 @@ use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::{Base, Connection, Dispatcher, FileServer, LocalConnection};
 
-/// A clock that goes on by a microsecond each time it is asked.
+/// A clock that advances by a microsecond with each query.
 #[derive(Clone, Default)]
 pub struct TestClock(Rc<Cell<i64>>);
 
@@ -42,7 +42,7 @@ pub fn memfs(capacity_pages: u64) -> SharedServer<Memfs<TestClock>> {
     shared(Memfs::new(capacity_pages * 4096, AccessTimes::Relative, TestClock::default()))
 }
 
-/// A session, as a program would use it.
+/// A session with methods for common requests.
 pub struct Files<C: Connection>(pub Base<C>);
 
 impl<S: FileServer> Files<LocalConnection<S>> {
@@ -54,11 +54,11 @@ impl<S: FileServer> Files<LocalConnection<S>> {
 pub const RW: OpenFlags = OpenFlags::READ.union(OpenFlags::WRITE);
 pub const CREATE: OpenFlags = RW.union(OpenFlags::CREATE);
 
-/// A snapshot as its client sees it.
+/// A snapshot's reply, decoded.
 pub struct Taken {
     pub reply: Snapshotted,
-    pub head: Vec<u8>,
-    pub tail: Vec<u8>,
+    pub leading: Vec<u8>,
+    pub trailing: Vec<u8>,
     pub holes: Vec<Hole>,
 }
 
@@ -100,7 +100,7 @@ impl<C: Connection> Files<C> {
         Ok(bytes)
     }
 
-    /// Everything, in messages of the greatest length.
+    /// Reads everything, in messages of maximum length.
     pub fn read_all(&mut self, handle: Handle) -> Result<Vec<u8>, Errno> {
         let mut bytes = Vec::new();
         loop {
@@ -219,7 +219,7 @@ impl<C: Connection> Files<C> {
         self.0.request(&GetStatFs {}, &[]).unwrap()
     }
 
-    /// Names and cookies of a directory, in messages of `bytes_each`, from a cookie on.
+    /// Lists names and cookies of a directory from a cookie on, in messages of `bytes_each`.
     pub fn list_from(
         &mut self,
         path: &str,
@@ -253,14 +253,14 @@ impl<C: Connection> Files<C> {
     pub fn snapshot_with(&mut self, request: &Snapshot) -> Result<Taken, Errno> {
         let mut space = vec![0; MAX_PAYLOAD];
         let (reply, length) = self.0.fetch(request, &[], &mut space)?;
-        let (head, rest) = space[..length].split_at(reply.leading_bytes as usize);
-        let (tail, list) = rest.split_at(reply.trailing_bytes as usize);
+        let (leading, rest) = space[..length].split_at(reply.leading_bytes as usize);
+        let (trailing, list) = rest.split_at(reply.trailing_bytes as usize);
         let holes: Vec<Hole> = Records::decode(list, MAX_HOLES).unwrap().collect();
         assert_eq!(holes.len(), reply.holes as usize);
-        Ok(Taken { reply, head: head.to_vec(), tail: tail.to_vec(), holes })
+        Ok(Taken { reply, leading: leading.to_vec(), trailing: trailing.to_vec(), holes })
     }
 
-    /// A write made of data and of parts of snapshots.
+    /// A write of data and references.
     pub fn write_pieces(
         &mut self,
         handle: Handle,
@@ -276,7 +276,7 @@ impl<C: Connection> Files<C> {
         )
     }
 
-    /// A snapshot for a reader whose buffer begins on a page border.
+    /// A snapshot for a reader with a page-aligned buffer.
     pub fn snapshot(&mut self, handle: Handle, offset: u64, length: u64) -> Result<Taken, Errno> {
         self.snapshot_with(&Snapshot {
             handle,
@@ -288,7 +288,7 @@ impl<C: Connection> Files<C> {
     }
 }
 
-/// Bytes that tell where they are from.
+/// Bytes that identify their seed and position.
 pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = move || {

@@ -36,8 +36,8 @@ pub fn r1_one_instant_fragments_and_pages_are_of_the_same_moment() {
     tower.files.write(handle, 0, &[0; 8 * P]).unwrap();
     assert_eq!(taken.reply.length, ByteCount(5 * PAGE));
     assert_eq!((taken.reply.leading_bytes, taken.reply.trailing_bytes), (3096, 1000));
-    assert_eq!(taken.head, bytes[100..100 + 3096]);
-    assert_eq!(taken.tail, bytes[100 + 5 * P - 1000..100 + 5 * P]);
+    assert_eq!(taken.leading, bytes[100..100 + 3096]);
+    assert_eq!(taken.trailing, bytes[100 + 5 * P - 1000..100 + 5 * P]);
     let snapshot = taken.reply.handle;
     assert_eq!(tower.files.read_all(snapshot).unwrap(), bytes[100..100 + 5 * P]);
     assert_eq!(tower.files.read(snapshot, 3096, 4 * P).unwrap(), bytes[3196..3196 + 4 * P]);
@@ -54,7 +54,7 @@ pub fn r1_small_reads_come_whole_and_leave_no_snapshot() {
     };
     let taken = tower.files.snapshot_with(&no_whole_page).unwrap();
     assert_eq!(
-        (taken.reply.handle, taken.reply.trailing_bytes, &taken.head[..]),
+        (taken.reply.handle, taken.reply.trailing_bytes, &taken.leading[..]),
         (Handle::NONE, 0, &bytes[5..8005])
     );
     let preferred = Snapshot {
@@ -65,21 +65,21 @@ pub fn r1_small_reads_come_whole_and_leave_no_snapshot() {
         inline_max: 3 * P as u32,
     };
     let taken = tower.files.snapshot_with(&preferred).unwrap();
-    assert_eq!((taken.reply.handle, &taken.head[..]), (Handle::NONE, &bytes[..3 * P]));
+    assert_eq!((taken.reply.handle, &taken.leading[..]), (Handle::NONE, &bytes[..3 * P]));
     assert_eq!(tower.figures().snapshots, 0);
     let one_more = Snapshot { length: ByteCount(3 * PAGE + 1), ..preferred };
     let taken = tower.files.snapshot_with(&one_more).unwrap();
     assert_ne!(taken.reply.handle, Handle::NONE);
-    assert_eq!((taken.head.len(), &taken.tail[..]), (0, &bytes[3 * P..3 * P + 1]));
+    assert_eq!((taken.leading.len(), &taken.trailing[..]), (0, &bytes[3 * P..3 * P + 1]));
 }
 
-pub fn r2_count_is_the_servers() {
+pub fn r2_the_server_decides_the_length() {
     let (mut tower, handle, bytes) = with_file(100, 2);
     tower.files.append(handle, b"tail").unwrap();
     let version = tower.files.attr(handle).unwrap().version;
     let taken = tower.files.snapshot(handle, PAGE, u64::MAX).unwrap();
     assert_eq!((taken.reply.length, taken.reply.version), (ByteCount(PAGE + 4), version));
-    assert_eq!(taken.tail, b"tail");
+    assert_eq!(taken.trailing, b"tail");
     for offset in [2 * PAGE + 4, 1 << 40, u64::MAX] {
         let taken = tower.files.snapshot(handle, offset, 10 * PAGE).unwrap();
         assert_eq!((taken.reply.handle, taken.reply.length), (Handle::NONE, ByteCount::ZERO));
@@ -101,7 +101,7 @@ pub fn r10_holes_are_listed_and_cost_nothing() {
     assert_eq!(taken.holes, [hole(0, 3), hole(4, 10), hole(11, 1 << 22)]);
     assert_eq!(taken.reply.holes_end, SnapshotOffset(1 << 34));
     assert_eq!(tower.figures().reserved_pages, 2);
-    // From the middle of pages.
+    // Starting in the middle of a page.
     let taken = tower.files.snapshot(handle, 100, 5 * PAGE).unwrap();
     let expected = [
         Hole { offset: 0, length: ByteCount(3 * PAGE - 100) },
@@ -110,7 +110,7 @@ pub fn r10_holes_are_listed_and_cost_nothing() {
     assert_eq!(taken.holes, expected);
 }
 
-pub fn r10_holes_that_do_not_fit_are_asked_for_later() {
+pub fn r10_further_holes_are_listed_on_request() {
     let mut tower = Tower::new(500);
     let handle = tower.files.create("sparse", &[]);
     for index in 0..200 {
@@ -189,7 +189,7 @@ pub fn c3_remove_copies_nothing() {
     let (calls, moved) = (tower.wire.calls(Op::CloneRange), tower.wire.bytes());
     assert_eq!((calls, tower.figures().rescue_files), (0, 0));
     assert!(moved < 9 * PAGE);
-    // To everyone else it is gone.
+    // For all other clients the file is deleted.
     let after = tower.files.store();
     assert_eq!((after.blocks_free, after.files_free), (info.blocks_free + 8, info.files_free + 1));
     assert_eq!(tower.files.list(""), Vec::<String>::new());
@@ -210,7 +210,7 @@ pub fn c4_rename_over() {
     assert_eq!(tower.wire.calls(Op::CloneRange), 0);
 }
 
-pub fn c3_c4_a_base_that_lets_removed_files_go() {
+pub fn c3_c4_a_base_that_deletes_open_files() {
     let mut tower = Tower::without(Features::OPEN_UNLINKED, 100);
     let bytes = pattern(7, 8 * P);
     let before = (tower.base_free(), tower.base_files());
@@ -224,7 +224,7 @@ pub fn c3_c4_a_base_that_lets_removed_files_go() {
     assert_eq!(tower.files.remove("removed").unwrap().links, 0);
     let other = tower.files.create("other", b"new");
     tower.files.rename("other", "replaced").unwrap();
-    // Its stores have names too.
+    // Rescue files have hidden names too.
     tower.files.write(open[0], 0, &[1; P]).unwrap();
     assert_eq!(tower.files.list(""), ["replaced"]);
     assert_eq!(tower.files.list_from("", 30, 0).len(), 1);
@@ -242,7 +242,7 @@ pub fn c3_c4_a_base_that_lets_removed_files_go() {
         assert_eq!(tower.files.read_all(snapshot).unwrap(), bytes);
     }
     assert_eq!(tower.files.read(open[0], 0, 1).unwrap(), [1]);
-    // A rename that fails leaves everything where it was.
+    // A failed rename changes nothing.
     tower.files.make_dir("folder").unwrap();
     assert_eq!(tower.files.rename("folder", "replaced"), Err(Errno::ENOTDIR));
     assert_eq!(tower.files.read_all(other).unwrap(), b"new");
@@ -254,7 +254,7 @@ pub fn c3_c4_a_base_that_lets_removed_files_go() {
     assert_eq!((tower.base_free(), tower.base_files()), before);
 }
 
-pub fn c10_what_a_crash_left_is_removed() {
+pub fn c10_files_left_by_a_crash_are_removed() {
     let base = shared(
         Memfs::new(100 * PAGE, AccessTimes::Untouched, TestClock::default())
             .without(Features::OPEN_UNLINKED),
@@ -338,7 +338,7 @@ pub fn c8_one_rescue_serves_all() {
     for &snapshot in &snapshots {
         assert_eq!(tower.files.read_all(snapshot).unwrap(), bytes);
     }
-    // One of a later version has its own bytes, and none of theirs.
+    // A snapshot of a later version has bytes of its own.
     let later = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
     tower.files.write(handle, PAGE, &[2; P]).unwrap();
     assert_eq!(tower.figures().stored_pages, 9);
@@ -348,7 +348,7 @@ pub fn c8_one_rescue_serves_all() {
     }
 }
 
-pub fn c9_nothing_for_nothing() {
+pub fn c9_an_unused_snapshot_costs_nothing() {
     let (mut tower, handle, bytes) = with_file(100, 8);
     let before = (tower.base_free(), tower.base_files());
     tower.files.snapshot(handle, 0, u64::MAX).unwrap();
@@ -376,7 +376,7 @@ pub fn c9_a_snapshot_of_an_open_file_costs_no_call() {
         tower.files.attr(handle).unwrap();
         tower.files.close(taken.reply.handle).unwrap();
     }
-    // Once: how much room there is.
+    // Once, for the free space.
     assert!(tower.wire.total() - calls <= 1, "{} calls", tower.wire.total() - calls);
 }
 
@@ -412,7 +412,7 @@ pub fn c11_ordered_a_page_in_takes_what_was_rescued() {
     tower.files.write(handle, 3 * PAGE, &[1; P]).unwrap();
     let (reads, moved) = (tower.wire.calls(Op::Read), tower.wire.bytes());
     assert_eq!(tower.files.read(taken.reply.handle, 0, 8 * P).unwrap(), bytes);
-    // No byte is fetched twice.
+    // No byte is read twice.
     assert_eq!((tower.wire.calls(Op::Read) - reads, tower.wire.bytes() - moved), (3, 8 * PAGE));
 }
 

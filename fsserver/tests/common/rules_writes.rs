@@ -7,23 +7,23 @@ use super::*;
 use foundation::{ByteCount, Errno, FileOffset, SnapshotOffset};
 use fsproto::*;
 
-pub fn q1_reservation_a_snapshot_without_room_is_refused_and_changes_nothing() {
+pub fn q1_reservation_a_snapshot_without_space_is_refused_and_changes_nothing() {
     let (mut tower, handle, bytes) = with_file(15, 8);
     assert_eq!(tower.files.snapshot(handle, 0, u64::MAX).map(|_| ()), Err(Errno::ENOSPC));
     assert_eq!((tower.figures().snapshots, tower.figures().reserved_pages), (0, 0));
-    // Seven pages of room are enough for seven pages, and for the same ones again.
+    // Space for seven pages suffices for seven pages, and for the same ones again.
     let one = tower.files.snapshot(handle, 0, 7 * PAGE).unwrap().reply.handle;
     let two = tower.files.snapshot(handle, PAGE, 6 * PAGE).unwrap().reply.handle;
     assert_eq!(tower.figures().reserved_pages, 7);
     assert_eq!(tower.files.snapshot(handle, PAGE, 7 * PAGE).map(|_| ()), Err(Errno::ENOSPC));
-    // Whoever changes them finds the room.
+    // The reserved space is available for changes.
     tower.files.write(handle, 0, &[1; 7 * P]).unwrap();
     assert_eq!(tower.files.read_all(one).unwrap(), bytes[..7 * P]);
     assert_eq!(tower.files.read_all(two).unwrap(), bytes[P..7 * P]);
     assert_eq!(tower.base_free(), 0);
 }
 
-pub fn q1_reserved_room_is_not_given_to_writers() {
+pub fn q1_writers_cannot_use_reserved_space() {
     let (mut tower, handle, bytes) = with_file(20, 8);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
     let other = tower.files.create("other", &[2; 3 * P]);
@@ -31,17 +31,17 @@ pub fn q1_reserved_room_is_not_given_to_writers() {
     assert_eq!(tower.files.allocate(other, 0, 6 * PAGE, AllocateMode::Extend), Err(Errno::ENOSPC));
     assert_eq!(tower.files.attr(other).unwrap().size, ByteCount(3 * PAGE));
     tower.files.write(other, 3 * PAGE, &[2; P]).unwrap();
-    // What is there already can be written over, and no more than that.
+    // Existing pages can be overwritten, but nothing can be added.
     tower.files.write(other, 0, &[3; 4 * P]).unwrap();
     assert_eq!(tower.files.write(other, PAGE, &[3; 4 * P]), Err(Errno::ENOSPC));
     tower.files.write(handle, 0, &[1; 8 * P]).unwrap();
     assert_eq!(tower.files.read_all(taken).unwrap(), bytes);
-    // A file that is truncated and removed makes room again.
+    // Truncating and removing a file frees space.
     tower.files.close(taken).unwrap();
     tower.files.write(other, 4 * PAGE, &[2; 8 * P]).unwrap();
 }
 
-pub fn q1_pages_that_files_share_need_room_when_they_change() {
+pub fn q1_changing_shared_pages_needs_space() {
     let (mut tower, handle, bytes) = with_file(20, 8);
     let copy = tower.files.create("copy", &[]);
     tower.files.clone_range((handle, 0), (copy, 0), 8 * PAGE).unwrap();
@@ -53,9 +53,8 @@ pub fn q1_pages_that_files_share_need_room_when_they_change() {
     assert_eq!(tower.files.read_all(copy).unwrap(), bytes);
 }
 
-/// A snapshot that comes with a write takes half of the room at most, and none where there is not
-/// twice as much.
-pub fn q1_what_was_written_leaves_room_for_others() {
+/// A snapshot of what was written is refused unless twice the required space is free.
+pub fn q1_snapshots_of_writes_leave_space_for_others() {
     for (capacity, is_made) in [(20, true), (15, false)] {
         let mut tower = Tower::new(capacity);
         let handle = tower.files.create("file", &[]);
@@ -83,7 +82,7 @@ pub fn q4_limits() {
     assert_eq!(tower.figures().reserved_pages, 2);
 }
 
-pub fn x1_rights_are_those_of_the_handle() {
+pub fn x1_permissions_are_those_of_the_handle() {
     let (mut tower, handle, bytes) = with_file(100, 2);
     let (writer, _) = tower.files.open("file", OpenFlags::WRITE).unwrap();
     assert_eq!(tower.files.snapshot(writer, 0, PAGE).map(|_| ()), Err(Errno::EBADF));
@@ -91,7 +90,7 @@ pub fn x1_rights_are_those_of_the_handle() {
     let (reader, _) = tower.files.open("file", OpenFlags::READ).unwrap();
     assert_eq!(tower.files.write(reader, 0, b"x"), Err(Errno::EBADF));
     assert_eq!(tower.files.truncate(reader, 0), Err(Errno::EINVAL));
-    // What was read stays readable, whatever becomes of the bits.
+    // A snapshot stays readable when the permission bits change.
     let taken = tower.files.snapshot(reader, 0, u64::MAX).unwrap();
     tower
         .files
@@ -166,7 +165,8 @@ pub fn w1_references_and_bytes_make_one_write() {
     ]
     .concat();
     assert_eq!(tower.files.read_all(other).unwrap(), expected);
-    // What reaches past the end of a snapshot, or names none, is refused as a whole.
+    // A write is refused as a whole if a piece reaches beyond the end of its snapshot, or names
+    // none.
     let past = [data(1), of(&taken, 6 * PAGE - 1, 2)];
     assert_eq!(
         tower.files.write_pieces(other, 0, WriteFlags::empty(), b"x", &past),
@@ -197,8 +197,7 @@ pub fn w2_same_place_costs_no_data() {
         (tower.wire.bytes(), tower.base_free(), tower.figures().stored_pages),
         (moved, free, 0)
     );
-    // Where something has changed since, the old bytes come back, and only there is anything
-    // rescued.
+    // Changed ranges get their old bytes back, and only these are rescued.
     let later = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     tower.files.write(handle, 2 * PAGE + 5, &[9; 10]).unwrap();
     tower.files.truncate(handle, 7 * PAGE).unwrap();
@@ -214,7 +213,7 @@ pub fn w2_same_place_costs_no_data() {
     }
 }
 
-pub fn e3_traffic_is_told() {
+pub fn e3_traffic_is_reported() {
     let (mut tower, handle, _) = with_file(100, 8);
     let told = |tower: &mut Tower| {
         let store = tower.files.store();
@@ -270,7 +269,7 @@ pub fn w4_other_file_moves_no_bytes() {
     assert_eq!((tower.files.attr(other).unwrap().blocks, tower.base_free()), (8 * 8, 92));
 }
 
-pub fn w6_append_is_told_its_offset() {
+pub fn w6_append_returns_its_offset() {
     let (mut tower, handle, bytes) = with_file(100, 2);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     let written = tower
@@ -315,7 +314,7 @@ pub fn w8_a_write_returns_a_snapshot_of_its_result() {
         [b"new", &bytes[3..3 + 4 * P]].concat()
     );
     assert_eq!(tower.files.read_all(taken.reply.handle).unwrap(), bytes);
-    // Plain data too; and where it is refused, the write is done all the same.
+    // Also for plain data. If the snapshot is refused, the write is done all the same.
     let (mut tower, handle, _) = with_file(13, 8);
     let written = tower.files.write_pieces(handle, 0, WriteFlags::SNAPSHOT, &[7; P], &[]).unwrap();
     assert_ne!(written.snapshot, Handle::NONE);

@@ -1,5 +1,4 @@
-//! Files that are larger than the server's memory, each case as a scenario that panics where the
-//! rule is broken.
+//! Files larger than the server's memory, each rule as a scenario that panics if it is broken.
 
 use super::device::Device;
 use super::wrapped::Tower;
@@ -9,7 +8,7 @@ use fsproto::*;
 
 const PAGE: u64 = 4096;
 const P: usize = 4096;
-/// Pages that memfs may have in memory here, and on its device.
+/// Number of pages that memfs has in memory and on its device.
 const BUDGET: u64 = 16;
 const SLOTS: u64 = 400;
 
@@ -18,7 +17,7 @@ fn server(device: &Device) -> SharedServer<Memfs<TestClock>> {
     shared(memfs.spill_to(Box::new(device.clone()), BUDGET * PAGE).unwrap())
 }
 
-/// Writes a file in messages of some pages.
+/// Writes a file in messages of several pages.
 fn fill<C: Connection>(files: &mut Files<C>, handle: Handle, bytes: &[u8]) -> Result<(), Errno> {
     for (part, offset) in bytes.chunks(5 * P).zip((0..).step_by(5 * P)) {
         files.write(handle, offset, part)?;
@@ -34,7 +33,7 @@ pub fn q3_files_larger_than_memory() {
     fill(&mut files, handle, &bytes).unwrap();
     assert!(device.writes() > 300 - 2 * BUDGET, "{} pages were written out", device.writes());
     assert!(files.read_all(handle).unwrap() == bytes);
-    // Anywhere, whole pages and parts of pages, then all of it again, and once more from behind.
+    // Reads whole and partial pages at random, then everything forwards and backwards.
     for step in 0..200_usize {
         let (offset, length) = (step * 7919 * 13 % (290 * P), [100, P, 3 * P + 5][step % 3]);
         let offset = if step % 2 == 0 { offset / P * P } else { offset };
@@ -51,7 +50,7 @@ pub fn q3_files_larger_than_memory() {
     }
 }
 
-/// What is on the device costs nothing to clone, and is apart from there on.
+/// Pages on the device are shared by clones, and independent after a change.
 pub fn q3_clones_share_what_is_not_in_memory() {
     let device = Device::new(SLOTS);
     let server = server(&device);
@@ -69,7 +68,7 @@ pub fn q3_clones_share_what_is_not_in_memory() {
     files.remove("one").unwrap();
     assert!(files.read_all(two).unwrap() == [&[0; 50 * P], &bytes[50 * P..]].concat());
     assert_eq!(files.store().blocks - files.store().blocks_free, 100);
-    // What lies across pages is copied, through little memory.
+    // Unaligned clones are copied, with little memory.
     let (three, _) = files.open("three", CREATE).unwrap();
     files.clone_range((two, 100), (three, 5000), 99 * PAGE).unwrap();
     assert!(
@@ -77,7 +76,7 @@ pub fn q3_clones_share_what_is_not_in_memory() {
     );
 }
 
-/// All that there is can be used, again and again.
+/// The whole capacity can be used repeatedly.
 pub fn q3_slots_are_freed() {
     let device = Device::new(SLOTS);
     let mut files = Files::of(&server(&device));
@@ -103,8 +102,8 @@ pub fn q3_slots_are_freed() {
     }
 }
 
-/// A page that does not come back is an error, and comes back later.
-pub fn f5_a_page_that_does_not_come_back_is_an_error() {
+/// A page that cannot be read from the device is an error, and can be read later.
+pub fn f5_an_unreadable_page_is_an_error() {
     let device = Device::new(SLOTS);
     let mut files = Files::of(&server(&device));
     let bytes = pattern(1, 100 * P);
@@ -112,7 +111,7 @@ pub fn f5_a_page_that_does_not_come_back_is_an_error() {
     fill(&mut files, handle, &bytes).unwrap();
     device.fail_reads(true);
     assert_eq!(files.read(handle, 10, 100), Err(Errno::EIO));
-    // A part of a page cannot be changed then, nor cut off; all of it can.
+    // Then the page cannot be changed or truncated partly, but as a whole.
     assert_eq!(files.write(handle, 10, b"part"), Err(Errno::EIO));
     assert_eq!(files.truncate(handle, 2 * PAGE + 1), Err(Errno::EIO));
     assert_eq!(files.punch(handle, 10, 3 * PAGE), Err(Errno::EIO));
@@ -128,8 +127,8 @@ pub fn f5_a_page_that_does_not_come_back_is_an_error() {
     assert!(files.read_all(handle).unwrap() == expected);
 }
 
-/// A page that cannot be written out stays in memory, and who needs its room is told.
-pub fn f5_a_page_that_cannot_be_written_out_stays() {
+/// A page that cannot be evicted stays in memory, and the request that needs its space fails.
+pub fn f5_a_page_that_cannot_be_evicted_stays() {
     let device = Device::new(SLOTS);
     let mut files = Files::of(&server(&device));
     let bytes = pattern(1, 40 * P);
@@ -156,8 +155,7 @@ pub fn f5_a_page_that_cannot_be_written_out_stays() {
     assert_eq!(files.attr(handle).unwrap().blocks, (done / PAGE + 30) * 8);
 }
 
-/// Snapshots of a file larger than memory, while it is overwritten: their bytes are rescued by way
-/// of the device too.
+/// Snapshots of a file larger than memory, while it is overwritten: rescues use the device too.
 pub fn c1_overwrite_of_a_file_larger_than_memory() {
     let mut tower = Tower::spilled(Features::empty(), BUDGET, &Device::new(SLOTS));
     let bytes = pattern(1, 100 * P);

@@ -1,4 +1,5 @@
-//! The wrapper over memfs, with a client between that counts, and fails when it is told to.
+//! The wrapper on memfs, with a connection between them that counts requests and can be made to
+//! fail.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use fsserver::{Connection, LocalConnection};
 use super::device::Device;
 use super::{Files, SharedServer, TestClock, shared};
 
-/// What passes between wrapper and base.
+/// The traffic between wrapper and base.
 #[derive(Clone, Default)]
 pub struct Wire(Rc<WireState>);
 
@@ -26,37 +27,37 @@ pub struct WireState {
 
 type Fail = Box<dyn FnMut(Op) -> Option<Failure>>;
 
-/// How the base fails.
+/// A failure of the base.
 #[derive(Clone, Copy)]
 pub enum Failure {
-    /// Without having done anything.
+    /// The request was not carried out.
     Before(Errno),
-    /// After having done it.
+    /// The request was carried out.
     After(Errno),
 }
 
 impl Wire {
-    /// Calls of an operation so far.
+    /// Number of requests of an operation so far.
     pub fn calls(&self, op: Op) -> u64 {
         self.0.calls.borrow().get(&(op as u16)).copied().unwrap_or(0)
     }
 
-    /// All calls so far.
+    /// Number of all requests so far.
     pub fn total(&self) -> u64 {
         self.0.calls.borrow().values().sum()
     }
 
-    /// Bytes of payload so far, both ways.
+    /// Bytes of payload so far, in both directions.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.get()
     }
 
-    /// From now on this decides whether a call fails.
+    /// Sets the function that decides whether a request fails.
     pub fn fail_by(&self, fail: impl FnMut(Op) -> Option<Failure> + 'static) {
         *self.0.fail.borrow_mut() = Some(Box::new(fail));
     }
 
-    /// Nothing fails any more.
+    /// Stops failures.
     pub fn heal(&self) {
         *self.0.fail.borrow_mut() = None;
     }
@@ -93,7 +94,7 @@ impl Connection for WiredClient {
 
 pub type Wrapper = Snapfs<WiredClient, TestClock>;
 
-/// The whole tower.
+/// The wrapper, its base, and a client.
 pub struct Tower {
     pub base: SharedServer<Memfs<TestClock>>,
     pub wrapper: SharedServer<Wrapper>,
@@ -107,7 +108,7 @@ impl Tower {
         Self::without(Features::empty(), capacity_pages)
     }
 
-    /// On a base that lacks some features.
+    /// On a base without some features.
     pub fn without(lacking: Features, capacity_pages: u64) -> Self {
         let clock = TestClock::default();
         Self::over(
@@ -138,13 +139,13 @@ impl Tower {
         self.wrapper.borrow().server().figures()
     }
 
-    /// Blocks that the base has free, stores and all.
+    /// Free blocks of the base, where rescue files count as used.
     pub fn base_free(&self) -> u64 {
         use fsserver::FileServer;
         self.base.borrow_mut().server_mut().stat_fs().unwrap().blocks_free
     }
 
-    /// Files that the base has.
+    /// Number of files on the base.
     pub fn base_files(&self) -> u64 {
         use fsserver::FileServer;
         let info = self.base.borrow_mut().server_mut().stat_fs().unwrap();

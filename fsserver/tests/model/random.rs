@@ -20,7 +20,7 @@ impl Random {
         (state >> 11) % bound
     }
 
-    /// Mostly anything, often a page border, sometimes one off.
+    /// A position: often a page boundary, or one byte beside it.
     pub fn position(&self, bound: u64) -> u64 {
         let at = self.below(bound + 1);
         let near = match self.below(4) {

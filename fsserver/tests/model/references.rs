@@ -23,7 +23,7 @@ impl World {
         let (from, length) = self.random.range(bytes.len() as u64);
         let mut to = self.random.position(MAX_BYTES - length);
         if self.random.below(2) == 0 {
-            // As copies mostly are.
+            // Aligned, as most copies are.
             to = (to & !4095) + (from & 4095);
             to = if to + length > MAX_BYTES { from } else { to };
         }
@@ -36,7 +36,7 @@ impl World {
         });
     }
 
-    /// Data and parts of snapshots, these now and then where they came from.
+    /// Writes data and references, some of them to where they came from.
     pub fn write_pieces(&mut self) {
         let Some((handle, file)) = self.some_open() else { return };
         let offset = self.random.position(MAX_BYTES / 2);
@@ -93,7 +93,7 @@ impl World {
                 || (flags.contains(WriteFlags::SNAPSHOT) && length > ByteCount(0))
         );
         if snapshot != Handle::NONE {
-            // What the file holds now is what it held at the write's own instant.
+            // The file still holds the bytes of the moment of the write.
             let bytes = self.contents[file][offset as usize..(offset + length.0) as usize].to_vec();
             self.snapshots.push(Held { handle: snapshot, file, offset, bytes });
         }
@@ -122,8 +122,8 @@ impl World {
         let bytes = contents.get(offset as usize..end).unwrap_or_default().to_vec();
         let reply = taken.reply;
         assert_eq!(reply.length, ByteCount(bytes.len() as u64));
-        assert_eq!(taken.head, bytes[..reply.leading_bytes as usize]);
-        assert_eq!(taken.tail, bytes[bytes.len() - reply.trailing_bytes as usize..]);
+        assert_eq!(taken.leading, bytes[..reply.leading_bytes as usize]);
+        assert_eq!(taken.trailing, bytes[bytes.len() - reply.trailing_bytes as usize..]);
         for hole in &taken.holes {
             let range = hole.offset as usize..(hole.offset + hole.length.0) as usize;
             assert!(bytes[range].iter().all(|&byte| byte == 0), "a hole that is none");

@@ -143,7 +143,7 @@ pub mod context {
     /// Returns at once.
     pub fn idle() {}
     /// Returns at once: no interrupts exist.
-    pub fn let_interrupts_in() {}
+    pub fn serve_interrupts() {}
     /// Does nothing.
     ///
     /// # Safety

@@ -5,7 +5,7 @@ use crate::arch::clock;
 use crate::file::{Caller, IoCaller, namespace};
 use crate::mem::UserAddr;
 use crate::task::exec::{self, Arguments, Executable};
-use crate::task::exit::{WaitOptions, Which};
+use crate::task::exit::{Children, WaitOptions};
 use crate::task::fork::{self, Request};
 use crate::task::{Current, exit, family, scheduler};
 use core::sync::atomic::Ordering;
@@ -105,11 +105,11 @@ pub fn wait4(
 ) -> Result<u64, Errno> {
     let options = WaitOptions::from_bits(options).ok_or(Errno::EINVAL)?;
     let which = match pid {
-        -1 => Which::Any,
-        0 => Which::Group(current.pgid()),
+        -1 => Children::Any,
+        0 => Children::Group(current.pgid()),
         i32::MIN => return Err(Errno::ESRCH),
-        1.. => Which::Pid(pid.unsigned_abs()),
-        _ => Which::Group(pid.unsigned_abs()),
+        1.. => Children::Pid(pid.unsigned_abs()),
+        _ => Children::Group(pid.unsigned_abs()),
     };
     let Some(found) = exit::wait(current.process(), which, options)? else { return Ok(0) };
     if !status.is_null() {

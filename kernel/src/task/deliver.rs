@@ -50,7 +50,7 @@ pub fn before_user(restart: Option<Restart>) {
                 thread.notice();
                 deliver(&thread, info, &mut restart);
             }
-            None => finish(&thread, &mut restart),
+            None => end_delivery(&thread, &mut restart),
         }
     }
     // No handler ran, so the call is restarted.
@@ -67,7 +67,7 @@ fn take_signal(thread: &Thread) -> Option<SignalInfo> {
 
 /// Ends the delivery where no handler ran: restores the signal mask that a handler's frame would
 /// have restored.
-fn finish(thread: &Thread, restart: &mut Option<Restart>) {
+fn end_delivery(thread: &Thread, restart: &mut Option<Restart>) {
     let mut own = thread.signals.lock();
     if let Some(mask) = own.restore.take() {
         own.blocked = mask;
@@ -94,13 +94,13 @@ fn deliver(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>
             if again == Some(Restart::Usual) && action.flags().contains(ActionFlags::RESTART) {
                 thread.with_registers(restart_call);
             }
-            catch(thread, info, action);
+            enter_handler(thread, info, action);
         }
     }
 }
 
 /// Makes the thread continue in a handler.
-fn catch(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
+fn enter_handler(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
     if action.flags().contains(ActionFlags::RESET) {
         thread.process.actions.lock().set(info.signal, Action::default());
     }

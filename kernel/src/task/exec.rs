@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
-use super::thread::{AlternateStack, Beginning};
+use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, Process, WaitStatus, family};
 use crate::arch::Registers;
 use crate::file::{FileObject, Io, IoCaller, UserBuffers, random};
@@ -320,10 +320,10 @@ pub fn exec(
     };
     space.set_heap_start(UserAddr(program.end()));
     let sp = build_stack(&space, &program, &script, &arguments)?;
-    let beginning = Beginning::program(Registers::start(entry, sp))?;
+    let initial = InitialState::program(Registers::start(entry, sp))?;
     stop_other_threads(current)?;
     let identity = identity(&arguments, &script, executable.path);
-    commit(current, space, &beginning, identity);
+    commit(current, space, &initial, identity);
     Ok(())
 }
 
@@ -392,7 +392,7 @@ fn stop_other_threads(current: &Current) -> Result<(), Errno> {
 }
 
 /// Puts the new program in place. Cannot fail.
-fn commit(current: &Current, space: Arc<Space>, beginning: &Beginning, identity: Identity) {
+fn commit(current: &Current, space: Arc<Space>, initial: &InitialState, identity: Identity) {
     let thread = &current.thread;
     let process = current.process();
     let old_space = thread.replace_space(Some(space));
@@ -405,8 +405,8 @@ fn commit(current: &Current, space: Arc<Space>, beginning: &Beginning, identity:
         own.restore = None;
     }
     thread.clear_child_tid.store(0, Ordering::Relaxed);
-    thread.reset_machine(beginning);
-    thread.with_registers(|registers| *registers = beginning.registers);
+    thread.reset_machine(initial);
+    thread.with_registers(|registers| *registers = initial.registers);
     family::note_exec(process.pid);
     process.finish_vfork();
     drop(old_space);

@@ -75,9 +75,9 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
     if process.pid == init::INIT_PID {
         init::ended(status);
     }
-    let groups = family::groups_guarded_through(process.pid);
-    let orphans = family::give_away_children(process.pid);
-    send::let_orphans_go(&groups);
+    let groups = family::groups_orphaned_by(process.pid);
+    let orphans = family::reparent_children(process.pid);
+    send::continue_orphaned_groups(&groups);
     if orphans.iter().any(|orphan| matches!(orphan.state.lock().life, Life::Zombie(_)))
         && let Some(init) = find_process(init::INIT_PID)
     {
@@ -106,7 +106,7 @@ fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
 
 /// The children that wait4 is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum Children {
     /// All children of the process.
     Any,
     /// The child of this number.
@@ -146,22 +146,26 @@ pub struct Found {
 /// and `NO_HANG` is set. ECHILD without a matching child.
 pub fn wait(
     parent: &Arc<Process>,
-    which: Which,
+    children: Children,
     options: WaitOptions,
 ) -> Result<Option<Found>, Errno> {
-    parent.children_queue.wait(Interrupt::Signal, || match look(parent, which, options) {
+    parent.children_queue.wait(Interrupt::Signal, || match look(parent, children, options) {
         Ok(None) if !options.contains(WaitOptions::NO_HANG) => None,
         result => Some(result),
     })?
 }
 
-fn look(parent: &Arc<Process>, which: Which, options: WaitOptions) -> Result<Option<Found>, Errno> {
+fn look(
+    parent: &Arc<Process>,
+    children: Children,
+    options: WaitOptions,
+) -> Result<Option<Found>, Errno> {
     let mut exists = false;
     for (child, relations) in family::children(parent.pid) {
-        let wanted = match which {
-            Which::Any => true,
-            Which::Pid(pid) => child.pid == pid,
-            Which::Group(group) => relations.group == group,
+        let wanted = match children {
+            Children::Any => true,
+            Children::Pid(pid) => child.pid == pid,
+            Children::Group(group) => relations.group == group,
         };
         if !wanted {
             continue;

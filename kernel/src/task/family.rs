@@ -129,7 +129,7 @@ pub(super) fn remove_process(pid: u32) {
 }
 
 /// Makes the children of an ending process children of PID 1, and returns them.
-pub(super) fn give_away_children(pid: u32) -> Vec<Arc<Process>> {
+pub(super) fn reparent_children(pid: u32) -> Vec<Arc<Process>> {
     let mut family = FAMILY.lock();
     let children = family
         .members
@@ -192,7 +192,7 @@ pub fn group(group: u32) -> Vec<Arc<Process>> {
 }
 
 /// The groups that the end of a process can make orphaned: its own group and those of its children.
-pub(super) fn groups_guarded_through(pid: u32) -> Vec<u32> {
+pub(super) fn groups_orphaned_by(pid: u32) -> Vec<u32> {
     let family = FAMILY.lock();
     let Some(member) = family.members.get(&pid) else { return Vec::new() };
     let own = member.relations;

@@ -3,7 +3,7 @@
 
 use super::process::Inheritance;
 use super::signal::{Actions, MAX_SIGNAL, SIGCHLD, Signal};
-use super::thread::Beginning;
+use super::thread::InitialState;
 use super::{Current, Process, Thread, family, scheduler};
 use crate::file::IoCaller;
 use crate::mem::{Space, USER_END, UserAddr, UserSlice};
@@ -107,17 +107,17 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     if !request.stack.is_null() {
         registers.rsp = request.stack.0;
     }
-    let mut beginning = Beginning::copy(&current.thread, registers)?;
+    let mut initial = InitialState::copy(&current.thread, registers)?;
     if flags.contains(CloneFlags::SET_TLS) {
         if request.tls >= USER_END {
             return Err(Errno::EPERM);
         }
-        beginning.fs_base = request.tls.0;
+        initial.fs_base = request.tls.0;
     }
     let is_thread = flags.contains(CloneFlags::THREAD);
     let process =
         if is_thread { current.process().clone() } else { copy_process(current, tid, request)? };
-    let thread = Thread::new(tid, process.clone(), space.clone(), beginning)?;
+    let thread = Thread::new(tid, process.clone(), space.clone(), initial)?;
     if flags.contains(CloneFlags::CHILD_CLEAR_TID) {
         thread.clear_child_tid.store(request.child_tid.0, Ordering::Relaxed);
     }

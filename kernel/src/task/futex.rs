@@ -61,13 +61,13 @@ pub fn wait(
         timeout.as_ref().is_some_and(Timeout::is_over).then_some(Err(Errno::ETIMEDOUT))
     });
     if !waiter.woken.load(Ordering::Acquire) {
-        forget(&waiter);
+        remove_waiter(&waiter);
     }
     result?
 }
 
 /// Removes a waiter that waits no longer, wherever it was requeued: a wake-up for it would be lost.
-fn forget(waiter: &Arc<Waiter>) {
+fn remove_waiter(waiter: &Arc<Waiter>) {
     WAITERS.lock().retain(|_, list| {
         list.retain(|other| !Arc::ptr_eq(other, waiter));
         !list.is_empty()

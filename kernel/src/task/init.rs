@@ -5,7 +5,7 @@ use super::elf::{HEADER_BYTES, Program};
 use super::exec::{self, Arguments, Image};
 use super::process::{Inheritance, Process};
 use super::signal::{Actions, Signal};
-use super::thread::Beginning;
+use super::thread::InitialState;
 use super::{Thread, WaitStatus, family, scheduler};
 use crate::arch::{self, Registers};
 use crate::file::{FdTable, FileContext};
@@ -27,7 +27,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     exec::load(&space, &program, &Image::Memory(image))?;
     space.set_heap_start(UserAddr(program.end()));
     let sp = exec::build_stack(&space, &program, path, &arguments)?;
-    let beginning = Beginning::program(Registers::start(program.entry, sp))?;
+    let initial = InitialState::program(Registers::start(program.entry, sp))?;
     let inheritance = Inheritance {
         files: Arc::new(Mutex::new(files)),
         context: Arc::new(Mutex::new(FileContext::default())),
@@ -38,7 +38,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     };
     let pid = family::new_number()?;
     let process = Process::new(pid, inheritance);
-    let thread = Thread::new(pid, process.clone(), space, beginning)?;
+    let thread = Thread::new(pid, process.clone(), space, initial)?;
     scheduler::reserve()?;
     process.add_thread(&thread)?;
     family::add_process(&process, 0);

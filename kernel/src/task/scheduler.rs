@@ -216,7 +216,7 @@ impl sync::Scheduler for Hooks {
     }
 
     fn give_way(&self) {
-        arch::context::let_interrupts_in();
+        arch::context::serve_interrupts();
         yield_now();
     }
 

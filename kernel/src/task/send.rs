@@ -13,19 +13,19 @@ use super::{Process, Thread, family, find_process, scheduler};
 use alloc::sync::Arc;
 
 /// The target of a signal.
-enum To<'a> {
+enum Target<'a> {
     Process,
     Thread(&'a Arc<Thread>),
 }
 
 /// Sends a signal to a process.
 pub fn to_process(process: &Arc<Process>, info: SignalInfo) {
-    send(process, &To::Process, info);
+    send(process, &Target::Process, info);
 }
 
 /// Sends a signal to one thread.
 pub fn to_thread(thread: &Arc<Thread>, info: SignalInfo) {
-    send(&thread.process, &To::Thread(thread), info);
+    send(&thread.process, &Target::Thread(thread), info);
 }
 
 /// Sends a signal to a process, if it still exists.
@@ -57,25 +57,27 @@ pub fn force(thread: &Arc<Thread>, info: SignalInfo) {
     to_thread(thread, info);
 }
 
-fn send(process: &Arc<Process>, to: &To<'_>, info: SignalInfo) {
+fn send(process: &Arc<Process>, to: &Target<'_>, info: SignalInfo) {
     if process.is_ending() {
         return;
     }
     match info.signal {
         SIGCONT => resume(process),
-        signal if SignalSet::STOPPING.contains(signal) => forget(process, SignalSet::of(SIGCONT)),
+        signal if SignalSet::STOPPING.contains(signal) => {
+            discard_pending(process, SignalSet::of(SIGCONT))
+        }
         _ => {}
     }
     let threads = process.threads();
     let blocks = |thread: &Arc<Thread>| thread.signals.lock().blocked.contains(info.signal);
     let target = match to {
-        To::Thread(thread) => Some(*thread).filter(|thread| !blocks(thread)),
-        To::Process => threads.iter().find(|thread| !blocks(thread)),
+        Target::Thread(thread) => Some(*thread).filter(|thread| !blocks(thread)),
+        Target::Process => threads.iter().find(|thread| !blocks(thread)),
     };
     let awaits = |thread: &&Arc<Thread>| thread.signals.lock().awaited.contains(info.signal);
     let waiter = match to {
-        To::Thread(thread) => Some(*thread).filter(awaits),
-        To::Process => threads.iter().find(awaits),
+        Target::Thread(thread) => Some(*thread).filter(awaits),
+        Target::Process => threads.iter().find(awaits),
     };
     if let Some(thread) = waiter {
         add(process, to, info);
@@ -97,10 +99,10 @@ fn send(process: &Arc<Process>, to: &To<'_>, info: SignalInfo) {
     }
 }
 
-fn add(process: &Process, to: &To<'_>, info: SignalInfo) {
+fn add(process: &Process, to: &Target<'_>, info: SignalInfo) {
     match to {
-        To::Thread(thread) => thread.signals.lock().pending.add(info),
-        To::Process => process.pending.lock().add(info),
+        Target::Thread(thread) => thread.signals.lock().pending.add(info),
+        Target::Process => process.pending.lock().add(info),
     }
 }
 
@@ -139,7 +141,7 @@ pub(super) fn stop(process: &Arc<Process>, signal: Signal) {
 
 /// Continues a stopped process, and discards pending stop signals.
 fn resume(process: &Arc<Process>) {
-    forget(process, SignalSet::STOPPING);
+    discard_pending(process, SignalSet::STOPPING);
     {
         let mut state = process.state.lock();
         if !state.stopped {
@@ -152,7 +154,7 @@ fn resume(process: &Arc<Process>) {
     notify_parent(process, WaitStatus::CONTINUED);
 }
 
-fn forget(process: &Arc<Process>, signals: SignalSet) {
+fn discard_pending(process: &Arc<Process>, signals: SignalSet) {
     process.pending.lock().remove(signals);
     for thread in process.threads() {
         thread.signals.lock().pending.remove(signals);
@@ -231,7 +233,7 @@ pub(super) fn is_orphaned(group: u32) -> bool {
 
 /// After the end of a process: groups that became orphaned by it and have a stopped member get
 /// SIGHUP and SIGCONT.
-pub(super) fn let_orphans_go(groups: &[u32]) {
+pub(super) fn continue_orphaned_groups(groups: &[u32]) {
     for &group in groups {
         if family::group(group).iter().any(|member| member.is_stopped()) && is_orphaned(group) {
             to_group(group, SignalInfo::kernel(SIGHUP));

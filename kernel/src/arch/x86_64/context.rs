@@ -100,14 +100,14 @@ unsafe extern "C" fn switch_stacks(from: *mut Context, to: *const Context) {
 }
 
 /// Serves pending interrupts. The caller holds no lock.
-pub fn let_interrupts_in() {
+pub fn serve_interrupts() {
     x86_64::instructions::interrupts::enable();
     // Interrupts are taken only after the instruction that follows `sti`.
     x86_64::instructions::nop();
     x86_64::instructions::interrupts::disable();
 }
 
-/// Waits for an interrupt. Only here and in [`let_interrupts_in`] the kernel runs with interrupts
+/// Waits for an interrupt. Only here and in [`serve_interrupts`] the kernel runs with interrupts
 /// on.
 pub fn idle() {
     x86_64::instructions::interrupts::enable_and_hlt();

@@ -6,7 +6,7 @@
 //! the layout of signal frames, `syscall` by numbers and structures.
 //!
 //! The kernel runs with interrupts off, except in [`context::idle`] and
-//! [`context::let_interrupts_in`]. So kernel code is never interrupted by a device in between.
+//! [`context::serve_interrupts`]. So kernel code is never interrupted by a device in between.
 
 pub mod clock;
 pub mod context;

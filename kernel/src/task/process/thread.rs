@@ -89,7 +89,7 @@ unsafe impl Sync for Thread {}
 unsafe impl Send for Thread {}
 
 /// The initial state of a thread.
-pub struct Beginning {
+pub struct InitialState {
     /// Registers of user mode.
     pub registers: Registers,
     /// FS base: thread-local storage.
@@ -102,7 +102,7 @@ pub struct Beginning {
     pub blocked: SignalSet,
 }
 
-impl Beginning {
+impl InitialState {
     /// For a program's first thread.
     pub fn program(registers: Registers) -> Result<Self, Errno> {
         let fpu = FpuState::initial().ok_or(Errno::ENOMEM)?;
@@ -130,18 +130,18 @@ impl Thread {
         tid: u32,
         process: Arc<Process>,
         space: Arc<Space>,
-        beginning: Beginning,
+        initial: InitialState,
     ) -> Result<Arc<Self>, Errno> {
         let stack = take_stack()?;
         // SAFETY: the stack is new and not used by anything else.
-        let context = unsafe { Context::starting(stack.top().0, &beginning.registers) };
+        let context = unsafe { Context::starting(stack.top().0, &initial.registers) };
         let machine = Machine {
             context,
-            fpu: beginning.fpu,
-            fs_base: beginning.fs_base,
-            gs_base: beginning.gs_base,
+            fpu: initial.fpu,
+            fs_base: initial.fs_base,
+            gs_base: initial.gs_base,
         };
-        let signals = ThreadSignals { blocked: beginning.blocked, ..ThreadSignals::default() };
+        let signals = ThreadSignals { blocked: initial.blocked, ..ThreadSignals::default() };
         Ok(Arc::new(Self {
             tid,
             process,
@@ -197,10 +197,10 @@ impl Thread {
 
     /// Sets the running thread's segment bases and floating-point state to those of a program's
     /// start.
-    pub(in crate::task) fn reset_machine(&self, beginning: &Beginning) {
-        arch::segments::set_fs_base(beginning.fs_base);
-        arch::segments::set_gs_base(beginning.gs_base);
-        beginning.fpu.restore();
+    pub(in crate::task) fn reset_machine(&self, initial: &InitialState) {
+        arch::segments::set_fs_base(initial.fs_base);
+        arch::segments::set_gs_base(initial.gs_base);
+        initial.fpu.restore();
     }
 
     /// Whether work is due before this thread returns to user mode: a signal, a stop, its end.

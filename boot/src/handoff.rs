@@ -41,6 +41,8 @@ struct Places {
     ramdisk: u64,
 }
 
+/// Loads the kernel, and returns the jump into it.
+///
 /// # Safety
 /// `start_info` comes from the PVH protocol, and this is called once.
 unsafe fn load(start_info: u64) -> Result<Jump, Error> {

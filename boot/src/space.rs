@@ -110,15 +110,15 @@ impl Space {
         let first_page = segment.first_page();
         let len_bytes = segment.end_page() - first_page;
         let physical = frames.take(len_bytes / FRAME_BYTES)?;
-        let lead = (segment.start - first_page) as usize;
+        let leading_bytes = (segment.start - first_page) as usize;
         let data = segment.data;
         // SAFETY: the frames are newly allocated, identity-mapped, and `len_bytes` long; checking
-        // the ELF file has shown that lead and data fit.
+        // the ELF file has shown that leading bytes and data fit.
         unsafe {
             let target = physical as *mut u8;
-            target.write_bytes(0, lead);
-            target.add(lead).copy_from_nonoverlapping(data.as_ptr(), data.len());
-            let filled = lead + data.len();
+            target.write_bytes(0, leading_bytes);
+            target.add(leading_bytes).copy_from_nonoverlapping(data.as_ptr(), data.len());
+            let filled = leading_bytes + data.len();
             target.add(filled).write_bytes(0, len_bytes as usize - filled);
         }
         let flags = match segment.access {
@@ -137,7 +137,7 @@ impl Space {
         let root = PhysAddr::new(self.root);
         let entry = &mut self.tables.level_4_table_mut()[usize::from(index & 511)];
         if !entry.is_unused() {
-            return Err("the recursive entry is taken");
+            return Err("the recursive entry is in use");
         }
         entry.set_addr(root, DATA_FLAGS);
         Ok(())

@@ -32,7 +32,7 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
     let time =
         |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
     let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    let head = [
+    let fields = [
         stat.device,
         stat.inode,
         u64::from(stat.links),
@@ -45,7 +45,7 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
     ];
     let times = [stat.atime, stat.mtime, stat.ctime].into_iter().flat_map(time);
     let mut bytes = [0; STAT_BYTES];
-    let words = head.into_iter().chain(times).flat_map(u64::to_le_bytes);
+    let words = fields.into_iter().chain(times).flat_map(u64::to_le_bytes);
     bytes.iter_mut().zip(words).for_each(|(to, from)| *to = from);
     bytes
 }

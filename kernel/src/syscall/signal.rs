@@ -11,7 +11,7 @@ use crate::task::signal::{
 use crate::task::thread::AlternateStack;
 use crate::task::timer::Timeout;
 use crate::task::{Current, WaitStatus, all_processes, find_process, find_thread, frame, send};
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// Size of a signal set, in bytes. Every call passes the size of its sets.
 const SET_BYTES: u64 = 8;
@@ -249,21 +249,21 @@ pub fn sigaltstack(current: &Current, new: UserAddr, old: UserAddr) -> Result<u6
     if !old.is_null() {
         let mut bytes = [0; 24];
         for (chunk, word) in
-            bytes.chunks_exact_mut(8).zip([before.start, before.flags(sp).into(), before.bytes])
+            bytes.chunks_exact_mut(8).zip([before.start.0, before.flags(sp).into(), before.bytes.0])
         {
             chunk.copy_from_slice(&word.to_le_bytes());
         }
         current.write(old, &bytes)?;
     }
     let Some(wanted) = wanted else { return Ok(0) };
-    if before.bytes > 0 && before.contains(sp) {
+    if !before.bytes.is_zero() && before.contains(sp) {
         return Err(Errno::EPERM);
     }
     let word = |index: usize| crate::task::word(&wanted, index * 8);
     let flags = word(1) as u32;
     let alternate = match flags & DISABLE {
         0 if word(2) < MIN_BYTES => return Err(Errno::ENOMEM),
-        0 => AlternateStack { start: word(0), bytes: word(2) },
+        0 => AlternateStack { start: UserAddr(word(0)), bytes: ByteCount(word(2)) },
         _ => AlternateStack::default(),
     };
     current.thread.signals.lock().alternate = alternate;

@@ -42,7 +42,7 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
         |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
     let [major, minor] = number(stat.device_number);
     let [device_major, device_minor] = number(stat.device);
-    let head = [
+    let fields = [
         both(FILLED, block_bytes(stat) as u32),
         0,
         both(stat.links, stat.uid),
@@ -53,9 +53,9 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
         0,
     ];
     let times = [stat.atime, Time(0), stat.ctime, stat.mtime].into_iter().flat_map(time);
-    let tail = [both(major, minor), both(device_major, device_minor)];
+    let devices = [both(major, minor), both(device_major, device_minor)];
     let mut bytes = [0; STATX_BYTES];
-    let words = head.into_iter().chain(times).chain(tail).flat_map(u64::to_le_bytes);
+    let words = fields.into_iter().chain(times).chain(devices).flat_map(u64::to_le_bytes);
     bytes.iter_mut().zip(words).for_each(|(to, from)| *to = from);
     bytes
 }

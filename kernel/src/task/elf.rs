@@ -19,15 +19,15 @@ const INDEPENDENT_BASE: u64 = 0x5555_5555_4000;
 /// Load address of a dynamic loader: far above programs and their heaps, far below the addresses
 /// that mmap chooses.
 pub const LOADER_BASE: u64 = 0x6fff_0000_0000;
-/// Bytes of a dynamic loader's path, at most.
+/// Upper bound for the path of a dynamic loader, in bytes with its NUL.
 const MAX_LOADER_PATH: u64 = 4096;
 /// The lowest address that a program may occupy.
 const LOWEST_ADDRESS: u64 = 0x1_0000;
-/// Bytes of a program header.
+/// Size of a program header, in bytes.
 const PROGRAM_HEADER_BYTES: usize = 56;
 /// ELIBBAD: the dynamic loader is not usable. Linux's number; the file protocol does not use it.
 pub const ELIBBAD: Errno = Errno(80);
-/// Segments at most; a program has four or five.
+/// Upper bound for segments; a program has four or five.
 const MAX_SEGMENTS: usize = 64;
 
 /// A part of a program: `file_bytes` from the file, then zeros.
@@ -35,11 +35,11 @@ const MAX_SEGMENTS: usize = 64;
 pub struct Segment {
     /// Address of the first byte.
     pub start: u64,
-    /// Bytes in memory.
+    /// Size in memory, in bytes.
     pub memory_bytes: u64,
-    /// Bytes from the file.
+    /// Bytes that come from the file.
     pub file_bytes: u64,
-    /// Where they are in the file.
+    /// Their offset in the file.
     pub offset: FileOffset,
     /// Whether the program may read it.
     pub readable: bool,
@@ -50,7 +50,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Its pages: first address, and the address after the last.
+    /// The pages that it touches: the address of the first, and the address after the last.
     pub fn pages(&self) -> (u64, u64) {
         (
             self.start & !(PAGE_BYTES - 1),
@@ -59,36 +59,35 @@ impl Segment {
     }
 }
 
-/// A program that can be started.
+/// A program whose headers are sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Its parts, ascending, page-disjoint except that neighbours may share a page.
+    /// Its segments, ascending and disjoint; neighbours may share a page.
     pub segments: Vec<Segment>,
-    /// The first instruction.
+    /// Address of the first instruction.
     pub entry: u64,
     /// Address of the program headers in memory, for AT_PHDR; 0 if no segment holds them.
     pub headers: u64,
     /// Number of the program headers.
     pub header_count: u16,
-    /// Where in the file the path of the dynamic loader lies, and its length with the NUL, if the
-    /// program wants one.
+    /// Offset and length, with the NUL, of the dynamic loader's path in the file; `None` for a static
+    /// program.
     pub loader: Option<(FileOffset, usize)>,
 }
 
 impl Program {
-    /// Where its memory ends: the start of the heap.
+    /// The end of its memory, where the heap starts.
     pub fn end(&self) -> u64 {
         self.segments.iter().map(|segment| segment.pages().1).max().unwrap_or(0)
     }
 
-    /// Reads the headers from the file's first bytes. ENOEXEC for what is no program, or one of
-    /// another kind.
+    /// Reads the headers from the file's first bytes. ENOEXEC if the file is not a program that this
+    /// kernel can run.
     pub fn parse(start: &[u8]) -> Result<Self, Errno> {
         Self::parse_at(start, INDEPENDENT_BASE)
     }
 
-    /// Likewise, for a dynamic loader: it stays out of the program's way, and wants no loader
-    /// itself.
+    /// The same for a dynamic loader, which has another load address and no loader itself.
     pub fn parse_loader(start: &[u8]) -> Result<Self, Errno> {
         Self::parse_at(start, LOADER_BASE)
             .and_then(|program| if program.loader.is_some() { Err(ELIBBAD) } else { Ok(program) })
@@ -147,8 +146,8 @@ impl Program {
         if program.segments.iter().any(is_code) { Ok(program) } else { Err(Errno::ENOEXEC) }
     }
 
-    /// Adds a segment, if it is sound: within user memory, behind the one before, congruent with
-    /// its place in the file.
+    /// Adds a segment. ENOEXEC unless it is in user memory, after the previous one, and congruent
+    /// with its offset in the file.
     fn add(&mut self, header: &ProgramHeader, bias: u64) -> Result<(), Errno> {
         let flag = |flag| header.p_flags & flag != 0;
         let start = header.p_vaddr.checked_add(bias).ok_or(Errno::ENOEXEC)?;

@@ -60,10 +60,10 @@ pub(super) fn push(
     let alternate = thread.signals.lock().alternate;
     let mut sp = registers.rsp.wrapping_sub(RED_ZONE_BYTES);
     if action.flags().contains(ActionFlags::ON_STACK)
-        && alternate.bytes > 0
-        && !alternate.contains(registers.rsp)
+        && !alternate.bytes.is_zero()
+        && !alternate.contains(UserAddr(registers.rsp))
     {
-        sp = alternate.start.wrapping_add(alternate.bytes);
+        sp = alternate.start.0.wrapping_add(alternate.bytes.0);
     }
     let image = fpu_image()?;
     let fpu_at = sp.wrapping_sub(image.len() as u64) & !(FPU_ALIGN_BYTES - 1);
@@ -74,7 +74,7 @@ pub(super) fn push(
     let (context, rest) = frame.split_at_mut(8).1.split_at_mut(CONTEXT_BYTES);
     let has_xstate = if fpu::features() == 0 { 0 } else { HAS_XSTATE };
     put(context, 0, has_xstate | HAS_STACK_SEGMENT);
-    put_alternate(context, alternate, registers.rsp);
+    put_alternate(context, alternate, UserAddr(registers.rsp));
     put_registers(context, &registers);
     put(context, OLD_MASK, saved_mask.0);
     put(context, FAULT_ADDRESS, info.value);
@@ -118,12 +118,12 @@ pub fn pop(thread: &Thread) -> Result<u64, Errno> {
     {
         let mut own = thread.signals.lock();
         own.blocked = SignalSet(word(&context, MASK)).without(SignalSet::UNBLOCKABLE);
-        let start = word(&context, STACK);
+        let start = UserAddr(word(&context, STACK));
         let disabled = word(&context, STACK + 8) as u32 & DISABLED != 0;
         own.alternate = if disabled {
             AlternateStack::default()
         } else {
-            AlternateStack { start, bytes: word(&context, STACK + 16) }
+            AlternateStack { start, bytes: ByteCount(word(&context, STACK + 16)) }
         };
     }
     send::recheck(thread);
@@ -137,14 +137,14 @@ pub fn pop(thread: &Thread) -> Result<u64, Errno> {
 
 impl AlternateStack {
     /// Whether a stack pointer is on this stack.
-    pub fn contains(&self, sp: u64) -> bool {
-        sp > self.start && sp - self.start <= self.bytes
+    pub fn contains(&self, sp: UserAddr) -> bool {
+        sp > self.start && sp.0 - self.start.0 <= self.bytes.0
     }
 
     /// `ss_flags`, for a thread with this stack pointer.
-    pub fn flags(&self, sp: u64) -> u32 {
+    pub fn flags(&self, sp: UserAddr) -> u32 {
         match self.bytes {
-            0 => DISABLED,
+            ByteCount::ZERO => DISABLED,
             _ if self.contains(sp) => ON_STACK,
             _ => 0,
         }
@@ -157,10 +157,10 @@ fn put(bytes: &mut [u8], at: usize, value: u64) {
     }
 }
 
-fn put_alternate(context: &mut [u8], alternate: AlternateStack, sp: u64) {
-    put(context, STACK, alternate.start);
+fn put_alternate(context: &mut [u8], alternate: AlternateStack, sp: UserAddr) {
+    put(context, STACK, alternate.start.0);
     put(context, STACK + 8, u64::from(alternate.flags(sp)));
-    put(context, STACK + 16, alternate.bytes);
+    put(context, STACK + 16, alternate.bytes.0);
 }
 
 /// The general registers in the order of `struct sigcontext`.

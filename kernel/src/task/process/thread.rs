@@ -4,8 +4,8 @@ use super::Process;
 use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
 use crate::arch::{self, Registers};
-use crate::mem::Space;
 use crate::mem::kernel::Stack;
+use crate::mem::{Space, UserAddr};
 use crate::sync::{Mutex, ThreadId, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Pending, SignalSet};
@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use foundation::Errno;
+use foundation::{ByteCount, Errno};
 
 /// A thread's state for the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub enum RunState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AlternateStack {
     /// Its lowest address.
-    pub start: u64,
-    /// Its size in bytes; 0 if there is none.
-    pub bytes: u64,
+    pub start: UserAddr,
+    /// Its size; 0 if there is none.
+    pub bytes: ByteCount,
 }
 
 /// A thread's own signal state.
@@ -191,8 +191,8 @@ impl Thread {
     }
 
     /// The stack pointer of user mode, for the running thread in a system call.
-    pub fn user_stack(&self) -> u64 {
-        self.with_registers(|registers| registers.rsp)
+    pub fn user_stack(&self) -> UserAddr {
+        UserAddr(self.with_registers(|registers| registers.rsp))
     }
 
     /// Sets the running thread's segment bases and floating-point state to those of a program's

@@ -1,7 +1,7 @@
-//! Named pipes: the server keeps a name, the kernel the pipe that all share who open it, for as
-//! long as somebody has it open.
+//! Named pipes. The server keeps the name; the kernel keeps the pipe, which all openers share, while
+//! it is open.
 //!
-//! Locks: `PIPES` → `Shared::counts` → the ring's.
+//! Locks: `PIPES`, then `Shared::counts`, then the pipe's.
 
 use super::buffers::store;
 use super::pipe::{FIONREAD, Ring};
@@ -16,26 +16,26 @@ use foundation::{ByteCount, Errno, FileOffset};
 
 static PIPES: Mutex<BTreeMap<Identity, Arc<Shared>>, rank::Fifos> = Mutex::new(BTreeMap::new());
 
-/// A pipe that somebody has open.
+/// An open pipe.
 struct Shared {
     ring: Arc<Ring>,
     counts: Mutex<Counts, rank::FifoCounts>,
-    /// An end was opened.
-    came: Notifier,
+    /// Notified when an end is opened.
+    opened: Notifier,
 }
 
-/// Who has it open.
+/// How often a pipe is and was opened.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     readers: usize,
     writers: usize,
-    /// How often it was opened for reading, and for writing: who comes and goes was there.
+    /// All opens so far, by which a waiter notices a side that was opened and closed again.
     reader_opens: u64,
     writer_opens: u64,
 }
 
 impl Shared {
-    /// Changes the counts, and with them what the ring's sides see.
+    /// Changes the counts, and tells the pipe which sides are open.
     fn change(&self, change: impl FnOnce(&mut Counts)) -> Counts {
         let mut counts = self.counts.lock();
         change(&mut counts);
@@ -45,14 +45,14 @@ impl Shared {
     }
 }
 
-/// A named pipe that was looked up; it serves attributes and names.
+/// A named pipe that was found but not opened: it has attributes only.
 pub struct Node {
     file: Arc<dyn FileObject>,
     key: Identity,
 }
 
 impl Node {
-    /// `file` is the server's, and `key` says which.
+    /// The pipe of a server's file.
     pub fn new(file: Arc<dyn FileObject>, key: Identity) -> Arc<Self> {
         Arc::new(Self { file, key })
     }
@@ -62,8 +62,8 @@ impl Node {
         &self.file
     }
 
-    /// Opens the pipe: waits for the other side unless both are meant. Without waiting, a reader is
-    /// content alone, and a writer gets ENXIO.
+    /// Opens the pipe. Waits for the other side, unless the pipe is opened for both. With
+    /// `NONBLOCKING`, a reader does not wait, and a writer without a reader gets ENXIO.
     pub fn open(&self, status: Status) -> Result<Arc<dyn FileObject>, Errno> {
         let (reads, writes) = (status.contains(Status::READ), status.contains(Status::WRITE));
         let nonblocking = status.contains(Status::NONBLOCKING);
@@ -78,7 +78,7 @@ impl Node {
                 Arc::new(Shared {
                     ring: Ring::new(),
                     counts: Mutex::default(),
-                    came: Notifier::new(),
+                    opened: Notifier::new(),
                 })
             };
             let shared = pipes.entry(self.key).or_insert_with(new).clone();
@@ -90,7 +90,7 @@ impl Node {
             });
             End { file: self.file.clone(), key: self.key, shared, reads, writes, at_open: counts }
         };
-        end.shared.came.notify();
+        end.shared.opened.notify();
         if reads != writes && !nonblocking {
             end.wait_for_other_side()?;
         }
@@ -107,14 +107,14 @@ impl FileObject for Node {
     }
 }
 
-/// An open end, or both.
+/// An open end, or both ends.
 struct End {
     file: Arc<dyn FileObject>,
     key: Identity,
     shared: Arc<Shared>,
     reads: bool,
     writes: bool,
-    /// What the counts were when it was opened.
+    /// The counts when it was opened.
     at_open: Counts,
 }
 
@@ -129,7 +129,7 @@ impl End {
             };
             is_there.then_some(())
         };
-        Ok(self.shared.came.wait(look)?)
+        Ok(self.shared.opened.wait(look)?)
     }
 }
 
@@ -171,7 +171,7 @@ impl FileObject for End {
         let mut ready = Ready::empty();
         if self.reads {
             ready |= self.shared.ring.poll_reader();
-            // Nobody has left whom nobody saw come.
+            // No hang-up before there was a writer.
             if self.shared.counts.lock().writer_opens == self.at_open.writer_opens
                 && self.at_open.writers == 0
             {

@@ -1,4 +1,4 @@
-//! What can be mounted: a tree of names.
+//! File systems: trees of names that can be mounted.
 
 use super::{FileObject, Stat};
 use alloc::sync::Arc;
@@ -7,24 +7,24 @@ use foundation::Errno;
 use fsproto::{OpenFlags, RenameFlags};
 use spin::Once;
 
-/// How to open, beyond the path.
+/// How a file is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenHow {
-    /// The protocol's flags. With neither `READ` nor `WRITE`, the object serves attributes and
+    /// The protocol's flags. With neither `READ` nor `WRITE`, the object is used for attributes and
     /// names only (`O_PATH`, chmod, readlink).
     pub flags: OpenFlags,
-    /// Permission bits of a file that is made; the umask has been applied.
+    /// Permission bits of a new file, after the umask.
     pub mode: u16,
 }
 
-/// Where a walk ended.
+/// The result of a walk along a path.
 #[derive(Debug)]
 pub enum Walk<T> {
-    /// At the file; the operation was carried out.
+    /// The file was reached and the operation is complete.
     Done(T),
-    /// At a symbolic link that has to be followed; nothing was done.
+    /// A symbolic link has to be followed; nothing was done.
     Link {
-        /// Which path of the operation (0; 1 for the new path of a rename).
+        /// Which path of the operation: 0, or 1 for the new path of a rename.
         which: usize,
         /// Bytes of the path consumed, the link's own name included.
         walked: usize,
@@ -46,75 +46,75 @@ impl<T> Walk<T> {
 /// Figures of a file system, for statfs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FileSystemFigures {
-    /// `f_type`: the magic number of its kind.
+    /// `f_type`: the magic number of the file system's type.
     pub magic: u64,
-    /// Blocks of 4096 bytes in all.
+    /// Blocks of 4096 bytes.
     pub blocks: u64,
-    /// Blocks free.
+    /// Free blocks.
     pub blocks_free: u64,
-    /// Files possible.
+    /// The largest number of files.
     pub files: u64,
-    /// Files that can still be made.
+    /// Files that can still be created.
     pub files_free: u64,
-    /// Bytes that the server saved for snapshots before they changed (E3).
+    /// Bytes that the server saved for snapshots before a change (E3).
     pub bytes_rescued: u64,
-    /// Bytes written back to where they came from and were still, for which it did nothing.
+    /// Bytes of writes that the server skipped, because the file held them already (E3).
     pub bytes_elided: u64,
-    /// Bytes of writes that it copied or shared by itself.
+    /// Bytes of writes that the server copied or cloned on its own (E3).
     pub bytes_cloned: u64,
-    /// Handles that are held at the server, and those that it holds at its own.
+    /// Open handles on the server, and on its base.
     pub handles: [u64; 2],
-    /// Snapshots that the server keeps now, and pages that it keeps for them alone.
+    /// Open snapshots, and pages kept only for them.
     pub snapshots: [u64; 2],
-    /// Requests that the server has not answered.
+    /// Unanswered requests.
     pub requests: u64,
 }
 
 /// A tree of files.
 ///
-/// Paths are relative to its root, with no leading or trailing `/`, no empty component, no `.` and
-/// no `..`; the empty path is the root. Operations walk the whole path and stop at the first
-/// symbolic link that is to be followed. What changes nothing by default answers EROFS or EPERM.
+/// Paths are relative to its root, without leading or trailing `/`, empty components, `.` and `..`;
+/// the empty path is the root. Operations walk the whole path and stop at the first symbolic link
+/// that has to be followed. By default, changes are refused with EPERM.
 pub trait FileSystem: Send + Sync {
     /// Its type, as in `/proc/mounts`.
     fn type_name(&self) -> &'static str;
 
-    /// Opens or makes a file. `NO_FOLLOW`: a link as last component is itself opened (`DIRECTORY`
-    /// and `NO_FOLLOW` on a link: ENOTDIR).
+    /// Opens or creates a file. With `NO_FOLLOW`, a link as last component is opened itself; with
+    /// `DIRECTORY` as well, it is ENOTDIR.
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno>;
 
     /// Attributes; `flags` may hold `NO_FOLLOW` and `DIRECTORY`.
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno>;
 
-    /// Makes a directory.
+    /// Creates a directory.
     fn make_dir(&self, _path: &[u8], _mode: u16) -> Result<Walk<()>, Errno> {
         Err(Errno::EPERM)
     }
 
-    /// Takes a name away: of an empty directory with `DIRECTORY`, else of anything but a directory.
+    /// Removes the name of an empty directory (with `DIRECTORY`), or of anything but a directory.
     fn remove(&self, _path: &[u8], _flags: OpenFlags) -> Result<Walk<()>, Errno> {
         Err(Errno::EPERM)
     }
 
-    /// Gives a file another name.
+    /// Renames a file.
     fn rename(&self, _old: &[u8], _new: &[u8], _flags: RenameFlags) -> Result<Walk<()>, Errno> {
         Err(Errno::EPERM)
     }
 
-    /// One more name for an open file of this same file system; EXDEV for an object of another.
+    /// Creates another name for an open file of this file system; EXDEV for any other object.
     fn link(&self, _existing: &Arc<dyn FileObject>, _new: &[u8]) -> Result<Walk<()>, Errno> {
         Err(Errno::EPERM)
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     fn make_symlink(&self, _path: &[u8], _target: &[u8]) -> Result<Walk<()>, Errno> {
         Err(Errno::EPERM)
     }
 
-    /// Figures of the store.
+    /// Figures for statfs.
     fn figures(&self) -> Result<FileSystemFigures, Errno>;
 
-    /// Returns when everything is on stable storage.
+    /// Returns when all data is on stable storage.
     fn sync(&self) -> Result<(), Errno> {
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Advisory locks: of byte ranges by processes (fcntl), and of whole files by open files (flock).
 //!
-//! The two kinds do not see each other, as on Linux. A process's range locks on a file go when it
-//! closes any descriptor of that file, or ends; an open file's lock goes with the open file. Files
-//! are known by device and inode. A wait is ended by any signal; deadlocks are not looked for.
+//! The two kinds are independent, as on Linux. A process's range locks on a file are released when
+//! it closes any descriptor of that file, or ends; an open file's lock is released with the open
+//! file. Files are identified by device and inode. Any signal ends a wait; deadlocks are not
+//! detected.
 //!
 //! Lock: `LOCKS`, never held across a wait.
 
@@ -51,11 +52,11 @@ impl Range {
 /// A lock that a process holds on a range.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// Who holds it.
+    /// The process that holds it.
     pub pid: u32,
-    /// Which bytes.
+    /// The locked bytes.
     pub range: Range,
-    /// How.
+    /// Whether it is shared.
     pub mode: LockMode,
     file: Identity,
 }
@@ -88,7 +89,7 @@ impl Locks {
         others.copied().find(|held| held.mode == LockMode::Exclusive || mode == LockMode::Exclusive)
     }
 
-    /// Puts a process's lock (or none) in the place of what it held of a range.
+    /// Replaces a process's locks on a range by one lock, or by none.
     fn replace(
         &mut self,
         pid: u32,
@@ -96,7 +97,7 @@ impl Locks {
         range: Range,
         mode: Option<LockMode>,
     ) -> Result<(), Errno> {
-        // One lock can fall into two, and one is added.
+        // One lock can be split into two, and one is added.
         if self.records.len() + 2 > MAX_LOCKS || self.records.try_reserve(2).is_err() {
             return Err(Errno::ENOLCK);
         }
@@ -120,7 +121,7 @@ impl Locks {
     }
 }
 
-/// Sets or takes away a process's lock on a range.
+/// Sets or releases (`None`) a process's lock on a range. ENOLCK beyond [`MAX_LOCKS`].
 pub fn set_record(
     pid: u32,
     file: &OpenFile,
@@ -150,7 +151,7 @@ fn settle<T>(mut attempt: impl FnMut() -> Option<T>, wait: Wait) -> Result<T, Er
     }
 }
 
-/// A lock of another process that stands in the way.
+/// A lock of another process that conflicts.
 pub fn find_conflict(
     pid: u32,
     file: &OpenFile,
@@ -161,8 +162,8 @@ pub fn find_conflict(
     Ok(LOCKS.lock().conflict(pid, file, range, mode))
 }
 
-/// A process closed a descriptor: its range locks on that file go, whichever descriptor they were
-/// set through.
+/// A process closed a descriptor: releases its range locks on that file, whichever descriptor they
+/// were set through.
 pub fn closed(pid: u32, file: &OpenFile) {
     if LOCKS.lock().records.iter().all(|held| held.pid != pid) {
         return;
@@ -173,7 +174,7 @@ pub fn closed(pid: u32, file: &OpenFile) {
     }
 }
 
-/// A process ended: so do its locks.
+/// A process ended: releases its range locks.
 pub fn process_ended(pid: u32) {
     let mut locks = LOCKS.lock();
     let before = locks.records.len();
@@ -186,7 +187,7 @@ pub fn process_ended(pid: u32) {
     }
 }
 
-/// Sets, changes or takes away an open file's lock.
+/// Sets, changes or releases (`None`) an open file's lock.
 pub fn set_whole(file: &Arc<OpenFile>, mode: Option<LockMode>, wait: Wait) -> Result<(), Errno> {
     let of = key(file)?;
     let me = Arc::downgrade(file);

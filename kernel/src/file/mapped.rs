@@ -1,19 +1,18 @@
-//! Files that programs have mapped shared: one piece of shared memory for each file, kept alike
-//! with what its server holds.
+//! Shared mappings of files: one shared memory object for each file, kept coherent with the file on
+//! its server.
 //!
-//! Servers know nothing of mappings. While a file has one, the kernel, through which all access
-//! goes, makes the two look as one: before anybody reads the file, or changes it otherwise, the
-//! pages that programs have stored to are written to it; after a write, the written bytes are put
-//! into the mapped pages. Which pages were stored to is told by comparing fingerprints: such files
-//! are small, and bounded ([`MAX_BYTES`]).
+//! Servers do not know about mappings. All access goes through the kernel, which keeps both sides
+//! coherent: before a file is read or changed, dirty pages of its mappings are written to it; after
+//! a write, the written bytes are copied to the mapped pages. Dirty pages are found by comparing
+//! fingerprints, as such files are small and limited ([`MAX_BYTES`]).
 //!
-//! A file's memory outlives its last mapping until somebody looks ([`sweep`]): a process that is
-//! being killed can wait for no server. Until then the memory is what a page cache would be: newer
-//! than the file, and seen by every reader.
+//! A file's memory is kept after its last mapping until the next [`sweep`], because a process that
+//! is being killed cannot wait for a server. Until then it acts as a page cache: newer than the
+//! file, and seen by every reader.
 //!
-//! Locks: `MappedFile::order` (sleeps) covers writing back, changing the file, and putting the
-//! change into the mapped pages, so that neither undoes the other. It comes after an open file's
-//! position lock. `FILES` is a spin lock, never held while waiting.
+//! Locks: `MappedFile::fingerprints` (sleeps) is held while writing back, changing the file, and
+//! copying the change to the mapped pages, so that none undoes the other. It is taken after an open
+//! file's position lock. `FILES` is a spin lock, never held while waiting.
 
 use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{PAGE_BYTES, SharedMemory, Space};
@@ -26,24 +25,24 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 
-/// A mapping reaches no further into a file than this: beyond, there is no shared mapping (ENODEV).
+/// The largest file offset of a shared mapping; ENODEV beyond.
 pub const MAX_BYTES: ByteCount = ByteCount(64 << 20);
 
-/// What is mapped, by file.
+/// All files with shared mappings.
 static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
     Mutex::new(BTreeMap::new());
-/// How many there are: mostly none, and then nothing here costs anything.
+/// Their number. Usually 0, and then all functions here return at once.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// A file with shared mappings.
 struct MappedFile {
-    /// Opened for reading and writing.
+    /// Open for reading and writing.
     object: Arc<dyn FileObject>,
     memory: Arc<SharedMemory>,
     /// Mappings made so far.
     mappings: AtomicU64,
-    /// What the file holds in each page that was brought in, as a fingerprint.
-    order: SleepLock<BTreeMap<u64, u64>, rank::SharedMapping>,
+    /// For each page that was read in, the fingerprint of the file's bytes.
+    fingerprints: SleepLock<BTreeMap<u64, u64>, rank::SharedMapping>,
 }
 
 /// Whether there is any shared mapping of a file.
@@ -58,7 +57,7 @@ fn find(object: &Arc<dyn FileObject>) -> Option<Arc<MappedFile>> {
     FILES.lock().get(&object.identity()?).cloned()
 }
 
-/// The memory that stands for a file, with `length` bytes from `offset` on brought in. `object` is
+/// The shared memory of a file, after reading in `length` bytes from `offset` on. `object` must be
 /// open for reading and writing.
 pub fn map(
     space: &Arc<Space>,
@@ -78,7 +77,7 @@ pub fn map(
             object: object.clone(),
             memory: SharedMemory::new(),
             mappings: AtomicU64::new(0),
-            order: SleepLock::new(BTreeMap::new()),
+            fingerprints: SleepLock::new(BTreeMap::new()),
         };
         let file = files.entry(identity).or_insert_with(|| Arc::new(fresh())).clone();
         COUNT.store(files.len(), Ordering::Relaxed);
@@ -86,46 +85,46 @@ pub fn map(
         let memory = file.memory.clone();
         (file, memory)
     };
-    file.bring_in(space, (offset - FileOffset::ZERO).whole_pages(), end.covering_pages())?;
+    file.read_in(space, (offset - FileOffset::ZERO).whole_pages(), end.covering_pages())?;
     Ok(memory)
 }
 
-/// Brings the file up to date with what programs stored; every reader does so first.
+/// Writes dirty pages to the file. Called before every read of it.
 pub fn before_read(space: &Arc<Space>, object: &Arc<dyn FileObject>) -> Result<(), Errno> {
     match find(object) {
-        Some(file) => file.write_back(space, &mut *file.order.lock()?),
+        Some(file) => file.write_back(space, &mut *file.fingerprints.lock()?),
         None => Ok(()),
     }
 }
 
-/// Carries out a write, and puts what was written into the mapped pages.
+/// Runs a write, and copies what was written to the mapped pages.
 pub fn write(
     space: &Arc<Space>,
     object: &Arc<dyn FileObject>,
     write: impl FnOnce() -> Result<WriteOutcome, Errno>,
 ) -> Result<WriteOutcome, Errno> {
     let Some(file) = find(object) else { return write() };
-    let mut known = file.order.lock()?;
+    let mut known = file.fingerprints.lock()?;
     file.write_back(space, &mut known)?;
     let written = write()?;
-    file.take_over(space, &mut known, written.start(), written.end)?;
+    file.update(space, &mut known, written.start(), written.end)?;
     Ok(written)
 }
 
-/// Carries out a change of length or of holes, and has all mapped pages show it.
+/// Runs a change of length or holes, and updates all mapped pages.
 pub fn change(
     space: &Arc<Space>,
     object: &Arc<dyn FileObject>,
     change: impl FnOnce() -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let Some(file) = find(object) else { return change() };
-    let mut known = file.order.lock()?;
+    let mut known = file.fingerprints.lock()?;
     file.write_back(space, &mut known)?;
     change()?;
-    file.take_over(space, &mut known, FileOffset::ZERO, FileOffset(MAX_BYTES.0))
+    file.update(space, &mut known, FileOffset::ZERO, FileOffset(MAX_BYTES.0))
 }
 
-/// Brings all files up to date, and lets go of those that nobody maps any more.
+/// Writes all dirty pages to their files, and drops files that are not mapped any more.
 pub fn sweep(space: &Arc<Space>) {
     if !any() {
         return;
@@ -135,11 +134,11 @@ pub fn sweep(space: &Arc<Space>) {
     for (identity, file) in all {
         let before = file.mappings.load(Ordering::Relaxed);
         let written = file
-            .order
+            .fingerprints
             .lock()
             .map_err(Errno::from)
             .and_then(|mut known| file.write_back(space, &mut known));
-        // What could not be written stays, and is tried again.
+        // Pages that could not be written stay, for the next attempt.
         if written.is_err() {
             continue;
         }
@@ -158,10 +157,10 @@ fn start_of(page: u64) -> FileOffset {
     FileOffset::ZERO + PageCount(page).bytes()
 }
 
-/// A page and its fingerprint.
+/// The fingerprint of a page.
 fn fingerprint(bytes: &[u8]) -> u64 {
-    // FNV-1a by words; pages differ by what programs store, not by what an enemy chooses: who maps
-    // a file may write it anyway.
+    // FNV-1a by words. Collisions are no attack: a program that maps a file shared may write to it
+    // anyway.
     bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |hash: u64, chunk| {
         let word = chunk.iter().rev().fold(0, |word: u64, &byte| word << 8 | u64::from(byte));
         (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
@@ -173,7 +172,7 @@ impl MappedFile {
         Io { space, caller: None, nonblocking: false }
     }
 
-    /// Reads a page of the file; what lies behind its end is zeros.
+    /// Reads a page of the file; bytes past the end are zeros.
     fn read_page(&self, space: &Arc<Space>, page: u64) -> Result<Vec<u8>, Errno> {
         let mut to = UserBuffers::kernel(PAGE_BYTES);
         while !to.remaining().is_zero() {
@@ -190,9 +189,9 @@ impl MappedFile {
         Ok(bytes)
     }
 
-    /// Brings in pages that are not there yet.
-    fn bring_in(&self, space: &Arc<Space>, first: PageCount, end: PageCount) -> Result<(), Errno> {
-        let mut known = self.order.lock()?;
+    /// Reads in the pages of a range that are not in memory yet.
+    fn read_in(&self, space: &Arc<Space>, first: PageCount, end: PageCount) -> Result<(), Errno> {
+        let mut known = self.fingerprints.lock()?;
         let pages = self.object.stat()?.size.covering_pages().min(end);
         for page in first.0..pages.0 {
             if let Entry::Vacant(unknown) = known.entry(page) {
@@ -204,8 +203,7 @@ impl MappedFile {
         Ok(())
     }
 
-    /// Writes the pages that programs have stored to. What they stored behind the end of the file
-    /// is nothing of it.
+    /// Writes dirty pages to the file, up to the file's end.
     fn write_back(&self, space: &Arc<Space>, known: &mut BTreeMap<u64, u64>) -> Result<(), Errno> {
         let zeros = fingerprint(&[0; PAGE_BYTES]);
         let mut bytes = Box::new([0; PAGE_BYTES]);
@@ -234,8 +232,8 @@ impl MappedFile {
         Ok(())
     }
 
-    /// Has the pages that were touched show the file's bytes from `start` to `end`.
-    fn take_over(
+    /// Copies the file's bytes from `start` to `end` to the pages in memory.
+    fn update(
         &self,
         space: &Arc<Space>,
         known: &mut BTreeMap<u64, u64>,
@@ -251,8 +249,8 @@ impl MappedFile {
             let bytes = self.read_page(space, page)?;
             let [from, to] = [from, to].map(|offset| (offset - start_of(page)).to_usize());
             self.memory.write(page, from, bytes.get(from..to).unwrap_or_default())?;
-            // Stores to the rest of the page meanwhile are newer than the file: the fingerprint is
-            // the file's.
+            // Concurrent stores to the rest of the page are newer than the file, so the fingerprint
+            // is the file's.
             now.copy_from_slice(&bytes);
             known.insert(page, fingerprint(&now[..]));
         }
@@ -265,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_tells_single_bytes_apart() {
+    fn fingerprints_differ_in_single_bytes() {
         let mut page = [7u8; PAGE_BYTES];
         let before = fingerprint(&page);
         for at in [0, 1, 7, 8, 4095] {

@@ -1,15 +1,16 @@
-//! Files as programs see them: descriptors, open files, paths, pipes, sockets and terminals.
+//! Files as programs see them: descriptors, open files, paths, pipes, sockets, terminals, devices.
 //!
-//! Owns: what a descriptor refers to ([`FileObject`], [`OpenFile`], [`FdTable`]), which names lead
-//! where ([`Namespace`], [`FileSystem`]), and the objects that need no server ([`pipe`],
-//! [`socket`]). Does not own: memory (user bytes pass through [`UserBuffers`]), the client of file
-//! servers (`mount` implements [`FileSystem`] and [`FileObject`]), processes (they are seen through
-//! the narrow traits [`IoCaller`] and [`Tasks`], so that all of this runs on the host).
+//! Owns: what a descriptor refers to ([`FileObject`], [`OpenFile`], [`FdTable`]), the resolution of
+//! paths ([`Namespace`], [`FileSystem`]), and the objects that need no server. Does not own: memory
+//! (program buffers pass through [`UserBuffers`]), the client of file servers (`mount` implements
+//! [`FileSystem`] and [`FileObject`]), processes (seen through the traits [`IoCaller`], [`Caller`]
+//! and [`Tasks`], so that this layer runs on the host).
 //!
-//! Invariants. An object is immutable in kind; a descriptor is looked up once for each system call,
-//! and the call keeps the open file alive. No lock of this module is held while user memory faults
-//! or a server is asked, except two sleeping locks: the position lock of an open file (R2) and the
-//! lock of a file that is mapped shared. The lock order is declared in [`rank`](crate::sync::rank).
+//! Invariants. An object never changes its type. A system call looks up a descriptor once, and
+//! keeps the open file alive until it returns. No lock of this layer is held while user memory is
+//! faulted in or a server is asked, except two that sleep and can be interrupted by a kill: an open
+//! file's position (R2), and the lock of a mapped file. The order of all locks is declared in
+//! [`sync::rank`](crate::sync::rank).
 
 mod buffers;
 mod caller;

@@ -1,4 +1,4 @@
-//! Open file descriptions: what dup and fork share.
+//! Open file descriptions, which dup and fork share.
 
 use super::{
     FileObject, FileSystem, Io, IoCaller, MAX_OFFSET, UserBuffers, WritePosition, mapped, mutants,
@@ -18,16 +18,16 @@ bitflags::bitflags! {
         const READ = 1 << 0;
         /// May be written.
         const WRITE = 1 << 1;
-        /// Writes go to the end.
+        /// Writes append.
         const APPEND = 1 << 2;
-        /// EAGAIN rather than waiting.
+        /// EAGAIN instead of waiting.
         const NONBLOCKING = 1 << 3;
-        /// Only a place in the tree (`O_PATH`): no reading, no writing.
+        /// `O_PATH`: neither readable nor writable.
         const PATH = 1 << 4;
     }
 }
 
-/// An open file: an object with a position, shared by all descriptors that came from one open.
+/// An object with a position, shared by all descriptors that result from one open.
 pub struct OpenFile {
     object: Arc<dyn FileObject>,
     path: Vec<u8>,
@@ -39,7 +39,7 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// An object opened under a canonical path, with its position at 0.
+    /// An object opened by a canonical path, with its position at 0.
     pub fn new(
         object: Arc<dyn FileObject>,
         status: Status,
@@ -56,22 +56,22 @@ impl OpenFile {
         })
     }
 
-    /// An object with no name: a pipe, a socket.
+    /// An object without a name: a pipe, a socket.
     pub fn nameless(object: Arc<dyn FileObject>, status: Status) -> Arc<Self> {
         Self::new(object, status, Vec::new(), None)
     }
 
-    /// What is open.
+    /// The object.
     pub fn object(&self) -> &Arc<dyn FileObject> {
         &self.object
     }
 
-    /// The canonical path it was opened under; empty for what has no name.
+    /// The canonical path by which it was opened; empty for objects without a name.
     pub fn path(&self) -> &[u8] {
         &self.path
     }
 
-    /// The file system it is of.
+    /// The file system that contains it.
     pub fn filesystem(&self) -> Option<&Arc<dyn FileSystem>> {
         self.filesystem.as_ref()
     }
@@ -81,14 +81,14 @@ impl OpenFile {
         Status::from_bits_truncate(self.status.load(Ordering::Relaxed))
     }
 
-    /// Changes the status flags that may change (`F_SETFL`): `APPEND` and `NONBLOCKING`.
+    /// Sets the flags that can change (`F_SETFL`): `APPEND` and `NONBLOCKING`.
     pub fn set_status(&self, flags: Status) {
         let changeable = Status::APPEND | Status::NONBLOCKING;
         let status = (self.status() - changeable) | (flags & changeable);
         self.status.store(status.bits(), Ordering::Relaxed);
     }
 
-    /// EBADF unless it was opened for this.
+    /// EBADF unless it was opened for `access`.
     pub fn require(&self, access: Status) -> Result<(), Errno> {
         let status = self.status();
         if status.contains(access) && !status.contains(Status::PATH) {
@@ -98,7 +98,7 @@ impl OpenFile {
         }
     }
 
-    /// Reads at the position and moves it by what was read (R2).
+    /// Reads at the position, and advances it by the number of bytes read (R2).
     pub fn read(&self, caller: &dyn IoCaller, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         self.require(Status::READ)?;
         let io = self.io(caller);
@@ -117,7 +117,7 @@ impl OpenFile {
         Ok(count)
     }
 
-    /// Reads at an offset; the position stays.
+    /// Reads at an offset, without the position.
     pub fn read_at(
         &self,
         caller: &dyn IoCaller,
@@ -131,8 +131,8 @@ impl OpenFile {
         self.object.read(&self.io(caller), to, at)
     }
 
-    /// Writes at the position, or at the end with `APPEND`, and moves the position behind what was
-    /// written.
+    /// Writes at the position, or at the end with `APPEND`, and sets the position to the end of the
+    /// write.
     pub fn write(&self, caller: &dyn IoCaller, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
         self.require(Status::WRITE)?;
         let io = self.io(caller);
@@ -148,7 +148,7 @@ impl OpenFile {
         Ok(written.bytes)
     }
 
-    /// Writes at an offset; the position stays. With `APPEND` it writes at the end, as on Linux
+    /// Writes at an offset, without the position. With `APPEND` it writes at the end, as on Linux
     /// (W6).
     pub fn write_at(
         &self,
@@ -165,7 +165,7 @@ impl OpenFile {
         .bytes)
     }
 
-    /// Runs `change` on the position, alone.
+    /// Runs `change` with the position locked. ESPIPE for objects without positions.
     pub fn with_position<T>(
         &self,
         change: impl FnOnce(&mut FileOffset) -> Result<T, Errno>,
@@ -174,17 +174,17 @@ impl OpenFile {
         change(&mut *self.position.lock()?)
     }
 
-    /// EBADF for what is only a place in the tree.
+    /// EBADF for a file opened with `O_PATH`.
     pub fn require_not_path(&self) -> Result<(), Errno> {
         self.require(Status::empty())
     }
 
-    /// ESPIPE for what has no positions.
+    /// ESPIPE for objects without positions.
     pub fn require_positions(&self) -> Result<(), Errno> {
         if self.object.seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
     }
 
-    /// Where a write goes; no byte gets an offset beyond what is possible.
+    /// Where a write begins. Limits `from` to the largest file offset; EFBIG beyond it.
     fn target(&self, at: FileOffset, from: &mut UserBuffers) -> Result<WritePosition, Errno> {
         if self.status().contains(Status::APPEND) {
             return Ok(WritePosition::End);
@@ -201,7 +201,7 @@ impl OpenFile {
         self.drop_hook.call_once(|| hook);
     }
 
-    /// Who asks, and how.
+    /// The parameters of a transfer by this open file.
     pub fn io<'a>(&self, caller: &'a dyn IoCaller) -> Io<'a> {
         Io {
             space: caller.space(),

@@ -1,9 +1,8 @@
-//! Pipes: a bounded queue of bytes with a reading and a writing side. Streams of sockets are two of
-//! them.
+//! Pipes: a bounded queue of bytes with a reading and a writing side. A stream socket is two of them.
 //!
-//! Writes of at most [`PIPE_BUF`] bytes are atomic. A reader's bytes leave the queue only when they
-//! have arrived in its memory (F4): the destination is faulted in first, then bytes are copied
-//! under the lock with faults disabled, and only what was copied is taken out.
+//! Writes of at most [`PIPE_BUF`] bytes are atomic. Bytes leave the queue only after they were
+//! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
+//! under the lock with faults disabled, and only those that were copied are removed.
 //!
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 
@@ -19,18 +18,18 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::Time;
 
-/// Bytes that a pipe holds, as on Linux.
+/// Capacity in bytes, as on Linux.
 pub const CAPACITY: usize = 64 * 1024;
-/// Bytes that a write delivers all at once or not yet.
+/// Writes of up to this many bytes are atomic.
 pub const PIPE_BUF: usize = 4096;
-/// Bytes of a write that go by way of the stack.
+/// Writes of up to this many bytes are buffered on the stack.
 const SMALL: usize = 256;
-/// The `st_dev` of what lives in no mounted file system.
+/// The `st_dev` of objects that are in no file system.
 pub const NAMELESS_DEVICE: u64 = 0xd;
 
 static NEXT_INODE: AtomicU64 = AtomicU64::new(1);
 
-/// A number for an object with no file system.
+/// A new inode number for an object that is in no file system.
 pub(super) fn next_inode() -> u64 {
     NEXT_INODE.fetch_add(1, Ordering::Relaxed)
 }
@@ -66,8 +65,8 @@ impl Ring {
         self.changed.notify();
     }
 
-    /// Says which sides somebody has open; for a pipe that comes and goes by name. Bytes stay for a
-    /// later reader as long as there is a writer.
+    /// Sets which sides are open, for named pipes. Bytes stay for a later reader as long as there is
+    /// a writer.
     pub(super) fn set_sides(&self, reader: bool, writer: bool) {
         let mut state = self.state.lock();
         (state.reader_gone, state.writer_gone) = (!reader, !writer);
@@ -82,7 +81,7 @@ impl Ring {
         self.state.lock().bytes.len()
     }
 
-    /// What the reading side can do.
+    /// Readiness of the reading side.
     pub(super) fn poll_reader(&self) -> Ready {
         let state = self.state.lock();
         let mut ready = Ready::empty();
@@ -91,7 +90,7 @@ impl Ring {
         ready
     }
 
-    /// What the writing side can do.
+    /// Readiness of the writing side.
     pub(super) fn poll_writer(&self) -> Ready {
         let state = self.state.lock();
         let mut ready = Ready::empty();
@@ -100,7 +99,7 @@ impl Ring {
         ready
     }
 
-    /// Moves bytes to a reader: at least one, or 0 at the end.
+    /// Moves bytes to a reader. Returns at least 1, or 0 at the end of the stream.
     pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         let mut done = ByteCount::ZERO;
         while !to.remaining().is_zero() {
@@ -130,7 +129,7 @@ impl Ring {
         Ok(done)
     }
 
-    /// Copies bytes to a reader and leaves them where they are: at least one, or 0 at the end.
+    /// Copies bytes to a reader; they stay in the queue. Returns at least 1, or 0 at the end.
     pub(super) fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         while !to.remaining().is_zero() {
             let Some(available) = self.wait_readable(io)? else { break };
@@ -148,7 +147,7 @@ impl Ring {
         Ok(ByteCount::ZERO)
     }
 
-    /// Copies under the lock what can be copied without a fault.
+    /// Moves the bytes that can be copied without a fault.
     fn move_out(&self, io: &Io<'_>, to: &mut UserBuffers) -> usize {
         let mut state = self.state.lock();
         let (front, back) = state.bytes.as_slices();
@@ -174,7 +173,7 @@ impl Ring {
         Ok(self.changed.wait(look)?)
     }
 
-    /// Moves bytes from a writer. EPIPE without a reader, before or in the middle.
+    /// Moves bytes from a writer. EPIPE without a reader.
     pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
         if from.remaining() <= ByteCount::of_len(SMALL) {
             return self.write_by(io, from, &mut [0; SMALL]);
@@ -185,7 +184,7 @@ impl Ring {
         self.write_by(io, from, &mut chunk)
     }
 
-    /// Moves bytes from a writer, as many at once as `chunk` holds.
+    /// Moves bytes from a writer by way of `chunk`.
     fn write_by(
         &self,
         io: &Io<'_>,
@@ -210,7 +209,7 @@ impl Ring {
         Ok(written)
     }
 
-    /// Appends all of `chunk` at once, waiting for room.
+    /// Appends all of `chunk` at once; waits for space.
     fn push(&self, io: &Io<'_>, chunk: &[u8]) -> Result<usize, Errno> {
         let attempt = || {
             let mut state = self.state.lock();
@@ -238,7 +237,7 @@ impl Ring {
     }
 }
 
-/// The attributes of an object with no file system.
+/// The attributes of an object that is in no file system.
 pub(super) fn nameless_stat(file_type: FileType, inode: u64) -> Stat {
     let now = Time(0);
     Stat {
@@ -254,13 +253,13 @@ pub(super) fn nameless_stat(file_type: FileType, inode: u64) -> Stat {
     }
 }
 
-/// The end that is read. The writing side learns when the last descriptor of it is closed.
+/// The reading end.
 pub struct ReadEnd {
     ring: Arc<Ring>,
     inode: u64,
 }
 
-/// The end that is written.
+/// The writing end.
 pub struct WriteEnd {
     ring: Arc<Ring>,
     inode: u64,
@@ -272,7 +271,7 @@ pub fn pipe() -> (Arc<ReadEnd>, Arc<WriteEnd>) {
     (Arc::new(ReadEnd { ring: ring.clone(), inode }), Arc::new(WriteEnd { ring, inode }))
 }
 
-/// `FIONREAD`: how many bytes can be read now.
+/// The ioctl that returns the number of bytes that can be read now.
 pub(super) const FIONREAD: u32 = 0x541b;
 
 impl FileObject for ReadEnd {

@@ -1,5 +1,4 @@
-//! Random bytes: ChaCha20, seeded by the CPU's generator where it has one, and by the time in any
-//! case.
+//! Random bytes: ChaCha20, seeded by the time, and by the CPU's generator where it has one.
 
 use super::UserBuffers;
 use crate::mem::Space;
@@ -8,20 +7,20 @@ use foundation::{ByteCount, Errno};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Bytes made at once.
+/// Bytes generated at once.
 const CHUNK: usize = 256;
-/// Bytes after which others may run.
-const PATIENCE: u64 = 1 << 16;
+/// Bytes after which other threads may run.
+const YIELD_BYTES: u64 = 1 << 16;
 
 static GENERATOR: Mutex<Option<ChaCha20Rng>, rank::Random> = Mutex::new(None);
 
-/// Fills `bytes`.
+/// Fills `bytes` with random bytes.
 pub fn fill(bytes: &mut [u8]) {
     GENERATOR.lock().get_or_insert_with(|| ChaCha20Rng::from_seed(seed())).fill_bytes(bytes);
 }
 
-/// Fills a program's buffers. Others run in between, and a signal ends it with what was done so
-/// far.
+/// Fills a program's buffers with random bytes. Yields to other threads at times; a signal ends it
+/// early. Returns the number of bytes.
 pub fn put(space: &Space, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
     let mut done = ByteCount::ZERO;
     let mut bytes = [0; CHUNK];
@@ -33,7 +32,7 @@ pub fn put(space: &Space, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
             Ok(count) => done += ByteCount::of_len(count),
             Err(error) => return if !done.is_zero() { Ok(done) } else { Err(error) },
         }
-        if done.0.is_multiple_of(PATIENCE) && relax(Interrupt::Signal).is_err() {
+        if done.0.is_multiple_of(YIELD_BYTES) && relax(Interrupt::Signal).is_err() {
             break;
         }
     }
@@ -49,14 +48,14 @@ fn seed() -> [u8; 32] {
     seed
 }
 
-/// A word of the CPU's generator.
+/// A word from the CPU's generator.
 fn hardware() -> Option<u64> {
     const ATTEMPTS: usize = 10;
     let generator = x86_64::instructions::random::RdRand::new()?;
     (0..ATTEMPTS).find_map(|_| generator.get_u64())
 }
 
-/// What differs from start to start, if only a little.
+/// The time, which differs between boots.
 fn clock() -> u64 {
     // SAFETY: reading the time stamp counter has no effect; every x86_64 CPU has it.
     let cycles = unsafe { core::arch::x86_64::_rdtsc() };

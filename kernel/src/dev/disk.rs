@@ -1,8 +1,9 @@
-//! The first virtio block device: blocks in and out, by asking until it is done.
+//! The first virtio block device, by polling.
 //!
-//! Nobody starts it before somebody opens it. It is reached through one buffer in physical memory,
-//! and takes one request at a time; a request takes as long as QEMU needs to copy, so nobody sleeps
-//! meanwhile. Lock: `DISK`, whose holder waits for nothing but the device.
+//! The device is started when it is first used. Requests go through one buffer in physical memory,
+//! one at a time. A request takes only as long as QEMU needs to copy, so the driver polls.
+//!
+//! Lock: `DISK`, whose holder waits for nothing but the device.
 
 #[cfg(target_os = "none")]
 mod virtio;
@@ -11,21 +12,21 @@ use crate::mem::PAGE_BYTES;
 use crate::sync::{SleepLock, rank};
 use foundation::{ByteCount, Errno, FileOffset};
 
-/// Bytes of a sector: the least that is read or written.
+/// Bytes of a sector, the unit of reads and writes.
 pub const SECTOR: usize = 512;
-/// Bytes of the buffer: what a message to a file server carries.
+/// Bytes of the buffer: the largest payload of a message to a file server.
 pub const BUFFER_BYTES: usize = fsproto::MAX_PAYLOAD;
 const _: () = assert!(BUFFER_BYTES.is_multiple_of(PAGE_BYTES));
 
-/// What a driver does.
+/// A block device.
 pub trait Driver: Send {
-    /// Sectors of the device.
+    /// Size in sectors.
     fn sectors(&self) -> u64;
-    /// The buffer.
+    /// The buffer of [`BUFFER_BYTES`] bytes.
     fn buffer(&mut self) -> &mut [u8];
-    /// Fills the first `bytes` bytes of the buffer from a sector on.
+    /// Reads from `sector` on into the first `bytes` bytes of the buffer, a multiple of [`SECTOR`].
     fn read(&mut self, sector: u64, bytes: usize) -> Result<(), Errno>;
-    /// Writes them.
+    /// Writes the first `bytes` bytes of the buffer from `sector` on, a multiple of [`SECTOR`].
     fn write(&mut self, sector: u64, bytes: usize) -> Result<(), Errno>;
 }
 
@@ -34,7 +35,7 @@ type Device = virtio::Disk;
 #[cfg(not(target_os = "none"))]
 type Device = NoDevice;
 
-/// What the host has.
+/// The host has no device.
 #[cfg(not(target_os = "none"))]
 enum NoDevice {}
 
@@ -54,7 +55,7 @@ impl Driver for NoDevice {
     }
 }
 
-/// Not looked for yet; then what was found.
+/// `None` before the first use; then the device, if there is one.
 static DISK: SleepLock<Option<Option<Device>>, rank::Disk> = SleepLock::new(None);
 
 fn with<T>(act: impl FnOnce(&mut dyn Driver) -> Result<T, Errno>) -> Result<T, Errno> {
@@ -66,7 +67,7 @@ fn with<T>(act: impl FnOnce(&mut dyn Driver) -> Result<T, Errno>) -> Result<T, E
     act(found.as_mut().ok_or(Errno::ENXIO)?)
 }
 
-/// Its size in bytes; ENXIO where there is none.
+/// The size of the device; ENXIO where there is none.
 pub fn size() -> Result<ByteCount, Errno> {
     with(|device| Ok(size_of(device)))
 }
@@ -75,8 +76,8 @@ fn size_of(device: &dyn Driver) -> ByteCount {
     ByteCount(device.sectors() * SECTOR as u64)
 }
 
-/// Sectors around a range of bytes, as far as the buffer goes: the first one, the bytes from there,
-/// and which of those are the range.
+/// The sectors that contain a range of bytes, truncated to the buffer: the first sector, the number
+/// of bytes, and the range within them. `None` at the end of the device.
 fn cover(
     device: &dyn Driver,
     at: FileOffset,
@@ -89,7 +90,7 @@ fn cover(
     (len > 0).then(|| (sector, (start + len).next_multiple_of(SECTOR), start..start + len))
 }
 
-/// Reads some bytes from byte `at` on, `len` at most, and shows them; nothing at the end.
+/// Reads up to `len` bytes from byte `at` on, and passes them to `take`. `None` at the end.
 pub fn read<T>(
     at: FileOffset,
     len: ByteCount,
@@ -102,8 +103,8 @@ pub fn read<T>(
     })
 }
 
-/// Has some bytes filled in that go to byte `at`, `len` at most, and writes as many as it is told
-/// that there are; nothing at the end.
+/// Writes up to `len` bytes at byte `at`. `fill` provides the bytes and returns how many. Returns the
+/// number of bytes written, or `None` at the end.
 pub fn write(
     at: FileOffset,
     len: ByteCount,
@@ -118,7 +119,7 @@ pub fn write(
             fill(device.buffer().get_mut(range.clone()).unwrap_or_default())?.min(range.len());
         let end = range.start + filled;
         if !end.is_multiple_of(SECTOR) && range == (0..bytes) {
-            // Only part of it came: the rest of the last sector is not known.
+            // The last sector is incomplete and its other bytes were not read: leave it out.
             let whole = end / SECTOR * SECTOR;
             if whole > 0 {
                 device.write(sector, whole)?;

@@ -1,3 +1,3 @@
-//! Drivers: what talks to a device and nothing else. Everything above speaks of bytes and lines.
+//! Drivers. They transfer bytes and know nothing of files.
 
 pub mod disk;

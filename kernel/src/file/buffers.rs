@@ -1,18 +1,17 @@
-//! A program's buffers in a transfer: where bytes go to or come from, and how far the transfer
-//! came.
+//! A program's buffers in a transfer: source or destination of the bytes, with a cursor.
 
 use crate::mem::{Access, Space, UserAddr, UserSlice};
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno};
 
 enum Place {
-    /// Parts of a program's memory; the first one from `next` on is what is left of it.
+    /// Ranges of a program's memory. Those from `next` on are left; the first may be left in part.
     User { slices: Slices, next: usize },
-    /// The kernel's own: bytes that were put, or are to be taken from `next` on.
+    /// Memory of the kernel: bytes that were put, or bytes to be taken from `next` on.
     Kernel { bytes: Vec<u8>, next: usize },
 }
 
-/// Buffers that need no allocation: one for read and write, two or three for a message.
+/// Buffers that are kept without an allocation: read and write have one, a message two or three.
 const FEW: usize = 4;
 
 enum Slices {
@@ -53,7 +52,7 @@ impl Slices {
     }
 }
 
-/// Buffers with a cursor. Bytes go in order, and what was transferred is never transferred again.
+/// Buffers with a cursor. Bytes are transferred in order, each once.
 pub struct UserBuffers {
     place: Place,
     remaining: ByteCount,
@@ -70,7 +69,7 @@ impl UserBuffers {
         }
     }
 
-    /// No buffer yet.
+    /// An empty list, to be filled by [`push`](Self::push).
     pub fn none() -> Self {
         Self {
             remaining: ByteCount::ZERO,
@@ -78,8 +77,7 @@ impl UserBuffers {
         }
     }
 
-    /// Adds a buffer behind those that are there. EINVAL where they are more than 2^63 bytes in
-    /// all.
+    /// Appends a buffer. EINVAL where all are longer than 2^63 - 1 bytes.
     pub fn push(&mut self, slice: UserSlice) -> Result<(), Errno> {
         let Place::User { slices, .. } = &mut self.place else { return Err(Errno::EINVAL) };
         let total = self
@@ -88,7 +86,7 @@ impl UserBuffers {
             .filter(|total| i64::try_from(total.0).is_ok());
         self.remaining = total.ok_or(Errno::EINVAL)?;
         match slices.as_mut().last_mut() {
-            // Pages in a row, as servers send them, change hands as one piece.
+            // Adjacent pages, as servers send them, are moved as one range.
             Some(last) if slice.addr().is_page_aligned() && last.end() == slice.addr() => {
                 *last = UserSlice::new(last.addr(), last.bytes() + slice.bytes())?;
                 Ok(())
@@ -97,7 +95,7 @@ impl UserBuffers {
         }
     }
 
-    /// The buffers of a vector. EINVAL where they are more than 2^63 bytes in all.
+    /// The buffers of a vector. EINVAL where all are longer than 2^63 - 1 bytes.
     #[cfg(test)]
     pub fn many(vector: &[UserSlice]) -> Result<Self, Errno> {
         let mut buffers = Self::none();
@@ -105,7 +103,7 @@ impl UserBuffers {
         Ok(buffers)
     }
 
-    /// Room for `capacity` bytes of the kernel's own reading; see [`into_bytes`](Self::into_bytes).
+    /// A buffer of the kernel for reading `capacity` bytes; see [`into_bytes`](Self::into_bytes).
     pub fn kernel(capacity: usize) -> Self {
         Self {
             remaining: ByteCount::of_len(capacity),
@@ -113,12 +111,12 @@ impl UserBuffers {
         }
     }
 
-    /// Bytes of the kernel's own, to be written.
+    /// Bytes of the kernel, to be written.
     pub fn kernel_bytes(bytes: Vec<u8>) -> Self {
         Self { remaining: ByteCount::of_len(bytes.len()), place: Place::Kernel { bytes, next: 0 } }
     }
 
-    /// What was put into the kernel's own buffer; empty for a program's.
+    /// The bytes that were put into a buffer of the kernel; empty for a program's buffers.
     pub fn into_bytes(self) -> Vec<u8> {
         match self.place {
             Place::Kernel { bytes, .. } => bytes,
@@ -126,12 +124,12 @@ impl UserBuffers {
         }
     }
 
-    /// Bytes still to be transferred.
+    /// Bytes left to transfer.
     pub fn remaining(&self) -> ByteCount {
         self.remaining
     }
 
-    /// What is left, if it is one piece of a program's memory.
+    /// What is left, if it is one range of a program's memory.
     pub fn only(&self) -> Option<UserSlice> {
         let Place::User { slices, next } = &self.place else { return None };
         let mut left = slices.as_ref().get(*next..)?.iter().filter(|slice| !slice.is_empty());
@@ -139,13 +137,13 @@ impl UserBuffers {
         left.next().is_none().then_some(*first)
     }
 
-    /// What is left of the first piece that is not empty.
+    /// What is left of the first range that is not empty.
     pub fn front(&self) -> Option<UserSlice> {
         let Place::User { slices, next } = &self.place else { return None };
         slices.as_ref().get(*next..)?.iter().find(|slice| !slice.is_empty()).copied()
     }
 
-    /// What is left of a program's memory, piece by piece.
+    /// The ranges of a program's memory that are left.
     pub fn slices(&self) -> &[UserSlice] {
         match &self.place {
             Place::User { slices, next } => slices.as_ref().get(*next..).unwrap_or_default(),
@@ -153,7 +151,7 @@ impl UserBuffers {
         }
     }
 
-    /// Counts `count` bytes as transferred.
+    /// Advances the cursor by `count` bytes.
     pub fn skip(&mut self, count: ByteCount) {
         let count = count.min(self.remaining);
         self.remaining -= count;
@@ -174,7 +172,7 @@ impl UserBuffers {
         }
     }
 
-    /// Leaves room for at most `limit` bytes.
+    /// Truncates what is left to at most `limit` bytes.
     pub fn limit(&mut self, limit: ByteCount) {
         if self.remaining <= limit {
             return;
@@ -188,11 +186,10 @@ impl UserBuffers {
         }
     }
 
-    /// Copies `bytes` to where they belong, faulting pages in. Returns how many arrived: all that
-    /// there is room for, fewer only where memory ends in the middle. An error only where not one
-    /// could be copied.
+    /// Copies `bytes` to the buffers, faulting pages in. Returns how many were copied: all that fit,
+    /// fewer only where memory ends before. An error only where none was copied.
     pub fn put(&mut self, space: &Space, bytes: &[u8]) -> Result<usize, Errno> {
-        let bytes = self.that_fits(bytes);
+        let bytes = self.fitting(bytes);
         if let Place::Kernel { bytes: kept, .. } = &mut self.place {
             kept.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
             kept.extend_from_slice(bytes);
@@ -206,8 +203,8 @@ impl UserBuffers {
         })
     }
 
-    /// Copies the next bytes to `into`, faulting pages in. Returns how many: fewer only at the end
-    /// or where memory ends; an error only for none.
+    /// Copies the next bytes to `into`, faulting pages in. Returns how many were copied: fewer only at
+    /// the end of the buffers or of memory. An error only where none was copied.
     pub fn take(&mut self, space: &Space, into: &mut [u8]) -> Result<usize, Errno> {
         let wanted = into.len().min(self.remaining.to_usize());
         if let Place::Kernel { bytes, next } = &mut self.place {
@@ -222,9 +219,9 @@ impl UserBuffers {
         })
     }
 
-    /// Copies without ever waiting; says how many bytes arrived. A spin lock may be held.
+    /// Copies without waiting, so that a spin lock may be held. Returns the number of bytes copied.
     pub fn try_put(&mut self, space: &Space, bytes: &[u8]) -> usize {
-        let bytes = self.that_fits(bytes);
+        let bytes = self.fitting(bytes);
         if matches!(self.place, Place::Kernel { .. }) {
             return self.put(space, bytes).unwrap_or(0);
         }
@@ -234,8 +231,8 @@ impl UserBuffers {
         self.transfer(bytes.len(), copy).unwrap_or(0)
     }
 
-    /// Makes the next `count` bytes of the destination usable, waiting where it must, so that
-    /// [`try_put`](Self::try_put) goes through. EFAULT where not even the first one can be.
+    /// Faults in the next `count` bytes of the destination for [`try_put`](Self::try_put); may wait.
+    /// EFAULT where not even the first byte is writable.
     pub fn prepare_write(&self, space: &Space, count: usize) -> Result<(), Errno> {
         let mut left = count;
         for slice in self.slices().iter().filter(|slice| !slice.is_empty()) {
@@ -252,12 +249,12 @@ impl UserBuffers {
         Ok(())
     }
 
-    fn that_fits<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+    fn fitting<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(..bytes.len().min(self.remaining.to_usize())).unwrap_or_default()
     }
 
-    /// Moves up to `wanted` bytes piece by piece. `copy` gets a piece and how many bytes were moved
-    /// before it, and says how far it came.
+    /// Transfers up to `wanted` bytes, range by range. `copy` gets a range and the number of bytes
+    /// transferred before it, and returns how many bytes it copied.
     fn transfer(
         &mut self,
         wanted: usize,
@@ -281,7 +278,7 @@ impl UserBuffers {
     }
 }
 
-/// Copies a value that an ioctl or the like returns to a program. Returns 0, as such calls do.
+/// Copies a result of an ioctl to a program. Returns 0, the result of such calls.
 pub(super) fn store(space: &Space, address: u64, bytes: &[u8]) -> Result<u64, Errno> {
     space
         .copy_out_all(UserSlice::new(UserAddr(address), ByteCount::of_len(bytes.len()))?, bytes)?;

@@ -1,5 +1,4 @@
-//! `/dev`: the devices, each a file in one flat directory that nobody can change, and `/dev/pts` in
-//! it.
+//! `/dev`: a fixed directory of devices, with `/dev/pts` in it.
 
 mod pts;
 
@@ -16,29 +15,30 @@ use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::OpenFlags;
 
-/// `TMPFS_MAGIC`, which Linux's devtmpfs has too.
+/// `TMPFS_MAGIC`, as for devtmpfs on Linux.
 const MAGIC: u64 = 0x0102_1994;
-/// Bytes that devices without end move before others may run, and a signal is heard.
+/// Bytes that endless devices transfer before they yield and check for signals.
 const CHUNK: usize = 16 * PAGE_BYTES;
 
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
-/// What a name in `/dev` is.
+/// An entry of `/dev`.
 #[derive(Clone, Copy)]
 enum Entry {
     Memory(Memory),
     Terminal(usize),
-    /// The caller's own terminal.
+    /// `tty`: the caller's controlling terminal.
     ControllingTerminal,
-    /// The maker of pairs of terminals, and where these are.
+    /// `ptmx`: opening it creates a pseudo-terminal.
     Master,
+    /// `pts`: the directory of pseudo-terminals.
     Terminals,
     Ramdisk,
     Disk,
     Link(&'static [u8]),
 }
 
-/// The devices without a device behind them; Linux's minor numbers of major 1.
+/// Devices without hardware, with the minor numbers of Linux's major 1.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Memory {
     Null = 3,
@@ -89,8 +89,8 @@ pub struct DeviceFileSystem;
 enum Found {
     Root,
     Entry(u64, Entry),
-    /// A terminal in `/dev/pts`.
-    Pair(Arc<Tty>),
+    /// A pseudo-terminal in `/dev/pts`.
+    Pseudo(Arc<Tty>),
 }
 
 fn find(path: &[u8]) -> Result<Found, Errno> {
@@ -102,15 +102,17 @@ fn find(path: &[u8]) -> Result<Found, Errno> {
     let at = ENTRIES.iter().position(|(entry, _)| *entry == name).ok_or(Errno::ENOENT)?;
     let (_, entry) = ENTRIES.get(at).ok_or(Errno::ENOENT)?;
     match (entry, below) {
-        // A name below a link leads to where the link leads.
+        // A name below a link: the link has to be followed.
         (Entry::Link(_), _) | (_, []) => Ok(Found::Entry(at as u64 + 2, *entry)),
-        (Entry::Terminals, [_, name @ ..]) => pts::find(name).map(Found::Pair).ok_or(Errno::ENOENT),
+        (Entry::Terminals, [_, name @ ..]) => {
+            pts::find(name).map(Found::Pseudo).ok_or(Errno::ENOENT)
+        }
         _ => Err(Errno::ENOTDIR),
     }
 }
 
-/// Whether a link has to be followed: it is not the last component, or the last one is to be
-/// followed.
+/// The length of the link's name, if the link has to be followed: it is not the last component, or
+/// the last one is followed.
 fn followed(path: &[u8], flags: OpenFlags) -> Option<usize> {
     let name = path.split(|&byte| byte == b'/').next().unwrap_or_default().len();
     (name < path.len() || !flags.contains(OpenFlags::NO_FOLLOW)).then_some(name)
@@ -144,7 +146,7 @@ impl FileSystem for DeviceFileSystem {
             Found::Entry(inode, entry) => {
                 return open_device(inode, entry, how.flags).map(Walk::Done);
             }
-            Found::Pair(tty) => return Ok(Walk::Done(Terminal::open(tty, how.flags)?)),
+            Found::Pseudo(tty) => return Ok(Walk::Done(Terminal::open(tty, how.flags)?)),
         };
         if how.flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) {
             Err(Errno::EISDIR)
@@ -164,7 +166,7 @@ impl FileSystem for DeviceFileSystem {
                 None => Link { inode, target }.stat(),
             },
             _ if flags.contains(OpenFlags::DIRECTORY) => Err(Errno::ENOTDIR),
-            Found::Pair(tty) => Ok(tty.stat()),
+            Found::Pseudo(tty) => Ok(tty.stat()),
             Found::Entry(inode, entry) => {
                 open_device(inode, entry, OpenFlags::empty()).and_then(|device| device.stat())
             }
@@ -184,9 +186,9 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
         Entry::Terminal(number) => {
             Ok(Terminal::open(registry::serial(number).ok_or(Errno::ENXIO)?, flags)?)
         }
-        // Whoever asks what these are need not have a terminal, and does not want a pair.
+        // Opened for attributes only: needs no terminal, and creates none.
         Entry::ControllingTerminal | Entry::Master if !is_used => {
-            Ok(Arc::new(Looked(match entry {
+            Ok(Arc::new(Attributes(match entry {
                 Entry::Master => pair::master_stat(),
                 _ => Stat {
                     file_type: FileType::CharacterDevice,
@@ -207,15 +209,15 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
         Entry::Master => Ok(pair::Master::open()?),
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
         Entry::Disk => disk::size().map(|_| Arc::new(Disk { inode }) as Arc<dyn FileObject>),
-        // Links are followed or opened as links, and directories opened, before it comes to this.
+        // Links and directories are handled by the caller.
         Entry::Link(_) | Entry::Terminals => Err(Errno::ELOOP),
     }
 }
 
-/// A device that was only looked at.
-struct Looked(Stat);
+/// A device that was opened for its attributes only.
+struct Attributes(Stat);
 
-impl FileObject for Looked {
+impl FileObject for Attributes {
     fn stat(&self) -> Result<Stat, Errno> {
         Ok(self.0)
     }
@@ -289,8 +291,7 @@ struct MemoryDevice {
 }
 
 impl MemoryDevice {
-    /// Fills `to` piece by piece; others run in between, and a signal ends it with what was done so
-    /// far.
+    /// Fills `to` in chunks. Yields between them; a signal ends it early.
     fn fill(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         if matches!(self.which, Memory::Random | Memory::Urandom) {
             return random::put(io.space, to);
@@ -342,28 +343,28 @@ impl FileObject for MemoryDevice {
         true
     }
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
-        ignore_truncation(change)
+        refuse_length(change)
     }
     fn poll(&self) -> Ready {
         Ready::READ | Ready::WRITE
     }
 }
 
-/// open(2) with `O_TRUNC` asks for length 0: devices have no length, and do not mind.
-fn ignore_truncation(change: &SetAttr) -> Result<(), Errno> {
+/// Refuses changes of the length, and ignores other changes.
+fn refuse_length(change: &SetAttr) -> Result<(), Errno> {
     if change.mask.contains(fsproto::AttrMask::SIZE) { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
-/// Where the ramdisk lies, until its pages are given away.
+/// Address and length in bytes of the ramdisk; 0 after its pages were moved to a mapping.
 static RAMDISK: Mutex<(PhysAddr, u64), rank::Ramdisk> = Mutex::new((PhysAddr(0), 0));
 
-/// Says where the ramdisk lies: page-aligned physical memory, reserved in the frame table so that
-/// it can be adopted.
+/// Sets the location of the ramdisk: page-aligned physical memory, reserved in the frame table so
+/// that it can be adopted.
 pub fn set_ramdisk(start: PhysAddr, len_bytes: u64) {
     *RAMDISK.lock() = (start, len_bytes);
 }
 
-/// The ramdisk. Mapping it hands its frames over, once: they become the mapper's private pages.
+/// The ramdisk. Mapping it moves its frames, once: they become private pages of the mapping.
 struct Ramdisk {
     inode: u64,
 }
@@ -391,7 +392,7 @@ impl FileObject for Ramdisk {
         }
         let mut frames = Vec::new();
         frames.try_reserve_exact(all as usize).map_err(|_| Errno::ENOMEM)?;
-        // From here on the frames are counted: whoever drops them frees them.
+        // From here on, dropping the frames frees them.
         *ramdisk = (PhysAddr(0), 0);
         drop(ramdisk);
         for page in 0..all {
@@ -402,13 +403,13 @@ impl FileObject for Ramdisk {
     }
 }
 
-/// The block device. Only file servers read and write it: their memory is there without waiting for
-/// anything that could come from it (F8).
+/// The block device. Only file servers may read and write it, because their memory is resident and
+/// never waits for data from the device (F8).
 struct Disk {
     inode: u64,
 }
 
-/// Linux's number of the first virtio disk.
+/// Linux's device number of the first virtio disk.
 const DISK_NUMBER: u64 = 254 << 8;
 
 fn check_server(io: &Io<'_>) -> Result<(), Errno> {

@@ -1,9 +1,9 @@
-//! `/proc/kept`: how much there is now of everything that programs must give back when they end, in
+//! `/proc/kept`: the current amount of every resource that must be released when programs end, in
 //! the kernel and on the servers.
 //!
-//! While nothing runs, no program that came and went has changed a line of it: this is what the
-//! tests' leak check compares. Reading it asks every server for its figures, which it answers when
-//! it has done what it was told before.
+//! While nothing runs, programs that have ended have not changed a line of it: the tests' leak check
+//! compares it. Reading it requests figures from every server, which replies after it has finished
+//! all earlier requests.
 
 use crate::file::{FileSystemFigures, ProcessView, namespace, tasks};
 use crate::mem::{audit, cache, swap};
@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use foundation::counter::{Counter, GLOBAL};
 
-/// The lines.
+/// The text.
 pub(super) fn text() -> Vec<u8> {
     let views: Vec<_> = tasks().map_or_else(Vec::new, |tasks| {
         tasks.pids().into_iter().filter_map(|pid| tasks.process(pid)).collect()
@@ -43,7 +43,7 @@ pub(super) fn text() -> Vec<u8> {
     lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<String>().into_bytes()
 }
 
-/// Pages in the swap file that nothing living is known to have there.
+/// Slots of the swap file without a known owner.
 fn unknown_slots(views: &[ProcessView]) -> u64 {
     let (slots, free) = swap::stats();
     let known: u64 = views
@@ -54,18 +54,17 @@ fn unknown_slots(views: &[ProcessView]) -> u64 {
     ((slots - free) as u64).saturating_sub(known + cache::swapped_pages() as u64)
 }
 
-/// Frames that nothing living is known to hold; where there is no memory to find out, a number that
-/// will be noticed.
+/// Frames without a known owner; `u64::MAX` where there is no memory to count them.
 fn unknown_frames(views: &[ProcessView]) -> u64 {
     let spaces = views.iter().filter_map(|view| view.space.clone());
     audit::unknown_frames(spaces).map_or(u64::MAX, |frames| frames as u64)
 }
 
-/// What the mounted servers tell, added up; free blocks and files as used ones less.
+/// The sums of the mounted servers' figures, with used instead of total blocks and files.
 fn servers() -> FileSystemFigures {
     let mut sum = FileSystemFigures::default();
     for mount in namespace::root().mounts() {
-        // A server that is gone keeps nothing.
+        // A dead server keeps nothing.
         let Ok(figures) = mount.filesystem.figures() else { continue };
         sum.requests += figures.requests;
         for (sum, figure) in

@@ -17,19 +17,19 @@ pub enum File {
     CommandLine,
     /// The name.
     Name,
-    /// Counters of laziness. Writing 0 or 1 switches laziness off or on for this process.
+    /// Counters of laziness. Writing 0 or 1 disables or enables laziness for this process.
     Lazy,
-    /// Regions.
+    /// The regions of the address space.
     Maps,
     /// All mounts.
     Mounts,
     /// One line of numbers, for ps.
     Stat,
-    /// Sizes in pages.
+    /// Sizes of memory in pages.
     StatM,
-    /// The same for people.
+    /// The same numbers in readable form.
     Status,
-    /// Whether its system calls are told in the log. Writing 1 or 0 begins or ends that.
+    /// Whether the process is traced. Writing 1 or 0 begins or ends tracing.
     Trace,
 }
 
@@ -62,7 +62,7 @@ impl File {
         }
     }
 
-    /// Its place in the list.
+    /// Its index in [`FILES`].
     pub fn number(self) -> u64 {
         self as u64
     }
@@ -96,7 +96,7 @@ impl File {
         }
     }
 
-    /// Switches what it stands for off (0) or on (1).
+    /// Disables (0) or enables (1) the setting that it shows.
     pub fn set(self, view: &ProcessView, value: u64) -> Result<(), Errno> {
         match (self, value) {
             (Self::Trace, 0) => trace::set(view.pid, Tracing::Off),
@@ -117,7 +117,7 @@ fn sizes(view: &ProcessView) -> (u64, u64) {
     (stats.size.0, stats.resident.0)
 }
 
-/// The fields of proc(5), those that mean nothing here as 0.
+/// The fields of proc(5); those without a meaning here are 0.
 fn stat(view: &ProcessView) -> Vec<u8> {
     let (size, resident) = sizes(view);
     let size_bytes = size * PAGE_BYTES as u64;

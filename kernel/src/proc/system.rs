@@ -16,7 +16,7 @@ pub struct File {
     pub text: fn() -> Vec<u8>,
 }
 
-/// The release that uname(2) and `/proc` tell: programs ask it for what a kernel of Linux can do.
+/// The release in uname(2) and `/proc`, from which programs derive the features of a Linux kernel.
 pub const RELEASE_TEXT: &str = "6.1.0-sloth";
 /// The name of the system, which programs compare.
 pub const SYSTEM_TEXT: &str = "Linux";
@@ -71,12 +71,12 @@ pub fn counter_lines(counters: &Counters) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What the mounted servers count themselves, added up (E3). Apart from `lazy`, because reading
-/// this asks each of them.
+/// The sums of the counters on the mounted servers (E3). Not part of `lazy`, because it sends a
+/// request to each of them.
 fn servers() -> Vec<u8> {
     let mut sums = [("bytes_rescued", 0), ("bytes_elided", 0), ("bytes_cloned", 0)];
     for mount in namespace::root().mounts() {
-        // A server that is gone counts no more.
+        // A dead server has no counters.
         let Ok(figures) = mount.filesystem.figures() else { continue };
         let counts = [figures.bytes_rescued, figures.bytes_elided, figures.bytes_cloned];
         sums.iter_mut().zip(counts).for_each(|((_, sum), count)| *sum += count);

@@ -1,4 +1,4 @@
-//! The device itself: found on PCI bus 0, spoken to through the crate `virtio-drivers`.
+//! The virtio device: found on PCI bus 0, driven by the crate `virtio-drivers`.
 
 use super::{BUFFER_BYTES, Driver, SECTOR};
 use crate::mem::{Claim, Frame, PAGE_BYTES, PhysAddr, frame, phys};
@@ -11,10 +11,10 @@ use virtio_drivers::transport::{DeviceType, Transport};
 use virtio_drivers::{BufferDirection, Hal};
 use x86_64::instructions::port::Port;
 
-/// What the direct map covers on every loader: all that PCI's older addresses reach.
+/// Physical memory that the direct map covers with every loader: all 32-bit PCI addresses.
 const DIRECT_MAP_BYTES: u64 = 1 << 32;
 
-/// Configuration space by the two ports that every PC has ("mechanism 1").
+/// PCI configuration space by ports ("mechanism 1").
 struct Ports;
 
 impl Ports {
@@ -25,7 +25,7 @@ impl Ports {
             | u32::from(device) << 11
             | u32::from(function) << 8
             | u32::from(offset & 0xfc);
-        // SAFETY: selects a register, and nothing else.
+        // SAFETY: this only selects a register.
         unsafe { Port::new(0xcf8).write(address) };
     }
 }
@@ -33,14 +33,13 @@ impl Ports {
 impl ConfigurationAccess for Ports {
     fn read_word(&self, device: DeviceFunction, offset: u8) -> u32 {
         Self::select(device, offset);
-        // SAFETY: configuration registers can be read without effect.
+        // SAFETY: reading configuration registers has no effect.
         unsafe { Port::new(0xcfc).read() }
     }
 
     fn write_word(&mut self, device: DeviceFunction, offset: u8, data: u32) {
         Self::select(device, offset);
-        // SAFETY: what is written is the crate's business, which is asked only for the device that
-        // is ours.
+        // SAFETY: the crate writes only registers of the device that this driver owns.
         unsafe { Port::new(0xcfc).write(data) };
     }
 
@@ -49,8 +48,8 @@ impl ConfigurationAccess for Ports {
     }
 }
 
-/// Memory as the device sees it. Buffers in the direct map are shared as they are; what is on the
-/// stack (a request's head and its status) by way of one page.
+/// Memory as the device sees it. Buffers in the direct map are shared in place; those on the stack (a
+/// request's header and status) are copied by way of one page.
 struct Memory;
 
 /// Bytes of that page for each direction.
@@ -66,7 +65,7 @@ fn small(direction: BufferDirection) -> (u64, *mut u8) {
     (address, phys::phys_to_virt(PhysAddr(address)))
 }
 
-// SAFETY: memory comes from the frames, each to one owner; what is shared is translated by the
+// SAFETY: memory is allocated from the frames, for one owner; shared buffers are translated by the
 // direct map, or copied.
 unsafe impl Hal for Memory {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (u64, NonNull<u8>) {
@@ -79,13 +78,12 @@ unsafe impl Hal for Memory {
     }
 
     unsafe fn dma_dealloc(_: u64, _: NonNull<u8>, _: usize) -> i32 {
-        // A row is for good: the device that was found is never given up, but where its start
-        // fails.
+        // Never freed: the device is kept for ever. It leaks only where starting the device fails.
         0
     }
 
     unsafe fn mmio_phys_to_virt(address: u64, _: usize) -> NonNull<u8> {
-        // `find` looked: it lies in the direct map, where no null is.
+        // `find` has checked that the address is in the direct map, which has no null pointer.
         NonNull::new(phys::phys_to_virt(PhysAddr(address))).unwrap_or(NonNull::dangling())
     }
 
@@ -96,8 +94,8 @@ unsafe impl Hal for Memory {
             return address.0;
         }
         let (address, copy) = small(direction);
-        assert!(buffer.len() <= SMALL_BYTES, "a request's head is small");
-        // SAFETY: both are as long, and the buffer is the caller's.
+        assert!(buffer.len() <= SMALL_BYTES, "a request's header is small");
+        // SAFETY: both have this length, and the caller owns the buffer.
         unsafe { copy.copy_from_nonoverlapping(buffer.cast::<u8>().as_ptr(), buffer.len()) };
         address
     }
@@ -111,17 +109,17 @@ unsafe impl Hal for Memory {
     }
 }
 
-/// A device that was found.
+/// The device.
 pub struct Disk {
     device: VirtIOBlk<Memory, PciTransport>,
     buffer: NonNull<u8>,
 }
 
-// SAFETY: the buffer is this object's own.
+// SAFETY: this object owns the buffer.
 unsafe impl Send for Disk {}
 
 impl Disk {
-    /// Finds the first one and starts it.
+    /// Finds the first device and starts it.
     pub fn find() -> Option<Self> {
         let mut root = PciRoot::new(Ports);
         let (place, _) = root
@@ -133,11 +131,11 @@ impl Disk {
             address.checked_add(size).is_some_and(|end| end <= DIRECT_MAP_BYTES)
         };
         if !bars.iter().flatten().filter_map(|bar| bar.memory_address_size()).all(reachable) {
-            log::warn!("disk: its registers lie beyond 4 GiB");
+            log::warn!("disk: its registers are above 4 GiB");
             return None;
         }
         let row = frame::take_row((BUFFER_BYTES / PAGE_BYTES) as u64)?;
-        // Taken now, so that writing out takes no memory.
+        // Allocated now, so that swapping out needs no memory.
         small(BufferDirection::Both);
         let transport = PciTransport::new::<Memory, _>(&mut root, place).ok()?;
         debug_assert_eq!(transport.device_type(), DeviceType::Block);
@@ -147,8 +145,8 @@ impl Disk {
     }
 
     fn part(&mut self, bytes: usize) -> &'static mut [u8] {
-        // SAFETY: the buffer is ours for good, and as long; each caller uses it before the next one
-        // gets it.
+        // SAFETY: this object owns the buffer for ever, and it has this length; each caller is done
+        // with it before the next one gets it.
         unsafe { core::slice::from_raw_parts_mut(self.buffer.as_ptr(), bytes.min(BUFFER_BYTES)) }
     }
 }

@@ -1,4 +1,4 @@
-//! `/dev/pts`: the terminals of pairs, by number.
+//! `/dev/pts`: the pseudo-terminals, by number.
 
 use super::Directory;
 use crate::file::tty::{Tty, pair};
@@ -7,15 +7,15 @@ use alloc::format;
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
 
-/// The terminal of this name: a number in its plain form.
+/// The pseudo-terminal of a name: a decimal number without leading zeros.
 pub(super) fn find(name: &[u8]) -> Option<Arc<Tty>> {
     let number = core::str::from_utf8(name).ok()?.parse::<usize>().ok()?;
     if format!("{number}").as_bytes() == name { pair::find(number) } else { None }
 }
 
-/// The directory.
+/// The directory `/dev/pts`.
 pub(super) struct Terminals {
-    /// Its number in `/dev`.
+    /// Its inode number in `/dev`.
     pub(super) inode: u64,
 }
 

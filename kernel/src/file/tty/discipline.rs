@@ -1,13 +1,13 @@
-//! The line discipline: what becomes of bytes between a line and a program. No lock, no device, no
-//! process: bytes in, effects out.
+//! The line discipline: processes bytes between a line and a program. Knows no lock, device or
+//! process: input bytes result in [`Effects`].
 
 use super::termios::Termios;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
-/// Bytes of a line being edited, its end included, and bytes that wait for a reader: what comes
-/// beyond is lost, with a bell, as on Linux.
+/// Bytes of a line being edited, its end included, and bytes that wait for a reader. Input beyond
+/// that is dropped with a bell, as on Linux.
 pub const MAX_INPUT: usize = 4096;
 
 /// SIGINT, SIGQUIT and SIGTSTP.
@@ -15,26 +15,26 @@ const SIGINT: u8 = linux::SIGINT as u8;
 const SIGQUIT: u8 = linux::SIGQUIT as u8;
 const SIGTSTP: u8 = linux::SIGTSTP as u8;
 
-/// What input brought about.
+/// The effects of input.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// Bytes for the line.
+    /// Bytes to send to the line.
     pub echo: Vec<u8>,
     /// Signals for the foreground process group.
     pub signals: Vec<u8>,
-    /// Whether a reader may have something to read now.
+    /// Whether a reader may have input now.
     pub readable: bool,
-    /// Whether output is held (^S) or goes on (^Q) from now on.
+    /// Whether output is stopped (^S) or restarted (^Q).
     pub flow: Option<Flow>,
 }
 
-/// What XON and XOFF do to output.
+/// Flow control of output by XON and XOFF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Nothing is written.
+    /// Output is stopped.
     Stopped,
-    /// As usual.
-    Going,
+    /// Output is sent.
+    Running,
 }
 
 /// A terminal's state between its line and its readers.
@@ -48,22 +48,22 @@ pub struct Discipline {
     ready: VecDeque<u8>,
     /// Canonical mode: lengths of the lines in `ready`, in order; 0 is an end of file.
     lines: VecDeque<usize>,
-    /// The next byte is taken as it is (^V).
+    /// Whether the next byte is literal (^V).
     literal: bool,
 }
 
-/// How long a read without lines waits.
+/// How long a read in non-canonical mode waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// For so many bytes.
+pub struct ReadLimits {
+    /// For this many bytes (`VMIN`).
     pub bytes: usize,
-    /// In tenths of a second: with `bytes`, after each byte; else from the start. 0: for ever, and
-    /// not at all.
+    /// At most this time, in 1/10 s (`VTIME`): with `bytes`, after each byte, else from the start. 0
+    /// is no limit with `bytes`, else no wait.
     pub tenths: u64,
 }
 
 impl Discipline {
-    /// With these settings.
+    /// A discipline with these settings.
     pub fn new(termios: Termios) -> Self {
         Self { termios, ..Self::default() }
     }
@@ -72,7 +72,7 @@ impl Discipline {
         self.termios.has_local(linux::ICANON)
     }
 
-    /// Changes the settings. What was being edited becomes readable where lines no longer count.
+    /// Changes the settings. A line being edited becomes readable when canonical mode ends.
     pub fn set(&mut self, termios: Termios) {
         let was_canonical = self.canonical();
         self.termios = termios;
@@ -84,7 +84,7 @@ impl Discipline {
         }
     }
 
-    /// Forgets all input.
+    /// Discards all input.
     pub fn flush_input(&mut self) {
         self.editing.clear();
         self.ready.clear();
@@ -96,39 +96,38 @@ impl Discipline {
         if self.canonical() { self.lines.front().copied().unwrap_or(0) } else { self.ready.len() }
     }
 
-    /// Without lines: bytes that a read waits for (`VMIN`), and how long (`VTIME`).
-    pub fn patience(&self) -> Option<Patience> {
+    /// How long a read waits; `None` in canonical mode.
+    pub fn read_limits(&self) -> Option<ReadLimits> {
         let [bytes, tenths] =
             [linux::VMIN, linux::VTIME].map(|index| self.termios.character(index));
-        (!self.canonical()).then_some(Patience { bytes: bytes.into(), tenths: tenths.into() })
+        (!self.canonical()).then_some(ReadLimits { bytes: bytes.into(), tenths: tenths.into() })
     }
 
-    /// Whether poll(2) finds something to read. A time limit counts from the first byte, so there
-    /// that is enough.
+    /// Whether poll(2) reports input. With a time limit, one byte is enough.
     pub fn is_readable(&self) -> bool {
-        match self.patience() {
+        match self.read_limits() {
             None => !self.lines.is_empty(),
-            Some(Patience { bytes, tenths: 0 }) => self.ready.len() >= bytes.max(1),
+            Some(ReadLimits { bytes, tenths: 0 }) => self.ready.len() >= bytes.max(1),
             Some(_) => !self.ready.is_empty(),
         }
     }
 
-    /// Whether another byte from the line finds a place. In a line that is being edited there
-    /// always is one: what is too long is lost there, not held back.
-    pub fn has_room(&self) -> bool {
+    /// Whether another byte from the line is accepted. A line that is being edited accepts all bytes,
+    /// and drops those beyond its limit.
+    pub fn has_space(&self) -> bool {
         self.editing.len() + self.ready.len() < MAX_INPUT
             || (self.canonical() && self.lines.is_empty())
     }
 
-    /// Takes what there is without lines, enough or not; `None` where lines count.
+    /// In non-canonical mode: takes the available bytes, however few; else `None`.
     pub fn take(&mut self, max: usize) -> Option<Vec<u8>> {
         (!self.canonical()).then(|| self.ready.drain(..max.min(self.ready.len())).collect())
     }
 
-    /// Takes what a read of at most `max` bytes gets: in canonical mode of one line at most. `None`
-    /// where it has to wait.
+    /// Takes the result of a read of at most `max` bytes; in canonical mode, of one line at most.
+    /// `None` where the read has to wait.
     pub fn read(&mut self, max: usize) -> Option<Vec<u8>> {
-        if let Some(Patience { bytes, tenths }) = self.patience() {
+        if let Some(ReadLimits { bytes, tenths }) = self.read_limits() {
             let least = if bytes == 0 && tenths > 0 { 1 } else { bytes.min(max) };
             return if self.ready.len() >= least { self.take(max) } else { None };
         }
@@ -141,7 +140,7 @@ impl Discipline {
         Some(self.ready.drain(..count.min(self.ready.len())).collect())
     }
 
-    /// Puts bytes back that could not be delivered (F4).
+    /// Puts back bytes that could not be delivered (F4).
     pub fn unread(&mut self, bytes: &[u8]) {
         for &byte in bytes.iter().rev() {
             self.ready.push_front(byte);
@@ -151,7 +150,7 @@ impl Discipline {
         }
     }
 
-    /// Takes a byte from the line.
+    /// Processes a byte from the line.
     pub fn input(&mut self, byte: u8, effects: &mut Effects) {
         let byte = match (byte, self.termios.input) {
             (_, flags) if flags & linux::ISTRIP != 0 => byte & 0x7f,
@@ -172,21 +171,21 @@ impl Discipline {
         if self.canonical() { self.edit(byte, effects) } else { self.append(byte, effects) }
     }
 
-    /// Whether the byte was one that holds output or lets it go on.
+    /// Processes a flow control byte. Returns whether it was one.
     fn flow(&self, byte: u8, effects: &mut Effects) -> bool {
         if self.termios.input & linux::IXON == 0 {
             return false;
         }
         let [stop, start] = [linux::VSTOP, linux::VSTART].map(|index| self.termios.is(byte, index));
         if stop || start {
-            effects.flow = Some(if start { Flow::Going } else { Flow::Stopped });
+            effects.flow = Some(if start { Flow::Running } else { Flow::Stopped });
         } else if self.termios.input & linux::IXANY != 0 {
-            effects.flow = Some(Flow::Going);
+            effects.flow = Some(Flow::Running);
         }
         stop || start
     }
 
-    /// Whether the byte was a signal's.
+    /// Processes a byte that sends a signal. Returns whether it was one.
     fn signal(&mut self, byte: u8, effects: &mut Effects) -> bool {
         if !self.termios.has_local(linux::ISIG) {
             return false;
@@ -201,9 +200,9 @@ impl Discipline {
         }
         self.echo(byte, effects);
         effects.signals.push(signal);
-        // As on Linux: what signals lets output go on.
+        // As on Linux: a signal restarts output.
         if self.termios.input & linux::IXON != 0 {
-            effects.flow = Some(Flow::Going);
+            effects.flow = Some(Flow::Running);
         }
         true
     }
@@ -246,9 +245,9 @@ impl Discipline {
         }
     }
 
-    /// Takes a byte as it is.
+    /// Appends a byte to the input.
     fn append(&mut self, byte: u8, effects: &mut Effects) {
-        // The last place of a line is its end's.
+        // The last byte of a line is reserved for its end.
         if self.editing.len() + 1 >= MAX_INPUT || self.ready.len() >= MAX_INPUT {
             effects.echo.push(0x07);
             return;
@@ -262,7 +261,7 @@ impl Discipline {
         }
     }
 
-    /// Gives the line to readers.
+    /// Makes the line readable.
     fn finish(&mut self, effects: &mut Effects) {
         self.lines.push_back(self.editing.len());
         self.ready.extend(self.editing.drain(..));
@@ -287,7 +286,7 @@ impl Discipline {
             && byte != b'\t'
     }
 
-    /// Takes back the last character, with all of its UTF-8 bytes.
+    /// Erases the last character, with all of its UTF-8 bytes.
     fn erase(&mut self, effects: &mut Effects) {
         let Some(mut byte) = self.editing.pop() else { return };
         let columns = if self.shown_as_caret(byte) { 2 } else { 1 };
@@ -329,7 +328,7 @@ impl Discipline {
         }
     }
 
-    /// What the line gets for bytes that a program writes.
+    /// The bytes sent to the line for a program's output.
     pub fn output(&self, bytes: &[u8]) -> Vec<u8> {
         let translate =
             self.termios.output & linux::OPOST != 0 && self.termios.output & linux::ONLCR != 0;
@@ -446,14 +445,14 @@ mod tests {
     fn there_is_room_until_it_is_full_and_always_in_a_line_that_is_edited() {
         let mut raw = Discipline::new(Termios::raw());
         typed(&mut raw, &alloc::vec![b'x'; MAX_INPUT - 1]);
-        assert!(raw.has_room());
+        assert!(raw.has_space());
         typed(&mut raw, b"x");
-        assert!(!raw.has_room());
+        assert!(!raw.has_space());
         let mut lines = Discipline::default();
         typed(&mut lines, &alloc::vec![b'x'; MAX_INPUT]);
-        assert!(lines.has_room());
+        assert!(lines.has_space());
         typed(&mut lines, b"\n");
-        assert!(!lines.has_room());
+        assert!(!lines.has_space());
     }
 
     #[test]
@@ -461,8 +460,8 @@ mod tests {
         let mut discipline = Discipline::new(Termios { input: linux::IXON, ..Termios::new() });
         assert_eq!(typed(&mut discipline, b"\x13").flow, Some(Flow::Stopped));
         assert_eq!(typed(&mut discipline, b"x").flow, None);
-        assert_eq!(typed(&mut discipline, b"\x11").flow, Some(Flow::Going));
-        assert_eq!(typed(&mut discipline, b"\x03").flow, Some(Flow::Going));
+        assert_eq!(typed(&mut discipline, b"\x11").flow, Some(Flow::Running));
+        assert_eq!(typed(&mut discipline, b"\x03").flow, Some(Flow::Running));
         assert_eq!(typed(&mut Discipline::default(), b"\x13").flow, None);
     }
 

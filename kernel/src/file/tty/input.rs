@@ -1,20 +1,20 @@
-//! Reading from a terminal: how long a read waits, and for what.
+//! Reading from a terminal.
 
 use super::Tty;
-use super::discipline::{MAX_INPUT, Patience};
+use super::discipline::{MAX_INPUT, ReadLimits};
 use crate::file::{Io, UserBuffers, tasks};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::any::Any;
 use foundation::{ByteCount, Errno};
 
-/// A tenth of a second, the unit of `VTIME`.
+/// Nanoseconds in a unit of `VTIME`, 1/10 s.
 const TENTH_NS: u64 = 100_000_000;
 
-/// An end to a wait.
+/// A time limit of a wait.
 struct Timer {
     deadline_ns: u64,
-    /// Wakes the thread when it is dropped no earlier.
+    /// Wakes the thread at the deadline, unless dropped before.
     _wake: Option<Box<dyn Any>>,
 }
 
@@ -31,10 +31,10 @@ impl Timer {
     }
 }
 
-/// What ends a wait of a read with a time limit.
+/// The result of one wait of a read with a time limit.
 enum Event {
     Bytes(Vec<u8>),
-    /// There are so many bytes now: the time begins anew.
+    /// More bytes have arrived, this many in all: the time limit starts again.
     More(usize),
 }
 
@@ -48,7 +48,7 @@ impl Tty {
         }
         let max = to.remaining().to_usize().min(MAX_INPUT);
         let bytes = if io.nonblocking { self.input_now(max)? } else { self.wait_for_input(max)? };
-        // Whoever types may have been waiting for room.
+        // A writer of the master may be waiting for space.
         self.changed.notify();
         match to.put(io.space, &bytes) {
             Ok(count) => Ok(ByteCount::of_len(count)),
@@ -59,35 +59,35 @@ impl Tty {
         }
     }
 
-    /// What a read gets, if it gets something; nothing once the other end of a pair is gone.
+    /// The bytes of a read that does not have to wait; none after a hang-up.
     fn attempt(&self, max: usize) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
         if state.ends.hung_up { Some(Vec::new()) } else { state.discipline.read(max) }
     }
 
-    /// What there is without lines, enough or not, but not nothing.
+    /// In non-canonical mode: the available bytes, at least one, even if fewer than `VMIN`.
     fn some(&self, max: usize) -> Option<Vec<u8>> {
         self.state.lock().discipline.take(max).filter(|bytes| !bytes.is_empty())
     }
 
-    /// Without waiting, whatever there is will do.
+    /// The bytes of a non-blocking read.
     fn input_now(&self, max: usize) -> Result<Vec<u8>, Errno> {
         self.attempt(max).or_else(|| self.some(max)).ok_or(Errno::EAGAIN)
     }
 
     fn wait_for_input(&self, max: usize) -> Result<Vec<u8>, Errno> {
-        let patience = self.state.lock().discipline.patience();
-        let bytes = match patience {
-            Some(patience) if patience.tenths > 0 => self.wait_for_time(max, patience),
+        let limits = self.state.lock().discipline.read_limits();
+        let bytes = match limits {
+            Some(limits) if limits.tenths > 0 => self.wait_for_time(max, limits),
             _ => self.changed.wait(|| self.attempt(max)).map_err(Errno::from),
         };
-        // A signal does not lose what has come so far.
+        // After a signal, the read returns the bytes that have arrived.
         bytes.or_else(|error| self.some(max).ok_or(error))
     }
 
-    /// With `VMIN` the time begins with each byte that comes; without, at once.
-    fn wait_for_time(&self, max: usize, patience: Patience) -> Result<Vec<u8>, Errno> {
-        let mut timer = (patience.bytes == 0).then(|| Timer::after_tenths(patience.tenths));
+    /// With `VMIN`, the time limit starts with each byte; without, it starts at once.
+    fn wait_for_time(&self, max: usize, limits: ReadLimits) -> Result<Vec<u8>, Errno> {
+        let mut timer = (limits.bytes == 0).then(|| Timer::after_tenths(limits.tenths));
         let mut before = 0;
         loop {
             let event = self.changed.wait(|| {
@@ -96,7 +96,7 @@ impl Tty {
                 }
                 let mut state = self.state.lock();
                 let count = state.discipline.readable_bytes();
-                if patience.bytes > 0 && count != before {
+                if limits.bytes > 0 && count != before {
                     return Some(Event::More(count));
                 }
                 let is_over = timer.as_ref().is_some_and(Timer::is_over);
@@ -106,7 +106,7 @@ impl Tty {
                 Event::Bytes(bytes) => return Ok(bytes),
                 Event::More(count) => {
                     before = count;
-                    timer = (count > 0).then(|| Timer::after_tenths(patience.tenths));
+                    timer = (count > 0).then(|| Timer::after_tenths(limits.tenths));
                 }
             }
         }

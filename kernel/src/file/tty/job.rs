@@ -14,15 +14,15 @@ const SIGTTIN: u8 = linux::SIGTTIN as u8;
 const SIGTTOU: u8 = linux::SIGTTOU as u8;
 pub(super) const SIGWINCH: u8 = linux::SIGWINCH as u8;
 
-/// What background processes do to their terminal only when they are allowed to.
+/// An operation of a background process on its controlling terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Deed {
+enum Operation {
     Read,
     Change,
 }
 
 impl Tty {
-    /// The session it controls.
+    /// The session whose controlling terminal it is.
     pub(in crate::file) fn session(&self) -> Option<u32> {
         self.state.lock().session
     }
@@ -32,7 +32,8 @@ impl Tty {
         self.state.lock().session == Some(caller.sid())
     }
 
-    /// The session leader opened it: it becomes the session's terminal, if neither has another.
+    /// Opened by a session leader: becomes the session's controlling terminal, if the session has
+    /// none and the terminal has no session.
     pub fn opened(&self, caller: &dyn IoCaller) {
         if caller.pid() != caller.sid() || registry::controlling(caller.sid()).is_some() {
             return;
@@ -46,8 +47,8 @@ impl Tty {
         }
     }
 
-    /// TIOCSCTTY: the caller, a leader without a terminal, makes it its session's; with 1 it takes
-    /// it from another session.
+    /// TIOCSCTTY: a session leader without a terminal makes this one its controlling terminal. The
+    /// argument 1 takes it from another session.
     pub(super) fn make_controlling(
         &self,
         caller: &dyn IoCaller,
@@ -80,7 +81,7 @@ impl Tty {
         Ok(0)
     }
 
-    /// It is this session's no more. Returns what was its foreground group.
+    /// Ends the control of a session. Returns the foreground group.
     fn release(&self, session: u32) -> Option<u32> {
         let mut state = self.state.lock();
         if state.session != Some(session) {
@@ -90,14 +91,14 @@ impl Tty {
         state.foreground.take()
     }
 
-    /// The line is gone: the session's leader hears of it, and when that one ends the group that
-    /// was in the foreground does.
+    /// The line was closed: sends SIGHUP to the session's leader. The foreground group gets SIGHUP
+    /// when the leader ends.
     pub(super) fn line_is_gone(&self) {
         let session = self.session();
         let Some((session, tasks)) = session.zip(tasks()) else { return };
         if let Some(group) = self.release(session) {
             let mut lost = LOST.lock();
-            // Without memory that group hears of nothing but ends of files.
+            // Without memory, that group gets no signal.
             if lost.try_reserve(1).is_ok() {
                 lost.push(Lost { session, group });
             }
@@ -106,7 +107,7 @@ impl Tty {
         tasks.signal_process(session, SIGCONT);
     }
 
-    /// TIOCSIG on the master: one of the keys' signals.
+    /// TIOCSIG on the master: SIGINT, SIGQUIT or SIGTSTP.
     pub(super) fn signal_from_master(&self, signal: u64) -> Result<u64, Errno> {
         const KEYS: [u32; 3] = [linux::SIGINT, linux::SIGQUIT, linux::SIGTSTP];
         let signal = u8::try_from(signal)
@@ -170,17 +171,17 @@ impl Tty {
             && state.foreground.is_some_and(|group| group != caller.pgid())
     }
 
-    /// A background process that reads is stopped, or gets EIO where it does not want to be.
+    /// Stops a background process that reads; EIO where it blocks or ignores SIGTTIN.
     pub(super) fn require_foreground_to_read(&self, caller: &dyn IoCaller) -> Result<(), Errno> {
-        self.require_foreground(caller, SIGTTIN, Deed::Read)
+        self.require_foreground(caller, SIGTTIN, Operation::Read)
     }
 
-    /// A background process that changes the terminal is stopped, unless it blocks or ignores that.
+    /// Stops a background process that changes the terminal, unless it blocks or ignores SIGTTOU.
     pub(super) fn require_foreground_to_change(&self, caller: &dyn IoCaller) -> Result<(), Errno> {
-        self.require_foreground(caller, SIGTTOU, Deed::Change)
+        self.require_foreground(caller, SIGTTOU, Operation::Change)
     }
 
-    /// Likewise one that writes, where `TOSTOP` is set.
+    /// The same for a process that writes, where `TOSTOP` is set.
     pub(super) fn require_foreground_to_write(&self, caller: &dyn IoCaller) -> Result<(), Errno> {
         let stops = self.state.lock().discipline.termios.has_local(linux::TOSTOP);
         if stops { self.require_foreground_to_change(caller) } else { Ok(()) }
@@ -190,15 +191,15 @@ impl Tty {
         &self,
         caller: &dyn IoCaller,
         signal: u8,
-        deed: Deed,
+        operation: Operation,
     ) -> Result<(), Errno> {
         if !self.in_background(caller) {
             return Ok(());
         }
         if caller.is_masked(signal) {
-            return if deed == Deed::Read { Err(Errno::EIO) } else { Ok(()) };
+            return if operation == Operation::Read { Err(Errno::EIO) } else { Ok(()) };
         }
-        // Nobody could let it go on.
+        // No shell could continue it.
         if tasks().is_some_and(|tasks| tasks.is_orphaned(caller.pgid())) {
             return Err(Errno::EIO);
         }
@@ -207,15 +208,16 @@ impl Tty {
     }
 }
 
-/// A session that lost its terminal, and which group was in the foreground there.
+/// A session that lost its terminal by a hang-up, and the foreground group at that time.
 struct Lost {
     session: u32,
     group: u32,
 }
 
-/// All of them, until their leaders end or get another terminal.
+/// All of them, until the session's leader ends or gets another terminal.
 static LOST: Mutex<Vec<Lost>, rank::LostTerminals> = Mutex::new(Vec::new());
 
+/// Removes a session's entry, and returns its group.
 fn take_lost(session: u32) -> Option<u32> {
     let mut lost = LOST.lock();
     let at = lost.iter().position(|lost| lost.session == session)?;
@@ -226,7 +228,7 @@ fn take_lost(session: u32) -> Option<u32> {
     Some(group)
 }
 
-/// A session leader ended: its foreground group hears of it, and the terminal is free again.
+/// A session leader ended: sends SIGHUP to the foreground group, and frees the terminal.
 pub fn session_ended(session: u32) {
     let group = match registry::controlling(session) {
         Some(tty) => tty.release(session),

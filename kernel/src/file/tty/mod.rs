@@ -1,12 +1,12 @@
-//! Terminals: a line with a line discipline, a foreground process group and a session. The line is
-//! a serial one, or leads to the other end of a pair ([`pair`]), which a program holds.
+//! Terminals: a line with a line discipline, a foreground process group and a session. The line is a
+//! serial port, or the master of a pseudo-terminal ([`pair`]).
 //!
-//! Input arrives from the line ([`Tty::receive`]), for a serial one in interrupt context; it is
-//! echoed there, signals are sent, and readers are woken. A program's output is translated and sent
-//! while the caller waits. Processes are reached through [`Tasks`](super::Tasks).
+//! Input arrives from the line ([`Tty::receive`]), in interrupt context for a serial port: it is
+//! echoed, signals are sent, and readers are woken. Output is translated and sent while the caller
+//! waits. Processes are reached through [`Tasks`](super::Tasks).
 //!
-//! Lock: `state`, not held while sending signals, waking, copying or writing to a serial line.
-//! Whatever changes in it is told by `changed`, to both ends of a pair.
+//! Lock: `state`, not held while sending signals, waking, copying or writing to a serial port. Every
+//! change is reported by `changed`, to both ends of a pseudo-terminal.
 
 mod discipline;
 mod input;
@@ -31,40 +31,40 @@ use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
 use termios::{TERMIOS_BYTES, Termios};
 
-/// Rows, columns, and two numbers of pixels, each of 16 bits.
+/// `struct winsize`: rows, columns, and two numbers of pixels, 16 bits each.
 const WINDOW_BYTES: usize = 8;
 
 /// A terminal. Programs have it open as a [`Terminal`].
 pub struct Tty {
     line: Line,
-    /// Device number; also its number in `/dev`.
+    /// The device number, which is also its inode number in `/dev`.
     number: u64,
     state: Mutex<State, rank::Terminal>,
     changed: Notifier,
 }
 
-/// Where its output goes and its input comes from.
+/// The other side of a terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
     Serial(SerialPort),
-    /// The master of the pair with this number.
+    /// The master of the pseudo-terminal with this number.
     Pair(usize),
 }
 
 struct State {
     discipline: Discipline,
     window: [u8; WINDOW_BYTES],
-    /// The session it controls.
+    /// The session whose controlling terminal it is.
     session: Option<u32>,
-    /// The process group that gets signals and may read.
+    /// The foreground process group: gets signals, and may read.
     foreground: Option<u32>,
-    /// Whether output is held.
+    /// Whether output is stopped.
     flow: Flow,
     permissions: Permissions,
     ends: pair::Ends,
 }
 
-/// Whom it belongs to, as chown and chmod have it; nothing is refused for it.
+/// Owner and permission bits, as set by chown and chmod. They are not enforced.
 #[derive(Clone, Copy)]
 struct Permissions {
     mode: u16,
@@ -84,14 +84,14 @@ impl Tty {
             window: bytes,
             session: None,
             foreground: None,
-            flow: Flow::Going,
+            flow: Flow::Running,
             permissions: Permissions { mode: 0o620, uid: 0, gid: 0 },
             ends: pair::Ends::default(),
         };
         Self { line, number, state: Mutex::new(state), changed: Notifier::new() }
     }
 
-    /// A terminal on a serial line; major 4, minor 64 is `ttyS0`.
+    /// A terminal on a serial port; major 4, minor 64 is `ttyS0`.
     fn on_line(line: SerialPort, minor: u64, termios: Termios) -> Self {
         Self::new(Line::Serial(line), 4 << 8 | minor, termios, [24, 80, 0, 0])
     }
@@ -101,17 +101,17 @@ impl Tty {
         Self::on_line(SerialPort::Console, 64, Termios::new())
     }
 
-    /// A line that carries bytes as they are, `/dev/ttyS1` and `/dev/ttyS2`.
+    /// A raw line: `/dev/ttyS1` and `/dev/ttyS2`.
     pub(super) fn serial(line: SerialPort, minor: u64) -> Self {
         Self::on_line(line, minor, Termios::raw())
     }
 
-    /// Takes bytes from the line. Interrupt context.
+    /// Processes input from the line. May run in interrupt context.
     pub fn receive(&self, bytes: &[u8]) {
         self.receive_while(bytes, |_| true);
     }
 
-    /// Takes bytes from the line for as long as the discipline is in such a state; how many.
+    /// Processes input while `takes` is true of the discipline. Returns the number of bytes.
     fn receive_while(&self, bytes: &[u8], takes: fn(&Discipline) -> bool) -> usize {
         let mut effects = Effects::default();
         let mut state = self.state.lock();
@@ -131,8 +131,7 @@ impl Tty {
         if let Some(group) = foreground {
             effects.signals.iter().for_each(|&signal| job::signal_group(group, signal));
         }
-        // Where nothing was taken nothing has changed, and whoever waits for that here must not
-        // wake itself.
+        // Without input nothing has changed, and a writer that waits here must not wake itself.
         if count > 0 {
             self.changed.notify();
         }
@@ -149,7 +148,7 @@ impl Tty {
         }
         state.discipline.set(Termios::from_bytes(&bytes));
         if state.discipline.termios.input & linux::IXON == 0 {
-            state.flow = Flow::Going;
+            state.flow = Flow::Running;
         }
         drop(state);
         self.changed.notify();
@@ -169,11 +168,11 @@ impl Tty {
         Ok(0)
     }
 
-    /// TCXONC: holds output or lets it go on. What it asks of input has no meaning here.
+    /// TCXONC: stops or restarts output. Requests about input are ignored.
     fn set_flow(&self, action: u64) -> Result<u64, Errno> {
         let flow = match u32::try_from(action) {
             Ok(linux::TCOOFF) => Flow::Stopped,
-            Ok(linux::TCOON) => Flow::Going,
+            Ok(linux::TCOON) => Flow::Running,
             Ok(linux::TCIOFF | linux::TCION) => return Ok(0),
             _ => return Err(Errno::EINVAL),
         };
@@ -182,8 +181,8 @@ impl Tty {
         Ok(0)
     }
 
-    /// TCFLSH: forgets what was typed and not read, or written and not shown. `input` and `output`
-    /// are how the end that asks calls these.
+    /// TCFLSH: discards unread input, or output that was not sent. `input` and `output` are the
+    /// queue selectors of these two, which are swapped for the master.
     fn flush(&self, queue: u64, input: u32, output: u32) -> Result<u64, Errno> {
         let queue = u32::try_from(queue)
             .ok()
@@ -201,7 +200,7 @@ impl Tty {
         Ok(0)
     }
 
-    /// What programs that have it open can do without waiting.
+    /// Readiness of the terminal's side.
     fn poll(&self) -> Ready {
         let state = self.state.lock();
         if state.ends.hung_up {
@@ -209,7 +208,7 @@ impl Tty {
         }
         let mut ready = Ready::empty();
         ready.set(Ready::READ, state.discipline.is_readable());
-        ready.set(Ready::WRITE, state.flow == Flow::Going && state.ends.has_room());
+        ready.set(Ready::WRITE, state.flow == Flow::Running && state.ends.has_space());
         ready
     }
 
@@ -241,7 +240,7 @@ impl Tty {
                 let bytes = self.state.lock().discipline.readable_bytes() as u32;
                 store(caller.space(), argument, &bytes.to_le_bytes())
             }
-            // What was sent is out.
+            // Output is never queued.
             request::TIOCOUTQ => store(caller.space(), argument, &0u32.to_le_bytes()),
             _ => Err(Errno::ENOTTY),
         }

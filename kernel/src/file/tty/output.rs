@@ -7,7 +7,7 @@ use crate::file::{Io, UserBuffers};
 use crate::sync::{Interrupt, relax};
 use foundation::{ByteCount, Errno};
 
-/// Bytes of output that are translated at once.
+/// Bytes of output translated at once.
 const CHUNK: usize = 512;
 
 impl Tty {
@@ -28,7 +28,7 @@ impl Tty {
                 Ok(taken) => written += ByteCount::of_len(taken),
                 Err(error) => return if !written.is_zero() { Ok(written) } else { Err(error) },
             }
-            // A signal ends a long piece of output between two chunks.
+            // A signal ends a long write between two chunks.
             if !from.remaining().is_zero() && relax(Interrupt::Signal).is_err() {
                 break;
             }
@@ -36,7 +36,7 @@ impl Tty {
         Ok(written)
     }
 
-    /// Sends all of `bytes`, waiting while output is held and, on a pair, until there is room.
+    /// Sends all of `bytes`. Waits while output is stopped and, to a master, until there is space.
     fn send(&self, io: &Io<'_>, bytes: &[u8]) -> Result<(), Errno> {
         let attempt = || {
             let mut state = self.state.lock();
@@ -60,14 +60,13 @@ impl Tty {
         } else {
             self.changed.wait(attempt)?
         };
-        if self.line_is_pair() {
+        if self.is_pseudo() {
             self.changed.notify();
         }
         sent
     }
 
-    /// Sends at once what nobody waits for: echoes, and words of the kernel. A pair takes what it
-    /// has room for.
+    /// Sends echoes and messages of the kernel, without waiting. To a master, only as much as fits.
     pub(super) fn show(&self, bytes: &[u8]) {
         match self.line {
             Line::Serial(line) => serial::send(line, bytes),
@@ -75,14 +74,14 @@ impl Tty {
         }
     }
 
-    /// Shows what the kernel has to say, on a line of its own.
+    /// Shows a message of the kernel.
     pub(in crate::file) fn announce(&self, text: &[u8]) {
         let output = self.state.lock().discipline.output(text);
         self.show(&output);
         self.changed.notify();
     }
 
-    fn line_is_pair(&self) -> bool {
+    fn is_pseudo(&self) -> bool {
         matches!(self.line, Line::Pair(_))
     }
 }

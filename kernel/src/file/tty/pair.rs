@@ -1,10 +1,10 @@
-//! Pairs of terminals: what a program writes to the master is typed at the terminal `/dev/pts/N`,
-//! and what is shown there the master reads.
+//! Pseudo-terminals (ptys): writes to the master are input of the terminal `/dev/pts/N`, and the
+//! terminal's output is read from the master.
 //!
-//! Opening `/dev/ptmx` makes a pair; its number is free again when both ends are gone. The master's
-//! end hangs the terminal up, and takes its name away.
+//! Opening `/dev/ptmx` creates a pty; its number is free again when both ends are closed. Closing
+//! the master hangs the terminal up, and removes its name.
 //!
-//! Locks: `PAIRS` → a terminal's `state`. A terminal is not dropped while `PAIRS` is held.
+//! Locks: `PAIRS`, then a terminal's `state`. A terminal is not dropped while `PAIRS` is held.
 
 use super::discipline::{Discipline, MAX_INPUT};
 use super::{Line, Terminal, Tty, store};
@@ -23,24 +23,24 @@ use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
 
-/// Pairs at once, at most: ENOSPC beyond, as on Linux.
+/// Ptys at once, at most: ENOSPC beyond, as on Linux.
 pub const MAX_PAIRS: usize = 64;
-/// Major number of the terminals of pairs.
+/// Major number of pty terminals.
 const MAJOR: u64 = 136;
 /// Device number of `/dev/ptmx`.
 pub(in crate::file) const MASTER_NUMBER: u64 = 5 << 8 | 2;
-/// Bytes that wait for the master to read them; a program that writes more waits too.
+/// Bytes of output that the master has not read; a program that writes more waits.
 const MAX_OUTPUT: usize = 8192;
-/// Bytes of echo beyond, at most: nobody waits for that, and what is more is lost.
+/// Bytes of echo beyond that, which is dropped when this is full.
 const MAX_ECHO: usize = MAX_INPUT;
-/// Bytes that the master hands over at once.
+/// Bytes of input processed at once.
 const CHUNK: usize = 512;
 
-/// A pair's number.
+/// The state of a pty's number.
 #[derive(Clone)]
 enum Number {
     Free,
-    /// The master is gone, but somebody still has the terminal open.
+    /// The master is closed, but the terminal is still open.
     Nameless,
     Named(Arc<Tty>),
 }
@@ -48,7 +48,7 @@ enum Number {
 static PAIRS: Mutex<[Number; MAX_PAIRS], rank::Ptys> =
     Mutex::new([const { Number::Free }; MAX_PAIRS]);
 
-/// Terminals with a name, and their numbers.
+/// All terminals that have a name, with their numbers.
 pub(in crate::file) fn all() -> Vec<(usize, Arc<Tty>)> {
     let pairs = PAIRS.lock();
     let named = pairs.iter().enumerate().filter_map(|(index, number)| match number {
@@ -66,19 +66,18 @@ pub(in crate::file) fn find(index: usize) -> Option<Arc<Tty>> {
     }
 }
 
-/// Where a terminal of a pair stands with its master, and with who has it open. Terminals on lines
-/// have one too, which nothing ever happens to.
+/// The connection between a pty's terminal and its master. Unused for terminals on serial ports.
 #[derive(Default)]
 pub(super) struct Ends {
-    /// What was shown and not yet read.
+    /// Output that the master has not read.
     pub(super) output: VecDeque<u8>,
-    /// It cannot be opened (`TIOCSPTLCK`).
+    /// Whether the terminal cannot be opened (`TIOCSPTLCK`).
     is_locked: bool,
-    /// How often it is open.
+    /// How often the terminal is open.
     opens: usize,
-    /// It was open, and is not any more.
+    /// Whether the terminal was open, and is closed now.
     was_left: bool,
-    /// The master is gone.
+    /// Whether the master is closed.
     pub(super) hung_up: bool,
 }
 
@@ -97,12 +96,12 @@ impl Ends {
         self.was_left = self.opens == 0;
     }
 
-    /// Whether a program's next piece of output finds a place.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether there is space for a program's output.
+    pub(super) fn has_space(&self) -> bool {
         self.output.len() <= MAX_OUTPUT / 2
     }
 
-    /// Takes output, all of it, where there is room.
+    /// Queues output. `None` where it does not fit as a whole.
     pub(super) fn put(&mut self, bytes: &[u8]) -> Option<Result<(), Errno>> {
         if self.output.len() + bytes.len() > MAX_OUTPUT {
             return None;
@@ -114,23 +113,23 @@ impl Ends {
         Some(Ok(()))
     }
 
-    /// Takes of an echo what there is room for.
+    /// Queues as much of an echo as fits.
     pub(super) fn put_echo(&mut self, bytes: &[u8]) {
-        let room = (MAX_OUTPUT + MAX_ECHO).saturating_sub(self.output.len()).min(bytes.len());
-        if self.output.try_reserve(room).is_ok() {
-            self.output.extend(bytes.iter().take(room));
+        let count = (MAX_OUTPUT + MAX_ECHO).saturating_sub(self.output.len()).min(bytes.len());
+        if self.output.try_reserve(count).is_ok() {
+            self.output.extend(bytes.iter().take(count));
         }
     }
 }
 
-/// The master of a pair. There is one open file of it.
+/// The master of a pty. It has one open file.
 pub struct Master {
     tty: Arc<Tty>,
     index: usize,
 }
 
 impl Master {
-    /// A new pair, whose terminal is locked.
+    /// A new pty, whose terminal is locked.
     pub(in crate::file) fn open() -> Result<Arc<Self>, Errno> {
         let mut pairs = PAIRS.lock();
         let (index, number) = pairs
@@ -146,7 +145,7 @@ impl Master {
         Ok(Arc::new(Self { tty, index }))
     }
 
-    /// The terminal, opened, and its path.
+    /// Opens the terminal. Returns it with its path.
     pub fn open_terminal(&self, flags: OpenFlags) -> Result<(Arc<Terminal>, Vec<u8>), Errno> {
         Ok((
             Terminal::open(self.tty.clone(), flags)?,
@@ -154,8 +153,8 @@ impl Master {
         ))
     }
 
-    /// What was shown. EIO once nobody has the terminal open any more and all has been read.
-    fn shown(&self, max: usize) -> Option<Result<Vec<u8>, Errno>> {
+    /// The terminal's output. EIO once the terminal is closed and all output was read.
+    fn output(&self, max: usize) -> Option<Result<Vec<u8>, Errno>> {
         let ends = &mut self.tty.state.lock().ends;
         match ends.output.len() {
             0 => ends.was_left.then_some(Err(Errno::EIO)),
@@ -202,16 +201,16 @@ impl FileObject for Master {
         if max == 0 {
             return Ok(ByteCount::ZERO);
         }
-        let attempt = || self.shown(max);
+        let attempt = || self.output(max);
         let bytes = if io.nonblocking {
             attempt().unwrap_or(Err(Errno::EAGAIN))
         } else {
             self.tty.changed.wait(attempt)?
         }?;
-        // Whoever writes may have been waiting for room.
+        // A writer of the terminal may be waiting for space.
         self.tty.changed.notify();
         let put = to.put(io.space, &bytes);
-        // What could not be delivered is still there (F4).
+        // Bytes that could not be delivered stay in the queue (F4).
         let left = bytes.get(put.unwrap_or(0)..).unwrap_or_default();
         if !left.is_empty() {
             let output = &mut self.tty.state.lock().ends.output;
@@ -236,7 +235,7 @@ impl FileObject for Master {
             };
             let mut left = chunk.get(..taken).unwrap_or_default();
             let mut attempt = || {
-                let count = self.tty.receive_while(left, Discipline::has_room);
+                let count = self.tty.receive_while(left, Discipline::has_space);
                 written += ByteCount::of_len(count);
                 left = left.get(count..).unwrap_or_default();
                 left.is_empty().then_some(())
@@ -259,33 +258,33 @@ impl FileObject for Master {
         let state = self.tty.state.lock();
         let mut ready = Ready::empty();
         ready.set(Ready::READ, !state.ends.output.is_empty());
-        ready.set(Ready::WRITE, state.discipline.has_room());
+        ready.set(Ready::WRITE, state.discipline.has_space());
         ready.set(Ready::HANG_UP, state.ends.was_left);
         ready
     }
 
-    /// What is not about the master itself is about the terminal. No process has the master for its
-    /// terminal, so what only that one may is refused there.
+    /// Requests that are not about the master are passed to the terminal. It refuses those that need
+    /// the caller's controlling terminal, which a master never is.
     fn ioctl(&self, caller: &dyn IoCaller, number: u32, argument: u64) -> Result<u64, Errno> {
-        let tell = |value: u32| store(caller.space(), argument, &value.to_le_bytes());
+        let report = |value: u32| store(caller.space(), argument, &value.to_le_bytes());
         match number {
-            request::TIOCGPTN => tell(self.index as u32),
+            request::TIOCGPTN => report(self.index as u32),
             request::TIOCSPTLCK => self.lock_terminal(caller, argument),
             request::TIOCGPTLCK => {
                 let is_locked = self.tty.state.lock().ends.is_locked;
-                tell(is_locked.into())
+                report(is_locked.into())
             }
             FIONREAD => {
                 let bytes = self.tty.state.lock().ends.output.len();
-                tell(bytes as u32)
+                report(bytes as u32)
             }
             request::TIOCGPGRP => {
                 let group = self.tty.state.lock().foreground;
-                tell(group.unwrap_or(0))
+                report(group.unwrap_or(0))
             }
             request::TIOCGSID => {
                 let session = self.tty.state.lock().session;
-                tell(session.ok_or(Errno::ENOTTY)?)
+                report(session.ok_or(Errno::ENOTTY)?)
             }
             request::TCFLSH => self.tty.flush(argument, linux::TCOFLUSH, linux::TCIFLUSH),
             request::TIOCSIG => self.tty.signal_from_master(argument),
@@ -295,7 +294,7 @@ impl FileObject for Master {
     }
 }
 
-/// Attributes of a master, whichever it is.
+/// The attributes of every master.
 pub(in crate::file) fn master_stat() -> Stat {
     let number = MASTER_NUMBER;
     Stat {

@@ -1,4 +1,4 @@
-//! A terminal as programs have it open. A pair's master learns when the last of these is gone.
+//! Open terminals. The master of a pty is notified when the last of them is closed.
 
 use super::{Permissions, Tty};
 use crate::file::{
@@ -12,12 +12,12 @@ use fsproto::{AttrMask, OpenFlags};
 /// An open terminal.
 pub struct Terminal {
     tty: Arc<Tty>,
-    /// It was opened to be read or written, not just to be looked at.
+    /// Whether it was opened to be read or written, not for its attributes only.
     is_in_use: bool,
 }
 
 impl Terminal {
-    /// Opens it. EIO where a pair's master is gone or keeps it locked.
+    /// Opens a terminal. EIO where the master of a pty is closed, or keeps it locked.
     pub(in crate::file) fn open(tty: Arc<Tty>, flags: OpenFlags) -> Result<Arc<Self>, Errno> {
         let is_in_use = flags.intersects(OpenFlags::READ | OpenFlags::WRITE);
         if is_in_use {
@@ -26,7 +26,8 @@ impl Terminal {
         Ok(Arc::new(Self { tty, is_in_use }))
     }
 
-    /// The session leader opened it: it becomes the session's terminal, if neither has another.
+    /// Opened by a session leader: becomes the session's controlling terminal, if the session has
+    /// none and the terminal has no session.
     pub fn opened(&self, caller: &dyn IoCaller) {
         self.tty.opened(caller);
     }

@@ -5,21 +5,21 @@ use linux_raw_sys::general as linux;
 /// Settings of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Termios {
-    /// What is done to input.
+    /// Input flags (`c_iflag`).
     pub input: u32,
-    /// What is done to output.
+    /// Output flags (`c_oflag`).
     pub output: u32,
-    /// The line's speed and format; kept, with no effect.
+    /// Speed and format of the line (`c_cflag`); kept without effect.
     pub control: u32,
-    /// What the discipline does: echo, editing, signals.
+    /// Flags of the discipline (`c_lflag`): echo, editing, signals.
     pub local: u32,
-    /// The discipline's number; kept, with no effect.
+    /// The number of the discipline (`c_line`); kept without effect.
     pub discipline: u8,
-    /// Special characters.
+    /// Special characters (`c_cc`).
     pub characters: [u8; CHARACTERS],
 }
 
-/// Special characters there are.
+/// The number of special characters.
 pub const CHARACTERS: usize = linux::NCCS as usize;
 
 /// Bytes of the structure: four flag words, the discipline, the characters.
@@ -30,7 +30,8 @@ const fn control(letter: u8) -> u8 {
 }
 
 impl Termios {
-    /// What a terminal begins with, as on Linux, but for XON/XOFF: ^S and ^Q reach programs.
+    /// The initial settings of the console: Linux's, but without XON/XOFF, so that programs get ^S
+    /// and ^Q.
     pub fn new() -> Self {
         let mut characters = [0; CHARACTERS];
         let special = [
@@ -70,7 +71,7 @@ impl Termios {
         }
     }
 
-    /// What a pair of terminals begins with, as on Linux.
+    /// The initial settings of a pty, as on Linux.
     pub fn pair() -> Self {
         let console = Self::new();
         Self {
@@ -80,18 +81,18 @@ impl Termios {
         }
     }
 
-    /// A line that carries bytes as they are: no echo, no editing, no translation.
+    /// The settings of a raw line: no echo, no editing, no translation.
     pub fn raw() -> Self {
         let cooked = Self::new();
         Self { input: 0, output: 0, local: 0, ..cooked }
     }
 
-    /// A special character.
+    /// The special character with this index (`VINTR`, ...).
     pub fn character(&self, index: u32) -> u8 {
         self.characters.get(index as usize).copied().unwrap_or(0)
     }
 
-    /// Whether `byte` is this special character; a character 0 is switched off.
+    /// Whether `byte` is the special character with this index; 0 disables a character.
     pub fn is(&self, byte: u8, index: u32) -> bool {
         byte != 0 && self.character(index) == byte
     }
@@ -112,7 +113,7 @@ impl Termios {
         bytes
     }
 
-    /// From the structure's bytes: any bytes are some settings.
+    /// From the structure's bytes, all of which are valid.
     pub fn from_bytes(bytes: &[u8; TERMIOS_BYTES]) -> Self {
         let word = |index: usize| {
             bytes

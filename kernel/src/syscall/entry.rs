@@ -11,7 +11,7 @@ use foundation::Errno;
 pub extern "C" fn system_call(registers: SavedRegisters<'_>) -> ReturnPath {
     let result = Current::with(|current| {
         if trace::is_active() {
-            traced::carry_out(current, registers)
+            traced::carry_out(current, registers, || carry_out(current, registers))
         } else {
             carry_out(current, registers)
         }
@@ -35,7 +35,7 @@ fn restart_of(registers: SavedRegisters<'_>) -> Option<Restart> {
 
 /// Calls the handler of the number in `registers`; ENOSYS where there is none.
 #[inline]
-pub(super) fn carry_out(current: &Current, registers: SavedRegisters<'_>) -> u64 {
+fn carry_out(current: &Current, registers: SavedRegisters<'_>) -> u64 {
     let number = registers.number();
     match table::find(number) {
         Some(call) => (call.handler)(current, registers),

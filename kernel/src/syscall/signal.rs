@@ -287,7 +287,7 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
         }
         -1 => {
             let others = all_processes().into_iter().filter(|process| {
-                process.pid != current.pid() && process.pid != crate::task::init::INIT_PID
+                process.pid != current.pid() && process.pid != crate::task::INIT_PID
             });
             let mut found = false;
             for process in others {

@@ -5,7 +5,7 @@
 //! call costs one more load ([`trace::is_active`]).
 
 use super::arguments::vectors;
-use super::{entry, table, unknown};
+use super::{table, unknown};
 use crate::arch::SavedRegisters;
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
@@ -24,12 +24,16 @@ const MAX_SHOWN: usize = 128;
 /// The largest error number.
 const MAX_ERRNO: u64 = 4095;
 
-/// Carries out a call, and logs it if its process is traced.
-pub fn carry_out(current: &Current, arguments: SavedRegisters<'_>) -> u64 {
+/// Carries out a call with `call`, and logs it if its process is traced.
+pub fn carry_out(
+    current: &Current,
+    arguments: SavedRegisters<'_>,
+    call: impl FnOnce() -> u64,
+) -> u64 {
     let number = arguments.number();
     let pid = current.pid();
     if !trace::is_traced(pid) {
-        return entry::carry_out(current, arguments);
+        return call();
     }
     // Formatted before the call, because exec and sigreturn replace the arguments.
     let shown = shown(current, number, arguments);
@@ -42,7 +46,7 @@ pub fn carry_out(current: &Current, arguments: SavedRegisters<'_>) -> u64 {
     if number == EXECVE {
         trace::note_all_gone(pid);
     }
-    let result = entry::carry_out(current, arguments);
+    let result = call();
     match number {
         EXIT | EXIT_GROUP | RT_SIGRETURN => return result,
         EXECVE if result == 0 => return result,

@@ -72,14 +72,14 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         *state = super::process::State { life: Life::Zombie(status), stopped: false, news: None };
         status
     };
-    if process.pid == init::INIT_PID {
+    if process.pid == super::INIT_PID {
         init::ended(status);
     }
     let groups = family::groups_orphaned_by(process.pid);
     let orphans = family::reparent_children(process.pid);
     send::continue_orphaned_groups(&groups);
     if orphans.iter().any(|orphan| matches!(orphan.state.lock().life, Life::Zombie(_)))
-        && let Some(init) = find_process(init::INIT_PID)
+        && let Some(init) = find_process(super::INIT_PID)
     {
         init.children_queue.wake_all();
     }

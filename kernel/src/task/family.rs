@@ -139,12 +139,12 @@ pub(super) fn reparent_children(pid: u32) -> Vec<Arc<Process>> {
     let mut orphans = Vec::new();
     for &child in &children {
         if let Some(member) = family.members.get_mut(&child) {
-            member.relations.parent = super::init::INIT_PID;
-            member.process.parent.store(super::init::INIT_PID, Ordering::Relaxed);
+            member.relations.parent = super::INIT_PID;
+            member.process.parent.store(super::INIT_PID, Ordering::Relaxed);
             orphans.push(member.process.clone());
         }
     }
-    if let Some(init) = family.members.get_mut(&super::init::INIT_PID) {
+    if let Some(init) = family.members.get_mut(&super::INIT_PID) {
         init.children.extend(children);
     }
     orphans

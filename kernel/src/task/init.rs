@@ -15,9 +15,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 
-/// The number of the first process: the first one that is assigned.
-pub const INIT_PID: u32 = 1;
-
 /// Makes the first process from an ELF image in memory, with these descriptors. It runs when the
 /// scheduler starts.
 pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {

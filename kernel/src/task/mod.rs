@@ -35,7 +35,7 @@ pub mod timer;
 
 pub use current::Current;
 pub use family::{all_processes, find_process, find_thread};
-pub use process::{Identity, Process, Thread, thread};
+pub use process::{INIT_PID, Identity, Process, Thread, thread};
 pub use scheduler::current_thread;
 pub use status::WaitStatus;
 

@@ -230,7 +230,7 @@ impl sync::Scheduler for Hooks {
         let thread = current_thread();
         match by {
             Interrupt::Killable => !mutants::not_killable() && thread.is_ending(),
-            Interrupt::Signal => thread.is_ending() || super::send::has_unblocked(&thread),
+            Interrupt::Signal => thread.is_ending() || thread.has_unblocked_signal(),
         }
     }
 }

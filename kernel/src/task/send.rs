@@ -195,17 +195,10 @@ pub(super) fn child_info(pid: u32, signal: Signal, status: WaitStatus) -> Signal
     SignalInfo { signal, code, pid, value: value as u64 }
 }
 
-/// Whether a signal is pending that the thread does not block.
-pub(super) fn has_unblocked(thread: &Thread) -> bool {
-    let own = thread.signals.lock();
-    let pending = own.pending.set().union(thread.process.pending.lock().set());
-    !pending.without(own.blocked).is_empty()
-}
-
 /// Makes the running thread check its signals before it returns to user mode, after a change of its
 /// mask.
 pub fn recheck(thread: &Thread) {
-    if has_unblocked(thread) {
+    if thread.has_unblocked_signal() {
         thread.notice();
     }
 }

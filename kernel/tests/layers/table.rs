@@ -38,27 +38,6 @@ pub const SAFE_LAYERS: &[&str] = &["sync", "mount", "trace", "trap", "proc", "sy
 /// them, and in the doubles of the machine for host tests.
 pub const UNRANKED_LOCKS: &[&str] = &["sync/", "mem/host/"];
 
-/// Files of a layer that depend on each other.
-pub struct Cycle {
-    pub layer: &'static str,
-    /// Sorted; a folder counts as one file, `mod` is what the layer's `mod.rs` defines itself.
-    pub files: &'static [&'static str],
-    pub reason: &'static str,
-}
-
 /// Files that may refer to all of their layer: `host` replaces the machine in host tests, `mutants`
 /// holds deliberately wrong code, which refers to the code that it replaces.
 pub const EXEMPT_FILES: &[&str] = &["host", "mutants"];
-
-/// Imports that point up and are still to be cut.
-pub const KNOWN: &[&str] = &["syscall imports proc::ProcFileSystem"];
-
-/// The cycles that remain on purpose.
-pub const CYCLES: &[Cycle] = &[
-    Cycle {
-        layer: "task",
-        files: &["current", "exec", "family", "init", "process", "scheduler", "send"],
-        reason: "to be cut",
-    },
-    Cycle { layer: "syscall", files: &["entry", "traced"], reason: "to be cut" },
-];

@@ -17,6 +17,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use foundation::Errno;
 
+/// The number of the first process: the first one that is assigned.
+pub const INIT_PID: u32 = 1;
+
 /// The names of a program, as /proc shows them.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
@@ -223,9 +226,7 @@ impl Process {
     pub fn disposition(&self, signal: Signal) -> Disposition {
         let disposition = self.actions.lock().disposition(signal);
         match disposition {
-            Disposition::Terminate | Disposition::Stop
-                if self.pid == crate::task::init::INIT_PID =>
-            {
+            Disposition::Terminate | Disposition::Stop if self.pid == INIT_PID => {
                 Disposition::Ignore
             }
             _ => disposition,

@@ -236,6 +236,13 @@ impl Thread {
         self.ending.load(Ordering::Acquire) || self.process.is_ending()
     }
 
+    /// Whether a signal is pending that the thread does not block.
+    pub(in crate::task) fn has_unblocked_signal(&self) -> bool {
+        let own = self.signals.lock();
+        let pending = own.pending.set().union(self.process.pending.lock().set());
+        !pending.without(own.blocked).is_empty()
+    }
+
     /// Its state for the scheduler.
     pub fn run_state(&self) -> RunState {
         match self.run.load(Ordering::Acquire) {

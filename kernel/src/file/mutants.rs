@@ -1,5 +1,7 @@
-//! Wrong code for testing the tests of the file layer. Without the feature `mutants` every predicate
-//! is constant false and every function does nothing.
+//! Wrong code for testing the tests of the file layer.
+//!
+//! No `cfg` here: host tests enable the feature of `foundation` only. Without it, no mutant is ever
+//! active, and the compiler removes the code.
 
 use super::pipe::Ring;
 use super::{FileObject, Io, UserBuffers};
@@ -9,7 +11,7 @@ use foundation::mutant::{Mutant, active};
 use foundation::{ByteCount, Errno, FileOffset};
 
 /// R2: reads at the position without holding the position's lock.
-#[cfg(feature = "mutants")]
+#[inline(always)]
 pub(super) fn no_position_lock(
     position: &SleepLock<FileOffset, rank::Position>,
     object: &dyn FileObject,
@@ -23,17 +25,6 @@ pub(super) fn no_position_lock(
         Ok(count)
     };
     active(Mutant::NoPositionLock).then(read)
-}
-
-#[cfg(not(feature = "mutants"))]
-#[inline(always)]
-pub(super) fn no_position_lock(
-    _: &SleepLock<FileOffset, rank::Position>,
-    _: &dyn FileObject,
-    _: &Io<'_>,
-    _: &mut UserBuffers,
-) -> Option<Result<ByteCount, Errno>> {
-    None
 }
 
 /// R2: the step of the position is the number of bytes requested.

@@ -70,8 +70,8 @@ pub struct Program {
     pub headers: u64,
     /// Number of the program headers.
     pub header_count: u16,
-    /// Offset and length, with the NUL, of the dynamic loader's path in the file; `None` for a static
-    /// program.
+    /// Offset and length, with the NUL, of the dynamic loader's path in the file; `None` for a
+    /// static program.
     pub loader: Option<(FileOffset, usize)>,
 }
 
@@ -81,8 +81,8 @@ impl Program {
         self.segments.iter().map(|segment| segment.pages().1).max().unwrap_or(0)
     }
 
-    /// Reads the headers from the file's first bytes. ENOEXEC if the file is not a program that this
-    /// kernel can run.
+    /// Reads the headers from the file's first bytes. ENOEXEC if the file is not a program that
+    /// this kernel can run.
     pub fn parse(start: &[u8]) -> Result<Self, Errno> {
         Self::parse_at(start, INDEPENDENT_BASE)
     }

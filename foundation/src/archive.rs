@@ -77,7 +77,7 @@ pub struct Member<'a> {
 #[derive(Clone, Debug)]
 pub struct Members<'a>(&'a [u8]);
 
-/// The members of `archive`.
+/// Iterates over an archive without checking it first.
 pub fn members(archive: &[u8]) -> Members<'_> {
     Members(archive)
 }

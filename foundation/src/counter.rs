@@ -84,9 +84,9 @@ counters! {
     PagesSwappedIn = "pages_swapped_in",
     /// Flushes of address translations.
     Flushes = "flushes",
-    /// Snapshots made.
+    /// Snapshots that servers have returned.
     SnapshotsMade = "snapshots_made",
-    /// Snapshots closed.
+    /// Snapshots whose last reference was dropped.
     SnapshotsClosed = "snapshots_closed",
     /// Snapshots alive now, over all mounts: made less closed. Of the whole system only.
     SnapshotsLive = "snapshots_live",
@@ -151,13 +151,13 @@ pub fn count(counter: Counter, amount: u64) {
     GLOBAL.add_here(counter, amount);
 }
 
-/// A snapshot was made.
+/// Counts a snapshot that a server has returned.
 pub fn count_snapshot_made() {
     count(Counter::SnapshotsMade, 1);
     count(Counter::SnapshotsLive, 1);
 }
 
-/// A snapshot was closed.
+/// Counts a snapshot whose last reference was dropped.
 pub fn count_snapshot_closed() {
     count(Counter::SnapshotsClosed, 1);
     if let Some(value) = GLOBAL.values.get(Counter::SnapshotsLive as usize) {

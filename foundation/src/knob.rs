@@ -118,7 +118,7 @@ pub static READ_AHEAD: Knob = Knob::new("read_ahead", 4 << 20, 1 << 30);
 pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
 /// Pages that a fault fetches in one message, itself included, while accesses look random.
 pub static FAULT_AROUND: Knob = Knob::new("fault_around", 8, MAX_FAULT_AROUND);
-/// As [`FAULT_AROUND`], for a store.
+/// Pages that a fault fetches in one message if the access is a store.
 pub static STORE_AROUND: Knob = Knob::new("store_around", 1, MAX_FAULT_AROUND);
 /// Pages that a fault fetches in one message, at most, where pages are touched in order or most of
 /// them are.

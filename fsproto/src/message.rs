@@ -167,11 +167,11 @@ operations! {
         mask: AttrMask,
         /// Permission bits.
         mode: u32,
-        /// Owner.
+        /// The owner's user id.
         uid: u32,
-        /// Group.
+        /// The id of the owning group.
         gid: u32,
-        /// Length.
+        /// Length in bytes.
         size: ByteCount,
         /// Access time.
         atime: Time,
@@ -200,7 +200,7 @@ operations! {
         handle: Handle,
         /// First byte (ignored with `APPEND`).
         offset: FileOffset,
-        /// Options.
+        /// Where the bytes are written, and what the reply returns.
         flags: WriteFlags,
         /// Number of bytes of data in front of the pieces.
         data_bytes: u32,
@@ -267,7 +267,7 @@ operations! {
         new_dir: Handle,
         /// Length of the old path in bytes.
         old_bytes: u32,
-        /// Options.
+        /// What happens if the new path exists.
         flags: RenameFlags,
     } -> Walked;
 

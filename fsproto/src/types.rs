@@ -104,9 +104,9 @@ bitflags::bitflags! {
     pub struct AttrMask: u32 {
         /// Permission bits.
         const MODE = 1 << 0;
-        /// Owner.
+        /// The owner's user id.
         const UID = 1 << 1;
-        /// Group.
+        /// The id of the owning group.
         const GID = 1 << 2;
         /// Length: truncates the file, or extends it by a hole.
         const SIZE = 1 << 3;
@@ -166,7 +166,7 @@ pub enum FileKind {
     /// A named pipe. The server keeps its name and attributes only; its data pass through the
     /// kernel.
     Pipe = 1,
-    /// A directory.
+    /// A folder with entries for files.
     Directory = 4,
     /// A regular file.
     #[default]
@@ -197,7 +197,7 @@ record! {
         id: FileId,
         /// Version of its bytes.
         version: Version,
-        /// Length.
+        /// Length in bytes.
         size: ByteCount,
         /// Storage in use, in units of 512 bytes.
         blocks: u64,
@@ -207,15 +207,15 @@ record! {
         mtime: Time,
         /// Time of the last change of bytes or attributes.
         ctime: Time,
-        /// Owner.
+        /// The owner's user id.
         uid: u32,
-        /// Group.
+        /// The id of the owning group.
         gid: u32,
         /// Number of names; 0 once the last name is removed.
         links: u32,
         /// Permission bits, at most 0o7777.
         mode: u16,
-        /// File type.
+        /// Regular file, directory, link or pipe.
         kind: FileKind,
     }
 }
@@ -226,7 +226,7 @@ record! {
     StatFs {
         /// Total number of blocks of 4096 bytes.
         blocks: u64,
-        /// Free blocks.
+        /// Blocks that can still be written.
         blocks_free: u64,
         /// Total number of files possible.
         files: u64,

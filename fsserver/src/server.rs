@@ -166,7 +166,7 @@ pub trait FileServer {
     fn attributes(&mut self, handle: Handle) -> Result<Attr, Errno>;
     fn stat(&mut self, request: &Stat, path: Path<'_>) -> Result<Walk, Errno>;
     fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno>;
-    /// `length` is at most [`MAX_PAYLOAD`].
+    /// `length` is at most [`MAX_PAYLOAD`](fsproto::MAX_PAYLOAD).
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno>;
     /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was granted. The lengths of its data
     /// pieces add up to that of `data`.
@@ -179,7 +179,7 @@ pub trait FileServer {
     fn remove(&mut self, request: &Remove, path: Path<'_>) -> Result<Walk, Errno>;
     fn rename(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno>;
     fn link(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno>;
-    /// `target` has 1 to [`MAX_PATH`] bytes, none of them NUL.
+    /// `target` has 1 to [`MAX_PATH`](fsproto::MAX_PATH) bytes, none of them NUL.
     fn make_symlink(
         &mut self,
         request: &MakeSymlink,
@@ -189,7 +189,7 @@ pub trait FileServer {
     fn read_link(&mut self, handle: Handle) -> Result<Payload<'_>, Errno>;
     fn stat_fs(&mut self) -> Result<StatFs, Errno>;
     fn sync(&mut self, handle: Handle) -> Result<(), Errno>;
-    /// Returns at most [`MAX_HOLES`] holes.
+    /// Returns at most [`MAX_HOLES`](fsproto::MAX_HOLES) holes.
     fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno>;
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno>;
     fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno>;

@@ -126,7 +126,6 @@ fn is_import(violation: &Violation) -> bool {
 }
 
 #[test]
-#[ignore = "while the tree is being changed"]
 fn functions_have_at_most_70_lines() {
     check(|violation| !is_import(violation));
 }

@@ -120,13 +120,11 @@ fn words(file: &SourceFile) -> Vec<Violation> {
 }
 
 #[test]
-#[ignore = "while the tree is being changed"]
 fn lines_have_at_most_100_columns() {
     check(columns);
 }
 
 #[test]
-#[ignore = "while the tree is being changed"]
 fn files_have_at_most_500_lines() {
     check(|file| length(file).into_iter().collect());
 }
@@ -142,7 +140,6 @@ fn nothing_is_unfinished() {
 }
 
 #[test]
-#[ignore = "while the tree is being changed"]
 fn words_are_those_of_the_style_guide() {
     check(words);
 }

@@ -1,7 +1,7 @@
 //! Swap: private pages of programs that are kept in a temporary file of a file server (Q3).
 //!
 //! Owns the device and the transfers to and from it. Does not own the slots
-//! ([`slot`](super::slot)), which pages are evicted ([`reclaim`](super::reclaim)), how they are
+//! ([`slot`]), which pages are evicted ([`reclaim`](super::reclaim)), how they are
 //! mapped again (`space::swapped`), or the messages ([`SwapDevice`], which `mount` implements).
 //!
 //! Whoever writes or reads a slot holds a reference to it until the transfer has completed, so a

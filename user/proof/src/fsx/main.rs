@@ -3,7 +3,7 @@
 //!
 //! What makes it hard on a lazy read: buffers stay in use. Each of a few keeps what it was read
 //! into it long after the file has changed, is stored to, read over in part, and written back from,
-//! while a copy in ordinary memory says what it has to hold ([`exercise`]). Seed and the last
+//! while a copy in ordinary memory says what it has to hold ([`mod@exercise`]). Seed and the last
 //! operations are printed where something differs. Options:
 //!
 //! - `-N OPERATIONS`, `-S SEED`, `-l BYTES` (the file's greatest length);

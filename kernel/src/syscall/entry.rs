@@ -9,12 +9,13 @@ use foundation::Errno;
 
 /// Carries out a system call, and the work that is due before the return to user mode.
 pub extern "C" fn system_call(registers: SavedRegisters<'_>) -> ReturnPath {
-    let result = Current::with(|current| {
-        if trace::is_active() {
+    let selector = trace::selector(registers.number());
+    let result = Current::with(|current| match table::handler(selector) {
+        Some(handler) => handler(current, registers),
+        None if trace::is_active() => {
             traced::carry_out(current, registers, || carry_out(current, registers))
-        } else {
-            carry_out(current, registers)
         }
+        None => unknown::call(current, registers),
     });
     registers.set_result(result);
     if registers.are_of_system_call() && !scheduler::is_work_due() {
@@ -33,12 +34,10 @@ fn restart_of(registers: SavedRegisters<'_>) -> Option<Restart> {
     (restart != Restart::Never).then_some(restart)
 }
 
-/// Calls the handler of the number in `registers`; ENOSYS where there is none.
-#[inline]
+/// Calls the handler of the number in `registers`, traced or not; ENOSYS if there is none.
 fn carry_out(current: &Current, registers: SavedRegisters<'_>) -> u64 {
-    let number = registers.number();
-    match table::find(number) {
-        Some(call) => (call.handler)(current, registers),
-        None => unknown::call(current, number),
+    match table::handler(registers.number()) {
+        Some(handler) => handler(current, registers),
+        None => unknown::call(current, registers),
     }
 }

@@ -2,7 +2,7 @@
 //! arguments, result, and the cost of a read or write.
 //!
 //! While any process is traced, every system call passes [`carry_out`]. While none is, a system
-//! call costs one more load ([`trace::is_active`]).
+//! call costs one more load ([`trace::selector`]).
 
 use super::arguments::vectors;
 use super::{table, unknown};

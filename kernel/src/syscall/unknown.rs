@@ -1,6 +1,7 @@
 //! System calls that are not implemented: they give ENOSYS, and one line in the log for each
 //! program and number.
 
+use crate::arch::SavedRegisters;
 use crate::sync::{Mutex, rank};
 use crate::task::Current;
 use crate::task::deliver;
@@ -226,7 +227,8 @@ pub fn name(number: u64) -> Option<&'static str> {
 
 /// Handles a call that is not implemented.
 #[cold]
-pub fn call(current: &Current, number: u64) -> u64 {
+pub fn call(current: &Current, registers: SavedRegisters<'_>) -> u64 {
+    let number = registers.number();
     let process = current.process();
     let program = process.identity.lock().name.clone();
     if is_new(number, &program) {

@@ -25,9 +25,6 @@ impl Current {
     /// Runs a system call's handler for the running thread.
     ///
     /// The thread is borrowed, not counted: it ends on its way to user mode, after `handler`.
-    ///
-    /// # Panics
-    /// Before the first thread runs.
     #[inline]
     pub fn with<T>(handler: impl FnOnce(&Self) -> T) -> T {
         let current =

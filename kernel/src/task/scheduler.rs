@@ -52,10 +52,11 @@ pub fn current_thread() -> Arc<Thread> {
 #[inline]
 pub(super) fn borrow_current() -> ManuallyDrop<Arc<Thread>> {
     let current = CURRENT.load(Ordering::Relaxed);
-    assert!(!current.is_null(), "no thread runs yet");
-    // SAFETY: the pointer is that of the `Arc` in `running`. A thread ends before it returns to
-    // user mode, after the handler of its system call, so that `Arc` outlives this one. This one is
-    // never dropped, so the count stays right.
+    debug_assert!(!current.is_null(), "no thread runs yet");
+    // SAFETY: system calls come from threads only, so one runs, and the pointer is that of the
+    // `Arc` in `running`. A thread ends before it returns to user mode, after the handler of its
+    // system call, so that `Arc` outlives this one. This one is never dropped, so the count stays
+    // right.
     ManuallyDrop::new(unsafe { Arc::from_raw(current) })
 }
 

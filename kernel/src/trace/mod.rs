@@ -2,8 +2,8 @@
 //! The output goes to the kernel's log.
 //!
 //! Nothing here reads a program's buffers: that could page in data which the program never touched.
-//! While no process is traced, the cost is one load ([`is_active`]) in each system call, page fault,
-//! signal and fork. The system-call layer logs the calls.
+//! While no process is traced, the cost is one load in each system call ([`selector`]), page fault,
+//! signal and fork ([`is_active`]). The system-call layer logs the calls.
 //!
 //! Lock: `TRACED`, a spin lock; no other lock is taken under it.
 
@@ -18,15 +18,15 @@ use crate::mem::{Access, PAGE_BYTES};
 use crate::sync::{Mutex, rank};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::counter::{Counter, Counters};
 use read::{Pages, Read};
 
 /// Reads that are followed for each process. Beyond that, the oldest is reported and dropped.
 const MAX_READS: usize = 256;
 
-/// Whether any process is traced.
-static ACTIVE: AtomicBool = AtomicBool::new(false);
+/// All ones if any process is traced, else zero.
+static ACTIVE: AtomicU64 = AtomicU64::new(0);
 /// The traced processes, by process number.
 static TRACED: Mutex<BTreeMap<u32, Trace>, rank::Traced> = Mutex::new(BTreeMap::new());
 
@@ -95,10 +95,17 @@ impl Figures {
     }
 }
 
+/// `number` while no process is traced, else `u64::MAX`, which is no system call's number. The
+/// dispatcher's check of the number then serves as the check for tracing too.
+#[inline]
+pub fn selector(number: u64) -> u64 {
+    number | ACTIVE.load(Ordering::Relaxed)
+}
+
 /// Whether any process is traced.
 #[inline]
 pub fn is_active() -> bool {
-    ACTIVE.load(Ordering::Relaxed)
+    ACTIVE.load(Ordering::Relaxed) != 0
 }
 
 /// Whether this process is traced.
@@ -116,7 +123,8 @@ pub fn set(pid: u32, tracing: Tracing) {
         }
         Tracing::Off => traced.remove(&pid),
     };
-    ACTIVE.store(!traced.is_empty(), Ordering::Relaxed);
+    let active = if traced.is_empty() { 0 } else { u64::MAX };
+    ACTIVE.store(active, Ordering::Relaxed);
     drop(traced);
     ended.into_iter().flat_map(|trace| trace.reads).for_each(|read| read.report(pid));
 }

@@ -10,21 +10,21 @@ use crate::file::socket::Message;
 use crate::mem::{Claim, Frame};
 
 /// A message of a header and the concatenation of `parts`.
-pub fn message(head: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, Errno> {
+pub fn message(header: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, Errno> {
     let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
     let mut inline = Vec::new();
     inline.try_reserve_exact(HEADER_BYTES + payload_bytes).map_err(|_| Errno::ENOMEM)?;
-    inline.extend_from_slice(head);
+    inline.extend_from_slice(header);
     parts.iter().for_each(|part| inline.extend_from_slice(part));
     Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
 }
 
 /// A message of a header and whole pages.
-pub fn pages_message(head: &[u8; HEADER_BYTES], pages: &[Frame]) -> Result<Message, Errno> {
+pub fn pages_message(header: &[u8; HEADER_BYTES], pages: &[Frame]) -> Result<Message, Errno> {
     let mut frames = Vec::new();
     frames.try_reserve_exact(pages.len()).map_err(|_| Errno::ENOMEM)?;
     frames.extend_from_slice(pages);
-    Ok(Message { frames, frames_bytes: pages.len() * PAGE_BYTES, ..message(head, &[])? })
+    Ok(Message { frames, frames_bytes: pages.len() * PAGE_BYTES, ..message(header, &[])? })
 }
 
 /// The payload, part by part: the message's parts without the header, which is the beginning of

@@ -44,7 +44,7 @@ pub trait Transport: Send + Sync {
 /// A reply: its header, not yet decoded, and the message with its payload.
 #[derive(Debug)]
 struct Answer {
-    head: [u8; HEADER_BYTES],
+    header: [u8; HEADER_BYTES],
     message: Message,
 }
 
@@ -135,8 +135,8 @@ impl Session {
             return Err(Errno::EINTR);
         };
         let answer = answer?;
-        let (head, mut reader) = Header::decode(&answer.head).map_err(malformed)?;
-        head.result()?;
+        let (header, mut reader) = Header::decode(&answer.header).map_err(malformed)?;
+        header.result()?;
         let fields = O::decode_reply(&mut reader).map_err(malformed)?;
         Ok((fields, Payload(answer.message)))
     }
@@ -300,8 +300,8 @@ impl Session {
         // The reply has arrived between the wake-up and now.
         let answer = call.answer.lock().take();
         if let Some(Ok(answer)) = answer
-            && let Ok((head, reader)) = Header::decode(&answer.head)
-            && head.result().is_ok()
+            && let Ok((header, reader)) = Header::decode(&answer.header)
+            && header.result().is_ok()
         {
             // A malformed reply opened nothing.
             self.close_orphan(op, reader).ok();
@@ -309,8 +309,8 @@ impl Session {
     }
 
     fn process_reply(&self, message: Message) -> Result<(), Malformed> {
-        let head: [u8; HEADER_BYTES] = message.inline.first_chunk().copied().ok_or(Malformed)?;
-        let (fields, reader) = Header::decode(&head)?;
+        let header: [u8; HEADER_BYTES] = message.inline.first_chunk().copied().ok_or(Malformed)?;
+        let (fields, reader) = Header::decode(&header)?;
         if !fields.flags.contains(HeaderFlags::REPLY) {
             return Err(Malformed);
         }
@@ -320,7 +320,7 @@ impl Session {
         match request.owner {
             Owner::Thread(call) => {
                 *call.answer.lock() =
-                    Some(if is_valid { Ok(Answer { head, message }) } else { Err(Errno::EIO) });
+                    Some(if is_valid { Ok(Answer { header, message }) } else { Err(Errno::EIO) });
                 call.queue.wake_all();
             }
             Owner::Pages { fetch, tries } => {

@@ -42,7 +42,7 @@ fn null_zero_full_and_random() {
 }
 
 #[test]
-fn nobody_changes_what_is_in_dev() {
+fn dev_cannot_be_changed() {
     let create = OpenHow { flags: OpenFlags::WRITE | OpenFlags::CREATE, mode: 0o644 };
     assert_eq!(DeviceFileSystem.open(b"new", create).err(), Some(Errno::EPERM));
     assert!(matches!(DeviceFileSystem.open(b"null", create), Ok(Walk::Done(_))));
@@ -85,7 +85,7 @@ fn e3_counters_are_shown() {
 }
 
 #[test]
-fn text_is_read_in_parts() {
+fn text_can_be_read_in_parts() {
     let process = Process::with_memory();
     let file = open(&ProcFileSystem, b"version");
     let whole = process.read(&*file, 1000).unwrap();

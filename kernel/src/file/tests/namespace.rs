@@ -12,8 +12,7 @@ enum Node {
     Link(Vec<u8>),
 }
 
-/// A tree of names, by path. It keeps the contract of a server: walks stop at links that are to be
-/// followed.
+/// A tree of names, by path. As on a server, walks stop at links that have to be followed.
 struct Tree {
     nodes: spin::Mutex<BTreeMap<Vec<u8>, Node>>,
     walks: AtomicU32,
@@ -41,8 +40,7 @@ impl Tree {
         Arc::new(Self { nodes: spin::Mutex::new(nodes.collect()), walks: AtomicU32::new(0) })
     }
 
-    /// The node, or the link on the way. `last` says whether a link in the last place counts as on
-    /// the way.
+    /// The node, or the first link on the way. `follow_last` includes a link as last component.
     fn walk(&self, path: &[u8], follow_last: bool) -> Result<Walk<Option<Node>>, Errno> {
         self.walks.fetch_add(1, Ordering::Relaxed);
         if path.is_empty() {
@@ -180,7 +178,7 @@ fn find(namespace: &Namespace, base: &str, path: &str) -> Result<(u64, String), 
 }
 
 #[test]
-fn paths_lead_where_they_say() {
+fn paths_are_resolved() {
     let (namespace, ..) = world();
     let cases = [
         ("/", "a/b/file", 1, "/a/b/file"),
@@ -208,7 +206,7 @@ fn paths_lead_where_they_say() {
 }
 
 #[test]
-fn paths_that_lead_nowhere_say_why() {
+fn unresolvable_paths_return_their_errors() {
     let (namespace, ..) = world();
     let long = "x/".repeat(3000);
     let name = "n".repeat(256);
@@ -241,7 +239,7 @@ fn a_whole_path_is_one_walk() {
 }
 
 #[test]
-fn links_in_the_last_place_are_followed_only_where_asked() {
+fn a_link_as_last_component_is_followed_unless_no_follow() {
     let (namespace, ..) = world();
     let (stat, _) = namespace.stat(b"/", b"abs", OpenFlags::NO_FOLLOW).unwrap();
     assert_eq!(stat.file_type, FileType::Symlink);
@@ -254,7 +252,7 @@ fn links_in_the_last_place_are_followed_only_where_asked() {
 }
 
 #[test]
-fn making_through_a_link_makes_at_its_target() {
+fn creating_through_a_link_creates_at_its_target() {
     let (namespace, root, _) = world();
     root.nodes.lock().insert(b"new".to_vec(), link("a/fresh"));
     let how = OpenHow { flags: OpenFlags::WRITE | OpenFlags::CREATE, mode: 0 };
@@ -264,7 +262,7 @@ fn making_through_a_link_makes_at_its_target() {
 }
 
 #[test]
-fn names_that_cannot_be_made_or_removed() {
+fn names_that_cannot_be_created_or_removed() {
     let (namespace, ..) = world();
     assert_eq!(namespace.make_dir(b"/", b"a/.", 0), Err(Errno::EEXIST));
     assert_eq!(namespace.make_dir(b"/", b"/", 0), Err(Errno::EEXIST));
@@ -282,7 +280,7 @@ fn names_that_cannot_be_made_or_removed() {
 }
 
 #[test]
-fn renames_follow_links_on_both_ways_and_stay_on_one_file_system() {
+fn renames_follow_links_and_stay_in_one_file_system() {
     let (namespace, root, _) = world();
     let rename = |old: &str, new: &str| {
         namespace.rename((b"/", old.as_bytes()), (b"/a", new.as_bytes()), RenameFlags::empty())
@@ -302,7 +300,7 @@ fn renames_follow_links_on_both_ways_and_stay_on_one_file_system() {
 }
 
 #[test]
-fn the_last_mount_wins_until_it_is_taken_away() {
+fn the_last_mount_hides_others_until_it_is_removed() {
     let (namespace, ..) = world();
     let over = Tree::new(&[("only", Node::File(77))]);
     namespace
@@ -316,7 +314,7 @@ fn the_last_mount_wins_until_it_is_taken_away() {
     assert_eq!(namespace.unmount(b"/").err(), Some(Errno::EBUSY), "the first mount stays");
 }
 
-/// X5: what a server says about the path is not believed.
+/// X5: a server's replies about the path are validated.
 #[test]
 fn x5_nonsense_about_links_is_an_error() {
     struct Liar(usize);

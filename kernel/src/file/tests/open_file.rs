@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A file in memory that says what was asked of it.
+/// A file in memory.
 struct Memory(spin::Mutex<Vec<u8>>);
 
 impl FileObject for Memory {
@@ -71,7 +71,7 @@ fn w6_append_ignores_the_offset() {
 }
 
 #[test]
-fn access_is_as_opened() {
+fn access_is_limited_to_the_open_mode() {
     let process = Process::with_memory();
     let reader = open(b"x", Status::READ);
     assert_eq!(reader.write(&process, &mut process.filled(0, b"y")), Err(Errno::EBADF));
@@ -91,7 +91,7 @@ fn nothing_is_written_past_the_largest_offset() {
 }
 
 #[test]
-fn a_file_without_positions_cannot_be_read_at_one() {
+fn reading_at_an_offset_needs_positions() {
     let process = Process::with_memory();
     let (read, _write) = crate::file::pipe::pipe();
     let file = OpenFile::nameless(read, Status::READ);
@@ -103,7 +103,7 @@ fn a_file_without_positions_cannot_be_read_at_one() {
 }
 
 #[test]
-fn vectors_are_filled_in_order_and_stop_where_memory_ends() {
+fn vectors_are_filled_in_order_up_to_the_end_of_memory() {
     let process = Process::with_memory();
     let slices = [(0, 3), (0x1000, 0), (0x2000, 2), (PAGES * 4096 - 1, 5)];
     let slices =

@@ -1,4 +1,4 @@
-//! Pairs of terminals, as far as they need no process: numbers and bounds.
+//! Pseudo-terminals: numbers and limits.
 
 use super::*;
 use crate::file::devices::DeviceFileSystem;
@@ -15,7 +15,7 @@ fn open(path: &[u8]) -> Result<Arc<dyn FileObject>, Errno> {
 }
 
 #[test]
-fn pairs_are_bounded_and_a_number_is_free_when_both_ends_are_gone() {
+fn ptys_are_limited_and_their_numbers_are_reused() {
     let process = Process::with_memory();
     let mut masters: Vec<_> = (0..MAX_PAIRS).map(|_| open(b"ptmx").unwrap()).collect();
     assert_eq!(open(b"ptmx").err(), Some(Errno::ENOSPC));
@@ -28,7 +28,7 @@ fn pairs_are_bounded_and_a_number_is_free_when_both_ends_are_gone() {
     masters.remove(7);
     assert_eq!(open(b"pts/7").err(), Some(Errno::ENOENT));
     assert_eq!(process.read(&*terminal, 10), Ok(vec![]));
-    assert_eq!(open(b"ptmx").err(), Some(Errno::ENOSPC), "somebody still has the terminal open");
+    assert_eq!(open(b"ptmx").err(), Some(Errno::ENOSPC), "the terminal is still open");
     drop(terminal);
     let again = open(b"ptmx").unwrap();
     assert_eq!(again.ioctl(&process, ioctl::TIOCGPTN, BASE), Ok(0));

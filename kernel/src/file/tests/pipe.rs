@@ -4,7 +4,7 @@ use super::*;
 use crate::file::pipe::{CAPACITY, PIPE_BUF, pipe};
 
 #[test]
-fn bytes_come_out_as_they_went_in() {
+fn bytes_are_read_as_written() {
     let process = Process::with_memory();
     let (read, write) = pipe();
     assert_eq!(process.read(&*read, 10), Err(Errno::EAGAIN));
@@ -14,7 +14,7 @@ fn bytes_come_out_as_they_went_in() {
 }
 
 #[test]
-fn the_end_comes_after_the_last_byte() {
+fn the_end_is_reported_after_the_last_byte() {
     let process = Process::with_memory();
     let (read, write) = pipe();
     process.write(&*write, b"last").unwrap();
@@ -25,7 +25,7 @@ fn the_end_comes_after_the_last_byte() {
 }
 
 #[test]
-fn nobody_reads_so_writing_is_an_error() {
+fn writing_without_a_reader_is_an_error() {
     let process = Process::with_memory();
     let (read, write) = pipe();
     drop(read);
@@ -34,26 +34,26 @@ fn nobody_reads_so_writing_is_an_error() {
 }
 
 #[test]
-fn a_full_pipe_takes_what_there_is_room_for_in_whole_pieces() {
+fn a_full_pipe_accepts_only_atomic_writes_that_fit() {
     let process = Process::with_memory();
     let (read, write) = pipe();
     assert_eq!(process.write(&*write, &vec![1; CAPACITY + 1]), Ok(CAPACITY as u64));
     assert_eq!(process.write(&*write, b"x"), Err(Errno::EAGAIN));
     assert!(!write.poll().contains(Ready::WRITE));
     assert_eq!(process.read(&*read, 100).unwrap().len(), 100);
-    // Less than a whole atomic write fits.
+    // There is less space than an atomic write needs.
     assert_eq!(process.write(&*write, &[2; PIPE_BUF]), Err(Errno::EAGAIN));
     assert_eq!(process.write(&*write, &[2; 100]), Ok(100));
 }
 
-/// F4: what cannot be delivered is not consumed.
+/// F4: bytes that cannot be delivered are not consumed.
 #[test]
 fn f4_a_bad_buffer_leaves_the_bytes_in_the_pipe() {
     let process = Process::with_memory();
     let (read, write) = pipe();
     process.write(&*write, b"precious").unwrap();
     assert_eq!(read.read(&process.io(), &mut nowhere(8), FileOffset::ZERO), Err(Errno::EFAULT));
-    // Half of the buffer is there: that half is delivered, and no more is taken.
+    // A part of the buffer is mapped: only the bytes that fit there are consumed.
     let end = PAGES * 4096 - 3;
     assert_eq!(
         read.read(&process.io(), &mut process.buffer(end, 8), FileOffset::ZERO),
@@ -64,7 +64,7 @@ fn f4_a_bad_buffer_leaves_the_bytes_in_the_pipe() {
 }
 
 #[test]
-fn a_bad_source_writes_nothing() {
+fn an_unreadable_source_writes_nothing() {
     let process = Process::with_memory();
     let (read, write) = pipe();
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_bad_source_writes_nothing() {
 }
 
 #[test]
-fn no_bytes_asked_for_is_no_wait() {
+fn reading_no_bytes_does_not_wait() {
     let process = Process::with_memory();
     let (read, _write) = pipe();
     assert_eq!(process.read(&*read, 0), Ok(vec![]));

@@ -6,7 +6,7 @@ use crate::file::socket::{
 };
 
 #[test]
-fn packets_keep_their_borders() {
+fn packets_keep_their_boundaries() {
     let process = Process::with_memory();
     let (one, other) = packet_pair();
     for packet in [&b"first"[..], b"", b"second"] {
@@ -22,7 +22,7 @@ fn packets_keep_their_borders() {
 }
 
 #[test]
-fn large_packets_travel_in_frames_and_arrive_whole() {
+fn large_packets_are_sent_in_frames_and_arrive_complete() {
     let process = Process::with_memory();
     let (one, other) = packet_pair();
     let bytes: Vec<u8> = (0..100_000u32).map(|index| (index % 251) as u8).collect();
@@ -38,7 +38,7 @@ fn large_packets_travel_in_frames_and_arrive_whole() {
     );
 }
 
-/// F4: what cannot be delivered is not consumed.
+/// F4: packets that cannot be delivered are not consumed.
 #[test]
 fn f4_a_bad_buffer_leaves_the_packet() {
     let process = Process::with_memory();
@@ -70,7 +70,7 @@ fn taken(endpoint: &Endpoint) -> Arc<Kernel> {
 }
 
 #[test]
-fn the_kernel_hears_at_once_and_who_speaks() {
+fn an_attached_kernel_receives_messages_at_once_with_their_sender() {
     let (program, server) = (Process::with_memory(), Process::server());
     let (mine, theirs) = packet_pair();
     let kernel = taken(&mine);
@@ -86,7 +86,7 @@ fn the_kernel_hears_at_once_and_who_speaks() {
 }
 
 #[test]
-fn the_head_of_a_message_stays_apart_from_its_payload() {
+fn a_header_is_inline_and_its_payload_in_frames() {
     let server = Process::server();
     let (mine, theirs) = packet_pair();
     struct Shape(spin::Mutex<Option<(usize, usize, usize)>>);
@@ -120,7 +120,7 @@ fn the_kernel_sends_without_waiting() {
 }
 
 #[test]
-fn senders_wait_for_room() {
+fn senders_wait_for_space() {
     let process = Process::with_memory();
     let (one, other) = packet_pair();
     let packet = vec![0; 0x4_0000];
@@ -132,7 +132,7 @@ fn senders_wait_for_room() {
 }
 
 #[test]
-fn streams_carry_bytes_both_ways_and_end_one_by_one() {
+fn streams_are_bidirectional_and_end_separately() {
     let process = Process::with_memory();
     let (one, other) = stream_pair();
     process.write(&*one, b"ping").unwrap();

@@ -8,7 +8,7 @@ fn file() -> Descriptor {
 }
 
 #[test]
-fn numbers_are_the_lowest_free_ones() {
+fn the_lowest_free_descriptor_is_used() {
     let mut table = FdTable::new();
     let numbers: Vec<_> = (0..4).map(|_| table.insert(file(), 0).unwrap()).collect();
     assert_eq!(numbers, [0, 1, 2, 3].map(Fd));
@@ -19,7 +19,7 @@ fn numbers_are_the_lowest_free_ones() {
 }
 
 #[test]
-fn closed_and_impossible_numbers_are_bad() {
+fn closed_and_invalid_descriptors_are_ebadf() {
     let mut table = FdTable::new();
     table.insert(file(), 0).unwrap();
     for fd in [-1, 1, i32::MAX, i32::MIN].map(Fd) {
@@ -32,7 +32,7 @@ fn closed_and_impossible_numbers_are_bad() {
 }
 
 #[test]
-fn a_full_table_says_so() {
+fn a_full_table_is_emfile() {
     let mut table = FdTable::new();
     for number in 0..MAX_DESCRIPTORS {
         assert_eq!(table.insert(file(), 0), Ok(Fd(number as i32)));
@@ -43,7 +43,7 @@ fn a_full_table_says_so() {
 }
 
 #[test]
-fn exec_closes_what_is_marked() {
+fn exec_closes_marked_descriptors() {
     let mut table = FdTable::new();
     for number in 0..3 {
         assert_eq!(table.insert(file(), 0), Ok(Fd(number)));

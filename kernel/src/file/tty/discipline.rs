@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_when_it_ends() {
+    fn a_line_is_readable_when_it_is_complete() {
         let mut discipline = Discipline::default();
         let effects = typed(&mut discipline, b"ls");
         assert_eq!((effects.echo.as_slice(), effects.readable), (&b"ls"[..], false));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn erase_takes_back_whole_characters_and_stops_at_the_start() {
+    fn erase_removes_whole_characters_and_stops_at_the_start() {
         let mut discipline = Discipline::default();
         let effects = typed(&mut discipline, "aß\x7f\x7f\x7fb\n".as_bytes());
         assert_eq!(effects.echo, "aß\x08 \x08\x08 \x08b\n".as_bytes());
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_flush_what_was_typed() {
+    fn signals_discard_the_input() {
         let mut discipline = Discipline::default();
         let effects = typed(&mut discipline, b"half\x03");
         assert_eq!((effects.signals, effects.echo), (alloc::vec![SIGINT], b"half^C".to_vec()));
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_mode_passes_everything_on() {
+    fn raw_mode_passes_all_bytes() {
         let mut discipline = Discipline::new(Termios::raw());
         let effects = typed(&mut discipline, b"\x03\r\x7f");
         assert_eq!((effects.signals.len(), effects.echo.len(), effects.readable), (0, 0, true));
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn without_lines_a_read_waits_for_as_many_bytes_as_it_is_told() {
+    fn a_non_canonical_read_waits_for_vmin_bytes() {
         let set = |bytes, tenths| {
             let mut termios = Termios::raw();
             termios.characters[linux::VMIN as usize] = bytes;
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_until_it_is_full_and_always_in_a_line_that_is_edited() {
+    fn there_is_space_until_the_input_is_full_and_always_in_an_edited_line() {
         let mut raw = Discipline::new(Termios::raw());
         typed(&mut raw, &alloc::vec![b'x'; MAX_INPUT - 1]);
         assert!(raw.has_space());
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_held_and_goes_on_where_that_is_set() {
+    fn xon_and_xoff_stop_and_restart_output_where_enabled() {
         let mut discipline = Discipline::new(Termios { input: linux::IXON, ..Termios::new() });
         assert_eq!(typed(&mut discipline, b"\x13").flow, Some(Flow::Stopped));
         assert_eq!(typed(&mut discipline, b"x").flow, None);
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_longer_than_the_buffer_loses_its_rest_not_its_end() {
+    fn a_line_beyond_the_limit_is_truncated_but_ends() {
         let mut discipline = Discipline::default();
         typed(&mut discipline, &alloc::vec![b'x'; MAX_INPUT + 100]);
         typed(&mut discipline, b"\n");

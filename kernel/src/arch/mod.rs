@@ -34,3 +34,9 @@ mod x86_64;
 pub use host::{clock, context, fpu, irq, power, segments, serial};
 #[cfg(target_os = "none")]
 pub use x86_64::{clock, context, drop_lower_half, fpu, irq, power, segments, serial, start};
+
+/// The CPU's time stamp counter: cycles since reset.
+pub fn time_stamp() -> u64 {
+    // SAFETY: reading the counter has no effect, and every x86_64 CPU has it.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}

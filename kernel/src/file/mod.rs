@@ -12,6 +12,8 @@
 //! file's position (R2), and the lock of a mapped file. The order of all locks is declared in
 //! [`sync::rank`](crate::sync::rank).
 
+#![forbid(unsafe_code)]
+
 mod buffers;
 mod caller;
 pub mod devices;

@@ -1,6 +1,7 @@
 //! Random bytes: ChaCha20, seeded by the time, and by the CPU's generator where it has one.
 
 use super::UserBuffers;
+use crate::arch;
 use crate::mem::Space;
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use foundation::{ByteCount, Errno};
@@ -57,7 +58,5 @@ fn hardware() -> Option<u64> {
 
 /// The time, which differs between boots.
 fn clock() -> u64 {
-    // SAFETY: reading the time stamp counter has no effect; every x86_64 CPU has it.
-    let cycles = unsafe { core::arch::x86_64::_rdtsc() };
-    cycles ^ super::tasks::now().0 as u64
+    arch::time_stamp() ^ super::tasks::now().0 as u64
 }

@@ -114,9 +114,8 @@ pub(super) fn zero_past_end(
 
 /// W8: write-protects pages after the server has their bytes. Returns whether that failed.
 #[inline]
-pub(super) fn late_protect(gathered: &mut [SentPages], space: &Space) -> bool {
-    active(Mutant::LateProtect)
-        && gathered.iter_mut().any(|pages| pages.protect_late(space).is_err())
+pub(super) fn late_protect(sent: &mut [SentPages], space: &Space) -> bool {
+    active(Mutant::LateProtect) && sent.iter_mut().any(|pages| pages.protect_late(space).is_err())
 }
 
 /// W8: the snapshot of a write's result is never closed.

@@ -193,7 +193,7 @@ fn send(
     bytes: ByteCount,
 ) -> Result<WriteOutcome, Errno> {
     let mut flags = if at == WritePosition::End { WriteFlags::APPEND } else { WriteFlags::empty() };
-    flags.set(WriteFlags::SNAPSHOT, body.has_own_pages());
+    flags.set(WriteFlags::SNAPSHOT, body.has_data_pages());
     let request = fsproto::Write {
         handle: file.handle,
         offset: at.offset(),

@@ -40,7 +40,7 @@ pub struct WriteBody {
     /// The encoded list of pieces; empty where everything is data.
     pub pieces: Vec<u8>,
     /// The whole pages in the body, and the snapshots to which pieces refer.
-    gathered: Vec<SentPages>,
+    sent_pages: Vec<SentPages>,
     /// For each of these, the position of its first byte in what is written, which is its offset in
     /// the snapshot of the result.
     places: Vec<SnapshotOffset>,
@@ -53,19 +53,20 @@ impl WriteBody {
     }
 
     /// Whether the body holds pages that can be associated after the write.
-    pub fn has_own_pages(&self) -> bool {
-        self.gathered.iter().any(|pages| matches!(pages, SentPages::Data { .. }))
+    pub fn has_data_pages(&self) -> bool {
+        self.sent_pages.iter().any(|pages| matches!(pages, SentPages::Data { .. }))
     }
 
     /// The number of pages sent as references, within the first `bytes` bytes.
     pub fn pages_referenced(&self, bytes: ByteCount) -> PageCount {
         let end = SnapshotOffset::ZERO + bytes;
-        let referenced = self.gathered.iter().zip(&self.places).map(|(pages, place)| match pages {
-            SentPages::Reference { pages, .. } => {
-                pages.pages().min(end.saturating_since(*place).whole_pages())
-            }
-            SentPages::Data { .. } => PageCount::ZERO,
-        });
+        let referenced =
+            self.sent_pages.iter().zip(&self.places).map(|(pages, place)| match pages {
+                SentPages::Reference { pages, .. } => {
+                    pages.pages().min(end.saturating_since(*place).whole_pages())
+                }
+                SentPages::Data { .. } => PageCount::ZERO,
+            });
         referenced.sum()
     }
 
@@ -74,7 +75,7 @@ impl WriteBody {
     pub fn holes(&self, bytes: ByteCount) -> (Vec<Hole>, SnapshotOffset) {
         let end = SnapshotOffset::ZERO + bytes;
         let mut holes: Vec<Hole> = Vec::new();
-        for (pages, &start) in self.gathered.iter().zip(&self.places) {
+        for (pages, &start) in self.sent_pages.iter().zip(&self.places) {
             let SentPages::Reference { pages, snapshot, offset } = pages else { continue };
             let length = pages.pages().bytes().min(end.saturating_since(start));
             let Some(found) = snapshot.holes_within(*offset, length) else {
@@ -92,11 +93,11 @@ impl WriteBody {
     /// After the write: associates the pages that still hold what was sent with the snapshot of the
     /// result. Returns how many.
     pub fn associate(&mut self, space: &Space, snapshot: &Arc<Snapshot>) -> PageCount {
-        if mutants::late_protect(&mut self.gathered, space) {
+        if mutants::late_protect(&mut self.sent_pages, space) {
             return PageCount::ZERO;
         }
         // Pages of one buffer have the same distance between address and place.
-        let (mut rest, mut places) = (self.gathered.as_slice(), self.places.as_slice());
+        let (mut rest, mut places) = (self.sent_pages.as_slice(), self.places.as_slice());
         let mut associated = PageCount::ZERO;
         while let (Some(first), Some(&place)) = (rest.first(), places.first()) {
             let distance = |pages: &SentPages, place: SnapshotOffset| {
@@ -116,7 +117,7 @@ impl WriteBody {
     }
 
     fn hold(&mut self, pages: SentPages, place: SnapshotOffset) {
-        self.gathered.push(pages);
+        self.sent_pages.push(pages);
         self.places.push(place);
     }
 
@@ -128,13 +129,13 @@ impl WriteBody {
         pieces: Vec<SourcePiece>,
         max_data: ByteCount,
     ) -> Result<ByteCount, Errno> {
-        let (mut done, mut own) = (ByteCount::ZERO, ByteCount::ZERO);
+        let (mut done, mut data) = (ByteCount::ZERO, ByteCount::ZERO);
         for SourcePiece { from, run } in pieces {
             let bytes = run.bytes();
             let place = SnapshotOffset::ZERO + done;
             let added = match run {
                 WritePiece::Reference { snapshot, offset, bytes } => {
-                    self.list_data(core::mem::take(&mut own));
+                    self.list_data(core::mem::take(&mut data));
                     let handle = snapshot.handle;
                     let piece = Piece { snapshot: handle, offset, length: bytes };
                     self.pieces.extend_from_slice(&piece.to_bytes());
@@ -148,7 +149,7 @@ impl WriteBody {
                         Err(error) if done.is_zero() || error == Errno::EINTR => return Err(error),
                         added => added.unwrap_or_default(),
                     };
-                    own += added;
+                    data += added;
                     added
                 }
             };
@@ -157,7 +158,7 @@ impl WriteBody {
                 break;
             }
         }
-        self.list_data(own);
+        self.list_data(data);
         Ok(done)
     }
 

@@ -32,7 +32,7 @@ pub const CRATES: &[(&str, &str)] = &[
 ];
 
 /// Layers without unsafe code.
-pub const SAFE_LAYERS: &[&str] = &["sync", "mount", "trace", "trap", "proc", "syscall"];
+pub const SAFE_LAYERS: &[&str] = &["sync", "file", "mount", "trace", "trap", "proc", "syscall"];
 
 /// Where locks of the crate `spin` may be used, which have no rank: in `sync`, which is built on
 /// them, and in the doubles of the machine for host tests.

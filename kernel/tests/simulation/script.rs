@@ -120,7 +120,6 @@ pub enum Op {
         memory: usize,
         page: usize,
         pages: usize,
-        #[serde(rename = "rights")]
         permissions: u32,
     },
     Remap {

@@ -14,15 +14,15 @@ program!(run);
 fn run(_: &Args) -> i32 {
     // SAFETY: every processor that this kernel runs on has it, and it changes nothing.
     let ticks = unsafe { core::arch::x86_64::_rdtsc() };
-    let told = tell(b"/dev/ttyS1", &format!("bench: boot {ticks} instructions\n"))
-        .and_then(|()| tell(b"/dev/ttyS2", "exit 0\n"));
-    match told {
+    let reported = report(b"/dev/ttyS1", &format!("bench: boot {ticks} instructions\n"))
+        .and_then(|()| report(b"/dev/ttyS2", "exit 0\n"));
+    match reported {
         Ok(()) => complain("first", b"reboot", sys::power_off()),
         Err(error) => complain("first", b"/dev", error),
     }
 }
 
-fn tell(line: &[u8], text: &str) -> Result<()> {
+fn report(line: &[u8], text: &str) -> Result<()> {
     let fd = sys::open(line, sys::abi::O_WRONLY | sys::abi::O_NOCTTY, 0)?;
     sys::write(fd, text.as_bytes()).map(|_| ())
 }

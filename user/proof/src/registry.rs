@@ -76,7 +76,7 @@ pub fn sorted() -> Vec<&'static Test> {
     tests
 }
 
-/// The test of a name.
+/// The test that has this name, if there is one.
 pub fn find(name: &[u8]) -> Option<&'static Test> {
     TESTS.iter().find(|test| test.name.as_bytes() == name)
 }

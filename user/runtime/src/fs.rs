@@ -54,7 +54,7 @@ pub fn list(path: &[u8]) -> Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// `directory/name`.
+/// Joins a directory and a name with a slash, unless the directory ends with one.
 pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = directory.to_vec();
     if !path.ends_with(b"/") && !path.is_empty() {

@@ -53,7 +53,8 @@ struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// Lists a directory, with `-R` also those below it. `first` is whether nothing was printed yet.
+    /// Lists a directory, with `-R` also those below it. `first` is whether it is the first
+    /// output.
     fn directory(&mut self, path: &[u8], titles: Titles, first: &mut bool) {
         let mut names = match fs::read_directory(path) {
             Ok(entries) => entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(),
@@ -196,14 +197,15 @@ fn human(bytes: u64) -> String {
 fn date(seconds: u64) -> String {
     let (days, second) = ((seconds / 86400) as i64, seconds % 86400);
     let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let cycle = shifted.div_euclid(146_097);
+    let day_of_cycle = shifted.rem_euclid(146_097);
+    let year_of_cycle =
+        (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36524 - day_of_cycle / 146_096) / 365;
+    let day_of_year =
+        day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let year = year_of_cycle + cycle * 400 + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", second / 3600, second % 3600 / 60)
 }

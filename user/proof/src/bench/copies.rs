@@ -18,7 +18,7 @@ pub const ROWS: &[Row] = &[
     ("modify64m.again", |meter| modify_warm(meter, 10)),
 ];
 
-/// The copy.
+/// Path of the copied file.
 const COPY_PATH: &[u8] = b"/tmp/bench.copy";
 
 /// Runs `work`, whose result is not printed: it only loads the program's pages, which are lazy.
@@ -49,7 +49,7 @@ fn copy_whole(meter: &Meter, file_bytes: usize) -> Result<()> {
     copy(meter, file_bytes, file_bytes)
 }
 
-/// Likewise.
+/// Runs [`modify`] after a first run has loaded everything.
 fn modify_warm(meter: &Meter, times: usize) -> Result<()> {
     modify(&WARM_UP, times)?;
     modify(meter, times)

@@ -70,8 +70,8 @@ fn copy_on_write() -> Result<(u64, u64)> {
     let [reader, writer] = sys::pipe(0)?;
     let Some(child) = sys::fork()? else {
         let copies = store_to_each(&mut pages);
-        let told = sys::write(writer, &copies.to_ne_bytes());
-        sys::exit(i32::from(told.is_err()))
+        let written = sys::write(writer, &copies.to_ne_bytes());
+        sys::exit(i32::from(written.is_err()))
     };
     let mut copies = [0; 8];
     sys::read(reader, &mut copies)?;

@@ -23,7 +23,8 @@ pub fn make_all(plan: &Plan, path: &[u8]) -> i32 {
 pub fn summary(plan: &Plan) -> String {
     let bytes: u64 = plan.overwritten.iter().map(|range| range.end - range.start).sum();
     format!(
-        "{bytes} bytes in {} places overwritten by {WRITERS} processes, then truncated to {} bytes and extended, replaced by rename, deleted",
+        "{bytes} bytes in {} places overwritten by {WRITERS} processes, \
+         then truncated to {} bytes and extended, replaced by rename, deleted",
         plan.overwritten.len(),
         plan.truncated_bytes
     )

@@ -206,7 +206,8 @@ fn report(
 ) -> Attempt<u64> {
     let Findings { islands, holes, wrong_bytes, hash } = findings;
     println!(
-        "awake        islands checked: {islands}, holes checked: {holes}, wrong bytes: {wrong_bytes}"
+        "awake        islands checked: {islands}, holes checked: {holes}, \
+         wrong bytes: {wrong_bytes}"
     );
     let after = Counters::now();
     for (name, grown) in after.since(before) {
@@ -215,7 +216,8 @@ fn report(
     drop(buffer);
     let [start, file, changed, checked] = blocks;
     println!(
-        "store        4 KiB blocks in use: {start} before, {file} with the file, {changed} after the changes, {checked} after the look, {} at the end",
+        "store        4 KiB blocks in use: {start} before, {file} with the file, \
+         {changed} after the changes, {checked} after the look, {} at the end",
         used_blocks(directory)
     );
     if let Some(live) = Counters::now().get("snapshots_live") {

@@ -12,7 +12,7 @@ use user::sys::abi;
 /// Number of buffers.
 const BUFFERS: usize = 4;
 /// Bytes of a buffer beyond the maximum length of the file, so that it can be unaligned.
-const ROOM_BYTES: usize = 2 * user::pages::PAGE_BYTES;
+const SLACK_BYTES: usize = 2 * user::pages::PAGE_BYTES;
 /// One of this many steps forks.
 const FORK_SHARE: u64 = 200;
 
@@ -64,7 +64,7 @@ impl<'a> Exercise<'a> {
     pub fn new(path: &'a [u8], settings: Settings) -> Outcome<Self> {
         let fd = sys::open(path, abi::O_RDWR | abi::O_CREAT | abi::O_TRUNC, 0o644)
             .map_err(|error| format!("open: {error:?}"))?;
-        let length = settings.max_bytes + ROOM_BYTES;
+        let length = settings.max_bytes + SLACK_BYTES;
         let buffer = |_| Pages::new(length).map(|pages| Buffer { pages, copy: vec![0; length] });
         let buffers = (0..BUFFERS)
             .map(buffer)
@@ -100,10 +100,10 @@ impl<'a> Exercise<'a> {
     /// A random range of a buffer: small, large or any size.
     fn part(&mut self) -> Part {
         let buffer = self.random.below(BUFFERS as u64) as usize;
-        let at = self.number(ROOM_BYTES);
+        let at = self.number(SLACK_BYTES);
         let most = self.settings.max_bytes;
         let length = match self.random.below(4) {
-            0 => self.number(most.min(2 * ROOM_BYTES)),
+            0 => self.number(most.min(2 * SLACK_BYTES)),
             1 => self.number(most),
             2 => self.number(most / 4),
             _ => most / self.settings.unit * self.settings.unit,
@@ -252,7 +252,7 @@ impl<'a> Exercise<'a> {
         let (first, (got, expected)) = wrong().next().unwrap_or((0, (&0, &0)));
         let place = at + first;
         Err(format!(
-            "buffer {buffer} holds {got:#04x} at {place} and not {expected:#04x}; {} bytes are wrong",
+            "buffer {buffer} holds {got:#04x} at {place}, not {expected:#04x}; {} bytes are wrong",
             wrong().count()
         ))
     }

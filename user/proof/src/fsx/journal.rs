@@ -13,7 +13,7 @@ pub enum Step {
     Read { how: &'static str, buffer: usize, at: usize, length: usize, offset: usize },
     /// write(2) from a buffer to the file.
     Write { how: &'static str, buffer: usize, at: usize, length: usize, offset: usize },
-    /// Stores to a buffer.
+    /// Stores by the program to a range of a buffer.
     Store { buffer: usize, at: usize, length: usize },
     /// Loads from a buffer.
     Check { buffer: usize, at: usize, length: usize },

@@ -29,7 +29,8 @@ use user::prelude::*;
 
 program!(run);
 
-const USAGE: &str = "fsx [-N OPERATIONS] [-S SEED] [-l BYTES] [-a BYTES] [-p PROCESSES] [-m BYTES] [-c COUNTER]... [-C COUNTER]... FILE";
+const USAGE: &str = "fsx [-N OPERATIONS] [-S SEED] [-l BYTES] [-a BYTES] [-p PROCESSES] \
+                     [-m BYTES] [-c COUNTER]... [-C COUNTER]... FILE";
 
 fn run(args: &Args) -> i32 {
     let options = Options::parse(args, "N:S:l:a:p:m:c:C:", USAGE);
@@ -79,7 +80,7 @@ fn run(args: &Args) -> i32 {
     let counted = has_counted(&before, &options);
     if passed && counted {
         println!(
-            "fsx: {processes} times {operations} operations from seed {seed} on: every byte as it should be"
+            "fsx: {processes} times {operations} operations from seed {seed} on: every byte is right"
         );
     }
     i32::from(!(passed && counted))

@@ -37,7 +37,7 @@ pub fn load(addr: usize) -> u8 {
     unsafe { (addr as *const u8).read_volatile() }
 }
 
-/// Stores one byte.
+/// Stores one byte at an address, whatever is mapped there.
 pub fn store(addr: usize, byte: u8) {
     // SAFETY: the caller's own mapping, to which no reference exists.
     unsafe { (addr as *mut u8).write_volatile(byte) }

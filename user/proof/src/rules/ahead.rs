@@ -74,7 +74,7 @@ fn r1_small_reads_in_order() -> Outcome {
     file.overwrite(3, reader.at, P)?;
     reader.pieces(2, 3)?;
 
-    let (file, mut reader) = halfway("cut off")?;
+    let (file, mut reader) = halfway("truncated")?;
     sys::ftruncate(file.fd, ByteCount(reader.at + 100)).named("ftruncate")?;
     reader.read(100)?;
     reader.buffer.check(0, 100, pattern(1, reader.at - 100))?;
@@ -157,7 +157,7 @@ fn r1_small_reads_among_changes() -> Outcome {
 
 /// The space reserved for read-ahead is released before a writer gets ENOSPC.
 #[guest_test(mutants: &[Mutant::AheadKeepsRoom])]
-fn q1_reading_ahead_takes_no_room() -> Outcome {
+fn q1_reading_ahead_takes_no_space() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }

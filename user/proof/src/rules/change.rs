@@ -117,9 +117,9 @@ fn c2_truncate() -> Outcome {
             sys::ftruncate(file.fd, ByteCount::ZERO).named("ftruncate")?;
         }
         file.overwrite(seed + 1, 0, 40 * P)?;
-        within("cut off", short.check(0, cut as usize, pattern(seed, 0)))?;
+        within("truncated", short.check(0, cut as usize, pattern(seed, 0)))?;
         within("behind the cut", short.check(cut as usize, 40 * PAGE - cut as usize, UNTOUCHED))?;
-        within("cut off and extended", long.check(0, cut as usize, pattern(seed, 0)))?;
+        within("truncated and extended", long.check(0, cut as usize, pattern(seed, 0)))?;
         within("extended by a hole", long.check(cut as usize, 40 * PAGE - cut as usize, ZEROS))?;
     }
     check_all("truncated and written", &taken)

@@ -78,31 +78,31 @@ fn e1_knobs() -> Outcome {
 #[guest_test]
 fn e1_block_size() -> Outcome {
     let file = File::make("file", 1, P)?;
-    let told = || {
+    let block_sizes = || {
         Outcome::Ok([
             sys::fstat(file.fd).named("fstat")?.st_blksize,
             sys::stat(file.path.as_bytes()).named("stat")?.st_blksize,
         ])
     };
     check!(
-        told()?.iter().all(|&bytes| bytes >= 512 && bytes & (bytes - 1) == 0),
+        block_sizes()?.iter().all(|&bytes| bytes >= 512 && bytes & (bytes - 1) == 0),
         "no power of two: {:?}",
-        told()?
+        block_sizes()?
     );
     if !lazy::present() {
         return Ok(());
     }
-    check_eq!(told()?, [64 << 10; 2], "st_blksize of a file by descriptor and by name");
+    check_eq!(block_sizes()?, [64 << 10; 2], "st_blksize of a file by descriptor and by name");
     {
         let _knob = Knob::set("block_bytes", 128 << 10)?;
-        check_eq!(told()?, [128 << 10; 2], "the same with the knob turned");
+        check_eq!(block_sizes()?, [128 << 10; 2], "the same with the knob turned");
         check_eq!(
             sys::stat(b"/dev/null").named("stat")?.st_blksize,
             PAGE as _,
             "st_blksize of a device"
         );
     }
-    check_eq!(told()?, [64 << 10; 2], "the same with the knob turned back");
+    check_eq!(block_sizes()?, [64 << 10; 2], "the same with the knob turned back");
     Ok(())
 }
 

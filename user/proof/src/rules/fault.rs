@@ -301,8 +301,14 @@ fn f4_kernel_access() -> Outcome {
     buffer.check(17 * PAGE, 50, pattern(1, 17 * P))?;
     buffer.check(17 * PAGE + 50, 5000, Content::Only(0x61))?;
     buffer.check(17 * PAGE + 5050, 3 * PAGE - 5050, pattern(1, 17 * P + 5050))?;
+    for fd in [from, to] {
+        sys::close(fd).named("close")?;
+    }
+    arguments_in_lazy_memory(&file, &target)
+}
 
-    // A path, a vector and a result buffer.
+/// Opens and reads `file` by a path, a vector and a result buffer in lazy memory. It holds pattern 2.
+fn arguments_in_lazy_memory(file: &File, target: &Buffer) -> Outcome {
     let path = format!("{}\0", file.path);
     let words = Buffer::new(4 * PAGE)?;
     let mut text = vec![0x2e; 4 * PAGE];
@@ -330,10 +336,7 @@ fn f4_kernel_access() -> Outcome {
         .named("fstat into lazy memory")?;
     check_eq!(words.load(2 * PAGE - 71), 0x2e, "the byte before the result");
     check_eq!(words.load(2 * PAGE - 70 + 144), 0x2e, "the byte behind the result");
-    for fd in [fd, from, to] {
-        sys::close(fd).named("close")?;
-    }
-    Ok(())
+    sys::close(fd).named("close")
 }
 
 /// A system call that cannot deliver bytes leaves them where they are.
@@ -357,7 +360,7 @@ fn f4_nothing_consumed() -> Outcome {
     check_eq!(
         os::read(from, buffer.at(5 * PAGE + 100), 1000),
         Err(Errno::EIO),
-        "read into a page that cannot be had"
+        "read into an unavailable page"
     );
     // The first page can be fetched, the second cannot: the count covers what was delivered, the
     // rest stays in the pipe.
@@ -371,12 +374,12 @@ fn f4_nothing_consumed() -> Outcome {
     check_eq!(
         os::write(to, buffer.at(6 * PAGE), 100),
         Err(Errno::EIO),
-        "write from a page that cannot be had"
+        "write from an unavailable page"
     );
     check_eq!(
         os::write(to, buffer.at(PAGE), 4 * PAGE).named("write")?,
         3 * PAGE,
-        "bytes of the pages that can be had"
+        "bytes of the available pages"
     );
     // The file offset does not advance if the bytes could not be delivered.
     let file = File::make("file", 1, 4 * P)?;
@@ -384,7 +387,7 @@ fn f4_nothing_consumed() -> Outcome {
     check_eq!(
         os::read(file.fd, buffer.at(7 * PAGE + 1), 300),
         Err(Errno::EIO),
-        "file read into a page that cannot be had"
+        "file read into an unavailable page"
     );
     check_eq!(os::position(file.fd).named("lseek")?, 100, "the file's offset");
     for fd in [from, to] {

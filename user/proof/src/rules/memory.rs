@@ -221,7 +221,7 @@ fn q3_dirty_lazy() -> Outcome {
         buffer.check(at, half, pattern(7, at as u64))?;
         buffer.check(at + half, half, content(0, 0, (at + half) as u64))?;
     }
-    check_eq!(server.wire.snapshots(), 0, "snapshots alive when no page stands for one");
+    check_eq!(server.wire.snapshots(), 0, "snapshots alive when no page is backed by one");
     sys::close(file).named("close")
 }
 

@@ -52,7 +52,7 @@ fn f5_page_in_error() -> Outcome {
     let status = touch("load", None, &|| _ = buffer.load(20 * PAGE))?;
     check_eq!(status.signal(), Some(SIGBUS), "signal for a load");
     let tries = server.wire.requests(Op::Read) - before;
-    check!((1..=16).contains(&tries), "{tries} requests for a page that cannot be had");
+    check!((1..=16).contains(&tries), "{tries} requests for an unavailable page");
     check_eq!(
         touch("store", None, &|| store(buffer.at(20 * PAGE), 1))?.signal(),
         Some(SIGBUS),

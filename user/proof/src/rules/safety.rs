@@ -43,7 +43,7 @@ fn x6_times() -> Outcome {
 
 /// Permissions are checked at read(2); what was read stays valid after they are revoked.
 #[guest_test(mutants: &[Mutant::RightsAtPageIn])]
-fn x1_rights_at_read() -> Outcome {
+fn x1_permissions_at_read() -> Outcome {
     let file = File::make("file", 1, 16 * P)?;
     let meter = Meter::start()?;
     let writer = sys::open(file.path.as_bytes(), abi::O_WRONLY, 0).named("open")?;

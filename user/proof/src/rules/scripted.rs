@@ -44,7 +44,7 @@ impl Reply {
 /// What the server does with a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send it.
+    /// Send it to the kernel at once.
     Send,
     /// Hold it until the test releases it.
     Hold,

@@ -171,14 +171,14 @@ fn x3_asked_once() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let mut told = BTreeSet::new();
+    let mut sent = BTreeSet::new();
     let script: crate::scripted::Script = Box::new(move |_, asked, reply| {
         if let Request::Read(read) = &asked.fields
             && asked.op == Op::Read
             && asked.of_snapshot
         {
             for (index, page) in reply.payload.chunks_mut(PAGE).enumerate() {
-                if !told.insert(read.offset / P + index as u64) {
+                if !sent.insert(read.offset / P + index as u64) {
                     page.fill(0xbb);
                 }
             }

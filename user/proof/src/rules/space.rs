@@ -185,9 +185,9 @@ fn a4_split() -> Outcome {
     let moved = os::mremap(buffer.at(30 * PAGE), 4 * PAGE, 6 * PAGE).named("mremap")?;
     // Moved to a fixed address, from the middle of what was moved.
     let target = Buffer::filled(8 * PAGE, UNTOUCHED)?;
-    let told =
+    let moved_to =
         os::mremap_to(moved + PAGE, 2 * PAGE, 2 * PAGE, target.at(3 * PAGE)).named("mremap")?;
-    check_eq!(told, target.at(3 * PAGE), "address after mremap");
+    check_eq!(moved_to, target.at(3 * PAGE), "address after mremap");
     // Truncated at the end.
     let cut = os::mremap(buffer.at(60 * PAGE), 4 * PAGE, 2 * PAGE).named("mremap")?;
     check_eq!(cut, buffer.at(60 * PAGE), "address after a cut");

@@ -24,7 +24,7 @@ fn pread(file: &File, to: usize, pages: usize, from: u64) -> Outcome {
     Ok(())
 }
 
-/// What becomes of the pages that `e4_trace_tells_each_read` reads, by what it does with each.
+/// What becomes of the pages that `e4_trace_reports_each_read` reads, by what it does with each.
 const E4_LOG: &[&str] = &[
     "pread64(*) = 131072  read #1, 32 pages lazy",
     "load at *, read #1: 1 pages fetched",
@@ -34,7 +34,8 @@ const E4_LOG: &[&str] = &[
     "store at *, read #1: 0 pages fetched",
     "pwrite64(*) = 16384  4 pages by reference",
     "write(*) = 4096  1 pages fetched",
-    "read #1: of 32 lazy pages 5 were fetched, 0 holes, 2 copied for a store, 4 written by reference; 27 never came",
+    "read #1: of 32 lazy pages 5 were fetched, 0 holes, 2 copied for a store, \
+     4 written by reference; 27 never came",
     "pread64(*) = 65536  read #2, 16 pages lazy",
     "load at *, read #2: 1 pages fetched",
     "load at *, read #2: 0 pages fetched",
@@ -47,14 +48,17 @@ const E4_LOG: &[&str] = &[
     "pread64(*) = 65536  read #4, 16 pages lazy",
     "load at *, read #4: 0 pages fetched",
     "pread64(*) = 100  100 bytes copied",
-    "read #2: of 16 lazy pages 2 were fetched, 4 holes, 0 copied for a store, 0 written by reference; 10 never came",
-    "read #3: of 8 lazy pages 1 were fetched, 0 holes, 0 copied for a store, 0 written by reference; 7 never came",
-    "read #4: of 16 lazy pages 0 were fetched, 0 holes, 0 copied for a store, 0 written by reference; 15 never came",
+    "read #2: of 16 lazy pages 2 were fetched, 4 holes, 0 copied for a store, \
+     0 written by reference; 10 never came",
+    "read #3: of 8 lazy pages 1 were fetched, 0 holes, 0 copied for a store, \
+     0 written by reference; 7 never came",
+    "read #4: of 16 lazy pages 0 were fetched, 0 holes, 0 copied for a store, \
+     0 written by reference; 15 never came",
 ];
 
 /// A trace reports, for each read, what became of its pages.
 #[guest_test(log: E4_LOG, mutants: &[Mutant::TraceForgets])]
-fn e4_trace_tells_each_read() -> Outcome {
+fn e4_trace_reports_each_read() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ const PAGES: usize = 200;
 const LENGTH: usize = PAGES * PAGE;
 /// Bytes of a read that is too small to be lazy.
 const SMALL: usize = 300;
-const ROOM: u64 = 16 << 20;
+const SPACE_BYTES: u64 = 16 << 20;
 
 /// The counts at one moment.
 struct Mark {
@@ -55,7 +55,7 @@ fn e3_relay_agrees() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let stack = Stack::mount("e3", ROOM)?;
+    let stack = Stack::mount("e3", SPACE_BYTES)?;
     let file = File::make_in(&stack.path, "file", 1, LENGTH as u64 + P)?;
     let other = File::make_in(&stack.path, "other", 2, 10)?;
     let buffer = Buffer::new(LENGTH + PAGE)?;
@@ -102,7 +102,7 @@ fn w4_no_byte_moves() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let stack = Stack::mount("w4", ROOM)?;
+    let stack = Stack::mount("w4", SPACE_BYTES)?;
     let source = File::make_in(&stack.path, "source", 1, LENGTH as u64)?;
     let target = File::make_in(&stack.path, "target", 2, 0)?;
     let buffer = Buffer::new(LENGTH)?;
@@ -134,7 +134,7 @@ fn w2_one_page_moves() -> Outcome {
         return Ok(());
     }
     let _knobs = lazy::fault_around(1)?;
-    let stack = Stack::mount("w2", ROOM)?;
+    let stack = Stack::mount("w2", SPACE_BYTES)?;
     let file = File::make_in(&stack.path, "file", 1, LENGTH as u64)?;
     let buffer = Buffer::new(LENGTH)?;
     stack.settle()?;

@@ -13,7 +13,7 @@ use user::prelude::*;
 use user::sys::abi;
 
 const P: u64 = PAGE as u64;
-const ROOM: u64 = 16 << 20;
+const SPACE_BYTES: u64 = 16 << 20;
 
 /// Reads a whole file lazily. Returns the buffer and the file's size in bytes.
 fn read_all(file: &File, pages: usize) -> Outcome<Buffer> {
@@ -28,7 +28,7 @@ fn c7_no_rescue() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let stack = Stack::mount("c7", ROOM)?;
+    let stack = Stack::mount("c7", SPACE_BYTES)?;
     let file = File::make_in(&stack.path, "file", 1, 20 * P + 100)?;
     let buffer = Buffer::new(21 * PAGE)?;
     read_lazily(&file, &buffer, 0, 20 * PAGE + 100, 0)?;
@@ -47,7 +47,7 @@ fn c7_no_rescue() -> Outcome {
 /// Overwrites a file that this many snapshots need. Returns the pages rescued and the requests to
 /// the base.
 fn rescue_for(readers: usize) -> Outcome<(u64, u64)> {
-    let stack = Stack::mount("c8", ROOM)?;
+    let stack = Stack::mount("c8", SPACE_BYTES)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
     let mut buffers = Vec::new();
     for _ in 0..readers {
@@ -87,7 +87,7 @@ fn c9_nothing_for_nothing() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let stack = Stack::mount("c9", ROOM)?;
+    let stack = Stack::mount("c9", SPACE_BYTES)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
     stack.settle()?;
     let (changes, handles) = (stack.look.changes(), stack.look.open_handles());
@@ -112,7 +112,7 @@ fn c10_rescue_is_freed() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let stack = Stack::mount("c10", ROOM)?;
+    let stack = Stack::mount("c10", SPACE_BYTES)?;
     let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
     stack.settle()?;
     let (handles, free) =
@@ -153,7 +153,7 @@ fn c10_rescue_is_freed() -> Outcome {
 
 /// No space is reserved for holes, and nothing is stored when they are overwritten.
 #[guest_test]
-fn r10_holes_need_no_room() -> Outcome {
+fn r10_holes_need_no_space() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
@@ -193,8 +193,8 @@ fn q1_reservation() -> Outcome {
             Err(error) => break error,
         }
     };
-    check_eq!(error, Errno::ENOSPC, "error of a writer for whom there is no room");
-    check!((10..=20).contains(&(written / P)), "{} pages went into the room for 20", written / P);
+    check_eq!(error, Errno::ENOSPC, "error of a writer without free space");
+    check!((10..=20).contains(&(written / P)), "{} pages fit into the space for 20", written / P);
     // The file itself can be overwritten completely, because its rescue is reserved.
     file.overwrite(2, 0, 40 * P)?;
     within("first reader", taken.check(0, 40 * PAGE, pattern(1, 0)))?;
@@ -226,13 +226,13 @@ fn q1_failed_rescue() -> Outcome {
     }
     let changes: [(&str, Change); 3] = [
         ("overwritten", |fd| sys::pwrite(fd, &[0x42; 3 * PAGE], FileOffset(5 * P)).map(drop)),
-        ("cut off", |fd| sys::ftruncate(fd, ByteCount(7 * P + 5)).map(drop)),
+        ("truncated", |fd| sys::ftruncate(fd, ByteCount(7 * P + 5)).map(drop)),
         ("punched", |fd| os::punch_hole(fd, 10 * P + 7, 3 * P)),
     ];
     for failing in [Op::CloneRange, Op::Open, Op::Read, Op::Write] {
         for (what, change) in changes {
             let what = format!("{failing:?} fails while the file is {what}");
-            let stack = Stack::mount("q1", ROOM)?;
+            let stack = Stack::mount("q1", SPACE_BYTES)?;
             let file = File::make_in(&stack.path, "file", 1, 40 * P)?;
             let taken = read_all(&file, 40)?;
             stack.look.fail(Some(failing));

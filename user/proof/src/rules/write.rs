@@ -308,12 +308,12 @@ fn w7_effects() -> Outcome {
     check_eq!(
         os::pwrite(target.fd, bytes.at(0), 40 * PAGE, 0),
         Err(Errno::ENOSPC),
-        "write of bytes without room"
+        "write of bytes without space"
     );
     check_eq!(
         os::pwrite(target.fd, buffer.at(0), 40 * PAGE, 0),
         Err(Errno::ENOSPC),
-        "write of references without room"
+        "write of references without space"
     );
     check_eq!(sys::fstat(target.fd).named("fstat")?.st_size, 0, "bytes of the file after that");
     // A write over itself needs no space.

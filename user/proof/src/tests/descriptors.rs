@@ -107,7 +107,7 @@ fn pipe_nonblocking() -> Outcome {
 }
 
 #[guest_test]
-fn socket_keeps_borders() -> Outcome {
+fn socket_keeps_boundaries() -> Outcome {
     let [one, two] = ok!(sys::socketpair(net::SOCK_SEQPACKET));
     check_eq!(sys::write(one, b"first"), Ok(5));
     check_eq!(sys::write(one, b"second message"), Ok(14));

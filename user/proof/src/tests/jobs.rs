@@ -336,12 +336,12 @@ fn job_window() -> Outcome {
     let (master, leader) = session(|terminal| {
         ok!(sys::signal_mask(blocked));
         ok!(sys::signal_handle(abi::SIGWINCH as i32, count_size, 0));
-        for (told, wanted) in [(1, size), (1, size), (2, other)] {
+        for (signals, wanted) in [(1, size), (1, size), (2, other)] {
             ok!(sys::write_all(terminal, b"ready\n"));
             check_eq!(sys::read(reader, &mut [0]), Ok(1));
             ok!(sys::signal_mask(0));
             ok!(sys::signal_mask(blocked));
-            check_eq!((SIZES.load(Ordering::SeqCst), sys::window(terminal)), (told, Ok(wanted)));
+            check_eq!((SIZES.load(Ordering::SeqCst), sys::window(terminal)), (signals, Ok(wanted)));
         }
         Ok(())
     })?;

@@ -216,8 +216,8 @@ impl StressWorker {
         sys::pread(own, &mut pages[..part], FileOffset::ZERO)?;
         pages[7 * PAGE_BYTES..][..2].copy_from_slice(b"f\0");
         let start = pages.as_mut_ptr() as usize;
-        for (number, rights) in [(1, abi::PROT_READ), (2, abi::PROT_NONE)] {
-            raw(abi::__NR_mprotect, &[start + number * part, part, rights as usize])?;
+        for (number, protection) in [(1, abi::PROT_READ), (2, abi::PROT_NONE)] {
+            raw(abi::__NR_mprotect, &[start + number * part, part, protection as usize])?;
         }
         raw(abi::__NR_munmap, &[start + 3 * part, part])?;
         Ok(start)

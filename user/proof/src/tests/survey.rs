@@ -17,22 +17,25 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 fn survey_statx() -> Outcome {
     let fd = file(b"f", &[1; 5000])?;
     let stat = ok!(sys::fstat(fd));
-    let mut told = [0u8; 256];
+    let mut attributes = [0u8; 256];
     let basic = abi::STATX_BASIC_STATS as usize;
     let name = c"f".as_ptr() as usize;
-    check_eq!(raw(abi::__NR_statx, &[HERE, name, 0, basic, told.as_mut_ptr() as usize]), Ok(0));
-    check_eq!(word(&told, 0) as usize & basic, basic);
-    check_eq!(word(&told, 0) >> 32, stat.st_blksize as u64);
-    check_eq!(word(&told, 16) & 0xffff_ffff, 1);
-    check_eq!(word(&told, 24) >> 32 & 0xffff, u64::from(stat.st_mode));
-    check_eq!((word(&told, 32), word(&told, 40)), (stat.st_ino, 5000));
     check_eq!(
-        (word(&told, 112), word(&told, 120) & 0xffff_ffff),
+        raw(abi::__NR_statx, &[HERE, name, 0, basic, attributes.as_mut_ptr() as usize]),
+        Ok(0)
+    );
+    check_eq!(word(&attributes, 0) as usize & basic, basic);
+    check_eq!(word(&attributes, 0) >> 32, stat.st_blksize as u64);
+    check_eq!(word(&attributes, 16) & 0xffff_ffff, 1);
+    check_eq!(word(&attributes, 24) >> 32 & 0xffff, u64::from(stat.st_mode));
+    check_eq!((word(&attributes, 32), word(&attributes, 40)), (stat.st_ino, 5000));
+    check_eq!(
+        (word(&attributes, 112), word(&attributes, 120) & 0xffff_ffff),
         (stat.st_mtime as u64, stat.st_mtime_nsec as u64)
     );
     // By descriptor, of a link, and refused.
     let empty = c"".as_ptr() as usize;
-    let to = told.as_mut_ptr() as usize;
+    let to = attributes.as_mut_ptr() as usize;
     check_eq!(
         raw(abi::__NR_statx, &[fd.argument(), empty, abi::AT_EMPTY_PATH as usize, basic, to]),
         Ok(0)
@@ -43,7 +46,7 @@ fn survey_statx() -> Outcome {
         raw(abi::__NR_statx, &[HERE, link, abi::AT_SYMLINK_NOFOLLOW as usize, basic, to]),
         Ok(0)
     );
-    check_eq!(word(&told, 24) >> 32 & 0o170_000, u64::from(abi::S_IFLNK));
+    check_eq!(word(&attributes, 24) >> 32 & 0o170_000, u64::from(abi::S_IFLNK));
     check_eq!(
         raw(abi::__NR_statx, &[HERE, c"none".as_ptr() as usize, 0, basic, to]),
         Err(Errno::ENOENT)
@@ -136,7 +139,7 @@ fn survey_nodes() -> Outcome {
 fn survey_times() -> Outcome {
     let fd = file(b"f", b"")?;
     let path = c"f".as_ptr() as usize;
-    let told = |fd| -> Outcome<(u64, u64, u64, u64)> {
+    let times = |fd| -> Outcome<(u64, u64, u64, u64)> {
         let stat = ok!(sys::fstat(fd));
         Ok((
             stat.st_atime as u64,
@@ -146,17 +149,17 @@ fn survey_times() -> Outcome {
         ))
     };
     check_eq!(raw(abi::__NR_utime, &[path, [100u64, 200].as_ptr() as usize]), Ok(0));
-    check_eq!(told(fd)?, (100, 0, 200, 0));
+    check_eq!(times(fd)?, (100, 0, 200, 0));
     check_eq!(raw(abi::__NR_utimes, &[path, [300u64, 4, 500, 600].as_ptr() as usize]), Ok(0));
-    check_eq!(told(fd)?, (300, 4000, 500, 600_000));
+    check_eq!(times(fd)?, (300, 4000, 500, 600_000));
     check_eq!(raw(abi::__NR_futimesat, &[HERE, path, [7u64, 0, 8, 0].as_ptr() as usize]), Ok(0));
-    check_eq!(told(fd)?, (7, 0, 8, 0));
+    check_eq!(times(fd)?, (7, 0, 8, 0));
     check_eq!(
         raw(abi::__NR_utimes, &[path, [1u64, 1_000_000, 1, 0].as_ptr() as usize]),
         Err(Errno::EINVAL)
     );
     check_eq!(raw(abi::__NR_utime, &[path, 0]), Ok(0));
-    check!(told(fd)?.2 > 500);
+    check!(times(fd)?.2 > 500);
     Ok(())
 }
 

@@ -316,7 +316,7 @@ fn pty_readiness() -> Outcome {
 
 /// A writer blocks while the other end does not read, and nothing is lost.
 #[guest_test]
-fn pty_room() -> Outcome {
+fn pty_space() -> Outcome {
     const BYTES: usize = 200_000;
     let pattern = |at: usize| (at % 251) as u8;
     let all: Vec<u8> = (0..BYTES).map(pattern).collect();

@@ -39,7 +39,7 @@ const TABLE: [(&[u8], Builtin); 25] = [
     (b"wait", wait),
 ];
 
-/// The builtin of a name.
+/// The builtin that has this name, if there is one.
 pub(super) fn find(name: &[u8]) -> Option<Builtin> {
     TABLE.iter().find(|(known, _)| *known == name).map(|(_, builtin)| *builtin)
 }

@@ -147,7 +147,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Expands `$@` and `$*`.
+    /// Expands `$@` and `$*` to the positional parameters.
     fn expand_all(
         &mut self,
         name: &[u8],

@@ -33,11 +33,11 @@ struct Variable {
 /// The options of `set`.
 #[derive(Default)]
 struct Options {
-    /// `-e`
+    /// `-e`: a failing command ends the shell.
     exit_on_error: bool,
-    /// `-u`
+    /// `-u`: expanding an unset parameter is an error.
     unset_is_error: bool,
-    /// `-x`
+    /// `-x`: commands are printed before they run.
     trace: bool,
 }
 

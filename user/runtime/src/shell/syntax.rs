@@ -20,9 +20,9 @@ pub enum Part {
     Text { bytes: Vec<u8>, quoting: Quoting },
     /// `$NAME` and `${NAME…}`.
     Parameter { name: Vec<u8>, modifier: Option<Modifier>, quoting: Quoting },
-    /// `$(…)` and `` `…` ``.
+    /// Command substitution: `$(…)` and `` `…` ``.
     Command { source: Vec<u8>, quoting: Quoting },
-    /// `$((…))`.
+    /// Arithmetic expansion: `$((…))`.
     Arithmetic { expression: Word, quoting: Quoting },
 }
 
@@ -37,22 +37,22 @@ pub enum Modifier {
     Length,
     /// `-`, `=`, `?` or `+`. With a colon an empty value counts as unset.
     Instead { operator: u8, colon: bool, word: Word },
-    /// `#`, `##`, `%` and `%%`.
+    /// `#`, `##`, `%` and `%%`: removes a matching prefix or suffix.
     Remove { suffix: bool, longest: bool, pattern: Word },
 }
 
 /// What a redirection does to its descriptor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RedirectKind {
-    /// `<`
+    /// `<` opens a file for reading.
     Read,
-    /// `>`
+    /// `>` opens a file for writing and truncates it.
     Write,
-    /// `>>`
+    /// `>>` opens a file for appending.
     Append,
-    /// `<>`
+    /// `<>` opens a file for reading and writing.
     ReadWrite,
-    /// `<&` and `>&`
+    /// `<&` and `>&` copy or close a descriptor.
     Duplicate,
     /// `<<`: the target is the document itself.
     Here,
@@ -77,7 +77,7 @@ pub enum Command {
     Simple { assignments: Vec<(Vec<u8>, Word)>, words: Vec<Word>, redirects: Vec<Redirect> },
     /// A compound command.
     Compound { body: Compound, redirects: Vec<Redirect> },
-    /// `name() body`
+    /// The definition of a function: `name() body`.
     Function { name: Vec<u8>, body: Rc<Command> },
 }
 
@@ -85,9 +85,9 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Compound {
-    /// `{ …; }`
+    /// A group in the same shell: `{ …; }`.
     Group(List),
-    /// `( … )`
+    /// A group in a subshell: `( … )`.
     Subshell(List),
     /// The `if` and `elif` arms, each a condition and a body; then `else`.
     If { arms: Vec<(List, List)>, otherwise: List },
@@ -111,16 +111,16 @@ pub struct Pipeline {
 /// The operator between two pipelines of a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Connector {
-    /// `&&`
+    /// `&&` runs the next pipeline after success.
     And,
-    /// `||`
+    /// `||` runs the next pipeline after failure.
     Or,
 }
 
 /// Pipelines joined by `&&` and `||`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AndOr {
-    /// The first pipeline.
+    /// The pipeline that always runs.
     pub first: Pipeline,
     /// The other pipelines, each with the operator before it.
     pub rest: Vec<(Connector, Pipeline)>,

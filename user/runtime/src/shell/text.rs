@@ -212,7 +212,7 @@ pub const SIGNALS: [(i32, &str, &str); 31] = [
     (31, "SYS", "Bad system call"),
 ];
 
-/// The text of a signal.
+/// The text that shells print for a signal.
 pub fn signal_text(signal: i32) -> &'static str {
     SIGNALS
         .iter()

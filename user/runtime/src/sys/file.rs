@@ -244,7 +244,7 @@ pub fn utimens(path: &[u8], times: Option<[abi::__kernel_timespec; 2]>) -> Resul
     unsafe { call!(__NR_utimensat, Fd::WORKING_DIRECTORY, path.as_ptr(), times, 0).map(drop) }
 }
 
-/// Mounts `source` on `target`.
+/// mount(2): mounts a file system of type `kind` on the directory `target`.
 pub fn mount(source: &[u8], target: &[u8], kind: &[u8], flags: u32, options: &[u8]) -> Result<()> {
     let strings = [c_string(source)?, c_string(target)?, c_string(kind)?, c_string(options)?];
     let [source, target, kind, options] = strings.each_ref().map(|string| string.as_ptr());

@@ -38,7 +38,7 @@ pub fn signal_default(signal: i32) -> Result<()> {
     set(signal, 0, 0)
 }
 
-/// Ignores a signal.
+/// Has the kernel discard a signal.
 pub fn signal_ignore(signal: i32) -> Result<()> {
     set(signal, 1, 0)
 }

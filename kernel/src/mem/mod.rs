@@ -45,8 +45,8 @@ pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};
 pub use space::{
-    Access, FaultError, Move, Placement, Policy, RegionInfo, SentPages, Space, SpaceStats,
-    WritePiece,
+    Access, FaultError, Move, Placement, Policy, ReadMode, RegionInfo, SentPages, Space,
+    SpaceStats, WritePiece,
 };
 pub use user::UserSlice;
 

@@ -11,7 +11,7 @@ pub(super) fn leak_swap_slot() -> bool {
     active(Mutant::LeakSwapSlot)
 }
 
-/// Q3: a page comes back from its neighbour's slot. Returns the wrong index.
+/// Q3: a page is read from its neighbour's slot. Returns the wrong index.
 #[inline(always)]
 pub(super) fn wrong_swap_index(index: usize, count: usize) -> Option<usize> {
     active(Mutant::SwapWrongSlot).then(|| (index + 1) % count)

@@ -37,7 +37,7 @@ pub fn page_of(
         }) {
             Lookup::Ready => return found.ok_or(FaultError::Bus),
             Lookup::Pending(fetch) => fetch,
-            // Only what can be had once goes there.
+            // Only pages of untrusted servers are swapped out of the cache.
             Lookup::Swapped(_) => return Err(FaultError::Bus),
             Lookup::Absent => {
                 heap::headroom(claim)?;

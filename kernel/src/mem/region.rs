@@ -33,7 +33,7 @@ bitflags::bitflags! {
 /// What a region's pages contain until a program stores to them.
 #[derive(Clone)]
 pub enum Backing {
-    /// Zeros.
+    /// Private memory that starts as zeros.
     Anonymous,
     /// Bytes of a snapshot, with which the pages are associated.
     Snapshot {

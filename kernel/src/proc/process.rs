@@ -2,7 +2,7 @@
 
 use super::system::{counter_lines, mounts};
 use crate::file::ProcessView;
-use crate::mem::{PAGE_BYTES, Prot, RegionInfo};
+use crate::mem::{PAGE_BYTES, Prot, ReadMode, RegionInfo};
 use crate::trace::{self, Tracing};
 use alloc::format;
 use alloc::string::String;
@@ -102,7 +102,8 @@ impl File {
             (Self::Trace, 0) => trace::set(view.pid, Tracing::Off),
             (Self::Trace, 1) => trace::set(view.pid, Tracing::On),
             (Self::Lazy, 0 | 1) => {
-                view.space.as_ref().ok_or(Errno::ESRCH)?.policy.set_eager(value == 0)
+                let mode = if value == 0 { ReadMode::Eager } else { ReadMode::Lazy };
+                view.space.as_ref().ok_or(Errno::ESRCH)?.policy.set_read_mode(mode)
             }
             (Self::Lazy | Self::Trace, _) => return Err(Errno::EINVAL),
             _ => return Err(Errno::EACCES),

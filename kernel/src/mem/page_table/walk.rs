@@ -13,7 +13,7 @@ use core::{
 /// The table at an address.
 pub(super) fn table_at(address: PhysAddr) -> &'static Table {
     // SAFETY: only addresses of tables are passed: of a root, or from an entry of an upper level.
-    // They are page-aligned and freed only by the owner of the root, who is borrowed mutably then;
+    // They are page-aligned and freed only by the owner of the root, which is borrowed mutably then;
     // all access is atomic. No caller keeps the reference.
     unsafe { &*phys_to_virt(address).cast::<Table>() }
 }

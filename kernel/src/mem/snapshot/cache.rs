@@ -341,6 +341,7 @@ pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
 /// Adds a frame that is known to hold the page of a snapshot at byte `offset` (W8). An entry that is
 /// in use stays.
 pub(in crate::mem) fn insert(snapshot: &Snapshot, offset: SnapshotOffset, frame: &Frame) {
+    debug_assert!(offset.0 < snapshot.len.0 || active(Mutant::CleanBeyondWritten));
     CACHE.lock().for_each_made(snapshot, offset, PageCount(1), |chunk, range| {
         for entry in chunk.entries.get_mut(range).unwrap_or_default() {
             if matches!(entry, Entry::Empty) {
@@ -388,8 +389,11 @@ pub(in crate::mem) fn forget(snapshot: &Snapshot) {
     let own = |phase, chunk| Key { origin: Origin::Own { snapshot: snapshot.id, phase }, chunk };
     let mut cache = CACHE.lock();
     while let Some((&key, _)) = cache.chunks.range(own(0, 0)..=own(u16::MAX, u64::MAX)).next() {
-        // No entry is pending: a fetch keeps its snapshot alive.
-        cache.chunks.remove(&key);
+        let chunk = cache.chunks.remove(&key);
+        // A fetch keeps its snapshot alive.
+        debug_assert!(chunk.is_some_and(|chunk| {
+            !chunk.entries.iter().any(|entry| matches!(entry, Entry::Pending(_)))
+        }));
     }
 }
 

@@ -81,6 +81,7 @@ impl SpaceState {
         };
         request.counters.add(Counter::PagesCow, 1);
         self.map_private(lazy.page, original.duplicate(self.table.claim)?, lazy.flags)?;
+        debug_assert!(self.is_usable(request), "the copy can be stored to");
         if let Some(held) = held {
             self.note_fetch(lazy, held);
         }
@@ -102,6 +103,7 @@ impl SpaceState {
             return Ok(Looked::Resolved(Resolution::Done));
         }
         let window = lazy.around();
+        debug_assert!(window.contains(lazy.page));
         let wanted = (lazy.page - window.start).to_usize();
         let mut filler = Filler::new(&mut self.table, flags);
         let mut mapped = Ok(0);
@@ -117,6 +119,7 @@ impl SpaceState {
         match cache::lookup(&lazy.snapshot, first, window.pages(), wanted, take) {
             Lookup::Ready => {
                 let mapped = mapped?;
+                debug_assert!(self.is_usable(request), "the wanted page is mapped first");
                 request.counters.add(Counter::PagesMapped, mapped);
                 self.note(lazy, window.end, PageCount(mapped));
                 Ok(Looked::Resolved(Resolution::Done))
@@ -174,6 +177,8 @@ impl SpaceState {
         while end < window.end && is_missing(end) {
             end = end.next();
         }
+        debug_assert!(window.start <= start && start <= lazy.page && end <= window.end);
+        debug_assert!(self.table.get(lazy.page).is_none(), "a mapped page is not fetched");
         let (first, wanted) = (lazy.byte_of(start), lazy.wanted());
         let fetch = cache::begin(&lazy.snapshot, first, end - start, wanted, counters);
         Resolution::Fetch(Awaited { fetch, state: FetchState::New, wanted })

@@ -63,6 +63,15 @@ use foundation::{
 const FORK_FRAMES: usize = 64;
 const FORK_FRAMES_MAX: usize = 1 << 15;
 
+/// How read(2) fills whole pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// It maps them where it can.
+    Lazy,
+    /// It copies.
+    Eager,
+}
+
 /// How the kernel treats a process's memory.
 #[derive(Debug, Default)]
 pub struct Policy {
@@ -78,9 +87,9 @@ impl Policy {
         !server && !self.eager.load(Ordering::Relaxed) && knob
     }
 
-    /// Turns laziness off (`true`) or on for this process.
-    pub fn set_eager(&self, eager: bool) {
-        self.eager.store(eager, Ordering::Relaxed);
+    /// Chooses the mode of this process's reads. The knob `lazy` must be on for lazy ones.
+    pub fn set_read_mode(&self, mode: ReadMode) {
+        self.eager.store(mode == ReadMode::Eager, Ordering::Relaxed);
     }
 
     /// Whether the process serves files (F8).

@@ -1,5 +1,5 @@
-//! Swapped pages come back (Q3), and with a page those neighbours in memory that are also its
-//! neighbours in the swap file.
+//! Pages are read back from the swap file (Q3): with a page, those neighbours in memory that are
+//! also its neighbours in the file.
 #![forbid(unsafe_code)]
 
 use super::{
@@ -28,7 +28,7 @@ enum Store {
 enum Source {
     /// They are in memory.
     Resident(Frame),
-    /// This page-in has brought the page; neighbours may have come along.
+    /// This page-in has brought the page, and maybe neighbours.
     Arrived(Frame, Arc<PageIn>),
     /// They have to be waited for.
     Pending(Arc<PageIn>),
@@ -117,7 +117,7 @@ impl SpaceState {
         swapped.slot - before..swapped.slot + 1 + behind
     }
 
-    /// Maps the neighbours that came along with a page.
+    /// Maps the neighbours that were read with a page.
     fn map_neighbours(
         &mut self,
         swapped: &SwappedPage,
@@ -144,10 +144,10 @@ impl SpaceState {
         store: Store,
     ) -> Result<(), FaultError> {
         debug_assert!(self.table.get(page).is_some_and(|entry| entry.is_swapped()));
-        debug_assert!(!frame.is_zero_page());
         let claim = self.table.claim;
         let frame =
             if store == Store::Now && frame.is_shared() { frame.duplicate(claim)? } else { frame };
+        debug_assert!(store == Store::Later || !frame.is_shared(), "others would see the store");
         let writable = prot.contains(Prot::WRITE) && !frame.is_shared();
         let mut flags = base_flags(prot) | EntryFlags::PRIVATE;
         flags.set(EntryFlags::WRITE, writable);

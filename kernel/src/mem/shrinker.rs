@@ -24,8 +24,8 @@ static SHRINKERS: [Once<Shrinker>; 2] = [Once::new(), Once::new()];
 
 /// Registers a stage's shrinker, once.
 pub(super) fn register(stage: Stage, shrinker: Shrinker) {
-    if let Some(slot) = SHRINKERS.get(stage as usize) {
-        slot.call_once(|| shrinker);
+    if let Some(place) = SHRINKERS.get(stage as usize) {
+        place.call_once(|| shrinker);
     }
 }
 

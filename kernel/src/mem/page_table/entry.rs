@@ -46,16 +46,19 @@ pub enum Held {
 pub struct Entry(pub(super) u64);
 
 impl Entry {
+    #[inline]
     pub(super) fn new(address: PhysAddr, flags: EntryFlags) -> Self {
         Self(address.0 | (flags | EntryFlags::HELD).bits())
     }
 
+    #[inline]
     pub(super) fn swapped(slot: SwapSlot) -> Self {
         let flags = EntryFlags::SWAPPED | EntryFlags::PRIVATE;
         Self(u64::from(slot.into_raw()) << PAGE_SHIFT | flags.bits())
     }
 
     /// What the entry owned. Called once, with an entry that was just taken out of a table.
+    #[inline]
     pub(super) fn into_held(self) -> Held {
         match self.slot() {
             Some(number) => Held::Slot(SwapSlot::from_raw(number)),

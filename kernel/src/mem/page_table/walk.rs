@@ -11,6 +11,7 @@ use core::{
 };
 
 /// The table at an address.
+#[inline]
 pub(super) fn table_at(address: PhysAddr) -> &'static Table {
     // SAFETY: only addresses of tables are passed: of a root, or from an entry of an upper level.
     // They are page-aligned and freed only by the owner of the root, which is borrowed mutably then;
@@ -19,11 +20,13 @@ pub(super) fn table_at(address: PhysAddr) -> &'static Table {
 }
 
 /// Index of a page's entry in a table of `level`.
+#[inline]
 pub(super) fn index(page: u64, level: u32) -> usize {
     ((page >> (9 * (level - 1))) & 511) as usize
 }
 
 /// Pages that one entry of a table of `level` covers.
+#[inline]
 pub(super) fn span(level: u32) -> u64 {
     1 << (9 * (level - 1))
 }
@@ -44,6 +47,7 @@ pub(super) fn find_cell(root: PhysAddr, page: Page) -> Option<&'static AtomicU64
 
 /// The lowest table of a page. Missing tables are made, with `flags` in the entries that refer to
 /// them.
+#[inline]
 pub(super) fn make_leaf(
     root: PhysAddr,
     page: Page,
@@ -64,6 +68,7 @@ pub(super) fn make_leaf(
 }
 
 /// The entry of a page in its lowest table, likewise.
+#[inline]
 pub(in crate::mem) fn make_cell(
     root: PhysAddr,
     page: Page,
@@ -102,6 +107,7 @@ pub(super) fn owned(entry: u64) -> Option<Held> {
 }
 
 /// Changes the flags of an entry that maps a page; accessed and dirty bits stay.
+#[inline]
 pub(super) fn change(cell: &AtomicU64, flags: EntryFlags) {
     let keep = ADDRESS_BITS | (EntryFlags::HELD | EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
     // Never fails: the closure always returns a value.
@@ -112,6 +118,7 @@ pub(super) fn change(cell: &AtomicU64, flags: EntryFlags) {
 
 /// The indices of the entries that overlap `range`, in a table of `level` whose first page is
 /// `base`.
+#[inline]
 pub(super) fn overlap(level: u32, base: u64, range: PageRange) -> Range<usize> {
     let span = span(level);
     let first = range.start.0.saturating_sub(base) / span;

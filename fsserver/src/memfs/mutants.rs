@@ -1,5 +1,5 @@
 //! The mutants of this folder: each function is one mutant's wrong behaviour. Without the feature
-//! `mutants` all of them are neutral.
+//! `mutants` of the crate `foundation` all of them are neutral.
 
 use foundation::Errno;
 use foundation::mutant::{Mutant, active};

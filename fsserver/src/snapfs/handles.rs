@@ -50,8 +50,7 @@ impl Handles {
         Some(opened)
     }
 
-    /// Closes the handles of all snapshots of a file.
-    #[cfg(feature = "mutants")]
+    /// Closes the handles of all snapshots of a file. Only a mutant does this.
     pub fn remove_snapshots_of(&mut self, id: FileId) -> alloc::vec::Vec<Opened> {
         let of_file = |open: &Opened| matches!(open, Opened::Snapshot(record) if record.file == id);
         let removed = self.table.extract(of_file);

@@ -1,9 +1,23 @@
 //! The mutants of this folder: each function is one mutant's wrong behaviour, or says whether it is
-//! active. Without the feature `mutants` all of them are neutral.
+//! active. Without the feature `mutants` of the crate `foundation`, `active` is constant false, so
+//! the compiler removes all of this.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use foundation::Errno;
 use foundation::mutant::{Mutant, active};
+use fsproto::{Close, FileId, GetAttr, Handle, OpenFlags, Path, Stat};
 
+use super::Snapfs;
 use super::change::Change;
+use super::files::PAGE;
+use super::handles::Opened;
+use super::pieces::Step;
+use super::rescue_map::Source;
+use super::snapshot::SnapshotRecord;
+use crate::connection::Connection;
+use crate::server::Clock;
 
 /// C1, C2, C5: the change rescues nothing.
 #[inline(always)]
@@ -65,178 +79,108 @@ switches! {
     restore_skipped: RestoreSkipped;
 }
 
-#[cfg(feature = "mutants")]
-pub(super) use wrong::{
-    close_replaced, close_with_file, gather_unchecked, on_page_in, page_by_page,
-    remove_snapshotted, replaced_file,
-};
-
-#[cfg(not(feature = "mutants"))]
-pub(super) use neutral::{
-    close_replaced, close_with_file, gather_unchecked, on_page_in, page_by_page,
-    remove_snapshotted, replaced_file,
-};
-
-#[cfg(feature = "mutants")]
-mod wrong {
-    use alloc::vec::Vec;
-    use core::ops::Range;
-
-    use foundation::Errno;
-    use fsproto::{Close, FileId, GetAttr, Handle, OpenFlags, Path, Stat};
-
-    use super::super::Snapfs;
-    use super::super::files::PAGE;
-    use super::super::handles::Opened;
-    use super::super::pieces::Step;
-    use super::super::rescue_map::Source;
-    use super::super::snapshot::SnapshotRecord;
-    use super::{Mutant, active};
-    use crate::connection::Connection;
-    use crate::server::Clock;
-
-    fn close_base_handles<C: Connection, K: Clock>(wrapper: &mut Snapfs<C, K>, id: FileId) {
-        let Ok(file) = wrapper.files.get_mut(id) else { return };
-        for handle in core::mem::take(&mut file.base_handles) {
-            let _ = wrapper.base.request(&Close { handle }, &[]);
-        }
-    }
-
-    /// C3: a removed file is deleted although a snapshot needs it.
-    pub fn remove_snapshotted<C: Connection, K: Clock>(wrapper: &mut Snapfs<C, K>, id: FileId) {
-        if active(Mutant::RemoveSnapshotted) {
-            close_base_handles(wrapper, id);
-        }
-    }
-
-    /// C4: finds the file that a rename replaces, to delete it afterwards.
-    pub fn replaced_file<C: Connection, K: Clock>(
-        wrapper: &mut Snapfs<C, K>,
-        dir: Handle,
-        path: Path<'_>,
-    ) -> Option<FileId> {
-        if !active(Mutant::RenameOverSnapshotted) {
-            return None;
-        }
-        let stat = Stat { dir, flags: OpenFlags::NO_FOLLOW };
-        wrapper.base.walk(&stat, &[path.bytes()]).ok().map(|walk| walk.reply.attr.id)
-    }
-
-    /// C4: deletes the file that a rename has replaced, although a snapshot needs it.
-    pub fn close_replaced<C: Connection, K: Clock>(wrapper: &mut Snapfs<C, K>, id: Option<FileId>) {
-        if let Some(id) = id {
-            close_base_handles(wrapper, id);
-        }
-    }
-
-    /// C7: closing a descriptor closes the snapshots of its file. Only descriptors that can write:
-    /// programs are opened for reading, and must run before a test can see anything.
-    pub fn close_with_file<C: Connection, K: Clock>(
-        wrapper: &mut Snapfs<C, K>,
-        id: FileId,
-        flags: OpenFlags,
-    ) {
-        if active(Mutant::CloseWithFile) && flags.contains(OpenFlags::WRITE) {
-            for opened in wrapper.handles.remove_snapshots_of(id) {
-                if let Opened::Snapshot(record) = opened {
-                    wrapper.close_snapshot(&record);
-                }
-            }
-        }
-    }
-
-    /// X1, X6: a page-in checks permissions again, or moves the access time.
-    pub fn on_page_in<C: Connection, K: Clock>(
-        wrapper: &mut Snapfs<C, K>,
-        id: FileId,
-    ) -> Result<(), Errno> {
-        if active(Mutant::TimesAtPageIn) {
-            wrapper.accessed(id);
-        }
-        if active(Mutant::RightsAtPageIn) {
-            let handle = wrapper.files.get(id)?.base_handle()?;
-            if wrapper.base.request(&GetAttr { handle }, &[])?.mode & 0o400 == 0 {
-                return Err(Errno::EACCES);
-            }
-        }
-        Ok(())
-    }
-
-    /// C11: reads all bytes from the file as it is now.
-    pub fn gather_unchecked<C: Connection, K: Clock>(
-        wrapper: &mut Snapfs<C, K>,
-        record: &SnapshotRecord,
-        bytes: &Range<u64>,
-    ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
-        let base = wrapper.files.get(record.file)?.base_handle()?;
-        let runs = wrapper.sources_of(record, bytes)?;
-        for (run, source) in runs.iter().filter(|(_, source)| !source.is_hole()) {
-            let _ = source;
-            wrapper.read_to_buffer(base, run.start, run, bytes.start)?;
-        }
-        Ok(runs)
-    }
-
-    /// W3: cuts the copies of a plan into pages.
-    pub fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>)> {
-        let cut = |(bytes, step): (Range<u64>, _)| match step {
-            Step::CopyFile(file, from) => {
-                let at = move |byte: u64| {
-                    let copied = Step::CopyFile(file, from + (byte - bytes.start));
-                    (byte..(byte + PAGE).min(bytes.end), copied)
-                };
-                bytes.clone().step_by(PAGE as usize).map(at).collect()
-            }
-            step => alloc::vec![(bytes, step)],
-        };
-        steps.into_iter().flat_map(cut).collect()
+fn close_base_handles<C: Connection, K: Clock>(wrapper: &mut Snapfs<C, K>, id: FileId) {
+    let Ok(file) = wrapper.files.get_mut(id) else { return };
+    for handle in core::mem::take(&mut file.base_handles) {
+        let _ = wrapper.base.request(&Close { handle }, &[]);
     }
 }
 
-#[cfg(not(feature = "mutants"))]
-mod neutral {
-    use alloc::vec::Vec;
-    use core::ops::Range;
-
-    use foundation::Errno;
-    use fsproto::{FileId, Handle, OpenFlags, Path};
-
-    use super::super::Snapfs;
-    use super::super::pieces::Step;
-    use super::super::rescue_map::Source;
-    use super::super::snapshot::SnapshotRecord;
-
-    #[inline(always)]
-    pub fn remove_snapshotted<C, K>(_: &mut Snapfs<C, K>, _: FileId) {}
-
-    #[inline(always)]
-    pub fn replaced_file<C, K>(_: &mut Snapfs<C, K>, _: Handle, _: Path<'_>) -> Option<FileId> {
-        None
+/// C3: a removed file is deleted although a snapshot needs it.
+#[inline]
+pub(super) fn remove_snapshotted<C: Connection, K: Clock>(wrapper: &mut Snapfs<C, K>, id: FileId) {
+    if active(Mutant::RemoveSnapshotted) {
+        close_base_handles(wrapper, id);
     }
+}
 
-    #[inline(always)]
-    pub fn close_replaced<C, K>(_: &mut Snapfs<C, K>, _: Option<FileId>) {}
-
-    #[inline(always)]
-    pub fn close_with_file<C, K>(_: &mut Snapfs<C, K>, _: FileId, _: OpenFlags) {}
-
-    #[inline(always)]
-    pub fn on_page_in<C, K>(_: &mut Snapfs<C, K>, _: FileId) -> Result<(), Errno> {
-        Ok(())
+/// C4: finds the file that a rename replaces, to delete it afterwards.
+#[inline]
+pub(super) fn replaced_file<C: Connection, K: Clock>(
+    wrapper: &mut Snapfs<C, K>,
+    dir: Handle,
+    path: Path<'_>,
+) -> Option<FileId> {
+    if !active(Mutant::RenameOverSnapshotted) {
+        return None;
     }
+    let stat = Stat { dir, flags: OpenFlags::NO_FOLLOW };
+    wrapper.base.walk(&stat, &[path.bytes()]).ok().map(|walk| walk.reply.attr.id)
+}
 
-    /// Never called: `no_rescue_recheck` is false.
-    #[inline(always)]
-    pub fn gather_unchecked<C, K>(
-        _: &mut Snapfs<C, K>,
-        _: &SnapshotRecord,
-        _: &Range<u64>,
-    ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
-        Err(Errno::EIO)
+/// C4: deletes the file that a rename has replaced, although a snapshot needs it.
+#[inline]
+pub(super) fn close_replaced<C: Connection, K: Clock>(
+    wrapper: &mut Snapfs<C, K>,
+    id: Option<FileId>,
+) {
+    if let Some(id) = id {
+        close_base_handles(wrapper, id);
     }
+}
 
-    #[inline(always)]
-    pub fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>)> {
-        steps
+/// C7: closing a descriptor closes the snapshots of its file. Only descriptors that can write:
+/// programs are opened for reading, and must run before a test can see anything.
+#[inline]
+pub(super) fn close_with_file<C: Connection, K: Clock>(
+    wrapper: &mut Snapfs<C, K>,
+    id: FileId,
+    flags: OpenFlags,
+) {
+    if active(Mutant::CloseWithFile) && flags.contains(OpenFlags::WRITE) {
+        for opened in wrapper.handles.remove_snapshots_of(id) {
+            if let Opened::Snapshot(record) = opened {
+                wrapper.close_snapshot(&record);
+            }
+        }
     }
+}
+
+/// X1, X6: a page-in checks permissions again, or moves the access time.
+#[inline]
+pub(super) fn on_page_in<C: Connection, K: Clock>(
+    wrapper: &mut Snapfs<C, K>,
+    id: FileId,
+) -> Result<(), Errno> {
+    if active(Mutant::TimesAtPageIn) {
+        wrapper.accessed(id);
+    }
+    if active(Mutant::RightsAtPageIn) {
+        let handle = wrapper.files.get(id)?.base_handle()?;
+        if wrapper.base.request(&GetAttr { handle }, &[])?.mode & 0o400 == 0 {
+            return Err(Errno::EACCES);
+        }
+    }
+    Ok(())
+}
+
+/// C11: reads all bytes from the file as it is now.
+#[inline]
+pub(super) fn gather_unchecked<C: Connection, K: Clock>(
+    wrapper: &mut Snapfs<C, K>,
+    record: &SnapshotRecord,
+    bytes: &Range<u64>,
+) -> Result<Vec<(Range<u64>, Source)>, Errno> {
+    let base = wrapper.files.get(record.file)?.base_handle()?;
+    let runs = wrapper.sources_of(record, bytes)?;
+    for (run, _) in runs.iter().filter(|(_, source)| !source.is_hole()) {
+        wrapper.read_to_buffer(base, run.start, run, bytes.start)?;
+    }
+    Ok(runs)
+}
+
+/// W3: cuts the copies of a plan into pages.
+#[inline]
+pub(super) fn page_by_page(steps: Vec<(Range<u64>, Step<'_>)>) -> Vec<(Range<u64>, Step<'_>)> {
+    let cut = |(bytes, step): (Range<u64>, _)| match step {
+        Step::CopyFile(file, from) => {
+            let at = move |byte: u64| {
+                let copied = Step::CopyFile(file, from + (byte - bytes.start));
+                (byte..(byte + PAGE).min(bytes.end), copied)
+            };
+            bytes.clone().step_by(PAGE as usize).map(at).collect()
+        }
+        step => alloc::vec![(bytes, step)],
+    };
+    steps.into_iter().flat_map(cut).collect()
 }

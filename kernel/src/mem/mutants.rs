@@ -1,5 +1,5 @@
-//! Wrong code of `mem` for testing the tests. Without the feature `mutants`, [`active`] is constant,
-//! and nothing of it is compiled.
+//! Wrong code of `mem` for testing the tests. Without the feature `mutants`, [`active`] is
+//! constant, and nothing of it is compiled.
 #![forbid(unsafe_code)]
 
 use super::{Frame, PAGE_BYTES};

@@ -95,8 +95,8 @@ impl Habit {
     /// too.
     const DENSE: u64 = 8;
 
-    /// How many pages a load of `page` of a region shall fetch, at least 1. Access that begins at the
-    /// region's start is likely to be sequential.
+    /// How many pages a load of `page` of a region shall fetch, at least 1. Access that begins at
+    /// the region's start is likely to be sequential.
     pub fn window(&self, page: Page, region: PageRange) -> PageCount {
         let (few, most) = (knob::FAULT_AROUND.get().max(1), knob::FAULT_AROUND_MAX.get());
         let pages = if active(Mutant::NoFaultAround) {

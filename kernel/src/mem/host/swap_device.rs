@@ -1,4 +1,5 @@
 //! A swap device in the host's memory. The test decides when and how it replies.
+#![forbid(unsafe_code)]
 
 use crate::mem::{
     Claim, Frame,

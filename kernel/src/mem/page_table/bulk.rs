@@ -24,8 +24,8 @@ impl<'a> Filler<'a> {
         Self { table, flags, leaf: None }
     }
 
-    /// Maps a page if its entry is empty. Returns whether it was. Fails where a table is missing and
-    /// no frame is available for it.
+    /// Maps a page if its entry is empty. Returns whether it was. Fails where a table is missing
+    /// and no frame is available for it.
     pub fn put(&mut self, page: Page, frame: &Frame) -> Result<bool, OutOfMemory> {
         let cell = self.cell(page)?;
         let empty = cell.load(Ordering::Relaxed) == 0;
@@ -61,8 +61,8 @@ impl<'a> Filler<'a> {
 }
 
 impl PageTable {
-    /// Makes the entries of adjacent pages from the range's start on read-only, up to the first page
-    /// that is not mapped, and passes references to their frames to `take`. Returns the
+    /// Makes the entries of adjacent pages from the range's start on read-only, up to the first
+    /// page that is not mapped, and passes references to their frames to `take`. Returns the
     /// translations of those that were writable.
     pub fn lend(&mut self, range: PageRange, mut take: impl FnMut(Frame)) -> Flush {
         let mut next = range.start;

@@ -48,8 +48,8 @@ pub struct PageTable {
 }
 
 impl PageTable {
-    /// Tables without user mappings. `kernel` is the root whose upper half is the kernel's; there is
-    /// none on the host.
+    /// Tables without user mappings. `kernel` is the root whose upper half is the kernel's; there
+    /// is none on the host.
     pub fn new(kernel: Option<PhysAddr>, claim: Claim) -> Result<Self, OutOfMemory> {
         let root = Frame::zeroed_for(claim)?;
         if let Some(kernel) = kernel {

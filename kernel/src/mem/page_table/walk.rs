@@ -14,8 +14,8 @@ use core::{
 #[inline]
 pub(super) fn table_at(address: PhysAddr) -> &'static Table {
     // SAFETY: only addresses of tables are passed: of a root, or from an entry of an upper level.
-    // They are page-aligned and freed only by the owner of the root, which is borrowed mutably then;
-    // all access is atomic. No caller keeps the reference.
+    // They are page-aligned and freed only by the owner of the root, which is borrowed mutably
+    // then; all access is atomic. No caller keeps the reference.
     unsafe { &*phys_to_virt(address).cast::<Table>() }
 }
 

@@ -152,8 +152,8 @@ fn split(origin: Origin, page: u64) -> (Key, usize) {
 }
 
 impl Cache {
-    /// Calls `look` for each existing chunk that has some of the `pages` pages from byte `first` on:
-    /// with the number of its first one among these pages, and the indices of its entries.
+    /// Calls `look` for each existing chunk that has some of the `pages` pages from byte `first`
+    /// on: with the number of its first one among these pages, and the indices of its entries.
     fn for_each(
         &mut self,
         snapshot: &Snapshot,
@@ -338,8 +338,8 @@ pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
     });
 }
 
-/// Adds a frame that is known to hold the page of a snapshot at byte `offset` (W8). An entry that is
-/// in use stays.
+/// Adds a frame that is known to hold the page of a snapshot at byte `offset` (W8). An entry that
+/// is in use stays.
 pub(in crate::mem) fn insert(snapshot: &Snapshot, offset: SnapshotOffset, frame: &Frame) {
     debug_assert!(offset.0 < snapshot.len.0 || active(Mutant::CleanBeyondWritten));
     CACHE.lock().for_each_made(snapshot, offset, PageCount(1), |chunk, range| {

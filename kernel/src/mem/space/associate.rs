@@ -10,8 +10,8 @@ use foundation::knob;
 use foundation::{Errno, PageCount, SnapshotOffset};
 
 impl Space {
-    /// Number of bytes from the start of `slice` that lie in writable regions. Looks only at regions
-    /// and touches no page (R5).
+    /// Number of bytes from the start of `slice` that lie in writable regions. Looks only at
+    /// regions and touches no page (R5).
     pub fn writable_prefix(&self, slice: UserSlice) -> usize {
         self.prefix(slice, |region| region.prot.contains(Prot::WRITE))
     }

@@ -38,8 +38,8 @@ fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRange, Errno> {
 }
 
 impl Space {
-    /// Maps `bytes` bytes, rounded up to pages. Frames are allocated when pages are touched. `label`
-    /// is shown in /proc.
+    /// Maps `bytes` bytes, rounded up to pages. Frames are allocated when pages are touched.
+    /// `label` is shown in /proc.
     pub fn map(
         &self,
         placement: Placement,

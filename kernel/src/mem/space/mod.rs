@@ -187,8 +187,8 @@ impl Space {
         Self::with_policy(Policy::default())
     }
 
-    /// An empty space for a program that replaces this one (exec). The policy is inherited, contents
-    /// and counters are not.
+    /// An empty space for a program that replaces this one (exec). The policy is inherited,
+    /// contents and counters are not.
     pub fn successor(&self) -> Result<Arc<Self>, Errno> {
         Self::with_policy(self.policy.inherit())
     }

@@ -219,7 +219,7 @@ fn f7_a_waiting_thread_can_be_killed() {
     let fetch = next_fetch(&pager);
     host::kill(Some(receiver.recv().unwrap()));
     for _ in 0..1_000_000 {
-        // Long enough for a thread that can be killed. For one that cannot, the result arrives then.
+        // Long enough for a thread that can be killed. Otherwise the result arrives then.
         if reader.is_finished() {
             break;
         }

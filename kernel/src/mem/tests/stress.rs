@@ -140,7 +140,10 @@ impl World {
         let (file_offset, skip) = (self.random.u64(0..20) * PAGE + shift, self.random.u64(0..4));
         let snapshot = self.pager.sparse(file, version, file_offset, pages + skip);
         let done = associate(&pair.space, at(start), pages, &snapshot, skip * PAGE).unwrap();
-        let lazy = |page: &&ModelPage| matches!(page, Some((prot, Bytes::Private(_))) if prot.contains(Prot::WRITE));
+        let lazy = |page: &&ModelPage| match page {
+            Some((prot, Bytes::Private(_))) => prot.contains(Prot::WRITE),
+            _ => false,
+        };
         let model = &mut pair.model[start as usize..(start + pages) as usize];
         assert_eq!(done, model.iter().take_while(lazy).count() as u64);
         for (index, page) in model.iter_mut().take(done as usize).enumerate() {

@@ -103,8 +103,8 @@ pub fn read<T>(
     })
 }
 
-/// Writes up to `len` bytes at byte `at`. `fill` provides the bytes and returns how many. Returns the
-/// number of bytes written, or `None` at the end.
+/// Writes up to `len` bytes at byte `at`. `fill` provides the bytes and returns how many. Returns
+/// the number of bytes written, or `None` at the end.
 pub fn write(
     at: FileOffset,
     len: ByteCount,

@@ -186,8 +186,8 @@ impl UserBuffers {
         }
     }
 
-    /// Copies `bytes` to the buffers, faulting pages in. Returns how many were copied: all that fit,
-    /// fewer only where memory ends before. An error only where none was copied.
+    /// Copies `bytes` to the buffers, faulting pages in. Returns how many were copied: all that
+    /// fit, fewer only where memory ends before. An error only where none was copied.
     pub fn put(&mut self, space: &Space, bytes: &[u8]) -> Result<usize, Errno> {
         let bytes = self.fitting(bytes);
         if let Place::Kernel { bytes: kept, .. } = &mut self.place {
@@ -203,8 +203,8 @@ impl UserBuffers {
         })
     }
 
-    /// Copies the next bytes to `into`, faulting pages in. Returns how many were copied: fewer only at
-    /// the end of the buffers or of memory. An error only where none was copied.
+    /// Copies the next bytes to `into`, faulting pages in. Returns how many were copied: fewer only
+    /// at the end of the buffers or of memory. An error only where none was copied.
     pub fn take(&mut self, space: &Space, into: &mut [u8]) -> Result<usize, Errno> {
         let wanted = into.len().min(self.remaining.to_usize());
         if let Place::Kernel { bytes, next } = &mut self.place {
@@ -231,8 +231,8 @@ impl UserBuffers {
         self.transfer(bytes.len(), copy).unwrap_or(0)
     }
 
-    /// Faults in the next `count` bytes of the destination for [`try_put`](Self::try_put); may wait.
-    /// EFAULT where not even the first byte is writable.
+    /// Faults in the next `count` bytes of the destination for [`try_put`](Self::try_put); may
+    /// wait. EFAULT where not even the first byte is writable.
     pub fn prepare_write(&self, space: &Space, count: usize) -> Result<(), Errno> {
         let mut left = count;
         for slice in self.slices().iter().filter(|slice| !slice.is_empty()) {

@@ -12,7 +12,7 @@ pub trait IoCaller {
     fn pid(&self) -> u32;
     /// Process group.
     fn pgid(&self) -> u32;
-    /// Session.
+    /// Number of the session.
     fn sid(&self) -> u32;
     /// Whether it is marked as a server (F8).
     fn is_server(&self) -> bool;

@@ -1,5 +1,5 @@
-//! Named pipes. The server keeps the name; the kernel keeps the pipe, which all openers share, while
-//! it is open.
+//! Named pipes. The server keeps the name; the kernel keeps the pipe, which all openers share,
+//! while it is open.
 //!
 //! Locks: `PIPES`, then `Shared::counts`, then the pipe's.
 
@@ -35,7 +35,7 @@ struct Counts {
 }
 
 impl Shared {
-    /// Changes the counts, and tells the pipe which sides are open.
+    /// Changes the counts, and with them the open sides of the pipe.
     fn change(&self, change: impl FnOnce(&mut Counts)) -> Counts {
         let mut counts = self.counts.lock();
         change(&mut counts);

@@ -50,7 +50,7 @@ pub struct FileSystemFigures {
     pub magic: u64,
     /// Blocks of 4096 bytes.
     pub blocks: u64,
-    /// Free blocks.
+    /// Blocks of 4096 bytes that are free.
     pub blocks_free: u64,
     /// The largest number of files.
     pub files: u64,

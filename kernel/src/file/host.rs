@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 pub struct HostProcess {
     /// Its address space.
     pub space: Arc<Space>,
-    /// Its descriptors.
+    /// Its open descriptors; none at first.
     pub files: Mutex<FdTable, rank::Descriptors>,
     /// Its working directory and umask.
     pub context: Mutex<FileContext, rank::FileContext>,

@@ -28,7 +28,7 @@ use foundation::{ByteCount, Errno, FileOffset, PageCount};
 /// The largest file offset of a shared mapping; ENODEV beyond.
 pub const MAX_BYTES: ByteCount = ByteCount(64 << 20);
 
-/// All files with shared mappings.
+/// Files that programs have mapped, until a [`sweep`] finds them unused.
 static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
     Mutex::new(BTreeMap::new());
 /// Their number. Usually 0, and then all functions here return at once.

@@ -64,7 +64,7 @@ impl WriteOutcome {
     }
 }
 
-/// One entry of a directory.
+/// One name in a directory, and the file that it refers to.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectoryEntry<'a> {
     /// The file's number in its file system.
@@ -88,7 +88,7 @@ impl<'a> From<fsproto::dirent::DirEntry<'a>> for DirectoryEntry<'a> {
 ///
 /// Callers hold no lock that a server could need, and have checked access mode and offsets.
 pub trait FileObject: Any + Send + Sync {
-    /// Attributes.
+    /// The file's attributes, as for fstat(2).
     fn stat(&self) -> Result<Stat, Errno>;
 
     /// The same for every object that is open on the same file; `None` for files that cannot be
@@ -189,7 +189,7 @@ pub trait FileObject: Any + Send + Sync {
     }
 }
 
-/// The object as a `T`, if it is one.
+/// The object as the concrete type `T`; `None` for another type.
 pub fn downcast<T: FileObject>(object: &Arc<dyn FileObject>) -> Option<Arc<T>> {
     let any: Arc<dyn Any + Send + Sync> = object.clone();
     any.downcast().ok()

@@ -61,7 +61,7 @@ impl OpenFile {
         Self::new(object, status, Vec::new(), None)
     }
 
-    /// The object.
+    /// What is open: a file, a pipe's end, a device.
     pub fn object(&self) -> &Arc<dyn FileObject> {
         &self.object
     }

@@ -1,4 +1,5 @@
-//! Pipes: a bounded queue of bytes with a reading and a writing side. A stream socket is two of them.
+//! Pipes: a bounded queue of bytes with a reading and a writing side. A stream socket is two of
+//! them.
 //!
 //! Writes of at most [`PIPE_BUF`] bytes are atomic. Bytes leave the queue only after they were
 //! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
@@ -65,8 +66,8 @@ impl Ring {
         self.changed.notify();
     }
 
-    /// Sets which sides are open, for named pipes. Bytes stay for a later reader as long as there is
-    /// a writer.
+    /// Sets which sides are open, for named pipes. Bytes stay for a later reader as long as there
+    /// is a writer.
     pub(super) fn set_sides(&self, reader: bool, writer: bool) {
         let mut state = self.state.lock();
         (state.reader_gone, state.writer_gone) = (!reader, !writer);

@@ -10,18 +10,18 @@ use fsproto::{Attr, AttrMask, FileKind, Time};
 pub enum FileType {
     /// A pipe, named or not.
     Pipe = 1,
-    /// A character device.
+    /// A device of bytes: a terminal, `/dev/null`.
     CharacterDevice = 2,
-    /// A directory.
+    /// A directory of names.
     Directory = 4,
-    /// A block device.
+    /// A device of sectors.
     BlockDevice = 6,
     /// A regular file.
     #[default]
     Regular = 8,
     /// A symbolic link.
     Symlink = 10,
-    /// A socket.
+    /// One end of a socket pair.
     Socket = 12,
 }
 
@@ -64,7 +64,7 @@ pub struct Stat {
     pub gid: u32,
     /// Major and minor number of a device (`st_rdev`), else 0.
     pub device_number: u64,
-    /// Length.
+    /// Length in bytes.
     pub size: ByteCount,
     /// Storage used, in units of 512 bytes.
     pub blocks: u64,
@@ -126,7 +126,7 @@ pub struct SetAttr {
     pub uid: u32,
     /// The owning group's number.
     pub gid: u32,
-    /// Length.
+    /// Length in bytes.
     pub size: ByteCount,
     /// Time of the last read.
     pub atime: Time,

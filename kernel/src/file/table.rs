@@ -13,7 +13,7 @@ pub const MAX_DESCRIPTORS: usize = 1024;
 pub struct Fd(pub i32);
 
 impl Fd {
-    /// `AT_FDCWD`: stands for the working directory where a directory's descriptor is expected.
+    /// `AT_FDCWD`: means the working directory where a directory's descriptor is expected.
     pub const WORKING_DIRECTORY: Self = Self(linux_raw_sys::general::AT_FDCWD);
 
     /// As a position in the table; EBADF for a negative number.
@@ -52,7 +52,7 @@ impl OnExec {
 /// An entry of a descriptor table.
 #[derive(Clone)]
 pub struct Descriptor {
-    /// The open file.
+    /// What it refers to; shared with duplicates.
     pub file: Arc<OpenFile>,
     /// Whether exec closes the descriptor.
     pub on_exec: OnExec,

@@ -27,7 +27,7 @@ impl Default for FileContext {
 
 /// The calling process with its descriptors, as system calls need it.
 pub trait Caller: IoCaller {
-    /// Its descriptors.
+    /// Its descriptor table, locked for each lookup.
     fn files(&self) -> &Mutex<FdTable, rank::Descriptors>;
     /// Its working directory and umask.
     fn context(&self) -> &Mutex<FileContext, rank::FileContext>;
@@ -42,7 +42,7 @@ pub struct ProcessView {
     pub ppid: u32,
     /// Process group.
     pub pgid: u32,
-    /// Session.
+    /// Number of the session.
     pub sid: u32,
     /// `R`, `S`, `D`, `T` or `Z`.
     pub state: u8,
@@ -91,8 +91,8 @@ pub trait Tasks: Sync {
     /// Whether a process group is orphaned, so that no shell could continue it once it is stopped:
     /// no member's parent is in another group of the same session.
     fn is_orphaned(&self, pgid: u32) -> bool;
-    /// Wakes the running thread at `deadline_ns` after boot, so that it evaluates its wait condition
-    /// again. Cancelled when the result is dropped.
+    /// Wakes the running thread at `deadline_ns` after boot, so that it evaluates its wait
+    /// condition again. Cancelled when the result is dropped.
     fn wake_at(&self, deadline_ns: u64) -> Box<dyn Any>;
 }
 

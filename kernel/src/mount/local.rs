@@ -31,8 +31,8 @@ impl Receiver for Incoming {
     }
 }
 
-/// Attaches the kernel to an end of a socket pair, opens a session with the server at the other end,
-/// and returns its tree of names. Waits for the server's first reply.
+/// Attaches the kernel to an end of a socket pair, opens a session with the server at the other
+/// end, and returns its tree of names. Waits for the server's first reply.
 pub fn connect(endpoint: Arc<Endpoint>, trust: Trust) -> Result<Arc<dyn FileSystem>, Errno> {
     Ok(Arc::new(MountedTree(Mount::with_trust(open_session(endpoint)?, trust)?)))
 }

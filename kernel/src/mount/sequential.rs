@@ -84,8 +84,8 @@ fn take(file: &ServerFile, offset: FileOffset) -> Result<Option<Window>, Errno> 
     Ok(Some(window))
 }
 
-/// Copies from a window. `None` where a page cannot be fetched before the first byte was copied: the
-/// read has to be sent to the server.
+/// Copies from a window. `None` where a page cannot be fetched before the first byte was copied:
+/// the read has to be sent to the server.
 fn copy(
     window: &Window,
     io: &Io<'_>,

@@ -7,7 +7,8 @@
 //! references, everything is sent as data, and an error of that attempt is the one reported.
 //!
 //! Where it pays ([`after_write`]), the reply brings a snapshot of what was written, with which the
-//! pages that still hold what was sent are associated (W8): see [`SentPages`](crate::mem::SentPages).
+//! pages that still hold what was sent are associated (W8): see
+//! [`SentPages`](crate::mem::SentPages).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -16,7 +16,7 @@ const MAGIC: u64 = 0x9fa0;
 /// Bytes of one write to a setting, at most.
 const MAX_WRITE: usize = 256;
 
-/// The file system of `/proc`.
+/// The file system that is mounted at `/proc`.
 pub struct ProcFileSystem;
 
 /// Follows a path to its node, or to a link on the way.

@@ -1,9 +1,9 @@
 //! `/proc/kept`: the current amount of every resource that must be released when programs end, in
 //! the kernel and on the servers.
 //!
-//! While nothing runs, programs that have ended have not changed a line of it: the tests' leak check
-//! compares it. Reading it requests figures from every server, which replies after it has finished
-//! all earlier requests.
+//! While nothing runs, programs that have ended have not changed a line of it: the tests' leak
+//! check compares it. Reading it requests figures from every server, which replies after it has
+//! finished all earlier requests.
 
 use crate::file::{FileSystemFigures, ProcessView, namespace, tasks};
 use crate::mem::{audit, cache, swap};
@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use foundation::counter::{Counter, GLOBAL};
 
-/// The text.
+/// Generates the contents: one `name: value` line for each resource.
 pub(super) fn text() -> Vec<u8> {
     let views: Vec<_> = tasks().map_or_else(Vec::new, |tasks| {
         tasks.pids().into_iter().filter_map(|pid| tasks.process(pid)).collect()

@@ -11,7 +11,7 @@ const DEVICE: u64 = 4;
 /// A file or directory in `/proc`.
 #[derive(Clone, Copy)]
 pub enum Node {
-    /// `/proc`.
+    /// `/proc` itself.
     Root,
     /// `/proc/self`.
     CurrentProcess,
@@ -40,7 +40,7 @@ pub enum Node {
 /// The target of a process's symbolic link.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// Its program.
+    /// `exe`: the program's file.
     Program,
     /// Its working directory.
     Directory,
@@ -50,7 +50,7 @@ pub enum Link {
 pub struct Directory {
     /// Its number.
     pub(super) inode: u64,
-    /// The names in it.
+    /// Entries by name, sorted.
     pub(super) names: &'static [(&'static str, Fixed)],
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Fixed {
 }
 
 impl Node {
-    /// Its type.
+    /// What kind of file the node is.
     pub fn file_type(self) -> FileType {
         match self {
             Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => {

@@ -15,13 +15,13 @@ use foundation::Errno;
 pub enum File {
     /// Arguments, each ended by a NUL.
     CommandLine,
-    /// The name.
+    /// `comm`: the program's name.
     Name,
     /// Counters of laziness. Writing 0 or 1 disables or enables laziness for this process.
     Lazy,
     /// The regions of the address space.
     Maps,
-    /// All mounts.
+    /// The same text as `/proc/mounts`.
     Mounts,
     /// One line of numbers, for ps.
     Stat,
@@ -47,7 +47,7 @@ pub static FILES: [File; 9] = [
 ];
 
 impl File {
-    /// Its name.
+    /// Its name in `/proc/PID`.
     pub fn name(self) -> &'static str {
         match self {
             Self::CommandLine => "cmdline",
@@ -72,7 +72,7 @@ impl File {
         matches!(self, Self::Lazy | Self::Trace)
     }
 
-    /// Its text.
+    /// Generates its contents.
     pub fn text(self, view: &ProcessView) -> Vec<u8> {
         match self {
             Self::CommandLine => view.command_line.clone(),
@@ -127,7 +127,8 @@ fn stat(view: &ProcessView) -> Vec<u8> {
     let ProcessView { ppid, pgid, sid, user_ticks, system_ticks, start_ticks, threads, .. } = view;
     let state = char::from(view.state);
     let rest = format!(
-        ") {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 {user_ticks} {system_ticks} 0 0 20 0 {threads} 0 {start_ticks} {size_bytes} {resident} \
+        ") {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 {user_ticks} {system_ticks} 0 0 20 0 \
+         {threads} 0 {start_ticks} {size_bytes} {resident} \
          18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
     );
     text.extend_from_slice(rest.as_bytes());

@@ -10,7 +10,7 @@ use foundation::counter::{self, Counters};
 
 /// A file of text.
 pub struct File {
-    /// Its name.
+    /// The name in `/proc`.
     pub name: &'static str,
     /// Makes its text.
     pub text: fn() -> Vec<u8>,
@@ -151,6 +151,9 @@ fn statistics() -> Vec<u8> {
         (tasks.now().0 / NS_PER_S as i64).saturating_sub((tasks.uptime_ns() / NS_PER_S) as i64);
     let times = format!("{busy} 0 0 {idle} 0 0 0 0 0 0");
     let made = pids.last().copied().unwrap_or(0);
-    format!("cpu  {times}\ncpu0 {times}\nintr 0\nctxt 0\nbtime {started}\nprocesses {made}\nprocs_running 1\nprocs_blocked 0\n")
-        .into_bytes()
+    format!(
+        "cpu  {times}\ncpu0 {times}\nintr 0\nctxt 0\nbtime {started}\n\
+         processes {made}\nprocs_running 1\nprocs_blocked 0\n"
+    )
+    .into_bytes()
 }

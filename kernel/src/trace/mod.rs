@@ -33,9 +33,9 @@ static TRACED: Mutex<BTreeMap<u32, Trace>, rank::Traced> = Mutex::new(BTreeMap::
 /// Whether something is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracing {
-    /// It is.
+    /// Traced, or at least one process is.
     On,
-    /// It is not.
+    /// Not traced, or no process is.
     Off,
 }
 
@@ -263,7 +263,8 @@ mod tests {
         let fate = |read: usize| TRACED.lock()[&PID].reads[read].fate();
         assert_eq!(
             fate(0),
-            "of 3 lazy pages 2 were fetched, 0 holes, 0 copied for a store, 1 written by reference; 1 never came"
+            "of 3 lazy pages 2 were fetched, 0 holes, 0 copied for a store, \
+             1 written by reference; 1 never came"
         );
         assert_eq!(note_read(PID, &[bytes(0x4000, 0x2000)], 2), Some(2));
         assert_eq!(

@@ -120,12 +120,14 @@ impl Read {
         log::info!("trace {pid}: read #{}: {}", self.number, self.fate());
     }
 
+    /// What happened to its pages, as text.
     pub(super) fn fate(&self) -> String {
         let Self { lazy, fetched, holes, copied, referenced, arrived, .. } = self;
-        // What went for want of memory and arrived again counts again.
+        // Pages that were evicted and fetched again count twice.
         let never = lazy.saturating_sub(*arrived);
         format!(
-            "of {lazy} lazy pages {fetched} were fetched, {holes} holes, {copied} copied for a store, {referenced} written by reference; {never} never came"
+            "of {lazy} lazy pages {fetched} were fetched, {holes} holes, \
+             {copied} copied for a store, {referenced} written by reference; {never} never came"
         )
     }
 }

@@ -48,8 +48,8 @@ impl ConfigurationAccess for Ports {
     }
 }
 
-/// Memory as the device sees it. Buffers in the direct map are shared in place; those on the stack (a
-/// request's header and status) are copied by way of one page.
+/// Memory as the device sees it. Buffers in the direct map are shared in place; those on the stack
+/// (a request's header and status) are copied by way of one page.
 struct Memory;
 
 /// Bytes of that page for each direction.

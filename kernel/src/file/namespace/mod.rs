@@ -1,12 +1,12 @@
 //! The table of mounts, and the resolution of paths over it.
 //!
 //! A *canonical* path is absolute, without `.`, `..`, symbolic links and a trailing `/`. Working
-//! directories and open directories are kept as canonical paths. Resolution ([`resolve`]) is lexical
-//! on top of them: components are collected up to a `..`, a mount point or the end, and sent to the
-//! file system in one walk. If the walk meets a symbolic link, the link's target replaces the part
-//! that was walked, and resolution continues. The part before a `..` is looked up, so that `a/..`
-//! fails where `a` is not a directory, and follows `a` where it is a link. Known difference from
-//! Linux: a working directory whose parent is renamed keeps its old name.
+//! directories and open directories are kept as canonical paths. Resolution ([`resolve`]) is
+//! lexical on top of them: components are collected up to a `..`, a mount point or the end, and
+//! sent to the file system in one walk. If the walk meets a symbolic link, the link's target
+//! replaces the part that was walked, and resolution continues. The part before a `..` is looked
+//! up, so that `a/..` fails where `a` is not a directory, and follows `a` where it is a link. Known
+//! difference from Linux: a working directory whose parent is renamed keeps its old name.
 //!
 //! Lock: `mounts`, held only to read or change the table, never during a walk.
 
@@ -42,7 +42,7 @@ pub struct Namespace {
 
 /// Where a file was found.
 pub struct Place {
-    /// Its file system.
+    /// The mounted tree that contains it.
     pub filesystem: Arc<dyn FileSystem>,
     /// Its canonical path, from the root of all names.
     pub path: Vec<u8>,

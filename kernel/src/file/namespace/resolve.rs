@@ -41,7 +41,7 @@ impl Stretch {
     }
 }
 
-/// `directory/name`.
+/// A canonical path with one more component.
 pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     let separator: &[u8] = if directory == b"/" { b"" } else { b"/" };
     [directory, separator, name].concat()

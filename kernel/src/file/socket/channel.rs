@@ -21,8 +21,8 @@ pub enum Sender {
 
 /// The kernel's end of a pair of packet sockets.
 pub trait Receiver: Send + Sync {
-    /// Called for each message written to the other end, in the sender's context, with no lock held.
-    /// Does not wait.
+    /// Called for each message written to the other end, in the sender's context, with no lock
+    /// held. Does not wait.
     fn message(&self, message: Message, sender: Sender);
     /// Called once, when the other end is closed.
     fn closed(&self);
@@ -70,7 +70,8 @@ impl Channel {
         self.changed.notify();
     }
 
-    /// Passes a message to the receiver, or queues it if at most `max_queued` bytes are then queued.
+    /// Passes a message to the receiver, or queues it if at most `max_queued` bytes are then
+    /// queued.
     pub(super) fn send(
         &self,
         message: Message,

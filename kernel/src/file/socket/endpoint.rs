@@ -56,8 +56,8 @@ impl Endpoint {
         drop(receiver);
     }
 
-    /// Sends from the kernel: never waits, and ignores the limit of the queue. EPIPE where the other
-    /// end is closed.
+    /// Sends from the kernel: never waits, and ignores the limit of the queue. EPIPE where the
+    /// other end is closed.
     pub fn send(&self, message: Message) -> Result<(), Errno> {
         match self.outgoing.send(message, Sender::Server, usize::MAX) {
             Ok(()) => Ok(()),

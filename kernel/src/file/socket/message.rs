@@ -54,8 +54,8 @@ impl Message {
 }
 
 /// Makes a message of a program's bytes. A first buffer of at most a page, such as a protocol
-/// header, becomes the inline part; large contents that follow it are placed in frames, so that they
-/// begin at a page boundary.
+/// header, becomes the inline part; large contents that follow it are placed in frames, so that
+/// they begin at a page boundary.
 pub(super) fn assemble(
     io: &Io<'_>,
     from: &mut UserBuffers,

@@ -1,9 +1,9 @@
 //! Socket pairs: streams of bytes ([`Stream`]), and packets (`SOCK_SEQPACKET`, [`Endpoint`]).
 //!
 //! A packet is a [`Message`]: inline bytes, and frames for large contents. The kernel can attach to
-//! one end of a pair of packet sockets ([`Endpoint::attach`]): packets that are written to the other
-//! end are then passed to its receiver at once, in the writer's context. File servers are connected
-//! to `mount` in this way.
+//! one end of a pair of packet sockets ([`Endpoint::attach`]): packets that are written to the
+//! other end are then passed to its receiver at once, in the writer's context. File servers are
+//! connected to `mount` in this way.
 //!
 //! F8: every message is passed with its sender's mark as a server. A socket can be inherited and
 //! shared, so the mark is that of the process that really sends; `mount` reads lazily only as long

@@ -38,7 +38,7 @@ fn open(bytes: &[u8], status: Status) -> Arc<OpenFile> {
     OpenFile::nameless(Arc::new(Memory(spin::Mutex::new(bytes.to_vec()))), status)
 }
 
-/// R2: the position advances by what was read.
+/// R2: the step of the position is the count returned.
 #[test]
 fn r2_the_position_advances_by_what_was_read() {
     let process = Process::with_memory();

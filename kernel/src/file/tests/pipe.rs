@@ -1,4 +1,4 @@
-//! Pipes.
+//! Tests of pipes.
 
 use super::*;
 use crate::file::pipe::{CAPACITY, PIPE_BUF, pipe};

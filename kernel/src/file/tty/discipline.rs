@@ -57,8 +57,8 @@ pub struct Discipline {
 pub struct ReadLimits {
     /// For this many bytes (`VMIN`).
     pub bytes: usize,
-    /// At most this time, in 1/10 s (`VTIME`): with `bytes`, after each byte, else from the start. 0
-    /// is no limit with `bytes`, else no wait.
+    /// At most this time, in 1/10 s (`VTIME`): with `bytes`, after each byte, else from the start.
+    /// 0 is no limit with `bytes`, else no wait.
     pub tenths: u64,
 }
 
@@ -112,8 +112,8 @@ impl Discipline {
         }
     }
 
-    /// Whether another byte from the line is accepted. A line that is being edited accepts all bytes,
-    /// and drops those beyond its limit.
+    /// Whether another byte from the line is accepted. A line that is being edited accepts all
+    /// bytes, and drops those beyond its limit.
     pub fn has_space(&self) -> bool {
         self.editing.len() + self.ready.len() < MAX_INPUT
             || (self.canonical() && self.lines.is_empty())

@@ -1,12 +1,12 @@
-//! Terminals: a line with a line discipline, a foreground process group and a session. The line is a
-//! serial port, or the master of a pseudo-terminal ([`pair`]).
+//! Terminals: a line with a line discipline, a foreground process group and a session. The line is
+//! a serial port, or the master of a pseudo-terminal ([`pair`]).
 //!
 //! Input arrives from the line ([`Tty::receive`]), in interrupt context for a serial port: it is
 //! echoed, signals are sent, and readers are woken. Output is translated and sent while the caller
 //! waits. Processes are reached through [`Tasks`](super::Tasks).
 //!
-//! Lock: `state`, not held while sending signals, waking, copying or writing to a serial port. Every
-//! change is reported by `changed`, to both ends of a pseudo-terminal.
+//! Lock: `state`, not held while sending signals, waking, copying or writing to a serial port.
+//! Every change is reported by `changed`, to both ends of a pseudo-terminal.
 
 mod discipline;
 mod input;

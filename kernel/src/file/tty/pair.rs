@@ -263,8 +263,8 @@ impl FileObject for Master {
         ready
     }
 
-    /// Requests that are not about the master are passed to the terminal. It refuses those that need
-    /// the caller's controlling terminal, which a master never is.
+    /// Requests that are not about the master are passed to the terminal. It refuses those that
+    /// need the caller's controlling terminal, which a master never is.
     fn ioctl(&self, caller: &dyn IoCaller, number: u32, argument: u64) -> Result<u64, Errno> {
         let report = |value: u32| store(caller.space(), argument, &value.to_le_bytes());
         match number {

@@ -43,7 +43,7 @@ impl Drop for Terminal {
 }
 
 impl Tty {
-    /// Attributes.
+    /// The attributes of every open file of it.
     pub(in crate::file) fn stat(&self) -> Stat {
         let Permissions { mode, uid, gid } = self.state.lock().permissions;
         let number = self.number;

@@ -28,10 +28,10 @@
 //! 1. The wrapper carries out one request at a time: `&mut self` of
 //!    [`FileServer`](crate::FileServer). So snapshot, page-in and change each see what came before
 //!    as a whole.
-//! 2. A change is prepared ([`prepare`](Snapfs::prepare)): space is checked, then the old bytes are
-//!    rescued ([`Rescuing`]). Only when all of that has succeeded is the base asked to change the
+//! 2. A change is prepared (`prepare`): space is checked, then the old bytes are
+//!    rescued (`Rescuing`). Only when all of that has succeeded is the base asked to change the
 //!    file.
-//! 3. A page-in ([`gather`](Snapfs::gather)) reads live pages from the base first and then consults
+//! 3. A page-in (`gather`) reads live pages from the base first and then consults
 //!    the rescue map again: pages that were rescued meanwhile are read from the rescue file. So it
 //!    stays correct when the base is asked asynchronously.
 //!
@@ -39,15 +39,15 @@
 //!
 //! | type | owns |
 //! |---|---|
-//! | [`Handles`] | the clients' handles, and the snapshots among them |
-//! | [`Files`] | the files that are open or have snapshots, each with its [`RescueMap`](rescue_map::RescueMap) and [`RescueFile`](rescue_file::RescueFile) |
-//! | [`SpaceAccount`] | the sums over all rescue maps, and the base's free space |
-//! | [`HiddenNames`] | the hidden folder |
-//! | [`Copier`] | copies on the base, and which files share storage because of them |
-//! | [`AccessTimes`] | access times that the base does not know |
+//! | `Handles` | the clients' handles, and the snapshots among them |
+//! | `Files` | the files that are open or have snapshots, each with its `RescueMap` and `RescueFile` |
+//! | `SpaceAccount` | the sums over all rescue maps, and the base's free space |
+//! | `HiddenNames` | the hidden folder |
+//! | `Copier` | copies on the base, and which files share storage because of them |
+//! | `AccessTimes` | access times that the base does not know |
 //!
 //! Invariants: a file's map covers the pages of all its snapshots. The account equals the sums over
-//! the maps. A file is in [`Files`] as long as it has a handle or a snapshot, and has an open handle
+//! the maps. A file is in `Files` as long as it has a handle or a snapshot, and has an open handle
 //! on the base for as long.
 
 mod access_times;

@@ -308,8 +308,9 @@ impl Session {
     }
 }
 
-/// The hash of a seed's session on Linux.
-const ORACLE: [u64; 3] = [0x8b09_8a91_860e_4bfe, 0xdc05_2399_ad04_c92a, 0x5b76_61aa_fa6d_76fe];
+/// The hash of the session of seed 0, 1 and 2 on Linux. They depend on `proof::random` and must be
+/// taken from Linux again when that changes.
+const ORACLE: [u64; 3] = [0x75c4_4c18_db47_6cea, 0x32ff_250d_96fa_a12f, 0x0749_4b31_0920_f7fe];
 
 /// A long random program gets the same bytes lazily, eagerly and on Linux.
 #[guest_test(timeout_s: 180, mutants: &[Mutant::IgnoreKnob])]

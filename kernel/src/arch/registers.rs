@@ -164,7 +164,7 @@ impl Registers {
 ///
 /// Having one proves:
 /// - the running thread is in a system call, and these are its registers of user mode;
-/// they stay in place for `'a`, until the system call returns.
+/// - they stay in place for `'a`, until the system call returns.
 ///
 /// Values are copied in and out, and no reference exists between two accesses, because a handler
 /// may replace all registers (exec, sigreturn).

@@ -6,7 +6,6 @@
 //! contents of nodes ([`tree`]), and the file system ([`file`]).
 
 #![forbid(unsafe_code)]
-#![forbid(unsafe_code)]
 
 mod file;
 mod kept;

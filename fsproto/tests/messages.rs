@@ -117,7 +117,10 @@ proptest! {
     }
 
     #[test]
-    fn x5_no_header_makes_a_decoder_panic(quarters in prop::array::uniform4(prop::array::uniform32(any::<u8>())), op in 0_u16..40) {
+    fn x5_no_header_makes_a_decoder_panic(
+        quarters in prop::array::uniform4(prop::array::uniform32(any::<u8>())),
+        op in 0_u16..40,
+    ) {
         let mut header = [0; HEADER_BYTES];
         header.copy_from_slice(&quarters.concat());
         if let Ok((decoded, mut reader)) = Header::decode(&header) {
@@ -127,32 +130,55 @@ proptest! {
         let mut reader = Reader::new(&header[..usize::from(op) * 3]);
         let _ = Request::decode(op, &mut reader);
         macro_rules! check {
-            ($($operation:ident),*) => {$( let _ = $operation::decode_reply(&mut Reader::new(&header)); )*};
+            ($($operation:ident),*) => {$(
+                let _ = $operation::decode_reply(&mut Reader::new(&header));
+            )*};
         }
         for_all_operations!(check);
     }
 
     #[test]
-    fn lists_round_trip(records in prop::collection::vec((number(), number(), number()), 0..MAX_HOLES)) {
-        let pieces: Vec<Piece> = records.iter().map(|&(a, b, c)| Piece { snapshot: Handle(a), offset: SnapshotOffset(b), length: ByteCount(c) }).collect();
+    fn lists_round_trip(
+        records in prop::collection::vec((number(), number(), number()), 0..MAX_HOLES),
+    ) {
+        let piece = |&(a, b, c): &(u64, u64, u64)| Piece {
+            snapshot: Handle(a),
+            offset: SnapshotOffset(b),
+            length: ByteCount(c),
+        };
+        let pieces: Vec<Piece> = records.iter().map(piece).collect();
         let bytes: Vec<u8> = pieces.iter().flat_map(Piece::to_bytes).collect();
-        prop_assert_eq!(Records::<Piece>::decode(&bytes, MAX_PIECES).unwrap().collect::<Vec<_>>(), pieces.clone());
+        let decoded: Vec<Piece> = Records::decode(&bytes, MAX_PIECES).unwrap().collect();
+        prop_assert_eq!(&decoded, &pieces);
         if !pieces.is_empty() {
             prop_assert!(Records::<Piece>::decode(&bytes, pieces.len() - 1).is_err());
             prop_assert!(Records::<Piece>::decode(&bytes[1..], MAX_PIECES).is_err());
         }
-        let holes: Vec<Hole> = records.iter().map(|&(offset, length, _)| Hole { offset, length: ByteCount(length) }).collect();
+        let hole = |&(offset, length, _): &(u64, u64, u64)| Hole {
+            offset,
+            length: ByteCount(length),
+        };
+        let holes: Vec<Hole> = records.iter().map(hole).collect();
         let bytes: Vec<u8> = holes.iter().flat_map(Hole::to_bytes).collect();
-        prop_assert_eq!(Records::<Hole>::decode(&bytes, MAX_HOLES).unwrap().collect::<Vec<_>>(), holes);
+        let decoded: Vec<Hole> = Records::decode(&bytes, MAX_HOLES).unwrap().collect();
+        prop_assert_eq!(decoded, holes);
     }
 
     #[test]
-    fn directory_entries_round_trip(names in prop::collection::vec("[a-z.é]{1,80}", 0..20), space in 0_usize..2000) {
+    fn directory_entries_round_trip(
+        names in prop::collection::vec("[a-z.é]{1,80}", 0..20),
+        space in 0_usize..2000,
+    ) {
         let entries: Vec<DirEntry> = names
             .iter()
             .filter(|name| valid_name(name.as_bytes()))
             .zip(1..)
-            .map(|(name, next)| DirEntry { id: FileId(next * 7), next, kind: FileKind::Symlink, name: name.as_bytes() })
+            .map(|(name, next)| DirEntry {
+                id: FileId(next * 7),
+                next,
+                kind: FileKind::Symlink,
+                name: name.as_bytes(),
+            })
             .collect();
         let mut bytes = vec![0; space];
         let mut writer = Writer::new(&mut bytes);
@@ -163,7 +189,10 @@ proptest! {
     }
 
     #[test]
-    fn x5_no_payload_makes_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), max in 0_usize..40) {
+    fn x5_no_payload_makes_a_decoder_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+        max in 0_usize..40,
+    ) {
         for entry in DirEntries::new(&bytes).flatten() {
             prop_assert!(valid_name(entry.name) && entry.next != 0);
         }

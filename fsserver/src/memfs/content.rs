@@ -13,6 +13,7 @@ use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use fsproto::Hole;
 
 use super::page::{Needs, Page, Pages};
+use super::parts::parts;
 use super::spill::RUN_PAGES;
 use super::tree::Tree;
 use crate::server::Payload;
@@ -33,21 +34,6 @@ pub(super) struct Content {
 pub(super) enum Extension {
     Allowed,
     Forbidden,
-}
-
-/// The bytes of one page that a range covers.
-struct Part {
-    page: u64,
-    within: Range<usize>,
-}
-
-/// Splits a non-empty range of bytes by page.
-fn parts(range: Range<u64>) -> impl Iterator<Item = Part> {
-    (range.start / PAGE..range.end.div_ceil(PAGE)).map(move |page| {
-        let begin = range.start.saturating_sub(page * PAGE);
-        let end = (range.end - page * PAGE).min(PAGE);
-        Part { page, within: begin as usize..end as usize }
-    })
 }
 
 impl Content {

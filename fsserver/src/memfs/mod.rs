@@ -20,6 +20,7 @@ pub(crate) mod inode;
 mod mutants;
 mod names;
 mod page;
+mod parts;
 mod server;
 mod slab;
 mod spill;

@@ -185,7 +185,7 @@ fn c4_rename_over() -> Outcome {
 
 /// Closes a file's descriptor early and opens /dev/null under its number, so that the drop of the
 /// file closes that and no other file.
-fn drop_descriptor(file: &File) -> Outcome {
+pub fn drop_descriptor(file: &File) -> Outcome {
     let null = sys::open(b"/dev/null", abi::O_RDONLY, 0).named("/dev/null")?;
     sys::dup2(null, file.fd).named("dup2")?;
     sys::close(null).named("close")

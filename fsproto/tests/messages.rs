@@ -222,7 +222,8 @@ fn every_operation_decodes_with_nonzero_fields() {
                 let mut change = [0; HEADER_BYTES];
                 change[byte] = 1;
                 let decodes = request_round_trip(&change, &$operation::default()).unwrap();
-                assert!(decodes || stringify!($operation) == "Open" || has_flags(stringify!($operation)), "{} byte {byte}", stringify!($operation));
+                let name = stringify!($operation);
+                assert!(decodes || name == "Open" || has_flags(name), "{name} byte {byte}");
             }
         )*};
     }

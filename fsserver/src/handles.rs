@@ -38,8 +38,8 @@ impl<T> HandleTable<T> {
         self.objects.remove(&handle)
     }
 
-    /// Closes the handles whose objects satisfy `predicate`, and returns the objects. Only mutants do
-    /// this.
+    /// Closes the handles whose objects satisfy `predicate`, and returns the objects. Only mutants
+    /// do this.
     pub fn extract(&mut self, mut predicate: impl FnMut(&T) -> bool) -> alloc::vec::Vec<T> {
         self.objects
             .extract_if(.., |_, object| predicate(object))

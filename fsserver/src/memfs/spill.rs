@@ -42,8 +42,8 @@ impl Spill {
         self.slots.free() == self.slots.count()
     }
 
-    /// Allocates adjacent slots: as many as are free together, at most `most`. ENOSPC without a free
-    /// slot.
+    /// Allocates adjacent slots: as many as are free together, at most `most`. ENOSPC without a
+    /// free slot.
     fn take_row(&mut self, most: usize) -> Result<Range<u64>, Errno> {
         let first = self.slots.take(None)?;
         let mut row = first..first + 1;

@@ -100,9 +100,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let map = &self.files.get(id)?.map;
         let mut live: Vec<(Range<u64>, bool)> = Vec::new();
         for bytes in ranges {
-            // No snapshot contains bytes beyond the end (C7). But a last page that is a hole becomes
-            // data as a whole when bytes behind the end are stored to it. The snapshots that record
-            // it as a hole must be updated, which copies nothing.
+            // No snapshot contains bytes beyond the end (C7). But a last page that is a hole
+            // becomes data as a whole when bytes behind the end are stored to it. The snapshots
+            // that record it as a hole must be updated, which copies nothing.
             let end = size.next_multiple_of(PAGE);
             let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
             // Two ranges may meet in one page.

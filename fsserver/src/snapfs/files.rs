@@ -236,7 +236,8 @@ impl Files {
         closed: Option<Handle>,
     ) {
         let Some(file) = self.0.get_mut(&id) else { return };
-        // An error of a close would mean that the base has lost its own handle: it is closed anyway.
+        // An error of a close would mean that the base has lost its own handle: it is closed
+        // anyway.
         if file.opens == 0 && file.snapshots == 0 {
             let Some(file) = self.0.remove(&id) else { return };
             debug_assert!(file.map.segments() == 0, "a file without snapshots has a rescue map");

@@ -89,8 +89,9 @@ impl Handles {
 
     /// Whether a handle is the root directory.
     pub fn is_root(&self, handle: Handle) -> bool {
+        let opened = self.table.get(handle);
         handle == Handle::ROOT
-            || matches!(self.table.get(handle), Some(Opened::Other { file, .. }) if *file == self.root)
+            || matches!(opened, Some(Opened::Other { file, .. }) if *file == self.root)
     }
 
     /// The base's handle and the id of a regular file that was opened for `access`. EISDIR for a

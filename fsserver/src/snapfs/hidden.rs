@@ -1,10 +1,10 @@
 //! Hidden names: on a base that cannot keep a file without a name, files that clients must not see
 //! get names in a folder that is hidden from them.
 //!
-//! Only a base without [`Features::OPEN_UNLINKED`] needs this. A file that loses its last name while
-//! it is open or a snapshot needs it is moved to the folder, and rescue files lie there too. The
-//! folder is created when it is needed and removed when it is empty. What a crash has left in it is
-//! removed when the wrapper starts.
+//! Only a base without [`Features::OPEN_UNLINKED`] needs this. A file that loses its last name
+//! while it is open or a snapshot needs it is moved to the folder, and rescue files lie there too.
+//! The folder is created when it is needed and removed when it is empty. What a crash has left in
+//! it is removed when the wrapper starts.
 //!
 //! The folder is absent from every request on names, from listings and from counts.
 

@@ -205,7 +205,8 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         Ok(steps)
     }
 
-    /// Carries out the steps. Returns how many bytes were done, and the error that ended it, if any.
+    /// Carries out the steps. Returns how many bytes were done, and the error that ended it, if
+    /// any.
     fn carry_out(
         &mut self,
         base: Handle,
@@ -238,7 +239,8 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
     }
 
-    /// Records the result of a step. `now` is the file's length and version, if the step changed it.
+    /// Records the result of a step. `now` is the file's length and version, if the step changed
+    /// it.
     fn note_step(
         &mut self,
         id: FileId,

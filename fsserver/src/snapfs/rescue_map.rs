@@ -297,8 +297,8 @@ impl RescueMap {
         }
     }
 
-    /// Removes a snapshot of this epoch. Returns the slots of the rescue file that no snapshot needs
-    /// any more.
+    /// Removes a snapshot of this epoch. Returns the slots of the rescue file that no snapshot
+    /// needs any more.
     pub fn remove_snapshot(&mut self, pages: Range<u64>, epoch: Epoch) -> Vec<Range<u64>> {
         self.isolate(&pages);
         let mut freed: Vec<Range<u64>> = Vec::new();

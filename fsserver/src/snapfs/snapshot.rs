@@ -174,8 +174,8 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         Ok(self.handles.insert(Opened::Snapshot(SnapshotRecord { epoch, ..record })))
     }
 
-    /// The first holes of a range of the file, as many as a reply holds. Their offsets count from the
-    /// start of the range.
+    /// The first holes of a range of the file, as many as a reply holds. Their offsets count from
+    /// the start of the range.
     fn first_holes(
         &mut self,
         id: FileId,

@@ -30,3 +30,34 @@ pub(super) fn leak_frame(frame: Option<&Frame>) {
         core::mem::forget(frame.cloned());
     }
 }
+
+macro_rules! switches {
+    ($($(#[$doc:meta])* $name:ident: $mutant:ident;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(in crate::mem) fn $name() -> bool {
+            active(Mutant::$mutant)
+        }
+    )*};
+}
+
+switches! {
+    /// R4: byte 0 of the snapshot is treated as a page boundary of the file.
+    align_offset: AlignOffset;
+    /// R10: everything is a hole.
+    all_holes: AllHoles;
+    /// X3: pages of an untrusted server are dropped and fetched again.
+    ask_twice: AskTwice;
+    /// W8: pages beyond the written length count as written.
+    clean_beyond_written: CleanBeyondWritten;
+    /// R10: the list of holes is ignored.
+    ignore_holes: IgnoreHoles;
+    /// C10: the kernel does not close a snapshot after its last association has ended.
+    leak_snapshot: LeakSnapshot;
+    /// F1: no neighbours are fetched.
+    no_fault_around: NoFaultAround;
+    /// A5: no two snapshots share a frame.
+    share_nothing: ShareNothing;
+    /// A4: splitting a region forgets the offset into its snapshot.
+    split_forgets_offset: SplitForgetsOffset;
+}

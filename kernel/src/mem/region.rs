@@ -8,14 +8,12 @@
 //! pages, and above 0 exactly where the backing is a snapshot.
 #![forbid(unsafe_code)]
 
+use super::mutants;
 use super::{PAGE_BYTES, Page, PageRange, SharedMemory, Snapshot};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Bound;
 use foundation::knob;
-use foundation::{
-    PageCount, SnapshotOffset,
-    mutant::{Mutant, active},
-};
+use foundation::{PageCount, SnapshotOffset};
 
 bitflags::bitflags! {
     /// Permissions of a page, with the bits of Linux's `PROT_*`.
@@ -99,7 +97,7 @@ impl Habit {
     /// the region's start is likely to be sequential.
     pub fn window(&self, page: Page, region: PageRange) -> PageCount {
         let (few, most) = (knob::FAULT_AROUND.get().max(1), knob::FAULT_AROUND_MAX.get());
-        let pages = if active(Mutant::NoFaultAround) {
+        let pages = if mutants::no_fault_around() {
             1
         } else if self.is_dense(region.pages()) {
             most.max(few)
@@ -117,7 +115,7 @@ impl Habit {
     /// neighbours, but a buffer that is filled sequentially does.
     pub fn window_for_store(&self, page: Page, region: PageRange) -> PageCount {
         let most = knob::FAULT_AROUND_MAX.get();
-        let pages = if active(Mutant::NoFaultAround) {
+        let pages = if mutants::no_fault_around() {
             1
         } else if page == self.expected {
             (self.window.0 * 2).min(most).max(1)
@@ -158,7 +156,7 @@ impl Region {
         let mut backing = self.backing.clone();
         match &mut backing {
             Backing::Anonymous => {}
-            Backing::Snapshot { .. } if active(Mutant::SplitForgetsOffset) => {}
+            Backing::Snapshot { .. } if mutants::split_forgets_offset() => {}
             Backing::Snapshot { offset, .. } => *offset += pages.bytes(),
             Backing::Shared { first, .. } => *first += pages.0,
         }

@@ -32,10 +32,7 @@ use core::{
 };
 use foundation::counter::{self, Counter, Counters};
 use foundation::knob;
-use foundation::{
-    PageCount, SnapshotOffset,
-    mutant::{Mutant, active},
-};
+use foundation::{PageCount, SnapshotOffset};
 
 /// Pages of a chunk: half a kilobyte of entries for up to 128 KiB of frames.
 const CHUNK: usize = 32;
@@ -135,8 +132,8 @@ fn locate(snapshot: &Snapshot, offset: SnapshotOffset) -> (Origin, u64) {
     let offset = offset.0;
     if let SnapshotSource::File { mount, file, version, offset: start } = snapshot.source
         && let Some(byte) = start.0.checked_add(offset)
-        && (byte.is_multiple_of(PAGE_BYTES as u64) || active(Mutant::AlignOffset))
-        && !active(Mutant::ShareNothing)
+        && (byte.is_multiple_of(PAGE_BYTES as u64) || mutants::align_offset())
+        && !mutants::share_nothing()
     {
         return (Origin::File { mount, file, version }, byte >> PAGE_SHIFT);
     }
@@ -213,7 +210,7 @@ impl Cache {
             let (key, start) = split(origin, page + done as u64);
             let end = CHUNK.min(start + pages - done);
             let chunk = self.chunks.entry(key).or_default();
-            chunk.once = !snapshot.is_trusted() && !active(Mutant::AskTwice);
+            chunk.once = !snapshot.is_trusted() && !mutants::ask_twice();
             look(chunk, start..end);
             done += end - start;
         }
@@ -341,7 +338,7 @@ pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
 /// Adds a frame that is known to hold the page of a snapshot at byte `offset` (W8). An entry that
 /// is in use stays.
 pub(in crate::mem) fn insert(snapshot: &Snapshot, offset: SnapshotOffset, frame: &Frame) {
-    debug_assert!(offset.0 < snapshot.len.0 || active(Mutant::CleanBeyondWritten));
+    debug_assert!(offset.0 < snapshot.len.0 || mutants::clean_beyond_written());
     CACHE.lock().for_each_made(snapshot, offset, PageCount(1), |chunk, range| {
         for entry in chunk.entries.get_mut(range).unwrap_or_default() {
             if matches!(entry, Entry::Empty) {

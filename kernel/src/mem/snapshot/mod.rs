@@ -17,10 +17,7 @@ use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::counter::{self, Counter, Counters};
-use foundation::{
-    ByteCount, Errno, FileOffset, PageCount, SnapshotOffset,
-    mutant::{Mutant, active},
-};
+use foundation::{ByteCount, Errno, FileOffset, PageCount, SnapshotOffset};
 use fsproto::{Handle, Hole};
 
 /// Maximum of holes that are kept of one snapshot: 64 KiB of kernel memory.
@@ -148,7 +145,7 @@ impl Snapshot {
     /// Whether the whole page of bytes from `offset` on is known to be a hole (R10).
     pub fn is_hole(&self, offset: SnapshotOffset) -> bool {
         let offset = offset.0;
-        if active(Mutant::AllHoles) {
+        if mutants::all_holes() {
             return true;
         }
         let holes = self.holes.lock();
@@ -158,7 +155,7 @@ impl Snapshot {
             offset - hole.offset < hole.length.0
                 && hole.length - ByteCount(offset - hole.offset) >= ByteCount(PAGE_BYTES as u64)
         });
-        covered && !active(Mutant::IgnoreHoles)
+        covered && !mutants::ignore_holes()
     }
 }
 
@@ -179,7 +176,7 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         cache::forget(self);
         counter::count_snapshot_closed();
-        if !active(Mutant::LeakSnapshot) {
+        if !mutants::leak_snapshot() {
             self.pager.close(self.handle);
         }
     }

@@ -1,6 +1,7 @@
 //! Pages that are backed by a snapshot: from the frame cache, or by a fetch.
 #![forbid(unsafe_code)]
 
+use super::mutants;
 use super::{
     SpaceState,
     access::FaultError,
@@ -14,7 +15,6 @@ use crate::mem::{
 use alloc::sync::Arc;
 use foundation::PageCount;
 use foundation::counter::{Counter, Counters};
-use foundation::mutant::{Mutant, active};
 
 impl SpaceState {
     /// Tries to make a page usable that is backed by a snapshot and not mapped.
@@ -30,7 +30,7 @@ impl SpaceState {
             return self.map_hole(lazy, request);
         }
         loop {
-            let looked = if request.stores() && !active(Mutant::StoreShared) {
+            let looked = if request.stores() && !mutants::store_shared() {
                 self.copy_cached(lazy, request, held)?
             } else {
                 self.map_cached(lazy, request, held)?
@@ -68,7 +68,7 @@ impl SpaceState {
         let mut original = None;
         let take = |_, frame: &Frame| original = Some(frame.clone());
         match cache::lookup(&lazy.snapshot, lazy.wanted(), PageCount(1), 0, take) {
-            Lookup::Pending(fetch) if !active(Mutant::FetchTwice) => {
+            Lookup::Pending(fetch) if !mutants::fetch_twice() => {
                 return Ok(Looked::Resolved(lazy.join(fetch)));
             }
             Lookup::Swapped(slot) => return Ok(Looked::Swapped(slot)),
@@ -124,7 +124,7 @@ impl SpaceState {
                 self.note(lazy, window.end, PageCount(mapped));
                 Ok(Looked::Resolved(Resolution::Done))
             }
-            Lookup::Pending(fetch) if !active(Mutant::FetchTwice) => {
+            Lookup::Pending(fetch) if !mutants::fetch_twice() => {
                 Ok(Looked::Resolved(lazy.join(fetch)))
             }
             Lookup::Swapped(slot) => Ok(Looked::Swapped(slot)),

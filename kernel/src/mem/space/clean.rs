@@ -8,16 +8,14 @@
 //! pages are left alone.
 #![forbid(unsafe_code)]
 
+use super::mutants;
 use super::{Space, SpaceState, access::base_flags};
 use crate::mem::{
     Backing, Frame, Page, PageRange, Snapshot, UserSlice, heap, page_table::EntryFlags,
     snapshot::cache,
 };
 use alloc::{sync::Arc, vec::Vec};
-use foundation::{
-    PageCount, SnapshotOffset, knob,
-    mutant::{Mutant, active},
-};
+use foundation::{PageCount, SnapshotOffset, knob};
 
 /// Whole pages that a write sends, as they were when the message was put together.
 pub enum SentPages {
@@ -65,7 +63,7 @@ impl Space {
         };
         let all = PageRange { start: first.pages().start, end: last.pages().end };
         let in_snapshot = SnapshotOffset(snapshot.len.0).saturating_since(offset).whole_pages();
-        let beyond = active(Mutant::CleanBeyondWritten);
+        let beyond = mutants::clean_beyond_written();
         let pages = if beyond { all.pages() } else { in_snapshot.min(all.pages()) };
         if heap::headroom(self.policy.claim()).is_err() {
             return PageCount::ZERO;
@@ -181,7 +179,7 @@ impl SpaceState {
             if entry.address() == frame.addr() {
                 debug_assert!(!entry.has(EntryFlags::WRITE), "a store would not be noticed");
                 unchanged.private.push((page, frame.clone()));
-            } else if active(Mutant::AssociateStoredPage) {
+            } else if mutants::associate_stored_page() {
                 unchanged.private.push((page, entry.frame()));
             }
         }

@@ -1,6 +1,7 @@
 //! Copies between the kernel and a program's memory: by a walk of the page tables and the direct
 //! map, resolving what is missing as a fault would (F4).
 
+use super::mutants;
 use super::{
     Access, FaultError, Space, SpaceState,
     access::allows,
@@ -8,10 +9,7 @@ use super::{
 };
 use crate::mem::{Backing, Frame, PAGE_BYTES, Page, UserAddr, UserSlice, phys::phys_to_virt};
 use alloc::vec::Vec;
-use foundation::{
-    ByteCount,
-    mutant::{Mutant, active},
-};
+use foundation::ByteCount;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 impl Space {
@@ -66,10 +64,9 @@ impl Space {
         let mut done = 0;
         for part in to.take(from.len()).by_page() {
             let bytes = from.get(done..done + part.len()).unwrap_or_default();
-            let whole = part.len() == PAGE_BYTES || active(Mutant::DropPartialPage);
+            let whole = part.len() == PAGE_BYTES || mutants::drop_partial_page();
             let coverage = if whole { Coverage::Whole } else { Coverage::Partial };
-            let access =
-                if active(Mutant::WriteSharedFrame) { Access::Read } else { Access::Write };
+            let access = if mutants::write_shared_frame() { Access::Read } else { Access::Write };
             let copied = self.peek(|state| {
                 let to = state.direct_for(part, access)?;
                 copy_to_direct(to, bytes);

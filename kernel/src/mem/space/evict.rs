@@ -1,6 +1,7 @@
 //! Eviction: clean pages are unmapped, private ones are collected for the swap file.
 #![forbid(unsafe_code)]
 
+use super::mutants;
 use super::{Space, SpaceState};
 use crate::mem::{
     Backing, Page, PageRange, USER_END,
@@ -8,13 +9,12 @@ use crate::mem::{
     reclaim::Reclaimable,
     swap::{Owners, PageOutBatch},
 };
-use foundation::mutant::{Mutant, active};
 
 impl Reclaimable for Space {
     /// `None` also for a server, whose pages stay (F8).
     fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept> {
-        let stays = self.policy.is_server() && !active(Mutant::SwapServers);
-        if stays || active(Mutant::NoClock) {
+        let stays = self.policy.is_server() && !mutants::swap_servers();
+        if stays || mutants::no_clock() {
             return None;
         }
         let inner = self.inner.try_lock()?;
@@ -54,7 +54,7 @@ impl SpaceState {
         let (regions, flush) = (&self.regions, &mut self.flush);
         let mut region = None;
         self.table.sweep(range, enough, |page, entry| {
-            let private = entry.has(EntryFlags::PRIVATE) && !active(Mutant::EvictPrivate);
+            let private = entry.has(EntryFlags::PRIVATE) && !mutants::evict_private();
             if private && batch.is_none() {
                 return Verdict::Keep;
             }

@@ -22,7 +22,6 @@ use crate::{
 use alloc::sync::Arc;
 use foundation::Errno;
 use foundation::counter::Counter;
-use foundation::mutant::{Mutant, active};
 
 /// Failed fetches of a page after which its fault fails (F5). A server that fails three times is
 /// taken to be broken.
@@ -176,7 +175,7 @@ impl Space {
         }
         loop {
             match awaited.fetch.wait() {
-                Err(Interrupted) if active(Mutant::NotKillable) => {}
+                Err(Interrupted) if mutants::not_killable() => {}
                 result => return Ok(result?),
             }
         }

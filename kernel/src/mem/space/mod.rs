@@ -53,10 +53,7 @@ use alloc::{
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::counter::Counters;
 use foundation::knob;
-use foundation::{
-    Errno, PageCount,
-    mutant::{Mutant, active},
-};
+use foundation::{Errno, PageCount};
 
 /// Frames that a fork reclaims where there were too few, doubled with each try, up to what the
 /// tables of 64 GiB take.
@@ -82,8 +79,8 @@ pub struct Policy {
 impl Policy {
     /// Whether reads of this process are lazy.
     pub fn lazy(&self) -> bool {
-        let server = self.is_server() && !active(Mutant::LazyServer);
-        let knob = knob::LAZY.get() == 1 || active(Mutant::IgnoreKnob);
+        let server = self.is_server() && !mutants::lazy_server();
+        let knob = knob::LAZY.get() == 1 || mutants::ignore_knob();
         !server && !self.eager.load(Ordering::Relaxed) && knob
     }
 
@@ -347,8 +344,8 @@ impl SpaceState {
         child.regions = self.regions.clone();
         child.heap = self.heap;
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
-            let in_place = matches!(region.backing, Backing::Shared { .. })
-                || active(Mutant::ForkLeavesWritable);
+            let in_place =
+                matches!(region.backing, Backing::Shared { .. }) || mutants::fork_leaves_writable();
             let sharing = if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
             self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
         }

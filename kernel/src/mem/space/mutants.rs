@@ -77,3 +77,46 @@ impl SentPages {
         Ok(())
     }
 }
+
+macro_rules! switches {
+    ($($(#[$doc:meta])* $name:ident: $mutant:ident;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(super) fn $name() -> bool {
+            active(Mutant::$mutant)
+        }
+    )*};
+}
+
+switches! {
+    /// W8: a page that is modified during the write counts as written.
+    associate_stored_page: AssociateStoredPage;
+    /// W8: pages beyond the written length count as written.
+    clean_beyond_written: CleanBeyondWritten;
+    /// R6: a partially covered page is dropped without fetching it.
+    drop_partial_page: DropPartialPage;
+    /// Q2: modified pages are dropped as if they were clean.
+    evict_private: EvictPrivate;
+    /// F3: every faulting thread sends its own request.
+    fetch_twice: FetchTwice;
+    /// A8: fork leaves the parent's mappings writable.
+    fork_leaves_writable: ForkLeavesWritable;
+    /// E1: the value of a knob is ignored.
+    ignore_knob: IgnoreKnob;
+    /// F8: servers read lazily.
+    lazy_server: LazyServer;
+    /// Q2: mapped pages are never evicted.
+    no_clock: NoClock;
+    /// F3: fetched pages are mapped without checking that the association is unchanged.
+    no_generation: NoGeneration;
+    /// F7: a waiting process cannot be killed.
+    not_killable: NotKillable;
+    /// W1: a modified page is sent as a reference.
+    store_ignored_in_runs: StoreIgnoredInRuns;
+    /// F2: a store goes into the cached frame.
+    store_shared: StoreShared;
+    /// F8: pages of servers are swapped out as those of other processes.
+    swap_servers: SwapServers;
+    /// R7: a read writes into a shared frame.
+    write_shared_frame: WriteSharedFrame;
+}

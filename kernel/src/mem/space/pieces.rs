@@ -1,15 +1,13 @@
 //! The bytes of a program's buffer as pieces of a write (W1).
 #![forbid(unsafe_code)]
 
+use super::mutants;
 use super::{Space, SpaceState};
 use crate::mem::{
     Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, page_table::EntryFlags,
 };
 use alloc::{sync::Arc, vec::Vec};
-use foundation::{
-    ByteCount, PageCount, SnapshotOffset,
-    mutant::{Mutant, active},
-};
+use foundation::{ByteCount, PageCount, SnapshotOffset};
 
 /// Consecutive bytes of one kind.
 #[derive(Clone)]
@@ -135,7 +133,7 @@ impl SpaceState {
     ) -> Option<()> {
         let mut next: Page = part.start;
         let mut full = Some(());
-        if region.touched && !active(Mutant::StoreIgnoredInRuns) {
+        if region.touched && !mutants::store_ignored_in_runs() {
             self.table.for_each(part, |page, entry| {
                 if full.is_some() && entry.has(EntryFlags::PRIVATE) {
                     full = pieces.push(reference(PageRange { start: next, end: page })).and_then(

@@ -1,6 +1,7 @@
 //! Pages become private: by a store, or by frames that are handed to the space.
 #![forbid(unsafe_code)]
 
+use super::mutants;
 use super::{
     SpaceState,
     access::{FaultError, PRIVATE_WRITABLE, base_flags},
@@ -12,7 +13,6 @@ use crate::mem::{
 };
 use foundation::PageCount;
 use foundation::counter::Counter;
-use foundation::mutant::{Mutant, active};
 
 impl SpaceState {
     /// Makes a page private and writable, for a store to an entry that is not writable in a region
@@ -25,7 +25,7 @@ impl SpaceState {
     ) -> Result<(), FaultError> {
         debug_assert!(request.stores() && !entry.is_swapped() && !entry.has(EntryFlags::WRITE));
         let page = request.page;
-        if !entry.is_shared() || active(Mutant::StoreShared) && !entry.is_zero_page() {
+        if !entry.is_shared() || mutants::store_shared() && !entry.is_zero_page() {
             // A sole owner need not copy. Access grows, so no translation is stale.
             self.table.set_flags(page, flags | PRIVATE_WRITABLE);
         } else {
@@ -75,7 +75,7 @@ impl SpaceState {
     ) -> Result<(), FaultError> {
         let flags = self.flags_at(page) | flags;
         let old = self.table.map(page, frame, flags)?;
-        debug_assert!(old.is_none() || active(Mutant::NoGeneration));
+        debug_assert!(old.is_none() || mutants::no_generation());
         if let Some((_, region)) = self.regions.find_mut(page) {
             region.touched = true;
         }

@@ -167,10 +167,16 @@ fn near_header() -> impl Strategy<Value = ([u8; HEADER_BYTES], Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn x5_no_message_makes_a_server_panic(messages in prop::collection::vec(near_header(), 1..200)) {
+    fn x5_no_message_makes_a_server_panic(
+        messages in prop::collection::vec(near_header(), 1..200),
+    ) {
         let tower = Tower::new(50);
         let mut files = Files::of(&tower.wrapper);
         files.make_dir("d").unwrap();
@@ -184,7 +190,10 @@ proptest! {
     }
 
     #[test]
-    fn x5_no_bytes_make_a_server_panic(header in prop::array::uniform32(any::<[u8; 4]>()), payload in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn x5_no_bytes_make_a_server_panic(
+        header in prop::array::uniform32(any::<[u8; 4]>()),
+        payload in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
         let server = memfs(10);
         let session = greeted(&server);
         let mut bytes = [0; HEADER_BYTES];

@@ -12,8 +12,14 @@ const EMPTY: &[&str] = &[
     "why", "with",
 ];
 
-/// A documentation comment has at least two words, and one with a meaning of its own that the
-/// documented line of code does not contain.
+/// Words before the name of an item.
+const KEYWORDS: &[&str] = &[
+    "async", "const", "enum", "extern", "fn", "mod", "mut", "static", "struct", "trait", "type",
+    "unsafe",
+];
+
+/// A documentation comment has at least two words, and one with a meaning of its own that is not in
+/// the name of the documented item. Code such as `&&` says something by itself.
 fn empty_docs(file: &SourceFile) -> Vec<Violation> {
     let mut violations = Vec::new();
     if !file.is_rust() {
@@ -38,9 +44,20 @@ fn empty_docs(file: &SourceFile) -> Vec<Violation> {
 }
 
 fn is_empty(text: &str, code: &str) -> bool {
-    let (words, code) = (words(text), words(code));
-    let says_nothing = |word: &String| EMPTY.contains(&word.as_str()) || code.contains(word);
-    words.len() < 2 || words.iter().all(says_nothing)
+    let (words, name) = (words(text), words(name(code)));
+    let says_nothing = |word: &String| EMPTY.contains(&word.as_str()) || name.contains(word);
+    !text.contains('`') && (words.len() < 2 || words.iter().all(says_nothing))
+}
+
+/// The name of the item that a line of code declares.
+fn name(code: &str) -> &str {
+    let visibility = code.strip_prefix("pub").unwrap_or(code);
+    let inner = match visibility.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+        Some((_, rest)) => rest,
+        None => visibility,
+    };
+    let names = inner.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    names.filter(|word| !word.is_empty()).find(|word| !KEYWORDS.contains(word)).unwrap_or_default()
 }
 
 /// The words of a text or an identifier in lower case, without the ending of a plural or a verb.
@@ -76,6 +93,8 @@ fn an_empty_doc_is_reported() {
     assert_eq!(count("/// Its name.\n#[allow(x)]\npub file_names: Names,\n"), 1);
     assert_eq!(count("/// Runs it.\npub fn run() {\n"), 1);
     assert_eq!(count("/// The page cache.\npub struct PageCache;\n"), 1);
+    assert_eq!(count("/// Kills a process.\npub(super) fn kill(process: usize) {\n"), 0);
+    assert_eq!(count("/// `&&`\nAnd,\n"), 0);
     assert_eq!(count("/// Access time.\natime: Time,\n"), 0);
     assert_eq!(count("/// Length in bytes.\nx: u64,\n"), 0);
     assert_eq!(count("/// Which.\n/// In bytes, from the start.\n"), 0);

@@ -31,7 +31,7 @@ impl AlignedBuffer {
         if begin >= PAGE_BYTES { Err(Errno::ENOMEM) } else { Ok(Self { space, begin, length }) }
     }
 
-    /// The bytes.
+    /// The contents so far.
     pub fn bytes(&self) -> &[u8] {
         self.space.get(self.begin..self.begin + self.length).unwrap_or_default()
     }

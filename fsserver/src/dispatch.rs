@@ -102,7 +102,7 @@ impl<S: FileServer> Dispatcher<S> {
         Self { server, sessions: BTreeMap::new(), next_session: 1, is_sole: false }
     }
 
-    /// The server.
+    /// The file server that requests are passed to.
     pub fn server(&self) -> &S {
         &self.server
     }
@@ -112,7 +112,7 @@ impl<S: FileServer> Dispatcher<S> {
         &mut self.server
     }
 
-    /// Opens a session.
+    /// Adds a client, which must send `Hello` first.
     pub fn open_session(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session += 1;

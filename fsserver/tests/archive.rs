@@ -102,7 +102,7 @@ fn a_bad_archive_is_refused_by_name() {
         "one/two: a directory on its way is none"
     );
     assert_eq!(error_of(made("fifo", tar::EntryType::Fifo)), "fifo: its kind is unknown");
-    assert!(served(good, 0).is_err_and(|error| error == "one: there is no room for it"));
+    assert!(served(good, 0).is_err_and(|error| error == "one: there is no space for it"));
 }
 
 #[test]

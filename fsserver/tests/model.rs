@@ -289,7 +289,7 @@ impl World {
         if self.faults == Faults::None {
             assert!(
                 figures.reserved_pages <= self.tower.base_free(),
-                "less room than was promised"
+                "less space than was promised"
             );
         }
     }

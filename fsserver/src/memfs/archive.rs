@@ -79,10 +79,10 @@ impl<C: Clock> Memfs<C> {
             b'0' | 0 | b'7' => {
                 self.pages
                     .check(member.data.len().div_ceil(PAGE_BYTES) as u64)
-                    .map_err(|_| "there is no room for it")?;
+                    .map_err(|_| "there is no space for it")?;
                 Body::Regular(
                     Content::from_archive(member.data, &mut self.pages)
-                        .map_err(|_| "there is no room for it")?,
+                        .map_err(|_| "there is no space for it")?,
                 )
             }
             b'2' if (1..=MAX_PATH).contains(&member.link.len()) => {
@@ -103,7 +103,7 @@ impl<C: Clock> Memfs<C> {
                 (Some(_), _) => return Err("its name is there already"),
                 (None, _) => self
                     .make_named(parent, last, body, member.mode)
-                    .map_err(|_| "there is no room for it")?,
+                    .map_err(|_| "there is no space for it")?,
             },
         };
         if let Some(inode) = self.inodes.get_mut(&inode) {
@@ -146,7 +146,7 @@ impl<C: Clock> Memfs<C> {
                 Some(_) => return Err("a directory on its way is none"),
                 None => self
                     .make_named(parent, name, Body::directory(parent), 0o755)
-                    .map_err(|_| "there is no room for it")?,
+                    .map_err(|_| "there is no space for it")?,
             };
         }
         Ok((parent, None))

@@ -25,7 +25,7 @@ impl Body {
     }
 }
 
-/// An inode.
+/// A file, directory, symbolic link or named pipe.
 pub(super) struct Inode {
     pub body: Body,
     pub mode: u16,

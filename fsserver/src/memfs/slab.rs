@@ -39,7 +39,7 @@ struct Slab {
     owners: [u32; SLAB_PAGES],
 }
 
-/// All slabs.
+/// The pages that small files share.
 #[derive(Default)]
 pub(super) struct Slabs {
     slabs: Vec<Slab>,

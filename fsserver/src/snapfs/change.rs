@@ -135,7 +135,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         Ok(PageCount(allocated))
     }
 
-    /// Writes data.
+    /// Performs a write without references.
     pub(super) fn write_data(&mut self, request: &Write, data: &[u8]) -> Result<Written, Errno> {
         let (base, id) = self.handles.regular(request.handle, OpenFlags::WRITE)?;
         let (size, version) = self.size_and_version(id)?;

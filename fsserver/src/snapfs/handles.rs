@@ -13,7 +13,7 @@ pub(super) enum Opened {
     File { base: Handle, file: FileId, flags: OpenFlags },
     /// A directory or a link, with the base's handle.
     Other { base: Handle, file: FileId, flags: OpenFlags },
-    /// A snapshot.
+    /// A byte range of a file at one version.
     Snapshot(SnapshotRecord),
 }
 

@@ -201,7 +201,8 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let mut at = bytes.start;
         let cut = runs.into_iter().map(|(run, source)| {
             let begin = (run.start * PAGE).max(bytes.start);
-            // The source is that of the run's first page; the bytes cut off here lie in that page.
+            // The source is that of the run's first page; the bytes truncated here are in that
+            // page.
             (begin..(run.end * PAGE).min(bytes.end), source)
         });
         let cut: Vec<_> = cut.collect();

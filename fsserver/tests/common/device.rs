@@ -6,7 +6,7 @@ use std::rc::Rc;
 use foundation::{Errno, PAGE_BYTES};
 use fsserver::BlockDevice;
 
-/// A transfer.
+/// One request to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
     Read,

@@ -215,24 +215,24 @@ pub fn w2_same_place_costs_no_data() {
 
 pub fn e3_traffic_is_reported() {
     let (mut tower, handle, _) = with_file(100, 8);
-    let told = |tower: &mut Tower| {
+    let moved = |tower: &mut Tower| {
         let store = tower.files.store();
         (store.bytes_rescued.0, store.bytes_elided.0, store.bytes_cloned.0)
     };
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
-    assert_eq!(told(&mut tower), (0, 0, 0), "C9: a snapshot moves nothing");
+    assert_eq!(moved(&mut tower), (0, 0, 0), "C9: a snapshot moves nothing");
     tower
         .files
         .write_pieces(handle, 0, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)])
         .unwrap();
-    assert_eq!(told(&mut tower), (0, 8 * PAGE, 0), "W2");
+    assert_eq!(moved(&mut tower), (0, 8 * PAGE, 0), "W2");
     tower.files.write(handle, PAGE, &[1; 2 * P]).unwrap();
-    assert_eq!(told(&mut tower), (2 * PAGE, 8 * PAGE, 0), "C1");
+    assert_eq!(moved(&mut tower), (2 * PAGE, 8 * PAGE, 0), "C1");
     tower
         .files
         .write_pieces(handle, 8 * PAGE, WriteFlags::empty(), &[], &[of(&taken, 0, 8 * PAGE)])
         .unwrap();
-    assert_eq!(told(&mut tower), (2 * PAGE, 8 * PAGE, 8 * PAGE), "W4");
+    assert_eq!(moved(&mut tower), (2 * PAGE, 8 * PAGE, 8 * PAGE), "W4");
 }
 
 pub fn w3_shifted_overlap() {

@@ -14,7 +14,7 @@ pub use registers::{
     Cause, PageFault, Registers, SIGNAL_FLAGS, SavedRegisters, USER_END, UserAccess, vector,
 };
 
-/// The serial ports.
+/// The UARTs that the kernel drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SerialPort {
     /// COM1: the console.

@@ -140,7 +140,7 @@ ranks! {
     Holes: Spin,
     /// the reply of a fetch.
     FetchResult: Spin,
-    /// the frame cache.
+    /// the cache of snapshots' frames.
     FrameCache: Spin,
     /// the swap device and the transfers under way.
     SwapArea: Spin,
@@ -183,7 +183,7 @@ ranks! {
     HeapBlocks: Spin,
     /// the free frames.
     Frames: Spin,
-    /// a serial port.
+    /// the registers of a UART.
     SerialPort: Spin,
 }
 

@@ -27,7 +27,7 @@ pub struct SleepGuard<'a, T> {
 impl<T, R: Rank> SleepLock<T, R> {
     /// An unlocked lock.
     pub const fn new(value: T) -> Self {
-        const { assert!(matches!(R::KIND, Kind::Sleep | Kind::SleepAcrossMessages), "a rank of Mutex") };
+        const { assert!(matches!(R::KIND, Kind::Sleep | Kind::SleepAcrossMessages), "spin rank") };
         Self { rank: PhantomData, value: spin::Mutex::new(value), queue: WaitQueue::new() }
     }
 

@@ -11,7 +11,7 @@ use foundation::Errno;
 
 /// How long to wait.
 enum WaitLimit {
-    /// Do not wait.
+    /// Return at once.
     NoWait,
     Until(Timeout),
     Forever,

@@ -107,7 +107,7 @@ pub(super) fn add_thread(thread: &Arc<Thread>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Removes a thread.
+/// Drops a finished thread from its process.
 pub(super) fn remove_thread(tid: u32) -> Option<Arc<Thread>> {
     let mut family = FAMILY.lock();
     let removed = family.threads.get_mut(place(tid))?.take_if(|thread| thread.tid == tid)?;

@@ -15,7 +15,7 @@ pub struct Reference {
     pub line: usize,
 }
 
-/// A source file.
+/// A module with its imports.
 #[derive(Debug)]
 pub struct SourceFile {
     /// Its name, for reports.

@@ -16,7 +16,8 @@ pub const LAYERS: &[&[&str]] = &[
     &["boot"],
 ];
 
-/// The crates of the workspace (folder and name), lowest first. A crate depends on crates before it.
+/// The crates of the workspace (folder and name), lowest first. A crate depends on crates before
+/// it.
 pub const CRATES: &[(&str, &str)] = &[
     ("foundation", "foundation"),
     ("fsproto", "fsproto"),

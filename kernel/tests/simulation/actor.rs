@@ -1,6 +1,6 @@
-//! An actor: carries out its steps one by one, and checks each result. An error must have an excuse:
-//! a failure of the base server or of swap, a shortage of frames, a connection that was lost, or the
-//! end of the process.
+//! An actor: carries out its steps one by one, and checks each result. An error must have an
+//! excuse: a failure of the base server or of swap, a shortage of frames, a connection that was
+//! lost, or the end of the process.
 
 use std::rc::Rc;
 
@@ -104,8 +104,8 @@ impl Actor {
         self.process.killed.get()
     }
 
-    /// Whether an error is excused: by a failure of the base server or of swap, a shortage of frames,
-    /// or a lost connection.
+    /// Whether an error is excused: by a failure of the base server or of swap, a shortage of
+    /// frames, or a lost connection.
     pub fn has_excuse(&self, line: Option<Line>) -> bool {
         self.failures != failures()
             || self.is_short()

@@ -1,4 +1,5 @@
-//! The device to which `memfs` writes what exceeds its memory. It fails when the fault plan says so.
+//! The device to which `memfs` writes what exceeds its memory. It fails when the fault plan says
+//! so.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

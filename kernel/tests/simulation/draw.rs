@@ -123,9 +123,9 @@ pub fn script(seed: u64) -> Script {
     Script { setup, steps }
 }
 
-/// Half of all seeds have a base server with almost no memory: it moves pages to and from its device
-/// all the time. Drawn from a generator of its own, so that the other parameters do not depend on
-/// it.
+/// Half of all seeds have a base server with almost no memory: it moves pages to and from its
+/// device all the time. Drawn from a generator of its own, so that the other parameters do not
+/// depend on it.
 fn budget_pages(seed: u64) -> u64 {
     [0, 0, 0, 0, 2, 5, 12, 30][Rng::with_seed(!seed).usize(0..8)]
 }
@@ -233,8 +233,8 @@ fn pieces(rng: &mut Rng) -> Vec<Piece> {
     pieces
 }
 
-/// Moves bytes between a file and memory. Sometimes file offsets equal offsets in the window, so that
-/// bytes are written back to where they were read.
+/// Moves bytes between a file and memory. Sometimes file offsets equal offsets in the window, so
+/// that bytes are written back to where they were read.
 fn moving(rng: &mut Rng, make: impl FnOnce(usize, usize, At, Vec<Piece>) -> Op) -> Op {
     let (memory, file, pieces) = (memory(rng), file(rng), pieces(rng));
     let at = if rng.u8(0..4) == 0 { At::Offset(pieces[0].0 as u64) } else { at(rng) };

@@ -1,5 +1,5 @@
-//! Fault injection below the wrapper: a client of the base server whose requests fail on demand, and
-//! which hides features from the wrapper.
+//! Fault injection below the wrapper: a client of the base server whose requests fail on demand,
+//! and which hides features from the wrapper.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -13,8 +13,8 @@ use crate::order::Order;
 use crate::script::{Seat, Setup};
 use crate::{sched, swap_file, wire, world};
 
-/// R10: a reply lists the first holes only; the kernel requests the others once, and then holes cost
-/// neither pages nor messages.
+/// R10: a reply lists the first holes only; the kernel requests the others once, and then holes
+/// cost neither pages nor messages.
 #[test]
 fn r10_holes_beyond_the_first_list() {
     const ISLANDS: u64 = 300;

@@ -14,9 +14,9 @@
 //! all resources must be free again. Debug assertions are on, so that the kernel's own assertions
 //! and its lock order are checked in every run.
 //!
-//! A [`script`] says what each actor does, an [`order`] which event is next; both are generated from
-//! a seed ([`draw`]) or replayed. A failing run is reduced ([`shrink`]) and can be saved as text in
-//! `corpus/`, which the test suite replays. `cargo xtask sim` runs seeds without limit.
+//! A [`script`] says what each actor does, an [`order`] which event is next; both are generated
+//! from a seed ([`draw`]) or replayed. A failing run is reduced ([`shrink`]) and can be saved as
+//! text in `corpus/`, which the test suite replays. `cargo xtask sim` runs seeds without limit.
 
 mod actor;
 mod campaign;

@@ -44,8 +44,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The window of an actor, with nothing mapped. A page that is never mapped separates the windows
-    /// of threads.
+    /// The window of an actor, with nothing mapped. A page that is never mapped separates the
+    /// windows of threads.
     pub fn new(space: Arc<Space>, actor: usize) -> Self {
         let base = 0x10_0000 + (actor * (WINDOW_PAGES + 1) * PAGE) as u64;
         Self { space, base, bytes: vec![0; WINDOW], pages: [Page::NONE; WINDOW_PAGES] }

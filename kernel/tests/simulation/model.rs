@@ -86,8 +86,8 @@ impl Model {
         Self { fetched: untrusted.then(HashMap::new), ..Self::default() }
     }
 
-    /// Notes that bytes of a snapshot were fetched. Asserts that none is fetched twice from a server
-    /// that is not trusted.
+    /// Notes that bytes of a snapshot were fetched. Asserts that none is fetched twice from a
+    /// server that is not trusted.
     fn note_fetched(&mut self, handle: Handle, bytes: Range<u64>) {
         let Some(fetched) = &mut self.fetched else { return };
         let fetched = fetched.entry(handle).or_default();

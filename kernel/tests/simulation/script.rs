@@ -207,8 +207,8 @@ pub enum Op {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     pub setup: Setup,
-    /// Steps with the index of their actor, which carries out its own in this order. The index after
-    /// the last seat is the environment.
+    /// Steps with the index of their actor, which carries out its own in this order. The index
+    /// after the last seat is the environment.
     pub steps: Vec<(usize, Op)>,
 }
 

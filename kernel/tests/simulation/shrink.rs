@@ -2,8 +2,9 @@
 //! same place.
 //!
 //! Delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",
-//! 2002) over the list of steps. The choices of an order mean something else once a step is removed,
-//! so each candidate is tried in several orders. Choices are reduced last, when the steps are final.
+//! 2002) over the list of steps. The choices of an order mean something else once a step is
+//! removed, so each candidate is tried in several orders. Choices are reduced last, when the steps
+//! are final.
 
 use std::time::{Duration, Instant};
 

@@ -86,12 +86,13 @@ fn replaced() -> impl Iterator<Item = (&'static str, &'static str)> {
         .filter_map(|line| line.split_once(" -> "))
 }
 
-/// Whether `text` contains `phrase` as whole words, which are not part of a name with hyphens.
+/// Whether `text` contains `phrase` as whole words, which are not part of a name with hyphens
+/// or underscores.
 fn has_phrase(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(start, _)| {
         let before = text[..start].chars().next_back();
         let after = text[start + phrase.len()..].chars().next();
-        let joins = |letter: char| letter.is_alphanumeric() || letter == '-';
+        let joins = |letter: char| letter.is_alphanumeric() || "-_".contains(letter);
         ![before, after].into_iter().flatten().any(joins)
     })
 }

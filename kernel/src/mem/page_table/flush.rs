@@ -20,7 +20,7 @@ impl Flush {
     /// Nothing is stale.
     pub const NOTHING: Self = Self { range: None };
 
-    /// One page.
+    /// The translation of one page is stale.
     #[inline]
     pub fn page(page: Page) -> Self {
         Self { range: Some(PageRange::single(page)) }

@@ -28,9 +28,9 @@ pub enum SentPages {
     },
     /// Pages backed by a snapshot, sent as a reference.
     Reference {
-        /// The pages.
+        /// The range that was sent as a reference.
         pages: PageRange,
-        /// The snapshot.
+        /// The snapshot that backs them.
         snapshot: Arc<Snapshot>,
         /// Position of the first page in the snapshot.
         offset: SnapshotOffset,
@@ -38,7 +38,7 @@ pub enum SentPages {
 }
 
 impl SentPages {
-    /// Where the pages are.
+    /// The range of pages in the address space.
     pub fn pages(&self) -> PageRange {
         match self {
             Self::Data { first, frames } => PageRange::new(*first, PageCount::of_len(frames.len())),

@@ -14,7 +14,7 @@ use foundation::{ByteCount, PageCount, SnapshotOffset};
 pub enum WritePiece {
     /// Bytes that are sent: private or anonymous memory, or part of a page.
     Data {
-        /// Length.
+        /// Length in bytes.
         bytes: ByteCount,
     },
     /// Whole pages that nobody stored to since they were associated with a snapshot.
@@ -23,13 +23,13 @@ pub enum WritePiece {
         snapshot: Arc<Snapshot>,
         /// Position of the first byte.
         offset: SnapshotOffset,
-        /// Length.
+        /// Length in bytes.
         bytes: ByteCount,
     },
 }
 
 impl WritePiece {
-    /// Length.
+    /// Length in bytes.
     pub fn bytes(&self) -> ByteCount {
         match self {
             Self::Data { bytes } | Self::Reference { bytes, .. } => *bytes,

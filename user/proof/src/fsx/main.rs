@@ -80,7 +80,8 @@ fn run(args: &Args) -> i32 {
     let counted = has_counted(&before, &options);
     if passed && counted {
         println!(
-            "fsx: {processes} times {operations} operations from seed {seed} on: every byte is right"
+            "fsx: {processes} times {operations} operations from seed {seed} on: \
+             every byte is right"
         );
     }
     i32::from(!(passed && counted))

@@ -307,7 +307,8 @@ fn f4_kernel_access() -> Outcome {
     arguments_in_lazy_memory(&file, &target)
 }
 
-/// Opens and reads `file` by a path, a vector and a result buffer in lazy memory. It holds pattern 2.
+/// Opens and reads `file` by a path, a vector and a result buffer in lazy memory. It holds pattern
+/// 2.
 fn arguments_in_lazy_memory(file: &File, target: &Buffer) -> Outcome {
     let path = format!("{}\0", file.path);
     let words = Buffer::new(4 * PAGE)?;

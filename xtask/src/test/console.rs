@@ -237,3 +237,25 @@ impl Screen {
         Ok(count > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn play_to_shell(script: &[Step]) -> Verdict {
+        let mut command = Command::new("sh");
+        command.env("PS1", "# ");
+        play(command, script, &Interrupts::listen().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_script_passes_only_if_its_texts_appear_and_the_program_ends() {
+        let lines = [See("# "), Type("echo he''llo\r"), See("hello"), See("# "), Type("exit\r")];
+        let script = [&lines[..], &[End]].concat();
+        assert_eq!(play_to_shell(&script), Verdict::Passed);
+        let script = [&lines[..], &[See("never"), End]].concat();
+        assert!(matches!(play_to_shell(&script), Verdict::Failed(_)));
+        let script = [See("# "), Type("exit 3\r"), End];
+        assert!(matches!(play_to_shell(&script), Verdict::Failed(_)));
+    }
+}

@@ -105,7 +105,7 @@ pub struct Figures {
     pub reserved_pages: u64,
     /// Rescued pages that are still needed.
     pub stored_pages: u64,
-    /// Rescue files.
+    /// Temporary files that hold rescued bytes.
     pub rescue_files: usize,
     /// Regular files that a client has open or a snapshot needs.
     pub files: usize,

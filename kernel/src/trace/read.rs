@@ -127,7 +127,8 @@ impl Read {
         let never = lazy.saturating_sub(*arrived);
         format!(
             "of {lazy} lazy pages {fetched} were fetched, {holes} holes, \
-             {copied} copied for a store, {referenced} written by reference; {never} never came"
+             {copied} copied for a store, \
+             {referenced} written by reference; {never} never came"
         )
     }
 }

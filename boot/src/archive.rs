@@ -19,8 +19,12 @@ pub struct Archive<'a> {
 
 /// Splits `initrd` into the kernel and the ramdisk.
 pub fn split(initrd: &[u8]) -> Result<Archive<'_>, Error> {
-    let first = members(initrd).next().ok_or("the initrd is not a tar archive")?;
-    let first = first.map_err(|bad| bad.reason)?;
+    const NO_ARCHIVE: Error = "the initrd is not a ustar archive";
+    let first = members(initrd).next().ok_or(NO_ARCHIVE)?;
+    let first = first.map_err(|bad| match bad.member {
+        b"kernel" => "the initrd is damaged, or ends in the middle of the kernel",
+        _ => NO_ARCHIVE,
+    })?;
     if !first.name.is(b"kernel") {
         return Err("the initrd's first member is not `kernel`");
     }

@@ -1,7 +1,7 @@
 //! Mutants: faults that each violate one rule, to test the tests.
 //!
 //! `if mutant::active(Mutant::SkipRescue) { … }` is constant false without the feature
-//! `mutants`. With it, [`choose`] switches at most one mutant on at run time. The list is in this
+//! `mutants`. With it, `choose` switches at most one mutant on at run time. The list is in this
 //! crate because kernel and servers share it.
 
 macro_rules! mutants {

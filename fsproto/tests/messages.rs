@@ -87,7 +87,7 @@ fn request_round_trip<O: Operation + Copy + PartialEq + std::fmt::Debug>(
     Ok(true)
 }
 
-/// The same for a reply.
+/// Encodes and decodes the fields of a reply.
 fn reply_round_trip<O: Operation>(fields: &[u8; HEADER_BYTES]) -> Result<bool, TestCaseError> {
     let mut header = O::reply(Tag(9), &O::Reply::default(), 0);
     for (byte, change) in header.iter_mut().zip(fields).skip(16) {

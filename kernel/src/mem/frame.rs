@@ -399,7 +399,10 @@ impl Clone for Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         let before = count_of(self.address).fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before % ONE_CACHED != 0 && before != RESERVED, "the frame is not in use");
+        debug_assert!(
+            !before.is_multiple_of(ONE_CACHED) && before != RESERVED,
+            "the frame is not in use"
+        );
         if before == 1 {
             let mut frames = FRAMES.lock();
             let next = frames.chain.map_or(0, |first| first.0);

@@ -3,10 +3,10 @@
 //!
 //! Each line of the file STEPS is a step, with the escapes `\r`, `\e`, `\\` and `\xHH`:
 //!
-//! - `type TEXT` types the text.
-//! - `see TEXT` waits until the text is shown, after the text of the step before. Typed text is
-//! echoed, too: choose a text that differs from it.
-//! - `size ROWS COLUMNS` sets the terminal's size, initially 24 by 80.
+//! - `type TEXT` types it.
+//! - `see TEXT` waits until it is shown, after the text of the last `see`. What is typed is echoed,
+//!   too: choose a text that differs from it.
+//! - `size ROWS COLUMNS` changes the size of the terminal, which is 24 by 80 at first.
 //! - `hangup` closes the master.
 //!
 //! After the last step the program must end. Prints its exit status; if a step fails, prints the

@@ -400,7 +400,7 @@ fn race(me: u64, space: &Arc<Space>, pager: &Arc<TestPager>) {
             0..=3 => {
                 let (version, offset) = (random.u64(1..3), random.u64(0..8) * 1024);
                 let snapshot = pager.sparse(FILE, version, offset, 3);
-                assert_eq!(associate(&space, at(page), 1, &snapshot, PAGE), Ok(1));
+                assert_eq!(associate(space, at(page), 1, &snapshot, PAGE), Ok(1));
                 *bytes = (offset + PAGE..offset + 2 * PAGE)
                     .map(|at| byte_of(FILE, version, at))
                     .collect();

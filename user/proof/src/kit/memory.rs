@@ -84,7 +84,7 @@ impl Buffer {
     }
 
     /// The length in bytes.
-    pub fn len(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.length
     }
 

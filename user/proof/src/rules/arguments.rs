@@ -147,19 +147,19 @@ fn vector_of_a_writer() -> Outcome {
     let meanwhile = || os::readable([reader, reader]).named("poll").map(drop);
     let drain = || {
         let mut done = 0;
-        while done < to.len() {
-            match os::read(reader, to.at(done), to.len() - done).named("read")? {
+        while done < to.len_bytes() {
+            match os::read(reader, to.at(done), to.len_bytes() - done).named("read")? {
                 0 => break,
                 count => done += count,
             }
         }
-        check_eq!(done, to.len(), "bytes that arrived");
+        check_eq!(done, to.len_bytes(), "bytes that arrived");
         Ok(())
     };
     call.change_while(meanwhile, from.at(FIRST + PAGE), drain)?;
     sys::close(reader).named("close")?;
     sys::close(writer).named("close")?;
-    to.check(0, to.len(), pattern(1, 0))
+    to.check(0, to.len_bytes(), pattern(1, 0))
 }
 
 /// The request has arrived, so the call has copied its arguments; the reply is sent after the

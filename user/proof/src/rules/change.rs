@@ -41,7 +41,7 @@ impl Taken {
         let end = self.at + self.length;
         within("before the buffer", self.buffer.check(0, self.at, UNTOUCHED))?;
         within("in the buffer", self.buffer.check(self.at, self.length, self.expected))?;
-        within("past n", self.buffer.check(end, self.buffer.len() - end, UNTOUCHED))
+        within("past n", self.buffer.check(end, self.buffer.len_bytes() - end, UNTOUCHED))
     }
 }
 
@@ -326,13 +326,13 @@ fn c10_gone_on_close() -> Outcome {
         end(buffer)?;
         live(what, 0)
     };
-    closed("unmapped", &|buffer| os::munmap(buffer.at(0), buffer.len()).named("munmap"))?;
+    closed("unmapped", &|buffer| os::munmap(buffer.at(0), buffer.len_bytes()).named("munmap"))?;
     closed("unmapped in two parts", &|buffer| {
         os::munmap(buffer.at(0), 3 * PAGE).named("munmap")?;
         os::munmap(buffer.at(3 * PAGE), 13 * PAGE).named("munmap")
     })?;
     closed("all pages stored to", &|buffer| {
-        buffer.put(0, buffer.len(), UNTOUCHED);
+        buffer.put(0, buffer.len_bytes(), UNTOUCHED);
         // The buffer stays mapped; only its association has ended.
         buffer.leak();
         Ok(())

@@ -260,7 +260,7 @@ impl Session {
         let Some(pid) = sys::fork().named("fork")? else {
             seen.memory(target, at, length);
             proof::kit::store(target.at(at), 0x77);
-            seen.memory(target, 0, target.len() / 4);
+            seen.memory(target, 0, target.len_bytes() / 4);
             sys::exit((seen.0 & 0x7f) as i32);
         };
         proof::kit::store(target.at(at), 0x78);
@@ -302,7 +302,7 @@ impl Session {
             within(format_args!("step {step}"), self.step())?;
         }
         for buffer in &self.buffers {
-            self.seen.memory(buffer, 0, buffer.len());
+            self.seen.memory(buffer, 0, buffer.len_bytes());
         }
         Ok(self.seen.0)
     }

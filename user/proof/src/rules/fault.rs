@@ -210,16 +210,21 @@ fn f3_generation() -> Outcome {
         ("read over", content(5, 0, 0), |server, buffer| {
             let fd = server.open(5)?;
             check_eq!(
-                os::pread(fd, buffer.at(0), buffer.len(), 0).named("pread")?,
-                buffer.len(),
+                os::pread(fd, buffer.at(0), buffer.len_bytes(), 0).named("pread")?,
+                buffer.len_bytes(),
                 "bytes read"
             );
             sys::close(fd).named("close")
         }),
         ("mapped anew", ZEROS, |_, buffer| {
-            os::mmap(buffer.at(0), buffer.len(), os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_FIXED)
-                .named("mmap")
-                .map(drop)
+            os::mmap(
+                buffer.at(0),
+                buffer.len_bytes(),
+                os::READ_WRITE,
+                abi::MAP_PRIVATE | abi::MAP_FIXED,
+            )
+            .named("mmap")
+            .map(drop)
         }),
         ("moved away and back, one page on", content(0, 0, P), |_, buffer| {
             let elsewhere =

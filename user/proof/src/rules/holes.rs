@@ -50,7 +50,7 @@ fn r10_many_holes() -> Outcome {
         file.overwrite(1, pair * 2 * P, P)?;
     }
     let buffer = Buffer::new(PAIRS as usize * 2 * PAGE)?;
-    read_lazily(&file, &buffer, 0, buffer.len(), 0)?;
+    read_lazily(&file, &buffer, 0, buffer.len_bytes(), 0)?;
     file.overwrite(2, 0, PAIRS * 2 * P)?;
     for pair in 0..PAIRS {
         let at = pair as usize * 2 * PAGE;

@@ -282,7 +282,7 @@ fn q4_swap_is_full() -> Outcome {
     for _ in 0..3 {
         let hog = Child::start("hog", || {
             let buffer = Buffer::new(256 * MIB)?;
-            for page in 0..buffer.len() / PAGE {
+            for page in 0..buffer.len_bytes() / PAGE {
                 store(buffer.at(page * PAGE), 1);
             }
             Ok(())

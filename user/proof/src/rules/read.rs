@@ -219,7 +219,7 @@ fn r3_nothing_past_n() -> Outcome {
         within(format_args!("before, at {at}"), buffer.check(0, at, UNTOUCHED))?;
         within(
             format_args!("past n, at {at}"),
-            buffer.check(at + length, buffer.len() - at - length, UNTOUCHED),
+            buffer.check(at + length, buffer.len_bytes() - at - length, UNTOUCHED),
         )?;
         within(format_args!("inside, at {at}"), buffer.check(at, length, pattern(1, 0)))?;
     }
@@ -251,7 +251,7 @@ fn r4_any_offset() -> Outcome {
         let what = format!("{length} bytes from {offset} to {at}");
         within(&what, buffer.check(0, at, UNTOUCHED))?;
         within(&what, buffer.check(at, length, pattern(1, offset)))?;
-        within(&what, buffer.check(at + length, buffer.len() - at - length, UNTOUCHED))?;
+        within(&what, buffer.check(at + length, buffer.len_bytes() - at - length, UNTOUCHED))?;
     }
     Ok(())
 }
@@ -364,7 +364,7 @@ fn r5_space_changes_meanwhile() -> Outcome {
         let read = ThreadRead {
             fd,
             addr: buffer.at(0),
-            length: buffer.len(),
+            length: buffer.len_bytes(),
             result: AtomicI64::new(i64::MIN),
         };
         let thread = Thread::start(ThreadRead::run, &raw const read as usize)?;
@@ -406,7 +406,11 @@ fn r6_reread() -> Outcome {
     second.overwrite(3, 0, 32 * P)?;
     buffer.check(0, at, pattern(1, 0))?;
     buffer.check(at, length, pattern(2, 500))?;
-    buffer.check(at + length, buffer.len() - at - length, pattern(1, (at + length) as u64))?;
+    buffer.check(
+        at + length,
+        buffer.len_bytes() - at - length,
+        pattern(1, (at + length) as u64),
+    )?;
 
     // Covered completely: nothing is fetched, and the old association is dropped.
     let buffer = Buffer::new(32 * PAGE)?;

@@ -30,10 +30,10 @@ fn clean_always() -> Outcome<Knob> {
 fn write_and_count(file: &File, buffer: &Buffer, referenced: usize, cleaned: usize) -> Outcome {
     let meter = Meter::start()?;
     let knob = clean_always()?;
-    write_from(file, buffer, 0, buffer.len(), 0)?;
+    write_from(file, buffer, 0, buffer.len_bytes(), 0)?;
     drop(knob);
     meter.expect("pages_referenced", referenced as i64)?;
-    meter.expect("bytes_written", (buffer.len() - referenced * PAGE) as i64)?;
+    meter.expect("bytes_written", (buffer.len_bytes() - referenced * PAGE) as i64)?;
     meter.expect("pages_cleaned", cleaned as i64)
 }
 
@@ -151,7 +151,7 @@ fn w8_evicted() -> Outcome {
     let pressure = Meter::start()?;
     let hog = Child::start("hog", || {
         let hog = Buffer::new(160 << 20)?;
-        for page in 0..hog.len() / PAGE {
+        for page in 0..hog.len_bytes() / PAGE {
             store(hog.at(page * PAGE), 1);
         }
         Ok(())
@@ -177,7 +177,12 @@ struct Writing {
 
 impl Writing {
     fn of(file: &File, buffer: &Buffer) -> Self {
-        Self { fd: file.fd, addr: buffer.at(0), length: buffer.len(), written: AtomicUsize::new(0) }
+        Self {
+            fd: file.fd,
+            addr: buffer.at(0),
+            length: buffer.len_bytes(),
+            written: AtomicUsize::new(0),
+        }
     }
 
     extern "C" fn run(writing: usize) {
@@ -206,7 +211,7 @@ fn write_with(
     meanwhile()?;
     stack.release()?;
     thread.join();
-    check_eq!(writing.written.load(Ordering::SeqCst), buffer.len(), "bytes that pwrite took");
+    check_eq!(writing.written.load(Ordering::SeqCst), buffer.len_bytes(), "bytes that pwrite took");
     Ok(())
 }
 
@@ -276,7 +281,7 @@ fn w8_space_changes_meanwhile() -> Outcome {
             fill_page(last, pattern(2, 8 * P))
         }),
         ("stored to by all", pattern(6, 0), |_, buffer| {
-            buffer.put(0, buffer.len(), pattern(6, 0));
+            buffer.put(0, buffer.len_bytes(), pattern(6, 0));
             Ok(())
         }),
     ];
@@ -301,7 +306,9 @@ fn w8_space_changes_meanwhile() -> Outcome {
     let stack = Stack::mount("w8", 8 << 20)?;
     let file = File::make_in(&stack.path, "file", 1, 0)?;
     let buffer = Buffer::filled(BYTES / 2, pattern(2, 0))?;
-    write_with(&stack, &file, &buffer, || os::munmap(buffer.at(0), buffer.len()).named("munmap"))?;
+    write_with(&stack, &file, &buffer, || {
+        os::munmap(buffer.at(0), buffer.len_bytes()).named("munmap")
+    })?;
     start.expect_system("snapshots_live", 0)?;
     stack.settle()?;
     check_eq!(stack.look.kept().snapshots, 0, "snapshots that the wrapper keeps");
@@ -374,7 +381,7 @@ fn w8_many_messages() -> Outcome {
         let offset = if flags == 0 { offset as usize } else { 50 };
         check_file(&file, offset, LENGTH, 2, at as u64)?;
         file.overwrite(3, 0, (offset + LENGTH) as u64)?;
-        within(&what, buffer.check(0, buffer.len(), pattern(2, 0)))?;
+        within(&what, buffer.check(0, buffer.len_bytes(), pattern(2, 0)))?;
         let again = Meter::start()?;
         check_eq!(
             os::pwrite(file.fd, buffer.at(at), LENGTH, offset as u64).named("pwrite")?,

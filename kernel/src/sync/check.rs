@@ -269,7 +269,9 @@ mod on {
     }
 }
 
+/// The same interface without any check, which compiles to nothing.
 #[cfg(not(any(debug_assertions, feature = "lock-checks")))]
+#[allow(clippy::extra_unused_type_parameters)]
 mod off {
     use super::{Nested, Rank};
 

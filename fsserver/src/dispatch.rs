@@ -7,7 +7,6 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use foundation::mutant::{Mutant, active};
 use foundation::{Errno, PAGE_BYTES, SnapshotOffset};
 use fsproto::{
     Allocate, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header, Hello,
@@ -16,6 +15,7 @@ use fsproto::{
     SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Write, WriteFlags, error_reply, grant,
 };
 
+use crate::mutants;
 use crate::server::{FileServer, Payload, Walk};
 
 /// Maximum number of handles of one session (ENFILE). It bounds the memory that a client can use up
@@ -69,7 +69,7 @@ impl Session {
 
     /// EDQUOT unless another snapshot may be taken.
     fn check_snapshots(&self) -> Result<(), Errno> {
-        let within = self.snapshots < MAX_SNAPSHOTS || active(Mutant::NoSnapshotLimit);
+        let within = self.snapshots < MAX_SNAPSHOTS || mutants::no_snapshot_limit();
         if within { self.check_handles() } else { Err(Errno::EDQUOT) }
     }
 

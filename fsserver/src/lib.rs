@@ -24,6 +24,7 @@ mod connection;
 mod dispatch;
 mod handles;
 pub mod memfs;
+mod mutants;
 pub mod scratchfs;
 mod server;
 pub mod snapfs;

@@ -69,10 +69,10 @@ impl Servers {
     pub fn handle(
         &mut self,
         session: SessionId,
-        head: &[u8; HEADER_BYTES],
+        header: &[u8; HEADER_BYTES],
         payload: &[u8],
     ) -> ([u8; HEADER_BYTES], Vec<u8>) {
-        let reply = self.wrapper.handle(session, head, payload);
+        let reply = self.wrapper.handle(session, header, payload);
         (reply.header, reply.payload.to_vec())
     }
 
@@ -114,10 +114,10 @@ impl Servers {
     /// The bytes of an open file, read through a session.
     pub fn read_open(&mut self, session: SessionId, handle: Handle) -> Vec<u8> {
         whole(|offset| {
-            let (head, bytes) =
+            let (header, bytes) =
                 self.ask(session, &Read { handle, offset, length: MAX_PAYLOAD as u32 });
-            let (head, _) = Header::decode(&head).expect("well-formed");
-            assert_eq!(head.status, 0, "a file that cannot be read");
+            let (header, _) = Header::decode(&header).expect("well-formed");
+            assert_eq!(header.status, 0, "a file that cannot be read");
             bytes
         })
     }

@@ -74,8 +74,8 @@ struct End(Line);
 
 impl Transport for End {
     fn send(&self, message: Message) -> Result<(), Errno> {
-        let (head, inline) =
-            message.inline.split_first_chunk::<HEADER_BYTES>().expect("a head in front");
+        let (header, inline) =
+            message.inline.split_first_chunk::<HEADER_BYTES>().expect("a header in front");
         let mut payload = inline.to_vec();
         let mut left = message.frames_bytes;
         for frame in &message.frames {
@@ -85,7 +85,7 @@ impl Transport for End {
         with(|network| {
             let wire = &mut network.wires[self.0];
             if wire.up {
-                wire.requests.push((world::step_of(sched::me()), (*head, payload)));
+                wire.requests.push((world::step_of(sched::me()), (*header, payload)));
             }
             if wire.up { Ok(()) } else { Err(Errno::EIO) }
         })
@@ -174,14 +174,14 @@ pub fn step(line: Line) {
         let reply = wire.replies.remove(index);
         wire.session.upgrade().map(|session| (session, reply))
     });
-    if let Some((session, (head, payload))) = arrived {
-        session.message(message(&head, &payload), Sender::Server);
+    if let Some((session, (header, payload))) = arrived {
+        session.message(message(&header, &payload), Sender::Server);
     }
 }
 
-/// As a socket brings it: what is small behind the head, whole pages as frames.
-fn message(head: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
-    let mut inline = head.to_vec();
+/// As a socket brings it: what is small behind the header, whole pages as frames.
+fn message(header: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
+    let mut inline = header.to_vec();
     if payload.len() < PAGE {
         inline.extend_from_slice(payload);
         return Message { inline, ..Message::default() };
@@ -210,22 +210,22 @@ fn close(line: Line) {
 /// The servers handle a request.
 fn serve(line: Line, index: usize) {
     let (step, op) = with(|network| {
-        let (step, (head, _)) = &network.wires[line].requests[index];
-        (*step, Header::decode(head).ok().and_then(|(head, _)| Op::from_number(head.op)))
+        let (step, (header, _)) = &network.wires[line].requests[index];
+        (*step, Header::decode(header).ok().and_then(|(header, _)| Op::from_number(header.op)))
     });
     interference::strike(step, op);
     with(|network| {
         let Network { wires, servers, model, served, .. } = network;
         let wire = &mut wires[line];
-        let (step, (head, payload)) = wire.requests.remove(index);
+        let (step, (header, payload)) = wire.requests.remove(index);
         let (fields, mut reader) =
-            Header::decode(&head).expect("the mount's requests are well-formed");
+            Header::decode(&header).expect("the mount's requests are well-formed");
         let request =
             Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
         let before = servers.faults.borrow().failed;
-        let reply = servers.handle(wire.server_side, &head, &payload);
+        let reply = servers.handle(wire.server_side, &header, &payload);
         let failed = servers.faults.borrow().failed - before;
-        let status = Header::decode(&reply.0).map_or(0, |(head, _)| head.status);
+        let status = Header::decode(&reply.0).map_or(0, |(header, _)| header.status);
         let faulted = if failed > 0 {
             format!(", {failed} failures of the base server")
         } else {

@@ -94,7 +94,7 @@ fn x2_handles_are_the_kernels() -> Outcome {
 type Lie = fn(&mut Reply, Tag);
 
 fn snapshot_lie(reply: &mut Reply, tag: Tag, change: fn(&mut Snapshotted)) {
-    let Ok((_, mut reader)) = fsproto::Header::decode(&reply.head) else { return };
+    let Ok((_, mut reader)) = fsproto::Header::decode(&reply.header) else { return };
     let Ok(mut fields) = <Snapshotted as fsproto::Field>::get(&mut reader) else { return };
     change(&mut fields);
     reply.set::<fsproto::Snapshot>(tag, &fields);
@@ -107,7 +107,7 @@ fn hole_lie(reply: &mut Reply, tag: Tag, holes: &[(u64, u64)]) {
             .extend_from_slice(&fsproto::Hole { offset, length: ByteCount(length) }.to_bytes());
     }
     let count = holes.len() as u32;
-    let Ok((_, mut reader)) = fsproto::Header::decode(&reply.head) else { return };
+    let Ok((_, mut reader)) = fsproto::Header::decode(&reply.header) else { return };
     let Ok(mut fields) = <Snapshotted as fsproto::Field>::get(&mut reader) else { return };
     fields.holes = count;
     reply.set::<fsproto::Snapshot>(tag, &fields);
@@ -127,10 +127,10 @@ const SNAPSHOT_LIES: &[(&str, Lie)] = &[
     ("a length that the fragments do not fit", |reply, tag| {
         snapshot_lie(reply, tag, |fields| fields.length -= ByteCount(100))
     }),
-    ("a head fragment too long", |reply, tag| {
+    ("a leading fragment too long", |reply, tag| {
         snapshot_lie(reply, tag, |fields| fields.leading_bytes += 8)
     }),
-    ("a huge head fragment", |reply, tag| {
+    ("a huge leading fragment", |reply, tag| {
         snapshot_lie(reply, tag, |fields| fields.leading_bytes = u32::MAX)
     }),
     ("a huge tail fragment", |reply, tag| {
@@ -149,18 +149,20 @@ const SNAPSHOT_LIES: &[(&str, Lie)] = &[
     ("overlapping holes", |reply, tag| hole_lie(reply, tag, &[(P, 5 * P), (2 * P, 5 * P)])),
     ("half a payload", |reply, _| reply.payload.truncate(reply.payload.len() / 2)),
     ("no payload", |reply, _| reply.payload.clear()),
-    ("more payload than its head says", |reply, _| reply.payload.extend_from_slice(&[7; 5000])),
+    ("more payload than its header says", |reply, _| reply.payload.extend_from_slice(&[7; 5000])),
     ("an error that is none", |reply, _| {
-        reply.head[12..14].copy_from_slice(&9999u16.to_le_bytes())
+        reply.header[12..14].copy_from_slice(&9999u16.to_le_bytes())
     }),
     ("another operation", |reply, _| {
-        reply.head[8..10].copy_from_slice(&(Op::Open as u16).to_le_bytes())
+        reply.header[8..10].copy_from_slice(&(Op::Open as u16).to_le_bytes())
     }),
-    ("an unknown operation", |reply, _| reply.head[8..10].copy_from_slice(&7777u16.to_le_bytes())),
+    ("an unknown operation", |reply, _| {
+        reply.header[8..10].copy_from_slice(&7777u16.to_le_bytes())
+    }),
     ("no reply at all but a request", |reply, _| {
-        reply.head[10..12].copy_from_slice(&0u16.to_le_bytes())
+        reply.header[10..12].copy_from_slice(&0u16.to_le_bytes())
     }),
-    ("unknown flags", |reply, _| reply.head[10..12].copy_from_slice(&0xffffu16.to_le_bytes())),
+    ("unknown flags", |reply, _| reply.header[10..12].copy_from_slice(&0xffffu16.to_le_bytes())),
 ];
 
 /// False replies to Read.
@@ -177,10 +179,10 @@ const READ_LIES: &[(&str, Lie)] = &[
         reply.payload.extend_from_slice(&[7; 5000]);
         reply.set::<fsproto::Read>(tag, &fsproto::Nothing {});
     }),
-    ("more bytes than its head says", |reply, _| reply.payload.push(1)),
-    ("fewer bytes than its head says", |reply, _| reply.payload.truncate(8)),
+    ("more bytes than its header says", |reply, _| reply.payload.push(1)),
+    ("fewer bytes than its header says", |reply, _| reply.payload.truncate(8)),
     ("another operation", |reply, _| {
-        reply.head[8..10].copy_from_slice(&(Op::Close as u16).to_le_bytes())
+        reply.header[8..10].copy_from_slice(&(Op::Close as u16).to_le_bytes())
     }),
 ];
 
@@ -277,7 +279,7 @@ fn x5_twice_late_unasked() -> Outcome {
 
     let wrong_tag: Script = Box::new(|_, asked, reply| {
         if asked.op == Op::Snapshot && asked.nth == 1 {
-            reply.head[4..8].copy_from_slice(&(asked.tag.0 ^ 0x5555).to_le_bytes());
+            reply.header[4..8].copy_from_slice(&(asked.tag.0 ^ 0x5555).to_le_bytes());
             return Action::Hold;
         }
         Action::Send
@@ -308,7 +310,7 @@ fn x5_garbage() -> Outcome {
                 for _ in 0..1 + random.below(6) {
                     let at = random.below(HEADER_BYTES as u64) as usize;
                     if !(4..14).contains(&at) {
-                        reply.head[at] = random.below(256) as u8;
+                        reply.header[at] = random.below(256) as u8;
                     }
                 }
                 if random.below(4) == 0 {

@@ -24,7 +24,7 @@ use user::prelude::*;
 /// A reply before it is sent.
 pub struct Reply {
     /// The message header, 128 bytes.
-    pub head: [u8; HEADER_BYTES],
+    pub header: [u8; HEADER_BYTES],
     /// The bytes after the header.
     pub payload: Vec<u8>,
 }
@@ -32,12 +32,12 @@ pub struct Reply {
 impl Reply {
     /// Replaces it by an error reply.
     pub fn fail(&mut self, op: Op, tag: Tag, error: Status) {
-        *self = Self { head: error_reply(op as u16, tag, error), payload: Vec::new() };
+        *self = Self { header: error_reply(op as u16, tag, error), payload: Vec::new() };
     }
 
     /// Replaces the fields; payload and its length stay.
     pub fn set<O: Operation>(&mut self, tag: Tag, fields: &O::Reply) {
-        self.head = O::reply(tag, fields, self.payload.len());
+        self.header = O::reply(tag, fields, self.payload.len());
     }
 }
 
@@ -269,9 +269,9 @@ impl Serving<'_> {
 
     /// Serves one message. Returns false at the end of the connection.
     fn serve(&mut self, payload: &Pages) -> Outcome<bool> {
-        let mut head = [0; HEADER_BYTES];
+        let mut header = [0; HEADER_BYTES];
         let parts = [
-            [head.as_mut_ptr() as usize, HEADER_BYTES],
+            [header.as_mut_ptr() as usize, HEADER_BYTES],
             [payload.as_ptr() as usize, payload.len()],
         ];
         let count = match os::readv(self.fd, &parts) {
@@ -282,7 +282,7 @@ impl Serving<'_> {
         self.wire.add(MESSAGES_IN, 1);
         check!(count >= HEADER_BYTES, "the kernel sent {count} bytes");
         let (fields, mut reader) =
-            Header::decode(&head).map_err(|_| "the kernel sent a malformed head")?;
+            Header::decode(&header).map_err(|_| "the kernel sent a malformed header")?;
         let request = Request::decode(fields.op, &mut reader)
             .map_err(|_| "the kernel sent a malformed request")?;
         let op = Op::from_number(fields.op).ok_or("the kernel sent an unknown operation")?;
@@ -298,7 +298,7 @@ impl Serving<'_> {
         let mut reply = match self.answer(fields.tag, &request, bytes) {
             Ok(reply) => reply,
             Err(error) => {
-                Reply { head: error_reply(fields.op, fields.tag, error), payload: Vec::new() }
+                Reply { header: error_reply(fields.op, fields.tag, error), payload: Vec::new() }
             }
         };
         match (self.script)(self.wire, &asked, &mut reply) {
@@ -328,7 +328,7 @@ impl Serving<'_> {
 
     fn send(&self, reply: &Reply) {
         let parts = [
-            [reply.head.as_ptr() as usize, HEADER_BYTES],
+            [reply.header.as_ptr() as usize, HEADER_BYTES],
             [reply.payload.as_ptr() as usize, reply.payload.len()],
         ];
         if let Ok(count) = os::writev(self.fd, &parts) {
@@ -405,7 +405,7 @@ impl Serving<'_> {
     }
 
     fn answer(&mut self, tag: Tag, request: &Request, payload: &[u8]) -> Answer {
-        let no_payload = |head| Reply { head, payload: Vec::new() };
+        let no_payload = |header| Reply { header, payload: Vec::new() };
         Ok(match request {
             Request::Hello(hello) => {
                 let offered =
@@ -445,7 +445,7 @@ impl Serving<'_> {
             Request::Read(read) => {
                 let payload =
                     self.bytes(self.object(read.handle)?, read.offset, read.length.into())?;
-                Reply { head: fsproto::Read::reply(tag, &Nothing {}, payload.len()), payload }
+                Reply { header: fsproto::Read::reply(tag, &Nothing {}, payload.len()), payload }
             }
             Request::Snapshot(snapshot) => self.snapshot(tag, snapshot)?,
             Request::GetStatFs(_) => {
@@ -469,8 +469,8 @@ impl Serving<'_> {
         let offset = request.offset.0;
         let length = request.length.0.min(self.setting.size.saturating_sub(offset));
         let (page, misalignment) = (PAGE as u64, u64::from(request.misalignment));
-        let head = (page - misalignment) % page;
-        let tail = (misalignment + length) % page;
+        let leading = (page - misalignment) % page;
+        let trailing = (misalignment + length) % page;
         let mut reply = Snapshotted {
             length: ByteCount(length),
             file: FileId(10 + number),
@@ -478,18 +478,18 @@ impl Serving<'_> {
             holes_end: SnapshotOffset(length),
             ..Snapshotted::default()
         };
-        let payload = if length <= u64::from(request.inline_max) || length < head + page {
+        let payload = if length <= u64::from(request.inline_max) || length < leading + page {
             reply.leading_bytes = length as u32;
             self.bytes(file, offset, length)?
         } else {
             reply.handle =
                 self.open_handle(Object::Snapshot { number, generation, offset, length });
             self.wire.add(SNAPSHOTS, 1);
-            (reply.leading_bytes, reply.trailing_bytes) = (head as u32, tail as u32);
-            let mut fragments = self.bytes(file, offset, head)?;
-            fragments.extend(self.bytes(file, offset + length - tail, tail)?);
+            (reply.leading_bytes, reply.trailing_bytes) = (leading as u32, trailing as u32);
+            let mut fragments = self.bytes(file, offset, leading)?;
+            fragments.extend(self.bytes(file, offset + length - trailing, trailing)?);
             fragments
         };
-        Ok(Reply { head: fsproto::Snapshot::reply(tag, &reply, payload.len()), payload })
+        Ok(Reply { header: fsproto::Snapshot::reply(tag, &reply, payload.len()), payload })
     }
 }

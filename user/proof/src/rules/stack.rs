@@ -128,15 +128,15 @@ struct Failing {
 impl Connection for Failing {
     fn call(
         &mut self,
-        head: &[u8; HEADER_BYTES],
+        header: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
     ) -> core::result::Result<([u8; HEADER_BYTES], usize), Status> {
-        let (request, _) = Header::decode(head).map_err(|_| Status::EPROTO)?;
+        let (request, _) = Header::decode(header).map_err(|_| Status::EPROTO)?;
         if u64::from(request.op) == self.look.get(FAILING) {
             return Ok((fsproto::error_reply(request.op, request.tag, Status::EIO), 0));
         }
-        self.base.call(head, payload, into)
+        self.base.call(header, payload, into)
     }
 }
 
@@ -231,17 +231,17 @@ fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome 
     let mut dispatcher = Dispatcher::new(wrapper);
     let session = dispatcher.open_sole_session();
     let mut payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
-    let mut head = [0; HEADER_BYTES];
+    let mut header = [0; HEADER_BYTES];
     let mut port = SocketTransport(fd);
-    while let Some(length) = port.receive(&mut head, &mut payload) {
-        let reply = dispatcher.handle(session, &head, payload.get(..length).unwrap_or_default());
-        let (head, bytes) = (reply.header, reply.payload.to_vec());
+    while let Some(length) = port.receive(&mut header, &mut payload) {
+        let reply = dispatcher.handle(session, &header, payload.get(..length).unwrap_or_default());
+        let (header, bytes) = (reply.header, reply.payload.to_vec());
         look.tell(&dispatcher.server().figures());
-        if Header::decode(&head).is_ok_and(|(head, _)| u64::from(head.op) == look.get(HELD)) {
+        if Header::decode(&header).is_ok_and(|(header, _)| u64::from(header.op) == look.get(HELD)) {
             held.open()?;
             release.pass()?;
         }
-        check!(port.send(&head, &[&bytes]).is_ok(), "the relay is gone");
+        check!(port.send(&header, &[&bytes]).is_ok(), "the relay is gone");
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ const DAY_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
 
 /// Whether a read at `now` updates the access time (`relatime`): it is not newer than the last
 /// change, or at least a day old.
+#[inline]
 pub(crate) fn atime_is_due(atime: Time, mtime: Time, ctime: Time, now: Time) -> bool {
     atime <= mtime || atime <= ctime || now.0.saturating_sub(atime.0) >= DAY_NS
 }

@@ -20,6 +20,7 @@ impl<T> Default for HandleTable<T> {
 
 impl<T> HandleTable<T> {
     /// Assigns a new handle to an object.
+    #[inline]
     pub fn insert(&mut self, object: T) -> Handle {
         let handle = Handle(self.next);
         self.next += 1;
@@ -34,12 +35,14 @@ impl<T> HandleTable<T> {
     }
 
     /// Closes a handle.
+    #[inline]
     pub fn remove(&mut self, handle: Handle) -> Option<T> {
         self.objects.remove(&handle)
     }
 
     /// Closes the handles whose objects satisfy `predicate`, and returns the objects. Only mutants
     /// do this.
+    #[inline]
     pub fn extract(&mut self, mut predicate: impl FnMut(&T) -> bool) -> alloc::vec::Vec<T> {
         self.objects
             .extract_if(.., |_, object| predicate(object))

@@ -14,11 +14,13 @@ pub(super) struct AccessTimes(BTreeMap<FileId, Time>);
 
 impl AccessTimes {
     /// A file's access time, if it is newer than the base's.
+    #[inline]
     pub fn get(&self, id: FileId) -> Option<Time> {
         self.0.get(&id).copied()
     }
 
     /// A client has read a file.
+    #[inline]
     pub fn set(&mut self, id: FileId, now: Time) {
         self.0.insert(id, now);
         if self.0.len() > MAX_ACCESS_TIMES {
@@ -27,6 +29,7 @@ impl AccessTimes {
     }
 
     /// The file is gone, or a client has set its access time on the base.
+    #[inline]
     pub fn forget(&mut self, id: FileId) {
         self.0.remove(&id);
     }

@@ -50,22 +50,26 @@ pub(super) struct File {
 
 impl File {
     /// A handle on the base, for reading.
+    #[inline]
     pub fn base_handle(&self) -> Result<Handle, Errno> {
         self.base_handles.first().copied().ok_or(Errno::EIO)
     }
 
     /// Records the base's current attributes.
+    #[inline]
     pub fn learn(&mut self, attr: &Attr) {
         self.attr = Some(*attr);
         self.bytes = Some((attr.size.0, attr.version));
     }
 
     /// Discards what is known: a change failed, and how much of it was done is unknown.
+    #[inline]
     pub fn forget(&mut self) {
         (self.attr, self.bytes, self.holes) = (None, None, None);
     }
 
     /// The length changed from `before` to `after` bytes: what was added is a hole.
+    #[inline]
     pub fn resized(&mut self, before: u64, after: u64) {
         if let Some(holes) = &mut self.holes {
             let (before, after) = (before.div_ceil(PAGE), after.div_ceil(PAGE));
@@ -74,6 +78,7 @@ impl File {
     }
 
     /// A range of bytes was written.
+    #[inline]
     pub fn stored(&mut self, bytes: Range<u64>) {
         if let Some(holes) = &mut self.holes {
             holes.remove(bytes.start / PAGE..bytes.end.div_ceil(PAGE));
@@ -84,6 +89,7 @@ impl File {
     }
 
     /// A range of bytes was turned into a hole; the file has `size` bytes.
+    #[inline]
     pub fn punched(&mut self, bytes: Range<u64>, size: u64) {
         let end = if bytes.end >= size { size.div_ceil(PAGE) } else { bytes.end / PAGE };
         if let Some(holes) = &mut self.holes {
@@ -93,6 +99,7 @@ impl File {
 
     /// Begins an epoch if the last one is over, and records a snapshot of `pages` in it. The holes
     /// must be known.
+    #[inline]
     pub fn add_snapshot(&mut self, pages: Range<u64>) -> Result<Epoch, Errno> {
         let holes = self.holes.as_ref().ok_or(Errno::EIO)?;
         if core::mem::take(&mut self.epoch_is_over) {
@@ -104,6 +111,7 @@ impl File {
     }
 
     /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more.
+    #[inline]
     pub fn remove_snapshot(&mut self, pages: Range<u64>, epoch: Epoch) -> Vec<Range<u64>> {
         debug_assert!(self.snapshots > 0);
         self.snapshots -= 1;
@@ -125,31 +133,37 @@ pub(super) struct Files(BTreeMap<FileId, File>);
 impl Files {
     /// A file that a handle or a snapshot refers to. Such a file is always known, so EIO would
     /// report a bug of the wrapper.
+    #[inline]
     pub fn get(&self, id: FileId) -> Result<&File, Errno> {
         self.0.get(&id).ok_or(Errno::EIO)
     }
 
     /// The same, to change it.
+    #[inline]
     pub fn get_mut(&mut self, id: FileId) -> Result<&mut File, Errno> {
         self.0.get_mut(&id).ok_or(Errno::EIO)
     }
 
     /// Whether a file is open or has snapshots.
+    #[inline]
     pub fn contains(&self, id: FileId) -> bool {
         self.0.contains_key(&id)
     }
 
     /// All files.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
         self.0.iter().map(|(&id, file)| (id, file))
     }
 
     /// Number of files.
+    #[inline]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Records that a client has opened a file.
+    #[inline]
     pub fn opened(&mut self, base: Handle, attr: &Attr) {
         let file = self.0.entry(attr.id).or_default();
         file.learn(attr);
@@ -158,6 +172,7 @@ impl Files {
     }
 
     /// Discards the attributes of all files.
+    #[inline]
     pub fn forget_attributes(&mut self) {
         self.0.values_mut().for_each(|file| file.attr = None);
     }

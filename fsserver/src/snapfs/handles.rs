@@ -28,22 +28,26 @@ pub(super) struct Handles {
 
 impl Handles {
     /// An empty table.
+    #[inline]
     pub fn new(root: FileId) -> Self {
         Self { table: HandleTable::default(), root, snapshots: 0 }
     }
 
     /// Number of snapshots.
+    #[inline]
     pub fn snapshots(&self) -> usize {
         self.snapshots
     }
 
     /// Assigns a handle.
+    #[inline]
     pub fn insert(&mut self, opened: Opened) -> Handle {
         self.snapshots += usize::from(matches!(opened, Opened::Snapshot(_)));
         self.table.insert(opened)
     }
 
     /// Closes a handle.
+    #[inline]
     pub fn remove(&mut self, handle: Handle) -> Option<Opened> {
         let opened = self.table.remove(handle)?;
         self.snapshots -= usize::from(matches!(opened, Opened::Snapshot(_)));
@@ -51,6 +55,7 @@ impl Handles {
     }
 
     /// Closes the handles of all snapshots of a file. Only a mutant does this.
+    #[inline]
     pub fn remove_snapshots_of(&mut self, id: FileId) -> alloc::vec::Vec<Opened> {
         let of_file = |open: &Opened| matches!(open, Opened::Snapshot(record) if record.file == id);
         let removed = self.table.extract(of_file);
@@ -59,6 +64,7 @@ impl Handles {
     }
 
     /// The regular file of a handle, if it is one.
+    #[inline]
     pub fn file(&self, handle: Handle) -> Option<FileId> {
         match self.table.get(handle) {
             Some(Opened::File { file, .. }) => Some(*file),
@@ -67,6 +73,7 @@ impl Handles {
     }
 
     /// The snapshot of a handle, if it is one.
+    #[inline]
     pub fn snapshot(&self, handle: Handle) -> Option<SnapshotRecord> {
         match self.table.get(handle) {
             Some(Opened::Snapshot(record)) => Some(record.clone()),
@@ -75,6 +82,7 @@ impl Handles {
     }
 
     /// The base's handle and the access of a file, directory or link. EINVAL for a snapshot.
+    #[inline]
     pub fn on_base(&self, handle: Handle) -> Result<(Handle, OpenFlags), Errno> {
         if handle == Handle::ROOT {
             return Ok((Handle::ROOT, OpenFlags::READ));
@@ -88,6 +96,7 @@ impl Handles {
     }
 
     /// Whether a handle is the root directory.
+    #[inline]
     pub fn is_root(&self, handle: Handle) -> bool {
         let opened = self.table.get(handle);
         handle == Handle::ROOT
@@ -96,6 +105,7 @@ impl Handles {
 
     /// The base's handle and the id of a regular file that was opened for `access`. EISDIR for a
     /// directory or link, EINVAL for a snapshot, EBADF otherwise.
+    #[inline]
     pub fn regular(&self, handle: Handle, access: OpenFlags) -> Result<(Handle, FileId), Errno> {
         match self.table.get(handle) {
             Some(Opened::File { base, file, flags }) if flags.contains(access) => {

@@ -36,6 +36,7 @@ pub(super) struct SnapshotRecord {
 
 impl SnapshotRecord {
     /// A part of it, as offsets in the file; short at the snapshot's end.
+    #[inline]
     pub fn part(&self, offset: SnapshotOffset, length: ByteCount) -> Range<u64> {
         let begin = self.bytes.start.saturating_add(offset.0).min(self.bytes.end);
         begin..begin.saturating_add(length.0).min(self.bytes.end)
@@ -66,6 +67,7 @@ impl Fragments {
 
 impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// Takes a snapshot of an open file.
+    #[inline]
     pub(super) fn take_snapshot(
         &mut self,
         request: &Snapshot,
@@ -112,6 +114,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     }
 
     /// Takes a snapshot of what was just written (W8); [`Handle::NONE`] if it is refused.
+    #[inline]
     pub(super) fn snapshot_of_written(&mut self, id: FileId, bytes: Range<u64>) -> Handle {
         let taken = self.check_limits(id).and_then(|()| {
             self.files.load_holes(&mut self.base, id)?;
@@ -191,6 +194,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     }
 
     /// Where a snapshot finds its bytes: runs that cover the range.
+    #[inline]
     pub(super) fn sources_of(
         &self,
         record: &SnapshotRecord,
@@ -220,6 +224,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     ///
     /// Live pages are read first. What was rescued before the base answered is known only then, so
     /// the map is consulted again, and rescued pages are read from the rescue file (C11).
+    #[inline]
     pub(super) fn gather(
         &mut self,
         record: &SnapshotRecord,
@@ -247,6 +252,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
 
     /// Reads a run of a snapshot from byte `from` of a file on the base. The buffer begins with the
     /// snapshot's byte at `start`.
+    #[inline]
     pub(super) fn read_to_buffer(
         &mut self,
         handle: Handle,
@@ -260,6 +266,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     }
 
     /// Reads a part of a snapshot (F1).
+    #[inline]
     pub(super) fn read_snapshot(
         &mut self,
         record: &SnapshotRecord,
@@ -295,6 +302,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     }
 
     /// Lists the holes of a snapshot.
+    #[inline]
     pub(super) fn snapshot_holes(
         &mut self,
         record: &SnapshotRecord,
@@ -322,6 +330,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     }
 
     /// Removes a closed snapshot: frees what was rescued for it alone (C10).
+    #[inline]
     pub(super) fn close_snapshot(&mut self, record: &SnapshotRecord) {
         let Ok(file) = self.files.get_mut(record.file) else { return };
         let before = file.map.holdings();

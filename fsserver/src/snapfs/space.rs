@@ -21,21 +21,25 @@ pub(super) struct SpaceAccount {
 
 impl SpaceAccount {
     /// Pages that changes may have to rescue.
+    #[inline]
     pub fn reserved(&self) -> PageCount {
         self.total.reserved
     }
 
     /// Pages in rescue files.
+    #[inline]
     pub fn stored(&self) -> PageCount {
         self.total.stored
     }
 
     /// Whether any space is reserved. If not, changes need no check: the base refuses by itself.
+    #[inline]
     pub fn has_reservations(&self) -> bool {
         !self.total.reserved.is_zero()
     }
 
     /// A file's rescue map has changed.
+    #[inline]
     pub fn map_changed(&mut self, before: Holdings, after: Holdings) {
         debug_assert!(self.total.reserved >= before.reserved, "a map reserves more than all maps");
         debug_assert!(self.total.stored >= before.stored, "a map stores more than all maps");
@@ -57,11 +61,13 @@ impl SpaceAccount {
     }
 
     /// The base has reported its number of free blocks.
+    #[inline]
     pub fn learn_free(&mut self, blocks: u64) {
         self.free_at_least = PageCount(blocks);
     }
 
     /// The base may have used up to `pages` more.
+    #[inline]
     pub fn used_up(&mut self, pages: PageCount) {
         self.free_at_least = self.free_at_least.saturating_sub(pages);
     }

@@ -306,12 +306,17 @@ fn x5_garbage() -> Outcome {
         let script: Script = Box::new(move |_, asked, reply| {
             let mut random = proof::random::Random::new(seed * 1000 + asked.nth);
             if matches!(asked.op, Op::Snapshot | Op::Read | Op::GetAttr) && random.below(2) == 0 {
+                let sent = reply.header;
                 // Tag and direction stay, so that the kernel decodes the rest.
                 for _ in 0..1 + random.below(6) {
                     let at = random.below(HEADER_BYTES as u64) as usize;
                     if !(4..14).contains(&at) {
                         reply.header[at] = random.below(256) as u8;
                     }
+                }
+                // A header that does not decode is no reply (`is_no_reply`): its reader would wait.
+                if fsproto::Header::decode(&reply.header).is_err() {
+                    reply.header[..16].copy_from_slice(&sent[..16]);
                 }
                 if random.below(4) == 0 {
                     reply.fail(asked.op, asked.tag, Status(1 + random.below(4000) as u16));

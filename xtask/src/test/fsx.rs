@@ -47,7 +47,7 @@ const EXERCISES: [Exercise; 6] = [
     Exercise {
         name: "lazy_pressure",
         lazy: Lazy::On,
-        options: "-S 4 -p 4 -m 30M -c reads_lazy -c evictions",
+        options: "-S 4 -p 4 -m 32M -c reads_lazy -c evictions",
         mutants: &[],
     },
     Exercise { name: "eager", lazy: Lazy::Off, options: "-S 1 -C reads_lazy", mutants: &[] },

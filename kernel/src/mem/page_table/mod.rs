@@ -54,7 +54,9 @@ impl PageTable {
         let root = Frame::zeroed_for(claim)?;
         if let Some(kernel) = kernel {
             let (ours, theirs) = (table_at(root.addr()), table_at(kernel));
-            for (cell, entry) in ours.iter().zip(theirs).skip(USER_ROOT_ENTRIES) {
+            let (_, ours) = ours.split_at(USER_ROOT_ENTRIES);
+            let (_, theirs) = theirs.split_at(USER_ROOT_ENTRIES);
+            for (cell, entry) in ours.iter().zip(theirs) {
                 cell.store(entry.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }

@@ -114,7 +114,8 @@ pub struct TestArgs {
     /// Switch on one mutant after the other, and expect the tests of its rule to fail.
     #[arg(long)]
     pub mutants: bool,
-    /// Let exercisers and stress workers run for minutes rather than seconds.
+    /// Let exercisers and stress workers run for minutes rather than seconds, and let the kernel
+    /// check its lock order.
     #[arg(long)]
     pub long: bool,
 }

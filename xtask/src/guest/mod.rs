@@ -68,6 +68,8 @@ pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -
 pub enum Variant {
     /// The guest without mutants.
     Normal,
+    /// The guest without mutants, whose kernel checks its lock order.
+    LockChecks,
     /// The guest with all mutants compiled in; one can be switched on at run time.
     Mutants,
 }
@@ -76,6 +78,10 @@ pub enum Variant {
 pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<Guest> {
     let mut command = cargo_for_guest(paths, toolchain, "build");
     let mut folder = paths.work.join("guest");
+    if variant == Variant::LockChecks {
+        folder = paths.work.join("guest-lock-checks");
+        command.args(["--features", "kernel/lock-checks"]);
+    }
     if variant == Variant::Mutants {
         // A separate target folder, so that neither variant overwrites the other.
         folder = paths.work.join("guest-mutants");

@@ -108,7 +108,11 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
         stdout().write_all(names.as_bytes())?;
         return Ok(0);
     }
-    let variant = if mutants { Variant::Mutants } else { Variant::Normal };
+    let variant = match length {
+        _ if mutants => Variant::Mutants,
+        Length::Long => Variant::LockChecks,
+        Length::Short => Variant::Normal,
+    };
     let guest = guest::build(paths, &toolchain, variant)?;
     let complete = filter.is_empty();
     // A complete run drops the results of tests that no longer exist.

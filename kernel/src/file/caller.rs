@@ -1,13 +1,15 @@
 //! The process on whose behalf a file operation runs. `task` implements it; host tests have their
 //! own ([`host`](super::host)).
 
-use crate::mem::Space;
+use crate::mem::{Account, Space};
 use alloc::sync::Arc;
 
 /// The calling process, as far as objects need it.
 pub trait IoCaller {
     /// Its address space.
     fn space(&self) -> &Arc<Space>;
+    /// Who pays for what the kernel keeps for it.
+    fn account(&self) -> &Arc<Account>;
     /// Process number.
     fn pid(&self) -> u32;
     /// Process group.

@@ -1,7 +1,7 @@
 //! A process for host tests: memory, descriptors and nothing else.
 
 use super::{Caller, FdTable, FileContext, IoCaller};
-use crate::mem::Space;
+use crate::mem::{Account, Space};
 use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 
@@ -31,6 +31,9 @@ impl HostProcess {
 impl IoCaller for HostProcess {
     fn space(&self) -> &Arc<Space> {
         &self.space
+    }
+    fn account(&self) -> &Arc<Account> {
+        &self.space.account
     }
     fn pid(&self) -> u32 {
         Self::PID

@@ -8,9 +8,10 @@
 //! and [`mmu`].
 //!
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
-//! `addr`, `phys`, `user`, `shrinker`, [`frame`], [`slot`], [`page_table`], [`kernel`], [`heap`],
+//! `addr`, `phys`, `user`, `shrinker`, [`frame`], [`account`], [`slot`], [`page_table`], [`kernel`], [`heap`],
 //! `snapshot` with the frame cache, [`swap`], `reclaim`, `shared`, `region`, `space`, `audit`.
 
+pub mod account;
 mod addr;
 pub mod audit;
 pub mod frame;
@@ -35,6 +36,7 @@ pub mod swap;
 mod tests;
 mod user;
 
+pub use account::{Account, Charge};
 pub use addr::{
     PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, UserAddr, VirtAddr,
 };

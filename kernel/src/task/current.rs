@@ -5,7 +5,7 @@ use super::scheduler::borrow_current;
 use super::signal::{Disposition, Signal, SignalInfo};
 use super::{Process, Thread, family, send};
 use crate::file::{Caller, FdTable, FileContext, IoCaller};
-use crate::mem::{Space, UserAddr, UserSlice};
+use crate::mem::{Account, Space, UserAddr, UserSlice};
 use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 use core::cell::OnceCell;
@@ -61,6 +61,10 @@ impl IoCaller for Current {
     fn space(&self) -> &Arc<Space> {
         // A thread in a system call has not ended.
         self.space.get_or_init(|| self.thread.space().expect("a running thread has memory"))
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.process().account
     }
 
     fn pid(&self) -> u32 {

@@ -310,7 +310,7 @@ pub fn exec(
     let program = Program::parse(&start)?;
     drop(start);
     let loader = find_loader(current, &executable.file, &program, open)?;
-    let space = current.space().successor()?;
+    let space = current.space().successor(current.process().account.clone())?;
     load(&space, &program, &Image::File(&executable.file))?;
     let entry = match &loader {
         Some((loader, file)) => {

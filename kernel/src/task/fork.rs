@@ -6,7 +6,7 @@ use super::signal::{Actions, MAX_SIGNAL, SIGCHLD, Signal};
 use super::thread::InitialState;
 use super::{Current, Process, Thread, family, scheduler};
 use crate::file::IoCaller;
-use crate::mem::{Space, USER_END, UserAddr, UserSlice};
+use crate::mem::{Account, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -115,8 +115,14 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
         initial.fs_base = request.tls.0;
     }
     let is_thread = flags.contains(CloneFlags::THREAD);
-    let process =
-        if is_thread { current.process().clone() } else { copy_process(current, tid, request)? };
+    let process = if is_thread {
+        current.process().clone()
+    } else {
+        let shares_space = flags.contains(CloneFlags::VM);
+        let account =
+            if shares_space { current.process().account.child() } else { space.account.clone() };
+        copy_process(current, tid, request, account)?
+    };
     let thread = Thread::new(tid, process.clone(), space.clone(), initial)?;
     if flags.contains(CloneFlags::CHILD_CLEAR_TID) {
         thread.clear_child_tid.store(request.child_tid.0, Ordering::Relaxed);
@@ -149,7 +155,12 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     Ok(tid)
 }
 
-fn copy_process(current: &Current, pid: u32, request: &Request) -> Result<Arc<Process>, Errno> {
+fn copy_process(
+    current: &Current,
+    pid: u32,
+    request: &Request,
+    account: Arc<Account>,
+) -> Result<Arc<Process>, Errno> {
     let parent = current.process();
     let files = parent.files().ok_or(Errno::ESRCH)?;
     let files = if request.flags.contains(CloneFlags::FILES) {
@@ -168,6 +179,7 @@ fn copy_process(current: &Current, pid: u32, request: &Request) -> Result<Arc<Pr
     Ok(Process::new(
         pid,
         Inheritance {
+            account,
             files,
             context,
             actions,

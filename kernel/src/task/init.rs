@@ -26,6 +26,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let sp = exec::build_stack(&space, &program, path, &arguments)?;
     let initial = InitialState::program(Registers::start(program.entry, sp))?;
     let inheritance = Inheritance {
+        account: space.account.clone(),
         files: Arc::new(Mutex::new(files)),
         context: Arc::new(Mutex::new(FileContext::default())),
         actions: Actions::default(),

@@ -39,7 +39,7 @@ pub use layout::{Move, Placement};
 pub use pieces::WritePiece;
 
 use super::{
-    Backing, Claim, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
+    Account, Backing, Claim, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -117,6 +117,8 @@ pub struct Space {
     inner: Mutex<SpaceState, rank::Space>,
     /// Laziness, and the mark of a file server.
     pub policy: Policy,
+    /// Who pays for its tables and regions.
+    pub account: Arc<Account>,
     /// Counters of the process.
     pub counters: Arc<Counters>,
     root: PhysAddr,
@@ -181,16 +183,16 @@ impl core::fmt::Debug for Space {
 impl Space {
     /// An empty space.
     pub fn new() -> Result<Arc<Self>, Errno> {
-        Self::with_policy(Policy::default())
+        Self::with_policy(Policy::default(), Account::new())
     }
 
-    /// An empty space for a program that replaces this one (exec). The policy is inherited,
-    /// contents and counters are not.
-    pub fn successor(&self) -> Result<Arc<Self>, Errno> {
-        Self::with_policy(self.policy.inherit())
+    /// An empty space for a program that replaces this one (exec) and pays with `account`. The
+    /// policy is inherited, contents and counters are not.
+    pub fn successor(&self, account: Arc<Account>) -> Result<Arc<Self>, Errno> {
+        Self::with_policy(self.policy.inherit(), account)
     }
 
-    fn with_policy(policy: Policy) -> Result<Arc<Self>, Errno> {
+    fn with_policy(policy: Policy, account: Arc<Account>) -> Result<Arc<Self>, Errno> {
         heap::headroom(policy.claim())?;
         let table = PageTable::new(kernel::root(), policy.claim())?;
         let root = table.root();
@@ -202,8 +204,8 @@ impl Space {
             heap: (UserAddr::NULL, UserAddr::NULL),
             hand: Page(0),
         };
-        let space =
-            Arc::new(Self { inner: Mutex::new(inner), policy, counters: Arc::default(), root });
+        let counters = Arc::default();
+        let space = Arc::new(Self { inner: Mutex::new(inner), policy, account, counters, root });
         reclaim::register(Arc::downgrade(&space) as Weak<dyn reclaim::Reclaimable>);
         Ok(space)
     }
@@ -227,7 +229,7 @@ impl Space {
     }
 
     fn try_fork(&self) -> Result<Arc<Self>, Errno> {
-        let child = self.successor()?;
+        let child = self.successor(self.account.child())?;
         self.with(|parent| {
             let mut copy = child.inner.lock_nested();
             parent.fork_into(&mut copy)

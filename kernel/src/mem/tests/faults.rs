@@ -241,7 +241,7 @@ fn f8_the_mark_of_a_server_is_inherited_and_makes_it_eager() {
     space.policy.mark_server();
     assert!(!space.policy.lazy());
     assert!(space.fork().unwrap().policy.is_server());
-    assert!(space.successor().unwrap().policy.is_server());
+    assert!(space.successor(space.account.child()).unwrap().policy.is_server());
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub use thread::Thread;
 
 use crate::arch;
 use crate::file::{FdTable, FileContext};
+use crate::mem::Account;
 use crate::sync::{Mutex, WaitQueue, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Actions, Disposition, MAX_SIGNAL, Pending, Signal, SignalSet};
@@ -72,6 +73,8 @@ pub struct Process {
     pub start_ns: u64,
     /// The signal for the parent at its end, or [`Signal::NONE`].
     pub exit_signal: Signal,
+    /// Who pays for what the kernel keeps on its behalf.
+    pub account: Arc<Account>,
     /// Working directory and umask.
     pub context: Arc<Mutex<FileContext, rank::FileContext>>,
     /// The action for each signal.
@@ -101,6 +104,8 @@ pub struct Process {
 
 /// The state that a new process shares with its parent or gets as a copy.
 pub struct Inheritance {
+    /// See [`Process::account`].
+    pub account: Arc<Account>,
     /// The descriptor table.
     pub files: Arc<Mutex<FdTable, rank::Descriptors>>,
     /// Working directory and umask.
@@ -123,6 +128,7 @@ impl Process {
             parent: AtomicU32::new(0),
             start_ns: arch::clock::now_ns(),
             exit_signal: from.exit_signal,
+            account: from.account,
             context: from.context,
             actions: Mutex::new(from.actions),
             pending: Mutex::default(),
@@ -208,6 +214,7 @@ impl Process {
     /// Marks it as a server (F8), permanently. Children inherit the mark, and exec keeps it.
     pub fn mark_server(&self) {
         self.server.store(true, Ordering::Relaxed);
+        self.account.mark_server();
     }
 
     /// Whether the parent of a vfork may continue.

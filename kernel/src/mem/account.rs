@@ -1,0 +1,187 @@
+//! Accounts: who pays for what programs make the kernel keep.
+//!
+//! Each process has an [`Account`]. What the kernel keeps on its behalf and cannot reclaim holds a
+//! [`Charge`]: the bytes count for the account until the charge is dropped, even if the process has
+//! ended by then. Bytes include what keeping costs (headers, list entries), so that things without
+//! contents, such as empty messages, are not free.
+//!
+//! The sum of all charges is at most the [`ceiling`]: the machine less what is withheld from
+//! programs. A request that would exceed it is refused, so what cannot be reclaimed never takes the
+//! memory that servers need. Nobody pays for the kernel's own fixed tables.
+//!
+//! Counters are changed by addition of what a charge holds, and are bounded by the ceiling: they
+//! cannot overflow. No locks.
+#![forbid(unsafe_code)]
+
+use super::{PAGE_BYTES, frame, frame::OutOfMemory, shrinker};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What a charge is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Page tables.
+    Tables,
+    /// Regions of address spaces.
+    Regions,
+    /// Processes and threads, with their kernel stacks.
+    Threads,
+    /// Open files, descriptor tables, paths, and the objects behind them.
+    Files,
+    /// Messages in sockets.
+    Messages,
+    /// Contents of pipes.
+    Pipes,
+    /// Shared memory.
+    Shared,
+    /// Queued signals, and timers.
+    Signals,
+    /// File locks.
+    Locks,
+}
+
+/// Number of kinds.
+const KINDS: usize = Kind::Locks as usize + 1;
+
+/// What one process makes the kernel keep, in bytes for each kind.
+#[derive(Debug, Default)]
+pub struct Account {
+    bytes: [AtomicUsize; KINDS],
+    /// Whether the process serves files (F8): it may use the memory withheld from programs.
+    server: AtomicBool,
+}
+
+/// Bytes of all charges of all accounts.
+static CHARGED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of all charges.
+pub fn charged_bytes() -> usize {
+    CHARGED.load(Ordering::Relaxed)
+}
+
+/// Maximum of [`charged_bytes`]: the machine less what is withheld from programs.
+pub fn ceiling_bytes() -> usize {
+    frame::stats().total.saturating_sub(frame::reserve()) * PAGE_BYTES
+}
+
+impl Account {
+    /// An account without charges.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The account of a child: the mark of a server is inherited, charges are not.
+    pub fn child(&self) -> Arc<Self> {
+        Arc::new(Self {
+            server: AtomicBool::new(self.server.load(Ordering::Relaxed)),
+            ..Self::default()
+        })
+    }
+
+    /// Marks it as the account of a server (F8).
+    pub fn mark_server(&self) {
+        self.server.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes charged for a kind.
+    pub fn bytes(&self, kind: Kind) -> usize {
+        self.place(kind).load(Ordering::Relaxed)
+    }
+
+    /// Bytes charged for all kinds.
+    pub fn total_bytes(&self) -> usize {
+        self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    fn place(&self, kind: Kind) -> &AtomicUsize {
+        let [first, ..] = &self.bytes;
+        self.bytes.get(kind as usize).unwrap_or(first)
+    }
+
+    fn add(&self, kind: Kind, bytes: usize) -> Result<(), OutOfMemory> {
+        let sum = charged_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
+        if !self.server.load(Ordering::Relaxed) && (sum > ceiling_bytes() || is_short()) {
+            return Err(OutOfMemory);
+        }
+        CHARGED.fetch_add(bytes, Ordering::Relaxed);
+        self.place(kind).fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn subtract(&self, kind: Kind, bytes: usize) {
+        let before = self.place(kind).fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "more was released than charged");
+        CHARGED.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Whether no frame is left for programs, even after clean pages were dropped. (The kernel's heap
+/// may use frames that are withheld from programs; what programs fill it with may not.)
+fn is_short() -> bool {
+    while frame::stats().free <= frame::reserve() {
+        if shrinker::run() == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Bytes that count for an account until this is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    account: Arc<Account>,
+    kind: Kind,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Charges `bytes` to an account. May be called with any lock held.
+    #[inline]
+    pub fn take(account: &Arc<Account>, kind: Kind, bytes: usize) -> Result<Self, OutOfMemory> {
+        account.add(kind, bytes)?;
+        Ok(Self { account: account.clone(), kind, bytes })
+    }
+
+    /// Changes the number of bytes. Fails, without a change, only where it grows.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.account.add(self.kind, more)?,
+            None => self.account.subtract(self.kind, self.bytes - bytes),
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Bytes charged.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    #[inline]
+    fn drop(&mut self) {
+        self.account.subtract(self.kind, self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_count_until_they_are_dropped() {
+        crate::mem::host::init();
+        let account = Account::new();
+        let mut charge = Charge::take(&account, Kind::Pipes, 100).unwrap();
+        assert_eq!((account.bytes(Kind::Pipes), account.total_bytes()), (100, 100));
+        charge.resize(40).unwrap();
+        let other = Charge::take(&account, Kind::Locks, 2).unwrap();
+        assert_eq!((account.bytes(Kind::Pipes), account.total_bytes()), (40, 42));
+        assert_eq!(charge.resize(usize::MAX), Err(OutOfMemory));
+        assert!(Charge::take(&account, Kind::Pipes, ceiling_bytes() + 1).is_err());
+        drop((charge, other));
+        assert_eq!(account.total_bytes(), 0);
+    }
+}

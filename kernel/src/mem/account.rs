@@ -13,7 +13,7 @@
 //! cannot overflow. No locks.
 #![forbid(unsafe_code)]
 
-use super::{PAGE_BYTES, frame, frame::OutOfMemory, shrinker};
+use super::{Claim, PAGE_BYTES, frame, frame::OutOfMemory, shrinker};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -62,7 +62,7 @@ pub fn charged_bytes() -> usize {
 
 /// Maximum of [`charged_bytes`]: the machine less what is withheld from programs.
 pub fn ceiling_bytes() -> usize {
-    frame::stats().total.saturating_sub(frame::reserve()) * PAGE_BYTES
+    frame::stats().total.saturating_sub(frame::reserve_below(Claim::Program)) * PAGE_BYTES
 }
 
 impl Account {
@@ -119,7 +119,7 @@ impl Account {
 /// Whether no frame is left for programs, even after clean pages were dropped. (The kernel's heap
 /// may use frames that are withheld from programs; what programs fill it with may not.)
 fn is_short() -> bool {
-    while frame::stats().free <= frame::reserve() {
+    while frame::stats().free <= frame::reserve_below(Claim::Program) {
         if shrinker::run() == 0 {
             return true;
         }

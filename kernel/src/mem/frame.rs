@@ -7,12 +7,12 @@
 //! (firmware, devices, the ramdisk until it is adopted), 0 for a free frame, and otherwise the
 //! number of `Frame`s and page-table entries that own the frame.
 //!
-//! Programs cannot take the last frames: one of [`RESERVE_SHARE`] is left to file servers and to
-//! the kernel, without which nothing would ever be freed (F8, Q4).
+//! The last frames are left to claims of higher ranks ([`claim`](super::claim)): without them
+//! nothing would ever be freed (F8, Q4).
 //!
 //! Lock: `FRAMES` is nearly the innermost; nothing is called while it is held.
 
-use super::{PAGE_BYTES, PAGE_SHIFT, PhysAddr, phys::phys_to_virt, shrinker};
+use super::{Claim, PAGE_BYTES, PAGE_SHIFT, PhysAddr, claim, phys::phys_to_virt, shrinker};
 use crate::sync::{Mutex, rank};
 use core::{
     ops::Range,
@@ -29,19 +29,6 @@ impl From<OutOfMemory> for foundation::Errno {
         Self::ENOMEM
     }
 }
-
-/// On whose behalf a frame is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// An ordinary program, which may not use the reserve.
-    Program,
-    /// A process that serves files, or the kernel itself.
-    Server,
-}
-
-/// One frame of this many is withheld from programs (3 % of memory): enough for servers to reply,
-/// rescue and evict.
-pub const RESERVE_SHARE: usize = 32;
 
 /// The count of a frame that is not ours.
 const RESERVED: u32 = u32::MAX;
@@ -162,12 +149,14 @@ pub(super) fn number(address: PhysAddr) -> usize {
     (address.0 >> PAGE_SHIFT) as usize
 }
 
-/// Frames withheld from programs.
-pub fn reserve() -> usize {
-    let share = TOTAL.load(Ordering::Relaxed) / RESERVE_SHARE;
+/// Frames that a claim may not take.
+pub fn reserve_below(claim: Claim) -> usize {
+    let reserve = claim::reserve_below(claim, TOTAL.load(Ordering::Relaxed));
     #[cfg(not(target_os = "none"))]
-    let share = share.max(WITHHELD.load(Ordering::Relaxed));
-    share
+    if claim == Claim::Program {
+        return reserve.max(WITHHELD.load(Ordering::Relaxed));
+    }
+    reserve
 }
 
 /// Minimum of frames withheld from programs, for tests of shortages.
@@ -183,7 +172,7 @@ pub(super) fn leave_to_programs(frames: Option<usize>) {
 
 fn take_free(claim: Claim) -> Option<PhysAddr> {
     let mut frames = FRAMES.lock();
-    if claim == Claim::Program && FREE.load(Ordering::Relaxed) <= reserve() {
+    if FREE.load(Ordering::Relaxed) <= reserve_below(claim) {
         return None;
     }
     let address = if let Some(first) = frames.chain {

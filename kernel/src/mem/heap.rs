@@ -111,9 +111,9 @@ impl KernelHeap {
         let mut mapped = self.growth.try_lock().ok_or(OutOfMemory)?;
         let bytes = bytes.checked_add(GROWTH_BYTES).ok_or(OutOfMemory)?;
         let pages = ByteCount::of_len(bytes).covering_pages();
-        // A program leaves the reserve alone, and does not begin a growth that cannot succeed.
+        // Each rank leaves the reserves above it alone, and does not begin a growth that cannot succeed.
         let stats = super::frame::stats();
-        let kept = if claim == Claim::Program { super::frame::reserve() } else { 0 };
+        let kept = super::frame::reserve_below(claim);
         if *mapped + pages > HEAP_PAGES
             || stats.free < kept + pages.to_usize() && super::shrinker::run() == 0
         {
@@ -121,7 +121,7 @@ impl KernelHeap {
         }
         for _ in 0..pages.0 {
             // Pages mapped before a failure stay mapped and are used.
-            kernel::map(kernel::area() + *mapped)?;
+            kernel::map(kernel::area() + *mapped, claim)?;
             let mut blocks = self.blocks.lock();
             let page = (kernel::area() + *mapped).start().0 as *mut u8;
             // SAFETY: the page was just mapped, for the heap alone, right behind what it had.
@@ -146,7 +146,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             if let Some(block) = self.blocks.lock().take(layout) {
                 return block.as_ptr();
             }
-            if self.grow(layout.size() + layout.align(), Claim::Server).is_err() {
+            if self.grow(layout.size() + layout.align(), Claim::Kernel).is_err() {
                 return core::ptr::null_mut();
             }
         }

@@ -5,9 +5,7 @@
 //! executable.
 
 use super::{
-    Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr,
-    frame::Claim,
-    mmu,
+    Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr, mmu,
     page_table::{EntryFlags, make_cell},
     phys::phys_to_virt,
 };
@@ -39,7 +37,7 @@ pub(super) unsafe fn init(root: PhysAddr) {
     // Bits 48 to 63 of an address repeat bit 47.
     AREA.store(0xffff_0000_0000_0000 | free << 39, Ordering::Relaxed);
     ROOT.store(root.0, Ordering::Relaxed);
-    if make_cell(root, area(), TABLE, Claim::Server).is_err() {
+    if make_cell(root, area(), TABLE, Claim::Kernel).is_err() {
         panic!("no frame for the kernel's tables");
     }
 }
@@ -56,17 +54,17 @@ pub(super) fn area() -> Page {
 }
 
 /// Maps a fresh page.
-pub(super) fn map(page: Page) -> Result<(), OutOfMemory> {
+pub(super) fn map(page: Page, claim: Claim) -> Result<(), OutOfMemory> {
     let root = root().ok_or(OutOfMemory)?;
-    let cell = make_cell(root, page, TABLE, Claim::Server)?;
-    cell.store(Frame::zeroed_for(Claim::Server)?.into_raw().0 | LEAF.bits(), Ordering::Release);
+    let cell = make_cell(root, page, TABLE, claim)?;
+    cell.store(Frame::zeroed_for(claim)?.into_raw().0 | LEAF.bits(), Ordering::Release);
     Ok(())
 }
 
 /// Unmaps a page and frees its frame.
 fn unmap(page: Page) {
     let Some(root) = root() else { return };
-    let Ok(cell) = make_cell(root, page, TABLE, Claim::Server) else { return };
+    let Ok(cell) = make_cell(root, page, TABLE, Claim::Kernel) else { return };
     let entry = cell.swap(0, Ordering::AcqRel);
     mmu::invalidate_page(root, page);
     if entry != 0 {
@@ -88,8 +86,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Maps a stack.
-    pub fn new() -> Result<Self, OutOfMemory> {
+    /// Maps a stack, on behalf of the process that makes the thread.
+    pub fn new(claim: Claim) -> Result<Self, OutOfMemory> {
         let guard = {
             let mut places = PLACES.lock();
             places.0.pop().unwrap_or_else(|| {
@@ -100,7 +98,7 @@ impl Stack {
         let stack = Self { first: guard.next() };
         for page in PageRange::new(stack.first, STACK_PAGES).iter() {
             // On failure, dropping `stack` unmaps what was mapped so far.
-            map(page)?;
+            map(page, claim)?;
         }
         Ok(stack)
     }

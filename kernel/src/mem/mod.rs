@@ -8,12 +8,14 @@
 //! and [`mmu`].
 //!
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
-//! `addr`, `phys`, `user`, `shrinker`, [`frame`], [`account`], [`slot`], [`page_table`], [`kernel`], [`heap`],
-//! `snapshot` with the frame cache, [`swap`], `reclaim`, `shared`, `region`, `space`, `audit`.
+//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`account`], [`slot`], [`page_table`],
+//! [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`], `reclaim`, `shared`, `region`,
+//! `space`, `audit`.
 
 pub mod account;
 mod addr;
 pub mod audit;
+mod claim;
 pub mod frame;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
@@ -40,7 +42,8 @@ pub use account::{Account, Charge};
 pub use addr::{
     PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, UserAddr, VirtAddr,
 };
-pub use frame::{Claim, Frame, OutOfMemory};
+pub use claim::Claim;
+pub use frame::{Frame, OutOfMemory};
 pub use page_of::page_of;
 pub use reclaim::make_room;
 pub use region::{Backing, Prot, Region, RegionMap};

@@ -80,14 +80,14 @@ fn margin() -> usize {
     (frame::stats().total / MARGIN_SHARE).max(MARGIN_MIN)
 }
 
-fn is_available(frames: usize) -> bool {
-    frame::stats().free >= frame::reserve() + frames
+fn is_available(frames: usize, claim: Claim) -> bool {
+    frame::stats().free >= frame::reserve_below(claim) + frames
 }
 
 /// Restores the margin before a program takes frames, where pages can be swapped out. May wait;
 /// called with no lock held.
 pub(super) fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
-    if claim == Claim::Program && !is_available(margin()) && swap::is_open() {
+    if claim == Claim::Program && !is_available(margin(), claim) && swap::is_open() {
         make_room(margin(), claim)?;
     }
     Ok(())
@@ -97,10 +97,10 @@ pub(super) fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
 /// whether they are. May wait, but not on behalf of a server: it could be the one that is waited
 /// for (F8). Called with no lock held.
 pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
-    if claim == Claim::Server {
+    if claim != Claim::Program {
         return Ok(shrinker::run() > 0);
     }
-    while !is_available(frames) {
+    while !is_available(frames, claim) {
         if cache::evict(BATCH) > 0 {
             continue;
         }

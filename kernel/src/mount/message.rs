@@ -57,7 +57,7 @@ pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> 
             page.extend_from_slice(front);
             part = rest;
             if page.len() == PAGE_BYTES {
-                frames.push(Frame::from_bytes(Claim::Server, &page)?);
+                frames.push(Frame::from_bytes(Claim::Kernel, &page)?);
                 page.clear();
             }
         }

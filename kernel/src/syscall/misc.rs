@@ -2,7 +2,7 @@
 
 use crate::arch::{clock, power, segments};
 use crate::file::IoCaller;
-use crate::mem::{self, USER_END, UserAddr};
+use crate::mem::{self, Claim, USER_END, UserAddr};
 use crate::task::{Current, all_processes};
 use foundation::Errno;
 
@@ -237,7 +237,7 @@ pub fn prctl(
         SET_IO_FLUSHER if second == 1 => {
             current.space().load_all()?;
             process.mark_server();
-            current.space().policy.mark_server();
+            current.space().policy.mark_server(Claim::FileServer);
             Ok(0)
         }
         // The mark of a server cannot be removed (F8).

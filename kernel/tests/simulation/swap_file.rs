@@ -52,7 +52,7 @@ impl SwapDevice for SwapFile {
         self.with(|state| {
             let page = |slot| {
                 let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
-                Frame::from_bytes(Claim::Server, &bytes).map_err(Errno::from)
+                Frame::from_bytes(Claim::Kernel, &bytes).map_err(Errno::from)
             };
             let fails = state.failing > 0;
             state.failing -= u32::from(fails);

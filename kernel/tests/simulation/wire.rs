@@ -186,7 +186,7 @@ fn message(header: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
         inline.extend_from_slice(payload);
         return Message { inline, ..Message::default() };
     }
-    let frame = |page| Frame::from_bytes(Claim::Server, page).expect("memory for a message");
+    let frame = |page| Frame::from_bytes(Claim::Kernel, page).expect("memory for a message");
     Message {
         inline,
         frames: payload.chunks(PAGE).map(frame).collect(),

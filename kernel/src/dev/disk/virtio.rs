@@ -59,7 +59,7 @@ static SMALL: spin::Once<u64> = spin::Once::new();
 
 fn small(direction: BufferDirection) -> (u64, *mut u8) {
     let start =
-        *SMALL.call_once(|| Frame::zeroed_for(Claim::Server).map_or(0, |frame| frame.leak().0));
+        *SMALL.call_once(|| Frame::zeroed_for(Claim::Kernel).map_or(0, |frame| frame.leak().0));
     let address =
         start + if direction == BufferDirection::DriverToDevice { 0 } else { SMALL_BYTES as u64 };
     (address, phys::phys_to_virt(PhysAddr(address)))

@@ -124,7 +124,7 @@ impl Endpoint {
         } else {
             Sender::Ordinary
         };
-        let message = assemble(io, from, sender)?;
+        let message = assemble(io, from)?;
         let length = ByteCount::of_len(message.len());
         let mut unsent = Some(message);
         let mut attempt = || match self.outgoing.send(unsent.take()?, sender, MAX_QUEUED) {

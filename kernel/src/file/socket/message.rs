@@ -1,6 +1,5 @@
 //! Packets, and how they move between a program's memory and the kernel.
 
-use super::Sender;
 use crate::file::{Io, UserBuffers};
 use crate::mem::{Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
 use alloc::vec::Vec;
@@ -56,11 +55,7 @@ impl Message {
 /// Makes a message of a program's bytes. A first buffer of at most a page, such as a protocol
 /// header, becomes the inline part; large contents that follow it are placed in frames, so that
 /// they begin at a page boundary.
-pub(super) fn assemble(
-    io: &Io<'_>,
-    from: &mut UserBuffers,
-    sender: Sender,
-) -> Result<Message, Errno> {
+pub(super) fn assemble(io: &Io<'_>, from: &mut UserBuffers) -> Result<Message, Errno> {
     let total = usize::try_from(from.remaining().0)
         .ok()
         .filter(|&total| total <= MAX_MESSAGE)
@@ -78,7 +73,7 @@ pub(super) fn assemble(
     let frames_bytes = total - inline_bytes;
     let mut frames = Vec::new();
     frames.try_reserve_exact(frames_bytes.div_ceil(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
-    let claim = if sender == Sender::Server { Claim::Server } else { Claim::Program };
+    let claim = io.space.policy.claim();
     while frames.len() * PAGE_BYTES < frames_bytes {
         let left = frames_bytes - frames.len() * PAGE_BYTES;
         let pages = leading_pages(from, left / PAGE_BYTES);

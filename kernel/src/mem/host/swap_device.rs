@@ -105,7 +105,7 @@ impl SwapDevice for RamSwap {
         let state = self.lock();
         let page = |slot| {
             let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
-            Frame::from_bytes(Claim::Server, &bytes).map_err(Errno::from)
+            Frame::from_bytes(Claim::Kernel, &bytes).map_err(Errno::from)
         };
         let answer = if state.answers == SwapAnswers::Broken {
             Err(Errno::EIO)

@@ -23,7 +23,7 @@ pub use entry::{Entry, EntryFlags, Held};
 pub use flush::Flush;
 pub(super) use walk::{for_each_frame, make_cell};
 
-use super::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame::Claim, mmu};
+use super::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, mmu};
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
 use walk::{change, clear, find_cell, owned, span, table_at, visit};

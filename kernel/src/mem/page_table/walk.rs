@@ -4,7 +4,7 @@ use super::{
     ENTRIES, LEVELS, Table,
     entry::{ADDRESS_BITS, Entry, EntryFlags, Held},
 };
-use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame::Claim, phys::phys_to_virt};
+use crate::mem::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, phys::phys_to_virt};
 use core::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},

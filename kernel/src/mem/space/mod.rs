@@ -50,7 +50,7 @@ use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
 };
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use foundation::counter::Counters;
 use foundation::knob;
 use foundation::{Errno, PageCount};
@@ -70,10 +70,17 @@ pub enum ReadMode {
 }
 
 /// How the kernel treats a process's memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Policy {
-    server: AtomicBool,
+    /// A [`Claim`], as a number.
+    claim: AtomicU8,
     eager: AtomicBool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { claim: AtomicU8::new(Claim::Program as u8), eager: AtomicBool::new(false) }
+    }
 }
 
 impl Policy {
@@ -91,22 +98,25 @@ impl Policy {
 
     /// Whether the process serves files (F8).
     pub fn is_server(&self) -> bool {
-        self.server.load(Ordering::Relaxed)
+        self.claim() < Claim::Program
     }
 
-    /// Marks the process, and its future children, as a file server. This cannot be undone.
-    pub fn mark_server(&self) {
-        self.server.store(true, Ordering::Relaxed);
+    /// Marks the process, and its future children, as a file server whose claims have this rank.
+    /// This cannot be undone.
+    pub fn mark_server(&self, rank: Claim) {
+        debug_assert!(rank < Claim::Program);
+        self.claim.store(rank as u8, Ordering::Relaxed);
     }
 
     /// On whose behalf frames are allocated.
+    #[inline]
     pub fn claim(&self) -> Claim {
-        if self.is_server() { Claim::Server } else { Claim::Program }
+        Claim::from_number(self.claim.load(Ordering::Relaxed))
     }
 
     fn inherit(&self) -> Self {
         Self {
-            server: AtomicBool::new(self.is_server()),
+            claim: AtomicU8::new(self.claim() as u8),
             eager: AtomicBool::new(self.eager.load(Ordering::Relaxed)),
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn zeros_on_failure<T>(
     let map = |state: &mut SpaceState| {
         let (frame, flags) = match request.access {
             // From the reserve: the mutant is not about the shortage.
-            Access::Write => (Frame::zeroed_for(Claim::Server)?, PRIVATE_WRITABLE),
+            Access::Write => (Frame::zeroed_for(Claim::Kernel)?, PRIVATE_WRITABLE),
             Access::Read | Access::Execute => (Frame::zero_page(), EntryFlags::empty()),
         };
         drop(state.table.map(request.page, frame, state.flags_at(request.page) | flags)?);

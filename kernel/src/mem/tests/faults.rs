@@ -238,7 +238,7 @@ fn f8_the_mark_of_a_server_is_inherited_and_makes_it_eager() {
     let _alone = host::exclusive();
     let space = space_of(1);
     assert!(space.policy.lazy());
-    space.policy.mark_server();
+    space.policy.mark_server(Claim::FileServer);
     assert!(!space.policy.lazy());
     assert!(space.fork().unwrap().policy.is_server());
     assert!(space.successor(space.account.child()).unwrap().policy.is_server());
@@ -248,7 +248,7 @@ fn f8_the_mark_of_a_server_is_inherited_and_makes_it_eager() {
 fn f8_the_last_frames_are_reserved_for_servers() {
     let _alone = host::exclusive();
     let (server, program) = (space_of(4), space_of(4));
-    server.policy.mark_server();
+    server.policy.mark_server(Claim::FileServer);
     let mut hoard = Vec::new();
     while let Ok(frame) = Frame::zeroed() {
         hoard.push(frame);

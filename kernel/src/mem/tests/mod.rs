@@ -144,7 +144,7 @@ impl TestPager {
             static ASKED: AtomicU64 = AtomicU64::new(0);
             let answer = |_| {
                 Frame::from_bytes(
-                    Claim::Server,
+                    Claim::Kernel,
                     &[ASKED.fetch_add(1, Ordering::Relaxed) as u8; PAGE_BYTES],
                 )
                 .map_err(Errno::from)
@@ -155,7 +155,7 @@ impl TestPager {
             let start = offset.0 + fetch.offset.0 + index * PAGE;
             let bytes: Vec<u8> =
                 (start..start + PAGE).map(|at| byte_of(file, version, at)).collect();
-            Frame::from_bytes(Claim::Server, &bytes)
+            Frame::from_bytes(Claim::Kernel, &bytes)
         };
         fetch.complete(
             (0..fetch.pages.0).map(page).collect::<Result<Vec<_>, _>>().map_err(Errno::from),
@@ -247,7 +247,7 @@ fn frame_of(space: &Space, page: u64) -> PhysAddr {
 
 /// Allocates all frames but `left` (and the reserve).
 fn hoard(left: usize) -> Vec<Frame> {
-    let wanted = frame::stats().free - frame::reserve() - left;
+    let wanted = frame::stats().free - frame::reserve_below(Claim::Program) - left;
     (0..wanted).map(|_| Frame::zeroed().unwrap()).collect()
 }
 

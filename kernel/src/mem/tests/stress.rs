@@ -380,7 +380,7 @@ fn random_operations_keep_every_byte_and_leak_nothing() {
 fn random_operations_in_little_memory() {
     let _alone = host::exclusive();
     cache::evict(usize::MAX);
-    let wanted = frame::stats().free - frame::reserve() - 350;
+    let wanted = frame::stats().free - frame::reserve_below(Claim::Program) - 350;
     let _hoard: Vec<Frame> = (0..wanted).map(|_| Frame::zeroed().unwrap()).collect();
     (1000..1020).for_each(run);
 }

@@ -232,7 +232,7 @@ fn f8_pages_of_a_server_are_not_evicted() {
     let _alone = host::exclusive();
     let _swap = Swap::new(1000);
     let server = filled(20);
-    server.policy.mark_server();
+    server.policy.mark_server(Claim::FileServer);
     evict_all_pages();
     assert_eq!((server.stats().resident.0, server.stats().swapped.0), (20, 0));
 }
@@ -290,7 +290,7 @@ fn f8_load_all_fetches_every_page() {
     space.load_all().unwrap();
     assert_eq!((space.stats().resident.0, space.stats().swapped.0), (64, 0));
     let fetches = pager.requests();
-    space.policy.mark_server();
+    space.policy.mark_server(Claim::FileServer);
     evict_all_pages();
     host::evict_all();
     (0..16).for_each(|page| assert_eq!(load(&space, at(page)), byte_of(1, 1, page * PAGE)));

@@ -5,7 +5,7 @@ use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
 use crate::arch::{self, Registers};
 use crate::mem::kernel::Stack;
-use crate::mem::{Space, UserAddr};
+use crate::mem::{Claim, Space, UserAddr};
 use crate::sync::{Mutex, ThreadId, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Pending, SignalSet};
@@ -132,7 +132,7 @@ impl Thread {
         space: Arc<Space>,
         initial: InitialState,
     ) -> Result<Arc<Self>, Errno> {
-        let stack = take_stack()?;
+        let stack = take_stack(space.policy.claim())?;
         // SAFETY: the stack is new and not used by anything else.
         let context = unsafe { Context::starting(stack.top().0, &initial.registers) };
         let machine = Machine {
@@ -318,9 +318,9 @@ impl Thread {
 const MAX_SPARE_STACKS: usize = 8;
 static SPARE_STACKS: Mutex<Vec<Stack>, rank::SpareStacks> = Mutex::new(Vec::new());
 
-fn take_stack() -> Result<Stack, Errno> {
+fn take_stack(claim: Claim) -> Result<Stack, Errno> {
     let spare = SPARE_STACKS.lock().pop();
-    spare.map_or_else(|| Stack::new().map_err(|_| Errno::ENOMEM), Ok)
+    spare.map_or_else(|| Stack::new(claim).map_err(|_| Errno::ENOMEM), Ok)
 }
 
 impl Drop for Thread {

@@ -1,0 +1,62 @@
+//! Ranks of claims for frames, and the reserve of each.
+//!
+//! A claim may wait only for work that needs claims of lower ranks, so no wait is circular: a
+//! program waits for the file servers, they for the swap server, it and the kernel for nobody.
+//! Frames are therefore withheld from each rank for those above it ([`reserve_below`]).
+#![forbid(unsafe_code)]
+
+use super::PAGE_BYTES;
+
+/// On whose behalf a frame is taken: its rank. Lower ranks come later in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Claim {
+    /// The kernel itself: interrupts, and the delivery of messages. Waits for nothing.
+    Kernel,
+    /// The server that keeps the swap file. Waits for nothing.
+    SwapServer,
+    /// Every other process that serves files (F8). May wait for clean pages to be dropped, and for
+    /// programs' pages to be swapped out.
+    FileServer,
+    /// An ordinary program. May wait for all of that, and for file servers.
+    Program,
+}
+
+impl Claim {
+    /// The claim whose number, as by `as u8`, this is; that of a program for an unknown number.
+    #[inline]
+    pub(super) fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Kernel,
+            1 => Self::SwapServer,
+            2 => Self::FileServer,
+            _ => Self::Program,
+        }
+    }
+}
+
+/// Frames for the kernel alone, whatever the size of memory: one message of the largest size.
+const KERNEL_FRAMES: usize = 64;
+/// The kernel's share of memory: its tables grow with memory.
+const KERNEL_SHARE: usize = 256;
+/// Frames for the swap server besides its map, which it takes when swap is attached: one transfer.
+const SWAP_FRAMES: usize = 64;
+/// Frames of the largest message of the file protocol: its payload, and a page for what precedes
+/// that.
+const MESSAGE_FRAMES: usize = fsproto::MAX_PAYLOAD / PAGE_BYTES + 1;
+/// File servers with a reserve: memfs and snapfs.
+const FILE_SERVERS: usize = 2;
+
+/// Frames that a claim of this rank may not take, because they are reserved for those above it.
+/// `total` are the frames of the machine.
+#[inline]
+pub(super) fn reserve_below(claim: Claim, total: usize) -> usize {
+    let kernel = KERNEL_FRAMES + total / KERNEL_SHARE;
+    match claim {
+        Claim::Kernel => 0,
+        Claim::SwapServer => kernel,
+        Claim::FileServer => kernel + SWAP_FRAMES,
+        // One message in and one out for each server.
+        Claim::Program => kernel + SWAP_FRAMES + 2 * FILE_SERVERS * MESSAGE_FRAMES,
+    }
+}

@@ -211,6 +211,10 @@ pub struct Frame {
 impl Frame {
     /// A frame with old contents. Runs the shrinkers where none is free.
     fn allocate(claim: Claim) -> Result<Self, OutOfMemory> {
+        #[cfg(not(target_os = "none"))]
+        if super::host::failure::is_due() {
+            return Err(OutOfMemory);
+        }
         loop {
             if let Some(address) = take_free(claim) {
                 let count = count_of(address);

@@ -8,14 +8,15 @@
 //! and [`mmu`].
 //!
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
-//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`account`], [`slot`], [`page_table`],
-//! [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`], `reclaim`, `shared`, `region`,
-//! `space`, `audit`.
+//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`fallible`], [`account`], [`slot`],
+//! [`page_table`], [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`], `reclaim`,
+//! `shared`, `region`, `space`, `audit`.
 
 pub mod account;
 mod addr;
 pub mod audit;
 mod claim;
+pub mod fallible;
 pub mod frame;
 pub mod heap;
 #[cfg(not(target_os = "none"))]

@@ -1,6 +1,7 @@
 //! Memory on the host, for tests and the simulation: a pool of pages instead of the machine's, a
 //! fake MMU, and host threads instead of the scheduler.
 
+pub mod failure;
 pub mod mmu;
 mod swap_device;
 

@@ -1,0 +1,131 @@
+//! Allocations whose size or number is chosen from outside: they fail as an error to the requester
+//! (Q8).
+//!
+//! Such code grows its collections by the functions of this module only. They mark the request, so
+//! the heap serves it with frames that the requester may claim, and leaves the kernel's reserve to
+//! the small allocations that cannot fail. The allocator of the host's tests rejects any request
+//! above a page without the mark, and `host::failure` fails the marked ones.
+#![forbid(unsafe_code)]
+
+use super::OutOfMemory;
+#[cfg(not(target_os = "none"))]
+use super::host::failure;
+use alloc::collections::{TryReserveError, VecDeque};
+use alloc::{string::String, vec::Vec};
+#[cfg(target_os = "none")]
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// A collection with a capacity.
+pub trait Growable {
+    /// How many elements fit without an allocation.
+    fn spare(&self) -> usize;
+    /// Allocates for `more` elements, and for some after those.
+    fn grow(&mut self, more: usize) -> Result<(), TryReserveError>;
+    /// Allocates for `more` elements.
+    fn grow_exact(&mut self, more: usize) -> Result<(), TryReserveError>;
+}
+
+macro_rules! growable {
+    ($([$($parameter:ident)?] $collection:ty,)*) => {$(
+        impl $(<$parameter>)? Growable for $collection {
+            #[inline]
+            fn spare(&self) -> usize {
+                self.capacity() - self.len()
+            }
+            #[inline]
+            fn grow(&mut self, more: usize) -> Result<(), TryReserveError> {
+                self.try_reserve(more)
+            }
+            #[inline]
+            fn grow_exact(&mut self, more: usize) -> Result<(), TryReserveError> {
+                self.try_reserve_exact(more)
+            }
+        }
+    )*};
+}
+
+growable! { [T] Vec<T>, [T] VecDeque<T>, [] String, }
+
+/// Whether the allocation under way may fail. Kernel code is not preempted, so one mark serves all
+/// threads.
+#[cfg(target_os = "none")]
+static MARK: AtomicBool = AtomicBool::new(false);
+
+/// Runs `allocate`, all of whose allocations may fail.
+#[inline]
+pub fn attempt<T, E>(allocate: impl FnOnce() -> Result<T, E>) -> Result<T, OutOfMemory> {
+    #[cfg(not(target_os = "none"))]
+    if failure::is_due() {
+        return Err(OutOfMemory);
+    }
+    set_mark(true);
+    let result = allocate();
+    set_mark(false);
+    result.map_err(|_| OutOfMemory)
+}
+
+#[inline]
+fn set_mark(marked: bool) {
+    #[cfg(target_os = "none")]
+    MARK.store(marked, Ordering::Relaxed);
+    #[cfg(not(target_os = "none"))]
+    failure::set_mark(marked);
+}
+
+/// Whether the allocation under way may fail.
+#[cfg(target_os = "none")]
+pub(super) fn is_marked() -> bool {
+    MARK.load(Ordering::Relaxed)
+}
+
+/// Makes space for `more` elements, and for some after those.
+#[inline]
+pub fn reserve(collection: &mut impl Growable, more: usize) -> Result<(), OutOfMemory> {
+    if collection.spare() >= more { Ok(()) } else { attempt(|| collection.grow(more)) }
+}
+
+/// Makes space for `more` elements.
+#[inline]
+pub fn reserve_exact(collection: &mut impl Growable, more: usize) -> Result<(), OutOfMemory> {
+    if collection.spare() >= more { Ok(()) } else { attempt(|| collection.grow_exact(more)) }
+}
+
+/// An empty vector with space for `capacity` elements.
+#[inline]
+pub fn with_capacity<T>(capacity: usize) -> Result<Vec<T>, OutOfMemory> {
+    let mut vec = Vec::new();
+    reserve_exact(&mut vec, capacity)?;
+    Ok(vec)
+}
+
+/// Adds an element at the end.
+#[inline]
+pub fn push<T>(vec: &mut Vec<T>, element: T) -> Result<(), OutOfMemory> {
+    reserve(vec, 1)?;
+    vec.push(element);
+    Ok(())
+}
+
+/// Adds copies of `elements` at the end.
+#[inline]
+pub fn extend<T: Clone>(vec: &mut Vec<T>, elements: &[T]) -> Result<(), OutOfMemory> {
+    reserve(vec, elements.len())?;
+    vec.extend_from_slice(elements);
+    Ok(())
+}
+
+/// A copy of `elements`.
+#[inline]
+pub fn to_vec<T: Clone>(elements: &[T]) -> Result<Vec<T>, OutOfMemory> {
+    let mut vec = with_capacity(elements.len())?;
+    vec.extend_from_slice(elements);
+    Ok(vec)
+}
+
+/// `count` copies of `element`.
+#[inline]
+pub fn filled<T: Clone>(element: T, count: usize) -> Result<Vec<T>, OutOfMemory> {
+    let mut vec = with_capacity(count)?;
+    vec.resize(count, element);
+    Ok(vec)
+}

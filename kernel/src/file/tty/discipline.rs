@@ -1,14 +1,22 @@
 //! The line discipline: processes bytes between a line and a program. Knows no lock, device or
 //! process: input bytes result in [`Effects`].
 
+use super::queue::Queue;
 use super::termios::Termios;
-use alloc::collections::VecDeque;
+use crate::mem::OutOfMemory;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
-/// Bytes of a line being edited, its end included, and bytes that wait for a reader. Input beyond
-/// that is dropped with a bell, as on Linux.
+/// Bytes of a line being edited, its end included, and bytes that wait for a reader, with an end of
+/// file (^D) counted as a byte. As on Linux, a writer of a master waits for space, and a line that
+/// is being edited drops what exceeds it, with a bell.
 pub const MAX_INPUT: usize = 4096;
+/// Bytes of echo from one call of [`Discipline::input`], at most: a line of control characters that
+/// is erased.
+const MAX_ECHO: usize = 6 * MAX_INPUT + 16;
+
+/// What is echoed for input that is dropped.
+const BELL: &[u8] = b"\x07";
 
 /// SIGINT, SIGQUIT and SIGTSTP.
 const SIGINT: u8 = linux::SIGINT as u8;
@@ -20,13 +28,37 @@ const SIGTSTP: u8 = linux::SIGTSTP as u8;
 pub struct Effects {
     /// Bytes to send to the line.
     pub echo: Vec<u8>,
-    /// Signals for the foreground process group.
-    pub signals: Vec<u8>,
+    /// Signals for the foreground process group: a bit for each number.
+    pub signals: u64,
     /// Whether a reader may have input now.
     pub readable: bool,
     /// Whether output is stopped (^S) or restarted (^Q).
     pub flow: Option<Flow>,
 }
+
+impl Effects {
+    /// Adds an echo. Without memory, and in excess of what input can cause, nothing is echoed.
+    fn show(&mut self, bytes: &[u8]) {
+        if self.echo.len() + bytes.len() <= ECHO_CHUNK + MAX_ECHO
+            && self.echo.try_reserve(bytes.len()).is_ok()
+        {
+            self.echo.extend_from_slice(bytes);
+        }
+    }
+
+    /// Whether the echo shall be sent before more input is processed.
+    pub fn is_full(&self) -> bool {
+        self.echo.len() >= ECHO_CHUNK
+    }
+
+    /// The signals' numbers, ascending.
+    pub fn signals(&self) -> impl Iterator<Item = u8> {
+        (0..64).filter(|number| self.signals & 1 << number != 0)
+    }
+}
+
+/// Bytes of echo that are collected before they are sent.
+const ECHO_CHUNK: usize = 512;
 
 /// Flow control of output by XON and XOFF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +77,7 @@ pub struct Discipline {
     /// The line being edited (canonical mode).
     editing: Vec<u8>,
     /// Bytes that can be read.
-    ready: VecDeque<u8>,
-    /// Canonical mode: lengths of the lines in `ready`, in order; 0 is an end of file.
-    lines: VecDeque<usize>,
+    ready: Queue,
     /// Whether the next byte is literal (^V).
     literal: bool,
 }
@@ -63,9 +93,12 @@ pub struct ReadLimits {
 }
 
 impl Discipline {
-    /// A discipline with these settings.
-    pub fn new(termios: Termios) -> Self {
-        Self { termios, ..Self::default() }
+    /// A discipline with these settings, and with memory for all input that it accepts.
+    pub fn new(termios: Termios) -> Result<Self, OutOfMemory> {
+        let mut new = Self { termios, ..Self::default() };
+        new.editing.try_reserve_exact(MAX_INPUT).map_err(|_| OutOfMemory)?;
+        new.ready.reserve()?;
+        Ok(new)
     }
 
     fn canonical(&self) -> bool {
@@ -77,10 +110,10 @@ impl Discipline {
         let was_canonical = self.canonical();
         self.termios = termios;
         if was_canonical && !self.canonical() {
-            self.ready.extend(self.editing.drain(..));
-            self.lines.clear();
-        } else if !was_canonical && self.canonical() && !self.ready.is_empty() {
-            self.lines.push_back(self.ready.len());
+            self.ready.join_lines();
+            self.editing.drain(..).for_each(|byte| self.ready.push(byte));
+        } else if !was_canonical && self.canonical() {
+            self.ready.end_line();
         }
     }
 
@@ -88,12 +121,11 @@ impl Discipline {
     pub fn flush_input(&mut self) {
         self.editing.clear();
         self.ready.clear();
-        self.lines.clear();
     }
 
     /// Bytes that can be read now.
     pub fn readable_bytes(&self) -> usize {
-        if self.canonical() { self.lines.front().copied().unwrap_or(0) } else { self.ready.len() }
+        if self.canonical() { self.ready.line_bytes() } else { self.ready.len() }
     }
 
     /// How long a read waits; `None` in canonical mode.
@@ -106,22 +138,30 @@ impl Discipline {
     /// Whether poll(2) reports input. With a time limit, one byte is enough.
     pub fn is_readable(&self) -> bool {
         match self.read_limits() {
-            None => !self.lines.is_empty(),
+            None => self.ready.lines() > 0,
             Some(ReadLimits { bytes, tenths: 0 }) => self.ready.len() >= bytes.max(1),
-            Some(_) => !self.ready.is_empty(),
+            Some(_) => self.ready.len() > 0,
         }
     }
 
     /// Whether another byte from the line is accepted. A line that is being edited accepts all
     /// bytes, and drops those beyond its limit.
     pub fn has_space(&self) -> bool {
-        self.editing.len() + self.ready.len() < MAX_INPUT
-            || (self.canonical() && self.lines.is_empty())
+        !self.is_full() || (self.canonical() && self.ready.lines() == 0)
+    }
+
+    /// Whether only the end of a line fits, for which the last byte is reserved.
+    fn is_full(&self) -> bool {
+        self.used() + usize::from(self.canonical()) >= MAX_INPUT
+    }
+
+    fn used(&self) -> usize {
+        self.editing.len() + self.ready.len()
     }
 
     /// In non-canonical mode: takes the available bytes, however few; else `None`.
     pub fn take(&mut self, max: usize) -> Option<Vec<u8>> {
-        (!self.canonical()).then(|| self.ready.drain(..max.min(self.ready.len())).collect())
+        (!self.canonical()).then(|| self.ready.take(max))
     }
 
     /// Takes the result of a read of at most `max` bytes; in canonical mode, of one line at most.
@@ -131,22 +171,15 @@ impl Discipline {
             let least = if bytes == 0 && tenths > 0 { 1 } else { bytes.min(max) };
             return if self.ready.len() >= least { self.take(max) } else { None };
         }
-        let line = self.lines.front_mut()?;
-        let count = max.min(*line);
-        *line -= count;
-        if *line == 0 {
-            self.lines.pop_front();
-        }
-        Some(self.ready.drain(..count.min(self.ready.len())).collect())
+        self.ready.take_line(max)
     }
 
     /// Puts back bytes that could not be delivered (F4).
     pub fn unread(&mut self, bytes: &[u8]) {
-        for &byte in bytes.iter().rev() {
-            self.ready.push_front(byte);
-        }
         if self.canonical() {
-            self.lines.push_front(bytes.len());
+            self.ready.put_back_line(bytes);
+        } else {
+            self.ready.put_back(bytes);
         }
     }
 
@@ -199,7 +232,7 @@ impl Discipline {
             self.flush_input();
         }
         self.echo(byte, effects);
-        effects.signals.push(signal);
+        effects.signals |= 1 << signal;
         // As on Linux: a signal restarts output.
         if self.termios.input & linux::IXON != 0 {
             effects.flow = Some(Flow::Running);
@@ -218,54 +251,67 @@ impl Discipline {
         } else if extended && self.termios.is(byte, linux::VLNEXT) {
             self.literal = true;
             if self.termios.has_local(linux::ECHO) {
-                effects.echo.extend_from_slice(b"^\x08");
+                effects.show(b"^\x08");
             }
         } else if extended && self.termios.is(byte, linux::VREPRINT) {
             self.echo(byte, effects);
-            effects.echo.push(b'\n');
-            let line = self.editing.clone();
-            line.iter().for_each(|&byte| self.echo(byte, effects));
+            effects.show(b"\n");
+            self.editing.iter().for_each(|&byte| self.echo(byte, effects));
         } else if self.termios.is(byte, linux::VEOF) {
-            self.finish(effects);
+            self.end_file(effects);
         } else if byte == b'\n'
             || self.termios.is(byte, linux::VEOL)
             || self.termios.is(byte, linux::VEOL2)
         {
-            if byte == b'\n'
-                && self.termios.has_local(linux::ECHONL)
-                && !self.termios.has_local(linux::ECHO)
-            {
-                effects.echo.push(b'\n');
-            }
-            self.echo(byte, effects);
-            self.editing.push(byte);
-            self.finish(effects);
+            self.end_line(byte, effects);
         } else {
             self.append(byte, effects);
         }
     }
 
+    fn end_line(&mut self, byte: u8, effects: &mut Effects) {
+        if self.used() >= MAX_INPUT {
+            return effects.show(BELL);
+        }
+        if byte == b'\n'
+            && self.termios.has_local(linux::ECHONL)
+            && !self.termios.has_local(linux::ECHO)
+        {
+            effects.show(b"\n");
+        }
+        self.echo(byte, effects);
+        self.editing.push(byte);
+        self.finish();
+        self.ready.end_line();
+        effects.readable = true;
+    }
+
+    fn end_file(&mut self, effects: &mut Effects) {
+        if self.used() >= MAX_INPUT {
+            return effects.show(BELL);
+        }
+        self.finish();
+        self.ready.end_file();
+        effects.readable = true;
+    }
+
     /// Appends a byte to the input.
     fn append(&mut self, byte: u8, effects: &mut Effects) {
-        // The last byte of a line is reserved for its end.
-        if self.editing.len() + 1 >= MAX_INPUT || self.ready.len() >= MAX_INPUT {
-            effects.echo.push(0x07);
-            return;
+        if self.is_full() {
+            return effects.show(BELL);
         }
         self.echo(byte, effects);
         if self.canonical() {
             self.editing.push(byte);
         } else {
-            self.ready.push_back(byte);
+            self.ready.push(byte);
             effects.readable = true;
         }
     }
 
-    /// Makes the line readable.
-    fn finish(&mut self, effects: &mut Effects) {
-        self.lines.push_back(self.editing.len());
-        self.ready.extend(self.editing.drain(..));
-        effects.readable = true;
+    /// Moves the line that is being edited to the bytes that can be read.
+    fn finish(&mut self) {
+        self.editing.drain(..).for_each(|byte| self.ready.push(byte));
     }
 
     fn echo(&self, byte: u8, effects: &mut Effects) {
@@ -273,9 +319,9 @@ impl Discipline {
             return;
         }
         if self.shown_as_caret(byte) {
-            effects.echo.extend_from_slice(&[b'^', byte ^ 0x40]);
+            effects.show(&[b'^', byte ^ 0x40]);
         } else {
-            effects.echo.push(byte);
+            effects.show(&[byte]);
         }
     }
 
@@ -296,7 +342,7 @@ impl Discipline {
         }
         if self.termios.has_local(linux::ECHO) {
             if self.termios.has_local(linux::ECHOE) {
-                (0..columns).for_each(|_| effects.echo.extend_from_slice(b"\x08 \x08"));
+                (0..columns).for_each(|_| effects.show(b"\x08 \x08"));
             } else {
                 self.echo(self.termios.character(linux::VERASE), effects);
             }
@@ -319,7 +365,7 @@ impl Discipline {
             self.editing.clear();
             self.echo(self.termios.character(linux::VKILL), effects);
             if self.termios.has_local(linux::ECHOK) {
-                effects.echo.push(b'\n');
+                effects.show(b"\n");
             }
             return;
         }
@@ -329,11 +375,13 @@ impl Discipline {
     }
 
     /// The bytes sent to the line for a program's output.
-    pub fn output(&self, bytes: &[u8]) -> Vec<u8> {
+    pub fn output(&self, bytes: &[u8]) -> Result<Vec<u8>, OutOfMemory> {
         let translate =
             self.termios.output & linux::OPOST != 0 && self.termios.output & linux::ONLCR != 0;
         let newline: &[u8] = if translate { b"\r\n" } else { b"\n" };
-        let mut out = Vec::with_capacity(bytes.len() + 16);
+        let mut out = Vec::new();
+        let added = if translate { bytes.iter().filter(|&&byte| byte == b'\n').count() } else { 0 };
+        out.try_reserve_exact(bytes.len() + added).map_err(|_| OutOfMemory)?;
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             match part {
                 [text @ .., b'\n'] => {
@@ -343,7 +391,7 @@ impl Discipline {
                 text => out.extend_from_slice(text),
             }
         }
-        out
+        Ok(out)
     }
 }
 
@@ -399,20 +447,20 @@ mod tests {
     fn signals_discard_the_input() {
         let mut discipline = Discipline::default();
         let effects = typed(&mut discipline, b"half\x03");
-        assert_eq!((effects.signals, effects.echo), (alloc::vec![SIGINT], b"half^C".to_vec()));
+        assert_eq!((effects.signals, effects.echo), (1 << SIGINT, b"half^C".to_vec()));
         typed(&mut discipline, b"x\n");
         assert_eq!(discipline.read(100), Some(b"x\n".to_vec()));
     }
 
     #[test]
     fn raw_mode_passes_all_bytes() {
-        let mut discipline = Discipline::new(Termios::raw());
+        let mut discipline = Discipline::new(Termios::raw()).unwrap();
         let effects = typed(&mut discipline, b"\x03\r\x7f");
-        assert_eq!((effects.signals.len(), effects.echo.len(), effects.readable), (0, 0, true));
+        assert_eq!((effects.signals, effects.echo.len(), effects.readable), (0, 0, true));
         assert_eq!(discipline.read(2), Some(b"\x03\r".to_vec()));
         assert_eq!(discipline.read(2), Some(b"\x7f".to_vec()));
         assert_eq!(discipline.read(2), None);
-        assert_eq!(discipline.output(b"a\nb"), b"a\nb");
+        assert_eq!(discipline.output(b"a\nb").unwrap(), b"a\nb");
     }
 
     #[test]
@@ -421,7 +469,7 @@ mod tests {
             let mut termios = Termios::raw();
             termios.characters[linux::VMIN as usize] = bytes;
             termios.characters[linux::VTIME as usize] = tenths;
-            Discipline::new(termios)
+            Discipline::new(termios).unwrap()
         };
         let mut three = set(3, 0);
         typed(&mut three, b"ab");
@@ -443,7 +491,7 @@ mod tests {
 
     #[test]
     fn there_is_space_until_the_input_is_full_and_always_in_an_edited_line() {
-        let mut raw = Discipline::new(Termios::raw());
+        let mut raw = Discipline::new(Termios::raw()).unwrap();
         typed(&mut raw, &alloc::vec![b'x'; MAX_INPUT - 1]);
         assert!(raw.has_space());
         typed(&mut raw, b"x");
@@ -457,7 +505,8 @@ mod tests {
 
     #[test]
     fn xon_and_xoff_stop_and_restart_output_where_enabled() {
-        let mut discipline = Discipline::new(Termios { input: linux::IXON, ..Termios::new() });
+        let mut discipline =
+            Discipline::new(Termios { input: linux::IXON, ..Termios::new() }).unwrap();
         assert_eq!(typed(&mut discipline, b"\x13").flow, Some(Flow::Stopped));
         assert_eq!(typed(&mut discipline, b"x").flow, None);
         assert_eq!(typed(&mut discipline, b"\x11").flow, Some(Flow::Running));
@@ -467,7 +516,7 @@ mod tests {
 
     #[test]
     fn output_gets_carriage_returns() {
-        assert_eq!(Discipline::default().output(b"a\n\nb\n"), b"a\r\n\r\nb\r\n");
+        assert_eq!(Discipline::default().output(b"a\n\nb\n").unwrap(), b"a\r\n\r\nb\r\n");
     }
 
     #[test]
@@ -477,6 +526,27 @@ mod tests {
         typed(&mut discipline, b"\n");
         let line = discipline.read(MAX_INPUT * 2).unwrap();
         assert_eq!((line.len(), line.last()), (MAX_INPUT, Some(&b'\n')));
+    }
+
+    #[test]
+    fn an_end_of_file_takes_a_place_in_the_input() {
+        let mut discipline = Discipline::default();
+        typed(&mut discipline, &[4; 2 * MAX_INPUT]);
+        assert_eq!((discipline.used(), discipline.has_space()), (MAX_INPUT, false));
+        assert_eq!(discipline.read(100), Some(Vec::new()));
+        typed(&mut discipline, &[b'\n'; MAX_INPUT]);
+        assert_eq!((discipline.used(), discipline.has_space()), (MAX_INPUT, false));
+        discipline.set(Termios::raw());
+        assert_eq!(discipline.read(100), Some(b"\n".to_vec()));
+        assert_eq!((discipline.read(1), discipline.has_space()), (None, true));
+    }
+
+    #[test]
+    fn the_echo_of_one_byte_is_bounded() {
+        let mut discipline = Discipline::default();
+        typed(&mut discipline, &[0x16, 1].repeat(MAX_INPUT));
+        let effects = typed(&mut discipline, &[0x12; 100]);
+        assert!(effects.is_full() && effects.echo.len() <= ECHO_CHUNK + MAX_ECHO);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod input;
 mod job;
 mod output;
 pub mod pair;
+mod queue;
 pub mod registry;
 mod terminal;
 mod termios;
@@ -24,6 +25,7 @@ use super::buffers::{load, store};
 use super::pipe::FIONREAD;
 use super::{IoCaller, Notifier, Ready};
 use crate::arch::SerialPort;
+use crate::mem::OutOfMemory;
 use crate::sync::{Mutex, rank};
 use discipline::{Discipline, Effects, Flow};
 use foundation::Errno;
@@ -73,14 +75,19 @@ struct Permissions {
 }
 
 impl Tty {
-    fn new(line: Line, number: u64, termios: Termios, window: [u16; 4]) -> Self {
+    fn new(
+        line: Line,
+        number: u64,
+        termios: Termios,
+        window: [u16; 4],
+    ) -> Result<Self, OutOfMemory> {
         let mut bytes = [0; WINDOW_BYTES];
         bytes
             .iter_mut()
             .zip(window.into_iter().flat_map(u16::to_le_bytes))
             .for_each(|(to, from)| *to = from);
         let state = State {
-            discipline: Discipline::new(termios),
+            discipline: Discipline::new(termios)?,
             window: bytes,
             session: None,
             foreground: None,
@@ -88,21 +95,21 @@ impl Tty {
             permissions: Permissions { mode: 0o620, uid: 0, gid: 0 },
             ends: pair::Ends::default(),
         };
-        Self { line, number, state: Mutex::new(state), changed: Notifier::new() }
+        Ok(Self { line, number, state: Mutex::new(state), changed: Notifier::new() })
     }
 
     /// A terminal on a serial port; major 4, minor 64 is `ttyS0`.
-    fn on_line(line: SerialPort, minor: u64, termios: Termios) -> Self {
+    fn on_line(line: SerialPort, minor: u64, termios: Termios) -> Result<Self, OutOfMemory> {
         Self::new(Line::Serial(line), 4 << 8 | minor, termios, [24, 80, 0, 0])
     }
 
     /// The console, `/dev/ttyS0`.
-    pub(super) fn console() -> Self {
+    pub(super) fn console() -> Result<Self, OutOfMemory> {
         Self::on_line(SerialPort::Console, 64, Termios::new())
     }
 
     /// A raw line: `/dev/ttyS1` and `/dev/ttyS2`.
-    pub(super) fn serial(line: SerialPort, minor: u64) -> Self {
+    pub(super) fn serial(line: SerialPort, minor: u64) -> Result<Self, OutOfMemory> {
         Self::on_line(line, minor, Termios::raw())
     }
 
@@ -113,27 +120,41 @@ impl Tty {
 
     /// Processes input while `takes` is true of the discipline. Returns the number of bytes.
     fn receive_while(&self, bytes: &[u8], takes: fn(&Discipline) -> bool) -> usize {
+        let mut count = 0;
+        while let Some(rest) = bytes.get(count..).filter(|rest| !rest.is_empty()) {
+            let processed = self.process(rest, takes);
+            count += processed;
+            if processed == 0 {
+                break;
+            }
+        }
+        // Without input nothing has changed, and a writer that waits here must not wake itself.
+        if count > 0 {
+            self.changed.notify();
+        }
+        count
+    }
+
+    /// Processes input until enough echo is collected, and returns the number of bytes.
+    fn process(&self, bytes: &[u8], takes: fn(&Discipline) -> bool) -> usize {
         let mut effects = Effects::default();
         let mut state = self.state.lock();
         let mut count = 0;
         for &byte in bytes {
-            if !takes(&state.discipline) {
+            if !takes(&state.discipline) || effects.is_full() {
                 break;
             }
             state.discipline.input(byte, &mut effects);
             count += 1;
         }
-        let echo = state.discipline.output(&effects.echo);
+        // Without memory there is no echo.
+        let echo = state.discipline.output(&effects.echo).unwrap_or_default();
         state.flow = effects.flow.unwrap_or(state.flow);
         let foreground = state.foreground;
         drop(state);
         self.show(&echo);
         if let Some(group) = foreground {
-            effects.signals.iter().for_each(|&signal| job::signal_group(group, signal));
-        }
-        // Without input nothing has changed, and a writer that waits here must not wake itself.
-        if count > 0 {
-            self.changed.notify();
+            effects.signals().for_each(|signal| job::signal_group(group, signal));
         }
         count
     }

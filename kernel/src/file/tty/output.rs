@@ -20,7 +20,7 @@ impl Tty {
         while !from.remaining().is_zero() {
             let step = from.take(io.space, &mut chunk).and_then(|taken| {
                 let bytes = chunk.get(..taken).unwrap_or_default();
-                let output = self.state.lock().discipline.output(bytes);
+                let output = self.state.lock().discipline.output(bytes)?;
                 self.send(io, &output).map(|()| taken)
             });
             match step {
@@ -76,7 +76,7 @@ impl Tty {
 
     /// Shows a message of the kernel.
     pub(in crate::file) fn announce(&self, text: &[u8]) {
-        let output = self.state.lock().discipline.output(text);
+        let output = self.state.lock().discipline.output(text).unwrap_or_default();
         self.show(&output);
         self.changed.notify();
     }

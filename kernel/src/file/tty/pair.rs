@@ -13,7 +13,7 @@ use crate::file::pipe::FIONREAD;
 use crate::file::{
     FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
 };
-use crate::sync::{Mutex, rank};
+use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::sync::Arc;
@@ -138,7 +138,7 @@ impl Master {
             .find(|(_, number)| matches!(number, Number::Free))
             .ok_or(Errno::ENOSPC)?;
         let tty =
-            Tty::new(Line::Pair(index), MAJOR << 8 | index as u64, super::Termios::pair(), [0; 4]);
+            Tty::new(Line::Pair(index), MAJOR << 8 | index as u64, super::Termios::pair(), [0; 4])?;
         tty.state.lock().ends.is_locked = true;
         let tty = Arc::new(tty);
         *number = Number::Named(tty.clone());
@@ -158,7 +158,14 @@ impl Master {
         let ends = &mut self.tty.state.lock().ends;
         match ends.output.len() {
             0 => ends.was_left.then_some(Err(Errno::EIO)),
-            count => Some(Ok(ends.output.drain(..max.min(count)).collect())),
+            count => {
+                let (count, mut bytes) = (max.min(count), Vec::new());
+                if bytes.try_reserve_exact(count).is_err() {
+                    return Some(Err(Errno::ENOMEM));
+                }
+                bytes.extend(ends.output.drain(..count));
+                Some(Ok(bytes))
+            }
         }
     }
 
@@ -214,7 +221,10 @@ impl FileObject for Master {
         let left = bytes.get(put.unwrap_or(0)..).unwrap_or_default();
         if !left.is_empty() {
             let output = &mut self.tty.state.lock().ends.output;
-            left.iter().rev().for_each(|&byte| output.push_front(byte));
+            // Output that was written since may have taken their place in memory.
+            if output.try_reserve(left.len()).is_ok() {
+                left.iter().rev().for_each(|&byte| output.push_front(byte));
+            }
         }
         put.map(ByteCount::of_len)
     }
@@ -245,6 +255,10 @@ impl FileObject for Master {
             } else if !io.nonblocking
                 && let Err(error) = self.tty.changed.wait(attempt)
             {
+                break Err(error.into());
+            }
+            // Input that is dropped needs no space: a signal ends a long write between two chunks.
+            if let Err(error) = relax(Interrupt::Signal) {
                 break Err(error.into());
             }
         };

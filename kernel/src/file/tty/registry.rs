@@ -7,11 +7,12 @@ use spin::LazyLock;
 
 /// `/dev/ttyS0` (the console), `/dev/ttyS1` (the log) and `/dev/ttyS2` (the control channel).
 static SERIAL: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
-    [
-        Arc::new(Tty::console()),
-        Arc::new(Tty::serial(SerialPort::Log, 65)),
-        Arc::new(Tty::serial(SerialPort::Control, 66)),
-    ]
+    [Tty::console(), Tty::serial(SerialPort::Log, 65), Tty::serial(SerialPort::Control, 66)].map(
+        |made| match made {
+            Ok(tty) => Arc::new(tty),
+            Err(_) => panic!("no memory for the terminals at the start"),
+        },
+    )
 });
 
 /// Creates the terminals on serial ports. From here on, input reaches the console.

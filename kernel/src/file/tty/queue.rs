@@ -1,0 +1,132 @@
+//! The input of a terminal that can be read: bytes, and where lines end.
+//!
+//! Each byte takes a slot, and so does an end of file that was typed (^D): both are input, and
+//! count for the limit of a terminal. The memory is allocated with the terminal, because input
+//! arrives in interrupts.
+
+use super::discipline::MAX_INPUT;
+use crate::mem::OutOfMemory;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// A slot: a byte, and these flags.
+type Slot = u16;
+/// A line ends with this slot.
+const END: Slot = 0x100;
+/// The slot has no byte: an end of file was typed.
+const NO_BYTE: Slot = 0x200;
+
+/// Bytes that wait for a reader.
+#[derive(Debug, Default)]
+pub struct Queue {
+    slots: VecDeque<Slot>,
+    /// Number of slots that end a line.
+    lines: usize,
+}
+
+impl Queue {
+    /// Allocates the memory for all input that a terminal accepts.
+    pub fn reserve(&mut self) -> Result<(), OutOfMemory> {
+        self.slots.try_reserve_exact(MAX_INPUT).map_err(|_| OutOfMemory)
+    }
+
+    /// Number of slots that are taken.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Number of complete lines.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Bytes of the first line; 0 where none is complete.
+    pub fn line_bytes(&self) -> usize {
+        if self.lines == 0 {
+            return 0;
+        }
+        let before = self.slots.iter().take_while(|&&slot| slot & END == 0).count();
+        before + self.slots.get(before).map_or(0, |slot| usize::from(slot & NO_BYTE == 0))
+    }
+
+    /// Appends a byte. The caller has checked that there is space.
+    pub fn push(&mut self, byte: u8) {
+        if self.slots.try_reserve(1).is_ok() {
+            self.slots.push_back(byte.into());
+        }
+    }
+
+    /// Ends a line with the last byte.
+    pub fn end_line(&mut self) {
+        if let Some(last) = self.slots.back_mut().filter(|last| **last & END == 0) {
+            *last |= END;
+            self.lines += 1;
+        }
+    }
+
+    /// Ends a line without a byte of its own. The caller has checked that there is space.
+    pub fn end_file(&mut self) {
+        if self.slots.try_reserve(1).is_ok() {
+            self.slots.push_back(END | NO_BYTE);
+            self.lines += 1;
+        }
+    }
+
+    /// Takes at most `max` bytes of the first line; `None` where none is complete.
+    pub fn take_line(&mut self, max: usize) -> Option<Vec<u8>> {
+        if self.lines == 0 {
+            return None;
+        }
+        let bytes = self.take(self.line_bytes().min(max));
+        // An end of file behind the last byte belongs to the line.
+        if self.slots.front().is_some_and(|slot| slot & NO_BYTE != 0) {
+            self.slots.pop_front();
+            self.lines -= 1;
+        }
+        Some(bytes)
+    }
+
+    /// Takes at most `max` bytes. They are of one line, or there are no lines.
+    pub fn take(&mut self, max: usize) -> Vec<u8> {
+        let taken = self.slots.drain(..max.min(self.slots.len()));
+        let lines = &mut self.lines;
+        taken
+            .inspect(|slot| *lines -= usize::from(slot & END != 0))
+            .map(|slot| slot as u8)
+            .collect()
+    }
+
+    /// Puts back bytes that were taken. Input that has arrived since may have taken their place:
+    /// where there is no memory for more, they are lost.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        if self.slots.try_reserve(bytes.len()).is_ok() {
+            bytes.iter().rev().for_each(|&byte| self.slots.push_front(byte.into()));
+        }
+    }
+
+    /// Puts back the bytes of a line that were taken, as a line of their own.
+    pub fn put_back_line(&mut self, bytes: &[u8]) {
+        let Some((&last, before)) = bytes.split_last() else { return };
+        if self.slots.try_reserve(bytes.len()).is_ok() {
+            self.slots.push_front(Slot::from(last) | END);
+            self.lines += 1;
+            self.put_back(before);
+        }
+    }
+
+    /// Forgets where lines end.
+    pub fn join_lines(&mut self) {
+        self.slots.retain_mut(|slot| {
+            let is_byte = *slot & NO_BYTE == 0;
+            *slot &= !END;
+            is_byte
+        });
+        self.lines = 0;
+    }
+
+    /// Discards everything.
+    pub fn clear(&mut self) {
+        self.slots.clear();
+        self.lines = 0;
+    }
+}

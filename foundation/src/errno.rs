@@ -1,14 +1,20 @@
 //! Error numbers, with the values and texts of Linux.
 
+use core::fmt;
+
 /// A Linux error number, 1..=4095, for instance 2 for ENOENT. A reply's status is 0 or one of
 /// these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Errno(pub u16);
 
 macro_rules! errnos {
     ($($name:ident = $number:literal, $text:literal;)*) => {
         impl Errno {
             $(#[doc = $text] pub const $name: Self = Self($number);)*
+            /// The symbolic name, such as "ENOENT"; `None` for a number that is not in this table.
+            pub fn name(self) -> Option<&'static str> {
+                match self { $(Self::$name => Some(stringify!($name)),)* _ => None }
+            }
             /// The message of `strerror`, or "Unknown error".
             pub fn text(self) -> &'static str {
                 match self { $(Self::$name => $text,)* _ => "Unknown error" }
@@ -31,6 +37,7 @@ errnos! {
     ENOMEM = 12, "Cannot allocate memory";
     EACCES = 13, "Permission denied";
     EFAULT = 14, "Bad address";
+    ENOTBLK = 15, "Block device required";
     EBUSY = 16, "Device or resource busy";
     EEXIST = 17, "File exists";
     EXDEV = 18, "Invalid cross-device link";
@@ -58,14 +65,42 @@ errnos! {
     ELOOP = 40, "Too many levels of symbolic links";
     ENODATA = 61, "No data available";
     EPROTO = 71, "Protocol error";
+    EBADMSG = 74, "Bad message";
     EOVERFLOW = 75, "Value too large for defined data type";
+    EILSEQ = 84, "Invalid or incomplete multibyte or wide character";
     ENOTSOCK = 88, "Socket operation on non-socket";
+    EDESTADDRREQ = 89, "Destination address required";
     EMSGSIZE = 90, "Message too long";
+    EPROTOTYPE = 91, "Protocol wrong type for socket";
+    EPROTONOSUPPORT = 93, "Protocol not supported";
+    ESOCKTNOSUPPORT = 94, "Socket type not supported";
     EOPNOTSUPP = 95, "Operation not supported";
     EAFNOSUPPORT = 97, "Address family not supported by protocol";
     ECONNRESET = 104, "Connection reset by peer";
+    ENOBUFS = 105, "No buffer space available";
     ENOTCONN = 107, "Transport endpoint is not connected";
     ETIMEDOUT = 110, "Connection timed out";
+    ECONNREFUSED = 111, "Connection refused";
+    EALREADY = 114, "Operation already in progress";
+    EINPROGRESS = 115, "Operation now in progress";
     ESTALE = 116, "Stale file handle";
     EDQUOT = 122, "Disk quota exceeded";
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(_) => f.write_str(self.text()),
+            None => write!(f, "{} {}", self.text(), self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "errno {}", self.0),
+        }
+    }
 }

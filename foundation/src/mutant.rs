@@ -189,6 +189,19 @@ mutants! {
     TraceForgets = "trace-forgets",
 }
 
+/// Defines functions that say whether a mutant is active: a visibility, then `name: Mutant;` for
+/// each, with its doc comment.
+#[macro_export]
+macro_rules! mutant_switches {
+    ($visibility:vis, $($(#[$doc:meta])* $name:ident: $mutant:ident;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        $visibility fn $name() -> bool {
+            $crate::mutant::active($crate::mutant::Mutant::$mutant)
+        }
+    )*};
+}
+
 #[cfg(feature = "mutants")]
 static CHOSEN: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(usize::MAX);
 

@@ -42,17 +42,8 @@ pub(super) fn copies(snapshots: usize) -> u64 {
     if active(Mutant::RescuePerSnapshot) { snapshots.max(1) as u64 } else { 1 }
 }
 
-macro_rules! switches {
-    ($($(#[$doc:meta])* $name:ident: $mutant:ident;)*) => {$(
-        $(#[$doc])*
-        #[inline(always)]
-        pub(super) fn $name() -> bool {
-            active(Mutant::$mutant)
-        }
-    )*};
-}
-
-switches! {
+foundation::mutant_switches! {
+    pub(super),
     /// C11: the rescue comes after the change.
     rescue_after_change: RescueAfterChange;
     /// C9: all pages are rescued when a snapshot is taken.

@@ -31,17 +31,8 @@ pub(super) fn leak_frame(frame: Option<&Frame>) {
     }
 }
 
-macro_rules! switches {
-    ($($(#[$doc:meta])* $name:ident: $mutant:ident;)*) => {$(
-        $(#[$doc])*
-        #[inline(always)]
-        pub(in crate::mem) fn $name() -> bool {
-            active(Mutant::$mutant)
-        }
-    )*};
-}
-
-switches! {
+foundation::mutant_switches! {
+    pub(in crate::mem),
     /// R4: byte 0 of the snapshot is treated as a page boundary of the file.
     align_offset: AlignOffset;
     /// R10: everything is a hole.

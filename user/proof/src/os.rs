@@ -5,7 +5,6 @@
 //! the kernel must check them. Ordinary calls are in `user::sys`.
 
 use user::alloc::format;
-use user::errno::Errno;
 use user::sys::{self, Fd, Result, abi};
 
 /// Any system call, with any arguments.
@@ -158,12 +157,12 @@ pub fn readable(fds: [Fd; 2]) -> Result<[bool; 2]> {
 /// Waits while a word of memory has `value`.
 pub fn futex_wait(word: usize, value: u32) {
     // After an error the caller checks again, as after a wake-up.
-    let _: core::result::Result<usize, Errno> = raw(abi::__NR_futex, &[word, 0, value as usize, 0]);
+    let _: Result<usize> = raw(abi::__NR_futex, &[word, 0, value as usize, 0]);
 }
 
 /// Ends the calling thread only.
 pub fn exit_thread() -> ! {
     loop {
-        let _: core::result::Result<usize, Errno> = raw(abi::__NR_exit, &[0]);
+        let _: Result<usize> = raw(abi::__NR_exit, &[0]);
     }
 }

@@ -4,11 +4,10 @@
 //! built for the host (on top of `std`, for tests and debugging), or as the ELF file that the guest
 //! runs.
 //!
-//! Contents: system calls ([`sys`]), errors ([`errno`]), start and heap ([`rt`]), output ([`io`]),
-//! page-aligned buffers ([`pages`]), directories ([`fs`]), options ([`opt`]), the transport and the
-//! relay of the file protocol ([`transport`], [`relay`]), the line editor ([`edit`]), the shell
-//! ([`shell`]). The programs are in the packages `programs` and `proof`. File names are bytes, as
-//! in the kernel.
+//! Contents: system calls ([`sys`]), start and heap ([`rt`]), output ([`io`]), page-aligned buffers
+//! ([`pages`]), directories ([`fs`]), options ([`opt`]), the transport and the relay of the file
+//! protocol ([`transport`], [`relay`]), the line editor ([`edit`]), the shell ([`shell`]). The
+//! programs are in the packages `programs` and `proof`. File names are bytes, as in the kernel.
 
 #![no_std]
 #![deny(clippy::undocumented_unsafe_blocks)]
@@ -18,7 +17,6 @@ pub extern crate alloc;
 extern crate std;
 
 pub mod edit;
-pub mod errno;
 pub mod fs;
 pub mod io;
 pub mod launch;
@@ -32,7 +30,6 @@ pub mod transport;
 
 /// The names that nearly every program uses.
 pub mod prelude {
-    pub use crate::errno::Errno;
     pub use crate::io::{Out, Show, complain};
     pub use crate::rt::Args;
     pub use crate::sys::{self, Fd, Result};
@@ -40,5 +37,6 @@ pub mod prelude {
     pub use alloc::string::String;
     pub use alloc::vec::Vec;
     pub use alloc::{format, vec};
+    pub use foundation::Errno;
     pub use foundation::{ByteCount, FileOffset};
 }

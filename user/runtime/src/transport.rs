@@ -55,11 +55,7 @@ impl Transport for SocketTransport {
         receive_into(self.0, inbox.space())
     }
 
-    fn send(
-        &mut self,
-        header: &[u8; HEADER_BYTES],
-        payload: &[&[u8]],
-    ) -> core::result::Result<(), foundation::Errno> {
+    fn send(&mut self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<()> {
         let total = HEADER_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
         if total == HEADER_BYTES {
             // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
@@ -107,7 +103,7 @@ fn receive_into(fd: Fd, space: &mut [u8]) -> Option<usize> {
 }
 
 /// Receives one message. Returns the length of its payload, or `None` if the connection has ended.
-fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>) -> Option<usize> {
+fn payload_bytes(mut receive: impl FnMut() -> Result<usize>) -> Option<usize> {
     loop {
         match receive() {
             Ok(0) => return None,
@@ -121,15 +117,13 @@ fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>
 }
 
 /// Sends one message, restarting after signals.
-fn transmit(
-    mut send: impl FnMut() -> core::result::Result<usize, Errno>,
-) -> core::result::Result<(), foundation::Errno> {
+fn transmit(mut send: impl FnMut() -> Result<usize>) -> Result<()> {
     loop {
         match send() {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(foundation::Errno::ENOTCONN),
-            Err(error) => return Err(foundation::Errno(error.0)),
+            Err(error) => return Err(error),
         }
     }
 }

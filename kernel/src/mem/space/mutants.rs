@@ -78,17 +78,8 @@ impl SentPages {
     }
 }
 
-macro_rules! switches {
-    ($($(#[$doc:meta])* $name:ident: $mutant:ident;)*) => {$(
-        $(#[$doc])*
-        #[inline(always)]
-        pub(super) fn $name() -> bool {
-            active(Mutant::$mutant)
-        }
-    )*};
-}
-
-switches! {
+foundation::mutant_switches! {
+    pub(super),
     /// W8: a page that is modified during the write counts as written.
     associate_stored_page: AssociateStoredPage;
     /// W8: pages beyond the written length count as written.

@@ -114,17 +114,17 @@ impl BlockDevice for Disk {
         self.blocks
     }
 
-    fn read(&mut self, first: u64, into: &mut [u8]) -> core::result::Result<(), foundation::Errno> {
+    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<()> {
         whole(sys::pread(self.fd, into, FileOffset(self.byte(first))), into.len())
     }
 
-    fn write(&mut self, first: u64, from: &[u8]) -> core::result::Result<(), foundation::Errno> {
+    fn write(&mut self, first: u64, from: &[u8]) -> Result<()> {
         whole(sys::pwrite(self.fd, from, FileOffset(self.byte(first))), from.len())
     }
 }
 
 /// Turns a short transfer into EIO: the disk transfers all bytes or fails.
-fn whole(result: Result<usize>, wanted: usize) -> core::result::Result<(), foundation::Errno> {
+fn whole(result: Result<usize>, wanted: usize) -> Result<()> {
     if result == Ok(wanted) { Ok(()) } else { Err(foundation::Errno::EIO) }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::scripted::{self, Action, Server, USUAL};
 use alloc::boxed::Box;
-use foundation::Errno as Status;
 use foundation::mutant::Mutant;
 use fsproto::Op;
 use proof::guest_test;
@@ -76,7 +75,7 @@ fn r8_refused() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    for error in [Status::ENOSPC, Status::EDQUOT, Status::EOPNOTSUPP, Status::ENOMEM] {
+    for error in [Errno::ENOSPC, Errno::EDQUOT, Errno::EOPNOTSUPP, Errno::ENOMEM] {
         let script: scripted::Script = Box::new(move |_, asked, reply| {
             if asked.op == Op::Snapshot {
                 reply.fail(asked.op, asked.tag, error);

@@ -3,7 +3,6 @@
 use crate::scripted::{Action, Script, Server, USUAL, content};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use foundation::Errno as Status;
 use foundation::mutant::Mutant;
 use fsproto::{Op, Request};
 use proof::guest_test;
@@ -124,7 +123,7 @@ pub fn fail_page_ins(from: u64) -> Script {
             && asked.of_snapshot
             && read.offset + u64::from(read.length) > from
         {
-            reply.fail(asked.op, asked.tag, Status::EIO);
+            reply.fail(asked.op, asked.tag, Errno::EIO);
         }
         Action::Send
     })

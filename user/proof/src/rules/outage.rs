@@ -4,7 +4,6 @@ use crate::fault::{fail_page_ins, lazy_buffer, let_others_run};
 use crate::scripted::{Action, Script, Server, USUAL, content};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
-use foundation::Errno as Status;
 use foundation::mutant::Mutant;
 use fsproto::Op;
 use proof::guest_test;
@@ -92,7 +91,7 @@ fn f5_error_is_not_kept() -> Outcome {
     }
     let script: Script = Box::new(|wire, asked, reply| {
         if asked.of_snapshot && asked.op == Op::Read && wire.requests(Op::Stat) == 0 {
-            reply.fail(asked.op, asked.tag, Status::EIO);
+            reply.fail(asked.op, asked.tag, Errno::EIO);
         }
         Action::Send
     });

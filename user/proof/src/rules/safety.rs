@@ -3,7 +3,6 @@
 use crate::scripted::{Action, Reply, Script, Server, USUAL, content, honest};
 use alloc::boxed::Box;
 use foundation::ByteCount;
-use foundation::Errno as Status;
 use foundation::mutant::Mutant;
 use fsproto::{HEADER_BYTES, Handle, Op, Snapshotted, Tag};
 use proof::guest_test;
@@ -319,7 +318,7 @@ fn x5_garbage() -> Outcome {
                     reply.header[..16].copy_from_slice(&sent[..16]);
                 }
                 if random.below(4) == 0 {
-                    reply.fail(asked.op, asked.tag, Status(1 + random.below(4000) as u16));
+                    reply.fail(asked.op, asked.tag, Errno(1 + random.below(4000) as u16));
                 }
             }
             Action::Send

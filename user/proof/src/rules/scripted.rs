@@ -9,7 +9,6 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
-use foundation::Errno as Status;
 use foundation::{ByteCount, SnapshotOffset};
 use fsproto::{
     Attr, Features, FileId, FileKind, HEADER_BYTES, Handle, Header, HolesListed, MAX_PAYLOAD,
@@ -31,7 +30,7 @@ pub struct Reply {
 
 impl Reply {
     /// Replaces it by an error reply.
-    pub fn fail(&mut self, op: Op, tag: Tag, error: Status) {
+    pub fn fail(&mut self, op: Op, tag: Tag, error: Errno) {
         *self = Self { header: error_reply(op as u16, tag, error), payload: Vec::new() };
     }
 
@@ -247,7 +246,7 @@ struct Serving<'a> {
     waiting: Vec<Reply>,
 }
 
-type Answer = core::result::Result<Reply, Status>;
+type Answer = Result<Reply>;
 
 impl Serving<'_> {
     fn run(mut self, release: &Gate) -> Outcome {
@@ -343,18 +342,18 @@ impl Serving<'_> {
         Handle(handle)
     }
 
-    fn object(&self, handle: Handle) -> core::result::Result<Object, Status> {
+    fn object(&self, handle: Handle) -> Result<Object> {
         if handle == fsproto::Handle::ROOT {
             return Ok(Object::Root);
         }
-        self.handles.get(&handle.0).copied().ok_or(Status::EBADF)
+        self.handles.get(&handle.0).copied().ok_or(Errno::EBADF)
     }
 
-    fn walk(&self, path: &[u8]) -> core::result::Result<Object, Status> {
+    fn walk(&self, path: &[u8]) -> Result<Object> {
         match path {
             b"" => Ok(Object::Root),
             [b'f', digit @ b'0'..=b'9'] => Ok(Object::File { number: (digit - b'0').into() }),
-            _ => Err(Status::ENOENT),
+            _ => Err(Errno::ENOENT),
         }
     }
 
@@ -384,14 +383,9 @@ impl Serving<'_> {
         }
     }
 
-    fn bytes(
-        &self,
-        object: Object,
-        offset: u64,
-        length: u64,
-    ) -> core::result::Result<Vec<u8>, Status> {
+    fn bytes(&self, object: Object, offset: u64, length: u64) -> Result<Vec<u8>> {
         let (seed, base, end) = match object {
-            Object::Root => return Err(Status::EISDIR),
+            Object::Root => return Err(Errno::EISDIR),
             Object::File { number } => {
                 (seed(number, self.wire.get(GENERATION)), 0, self.setting.size)
             }
@@ -456,13 +450,13 @@ impl Serving<'_> {
                 &HolesListed { holes_end: extents.offset.saturating_add(extents.length.0) },
                 0,
             )),
-            _ => return Err(Status::EOPNOTSUPP),
+            _ => return Err(Errno::EOPNOTSUPP),
         })
     }
 
     fn snapshot(&mut self, tag: Tag, request: &fsproto::Snapshot) -> Answer {
         let Object::File { number } = self.object(request.handle)? else {
-            return Err(Status::EINVAL);
+            return Err(Errno::EINVAL);
         };
         let file = Object::File { number };
         let generation = self.wire.get(GENERATION);

@@ -8,7 +8,6 @@
 
 use alloc::rc::Rc;
 use core::sync::atomic::{AtomicU64, Ordering};
-use foundation::Errno as Status;
 use fsproto::{HEADER_BYTES, Header, MAX_PAYLOAD, Op, Time};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Figures, Snapfs};
@@ -131,10 +130,10 @@ impl Connection for Failing {
         header: &[u8; HEADER_BYTES],
         payload: &[&[u8]],
         into: &mut [u8],
-    ) -> core::result::Result<([u8; HEADER_BYTES], usize), Status> {
-        let (request, _) = Header::decode(header).map_err(|_| Status::EPROTO)?;
+    ) -> Result<([u8; HEADER_BYTES], usize)> {
+        let (request, _) = Header::decode(header).map_err(|_| Errno::EPROTO)?;
         if u64::from(request.op) == self.look.get(FAILING) {
-            return Ok((fsproto::error_reply(request.op, request.tag, Status::EIO), 0));
+            return Ok((fsproto::error_reply(request.op, request.tag, Errno::EIO), 0));
         }
         self.base.call(header, payload, into)
     }

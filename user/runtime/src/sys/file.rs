@@ -1,7 +1,7 @@
 //! Files, directories, descriptors, pipes, mounts.
 
 use super::{Fd, Result, abi, c_string, call};
-use crate::errno::Errno;
+use foundation::Errno;
 use foundation::{ByteCount, FileOffset};
 
 /// The attributes of a file.

@@ -30,9 +30,9 @@ pub use terminal::{
     set_foreground, set_terminal_settings, set_window, terminal_settings, window,
 };
 
-use crate::errno::Errno;
 use alloc::ffi::CString;
 use core::fmt;
+use foundation::Errno;
 use foundation::{ByteCount, FileOffset};
 
 /// A result whose error is the system call's.

@@ -1,9 +1,9 @@
 //! Processes, time, and the machine.
 
 use super::{Result, abi, c_string, call};
-use crate::errno::Errno;
 use alloc::vec::Vec;
 use core::time::Duration;
+use foundation::Errno;
 
 /// The names that `uname` returns.
 pub type Names = linux_raw_sys::system::new_utsname;

@@ -80,6 +80,9 @@ pub struct RunArgs {
     /// Let the guest's clock count instructions; runs are reproducible, and slower.
     #[arg(long)]
     pub icount: bool,
+    /// Give the machine no disk: memory is all there is for temporary files and programs' pages.
+    #[arg(long)]
+    pub no_disk: bool,
     /// Count messages between kernel and wrapper (client) and between wrapper and base (base), and
     /// log each (log); separate the words by commas. The figures are printed at the end, on
     /// standard error.

@@ -14,7 +14,7 @@ use crate::interrupts::Interrupts;
 use crate::machine::session::{Input, Outcome, Session};
 use crate::machine::task::Task;
 use crate::machine::terminal::RawTerminal;
-use crate::machine::{Clock, Debugger, Ending, Hardware, Machine};
+use crate::machine::{Clock, Debugger, Disk, Ending, Hardware, Machine};
 use crate::paths::Paths;
 use crate::{exit_status, say, setup};
 
@@ -48,6 +48,7 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let hardware = Hardware {
         memory: arguments.memory.clone(),
         clock: if arguments.icount { Clock::Instructions } else { Clock::Host },
+        disk: if arguments.no_disk { Disk::None } else { Disk::Scratch },
         debugger: if arguments.gdb { Debugger::Wait } else { Debugger::None },
     };
     if arguments.gdb {

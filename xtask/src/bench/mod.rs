@@ -19,7 +19,7 @@ use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
 use crate::machine::task::Task;
-use crate::machine::{Clock, Debugger, Ending, Hardware};
+use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::{exit_status, guest, say, setup};
 
@@ -146,6 +146,7 @@ fn measure_with(
     let hardware = Hardware {
         memory: MEMORY.to_owned(),
         clock: Clock::Instructions,
+        disk: Disk::Scratch,
         debugger: Debugger::None,
     };
     let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;

@@ -46,6 +46,15 @@ pub enum Debugger {
     Wait,
 }
 
+/// Whether the machine has a disk for temporary data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// An empty disk, on which files spill and to which pages are swapped.
+    Scratch,
+    /// Memory is all there is.
+    None,
+}
+
 /// The configuration of a machine.
 #[derive(Debug, Clone)]
 pub struct Hardware {
@@ -53,6 +62,8 @@ pub struct Hardware {
     pub memory: String,
     /// The clock's source.
     pub clock: Clock,
+    /// The disk for temporary data.
+    pub disk: Disk,
     /// Whether a debugger is waited for.
     pub debugger: Debugger,
 }
@@ -110,12 +121,18 @@ impl Machine {
         command.arg("-kernel").arg(&guest.boot);
         inherit(initrd)?;
         command.args(["-initrd", &format!("/proc/self/fd/{}", initrd.as_raw_fd())]);
-        let scratch = scratch(guest)?;
-        let disk = format!(
-            "if=none,id=scratch,format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}",
-            scratch.as_raw_fd()
-        );
-        command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=scratch"]);
+        // Kept open until QEMU has inherited it.
+        let scratch = match hardware.disk {
+            Disk::Scratch => Some(scratch(guest)?),
+            Disk::None => None,
+        };
+        if let Some(scratch) = &scratch {
+            let disk = format!(
+                "if=none,id=scratch,format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}",
+                scratch.as_raw_fd()
+            );
+            command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=scratch"]);
+        }
         command.args(["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
         // Kept open until QEMU has inherited them.
         let mut far_ends = Vec::new();

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
-use crate::machine::{Clock, Debugger, Ending, Hardware};
+use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
 
@@ -62,8 +62,12 @@ impl BootTest {
         let mut initrd = paths.scratch_file()?;
         initrd.write_all(&self.initrd)?;
         initrd.rewind()?;
-        let hardware =
-            Hardware { memory: "48M".to_owned(), clock: Clock::Host, debugger: Debugger::None };
+        let hardware = Hardware {
+            memory: "48M".to_owned(),
+            clock: Clock::Host,
+            disk: Disk::Scratch,
+            debugger: Debugger::None,
+        };
         let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;
         let (outcome, log) = (&seen.outcome, String::from_utf8_lossy(&seen.log));
         let refused =

@@ -11,6 +11,7 @@ pub mod input;
 pub mod mutants;
 pub mod qemu;
 pub mod results;
+pub mod sizes;
 pub mod verdict;
 
 use std::collections::BTreeSet;

@@ -13,7 +13,7 @@ use crate::guest::addition::Addition;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Captured, Outcome, capture};
 use crate::machine::task::Task;
-use crate::machine::{Clock, Debugger, Ending, Hardware};
+use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
 
@@ -51,6 +51,10 @@ pub struct QemuTest {
     pub command: String,
     /// Size of the machine's memory, as QEMU's option `-m` takes it.
     pub memory: String,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// The machine's disk.
+    pub disk: Disk,
     /// Whether read(2) is lazy.
     pub lazy: Lazy,
     /// Time limit, boot included.
@@ -72,6 +76,8 @@ impl QemuTest {
             name: format!("qemu::{name}"),
             command: command.to_owned(),
             memory: MEMORY.to_owned(),
+            clock: Clock::Host,
+            disk: Disk::Scratch,
             lazy: Lazy::On,
             limit: Duration::from_secs(LIMIT_S),
             additions: Vec::new(),
@@ -149,8 +155,12 @@ impl QemuTest {
             relay: None,
         };
         let initrd = task.initrd(paths, guest)?;
-        let hardware =
-            Hardware { memory: self.memory.clone(), clock: Clock::Host, debugger: Debugger::None };
+        let hardware = Hardware {
+            memory: self.memory.clone(),
+            clock: self.clock,
+            disk: self.disk,
+            debugger: Debugger::None,
+        };
         let start = Instant::now();
         let Captured { outcome, console, log } =
             capture(guest, &initrd, &hardware, self.limit, interrupts)?;
@@ -208,6 +218,12 @@ impl QemuTest {
             self.memory,
             self.lazy.word()
         ));
+        if self.clock == Clock::Instructions {
+            text.push_str(" --icount");
+        }
+        if self.disk == Disk::None {
+            text.push_str(" --no-disk");
+        }
         for addition in &self.additions {
             text.push_str(&format!(" --add {}:/{}", addition.host.display(), addition.guest));
         }
@@ -296,6 +312,7 @@ pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     tests.extend(super::in_guest::list(paths, length)?);
     tests.extend(super::fsx::list(length));
     tests.extend(super::input::list(paths)?);
+    tests.extend(super::sizes::list());
     Ok(tests)
 }
 

@@ -128,6 +128,8 @@ mutants! {
     ZeroOnSwapError = "zero-on-swap-error",
     /// Q3: swap slots are never freed.
     LeakSwapSlot = "leak-swap-slot",
+    /// Q3: slots of a new swap file have the numbers of those that were lost.
+    ReuseSlotNumbers = "reuse-slot-numbers",
     /// Q3: a page of a file is read back from the neighbouring slot of the device.
     SpillWrongSlot = "spill-wrong-slot",
     /// F5: a page of a file that cannot be read from the device is zeros.

@@ -11,6 +11,12 @@ pub(super) fn leak_swap_slot() -> bool {
     active(Mutant::LeakSwapSlot)
 }
 
+/// Q3: slots of a new swap file have the numbers of those that were lost.
+#[inline(always)]
+pub(super) fn reuse_slot_numbers() -> bool {
+    active(Mutant::ReuseSlotNumbers)
+}
+
 /// Q3: a page is read from its neighbour's slot. Returns the wrong index.
 #[inline(always)]
 pub(super) fn wrong_swap_index(index: usize, count: usize) -> Option<usize> {

@@ -137,9 +137,7 @@ fn turn(owners: Owners, max: usize) -> Result<bool, Interrupted> {
         batch.filter(|batch| !batch.frames.is_empty())
     {
         row.truncate(frames.len());
-        if let Some(out) = swap::write(row, frames) {
-            out.wait()?;
-        }
+        swap::write(row, frames).wait()?;
     }
     Ok(evicted)
 }

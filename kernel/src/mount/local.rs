@@ -15,7 +15,7 @@ impl Transport for Endpoint {
 }
 
 /// The incoming side of a connection. Weak, because the session owns the endpoint.
-struct Incoming(Weak<Session>);
+pub(super) struct Incoming(pub Weak<Session>);
 
 impl Receiver for Incoming {
     fn message(&self, message: Message, sender: Sender) {
@@ -38,7 +38,7 @@ pub fn connect(endpoint: Arc<Endpoint>, trust: Trust) -> Result<Arc<dyn FileSyst
 }
 
 /// A session on an end of a socket pair.
-pub(super) fn open_session(endpoint: Arc<Endpoint>) -> Result<Arc<Session>, Errno> {
+fn open_session(endpoint: Arc<Endpoint>) -> Result<Arc<Session>, Errno> {
     let session = Arc::new(Session::new(endpoint.clone()));
     endpoint.attach(Arc::new(Incoming(Arc::downgrade(&session))))?;
     Ok(session)

@@ -2,7 +2,8 @@
 //! (Q3).
 //!
 //! The kernel creates the file, so that no other process can open it. The server must be marked
-//! (F8), because the memory that it needs to reply must never be swapped out.
+//! (F8), because the memory that it needs to reply must never be swapped out. When the server ends,
+//! the pages that it kept are lost, and another server can be attached.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -13,9 +14,9 @@ use fsproto::{
 };
 
 use super::Session;
-use super::local::open_session;
+use super::local::Incoming;
 use super::server::handshake;
-use crate::file::socket::Endpoint;
+use crate::file::socket::{Endpoint, Message, Receiver, Sender};
 use crate::mem::{Frame, frame, swap};
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -29,10 +30,26 @@ struct SwapFile {
     handle: Handle,
 }
 
+/// The incoming side of the connection.
+struct SwapIncoming(Incoming);
+
+impl Receiver for SwapIncoming {
+    fn message(&self, message: Message, sender: Sender) {
+        self.0.message(message, sender);
+    }
+
+    fn closed(&self) {
+        // First the requests under way fail, so that the frames of writes stay.
+        self.0.closed();
+        swap::notice_loss();
+    }
+}
+
 /// Opens a session with the server at the other end, and swaps to it from then on. EPERM where the
 /// server is not marked, EBUSY where there is a swap file already.
 pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
-    let session = open_session(endpoint)?;
+    let session = Arc::new(Session::new(endpoint.clone()));
+    endpoint.attach(Arc::new(SwapIncoming(Incoming(Arc::downgrade(&session)))))?;
     let features = handshake(&session)?;
     if !session.peer_is_marked() {
         return Err(Errno::EPERM);
@@ -48,7 +65,6 @@ pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
     let slots = u32::try_from(figures.blocks_free).unwrap_or(u32::MAX).min(most as u32);
     log::info!("swap: {} MiB", (u64::from(slots) * PAGE) >> 20);
     swap::attach(Arc::new(SwapFile { session, handle: opened.handle }), slots)
-        .map_err(|_| Errno::EBUSY)
 }
 
 impl swap::SwapDevice for SwapFile {
@@ -83,5 +99,9 @@ impl swap::SwapDevice for SwapFile {
             &[],
             transfer,
         );
+    }
+
+    fn is_gone(&self) -> bool {
+        self.session.is_gone()
     }
 }

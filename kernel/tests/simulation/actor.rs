@@ -109,6 +109,7 @@ impl Actor {
     pub fn has_excuse(&self, line: Option<Line>) -> bool {
         self.failures != failures()
             || self.is_short()
+            || swap_file::has_lost()
             || line.is_some_and(|line| !wire::is_up(line))
     }
 
@@ -190,7 +191,10 @@ impl Actor {
                 assert!(!allowed, "actor {me}: SIGSEGV at byte {at} (page {}): {page:?}", at / PAGE)
             }
             (Err(FaultError::Bus), _) => {
-                let excuse = page.may_be_lost() || (failed && page.from.is_some()) || swap_failed;
+                let excuse = page.may_be_lost()
+                    || (failed && page.from.is_some())
+                    || swap_failed
+                    || swap_file::has_lost();
                 assert!(
                     excuse,
                     "F5: actor {me}: SIGBUS at byte {at} (page {}): {page:?}",

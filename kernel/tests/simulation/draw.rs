@@ -66,6 +66,7 @@ const WORLD: &[Kind] = &[
     (10, |rng| Op::Take { pages: rng.usize(1..40) }),
     (1, |rng| Op::FillSwap { is_full: rng.u8(0..3) == 0 }),
     (2, |rng| Op::FailSwap { times: [1, 2, 4, 10][rng.usize(0..4)] }),
+    (1, |_| Op::LoseSwap),
     (3, |rng| Op::Shortage { frames: [0, 1, 5, 20, 80][rng.usize(0..5)] }),
     (3, |_| Op::Plenty),
     (2, |rng| Op::Kill { process: rng.usize(0..4) }),
@@ -105,7 +106,11 @@ pub fn script(seed: u64) -> Script {
             let op = draw(WORLD, &world, &mut rng);
             let troubles = matches!(
                 op,
-                Op::Kill { .. } | Op::Disconnect { .. } | Op::Fail { .. } | Op::FailSwap { .. }
+                Op::Kill { .. }
+                    | Op::Disconnect { .. }
+                    | Op::Fail { .. }
+                    | Op::FailSwap { .. }
+                    | Op::LoseSwap
             );
             let is_out_of_place = calm && troubles || ample && matches!(op, Op::Shortage { .. });
             (actors, if is_out_of_place { Op::Evict { frames: 1 } } else { op })

@@ -14,6 +14,7 @@ pub fn carry_out(op: Op) {
         Op::Take { pages } => drop(host::evict_pages(pages)),
         Op::FillSwap { is_full } => swap_file::set_full(is_full),
         Op::FailSwap { times } => swap_file::fail_reads(times),
+        Op::LoseSwap => swap_file::lose(),
         Op::Shortage { frames } => shortage::begin(frames),
         Op::Plenty => shortage::end(),
         Op::Kill { process } => world::kill(process),

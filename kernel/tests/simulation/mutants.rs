@@ -51,6 +51,7 @@ const FOUND: &[Mutant] = &[
     Mutant::ZeroOnShortage,
     Mutant::AskTwice,
     Mutant::LeakSwapSlot,
+    Mutant::ReuseSlotNumbers,
     Mutant::SpillWrongSlot,
     Mutant::SpillZeroOnError,
     Mutant::SpillIgnoresErrors,

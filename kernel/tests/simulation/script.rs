@@ -180,6 +180,8 @@ pub enum Op {
     FailSwap {
         times: u32,
     },
+    /// The swap file is lost, and another one takes its place.
+    LoseSwap,
     /// Programs can allocate only so many more frames.
     Shortage {
         frames: usize,

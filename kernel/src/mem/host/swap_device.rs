@@ -3,7 +3,7 @@
 
 use crate::mem::{
     Claim, Frame,
-    swap::{SwapDevice, Transfer},
+    swap::{self, SwapDevice, Transfer},
 };
 use foundation::Errno;
 use std::{
@@ -23,6 +23,8 @@ pub enum SwapAnswers {
     Full,
     /// At once, everything with EIO.
     Broken,
+    /// As `Broken`, and for ever.
+    Gone,
 }
 
 struct State {
@@ -74,6 +76,20 @@ impl RamSwap {
         next.map(|(transfer, answer)| transfer.complete(answer)).is_some()
     }
 
+    /// The device is lost, but the requests that wait have not failed yet.
+    pub fn leave(&self) {
+        self.set(SwapAnswers::Gone);
+        swap::notice_loss();
+    }
+
+    /// The device is lost: all requests that wait fail, as all later ones do.
+    pub fn lose(&self) {
+        self.set(SwapAnswers::Gone);
+        let waiting = core::mem::take(&mut self.lock().waiting);
+        waiting.into_iter().for_each(|(transfer, _)| transfer.complete(Err(Errno::EIO)));
+        swap::notice_loss();
+    }
+
     fn answer(&self, transfer: Transfer, answer: Result<Vec<Frame>, Errno>) {
         let mut state = self.lock();
         if state.answers == SwapAnswers::Later {
@@ -89,7 +105,7 @@ impl SwapDevice for RamSwap {
         let mut state = self.lock();
         let answer = match state.answers {
             SwapAnswers::Full => Err(Errno::ENOSPC),
-            SwapAnswers::Broken => Err(Errno::EIO),
+            SwapAnswers::Broken | SwapAnswers::Gone => Err(Errno::EIO),
             _ => {
                 state
                     .pages
@@ -107,7 +123,7 @@ impl SwapDevice for RamSwap {
             let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
             Frame::from_bytes(Claim::Kernel, &bytes).map_err(Errno::from)
         };
-        let answer = if state.answers == SwapAnswers::Broken {
+        let answer = if matches!(state.answers, SwapAnswers::Broken | SwapAnswers::Gone) {
             Err(Errno::EIO)
         } else {
             (first..).take(pages).map(page).collect()
@@ -119,5 +135,9 @@ impl SwapDevice for RamSwap {
     fn punch(&self, slots: Range<usize>, transfer: Transfer) {
         self.lock().pages.retain(|&slot, _| !slots.contains(&(slot as usize)));
         self.answer(transfer, Ok(Vec::new()));
+    }
+
+    fn is_gone(&self) -> bool {
+        self.lock().answers == SwapAnswers::Gone
     }
 }

@@ -31,6 +31,8 @@ pub struct SlotTable {
     counts: Vec<u32>,
     chunks: Vec<Chunk>,
     free: usize,
+    /// The sum of all counts.
+    references: u64,
     /// Where the next search begins.
     next: usize,
 }
@@ -47,7 +49,7 @@ impl SlotTable {
         }
         counts.resize(count, 0);
         chunks.resize(count.div_ceil(CHUNK), Chunk::default());
-        Ok(Self { counts, chunks, free: count, next: 0 })
+        Ok(Self { counts, chunks, free: count, references: 0, next: 0 })
     }
 
     /// Number of slots.
@@ -60,6 +62,11 @@ impl SlotTable {
         self.free
     }
 
+    /// References to all slots.
+    pub fn references(&self) -> u64 {
+        self.references
+    }
+
     /// Takes up to `max` consecutive free slots; each has one reference from now on.
     pub fn take(&mut self, max: usize) -> Option<Range<u32>> {
         let found = self
@@ -68,6 +75,7 @@ impl SlotTable {
         debug_assert!(found.clone().all(|index| self.counts.get(index) == Some(&0)));
         self.next = found.end;
         self.free -= found.len();
+        self.references += found.len() as u64;
         for index in found.clone() {
             if let (Some(count), Some(chunk)) =
                 (self.counts.get_mut(index), self.chunks.get_mut(index / CHUNK))
@@ -115,6 +123,7 @@ impl SlotTable {
     pub fn retain(&mut self, slot: u32) {
         if let Some(count) = self.counts.get_mut(slot as usize) {
             *count += 1;
+            self.references += 1;
         }
     }
 
@@ -124,6 +133,7 @@ impl SlotTable {
             return false;
         };
         *count -= 1;
+        self.references -= 1;
         if *count > 0 {
             return false;
         }
@@ -135,21 +145,21 @@ impl SlotTable {
         true
     }
 
-    /// A chunk that can become a hole: its number, and its slots. It hands out no slot until
+    /// The slots of a chunk that can become a hole. It hands out none until
     /// [`punched`](Self::punched).
-    pub fn next_to_punch(&mut self) -> Option<(usize, Range<usize>)> {
+    pub fn next_to_punch(&mut self) -> Option<Range<usize>> {
         let number = self
             .chunks
             .iter()
             .position(|chunk| chunk.used == 0 && chunk.written && !chunk.punching)?;
         let chunk = self.chunks.get_mut(number)?;
         (chunk.written, chunk.punching) = (false, true);
-        Some((number, number * CHUNK..((number + 1) * CHUNK).min(self.counts.len())))
+        Some(number * CHUNK..((number + 1) * CHUNK).min(self.counts.len()))
     }
 
-    /// The request to punch a chunk was answered.
-    pub fn punched(&mut self, number: usize) {
-        if let Some(chunk) = self.chunks.get_mut(number) {
+    /// The request to punch the chunk of a slot was answered.
+    pub fn punched(&mut self, slot: u32) {
+        if let Some(chunk) = self.chunks.get_mut(slot as usize / CHUNK) {
             chunk.punching = false;
         }
     }
@@ -203,7 +213,7 @@ mod tests {
         assert_eq!(slots.next_to_punch(), None);
         slots.release(1);
         assert!(slots.left_idle(1));
-        assert_eq!(slots.next_to_punch(), Some((0, 0..CHUNK)));
+        assert_eq!(slots.next_to_punch(), Some(0..CHUNK));
         assert_eq!(slots.next_to_punch(), None);
         assert_eq!(slots.take(2 * CHUNK), Some(CHUNK as u32..2 * CHUNK as u32));
         assert_eq!(slots.take(1), None);

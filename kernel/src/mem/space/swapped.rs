@@ -11,7 +11,7 @@ use crate::mem::{
     Frame, Page, PageRange, Prot,
     page_table::EntryFlags,
     snapshot::cache,
-    swap::{self, PageIn},
+    swap::{self, PageIn, Unavailable},
 };
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -41,7 +41,11 @@ fn find(slot: u32, around: impl Fn() -> Range<u32>) -> Result<Source, FaultError
         if let Some(frame) = swap::resident(slot) {
             return Ok(Source::Resident(frame));
         }
-        let page_in = swap::page_in(slot, around()).ok_or(FaultError::OutOfMemory)?;
+        let page_in = swap::page_in(slot, around()).map_err(|unavailable| match unavailable {
+            Unavailable::Memory => FaultError::OutOfMemory,
+            // Never zeros: the page's bytes are nowhere (F5).
+            Unavailable::Lost => FaultError::Bus,
+        })?;
         if !page_in.has_arrived() {
             return Ok(Source::Pending(page_in));
         }

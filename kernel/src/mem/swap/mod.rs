@@ -9,6 +9,10 @@
 //! completed ([`resident`]). The frames of a write that failed stay as long as their slots: no page
 //! is lost. Until a slot becomes free, nothing more is swapped then.
 //!
+//! A device can be lost at any moment ([`notice_loss`]). What it kept is lost with it: a touch of
+//! such a page fails ([`Unavailable::Lost`]) and never finds other bytes. Pages on their way to it
+//! stay in memory. Then another device can be attached.
+//!
 //! Locks: `AREA`, inside an address space's; inside it the heap, the slots and the transfers.
 //! Messages are sent with no lock of `mem` held.
 #![forbid(unsafe_code)]
@@ -23,7 +27,7 @@ pub use transfer::{PageIn, PageOut, Transfer};
 pub use super::slot::{is_open, stats};
 
 use super::{
-    Frame, OutOfMemory,
+    Frame,
     slot::{self, SlotRow},
 };
 use crate::sync::{Mutex, rank};
@@ -32,6 +36,7 @@ use alloc::{
     vec::Vec,
 };
 use core::ops::Range;
+use foundation::Errno;
 
 /// A file that keeps pages: slot `n` is at byte `n` times the page size. No method waits. Each
 /// transfer is completed once, from any context.
@@ -42,34 +47,56 @@ pub trait SwapDevice: Send + Sync {
     fn read(&self, first: u32, pages: usize, transfer: Transfer);
     /// Releases the disk space of slots.
     fn punch(&self, slots: Range<usize>, transfer: Transfer);
+    /// Whether the device is lost: all transfers fail, for ever. Called with locks held.
+    fn is_gone(&self) -> bool;
 }
 
 struct Area {
-    device: Arc<dyn SwapDevice>,
+    device: Option<Arc<dyn SwapDevice>>,
     /// Writes under way.
     leaving: Vec<Arc<PageOut>>,
     /// Reads under way, and those whose pages are not yet mapped by all who asked.
     coming: Vec<Weak<PageIn>>,
 }
 
-static AREA: Mutex<Option<Area>, rank::SwapArea> = Mutex::new(None);
+static AREA: Mutex<Area, rank::SwapArea> =
+    Mutex::new(Area { device: None, leaving: Vec::new(), coming: Vec::new() });
 
-/// From now on pages can be swapped to `slots` slots of a device. Fails where there is a device
-/// already; it is never detached.
-pub fn attach(device: Arc<dyn SwapDevice>, slots: u32) -> Result<(), OutOfMemory> {
+/// From now on pages can be swapped to `slots` slots of a device. EBUSY where there is a device
+/// already, and it is not lost.
+pub fn attach(device: Arc<dyn SwapDevice>, slots: u32) -> Result<(), Errno> {
+    notice_loss();
     let mut area = AREA.lock();
-    if area.is_some() {
-        return Err(OutOfMemory);
+    if area.device.is_some() {
+        return Err(Errno::EBUSY);
     }
     slot::open(slots)?;
-    *area = Some(Area { device, leaving: Vec::new(), coming: Vec::new() });
+    area.device = Some(device);
+    drop(area);
+    // Its loss may have been noticed while it was not attached yet.
+    notice_loss();
     Ok(())
+}
+
+/// Detaches the device if it is gone. Called with no lock held.
+pub fn notice_loss() {
+    let (device, pages) = {
+        let mut area = AREA.lock();
+        if !area.device.as_ref().is_some_and(|device| device.is_gone()) {
+            return;
+        }
+        (area.device.take(), slot::lose())
+    };
+    // After the lock: this closes the connection to the server.
+    drop(device);
+    log::warn!("swap: the server is gone, and with it up to {pages} pages of programs");
 }
 
 /// Detaches the device, for the next test. No page may be swapped out.
 #[cfg(not(target_os = "none"))]
 pub fn detach() {
-    drop(AREA.lock().take());
+    let device = AREA.lock().device.take();
+    drop(device);
     slot::close();
 }
 
@@ -77,60 +104,78 @@ impl Area {
     fn resident(&self, number: u32) -> Option<Frame> {
         self.leaving.iter().find_map(|out| out.frame(number)).or_else(|| slot::kept_frame(number))
     }
+
+    /// The device, and where it keeps a slot. `None` where the slot's device is lost.
+    fn place_of(&self, number: u32) -> Option<(Arc<dyn SwapDevice>, u32)> {
+        self.device.clone().zip(slot::place_of(number))
+    }
+}
+
+/// Why a slot cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unavailable {
+    /// Memory is short.
+    Memory,
+    /// Its device is lost.
+    Lost,
 }
 
 /// The frame of a slot whose bytes are still in memory.
 pub(super) fn resident(number: u32) -> Option<Frame> {
-    AREA.lock().as_ref().and_then(|area| area.resident(number))
+    AREA.lock().resident(number)
 }
 
 /// The page-in that brings a slot, which is a new one where none is under way. `around` are the
 /// slots to be read along with it, itself included. The caller starts it with [`PageIn::start`]
-/// once it holds no lock. `None` where memory is short.
-pub(super) fn page_in(number: u32, around: Range<u32>) -> Option<Arc<PageIn>> {
+/// once it holds no lock.
+pub(super) fn page_in(number: u32, around: Range<u32>) -> Result<Arc<PageIn>, Unavailable> {
     debug_assert!(around.contains(&number));
     let mut area = AREA.lock();
-    let area = area.as_mut()?;
     area.coming.retain(|coming| coming.strong_count() > 0);
     let usable =
         |coming: &Arc<PageIn>| coming.row.index_of(number).is_some() && !coming.has_failed();
     if let Some(coming) = area.coming.iter().filter_map(Weak::upgrade).find(usable) {
-        return Some(coming);
+        return Ok(coming);
     }
     // Only slots whose bytes are in the file.
-    let stored = |number: &u32| area.resident(*number).is_none();
+    let stored =
+        |number: &u32| slot::place_of(*number).is_some() && area.resident(*number).is_none();
+    area.place_of(number).ok_or(Unavailable::Lost)?;
     let start = (around.start..number).rev().take_while(stored).last().unwrap_or(number);
     let end =
         (number + 1..around.end).take_while(stored).last().map_or(number + 1, |last| last + 1);
-    area.coming.try_reserve(1).ok()?;
+    area.coming.try_reserve(1).map_err(|_| Unavailable::Memory)?;
     let coming = Arc::new(PageIn::new(SlotRow::share(start..end)));
     debug_assert!(coming.row.index_of(number).is_some() && !coming.has_arrived());
     area.coming.push(Arc::downgrade(&coming));
-    Some(coming)
+    Ok(coming)
 }
 
 /// Begins to write frames to the slots of a row, one to each.
-pub(super) fn write(row: SlotRow, frames: Vec<Frame>) -> Option<Arc<PageOut>> {
+pub(super) fn write(row: SlotRow, frames: Vec<Frame>) -> Arc<PageOut> {
     debug_assert!(!frames.is_empty());
     debug_assert_eq!(row.len(), frames.len());
+    let first = row.first();
     let out = Arc::new(PageOut::new(row, frames));
-    let (device, first, frames) = {
+    let (place, frames) = {
         let mut area = AREA.lock();
-        let area = area.as_mut()?;
         area.leaving.push(out.clone());
-        (area.device.clone(), out.first, out.copies())
+        (area.place_of(first), out.copies())
     };
-    device.write(first, &frames, Transfer::Out(out.clone()));
-    Some(out)
+    let transfer = Transfer::Out(out.clone());
+    match place {
+        Some((device, first)) => device.write(first, &frames, transfer),
+        None => transfer.complete(Err(Errno::EIO)),
+    }
+    out
 }
 
 /// Calls `look` for each frame that no address space maps any more but that is still in memory: of
 /// writes under way, and of those that failed.
 pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
-    if let Some(area) = AREA.lock().as_ref() {
-        area.leaving.iter().for_each(|out| out.for_each_frame(look));
-        slot::for_each_kept_frame(look);
-    }
+    let area = AREA.lock();
+    area.leaving.iter().for_each(|out| out.for_each_frame(look));
+    slot::for_each_kept_frame(look);
 }
 
 /// Makes holes of chunks that are not in use any more. Called often, with no lock of `mem` held.
@@ -138,9 +183,12 @@ pub(super) fn punch_idle_chunks() {
     if !slot::take_idle_mark() {
         return;
     }
-    while let Some(device) = AREA.lock().as_ref().map(|area| area.device.clone())
-        && let Some((chunk, slots)) = slot::next_to_punch()
-    {
-        device.punch(slots, Transfer::Punch(chunk));
+    loop {
+        let (device, (chunk, pages)) = {
+            let area = AREA.lock();
+            let Some(found) = area.device.clone().zip(slot::next_to_punch()) else { return };
+            found
+        };
+        device.punch(pages, Transfer::Punch(chunk));
     }
 }

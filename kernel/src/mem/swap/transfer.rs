@@ -18,8 +18,8 @@ pub enum Transfer {
     Out(Arc<PageOut>),
     /// Pages to be read.
     In(Arc<PageIn>),
-    /// A chunk of slots, by its number, to become a hole.
-    Punch(usize),
+    /// A chunk of slots, by the number of its first one, to become a hole.
+    Punch(u32),
 }
 
 impl Transfer {
@@ -51,7 +51,6 @@ static PUNCHED: WaitQueue = WaitQueue::new();
 /// A write of pages.
 #[derive(Debug)]
 pub struct PageOut {
-    pub(super) first: u32,
     /// `None` once the write has completed.
     pages: Mutex<Option<(SlotRow, Vec<Frame>)>, rank::SwapTransfer>,
     queue: WaitQueue,
@@ -59,7 +58,7 @@ pub struct PageOut {
 
 impl PageOut {
     pub(super) fn new(row: SlotRow, frames: Vec<Frame>) -> Self {
-        Self { first: row.first(), pages: Mutex::new(Some((row, frames))), queue: WaitQueue::new() }
+        Self { pages: Mutex::new(Some((row, frames))), queue: WaitQueue::new() }
     }
 
     pub(super) fn copies(&self) -> Vec<Frame> {
@@ -80,7 +79,6 @@ impl PageOut {
         // The row and the frames are dropped after the lock.
         let done = {
             let mut area = AREA.lock();
-            let Some(area) = area.as_mut() else { return };
             let done = self.pages.lock().take();
             debug_assert!(done.is_some(), "a write completes once");
             area.leaving.retain(|out| !core::ptr::eq(&**out, self));
@@ -141,11 +139,9 @@ impl PageIn {
         if self.started.swap(true, Ordering::Relaxed) {
             return;
         }
-        let device = AREA.lock().as_ref().map(|area| area.device.clone());
-        match device {
-            Some(device) => {
-                device.read(self.row.first(), self.row.len(), Transfer::In(self.clone()))
-            }
+        let place = AREA.lock().place_of(self.row.first());
+        match place {
+            Some((device, first)) => device.read(first, self.row.len(), Transfer::In(self.clone())),
             None => self.complete(Err(Errno::EIO)),
         }
     }

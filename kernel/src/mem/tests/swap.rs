@@ -190,6 +190,107 @@ fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
     assert_eq!(unknown(), before);
 }
 
+/// Another device in the place of one that was lost.
+fn attach_another(swap: &mut Swap) {
+    let device = RamSwap::new();
+    swap::attach(device.clone(), 1000).unwrap();
+    swap.device = device;
+}
+
+#[test]
+fn q3_pages_of_a_lost_device_are_never_found_again() {
+    let _alone = host::exclusive();
+    let mut swap = Swap::new(1000);
+    let space = filled(40);
+    swap_all(&space);
+    let child = space.fork().unwrap();
+    // Some pages stay in memory, and are not affected.
+    assert_eq!(load(&space, at(39)), value(39));
+    let resident = space.stats().resident.0;
+    swap.device.lose();
+    assert_eq!((swap::stats(), swap::is_open()), ((0, 0), false));
+    attach_another(&mut swap);
+    // The new slots have the bytes of other pages.
+    let other = filled(60);
+    evict_all_pages();
+    assert_eq!(mmu::load(&space, at(0)), Err(FaultError::Bus));
+    assert_eq!(mmu::store(&child, at(1), 0), Err(FaultError::Bus));
+    assert_eq!(space.copy_in(slice(at(2), 1), &mut [0]), Err(FaultError::Bus));
+    assert_eq!(space.load_all(), Err(FaultError::Bus));
+    check(&other, 60);
+    let found = (0..40).filter(|&page| mmu::load(&space, at(page)) == Ok(value(page))).count();
+    assert_eq!(found as u64, resident, "pages in memory are there");
+    // A page that is overwritten as a whole, or mapped anew, is usable again.
+    space.copy_out_all(slice(at(0), PAGE), &[7; PAGE_BYTES]).unwrap();
+    space.discard(at(1), pages(1)).unwrap();
+    assert_eq!((load(&space, at(0)), load(&space, at(1))), (7, 0));
+    drop((space, child, other));
+    assert_eq!(swap::stats(), (1000, 1000));
+}
+
+#[test]
+fn q3_pages_on_their_way_to_a_lost_device_stay() {
+    let _alone = host::exclusive();
+    let mut swap = Swap::new(1000);
+    let space = filled(20);
+    swap.device.set(SwapAnswers::Later);
+    let writer = std::thread::spawn(|| evict_pages(20));
+    await_requests(&swap, 1);
+    assert_eq!(space.stats().swapped.0, 20, "all are in transit");
+    swap.device.lose();
+    writer.join().unwrap();
+    let unknown = || audit::unknown_frames(core::iter::once(space.clone())).unwrap();
+    let before = unknown();
+    // Several devices later, they are there.
+    for _ in 0..3 {
+        attach_another(&mut swap);
+        assert_eq!(unknown(), before);
+        swap.device.lose();
+    }
+    attach_another(&mut swap);
+    let child = space.fork().unwrap();
+    check(&child, 20);
+    drop(child);
+    check(&space, 20);
+    swap_all(&space);
+    check(&space, 20);
+}
+
+#[test]
+fn q3_no_device_is_attached_while_pages_are_on_their_way_to_another() {
+    let _alone = host::exclusive();
+    let mut swap = Swap::new(1000);
+    assert_eq!(swap::attach(RamSwap::new(), 10), Err(Errno::EBUSY), "there is a device");
+    let space = filled(20);
+    swap.device.set(SwapAnswers::Later);
+    let writer = std::thread::spawn(|| evict_pages(20));
+    await_requests(&swap, 1);
+    swap.device.leave();
+    assert_eq!(swap::attach(RamSwap::new(), 10), Err(Errno::EBUSY));
+    swap.device.lose();
+    writer.join().unwrap();
+    attach_another(&mut swap);
+    check(&space, 20);
+}
+
+#[test]
+fn f5_a_page_in_from_a_lost_device_fails() {
+    let _alone = host::exclusive();
+    let mut swap = Swap::new(1000);
+    let space = filled(20);
+    swap_all(&space);
+    swap.device.set(SwapAnswers::Later);
+    let reader = {
+        let space = space.clone();
+        std::thread::spawn(move || mmu::load(&space, at(4)))
+    };
+    await_requests(&swap, 1);
+    swap.device.lose();
+    assert_eq!(reader.join().unwrap(), Err(FaultError::Bus));
+    attach_another(&mut swap);
+    assert_eq!(mmu::load(&space, at(4)), Err(FaultError::Bus));
+}
+
 #[test]
 fn q3_operations_on_swapped_pages() {
     let _alone = host::exclusive();

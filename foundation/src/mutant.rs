@@ -140,6 +140,8 @@ mutants! {
     LeakSpillSlot = "leak-spill-slot",
     /// Q4: the limit on snapshots is ignored.
     NoSnapshotLimit = "no-snapshot-limit",
+    /// Q4: the map of changes under a snapshot grows with their number.
+    NeverWiden = "never-widen",
     /// Q4: a page for which no frame is available is zeros.
     ZeroOnShortage = "zero-on-shortage",
     /// E1: the value of a knob is ignored.

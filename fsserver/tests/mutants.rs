@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{rules, rules_writes, spilled};
+use common::{rules, rules_bounds, rules_writes, spilled};
 use foundation::mutant::{Mutant, choose};
 
 /// Mutants, and the scenarios that must find them.
@@ -24,6 +24,7 @@ const MUTANTS: &[(Mutant, fn())] = &[
         rules_writes::q1_reservation_a_snapshot_without_space_is_refused_and_changes_nothing,
     ),
     (Mutant::NoSnapshotLimit, rules_writes::q4_limits),
+    (Mutant::NeverWiden, rules_bounds::q4_the_map_of_a_snapshot_is_bounded_in_data),
     (Mutant::SpillWrongSlot, spilled::q3_files_larger_than_memory),
     (Mutant::SpillZeroOnError, spilled::f5_an_unreadable_page_is_an_error),
     (Mutant::SpillIgnoresErrors, spilled::f5_a_page_that_cannot_be_evicted_stays),

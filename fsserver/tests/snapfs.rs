@@ -56,3 +56,9 @@ tests! { rules_writes:
     w7_an_elided_write_has_the_effects_of_a_write,
     w8_a_write_returns_a_snapshot_of_its_result,
 }
+
+tests! { rules_bounds:
+    q4_the_map_of_a_snapshot_is_bounded_in_a_hole,
+    q4_the_map_of_a_snapshot_is_bounded_in_data,
+    q4_a_large_map_becomes_small_and_takes_snapshots_again,
+}

@@ -10,6 +10,7 @@ use fsproto::{
 };
 
 use super::files::{File, PAGE};
+use super::rescue_map::LiveRun;
 use super::{Snapfs, mutants};
 use crate::attributes::MAX_FILE_BYTES;
 use crate::connection::Connection;
@@ -67,8 +68,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     ) -> Result<(), Errno> {
         debug_assert!(ranges.is_sorted_by(|a, b| a.end <= b.start), "ranges overlap");
         let live = self.live_runs(id, ranges)?;
-        let data = live.iter().filter(|(_, is_hole)| !is_hole);
-        let covered: PageCount = data.map(|(run, _)| PageCount(run.end - run.start)).sum();
+        let covered: PageCount = live.iter().map(LiveRun::data_pages).sum();
         // A rescue is paid for by its reservation, be it for the copy, or for the change of a page
         // that the copy shares. A base that neither shares nor reports holes may need both: the
         // copy of a hole, and the page that is stored in its place.
@@ -86,19 +86,14 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         if mutants::skip_rescue(change) {
             return Ok(());
         }
-        self.rescuing().rescue(id, live)
+        self.rescuing().rescue(id, &live)
     }
 
-    /// The runs of pages in some ranges that snapshots find in the file, each all hole (`true`) or
-    /// all data.
-    fn live_runs(
-        &mut self,
-        id: FileId,
-        ranges: &[Range<u64>],
-    ) -> Result<Vec<(Range<u64>, bool)>, Errno> {
+    /// The runs of pages in some ranges that snapshots find in the file.
+    fn live_runs(&mut self, id: FileId, ranges: &[Range<u64>]) -> Result<Vec<LiveRun>, Errno> {
         let (size, _) = self.size_and_version(id)?;
         let map = &self.files.get(id)?.map;
-        let mut live: Vec<(Range<u64>, bool)> = Vec::new();
+        let mut live: Vec<LiveRun> = Vec::new();
         for bytes in ranges {
             // No snapshot contains bytes beyond the end (C7). But a last page that is a hole
             // becomes data as a whole when bytes behind the end are stored to it. The snapshots
@@ -106,9 +101,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             let end = size.next_multiple_of(PAGE);
             let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
             // Two ranges may meet in one page.
-            let counted = live.last().map_or(0, |(run, _)| run.end);
+            let counted = live.last().map_or(0, |run| run.pages.end);
             let found = map.live(pages.start.max(counted)..pages.end);
-            live.extend(found.into_iter().filter(|(_, is_hole)| *is_hole || bytes.start < size));
+            live.extend(found.into_iter().filter(|run| run.is_hole || bytes.start < size));
         }
         Ok(live)
     }

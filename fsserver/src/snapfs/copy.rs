@@ -77,8 +77,8 @@ impl Copier {
     }
 }
 
-/// Copies by reading into `buffer` and writing from it.
-fn copy_through<C: Connection>(
+/// Copies by reading into `buffer` and writing from it: the copy shares no storage.
+pub(super) fn copy_through<C: Connection>(
     base: &mut Base<C>,
     buffer: &mut AlignedBuffer,
     from: Position,

@@ -17,8 +17,8 @@ use crate::{Base, Connection};
 pub(super) const PAGE: u64 = PAGE_BYTES as u64;
 
 /// Maximum number of hole ranges remembered for one file. Further holes count as data, which costs
-/// space but is correct.
-const MAX_HOLE_RANGES: usize = 65_536;
+/// space but is correct. A snapshot adds at most two entries for each to the rescue map.
+const MAX_HOLE_RANGES: usize = 1024;
 
 /// A regular file.
 #[derive(Default)]
@@ -105,7 +105,7 @@ impl File {
         if core::mem::take(&mut self.epoch_is_over) {
             self.epoch += 1;
         }
-        self.map.add_snapshot(pages, holes);
+        self.map.add_snapshot(pages, self.epoch, holes);
         self.snapshots += 1;
         Ok(self.epoch)
     }
@@ -255,7 +255,7 @@ impl Files {
         // anyway.
         if file.opens == 0 && file.snapshots == 0 {
             let Some(file) = self.0.remove(&id) else { return };
-            debug_assert!(file.map.segments() == 0, "a file without snapshots has a rescue map");
+            debug_assert!(file.map.is_empty(), "a file without snapshots has a rescue map");
             for handle in file.base_handles {
                 let _ = base.request(&Close { handle }, &[]);
             }

@@ -58,6 +58,7 @@ mod files;
 mod handles;
 mod hidden;
 mod holes;
+mod limits;
 mod mutants;
 mod pieces;
 mod rescue_file;
@@ -75,6 +76,7 @@ use self::copy::{Copier, Position};
 use self::files::Files;
 use self::handles::Handles;
 use self::hidden::HiddenNames;
+pub use self::limits::Limits;
 use self::rescuing::Rescuing;
 use self::space::SpaceAccount;
 use crate::attributes::atime_is_due;
@@ -82,16 +84,6 @@ use crate::buffer::AlignedBuffer;
 use crate::server::Clock;
 use crate::transport::{Transport, serve};
 use crate::{Base, Connection};
-
-/// Maximum number of snapshots of one file (Q4). Each may cost a few segments of the rescue map.
-pub const MAX_SNAPSHOTS_PER_FILE: usize = 32_768;
-
-/// Maximum number of snapshots of a server (Q4). Each costs a few hundred bytes.
-pub const MAX_SNAPSHOTS_TOTAL: usize = 65_536;
-
-/// Maximum number of segments of one file's rescue map (Q4). Beyond it snapshots are refused, so
-/// many small changes cannot exhaust the memory.
-pub const MAX_SEGMENTS: usize = 65_536;
 
 /// Features of the base that are used where it has them.
 const WANTED: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
@@ -105,6 +97,8 @@ pub struct Figures {
     pub reserved_pages: u64,
     /// Rescued pages that are still needed.
     pub stored_pages: u64,
+    /// Entries of all rescue maps.
+    pub entries: usize,
     /// Temporary files that hold rescued bytes.
     pub rescue_files: usize,
     /// Regular files that a client has open or a snapshot needs.
@@ -126,6 +120,7 @@ pub struct Snapfs<C, K> {
     handles: Handles,
     files: Files,
     space: SpaceAccount,
+    limits: Limits,
     copier: Copier,
     hidden: HiddenNames,
     access_times: AccessTimes,
@@ -146,6 +141,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             handles,
             files: Files::default(),
             space: SpaceAccount::default(),
+            limits: Limits::default(),
             copier: Copier::default(),
             hidden,
             access_times: AccessTimes::default(),
@@ -154,12 +150,18 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         })
     }
 
+    /// The same server with other limits.
+    pub fn limited_to(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// What is held at present.
     pub fn figures(&self) -> Figures {
         Figures {
             snapshots: self.handles.snapshots(),
             reserved_pages: self.space.reserved().0,
             stored_pages: self.space.stored().0,
+            entries: self.space.entries(),
             rescue_files: self.rescue_files(),
             files: self.files.len(),
         }
@@ -181,6 +183,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             base: &mut self.base,
             files: &mut self.files,
             space: &mut self.space,
+            limits: self.limits,
             hidden: &mut self.hidden,
             copier: &mut self.copier,
             buffer: &mut self.buffer,

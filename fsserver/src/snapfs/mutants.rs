@@ -52,6 +52,8 @@ foundation::mutant_switches! {
     leak_rescue: LeakRescue;
     /// Q4: the limits on snapshots are ignored.
     no_snapshot_limit: NoSnapshotLimit;
+    /// Q4: a map grows with the number of changes.
+    never_widen: NeverWiden;
     /// Q1: no space is reserved.
     no_reservation: NoReservation;
     /// C11: a page-in does not consult the rescue map.

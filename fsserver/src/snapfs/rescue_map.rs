@@ -4,13 +4,17 @@
 //! Bookkeeping only: what is recorded here as rescued has been copied by the caller.
 //!
 //! Time is divided into *epochs*. A snapshot belongs to the epoch in which it was taken; the first
-//! change after a snapshot ends the epoch. A page that is rescued in epoch `e`, just before it
-//! changes, serves all snapshots of it up to epoch `e` that no earlier rescue serves: of the
-//! rescued versions of a page, a snapshot reads the first whose `until` is not before its own
-//! epoch. If there is none, the page is unchanged in the file.
+//! change after a snapshot ends the epoch. A page that is rescued, just before it changes, serves
+//! all snapshots of it that no earlier rescue serves, up to the *newest* one: of the rescued
+//! versions of a page, a snapshot reads the first whose `until` is not before its own epoch. If
+//! there is none, the page is unchanged in the file.
 //!
 //! Pages are kept in segments, which are split where snapshots, changes or holes begin and end.
 //! Each part of a segment counts its users, and is removed with the last of them.
+//!
+//! Segments that were split by changes join again once all of their pages are rescued, since
+//! `until` does not depend on the time of the rescue. So a map that has become too large is made
+//! small by rescuing the pages between those that have changed.
 //!
 //! Invariants, which debug builds check after each change: segments are ordered and disjoint; each
 //! has a user; no rescued version is without users, and their `until` ascend; [`Holdings`] are the
@@ -80,6 +84,8 @@ struct Segment {
     live: u32,
     /// Whether the pages are holes in the file; has no meaning while `live` is 0.
     is_hole: bool,
+    /// No snapshot that finds these pages in the file is of a later epoch.
+    newest: Epoch,
     /// Versions in the rescue file, oldest first.
     rescued: Vec<Rescued>,
 }
@@ -124,6 +130,25 @@ pub(super) struct Holdings {
     pub reserved: PageCount,
     /// Pages in the rescue file that a snapshot needs.
     pub stored: PageCount,
+    /// Segments, and rescued versions in them: what takes memory.
+    pub entries: usize,
+}
+
+/// A run of pages that snapshots find in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LiveRun {
+    pub pages: Range<u64>,
+    /// Whether all of them are holes, or all data.
+    pub is_hole: bool,
+    /// The epoch until which a rescue of them serves snapshots; of holes, that of the first page.
+    pub until: Epoch,
+}
+
+impl LiveRun {
+    /// Number of its pages that have to be copied.
+    pub fn data_pages(&self) -> PageCount {
+        PageCount(if self.is_hole { 0 } else { self.pages.end - self.pages.start })
+    }
 }
 
 /// The histories of a file's pages, as far as snapshots need them.
@@ -131,18 +156,22 @@ pub(super) struct Holdings {
 pub(super) struct RescueMap {
     /// Segments by their first page.
     segments: BTreeMap<u64, Segment>,
-    holdings: Holdings,
+    reserved: PageCount,
+    stored: PageCount,
+    /// Number of rescued versions.
+    versions: usize,
 }
 
 impl RescueMap {
     /// The sums over its pages.
     pub fn holdings(&self) -> Holdings {
-        self.holdings
+        let entries = self.segments.len() + self.versions;
+        Holdings { reserved: self.reserved, stored: self.stored, entries }
     }
 
-    /// Number of segments.
-    pub fn segments(&self) -> usize {
-        self.segments.len()
+    /// Whether it has no segments.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
     }
 
     /// Splits the segment around page `at` in two.
@@ -156,6 +185,7 @@ impl RescueMap {
         for rescued in &mut behind.rescued {
             rescued.source = rescued.source.advanced(at - begin);
         }
+        self.versions += behind.rescued.len();
         self.segments.insert(at, behind);
     }
 
@@ -179,10 +209,11 @@ impl RescueMap {
                 && segment.end == begin
                 && segment.continues_in(previous, next)
             {
-                let end = next.end;
+                let (end, newest) = (next.end, next.newest);
+                self.versions -= next.rescued.len();
                 self.segments.remove(&begin);
                 if let Some(segment) = self.segments.get_mut(&previous) {
-                    segment.end = end;
+                    (segment.end, segment.newest) = (end, segment.newest.max(newest));
                 }
             } else {
                 last = Some(begin);
@@ -190,7 +221,7 @@ impl RescueMap {
         }
         debug_assert_eq!(self.check(pages), Ok(()));
         // The sums cost a pass over the whole map, so only small maps are summed up.
-        debug_assert!(self.segments.len() > 64 || self.holdings == self.summed_up());
+        debug_assert!(self.segments.len() > 64 || self.holdings() == self.summed_up());
     }
 
     /// Checks the segments of a range and their neighbours against the invariants, and says which
@@ -222,8 +253,9 @@ impl RescueMap {
 
     /// The holdings, counted anew.
     fn summed_up(&self) -> Holdings {
-        let mut sums = Holdings::default();
+        let mut sums = Holdings { entries: self.segments.len(), ..Holdings::default() };
         for (&begin, segment) in &self.segments {
+            sums.entries += segment.rescued.len();
             let length = PageCount(segment.end - begin);
             if segment.live > 0 && !segment.is_hole {
                 sums.reserved += length;
@@ -258,24 +290,25 @@ impl RescueMap {
             .filter(|(run, _)| run.start < run.end)
     }
 
-    /// Records a snapshot of these pages.
-    pub fn add_snapshot(&mut self, pages: Range<u64>, holes: &Holes) {
+    /// Records a snapshot of these pages, taken in this epoch.
+    pub fn add_snapshot(&mut self, pages: Range<u64>, epoch: Epoch, holes: &Holes) {
         self.isolate(&pages);
         let mut at = pages.start;
         while at < pages.end {
             let next =
                 self.segments.range(at..pages.end).next().map_or(pages.end, |(&begin, _)| begin);
             if at < next {
-                self.insert_live(at..next, holes, &[]);
+                self.insert_live(at..next, epoch, holes, &[]);
                 at = next;
                 continue;
             }
             let Some(segment) = self.segments.get_mut(&at) else { break };
             let end = segment.end;
             if segment.live > 0 {
-                segment.live += 1;
+                (segment.live, segment.newest) = (segment.live + 1, epoch);
             } else if let Some(segment) = self.segments.remove(&at) {
-                self.insert_live(at..end, holes, &segment.rescued);
+                self.versions -= segment.rescued.len();
+                self.insert_live(at..end, epoch, holes, &segment.rescued);
             }
             at = end;
         }
@@ -283,17 +316,25 @@ impl RescueMap {
     }
 
     /// Records the first snapshot that finds these pages in the file.
-    fn insert_live(&mut self, pages: Range<u64>, holes: &Holes, rescued: &[Rescued]) {
+    fn insert_live(
+        &mut self,
+        pages: Range<u64>,
+        newest: Epoch,
+        holes: &Holes,
+        rescued: &[Rescued],
+    ) {
         for (run, is_hole) in holes.runs(pages.clone()) {
             let advance = run.start - pages.start;
-            let rescued = rescued
+            let rescued: Vec<Rescued> = rescued
                 .iter()
                 .map(|old| Rescued { source: old.source.advanced(advance), ..*old })
                 .collect();
             if !is_hole {
-                self.holdings.reserved += PageCount(run.end - run.start);
+                self.reserved += PageCount(run.end - run.start);
             }
-            self.segments.insert(run.start, Segment { end: run.end, live: 1, is_hole, rescued });
+            self.versions += rescued.len();
+            let segment = Segment { end: run.end, live: 1, is_hole, newest, rescued };
+            self.segments.insert(run.start, segment);
         }
     }
 
@@ -306,7 +347,7 @@ impl RescueMap {
             let length = segment.end - begin;
             let Some(index) = segment.version_for(epoch) else {
                 if segment.live == 1 && !segment.is_hole {
-                    self.holdings.reserved -= PageCount(length);
+                    self.reserved -= PageCount(length);
                 }
                 segment.live = segment.live.saturating_sub(1);
                 continue;
@@ -315,8 +356,9 @@ impl RescueMap {
             rescued.users = rescued.users.saturating_sub(1);
             if rescued.users == 0 {
                 let rescued = segment.rescued.remove(index);
+                self.versions -= 1;
                 if let Source::Rescued(slot) = rescued.source {
-                    self.holdings.stored -= PageCount(length);
+                    self.stored -= PageCount(length);
                     match freed.last_mut().filter(|last| last.end == slot) {
                         Some(last) => last.end += length,
                         None => freed.push(slot..slot + length),
@@ -330,24 +372,45 @@ impl RescueMap {
         freed
     }
 
-    /// The pages of a range that snapshots find in the file, in runs, and whether they are holes:
-    /// what has to be rescued before a change.
-    pub fn live(&self, pages: Range<u64>) -> Vec<(Range<u64>, bool)> {
-        let mut runs: Vec<(Range<u64>, bool)> = Vec::new();
-        for (run, segment) in self.within(pages).filter(|(_, segment)| segment.live > 0) {
-            match runs
-                .last_mut()
-                .filter(|(last, is_hole)| last.end == run.start && *is_hole == segment.is_hole)
-            {
-                Some((last, _)) => last.end = run.end,
-                None => runs.push((run, segment.is_hole)),
+    /// The pages of a range that snapshots find in the file, in runs: what has to be rescued before
+    /// a change.
+    pub fn live(&self, pages: Range<u64>) -> Vec<LiveRun> {
+        let mut runs: Vec<LiveRun> = Vec::new();
+        for (pages, segment) in self.within(pages).filter(|(_, segment)| segment.live > 0) {
+            let Segment { is_hole, newest: until, .. } = *segment;
+            let goes_on = |last: &&mut LiveRun| {
+                last.pages.end == pages.start
+                    && last.is_hole == is_hole
+                    && (is_hole || last.until == until)
+            };
+            match runs.last_mut().filter(goes_on) {
+                Some(last) => last.pages.end = pages.end,
+                None => runs.push(LiveRun { pages, is_hole, until }),
             }
         }
         runs
     }
 
-    /// A run of [`Self::live`] has been copied to `source` in this epoch.
-    pub fn rescued(&mut self, pages: Range<u64>, epoch: Epoch, source: Source) {
+    /// The largest range around some pages that snapshots cover without a gap at either side.
+    pub fn around(&self, pages: &Range<u64>) -> Range<u64> {
+        let mut whole = pages.clone();
+        for (&begin, segment) in self.segments.range(..pages.start).rev() {
+            if segment.end < whole.start {
+                break;
+            }
+            (whole.start, whole.end) = (begin, whole.end.max(segment.end));
+        }
+        for (&begin, segment) in self.segments.range(pages.start..) {
+            if begin > whole.end {
+                break;
+            }
+            whole.end = whole.end.max(segment.end);
+        }
+        whole
+    }
+
+    /// A run of [`Self::live`] has been copied to `source`.
+    pub fn rescued(&mut self, pages: Range<u64>, source: Source) {
         self.isolate(&pages);
         for (&begin, segment) in self.segments.range_mut(pages.clone()) {
             if segment.live == 0 {
@@ -355,13 +418,16 @@ impl RescueMap {
             }
             let length = segment.end - begin;
             let source = source.advanced(begin - pages.start);
-            segment.rescued.push(Rescued { until: epoch, users: segment.live, source });
+            let (until, users) = (segment.newest, segment.live);
+            segment.rescued.reserve_exact(1);
+            segment.rescued.push(Rescued { until, users, source });
+            self.versions += 1;
             segment.live = 0;
             if !segment.is_hole {
-                self.holdings.reserved -= PageCount(length);
+                self.reserved -= PageCount(length);
             }
             if matches!(source, Source::Rescued(_)) {
-                self.holdings.stored += PageCount(length);
+                self.stored += PageCount(length);
             }
         }
         self.join(&pages);
@@ -421,29 +487,31 @@ mod tests {
             }
             let before = self.map.holdings().reserved;
             let more = self.map.would_reserve(pages.clone(), &self.holes);
-            self.map.add_snapshot(pages.clone(), &self.holes);
+            self.map.add_snapshot(pages.clone(), self.epoch, &self.holes);
             assert_eq!(self.map.holdings().reserved, before + more);
             let expected = self.file[pages.start as usize..pages.end as usize].to_vec();
             self.snapshots.push(Snapshot { pages, epoch: self.epoch, expected });
         }
 
-        fn change(&mut self, pages: Range<u64>, content: Content) {
-            for (run, is_hole) in self.map.live(pages.clone()) {
-                let slot = self.store.len() as u64;
+        /// Rescues the live pages of a range, each to the slot that its version and number give.
+        fn rescue(&mut self, pages: Range<u64>) {
+            for LiveRun { pages, is_hole, until } in self.map.live(pages) {
+                let slot = until * 40 + pages.start;
                 if !is_hole {
-                    self.store.extend(
-                        self.file[run.start as usize..run.end as usize]
-                            .iter()
-                            .map(|&page| Some(page)),
-                    );
+                    let (first, end) = (slot as usize, (slot + pages.end - pages.start) as usize);
+                    self.store.resize(self.store.len().max(end), None);
+                    for (to, page) in self.store[first..end].iter_mut().zip(pages.clone()) {
+                        assert_eq!(to.replace(self.file[page as usize]), None, "a slot is reused");
+                    }
                 }
-                self.map.rescued(
-                    run,
-                    self.epoch,
-                    if is_hole { Source::Hole } else { Source::Rescued(slot) },
-                );
+                let source = if is_hole { Source::Hole } else { Source::Rescued(slot) };
+                self.map.rescued(pages, source);
                 self.changed = true;
             }
+        }
+
+        fn change(&mut self, pages: Range<u64>, content: Content) {
+            self.rescue(pages.clone());
             self.file[pages.start as usize..pages.end as usize].fill(content);
             if content == 0 { self.holes.insert(pages) } else { self.holes.remove(pages) }
         }
@@ -504,7 +572,8 @@ mod tests {
             for step in 1..300 {
                 let (a, b) = (random(41), random(41));
                 let pages = a.min(b)..a.max(b);
-                match random(5) {
+                match random(6) {
+                    5 => world.rescue(world.map.around(&pages)),
                     0 | 1 if !pages.is_empty() => world.take(pages),
                     2 => world.change(pages, if random(4) == 0 { 0 } else { step }),
                     3 => world.change(a.min(39)..a.min(39) + 1, step),
@@ -529,14 +598,33 @@ mod tests {
         let mut map = RescueMap::default();
         let holes = Holes::default();
         for _ in 0..100 {
-            map.add_snapshot(0..10, &holes);
+            map.add_snapshot(0..10, 0, &holes);
         }
-        assert_eq!((map.holdings().reserved, map.segments()), (PageCount(10), 1));
-        assert_eq!(map.live(3..5), [(3..5, false)]);
-        map.rescued(3..5, 0, Source::Rescued(0));
-        assert_eq!(
-            (map.live(3..5), map.holdings()),
-            ([].to_vec(), Holdings { reserved: PageCount(8), stored: PageCount(2) })
-        );
+        let holdings = |reserved, stored, entries| Holdings {
+            reserved: PageCount(reserved),
+            stored: PageCount(stored),
+            entries,
+        };
+        assert_eq!(map.holdings(), holdings(10, 0, 1));
+        assert_eq!(map.live(3..5), [LiveRun { pages: 3..5, is_hole: false, until: 0 }]);
+        map.rescued(3..5, Source::Rescued(3));
+        assert_eq!((map.live(3..5), map.holdings()), ([].to_vec(), holdings(8, 2, 4)));
+        // What is rescued later lies beside it, and the map is as small as before.
+        for pages in [0..3, 5..10] {
+            map.rescued(pages.clone(), Source::Rescued(pages.start));
+        }
+        assert_eq!(map.holdings(), holdings(0, 10, 2));
+    }
+
+    #[test]
+    fn around_ends_where_no_snapshot_reads() {
+        let mut map = RescueMap::default();
+        for pages in [0..10, 10..12, 5..20, 30..40] {
+            map.add_snapshot(pages, 0, &Holes::default());
+        }
+        map.rescued(7..8, Source::Rescued(7));
+        for (pages, whole) in [(9..10, 0..20), (7..8, 0..20), (35..36, 30..40), (8..32, 0..40)] {
+            assert_eq!(map.around(&pages), whole, "{pages:?}");
+        }
     }
 }

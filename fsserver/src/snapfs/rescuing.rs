@@ -4,28 +4,52 @@
 //! The order is what makes a change safe (C11): the copy is complete on the base, then the rescue
 //! map names it, and only then does the caller change the file. A failed rescue leaves the map as
 //! it was, and the caller makes no change.
+//!
+//! # A bounded map
+//!
+//! Many small changes split the map into many segments. Past [a limit](super::Limits) for a file,
+//! or another one in all, a rescue also saves the pages around those that change: all holes that
+//! snapshots cover, and the data in a window. The space for that is reserved. The data are copied
+//! at once, not shared with the file, so the reservation is used and nothing is owed later. If that
+//! fails, the change is made all the same; past twice the limit it gets ENOSPC.
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::{Features, FileId};
 
-use super::copy::{Copier, Position};
+use super::Limits;
+use super::copy::{Copier, Position, copy_through};
 use super::files::{Files, PAGE};
 use super::hidden::HiddenNames;
 use super::mutants;
 use super::rescue_file::{Placement, RescueFile};
-use super::rescue_map::Source;
+use super::rescue_map::{LiveRun, Source};
 use super::space::SpaceAccount;
 use crate::buffer::AlignedBuffer;
 use crate::{Base, Connection};
+
+/// Pages of data around a change that are rescued with it, at least: 4 MiB, which are copied in some
+/// milliseconds.
+const WINDOW_PAGES: u64 = 1024;
+
+/// Windows in the range that snapshots cover, at most. Each is one segment once it is rescued, so
+/// this is far below the number of entries that a file may have.
+const MAX_WINDOWS: u64 = 1024;
+
+/// Whether a copy may share storage with the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    MayShare,
+    Apart,
+}
 
 /// The parts of the wrapper that rescuing needs.
 pub(super) struct Rescuing<'a, C> {
     pub base: &'a mut Base<C>,
     pub files: &'a mut Files,
     pub space: &'a mut SpaceAccount,
+    pub limits: Limits,
     pub hidden: &'a mut HiddenNames,
     pub copier: &'a mut Copier,
     pub buffer: &'a mut AlignedBuffer,
@@ -34,22 +58,63 @@ pub(super) struct Rescuing<'a, C> {
 }
 
 impl<C: Connection> Rescuing<'_, C> {
-    /// Rescues runs of pages, each all hole (`true`) or all data, which snapshots find in the file.
-    pub fn rescue(&mut self, id: FileId, runs: Vec<(Range<u64>, bool)>) -> Result<(), Errno> {
-        runs.into_iter().try_for_each(|(pages, is_hole)| self.rescue_run(id, pages, is_hole))
+    /// Rescues runs of pages that snapshots find in the file, and what else is due.
+    pub fn rescue(&mut self, id: FileId, runs: &[LiveRun]) -> Result<(), Errno> {
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return Ok(()) };
+        if self.excess(id)? > 0 && !mutants::never_widen() {
+            let widened = self.widen(id, &(first.pages.start..last.pages.end));
+            if self.excess(id)? >= self.limits.entries_per_file {
+                return widened.and(Err(Errno::ENOSPC));
+            }
+        }
+        runs.iter().try_for_each(|run| self.rescue_run(id, run, Copies::MayShare))
     }
 
-    fn rescue_run(&mut self, id: FileId, pages: Range<u64>, is_hole: bool) -> Result<(), Errno> {
+    /// Number of entries of the maps beyond a limit.
+    fn excess(&self, id: FileId) -> Result<usize, Errno> {
+        let of_file = self.files.get(id)?.map.holdings().entries;
+        let of_all = self.space.entries();
+        Ok(of_file
+            .saturating_sub(self.limits.entries_per_file)
+            .max(of_all.saturating_sub(self.limits.entries).min(of_file)))
+    }
+
+    /// Rescues what lies around `changed`: all holes in the range that snapshots cover, and the
+    /// data in a window.
+    fn widen(&mut self, id: FileId, changed: &Range<u64>) -> Result<(), Errno> {
+        let map = &self.files.get(id)?.map;
+        let whole = map.around(changed);
+        let window = WINDOW_PAGES.max((whole.end - whole.start) / MAX_WINDOWS);
+        let window = changed.start / window * window..changed.end.next_multiple_of(window);
+        let mut live = map.live(whole.start..changed.start);
+        live.extend(map.live(changed.end..whole.end));
+        for run in &mut live {
+            if !run.is_hole {
+                let pages = &run.pages;
+                run.pages = pages.start.max(window.start)..pages.end.min(window.end);
+            }
+            if !run.pages.is_empty() {
+                self.space.used_up(run.data_pages());
+                self.rescue_run(id, run, Copies::Apart)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rescue_run(&mut self, id: FileId, run: &LiveRun, copies: Copies) -> Result<(), Errno> {
         let before = self.files.get(id)?.map.holdings();
-        let source = if is_hole { Source::Hole } else { self.copy_pages(id, &pages)? };
+        let source = if run.is_hole { Source::Hole } else { self.copy_pages(id, run, copies)? };
         let file = self.files.get_mut(id)?;
         debug_assert_eq!(
             before,
             file.map.holdings(),
             "the map changed before the copy was complete"
         );
-        file.map.rescued(pages.clone(), file.epoch, source);
-        debug_assert!(file.map.live(pages).is_empty(), "pages that were rescued are still live");
+        file.map.rescued(run.pages.clone(), source);
+        debug_assert!(
+            file.map.live(run.pages.clone()).is_empty(),
+            "pages that were rescued are still live"
+        );
         file.epoch_is_over = true;
         let after = file.map.holdings();
         self.space.map_changed(before, after);
@@ -57,30 +122,36 @@ impl<C: Connection> Rescuing<'_, C> {
     }
 
     /// Copies pages of data to the rescue file.
-    fn copy_pages(&mut self, id: FileId, pages: &Range<u64>) -> Result<Source, Errno> {
+    fn copy_pages(&mut self, id: FileId, run: &LiveRun, copies: Copies) -> Result<Source, Errno> {
         let (size, _) = self.files.size_and_version(self.base, id)?;
-        let shares = self.base.features().contains(Features::CLONE | Features::SPARSE);
-        let placement = if shares { Placement::Aligned } else { Placement::Dense };
+        let pages = &run.pages;
+        let is_sparse = self.base.features().contains(Features::SPARSE);
+        let file_pages = size.div_ceil(PAGE);
+        let placement = if is_sparse { Placement::Sparse { file_pages } } else { Placement::Dense };
         let file = self.files.get_mut(id)?;
         let handle = file.base_handle()?;
         let rescue_file = match &mut file.rescue_file {
             Some(rescue_file) => rescue_file,
             none => none.insert(RescueFile::create(self.base, self.hidden)?),
         };
-        let slot = rescue_file.place(pages, placement);
+        let slot = rescue_file.place(pages, run.until, placement)?;
         let to = Position { handle: rescue_file.handle(), offset: FileOffset(slot * PAGE) };
-        let copies = mutants::copies(file.snapshots);
+        let times = mutants::copies(file.snapshots);
         let begin = pages.start * PAGE;
         let from = Position { handle, offset: FileOffset(begin) };
         let length = ByteCount((pages.end * PAGE).min(size).saturating_sub(begin));
-        for _ in 0..copies {
-            if let Err(error) = self.copier.copy(self.base, self.buffer, from, to, length) {
+        for _ in 0..times {
+            let copied = match copies {
+                Copies::MayShare => self.copier.copy(self.base, self.buffer, from, to, length),
+                Copies::Apart => copy_through(self.base, self.buffer, from, to, length),
+            };
+            if let Err(error) = copied {
                 let wasted = slot..slot + pages.end - pages.start;
                 self.free(id, core::slice::from_ref(&wasted));
                 return Err(error);
             }
         }
-        *self.rescued += ByteCount(length.0 * copies);
+        *self.rescued += ByteCount(length.0 * times);
         Ok(Source::Rescued(slot))
     }
 

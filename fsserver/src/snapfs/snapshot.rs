@@ -13,7 +13,7 @@ use super::change::pages_of;
 use super::files::PAGE;
 use super::handles::Opened;
 use super::rescue_map::{Epoch, Source};
-use super::{MAX_SEGMENTS, MAX_SNAPSHOTS_PER_FILE, MAX_SNAPSHOTS_TOTAL, Snapfs, mutants};
+use super::{Limits, Snapfs, mutants};
 use crate::connection::Connection;
 use crate::server::{Clock, Payload};
 
@@ -138,9 +138,11 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// EDQUOT past a limit (Q4).
     fn check_limits(&mut self, id: FileId) -> Result<(), Errno> {
         let file = self.files.get(id)?;
-        let within = self.handles.snapshots() < MAX_SNAPSHOTS_TOTAL
-            && file.snapshots < MAX_SNAPSHOTS_PER_FILE
-            && file.map.segments() < MAX_SEGMENTS;
+        let Limits { snapshots_per_file, snapshots, entries_per_file, entries } = self.limits;
+        let within = self.handles.snapshots() < snapshots
+            && file.snapshots < snapshots_per_file
+            && file.map.holdings().entries < entries_per_file
+            && self.space.entries() < entries;
         if within || mutants::no_snapshot_limit() { Ok(()) } else { Err(Errno::EDQUOT) }
     }
 
@@ -172,7 +174,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         self.space.map_changed(before, after);
         if mutants::eager_rescue() {
             let live = self.files.get(id)?.map.live(pages);
-            self.rescuing().rescue(id, live)?;
+            self.rescuing().rescue(id, &live)?;
         }
         Ok(self.handles.insert(Opened::Snapshot(SnapshotRecord { epoch, ..record })))
     }

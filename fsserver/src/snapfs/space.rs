@@ -32,6 +32,12 @@ impl SpaceAccount {
         self.total.stored
     }
 
+    /// Entries of all rescue maps.
+    #[inline]
+    pub fn entries(&self) -> usize {
+        self.total.entries
+    }
+
     /// Whether any space is reserved. If not, changes need no check: the base refuses by itself.
     #[inline]
     pub fn has_reservations(&self) -> bool {
@@ -43,8 +49,10 @@ impl SpaceAccount {
     pub fn map_changed(&mut self, before: Holdings, after: Holdings) {
         debug_assert!(self.total.reserved >= before.reserved, "a map reserves more than all maps");
         debug_assert!(self.total.stored >= before.stored, "a map stores more than all maps");
+        debug_assert!(self.total.entries >= before.entries, "a map has more than all maps");
         self.total.reserved = self.total.reserved + after.reserved - before.reserved;
         self.total.stored = self.total.stored + after.stored - before.stored;
+        self.total.entries = self.total.entries + after.entries - before.entries;
     }
 
     /// ENOSPC unless the base has space for `pages` in addition to all that is reserved.

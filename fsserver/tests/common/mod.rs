@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod rules;
+pub mod rules_bounds;
 pub mod rules_writes;
 pub mod spilled;
 pub mod wrapped;

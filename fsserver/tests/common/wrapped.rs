@@ -8,7 +8,7 @@ use std::rc::Rc;
 use foundation::Errno;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
-use fsserver::snapfs::Snapfs;
+use fsserver::snapfs::{Limits, Snapfs};
 use fsserver::{Connection, LocalConnection};
 
 use super::device::Device;
@@ -114,8 +114,18 @@ impl Tower {
         Self::over(
             Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone())
                 .without(lacking),
+            Limits::default(),
             clock,
         )
+    }
+
+    /// With rescue maps of few entries.
+    pub fn with_entries(lacking: Features, capacity_pages: u64, entries: usize) -> Self {
+        let clock = TestClock::default();
+        let memfs = Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, clock.clone());
+        let limits =
+            Limits { entries_per_file: entries, entries: 2 * entries, ..Limits::default() };
+        Self::over(memfs.without(lacking), limits, clock)
     }
 
     /// On a base with little memory and a device.
@@ -123,14 +133,15 @@ impl Tower {
         let clock = TestClock::default();
         let memfs =
             Memfs::new(budget_pages * 4096, AccessTimes::Untouched, clock.clone()).without(lacking);
-        Self::over(memfs.spill_to(Box::new(device.clone()), budget_pages * 4096).unwrap(), clock)
+        let memfs = memfs.spill_to(Box::new(device.clone()), budget_pages * 4096).unwrap();
+        Self::over(memfs, Limits::default(), clock)
     }
 
-    fn over(memfs: Memfs<TestClock>, clock: TestClock) -> Self {
+    fn over(memfs: Memfs<TestClock>, limits: Limits, clock: TestClock) -> Self {
         let base = shared(memfs);
         let wire = Wire::default();
         let client = WiredClient { inner: LocalConnection::new(base.clone()), wire: wire.clone() };
-        let wrapper = shared(Snapfs::new(client, clock.clone()).unwrap());
+        let wrapper = shared(Snapfs::new(client, clock.clone()).unwrap().limited_to(limits));
         let files = Files::of(&wrapper);
         Self { base, wrapper, wire, clock, files }
     }

@@ -85,21 +85,25 @@ impl Look {
 
     /// What the wrapper keeps.
     pub fn kept(&self) -> Figures {
-        let [snapshots, reserved_pages, stored_pages, rescue_files, files] =
+        let [snapshots, reserved_pages, stored_pages, entries, rescue_files, files] =
             core::array::from_fn(|index| self.get(FIGURES + index));
         Figures {
             snapshots: snapshots as usize,
             reserved_pages,
             stored_pages,
+            entries: entries as usize,
             rescue_files: rescue_files as usize,
             files: files as usize,
         }
     }
 
     fn tell(&self, figures: &Figures) {
-        let Figures { snapshots, reserved_pages, stored_pages, rescue_files, files } = *figures;
+        let Figures { snapshots, reserved_pages, stored_pages, entries, rescue_files, files } =
+            *figures;
+        let [snapshots, entries, rescue_files, files] =
+            [snapshots, entries, rescue_files, files].map(|count| count as u64);
         for (index, figure) in
-            [snapshots as u64, reserved_pages, stored_pages, rescue_files as u64, files as u64]
+            [snapshots, reserved_pages, stored_pages, entries, rescue_files, files]
                 .into_iter()
                 .enumerate()
         {

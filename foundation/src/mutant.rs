@@ -130,6 +130,8 @@ mutants! {
     LeakSwapSlot = "leak-swap-slot",
     /// Q3: slots of a new swap file have the numbers of those that were lost.
     ReuseSlotNumbers = "reuse-slot-numbers",
+    /// Q3: a page of shared memory is swapped out while another process maps it.
+    SwapMappedShared = "swap-mapped-shared",
     /// Q3: a page of a file is read back from the neighbouring slot of the device.
     SpillWrongSlot = "spill-wrong-slot",
     /// F5: a page of a file that cannot be read from the device is zeros.

@@ -208,8 +208,10 @@ impl MappedFile {
         let zeros = fingerprint(&[0; PAGE_BYTES]);
         let mut bytes = Box::new([0; PAGE_BYTES]);
         let mut size = None;
-        for page in self.memory.pages() {
-            self.memory.read(page, &mut bytes);
+        let mut next = 0;
+        while let Some(page) = self.memory.next_page(next) {
+            next = page + 1;
+            self.memory.read(page, &mut bytes)?;
             let found = fingerprint(&bytes[..]);
             if known.get(&page).copied().unwrap_or(zeros) == found {
                 continue;
@@ -241,7 +243,9 @@ impl MappedFile {
         end: FileOffset,
     ) -> Result<(), Errno> {
         let mut now = Box::new([0; PAGE_BYTES]);
-        for page in self.memory.pages() {
+        let mut next = 0;
+        while let Some(page) = self.memory.next_page(next) {
+            next = page + 1;
             let (from, to) = (start.max(start_of(page)), end.min(start_of(page + 1)));
             if from >= to {
                 continue;

@@ -323,6 +323,11 @@ impl Frame {
         count_of(self.address).load(Ordering::Acquire) % ONE_CACHED > 1
     }
 
+    /// How many hold it.
+    pub(super) fn references(&self) -> u32 {
+        count_of(self.address).load(Ordering::Acquire) % ONE_CACHED
+    }
+
     /// Never frees the frame.
     pub fn leak(self) -> PhysAddr {
         self.into_raw()

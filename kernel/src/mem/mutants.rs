@@ -55,6 +55,8 @@ foundation::mutant_switches! {
     no_fault_around: NoFaultAround;
     /// A5: no two snapshots share a frame.
     share_nothing: ShareNothing;
+    /// Q3: a page of shared memory is swapped out while another process maps it.
+    swap_mapped_shared: SwapMappedShared;
     /// A4: splitting a region forgets the offset into its snapshot.
     split_forgets_offset: SplitForgetsOffset;
 }

@@ -1,55 +1,136 @@
 //! Memory shared by several address spaces: `mmap(MAP_SHARED)`, anonymous or of a file (which
 //! `file::mapped` keeps coherent).
+//!
+//! The memory owns its frames, and each address space maps those that it touched. A frame that no
+//! space maps any more can be swapped out (Q3): the memory's entry holds the slot then, and the next
+//! access by any of the owners brings the page back for all of them. The clock unmaps pages that
+//! their owners did not use, and swaps out a frame with its last mapping
+//! ([`SharedMemory::leave`]). The memory itself is on the clock as well, for frames that lost their
+//! last mapping in another way.
+//!
+//! A frame of shared memory is stored to by all owners. So it is never one that somebody else reads,
+//! such as a swap server that is still writing it out: such a page gets a new frame.
+//!
+//! Lock: the memory's own, inside an address space's. It is held while slots are looked up, so that
+//! no slot is freed meanwhile, and never across a wait.
 
-use super::{Claim, Frame, OutOfMemory, PAGE_BYTES, phys::phys_to_virt};
+use super::{
+    Claim, Frame, PAGE_BYTES, Page, PageRange, mutants,
+    page_table::{Entry, FrameTree, Held, Swept, Verdict},
+    phys::phys_to_virt,
+    reclaim::{self, Reclaimable},
+    swap::{self, Owners, PageIn, PageOutBatch, Source, Unavailable},
+};
 use crate::sync::{Mutex, rank};
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::sync::{Arc, Weak};
+use core::ops::Range;
+use foundation::{Errno, PageCount, knob};
 
-/// Frames by page number, allocated at the first access. Freed with the last region that refers to
-/// the memory.
+/// Looks at a page after which an access by the kernel fails (F5): three page-ins.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// Frames and slots by page number. Frames are allocated at the first access, and everything is
+/// freed with the last region that refers to the memory.
 #[derive(Debug, Default)]
 pub struct SharedMemory {
-    frames: Mutex<BTreeMap<u64, Frame>, rank::SharedMemory>,
+    pages: Mutex<Pages, rank::SharedMemory>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    tree: FrameTree,
+    /// The page that the clock of reclaim visits next.
+    hand: Page,
+    /// A server maps the memory: no page leaves (F8).
+    pinned: bool,
+}
+
+/// What an access to a page finds.
+pub(super) enum Found {
+    /// The page's frame, and the pages around it that were brought back with it.
+    Frame(Frame, PageRange),
+    /// The page has to be read from swap: the caller waits for this with no lock held, and looks
+    /// again.
+    PageIn(Arc<PageIn>),
 }
 
 impl SharedMemory {
     /// Memory of zeros.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        let memory = Arc::<Self>::default();
+        reclaim::register(Arc::downgrade(&memory) as Weak<dyn Reclaimable>);
+        memory
     }
 
-    /// The frame of a page, allocated now at the first access.
-    pub(super) fn frame(&self, page: u64, claim: Claim) -> Result<Frame, OutOfMemory> {
-        if let Some(frame) = self.frames.lock().get(&page) {
-            return Ok(frame.clone());
+    /// Looks for a page, which is allocated now at the first access. Does not wait.
+    pub(super) fn look(&self, page: Page, claim: Claim) -> Result<Found, Unavailable> {
+        self.pages.lock().look(page, claim)
+    }
+
+    /// The frame of a page that is in memory.
+    pub(super) fn resident(&self, page: Page) -> Option<Frame> {
+        let entry = self.pages.lock().tree.get(page)?;
+        (!entry.is_swapped()).then(|| entry.frame())
+    }
+
+    /// The clock unmaps a page of a space that did not use it. If nobody else maps it, its frame
+    /// joins the batch. Returns whether the page may be unmapped: in a batch of [`Owners::Sole`] only
+    /// then. Called with the space locked, before its entry is emptied.
+    pub(super) fn leave(&self, page: Page, batch: &mut PageOutBatch) -> bool {
+        let mut pages = self.pages.lock();
+        let Some(entry) = pages.tree.get(page).filter(|_| !pages.pinned) else { return false };
+        // The memory's own reference, and the space's.
+        if entry.references() > 2 && !mutants::swap_mapped_shared() {
+            return batch.owners == Owners::Any;
         }
-        let fresh = Frame::zeroed_for(claim)?;
-        Ok(self.frames.lock().entry(page).or_insert(fresh).clone())
+        debug_assert!(!entry.is_swapped(), "a page that is mapped is in memory");
+        let slot = batch.add(entry.frame());
+        slot.map(|slot| pages.tree.replace(page, Held::Slot(slot))).is_some()
     }
 
-    /// Numbers of the pages that were accessed, ascending.
-    pub fn pages(&self) -> Vec<u64> {
-        self.frames.lock().keys().copied().collect()
+    /// Keeps all pages in memory from now on, because a server maps them.
+    pub(super) fn pin(&self) {
+        self.pages.lock().pinned = true;
+    }
+
+    /// The first page from `from` on that was accessed.
+    pub(super) fn next(&self, from: Page) -> Option<Page> {
+        self.pages.lock().tree.next(from)
+    }
+
+    /// The number of the first page from `from` on that was accessed.
+    pub fn next_page(&self, from: u64) -> Option<u64> {
+        self.next(Page(from)).map(|page| page.0)
+    }
+
+    /// Calls `look` for each frame that the memory owns.
+    pub(super) fn for_each_frame(&self, look: &mut impl FnMut(super::PhysAddr)) {
+        self.pages.lock().tree.for_each_frame(look);
     }
 
     /// Copies a page's bytes. Returns false for a page that was never accessed, which is all zeros;
-    /// `into` is unchanged then.
-    pub fn read(&self, page: u64, into: &mut [u8; PAGE_BYTES]) -> bool {
-        let frame = self.frames.lock().get(&page).cloned();
-        if let Some(frame) = &frame {
-            // SAFETY: the frame is held, and a frame of shared memory is read and written only
-            // through raw pointers. Programs may store to it at the same time; each byte is then
-            // the old or the new one.
-            unsafe {
-                phys_to_virt(frame.addr()).copy_to_nonoverlapping(into.as_mut_ptr(), PAGE_BYTES)
-            };
+    /// `into` is unchanged then. May wait for a page-in. EIO where that fails.
+    pub fn read(&self, page: u64, into: &mut [u8; PAGE_BYTES]) -> Result<bool, Errno> {
+        if self.next_page(page) != Some(page) {
+            return Ok(false);
         }
-        frame.is_some()
+        // A frame that is being written out can be read, and need not be replaced for that.
+        let leaving = self.pages.lock().tree.get(Page(page)).and_then(Entry::slot);
+        let frame = match leaving.and_then(swap::resident) {
+            Some(frame) => frame,
+            None => self.frame(page)?,
+        };
+        // SAFETY: the frame is held, and a frame of shared memory is read and written only through
+        // raw pointers. Programs may store to it at the same time; each byte is then the old or the
+        // new one.
+        unsafe { phys_to_virt(frame.addr()).copy_to_nonoverlapping(into.as_mut_ptr(), PAGE_BYTES) };
+        Ok(true)
     }
 
-    /// Writes bytes to a page from `offset` on, cut at the page's end.
-    pub fn write(&self, page: u64, offset: usize, bytes: &[u8]) -> Result<(), OutOfMemory> {
-        let frame = self.frame(page, Claim::Program)?;
+    /// Writes bytes to a page from `offset` on, cut at the page's end. May wait for a page-in, but
+    /// for no frame: ENOMEM where none is free.
+    pub fn write(&self, page: u64, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
+        let frame = self.frame(page)?;
         let offset = offset.min(PAGE_BYTES);
         let length = bytes.len().min(PAGE_BYTES - offset);
         // SAFETY: as above; offset and length lie within the frame and `bytes`.
@@ -57,5 +138,110 @@ impl SharedMemory {
             phys_to_virt(frame.addr()).add(offset).copy_from_nonoverlapping(bytes.as_ptr(), length)
         };
         Ok(())
+    }
+
+    /// The frame of a page, for the kernel. It stays the page's as long as it is held.
+    fn frame(&self, page: u64) -> Result<Frame, Errno> {
+        // The last page-in: what it brought stays in memory until it was looked at.
+        let mut held = None;
+        for _ in 0..MAX_ATTEMPTS {
+            match self.look(Page(page), Claim::Program)? {
+                Found::Frame(frame, _) => return Ok(frame),
+                Found::PageIn(page_in) => {
+                    page_in.start();
+                    page_in.wait()?;
+                    drop(held.replace(page_in));
+                }
+            }
+        }
+        Err(Errno::EIO)
+    }
+}
+
+impl Pages {
+    fn look(&mut self, page: Page, claim: Claim) -> Result<Found, Unavailable> {
+        let single = PageRange::single(page);
+        let Some(entry) = self.tree.get(page) else {
+            let frame = Frame::zeroed_for(claim)?;
+            self.tree.put(page, Held::Frame(frame.clone()), claim)?;
+            return Ok(Found::Frame(frame, single));
+        };
+        let Some(slot) = entry.slot() else { return Ok(Found::Frame(entry.frame(), single)) };
+        let (frame, page_in) = match swap::find(slot, || self.neighbours(page, slot))? {
+            Source::Pending(page_in) => return Ok(Found::PageIn(page_in)),
+            Source::Resident(frame) => (frame, None),
+            Source::Arrived(frame, page_in) => (frame, Some(page_in)),
+        };
+        let frame = if frame.is_shared() { frame.duplicate(claim)? } else { frame };
+        self.tree.replace(page, Held::Frame(frame.clone()));
+        let back = page_in.map_or(single, |page_in| self.restore(page, slot, &page_in));
+        Ok(Found::Frame(frame, back))
+    }
+
+    /// The slots of adjacent pages that are adjacent in the swap file as well, and of the page.
+    fn neighbours(&self, page: Page, slot: u32) -> Range<u32> {
+        let window = knob::FAULT_AROUND.get().max(1);
+        let start = Page(page.0 - page.0 % window);
+        let slot_of = |page: Page| self.tree.get(page).and_then(Entry::slot);
+        let before = (1..=page.0 - start.0)
+            .take_while(|&back| {
+                let expected = slot.checked_sub(back as u32);
+                expected.is_some() && slot_of(Page(page.0 - back)) == expected
+            })
+            .count() as u32;
+        let behind = (1..window - (page.0 - start.0))
+            .take_while(|&ahead| slot_of(page + PageCount(ahead)) == slot.checked_add(ahead as u32))
+            .count() as u32;
+        slot - before..slot + 1 + behind
+    }
+
+    /// Puts back the neighbours that were read with a page. Returns the range that is back.
+    fn restore(&mut self, page: Page, slot: u32, page_in: &PageIn) -> PageRange {
+        let mut back = PageRange::single(page);
+        for number in page_in.row.numbers() {
+            let other = Page((page.0 + u64::from(number)).wrapping_sub(u64::from(slot)));
+            if self.tree.get(other).and_then(Entry::slot) == Some(number)
+                && let Some(frame) = page_in.take(number)
+            {
+                self.tree.replace(other, Held::Frame(frame));
+                back.start = back.start.min(other);
+                back.end = back.end.max(other.next());
+            }
+        }
+        back
+    }
+}
+
+impl Reclaimable for SharedMemory {
+    /// Swaps out frames that no space maps. `None` also where a server maps the memory (F8).
+    fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept> {
+        let batch = batch?;
+        let mut pages = self.pages.try_lock()?;
+        if pages.pinned {
+            return None;
+        }
+        let from = pages.hand;
+        let mut judge = |_, entry: Entry| {
+            if entry.is_swapped() || entry.is_shared() {
+                return Verdict::Keep;
+            }
+            batch.add(entry.frame()).map_or(Verdict::Keep, Verdict::Swap)
+        };
+        let mut swept = pages.tree.sweep(from, enough, &mut judge);
+        if swept.stopped.is_none() && from > Page(0) {
+            // Pages from `from` on are looked at again, which finds nothing there.
+            let left = enough - swept.entries.min(enough);
+            let rest = pages.tree.sweep(Page(0), left, &mut judge);
+            swept.entries += rest.entries;
+            swept.stopped = rest.stopped;
+        }
+        pages.hand = swept.stopped.unwrap_or_default();
+        Some(swept)
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        reclaim::unregister();
     }
 }

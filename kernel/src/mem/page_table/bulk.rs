@@ -178,7 +178,8 @@ impl PageTable {
     }
 }
 
-fn sweep(
+/// [`PageTable::sweep`] below a table of `level`, whose first page is `base`.
+pub(super) fn sweep(
     table: &Table,
     level: u32,
     base: u64,

@@ -118,6 +118,12 @@ impl Entry {
         !self.is_swapped() && self.borrowed().is_shared()
     }
 
+    /// References to the frame besides the frame cache's, this entry's included; 0 for a swapped
+    /// page.
+    pub fn references(self) -> u32 {
+        if self.is_swapped() { 0 } else { self.borrowed().references() }
+    }
+
     /// Whether the entry maps the shared frame of zeros.
     #[inline]
     pub fn is_zero_page(self) -> bool {

@@ -16,11 +16,13 @@
 mod bulk;
 mod entry;
 mod flush;
+mod tree;
 mod walk;
 
 pub use bulk::{Filler, ForkSharing, Swept, Verdict};
 pub use entry::{Entry, EntryFlags, Held};
 pub use flush::Flush;
+pub use tree::FrameTree;
 pub(super) use walk::{for_each_frame, make_cell};
 
 use super::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, mmu};

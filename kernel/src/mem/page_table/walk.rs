@@ -89,7 +89,7 @@ pub(in crate::mem) fn for_each_frame(root: PhysAddr, page: Page, look: &mut impl
 
 /// Calls `look` for the frame of an entry, and for all frames below it. `level` is that of the
 /// table that the entry refers to, 0 for a page.
-fn visit_frames(entry: u64, level: u32, look: &mut impl FnMut(PhysAddr)) {
+pub(super) fn visit_frames(entry: u64, level: u32, look: &mut impl FnMut(PhysAddr)) {
     let address = PhysAddr(entry & ADDRESS_BITS);
     look(address);
     if level > 0 {

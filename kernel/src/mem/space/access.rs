@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    mem::{Prot, frame::OutOfMemory, page_table::EntryFlags},
+    mem::{Prot, frame::OutOfMemory, page_table::EntryFlags, swap::Unavailable},
     sync::Interrupted,
 };
 use foundation::Errno;
@@ -45,6 +45,16 @@ impl From<FaultError> for Errno {
 impl From<OutOfMemory> for FaultError {
     fn from(_: OutOfMemory) -> Self {
         Self::OutOfMemory
+    }
+}
+
+impl From<Unavailable> for FaultError {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Memory => Self::OutOfMemory,
+            // Never zeros: the page's bytes are nowhere (F5).
+            Unavailable::Lost => Self::Bus,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::mutants;
 use super::{Space, SpaceState};
 use crate::mem::{
-    Backing, Page, PageRange, USER_END,
+    Backing, Page, PageRange, SharedMemory, USER_END,
     page_table::{Entry, EntryFlags, Flush, Swept, Verdict},
     reclaim::Reclaimable,
     swap::{Owners, PageOutBatch},
@@ -61,24 +61,33 @@ impl SpaceState {
             region = region
                 .filter(|(range, _): &(PageRange, _)| range.contains(page))
                 .or_else(|| regions.find(page));
-            // Shared memory has its bytes nowhere else than in the frame.
-            if region.is_none_or(|(_, region)| matches!(region.backing, Backing::Shared { .. })) {
+            let Some((range, region)) = region.filter(|_| !entry.is_swapped()) else {
                 return Verdict::Keep;
-            }
-            if entry.is_swapped() {
-                return Verdict::Keep;
-            }
+            };
             if entry.has(EntryFlags::ACCESSED) {
                 return Verdict::Age;
             }
-            let verdict =
-                if private { swap_out(entry, batch.as_deref_mut()) } else { Verdict::Drop };
+            let verdict = match &region.backing {
+                _ if private => swap_out(entry, batch.as_deref_mut()),
+                Backing::Shared { memory, first } => {
+                    let page = Page(*first) + (page - range.start);
+                    unmap_shared(memory, page, batch.as_deref_mut())
+                }
+                _ => Verdict::Drop,
+            };
             if verdict != Verdict::Keep {
                 flush.merge(Flush::page(page));
             }
             verdict
         })
     }
+}
+
+/// Unmaps a page of shared memory, whose frame is swapped out with its last mapping. Without a batch
+/// that would free nothing.
+fn unmap_shared(memory: &SharedMemory, page: Page, batch: Option<&mut PageOutBatch>) -> Verdict {
+    let unmaps = batch.is_some_and(|batch| memory.leave(page, batch));
+    if unmaps { Verdict::Drop } else { Verdict::Keep }
 }
 
 /// Adds the frame of a private page to the batch, if it may leave and there is a slot for it.

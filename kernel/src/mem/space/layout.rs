@@ -49,6 +49,11 @@ impl Space {
         label: &'static str,
     ) -> Result<UserAddr, Errno> {
         heap::headroom(self.policy.claim())?;
+        if let Backing::Shared { memory, .. } = &backing
+            && self.policy.is_server()
+        {
+            memory.pin();
+        }
         self.with(|state| state.map(placement, bytes, prot, backing, label))
     }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Access, Space, SpaceState, fault::FaultError, resolution::Coverage};
-use crate::mem::{Backing, Page, PageRange, USER_END};
+use crate::mem::{Backing, Page, PageRange, SharedMemory, USER_END};
 
 impl Space {
     /// Fetches every page that is backed by a snapshot or swapped out, as a process needs before it
@@ -33,6 +33,10 @@ impl SpaceState {
                     .iter()
                     .find(|&page| self.table.get(page).is_none_or(|entry| entry.is_swapped()));
             }
+            if let Backing::Shared { memory, first } = &region.backing {
+                memory.pin();
+                return self.next_unmapped(memory, part, Page(*first) + (part.start - range.start));
+            }
             let mut swapped = None;
             self.table.for_each(part, |page, entry| {
                 if swapped.is_none() && entry.is_swapped() {
@@ -41,5 +45,22 @@ impl SpaceState {
             });
             swapped
         })
+    }
+
+    /// The first page of a range of shared memory that was accessed and is not mapped here. `first`
+    /// is the range's first page in the memory.
+    fn next_unmapped(&self, memory: &SharedMemory, range: PageRange, first: Page) -> Option<Page> {
+        let mut at = range.start;
+        while let Some(found) = memory.next(first + (at - range.start)) {
+            at = range.start + (found - first);
+            if !range.contains(at) {
+                return None;
+            }
+            if self.table.get(at).is_none() {
+                return Some(at);
+            }
+            at = at.next();
+        }
+        None
     }
 }

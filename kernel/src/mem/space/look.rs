@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | empty, load | zero page | hole: zero page; else cache or fetch, with neighbours | its frame |
 //! | empty, store | zeroed frame, private | copy, private; the association ends (F2) | its frame |
-//! | swapped | page-in, with neighbours (`swapped`) | the same | - |
+//! | swapped | page-in, with neighbours (`swapped`) | the same | the memory's entry, not the space's |
 //! | private, store, sole owner | made writable | the same | - |
 //! | private or clean, store, shared | copy, private | copy, private; the association ends | - |
 #![forbid(unsafe_code)]
@@ -15,7 +15,8 @@ use super::{
     resolution::{Attempt, Awaited, Coverage, PageRequest, Resolution, SnapshotPage, SwappedPage},
 };
 use crate::mem::{
-    Backing, Claim, Frame, OutOfMemory, PageRange, Prot, Region, page_table::EntryFlags,
+    Backing, Claim, Frame, OutOfMemory, Page, PageRange, Prot, Region, SharedMemory,
+    page_table::EntryFlags, shared::Found,
 };
 use foundation::PageCount;
 
@@ -49,11 +50,43 @@ impl SpaceState {
         if let Some(lazy) = snapshot_page(region, range, request, held) {
             return self.look_backed(&lazy, request, held);
         }
+        if let Backing::Shared { memory, first } = &region.backing {
+            let (memory, first) = (memory.clone(), Page(*first));
+            let flags = shared_flags(region.prot);
+            return self.look_shared(&memory, first, range, page, flags);
+        }
         let ends_association = matches!(region.backing, Backing::Snapshot { .. });
-        let (frame, flags) = unbacked_frame(region, range, request, self.table.claim)?;
+        let (frame, flags) = unbacked_frame(region, request, self.table.claim)?;
         drop(self.table.map(page, frame, flags)?);
         if ends_association {
             self.end_association(page);
+        }
+        Ok(Resolution::Done)
+    }
+
+    /// Maps a page of shared memory, of which `first` is the region's first page, and with it those
+    /// that come back from swap along with it.
+    fn look_shared(
+        &mut self,
+        memory: &SharedMemory,
+        first: Page,
+        region: PageRange,
+        page: Page,
+        flags: EntryFlags,
+    ) -> Attempt {
+        let (frame, back) = match memory.look(first + (page - region.start), self.table.claim)? {
+            Found::PageIn(page_in) => return Ok(Resolution::PageIn(page_in)),
+            Found::Frame(frame, back) => (frame, back),
+        };
+        drop(self.table.map(page, frame, flags)?);
+        let all = PageRange::new(first, region.pages());
+        for other in back.intersect(all).iter() {
+            let at = region.start + (other - first);
+            if self.table.get(at).is_none()
+                && let Some(frame) = memory.resident(other)
+            {
+                drop(self.table.map(at, frame, flags)?);
+            }
         }
         Ok(Resolution::Done)
     }
@@ -64,24 +97,24 @@ impl SpaceState {
     }
 }
 
-/// The frame and the flags for a page whose entry is empty and whose bytes need not come from a
-/// snapshot.
+/// The flags of a page of shared memory.
+fn shared_flags(prot: Prot) -> EntryFlags {
+    let mut flags = base_flags(prot);
+    flags.set(EntryFlags::WRITE, prot.contains(Prot::WRITE));
+    flags
+}
+
+/// The frame and the flags for a private page whose entry is empty and whose bytes need not come
+/// from a snapshot.
 fn unbacked_frame(
     region: &Region,
-    range: PageRange,
     request: &PageRequest<'_>,
     claim: Claim,
 ) -> Result<(Frame, EntryFlags), OutOfMemory> {
     let flags = base_flags(region.prot);
     match &region.backing {
-        Backing::Shared { memory, first } => {
-            let frame = memory.frame(first + (request.page - range.start).0, claim)?;
-            let writable = region.prot.contains(Prot::WRITE);
-            let write = if writable { EntryFlags::WRITE } else { EntryFlags::empty() };
-            Ok((frame, flags | write))
-        }
         Backing::Anonymous if !request.stores() => Ok((Frame::zero_page(), flags)),
-        Backing::Anonymous | Backing::Snapshot { .. } => {
+        _ => {
             debug_assert!(request.stores());
             // A frame that is overwritten as a whole under this very lock need not be zeroed.
             let frame = match request.coverage {

@@ -271,9 +271,17 @@ impl Space {
         })
     }
 
-    /// Calls `look` for each frame of the space: page tables, and what they map.
+    /// Calls `look` for each frame of the space: page tables, what they map, and what the shared
+    /// memory of its regions has.
     pub(in crate::mem) fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
-        self.with(|state| state.table.for_each_frame(look));
+        self.with(|state| {
+            state.table.for_each_frame(look);
+            for (_, region) in state.regions.iter() {
+                if let Backing::Shared { memory, .. } = &region.backing {
+                    memory.for_each_frame(look);
+                }
+            }
+        });
     }
 
     /// All regions, in ascending order.

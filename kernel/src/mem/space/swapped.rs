@@ -11,7 +11,7 @@ use crate::mem::{
     Frame, Page, PageRange, Prot,
     page_table::EntryFlags,
     snapshot::cache,
-    swap::{self, PageIn, Unavailable},
+    swap::{self, PageIn, Source},
 };
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -22,39 +22,6 @@ use foundation::{PageCount, knob};
 enum Store {
     Now,
     Later,
-}
-
-/// What is known of a swapped page's bytes.
-enum Source {
-    /// They are in memory.
-    Resident(Frame),
-    /// This page-in has brought the page, and maybe neighbours.
-    Arrived(Frame, Arc<PageIn>),
-    /// They have to be waited for.
-    Pending(Arc<PageIn>),
-}
-
-/// Looks for the bytes of a slot, and begins a page-in of the slots `around` it where they are not
-/// in memory.
-fn find(slot: u32, around: impl Fn() -> Range<u32>) -> Result<Source, FaultError> {
-    loop {
-        if let Some(frame) = swap::resident(slot) {
-            return Ok(Source::Resident(frame));
-        }
-        let page_in = swap::page_in(slot, around()).map_err(|unavailable| match unavailable {
-            Unavailable::Memory => FaultError::OutOfMemory,
-            // Never zeros: the page's bytes are nowhere (F5).
-            Unavailable::Lost => FaultError::Bus,
-        })?;
-        if !page_in.has_arrived() {
-            return Ok(Source::Pending(page_in));
-        }
-        match page_in.take(slot) {
-            Some(frame) => return Ok(Source::Arrived(frame, page_in)),
-            // Another thread took the frame and could not map it: the page is read again.
-            None => page_in.invalidate(),
-        }
-    }
 }
 
 impl SpaceState {
@@ -73,7 +40,7 @@ impl SpaceState {
             self.map_again(swapped.page, swapped.prot, frame, store)?;
             return Ok(Resolution::Done);
         }
-        match find(swapped.slot, || self.neighbours(swapped))? {
+        match swap::find(swapped.slot, || self.neighbours(swapped))? {
             Source::Pending(page_in) => return Ok(Resolution::PageIn(page_in)),
             Source::Resident(frame) => {
                 self.map_again(swapped.page, swapped.prot, frame, store)?;
@@ -94,7 +61,7 @@ impl SpaceState {
         slot: u32,
     ) -> Result<Option<Resolution>, FaultError> {
         debug_assert!(!lazy.snapshot.is_trusted());
-        let frame = match find(slot, || slot..slot + 1)? {
+        let frame = match swap::find(slot, || slot..slot + 1)? {
             Source::Pending(page_in) => return Ok(Some(Resolution::PageIn(page_in))),
             Source::Resident(frame) | Source::Arrived(frame, _) => frame,
         };

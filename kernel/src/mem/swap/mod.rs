@@ -27,7 +27,7 @@ pub use transfer::{PageIn, PageOut, Transfer};
 pub use super::slot::{is_open, stats};
 
 use super::{
-    Frame,
+    Frame, OutOfMemory,
     slot::{self, SlotRow},
 };
 use crate::sync::{Mutex, rank};
@@ -120,6 +120,21 @@ pub(super) enum Unavailable {
     Lost,
 }
 
+impl From<OutOfMemory> for Unavailable {
+    fn from(_: OutOfMemory) -> Self {
+        Self::Memory
+    }
+}
+
+impl From<Unavailable> for Errno {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Memory => Self::ENOMEM,
+            Unavailable::Lost => Self::EIO,
+        }
+    }
+}
+
 /// The frame of a slot whose bytes are still in memory.
 pub(super) fn resident(number: u32) -> Option<Frame> {
     AREA.lock().resident(number)
@@ -128,7 +143,7 @@ pub(super) fn resident(number: u32) -> Option<Frame> {
 /// The page-in that brings a slot, which is a new one where none is under way. `around` are the
 /// slots to be read along with it, itself included. The caller starts it with [`PageIn::start`]
 /// once it holds no lock.
-pub(super) fn page_in(number: u32, around: Range<u32>) -> Result<Arc<PageIn>, Unavailable> {
+fn page_in(number: u32, around: Range<u32>) -> Result<Arc<PageIn>, Unavailable> {
     debug_assert!(around.contains(&number));
     let mut area = AREA.lock();
     area.coming.retain(|coming| coming.strong_count() > 0);
@@ -149,6 +164,35 @@ pub(super) fn page_in(number: u32, around: Range<u32>) -> Result<Arc<PageIn>, Un
     debug_assert!(coming.row.index_of(number).is_some() && !coming.has_arrived());
     area.coming.push(Arc::downgrade(&coming));
     Ok(coming)
+}
+
+/// What is known of a swapped page's bytes.
+pub(super) enum Source {
+    /// They are in memory.
+    Resident(Frame),
+    /// This page-in has brought the page, and maybe neighbours.
+    Arrived(Frame, Arc<PageIn>),
+    /// They have to be waited for.
+    Pending(Arc<PageIn>),
+}
+
+/// Looks for the bytes of a slot, and begins a page-in of the slots `around` it where they are not
+/// in memory. The caller holds a reference to the slot until it has looked at the result.
+pub(super) fn find(number: u32, around: impl Fn() -> Range<u32>) -> Result<Source, Unavailable> {
+    loop {
+        if let Some(frame) = resident(number) {
+            return Ok(Source::Resident(frame));
+        }
+        let page_in = page_in(number, around())?;
+        if !page_in.has_arrived() {
+            return Ok(Source::Pending(page_in));
+        }
+        match page_in.take(number) {
+            Some(frame) => return Ok(Source::Arrived(frame, page_in)),
+            // Another thread took the frame and could not map it: the page is read again.
+            None => page_in.invalidate(),
+        }
+    }
 }
 
 /// Begins to write frames to the slots of a row, one to each.

@@ -4,6 +4,7 @@ mod clean;
 mod faults;
 mod layout;
 mod reads;
+mod shared;
 mod sharing;
 mod stress;
 mod swap;

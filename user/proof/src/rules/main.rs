@@ -24,6 +24,7 @@ mod outage;
 mod read;
 mod safety;
 mod scripted;
+mod shared;
 mod sharing;
 mod space;
 mod stack;

@@ -1,0 +1,181 @@
+//! Frames and slots of shared memory by page number: tables in the format of page tables, of as
+//! many levels as the highest page needs.
+//!
+//! An entry owns a reference, as in a page table. No CPU walks these tables, so entries have no
+//! flags. Replacing what an entry holds allocates nothing, which page-outs rely on.
+
+use super::{
+    Entry, EntryFlags, Held, Swept, Table, Verdict,
+    bulk::sweep,
+    entry::ADDRESS_BITS,
+    walk::{clear, index, owned, span, table_at, visit_frames},
+};
+use crate::mem::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Levels at most: page numbers have 63 bits then.
+const MAX_LEVELS: u32 = 7;
+const TABLE_FLAGS: EntryFlags = EntryFlags::PRESENT;
+
+/// The tables; empty ones have no frame.
+#[derive(Debug, Default)]
+pub struct FrameTree {
+    root: Option<Frame>,
+    levels: u32,
+}
+
+impl FrameTree {
+    /// Whether a page lies below the root, as it is now.
+    fn covers(&self, page: Page) -> bool {
+        self.root.is_some() && page.0 < span(self.levels + 1)
+    }
+
+    fn find(&self, page: Page) -> Option<&'static AtomicU64> {
+        let root = self.root.as_ref().filter(|_| self.covers(page))?;
+        let mut table = table_at(root.addr());
+        for level in (2..=self.levels).rev() {
+            let entry = table.get(index(page.0, level))?.load(Ordering::Relaxed);
+            if entry == 0 {
+                return None;
+            }
+            table = table_at(PhysAddr(entry & ADDRESS_BITS));
+        }
+        table.get(index(page.0, 1))
+    }
+
+    /// The entry of a page, unless it is empty.
+    pub fn get(&self, page: Page) -> Option<Entry> {
+        let entry = self.find(page)?.load(Ordering::Relaxed);
+        (entry != 0).then_some(Entry(entry))
+    }
+
+    /// Stores what a page has from now on. Fails where a table is missing and no frame is available
+    /// for it.
+    pub fn put(&mut self, page: Page, held: Held, claim: Claim) -> Result<(), OutOfMemory> {
+        self.make(page, claim)?;
+        self.replace(page, held);
+        Ok(())
+    }
+
+    /// Stores what a page that has its tables has from now on, and drops what it had. Allocates
+    /// nothing.
+    pub fn replace(&mut self, page: Page, held: Held) {
+        let Some(cell) = self.find(page) else { return };
+        let entry = match held {
+            Held::Frame(frame) => Entry::new(frame.into_raw(), EntryFlags::empty()),
+            Held::Slot(slot) => Entry::swapped(slot),
+        };
+        drop(owned(cell.swap(entry.0, Ordering::Relaxed)));
+    }
+
+    /// Makes the tables of a page.
+    fn make(&mut self, page: Page, claim: Claim) -> Result<(), OutOfMemory> {
+        while !self.covers(page) {
+            self.raise(claim)?;
+        }
+        let root = self.root.as_ref().ok_or(OutOfMemory)?;
+        let mut table = table_at(root.addr());
+        for level in (2..=self.levels).rev() {
+            let cell = entry_of(table, page, level)?;
+            let mut entry = cell.load(Ordering::Relaxed);
+            if entry == 0 {
+                entry = Frame::zeroed_for(claim)?.into_raw().0 | TABLE_FLAGS.bits();
+                cell.store(entry, Ordering::Relaxed);
+            }
+            table = table_at(PhysAddr(entry & ADDRESS_BITS));
+        }
+        Ok(())
+    }
+
+    /// Adds a level above the root.
+    fn raise(&mut self, claim: Claim) -> Result<(), OutOfMemory> {
+        if self.levels == MAX_LEVELS {
+            return Err(OutOfMemory);
+        }
+        let root = Frame::zeroed_for(claim)?;
+        if let Some(old) = self.root.take() {
+            let first = entry_of(table_at(root.addr()), Page(0), 1)?;
+            first.store(old.into_raw().0 | TABLE_FLAGS.bits(), Ordering::Relaxed);
+        }
+        (self.root, self.levels) = (Some(root), self.levels + 1);
+        Ok(())
+    }
+
+    /// All pages below the root.
+    fn all(&self) -> PageRange {
+        PageRange { start: Page(0), end: Page(span(self.levels + 1)) }
+    }
+
+    /// The first page from `from` on whose entry is not empty.
+    pub fn next(&self, from: Page) -> Option<Page> {
+        let root = self.root.as_ref()?;
+        next_in(table_at(root.addr()), self.levels, 0, from)
+    }
+
+    /// As [`PageTable::sweep`](super::PageTable::sweep), from page `from` on.
+    pub fn sweep(
+        &mut self,
+        from: Page,
+        enough: usize,
+        mut judge: impl FnMut(Page, Entry) -> Verdict,
+    ) -> Swept {
+        let mut swept = Swept::default();
+        if let Some(root) = &self.root {
+            let range = PageRange { start: from, end: self.all().end };
+            let table = table_at(root.addr());
+            sweep(table, self.levels, 0, range, enough, &mut swept, &mut judge);
+        }
+        swept
+    }
+
+    /// Calls `look` for each frame that this owns: tables, and what they hold.
+    pub fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
+        if let Some(root) = &self.root {
+            visit_frames(root.addr().0, self.levels, look);
+        }
+    }
+
+    /// Number of frames that this owns, tables included.
+    #[cfg(test)]
+    pub fn frames(&self) -> usize {
+        let mut count = 0;
+        self.for_each_frame(&mut |_| count += 1);
+        count
+    }
+}
+
+impl Drop for FrameTree {
+    fn drop(&mut self) {
+        if let Some(root) = &self.root {
+            let table = table_at(root.addr());
+            clear(table, self.levels, 0, self.all(), &mut |_, _, held| drop(held));
+        }
+    }
+}
+
+fn entry_of(
+    table: &'static Table,
+    page: Page,
+    level: u32,
+) -> Result<&'static AtomicU64, OutOfMemory> {
+    table.get(index(page.0, level)).ok_or(OutOfMemory)
+}
+
+/// The first page from `from` on below a table of `level`, whose first page is `base`, whose entry
+/// is not empty.
+fn next_in(table: &Table, level: u32, base: u64, from: Page) -> Option<Page> {
+    let first = from.0.saturating_sub(base) / span(level);
+    let from_first = (base + first.saturating_mul(span(level))..).step_by(span(level) as usize);
+    for (cell, page) in table.iter().skip(first as usize).zip(from_first) {
+        let entry = cell.load(Ordering::Relaxed);
+        let found = match level {
+            _ if entry == 0 => None,
+            1 => Some(Page(page)),
+            _ => next_in(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, from),
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}

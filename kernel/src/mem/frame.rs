@@ -46,13 +46,15 @@ struct FreeFrames {
     chain: Option<PhysAddr>,
     /// Ranges of frame numbers never used.
     fresh: [Range<u64>; MAX_RANGES],
+    /// Frames freed since the start.
+    freed: usize,
 }
 
 /// Maximum of usable ranges in a memory map; a PC has about five.
 pub const MAX_RANGES: usize = 32;
 
 static FRAMES: Mutex<FreeFrames, rank::Frames> =
-    Mutex::new(FreeFrames { chain: None, fresh: [const { 0..0 }; MAX_RANGES] });
+    Mutex::new(FreeFrames { chain: None, fresh: [const { 0..0 }; MAX_RANGES], freed: 0 });
 static COUNTS: Once<&'static [AtomicU32]> = Once::new();
 static ZERO_PAGE: Once<Frame> = Once::new();
 static FREE: AtomicUsize = AtomicUsize::new(0);
@@ -137,6 +139,11 @@ pub struct Stats {
 /// How much memory there is now.
 pub fn stats() -> Stats {
     Stats { total: TOTAL.load(Ordering::Relaxed), free: FREE.load(Ordering::Relaxed) }
+}
+
+/// How many frames were freed since the start; wraps.
+pub(super) fn freed() -> usize {
+    FRAMES.lock().freed
 }
 
 /// One more than the highest frame number.
@@ -407,6 +414,7 @@ impl Drop for Frame {
             // SAFETY: the last reference is gone, so the frame is ours again.
             unsafe { phys_to_virt(self.address).cast::<u64>().write(next) };
             frames.chain = Some(self.address);
+            frames.freed = frames.freed.wrapping_add(1);
             FREE.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -46,7 +46,7 @@ pub use addr::{
 pub use claim::Claim;
 pub use frame::{Frame, OutOfMemory};
 pub use page_of::page_of;
-pub use reclaim::make_room;
+pub use reclaim::{keep, keep_margin, make_room};
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};

@@ -7,8 +7,17 @@
 //! zero page are dropped too, for the tables that hold nothing else.
 //!
 //! Private pages are written to the swap file (Q3), by the same clock, but only where the caller
-//! can wait: [`make_room`]. A program that faults does so before it takes the last frames
-//! ([`keep_margin`]), so that callers that cannot wait find some.
+//! can wait: [`make_room`]. Claims of file servers and programs do so before they take the last
+//! frames ([`keep_margin`]): at the entry of a system call, in a page fault, before a message is
+//! gathered. So claims under a lock, which cannot wait, find some. Nobody waits for a server of an
+//! equal or higher rank: swapping needs the swap server only, whose own claims never wait.
+//!
+//! The kernel's own thread ([`keep`]) does the same work ahead: it begins at twice the margin, so
+//! that others wait only where it lags.
+//!
+//! Work is bounded. A call looks at a multiple of memory ([`SCANS`]) and then gives up; what follows
+//! is an error, or the out-of-memory choice. A sweep that found nothing is not repeated by claims
+//! that cannot wait until some frames were freed ([`shrink_spaces`]).
 //!
 //! [`shrink_spaces`] may be called with any lock held. It allocates nothing, acquires only locks
 //! that are free, and skips a space that this very call chain has locked (the fault that ran out
@@ -24,8 +33,9 @@ use super::{
     snapshot::cache,
     swap::{self, Owners, PageOutBatch},
 };
-use crate::sync::{Interrupted, Mutex, rank};
+use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::{collections::VecDeque, sync::Weak};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use foundation::counter::{self, Counter};
 
 /// Frames freed at once: enough to pay for the search, few enough to leave the cache useful.
@@ -84,38 +94,80 @@ fn is_available(frames: usize, claim: Claim) -> bool {
     frame::stats().free >= frame::reserve_below(claim) + frames
 }
 
-/// Restores the margin before a program takes frames, where pages can be swapped out. May wait;
+/// Restores the margin before a claim takes frames, where pages can be swapped out. May wait;
 /// called with no lock held.
-pub(super) fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
-    if claim == Claim::Program && !is_available(margin(), claim) && swap::is_open() {
+#[inline]
+pub fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
+    if is_available(2 * margin(), Claim::Program) { Ok(()) } else { restore_margin(claim) }
+}
+
+#[cold]
+fn restore_margin(claim: Claim) -> Result<(), Interrupted> {
+    wake_keeper();
+    if claim >= Claim::FileServer && !is_available(margin(), claim) && swap::is_open() {
         make_room(margin(), claim)?;
     }
     Ok(())
 }
 
-/// Drops clean pages and swaps out private ones until `frames` frames are available. Returns
-/// whether they are. May wait, but not on behalf of a server: it could be the one that is waited
-/// for (F8). Called with no lock held.
-pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
-    if claim != Claim::Program {
-        return Ok(shrinker::run() > 0);
+/// Where the kernel's own thread waits for work.
+static KEEPER: WaitQueue = WaitQueue::new();
+/// Whether there is work for it.
+static IS_LOW: AtomicBool = AtomicBool::new(false);
+/// Where its last work was in vain: the number of frames freed by then.
+static IN_VAIN: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Whether too few frames were freed since a search in vain for another one to be worth it.
+fn is_in_vain(since: &AtomicUsize) -> bool {
+    let freed = since.load(Ordering::Relaxed);
+    freed != usize::MAX && frame::freed().wrapping_sub(freed) < BATCH
+}
+
+fn wake_keeper() {
+    if !is_in_vain(&IN_VAIN) && !IS_LOW.swap(true, Ordering::Relaxed) {
+        KEEPER.wake_all();
     }
+}
+
+/// What the kernel's own thread does, again and again: waits until frames are low, and restores
+/// twice the margin. Waits with no lock held.
+pub fn keep() -> Result<(), Interrupted> {
+    KEEPER.wait(Interrupt::Killable, || IS_LOW.swap(false, Ordering::Relaxed).then_some(()))?;
+    let found = make_room(2 * margin(), Claim::Program)?;
+    IN_VAIN.store(if found { usize::MAX } else { frame::freed() }, Ordering::Relaxed);
+    Ok(())
+}
+
+/// How often memory may be looked at in one search for frames. Four visits of each page (twice for
+/// each of the two kinds of owners) find what there is; sharing multiplies the entries of a page.
+const SCANS: usize = 16;
+
+/// Drops clean pages and swaps out programs' private ones until `frames` frames are available for a
+/// claim. Returns whether they are. May wait for the swap server, except on behalf of that one and
+/// of the kernel. Called with no lock held.
+pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
+    if claim < Claim::FileServer {
+        return Ok(shrink_now() > 0);
+    }
+    let mut left = SCANS * frame::stats().total;
     while !is_available(frames, claim) {
         if cache::evict(BATCH) > 0 {
             continue;
         }
-        let progress =
-            turn(Owners::Sole, BATCH)? || turn(Owners::Any, BATCH)? || swap::await_punch()?;
-        if !progress {
+        let progress = turn(Owners::Sole, BATCH, &mut left)?
+            || turn(Owners::Any, BATCH, &mut left)?
+            || swap::await_punch()?;
+        if !progress || left == 0 {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Turns the clock, over each space twice at most, until some pages were evicted. Returns whether
-/// any were. Waits until private pages among them are written.
-fn turn(owners: Owners, max: usize) -> Result<bool, Interrupted> {
+/// Turns the clock, over each space twice at most, until some pages were evicted, or `left` entries
+/// were looked at, which is reduced. Returns whether any were. Waits until private pages among them
+/// are written.
+fn turn(owners: Owners, max: usize, left: &mut usize) -> Result<bool, Interrupted> {
     let mut batch = PageOutBatch::new(owners, max);
     let mut evicted =
         batch.as_mut().is_some_and(|batch| cache::swap_out(|frame| batch.add(frame.clone())) > 0);
@@ -125,11 +177,12 @@ fn turn(owners: Owners, max: usize) -> Result<bool, Interrupted> {
         let swept = space.upgrade().and_then(|space| space.evict_pages(enough, batch.as_mut()));
         swap::punch_idle_chunks();
         let Some(swept) = swept else { continue };
+        *left -= swept.scanned.min(*left);
         let private = batch.as_ref().map_or(0, |batch| batch.frames.len());
         debug_assert!(private <= swept.entries, "each frame of the batch was in an entry");
         counter::count(Counter::PagesUnmapped, (swept.entries - private) as u64);
         evicted = swept.entries + swept.tables > 0;
-        if evicted {
+        if evicted || *left == 0 {
             break;
         }
     }
@@ -146,11 +199,31 @@ fn turn(owners: Owners, max: usize) -> Result<bool, Interrupted> {
 /// swapped out, private ones. For tests. May wait.
 #[cfg(not(target_os = "none"))]
 pub(super) fn evict_some(pages: usize) -> Result<bool, Interrupted> {
-    turn(Owners::Any, pages)
+    turn(Owners::Any, pages, &mut usize::MAX.clone())
 }
 
-/// Unmaps clean pages until some frames became free. Returns how many.
+/// The number of frames that had been freed when [`shrink_spaces`] last found nothing.
+static FRUITLESS: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Unmaps clean pages until some frames became free. Returns how many. Claims under a lock come
+/// here again and again while memory is short: where nothing was found, nothing is searched for
+/// until some frames were freed.
 fn shrink_spaces() -> usize {
+    if is_in_vain(&FRUITLESS) {
+        return 0;
+    }
+    let freed = unmap_clean();
+    FRUITLESS.store(if freed > 0 { usize::MAX } else { frame::freed() }, Ordering::Relaxed);
+    freed
+}
+
+/// Runs the shrinkers, even where the last search was in vain.
+fn shrink_now() -> usize {
+    FRUITLESS.store(usize::MAX, Ordering::Relaxed);
+    shrinker::run()
+}
+
+fn unmap_clean() -> usize {
     for _ in 0..visits() {
         let Some(space) = next_space() else { break };
         let Some(swept) = space.upgrade().and_then(|space| space.evict_pages(BATCH, None)) else {

@@ -23,6 +23,7 @@ pub mod fork;
 pub mod frame;
 pub mod futex;
 pub mod init;
+pub mod keeper;
 mod mutants;
 mod process;
 pub mod report;

@@ -10,13 +10,16 @@ use crate::arch::{Exception, PageFault, UserAccess, vector};
 use crate::file::tty::registry;
 use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{Thread, WaitStatus, current_thread, deliver, family, scheduler, send};
+use crate::task::{Thread, WaitStatus, current_thread, deliver, family, keeper, scheduler, send};
 use crate::trace::{self, Figures, Presence};
 use alloc::sync::Arc;
 
-/// A new thread is about to enter user mode for the first time.
+/// A new thread is about to enter user mode for the first time. The kernel's own never does.
 pub extern "C" fn thread_start() {
     scheduler::finish_switch();
+    if keeper::is_current() {
+        keeper::run();
+    }
     deliver::before_user(None);
 }
 

@@ -1,7 +1,7 @@
 //! Packets, and how they move between a program's memory and the kernel.
 
 use crate::file::{Io, UserBuffers};
-use crate::mem::{Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
+use crate::mem::{self, Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, PageCount};
 
@@ -74,6 +74,9 @@ pub(super) fn assemble(io: &Io<'_>, from: &mut UserBuffers) -> Result<Message, E
     let mut frames = Vec::new();
     frames.try_reserve_exact(frames_bytes.div_ceil(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
     let claim = io.space.policy.claim();
+    if frames_bytes > 0 {
+        mem::keep_margin(claim)?;
+    }
     while frames.len() * PAGE_BYTES < frames_bytes {
         let left = frames_bytes - frames.len() * PAGE_BYTES;
         let pages = leading_pages(from, left / PAGE_BYTES);

@@ -159,6 +159,8 @@ pub struct Swept {
     pub entries: usize,
     /// Tables that became empty and were freed.
     pub tables: usize,
+    /// Entries and tables that were looked at.
+    pub scanned: usize,
     /// The page to continue with, where it stopped because it had enough.
     pub stopped: Option<Page>,
 }
@@ -198,6 +200,7 @@ pub(super) fn sweep(
             swept.stopped.get_or_insert(Page(page.max(range.start.0)));
             return;
         }
+        swept.scanned += 1;
         if level > 1 {
             let (child, before) = (table_at(PhysAddr(entry & ADDRESS_BITS)), swept.entries);
             sweep(child, level - 1, page, range, enough, swept, judge);

@@ -7,7 +7,9 @@ use super::{
     access::allows,
     resolution::{Coverage, PageRequest, Resolution},
 };
-use crate::mem::{Backing, Frame, PAGE_BYTES, Page, UserAddr, UserSlice, phys::phys_to_virt};
+use crate::mem::{
+    Backing, Frame, PAGE_BYTES, Page, UserAddr, UserSlice, phys::phys_to_virt, reclaim,
+};
 use alloc::vec::Vec;
 use foundation::ByteCount;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -49,6 +51,7 @@ impl Space {
     /// A frame with a copy of up to a page of a program's memory, and zeros behind it. Fails where
     /// not all of it can be copied. May wait.
     pub fn copy_frame(&self, from: UserSlice) -> Result<Frame, FaultError> {
+        reclaim::keep_margin(self.policy.claim())?;
         let mut frame = Frame::recycled(self.policy.claim())?;
         // A new frame has one owner.
         let bytes = frame.bytes_mut().ok_or(FaultError::OutOfMemory)?;

@@ -11,9 +11,9 @@ use crate::mem::{
 };
 
 impl Reclaimable for Space {
-    /// `None` also for a server, whose pages stay (F8).
+    /// `None` also for a server and for init, whose pages stay (F8).
     fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept> {
-        let stays = self.policy.is_server() && !mutants::swap_servers();
+        let stays = self.policy.is_pinned() && !mutants::swap_servers();
         if stays || mutants::no_clock() {
             return None;
         }
@@ -36,6 +36,7 @@ impl SpaceState {
             swept = Swept {
                 entries: swept.entries + rest.entries,
                 tables: swept.tables + rest.tables,
+                scanned: swept.scanned + rest.scanned,
                 stopped: rest.stopped,
             };
         }

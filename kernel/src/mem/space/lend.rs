@@ -8,6 +8,7 @@ use super::{
 use crate::mem::{
     Backing, Frame, Page, PageRange, Prot,
     page_table::{EntryFlags, Filler, Flush},
+    reclaim,
 };
 use alloc::vec::Vec;
 use core::iter::Peekable;
@@ -34,8 +35,9 @@ impl Space {
     }
 
     /// Replaces whole pages from `first` on by frames, copy-on-write, as far as writable private
-    /// memory reaches. Returns for how many pages; an error only for none.
+    /// memory reaches. Returns for how many pages; an error only for none. May wait.
     pub fn accept(&self, first: Page, frames: Vec<Frame>) -> Result<PageCount, FaultError> {
+        reclaim::keep_margin(self.policy.claim())?;
         let mut done = 0;
         let result = self.with(|state| state.accept(first, frames, &mut done));
         let done = result.map_or_else(|error| completed(done, error), |()| Ok(done));

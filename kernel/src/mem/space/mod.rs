@@ -75,11 +75,16 @@ pub struct Policy {
     /// A [`Claim`], as a number.
     claim: AtomicU8,
     eager: AtomicBool,
+    pinned: AtomicBool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { claim: AtomicU8::new(Claim::Program as u8), eager: AtomicBool::new(false) }
+        Self {
+            claim: AtomicU8::new(Claim::Program as u8),
+            eager: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
+        }
     }
 }
 
@@ -108,6 +113,17 @@ impl Policy {
         self.claim.store(rank as u8, Ordering::Relaxed);
     }
 
+    /// Whether the process's pages stay in memory: those of servers (F8), and of init.
+    pub fn is_pinned(&self) -> bool {
+        self.is_server() || self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the process's pages in memory, for init: it needs neither a server nor swap to go on.
+    /// Children do not inherit this.
+    pub fn pin(&self) {
+        self.pinned.store(true, Ordering::Relaxed);
+    }
+
     /// On whose behalf frames are allocated.
     #[inline]
     pub fn claim(&self) -> Claim {
@@ -118,6 +134,7 @@ impl Policy {
         Self {
             claim: AtomicU8::new(self.claim() as u8),
             eager: AtomicBool::new(self.eager.load(Ordering::Relaxed)),
+            pinned: AtomicBool::new(false),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod clean;
 mod faults;
 mod layout;
+mod ranks;
 mod reads;
 mod shared;
 mod sharing;

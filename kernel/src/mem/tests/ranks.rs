@@ -1,0 +1,129 @@
+//! Ranks of claims: what each leaves to those above it, and whom it waits for.
+
+use super::*;
+use crate::mem::{
+    host::{RamSwap, SwapAnswers},
+    reclaim, swap,
+};
+
+/// A swap device for one test.
+struct Swap(Arc<RamSwap>);
+
+impl Swap {
+    fn new() -> Self {
+        let device = RamSwap::new();
+        swap::attach(device.clone(), 4 * host::POOL_FRAMES as u32).unwrap();
+        Self(device)
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        let _ = std::panic::catch_unwind(swap::detach);
+    }
+}
+
+fn server(rank: Claim, pages: u64) -> Arc<Space> {
+    let space = space_of(pages);
+    space.policy.mark_server(rank);
+    space
+}
+
+/// A program that has stored to more pages than memory has.
+fn filler() -> Arc<Space> {
+    let pages = host::POOL_FRAMES as u64 * 5 / 4;
+    let space = space_of(pages);
+    (0..pages).for_each(|page| store(&space, at(page), page as u8));
+    space
+}
+
+#[test]
+fn f8_each_rank_leaves_frames_to_those_above_it() {
+    let _alone = host::exclusive();
+    let mut hoard = Vec::new();
+    for claim in [Claim::Program, Claim::FileServer, Claim::SwapServer, Claim::Kernel] {
+        while let Ok(frame) = Frame::zeroed_for(claim) {
+            hoard.push(frame);
+        }
+        assert_eq!(frame::stats().free, frame::reserve_below(claim), "{claim:?}");
+    }
+    let reserves = [Claim::Kernel, Claim::SwapServer, Claim::FileServer, Claim::Program];
+    assert!(reserves.is_sorted_by_key(|&claim| frame::reserve_below(claim)));
+    assert_eq!(frame::reserve_below(Claim::SwapServer), 64 + frame::stats().total / 256);
+}
+
+#[test]
+fn f8_a_file_servers_claim_has_programs_pages_swapped_out() {
+    let _alone = host::exclusive();
+    let swap = Swap::new();
+    let pages = host::POOL_FRAMES as u64 / 2;
+    let (program, server) = (filler(), server(Claim::FileServer, pages));
+    let before = swap.0.pages();
+    (0..pages).for_each(|page| store(&server, at(page), !(page as u8)));
+    assert_eq!((server.stats().resident.0, server.stats().swapped.0), (pages, 0));
+    assert!(swap.0.pages() > before);
+    (0..pages).for_each(|page| assert_eq!(load(&server, at(page)), !(page as u8)));
+    (0..pages).for_each(|page| assert_eq!(load(&program, at(page)), page as u8));
+}
+
+#[test]
+fn f8_the_swap_servers_claim_waits_for_nothing() {
+    let _alone = host::exclusive();
+    let swap = Swap::new();
+    let (_program, server) = (filler(), server(Claim::SwapServer, 64));
+    let mut hoard = Vec::new();
+    while let Ok(frame) = Frame::zeroed_for(Claim::FileServer) {
+        hoard.push(frame);
+    }
+    swap.0.set(SwapAnswers::Later);
+    // One transfer of 64 pages, less the page tables of this space.
+    (0..60).for_each(|page| store(&server, at(page), 1));
+    let missing = (60..70).find(|&page| mmu::store(&server, at(page), 1).is_err());
+    assert!(missing.is_some(), "it is refused, and does not wait");
+    assert_eq!(swap.0.waiting(), 0, "nothing is swapped out for it");
+    swap.0.set(SwapAnswers::Now);
+}
+
+#[test]
+fn q3_the_kernels_own_thread_restores_twice_the_margin() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new();
+    let _program = filler();
+    let available = || frame::stats().free - frame::reserve_below(Claim::Program);
+    let before = available();
+    reclaim::keep_margin(Claim::Kernel).unwrap();
+    assert_eq!(available(), before, "the kernel itself does not wait");
+    reclaim::keep().unwrap();
+    assert!(available() >= 2 * host::POOL_FRAMES / 200, "{before} {}", available());
+}
+
+#[test]
+fn q4_a_search_in_vain_is_not_repeated() {
+    let _alone = host::exclusive();
+    let space = space_of(host::POOL_FRAMES as u64 * 2);
+    let end = (0..).find(|&page| mmu::store(&space, at(page), 1).is_err()).unwrap();
+    cache_emptied();
+    // Each of these looks at no page: a sweep of all of them takes a thousand times as long.
+    let start = std::time::Instant::now();
+    (0..100_000).for_each(|_| assert!(Frame::zeroed().is_err()));
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    // Frames that become free are found.
+    space.unmap(at(end / 2), ByteCount(100 * PAGE)).unwrap();
+    store(&space, at(end), 1);
+}
+
+#[test]
+fn init_and_servers_have_no_page_in_swap() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new();
+    let (init, server) = (space_of(20), server(Claim::FileServer, 20));
+    init.policy.pin();
+    for space in [&init, &server] {
+        (0..20).for_each(|page| store(space, at(page), 9));
+    }
+    let _program = filler();
+    for space in [&init, &server] {
+        assert_eq!((space.stats().resident.0, space.stats().swapped.0), (20, 0));
+    }
+    assert!(!init.fork().unwrap().policy.is_pinned(), "its children are programs");
+}

@@ -124,6 +124,14 @@ mutants! {
     NoClock = "no-clock",
     /// Q3: a page is read back from the neighbouring slot.
     SwapWrongSlot = "swap-wrong-slot",
+    /// Q4: where memory runs out, the process with the smallest charge is ended.
+    EndSmallest = "end-smallest",
+    /// F8: a claim of a file server does not wait for pages to be swapped out.
+    ServersNeverWait = "servers-never-wait",
+    /// F8: the pages of init are swapped out.
+    SwapInit = "swap-init",
+    /// F8: floors may exceed half of memory.
+    FloorsUnchecked = "floors-unchecked",
     /// Q3: a page that cannot be read from the swap file is zeros.
     ZeroOnSwapError = "zero-on-swap-error",
     /// Q3: swap slots are never freed.

@@ -45,6 +45,11 @@ const HANDLERS: Handlers = Handlers {
     report: task::report::report_threads,
 };
 
+/// The least memory with which the servers have their floors and programs run, and the frames that
+/// are free in such a machine after the loader, the kernel and a ramdisk of twice the usual size.
+const LEAST_MIB: usize = 24;
+const LEAST_FRAMES: usize = (16 << 20) / mem::PAGE_BYTES;
+
 /// The first program: its member of the ramdisk, and the path that it is started with.
 const INIT_MEMBER: &[u8] = b"sbin/init";
 const INIT_PATH: &[u8] = b"/sbin/init";
@@ -72,6 +77,10 @@ fn start(info: &'static mut BootInfo) -> ! {
     task::start();
     registry::start();
     devices::set_ramdisk(PhysAddr(ramdisk_start), ramdisk_bytes);
+    if frames.free < LEAST_FRAMES {
+        log::error!("this machine is too small: Sloth needs {LEAST_MIB} MiB of memory");
+        arch::power::failed();
+    }
     if let Err(error) = mount_own().and_then(|()| start_init(ramdisk)) {
         panic!("the first process could not be made: {}", error.text());
     }

@@ -13,7 +13,7 @@
 //! cannot overflow. No locks.
 #![forbid(unsafe_code)]
 
-use super::{Claim, PAGE_BYTES, frame, frame::OutOfMemory, shrinker};
+use super::{Claim, PAGE_BYTES, claim, frame, frame::OutOfMemory, shrinker};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -60,9 +60,11 @@ pub fn charged_bytes() -> usize {
     CHARGED.load(Ordering::Relaxed)
 }
 
-/// Maximum of [`charged_bytes`]: the machine less what is withheld from programs.
+/// Maximum of [`charged_bytes`]: the machine less what is withheld from programs, and less the
+/// floors of servers.
 pub fn ceiling_bytes() -> usize {
-    frame::stats().total.saturating_sub(frame::reserve_below(Claim::Program)) * PAGE_BYTES
+    let withheld = frame::reserve_below(Claim::Program) + claim::floors();
+    frame::stats().total.saturating_sub(withheld) * PAGE_BYTES
 }
 
 impl Account {

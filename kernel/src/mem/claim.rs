@@ -3,9 +3,13 @@
 //! A claim may wait only for work that needs claims of lower ranks, so no wait is circular: a
 //! program waits for the file servers, they for the swap server, it and the kernel for nobody.
 //! Frames are therefore withheld from each rank for those above it ([`reserve_below`]).
+//!
+//! A [`Floor`] is what a server may grow by in any case: programs' pages are swapped out for it,
+//! and where that does not help, programs are ended (`task::oom`). It is not kept free meanwhile.
 #![forbid(unsafe_code)]
 
-use super::PAGE_BYTES;
+use super::{PAGE_BYTES, frame, frame::OutOfMemory, mutants};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// On whose behalf a frame is taken: its rank. Lower ranks come later in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,5 +62,53 @@ pub(super) fn reserve_below(claim: Claim, total: usize) -> usize {
         Claim::FileServer => kernel + SWAP_FRAMES,
         // One message in and one out for each server.
         Claim::Program => kernel + SWAP_FRAMES + 2 * FILE_SERVERS * MESSAGE_FRAMES,
+    }
+}
+
+/// Frames of all floors.
+static FLOORS: AtomicUsize = AtomicUsize::new(0);
+/// All floors together are at most one of this many frames: programs need memory, too.
+const FLOORS_SHARE: usize = 2;
+
+/// Frames that servers may still need, however much programs want: all floors together.
+pub fn floors() -> usize {
+    FLOORS.load(Ordering::Relaxed)
+}
+
+/// The number of frames that a server can count on, besides those that it had when it declared the
+/// floor. Given up when dropped.
+#[derive(Debug)]
+pub(super) struct Floor {
+    frames: usize,
+    /// Frames that the server had.
+    base: usize,
+}
+
+impl Floor {
+    /// Declares a floor of `frames` frames for a server that has `base`. Refused where all floors
+    /// together would exceed half of memory.
+    pub fn declare(frames: usize, base: usize) -> Result<Self, OutOfMemory> {
+        let most = frame::stats().total / FLOORS_SHARE;
+        let fits = |sum: usize| {
+            sum.checked_add(frames).filter(|&sum| sum <= most || mutants::floors_unchecked())
+        };
+        let declared = FLOORS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        declared.map(|_| Self { frames, base }).map_err(|_| OutOfMemory)
+    }
+
+    /// Its frames.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Whether a server with `resident` frames is within its floor.
+    pub fn covers(&self, resident: usize) -> bool {
+        resident <= self.base + self.frames
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        FLOORS.fetch_sub(self.frames, Ordering::Relaxed);
     }
 }

@@ -43,10 +43,10 @@ pub use account::{Account, Charge};
 pub use addr::{
     PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, UserAddr, VirtAddr,
 };
-pub use claim::Claim;
+pub use claim::{Claim, floors};
 pub use frame::{Frame, OutOfMemory};
 pub use page_of::page_of;
-pub use reclaim::{keep, keep_margin, make_room};
+pub use reclaim::{keep_margin, make_room, reclaim_ahead, register_last_resort};
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};

@@ -2,7 +2,7 @@
 //! constant, and nothing of it is compiled.
 #![forbid(unsafe_code)]
 
-use super::{Frame, PAGE_BYTES};
+use super::{Claim, Frame, PAGE_BYTES};
 use foundation::mutant::{Mutant, active};
 
 /// Q3: the reference of a swap slot is never dropped.
@@ -37,6 +37,12 @@ pub(super) fn leak_frame(frame: Option<&Frame>) {
     }
 }
 
+/// F8: a file server's claim never waits.
+#[inline(always)]
+pub(super) fn servers_never_wait(claim: Claim) -> bool {
+    claim == Claim::FileServer && active(Mutant::ServersNeverWait)
+}
+
 foundation::mutant_switches! {
     pub(in crate::mem),
     /// R4: byte 0 of the snapshot is treated as a page boundary of the file.
@@ -49,6 +55,10 @@ foundation::mutant_switches! {
     clean_beyond_written: CleanBeyondWritten;
     /// R10: the list of holes is ignored.
     ignore_holes: IgnoreHoles;
+    /// F8: floors may take all of memory.
+    floors_unchecked: FloorsUnchecked;
+    /// F8: init's pages are evicted like any others.
+    swap_init: SwapInit;
     /// C10: the kernel does not close a snapshot after its last association has ended.
     leak_snapshot: LeakSnapshot;
     /// F1: no neighbours are fetched.

@@ -12,7 +12,7 @@
 //! gathered. So claims under a lock, which cannot wait, find some. Nobody waits for a server of an
 //! equal or higher rank: swapping needs the swap server only, whose own claims never wait.
 //!
-//! The kernel's own thread ([`keep`]) does the same work ahead: it begins at twice the margin, so
+//! The kernel's own thread ([`reclaim_ahead`]) does the same work ahead: it begins at twice the margin, so
 //! that others wait only where it lags.
 //!
 //! Work is bounded. A call looks at a multiple of memory ([`SCANS`]) and then gives up; what follows
@@ -27,15 +27,16 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, frame,
+    Claim, frame, mutants,
     page_table::Swept,
     shrinker::{self, Stage},
     snapshot::cache,
     swap::{self, Owners, PageOutBatch},
 };
-use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
+use crate::sync::{Interrupt, Interrupted, Mutex, Once, WaitQueue, rank};
 use alloc::{collections::VecDeque, sync::Weak};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use foundation::PageCount;
 use foundation::counter::{self, Counter};
 
 /// Frames freed at once: enough to pay for the search, few enough to leave the cache useful.
@@ -103,15 +104,16 @@ pub fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
 
 #[cold]
 fn restore_margin(claim: Claim) -> Result<(), Interrupted> {
-    wake_keeper();
-    if claim >= Claim::FileServer && !is_available(margin(), claim) && swap::is_open() {
+    wake_reclaimer();
+    let may_wait = claim >= Claim::FileServer && !mutants::servers_never_wait(claim);
+    if may_wait && !is_available(margin(), claim) && swap::is_open() {
         make_room(margin(), claim)?;
     }
     Ok(())
 }
 
 /// Where the kernel's own thread waits for work.
-static KEEPER: WaitQueue = WaitQueue::new();
+static RECLAIMER: WaitQueue = WaitQueue::new();
 /// Whether there is work for it.
 static IS_LOW: AtomicBool = AtomicBool::new(false);
 /// Where its last work was in vain: the number of frames freed by then.
@@ -123,19 +125,47 @@ fn is_in_vain(since: &AtomicUsize) -> bool {
     freed != usize::MAX && frame::freed().wrapping_sub(freed) < BATCH
 }
 
-fn wake_keeper() {
+fn wake_reclaimer() {
     if !is_in_vain(&IN_VAIN) && !IS_LOW.swap(true, Ordering::Relaxed) {
-        KEEPER.wake_all();
+        RECLAIMER.wake_all();
     }
 }
 
 /// What the kernel's own thread does, again and again: waits until frames are low, and restores
 /// twice the margin. Waits with no lock held.
-pub fn keep() -> Result<(), Interrupted> {
-    KEEPER.wait(Interrupt::Killable, || IS_LOW.swap(false, Ordering::Relaxed).then_some(()))?;
+pub fn reclaim_ahead() -> Result<(), Interrupted> {
+    RECLAIMER.wait(Interrupt::Killable, || IS_LOW.swap(false, Ordering::Relaxed).then_some(()))?;
     let found = make_room(2 * margin(), Claim::Program)?;
     IN_VAIN.store(if found { usize::MAX } else { frame::freed() }, Ordering::Relaxed);
     Ok(())
+}
+
+/// Whether so many pages of a server leave others more than enough.
+pub(super) fn is_plenty(pages: PageCount) -> bool {
+    is_available(pages.to_usize().saturating_add(2 * margin()), Claim::Program)
+}
+
+/// Drops clean pages until `pages` frames are available beyond what is reserved from programs.
+/// Returns whether they are.
+pub(super) fn drop_clean(pages: PageCount) -> bool {
+    let is_there = || is_available(pages.to_usize(), Claim::Program);
+    while !is_there() && shrink_now() > 0 {}
+    is_there()
+}
+
+/// Ends a process and waits for that. Returns whether there was one.
+type LastResort = fn() -> Result<bool, Interrupted>;
+
+static LAST_RESORT: Once<LastResort> = Once::new();
+
+/// Registers what frees memory where reclaim cannot: the out-of-memory choice.
+pub fn register_last_resort(end_process: LastResort) {
+    LAST_RESORT.call_once(|| end_process);
+}
+
+/// Frees memory by ending a process. Returns whether there was one. Called with no lock held.
+pub(super) fn last_resort() -> Result<bool, Interrupted> {
+    LAST_RESORT.get().map_or(Ok(false), |end_process| end_process())
 }
 
 /// How often memory may be looked at in one search for frames. Four visits of each page (twice for
@@ -146,7 +176,7 @@ const SCANS: usize = 16;
 /// claim. Returns whether they are. May wait for the swap server, except on behalf of that one and
 /// of the kernel. Called with no lock held.
 pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
-    if claim < Claim::FileServer {
+    if claim < Claim::FileServer || mutants::servers_never_wait(claim) {
         return Ok(shrink_now() > 0);
     }
     let mut left = SCANS * frame::stats().total;
@@ -156,7 +186,8 @@ pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
         }
         let progress = turn(Owners::Sole, BATCH, &mut left)?
             || turn(Owners::Any, BATCH, &mut left)?
-            || swap::await_punch()?;
+            || swap::await_punch()?
+            || swap::await_write()?;
         if !progress || left == 0 {
             return Ok(false);
         }

@@ -161,6 +161,8 @@ fn status(view: &ProcessView) -> Vec<u8> {
     let swapped = view.space.as_ref().map_or(0, |space| space.stats().swapped.0);
     let _ = writeln!(rest, "VmSwap:\t{:8} kB", kib(swapped));
     let _ = writeln!(rest, "Server:\t{}", u8::from(view.is_server));
+    let floor = view.space.as_ref().map_or(0, |space| space.policy.floor().0);
+    let _ = writeln!(rest, "Floor:\t{:8} kB", kib(floor));
     text.extend_from_slice(rest.as_bytes());
     text
 }

@@ -80,6 +80,10 @@ pub fn mmap(
             map_file(current, &file, placement, length, prot, offset)?
         }
     };
+    if let Err(error) = current.space().secure(UserSlice::new(start, length)?) {
+        current.space().unmap(start, length)?;
+        return Err(error.into());
+    }
     if flags & linux::MAP_POPULATE != 0 {
         // As on Linux, pages that cannot be populated now are populated, or fail, when they are
         // touched.

@@ -2,7 +2,7 @@
 
 use crate::arch::{clock, power, segments};
 use crate::file::IoCaller;
-use crate::mem::{self, Claim, USER_END, UserAddr};
+use crate::mem::{self, USER_END, UserAddr};
 use crate::task::{Current, all_processes};
 use foundation::Errno;
 
@@ -199,8 +199,8 @@ pub fn prctl(
     current: &Current,
     option: i32,
     second: u64,
-    _third: u64,
-    _fourth: u64,
+    third: u64,
+    fourth: u64,
     _fifth: u64,
 ) -> Result<u64, Errno> {
     const SET_NAME: i32 = 15;
@@ -234,12 +234,7 @@ pub fn prctl(
             current.write(UserAddr(second), &bytes)?;
             Ok(0)
         }
-        SET_IO_FLUSHER if second == 1 => {
-            current.space().load_all()?;
-            process.mark_server();
-            current.space().policy.mark_server(Claim::FileServer);
-            Ok(0)
-        }
+        SET_IO_FLUSHER if second == 1 => super::mark::set(current, third, fourth),
         // The mark of a server cannot be removed (F8).
         SET_IO_FLUSHER if second == 0 && !process.is_server() => Ok(0),
         SET_IO_FLUSHER if second == 0 => Err(Errno::EPERM),

@@ -14,6 +14,7 @@ pub mod futex;
 pub mod io;
 pub mod ioctl;
 pub mod ipc;
+mod mark;
 pub mod memory;
 pub mod misc;
 pub mod mounting;

@@ -72,6 +72,7 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         *state = super::process::State { life: Life::Zombie(status), stopped: false, news: None };
         status
     };
+    process.queue.wake_all();
     if process.pid == super::INIT_PID {
         init::ended(status);
     }

@@ -170,6 +170,13 @@ pub fn all_processes() -> Vec<Arc<Process>> {
     FAMILY.lock().members.values().map(|member| member.process.clone()).collect()
 }
 
+/// The process with the lowest number above `pid`.
+pub(super) fn next_process(pid: u32) -> Option<Arc<Process>> {
+    let family = FAMILY.lock();
+    let (_, next) = family.members.range(pid.checked_add(1)?..).next()?;
+    Some(next.process.clone())
+}
+
 /// The children of a process.
 pub(super) fn children(pid: u32) -> Vec<(Arc<Process>, Relations)> {
     let family = FAMILY.lock();

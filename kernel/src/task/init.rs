@@ -21,7 +21,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let program = Program::parse(image.get(..image.len().min(HEADER_BYTES)).unwrap_or_default())?;
     let arguments = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };
     let space = Space::new()?;
-    space.policy.pin();
+    space.policy.make_init();
     exec::load(&space, &program, &Image::Memory(image))?;
     space.set_heap_start(UserAddr(program.end()));
     let sp = exec::build_stack(&space, &program, path, &arguments)?;
@@ -43,7 +43,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     family::add_process(&process, 0);
     family::add_thread(&thread)?;
     scheduler::wake(&thread);
-    super::keeper::make()
+    super::reclaimer::make()
 }
 
 /// Stops the machine after the end of PID 1: nothing could be started or reaped any more.

@@ -23,9 +23,10 @@ pub mod fork;
 pub mod frame;
 pub mod futex;
 pub mod init;
-pub mod keeper;
 mod mutants;
+pub mod oom;
 mod process;
+pub mod reclaimer;
 pub mod report;
 pub mod scheduler;
 pub mod send;
@@ -45,6 +46,7 @@ pub fn start() {
     scheduler::start();
     tasks::start();
     timer::start();
+    oom::start();
 }
 
 /// A little-endian word within bytes; 0 past their end.

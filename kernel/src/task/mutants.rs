@@ -21,6 +21,11 @@ mod wrong {
     pub fn not_killable() -> bool {
         active(Mutant::NotKillable)
     }
+
+    /// Q4: the smallest process is ended where memory runs out.
+    pub fn is_due(largest: usize, bytes: usize) -> bool {
+        if active(Mutant::EndSmallest) { bytes < largest } else { bytes >= largest }
+    }
 }
 
 #[cfg(not(feature = "mutants"))]
@@ -36,6 +41,12 @@ mod wrong {
     pub fn not_killable() -> bool {
         false
     }
+
+    /// Whether a process of `bytes` is to be ended rather than the largest so far.
+    #[inline(always)]
+    pub fn is_due(largest: usize, bytes: usize) -> bool {
+        bytes >= largest
+    }
 }
 
-pub(super) use wrong::{leak_space, not_killable};
+pub(super) use wrong::{is_due, leak_space, not_killable};

@@ -6,19 +6,17 @@
 //! faults are resolved by the address space; signals are sent by `task`.
 #![forbid(unsafe_code)]
 
-use crate::arch::{Exception, PageFault, UserAccess, vector};
-use crate::file::tty::registry;
+use crate::arch::{Exception, PageFault, UserAccess, power, vector};
 use crate::mem::{Access, FaultError, UserAddr};
-use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{Thread, WaitStatus, current_thread, deliver, family, keeper, scheduler, send};
+use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SignalInfo};
+use crate::task::{current_thread, deliver, oom, reclaimer, scheduler, send};
 use crate::trace::{self, Figures, Presence};
-use alloc::sync::Arc;
 
 /// A new thread is about to enter user mode for the first time. The kernel's own never does.
 pub extern "C" fn thread_start() {
     scheduler::finish_switch();
-    if keeper::is_current() {
-        keeper::run();
+    if reclaimer::is_current() {
+        reclaimer::run();
     }
     deliver::before_user(None);
 }
@@ -73,21 +71,20 @@ fn resolve(fault: PageFault) {
     match error {
         FaultError::Segv => send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON)),
         FaultError::Bus => send::force(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)),
-        FaultError::OutOfMemory => out_of_memory(&thread),
+        FaultError::OutOfMemory => out_of_memory(),
         // The thread is about to end.
         FaultError::Killed => thread.notice(),
     }
 }
 
-/// Ends the program whose page fault found no memory (Q4). Other programs are not affected.
-fn out_of_memory(thread: &Arc<Thread>) {
-    let name = thread.process.identity.lock().name.clone();
-    let text =
-        alloc::format!("out of memory: {} ({}) is ended", name.escape_ascii(), thread.process.pid);
-    log::warn!("{text}");
-    let session = family::relations(thread.process.pid).map_or(0, |relations| relations.session);
-    registry::announce(session, alloc::format!("{text}\n").as_bytes());
-    send::begin_end(&thread.process, WaitStatus::killed(SIGKILL));
+/// A page fault found no memory (Q4): ends a process, which may be another one. The program then
+/// repeats the access.
+fn out_of_memory() {
+    if oom::end_largest() == Ok(false) {
+        // Only init and its servers are left, and none of them can do without the page.
+        log::error!("out of memory: no process is left that could be ended; the machine stops");
+        power::failed();
+    }
 }
 
 fn signal_of(exception: Exception) -> SignalInfo {

@@ -207,8 +207,7 @@ const RESOURCE: &[Rule] = &[
     rule(
         "Q4",
         "limits",
-        "Snapshots and regions are limited; out of memory ends the program that asked, and no \
-         other.",
+        "Snapshots and regions are limited; out of memory ends the process that holds most.",
     ),
     without(
         "the snapshots of a wrapper end with it",

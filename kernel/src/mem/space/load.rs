@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Access, Space, SpaceState, fault::FaultError, resolution::Coverage};
-use crate::mem::{Backing, Page, PageRange, SharedMemory, USER_END};
+use crate::mem::{Backing, Page, PageRange, SharedMemory, USER_END, UserSlice, reclaim};
 
 impl Space {
     /// Fetches every page that is backed by a snapshot or swapped out, as a process needs before it
@@ -19,6 +19,31 @@ impl Space {
             }
         }
         Ok(())
+    }
+
+    /// Makes what a server has just mapped resident where memory is short: it learns here that there
+    /// is not enough, and not in a fault that cannot be met. Within its floor the server gets its
+    /// pages, even if programs have to be ended; beyond it only what is free or clean. May wait.
+    pub fn secure(&self, slice: UserSlice) -> Result<(), FaultError> {
+        let pages = slice.touched_pages().pages();
+        if !self.policy.is_server() || reclaim::is_plenty(pages) {
+            return Ok(());
+        }
+        let is_within_floor = self.policy.is_within_floor(self.stats().resident + pages);
+        if !is_within_floor && !reclaim::drop_clean(pages) {
+            return Err(FaultError::OutOfMemory);
+        }
+        loop {
+            match self.prepare(slice, Access::Write) {
+                Ok(bytes) if bytes == slice.len() => return Ok(()),
+                // Memory that is not stored to takes no frames.
+                Err(FaultError::Segv) => return Ok(()),
+                Ok(_) | Err(FaultError::OutOfMemory)
+                    if is_within_floor && reclaim::last_resort()? => {}
+                Ok(_) => return Err(FaultError::OutOfMemory),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

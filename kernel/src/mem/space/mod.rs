@@ -29,6 +29,7 @@ mod load;
 mod look;
 mod mutants;
 mod pieces;
+mod policy;
 mod private;
 mod resolution;
 mod swapped;
@@ -37,9 +38,10 @@ pub use access::{Access, FaultError};
 pub use clean::SentPages;
 pub use layout::{Move, Placement};
 pub use pieces::WritePiece;
+pub use policy::{Policy, ReadMode};
 
 use super::{
-    Account, Backing, Claim, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
+    Account, Backing, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -50,94 +52,13 @@ use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
 };
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use foundation::counter::Counters;
-use foundation::knob;
 use foundation::{Errno, PageCount};
 
 /// Frames that a fork reclaims where there were too few, doubled with each try, up to what the
 /// tables of 64 GiB take.
 const FORK_FRAMES: usize = 64;
 const FORK_FRAMES_MAX: usize = 1 << 15;
-
-/// How read(2) fills whole pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadMode {
-    /// It maps them where it can.
-    Lazy,
-    /// It copies.
-    Eager,
-}
-
-/// How the kernel treats a process's memory.
-#[derive(Debug)]
-pub struct Policy {
-    /// A [`Claim`], as a number.
-    claim: AtomicU8,
-    eager: AtomicBool,
-    pinned: AtomicBool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            claim: AtomicU8::new(Claim::Program as u8),
-            eager: AtomicBool::new(false),
-            pinned: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Policy {
-    /// Whether reads of this process are lazy.
-    pub fn lazy(&self) -> bool {
-        let server = self.is_server() && !mutants::lazy_server();
-        let knob = knob::LAZY.get() == 1 || mutants::ignore_knob();
-        !server && !self.eager.load(Ordering::Relaxed) && knob
-    }
-
-    /// Chooses the mode of this process's reads. The knob `lazy` must be on for lazy ones.
-    pub fn set_read_mode(&self, mode: ReadMode) {
-        self.eager.store(mode == ReadMode::Eager, Ordering::Relaxed);
-    }
-
-    /// Whether the process serves files (F8).
-    pub fn is_server(&self) -> bool {
-        self.claim() < Claim::Program
-    }
-
-    /// Marks the process, and its future children, as a file server whose claims have this rank.
-    /// This cannot be undone.
-    pub fn mark_server(&self, rank: Claim) {
-        debug_assert!(rank < Claim::Program);
-        self.claim.store(rank as u8, Ordering::Relaxed);
-    }
-
-    /// Whether the process's pages stay in memory: those of servers (F8), and of init.
-    pub fn is_pinned(&self) -> bool {
-        self.is_server() || self.pinned.load(Ordering::Relaxed)
-    }
-
-    /// Keeps the process's pages in memory, for init: it needs neither a server nor swap to go on.
-    /// Children do not inherit this.
-    pub fn pin(&self) {
-        self.pinned.store(true, Ordering::Relaxed);
-    }
-
-    /// On whose behalf frames are allocated.
-    #[inline]
-    pub fn claim(&self) -> Claim {
-        Claim::from_number(self.claim.load(Ordering::Relaxed))
-    }
-
-    fn inherit(&self) -> Self {
-        Self {
-            claim: AtomicU8::new(self.claim() as u8),
-            eager: AtomicBool::new(self.eager.load(Ordering::Relaxed)),
-            pinned: AtomicBool::new(false),
-        }
-    }
-}
 
 /// An address space, shared by the threads of a process.
 pub struct Space {
@@ -257,6 +178,7 @@ impl Space {
 
     fn try_fork(&self) -> Result<Arc<Self>, Errno> {
         let child = self.successor(self.account.child())?;
+        self.policy.trust(&child.policy);
         self.with(|parent| {
             let mut copy = child.inner.lock_nested();
             parent.fork_into(&mut copy)

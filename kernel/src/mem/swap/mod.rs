@@ -30,7 +30,7 @@ use super::{
     Frame, OutOfMemory,
     slot::{self, SlotRow},
 };
-use crate::sync::{Mutex, rank};
+use crate::sync::{Interrupted, Mutex, rank};
 use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
@@ -212,6 +212,12 @@ pub(super) fn write(row: SlotRow, frames: Vec<Frame>) -> Arc<PageOut> {
         None => transfer.complete(Err(Errno::EIO)),
     }
     out
+}
+
+/// Waits until a write has completed, where one is under way. Returns whether there was one.
+pub(super) fn await_write() -> Result<bool, Interrupted> {
+    let first = AREA.lock().leaving.first().cloned();
+    first.map_or(Ok(false), |out| out.wait().map(|()| true))
 }
 
 /// Calls `look` for each frame that no address space maps any more but that is still in memory: of

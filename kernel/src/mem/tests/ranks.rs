@@ -93,7 +93,7 @@ fn q3_the_kernels_own_thread_restores_twice_the_margin() {
     let before = available();
     reclaim::keep_margin(Claim::Kernel).unwrap();
     assert_eq!(available(), before, "the kernel itself does not wait");
-    reclaim::keep().unwrap();
+    reclaim::reclaim_ahead().unwrap();
     assert!(available() >= 2 * host::POOL_FRAMES / 200, "{before} {}", available());
 }
 
@@ -117,7 +117,7 @@ fn init_and_servers_have_no_page_in_swap() {
     let _alone = host::exclusive();
     let _swap = Swap::new();
     let (init, server) = (space_of(20), server(Claim::FileServer, 20));
-    init.policy.pin();
+    init.policy.make_init();
     for space in [&init, &server] {
         (0..20).for_each(|page| store(space, at(page), 9));
     }
@@ -126,4 +126,58 @@ fn init_and_servers_have_no_page_in_swap() {
         assert_eq!((space.stats().resident.0, space.stats().swapped.0), (20, 0));
     }
     assert!(!init.fork().unwrap().policy.is_pinned(), "its children are programs");
+}
+
+/// Declares a floor for a server that init trusts.
+fn with_floor(frames: u64, pages: u64) -> Arc<Space> {
+    let space = server(Claim::FileServer, pages);
+    let base = space.stats().resident;
+    space.policy.declare_floor(PageCount(frames), base).unwrap();
+    space
+}
+
+#[test]
+fn f8_all_floors_together_are_at_most_half_of_memory() {
+    let _alone = host::exclusive();
+    let half = frame::stats().total as u64 / 2;
+    let first = with_floor(half - 10, 1);
+    let second = server(Claim::FileServer, 1);
+    let declare = |space: &Arc<Space>, frames| {
+        space.policy.declare_floor(PageCount(frames), PageCount(0)).is_ok()
+    };
+    assert!(!declare(&second, 11) && !declare(&second, u64::MAX), "more than half");
+    assert!(declare(&second, 10));
+    assert!(!declare(&second, 0), "a floor is declared once");
+    let child = second.fork().unwrap();
+    assert!(child.policy.is_server(), "a child inherits the mark");
+    assert_eq!(crate::mem::floors() as u64, half, "but no floor");
+    drop((first, second, child));
+    assert_eq!(crate::mem::floors(), 0, "floors end with their servers");
+}
+
+#[test]
+fn f8_within_its_floor_a_server_grows_at_the_cost_of_programs() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new();
+    let pages = host::POOL_FRAMES as u64 / 4;
+    let (server, beyond) = (with_floor(pages + 64, pages), with_floor(0, pages));
+    let _program = filler();
+    let all = slice(at(0), pages * PAGE);
+    assert_eq!(beyond.secure(all), Err(FaultError::OutOfMemory), "beyond its floor");
+    assert_eq!(beyond.stats().resident.0, 0);
+    assert_eq!(server.secure(all), Ok(()));
+    assert_eq!(server.stats().resident.0, pages);
+}
+
+#[test]
+fn f8_a_program_that_marks_itself_has_no_reserve() {
+    let _alone = host::exclusive();
+    let (own, trusted) = (server(Claim::Program, 4), server(Claim::FileServer, 4));
+    let mut hoard = Vec::new();
+    while let Ok(frame) = Frame::zeroed() {
+        hoard.push(frame);
+    }
+    assert!(own.policy.is_server() && !own.policy.keeps_others_alive());
+    assert_eq!(mmu::store(&own, at(0), 1), Err(FaultError::OutOfMemory));
+    assert_eq!(mmu::store(&trusted, at(0), 1), Ok(()));
 }

@@ -9,7 +9,7 @@ pub use thread::Thread;
 
 use crate::arch;
 use crate::file::{FdTable, FileContext};
-use crate::mem::Account;
+use crate::mem::{Account, Space};
 use crate::sync::{Mutex, WaitQueue, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Actions, Disposition, MAX_SIGNAL, Pending, Signal, SignalSet};
@@ -169,6 +169,11 @@ impl Process {
         self.threads.lock().clone()
     }
 
+    /// Its memory; `None` once it has ended.
+    pub fn space(&self) -> Option<Arc<Space>> {
+        self.threads.lock().iter().find_map(|thread| thread.space())
+    }
+
     /// The number of its threads.
     pub fn thread_count(&self) -> usize {
         self.threads.lock().len()
@@ -214,7 +219,6 @@ impl Process {
     /// Marks it as a server (F8), permanently. Children inherit the mark, and exec keeps it.
     pub fn mark_server(&self) {
         self.server.store(true, Ordering::Relaxed);
-        self.account.mark_server();
     }
 
     /// Whether the parent of a vfork may continue.

@@ -25,7 +25,9 @@ extern "C" fn on_signal(signal: i32) {
 /// Inserts a relay before a server's end of a socket pair. Returns the new end for the client.
 pub fn insert(name: &'static str, server: Fd, log: bool) -> Attempt<Fd> {
     let [ours, client] = servers::pair()?;
-    let relay = servers::start_marked(name, [server, client], || pass(name, client, server, log))?;
+    let relay = servers::start_marked(name, servers::Floor::RELAY, [server, client], || {
+        pass(name, client, server, log)
+    })?;
     if let Some(slot) = RELAYS.iter().find(|slot| slot.load(Ordering::Relaxed) == 0) {
         slot.store(relay, Ordering::Relaxed);
     }

@@ -14,15 +14,62 @@ use user::sys::abi;
 use user::transport::SocketTransport;
 
 /// prctl: marks this process as a file server. The kernel then pins its memory and reads eagerly
-/// for it (F8).
+/// for it (F8). Further arguments: the server's floor in bytes, and the rank of its claims.
 const PR_SET_IO_FLUSHER: u32 = 57;
 
 /// prctl: the process's name, as `ps` shows it.
 const PR_SET_NAME: u32 = 15;
 
-/// The share of free memory at the start that memfs may use for file contents. The rest is for
-/// programs and for metadata.
+/// The share of free memory at the start that memfs may use, as its budget and its floor. The rest
+/// is for programs. All floors together may be at most as much of all memory.
 const MEMORY_SHARE: (u64, u64) = (1, 2);
+
+/// The share of memory that is the floor of snapfs, for its handles and its map of rescued pages,
+/// and the least and the most that it can use.
+const SNAPFS_SHARE: u64 = 16;
+const SNAPFS_LEAST: u64 = 2 << 20;
+const SNAPFS_MOST: u64 = 8 << 20;
+/// The floor of scratchfs: its map for each block, and its buffers.
+const SCRATCHFS_BYTES_PER_BLOCK: u64 = 20;
+const SCRATCHFS_BYTES: u64 = 1 << 20;
+/// Maximum size of the swap file as a multiple of memory, as in the kernel: scratchfs needs no more
+/// of the disk, nor a map for more.
+const SWAP_SHARE: u64 = 16;
+
+/// What a server can count on: bytes of memory beyond what it has at its start, and the rank of its
+/// claims for more.
+#[derive(Clone, Copy)]
+pub struct Floor {
+    bytes: u64,
+    rank: usize,
+}
+
+impl Floor {
+    /// That of a relay, which needs nothing but one message.
+    pub const RELAY: Self = Self { bytes: 0, rank: FILE_SERVER };
+
+    fn snapfs() -> Self {
+        let bytes = (memory().0 / SNAPFS_SHARE).clamp(SNAPFS_LEAST, SNAPFS_MOST);
+        Self { bytes, rank: FILE_SERVER }
+    }
+
+    fn scratchfs(disk: &Disk) -> Self {
+        let bytes = disk.blocks_for_swap() * SCRATCHFS_BYTES_PER_BLOCK + SCRATCHFS_BYTES;
+        Self { bytes, rank: SWAP_SERVER }
+    }
+}
+
+/// The ranks of claims, as prctl takes them.
+const SWAP_SERVER: usize = 1;
+const FILE_SERVER: usize = 2;
+
+/// Bytes of memory, and bytes of it that are free.
+fn memory() -> (u64, u64) {
+    sys::sysinfo().map_or((0, 0), |info| {
+        let unit = u64::from(info.mem_unit.max(1));
+        (info.totalram * unit, info.freeram * unit)
+    })
+}
 
 /// A pair of sockets that preserve message boundaries.
 pub fn pair() -> Attempt<[Fd; 2]> {
@@ -33,9 +80,10 @@ pub fn pair() -> Attempt<[Fd; 2]> {
 pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
-    let memory_bytes = memory_for_files();
     let disk = Disk::open(Half::First);
-    fork_keeping("memfs", memfs_end, disk.as_ref().map(|disk| disk.fd), |transport| {
+    let memory_bytes = memory_for_files(disk.as_ref());
+    let floor = Floor { bytes: memory_bytes, rank: FILE_SERVER };
+    fork_keeping("memfs", floor, memfs_end, disk.as_ref().map(|disk| disk.fd), |transport| {
         let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
         fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), transport)
             .map_err(|error| format!("{error}"))
@@ -52,7 +100,7 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
         snapfs_base
     };
     // snapfs needs two descriptors: `fork_keeping` keeps the one that leads to its base, too.
-    fork_keeping("snapfs", snapfs_end, Some(snapfs_base), |transport| {
+    fork_keeping("snapfs", Floor::snapfs(), snapfs_end, Some(snapfs_base), |transport| {
         fsserver::snapfs::run(
             TransportConnection(SocketTransport(snapfs_base)),
             ServerClock::default(),
@@ -66,9 +114,10 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
 
 /// Starts scratchfs if there is a disk, and hands it to the kernel as the swap device (Q3).
 pub fn start_swap() -> Attempt<()> {
-    let Some(disk) = Disk::open(Half::Second) else { return Ok(()) };
+    let Some(mut disk) = Disk::open(Half::Second) else { return Ok(()) };
+    disk.blocks = disk.blocks_for_swap();
     let [server_end, kernel_end] = pair()?;
-    fork_keeping("scratchfs", server_end, Some(disk.fd), |transport| {
+    fork_keeping("scratchfs", Floor::scratchfs(&disk), server_end, Some(disk.fd), |transport| {
         fsserver::scratchfs::run(disk, transport).map_err(|error| format!("{error:?}"))
     })?;
     let _ = (sys::close(disk.fd), sys::close(server_end));
@@ -94,6 +143,11 @@ struct Disk {
 }
 
 impl Disk {
+    /// Blocks that the swap file can use.
+    fn blocks_for_swap(&self) -> u64 {
+        self.blocks.min(memory().0 / foundation::PAGE_BYTES as u64 * SWAP_SHARE)
+    }
+
     /// Opens the disk; `None` if there is none.
     fn open(half: Half) -> Option<Self> {
         let fd = sys::open(b"/dev/vda", abi::O_RDWR, 0).ok()?;
@@ -128,11 +182,12 @@ fn whole(result: Result<usize>, wanted: usize) -> Result<()> {
     if result == Ok(wanted) { Ok(()) } else { Err(foundation::Errno::EIO) }
 }
 
-/// How many bytes of file contents memfs may keep in memory besides the ramdisk.
-fn memory_for_files() -> u64 {
-    let free_bytes =
-        sys::sysinfo().map_or(0, |info| info.freeram * u64::from(info.mem_unit.max(1)));
-    free_bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0
+/// How many bytes memfs may keep in memory besides the ramdisk: its budget, which is its floor.
+fn memory_for_files(disk: Option<&Disk>) -> u64 {
+    let (all, free) = memory();
+    let others = Floor::snapfs().bytes + disk.map_or(0, |disk| Floor::scratchfs(disk).bytes);
+    let share = |bytes: u64| bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0;
+    share(free).min(share(all).saturating_sub(others))
 }
 
 /// The servers' clock.
@@ -168,16 +223,18 @@ impl fsserver::Clock for ServerClock {
 /// Forks a server process that serves on `end` until its client has closed the other end.
 fn fork_keeping(
     name: &'static str,
+    floor: Floor,
     end: Fd,
     other: Option<Fd>,
     serve: impl FnOnce(SocketTransport) -> core::result::Result<(), String>,
 ) -> Attempt<()> {
-    start_marked(name, [end, other.unwrap_or(end)], || serve(SocketTransport(end))).map(drop)
+    start_marked(name, floor, [end, other.unwrap_or(end)], || serve(SocketTransport(end))).map(drop)
 }
 
 /// Forks a marked process that keeps two descriptors and standard error. Returns its id.
 pub fn start_marked(
     name: &'static str,
+    floor: Floor,
     keep: [Fd; 2],
     body: impl FnOnce() -> core::result::Result<(), String>,
 ) -> Attempt<i32> {
@@ -192,7 +249,7 @@ pub fn start_marked(
     for fd in (0..=last).map(Fd).filter(|fd| !keep.contains(fd) && *fd != Fd::STDERR) {
         let _ = sys::close(fd);
     }
-    if let Err(error) = sys::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) {
+    if let Err(error) = sys::prctl(PR_SET_IO_FLUSHER, 1, floor.bytes as usize, floor.rank, 0) {
         complain(name, b"the server's mark", error);
         sys::exit(1)
     }

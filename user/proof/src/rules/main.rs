@@ -21,6 +21,7 @@ mod holes;
 mod leak;
 mod memory;
 mod outage;
+mod ranks;
 mod read;
 mod safety;
 mod scripted;

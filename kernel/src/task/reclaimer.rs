@@ -1,4 +1,4 @@
-//! The kernel's own thread, which keeps frames free: see [`mem::keep`].
+//! The kernel's own thread, which keeps frames free: see [`mem::reclaim_ahead`].
 //!
 //! It has a process of its own that is in no table, and an empty address space. So no program sees
 //! it, signals it or waits for it.
@@ -49,6 +49,6 @@ pub fn is_current() -> bool {
 pub fn run() -> ! {
     loop {
         // Nobody can interrupt it.
-        let _ = mem::keep();
+        let _ = mem::reclaim_ahead();
     }
 }

@@ -1,0 +1,100 @@
+//! Out of memory: which process is ended so that others can go on (Q4).
+//!
+//! A claim that cannot be met after bounded work, and cannot return an error, comes here: a page
+//! fault, or a server that grows within its floor. The process with the largest charge is ended:
+//! its pages in memory and in swap, its share of page tables and of other things that the kernel
+//! keeps; among equals the youngest. Never init or one of its servers (Q6).
+//!
+//! The claim then waits for the end of that process. The end waits for nobody: every wait of a
+//! process that is ending fails at once.
+#![forbid(unsafe_code)]
+
+use super::process::Life;
+use super::signal::SIGKILL;
+use super::{Process, WaitStatus, current_thread, family, mutants, send};
+use crate::file::tty::registry;
+use crate::mem::{self, PAGE_BYTES, Space};
+use crate::sync::{Interrupt, Interrupted};
+use alloc::sync::Arc;
+
+/// Registers the choice with `mem`.
+pub(super) fn start() {
+    mem::register_last_resort(end_largest);
+}
+
+/// Ends the process with the largest charge, unless one is ending already, and waits for its end.
+/// Returns whether there was one. Called with no lock held.
+pub fn end_largest() -> Result<bool, Interrupted> {
+    let Some(victim) = choose() else { return Ok(false) };
+    if !victim.process.is_ending() {
+        victim.end();
+    }
+    if current_thread().is_ending() {
+        return Err(Interrupted);
+    }
+    let process = &victim.process;
+    process.queue.wait(Interrupt::Killable, || has_ended(process).then_some(()))?;
+    Ok(true)
+}
+
+fn has_ended(process: &Process) -> bool {
+    matches!(process.state.lock().life, Life::Zombie(_))
+}
+
+/// A process that can be ended.
+struct Candidate {
+    process: Arc<Process>,
+    space: Arc<Space>,
+    bytes: usize,
+}
+
+/// A process that is ending already, or else the one to end.
+fn choose() -> Option<Candidate> {
+    let mut largest: Option<Candidate> = None;
+    let mut pid = 0;
+    while let Some(process) = family::next_process(pid) {
+        pid = process.pid;
+        let Some(space) = process.space().filter(|space| !space.policy.keeps_others_alive()) else {
+            continue;
+        };
+        if process.is_ending() {
+            return Some(Candidate { process, space, bytes: 0 });
+        }
+        let bytes = charge(&process, &space);
+        // The processes come by age: among equals the last one is the youngest.
+        if largest.as_ref().is_none_or(|largest| mutants::is_due(largest.bytes, bytes)) {
+            largest = Some(Candidate { process, space, bytes });
+        }
+    }
+    largest
+}
+
+/// What a process holds, in bytes. Costs time for each page.
+fn charge(process: &Process, space: &Space) -> usize {
+    let pages = space.stats();
+    (pages.resident + pages.swapped).to_usize() * PAGE_BYTES + process.account.total_bytes()
+}
+
+impl Candidate {
+    /// Ends it, and all that share its memory, with a message on its terminal and in the log.
+    fn end(&self) {
+        let mut pid = 0;
+        while let Some(process) = family::next_process(pid) {
+            pid = process.pid;
+            let shares = process.space().is_some_and(|space| Arc::ptr_eq(&space, &self.space));
+            if shares && !process.is_ending() {
+                announce(&process, self.bytes);
+                send::begin_end(&process, WaitStatus::killed(SIGKILL));
+            }
+        }
+    }
+}
+
+fn announce(process: &Process, bytes: usize) {
+    let name = process.identity.lock().name.clone();
+    let (name, pid, kib) = (name.escape_ascii(), process.pid, bytes >> 10);
+    let text = alloc::format!("out of memory: {name} ({pid}) is ended; it held {kib} KiB");
+    log::warn!("{text}");
+    let session = family::relations(pid).map_or(0, |relations| relations.session);
+    registry::announce(session, alloc::format!("{text}\n").as_bytes());
+}

@@ -1,0 +1,121 @@
+//! F8, Q4: servers and init go on while programs hold all memory, and who is ended where
+//! nothing helps.
+
+use foundation::mutant::Mutant;
+use proof::guest_test;
+use proof::kit::{Buffer, Child, File, Gate, Outcome, PAGE, pattern, store};
+use proof::lazy::{self, Knob};
+use proof::{check, check_eq};
+use user::prelude::*;
+use user::sys::abi;
+
+const MIB: usize = 1 << 20;
+
+/// Bytes of memory.
+fn memory() -> Outcome<usize> {
+    let text = lazy::read_text("/proc/meminfo")?;
+    Ok(lazy::value(&text, "MemTotal")? as usize * 1024)
+}
+
+/// A child that holds so many bytes of its own until the gate opens, and then checks them.
+fn holder<'a>(bytes: usize, ready: &'a Gate, go: &'a Gate) -> impl FnOnce() -> Outcome + 'a {
+    move || {
+        let buffer = Buffer::new(bytes)?;
+        buffer.put(0, bytes, pattern(7, 0));
+        ready.open()?;
+        go.pass()?;
+        buffer.check(0, bytes, pattern(7, 0))
+    }
+}
+
+/// Programs hold four fifths of memory; a file of a fifth is written beside them. The file server's
+/// claims have the programs' pages swapped out.
+fn still(holders: usize, file_share: usize) -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let bytes = memory()? / 5 * 4 / holders / PAGE * PAGE;
+    let (ready, go) = (Gate::new()?, Gate::new()?);
+    let mut children = Vec::new();
+    for _ in 0..holders {
+        children.push(Child::start("holds memory", holder(bytes, &ready, &go))?);
+    }
+    children.iter().try_for_each(|_| ready.pass())?;
+    let size = memory()? / file_share / MIB * MIB;
+    let file = File::make("beside", 3, size as u64)?;
+    let buffer = Buffer::new(MIB)?;
+    for at in (0..size).step_by(MIB) {
+        file.read_into(&buffer, 0, MIB, at as u64)?;
+        buffer.check(0, MIB, pattern(3, at as u64))?;
+    }
+    children.iter().try_for_each(|_| go.open())?;
+    children.into_iter().try_for_each(Child::join)?;
+    servers_live()
+}
+
+/// The servers, and init, which has no page in swap.
+fn servers_live() -> Outcome {
+    for (pid, name) in [(1, "init"), (2, "memfs"), (3, "snapfs"), (4, "scratchfs")] {
+        let status = lazy::read_text(&format!("/proc/{pid}/status"))?;
+        check!(status.contains(name), "process {pid} is not {name}: {status}");
+        check_eq!(lazy::value(&status, "VmSwap")?, 0, "swapped pages of {name}");
+    }
+    Ok(())
+}
+
+#[guest_test(memory_mib: 128, timeout_s: 120, mutants: &[Mutant::ServersNeverWait])]
+fn f8_a_file_is_written_beside_a_program_that_holds_memory() -> Outcome {
+    still(1, 6)
+}
+
+#[guest_test(memory_mib: 48, timeout_s: 120, mutants: &[Mutant::SwapInit])]
+fn f8_a_file_is_written_beside_programs_that_hold_memory() -> Outcome {
+    still(3, 4)
+}
+
+/// The process with the largest charge is ended, and not the one that found no memory.
+#[guest_test(memory_mib: 64, timeout_s: 120, mutants: &[Mutant::EndSmallest])]
+fn q4_the_largest_process_is_ended() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let _no_swap = Knob::set("swap_pages", 0)?;
+    let (ready, go) = (Gate::new()?, Gate::new()?);
+    let small = Child::start("small", holder(4 * MIB, &ready, &go))?;
+    ready.pass()?;
+    // More than the rest can have, but less than all memory.
+    let large = Child::start("large", holder(memory()? / 2, &ready, &go))?;
+    ready.pass()?;
+    // Not more than `large` at any time: it is charged half of memory.
+    let third = Child::start("third", || {
+        let buffer = Buffer::new(memory()? / 5 * 2)?;
+        (0..memory()? / 5 * 2 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
+        Ok(())
+    })?;
+    third.join()?;
+    check_eq!(large.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the largest");
+    go.open()?;
+    small.join()?;
+    servers_live()
+}
+
+fn mark(floor: usize, rank: usize) -> sys::Result<()> {
+    const PR_SET_IO_FLUSHER: u32 = 57;
+    sys::prctl(PR_SET_IO_FLUSHER, 1, floor, rank, 0).map(drop)
+}
+
+/// Ranks, floors and their promises are for init's own servers only.
+#[guest_test]
+fn f8_a_program_that_marks_itself_gets_no_floor() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    Child::start("marks itself", || {
+        check_eq!(mark(4096, 2), Err(Errno::EPERM), "a floor");
+        check_eq!(mark(0, 1), Err(Errno::EPERM), "the rank of the swap server");
+        check_eq!(mark(0, 3), Err(Errno::EINVAL), "no rank of servers");
+        check_eq!(mark(0, 2), Ok(()), "the mark alone");
+        Ok(())
+    })?
+    .join()
+}

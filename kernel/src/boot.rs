@@ -19,7 +19,7 @@ use kernel::file::filesystem::{self, FileSystemType};
 use kernel::file::namespace::{self, MountPoint};
 use kernel::file::tty::registry;
 use kernel::file::{Descriptor, FdTable, FileSystem, OnExec, OpenFile, OpenHow, Status};
-use kernel::mem::{self, PhysAddr};
+use kernel::mem::{self, Account, PhysAddr};
 use kernel::proc::ProcFileSystem;
 use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
@@ -125,11 +125,16 @@ fn start_init(ramdisk: &[u8]) -> Result<(), Errno> {
     let program = archive::find(ramdisk, INIT_MEMBER).ok_or(Errno::ENOENT)?;
     let how = OpenHow { flags: OpenFlags::READ | OpenFlags::WRITE, mode: 0 };
     let (console, place) = namespace::root().open(b"/", b"/dev/console", how)?;
-    let console =
-        OpenFile::new(console, Status::READ | Status::WRITE, place.path, Some(place.filesystem));
+    let console = OpenFile::new(
+        console,
+        Status::READ | Status::WRITE,
+        place.path,
+        Some(place.filesystem),
+        &Account::new(),
+    )?;
     let mut files = FdTable::new();
     for _ in 0..3 {
-        files.insert(Descriptor { file: console.clone(), on_exec: OnExec::Keep }, 0)?;
+        files.insert(Descriptor { file: console.clone(), on_exec: OnExec::Keep }, 0..3)?;
     }
     init::make(program, INIT_PATH, files)
 }

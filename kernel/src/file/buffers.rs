@@ -1,5 +1,6 @@
 //! A program's buffers in a transfer: source or destination of the bytes, with a cursor.
 
+use crate::mem::fallible;
 use crate::mem::{Access, Space, UserAddr, UserSlice};
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno};
@@ -39,13 +40,12 @@ impl Slices {
                 *count += 1;
                 return Ok(());
             }
-            let mut many = Vec::new();
-            many.try_reserve(2 * FEW).map_err(|_| Errno::ENOMEM)?;
+            let mut many = fallible::with_capacity(2 * FEW)?;
             many.extend_from_slice(slices);
             *self = Self::Many(many);
         }
         if let Self::Many(slices) = self {
-            slices.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            fallible::reserve(slices, 1)?;
             slices.push(slice);
         }
         Ok(())
@@ -191,7 +191,7 @@ impl UserBuffers {
     pub fn put(&mut self, space: &Space, bytes: &[u8]) -> Result<usize, Errno> {
         let bytes = self.fitting(bytes);
         if let Place::Kernel { bytes: kept, .. } = &mut self.place {
-            kept.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
+            fallible::reserve(kept, bytes.len())?;
             kept.extend_from_slice(bytes);
             self.remaining -= ByteCount::of_len(bytes.len());
             return Ok(bytes.len());

@@ -8,6 +8,7 @@ use super::{
     SetAttr, Stat, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
 };
 use crate::dev::disk;
+use crate::mem::fallible;
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::sync::Arc;
@@ -390,8 +391,7 @@ impl FileObject for Ramdisk {
         if !first.is_zero() || pages.0 < all || all == 0 {
             return Err(Errno::EINVAL);
         }
-        let mut frames = Vec::new();
-        frames.try_reserve_exact(all as usize).map_err(|_| Errno::ENOMEM)?;
+        let mut frames = fallible::with_capacity(all as usize)?;
         // From here on, dropping the frames frees them.
         *ramdisk = (PhysAddr(0), 0);
         drop(ramdisk);

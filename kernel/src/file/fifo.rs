@@ -167,6 +167,12 @@ impl FileObject for End {
     ) -> Result<WriteOutcome, Errno> {
         Ok(WriteOutcome::without_position(self.shared.ring.write(io, from)?))
     }
+    fn pipe_capacity(&self) -> Result<usize, Errno> {
+        Ok(self.shared.ring.capacity())
+    }
+    fn set_pipe_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        self.shared.ring.set_capacity(bytes)
+    }
     fn poll(&self) -> Ready {
         let mut ready = Ready::empty();
         if self.reads {

@@ -8,12 +8,14 @@
 //! Lock: `LOCKS`, never held across a wait.
 
 use super::{Identity, Notifier, OpenFile};
+use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use foundation::{Errno, FileOffset};
 
-/// Locks held in the whole system, at most.
+/// Ranges that a process has locked, at most: each operation looks at all locks.
 const MAX_LOCKS: usize = 4096;
 
 /// Whether others may hold the same lock.
@@ -61,6 +63,12 @@ pub struct Record {
     file: Identity,
 }
 
+/// A lock, and what it costs.
+struct Held {
+    record: Record,
+    _charge: Charge,
+}
+
 struct Whole {
     holder: Weak<OpenFile>,
     mode: LockMode,
@@ -68,7 +76,7 @@ struct Whole {
 }
 
 struct Locks {
-    records: Vec<Record>,
+    records: Vec<Held>,
     whole: Vec<Whole>,
 }
 
@@ -85,45 +93,61 @@ impl Locks {
         let others = self
             .records
             .iter()
+            .map(|held| &held.record)
             .filter(|held| held.file == file && held.pid != pid && held.range.overlaps(range));
         others.copied().find(|held| held.mode == LockMode::Exclusive || mode == LockMode::Exclusive)
     }
 
-    /// Replaces a process's locks on a range by one lock, or by none.
+    /// Replaces a process's locks on a range by one lock, or by none. `account` pays.
     fn replace(
         &mut self,
-        pid: u32,
+        (pid, account): (u32, &Arc<Account>),
         file: Identity,
         range: Range,
         mode: Option<LockMode>,
     ) -> Result<(), Errno> {
+        let held = |record| {
+            let charge = Charge::take(account, Kind::Locks, size_of::<Held>());
+            charge.map(|charge| Held { record, _charge: charge }).map_err(|_| Errno::ENOLCK)
+        };
+        let own = self.records.iter().filter(|held| held.record.pid == pid).count();
         // One lock can be split into two, and one is added.
-        if self.records.len() + 2 > MAX_LOCKS || self.records.try_reserve(2).is_err() {
+        if own + 2 > MAX_LOCKS || fallible::reserve(&mut self.records, 2).is_err() {
             return Err(Errno::ENOLCK);
         }
-        let (mine, mut rest): (Vec<_>, Vec<_>) = self
-            .records
-            .drain(..)
-            .partition(|held| held.pid == pid && held.file == file && held.range.overlaps(range));
-        for held in mine {
-            let before = Range { start: held.range.start, end: range.start };
-            let after = Range { start: range.end, end: held.range.end };
-            rest.extend(
-                [before, after]
-                    .into_iter()
-                    .filter(|part| part.start < part.end)
-                    .map(|range| Record { range, ..held }),
-            );
-        }
-        rest.extend(mode.map(|mode| Record { pid, range, mode, file }));
-        self.records = rest;
+        let added = mode.map(|mode| held(Record { pid, range, mode, file })).transpose()?;
+        let is_mine = |record: &Record| {
+            record.pid == pid && record.file == file && record.range.overlaps(range)
+        };
+        let is_split =
+            |record: &Record| record.range.start < range.start && range.end < record.range.end;
+        let split = self.records.iter().map(|held| held.record);
+        let split = split.clone().find(|record| is_mine(record) && is_split(record));
+        let after = split
+            .map(|old| {
+                held(Record { range: Range { start: range.end, end: old.range.end }, ..old })
+            })
+            .transpose()?;
+        self.records.retain_mut(|Held { record, .. }| {
+            if !is_mine(record) {
+                return true;
+            }
+            if record.range.start < range.start {
+                record.range.end = range.start;
+            } else {
+                record.range.start = range.end.min(record.range.end);
+            }
+            record.range.start < record.range.end
+        });
+        self.records.extend(after.into_iter().chain(added));
         Ok(())
     }
 }
 
-/// Sets or releases (`None`) a process's lock on a range. ENOLCK beyond [`MAX_LOCKS`].
+/// Sets or releases (`None`) a process's lock on a range. ENOLCK beyond [`MAX_LOCKS`]
+/// and without memory.
 pub fn set_record(
-    pid: u32,
+    (pid, account): (u32, &Arc<Account>),
     file: &OpenFile,
     range: Range,
     mode: Option<LockMode>,
@@ -134,7 +158,7 @@ pub fn set_record(
         let mut locks = LOCKS.lock();
         match mode.and_then(|mode| locks.conflict(pid, file, range, mode)) {
             Some(_) => None,
-            None => Some(locks.replace(pid, file, range, mode)),
+            None => Some(locks.replace((pid, account), file, range, mode)),
         }
     };
     let result = settle(attempt, wait)?;
@@ -165,11 +189,11 @@ pub fn find_conflict(
 /// A process closed a descriptor: releases its range locks on that file, whichever descriptor they
 /// were set through.
 pub fn closed(pid: u32, file: &OpenFile) {
-    if LOCKS.lock().records.iter().all(|held| held.pid != pid) {
+    if LOCKS.lock().records.iter().all(|held| held.record.pid != pid) {
         return;
     }
     if let Ok(file) = key(file) {
-        LOCKS.lock().records.retain(|held| held.pid != pid || held.file != file);
+        LOCKS.lock().records.retain(|held| held.record.pid != pid || held.record.file != file);
         CHANGED.notify();
     }
 }
@@ -178,7 +202,7 @@ pub fn closed(pid: u32, file: &OpenFile) {
 pub fn process_ended(pid: u32) {
     let mut locks = LOCKS.lock();
     let before = locks.records.len();
-    locks.records.retain(|held| held.pid != pid);
+    locks.records.retain(|held| held.record.pid != pid);
     locks.whole.retain(|held| held.holder.strong_count() > 0);
     let changed = locks.records.len() != before;
     drop(locks);
@@ -201,7 +225,8 @@ pub fn set_whole(file: &Arc<OpenFile>, mode: Option<LockMode>, wait: Wait) -> Re
         if taken {
             return None;
         }
-        if locks.whole.len() >= MAX_LOCKS || locks.whole.try_reserve(1).is_err() {
+        // As many as there are open files.
+        if fallible::reserve(&mut locks.whole, 1).is_err() {
             return Some(Err(Errno::ENOLCK));
         }
         locks.whole.push(Whole { holder: me.clone(), mode, file: of });
@@ -228,18 +253,26 @@ mod tests {
 
     #[test]
     fn ranges_split_and_conflict() {
-        let mut locks = locks();
-        locks.replace(1, FILE, range(0, 100), Some(LockMode::Exclusive)).unwrap();
-        locks.replace(1, FILE, range(40, 60), None).unwrap();
+        crate::mem::host::init();
+        let (mut locks, account) = (locks(), Account::new());
+        let (first, second) = ((1, &account), (2, &account));
+        locks.replace(first, FILE, range(0, 100), Some(LockMode::Exclusive)).unwrap();
+        locks.replace(first, FILE, range(40, 60), None).unwrap();
+        assert_eq!(account.bytes(Kind::Locks), 2 * size_of::<Held>());
         let middle = range(40, 60);
         assert!(locks.conflict(2, FILE, middle, LockMode::Exclusive).is_none());
         assert!(locks.conflict(2, FILE, range(59, 61), LockMode::Shared).is_some());
         assert!(locks.conflict(1, FILE, range(0, 100), LockMode::Exclusive).is_none());
-        locks.replace(2, FILE, middle, Some(LockMode::Shared)).unwrap();
+        locks.replace(second, FILE, middle, Some(LockMode::Shared)).unwrap();
         assert!(locks.conflict(3, FILE, middle, LockMode::Shared).is_none());
         assert_eq!(
             locks.conflict(3, FILE, middle, LockMode::Exclusive).map(|held| held.pid),
             Some(2)
         );
+        locks.replace(first, FILE, range(30, 70), Some(LockMode::Shared)).unwrap();
+        locks.replace(first, FILE, range(0, 200), None).unwrap();
+        assert_eq!(locks.records.len(), 1, "all parts are released");
+        drop(locks);
+        assert_eq!(account.total_bytes(), 0);
     }
 }

@@ -15,7 +15,7 @@
 //! file's position lock. `FILES` is a spin lock, never held while waiting.
 
 use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{PAGE_BYTES, SharedMemory, Space};
+use crate::mem::{PAGE_BYTES, SharedMemory, Space, fallible};
 use crate::sync::{Mutex, SleepLock, rank};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -182,9 +182,8 @@ impl MappedFile {
             }
         }
         let mut bytes = to.into_bytes();
-        bytes
-            .try_reserve_exact(PAGE_BYTES.saturating_sub(bytes.len()))
-            .map_err(|_| Errno::ENOMEM)?;
+        let missing = PAGE_BYTES.saturating_sub(bytes.len());
+        fallible::reserve_exact(&mut bytes, missing)?;
         bytes.resize(PAGE_BYTES, 0);
         Ok(bytes)
     }

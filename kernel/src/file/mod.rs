@@ -44,7 +44,7 @@ pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
 pub use object::{DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, downcast};
-pub use open_file::{OpenFile, Status};
+pub use open_file::{OpenFile, Status, check_length};
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};
 pub use tasks::{Caller, FileContext, ProcessView, Tasks, register, tasks};

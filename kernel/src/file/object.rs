@@ -1,7 +1,7 @@
 //! What an open file refers to: a file on a server, a directory, a pipe's end, a device.
 
 use super::{FileType, Identity, IoCaller, Ready, SetAttr, Stat, UserBuffers};
-use crate::mem::{Frame, Snapshot, Space};
+use crate::mem::{Account, Frame, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -17,6 +17,14 @@ pub struct Io<'a> {
     pub caller: Option<&'a dyn IoCaller>,
     /// `O_NONBLOCK`: EAGAIN instead of waiting. Files on servers ignore it.
     pub nonblocking: bool,
+}
+
+impl Io<'_> {
+    /// Who pays for what the kernel keeps of the transfer.
+    #[inline]
+    pub fn account(&self) -> &Arc<Account> {
+        self.caller.map_or(&self.space.account, IoCaller::account)
+    }
 }
 
 /// Where a write begins.
@@ -168,6 +176,16 @@ pub trait FileObject: Any + Send + Sync {
     /// [`Notifier::notify`](super::Notifier::notify).
     fn poll(&self) -> Ready {
         Ready::READ | Ready::WRITE
+    }
+
+    /// The capacity of a pipe (`F_GETPIPE_SZ`).
+    fn pipe_capacity(&self) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    /// Changes the capacity of a pipe, and returns the new one (`F_SETPIPE_SZ`).
+    fn set_pipe_capacity(&self, _bytes: usize) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
     }
 
     /// A snapshot of a range, for mapping it: programs (A6) and private file mappings. Short at the

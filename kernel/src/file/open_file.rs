@@ -1,8 +1,11 @@
 //! Open file descriptions, which dup and fork share.
 
 use super::{
-    FileObject, FileSystem, Io, IoCaller, MAX_OFFSET, UserBuffers, WritePosition, mapped, mutants,
+    FileObject, FileSystem, FileType, Io, IoCaller, MAX_OFFSET, Stat, UserBuffers, WritePosition,
+    mapped, mutants,
 };
+use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::limits::{INFINITE, Resource};
 use crate::sync::{SleepLock, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,6 +30,9 @@ bitflags::bitflags! {
     }
 }
 
+/// Bytes that an open file takes, its path apart: itself, and the object behind it.
+const BYTES: usize = 512;
+
 /// An object with a position, shared by all descriptors that result from one open.
 pub struct OpenFile {
     object: Arc<dyn FileObject>,
@@ -36,29 +42,37 @@ pub struct OpenFile {
     status: AtomicU32,
     /// Called when this is dropped, once a lock of the whole file was set.
     drop_hook: Once<fn()>,
+    _charge: Charge,
 }
 
 impl OpenFile {
-    /// An object opened by a canonical path, with its position at 0.
+    /// An object opened by a canonical path, with its position at 0. `account` pays for it.
     pub fn new(
         object: Arc<dyn FileObject>,
         status: Status,
         path: Vec<u8>,
         filesystem: Option<Arc<dyn FileSystem>>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+        account: &Arc<Account>,
+    ) -> Result<Arc<Self>, Errno> {
+        let charge = Charge::take(account, Kind::Files, BYTES + path.capacity())?;
+        Ok(Arc::new(Self {
             object,
             path,
             filesystem,
             position: SleepLock::new(FileOffset::ZERO),
             status: AtomicU32::new(status.bits()),
             drop_hook: Once::new(),
-        })
+            _charge: charge,
+        }))
     }
 
     /// An object without a name: a pipe, a socket.
-    pub fn nameless(object: Arc<dyn FileObject>, status: Status) -> Arc<Self> {
-        Self::new(object, status, Vec::new(), None)
+    pub fn nameless(
+        object: Arc<dyn FileObject>,
+        status: Status,
+        account: &Arc<Account>,
+    ) -> Result<Arc<Self>, Errno> {
+        Self::new(object, status, Vec::new(), None, account)
     }
 
     /// What is open: a file, a pipe's end, a device.
@@ -140,7 +154,7 @@ impl OpenFile {
             return Ok(self.object.write(&io, from, WritePosition::At(FileOffset::ZERO))?.bytes);
         }
         let mut position = self.position.lock()?;
-        let at = self.target(*position, from)?;
+        let at = self.target(caller, *position, from)?;
         let written = mapped::write(io.space, &self.object, || self.object.write(&io, from, at))?;
         if !written.bytes.is_zero() {
             *position = written.end;
@@ -158,7 +172,7 @@ impl OpenFile {
     ) -> Result<ByteCount, Errno> {
         self.require(Status::WRITE)?;
         self.require_positions()?;
-        let at = self.target(at, from)?;
+        let at = self.target(caller, at, from)?;
         Ok(mapped::write(caller.space(), &self.object, || {
             self.object.write(&self.io(caller), from, at)
         })?
@@ -184,9 +198,23 @@ impl OpenFile {
         if self.object.seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
     }
 
-    /// Where a write begins. Limits `from` to the largest file offset; EFBIG beyond it.
-    fn target(&self, at: FileOffset, from: &mut UserBuffers) -> Result<WritePosition, Errno> {
-        if self.status().contains(Status::APPEND) {
+    /// Where a write begins. Limits `from` to the largest file offset, and to what the caller's
+    /// limit of file sizes allows; EFBIG beyond it.
+    fn target(
+        &self,
+        caller: &dyn IoCaller,
+        at: FileOffset,
+        from: &mut UserBuffers,
+    ) -> Result<WritePosition, Errno> {
+        let appends = self.status().contains(Status::APPEND);
+        if caller.account().limits.get(Resource::FileSize) != INFINITE {
+            let Stat { file_type, size, .. } = self.object.stat()?;
+            let at = if appends { FileOffset::ZERO + size } else { at };
+            if file_type == FileType::Regular && !from.remaining().is_zero() {
+                from.limit(space_below_limit(caller, at)?);
+            }
+        }
+        if appends {
             return Ok(WritePosition::End);
         }
         if at >= MAX_OFFSET && !from.remaining().is_zero() {
@@ -210,6 +238,35 @@ impl OpenFile {
         }
     }
 }
+
+/// The bytes from `at` on that the caller's limit of file sizes allows. EFBIG where there are none,
+/// with SIGXFSZ.
+fn space_below_limit(caller: &dyn IoCaller, at: FileOffset) -> Result<ByteCount, Errno> {
+    let end = FileOffset(caller.account().limits.get(Resource::FileSize));
+    if at >= end {
+        caller.raise(SIGXFSZ);
+        return Err(Errno::EFBIG);
+    }
+    Ok(end.saturating_since(at))
+}
+
+/// EFBIG, with SIGXFSZ, for a length beyond the caller's limit of file sizes that a file does not
+/// have yet.
+pub fn check_length(
+    caller: &dyn IoCaller,
+    object: &Arc<dyn FileObject>,
+    length: ByteCount,
+) -> Result<(), Errno> {
+    if length.0 <= caller.account().limits.get(Resource::FileSize) || length <= object.stat()?.size
+    {
+        return Ok(());
+    }
+    caller.raise(SIGXFSZ);
+    Err(Errno::EFBIG)
+}
+
+/// Sent at a write beyond the limit of file sizes.
+const SIGXFSZ: u8 = linux_raw_sys::general::SIGXFSZ as u8;
 
 impl Drop for OpenFile {
     fn drop(&mut self) {

@@ -5,28 +5,40 @@
 //! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
 //! under the lock with faults disabled, and only those that were copied are removed.
 //!
+//! Memory: the queue grows with its contents, up to its capacity. Whoever makes it grow pays for all
+//! of it. All capacities together are limited ([`MAX_ALL`]); new pipes beyond that are small.
+//!
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 
 use super::{
     FileObject, FileType, Io, Notifier, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
     mutants,
 };
+use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::Time;
 
-/// Capacity in bytes, as on Linux.
+/// Initial capacity in bytes, as on Linux.
 pub const CAPACITY: usize = 64 * 1024;
+/// Maximum of a pipe's capacity: `pipe-max-size` of Linux.
+pub const MAX_CAPACITY: usize = 1024 * 1024;
+/// Bytes of all capacities beyond which pipes are small: `pipe-user-pages-soft` of Linux. There is
+/// one user.
+const MAX_ALL: usize = 64 * 1024 * 1024;
 /// Writes of up to this many bytes are atomic.
 pub const PIPE_BUF: usize = 4096;
 /// Writes of up to this many bytes are buffered on the stack.
 const SMALL: usize = 256;
 /// The `st_dev` of objects that are in no file system.
 pub const NAMELESS_DEVICE: u64 = 0xd;
+
+/// Bytes of the capacities of all pipes.
+static ALL: AtomicUsize = AtomicUsize::new(0);
 
 static NEXT_INODE: AtomicU64 = AtomicU64::new(1);
 
@@ -35,11 +47,41 @@ pub(super) fn next_inode() -> u64 {
     NEXT_INODE.fetch_add(1, Ordering::Relaxed)
 }
 
-#[derive(Default)]
 pub(super) struct State {
     pub(super) bytes: VecDeque<u8>,
+    /// For the memory of `bytes`, once there is some.
+    charge: Option<Charge>,
+    /// Maximum of bytes in the queue.
+    capacity: usize,
     reader_gone: bool,
     writer_gone: bool,
+}
+
+impl State {
+    fn space(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len())
+    }
+
+    /// Releases the bytes and their memory.
+    fn clear(&mut self) {
+        self.bytes = VecDeque::new();
+        self.charge = None;
+    }
+
+    /// Makes memory for `more` bytes, which fit.
+    fn grow(&mut self, account: &Arc<Account>, more: usize) -> Result<(), Errno> {
+        let needed = self.bytes.len() + more;
+        if needed <= self.bytes.capacity() {
+            return Ok(());
+        }
+        let wanted = needed.next_power_of_two().max(SMALL);
+        match &mut self.charge {
+            Some(charge) => charge.transfer(account, wanted)?,
+            None => self.charge = Some(Charge::take(account, Kind::Pipes, wanted)?),
+        }
+        let more = wanted - self.bytes.len();
+        Ok(fallible::reserve_exact(&mut self.bytes, more)?)
+    }
 }
 
 /// The queue between two ends.
@@ -50,13 +92,44 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Notifier::new() })
+        let is_crowded = ALL.load(Ordering::Relaxed) + CAPACITY > MAX_ALL;
+        let capacity = if is_crowded { PIPE_BUF } else { CAPACITY };
+        ALL.fetch_add(capacity, Ordering::Relaxed);
+        let bytes = VecDeque::new();
+        let state = State { bytes, charge: None, capacity, reader_gone: false, writer_gone: false };
+        Arc::new(Self { state: Mutex::new(state), changed: Notifier::new() })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.state.lock().capacity
+    }
+
+    /// Changes the capacity to `bytes`, rounded up to a power of two of pages. EPERM beyond a
+    /// pipe's maximum and that of all pipes, EBUSY where more is in the queue.
+    pub(super) fn set_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        if bytes > MAX_CAPACITY {
+            return Err(Errno::EPERM);
+        }
+        let wanted = bytes.max(PIPE_BUF).next_power_of_two();
+        let mut state = self.state.lock();
+        if state.bytes.len() > wanted {
+            return Err(Errno::EBUSY);
+        }
+        let others = ALL.load(Ordering::Relaxed) - state.capacity;
+        if wanted > state.capacity && others + wanted > MAX_ALL {
+            return Err(Errno::EPERM);
+        }
+        ALL.store(others + wanted, Ordering::Relaxed);
+        state.capacity = wanted;
+        drop(state);
+        self.changed.notify();
+        Ok(wanted)
     }
 
     pub(super) fn close_reader(&self) {
         let mut state = self.state.lock();
         state.reader_gone = true;
-        state.bytes = VecDeque::new();
+        state.clear();
         drop(state);
         self.changed.notify();
     }
@@ -72,7 +145,7 @@ impl Ring {
         let mut state = self.state.lock();
         (state.reader_gone, state.writer_gone) = (!reader, !writer);
         if !reader && !writer {
-            state.bytes = VecDeque::new();
+            state.clear();
         }
         drop(state);
         self.changed.notify();
@@ -95,7 +168,7 @@ impl Ring {
     pub(super) fn poll_writer(&self) -> Ready {
         let state = self.state.lock();
         let mut ready = Ready::empty();
-        ready.set(Ready::WRITE, state.reader_gone || CAPACITY - state.bytes.len() >= PIPE_BUF);
+        ready.set(Ready::WRITE, state.reader_gone || state.space() >= PIPE_BUF);
         ready.set(Ready::ERROR, state.reader_gone);
         ready
     }
@@ -179,9 +252,7 @@ impl Ring {
         if from.remaining() <= ByteCount::of_len(SMALL) {
             return self.write_by(io, from, &mut [0; SMALL]);
         }
-        let mut chunk = Vec::new();
-        chunk.try_reserve_exact(PIPE_BUF).map_err(|_| Errno::ENOMEM)?;
-        chunk.resize(PIPE_BUF, 0);
+        let mut chunk = fallible::filled(0, PIPE_BUF)?;
         self.write_by(io, from, &mut chunk)
     }
 
@@ -217,11 +288,11 @@ impl Ring {
             if state.reader_gone || state.writer_gone {
                 return Some(Err(Errno::EPIPE));
             }
-            if CAPACITY - state.bytes.len() < chunk.len() {
+            if state.space() < chunk.len() {
                 return None;
             }
-            if state.bytes.try_reserve(chunk.len()).is_err() {
-                return Some(Err(Errno::ENOMEM));
+            if let Err(error) = state.grow(io.account(), chunk.len()) {
+                return Some(Err(error));
             }
             state.bytes.extend(chunk);
             Some(Ok(chunk.len()))
@@ -235,6 +306,12 @@ impl Ring {
             self.changed.notify();
         }
         pushed
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        ALL.fetch_sub(self.state.lock().capacity, Ordering::Relaxed);
     }
 }
 
@@ -285,6 +362,12 @@ impl FileObject for ReadEnd {
     fn poll(&self) -> Ready {
         self.ring.poll_reader()
     }
+    fn pipe_capacity(&self) -> Result<usize, Errno> {
+        Ok(self.ring.capacity())
+    }
+    fn set_pipe_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        self.ring.set_capacity(bytes)
+    }
     fn ioctl(
         &self,
         caller: &dyn super::IoCaller,
@@ -322,6 +405,12 @@ impl FileObject for WriteEnd {
     }
     fn poll(&self) -> Ready {
         self.ring.poll_writer()
+    }
+    fn pipe_capacity(&self) -> Result<usize, Errno> {
+        Ok(self.ring.capacity())
+    }
+    fn set_pipe_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        self.ring.set_capacity(bytes)
     }
 }
 

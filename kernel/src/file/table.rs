@@ -1,12 +1,16 @@
 //! Descriptor tables.
 
 use super::OpenFile;
+use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::fallible;
+use crate::mem::{OutOfMemory, limits};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use foundation::Errno;
 
-/// Descriptors of one process, at most (`RLIMIT_NOFILE`).
-pub const MAX_DESCRIPTORS: usize = 1024;
+/// Descriptors of one process, at most.
+pub const MAX_DESCRIPTORS: usize = limits::MAX_FILES as usize;
 
 /// A file descriptor as a program passes it: any number, whether or not it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,19 +62,28 @@ pub struct Descriptor {
     pub on_exec: OnExec,
 }
 
-/// A process's descriptors. Cloned by fork.
+/// A process's descriptors. Copied by fork.
 ///
 /// The table never drops files, because closing one may send a message: methods return what they
 /// remove, and the caller drops it after unlocking.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct FdTable {
     slots: Vec<Option<Descriptor>>,
+    /// For the memory of `slots`; `None` for the table of the first process.
+    charge: Option<Charge>,
 }
 
 impl FdTable {
     /// An empty table.
     pub const fn new() -> Self {
-        Self { slots: Vec::new() }
+        Self { slots: Vec::new(), charge: None }
+    }
+
+    /// A copy, for which `account` pays.
+    pub fn try_clone(&self, account: &Arc<Account>) -> Result<Self, OutOfMemory> {
+        let bytes = self.slots.len() * size_of::<Option<Descriptor>>();
+        let charge = Charge::take(account, Kind::Files, bytes)?;
+        Ok(Self { slots: fallible::to_vec(&self.slots)?, charge: Some(charge) })
     }
 
     /// The open file of a descriptor, or EBADF.
@@ -90,19 +103,28 @@ impl FdTable {
         Ok(())
     }
 
-    /// Opens the lowest free descriptor from `lowest` on. EMFILE where there is none.
-    pub fn insert(&mut self, descriptor: Descriptor, lowest: usize) -> Result<Fd, Errno> {
+    /// Opens the lowest free descriptor of a range. EMFILE where there is none.
+    pub fn insert(&mut self, descriptor: Descriptor, range: Range<usize>) -> Result<Fd, Errno> {
+        let lowest = range.start;
         let free = self.slots.iter().skip(lowest).position(Option::is_none);
         let index = free.map_or(self.slots.len().max(lowest), |distance| lowest + distance);
+        if index >= range.end {
+            return Err(Errno::EMFILE);
+        }
         *self.slot(index)? = Some(descriptor);
         Ok(Fd(index as i32))
     }
 
-    /// Opens this descriptor, and returns the entry that it had before. EBADF where it is out of
-    /// range.
-    pub fn replace(&mut self, fd: Fd, descriptor: Descriptor) -> Result<Option<Descriptor>, Errno> {
+    /// Opens this descriptor, and returns the entry that it had before. EBADF where it is not below
+    /// `limit`.
+    pub fn replace(
+        &mut self,
+        fd: Fd,
+        descriptor: Descriptor,
+        limit: usize,
+    ) -> Result<Option<Descriptor>, Errno> {
         let index = fd.index()?;
-        if index >= MAX_DESCRIPTORS {
+        if index >= limit.min(MAX_DESCRIPTORS) {
             return Err(Errno::EBADF);
         }
         Ok(self.slot(index)?.replace(descriptor))
@@ -113,25 +135,28 @@ impl FdTable {
         self.slots.get_mut(fd.index()?).and_then(Option::take).ok_or(Errno::EBADF)
     }
 
-    /// Removes all descriptors that exec closes.
-    #[must_use = "to be dropped after unlocking"]
-    pub fn take_close_on_exec(&mut self) -> Vec<Descriptor> {
-        let closing = self.slots.iter_mut().filter(|slot| {
-            slot.as_ref().is_some_and(|descriptor| descriptor.on_exec == OnExec::Close)
-        });
-        closing.filter_map(Option::take).collect()
+    /// A copy without the descriptors that exec closes, for which `account` pays.
+    pub fn for_exec(&self, account: &Arc<Account>) -> Result<Self, OutOfMemory> {
+        let mut copy = self.try_clone(account)?;
+        for slot in &mut copy.slots {
+            // The original still has the file: nothing is closed here.
+            drop(slot.take_if(|descriptor| descriptor.on_exec == OnExec::Close));
+        }
+        Ok(copy)
     }
 
-    /// Removes all descriptors from `first` to `last`, both included.
+    /// Removes the first descriptor from `first` to `last`, both included.
     #[must_use = "to be dropped after unlocking"]
-    pub fn take_range(&mut self, first: u32, last: u32) -> Vec<Descriptor> {
+    pub fn take_first(&mut self, first: u32, last: u32) -> Option<Descriptor> {
         let end = (last as usize).saturating_add(1).min(self.slots.len());
-        self.slots
-            .get_mut(first as usize..end)
-            .unwrap_or_default()
-            .iter_mut()
-            .filter_map(Option::take)
-            .collect()
+        self.slots.get_mut(first as usize..end)?.iter_mut().find_map(Option::take)
+    }
+
+    /// Sets what exec does to the descriptors from `first` to `last`, both included.
+    pub fn set_range_on_exec(&mut self, first: u32, last: u32, on_exec: OnExec) {
+        let end = (last as usize).saturating_add(1).min(self.slots.len());
+        let slots = self.slots.get_mut(first as usize..end).unwrap_or_default();
+        slots.iter_mut().flatten().for_each(|descriptor| descriptor.on_exec = on_exec);
     }
 
     /// All open descriptors, ascending.
@@ -147,7 +172,11 @@ impl FdTable {
             return Err(Errno::EMFILE);
         }
         if index >= self.slots.len() {
-            self.slots.try_reserve(index + 1 - self.slots.len()).map_err(|_| Errno::ENOMEM)?;
+            let more = index + 1 - self.slots.len();
+            if let Some(charge) = &mut self.charge {
+                charge.resize((index + 1) * size_of::<Option<Descriptor>>())?;
+            }
+            fallible::reserve(&mut self.slots, more)?;
             self.slots.resize_with(index + 1, || None);
         }
         self.slots.get_mut(index).ok_or(Errno::EMFILE)

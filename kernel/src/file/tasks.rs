@@ -1,7 +1,7 @@
 //! What this layer needs of processes. `task` registers an implementation of [`Tasks`].
 
 use super::{FdTable, IoCaller};
-use crate::mem::Space;
+use crate::mem::{OutOfMemory, Space, fallible};
 use crate::sync::{Mutex, rank};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -11,12 +11,19 @@ use fsproto::Time;
 use spin::Once;
 
 /// Working directory and umask; threads and processes share them with `CLONE_FS`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct FileContext {
     /// The working directory: a canonical path.
     pub directory: Vec<u8>,
     /// Permission bits that new files do not get.
     pub umask: u16,
+}
+
+impl FileContext {
+    /// A copy, for a child.
+    pub fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { directory: fallible::to_vec(&self.directory)?, umask: self.umask })
+    }
 }
 
 impl Default for FileContext {

@@ -13,7 +13,7 @@
 //! cannot overflow. No locks.
 #![forbid(unsafe_code)]
 
-use super::{Claim, PAGE_BYTES, claim, frame, frame::OutOfMemory, shrinker};
+use super::{Claim, PAGE_BYTES, claim, frame, frame::OutOfMemory, limits::Limits, shrinker};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -47,7 +47,11 @@ const KINDS: usize = Kind::Locks as usize + 1;
 /// What one process makes the kernel keep, in bytes for each kind.
 #[derive(Debug, Default)]
 pub struct Account {
+    /// Resource limits.
+    pub limits: Limits,
     bytes: [AtomicUsize; KINDS],
+    /// The sum of `bytes`.
+    total: AtomicUsize,
     /// Whether the process serves files (F8): it may use the memory withheld from programs.
     server: AtomicBool,
 }
@@ -73,9 +77,10 @@ impl Account {
         Arc::default()
     }
 
-    /// The account of a child: the mark of a server is inherited, charges are not.
+    /// The account of a child: limits and the mark of a server are inherited, charges are not.
     pub fn child(&self) -> Arc<Self> {
         Arc::new(Self {
+            limits: self.limits.inherit(),
             server: AtomicBool::new(self.server.load(Ordering::Relaxed)),
             ..Self::default()
         })
@@ -93,7 +98,7 @@ impl Account {
 
     /// Bytes charged for all kinds.
     pub fn total_bytes(&self) -> usize {
-        self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
+        self.total.load(Ordering::Relaxed)
     }
 
     fn place(&self, kind: Kind) -> &AtomicUsize {
@@ -103,10 +108,15 @@ impl Account {
 
     fn add(&self, kind: Kind, bytes: usize) -> Result<(), OutOfMemory> {
         let sum = charged_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
-        if !self.server.load(Ordering::Relaxed) && (sum > ceiling_bytes() || is_short()) {
-            return Err(OutOfMemory);
+        if !self.server.load(Ordering::Relaxed) {
+            let total = self.total_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
+            let kept = kept_from(total);
+            if sum > ceiling_bytes().saturating_sub(kept) || is_short(kept / PAGE_BYTES) {
+                return Err(OutOfMemory);
+            }
         }
         CHARGED.fetch_add(bytes, Ordering::Relaxed);
+        self.total.fetch_add(bytes, Ordering::Relaxed);
         self.place(kind).fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -114,14 +124,27 @@ impl Account {
     fn subtract(&self, kind: Kind, bytes: usize) {
         let before = self.place(kind).fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "more was released than charged");
+        self.total.fetch_sub(bytes, Ordering::Relaxed);
         CHARGED.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-/// Whether no frame is left for programs, even after clean pages were dropped. (The kernel's heap
-/// may use frames that are withheld from programs; what programs fill it with may not.)
-fn is_short() -> bool {
-    while frame::stats().free <= frame::reserve_below(Claim::Program) {
+/// An account with more than one of `BIG` bytes of the ceiling is big, and leaves one of `KEPT`
+/// bytes to the others: so that the others can go on, and whoever looks for the culprit, too.
+const BIG: usize = 16;
+const KEPT: usize = 16;
+
+/// Bytes below the ceiling that an account with `total` bytes leaves to others.
+fn kept_from(total: usize) -> usize {
+    let ceiling = ceiling_bytes();
+    if total > ceiling / BIG { ceiling / KEPT } else { 0 }
+}
+
+/// Whether no more than `kept` frames are left for programs, even after clean pages were dropped.
+/// (The kernel's heap may use frames that are withheld from programs; what programs fill it with
+/// may not.)
+fn is_short(kept: usize) -> bool {
+    while frame::stats().free <= frame::reserve_below(Claim::Program) + kept {
         if shrinker::run() == 0 {
             return true;
         }
@@ -152,6 +175,16 @@ impl Charge {
             None => self.account.subtract(self.kind, self.bytes - bytes),
         }
         self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Changes the number of bytes, all of which `account` pays from now on. Fails, without a
+    /// change, only where it has to pay more than before.
+    pub fn transfer(&mut self, account: &Arc<Account>, bytes: usize) -> Result<(), OutOfMemory> {
+        if Arc::ptr_eq(&self.account, account) {
+            return self.resize(bytes);
+        }
+        *self = Self::take(account, self.kind, bytes)?;
         Ok(())
     }
 

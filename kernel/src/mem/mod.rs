@@ -8,7 +8,7 @@
 //! and [`mmu`].
 //!
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
-//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`fallible`], [`account`], [`slot`],
+//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`fallible`], [`limits`], [`account`], [`slot`],
 //! [`page_table`], [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`], `reclaim`,
 //! `shared`, `region`, `space`, `audit`.
 
@@ -22,6 +22,7 @@ pub mod heap;
 #[cfg(not(target_os = "none"))]
 pub mod host;
 pub mod kernel;
+pub mod limits;
 pub mod mmu;
 mod mutants;
 mod page_of;

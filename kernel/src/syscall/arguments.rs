@@ -4,6 +4,7 @@ use crate::file::{
     Caller, Descriptor, Fd, FileObject, FileSystem, OnExec, OpenFile, OpenHow, Stat, UserBuffers,
     namespace,
 };
+use crate::mem::limits::Resource;
 use crate::mem::{UserAddr, UserSlice};
 pub(super) use crate::task::word;
 use alloc::sync::Arc;
@@ -29,9 +30,14 @@ pub fn install(current: &dyn Caller, file: Arc<OpenFile>, on_exec: OnExec) -> Re
     let descriptor = Descriptor { file, on_exec };
     // On failure the file is dropped after the lock is released.
     let spare = descriptor.clone();
-    let fd = current.files().lock().insert(descriptor, 0);
+    let fd = current.files().lock().insert(descriptor, 0..limit(current));
     drop(spare);
     Ok(fd?.result())
+}
+
+/// One more than the largest descriptor that the caller may open.
+pub fn limit(current: &dyn Caller) -> usize {
+    current.account().limits.get(Resource::Files) as usize
 }
 
 /// Checks a file offset: EINVAL if it is negative.

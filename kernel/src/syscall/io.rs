@@ -3,7 +3,8 @@
 use super::arguments::{buffers, open_file, position, vectors};
 use super::mutants;
 use crate::file::{
-    Caller, Fd, FileObject, FileType, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers, mapped,
+    Caller, Fd, FileObject, FileType, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers,
+    check_length, mapped,
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
@@ -239,6 +240,7 @@ pub fn syncfs(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
 /// Changes a file's length.
 fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Result<u64, Errno> {
     let size = position(length)? - FileOffset::ZERO;
+    check_length(current, object, size)?;
     let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
     mapped::change(current.space(), object, || object.set_attr(&change)).map(|()| 0)
 }
@@ -286,6 +288,9 @@ pub fn fallocate(
     }
     if offset.checked_add(ByteCount(length)).is_none_or(|end| end > MAX_OFFSET) {
         return Err(Errno::EFBIG);
+    }
+    if allocation == AllocateMode::Extend {
+        check_length(current, file.object(), offset - FileOffset::ZERO + ByteCount(length))?;
     }
     mapped::change(current.space(), file.object(), || {
         file.object().allocate(offset, ByteCount(length), allocation)

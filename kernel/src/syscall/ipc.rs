@@ -58,9 +58,12 @@ fn install_pair(
     other: End,
     options: Options,
 ) -> Result<u64, Errno> {
-    let open = |(object, status): End| OpenFile::nameless(object, status | options.status);
-    let first = install(current, open(one), options.on_exec)?;
-    let second = match install(current, open(other), options.on_exec) {
+    let open = |(object, status): End| {
+        OpenFile::nameless(object, status | options.status, current.account())
+    };
+    let (one, other) = (open(one)?, open(other)?);
+    let first = install(current, one, options.on_exec)?;
+    let second = match install(current, other, options.on_exec) {
         Ok(second) => second,
         Err(error) => {
             remove(current, first);

@@ -14,6 +14,7 @@ pub mod futex;
 pub mod io;
 pub mod ioctl;
 pub mod ipc;
+mod limits;
 mod mark;
 pub mod memory;
 pub mod misc;

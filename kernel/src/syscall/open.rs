@@ -1,12 +1,12 @@
 //! Opening, duplicating and closing descriptors; their flags; file locks.
 
-use super::arguments::{base, install, load, only, open_file, path, position, store, word};
+use super::arguments::{base, install, limit, load, only, open_file, path, position, store, word};
 use crate::file::lock::{self, LockMode, Range};
 use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
 use crate::file::{
-    Caller, Descriptor, Fd, FileObject, FileType, MAX_OFFSET, OnExec, OpenFile, OpenHow, Status,
-    downcast, fifo, mapped, namespace,
+    Caller, Descriptor, Fd, FileType, MAX_OFFSET, OnExec, OpenFile, OpenHow, Status, downcast,
+    fifo, mapped, namespace,
 };
 use crate::mem::UserAddr;
 use alloc::sync::Arc;
@@ -63,7 +63,8 @@ pub fn openat(
         Some(node) => node.open(status)?,
         None => object,
     };
-    let file = OpenFile::new(object, status, place.path, Some(place.filesystem));
+    let file =
+        OpenFile::new(object, status, place.path, Some(place.filesystem), current.account())?;
     install(current, file, OnExec::close_if(flags & linux::O_CLOEXEC != 0))
 }
 
@@ -77,7 +78,13 @@ pub(super) fn open_peer(current: &dyn Caller, file: &OpenFile, flags: u64) -> Re
     if flags & linux::O_NOCTTY == 0 {
         terminal.opened(current);
     }
-    let file = OpenFile::new(terminal, status(flags)?, path, file.filesystem().cloned());
+    let file = OpenFile::new(
+        terminal,
+        status(flags)?,
+        path,
+        file.filesystem().cloned(),
+        current.account(),
+    )?;
     install(current, file, OnExec::close_if(flags & linux::O_CLOEXEC != 0))
 }
 
@@ -143,16 +150,17 @@ pub fn close_range(current: &dyn Caller, first: u32, last: u32, flags: u32) -> R
     if first > last {
         return Err(Errno::EINVAL);
     }
-    let mut files = current.files().lock();
-    if flags == 0 {
-        let closed = files.take_range(first, last);
-        drop(files);
-        drop(closed);
+    if flags != 0 {
+        current.files().lock().set_range_on_exec(first, last, OnExec::Close);
         return Ok(0);
     }
-    let inside = |fd: &Fd| (first..=last).contains(&fd.0.unsigned_abs());
-    let fds: alloc::vec::Vec<Fd> = files.iter().map(|(fd, _)| fd).filter(inside).collect();
-    fds.into_iter().try_for_each(|fd| files.set_on_exec(fd, OnExec::Close)).map(|()| 0)
+    // Each is dropped with the table unlocked.
+    loop {
+        let closed = current.files().lock().take_first(first, last);
+        if closed.is_none() {
+            return Ok(0);
+        }
+    }
 }
 
 /// Implements dup(2).
@@ -179,7 +187,8 @@ pub fn dup3(current: &dyn Caller, old: Fd, new: Fd, flags: u32) -> Result<u64, E
 
 fn duplicate_to(current: &dyn Caller, old: Fd, new: Fd, on_exec: OnExec) -> Result<u64, Errno> {
     let file = open_file(current, old)?;
-    let replaced = current.files().lock().replace(new, Descriptor { file, on_exec })?;
+    let limit = limit(current);
+    let replaced = current.files().lock().replace(new, Descriptor { file, on_exec }, limit)?;
     if let Some(replaced) = &replaced {
         lock::closed(current.pid(), &replaced.file);
     }
@@ -213,20 +222,12 @@ pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Resul
         linux::F_GETLK | linux::F_SETLK | linux::F_SETLKW => {
             record_lock(current, &file, command, UserAddr(argument))
         }
-        linux::F_GETPIPE_SZ if is_pipe(file.object()) => Ok(crate::file::pipe::CAPACITY as u64),
-        linux::F_SETPIPE_SZ
-            if is_pipe(file.object()) && argument <= crate::file::pipe::CAPACITY as u64 =>
-        {
-            Ok(crate::file::pipe::CAPACITY as u64)
+        linux::F_GETPIPE_SZ => Ok(file.object().pipe_capacity()? as u64),
+        linux::F_SETPIPE_SZ => {
+            Ok(file.object().set_pipe_capacity(argument as u32 as usize)? as u64)
         }
-        linux::F_GETPIPE_SZ => Err(Errno::EBADF),
-        linux::F_SETPIPE_SZ => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
-}
-
-fn is_pipe(object: &Arc<dyn FileObject>) -> bool {
-    object.stat().is_ok_and(|stat| stat.file_type == FileType::Pipe)
 }
 
 fn duplicate_from(
@@ -237,9 +238,9 @@ fn duplicate_from(
 ) -> Result<u64, Errno> {
     let lowest = usize::try_from(lowest)
         .ok()
-        .filter(|&lowest| lowest < crate::file::MAX_DESCRIPTORS)
+        .filter(|&lowest| lowest < limit(current))
         .ok_or(Errno::EINVAL)?;
-    let fd = current.files().lock().insert(Descriptor { file, on_exec }, lowest);
+    let fd = current.files().lock().insert(Descriptor { file, on_exec }, lowest..limit(current));
     fd.map(Fd::result)
 }
 
@@ -294,7 +295,8 @@ fn record_lock(
             None => {}
         }
         let wait = if command == linux::F_SETLKW { lock::Wait::Yes } else { lock::Wait::No };
-        return lock::set_record(current.pid(), file, range, kind, wait).map(|()| 0);
+        return lock::set_record((current.pid(), current.account()), file, range, kind, wait)
+            .map(|()| 0);
     }
     let conflict = lock::find_conflict(current.pid(), file, range, kind.ok_or(Errno::EINVAL)?)?;
     let mut put = |at: usize, value: &[u8]| {

@@ -1,8 +1,8 @@
 //! The table of system calls: numbers, names, arguments, handlers.
 
 use super::{
-    attributes, futex, io, ioctl, ipc, memory, misc, mounting, names, open, poll, process, random,
-    signal, statx, time, unknown, xattr,
+    attributes, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open, poll, process,
+    random, signal, statx, time, unknown, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
@@ -205,7 +205,7 @@ system_calls! {
     94 lchown(path, uid, gid) => attributes::lchown;
     95 umask(mask) => attributes::umask;
     96 gettimeofday(time, zone) => time::gettimeofday;
-    97 getrlimit(resource, limit) => misc::getrlimit;
+    97 getrlimit(resource, limit) => limits::getrlimit;
     98 getrusage(who, usage) => process::getrusage;
     99 sysinfo(info) => misc::sysinfo;
     100 times(buffer) => process::times;
@@ -245,7 +245,7 @@ system_calls! {
     150 munlock(address, length) => memory::munlock;
     157 prctl(option, second, third, fourth, fifth) => misc::prctl;
     158 arch_prctl(code, address) => misc::arch_prctl;
-    160 setrlimit(resource, limit) => misc::setrlimit;
+    160 setrlimit(resource, limit) => limits::setrlimit;
     162 sync() => io::sync;
     165 mount(source, target, kind, flags, data) => mounting::mount;
     166 umount2(target, flags) => mounting::umount2;
@@ -300,7 +300,7 @@ system_calls! {
     295 preadv(fd, vector, count, offset) => io::preadv;
     296 pwritev(fd, vector, count, offset) => io::pwritev;
     297 rt_tgsigqueueinfo(pid, tid, signal, info) => signal::rt_tgsigqueueinfo;
-    302 prlimit64(pid, resource, new, old) => misc::prlimit64;
+    302 prlimit64(pid, resource, new, old) => limits::prlimit64;
     306 syncfs(fd) => io::syncfs;
     316 renameat2(old_dir, old, new_dir, new, flags) => names::renameat2;
     318 getrandom(buffer, length, flags) => random::getrandom;

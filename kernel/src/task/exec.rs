@@ -8,9 +8,9 @@
 
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, InitialState};
-use super::{Current, Identity, Process, WaitStatus, family};
+use super::{Current, Identity, WaitStatus, family};
 use crate::arch::Registers;
-use crate::file::{FileObject, Io, IoCaller, UserBuffers, random};
+use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
 use crate::mem::{Backing, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
@@ -323,7 +323,10 @@ pub fn exec(
     let initial = InitialState::program(Registers::start(entry, sp))?;
     stop_other_threads(current)?;
     let identity = identity(&arguments, &script, executable.path);
-    commit(current, space, &initial, identity);
+    let process = current.process();
+    let files = process.files().ok_or(Errno::ESRCH)?;
+    let files = files.lock().for_exec(&process.account)?;
+    commit(current, space, &initial, identity, files);
     Ok(())
 }
 
@@ -392,11 +395,19 @@ fn stop_other_threads(current: &Current) -> Result<(), Errno> {
 }
 
 /// Puts the new program in place. Cannot fail.
-fn commit(current: &Current, space: Arc<Space>, initial: &InitialState, identity: Identity) {
+fn commit(
+    current: &Current,
+    space: Arc<Space>,
+    initial: &InitialState,
+    identity: Identity,
+    files: FdTable,
+) {
     let thread = &current.thread;
     let process = current.process();
     let old_space = thread.replace_space(Some(space));
-    close_on_exec(process);
+    // The process gets a table of its own.
+    let old_files = process.replace_files(Some(Arc::new(Mutex::new(files))));
+    drop(old_files);
     *process.identity.lock() = identity;
     process.actions.lock().reset_handlers();
     {
@@ -410,14 +421,4 @@ fn commit(current: &Current, space: Arc<Space>, initial: &InitialState, identity
     family::note_exec(process.pid);
     process.finish_vfork();
     drop(old_space);
-}
-
-/// Gives the process a descriptor table of its own, without the descriptors that exec closes.
-fn close_on_exec(process: &Arc<Process>) {
-    let Some(old) = process.files() else { return };
-    let mut table = old.lock().clone();
-    let closed = table.take_close_on_exec();
-    drop(process.replace_files(Some(Arc::new(Mutex::new(table)))));
-    drop(old);
-    drop(closed);
 }

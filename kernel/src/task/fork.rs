@@ -166,13 +166,13 @@ fn copy_process(
     let files = if request.flags.contains(CloneFlags::FILES) {
         files
     } else {
-        Arc::new(Mutex::new(files.lock().clone()))
+        Arc::new(Mutex::new(files.lock().try_clone(&account)?))
     };
     let context = &parent.context;
     let context = if request.flags.contains(CloneFlags::FS) {
         context.clone()
     } else {
-        Arc::new(Mutex::new(context.lock().clone()))
+        Arc::new(Mutex::new(context.lock().try_clone()?))
     };
     let actions: Actions = parent.actions.lock().clone();
     let identity = parent.identity.lock().clone();

@@ -7,7 +7,7 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AllocateMode, AttrMask, OpenFlags, RenameFlags};
 use kernel::file::host::HostProcess;
 use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
-use kernel::mem::Prot;
+use kernel::mem::{Account, Prot};
 use kernel::mount::MountedTree;
 
 use crate::actor::Actor;
@@ -313,7 +313,9 @@ impl Actor {
             Ok(Walk::Done(object)) => {
                 let mut status = Status::READ | Status::WRITE;
                 status.set(Status::APPEND, append);
-                let file = OpenFile::new(object, status, name.as_bytes().to_vec(), None);
+                let file =
+                    OpenFile::new(object, status, name.as_bytes().to_vec(), None, &Account::new())
+                        .expect("memory for an open file");
                 let mut files = self.process.files.borrow_mut();
                 files.push(Rc::new(Opened { file, position: Cell::new(0), line, appends: append }));
             }

@@ -16,6 +16,7 @@ mod resolve;
 pub use resolve::{join, last_component, split, wants_directory};
 
 use super::FileSystem;
+use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -67,7 +68,7 @@ impl Namespace {
         if mounts.len() >= MAX_MOUNTS {
             return Err(Errno::ENOSPC);
         }
-        mounts.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        fallible::reserve(&mut *mounts, 1)?;
         mounts.push(mount);
         Ok(())
     }

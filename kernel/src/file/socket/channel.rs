@@ -1,7 +1,9 @@
 //! One direction of a pair of packet sockets: a queue, or the kernel's receiver.
 
-use super::Message;
+use super::{MAX_MESSAGE, Message};
 use crate::file::Notifier;
+use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -9,6 +11,12 @@ use foundation::Errno;
 
 /// Messages for which an empty queue keeps its memory.
 const KEPT_MESSAGES: usize = 16;
+/// Messages queued in one direction before a sending process waits. Linux's limit of bytes holds
+/// 278 empty messages.
+pub(super) const MAX_MESSAGES: usize = 1024;
+/// Bytes queued in one direction, overhead included, before a sending process waits: the largest
+/// message can be queued while another one is received.
+const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
 
 /// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +36,36 @@ pub trait Receiver: Send + Sync {
     fn closed(&self);
 }
 
+/// A message in a queue.
+pub(super) struct Queued {
+    pub(super) message: Message,
+    /// `None` for the kernel's own, which are limited by its requests in flight.
+    _charge: Option<Charge>,
+}
+
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) queue: VecDeque<Message>,
-    pub(super) queued_bytes: usize,
+    pub(super) queue: VecDeque<Queued>,
+    /// What the messages in the queue cost.
+    pub(super) queued_cost: usize,
     pub(super) receiver: Option<Arc<dyn Receiver>>,
     /// The sending end is closed or shut down.
     pub(super) ended: bool,
     /// The receiving end is closed or shut down.
     pub(super) refused: bool,
+}
+
+impl State {
+    /// Whether a sending process would wait with a message of this cost.
+    fn is_full(&self, cost: usize) -> bool {
+        let is_first = self.queue.is_empty();
+        !is_first && (self.queued_cost + cost > MAX_QUEUED || self.queue.len() >= MAX_MESSAGES)
+    }
+
+    /// Whether poll(2) reports that a message can be sent.
+    pub(super) fn has_space(&self) -> bool {
+        !self.is_full(MAX_QUEUED / 2)
+    }
 }
 
 /// One direction of a pair.
@@ -64,19 +93,19 @@ impl Channel {
         let mut state = self.state.lock();
         state.refused = true;
         let dropped = core::mem::take(&mut state.queue);
-        state.queued_bytes = 0;
+        state.queued_cost = 0;
         drop(state);
         drop(dropped);
         self.changed.notify();
     }
 
-    /// Passes a message to the receiver, or queues it if at most `max_queued` bytes are then
-    /// queued.
+    /// Passes a message to the receiver, or queues it. A process pays for what is queued, and there
+    /// is a limit; the kernel has no account.
     pub(super) fn send(
         &self,
         message: Message,
         sender: Sender,
-        max_queued: usize,
+        account: Option<&Arc<Account>>,
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         if state.refused || state.ended {
@@ -87,14 +116,17 @@ impl Channel {
             receiver.message(message, sender);
             return Ok(());
         }
-        if state.queued_bytes > 0 && state.queued_bytes + message.len() > max_queued {
+        let cost = message.cost();
+        if account.is_some() && state.is_full(cost) {
             return Err(Refusal::Full(message));
         }
-        if state.queue.try_reserve(1).is_err() {
+        let charge = account.map(|account| Charge::take(account, Kind::Messages, cost));
+        let Ok(charge) = charge.transpose() else { return Err(Refusal::NoMemory) };
+        if fallible::reserve(&mut state.queue, 1).is_err() {
             return Err(Refusal::NoMemory);
         }
-        state.queued_bytes += message.len();
-        state.queue.push_back(message);
+        state.queued_cost += cost;
+        state.queue.push_back(Queued { message, _charge: charge });
         drop(state);
         self.changed.notify();
         Ok(())
@@ -105,7 +137,7 @@ impl Channel {
         let look = || {
             let state = self.state.lock();
             match state.queue.front() {
-                Some(message) => Some(message.try_clone().map(Some)),
+                Some(queued) => Some(queued.message.try_clone().map(Some)),
                 None => (state.ended || state.refused).then_some(Ok(None)),
             }
         };
@@ -113,17 +145,17 @@ impl Channel {
     }
 
     /// The next message; `None` after the last one.
-    pub(super) fn receive(&self, nonblocking: bool) -> Result<Option<Message>, Errno> {
+    pub(super) fn receive(&self, nonblocking: bool) -> Result<Option<Queued>, Errno> {
         let look = || {
             let mut state = self.state.lock();
             match state.queue.pop_front() {
-                Some(message) => {
-                    state.queued_bytes -= message.len();
+                Some(queued) => {
+                    state.queued_cost -= queued.message.cost();
                     // Frees the memory that a burst of messages has used.
                     if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
                         state.queue = VecDeque::new();
                     }
-                    Some(Some(message))
+                    Some(Some(queued))
                 }
                 None => (state.ended || state.refused).then_some(None),
             }
@@ -131,11 +163,14 @@ impl Channel {
         if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.changed.wait(look)?) }
     }
 
-    /// Puts back a message that could not be delivered (F4).
-    pub(super) fn unreceive(&self, message: Message) {
+    /// Puts back a message that could not be delivered (F4). If the queue was filled since, and
+    /// there is no memory for it to grow, the message is lost.
+    pub(super) fn unreceive(&self, queued: Queued) {
         let mut state = self.state.lock();
-        state.queued_bytes += message.len();
-        state.queue.push_front(message);
+        if fallible::reserve(&mut state.queue, 1).is_ok() {
+            state.queued_cost += queued.message.cost();
+            state.queue.push_front(queued);
+        }
     }
 }
 

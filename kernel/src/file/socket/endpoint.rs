@@ -1,7 +1,7 @@
 //! Packet sockets.
 
 use super::channel::{Channel, Receiver, Refusal, Sender};
-use super::message::{MAX_MESSAGE, Message, assemble, deliver};
+use super::message::{Message, assemble, deliver};
 use super::{ShutDown, report_readable};
 use crate::file::pipe::{nameless_stat, next_inode};
 use crate::file::{
@@ -11,9 +11,8 @@ use crate::file::{
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
 
-/// Bytes queued in one direction before a sending process waits. The kernel's own messages are
-/// limited by its requests in flight.
-const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
+/// Linux's number: no memory for a message. The file protocol does not use it.
+const ENOBUFS: Errno = Errno(105);
 
 /// One end of a pair of packet sockets.
 pub struct Endpoint {
@@ -43,7 +42,7 @@ impl Endpoint {
         }
         // Drops messages sent before: a server only replies to requests, and there were none.
         let early = core::mem::take(&mut state.queue);
-        state.queued_bytes = 0;
+        state.queued_cost = 0;
         state.receiver = Some(receiver);
         drop(state);
         drop(early);
@@ -59,7 +58,7 @@ impl Endpoint {
     /// Sends from the kernel: never waits, and ignores the limit of the queue. EPIPE where the
     /// other end is closed.
     pub fn send(&self, message: Message) -> Result<(), Errno> {
-        match self.outgoing.send(message, Sender::Server, usize::MAX) {
+        match self.outgoing.send(message, Sender::Server, None) {
             Ok(()) => Ok(()),
             Err(Refusal::NoMemory) => Err(Errno::ENOMEM),
             Err(Refusal::Closed | Refusal::Full(_)) => Err(Errno::EPIPE),
@@ -87,14 +86,14 @@ impl Endpoint {
         if self.is_attached() {
             return Err(Errno::EBUSY);
         }
-        let Some(message) = self.incoming.receive(io.nonblocking)? else {
+        let Some(queued) = self.incoming.receive(io.nonblocking)? else {
             return Ok(Received::default());
         };
         self.incoming.changed.notify();
-        match deliver(io, &message, to) {
-            Ok(copied) => Ok(Received { copied, length: ByteCount::of_len(message.len()) }),
+        match deliver(io, &queued.message, to) {
+            Ok(copied) => Ok(Received { copied, length: ByteCount::of_len(queued.message.len()) }),
             Err(error) => {
-                self.incoming.unreceive(message);
+                self.incoming.unreceive(queued);
                 Err(error)
             }
         }
@@ -124,13 +123,17 @@ impl Endpoint {
         } else {
             Sender::Ordinary
         };
-        let message = assemble(io, from)?;
+        // A server gets the plain reason: it may have to retry.
+        let shortage = if sender == Sender::Server { Errno::ENOMEM } else { ENOBUFS };
+        let message = assemble(io, from)
+            .map_err(|error| if error == Errno::ENOMEM { shortage } else { error })?;
+        let account = Some(io.account());
         let length = ByteCount::of_len(message.len());
         let mut unsent = Some(message);
-        let mut attempt = || match self.outgoing.send(unsent.take()?, sender, MAX_QUEUED) {
+        let mut attempt = || match self.outgoing.send(unsent.take()?, sender, account) {
             Ok(()) => Some(Ok(())),
             Err(Refusal::Closed) => Some(Err(Errno::EPIPE)),
-            Err(Refusal::NoMemory) => Some(Err(Errno::ENOMEM)),
+            Err(Refusal::NoMemory) => Some(Err(shortage)),
             Err(Refusal::Full(message)) => {
                 unsent = Some(message);
                 None
@@ -176,11 +179,12 @@ impl FileObject for Endpoint {
         ready.set(Ready::HANG_UP, incoming.ended);
         drop(incoming);
         let outgoing = self.outgoing.state.lock();
-        ready.set(Ready::WRITE, outgoing.queued_bytes < MAX_QUEUED / 2 || outgoing.refused);
+        ready.set(Ready::WRITE, outgoing.has_space() || outgoing.refused);
         ready
     }
     fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
-        let bytes = self.incoming.state.lock().queued_bytes;
+        let bytes =
+            self.incoming.state.lock().queue.iter().map(|queued| queued.message.len()).sum();
         report_readable(caller, request, argument, bytes)
     }
 }

@@ -1,7 +1,7 @@
 //! Packets, and how they move between a program's memory and the kernel.
 
 use crate::file::{Io, UserBuffers};
-use crate::mem::{self, Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange};
+use crate::mem::{self, Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange, fallible};
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, PageCount};
 
@@ -9,6 +9,10 @@ use foundation::{ByteCount, Errno, PageCount};
 pub const MAX_MESSAGE: usize = 512 * 1024;
 /// Packets up to this length are inline as a whole.
 const MAX_INLINE: usize = PAGE_BYTES;
+
+/// Bytes of memory that an empty message takes in a queue: its entry, with the space by which the
+/// queue grows ahead, and what the heap rounds up.
+const OVERHEAD: usize = 256;
 
 /// A packet: `inline`, followed by the first `frames_bytes` bytes of `frames`.
 #[derive(Debug, Default)]
@@ -27,6 +31,11 @@ impl Message {
         self.inline.len() + self.frames_bytes
     }
 
+    /// Bytes of memory that it takes in a queue.
+    pub(super) fn cost(&self) -> usize {
+        OVERHEAD + self.inline.len() + self.frames.len() * (PAGE_BYTES + size_of::<Frame>())
+    }
+
     /// Whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -35,8 +44,8 @@ impl Message {
     /// A copy that shares the frames.
     pub(super) fn try_clone(&self) -> Result<Self, Errno> {
         let (mut inline, mut frames) = (Vec::new(), Vec::new());
-        inline.try_reserve_exact(self.inline.len()).map_err(|_| Errno::ENOMEM)?;
-        frames.try_reserve_exact(self.frames.len()).map_err(|_| Errno::ENOMEM)?;
+        fallible::reserve_exact(&mut inline, self.inline.len())?;
+        fallible::reserve_exact(&mut frames, self.frames.len())?;
         inline.extend_from_slice(&self.inline);
         frames.extend(self.frames.iter().cloned());
         Ok(Self { inline, frames, frames_bytes: self.frames_bytes })
@@ -66,13 +75,10 @@ pub(super) fn assemble(io: &Io<'_>, from: &mut UserBuffers) -> Result<Message, E
         _ if front <= MAX_INLINE => front,
         _ => 0,
     };
-    let mut inline = Vec::new();
-    inline.try_reserve_exact(inline_bytes).map_err(|_| Errno::ENOMEM)?;
-    inline.resize(inline_bytes, 0);
+    let mut inline = fallible::filled(0, inline_bytes)?;
     take_all(io, from, &mut inline)?;
     let frames_bytes = total - inline_bytes;
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(frames_bytes.div_ceil(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
+    let mut frames = fallible::with_capacity(frames_bytes.div_ceil(PAGE_BYTES))?;
     let claim = io.space.policy.claim();
     if frames_bytes > 0 {
         mem::keep_margin(claim)?;
@@ -157,7 +163,7 @@ pub(super) fn deliver(
 fn map_pages(io: &Io<'_>, pages: PageRange, frames: &[Frame]) -> Result<usize, Errno> {
     let mut lent = Vec::new();
     let count = frames.len().min(pages.pages().to_usize());
-    lent.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    fallible::reserve_exact(&mut lent, count)?;
     lent.extend(frames.iter().take(count).cloned());
     match io.space.accept(pages.start, lent) {
         Ok(mapped) => Ok(mapped.to_usize()),

@@ -10,7 +10,7 @@ mod table;
 
 use super::host::HostProcess as Process;
 use super::*;
-use crate::mem::{self, Backing, Placement, Prot, Space, UserAddr, UserSlice};
+use crate::mem::{self, Account, Backing, Placement, Prot, Space, UserAddr, UserSlice};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};

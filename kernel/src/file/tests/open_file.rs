@@ -35,7 +35,8 @@ impl FileObject for Memory {
 }
 
 fn open(bytes: &[u8], status: Status) -> Arc<OpenFile> {
-    OpenFile::nameless(Arc::new(Memory(spin::Mutex::new(bytes.to_vec()))), status)
+    OpenFile::nameless(Arc::new(Memory(spin::Mutex::new(bytes.to_vec()))), status, &Account::new())
+        .unwrap()
 }
 
 /// R2: the step of the position is the count returned.
@@ -94,7 +95,7 @@ fn nothing_is_written_past_the_largest_offset() {
 fn reading_at_an_offset_needs_positions() {
     let process = Process::with_memory();
     let (read, _write) = crate::file::pipe::pipe();
-    let file = OpenFile::nameless(read, Status::READ);
+    let file = OpenFile::nameless(read, Status::READ, &Account::new()).unwrap();
     assert_eq!(
         file.read_at(&process, &mut process.buffer(0, 1), FileOffset(0)),
         Err(Errno::ESPIPE)

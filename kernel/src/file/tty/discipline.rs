@@ -4,6 +4,7 @@
 use super::queue::Queue;
 use super::termios::Termios;
 use crate::mem::OutOfMemory;
+use crate::mem::fallible;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
@@ -40,7 +41,7 @@ impl Effects {
     /// Adds an echo. Without memory, and in excess of what input can cause, nothing is echoed.
     fn show(&mut self, bytes: &[u8]) {
         if self.echo.len() + bytes.len() <= ECHO_CHUNK + MAX_ECHO
-            && self.echo.try_reserve(bytes.len()).is_ok()
+            && fallible::reserve(&mut self.echo, bytes.len()).is_ok()
         {
             self.echo.extend_from_slice(bytes);
         }
@@ -96,7 +97,7 @@ impl Discipline {
     /// A discipline with these settings, and with memory for all input that it accepts.
     pub fn new(termios: Termios) -> Result<Self, OutOfMemory> {
         let mut new = Self { termios, ..Self::default() };
-        new.editing.try_reserve_exact(MAX_INPUT).map_err(|_| OutOfMemory)?;
+        fallible::reserve_exact(&mut new.editing, MAX_INPUT)?;
         new.ready.reserve()?;
         Ok(new)
     }
@@ -381,7 +382,7 @@ impl Discipline {
         let newline: &[u8] = if translate { b"\r\n" } else { b"\n" };
         let mut out = Vec::new();
         let added = if translate { bytes.iter().filter(|&&byte| byte == b'\n').count() } else { 0 };
-        out.try_reserve_exact(bytes.len() + added).map_err(|_| OutOfMemory)?;
+        fallible::reserve_exact(&mut out, bytes.len() + added)?;
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             match part {
                 [text @ .., b'\n'] => {

@@ -3,6 +3,7 @@
 use super::super::buffers::{load, store};
 use super::super::{IoCaller, tasks};
 use super::{Tty, registry};
+use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use alloc::vec::Vec;
 use foundation::Errno;
@@ -99,7 +100,7 @@ impl Tty {
         if let Some(group) = self.release(session) {
             let mut lost = LOST.lock();
             // Without memory, that group gets no signal.
-            if lost.try_reserve(1).is_ok() {
+            if fallible::reserve(&mut *lost, 1).is_ok() {
                 lost.push(Lost { session, group });
             }
         }

@@ -13,6 +13,7 @@ use crate::file::pipe::FIONREAD;
 use crate::file::{
     FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
 };
+use crate::mem::fallible;
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -106,7 +107,7 @@ impl Ends {
         if self.output.len() + bytes.len() > MAX_OUTPUT {
             return None;
         }
-        if self.output.try_reserve(bytes.len()).is_err() {
+        if fallible::reserve(&mut self.output, bytes.len()).is_err() {
             return Some(Err(Errno::ENOMEM));
         }
         self.output.extend(bytes);
@@ -116,7 +117,7 @@ impl Ends {
     /// Queues as much of an echo as fits.
     pub(super) fn put_echo(&mut self, bytes: &[u8]) {
         let count = (MAX_OUTPUT + MAX_ECHO).saturating_sub(self.output.len()).min(bytes.len());
-        if self.output.try_reserve(count).is_ok() {
+        if fallible::reserve(&mut self.output, count).is_ok() {
             self.output.extend(bytes.iter().take(count));
         }
     }
@@ -160,7 +161,7 @@ impl Master {
             0 => ends.was_left.then_some(Err(Errno::EIO)),
             count => {
                 let (count, mut bytes) = (max.min(count), Vec::new());
-                if bytes.try_reserve_exact(count).is_err() {
+                if fallible::reserve_exact(&mut bytes, count).is_err() {
                     return Some(Err(Errno::ENOMEM));
                 }
                 bytes.extend(ends.output.drain(..count));
@@ -222,7 +223,7 @@ impl FileObject for Master {
         if !left.is_empty() {
             let output = &mut self.tty.state.lock().ends.output;
             // Output that was written since may have taken their place in memory.
-            if output.try_reserve(left.len()).is_ok() {
+            if fallible::reserve(output, left.len()).is_ok() {
                 left.iter().rev().for_each(|&byte| output.push_front(byte));
             }
         }

@@ -6,6 +6,7 @@
 
 use super::discipline::MAX_INPUT;
 use crate::mem::OutOfMemory;
+use crate::mem::fallible;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -27,7 +28,7 @@ pub struct Queue {
 impl Queue {
     /// Allocates the memory for all input that a terminal accepts.
     pub fn reserve(&mut self) -> Result<(), OutOfMemory> {
-        self.slots.try_reserve_exact(MAX_INPUT).map_err(|_| OutOfMemory)
+        fallible::reserve_exact(&mut self.slots, MAX_INPUT)
     }
 
     /// Number of slots that are taken.
@@ -51,7 +52,7 @@ impl Queue {
 
     /// Appends a byte. The caller has checked that there is space.
     pub fn push(&mut self, byte: u8) {
-        if self.slots.try_reserve(1).is_ok() {
+        if fallible::reserve(&mut self.slots, 1).is_ok() {
             self.slots.push_back(byte.into());
         }
     }
@@ -66,7 +67,7 @@ impl Queue {
 
     /// Ends a line without a byte of its own. The caller has checked that there is space.
     pub fn end_file(&mut self) {
-        if self.slots.try_reserve(1).is_ok() {
+        if fallible::reserve(&mut self.slots, 1).is_ok() {
             self.slots.push_back(END | NO_BYTE);
             self.lines += 1;
         }
@@ -99,7 +100,7 @@ impl Queue {
     /// Puts back bytes that were taken. Input that has arrived since may have taken their place:
     /// where there is no memory for more, they are lost.
     pub fn put_back(&mut self, bytes: &[u8]) {
-        if self.slots.try_reserve(bytes.len()).is_ok() {
+        if fallible::reserve(&mut self.slots, bytes.len()).is_ok() {
             bytes.iter().rev().for_each(|&byte| self.slots.push_front(byte.into()));
         }
     }
@@ -107,7 +108,7 @@ impl Queue {
     /// Puts back the bytes of a line that were taken, as a line of their own.
     pub fn put_back_line(&mut self, bytes: &[u8]) {
         let Some((&last, before)) = bytes.split_last() else { return };
-        if self.slots.try_reserve(bytes.len()).is_ok() {
+        if fallible::reserve(&mut self.slots, bytes.len()).is_ok() {
             self.slots.push_front(Slot::from(last) | END);
             self.lines += 1;
             self.put_back(before);

@@ -177,7 +177,7 @@ pub fn rt_sigqueueinfo(
 ) -> Result<u64, Errno> {
     let info = program_info(current, pid, signal, info)?;
     let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
-    if info.signal >= FIRST_REALTIME && !process.pending.lock().has_room() {
+    if info.signal >= FIRST_REALTIME && !process.pending.lock().has_room(&process.account) {
         return Err(Errno::EAGAIN);
     }
     if info.signal != Signal::NONE {
@@ -201,7 +201,9 @@ pub fn rt_tgsigqueueinfo(
     let thread = find_thread(tid.unsigned_abs())
         .filter(|thread| thread.process.pid == pid.unsigned_abs())
         .ok_or(Errno::ESRCH)?;
-    if info.signal >= FIRST_REALTIME && !thread.signals.lock().pending.has_room() {
+    if info.signal >= FIRST_REALTIME
+        && !thread.signals.lock().pending.has_room(&thread.process.account)
+    {
         return Err(Errno::EAGAIN);
     }
     if info.signal != Signal::NONE {

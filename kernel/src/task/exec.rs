@@ -11,7 +11,7 @@ use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, WaitStatus, family};
 use crate::arch::Registers;
 use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
-use crate::mem::{Backing, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
+use crate::mem::{Backing, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,6 +31,9 @@ const MAX_SCRIPTS: usize = 4;
 const MAX_SCRIPT_LINE: usize = 256;
 /// Bytes of a process's name, at most.
 const MAX_NAME: usize = 15;
+/// Bytes of the arguments that the kernel keeps for /proc, at most: a page, as Linux did before it
+/// read them from the program's memory.
+const MAX_COMMAND_LINE: usize = PAGE_BYTES;
 
 /// The arguments and the environment of a new program.
 #[derive(Clone, Debug, Default)]
@@ -377,6 +380,7 @@ pub(super) fn identity(arguments: &Arguments, path: &[u8], program: Vec<u8>) -> 
         .arguments
         .iter()
         .flat_map(|argument| argument.iter().copied().chain([0]))
+        .take(MAX_COMMAND_LINE)
         .collect();
     Identity { name, command_line, program }
 }

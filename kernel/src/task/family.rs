@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Process, Thread};
+use crate::mem::frame;
+use crate::mem::kernel::STACK_PAGES;
 use crate::sync::{Mutex, rank};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -47,8 +49,19 @@ static FAMILY: Mutex<Family, rank::Family> = Mutex::new(Family {
     last_number: 0,
 });
 
-/// Upper bound for processes and threads, so that a fork bomb cannot exhaust the kernel's memory.
+/// Places for threads.
 const MAX_THREADS: usize = 4096;
+/// As on Linux, the kernel stacks of all threads take at most one of this many bytes of memory, so
+/// that a fork bomb, root's included, leaves memory to what it runs into.
+const STACKS_SHARE: usize = 8;
+/// Linux's `MIN_THREADS`.
+const MIN_THREADS: usize = 20;
+
+/// Upper bound for processes and threads in this machine.
+fn max_threads() -> usize {
+    let frames = frame::stats().total / (STACKS_SHARE * STACK_PAGES.to_usize());
+    frames.clamp(MIN_THREADS, MAX_THREADS)
+}
 
 /// The index of a thread's place.
 fn place(tid: u32) -> usize {
@@ -58,7 +71,8 @@ fn place(tid: u32) -> usize {
 /// Assigns a number for a new process or thread. No number is assigned twice.
 pub(super) fn new_number() -> Result<u32, Errno> {
     let mut family = FAMILY.lock();
-    if family.thread_count >= MAX_THREADS {
+    // A zombie counts until it is reaped.
+    if family.thread_count.max(family.members.len()) >= max_threads() {
         return Err(Errno::EAGAIN);
     }
     // Of as many consecutive numbers as there are places, at least one has a free place.

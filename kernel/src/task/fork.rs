@@ -176,7 +176,7 @@ fn copy_process(
     };
     let actions: Actions = parent.actions.lock().clone();
     let identity = parent.identity.lock().clone();
-    Ok(Process::new(
+    Process::new(
         pid,
         Inheritance {
             account,
@@ -187,7 +187,7 @@ fn copy_process(
             server: parent.is_server(),
             exit_signal: request.exit_signal,
         },
-    ))
+    )
 }
 
 /// Writes the new thread's number where the caller wants it.

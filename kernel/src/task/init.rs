@@ -36,7 +36,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
         exit_signal: Signal::NONE,
     };
     let pid = family::new_number()?;
-    let process = Process::new(pid, inheritance);
+    let process = Process::new(pid, inheritance)?;
     let thread = Thread::new(pid, process.clone(), space, initial)?;
     scheduler::reserve()?;
     process.add_thread(&thread)?;

@@ -101,8 +101,8 @@ fn send(process: &Arc<Process>, to: &Target<'_>, info: SignalInfo) {
 
 fn add(process: &Process, to: &Target<'_>, info: SignalInfo) {
     match to {
-        Target::Thread(thread) => thread.signals.lock().pending.add(info),
-        Target::Process => process.pending.lock().add(info),
+        Target::Thread(thread) => thread.signals.lock().pending.add(info, &process.account),
+        Target::Process => process.pending.lock().add(info, &process.account),
     }
 }
 

@@ -2,6 +2,10 @@
 //! layouts; `send` and `deliver` use it.
 #![forbid(unsafe_code)]
 
+use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::limits::Resource;
+use crate::mem::{OutOfMemory, fallible};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// A signal's number, 1 to [`MAX_SIGNAL`]; or [`Signal::NONE`].
@@ -320,10 +324,12 @@ const KEPT: usize = 8;
 
 /// Pending signals. As on Linux, an ordinary signal is pending once, however often it is sent;
 /// real-time signals are queued in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Pending {
     set: SignalSet,
     infos: Vec<SignalInfo>,
+    /// For the memory of `infos`, once there is some.
+    charge: Option<Charge>,
 }
 
 impl Pending {
@@ -332,21 +338,37 @@ impl Pending {
         self.set
     }
 
-    /// Whether one more real-time signal can be queued.
-    pub fn has_room(&self) -> bool {
-        self.infos.len() < MAX_QUEUED
+    /// Whether one more real-time signal can be queued for the process of this account.
+    pub fn has_room(&self, account: &Account) -> bool {
+        let limit = account.limits.get(Resource::Signals);
+        self.infos.len() < MAX_QUEUED && (self.infos.len() as u64) < limit
     }
 
-    /// Adds a signal.
-    pub fn add(&mut self, info: SignalInfo) {
-        let counts = info.signal >= FIRST_REALTIME && self.has_room();
+    /// Adds a signal for the process of this account.
+    pub fn add(&mut self, info: SignalInfo, account: &Arc<Account>) {
+        let counts = info.signal >= FIRST_REALTIME && self.has_room(account);
         if counts || !self.set.contains(info.signal) {
             self.set = self.set.with(info.signal);
             // Without memory the signal is delivered without its information.
-            if self.infos.try_reserve(1).is_ok() {
+            if self.grow(account).is_ok() {
                 self.infos.push(info);
             }
         }
+    }
+
+    /// Makes space for one more.
+    fn grow(&mut self, account: &Arc<Account>) -> Result<(), OutOfMemory> {
+        let count = self.infos.len();
+        if count < self.infos.capacity() {
+            return Ok(());
+        }
+        let more = count.max(KEPT);
+        let bytes = (count + more) * size_of::<SignalInfo>();
+        match &mut self.charge {
+            Some(charge) => charge.transfer(account, bytes)?,
+            None => self.charge = Some(Charge::take(account, Kind::Signals, bytes)?),
+        }
+        fallible::reserve_exact(&mut self.infos, more)
     }
 
     /// Removes and returns the first signal that is not blocked.
@@ -364,6 +386,7 @@ impl Pending {
         // Releases the memory of a burst once it is over.
         if self.infos.is_empty() && self.infos.capacity() > KEPT {
             self.infos = Vec::new();
+            self.charge = None;
         }
         Some(info)
     }
@@ -381,9 +404,10 @@ mod tests {
 
     #[test]
     fn exceptions_come_first_and_blocked_signals_wait() {
-        let mut pending = Pending::default();
+        crate::mem::host::init();
+        let (mut pending, account) = (Pending::default(), Account::new());
         for signal in [SIGINT, SIGSEGV, SIGCHLD, SIGINT] {
-            pending.add(SignalInfo::kernel(signal));
+            pending.add(SignalInfo::kernel(signal), &account);
         }
         assert_eq!(pending.take(SignalSet::EMPTY).map(|info| info.signal), Some(SIGSEGV));
         assert_eq!(pending.take(SignalSet::of(SIGINT)).map(|info| info.signal), Some(SIGCHLD));
@@ -394,18 +418,21 @@ mod tests {
 
     #[test]
     fn real_time_signals_are_counted_and_come_in_order() {
-        let mut pending = Pending::default();
+        crate::mem::host::init();
+        let (mut pending, account) = (Pending::default(), Account::new());
         let sent = [(41, 1), (40, 2), (41, 3), (40, 4), (SIGINT.0, 5), (SIGINT.0, 6)];
         for (signal, value) in sent {
-            pending.add(SignalInfo { signal: Signal(signal), value, ..SignalInfo::default() });
+            let signal = Signal(signal);
+            pending.add(SignalInfo { signal, value, ..SignalInfo::default() }, &account);
         }
         let taken: Vec<_> = core::iter::from_fn(|| pending.take(SignalSet::EMPTY))
             .map(|info| (info.signal.0, info.value))
             .collect();
         assert_eq!(taken, [(SIGINT.0, 5), (40, 2), (40, 4), (41, 1), (41, 3)]);
-        (0..2 * MAX_QUEUED).for_each(|_| pending.add(SignalInfo::kernel(FIRST_REALTIME)));
-        assert!(!pending.has_room());
+        (0..2 * MAX_QUEUED).for_each(|_| pending.add(SignalInfo::kernel(FIRST_REALTIME), &account));
+        assert!(!pending.has_room(&account) && account.bytes(Kind::Signals) > 0);
         assert_eq!(core::iter::from_fn(|| pending.take(SignalSet::EMPTY)).count(), MAX_QUEUED);
+        assert_eq!(account.total_bytes(), 0, "the memory of a burst is released");
     }
 
     #[test]

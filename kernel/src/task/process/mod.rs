@@ -9,6 +9,7 @@ pub use thread::Thread;
 
 use crate::arch;
 use crate::file::{FdTable, FileContext};
+use crate::mem::account::{Charge, Kind};
 use crate::mem::{Account, Space};
 use crate::sync::{Mutex, WaitQueue, rank};
 use crate::task::WaitStatus;
@@ -100,7 +101,12 @@ pub struct Process {
     threads: Mutex<Vec<Arc<Thread>>, rank::Threads>,
     vfork_done: AtomicBool,
     server: AtomicBool,
+    _charge: Charge,
 }
+
+/// Bytes that a process takes besides its threads: itself, its entries in tables, its names, an
+/// address space without regions.
+const BYTES: usize = 16 * 1024;
 
 /// The state that a new process shares with its parent or gets as a copy.
 pub struct Inheritance {
@@ -122,8 +128,9 @@ pub struct Inheritance {
 
 impl Process {
     /// A process that is not yet in the table and has no threads.
-    pub fn new(pid: u32, from: Inheritance) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(pid: u32, from: Inheritance) -> Result<Arc<Self>, Errno> {
+        let charge = Charge::take(&from.account, Kind::Threads, BYTES)?;
+        Ok(Arc::new(Self {
             pid,
             parent: AtomicU32::new(0),
             start_ns: arch::clock::now_ns(),
@@ -143,7 +150,8 @@ impl Process {
             threads: Mutex::default(),
             vfork_done: AtomicBool::new(false),
             server: AtomicBool::new(from.server),
-        })
+            _charge: charge,
+        }))
     }
 
     /// Its parent's number; 0 for PID 1.

@@ -4,7 +4,8 @@ use super::Process;
 use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
 use crate::arch::{self, Registers};
-use crate::mem::kernel::Stack;
+use crate::mem::account::{Charge, Kind};
+use crate::mem::kernel::{STACK_PAGES, Stack};
 use crate::mem::{Claim, Space, UserAddr};
 use crate::sync::{Mutex, ThreadId, rank};
 use crate::task::WaitStatus;
@@ -59,6 +60,10 @@ struct Machine {
     gs_base: u64,
 }
 
+/// Bytes that a thread takes besides its stack: itself, its floating-point state, its entries in
+/// queues and its timer.
+const BYTES: usize = 4096;
+
 /// A thread of a process.
 pub struct Thread {
     /// Its number; never reused.
@@ -80,6 +85,7 @@ pub struct Thread {
     notice: AtomicBool,
     ending: AtomicBool,
     status: AtomicI32,
+    _charge: Charge,
 }
 
 // SAFETY: `machine` is used by the thread itself and, while it does not run, by the scheduler. With
@@ -132,6 +138,8 @@ impl Thread {
         space: Arc<Space>,
         initial: InitialState,
     ) -> Result<Arc<Self>, Errno> {
+        let bytes = STACK_PAGES.bytes().to_usize() + BYTES;
+        let charge = Charge::take(&process.account, Kind::Threads, bytes)?;
         let stack = take_stack(space.policy.claim())?;
         // SAFETY: the stack is new and not used by anything else.
         let context = unsafe { Context::starting(stack.top().0, &initial.registers) };
@@ -156,6 +164,7 @@ impl Thread {
             notice: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             status: AtomicI32::new(0),
+            _charge: charge,
         }))
     }
 

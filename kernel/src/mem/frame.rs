@@ -16,7 +16,7 @@ use super::{Claim, PAGE_BYTES, PAGE_SHIFT, PhysAddr, claim, phys::phys_to_virt, 
 use crate::sync::{Mutex, rank};
 use core::{
     ops::Range,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 use spin::Once;
 
@@ -31,14 +31,15 @@ impl From<OutOfMemory> for foundation::Errno {
 }
 
 /// The count of a frame that is not ours.
-const RESERVED: u32 = u32::MAX;
+const RESERVED: u64 = u64::MAX;
 
 /// The upper bits of a count are the number of references that the frame cache holds: files that
-/// were cloned on a server share frames, so one frame may be cached as a page of each. The lower 26
-/// bits suffice for the zero page in 256 GiB of programs' memory.
-const ONE_CACHED: u32 = 1 << 26;
+/// were cloned on a server share frames, so one frame may be cached as a page of each. The lower 56
+/// bits cannot overflow: every reference takes 8 bytes of memory at least. The zero page is not
+/// counted, so its count stays what it was at the start.
+const ONE_CACHED: u64 = 1 << 56;
 /// Maximum of references by the cache to one frame.
-const MAX_CACHED: u32 = 16;
+const MAX_CACHED: u64 = 16;
 
 struct FreeFrames {
     /// First of the list of frames that were used before; each holds the address of the next in
@@ -55,8 +56,9 @@ pub const MAX_RANGES: usize = 32;
 
 static FRAMES: Mutex<FreeFrames, rank::Frames> =
     Mutex::new(FreeFrames { chain: None, fresh: [const { 0..0 }; MAX_RANGES], freed: 0 });
-static COUNTS: Once<&'static [AtomicU32]> = Once::new();
-static ZERO_PAGE: Once<Frame> = Once::new();
+static COUNTS: Once<&'static [AtomicU64]> = Once::new();
+/// The address of the zero page; 0 before there is one.
+static ZERO_PAGE: AtomicU64 = AtomicU64::new(0);
 static FREE: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
@@ -76,14 +78,14 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
             *slot = start..(range.end >> PAGE_SHIFT).max(start);
             end = end.max(slot.end);
         }
-        let table_frames = (end * size_of::<AtomicU32>() as u64).div_ceil(PAGE_BYTES as u64);
+        let table_frames = (end * size_of::<AtomicU64>() as u64).div_ceil(PAGE_BYTES as u64);
         let home = frames
             .fresh
             .iter_mut()
             .filter(|range| range.end - range.start > table_frames)
             .max_by_key(|range| range.end - range.start);
         let Some(home) = home else { panic!("no space for the table of frames") };
-        let table = phys_to_virt(PhysAddr(home.start << PAGE_SHIFT)).cast::<AtomicU32>();
+        let table = phys_to_virt(PhysAddr(home.start << PAGE_SHIFT)).cast::<AtomicU64>();
         let own = home.start as usize..(home.start + table_frames) as usize;
         home.start += table_frames;
         // SAFETY: the caller gives us this memory; it is page-aligned and as large as the table,
@@ -109,11 +111,16 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
         TOTAL.store(total, Ordering::Relaxed);
         counts
     });
+    if ZERO_PAGE.load(Ordering::Relaxed) != 0 {
+        return;
+    }
     let zero = Frame::zeroed().unwrap_or_else(|_| panic!("no frame for the zero page"));
-    ZERO_PAGE.call_once(|| zero);
+    // Two references that are never dropped: it counts as shared for ever.
+    core::mem::forget(zero.clone());
+    ZERO_PAGE.store(zero.into_raw().0, Ordering::Relaxed);
 }
 
-fn count_of(address: PhysAddr) -> &'static AtomicU32 {
+fn count_of(address: PhysAddr) -> &'static AtomicU64 {
     let counts = COUNTS.get().copied().unwrap_or_default();
     match counts.get((address.0 >> PAGE_SHIFT) as usize) {
         Some(count) => count,
@@ -121,8 +128,17 @@ fn count_of(address: PhysAddr) -> &'static AtomicU32 {
     }
 }
 
+/// Whether this is the address of the shared frame of zeros.
+#[inline]
+fn is_zero_page(address: PhysAddr) -> bool {
+    address.0 == ZERO_PAGE.load(Ordering::Relaxed)
+}
+
 /// Adds a reference to a frame that a page-table entry holds, for another entry.
 pub(super) fn retain(address: PhysAddr) {
+    if is_zero_page(address) {
+        return;
+    }
     let before = count_of(address).fetch_add(1, Ordering::Relaxed);
     debug_assert!(before != 0 && before != RESERVED, "the frame is not in use");
 }
@@ -280,15 +296,15 @@ impl Frame {
 
     /// The frame of zeros that all share.
     pub fn zero_page() -> Self {
-        match ZERO_PAGE.get() {
-            Some(frame) => frame.clone(),
-            None => panic!("memory is not initialised"),
+        match ZERO_PAGE.load(Ordering::Relaxed) {
+            0 => panic!("memory is not initialised"),
+            address => Self { address: PhysAddr(address) },
         }
     }
 
     /// Whether this is the shared frame of zeros.
     pub fn is_zero_page(&self) -> bool {
-        ZERO_PAGE.get() == Some(self)
+        is_zero_page(self.address)
     }
 
     /// Takes over a frame outside the memory that [`init`] was given, such as a page of the
@@ -363,6 +379,9 @@ impl CachedFrame {
     /// Adds a reference; `None` where the cache has the maximum for this frame.
     pub fn new(frame: &Frame) -> Option<Self> {
         let count = count_of(frame.address);
+        if frame.is_zero_page() {
+            return Some(Self(frame.clone()));
+        }
         if count.load(Ordering::Relaxed) / ONE_CACHED >= MAX_CACHED {
             return None;
         }
@@ -374,6 +393,9 @@ impl CachedFrame {
     /// `None` where something besides the cache holds the frame, else whether this is the last
     /// reference.
     pub fn is_only_cached(&self) -> Option<bool> {
+        if self.0.is_zero_page() {
+            return None;
+        }
         let count = count_of(self.0.address).load(Ordering::Acquire);
         let (references, cached) = (count % ONE_CACHED, count / ONE_CACHED);
         debug_assert!(0 < cached && cached <= references && cached <= MAX_CACHED);
@@ -390,19 +412,26 @@ impl core::ops::Deref for CachedFrame {
 
 impl Drop for CachedFrame {
     fn drop(&mut self) {
-        count_of(self.0.address).fetch_sub(ONE_CACHED, Ordering::Relaxed);
+        if !self.0.is_zero_page() {
+            count_of(self.0.address).fetch_sub(ONE_CACHED, Ordering::Relaxed);
+        }
     }
 }
 
 impl Clone for Frame {
     fn clone(&self) -> Self {
-        count_of(self.address).fetch_add(1, Ordering::Relaxed);
+        if !self.is_zero_page() {
+            count_of(self.address).fetch_add(1, Ordering::Relaxed);
+        }
         Self { address: self.address }
     }
 }
 
 impl Drop for Frame {
     fn drop(&mut self) {
+        if self.is_zero_page() {
+            return;
+        }
         let before = count_of(self.address).fetch_sub(1, Ordering::AcqRel);
         debug_assert!(
             !before.is_multiple_of(ONE_CACHED) && before != RESERVED,

@@ -115,10 +115,14 @@ impl Account {
                 return Err(OutOfMemory);
             }
         }
+        self.count(kind, bytes);
+        Ok(())
+    }
+
+    fn count(&self, kind: Kind, bytes: usize) {
         CHARGED.fetch_add(bytes, Ordering::Relaxed);
         self.total.fetch_add(bytes, Ordering::Relaxed);
         self.place(kind).fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
     }
 
     fn subtract(&self, kind: Kind, bytes: usize) {
@@ -188,6 +192,11 @@ impl Charge {
         Ok(())
     }
 
+    /// Who pays.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Bytes charged.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -198,6 +207,40 @@ impl Drop for Charge {
     #[inline]
     fn drop(&mut self) {
         self.account.subtract(self.kind, self.bytes);
+    }
+}
+
+/// Pages that count for an account, as many as were added. They are never refused: their frames were
+/// claimed, which is where the limit is.
+#[derive(Debug)]
+pub struct PageTally {
+    account: Arc<Account>,
+    kind: Kind,
+    pages: AtomicUsize,
+}
+
+impl PageTally {
+    /// A tally without pages.
+    pub fn new(account: Arc<Account>, kind: Kind) -> Self {
+        Self { account, kind, pages: AtomicUsize::new(0) }
+    }
+
+    /// Counts one more page.
+    pub fn add(&self) {
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        self.account.count(self.kind, PAGE_BYTES);
+    }
+
+    /// Counts `pages` pages less.
+    pub fn remove(&self, pages: usize) {
+        self.pages.fetch_sub(pages, Ordering::Relaxed);
+        self.account.subtract(self.kind, pages * PAGE_BYTES);
+    }
+}
+
+impl Drop for PageTally {
+    fn drop(&mut self) {
+        self.account.subtract(self.kind, self.pages.load(Ordering::Relaxed) * PAGE_BYTES);
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) unsafe fn init(root: PhysAddr) {
     // Bits 48 to 63 of an address repeat bit 47.
     AREA.store(0xffff_0000_0000_0000 | free << 39, Ordering::Relaxed);
     ROOT.store(root.0, Ordering::Relaxed);
-    if make_cell(root, area(), TABLE, Claim::Kernel).is_err() {
+    if make_cell(root, area(), TABLE, (Claim::Kernel, None)).is_err() {
         panic!("no frame for the kernel's tables");
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn area() -> Page {
 /// Maps a fresh page.
 pub(super) fn map(page: Page, claim: Claim) -> Result<(), OutOfMemory> {
     let root = root().ok_or(OutOfMemory)?;
-    let cell = make_cell(root, page, TABLE, claim)?;
+    let cell = make_cell(root, page, TABLE, (claim, None))?;
     cell.store(Frame::zeroed_for(claim)?.into_raw().0 | LEAF.bits(), Ordering::Release);
     Ok(())
 }
@@ -64,7 +64,7 @@ pub(super) fn map(page: Page, claim: Claim) -> Result<(), OutOfMemory> {
 /// Unmaps a page and frees its frame.
 fn unmap(page: Page) {
     let Some(root) = root() else { return };
-    let Ok(cell) = make_cell(root, page, TABLE, Claim::Kernel) else { return };
+    let Ok(cell) = make_cell(root, page, TABLE, (Claim::Kernel, None)) else { return };
     let entry = cell.swap(0, Ordering::AcqRel);
     mmu::invalidate_page(root, page);
     if entry != 0 {

@@ -51,7 +51,12 @@ impl<'a> Filler<'a> {
         let leaf = match self.leaf {
             Some((found, leaf)) if found == number => leaf,
             _ => {
-                let leaf = make_leaf(self.table.root(), page, USER_TABLE, self.table.claim)?;
+                let leaf = make_leaf(
+                    self.table.root(),
+                    page,
+                    USER_TABLE,
+                    (self.table.claim, Some(&self.table.tables)),
+                )?;
                 self.leaf = Some((number, leaf));
                 leaf
             }
@@ -98,7 +103,12 @@ impl PageTable {
             if sharing == ForkSharing::CopyOnWrite { EntryFlags::WRITE.bits() } else { 0 };
         let mut result = Ok(());
         visit_leaves(table_at(self.root()), LEVELS, 0, range, &mut |base, leaf, indices| {
-            let theirs = match make_leaf(other.root(), Page(base), USER_TABLE, other.claim) {
+            let theirs = match make_leaf(
+                other.root(),
+                Page(base),
+                USER_TABLE,
+                (other.claim, Some(&other.tables)),
+            ) {
                 Ok(theirs) if result.is_ok() => theirs,
                 Ok(_) => return,
                 Err(error) => return result = Err(error),
@@ -176,6 +186,7 @@ impl PageTable {
     ) -> Swept {
         let mut swept = Swept::default();
         sweep(table_at(self.root()), LEVELS, 0, range, enough, &mut swept, &mut judge);
+        self.tables.remove(swept.tables);
         swept
     }
 }

@@ -25,7 +25,9 @@ pub use flush::Flush;
 pub use tree::FrameTree;
 pub(super) use walk::{for_each_frame, make_cell};
 
+use super::account::{Account, Kind, PageTally};
 use super::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, mmu};
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
 use walk::{change, clear, find_cell, owned, span, table_at, visit};
@@ -47,12 +49,18 @@ pub struct PageTable {
     root: Frame,
     /// On whose behalf tables are allocated.
     pub claim: Claim,
+    /// All tables, the root apart.
+    tables: PageTally,
 }
 
 impl PageTable {
-    /// Tables without user mappings. `kernel` is the root whose upper half is the kernel's; there
+    /// Tables without user mappings, for which `account` pays. `kernel` is the root whose upper half is the kernel's; there
     /// is none on the host.
-    pub fn new(kernel: Option<PhysAddr>, claim: Claim) -> Result<Self, OutOfMemory> {
+    pub fn new(
+        kernel: Option<PhysAddr>,
+        claim: Claim,
+        account: Arc<Account>,
+    ) -> Result<Self, OutOfMemory> {
         let root = Frame::zeroed_for(claim)?;
         if let Some(kernel) = kernel {
             let (ours, theirs) = (table_at(root.addr()), table_at(kernel));
@@ -62,7 +70,7 @@ impl PageTable {
                 cell.store(entry.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }
-        Ok(Self { root, claim })
+        Ok(Self { root, claim, tables: PageTally::new(account, Kind::Tables) })
     }
 
     /// Address of the root table, for CR3.
@@ -101,7 +109,7 @@ impl PageTable {
         held: Held,
         flags: EntryFlags,
     ) -> Result<Option<Held>, OutOfMemory> {
-        let cell = make_cell(self.root(), page, USER_TABLE, self.claim)?;
+        let cell = make_cell(self.root(), page, USER_TABLE, (self.claim, Some(&self.tables)))?;
         let entry = match held {
             Held::Frame(frame) => Entry::new(frame.into_raw(), flags),
             Held::Slot(slot) => Entry::swapped(slot),
@@ -146,7 +154,7 @@ impl PageTable {
 
     /// Makes the tables of a page, so that mapping it cannot fail.
     pub fn make_tables(&self, page: Page) -> Result<(), OutOfMemory> {
-        make_cell(self.root(), page, USER_TABLE, self.claim).map(drop)
+        make_cell(self.root(), page, USER_TABLE, (self.claim, Some(&self.tables))).map(drop)
     }
 
     /// Changes the flags of the mapped pages of a range to what `choose` returns. The flags of
@@ -163,7 +171,7 @@ impl PageTable {
     /// Empties all entries of a range, and frees the tables that the range covers as a whole.
     /// `release` gets each entry, and what it held.
     pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Held)) {
-        clear(table_at(self.root()), LEVELS, 0, range, &mut release);
+        clear(table_at(self.root()), LEVELS, 0, range, &self.tables, &mut release);
     }
 }
 

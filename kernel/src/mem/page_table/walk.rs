@@ -4,6 +4,7 @@ use super::{
     ENTRIES, LEVELS, Table,
     entry::{ADDRESS_BITS, Entry, EntryFlags, Held},
 };
+use crate::mem::account::PageTally;
 use crate::mem::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, phys::phys_to_virt};
 use core::{
     ops::Range,
@@ -45,6 +46,9 @@ pub(super) fn find_cell(root: PhysAddr, page: Page) -> Option<&'static AtomicU64
     Some(&table[index(page.0, 1)])
 }
 
+/// On whose behalf tables are made, and where they count; nowhere for the kernel's own.
+pub(in crate::mem) type Payer<'a> = (Claim, Option<&'a PageTally>);
+
 /// The lowest table of a page. Missing tables are made, with `flags` in the entries that refer to
 /// them.
 #[inline]
@@ -52,14 +56,18 @@ pub(super) fn make_leaf(
     root: PhysAddr,
     page: Page,
     flags: EntryFlags,
-    claim: Claim,
+    payer: Payer<'_>,
 ) -> Result<&'static Table, OutOfMemory> {
     let mut table = table_at(root);
     for level in (2..=LEVELS).rev() {
         let cell = &table[index(page.0, level)];
         let mut entry = cell.load(Ordering::Relaxed);
         if entry == 0 {
+            let (claim, tally) = payer;
             entry = Frame::zeroed_for(claim)?.into_raw().0 | flags.bits();
+            if let Some(tally) = tally {
+                tally.add();
+            }
             cell.store(entry, Ordering::Relaxed);
         }
         table = table_at(PhysAddr(entry & ADDRESS_BITS));
@@ -73,9 +81,9 @@ pub(in crate::mem) fn make_cell(
     root: PhysAddr,
     page: Page,
     flags: EntryFlags,
-    claim: Claim,
+    payer: Payer<'_>,
 ) -> Result<&'static AtomicU64, OutOfMemory> {
-    Ok(&make_leaf(root, page, flags, claim)?[index(page.0, 1)])
+    Ok(&make_leaf(root, page, flags, payer)?[index(page.0, 1)])
 }
 
 /// Calls `look` for each frame below the entry of the table `root` that covers `page`: tables, and
@@ -199,6 +207,7 @@ pub(super) fn clear(
     level: u32,
     base: u64,
     range: PageRange,
+    tables: &PageTally,
     release: &mut impl FnMut(Page, Entry, Held),
 ) {
     let indices = overlap(level, base, range);
@@ -212,10 +221,11 @@ pub(super) fn clear(
     }
     for_each_entry(table, indices, |index, cell, entry| {
         let page = base + index as u64 * span(level);
-        clear(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, release);
+        clear(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, tables, release);
         if range.start.0 <= page && page + span(level) <= range.end.0 {
             cell.store(0, Ordering::Relaxed);
             drop(owned(entry));
+            tables.remove(1);
         }
     });
 }

@@ -2,7 +2,7 @@
 //! anything (A4).
 #![forbid(unsafe_code)]
 
-use super::{Space, SpaceState, access::base_flags};
+use super::{Space, SpaceState, access::base_flags, limits::is_data};
 use crate::mem::{
     Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr,
     frame::OutOfMemory,
@@ -10,7 +10,6 @@ use crate::mem::{
     page_table::{EntryFlags, Flush},
 };
 use alloc::vec::Vec;
-use foundation::knob;
 use foundation::{ByteCount, Errno, PageCount};
 
 /// Where a mapping is placed.
@@ -194,19 +193,6 @@ impl SpaceState {
         end >= range.end
     }
 
-    /// Fails where splitting regions at both ends of a range, and adding `more` regions, could
-    /// exceed the maximum (Q4).
-    fn check_regions(&self, range: PageRange, more: usize) -> Result<(), Errno> {
-        let splits =
-            |page: Page| self.regions.find(page).is_some_and(|(found, _)| found.start != page);
-        let splits = usize::from(splits(range.start)) + usize::from(splits(range.end));
-        if self.regions.len() + splits + more > knob::MAX_REGIONS.get() as usize {
-            Err(Errno::ENOMEM)
-        } else {
-            Ok(())
-        }
-    }
-
     fn map(
         &mut self,
         placement: Placement,
@@ -234,6 +220,7 @@ impl SpaceState {
             }
         };
         let range = PageRange::new(start, pages);
+        self.check_growth(range, pages, is_data(prot, &backing, label))?;
         self.check_regions(range, 1)?;
         self.unmap(range)?;
         self.regions.insert(start, Region::new(pages, prot, backing, label));
@@ -268,6 +255,7 @@ impl SpaceState {
         if !self.is_mapped(range) {
             return Err(Errno::ENOMEM);
         }
+        self.check_protection(range, prot)?;
         self.split_ends(range)?;
         let (table, flush) = (&mut self.table, &mut self.flush);
         self.regions.change(range, |part, region| {
@@ -348,6 +336,13 @@ impl SpaceState {
         let new_pages = new_bytes.covering_pages();
         if !self.is_mapped(old) || !self.is_uniform(old) {
             return Err(Errno::EFAULT);
+        }
+        if new_pages > old.pages() {
+            let first = self.regions.find(old.start);
+            let is_data = first
+                .is_some_and(|(_, region)| is_data(region.prot, &region.backing, region.label));
+            let nothing = PageRange::new(old.start, PageCount::ZERO);
+            self.check_growth(nothing, new_pages - old.pages(), is_data)?;
         }
         if let Move::To(address) = to {
             let target = user_range(address, new_bytes).map_err(|_| Errno::EINVAL)?;

@@ -6,7 +6,7 @@
 //!
 //! | module | operations |
 //! |---|---|
-//! | `layout` | map, unmap, protect, move, grow |
+//! | `layout`, `limits` | map, unmap, protect, move, grow |
 //! | `fault`, `look`, `backed`, `swapped`, `private` | one page becomes usable |
 //! | `associate` | the lazy read |
 //! | `pieces`, `clean` | before and after a write |
@@ -25,6 +25,7 @@ mod evict;
 mod fault;
 mod layout;
 mod lend;
+mod limits;
 mod load;
 mod look;
 mod mutants;
@@ -40,8 +41,9 @@ pub use layout::{Move, Placement};
 pub use pieces::WritePiece;
 pub use policy::{Policy, ReadMode};
 
+use super::account::Kind;
 use super::{
-    Account, Backing, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
+    Account, Backing, Charge, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -76,6 +78,8 @@ pub struct Space {
 pub(in crate::mem) struct SpaceState {
     pub(in crate::mem) table: PageTable,
     pub(in crate::mem) regions: RegionMap,
+    /// For the regions.
+    charge: Charge,
     pub(in crate::mem) flush: Flush,
     /// Backings that were released: dropped after the lock.
     garbage: Vec<Backing>,
@@ -142,11 +146,12 @@ impl Space {
 
     fn with_policy(policy: Policy, account: Arc<Account>) -> Result<Arc<Self>, Errno> {
         heap::headroom(policy.claim())?;
-        let table = PageTable::new(kernel::root(), policy.claim())?;
+        let table = PageTable::new(kernel::root(), policy.claim(), account.clone())?;
         let root = table.root();
         let inner = SpaceState {
             table,
             regions: RegionMap::default(),
+            charge: Charge::take(&account, Kind::Regions, 0)?,
             flush: Flush::NOTHING,
             garbage: Vec::new(),
             heap: (UserAddr::NULL, UserAddr::NULL),
@@ -300,6 +305,7 @@ impl SpaceState {
     /// tables free what they hold. The parent is unchanged then, except that some of its pages are
     /// write-protected: the next store makes them writable again.
     fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
+        child.charge_regions(self.regions.len()).map_err(|_| OutOfMemory)?;
         child.regions = self.regions.clone();
         child.heap = self.heap;
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {

@@ -1,0 +1,87 @@
+//! What an address space may have: regions, bytes in them (`RLIMIT_AS`), private writable bytes
+//! (`RLIMIT_DATA`). All fail with ENOMEM, as on Linux.
+#![forbid(unsafe_code)]
+
+use super::SpaceState;
+use crate::mem::limits::{INFINITE, Resource};
+use crate::mem::{Backing, Page, PageRange, Prot, Region};
+use foundation::knob;
+use foundation::{ByteCount, Errno, PageCount};
+
+/// Bytes that a region takes: its entry in the map, nodes of which are half empty at worst.
+const REGION_BYTES: usize = 2 * size_of::<(Page, Region)>();
+/// Regions by which the charge grows, so that few operations change it.
+const STEP: usize = 16;
+
+/// Whether such memory counts as a program's data.
+pub(super) fn is_data(prot: Prot, backing: &Backing, label: &str) -> bool {
+    prot.contains(Prot::WRITE) && !matches!(backing, Backing::Shared { .. }) && label != "[stack]"
+}
+
+impl SpaceState {
+    /// Fails where splitting regions at both ends of a range, and adding `more` regions, could
+    /// exceed the maximum (Q4), or what the account may have.
+    pub(super) fn check_regions(&mut self, range: PageRange, more: usize) -> Result<(), Errno> {
+        let splits =
+            |page: Page| self.regions.find(page).is_some_and(|(found, _)| found.start != page);
+        let splits = usize::from(splits(range.start)) + usize::from(splits(range.end));
+        let count = self.regions.len() + splits + more;
+        if count > knob::MAX_REGIONS.get() as usize {
+            return Err(Errno::ENOMEM);
+        }
+        self.charge_regions(count)
+    }
+
+    /// Charges for `count` regions at least.
+    pub(super) fn charge_regions(&mut self, count: usize) -> Result<(), Errno> {
+        let (bytes, charged) = (count * REGION_BYTES, self.charge.bytes());
+        if bytes > charged || bytes + 2 * STEP * REGION_BYTES < charged {
+            self.charge.resize(bytes + STEP * REGION_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Fails where replacing a range by `pages` pages of memory would exceed a limit.
+    pub(super) fn check_growth(
+        &self,
+        replaced: PageRange,
+        pages: PageCount,
+        is_data: bool,
+    ) -> Result<(), Errno> {
+        self.check_limit(Resource::AddressSpace, replaced, pages, |_| true)?;
+        if is_data {
+            self.check_limit(Resource::Data, replaced, pages, is_data_region)?;
+        }
+        Ok(())
+    }
+
+    /// Fails where more of a range becomes private writable memory than the limit allows.
+    pub(super) fn check_protection(&self, range: PageRange, prot: Prot) -> Result<(), Errno> {
+        if !prot.contains(Prot::WRITE) {
+            return Ok(());
+        }
+        self.check_limit(Resource::Data, range, range.pages(), is_data_region)
+    }
+
+    fn check_limit(
+        &self,
+        resource: Resource,
+        replaced: PageRange,
+        pages: PageCount,
+        counts: fn(&Region) -> bool,
+    ) -> Result<(), Errno> {
+        let limit = self.charge.account().limits.get(resource);
+        if limit == INFINITE {
+            return Ok(());
+        }
+        let all = self.regions.iter().filter(|(_, region)| counts(region));
+        let kept = all.fold(pages, |sum, (range, _)| {
+            sum + (range.pages() - range.intersect(replaced).pages())
+        });
+        if kept.bytes() > ByteCount(limit) { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+}
+
+fn is_data_region(region: &Region) -> bool {
+    is_data(region.prot, &region.backing, region.label)
+}

@@ -7,9 +7,11 @@
 //! read the file.
 
 use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mapped};
+use crate::mem::account::ceiling_bytes;
 use crate::mem::{
     Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr, UserSlice,
 };
+use crate::sync::{Interrupt, relax};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use linux_raw_sys::general as linux;
 
@@ -87,7 +89,7 @@ pub fn mmap(
     if flags & linux::MAP_POPULATE != 0 {
         // As on Linux, pages that cannot be populated now are populated, or fail, when they are
         // touched.
-        let _ = current.space().prepare(UserSlice::new(start, length)?, Access::Read);
+        let _ = prepare(current, UserSlice::new(start, length)?, Access::Read);
     }
     Ok(start.0)
 }
@@ -254,8 +256,32 @@ fn check_mapped(current: &dyn Caller, range: UserSlice) -> Result<(), Errno> {
 
 fn populate(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u64, Errno> {
     check_mapped(current, range)?;
-    let ready = current.space().prepare(range, access)?;
-    if ready == range.len() { Ok(0) } else { Err(Errno::EFAULT) }
+    prepare(current, range, access)
+}
+
+/// Pages that are made usable before other threads may run, or a kill is noticed.
+const STEP_PAGES: usize = 512;
+
+/// Makes the pages of a range usable. ENOMEM, before anything is done, where the machine cannot
+/// hold so many pages or their tables; EFAULT for a page that the program may not access. A killed
+/// program does not finish.
+fn prepare(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u64, Errno> {
+    let limit = ceiling_bytes();
+    // What is only read may be the zero page, for which there are the tables only.
+    let least = if access == Access::Write { range.len() } else { range.len() / 512 };
+    if least > limit {
+        return Err(Errno::ENOMEM);
+    }
+    let mut rest = range;
+    while !rest.is_empty() {
+        let part = rest.take(STEP_PAGES * PAGE_BYTES);
+        if current.space().prepare(part, access)? < part.len() {
+            return Err(Errno::EFAULT);
+        }
+        rest = rest.skip(part.len());
+        relax(Interrupt::Killable)?;
+    }
+    Ok(0)
 }
 
 /// mincore(2): one byte for each page, 1 if the page is resident.
@@ -301,12 +327,16 @@ fn touched_pages(address: UserAddr, length: ByteCount) -> Result<UserSlice, Errn
     pages(address.page().user_start(), length.checked_add(before).ok_or(Errno::EINVAL)?)
 }
 
-/// mlock(2): populates the pages. It does not guarantee that they stay.
+/// mlock(2): populates the pages. It does not guarantee that they stay. Root is exempt from
+/// `RLIMIT_MEMLOCK`; ENOMEM beyond what the machine has for programs.
 pub fn mlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
     let range = touched_pages(address, length)?;
     check_mapped(current, range)?;
-    let ready = current.space().prepare(range, Access::Read)?;
-    if ready == range.len() { Ok(0) } else { Err(Errno::ENOMEM) }
+    if range.len() > ceiling_bytes() {
+        return Err(Errno::ENOMEM);
+    }
+    prepare(current, range, Access::Read)
+        .map_err(|error| if error == Errno::EFAULT { Errno::ENOMEM } else { error })
 }
 
 /// Implements munlock(2).

@@ -17,6 +17,7 @@ mod files;
 mod hazards;
 mod hostile;
 mod jobs;
+mod limits;
 mod memory;
 mod names;
 mod omitted;

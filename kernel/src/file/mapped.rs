@@ -75,7 +75,7 @@ pub fn map(
         let mut files = FILES.lock();
         let fresh = || MappedFile {
             object: object.clone(),
-            memory: SharedMemory::new(),
+            memory: SharedMemory::new(&space.account),
             mappings: AtomicU64::new(0),
             fingerprints: SleepLock::new(BTreeMap::new()),
         };

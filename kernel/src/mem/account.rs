@@ -41,6 +41,14 @@ pub enum Kind {
     Locks,
 }
 
+impl Kind {
+    /// Whether it cannot be reclaimed. (Shared memory can be swapped out, and where it cannot, no
+    /// frames are left.)
+    fn stays(self) -> bool {
+        self != Self::Shared
+    }
+}
+
 /// Number of kinds.
 const KINDS: usize = Kind::Locks as usize + 1;
 
@@ -56,10 +64,10 @@ pub struct Account {
     server: AtomicBool,
 }
 
-/// Bytes of all charges of all accounts.
+/// Bytes of all charges that cannot be reclaimed, of all accounts.
 static CHARGED: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes of all charges.
+/// Bytes of all charges for what cannot be reclaimed.
 pub fn charged_bytes() -> usize {
     CHARGED.load(Ordering::Relaxed)
 }
@@ -120,7 +128,9 @@ impl Account {
     }
 
     fn count(&self, kind: Kind, bytes: usize) {
-        CHARGED.fetch_add(bytes, Ordering::Relaxed);
+        if kind.stays() {
+            CHARGED.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.total.fetch_add(bytes, Ordering::Relaxed);
         self.place(kind).fetch_add(bytes, Ordering::Relaxed);
     }
@@ -129,7 +139,9 @@ impl Account {
         let before = self.place(kind).fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "more was released than charged");
         self.total.fetch_sub(bytes, Ordering::Relaxed);
-        CHARGED.fetch_sub(bytes, Ordering::Relaxed);
+        if kind.stays() {
+            CHARGED.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 

@@ -347,7 +347,7 @@ impl Frame {
     }
 
     /// How many hold it.
-    pub(super) fn references(&self) -> u32 {
+    pub(super) fn references(&self) -> u64 {
         count_of(self.address).load(Ordering::Acquire) % ONE_CACHED
     }
 

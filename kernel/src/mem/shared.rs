@@ -15,7 +15,7 @@
 //! no slot is freed meanwhile, and never across a wait.
 
 use super::{
-    Claim, Frame, PAGE_BYTES, Page, PageRange, mutants,
+    Account, Claim, Frame, PAGE_BYTES, Page, PageRange, mutants,
     page_table::{Entry, FrameTree, Held, Swept, Verdict},
     phys::phys_to_virt,
     reclaim::{self, Reclaimable},
@@ -31,12 +31,12 @@ const MAX_ATTEMPTS: u32 = 4;
 
 /// Frames and slots by page number. Frames are allocated at the first access, and everything is
 /// freed with the last region that refers to the memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SharedMemory {
     pages: Mutex<Pages, rank::SharedMemory>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pages {
     tree: FrameTree,
     /// The page that the clock of reclaim visits next.
@@ -55,9 +55,11 @@ pub(super) enum Found {
 }
 
 impl SharedMemory {
-    /// Memory of zeros.
-    pub fn new() -> Arc<Self> {
-        let memory = Arc::<Self>::default();
+    /// Memory of zeros, for which `account` pays.
+    pub fn new(account: &Arc<Account>) -> Arc<Self> {
+        let tree = FrameTree::new(account.clone());
+        let pages = Pages { tree, hand: Page(0), pinned: false };
+        let memory = Arc::new(Self { pages: Mutex::new(pages) });
         reclaim::register(Arc::downgrade(&memory) as Weak<dyn Reclaimable>);
         memory
     }

@@ -68,7 +68,7 @@ pub fn mmap(
     };
     let start = if flags & linux::MAP_ANONYMOUS != 0 {
         let backing = if shared {
-            Backing::Shared { memory: SharedMemory::new(), first: 0 }
+            Backing::Shared { memory: SharedMemory::new(current.account()), first: 0 }
         } else {
             Backing::Anonymous
         };

@@ -109,7 +109,7 @@ impl Namespace {
             _ => {}
         }
         self.walk(base, path, |stretch, _| {
-            if stretch.path.is_empty() || self.is_mount_point(&stretch.whole()) {
+            if stretch.path.is_empty() || self.is_mount_point(&stretch.whole()?) {
                 return Err(Errno::EBUSY);
             }
             stretch.filesystem.remove(&stretch.path, OpenFlags::DIRECTORY)
@@ -200,9 +200,10 @@ impl Namespace {
         if !Arc::ptr_eq(&from.filesystem, &to.filesystem) {
             return Err(Errno::EXDEV);
         }
-        let busy =
-            |stretch: &Stretch| stretch.path.is_empty() || self.is_mount_point(&stretch.whole());
-        if busy(from) || busy(to) {
+        let is_busy = |stretch: &Stretch| {
+            Ok::<_, Errno>(stretch.path.is_empty() || self.is_mount_point(&stretch.whole()?))
+        };
+        if is_busy(from)? || is_busy(to)? {
             return Err(Errno::EBUSY);
         }
         if directory {

@@ -2,7 +2,7 @@
 
 use super::{MountPoint, Namespace, Place};
 use crate::file::{FileSystem, Walk};
-use alloc::collections::VecDeque;
+use crate::mem::{OutOfMemory, fallible};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
@@ -10,14 +10,14 @@ use fsproto::{MAX_NAME, MAX_PATH, OpenFlags};
 
 /// Symbolic links followed in one resolution, at most, as on Linux.
 const MAX_LINKS: usize = 40;
-/// Components of one resolution, link targets included: limits the memory that a path can use.
-const MAX_COMPONENTS: usize = 8 * MAX_PATH;
 /// A path that is being resolved.
 pub(super) struct Resolution {
     /// The part that is resolved: a canonical path.
     done: Vec<u8>,
-    /// The components that are left.
-    left: VecDeque<Vec<u8>>,
+    /// The text that is left, from byte `next` on. The path and each link's target add at most
+    /// [`MAX_PATH`] bytes.
+    left: Vec<u8>,
+    next: usize,
     /// Links followed so far.
     links: usize,
     /// Whether the path, or a link that is its last component, ends in `/` or `.`: it must name a
@@ -36,15 +36,23 @@ pub(super) struct Stretch {
 
 impl Stretch {
     /// The canonical path that the walk leads to.
-    pub(super) fn whole(&self) -> Vec<u8> {
-        if self.path.is_empty() { self.root.clone() } else { join(&self.root, &self.path) }
+    pub(super) fn whole(&self) -> Result<Vec<u8>, OutOfMemory> {
+        let mut path = fallible::with_capacity(self.root.len() + 1 + self.path.len())?;
+        path.extend_from_slice(&self.root);
+        append(&mut path, &self.path)?;
+        Ok(path)
     }
 }
 
-/// A canonical path with one more component.
-pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    let separator: &[u8] = if directory == b"/" { b"" } else { b"/" };
-    [directory, separator, name].concat()
+/// Appends a relative path, which may be empty, to a canonical one.
+fn append(directory: &mut Vec<u8>, path: &[u8]) -> Result<(), OutOfMemory> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    if directory.as_slice() != b"/" {
+        fallible::push(directory, b'/')?;
+    }
+    fallible::extend(directory, path)
 }
 
 /// A canonical path's parent and last component; `None` for the root.
@@ -63,27 +71,50 @@ impl Resolution {
         if path.len() > MAX_PATH {
             return Err(Errno::ENAMETOOLONG);
         }
-        let mut resolution =
-            Self { done: base.to_vec(), left: VecDeque::new(), links: 0, directory: false };
-        resolution.substitute(path)?;
+        let done = fallible::to_vec(base)?;
+        let mut resolution = Self { done, left: Vec::new(), next: 0, links: 0, directory: false };
+        resolution.prepend(path, b"")?;
         resolution.directory = wants_directory(path);
         Ok(resolution)
     }
 
-    /// Inserts a path, such as a link's target, before the components that are left.
-    fn substitute(&mut self, path: &[u8]) -> Result<(), Errno> {
+    /// Inserts a path, such as a link's target, and what follows it before the text that is left.
+    fn prepend(&mut self, path: &[u8], behind: &[u8]) -> Result<(), Errno> {
+        if path.len() > MAX_PATH
+            || path.split(|&byte| byte == b'/').any(|name| name.len() > MAX_NAME)
+        {
+            return Err(Errno::ENAMETOOLONG);
+        }
         if path.first() == Some(&b'/') {
-            self.done = b"/".to_vec();
+            self.done.truncate(0);
+            fallible::push(&mut self.done, b'/')?;
         }
-        for component in path.split(|&byte| byte == b'/').rev() {
-            if component.len() > MAX_NAME {
-                return Err(Errno::ENAMETOOLONG);
-            }
-            if !component.is_empty() && component != b"." {
-                self.left.push_front(component.to_vec());
+        let rest = self.left.get(self.next..).unwrap_or_default();
+        let mut left = fallible::with_capacity(path.len() + behind.len() + rest.len() + 2)?;
+        for part in [path, b"/", behind, b"/", rest] {
+            left.extend_from_slice(part);
+        }
+        (self.left, self.next) = (left, 0);
+        Ok(())
+    }
+
+    /// Takes the next component that is left, other than `.`.
+    fn take_component(&mut self) -> Option<core::ops::Range<usize>> {
+        loop {
+            let rest = self.left.get(self.next..).filter(|rest| !rest.is_empty())?;
+            let length = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+            let component = self.next..self.next + length;
+            self.next = (component.end + 1).min(self.left.len());
+            if !matches!(self.left.get(component.clone())?, b"" | b".") {
+                return Some(component);
             }
         }
-        if self.left.len() > MAX_COMPONENTS { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
+    }
+
+    /// Whether no component is left.
+    fn is_at_end(&self) -> bool {
+        let rest = self.left.get(self.next..).unwrap_or_default();
+        rest.split(|&byte| byte == b'/').all(|component| matches!(component, b"" | b"."))
     }
 
     /// Continues at a link's target, which replaces the first `walked` bytes of the stretch. ELOOP
@@ -112,20 +143,13 @@ impl Resolution {
             [b'/', names @ ..] => names,
             _ => return Err(Errno::EIO),
         };
-        for component in
-            rest.split(|&byte| byte == b'/').rev().filter(|component| !component.is_empty())
-        {
-            self.left.push_front(component.to_vec());
-        }
-        if self.left.is_empty() {
+        if self.is_at_end() && rest.iter().all(|&byte| byte == b'/') {
             self.directory |= wants_directory(target);
         }
-        self.done = if directory_of_link.is_empty() {
-            stretch.root.clone()
-        } else {
-            join(&stretch.root, directory_of_link)
-        };
-        self.substitute(target)
+        self.done.truncate(0);
+        fallible::extend(&mut self.done, &stretch.root)?;
+        append(&mut self.done, directory_of_link)?;
+        self.prepend(target, rest)
     }
 }
 
@@ -158,29 +182,32 @@ impl Namespace {
         let rest = rest.strip_prefix(b"/").unwrap_or(rest);
         Ok(Stretch {
             filesystem: mount.filesystem.clone(),
-            root: mount.path.clone(),
-            path: rest.to_vec(),
+            root: fallible::to_vec(&mount.path)?,
+            path: fallible::to_vec(rest)?,
         })
     }
 
     /// The next walk, to the end of the path. Looks up what precedes a `..` on the way.
     pub(super) fn next_stretch(&self, resolution: &mut Resolution) -> Result<Stretch, Errno> {
         loop {
-            let Some(component) = resolution.left.pop_front() else {
+            let before = resolution.next;
+            let Some(component) = resolution.take_component() else {
                 return self.locate(&resolution.done);
             };
+            let component = resolution.left.get(component).unwrap_or_default();
             if component != b".." {
-                resolution.done = join(&resolution.done, &component);
+                append(&mut resolution.done, component)?;
                 continue;
             }
             let stretch = self.locate(&resolution.done)?;
             match stretch.filesystem.stat(&stretch.path, OpenFlags::DIRECTORY)? {
                 Walk::Done(_) => {
-                    let parent = split(&resolution.done).map(|(parent, _)| parent.to_vec());
-                    resolution.done = parent.unwrap_or_else(|| b"/".to_vec());
+                    let parent = split(&resolution.done).map_or(1, |(parent, _)| parent.len());
+                    resolution.done.truncate(parent);
                 }
                 Walk::Link { walked, target, .. } => {
-                    resolution.left.push_front(component);
+                    // The `..` comes again.
+                    resolution.next = before;
                     resolution.follow(&stretch, walked, &target)?;
                 }
             }
@@ -201,7 +228,7 @@ impl Namespace {
                 if resolution.directory { OpenFlags::DIRECTORY } else { OpenFlags::empty() };
             match operation(&stretch, directory)? {
                 Walk::Done(value) => {
-                    let path = stretch.whole();
+                    let path = stretch.whole()?;
                     return Ok((value, Place { filesystem: stretch.filesystem, path }));
                 }
                 Walk::Link { walked, target, .. } => {

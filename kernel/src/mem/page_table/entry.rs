@@ -120,7 +120,7 @@ impl Entry {
 
     /// References to the frame besides the frame cache's, this entry's included; 0 for a swapped
     /// page.
-    pub fn references(self) -> u32 {
+    pub fn references(self) -> u64 {
         if self.is_swapped() { 0 } else { self.borrowed().references() }
     }
 

@@ -171,7 +171,7 @@ impl PageTable {
     /// Empties all entries of a range, and frees the tables that the range covers as a whole.
     /// `release` gets each entry, and what it held.
     pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Held)) {
-        clear(table_at(self.root()), LEVELS, 0, range, &self.tables, &mut release);
+        clear(table_at(self.root()), LEVELS, 0, range, Some(&self.tables), &mut release);
     }
 }
 

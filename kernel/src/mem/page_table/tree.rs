@@ -10,7 +10,9 @@ use super::{
     entry::ADDRESS_BITS,
     walk::{clear, index, owned, span, table_at, visit_frames},
 };
+use crate::mem::account::{Account, Kind, PageTally};
 use crate::mem::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr};
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Levels at most: page numbers have 63 bits then.
@@ -22,9 +24,23 @@ const TABLE_FLAGS: EntryFlags = EntryFlags::PRESENT;
 pub struct FrameTree {
     root: Option<Frame>,
     levels: u32,
+    /// Where its tables and pages count, those in swap included.
+    tally: Option<PageTally>,
 }
 
 impl FrameTree {
+    /// Empty tables, for which `account` pays.
+    pub fn new(account: Arc<Account>) -> Self {
+        let tally = Some(PageTally::new(account, Kind::Shared));
+        Self { root: None, levels: 0, tally }
+    }
+
+    fn count(&self) {
+        if let Some(tally) = &self.tally {
+            tally.add();
+        }
+    }
+
     /// Whether a page lies below the root, as it is now.
     fn covers(&self, page: Page) -> bool {
         self.root.is_some() && page.0 < span(self.levels + 1)
@@ -53,6 +69,9 @@ impl FrameTree {
     /// for it.
     pub fn put(&mut self, page: Page, held: Held, claim: Claim) -> Result<(), OutOfMemory> {
         self.make(page, claim)?;
+        if self.get(page).is_none() {
+            self.count();
+        }
         self.replace(page, held);
         Ok(())
     }
@@ -81,6 +100,7 @@ impl FrameTree {
             if entry == 0 {
                 entry = Frame::zeroed_for(claim)?.into_raw().0 | TABLE_FLAGS.bits();
                 cell.store(entry, Ordering::Relaxed);
+                self.count();
             }
             table = table_at(PhysAddr(entry & ADDRESS_BITS));
         }
@@ -93,6 +113,7 @@ impl FrameTree {
             return Err(OutOfMemory);
         }
         let root = Frame::zeroed_for(claim)?;
+        self.count();
         if let Some(old) = self.root.take() {
             let first = entry_of(table_at(root.addr()), Page(0), 1)?;
             first.store(old.into_raw().0 | TABLE_FLAGS.bits(), Ordering::Relaxed);
@@ -125,6 +146,9 @@ impl FrameTree {
             let table = table_at(root.addr());
             sweep(table, self.levels, 0, range, enough, &mut swept, &mut judge);
         }
+        if let Some(tally) = &self.tally {
+            tally.remove(swept.tables);
+        }
         swept
     }
 
@@ -148,7 +172,7 @@ impl Drop for FrameTree {
     fn drop(&mut self) {
         if let Some(root) = &self.root {
             let table = table_at(root.addr());
-            clear(table, self.levels, 0, self.all(), &mut |_, _, held| drop(held));
+            clear(table, self.levels, 0, self.all(), None, &mut |_, _, held| drop(held));
         }
     }
 }

@@ -207,7 +207,7 @@ pub(super) fn clear(
     level: u32,
     base: u64,
     range: PageRange,
-    tables: &PageTally,
+    tables: Option<&PageTally>,
     release: &mut impl FnMut(Page, Entry, Held),
 ) {
     let indices = overlap(level, base, range);
@@ -225,7 +225,9 @@ pub(super) fn clear(
         if range.start.0 <= page && page + span(level) <= range.end.0 {
             cell.store(0, Ordering::Relaxed);
             drop(owned(entry));
-            tables.remove(1);
+            if let Some(tables) = tables {
+                tables.remove(1);
+            }
         }
     });
 }

@@ -53,7 +53,7 @@ fn shared_memory_is_seen_across_fork() {
             Placement::Fixed(at(2)),
             pages(3),
             RW,
-            Backing::Shared { memory: SharedMemory::new(), first: 0 },
+            Backing::Shared { memory: SharedMemory::new(&Account::new()), first: 0 },
             "",
         )
         .unwrap();

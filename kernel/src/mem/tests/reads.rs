@@ -39,7 +39,7 @@ fn r5_prefixes_look_at_regions_alone() {
             Placement::Fixed(at(3)),
             pages(1),
             RW,
-            Backing::Shared { memory: SharedMemory::new(), first: 0 },
+            Backing::Shared { memory: SharedMemory::new(&Account::new()), first: 0 },
             "",
         )
         .unwrap();

@@ -37,7 +37,7 @@ fn map_shared(space: &Space, memory: &Arc<SharedMemory>, first: u64, count: u64)
 
 /// Two spaces that map the first pages of one memory.
 fn pair(count: u64) -> (Arc<SharedMemory>, [Arc<Space>; 2]) {
-    let memory = SharedMemory::new();
+    let memory = SharedMemory::new(&Account::new());
     let spaces = [Space::new().unwrap(), Space::new().unwrap()];
     spaces.iter().for_each(|space| map_shared(space, &memory, 0, count));
     (memory, spaces)
@@ -198,7 +198,7 @@ fn f8_shared_memory_of_a_server_stays() {
     store(&other, at(15), 1);
     evict_everything();
     assert_eq!(swap::stats().1, 1000, "nothing left");
-    let fresh = SharedMemory::new();
+    let fresh = SharedMemory::new(&Account::new());
     map_shared(&server, &fresh, 0, 4);
     fresh.write(0, 0, &[1]).unwrap();
     evict_everything();

@@ -96,7 +96,7 @@ impl World {
         let (start, pages) = self.range();
         let (prot, shared) = (self.prot(), self.random.u8(0..3) == 0);
         let backing = if shared {
-            Backing::Shared { memory: SharedMemory::new(), first: 5 }
+            Backing::Shared { memory: SharedMemory::new(&Account::new()), first: 5 }
         } else {
             Backing::Anonymous
         };

@@ -5,7 +5,7 @@ mod pts;
 use super::tty::{Terminal, Tty, pair, registry};
 use super::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, Ready,
-    SetAttr, Stat, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
+    SetAttr, Stat, Tasks, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
 };
 use crate::dev::disk;
 use crate::mem::fallible;
@@ -207,7 +207,10 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
                 tasks.current_pid().and_then(|pid| tasks.process(pid)).ok_or(Errno::ENXIO)?.sid;
             Ok(Terminal::open(registry::controlling(session).ok_or(Errno::ENXIO)?, flags)?)
         }
-        Entry::Master => Ok(pair::Master::open()?),
+        Entry::Master => {
+            let account = tasks().and_then(Tasks::account).unwrap_or_default();
+            Ok(pair::Master::open(&account)?)
+        }
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
         Entry::Disk => disk::size().map(|_| Arc::new(Disk { inode }) as Arc<dyn FileObject>),
         // Links and directories are handled by the caller.

@@ -15,13 +15,13 @@
 //! file's position lock. `FILES` is a spin lock, never held while waiting.
 
 use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{PAGE_BYTES, SharedMemory, Space, fallible};
+use crate::mem::{OutOfMemory, PAGE_BYTES, SharedMemory, Space, fallible};
 use crate::sync::{Mutex, SleepLock, rank};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 
@@ -42,7 +42,29 @@ struct MappedFile {
     /// Mappings made so far.
     mappings: AtomicU64,
     /// For each page that was read in, the fingerprint of the file's bytes.
-    fingerprints: SleepLock<BTreeMap<u64, u64>, rank::SharedMapping>,
+    fingerprints: SleepLock<Fingerprints, rank::SharedMapping>,
+}
+
+/// Fingerprints by page number, ascending.
+#[derive(Default)]
+struct Fingerprints(Vec<(u64, u64)>);
+
+impl Fingerprints {
+    fn get(&self, page: u64) -> Option<u64> {
+        let at = self.0.binary_search_by_key(&page, |&(page, _)| page).ok()?;
+        self.0.get(at).map(|&(_, found)| found)
+    }
+
+    fn set(&mut self, page: u64, found: u64) -> Result<(), OutOfMemory> {
+        match self.0.binary_search_by_key(&page, |&(page, _)| page) {
+            Ok(at) => self.0.get_mut(at).into_iter().for_each(|known| known.1 = found),
+            Err(at) => {
+                fallible::reserve(&mut self.0, 1)?;
+                self.0.insert(at, (page, found));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether there is any shared mapping of a file.
@@ -77,7 +99,7 @@ pub fn map(
             object: object.clone(),
             memory: SharedMemory::new(&space.account),
             mappings: AtomicU64::new(0),
-            fingerprints: SleepLock::new(BTreeMap::new()),
+            fingerprints: SleepLock::new(Fingerprints::default()),
         };
         let file = files.entry(identity).or_insert_with(|| Arc::new(fresh())).clone();
         COUNT.store(files.len(), Ordering::Relaxed);
@@ -124,14 +146,21 @@ pub fn change(
     file.update(space, &mut known, FileOffset::ZERO, FileOffset(MAX_BYTES.0))
 }
 
+/// The mapped file behind `last`, or the first.
+fn after(last: Option<Identity>) -> Option<(Identity, Arc<MappedFile>)> {
+    let files = FILES.lock();
+    let behind = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+    files.range(behind).next().map(|(&identity, file)| (identity, file.clone()))
+}
+
 /// Writes all dirty pages to their files, and drops files that are not mapped any more.
 pub fn sweep(space: &Arc<Space>) {
     if !any() {
         return;
     }
-    let all: Vec<(Identity, Arc<MappedFile>)> =
-        FILES.lock().iter().map(|(identity, file)| (*identity, file.clone())).collect();
-    for (identity, file) in all {
+    let mut last = None;
+    while let Some((identity, file)) = after(last) {
+        last = Some(identity);
         let before = file.mappings.load(Ordering::Relaxed);
         let written = file
             .fingerprints
@@ -193,17 +222,17 @@ impl MappedFile {
         let mut known = self.fingerprints.lock()?;
         let pages = self.object.stat()?.size.covering_pages().min(end);
         for page in first.0..pages.0 {
-            if let Entry::Vacant(unknown) = known.entry(page) {
+            if known.get(page).is_none() {
                 let bytes = self.read_page(space, page)?;
                 self.memory.write(page, 0, &bytes)?;
-                unknown.insert(fingerprint(&bytes));
+                known.set(page, fingerprint(&bytes))?;
             }
         }
         Ok(())
     }
 
     /// Writes dirty pages to the file, up to the file's end.
-    fn write_back(&self, space: &Arc<Space>, known: &mut BTreeMap<u64, u64>) -> Result<(), Errno> {
+    fn write_back(&self, space: &Arc<Space>, known: &mut Fingerprints) -> Result<(), Errno> {
         let zeros = fingerprint(&[0; PAGE_BYTES]);
         let mut bytes = Box::new([0; PAGE_BYTES]);
         let mut size = None;
@@ -212,7 +241,7 @@ impl MappedFile {
             next = page + 1;
             self.memory.read(page, &mut bytes)?;
             let found = fingerprint(&bytes[..]);
-            if known.get(&page).copied().unwrap_or(zeros) == found {
+            if known.get(page).unwrap_or(zeros) == found {
                 continue;
             }
             let size = match size {
@@ -220,7 +249,9 @@ impl MappedFile {
                 None => *size.insert(self.object.stat()?.size),
             };
             let length = size.saturating_sub(PageCount(page).bytes()).to_usize().min(PAGE_BYTES);
-            let mut from = UserBuffers::kernel_bytes(bytes.iter().copied().take(length).collect());
+            let mut from = UserBuffers::kernel_bytes(fallible::to_vec(
+                bytes.get(..length).unwrap_or_default(),
+            )?);
             while !from.remaining().is_zero() {
                 let at = start_of(page) + (ByteCount::of_len(length) - from.remaining());
                 let at = WritePosition::At(at);
@@ -228,7 +259,7 @@ impl MappedFile {
                     return Err(Errno::EIO);
                 }
             }
-            known.insert(page, found);
+            known.set(page, found)?;
         }
         Ok(())
     }
@@ -237,7 +268,7 @@ impl MappedFile {
     fn update(
         &self,
         space: &Arc<Space>,
-        known: &mut BTreeMap<u64, u64>,
+        known: &mut Fingerprints,
         start: FileOffset,
         end: FileOffset,
     ) -> Result<(), Errno> {
@@ -255,7 +286,7 @@ impl MappedFile {
             // Concurrent stores to the rest of the page are newer than the file, so the fingerprint
             // is the file's.
             now.copy_from_slice(&bytes);
-            known.insert(page, fingerprint(&now[..]));
+            known.set(page, fingerprint(&now[..]))?;
         }
         Ok(())
     }

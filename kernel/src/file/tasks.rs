@@ -1,7 +1,7 @@
 //! What this layer needs of processes. `task` registers an implementation of [`Tasks`].
 
 use super::{FdTable, IoCaller};
-use crate::mem::{OutOfMemory, Space, fallible};
+use crate::mem::{Account, OutOfMemory, Space, fallible};
 use crate::sync::{Mutex, rank};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -85,6 +85,8 @@ pub trait Tasks: Sync {
     fn uptime_ns(&self) -> u64;
     /// The process whose system call is running.
     fn current_pid(&self) -> Option<u32>;
+    /// The account of the process whose system call is running.
+    fn account(&self) -> Option<Arc<Account>>;
     /// The numbers of all processes, ascending.
     fn pids(&self) -> Vec<u32>;
     /// The process of a number.

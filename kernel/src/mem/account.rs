@@ -115,6 +115,10 @@ impl Account {
     }
 
     fn add(&self, kind: Kind, bytes: usize) -> Result<(), OutOfMemory> {
+        #[cfg(not(target_os = "none"))]
+        if super::host::failure::is_due() {
+            return Err(OutOfMemory);
+        }
         let sum = charged_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
         if !self.server.load(Ordering::Relaxed) {
             let total = self.total_bytes().checked_add(bytes).ok_or(OutOfMemory)?;

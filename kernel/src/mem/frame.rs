@@ -448,3 +448,23 @@ impl Drop for Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zero_page_stays_shared_however_often_it_is_referenced() {
+        crate::mem::host::init();
+        // More than a counter of 26 bits holds.
+        for _ in 0..(1 << 26) + 1 {
+            core::mem::forget(Frame::zero_page());
+        }
+        let mut zero = Frame::zero_page();
+        assert!(zero.is_shared() && zero.bytes_mut().is_none());
+        (0..3).for_each(|_| drop(Frame::zero_page()));
+        assert!(zero.is_shared());
+        let cached = CachedFrame::new(&zero).unwrap();
+        assert_eq!(cached.is_only_cached(), None);
+    }
+}

@@ -11,6 +11,7 @@ use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, WaitStatus, family};
 use crate::arch::Registers;
 use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
+use crate::mem::limits::{INFINITE, Resource};
 use crate::mem::{Backing, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
@@ -21,6 +22,10 @@ use foundation::{ByteCount, Errno, FileOffset};
 /// Size of the stack of a program's first thread: Linux's default. Pages are allocated when they
 /// are touched.
 const STACK_BYTES: u64 = 8 << 20;
+/// A smaller stack could not hold what every program needs to start.
+const MIN_STACK: u64 = 128 << 10;
+/// Mappings begin below that.
+const MAX_STACK: u64 = 15 << 20;
 /// Upper bound for arguments and environment together. (Linux: a quarter of the stack.)
 const MAX_ARGUMENT_BYTES: usize = 1 << 20;
 /// Upper bound for one argument, as on Linux.
@@ -173,6 +178,14 @@ fn permissions(segment: &Segment) -> Prot {
     prot
 }
 
+/// The size of the first stack: `RLIMIT_STACK`, as far as there is space for it.
+fn stack_bytes(space: &Space) -> u64 {
+    match space.account.limits.get(Resource::Stack) {
+        INFINITE => STACK_BYTES,
+        limit => (limit / PAGE_BYTES as u64 * PAGE_BYTES as u64).clamp(MIN_STACK, MAX_STACK),
+    }
+}
+
 /// Makes the first stack: strings at its top, below them the argument, environment and auxiliary
 /// vectors. Returns the stack pointer.
 pub(super) fn build_stack(
@@ -181,10 +194,11 @@ pub(super) fn build_stack(
     path: &[u8],
     arguments: &Arguments,
 ) -> Result<u64, Errno> {
-    let start = UserAddr(USER_END.0 - STACK_BYTES);
+    let bytes = stack_bytes(space);
+    let start = UserAddr(USER_END.0 - bytes);
     space.map(
         Placement::FixedNoReplace(start),
-        ByteCount(STACK_BYTES),
+        ByteCount(bytes),
         Prot::READ | Prot::WRITE,
         Backing::Anonymous,
         "[stack]",
@@ -196,6 +210,10 @@ pub(super) fn build_stack(
         .chain(&arguments.environment)
         .map(|string| string.len() + 1)
         .sum();
+    let pointers = 8 * (arguments.arguments.len() + arguments.environment.len());
+    if (total + pointers + 2 * PAGE_BYTES) as u64 > bytes {
+        return Err(Errno::E2BIG);
+    }
     strings.try_reserve(total + path.len() + 64).map_err(|_| Errno::ENOMEM)?;
     let mut add = |bytes: &[u8]| {
         let offset = strings.len() as u64;

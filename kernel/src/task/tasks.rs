@@ -8,7 +8,9 @@ use super::timer::Timeout;
 use super::{all_processes, family, find_process, scheduler, send};
 use crate::arch;
 use crate::file::{self, ProcessView, Tasks};
+use crate::mem::Account;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
@@ -30,6 +32,10 @@ impl Tasks for Hooks {
 
     fn current_pid(&self) -> Option<u32> {
         scheduler::try_current_thread().map(|thread| thread.process.pid)
+    }
+
+    fn account(&self) -> Option<Arc<Account>> {
+        scheduler::try_current_thread().map(|thread| thread.process.account.clone())
     }
 
     fn pids(&self) -> Vec<u32> {

@@ -13,6 +13,7 @@ use crate::file::pipe::FIONREAD;
 use crate::file::{
     FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
 };
+use crate::mem::account::{Account, Charge, Kind};
 use crate::mem::fallible;
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::collections::VecDeque;
@@ -34,6 +35,8 @@ pub(in crate::file) const MASTER_NUMBER: u64 = 5 << 8 | 2;
 const MAX_OUTPUT: usize = 8192;
 /// Bytes of echo beyond that, which is dropped when this is full.
 const MAX_ECHO: usize = MAX_INPUT;
+/// Bytes of memory that a pty takes: input as bytes of a line and as slots, and output.
+const BYTES: usize = 3 * MAX_INPUT + 2 * (MAX_OUTPUT + MAX_ECHO);
 /// Bytes of input processed at once.
 const CHUNK: usize = 512;
 
@@ -127,11 +130,13 @@ impl Ends {
 pub struct Master {
     tty: Arc<Tty>,
     index: usize,
+    _charge: Charge,
 }
 
 impl Master {
-    /// A new pty, whose terminal is locked.
-    pub(in crate::file) fn open() -> Result<Arc<Self>, Errno> {
+    /// A new pty, whose terminal is locked. `account` pays.
+    pub(in crate::file) fn open(account: &Arc<Account>) -> Result<Arc<Self>, Errno> {
+        let charge = Charge::take(account, Kind::Files, BYTES)?;
         let mut pairs = PAIRS.lock();
         let (index, number) = pairs
             .iter_mut()
@@ -143,7 +148,7 @@ impl Master {
         tty.state.lock().ends.is_locked = true;
         let tty = Arc::new(tty);
         *number = Number::Named(tty.clone());
-        Ok(Arc::new(Self { tty, index }))
+        Ok(Arc::new(Self { tty, index, _charge: charge }))
     }
 
     /// Opens the terminal. Returns it with its path.

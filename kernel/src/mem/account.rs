@@ -109,6 +109,12 @@ impl Account {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Bytes charged for what is neither page tables nor shared memory, which follow from the use of
+    /// memory.
+    fn object_bytes(&self) -> usize {
+        self.total_bytes().saturating_sub(self.bytes(Kind::Tables) + self.bytes(Kind::Shared))
+    }
+
     fn place(&self, kind: Kind) -> &AtomicUsize {
         let [first, ..] = &self.bytes;
         self.bytes.get(kind as usize).unwrap_or(first)
@@ -121,8 +127,7 @@ impl Account {
         }
         let sum = charged_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
         if !self.server.load(Ordering::Relaxed) {
-            let total = self.total_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
-            let kept = kept_from(total);
+            let kept = kept_from(self.object_bytes().saturating_add(bytes));
             if sum > ceiling_bytes().saturating_sub(kept) || is_short(kept / PAGE_BYTES) {
                 return Err(OutOfMemory);
             }
@@ -154,10 +159,10 @@ impl Account {
 const BIG: usize = 16;
 const KEPT: usize = 16;
 
-/// Bytes below the ceiling that an account with `total` bytes leaves to others.
-fn kept_from(total: usize) -> usize {
+/// Bytes below the ceiling that an account with `bytes` bytes of objects leaves to others.
+fn kept_from(bytes: usize) -> usize {
     let ceiling = ceiling_bytes();
-    if total > ceiling / BIG { ceiling / KEPT } else { 0 }
+    if bytes > ceiling / BIG { ceiling / KEPT } else { 0 }
 }
 
 /// Whether no more than `kept` frames are left for programs, even after clean pages were dropped.

@@ -68,11 +68,32 @@ fn place(tid: u32) -> usize {
     tid as usize % MAX_THREADS
 }
 
-/// Assigns a number for a new process or thread. No number is assigned twice.
-pub(super) fn new_number() -> Result<u32, Errno> {
+impl Family {
+    /// Whether a thread of this process group, or none for the first one, may be added. One group
+    /// leaves a quarter of all places to others: a shell can start programs beside a fork bomb that
+    /// it has started as a job.
+    fn has_space(&self, group: Option<u32>) -> bool {
+        // A zombie counts until it is reaped.
+        let all = self.thread_count.max(self.members.len());
+        let max = max_threads();
+        let left_to_others = max / 4;
+        if all + left_to_others < max {
+            return true;
+        }
+        let group_of = |pid| self.members.get(&pid).map(|member| member.relations.group);
+        let threads = self.threads.iter().flatten();
+        let threads = threads.filter(|thread| group_of(thread.process.pid) == group).count();
+        let processes = self.members.values();
+        let processes = processes.filter(|member| Some(member.relations.group) == group).count();
+        all < max && threads.max(processes) + left_to_others < max
+    }
+}
+
+/// Assigns a number for a new process or thread of a process group. No number is assigned twice.
+/// EAGAIN where there are too many.
+pub(super) fn new_number(group: Option<u32>) -> Result<u32, Errno> {
     let mut family = FAMILY.lock();
-    // A zombie counts until it is reaped.
-    if family.thread_count.max(family.members.len()) >= max_threads() {
+    if !family.has_space(group) {
         return Err(Errno::EAGAIN);
     }
     // Of as many consecutive numbers as there are places, at least one has a free place.

@@ -96,7 +96,7 @@ impl Request {
 pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
     crate::mem::heap::headroom(current.space().policy.claim())?;
-    let tid = family::new_number()?;
+    let tid = family::new_number(Some(current.pgid()))?;
     let space = if flags.contains(CloneFlags::VM) {
         current.space().clone()
     } else {

@@ -35,7 +35,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
         server: false,
         exit_signal: Signal::NONE,
     };
-    let pid = family::new_number()?;
+    let pid = family::new_number(None)?;
     let process = Process::new(pid, inheritance)?;
     let thread = Thread::new(pid, process.clone(), space, initial)?;
     scheduler::reserve()?;

@@ -125,6 +125,9 @@ impl Account {
         if super::host::failure::is_due() {
             return Err(OutOfMemory);
         }
+        if bytes == 0 {
+            return Ok(());
+        }
         let sum = charged_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
         if !self.server.load(Ordering::Relaxed) {
             let kept = kept_from(self.object_bytes().saturating_add(bytes));

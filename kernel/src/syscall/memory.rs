@@ -9,7 +9,7 @@
 use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::account::ceiling_bytes;
 use crate::mem::{
-    Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr, UserSlice,
+    Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr, UserSlice, swap,
 };
 use crate::sync::{Interrupt, relax};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
@@ -266,7 +266,8 @@ const STEP_PAGES: usize = 512;
 /// hold so many pages or their tables; EFAULT for a page that the program may not access. A killed
 /// program does not finish.
 fn prepare(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u64, Errno> {
-    let limit = ceiling_bytes();
+    let (slots, _) = swap::stats();
+    let limit = ceiling_bytes() + slots * PAGE_BYTES;
     // What is only read may be the zero page, for which there are the tables only.
     let least = if access == Access::Write { range.len() } else { range.len() / 512 };
     if least > limit {

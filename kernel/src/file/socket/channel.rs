@@ -1,6 +1,7 @@
 //! One direction of a pair of packet sockets: a queue, or the kernel's receiver.
 
-use super::{MAX_MESSAGE, Message};
+use super::Message;
+use super::message::MAX_COST;
 use crate::file::Notifier;
 use crate::mem::account::{Account, Charge, Kind};
 use crate::mem::fallible;
@@ -16,7 +17,7 @@ const KEPT_MESSAGES: usize = 16;
 pub(super) const MAX_MESSAGES: usize = 1024;
 /// Bytes queued in one direction, overhead included, before a sending process waits: the largest
 /// message can be queued while another one is received.
-const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
+const MAX_QUEUED: usize = 2 * MAX_COST;
 
 /// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,10 @@ const MAX_INLINE: usize = PAGE_BYTES;
 /// queue grows ahead, and what the heap rounds up.
 const OVERHEAD: usize = 256;
 
+/// What the largest message costs.
+pub(super) const MAX_COST: usize =
+    OVERHEAD + MAX_INLINE + (MAX_MESSAGE / PAGE_BYTES + 1) * (PAGE_BYTES + size_of::<Frame>());
+
 /// A packet: `inline`, followed by the first `frames_bytes` bytes of `frames`.
 #[derive(Debug, Default)]
 pub struct Message {

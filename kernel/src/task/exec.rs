@@ -11,6 +11,7 @@ use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, WaitStatus, family};
 use crate::arch::Registers;
 use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
+use crate::mem::account::{Charge, Kind};
 use crate::mem::limits::{INFINITE, Resource};
 use crate::mem::{Backing, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
@@ -41,13 +42,18 @@ const MAX_NAME: usize = 15;
 const MAX_COMMAND_LINE: usize = PAGE_BYTES;
 
 /// The arguments and the environment of a new program.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Arguments {
     /// Arguments, the program's name first.
     pub arguments: Vec<Vec<u8>>,
     /// Environment, as `NAME=value`.
     pub environment: Vec<Vec<u8>>,
+    /// For both, while the program is loaded.
+    pub charge: Charge,
 }
+
+/// Bytes that a string takes besides its own.
+const STRING_OVERHEAD: usize = 2 * size_of::<Vec<u8>>() + 16;
 
 impl Arguments {
     /// Copies both vectors from the caller's memory.
@@ -57,8 +63,10 @@ impl Arguments {
         environment: UserAddr,
     ) -> Result<Self, Errno> {
         let mut left = MAX_ARGUMENT_BYTES;
-        let arguments = read_vector(current, arguments, &mut left)?;
-        Ok(Self { arguments, environment: read_vector(current, environment, &mut left)? })
+        let mut charge = Charge::take(current.account(), Kind::Files, 0)?;
+        let arguments = read_vector(current, arguments, &mut left, &mut charge)?;
+        let environment = read_vector(current, environment, &mut left, &mut charge)?;
+        Ok(Self { arguments, environment, charge })
     }
 }
 
@@ -67,6 +75,7 @@ fn read_vector(
     current: &Current,
     vector: UserAddr,
     left: &mut usize,
+    charge: &mut Charge,
 ) -> Result<Vec<Vec<u8>>, Errno> {
     let mut strings = Vec::new();
     let mut at = vector;
@@ -80,6 +89,7 @@ fn read_vector(
         }
         let string = current.space().read_string(pointer, MAX_STRING_BYTES)?.ok_or(Errno::E2BIG)?;
         *left = left.checked_sub(string.len() + 1 + size_of::<u64>()).ok_or(Errno::E2BIG)?;
+        charge.resize(charge.bytes() + string.len() + STRING_OVERHEAD)?;
         strings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         strings.push(string);
         at = at.checked_add(ByteCount(8)).ok_or(Errno::EFAULT)?;
@@ -221,7 +231,7 @@ pub(super) fn build_stack(
         strings.push(0);
         offset
     };
-    let Arguments { arguments, environment } = arguments;
+    let Arguments { arguments, environment, .. } = arguments;
     let arguments: Vec<u64> = arguments.iter().map(|string| add(string)).collect();
     let environment: Vec<u64> = environment.iter().map(|string| add(string)).collect();
     let path = add(path);

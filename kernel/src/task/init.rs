@@ -9,6 +9,7 @@ use super::thread::InitialState;
 use super::{Thread, WaitStatus, family, scheduler};
 use crate::arch::{self, Registers};
 use crate::file::{FdTable, FileContext};
+use crate::mem::account::{Charge, Kind};
 use crate::mem::{Space, UserAddr};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
@@ -19,9 +20,13 @@ use foundation::Errno;
 /// scheduler starts.
 pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let program = Program::parse(image.get(..image.len().min(HEADER_BYTES)).unwrap_or_default())?;
-    let arguments = Arguments { arguments: Vec::from([path.to_vec()]), environment: Vec::new() };
     let space = Space::new()?;
     space.policy.make_init();
+    let arguments = Arguments {
+        arguments: Vec::from([path.to_vec()]),
+        environment: Vec::new(),
+        charge: Charge::take(&space.account, Kind::Files, 0)?,
+    };
     exec::load(&space, &program, &Image::Memory(image))?;
     space.set_heap_start(UserAddr(program.end()));
     let sp = exec::build_stack(&space, &program, path, &arguments)?;

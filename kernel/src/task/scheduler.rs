@@ -137,11 +137,12 @@ pub fn is_work_due() -> bool {
     SLICE_OVER.load(Ordering::Relaxed) || unsafe { (*current).has_notice() }
 }
 
-/// Counts a tick that interrupted the running thread in user mode.
-pub fn count_tick() {
-    if SLICE_OVER.load(Ordering::Relaxed) {
-        current_thread().process.ticks.fetch_add(1, Ordering::Relaxed);
-    }
+/// Counts a tick that interrupted the running thread in user mode. Returns the ticks of its process
+/// so far, or nothing where there was no tick.
+pub(super) fn count_tick() -> Option<u64> {
+    SLICE_OVER
+        .load(Ordering::Relaxed)
+        .then(|| current_thread().process.ticks.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
 /// Before the return to user mode: yields if the time slice is over.

@@ -50,6 +50,7 @@ signals! {
     SIGTTIN = 21,
     SIGTTOU = 22,
     SIGURG = 23,
+    SIGXCPU = 24,
     SIGWINCH = 28,
 }
 

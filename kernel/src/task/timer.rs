@@ -2,12 +2,14 @@
 //! ms.
 #![forbid(unsafe_code)]
 
-use super::signal::{SIGALRM, SignalInfo};
+use super::signal::{SIGALRM, SIGKILL, SIGXCPU, Signal, SignalInfo};
 use super::{current_thread, find_thread, scheduler, send};
 use crate::arch;
+use crate::mem::limits::{INFINITE, Limit, Limits};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
+use linux_raw_sys::general as linux;
 
 /// An action at a time.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +112,27 @@ fn tick() {
         }
     }
     scheduler::end_slice();
+}
+
+/// Counts a tick that interrupted the running thread in user mode, against its limit of time.
+pub fn count_tick() {
+    let Some(ticks) = scheduler::count_tick() else { return };
+    let process = &current_thread().process;
+    if let Some(signal) = over_time(&process.account.limits, ticks) {
+        send::to_process(process, SignalInfo::kernel(signal));
+    }
+}
+
+/// The signal for a process that has run for so many ticks: SIGXCPU each second beyond the soft
+/// limit (`RLIMIT_CPU`), SIGKILL at the hard one.
+fn over_time(limits: &Limits, ticks: u64) -> Option<Signal> {
+    const TICKS_PER_SECOND: u64 = 100;
+    let Limit { soft, hard } = limits.load(linux::RLIMIT_CPU).ok()?;
+    let seconds = ticks / TICKS_PER_SECOND;
+    if soft == INFINITE || !ticks.is_multiple_of(TICKS_PER_SECOND) || seconds < soft {
+        return None;
+    }
+    Some(if seconds >= hard { SIGKILL } else { SIGXCPU })
 }
 
 /// Removes an action that is due, and sets a periodic alarm again.

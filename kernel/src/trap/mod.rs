@@ -9,7 +9,7 @@
 use crate::arch::{Exception, PageFault, UserAccess, power, vector};
 use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{current_thread, deliver, oom, reclaimer, scheduler, send};
+use crate::task::{current_thread, deliver, oom, reclaimer, scheduler, send, timer};
 use crate::trace::{self, Figures, Presence};
 
 /// A new thread is about to enter user mode for the first time. The kernel's own never does.
@@ -23,7 +23,7 @@ pub extern "C" fn thread_start() {
 
 /// An interrupt of user mode has been served.
 pub fn interrupt() {
-    scheduler::count_tick();
+    timer::count_tick();
     deliver::before_user(None);
 }
 

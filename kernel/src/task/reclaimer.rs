@@ -31,7 +31,7 @@ pub fn make() -> Result<(), Errno> {
         server: false,
         exit_signal: Signal::NONE,
     };
-    let process = Process::new(NUMBER, inheritance);
+    let process = Process::new(NUMBER, inheritance)?;
     let thread = Thread::new(NUMBER, process.clone(), Space::new()?, initial)?;
     scheduler::reserve()?;
     process.add_thread(&thread)?;

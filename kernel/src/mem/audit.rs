@@ -1,6 +1,6 @@
 //! Accounts for each frame in use by its holder.
 //!
-//! Known holders are the kernel's area (heap, stacks, their tables), the address spaces of living
+//! Known holders are the heap, the kernel's area (runs of the heap, stacks, their tables), the address spaces of living
 //! processes (mapped pages and tables), the frame cache, and swap (writes under way or failed,
 //! which can stay while a process sleeps). The other frames in use belong to the machine from the
 //! start, to shared memory that nobody maps, to messages in transit, or are leaked. Once the system
@@ -57,5 +57,5 @@ pub fn unknown_frames(spaces: impl Iterator<Item = Arc<Space>>) -> Result<usize,
     cache::for_each_frame(&mut |frame| marks.mark(frame.addr()));
     swap::for_each_frame(&mut |frame| marks.mark(frame.addr()));
     let frame::Stats { total, free } = frame::stats();
-    Ok((total - free).saturating_sub(marks.marked))
+    Ok((total - free).saturating_sub(marks.marked + heap::frames()))
 }

@@ -73,9 +73,11 @@ fn set_mark(marked: bool) {
 }
 
 /// Whether the allocation under way may fail.
-#[cfg(target_os = "none")]
 pub(super) fn is_marked() -> bool {
-    MARK.load(Ordering::Relaxed)
+    #[cfg(target_os = "none")]
+    return MARK.load(Ordering::Relaxed);
+    #[cfg(not(target_os = "none"))]
+    failure::is_marked()
 }
 
 /// Makes space for `more` elements, and for some after those.

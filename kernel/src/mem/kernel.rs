@@ -5,7 +5,7 @@
 //! executable.
 
 use super::{
-    Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr, mmu,
+    Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr, fallible, mmu,
     page_table::{EntryFlags, make_cell},
     phys::phys_to_virt,
 };
@@ -17,8 +17,12 @@ use foundation::PageCount;
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static AREA: AtomicU64 = AtomicU64::new(0);
 
-/// Maximum of pages of the heap: more memory than any supported machine has.
+/// Pages for the runs of the heap: more than any supported machine has memory, for each length of
+/// runs.
+#[cfg(target_os = "none")]
 pub(super) const HEAP_PAGES: PageCount = PageCount(1 << 24);
+#[cfg(not(target_os = "none"))]
+pub(super) const HEAP_PAGES: PageCount = super::host::AREA_PAGES;
 const TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE);
 const LEAF: EntryFlags = TABLE.union(EntryFlags::NO_EXECUTE).union(EntryFlags::HELD);
 
@@ -48,21 +52,35 @@ pub(super) fn root() -> Option<PhysAddr> {
     (root != 0).then_some(PhysAddr(root))
 }
 
-/// First page of the area, where the heap begins.
+/// First page of the area, where the runs of the heap begin.
 pub(super) fn area() -> Page {
     VirtAddr(AREA.load(Ordering::Relaxed)).page()
 }
 
-/// Maps a fresh page.
+/// Sets the area on the host, where [`host`](super::host) keeps the frames of mapped pages.
+#[cfg(not(target_os = "none"))]
+pub(super) fn set_area(start: u64) {
+    AREA.store(start, Ordering::Relaxed);
+}
+
+/// Maps a page with old contents.
 pub(super) fn map(page: Page, claim: Claim) -> Result<(), OutOfMemory> {
+    let frame = Frame::recycled(claim)?;
+    #[cfg(not(target_os = "none"))]
+    if root().is_none() {
+        super::host::keep_mapped(page, frame);
+        return Ok(());
+    }
     let root = root().ok_or(OutOfMemory)?;
     let cell = make_cell(root, page, TABLE, (claim, None))?;
-    cell.store(Frame::zeroed_for(claim)?.into_raw().0 | LEAF.bits(), Ordering::Release);
+    cell.store(frame.into_raw().0 | LEAF.bits(), Ordering::Release);
     Ok(())
 }
 
 /// Unmaps a page and frees its frame.
-fn unmap(page: Page) {
+pub(super) fn unmap(page: Page) {
+    #[cfg(not(target_os = "none"))]
+    super::host::drop_mapped(page);
     let Some(root) = root() else { return };
     let Ok(cell) = make_cell(root, page, TABLE, (Claim::Kernel, None)) else { return };
     let entry = cell.swap(0, Ordering::AcqRel);
@@ -76,8 +94,15 @@ fn unmap(page: Page) {
 /// Pages of a thread's kernel stack (32 KiB).
 pub const STACK_PAGES: PageCount = PageCount(8);
 
-/// First pages (guard pages) of stacks that were dropped, and the number of stacks ever placed.
-static PLACES: Mutex<(Vec<Page>, u64), rank::StackAddresses> = Mutex::new((Vec::new(), 0));
+struct PlacesOfStacks {
+    /// First pages (guard pages) of stacks that were dropped.
+    free: Vec<Page>,
+    /// Number of places ever used.
+    count: usize,
+}
+
+static PLACES: Mutex<PlacesOfStacks, rank::StackAddresses> =
+    Mutex::new(PlacesOfStacks { free: Vec::new(), count: 0 });
 
 /// A kernel stack, with an unmapped page below it, so that an overflow faults and corrupts nothing.
 #[derive(Debug)]
@@ -90,9 +115,14 @@ impl Stack {
     pub fn new(claim: Claim) -> Result<Self, OutOfMemory> {
         let guard = {
             let mut places = PLACES.lock();
-            places.0.pop().unwrap_or_else(|| {
-                places.1 += 1;
-                area() + HEAP_PAGES + PageCount((places.1 - 1) * (STACK_PAGES.0 + 1))
+            let PlacesOfStacks { free, count } = &mut *places;
+            // All places fit, so that dropping a stack needs no memory.
+            let taken = *count - free.len();
+            fallible::reserve(free, taken + 1)?;
+            free.pop().unwrap_or_else(|| {
+                *count += 1;
+                let pages = (*count as u64 - 1) * (STACK_PAGES.0 + 1);
+                area() + HEAP_PAGES + PageCount(pages)
             })
         };
         let stack = Self { first: guard.next() };
@@ -119,6 +149,6 @@ impl Drop for Stack {
         for page in PageRange::new(self.first, STACK_PAGES).iter() {
             unmap(page);
         }
-        PLACES.lock().0.push(self.first.previous());
+        PLACES.lock().free.push(self.first.previous());
     }
 }

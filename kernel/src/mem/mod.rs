@@ -80,6 +80,7 @@ pub unsafe fn init(
 
 /// What machine and host have in common at start: the shrinkers, and the action of `drop_caches`.
 fn register_shrinkers() {
+    heap::init();
     cache::init();
     reclaim::init();
 }

@@ -20,7 +20,6 @@ pub fn phys_to_virt(address: PhysAddr) -> *mut u8 {
 }
 
 /// The physical address of an address in the direct map; `None` outside its first `end` bytes.
-#[cfg(target_os = "none")]
 pub fn virt_to_phys(address: u64, end: u64) -> Option<PhysAddr> {
     address
         .checked_sub(OFFSET.load(Ordering::Relaxed))

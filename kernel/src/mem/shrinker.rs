@@ -1,7 +1,7 @@
 //! Shrinkers: what can free frames when the allocator runs out.
 //!
 //! The allocator of frames and the heap call [`run`] and know no shrinker. Each shrinker registers
-//! itself at start: the frame cache, and the clock over all address spaces
+//! itself at start: the heap, the frame cache, and the clock over all address spaces
 //! ([`reclaim`](super::reclaim), to which each space is added when it is made).
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,8 @@ use crate::sync::Once;
 /// The order in which shrinkers are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// Empty pages of the heap.
+    Heap,
     /// Frames that only the frame cache holds.
     Cache,
     /// Clean pages that address spaces map.
@@ -20,7 +22,7 @@ pub(super) enum Stage {
 /// and skips what is locked.
 type Shrinker = fn() -> usize;
 
-static SHRINKERS: [Once<Shrinker>; 2] = [Once::new(), Once::new()];
+static SHRINKERS: [Once<Shrinker>; 3] = [const { Once::new() }; 3];
 
 /// Registers a stage's shrinker, once.
 pub(super) fn register(stage: Stage, shrinker: Shrinker) {

@@ -41,9 +41,12 @@ pub use process::{INIT_PID, Identity, Process, Thread, thread};
 pub use scheduler::current_thread;
 pub use status::WaitStatus;
 
-/// Registers this layer with `sync` and `file`.
+use crate::mem::heap;
+
+/// Registers this layer with `sync`, `mem` and `file`.
 pub fn start() {
     scheduler::start();
+    heap::register_claim(scheduler::claim);
     tasks::start();
     timer::start();
     oom::start();

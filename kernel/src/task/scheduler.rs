@@ -9,6 +9,7 @@
 use super::thread::RunState;
 use super::{Thread, find_thread, mutants};
 use crate::arch::{self, context::Context};
+use crate::mem::Claim;
 use crate::sync::{self, Interrupt, Mutex, ThreadId, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -63,6 +64,16 @@ pub(super) fn borrow_current() -> ManuallyDrop<Arc<Thread>> {
 /// The running thread; `None` before the first one runs.
 pub fn try_current_thread() -> Option<Arc<Thread>> {
     (!CURRENT.load(Ordering::Relaxed).is_null()).then(current_thread)
+}
+
+/// The rank of the running thread's claims for memory; that of the kernel before the first one
+/// runs.
+pub(super) fn claim() -> Claim {
+    if CURRENT.load(Ordering::Relaxed).is_null() {
+        return Claim::Kernel;
+    }
+    let thread = borrow_current();
+    if thread.process.is_server() { Claim::FileServer } else { Claim::Program }
 }
 
 /// Reserves space for one more thread in the queue, so that waking needs no memory.

@@ -33,6 +33,10 @@ pub(in crate::mem) fn set_mark(marked: bool) {
     MARK.set(marked);
 }
 
+pub(in crate::mem) fn is_marked() -> bool {
+    MARK.get()
+}
+
 /// Whether an allocation of this size is an error of the kernel: large, within [`during`], and
 /// without the mark.
 pub fn is_rejected(bytes: usize) -> bool {

@@ -7,9 +7,10 @@ mod swap_device;
 
 pub use swap_device::{RamSwap, SwapAnswers};
 
-use super::{frame, phys};
+use super::{Frame, Page, frame, kernel, phys};
 use crate::sync::{self, Interrupt, Scheduler, ThreadId};
 use alloc::alloc::{Layout, alloc_zeroed};
+use foundation::PageCount;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -21,6 +22,23 @@ use std::{
 
 /// Frames of the pool: 64 MiB.
 pub const POOL_FRAMES: usize = 16 * 1024;
+
+/// Addresses for pages that the kernel maps: 256 MiB, which cost the host nothing until they are
+/// touched.
+pub(in crate::mem) const AREA_PAGES: PageCount = PageCount(1 << 16);
+/// The largest run of the heap is aligned to its size.
+const AREA_ALIGN: usize = 64 << 20;
+
+/// The frames of the pages that the kernel has mapped. Their bytes are not in the pool.
+static MAPPED: Mutex<BTreeMap<Page, Frame>> = Mutex::new(BTreeMap::new());
+
+pub(in crate::mem) fn keep_mapped(page: Page, frame: Frame) {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner).insert(page, frame);
+}
+
+pub(in crate::mem) fn drop_mapped(page: Page) {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner).remove(&page);
+}
 
 /// Makes the pool, once for the process, and registers a scheduler that blocks host threads.
 pub fn init() {
@@ -36,6 +54,10 @@ pub fn init() {
         phys::set_offset(pool as u64);
         // SAFETY: nobody else uses the pool.
         unsafe { frame::init(core::slice::from_ref(&(0..bytes as u64)), 0) };
+        let area = Layout::from_size_align(AREA_PAGES.bytes().to_usize(), AREA_ALIGN)
+            .unwrap_or_else(|_| unreachable!());
+        // SAFETY: the layout is not empty. The area lives as long as the process.
+        kernel::set_area(unsafe { alloc_zeroed(area) } as u64);
         super::register_shrinkers();
     });
 }

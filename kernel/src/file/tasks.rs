@@ -56,7 +56,7 @@ pub struct ProcessView {
     /// Name, at most 15 bytes.
     pub name: Vec<u8>,
     /// Arguments, each ended by a NUL.
-    pub command_line: Vec<u8>,
+    pub command_line: Arc<Vec<u8>>,
     /// Canonical path of the program.
     pub program: Vec<u8>,
     /// Working directory.
@@ -87,8 +87,8 @@ pub trait Tasks: Sync {
     fn current_pid(&self) -> Option<u32>;
     /// The account of the process whose system call is running.
     fn account(&self) -> Option<Arc<Account>>;
-    /// The numbers of all processes, ascending.
-    fn pids(&self) -> Vec<u32>;
+    /// The number of the first process above `last`.
+    fn next_pid(&self, last: u32) -> Option<u32>;
     /// The process of a number.
     fn process(&self, pid: u32) -> Option<ProcessView>;
     /// The session of a process group, if it has a member.

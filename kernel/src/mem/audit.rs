@@ -9,7 +9,9 @@
 //! Locks: those of the spaces, of the cache and of swap, one at a time.
 #![forbid(unsafe_code)]
 
-use super::{Frame, OutOfMemory, PhysAddr, Space, cache, frame, heap, kernel, page_table, swap};
+use super::{
+    Frame, OutOfMemory, PhysAddr, Space, cache, fallible, frame, heap, kernel, page_table, swap,
+};
 use alloc::{sync::Arc, vec::Vec};
 
 /// The set of frames with a known holder: one bit for each frame of the machine.
@@ -20,11 +22,7 @@ struct Marks {
 
 impl Marks {
     fn new() -> Result<Self, OutOfMemory> {
-        let mut words = Vec::new();
-        let length = frame::highest().div_ceil(64);
-        words.try_reserve_exact(length).map_err(|_| OutOfMemory)?;
-        words.resize(length, 0);
-        Ok(Self { words, marked: 0 })
+        Ok(Self { words: fallible::filled(0, frame::highest().div_ceil(64))?, marked: 0 })
     }
 
     fn mark(&mut self, address: PhysAddr) {

@@ -12,6 +12,7 @@ use super::OutOfMemory;
 use super::host::failure;
 use alloc::collections::{TryReserveError, VecDeque};
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 #[cfg(target_os = "none")]
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -130,4 +131,23 @@ pub fn filled<T: Clone>(element: T, count: usize) -> Result<Vec<T>, OutOfMemory>
     let mut vec = with_capacity(count)?;
     vec.resize(count, element);
     Ok(vec)
+}
+
+/// All elements that an iterator returns.
+pub fn collect<T>(elements: impl Iterator<Item = T>) -> Result<Vec<T>, OutOfMemory> {
+    let mut vec = with_capacity(elements.size_hint().0)?;
+    for element in elements {
+        push(&mut vec, element)?;
+    }
+    Ok(vec)
+}
+
+/// Text that is written with `write!`, whose error is that memory is short.
+#[derive(Default)]
+pub struct Text(pub Vec<u8>);
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        extend(&mut self.0, text.as_bytes()).map_err(|_| fmt::Error)
+    }
 }

@@ -30,6 +30,13 @@ impl From<OutOfMemory> for foundation::Errno {
     }
 }
 
+/// A text could not be written: see [`fallible::Text`](super::fallible::Text).
+impl From<core::fmt::Error> for OutOfMemory {
+    fn from(_: core::fmt::Error) -> Self {
+        Self
+    }
+}
+
 /// The count of a frame that is not ours.
 const RESERVED: u64 = u64::MAX;
 

@@ -10,7 +10,7 @@
 
 use super::mutants;
 use super::{PAGE_BYTES, Page, PageRange, SharedMemory, Snapshot};
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc};
 use core::ops::Bound;
 use foundation::knob;
 use foundation::{PageCount, SnapshotOffset};
@@ -282,21 +282,18 @@ impl RegionMap {
         self.regions.insert(page, tail);
     }
 
-    /// Removes and returns all regions of a range, splitting those at its ends.
-    pub fn remove(
-        &mut self,
-        range: PageRange,
-        count: &mut dyn FnMut(PageRange) -> PageCount,
-    ) -> Vec<(Page, Region)> {
-        self.split_at(range.start, count);
-        self.split_at(range.end, count);
-        let mut removed = Vec::new();
-        while let Some((&start, _)) =
-            self.regions.range(range.start..range.end.max(range.start)).next()
-        {
-            removed.extend(self.regions.remove(&start).map(|region| (start, region)));
-        }
-        removed
+    /// Removes and returns the first region that begins within a range.
+    pub fn pop(&mut self, range: PageRange) -> Option<(Page, Region)> {
+        let (&start, _) = self.regions.range(range.start..range.end.max(range.start)).next()?;
+        self.regions.remove(&start).map(|region| (start, region))
+    }
+
+    /// Bytes that a copy of `regions` regions allocates at most, or adding them one behind the
+    /// other.
+    pub const fn bytes(regions: usize) -> usize {
+        // Nodes of the tree are filled by 5 of 11 at least, and one in 6 is not a leaf.
+        let node = 12 * (size_of::<(Page, Region)>() + size_of::<usize>());
+        (regions / 5 + regions / 25 + 2) * node
     }
 
     /// Changes every region within a range, at both ends of which regions are split already.

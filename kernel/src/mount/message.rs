@@ -7,13 +7,12 @@ use foundation::{Errno, PAGE_BYTES};
 use fsproto::HEADER_BYTES;
 
 use crate::file::socket::Message;
-use crate::mem::{Claim, Frame};
+use crate::mem::{Claim, Frame, fallible};
 
 /// A message of a header and the concatenation of `parts`.
 pub fn message(header: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, Errno> {
     let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
-    let mut inline = Vec::new();
-    inline.try_reserve_exact(HEADER_BYTES + payload_bytes).map_err(|_| Errno::ENOMEM)?;
+    let mut inline = fallible::with_capacity(HEADER_BYTES + payload_bytes)?;
     inline.extend_from_slice(header);
     parts.iter().for_each(|part| inline.extend_from_slice(part));
     Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
@@ -21,9 +20,7 @@ pub fn message(header: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, 
 
 /// A message of a header and whole pages.
 pub fn pages_message(header: &[u8; HEADER_BYTES], pages: &[Frame]) -> Result<Message, Errno> {
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(pages.len()).map_err(|_| Errno::ENOMEM)?;
-    frames.extend_from_slice(pages);
+    let frames = fallible::to_vec(pages)?;
     Ok(Message { frames, frames_bytes: pages.len() * PAGE_BYTES, ..message(header, &[])? })
 }
 
@@ -47,10 +44,8 @@ pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> 
     if message.inline.len() == HEADER_BYTES {
         return Ok(message.frames);
     }
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
-    let mut page = Vec::new();
-    page.try_reserve_exact(PAGE_BYTES).map_err(|_| Errno::ENOMEM)?;
+    let mut frames = fallible::with_capacity(pages)?;
+    let mut page = fallible::with_capacity(PAGE_BYTES)?;
     for mut part in parts(&message) {
         while !part.is_empty() {
             let (front, rest) = part.split_at(part.len().min(PAGE_BYTES - page.len()));
@@ -87,8 +82,7 @@ impl Payload {
 
     /// A copy of all bytes. ENOMEM where there is no memory for it.
     pub fn to_vec(&self) -> Result<Vec<u8>, Errno> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(self.len()).map_err(|_| Errno::ENOMEM)?;
+        let mut bytes = fallible::with_capacity(self.len())?;
         self.parts().for_each(|part| bytes.extend_from_slice(part));
         Ok(bytes)
     }

@@ -23,7 +23,7 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{FileId, Handle};
 
 use super::mutants;
-use crate::mem::Snapshot;
+use crate::mem::{Snapshot, fallible};
 use crate::sync::{Mutex, rank};
 
 /// Sequential reads after which the next one is read ahead.
@@ -97,8 +97,7 @@ impl ReadAhead {
     /// progress until the result is dropped.
     pub fn begin_change(&self, file: Option<FileId>) -> Result<Change<'_>, Errno> {
         let mut state = self.state.lock();
-        state.changing.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        state.changing.push(file);
+        fallible::push(&mut state.changing, file)?;
         state.begun += 1;
         let stale = match file {
             _ if mutants::stale_ahead() || state.windows.is_empty() => BTreeMap::new(),

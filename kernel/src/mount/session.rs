@@ -24,7 +24,7 @@ use super::message::{self, Payload};
 use super::mutants;
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
-use crate::mem::{Fetch, Frame, swap::Transfer};
+use crate::mem::{Fetch, Frame, fallible, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 
 /// Requests in flight at once, at most: limits the memory that a server can pin by never answering.
@@ -382,7 +382,8 @@ impl Session {
         let all_holes = (0..fetch.pages.0)
             .all(|page| fetch.snapshot.is_hole(fetch.offset + PageCount(page).bytes()));
         if all_holes {
-            fetch.complete(Ok((0..fetch.pages.0).map(|_| Frame::zero_page()).collect()));
+            let zeros = fallible::collect((0..fetch.pages.0).map(|_| Frame::zero_page()));
+            fetch.complete(zeros.map_err(Errno::from));
         } else {
             self.fetch_bytes(fetch, 1);
         }
@@ -430,9 +431,10 @@ fn parse_holes(
     from: SnapshotOffset,
 ) -> Option<(Vec<Hole>, SnapshotOffset)> {
     let listed = HolesListed::get(&mut reader).ok()?;
-    let bytes: Vec<u8> = message::parts(message).flatten().copied().collect();
+    let mut bytes = fallible::with_capacity(message.len()).ok()?;
+    message::parts(message).for_each(|part| bytes.extend_from_slice(part));
     let end = listed.holes_end.min(fetch.snapshot.len.0);
-    let holes = decode_holes(&bytes, from.0..end).ok()?.collect();
+    let holes = fallible::collect(decode_holes(&bytes, from.0..end).ok()?).ok()?;
     Some((holes, SnapshotOffset(end)))
 }
 

@@ -9,7 +9,7 @@ use fsproto::{Handle, Hole, MAX_HOLES, Snapshotted, decode_holes};
 use super::message::Payload;
 use super::mutants;
 use super::server_file::ServerFile;
-use crate::mem::{Pager, Snapshot, SnapshotSource};
+use crate::mem::{Pager, Snapshot, SnapshotSource, fallible};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -102,7 +102,8 @@ impl Parts {
         }
         let mut fragments = payload.to_vec()?;
         let list = fragments.get(fragment_bytes..).unwrap_or_default();
-        let holes = decode_holes(list, 0..reply.holes_end.0).map_err(|_| Errno::EIO)?.collect();
+        let holes = decode_holes(list, 0..reply.holes_end.0).map_err(|_| Errno::EIO)?;
+        let holes = fallible::collect(holes)?;
         fragments.truncate(fragment_bytes);
         Ok(Self { fragments, holes })
     }

@@ -21,7 +21,7 @@ use super::mutants;
 use super::server_file::ServerFile;
 use super::write_body::{AfterWrite, SourcePiece, WriteBody};
 use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{Pager, Snapshot, SnapshotSource, UserSlice, WritePiece};
+use crate::mem::{Pager, Snapshot, SnapshotSource, UserSlice, WritePiece, fallible};
 
 /// Pieces in one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
@@ -176,7 +176,7 @@ impl PieceList {
             let continues =
                 is_data(&run) && self.list.last().is_some_and(|last| is_data(&last.run));
             self.count += usize::from(!continues);
-            self.list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            fallible::reserve(&mut self.list, 1)?;
             let from = rest.take(run.bytes().to_usize());
             rest = rest.skip(from.len());
             self.list.push(SourcePiece { from, run });

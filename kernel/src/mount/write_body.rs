@@ -9,7 +9,9 @@ use fsproto::{Hole, MAX_HOLES, Piece};
 
 use super::mutants;
 use crate::file::{Io, UserBuffers};
-use crate::mem::{FaultError, PageRange, SentPages, Snapshot, Space, UserSlice, WritePiece};
+use crate::mem::{
+    FaultError, OutOfMemory, PageRange, SentPages, Snapshot, Space, UserSlice, WritePiece, fallible,
+};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -81,7 +83,9 @@ impl WriteBody {
             let Some(found) = snapshot.holes_within(*offset, length) else {
                 return (holes, start.min(end));
             };
-            if holes.len() + found.len() > MAX_HOLES || holes.try_reserve(found.len()).is_err() {
+            if holes.len() + found.len() > MAX_HOLES
+                || fallible::reserve(&mut holes, found.len()).is_err()
+            {
                 return (holes, start.min(end));
             }
             let moved = |hole: &Hole| Hole { offset: hole.offset - offset.0 + start.0, ..*hole };
@@ -116,9 +120,11 @@ impl WriteBody {
         associated
     }
 
-    fn hold(&mut self, pages: SentPages, place: SnapshotOffset) {
+    fn hold(&mut self, pages: SentPages, place: SnapshotOffset) -> Result<(), OutOfMemory> {
+        fallible::reserve(&mut self.sent_pages, 1)?;
+        fallible::push(&mut self.places, place)?;
         self.sent_pages.push(pages);
-        self.places.push(place);
+        Ok(())
     }
 
     /// Adds pieces, with up to `max_data` bytes of data, as far as memory is readable. Returns the
@@ -135,12 +141,12 @@ impl WriteBody {
             let place = SnapshotOffset::ZERO + done;
             let added = match run {
                 WritePiece::Reference { snapshot, offset, bytes } => {
-                    self.list_data(core::mem::take(&mut data));
+                    self.list_data(core::mem::take(&mut data))?;
                     let handle = snapshot.handle;
                     let piece = Piece { snapshot: handle, offset, length: bytes };
-                    self.pieces.extend_from_slice(&piece.to_bytes());
+                    fallible::extend(&mut self.pieces, &piece.to_bytes())?;
                     let pages = from.whole_pages();
-                    self.hold(SentPages::Reference { pages, snapshot, offset }, place);
+                    self.hold(SentPages::Reference { pages, snapshot, offset }, place)?;
                     bytes
                 }
                 WritePiece::Data { .. } => {
@@ -158,16 +164,17 @@ impl WriteBody {
                 break;
             }
         }
-        self.list_data(data);
+        self.list_data(data)?;
         Ok(done)
     }
 
     /// Lists the next `bytes` bytes of data as a piece.
-    fn list_data(&mut self, bytes: ByteCount) {
-        if !bytes.is_zero() {
-            let piece = Piece { length: bytes, ..Piece::default() };
-            self.pieces.extend_from_slice(&piece.to_bytes());
+    fn list_data(&mut self, bytes: ByteCount) -> Result<(), OutOfMemory> {
+        if bytes.is_zero() {
+            return Ok(());
         }
+        let piece = Piece { length: bytes, ..Piece::default() };
+        fallible::extend(&mut self.pieces, &piece.to_bytes())
     }
 
     /// Adds up to `max` bytes of buffers as data. Returns how many; an error only for none.
@@ -236,12 +243,9 @@ impl WriteBody {
         place: SnapshotOffset,
     ) -> Result<(), FaultError> {
         let frames = io.space.lend(pages)?;
-        self.data
-            .try_reserve_exact(frames.len() * PAGE_BYTES)
-            .map_err(|_| FaultError::OutOfMemory)?;
+        fallible::reserve_exact(&mut self.data, frames.len() * PAGE_BYTES)?;
         frames.iter().for_each(|frame| self.data.extend_from_slice(frame.bytes()));
-        self.hold(SentPages::Data { first: pages.start, frames }, place);
-        Ok(())
+        Ok(self.hold(SentPages::Data { first: pages.start, frames }, place)?)
     }
 
     /// Copies up to `max` bytes to the data. Returns how many; an error only for none.
@@ -253,7 +257,7 @@ impl WriteBody {
     ) -> Result<ByteCount, Errno> {
         let wanted = from.remaining().min(max).to_usize();
         let start = self.data.len();
-        self.data.try_reserve_exact(wanted).map_err(|_| Errno::ENOMEM)?;
+        fallible::reserve_exact(&mut self.data, wanted)?;
         self.data.resize(start + wanted, 0);
         let taken = if wanted == 0 {
             Ok(0)

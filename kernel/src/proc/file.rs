@@ -159,21 +159,18 @@ impl FileObject for ProcFile {
             Node::Descriptor(_, fd) => 1 + u64::from(fd.0.unsigned_abs()),
             _ => at + 1,
         };
-        for (at, (name, node)) in (0..).zip(self.node.names()?) {
+        let mut at = 0;
+        self.node.names(&mut |name, node| {
             let next = cookie_of(at, &node);
-            if next <= cookie {
-                continue;
-            }
-            if !sink(DirectoryEntry {
-                inode: node.inode(),
-                next,
-                file_type: node.file_type(),
-                name: name.as_bytes(),
-            }) {
-                break;
-            }
-        }
-        Ok(())
+            at += 1;
+            next <= cookie
+                || sink(DirectoryEntry {
+                    inode: node.inode(),
+                    next,
+                    file_type: node.file_type(),
+                    name: name.as_bytes(),
+                })
+        })
     }
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {

@@ -5,21 +5,19 @@
 //! check compares it. Reading it requests figures from every server, which replies after it has
 //! finished all earlier requests.
 
+use super::system::{lines, pids};
 use crate::file::{FileSystemFigures, ProcessView, namespace, tasks};
-use crate::mem::{audit, cache, swap};
-use alloc::format;
-use alloc::string::String;
+use crate::mem::{OutOfMemory, audit, cache, fallible, swap};
 use alloc::vec::Vec;
 use foundation::counter::{Counter, GLOBAL};
 
 /// Generates the contents: one `name: value` line for each resource.
-pub(super) fn text() -> Vec<u8> {
-    let views: Vec<_> = tasks().map_or_else(Vec::new, |tasks| {
-        tasks.pids().into_iter().filter_map(|pid| tasks.process(pid)).collect()
-    });
+pub(super) fn text() -> Result<Vec<u8>, OutOfMemory> {
+    let view = |pid| tasks().and_then(|tasks| tasks.process(pid));
+    let views = fallible::collect(pids().filter_map(view))?;
     let count = |of: fn(&ProcessView) -> usize| views.iter().map(of).sum::<usize>() as u64;
     let servers = servers();
-    let lines = [
+    let figures = [
         ("processes", views.len() as u64),
         ("threads", count(|view| view.threads as usize)),
         (
@@ -40,7 +38,7 @@ pub(super) fn text() -> Vec<u8> {
         ("heap_bytes", audit::heap_bytes() as u64),
     ];
     drop(views);
-    lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<String>().into_bytes()
+    lines(figures.into_iter())
 }
 
 /// Slots of the swap file without a known owner.

@@ -2,7 +2,10 @@
 
 use super::system::{counter_lines, mounts};
 use crate::file::ProcessView;
-use crate::mem::{PAGE_BYTES, Prot, ReadMode, RegionInfo};
+use crate::mem::{
+    OutOfMemory, PAGE_BYTES, Prot, ReadMode, RegionInfo,
+    fallible::{self, Text},
+};
 use crate::trace::{self, Tracing};
 use alloc::format;
 use alloc::string::String;
@@ -73,19 +76,20 @@ impl File {
     }
 
     /// Generates its contents.
-    pub fn text(self, view: &ProcessView) -> Vec<u8> {
-        match self {
-            Self::CommandLine => view.command_line.clone(),
+    pub fn text(self, view: &ProcessView) -> Result<Vec<u8>, OutOfMemory> {
+        Ok(match self {
+            Self::CommandLine => fallible::to_vec(view.command_line.as_slice())?,
             Self::Name => [view.name.as_slice(), b"\n"].concat(),
-            Self::Lazy => view.space.as_ref().map_or_else(Vec::new, |space| {
-                let mut text = counter_lines(&space.counters);
-                text.extend_from_slice(
-                    format!("pages_lazy_now: {}\n", space.stats().lazy).as_bytes(),
-                );
-                text
-            }),
-            Self::Maps => maps(view),
-            Self::Mounts => mounts(),
+            Self::Lazy => match &view.space {
+                Some(space) => {
+                    let mut text = Text(counter_lines(&space.counters)?);
+                    writeln!(text, "pages_lazy_now: {}", space.stats().lazy)?;
+                    text.0
+                }
+                None => Vec::new(),
+            },
+            Self::Maps => maps(view)?,
+            Self::Mounts => mounts()?,
             Self::Stat => stat(view),
             Self::StatM => {
                 let (size, resident) = sizes(view);
@@ -93,7 +97,7 @@ impl File {
             }
             Self::Status => status(view),
             Self::Trace => format!("{}\n", u8::from(trace::is_traced(view.pid))).into_bytes(),
-        }
+        })
     }
 
     /// Disables (0) or enables (1) the setting that it shows.
@@ -167,9 +171,10 @@ fn status(view: &ProcessView) -> Vec<u8> {
     text
 }
 
-fn maps(view: &ProcessView) -> Vec<u8> {
-    let regions = view.space.as_ref().map_or_else(Vec::new, |space| space.regions());
-    let mut text = String::new();
+fn maps(view: &ProcessView) -> Result<Vec<u8>, OutOfMemory> {
+    let Some(space) = &view.space else { return Ok(Vec::new()) };
+    let regions = space.regions()?;
+    let mut text = Text::default();
     for RegionInfo { range, prot, shared, label, .. } in regions {
         let letter = |of: Prot, letter: char| if prot.contains(of) { letter } else { '-' };
         let (read, write, execute) =
@@ -178,11 +183,11 @@ fn maps(view: &ProcessView) -> Vec<u8> {
         let (start, end) = (range.start.user_start().0, range.end.user_start().0);
         let line =
             format!("{start:08x}-{end:08x} {read}{write}{execute}{sharing} 00000000 00:00 0 ");
-        let _ = if label.is_empty() {
-            writeln!(text, "{line}")
+        if label.is_empty() {
+            writeln!(text, "{line}")?;
         } else {
-            writeln!(text, "{line:<73}{label}")
-        };
+            writeln!(text, "{line:<73}{label}")?;
+        }
     }
-    text.into_bytes()
+    Ok(text.0)
 }

@@ -1,19 +1,28 @@
 //! Text about the whole system.
 
 use crate::file::{Tasks, namespace, tasks};
-use crate::mem::{PAGE_BYTES, cache, frame, swap};
+use crate::mem::{
+    OutOfMemory, PAGE_BYTES, cache,
+    fallible::{self, Text},
+    frame, swap,
+};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write;
+use core::fmt::{Display, Write};
 use foundation::counter::{self, Counters};
+
+/// The numbers of all processes, ascending.
+pub(super) fn pids() -> impl Iterator<Item = u32> {
+    let next = |last| tasks().and_then(|tasks| tasks.next_pid(last));
+    core::iter::successors(next(0), move |&last| next(last))
+}
 
 /// A file of text.
 pub struct File {
     /// The name in `/proc`.
     pub name: &'static str,
     /// Makes its text.
-    pub text: fn() -> Vec<u8>,
+    pub text: fn() -> Result<Vec<u8>, OutOfMemory>,
 }
 
 /// The release in uname(2) and `/proc`, from which programs derive the features of a Linux kernel.
@@ -27,20 +36,20 @@ pub const HOST_TEXT: &str = "sloth";
 
 /// `/proc/sys/kernel/hostname`.
 pub static HOST_NAME: File =
-    File { name: "hostname", text: || format!("{HOST_TEXT}\n").into_bytes() };
+    File { name: "hostname", text: || Ok(format!("{HOST_TEXT}\n").into_bytes()) };
 /// `/proc/sys/kernel/osrelease`.
 pub static RELEASE: File =
-    File { name: "osrelease", text: || format!("{RELEASE_TEXT}\n").into_bytes() };
+    File { name: "osrelease", text: || Ok(format!("{RELEASE_TEXT}\n").into_bytes()) };
 /// `/proc/sys/kernel/ostype`.
 pub static SYSTEM_NAME: File =
-    File { name: "ostype", text: || format!("{SYSTEM_TEXT}\n").into_bytes() };
+    File { name: "ostype", text: || Ok(format!("{SYSTEM_TEXT}\n").into_bytes()) };
 
 /// The files in `/proc` itself.
 pub static FILES: [File; 10] = [
     File { name: "filesystems", text: file_systems },
     File { name: "kept", text: super::kept::text },
     File { name: "lazy", text: lazy },
-    File { name: "loadavg", text: || b"0.00 0.00 0.00 1/1 1\n".to_vec() },
+    File { name: "loadavg", text: || Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()) },
     File { name: "meminfo", text: memory },
     File { name: "mounts", text: mounts },
     File { name: "servers", text: servers },
@@ -48,32 +57,38 @@ pub static FILES: [File; 10] = [
     File { name: "uptime", text: uptime },
     File {
         name: "version",
-        text: || format!("{SYSTEM_TEXT} version {RELEASE_TEXT} {VERSION_TEXT}\n").into_bytes(),
+        text: || Ok(format!("{SYSTEM_TEXT} version {RELEASE_TEXT} {VERSION_TEXT}\n").into_bytes()),
     },
 ];
 
-fn file_systems() -> Vec<u8> {
-    b"nodev\tproc\nnodev\tdevtmpfs\nnodev\tsloth\n".to_vec()
+fn file_systems() -> Result<Vec<u8>, OutOfMemory> {
+    fallible::to_vec(b"nodev\tproc\nnodev\tdevtmpfs\nnodev\tsloth\n")
 }
 
 /// The counters of E3.
-fn lazy() -> Vec<u8> {
+fn lazy() -> Result<Vec<u8>, OutOfMemory> {
     counter_lines(&counter::GLOBAL)
 }
 
 /// Counters as `name: value` lines.
-pub fn counter_lines(counters: &Counters) -> Vec<u8> {
-    let mut text = String::new();
-    for (name, value) in counters.iter() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name}: {value}");
+pub fn counter_lines(counters: &Counters) -> Result<Vec<u8>, OutOfMemory> {
+    lines(counters.iter())
+}
+
+/// Text of `name: value` lines.
+pub(super) fn lines<'a, V: Display>(
+    lines: impl Iterator<Item = (&'a str, V)>,
+) -> Result<Vec<u8>, OutOfMemory> {
+    let mut text = Text::default();
+    for (name, value) in lines {
+        writeln!(text, "{name}: {value}")?;
     }
-    text.into_bytes()
+    Ok(text.0)
 }
 
 /// The sums of the counters on the mounted servers (E3). Not part of `lazy`, because it sends a
 /// request to each of them.
-fn servers() -> Vec<u8> {
+fn servers() -> Result<Vec<u8>, OutOfMemory> {
     let mut sums = [("bytes_rescued", 0), ("bytes_elided", 0), ("bytes_cloned", 0)];
     for mount in namespace::root().mounts() {
         // A dead server has no counters.
@@ -81,10 +96,10 @@ fn servers() -> Vec<u8> {
         let counts = [figures.bytes_rescued, figures.bytes_elided, figures.bytes_cloned];
         sums.iter_mut().zip(counts).for_each(|((_, sum), count)| *sum += count);
     }
-    sums.iter().map(|(name, sum)| format!("{name}: {sum}\n")).collect::<String>().into_bytes()
+    lines(sums.into_iter())
 }
 
-fn memory() -> Vec<u8> {
+fn memory() -> Result<Vec<u8>, OutOfMemory> {
     let frames = frame::stats();
     let kib = |frames: usize| frames * PAGE_BYTES / 1024;
     let cached = cache::cached_frames();
@@ -101,59 +116,55 @@ fn memory() -> Vec<u8> {
         ("SwapTotal", kib(slots)),
         ("SwapFree", kib(slots_free)),
     ];
-    let mut text = String::new();
+    let mut text = Text::default();
     for (name, kib) in lines {
-        let _ = writeln!(text, "{:<15} {kib:>8} kB", format!("{name}:"));
+        writeln!(text, "{:<15} {kib:>8} kB", format!("{name}:"))?;
     }
-    text.into_bytes()
+    Ok(text.0)
 }
 
 /// Mounts as in fstab; blanks in names as octal escapes.
-pub(super) fn mounts() -> Vec<u8> {
-    let mut text = Vec::new();
+pub(super) fn mounts() -> Result<Vec<u8>, OutOfMemory> {
+    let mut text = Text::default();
     for mount in namespace::root().mounts() {
         for field in [mount.source.as_slice(), &mount.path, mount.filesystem.type_name().as_bytes()]
         {
             for &byte in field {
                 match byte {
-                    b' ' | b'\t' | b'\n' | b'\\' => {
-                        text.extend_from_slice(format!("\\{byte:03o}").as_bytes())
-                    }
-                    byte => text.push(byte),
+                    b' ' | b'\t' | b'\n' | b'\\' => write!(text, "\\{byte:03o}")?,
+                    byte => fallible::push(&mut text.0, byte)?,
                 }
             }
-            text.push(b' ');
+            write!(text, " ")?;
         }
-        text.extend_from_slice(b"rw 0 0\n");
+        writeln!(text, "rw 0 0")?;
     }
-    text
+    Ok(text.0)
 }
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_HUNDREDTH: u64 = 10_000_000;
 
-fn uptime() -> Vec<u8> {
+fn uptime() -> Result<Vec<u8>, OutOfMemory> {
     let uptime_ns = tasks().map_or(0, Tasks::uptime_ns);
     let (seconds, hundredths) = (uptime_ns / NS_PER_S, uptime_ns / NS_PER_HUNDREDTH % 100);
-    format!("{seconds}.{hundredths:02} 0.00\n").into_bytes()
+    Ok(format!("{seconds}.{hundredths:02} 0.00\n").into_bytes())
 }
 
-fn statistics() -> Vec<u8> {
-    let Some(tasks) = tasks() else { return Vec::new() };
-    let pids = tasks.pids();
-    let busy: u64 = pids
-        .iter()
-        .filter_map(|&pid| tasks.process(pid))
+fn statistics() -> Result<Vec<u8>, OutOfMemory> {
+    let Some(tasks) = tasks() else { return Ok(Vec::new()) };
+    let busy: u64 = pids()
+        .filter_map(|pid| tasks.process(pid))
         .map(|view| view.user_ticks + view.system_ticks)
         .sum();
     let idle = (tasks.uptime_ns() / NS_PER_HUNDREDTH).saturating_sub(busy);
     let started =
         (tasks.now().0 / NS_PER_S as i64).saturating_sub((tasks.uptime_ns() / NS_PER_S) as i64);
     let times = format!("{busy} 0 0 {idle} 0 0 0 0 0 0");
-    let made = pids.last().copied().unwrap_or(0);
-    format!(
+    let made = pids().last().unwrap_or(0);
+    let text = format!(
         "cpu  {times}\ncpu0 {times}\nintr 0\nctxt 0\nbtime {started}\n\
          processes {made}\nprocs_running 1\nprocs_blocked 0\n"
-    )
-    .into_bytes()
+    );
+    Ok(text.into_bytes())
 }

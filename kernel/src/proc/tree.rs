@@ -2,10 +2,11 @@
 
 use super::memory::ProcessMemory;
 use super::node::{Directory, Fixed, Link, Node};
+use super::system::pids;
 use super::{mutants, process, system};
 use crate::file::{Fd, FileObject, FileType, ProcessView, tasks};
+use crate::mem::fallible;
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::{Errno, knob};
@@ -59,10 +60,10 @@ impl Node {
     /// The text of a file.
     pub fn text(self) -> Result<Vec<u8>, Errno> {
         match self {
-            Self::System(file) => Ok((file.text)()),
+            Self::System(file) => Ok((file.text)()?),
             Self::Knob(knob) => Ok(format!("{}\n", knob.get()).into_bytes()),
             Self::Mutant => Ok(mutants::chosen()),
-            Self::ProcessFile(pid, file) => Ok(file.text(&process(pid)?)),
+            Self::ProcessFile(pid, file) => Ok(file.text(&process(pid)?)?),
             node if node.file_type() == FileType::Directory => Err(Errno::EISDIR),
             _ => Err(Errno::EINVAL),
         }
@@ -119,11 +120,11 @@ impl Node {
         }
     }
 
-    /// The names in a directory, and their nodes.
-    pub fn names(self) -> Result<Vec<(String, Self)>, Errno> {
+    /// Passes the names in a directory and their nodes to `sink`, until it returns false.
+    pub fn names(self, sink: &mut Sink<'_>) -> Result<(), Errno> {
         match self {
-            Self::Root => Ok(root_names()),
-            Self::Directory(directory) => Ok(directory.names()),
+            Self::Root => root_names(sink),
+            Self::Directory(directory) => directory.names(sink),
             Self::Process(pid) => {
                 let links = [
                     ("cwd", Self::ProcessLink(pid, Link::Directory)),
@@ -131,24 +132,24 @@ impl Node {
                 ];
                 let files =
                     process::FILES.iter().map(|file| (file.name(), Self::ProcessFile(pid, file)));
-                let all = files
+                let mut all = files
                     .chain(links)
                     .chain([("fd", Self::Descriptors(pid)), ("mem", Self::Memory(pid))]);
-                Ok(all.map(|(name, node)| (name.into(), node)).collect())
+                all.all(|(name, node)| sink(name, node));
             }
             Self::Descriptors(pid) => {
                 let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
-                let names = files
-                    .lock()
-                    .iter()
-                    .map(|(fd, _)| (format!("{fd}"), Self::Descriptor(pid, fd)))
-                    .collect();
-                Ok(names)
+                let fds = fallible::collect(files.lock().iter().map(|(fd, _)| fd))?;
+                fds.into_iter().all(|fd| sink(&format!("{fd}"), Self::Descriptor(pid, fd)));
             }
-            _ => Err(Errno::ENOTDIR),
+            _ => return Err(Errno::ENOTDIR),
         }
+        Ok(())
     }
 }
+
+/// Gets a name and its node. Returns false to end the list.
+pub type Sink<'a> = dyn FnMut(&str, Node) -> bool + 'a;
 
 fn root_child(name: &str) -> Result<Node, Errno> {
     if let Some(pid) = number(name) {
@@ -165,13 +166,12 @@ fn root_child(name: &str) -> Result<Node, Errno> {
     }
 }
 
-fn root_names() -> Vec<(String, Node)> {
+fn root_names(sink: &mut Sink<'_>) {
     let fixed = [("self", Node::CurrentProcess), ("sys", Node::Directory(&SYS))];
     let files = system::FILES.iter().map(|file| (file.name, Node::System(file)));
-    let mut names: Vec<_> = files.chain(fixed).map(|(name, node)| (name.into(), node)).collect();
-    let pids = tasks().map_or_else(Vec::new, |tasks| tasks.pids());
-    names.extend(pids.into_iter().map(|pid| (format!("{pid}"), Node::Process(pid))));
-    names
+    if files.chain(fixed).all(|(name, node)| sink(name, node)) {
+        pids().all(|pid| sink(&format!("{pid}"), Node::Process(pid)));
+    }
 }
 
 fn process_child(pid: u32, name: &str) -> Result<Node, Errno> {
@@ -197,31 +197,24 @@ fn descriptor(pid: u32, fd: Fd) -> Result<Arc<crate::file::OpenFile>, Errno> {
 
 impl Directory {
     fn child(&'static self, name: &str) -> Result<Node, Errno> {
-        self.names()
-            .into_iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, node)| node)
-            .ok_or(Errno::ENOENT)
+        let mut found = Err(Errno::ENOENT);
+        self.names(&mut |other, node| {
+            if other == name {
+                found = Ok(node);
+            }
+            found.is_err()
+        });
+        found
     }
 
-    fn names(&'static self) -> Vec<(String, Node)> {
-        let mut names = Vec::new();
-        for (name, entry) in self.names {
-            match entry {
-                Fixed::Directory(directory) => {
-                    names.push(((*name).into(), Node::Directory(directory)))
-                }
-                Fixed::File(file) => names.push(((*name).into(), Node::System(file))),
-                Fixed::Knobs => {
-                    names.extend(
-                        knob::ALL.iter().map(|knob| (knob.name().into(), Node::Knob(knob))),
-                    );
-                    if mutants::ARE_BUILT {
-                        names.push((MUTANT.into(), Node::Mutant));
-                    }
-                }
+    fn names(&'static self, sink: &mut Sink<'_>) {
+        self.names.iter().all(|(name, entry)| match entry {
+            Fixed::Directory(directory) => sink(name, Node::Directory(directory)),
+            Fixed::File(file) => sink(name, Node::System(file)),
+            Fixed::Knobs => {
+                knob::ALL.iter().all(|knob| sink(knob.name(), Node::Knob(knob)))
+                    && (!mutants::ARE_BUILT || sink(MUTANT, Node::Mutant))
             }
-        }
-        names
+        });
     }
 }

@@ -45,12 +45,12 @@ pub fn futex(
         WAKE => Ok(futexes::wake(space, address, value, u32::MAX).into()),
         WAKE_BITSET if value3 != 0 => Ok(futexes::wake(space, address, value, value3).into()),
         // The fourth argument is a count here, not an address.
-        REQUEUE => Ok(futexes::requeue(space, address, second, value, timeout as u32).into()),
+        REQUEUE => Ok(futexes::requeue(space, address, second, value, timeout as u32)?.into()),
         COMPARE_REQUEUE => {
             if u32::from_le_bytes(current.read(address)?) != value3 {
                 return Err(Errno::EAGAIN);
             }
-            Ok(futexes::requeue(space, address, second, value, timeout as u32).into())
+            Ok(futexes::requeue(space, address, second, value, timeout as u32)?.into())
         }
         WAKE_BITSET => Err(Errno::EINVAL),
         _ => Err(Errno::ENOSYS),

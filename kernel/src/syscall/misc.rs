@@ -101,7 +101,7 @@ pub fn sysinfo(current: &Current, info: UserAddr) -> Result<u64, Errno> {
     let (slots, slots_free) = mem::swap::stats();
     put(64, &(slots as u64 * FRAME_BYTES).to_le_bytes());
     put(72, &(slots_free as u64 * FRAME_BYTES).to_le_bytes());
-    put(80, &(all_processes().len() as u16).to_le_bytes());
+    put(80, &(all_processes().count() as u16).to_le_bytes());
     put(104, &1u32.to_le_bytes());
     current.write(info, &bytes)?;
     Ok(0)

@@ -2,7 +2,7 @@
 
 use super::arguments::{base, buffers, found_at, only, open_file, path, store};
 use crate::file::{Caller, DirectoryEntry, Fd, FileType, OpenFile, OpenHow, Status, namespace};
-use crate::mem::UserAddr;
+use crate::mem::{UserAddr, fallible};
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{OpenFlags, RenameFlags};
@@ -323,7 +323,9 @@ impl Entries {
         // A server may give a position that lseek cannot represent: the listing ends there.
         let Some(next) = next.filter(|&next| i64::try_from(next).is_ok()) else { return false };
         let length = (FIXED + entry.name.len() + 1).next_multiple_of(8);
-        if self.bytes.len() + length > self.limit || self.bytes.try_reserve(length).is_err() {
+        if self.bytes.len() + length > self.limit
+            || fallible::reserve(&mut self.bytes, length).is_err()
+        {
             self.full = true;
             return false;
         }

@@ -2,10 +2,9 @@
 
 use super::arguments::{half, load, open_file, store, word};
 use crate::file::{Caller, Fd, MAX_DESCRIPTORS, OpenFile, Ready, Status, wait_for_any};
-use crate::mem::UserAddr;
+use crate::mem::{UserAddr, fallible};
 use crate::task::Current;
 use crate::task::timer::Timeout;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 
@@ -98,15 +97,12 @@ fn poll_for(
     if count > MAX_DESCRIPTORS as u64 {
         return Err(Errno::EINVAL);
     }
-    let mut polled = Vec::new();
-    polled.try_reserve_exact(count as usize * POLL_BYTES).map_err(|_| Errno::ENOMEM)?;
-    polled.resize(count as usize * POLL_BYTES, 0);
+    let mut polled = fallible::filled(0, count as usize * POLL_BYTES)?;
     load(current, address, &mut polled)?;
     // The open files are looked up once. Later changes of the descriptors have no effect.
-    let files: Vec<Option<Arc<OpenFile>>> = polled
-        .chunks_exact(POLL_BYTES)
-        .map(|entry| open_file(current, Fd(half(entry, 0) as i32)).ok())
-        .collect();
+    let entries = polled.chunks_exact(POLL_BYTES);
+    let files = entries.map(|entry| open_file(current, Fd(half(entry, 0) as i32)).ok());
+    let files = fallible::collect(files)?;
     let found = WaitLimit::for_ns(duration_ns).wait(|| {
         let entries = polled.chunks_exact_mut(POLL_BYTES).zip(&files);
         entries.map(|(entry, file)| u64::from(look(entry, file.as_deref()))).sum()
@@ -218,8 +214,7 @@ fn select_for(
     };
     let mut files = Vec::new();
     for fd in (0..count).filter(|&fd| asked.iter().any(|set| has(set, fd))) {
-        files.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        files.push((fd, open_file(current, Fd(fd as i32))?));
+        fallible::push(&mut files, (fd, open_file(current, Fd(fd as i32))?))?;
     }
     let mut found = [[0u8; SET_BYTES]; 3];
     let total = WaitLimit::for_ns(duration_ns).wait(|| {

@@ -288,7 +288,7 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
             }
         }
         -1 => {
-            let others = all_processes().into_iter().filter(|process| {
+            let others = all_processes().filter(|process| {
                 process.pid != current.pid() && process.pid != crate::task::INIT_PID
             });
             let mut found = false;

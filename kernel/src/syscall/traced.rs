@@ -8,7 +8,7 @@ use super::arguments::vectors;
 use super::{table, unknown};
 use crate::arch::SavedRegisters;
 use crate::file::IoCaller;
-use crate::mem::UserAddr;
+use crate::mem::{UserAddr, UserSlice, fallible};
 use crate::task::Current;
 use crate::trace::{self, Bytes, Figures};
 use alloc::format;
@@ -81,13 +81,12 @@ fn buffers(current: &Current, number: u64, [_, address, length, _]: [u64; 4]) ->
     match number {
         READ | WRITE | PREAD | PWRITE => vec![Bytes { address, length }],
         READV | WRITEV | PREADV | PWRITEV => {
-            let slices =
-                vectors(current, UserAddr(address), length).map(|vector| vector.slices().to_vec());
-            slices
-                .unwrap_or_default()
-                .iter()
-                .map(|slice| Bytes { address: slice.addr().0, length: slice.len() as u64 })
-                .collect()
+            let Ok(vector) = vectors(current, UserAddr(address), length) else { return Vec::new() };
+            let slices = vector.slices().iter();
+            let bytes =
+                |slice: &UserSlice| Bytes { address: slice.addr().0, length: slice.len() as u64 };
+            // Without memory, the call is traced without its buffers.
+            fallible::collect(slices.map(bytes)).unwrap_or_default()
         }
         _ => Vec::new(),
     }

@@ -2,6 +2,7 @@
 //! program and number.
 
 use crate::arch::SavedRegisters;
+use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use crate::task::Current;
 use crate::task::deliver;
@@ -246,7 +247,7 @@ fn is_new(number: u64, program: &[u8]) -> bool {
     let mut logged = LOGGED.lock();
     if logged.len() >= MAX_LOGGED
         || logged.iter().any(|(known, by)| *known == number && by == program)
-        || logged.try_reserve(1).is_err()
+        || fallible::reserve(&mut *logged, 1).is_err()
     {
         return false;
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::arch::USER_END;
+use crate::mem::fallible;
 use alloc::vec::Vec;
 use elf::abi;
 use elf::endian::LittleEndian;
@@ -169,7 +170,7 @@ impl Program {
         {
             return Err(Errno::ENOEXEC);
         }
-        self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        fallible::reserve(&mut self.segments, 1)?;
         self.segments.push(Segment {
             start,
             memory_bytes: header.p_memsz,

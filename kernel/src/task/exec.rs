@@ -13,12 +13,16 @@ use crate::arch::Registers;
 use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::limits::{INFINITE, Resource};
-use crate::mem::{Backing, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice};
+use crate::mem::{
+    Backing, OutOfMemory, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice,
+    fallible,
+};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno, FileOffset};
+use zerocopy::IntoBytes;
 
 /// Size of the stack of a program's first thread: Linux's default. Pages are allocated when they
 /// are touched.
@@ -90,8 +94,7 @@ fn read_vector(
         let string = current.space().read_string(pointer, MAX_STRING_BYTES)?.ok_or(Errno::E2BIG)?;
         *left = left.checked_sub(string.len() + 1 + size_of::<u64>()).ok_or(Errno::E2BIG)?;
         charge.resize(charge.bytes() + string.len() + STRING_OVERHEAD)?;
-        strings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        strings.push(string);
+        fallible::push(&mut strings, string)?;
         at = at.checked_add(ByteCount(8)).ok_or(Errno::EFAULT)?;
     }
     Ok(strings)
@@ -213,7 +216,6 @@ pub(super) fn build_stack(
         Backing::Anonymous,
         "[stack]",
     )?;
-    let mut strings = Vec::new();
     let total: usize = arguments
         .arguments
         .iter()
@@ -224,7 +226,7 @@ pub(super) fn build_stack(
     if (total + pointers + 2 * PAGE_BYTES) as u64 > bytes {
         return Err(Errno::E2BIG);
     }
-    strings.try_reserve(total + path.len() + 64).map_err(|_| Errno::ENOMEM)?;
+    let mut strings = fallible::with_capacity(total + path.len() + 64)?;
     let mut add = |bytes: &[u8]| {
         let offset = strings.len() as u64;
         strings.extend_from_slice(bytes);
@@ -232,16 +234,15 @@ pub(super) fn build_stack(
         offset
     };
     let Arguments { arguments, environment, .. } = arguments;
-    let arguments: Vec<u64> = arguments.iter().map(|string| add(string)).collect();
-    let environment: Vec<u64> = environment.iter().map(|string| add(string)).collect();
+    let arguments = fallible::collect(arguments.iter().map(|string| add(string)))?;
+    let environment = fallible::collect(environment.iter().map(|string| add(string)))?;
     let path = add(path);
     let mut seed = [0; 16];
     random::fill(&mut seed);
     let seed = add(&seed);
     let base = (USER_END.0 - strings.len() as u64) & !15;
 
-    let mut words = Vec::new();
-    words.try_reserve(arguments.len() + environment.len() + 64).map_err(|_| Errno::ENOMEM)?;
+    let mut words = fallible::with_capacity(arguments.len() + environment.len() + 64)?;
     words.push(arguments.len() as u64);
     words.extend(arguments.iter().map(|offset| base + offset));
     words.push(0);
@@ -251,8 +252,8 @@ pub(super) fn build_stack(
         words.extend([key, value]);
     }
     let sp = (base - 8 * words.len() as u64) & !15;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    space.copy_out_all(UserSlice::new(UserAddr(sp), ByteCount::of_len(bytes.len()))?, &bytes)?;
+    let bytes = words.as_bytes();
+    space.copy_out_all(UserSlice::new(UserAddr(sp), ByteCount::of_len(bytes.len()))?, bytes)?;
     space.copy_out_all(
         UserSlice::new(UserAddr(base), ByteCount::of_len(strings.len()))?,
         &strings,
@@ -352,8 +353,8 @@ pub fn exec(
     space.set_heap_start(UserAddr(program.end()));
     let sp = build_stack(&space, &program, &script, &arguments)?;
     let initial = InitialState::program(Registers::start(entry, sp))?;
+    let identity = identity(&arguments, &script, executable.path)?;
     stop_other_threads(current)?;
-    let identity = identity(&arguments, &script, executable.path);
     let process = current.process();
     let files = process.files().ok_or(Errno::ESRCH)?;
     let files = files.lock().for_exec(&process.account)?;
@@ -389,7 +390,8 @@ impl Arguments {
         if interpreter.is_empty() {
             return Err(Errno::ENOEXEC);
         }
-        let mut arguments = Vec::from([interpreter.to_vec()]);
+        let mut arguments = fallible::with_capacity(self.arguments.len() + 2)?;
+        arguments.push(interpreter.to_vec());
         if !option.trim_ascii().is_empty() {
             arguments.push(option.trim_ascii().to_vec());
         }
@@ -401,16 +403,19 @@ impl Arguments {
 }
 
 /// Name, command line and path of the program, as /proc shows them.
-pub(super) fn identity(arguments: &Arguments, path: &[u8], program: Vec<u8>) -> Identity {
+pub(super) fn identity(
+    arguments: &Arguments,
+    path: &[u8],
+    program: Vec<u8>,
+) -> Result<Identity, OutOfMemory> {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let name = name.get(..name.len().min(MAX_NAME)).unwrap_or_default().to_vec();
-    let command_line = arguments
-        .arguments
-        .iter()
-        .flat_map(|argument| argument.iter().copied().chain([0]))
-        .take(MAX_COMMAND_LINE)
-        .collect();
-    Identity { name, command_line, program }
+    let arguments = &arguments.arguments;
+    let bytes: usize = arguments.iter().map(|argument| argument.len() + 1).sum();
+    let mut command_line = fallible::with_capacity(bytes.min(MAX_COMMAND_LINE))?;
+    let all = arguments.iter().flat_map(|argument| argument.iter().copied().chain([0]));
+    command_line.extend(all.take(MAX_COMMAND_LINE));
+    Ok(Identity { name, command_line: Arc::new(command_line), program })
 }
 
 /// Ends the other threads of the process, before its memory changes. Fails if this thread is

@@ -76,10 +76,13 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
     if process.pid == super::INIT_PID {
         init::ended(status);
     }
-    let groups = family::groups_orphaned_by(process.pid);
+    let own = family::relations(process.pid);
     let orphans = family::reparent_children(process.pid);
-    send::continue_orphaned_groups(&groups);
-    if orphans.iter().any(|orphan| matches!(orphan.state.lock().life, Life::Zombie(_)))
+    if let Some(own) = own {
+        send::continue_orphaned_groups(own, &orphans);
+    }
+    let mut processes = orphans.iter().filter_map(|&orphan| find_process(orphan));
+    if processes.any(|orphan| matches!(orphan.state.lock().life, Life::Zombie(_)))
         && let Some(init) = find_process(super::INIT_PID)
     {
         init.children_queue.wake_all();

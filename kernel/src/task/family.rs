@@ -10,7 +10,7 @@ use crate::mem::kernel::STACK_PAGES;
 use crate::sync::{Mutex, rank};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::ops::Bound;
 use core::sync::atomic::Ordering;
 use foundation::Errno;
 
@@ -163,31 +163,35 @@ pub(super) fn remove_process(pid: u32) {
     drop(removed);
 }
 
-/// Makes the children of an ending process children of PID 1, and returns them.
-pub(super) fn reparent_children(pid: u32) -> Vec<Arc<Process>> {
+/// Makes the children of an ending process children of PID 1, and returns their numbers.
+pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
     let mut family = FAMILY.lock();
     let children = family
         .members
         .get_mut(&pid)
         .map(|member| core::mem::take(&mut member.children))
         .unwrap_or_default();
-    let mut orphans = Vec::new();
-    for &child in &children {
-        if let Some(member) = family.members.get_mut(&child) {
+    for child in &children {
+        if let Some(member) = family.members.get_mut(child) {
             member.relations.parent = super::INIT_PID;
             member.process.parent.store(super::INIT_PID, Ordering::Relaxed);
-            orphans.push(member.process.clone());
         }
     }
     if let Some(init) = family.members.get_mut(&super::INIT_PID) {
-        init.children.extend(children);
+        init.children.extend(&children);
     }
-    orphans
+    children
 }
 
 /// The process of a number.
 pub fn find_process(pid: u32) -> Option<Arc<Process>> {
     FAMILY.lock().members.get(&pid).map(|member| member.process.clone())
+}
+
+/// The number of the first process above `last`.
+pub(super) fn next_pid(last: u32) -> Option<u32> {
+    let later = (Bound::Excluded(last), Bound::Unbounded);
+    FAMILY.lock().members.range(later).next().map(|(&pid, _)| pid)
 }
 
 /// The thread of a number.
@@ -200,59 +204,61 @@ pub fn relations(pid: u32) -> Option<Relations> {
     FAMILY.lock().members.get(&pid).map(|member| member.relations)
 }
 
-/// All processes, ascending by number.
-pub fn all_processes() -> Vec<Arc<Process>> {
-    FAMILY.lock().members.values().map(|member| member.process.clone()).collect()
+/// The processes whose relations `wanted` accepts, ascending by number. Each is looked for when the
+/// one before has been used: nothing is allocated, and the table may change in between.
+pub fn processes(
+    wanted: impl Fn(&Relations) -> bool,
+) -> impl Iterator<Item = (Arc<Process>, Relations)> {
+    let mut last = 0;
+    core::iter::from_fn(move || {
+        let family = FAMILY.lock();
+        let later = (Bound::Excluded(last), Bound::Unbounded);
+        let (&pid, member) =
+            family.members.range(later).find(|(_, member)| wanted(&member.relations))?;
+        last = pid;
+        Some((member.process.clone(), member.relations))
+    })
 }
 
-/// The process with the lowest number above `pid`.
-pub(super) fn next_process(pid: u32) -> Option<Arc<Process>> {
-    let family = FAMILY.lock();
-    let (_, next) = family.members.range(pid.checked_add(1)?..).next()?;
-    Some(next.process.clone())
+/// All processes, likewise.
+pub fn all_processes() -> impl Iterator<Item = Arc<Process>> {
+    processes(|_| true).map(|(process, _)| process)
 }
 
-/// The children of a process.
-pub(super) fn children(pid: u32) -> Vec<(Arc<Process>, Relations)> {
-    let family = FAMILY.lock();
-    let children = family.members.get(&pid).into_iter().flat_map(|member| &member.children);
-    children
-        .filter_map(|child| family.members.get(child))
-        .map(|child| (child.process.clone(), child.relations))
-        .collect()
+/// The children of a process, likewise.
+pub(super) fn children(pid: u32) -> impl Iterator<Item = (Arc<Process>, Relations)> {
+    let mut last = 0;
+    core::iter::from_fn(move || {
+        let family = FAMILY.lock();
+        let later = (Bound::Excluded(last), Bound::Unbounded);
+        let children = family.members.get(&pid)?.children.range(later);
+        let child = children.filter_map(|child| family.members.get(child)).next()?;
+        last = child.process.pid;
+        Some((child.process.clone(), child.relations))
+    })
 }
 
-/// The members of a process group.
-pub fn group(group: u32) -> Vec<Arc<Process>> {
-    let family = FAMILY.lock();
-    family
-        .members
-        .values()
-        .filter(|member| member.relations.group == group)
-        .map(|member| member.process.clone())
-        .collect()
+/// The members of a process group, likewise.
+pub fn group(group: u32) -> impl Iterator<Item = Arc<Process>> {
+    processes(move |relations| relations.group == group).map(|(process, _)| process)
 }
 
-/// The groups that the end of a process can make orphaned: its own group and those of its children.
-pub(super) fn groups_orphaned_by(pid: u32) -> Vec<u32> {
+/// The first group above `last` that the end of a process can have made orphaned: its own group, or
+/// that of a child. `own` are its relations, and `children` its children until then.
+pub(super) fn next_group_orphaned(
+    own: Relations,
+    children: &BTreeSet<u32>,
+    last: u32,
+) -> Option<u32> {
     let family = FAMILY.lock();
-    let Some(member) = family.members.get(&pid) else { return Vec::new() };
-    let own = member.relations;
     let guards = |parent: Relations, child: Relations| {
         parent.session == child.session && parent.group != child.group
     };
-    let parent = family.members.get(&own.parent).map(|parent| parent.relations);
-    let children = member
-        .children
-        .iter()
-        .filter_map(|child| family.members.get(child))
-        .map(|child| child.relations);
-    let mut groups: Vec<u32> =
-        children.filter(|&child| guards(own, child)).map(|child| child.group).collect();
-    groups.extend(parent.filter(|&parent| guards(parent, own)).map(|_| own.group));
-    groups.sort_unstable();
-    groups.dedup();
-    groups
+    let of = |pid: &u32| family.members.get(pid).map(|member| member.relations);
+    let of_children = children.iter().filter_map(of).filter(|&child| guards(own, child));
+    let of_parent = of(&own.parent).filter(|&parent| guards(parent, own)).map(|_| own);
+    let groups = of_children.chain(of_parent).map(|relations| relations.group);
+    groups.filter(|&group| group > last).min()
 }
 
 /// The session of a process group, if it has a member.

@@ -7,7 +7,7 @@ use super::thread::AlternateStack;
 use super::{Thread, send, word};
 use crate::arch::fpu::{self, FpuState};
 use crate::arch::{Registers, SIGNAL_FLAGS};
-use crate::mem::{Space, UserAddr, UserSlice};
+use crate::mem::{Space, UserAddr, UserSlice, fallible};
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno};
 
@@ -213,8 +213,7 @@ fn take_registers(context: &[u8], registers: &mut Registers) {
 fn fpu_image() -> Result<Vec<u8>, Errno> {
     let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
     state.save();
-    let mut image = Vec::new();
-    image.try_reserve(state.bytes().len() + 4).map_err(|_| Errno::ENOMEM)?;
+    let mut image = fallible::with_capacity(state.bytes().len() + 4)?;
     image.extend_from_slice(state.bytes());
     if fpu::features() != 0 {
         let bytes = image.len() as u64;
@@ -234,9 +233,7 @@ fn read_fpu(space: &Space, address: u64) -> Result<FpuState, Errno> {
     let claims_extension = word(&legacy, EXTENSION) as u32 == MAGIC1
         && word(&legacy, EXTENSION + 16) as u32 as usize == full_bytes;
     if fpu::features() != 0 && claims_extension {
-        let mut image = Vec::new();
-        image.try_reserve(full_bytes + 4).map_err(|_| Errno::ENOMEM)?;
-        image.resize(full_bytes + 4, 0);
+        let mut image = fallible::filled(0, full_bytes + 4)?;
         read(space, address, &mut image)?;
         if let Some((image, magic)) = image.split_at_checked(full_bytes)
             && magic == MAGIC2.to_le_bytes()

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::timer::Timeout;
-use crate::mem::{Space, UserAddr, UserSlice};
+use crate::mem::{OutOfMemory, Space, UserAddr, UserSlice, fallible};
 use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -52,7 +52,16 @@ pub fn wait(
     }
     let waiter = Arc::new(Waiter { bits, woken: AtomicBool::new(false), queue: WaitQueue::new() });
     let key = key(space, address);
-    WAITERS.lock().entry(key).or_default().push(waiter.clone());
+    {
+        let mut waiters = WAITERS.lock();
+        let list = waiters.entry(key).or_default();
+        if let Err(error) = fallible::push(list, waiter.clone()) {
+            if list.is_empty() {
+                waiters.remove(&key);
+            }
+            return Err(error.into());
+        }
+    }
     let timeout = deadline_ns.map(Timeout::at);
     let result = waiter.queue.wait(Interrupt::Signal, || {
         if waiter.woken.load(Ordering::Acquire) {
@@ -76,14 +85,16 @@ fn remove_waiter(waiter: &Arc<Waiter>) {
 
 /// Wakes at most `count` waiters that wait with one of `bits`. Returns how many.
 pub fn wake(space: &Arc<Space>, address: UserAddr, count: u32, bits: u32) -> u32 {
-    let mut chosen = Vec::new();
+    let mut woken = 0;
     let key = key(space, address);
     let mut waiters = WAITERS.lock();
     if let Some(list) = waiters.get_mut(&key) {
         list.retain(|waiter| {
-            let take = chosen.len() < count as usize && waiter.bits & bits != 0;
+            let take = woken < count && waiter.bits & bits != 0;
             if take {
-                chosen.push(waiter.clone());
+                waiter.woken.store(true, Ordering::Release);
+                waiter.queue.wake_all();
+                woken += 1;
             }
             !take
         });
@@ -91,12 +102,7 @@ pub fn wake(space: &Arc<Space>, address: UserAddr, count: u32, bits: u32) -> u32
             waiters.remove(&key);
         }
     }
-    drop(waiters);
-    for waiter in &chosen {
-        waiter.woken.store(true, Ordering::Release);
-        waiter.queue.wake_all();
-    }
-    chosen.len() as u32
+    woken
 }
 
 /// Wakes at most `wake_count` waiters of `from`, then moves at most `count` others to `to`. Returns
@@ -107,18 +113,33 @@ pub fn requeue(
     to: UserAddr,
     wake_count: u32,
     count: u32,
-) -> u32 {
+) -> Result<u32, OutOfMemory> {
     let woken = wake(space, from, wake_count, u32::MAX);
     let (from, to) = (key(space, from), key(space, to));
     let mut waiters = WAITERS.lock();
-    let Some(list) = waiters.get_mut(&from) else { return woken };
-    let moved: Vec<_> = list.drain(..list.len().min(count as usize)).collect();
-    if list.is_empty() {
+    let waiting = waiters.get(&from).map_or(0, Vec::len);
+    let count = waiting.min(count as usize);
+    if count == 0 || from == to {
+        return Ok(woken + count as u32);
+    }
+    // The list of `to` is put back whether or not it can grow.
+    let mut list = waiters.remove(&to).unwrap_or_default();
+    let result = fallible::reserve(&mut list, count);
+    if result.is_ok()
+        && let Some(old) = waiters.get_mut(&from)
+    {
+        list.extend(old.drain(..count));
+    }
+    if count == waiting && result.is_ok() {
         waiters.remove(&from);
     }
-    let moved_count = moved.len() as u32;
-    if moved_count > 0 {
-        waiters.entry(to).or_default().extend(moved);
+    if !list.is_empty() {
+        waiters.insert(to, list);
     }
-    woken + moved_count
+    // Those that were woken count, even if no others could be moved.
+    if woken > 0 {
+        Ok(woken + result.map_or(0, |()| count as u32))
+    } else {
+        result.map(|()| count as u32)
+    }
 }

@@ -36,7 +36,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
         files: Arc::new(Mutex::new(files)),
         context: Arc::new(Mutex::new(FileContext::default())),
         actions: Actions::default(),
-        identity: exec::identity(&arguments, path, path.to_vec()),
+        identity: exec::identity(&arguments, path, path.to_vec())?,
         server: false,
         exit_signal: Signal::NONE,
     };

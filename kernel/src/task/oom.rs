@@ -11,7 +11,7 @@
 
 use super::process::Life;
 use super::signal::SIGKILL;
-use super::{Process, WaitStatus, current_thread, family, mutants, send};
+use super::{Process, WaitStatus, all_processes, current_thread, family, mutants, send};
 use crate::file::tty::registry;
 use crate::mem::{self, PAGE_BYTES, Space};
 use crate::sync::{Interrupt, Interrupted};
@@ -51,9 +51,7 @@ struct Candidate {
 /// A process that is ending already, or else the one to end.
 fn choose() -> Option<Candidate> {
     let mut largest: Option<Candidate> = None;
-    let mut pid = 0;
-    while let Some(process) = family::next_process(pid) {
-        pid = process.pid;
+    for process in all_processes() {
         let Some(space) = process.space().filter(|space| !space.policy.keeps_others_alive()) else {
             continue;
         };
@@ -78,9 +76,7 @@ fn charge(process: &Process, space: &Space) -> usize {
 impl Candidate {
     /// Ends it, and all that share its memory, with a message on its terminal and in the log.
     fn end(&self) {
-        let mut pid = 0;
-        while let Some(process) = family::next_process(pid) {
-            pid = process.pid;
+        for process in all_processes() {
             let shares = process.space().is_some_and(|space| Arc::ptr_eq(&space, &self.space));
             if shares && !process.is_ending() {
                 announce(&process, self.bytes);

@@ -9,7 +9,7 @@
 use super::thread::RunState;
 use super::{Thread, find_thread, mutants};
 use crate::arch::{self, context::Context};
-use crate::mem::Claim;
+use crate::mem::{Claim, fallible};
 use crate::sync::{self, Interrupt, Mutex, ThreadId, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -83,7 +83,7 @@ pub(super) fn reserve() -> Result<(), Errno> {
     // created.
     let needed = super::family::thread_count() + 1;
     let missing = needed.saturating_sub(queue.ready.len());
-    queue.ready.try_reserve(missing).map_err(|_| Errno::ENOMEM)
+    Ok(fallible::reserve(&mut queue.ready, missing)?)
 }
 
 /// Makes a waiting thread ready. For one that does not wait, the next wait ends at once.

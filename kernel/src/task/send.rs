@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 use super::WaitStatus;
+use super::family::Relations;
 use super::process::{Life, News};
 use super::signal::{
     Disposition, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, Signal, SignalInfo, SignalSet,
 };
 use super::{Process, Thread, family, find_process, scheduler};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 
 /// The target of a signal.
@@ -37,11 +39,12 @@ pub fn to_pid(pid: u32, info: SignalInfo) {
 
 /// Sends a signal to all members of a process group. Returns false if there are none.
 pub fn to_group(group: u32, info: SignalInfo) -> bool {
-    let members = family::group(group);
-    for process in &members {
-        to_process(process, info);
+    let mut has_members = false;
+    for process in family::group(group) {
+        to_process(&process, info);
+        has_members = true;
     }
-    !members.is_empty()
+    has_members
 }
 
 /// Sends a signal for an exception of the running thread. It cannot be blocked or ignored, because
@@ -68,20 +71,19 @@ fn send(process: &Arc<Process>, to: &Target<'_>, info: SignalInfo) {
         }
         _ => {}
     }
-    let threads = process.threads();
     let blocks = |thread: &Arc<Thread>| thread.signals.lock().blocked.contains(info.signal);
     let target = match to {
-        Target::Thread(thread) => Some(*thread).filter(|thread| !blocks(thread)),
-        Target::Process => threads.iter().find(|thread| !blocks(thread)),
+        Target::Thread(thread) => Some((*thread).clone()).filter(|thread| !blocks(thread)),
+        Target::Process => process.threads().find(|thread| !blocks(thread)),
     };
-    let awaits = |thread: &&Arc<Thread>| thread.signals.lock().awaited.contains(info.signal);
+    let awaits = |thread: &Arc<Thread>| thread.signals.lock().awaited.contains(info.signal);
     let waiter = match to {
-        Target::Thread(thread) => Some(*thread).filter(awaits),
-        Target::Process => threads.iter().find(awaits),
+        Target::Thread(thread) => Some((*thread).clone()).filter(awaits),
+        Target::Process => process.threads().find(awaits),
     };
     if let Some(thread) = waiter {
         add(process, to, info);
-        scheduler::wake(thread);
+        scheduler::wake(&thread);
         return;
     }
     let disposition = process.disposition(info.signal);
@@ -95,7 +97,7 @@ fn send(process: &Arc<Process>, to: &Target<'_>, info: SignalInfo) {
     add(process, to, info);
     if let Some(thread) = target {
         thread.notice();
-        scheduler::wake(thread);
+        scheduler::wake(&thread);
     }
 }
 
@@ -221,14 +223,15 @@ pub(super) fn is_orphaned(group: u32) -> bool {
         family::relations(own.parent)
             .is_some_and(|parent| parent.session == own.session && parent.group != own.group)
     };
-    !family::group(group).iter().any(has_guardian)
+    !family::group(group).any(|member| has_guardian(&member))
 }
 
 /// After the end of a process: groups that became orphaned by it and have a stopped member get
 /// SIGHUP and SIGCONT.
-pub(super) fn continue_orphaned_groups(groups: &[u32]) {
-    for &group in groups {
-        if family::group(group).iter().any(|member| member.is_stopped()) && is_orphaned(group) {
+pub(super) fn continue_orphaned_groups(own: Relations, children: &BTreeSet<u32>) {
+    let next = |last| family::next_group_orphaned(own, children, last);
+    for group in core::iter::successors(next(0), |&last| next(last)) {
+        if family::group(group).any(|member| member.is_stopped()) && is_orphaned(group) {
             to_group(group, SignalInfo::kernel(SIGHUP));
             to_group(group, SignalInfo::kernel(SIGCONT));
         }

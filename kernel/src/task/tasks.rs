@@ -5,13 +5,12 @@ use super::process::Life;
 use super::signal::{Signal, SignalInfo};
 use super::thread::RunState;
 use super::timer::Timeout;
-use super::{all_processes, family, find_process, scheduler, send};
+use super::{family, find_process, scheduler, send};
 use crate::arch;
 use crate::file::{self, ProcessView, Tasks};
 use crate::mem::Account;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
 use fsproto::Time;
@@ -38,17 +37,16 @@ impl Tasks for Hooks {
         scheduler::try_current_thread().map(|thread| thread.process.account.clone())
     }
 
-    fn pids(&self) -> Vec<u32> {
-        all_processes().iter().map(|process| process.pid).collect()
+    fn next_pid(&self, last: u32) -> Option<u32> {
+        family::next_pid(last)
     }
 
     fn process(&self, pid: u32) -> Option<ProcessView> {
         let process = find_process(pid)?;
         let relations = family::relations(pid)?;
-        let threads = process.threads();
         let identity = process.identity.lock().clone();
         let state = *process.state.lock();
-        let is_ready = threads.iter().any(|thread| thread.run_state() == RunState::Ready);
+        let is_ready = process.threads().any(|thread| thread.run_state() == RunState::Ready);
         let letter = match state.life {
             Life::Zombie(_) => b'Z',
             _ if state.stopped => b'T',
@@ -66,12 +64,12 @@ impl Tasks for Hooks {
             command_line: identity.command_line,
             program: identity.program,
             directory,
-            threads: threads.len() as u32,
+            threads: process.thread_count() as u32,
             user_ticks: process.ticks.load(Ordering::Relaxed),
             system_ticks: 0,
             start_ticks: process.start_ns / TICK_NS,
             is_server: process.is_server(),
-            space: threads.first().and_then(|thread| thread.space()),
+            space: process.threads().next().and_then(|thread| thread.space()),
             files: process.files(),
         })
     }

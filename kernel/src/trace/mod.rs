@@ -5,7 +5,7 @@
 //! While no process is traced, the cost is one load in each system call ([`selector`]), page fault,
 //! signal and fork ([`is_active`]). The system-call layer logs the calls.
 //!
-//! Lock: `TRACED`, a spin lock; no other lock is taken under it.
+//! Lock: `TRACED`, a spin lock; only that of the log is taken under it.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ mod read;
 
 pub use read::Bytes;
 
-use crate::mem::{Access, PAGE_BYTES};
+use crate::mem::{Access, PAGE_BYTES, fallible};
 use crate::sync::{Mutex, rank};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -139,43 +139,43 @@ pub fn inherit(parent: u32, child: u32) {
 /// Records a read that filled `buffers` and associated `lazy` pages. Returns the read's number, or
 /// `None` where the process is not traced.
 pub fn note_read(pid: u32, buffers: &[Bytes], lazy: u64) -> Option<u64> {
-    let pages: Vec<Pages> =
-        buffers.iter().map(Bytes::whole_pages).filter(|pages| !pages.is_empty()).collect();
-    let replaced = take_gone(pid, &pages);
+    let pages = buffers.iter().map(Bytes::whole_pages).filter(|pages| !pages.is_empty());
+    let pages = fallible::collect(pages).ok()?;
+    report_gone(pid, &pages);
     let mut traced = TRACED.lock();
     let trace = traced.get_mut(&pid)?;
     let oldest = if trace.reads.len() >= MAX_READS { Some(trace.reads.remove(0)) } else { None };
     trace.count += 1;
     let number = trace.count;
-    if trace.reads.try_reserve(1).is_ok() {
+    if fallible::reserve(&mut trace.reads, 1).is_ok() {
         trace.reads.push(Read::new(number, pages, lazy));
     }
     drop(traced);
-    replaced.into_iter().chain(oldest).for_each(|read| read.report(pid));
+    oldest.into_iter().for_each(|read| read.report(pid));
     Some(number)
 }
 
-/// Removes the pages `gone` from all reads. Returns the reads that have no page left.
-fn take_gone(pid: u32, gone: &[Pages]) -> Vec<Read> {
+/// Removes the pages `gone` from all reads. Reports and drops the reads that have no page left.
+fn report_gone(pid: u32, gone: &[Pages]) {
     let mut traced = TRACED.lock();
-    let Some(trace) = traced.get_mut(&pid) else { return Vec::new() };
-    trace.reads.iter_mut().for_each(|read| gone.iter().for_each(|gone| read.lose(gone)));
-    let (gone, kept) =
-        core::mem::take(&mut trace.reads).into_iter().partition(|read| read.pages.is_empty());
-    trace.reads = kept;
-    gone
+    let Some(trace) = traced.get_mut(&pid) else { return };
+    trace.reads.retain_mut(|read| {
+        gone.iter().for_each(|gone| read.lose(gone));
+        if read.pages.is_empty() {
+            read.report(pid);
+        }
+        !read.pages.is_empty()
+    });
 }
 
 /// Records that the pages of a range are gone: unmapped, moved, discarded or mapped over.
 pub fn note_gone(pid: u32, bytes: Bytes) {
-    take_gone(pid, &[bytes.touched_pages()]).into_iter().for_each(|read| read.report(pid));
+    report_gone(pid, &[bytes.touched_pages()]);
 }
 
 /// Records that all memory of the process is gone (exec, exit).
 pub fn note_all_gone(pid: u32) {
-    take_gone(pid, core::slice::from_ref(&(0..u64::MAX)))
-        .into_iter()
-        .for_each(|read| read.report(pid));
+    report_gone(pid, core::slice::from_ref(&(0..u64::MAX)));
 }
 
 /// Attributes the costs of a system call to the reads whose pages its buffers contain.

@@ -1,7 +1,7 @@
 //! One lazy read of a traced process, and what happened to its pages.
 
 use super::{Figures, Presence, Touch, mutants};
-use crate::mem::{Access, PAGE_BYTES};
+use crate::mem::{Access, PAGE_BYTES, fallible};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -78,7 +78,9 @@ impl Read {
         let rest = |pages: &Pages| {
             [pages.start..pages.end.min(gone.start), pages.start.max(gone.end)..pages.end]
         };
-        self.pages = self.pages.iter().flat_map(rest).filter(|pages| !pages.is_empty()).collect();
+        let kept = self.pages.iter().flat_map(rest).filter(|pages| !pages.is_empty());
+        // Without memory, all its pages count as gone.
+        self.pages = fallible::collect(kept).unwrap_or_default();
     }
 
     /// Adds the costs of a fault on one of its pages.

@@ -334,6 +334,11 @@ pub fn prepay(bytes: usize, claim: Claim) -> Result<(), OutOfMemory> {
     available(bytes / (PAGE_BYTES / 2) + HEADROOM_FRAMES, claim)
 }
 
+/// Bytes that a small object of `bytes` takes.
+pub(super) fn block_bytes(bytes: usize) -> usize {
+    Layout::from_size_align(bytes, 1).map_or(bytes, |layout| slab::block_bytes(layout))
+}
+
 /// Bytes of the heap that are in use.
 pub fn used_bytes() -> usize {
     HEAP.used_bytes()

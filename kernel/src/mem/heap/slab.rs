@@ -66,6 +66,11 @@ pub(super) fn class(layout: Layout) -> Option<usize> {
     if layout.align() <= GRAIN { Some(class) } else { aligned_class(class, layout) }
 }
 
+/// Bytes that a layout takes.
+pub(super) fn block_bytes(layout: Layout) -> usize {
+    class(layout).map_or(layout.size(), |class| SIZES[class])
+}
+
 /// The first class from `class` on whose blocks are aligned as the layout asks.
 #[cold]
 fn aligned_class(class: usize, layout: Layout) -> Option<usize> {

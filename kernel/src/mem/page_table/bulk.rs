@@ -5,7 +5,7 @@
 use super::{
     ENTRIES, Entry, EntryFlags, Flush, Held, LEVELS, PageTable, Table, USER_TABLE,
     entry::ADDRESS_BITS,
-    walk::{index, make_leaf, overlap, owned, span, table_at, visit, visit_leaves},
+    walk::{find_cell, index, make_leaf, overlap, owned, span, table_at, visit, visit_leaves},
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, slot::SwapSlot};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -89,6 +89,33 @@ impl PageTable {
 }
 
 impl PageTable {
+    /// Makes the tables for the pages of a range at another place, where nothing is mapped, so that
+    /// [`move_entries`](Self::move_entries) cannot fail.
+    pub fn make_tables(&mut self, range: PageRange, to: Page) -> Result<(), OutOfMemory> {
+        let mut result = Ok(());
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, _| {
+            if result.is_ok() {
+                let target = to + (page - range.start);
+                let account = (self.claim, Some(&self.tables));
+                result = make_leaf(self.root(), target, USER_TABLE, account).map(drop);
+            }
+        });
+        result
+    }
+
+    /// Moves the entries of a range to another place, for which there are tables.
+    pub fn move_entries(&mut self, range: PageRange, to: Page) {
+        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, cell| {
+            let target = find_cell(self.root(), to + (page - range.start));
+            debug_assert!(target.is_some(), "there are no tables for {page:?}");
+            if let Some(target) = target {
+                target.store(cell.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+            }
+        });
+        // Frees the tables.
+        self.clear(range, |_, _, held| drop(held));
+    }
+
     /// Maps the pages of a range in `other` too, where nothing is mapped. Adds to `stale` the
     /// translations that were writable and are not any more.
     pub fn share(

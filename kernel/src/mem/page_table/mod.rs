@@ -152,11 +152,6 @@ impl PageTable {
         PageCount(count)
     }
 
-    /// Makes the tables of a page, so that mapping it cannot fail.
-    pub fn make_tables(&self, page: Page) -> Result<(), OutOfMemory> {
-        make_cell(self.root(), page, USER_TABLE, (self.claim, Some(&self.tables))).map(drop)
-    }
-
     /// Changes the flags of the mapped pages of a range to what `choose` returns. The flags of
     /// swapped pages are chosen when they are mapped again.
     pub fn update(&mut self, range: PageRange, mut choose: impl FnMut(Page, Entry) -> EntryFlags) {

@@ -20,7 +20,7 @@ use super::{Fetch, Snapshot, SnapshotSource};
 use crate::mem::{
     Frame, PAGE_BYTES, PAGE_SHIFT,
     frame::{self, CachedFrame},
-    mutants,
+    heap, mutants,
     shrinker::{self, Stage},
     slot::SwapSlot,
 };
@@ -445,7 +445,7 @@ fn drop_all() {
 
 /// Bytes of heap that the cache uses, without its tree.
 pub(in crate::mem) fn heap_bytes() -> usize {
-    CACHE.lock().chunks.len() * size_of::<Chunk>().next_power_of_two()
+    CACHE.lock().chunks.len() * heap::block_bytes(size_of::<Chunk>())
 }
 
 /// Calls `look` for each frame that the cache holds.

@@ -12,7 +12,7 @@
 
 pub mod cache;
 
-use super::{Frame, PAGE_BYTES, mutants};
+use super::{Frame, PAGE_BYTES, fallible, mutants};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -109,7 +109,7 @@ impl Snapshot {
             return;
         }
         let fits = known.list.len() + holes.len() <= MAX_HOLES
-            && known.list.try_reserve(holes.len()).is_ok();
+            && fallible::reserve(&mut known.list, holes.len()).is_ok();
         if fits && holes_end > from {
             known.list.extend_from_slice(holes);
             known.end = holes_end;
@@ -136,8 +136,8 @@ impl Snapshot {
         let mut within = Vec::new();
         for hole in known.list.get(first..behind).unwrap_or_default() {
             let start = hole.offset.max(offset);
-            within.try_reserve(1).ok()?;
-            within.push(Hole { offset: start, length: ByteCount(hole.end().min(end) - start) });
+            let length = ByteCount(hole.end().min(end) - start);
+            fallible::push(&mut within, Hole { offset: start, length }).ok()?;
         }
         Some(within)
     }

@@ -3,10 +3,11 @@
 
 use super::{Space, SpaceState};
 use crate::mem::{
-    Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, heap, page_table::Flush,
+    Backing, OutOfMemory, PageRange, Prot, Region, RegionMap, Snapshot, UserAddr, UserSlice,
+    fallible, heap,
+    page_table::{Flush, PageTable},
 };
-use alloc::sync::Arc;
-use foundation::knob;
+use alloc::{sync::Arc, vec::Vec};
 use foundation::{Errno, PageCount, SnapshotOffset};
 
 impl Space {
@@ -81,47 +82,46 @@ impl SpaceState {
         if range.is_empty() {
             return Ok(PageCount::ZERO);
         }
-        // Both ends may split a region.
-        if self.regions.len() + 2 > knob::MAX_REGIONS.get() as usize {
-            return Err(Errno::ENOMEM);
-        }
-        for (start, mut region) in self.take_regions(range) {
+        self.split_ends(range)?;
+        let Self { table, regions, flush, garbage, .. } = self;
+        reserve_garbage(garbage, regions, range)?;
+        regions.change(range, |part, region| {
             if region.touched {
-                self.release_frames(PageRange::new(start, region.pages));
+                release_frames(table, flush, part);
             }
             let backing = Backing::Snapshot {
                 snapshot: snapshot.clone(),
-                offset: offset + (start - range.start).bytes(),
+                offset: offset + (part.start - range.start).bytes(),
             };
-            self.garbage.push(core::mem::replace(&mut region.backing, backing));
+            garbage.push(core::mem::replace(&mut region.backing, backing));
             region.habit.start_over(region.pages);
-            self.regions
-                .insert(start, Region { associated: region.pages, touched: false, ..region });
-        }
+            (region.associated, region.touched) = (region.pages, false);
+        });
         self.regions.merge(range);
         debug_assert!(self.regions.find(range.start).is_some());
         debug_assert_eq!(self.table.count_private(range), PageCount::ZERO);
         Ok(range.pages())
     }
+}
 
-    /// Empties the page-table entries of a range.
-    pub(super) fn release_frames(&mut self, range: PageRange) {
-        let mut stale: Option<PageRange> = None;
-        self.table.clear(range, |page, _, held| {
-            stale = Some(PageRange {
-                start: stale.map_or(page, |stale| stale.start),
-                end: page.next(),
-            });
-            drop(held);
-        });
-        if let Some(stale) = stale {
-            self.flush.merge(Flush::range(stale));
-        }
-    }
+/// Makes space for what the regions of a range release, so that releasing it needs no memory.
+pub(super) fn reserve_garbage(
+    garbage: &mut Vec<Backing>,
+    regions: &RegionMap,
+    range: PageRange,
+) -> Result<(), OutOfMemory> {
+    fallible::reserve(garbage, regions.overlapping(range).count())
+}
 
-    /// Removes the regions of a range from the map, splitting those at its ends.
-    pub(super) fn take_regions(&mut self, range: PageRange) -> alloc::vec::Vec<(Page, Region)> {
-        let table = &self.table;
-        self.regions.remove(range, &mut |part| table.count_private(part))
+/// Empties the page-table entries of a range.
+pub(super) fn release_frames(table: &mut PageTable, flush: &mut Flush, range: PageRange) {
+    let mut stale: Option<PageRange> = None;
+    table.clear(range, |page, _, held| {
+        let start = stale.map_or(page, |stale| stale.start);
+        stale = Some(PageRange { start, end: page.next() });
+        drop(held);
+    });
+    if let Some(stale) = stale {
+        flush.merge(Flush::range(stale));
     }
 }

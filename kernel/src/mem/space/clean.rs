@@ -11,8 +11,8 @@
 use super::mutants;
 use super::{Space, SpaceState, access::base_flags};
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Snapshot, UserSlice, heap, page_table::EntryFlags,
-    snapshot::cache,
+    Backing, Frame, OutOfMemory, Page, PageRange, RegionMap, Snapshot, UserSlice, fallible, heap,
+    page_table::EntryFlags, snapshot::cache,
 };
 use alloc::{sync::Arc, vec::Vec};
 use foundation::{PageCount, SnapshotOffset, knob};
@@ -69,7 +69,7 @@ impl Space {
             return PageCount::ZERO;
         }
         let written = Written { pages: PageRange::new(all.start, pages), snapshot, offset };
-        self.with(|state| state.associate_written(sent, &written))
+        self.with(|state| state.associate_written(sent, &written)).unwrap_or_default()
     }
 
     /// Whether pages of a slice became clean by an earlier write. Where none of them is clean now,
@@ -107,35 +107,45 @@ struct Unchanged {
 }
 
 impl Unchanged {
-    fn add(&mut self, pages: PageRange) {
+    fn add(&mut self, pages: PageRange) -> Result<(), OutOfMemory> {
         debug_assert!(self.ranges.last().is_none_or(|last| last.end <= pages.start));
         match self.ranges.last_mut().filter(|last| last.end == pages.start) {
             Some(last) => last.end = pages.end,
             None if pages.is_empty() => {}
-            None => self.ranges.push(pages),
+            None => fallible::push(&mut self.ranges, pages)?,
         }
+        Ok(())
     }
 }
 
 impl SpaceState {
-    fn associate_written(&mut self, sent: &[SentPages], written: &Written<'_>) -> PageCount {
+    fn associate_written(
+        &mut self,
+        sent: &[SentPages],
+        written: &Written<'_>,
+    ) -> Result<PageCount, OutOfMemory> {
         let mut unchanged = Unchanged::default();
         for part in sent {
             match part {
                 SentPages::Data { first, frames } => {
-                    self.find_private(*first, frames, written.pages, &mut unchanged)
+                    self.find_private(*first, frames, written.pages, &mut unchanged)?
                 }
                 SentPages::Reference { pages, snapshot, offset } => {
                     let sent = (*pages, snapshot, *offset);
-                    self.find_backed(sent, written.pages, &mut unchanged)
+                    self.find_backed(sent, written.pages, &mut unchanged)?
                 }
             }
         }
         // Each range may split a region at both of its ends.
         let regions = self.regions.len() + 2 * unchanged.ranges.len();
         if unchanged.private.is_empty() || regions > knob::MAX_REGIONS.get() as usize {
-            return PageCount::ZERO;
+            return Ok(PageCount::ZERO);
         }
+        // All that is allocated from here on is paid for.
+        heap::prepay(RegionMap::bytes(1) * unchanged.ranges.len(), self.table.claim)?;
+        let overlapping = |range: &PageRange| self.regions.overlapping(*range).count();
+        let released = unchanged.ranges.iter().map(overlapping).sum();
+        fallible::reserve(&mut self.garbage, released)?;
         let is_first = !sent.iter().any(|part| matches!(part, SentPages::Reference { .. }));
         for range in &unchanged.ranges {
             self.associate_unchanged(*range, &unchanged.private, written);
@@ -147,7 +157,7 @@ impl SpaceState {
         for (page, frame) in &unchanged.private {
             cache::insert(written.snapshot, written.byte_of(*page), frame);
         }
-        PageCount::of_len(unchanged.private.len())
+        Ok(PageCount::of_len(unchanged.private.len()))
     }
 
     /// Finds private pages that still have the same frame; and, to keep regions whole, those that
@@ -158,7 +168,7 @@ impl SpaceState {
         frames: &[Frame],
         written: PageRange,
         unchanged: &mut Unchanged,
-    ) {
+    ) -> Result<(), OutOfMemory> {
         for (index, frame) in frames.iter().enumerate() {
             let page = first + PageCount::of_len(index);
             let Some(entry) = self
@@ -172,17 +182,18 @@ impl SpaceState {
             if region.is_none_or(|backing| matches!(backing, Backing::Shared { .. })) {
                 continue;
             }
-            unchanged.add(PageRange::single(page));
+            unchanged.add(PageRange::single(page))?;
             if entry.is_swapped() {
                 continue;
             }
             if entry.address() == frame.addr() {
                 debug_assert!(!entry.has(EntryFlags::WRITE), "a store would not be noticed");
-                unchanged.private.push((page, frame.clone()));
+                fallible::push(&mut unchanged.private, (page, frame.clone()))?;
             } else if mutants::associate_stored_page() {
-                unchanged.private.push((page, entry.frame()));
+                fallible::push(&mut unchanged.private, (page, entry.frame()))?;
             }
         }
+        Ok(())
     }
 
     /// Finds pages that are still backed by the bytes that they were sent as.
@@ -191,7 +202,7 @@ impl SpaceState {
         (pages, snapshot, offset): (PageRange, &Arc<Snapshot>, SnapshotOffset),
         written: PageRange,
         unchanged: &mut Unchanged,
-    ) {
+    ) -> Result<(), OutOfMemory> {
         for (range, region) in self.regions.overlapping(pages) {
             let same = range.intersect(pages);
             let sent_as = offset + (same.start - pages.start).bytes();
@@ -204,9 +215,10 @@ impl SpaceState {
             };
             let same = same.intersect(written);
             if is_same && !same.is_empty() {
-                unchanged.add(same);
+                unchanged.add(same)?;
             }
         }
+        Ok(())
     }
 
     /// Associates the regions of a range with the new snapshot. `private` are the pages that become
@@ -217,24 +229,26 @@ impl SpaceState {
         private: &[(Page, Frame)],
         written: &Written<'_>,
     ) {
-        for (first, mut region) in self.take_regions(range) {
-            let range = PageRange::new(first, region.pages);
+        let Self { table, regions, garbage, .. } = self;
+        for page in [range.start, range.end] {
+            regions.split_at(page, &mut |part| table.count_private(part));
+        }
+        regions.change(range, |range, region| {
             let from = private.partition_point(|(page, _)| *page < range.start);
             let to = private.partition_point(|(page, _)| *page < range.end);
             for (page, _) in private.get(from..to).unwrap_or_default() {
                 // No translation is stale: the page has been read-only since it was sent.
-                self.table.set_flags(*page, base_flags(region.prot));
+                table.set_flags(*page, base_flags(region.prot));
             }
             region.associated += PageCount::of_len(to - from);
             debug_assert!(region.associated <= region.pages);
             if !region.associated.is_zero() {
                 let backing = Backing::Snapshot {
                     snapshot: written.snapshot.clone(),
-                    offset: written.byte_of(first),
+                    offset: written.byte_of(range.start),
                 };
-                self.garbage.push(core::mem::replace(&mut region.backing, backing));
+                garbage.push(core::mem::replace(&mut region.backing, backing));
             }
-            self.regions.insert(first, region);
-        }
+        });
     }
 }

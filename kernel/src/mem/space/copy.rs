@@ -8,7 +8,7 @@ use super::{
     resolution::{Coverage, PageRequest, Resolution},
 };
 use crate::mem::{
-    Backing, Frame, PAGE_BYTES, Page, UserAddr, UserSlice, phys::phys_to_virt, reclaim,
+    Backing, Frame, PAGE_BYTES, Page, UserAddr, UserSlice, fallible, phys::phys_to_virt, reclaim,
 };
 use alloc::vec::Vec;
 use foundation::ByteCount;
@@ -148,7 +148,7 @@ impl Space {
             let chunk = chunk.get_mut(..bytes).unwrap_or_default();
             self.copy_in(slice, chunk)?;
             let end = chunk.iter().position(|&byte| byte == 0);
-            string.try_reserve(CHUNK).map_err(|_| FaultError::OutOfMemory)?;
+            fallible::reserve(&mut string, CHUNK)?;
             string.extend_from_slice(chunk.get(..end.unwrap_or(bytes)).unwrap_or_default());
             if end.is_some() {
                 return Ok(Some(string));

@@ -1,14 +1,18 @@
-//! Operations on regions: map, unmap, protect, move, grow. Regions are split without fetching
-//! anything (A4).
+//! Operations on regions: map, unmap, protect, grow. Regions are split without fetching anything
+//! (A4).
 #![forbid(unsafe_code)]
 
-use super::{Space, SpaceState, access::base_flags, limits::is_data};
+use super::{
+    Space, SpaceState,
+    access::base_flags,
+    associate::{release_frames, reserve_garbage},
+    limits::is_data,
+};
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr,
-    frame::OutOfMemory,
-    heap,
+    Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr, fallible, heap,
     page_table::{EntryFlags, Flush},
 };
+use crate::sync::{Interrupt, relax};
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, PageCount};
 
@@ -26,9 +30,12 @@ pub enum Placement {
 /// Mappings without a fixed address are placed below this; above are a gap and the stack.
 const MMAP_END: UserAddr = UserAddr(USER_END.0 - 16 * 1024 * 1024);
 
+/// Regions that are changed under one lock: some 50 µs.
+const REGIONS_AT_ONCE: usize = 512;
+
 /// The pages of a range given in bytes. EINVAL where it is empty or not aligned, ENOMEM where it
 /// leaves the program's half.
-fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRange, Errno> {
+pub(super) fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRange, Errno> {
     if !address.is_page_aligned() || bytes.is_zero() {
         return Err(Errno::EINVAL);
     }
@@ -84,7 +91,28 @@ impl Space {
         // A range that leaves the program's half is EINVAL here, unlike in mmap.
         let range = user_range(address, bytes).map_err(|_| Errno::EINVAL)?;
         heap::headroom(self.policy.claim())?;
-        self.with(|state| state.unmap(range))
+        self.in_parts(range, SpaceState::unmap)
+    }
+
+    /// Changes a range part by part, each of at most [`REGIONS_AT_ONCE`] regions. Others can run
+    /// between the parts, and a kill ends the change.
+    fn in_parts(
+        &self,
+        range: PageRange,
+        mut change: impl FnMut(&mut SpaceState, PageRange) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut rest = range;
+        loop {
+            rest.start = self.with(|state| {
+                let next = state.regions.overlapping(rest).nth(REGIONS_AT_ONCE);
+                let end = next.map_or(rest.end, |(next, _)| next.start);
+                change(state, PageRange { start: rest.start, end }).map(|()| end)
+            })?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            relax(Interrupt::Killable)?;
+        }
     }
 
     /// Changes permissions. ENOMEM where part of the range is not mapped.
@@ -94,24 +122,14 @@ impl Space {
         }
         let range = user_range(address, bytes)?;
         heap::headroom(self.policy.claim())?;
-        self.with(|state| state.protect(range, prot))
-    }
-
-    /// Changes the size of a mapping, and its address where `to` allows that. EFAULT where the old
-    /// range is not one mapping, ENOMEM where there is no state.
-    pub fn remap(
-        &self,
-        old: UserAddr,
-        old_bytes: ByteCount,
-        new_bytes: ByteCount,
-        to: Move,
-    ) -> Result<UserAddr, Errno> {
-        if old_bytes.is_zero() || new_bytes.is_zero() {
-            return Err(Errno::EINVAL);
-        }
-        let old = user_range(old, old_bytes).map_err(|_| Errno::EFAULT)?;
-        heap::headroom(self.policy.claim())?;
-        self.with(|state| state.remap(old, new_bytes, to))
+        self.with(|state| {
+            if state.is_mapped(range) {
+                state.check_protection(range, prot)
+            } else {
+                Err(Errno::ENOMEM)
+            }
+        })?;
+        self.in_parts(range, |state, part| state.protect(part, prot))
     }
 
     /// Sets the start of the heap, for exec.
@@ -138,7 +156,10 @@ impl Space {
         }
         let range = user_range(address, bytes)?;
         heap::headroom(self.policy.claim())?;
-        self.with(|state| state.discard(range))
+        if !self.with(|state| state.is_mapped(range)) {
+            return Err(Errno::ENOMEM);
+        }
+        self.in_parts(range, SpaceState::discard)
     }
 
     /// Whether every page of a range lies in a region.
@@ -154,10 +175,7 @@ impl Space {
             if !state.is_mapped(range) {
                 return Err(Errno::ENOMEM);
             }
-            let mut resident = Vec::new();
-            let pages = range.pages().to_usize();
-            resident.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
-            resident.resize(pages, 0);
+            let mut resident = fallible::filled(0, range.pages().to_usize())?;
             state.table.for_each(range, |page, entry| {
                 if !entry.is_swapped()
                     && let Some(byte) = resident.get_mut((page - range.start).to_usize())
@@ -170,19 +188,8 @@ impl Space {
     }
 }
 
-/// Whether a mapping may move when its size changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Move {
-    /// It keeps its address, or ENOMEM.
-    Never,
-    /// It moves if it cannot grow in place.
-    IfNeeded,
-    /// It moves to this address, replacing what is mapped there.
-    To(UserAddr),
-}
-
 impl SpaceState {
-    fn is_mapped(&self, range: PageRange) -> bool {
+    pub(super) fn is_mapped(&self, range: PageRange) -> bool {
         let mut end = range.start;
         for (found, _) in self.regions.overlapping(range) {
             if found.start > end {
@@ -228,7 +235,7 @@ impl SpaceState {
         Ok(start.user_start())
     }
 
-    fn find_free(&self, hint: UserAddr, pages: PageCount) -> Result<Page, Errno> {
+    pub(super) fn find_free(&self, hint: UserAddr, pages: PageCount) -> Result<Page, Errno> {
         let all = PageRange { start: USER_START.page(), end: MMAP_END.page() };
         if pages > all.pages() {
             return Err(Errno::ENOMEM);
@@ -240,22 +247,20 @@ impl SpaceState {
         self.regions.find_gap(pages, all).ok_or(Errno::ENOMEM)
     }
 
-    fn unmap(&mut self, range: PageRange) -> Result<(), Errno> {
-        self.check_regions(range, 0)?;
-        for (start, region) in self.take_regions(range) {
+    pub(super) fn unmap(&mut self, range: PageRange) -> Result<(), Errno> {
+        self.split_ends(range)?;
+        let Self { table, regions, flush, garbage, .. } = self;
+        reserve_garbage(garbage, regions, range)?;
+        while let Some((start, region)) = regions.pop(range) {
             if region.touched {
-                self.release_frames(PageRange::new(start, region.pages));
+                release_frames(table, flush, PageRange::new(start, region.pages));
             }
-            self.garbage.push(region.backing);
+            garbage.push(region.backing);
         }
         Ok(())
     }
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Errno> {
-        if !self.is_mapped(range) {
-            return Err(Errno::ENOMEM);
-        }
-        self.check_protection(range, prot)?;
         self.split_ends(range)?;
         let (table, flush) = (&mut self.table, &mut self.flush);
         self.regions.change(range, |part, region| {
@@ -279,8 +284,8 @@ impl SpaceState {
         Ok(())
     }
 
-    /// Splits regions at both ends of a range.
-    fn split_ends(&mut self, range: PageRange) -> Result<(), Errno> {
+    /// Splits regions at both ends of a range, unless that would exceed the maximum (Q4).
+    pub(super) fn split_ends(&mut self, range: PageRange) -> Result<(), Errno> {
         self.check_regions(range, 0)?;
         let (table, regions) = (&self.table, &mut self.regions);
         for page in [range.start, range.end] {
@@ -290,20 +295,18 @@ impl SpaceState {
     }
 
     fn discard(&mut self, range: PageRange) -> Result<(), Errno> {
-        if !self.is_mapped(range) {
-            return Err(Errno::ENOMEM);
-        }
         self.split_ends(range)?;
-        for (start, mut region) in self.take_regions(range) {
+        let Self { table, regions, flush, garbage, .. } = self;
+        reserve_garbage(garbage, regions, range)?;
+        regions.change(range, |part, region| {
             if region.touched {
-                self.release_frames(PageRange::new(start, region.pages));
+                release_frames(table, flush, part);
             }
             if matches!(region.backing, Backing::Snapshot { .. }) {
-                self.garbage.push(core::mem::replace(&mut region.backing, Backing::Anonymous));
+                garbage.push(core::mem::replace(&mut region.backing, Backing::Anonymous));
             }
-            self.regions
-                .insert(start, Region { associated: PageCount::ZERO, touched: false, ..region });
-        }
+            (region.associated, region.touched) = (PageCount::ZERO, false);
+        });
         self.regions.merge(range);
         Ok(())
     }
@@ -330,108 +333,5 @@ impl SpaceState {
             "[heap]",
         )
         .map(drop)
-    }
-
-    fn remap(&mut self, old: PageRange, new_bytes: ByteCount, to: Move) -> Result<UserAddr, Errno> {
-        let new_pages = new_bytes.covering_pages();
-        if !self.is_mapped(old) || !self.is_uniform(old) {
-            return Err(Errno::EFAULT);
-        }
-        if new_pages > old.pages() {
-            let first = self.regions.find(old.start);
-            let is_data = first
-                .is_some_and(|(_, region)| is_data(region.prot, &region.backing, region.label));
-            let nothing = PageRange::new(old.start, PageCount::ZERO);
-            self.check_growth(nothing, new_pages - old.pages(), is_data)?;
-        }
-        if let Move::To(address) = to {
-            let target = user_range(address, new_bytes).map_err(|_| Errno::EINVAL)?;
-            if !target.intersect(old).is_empty() || address < USER_START {
-                return Err(Errno::EINVAL);
-            }
-            self.check_regions(target, 2)?;
-            self.unmap(target)?;
-            return self.move_to(old, target);
-        }
-        if new_pages <= old.pages() {
-            let rest = PageRange { start: old.start + new_pages, end: old.end };
-            if !rest.is_empty() {
-                self.unmap(rest)?;
-            }
-            return Ok(old.start.user_start());
-        }
-        let wanted = PageRange { start: old.end, end: old.start + new_pages };
-        if wanted.end <= USER_END.page() && self.regions.is_free(wanted) {
-            self.check_regions(old, 1)?;
-            self.extend(wanted);
-            return Ok(old.start.user_start());
-        }
-        if to == Move::Never {
-            return Err(Errno::ENOMEM);
-        }
-        let start = self.find_free(UserAddr::NULL, new_pages)?;
-        self.move_to(old, PageRange::new(start, new_pages))
-    }
-
-    /// Whether a range is one mapping for the program, which does not see splits by associations.
-    fn is_uniform(&self, range: PageRange) -> bool {
-        let mut kinds = self.regions.overlapping(range).map(|(_, region)| {
-            let shared = matches!(region.backing, Backing::Shared { .. });
-            (region.prot, region.label, shared)
-        });
-        let first = kinds.next();
-        kinds.all(|kind| Some(kind) == first)
-    }
-
-    /// Extends the region that ends where the range begins by the range.
-    fn extend(&mut self, range: PageRange) {
-        let Some((last, region)) = self.regions.find(range.start.previous()) else { return };
-        let backing = match &region.backing {
-            Backing::Shared { memory, first } => {
-                Backing::Shared { memory: memory.clone(), first: first + last.pages().0 }
-            }
-            _ => Backing::Anonymous,
-        };
-        let more = Region::new(range.pages(), region.prot, backing, region.label);
-        self.regions.insert(range.start, more);
-        self.regions.merge(range);
-    }
-
-    /// Moves `old` to `new`, which is free, and truncates or extends it to that length.
-    fn move_to(&mut self, old: PageRange, new: PageRange) -> Result<UserAddr, Errno> {
-        self.check_regions(old, 1)?;
-        let kept = PageRange::new(old.start, old.pages().min(new.pages()));
-        let target = |page: Page| new.start + (page - old.start);
-        // Tables first: the steps after that cannot fail.
-        self.make_tables(kept, target)?;
-        self.unmap(PageRange { start: kept.end, end: old.end })?;
-        for (start, region) in self.take_regions(kept) {
-            self.regions.insert(target(start), region);
-        }
-        let mut entries = Vec::new();
-        self.table.clear(kept, |page, entry, held| entries.push((page, entry, held)));
-        for (page, entry, held) in entries {
-            drop(self.table.put(target(page), held, entry.flags())?);
-        }
-        self.flush.merge(Flush::range(kept));
-        if new.pages() > kept.pages() {
-            self.extend(PageRange { start: target(kept.end), end: new.end });
-        }
-        self.regions.merge(new);
-        Ok(new.start.user_start())
-    }
-
-    fn make_tables(
-        &mut self,
-        range: PageRange,
-        target: impl Fn(Page) -> Page,
-    ) -> Result<(), OutOfMemory> {
-        let mut result = Ok(());
-        self.table.for_each(range, |page, _| {
-            if result.is_ok() {
-                result = self.table.make_tables(target(page));
-            }
-        });
-        result
     }
 }

@@ -6,7 +6,7 @@ use super::{
     resolution::Coverage,
 };
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Prot,
+    Backing, Frame, Page, PageRange, Prot, fallible,
     page_table::{EntryFlags, Filler, Flush},
     reclaim,
 };
@@ -18,8 +18,7 @@ impl Space {
     /// References to the frames of whole pages, as they are now: every writable mapping of them
     /// becomes copy-on-write first. May wait.
     pub fn lend(&self, range: PageRange) -> Result<Vec<Frame>, FaultError> {
-        let mut frames = Vec::new();
-        frames.try_reserve_exact(range.pages().to_usize()).map_err(|_| FaultError::OutOfMemory)?;
+        let mut frames = fallible::with_capacity(range.pages().to_usize())?;
         while PageCount::of_len(frames.len()) < range.pages() {
             let lent = PageCount::of_len(frames.len());
             let rest = PageRange { start: range.start + lent, end: range.end };
@@ -86,6 +85,10 @@ impl SpaceState {
         let is_shared = matches!(region.backing, Backing::Shared { .. });
         if is_shared || !region.prot.contains(Prot::WRITE) {
             return Err(FaultError::Segv);
+        }
+        if !region.associated.is_zero() {
+            // The association may end.
+            fallible::reserve(&mut self.garbage, 1)?;
         }
         region.touched = true;
         let flags = base_flags(region.prot) | EntryFlags::PRIVATE;

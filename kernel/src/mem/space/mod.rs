@@ -6,7 +6,7 @@
 //!
 //! | module | operations |
 //! |---|---|
-//! | `layout`, `limits` | map, unmap, protect, move, grow |
+//! | `layout`, `remap`, `limits` | map, unmap, protect; change size and address |
 //! | `fault`, `look`, `backed`, `swapped`, `private` | one page becomes usable |
 //! | `associate` | the lazy read |
 //! | `pieces`, `clean` | before and after a write |
@@ -32,18 +32,20 @@ mod mutants;
 mod pieces;
 mod policy;
 mod private;
+mod remap;
 mod resolution;
 mod swapped;
 
 pub use access::{Access, FaultError};
 pub use clean::SentPages;
-pub use layout::{Move, Placement};
+pub use layout::Placement;
 pub use pieces::WritePiece;
 pub use policy::{Policy, ReadMode};
+pub use remap::Move;
 
 use super::account::Kind;
 use super::{
-    Account, Backing, Charge, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr,
+    Account, Backing, Charge, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr, fallible,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -229,7 +231,7 @@ impl Space {
     }
 
     /// All regions, in ascending order.
-    pub fn regions(&self) -> Vec<RegionInfo> {
+    pub fn regions(&self) -> Result<Vec<RegionInfo>, OutOfMemory> {
         self.with(|state| {
             let info = |(range, region): (PageRange, &super::Region)| RegionInfo {
                 range,
@@ -238,7 +240,9 @@ impl Space {
                 lazy: region.associated,
                 label: region.label,
             };
-            state.regions.iter().map(info).collect()
+            let mut infos = fallible::with_capacity(state.regions.len())?;
+            infos.extend(state.regions.iter().map(info));
+            Ok(infos)
         })
     }
 
@@ -306,6 +310,7 @@ impl SpaceState {
     /// write-protected: the next store makes them writable again.
     fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
         child.charge_regions(self.regions.len()).map_err(|_| OutOfMemory)?;
+        heap::prepay(RegionMap::bytes(self.regions.len()), self.table.claim)?;
         child.regions = self.regions.clone();
         child.heap = self.heap;
         for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {

@@ -4,7 +4,8 @@
 use super::mutants;
 use super::{Space, SpaceState};
 use crate::mem::{
-    Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, page_table::EntryFlags,
+    Backing, Page, PageRange, Prot, Region, Snapshot, UserAddr, UserSlice, fallible,
+    page_table::EntryFlags,
 };
 use alloc::{sync::Arc, vec::Vec};
 use foundation::{ByteCount, PageCount, SnapshotOffset};
@@ -65,9 +66,7 @@ impl Pieces {
         if self.list.len() == self.max {
             return None;
         }
-        self.list.try_reserve(1).ok()?;
-        self.list.push(piece);
-        Some(())
+        fallible::push(&mut self.list, piece).ok()
     }
 
     fn push_data(&mut self, from: UserAddr, to: UserAddr) -> Option<()> {

@@ -10,7 +10,7 @@ pub use thread::Thread;
 use crate::arch;
 use crate::file::{FdTable, FileContext};
 use crate::mem::account::{Charge, Kind};
-use crate::mem::{Account, Space};
+use crate::mem::{Account, Space, fallible};
 use crate::sync::{Mutex, WaitQueue, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Actions, Disposition, MAX_SIGNAL, Pending, Signal, SignalSet};
@@ -28,7 +28,7 @@ pub struct Identity {
     /// The program's name, at most 15 bytes.
     pub name: Vec<u8>,
     /// The arguments, each followed by a NUL.
-    pub command_line: Vec<u8>,
+    pub command_line: Arc<Vec<u8>>,
     /// The program's canonical path.
     pub program: Vec<u8>,
 }
@@ -98,6 +98,7 @@ pub struct Process {
     /// The same, of its reaped children.
     pub child_ticks: AtomicU64,
     files: Mutex<Option<Arc<Mutex<FdTable, rank::Descriptors>>>, rank::ProcessFiles>,
+    /// Ascending by number.
     threads: Mutex<Vec<Arc<Thread>>, rank::Threads>,
     vfork_done: AtomicBool,
     server: AtomicBool,
@@ -172,9 +173,17 @@ impl Process {
         core::mem::replace(&mut *self.files.lock(), files)
     }
 
-    /// Its threads, which may be fewer at any moment.
-    pub fn threads(&self) -> Vec<Arc<Thread>> {
-        self.threads.lock().clone()
+    /// Its threads, ascending by number. Each is looked for when the one before has been used, so
+    /// nothing is allocated; there may be fewer at any moment.
+    pub fn threads(&self) -> impl Iterator<Item = Arc<Thread>> {
+        let mut last = 0;
+        core::iter::from_fn(move || {
+            let threads = self.threads.lock();
+            let next = threads.partition_point(|thread| thread.tid <= last);
+            let thread = threads.get(next)?.clone();
+            last = thread.tid;
+            Some(thread)
+        })
     }
 
     /// Its memory; `None` once it has ended.
@@ -190,11 +199,12 @@ impl Process {
     /// Adds a thread, unless the process is ending.
     pub(in crate::task) fn add_thread(&self, thread: &Arc<Thread>) -> Result<(), Errno> {
         let mut threads = self.threads.lock();
-        threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        fallible::reserve(&mut *threads, 1)?;
         if self.is_ending() {
             return Err(Errno::EAGAIN);
         }
-        threads.push(thread.clone());
+        let place = threads.partition_point(|other| other.tid < thread.tid);
+        threads.insert(place, thread.clone());
         Ok(())
     }
 
@@ -202,7 +212,7 @@ impl Process {
     pub(in crate::task) fn remove_thread(&self, tid: u32) -> bool {
         let mut threads = self.threads.lock();
         let index = threads.iter().position(|thread| thread.tid == tid);
-        let removed = index.map(|index| threads.swap_remove(index));
+        let removed = index.map(|index| threads.remove(index));
         let last = threads.is_empty();
         drop(threads);
         drop(removed);

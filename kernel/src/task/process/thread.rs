@@ -6,7 +6,7 @@ use crate::arch::fpu::FpuState;
 use crate::arch::{self, Registers};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::kernel::{STACK_PAGES, Stack};
-use crate::mem::{Claim, Space, UserAddr};
+use crate::mem::{Claim, Space, UserAddr, fallible};
 use crate::sync::{Mutex, ThreadId, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Pending, SignalSet};
@@ -335,7 +335,7 @@ fn take_stack(claim: Claim) -> Result<Stack, Errno> {
 impl Drop for Thread {
     fn drop(&mut self) {
         let mut spare = SPARE_STACKS.lock();
-        if spare.len() < MAX_SPARE_STACKS && spare.try_reserve(1).is_ok() {
+        if spare.len() < MAX_SPARE_STACKS && fallible::reserve(&mut *spare, 1).is_ok() {
             spare.extend(self.stack.take());
         }
     }

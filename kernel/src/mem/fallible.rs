@@ -73,8 +73,37 @@ fn set_mark(marked: bool) {
     failure::set_mark(marked);
 }
 
+/// Whether attempts are the kernel's own. The scope never waits, so one flag serves all threads.
+#[cfg(target_os = "none")]
+static KERNELS: AtomicBool = AtomicBool::new(false);
+
+/// Runs `act`, whose attempts claim memory as the kernel itself: page-outs, and the delivery of
+/// messages. `act` must not wait.
+#[inline]
+pub fn as_kernel<T>(act: impl FnOnce() -> T) -> T {
+    #[cfg(target_os = "none")]
+    let outer = {
+        let outer = KERNELS.load(Ordering::Relaxed);
+        KERNELS.store(true, Ordering::Relaxed);
+        outer
+    };
+    let result = act();
+    #[cfg(target_os = "none")]
+    KERNELS.store(outer, Ordering::Relaxed);
+    result
+}
+
+/// Whether the allocation under way may fail for a shortage of the requester's.
+#[inline]
+pub(super) fn is_requesters() -> bool {
+    #[cfg(target_os = "none")]
+    return is_marked() && !KERNELS.load(Ordering::Relaxed);
+    #[cfg(not(target_os = "none"))]
+    is_marked()
+}
+
 /// Whether the allocation under way may fail.
-pub(super) fn is_marked() -> bool {
+fn is_marked() -> bool {
     #[cfg(target_os = "none")]
     return MARK.load(Ordering::Relaxed);
     #[cfg(not(target_os = "none"))]

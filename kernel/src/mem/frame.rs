@@ -160,6 +160,7 @@ pub struct Stats {
 }
 
 /// How much memory there is now.
+#[inline]
 pub fn stats() -> Stats {
     Stats { total: TOTAL.load(Ordering::Relaxed), free: FREE.load(Ordering::Relaxed) }
 }
@@ -180,6 +181,7 @@ pub(super) fn number(address: PhysAddr) -> usize {
 }
 
 /// Frames that a claim may not take.
+#[inline]
 pub fn reserve_below(claim: Claim) -> usize {
     let reserve = claim::reserve_below(claim, TOTAL.load(Ordering::Relaxed));
     #[cfg(not(target_os = "none"))]

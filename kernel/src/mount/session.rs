@@ -192,11 +192,11 @@ impl Session {
                 return transfer.into_iter().for_each(|transfer| transfer.complete(Err(error)));
             }
         };
-        let message = message::pages_message(
-            &request.request(tag, frames.len() * foundation::PAGE_BYTES),
-            frames,
-        );
-        if let Err(error) = message.and_then(|message| self.send(message)) {
+        let header = request.request(tag, frames.len() * foundation::PAGE_BYTES);
+        let sent = fallible::as_kernel(|| {
+            message::pages_message(&header, frames).and_then(|message| self.send(message))
+        });
+        if let Err(error) = sent {
             let refused = self.table.lock().in_flight.remove(&tag);
             refused.into_iter().for_each(|refused| refused.owner.fail(error));
         }
@@ -219,10 +219,12 @@ impl Session {
             self.unmarked_peer.store(true, Ordering::Relaxed);
         }
         counter::count(Counter::BytesReceived, message.len() as u64);
-        if self.process_reply(message).is_err() {
-            self.stray_replies.fetch_add(1, Ordering::Relaxed);
-        }
-        self.retry_closes();
+        fallible::as_kernel(|| {
+            if self.process_reply(message).is_err() {
+                self.stray_replies.fetch_add(1, Ordering::Relaxed);
+            }
+            self.retry_closes();
+        });
         self.space.wake_all();
     }
 

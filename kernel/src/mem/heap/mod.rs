@@ -90,7 +90,7 @@ pub fn register_claim(claim: fn() -> Claim) {
 
 /// Whose frames the request under way may take.
 fn claim() -> Claim {
-    if fallible::is_marked() {
+    if fallible::is_requesters() {
         CLAIM.get().map_or(Claim::Program, |claim| claim())
     } else {
         Claim::Kernel
@@ -306,8 +306,15 @@ pub(super) fn init() {
 }
 
 /// Makes `frames` frames available to a claim, if clean pages suffice for that.
+#[inline]
 fn available(frames: usize, claim: Claim) -> Result<(), OutOfMemory> {
-    while frame::stats().free < frame::reserve_below(claim).saturating_add(frames) {
+    let wanted = frame::reserve_below(claim).saturating_add(frames);
+    if frame::stats().free >= wanted { Ok(()) } else { make_available(wanted) }
+}
+
+#[cold]
+fn make_available(wanted: usize) -> Result<(), OutOfMemory> {
+    while frame::stats().free < wanted {
         if shrinker::run() == 0 {
             return Err(OutOfMemory);
         }

@@ -134,6 +134,13 @@ impl Inode {
         self.ctime = now;
     }
 
+    /// The result of a change of the bytes. One that failed may have changed some of them, so the
+    /// version is new.
+    pub fn unless_failed<T>(&mut self, result: Result<T, Errno>) -> Result<T, Errno> {
+        self.version += u64::from(result.is_err());
+        result
+    }
+
     /// Records a read: updates the access time if it is due.
     pub fn accessed(&mut self, now: Time) {
         if atime_is_due(self.atime, self.mtime, self.ctime, now) {

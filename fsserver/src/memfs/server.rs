@@ -73,7 +73,8 @@ impl<C: Clock> Memfs<C> {
         let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
         let content = inode.content_mut()?;
         let before = content.size();
-        content.resize(size, &mut self.pages)?;
+        let resized = content.resize(size, &mut self.pages);
+        inode.unless_failed(resized)?;
         let version = inode.version;
         inode.changed(now);
         if before == size {
@@ -197,8 +198,9 @@ impl<C: Clock> FileServer for Memfs<C> {
         } else {
             request.offset.0
         };
-        content.write(offset, data, &mut self.pages)?;
+        let written = content.write(offset, data, &mut self.pages);
         let size = content.size();
+        inode.unless_failed(written)?;
         if !data.is_empty() {
             inode.changed(now);
         }
@@ -294,15 +296,16 @@ impl<C: Clock> FileServer for Memfs<C> {
             .checked_add(length)
             .filter(|&end| end <= FileOffset(MAX_FILE_BYTES))
             .ok_or(Errno::EFBIG)?;
-        match mode {
+        let changed = match mode {
             AllocateMode::Extend => {
-                content.fill(offset, length, Extension::Allowed, &mut self.pages)?
+                content.fill(offset, length, Extension::Allowed, &mut self.pages)
             }
             AllocateMode::KeepSize => {
-                content.fill(offset, length, Extension::Forbidden, &mut self.pages)?
+                content.fill(offset, length, Extension::Forbidden, &mut self.pages)
             }
-            AllocateMode::PunchHole => content.punch(offset.0, length.0, &mut self.pages)?,
-        }
+            AllocateMode::PunchHole => content.punch(offset.0, length.0, &mut self.pages),
+        };
+        inode.unless_failed(changed)?;
         inode.changed(now);
         self.attr(number)
     }
@@ -320,7 +323,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         let outcome = content.put_clone(request.target_offset.0, &shared, &mut self.pages);
         let size = content.size();
         shared.release(&mut self.pages);
-        let length = outcome?;
+        let length = inode.unless_failed(outcome)?;
         if length > 0 {
             inode.changed(now);
         }

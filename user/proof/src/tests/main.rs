@@ -23,6 +23,7 @@ mod names;
 mod omitted;
 mod processes;
 mod queued;
+mod regions;
 mod signals;
 mod state;
 mod storm;

@@ -99,6 +99,12 @@ impl Account {
         self.server.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is the account of a server, as [`mark_server`](Self::mark_server) made it.
+    #[inline]
+    pub fn is_server(&self) -> bool {
+        self.server.load(Ordering::Relaxed)
+    }
+
     /// Bytes charged for a kind.
     pub fn bytes(&self, kind: Kind) -> usize {
         self.place(kind).load(Ordering::Relaxed)

@@ -73,7 +73,7 @@ pub(super) fn claim() -> Claim {
         return Claim::Kernel;
     }
     let thread = borrow_current();
-    if thread.process.is_server() { Claim::FileServer } else { Claim::Program }
+    if thread.process.account.is_server() { Claim::FileServer } else { Claim::Program }
 }
 
 /// Reserves space for one more thread in the queue, so that waking needs no memory.

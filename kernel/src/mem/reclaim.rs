@@ -189,10 +189,10 @@ pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
             || swap::await_punch()?
             || swap::await_write()?;
         if !progress || left == 0 {
-            return Ok(false);
+            break;
         }
     }
-    Ok(true)
+    Ok(is_available(frames, claim))
 }
 
 /// Turns the clock, over each space twice at most, until some pages were evicted, or `left` entries
@@ -254,7 +254,13 @@ fn shrink_now() -> usize {
     shrinker::run()
 }
 
+/// Searches for clean pages to unmap.
+#[cfg(test)]
+pub(super) static SEARCHES: AtomicUsize = AtomicUsize::new(0);
+
 fn unmap_clean() -> usize {
+    #[cfg(test)]
+    SEARCHES.fetch_add(1, Ordering::Relaxed);
     for _ in 0..visits() {
         let Some(space) = next_space() else { break };
         let Some(swept) = space.upgrade().and_then(|space| space.evict_pages(BATCH, None)) else {

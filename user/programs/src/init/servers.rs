@@ -49,14 +49,22 @@ impl Floor {
     pub const RELAY: Self = Self { bytes: 0, rank: FILE_SERVER };
 
     fn snapfs() -> Self {
-        let bytes = (memory().0 / SNAPFS_SHARE).clamp(SNAPFS_LEAST, SNAPFS_MOST);
+        let bytes = whole_pages((memory().0 / SNAPFS_SHARE).clamp(SNAPFS_LEAST, SNAPFS_MOST));
         Self { bytes, rank: FILE_SERVER }
     }
 
     fn scratchfs(disk: &Disk) -> Self {
-        let bytes = disk.blocks_for_swap() * SCRATCHFS_BYTES_PER_BLOCK + SCRATCHFS_BYTES;
+        let map_bytes = disk.blocks_for_swap() * SCRATCHFS_BYTES_PER_BLOCK;
+        let bytes = whole_pages(map_bytes + SCRATCHFS_BYTES + PAGE - 1);
         Self { bytes, rank: SWAP_SERVER }
     }
+}
+
+const PAGE: u64 = foundation::PAGE_BYTES as u64;
+
+/// Floors are whole pages: rounded up by the kernel, their sum would exceed what is allowed.
+fn whole_pages(bytes: u64) -> u64 {
+    bytes / PAGE * PAGE
 }
 
 /// The ranks of claims, as prctl takes them.
@@ -145,7 +153,7 @@ struct Disk {
 impl Disk {
     /// Blocks that the swap file can use.
     fn blocks_for_swap(&self) -> u64 {
-        self.blocks.min(memory().0 / foundation::PAGE_BYTES as u64 * SWAP_SHARE)
+        self.blocks.min(memory().0 / PAGE * SWAP_SHARE)
     }
 
     /// Opens the disk; `None` if there is none.
@@ -187,7 +195,7 @@ fn memory_for_files(disk: Option<&Disk>) -> u64 {
     let (all, free) = memory();
     let others = Floor::snapfs().bytes + disk.map_or(0, |disk| Floor::scratchfs(disk).bytes);
     let share = |bytes: u64| bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0;
-    share(free).min(share(all).saturating_sub(others))
+    whole_pages(share(free).min(share(all).saturating_sub(others)))
 }
 
 /// The servers' clock.

@@ -15,7 +15,7 @@
 //! file's position lock. `FILES` is a spin lock, never held while waiting.
 
 use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{OutOfMemory, PAGE_BYTES, SharedMemory, Space, fallible};
+use crate::mem::{self, OutOfMemory, PAGE_BYTES, SharedMemory, Space, fallible};
 use crate::sync::{Mutex, SleepLock, rank};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -27,6 +27,9 @@ use foundation::{ByteCount, Errno, FileOffset, PageCount};
 
 /// The largest file offset of a shared mapping; ENODEV beyond.
 pub const MAX_BYTES: ByteCount = ByteCount(64 << 20);
+
+/// Frames for which room is made at once while a file is read in.
+const ROOM: usize = 64;
 
 /// Files that programs have mapped, until a [`sweep`] finds them unused.
 static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
@@ -217,11 +220,30 @@ impl MappedFile {
         Ok(bytes)
     }
 
-    /// Reads in the pages of a range that are not in memory yet.
+    /// Reads in the pages of a range that are not known yet. Makes room for them with no lock held.
     fn read_in(&self, space: &Arc<Space>, first: PageCount, end: PageCount) -> Result<(), Errno> {
+        let (mut next, mut failed) = (first.0, None);
+        loop {
+            match self.read_in_some(space, &mut next, end) {
+                Err(Errno::ENOMEM)
+                    if failed.replace(next) != Some(next)
+                        && mem::make_room(ROOM, space.policy.claim())? => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads in pages from `next` on, which is advanced. ENOMEM where frames are short.
+    fn read_in_some(
+        &self,
+        space: &Arc<Space>,
+        next: &mut u64,
+        end: PageCount,
+    ) -> Result<(), Errno> {
         let mut known = self.fingerprints.lock()?;
         let pages = self.object.stat()?.size.covering_pages().min(end);
-        for page in first.0..pages.0 {
+        for page in *next..pages.0 {
+            *next = page;
             if known.get(page).is_none() {
                 let bytes = self.read_page(space, page)?;
                 self.memory.write(page, 0, &bytes)?;

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 use super::{PAGE_BYTES, frame, frame::OutOfMemory, mutants};
+use crate::sync::assert_may_await_server;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// On whose behalf a frame is taken: its rank. Lower ranks come later in the order.
@@ -27,6 +28,15 @@ pub enum Claim {
 }
 
 impl Claim {
+    /// Asserts that this claim may wait here for work of `server`: no lock is held that it could
+    /// need, and its rank is lower.
+    #[inline]
+    #[track_caller]
+    pub(super) fn assert_may_await(self, server: Self) {
+        assert_may_await_server();
+        debug_assert!(server < self, "a claim of {self:?} waits for work of {server:?}");
+    }
+
     /// The claim whose number, as by `as u8`, this is; that of a program for an unknown number.
     #[inline]
     pub(super) fn from_number(number: u8) -> Self {

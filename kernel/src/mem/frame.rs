@@ -185,21 +185,22 @@ pub(super) fn number(address: PhysAddr) -> usize {
 pub fn reserve_below(claim: Claim) -> usize {
     let reserve = claim::reserve_below(claim, TOTAL.load(Ordering::Relaxed));
     #[cfg(not(target_os = "none"))]
-    if claim == Claim::Program {
-        return reserve.max(WITHHELD.load(Ordering::Relaxed));
+    if claim != Claim::Kernel {
+        return reserve + WITHHELD.load(Ordering::Relaxed);
     }
     reserve
 }
 
-/// Minimum of frames withheld from programs, for tests of shortages.
+/// Frames withheld from programs and servers, for tests of shortages.
 #[cfg(not(target_os = "none"))]
 static WITHHELD: AtomicUsize = AtomicUsize::new(0);
 
-/// From now on programs can take `frames` more frames, or all of them.
+/// From now on programs can take `frames` more frames, as in a smaller machine, or all of them.
 #[cfg(not(target_os = "none"))]
 pub(super) fn leave_to_programs(frames: Option<usize>) {
-    WITHHELD
-        .store(frames.map_or(0, |frames| stats().free.saturating_sub(frames)), Ordering::Relaxed);
+    let Stats { total, free } = stats();
+    let available = free.saturating_sub(claim::reserve_below(Claim::Program, total));
+    WITHHELD.store(frames.map_or(0, |frames| available.saturating_sub(frames)), Ordering::Relaxed);
 }
 
 fn take_free(claim: Claim) -> Option<PhysAddr> {

@@ -33,9 +33,9 @@ use super::{
     snapshot::cache,
     swap::{self, Owners, PageOutBatch},
 };
-use crate::sync::{Interrupt, Interrupted, Mutex, Once, WaitQueue, rank};
-use alloc::{collections::VecDeque, sync::Weak};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Interrupt, Interrupted, Mutex, Once, WaitQueue, assert_may_await_server, rank};
+use alloc::{collections::BTreeMap, sync::Weak};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use foundation::PageCount;
 use foundation::counter::{self, Counter};
 
@@ -50,35 +50,56 @@ pub(super) trait Reclaimable: Send + Sync {
     fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept>;
 }
 
-/// All address spaces, in the order in which the clock visits them.
-static SPACES: Mutex<VecDeque<Weak<dyn Reclaimable>>, rank::Spaces> = Mutex::new(VecDeque::new());
+/// What the clock visits, by numbers in the order of registration.
+struct Clock {
+    members: BTreeMap<u64, Weak<dyn Reclaimable>>,
+    /// Members registered so far.
+    registered: u64,
+    /// The number of the member visited last.
+    hand: u64,
+}
+
+static SPACES: Mutex<Clock, rank::Spaces> =
+    Mutex::new(Clock { members: BTreeMap::new(), registered: 0, hand: 0 });
+
+/// The place of a member on the clock, which it loses when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Place(AtomicU64);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let member = SPACES.lock().members.remove(self.0.get_mut());
+        drop(member);
+    }
+}
 
 /// Registers the clock as a shrinker.
 pub(super) fn init() {
     shrinker::register(Stage::Spaces, shrink_spaces);
 }
 
-/// Adds a space to the clock.
-pub(super) fn register(space: Weak<dyn Reclaimable>) {
-    SPACES.lock().push_back(space);
-}
-
-/// Removes spaces that were dropped from the clock.
-pub(super) fn unregister() {
-    SPACES.lock().retain(|space| space.strong_count() > 0);
+/// Adds a member to the clock, once. `place` is its own.
+pub(super) fn register(place: &Place, member: Weak<dyn Reclaimable>) {
+    let mut clock = SPACES.lock();
+    clock.registered += 1;
+    let number = clock.registered;
+    clock.members.insert(number, member);
+    place.0.store(number, Ordering::Relaxed);
 }
 
 fn next_space() -> Option<Weak<dyn Reclaimable>> {
-    let mut spaces = SPACES.try_lock()?;
-    let space = spaces.pop_front()?;
-    spaces.push_back(space.clone());
-    Some(space)
+    let mut clock = SPACES.try_lock()?;
+    let ahead = clock.members.range(clock.hand + 1..).next();
+    let (&number, member) = ahead.or_else(|| clock.members.first_key_value())?;
+    let member = member.clone();
+    clock.hand = number;
+    Some(member)
 }
 
 /// How often the clock visits a space in one call: twice each, because the first visit may only
 /// mark pages as unused.
 fn visits() -> usize {
-    SPACES.try_lock().map_or(0, |spaces| 2 * spaces.len())
+    SPACES.try_lock().map_or(0, |clock| 2 * clock.members.len())
 }
 
 /// Frames beyond the reserve that are kept free for programs while pages can be swapped out: for
@@ -99,14 +120,16 @@ fn is_available(frames: usize, claim: Claim) -> bool {
 /// called with no lock held.
 #[inline]
 pub fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
+    assert_may_await_server();
     if is_available(2 * margin(), Claim::Program) { Ok(()) } else { restore_margin(claim) }
 }
 
 #[cold]
 fn restore_margin(claim: Claim) -> Result<(), Interrupted> {
     wake_reclaimer();
-    let may_wait = claim >= Claim::FileServer && !mutants::servers_never_wait(claim);
-    if may_wait && !is_available(margin(), claim) && swap::is_open() {
+    let rank = mutants::waiting_rank(claim);
+    let may_wait = rank >= Claim::FileServer && !mutants::servers_never_wait(claim);
+    if may_wait && !is_available(margin(), rank) && swap::is_open() {
         make_room(margin(), claim)?;
     }
     Ok(())
@@ -176,9 +199,11 @@ const SCANS: usize = 16;
 /// claim. Returns whether they are. May wait for the swap server, except on behalf of that one and
 /// of the kernel. Called with no lock held.
 pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
-    if claim < Claim::FileServer || mutants::servers_never_wait(claim) {
+    let rank = mutants::waiting_rank(claim);
+    if rank < Claim::FileServer || mutants::servers_never_wait(claim) {
         return Ok(shrink_now() > 0);
     }
+    claim.assert_may_await(Claim::SwapServer);
     let mut left = SCANS * frame::stats().total;
     while !is_available(frames, claim) {
         if cache::evict(BATCH) > 0 {
@@ -199,17 +224,20 @@ pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
 /// were looked at, which is reduced. Returns whether any were. Waits until private pages among them
 /// are written.
 fn turn(owners: Owners, max: usize, left: &mut usize) -> Result<bool, Interrupted> {
+    swap::await_buffer()?;
     let mut batch = PageOutBatch::new(owners, max);
     let mut evicted =
         batch.as_mut().is_some_and(|batch| cache::swap_out(|frame| batch.add(frame.clone())) > 0);
     for _ in 0..if evicted { 0 } else { visits() } {
         let Some(space) = next_space() else { break };
-        let enough = batch.as_ref().map_or(max, |batch| batch.row.len());
+        let enough = batch.as_ref().map_or(max, PageOutBatch::max);
         let swept = space.upgrade().and_then(|space| space.evict_pages(enough, batch.as_mut()));
         swap::punch_idle_chunks();
-        let Some(swept) = swept else { continue };
-        *left -= swept.scanned.min(*left);
-        let private = batch.as_ref().map_or(0, |batch| batch.frames.len());
+        // A visit counts, too: there can be many members without pages.
+        let scanned = swept.as_ref().map_or(1, |swept| swept.scanned + 1);
+        *left -= scanned.min(*left);
+        let swept = swept.unwrap_or_default();
+        let private = batch.as_ref().map_or(0, PageOutBatch::len);
         debug_assert!(private <= swept.entries, "each frame of the batch was in an entry");
         counter::count(Counter::PagesUnmapped, (swept.entries - private) as u64);
         evicted = swept.entries + swept.tables > 0;
@@ -217,11 +245,8 @@ fn turn(owners: Owners, max: usize, left: &mut usize) -> Result<bool, Interrupte
             break;
         }
     }
-    if let Some(PageOutBatch { mut row, frames, .. }) =
-        batch.filter(|batch| !batch.frames.is_empty())
-    {
-        row.truncate(frames.len());
-        swap::write(row, frames).wait()?;
+    if let Some(out) = batch.and_then(PageOutBatch::write) {
+        out.wait()?;
     }
     Ok(evicted)
 }

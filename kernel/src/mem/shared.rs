@@ -34,6 +34,7 @@ const MAX_ATTEMPTS: u32 = 4;
 #[derive(Debug)]
 pub struct SharedMemory {
     pages: Mutex<Pages, rank::SharedMemory>,
+    place: reclaim::Place,
 }
 
 #[derive(Debug)]
@@ -59,8 +60,9 @@ impl SharedMemory {
     pub fn new(account: &Arc<Account>) -> Arc<Self> {
         let tree = FrameTree::new(account.clone());
         let pages = Pages { tree, hand: Page(0), pinned: false };
-        let memory = Arc::new(Self { pages: Mutex::new(pages) });
-        reclaim::register(Arc::downgrade(&memory) as Weak<dyn Reclaimable>);
+        let pages = Mutex::new(pages);
+        let memory = Arc::new(Self { pages, place: reclaim::Place::default() });
+        reclaim::register(&memory.place, Arc::downgrade(&memory) as Weak<dyn Reclaimable>);
         memory
     }
 
@@ -103,6 +105,11 @@ impl SharedMemory {
     /// The number of the first page from `from` on that was accessed.
     pub fn next_page(&self, from: u64) -> Option<u64> {
         self.next(Page(from)).map(|page| page.0)
+    }
+
+    /// Number of pages of a range that were accessed: they are in memory or swapped out.
+    pub(super) fn count(&self, range: PageRange) -> PageCount {
+        self.pages.lock().tree.count_in(range)
     }
 
     /// Calls `look` for each frame that the memory owns.
@@ -169,7 +176,7 @@ impl Pages {
             return Ok(Found::Frame(frame, single));
         };
         let Some(slot) = entry.slot() else { return Ok(Found::Frame(entry.frame(), single)) };
-        let (frame, page_in) = match swap::find(slot, || self.neighbours(page, slot))? {
+        let (frame, page_in) = match swap::find(slot, || self.neighbours(page, slot), claim)? {
             Source::Pending(page_in) => return Ok(Found::PageIn(page_in)),
             Source::Resident(frame) => (frame, None),
             Source::Arrived(frame, page_in) => (frame, Some(page_in)),
@@ -235,15 +242,10 @@ impl Reclaimable for SharedMemory {
             let left = enough - swept.entries.min(enough);
             let rest = pages.tree.sweep(Page(0), left, &mut judge);
             swept.entries += rest.entries;
+            swept.scanned += rest.scanned;
             swept.stopped = rest.stopped;
         }
         pages.hand = swept.stopped.unwrap_or_default();
         Some(swept)
-    }
-}
-
-impl Drop for SharedMemory {
-    fn drop(&mut self) {
-        reclaim::unregister();
     }
 }

@@ -32,7 +32,7 @@ pub fn assert_may_wait() {
 /// those sleeping locks that are declared as `SleepAcrossMessages`.
 #[inline]
 #[track_caller]
-pub(super) fn assert_may_await_server() {
+pub fn assert_may_await_server() {
     imp::assert_may_await_server();
 }
 

@@ -17,7 +17,7 @@ mod sleep;
 mod tests;
 mod wait;
 
-pub use check::assert_may_wait;
+pub use check::{assert_may_await_server, assert_may_wait};
 use foundation::Errno;
 pub use mutex::{Mutex, MutexGuard};
 pub use sleep::{SleepGuard, SleepLock};

@@ -13,6 +13,7 @@ use super::process::Life;
 use super::signal::SIGKILL;
 use super::{Process, WaitStatus, all_processes, current_thread, family, mutants, send};
 use crate::file::tty::registry;
+use crate::mem::account::Kind;
 use crate::mem::{self, PAGE_BYTES, Space};
 use crate::sync::{Interrupt, Interrupted};
 use alloc::sync::Arc;
@@ -67,10 +68,15 @@ fn choose() -> Option<Candidate> {
     largest
 }
 
-/// What a process holds, in bytes. Costs time for each page.
+/// What a process holds, in bytes. Costs time for each page. Shared memory counts for each process
+/// that maps it, whoever pays for it, and for the one that pays even if it does not map it.
 fn charge(process: &Process, space: &Space) -> usize {
     let pages = space.stats();
-    (pages.resident + pages.swapped).to_usize() * PAGE_BYTES + process.account.total_bytes()
+    let private = pages.resident.saturating_sub(pages.shared_resident) + pages.swapped;
+    let shared = pages.shared.to_usize() * PAGE_BYTES;
+    let paid = process.account.bytes(Kind::Shared);
+    let kept = process.account.total_bytes().saturating_sub(paid);
+    private.to_usize() * PAGE_BYTES + shared.max(paid) + kept
 }
 
 impl Candidate {

@@ -8,12 +8,13 @@ use super::{
     Entry, EntryFlags, Held, Swept, Table, Verdict,
     bulk::sweep,
     entry::ADDRESS_BITS,
-    walk::{clear, index, owned, span, table_at, visit_frames},
+    walk::{clear, index, owned, span, table_at, visit, visit_frames},
 };
 use crate::mem::account::{Account, Kind, PageTally};
 use crate::mem::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::PageCount;
 
 /// Levels at most: page numbers have 63 bits then.
 const MAX_LEVELS: u32 = 7;
@@ -131,6 +132,16 @@ impl FrameTree {
     pub fn next(&self, from: Page) -> Option<Page> {
         let root = self.root.as_ref()?;
         next_in(table_at(root.addr()), self.levels, 0, from)
+    }
+
+    /// Number of pages of a range whose entries are not empty.
+    pub fn count_in(&self, range: PageRange) -> PageCount {
+        let mut count = 0;
+        if let Some(root) = &self.root {
+            let range = range.intersect(self.all());
+            visit(table_at(root.addr()), self.levels, 0, range, &mut |_, _| count += 1);
+        }
+        PageCount(count)
     }
 
     /// As [`PageTable::sweep`](super::PageTable::sweep), from page `from` on.

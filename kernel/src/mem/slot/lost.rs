@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::Slots;
-use crate::mem::Frame;
+use crate::mem::{Frame, fallible};
 use alloc::vec::Vec;
 use foundation::Errno;
 
@@ -42,15 +42,16 @@ impl Lost {
 
     /// Takes over the references to the slots of a lost device, and its frames.
     pub fn absorb(&mut self, slots: &mut Slots) -> Result<(), Errno> {
-        self.kept.try_reserve(slots.kept.len()).map_err(|_| Errno::ENOMEM)?;
+        fallible::reserve(&mut self.kept, slots.kept.len())?;
         debug_assert!(self.kept.last().is_none_or(|last| last.number < slots.first));
         self.references += slots.table.references();
-        for (number, frame) in core::mem::take(&mut slots.kept) {
-            let references = slots.index(number).map_or(0, |index| slots.table.count(index));
+        let (first, end) = (slots.first, slots.end());
+        for (number, frame) in slots.kept.take() {
+            let references = slots.table.count(number - first);
             self.references -= u64::from(references);
             self.kept.push(Kept { number, references, frame });
         }
-        self.end = slots.end();
+        self.end = end;
         Ok(())
     }
 

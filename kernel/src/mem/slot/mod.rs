@@ -15,19 +15,25 @@
 //! Lock: `SLOTS`, inside those of address spaces, of the frame cache and of the swap area.
 #![forbid(unsafe_code)]
 
+mod kept;
 mod lost;
 mod table;
 
 use super::{Frame, mutants};
 use crate::sync::{Mutex, rank};
-use alloc::{collections::BTreeMap, vec::Vec};
 use core::{
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
 use foundation::{Errno, knob};
+use kept::Kept;
 use lost::Lost;
 use table::SlotTable;
+
+/// Pages of one write, at most: those of one message.
+pub const WRITE_PAGES: usize = 64;
+/// Writes under way at once, at most: enough for the disk not to wait for the next one.
+pub const WRITES: usize = 4;
 
 struct Slots {
     /// The number of the table's first slot.
@@ -38,7 +44,7 @@ struct Slots {
     /// Rows that were taken and are not dropped: their frames may have to be kept.
     taken_rows: usize,
     /// Frames of slots whose write failed.
-    kept: BTreeMap<u32, Frame>,
+    kept: Kept,
     /// The last write failed, and no slot has become free since.
     refused: bool,
 }
@@ -59,14 +65,13 @@ static IDLE_CHUNK: AtomicBool = AtomicBool::new(false);
 /// that were lost.
 pub(super) fn open(count: u32) -> Result<(), Errno> {
     drop(retire()?);
-    let table = SlotTable::new(count).map_err(|_| Errno::ENOMEM)?;
+    let (table, kept) = (SlotTable::new(count)?, Kept::new()?);
     let mut state = SLOTS.lock();
     if state.slots.is_some() {
         return Err(Errno::EBUSY);
     }
     let first = if mutants::reuse_slot_numbers() { 0 } else { state.lost.end() };
     first.checked_add(count).ok_or(Errno::ENOSPC)?;
-    let kept = BTreeMap::new();
     state.slots = Some(Slots { first, table, lost: false, taken_rows: 0, kept, refused: false });
     Ok(())
 }
@@ -124,7 +129,9 @@ impl Slots {
     fn available(&self) -> usize {
         let used = self.table.len() - self.table.free();
         let limit = usize::try_from(knob::SWAP_PAGES.get()).unwrap_or(usize::MAX);
-        if self.refused || self.lost {
+        // Each write under way may fail, and another one.
+        let could_be_kept = (self.taken_rows + 1) * WRITE_PAGES <= self.kept.spare();
+        if self.refused || self.lost || !could_be_kept {
             0
         } else {
             limit.saturating_sub(used).min(self.table.free())
@@ -150,7 +157,7 @@ impl Slots {
         if self.table.left_idle(index) {
             IDLE_CHUNK.store(true, Ordering::Relaxed);
         }
-        self.kept.remove(&(self.first + index))
+        self.kept.remove(self.first + index)
     }
 }
 
@@ -214,10 +221,8 @@ impl Drop for SwapSlot {
 
 /// Drops one reference to each of some slots, and the frames kept for those that become free.
 fn release(numbers: Range<u32>) {
-    // Frames are dropped after the lock.
-    let mut frames = Vec::new();
     let mut state = SLOTS.lock();
-    frames.extend(numbers.filter_map(|number| state.release(number)));
+    numbers.for_each(|number| drop(state.release(number)));
 }
 
 /// Consecutive slots, with a reference to each.
@@ -248,7 +253,7 @@ impl SlotRow {
         let indexes = slots.table.take(max)?;
         let numbers = slots.first + indexes.start..slots.first + indexes.end;
         debug_assert!(!numbers.is_empty() && numbers.len() <= max);
-        debug_assert!(numbers.clone().all(|number| !slots.kept.contains_key(&number)));
+        debug_assert!(numbers.clone().all(|number| slots.kept.get(number).is_none()));
         slots.taken_rows += 1;
         Some(Self { numbers, origin: Origin::Taken })
     }
@@ -313,12 +318,12 @@ pub(super) fn references(number: u32) -> u32 {
 }
 
 /// A write to a row failed: keeps the frames of those slots that something besides the row refers
-/// to.
-pub(super) fn keep(row: &SlotRow, frames: &[Frame]) {
+/// to. After an error of the device, nothing more is written until a slot becomes free.
+pub(super) fn keep(row: &SlotRow, frames: &[Frame], error: Errno) {
     debug_assert_eq!((row.len(), row.origin), (frames.len(), Origin::Taken));
     let mut state = SLOTS.lock();
     let Some(slots) = state.slots.as_mut() else { return };
-    slots.refused = true;
+    slots.refused |= error != Errno::ENOMEM;
     for (number, frame) in row.numbers().zip(frames) {
         // One reference is the row's own.
         if slots.index(number).is_some_and(|index| slots.table.count(index) > 1) {
@@ -330,14 +335,14 @@ pub(super) fn keep(row: &SlotRow, frames: &[Frame]) {
 /// The frame of a slot whose write failed.
 pub(super) fn kept_frame(number: u32) -> Option<Frame> {
     let state = SLOTS.lock();
-    let kept = state.slots.as_ref().and_then(|slots| slots.kept.get(&number).cloned());
+    let kept = state.slots.as_ref().and_then(|slots| slots.kept.get(number).cloned());
     kept.or_else(|| state.lost.frame(number))
 }
 
 /// Calls `look` for each frame whose write failed.
 pub(super) fn for_each_kept_frame(look: impl FnMut(&Frame)) {
     let state = SLOTS.lock();
-    let kept = state.slots.iter().flat_map(|slots| slots.kept.values());
+    let kept = state.slots.iter().flat_map(|slots| slots.kept.frames());
     kept.chain(state.lost.frames()).for_each(look);
 }
 

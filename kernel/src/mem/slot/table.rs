@@ -9,7 +9,7 @@
 //! overtake the punch.
 #![forbid(unsafe_code)]
 
-use crate::mem::OutOfMemory;
+use crate::mem::{OutOfMemory, fallible};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -41,14 +41,8 @@ impl SlotTable {
     /// `count` slots, none in use.
     pub fn new(count: u32) -> Result<Self, OutOfMemory> {
         let count = count as usize;
-        let (mut counts, mut chunks) = (Vec::new(), Vec::new());
-        let reserved = counts.try_reserve_exact(count).is_ok()
-            && chunks.try_reserve_exact(count.div_ceil(CHUNK)).is_ok();
-        if !reserved {
-            return Err(OutOfMemory);
-        }
-        counts.resize(count, 0);
-        chunks.resize(count.div_ceil(CHUNK), Chunk::default());
+        let counts = fallible::filled(0, count)?;
+        let chunks = fallible::filled(Chunk::default(), count.div_ceil(CHUNK))?;
         Ok(Self { counts, chunks, free: count, references: 0, next: 0 })
     }
 

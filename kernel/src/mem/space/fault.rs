@@ -16,7 +16,7 @@ use super::{
     resolution::{Awaited, Coverage, FetchState, PageRequest, Resolution},
 };
 use crate::{
-    mem::{Page, USER_END, UserAddr, heap, reclaim, swap::PageIn},
+    mem::{Claim, Page, USER_END, UserAddr, heap, reclaim, swap::PageIn},
     sync::Interrupted,
 };
 use alloc::sync::Arc;
@@ -99,7 +99,9 @@ impl Space {
         then: impl FnOnce(&mut SpaceState) -> T,
     ) -> Result<T, FaultError> {
         heap::headroom(self.policy.claim())?;
+        let locked = mutants::lock_before_claim(self);
         reclaim::keep_margin(self.policy.claim())?;
+        drop(locked);
         let request = PageRequest { page, access, coverage, counters: &self.counters };
         let mut then = Some(then);
         let mut progress = Progress::default();
@@ -164,6 +166,7 @@ impl Space {
     /// Returns whether the pages arrived.
     fn await_page_in(&self, page_in: &Arc<PageIn>) -> Result<bool, FaultError> {
         self.counters.add(Counter::FaultsMajor, 1);
+        self.policy.claim().assert_may_await(Claim::SwapServer);
         page_in.start();
         Ok(page_in.wait()?)
     }

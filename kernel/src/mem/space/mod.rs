@@ -74,6 +74,8 @@ pub struct Space {
     /// Counters of the process.
     pub counters: Arc<Counters>,
     root: PhysAddr,
+    /// On the clock of reclaim.
+    place: reclaim::Place,
 }
 
 /// The state of an address space, under its lock.
@@ -91,12 +93,6 @@ pub(in crate::mem) struct SpaceState {
     hand: Page,
 }
 
-impl Drop for Space {
-    fn drop(&mut self) {
-        reclaim::unregister();
-    }
-}
-
 /// Sizes for /proc, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpaceStats {
@@ -106,8 +102,12 @@ pub struct SpaceStats {
     pub resident: PageCount,
     /// Pages backed by snapshots.
     pub lazy: PageCount,
-    /// Pages that are swapped out.
+    /// Private pages that are swapped out.
     pub swapped: PageCount,
+    /// Pages of shared memory in regions that anybody accessed: in memory or swapped out.
+    pub shared: PageCount,
+    /// Those of them that are among the resident pages.
+    pub shared_resident: PageCount,
 }
 
 /// A region, for /proc/PID/maps.
@@ -160,8 +160,9 @@ impl Space {
             hand: Page(0),
         };
         let counters = Arc::default();
-        let space = Arc::new(Self { inner: Mutex::new(inner), policy, account, counters, root });
-        reclaim::register(Arc::downgrade(&space) as Weak<dyn reclaim::Reclaimable>);
+        let (inner, place) = (Mutex::new(inner), reclaim::Place::default());
+        let space = Arc::new(Self { inner, policy, account, counters, root, place });
+        reclaim::register(&space.place, Arc::downgrade(&space) as Weak<dyn reclaim::Reclaimable>);
         Ok(space)
     }
 
@@ -205,12 +206,17 @@ impl Space {
             for (range, region) in state.regions.iter() {
                 stats.size += range.pages();
                 stats.lazy += region.associated;
+                let before = stats.resident;
                 if region.touched {
                     state.table.for_each(range, |_, entry| {
                         stats.swapped += PageCount(u64::from(entry.is_swapped()));
                         let resident = !entry.is_swapped() && !entry.is_zero_page();
                         stats.resident += PageCount(u64::from(resident));
                     });
+                }
+                if let Backing::Shared { memory, first } = &region.backing {
+                    stats.shared += memory.count(PageRange::new(Page(*first), range.pages()));
+                    stats.shared_resident += stats.resident - before;
                 }
             }
             stats

@@ -9,6 +9,7 @@ use super::{
     resolution::{Awaited, PageRequest},
 };
 use crate::mem::{Claim, Frame, Page, PageRange, USER_END, page_table::EntryFlags};
+use crate::sync::MutexGuard;
 use foundation::{
     PageCount,
     mutant::{Mutant, active},
@@ -53,6 +54,12 @@ pub(super) fn map_blindly(space: &Space, page: Page, awaited: &Awaited) -> Resul
         Some(frame) => state.install(page, frame, EntryFlags::empty()),
         None => Ok(()),
     })
+}
+
+/// F8: the space is locked while a claim may wait.
+#[inline]
+pub(super) fn lock_before_claim(space: &Space) -> Option<MutexGuard<'_, SpaceState>> {
+    active(Mutant::ClaimUnderLock).then(|| space.inner.lock())
 }
 
 /// A1: a fork drops the child's associations.

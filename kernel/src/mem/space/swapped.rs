@@ -40,7 +40,8 @@ impl SpaceState {
             self.map_again(swapped.page, swapped.prot, frame, store)?;
             return Ok(Resolution::Done);
         }
-        match swap::find(swapped.slot, || self.neighbours(swapped))? {
+        let claim = self.table.claim;
+        match swap::find(swapped.slot, || self.neighbours(swapped), claim)? {
             Source::Pending(page_in) => return Ok(Resolution::PageIn(page_in)),
             Source::Resident(frame) => {
                 self.map_again(swapped.page, swapped.prot, frame, store)?;
@@ -61,7 +62,7 @@ impl SpaceState {
         slot: u32,
     ) -> Result<Option<Resolution>, FaultError> {
         debug_assert!(!lazy.snapshot.is_trusted());
-        let frame = match swap::find(slot, || slot..slot + 1)? {
+        let frame = match swap::find(slot, || slot..slot + 1, self.table.claim)? {
             Source::Pending(page_in) => return Ok(Some(Resolution::PageIn(page_in))),
             Source::Resident(frame) | Source::Arrived(frame, _) => frame,
         };

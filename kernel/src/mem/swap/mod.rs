@@ -9,6 +9,10 @@
 //! completed ([`resident`]). The frames of a write that failed stay as long as their slots: no page
 //! is lost. Until a slot becomes free, nothing more is swapped then.
 //!
+//! Page-outs are what makes memory free, so they need none: all tables are allocated when the device
+//! is attached, for all slots and for [`WRITES`](slot::WRITES) writes of
+//! [`WRITE_PAGES`](slot::WRITE_PAGES) pages at once. Who wants to begin another one waits.
+//!
 //! A device can be lost at any moment ([`notice_loss`]). What it kept is lost with it: a touch of
 //! such a page fails ([`Unavailable::Lost`]) and never finds other bytes. Pages on their way to it
 //! stay in memory. Then another device can be attached.
@@ -18,25 +22,29 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod outgoing;
 mod transfer;
 
 pub(super) use batch::{Owners, PageOutBatch};
+pub use outgoing::PageOut;
+pub(super) use outgoing::{await_buffer, await_write};
 pub(super) use transfer::await_punch;
-pub use transfer::{PageIn, PageOut, Transfer};
+pub use transfer::{PageIn, Transfer};
 
 pub use super::slot::{is_open, stats};
 
 use super::{
-    Frame, OutOfMemory,
+    Claim, Frame, OutOfMemory, fallible,
     slot::{self, SlotRow},
 };
-use crate::sync::{Interrupted, Mutex, rank};
+use crate::sync::{Mutex, rank};
 use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
 };
 use core::ops::Range;
 use foundation::Errno;
+use outgoing::Outgoing;
 
 /// A file that keeps pages: slot `n` is at byte `n` times the page size. No method waits. Each
 /// transfer is completed once, from any context.
@@ -53,14 +61,14 @@ pub trait SwapDevice: Send + Sync {
 
 struct Area {
     device: Option<Arc<dyn SwapDevice>>,
-    /// Writes under way.
-    leaving: Vec<Arc<PageOut>>,
+    /// Writes under way, and space for more.
+    outgoing: Outgoing,
     /// Reads under way, and those whose pages are not yet mapped by all who asked.
     coming: Vec<Weak<PageIn>>,
 }
 
 static AREA: Mutex<Area, rank::SwapArea> =
-    Mutex::new(Area { device: None, leaving: Vec::new(), coming: Vec::new() });
+    Mutex::new(Area { device: None, outgoing: Outgoing::NEW, coming: Vec::new() });
 
 /// From now on pages can be swapped to `slots` slots of a device. EBUSY where there is a device
 /// already, and it is not lost.
@@ -71,6 +79,7 @@ pub fn attach(device: Arc<dyn SwapDevice>, slots: u32) -> Result<(), Errno> {
         return Err(Errno::EBUSY);
     }
     slot::open(slots)?;
+    area.outgoing.reserve()?;
     area.device = Some(device);
     drop(area);
     // Its loss may have been noticed while it was not attached yet.
@@ -102,7 +111,7 @@ pub fn detach() {
 
 impl Area {
     fn resident(&self, number: u32) -> Option<Frame> {
-        self.leaving.iter().find_map(|out| out.frame(number)).or_else(|| slot::kept_frame(number))
+        self.outgoing.frame(number).or_else(|| slot::kept_frame(number))
     }
 
     /// The device, and where it keeps a slot. `None` where the slot's device is lost.
@@ -141,9 +150,9 @@ pub(super) fn resident(number: u32) -> Option<Frame> {
 }
 
 /// The page-in that brings a slot, which is a new one where none is under way. `around` are the
-/// slots to be read along with it, itself included. The caller starts it with [`PageIn::start`]
-/// once it holds no lock.
-fn page_in(number: u32, around: Range<u32>) -> Result<Arc<PageIn>, Unavailable> {
+/// slots to be read along with it, itself included, as far as `claim` can have frames for them. The
+/// caller starts it with [`PageIn::start`] once it holds no lock.
+fn page_in(number: u32, around: Range<u32>, claim: Claim) -> Result<Arc<PageIn>, Unavailable> {
     debug_assert!(around.contains(&number));
     let mut area = AREA.lock();
     area.coming.retain(|coming| coming.strong_count() > 0);
@@ -159,11 +168,25 @@ fn page_in(number: u32, around: Range<u32>) -> Result<Arc<PageIn>, Unavailable> 
     let start = (around.start..number).rev().take_while(stored).last().unwrap_or(number);
     let end =
         (number + 1..around.end).take_while(stored).last().map_or(number + 1, |last| last + 1);
-    area.coming.try_reserve(1).map_err(|_| Unavailable::Memory)?;
-    let coming = Arc::new(PageIn::new(SlotRow::share(start..end)));
+    fallible::reserve(&mut area.coming, 1)?;
+    let paid = pay(end - start, claim)?;
+    let more = (paid.len() as u32).max(1) - 1;
+    let ahead = more.min(end - number - 1);
+    let row = number - (more - ahead).min(number - start)..number + 1 + ahead;
+    let coming = Arc::new(PageIn::new(SlotRow::share(row), paid));
     debug_assert!(coming.row.index_of(number).is_some() && !coming.has_arrived());
     area.coming.push(Arc::downgrade(&coming));
     Ok(coming)
+}
+
+/// Takes frames for a page-in, at least one and up to `pages`. The swap server uses frames of its
+/// reserve for what it reads; when those have arrived, these become free in their place. So its
+/// reserve lasts, however many pages are wanted at once.
+fn pay(pages: u32, claim: Claim) -> Result<Vec<Frame>, OutOfMemory> {
+    let mut paid = fallible::with_capacity(pages as usize)?;
+    paid.push(Frame::recycled(claim)?);
+    paid.extend((1..pages).map_while(|_| Frame::recycled(claim).ok()));
+    Ok(paid)
 }
 
 /// What is known of a swapped page's bytes.
@@ -178,12 +201,16 @@ pub(super) enum Source {
 
 /// Looks for the bytes of a slot, and begins a page-in of the slots `around` it where they are not
 /// in memory. The caller holds a reference to the slot until it has looked at the result.
-pub(super) fn find(number: u32, around: impl Fn() -> Range<u32>) -> Result<Source, Unavailable> {
+pub(super) fn find(
+    number: u32,
+    around: impl Fn() -> Range<u32>,
+    claim: Claim,
+) -> Result<Source, Unavailable> {
     loop {
         if let Some(frame) = resident(number) {
             return Ok(Source::Resident(frame));
         }
-        let page_in = page_in(number, around())?;
+        let page_in = page_in(number, around(), claim)?;
         if !page_in.has_arrived() {
             return Ok(Source::Pending(page_in));
         }
@@ -195,36 +222,13 @@ pub(super) fn find(number: u32, around: impl Fn() -> Range<u32>) -> Result<Sourc
     }
 }
 
-/// Begins to write frames to the slots of a row, one to each.
-pub(super) fn write(row: SlotRow, frames: Vec<Frame>) -> Arc<PageOut> {
-    debug_assert!(!frames.is_empty());
-    debug_assert_eq!(row.len(), frames.len());
-    let first = row.first();
-    let out = Arc::new(PageOut::new(row, frames));
-    let (place, frames) = {
-        let mut area = AREA.lock();
-        area.leaving.push(out.clone());
-        (area.place_of(first), out.copies())
-    };
-    let transfer = Transfer::Out(out.clone());
-    match place {
-        Some((device, first)) => device.write(first, &frames, transfer),
-        None => transfer.complete(Err(Errno::EIO)),
-    }
-    out
-}
-
-/// Waits until a write has completed, where one is under way. Returns whether there was one.
-pub(super) fn await_write() -> Result<bool, Interrupted> {
-    let first = AREA.lock().leaving.first().cloned();
-    first.map_or(Ok(false), |out| out.wait().map(|()| true))
-}
-
-/// Calls `look` for each frame that no address space maps any more but that is still in memory: of
-/// writes under way, and of those that failed.
+/// Calls `look` for each frame that no address space maps but that is in memory for swap: of writes
+/// under way and those that failed, and of reads.
 pub(super) fn for_each_frame(look: &mut impl FnMut(&Frame)) {
     let area = AREA.lock();
-    area.leaving.iter().for_each(|out| out.for_each_frame(look));
+    area.outgoing.frames().for_each(&mut *look);
+    let coming = area.coming.iter().filter_map(Weak::upgrade);
+    coming.for_each(|coming| coming.for_each_frame(look));
     slot::for_each_kept_frame(look);
 }
 

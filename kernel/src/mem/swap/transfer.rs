@@ -1,6 +1,6 @@
 //! Transfers of pages to and from the swap file.
 
-use super::AREA;
+use super::{AREA, PageOut};
 use crate::mem::{
     Frame, mutants,
     slot::{self, SlotRow},
@@ -15,7 +15,7 @@ use foundation::counter::{self, Counter};
 #[derive(Debug)]
 pub enum Transfer {
     /// Pages to be written.
-    Out(Arc<PageOut>),
+    Out(PageOut),
     /// Pages to be read.
     In(Arc<PageIn>),
     /// A chunk of slots, by the number of its first one, to become a hole.
@@ -26,7 +26,7 @@ impl Transfer {
     /// How many pages are moved.
     pub fn pages(&self) -> usize {
         match self {
-            Self::Out(out) => out.pages.lock().as_ref().map_or(0, |(_, frames)| frames.len()),
+            Self::Out(out) => out.pages(),
             Self::In(coming) => coming.row.len(),
             Self::Punch(_) => 0,
         }
@@ -48,69 +48,12 @@ impl Transfer {
 
 static PUNCHED: WaitQueue = WaitQueue::new();
 
-/// A write of pages.
-#[derive(Debug)]
-pub struct PageOut {
-    /// `None` once the write has completed.
-    pages: Mutex<Option<(SlotRow, Vec<Frame>)>, rank::SwapTransfer>,
-    queue: WaitQueue,
-}
-
-impl PageOut {
-    pub(super) fn new(row: SlotRow, frames: Vec<Frame>) -> Self {
-        Self { pages: Mutex::new(Some((row, frames))), queue: WaitQueue::new() }
-    }
-
-    pub(super) fn copies(&self) -> Vec<Frame> {
-        self.pages.lock().as_ref().map(|(_, frames)| frames.clone()).unwrap_or_default()
-    }
-
-    pub(super) fn frame(&self, number: u32) -> Option<Frame> {
-        let pages = self.pages.lock();
-        let (row, frames) = pages.as_ref()?;
-        frames.get(row.index_of(number)?).cloned()
-    }
-
-    pub(super) fn for_each_frame(&self, look: &mut impl FnMut(&Frame)) {
-        self.pages.lock().iter().flat_map(|(_, frames)| frames).for_each(look);
-    }
-
-    fn complete(&self, result: Result<(), Errno>) {
-        // The row and the frames are dropped after the lock.
-        let done = {
-            let mut area = AREA.lock();
-            let done = self.pages.lock().take();
-            debug_assert!(done.is_some(), "a write completes once");
-            area.leaving.retain(|out| !core::ptr::eq(&**out, self));
-            // Under the area's lock: at any time the frames are found either here or there.
-            if let (Err(_), Some((row, frames))) = (result, &done) {
-                slot::keep(row, frames);
-            }
-            done
-        };
-        match result {
-            Ok(()) => {
-                let pages = done.as_ref().map_or(0, |(_, frames)| frames.len());
-                counter::count(Counter::PagesSwappedOut, pages as u64);
-            }
-            Err(error) => log::warn!("swap: pages could not be written: {}", error.text()),
-        }
-        drop(done);
-        self.queue.wake_all();
-    }
-
-    /// Waits until the write has completed or failed.
-    pub fn wait(&self) -> Result<(), Interrupted> {
-        self.queue
-            .wait_for_server(Interrupt::Killable, || self.pages.lock().is_none().then_some(()))
-    }
-}
-
 #[derive(Debug)]
 enum State {
-    Pending,
-    /// The frames that arrived; `None` for those already taken.
-    Arrived(Vec<Option<Frame>>),
+    /// With the frames that were taken for what is read.
+    Pending(Vec<Frame>),
+    /// The frames that arrived, and a bit for each that was moved out.
+    Arrived(Vec<Frame>, u64),
     Failed,
 }
 
@@ -125,11 +68,12 @@ pub struct PageIn {
 }
 
 impl PageIn {
-    pub(super) fn new(row: SlotRow) -> Self {
+    pub(super) fn new(row: SlotRow, paid: Vec<Frame>) -> Self {
+        debug_assert!(row.len() <= u64::BITS as usize);
         Self {
             row,
             started: AtomicBool::new(false),
-            state: Mutex::new(State::Pending),
+            state: Mutex::new(State::Pending(paid)),
             queue: WaitQueue::new(),
         }
     }
@@ -148,21 +92,23 @@ impl PageIn {
 
     fn complete(&self, result: Result<Vec<Frame>, Errno>) {
         debug_assert!(!self.has_arrived(), "a read completes once");
-        *self.state.lock() = match result {
+        let state = match result {
             Ok(frames) if frames.len() == self.row.len() => {
                 counter::count(Counter::PagesSwappedIn, frames.len() as u64);
-                State::Arrived(frames.into_iter().map(Some).collect())
+                State::Arrived(frames, 0)
             }
             _ => State::Failed,
         };
+        // The frames that were taken for it are dropped after the lock.
+        let _paid = core::mem::replace(&mut *self.state.lock(), state);
         self.queue.wake_all();
     }
 
     /// Waits for the reply. Returns whether the pages arrived.
     pub(in crate::mem) fn wait(&self) -> Result<bool, Interrupted> {
         self.queue.wait_for_server(Interrupt::Killable, || match *self.state.lock() {
-            State::Pending => None,
-            State::Arrived(_) => Some(true),
+            State::Pending(_) => None,
+            State::Arrived(..) => Some(true),
             State::Failed => Some(false),
         })
     }
@@ -171,9 +117,15 @@ impl PageIn {
         matches!(*self.state.lock(), State::Failed)
     }
 
+    pub(super) fn for_each_frame(&self, look: &mut impl FnMut(&Frame)) {
+        if let State::Pending(frames) | State::Arrived(frames, _) = &*self.state.lock() {
+            frames.iter().for_each(look);
+        }
+    }
+
     /// Whether the pages have arrived.
     pub(in crate::mem) fn has_arrived(&self) -> bool {
-        matches!(*self.state.lock(), State::Arrived(_))
+        matches!(*self.state.lock(), State::Arrived(..))
     }
 
     /// Marks the read as failed, because a frame that arrived was lost: the slots have to be read
@@ -186,14 +138,18 @@ impl PageIn {
     pub(in crate::mem) fn take(&self, number: u32) -> Option<Frame> {
         let index = self.row.index_of(number)?;
         if let Some(index) = mutants::wrong_swap_index(index, self.row.len()) {
-            let State::Arrived(frames) = &*self.state.lock() else { return None };
-            return frames.get(index)?.clone();
+            let State::Arrived(frames, _) = &*self.state.lock() else { return None };
+            return frames.get(index).cloned();
         }
         // One reference is the page-table entry's, one is the row's.
         let is_sole = slot::references(number) <= 2;
-        let State::Arrived(frames) = &mut *self.state.lock() else { return None };
-        let frame = frames.get_mut(index)?;
-        if is_sole { frame.take() } else { frame.clone() }
+        let State::Arrived(frames, moved) = &mut *self.state.lock() else { return None };
+        let frame = frames.get_mut(index).filter(|_| *moved >> index & 1 == 0)?;
+        if !is_sole {
+            return Some(frame.clone());
+        }
+        *moved |= 1 << index;
+        Some(core::mem::replace(frame, Frame::zero_page()))
     }
 }
 

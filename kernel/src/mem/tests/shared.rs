@@ -68,6 +68,7 @@ fn q3_shared_memory_is_swapped_out_once_and_back_for_all() {
         evict_everything();
         assert_eq!([one.stats().resident.0, other.stats().resident.0], [0, 0]);
         assert_eq!((swap.0.pages(), swap::stats()), (100, (1000, 900)));
+        assert_eq!([one.stats().shared.0, other.stats().shared.0], [100, 100]);
         check(&other, 50);
         (0..100).for_each(|page| store(&other, at(page), value(page + 1)));
         (0..100).for_each(|page| assert_eq!(load(&one, at(page)), value(page + 1)));

@@ -30,8 +30,8 @@ fn swapped() -> Outcome<i64> {
     Ok((lazy::value(&text, "SwapTotal")? - lazy::value(&text, "SwapFree")?) / (P as i64 / 1024))
 }
 
-/// Every page in the swap file must belong to a living process.
-fn nothing_lost(when: &str) -> Outcome {
+/// Every page in the swap file must belong to a living process, and none to shared memory.
+pub fn nothing_lost(when: &str) -> Outcome {
     let mut theirs = 0;
     let names = user::fs::list(b"/proc").named("/proc")?;
     for pid in names.iter().filter_map(|name| core::str::from_utf8(name).ok()?.parse::<u32>().ok())

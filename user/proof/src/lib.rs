@@ -1,6 +1,7 @@
 //! The library of the programs that test, measure and demonstrate Sloth: the test kit ([`kit`],
-//! [`lazy`], [`os`], [`thread`]), the registry of tests ([`registry`]), the kernel's counters
-//! ([`counters`]), and reproducible random numbers ([`random`]).
+//! [`lazy`], [`os`], [`thread`], [`words`]), the registry of tests ([`registry`]), the kernel's
+//! counters ([`counters`]), random system calls ([`stress`]), and reproducible random numbers
+//! ([`random`]).
 //!
 //! The programs:
 //!
@@ -12,6 +13,7 @@
 //! | `demo` | the experiment |
 //! | `bench`, `first`, `profit` | measurements |
 //! | `leaks` | runs a command and fails where it left something behind |
+//! | `storm` | hostile processes of every kind, while a witness and a shell must go on |
 //! | `ptyrun` | runs a program at a pseudo-terminal |
 
 #![no_std]
@@ -20,10 +22,13 @@
 pub mod counters;
 pub mod kit;
 pub mod lazy;
+pub mod omitted;
 pub mod os;
 pub mod random;
 pub mod registry;
+pub mod stress;
 pub mod thread;
+pub mod words;
 
 pub use guest_test::guest_test;
 pub use linkme;

@@ -12,6 +12,7 @@ pub mod mutants;
 pub mod qemu;
 pub mod results;
 pub mod sizes;
+pub mod storm;
 pub mod verdict;
 
 use std::collections::BTreeSet;

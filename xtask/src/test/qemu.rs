@@ -313,6 +313,7 @@ pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     tests.extend(super::fsx::list(length));
     tests.extend(super::input::list(paths)?);
     tests.extend(super::sizes::list());
+    tests.extend(super::storm::list(length));
     Ok(tests)
 }
 

@@ -1,8 +1,8 @@
 //! Invalid arguments: the right error, nothing lost, no other process affected.
 
-use crate::omitted;
 use proof::guest_test;
 use proof::kit::{Outcome, child, content, file, raw};
+use proof::omitted;
 use user::prelude::*;
 use user::sys::abi;
 

@@ -1,9 +1,9 @@
 //! Limits of what a program can make the kernel keep. Each is exhausted, and others go on: a shell
 //! with a pipe answers beside the program that holds everything that it got.
 
-use super::omitted;
 use proof::guest_test;
 use proof::kit::{Child, Gate, Outcome, checking_child, expect_success, file, raw};
+use proof::omitted;
 use user::alloc::string::ToString;
 use user::prelude::*;
 use user::sys::abi;

@@ -20,7 +20,6 @@ mod jobs;
 mod limits;
 mod memory;
 mod names;
-mod omitted;
 mod processes;
 mod queued;
 mod regions;

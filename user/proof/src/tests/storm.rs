@@ -2,28 +2,17 @@
 //! lazily and checks every byte; and threads that race over the same pages. A failure prints the
 //! seeds.
 
-use crate::omitted::{self, is_ours};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use proof::guest_test;
-use proof::kit::{Outcome, child, file, raw};
-use proof::random::{self, Random};
+use proof::kit::{Outcome, child, file};
+use proof::omitted::is_ours;
+use proof::random;
+use proof::stress::{self, StressWorker, Surroundings};
 use proof::thread::Thread;
+use proof::words::SharedWords;
 use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
-
-/// More calls that are not made at random, because they block or could affect other processes.
-const ALSO_OMITTED: [u32; 9] = [
-    abi::__NR_nanosleep,
-    abi::__NR_clock_nanosleep,
-    abi::__NR_futex,
-    abi::__NR_wait4,
-    abi::__NR_waitid,
-    abi::__NR_flock,
-    abi::__NR_unshare,
-    abi::__NR_setns,
-    abi::__NR_mount,
-];
 
 /// The only calls that are made on a host, on which others have effects.
 const HARMLESS: [u32; 10] = [
@@ -39,15 +28,7 @@ const HARMLESS: [u32; 10] = [
     abi::__NR_getcwd,
 ];
 
-/// Calls that change mappings: their lengths stay within the worker's area.
-const MAPPING: [u32; 5] =
-    [abi::__NR_mmap, abi::__NR_munmap, abi::__NR_mprotect, abi::__NR_mremap, abi::__NR_madvise];
-
 const STRESS_WORKERS: u64 = 4;
-/// The areas for a stress worker's pointers (snapshot-backed, read-only, inaccessible, unmapped),
-/// each of this many pages.
-const AREA_PAGES: usize = 16;
-const AREAS: usize = 4;
 const FILE_BYTES: usize = 64 * PAGE_BYTES;
 
 #[guest_test(timeout_s: 120)]
@@ -65,18 +46,14 @@ fn hostile_storm_long() -> Outcome {
         .try_for_each(|round| rage(round * STRESS_WORKERS, if is_ours() { 60_000 } else { 4_000 }))
 }
 
-/// The directories where stress workers make random names: the root, and the test's own.
-const PLACES: [&[u8]; 2] = [b"/", b".."];
-
 fn rage(first_seed: u64, calls: u64) -> Outcome {
     let ours = is_ours();
-    let numbers: Vec<u32> =
-        if ours { omitted::numbers(470, &ALSO_OMITTED) } else { HARMLESS.to_vec() };
+    let numbers: Vec<u32> = if ours { stress::numbers() } else { HARMLESS.to_vec() };
     let mut content = vec![0; FILE_BYTES];
     random::fill(1, 0, &mut content);
     let quiet = file(b"quiet", &content)?;
-    let made = Counts::new()?;
-    let before = [ok!(user::fs::list(PLACES[0])), ok!(user::fs::list(PLACES[1]))];
+    let made = ok!(SharedWords::new());
+    let surroundings = ok!(Surroundings::new());
     let mut workers = Vec::new();
     for index in 0..STRESS_WORKERS {
         let seed = first_seed + index;
@@ -85,7 +62,7 @@ fn rage(first_seed: u64, calls: u64) -> Outcome {
             Ok(mut worker) => {
                 for _ in 0..calls {
                     worker.call(&numbers);
-                    made.count(index);
+                    made.add(index as usize, 1);
                 }
                 0
             }
@@ -97,12 +74,8 @@ fn rage(first_seed: u64, calls: u64) -> Outcome {
         ok!(sys::kill(worker, abi::SIGKILL as i32));
         ok!(sys::wait_for(worker));
     }
-    // Their memory contains many slashes and the result of getcwd: with one odd byte that is a new
-    // name in the root or above, which only this clean-up removes.
-    for (place, before) in PLACES.iter().zip(&before).filter(|_| ours) {
-        for name in ok!(user::fs::list(place)).iter().filter(|name| !before.contains(name)) {
-            proof::kit::remove_tree(&user::fs::join(place, name));
-        }
+    if ours {
+        ok!(surroundings.restore());
     }
     ok!(sys::close(quiet));
     outcome.map_err(|failure| {
@@ -122,7 +95,11 @@ const IDLE_LOOKS: u32 = 40;
 
 /// The witness: reads the file lazily and checks it until no stress worker makes calls any more.
 /// Workers that have ended are removed from the list.
-fn watch(workers: &mut Vec<i32>, made: &Counts, mut witness: impl FnMut() -> Outcome) -> Outcome {
+fn watch(
+    workers: &mut Vec<i32>,
+    made: &SharedWords,
+    mut witness: impl FnMut() -> Outcome,
+) -> Outcome {
     let (mut before, mut idle) = (0, 0);
     while !workers.is_empty() && idle < IDLE_LOOKS {
         witness()?;
@@ -137,29 +114,6 @@ fn watch(workers: &mut Vec<i32>, made: &Counts, mut witness: impl FnMut() -> Out
     witness()
 }
 
-/// The number of calls by each worker, in shared memory.
-struct Counts(usize);
-
-impl Counts {
-    fn new() -> Outcome<Self> {
-        let flags = (abi::MAP_SHARED | abi::MAP_ANONYMOUS) as usize;
-        Ok(Self(ok!(raw(abi::__NR_mmap, &[0, PAGE_BYTES, 3, flags, usize::MAX, 0]))))
-    }
-
-    fn of(&self, index: u64) -> &AtomicU32 {
-        // SAFETY: a word of a mapping that lives to the end.
-        unsafe { AtomicU32::from_ptr((self.0 + index as usize * 4) as *mut u32) }
-    }
-
-    fn count(&self, index: u64) {
-        self.of(index).fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn sum(&self) -> u32 {
-        (0..STRESS_WORKERS).map(|index| self.of(index).load(Ordering::Relaxed)).sum()
-    }
-}
-
 /// Reads a file that nobody changes and checks a part of it.
 fn witness(fd: Fd, content: &[u8]) -> Outcome {
     for round in 0..10 {
@@ -171,110 +125,6 @@ fn witness(fd: Fd, content: &[u8]) -> Outcome {
         }
     }
     Ok(())
-}
-
-/// A stress worker: a process that makes random calls with random arguments.
-struct StressWorker {
-    random: Random,
-    area: usize,
-    fds: Vec<usize>,
-}
-
-impl StressWorker {
-    fn new(seed: u64) -> Result<Self> {
-        let null = sys::open(b"/dev/null", abi::O_RDWR, 0)?;
-        for fd in 0..3 {
-            sys::dup2(null, Fd(fd))?;
-        }
-        let _ = sys::setsid();
-        let name = format!("storm-{seed}").into_bytes();
-        sys::mkdir(&name, 0o700)?;
-        sys::chdir(&name)?;
-        let own = sys::open(b"f", abi::O_RDWR | abi::O_CREAT, 0o600)?;
-        sys::write_all(own, &vec![0x2f; AREA_PAGES * PAGE_BYTES])?;
-        let only_read = sys::open(b"f", abi::O_RDONLY, 0)?;
-        let directory = sys::open(b".", abi::O_RDONLY, 0)?;
-        let pipe = sys::pipe(abi::O_NONBLOCK)?;
-        let zero = sys::open(b"/dev/zero", abi::O_RDWR, 0)?;
-        let closed = sys::dup(null)?;
-        sys::close(closed)?;
-        let fds = [null, own, only_read, directory, pipe[0], pipe[1], zero].map(|fd| fd.argument());
-        let odd =
-            [closed.argument(), usize::MAX, 0x7fff_ffff, 1 << 32, abi::AT_FDCWD as isize as usize];
-        let area = Self::area(own)?;
-        Ok(Self {
-            random: Random::new(seed + 100),
-            area,
-            fds: fds.into_iter().chain(odd).collect(),
-        })
-    }
-
-    /// Four areas: backed by a snapshot, read-only, inaccessible, unmapped.
-    fn area(own: Fd) -> Result<usize> {
-        let part = AREA_PAGES * PAGE_BYTES;
-        let mut pages = core::mem::ManuallyDrop::new(Pages::new(AREAS * part)?);
-        sys::pread(own, &mut pages[..part], FileOffset::ZERO)?;
-        pages[7 * PAGE_BYTES..][..2].copy_from_slice(b"f\0");
-        let start = pages.as_mut_ptr() as usize;
-        for (number, protection) in [(1, abi::PROT_READ), (2, abi::PROT_NONE)] {
-            raw(abi::__NR_mprotect, &[start + number * part, part, protection as usize])?;
-        }
-        raw(abi::__NR_munmap, &[start + 3 * part, part])?;
-        Ok(start)
-    }
-
-    /// An address in the area: at the start of a page, just before it, or anywhere.
-    fn place(&mut self) -> usize {
-        let page = self.area + self.random.below((AREAS * AREA_PAGES) as u64) as usize * PAGE_BYTES;
-        match self.random.below(3) {
-            0 => page,
-            1 => page + PAGE_BYTES - 1 - self.random.below(16) as usize,
-            _ => page + self.random.below(PAGE_BYTES as u64) as usize,
-        }
-    }
-
-    fn argument(&mut self) -> usize {
-        const NUMBERS: [usize; 14] = [
-            0,
-            1,
-            2,
-            3,
-            4095,
-            4096,
-            65536,
-            1 << 20,
-            0x7fff_ffff,
-            0xffff_ffff,
-            1 << 47,
-            1 << 63,
-            usize::MAX - 4095,
-            usize::MAX,
-        ];
-        const NOWHERE: [usize; 5] =
-            [8, 0x7fff_ffff_f000, 0x8000_0000_0000, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000];
-        match self.random.below(8) {
-            0..3 => self.place(),
-            3 => self.fds[self.random.below(self.fds.len() as u64) as usize],
-            4 => NOWHERE[self.random.below(NOWHERE.len() as u64) as usize],
-            5 => self.area + 7 * PAGE_BYTES,
-            _ => NUMBERS[self.random.below(NUMBERS.len() as u64) as usize],
-        }
-    }
-
-    fn call(&mut self, numbers: &[u32]) {
-        let number = numbers[self.random.below(numbers.len() as u64) as usize];
-        let mut arguments: [usize; 6] = core::array::from_fn(|_| self.argument());
-        if self.random.below(2) == 0 {
-            arguments[0] = self.fds[self.random.below(self.fds.len() as u64) as usize];
-        }
-        if MAPPING.contains(&number) {
-            // Elsewhere it would unmap its own code or stack.
-            arguments[0] = self.place();
-            arguments[1] = self.random.below(4 * PAGE_BYTES as u64) as usize;
-            (arguments[2], arguments[4]) = (arguments[2] % 8192, self.place());
-        }
-        let _ = raw(number, &arguments);
-    }
 }
 
 /// The state that racing threads share.

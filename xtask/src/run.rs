@@ -45,9 +45,11 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
         relay: arguments.relay.as_deref(),
     };
     let initrd = task.initrd(paths, &guest)?;
+    let clock = if arguments.icount { Clock::Instructions } else { Clock::Host };
     let hardware = Hardware {
         memory: arguments.memory.clone(),
-        clock: if arguments.icount { Clock::Instructions } else { Clock::Host },
+        clock,
+        cpu: clock.cpu().to_owned(),
         disk: if arguments.no_disk { Disk::None } else { Disk::Scratch },
         debugger: if arguments.gdb { Debugger::Wait } else { Debugger::None },
     };

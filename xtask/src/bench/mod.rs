@@ -146,6 +146,7 @@ fn measure_with(
     let hardware = Hardware {
         memory: MEMORY.to_owned(),
         clock: Clock::Instructions,
+        cpu: Clock::Instructions.cpu().to_owned(),
         disk: Disk::Scratch,
         debugger: Debugger::None,
     };

@@ -31,10 +31,21 @@ const LOADER_REFUSED: i32 = 0x12 << 1 | 1;
 /// What drives the guest's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// The host's clock, on a CPU with all features that QEMU emulates.
+    /// The host's clock.
     Host,
-    /// One nanosecond per instruction, on a plain CPU: the same in every run.
+    /// One nanosecond per instruction: the same in every run.
     Instructions,
+}
+
+impl Clock {
+    /// The CPU that a machine with this clock has by default: all features that QEMU emulates, or
+    /// a plain one that costs the same in every version.
+    pub fn cpu(self) -> &'static str {
+        match self {
+            Self::Host => "max",
+            Self::Instructions => "qemu64",
+        }
+    }
 }
 
 /// Whether the machine waits for a debugger.
@@ -62,6 +73,8 @@ pub struct Hardware {
     pub memory: String,
     /// The clock's source.
     pub clock: Clock,
+    /// The CPU, as QEMU's option `-cpu` takes it.
+    pub cpu: String,
     /// The disk for temporary data.
     pub disk: Disk,
     /// Whether a debugger is waited for.
@@ -112,9 +125,12 @@ impl Machine {
         ]);
         command.args(["-m", &hardware.memory]);
         match hardware.clock {
-            Clock::Host => command.args(["-cpu", "max"]),
-            Clock::Instructions => command.args(["-cpu", "qemu64", "-icount", "shift=0,sleep=off"]),
-        };
+            Clock::Host => {}
+            Clock::Instructions => {
+                command.args(["-icount", "shift=0,sleep=off"]);
+            }
+        }
+        command.args(["-cpu", &hardware.cpu]);
         if hardware.debugger == Debugger::Wait {
             command.args(["-s", "-S"]);
         }

@@ -65,6 +65,7 @@ impl BootTest {
         let hardware = Hardware {
             memory: "48M".to_owned(),
             clock: Clock::Host,
+            cpu: Clock::Host.cpu().to_owned(),
             disk: Disk::Scratch,
             debugger: Debugger::None,
         };

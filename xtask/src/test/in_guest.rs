@@ -28,6 +28,8 @@ pub struct GuestTest {
     pub name: String,
     /// Size of the machine's memory in MiB.
     pub memory_mib: u64,
+    /// The machine's CPU, as QEMU's option `-cpu` takes it.
+    pub cpu: String,
     /// Time limit in seconds.
     pub timeout_s: u64,
     /// Whether the test runs only with `--long`.
@@ -53,6 +55,7 @@ impl GuestTest {
                 program,
                 name: text("name")?,
                 memory_mib: value["memory_mib"].as_u64()?,
+                cpu: text("cpu")?,
                 timeout_s: value["timeout_s"].as_u64()?,
                 long: value["long"].as_bool()?,
                 mutants: texts("mutants")?,
@@ -79,6 +82,7 @@ impl GuestTest {
         let mut test =
             QemuTest::new(&name, &format!("leaks {} {}", self.program, self.name), expected);
         test.memory = format!("{}M", self.memory_mib);
+        test.cpu = self.cpu.clone();
         test.limit = Duration::from_secs(self.timeout_s);
         test.mutants = self.mutants.clone();
         test.about = self.doc.clone();
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn a_malformed_line_of_the_list_is_an_error() {
         let line = concat!(
-            r#"{"name":"r1_x","memory_mib":48,"timeout_s":60,"long":false,"#,
+            r#"{"name":"r1_x","memory_mib":48,"cpu":"max","timeout_s":60,"long":false,"#,
             r#""mutants":["skip-rescue"],"doc":"All.","log":[]}"#
         );
         let test = GuestTest::parse("rules", line).unwrap();

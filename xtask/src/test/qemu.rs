@@ -53,6 +53,8 @@ pub struct QemuTest {
     pub memory: String,
     /// The machine's clock.
     pub clock: Clock,
+    /// The machine's CPU, as QEMU's option `-cpu` takes it.
+    pub cpu: String,
     /// The machine's disk.
     pub disk: Disk,
     /// Whether read(2) is lazy.
@@ -77,6 +79,7 @@ impl QemuTest {
             command: command.to_owned(),
             memory: MEMORY.to_owned(),
             clock: Clock::Host,
+            cpu: Clock::Host.cpu().to_owned(),
             disk: Disk::Scratch,
             lazy: Lazy::On,
             limit: Duration::from_secs(LIMIT_S),
@@ -158,6 +161,7 @@ impl QemuTest {
         let hardware = Hardware {
             memory: self.memory.clone(),
             clock: self.clock,
+            cpu: self.cpu.clone(),
             disk: self.disk,
             debugger: Debugger::None,
         };

@@ -8,6 +8,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
+use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
 
 /// The state of one CPU. Entry code uses the offsets of the first three fields.
@@ -99,14 +100,17 @@ pub(super) unsafe fn start() {
             flags.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
         });
         let features = __cpuid_count(7, 0);
-        let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::PAGE_GLOBAL;
+        let mut wanted = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
+            | Cr4Flags::OSFXSR
+            | Cr4Flags::OSXMMEXCPT_ENABLE
+            | Cr4Flags::PAGE_GLOBAL;
         wanted.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.ebx & 1 << 7 != 0);
         wanted.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.ebx & 1 << 20 != 0);
         wanted.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.ecx & 1 << 2 != 0);
-        Cr4::update(|flags| {
-            flags.insert(wanted);
-            flags.remove(Cr4Flags::FSGSBASE);
-        });
+        // Exactly these: whatever the firmware left on, such as RDPMC or WRGSBASE for programs, is
+        // off. The depth of the page table cannot change any more.
+        Cr4::update(|flags| *flags = wanted | (*flags & Cr4Flags::L5_PAGING));
+        Dr7::write_raw(0);
         BOOT_CPU
             .smap
             .store(wanted.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION), Ordering::Relaxed);

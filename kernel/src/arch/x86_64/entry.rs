@@ -3,6 +3,24 @@
 //! Every entry saves the same [`Registers`] at the top of the thread's kernel stack. A system call
 //! returns by `sysret` if only its result has changed: the callee-saved registers then still have
 //! the user's values and are not loaded. Otherwise it returns by `iret`, like every trap.
+//!
+//! # Every way from user mode into the kernel
+//!
+//! | instruction or event | entry | why it is safe |
+//! |---|---|---|
+//! | `syscall` | [`system_call_entry`] | `SFMASK` clears IF, TF, DF, AC, NT and IOPL; nothing touches memory before `swapgs` and the switch of stacks |
+//! | `syscall` in 32-bit code | [`refuse`] | there is no 32-bit code segment (`segments`), so no program gets there; the entry only returns ENOSYS |
+//! | `sysenter` | none | `IA32_SYSENTER_CS` is 0: general protection fault |
+//! | far call, far jump | none | no call gate and no task gate; no local descriptor table; the global one has a single user code segment |
+//! | `int3`, `int 3`, `int 4` | [`stub`] | the only gates that user mode may name; each saves all registers |
+//! | any other `int n` | general protection fault | the gate's privilege level is 0, or the gate is absent |
+//! | exception, interrupt | [`stub`], [`stub_with_code`] | interrupt gates; the CPU clears IF, TF, NT and RF, `trap_common` clears DF, `trap` clears AC |
+//! | NMI, machine check, double fault | [`paranoid_stub`], [`paranoid_stub_with_code`] | may interrupt the first or last instructions of the kernel, so they have a stack of their own and look at the GS base itself |
+//! | `in`, `out` | none | IOPL is 0 and the TSS has no I/O bitmap |
+//!
+//! Ways back: `sysret` and `iret` load only selectors that are constants here or were set by
+//! [`Registers::sanitize`], flags without IOPL and NT, and an instruction pointer below
+//! [`USER_END`](crate::arch::USER_END), which is canonical.
 
 use super::cpu::{KERNEL_STACK, USER_RSP};
 use super::segments::KERNEL_CS;
@@ -14,6 +32,8 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
 
+/// The model-specific register that holds the GS base.
+const GS_BASE: u32 = 0xc000_0101;
 /// Offset of the saved code segment, whose privilege level is 3 if user mode was interrupted.
 const CS: usize = offset_of!(Registers, cs);
 
@@ -59,11 +79,21 @@ pub(super) unsafe fn start(handlers: &Handlers) {
     // SAFETY: called once, before any entry from user mode.
     unsafe { *HANDLERS.0.get() = *handlers };
     const STAR: u32 = 0xc000_0081;
+    const CSTAR: u32 = 0xc000_0083;
+    /// Code segment, stack pointer and instruction pointer of SYSENTER.
+    const SYSENTER: [u32; 3] = [0x174, 0x175, 0x176];
     /// `sysret` takes SS from this selector plus 8 and CS from this plus 16.
     const SYSRET_BASE: u64 = 0x23;
     // SAFETY: the selectors are those of the descriptor table; the entry point is defined below.
     unsafe { Msr::new(STAR).write(u64::from(KERNEL_CS) << 32 | SYSRET_BASE << 48) };
     LStar::write(VirtAddr::from_ptr(system_call_entry as *const ()));
+    // SAFETY: 32-bit code would enter at a function that only returns; SYSENTER is switched off.
+    unsafe {
+        Msr::new(CSTAR).write(refuse as *const () as u64);
+        for register in SYSENTER {
+            Msr::new(register).write(0);
+        }
+    }
     SFMask::write(
         RFlags::INTERRUPT_FLAG
             | RFlags::TRAP_FLAG
@@ -74,6 +104,22 @@ pub(super) unsafe fn start(handlers: &Handlers) {
             | RFlags::IOPL_HIGH
             | RFlags::RESUME_FLAG,
     );
+}
+
+/// Instructions that save the general registers of a trap, below its cause and code.
+macro_rules! save_registers {
+    () => {
+        "push rdi; push rsi; push rdx; push rcx; push rax; push r8; push r9; push r10; push r11
+        push rbx; push rbp; push r12; push r13; push r14; push r15"
+    };
+}
+
+/// Instructions that load all registers from the stack and return.
+macro_rules! restore_registers {
+    () => {
+        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx; pop r11; pop r10; pop r9; pop r8
+        pop rax; pop rcx; pop rdx; pop rsi; pop rdi; add rsp, 16; iretq"
+    };
 }
 
 /// The target of `syscall`. rcx holds the user's rip, r11 its rflags; the stack pointer is still
@@ -91,21 +137,7 @@ extern "C" fn system_call_entry() {
         "push rcx",
         "push rax",
         "push {syscall}",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push rax",
-        "push r8",
-        "push r9",
-        "push r10",
-        "push r11",
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        save_registers!(),
         "mov rdi, rsp",
         "call qword ptr [rip + {handlers} + {system_call}]",
         "test al, al",
@@ -134,6 +166,12 @@ extern "C" fn system_call_entry() {
     )
 }
 
+/// The target of `syscall` in 32-bit code: returns ENOSYS, with the user's stack pointer unused.
+#[unsafe(naked)]
+extern "C" fn refuse() {
+    naked_asm!("mov eax, -38", "sysret")
+}
+
 /// Returns to user mode or to the kernel, as the registers on the stack say.
 #[unsafe(naked)]
 extern "C" fn leave() {
@@ -142,23 +180,7 @@ extern "C" fn leave() {
         "jz 1f",
         "swapgs",
         "1:",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
-        "pop r11",
-        "pop r10",
-        "pop r9",
-        "pop r8",
-        "pop rax",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "add rsp, 16",
-        "iretq",
+        restore_registers!(),
         cs = const CS,
     )
 }
@@ -180,21 +202,7 @@ pub(super) extern "C" fn thread_entry() {
 #[unsafe(naked)]
 extern "C" fn trap_common() {
     naked_asm!(
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push rax",
-        "push r8",
-        "push r9",
-        "push r10",
-        "push r11",
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        save_registers!(),
         "cld",
         "test byte ptr [rsp + {cs}], 3",
         "jz 1f",
@@ -206,6 +214,56 @@ extern "C" fn trap_common() {
         cs = const CS,
         trap = sym super::idt::trap,
         leave = sym leave,
+    )
+}
+
+/// The common part of traps that may interrupt an entry or a return, when the GS base is still or
+/// already the user's. The saved code segment says nothing then, so the base itself decides: the
+/// kernel's is negative, and a program cannot set a negative one.
+#[unsafe(naked)]
+extern "C" fn paranoid_common() {
+    naked_asm!(
+        save_registers!(),
+        "cld",
+        "mov ecx, {gs_base}",
+        "rdmsr",
+        "mov ebx, edx",
+        "test ebx, ebx",
+        "js 1f",
+        "swapgs",
+        "1:",
+        "mov rdi, rsp",
+        "call {trap}",
+        "test ebx, ebx",
+        "js 2f",
+        "swapgs",
+        "2:",
+        restore_registers!(),
+        gs_base = const GS_BASE,
+        trap = sym super::idt::trap,
+    )
+}
+
+/// As [`stub`], for a trap that may interrupt an entry or a return.
+#[unsafe(naked)]
+pub(super) extern "C" fn paranoid_stub<const VECTOR: u8>() {
+    naked_asm!(
+        "push 0",
+        "push {vector}",
+        "jmp {common}",
+        vector = const VECTOR as u64,
+        common = sym paranoid_common,
+    )
+}
+
+/// As [`stub_with_code`], for a trap that may interrupt an entry or a return.
+#[unsafe(naked)]
+pub(super) extern "C" fn paranoid_stub_with_code<const VECTOR: u8>() {
+    naked_asm!(
+        "push {vector}",
+        "jmp {common}",
+        vector = const VECTOR as u64,
+        common = sym paranoid_common,
     )
 }
 

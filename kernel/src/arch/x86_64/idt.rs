@@ -1,6 +1,6 @@
 //! The interrupt descriptor table, and the dispatch of traps.
 
-use super::entry::{self, stub, stub_with_code};
+use super::entry::{self, paranoid_stub, paranoid_stub_with_code, stub, stub_with_code};
 use super::{cpu, irq, segments};
 use crate::arch::{Cause, Exception, Registers, vector};
 use core::cell::UnsafeCell;
@@ -26,7 +26,7 @@ pub(super) unsafe fn start() {
     }
     set!(table.divide_error, stub::<0>);
     set!(table.debug, stub::<1>);
-    let non_maskable = set!(table.non_maskable_interrupt, stub::<2>);
+    let non_maskable = set!(table.non_maskable_interrupt, paranoid_stub::<2>);
     // SAFETY: the index is that of a stack with no other use.
     unsafe { non_maskable.set_stack_index(segments::FAULT_STACK_INDEX) };
     // Programs may raise these two by instructions (`int3`, `into`).
@@ -35,7 +35,7 @@ pub(super) unsafe fn start() {
     set!(table.bound_range_exceeded, stub::<5>);
     set!(table.invalid_opcode, stub::<6>);
     set!(table.device_not_available, stub::<7>);
-    let double_fault = set!(table.double_fault, stub_with_code::<8>);
+    let double_fault = set!(table.double_fault, paranoid_stub_with_code::<8>);
     // SAFETY: as above.
     unsafe { double_fault.set_stack_index(segments::FAULT_STACK_INDEX) };
     set!(table.invalid_tss, stub_with_code::<10>);
@@ -45,7 +45,7 @@ pub(super) unsafe fn start() {
     set!(table.page_fault, stub_with_code::<14>);
     set!(table.x87_floating_point, stub::<16>);
     set!(table.alignment_check, stub_with_code::<17>);
-    let machine_check = set!(table.machine_check, stub::<18>);
+    let machine_check = set!(table.machine_check, paranoid_stub::<18>);
     // SAFETY: as above.
     unsafe { machine_check.set_stack_index(segments::FAULT_STACK_INDEX) };
     set!(table.simd_floating_point, stub::<19>);

@@ -51,13 +51,12 @@ pub(super) unsafe fn start() {
             unreachable!("a TSS takes two entries")
         };
         let gdt = &mut *TABLES.gdt.get();
-        let user_code32 = 0x00cf_fb00_0000_ffff;
         *gdt = [
             0,
             0,
             0x00af_9b00_0000_ffff, // kernel code
             0x00cf_9300_0000_ffff, // kernel data
-            user_code32,
+            0,                     // no 32-bit code: it would enter the kernel by ways of its own
             0x00cf_f300_0000_ffff, // user data
             0x00af_fb00_0000_ffff, // user code
             0,
@@ -79,6 +78,7 @@ pub(super) unsafe fn start() {
         GS::set_reg(selector(0));
         GsBase::write(base);
         load_tss(selector(TSS_SELECTOR));
+        core::arch::asm!("lldt {0:x}", in(reg) 0u16, options(nomem, nostack, preserves_flags));
     }
 }
 

@@ -26,6 +26,10 @@ macro_rules! mutants {
 }
 
 mutants! {
+    /// Q4: the messages in a socket are not counted, and cost only their bytes.
+    FreeMessages = "free-messages",
+    /// Q4: an end of file that is typed takes no space in a terminal.
+    FreeEndOfFile = "free-end-of-file",
     /// R1: read-ahead data is returned although the file has changed since.
     StaleAhead = "stale-ahead",
     /// Q1: read-ahead keeps its reserved space when writers need it.

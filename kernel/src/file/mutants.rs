@@ -39,6 +39,18 @@ pub(super) fn consume_early() -> bool {
     active(Mutant::ConsumeEarly)
 }
 
+/// Q4: the number of messages is not limited, and an empty one costs nothing.
+#[inline(always)]
+pub(super) fn free_messages() -> bool {
+    active(Mutant::FreeMessages)
+}
+
+/// Q4: an end of file takes no space.
+#[inline(always)]
+pub(super) fn free_end_of_file() -> bool {
+    active(Mutant::FreeEndOfFile)
+}
+
 /// X2: programs can send on an endpoint that the kernel has attached.
 #[inline(always)]
 pub(super) fn open_transport() -> bool {

@@ -3,6 +3,7 @@
 
 use super::queue::Queue;
 use super::termios::Termios;
+use crate::file::mutants;
 use crate::mem::OutOfMemory;
 use crate::mem::fallible;
 use alloc::vec::Vec;
@@ -148,7 +149,9 @@ impl Discipline {
     /// Whether another byte from the line is accepted. A line that is being edited accepts all
     /// bytes, and drops those beyond its limit.
     pub fn has_space(&self) -> bool {
-        !self.is_full() || (self.canonical() && self.ready.lines() == 0)
+        !self.is_full()
+            || mutants::free_end_of_file()
+            || (self.canonical() && self.ready.lines() == 0)
     }
 
     /// Whether only the end of a line fits, for which the last byte is reserved.
@@ -288,7 +291,7 @@ impl Discipline {
     }
 
     fn end_file(&mut self, effects: &mut Effects) {
-        if self.used() >= MAX_INPUT {
+        if self.used() >= MAX_INPUT && !mutants::free_end_of_file() {
             return effects.show(BELL);
         }
         self.finish();

@@ -1,6 +1,7 @@
 //! Limits of what a program can make the kernel keep. Each is exhausted, and others go on: a shell
 //! with a pipe answers beside the program that holds everything that it got.
 
+use foundation::mutant::Mutant;
 use proof::guest_test;
 use proof::kit::{Child, Gate, Outcome, checking_child, expect_success, file, raw};
 use proof::omitted;
@@ -40,7 +41,7 @@ fn until_refused<T>(most: usize, mut call: impl FnMut() -> Result<T>) -> Outcome
 }
 
 /// Empty messages count: the number in a socket is limited, and they do not fill the kernel's heap.
-#[guest_test(memory_mib: 64)]
+#[guest_test(memory_mib: 64, mutants: &[Mutant::FreeMessages])]
 fn limit_messages() -> Outcome {
     const KIND: u32 = 5 | abi::O_NONBLOCK;
     for length in [0, 1] {
@@ -60,7 +61,7 @@ fn limit_messages() -> Outcome {
 }
 
 /// A terminal keeps 4096 bytes of input, each end of file counted; the rest waits or is dropped.
-#[guest_test(memory_mib: 64)]
+#[guest_test(memory_mib: 64, mutants: &[Mutant::FreeEndOfFile])]
 fn limit_terminal_input() -> Outcome {
     for byte in [4, b'\n', 0x12, b'x'] {
         let master = ok!(sys::open(b"/dev/ptmx", abi::O_RDWR | abi::O_NOCTTY | abi::O_NONBLOCK, 0));

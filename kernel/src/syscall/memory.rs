@@ -301,6 +301,7 @@ pub fn mincore(
         let resident = current.space().residency(part.addr(), part.bytes())?;
         current.space().copy_out_all(out.take(resident.len()), &resident)?;
         (rest, out) = (rest.skip(part.len()), out.skip(resident.len()));
+        relax(Interrupt::Killable)?;
     }
     Ok(0)
 }

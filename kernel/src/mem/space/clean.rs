@@ -15,7 +15,7 @@ use crate::mem::{
     page_table::EntryFlags, snapshot::cache,
 };
 use alloc::{sync::Arc, vec::Vec};
-use foundation::{PageCount, SnapshotOffset, knob};
+use foundation::{PageCount, SnapshotOffset};
 
 /// Whole pages that a write sends, as they were when the message was put together.
 pub enum SentPages {
@@ -138,7 +138,7 @@ impl SpaceState {
         }
         // Each range may split a region at both of its ends.
         let regions = self.regions.len() + 2 * unchanged.ranges.len();
-        if unchanged.private.is_empty() || regions > knob::MAX_REGIONS.get() as usize {
+        if unchanged.private.is_empty() || self.require_regions(regions).is_err() {
             return Ok(PageCount::ZERO);
         }
         // All that is allocated from here on is paid for.

@@ -25,15 +25,14 @@ impl SpaceState {
         let splits =
             |page: Page| self.regions.find(page).is_some_and(|(found, _)| found.start != page);
         let splits = usize::from(splits(range.start)) + usize::from(splits(range.end));
-        let count = self.regions.len() + splits + more;
+        self.require_regions(self.regions.len() + splits + more)
+    }
+
+    /// Fails where there may not be so many regions; else they are charged.
+    pub(super) fn require_regions(&mut self, count: usize) -> Result<(), Errno> {
         if count > knob::MAX_REGIONS.get() as usize {
             return Err(Errno::ENOMEM);
         }
-        self.charge_regions(count)
-    }
-
-    /// Charges for `count` regions at least.
-    pub(super) fn charge_regions(&mut self, count: usize) -> Result<(), Errno> {
         let (bytes, charged) = (count * REGION_BYTES, self.charge.bytes());
         if bytes > charged || bytes + 2 * STEP * REGION_BYTES < charged {
             self.charge.resize(bytes + STEP * REGION_BYTES)?;

@@ -315,7 +315,7 @@ impl SpaceState {
     /// tables free what they hold. The parent is unchanged then, except that some of its pages are
     /// write-protected: the next store makes them writable again.
     fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
-        child.charge_regions(self.regions.len()).map_err(|_| OutOfMemory)?;
+        child.require_regions(self.regions.len()).map_err(|_| OutOfMemory)?;
         heap::prepay(RegionMap::bytes(self.regions.len()), self.table.claim)?;
         child.regions = self.regions.clone();
         child.heap = self.heap;

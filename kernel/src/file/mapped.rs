@@ -28,8 +28,8 @@ use foundation::{ByteCount, Errno, FileOffset, PageCount};
 /// The largest file offset of a shared mapping; ENODEV beyond.
 pub const MAX_BYTES: ByteCount = ByteCount(64 << 20);
 
-/// Frames for which room is made at once while a file is read in.
-const ROOM: usize = 64;
+/// Frames that are freed at once while a file is read in.
+const FREED_AT_ONCE: usize = 64;
 
 /// Files that programs have mapped, until a [`sweep`] finds them unused.
 static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
@@ -220,14 +220,15 @@ impl MappedFile {
         Ok(bytes)
     }
 
-    /// Reads in the pages of a range that are not known yet. Makes room for them with no lock held.
+    /// Reads in the pages of a range that are not known yet. Frames are freed for them with no lock
+    /// held.
     fn read_in(&self, space: &Arc<Space>, first: PageCount, end: PageCount) -> Result<(), Errno> {
         let (mut next, mut failed) = (first.0, None);
         loop {
             match self.read_in_some(space, &mut next, end) {
                 Err(Errno::ENOMEM)
                     if failed.replace(next) != Some(next)
-                        && mem::make_room(ROOM, space.policy.claim())? => {}
+                        && mem::make_room(FREED_AT_ONCE, space.policy.claim())? => {}
                 result => return result,
             }
         }

@@ -12,12 +12,12 @@
 //! gathered. So claims under a lock, which cannot wait, find some. Nobody waits for a server of an
 //! equal or higher rank: swapping needs the swap server only, whose own claims never wait.
 //!
-//! The kernel's own thread ([`reclaim_ahead`]) does the same work ahead: it begins at twice the margin, so
-//! that others wait only where it lags.
+//! The kernel's own thread ([`reclaim_ahead`]) does the same work ahead: it begins at twice the
+//! margin, so that others wait only where it lags.
 //!
-//! Work is bounded. A call looks at a multiple of memory ([`SCANS`]) and then gives up; what follows
-//! is an error, or the out-of-memory choice. A sweep that found nothing is not repeated by claims
-//! that cannot wait until some frames were freed ([`shrink_spaces`]).
+//! Work is bounded. A call looks at a multiple of memory ([`SCANS`]) and then gives up; what
+//! follows is an error, or the out-of-memory choice. A sweep that found nothing is not repeated by
+//! claims that cannot wait until some frames were freed ([`shrink_spaces`]).
 //!
 //! [`shrink_spaces`] may be called with any lock held. It allocates nothing, acquires only locks
 //! that are free, and skips a space that this very call chain has locked (the fault that ran out

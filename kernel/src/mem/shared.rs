@@ -2,14 +2,14 @@
 //! `file::mapped` keeps coherent).
 //!
 //! The memory owns its frames, and each address space maps those that it touched. A frame that no
-//! space maps any more can be swapped out (Q3): the memory's entry holds the slot then, and the next
-//! access by any of the owners brings the page back for all of them. The clock unmaps pages that
-//! their owners did not use, and swaps out a frame with its last mapping
+//! space maps any more can be swapped out (Q3): the memory's entry holds the slot then, and the
+//! next access by any of the owners brings the page back for all of them. The clock unmaps pages
+//! that their owners did not use, and swaps out a frame with its last mapping
 //! ([`SharedMemory::leave`]). The memory itself is on the clock as well, for frames that lost their
 //! last mapping in another way.
 //!
-//! A frame of shared memory is stored to by all owners. So it is never one that somebody else reads,
-//! such as a swap server that is still writing it out: such a page gets a new frame.
+//! A frame of shared memory is stored to by all owners. So it is never one that somebody else
+//! reads, such as a swap server that is still writing it out: such a page gets a new frame.
 //!
 //! Lock: the memory's own, inside an address space's. It is held while slots are looked up, so that
 //! no slot is freed meanwhile, and never across a wait.
@@ -78,8 +78,8 @@ impl SharedMemory {
     }
 
     /// The clock unmaps a page of a space that did not use it. If nobody else maps it, its frame
-    /// joins the batch. Returns whether the page may be unmapped: in a batch of [`Owners::Sole`] only
-    /// then. Called with the space locked, before its entry is emptied.
+    /// joins the batch. Returns whether the page may be unmapped: in a batch of [`Owners::Sole`]
+    /// only then. Called with the space locked, before its entry is emptied.
     pub(super) fn leave(&self, page: Page, batch: &mut PageOutBatch) -> bool {
         let mut pages = self.pages.lock();
         let Some(entry) = pages.tree.get(page).filter(|_| !pages.pinned) else { return false };
@@ -120,12 +120,13 @@ impl SharedMemory {
     /// Copies a page's bytes. Returns false for a page that was never accessed, which is all zeros;
     /// `into` is unchanged then. May wait for a page-in. EIO where that fails.
     pub fn read(&self, page: u64, into: &mut [u8; PAGE_BYTES]) -> Result<bool, Errno> {
-        if self.next_page(page) != Some(page) {
-            return Ok(false);
-        }
-        // A frame that is being written out can be read, and need not be replaced for that.
-        let leaving = self.pages.lock().tree.get(Page(page)).and_then(Entry::slot);
-        let frame = match leaving.and_then(swap::resident) {
+        let resident = {
+            let pages = self.pages.lock();
+            let Some(entry) = pages.tree.get(Page(page)) else { return Ok(false) };
+            // A frame that is being written out can be read, and need not be replaced for that.
+            entry.slot().map_or_else(|| Some(entry.frame()), swap::resident)
+        };
+        let frame = match resident {
             Some(frame) => frame,
             None => self.frame(page)?,
         };

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | empty, load | zero page | hole: zero page; else cache or fetch, with neighbours | its frame |
 //! | empty, store | zeroed frame, private | copy, private; the association ends (F2) | its frame |
-//! | swapped | page-in, with neighbours (`swapped`) | the same | the memory's entry, not the space's |
+//! | swapped | page-in, with neighbours (`swapped`) | the same | in the memory only |
 //! | private, store, sole owner | made writable | the same | - |
 //! | private or clean, store, shared | copy, private | copy, private; the association ends | - |
 #![forbid(unsafe_code)]

@@ -9,8 +9,8 @@
 //! completed ([`resident`]). The frames of a write that failed stay as long as their slots: no page
 //! is lost. Until a slot becomes free, nothing more is swapped then.
 //!
-//! Page-outs are what makes memory free, so they need none: all tables are allocated when the device
-//! is attached, for all slots and for [`WRITES`](slot::WRITES) writes of
+//! Page-outs are what makes memory free, so they need none: all tables are allocated when the
+//! device is attached, for all slots and for [`WRITES`](slot::WRITES) writes of
 //! [`WRITE_PAGES`](slot::WRITE_PAGES) pages at once. Who wants to begin another one waits.
 //!
 //! A device can be lost at any moment ([`notice_loss`]). What it kept is lost with it: a touch of

@@ -255,7 +255,8 @@ fn turn(owners: Owners, max: usize, left: &mut usize) -> Result<bool, Interrupte
 /// swapped out, private ones. For tests. May wait.
 #[cfg(not(target_os = "none"))]
 pub(super) fn evict_some(pages: usize) -> Result<bool, Interrupted> {
-    turn(Owners::Any, pages, &mut usize::MAX.clone())
+    let mut left = usize::MAX;
+    turn(Owners::Any, pages, &mut left)
 }
 
 /// The number of frames that had been freed when [`shrink_spaces`] last found nothing.

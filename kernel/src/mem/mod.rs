@@ -47,7 +47,9 @@ pub use addr::{
 pub use claim::{Claim, floors};
 pub use frame::{Frame, OutOfMemory};
 pub use page_of::page_of;
-pub use reclaim::{keep_margin, make_room, reclaim_ahead, register_last_resort};
+pub use reclaim::{
+    keep_margin, make_room, make_room_beside, ready, reclaim_ahead, register_last_resort,
+};
 pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, FaultError, Frame, heap, reclaim,
+    Claim, FaultError, Frame, reclaim,
     snapshot::{
         Fetch, Snapshot,
         cache::{self, Lookup},
@@ -40,8 +40,7 @@ pub fn page_of(
             // Only pages of untrusted servers are swapped out of the cache.
             Lookup::Swapped(_) => return Err(FaultError::Bus),
             Lookup::Absent => {
-                heap::headroom(claim)?;
-                reclaim::keep_margin(claim)?;
+                reclaim::ready::<FaultError>(claim)?;
                 let fetch = cache::begin(snapshot, offset, pages, offset, counters);
                 fetch.start();
                 fetch

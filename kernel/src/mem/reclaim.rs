@@ -27,7 +27,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, frame, mutants,
+    Claim, OutOfMemory, frame, heap, mutants,
     page_table::Swept,
     shrinker::{self, Stage},
     snapshot::cache,
@@ -120,17 +120,36 @@ fn is_available(frames: usize, claim: Claim) -> bool {
 /// called with no lock held.
 #[inline]
 pub fn keep_margin(claim: Claim) -> Result<(), Interrupted> {
+    make_room_beside(0, claim)
+}
+
+/// Makes `frames` frames available besides the margin, where pages can be swapped out: before a
+/// message is gathered. May wait; called with no lock held.
+#[inline]
+pub fn make_room_beside(frames: usize, claim: Claim) -> Result<(), Interrupted> {
     assert_may_await_server();
-    if is_available(2 * margin(), Claim::Program) { Ok(()) } else { restore_margin(claim) }
+    if is_available(frames + 2 * margin(), Claim::Program) {
+        Ok(())
+    } else {
+        restore_margin(frames, claim)
+    }
+}
+
+/// What every operation on a program's memory begins with: the margin, and headroom for the small
+/// allocations of the kernel. May wait; called with no lock held.
+#[inline]
+pub fn ready<E: From<Interrupted> + From<OutOfMemory>>(claim: Claim) -> Result<(), E> {
+    keep_margin(claim)?;
+    Ok(heap::headroom(claim)?)
 }
 
 #[cold]
-fn restore_margin(claim: Claim) -> Result<(), Interrupted> {
+fn restore_margin(frames: usize, claim: Claim) -> Result<(), Interrupted> {
     wake_reclaimer();
     let rank = mutants::waiting_rank(claim);
     let may_wait = rank >= Claim::FileServer && !mutants::servers_never_wait(claim);
-    if may_wait && !is_available(margin(), rank) && swap::is_open() {
-        make_room(margin(), claim)?;
+    if may_wait && !is_available(frames + margin(), rank) && swap::is_open() {
+        make_room(frames + margin(), claim)?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use super::mutants;
 use super::server_file::ServerFile;
 use super::write_body::{AfterWrite, SourcePiece, WriteBody};
 use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{Pager, Snapshot, SnapshotSource, UserSlice, WritePiece, fallible};
+use crate::mem::{self, Pager, Snapshot, SnapshotSource, UserSlice, WritePiece, fallible};
 
 /// Pieces in one message, at most.
 const PIECES_MAX: usize = MAX_PIECES / 4;
@@ -76,6 +76,9 @@ fn write_message(
     at: WritePosition,
     is_large: bool,
 ) -> Result<Sent, Errno> {
+    // Data is gathered first, and then copied to the message.
+    let data_pages = from.remaining().min(PLAIN_MAX).covering_pages();
+    mem::make_room_beside(2 * data_pages.to_usize(), io.space.policy.claim())?;
     if let Some(pieces) = references(file, io, from)? {
         let mut body = WriteBody::new(after_write());
         let sent = body.add_pieces(io, pieces, DATA_MAX)?;

@@ -95,7 +95,7 @@ impl Request {
 /// Returns its number.
 pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
-    crate::mem::heap::headroom(current.space().policy.claim())?;
+    crate::mem::ready::<Errno>(current.space().policy.claim())?;
     let tid = family::new_number(Some(current.pgid()))?;
     let space = if flags.contains(CloneFlags::VM) {
         current.space().clone()

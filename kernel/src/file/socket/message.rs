@@ -85,7 +85,7 @@ pub(super) fn assemble(io: &Io<'_>, from: &mut UserBuffers) -> Result<Message, E
     let mut frames = fallible::with_capacity(frames_bytes.div_ceil(PAGE_BYTES))?;
     let claim = io.space.policy.claim();
     if frames_bytes > 0 {
-        mem::keep_margin(claim)?;
+        mem::make_room_beside(frames_bytes.div_ceil(PAGE_BYTES), claim)?;
     }
     while frames.len() * PAGE_BYTES < frames_bytes {
         let left = frames_bytes - frames.len() * PAGE_BYTES;

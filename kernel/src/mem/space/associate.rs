@@ -4,8 +4,9 @@
 use super::{Space, SpaceState};
 use crate::mem::{
     Backing, OutOfMemory, PageRange, Prot, Region, RegionMap, Snapshot, UserAddr, UserSlice,
-    fallible, heap,
+    fallible,
     page_table::{Flush, PageTable},
+    reclaim,
 };
 use alloc::{sync::Arc, vec::Vec};
 use foundation::{Errno, PageCount, SnapshotOffset};
@@ -50,7 +51,7 @@ impl Space {
         if !first.is_page_aligned() || !fits {
             return Err(Errno::EINVAL);
         }
-        heap::headroom(self.policy.claim())?;
+        reclaim::ready::<Errno>(self.policy.claim())?;
         self.with(|state| state.associate(slice.whole_pages(), snapshot, offset))
     }
 }

@@ -12,10 +12,10 @@ use super::mutants;
 use super::{Space, SpaceState, access::base_flags};
 use crate::mem::{
     Backing, Frame, OutOfMemory, Page, PageRange, RegionMap, Snapshot, UserSlice, fallible, heap,
-    page_table::EntryFlags, snapshot::cache,
+    page_table::EntryFlags, reclaim, snapshot::cache,
 };
 use alloc::{sync::Arc, vec::Vec};
-use foundation::{PageCount, SnapshotOffset};
+use foundation::{Errno, PageCount, SnapshotOffset};
 
 /// Whole pages that a write sends, as they were when the message was put together.
 pub enum SentPages {
@@ -65,7 +65,7 @@ impl Space {
         let in_snapshot = SnapshotOffset(snapshot.len.0).saturating_since(offset).whole_pages();
         let beyond = mutants::clean_beyond_written();
         let pages = if beyond { all.pages() } else { in_snapshot.min(all.pages()) };
-        if heap::headroom(self.policy.claim()).is_err() {
+        if reclaim::ready::<Errno>(self.policy.claim()).is_err() {
             return PageCount::ZERO;
         }
         let written = Written { pages: PageRange::new(all.start, pages), snapshot, offset };

@@ -16,7 +16,7 @@ use super::{
     resolution::{Awaited, Coverage, FetchState, PageRequest, Resolution},
 };
 use crate::{
-    mem::{Claim, Page, USER_END, UserAddr, heap, reclaim, swap::PageIn},
+    mem::{Claim, Page, USER_END, UserAddr, reclaim, swap::PageIn},
     sync::Interrupted,
 };
 use alloc::sync::Arc;
@@ -98,9 +98,8 @@ impl Space {
         coverage: Coverage,
         then: impl FnOnce(&mut SpaceState) -> T,
     ) -> Result<T, FaultError> {
-        heap::headroom(self.policy.claim())?;
         let locked = mutants::lock_before_claim(self);
-        reclaim::keep_margin(self.policy.claim())?;
+        reclaim::ready::<FaultError>(self.policy.claim())?;
         drop(locked);
         let request = PageRequest { page, access, coverage, counters: &self.counters };
         let mut then = Some(then);

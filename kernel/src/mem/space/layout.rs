@@ -9,8 +9,9 @@ use super::{
     limits::is_data,
 };
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr, fallible, heap,
+    Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr, fallible,
     page_table::{EntryFlags, Flush},
+    reclaim,
 };
 use crate::sync::{Interrupt, relax};
 use alloc::vec::Vec;
@@ -54,7 +55,7 @@ impl Space {
         backing: Backing,
         label: &'static str,
     ) -> Result<UserAddr, Errno> {
-        heap::headroom(self.policy.claim())?;
+        reclaim::ready::<Errno>(self.policy.claim())?;
         if let Backing::Shared { memory, .. } = &backing
             && self.policy.is_server()
         {
@@ -70,7 +71,7 @@ impl Space {
         prot: Prot,
         frames: Vec<Frame>,
     ) -> Result<UserAddr, Errno> {
-        heap::headroom(self.policy.claim())?;
+        reclaim::ready::<Errno>(self.policy.claim())?;
         self.with(|state| {
             let bytes = PageCount::of_len(frames.len()).bytes();
             let address = state.map(placement, bytes, prot, Backing::Anonymous, "")?;
@@ -90,7 +91,7 @@ impl Space {
     pub fn unmap(&self, address: UserAddr, bytes: ByteCount) -> Result<(), Errno> {
         // A range that leaves the program's half is EINVAL here, unlike in mmap.
         let range = user_range(address, bytes).map_err(|_| Errno::EINVAL)?;
-        heap::headroom(self.policy.claim())?;
+        reclaim::ready::<Errno>(self.policy.claim())?;
         self.in_parts(range, SpaceState::unmap)
     }
 
@@ -121,7 +122,7 @@ impl Space {
             return Ok(());
         }
         let range = user_range(address, bytes)?;
-        heap::headroom(self.policy.claim())?;
+        reclaim::ready::<Errno>(self.policy.claim())?;
         self.with(|state| {
             if state.is_mapped(range) {
                 state.check_protection(range, prot)
@@ -139,7 +140,7 @@ impl Space {
 
     /// Moves the end of the heap. Returns the new end, which is the old one where the move failed.
     pub fn brk(&self, end: UserAddr) -> UserAddr {
-        let ready = heap::headroom(self.policy.claim()).is_ok();
+        let ready = reclaim::ready::<Errno>(self.policy.claim()).is_ok();
         self.with(|state| {
             if ready && state.set_heap_end(end).is_ok() {
                 state.heap.1 = end;
@@ -155,7 +156,7 @@ impl Space {
             return Ok(());
         }
         let range = user_range(address, bytes)?;
-        heap::headroom(self.policy.claim())?;
+        reclaim::ready::<Errno>(self.policy.claim())?;
         if !self.with(|state| state.is_mapped(range)) {
             return Err(Errno::ENOMEM);
         }

@@ -147,7 +147,7 @@ impl Space {
     }
 
     fn with_policy(policy: Policy, account: Arc<Account>) -> Result<Arc<Self>, Errno> {
-        heap::headroom(policy.claim())?;
+        reclaim::ready::<Errno>(policy.claim())?;
         let table = PageTable::new(kernel::root(), policy.claim(), account.clone())?;
         let root = table.root();
         let inner = SpaceState {

@@ -4,7 +4,7 @@
 use super::{Space, SpaceState, layout::user_range, limits::is_data};
 use crate::mem::{
     Backing, Page, PageRange, Region, RegionMap, USER_END, USER_START, UserAddr, heap,
-    page_table::Flush,
+    page_table::Flush, reclaim,
 };
 use foundation::{ByteCount, Errno, PageCount};
 
@@ -33,7 +33,7 @@ impl Space {
             return Err(Errno::EINVAL);
         }
         let old = user_range(old, old_bytes).map_err(|_| Errno::EFAULT)?;
-        heap::headroom(self.policy.claim())?;
+        reclaim::ready::<Errno>(self.policy.claim())?;
         self.with(|state| state.remap(old, new_bytes, to))
     }
 }

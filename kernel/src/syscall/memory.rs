@@ -267,10 +267,10 @@ const STEP_PAGES: usize = 512;
 /// program does not finish.
 fn prepare(current: &dyn Caller, range: UserSlice, access: Access) -> Result<u64, Errno> {
     let (slots, _) = swap::stats();
-    let limit = ceiling_bytes() + slots * PAGE_BYTES;
-    // What is only read may be the zero page, for which there are the tables only.
-    let least = if access == Access::Write { range.len() } else { range.len() / 512 };
-    if least > limit {
+    // What is only read may be the zero page; the tables cannot be swapped out in any case.
+    let tables = range.len() / 512;
+    let pages = if access == Access::Write { range.len() } else { 0 };
+    if tables > ceiling_bytes() || pages > ceiling_bytes() + slots * PAGE_BYTES {
         return Err(Errno::ENOMEM);
     }
     let mut rest = range;

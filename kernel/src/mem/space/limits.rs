@@ -4,14 +4,12 @@
 
 use super::SpaceState;
 use crate::mem::limits::{INFINITE, Resource};
-use crate::mem::{Backing, Page, PageRange, Prot, Region};
+use crate::mem::{Backing, Page, PageRange, Prot, Region, RegionMap};
 use foundation::knob;
 use foundation::{ByteCount, Errno, PageCount};
 
-/// Bytes that a region takes: its entry in the map, nodes of which are half empty at worst.
-const REGION_BYTES: usize = 2 * size_of::<(Page, Region)>();
-/// Regions by which the charge grows, so that few operations change it.
-const STEP: usize = 16;
+/// Bytes by which the charge is ahead of the regions, so that few operations change it.
+const STEP_BYTES: usize = RegionMap::bytes(16);
 
 /// Whether such memory counts as a program's data.
 pub(super) fn is_data(prot: Prot, backing: &Backing, label: &str) -> bool {
@@ -33,9 +31,9 @@ impl SpaceState {
         if count > knob::MAX_REGIONS.get() as usize {
             return Err(Errno::ENOMEM);
         }
-        let (bytes, charged) = (count * REGION_BYTES, self.charge.bytes());
-        if bytes > charged || bytes + 2 * STEP * REGION_BYTES < charged {
-            self.charge.resize(bytes + STEP * REGION_BYTES)?;
+        let (bytes, charged) = (RegionMap::bytes(count), self.charge.bytes());
+        if bytes > charged || bytes + 2 * STEP_BYTES < charged {
+            self.charge.resize(bytes + STEP_BYTES)?;
         }
         Ok(())
     }

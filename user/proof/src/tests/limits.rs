@@ -217,7 +217,11 @@ fn limit_pipes() -> Outcome {
 }
 
 fn set_limit(resource: u32, value: u64) -> Result<()> {
-    let limit = [value, value];
+    set_limits(resource, [value, value])
+}
+
+/// Sets a soft and a hard limit.
+fn set_limits(resource: u32, limit: [u64; 2]) -> Result<()> {
     raw(abi::__NR_setrlimit, &[resource as usize, limit.as_ptr() as usize]).map(drop)
 }
 
@@ -245,6 +249,13 @@ fn limit_resources() -> Outcome {
             check_eq!(soft_limit(resource), Ok(value));
         }
         check_eq!(set_limit(99, 1), Err(Errno::EINVAL));
+        let busy = checking_child(|| {
+            ok!(set_limits(abi::RLIMIT_CPU, [1, 3]));
+            loop {
+                core::hint::spin_loop();
+            }
+        })?;
+        check_eq!(ok!(sys::wait_for(busy)).signal(), Some(abi::SIGXCPU as i32));
         expect_success(checking_child(enforced)?)
     })?)
 }

@@ -96,9 +96,14 @@ impl Account {
         })
     }
 
-    /// Marks it as the account of a server (F8).
+    /// Marks it as the account of a server (F8), or of init.
     pub fn mark_server(&self) {
         self.server.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the mark back: the process runs another program, which is no server.
+    pub fn unmark_server(&self) {
+        self.server.store(false, Ordering::Relaxed);
     }
 
     /// Whether it is the account of a server, as [`mark_server`](Self::mark_server) made it.

@@ -14,7 +14,7 @@ use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::limits::{INFINITE, Resource};
 use crate::mem::{
-    Backing, OutOfMemory, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice,
+    Backing, Claim, OutOfMemory, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice,
     fallible,
 };
 use crate::sync::{Interrupt, Mutex};
@@ -441,6 +441,9 @@ fn commit(
 ) {
     let thread = &current.thread;
     let process = current.process();
+    if space.policy.claim() == Claim::Program {
+        process.account.unmark_server();
+    }
     let old_space = thread.replace_space(Some(space));
     // The process gets a table of its own.
     let old_files = process.replace_files(Some(Arc::new(Mutex::new(files))));

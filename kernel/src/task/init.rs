@@ -22,6 +22,8 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let program = Program::parse(image.get(..image.len().min(HEADER_BYTES)).unwrap_or_default())?;
     let space = Space::new()?;
     space.policy.make_init();
+    // It is not refused what it needs to start a server again; nor are its forks, until they exec.
+    space.account.mark_server();
     let arguments = Arguments {
         arguments: Vec::from([path.to_vec()]),
         environment: Vec::new(),

@@ -12,6 +12,7 @@
 mod allocator;
 mod cases;
 mod check;
+mod marks;
 mod world;
 
 use kernel::mem::host;

@@ -82,8 +82,10 @@ struct InFlight {
 struct Table {
     next_tag: u32,
     in_flight: BTreeMap<Tag, InFlight>,
-    /// Handles whose `Close` could not be sent yet.
+    /// Handles whose `Close` could not be sent yet. Has space for all of `to_close`.
     unclosed: Vec<Handle>,
+    /// Handles that are open, or may be opened by a request in flight, and those in `unclosed`.
+    to_close: usize,
     gone: bool,
 }
 
@@ -125,7 +127,7 @@ impl Session {
         let bytes = payload.iter().map(|part| part.len()).sum();
         let message = message::message(&request.request(tag, bytes), payload);
         if let Err(error) = message.and_then(|message| self.send(message)) {
-            self.table.lock().in_flight.remove(&tag);
+            drop(self.table.lock().withdraw(tag));
             return Err(error);
         }
         let answered =
@@ -178,7 +180,7 @@ impl Session {
         let tag = self.try_begin(O::OP, owner)?;
         let sent =
             message::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
-        sent.inspect_err(|_| drop(self.table.lock().in_flight.remove(&tag)))
+        sent.inspect_err(|_| drop(self.table.lock().withdraw(tag)))
     }
 
     /// Sends a request of the swap file with `frames` as payload, without waiting. The reply
@@ -197,7 +199,7 @@ impl Session {
             message::pages_message(&header, frames).and_then(|message| self.send(message))
         });
         if let Err(error) = sent {
-            let refused = self.table.lock().in_flight.remove(&tag);
+            let refused = self.table.lock().withdraw(tag);
             refused.into_iter().for_each(|refused| refused.owner.fail(error));
         }
     }
@@ -205,11 +207,12 @@ impl Session {
     /// Closes a handle, now or when there is space in the table. Never waits.
     pub fn close(&self, handle: Handle) {
         let sent = self.send_for(&Close { handle }, || Owner::Nobody);
-        if sent.is_err() {
-            let mut table = self.table.lock();
-            if !table.gone {
-                table.unclosed.push(handle);
-            }
+        let mut table = self.table.lock();
+        if sent.is_err() && !table.gone {
+            debug_assert!(table.unclosed.len() < table.unclosed.capacity());
+            table.unclosed.push(handle);
+        } else {
+            table.to_close = table.to_close.saturating_sub(1);
         }
     }
 
@@ -234,6 +237,7 @@ impl Session {
             let mut table = self.table.lock();
             table.gone = true;
             table.unclosed.clear();
+            table.to_close = 0;
             core::mem::take(&mut table.in_flight)
         };
         for (_, orphan) in orphans {
@@ -282,6 +286,12 @@ impl Session {
         if table.in_flight.len() >= MAX_IN_FLIGHT && !matches!(op, Op::Read | Op::ListHoles) {
             return Err(Errno::EAGAIN);
         }
+        if opens(op) {
+            // Closing a handle then needs no memory.
+            let space = (table.to_close + 1).saturating_sub(table.unclosed.len());
+            fallible::reserve(&mut table.unclosed, space)?;
+            table.to_close += 1;
+        }
         loop {
             table.next_tag = table.next_tag.wrapping_add(1);
             let tag = Tag(table.next_tag);
@@ -319,6 +329,13 @@ impl Session {
         let request = self.table.lock().in_flight.remove(&fields.tag).ok_or(Malformed)?;
         let is_valid = fields.op == request.op as u16
             && message.len() == HEADER_BYTES + fields.payload_bytes as usize;
+        let has_opened = is_valid
+            && fields.result().is_ok()
+            && opened(request.op, reader.clone()).is_ok_and(|handle| handle != Handle::NONE);
+        if opens(request.op) && !has_opened {
+            let mut table = self.table.lock();
+            table.to_close = table.to_close.saturating_sub(1);
+        }
         match request.owner {
             Owner::Thread(call) => {
                 *call.answer.lock() =
@@ -392,13 +409,8 @@ impl Session {
     }
 
     /// Closes the handle that a reply opened for a caller that no longer exists.
-    fn close_orphan(&self, op: Op, mut reader: Reader<'_>) -> Result<(), Malformed> {
-        let handle = match op {
-            Op::Open => Walked::get(&mut reader)?.handle,
-            Op::Snapshot | Op::Reclaim => Snapshotted::get(&mut reader)?.handle,
-            Op::Write => Written::get(&mut reader)?.snapshot,
-            _ => Handle::NONE,
-        };
+    fn close_orphan(&self, op: Op, reader: Reader<'_>) -> Result<(), Malformed> {
+        let handle = opened(op, reader)?;
         if handle != Handle::NONE {
             self.close(handle);
         }
@@ -408,6 +420,30 @@ impl Session {
     fn retry_closes(&self) {
         let Some(handle) = self.table.lock().unclosed.pop() else { return };
         self.close(handle);
+    }
+}
+
+/// Whether a request of this kind can open a handle.
+fn opens(op: Op) -> bool {
+    matches!(op, Op::Open | Op::Snapshot | Op::Reclaim | Op::Write)
+}
+
+/// The handle that a reply opened.
+fn opened(op: Op, mut reader: Reader<'_>) -> Result<Handle, Malformed> {
+    Ok(match op {
+        Op::Open => Walked::get(&mut reader)?.handle,
+        Op::Snapshot | Op::Reclaim => Snapshotted::get(&mut reader)?.handle,
+        Op::Write => Written::get(&mut reader)?.snapshot,
+        _ => Handle::NONE,
+    })
+}
+
+impl Table {
+    /// Removes a request that was not sent.
+    fn withdraw(&mut self, tag: Tag) -> Option<InFlight> {
+        let request = self.in_flight.remove(&tag)?;
+        self.to_close = self.to_close.saturating_sub(usize::from(opens(request.op)));
+        Some(request)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A program with files on a server: production `snapfs` over production `memfs`, which answer in
 //! the middle of the kernel's call.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -50,6 +50,8 @@ struct Servers {
 }
 
 thread_local! {
+    /// Whether messages cannot be sent now.
+    static SILENT: Cell<bool> = const { Cell::new(false) };
     static SERVERS: RefCell<Option<Servers>> = const { RefCell::new(None) };
 }
 
@@ -62,6 +64,9 @@ struct End;
 
 impl Transport for End {
     fn send(&self, message: Message) -> Result<(), Errno> {
+        if SILENT.get() {
+            return Err(Errno::EAGAIN);
+        }
         let (session, reply) = failure::outside(|| {
             let (header, rest) = message.inline.split_first_chunk::<HEADER_BYTES>().expect("one");
             let mut payload = rest.to_vec();
@@ -180,6 +185,18 @@ impl World {
             base.server_mut().close(handle).expect("it was open");
             Some((bytes, version))
         })
+    }
+
+    /// Runs `act` while no message can be sent.
+    pub fn silently(act: impl FnOnce()) {
+        SILENT.set(true);
+        act();
+        SILENT.set(false);
+    }
+
+    /// Requests that were not answered, and handles that were not closed yet.
+    pub fn in_flight(&self) -> usize {
+        self.mount.session().in_flight()
     }
 
     /// Ends the program, and asserts that nothing is kept.

@@ -8,7 +8,7 @@
 //! and where that does not help, programs are ended (`task::oom`). It is not kept free meanwhile.
 #![forbid(unsafe_code)]
 
-use super::{PAGE_BYTES, frame, frame::OutOfMemory, mutants};
+use super::{PAGE_BYTES, mutants};
 use crate::sync::assert_may_await_server;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -95,15 +95,15 @@ pub(super) struct Floor {
 }
 
 impl Floor {
-    /// Declares a floor of `frames` frames for a server that has `base`. Refused where all floors
-    /// together would exceed half of memory.
-    pub fn declare(frames: usize, base: usize) -> Result<Self, OutOfMemory> {
-        let most = frame::stats().total / FLOORS_SHARE;
+    /// Declares a floor of `frames` frames for a server that has `base`. `None` where all floors
+    /// together would exceed half of memory, which has `total` frames.
+    pub fn declare(frames: usize, base: usize, total: usize) -> Option<Self> {
+        let most = total / FLOORS_SHARE;
         let fits = |sum: usize| {
             sum.checked_add(frames).filter(|&sum| sum <= most || mutants::floors_unchecked())
         };
         let declared = FLOORS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        declared.map(|_| Self { frames, base }).map_err(|_| OutOfMemory)
+        declared.is_ok().then(|| Self { frames, base })
     }
 
     /// Its frames.

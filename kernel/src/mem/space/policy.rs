@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::mutants;
-use crate::mem::{Claim, claim::Floor, frame::OutOfMemory, mutants::swap_init};
+use crate::mem::{Claim, OutOfMemory, claim::Floor, frame, mutants::swap_init};
 use crate::sync::Once;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use foundation::{PageCount, knob};
@@ -77,7 +77,8 @@ impl Policy {
         if self.floor.is_completed() {
             return Err(OutOfMemory);
         }
-        let floor = Floor::declare(pages.to_usize(), base.to_usize())?;
+        let total = frame::stats().total;
+        let floor = Floor::declare(pages.to_usize(), base.to_usize(), total).ok_or(OutOfMemory)?;
         self.floor.call_once(|| floor);
         Ok(())
     }

@@ -98,6 +98,14 @@ impl Locks {
         others.copied().find(|held| held.mode == LockMode::Exclusive || mode == LockMode::Exclusive)
     }
 
+    /// Releases locks, and the memory of the list with the last one.
+    fn release(&mut self, releases: impl Fn(&Record) -> bool) {
+        self.records.retain(|held| !releases(&held.record));
+        if self.records.is_empty() {
+            self.records = Vec::new();
+        }
+    }
+
     /// Replaces a process's locks on a range by one lock, or by none. `account` pays.
     fn replace(
         &mut self,
@@ -193,7 +201,7 @@ pub fn closed(pid: u32, file: &OpenFile) {
         return;
     }
     if let Ok(file) = key(file) {
-        LOCKS.lock().records.retain(|held| held.record.pid != pid || held.record.file != file);
+        LOCKS.lock().release(|record| record.pid == pid && record.file == file);
         CHANGED.notify();
     }
 }
@@ -202,7 +210,7 @@ pub fn closed(pid: u32, file: &OpenFile) {
 pub fn process_ended(pid: u32) {
     let mut locks = LOCKS.lock();
     let before = locks.records.len();
-    locks.records.retain(|held| held.record.pid != pid);
+    locks.release(|record| record.pid == pid);
     locks.whole.retain(|held| held.holder.strong_count() > 0);
     let changed = locks.records.len() != before;
     drop(locks);

@@ -10,7 +10,7 @@ use user::sys::abi;
 pub struct SharedWords(usize);
 
 impl SharedWords {
-    /// How many there are.
+    /// Numbers that fit into a page.
     pub const COUNT: usize = PAGE_BYTES / 8;
 
     /// Maps a page of them.

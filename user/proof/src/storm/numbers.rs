@@ -9,7 +9,7 @@ use user::prelude::*;
 pub enum Number {
     /// Not 0 once the witness must end.
     Ended,
-    /// Steps of the witness.
+    /// Rounds of reading, writing or comparing.
     WitnessSteps,
     /// Pages that the witness compared.
     PagesCompared,

@@ -5,8 +5,8 @@
 //! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
 //! under the lock with faults disabled, and only those that were copied are removed.
 //!
-//! Memory: the queue grows with its contents, up to its capacity. Whoever makes it grow pays for all
-//! of it. All capacities together are limited ([`MAX_ALL`]); new pipes beyond that are small.
+//! Memory: the queue grows with its contents, up to its capacity. Whoever makes it grow pays for
+//! all of it. All capacities together are limited ([`MAX_ALL`]); new pipes beyond that are small.
 //!
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 

@@ -75,7 +75,8 @@ pub fn charged_bytes() -> usize {
 /// Maximum of [`charged_bytes`]: the machine less what is withheld from programs, and less the
 /// floors of servers.
 pub fn ceiling_bytes() -> usize {
-    // Not what a test's shortage withholds: other programs could have that, and it can be reclaimed.
+    // Not what a test's shortage withholds: other programs could have that, and it can be
+    // reclaimed.
     let total = frame::stats().total;
     let withheld = claim::reserve_below(Claim::Program, total) + claim::floors();
     total.saturating_sub(withheld) * PAGE_BYTES
@@ -122,8 +123,8 @@ impl Account {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Bytes charged for what is neither page tables nor shared memory, which follow from the use of
-    /// memory.
+    /// Bytes charged for what is neither page tables nor shared memory: those follow from the use
+    /// of memory.
     fn object_bytes(&self) -> usize {
         self.total_bytes().saturating_sub(self.bytes(Kind::Tables) + self.bytes(Kind::Shared))
     }
@@ -247,8 +248,8 @@ impl Drop for Charge {
     }
 }
 
-/// Pages that count for an account, as many as were added. They are never refused: their frames were
-/// claimed, which is where the limit is.
+/// Pages that count for an account, as many as were added. They are never refused: their frames
+/// were claimed, which is where the limit is.
 #[derive(Debug)]
 pub struct PageTally {
     account: Arc<Account>,

@@ -8,9 +8,9 @@
 //! and [`mmu`].
 //!
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
-//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`fallible`], [`limits`], [`account`], [`slot`],
-//! [`page_table`], [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`], `reclaim`,
-//! `shared`, `region`, `space`, `audit`.
+//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`fallible`], [`limits`], [`account`],
+//! [`slot`], [`page_table`], [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`],
+//! `reclaim`, `shared`, `region`, `space`, `audit`.
 
 pub mod account;
 mod addr;

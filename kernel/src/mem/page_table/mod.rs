@@ -54,8 +54,8 @@ pub struct PageTable {
 }
 
 impl PageTable {
-    /// Tables without user mappings, for which `account` pays. `kernel` is the root whose upper half is the kernel's; there
-    /// is none on the host.
+    /// Tables without user mappings, for which `account` pays. `kernel` is the root whose upper
+    /// half is the kernel's; there is none on the host.
     pub fn new(
         kernel: Option<PhysAddr>,
         claim: Claim,

@@ -5,7 +5,7 @@
 //! check compares it. Reading it requests figures from every server, which replies after it has
 //! finished all earlier requests.
 
-use super::system::{lines, pids};
+use super::lines::{lines, pids};
 use crate::file::{FileSystemFigures, ProcessView, namespace, tasks};
 use crate::mem::{OutOfMemory, audit, cache, fallible, swap};
 use alloc::vec::Vec;

@@ -1,14 +1,16 @@
 //! `/proc`: information about processes and the system, and the knobs of laziness.
 //!
 //! Every file is text that is generated when it is read from its start. Nothing is cached; only
-//! settings can be written. From the bottom up: the texts ([`system`], [`process`], [`kept`]), the
-//! nodes with their attributes ([`node`]), a process's memory as a file ([`memory`]), the names and
-//! contents of nodes ([`tree`]), and the file system ([`file`]).
+//! settings can be written. From the bottom up: what texts are made of ([`lines`]), the texts
+//! ([`system`], [`process`], [`kept`]), the nodes with their attributes ([`node`]), a process's
+//! memory as a file ([`memory`]), the names and contents of nodes ([`tree`]), and the file system
+//! ([`file`]).
 
 #![forbid(unsafe_code)]
 
 mod file;
 mod kept;
+mod lines;
 mod memory;
 mod mutants;
 mod node;

@@ -1,5 +1,6 @@
 //! Text about the whole system.
 
+use super::lines::{lines, pids};
 use crate::file::{Tasks, namespace, tasks};
 use crate::mem::{
     OutOfMemory, PAGE_BYTES, cache,
@@ -8,14 +9,8 @@ use crate::mem::{
 };
 use alloc::format;
 use alloc::vec::Vec;
-use core::fmt::{Display, Write};
+use core::fmt::Write;
 use foundation::counter::{self, Counters};
-
-/// The numbers of all processes, ascending.
-pub(super) fn pids() -> impl Iterator<Item = u32> {
-    let next = |last| tasks().and_then(|tasks| tasks.next_pid(last));
-    core::iter::successors(next(0), move |&last| next(last))
-}
 
 /// A file of text.
 pub struct File {
@@ -73,17 +68,6 @@ fn lazy() -> Result<Vec<u8>, OutOfMemory> {
 /// Counters as `name: value` lines.
 pub fn counter_lines(counters: &Counters) -> Result<Vec<u8>, OutOfMemory> {
     lines(counters.iter())
-}
-
-/// Text of `name: value` lines.
-pub(super) fn lines<'a, V: Display>(
-    lines: impl Iterator<Item = (&'a str, V)>,
-) -> Result<Vec<u8>, OutOfMemory> {
-    let mut text = Text::default();
-    for (name, value) in lines {
-        writeln!(text, "{name}: {value}")?;
-    }
-    Ok(text.0)
 }
 
 /// The sums of the counters on the mounted servers (E3). Not part of `lazy`, because it sends a

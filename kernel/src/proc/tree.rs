@@ -1,8 +1,8 @@
 //! The tree of `/proc`: the names in its directories, and the contents of its files.
 
+use super::lines::pids;
 use super::memory::ProcessMemory;
 use super::node::{Directory, Fixed, Link, Node};
-use super::system::pids;
 use super::{mutants, process, system};
 use crate::file::{Fd, FileObject, FileType, ProcessView, tasks};
 use crate::mem::fallible;

@@ -14,6 +14,7 @@ use core::ops::Range;
 use foundation::{Errno, archive};
 use fsproto::OpenFlags;
 use kernel::arch::Handlers;
+use kernel::dev::disk;
 use kernel::file::devices::{self, DeviceFileSystem};
 use kernel::file::filesystem::{self, FileSystemType};
 use kernel::file::namespace::{self, MountPoint};
@@ -74,6 +75,7 @@ fn start(info: &'static mut BootInfo) -> ! {
     let ramdisk =
         unsafe { core::slice::from_raw_parts(ramdisk as *const u8, ramdisk_bytes as usize) };
 
+    disk::start();
     task::start();
     registry::start();
     devices::set_ramdisk(PhysAddr(ramdisk_start), ramdisk_bytes);

@@ -83,6 +83,9 @@ pub struct RunArgs {
     /// Give the machine no disk: memory is all there is for temporary files and programs' pages.
     #[arg(long)]
     pub no_disk: bool,
+    /// Put a disk of the user's before the machine's own, as `/dev/vda`. It is new in every run.
+    #[arg(long, conflicts_with = "no_disk")]
+    pub second_disk: bool,
     /// Count messages between kernel and wrapper (client) and between wrapper and base (base), and
     /// log each (log); separate the words by commas. The figures are printed at the end, on
     /// standard error.

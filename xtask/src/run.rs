@@ -50,7 +50,11 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
         memory: arguments.memory.clone(),
         clock,
         cpu: clock.cpu().to_owned(),
-        disk: if arguments.no_disk { Disk::None } else { Disk::Scratch },
+        disk: match (arguments.no_disk, arguments.second_disk) {
+            (true, _) => Disk::None,
+            (false, true) => Disk::Second,
+            (false, false) => Disk::Scratch,
+        },
         debugger: if arguments.gdb { Debugger::Wait } else { Debugger::None },
     };
     if arguments.gdb {

@@ -1,132 +1,182 @@
-//! The first virtio block device, by polling.
+//! The disks: sectors, serial numbers, and who has which disk open.
 //!
-//! The device is started when it is first used. Requests go through one buffer in physical memory,
-//! one at a time. A request takes only as long as QEMU needs to copy, so the driver polls.
+//! A transfer moves bytes between consecutive sectors and frames that the caller holds. So no
+//! memory of a program is touched while a disk's lock is held, and a request that is queued
+//! allocates nothing. Whether the bytes are a program's is not known here.
 //!
-//! Lock: `DISK`, whose holder waits for nothing but the device.
+//! A disk that was opened exclusively has no other opening: it is the property of whoever holds
+//! that one, and of those who inherit it. Being marked as a server (F8) gives no right to a disk.
+//!
+//! Locks: `Disk::queue`, whose holder waits for nothing but the device; `Disk::openings`; `DISKS`.
 
+mod transfer;
 #[cfg(target_os = "none")]
 mod virtio;
 
-use crate::mem::PAGE_BYTES;
-use crate::sync::{SleepLock, rank};
-use foundation::{ByteCount, Errno, FileOffset};
+pub use transfer::{MAX_PAGES, Part, SECTOR};
 
-/// Bytes of a sector, the unit of reads and writes.
-pub const SECTOR: usize = 512;
-/// Bytes of the buffer: the largest payload of a message to a file server.
-pub const BUFFER_BYTES: usize = fsproto::MAX_PAYLOAD;
-const _: () = assert!(BUFFER_BYTES.is_multiple_of(PAGE_BYTES));
+use crate::mem::{Claim, Frame};
+use crate::sync::{Mutex, SleepLock, rank};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use foundation::{ByteCount, Errno};
 
-/// A block device.
+/// The most disks: one for each letter of `/dev/vda` to `/dev/vdz`.
+const MAX_DISKS: usize = 26;
+/// Bytes of a serial number, at most (virtio 1.2, section 5.2.6).
+pub const SERIAL_BYTES: usize = 20;
+
+/// A block device that carries out one request at a time. Requests allocate nothing.
 pub trait Driver: Send {
+    /// Fills the first `bytes` bytes of frames that nobody else holds, [`MAX_PAGES`] at most, from
+    /// `sector` on. `bytes` is a multiple of [`SECTOR`] above 0.
+    fn read(&mut self, sector: u64, into: &mut [Frame], bytes: usize) -> Result<(), Errno>;
+    /// Writes the first `bytes` bytes of frames, likewise.
+    fn write(&mut self, sector: u64, from: &[Frame], bytes: usize) -> Result<(), Errno>;
+    /// Returns when all that was written is on stable storage.
+    fn flush(&mut self) -> Result<(), Errno>;
+}
+
+/// What is known of a device when it is found.
+pub struct Device {
+    /// The driver.
+    pub driver: Box<dyn Driver>,
     /// Size in sectors.
-    fn sectors(&self) -> u64;
-    /// The buffer of [`BUFFER_BYTES`] bytes.
-    fn buffer(&mut self) -> &mut [u8];
-    /// Reads from `sector` on into the first `bytes` bytes of the buffer, a multiple of [`SECTOR`].
-    fn read(&mut self, sector: u64, bytes: usize) -> Result<(), Errno>;
-    /// Writes the first `bytes` bytes of the buffer from `sector` on, a multiple of [`SECTOR`].
-    fn write(&mut self, sector: u64, bytes: usize) -> Result<(), Errno>;
+    pub sectors: u64,
+    /// The serial number, padded with zeros; empty if it has none.
+    pub serial: [u8; SERIAL_BYTES],
+    /// Whether writes fail.
+    pub read_only: bool,
 }
 
+/// What a request needs.
+struct Queue {
+    driver: Box<dyn Driver>,
+    /// One page for the sectors that a write covers only in part.
+    edge: [Frame; 1],
+}
+
+#[derive(Default)]
+struct Openings {
+    shared: usize,
+    exclusive: bool,
+}
+
+/// A disk.
+pub struct Disk {
+    number: usize,
+    sectors: u64,
+    serial: [u8; SERIAL_BYTES],
+    read_only: bool,
+    queue: SleepLock<Queue, rank::Disk>,
+    openings: Mutex<Openings, rank::DiskOpenings>,
+}
+
+/// All disks, in the order of their letters. None is ever removed.
+static DISKS: Mutex<Vec<Arc<Disk>>, rank::Disks> = Mutex::new(Vec::new());
+
+/// Finds the machine's disks and starts them. Called once, at boot.
 #[cfg(target_os = "none")]
-type Device = virtio::Disk;
-#[cfg(not(target_os = "none"))]
-type Device = NoDevice;
-
-/// The host has no device.
-#[cfg(not(target_os = "none"))]
-enum NoDevice {}
-
-#[cfg(not(target_os = "none"))]
-impl Driver for NoDevice {
-    fn sectors(&self) -> u64 {
-        match *self {}
-    }
-    fn buffer(&mut self) -> &mut [u8] {
-        match *self {}
-    }
-    fn read(&mut self, _: u64, _: usize) -> Result<(), Errno> {
-        match *self {}
-    }
-    fn write(&mut self, _: u64, _: usize) -> Result<(), Errno> {
-        match *self {}
-    }
-}
-
-/// `None` before the first use; then the device, if there is one.
-static DISK: SleepLock<Option<Option<Device>>, rank::Disk> = SleepLock::new(None);
-
-fn with<T>(act: impl FnOnce(&mut dyn Driver) -> Result<T, Errno>) -> Result<T, Errno> {
-    let mut disk = DISK.lock()?;
-    #[cfg(target_os = "none")]
-    let found = disk.get_or_insert_with(virtio::Disk::find);
-    #[cfg(not(target_os = "none"))]
-    let found = disk.get_or_insert(None);
-    act(found.as_mut().ok_or(Errno::ENXIO)?)
-}
-
-/// The size of the device; ENXIO where there is none.
-pub fn size() -> Result<ByteCount, Errno> {
-    with(|device| Ok(size_of(device)))
-}
-
-fn size_of(device: &dyn Driver) -> ByteCount {
-    ByteCount(device.sectors() * SECTOR as u64)
-}
-
-/// The sectors that contain a range of bytes, truncated to the buffer: the first sector, the number
-/// of bytes, and the range within them. `None` at the end of the device.
-fn cover(
-    device: &dyn Driver,
-    at: FileOffset,
-    len: ByteCount,
-) -> Option<(u64, usize, core::ops::Range<usize>)> {
-    let sector = at.0 / SECTOR as u64;
-    let start = (at.0 % SECTOR as u64) as usize;
-    let left = ByteCount(size_of(device).0.checked_sub(at.0)?);
-    let len = len.min(left).to_usize().min(BUFFER_BYTES - start);
-    (len > 0).then(|| (sector, (start + len).next_multiple_of(SECTOR), start..start + len))
-}
-
-/// Reads up to `len` bytes from byte `at` on, and passes them to `take`. `None` at the end.
-pub fn read<T>(
-    at: FileOffset,
-    len: ByteCount,
-    take: impl FnOnce(&[u8]) -> Result<T, Errno>,
-) -> Result<Option<T>, Errno> {
-    with(|device| {
-        let Some((sector, bytes, range)) = cover(device, at, len) else { return Ok(None) };
-        device.read(sector, bytes)?;
-        take(device.buffer().get(range).unwrap_or_default()).map(Some)
-    })
-}
-
-/// Writes up to `len` bytes at byte `at`. `fill` provides the bytes and returns how many. Returns
-/// the number of bytes written, or `None` at the end.
-pub fn write(
-    at: FileOffset,
-    len: ByteCount,
-    fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
-) -> Result<Option<usize>, Errno> {
-    with(|device| {
-        let Some((sector, bytes, range)) = cover(device, at, len) else { return Ok(None) };
-        if range != (0..bytes) {
-            device.read(sector, bytes)?;
+pub fn start() {
+    virtio::for_each(|device| {
+        if add(device).is_err() {
+            log::warn!("disk: one is left out, there are too many or memory is short");
         }
-        let filled =
-            fill(device.buffer().get_mut(range.clone()).unwrap_or_default())?.min(range.len());
-        let end = range.start + filled;
-        if !end.is_multiple_of(SECTOR) && range == (0..bytes) {
-            // The last sector is incomplete and its other bytes were not read: leave it out.
-            let whole = end / SECTOR * SECTOR;
-            if whole > 0 {
-                device.write(sector, whole)?;
-            }
-            return Ok(Some(whole));
+    });
+}
+
+/// Adds a disk. It gets the next letter.
+pub fn add(device: Device) -> Result<Arc<Disk>, Errno> {
+    let Device { driver, sectors, serial, read_only } = device;
+    let edge = [Frame::zeroed_for(Claim::Kernel)?];
+    let mut disks = DISKS.lock();
+    if disks.len() == MAX_DISKS {
+        return Err(Errno::ENOSPC);
+    }
+    disks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    let disk = Arc::new(Disk {
+        number: disks.len(),
+        sectors,
+        serial,
+        read_only,
+        queue: SleepLock::new(Queue { driver, edge }),
+        openings: Mutex::new(Openings::default()),
+    });
+    disks.push(disk.clone());
+    Ok(disk)
+}
+
+/// The disk with a number: 0 for the first one.
+pub fn get(number: usize) -> Option<Arc<Disk>> {
+    DISKS.lock().get(number).cloned()
+}
+
+/// Whether others may open a disk, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// They may.
+    Shared,
+    /// They may not.
+    Exclusive,
+}
+
+/// A disk that is open. Dropping this closes it.
+pub struct Opening {
+    disk: Arc<Disk>,
+    sharing: Sharing,
+}
+
+impl Opening {
+    /// The disk.
+    pub fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut openings = self.disk.openings.lock();
+        match self.sharing {
+            Sharing::Shared => openings.shared -= 1,
+            Sharing::Exclusive => openings.exclusive = false,
         }
-        device.write(sector, end.next_multiple_of(SECTOR))?;
-        Ok(Some(filled))
-    })
+    }
+}
+
+impl Disk {
+    /// Its number: 0 for `/dev/vda`.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Its size.
+    pub fn size(&self) -> ByteCount {
+        ByteCount(self.sectors.saturating_mul(SECTOR as u64))
+    }
+
+    /// Its serial number; empty if it has none.
+    pub fn serial(&self) -> &[u8] {
+        let end = self.serial.iter().position(|&byte| byte == 0).unwrap_or(SERIAL_BYTES);
+        self.serial.get(..end).unwrap_or_default()
+    }
+
+    /// Whether it cannot be written.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Opens the disk. EBUSY where somebody has it open exclusively, or at all if this opening
+    /// shall be exclusive.
+    pub fn open(self: &Arc<Self>, sharing: Sharing) -> Result<Opening, Errno> {
+        let mut openings = self.openings.lock();
+        if openings.exclusive || sharing == Sharing::Exclusive && openings.shared > 0 {
+            return Err(Errno::EBUSY);
+        }
+        match sharing {
+            Sharing::Shared => openings.shared += 1,
+            Sharing::Exclusive => openings.exclusive = true,
+        }
+        Ok(Opening { disk: self.clone(), sharing })
+    }
 }

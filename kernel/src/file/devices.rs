@@ -1,5 +1,6 @@
-//! `/dev`: a fixed directory of devices, with `/dev/pts` in it.
+//! `/dev`: a fixed directory of devices, with `/dev/pts` and the disks in it.
 
+mod disk;
 mod pts;
 
 use super::tty::{Terminal, Tty, pair, registry};
@@ -7,7 +8,6 @@ use super::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, Ready,
     SetAttr, Stat, Tasks, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
 };
-use crate::dev::disk;
 use crate::mem::fallible;
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, rank, relax};
@@ -34,8 +34,9 @@ enum Entry {
     Master,
     /// `pts`: the directory of pseudo-terminals.
     Terminals,
+    /// `disk`: the directory of links to disks.
+    Disks,
     Ramdisk,
-    Disk,
     Link(&'static [u8]),
 }
 
@@ -51,6 +52,7 @@ enum Memory {
 
 const ENTRIES: &[(&[u8], Entry)] = &[
     (b"console", Entry::Terminal(0)),
+    (b"disk", Entry::Disks),
     (b"fd", Entry::Link(b"/proc/self/fd")),
     (b"full", Entry::Memory(Memory::Full)),
     (b"null", Entry::Memory(Memory::Null)),
@@ -66,7 +68,6 @@ const ENTRIES: &[(&[u8], Entry)] = &[
     (b"ttyS1", Entry::Terminal(1)),
     (b"ttyS2", Entry::Terminal(2)),
     (b"urandom", Entry::Memory(Memory::Urandom)),
-    (b"vda", Entry::Disk),
     (b"zero", Entry::Memory(Memory::Zero)),
 ];
 
@@ -76,9 +77,8 @@ impl Entry {
             Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal | Self::Master => {
                 FileType::CharacterDevice
             }
-            Self::Terminals => FileType::Directory,
+            Self::Terminals | Self::Disks => FileType::Directory,
             Self::Ramdisk => FileType::Regular,
-            Self::Disk => FileType::BlockDevice,
             Self::Link(_) => FileType::Symlink,
         }
     }
@@ -92,11 +92,16 @@ enum Found {
     Entry(u64, Entry),
     /// A pseudo-terminal in `/dev/pts`.
     Pseudo(Arc<Tty>),
+    /// A disk, or what leads to one.
+    Disk(disk::Node),
 }
 
 fn find(path: &[u8]) -> Result<Found, Errno> {
     if path.is_empty() {
         return Ok(Found::Root);
+    }
+    if let Some(node) = disk::find(path) {
+        return node.map(Found::Disk);
     }
     let (name, below) =
         path.split_at(path.iter().position(|&byte| byte == b'/').unwrap_or(path.len()));
@@ -132,6 +137,7 @@ impl FileSystem for DeviceFileSystem {
             found => found?,
         };
         let directory: Arc<dyn FileObject> = match found {
+            Found::Disk(node) => return node.open(path, how),
             Found::Root => Arc::new(Directory),
             Found::Entry(inode, Entry::Terminals) => Arc::new(pts::Terminals { inode }),
             Found::Entry(inode, Entry::Link(target)) => {
@@ -158,6 +164,7 @@ impl FileSystem for DeviceFileSystem {
 
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
         let stat = match find(path)? {
+            Found::Disk(node) => return node.stat(path, flags),
             Found::Root => Directory.stat(),
             Found::Entry(inode, Entry::Terminals) => pts::Terminals { inode }.stat(),
             Found::Entry(inode, Entry::Link(target)) => match followed(path, flags) {
@@ -212,9 +219,8 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
             Ok(pair::Master::open(&account)?)
         }
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
-        Entry::Disk => disk::size().map(|_| Arc::new(Disk { inode }) as Arc<dyn FileObject>),
         // Links and directories are handled by the caller.
-        Entry::Link(_) | Entry::Terminals => Err(Errno::ELOOP),
+        Entry::Link(_) | Entry::Terminals | Entry::Disks => Err(Errno::ELOOP),
     }
 }
 
@@ -260,9 +266,10 @@ impl FileObject for Directory {
                 file_type: entry.file_type(),
                 name,
             }) {
-                break;
+                return Ok(());
             }
         }
+        disk::list(cookie, ENTRIES.len() as u64, sink);
         Ok(())
     }
 }
@@ -403,74 +410,5 @@ impl FileObject for Ramdisk {
             frames.push(Frame::adopt(address).ok_or(Errno::EIO)?);
         }
         Ok(frames)
-    }
-}
-
-/// The block device. Only file servers may read and write it, because their memory is resident and
-/// never waits for data from the device (F8).
-struct Disk {
-    inode: u64,
-}
-
-/// Linux's device number of the first virtio disk.
-const DISK_NUMBER: u64 = 254 << 8;
-
-fn check_server(io: &Io<'_>) -> Result<(), Errno> {
-    if io.space.policy.is_server() { Ok(()) } else { Err(Errno::EACCES) }
-}
-
-impl FileObject for Disk {
-    fn stat(&self) -> Result<Stat, Errno> {
-        let device_number = DISK_NUMBER;
-        Ok(Stat {
-            file_type: FileType::BlockDevice,
-            mode: 0o600,
-            links: 1,
-            inode: self.inode,
-            size: disk::size().unwrap_or_default(),
-            device_number,
-            ..Stat::of_device()
-        })
-    }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
-        check_server(io)?;
-        let mut done = ByteCount::ZERO;
-        while !to.remaining().is_zero() {
-            match disk::read(at.saturating_add(done), to.remaining(), |bytes| {
-                to.put(io.space, bytes)
-            }) {
-                Ok(Some(count)) if count > 0 => done += ByteCount::of_len(count),
-                Err(error) if done.is_zero() => return Err(error),
-                _ => break,
-            }
-        }
-        Ok(done)
-    }
-    fn write(
-        &self,
-        io: &Io<'_>,
-        from: &mut UserBuffers,
-        at: WritePosition,
-    ) -> Result<WriteOutcome, Errno> {
-        check_server(io)?;
-        let WritePosition::At(start) = at else { return Err(Errno::EINVAL) };
-        let mut bytes = ByteCount::ZERO;
-        while !from.remaining().is_zero() {
-            match disk::write(start.saturating_add(bytes), from.remaining(), |to| {
-                from.take(io.space, to)
-            }) {
-                Ok(Some(count)) if count > 0 => bytes += ByteCount::of_len(count),
-                Err(error) if bytes.is_zero() => return Err(error),
-                _ if bytes.is_zero() => return Err(Errno::ENOSPC),
-                _ => break,
-            }
-        }
-        Ok(WriteOutcome::from_start(start, bytes))
-    }
-    fn seekable(&self) -> bool {
-        true
-    }
-    fn sync(&self) -> Result<(), Errno> {
-        Ok(())
     }
 }

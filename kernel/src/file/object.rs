@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
-use fsproto::AllocateMode;
+use fsproto::{AllocateMode, OpenFlags};
 
 /// On whose behalf an object is read or written.
 #[derive(Clone, Copy)]
@@ -98,6 +98,12 @@ impl<'a> From<fsproto::dirent::DirEntry<'a>> for DirectoryEntry<'a> {
 pub trait FileObject: Any + Send + Sync {
     /// The file's attributes, as for fstat(2).
     fn stat(&self) -> Result<Stat, Errno>;
+
+    /// What another open of the same file results in, through `/proc/PID/fd`, where that is not
+    /// this object.
+    fn reopen(&self, _flags: OpenFlags) -> Result<Option<Arc<dyn FileObject>>, Errno> {
+        Ok(None)
+    }
 
     /// The same for every object that is open on the same file; `None` for files that cannot be
     /// mapped shared.

@@ -278,7 +278,7 @@ impl Frame {
 
     /// A frame with old contents, for a caller that overwrites all of it before anyone can read
     /// it.
-    pub(super) fn recycled(claim: Claim) -> Result<Self, OutOfMemory> {
+    pub fn recycled(claim: Claim) -> Result<Self, OutOfMemory> {
         Self::allocate(claim)
     }
 

@@ -57,7 +57,7 @@ impl FileSystem for ProcFileSystem {
         if !flags.contains(OpenFlags::NO_FOLLOW)
             && let Some(object) = node.object()?
         {
-            return Ok(Walk::Done(object));
+            return Ok(Walk::Done(object.reopen(flags)?.unwrap_or(object)));
         }
         match node.file_type() {
             FileType::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {

@@ -81,7 +81,7 @@ ranks! {
     Position: SleepAcrossMessages,
     /// the coherence of a file with its shared mapping.
     SharedMapping: SleepAcrossMessages,
-    /// the disk's driver and its buffer.
+    /// a disk's driver, and its page for sectors that are written in part.
     Disk: Sleep,
 
     /// which descriptor table a process uses.
@@ -170,6 +170,10 @@ ranks! {
     StackAddresses: Spin,
     /// the list of address spaces, for reclaim.
     Spaces: Spin,
+    /// the list of disks.
+    Disks: Spin,
+    /// who has a disk open.
+    DiskOpenings: Spin,
     /// where the ramdisk lies.
     Ramdisk: Spin,
     /// the random number generator.

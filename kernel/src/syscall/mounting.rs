@@ -10,8 +10,12 @@ use alloc::vec::Vec;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
 
+/// The first process.
+const INIT: u32 = 1;
+
 /// mount(2). Types are `sloth`, with a server's descriptor in `data` (`fd=N`) and optionally
-/// `untrusted`; `proc`; `devtmpfs`; and `swap`, also with a descriptor, which has no mount point.
+/// `untrusted`; `proc`; `devtmpfs`; and `swap`, also with a descriptor, which has no mount point
+/// and is for init only.
 pub fn mount(
     current: &dyn Caller,
     source: UserAddr,
@@ -25,8 +29,12 @@ pub fn mount(
     let target = path(current, target)?;
     let data = if data.is_null() { Vec::new() } else { path(current, data)? };
     let root = namespace::root();
-    // A server for the swap file.
+    // A server for the swap file. It sees the memory of all programs, so only init may name it; a
+    // mark as a server gives no right.
     if kind == b"swap" {
+        if current.pid() != INIT {
+            return Err(Errno::EPERM);
+        }
         mount::swap::attach(server(current, &data)?)?;
         return Ok(0);
     }

@@ -125,12 +125,13 @@ fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
         wanted -= OpenFlags::DIRECTORY | OpenFlags::TRUNCATE;
         return Ok(OpenHow { flags: wanted | OpenFlags::CREATE | OpenFlags::UNNAMED, mode });
     }
+    // Without O_CREAT only for disks, which are then opened exclusively.
+    wanted.set(OpenFlags::EXCLUSIVE, flags & linux::O_EXCL != 0);
     if flags & linux::O_CREAT != 0 {
         if flags & linux::O_DIRECTORY != 0 {
             return Err(Errno::EINVAL);
         }
         wanted |= OpenFlags::CREATE;
-        wanted.set(OpenFlags::EXCLUSIVE, flags & linux::O_EXCL != 0);
     }
     Ok(OpenHow { flags: wanted, mode })
 }

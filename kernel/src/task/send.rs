@@ -48,16 +48,17 @@ pub fn to_group(group: u32, info: SignalInfo) -> bool {
 }
 
 /// Sends a signal for an exception of the running thread. It cannot be blocked or ignored, because
-/// the exception would repeat forever.
-pub fn force(thread: &Arc<Thread>, info: SignalInfo) {
+/// the exception would repeat forever. Returns whether it ends the process.
+pub fn force(thread: &Arc<Thread>, info: SignalInfo) -> bool {
     let blocked = thread.signals.lock().blocked.contains(info.signal);
     let caught =
         matches!(thread.process.actions.lock().disposition(info.signal), Disposition::Catch(_));
     if blocked || !caught {
         begin_end(&thread.process, WaitStatus::killed(info.signal));
-        return;
+        return true;
     }
     to_thread(thread, info);
+    false
 }
 
 fn send(process: &Arc<Process>, to: &Target<'_>, info: SignalInfo) {

@@ -7,10 +7,15 @@
 #![forbid(unsafe_code)]
 
 use crate::arch::{Exception, PageFault, UserAccess, power, vector};
+use crate::file::tty::registry;
 use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{current_thread, deliver, oom, reclaimer, scheduler, send, timer};
+use crate::task::{
+    Thread, current_thread, deliver, family, oom, reclaimer, scheduler, send, timer,
+};
 use crate::trace::{self, Figures, Presence};
+use alloc::format;
+use alloc::sync::Arc;
 
 /// A new thread is about to enter user mode for the first time. The kernel's own never does.
 pub extern "C" fn thread_start() {
@@ -69,11 +74,23 @@ fn resolve(fault: PageFault) {
     drop(space);
     let info = |signal, code| SignalInfo { signal, code, pid: 0, value: fault.address };
     match error {
-        FaultError::Segv => send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON)),
-        FaultError::Bus => send::force(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)),
+        FaultError::Segv => drop(send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON))),
+        FaultError::Bus => lost_page(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)),
         FaultError::OutOfMemory => out_of_memory(),
         // The thread is about to end.
         FaultError::Killed => thread.notice(),
+    }
+}
+
+/// The bytes of a page are lost (F5). A program that does not catch the signal ends with a
+/// message on its terminal and in the log.
+fn lost_page(thread: &Arc<Thread>, info: SignalInfo) {
+    if send::force(thread, info) {
+        let (name, pid) = (thread.process.identity.lock().name.clone(), thread.process.pid);
+        let text = format!("a page is lost: {} ({pid}) is ended", name.escape_ascii());
+        log::warn!("{text}");
+        let session = family::relations(pid).map_or(0, |relations| relations.session);
+        registry::announce(session, format!("{text}\n").as_bytes());
     }
 }
 

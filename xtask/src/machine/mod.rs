@@ -11,6 +11,7 @@ pub mod task;
 pub mod terminal;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -62,9 +63,16 @@ pub enum Debugger {
 pub enum Disk {
     /// An empty disk, on which files spill and to which pages are swapped.
     Scratch,
+    /// The same, behind a disk of the user's: `/dev/vda` holds [`OTHER_LINE`] again and again.
+    Second,
     /// Memory is all there is.
     None,
 }
+
+/// What a disk of the user's holds.
+pub const OTHER_LINE: &str = "a line of another disk\n";
+/// How often: enough for several transfers.
+pub const OTHER_LINES: usize = 1 << 16;
 
 /// The configuration of a machine.
 #[derive(Debug, Clone)]
@@ -137,17 +145,16 @@ impl Machine {
         command.arg("-kernel").arg(&guest.boot);
         inherit(initrd)?;
         command.args(["-initrd", &format!("/proc/self/fd/{}", initrd.as_raw_fd())]);
-        // Kept open until QEMU has inherited it.
-        let scratch = match hardware.disk {
-            Disk::Scratch => Some(scratch(guest)?),
-            Disk::None => None,
-        };
-        if let Some(scratch) = &scratch {
+        // Kept open until QEMU has inherited them.
+        let disks = disks(guest, hardware.disk)?;
+        for (name, file) in &disks {
             let disk = format!(
-                "if=none,id=scratch,format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}",
-                scratch.as_raw_fd()
+                "if=none,id={name},format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}",
+                file.as_raw_fd()
             );
-            command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=scratch"]);
+            // The guest finds its disk by the serial number.
+            let device = format!("virtio-blk-pci,drive={name},serial={name}");
+            command.args(["-drive", &disk, "-device", &device]);
         }
         command.args(["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
         // Kept open until QEMU has inherited them.
@@ -197,14 +204,28 @@ impl Drop for Machine {
 /// the other for pages of programs.
 const SCRATCH_BYTES: u64 = 2 << 30;
 
-/// An empty sparse disk, unlinked like the initrd.
-fn scratch(guest: &Guest) -> Result<File> {
+/// The machine's disks, unlinked like the initrd, with their serial numbers. The one for temporary
+/// data is empty and sparse.
+fn disks(guest: &Guest, disk: Disk) -> Result<Vec<(&'static str, File)>> {
     let folder = guest.boot.parent().context("the loader has no folder")?;
-    let file = tempfile::tempfile_in(folder)
-        .with_context(|| format!("cannot make a file in {}", folder.display()))?;
-    file.set_len(SCRATCH_BYTES).context("cannot size the guest's disk")?;
-    inherit(&file)?;
-    Ok(file)
+    let names: &[_] = match disk {
+        Disk::Scratch => &["scratch"],
+        Disk::Second => &["other", "scratch"],
+        Disk::None => &[],
+    };
+    let make = |&name: &&'static str| {
+        let mut file = tempfile::tempfile_in(folder)
+            .with_context(|| format!("cannot make a file in {}", folder.display()))?;
+        if name == "scratch" {
+            file.set_len(SCRATCH_BYTES).context("cannot size the guest's disk")?;
+        } else {
+            let bytes = OTHER_LINE.repeat(OTHER_LINES);
+            file.write_all(bytes.as_bytes()).context("cannot fill a disk")?;
+        }
+        inherit(&file)?;
+        Ok((name, file))
+    };
+    names.iter().map(make).collect()
 }
 
 /// Lets programs that are started later inherit a descriptor.

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod boot;
 pub mod console;
 pub mod demo;
+pub mod disks;
 pub mod fsx;
 pub mod host;
 pub mod in_guest;

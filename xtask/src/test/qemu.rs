@@ -225,8 +225,10 @@ impl QemuTest {
         if self.clock == Clock::Instructions {
             text.push_str(" --icount");
         }
-        if self.disk == Disk::None {
-            text.push_str(" --no-disk");
+        match self.disk {
+            Disk::Scratch => {}
+            Disk::Second => text.push_str(" --second-disk"),
+            Disk::None => text.push_str(" --no-disk"),
         }
         for addition in &self.additions {
             text.push_str(&format!(" --add {}:/{}", addition.host.display(), addition.guest));
@@ -318,6 +320,7 @@ pub fn list(paths: &Paths, length: Length) -> Result<Vec<QemuTest>> {
     tests.extend(super::input::list(paths)?);
     tests.extend(super::sizes::list());
     tests.extend(super::storm::list(length));
+    tests.extend(super::disks::list());
     Ok(tests)
 }
 

@@ -24,7 +24,7 @@ pub fn list() -> Vec<QemuTest> {
 
 fn test(memory_mib: u64, disk: Disk) -> QemuTest {
     let (kind, servers) = match disk {
-        Disk::Scratch => ("disk", "3"),
+        Disk::Scratch | Disk::Second => ("disk", "3"),
         Disk::None => ("no_disk", "2"),
     };
     let name = format!("memory_{memory_mib}M_{kind}");

@@ -102,14 +102,14 @@ pub(super) fn assemble(io: &Io<'_>, from: &mut UserBuffers) -> Result<Message, E
 
 /// The whole pages at the front of a program's buffers, at most `max`: they can be moved without a
 /// copy.
-fn leading_pages(buffers: &UserBuffers, max: usize) -> PageRange {
+pub(in crate::file) fn leading_pages(buffers: &UserBuffers, max: usize) -> PageRange {
     let front = buffers.front().filter(|front| front.addr().is_page_aligned());
     let pages = front.map_or(0, |front| (front.len() / PAGE_BYTES).min(max));
     PageRange::new(front.map_or(Page(0), |front| front.addr().page()), PageCount::of_len(pages))
 }
 
 /// A frame with the next `length` bytes, followed by zeros.
-fn copied_frame(
+pub(in crate::file) fn copied_frame(
     io: &Io<'_>,
     from: &mut UserBuffers,
     length: usize,
@@ -164,7 +164,11 @@ pub(super) fn deliver(
 }
 
 /// Replaces a program's pages by frames. Returns how many; 0 where that memory cannot be replaced.
-fn map_pages(io: &Io<'_>, pages: PageRange, frames: &[Frame]) -> Result<usize, Errno> {
+pub(in crate::file) fn map_pages(
+    io: &Io<'_>,
+    pages: PageRange,
+    frames: &[Frame],
+) -> Result<usize, Errno> {
     let mut lent = Vec::new();
     let count = frames.len().min(pages.pages().to_usize());
     fallible::reserve_exact(&mut lent, count)?;

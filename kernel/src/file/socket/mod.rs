@@ -20,6 +20,7 @@ mod stream;
 pub use channel::{Receiver, Sender};
 pub use endpoint::{Endpoint, Received, packet_pair};
 pub use message::{MAX_MESSAGE, Message};
+pub(super) use message::{copied_frame, leading_pages, map_pages};
 pub use stream::{Stream, stream_pair};
 
 use super::IoCaller;

@@ -1,6 +1,7 @@
 //! Tests of the file layer, with host processes and trees in memory.
 
 mod devices;
+mod disk;
 mod namespace;
 mod open_file;
 mod pair;

@@ -99,11 +99,12 @@ pub(super) fn lose() -> usize {
 #[cfg(not(target_os = "none"))]
 pub(super) fn close() {
     let mut state = SLOTS.lock();
-    let slots = state.slots.take();
-    let lost = core::mem::replace(&mut state.lost, Lost::NONE);
+    let State { slots, lost } = &mut *state;
+    let absorbed = slots.as_mut().map_or(Ok(()), |slots| lost.absorb(slots));
+    let (old, all_free) = (slots.take(), lost.is_empty());
     drop(state);
-    let all_free = slots.is_none_or(|slots| slots.table.free() == slots.table.len());
-    assert!(all_free && lost.is_empty(), "pages are swapped out");
+    drop(old);
+    assert!(absorbed.is_ok() && all_free, "pages are swapped out");
 }
 
 /// Slots in all, and slots free.

@@ -78,8 +78,9 @@ pub fn attach(device: Arc<dyn SwapDevice>, slots: u32) -> Result<(), Errno> {
     if area.device.is_some() {
         return Err(Errno::EBUSY);
     }
-    slot::open(slots)?;
+    // Slots without a device could not be replaced: they come last.
     area.outgoing.reserve()?;
+    slot::open(slots)?;
     area.device = Some(device);
     drop(area);
     // Its loss may have been noticed while it was not attached yet.

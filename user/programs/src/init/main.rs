@@ -13,12 +13,16 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod config;
+mod disk;
 mod ramdisk;
 mod relays;
 mod servers;
 mod session;
+mod swap;
 
 use crate::config::Config;
+use crate::disk::Disk;
+use crate::swap::Swap;
 use user::prelude::*;
 
 program!(run);
@@ -35,7 +39,7 @@ fn run(_: &Args) -> i32 {
         return 1;
     }
     let status = match set_up() {
-        Ok(config) => session::run(&config),
+        Ok((config, swap)) => session::run(&config, swap),
         Err((attempt, error)) => {
             eprintln!("init: {attempt}: {error}");
             SETUP_FAILED
@@ -46,7 +50,7 @@ fn run(_: &Args) -> i32 {
 }
 
 /// Sets up everything up to a mounted root.
-fn set_up() -> Attempt<Config> {
+fn set_up() -> Attempt<(Config, Option<Swap>)> {
     session::redirect_errors();
     let ramdisk = ramdisk::map().map_err(|error| ("the ramdisk", error))?;
     let config = ramdisk::find(ramdisk, "etc/sloth.conf").map(Config::parse).unwrap_or_default();
@@ -56,11 +60,10 @@ fn set_up() -> Attempt<Config> {
     if let Some(name) = &config.mutant {
         choose_mutant(name);
     }
-    let root = servers::start(ramdisk, config.relay)?;
+    let disk = Disk::open();
+    let root = servers::start(ramdisk, config.relay, disk)?;
     // Without a swap file only memory holds private pages.
-    if let Err((attempt, error)) = servers::start_swap() {
-        eprintln!("init: {attempt}: {error}");
-    }
+    let swap = disk.map(Swap::start);
     let options = format!("fd={root}");
     sys::mount(b"none", b"/", b"sloth", 0, options.as_bytes())
         .map_err(|error| ("mounting the root", error))?;
@@ -69,7 +72,7 @@ fn set_up() -> Attempt<Config> {
     if let Some(lazy) = config.lazy {
         set_knob(b"lazy", if lazy { b"1" } else { b"0" });
     }
-    Ok(config)
+    Ok((config, swap))
 }
 
 /// Sets a knob of the kernel. Complains if the kernel does not have it.

@@ -1,10 +1,9 @@
-//! The file servers: memfs on the ramdisk, snapfs on memfs, and scratchfs (for the kernel's swap
-//! file only). Each is a process, connected by socket pairs, with relays in between on request.
-//!
-//! The disk, if any, is split: memfs spills files to its first half, the swap file is in its second
-//! half. Neither server knows of the other, and nothing on the disk outlives the machine.
+//! The file servers: memfs on the ramdisk and snapfs on memfs; and how any server is started,
+//! scratchfs ([`swap`](crate::swap)) included. Each is a process, connected by socket pairs, with
+//! relays in between on request.
 
 use crate::config::Relay;
+use crate::disk::{Disk, Half};
 use crate::{Attempt, ramdisk, relays};
 use core::cell::Cell;
 use fsserver::{BlockDevice, TransportConnection};
@@ -36,6 +35,11 @@ const SCRATCHFS_BYTES: u64 = 1 << 20;
 /// of the disk, nor a map for more.
 const SWAP_SHARE: u64 = 16;
 
+/// Blocks of its part of the disk that the swap file can use.
+pub fn blocks_for_swap(disk: &Disk) -> u64 {
+    disk.blocks.min(memory().0 / PAGE * SWAP_SHARE)
+}
+
 /// What a server can count on: bytes of memory beyond what it has at its start, and the rank of its
 /// claims for more.
 #[derive(Clone, Copy)]
@@ -53,8 +57,9 @@ impl Floor {
         Self { bytes, rank: FILE_SERVER }
     }
 
-    fn scratchfs(disk: &Disk) -> Self {
-        let map_bytes = disk.blocks_for_swap() * SCRATCHFS_BYTES_PER_BLOCK;
+    /// That of scratchfs on a part of the disk.
+    pub fn scratchfs(disk: &Disk) -> Self {
+        let map_bytes = blocks_for_swap(disk) * SCRATCHFS_BYTES_PER_BLOCK;
         let bytes = whole_pages(map_bytes + SCRATCHFS_BYTES + PAGE - 1);
         Self { bytes, rank: SWAP_SERVER }
     }
@@ -85,20 +90,17 @@ pub fn pair() -> Attempt<[Fd; 2]> {
 }
 
 /// Starts memfs and snapfs. Returns the descriptor that leads to snapfs, or to the relay before it.
-pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
+pub fn start(ramdisk: &'static [u8], relay: Relay, disk: Option<Disk>) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
-    let disk = Disk::open(Half::First);
     let memory_bytes = memory_for_files(disk.as_ref());
     let floor = Floor { bytes: memory_bytes, rank: FILE_SERVER };
+    let disk = disk.map(|disk| disk.half(Half::First));
     fork_keeping("memfs", floor, memfs_end, disk.as_ref().map(|disk| disk.fd), |transport| {
         let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
         fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), transport)
             .map_err(|error| format!("{error}"))
     })?;
-    if let Some(disk) = disk {
-        let _ = sys::close(disk.fd);
-    }
     // SAFETY: the settings were copied out of it; only memfs uses it from here on.
     unsafe { ramdisk::release(ramdisk) };
     let _ = sys::close(memfs_end);
@@ -120,80 +122,11 @@ pub fn start(ramdisk: &'static [u8], relay: Relay) -> Attempt<Fd> {
     if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
 }
 
-/// Starts scratchfs if there is a disk, and hands it to the kernel as the swap device (Q3).
-pub fn start_swap() -> Attempt<()> {
-    let Some(mut disk) = Disk::open(Half::Second) else { return Ok(()) };
-    disk.blocks = disk.blocks_for_swap();
-    let [server_end, kernel_end] = pair()?;
-    fork_keeping("scratchfs", Floor::scratchfs(&disk), server_end, Some(disk.fd), |transport| {
-        fsserver::scratchfs::run(disk, transport).map_err(|error| format!("{error:?}"))
-    })?;
-    let _ = (sys::close(disk.fd), sys::close(server_end));
-    let options = format!("fd={kernel_end}");
-    let result = sys::mount(b"none", b"none", b"swap", 0, options.as_bytes());
-    let _ = sys::close(kernel_end);
-    result.map_err(|error| ("the swap file", error))
-}
-
-/// One half of the disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Half {
-    First,
-    Second,
-}
-
-/// One half of the disk, as a block device.
-#[derive(Clone, Copy)]
-struct Disk {
-    fd: Fd,
-    first: u64,
-    blocks: u64,
-}
-
-impl Disk {
-    /// Blocks that the swap file can use.
-    fn blocks_for_swap(&self) -> u64 {
-        self.blocks.min(memory().0 / PAGE * SWAP_SHARE)
-    }
-
-    /// Opens the disk; `None` if there is none.
-    fn open(half: Half) -> Option<Self> {
-        let fd = sys::open(b"/dev/vda", abi::O_RDWR, 0).ok()?;
-        let blocks = sys::fstat(fd).map_or(0, |stat| stat.st_size as u64)
-            / foundation::PAGE_BYTES as u64
-            / 2;
-        Some(Self { fd, first: if half == Half::First { 0 } else { blocks }, blocks })
-    }
-
-    /// The offset on the disk at which a block begins.
-    fn byte(&self, block: u64) -> u64 {
-        (self.first + block) * foundation::PAGE_BYTES as u64
-    }
-}
-
-impl BlockDevice for Disk {
-    fn blocks(&self) -> u64 {
-        self.blocks
-    }
-
-    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<()> {
-        whole(sys::pread(self.fd, into, FileOffset(self.byte(first))), into.len())
-    }
-
-    fn write(&mut self, first: u64, from: &[u8]) -> Result<()> {
-        whole(sys::pwrite(self.fd, from, FileOffset(self.byte(first))), from.len())
-    }
-}
-
-/// Turns a short transfer into EIO: the disk transfers all bytes or fails.
-fn whole(result: Result<usize>, wanted: usize) -> Result<()> {
-    if result == Ok(wanted) { Ok(()) } else { Err(foundation::Errno::EIO) }
-}
-
 /// How many bytes memfs may keep in memory besides the ramdisk: its budget, which is its floor.
 fn memory_for_files(disk: Option<&Disk>) -> u64 {
     let (all, free) = memory();
-    let others = Floor::snapfs().bytes + disk.map_or(0, |disk| Floor::scratchfs(disk).bytes);
+    let swap = disk.map(|disk| disk.half(Half::Second));
+    let others = Floor::snapfs().bytes + swap.map_or(0, |disk| Floor::scratchfs(&disk).bytes);
     let share = |bytes: u64| bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0;
     whole_pages(share(free).min(share(all).saturating_sub(others)))
 }

@@ -1,6 +1,7 @@
 //! The shell's surroundings (descriptors, terminal, environment), and the power-off.
 
 use crate::config::Config;
+use crate::swap::{PATIENCE, Swap};
 use user::prelude::*;
 use user::sys::abi;
 
@@ -28,18 +29,25 @@ fn open_raw(path: &[u8]) -> Result<Fd> {
     Ok(fd)
 }
 
-/// Runs the command or the interactive shell until it ends. Returns its exit status.
-pub fn run(config: &Config) -> i32 {
+/// Runs the command or the interactive shell until it ends, and meanwhile keeps swap going. Returns
+/// the shell's exit status.
+pub fn run(config: &Config, mut swap: Option<Swap>) -> i32 {
     let shell = match sys::fork() {
         Ok(None) => sys::exit(become_shell(config)),
         Ok(Some(child)) => child,
         Err(error) => return complain("init", b"the shell", error),
     };
     loop {
-        match sys::wait(-1, 0) {
-            Ok(Some((child, status))) if child == shell => return status.shell_status(),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => return complain("init", b"the shell", Errno::ECHILD),
+        let awaited = swap.as_mut().filter(|swap| swap.is_awaited());
+        let options = if awaited.is_some() { abi::WNOHANG } else { 0 };
+        match (sys::wait(-1, options), awaited) {
+            (Ok(Some((child, status))), _) if child == shell => return status.shell_status(),
+            (Ok(Some((child, _))), _) => swap.iter_mut().for_each(|swap| swap.reaped(child)),
+            (Ok(None), Some(swap)) => {
+                let _ = sys::sleep(PATIENCE);
+                swap.start_again();
+            }
+            (Ok(None) | Err(_), _) => return complain("init", b"the shell", Errno::ECHILD),
         }
     }
 }

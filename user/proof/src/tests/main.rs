@@ -12,6 +12,7 @@
 extern crate proof;
 
 mod descriptors;
+mod disks;
 mod doors;
 mod fifos;
 mod files;

@@ -24,6 +24,8 @@ const OTHER_PATH: u64 = 1;
 const RESULT: u64 = 2;
 /// Where the buffers begin.
 const BUFFER: u64 = 8;
+/// Where nothing is compared: what a failed call has replaced there may be gone.
+const ELSEWHERE: u64 = 120;
 
 fn at(page: u64) -> UserAddr {
     UserAddr(BASE + page * PAGE)
@@ -190,11 +192,13 @@ fn of_files() -> Vec<Case> {
         read_small, file => |world| {
             io::pread64(&world.process, Fd(0), at(BUFFER), ByteCount(3 * PAGE), 100)
         };
-        readv, file => |world| {
+        readv, |world| {
+            file(world);
             let vector = [at(BUFFER).0, 20 * PAGE, at(BUFFER + 40).0 + 50, 9 * PAGE];
             let bytes: Vec<u8> = vector.iter().flat_map(|word| word.to_le_bytes()).collect();
-            let address = world.put(RESULT, &bytes);
-            io::preadv(&world.process, Fd(0), address, 2, 0)
+            world.put(RESULT, &bytes);
+        } => |world| {
+            io::preadv(&world.process, Fd(0), at(RESULT), 2, 0)
         };
         write_data, |world| {
             file(world);
@@ -236,12 +240,12 @@ fn of_files() -> Vec<Case> {
         fsync, lazy => |world| io::fsync(&world.process, Fd(0));
         mmap_file, file => |world| {
             let flags = PRIVATE | FIXED;
-            memory::mmap(&world.process, at(BUFFER), pages(30), RW, flags, Fd(0), 0)
+            memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)
         };
         mmap_file_shared, file => |world| {
             let flags = SHARED | FIXED;
-            memory::mmap(&world.process, at(BUFFER), pages(30), RW, flags, Fd(0), 0)?;
-            fault(mmu::load(&world.process.space, at(BUFFER + 3)).map(|_| 0))
+            memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)?;
+            fault(mmu::load(&world.process.space, at(ELSEWHERE + 3)).map(|_| 0))
         };
         msync, |world| {
             file(world);
@@ -276,7 +280,9 @@ fn of_names() -> Vec<Case> {
             paths(world);
             names::symlink(&world.process, at(PATH), at(OTHER_PATH)).expect("a link");
         } => |world| names::readlink(&world.process, at(OTHER_PATH), at(RESULT), 100);
-        mknod_pipe, paths => |world| names::mknod(&world.process, at(OTHER_PATH), 0o010_644, 0);
+        mknod_pipe, |world| {
+            world.put(PATH, b"/p\0");
+        } => |world| names::mknod(&world.process, at(PATH), 0o010_644, 0);
         getdents, |world| {
             paths(world);
             opened(world, "/", O_DIRECTORY);
@@ -317,13 +323,16 @@ fn of_messages() -> Vec<Case> {
             let (process, none) = (&world.process, UserAddr(0));
             ipc::recvfrom(process, Fd(1), at(BUFFER + 40), pages(8), 0x40, none, none)
         };
-        lock, file => |world| {
-            // F_SETLK of a struct flock: a write lock of bytes 0 to 99.
+        lock, |world| {
+            file(world);
+            // A struct flock: a write lock of bytes 0 to 99.
             let mut flock = [0; 32];
             flock[..2].copy_from_slice(&1u16.to_le_bytes());
             flock[16..24].copy_from_slice(&100u64.to_le_bytes());
-            let address = world.put(RESULT, &flock);
-            open::fcntl(&world.process, Fd(0), 6, address.0)
+            world.put(RESULT, &flock);
+        } => |world| {
+            // F_SETLK.
+            open::fcntl(&world.process, Fd(0), 6, at(RESULT).0)
         };
         flock, file => |world| open::flock(&world.process, Fd(0), 2);
         dup, file => |world| open::dup2(&world.process, Fd(0), Fd(500));

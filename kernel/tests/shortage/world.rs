@@ -18,6 +18,7 @@ use kernel::mem::{
     Backing, Claim, Frame, Placement, Prot, Space, UserAddr, UserSlice, frame, swap,
 };
 use kernel::mount::{Mount, MountedTree, Session, Transport};
+use kernel::syscall::memory;
 
 pub const PAGE: u64 = 4096;
 /// The program's memory.
@@ -167,10 +168,13 @@ impl World {
         with(|servers| {
             let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 };
             let path = || Path::new(name.trim_start_matches('/').as_bytes()).ok();
-            let version = servers.wrapper.server_mut().open(&open, path()?).ok().map(|walk| {
-                servers.wrapper.server_mut().close(walk.reply.handle).expect("it was open");
-                walk.reply.attr.version.0
-            })?;
+            let walk = servers.wrapper.server_mut().open(&open, path()?).ok()?;
+            if walk.reply.handle == Handle::NONE {
+                // A symbolic link.
+                return None;
+            }
+            servers.wrapper.server_mut().close(walk.reply.handle).expect("it was open");
+            let version = walk.reply.attr.version.0;
             let mut base = servers.base.borrow_mut();
             let handle = base.server_mut().open(&open, path()?).ok()?.reply.handle;
             let mut bytes = Vec::new();
@@ -202,6 +206,8 @@ impl World {
     /// Ends the program, and asserts that nothing is kept.
     pub fn end(self, what: &str) {
         let Self { process, mount, free } = self;
+        // As at a program's end: with its memory go the files that it mapped shared.
+        memory::munmap(&process, UserAddr(BASE), ByteCount(1 << 40)).expect("memory to unmap");
         drop(process);
         let (slots, unused) = swap::stats();
         assert_eq!(slots, unused, "{what}: slots are lost");

@@ -214,30 +214,41 @@ impl Actor {
         }
     }
 
+    /// Whether a change of regions failed for want of memory, which leaves everything as it was, or
+    /// because the process was killed.
+    pub fn was_refused<T>(&self, done: &Result<T, Errno>) -> bool {
+        done.is_err() && (self.is_killed() || self.is_short())
+    }
+
     fn map(&mut self, memory: usize, page: usize, pages: usize) {
-        let memory = self.memory(memory);
-        let at = Placement::Fixed(memory.address(page * PAGE));
-        let permissions = Prot::READ | Prot::WRITE;
-        memory
-            .space
-            .map(at, ByteCount::of_len(pages * PAGE), permissions, Backing::Anonymous, "")
-            .expect("space for a buffer");
-        memory.mapped(page, pages);
+        let window = self.memory(memory);
+        let at = Placement::Fixed(window.address(page * PAGE));
+        let (bytes, permissions) = (ByteCount::of_len(pages * PAGE), Prot::READ | Prot::WRITE);
+        let done = window.space.map(at, bytes, permissions, Backing::Anonymous, "");
+        if !self.was_refused(&done) {
+            done.expect("space for a buffer");
+            self.memory(memory).mapped(page, pages);
+        }
     }
 
     fn unmap(&mut self, memory: usize, page: usize, pages: usize) {
-        let memory = self.memory(memory);
-        memory
-            .space
-            .unmap(memory.address(page * PAGE), ByteCount::of_len(pages * PAGE))
-            .expect("A4: unmapping never fails");
-        memory.unmapped(page, pages);
+        let window = self.memory(memory);
+        let start = window.address(page * PAGE);
+        let done = window.space.unmap(start, ByteCount::of_len(pages * PAGE));
+        if !self.was_refused(&done) {
+            done.expect("A4: unmapping never fails");
+            self.memory(memory).unmapped(page, pages);
+        }
     }
 
     fn discard(&mut self, memory: usize, page: usize, pages: usize) {
+        let window = self.memory(memory);
+        let start = window.address(page * PAGE);
+        let done = window.space.discard(start, ByteCount::of_len(pages * PAGE));
+        if self.was_refused(&done) {
+            return;
+        }
         let memory = self.memory(memory);
-        let done =
-            memory.space.discard(memory.address(page * PAGE), ByteCount::of_len(pages * PAGE));
         let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
         assert_eq!(done, if is_mapped { Ok(()) } else { Err(Errno::ENOMEM) }, "result of madvise");
         if is_mapped {
@@ -247,12 +258,13 @@ impl Actor {
 
     fn protect(&mut self, memory: usize, page: usize, pages: usize, permissions: u32) {
         let permissions = Prot::from_bits_truncate(permissions);
+        let window = self.memory(memory);
+        let start = window.address(page * PAGE);
+        let done = window.space.protect(start, ByteCount::of_len(pages * PAGE), permissions);
+        if self.was_refused(&done) {
+            return;
+        }
         let memory = self.memory(memory);
-        let done = memory.space.protect(
-            memory.address(page * PAGE),
-            ByteCount::of_len(pages * PAGE),
-            permissions,
-        );
         let is_mapped = memory.pages[page..page + pages].iter().all(|page| page.is_mapped);
         assert_eq!(
             done,
@@ -276,16 +288,16 @@ impl Actor {
         if to + new_pages > WINDOW_PAGES || !apart {
             return;
         }
-        let is_short = self.is_short();
-        let memory = self.memory(memory);
+        let window = self.memory(memory);
         let bytes = |pages: usize| ByteCount::of_len(pages * PAGE);
-        let target = Move::To(memory.address(to * PAGE));
+        let target = Move::To(window.address(to * PAGE));
         let done =
-            memory.space.remap(memory.address(page * PAGE), bytes(pages), bytes(new_pages), target);
-        let first = memory.pages[page];
-        if is_short && done == Err(Errno::ENOMEM) {
+            window.space.remap(window.address(page * PAGE), bytes(pages), bytes(new_pages), target);
+        if done != Err(Errno::EFAULT) && self.was_refused(&done) {
             return;
         }
+        let memory = self.memory(memory);
+        let first = memory.pages[page];
         let is_one = memory.pages[page..page + pages]
             .iter()
             .all(|page| page.is_mapped && page.permissions == first.permissions);

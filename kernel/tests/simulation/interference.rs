@@ -59,15 +59,9 @@ pub fn strike(step: u64, op: Option<Op>) {
                 .expect("the page is there and can be stored to");
         }
         Act::Replace => {
+            let (at, bytes) = (Placement::Fixed(page), ByteCount::of_len(PAGE));
             let permissions = Prot::READ | Prot::WRITE;
-            space
-                .map(
-                    Placement::Fixed(page),
-                    ByteCount::of_len(PAGE),
-                    permissions,
-                    Backing::Anonymous,
-                    "",
-                )
+            shortage::without(|| space.map(at, bytes, permissions, Backing::Anonymous, ""))
                 .expect("space for a page");
         }
     }

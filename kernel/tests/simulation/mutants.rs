@@ -47,6 +47,7 @@ const FOUND: &[Mutant] = &[
     Mutant::ForkLeavesWritable,
     Mutant::EvictPrivate,
     Mutant::SwapWrongSlot,
+    Mutant::ClaimUnderLock,
     Mutant::ZeroOnSwapError,
     Mutant::ZeroOnShortage,
     Mutant::AskTwice,

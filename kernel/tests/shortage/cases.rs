@@ -249,8 +249,8 @@ fn of_files() -> Vec<Case> {
         };
         msync, |world| {
             file(world);
-            let flags = SHARED | FIXED;
-            memory::mmap(&world.process, at(BUFFER), pages(30), RW, flags, Fd(0), 0).expect("a map");
+            let (process, flags) = (&world.process, SHARED | FIXED);
+            memory::mmap(process, at(BUFFER), pages(30), RW, flags, Fd(0), 0).expect("a map");
             world.put(BUFFER + 4, b"stored");
         } => |world| memory::msync(&world.process, at(BUFFER), pages(30), 4);
     }

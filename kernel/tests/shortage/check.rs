@@ -72,10 +72,12 @@ pub fn case(case: &Case) -> usize {
             world.end(&what);
             return claim;
         }
-        let again = (case.call)(&world);
-        let now = State::of(&world);
-        let is_done = now.contents() == after.contents();
-        assert!(is_done, "{what}: then {again:?}, and not all is done");
+        // A call that met the failure in another way may not be repeatable.
+        if now.contents() != after.contents() {
+            let again = (case.call)(&world);
+            let is_done = State::of(&world).contents() == after.contents();
+            assert!(is_done, "{what}: then {again:?}, and not all is done");
+        }
         world.end(&what);
     }
     unreachable!("a call has a finite number of claims")

@@ -95,7 +95,7 @@ impl Runs {
         self.free[order] = Some(note);
     }
 
-    /// Bytes of all notes.
+    /// Bytes that notes take in the heap itself, which are not in use by anybody else.
     pub fn note_bytes(&self) -> usize {
         self.notes * size_of::<Place>()
     }

@@ -31,7 +31,7 @@ struct Span {
     previous: Link,
 }
 
-/// All spans.
+/// The list of spans, the one that was returned to last in front.
 pub(super) struct Spans {
     first: Link,
 }

@@ -49,7 +49,7 @@ pub fn uses_mutants(name: &str) -> bool {
 /// The names of the mutants that no test must catch.
 pub fn untested(paths: &Paths) -> Result<Vec<String>> {
     let in_guest: BTreeSet<String> =
-        in_guest::rules(paths)?.into_iter().flat_map(|test| test.mutants).collect();
+        in_guest::all(paths)?.into_iter().flat_map(|test| test.mutants).collect();
     let mut on_host = String::new();
     for (_, file) in HOST {
         on_host += &fs::read_to_string(paths.root.join(file))

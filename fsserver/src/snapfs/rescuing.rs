@@ -29,8 +29,8 @@ use super::space::SpaceAccount;
 use crate::buffer::AlignedBuffer;
 use crate::{Base, Connection};
 
-/// Pages of data around a change that are rescued with it, at least: 4 MiB, which are copied in some
-/// milliseconds.
+/// Pages of data around a change that are rescued with it, at least: 4 MiB, which are copied in
+/// some milliseconds.
 const WINDOW_PAGES: u64 = 1024;
 
 /// Windows in the range that snapshots cover, at most. Each is one segment once it is rescued, so

@@ -1,10 +1,11 @@
 //! Accounts for each frame in use by its holder.
 //!
-//! Known holders are the heap, the kernel's area (runs of the heap, stacks, their tables), the address spaces of living
-//! processes (mapped pages and tables), the frame cache, and swap (writes under way or failed,
-//! which can stay while a process sleeps). The other frames in use belong to the machine from the
-//! start, to shared memory that nobody maps, to messages in transit, or are leaked. Once the system
-//! is idle their number is constant: the tests' leak check compares it before and after.
+//! Known holders are the heap, the kernel's area (runs of the heap, stacks, their tables), the
+//! address spaces of living processes (mapped pages and tables), the frame cache, and swap (writes
+//! under way or failed, which can stay while a process sleeps). The other frames in use belong to
+//! the machine from the start, to shared memory that nobody maps, to messages in transit, or are
+//! leaked. Once the system is idle their number is constant: the tests' leak check compares it
+//! before and after.
 //!
 //! Locks: those of the spaces, of the cache and of swap, one at a time.
 #![forbid(unsafe_code)]

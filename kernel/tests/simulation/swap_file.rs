@@ -1,5 +1,5 @@
-//! A swap file that completes transfers when the order says so, may be full or fail, and may be lost
-//! with transfers in flight: these fail later, when another file may be attached already.
+//! A swap file that completes transfers when the order says so, may be full or fail, and may be
+//! lost with transfers in flight: these fail later, when another file may be attached already.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

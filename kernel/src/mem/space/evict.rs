@@ -84,8 +84,8 @@ impl SpaceState {
     }
 }
 
-/// Unmaps a page of shared memory, whose frame is swapped out with its last mapping. Without a batch
-/// that would free nothing.
+/// Unmaps a page of shared memory, whose frame is swapped out with its last mapping. Without a
+/// batch that would free nothing.
 fn unmap_shared(memory: &SharedMemory, page: Page, batch: Option<&mut PageOutBatch>) -> Verdict {
     let unmaps = batch.is_some_and(|batch| memory.leave(page, batch));
     if unmaps { Verdict::Drop } else { Verdict::Keep }

@@ -21,9 +21,10 @@ impl Space {
         Ok(())
     }
 
-    /// Makes what a server has just mapped resident where memory is short: it learns here that there
-    /// is not enough, and not in a fault that cannot be met. Within its floor the server gets its
-    /// pages, even if programs have to be ended; beyond it only what is free or clean. May wait.
+    /// Makes what a server has just mapped resident where memory is short: it learns here that
+    /// there is not enough, and not in a fault that cannot be met. Within its floor the server gets
+    /// its pages, even if programs have to be ended; beyond it only what is free or clean. May
+    /// wait.
     pub fn secure(&self, slice: UserSlice) -> Result<(), FaultError> {
         let pages = slice.touched_pages().pages();
         if !self.policy.is_server() || reclaim::is_plenty(pages) {

@@ -12,6 +12,22 @@ pub(crate) struct Page(pub [u8; PAGE_BYTES]);
 /// The page of zeros that all holes are read from.
 pub(crate) static ZEROS: Page = Page([0; PAGE_BYTES]);
 
+/// Zero bytes. ENOMEM without memory for them.
+pub(crate) fn zeros(length: usize) -> Result<Vec<u8>, Errno> {
+    let mut space = Vec::new();
+    space.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
+    space.resize(length, 0);
+    Ok(space)
+}
+
+/// Appends an item to a list whose length a client determines. ENOMEM without memory for it.
+#[inline]
+pub(crate) fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), Errno> {
+    list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    list.push(item);
+    Ok(())
+}
+
 /// Page-aligned bytes, which a transport can move by page.
 #[derive(Debug, Default)]
 pub struct AlignedBuffer {
@@ -23,9 +39,7 @@ pub struct AlignedBuffer {
 impl AlignedBuffer {
     /// A buffer of `length` zero bytes. ENOMEM without memory for it.
     pub fn new(length: usize) -> Result<Self, Errno> {
-        let mut space = Vec::new();
-        space.try_reserve_exact(length.saturating_add(PAGE_BYTES)).map_err(|_| Errno::ENOMEM)?;
-        space.resize(length + PAGE_BYTES, 0);
+        let space = zeros(length.checked_add(PAGE_BYTES).ok_or(Errno::ENOMEM)?)?;
         // At most PAGE_BYTES - 1; the allocation never moves, since it never grows.
         let begin = space.as_ptr().align_offset(PAGE_BYTES);
         if begin >= PAGE_BYTES { Err(Errno::ENOMEM) } else { Ok(Self { space, begin, length }) }

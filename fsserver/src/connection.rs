@@ -8,6 +8,7 @@
 use core::cell::RefCell;
 
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 
 use foundation::Errno;
 use fsproto::HEADER_BYTES;
@@ -55,6 +56,14 @@ impl<S: FileServer> Drop for LocalConnection<S> {
     }
 }
 
+fn concatenated(parts: &[&[u8]]) -> Result<Vec<u8>, Errno> {
+    let mut whole = Vec::new();
+    let length = parts.iter().map(|part| part.len()).sum();
+    whole.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
+    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    Ok(whole)
+}
+
 impl<S: FileServer> Connection for LocalConnection<S> {
     fn call(
         &mut self,
@@ -68,7 +77,7 @@ impl<S: FileServer> Connection for LocalConnection<S> {
             [] => &[],
             [only] => *only,
             parts => {
-                joined = parts.concat();
+                joined = concatenated(parts)?;
                 &joined[..]
             }
         };

@@ -3,11 +3,15 @@
 //! Owns the sessions: whether each was opened, which features were granted, and its handles. A
 //! handle of another session, or one that was closed, is EBADF and never reaches the server. A
 //! malformed message is EPROTO. When a session ends, its handles are closed.
+//!
+//! A request that may take memory for good begins only if the server's reserve of memory is
+//! complete ([`Replenish`]). So small allocations do not fail within a request, and a shortage
+//! finds nothing half done.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use foundation::{Errno, PAGE_BYTES, SnapshotOffset};
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
     Allocate, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header, Hello,
     Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MakeDir, MakeSymlink, Nothing, Op, Open,
@@ -15,15 +19,8 @@ use fsproto::{
     SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Write, WriteFlags, error_reply, grant,
 };
 
-use crate::mutants;
-use crate::server::{FileServer, Payload, Walk};
-
-/// Maximum number of handles of one session (ENFILE). It bounds the memory that a client can use up
-/// by not closing them.
-pub const MAX_HANDLES: usize = 65_536;
-
-/// Maximum number of snapshots of one session (EDQUOT, Q4). Beyond it the client reads by copying.
-pub const MAX_SNAPSHOTS: usize = 16_384;
+use crate::server::{FileServer, Payload, Replenish, Walk};
+use crate::session::{ClientLimits, Kind, Session, check_pieces};
 
 /// Identifies a session of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,55 +35,6 @@ pub struct Reply<'a> {
     pub payload: Payload<'a>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Open,
-    Snapshot,
-}
-
-#[derive(Default)]
-struct Session {
-    greeted: bool,
-    features: Features,
-    handles: BTreeMap<Handle, Kind>,
-    snapshots: usize,
-}
-
-impl Session {
-    /// EBADF unless the handle is this session's.
-    fn check(&self, handle: Handle) -> Result<(), Errno> {
-        if handle == Handle::ROOT || self.handles.contains_key(&handle) {
-            Ok(())
-        } else {
-            Err(Errno::EBADF)
-        }
-    }
-
-    /// ENFILE unless another handle may be assigned.
-    fn check_handles(&self) -> Result<(), Errno> {
-        if self.handles.len() < MAX_HANDLES { Ok(()) } else { Err(Errno::ENFILE) }
-    }
-
-    /// EDQUOT unless another snapshot may be taken.
-    fn check_snapshots(&self) -> Result<(), Errno> {
-        let within = self.snapshots < MAX_SNAPSHOTS || mutants::no_snapshot_limit();
-        if within { self.check_handles() } else { Err(Errno::EDQUOT) }
-    }
-
-    fn assign(&mut self, handle: Handle, kind: Kind) {
-        if handle != Handle::NONE {
-            self.snapshots += usize::from(kind == Kind::Snapshot);
-            self.handles.insert(handle, kind);
-        }
-    }
-
-    fn close(&mut self, handle: Handle) -> Result<(), Errno> {
-        let kind = self.handles.remove(&handle).ok_or(Errno::EBADF)?;
-        self.snapshots -= usize::from(kind == Kind::Snapshot);
-        Ok(())
-    }
-}
-
 /// A server and its sessions.
 pub struct Dispatcher<S> {
     server: S,
@@ -94,12 +42,27 @@ pub struct Dispatcher<S> {
     next_session: u64,
     /// Whether the one session there is stays the only one.
     is_sole: bool,
+    replenish: Replenish,
+    limits: ClientLimits,
 }
 
 impl<S: FileServer> Dispatcher<S> {
     /// A dispatcher without sessions.
     pub fn new(server: S) -> Self {
-        Self { server, sessions: BTreeMap::new(), next_session: 1, is_sole: false }
+        let replenish: Replenish = || Ok(());
+        let limits = ClientLimits::default();
+        let sessions = BTreeMap::new();
+        Self { server, sessions, next_session: 1, is_sole: false, replenish, limits }
+    }
+
+    /// The same, with a reserve of memory that is replenished before each request.
+    pub fn replenished_by(self, replenish: Replenish) -> Self {
+        Self { replenish, ..self }
+    }
+
+    /// The same, with other limits for each session.
+    pub fn limited_to(self, limits: ClientLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The file server that requests are passed to.
@@ -116,7 +79,7 @@ impl<S: FileServer> Dispatcher<S> {
     pub fn open_session(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        self.sessions.insert(id, Session::default());
+        self.sessions.insert(id, Session { limits: self.limits, ..Session::default() });
         id
     }
 
@@ -150,6 +113,24 @@ impl<S: FileServer> Dispatcher<S> {
             .unwrap_or_else(|error| refuse(decoded.op, decoded.tag, error))
     }
 
+    /// A reply could not be sent for want of memory, although the client is there: closes what the
+    /// request has opened, and returns the header of the reply to send instead.
+    pub fn unsent(
+        &mut self,
+        id: SessionId,
+        reply: &[u8; HEADER_BYTES],
+        error: Errno,
+    ) -> [u8; HEADER_BYTES] {
+        if let Some(handle) = opened_by(reply)
+            && let Some(session) = self.sessions.get_mut(&id)
+            && session.close(handle).is_ok()
+        {
+            // The first error is the one to report.
+            let _ = self.server.close(handle);
+        }
+        error_reply(op_of(reply), tag_of(reply), error)
+    }
+
     fn dispatch(
         &mut self,
         id: SessionId,
@@ -177,6 +158,9 @@ impl<S: FileServer> Dispatcher<S> {
         if !session.greeted {
             return Err(Errno::EPROTO);
         }
+        if let Err(error) = (self.replenish)() {
+            check_growth(&request, error)?;
+        }
         match request {
             Request::Open(request) => {
                 session.check(request.dir)?;
@@ -200,6 +184,25 @@ impl<S: FileServer> Dispatcher<S> {
             | Request::MakeSymlink(_) => names(server, session, tag, &request, payload),
             _ => on_handle(server, session, tag, &request),
         }
+    }
+}
+
+/// Without a complete reserve: `error` for a request that may take memory for good. Others are
+/// carried out, since they only read, or free memory.
+fn check_growth(request: &Request, error: Errno) -> Result<(), Errno> {
+    match request {
+        // The client then reads by copying (R8).
+        Request::Snapshot(_) => Err(Errno::EDQUOT),
+        Request::Open(_)
+        | Request::SetAttr(_)
+        | Request::Write(_)
+        | Request::MakeDir(_)
+        | Request::Rename(_)
+        | Request::Link(_)
+        | Request::MakeSymlink(_)
+        | Request::Allocate(_)
+        | Request::CloneRange(_) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -378,26 +381,6 @@ fn write<'a>(
     Ok(plain::<Write>(tag, &written))
 }
 
-/// Checks a list of pieces: data pieces add up to `data_bytes`, references name snapshots of this
-/// session.
-fn check_pieces(session: &Session, pieces: &[Piece], data_bytes: usize) -> Result<(), Errno> {
-    if pieces.is_empty() {
-        return Ok(());
-    }
-    let mut data_left = data_bytes as u64;
-    for piece in pieces {
-        if piece.snapshot == Handle::NONE {
-            data_left = data_left
-                .checked_sub(piece.length.0)
-                .filter(|_| piece.offset == SnapshotOffset(0))
-                .ok_or(Errno::EPROTO)?;
-        } else if session.handles.get(&piece.snapshot) != Some(&Kind::Snapshot) {
-            return Err(Errno::EBADF);
-        }
-    }
-    if data_left == 0 { Ok(()) } else { Err(Errno::EPROTO) }
-}
-
 /// Checks the target of a symbolic link: 1 to [`MAX_PATH`] bytes without NUL.
 fn check_target(target: &[u8]) -> Result<&[u8], Errno> {
     match target {
@@ -426,6 +409,19 @@ fn walked<'a, O: Operation<Reply = Walked>>(tag: Tag, walk: Walk) -> Reply<'a> {
 
 fn refuse<'a>(op: u16, tag: Tag, error: Errno) -> Reply<'a> {
     Reply { header: error_reply(op, tag, error), payload: Payload::empty() }
+}
+
+/// The handle that a reply brings to the client, if any.
+fn opened_by(reply: &[u8; HEADER_BYTES]) -> Option<Handle> {
+    let (header, mut fields) = Header::decode(reply).ok()?;
+    let handle = match Op::from_number(header.op)? {
+        _ if header.status != 0 => return None,
+        Op::Open => Open::decode_reply(&mut fields).ok()?.handle,
+        Op::Snapshot => Snapshot::decode_reply(&mut fields).ok()?.handle,
+        Op::Write => Write::decode_reply(&mut fields).ok()?.snapshot,
+        _ => return None,
+    };
+    Some(handle)
 }
 
 /// The bytes of the tag in a header that does not decode, so that a client that waits gets a reply.

@@ -27,6 +27,7 @@ pub mod memfs;
 mod mutants;
 pub mod scratchfs;
 mod server;
+mod session;
 pub mod snapfs;
 mod transport;
 
@@ -34,6 +35,7 @@ pub use base::Base;
 pub use blocks::BlockDevice;
 pub use buffer::{AlignedBuffer, Inbox};
 pub use connection::{Connection, LocalConnection};
-pub use dispatch::{Dispatcher, MAX_HANDLES, MAX_SNAPSHOTS, Reply, SessionId};
-pub use server::{Clock, FileServer, Payload, Terms, Walk};
+pub use dispatch::{Dispatcher, Reply, SessionId};
+pub use server::{Clock, FileServer, Payload, Replenish, Resources, Terms, Walk};
+pub use session::{ClientLimits, MAX_HANDLES, MAX_SNAPSHOTS};
 pub use transport::{Transport, TransportConnection, serve};

@@ -17,6 +17,20 @@ use fsproto::{
 
 use crate::buffer::ZEROS;
 
+/// Makes a server's reserve of memory complete, from which the small allocations of a request are
+/// served when there is no other memory. ENOMEM if that is not possible now.
+pub type Replenish = fn() -> Result<(), Errno>;
+
+/// What a server may use of its machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    /// Bytes of memory that are available to it whenever it needs them: its floor. Its tables are
+    /// sized by it, and so are the limits on what it keeps for its client.
+    pub memory_bytes: u64,
+    /// Replenishes its reserve of memory.
+    pub replenish: Replenish,
+}
+
 /// A source of the current time.
 pub trait Clock {
     /// The current time.

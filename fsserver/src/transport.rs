@@ -7,14 +7,16 @@ use fsproto::{HEADER_BYTES, Header, HeaderFlags, MAX_PAYLOAD};
 
 use crate::buffer::Inbox;
 use crate::connection::Connection;
-use crate::dispatch::Dispatcher;
-use crate::server::FileServer;
+use crate::dispatch::{Dispatcher, Reply};
+use crate::server::{FileServer, Replenish};
+use crate::session::ClientLimits;
 
 /// One end of a connection that preserves message boundaries.
 pub trait Transport {
     /// Waits for a message and returns the length of its payload in bytes; `None` once the other
-    /// end is gone. What does not fit into `payload` is dropped; the returned length is then
-    /// greater than that of `payload`.
+    /// end is gone, and only then: a message that cannot be delivered for want of memory is waited
+    /// for. What does not fit into `payload` is dropped; the returned length is then greater than
+    /// that of `payload`.
     fn receive(&mut self, header: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize>;
 
     /// The same into an [`Inbox`], which a transport that moves pages can fill without a copy. A
@@ -24,13 +26,21 @@ pub trait Transport {
         self.receive(header, payload.get_mut(..MAX_PAYLOAD)?)
     }
 
-    /// Sends a message. ENOTCONN once the other end is gone.
+    /// Sends a message. ENOTCONN once the other end is gone. On another error the message was not
+    /// sent for want of memory, and the connection stands; a message without payload does not fail
+    /// so.
     fn send(&mut self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
 }
 
 /// Serves one client until it is gone. ENOMEM without memory for the inbox.
-pub fn serve(server: impl FileServer, mut transport: impl Transport) -> Result<(), Errno> {
-    let mut dispatcher = Dispatcher::new(server);
+pub fn serve(
+    server: impl FileServer,
+    replenish: Replenish,
+    limits: ClientLimits,
+    mut transport: impl Transport,
+) -> Result<(), Errno> {
+    let dispatcher = Dispatcher::new(server).replenished_by(replenish);
+    let mut dispatcher = dispatcher.limited_to(limits);
     let session = dispatcher.open_sole_session();
     let mut inbox = Inbox::new()?;
     while let Some(length) = transport.receive_whole(&mut inbox) {
@@ -38,16 +48,30 @@ pub fn serve(server: impl FileServer, mut transport: impl Transport) -> Result<(
         // that.
         let (header, payload) = inbox.message(length);
         let reply = dispatcher.handle(session, header, payload);
-        let sent = match reply.payload.only() {
-            Some(segment) => transport.send(&reply.header, &[segment]),
-            None => transport.send(&reply.header, &reply.payload.segments().collect::<Vec<_>>()),
-        };
-        if sent.is_err() {
+        let Err(error) = send_reply(&mut transport, &reply) else { continue };
+        let header = reply.header;
+        if error == Errno::ENOTCONN {
+            break;
+        }
+        // Only the payload is too much: the client learns that instead.
+        let refusal = dispatcher.unsent(session, &header, error);
+        if transport.send(&refusal, &[]).is_err() {
             break;
         }
     }
     dispatcher.close_session(session);
     Ok(())
+}
+
+fn send_reply(transport: &mut impl Transport, reply: &Reply<'_>) -> Result<(), Errno> {
+    if let Some(segment) = reply.payload.only() {
+        return transport.send(&reply.header, &[segment]);
+    }
+    let mut segments = Vec::new();
+    let count = reply.payload.segments().count();
+    segments.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    segments.extend(reply.payload.segments());
+    transport.send(&reply.header, &segments)
 }
 
 /// Maximum number of messages that answer no request and are skipped while waiting for a reply.

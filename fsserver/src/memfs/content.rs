@@ -51,7 +51,7 @@ impl Content {
     pub fn from_archive(bytes: &'static [u8], store: &mut Pages) -> Result<Self, Errno> {
         let mut pages = Tree::default();
         for (chunk, index) in bytes.chunks(PAGE_BYTES).zip(0..) {
-            let page = store.archived(chunk);
+            let page = store.archived(chunk)?;
             pages.insert(index, page, store)?;
         }
         Ok(Self { pages, size: bytes.len() as u64, read_end: 0 })
@@ -196,6 +196,10 @@ impl Content {
     pub fn punch(&mut self, offset: u64, length: u64, store: &mut Pages) -> Result<(), Errno> {
         let Some(cut) = self.plan_cut(offset, offset.saturating_add(length)) else { return Ok(()) };
         let needs = cut.parts.iter().map(|(page, _)| self.pages.write_needs(*page, store)).sum();
+        let pages = cut.range.start / PAGE..cut.range.end.div_ceil(PAGE);
+        if self.pages.copies_nodes(&pages) {
+            store.make_metadata_space(0)?;
+        }
         self.prepare(&cut.range, needs, &[], store)?;
         self.cut(cut, store)
     }
@@ -277,7 +281,7 @@ impl Content {
     fn fill_pages(&mut self, pages: &Range<u64>, store: &mut Pages) -> Result<(), Errno> {
         let mut number = self.pages.next_absent(pages.start);
         while number < pages.end {
-            store.make_space(1)?;
+            store.prepare(Needs { pages: 1, places: 1 })?;
             let page = store.allocate()?;
             self.pages.insert(number, page, store)?;
             number = self.pages.next_absent(number + 1);
@@ -346,14 +350,12 @@ impl Content {
         let ends =
             [&header, &tail].map(|range| self.plan_copy(range, offset, shared, store).needs.pages);
         store.check(ends.iter().sum())?;
-        self.copy_in(header, offset, shared, store)?;
         let from = shared.range.start.div_ceil(PAGE);
-        self.pages.graft(
-            whole.start,
-            &shared.pages,
-            &(from..from + (whole.end - whole.start)),
-            store,
-        )?;
+        let grafted = from..from + (whole.end - whole.start);
+        let most = store.free_metadata();
+        store.make_metadata_space(shared.pages.graft_bytes(whole.start, &grafted, most))?;
+        self.copy_in(header, offset, shared, store)?;
+        self.pages.graft(whole.start, &shared.pages, &grafted, store)?;
         self.size = self.size.max(tail.start);
         // Everything before the tail is done, even if the tail fails.
         Ok(self.copy_in(tail.clone(), offset, shared, store).unwrap_or(tail.start) - offset)

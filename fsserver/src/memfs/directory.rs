@@ -18,6 +18,16 @@ struct Entry {
     cookie: u64,
 }
 
+/// Bytes of memory that an entry takes besides its name, with what its tables and the allocator
+/// add.
+const ENTRY_BYTES: u64 =
+    (2 * (size_of::<Entry>() + size_of::<u64>() + 2 * size_of::<Arc<[u8]>>()) + 48) as u64;
+
+/// Bytes of memory that an entry of a name takes.
+pub(super) fn entry_bytes(name: &[u8]) -> u64 {
+    ENTRY_BYTES + name.len() as u64
+}
+
 /// The entries of a directory.
 pub(super) struct Directory {
     /// Inode of the parent directory; of itself for the root.
@@ -49,22 +59,25 @@ impl Directory {
     }
 
     /// Adds an entry. An existing name keeps its place in the listing and refers to the new inode.
-    pub fn insert(&mut self, name: &[u8], inode: u64, kind: FileKind) {
+    /// Returns the bytes of memory that this took.
+    pub fn insert(&mut self, name: &[u8], inode: u64, kind: FileKind) -> u64 {
         if let Some(entry) = self.by_name.get_mut(name) {
             (entry.inode, entry.kind) = (inode, kind);
-            return;
+            return 0;
         }
+        let bytes = entry_bytes(name);
         self.last_cookie += 1;
         let (name, cookie): (Arc<[u8]>, u64) = (name.into(), self.last_cookie);
         self.by_cookie.insert(cookie, name.clone());
         self.by_name.insert(name, Entry { inode, kind, cookie });
+        bytes
     }
 
-    /// Removes an entry.
-    pub fn remove(&mut self, name: &[u8]) {
-        if let Some(entry) = self.by_name.remove(name) {
-            self.by_cookie.remove(&entry.cookie);
-        }
+    /// Removes an entry. Returns the bytes of memory that this freed.
+    pub fn remove(&mut self, name: &[u8]) -> u64 {
+        let Some(entry) = self.by_name.remove(name) else { return 0 };
+        self.by_cookie.remove(&entry.cookie);
+        entry_bytes(name)
     }
 
     /// Encodes as many entries behind `cookie` as fit. EINVAL if there is one and it does not fit.

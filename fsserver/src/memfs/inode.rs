@@ -9,6 +9,9 @@ use super::content::Content;
 use super::directory::Directory;
 use crate::attributes::atime_is_due;
 
+/// Bytes of memory that an inode takes, with what its table and the allocator add.
+pub(super) const INODE_BYTES: u64 = 2 * (size_of::<Inode>() + size_of::<u64>()) as u64;
+
 /// The contents of a file, by type.
 pub(super) enum Body {
     Regular(Content),
@@ -19,6 +22,14 @@ pub(super) enum Body {
 }
 
 impl Body {
+    /// Bytes of memory that it takes besides its pages, entries and inode.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Symlink(target) => target.len() as u64 + 32,
+            _ => 0,
+        }
+    }
+
     /// An empty directory in `parent`.
     pub fn directory(parent: u64) -> Self {
         Self::Directory(Directory::new(parent))

@@ -16,9 +16,11 @@
 mod archive;
 mod content;
 mod directory;
+mod entries;
 pub(crate) mod inode;
 mod mutants;
 mod names;
+mod node;
 mod page;
 mod parts;
 mod server;
@@ -31,15 +33,16 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::{Attr, Features, Handle, OpenFlags};
+use fsproto::{Attr, Features, Handle, MAX_PAYLOAD, OpenFlags};
 
 pub use archive::BadArchive;
 
-use self::inode::{Body, Inode};
+use self::inode::{Body, INODE_BYTES, Inode};
 use self::page::Pages;
 use crate::blocks::BlockDevice;
 use crate::handles::HandleTable;
-use crate::server::Clock;
+use crate::server::{Clock, Resources};
+use crate::session::ClientLimits;
 use crate::transport::{Transport, serve};
 
 /// Inode number of the root directory.
@@ -48,6 +51,21 @@ const ROOT_INODE: u64 = 1;
 /// Number of files possible for each page of capacity: an inode with its names takes somewhat less
 /// than a page of memory.
 const FILES_PER_PAGE: u64 = 1;
+
+/// Memory for the small allocations of one request: the tree nodes above the pages of a message, a
+/// name, an inode.
+pub const RESERVE_BYTES: usize = 256 << 10;
+
+/// Memory that the server takes besides files, names and tables: the inbox, the buffer of the
+/// device, the reserve, the slab that is being filled, and what the allocator has left in its last
+/// mapping.
+const FIXED_BYTES: u64 = (4 * (MAX_PAYLOAD + 2 * PAGE_BYTES) + RESERVE_BYTES) as u64;
+
+/// The share of memory for the table of handles.
+const HANDLES_SHARE: u64 = 64;
+
+/// Memory of a handle: its slot, and the handle of the dispatcher.
+const HANDLE_BYTES: u64 = 96;
 
 /// Number of files that are always possible.
 const MIN_FILES: u64 = 4096;
@@ -122,6 +140,12 @@ impl<C: Clock> Memfs<C> {
         Ok(self)
     }
 
+    /// The same server, whose files, names and tables take at most `bytes` of memory.
+    pub fn limited_to(mut self, bytes: u64) -> Self {
+        self.pages.limit_memory(bytes);
+        self
+    }
+
     /// EOPNOTSUPP unless the server has the feature.
     fn check_feature(&self, feature: Features) -> Result<(), Errno> {
         if self.features.contains(feature) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
@@ -154,7 +178,7 @@ impl<C: Clock> Memfs<C> {
         Ok(self.inode(number)?.attr(number))
     }
 
-    /// Assigns a handle to an inode.
+    /// Assigns a handle to an inode; the caller has prepared the table of handles.
     fn assign_handle(&mut self, inode: u64, flags: OpenFlags) -> Result<Handle, Errno> {
         self.inode_mut(inode)?.handles += 1;
         Ok(self.handles.insert(OpenFile { inode, flags }))
@@ -169,6 +193,7 @@ impl<C: Clock> Memfs<C> {
     fn make(&mut self, body: Body, mode: u32) -> u64 {
         let number = self.next_inode;
         self.next_inode += 1;
+        self.pages.charge(INODE_BYTES + body.bytes());
         self.inodes.insert(number, Inode::new(body, (mode & 0o7777) as u16, self.clock.now()));
         number
     }
@@ -181,32 +206,40 @@ impl<C: Clock> Memfs<C> {
             .get(&number)
             .is_some_and(|inode| inode.links == 0 && (inode.handles == 0 || !keeps_open))
             && let Some(mut inode) = self.inodes.remove(&number)
-            && let Body::Regular(content) = &mut inode.body
         {
-            content.clear(&mut self.pages);
+            self.pages.refund(INODE_BYTES + inode.body.bytes());
+            if let Body::Regular(content) = &mut inode.body {
+                content.clear(&mut self.pages);
+            }
         }
     }
 }
 
 /// Serves the tree of a ramdisk's archive to one client through `transport`. Returns when the
-/// client is gone. Keeps up to `memory_bytes` of file bytes in memory in addition to the archive,
-/// and more on the device, if there is one.
+/// client is gone. Within the memory of `resources` it keeps file bytes, names and tables in
+/// addition to the archive, and more file bytes on the device, if there is one.
 pub fn run(
     archive: &'static [u8],
-    memory_bytes: u64,
+    resources: Resources,
     device: Option<Box<dyn BlockDevice>>,
     clock: impl Clock,
     transport: impl Transport,
 ) -> Result<(), BadArchive> {
+    let most = ClientLimits::default().handles;
+    let for_handles = resources.memory_bytes / HANDLES_SHARE;
+    let handles = usize::try_from(for_handles / HANDLE_BYTES).unwrap_or(most).clamp(256, most);
+    let tables = device.as_ref().map_or(0, |device| device.blocks() / 8);
+    let memory_bytes = resources.memory_bytes.saturating_sub(FIXED_BYTES + for_handles + tables);
     // The archive's bytes do not count against the memory for writing.
-    let mut server = Memfs::new(
-        memory_bytes.saturating_add(archive.len() as u64),
-        AccessTimes::Untouched,
-        clock,
-    );
+    let capacity_bytes = memory_bytes.saturating_add(archive.len() as u64);
+    let no_memory = |_| BadArchive::no_memory();
+    let mut server = Memfs::new(capacity_bytes, AccessTimes::Untouched, clock);
     if let Some(device) = device {
-        server = server.spill_to(device, memory_bytes).map_err(|_| BadArchive::no_memory())?;
+        server = server.spill_to(device, memory_bytes).map_err(no_memory)?;
     }
+    server = server.limited_to(memory_bytes);
+    server.handles.reserve(handles).map_err(no_memory)?;
     server.add_archive(archive)?;
-    serve(server, transport).map_err(|_| BadArchive::no_memory())
+    let limits = ClientLimits { handles, ..ClientLimits::default() };
+    serve(server, resources.replenish, limits, transport).map_err(no_memory)
 }

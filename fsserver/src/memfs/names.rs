@@ -3,7 +3,8 @@
 use foundation::Errno;
 use fsproto::{Attr, FileKind, Handle, Link, OpenFlags, Path, Remove, Rename, RenameFlags};
 
-use super::inode::Body;
+use super::directory::entry_bytes;
+use super::inode::{Body, INODE_BYTES};
 use super::walk::{LastLink, Place};
 use super::{Memfs, ROOT_INODE};
 use crate::server::{Clock, Walk};
@@ -55,15 +56,17 @@ impl<C: Clock> Memfs<C> {
         child.ctime = now;
         let directory = self.inode_mut(parent)?;
         directory.links += u32::from(kind == FileKind::Directory);
-        directory.entries_mut()?.insert(name, inode, kind);
+        let taken = directory.entries_mut()?.insert(name, inode, kind);
         directory.changed(now);
+        self.pages.charge(taken);
         Ok(())
     }
 
     /// Removes an entry; its inode remains.
     fn detach(&mut self, parent: u64, name: &[u8], inode: u64) -> Result<(), Errno> {
         self.uncount(parent, inode)?;
-        self.inode_mut(parent)?.entries_mut()?.remove(name);
+        let freed = self.inode_mut(parent)?.entries_mut()?.remove(name);
+        self.pages.refund(freed);
         Ok(())
     }
 
@@ -101,6 +104,7 @@ impl<C: Clock> Memfs<C> {
     ) -> Result<u64, Errno> {
         self.check_takes_entries(parent)?;
         self.check_files()?;
+        self.pages.make_metadata_space(INODE_BYTES + body.bytes() + entry_bytes(name))?;
         let inode = self.make(body, mode);
         self.attach(parent, name, inode)?;
         Ok(inode)
@@ -153,6 +157,7 @@ impl<C: Clock> Memfs<C> {
                 if self.inode(inode)?.links == u32::MAX {
                     return Err(Errno::EMLINK);
                 }
+                self.pages.make_metadata_space(entry_bytes(name))?;
                 self.attach(parent, name, inode)?;
                 Ok(Walk::done(Handle::NONE, self.attr(inode)?))
             }
@@ -241,6 +246,10 @@ impl<C: Clock> Memfs<C> {
                 (false, Body::Directory(_)) => return Err(Errno::EISDIR),
                 _ => {}
             }
+        } else {
+            self.pages.make_metadata_space(entry_bytes(new.name))?;
+        }
+        if let Some(replaced) = replaced {
             // The entry is kept, so a listing in progress contains it once.
             self.uncount(new.parent, replaced)?;
             self.drop_unnamed(replaced)?;

@@ -12,6 +12,14 @@
 //! next call of it. A change first makes all the space that it takes, then loads the pages that it
 //! changes partly; after that it cannot fail. The budget may be exceeded by the pages of one
 //! request.
+//!
+//! # Memory
+//!
+//! The server's memory is limited as a whole, if at all: pages, their entries, tree nodes, inodes,
+//! names and targets of links. All but the pages is *metadata*, counted in bytes when it is made
+//! and when it is freed. What metadata takes, pages cannot: without a device a change gets ENOSPC,
+//! with one pages are evicted. The counts include what the allocator needs, so they are upper
+//! bounds.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -20,13 +28,21 @@ use core::ops::{Add, AddAssign};
 
 use foundation::{Errno, PAGE_BYTES};
 
-use super::slab::{Place, Slabs};
+use super::entries::{Entries, Entry, Storage};
+use super::slab::{Place, SLAB_EXTRA_BYTES, SLAB_PAGES, Slabs};
 use super::spill::{RUN_PAGES, Spill, rows};
 use crate::blocks::BlockDevice;
 use crate::buffer::Page as Bytes;
 
 /// Divisor of the budget: the part of it that one transfer moves, limited to one run.
 const BATCH_SHARE: u64 = 8;
+
+/// Part of the memory that remains for pages, whatever the metadata: one in this many.
+const PAGES_SHARE: u64 = 8;
+
+/// Metadata that one change adds at most, besides what it checks for itself: the tree nodes above
+/// the pages of a message, and their entries.
+const CHANGE_BYTES: u64 = 96 << 10;
 
 /// A counted reference to a page.
 #[derive(Debug)]
@@ -43,23 +59,6 @@ impl Page {
     fn entry(&self) -> usize {
         self.0.get() as usize - 1
     }
-}
-
-/// The location of a page's bytes.
-enum Storage {
-    /// None: the entry is free.
-    None,
-    /// In memory.
-    Slab(Place),
-    /// On the device, in this slot.
-    Disk(u32),
-    /// In the archive that the tree was built from. Less than a page at a file's end; zeros follow.
-    Archive(&'static [u8]),
-}
-
-struct Entry {
-    users: u32,
-    storage: Storage,
 }
 
 /// What a change takes from the page store.
@@ -93,9 +92,12 @@ impl core::iter::Sum for Needs {
 
 /// The page store.
 pub(super) struct Pages {
-    entries: Vec<Entry>,
-    free_entries: Vec<u32>,
+    entries: Entries,
     slabs: Slabs,
+    /// Maximum of bytes that pages and metadata take, if there is one.
+    memory: Option<u64>,
+    /// Bytes of metadata.
+    metadata: u64,
     /// Holds the pages beyond the budget, if there is a device.
     spill: Option<Spill>,
     /// Maximum number of places in use in memory, if there is a device.
@@ -110,9 +112,10 @@ impl Pages {
     /// An empty store in memory.
     pub fn new(capacity: u64) -> Self {
         Self {
-            entries: Vec::new(),
-            free_entries: Vec::new(),
+            entries: Entries::default(),
             slabs: Slabs::default(),
+            memory: None,
+            metadata: 0,
             spill: None,
             budget: capacity,
             capacity,
@@ -126,14 +129,98 @@ impl Pages {
         let spill = Spill::new(device)?;
         self.capacity = self.capacity.saturating_add(spill.capacity());
         (self.spill, self.budget) = (Some(spill), budget);
-        self.slabs.keep_memory();
+        self.slabs.keep(self.max_slabs());
         Ok(())
     }
 
-    /// ENOSPC unless `pages` more are possible.
+    /// Limits the memory for pages and metadata.
+    pub fn limit_memory(&mut self, bytes: u64) {
+        self.memory = Some(bytes);
+    }
+
+    /// Bytes of metadata, if memory is limited.
+    fn held_bytes(&self) -> u64 {
+        let slabs = self.slabs.filled() as u64 * SLAB_EXTRA_BYTES;
+        if self.memory.is_some() { self.metadata + slabs } else { 0 }
+    }
+
+    /// Number of further pages that are possible.
+    pub fn free(&self) -> u64 {
+        let held = self.held_bytes().div_ceil(PAGE_BYTES as u64);
+        self.capacity.saturating_sub(self.used).saturating_sub(held)
+    }
+
+    /// ENOSPC unless `pages` more are possible, with their entries and nodes.
     pub fn check(&self, pages: u64) -> Result<(), Errno> {
-        let free = self.capacity.saturating_sub(self.used);
-        if pages <= free { Ok(()) } else { Err(Errno::ENOSPC) }
+        let more = if self.memory.is_some() && pages > 0 { CHANGE_BYTES } else { 0 };
+        let more = more / PAGE_BYTES as u64;
+        if pages.saturating_add(more) <= self.free() { Ok(()) } else { Err(Errno::ENOSPC) }
+    }
+
+    /// Bytes of further metadata that are possible.
+    pub fn free_metadata(&self) -> u64 {
+        let Some(memory) = self.memory else { return u64::MAX };
+        let most = memory - memory / PAGES_SHARE;
+        most.saturating_sub(self.held_bytes()).min(self.free().saturating_mul(PAGE_BYTES as u64))
+    }
+
+    /// Makes memory available for `bytes` of further metadata, and for the nodes of one change.
+    /// ENOSPC, or EIO if the device fails; on an error nothing has changed.
+    pub fn make_metadata_space(&mut self, bytes: u64) -> Result<(), Errno> {
+        if bytes.saturating_add(CHANGE_BYTES) > self.free_metadata() {
+            return Err(Errno::ENOSPC);
+        }
+        if self.memory.is_none() {
+            return Ok(());
+        }
+        self.metadata += bytes + CHANGE_BYTES;
+        let made = self.shrink();
+        self.metadata -= bytes + CHANGE_BYTES;
+        made
+    }
+
+    /// Metadata was made; there is space for it.
+    pub fn charge(&mut self, bytes: u64) {
+        self.metadata += bytes;
+    }
+
+    /// Metadata was freed.
+    pub fn refund(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.metadata, "more metadata is freed than was made");
+        self.metadata = self.metadata.saturating_sub(bytes);
+    }
+
+    /// Number of slabs that may have memory.
+    fn max_slabs(&self) -> usize {
+        let by_budget = self.budget.div_ceil(SLAB_PAGES as u64);
+        let slab_bytes = SLAB_PAGES as u64 * PAGE_BYTES as u64 + SLAB_EXTRA_BYTES;
+        let by_memory = |memory: u64| (memory.saturating_sub(self.metadata) / slab_bytes).max(1);
+        self.memory.map_or(by_budget, |memory| by_memory(memory).min(by_budget)) as usize
+    }
+
+    /// Number of places that may be in use in memory.
+    fn max_places(&self) -> u64 {
+        self.budget.min((self.max_slabs() * SLAB_PAGES) as u64)
+    }
+
+    /// Returns memory that metadata needs: evicts pages, and empties the last slabs.
+    fn shrink(&mut self) -> Result<(), Errno> {
+        let most = self.max_slabs();
+        if self.slabs.filled() <= most {
+            return Ok(());
+        }
+        if self.spill.is_some() {
+            self.slabs.keep(most);
+            if self.excess(0) > 0 {
+                self.evict(0)?;
+            }
+        }
+        while let Some((owner, place)) = self.slabs.pack(most) {
+            if let Some(entry) = self.entries.get_mut(owner as usize) {
+                entry.storage = Storage::Slab(place);
+            }
+        }
+        if self.slabs.filled() <= most { Ok(()) } else { Err(Errno::ENOSPC) }
     }
 
     /// Makes the space that a change takes. ENOSPC, ENOMEM, EIO if the device fails; on an error
@@ -146,16 +233,19 @@ impl Pages {
     /// Makes memory available for `places` more pages: evicts others as far as the budget demands
     /// and the device has slots.
     pub fn make_space(&mut self, places: u64) -> Result<(), Errno> {
-        self.entries.try_reserve(places as usize).map_err(|_| Errno::ENOMEM)?;
-        if self.spill.is_some() && self.excess(places) > 0 {
-            self.evict(places)?;
+        self.metadata += self.entries.reserve(places as usize)?;
+        if self.spill.is_some() {
+            self.slabs.keep(self.max_slabs());
+            if self.excess(places) > 0 {
+                self.evict(places)?;
+            }
         }
         self.slabs.reserve(places)
     }
 
     /// Number of places beyond the budget if `places` more were taken.
     fn excess(&self, places: u64) -> u64 {
-        (self.slabs.used() + places).saturating_sub(self.budget)
+        (self.slabs.used() + places).saturating_sub(self.max_places())
     }
 
     /// Number of pages that one transfer moves if fewer are required.
@@ -283,36 +373,28 @@ impl Pages {
         if entry.users > 0 {
             return;
         }
-        let storage = core::mem::replace(&mut entry.storage, Storage::None);
-        debug_assert!(!matches!(storage, Storage::None) || self.used > 0);
-        self.free_entries.push(page.entry() as u32);
+        let storage = self.entries.remove(page.entry());
         self.used -= 1;
-        debug_assert_eq!(self.used, (self.entries.len() - self.free_entries.len()) as u64);
+        debug_assert_eq!(self.used, self.entries.used as u64);
         match storage {
             Storage::Slab(place) => self.slabs.give(place),
             Storage::Disk(slot) => {
                 self.spill.iter_mut().for_each(|spill| spill.release(slot.into()))
             }
-            Storage::Archive(_) | Storage::None => {}
+            Storage::Archive(_) | Storage::None | Storage::Free(_) => {}
         }
     }
 
     /// Adds a page with one owner.
-    fn add(&mut self, storage: Storage) -> Page {
+    fn add(&mut self, storage: Storage) -> Result<Page, Errno> {
+        self.metadata += self.entries.reserve(1)?;
+        let number = self.entries.insert(Entry { users: 1, storage })?;
         self.used += 1;
-        let entry = Entry { users: 1, storage };
-        if let Some(number) = self.free_entries.pop()
-            && let Some(free) = self.entries.get_mut(number as usize)
-        {
-            *free = entry;
-            return Page::of(number as usize);
-        }
-        self.entries.push(entry);
-        Page::of(self.entries.len() - 1)
+        Ok(Page::of(number))
     }
 
     /// Adds a page of the archive.
-    pub fn archived(&mut self, bytes: &'static [u8]) -> Page {
+    pub fn archived(&mut self, bytes: &'static [u8]) -> Result<Page, Errno> {
         self.add(Storage::Archive(bytes))
     }
 
@@ -327,7 +409,7 @@ impl Pages {
 
     /// Adds a page with undefined bytes.
     fn allocate_dirty(&mut self) -> Result<Page, Errno> {
-        let page = self.add(Storage::None);
+        let page = self.add(Storage::None)?;
         match self.slabs.take(page.entry() as u32) {
             Ok(place) => {
                 if let Some(entry) = self.entries.get_mut(page.entry()) {
@@ -401,7 +483,7 @@ mod tests {
     #[test]
     fn a_write_copies_a_shared_page() {
         let mut pages = Pages::new(10);
-        let mut one = pages.archived(b"archive");
+        let mut one = pages.archived(b"archive").unwrap();
         let two = pages.share(&one);
         assert_eq!((pages.used, pages.is_shared(&one)), (1, true));
         pages.writable(&mut one).unwrap()[0] = b'A';

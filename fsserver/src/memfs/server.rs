@@ -1,6 +1,5 @@
 //! The operations of the protocol.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, FileOffset};
@@ -12,10 +11,11 @@ use fsproto::{
 };
 
 use super::content::Extension;
-use super::inode::Body;
+use super::inode::{Body, INODE_BYTES};
 use super::walk::{LastLink, Place};
 use super::{AccessTimes, Memfs, ROOT_INODE};
 use crate::attributes::MAX_FILE_BYTES;
+use crate::buffer::zeros;
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
 
 impl<C: Clock> Memfs<C> {
@@ -62,6 +62,7 @@ impl<C: Clock> Memfs<C> {
         };
         self.inode(directory)?.entries()?;
         self.check_files()?;
+        self.pages.make_metadata_space(INODE_BYTES)?;
         let inode = self.make(Body::Regular(Default::default()), request.mode);
         let handle = self.assign_handle(inode, request.flags)?;
         Ok(Walk::done(handle, self.attr(inode)?))
@@ -109,6 +110,7 @@ impl<C: Clock> FileServer for Memfs<C> {
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
         let flags = request.flags;
         check_open_flags(flags)?;
+        self.handles.prepare()?;
         if flags.contains(OpenFlags::UNNAMED) {
             return self.open_unnamed(request, path);
         }
@@ -215,7 +217,7 @@ impl<C: Clock> FileServer for Memfs<C> {
 
     fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno> {
         let inode = self.opened_for(request.handle, OpenFlags::READ)?;
-        let mut space = vec![0; request.length as usize];
+        let mut space = zeros(request.length as usize)?;
         let mut writer = Writer::new(&mut space);
         self.inode(inode)?.entries()?.list(request.cookie, &mut writer)?;
         let used = writer.used();
@@ -261,10 +263,10 @@ impl<C: Clock> FileServer for Memfs<C> {
 
     fn stat_fs(&mut self) -> Result<StatFs, Errno> {
         let files_free = self.max_files.saturating_sub(self.inodes.len() as u64);
-        let blocks_free = self.pages.capacity.saturating_sub(self.pages.used);
+        let files_free = files_free.min(self.pages.free_metadata() / INODE_BYTES);
         Ok(StatFs {
             blocks: self.pages.capacity,
-            blocks_free,
+            blocks_free: self.pages.free(),
             files: self.max_files,
             files_free,
             ..StatFs::default()

@@ -3,12 +3,12 @@
 //! Pages lie in *slabs* because an allocator that aligns single pages needs about twice the memory.
 //! All slabs have the same layout for the allocator, so it can reuse the memory of one for another.
 //! A slab without pages is returned to the allocator, and places are taken from the first slabs
-//! first, so the last ones become empty. With a budget, slabs are kept: memory that the allocator
-//! has split up for others would not be available as a slab again.
+//! first, so the last ones become empty. With a budget, slabs up to its number are kept: memory
+//! that the allocator has split up for others would not be available as a slab again. When the
+//! budget shrinks, the pages of the last slabs move to the first ones.
 //!
 //! A clock sweeps over the places: one that was touched since the last sweep gets a second chance.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
@@ -27,6 +27,9 @@ pub(super) struct Place {
     index: u8,
 }
 
+/// Bytes of memory that a slab takes besides its pages.
+pub(super) const SLAB_EXTRA_BYTES: u64 = (PAGE_BYTES + size_of::<Slab>() + 64) as u64;
+
 /// Memory for [`SLAB_PAGES`] pages.
 struct Slab {
     /// Empty if the memory was returned to the allocator.
@@ -39,27 +42,79 @@ struct Slab {
     owners: [u32; SLAB_PAGES],
 }
 
+/// A set of slabs, as bits. Its memory grows with the slabs, so inserting allocates nothing.
+#[derive(Default)]
+struct SlabSet {
+    words: Vec<u64>,
+    /// No bit is set in the words before this one.
+    from: usize,
+}
+
+impl SlabSet {
+    /// Makes it able to contain `slabs` slabs. ENOMEM.
+    fn grow(&mut self, slabs: usize) -> Result<(), Errno> {
+        let words = slabs.div_ceil(64);
+        self.words
+            .try_reserve(words.saturating_sub(self.words.len()))
+            .map_err(|_| Errno::ENOMEM)?;
+        self.words.resize(words.max(self.words.len()), 0);
+        Ok(())
+    }
+
+    fn insert(&mut self, slab: u32) {
+        let at = slab as usize / 64;
+        if let Some(word) = self.words.get_mut(at) {
+            *word |= 1 << (slab % 64);
+            self.from = self.from.min(at);
+        }
+    }
+
+    fn remove(&mut self, slab: u32) {
+        if let Some(word) = self.words.get_mut(slab as usize / 64) {
+            *word &= !(1 << (slab % 64));
+        }
+    }
+
+    /// The first slab.
+    fn first(&mut self) -> Option<u32> {
+        let word = loop {
+            match self.words.get(self.from)? {
+                0 => self.from += 1,
+                word => break word,
+            }
+        };
+        Some(self.from as u32 * 64 + word.trailing_zeros())
+    }
+}
+
 /// The pages that small files share.
 #[derive(Default)]
 pub(super) struct Slabs {
     slabs: Vec<Slab>,
     /// Indices of slabs with memory and a free place.
-    roomy: BTreeSet<u32>,
+    roomy: SlabSet,
     /// Indices of slabs without memory.
-    bare: BTreeSet<u32>,
+    bare: SlabSet,
+    /// Number of slabs with memory.
+    filled: usize,
     used: u64,
     /// Number of free places that have memory.
     free: u64,
     /// Where the next sweep starts: slab and place.
     hand: (usize, usize),
-    /// Whether empty slabs keep their memory.
-    keeps: bool,
+    /// Number of slabs up to which empty ones keep their memory.
+    kept: usize,
 }
 
 impl Slabs {
-    /// Makes empty slabs keep their memory.
-    pub fn keep_memory(&mut self) {
-        self.keeps = true;
+    /// Makes empty slabs keep their memory while at most `slabs` have any.
+    pub fn keep(&mut self, slabs: usize) {
+        self.kept = slabs;
+    }
+
+    /// Number of slabs that have memory.
+    pub fn filled(&self) -> usize {
+        self.filled
     }
 
     /// Number of places in use.
@@ -71,10 +126,12 @@ impl Slabs {
     pub fn reserve(&mut self, places: u64) -> Result<(), Errno> {
         while self.free < places {
             let memory = AlignedBuffer::new(SLAB_PAGES * PAGE_BYTES)?;
-            let number = match self.bare.pop_first() {
+            let number = match self.bare.first() {
                 Some(number) => number,
                 None => {
                     self.slabs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                    self.roomy.grow(self.slabs.len() + 1)?;
+                    self.bare.grow(self.slabs.len() + 1)?;
                     self.slabs.push(Slab {
                         memory: AlignedBuffer::default(),
                         used: 0,
@@ -87,6 +144,8 @@ impl Slabs {
             if let Some(slab) = self.slabs.get_mut(number as usize) {
                 slab.memory = memory;
             }
+            self.bare.remove(number);
+            self.filled += 1;
             self.roomy.insert(number);
             self.free += SLAB_PAGES as u64;
         }
@@ -96,13 +155,13 @@ impl Slabs {
     /// Takes a place for a page of this owner. Its bytes are undefined.
     pub fn take(&mut self, owner: u32) -> Result<Place, Errno> {
         self.reserve(1)?;
-        let number = *self.roomy.first().ok_or(Errno::EIO)?;
+        let number = self.roomy.first().ok_or(Errno::EIO)?;
         let slab = self.slabs.get_mut(number as usize).ok_or(Errno::EIO)?;
         let index = slab.used.trailing_ones() as u8;
         *slab.owners.get_mut(usize::from(index)).ok_or(Errno::EIO)? = owner;
         slab.used |= 1 << index;
         if slab.used == u64::MAX {
-            self.roomy.remove(&number);
+            self.roomy.remove(number);
         }
         self.used += 1;
         self.free -= 1;
@@ -115,10 +174,11 @@ impl Slabs {
         slab.used &= !(1 << index);
         self.used -= 1;
         self.free += 1;
-        if slab.used == 0 && !self.keeps {
+        if slab.used == 0 && self.filled > self.kept {
             slab.memory = AlignedBuffer::default();
             self.free -= SLAB_PAGES as u64;
-            self.roomy.remove(&number);
+            self.filled -= 1;
+            self.roomy.remove(number);
             self.bare.insert(number);
         } else {
             self.roomy.insert(number);
@@ -142,6 +202,33 @@ impl Slabs {
     /// The bytes of a place, without a touch.
     pub fn peek(&self, Place { slab, index }: Place) -> Option<&[u8; PAGE_BYTES]> {
         self.slabs.get(slab as usize)?.memory.page(usize::from(index))
+    }
+
+    /// Moves a page of the last slab with memory to the first free place. Returns its owner and the
+    /// new place; `None` once at most `most` slabs have memory, or no other slab has a free place.
+    /// With its last page a slab returns its memory, unless it is to be [kept](Self::keep).
+    pub fn pack(&mut self, most: usize) -> Option<(u32, Place)> {
+        if self.filled <= most {
+            return None;
+        }
+        let last = self.slabs.iter().rposition(|slab| !slab.memory.bytes().is_empty())? as u32;
+        let slab = self.slabs.get(last as usize)?;
+        let from = Place { slab: last, index: slab.used.trailing_zeros() as u8 };
+        let Some(&owner) = slab.owners.get(usize::from(from.index)) else {
+            // It is empty, and has kept its memory until now.
+            self.used += 1;
+            self.free -= 1;
+            self.give(Place { slab: last, index: 0 });
+            return self.pack(most);
+        };
+        if self.roomy.first()? == last {
+            return None;
+        }
+        let to = self.take(owner).ok()?;
+        let bytes = *self.peek(from)?;
+        *self.bytes_mut(to)? = bytes;
+        self.give(from);
+        Some((owner, to))
     }
 
     /// Sweeps to the end of a slab, or until `most` untouched places were found. Returns these in
@@ -190,13 +277,13 @@ mod tests {
         );
         assert_eq!((slabs.slabs.len(), slabs.used(), slabs.free), (4, 200, 56));
         taken.into_iter().for_each(|place| slabs.give(place));
-        assert_eq!((slabs.used(), slabs.free, slabs.bare.len()), (0, 0, 4));
+        assert_eq!((slabs.used(), slabs.free, slabs.filled()), (0, 0, 0));
         assert!(slabs.slabs.iter().all(|slab| slab.memory.bytes().is_empty()));
         let again = slabs.take(0).unwrap();
         assert_eq!((slabs.slabs.len(), slabs.free), (4, 63));
         slabs.give(again);
         assert_eq!(slabs.free, 0);
-        slabs.keep_memory();
+        slabs.keep(1);
         let kept = slabs.take(0).unwrap();
         slabs.give(kept);
         assert_eq!((slabs.used(), slabs.free), (0, 64));
@@ -210,6 +297,30 @@ mod tests {
         let taken: Vec<Place> = (0..128).map(|owner| slabs.take(owner).unwrap()).collect();
         assert_eq!((slabs.slabs.len(), slabs.free), (2, 0));
         taken.into_iter().for_each(|place| slabs.give(place));
+    }
+
+    #[test]
+    fn pages_of_the_last_slabs_move_to_the_first() {
+        let mut slabs = Slabs::default();
+        slabs.keep(10);
+        let mut places: Vec<Place> = (0..400).map(|owner| slabs.take(owner).unwrap()).collect();
+        for (owner, &place) in places.iter().enumerate() {
+            slabs.bytes_mut(place).unwrap()[0] = owner as u8;
+        }
+        let kept = |owner: &usize| owner % 5 == 0;
+        (0..400).filter(|owner| !kept(owner)).for_each(|owner| slabs.give(places[owner]));
+        slabs.keep(2);
+        while let Some((owner, place)) = slabs.pack(2) {
+            places[owner as usize] = place;
+        }
+        assert_eq!((slabs.filled(), slabs.used(), slabs.free), (2, 80, 48));
+        for owner in (0..400).filter(kept) {
+            assert_eq!(slabs.peek(places[owner]).unwrap()[0], owner as u8);
+        }
+        // It does not go below what the pages take.
+        slabs.keep(1);
+        while slabs.pack(1).is_some() {}
+        assert_eq!((slabs.filled(), slabs.used()), (2, 80));
     }
 
     #[test]

@@ -10,17 +10,16 @@
 //! below it; pages are released to the [`Pages`] with the last node that contains them, so a tree
 //! must be [cleared](Tree::clear), not dropped.
 
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::ops::Range;
 
 use foundation::Errno;
 
+use super::node::{
+    BITS, CHILDREN_BYTES, Children, Inserted, MAX_HEIGHT, NODE_BYTES, Node, allocate, child_of,
+    insert_at, met, own, release, remove, span,
+};
 use super::page::{Needs, Page, Pages};
-
-/// Number of children of a node.
-const FANOUT: usize = 64;
-const BITS: u32 = FANOUT.trailing_zeros();
 
 /// The pages of a file by page number.
 #[derive(Default)]
@@ -28,250 +27,6 @@ pub(super) struct Tree {
     root: Option<Rc<Node>>,
     /// Number of nodes on the path from the root to a page.
     height: u32,
-}
-
-struct Node {
-    pages: u64,
-    children: Children,
-}
-
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most nodes are lowest ones, and one allocation each is enough"
-)]
-enum Children {
-    Pages([Option<Page>; FANOUT]),
-    /// In an allocation of their own, so that a small file is small.
-    Nodes(Box<[Option<Rc<Node>>; FANOUT]>),
-}
-
-/// Number of pages that a node of a height covers.
-fn span(height: u32) -> u64 {
-    // Page numbers have fewer than 52 bits, so the maximum height is 9.
-    1 << (BITS * height)
-}
-
-/// Index of the child on the path to a page, in a node of a height.
-fn child_of(page: u64, height: u32) -> usize {
-    (page >> (BITS * (height - 1))) as usize % FANOUT
-}
-
-/// Indices of the children that a range overlaps, in a node of a height whose first page is `base`.
-fn met(range: &Range<u64>, base: u64, height: u32) -> Range<usize> {
-    let each = span(height - 1);
-    let first = range.start.saturating_sub(base) / each;
-    let end = range.end.saturating_sub(base).div_ceil(each).min(FANOUT as u64);
-    first.min(end) as usize..end as usize
-}
-
-impl Node {
-    fn new(height: u32) -> Self {
-        let children = if height == 1 {
-            Children::Pages([const { None }; FANOUT])
-        } else {
-            Children::Nodes(Box::new([const { None }; FANOUT]))
-        };
-        Self { pages: 0, children }
-    }
-
-    /// A new root above the root of a tree that must become higher.
-    fn above(child: Rc<Self>) -> Self {
-        let pages = child.pages;
-        let mut child = Some(child);
-        Self { pages, children: Children::Nodes(Box::new(core::array::from_fn(|_| child.take()))) }
-    }
-
-    /// A copy of the node, which shares its children.
-    fn copy(&self, store: &mut Pages) -> Self {
-        let children = match &self.children {
-            Children::Pages(pages) => Children::Pages(core::array::from_fn(|index| {
-                pages.get(index).and_then(Option::as_ref).map(|page| store.share(page))
-            })),
-            Children::Nodes(nodes) => Children::Nodes(nodes.clone()),
-        };
-        Self { pages: self.pages, children }
-    }
-
-    /// Number of pages in a range.
-    fn count(&self, range: &Range<u64>, base: u64, height: u32) -> u64 {
-        if range.start <= base && base + span(height) <= range.end {
-            return self.pages;
-        }
-        let met = met(range, base, height);
-        match &self.children {
-            Children::Pages(pages) => {
-                pages.get(met).unwrap_or_default().iter().flatten().count() as u64
-            }
-            Children::Nodes(nodes) => {
-                let below = |index: usize| {
-                    let node = nodes.get(index).and_then(Option::as_ref);
-                    node.map_or(0, |node| {
-                        node.count(range, base + index as u64 * span(height - 1), height - 1)
-                    })
-                };
-                met.map(below).sum()
-            }
-        }
-    }
-
-    /// The first page from `from` on that is present, or the first that is absent.
-    fn find(&self, from: u64, base: u64, height: u32, is_present: bool) -> Option<u64> {
-        if is_present && self.pages == 0 || !is_present && self.pages == span(height) {
-            return None;
-        }
-        let each = span(height - 1);
-        (child_of(from.max(base), height)..FANOUT).find_map(|index| {
-            let first = base + index as u64 * each;
-            let absent = || (!is_present).then_some(first.max(from));
-            match &self.children {
-                Children::Pages(pages) => {
-                    (pages.get(index).is_some_and(Option::is_some) == is_present).then_some(first)
-                }
-                Children::Nodes(nodes) => match nodes.get(index).and_then(Option::as_ref) {
-                    Some(node) => node.find(from.max(first), first, height - 1, is_present),
-                    None => absent(),
-                },
-            }
-        })
-    }
-
-    /// Calls `look` for each page in a range.
-    fn for_each<'a>(
-        &'a self,
-        range: &Range<u64>,
-        base: u64,
-        height: u32,
-        look: &mut impl FnMut(u64, &'a Page),
-    ) {
-        for index in met(range, base, height) {
-            let first = base + index as u64 * span(height - 1);
-            match &self.children {
-                Children::Pages(pages) => {
-                    if let Some(Some(page)) = pages.get(index) {
-                        look(first, page);
-                    }
-                }
-                Children::Nodes(nodes) => {
-                    if let Some(Some(node)) = nodes.get(index) {
-                        node.for_each(range, first, height - 1, look);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The node for changing it: copied first if it is shared.
-fn own<'a>(node: &'a mut Rc<Node>, store: &mut Pages) -> Result<&'a mut Node, Errno> {
-    if Rc::strong_count(node) > 1 {
-        *node = Rc::new(node.copy(store));
-    }
-    // There are no weak references.
-    Rc::get_mut(node).ok_or(Errno::EIO)
-}
-
-/// Releases a node, and its children if it was the last owner.
-fn release(node: Rc<Node>, store: &mut Pages) {
-    let Some(node) = Rc::into_inner(node) else { return };
-    match node.children {
-        Children::Pages(pages) => pages.into_iter().flatten().for_each(|page| store.release(page)),
-        Children::Nodes(nodes) => nodes.into_iter().flatten().for_each(|node| release(node, store)),
-    }
-}
-
-/// Removes the pages of a range from a subtree, and the subtree if it becomes empty. Returns the
-/// number of pages removed.
-fn remove(
-    slot: &mut Option<Rc<Node>>,
-    range: &Range<u64>,
-    base: u64,
-    height: u32,
-    store: &mut Pages,
-) -> Result<u64, Errno> {
-    let Some(node) = slot else { return Ok(0) };
-    let before = node.pages;
-    let gone = node.count(range, base, height);
-    if gone == before {
-        if let Some(node) = slot.take() {
-            release(node, store);
-        }
-        return Ok(gone);
-    }
-    if gone == 0 {
-        return Ok(0);
-    }
-    let node = own(node, store)?;
-    debug_assert!(gone < node.pages, "an empty node stays in the tree");
-    node.pages -= gone;
-    for index in met(range, base, height) {
-        match &mut node.children {
-            Children::Pages(pages) => {
-                if let Some(page) = pages.get_mut(index).and_then(Option::take) {
-                    store.release(page);
-                }
-            }
-            Children::Nodes(nodes) => {
-                if let Some(slot) = nodes.get_mut(index) {
-                    remove(slot, range, base + index as u64 * span(height - 1), height - 1, store)?;
-                }
-            }
-        }
-    }
-    Ok(gone)
-}
-
-/// What is inserted into a tree.
-enum Inserted {
-    Page(Page),
-    /// A subtree of this height.
-    Node(Rc<Node>, u32),
-}
-
-impl Inserted {
-    fn pages(&self) -> u64 {
-        match self {
-            Self::Page(_) => 1,
-            Self::Node(node, _) => node.pages,
-        }
-    }
-
-    fn height(&self) -> u32 {
-        match self {
-            Self::Page(_) => 0,
-            Self::Node(_, height) => *height,
-        }
-    }
-}
-
-/// Inserts into a subtree where nothing is present. `first` is the first page of what is inserted.
-fn insert_at(
-    node: &mut Rc<Node>,
-    height: u32,
-    first: u64,
-    inserted: Inserted,
-    store: &mut Pages,
-) -> Result<(), Errno> {
-    let node = own(node, store)?;
-    node.pages += inserted.pages();
-    debug_assert!(node.pages <= span(height), "pages are inserted where pages are");
-    let index = child_of(first, height);
-    match (&mut node.children, inserted) {
-        (Children::Pages(pages), Inserted::Page(page)) => {
-            *pages.get_mut(index).ok_or(Errno::EIO)? = Some(page)
-        }
-        (Children::Nodes(nodes), Inserted::Node(child, of)) if of + 1 == height => {
-            *nodes.get_mut(index).ok_or(Errno::EIO)? = Some(child);
-        }
-        (Children::Nodes(nodes), inserted) => {
-            let child = nodes
-                .get_mut(index)
-                .ok_or(Errno::EIO)?
-                .get_or_insert_with(|| Rc::new(Node::new(height - 1)));
-            return insert_at(child, height - 1, first, inserted, store);
-        }
-        (Children::Pages(_), Inserted::Node(..)) => return Err(Errno::EIO),
-    }
-    Ok(())
 }
 
 impl Tree {
@@ -388,11 +143,11 @@ impl Tree {
                 let wanted = wanted.max(inserted.height() + 1);
                 let mut root = root.unwrap_or_else(|| {
                     self.height = wanted;
-                    Rc::new(Node::new(wanted))
+                    allocate(Node::new(wanted), store)
                 });
                 while self.height < wanted {
                     self.height += 1;
-                    root = Rc::new(Node::above(root));
+                    root = allocate(Node::above(root), store);
                 }
                 insert_at(&mut root, self.height, first, inserted, store)?;
                 root
@@ -400,6 +155,25 @@ impl Tree {
         };
         self.root = Some(root);
         Ok(())
+    }
+
+    /// Whether a change of the range may copy nodes, since some on the paths to its ends are
+    /// shared.
+    pub fn copies_nodes(&self, range: &Range<u64>) -> bool {
+        [range.start, range.end.saturating_sub(1)].into_iter().any(|page| {
+            let Some(mut node) = self.root_over(page) else { return false };
+            for height in (1..=self.height).rev() {
+                if Rc::strong_count(node) > 1 {
+                    return true;
+                }
+                let Children::Nodes(nodes) = &node.children else { return false };
+                match nodes.get(child_of(page, height)).and_then(Option::as_ref) {
+                    Some(child) => node = child,
+                    None => return false,
+                }
+            }
+            false
+        })
     }
 
     /// Removes the pages of a range.
@@ -433,6 +207,18 @@ impl Tree {
             Some(root) => self.graft_node(root, source.height, 0, to, from, store),
             None => Ok(()),
         }
+    }
+
+    /// Bytes of memory that the nodes of a [graft](Self::graft) take at most, or more than `most`.
+    pub fn graft_bytes(&self, to: u64, from: &Range<u64>, most: u64) -> u64 {
+        // What is not shared as a whole goes to at most two nodes of each height; and the paths to
+        // both ends may have to be made or copied.
+        let each = 2 * (NODE_BYTES + CHILDREN_BYTES);
+        let mut nodes = MAX_HEIGHT;
+        if let Some(root) = &self.root {
+            root.count_split(0, self.height, to, from, &mut nodes, most / each);
+        }
+        nodes.saturating_mul(each)
     }
 
     fn graft_node(

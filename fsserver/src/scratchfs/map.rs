@@ -1,89 +1,126 @@
-//! The map from a file's pages to blocks of the device. Bookkeeping only.
+//! The map from the pages of all files to blocks of the device. Bookkeeping only.
+//!
+//! It is a hash table with one entry for each block of the device, all of whose memory is taken
+//! when the server starts: what is swapped out because memory is short must need none. Entries with
+//! the same hash are chained by their block numbers.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
-/// A run of pages in adjacent blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Extent {
-    block: u64,
-    pages: u64,
+use foundation::Errno;
+
+/// Number of a file: that of its slot in the table of handles.
+pub type FileNumber = u32;
+
+/// Bits of a page number. The rest of a key is the number of the file.
+const PAGE_BITS: u32 = 40;
+
+/// The end of a chain.
+const NOBODY: u32 = u32::MAX;
+
+/// The key of a block without a page.
+const UNUSED: u64 = u64::MAX;
+
+/// The table.
+#[derive(Debug)]
+pub struct Map {
+    /// The first block of each chain. Its length is a power of two.
+    chains: Vec<u32>,
+    /// File and page of each block.
+    keys: Vec<u64>,
+    /// The next block of the same chain.
+    next: Vec<u32>,
 }
 
-/// The extents of a file by their first page. Adjacent extents that could be one are joined.
-#[derive(Debug, Default)]
-pub struct Map {
-    extents: BTreeMap<u64, Extent>,
-    pages: u64,
+fn filled<T: Clone>(length: usize, value: T) -> Result<Vec<T>, Errno> {
+    let mut items = Vec::new();
+    items.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
+    items.resize(length, value);
+    Ok(items)
+}
+
+fn key(file: FileNumber, page: u64) -> u64 {
+    u64::from(file) << PAGE_BITS | page
 }
 
 impl Map {
-    /// Number of pages that have a block.
-    pub fn pages(&self) -> u64 {
-        self.pages
+    /// A map of no pages, for a device of `blocks` blocks. ENOMEM; EFBIG for too large a device.
+    pub fn new(blocks: u64) -> Result<Self, Errno> {
+        let count = u32::try_from(blocks).ok().filter(|&count| count < NOBODY);
+        let count = count.ok_or(Errno::EFBIG)? as usize;
+        Ok(Self {
+            chains: filled(count.next_power_of_two(), NOBODY)?,
+            keys: filled(count, UNUSED)?,
+            next: filled(count, NOBODY)?,
+        })
+    }
+
+    /// The index of a key's chain (Fibonacci hashing: Knuth, TAOCP 3, 6.4).
+    fn chain(&self, key: u64) -> usize {
+        let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        hash as usize & (self.chains.len() - 1)
+    }
+
+    /// The block of a key, and the block before it in its chain.
+    fn find(&self, key: u64) -> Option<(u32, u32)> {
+        let (mut before, mut block) = (NOBODY, *self.chains.get(self.chain(key))?);
+        while *self.keys.get(block as usize)? != key {
+            (before, block) = (block, *self.next.get(block as usize)?);
+        }
+        Some((block, before))
     }
 
     /// The block of a page.
-    pub fn get(&self, page: u64) -> Option<u64> {
-        let (&first, extent) = self.extents.range(..=page).next_back()?;
-        (page - first < extent.pages).then(|| extent.block + (page - first))
+    pub fn get(&self, file: FileNumber, page: u64) -> Option<u64> {
+        self.find(key(file, page)).map(|(block, _)| block.into())
     }
 
-    /// The first page from `page` on that has a block, and the first one behind it that has none.
-    pub fn next(&self, page: u64) -> Option<(u64, u64)> {
-        let start =
-            if self.get(page).is_some() { page } else { *self.extents.range(page..).next()?.0 };
-        let mut end = start;
-        while let Some((&first, extent)) = self.extents.range(..=end).next_back()
-            && end - first < extent.pages
-        {
-            end = first + extent.pages;
-        }
-        Some((start, end))
+    /// The first page of a file from `page` on that has a block. Looks at all blocks.
+    pub fn next(&self, file: FileNumber, page: u64) -> Option<u64> {
+        let pages = key(file, page)..key(file + 1, 0);
+        let first = self.keys.iter().copied().filter(|key| pages.contains(key)).min()?;
+        Some(first - key(file, 0))
     }
 
     /// Assigns a block to a page that has none.
-    pub fn put(&mut self, page: u64, block: u64) {
-        self.pages += 1;
-        let mut extent = Extent { block, pages: 1 };
-        let mut first = page;
-        if let Some(after) =
-            self.extents.get(&(page + 1)).copied().filter(|after| after.block == block + 1)
+    pub fn put(&mut self, file: FileNumber, page: u64, block: u64) {
+        let (key, index) = (key(file, page), block as usize);
+        let chain = self.chain(key);
+        if let (Some(first), Some(own), Some(next)) =
+            (self.chains.get_mut(chain), self.keys.get_mut(index), self.next.get_mut(index))
         {
-            self.extents.remove(&(page + 1));
-            extent.pages += after.pages;
+            debug_assert_eq!(*own, UNUSED, "a block belongs to two pages");
+            (*own, *next) = (key, *first);
+            *first = block as u32;
         }
-        if let Some((&before_first, before)) = self.extents.range(..page).next_back()
-            && before_first + before.pages == page
-            && before.block + before.pages == block
-        {
-            (first, extent.block) = (before_first, before.block);
-            extent.pages += before.pages;
-        }
-        self.extents.insert(first, extent);
     }
 
-    /// Removes the blocks of pages `start..end`. Calls `freed` with the first block and the number
-    /// of each run.
-    pub fn remove(&mut self, start: u64, end: u64, mut freed: impl FnMut(u64, u64)) {
-        while let Some((&first, &extent)) = self
-            .extents
-            .range(..end)
-            .next_back()
-            .filter(|(first, extent)| *first + extent.pages > start)
-        {
-            self.extents.remove(&first);
-            let (from, to) = (start.max(first), end.min(first + extent.pages));
-            if first < from {
-                self.extents.insert(first, Extent { pages: from - first, ..extent });
+    /// Takes the block of a page away.
+    fn take(&mut self, key: u64) -> Option<u64> {
+        let (block, before) = self.find(key)?;
+        let behind = core::mem::replace(self.next.get_mut(block as usize)?, NOBODY);
+        let chain = self.chain(key);
+        let link = match before {
+            NOBODY => self.chains.get_mut(chain),
+            before => self.next.get_mut(before as usize),
+        };
+        *link? = behind;
+        *self.keys.get_mut(block as usize)? = UNUSED;
+        Some(block.into())
+    }
+
+    /// Removes the blocks of pages `start..end` of a file. Calls `freed` with each.
+    pub fn remove(&mut self, file: FileNumber, start: u64, end: u64, mut freed: impl FnMut(u64)) {
+        if end - start <= self.keys.len() as u64 {
+            (start..end).filter_map(|page| self.take(key(file, page))).for_each(freed);
+            return;
+        }
+        // A range of more pages than there are blocks is mostly a hole.
+        let keys = key(file, start)..key(file, end);
+        for block in 0..self.keys.len() {
+            let own = self.keys.get(block).copied().filter(|own| keys.contains(own));
+            if let Some(block) = own.and_then(|own| self.take(own)) {
+                freed(block);
             }
-            if to < first + extent.pages {
-                self.extents.insert(
-                    to,
-                    Extent { block: extent.block + (to - first), pages: first + extent.pages - to },
-                );
-            }
-            self.pages -= to - from;
-            freed(extent.block + (from - first), to - from);
         }
     }
 }
@@ -94,37 +131,44 @@ mod tests {
     use crate::blocks::Blocks;
 
     #[test]
-    fn a_map_is_what_an_array_is() {
-        let mut map = Map::default();
-        let mut model = [None; 64];
+    fn a_map_is_what_arrays_are() {
+        let mut map = Map::new(64).unwrap();
+        let mut model = [[None; 64]; 2];
         let mut state = 7_u64;
         let mut blocks = Blocks::new(64).unwrap();
         for _ in 0..5000 {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
             let (page, length) = ((state >> 33) % 64, (state >> 50) % 9);
+            let file = (state >> 40) as u32 % 2;
+            let pages = &mut model[file as usize];
             let end = (page + length).min(64);
-            if state >> 60 & 1 == 0 {
-                for page in page..end {
-                    if map.get(page).is_none() {
-                        let block = blocks
-                            .take(map.get(page.wrapping_sub(1)).map(|block| block + 1))
-                            .unwrap();
-                        map.put(page, block);
-                        model[page as usize] = Some(block);
+            match state >> 60 {
+                0..7 => {
+                    for page in page..end {
+                        let wanted = page.checked_sub(1).and_then(|page| map.get(file, page));
+                        if map.get(file, page).is_none()
+                            && let Ok(block) = blocks.take(wanted.map(|block| block + 1))
+                        {
+                            map.put(file, page, block);
+                            pages[page as usize] = Some(block);
+                        }
                     }
                 }
-            } else {
-                map.remove(page, end, |first, count| blocks.release(first, count));
-                model[page as usize..end as usize].fill(None);
+                7 => {
+                    map.remove(file, page, 1 << 30, |block| blocks.release(block, 1));
+                    pages[page as usize..].fill(None);
+                }
+                _ => {
+                    map.remove(file, page, end, |block| blocks.release(block, 1));
+                    pages[page as usize..end as usize].fill(None);
+                }
             }
-            (0..64).for_each(|page| assert_eq!(map.get(page), model[page as usize]));
-            assert_eq!(map.pages(), model.iter().flatten().count() as u64);
-            assert_eq!(blocks.free(), 64 - map.pages());
-            let start = (page..64).find(|&page| model[page as usize].is_some());
-            let end = start.map(|start| {
-                (start..64).find(|&page| model[page as usize].is_none()).unwrap_or(64)
-            });
-            assert_eq!(map.next(page), start.zip(end));
+            for (file, pages) in (0..).zip(&model) {
+                (0..64).for_each(|page| assert_eq!(map.get(file, page), pages[page as usize]));
+                let next = (page..64).find(|&page| pages[page as usize].is_some());
+                assert_eq!(map.next(file, page), next);
+            }
+            assert_eq!(blocks.free(), 64 - model.iter().flatten().flatten().count() as u64);
         }
     }
 }

@@ -1,13 +1,12 @@
 //! `scratchfs`: sparse temporary files on a block device. They have no names and are deleted with
 //! their handle, so the device holds no metadata, and its previous contents do not matter.
 //!
-//! The kernel swaps to it (Q3), so it must work with little memory itself: extents for adjacent
-//! blocks, one bit for each block, and one buffer. Every block in use belongs to the map of exactly
-//! one file.
+//! The kernel swaps to it (Q3), so it takes no memory while it works: the map of all blocks, their
+//! bits, the table of files and one buffer are allocated when it starts. Every block in use belongs
+//! to exactly one page of one file.
 
 mod map;
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
@@ -18,10 +17,12 @@ use fsproto::{
     Written,
 };
 
-use self::map::Map;
+use self::map::{FileNumber, Map};
 use crate::blocks::{BlockDevice, Blocks};
 use crate::buffer::AlignedBuffer;
-use crate::server::{FileServer, Payload, Terms, Walk};
+use crate::handles::HandleTable;
+use crate::server::{FileServer, Payload, Resources, Terms, Walk};
+use crate::session::ClientLimits;
 use crate::transport::{Transport, serve};
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -30,13 +31,17 @@ const PAGE: u64 = PAGE_BYTES as u64;
 const ROOT_INODE: u64 = 1;
 
 /// Maximum number of files at a time.
-const MAX_FILES: u64 = 1024;
+const MAX_FILES: usize = 1024;
+
+/// Memory for the small allocations of one request.
+pub const RESERVE_BYTES: usize = 64 << 10;
 
 /// Maximum size of a file in bytes, far beyond any device.
 const MAX_SIZE: u64 = 1 << 50;
 
 struct File {
-    map: Map,
+    /// Number of pages that have a block.
+    pages: u64,
     size: u64,
     version: u64,
     flags: OpenFlags,
@@ -47,27 +52,33 @@ struct File {
 pub struct Scratchfs<D> {
     device: D,
     blocks: Blocks,
-    files: BTreeMap<Handle, File>,
-    next: u64,
+    map: Map,
+    files: HandleTable<File>,
+    /// Number of open files.
+    open: usize,
     /// The pages of one message, and one more for messages that begin within a page.
     buffer: AlignedBuffer,
 }
 
 impl<D: BlockDevice> Scratchfs<D> {
-    /// A server on an empty device. ENOMEM without memory for its bit map.
+    /// A server on an empty device. ENOMEM without memory for its tables.
     pub fn new(device: D) -> Result<Self, Errno> {
         let blocks = Blocks::new(device.blocks())?;
+        let map = Map::new(device.blocks())?;
+        let mut files = HandleTable::default();
+        files.reserve(MAX_FILES)?;
         Ok(Self {
             device,
             blocks,
-            files: BTreeMap::new(),
-            next: ROOT_INODE + 1,
+            map,
+            files,
+            open: 0,
             buffer: AlignedBuffer::new(MAX_PAYLOAD + PAGE_BYTES)?,
         })
     }
 
     fn file(&self, handle: Handle) -> Result<&File, Errno> {
-        self.files.get(&handle).ok_or(if handle == Handle::ROOT {
+        self.files.get(handle).ok_or(if handle == Handle::ROOT {
             Errno::EISDIR
         } else {
             Errno::EBADF
@@ -77,10 +88,10 @@ impl<D: BlockDevice> Scratchfs<D> {
     fn attr(&self, handle: Handle) -> Result<Attr, Errno> {
         let file = self.file(handle)?;
         Ok(Attr {
-            id: FileId(handle.0),
+            id: FileId(handle.0 + ROOT_INODE),
             version: Version(file.version),
             size: ByteCount(file.size),
-            blocks: file.map.pages() * (PAGE / 512),
+            blocks: file.pages * (PAGE / 512),
             mode: file.mode,
             kind: FileKind::Regular,
             ..Attr::default()
@@ -99,15 +110,15 @@ impl<D: BlockDevice> Scratchfs<D> {
 
     /// Reads pages from `first` on to the start of the buffer.
     fn load(&mut self, handle: Handle, first: u64, pages: u64) -> Result<(), Errno> {
-        let file = self.files.get(&handle).ok_or(Errno::EBADF)?;
+        let (map, file) = (&self.map, number_of(handle));
         let bytes =
             self.buffer.bytes_mut().get_mut(..(pages * PAGE) as usize).ok_or(Errno::EINVAL)?;
         let mut page = 0;
         while page < pages {
-            let block = file.map.get(first + page);
+            let block = map.get(file, first + page);
             let alike = |&next: &u64| match block {
-                Some(block) => file.map.get(first + next) == Some(block + (next - page)),
-                None => file.map.get(first + next).is_none(),
+                Some(block) => map.get(file, first + next) == Some(block + (next - page)),
+                None => map.get(file, first + next).is_none(),
             };
             let end = (page + 1..pages).take_while(alike).last().map_or(page + 1, |last| last + 1);
             let part = bytes
@@ -125,14 +136,14 @@ impl<D: BlockDevice> Scratchfs<D> {
     /// The block of a page, allocated if there is none. Of a new block the whole page must be
     /// written.
     fn block_for(&mut self, handle: Handle, page: u64) -> Result<u64, Errno> {
-        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
-        if let Some(block) = file.map.get(page) {
+        let (map, file) = (&mut self.map, number_of(handle));
+        if let Some(block) = map.get(file, page) {
             return Ok(block);
         }
-        let wanted =
-            page.checked_sub(1).and_then(|before| file.map.get(before)).map(|block| block + 1);
-        let block = self.blocks.take(wanted)?;
-        file.map.put(page, block);
+        let before = page.checked_sub(1).and_then(|before| map.get(file, before));
+        let block = self.blocks.take(before.map(|block| block + 1))?;
+        map.put(file, page, block);
+        self.files.get_mut(handle).ok_or(Errno::EBADF)?.pages += 1;
         Ok(block)
     }
 
@@ -197,7 +208,7 @@ impl<D: BlockDevice> Scratchfs<D> {
             [(start, first * PAGE), (last * PAGE, end)]
         };
         for (from, to) in parts.into_iter().filter(|(from, to)| from < to) {
-            if self.file(handle)?.map.get(from / PAGE).is_some() {
+            if self.map.get(number_of(handle), from / PAGE).is_some() {
                 let zeros = [0; PAGE_BYTES];
                 self.write_part(
                     handle,
@@ -206,11 +217,15 @@ impl<D: BlockDevice> Scratchfs<D> {
                 )?;
             }
         }
-        let blocks = &mut self.blocks;
-        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
+        let (blocks, mut freed) = (&mut self.blocks, 0);
         if first < last {
-            file.map.remove(first, last, |block, count| blocks.release(block, count));
+            self.map.remove(number_of(handle), first, last, |block| {
+                blocks.release(block, 1);
+                freed += 1;
+            });
         }
+        let file = self.files.get_mut(handle).ok_or(Errno::EBADF)?;
+        file.pages -= freed;
         file.version += 1;
         Ok(())
     }
@@ -223,7 +238,7 @@ impl<D: BlockDevice> Scratchfs<D> {
         if size < now {
             self.punch(handle, size, now.next_multiple_of(PAGE))?;
         }
-        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
+        let file = self.files.get_mut(handle).ok_or(Errno::EBADF)?;
         file.size = size;
         file.version += 1;
         Ok(())
@@ -238,16 +253,14 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
         let at_root = request.dir == Handle::ROOT && path.components().next().is_none();
         if at_root && request.flags.contains(OpenFlags::CREATE | OpenFlags::UNNAMED) {
-            if self.files.len() as u64 >= MAX_FILES {
+            if self.open >= MAX_FILES {
                 return Err(Errno::ENFILE);
             }
-            let handle = Handle(self.next);
-            self.next += 1;
+            self.files.prepare()?;
             let mode = (request.mode & 0o7777) as u16;
-            self.files.insert(
-                handle,
-                File { map: Map::default(), size: 0, version: 1, flags: request.flags, mode },
-            );
+            let file = File { pages: 0, size: 0, version: 1, flags: request.flags, mode };
+            let handle = self.files.insert(file);
+            self.open += 1;
             return Ok(Walk::done(handle, self.attr(handle)?));
         }
         Err(if at_root {
@@ -260,9 +273,10 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 
     fn close(&mut self, handle: Handle) -> Result<(), Errno> {
-        let mut file = self.files.remove(&handle).ok_or(Errno::EBADF)?;
+        self.files.remove(handle).ok_or(Errno::EBADF)?;
+        self.open -= 1;
         let blocks = &mut self.blocks;
-        file.map.remove(0, MAX_SIZE / PAGE, |block, count| blocks.release(block, count));
+        self.map.remove(number_of(handle), 0, MAX_SIZE / PAGE, |block| blocks.release(block, 1));
         Ok(())
     }
 
@@ -287,7 +301,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
             self.resize(request.handle, request.size.0)?;
         }
         if request.mask.contains(AttrMask::MODE)
-            && let Some(file) = self.files.get_mut(&request.handle)
+            && let Some(file) = self.files.get_mut(request.handle)
         {
             file.mode = (request.mode & 0o7777) as u16;
         }
@@ -333,7 +347,7 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
                 Err(error) => return Err(error),
             }
         }
-        let file = self.files.get_mut(&handle).ok_or(Errno::EBADF)?;
+        let file = self.files.get_mut(handle).ok_or(Errno::EBADF)?;
         file.size = file.size.max(start + length);
         file.version += 1;
         Ok(Written {
@@ -374,11 +388,11 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 
     fn stat_fs(&mut self) -> Result<StatFs, Errno> {
-        let files_free = MAX_FILES.saturating_sub(self.files.len() as u64);
+        let files_free = MAX_FILES.saturating_sub(self.open) as u64;
         Ok(StatFs {
             blocks: self.blocks.count(),
             blocks_free: self.blocks.free(),
-            files: MAX_FILES,
+            files: MAX_FILES as u64,
             files_free,
             ..StatFs::default()
         })
@@ -393,13 +407,15 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
         let end = request.offset.saturating_add(request.length.0).min(file.size);
         let (mut holes, mut at) = (Vec::new(), request.offset);
         while at < end && holes.len() < MAX_HOLES {
-            let (start, stop) =
-                file.map.next(at / PAGE).unwrap_or((MAX_SIZE / PAGE, MAX_SIZE / PAGE));
-            let hole_end = (start * PAGE).min(end);
-            if at < hole_end {
-                holes.push(Hole { offset: at, length: ByteCount(hole_end - at) });
+            let number = number_of(request.handle);
+            if self.map.get(number, at / PAGE).is_some() {
+                at = ((at / PAGE + 1) * PAGE).min(end);
+                continue;
             }
-            at = (stop * PAGE).min(end).max(hole_end);
+            let start = self.map.next(number, at / PAGE).unwrap_or(MAX_SIZE / PAGE);
+            let hole_end = (start * PAGE).min(end);
+            holes.push(Hole { offset: at, length: ByteCount(hole_end - at) });
+            at = hole_end;
         }
         Ok((HolesListed { holes_end: at.max(request.offset) }, holes))
     }
@@ -429,7 +445,17 @@ impl<D: BlockDevice> FileServer for Scratchfs<D> {
     }
 }
 
+/// The number of an open file in the map.
+fn number_of(handle: Handle) -> FileNumber {
+    handle.0 as u32
+}
+
 /// Serves a device to one client through `transport`. Returns when the client is gone.
-pub fn run(device: impl BlockDevice, transport: impl Transport) -> Result<(), Errno> {
-    serve(Scratchfs::new(device)?, transport)
+pub fn run(
+    device: impl BlockDevice,
+    resources: Resources,
+    transport: impl Transport,
+) -> Result<(), Errno> {
+    let limits = ClientLimits { handles: MAX_FILES, snapshots: 0 };
+    serve(Scratchfs::new(device)?, resources.replenish, limits, transport)
 }

@@ -102,7 +102,8 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
             // Two ranges may meet in one page.
             let counted = live.last().map_or(0, |run| run.pages.end);
-            let found = map.live(pages.start.max(counted)..pages.end);
+            let found = map.live(pages.start.max(counted)..pages.end)?;
+            live.try_reserve(found.len()).map_err(|_| Errno::ENOMEM)?;
             live.extend(found.into_iter().filter(|run| run.is_hole || bytes.start < size));
         }
         Ok(live)

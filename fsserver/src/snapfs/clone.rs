@@ -1,5 +1,7 @@
 //! Copies of ranges that a client requests.
 
+use alloc::vec::Vec;
+
 use foundation::{ByteCount, Errno, PageCount, SnapshotOffset};
 use fsproto::{CloneRange, FileId, Handle, Written};
 
@@ -7,6 +9,7 @@ use super::Snapfs;
 use super::change::{Change, pages_of, range_of};
 use super::pieces::{PieceSource, PlacedPiece};
 use super::snapshot::SnapshotRecord;
+use crate::buffer::push;
 use crate::connection::Connection;
 use crate::server::Clock;
 
@@ -66,6 +69,8 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let bytes = range_of(request.target_offset.0, from.end - from.start)?;
         let source = PieceSource::Snapshot { record, bytes: from };
         let piece = PlacedPiece { bytes: bytes.clone(), source };
-        self.write_placed((target, id), bytes, &[piece])
+        let mut pieces = Vec::new();
+        push(&mut pieces, piece)?;
+        self.write_placed((target, id), bytes, pieces)
     }
 }

@@ -9,7 +9,7 @@ use crate::buffer::AlignedBuffer;
 use crate::{Base, Connection};
 
 /// Number of files that are remembered as sharing storage. Beyond it every file counts as sharing.
-const MAX_SHARING: usize = 65_536;
+const MAX_SHARING: usize = 8192;
 
 /// A byte of an open file on the base.
 #[derive(Clone, Copy)]

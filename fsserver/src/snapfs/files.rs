@@ -11,6 +11,7 @@ use super::hidden::{HiddenName, HiddenNames};
 use super::holes::Holes;
 use super::rescue_file::RescueFile;
 use super::rescue_map::{Epoch, RescueMap};
+use crate::buffer::push;
 use crate::{Base, Connection};
 
 /// Bytes of a page, for arithmetic with file offsets.
@@ -19,6 +20,10 @@ pub(super) const PAGE: u64 = PAGE_BYTES as u64;
 /// Maximum number of hole ranges remembered for one file. Further holes count as data, which costs
 /// space but is correct. A snapshot adds at most two entries for each to the rescue map.
 const MAX_HOLE_RANGES: usize = 1024;
+
+/// Ranges of holes that any file may have remembered. More are remembered for a few files only,
+/// those that were needed last: all files together would take too much memory.
+const FEW_HOLE_RANGES: usize = 8;
 
 /// A regular file.
 #[derive(Default)]
@@ -33,8 +38,10 @@ pub(super) struct File {
     pub attr: Option<Attr>,
     /// Length and version, while they are known.
     pub bytes: Option<(u64, Version)>,
-    /// The holes, once they were requested from the base; kept current from then on.
+    /// The holes, once they were requested from the base; kept current from then on, while they are
+    /// few or the file is among those that may have many.
     pub holes: Option<Holes>,
+    may_have_many_holes: bool,
     /// Where snapshots find their pages.
     pub map: RescueMap,
     /// The current epoch.
@@ -82,9 +89,18 @@ impl File {
     pub fn stored(&mut self, bytes: Range<u64>) {
         if let Some(holes) = &mut self.holes {
             holes.remove(bytes.start / PAGE..bytes.end.div_ceil(PAGE));
-            if holes.ranges() > MAX_HOLE_RANGES {
-                self.holes = None;
-            }
+            self.limit_holes();
+        }
+    }
+
+    /// Discards holes if there are too many.
+    #[inline]
+    fn limit_holes(&mut self) {
+        let Some(holes) = &mut self.holes else { return };
+        if self.may_have_many_holes {
+            holes.keep(MAX_HOLE_RANGES);
+        } else if holes.ranges() > FEW_HOLE_RANGES {
+            self.holes = None;
         }
     }
 
@@ -94,6 +110,7 @@ impl File {
         let end = if bytes.end >= size { size.div_ceil(PAGE) } else { bytes.end / PAGE };
         if let Some(holes) = &mut self.holes {
             holes.insert(bytes.start.div_ceil(PAGE)..end);
+            self.limit_holes();
         }
     }
 
@@ -127,45 +144,70 @@ fn hole_pages(hole: &Hole, size: u64) -> Range<u64> {
 }
 
 /// All files that a client has open or a snapshot needs. Each has an open handle on the base.
-#[derive(Default)]
-pub(super) struct Files(BTreeMap<FileId, File>);
+pub(super) struct Files {
+    files: BTreeMap<FileId, File>,
+    /// Those that may have many holes, in the order in which they were needed.
+    fragmented: Vec<FileId>,
+    max_fragmented: usize,
+}
 
 impl Files {
+    /// No files, at most `max_fragmented` of which may have many holes.
+    pub fn new(max_fragmented: usize) -> Self {
+        Self { files: BTreeMap::new(), fragmented: Vec::new(), max_fragmented }
+    }
+
+    /// Remembers many holes for this file, and those of another one no longer.
+    fn allow_many_holes(&mut self, id: FileId) -> Result<(), Errno> {
+        if self.get(id)?.may_have_many_holes {
+            return Ok(());
+        }
+        push(&mut self.fragmented, id)?;
+        self.get_mut(id)?.may_have_many_holes = true;
+        if self.fragmented.len() > self.max_fragmented {
+            let first = self.fragmented.remove(0);
+            if let Ok(file) = self.get_mut(first) {
+                (file.holes, file.may_have_many_holes) = (None, false);
+            }
+        }
+        Ok(())
+    }
+
     /// A file that a handle or a snapshot refers to. Such a file is always known, so EIO would
     /// report a bug of the wrapper.
     #[inline]
     pub fn get(&self, id: FileId) -> Result<&File, Errno> {
-        self.0.get(&id).ok_or(Errno::EIO)
+        self.files.get(&id).ok_or(Errno::EIO)
     }
 
     /// The same, to change it.
     #[inline]
     pub fn get_mut(&mut self, id: FileId) -> Result<&mut File, Errno> {
-        self.0.get_mut(&id).ok_or(Errno::EIO)
+        self.files.get_mut(&id).ok_or(Errno::EIO)
     }
 
     /// Whether a file is open or has snapshots.
     #[inline]
     pub fn contains(&self, id: FileId) -> bool {
-        self.0.contains_key(&id)
+        self.files.contains_key(&id)
     }
 
     /// All files.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
-        self.0.iter().map(|(&id, file)| (id, file))
+        self.files.iter().map(|(&id, file)| (id, file))
     }
 
     /// Number of files.
     #[inline]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.files.len()
     }
 
     /// Records that a client has opened a file.
     #[inline]
     pub fn opened(&mut self, base: Handle, attr: &Attr) {
-        let file = self.0.entry(attr.id).or_default();
+        let file = self.files.entry(attr.id).or_default();
         file.learn(attr);
         file.base_handles.push(base);
         file.opens += 1;
@@ -174,7 +216,7 @@ impl Files {
     /// Discards the attributes of all files.
     #[inline]
     pub fn forget_attributes(&mut self) {
-        self.0.values_mut().for_each(|file| file.attr = None);
+        self.files.values_mut().for_each(|file| file.attr = None);
     }
 
     /// The base's attributes of a file.
@@ -231,13 +273,17 @@ impl Files {
             let is_end = listed.holes_end >= size;
             if listed.holes_end <= offset
                 || (found.is_empty() && !is_end)
-                || holes.ranges() > MAX_HOLE_RANGES
+                || holes.ranges() >= MAX_HOLE_RANGES
             {
                 break;
             }
             offset = listed.holes_end;
         }
-        file.holes = Some(holes);
+        holes.keep(MAX_HOLE_RANGES);
+        if holes.ranges() > FEW_HOLE_RANGES {
+            self.allow_many_holes(id)?;
+        }
+        self.get_mut(id)?.holes = Some(holes);
         Ok(())
     }
 
@@ -250,11 +296,12 @@ impl Files {
         id: FileId,
         closed: Option<Handle>,
     ) {
-        let Some(file) = self.0.get_mut(&id) else { return };
+        let Some(file) = self.files.get_mut(&id) else { return };
         // An error of a close would mean that the base has lost its own handle: it is closed
         // anyway.
         if file.opens == 0 && file.snapshots == 0 {
-            let Some(file) = self.0.remove(&id) else { return };
+            let Some(file) = self.files.remove(&id) else { return };
+            self.fragmented.retain(|&other| other != id);
             debug_assert!(file.map.is_empty(), "a file without snapshots has a rescue map");
             for handle in file.base_handles {
                 let _ = base.request(&Close { handle }, &[]);

@@ -39,7 +39,18 @@ impl Handles {
         self.snapshots
     }
 
-    /// Assigns a handle.
+    /// Allocates memory for `handles` handles in all. ENOMEM.
+    pub fn reserve(&mut self, handles: usize) -> Result<(), Errno> {
+        self.table.reserve(handles)
+    }
+
+    /// Makes sure that a handle can be assigned. ENOMEM.
+    #[inline]
+    pub fn prepare(&mut self) -> Result<(), Errno> {
+        self.table.prepare()
+    }
+
+    /// Assigns a handle; the caller has [prepared](Self::prepare) that.
     #[inline]
     pub fn insert(&mut self, opened: Opened) -> Handle {
         self.snapshots += usize::from(matches!(opened, Opened::Snapshot(_)));

@@ -20,6 +20,7 @@ use fsproto::{
     Writer,
 };
 
+use crate::buffer::zeros;
 use crate::{Base, Connection};
 
 /// The folder's name, in the root directory.
@@ -229,7 +230,7 @@ fn clear_folder<C: Connection>(base: &mut Base<C>) -> Result<(), Errno> {
 /// if that is none). Returns them and the cookie to continue with. Empty if the folder was the only
 /// entry.
 pub(super) fn without_folder(list: &[u8], length: usize) -> Result<(Vec<u8>, u64), Errno> {
-    let mut space = vec![0; length];
+    let mut space = zeros(length)?;
     let mut writer = Writer::new(&mut space);
     let mut cookie = 0;
     for entry in DirEntries::new(list) {

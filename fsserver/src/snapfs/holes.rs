@@ -13,6 +13,14 @@ impl Holes {
         self.0.len()
     }
 
+    /// Forgets the last ranges beyond a number of them.
+    #[inline]
+    pub fn keep(&mut self, ranges: usize) {
+        while self.0.len() > ranges {
+            self.0.pop_last();
+        }
+    }
+
     /// Removes pages, which hold data now.
     pub fn remove(&mut self, pages: Range<u64>) {
         if pages.is_empty() {

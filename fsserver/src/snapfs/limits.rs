@@ -1,5 +1,28 @@
 //! Limits on what the wrapper keeps in memory for its clients (Q4).
 
+use foundation::PAGE_BYTES;
+use fsproto::MAX_PAYLOAD;
+
+use crate::session::ClientLimits;
+
+/// Memory for the small allocations of one request: the segments that a snapshot of a file with
+/// many holes adds, or the versions that a change of all pages adds.
+pub const RESERVE_BYTES: usize = 768 << 10;
+
+/// Memory that the wrapper takes besides its tables: the inbox, the buffer, the reserve, and what
+/// the allocator has left in its last mapping.
+const FIXED_BYTES: u64 = (2 * (MAX_PAYLOAD + 2 * PAGE_BYTES) + RESERVE_BYTES + (128 << 10)) as u64;
+
+/// Memory of a client's open file: the handle, what is known of the file, and the handle of the
+/// dispatcher.
+const HANDLE_BYTES: u64 = 1024;
+
+/// Memory of a snapshot: the record, and the handle of the dispatcher.
+const SNAPSHOT_BYTES: u64 = 320;
+
+/// Memory of an entry of a rescue map, with what its table adds.
+const ENTRY_BYTES: u64 = 160;
+
 /// The limits of one wrapper.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -12,6 +35,35 @@ pub struct Limits {
     pub entries_per_file: usize,
     /// The same for the maps of all files.
     pub entries: usize,
+}
+
+impl Limits {
+    /// Limits that keep the wrapper within its memory, and those of its client: one quarter each
+    /// for snapshots and for rescue maps, the rest for open files and what is known of them.
+    pub fn within(memory_bytes: u64) -> (Self, ClientLimits) {
+        let quarter = memory_bytes.saturating_sub(FIXED_BYTES) / 4;
+        let count = |bytes: u64, each: u64, least: usize, most: usize| {
+            usize::try_from(bytes / each).unwrap_or(most).clamp(least, most)
+        };
+        let (most, clients) = (Self::default(), ClientLimits::default());
+        let entries = count(quarter, ENTRY_BYTES, 1024, most.entries);
+        let snapshots = count(quarter, SNAPSHOT_BYTES, 256, clients.snapshots);
+        let files = count(2 * quarter, HANDLE_BYTES, 256, clients.handles - snapshots);
+        let limits = Self {
+            entries,
+            entries_per_file: most.entries_per_file.min(entries / 2),
+            snapshots: most.snapshots.min(snapshots),
+            ..most
+        };
+        (limits, ClientLimits { handles: files + snapshots, snapshots })
+    }
+}
+
+impl Limits {
+    /// Number of files of which many holes are remembered, which takes as much as their maps may.
+    pub(super) fn fragmented_files(&self) -> usize {
+        (self.entries / 1024).clamp(4, 64)
+    }
 }
 
 impl Default for Limits {

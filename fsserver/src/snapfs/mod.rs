@@ -76,12 +76,12 @@ use self::copy::{Copier, Position};
 use self::files::Files;
 use self::handles::Handles;
 use self::hidden::HiddenNames;
-pub use self::limits::Limits;
+pub use self::limits::{Limits, RESERVE_BYTES};
 use self::rescuing::Rescuing;
 use self::space::SpaceAccount;
 use crate::attributes::atime_is_due;
 use crate::buffer::AlignedBuffer;
-use crate::server::Clock;
+use crate::server::{Clock, Resources};
 use crate::transport::{Transport, serve};
 use crate::{Base, Connection};
 
@@ -139,7 +139,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             base,
             clock,
             handles,
-            files: Files::default(),
+            files: Files::new(Limits::default().fragmented_files()),
             space: SpaceAccount::default(),
             limits: Limits::default(),
             copier: Copier::default(),
@@ -150,9 +150,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         })
     }
 
-    /// The same server with other limits.
+    /// The same server with other limits. For one that has not been used yet.
     pub fn limited_to(self, limits: Limits) -> Self {
-        Self { limits, ..self }
+        Self { limits, files: Files::new(limits.fragmented_files()), ..self }
     }
 
     /// What is held at present.
@@ -245,8 +245,12 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
 /// through `transport`. Returns when the client is gone.
 pub fn run(
     connection: impl Connection,
+    resources: Resources,
     clock: impl Clock,
     transport: impl Transport,
 ) -> Result<(), Errno> {
-    serve(Snapfs::new(connection, clock)?, transport)
+    let (limits, clients) = Limits::within(resources.memory_bytes);
+    let mut server = Snapfs::new(connection, clock)?.limited_to(limits);
+    server.handles.reserve(clients.handles)?;
+    serve(server, resources.replenish, clients, transport)
 }

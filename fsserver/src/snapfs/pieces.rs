@@ -15,8 +15,13 @@ use super::files::PAGE;
 use super::rescue_map::Source;
 use super::snapshot::SnapshotRecord;
 use super::{Snapfs, mutants};
+use crate::buffer::push;
 use crate::connection::Connection;
 use crate::server::Clock;
+
+/// Maximum number of steps of one write. A client that refers to many small ranges gets a short
+/// count.
+const MAX_STEPS: usize = 4096;
 
 /// The bytes of a piece.
 pub(super) enum PieceSource<'a> {
@@ -61,6 +66,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             false => request.offset.0,
         };
         let mut placed = Vec::new();
+        placed.try_reserve_exact(pieces.len()).map_err(|_| Errno::ENOMEM)?;
         let (mut at, mut rest) = (offset, data);
         for piece in pieces {
             let bytes = range_of(at, piece.length.0)?;
@@ -80,7 +86,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             };
             placed.push(PlacedPiece { bytes, source });
         }
-        self.write_placed((base, id), offset..at, &placed)
+        self.write_placed((base, id), offset..at, placed)
     }
 
     /// Writes adjacent pieces that make up `bytes`. Short where the base fails after some bytes.
@@ -88,9 +94,11 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         &mut self,
         target: (Handle, FileId),
         bytes: Range<u64>,
-        pieces: &[PlacedPiece<'_>],
+        pieces: Vec<PlacedPiece<'_>>,
     ) -> Result<Written, Errno> {
         let (base, id) = target;
+        let (bytes, pieces) = self.bounded(bytes, pieces)?;
+        let pieces = &pieces[..];
         let mut length = ByteCount::ZERO;
         if !bytes.is_empty() {
             let steps = self.ready_steps(id, pieces)?;
@@ -107,6 +115,54 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let (size, version) = self.size_and_version(id)?;
         let (offset, size) = (FileOffset(bytes.start), ByteCount(size));
         Ok(Written { length, offset, size, version, snapshot: Handle::NONE })
+    }
+
+    /// As much of the pieces, from the front, as takes at most [`MAX_STEPS`] steps.
+    fn bounded<'a>(
+        &self,
+        bytes: Range<u64>,
+        pieces: Vec<PlacedPiece<'a>>,
+    ) -> Result<(Range<u64>, Vec<PlacedPiece<'a>>), Errno> {
+        // Mostly the maps are so small that their segments need not be counted.
+        let most = |piece: &PlacedPiece<'_>| match &piece.source {
+            PieceSource::Data(_) => 1,
+            PieceSource::Snapshot { record, .. } => {
+                let file = self.files.get(record.file);
+                file.map_or(1, |file| file.map.holdings().entries.max(1))
+            }
+        };
+        if pieces.iter().map(most).fold(0, usize::saturating_add) <= MAX_STEPS {
+            return Ok((bytes, pieces));
+        }
+        let (mut bytes, mut pieces) = (bytes, pieces);
+        let mut steps = 0;
+        for index in 0..pieces.len() {
+            let Some(piece) = pieces.get_mut(index) else { break };
+            let PieceSource::Snapshot { record, bytes: from } = &mut piece.source else {
+                steps += 1;
+                continue;
+            };
+            let sources = self.sources_of(record, from)?;
+            steps += sources.len();
+            // Within the snapshot of the first piece, at least one step is always possible.
+            let excess = steps
+                .saturating_sub(MAX_STEPS)
+                .min(sources.len().saturating_sub(usize::from(index == 0)));
+            let Some((last, _)) =
+                sources.len().checked_sub(excess + 1).and_then(|at| sources.get(at))
+            else {
+                pieces.truncate(index);
+                break;
+            };
+            if excess > 0 {
+                from.end = last.end;
+                piece.bytes.end = piece.bytes.start + (from.end - from.start);
+                pieces.truncate(index + 1);
+                break;
+            }
+        }
+        bytes.end = pieces.last().map_or(bytes.start, |piece| piece.bytes.end);
+        Ok((bytes, pieces))
     }
 
     /// Prepares the write, then plans it. Not the other way round: bytes that were in the file
@@ -136,11 +192,11 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             let pages = pages_of(&bytes);
             // Making a hole may have to store the pages at its ends.
             stores += if is_hole { 2 } else { pages.end - pages.start };
-            changed.push(bytes);
+            push(&mut changed, bytes)
         };
         for piece in pieces.iter().filter(|piece| !piece.bytes.is_empty()) {
             let PieceSource::Snapshot { record, bytes } = &piece.source else {
-                change(piece.bytes.clone(), false);
+                change(piece.bytes.clone(), false)?;
                 continue;
             };
             let same_place =
@@ -150,9 +206,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
                 let target = at..at + (run.end - run.start);
                 let unchanged = source.is_live() || mutants::elide_without_asking();
                 if same_place && unchanged {
-                    elided.push(target)
+                    push(&mut elided, target)?
                 } else {
-                    change(target, source.is_hole())
+                    change(target, source.is_hole())?
                 }
             }
         }
@@ -172,7 +228,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         for piece in pieces.iter().filter(|piece| !piece.bytes.is_empty()) {
             let (record, from) = match &piece.source {
                 PieceSource::Data(data) => {
-                    steps.push((piece.bytes.clone(), Step::Write(data)));
+                    push(&mut steps, (piece.bytes.clone(), Step::Write(data)))?;
                     continue;
                 }
                 PieceSource::Snapshot { record, bytes } => (record, bytes),
@@ -180,7 +236,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             let mut at = piece.bytes.start;
             while at < piece.bytes.end {
                 if let Some(range) = elided.next_if(|range| range.start == at) {
-                    steps.push((range.clone(), Step::Elide));
+                    push(&mut steps, (range.clone(), Step::Elide))?;
                     at = range.end;
                     continue;
                 }
@@ -197,7 +253,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
                         }
                         Source::Hole | Source::LiveHole => Step::Punch,
                     };
-                    steps.push((to, step));
+                    push(&mut steps, (to, step))?;
                 }
             }
         }

@@ -24,10 +24,14 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::PageCount;
+use foundation::{Errno, PageCount};
 
 use super::holes::Holes;
 use super::mutants;
+use crate::buffer::push;
+
+/// Maximum number of rescued versions of a page. They are copied when a segment is split.
+const MAX_VERSIONS: usize = 256;
 
 /// Number of an epoch: a period in which the bytes that a file's snapshots need did not change.
 pub(super) type Epoch = u64;
@@ -266,6 +270,15 @@ impl RescueMap {
         sums
     }
 
+    /// Number of entries that a snapshot of a range would add at most; `None` if a page of it has
+    /// too many versions.
+    pub fn would_add(&self, pages: Range<u64>, holes: &Holes) -> Option<usize> {
+        let versions = self.within(pages.clone()).map(|(_, segment)| segment.rescued.len()).max();
+        let versions = versions.unwrap_or(0);
+        let runs = holes.runs(pages).count() + 2;
+        (versions < MAX_VERSIONS).then(|| runs.saturating_mul(1 + versions))
+    }
+
     /// Number of pages that a snapshot of a range would add to those that are reserved.
     pub fn would_reserve(&self, pages: Range<u64>, holes: &Holes) -> PageCount {
         let data = holes.data_pages(pages.clone());
@@ -374,7 +387,7 @@ impl RescueMap {
 
     /// The pages of a range that snapshots find in the file, in runs: what has to be rescued before
     /// a change.
-    pub fn live(&self, pages: Range<u64>) -> Vec<LiveRun> {
+    pub fn live(&self, pages: Range<u64>) -> Result<Vec<LiveRun>, Errno> {
         let mut runs: Vec<LiveRun> = Vec::new();
         for (pages, segment) in self.within(pages).filter(|(_, segment)| segment.live > 0) {
             let Segment { is_hole, newest: until, .. } = *segment;
@@ -385,10 +398,10 @@ impl RescueMap {
             };
             match runs.last_mut().filter(goes_on) {
                 Some(last) => last.pages.end = pages.end,
-                None => runs.push(LiveRun { pages, is_hole, until }),
+                None => push(&mut runs, LiveRun { pages, is_hole, until })?,
             }
         }
-        runs
+        Ok(runs)
     }
 
     /// The largest range around some pages that snapshots cover without a gap at either side.
@@ -434,7 +447,11 @@ impl RescueMap {
     }
 
     /// Where a snapshot of this epoch finds a range of its pages, in runs.
-    pub fn sources(&self, pages: Range<u64>, epoch: Epoch) -> Vec<(Range<u64>, Source)> {
+    pub fn sources(
+        &self,
+        pages: Range<u64>,
+        epoch: Epoch,
+    ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
         let mut runs: Vec<(Range<u64>, Source)> = Vec::new();
         for (run, segment) in self.within(pages.clone()) {
             // The segment may begin before the run.
@@ -449,10 +466,10 @@ impl RescueMap {
             };
             match runs.last_mut().filter(goes_on) {
                 Some((last, _)) => last.end = run.end,
-                None => runs.push((run, source)),
+                None => push(&mut runs, (run, source))?,
             }
         }
-        runs
+        Ok(runs)
     }
 }
 
@@ -495,7 +512,7 @@ mod tests {
 
         /// Rescues the live pages of a range, each to the slot that its version and number give.
         fn rescue(&mut self, pages: Range<u64>) {
-            for LiveRun { pages, is_hole, until } in self.map.live(pages) {
+            for LiveRun { pages, is_hole, until } in self.map.live(pages).unwrap() {
                 let slot = until * 40 + pages.start;
                 if !is_hole {
                     let (first, end) = (slot as usize, (slot + pages.end - pages.start) as usize);
@@ -530,6 +547,7 @@ mod tests {
                 let found: Vec<Content> = self
                     .map
                     .sources(snapshot.pages.clone(), snapshot.epoch)
+                    .unwrap()
                     .into_iter()
                     .flat_map(|(run, source)| {
                         run.clone().map(move |page| match source {
@@ -606,9 +624,9 @@ mod tests {
             entries,
         };
         assert_eq!(map.holdings(), holdings(10, 0, 1));
-        assert_eq!(map.live(3..5), [LiveRun { pages: 3..5, is_hole: false, until: 0 }]);
+        assert_eq!(map.live(3..5).unwrap(), [LiveRun { pages: 3..5, is_hole: false, until: 0 }]);
         map.rescued(3..5, Source::Rescued(3));
-        assert_eq!((map.live(3..5), map.holdings()), ([].to_vec(), holdings(8, 2, 4)));
+        assert_eq!((map.live(3..5), map.holdings()), (Ok(Vec::new()), holdings(8, 2, 4)));
         // What is rescued later lies beside it, and the map is as small as before.
         for pages in [0..3, 5..10] {
             map.rescued(pages.clone(), Source::Rescued(pages.start));

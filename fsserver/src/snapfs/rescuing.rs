@@ -86,8 +86,10 @@ impl<C: Connection> Rescuing<'_, C> {
         let whole = map.around(changed);
         let window = WINDOW_PAGES.max((whole.end - whole.start) / MAX_WINDOWS);
         let window = changed.start / window * window..changed.end.next_multiple_of(window);
-        let mut live = map.live(whole.start..changed.start);
-        live.extend(map.live(changed.end..whole.end));
+        let mut live = map.live(whole.start..changed.start)?;
+        let behind = map.live(changed.end..whole.end)?;
+        live.try_reserve(behind.len()).map_err(|_| Errno::ENOMEM)?;
+        live.extend(behind);
         for run in &mut live {
             if !run.is_hole {
                 let pages = &run.pages;
@@ -112,7 +114,7 @@ impl<C: Connection> Rescuing<'_, C> {
         );
         file.map.rescued(run.pages.clone(), source);
         debug_assert!(
-            file.map.live(run.pages.clone()).is_empty(),
+            file.map.live(run.pages.clone()).is_ok_and(|live| live.is_empty()),
             "pages that were rescued are still live"
         );
         file.epoch_is_over = true;

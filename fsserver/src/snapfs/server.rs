@@ -182,6 +182,7 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
         self.check_visible(request.dir, path)?;
         let (dir, _) = self.handles.on_base(request.dir)?;
+        self.handles.prepare()?;
         let truncates = request.flags.contains(OpenFlags::TRUNCATE);
         if truncates && !request.flags.contains(OpenFlags::WRITE) {
             return Err(Errno::EINVAL);

@@ -14,6 +14,7 @@ use super::files::PAGE;
 use super::handles::Opened;
 use super::rescue_map::{Epoch, Source};
 use super::{Limits, Snapfs, mutants};
+use crate::buffer::{push, zeros};
 use crate::connection::Connection;
 use crate::server::{Clock, Payload};
 
@@ -127,16 +128,14 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
 
     /// Reads bytes of the file as it is now.
     fn live_bytes(&mut self, base: Handle, bytes: &Range<u64>) -> Result<Vec<u8>, Errno> {
-        let mut space = Vec::new();
-        let length = (bytes.end - bytes.start) as usize;
-        space.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
-        space.resize(length, 0);
+        let mut space = zeros((bytes.end - bytes.start) as usize)?;
         self.base.read_exact(base, bytes.start, &mut space)?;
         Ok(space)
     }
 
     /// EDQUOT past a limit (Q4).
     fn check_limits(&mut self, id: FileId) -> Result<(), Errno> {
+        self.handles.prepare()?;
         let file = self.files.get(id)?;
         let Limits { snapshots_per_file, snapshots, entries_per_file, entries } = self.limits;
         let within = self.handles.snapshots() < snapshots
@@ -146,7 +145,8 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         if within || mutants::no_snapshot_limit() { Ok(()) } else { Err(Errno::EDQUOT) }
     }
 
-    /// ENOSPC unless the base has `margin` times the space that the snapshot may need (Q1).
+    /// ENOSPC unless the base has `margin` times the space that the snapshot may need (Q1). EDQUOT
+    /// if the map would become too large.
     fn check_reservation(
         &mut self,
         id: FileId,
@@ -158,6 +158,10 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
         let file = self.files.get(id)?;
         let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
+        let entries = file.map.would_add(pages_of(bytes), holes).ok_or(Errno::EDQUOT)?;
+        if file.map.holdings().entries + entries > 2 * self.limits.entries_per_file {
+            return Err(Errno::EDQUOT);
+        }
         let more = file.map.would_reserve(pages_of(bytes), holes);
         let needed = PageCount(more.0.saturating_mul(margin));
         if needed.is_zero() { Ok(()) } else { self.check_space(needed) }
@@ -173,7 +177,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let after = file.map.holdings();
         self.space.map_changed(before, after);
         if mutants::eager_rescue() {
-            let live = self.files.get(id)?.map.live(pages);
+            let live = self.files.get(id)?.map.live(pages)?;
             self.rescuing().rescue(id, &live)?;
         }
         Ok(self.handles.insert(Opened::Snapshot(SnapshotRecord { epoch, ..record })))
@@ -203,22 +207,18 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         bytes: &Range<u64>,
     ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
         let file = self.files.get(record.file)?;
-        let runs = file.map.sources(pages_of(bytes), record.epoch);
+        let mut runs = file.map.sources(pages_of(bytes), record.epoch)?;
         let mut at = bytes.start;
-        let cut = runs.into_iter().map(|(run, source)| {
-            let begin = (run.start * PAGE).max(bytes.start);
+        for (run, _) in &mut runs {
             // The source is that of the run's first page; the bytes truncated here are in that
             // page.
-            (begin..(run.end * PAGE).min(bytes.end), source)
-        });
-        let cut: Vec<_> = cut.collect();
-        for (run, _) in &cut {
+            *run = (run.start * PAGE).max(bytes.start)..(run.end * PAGE).min(bytes.end);
             if run.start != at {
                 return Err(Errno::EIO);
             }
             at = run.end;
         }
-        if at == bytes.end { Ok(cut) } else { Err(Errno::EIO) }
+        if at == bytes.end { Ok(runs) } else { Err(Errno::EIO) }
     }
 
     /// Assembles bytes of a snapshot at the start of the buffer, and returns the runs that they
@@ -317,7 +317,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             match joined.last_mut().filter(|last| last.end == pages.start) {
                 _ if !source.is_hole() => {}
                 Some(last) => last.end = pages.end,
-                None => joined.push(pages),
+                None => push(&mut joined, pages)?,
             }
         }
         let (mut list, end) = holes_within(joined.into_iter(), &bytes);

@@ -4,10 +4,11 @@
 //! built for the host (on top of `std`, for tests and debugging), or as the ELF file that the guest
 //! runs.
 //!
-//! Contents: system calls ([`sys`]), start and heap ([`rt`]), output ([`io`]), page-aligned buffers
-//! ([`pages`]), directories ([`fs`]), options ([`opt`]), the transport and the relay of the file
-//! protocol ([`transport`], [`relay`]), the line editor ([`edit`]), the shell ([`shell`]). The
-//! programs are in the packages `programs` and `proof`. File names are bytes, as in the kernel.
+//! Contents: system calls ([`sys`]), start ([`rt`]), the heap ([`heap`]), output ([`io`]),
+//! page-aligned buffers ([`pages`]), directories ([`fs`]), options ([`opt`]), the transport and the
+//! relay of the file protocol ([`transport`], [`relay`]), the line editor ([`edit`]), the shell
+//! ([`shell`]). The programs are in the packages `programs` and `proof`. File names are bytes, as
+//! in the kernel.
 
 #![no_std]
 #![deny(clippy::undocumented_unsafe_blocks)]
@@ -18,6 +19,7 @@ extern crate std;
 
 pub mod edit;
 pub mod fs;
+pub mod heap;
 pub mod io;
 pub mod launch;
 pub mod opt;

@@ -8,7 +8,7 @@
 
 use crate::pages::Pages;
 use crate::prelude::*;
-use crate::transport::SocketTransport;
+use crate::transport::{self, SocketTransport};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fsproto::{HEADER_BYTES, Header, HeaderFlags, Op, Operation, Request, Snapshot, Write};
@@ -250,7 +250,8 @@ pub fn run(
             };
             let payload = payload.get(..length).unwrap_or_default();
             pass(&Passing { way, header: &header, payload });
-            if SocketTransport(to).send(&header, &[payload]).is_err() {
+            // A message that was received must be passed on.
+            if transport::patiently(|| SocketTransport(to).send(&header, &[payload])).is_err() {
                 return Ok(());
             }
         }

@@ -1,4 +1,4 @@
-//! How a program starts and ends: arguments, environment, heap, panics.
+//! How a program starts and ends: arguments, environment, panics.
 //!
 //! In the guest, `_start` finds argc, argv and envp on the stack, laid out as in the System V ABI.
 //! On a host, `std` has done that already; only SIGPIPE is reset to its default, since `std`
@@ -102,79 +102,6 @@ pub fn host_start(main: Main) -> ! {
     });
     let _ = sys::signal_default(sys::abi::SIGPIPE as i32);
     sys::exit(main(&args))
-}
-
-/// The heap: dlmalloc over anonymous mappings, behind a spin lock.
-#[cfg(target_os = "none")]
-mod heap {
-    use crate::sys;
-    use core::alloc::{GlobalAlloc, Layout};
-    use dlmalloc::{Allocator, Dlmalloc};
-
-    /// The smallest mapping requested from the kernel: growing page by page would need a system
-    /// call for each page.
-    const CHUNK_BYTES: usize = 256 << 10;
-
-    struct Mappings;
-
-    // SAFETY: what `alloc` returns is a fresh private mapping of at least the size asked for, and
-    // `free` unmaps it.
-    unsafe impl Allocator for Mappings {
-        fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-            let Some(size) = size.checked_next_multiple_of(CHUNK_BYTES) else {
-                return (core::ptr::null_mut(), 0, 0);
-            };
-            match sys::map_anonymous(size) {
-                Ok(address) => (address, size, 0),
-                Err(_) => (core::ptr::null_mut(), 0, 0),
-            }
-        }
-        fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
-            core::ptr::null_mut()
-        }
-        fn free_part(&self, start: *mut u8, old_size: usize, new_size: usize) -> bool {
-            // SAFETY: dlmalloc releases only the tail of a mapping.
-            unsafe { sys::unmap(start.add(new_size), old_size - new_size).is_ok() }
-        }
-        fn free(&self, start: *mut u8, size: usize) -> bool {
-            // SAFETY: dlmalloc no longer uses the range.
-            unsafe { sys::unmap(start, size).is_ok() }
-        }
-        fn can_release_part(&self, _: u32) -> bool {
-            true
-        }
-        fn allocates_zeros(&self) -> bool {
-            true
-        }
-        fn page_size(&self) -> usize {
-            crate::pages::PAGE_BYTES
-        }
-    }
-
-    struct Heap(spin::Mutex<Dlmalloc<Mappings>>);
-
-    // SAFETY: dlmalloc keeps GlobalAlloc's contract, and the lock serialises threads.
-    unsafe impl GlobalAlloc for Heap {
-        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            // SAFETY: the caller keeps dlmalloc's contract.
-            unsafe { self.0.lock().malloc(layout.size(), layout.align()) }
-        }
-        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-            // SAFETY: as above.
-            unsafe { self.0.lock().calloc(layout.size(), layout.align()) }
-        }
-        unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-            // SAFETY: as above.
-            unsafe { self.0.lock().free(start, layout.size(), layout.align()) }
-        }
-        unsafe fn realloc(&self, start: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-            // SAFETY: as above.
-            unsafe { self.0.lock().realloc(start, layout.size(), layout.align(), new_size) }
-        }
-    }
-
-    #[global_allocator]
-    static HEAP: Heap = Heap(spin::Mutex::new(Dlmalloc::new_with_allocator(Mappings)));
 }
 
 /// The exit status of a program that panicked, as with Rust's `std`.

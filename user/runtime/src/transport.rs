@@ -60,8 +60,10 @@ impl Transport for SocketTransport {
         if total == HEADER_BYTES {
             // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
             // takes.
-            return transmit(|| unsafe {
-                sys::call!(__NR_write, self.0, header.as_ptr(), header.len())
+            return patiently(|| {
+                transmit(|| unsafe {
+                    sys::call!(__NR_write, self.0, header.as_ptr(), header.len())
+                })
             });
         }
         // Small messages are joined here: one buffer costs the kernel less than a vector.
@@ -80,7 +82,8 @@ impl Transport for SocketTransport {
                 sys::call!(__NR_write, self.0, joined.as_ptr(), joined.len())
             });
         }
-        let mut from = Vec::with_capacity(1 + payload.len());
+        let mut from = Vec::new();
+        from.try_reserve_exact(1 + payload.len()).map_err(|_| Errno::ENOMEM)?;
         from.push(vector(header.as_ptr(), HEADER_BYTES));
         for part in payload {
             // A server's pages are often contiguous: they need one entry only.
@@ -102,10 +105,29 @@ fn receive_into(fd: Fd, space: &mut [u8]) -> Option<usize> {
     payload_bytes(|| unsafe { sys::call!(__NR_read, fd, space.as_mut_ptr(), space.len()) })
 }
 
-/// Receives one message. Returns the length of its payload, or `None` if the connection has ended.
-fn payload_bytes(mut receive: impl FnMut() -> Result<usize>) -> Option<usize> {
+/// Whether an error reports a shortage, and not the end of the connection.
+fn is_shortage(error: Errno) -> bool {
+    matches!(error, Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN)
+}
+
+/// Repeats what fails for want of memory, and lets others run in between. The kernel reserves
+/// memory for one message of each direction, so a server does not wait long.
+pub(crate) fn patiently<T>(
+    mut attempt: impl FnMut() -> core::result::Result<T, Errno>,
+) -> core::result::Result<T, Errno> {
     loop {
-        match receive() {
+        match attempt() {
+            Err(error) if is_shortage(error) => drop(sys::sched_yield()),
+            result => return result,
+        }
+    }
+}
+
+/// Receives one message. Returns the length of its payload, or `None` if the connection has ended.
+/// A message that cannot be delivered now stays in the queue.
+fn payload_bytes(mut receive: impl FnMut() -> core::result::Result<usize, Errno>) -> Option<usize> {
+    loop {
+        match patiently(&mut receive) {
             Ok(0) => return None,
             // A message shorter than a header cannot be answered, and is dropped.
             Ok(received) if received < HEADER_BYTES => {}
@@ -116,14 +138,16 @@ fn payload_bytes(mut receive: impl FnMut() -> Result<usize>) -> Option<usize> {
     }
 }
 
-/// Sends one message, restarting after signals.
-fn transmit(mut send: impl FnMut() -> Result<usize>) -> Result<()> {
+/// Sends one message, restarting after signals. Every error but a shortage ends the connection.
+fn transmit(
+    mut send: impl FnMut() -> core::result::Result<usize, Errno>,
+) -> core::result::Result<(), Errno> {
     loop {
         match send() {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
-            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(foundation::Errno::ENOTCONN),
-            Err(error) => return Err(error),
+            Err(error) if is_shortage(error) => return Err(error),
+            Err(_) => return Err(Errno::ENOTCONN),
         }
     }
 }

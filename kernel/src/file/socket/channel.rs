@@ -124,7 +124,12 @@ impl Channel {
         }
         let charge = account.map(|account| Charge::take(account, Kind::Messages, cost));
         let Ok(charge) = charge.transpose() else { return Err(Refusal::NoMemory) };
-        if fallible::reserve(&mut state.queue, 1).is_err() {
+        // Frees the memory that a burst of messages has used.
+        if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
+            state.queue = VecDeque::new();
+        }
+        // One place more, for a message that is being delivered and may have to be put back.
+        if fallible::reserve(&mut state.queue, 2).is_err() {
             return Err(Refusal::NoMemory);
         }
         state.queued_cost += cost;
@@ -153,10 +158,6 @@ impl Channel {
             match state.queue.pop_front() {
                 Some(queued) => {
                     state.queued_cost -= queued.cost;
-                    // Frees the memory that a burst of messages has used.
-                    if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
-                        state.queue = VecDeque::new();
-                    }
                     Some(Some(queued))
                 }
                 None => (state.ended || state.refused).then_some(None),
@@ -165,8 +166,8 @@ impl Channel {
         if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.changed.wait(look)?) }
     }
 
-    /// Puts back a message that could not be delivered (F4). If the queue was filled since, and
-    /// there is no memory for it to grow, the message is lost.
+    /// Puts back a message that could not be delivered (F4). There is a place for it, except where
+    /// several threads receive: without memory for another one the message is lost.
     pub(super) fn unreceive(&self, queued: Queued) {
         let mut state = self.state.lock();
         if fallible::reserve(&mut state.queue, 1).is_ok() {

@@ -145,7 +145,12 @@ impl Space {
         let (arrived, failure) = match pending {
             Resolution::Done => (true, Failure::Fetch),
             Resolution::Fetch(awaited) => {
-                let arrived = self.await_fetch(&awaited)?.is_ok();
+                let fetched = self.await_fetch(&awaited)?;
+                if let Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN) = fetched {
+                    // A shortage, here or at the server, and not the loss of the page.
+                    return self.await_memory(progress);
+                }
+                let arrived = fetched.is_ok();
                 if arrived {
                     mutants::map_blindly(self, page, &awaited)?;
                 }

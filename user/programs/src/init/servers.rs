@@ -6,7 +6,7 @@ use crate::config::Relay;
 use crate::disk::{Disk, Half};
 use crate::{Attempt, ramdisk, relays};
 use core::cell::Cell;
-use fsserver::{BlockDevice, TransportConnection};
+use fsserver::{BlockDevice, Resources, TransportConnection};
 use user::alloc::boxed::Box;
 use user::prelude::*;
 use user::sys::abi;
@@ -98,7 +98,8 @@ pub fn start(ramdisk: &'static [u8], relay: Relay, disk: Option<Disk>) -> Attemp
     let disk = disk.map(|disk| disk.half(Half::First));
     fork_keeping("memfs", floor, memfs_end, disk.as_ref().map(|disk| disk.fd), |transport| {
         let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
-        fsserver::memfs::run(ramdisk, memory_bytes, device, ServerClock::default(), transport)
+        let resources = resources(floor, fsserver::memfs::RESERVE_BYTES)?;
+        fsserver::memfs::run(ramdisk, resources, device, ServerClock::default(), transport)
             .map_err(|error| format!("{error}"))
     })?;
     // SAFETY: the settings were copied out of it; only memfs uses it from here on.
@@ -113,6 +114,7 @@ pub fn start(ramdisk: &'static [u8], relay: Relay, disk: Option<Disk>) -> Attemp
     fork_keeping("snapfs", Floor::snapfs(), snapfs_end, Some(snapfs_base), |transport| {
         fsserver::snapfs::run(
             TransportConnection(SocketTransport(snapfs_base)),
+            resources(Floor::snapfs(), fsserver::snapfs::RESERVE_BYTES)?,
             ServerClock::default(),
             transport,
         )
@@ -129,6 +131,13 @@ fn memory_for_files(disk: Option<&Disk>) -> u64 {
     let others = Floor::snapfs().bytes + swap.map_or(0, |disk| Floor::scratchfs(&disk).bytes);
     let share = |bytes: u64| bytes / MEMORY_SHARE.1 * MEMORY_SHARE.0;
     whole_pages(share(free).min(share(all).saturating_sub(others)))
+}
+
+/// What a server may use. Fills its reserve, from which the small allocations of a request are
+/// served when memory is short.
+pub fn resources(floor: Floor, reserve_bytes: usize) -> core::result::Result<Resources, String> {
+    user::heap::reserve(reserve_bytes).map_err(|error| format!("its reserve: {error}"))?;
+    Ok(Resources { memory_bytes: floor.bytes, replenish: user::heap::replenish })
 }
 
 /// The servers' clock.

@@ -68,7 +68,8 @@ fn start(disk: Disk) -> Attempt<i32> {
     let [server_end, kernel_end] = servers::pair()?;
     let floor = Floor::scratchfs(&disk);
     let server = servers::start_marked("scratchfs", floor, [server_end, disk.fd], || {
-        fsserver::scratchfs::run(disk, SocketTransport(server_end))
+        let resources = servers::resources(floor, fsserver::scratchfs::RESERVE_BYTES)?;
+        fsserver::scratchfs::run(disk, resources, SocketTransport(server_end))
             .map_err(|error| format!("{error:?}"))
     });
     let _ = sys::close(server_end);

@@ -13,6 +13,7 @@ extern crate alloc;
 
 mod ahead;
 mod arguments;
+mod bounds;
 mod change;
 mod experiment;
 mod fallback;

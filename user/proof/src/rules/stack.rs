@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use fsproto::{HEADER_BYTES, Header, MAX_PAYLOAD, Op, Time};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Figures, Snapfs};
-use fsserver::{Connection, Dispatcher, Transport, TransportConnection};
+use fsserver::{ClientLimits, Connection, Dispatcher, Transport, TransportConnection};
 use proof::kit::{Buffer, Child, Gate, Named, Outcome, PAGE};
 use proof::{check, os};
 use user::pages::Pages;
@@ -223,7 +223,8 @@ fn pass(client: Fd, server: Fd, tally: &Tally) -> Outcome {
 }
 
 fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {
-    fsserver::serve(Memfs::new(capacity_bytes, AccessTimes::Untouched, now), SocketTransport(fd))
+    let memfs = Memfs::new(capacity_bytes, AccessTimes::Untouched, now);
+    fsserver::serve(memfs, || Ok(()), ClientLimits::default(), SocketTransport(fd))
         .map_err(|error| format!("memfs: {error:?}"))
 }
 

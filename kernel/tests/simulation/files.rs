@@ -16,8 +16,8 @@ use crate::memory::Memory;
 use crate::model::{Line, Served};
 use crate::sched;
 use crate::script::{At, NAMES, Op, PAGE, Piece};
-use crate::wire;
 use crate::world::{self, Opened};
+use crate::{shortage, wire};
 
 /// Open files of a process, at most.
 const MAX_FILES: usize = 4;
@@ -313,8 +313,9 @@ impl Actor {
             Ok(Walk::Done(object)) => {
                 let mut status = Status::READ | Status::WRITE;
                 status.set(Status::APPEND, append);
+                let (path, account) = (name.as_bytes().to_vec(), Account::new());
                 let file =
-                    OpenFile::new(object, status, name.as_bytes().to_vec(), None, &Account::new())
+                    shortage::without(|| OpenFile::new(object, status, path, None, &account))
                         .expect("memory for an open file");
                 let mut files = self.process.files.borrow_mut();
                 files.push(Rc::new(Opened { file, position: Cell::new(0), line, appends: append }));

@@ -30,7 +30,7 @@ impl Part {
     }
 
     /// The number of bytes, above 0.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.len
     }
 

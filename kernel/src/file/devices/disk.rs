@@ -377,7 +377,7 @@ impl Open {
             (Err(_), Some(shorter)) => shorter,
         };
         self.0.write(part, &mut frames)?;
-        Ok(part.len())
+        Ok(part.bytes())
     }
 }
 

@@ -347,7 +347,7 @@ pub fn prepay(_: usize, _: Claim) -> Result<(), OutOfMemory> {
 
 /// Bytes that a small object of `bytes` takes.
 pub(super) fn block_bytes(bytes: usize) -> usize {
-    Layout::from_size_align(bytes, 1).map_or(bytes, |layout| slab::block_bytes(layout))
+    Layout::from_size_align(bytes, 1).map_or(bytes, slab::block_bytes)
 }
 
 /// Bytes of the heap that are in use.

@@ -54,6 +54,9 @@ pub fn during_report<T>(report: impl FnOnce() -> T) -> T {
 pub fn outside<T>(act: impl FnOnce() -> T) -> T {
     let inner = (CLAIMS.get(), FAILING.replace(None), STRICT.replace(false), MARK.replace(false));
     let result = act();
-    (CLAIMS.set(inner.0), FAILING.set(inner.1), STRICT.set(inner.2), MARK.set(inner.3));
+    CLAIMS.set(inner.0);
+    FAILING.set(inner.1);
+    STRICT.set(inner.2);
+    MARK.set(inner.3);
     result
 }

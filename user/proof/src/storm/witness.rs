@@ -147,8 +147,8 @@ impl<'a> Witness<'a> {
         let (pages, versions) = &mut self.buffers[buffer];
         let Some(versions) = versions else { return Ok(()) };
         let first = self.random.below((FILE_PAGES - count + 1) as u64) as usize;
-        for page in first..first + count {
-            is_page(page_of(pages, page), versions[page], page)?;
+        for (page, &version) in versions.iter().enumerate().skip(first).take(count) {
+            is_page(page_of(pages, page), version, page)?;
         }
         self.numbers.add(Number::PagesCompared, count as u64);
         Ok(())

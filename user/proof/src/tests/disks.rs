@@ -37,7 +37,7 @@ fn no_way_in() -> Outcome {
     sys::mount(b"none", b"/tmp/dev", b"devtmpfs", 0, b"").named("mount")?;
     all_busy("/tmp/dev/vda")?;
     all_busy("/tmp/dev/disk/by-id/virtio-scratch")?;
-    os::raw(abi::__NR_umount2, &[b"/tmp/dev\0".as_ptr() as usize, 0]).named("umount")?;
+    os::raw(abi::__NR_umount2, &[c"/tmp/dev".as_ptr() as usize, 0]).named("umount")?;
     sys::rmdir(b"/tmp/dev").named("rmdir")?;
     // A descriptor without permissions stays one.
     let path = sys::open(DISK.as_bytes(), abi::O_PATH, 0).named("O_PATH")?;

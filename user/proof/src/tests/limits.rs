@@ -123,7 +123,10 @@ fn limit_processes() -> Outcome {
     let count = until_refused(10_000, || {
         let child = sys::fork()?;
         match child {
-            Some(child) => Ok(children.push(child)),
+            Some(child) => {
+                children.push(child);
+                Ok(())
+            }
             None => loop {
                 let _ = raw(abi::__NR_pause, &[]);
             },
@@ -141,7 +144,10 @@ fn limit_processes() -> Outcome {
     others_go_on()?;
     let mut zombies = Vec::new();
     let count = until_refused(10_000, || match sys::fork()? {
-        Some(child) => Ok(zombies.push(child)),
+        Some(child) => {
+            zombies.push(child);
+            Ok(())
+        }
         None => sys::exit(0),
     })?;
     check!((50..=4096).contains(&count), "{count} zombies");
@@ -173,7 +179,10 @@ fn limit_regions() -> Outcome {
     // Children share the limit, and get copies as long as there is memory.
     let mut children = Vec::new();
     until_refused(40, || match sys::fork()? {
-        Some(child) => Ok(children.push(child)),
+        Some(child) => {
+            children.push(child);
+            Ok(())
+        }
         None => loop {
             let _ = raw(abi::__NR_pause, &[]);
         },

@@ -40,7 +40,7 @@ pub trait Driver: Send {
 
 /// What is known of a device when it is found.
 pub struct Device {
-    /// The driver.
+    /// Carries out its requests, one at a time.
     pub driver: Box<dyn Driver>,
     /// Size in sectors.
     pub sectors: u64,
@@ -63,7 +63,7 @@ struct Openings {
     exclusive: bool,
 }
 
-/// A disk.
+/// A block device that was found, for as long as the machine runs.
 pub struct Disk {
     number: usize,
     sectors: u64,
@@ -128,7 +128,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The disk.
+    /// What is open.
     pub fn disk(&self) -> &Arc<Disk> {
         &self.disk
     }
@@ -150,7 +150,7 @@ impl Disk {
         self.number
     }
 
-    /// Its size.
+    /// Size in bytes, a multiple of [`SECTOR`].
     pub fn size(&self) -> ByteCount {
         ByteCount(self.sectors.saturating_mul(SECTOR as u64))
     }

@@ -45,7 +45,7 @@ impl Disk {
         Some(Self { fd, first: 0, blocks: bytes / foundation::PAGE_BYTES as u64 })
     }
 
-    /// One half of it.
+    /// The same device, with the blocks of one half only.
     pub fn half(self, half: Half) -> Self {
         let blocks = self.blocks / 2;
         Self { first: if half == Half::First { 0 } else { blocks }, blocks, ..self }

@@ -64,7 +64,7 @@ impl World {
     ) -> Self {
         let tower = match &spill {
             // Every second world has rescue maps that become too large.
-            None if seed % 4 == 0 => Tower::with_entries(lacking, capacity_pages, 6),
+            None if seed.is_multiple_of(4) => Tower::with_entries(lacking, capacity_pages, 6),
             None if seed % 4 == 2 => Tower::with_entries(lacking, capacity_pages, 20),
             None => Tower::without(lacking, capacity_pages),
             Some((budget, device)) => Tower::spilled(lacking, *budget, device),

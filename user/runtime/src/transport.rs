@@ -58,9 +58,9 @@ impl Transport for SocketTransport {
     fn send(&mut self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<()> {
         let total = HEADER_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
         if total == HEADER_BYTES {
-            // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
-            // takes.
             return patiently(|| {
+                // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
+                // takes.
                 transmit(|| unsafe {
                     sys::call!(__NR_write, self.0, header.as_ptr(), header.len())
                 })

@@ -222,15 +222,19 @@ pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
     }
     claim.assert_may_await(Claim::SwapServer);
     let mut left = SCANS * frame::stats().total;
+    let mut owners = Owners::Sole;
     while !is_available(frames, claim) {
         if cache::evict(BATCH) > 0 {
             continue;
         }
-        let progress = turn(Owners::Sole, BATCH, &mut left)?
-            || turn(Owners::Any, BATCH, &mut left)?
-            || swap::await_punch()?
-            || swap::await_write()?;
-        if !progress || left == 0 {
+        let mut progress = turn(owners, BATCH, &mut left)?;
+        if !progress && owners == Owners::Sole {
+            // For the rest of this search: to find no page with a sole owner, all of memory is
+            // looked at.
+            owners = Owners::Any;
+            progress = turn(owners, BATCH, &mut left)?;
+        }
+        if left == 0 || !(progress || swap::await_punch()? || swap::await_write()?) {
             break;
         }
     }

@@ -99,6 +99,21 @@ fn q3_the_kernels_own_thread_restores_twice_the_margin() {
 }
 
 #[test]
+fn q3_one_search_swaps_out_what_a_fork_shares() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new();
+    let pages = host::POOL_FRAMES as u64 * 3 / 4;
+    let parent = space_of(pages);
+    (0..pages).for_each(|page| store(&parent, at(page), page as u8));
+    let child = parent.fork().unwrap();
+    // Half of memory at once, of which nearly all is shared.
+    assert_eq!(reclaim::make_room(host::POOL_FRAMES / 2, Claim::Program), Ok(true));
+    for space in [&parent, &child] {
+        (0..pages).for_each(|page| assert_eq!(load(space, at(page)), page as u8));
+    }
+}
+
+#[test]
 fn q4_a_search_in_vain_is_not_repeated() {
     let _alone = host::exclusive();
     let space = space_of(host::POOL_FRAMES as u64 * 2);

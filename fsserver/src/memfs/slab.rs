@@ -307,7 +307,7 @@ mod tests {
         for (owner, &place) in places.iter().enumerate() {
             slabs.bytes_mut(place).unwrap()[0] = owner as u8;
         }
-        let kept = |owner: &usize| owner % 5 == 0;
+        let kept = |owner: &usize| owner.is_multiple_of(5);
         (0..400).filter(|owner| !kept(owner)).for_each(|owner| slabs.give(places[owner]));
         slabs.keep(2);
         while let Some((owner, place)) = slabs.pack(2) {

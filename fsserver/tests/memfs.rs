@@ -52,7 +52,7 @@ fn what_was_cut_off_comes_back_as_zeros() {
     assert_eq!(bytes[4100..], [0; 1900]);
 }
 
-/// The version is the exception: a change that failed may have left anything, as far as caches know.
+/// Nothing but the version: as far as caches know, a change that failed may have left anything.
 #[test]
 fn no_space_changes_nothing() {
     let server = memfs(2);

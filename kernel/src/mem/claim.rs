@@ -106,7 +106,7 @@ impl Floor {
         declared.is_ok().then(|| Self { frames, base })
     }
 
-    /// Its frames.
+    /// The number of frames that the server can count on.
     pub fn frames(&self) -> usize {
         self.frames
     }

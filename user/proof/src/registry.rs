@@ -60,8 +60,8 @@ impl Test {
         let Self { name, memory_mib, cpu, timeout_s, long, log, .. } = self;
         let mutants: Vec<&str> = self.mutants.iter().map(|mutant| mutant.name()).collect();
         format!(
-            "{{\"name\":{name:?},\"memory_mib\":{memory_mib},\"cpu\":{cpu:?},\"timeout_s\":{timeout_s},\
-             \"long\":{long},\
+            "{{\"name\":{name:?},\"memory_mib\":{memory_mib},\"cpu\":{cpu:?},\
+             \"timeout_s\":{timeout_s},\"long\":{long},\
              \"mutants\":{mutants:?},\"doc\":{:?},\"log\":{log:?}}}",
             self.summary()
         )

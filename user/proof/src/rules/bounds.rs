@@ -95,7 +95,7 @@ fn q6_targets_of_links() -> Outcome {
     names_are_bounded(|path| sys::symlink(&target, path.as_bytes()), sys::unlink)
 }
 
-/// So do directories.
+/// Directories that find no memory are refused, too.
 #[guest_test(memory_mib: 24, timeout_s: 120)]
 fn q6_directories() -> Outcome {
     names_are_bounded(|path| sys::mkdir(path.as_bytes(), 0o700), sys::rmdir)

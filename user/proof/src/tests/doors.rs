@@ -1,5 +1,5 @@
 //! Every way that user mode could try to get into the kernel, or to come back from it with more
-//! rights than before. Each is tried by a child, which must die or stay what it was.
+//! permissions than before. Each is tried by a child, which must die or stay what it was.
 //!
 //! The code of a child is followed by `hlt`, which ends it with SIGSEGV where the CPU or the kernel
 //! (Linux's too, which has a 32-bit system call) lets it pass.

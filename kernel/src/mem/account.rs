@@ -5,7 +5,7 @@
 //! ended by then. Bytes include what keeping costs (headers, list entries), so that things without
 //! contents, such as empty messages, are not free.
 //!
-//! The sum of all charges is at most the [`ceiling`]: the machine less what is withheld from
+//! The sum of all charges is at most the ceiling: the machine less what is withheld from
 //! programs. A request that would exceed it is refused, so what cannot be reclaimed never takes the
 //! memory that servers need. Nobody pays for the kernel's own fixed tables.
 //!

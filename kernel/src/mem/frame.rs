@@ -7,7 +7,7 @@
 //! (firmware, devices, the ramdisk until it is adopted), 0 for a free frame, and otherwise the
 //! number of `Frame`s and page-table entries that own the frame.
 //!
-//! The last frames are left to claims of higher ranks ([`claim`](super::claim)): without them
+//! The last frames are left to claims of higher ranks ([`claim`]): without them
 //! nothing would ever be freed (F8, Q4).
 //!
 //! Lock: `FRAMES` is nearly the innermost; nothing is called while it is held.

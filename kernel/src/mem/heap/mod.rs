@@ -10,7 +10,7 @@
 //! One empty page of each size of blocks and one empty span are kept for the next request, until
 //! memory is short.
 //!
-//! Running out: a request that may fail ([`fallible`](super::fallible)) leaves the frames alone
+//! Running out: a request that may fail ([`fallible`]) leaves the frames alone
 //! that are reserved for ranks above the requester's. All others are small, use the reserve of the
 //! kernel, and end the kernel when that is used up too. Therefore each entry from a program first
 //! asks for [`headroom`], and code that makes many small objects at once for [`prepay`].

@@ -3,6 +3,8 @@
 use super::*;
 
 fn file() -> Descriptor {
+    // What is charged must fit into memory.
+    mem::host::init();
     let (read, _) = crate::file::pipe::pipe();
     Descriptor {
         file: OpenFile::nameless(read, Status::READ, &Account::new()).unwrap(),

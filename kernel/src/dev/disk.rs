@@ -15,7 +15,7 @@ mod virtio;
 
 pub use transfer::{MAX_PAGES, Part, SECTOR};
 
-use crate::mem::{Claim, Frame};
+use crate::mem::{Claim, Frame, fallible};
 use crate::sync::{Mutex, SleepLock, rank};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -94,7 +94,7 @@ pub fn add(device: Device) -> Result<Arc<Disk>, Errno> {
     if disks.len() == MAX_DISKS {
         return Err(Errno::ENOSPC);
     }
-    disks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    fallible::reserve(&mut *disks, 1)?;
     let disk = Arc::new(Disk {
         number: disks.len(),
         sectors,

@@ -16,7 +16,7 @@ use crate::file::{
     DirectoryEntry, FileObject, FileType, Io, OpenHow, SetAttr, Stat, UserBuffers, Walk,
     WriteOutcome, WritePosition,
 };
-use crate::mem::{self, Claim, Frame, PAGE_BYTES, PageRange};
+use crate::mem::{self, Claim, Frame, PAGE_BYTES, PageRange, fallible};
 use crate::sync::{Interrupt, relax};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -214,8 +214,7 @@ impl Link {
     }
 
     fn target(&self) -> Result<Vec<u8>, Errno> {
-        let mut target = Vec::new();
-        target.try_reserve_exact(b"../../".len() + self.disk.len()).map_err(|_| Errno::ENOMEM)?;
+        let mut target = fallible::with_capacity(b"../../".len() + self.disk.len())?;
         target.extend_from_slice(b"../../");
         target.extend_from_slice(&self.disk);
         Ok(target)
@@ -368,8 +367,7 @@ impl Open {
     /// Returns how many bytes were written: fewer than the part has where the program's memory
     /// ends.
     fn write_part(&self, io: &Io<'_>, from: &mut UserBuffers, part: Part) -> Result<usize, Errno> {
-        let mut frames = Vec::new();
-        frames.try_reserve_exact(MAX_PAGES).map_err(|_| Errno::ENOMEM)?;
+        let mut frames = fallible::with_capacity(MAX_PAGES)?;
         let gathered = gather(io, part, from, &mut frames);
         let part = match (gathered, part.within(frames.len())) {
             (Ok(()), _) => part,
@@ -383,8 +381,7 @@ impl Open {
 
 /// Up to `pages` frames that nobody else holds, at least one. May wait.
 fn new_frames(claim: Claim, pages: usize) -> Result<Vec<Frame>, Errno> {
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
+    let mut frames = fallible::with_capacity(pages)?;
     while frames.len() < pages {
         match Frame::recycled(claim) {
             Ok(frame) => frames.push(frame),

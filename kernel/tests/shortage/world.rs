@@ -18,7 +18,7 @@ use kernel::mem::{
     Backing, Claim, Frame, Placement, Prot, Space, UserAddr, UserSlice, frame, swap,
 };
 use kernel::mount::{Mount, MountedTree, Session, Transport};
-use kernel::syscall::memory;
+use kernel::syscall::{io, memory};
 
 pub const PAGE: u64 = 4096;
 /// The program's memory.
@@ -206,6 +206,8 @@ impl World {
     /// Ends the program, and asserts that nothing is kept.
     pub fn end(self, what: &str) {
         let Self { process, mount, free } = self;
+        // A handle whose closing met the failure is closed with the next message.
+        io::sync(&process).expect("the server answers");
         // As at a program's end: with its memory go the files that it mapped shared.
         memory::munmap(&process, UserAddr(BASE), ByteCount(1 << 40)).expect("memory to unmap");
         drop(process);

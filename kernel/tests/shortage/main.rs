@@ -57,5 +57,5 @@ fn q8_each_claim_of_each_call_may_fail() {
         runs += claims;
     }
     println!("{runs} failures");
-    assert!(runs > 500, "{runs} failures are too few");
+    assert!(runs > 300, "{runs} failures are too few");
 }

@@ -313,7 +313,11 @@ impl Actor {
         if self.memories.len() < MAX_MEMORIES {
             match self.memory(memory).fork() {
                 Some(child) => self.memories.push(child),
-                None => assert!(self.is_short(), "A1: actor {}: no memory for a child", self.index),
+                None => assert!(
+                    self.is_killed() || self.is_short(),
+                    "A1: actor {}: no memory for a child",
+                    self.index
+                ),
             }
         }
     }

@@ -106,6 +106,8 @@ mutants! {
     NotKillable = "not-killable",
     /// F8: pages of servers are swapped out as those of other processes.
     SwapServers = "swap-servers",
+    /// F8: the swap server's claims wait as those of programs do.
+    SwapServerWaits = "swap-server-waits",
     /// F8: a claim waits while the address space is locked.
     ClaimUnderLock = "claim-under-lock",
     /// F8: servers read lazily.

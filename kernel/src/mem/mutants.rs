@@ -23,6 +23,14 @@ pub(super) fn wrong_swap_index(index: usize, count: usize) -> Option<usize> {
     active(Mutant::SwapWrongSlot).then(|| (index + 1) % count)
 }
 
+/// F8: the swap server's claims wait as those of programs do. Returns the rank as which a claim
+/// waits.
+#[inline(always)]
+pub(super) fn waiting_rank(claim: Claim) -> Claim {
+    let wrong = claim == Claim::SwapServer && active(Mutant::SwapServerWaits);
+    if wrong { Claim::Program } else { claim }
+}
+
 /// E3: pages are counted as bytes. Returns what a fetched page counts.
 #[inline(always)]
 pub(super) fn counted_page_bytes() -> usize {

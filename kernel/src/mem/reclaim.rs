@@ -146,8 +146,9 @@ pub fn ready<E: From<Interrupted> + From<OutOfMemory>>(claim: Claim) -> Result<(
 #[cold]
 fn restore_margin(frames: usize, claim: Claim) -> Result<(), Interrupted> {
     wake_reclaimer();
-    let may_wait = claim >= Claim::FileServer && !mutants::servers_never_wait(claim);
-    if may_wait && !is_available(frames + margin(), claim) && swap::is_open() {
+    let rank = mutants::waiting_rank(claim);
+    let may_wait = rank >= Claim::FileServer && !mutants::servers_never_wait(claim);
+    if may_wait && !is_available(frames + margin(), rank) && swap::is_open() {
         make_room(frames + margin(), claim)?;
     }
     Ok(())
@@ -217,7 +218,8 @@ const SCANS: usize = 16;
 /// claim. Returns whether they are. May wait for the swap server, except on behalf of that one and
 /// of the kernel. Called with no lock held.
 pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
-    if claim < Claim::FileServer || mutants::servers_never_wait(claim) {
+    let rank = mutants::waiting_rank(claim);
+    if rank < Claim::FileServer || mutants::servers_never_wait(claim) {
         return Ok(shrink_now() > 0);
     }
     claim.assert_may_await(Claim::SwapServer);

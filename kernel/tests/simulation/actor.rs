@@ -95,6 +95,10 @@ impl Actor {
             Op::Remap { memory, page, pages, to, new_pages } => {
                 self.remap(memory, (page, pages), (to, new_pages))
             }
+            Op::Hold { memory, pages, value } => self.hold(memory, pages, value),
+            Op::Release { memory } => self.release(memory),
+            Op::StoreShared { memory, stride, value } => self.store_shared(memory, stride, value),
+            Op::LoadShared { memory, stride } => self.load_shared(memory, stride),
             op => self.carry_out_on_files(op),
         }
     }
@@ -111,6 +115,11 @@ impl Actor {
             || self.is_short()
             || swap_file::has_lost()
             || line.is_some_and(|line| !wire::is_up(line))
+    }
+
+    /// Whether a read of the swap file has failed in this step.
+    pub fn swap_failed(&self) -> bool {
+        self.failures[1] != swap_file::failures()
     }
 
     /// Whether there is or was a shortage of frames in this step.
@@ -335,6 +344,8 @@ impl Actor {
         shortage::end();
         for memory in 0..self.memories.len() {
             self.load(memory, Piece(0, WINDOW), PAGE / 2 - 1);
+            self.load_shared(memory, 1);
+            self.release(memory);
         }
         self.memories.clear();
     }

@@ -4,6 +4,7 @@
 use fastrand::Rng;
 use fsproto::Features;
 
+use crate::holding::SHARED_PAGES;
 use crate::script::{
     At, Failing, NAMES, Op, PAGE, Piece, Script, Seat, Setup, WINDOW, WINDOW_PAGES,
 };
@@ -28,6 +29,14 @@ const PROGRAM: &[Kind] = &[
         value: rng.u8(..),
     }),
     (8, |rng| Op::Fill { memory: memory(rng), at: piece(rng), value: rng.u8(..) }),
+    (3, |rng| Op::Hold { memory: memory(rng), pages: rng.usize(1..100), value: rng.u8(..) }),
+    (1, |rng| Op::Release { memory: memory(rng) }),
+    (3, |rng| Op::StoreShared {
+        memory: memory(rng),
+        stride: rng.usize(1..SHARED_PAGES),
+        value: rng.u8(..),
+    }),
+    (3, |rng| Op::LoadShared { memory: memory(rng), stride: rng.usize(1..SHARED_PAGES) }),
     (3, |rng| Op::Fork { memory: memory(rng) }),
     (2, |rng| Op::Exit { memory: memory(rng) }),
     (5, |rng| pages(rng, |memory, page, pages| Op::Map { memory, page, pages })),
@@ -90,7 +99,7 @@ pub fn script(seed: u64) -> Script {
     // A quarter of all seeds has no faults, so that no error is excused.
     let calm = rng.u8(0..4) == 0;
     // Shortages of frames make everything slow.
-    let ample = calm || rng.u8(0..8) > 0;
+    let ample = calm || rng.u8(0..4) > 0;
     let (program, world) = (weights(PROGRAM, &mut rng), weights(WORLD, &mut rng));
     let actors = setup.seats.len();
     // Every actor begins with a file that is not empty.

@@ -5,9 +5,9 @@
 //! wrapper. Programs on them read, write, load, store, fork, map, unmap, protect and move memory,
 //! and change, remove and rename files; threads share memory and file positions. Messages stay on
 //! the wires until the order delivers them. Meanwhile frames are reclaimed or unavailable, private
-//! pages are swapped out and swap may fail, processes are killed in the middle of an operation,
-//! connections are lost, and the base server has no space or fails. In some runs the servers are
-//! not trusted, and each page may be requested once only.
+//! and shared pages are swapped out and swap may fail, processes are killed in the middle of an
+//! operation, connections are lost, and the base server has no space or fails. In some runs the
+//! servers are not trusted, and each page may be requested once only.
 //!
 //! The oracle is plain arrays of bytes with eager semantics: of the files ([`model`]) and of each
 //! program's memory ([`memory`]). An error needs an excuse; wrong bytes have none. After each run,
@@ -26,12 +26,14 @@ mod draw;
 mod environment;
 mod faults;
 mod files;
+mod holding;
 mod holes;
 mod interference;
 mod memory;
 mod model;
 mod mutants;
 mod order;
+mod ranks;
 mod run;
 mod sched;
 mod script;

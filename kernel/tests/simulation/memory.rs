@@ -41,6 +41,8 @@ pub struct Memory {
     base: u64,
     pub bytes: Vec<u8>,
     pub pages: [Page; WINDOW_PAGES],
+    /// The first byte of each page that is held outside the window.
+    pub held: Vec<u8>,
 }
 
 impl Memory {
@@ -48,13 +50,20 @@ impl Memory {
     /// windows of threads.
     pub fn new(space: Arc<Space>, actor: usize) -> Self {
         let base = 0x10_0000 + (actor * (WINDOW_PAGES + 1) * PAGE) as u64;
-        Self { space, base, bytes: vec![0; WINDOW], pages: [Page::NONE; WINDOW_PAGES] }
+        Self {
+            space,
+            base,
+            bytes: vec![0; WINDOW],
+            pages: [Page::NONE; WINDOW_PAGES],
+            held: Vec::new(),
+        }
     }
 
     /// The memory of a forked child; `None` if there was no memory for it.
     pub fn fork(&self) -> Option<Self> {
         let space = self.space.fork().ok()?;
-        Some(Self { space, base: self.base, bytes: self.bytes.clone(), pages: self.pages })
+        let (bytes, held) = (self.bytes.clone(), self.held.clone());
+        Some(Self { space, base: self.base, bytes, pages: self.pages, held })
     }
 
     /// The address of a byte of the window.

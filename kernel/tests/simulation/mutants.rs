@@ -47,6 +47,8 @@ const FOUND: &[Mutant] = &[
     Mutant::ForkLeavesWritable,
     Mutant::EvictPrivate,
     Mutant::SwapWrongSlot,
+    Mutant::SwapMappedShared,
+    Mutant::SwapServerWaits,
     Mutant::ClaimUnderLock,
     Mutant::ZeroOnSwapError,
     Mutant::ZeroOnShortage,

@@ -9,7 +9,7 @@ use kernel::mem::{frame, host};
 
 use crate::order::Order;
 use crate::script::{PAGE, Script};
-use crate::{actor, sched, shortage, swap_file, trace, wire, world};
+use crate::{actor, ranks, sched, shortage, swap_file, trace, wire, world};
 use foundation::counter::{Counter, GLOBAL};
 use foundation::knob;
 
@@ -69,6 +69,7 @@ pub fn run(script: &Script, order: Order) -> Result<(), Failure> {
             shortage::end();
             world::end();
             wire::abandon();
+            ranks::end();
             swap_file::abandon();
         }));
         PANIC.take();
@@ -91,6 +92,7 @@ fn run_or_panic(script: &Script, order: Order) {
     let free_before = frame::stats().free;
     let counted_before = Counted::now();
     swap_file::begin();
+    ranks::begin();
     wire::begin(setup);
     world::begin(setup);
     let actors = setup.seats.len();
@@ -101,10 +103,12 @@ fn run_or_panic(script: &Script, order: Order) {
     }
     let steps = script.steps_of(actors);
     bodies.push(Box::new(move || actor::run_environment(actors, steps)));
+    bodies.push(Box::new(ranks::serve));
     sched::run(order, bodies);
     shortage::end();
     world::end();
     wire::end();
+    ranks::end();
     swap_file::end();
     Counted::now().check_since(&counted_before);
     host::evict_all();

@@ -12,7 +12,7 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 use kernel::sync::{Interrupt, Scheduler, ThreadId};
 
 use crate::order::Order;
-use crate::{swap_file, wire};
+use crate::{ranks, swap_file, wire};
 
 /// Choices of one run, at most: a run that makes more does not terminate.
 const MAX_CHOICES: usize = 20_000_000;
@@ -106,7 +106,8 @@ pub fn take_choices() -> Vec<u32> {
     ORDER.take().map_or_else(Vec::new, |order| order.taken().to_vec())
 }
 
-/// Runs actors until all have finished. A panic of one is passed on after the others are unwound.
+/// Runs actors until all have finished; the last one is the file server.
+/// A panic of one is passed on after the others are unwound.
 pub fn run(order: Order, bodies: Vec<Box<dyn FnOnce()>>) {
     ORDER.set(Some(order));
     SEATS.set(bodies.iter().map(|_| Seat { runnable: true, ..Seat::default() }).collect());
@@ -149,7 +150,13 @@ fn turn(index: usize, (body, yielder): &mut Actor) {
     ME.set(usize::MAX);
     YIELDER.set(ptr::null());
     if ended {
-        SEATS.with_borrow_mut(|seats| seats[index] = Seat { finished: true, ..Seat::default() });
+        let only_server_left = SEATS.with_borrow_mut(|seats| {
+            seats[index] = Seat { finished: true, ..Seat::default() };
+            seats.iter().filter(|seat| !seat.finished).count() == 1
+        });
+        if only_server_left {
+            ranks::stop();
+        }
     }
 }
 

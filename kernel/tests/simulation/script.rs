@@ -95,6 +95,26 @@ pub enum Op {
         at: Piece,
         value: u8,
     },
+    /// Pages outside the window are filled, and held until the next `Hold` or `Release`, which
+    /// compares them.
+    Hold {
+        memory: usize,
+        pages: usize,
+        value: u8,
+    },
+    Release {
+        memory: usize,
+    },
+    /// Pages that all processes of the machine share are stored to.
+    StoreShared {
+        memory: usize,
+        stride: usize,
+        value: u8,
+    },
+    LoadShared {
+        memory: usize,
+        stride: usize,
+    },
     Fork {
         memory: usize,
     },

@@ -10,16 +10,19 @@ use foundation::Errno;
 use kernel::mem::swap::{self, SwapDevice, Transfer};
 use kernel::mem::{Claim, Frame};
 
-use crate::sched;
+use crate::{ranks, sched};
 
 /// Slots of the file.
 const SLOTS: u32 = 4096;
+
+/// The bytes of pages that are read; empty for another transfer.
+type Pages = Vec<Vec<u8>>;
 
 #[derive(Default)]
 struct State {
     pages: BTreeMap<u32, Vec<u8>>,
     /// Transfers in flight, with their results.
-    waiting: Vec<(Transfer, Result<Vec<Frame>, Errno>)>,
+    waiting: Vec<(Transfer, Result<Pages, Errno>)>,
     is_full: bool,
     /// Number of reads that will fail, and of those that failed.
     failing: u32,
@@ -56,14 +59,11 @@ impl SwapDevice for SwapFile {
 
     fn read(&self, first: u32, pages: usize, transfer: Transfer) {
         self.with(|state| {
-            let page = |slot| {
-                let bytes = state.pages.get(&slot).cloned().unwrap_or_default();
-                Frame::from_bytes(Claim::Kernel, &bytes).map_err(Errno::from)
-            };
+            let page = |slot| state.pages.get(&slot).cloned().unwrap_or_default();
             let fails = state.failing > 0 || state.is_gone;
             state.failing = state.failing.saturating_sub(u32::from(fails));
             let answer =
-                if fails { Err(Errno::EIO) } else { (first..).take(pages).map(page).collect() };
+                if fails { Err(Errno::EIO) } else { Ok((first..).take(pages).map(page).collect()) };
             state.waiting.push((transfer, answer));
         });
     }
@@ -162,7 +162,13 @@ pub fn step() {
         state.failed += u64::from(matches!(transfer, Transfer::In(_)) && answer.is_err());
         (transfer, answer)
     });
-    transfer.complete(answer);
+    ranks::swap_server_works(transfer.pages());
+    let frame = |page: Vec<u8>| Frame::from_bytes(Claim::SwapServer, &page);
+    let frames = answer.map(|pages| {
+        let frames: Result<_, _> = pages.into_iter().map(frame).collect();
+        frames.expect("F8: the swap server's reserve")
+    });
+    transfer.complete(frames);
 }
 
 /// The next `times` reads fail.

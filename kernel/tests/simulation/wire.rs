@@ -17,7 +17,7 @@ use crate::model::{Exchange, Line, Model, Place, Served};
 use crate::script::{NAMES, PAGE, Setup};
 use crate::servers::Servers;
 use crate::trace::trace;
-use crate::{interference, sched, world};
+use crate::{interference, ranks, sched, world};
 
 type Bytes = ([u8; HEADER_BYTES], Vec<u8>);
 
@@ -27,7 +27,7 @@ struct Wire {
     server_side: SessionId,
     /// Each with the number of the step that sent it.
     requests: Vec<(u64, Bytes)>,
-    replies: Vec<Bytes>,
+    replies: Vec<Message>,
     up: bool,
     /// The servers have noticed that it is down.
     closed: bool,
@@ -148,7 +148,9 @@ pub fn plan_faults(order: impl FnOnce(&mut crate::faults::FaultPlan)) {
 pub fn busy_lines(look: impl FnMut(Line)) {
     with(|network| {
         let busy = |(_, wire): &(usize, &Wire)| {
-            !wire.requests.is_empty() || !wire.replies.is_empty() || (!wire.up && !wire.closed)
+            !wire.requests.is_empty() && (!wire.up || ranks::is_idle())
+                || !wire.replies.is_empty()
+                || (!wire.up && !wire.closed)
         };
         network.wires.iter().enumerate().filter(busy).map(|(line, _)| line).for_each(look);
     });
@@ -164,7 +166,11 @@ pub fn step(line: Line) {
         // Requests that were sent before the cut may arrive or be lost.
         return if requests > 0 && sched::choose(2) == 0 { serve(line, 0) } else { close(line) };
     }
-    if requests > 0 && (replies == 0 || sched::choose(2) == 0) {
+    let could_serve = requests > 0 && ranks::is_idle();
+    if could_serve && (replies == 0 || sched::choose(2) == 0) {
+        if ranks::is_serving() {
+            return ranks::assign(line);
+        }
         let index = if overtaking { sched::choose(requests) } else { 0 };
         return serve(line, index);
     }
@@ -174,8 +180,19 @@ pub fn step(line: Line) {
         let reply = wire.replies.remove(index);
         wire.session.upgrade().map(|session| (session, reply))
     });
-    if let Some((session, (header, payload))) = arrived {
-        session.message(message(&header, &payload), Sender::Server);
+    if let Some((session, reply)) = arrived {
+        session.message(reply, Sender::Server);
+    }
+}
+
+/// The file server's actor handles a request, unless the connection was lost.
+pub fn serve_next(line: Line) {
+    let (requests, overtaking) = with(|network| {
+        let wire = &network.wires[line];
+        (if wire.up { wire.requests.len() } else { 0 }, network.overtaking)
+    });
+    if requests > 0 {
+        serve(line, if overtaking { sched::choose(requests) } else { 0 });
     }
 }
 
@@ -186,7 +203,8 @@ fn message(header: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
         inline.extend_from_slice(payload);
         return Message { inline, ..Message::default() };
     }
-    let frame = |page| Frame::from_bytes(Claim::Kernel, page).expect("memory for a message");
+    let frame =
+        |page| Frame::from_bytes(Claim::FileServer, page).expect("F8: memory for a message");
     Message {
         inline,
         frames: payload.chunks(PAGE).map(frame).collect(),
@@ -258,7 +276,7 @@ fn serve(line: Line, index: usize) {
             served.entry(step).or_default().push(done);
         }
         if wire.up {
-            wire.replies.push(reply);
+            wire.replies.push(message(&reply.0, &reply.1));
         }
     });
 }

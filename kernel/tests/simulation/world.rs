@@ -9,6 +9,7 @@ use kernel::file::OpenFile;
 use kernel::mem::Space;
 use kernel::mount::{Mount, Trust};
 
+use crate::holding::Shared;
 use crate::model::Line;
 use crate::script::{Seat, Setup};
 use crate::{sched, shortage, wire};
@@ -30,8 +31,12 @@ pub struct Process {
 }
 
 impl Process {
-    fn new(client: usize) -> Rc<Self> {
-        let space = shortage::without(Space::new).expect("memory for a space");
+    fn new(client: usize, shared: &Shared) -> Rc<Self> {
+        let space = shortage::without(|| {
+            let space = Space::new().expect("memory for a space");
+            shared.map(&space);
+            space
+        });
         Rc::new(Self { client, space, files: RefCell::default(), killed: Cell::new(false) })
     }
 }
@@ -49,6 +54,8 @@ struct World {
     trust: Trust,
     seats: Vec<Seat>,
     clients: Vec<Connection>,
+    /// The shared memory of each machine.
+    shared: Vec<Shared>,
     processes: Vec<Rc<Process>>,
     /// The number of each actor's step. Never used twice.
     steps: Vec<u64>,
@@ -70,11 +77,18 @@ pub fn begin(setup: &Setup) {
     let client_of = |process| {
         setup.seats.iter().find(|seat| seat.process == process).map_or(0, |seat| seat.client)
     };
+    let shared: Vec<Shared> = (0..clients).map(|_| Shared::new()).collect();
+    let process = |process| {
+        let client = client_of(process);
+        Process::new(client, &shared[client])
+    };
+    let processes = (0..processes).map(process).collect();
     let world = World {
         trust: if setup.untrusted { Trust::Untrusted } else { Trust::Trusted },
         seats: setup.seats.clone(),
         clients: vec![Connection::None; clients],
-        processes: (0..processes).map(|process| Process::new(client_of(process))).collect(),
+        processes,
+        shared,
         steps: vec![0; setup.seats.len() + 1],
         last_step: 0,
     };
@@ -111,9 +125,15 @@ pub fn process_of(actor: usize) -> Rc<Process> {
     if !process.killed.get() {
         return process;
     }
-    let new = Process::new(process.client);
+    let shared = with(|world| world.shared[process.client].clone());
+    let new = Process::new(process.client, &shared);
     with(|world| world.processes[number] = new.clone());
     new
+}
+
+/// Looks at the shared memory of a machine.
+pub fn shared<T>(client: usize, act: impl FnOnce(&mut Shared) -> T) -> T {
+    with(|world| act(&mut world.shared[client]))
 }
 
 /// Kills a process.

@@ -96,8 +96,10 @@ pub(super) struct Pages {
     slabs: Slabs,
     /// Maximum of bytes that pages and metadata take, if there is one.
     memory: Option<u64>,
-    /// Bytes of metadata.
+    /// Bytes of metadata, the table of entries apart.
     metadata: u64,
+    /// Bytes of the table of entries, which never shrinks.
+    table: u64,
     /// Holds the pages beyond the budget, if there is a device.
     spill: Option<Spill>,
     /// Maximum number of places in use in memory, if there is a device.
@@ -116,6 +118,7 @@ impl Pages {
             slabs: Slabs::default(),
             memory: None,
             metadata: 0,
+            table: 0,
             spill: None,
             budget: capacity,
             capacity,
@@ -141,7 +144,15 @@ impl Pages {
     /// Bytes of metadata, if memory is limited.
     fn held_bytes(&self) -> u64 {
         let slabs = self.slabs.filled() as u64 * SLAB_EXTRA_BYTES;
-        if self.memory.is_some() { self.metadata + slabs } else { 0 }
+        if self.memory.is_some() { self.metadata + self.table + slabs } else { 0 }
+    }
+
+    /// Number of pages that no file takes, by its bytes or its metadata. Fewer are possible: what
+    /// once held entries and pages is kept for others.
+    pub fn unused(&self) -> u64 {
+        let metadata = if self.memory.is_some() { self.metadata } else { 0 };
+        let held = metadata.div_ceil(PAGE_BYTES as u64);
+        self.capacity.saturating_sub(self.used).saturating_sub(held)
     }
 
     /// Number of further pages that are possible.
@@ -194,7 +205,8 @@ impl Pages {
     fn max_slabs(&self) -> usize {
         let by_budget = self.budget.div_ceil(SLAB_PAGES as u64);
         let slab_bytes = SLAB_PAGES as u64 * PAGE_BYTES as u64 + SLAB_EXTRA_BYTES;
-        let by_memory = |memory: u64| (memory.saturating_sub(self.metadata) / slab_bytes).max(1);
+        let by_memory =
+            |memory: u64| (memory.saturating_sub(self.metadata + self.table) / slab_bytes).max(1);
         self.memory.map_or(by_budget, |memory| by_memory(memory).min(by_budget)) as usize
     }
 
@@ -233,7 +245,7 @@ impl Pages {
     /// Makes memory available for `places` more pages: evicts others as far as the budget demands
     /// and the device has slots.
     pub fn make_space(&mut self, places: u64) -> Result<(), Errno> {
-        self.metadata += self.entries.reserve(places as usize)?;
+        self.table += self.entries.reserve(places as usize)?;
         if self.spill.is_some() {
             self.slabs.keep(self.max_slabs());
             if self.excess(places) > 0 {
@@ -387,7 +399,7 @@ impl Pages {
 
     /// Adds a page with one owner.
     fn add(&mut self, storage: Storage) -> Result<Page, Errno> {
-        self.metadata += self.entries.reserve(1)?;
+        self.table += self.entries.reserve(1)?;
         let number = self.entries.insert(Entry { users: 1, storage })?;
         self.used += 1;
         Ok(Page::of(number))

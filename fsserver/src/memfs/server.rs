@@ -266,7 +266,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         let files_free = files_free.min(self.pages.free_metadata() / INODE_BYTES);
         Ok(StatFs {
             blocks: self.pages.capacity,
-            blocks_free: self.pages.free(),
+            blocks_free: self.pages.unused(),
             files: self.max_files,
             files_free,
             ..StatFs::default()

@@ -85,17 +85,32 @@ fn with_flags(flags: u32, then: &[u8]) -> Vec<u8> {
     code
 }
 
-/// Far returns to each selector of the descriptor tables, then a system call from there.
+/// Whether the CPU has SMAP.
+fn has_smap() -> bool {
+    use core::arch::x86_64::{__cpuid, __cpuid_count};
+    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & 1 << 20 != 0
+}
+
+/// Far jumps and returns to each selector of the descriptor tables, then a system call from there.
 fn segments() -> Outcome {
+    let target = (CODE + TARGET) as u32;
     for selector in 0..14 * 8 {
+        let mut code = vec![0x48, 0xb8];
+        code.extend_from_slice(&(u64::from(selector) << 32 | u64::from(target)).to_le_bytes());
+        code.extend_from_slice(&[0x50, 0xff, 0x2c, 0x24]);
+        dies(&format!("far jump to {selector:#x}"), &code, &[SEGV])?;
+        // With SMAP, QEMU's returns fault for ever: they read the user's stack as the kernel would.
+        if has_smap() {
+            continue;
+        }
         let mut code = push(selector).to_vec();
-        code.extend_from_slice(&push((CODE + TARGET) as u32));
+        code.extend_from_slice(&push(target));
         code.extend_from_slice(&[0x48, 0xcb]);
         dies(&format!("far return to {selector:#x}"), &code, &[SEGV])?;
         // The same by iretq, with the kernel's stack segment.
         let mut code = vec![0x48, 0x89, 0xe0, 0x6a, 0x18, 0x50, 0x9c];
         code.extend_from_slice(&push(selector));
-        code.extend_from_slice(&push((CODE + TARGET) as u32));
+        code.extend_from_slice(&push(target));
         code.extend_from_slice(&[0x48, 0xcf]);
         dies(&format!("iretq to {selector:#x}"), &code, &[SEGV])?;
     }

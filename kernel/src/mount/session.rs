@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foundation::counter::{self, Counter};
-use foundation::{ByteCount, Errno, PageCount, SnapshotOffset};
+use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{
     Close, Field, HEADER_BYTES, Handle, Header, HeaderFlags, Hole, HolesListed, Malformed, Op,
     Operation, Reader, Snapshotted, Tag, Walked, Written, decode_holes,
@@ -24,7 +24,7 @@ use super::message::{self, Payload};
 use super::mutants;
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
-use crate::mem::{Fetch, Frame, fallible, swap::Transfer};
+use crate::mem::{self, Claim, Fetch, Frame, fallible, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 
 /// Requests in flight at once, at most: limits the memory that a server can pin by never answering.
@@ -46,6 +46,16 @@ pub trait Transport: Send + Sync {
 struct Answer {
     header: [u8; HEADER_BYTES],
     message: Message,
+}
+
+/// Makes frames available for a message with so many bytes of payload. May wait for pages to be
+/// swapped out. A small payload needs none.
+fn make_room(payload_bytes: usize) -> Result<(), Errno> {
+    match payload_bytes / PAGE_BYTES {
+        0 => Ok(()),
+        // And those that map a run of pages.
+        pages => Ok(mem::make_room_beside(pages + 4, Claim::Program)?),
+    }
 }
 
 /// A request for which a thread waits.
@@ -125,7 +135,9 @@ impl Session {
         let call = Arc::new(Call::default());
         let tag = self.begin(O::OP, Interrupt::Killable, || Owner::Thread(call.clone()))?;
         let bytes = payload.iter().map(|part| part.len()).sum();
-        let message = message::message(&request.request(tag, bytes), payload);
+        // Since the payload was gathered, others may have taken what was available then.
+        let message =
+            make_room(bytes).and_then(|()| message::message(&request.request(tag, bytes), payload));
         if let Err(error) = message.and_then(|message| self.send(message)) {
             drop(self.table.lock().withdraw(tag));
             return Err(error);

@@ -350,7 +350,10 @@ fn limit_references() -> Outcome {
     let mut children = Vec::new();
     // Page tables count: all these children may need more than the machine has.
     until_refused(CHILDREN, || match sys::fork()? {
-        Some(child) => Ok(children.push(child)),
+        Some(child) => {
+            children.push(child);
+            Ok(())
+        }
         None => loop {
             let _ = raw(abi::__NR_pause, &[]);
         },

@@ -448,6 +448,29 @@ mod tests {
     }
 
     #[test]
+    fn end_of_file_behind_a_complete_line_is_read_by_itself() {
+        let mut discipline = Discipline::default();
+        typed(&mut discipline, b"line\n\x04next\n");
+        assert_eq!(discipline.read(100), Some(b"line\n".to_vec()));
+        assert_eq!(discipline.read(100), Some(Vec::new()));
+        assert_eq!(discipline.read(100), Some(b"next\n".to_vec()));
+    }
+
+    #[test]
+    fn bytes_that_are_put_back_are_read_as_before() {
+        let mut discipline = Discipline::default();
+        typed(&mut discipline, b"line\npart\x04");
+        for line in [&b"line\n"[..], b"part"] {
+            for max in [2, line.len(), 100] {
+                let bytes = discipline.read(max).unwrap();
+                discipline.unread(&bytes);
+            }
+            assert_eq!(discipline.read(100), Some(line.to_vec()));
+        }
+        assert_eq!(discipline.read(100), None);
+    }
+
+    #[test]
     fn signals_discard_the_input() {
         let mut discipline = Discipline::default();
         let effects = typed(&mut discipline, b"half\x03");

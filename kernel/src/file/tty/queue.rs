@@ -23,6 +23,8 @@ pub struct Queue {
     slots: VecDeque<Slot>,
     /// Number of slots that end a line.
     lines: usize,
+    /// Whether a line was taken last whose rest is still here.
+    is_split: bool,
 }
 
 impl Queue {
@@ -78,12 +80,14 @@ impl Queue {
         if self.lines == 0 {
             return None;
         }
+        let lines = self.lines;
         let bytes = self.take(self.line_bytes().min(max));
-        // An end of file behind the last byte belongs to the line.
-        if self.slots.front().is_some_and(|slot| slot & NO_BYTE != 0) {
+        // An end of file behind the last byte belongs to the line, unless the byte ended it.
+        if self.lines == lines && self.slots.front().is_some_and(|slot| slot & NO_BYTE != 0) {
             self.slots.pop_front();
             self.lines -= 1;
         }
+        self.is_split = self.lines == lines;
         Some(bytes)
     }
 
@@ -105,8 +109,11 @@ impl Queue {
         }
     }
 
-    /// Puts back the bytes of a line that were taken, as a line of their own.
+    /// Puts back the bytes of a line that were taken: before its rest, or as a line of their own.
     pub fn put_back_line(&mut self, bytes: &[u8]) {
+        if self.is_split {
+            return self.put_back(bytes);
+        }
         let Some((&last, before)) = bytes.split_last() else { return };
         if fallible::reserve(&mut self.slots, bytes.len()).is_ok() {
             self.slots.push_front(Slot::from(last) | END);
@@ -123,11 +130,13 @@ impl Queue {
             is_byte
         });
         self.lines = 0;
+        self.is_split = false;
     }
 
     /// Discards everything.
     pub fn clear(&mut self) {
         self.slots.clear();
         self.lines = 0;
+        self.is_split = false;
     }
 }

@@ -5,8 +5,10 @@ pub mod clock {
     use std::sync::OnceLock;
     use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-    /// Ticks per second of the real machine. No tick is generated here.
-    pub const TICK_HZ: u64 = 100;
+    use crate::arch::{Alarm, NEVER};
+
+    /// The interrupt line of the timer.
+    pub const TIMER_LINE: u8 = 0;
 
     static START: OnceLock<Instant> = OnceLock::new();
 
@@ -18,6 +20,38 @@ pub mod clock {
     /// Nanoseconds since 1970-01-01 UTC.
     pub fn wall_ns() -> i64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
+    }
+
+    /// Never: the host has no timer interrupt.
+    pub fn is_set(_alarm: Alarm) -> bool {
+        false
+    }
+
+    /// Always [`NEVER`].
+    pub fn deadline(_alarm: Alarm) -> u64 {
+        NEVER
+    }
+
+    /// Sets nothing.
+    pub fn set_alarm(_alarm: Alarm, _deadline_ns: u64) {}
+
+    /// Does nothing.
+    pub fn fired() {}
+
+    /// Does nothing.
+    pub fn set_exactly() {}
+}
+
+/// CPU time: the host accounts for none.
+pub mod usage {
+    use crate::arch::Spent;
+
+    /// Does nothing.
+    pub fn measure() {}
+
+    /// Always nothing.
+    pub fn take() -> Spent {
+        Spent::default()
     }
 }
 

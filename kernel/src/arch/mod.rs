@@ -7,8 +7,10 @@
 //! This layer imports nothing of the kernel but `sync`. The layers above handle traps and system
 //! calls, by functions that the boot code registers ([`Handlers`]).
 
+mod alarms;
 mod handlers;
 mod registers;
+pub use alarms::{Alarm, Alarms, NEVER};
 pub use handlers::{Exception, Handlers, ReturnPath};
 pub use registers::{
     Cause, PageFault, Registers, SIGNAL_FLAGS, SavedRegisters, USER_END, UserAccess, vector,
@@ -31,9 +33,36 @@ mod host;
 mod x86_64;
 
 #[cfg(not(target_os = "none"))]
-pub use host::{clock, context, fpu, irq, power, segments, serial};
+pub use host::{clock, context, fpu, irq, power, segments, serial, usage};
 #[cfg(target_os = "none")]
-pub use x86_64::{clock, context, drop_lower_half, fpu, irq, power, segments, serial, start};
+pub use x86_64::{
+    clock, context, drop_lower_half, fpu, irq, power, segments, serial, start, usage,
+};
+
+/// CPU time, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// In user mode.
+    pub user_ns: u64,
+    /// In the kernel.
+    pub system_ns: u64,
+}
+
+impl Spent {
+    /// The sum of two.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            user_ns: self.user_ns.saturating_add(other.user_ns),
+            system_ns: self.system_ns.saturating_add(other.system_ns),
+        }
+    }
+
+    /// Both together.
+    #[inline]
+    pub fn total_ns(self) -> u64 {
+        self.user_ns.saturating_add(self.system_ns)
+    }
+}
 
 /// The CPU's time stamp counter: cycles since reset.
 pub fn time_stamp() -> u64 {

@@ -47,7 +47,7 @@ pub use object::{DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, do
 pub use open_file::{OpenFile, Status, check_length};
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};
-pub use tasks::{Caller, FileContext, ProcessView, Tasks, register, tasks};
+pub use tasks::{Caller, FileContext, ProcessView, Tasks, Ticks, register, tasks};
 
 use foundation::FileOffset;
 

@@ -63,10 +63,10 @@ pub struct ProcessView {
     pub directory: Vec<u8>,
     /// Number of threads.
     pub threads: u32,
-    /// Time in user mode, in ticks of 1/100 s.
-    pub user_ticks: u64,
-    /// Time in the kernel, in ticks of 1/100 s.
-    pub system_ticks: u64,
+    /// CPU time.
+    pub used: Ticks,
+    /// CPU time of its reaped children.
+    pub children_used: Ticks,
     /// Start, in ticks of 1/100 s since boot.
     pub start_ticks: u64,
     /// Whether it is marked as a server (F8).
@@ -75,6 +75,15 @@ pub struct ProcessView {
     pub space: Option<Arc<Space>>,
     /// Its descriptors; none for a zombie.
     pub files: Option<Arc<Mutex<FdTable, rank::Descriptors>>>,
+}
+
+/// CPU time, in ticks of 1/100 s.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ticks {
+    /// In user mode.
+    pub user: u64,
+    /// In the kernel.
+    pub system: u64,
 }
 
 /// All processes, and the clock.

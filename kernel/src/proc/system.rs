@@ -137,14 +137,16 @@ fn uptime() -> Result<Vec<u8>, OutOfMemory> {
 
 fn statistics() -> Result<Vec<u8>, OutOfMemory> {
     let Some(tasks) = tasks() else { return Ok(Vec::new()) };
-    let busy: u64 = pids()
-        .filter_map(|pid| tasks.process(pid))
-        .map(|view| view.user_ticks + view.system_ticks)
-        .sum();
-    let idle = (tasks.uptime_ns() / NS_PER_HUNDREDTH).saturating_sub(busy);
+    // What ended is among the reaped children of somebody.
+    let (mut user, mut system) = (0, 0);
+    for view in pids().filter_map(|pid| tasks.process(pid)) {
+        user += view.used.user + view.children_used.user;
+        system += view.used.system + view.children_used.system;
+    }
+    let idle = (tasks.uptime_ns() / NS_PER_HUNDREDTH).saturating_sub(user + system);
     let started =
         (tasks.now().0 / NS_PER_S as i64).saturating_sub((tasks.uptime_ns() / NS_PER_S) as i64);
-    let times = format!("{busy} 0 0 {idle} 0 0 0 0 0 0");
+    let times = format!("{user} 0 {system} {idle} 0 0 0 0 0 0");
     let made = pids().last().unwrap_or(0);
     let text = format!(
         "cpu  {times}\ncpu0 {times}\nintr 0\nctxt 0\nbtime {started}\n\

@@ -127,6 +127,8 @@ ranks! {
     Identity: Spin,
     /// the waiters of all futexes.
     Futexes: Spin,
+    /// what is due at which CPU time of a process.
+    CpuWatch: Spin,
     /// timeouts and alarms.
     Timers: Spin,
     /// which address space a thread uses.

@@ -3,8 +3,9 @@
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
 use crate::mem::limits::{Limit, Limits};
-use crate::task::{Current, find_process, word};
+use crate::task::{Current, Process, find_process, word};
 use foundation::Errno;
+use linux_raw_sys::general as linux;
 
 /// Size of a `struct rlimit` in bytes.
 const BYTES: usize = 16;
@@ -27,6 +28,16 @@ fn read(current: &Current, address: UserAddr) -> Result<Limit, Errno> {
     Ok(Limit { soft: word(&bytes, 0), hard: word(&bytes, 8) })
 }
 
+/// Sets a limit. That of CPU time takes effect at the next return to user mode.
+fn set(process: &Process, resource: u32, limit: Limit) -> Result<u64, Errno> {
+    process.account.limits.set(resource, limit)?;
+    if resource == linux::RLIMIT_CPU {
+        process.cpu_watch.activate();
+        process.threads().for_each(|thread| thread.notice());
+    }
+    Ok(0)
+}
+
 /// Implements getrlimit(2).
 pub fn getrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<u64, Errno> {
     write(current, &current.account().limits, resource, address).map(|()| 0)
@@ -34,9 +45,9 @@ pub fn getrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<
 
 /// Implements setrlimit(2).
 pub fn setrlimit(current: &Current, resource: u32, address: UserAddr) -> Result<u64, Errno> {
-    let limits = &current.account().limits;
-    limits.load(resource)?;
-    limits.set(resource, read(current, address)?).map(|()| 0)
+    let process = current.process();
+    process.account.limits.load(resource)?;
+    set(process, resource, read(current, address)?)
 }
 
 /// Implements prlimit64(2).
@@ -47,17 +58,18 @@ pub fn prlimit64(
     new: UserAddr,
     old: UserAddr,
 ) -> Result<u64, Errno> {
-    let account = match u32::try_from(pid).map_err(|_| Errno::ESRCH)? {
-        0 => current.account().clone(),
-        pid => find_process(pid).ok_or(Errno::ESRCH)?.account.clone(),
+    let process = match u32::try_from(pid).map_err(|_| Errno::ESRCH)? {
+        0 => current.process().clone(),
+        pid => find_process(pid).ok_or(Errno::ESRCH)?,
     };
-    let before = account.limits.load(resource)?;
+    let limits = &process.account.limits;
+    let before = limits.load(resource)?;
     let new = if new.is_null() { None } else { Some(read(current, new)?) };
     if !old.is_null() {
-        write(current, &account.limits, resource, old)?;
+        write(current, limits, resource, old)?;
     }
     match new {
-        Some(new) if new != before => account.limits.set(resource, new).map(|()| 0),
+        Some(new) if new != before => set(&process, resource, new),
         _ => Ok(0),
     }
 }

@@ -1,7 +1,7 @@
 //! Processes and threads: fork, exec, exit, wait, process groups and sessions, CPU affinity.
 
 use super::mutants;
-use crate::arch::clock;
+use crate::arch::{Spent, clock};
 use crate::file::{Caller, IoCaller, namespace};
 use crate::mem::UserAddr;
 use crate::task::exec::{self, Arguments, Executable};
@@ -116,50 +116,51 @@ pub fn wait4(
         current.write(status, &found.status.0.to_le_bytes())?;
     }
     if !usage.is_null() {
-        current.write(usage, &usage_bytes(found.process.ticks.load(Ordering::Relaxed)))?;
+        let (own, children) = (found.process.used.get(), found.process.children_used.get());
+        current.write(usage, &usage_bytes(own.plus(children)))?;
     }
     Ok(found.process.pid.into())
 }
 
-/// Length of a tick, in nanoseconds and microseconds.
-const TICK_NS: u64 = 1_000_000_000 / clock::TICK_HZ;
-const TICK_US: u64 = TICK_NS / 1000;
+/// Length of a tick of times(2), 1/100 s.
+const TICK_NS: u64 = 10_000_000;
+const NS_PER_US: u64 = 1000;
+const US_PER_S: u64 = 1_000_000;
 
-/// `struct rusage`, in which only the user time is filled.
-fn usage_bytes(ticks: u64) -> [u8; 144] {
+/// `struct rusage`, in which only the times are filled.
+fn usage_bytes(used: Spent) -> [u8; 144] {
     let mut bytes = [0; 144];
-    let micros = ticks * TICK_US;
-    for (chunk, word) in bytes.chunks_exact_mut(8).zip([micros / 1_000_000, micros % 1_000_000]) {
+    let [user, system] = [used.user_ns, used.system_ns].map(|ns| ns / NS_PER_US);
+    let words = [user / US_PER_S, user % US_PER_S, system / US_PER_S, system % US_PER_S];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&word.to_le_bytes());
     }
     bytes
 }
 
-/// getrusage(2): user time only.
+/// getrusage(2): CPU times only.
 pub fn getrusage(current: &Current, who: i32, usage: UserAddr) -> Result<u64, Errno> {
-    let process = current.process();
-    let ticks = match who {
-        0 | 1 => process.ticks.load(Ordering::Relaxed),
-        -1 => process.child_ticks.load(Ordering::Relaxed),
+    scheduler::account();
+    let used = match who {
+        0 => current.process().used.get(),
+        1 => current.thread.used.get(),
+        -1 => current.process().children_used.get(),
         _ => return Err(Errno::EINVAL),
     };
-    current.write(usage, &usage_bytes(ticks))?;
+    current.write(usage, &usage_bytes(used))?;
     Ok(0)
 }
 
-/// times(2): user times, in ticks. Returns the time since boot, in ticks.
+/// times(2): CPU times, in ticks. Returns the time since boot, in ticks.
 pub fn times(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
+    scheduler::account();
     let process = current.process();
     if !buffer.is_null() {
-        let words = [
-            process.ticks.load(Ordering::Relaxed),
-            0,
-            process.child_ticks.load(Ordering::Relaxed),
-            0,
-        ];
+        let (own, children) = (process.used.get(), process.children_used.get());
+        let times = [own.user_ns, own.system_ns, children.user_ns, children.system_ns];
         let mut bytes = [0; 32];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
-            chunk.copy_from_slice(&word.to_le_bytes());
+        for (chunk, ns) in bytes.chunks_exact_mut(8).zip(times) {
+            chunk.copy_from_slice(&(ns / TICK_NS).to_le_bytes());
         }
         current.write(buffer, &bytes)?;
     }

@@ -3,7 +3,7 @@
 use crate::arch::clock;
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
-use crate::task::{Current, timer};
+use crate::task::{CpuTimer, Current, scheduler, timer};
 use foundation::{ByteCount, Errno};
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -53,13 +53,16 @@ fn wall() -> u64 {
 fn read_clock(current: &Current, number: i32) -> Result<u64, Errno> {
     const REALTIME: [i32; 3] = [0, 5, 11];
     const MONOTONIC: [i32; 4] = [1, 4, 6, 7];
-    const CPU: [i32; 2] = [2, 3];
+    const PROCESS_CPU: i32 = 2;
+    const THREAD_CPU: i32 = 3;
     match number {
         number if REALTIME.contains(&number) => Ok(wall()),
         number if MONOTONIC.contains(&number) => Ok(clock::now_ns()),
-        number if CPU.contains(&number) => {
-            let ticks = current.process().ticks.load(core::sync::atomic::Ordering::Relaxed);
-            Ok(ticks * (NS_PER_S / clock::TICK_HZ))
+        PROCESS_CPU | THREAD_CPU => {
+            scheduler::account();
+            let process = number == PROCESS_CPU;
+            let used = if process { &current.process().used } else { &current.thread.used };
+            Ok(used.get().total_ns())
         }
         _ => Err(Errno::EINVAL),
     }
@@ -144,9 +147,14 @@ pub fn alarm(current: &Current, seconds: u32) -> Result<u64, Errno> {
     Ok(left.div_ceil(NS_PER_S))
 }
 
-/// Only the real-time interval timer exists.
-fn check_timer(which: i32) -> Result<(), Errno> {
-    if which == 0 { Ok(()) } else { Err(Errno::EINVAL) }
+/// The interval timer that counts CPU time, of a number; `None` for the one that counts real time.
+fn cpu_timer(which: i32) -> Result<Option<CpuTimer>, Errno> {
+    match which {
+        0 => Ok(None),
+        1 => Ok(Some(CpuTimer::Virtual)),
+        2 => Ok(Some(CpuTimer::Prof)),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn write_timer(
@@ -161,8 +169,11 @@ fn write_timer(
 
 /// Implements getitimer(2).
 pub fn getitimer(current: &Current, which: i32, value: UserAddr) -> Result<u64, Errno> {
-    check_timer(which)?;
-    write_timer(current, value, timer::alarm(current.pid()))?;
+    let now = match cpu_timer(which)? {
+        Some(which) => timer::cpu_timer(current.process(), which),
+        None => timer::alarm(current.pid()),
+    };
+    write_timer(current, value, now)?;
     Ok(0)
 }
 
@@ -173,7 +184,7 @@ pub fn setitimer(
     new: UserAddr,
     old: UserAddr,
 ) -> Result<u64, Errno> {
-    check_timer(which)?;
+    let which = cpu_timer(which)?;
     let bytes: [u8; 32] = if new.is_null() { [0; 32] } else { current.read(new)? };
     let time = |at: usize| {
         let (seconds, micros) = (crate::task::word(&bytes, at), crate::task::word(&bytes, at + 8));
@@ -185,8 +196,13 @@ pub fn setitimer(
         }
     };
     let (period, value) = (time(0)?, time(16)?);
-    let deadline = if value == 0 { 0 } else { clock::now_ns().saturating_add(value) };
-    let before = timer::set_alarm(current.pid(), deadline, period);
+    let before = match which {
+        Some(which) => timer::set_cpu_timer(current.process(), which, value, period),
+        None => {
+            let deadline = if value == 0 { 0 } else { clock::now_ns().saturating_add(value) };
+            timer::set_alarm(current.pid(), deadline, period)
+        }
+    };
     if !old.is_null() {
         write_timer(current, old, before)?;
     }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::signal::{Action, ActionFlags, Disposition, SIGSEGV, SignalInfo, SignalSet};
-use super::{Thread, WaitStatus, current_thread, exit, frame, scheduler, send};
+use super::{Thread, WaitStatus, current_thread, exit, frame, scheduler, send, timer};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
 use crate::trace;
@@ -26,6 +26,7 @@ pub enum Restart {
 /// May not return, so the caller must hold no locks and no references.
 pub fn before_user(restart: Option<Restart>) {
     let mut restart = restart;
+    timer::check_cpu_time();
     scheduler::yield_if_due();
     loop {
         let thread = current_thread();

@@ -202,9 +202,8 @@ fn news(child: &Arc<Process>, options: WaitOptions) -> Option<WaitStatus> {
         let parent =
             family::relations(child.pid).and_then(|relations| find_process(relations.parent));
         if let Some(parent) = parent {
-            let ticks =
-                child.ticks.load(Ordering::Relaxed) + child.child_ticks.load(Ordering::Relaxed);
-            parent.child_ticks.fetch_add(ticks, Ordering::Relaxed);
+            parent.children_used.add(child.used.get());
+            parent.children_used.add(child.children_used.get());
         }
         family::remove_process(child.pid);
     }

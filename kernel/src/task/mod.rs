@@ -37,6 +37,7 @@ pub mod timer;
 
 pub use current::Current;
 pub use family::{all_processes, find_process, find_thread};
+pub use process::cpu_time::CpuTimer;
 pub use process::{INIT_PID, Identity, Process, Thread, thread};
 pub use scheduler::current_thread;
 pub use status::WaitStatus;

@@ -7,8 +7,8 @@
 //! Lock: `QUEUE`; the table of threads is looked at under it.
 
 use super::thread::RunState;
-use super::{Thread, find_thread, mutants};
-use crate::arch::{self, context::Context};
+use super::{Process, Thread, find_thread, mutants};
+use crate::arch::{self, Alarm, NEVER, clock, context::Context, usage};
 use crate::mem::{Claim, fallible};
 use crate::sync::{self, Interrupt, Mutex, ThreadId, rank};
 use alloc::collections::VecDeque;
@@ -31,6 +31,11 @@ static QUEUE: Mutex<Queue, rank::RunQueue> =
 /// The running thread, for reading without a lock.
 static CURRENT: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
 static SLICE_OVER: AtomicBool = AtomicBool::new(false);
+
+/// How long a thread runs while others are ready.
+const SLICE_NS: u64 = 1_000_000;
+/// The least time between two looks at the CPU time of a process.
+const LOOK_NS: u64 = 20_000;
 
 /// The running thread.
 ///
@@ -92,6 +97,9 @@ pub fn wake(thread: &Arc<Thread>) {
         RunState::Blocked => {
             thread.set_run_state(RunState::Ready);
             QUEUE.lock().ready.push_back(thread.clone());
+            if is_running() {
+                begin_slice();
+            }
         }
         RunState::Ready => thread.set_woken(),
         RunState::Dead => {}
@@ -134,9 +142,59 @@ pub(super) fn finish(me: Arc<Thread>) -> ! {
     unreachable!("a dead thread was switched to")
 }
 
-/// Ends the time slice of the running thread.
-pub(super) fn end_slice() {
-    SLICE_OVER.store(true, Ordering::Relaxed);
+/// Whether a thread runs, and not only waits for interrupts.
+fn is_running() -> bool {
+    let current = CURRENT.load(Ordering::Relaxed);
+    // SAFETY: the running thread stays alive.
+    !current.is_null() && unsafe { (*current).run_state() } == RunState::Ready
+}
+
+/// Another thread is ready: has the timer interrupt the running one, unless it does so anyway.
+fn begin_slice() {
+    if !clock::is_set(Alarm::Slice) {
+        clock::set_alarm(Alarm::Slice, clock::now_ns() + SLICE_NS);
+    }
+}
+
+/// The timer has interrupted: ends the slice, or has CPU time looked at, if it is time.
+pub(super) fn interrupt(now_ns: u64) {
+    usage::measure();
+    if clock::deadline(Alarm::Slice) <= now_ns {
+        let is_over = is_running() && !QUEUE.lock().ready.is_empty();
+        clock::set_alarm(Alarm::Slice, if is_over { now_ns + SLICE_NS } else { NEVER });
+        SLICE_OVER.store(is_over, Ordering::Relaxed);
+    }
+    if clock::deadline(Alarm::CpuTime) <= now_ns {
+        clock::set_alarm(Alarm::CpuTime, NEVER);
+        current_thread().notice();
+    }
+}
+
+/// Adds the CPU time since the last call to that of the running thread.
+pub fn account() {
+    if is_running() {
+        borrow_current().charge(usage::take());
+    }
+}
+
+/// Has the timer interrupt when the running process may have used as much CPU time as is watched
+/// for.
+pub(super) fn watch_cpu_time(process: &Process) {
+    if process.cpu_watch.is_active() {
+        let left_ns = process.cpu_watch.left_ns(process.used.get(), process.cpu_limit());
+        watch_after(left_ns);
+    } else if clock::is_set(Alarm::CpuTime) {
+        clock::set_alarm(Alarm::CpuTime, NEVER);
+    }
+}
+
+/// Has the timer interrupt after so much CPU time of the running process.
+pub(super) fn watch_after(left_ns: u64) {
+    let at = match left_ns {
+        NEVER => NEVER,
+        left_ns => clock::now_ns().saturating_add(left_ns.max(LOOK_NS)),
+    };
+    clock::set_alarm(Alarm::CpuTime, at);
 }
 
 /// Whether the running thread has work to do before it returns to user mode.
@@ -146,14 +204,6 @@ pub fn is_work_due() -> bool {
     debug_assert!(!current.is_null(), "no thread runs yet");
     // SAFETY: user mode was entered by a thread, which stays alive while it runs.
     SLICE_OVER.load(Ordering::Relaxed) || unsafe { (*current).has_notice() }
-}
-
-/// Counts a tick that interrupted the running thread in user mode. Returns the ticks of its process
-/// so far, or nothing where there was no tick.
-pub(super) fn count_tick() -> Option<u64> {
-    SLICE_OVER
-        .load(Ordering::Relaxed)
-        .then(|| current_thread().process.ticks.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
 /// Before the return to user mode: yields if the time slice is over.
@@ -172,36 +222,57 @@ fn pointer(thread: Arc<Thread>) -> *const Thread {
 /// Switches to the next ready thread, or waits until there is one. Holds no reference meanwhile:
 /// the calling thread may have ended.
 fn switch_away(me: *const Thread) {
+    // SAFETY: `me` runs until the switch.
+    unsafe { (*me).charge(usage::take()) };
+    SLICE_OVER.store(false, Ordering::Relaxed);
     let next = loop {
         let mut queue = QUEUE.lock();
         if let Some(next) = queue.ready.pop_front() {
             let next_pointer = Arc::as_ptr(&next);
             CURRENT.store(next_pointer.cast_mut(), Ordering::Relaxed);
+            let others = !queue.ready.is_empty();
             let previous = queue.running.replace(next);
             drop(queue);
+            if others {
+                begin_slice();
+            }
             // Never the last reference: a thread in `dead` has another one there.
             drop(previous);
             break next_pointer;
         }
         drop(queue);
-        arch::context::idle();
+        idle();
     };
     if next != me {
         // SAFETY: `me` runs, and the table of threads or `dead` holds it. `next` was ready, so it
         // does not run, and `running` holds it.
         unsafe { (*me).switch_to(&*next) };
         finish_switch();
+    } else {
+        watch_cpu_time(&borrow_current().process);
     }
+}
+
+/// Waits for an interrupt. Nobody's time passes, and no slice.
+fn idle() {
+    clock::set_alarm(Alarm::Slice, NEVER);
+    clock::set_alarm(Alarm::CpuTime, NEVER);
+    clock::set_exactly();
+    arch::context::idle();
+    let _ = usage::take();
 }
 
 /// Called on a thread's stack after a switch to it: drops the thread that ended before it.
 pub fn finish_switch() {
     let dead = QUEUE.lock().dead.take();
     drop(dead);
+    watch_cpu_time(&borrow_current().process);
 }
 
 /// Starts the first thread, and leaves the boot stack for good.
 pub fn run_first() -> ! {
+    usage::measure();
+    let _ = usage::take();
     #[allow(clippy::default_constructed_unit_structs, reason = "a unit on the host only")]
     let mut boot = Context::default();
     let next = {
@@ -230,7 +301,7 @@ impl sync::Scheduler for Hooks {
 
     fn give_way(&self) {
         arch::context::serve_interrupts();
-        yield_now();
+        yield_if_due();
     }
 
     fn wake(&self, thread: ThreadId) {

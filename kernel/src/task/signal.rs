@@ -51,6 +51,8 @@ signals! {
     SIGTTOU = 22,
     SIGURG = 23,
     SIGXCPU = 24,
+    SIGVTALRM = 26,
+    SIGPROF = 27,
     SIGWINCH = 28,
 }
 

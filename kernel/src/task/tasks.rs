@@ -6,19 +6,22 @@ use super::signal::{Signal, SignalInfo};
 use super::thread::RunState;
 use super::timer::Timeout;
 use super::{family, find_process, scheduler, send};
-use crate::arch;
-use crate::file::{self, ProcessView, Tasks};
+use crate::arch::{self, Spent};
+use crate::file::{self, ProcessView, Tasks, Ticks};
 use crate::mem::Account;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::Ordering;
 use fsproto::Time;
 
 struct Hooks;
 
 /// Nanoseconds in a tick of `/proc`'s times.
 const TICK_NS: u64 = 10_000_000;
+
+fn ticks(spent: Spent) -> Ticks {
+    Ticks { user: spent.user_ns / TICK_NS, system: spent.system_ns / TICK_NS }
+}
 
 impl Tasks for Hooks {
     fn now(&self) -> Time {
@@ -42,6 +45,7 @@ impl Tasks for Hooks {
     }
 
     fn process(&self, pid: u32) -> Option<ProcessView> {
+        scheduler::account();
         let process = find_process(pid)?;
         let relations = family::relations(pid)?;
         let identity = process.identity.lock().clone();
@@ -65,8 +69,8 @@ impl Tasks for Hooks {
             program: identity.program,
             directory,
             threads: process.thread_count() as u32,
-            user_ticks: process.ticks.load(Ordering::Relaxed),
-            system_ticks: 0,
+            used: ticks(process.used.get()),
+            children_used: ticks(process.children_used.get()),
             start_ticks: process.start_ns / TICK_NS,
             is_server: process.is_server(),
             space: process.threads().next().and_then(|thread| thread.space()),

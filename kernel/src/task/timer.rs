@@ -1,15 +1,16 @@
-//! The timer tick, and what it triggers: ends of waits, and alarms. The resolution is one tick, 10
-//! ms.
+//! What happens at a time: ends of waits, and alarms of processes.
+//!
+//! The timer interrupts when the first of them is due, and not without a reason. It is exact to
+//! what the handler takes.
 #![forbid(unsafe_code)]
 
-use super::signal::{SIGALRM, SIGKILL, SIGXCPU, Signal, SignalInfo};
-use super::{current_thread, find_thread, scheduler, send};
-use crate::arch;
-use crate::mem::limits::{INFINITE, Limit, Limits};
+use super::process::cpu_time::CpuTimer;
+use super::signal::{SIGALRM, SignalInfo};
+use super::{Process, current_thread, find_thread, scheduler, send};
+use crate::arch::{self, Alarm, NEVER, clock};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
-use linux_raw_sys::general as linux;
 
 /// An action at a time.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,17 @@ struct Timers {
 
 static TIMERS: Mutex<Timers, rank::Timers> =
     Mutex::new(Timers { due: BTreeMap::new(), alarms: BTreeMap::new() });
+
+impl Timers {
+    /// Adds an action, and has the timer interrupt for it.
+    fn insert(&mut self, key: Key, due: Due) {
+        self.due.insert(key, due);
+        if key.0 < clock::deadline(Alarm::Timers) {
+            clock::set_alarm(Alarm::Timers, key.0);
+        }
+    }
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 fn new_key(deadline_ns: u64) -> Key {
@@ -45,16 +57,16 @@ pub struct Timeout {
 }
 
 impl Timeout {
-    /// A wake-up at `deadline_ns` since boot or at most one tick later.
+    /// A wake-up at `deadline_ns` since boot.
     pub fn at(deadline_ns: u64) -> Self {
         let key = new_key(deadline_ns);
-        TIMERS.lock().due.insert(key, Due::Wake(current_thread().tid));
+        TIMERS.lock().insert(key, Due::Wake(current_thread().tid));
         Self { key }
     }
 
     /// Whether the deadline has passed.
     pub fn is_over(&self) -> bool {
-        arch::clock::now_ns() >= self.key.0
+        clock::now_ns() >= self.key.0
     }
 }
 
@@ -80,7 +92,7 @@ pub fn set_alarm(pid: u32, deadline_ns: u64, period_ns: u64) -> (u64, u64) {
     }
     if deadline_ns != 0 {
         let key = new_key(deadline_ns);
-        timers.due.insert(key, Due::Alarm(pid));
+        timers.insert(key, Due::Alarm(pid));
         timers.alarms.insert(pid, (key, period_ns));
     }
     left(old)
@@ -94,13 +106,15 @@ pub fn alarm(pid: u32) -> (u64, u64) {
 fn left(alarm: Option<(Key, u64)>) -> (u64, u64) {
     // An alarm that is due but not yet delivered has 1 ns left, because 0 means none.
     alarm.map_or((0, 0), |((deadline_ns, _), period_ns)| {
-        (deadline_ns.saturating_sub(arch::clock::now_ns()).max(1), period_ns)
+        (deadline_ns.saturating_sub(clock::now_ns()).max(1), period_ns)
     })
 }
 
-/// The handler of the timer interrupt, in user mode or while the CPU is idle. No lock is held then.
-fn tick() {
-    let now = arch::clock::now_ns();
+/// The handler of the timer interrupt, in user mode, while the CPU is idle, or where a long
+/// operation admits it. No lock is held then.
+fn interrupt() {
+    clock::fired();
+    let now = clock::now_ns();
     while let Some(due) = next_due(now) {
         match due {
             Due::Wake(tid) => {
@@ -111,28 +125,48 @@ fn tick() {
             Due::Alarm(pid) => send::to_pid(pid, SignalInfo::kernel(SIGALRM)),
         }
     }
-    scheduler::end_slice();
+    let next = TIMERS.lock().due.first_key_value().map_or(NEVER, |(key, _)| key.0);
+    clock::set_alarm(Alarm::Timers, next);
+    scheduler::interrupt(now);
+    clock::set_exactly();
 }
 
-/// Counts a tick that interrupted the running thread in user mode, against its limit of time.
-pub fn count_tick() {
-    let Some(ticks) = scheduler::count_tick() else { return };
+/// Sends the signals for which the running process has used enough CPU time.
+pub fn check_cpu_time() {
     let process = &current_thread().process;
-    if let Some(signal) = over_time(&process.account.limits, ticks) {
+    if !process.cpu_watch.is_active() {
+        return;
+    }
+    scheduler::account();
+    let found = process.cpu_watch.check(process.used.get(), process.cpu_limit());
+    scheduler::watch_after(found.left_ns);
+    for signal in found.signals.into_iter().flatten() {
         send::to_process(process, SignalInfo::kernel(signal));
     }
 }
 
-/// The signal for a process that has run for so many ticks: SIGXCPU each second beyond the soft
-/// limit (`RLIMIT_CPU`), SIGKILL at the hard one.
-fn over_time(limits: &Limits, ticks: u64) -> Option<Signal> {
-    const TICKS_PER_SECOND: u64 = 100;
-    let Limit { soft, hard } = limits.load(linux::RLIMIT_CPU).ok()?;
-    let seconds = ticks / TICKS_PER_SECOND;
-    if soft == INFINITE || !ticks.is_multiple_of(TICKS_PER_SECOND) || seconds < soft {
-        return None;
-    }
-    Some(if seconds >= hard { SIGKILL } else { SIGXCPU })
+/// Sets a timer of a process that counts CPU time; see [`CpuWatch::set_timer`]. The running thread
+/// is one of its threads.
+///
+/// [`CpuWatch::set_timer`]: super::process::cpu_time::CpuWatch::set_timer
+pub fn set_cpu_timer(
+    process: &Process,
+    which: CpuTimer,
+    left_ns: u64,
+    period_ns: u64,
+) -> (u64, u64) {
+    scheduler::account();
+    let before = process.cpu_watch.set_timer(which, process.used.get(), left_ns, period_ns);
+    scheduler::watch_cpu_time(process);
+    before
+}
+
+/// A timer of a process that counts CPU time; see [`CpuWatch::timer`].
+///
+/// [`CpuWatch::timer`]: super::process::cpu_time::CpuWatch::timer
+pub fn cpu_timer(process: &Process, which: CpuTimer) -> (u64, u64) {
+    scheduler::account();
+    process.cpu_watch.timer(which, process.used.get())
 }
 
 /// Removes an action that is due, and sets a periodic alarm again.
@@ -150,14 +184,13 @@ fn next_due(now: u64) -> Option<Due> {
         // After a delay, missed periods are skipped.
         let missed = (now - key.0) / period_ns;
         let key = new_key(key.0.saturating_add((missed + 1).saturating_mul(period_ns)));
-        timers.due.insert(key, due);
+        timers.insert(key, due);
         timers.alarms.insert(pid, (key, period_ns));
     }
     Some(due)
 }
 
-/// Registers the tick.
+/// Registers the handler of the timer interrupt.
 pub(super) fn start() {
-    const TIMER_LINE: u8 = 0;
-    arch::irq::register(TIMER_LINE, tick);
+    arch::irq::register(clock::TIMER_LINE, interrupt);
 }

@@ -10,9 +10,7 @@ use crate::arch::{Exception, PageFault, UserAccess, power, vector};
 use crate::file::tty::registry;
 use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{
-    Thread, current_thread, deliver, family, oom, reclaimer, scheduler, send, timer,
-};
+use crate::task::{Thread, current_thread, deliver, family, oom, reclaimer, scheduler, send};
 use crate::trace::{self, Figures, Presence};
 use alloc::format;
 use alloc::sync::Arc;
@@ -28,7 +26,6 @@ pub extern "C" fn thread_start() {
 
 /// An interrupt of user mode has been served.
 pub fn interrupt() {
-    timer::count_tick();
     deliver::before_user(None);
 }
 

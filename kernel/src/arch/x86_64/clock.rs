@@ -1,8 +1,11 @@
-//! Time: the HPET is the clock, the PIT generates the tick.
+//! Time: the HPET is the clock, and its first comparator the timer, which fires once for each time
+//! that it is set (IA-PC HPET Specification 1.0a).
 //!
 //! The HPET's rate is known, so nothing is measured at start. With QEMU's icount it counts
-//! instructions exactly.
+//! instructions exactly. "Legacy replacement" routes the comparator to interrupt line 0, in place
+//! of the PIT.
 
+use crate::arch::{Alarm, Alarms};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use volatile::VolatilePtr;
@@ -13,20 +16,29 @@ const HPET_ADDRESS: u64 = 0xfed0_0000;
 const CAPABILITIES: u64 = 0;
 const CONFIGURATION: u64 = 0x10;
 const COUNTER: u64 = 0xf0;
+const TIMER_CONFIGURATION: u64 = 0x100;
+const TIMER_COMPARATOR: u64 = 0x108;
 const ENABLE: u64 = 1;
+const LEGACY_REPLACEMENT: u64 = 1 << 1;
+/// The capability for [`LEGACY_REPLACEMENT`].
+const CAN_REPLACE: u64 = 1 << 15;
+/// The timer's interrupt is enabled; all other bits are 0: edge-triggered, once.
+const TIMER_ENABLE: u64 = 1 << 2;
 /// The standard's upper bound for the counter's period, in femtoseconds: 100 ns.
 const MAX_PERIOD_FS: u64 = 100_000_000;
 const FS_PER_NS: u64 = 1_000_000;
-
-/// Ticks per second.
-pub const TICK_HZ: u64 = 100;
-/// The PIT's input frequency.
-const PIT_HZ: u64 = 1_193_182;
+/// The farthest that the timer is set ahead, 18 minutes: the product with [`FS_PER_NS`] fits.
+const MAX_AHEAD_NS: u64 = 1 << 40;
+/// The interrupt line of the timer.
+pub const TIMER_LINE: u8 = 0;
 
 static BASE: AtomicU64 = AtomicU64::new(0);
 static PERIOD_FS: AtomicU64 = AtomicU64::new(0);
+/// Nanoseconds in a tick of the counter, with 32 bits behind the point.
+static NS_PER_TICK: AtomicU64 = AtomicU64::new(0);
 static START: AtomicU64 = AtomicU64::new(0);
 static WALL_AT_START_NS: AtomicI64 = AtomicI64::new(0);
+static ALARMS: Alarms = Alarms::new();
 
 /// A register of the HPET.
 ///
@@ -40,14 +52,31 @@ unsafe fn register(offset: u64) -> VolatilePtr<'static, u64> {
 
 fn counter() -> u64 {
     // SAFETY: `start` has found the device. Reading the counter has no side effect.
-    unsafe { register(COUNTER) }.read()
+    let read = || unsafe { register(COUNTER) }.read();
+    let mut ticks = read();
+    // A device on a narrow bus may return two halves of different moments. Next to a carry, two
+    // reads in a row must agree about the upper half.
+    while (ticks as u32).wrapping_add(NEAR_CARRY) < 2 * NEAR_CARRY {
+        let again = read();
+        if again >> 32 == ticks >> 32 && again >= ticks {
+            break;
+        }
+        ticks = again;
+    }
+    ticks
+}
+
+/// Ticks within which the two halves of the counter are read.
+const NEAR_CARRY: u32 = 1 << 20;
+
+fn ns_of(ticks: u64) -> u64 {
+    let product = u128::from(ticks) * u128::from(NS_PER_TICK.load(Ordering::Relaxed));
+    (product >> 32) as u64
 }
 
 /// Nanoseconds since the kernel's start.
 pub fn now_ns() -> u64 {
-    let ticks = counter().wrapping_sub(START.load(Ordering::Relaxed));
-    let period_fs = PERIOD_FS.load(Ordering::Relaxed);
-    (u128::from(ticks) * u128::from(period_fs) / u128::from(FS_PER_NS)) as u64
+    ns_of(counter().wrapping_sub(START.load(Ordering::Relaxed)))
 }
 
 /// Milliseconds since the kernel's start; 0 before the clock runs.
@@ -60,27 +89,79 @@ pub fn wall_ns() -> i64 {
     WALL_AT_START_NS.load(Ordering::Relaxed).saturating_add(now_ns() as i64)
 }
 
-/// Starts the clock and the tick, which is interrupt line 0.
+/// Whether an alarm is set.
+#[inline]
+pub fn is_set(alarm: Alarm) -> bool {
+    ALARMS.is_set(alarm)
+}
+
+/// The deadline of an alarm, or [`NEVER`](crate::arch::NEVER).
+#[inline]
+pub fn deadline(alarm: Alarm) -> u64 {
+    ALARMS.deadline(alarm)
+}
+
+/// Sets an alarm to a time in nanoseconds since the kernel's start, or cancels it with
+/// [`NEVER`](crate::arch::NEVER). Then the timer interrupts, perhaps once too early.
+#[inline]
+pub fn set_alarm(alarm: Alarm, deadline_ns: u64) {
+    if let Some(deadline_ns) = ALARMS.set(alarm, deadline_ns) {
+        set_timer(deadline_ns);
+    }
+}
+
+/// The handler of the timer's interrupt begins.
+pub fn fired() {
+    ALARMS.fired();
+}
+
+/// Sets the timer for exactly the earliest alarm: when an interrupt has been handled, and before
+/// the CPU becomes idle.
+#[inline]
+pub fn set_exactly() {
+    if let Some(deadline_ns) = ALARMS.exact() {
+        set_timer(deadline_ns);
+    }
+}
+
+/// Makes the timer fire once at a time, or at once if that has passed; in any case after
+/// [`MAX_AHEAD_NS`].
+fn set_timer(deadline_ns: u64) {
+    let period_fs = PERIOD_FS.load(Ordering::Relaxed);
+    let mut ahead_ticks = 1;
+    loop {
+        let now = counter();
+        let now_ns = ns_of(now.wrapping_sub(START.load(Ordering::Relaxed)));
+        let left_ns = deadline_ns.saturating_sub(now_ns).min(MAX_AHEAD_NS);
+        let at = now.wrapping_add((left_ns * FS_PER_NS).div_ceil(period_fs).max(ahead_ticks));
+        // SAFETY: `start` has found the device, which touches no memory.
+        unsafe { register(TIMER_COMPARATOR) }.write(at);
+        // If the counter has passed meanwhile, the comparator does not match before it wraps.
+        if (at.wrapping_sub(counter()) as i64) > 0 {
+            return;
+        }
+        ahead_ticks *= 2;
+    }
+}
+
+/// Starts the clock. The timer is set for the first time by an alarm.
 pub(super) unsafe fn start(physical_memory_offset: u64) {
     BASE.store(physical_memory_offset + HPET_ADDRESS, Ordering::Relaxed);
     // SAFETY: physical memory, including devices, is mapped at the offset. Without an HPET, reads
     // give all ones or zeros.
     unsafe {
-        let period_fs = register(CAPABILITIES).read() >> 32;
+        let capabilities = register(CAPABILITIES).read();
+        let period_fs = capabilities >> 32;
         assert!((1..=MAX_PERIOD_FS).contains(&period_fs), "this machine has no HPET");
+        assert!(capabilities & CAN_REPLACE != 0, "this machine's HPET cannot replace the PIT");
         PERIOD_FS.store(period_fs, Ordering::Relaxed);
-        register(CONFIGURATION).update(|configuration| configuration | ENABLE);
+        NS_PER_TICK.store((period_fs << 32) / FS_PER_NS, Ordering::Relaxed);
+        register(CONFIGURATION).update(|configuration| configuration | ENABLE | LEGACY_REPLACEMENT);
+        START.store(counter(), Ordering::Relaxed);
+        set_timer(MAX_AHEAD_NS);
+        register(TIMER_CONFIGURATION).write(TIMER_ENABLE);
     }
-    START.store(counter(), Ordering::Relaxed);
     WALL_AT_START_NS.store(rtc_seconds().saturating_mul(1_000_000_000), Ordering::Relaxed);
-    let divisor = (PIT_HZ / TICK_HZ) as u16;
-    let [low, high] = divisor.to_le_bytes();
-    // SAFETY: the PIT's ports, used only here: channel 0, both bytes, rate generator.
-    unsafe {
-        Port::<u8>::new(0x43).write(0x34);
-        Port::<u8>::new(0x40).write(low);
-        Port::<u8>::new(0x40).write(high);
-    }
 }
 
 fn cmos(register: u8) -> u8 {

@@ -5,13 +5,13 @@
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
 
-/// The state of one CPU. Entry code uses the offsets of the first three fields.
+/// The state of one CPU. Entry code uses the offsets of the first four fields.
 #[repr(C)]
 pub struct Cpu {
     /// The user's stack pointer, while entry code switches stacks.
@@ -20,6 +20,11 @@ pub struct Cpu {
     kernel_stack: AtomicU64,
     /// The structure's own address.
     this: AtomicU64,
+    /// Cycles in the kernel since [`Cpu::take_cycles`], less the time-stamp counter while the CPU
+    /// is in the kernel; modulo 2^32.
+    kernel_cycles: AtomicU32,
+    /// The time-stamp counter at the last [`Cpu::take_cycles`].
+    taken_at: AtomicU64,
     /// The page table that maps the kernel only.
     kernel_page_table: AtomicU64,
     /// Whether the CPU has SMAP.
@@ -33,12 +38,16 @@ unsafe impl Sync for Cpu {}
 pub(super) const USER_RSP: usize = offset_of!(Cpu, user_rsp);
 /// Offset of `kernel_stack`, for entry code.
 pub(super) const KERNEL_STACK: usize = offset_of!(Cpu, kernel_stack);
+/// Offset of `kernel_cycles`, for entry code.
+pub(super) const KERNEL_CYCLES: usize = offset_of!(Cpu, kernel_cycles);
 const THIS: usize = offset_of!(Cpu, this);
 
 static BOOT_CPU: Cpu = Cpu {
     user_rsp: UnsafeCell::new(0),
     kernel_stack: AtomicU64::new(0),
     this: AtomicU64::new(0),
+    kernel_cycles: AtomicU32::new(0),
+    taken_at: AtomicU64::new(0),
     kernel_page_table: AtomicU64::new(0),
     smap: AtomicBool::new(false),
 };
@@ -63,6 +72,17 @@ impl Cpu {
     /// Sets the stack on which entries from user mode save registers.
     pub(super) fn set_kernel_stack(&self, top: u64) {
         self.kernel_stack.store(top, Ordering::Relaxed);
+    }
+
+    /// The cycles since the last call, and those of them in the kernel, where the CPU is now.
+    #[inline]
+    pub(super) fn take_cycles(&self, now: u64) -> (u64, u64) {
+        let total = now.wrapping_sub(self.taken_at.load(Ordering::Relaxed));
+        self.taken_at.store(now, Ordering::Relaxed);
+        let low = now as u32;
+        let kernel = self.kernel_cycles.load(Ordering::Relaxed).wrapping_add(low);
+        self.kernel_cycles.store(low.wrapping_neg(), Ordering::Relaxed);
+        (total, u64::from(kernel).min(total))
     }
 
     /// The page table that maps the kernel only.

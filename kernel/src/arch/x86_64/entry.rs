@@ -2,7 +2,8 @@
 //!
 //! Every entry saves the same [`Registers`] at the top of the thread's kernel stack. A system call
 //! returns by `sysret` if only its result has changed: the callee-saved registers then still have
-//! the user's values and are not loaded. Otherwise it returns by `iret`, like every trap.
+//! the user's values and are not loaded. Otherwise it returns by `iret`, like every trap. Both ways
+//! read the time-stamp counter, for the account of CPU time (`usage`).
 //!
 //! # Every way from user mode into the kernel
 //!
@@ -22,7 +23,7 @@
 //! [`Registers::sanitize`], flags without IOPL and NT, and an instruction pointer below
 //! [`USER_END`](crate::arch::USER_END), which is canonical.
 
-use super::cpu::{KERNEL_STACK, USER_RSP};
+use super::cpu::{KERNEL_CYCLES, KERNEL_STACK, USER_RSP};
 use super::segments::KERNEL_CS;
 use crate::arch::{Exception, Handlers, PageFault, Registers, ReturnPath, SavedRegisters};
 use core::arch::naked_asm;
@@ -138,10 +139,14 @@ extern "C" fn system_call_entry() {
         "push rax",
         "push {syscall}",
         save_registers!(),
+        "rdtsc",
+        "sub gs:[{kernel_cycles}], eax",
         "mov rdi, rsp",
         "call qword ptr [rip + {handlers} + {system_call}]",
         "test al, al",
         "jz {leave}",
+        "rdtsc",
+        "add gs:[{kernel_cycles}], eax",
         "add rsp, 6 * 8",
         "pop r11",
         "pop r10",
@@ -157,6 +162,7 @@ extern "C" fn system_call_entry() {
         "sysretq",
         user_rsp = const USER_RSP,
         kernel_stack = const KERNEL_STACK,
+        kernel_cycles = const KERNEL_CYCLES,
         user_ss = const Registers::USER_SS,
         user_cs = const Registers::USER_CS,
         syscall = const Registers::SYSCALL,
@@ -178,10 +184,13 @@ extern "C" fn leave() {
     naked_asm!(
         "test byte ptr [rsp + {cs}], 3",
         "jz 1f",
+        "rdtsc",
+        "add gs:[{kernel_cycles}], eax",
         "swapgs",
         "1:",
         restore_registers!(),
         cs = const CS,
+        kernel_cycles = const KERNEL_CYCLES,
     )
 }
 
@@ -207,11 +216,14 @@ extern "C" fn trap_common() {
         "test byte ptr [rsp + {cs}], 3",
         "jz 1f",
         "swapgs",
+        "rdtsc",
+        "sub gs:[{kernel_cycles}], eax",
         "1:",
         "mov rdi, rsp",
         "call {trap}",
         "jmp {leave}",
         cs = const CS,
+        kernel_cycles = const KERNEL_CYCLES,
         trap = sym super::idt::trap,
         leave = sym leave,
     )

@@ -20,6 +20,7 @@ mod panic;
 pub mod power;
 pub mod segments;
 pub mod serial;
+pub mod usage;
 
 /// Sets up the CPU. After this, traps and the log work; interrupts stay off.
 ///
@@ -37,6 +38,7 @@ pub unsafe fn start(physical_memory_offset: u64, handlers: &super::Handlers) {
         irq::start();
         clock::start(physical_memory_offset);
     }
+    usage::start();
 }
 
 /// Unmaps the lower half, which the loader used. From now on it belongs to programs.

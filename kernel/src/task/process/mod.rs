@@ -3,21 +3,25 @@
 //! Process and thread refer to each other: a thread keeps its process alive, and a process lists
 //! its threads to signal and end them. Therefore both are in this folder.
 
+pub mod cpu_time;
 pub mod thread;
 
+use cpu_time::{CpuTime, CpuWatch};
 pub use thread::Thread;
 
 use crate::arch;
 use crate::file::{FdTable, FileContext};
 use crate::mem::account::{Charge, Kind};
+use crate::mem::limits::{INFINITE, Limit};
 use crate::mem::{Account, Space, fallible};
 use crate::sync::{Mutex, WaitQueue, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Actions, Disposition, MAX_SIGNAL, Pending, Signal, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use foundation::Errno;
+use linux_raw_sys::general as linux;
 
 /// The number of the first process: the first one that is assigned.
 pub const INIT_PID: u32 = 1;
@@ -93,10 +97,12 @@ pub struct Process {
     pub queue: WaitQueue,
     /// Where its parent waits after vfork.
     pub vfork_queue: WaitQueue,
-    /// Ticks that interrupted one of its threads in user mode.
-    pub ticks: AtomicU64,
+    /// CPU time of its threads, until each last left the CPU.
+    pub used: CpuTime,
     /// The same, of its reaped children.
-    pub child_ticks: AtomicU64,
+    pub children_used: CpuTime,
+    /// What is due at which CPU time.
+    pub cpu_watch: CpuWatch,
     files: Mutex<Option<Arc<Mutex<FdTable, rank::Descriptors>>>, rank::ProcessFiles>,
     /// Ascending by number.
     threads: Mutex<Vec<Arc<Thread>>, rank::Threads>,
@@ -131,6 +137,7 @@ impl Process {
     /// A process that is not yet in the table and has no threads.
     pub fn new(pid: u32, from: Inheritance) -> Result<Arc<Self>, Errno> {
         let charge = Charge::take(&from.account, Kind::Threads, BYTES)?;
+        let cpu_watch = CpuWatch::new(from.account.limits.load(linux::RLIMIT_CPU)?);
         Ok(Arc::new(Self {
             pid,
             parent: AtomicU32::new(0),
@@ -145,14 +152,21 @@ impl Process {
             children_queue: WaitQueue::new(),
             queue: WaitQueue::new(),
             vfork_queue: WaitQueue::new(),
-            ticks: AtomicU64::new(0),
-            child_ticks: AtomicU64::new(0),
+            used: CpuTime::default(),
+            children_used: CpuTime::default(),
+            cpu_watch,
             files: Mutex::new(Some(from.files)),
             threads: Mutex::default(),
             vfork_done: AtomicBool::new(false),
             server: AtomicBool::new(from.server),
             _charge: charge,
         }))
+    }
+
+    /// Its limit of CPU time, in seconds (`RLIMIT_CPU`).
+    pub fn cpu_limit(&self) -> Limit {
+        let none = Limit { soft: INFINITE, hard: INFINITE };
+        self.account.limits.load(linux::RLIMIT_CPU).unwrap_or(none)
     }
 
     /// Its parent's number; 0 for PID 1.

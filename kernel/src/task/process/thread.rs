@@ -1,9 +1,10 @@
 //! A thread: registers, a kernel stack, and pending signals.
 
 use super::Process;
+use super::cpu_time::CpuTime;
 use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
-use crate::arch::{self, Registers};
+use crate::arch::{self, Registers, Spent};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::kernel::{STACK_PAGES, Stack};
 use crate::mem::{Claim, Space, UserAddr, fallible};
@@ -72,6 +73,8 @@ pub struct Thread {
     pub process: Arc<Process>,
     /// Its own signal state.
     pub signals: Mutex<ThreadSignals, rank::ThreadSignals>,
+    /// Its CPU time, until it last left the CPU.
+    pub used: CpuTime,
     /// Where a zero is written, and a futex woken, at its end (`CLONE_CHILD_CLEARTID`); 0 for
     /// nowhere.
     pub clear_child_tid: AtomicU64,
@@ -154,6 +157,7 @@ impl Thread {
             tid,
             process,
             signals: Mutex::new(signals),
+            used: CpuTime::default(),
             clear_child_tid: AtomicU64::new(0),
             space: Mutex::new(Some(space)),
             stack_top: stack.top().0,
@@ -250,6 +254,13 @@ impl Thread {
         let own = self.signals.lock();
         let pending = own.pending.set().union(self.process.pending.lock().set());
         !pending.without(own.blocked).is_empty()
+    }
+
+    /// Adds CPU time that it has used.
+    #[inline]
+    pub(in crate::task) fn charge(&self, spent: Spent) {
+        self.used.add(spent);
+        self.process.used.add(spent);
     }
 
     /// Its state for the scheduler.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::cli::TestArgs;
 use crate::paths::Paths;
-use crate::{guest, process, say, setup, test};
+use crate::{cargo, guest, process, say, setup, test};
 
 /// Names of host tests that run before all others, since they are quick, with cargo's arguments.
 const QUICK: [(&str, &[&str]); 2] = [
@@ -21,27 +21,24 @@ pub fn ci(paths: &Paths) -> Result<u8> {
     setup::ensure_component(paths, "rustfmt", &["fmt", "--version"])?;
     setup::ensure_component(paths, "clippy", &["clippy", "--version"])?;
 
-    let mut format = Command::new(guest::cargo());
-    format.args(["fmt", "--all", "--check"]).current_dir(&paths.root);
-    step("formatting", &mut format)?;
+    let mut format = cargo::command(paths, "fmt");
+    step("formatting", format.args(["--all", "--check"]))?;
 
-    let mut lint = Command::new(guest::cargo());
-    lint.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
-        .current_dir(&paths.root);
+    let mut lint = cargo::command(paths, "clippy");
+    lint.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     step("lints on the host", &mut lint)?;
 
     let mut lint = guest::cargo_for_guest(paths, &toolchain, "clippy");
     lint.args(["--", "-D", "warnings"]);
     step("lints in the guest", &mut lint)?;
 
-    let mut docs = Command::new(guest::cargo());
-    docs.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
-    step("documentation", docs.current_dir(&paths.root))?;
+    let mut docs = cargo::command(paths, "doc");
+    docs.args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    step("documentation", &mut docs)?;
 
     for (name, arguments) in QUICK {
-        let mut quick = Command::new(guest::cargo());
-        quick.args(["test", "--quiet"]).args(arguments).current_dir(&paths.root);
-        step(name, &mut quick)?;
+        let mut quick = cargo::command(paths, "test");
+        step(name, quick.arg("--quiet").args(arguments))?;
     }
 
     say!("ci: tests");

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli::FuzzArgs;
 use crate::paths::Paths;
-use crate::{guest, process, say, setup};
+use crate::{cargo, process, say, setup};
 
 /// Flags that make LLVM count edges and report comparisons to the engine, and that enable checks
 /// which release builds omit.
@@ -64,15 +64,14 @@ fn build(paths: &Paths) -> Result<PathBuf> {
         .find_map(|line| line.strip_prefix("host: "))
         .context("rustc does not report its host")?;
     let folder = paths.work.join("fuzz");
-    let mut command = Command::new(guest::cargo());
+    let mut command = cargo::command(paths, "build");
     // With an explicit target, build scripts and macros are built without the flags.
     command
-        .args(["build", "--package", "fuzz", "--release", "--quiet"])
+        .args(["--package", "fuzz", "--release", "--quiet"])
         .args(["--target", host, "--target-dir"])
         .arg(&folder)
         .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
-        .current_dir(&paths.root);
+        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
     say!("building the fuzzer");
     ensure!(process::run(&mut command), "the fuzzer could not be built (see above)");
     Ok(folder.join(host).join("release/fuzz"))

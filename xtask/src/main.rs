@@ -10,9 +10,11 @@ use clap::Parser;
 
 mod bench;
 mod book;
+mod cargo;
 mod ci;
 mod cli;
 mod exit_status;
+mod filter;
 mod foreign;
 mod fuzz;
 mod guest;

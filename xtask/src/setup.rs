@@ -33,7 +33,7 @@ pub fn ensure(paths: &Paths) -> Result<Toolchain> {
 
 /// Ensures that a component of the toolchain is installed.
 pub fn ensure_component(paths: &Paths, component: &str, probe: &[&str]) -> Result<()> {
-    let cargo = crate::guest::cargo();
+    let cargo = crate::cargo::program();
     if succeeds(Command::new(cargo).args(probe).current_dir(&paths.root)) {
         return Ok(());
     }

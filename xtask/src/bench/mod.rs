@@ -21,7 +21,7 @@ use crate::machine::session::{Outcome, capture};
 use crate::machine::task::Task;
 use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
 use crate::paths::Paths;
-use crate::{exit_status, guest, say, setup};
+use crate::{exit_status, filter, guest, say, setup};
 
 /// Memory of the machine that Linux was measured on.
 const MEMORY: &str = "1G";
@@ -65,10 +65,15 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     }
     let mut figures: Vec<Figure> = runs.iter().flat_map(Run::figures).collect();
     figures.retain(|figure| figure.name.contains(filter));
+    if figures.is_empty() && runs.iter().all(Run::succeeded) {
+        let known = targets::TARGETS.iter().map(|target| target.name.to_owned());
+        filter::require_match("row", filter, &known.collect::<Vec<_>>())?;
+        bail!("the row {filter} gave no figure");
+    }
     let report = if arguments.json { as_json(&figures) } else { as_table(&figures) };
     stdout().write_all(report.as_bytes())?;
     for run in &runs {
-        if run.outcome != Outcome::Ended(Ending::PowerOff, Some(0)) {
+        if !run.succeeded() {
             let (status, complaint) = run.outcome.describe();
             eprint!("{}", run.log);
             say!("{complaint}; the figures above were measured before");
@@ -86,7 +91,7 @@ pub fn figures(
     interrupts: &Interrupts,
 ) -> Result<std::result::Result<Figures, String>> {
     let run = measure(paths, guest, &format!("bench {filter}"), &[], interrupts)?;
-    if run.outcome != Outcome::Ended(Ending::PowerOff, Some(0)) {
+    if !run.succeeded() {
         return Ok(Err(format!("{}\n{}", run.outcome.describe().1, run.log)));
     }
     Ok(Ok(run.figures().map(|figure| (figure.name, figure.value)).collect()))
@@ -103,6 +108,10 @@ struct Run {
 }
 
 impl Run {
+    fn succeeded(&self) -> bool {
+        self.outcome == Outcome::Ended(Ending::PowerOff, Some(0))
+    }
+
     fn figures(&self) -> impl Iterator<Item = Figure> {
         let in_log = self.log.lines().filter_map(|line| Some(line.split_once(LOG_MARK)?.1));
         in_log.chain(self.console.lines()).filter_map(figure)

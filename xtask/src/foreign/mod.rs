@@ -27,7 +27,7 @@ use crate::paths::Paths;
 use crate::process::{self, Ended};
 use crate::test::qemu::{Expected, QemuTest};
 use crate::test::verdict::Verdict;
-use crate::{say, setup};
+use crate::{filter, say, setup};
 use cases::{Case, GROUPS, Group};
 pub use profit::ProfitTest;
 use programs::{ForeignFolder, GUEST_BIN};
@@ -49,19 +49,17 @@ const SETTINGS: [Lazy; 2] = [Lazy::On, Lazy::Off];
 /// Runs the cases that match; returns the exit status.
 pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
     let filter = arguments.filter.as_deref().unwrap_or_default();
+    filter::require_match("case", filter, &names(arguments.profit))?;
     let chosen = GROUPS.iter().filter_map(|group| {
         let mut cases = group.cases();
         cases.retain(|case| full_name(group, case).contains(filter));
         (!cases.is_empty()).then_some((group, cases))
     });
     if arguments.list {
-        let names: String = chosen
-            .flat_map(|(group, cases)| cases.into_iter().map(|case| full_name(group, &case) + "\n"))
-            .collect();
-        let at_the_console =
-            console::CASES.iter().map(|case| case.name()).filter(|name| name.contains(filter));
-        let names = names + &at_the_console.map(|name| name + "\n").collect::<String>();
-        stdout().write_all(names.as_bytes())?;
+        let names = names(arguments.profit);
+        let chosen = names.iter().filter(|name| name.contains(filter));
+        let lines: String = chosen.map(|name| format!("{name}\n")).collect();
+        stdout().write_all(lines.as_bytes())?;
         return Ok(0);
     }
     let toolchain = setup::ensure(paths)?;
@@ -87,6 +85,18 @@ pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
         }
     }
     Ok(count.conclude())
+}
+
+/// The names of all cases, or of those that are measured.
+fn names(profit: bool) -> Vec<String> {
+    if profit {
+        return profit::names();
+    }
+    let in_group = |group: &Group| -> Vec<_> {
+        group.cases().iter().map(|case| full_name(group, case)).collect()
+    };
+    let console = console::CASES.iter().map(|case| case.name().to_owned());
+    GROUPS.iter().flat_map(in_group).chain(console).collect()
 }
 
 fn full_name(group: &Group, case: &Case) -> String {

@@ -85,6 +85,11 @@ pub fn profit(paths: &Paths, guest: &Guest, filter: &str, interrupts: &Interrupt
     Ok(0)
 }
 
+/// The names of the programs that are measured.
+pub fn names() -> Vec<String> {
+    PROFIT.cases().into_iter().map(|case| case.name).collect()
+}
+
 /// Instructions and messages at each size of blocks.
 fn sizes_table(group: &Group, sizes: &[Costs]) -> String {
     let mut text = format!(

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::guest::addition::Addition;
 use crate::paths::Paths;
-use crate::{guest, say};
+use crate::{cargo, say};
 
 /// Folder of the programs in the guest.
 pub const GUEST_BIN: &str = "opt/bin";
@@ -171,7 +171,7 @@ impl ForeignFolder {
         let file = root.join("bin").join(program);
         if !file.exists() {
             say!("building {crate_name}");
-            let mut command = Command::new(guest::cargo());
+            let mut command = Command::new(cargo::program());
             command
                 .args(["install", "--quiet", "--target", "x86_64-unknown-linux-gnu", "--root"])
                 .arg(&root)

@@ -5,18 +5,14 @@ pub mod core_library;
 pub mod ramdisk;
 mod strip;
 
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use indicatif::ProgressBar;
 use serde_json::Value;
 
+use crate::cargo;
 use crate::paths::Paths;
-use crate::say;
 use crate::setup::{GUEST_TARGET, Toolchain};
 
 /// The crates that make up the guest.
@@ -43,15 +39,10 @@ pub struct Guest {
     pub tools: Vec<String>,
 }
 
-/// The cargo that started xtask, or the one in PATH.
-pub fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
 /// Prepares cargo to compile the guest's crates.
 pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -> Command {
-    let mut command = Command::new(cargo());
-    command.arg(subcommand).args(["--release", "--target", GUEST_TARGET]);
+    let mut command = cargo::command(paths, subcommand);
+    command.args(["--release", "--target", GUEST_TARGET]);
     for name in CRATES {
         command.args(["--package", name]);
     }
@@ -59,7 +50,6 @@ pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -
     if let Some(source) = &toolchain.library_source {
         core_library::configure(&mut command, source);
     }
-    command.current_dir(&paths.root).stdin(Stdio::null());
     command
 }
 
@@ -93,13 +83,7 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
             "foundation/mutants,kernel/mutants,programs/mutants,proof/mutants",
         ]);
     }
-    command.args(["--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
-    let mut child = command.spawn().context("cannot start cargo")?;
-    let output = child.stdout.take().context("cargo has no output")?;
-    let artifacts = follow(BufReader::new(output))?;
-    if !child.wait()?.success() {
-        bail!("the guest could not be built (see above)");
-    }
+    let artifacts = cargo::artifacts(command, "the guest")?.iter().filter_map(artifact).collect();
     collect(&folder, artifacts)
 }
 
@@ -110,36 +94,8 @@ struct Artifact {
     file: PathBuf,
 }
 
-/// Shows cargo's progress and collects the programs.
-fn follow(output: impl BufRead) -> Result<Vec<Artifact>> {
-    let spinner = ProgressBar::new_spinner();
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    spinner.set_message("checking the guest");
-    let mut announced = !spinner.is_hidden();
-    let mut artifacts = Vec::new();
-    for line in output.lines() {
-        let Ok(message) = serde_json::from_str::<Value>(&line?) else { continue };
-        if message["reason"] != "compiler-artifact" {
-            continue;
-        }
-        if message["fresh"] == false {
-            if !announced {
-                say!("building the guest");
-                announced = true;
-            }
-            spinner.set_message(format!(
-                "building the guest: {}",
-                message["target"]["name"].as_str().unwrap_or("")
-            ));
-        }
-        artifacts.extend(artifact(&message));
-    }
-    spinner.finish_and_clear();
-    Ok(artifacts)
-}
-
 fn artifact(message: &Value) -> Option<Artifact> {
-    let file = PathBuf::from(message["executable"].as_str()?);
+    let file = cargo::executable(message)?;
     let name = message["target"]["name"].as_str()?.to_owned();
     let manifest = Path::new(message["manifest_path"].as_str()?);
     let crate_name = manifest.parent()?.file_name()?.to_str()?.to_owned();

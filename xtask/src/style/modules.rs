@@ -31,7 +31,7 @@ pub fn contexts() -> BTreeMap<String, Context> {
 
 /// The root file of each of cargo's targets.
 fn targets() -> Vec<(String, Context)> {
-    let output = Command::new(crate::guest::cargo())
+    let output = Command::new(crate::cargo::program())
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root())
         .output()

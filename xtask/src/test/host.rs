@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::guest;
+use crate::cargo;
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
 use crate::process::{self, Ended};
@@ -47,20 +47,9 @@ impl HostTest {
 
 /// Compiles the tests that the arguments for cargo select; returns cargo's messages.
 pub fn build(paths: &Paths, which: &[&str]) -> Result<Vec<Value>> {
-    let output = Command::new(guest::cargo())
-        .arg("test")
-        .args(which)
-        .args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"])
-        .current_dir(&paths.root)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("the host tests could not be built (see above)");
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let mut command = cargo::command(paths, "test");
+    command.args(which).arg("--no-run");
+    cargo::artifacts(command, "the host tests")
 }
 
 /// Compiles the workspace's tests and lists them.
@@ -81,7 +70,7 @@ pub fn list(paths: &Paths) -> Result<Vec<HostTest>> {
 fn examples(paths: &Paths) -> HostTest {
     HostTest {
         name: "host::examples_in_the_documentation".to_owned(),
-        program: guest::cargo().into(),
+        program: cargo::program().into(),
         folder: paths.root.clone(),
         arguments: ["test", "--workspace", "--doc", "--quiet"].map(str::to_owned).to_vec(),
     }
@@ -90,9 +79,7 @@ fn examples(paths: &Paths) -> HostTest {
 /// The tests of one program that cargo built.
 fn tests_of(message: &Value) -> Result<Vec<HostTest>> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let Some(program) = text(&message["executable"]).map(PathBuf::from) else {
-        return Ok(Vec::new());
-    };
+    let Some(program) = cargo::executable(message) else { return Ok(Vec::new()) };
     let target = text(&message["target"]["name"]).unwrap_or_default();
     let manifest = PathBuf::from(text(&message["manifest_path"]).unwrap_or_default());
     let folder = manifest.parent().unwrap_or(Path::new(".")).to_path_buf();

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::cargo;
 use crate::cli::Length;
-use crate::guest::cargo;
 use crate::paths::Paths;
 use crate::test::qemu::{Expected, QemuTest};
 
@@ -122,25 +122,11 @@ pub fn all(paths: &Paths) -> Result<Vec<GuestTest>> {
 
 /// Builds the programs for the host.
 fn build(paths: &Paths) -> Result<Vec<(&'static str, PathBuf)>> {
-    let mut command = Command::new(cargo());
-    command.args(["build", "--package", "proof"]);
+    let mut command = cargo::command(paths, "build");
+    command.args(["--package", "proof"]);
     command.args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
-    let output = command
-        .args(["--quiet", "--message-format=json-render-diagnostics"])
-        .current_dir(&paths.root)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("the guest's tests could not be built for the host (see above)");
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let executables: Vec<PathBuf> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .collect();
+    let artifacts = cargo::artifacts(command, "the guest's tests for the host")?;
+    let executables: Vec<PathBuf> = artifacts.iter().filter_map(cargo::executable).collect();
     let find = |program: &'static str| {
         let is_named = |file: &&PathBuf| file.file_name() == Path::new(program).file_name();
         let file = executables.iter().find(is_named);

@@ -35,10 +35,14 @@ use crate::foreign::{ForeignTest, ProfitTest};
 use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::{guest, say, setup};
+use crate::{filter, guest, setup};
 
 /// The filter that is the same as `--mutants`.
 const MUTANTS: &str = "mutants";
+/// How the names of tests on the host begin.
+const HOST: &str = "host::";
+/// How the names of tests in a machine begin.
+const GUEST: &str = "qemu::";
 
 /// A test of any kind.
 enum Test {
@@ -105,6 +109,8 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     let length = arguments.length();
     let mut tests =
         if mutants { mutant_tests(paths, length)? } else { all_tests(paths, filter, length)? };
+    let names: Vec<_> = tests.iter().map(Test::name).collect();
+    filter::require_match("test", filter, &names)?;
     tests.retain(|test| test.name().contains(filter));
     if arguments.list {
         let names: String = tests.iter().map(|test| test.name() + "\n").collect();
@@ -124,13 +130,26 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     run_all(paths, &guest, &tests, known, mutants)
 }
 
+/// The tests, host tests first. A kind that cannot match the filter is not listed, because that
+/// would build it.
 fn all_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
-    // A filter for tests in QEMU matches no host test, so these need not be built.
-    if !filter.starts_with("qemu::") {
-        say!("building the host tests");
-        tests.extend(host::list(paths)?.into_iter().map(Test::Host));
+    if !filter.starts_with(HOST) {
+        tests.extend(guest_tests(paths, length)?);
     }
+    if !filter.starts_with(GUEST) && !tests.iter().any(|test| is_whole_name(filter, &test.name())) {
+        tests.splice(..0, host::list(paths)?.into_iter().map(Test::Host));
+    }
+    Ok(tests)
+}
+
+/// Whether a filter is a test's name, with or without the kind.
+fn is_whole_name(filter: &str, name: &str) -> bool {
+    name == filter || name.strip_prefix(GUEST) == Some(filter)
+}
+
+fn guest_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
+    let mut tests = Vec::new();
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(console::list().into_iter().map(Test::Console));
     tests.extend(DemoTest::ALL.map(Test::Demo));
@@ -148,7 +167,6 @@ fn mutant_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
             test.mutants.clone().into_iter().map(|mutant| Test::Mutant(test.clone(), mutant)),
         );
     }
-    say!("building the host tests");
     tests.extend(
         host::list(paths)?
             .into_iter()
@@ -173,7 +191,7 @@ fn run_all(
     let mut passed = 0;
     let mut failed = Vec::new();
     let mut skipped = Vec::new();
-    for test in tests {
+    for (number, test) in (1..).zip(tests) {
         print!("test {} ... ", test.name());
         stdout().flush()?;
         let start = Instant::now();
@@ -182,15 +200,16 @@ fn run_all(
             println!("stopped");
             return Ok(u8::try_from(128 + signal).unwrap_or(1));
         }
-        let took = start.elapsed().as_secs_f32();
+        let took =
+            format!("({:.2} s) [{number} of {}]", start.elapsed().as_secs_f32(), tests.len());
         known.insert(test.name(), verdict.word().to_owned());
         match verdict {
             Verdict::Passed => {
-                println!("ok ({took:.2} s)");
+                println!("ok {took}");
                 passed += 1;
             }
             Verdict::Failed(why) => {
-                println!("FAILED ({took:.2} s)");
+                println!("FAILED {took}");
                 println!("{}", indented(&why));
                 failed.push(test.name());
                 missed.extend(test.mutant());

@@ -1,7 +1,7 @@
 //! `run`: boots the guest with a shell on the console, or runs one command in it.
 
 use std::fs::File;
-use std::io::{Write, stderr, stdin, stdout};
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::guest::addition::Addition;
 use crate::guest::{self, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Input, Outcome, Session};
-use crate::machine::task::Task;
+use crate::machine::task::{Stdin, Task};
 use crate::machine::terminal::RawTerminal;
 use crate::machine::{Clock, Debugger, Disk, Ending, Hardware, Machine};
 use crate::paths::Paths;
@@ -36,8 +36,10 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let variant = if arguments.mutant.is_some() { Variant::Mutants } else { Variant::Normal };
     let guest = guest::build(paths, &toolchain, variant)?;
     let command = (!arguments.command.is_empty()).then(|| arguments.command.join(" "));
+    let is_interactive = command.is_none() && stdin().is_terminal();
     let task = Task {
         command: command.as_deref(),
+        input: if is_interactive { Stdin::Terminal } else { Stdin::Host },
         lazy: arguments.lazy,
         mutant: arguments.mutant.as_deref(),
         memory: &arguments.memory,
@@ -64,49 +66,35 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let limit = arguments.timeout.map(Duration::from_secs);
     let machine = Machine::start(&guest, &initrd, &hardware)?;
     drop(initrd);
-    let mut log = Log { file: log, tail: Vec::new(), is_shown: command.is_some() };
-    let outcome = if command.is_some() {
-        let mut console = stdout().lock();
-        let session = Session {
-            input: Input::None,
-            console: &mut console,
-            log: &mut log,
-            limit,
-            interrupts: &interrupts,
-        };
-        session.run(machine)?
-    } else {
-        interactive(machine, &mut log, limit, &interrupts)?
-    };
-    Ok(conclude(&outcome, command.is_some(), &log))
-}
-
-/// Connects the user's terminal to the guest's console.
-fn interactive(
-    machine: Machine,
-    log: &mut Log,
-    limit: Option<Duration>,
-    interrupts: &Interrupts,
-) -> Result<Outcome> {
+    let mut log = Log { file: log, tail: Vec::new(), is_shown: !is_interactive };
     let keys = stdin();
-    let raw = RawTerminal::enter();
-    let input =
-        if raw.is_some() { Input::Terminal(keys.as_fd()) } else { Input::Stream(keys.as_fd()) };
-    let mut console = stdout().lock();
-    let outcome = Session { input, console: &mut console, log, limit, interrupts }.run(machine);
+    let raw = is_interactive.then(RawTerminal::enter).transpose()?;
+    let session = Session {
+        input: if is_interactive {
+            Input::Terminal(keys.as_fd())
+        } else {
+            Input::Stream(keys.as_fd())
+        },
+        console: &mut stdout().lock(),
+        log: &mut log,
+        limit,
+        interrupts: &interrupts,
+    };
+    let outcome = session.run(machine);
     drop(raw);
-    outcome
+    Ok(conclude(&outcome?, &log))
 }
 
 /// Returns the exit status for an outcome, and reports a failure.
-fn conclude(outcome: &Outcome, is_command: bool, log: &Log) -> u8 {
+fn conclude(outcome: &Outcome, log: &Log) -> u8 {
     let (status, complaint) = match outcome {
-        Outcome::Ended(Ending::PowerOff, Some(status)) if is_command => return *status,
-        Outcome::Ended(Ending::PowerOff, None) if is_command => (
+        Outcome::Ended(Ending::PowerOff, Some(status)) => return *status,
+        // `poweroff` ends a shell on the console as well as `exit` does.
+        Outcome::Ended(Ending::PowerOff, None) if log.is_shown => (
             exit_status::QEMU_ENDED,
             "the guest switched itself off and reported no status".to_owned(),
         ),
-        Outcome::Ended(Ending::PowerOff, _) | Outcome::Quit => return 0,
+        Outcome::Ended(Ending::PowerOff, None) | Outcome::Quit => return 0,
         Outcome::Interrupted(signal) => {
             return u8::try_from(128 + signal).unwrap_or(exit_status::XTASK);
         }

@@ -18,7 +18,7 @@ use crate::guest::addition::Addition;
 use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
-use crate::machine::task::Task;
+use crate::machine::task::{Stdin, Task};
 use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::{exit_status, filter, guest, say, setup};
@@ -149,8 +149,15 @@ fn measure_with(
     additions: &[Addition],
     interrupts: &Interrupts,
 ) -> Result<Run> {
-    let task =
-        Task { command: Some(command), lazy, mutant: None, memory: MEMORY, additions, relay: None };
+    let task = Task {
+        command: Some(command),
+        input: Stdin::None,
+        lazy,
+        mutant: None,
+        memory: MEMORY,
+        additions,
+        relay: None,
+    };
     let initrd = task.initrd(paths, guest)?;
     let hardware = Hardware {
         memory: MEMORY.to_owned(),

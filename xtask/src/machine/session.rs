@@ -18,9 +18,9 @@ use crate::{exit_status, process};
 
 /// The key that ends QEMU from a terminal: Ctrl-].
 const QUIT_KEY: u8 = 0x1d;
-/// What a terminal sends at the end of input: Ctrl-D.
-const END_OF_INPUT: u8 = 0x04;
-/// Limit for the control channel; init writes a few lines.
+/// Bytes of input that are read at once, and from a terminal in advance.
+const INPUT_BYTES: usize = 4096;
+/// Limit for a line on the control channel.
 const MAX_CONTROL_BYTES: usize = 4096;
 
 /// Input of the guest's console.
@@ -30,7 +30,8 @@ pub enum Input<'a> {
     None,
     /// A terminal, in which Ctrl-] ends QEMU.
     Terminal(BorrowedFd<'a>),
-    /// A file or a pipe; its end is passed on as Ctrl-D.
+    /// Bytes with an end. They are sent in frames: a length of two bytes, the most significant
+    /// first, and as many bytes of data. A frame without data is the end.
     Stream(BorrowedFd<'a>),
 }
 
@@ -127,7 +128,8 @@ impl Session<'_> {
         let mut state = State {
             open: [true; 4],
             pending: Vec::new(),
-            control: Vec::new(),
+            credit: 0,
+            control: Control::default(),
             complaints: Vec::new(),
         };
         let stopped = loop {
@@ -154,7 +156,7 @@ impl Session<'_> {
                 machine.kill();
                 Ok(outcome)
             }
-            None => Ok(Outcome::Ended(machine.wait()?, reported_status(&state.control))),
+            None => Ok(Outcome::Ended(machine.wait()?, state.control.status)),
         }
     }
 
@@ -174,14 +176,18 @@ impl Session<'_> {
                 waiting.push(PollFd::from_borrowed_fd(*descriptor, PollFlags::IN));
             }
         }
-        if !state.pending.is_empty() {
+        if !state.sendable().is_empty() {
             waiting.push(PollFd::new(&machine.keys, PollFlags::OUT));
         }
         waiting.push(PollFd::from_borrowed_fd(self.interrupts.as_fd(), PollFlags::IN));
         let mut input_slot = None;
-        if let (Input::Terminal(input) | Input::Stream(input), true) =
-            (self.input, state.pending.is_empty())
-        {
+        // A terminal is read in advance: one of the keys may be the one that quits.
+        let input = match self.input {
+            Input::Terminal(input) if state.pending.len() < INPUT_BYTES => Some(input),
+            Input::Stream(input) if state.pending.is_empty() => Some(input),
+            _ => None,
+        };
+        if let Some(input) = input {
             input_slot = Some(waiting.len());
             waiting.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
         }
@@ -211,8 +217,8 @@ impl Session<'_> {
                 pump(&mut machine.log, self.log).context("cannot write the kernel's log")?;
         }
         if ready.sources[2] {
-            state.open[2] = pump(&mut machine.control, &mut state.control)?;
-            state.control.truncate(MAX_CONTROL_BYTES);
+            state.open[2] = pump(&mut machine.control, &mut state.control.line)?;
+            state.credit = state.credit.saturating_add(state.control.process());
         }
         if ready.sources[3] {
             state.open[3] = pump(&mut machine.complaints, &mut state.complaints)?;
@@ -220,9 +226,9 @@ impl Session<'_> {
         if ready.input && self.read_input(state)? {
             return Ok(Some(Outcome::Quit));
         }
-        if !state.pending.is_empty() {
-            match machine.keys.write(&state.pending) {
-                Ok(count) => drop(state.pending.drain(..count)),
+        if !state.sendable().is_empty() {
+            match machine.keys.write(state.sendable()) {
+                Ok(count) => state.sent(count),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // QEMU has ended; the next poll finds its outputs closed.
@@ -235,7 +241,7 @@ impl Session<'_> {
     /// Reads the user's input; returns whether it contains the key that quits.
     fn read_input(&mut self, state: &mut State) -> Result<bool> {
         let (Input::Terminal(input) | Input::Stream(input)) = self.input else { return Ok(false) };
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; INPUT_BYTES];
         let count = match rustix::io::read(input, &mut buffer[..]) {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(false),
@@ -245,9 +251,12 @@ impl Session<'_> {
         if matches!(self.input, Input::Terminal(_)) && bytes.contains(&QUIT_KEY) {
             return Ok(true);
         }
+        if matches!(self.input, Input::Stream(_)) {
+            let length = u16::try_from(count).context("a frame that is too long")?;
+            state.pending.extend_from_slice(&length.to_be_bytes());
+        }
         state.pending.extend_from_slice(bytes);
         if count == 0 {
-            state.pending.push(END_OF_INPUT);
             self.input = Input::None;
         }
         Ok(false)
@@ -260,8 +269,52 @@ struct State {
     open: [bool; 4],
     /// Input that the console has not accepted yet.
     pending: Vec<u8>,
-    control: Vec<u8>,
+    /// Number of bytes of input that the guest has allowed and not got.
+    credit: usize,
+    control: Control,
     complaints: Vec<u8>,
+}
+
+impl State {
+    /// Input that may be sent now.
+    fn sendable(&self) -> &[u8] {
+        self.pending.get(..self.credit).unwrap_or(&self.pending)
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.pending.drain(..count);
+        self.credit -= count;
+    }
+}
+
+/// What init writes on the control channel: lines `terminal`, `credit N` and `exit N`.
+#[derive(Debug, Default)]
+struct Control {
+    /// Bytes of a line that is not complete, once the others are processed.
+    line: Vec<u8>,
+    /// The status in the last line `exit N`.
+    status: Option<u8>,
+}
+
+impl Control {
+    /// Processes complete lines; returns the number of bytes of input that they allow.
+    fn process(&mut self) -> usize {
+        let mut credit: usize = 0;
+        while let Some(end) = self.line.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.line.drain(..=end).collect();
+            let Ok(line) = std::str::from_utf8(&line) else { continue };
+            match line.trim().split_once(' ') {
+                Some(("exit", status)) => self.status = status.parse().ok().or(self.status),
+                Some(("credit", count)) => {
+                    credit = credit.saturating_add(count.parse().unwrap_or(0));
+                }
+                _ if line.trim() == "terminal" => credit = usize::MAX,
+                _ => {}
+            }
+        }
+        self.line.truncate(MAX_CONTROL_BYTES);
+        credit
+    }
 }
 
 /// Which descriptors can be read without waiting.
@@ -287,23 +340,42 @@ fn pump(from: &mut dyn Read, to: &mut dyn Write) -> Result<bool> {
     }
 }
 
-/// The status in the last complete line `exit N`.
-fn reported_status(control: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(control).ok()?;
-    let (lines, _) = text.rsplit_once('\n')?;
-    lines.lines().rev().find_map(|line| line.trim().strip_prefix("exit ")?.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn control(bytes: &[u8]) -> (Control, usize) {
+        let mut control = Control { line: bytes.to_vec(), status: None };
+        let credit = control.process();
+        (control, credit)
+    }
+
     #[test]
     fn only_a_complete_line_is_a_status() {
-        assert_eq!(reported_status(b"exit 7\n"), Some(7));
-        assert_eq!(reported_status(b"noise\r\nexit 255\r\n"), Some(255));
+        assert_eq!(control(b"exit 7\n").0.status, Some(7));
+        assert_eq!(control(b"noise\r\nexit 255\r\nexit x\n").0.status, Some(255));
         for bad in [&b""[..], b"exit 7", b"exit x\n", b"exit 256\n", b"exit -1\n", b"\xff\n"] {
-            assert_eq!(reported_status(bad), None);
+            assert_eq!(control(bad).0.status, None);
         }
+    }
+
+    #[test]
+    fn input_waits_for_credit() {
+        let (mut control, credit) = control(b"credit 3\r\ncredit 2\r\ncre");
+        assert_eq!(credit, 5);
+        let mut state = State {
+            open: [true; 4],
+            pending: b"abcdefgh".to_vec(),
+            credit,
+            control: Control::default(),
+            complaints: Vec::new(),
+        };
+        assert_eq!(state.sendable(), b"abcde");
+        state.sent(4);
+        assert_eq!((state.sendable(), state.pending.as_slice()), (&b"e"[..], &b"efgh"[..]));
+        control.line.extend_from_slice(b"dit 9\nterminal\n");
+        assert_eq!(control.process(), usize::MAX);
+        state.credit = usize::MAX;
+        assert_eq!(state.sendable(), b"efgh");
     }
 }

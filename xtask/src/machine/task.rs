@@ -10,11 +10,35 @@ use crate::guest::addition::Addition;
 use crate::guest::ramdisk::Ramdisk;
 use crate::paths::Paths;
 
+/// Where the standard input of the guest's shell comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nowhere.
+    None,
+    /// The guest's console, on which the shell is interactive.
+    Terminal,
+    /// xtask, in frames ([`Input::Stream`](super::session::Input::Stream)).
+    Host,
+}
+
+impl Stdin {
+    /// The word for the guest's configuration.
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Terminal => "terminal",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// A guest's task and the settings that it runs with.
 #[derive(Debug, Clone)]
 pub struct Task<'a> {
     /// A line for the guest's shell; without it the shell is interactive.
     pub command: Option<&'a str>,
+    /// Where the shell's standard input comes from.
+    pub input: Stdin,
     /// Whether read(2) is lazy.
     pub lazy: Lazy,
     /// A mutant to switch on.
@@ -30,7 +54,12 @@ pub struct Task<'a> {
 impl Task<'_> {
     /// The text of `etc/sloth.conf`. The command is last, since it may contain line breaks.
     fn configuration(&self) -> String {
-        let mut text = format!("lazy={}\nmemory={}\n", self.lazy.word(), self.memory);
+        let mut text = format!(
+            "lazy={}\nmemory={}\ninput={}\n",
+            self.lazy.word(),
+            self.memory,
+            self.input.word()
+        );
         if let Some(mutant) = self.mutant {
             text.push_str(&format!("mutant={mutant}\n"));
         }
@@ -64,6 +93,7 @@ mod tests {
     fn the_command_is_the_last_line_of_the_configuration() {
         let task = Task {
             command: Some("echo a\necho b"),
+            input: Stdin::Host,
             lazy: Lazy::Off,
             mutant: Some("r1"),
             memory: "48M",
@@ -72,9 +102,9 @@ mod tests {
         };
         assert_eq!(
             task.configuration(),
-            "lazy=off\nmemory=48M\nmutant=r1\ncommand=echo a\necho b\n"
+            "lazy=off\nmemory=48M\ninput=host\nmutant=r1\ncommand=echo a\necho b\n"
         );
-        let shell = Task { command: None, mutant: None, ..task };
-        assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\n");
+        let shell = Task { command: None, input: Stdin::Terminal, mutant: None, ..task };
+        assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\ninput=terminal\n");
     }
 }

@@ -3,7 +3,8 @@
 use std::io::{Stdin, stdin};
 use std::os::fd::AsFd;
 
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use anyhow::{Context, Result};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// A terminal in raw mode; dropping it restores the previous mode.
 pub struct RawTerminal {
@@ -12,17 +13,15 @@ pub struct RawTerminal {
 }
 
 impl RawTerminal {
-    /// Switches standard input to raw mode, if it is a terminal.
-    pub fn enter() -> Option<Self> {
+    /// Switches standard input, which is a terminal, to raw mode.
+    pub fn enter() -> Result<Self> {
         let terminal = stdin();
-        if !isatty(terminal.as_fd()) {
-            return None;
-        }
-        let before = tcgetattr(terminal.as_fd()).ok()?;
+        let before = tcgetattr(terminal.as_fd()).context("cannot read the terminal's mode")?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(terminal.as_fd(), OptionalActions::Now, &raw).ok()?;
-        Some(Self { terminal, before })
+        tcsetattr(terminal.as_fd(), OptionalActions::Now, &raw)
+            .context("cannot change the terminal's mode")?;
+        Ok(Self { terminal, before })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::guest::Guest;
 use crate::guest::addition::Addition;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Captured, Outcome, capture};
-use crate::machine::task::Task;
+use crate::machine::task::{Stdin, Task};
 use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
@@ -150,6 +150,7 @@ impl QemuTest {
         interrupts: &Interrupts,
     ) -> Result<Seen> {
         let task = Task {
+            input: Stdin::None,
             command: Some(command),
             lazy: self.lazy,
             mutant,

@@ -56,7 +56,7 @@ pub fn start(input: fn(&[u8])) {
         let config = Config {
             baud_rate: BaudRate::Baud115200,
             interrupts,
-            fifo_trigger_level: Some(FifoTriggerLevel::One),
+            fifo_trigger_level: Some(FifoTriggerLevel::Fourteen),
             ..Config::default()
         };
         if uart.init(config).is_ok() {

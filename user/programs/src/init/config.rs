@@ -7,6 +7,8 @@ use user::prelude::*;
 pub struct Config {
     /// The shell command to run, or `None` for an interactive shell.
     pub command: Option<Vec<u8>>,
+    /// Where the shell's standard input comes from.
+    pub input: Input,
     /// Whether read(2) is lazy, or `None` to keep the kernel's default.
     pub lazy: Option<bool>,
     /// The name of the mutant to choose in the servers.
@@ -15,6 +17,18 @@ pub struct Config {
     pub relay: Relay,
     /// One message for each line that was not understood.
     pub complaints: Vec<String>,
+}
+
+/// Where the shell's standard input comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Input {
+    /// The console's terminal, on which the shell is interactive.
+    #[default]
+    Terminal,
+    /// The host, byte by byte and with an end.
+    Host,
+    /// Nowhere.
+    None,
 }
 
 /// Which relays to insert, and whether they log.
@@ -71,6 +85,9 @@ impl Config {
         match (&line[..equals], value) {
             (b"lazy", b"on") => self.lazy = Some(true),
             (b"lazy", b"off") => self.lazy = Some(false),
+            (b"input", b"terminal") => self.input = Input::Terminal,
+            (b"input", b"host") => self.input = Input::Host,
+            (b"input", b"none") => self.input = Input::None,
             (b"mutant", name) => match core::str::from_utf8(name) {
                 Ok(name) => self.mutant = Some(name.into()),
                 Err(_) => self.complaints.push("the mutant's name is not text".into()),
@@ -98,6 +115,13 @@ mod tests {
         assert_eq!(config.lazy, Some(false));
         assert_eq!(config.mutant.as_deref(), Some("skip-rescue"));
         assert!(config.complaints.is_empty());
+    }
+
+    #[test]
+    fn input_comes_from_a_terminal_unless_chosen() {
+        let input = |text: &[u8]| Config::parse(text).input;
+        assert_eq!([input(b""), input(b"input=host")], [Input::Terminal, Input::Host]);
+        assert_eq!(input(b"input=none\ncommand=input=host"), Input::None);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 mod config;
 mod disk;
+mod input;
 mod ramdisk;
 mod relays;
 mod servers;

@@ -1,6 +1,7 @@
 //! The shell's surroundings (descriptors, terminal, environment), and the power-off.
 
-use crate::config::Config;
+use crate::config::{Config, Input};
+use crate::input;
 use crate::swap::{PATIENCE, Swap};
 use user::prelude::*;
 use user::sys::abi;
@@ -20,10 +21,11 @@ pub fn redirect_errors() {
 }
 
 /// Opens a serial line and sets it to raw mode.
-fn open_raw(path: &[u8]) -> Result<Fd> {
+pub fn open_raw(path: &[u8]) -> Result<Fd> {
     let fd = sys::open(path, abi::O_RDWR | abi::O_NOCTTY, 0)?;
     if let Ok(mut settings) = sys::terminal_settings(fd) {
         settings.c_oflag &= !abi::OPOST;
+        (settings.c_iflag, settings.c_lflag) = (0, 0);
         let _ = sys::set_terminal_settings(fd, &settings);
     }
     Ok(fd)
@@ -32,11 +34,21 @@ fn open_raw(path: &[u8]) -> Result<Fd> {
 /// Runs the command or the interactive shell until it ends, and meanwhile keeps swap going. Returns
 /// the shell's exit status.
 pub fn run(config: &Config, mut swap: Option<Swap>) -> i32 {
+    let input = match config.input {
+        Input::Host => match input::start() {
+            Ok(input) => Some(input),
+            Err(error) => return complain("init", b"standard input", error),
+        },
+        Input::Terminal | Input::None => None,
+    };
     let shell = match sys::fork() {
-        Ok(None) => sys::exit(become_shell(config)),
+        Ok(None) => sys::exit(become_shell(config, input)),
         Ok(Some(child)) => child,
         Err(error) => return complain("init", b"the shell", error),
     };
+    if let Some(input) = input {
+        let _ = sys::close(input);
+    }
     loop {
         let awaited = swap.as_mut().filter(|swap| swap.is_awaited());
         let options = if awaited.is_some() { abi::WNOHANG } else { 0 };
@@ -53,12 +65,12 @@ pub fn run(config: &Config, mut swap: Option<Swap>) -> i32 {
 }
 
 /// Runs in the child. Returns only if the shell could not be started.
-fn become_shell(config: &Config) -> i32 {
+fn become_shell(config: &Config, input: Option<Fd>) -> i32 {
     let _ = sys::setsid();
     let _ = sys::chdir(HOME);
-    let descriptors = match &config.command {
-        Some(_) => command_descriptors(),
-        None => terminal_descriptors(),
+    let descriptors = match config.input {
+        Input::Terminal => terminal_descriptors(),
+        Input::Host | Input::None => command_descriptors(input),
     };
     if let Err(error) = descriptors {
         return complain("init", b"the shell's terminal", error);
@@ -72,9 +84,12 @@ fn become_shell(config: &Config) -> i32 {
     127
 }
 
-/// Opens descriptors without input; output and errors are raw lines of their own.
-fn command_descriptors() -> Result<()> {
-    let input = sys::open(b"/dev/null", abi::O_RDONLY, 0)?;
+/// Opens descriptors for a command: `input`, if any; output and errors are raw lines of their own.
+fn command_descriptors(input: Option<Fd>) -> Result<()> {
+    let input = match input {
+        Some(input) => input,
+        None => sys::open(b"/dev/null", abi::O_RDONLY, 0)?,
+    };
     sys::dup2(input, Fd::STDIN)?;
     let output = open_raw(b"/dev/ttyS0")?;
     sys::dup2(output, Fd::STDOUT)?;
@@ -95,15 +110,23 @@ fn terminal_descriptors() -> Result<()> {
     if console > Fd::STDERR {
         sys::close(console)?;
     }
-    sys::set_controlling_terminal(Fd::STDIN)
+    sys::set_controlling_terminal(Fd::STDIN)?;
+    control("terminal");
+    Ok(())
+}
+
+/// Sends a line to `cargo xtask run`: `exit N` is the shell's status; `terminal` allows keys;
+/// `credit N` allows N bytes of input ([`input`]).
+pub fn control(line: &str) {
+    if let Ok(fd) = open_raw(b"/dev/ttyS2") {
+        let _ = (sys::write_all(fd, format!("{line}\n").as_bytes()), sys::close(fd));
+    }
 }
 
 /// Reports the status and powers the machine off.
 pub fn power_off(status: i32) -> ! {
     sys::sync();
-    if let Ok(fd) = open_raw(b"/dev/ttyS2") {
-        let _ = sys::write_all(fd, format!("exit {status}\n").as_bytes());
-    }
+    control(&format!("exit {status}"));
     loop {
         complain("init", b"powering off", sys::power_off());
         let _ = sys::sleep(core::time::Duration::from_secs(1));

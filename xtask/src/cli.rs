@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::exit_status;
 
@@ -43,6 +44,22 @@ pub enum Command {
     /// Run the checks of continuous integration: formatting, lints, style, layers, documentation,
     /// all tests.
     Ci,
+}
+
+impl Cli {
+    /// Exits with a hint if the guest's command was written without the dashes before it.
+    pub fn exit_if_dashes_are_missing(&self) {
+        if let Command::Run(RunArgs { words, command, .. }) = &self.command
+            && !words.is_empty()
+        {
+            let line = words.iter().chain(command).map(String::as_str).collect::<Vec<_>>();
+            let hint = format!(
+                "a command for the guest follows two dashes: cargo xtask run -- {}",
+                line.join(" ")
+            );
+            Self::command().error(ErrorKind::UnknownArgument, hint).exit();
+        }
+    }
 }
 
 /// Whether read(2) is lazy.
@@ -103,6 +120,9 @@ pub struct RunArgs {
     /// Switch a mutant on.
     #[arg(long, value_name = "NAME", hide = true)]
     pub mutant: Option<String>,
+    /// Words before the dashes, which are a mistake.
+    #[arg(hide = true)]
+    pub words: Vec<String>,
     /// A line for the guest's shell; its words are joined by spaces. Without it, a shell runs on
     /// the console.
     #[arg(last = true)]
@@ -198,18 +218,26 @@ pub struct SimArgs {
 
 /// Checks a memory size, which is passed to QEMU unchanged.
 fn memory(text: &str) -> Result<String, String> {
-    let digits = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
-    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        Ok(text.to_owned())
-    } else {
-        Err("a size is a number followed by K, M or G, as in 128M".to_owned())
+    let (digits, shift) = match text.as_bytes() {
+        [.., b'K'] => (&text[..text.len() - 1], 10),
+        [.., b'M'] => (&text[..text.len() - 1], 20),
+        [.., b'G'] => (&text[..text.len() - 1], 30),
+        // QEMU takes a plain number for MiB.
+        _ => (text, 20),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match digits.parse::<u64>() {
+        Ok(number) if is_number && number.saturating_mul(1 << shift) >= 1 << 20 => {
+            Ok(text.to_owned())
+        }
+        Ok(_) if is_number => Err("a machine has at least 1M of memory".to_owned()),
+        _ => Err("a size is a number followed by K, M or G, as in 128M".to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -239,7 +267,9 @@ mod tests {
     fn malformed_sizes_are_rejected() {
         assert!(memory("128M").is_ok());
         assert!(memory("1024").is_ok());
-        for bad in ["", "M", "12x", "1 G", "-1M", "1M,slots=2"] {
+        for bad in
+            ["", "0", "0G", "1023K", "99999999999999999999", "M", "12x", "1 G", "-1M", "1M,slots=2"]
+        {
             assert!(memory(bad).is_err(), "{bad}");
         }
     }

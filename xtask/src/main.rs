@@ -40,6 +40,7 @@ pub(crate) use say;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    cli.exit_if_dashes_are_missing();
     match dispatch(&cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

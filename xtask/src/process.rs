@@ -45,17 +45,19 @@ pub fn capture(
     interrupts: &Interrupts,
 ) -> Result<(Ended, String)> {
     let mut output = paths.scratch_file()?;
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
-        .process_group(0);
-    let mut child = spawn_bound(&mut command)?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let ended = finish(command, limit, interrupts)?;
+    Ok((ended, text_of(&mut output)?))
+}
+
+/// Runs a command, whose descriptors are set, with a time limit; returns how it ended.
+pub fn finish(mut command: Command, limit: Duration, interrupts: &Interrupts) -> Result<Ended> {
+    let mut child = spawn_bound(command.process_group(0))?;
     let ended = wait(&mut child, limit, interrupts);
     if !matches!(ended, Ok(Ended::ByItself(_))) {
         kill(&mut child);
     }
-    Ok((ended?, text_of(&mut output)?))
+    ended
 }
 
 /// Starts a program that the kernel kills when xtask ends.

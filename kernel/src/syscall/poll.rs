@@ -84,8 +84,7 @@ pub fn ppoll(
     mask_bytes: u64,
 ) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_NS)?;
-    with_mask(current, mask, mask_bytes)?;
-    poll_for(current, descriptors, count, duration_ns)
+    with_mask(current, mask, mask_bytes, || poll_for(current, descriptors, count, duration_ns))
 }
 
 fn poll_for(
@@ -143,12 +142,17 @@ fn duration(current: &dyn Caller, address: UserAddr, unit_ns: u64) -> Result<Opt
     Ok(Some(seconds.saturating_mul(1_000_000_000).saturating_add(rest * unit_ns)))
 }
 
-/// Sets another signal mask until the call ends.
-fn with_mask(current: &Current, mask: UserAddr, mask_bytes: u64) -> Result<(), Errno> {
+/// Runs a call with another signal mask, if there is one.
+fn with_mask(
+    current: &Current,
+    mask: UserAddr,
+    mask_bytes: u64,
+    call: impl FnOnce() -> Result<u64, Errno>,
+) -> Result<u64, Errno> {
     if mask.is_null() {
-        return Ok(());
+        return call();
     }
-    super::signal::set_mask_for_call(current, mask, mask_bytes)
+    super::signal::with_mask(current, mask, mask_bytes, call)
 }
 
 /// Implements select(2).
@@ -175,12 +179,13 @@ pub fn pselect6(
     mask: UserAddr,
 ) -> Result<u64, Errno> {
     let duration_ns = duration(current, timeout, NS_PER_NS)?;
+    let mut pair = [0; 16];
     if !mask.is_null() {
-        let mut pair = [0; 16];
         load(current, mask, &mut pair)?;
-        with_mask(current, UserAddr(word(&pair, 0)), word(&pair, 8))?;
     }
-    select_for(current, count, [read, write, except], duration_ns)
+    with_mask(current, UserAddr(word(&pair, 0)), word(&pair, 8), || {
+        select_for(current, count, [read, write, except], duration_ns)
+    })
 }
 
 /// Size of a descriptor set that select looks at, in bytes, at most.

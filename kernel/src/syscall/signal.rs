@@ -117,8 +117,7 @@ pub fn rt_sigpending(current: &Current, set: UserAddr, set_bytes: u64) -> Result
 
 /// Implements rt_sigsuspend(2).
 pub fn rt_sigsuspend(current: &Current, mask: UserAddr, set_bytes: u64) -> Result<u64, Errno> {
-    set_mask_for_call(current, mask, set_bytes)?;
-    pause(current)
+    with_mask(current, mask, set_bytes, || pause(current))
 }
 
 /// rt_sigtimedwait(2): takes a pending signal of a set, or waits for one; EAGAIN when the time is
@@ -218,12 +217,15 @@ pub fn restart_syscall(_: &Current) -> Result<u64, Errno> {
     Err(Errno::EINTR)
 }
 
-/// Sets a signal mask until the call ends and its handlers have run.
-pub(super) fn set_mask_for_call(
+/// Runs a call that waits, with another signal mask. A signal that interrupts it is delivered with
+/// that mask. If the call ends otherwise, the mask ends with it, and a signal that it admitted
+/// stays pending.
+pub(super) fn with_mask(
     current: &Current,
     mask: UserAddr,
     set_bytes: u64,
-) -> Result<(), Errno> {
+    call: impl FnOnce() -> Result<u64, Errno>,
+) -> Result<u64, Errno> {
     check_set(set_bytes)?;
     let mask = read_set(current, mask)?;
     {
@@ -232,7 +234,14 @@ pub(super) fn set_mask_for_call(
         own.blocked = mask;
     }
     current.thread.notice();
-    Ok(())
+    let result = call();
+    if result != Err(Errno::EINTR) {
+        let mut own = current.thread.signals.lock();
+        if let Some(mask) = own.restore.take() {
+            own.blocked = mask;
+        }
+    }
+    result
 }
 
 /// Implements pause(2).

@@ -208,10 +208,12 @@ impl fmt::Display for Tally {
 }
 
 /// Forwards messages until one side has closed its end. Calls `pass` with each message before it is
-/// forwarded, and `interrupted` after each signal.
+/// forwarded, and `interrupted` after each signal. The signals in `blocked` are blocked while it
+/// waits; a caller that blocks the others before loses none of them.
 pub fn run(
     client: Fd,
     server: Fd,
+    blocked: u64,
     mut pass: impl FnMut(&Passing<'_>),
     mut interrupted: impl FnMut(),
 ) -> Result<()> {
@@ -229,8 +231,7 @@ pub fn run(
             abi::pollfd { fd: fd.0, events: events as i16, revents: 0 }
         };
         let mut entries = [entries(0), entries(1)];
-        // SAFETY: the kernel fills in the entries.
-        match unsafe { sys::call!(__NR_poll, entries.as_mut_ptr(), entries.len(), -1isize) } {
+        match sys::poll(&mut entries, blocked) {
             Err(Errno::EINTR) => {
                 interrupted();
                 continue;

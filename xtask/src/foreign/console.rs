@@ -78,7 +78,7 @@ const ENTER: &[Step] = &[
     See("% "),
 ];
 /// On Sloth, leaves both shells, which ends the machine.
-const LEAVE: &[Step] = &[Type("exit\r"), See("# "), Type("exit\r"), End];
+const LEAVE: &[Step] = &[Type("exit\r"), See("# "), Type("exit 0\r"), End];
 
 impl ConsoleCase {
     /// The full name of the case.
@@ -113,8 +113,8 @@ impl ConsoleCase {
         let mut command = Command::new(bin.join("busybox"));
         command.arg("sh").env_clear().env("PATH", format!("{}:/bin:/usr/bin", bin.display()));
         command.env("PS1", "% ").env("TERM", "vt100").current_dir(store.fresh("work")?);
-        let on_linux: Vec<Step> = [&[See("% ")], self.script, &[Type("exit\r"), End]].concat();
-        let oracle = play(command, &on_linux, interrupts)?;
+        let on_linux: Vec<Step> = [&[See("% ")], self.script, &[Type("exit 0\r"), End]].concat();
+        let oracle = play(command, &on_linux, 0, interrupts)?;
         let mut outcomes = Vec::new();
         for lazy in SETTINGS {
             let outcome = match &oracle {
@@ -136,7 +136,7 @@ impl ConsoleCase {
     ) -> Result<Verdict> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--timeout", "60", "--lazy", lazy.word()]).args(arguments);
-        play(command, &[ENTER, self.script, LEAVE].concat(), interrupts)
+        play(command, &[ENTER, self.script, LEAVE].concat(), 0, interrupts)
     }
 
     fn case_name(&self, lazy: Lazy) -> String {

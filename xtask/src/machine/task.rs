@@ -13,7 +13,7 @@ use crate::paths::Paths;
 /// Where the standard input of the guest's shell comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stdin {
-    /// Nowhere.
+    /// Nowhere: it is at its end.
     None,
     /// The guest's console, on which the shell is interactive.
     Terminal,

@@ -33,21 +33,29 @@ pub enum Step {
     End,
 }
 
-/// A script. At its end xtask must have exited with 0 and restored the terminal.
+/// A script. At its end xtask must have exited with the shell's status and restored the terminal.
 #[derive(Debug, Clone)]
 pub struct ConsoleTest {
     /// The test's full name.
     pub name: &'static str,
     script: &'static [Step],
+    status: u8,
 }
 
 use Step::{End, See, Type};
 
 /// The tests. Awaited text never occurs literally in the typed keys, since those are echoed.
-const TESTS: [ConsoleTest; 5] = [
+const TESTS: [ConsoleTest; 6] = [
     ConsoleTest {
         name: "qemu::console_exit_ends_qemu",
         script: &[See("# "), Type("echo he''llo\r"), See("hello"), See("# "), Type("exit\r"), End],
+        status: 0,
+    },
+    ConsoleTest {
+        // Keys that are typed while the machine boots are not lost.
+        name: "qemu::console_the_shells_status_is_xtasks",
+        script: &[Type("exit 9\r"), End],
+        status: 9,
     },
     ConsoleTest {
         name: "qemu::console_q4_out_of_memory_is_reported",
@@ -64,10 +72,12 @@ const TESTS: [ConsoleTest; 5] = [
             Type("exit\r"),
             End,
         ],
+        status: 0,
     },
     ConsoleTest {
         name: "qemu::console_poweroff_ends_qemu",
         script: &[See("# "), Type("poweroff\r"), End],
+        status: 0,
     },
     ConsoleTest {
         name: "qemu::console_ctrl_c_and_ctrl_d",
@@ -85,6 +95,7 @@ const TESTS: [ConsoleTest; 5] = [
             Type("\x04"),
             End,
         ],
+        status: 130,
     },
     ConsoleTest {
         name: "qemu::console_line_editing",
@@ -101,6 +112,7 @@ const TESTS: [ConsoleTest; 5] = [
             Type("exit\r"),
             End,
         ],
+        status: 0,
     },
 ];
 
@@ -114,13 +126,18 @@ impl ConsoleTest {
     pub fn run(&self, interrupts: &Interrupts) -> Result<Verdict> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--timeout", "60"]);
-        play(command, self.script, interrupts)
+        play(command, self.script, self.status, interrupts)
     }
 }
 
-/// Plays a script to a program on a pseudo-terminal. The program must exit with 0 and restore the
-/// terminal's mode.
-pub fn play(command: Command, script: &[Step], interrupts: &Interrupts) -> Result<Verdict> {
+/// Plays a script to a program on a pseudo-terminal. The program must exit with `expected` and
+/// restore the terminal's mode.
+pub fn play(
+    command: Command,
+    script: &[Step],
+    expected: u8,
+    interrupts: &Interrupts,
+) -> Result<Verdict> {
     let (terminal, slave) = open_terminal()?;
     let before = tcgetattr(&terminal)?;
     let mut child = start(command, slave)?;
@@ -136,7 +153,9 @@ pub fn play(command: Command, script: &[Step], interrupts: &Interrupts) -> Resul
     let status = child.try_wait()?;
     process::kill(&mut child);
     let restored = is_same(&before, &tcgetattr(&screen.terminal)?);
-    let good = missed.is_none() && restored && status.is_some_and(|status| status.success());
+    let good = missed.is_none()
+        && restored
+        && status.is_some_and(|status| status.code() == Some(expected.into()));
     Ok(Verdict::from_condition(good, || {
         let shown = screen.text.len().saturating_sub(SHOWN_BYTES);
         let text = String::from_utf8_lossy(screen.text.get(shown..).unwrap_or_default());
@@ -245,7 +264,7 @@ mod tests {
     fn play_to_shell(script: &[Step]) -> Verdict {
         let mut command = Command::new("sh");
         command.env("PS1", "# ");
-        play(command, script, &Interrupts::listen().unwrap()).unwrap()
+        play(command, script, 0, &Interrupts::listen().unwrap()).unwrap()
     }
 
     #[test]

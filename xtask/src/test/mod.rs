@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod boot;
+pub mod command;
 pub mod console;
 pub mod demo;
 pub mod disks;
@@ -24,6 +25,7 @@ use anyhow::Result;
 
 use self::bench::BenchTest;
 use self::boot::BootTest;
+use self::command::CommandTest;
 use self::console::ConsoleTest;
 use self::demo::DemoTest;
 use self::host::HostTest;
@@ -49,6 +51,7 @@ enum Test {
     Host(HostTest),
     Bench(BenchTest),
     Boot(BootTest),
+    Command(CommandTest),
     Console(ConsoleTest),
     Demo(DemoTest),
     Foreign(ForeignTest),
@@ -66,6 +69,7 @@ impl Test {
             Self::Host(test) => test.name.clone(),
             Self::Bench(test) => test.name.to_owned(),
             Self::Boot(test) => test.name.to_owned(),
+            Self::Command(test) => test.name.to_owned(),
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
             Self::Foreign(test) => test.name(),
@@ -89,6 +93,7 @@ impl Test {
             Self::Host(test) => test.run(paths, interrupts),
             Self::Bench(test) => test.run(paths, guest, interrupts),
             Self::Boot(test) => test.run(paths, guest, interrupts),
+            Self::Command(test) => test.run(paths, interrupts),
             Self::Console(test) => test.run(interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
@@ -151,6 +156,7 @@ fn is_whole_name(filter: &str, name: &str) -> bool {
 fn guest_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     tests.extend(boot::list().into_iter().map(Test::Boot));
+    tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));

@@ -27,7 +27,7 @@ pub enum Input {
     Terminal,
     /// The host, byte by byte and with an end.
     Host,
-    /// Nowhere.
+    /// Nowhere: it is at its end.
     None,
 }
 

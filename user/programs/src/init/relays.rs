@@ -44,7 +44,11 @@ pub fn conclude() {
 }
 
 fn pass(name: &str, client: Fd, server: Fd, log: bool) -> core::result::Result<(), String> {
-    for signal in [abi::SIGUSR1, abi::SIGTERM] {
+    // Delivered only while the relay waits: one that came at another time would be overlooked.
+    let signals = [abi::SIGUSR1, abi::SIGTERM];
+    let before = sys::signal_mask(signals.iter().fold(0, |mask, signal| mask | 1 << (signal - 1)))
+        .map_err(|error| format!("the signals' mask: {error}"))?;
+    for signal in signals {
         sys::signal_handle(signal as i32, on_signal, 0)
             .map_err(|error| format!("a signal's handler: {error}"))?;
     }
@@ -65,7 +69,7 @@ fn pass(name: &str, client: Fd, server: Fd, log: bool) -> core::result::Result<(
             report();
         }
     };
-    let relayed = relay::run(client, server, count, interrupted);
+    let relayed = relay::run(client, server, before, count, interrupted);
     report();
     relayed.map_err(|error| format!("{error}"))
 }

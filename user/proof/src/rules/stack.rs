@@ -219,7 +219,7 @@ fn server(what: &str, body: impl FnOnce() -> Outcome) -> Outcome<Child> {
 }
 
 fn pass(client: Fd, server: Fd, tally: &Tally) -> Outcome {
-    relay::run(client, server, |passing| tally.count(passing), || {}).named("relay")
+    relay::run(client, server, 0, |passing| tally.count(passing), || {}).named("relay")
 }
 
 fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {

@@ -159,6 +159,28 @@ fn signal_mask() -> Outcome {
     Ok(())
 }
 
+/// A signal that a call's mask admits is not delivered if the call succeeds, else it would be lost
+/// to a program that looks for EINTR.
+#[guest_test]
+fn signal_mask_of_a_call() -> Outcome {
+    ok!(sys::signal_handle(abi::SIGUSR1 as i32, note, 0));
+    check_eq!(sys::signal_mask(1 << (abi::SIGUSR1 - 1)), Ok(0));
+    ok!(raise(abi::SIGUSR1));
+    let [reader, writer] = ok!(sys::pipe(0));
+    check_eq!(sys::write(writer, b"x"), Ok(1));
+    let poll = || {
+        let entry = abi::pollfd { fd: reader.0, events: abi::POLLIN as i16, revents: 0 };
+        sys::poll(&mut [entry], 0)
+    };
+    check_eq!((poll(), caught(abi::SIGUSR1)), (Ok(1), 0));
+    check_eq!(sys::read(reader, &mut [0]), Ok(1));
+    check_eq!((poll(), caught(abi::SIGUSR1)), (Err(Errno::EINTR), 1));
+    // The mask from before the call holds again.
+    ok!(raise(abi::SIGUSR1));
+    check_eq!(caught(abi::SIGUSR1), 1);
+    Ok(())
+}
+
 /// Starts a process that sends `signal` to this one until it is killed.
 fn pester(signal: u32) -> Outcome<i32> {
     let target = sys::getpid();

@@ -24,7 +24,7 @@ pub use process::{
     Names, SystemInfo, WaitStatus, clock, execve, exit, fork, getpid, getppid, kill, power_off,
     prctl, reboot, sched_yield, setpgid, setsid, sleep, sysinfo, umask, uname, wait, wait_for,
 };
-pub use signal::{Handler, signal_default, signal_handle, signal_ignore, signal_mask};
+pub use signal::{Handler, poll, signal_default, signal_handle, signal_ignore, signal_mask};
 pub use terminal::{
     Termios, Window, foreground, ioctl, ioctl_number, open_pty, pty_path, set_controlling_terminal,
     set_foreground, set_terminal_settings, set_window, terminal_settings, window,

@@ -55,3 +55,11 @@ pub fn signal_mask(blocked: u64) -> Result<u64> {
     unsafe { call!(__NR_rt_sigprocmask, abi::SIG_SETMASK, &raw const blocked, &raw mut old, 8)? };
     Ok(old)
 }
+
+/// Waits until one of the entries is ready, while exactly the signals in `blocked` are blocked.
+/// Returns the number of ready entries; EINTR after a signal that is handled.
+pub fn poll(entries: &mut [abi::pollfd], blocked: u64) -> Result<usize> {
+    let count = entries.len();
+    // SAFETY: the kernel reads the mask and fills in the entries.
+    unsafe { call!(__NR_ppoll, entries.as_mut_ptr(), count, 0usize, &raw const blocked, 8) }
+}

@@ -2,11 +2,9 @@
 //! program and number.
 
 use crate::arch::SavedRegisters;
-use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use crate::task::Current;
 use crate::task::deliver;
-use alloc::vec::Vec;
 use foundation::Errno;
 
 /// Names of Linux's calls that are not implemented, by the first number of each row.
@@ -215,8 +213,15 @@ const NAMES: &[(u64, &[&str])] = &[
 /// Upper bound for remembered pairs: programs can try arbitrary numbers.
 const MAX_LOGGED: usize = 512;
 
-/// The pairs of number and program name that have been logged.
-static LOGGED: Mutex<Vec<(u64, Vec<u8>)>, rank::UnknownCalls> = Mutex::new(Vec::new());
+/// The pairs of number and program name that have been logged, by their hashes: what programs try
+/// makes the kernel keep nothing. If two pairs have one hash, the second one is not logged.
+struct Logged {
+    hashes: [u64; MAX_LOGGED],
+    count: usize,
+}
+
+static LOGGED: Mutex<Logged, rank::UnknownCalls> =
+    Mutex::new(Logged { hashes: [0; MAX_LOGGED], count: 0 });
 
 /// Linux's name of a number that is not implemented.
 pub fn name(number: u64) -> Option<&'static str> {
@@ -244,15 +249,21 @@ pub fn call(current: &Current, registers: SavedRegisters<'_>) -> u64 {
 }
 
 fn is_new(number: u64, program: &[u8]) -> bool {
+    let hash = hash(number, program);
     let mut logged = LOGGED.lock();
-    if logged.len() >= MAX_LOGGED
-        || logged.iter().any(|(known, by)| *known == number && by == program)
-        || fallible::reserve(&mut *logged, 1).is_err()
-    {
-        return false;
-    }
-    logged.push((number, program.to_vec()));
+    let Logged { hashes, count } = &mut *logged;
+    let (known, free) = hashes.split_at_mut(*count);
+    let Some(place) = free.first_mut().filter(|_| !known.contains(&hash)) else { return false };
+    *place = hash;
+    *count += 1;
     true
+}
+
+/// FNV-1a, 64 bits (draft-eastlake-fnv).
+fn hash(number: u64, program: &[u8]) -> u64 {
+    number.to_le_bytes().iter().chain(program).fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

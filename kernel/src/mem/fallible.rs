@@ -122,6 +122,26 @@ pub fn reserve_exact(collection: &mut impl Growable, more: usize) -> Result<(), 
     if collection.spare() >= more { Ok(()) } else { attempt(|| collection.grow_exact(more)) }
 }
 
+/// Elements for which a list keeps its memory at any length.
+const KEPT: usize = 32;
+
+/// Releases memory of a list that has space for more than four times the `needed` elements. A list
+/// that could not be moved stays as it is.
+#[inline]
+pub fn shrink<T>(vec: &mut Vec<T>, needed: usize) {
+    if vec.capacity() > KEPT && vec.capacity() / 4 > needed {
+        move_to_smaller(vec, needed);
+    }
+}
+
+#[cold]
+fn move_to_smaller<T>(vec: &mut Vec<T>, needed: usize) {
+    if let Ok(mut smaller) = with_capacity(needed.max(vec.len()) * 2) {
+        smaller.append(vec);
+        *vec = smaller;
+    }
+}
+
 /// An empty vector with space for `capacity` elements.
 #[inline]
 pub fn with_capacity<T>(capacity: usize) -> Result<Vec<T>, OutOfMemory> {
@@ -178,5 +198,32 @@ pub struct Text(pub Vec<u8>);
 impl fmt::Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         extend(&mut self.0, text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_memory_for_what_it_may_need() {
+        let mut list = with_capacity::<u64>(4096).unwrap();
+        list.extend(0..500);
+        shrink(&mut list, 1024);
+        assert_eq!(list.capacity(), 4096);
+        shrink(&mut list, 600);
+        assert_eq!(list.capacity(), 1200);
+        assert!(list.iter().copied().eq(0..500));
+        list.clear();
+        shrink(&mut list, 0);
+        assert_eq!(list.capacity(), 0);
+    }
+
+    #[test]
+    fn a_list_stays_where_there_is_no_memory_for_another() {
+        let mut list = with_capacity::<u64>(4096).unwrap();
+        list.push(1);
+        failure::during(Some(0), || shrink(&mut list, 1));
+        assert_eq!((list.capacity(), list.as_slice()), (4096, &[1][..]));
     }
 }

@@ -224,7 +224,7 @@ impl Session {
             debug_assert!(table.unclosed.len() < table.unclosed.capacity());
             table.unclosed.push(handle);
         } else {
-            table.to_close = table.to_close.saturating_sub(1);
+            table.forget_one();
         }
     }
 
@@ -248,7 +248,7 @@ impl Session {
         let orphans = {
             let mut table = self.table.lock();
             table.gone = true;
-            table.unclosed.clear();
+            table.unclosed = Vec::new();
             table.to_close = 0;
             core::mem::take(&mut table.in_flight)
         };
@@ -345,8 +345,7 @@ impl Session {
             && fields.result().is_ok()
             && opened(request.op, reader.clone()).is_ok_and(|handle| handle != Handle::NONE);
         if opens(request.op) && !has_opened {
-            let mut table = self.table.lock();
-            table.to_close = table.to_close.saturating_sub(1);
+            self.table.lock().forget_one();
         }
         match request.owner {
             Owner::Thread(call) => {
@@ -454,8 +453,16 @@ impl Table {
     /// Removes a request that was not sent.
     fn withdraw(&mut self, tag: Tag) -> Option<InFlight> {
         let request = self.in_flight.remove(&tag)?;
-        self.to_close = self.to_close.saturating_sub(usize::from(opens(request.op)));
+        if opens(request.op) {
+            self.forget_one();
+        }
         Some(request)
+    }
+
+    /// A handle is closed, or was not opened.
+    fn forget_one(&mut self) {
+        self.to_close = self.to_close.saturating_sub(1);
+        fallible::shrink(&mut self.unclosed, self.to_close);
     }
 }
 

@@ -4,7 +4,7 @@
 use foundation::mutant::Mutant;
 use proof::guest_test;
 use proof::kit::{Child, Gate, Outcome, checking_child, expect_success, file, raw};
-use proof::omitted;
+use proof::{lazy, omitted};
 use user::alloc::string::ToString;
 use user::prelude::*;
 use user::sys::abi;
@@ -369,5 +369,45 @@ fn limit_references() -> Outcome {
     for child in children {
         ok!(sys::wait_for(child));
     }
+    Ok(())
+}
+
+/// Bytes that the kernel's heap keeps, without caches; `None` on Linux.
+fn heap_bytes() -> Outcome<Option<i64>> {
+    if omitted::is_ours() {
+        lazy::write_text("/proc/sys/lazy/drop_caches", "1\n")?;
+        return lazy::value(&lazy::read_text("/proc/kept")?, "heap_bytes").map(Some);
+    }
+    Ok(None)
+}
+
+/// Looks at what is kept: each waits until the servers have replied to what was requested before.
+const LOOKS: usize = 100;
+
+/// Nothing of the kernel's heap is kept for many files that were open at once.
+#[guest_test(memory_mib: 64)]
+fn many_open_files_leave_nothing() -> Outcome {
+    let opening = |files: usize| {
+        Child::start("opens", move || {
+            let opened = until_refused(files, || sys::open(b"/bin/sh", abi::O_RDONLY, 0))?;
+            check_eq!(opened, files, "open files");
+            Ok(())
+        })?
+        .join()
+    };
+    opening(8)?;
+    let before = heap_bytes()?;
+    opening(1000)?;
+    // The server closes the files one after the other.
+    let most = before.map(|bytes| bytes + 1024);
+    let mut after = heap_bytes()?;
+    for _ in 0..LOOKS {
+        if after <= most {
+            return Ok(());
+        }
+        ok!(sys::sched_yield());
+        after = heap_bytes()?;
+    }
+    check!(false, "{before:?} bytes before, {after:?} after");
     Ok(())
 }

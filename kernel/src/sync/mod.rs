@@ -47,6 +47,10 @@ pub trait Scheduler: Sync {
     fn give_way(&self) {}
     /// Makes a thread runnable.
     fn wake(&self, thread: ThreadId);
+    /// Notes which thread waits behind this one in its queue.
+    fn link(&self, thread: ThreadId, behind: ThreadId);
+    /// What was noted last for this thread.
+    fn linked(&self, thread: ThreadId) -> Option<ThreadId>;
     /// Whether the running thread has a signal pending that ends such a wait.
     fn interrupted(&self, by: Interrupt) -> bool;
 }

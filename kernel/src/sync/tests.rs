@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Interrupt, Mutex, SleepLock, WaitQueue, assert_may_wait, rank, relax};
+use super::{
+    Interrupt, Mutex, SCHEDULER, SleepLock, ThreadId, WaitQueue, assert_may_wait, rank, relax,
+};
 
 /// The message of the panic that `act` ends with.
 fn panic_of(act: impl FnOnce()) -> String {
@@ -114,4 +116,44 @@ fn sleeping_locks_have_an_order_too() {
     std::thread::scope(|scope| {
         scope.spawn(|| drop(position.lock()));
     });
+}
+
+/// Each waiter of a queue is linked to the next one: whoever leaves, the others stay, in order.
+#[test]
+fn a_queue_keeps_order_whoever_leaves() {
+    crate::mem::host::init();
+    let scheduler = *SCHEDULER.get().expect("the host's");
+    let links = |queue: &WaitQueue| {
+        let mut threads = Vec::new();
+        let ends = queue.ends();
+        let mut next = ends.map(|(first, _)| first);
+        while let Some(thread) = next {
+            threads.push(thread.0);
+            next = if Some(thread) == ends.map(|(_, last)| last) {
+                None
+            } else {
+                scheduler.linked(thread)
+            };
+        }
+        threads
+    };
+    for leaves in 0..5 {
+        for then in 0..5 {
+            let queue = WaitQueue::new();
+            let mut places: Vec<_> =
+                (0..5).map(|n| Some(queue.enter(scheduler, ThreadId(1000 + n)))).collect();
+            let mut expected: Vec<u64> = (1000..1005).collect();
+            for gone in [leaves, then] {
+                places[gone] = None;
+                expected.retain(|&thread| thread != 1000 + gone as u64);
+                assert_eq!(links(&queue), expected, "{leaves} and then {then} left");
+            }
+            queue.wake_all();
+            assert_eq!(links(&queue), []);
+            let _late = queue.enter(scheduler, ThreadId(1009));
+            // Those that were woken are in the queue no more.
+            drop(places);
+            assert_eq!(links(&queue), [1009]);
+        }
+    }
 }

@@ -288,6 +288,10 @@ pub fn run_first() -> ! {
     unreachable!("the boot stack was switched to")
 }
 
+fn thread_of(id: ThreadId) -> Option<Arc<Thread>> {
+    u32::try_from(id.0).ok().and_then(find_thread)
+}
+
 struct Hooks;
 
 impl sync::Scheduler for Hooks {
@@ -305,9 +309,19 @@ impl sync::Scheduler for Hooks {
     }
 
     fn wake(&self, thread: ThreadId) {
-        if let Some(thread) = u32::try_from(thread.0).ok().and_then(find_thread) {
+        if let Some(thread) = thread_of(thread) {
             wake(&thread);
         }
+    }
+
+    fn link(&self, thread: ThreadId, behind: ThreadId) {
+        if let (Some(thread), Ok(behind)) = (thread_of(thread), u32::try_from(behind.0)) {
+            thread.set_behind(behind);
+        }
+    }
+
+    fn linked(&self, thread: ThreadId) -> Option<ThreadId> {
+        thread_of(thread).map(|thread| ThreadId(thread.behind().into()))
     }
 
     fn interrupted(&self, by: Interrupt) -> bool {

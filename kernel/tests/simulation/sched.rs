@@ -29,6 +29,8 @@ struct Seat {
     finished: bool,
     /// It was killed: its waits end (F7).
     killed: bool,
+    /// The actor behind it in the queue that it waits in.
+    behind: Option<ThreadId>,
 }
 
 thread_local! {
@@ -59,6 +61,18 @@ impl Scheduler for Turns {
                 seat.runnable = true;
             }
         });
+    }
+
+    fn link(&self, thread: ThreadId, behind: ThreadId) {
+        SEATS.with_borrow_mut(|seats| {
+            if let Some(seat) = seats.get_mut(thread.0 as usize) {
+                seat.behind = Some(behind);
+            }
+        });
+    }
+
+    fn linked(&self, thread: ThreadId) -> Option<ThreadId> {
+        SEATS.with_borrow(|seats| seats.get(thread.0 as usize)?.behind)
     }
 
     fn interrupted(&self, _: Interrupt) -> bool {

@@ -100,11 +100,15 @@ pub fn leave_to_programs(frames: Option<usize>) {
 
 struct HostThreads {
     threads: Mutex<BTreeMap<u64, Thread>>,
+    links: Mutex<BTreeMap<u64, ThreadId>>,
     killed: Mutex<Vec<u64>>,
 }
 
-static HOST: HostThreads =
-    HostThreads { threads: Mutex::new(BTreeMap::new()), killed: Mutex::new(Vec::new()) };
+static HOST: HostThreads = HostThreads {
+    threads: Mutex::new(BTreeMap::new()),
+    links: Mutex::new(BTreeMap::new()),
+    killed: Mutex::new(Vec::new()),
+};
 
 thread_local! {
     static ME: u64 = {
@@ -144,6 +148,12 @@ impl Scheduler for HostThreads {
         {
             thread.unpark();
         }
+    }
+    fn link(&self, thread: ThreadId, behind: ThreadId) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(thread.0, behind);
+    }
+    fn linked(&self, thread: ThreadId) -> Option<ThreadId> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).get(&thread.0).copied()
     }
     fn interrupted(&self, _: Interrupt) -> bool {
         self.killed.lock().unwrap_or_else(PoisonError::into_inner).contains(&self.current().0)

@@ -14,7 +14,7 @@ use crate::task::signal::{Pending, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use foundation::{ByteCount, Errno};
 
 /// A thread's state for the scheduler.
@@ -88,6 +88,8 @@ pub struct Thread {
     notice: AtomicBool,
     ending: AtomicBool,
     status: AtomicI32,
+    /// The thread behind this one in the queue that it waits in.
+    behind: AtomicU32,
     _charge: Charge,
 }
 
@@ -168,6 +170,7 @@ impl Thread {
             notice: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             status: AtomicI32::new(0),
+            behind: AtomicU32::new(0),
             _charge: charge,
         }))
     }
@@ -175,6 +178,16 @@ impl Thread {
     /// The thread's name in `sync`.
     pub fn id(&self) -> ThreadId {
         ThreadId(u64::from(self.tid))
+    }
+
+    /// For the queue that the thread waits in: notes the thread behind this one.
+    pub(in crate::task) fn set_behind(&self, tid: u32) {
+        self.behind.store(tid, Ordering::Relaxed);
+    }
+
+    /// What [`set_behind`](Self::set_behind) noted last.
+    pub(in crate::task) fn behind(&self) -> u32 {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// Its address space; `None` once it has ended.

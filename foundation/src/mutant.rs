@@ -134,6 +134,8 @@ mutants! {
     SwapWrongSlot = "swap-wrong-slot",
     /// Q4: where memory runs out, the process with the smallest charge is ended.
     EndSmallest = "end-smallest",
+    /// Q4: who waits for the end of a process keeps that process's memory until then.
+    HoldVictim = "hold-victim",
     /// F8: a claim of a file server does not wait for pages to be swapped out.
     ServersNeverWait = "servers-never-wait",
     /// F8: the pages of init are swapped out.

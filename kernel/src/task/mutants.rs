@@ -26,6 +26,11 @@ mod wrong {
     pub fn is_due(largest: usize, bytes: usize) -> bool {
         if active(Mutant::EndSmallest) { bytes < largest } else { bytes >= largest }
     }
+
+    /// Q4: who waits for the end of a process keeps that process's memory until then.
+    pub fn held_by_waiter(space: Arc<Space>) -> Option<Arc<Space>> {
+        Some(space).filter(|_| active(Mutant::HoldVictim))
+    }
 }
 
 #[cfg(not(feature = "mutants"))]
@@ -47,6 +52,12 @@ mod wrong {
     pub fn is_due(largest: usize, bytes: usize) -> bool {
         bytes >= largest
     }
+
+    /// What a thread that waits for the end of a process keeps of its memory: nothing.
+    #[inline(always)]
+    pub fn held_by_waiter(_: Arc<Space>) -> Option<Arc<Space>> {
+        None
+    }
 }
 
-pub(super) use wrong::{is_due, leak_space, not_killable};
+pub(super) use wrong::{held_by_waiter, is_due, leak_space, not_killable};

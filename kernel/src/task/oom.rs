@@ -33,8 +33,11 @@ pub fn end_largest() -> Result<bool, Interrupted> {
     if current_thread().is_ending() {
         return Err(Interrupted);
     }
-    let process = &victim.process;
-    process.queue.wait(Interrupt::Killable, || has_ended(process).then_some(()))?;
+    let Candidate { process, space, .. } = victim;
+    // Dropped before the wait: its memory would be freed only when this thread runs again, and
+    // others that find none would end more processes until then.
+    let _held = mutants::held_by_waiter(space);
+    process.queue.wait(Interrupt::Killable, || has_ended(&process).then_some(()))?;
     Ok(true)
 }
 

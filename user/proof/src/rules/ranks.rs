@@ -3,7 +3,7 @@
 
 use foundation::mutant::Mutant;
 use proof::guest_test;
-use proof::kit::{Buffer, Child, File, Gate, Outcome, PAGE, pattern, store};
+use proof::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, pattern, store};
 use proof::lazy::{self, Knob};
 use proof::{check, check_eq};
 use user::prelude::*;
@@ -96,6 +96,39 @@ fn q4_the_largest_process_is_ended() -> Outcome {
     check_eq!(large.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the largest");
     go.open()?;
     small.join()?;
+    servers_live()
+}
+
+/// One process is ended at a time: its memory is there for all that have found none meanwhile.
+#[guest_test(memory_mib: 64, timeout_s: 120, mutants: &[Mutant::HoldVictim])]
+fn q4_one_end_serves_all_who_wait() -> Outcome {
+    const SMALL: usize = 12;
+    const SMALL_PAGES: usize = 640;
+    /// Pages that `large` takes for each one of the others.
+    const SPEED: usize = 16;
+    if !lazy::present() {
+        return Ok(());
+    }
+    let _no_swap = Knob::set("swap_pages", 0)?;
+    let grow = |pages: usize, at_once: usize| {
+        move || {
+            let buffer = Buffer::new(pages * PAGE)?;
+            for page in 0..pages {
+                store(buffer.at(page * PAGE), 1);
+                if page % at_once == 0 {
+                    sys::sched_yield().named("sched_yield")?;
+                }
+            }
+            Ok(())
+        }
+    };
+    let mut small = Vec::new();
+    for _ in 0..SMALL {
+        small.push(Child::start("small", grow(SMALL_PAGES, 1))?);
+    }
+    let large = Child::start("large", grow(memory()? / PAGE, SPEED))?;
+    check_eq!(large.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the largest");
+    small.into_iter().try_for_each(Child::join)?;
     servers_live()
 }
 

@@ -12,15 +12,27 @@ pub extern "C" fn system_call(registers: SavedRegisters<'_>) -> ReturnPath {
     let selector = trace::selector(registers.number());
     let result = Current::with(|current| match table::handler(selector) {
         Some(handler) => handler(current, registers),
-        None if trace::is_active() => {
-            traced::carry_out(current, registers, || carry_out(current, registers))
-        }
-        None => unknown::call(current, registers),
+        None => call_rarely(current, registers),
     });
     registers.set_result(result);
     if registers.are_of_system_call() && !scheduler::is_work_due() {
         return ReturnPath::Fast;
     }
+    work_before_user(registers)
+}
+
+/// A call that is traced or has no handler. Apart, as its registers would cost every call.
+#[cold]
+fn call_rarely(current: &Current, registers: SavedRegisters<'_>) -> u64 {
+    if trace::is_active() {
+        traced::carry_out(current, registers, || carry_out(current, registers))
+    } else {
+        unknown::call(current, registers)
+    }
+}
+
+#[cold]
+fn work_before_user(registers: SavedRegisters<'_>) -> ReturnPath {
     deliver::before_user(restart_of(registers));
     ReturnPath::Full
 }

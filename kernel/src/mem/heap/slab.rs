@@ -62,7 +62,8 @@ const _: () = assert!(size_of::<Header>() <= 32 && offset_of!(Block, next) == 0)
 /// The class of a layout; `None` for one that needs a page or more.
 #[inline]
 pub(super) fn class(layout: Layout) -> Option<usize> {
-    let class = *CLASS_OF.get(layout.size().div_ceil(GRAIN))? as usize;
+    // No layout is so large that this overflows.
+    let class = *CLASS_OF.get((layout.size() + GRAIN - 1) / GRAIN)? as usize;
     if layout.align() <= GRAIN { Some(class) } else { aligned_class(class, layout) }
 }
 

@@ -134,7 +134,9 @@ impl Account {
         self.bytes.get(kind as usize).unwrap_or(first)
     }
 
-    fn add(&self, kind: Kind, bytes: usize) -> Result<(), OutOfMemory> {
+    /// Charges bytes that the caller [subtracts](Self::subtract) later, as [`Charge`] does. May be
+    /// called with any lock held.
+    pub fn add(&self, kind: Kind, bytes: usize) -> Result<(), OutOfMemory> {
         #[cfg(not(target_os = "none"))]
         if super::host::failure::is_due() {
             return Err(OutOfMemory);
@@ -161,7 +163,9 @@ impl Account {
         self.place(kind).fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn subtract(&self, kind: Kind, bytes: usize) {
+    /// Takes back what was charged by [`add`](Self::add).
+    #[inline]
+    pub fn subtract(&self, kind: Kind, bytes: usize) {
         let before = self.place(kind).fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "more was released than charged");
         self.total.fetch_sub(bytes, Ordering::Relaxed);

@@ -41,11 +41,12 @@ pub trait Transport: Send + Sync {
     fn send(&self, message: Message) -> Result<(), Errno>;
 }
 
-/// A reply: its header, not yet decoded, and the message with its payload.
-#[derive(Debug)]
-struct Answer {
-    header: [u8; HEADER_BYTES],
-    message: Message,
+/// A reply whose header can be decoded.
+type Answer = Message;
+
+/// The header of a message.
+fn header_of(message: &Message) -> Result<&[u8; HEADER_BYTES], Malformed> {
+    message.inline.first_chunk().ok_or(Malformed)
 }
 
 /// Makes frames available for a message with so many bytes of payload. May wait for pages to be
@@ -149,10 +150,11 @@ impl Session {
             return Err(Errno::EINTR);
         };
         let answer = answer?;
-        let (header, mut reader) = Header::decode(&answer.header).map_err(malformed)?;
+        let (header, mut reader) =
+            header_of(&answer).and_then(Header::decode).map_err(malformed)?;
         header.result()?;
         let fields = O::decode_reply(&mut reader).map_err(malformed)?;
-        Ok((fields, Payload(answer.message)))
+        Ok((fields, Payload(answer)))
     }
 
     /// Requests the pages of a fetch; the reply completes it. If it is not known yet whether they
@@ -324,7 +326,7 @@ impl Session {
         // The reply has arrived between the wake-up and now.
         let answer = call.answer.lock().take();
         if let Some(Ok(answer)) = answer
-            && let Ok((header, reader)) = Header::decode(&answer.header)
+            && let Ok((header, reader)) = header_of(&answer).and_then(Header::decode)
             && header.result().is_ok()
         {
             // A malformed reply opened nothing.
@@ -333,8 +335,7 @@ impl Session {
     }
 
     fn process_reply(&self, message: Message) -> Result<(), Malformed> {
-        let header: [u8; HEADER_BYTES] = message.inline.first_chunk().copied().ok_or(Malformed)?;
-        let (fields, reader) = Header::decode(&header)?;
+        let (fields, reader) = Header::decode(header_of(&message)?)?;
         if !fields.flags.contains(HeaderFlags::REPLY) {
             return Err(Malformed);
         }
@@ -349,8 +350,7 @@ impl Session {
         }
         match request.owner {
             Owner::Thread(call) => {
-                *call.answer.lock() =
-                    Some(if is_valid { Ok(Answer { header, message }) } else { Err(Errno::EIO) });
+                *call.answer.lock() = Some(if is_valid { Ok(message) } else { Err(Errno::EIO) });
                 call.queue.wake_all();
             }
             Owner::Pages { fetch, tries } => {
@@ -359,11 +359,12 @@ impl Session {
             Owner::Holes { fetch, from } => self.receive_holes(
                 fetch,
                 from,
-                (is_valid && fields.status == 0).then_some((reader, message)),
+                (is_valid && fields.status == 0).then_some((reader, &message)),
             ),
             Owner::Swap(transfer) => {
-                let status = fields.result();
-                let reply = TransferReply { status, fields: reader, message };
+                let header = *header_of(&message)?;
+                let (_, reader) = Header::decode(&header)?;
+                let reply = TransferReply { status: fields.result(), fields: reader, message };
                 transfer::complete(transfer, is_valid.then_some(reply))
             }
             Owner::Nobody if is_valid && fields.result().is_ok() => {
@@ -400,10 +401,10 @@ impl Session {
         &self,
         fetch: Arc<Fetch>,
         from: SnapshotOffset,
-        answer: Option<(Reader<'_>, Message)>,
+        answer: Option<(Reader<'_>, &Message)>,
     ) {
         let (holes, end) = answer
-            .and_then(|(reader, message)| parse_holes(reader, &message, &fetch, from))
+            .and_then(|(reader, message)| parse_holes(reader, message, &fetch, from))
             .unwrap_or_default();
         fetch.snapshot.learn_holes(from, &holes, end);
         if fetch.snapshot.holes_end() <= fetch.offset {

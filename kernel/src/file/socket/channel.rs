@@ -3,7 +3,7 @@
 use super::Message;
 use super::message::MAX_COST;
 use crate::file::{Notifier, mutants};
-use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::account::{Account, Kind};
 use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use alloc::collections::VecDeque;
@@ -37,12 +37,27 @@ pub trait Receiver: Send + Sync {
     fn closed(&self);
 }
 
-/// A message in a queue.
+/// A message in a queue, for which an account pays what it costs.
 pub(super) struct Queued {
     pub(super) message: Message,
-    cost: usize,
     /// `None` for the kernel's own, which are limited by its requests in flight.
-    _charge: Option<Charge>,
+    payer: Option<Arc<Account>>,
+}
+
+/// Moves through several hands: one more word, and each move is a call.
+const _: () = assert!(size_of::<Queued>() <= 64);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(payer) = &self.payer {
+            payer.subtract(Kind::Messages, cost(&self.message));
+        }
+    }
+}
+
+/// Bytes of memory that a message takes in a queue.
+fn cost(message: &Message) -> usize {
+    if mutants::free_messages() { message.len() } else { message.cost() }
 }
 
 #[derive(Default)]
@@ -101,11 +116,11 @@ impl Channel {
         self.changed.notify();
     }
 
-    /// Passes a message to the receiver, or queues it. A process pays for what is queued, and there
-    /// is a limit; the kernel has no account.
+    /// Passes a message to the receiver, or queues it: leaves an empty one. A process pays for what
+    /// is queued, and there is a limit; the kernel has no account.
     pub(super) fn send(
         &self,
-        message: Message,
+        message: &mut Message,
         sender: Sender,
         account: Option<&Arc<Account>>,
     ) -> Result<(), Refusal> {
@@ -115,15 +130,13 @@ impl Channel {
         }
         if let Some(receiver) = state.receiver.clone() {
             drop(state);
-            receiver.message(message, sender);
+            receiver.message(core::mem::take(message), sender);
             return Ok(());
         }
-        let cost = if mutants::free_messages() { message.len() } else { message.cost() };
+        let cost = cost(message);
         if account.is_some() && state.is_full(cost) {
-            return Err(Refusal::Full(message));
+            return Err(Refusal::Full);
         }
-        let charge = account.map(|account| Charge::take(account, Kind::Messages, cost));
-        let Ok(charge) = charge.transpose() else { return Err(Refusal::NoMemory) };
         // Frees the memory that a burst of messages has used.
         if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
             state.queue = VecDeque::new();
@@ -132,8 +145,12 @@ impl Channel {
         if fallible::reserve(&mut state.queue, 2).is_err() {
             return Err(Refusal::NoMemory);
         }
+        if account.is_some_and(|account| account.add(Kind::Messages, cost).is_err()) {
+            return Err(Refusal::NoMemory);
+        }
         state.queued_cost += cost;
-        state.queue.push_back(Queued { message, cost, _charge: charge });
+        let payer = account.cloned();
+        state.queue.push_back(Queued { message: core::mem::take(message), payer });
         drop(state);
         self.changed.notify();
         Ok(())
@@ -153,17 +170,22 @@ impl Channel {
 
     /// The next message; `None` after the last one.
     pub(super) fn receive(&self, nonblocking: bool) -> Result<Option<Queued>, Errno> {
-        let look = || {
+        let mut received = None;
+        let mut look = || {
             let mut state = self.state.lock();
-            match state.queue.pop_front() {
-                Some(queued) => {
-                    state.queued_cost -= queued.cost;
-                    Some(Some(queued))
-                }
-                None => (state.ended || state.refused).then_some(None),
+            if state.queue.is_empty() {
+                return (state.ended || state.refused).then_some(());
             }
+            received = state.queue.pop_front();
+            state.queued_cost -= received.as_ref().map_or(0, |queued| cost(&queued.message));
+            Some(())
         };
-        if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.changed.wait(look)?) }
+        if nonblocking {
+            look().ok_or(Errno::EAGAIN)?
+        } else {
+            self.changed.wait(look)?
+        }
+        Ok(received)
     }
 
     /// Puts back a message that could not be delivered (F4). There is a place for it, except where
@@ -171,7 +193,7 @@ impl Channel {
     pub(super) fn unreceive(&self, queued: Queued) {
         let mut state = self.state.lock();
         if fallible::reserve(&mut state.queue, 1).is_ok() {
-            state.queued_cost += queued.cost;
+            state.queued_cost += cost(&queued.message);
             state.queue.push_front(queued);
         }
     }
@@ -183,6 +205,6 @@ pub(super) enum Refusal {
     Closed,
     /// No memory for the queue.
     NoMemory,
-    /// The queue is full; the message, to be sent later.
-    Full(Message),
+    /// The queue is full.
+    Full,
 }

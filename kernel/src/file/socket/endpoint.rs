@@ -57,11 +57,11 @@ impl Endpoint {
 
     /// Sends from the kernel: never waits, and ignores the limit of the queue. EPIPE where the
     /// other end is closed.
-    pub fn send(&self, message: Message) -> Result<(), Errno> {
-        match self.outgoing.send(message, Sender::Server, None) {
+    pub fn send(&self, mut message: Message) -> Result<(), Errno> {
+        match self.outgoing.send(&mut message, Sender::Server, None) {
             Ok(()) => Ok(()),
             Err(Refusal::NoMemory) => Err(Errno::ENOMEM),
-            Err(Refusal::Closed | Refusal::Full(_)) => Err(Errno::EPIPE),
+            Err(Refusal::Closed | Refusal::Full) => Err(Errno::EPIPE),
         }
     }
 
@@ -125,19 +125,15 @@ impl Endpoint {
         };
         // A server gets the plain reason: it may have to retry.
         let shortage = if sender == Sender::Server { Errno::ENOMEM } else { ENOBUFS };
-        let message = assemble(io, from)
+        let mut message = assemble(io, from)
             .map_err(|error| if error == Errno::ENOMEM { shortage } else { error })?;
         let account = Some(io.account());
         let length = ByteCount::of_len(message.len());
-        let mut unsent = Some(message);
-        let mut attempt = || match self.outgoing.send(unsent.take()?, sender, account) {
+        let mut attempt = || match self.outgoing.send(&mut message, sender, account) {
             Ok(()) => Some(Ok(())),
             Err(Refusal::Closed) => Some(Err(Errno::EPIPE)),
             Err(Refusal::NoMemory) => Some(Err(shortage)),
-            Err(Refusal::Full(message)) => {
-                unsent = Some(message);
-                None
-            }
+            Err(Refusal::Full) => None,
         };
         let sent = if io.nonblocking {
             attempt().unwrap_or(Err(Errno::EAGAIN))

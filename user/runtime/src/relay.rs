@@ -246,13 +246,14 @@ pub fn run(
             if *waiting {
                 continue;
             }
-            let Some(length) = SocketTransport(from).receive(&mut header, &mut payload) else {
+            let Some(length) = SocketTransport::new(from).receive(&mut header, &mut payload) else {
                 return Ok(());
             };
             let payload = payload.get(..length).unwrap_or_default();
             pass(&Passing { way, header: &header, payload });
             // A message that was received must be passed on.
-            if transport::patiently(|| SocketTransport(to).send(&header, &[payload])).is_err() {
+            if transport::patiently(|| SocketTransport::new(to).send(&header, &[payload])).is_err()
+            {
                 return Ok(());
             }
         }

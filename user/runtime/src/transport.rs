@@ -14,7 +14,19 @@ use sys::abi;
 const SMALL_BYTES: usize = 512;
 
 /// One end of a socket pair of type `SOCK_SEQPACKET`.
-pub struct SocketTransport(pub Fd);
+pub struct SocketTransport {
+    fd: Fd,
+    /// Where a small message is joined, or received as a whole. Kept, because clearing it would
+    /// cost each message.
+    small: [u8; SMALL_BYTES],
+}
+
+impl SocketTransport {
+    /// Takes over an open descriptor.
+    pub fn new(fd: Fd) -> Self {
+        Self { fd, small: [0; SMALL_BYTES] }
+    }
+}
 
 fn vector(bytes: *const u8, len_bytes: usize) -> abi::iovec {
     abi::iovec { iov_base: bytes.cast_mut().cast(), iov_len: len_bytes as abi::__kernel_size_t }
@@ -28,11 +40,10 @@ fn end(entry: &abi::iovec) -> usize {
 impl Transport for SocketTransport {
     fn receive(&mut self, header: &mut [u8; HEADER_BYTES], payload: &mut [u8]) -> Option<usize> {
         if HEADER_BYTES + payload.len() < SMALL_BYTES {
-            let mut small = [0; SMALL_BYTES];
             // One buffer costs the kernel less than a vector. One more byte reveals a message that
             // is too long.
-            let space = small.get_mut(..HEADER_BYTES + payload.len() + 1)?;
-            let received = receive_into(self.0, space)?;
+            let space = self.small.get_mut(..HEADER_BYTES + payload.len() + 1)?;
+            let received = receive_into(self.fd, space)?;
             let (front, rest) = space.split_first_chunk()?;
             *header = *front;
             let came = received.min(payload.len());
@@ -48,11 +59,11 @@ impl Transport for SocketTransport {
         ];
         // SAFETY: the kernel writes within the three ranges, which are borrowed as long as the call
         // takes.
-        payload_bytes(|| unsafe { sys::call!(__NR_readv, self.0, into.as_ptr(), into.len()) })
+        payload_bytes(|| unsafe { sys::call!(__NR_readv, self.fd, into.as_ptr(), into.len()) })
     }
 
     fn receive_whole(&mut self, inbox: &mut Inbox) -> Option<usize> {
-        receive_into(self.0, inbox.space())
+        receive_into(self.fd, inbox.space())
     }
 
     fn send(&mut self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<()> {
@@ -62,13 +73,12 @@ impl Transport for SocketTransport {
                 // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
                 // takes.
                 transmit(|| unsafe {
-                    sys::call!(__NR_write, self.0, header.as_ptr(), header.len())
+                    sys::call!(__NR_write, self.fd, header.as_ptr(), header.len())
                 })
             });
         }
         // Small messages are joined here: one buffer costs the kernel less than a vector.
-        let mut small = [0; SMALL_BYTES];
-        if let Some(joined) = small.get_mut(..total) {
+        if let Some(joined) = self.small.get_mut(..total) {
             let (front, mut rest) = joined.split_at_mut(HEADER_BYTES);
             front.copy_from_slice(header);
             for part in payload {
@@ -79,7 +89,7 @@ impl Transport for SocketTransport {
             // SAFETY: the kernel only reads the bytes, which are borrowed as long as the call
             // takes.
             return transmit(|| unsafe {
-                sys::call!(__NR_write, self.0, joined.as_ptr(), joined.len())
+                sys::call!(__NR_write, self.fd, joined.as_ptr(), joined.len())
             });
         }
         let mut from = Vec::new();
@@ -95,7 +105,7 @@ impl Transport for SocketTransport {
             }
         }
         // SAFETY: the kernel only reads the ranges, which are borrowed as long as the call takes.
-        transmit(|| unsafe { sys::call!(__NR_writev, self.0, from.as_ptr(), from.len()) })
+        transmit(|| unsafe { sys::call!(__NR_writev, self.fd, from.as_ptr(), from.len()) })
     }
 }
 

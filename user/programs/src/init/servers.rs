@@ -113,7 +113,7 @@ pub fn start(ramdisk: &'static [u8], relay: Relay, disk: Option<Disk>) -> Attemp
     // snapfs needs two descriptors: `fork_keeping` keeps the one that leads to its base, too.
     fork_keeping("snapfs", Floor::snapfs(), snapfs_end, Some(snapfs_base), |transport| {
         fsserver::snapfs::run(
-            TransportConnection(SocketTransport(snapfs_base)),
+            TransportConnection(SocketTransport::new(snapfs_base)),
             resources(Floor::snapfs(), fsserver::snapfs::RESERVE_BYTES)?,
             ServerClock::default(),
             transport,
@@ -178,7 +178,8 @@ fn fork_keeping(
     other: Option<Fd>,
     serve: impl FnOnce(SocketTransport) -> core::result::Result<(), String>,
 ) -> Attempt<()> {
-    start_marked(name, floor, [end, other.unwrap_or(end)], || serve(SocketTransport(end))).map(drop)
+    start_marked(name, floor, [end, other.unwrap_or(end)], || serve(SocketTransport::new(end)))
+        .map(drop)
 }
 
 /// Forks a marked process that keeps two descriptors and standard error. Returns its id.

@@ -69,7 +69,7 @@ fn start(disk: Disk) -> Attempt<i32> {
     let floor = Floor::scratchfs(&disk);
     let server = servers::start_marked("scratchfs", floor, [server_end, disk.fd], || {
         let resources = servers::resources(floor, fsserver::scratchfs::RESERVE_BYTES)?;
-        fsserver::scratchfs::run(disk, resources, SocketTransport(server_end))
+        fsserver::scratchfs::run(disk, resources, SocketTransport::new(server_end))
             .map_err(|error| format!("{error:?}"))
     });
     let _ = sys::close(server_end);

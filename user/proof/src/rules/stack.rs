@@ -224,19 +224,20 @@ fn pass(client: Fd, server: Fd, tally: &Tally) -> Outcome {
 
 fn serve_base(fd: Fd, capacity_bytes: u64) -> Outcome {
     let memfs = Memfs::new(capacity_bytes, AccessTimes::Untouched, now);
-    fsserver::serve(memfs, || Ok(()), ClientLimits::default(), SocketTransport(fd))
+    fsserver::serve(memfs, || Ok(()), ClientLimits::default(), SocketTransport::new(fd))
         .map_err(|error| format!("memfs: {error:?}"))
 }
 
 /// The wrapper; after each message it reports what it keeps.
 fn serve(fd: Fd, base: Fd, look: &Look, [held, release]: [&Gate; 2]) -> Outcome {
-    let client = Failing { base: TransportConnection(SocketTransport(base)), look: look.clone() };
+    let client =
+        Failing { base: TransportConnection(SocketTransport::new(base)), look: look.clone() };
     let wrapper = Snapfs::new(client, now).map_err(|error| format!("snapfs: {error:?}"))?;
     let mut dispatcher = Dispatcher::new(wrapper);
     let session = dispatcher.open_sole_session();
     let mut payload = Pages::new(MAX_PAYLOAD).named("mmap")?;
     let mut header = [0; HEADER_BYTES];
-    let mut port = SocketTransport(fd);
+    let mut port = SocketTransport::new(fd);
     while let Some(length) = port.receive(&mut header, &mut payload) {
         let reply = dispatcher.handle(session, &header, payload.get(..length).unwrap_or_default());
         let (header, bytes) = (reply.header, reply.payload.to_vec());

@@ -28,6 +28,10 @@ pub enum Claim {
 }
 
 impl Claim {
+    /// All ranks, by their numbers.
+    pub(super) const ALL: [Self; 4] =
+        [Self::Kernel, Self::SwapServer, Self::FileServer, Self::Program];
+
     /// Asserts that this claim may wait here for work of `server`: no lock is held that it could
     /// need, and its rank is lower.
     #[inline]
@@ -63,7 +67,6 @@ const FILE_SERVERS: usize = 2;
 
 /// Frames that a claim of this rank may not take, because they are reserved for those above it.
 /// `total` are the frames of the machine.
-#[inline]
 pub(super) fn reserve_below(claim: Claim, total: usize) -> usize {
     let kernel = KERNEL_FRAMES + total / KERNEL_SHARE;
     match claim {

@@ -16,7 +16,7 @@ use super::{Claim, PAGE_BYTES, PAGE_SHIFT, PhysAddr, claim, phys::phys_to_virt, 
 use crate::sync::{Mutex, rank};
 use core::{
     ops::Range,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
 use spin::Once;
 
@@ -63,11 +63,18 @@ pub const MAX_RANGES: usize = 32;
 
 static FRAMES: Mutex<FreeFrames, rank::Frames> =
     Mutex::new(FreeFrames { chain: None, fresh: [const { 0..0 }; MAX_RANGES], freed: 0 });
-static COUNTS: Once<&'static [AtomicU64]> = Once::new();
+/// The table of counts. Not a slice in a `Once`, which would be looked at for each reference.
+static COUNTS: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::dangling_mut());
+/// Entries of the table; 0 before there is one.
+static HIGHEST: AtomicUsize = AtomicUsize::new(0);
+static INIT: Once<()> = Once::new();
 /// The address of the zero page; 0 before there is one.
 static ZERO_PAGE: AtomicU64 = AtomicU64::new(0);
 static FREE: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
+/// Frames that a claim may not take, by rank.
+static RESERVES: [AtomicUsize; Claim::ALL.len()] =
+    [const { AtomicUsize::new(0) }; Claim::ALL.len()];
 
 /// Takes over the machine's memory. `usable` are byte ranges of physical memory; the table of
 /// counts for all frames below the highest of `usable` and `reserved_end` is cut from one of them.
@@ -76,7 +83,7 @@ static TOTAL: AtomicUsize = AtomicUsize::new(0);
 /// # Safety
 /// The direct map must be in place, and nobody else may use the memory in `usable`.
 pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
-    COUNTS.call_once(|| {
+    INIT.call_once(|| {
         let mut frames = FRAMES.lock();
         let mut end = reserved_end.div_ceil(PAGE_BYTES as u64);
         for (slot, range) in frames.fresh.iter_mut().zip(usable) {
@@ -115,8 +122,9 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
             }
         }
         FREE.store(total, Ordering::Relaxed);
-        TOTAL.store(total, Ordering::Relaxed);
-        counts
+        add_total(total);
+        COUNTS.store(table, Ordering::Relaxed);
+        HIGHEST.store(counts.len(), Ordering::Release);
     });
     if ZERO_PAGE.load(Ordering::Relaxed) != 0 {
         return;
@@ -127,9 +135,26 @@ pub(super) unsafe fn init(usable: &[Range<u64>], reserved_end: u64) {
     ZERO_PAGE.store(zero.into_raw().0, Ordering::Relaxed);
 }
 
+/// The counts of all frames.
+#[inline]
+fn counts() -> &'static [AtomicU64] {
+    let entries = HIGHEST.load(Ordering::Acquire);
+    // SAFETY: `init` stores the table before its length, and both only once. No entries begin at a
+    // dangling pointer.
+    unsafe { core::slice::from_raw_parts(COUNTS.load(Ordering::Relaxed), entries) }
+}
+
+/// Adds to the number of all frames, from which the reserves follow.
+fn add_total(frames: usize) {
+    let total = TOTAL.fetch_add(frames, Ordering::Relaxed) + frames;
+    for (reserve, claim) in RESERVES.iter().zip(Claim::ALL) {
+        reserve.store(claim::reserve_below(claim, total), Ordering::Relaxed);
+    }
+}
+
+#[inline]
 fn count_of(address: PhysAddr) -> &'static AtomicU64 {
-    let counts = COUNTS.get().copied().unwrap_or_default();
-    match counts.get((address.0 >> PAGE_SHIFT) as usize) {
+    match counts().get((address.0 >> PAGE_SHIFT) as usize) {
         Some(count) => count,
         None => panic!("{address:?} is no frame"),
     }
@@ -172,7 +197,7 @@ pub(super) fn freed() -> usize {
 
 /// One more than the highest frame number.
 pub(super) fn highest() -> usize {
-    COUNTS.get().copied().unwrap_or_default().len()
+    HIGHEST.load(Ordering::Relaxed)
 }
 
 /// The number of the frame at an address.
@@ -183,7 +208,7 @@ pub(super) fn number(address: PhysAddr) -> usize {
 /// Frames that a claim may not take.
 #[inline]
 pub fn reserve_below(claim: Claim) -> usize {
-    let reserve = claim::reserve_below(claim, TOTAL.load(Ordering::Relaxed));
+    let reserve = RESERVES.get(claim as usize).map_or(0, |reserve| reserve.load(Ordering::Relaxed));
     #[cfg(not(target_os = "none"))]
     if claim != Claim::Kernel {
         return reserve + WITHHELD.load(Ordering::Relaxed);
@@ -321,11 +346,11 @@ impl Frame {
     /// ramdisk, with its contents. Succeeds once for each.
     pub fn adopt(address: PhysAddr) -> Option<Self> {
         let aligned = address.0.is_multiple_of(PAGE_BYTES as u64);
-        let counts = COUNTS.get()?;
-        let count =
-            counts.get((address.0 >> PAGE_SHIFT) as usize).filter(|_| aligned && address.0 != 0)?;
+        let count = counts()
+            .get((address.0 >> PAGE_SHIFT) as usize)
+            .filter(|_| aligned && address.0 != 0)?;
         count.compare_exchange(RESERVED, 1, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        TOTAL.fetch_add(1, Ordering::Relaxed);
+        add_total(1);
         Some(Self { address })
     }
 

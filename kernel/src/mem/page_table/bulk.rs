@@ -125,9 +125,9 @@ impl PageTable {
         sharing: ForkSharing,
         stale: &mut Flush,
     ) -> Result<(), OutOfMemory> {
-        let used = (EntryFlags::ACCESSED | EntryFlags::DIRTY).bits();
         let withheld =
             if sharing == ForkSharing::CopyOnWrite { EntryFlags::WRITE.bits() } else { 0 };
+        let dropped = (EntryFlags::ACCESSED | EntryFlags::DIRTY).bits() | withheld;
         let mut result = Ok(());
         visit_leaves(table_at(self.root()), LEVELS, 0, range, &mut |base, leaf, indices| {
             let theirs = match make_leaf(
@@ -140,13 +140,12 @@ impl PageTable {
                 Ok(_) => return,
                 Err(error) => return result = Err(error),
             };
-            // This loop is what fork costs: a few instructions a page.
-            let slots = leaf
-                .get(indices.clone())
-                .unwrap_or_default()
-                .iter()
-                .zip(theirs.get(indices.clone()).unwrap_or_default());
-            for (page, (ours, theirs)) in (base + indices.start as u64..).zip(slots) {
+            // This loop is what fork costs: a few instructions a page, with all in registers.
+            let (withheld, kept) = (withheld, !dropped);
+            let first = base + indices.start as u64;
+            let ours = leaf.get(indices.clone()).unwrap_or_default();
+            let theirs = theirs.get(indices).unwrap_or_default();
+            for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
                 let entry = ours.load(Ordering::Relaxed);
                 if entry == 0 {
                     continue;
@@ -156,10 +155,10 @@ impl PageTable {
                     continue;
                 }
                 frame::retain(Entry(entry).address());
-                theirs.store(entry & !withheld & !used, Ordering::Relaxed);
+                theirs.store(entry & kept, Ordering::Relaxed);
                 if entry & withheld != 0 {
                     ours.fetch_and(!withheld, Ordering::Relaxed);
-                    stale.merge(Flush::page(Page(page)));
+                    stale.merge(Flush::page(Page(first + index as u64)));
                 }
             }
         });

@@ -92,6 +92,15 @@ impl PageTable {
         (entry != 0).then_some(Entry(entry))
     }
 
+    /// Maps a page whose entry is empty.
+    #[inline]
+    pub fn fill(&mut self, page: Page, frame: Frame, flags: EntryFlags) -> Result<(), OutOfMemory> {
+        let cell = make_cell(self.root(), page, USER_TABLE, (self.claim, Some(&self.tables)))?;
+        debug_assert_eq!(cell.load(Ordering::Relaxed), 0, "{page:?} is mapped already");
+        cell.store(Entry::new(frame.into_raw(), flags).0, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Maps a page. Returns what its entry held before.
     pub fn map(
         &mut self,

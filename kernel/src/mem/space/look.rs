@@ -57,7 +57,7 @@ impl SpaceState {
         }
         let ends_association = matches!(region.backing, Backing::Snapshot { .. });
         let (frame, flags) = unbacked_frame(region, request, self.table.claim)?;
-        drop(self.table.map(page, frame, flags)?);
+        self.table.fill(page, frame, flags)?;
         if ends_association {
             self.end_association(page);
         }
@@ -127,6 +127,7 @@ fn unbacked_frame(
 }
 
 /// The requested page of a region, if its bytes have to come from a snapshot.
+#[inline]
 fn snapshot_page(
     region: &Region,
     range: PageRange,

@@ -54,9 +54,7 @@ impl SpaceState {
         flags: EntryFlags,
     ) -> Result<(), FaultError> {
         debug_assert!(!frame.is_shared(), "others would see the store");
-        let old = self.table.map(page, frame, flags | PRIVATE_WRITABLE)?;
-        debug_assert!(old.is_none());
-        drop(old);
+        self.table.fill(page, frame, flags | PRIVATE_WRITABLE)?;
         self.end_association(page);
         Ok(())
     }

@@ -93,7 +93,7 @@ pub(super) fn assemble(io: &Io<'_>, from: &mut UserBuffers) -> Result<Message, E
         if pages.is_empty() {
             frames.push(copied_frame(io, from, left.min(PAGE_BYTES), claim)?);
         } else {
-            frames.extend(io.space.lend(pages)?);
+            io.space.lend_into(pages, &mut frames)?;
             from.skip(pages.pages().bytes());
         }
     }
@@ -169,10 +169,7 @@ pub(in crate::file) fn map_pages(
     pages: PageRange,
     frames: &[Frame],
 ) -> Result<usize, Errno> {
-    let mut lent = Vec::new();
-    let count = frames.len().min(pages.pages().to_usize());
-    fallible::reserve_exact(&mut lent, count)?;
-    lent.extend(frames.iter().take(count).cloned());
+    let lent = frames.iter().take(pages.pages().to_usize()).cloned();
     match io.space.accept(pages.start, lent) {
         Ok(mapped) => Ok(mapped.to_usize()),
         Err(FaultError::Segv) => Ok(0),

@@ -63,7 +63,7 @@ const _: () = assert!(size_of::<Header>() <= 32 && offset_of!(Block, next) == 0)
 #[inline]
 pub(super) fn class(layout: Layout) -> Option<usize> {
     // No layout is so large that this overflows.
-    let class = *CLASS_OF.get((layout.size() + GRAIN - 1) / GRAIN)? as usize;
+    let class = *CLASS_OF.get((layout.size() + GRAIN - 1) >> GRAIN.ilog2())? as usize;
     if layout.align() <= GRAIN { Some(class) } else { aligned_class(class, layout) }
 }
 

@@ -180,13 +180,24 @@ pub(super) fn visit(
 /// Calls `look` for each lowest table that has pages of a range, with its first page and the
 /// indices of those pages.
 pub(super) fn visit_leaves(
-    table: &Table,
-    level: u32,
-    base: u64,
+    mut table: &Table,
+    mut level: u32,
+    mut base: u64,
     range: PageRange,
     look: &mut impl FnMut(u64, &Table, Range<usize>),
 ) {
-    let indices = overlap(level, base, range);
+    let mut indices = overlap(level, base, range);
+    // A short range lies below one entry of each table.
+    while level > 1 && indices.len() == 1 {
+        let entry = table[indices.start].load(Ordering::Relaxed);
+        if entry == 0 {
+            return;
+        }
+        table = table_at(PhysAddr(entry & ADDRESS_BITS));
+        base += indices.start as u64 * span(level);
+        level -= 1;
+        indices = overlap(level, base, range);
+    }
     if level == 1 {
         return look(base, table, indices);
     }

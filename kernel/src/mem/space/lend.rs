@@ -18,24 +18,35 @@ impl Space {
     /// References to the frames of whole pages, as they are now: every writable mapping of them
     /// becomes copy-on-write first. May wait.
     pub fn lend(&self, range: PageRange) -> Result<Vec<Frame>, FaultError> {
-        let mut frames = fallible::with_capacity(range.pages().to_usize())?;
-        while PageCount::of_len(frames.len()) < range.pages() {
-            let lent = PageCount::of_len(frames.len());
-            let rest = PageRange { start: range.start + lent, end: range.end };
+        let mut frames = Vec::new();
+        self.lend_into(range, &mut frames)?;
+        Ok(frames)
+    }
+
+    /// The same, at the end of `frames`. After an error, some may be there.
+    pub fn lend_into(&self, range: PageRange, frames: &mut Vec<Frame>) -> Result<(), FaultError> {
+        fallible::reserve_exact(frames, range.pages().to_usize())?;
+        let mut rest = range;
+        while !rest.is_empty() {
+            let before = frames.len();
             // The first page is made usable; those behind it that are mapped already are lent in
             // the same step.
             self.resolve(rest.start, Access::Read, Coverage::Partial, |state| {
-                state.lend(rest, &mut frames)
+                state.lend(rest, frames)
             })??;
-            debug_assert!(lent < PageCount::of_len(frames.len()));
+            debug_assert!(before < frames.len());
+            rest.start = rest.start + PageCount::of_len(frames.len() - before);
         }
-        debug_assert_eq!(PageCount::of_len(frames.len()), range.pages());
-        Ok(frames)
+        Ok(())
     }
 
     /// Replaces whole pages from `first` on by frames, copy-on-write, as far as writable private
     /// memory reaches. Returns for how many pages; an error only for none. May wait.
-    pub fn accept(&self, first: Page, frames: Vec<Frame>) -> Result<PageCount, FaultError> {
+    pub fn accept(
+        &self,
+        first: Page,
+        frames: impl IntoIterator<Item = Frame>,
+    ) -> Result<PageCount, FaultError> {
         reclaim::keep_margin(self.policy.claim())?;
         let mut done = 0;
         let result = self.with(|state| state.accept(first, frames, &mut done));
@@ -63,7 +74,7 @@ impl SpaceState {
     fn accept(
         &mut self,
         first: Page,
-        frames: Vec<Frame>,
+        frames: impl IntoIterator<Item = Frame>,
         done: &mut usize,
     ) -> Result<(), FaultError> {
         let mut frames = frames.into_iter().peekable();

@@ -218,21 +218,25 @@ pub struct SimArgs {
 
 /// Checks a memory size, which is passed to QEMU unchanged.
 fn memory(text: &str) -> Result<String, String> {
-    let (digits, shift) = match text.as_bytes() {
-        [.., b'K'] => (&text[..text.len() - 1], 10),
-        [.., b'M'] => (&text[..text.len() - 1], 20),
-        [.., b'G'] => (&text[..text.len() - 1], 30),
-        // QEMU takes a plain number for MiB.
-        _ => (text, 20),
-    };
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    match digits.parse::<u64>() {
-        Ok(number) if is_number && number.saturating_mul(1 << shift) >= 1 << 20 => {
-            Ok(text.to_owned())
-        }
-        Ok(_) if is_number => Err("a machine has at least 1M of memory".to_owned()),
-        _ => Err("a size is a number followed by K, M or G, as in 128M".to_owned()),
+    let digits = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        Err("a size is a number followed by K, M or G, as in 128M".to_owned())
+    } else if memory_bytes(text) < 1 << 20 {
+        Err("a machine has at least 1M of memory".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
+}
+
+/// The number of bytes of a memory size. As for QEMU, a number alone is in MiB.
+pub fn memory_bytes(size: &str) -> u64 {
+    let shift = match size.bytes().last() {
+        Some(b'K') => 10,
+        Some(b'G') => 30,
+        _ => 20,
+    };
+    let digits = size.trim_end_matches(['K', 'M', 'G']);
+    digits.parse::<u64>().map_or(0, |number| number.saturating_mul(1 << shift))
 }
 
 #[cfg(test)]

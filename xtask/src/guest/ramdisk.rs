@@ -15,6 +15,7 @@ use tar::{EntryType, Header};
 
 use crate::guest::addition::Addition;
 use crate::guest::{Guest, TOOLS};
+use crate::say;
 
 /// Size of a tar block in bytes.
 const BLOCK_BYTES: u64 = 512;
@@ -77,11 +78,18 @@ impl Ramdisk {
         self.put(guest_path, Node::Text(text))
     }
 
-    /// Adds a file or a folder of the host; an existing file is replaced.
+    /// Adds a file or a folder of the host; an existing file is replaced. In a folder, a link that
+    /// leads nowhere is left out, with a warning.
     pub fn add(&mut self, addition: &Addition) -> Result<()> {
         let host = &addition.host;
         for entry in walkdir::WalkDir::new(host).follow_links(true).sort_by_file_name() {
-            let entry = entry.with_context(|| format!("cannot add {}", host.display()))?;
+            let entry = match entry {
+                Err(error) if error.path().is_some_and(is_dangling) => {
+                    say!("left out: {error}");
+                    continue;
+                }
+                entry => entry.with_context(|| format!("cannot add {}", host.display()))?,
+            };
             let inside = entry.path().strip_prefix(host)?;
             let guest = Path::new(&addition.guest).join(inside);
             let guest = guest.to_str().with_context(|| {
@@ -99,6 +107,21 @@ impl Ramdisk {
             self.put(guest.trim_end_matches('/'), node)?;
         }
         Ok(())
+    }
+
+    /// Bytes of the host's files and of texts.
+    pub fn data_bytes(&self) -> Result<u64> {
+        let mut sum = 0;
+        for node in self.nodes.values() {
+            sum += match node {
+                Node::Host { file, .. } => fs::metadata(file)
+                    .with_context(|| format!("cannot read {}", file.display()))?
+                    .len(),
+                Node::Text(text) => text.len() as u64,
+                Node::Folder | Node::Link(_) => 0,
+            };
+        }
+        Ok(sum)
     }
 
     /// Inserts a node and the folders above it.
@@ -142,6 +165,11 @@ impl Ramdisk {
         }
         archive.finish()
     }
+}
+
+/// Whether a path is a symbolic link without a target.
+fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
 }
 
 /// An archive that is being written. Its offset is a multiple of the block size.
@@ -240,6 +268,7 @@ impl Archive<'_> {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::unix::fs::symlink;
 
     fn archive_of(files: &[(&str, usize)]) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
@@ -289,10 +318,15 @@ mod tests {
         let script = folder.path().join("script");
         fs::write(&script, "#!/bin/sh\n").unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("no/such/file", folder.path().join("dangling")).unwrap();
+        symlink("script", folder.path().join("link")).unwrap();
         let mut ramdisk = Ramdisk::default();
         ramdisk
             .add(&Addition { host: folder.path().to_path_buf(), guest: "mnt/x".to_owned() })
             .unwrap();
+        assert!(!ramdisk.nodes.contains_key("mnt/x/dangling"));
+        assert!(matches!(ramdisk.nodes["mnt/x/link"], Node::Host { is_executable: true, .. }));
+        assert_eq!(ramdisk.data_bytes().unwrap(), 5 + 2 * 10);
         assert!(matches!(ramdisk.nodes["mnt/x/script"], Node::Host { is_executable: true, .. }));
         assert!(matches!(
             ramdisk.nodes["mnt/x/sub/plain"],

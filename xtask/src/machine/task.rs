@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use crate::cli::Lazy;
+use crate::cli::{Lazy, memory_bytes};
 use crate::guest::Guest;
 use crate::guest::addition::Addition;
 use crate::guest::ramdisk::Ramdisk;
@@ -79,6 +79,15 @@ impl Task<'_> {
             ramdisk.add(addition)?;
         }
         ramdisk.add_text("etc/sloth.conf", self.configuration().into_bytes())?;
+        let (data_bytes, memory_bytes) = (ramdisk.data_bytes()?, memory_bytes(self.memory));
+        ensure!(
+            data_bytes < memory_bytes / 4 * 3,
+            "the files for the guest have {} MiB, which do not fit into a machine of {}; add less, or \
+             use --memory {}M",
+            data_bytes >> 20,
+            self.memory,
+            (data_bytes >> 20).div_ceil(3) * 4 + 64
+        );
         let file = paths.scratch_file()?;
         ramdisk.write_initrd(&guest.kernel, &file)?;
         Ok(file)

@@ -9,6 +9,7 @@
 
 mod alarms;
 mod handlers;
+pub mod messages;
 mod registers;
 pub use alarms::{Alarm, Alarms, NEVER};
 pub use handlers::{Exception, Handlers, ReturnPath};

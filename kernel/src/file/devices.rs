@@ -1,6 +1,7 @@
 //! `/dev`: a fixed directory of devices, with `/dev/pts` and the disks in it.
 
 mod disk;
+mod messages;
 mod pts;
 
 use super::tty::{Terminal, Tty, pair, registry};
@@ -37,6 +38,8 @@ enum Entry {
     /// `disk`: the directory of links to disks.
     Disks,
     Ramdisk,
+    /// `kmsg`: the kernel's log.
+    Messages,
     Link(&'static [u8]),
 }
 
@@ -55,6 +58,7 @@ const ENTRIES: &[(&[u8], Entry)] = &[
     (b"disk", Entry::Disks),
     (b"fd", Entry::Link(b"/proc/self/fd")),
     (b"full", Entry::Memory(Memory::Full)),
+    (b"kmsg", Entry::Messages),
     (b"null", Entry::Memory(Memory::Null)),
     (b"ptmx", Entry::Master),
     (b"pts", Entry::Terminals),
@@ -74,9 +78,11 @@ const ENTRIES: &[(&[u8], Entry)] = &[
 impl Entry {
     fn file_type(self) -> FileType {
         match self {
-            Self::Memory(_) | Self::Terminal(_) | Self::ControllingTerminal | Self::Master => {
-                FileType::CharacterDevice
-            }
+            Self::Memory(_)
+            | Self::Terminal(_)
+            | Self::ControllingTerminal
+            | Self::Master
+            | Self::Messages => FileType::CharacterDevice,
             Self::Terminals | Self::Disks => FileType::Directory,
             Self::Ramdisk => FileType::Regular,
             Self::Link(_) => FileType::Symlink,
@@ -219,6 +225,7 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
             Ok(pair::Master::open(&account)?)
         }
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
+        Entry::Messages => Ok(Arc::new(messages::Messages::open(inode))),
         // Links and directories are handled by the caller.
         Entry::Link(_) | Entry::Terminals | Entry::Disks => Err(Errno::ELOOP),
     }

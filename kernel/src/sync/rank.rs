@@ -176,6 +176,8 @@ ranks! {
     Disks: Spin,
     /// who has a disk open.
     DiskOpenings: Spin,
+    /// the place of the next message of an open /dev/kmsg.
+    MessagesPosition: Spin,
     /// where the ramdisk lies.
     Ramdisk: Spin,
     /// the random number generator.
@@ -191,6 +193,8 @@ ranks! {
     Frames: Spin,
     /// the registers of a UART.
     SerialPort: Spin,
+    /// the messages of the log that are kept.
+    Messages: Spin,
 }
 
 const _: () = {

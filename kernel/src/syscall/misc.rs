@@ -1,10 +1,53 @@
 //! System information, limits, identities, and calls that C libraries make at their start.
 
-use crate::arch::{clock, power, segments};
+use crate::arch::{clock, messages, power, segments};
 use crate::file::IoCaller;
-use crate::mem::{self, USER_END, UserAddr};
+use crate::mem::{self, USER_END, UserAddr, fallible};
 use crate::task::{Current, all_processes};
+use alloc::format;
+use alloc::vec::Vec;
 use foundation::Errno;
+
+/// syslog(2): reads the kernel's log. `SYSLOG_ACTION_READ_ALL` copies the newest messages that fit;
+/// clearing and console levels have no effect.
+pub fn syslog(current: &Current, action: u32, buffer: UserAddr, len: u32) -> Result<u64, Errno> {
+    const READ_ALL: u32 = 3;
+    const SIZE_BUFFER: u32 = 10;
+    match action {
+        0 | 1 | 5..=9 => Ok(0),
+        SIZE_BUFFER => Ok(SYSLOG_BYTES as u64),
+        READ_ALL => {
+            let mut text = Vec::new();
+            let first = messages::at(0);
+            let next = |message: &messages::Message| messages::at(message.next);
+            for message in core::iter::successors(first, next) {
+                let (seconds, us) = (message.time_us / 1_000_000, message.time_us % 1_000_000);
+                let head = format!("<6>[{seconds:5}.{us:06}] ");
+                fallible::reserve(&mut text, head.len() + message.text().len() + 1)?;
+                text.extend_from_slice(head.as_bytes());
+                text.extend_from_slice(message.text());
+                text.push(b'\n');
+            }
+            // Whole lines, the newest.
+            let from = text.len().saturating_sub(len as usize);
+            let at = match from {
+                0 => 0,
+                from => text
+                    .iter()
+                    .skip(from - 1)
+                    .position(|&byte| byte == b'\n')
+                    .map_or(text.len(), |at| from + at),
+            };
+            let text = text.get(at..).unwrap_or_default();
+            current.write(buffer, text)?;
+            Ok(text.len() as u64)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Size of a buffer that all messages fit into: those that are kept, with what is put before each.
+const SYSLOG_BYTES: usize = 128 << 10;
 
 /// getuid(2) and related calls: always root.
 pub fn zero(_: &Current) -> Result<u64, Errno> {

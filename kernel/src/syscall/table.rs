@@ -210,6 +210,7 @@ system_calls! {
     99 sysinfo(info) => misc::sysinfo;
     100 times(buffer) => process::times;
     102 getuid() => misc::zero;
+    103 syslog(action, buffer, length) => misc::syslog;
     104 getgid() => misc::zero;
     105 setuid(id) => misc::set_id;
     106 setgid(id) => misc::set_id;

@@ -16,7 +16,6 @@ const NAMES: &[(u64, &[&str])] = &[
     (54, &["setsockopt", "getsockopt"]),
     (64, &["semget", "semop", "semctl", "shmdt", "msgget", "msgsnd", "msgrcv", "msgctl"]),
     (101, &["ptrace"]),
-    (103, &["syslog"]),
     (122, &["setfsuid", "setfsgid"]),
     (126, &["capset"]),
     (134, &["uselib", "personality", "ustat"]),

@@ -13,6 +13,7 @@ use super::signal::{
 use super::{Process, Thread, family, find_process, scheduler};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
+use core::fmt;
 
 /// The target of a signal.
 enum Target<'a> {
@@ -92,6 +93,9 @@ fn send(process: &Arc<Process>, to: &Target<'_>, info: SignalInfo) {
         return;
     }
     if info.signal == SIGKILL || (disposition == Disposition::Terminate && target.is_some()) {
+        if SignalSet::FAILURES.contains(info.signal) {
+            log_end(process, info.signal, format_args!("sent by process {}", info.pid));
+        }
         begin_end(process, WaitStatus::killed(info.signal));
         return;
     }
@@ -107,6 +111,13 @@ fn add(process: &Process, to: &Target<'_>, info: SignalInfo) {
         Target::Thread(thread) => thread.signals.lock().pending.add(info, &process.account),
         Target::Process => process.pending.lock().add(info, &process.account),
     }
+}
+
+/// Logs that a signal ends a process, and why.
+pub fn log_end(process: &Process, signal: Signal, why: fmt::Arguments<'_>) {
+    let name = process.identity.lock().name.clone();
+    let signal = signal.name().unwrap_or("a signal");
+    log::info!("{} ({}) is ended by {signal}: {why}", name.escape_ascii(), process.pid);
 }
 
 /// Makes all threads of a process end, with a status. A status that is already set stays.

@@ -25,6 +25,16 @@ impl Signal {
 macro_rules! signals {
     ($($name:ident = $number:literal,)*) => {
         $(#[doc = concat!("Number ", $number, ".")] pub const $name: Signal = Signal($number);)*
+
+        impl Signal {
+            /// The name of a signal that is not a real-time signal.
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $($name => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+        }
     };
 }
 signals! {
@@ -51,9 +61,11 @@ signals! {
     SIGTTOU = 22,
     SIGURG = 23,
     SIGXCPU = 24,
+    SIGXFSZ = 25,
     SIGVTALRM = 26,
     SIGPROF = 27,
     SIGWINCH = 28,
+    SIGSYS = 31,
 }
 
 /// The highest signal number. Signals from 32 on are the real-time signals.
@@ -75,6 +87,9 @@ impl SignalSet {
     pub const STOPPING: Self = Self::of(SIGSTOP).with(SIGTSTP).with(SIGTTIN).with(SIGTTOU);
     /// Signals that are ignored by default.
     pub const IGNORED: Self = Self::of(SIGCHLD).with(SIGCONT).with(SIGURG).with(SIGWINCH);
+    /// Signals whose default action on Linux is to write a core file: the program has failed.
+    pub const FAILURES: Self =
+        Self::SYNCHRONOUS.with(SIGQUIT).with(SIGABRT).with(SIGXCPU).with(SIGXFSZ).with(SIGSYS);
     /// Signals raised by an exception of the program. They are delivered first.
     const SYNCHRONOUS: Self =
         Self::of(SIGSEGV).with(SIGBUS).with(SIGILL).with(SIGTRAP).with(SIGFPE);

@@ -37,8 +37,18 @@ pub fn page_fault(fault: PageFault) {
 
 /// Sends the signal for an exception of user mode other than a page fault.
 pub fn exception(exception: Exception) {
-    send::force(&current_thread(), signal_of(exception));
+    raise(exception);
     deliver_if_due();
+}
+
+/// Apart from [`exception`], whose thread may end: nothing of it would be dropped.
+fn raise(exception: Exception) {
+    let thread = current_thread();
+    let info = signal_of(exception);
+    if send::force(&thread, info) {
+        let instruction = exception.instruction;
+        send::log_end(&thread.process, info.signal, format_args!("at {instruction:#x}"));
+    }
 }
 
 fn deliver_if_due() {
@@ -71,7 +81,17 @@ fn resolve(fault: PageFault) {
     drop(space);
     let info = |signal, code| SignalInfo { signal, code, pid: 0, value: fault.address };
     match error {
-        FaultError::Segv => drop(send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON))),
+        FaultError::Segv => {
+            if send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON)) {
+                let PageFault { address, access, .. } = fault;
+                let instruction = thread.user_instruction().0;
+                send::log_end(
+                    &thread.process,
+                    SIGSEGV,
+                    format_args!("{access:?} of {address:#x} at {instruction:#x}"),
+                );
+            }
+        }
         FaultError::Bus => lost_page(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)),
         FaultError::OutOfMemory => out_of_memory(),
         // The thread is about to end.

@@ -82,8 +82,8 @@ impl Task<'_> {
         let (data_bytes, memory_bytes) = (ramdisk.data_bytes()?, memory_bytes(self.memory));
         ensure!(
             data_bytes < memory_bytes / 4 * 3,
-            "the files for the guest have {} MiB, which do not fit into a machine of {}; add less, or \
-             use --memory {}M",
+            "the files for the guest have {} MiB, which do not fit into a machine of {}; add less, \
+             or use --memory {}M",
             data_bytes >> 20,
             self.memory,
             (data_bytes >> 20).div_ceil(3) * 4 + 64

@@ -73,6 +73,16 @@ pub const TESTS: &[CommandTest] = &[
     relayed("qemu::command_relay_base", &["run", "--relay", "base", "--", "true"]),
     relayed("qemu::command_relay_both", &["run", "--relay", "client,base", "--", "true"]),
     relayed("qemu::command_relay_log", &["run", "--relay", "client,base,log", "--", "true"]),
+    CommandTest {
+        name: "qemu::command_end_by_a_signal_is_logged",
+        arguments: &["run", "--", "sh -c 'kill -ABRT $$'; tests signal_faults"],
+        errors: &[
+            "is ended by SIGABRT: sent by process",
+            "is ended by SIGSEGV: Store of 0x",
+            "is ended by SIGILL: at 0x",
+        ],
+        ..PLAIN
+    },
     refused(
         "qemu::command_test_without_a_match",
         &["test", "qemu::secnd_disk"],

@@ -45,7 +45,7 @@ pub struct ConsoleTest {
 use Step::{End, See, Type};
 
 /// The tests. Awaited text never occurs literally in the typed keys, since those are echoed.
-const TESTS: [ConsoleTest; 6] = [
+const TESTS: [ConsoleTest; 7] = [
     ConsoleTest {
         name: "qemu::console_exit_ends_qemu",
         script: &[See("# "), Type("echo he''llo\r"), See("hello"), See("# "), Type("exit\r"), End],
@@ -68,6 +68,20 @@ const TESTS: [ConsoleTest; 6] = [
             Type("echo ali''ve; echo kept > /tmp/file; cat /tmp/file\r"),
             See("alive"),
             See("kept"),
+            See("# "),
+            Type("exit\r"),
+            End,
+        ],
+        status: 0,
+    },
+    ConsoleTest {
+        name: "qemu::console_strace_prints_to_the_terminal",
+        script: &[
+            See("# "),
+            Type("strace sh -c 'exit 5'; echo status=$?\r"),
+            See("execve(\"/bin/sh\""),
+            See("exit_group(5)"),
+            See("status=5"),
             See("# "),
             Type("exit\r"),
             End,

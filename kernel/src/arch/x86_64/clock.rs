@@ -80,8 +80,8 @@ pub fn now_ns() -> u64 {
 }
 
 /// Milliseconds since the kernel's start; 0 before the clock runs.
-pub(super) fn uptime_ms() -> u64 {
-    if PERIOD_FS.load(Ordering::Relaxed) == 0 { 0 } else { now_ns() / 1_000_000 }
+pub(super) fn uptime_us() -> u64 {
+    if PERIOD_FS.load(Ordering::Relaxed) == 0 { 0 } else { now_ns() / 1000 }
 }
 
 /// Nanoseconds since 1970-01-01 UTC.

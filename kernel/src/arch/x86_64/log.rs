@@ -1,6 +1,7 @@
 //! The kernel's log: lines on COM2, written by the macros of crate `log`.
 
 use super::serial;
+use crate::arch::messages;
 use core::fmt::{self, Write};
 
 /// Writes to the log's port, without a lock.
@@ -25,9 +26,11 @@ impl log::Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let ms = super::clock::uptime_ms();
+        let us = super::clock::uptime_us();
+        let (seconds, ms) = (us / 1_000_000, us / 1000 % 1000);
         // `Line` never fails.
-        let _ = writeln!(Line, "[{:4}.{:03}] {}", ms / 1000, ms % 1000, record.args());
+        let _ = writeln!(Line, "[{seconds:4}.{ms:03}] {}", record.args());
+        messages::keep(us, *record.args());
     }
 
     fn flush(&self) {}

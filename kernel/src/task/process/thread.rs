@@ -216,6 +216,11 @@ impl Thread {
         unsafe { change(&mut *arch::context::registers(self.stack_top)) }
     }
 
+    /// Where user mode continues, for the running thread in a system call or exception.
+    pub fn user_instruction(&self) -> UserAddr {
+        UserAddr(self.with_registers(|registers| registers.rip))
+    }
+
     /// The stack pointer of user mode, for the running thread in a system call.
     pub fn user_stack(&self) -> UserAddr {
         UserAddr(self.with_registers(|registers| registers.rsp))

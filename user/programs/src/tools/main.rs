@@ -12,6 +12,7 @@ mod chmod;
 mod cmp;
 mod cp;
 mod dd;
+mod dmesg;
 mod echo;
 mod env;
 mod free;
@@ -56,6 +57,7 @@ const TOOLS: &[(&str, Main)] = &[
     ("cmp", cmp::run),
     ("cp", cp::run),
     ("dd", dd::run),
+    ("dmesg", dmesg::run),
     ("echo", echo::run),
     ("env", env::run),
     ("free", free::run),
@@ -78,6 +80,7 @@ const TOOLS: &[(&str, Main)] = &[
     ("sleep", sleep::run),
     ("sort", sort::run),
     ("stat", stat::run),
+    ("strace", trace::run),
     ("sync", sync::run),
     ("tail", tail::run),
     ("tee", tee::run),

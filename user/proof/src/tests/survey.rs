@@ -183,3 +183,32 @@ fn survey_identities() -> Outcome {
     check_eq!(raw(abi::__NR_fadvise64, &[999, 0, 0, 0]), Err(Errno::EBADF));
     Ok(())
 }
+
+/// What is written to /dev/kmsg is in the kernel's log, which /dev/kmsg and syslog(2) give.
+#[guest_test]
+fn survey_kernel_log() -> Outcome {
+    let log = ok!(sys::open(b"/dev/kmsg", abi::O_RDWR | abi::O_NONBLOCK, 0));
+    check_eq!(sys::write(log, b"a message from a program\n"), Ok(25));
+    let mut last = Vec::new();
+    let end = loop {
+        let mut buffer = [0; 1024];
+        match sys::read(log, &mut buffer) {
+            Ok(count) => last = buffer[..count].to_vec(),
+            Err(error) => break error,
+        }
+    };
+    check_eq!(end, Errno::EAGAIN);
+    check!(last.starts_with(b"6,") && last.ends_with(b",-;a message from a program\n"));
+    check!(ok!(sys::kernel_log()).ends_with(b"] a message from a program\n"));
+    check_eq!(sys::write(log, &[b'x'; 3000]), Ok(3000));
+    check_eq!(sys::read(log, &mut [0; 100]), Err(Errno::EINVAL));
+    // Without O_NONBLOCK, the end of the messages is the end of the file.
+    let log = ok!(sys::open(b"/dev/kmsg", abi::O_RDONLY, 0));
+    while ok!(sys::read(log, &mut [0; 1024])) > 0 {}
+    // As much of the newest messages as fits.
+    let mut short = [0; 600];
+    let length = ok!(raw(abi::__NR_syslog, &[3, short.as_mut_ptr() as usize, short.len()]));
+    check!(length > 512 && short.starts_with(b"<6>") && short[length - 1] == b'\n');
+    check_eq!(raw(abi::__NR_syslog, &[99, 0, 0]), Err(Errno::EINVAL));
+    Ok(())
+}

@@ -155,6 +155,19 @@ pub fn uname() -> Result<Names> {
     }
 }
 
+/// The kernel's newest log messages, one a line.
+pub fn kernel_log() -> Result<Vec<u8>> {
+    const READ_ALL: usize = 3;
+    const SIZE_BUFFER: usize = 10;
+    // SAFETY: touches no memory.
+    let bytes = unsafe { call!(__NR_syslog, SIZE_BUFFER, 0usize, 0usize)? };
+    let mut text = alloc::vec![0; bytes];
+    // SAFETY: the kernel fills in the text.
+    let count = unsafe { call!(__NR_syslog, READ_ALL, text.as_mut_ptr(), bytes)? };
+    text.truncate(count);
+    Ok(text)
+}
+
 /// Figures on memory and uptime.
 pub fn sysinfo() -> Result<SystemInfo> {
     // SAFETY: plain numbers, for which zero is a value; the kernel fills them in. The flexible tail

@@ -44,6 +44,7 @@ const HANDLERS: Handlers = Handlers {
     exception: trap::exception,
     interrupt: trap::interrupt,
     report: task::report::report_threads,
+    running: syscall::entry::describe_running,
 };
 
 /// The least memory with which the servers have their floors and programs run, and the frames that

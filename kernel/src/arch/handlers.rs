@@ -5,6 +5,7 @@
 //! (`irq::register`).
 
 use super::{PageFault, SavedRegisters};
+use core::fmt;
 
 /// How a system call returns to user mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,4 +45,6 @@ pub struct Handlers {
     /// A non-maskable interrupt requests a report of all threads. May come anywhere in the
     /// kernel.
     pub report: fn(),
+    /// The kernel has panicked: writes what runs. Waits for no lock.
+    pub running: fn(&mut dyn fmt::Write) -> fmt::Result,
 }

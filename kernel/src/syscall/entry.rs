@@ -1,10 +1,11 @@
 //! The entry point of system calls. The boot code registers [`system_call`] with `arch`.
 
 use super::{table, traced, unknown};
-use crate::arch::{ReturnPath, SavedRegisters};
+use crate::arch::{Cause, ReturnPath, SavedRegisters};
 use crate::task::deliver::{self, Restart};
 use crate::task::{Current, scheduler};
 use crate::trace;
+use core::fmt;
 use foundation::Errno;
 
 /// Carries out a system call, and the work that is due before the return to user mode.
@@ -28,6 +29,24 @@ fn call_rarely(current: &Current, registers: SavedRegisters<'_>) -> u64 {
         traced::carry_out(current, registers, || carry_out(current, registers))
     } else {
         unknown::call(current, registers)
+    }
+}
+
+/// Writes which process runs and which system call it makes, for the report of a panic.
+pub fn describe_running(to: &mut dyn fmt::Write) -> fmt::Result {
+    let Some(thread) = scheduler::try_current_thread() else {
+        return writeln!(to, "no thread runs yet");
+    };
+    write!(to, "thread {} of process {}", thread.tid, thread.process.pid)?;
+    if let Some(identity) = thread.process.identity.try_lock() {
+        write!(to, " ({})", identity.name.escape_ascii())?;
+    }
+    match thread.entry_cause() {
+        Cause::Syscall(number) => {
+            let name = table::find(number).map_or("unknown", |call| call.name);
+            writeln!(to, ", in system call {number} ({name})")
+        }
+        cause => writeln!(to, ", in {cause:?}"),
     }
 }
 

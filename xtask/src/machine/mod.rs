@@ -7,6 +7,7 @@
 //! inherited descriptors, so no file and no QEMU process outlives xtask.
 
 pub mod session;
+pub mod symbols;
 pub mod task;
 pub mod terminal;
 
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use self::symbols::Symbols;
 use crate::guest::Guest;
 use crate::process;
 use crate::setup::QEMU;
@@ -111,6 +113,8 @@ pub struct Machine {
     pub console: ChildStdout,
     /// Output of COM2.
     pub log: File,
+    /// The kernel's symbols, for backtraces in its log.
+    pub symbols: Symbols,
     /// Output of COM3.
     pub control: File,
     /// QEMU's own standard error.
@@ -180,7 +184,8 @@ impl Machine {
         let console = child.stdout.take().context("QEMU has no standard output")?;
         let complaints = child.stderr.take().context("QEMU has no standard error")?;
         ioctl_fionbio(&keys, true).context("cannot prepare the console")?;
-        Ok(Self { child, keys, console, log, control, complaints })
+        let symbols = Symbols::of(&guest.kernel_symbols);
+        Ok(Self { child, keys, console, log, symbols, control, complaints })
     }
 
     /// Kills QEMU without waiting for the guest.

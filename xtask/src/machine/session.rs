@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags};
 
+use super::symbols::Symbols;
 use super::{Ending, Hardware, Machine};
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
@@ -213,8 +214,9 @@ impl Session<'_> {
                 .context("cannot write the guest's output")?;
         }
         if ready.sources[1] {
-            state.open[1] =
-                pump(&mut machine.log, self.log).context("cannot write the kernel's log")?;
+            let Machine { log, symbols, .. } = machine;
+            let mut named = Named { symbols, to: self.log };
+            state.open[1] = pump(log, &mut named).context("cannot write the kernel's log")?;
         }
         if ready.sources[2] {
             state.open[2] = pump(&mut machine.control, &mut state.control.line)?;
@@ -321,6 +323,23 @@ impl Control {
 struct Ready {
     sources: [bool; 4],
     input: bool,
+}
+
+/// The kernel's log on its way, with names added to a backtrace.
+struct Named<'a> {
+    symbols: &'a mut Symbols,
+    to: &'a mut dyn Write,
+}
+
+impl Write for Named<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.symbols.pass(bytes, self.to)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// Copies the bytes that are ready; returns false at the end of the source.

@@ -36,8 +36,8 @@ pub enum Expected {
     /// The command ends with 0, and the log's lines about traced reads match these patterns, in
     /// which `*` matches any text.
     Trace(Vec<String>),
-    /// The kernel panics.
-    Panic,
+    /// The kernel panics, with a report that contains these texts.
+    Panic(&'static [&'static str]),
     /// The command does not end within the time limit.
     TimeOut,
 }
@@ -195,8 +195,11 @@ impl QemuTest {
                     && traced.len() == runs * wanted.len()
                     && traced.iter().zip(patterns).all(|(line, pattern)| matches(line, pattern))
             }
-            (Expected::Panic, Outcome::Ended(Ending::KernelPanic, _))
-            | (Expected::TimeOut, Outcome::TimedOut) => true,
+            (Expected::Panic(texts), Outcome::Ended(Ending::KernelPanic, _)) => {
+                let log = String::from_utf8_lossy(log);
+                texts.iter().all(|text| log.contains(text))
+            }
+            (Expected::TimeOut, Outcome::TimedOut) => true,
             _ => false,
         }
     }
@@ -281,7 +284,7 @@ fn shown(expected: &Expected) -> String {
         }
         Expected::Words(words) => format!("status 0 and the words {words:?}"),
         Expected::Trace(lines) => format!("status 0 and, in the log,\n{}", lines.join("\n")),
-        Expected::Panic => "a kernel panic".to_owned(),
+        Expected::Panic(texts) => format!("a kernel panic with {texts:?}"),
         Expected::TimeOut => "no end within the time limit".to_owned(),
     }
 }
@@ -294,7 +297,10 @@ fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
     // A text file in place of the first program: the kernel cannot start it.
     let no_program =
         Addition { host: paths.root.join("Cargo.toml"), guest: "sbin/init".to_owned() };
-    let mut panic = QemuTest::new("run_a_panic_is_reported", "true", Expected::Panic);
+    // What runs, and a backtrace with names.
+    const REPORT: &[&str] =
+        &["kernel panic: ", "no thread runs yet", " start (kernel/src/boot.rs:"];
+    let mut panic = QemuTest::new("run_a_panic_is_reported", "true", Expected::Panic(REPORT));
     panic.additions = vec![no_program];
     vec![
         QemuTest::new(
@@ -369,7 +375,9 @@ mod tests {
             !trace.is_met(&ended(Some(0)), b"", log.replace("#1: of", "#2: of").as_bytes()),
             "another read"
         );
-        let panic = QemuTest::new("x", "boom", Expected::Panic);
-        assert!(panic.is_met(&Outcome::Ended(Ending::KernelPanic, None), b"", b""));
+        let panic = QemuTest::new("x", "boom", Expected::Panic(&["kernel panic", "f()"]));
+        let panicked = Outcome::Ended(Ending::KernelPanic, None);
+        assert!(panic.is_met(&panicked, b"", b"kernel panic: bug\n  0x1 f()\n"));
+        assert!(!panic.is_met(&panicked, b"", b"kernel panic: bug\n  0x1\n"));
     }
 }

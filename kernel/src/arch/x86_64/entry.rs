@@ -28,6 +28,7 @@ use super::segments::KERNEL_CS;
 use crate::arch::{Exception, Handlers, PageFault, Registers, ReturnPath, SavedRegisters};
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
+use core::fmt;
 use core::mem::offset_of;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, Msr, SFMask};
@@ -59,6 +60,9 @@ static HANDLERS: Registered = {
         panic!("no handler is registered")
     }
     fn nothing() {}
+    fn no_process(_: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
     Registered(UnsafeCell::new(Handlers {
         system_call,
         thread_start,
@@ -66,6 +70,7 @@ static HANDLERS: Registered = {
         exception,
         interrupt: nothing,
         report: nothing,
+        running: no_process,
     }))
 };
 

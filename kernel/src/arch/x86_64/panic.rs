@@ -1,7 +1,7 @@
 //! The panic handler: a message and a backtrace on COM2, then the end of the machine.
 
 use super::log::Line;
-use super::power;
+use super::{entry, power};
 use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +27,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     // A second panic comes from the report itself, so nothing more is printed.
     if !PANICKING.swap(true, Ordering::Relaxed) {
         // `Line` never fails.
-        let _ = writeln!(Line, "kernel panic: {info}\nbacktrace (newest first):");
+        let _ = writeln!(Line, "kernel panic: {info}");
+        let _ = (entry::handlers().running)(&mut Line);
+        let _ = writeln!(Line, "backtrace (newest first):");
         let mut rbp = FRAME.load(Ordering::Relaxed);
         if rbp == 0 {
             rbp = frame_pointer();

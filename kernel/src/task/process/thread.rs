@@ -4,7 +4,7 @@ use super::Process;
 use super::cpu_time::CpuTime;
 use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
-use crate::arch::{self, Registers, Spent};
+use crate::arch::{self, Cause, Registers, Spent};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::kernel::{STACK_PAGES, Stack};
 use crate::mem::{Claim, Space, UserAddr, fallible};
@@ -214,6 +214,11 @@ impl Thread {
         // reference to them exists: entry code passes a raw pointer, and `change` cannot call this
         // function.
         unsafe { change(&mut *arch::context::registers(self.stack_top)) }
+    }
+
+    /// Why the running thread has entered the kernel, the last time from user mode.
+    pub fn entry_cause(&self) -> Cause {
+        self.with_registers(|registers| registers.cause())
     }
 
     /// Where user mode continues, for the running thread in a system call or exception.

@@ -71,6 +71,14 @@ const CASES: &[(&str, &str, i32)] = &[
     ("set -e; false; echo no", "", 1),
     ("set -e; if false; then :; fi; false || true; ! true; echo yes", "yes\n", 0),
     ("sleep 0.05 & wait $!; echo $?; (exit 4) & wait $!; echo $?", "0\n4\n", 0),
+    // A program in the background is the process that `$!` names.
+    ("sh -c 'echo $$' > pid & wait; [ $! = $(cat pid) ] && echo same; rm pid", "same\n", 0),
+    (
+        "x=5 sh -c 'exit $x' & wait $!; echo $?; false | no-such-program 2>/dev/null; echo $?",
+        "5\n127\n",
+        0,
+    ),
+    ("echo a\\\nb; printf 'echo c\\\\\\nd\\n\\\\\\necho e' | sh", "ab\ncd\ne\n", 0),
     ("p=/a/b/c.txt; echo ${p##*/} ${p%.*} ${p#/} ${p%%/*}.", "c.txt /a/b/c a/b/c.txt .\n", 0),
     ("IFS=:; l=a:b::c; for q in $l; do echo \"($q)\"; done", "(a)\n(b)\n()\n(c)\n", 0),
     ("echo /etc/pass*d /no-such-*", "/etc/passwd /no-such-*\n", 0),

@@ -82,6 +82,7 @@ impl Shell {
 
     /// The exit status of a subshell, from how its commands ended.
     fn run_in_child(&mut self, command: &Command) -> i32 {
+        self.ends_with_command = matches!(command, Command::Simple { .. });
         match self.run_command(command) {
             Ok(()) | Err(Flow::Break(_) | Flow::Continue(_)) => self.status,
             Err(Flow::Exit(status) | Flow::Return(status) | Flow::Error(status)) => status,
@@ -148,6 +149,11 @@ impl Shell {
                 if let Ok(null) = sys::open(b"/dev/null", abi::O_RDONLY, 0) {
                     let _ = (sys::dup2(null, Fd::STDIN), sys::close(null));
                 }
+            }
+            if let ([], false, [Command::Simple { .. }]) =
+                (&item.rest[..], item.first.negated, &item.first.commands[..])
+            {
+                shell.ends_with_command = true;
             }
             match shell.run_and_or(item) {
                 Err(Flow::Exit(status) | Flow::Return(status) | Flow::Error(status)) => status,
@@ -267,6 +273,7 @@ impl Shell {
         redirects: &[Redirect],
     ) -> Run<()> {
         self.substituted = false;
+        let in_place = core::mem::take(&mut self.ends_with_command);
         let arguments = self.expand_words(words)?;
         let mut values = Vec::new();
         for (name, word) in assignments {
@@ -302,13 +309,17 @@ impl Shell {
                 })
             }),
             None => {
-                let child = self.spawn(Place::Foreground { group: 0 }, |shell| {
+                let become_program = |shell: &mut Shell| {
                     for (name, value) in values {
                         shell.set(&name, &value);
                         shell.export(&name);
                     }
                     if shell.redirect(redirects, None) { shell.exec_program(&arguments) } else { 1 }
-                })?;
+                };
+                if in_place {
+                    return Err(Flow::Exit(become_program(self)));
+                }
+                let child = self.spawn(Place::Foreground { group: 0 }, become_program)?;
                 self.wait_foreground(child);
                 Ok(())
             }

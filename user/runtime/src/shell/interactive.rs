@@ -99,10 +99,11 @@ impl Shell {
         loop {
             self.reap();
             let prompt = if text.is_empty() { self.prompt() } else { b"> ".to_vec() };
-            match editor.read_line(&prompt) {
+            let is_last = match editor.read_line(&prompt) {
                 Ok(Line::Entered(line)) => {
                     text.extend_from_slice(&line);
                     text.push(b'\n');
+                    false
                 }
                 Ok(Line::Abandoned) => {
                     text.clear();
@@ -110,10 +111,10 @@ impl Shell {
                     continue;
                 }
                 Ok(Line::End) if text.is_empty() => return self.status,
-                Ok(Line::End) => {}
+                Ok(Line::End) => true,
                 Err(error) => return complain("sh", b"terminal", error),
-            }
-            if Parser::new(&text).breaks_off() {
+            };
+            if !is_last && Parser::new(&text).breaks_off() {
                 continue;
             }
             take_interrupt();
@@ -160,7 +161,7 @@ impl Parser<'_> {
         loop {
             match self.next_command() {
                 Ok(Some(_)) => {}
-                result => return result == Err(SyntaxError::Incomplete),
+                result => return self.continues || result == Err(SyntaxError::Incomplete),
             }
         }
     }

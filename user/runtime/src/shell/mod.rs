@@ -75,6 +75,9 @@ pub struct Shell {
     substituted: bool,
     id: i32,
     last_background: Option<i32>,
+    /// Whether this process ends with the simple command that runs next: a program takes its
+    /// place, so that its process is the one that the parent knows.
+    ends_with_command: bool,
     /// The statuses of background processes that have ended and were not waited for.
     ended: BTreeMap<i32, i32>,
     options: Options,
@@ -109,6 +112,7 @@ impl Shell {
             substituted: false,
             id: sys::getpid(),
             last_background: None,
+            ends_with_command: false,
             ended: BTreeMap::new(),
             options: Options::default(),
             tested: 0,

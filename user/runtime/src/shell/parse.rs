@@ -32,6 +32,8 @@ pub struct Parser<'a> {
     /// The position after the here-documents that begin at the next newline.
     after_documents: Option<usize>,
     depth: u32,
+    /// Whether the text ends with a line continuation.
+    pub(super) continues: bool,
 }
 
 const RESERVED: [&[u8]; 14] = [
@@ -79,7 +81,7 @@ fn plain(word: &Word) -> Option<&[u8]> {
 impl<'a> Parser<'a> {
     /// A parser at the start of `source`.
     pub fn new(source: &'a [u8]) -> Parser<'a> {
-        Parser { source, at: 0, after_documents: None, depth: 0 }
+        Parser { source, at: 0, after_documents: None, depth: 0, continues: false }
     }
 
     /// The next complete command: a line, or several if a compound command spans them. `None` at
@@ -131,7 +133,10 @@ impl<'a> Parser<'a> {
         loop {
             match self.peek() {
                 Some(byte) if is_blank(byte) => self.at += 1,
-                Some(b'\\') if self.rest().starts_with(b"\\\n") => self.at += 2,
+                Some(b'\\') if self.rest().starts_with(b"\\\n") => {
+                    self.at += 2;
+                    self.continues = self.rest().is_empty();
+                }
                 Some(b'#') => {
                     let rest = self.rest();
                     self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());

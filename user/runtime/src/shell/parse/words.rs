@@ -25,7 +25,10 @@ impl Parser<'_> {
         match byte {
             b'\\' => match self.peek() {
                 None => return Err(SyntaxError::Incomplete),
-                Some(b'\n') => self.at += 1,
+                Some(b'\n') => {
+                    self.at += 1;
+                    self.continues = self.rest().is_empty();
+                }
                 Some(next) => {
                     self.at += 1;
                     push(word, next, Quoting::Quoted);
@@ -98,8 +101,7 @@ impl Parser<'_> {
             word.push(Part::Arithmetic { expression, quoting });
         } else if self.take(b"(") {
             let start = self.at;
-            let mut inner =
-                Parser { source: self.source, at: start, after_documents: None, depth: self.depth };
+            let mut inner = Parser { at: start, depth: self.depth, ..Parser::new(self.source) };
             inner.compound_list()?;
             self.at = inner.at;
             let source = self.source[start..self.at].to_vec();

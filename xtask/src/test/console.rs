@@ -48,7 +48,18 @@ use Step::{End, See, Type};
 const TESTS: [ConsoleTest; 7] = [
     ConsoleTest {
         name: "qemu::console_exit_ends_qemu",
-        script: &[See("# "), Type("echo he''llo\r"), See("hello"), See("# "), Type("exit\r"), End],
+        script: &[
+            See("`help` lists"),
+            See("# "),
+            Type("echo he''llo\r"),
+            See("hello"),
+            See("# "),
+            Type("help\r"),
+            See("Tools: cat "),
+            See("# "),
+            Type("exit\r"),
+            End,
+        ],
         status: 0,
     },
     ConsoleTest {

@@ -10,6 +10,15 @@ use user::sys::abi;
 const ENVIRONMENT: [&[u8]; 5] =
     [b"PATH=/bin:/sbin", b"HOME=/root", b"TERM=vt100", b"USER=root", b"PS1=sloth:\\w# "];
 
+/// What a person sees first.
+const BANNER: &str = concat!(
+    "Sloth ",
+    env!("CARGO_PKG_VERSION"),
+    ": read(2) maps a snapshot of the file, and fetches a page when it is touched.\n",
+    "`help` lists the commands and says what to try; `demo` runs the experiment.\n",
+    "`exit`, `poweroff` or Ctrl-] leaves the machine, and its files with it.\n",
+);
+
 /// The shell's first working directory.
 const HOME: &[u8] = b"/root";
 
@@ -111,6 +120,7 @@ fn terminal_descriptors() -> Result<()> {
         sys::close(console)?;
     }
     sys::set_controlling_terminal(Fd::STDIN)?;
+    sys::write_all(Fd::STDOUT, BANNER.as_bytes())?;
     control("terminal");
     Ok(())
 }

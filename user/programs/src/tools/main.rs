@@ -18,6 +18,7 @@ mod env;
 mod free;
 mod grep;
 mod head;
+mod help;
 mod kill;
 mod ln;
 mod ls;
@@ -63,6 +64,7 @@ const TOOLS: &[(&str, Main)] = &[
     ("free", free::run),
     ("grep", grep::run),
     ("head", head::run),
+    ("help", help::run),
     ("kill", kill::run),
     ("ln", ln::run),
     ("ls", ls::run),

@@ -39,6 +39,12 @@ const TABLE: [(&[u8], Builtin); 25] = [
     (b"wait", wait),
 ];
 
+/// The names of all builtins.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let names = TABLE.iter().map(|(name, _)| *name).chain([&b"exec"[..]]);
+    names.filter_map(|name| core::str::from_utf8(name).ok())
+}
+
 /// The builtin that has this name, if there is one.
 pub(super) fn find(name: &[u8]) -> Option<Builtin> {
     TABLE.iter().find(|(known, _)| *known == name).map(|(_, builtin)| *builtin)

@@ -318,6 +318,13 @@ fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
             output("1\n2\n3\n1\n2\n3\n1\n"),
         ),
         QemuTest::new("run_starts_in_root", "pwd", output("/root\n")),
+        QemuTest::new(
+            "run_limits",
+            "ulimit -n; ulimit -Hn 100; ulimit -Sn 50; ulimit -n 60 && ulimit -n; ulimit -Hn; \
+             sh -c 'ulimit -n'; ulimit -f 1; ulimit; ulimit -v unlimited; ulimit -v; \
+             ulimit -St 7; ulimit -t; ulimit -Ht; ulimit -x; echo $?; ulimit -Sn 70; echo $?",
+            output("1024\n60\n60\n60\n1\nunlimited\n7\nunlimited\n2\n1\n"),
+        ),
         QemuTest::new("run_pipes", "echo 'a b c' | wc -w | cat", Expected::Words("3".to_owned())),
         hang,
     ]

@@ -1,17 +1,17 @@
 //! The commands that run inside the shell, because they change it or because a fork would be
 //! wasteful.
 
-use super::{Flow, Shell, condition, parse, text};
+use super::{Flow, Shell, condition, limits, parse, text};
 use crate::opt::number;
 use crate::prelude::*;
 
 /// A builtin takes all arguments, its own name first, and returns its status.
 pub(super) type Builtin = fn(&mut Shell, &[Vec<u8>]) -> core::result::Result<i32, Flow>;
 
-type Run = core::result::Result<i32, Flow>;
+pub(super) type Run = core::result::Result<i32, Flow>;
 
 /// All builtins but `exec`, which the executor runs itself.
-const TABLE: [(&[u8], Builtin); 25] = [
+const TABLE: [(&[u8], Builtin); 26] = [
     (b":", |_, _| Ok(0)),
     (b"true", |_, _| Ok(0)),
     (b"false", |_, _| Ok(1)),
@@ -34,6 +34,7 @@ const TABLE: [(&[u8], Builtin); 25] = [
     (b"set", set),
     (b"shift", shift),
     (b"type", kind_of),
+    (b"ulimit", limits::ulimit),
     (b"umask", umask),
     (b"unset", unset),
     (b"wait", wait),
@@ -55,7 +56,7 @@ fn slices(arguments: &[Vec<u8>]) -> Vec<&[u8]> {
 }
 
 /// Prints an error and returns status 1.
-fn fail(
+pub(super) fn fail(
     shell: &Shell,
     arguments: &[Vec<u8>],
     subject: &[u8],
@@ -66,7 +67,7 @@ fn fail(
     1
 }
 
-fn put(shell: &Shell, arguments: &[Vec<u8>], bytes: &[u8]) -> i32 {
+pub(super) fn put(shell: &Shell, arguments: &[Vec<u8>], bytes: &[u8]) -> i32 {
     match sys::write_all(Fd::STDOUT, bytes) {
         Ok(()) => 0,
         Err(error) => fail(shell, arguments, b"write error", error),

@@ -12,6 +12,7 @@ pub mod condition;
 mod exec;
 mod expand;
 pub mod interactive;
+mod limits;
 pub mod parse;
 pub mod pattern;
 pub mod syntax;

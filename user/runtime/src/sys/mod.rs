@@ -22,8 +22,8 @@ pub use linux_raw_sys::net;
 pub use memory::{brk, getrandom, map_anonymous, mmap, mprotect, unmap};
 pub use process::{
     Names, SystemInfo, WaitStatus, clock, execve, exit, fork, getpid, getppid, kernel_log, kill,
-    power_off, prctl, reboot, sched_yield, setpgid, setsid, sleep, sysinfo, umask, uname, wait,
-    wait_for,
+    limit, power_off, prctl, reboot, sched_yield, set_limit, setpgid, setsid, sleep, sysinfo,
+    umask, uname, wait, wait_for,
 };
 pub use signal::{Handler, poll, signal_default, signal_handle, signal_ignore, signal_mask};
 pub use terminal::{

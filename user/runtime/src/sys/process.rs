@@ -138,6 +138,20 @@ pub fn getppid() -> i32 {
     unsafe { call!(__NR_getppid).unwrap_or(0) as i32 }
 }
 
+/// The soft and the hard limit of a resource (`RLIMIT_*`).
+pub fn limit(resource: u32) -> Result<[u64; 2]> {
+    let mut limit = [0; 2];
+    // SAFETY: the kernel fills in two numbers.
+    unsafe { call!(__NR_getrlimit, resource, limit.as_mut_ptr())? };
+    Ok(limit)
+}
+
+/// Sets the soft and the hard limit of a resource.
+pub fn set_limit(resource: u32, limit: [u64; 2]) -> Result<()> {
+    // SAFETY: the kernel reads two numbers.
+    unsafe { call!(__NR_setrlimit, resource, limit.as_ptr()).map(drop) }
+}
+
 /// Powers the machine off. Returns only on failure.
 pub fn power_off() -> Errno {
     let off =

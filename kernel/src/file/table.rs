@@ -4,6 +4,7 @@ use super::OpenFile;
 use crate::mem::account::{Account, Charge, Kind};
 use crate::mem::fallible;
 use crate::mem::{OutOfMemory, limits};
+use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -165,6 +166,17 @@ impl FdTable {
             .iter()
             .enumerate()
             .filter_map(|(index, slot)| Some((Fd(index as i32), slot.as_ref()?)))
+    }
+
+    /// Drops a process's reference to its table, with no lock held. The last one closes all
+    /// descriptors, between which others run.
+    pub fn release(files: Arc<Mutex<Self, rank::Descriptors>>) {
+        let slots = Arc::into_inner(files).map(|table| table.into_inner().slots);
+        for descriptor in slots.into_iter().flatten().flatten() {
+            drop(descriptor);
+            // A thread that ends goes on although it is killed.
+            let _ = relax(Interrupt::Killable);
+        }
     }
 
     fn slot(&mut self, index: usize) -> Result<&mut Option<Descriptor>, Errno> {

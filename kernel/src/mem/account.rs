@@ -267,6 +267,11 @@ impl PageTally {
         Self { account, kind, pages: AtomicUsize::new(0) }
     }
 
+    /// Pages counted now.
+    pub fn pages(&self) -> usize {
+        self.pages.load(Ordering::Relaxed)
+    }
+
     /// Counts one more page.
     pub fn add(&self) {
         self.pages.fetch_add(1, Ordering::Relaxed);
@@ -282,7 +287,7 @@ impl PageTally {
 
 impl Drop for PageTally {
     fn drop(&mut self) {
-        self.account.subtract(self.kind, self.pages.load(Ordering::Relaxed) * PAGE_BYTES);
+        self.account.subtract(self.kind, self.pages() * PAGE_BYTES);
     }
 }
 

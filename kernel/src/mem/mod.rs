@@ -54,7 +54,7 @@ pub use region::{Backing, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};
 pub use space::{
-    Access, FaultError, Move, Placement, Policy, ReadMode, RegionInfo, SentPages, Space,
+    Access, FaultError, Move, Occupant, Placement, Policy, ReadMode, RegionInfo, SentPages, Space,
     SpaceStats, WritePiece,
 };
 pub use user::UserSlice;

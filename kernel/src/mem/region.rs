@@ -49,6 +49,18 @@ pub enum Backing {
     },
 }
 
+impl Backing {
+    /// Drops a reference with no lock held. Much shared memory is freed in steps.
+    #[inline]
+    pub fn release(self) {
+        if let Self::Shared { memory, .. } = &self
+            && Arc::strong_count(memory) == 1
+        {
+            memory.dismantle();
+        }
+    }
+}
+
 /// A range of pages with one backing and one set of permissions.
 #[derive(Clone)]
 pub struct Region {
@@ -182,6 +194,26 @@ impl Region {
         backing && self.prot == next.prot && self.label == next.label && same_marks
     }
 
+    /// A copy of the pages of a part, for a region whose own range is `own`. `count` returns how
+    /// many pages of a range are private.
+    pub fn part(
+        &self,
+        own: PageRange,
+        part: PageRange,
+        count: impl FnOnce(PageRange) -> PageCount,
+    ) -> Self {
+        let part = own.intersect(part);
+        let associated = match self.backing {
+            _ if part == own || self.associated.is_zero() => self.associated,
+            _ if self.associated == self.pages => part.pages(),
+            _ => part.pages() - count(part),
+        };
+        let backing = self.backing_at(part.start - own.start);
+        let mut copy = Self { backing, pages: part.pages(), associated, ..self.clone() };
+        copy.settle();
+        copy
+    }
+
     /// Splits the region `pages` behind its start and returns the tail, of whose pages
     /// `tail_associated` are associated.
     fn split_off(&mut self, pages: PageCount, tail_associated: PageCount) -> Self {
@@ -207,6 +239,17 @@ impl Region {
             self.backing = Backing::Anonymous;
         }
     }
+}
+
+/// The result of [`RegionMap::find_gap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// The first page of a free range.
+    Found(Page),
+    /// None was found from this page on; there may be one below.
+    Below(Page),
+    /// No range is long enough.
+    None,
 }
 
 /// The regions of an address space.
@@ -271,10 +314,15 @@ impl RegionMap {
         else {
             return;
         };
+        let front = PageRange { start: range.start, end: page };
         let tail = PageRange { start: page, end: range.end };
         let tail_associated = match region.backing {
             // Where no page is private, nothing has to be counted.
             Backing::Snapshot { .. } if region.associated == region.pages => tail.pages(),
+            // The shorter one is counted: a long region is divided from its front.
+            Backing::Snapshot { .. } if front.pages() < tail.pages() => {
+                region.associated - (front.pages() - count(front))
+            }
             Backing::Snapshot { .. } => tail.pages() - count(tail),
             _ => PageCount::ZERO,
         };
@@ -332,20 +380,29 @@ impl RegionMap {
         }
     }
 
-    /// Start of the highest free range of `pages` pages within a range, as Linux chooses for mmap.
-    pub fn find_gap(&self, pages: PageCount, within: PageRange) -> Option<Page> {
+    /// The highest free range of `pages` pages within a range, as Linux chooses for mmap. Looks at
+    /// some regions only.
+    pub fn find_gap(&self, pages: PageCount, within: PageRange) -> Gap {
+        const LOOKS: usize = 4096;
         let mut end = within.end;
         let below = (Bound::Included(Page(0)), Bound::Excluded(within.end));
-        for (&start, region) in self.regions.range(below).rev() {
+        for (number, (&start, region)) in self.regions.range(below).rev().enumerate() {
             let gap_start = (start + region.pages).max(within.start);
             if gap_start <= end && end - gap_start >= pages {
-                return Some(Page(end.0 - pages.0));
+                return Gap::Found(Page(end.0 - pages.0));
             }
             end = end.min(start);
             if end < within.start {
-                return None;
+                return Gap::None;
+            }
+            if number == LOOKS {
+                return Gap::Below(end);
             }
         }
-        (end >= within.start && end - within.start >= pages).then(|| Page(end.0 - pages.0))
+        if end >= within.start && end - within.start >= pages {
+            Gap::Found(Page(end.0 - pages.0))
+        } else {
+            Gap::None
+        }
     }
 }

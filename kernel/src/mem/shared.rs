@@ -21,13 +21,16 @@ use super::{
     reclaim::{self, Reclaimable},
     swap::{self, Owners, PageIn, PageOutBatch, Source, Unavailable},
 };
-use crate::sync::{Mutex, rank};
+use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
 use foundation::{Errno, PageCount, knob};
 
 /// Looks at a page after which an access by the kernel fails (F5): three page-ins.
 const MAX_ATTEMPTS: u32 = 4;
+
+/// Pages that one step frees: some 50,000 instructions.
+const PAGES_AT_ONCE: usize = 512;
 
 /// Frames and slots by page number. Frames are allocated at the first access, and everything is
 /// freed with the last region that refers to the memory.
@@ -90,6 +93,14 @@ impl SharedMemory {
         debug_assert!(!entry.is_swapped(), "a page that is mapped is in memory");
         let slot = batch.add(entry.frame());
         slot.map(|slot| pages.tree.replace(page, Held::Slot(slot))).is_some()
+    }
+
+    /// Frees all pages, in steps between which others run. For the last owner, with no lock held.
+    pub(super) fn dismantle(&self) {
+        while self.pages.lock().tree.clear_some(PAGES_AT_ONCE) {
+            // A thread that ends goes on although it is killed.
+            let _ = relax(Interrupt::Killable);
+        }
     }
 
     /// Keeps all pages in memory from now on, because a server maps them.

@@ -5,6 +5,7 @@ use super::mutants;
 use super::node::Node;
 use crate::file::{FileObject, Io, ProcessView, Stat, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{PAGE_BYTES, Space, UserAddr, UserSlice};
+use crate::sync::{Interrupt, relax};
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
 
@@ -35,7 +36,7 @@ impl FileObject for ProcessMemory {
 
     fn read(&self, io: &Io<'_>, to: &mut UserBuffers, at: FileOffset) -> Result<ByteCount, Errno> {
         let mut done = ByteCount::ZERO;
-        while !to.remaining().is_zero() {
+        while !to.remaining().is_zero() && (done.is_zero() || relax(Interrupt::Killable).is_ok()) {
             let mut page = [0; PAGE_BYTES];
             let piece = Self::rest_of_page(at.saturating_add(done), to.remaining());
             let copied = piece.and_then(|piece| {
@@ -63,7 +64,8 @@ impl FileObject for ProcessMemory {
     ) -> Result<WriteOutcome, Errno> {
         let WritePosition::At(start) = at else { return Err(Errno::EINVAL) };
         let mut bytes = ByteCount::ZERO;
-        while !from.remaining().is_zero() {
+        while !from.remaining().is_zero() && (bytes.is_zero() || relax(Interrupt::Killable).is_ok())
+        {
             let mut page = [0; PAGE_BYTES];
             let piece = Self::rest_of_page(start.saturating_add(bytes), from.remaining());
             let copied = piece.and_then(|piece| {

@@ -6,6 +6,7 @@ use crate::mem::{
     OutOfMemory, PAGE_BYTES, Prot, ReadMode, RegionInfo,
     fallible::{self, Text},
 };
+use crate::sync::{Interrupt, relax};
 use crate::trace::{self, Tracing};
 use alloc::format;
 use alloc::string::String;
@@ -173,11 +174,17 @@ fn status(view: &ProcessView) -> Vec<u8> {
     text
 }
 
+/// Lines after which others may run.
+const LINES_AT_ONCE: usize = 256;
+
 fn maps(view: &ProcessView) -> Result<Vec<u8>, OutOfMemory> {
     let Some(space) = &view.space else { return Ok(Vec::new()) };
     let regions = space.regions()?;
     let mut text = Text::default();
-    for RegionInfo { range, prot, shared, label, .. } in regions {
+    for (number, RegionInfo { range, prot, shared, label, .. }) in regions.into_iter().enumerate() {
+        if number % LINES_AT_ONCE == LINES_AT_ONCE - 1 && relax(Interrupt::Killable).is_err() {
+            break;
+        }
         let letter = |of: Prot, letter: char| if prot.contains(of) { letter } else { '-' };
         let (read, write, execute) =
             (letter(Prot::READ, 'r'), letter(Prot::WRITE, 'w'), letter(Prot::EXECUTE, 'x'));

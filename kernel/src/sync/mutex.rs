@@ -26,6 +26,11 @@ impl<T, R: Rank> Mutex<T, R> {
         const { assert!(matches!(R::KIND, Kind::Spin | Kind::SpinNested), "a rank of SleepLock") };
         Self { rank: PhantomData, inner: spin::Mutex::new(value) }
     }
+
+    /// What it protects; nobody else uses the lock any more.
+    pub fn into_inner(self) -> T {
+        self.inner.into_inner()
+    }
 }
 
 impl<T: ?Sized, R: Rank> Mutex<T, R> {

@@ -247,10 +247,10 @@ pub fn madvise(
 }
 
 fn check_mapped(current: &dyn Caller, range: UserSlice) -> Result<(), Errno> {
-    if range.is_empty() || current.space().is_mapped(range.addr(), range.bytes()) {
+    if range.is_empty() {
         Ok(())
     } else {
-        Err(Errno::ENOMEM)
+        current.space().check_mapped(range.addr(), range.bytes())
     }
 }
 

@@ -9,6 +9,7 @@ use crate::file::{
     fifo, mapped, namespace,
 };
 use crate::mem::UserAddr;
+use crate::sync::{Interrupt, relax};
 use alloc::sync::Arc;
 use foundation::Errno;
 use fsproto::OpenFlags;
@@ -161,6 +162,8 @@ pub fn close_range(current: &dyn Caller, first: u32, last: u32, flags: u32) -> R
         if closed.is_none() {
             return Ok(0);
         }
+        drop(closed);
+        relax(Interrupt::Killable)?;
     }
 }
 

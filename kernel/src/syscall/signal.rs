@@ -4,7 +4,7 @@ use super::time::read_time;
 use crate::arch::clock;
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
-use crate::sync::{Interrupt, WaitQueue};
+use crate::sync::{Interrupt, WaitQueue, relax};
 use crate::task::signal::{
     Action, FIRST_REALTIME, MAX_SIGNAL, SIGCHLD, SIGSEGV, Signal, SignalInfo, SignalSet,
 };
@@ -305,6 +305,8 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
                 found = true;
                 if info.signal != Signal::NONE {
                     send::to_process(&process, info);
+                    // All get it, even if it ends this process, too.
+                    let _ = relax(Interrupt::Killable);
                 }
             }
             if !found {
@@ -317,7 +319,12 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
             let exists = if info.signal == Signal::NONE {
                 crate::task::family::session_of_group(group).is_some()
             } else {
-                send::to_group(group, info)
+                let members = crate::task::family::group(group);
+                let sent = members.map(|member| {
+                    send::to_process(&member, info);
+                    let _ = relax(Interrupt::Killable);
+                });
+                sent.count() > 0
             };
             if !exists {
                 return Err(Errno::ESRCH);

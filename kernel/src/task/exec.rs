@@ -14,8 +14,8 @@ use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::limits::{INFINITE, Resource};
 use crate::mem::{
-    Backing, Claim, OutOfMemory, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr, UserSlice,
-    fallible,
+    Backing, Claim, Occupant, OutOfMemory, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr,
+    UserSlice, fallible,
 };
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
@@ -342,7 +342,7 @@ pub fn exec(
     let program = Program::parse(&start)?;
     drop(start);
     let loader = find_loader(current, &executable.file, &program, open)?;
-    let space = current.space().successor(current.process().account.clone())?;
+    let space = Occupant::new(&current.space().successor(current.process().account.clone())?);
     load(&space, &program, &Image::File(&executable.file))?;
     let entry = match &loader {
         Some((loader, file)) => {
@@ -434,7 +434,7 @@ fn stop_other_threads(current: &Current) -> Result<(), Errno> {
 /// Puts the new program in place. Cannot fail.
 fn commit(
     current: &Current,
-    space: Arc<Space>,
+    space: Occupant,
     initial: &InitialState,
     identity: Identity,
     files: FdTable,
@@ -447,7 +447,6 @@ fn commit(
     let old_space = thread.replace_space(Some(space));
     // The process gets a table of its own.
     let old_files = process.replace_files(Some(Arc::new(Mutex::new(files))));
-    drop(old_files);
     *process.identity.lock() = identity;
     process.actions.lock().reset_handlers();
     {
@@ -460,5 +459,6 @@ fn commit(
     thread.with_registers(|registers| *registers = initial.registers);
     family::note_exec(process.pid);
     process.finish_vfork();
+    old_files.into_iter().for_each(FdTable::release);
     drop(old_space);
 }

@@ -7,7 +7,7 @@ use super::signal::{Action, ActionFlags, SIGCHLD, Signal};
 use super::{
     Current, Process, Thread, family, find_process, futex, init, mutants, scheduler, send, timer,
 };
-use crate::file;
+use crate::file::{self, FdTable};
 use crate::mem::{UserAddr, UserSlice};
 use crate::sync::Interrupt;
 use crate::trace;
@@ -61,8 +61,7 @@ fn clear_child_tid(thread: &Thread) {
 /// Ends a process after its last thread.
 fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
     trace::ended(process.pid);
-    let files = process.replace_files(None);
-    drop(files);
+    process.replace_files(None).into_iter().for_each(FdTable::release);
     file::lock::process_ended(process.pid);
     file::tty::session_ended(process.pid);
     timer::set_alarm(process.pid, 0, 0);

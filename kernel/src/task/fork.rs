@@ -6,7 +6,7 @@ use super::signal::{Actions, MAX_SIGNAL, SIGCHLD, Signal};
 use super::thread::InitialState;
 use super::{Current, Process, Thread, family, scheduler};
 use crate::file::IoCaller;
-use crate::mem::{Account, Space, USER_END, UserAddr, UserSlice};
+use crate::mem::{Account, Occupant, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -98,7 +98,7 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     crate::mem::ready::<Errno>(current.space().policy.claim())?;
     let tid = family::new_number(Some(current.pgid()))?;
     let space = if flags.contains(CloneFlags::VM) {
-        current.space().clone()
+        Occupant::new(current.space())
     } else {
         current.space().fork()?
     };
@@ -123,12 +123,13 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
             if shares_space { current.process().account.child() } else { space.account.clone() };
         copy_process(current, tid, request, account)?
     };
-    let thread = Thread::new(tid, process.clone(), space.clone(), initial)?;
+    let memory = Arc::clone(&space);
+    let thread = Thread::new(tid, process.clone(), space, initial)?;
     if flags.contains(CloneFlags::CHILD_CLEAR_TID) {
         thread.clear_child_tid.store(request.child_tid.0, Ordering::Relaxed);
     }
-    write_numbers(current, &space, request, tid)?;
-    drop(space);
+    write_numbers(current, &memory, request, tid)?;
+    drop(memory);
 
     scheduler::reserve()?;
     family::add_thread(&thread)?;

@@ -10,7 +10,7 @@ use super::{Thread, WaitStatus, family, scheduler};
 use crate::arch::{self, Registers};
 use crate::file::{FdTable, FileContext};
 use crate::mem::account::{Charge, Kind};
-use crate::mem::{Space, UserAddr};
+use crate::mem::{Occupant, Space, UserAddr};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,7 +20,7 @@ use foundation::Errno;
 /// scheduler starts.
 pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let program = Program::parse(image.get(..image.len().min(HEADER_BYTES)).unwrap_or_default())?;
-    let space = Space::new()?;
+    let space = Occupant::new(&Space::new()?);
     space.policy.make_init();
     // It is not refused what it needs to start a server again; nor are its forks, until they exec.
     space.account.mark_server();

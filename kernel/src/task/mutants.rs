@@ -1,15 +1,15 @@
 //! Wrong code for testing the tests of this layer. Neutral stubs without the feature `mutants`.
 
-use crate::mem::Space;
+use crate::mem::{Occupant, Space};
 use alloc::sync::Arc;
 
 #[cfg(feature = "mutants")]
 mod wrong {
-    use super::{Arc, Space};
+    use super::{Arc, Occupant, Space};
     use foundation::mutant::{Mutant, active};
 
     /// A3: the space of an ended thread is never dropped.
-    pub fn leak_space(space: Option<Arc<Space>>) -> Option<Arc<Space>> {
+    pub fn leak_space(space: Option<Occupant>) -> Option<Occupant> {
         if active(Mutant::LeakSpace) {
             core::mem::forget(space);
             return None;
@@ -28,17 +28,17 @@ mod wrong {
     }
 
     /// Q4: who waits for the end of a process keeps that process's memory until then.
-    pub fn held_by_waiter(space: Arc<Space>) -> Option<Arc<Space>> {
-        Some(space).filter(|_| active(Mutant::HoldVictim))
+    pub fn held_by_waiter(space: Arc<Space>) -> Option<Occupant> {
+        active(Mutant::HoldVictim).then(|| Occupant::new(&space))
     }
 }
 
 #[cfg(not(feature = "mutants"))]
 mod wrong {
-    use super::{Arc, Space};
+    use super::{Arc, Occupant, Space};
 
     #[inline(always)]
-    pub fn leak_space(space: Option<Arc<Space>>) -> Option<Arc<Space>> {
+    pub fn leak_space(space: Option<Occupant>) -> Option<Occupant> {
         space
     }
 
@@ -55,7 +55,7 @@ mod wrong {
 
     /// What a thread that waits for the end of a process keeps of its memory: nothing.
     #[inline(always)]
-    pub fn held_by_waiter(_: Arc<Space>) -> Option<Arc<Space>> {
+    pub fn held_by_waiter(_: Arc<Space>) -> Option<Occupant> {
         None
     }
 }

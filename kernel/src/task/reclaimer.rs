@@ -9,7 +9,7 @@ use super::signal::{Actions, Signal};
 use super::{family, scheduler};
 use crate::arch::Registers;
 use crate::file::{FdTable, FileContext};
-use crate::mem::{self, Account, Space};
+use crate::mem::{self, Account, Occupant, Space};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -32,7 +32,7 @@ pub fn make() -> Result<(), Errno> {
         exit_signal: Signal::NONE,
     };
     let process = Process::new(NUMBER, inheritance)?;
-    let thread = Thread::new(NUMBER, process.clone(), Space::new()?, initial)?;
+    let thread = Thread::new(NUMBER, process.clone(), Occupant::new(&Space::new()?), initial)?;
     scheduler::reserve()?;
     process.add_thread(&thread)?;
     family::add_thread(&thread)?;

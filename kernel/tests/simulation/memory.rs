@@ -61,7 +61,7 @@ impl Memory {
 
     /// The memory of a forked child; `None` if there was no memory for it.
     pub fn fork(&self) -> Option<Self> {
-        let space = self.space.fork().ok()?;
+        let space = self.space.fork().ok()?.into_space();
         let (bytes, held) = (self.bytes.clone(), self.held.clone());
         Some(Self { space, base: self.base, bytes, pages: self.pages, held })
     }

@@ -23,6 +23,8 @@ pub struct Test {
     pub memory_mib: u32,
     /// The machine's CPU, as QEMU's option `-cpu` takes it.
     pub cpu: &'static str,
+    /// Whether the machine's clock counts instructions.
+    pub icount: bool,
     /// Seconds until the machine is stopped.
     pub timeout_s: u32,
     /// Whether it takes minutes and runs only with `--long`.
@@ -42,6 +44,7 @@ impl Test {
         run: || Ok(()),
         memory_mib: 128,
         cpu: "max",
+        icount: false,
         timeout_s: 60,
         long: false,
         mutants: &[],
@@ -57,11 +60,11 @@ impl Test {
     /// The test as one line of JSON. The debug format of strings is JSON if they contain printable
     /// characters only.
     fn json(&self) -> String {
-        let Self { name, memory_mib, cpu, timeout_s, long, log, .. } = self;
+        let Self { name, memory_mib, cpu, icount, timeout_s, long, log, .. } = self;
         let mutants: Vec<&str> = self.mutants.iter().map(|mutant| mutant.name()).collect();
         format!(
             "{{\"name\":{name:?},\"memory_mib\":{memory_mib},\"cpu\":{cpu:?},\
-             \"timeout_s\":{timeout_s},\"long\":{long},\
+             \"icount\":{icount},\"timeout_s\":{timeout_s},\"long\":{long},\
              \"mutants\":{mutants:?},\"doc\":{:?},\"log\":{log:?}}}",
             self.summary()
         )

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::cargo;
 use crate::cli::Length;
+use crate::machine::Clock;
 use crate::paths::Paths;
 use crate::test::qemu::{Expected, QemuTest};
 
@@ -30,6 +31,8 @@ pub struct GuestTest {
     pub memory_mib: u64,
     /// The machine's CPU, as QEMU's option `-cpu` takes it.
     pub cpu: String,
+    /// The machine's clock.
+    pub clock: Clock,
     /// Time limit in seconds.
     pub timeout_s: u64,
     /// Whether the test runs only with `--long`.
@@ -56,6 +59,7 @@ impl GuestTest {
                 name: text("name")?,
                 memory_mib: value["memory_mib"].as_u64()?,
                 cpu: text("cpu")?,
+                clock: if value["icount"].as_bool()? { Clock::Instructions } else { Clock::Host },
                 timeout_s: value["timeout_s"].as_u64()?,
                 long: value["long"].as_bool()?,
                 mutants: texts("mutants")?,
@@ -83,6 +87,7 @@ impl GuestTest {
             QemuTest::new(&name, &format!("leaks {} {}", self.program, self.name), expected);
         test.memory = format!("{}M", self.memory_mib);
         test.cpu = self.cpu.clone();
+        test.clock = self.clock;
         test.limit = Duration::from_secs(self.timeout_s);
         test.mutants = self.mutants.clone();
         test.about = self.doc.clone();
@@ -142,8 +147,8 @@ mod tests {
     #[test]
     fn a_malformed_line_of_the_list_is_an_error() {
         let line = concat!(
-            r#"{"name":"r1_x","memory_mib":48,"cpu":"max","timeout_s":60,"long":false,"#,
-            r#""mutants":["skip-rescue"],"doc":"All.","log":[]}"#
+            r#"{"name":"r1_x","memory_mib":48,"cpu":"max","icount":true,"timeout_s":60,"#,
+            r#""long":false,"mutants":["skip-rescue"],"doc":"All.","log":[]}"#
         );
         let test = GuestTest::parse("rules", line).unwrap();
         assert_eq!((test.name.as_str(), test.memory_mib, test.timeout_s), ("r1_x", 48, 60));

@@ -103,8 +103,9 @@ impl PageTable {
         result
     }
 
-    /// Moves the entries of a range to another place, for which there are tables.
-    pub fn move_entries(&mut self, range: PageRange, to: Page) {
+    /// Moves the entries of a range to another place, for which there are tables. Those before the
+    /// range, from `first` on, have moved already.
+    pub fn move_entries(&mut self, first: Page, range: PageRange, to: Page) {
         visit(table_at(self.root()), LEVELS, 0, range, &mut |page, cell| {
             let target = find_cell(self.root(), to + (page - range.start));
             debug_assert!(target.is_some(), "there are no tables for {page:?}");
@@ -113,7 +114,7 @@ impl PageTable {
             }
         });
         // Frees the tables.
-        self.clear(range, |_, _, held| drop(held));
+        self.clear(PageRange { start: first, end: range.end }, |_, _, held| drop(held));
     }
 
     /// Maps the pages of a range in `other` too, where nothing is mapped. Adds to `stale` the

@@ -16,6 +16,7 @@
 mod bulk;
 mod entry;
 mod flush;
+mod part;
 mod tree;
 mod walk;
 

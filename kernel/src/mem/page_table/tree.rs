@@ -163,6 +163,15 @@ impl FrameTree {
         swept
     }
 
+    /// Empties up to `pages` entries. Returns whether there are more.
+    pub fn clear_some(&mut self, pages: usize) -> bool {
+        let swept = self.sweep(Page(0), pages, |_, _| Verdict::Drop);
+        if let Some(tally) = &self.tally {
+            tally.remove(swept.entries);
+        }
+        swept.stopped.is_some()
+    }
+
     /// Calls `look` for each frame that this owns: tables, and what they hold.
     pub fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
         if let Some(root) = &self.root {

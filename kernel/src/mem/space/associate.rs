@@ -1,13 +1,14 @@
 //! The lazy read: pages are associated with a snapshot, which backs them from then on.
 #![forbid(unsafe_code)]
 
-use super::{Space, SpaceState};
+use super::{Space, SpaceState, steps::Step};
 use crate::mem::{
     Backing, OutOfMemory, PageRange, Prot, Region, RegionMap, Snapshot, UserAddr, UserSlice,
     fallible,
     page_table::{Flush, PageTable},
     reclaim,
 };
+use crate::sync::{Interrupt, relax};
 use alloc::{sync::Arc, vec::Vec};
 use foundation::{Errno, PageCount, SnapshotOffset};
 
@@ -25,7 +26,20 @@ impl Space {
     }
 
     fn prefix(&self, slice: UserSlice, accept: impl Fn(&Region) -> bool) -> usize {
-        let pages = self.with(|state| state.prefix(slice.touched_pages(), accept));
+        let all = slice.touched_pages();
+        let (mut rest, mut pages) = (all, PageCount::ZERO);
+        while !rest.is_empty() {
+            let (part, accepted) = self.with(|state| {
+                let part = state.take_regions(&mut rest);
+                (part, state.prefix(part, &accept))
+            });
+            pages += accepted;
+            // What a killed program would have read is of no interest to it.
+            let goes_on = accepted == part.pages() && part != all;
+            if !goes_on || relax(Interrupt::Killable).is_err() {
+                break;
+            }
+        }
         let bytes = pages.bytes().to_usize().saturating_sub(slice.addr().offset_in_page());
         slice.len().min(bytes)
     }
@@ -52,7 +66,18 @@ impl Space {
             return Err(Errno::EINVAL);
         }
         reclaim::ready::<Errno>(self.policy.claim())?;
-        self.with(|state| state.associate(slice.whole_pages(), snapshot, offset))
+        let all = slice.whole_pages();
+        let (mut rest, mut done) = (all, PageCount::ZERO);
+        let result = self.in_steps(|state| {
+            let part = state.take_part(&mut rest);
+            let position = offset + (part.start - all.start).bytes();
+            let count = state.associate(part, snapshot, position)?;
+            done += count;
+            let is_last = rest.is_empty() || count < part.pages();
+            Ok(if is_last { Step::Last } else { Step::More })
+        });
+        // After a failure in the middle, the read is short.
+        result.map(|()| done).or_else(|error| if done.is_zero() { Err(error) } else { Ok(done) })
     }
 }
 

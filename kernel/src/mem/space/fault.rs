@@ -119,6 +119,8 @@ impl Space {
                 Ok(Ok(value)) => return value.ok_or(FaultError::Segv),
                 Ok(Err(pending)) => self.await_pages(page, pending, &mut progress),
                 Err(FaultError::OutOfMemory) => self.await_memory(&mut progress),
+                // What is being moved or replaced is not there for a moment.
+                Err(FaultError::Segv) if self.settle()? => Ok(()),
                 Err(error) => return Err(error),
             };
             if let Err(failure) = waited {

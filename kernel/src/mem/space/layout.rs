@@ -7,11 +7,14 @@ use super::{
     access::base_flags,
     associate::{release_frames, reserve_garbage},
     limits::is_data,
+    steps::Step,
 };
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Prot, Region, USER_END, USER_START, UserAddr, fallible,
+    Backing, Frame, Page, PageRange, Prot, Region, RegionMap, USER_END, USER_START, UserAddr,
+    fallible,
     page_table::{EntryFlags, Flush},
     reclaim,
+    region::Gap,
 };
 use crate::sync::{Interrupt, relax};
 use alloc::vec::Vec;
@@ -31,9 +34,6 @@ pub enum Placement {
 /// Mappings without a fixed address are placed below this; above are a gap and the stack.
 const MMAP_END: UserAddr = UserAddr(USER_END.0 - 16 * 1024 * 1024);
 
-/// Regions that are changed under one lock: some 50 µs.
-const REGIONS_AT_ONCE: usize = 512;
-
 /// The pages of a range given in bytes. EINVAL where it is empty or not aligned, ENOMEM where it
 /// leaves the program's half.
 pub(super) fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRange, Errno> {
@@ -42,6 +42,44 @@ pub(super) fn user_range(address: UserAddr, bytes: ByteCount) -> Result<PageRang
     }
     let end = address.checked_add(bytes).filter(|&end| end <= USER_END).ok_or(Errno::ENOMEM)?;
     Ok(PageRange { start: address.page(), end: end.page_at_or_above() })
+}
+
+/// A search for free pages, from the top down.
+struct Search {
+    hint: Option<PageRange>,
+    pages: PageCount,
+    /// Where it goes on.
+    within: PageRange,
+}
+
+impl Search {
+    fn new(hint: UserAddr, pages: PageCount) -> Result<Self, Errno> {
+        let within = PageRange { start: USER_START.page(), end: MMAP_END.page() };
+        if pages.is_zero() {
+            return Err(Errno::EINVAL);
+        }
+        if pages > within.pages() {
+            return Err(Errno::ENOMEM);
+        }
+        let hinted = PageRange::new(hint.page(), pages);
+        let is_possible = hint >= USER_START && hinted.end <= USER_END.page();
+        Ok(Self { hint: is_possible.then_some(hinted), pages, within })
+    }
+
+    /// Looks at the next regions. `None` where there are more; ENOMEM where there is no place.
+    fn step(&mut self, regions: &RegionMap) -> Result<Option<Page>, Errno> {
+        if let Some(hinted) = self.hint.take().filter(|&hinted| regions.is_free(hinted)) {
+            return Ok(Some(hinted.start));
+        }
+        match regions.find_gap(self.pages, self.within) {
+            Gap::Found(start) => Ok(Some(start)),
+            Gap::Below(end) => {
+                self.within.end = end;
+                Ok(None)
+            }
+            Gap::None => Err(Errno::ENOMEM),
+        }
+    }
 }
 
 impl Space {
@@ -61,7 +99,60 @@ impl Space {
         {
             memory.pin();
         }
-        self.with(|state| state.map(placement, bytes, prot, backing, label))
+        match placement {
+            Placement::Anywhere(hint) => self.map_anywhere(hint, bytes, prot, backing, label),
+            Placement::Fixed(address) if address >= USER_START => {
+                self.map_over(address, bytes, prot, backing, label)
+            }
+            _ => self.change_regions(|state| state.map(placement, bytes, prot, backing, label)),
+        }
+    }
+
+    /// Maps in place of what is mapped there. Nothing else can be mapped there in the meantime.
+    fn map_over(
+        &self,
+        address: UserAddr,
+        bytes: ByteCount,
+        prot: Prot,
+        backing: Backing,
+        label: &'static str,
+    ) -> Result<UserAddr, Errno> {
+        let all = user_range(address, bytes)?;
+        let (mut replaced, mut backing) = (all, Some(backing));
+        self.in_steps(|state| {
+            let part = state.take_part(&mut replaced);
+            let Some(new) = backing.take_if(|_| replaced.is_empty()) else {
+                if let Some(new) = backing.as_ref().filter(|_| part.start == all.start) {
+                    state.check_growth(all, all.pages(), is_data(prot, new, label))?;
+                }
+                state.unmap_behind(all.start, part)?;
+                return Ok(Step::More);
+            };
+            state.map(Placement::Fixed(address), bytes, prot, new, label)?;
+            Ok(Step::Last)
+        })?;
+        Ok(address)
+    }
+
+    /// Maps at a free place. The search for it is long where there are many regions.
+    fn map_anywhere(
+        &self,
+        hint: UserAddr,
+        bytes: ByteCount,
+        prot: Prot,
+        backing: Backing,
+        label: &'static str,
+    ) -> Result<UserAddr, Errno> {
+        let (mut search, mut backing) = (Search::new(hint, bytes.covering_pages())?, Some(backing));
+        let mut start = UserAddr::NULL;
+        self.in_steps(|state| {
+            let Some(found) = search.step(&state.regions)? else { return Ok(Step::More) };
+            let backing = backing.take().ok_or(Errno::EINVAL)?;
+            let place = Placement::FixedNoReplace(found.user_start());
+            start = state.map(place, bytes, prot, backing, label)?;
+            Ok(Step::Last)
+        })?;
+        Ok(start)
     }
 
     /// Maps frames with their contents at adjacent pages, as private memory.
@@ -72,7 +163,7 @@ impl Space {
         frames: Vec<Frame>,
     ) -> Result<UserAddr, Errno> {
         reclaim::ready::<Errno>(self.policy.claim())?;
-        self.with(|state| {
+        self.change_regions(|state| {
             let bytes = PageCount::of_len(frames.len()).bytes();
             let address = state.map(placement, bytes, prot, Backing::Anonymous, "")?;
             for (index, frame) in frames.into_iter().enumerate() {
@@ -92,28 +183,7 @@ impl Space {
         // A range that leaves the program's half is EINVAL here, unlike in mmap.
         let range = user_range(address, bytes).map_err(|_| Errno::EINVAL)?;
         reclaim::ready::<Errno>(self.policy.claim())?;
-        self.in_parts(range, SpaceState::unmap)
-    }
-
-    /// Changes a range part by part, each of at most [`REGIONS_AT_ONCE`] regions. Others can run
-    /// between the parts, and a kill ends the change.
-    fn in_parts(
-        &self,
-        range: PageRange,
-        mut change: impl FnMut(&mut SpaceState, PageRange) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
-        let mut rest = range;
-        loop {
-            rest.start = self.with(|state| {
-                let next = state.regions.overlapping(rest).nth(REGIONS_AT_ONCE);
-                let end = next.map_or(rest.end, |(next, _)| next.start);
-                change(state, PageRange { start: rest.start, end }).map(|()| end)
-            })?;
-            if rest.is_empty() {
-                return Ok(());
-            }
-            relax(Interrupt::Killable)?;
-        }
+        self.in_parts(range, |state, part| state.unmap_behind(range.start, part))
     }
 
     /// Changes permissions. ENOMEM where part of the range is not mapped.
@@ -123,13 +193,8 @@ impl Space {
         }
         let range = user_range(address, bytes)?;
         reclaim::ready::<Errno>(self.policy.claim())?;
-        self.with(|state| {
-            if state.is_mapped(range) {
-                state.check_protection(range, prot)
-            } else {
-                Err(Errno::ENOMEM)
-            }
-        })?;
+        self.require_mapped(range)?;
+        self.with(|state| state.check_protection(range, prot))?;
         self.in_parts(range, |state, part| state.protect(part, prot))
     }
 
@@ -140,12 +205,32 @@ impl Space {
 
     /// Moves the end of the heap. Returns the new end, which is the old one where the move failed.
     pub fn brk(&self, end: UserAddr) -> UserAddr {
-        let ready = reclaim::ready::<Errno>(self.policy.claim()).is_ok();
-        self.with(|state| {
-            if ready && state.set_heap_end(end).is_ok() {
-                state.heap.1 = end;
+        let _ = self.move_heap_end(end);
+        self.with(|state| state.heap.1)
+    }
+
+    fn move_heap_end(&self, end: UserAddr) -> Result<(), Errno> {
+        reclaim::ready::<Errno>(self.policy.claim())?;
+        let mut rest = None;
+        self.in_steps(|state| {
+            let (start, old) = state.heap;
+            if end < start || end >= MMAP_END {
+                return Err(Errno::ENOMEM);
             }
-            state.heap.1
+            if end < old {
+                let pages =
+                    PageRange { start: end.page_at_or_above(), end: old.page_at_or_above() };
+                let rest = rest.get_or_insert(pages);
+                let part = state.take_part(rest);
+                state.unmap(part)?;
+                if !rest.is_empty() {
+                    return Ok(Step::More);
+                }
+            } else {
+                state.extend_heap(end)?;
+            }
+            state.heap.1 = end;
+            Ok(Step::Last)
         })
     }
 
@@ -157,15 +242,28 @@ impl Space {
         }
         let range = user_range(address, bytes)?;
         reclaim::ready::<Errno>(self.policy.claim())?;
-        if !self.with(|state| state.is_mapped(range)) {
-            return Err(Errno::ENOMEM);
-        }
+        self.require_mapped(range)?;
         self.in_parts(range, SpaceState::discard)
     }
 
-    /// Whether every page of a range lies in a region.
-    pub fn is_mapped(&self, address: UserAddr, bytes: ByteCount) -> bool {
-        user_range(address, bytes).is_ok_and(|range| self.with(|state| state.is_mapped(range)))
+    /// ENOMEM unless every page of a range lies in a region.
+    pub fn check_mapped(&self, address: UserAddr, bytes: ByteCount) -> Result<(), Errno> {
+        self.require_mapped(user_range(address, bytes).map_err(|_| Errno::ENOMEM)?)
+    }
+
+    /// The same for pages. Others can run in between.
+    fn require_mapped(&self, range: PageRange) -> Result<(), Errno> {
+        let mut rest = range;
+        while !rest.is_empty() {
+            let part = self.peek(|state| {
+                let part = state.take_regions(&mut rest);
+                if state.is_mapped(part) { Ok(part) } else { Err(Errno::ENOMEM) }
+            })?;
+            if part != range {
+                relax(Interrupt::Killable)?;
+            }
+        }
+        Ok(())
     }
 
     /// For each page of a range, 1 if it has a frame, else 0 (mincore). ENOMEM where part of the
@@ -237,26 +335,31 @@ impl SpaceState {
     }
 
     pub(super) fn find_free(&self, hint: UserAddr, pages: PageCount) -> Result<Page, Errno> {
-        let all = PageRange { start: USER_START.page(), end: MMAP_END.page() };
-        if pages > all.pages() {
-            return Err(Errno::ENOMEM);
+        let mut search = Search::new(hint, pages)?;
+        loop {
+            if let Some(found) = search.step(&self.regions)? {
+                return Ok(found);
+            }
         }
-        let hinted = PageRange::new(hint.page(), pages);
-        if hint >= USER_START && hinted.end <= USER_END.page() && self.regions.is_free(hinted) {
-            return Ok(hinted.start);
-        }
-        self.regions.find_gap(pages, all).ok_or(Errno::ENOMEM)
     }
 
     pub(super) fn unmap(&mut self, range: PageRange) -> Result<(), Errno> {
-        self.split_ends(range)?;
+        self.unmap_behind(range.start, range)
+    }
+
+    /// Unmaps a part of a range of which all before it, from `first` on, is unmapped already: the
+    /// tables that only the range needs are freed with its last part.
+    pub(super) fn unmap_behind(&mut self, first: Page, part: PageRange) -> Result<(), Errno> {
+        self.split_ends(part)?;
         let Self { table, regions, flush, garbage, .. } = self;
-        reserve_garbage(garbage, regions, range)?;
-        while let Some((start, region)) = regions.pop(range) {
-            if region.touched {
-                release_frames(table, flush, PageRange::new(start, region.pages));
-            }
+        reserve_garbage(garbage, regions, part)?;
+        let mut touched = false;
+        while let Some((_, region)) = regions.pop(part) {
+            touched |= region.touched;
             garbage.push(region.backing);
+        }
+        if touched || first < part.start {
+            release_frames(table, flush, PageRange { start: first, end: part.end });
         }
         Ok(())
     }
@@ -288,11 +391,16 @@ impl SpaceState {
     /// Splits regions at both ends of a range, unless that would exceed the maximum (Q4).
     pub(super) fn split_ends(&mut self, range: PageRange) -> Result<(), Errno> {
         self.check_regions(range, 0)?;
+        self.split_unchecked(range);
+        Ok(())
+    }
+
+    /// Splits regions at both ends of a range, for which there is space.
+    pub(super) fn split_unchecked(&mut self, range: PageRange) {
         let (table, regions) = (&self.table, &mut self.regions);
         for page in [range.start, range.end] {
             regions.split_at(page, &mut |part| table.count_private(part));
         }
-        Ok(())
     }
 
     fn discard(&mut self, range: PageRange) -> Result<(), Errno> {
@@ -312,15 +420,8 @@ impl SpaceState {
         Ok(())
     }
 
-    fn set_heap_end(&mut self, end: UserAddr) -> Result<(), Errno> {
-        let (start, old) = self.heap;
-        if end < start || end >= MMAP_END {
-            return Err(Errno::ENOMEM);
-        }
-        let (old, new) = (old.page_at_or_above(), end.page_at_or_above());
-        if new < old {
-            return self.unmap(PageRange { start: new, end: old });
-        }
+    fn extend_heap(&mut self, end: UserAddr) -> Result<(), Errno> {
+        let (old, new) = (self.heap.1.page_at_or_above(), end.page_at_or_above());
         let range = PageRange { start: old, end: new };
         if range.is_empty() {
             return Ok(());

@@ -7,6 +7,7 @@
 //! | module | operations |
 //! |---|---|
 //! | `layout`, `remap`, `limits` | map, unmap, protect; change size and address |
+//! | `steps` | long changes, in steps between which others run |
 //! | `fault`, `look`, `backed`, `swapped`, `private` | one page becomes usable |
 //! | `associate` | the lazy read |
 //! | `pieces`, `clean` | before and after a write |
@@ -34,6 +35,7 @@ mod policy;
 mod private;
 mod remap;
 mod resolution;
+mod steps;
 mod swapped;
 
 pub use access::{Access, FaultError};
@@ -42,22 +44,26 @@ pub use layout::Placement;
 pub use pieces::WritePiece;
 pub use policy::{Policy, ReadMode};
 pub use remap::Move;
+pub use steps::Occupant;
 
 use super::account::Kind;
 use super::{
-    Account, Backing, Charge, Page, PageRange, PhysAddr, Prot, RegionMap, UserAddr, fallible,
+    Account, Backing, Charge, Page, PageRange, PhysAddr, Prot, RegionMap, SharedMemory, UserAddr,
+    UserSlice, fallible,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
     reclaim, swap,
 };
-use crate::sync::{Mutex, MutexGuard, rank};
+use crate::sync::{Interrupt, Mutex, MutexGuard, WaitQueue, rank, relax};
 use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
 };
+use core::sync::atomic::AtomicUsize;
 use foundation::counter::Counters;
 use foundation::{Errno, PageCount};
+use steps::{EVERYTHING, Step};
 
 /// Frames that a fork reclaims where there were too few, doubled with each try, up to what the
 /// tables of 64 GiB take.
@@ -67,6 +73,10 @@ const FORK_FRAMES_MAX: usize = 1 << 15;
 /// An address space, shared by the threads of a process.
 pub struct Space {
     inner: Mutex<SpaceState, rank::Space>,
+    /// Threads that wait until a long change has ended.
+    settled: WaitQueue,
+    /// The number of [`Occupant`]s.
+    occupants: AtomicUsize,
     /// Laziness, and the mark of a file server.
     pub policy: Policy,
     /// Who pays for its tables and regions.
@@ -91,6 +101,8 @@ pub(in crate::mem) struct SpaceState {
     heap: (UserAddr, UserAddr),
     /// The page that the clock of reclaim visits next.
     hand: Page,
+    /// A long change is between two of its steps.
+    is_changing: bool,
 }
 
 /// Sizes for /proc, in pages.
@@ -123,6 +135,18 @@ pub struct RegionInfo {
     pub lazy: PageCount,
     /// `[heap]`, `[stack]`, or empty.
     pub label: &'static str,
+}
+
+impl RegionInfo {
+    fn of((range, region): (PageRange, &super::Region)) -> Self {
+        Self {
+            range,
+            prot: region.prot,
+            shared: matches!(region.backing, Backing::Shared { .. }),
+            lazy: region.associated,
+            label: region.label,
+        }
+    }
 }
 
 impl core::fmt::Debug for Space {
@@ -158,10 +182,12 @@ impl Space {
             garbage: Vec::new(),
             heap: (UserAddr::NULL, UserAddr::NULL),
             hand: Page(0),
+            is_changing: false,
         };
-        let counters = Arc::default();
         let (inner, place) = (Mutex::new(inner), reclaim::Place::default());
-        let space = Arc::new(Self { inner, policy, account, counters, root, place });
+        let (settled, occupants, counters) = Default::default();
+        let space =
+            Arc::new(Self { inner, settled, occupants, policy, account, counters, root, place });
         reclaim::register(&space.place, Arc::downgrade(&space) as Weak<dyn reclaim::Reclaimable>);
         Ok(space)
     }
@@ -169,7 +195,7 @@ impl Space {
     /// A copy of this space. Private pages are copied on the next store of either side (A8),
     /// associations are shared (A1). May wait for pages to be swapped out, where too few frames are
     /// free for the child's tables.
-    pub fn fork(&self) -> Result<Arc<Self>, Errno> {
+    pub fn fork(&self) -> Result<Occupant, Errno> {
         let claim = self.policy.claim();
         let mut wanted = FORK_FRAMES;
         loop {
@@ -184,12 +210,15 @@ impl Space {
         }
     }
 
-    fn try_fork(&self) -> Result<Arc<Self>, Errno> {
-        let child = self.successor(self.account.child())?;
+    fn try_fork(&self) -> Result<Occupant, Errno> {
+        let child = Occupant::new(&self.successor(self.account.child())?);
         self.policy.trust(&child.policy);
-        self.with(|parent| {
+        let mut rest = EVERYTHING;
+        self.in_steps(|parent| {
             let mut copy = child.inner.lock_nested();
-            parent.fork_into(&mut copy)
+            let part = parent.take_part(&mut rest);
+            parent.fork_into(&mut copy, part)?;
+            Ok(if rest.is_empty() { Step::Last } else { Step::More })
         })?;
         Ok(child)
     }
@@ -199,28 +228,20 @@ impl Space {
         self.root
     }
 
-    /// Sizes for /proc. Costs time for each resident page.
+    /// Sizes for /proc. Costs time for each resident page: others run in between, and what they
+    /// change may count or not. Called with no lock held.
     pub fn stats(&self) -> SpaceStats {
-        self.with(|state| {
-            let mut stats = SpaceStats::default();
-            for (range, region) in state.regions.iter() {
-                stats.size += range.pages();
-                stats.lazy += region.associated;
-                let before = stats.resident;
-                if region.touched {
-                    state.table.for_each(range, |_, entry| {
-                        stats.swapped += PageCount(u64::from(entry.is_swapped()));
-                        let resident = !entry.is_swapped() && !entry.is_zero_page();
-                        stats.resident += PageCount(u64::from(resident));
-                    });
-                }
-                if let Backing::Shared { memory, first } = &region.backing {
-                    stats.shared += memory.count(PageRange::new(Page(*first), range.pages()));
-                    stats.shared_resident += stats.resident - before;
-                }
+        let (mut stats, mut rest) = (SpaceStats::default(), EVERYTHING);
+        loop {
+            self.with(|state| {
+                let part = state.take_part(&mut rest);
+                state.add_stats(part, &mut stats);
+            });
+            // The figures of a killed process's memory are of no interest to it.
+            if rest.is_empty() || relax(Interrupt::Killable).is_err() {
+                return stats;
             }
-            stats
-        })
+        }
     }
 
     /// Calls `look` for each frame of the space: page tables, what they map, and what the shared
@@ -236,20 +257,21 @@ impl Space {
         });
     }
 
-    /// All regions, in ascending order.
+    /// All regions, in ascending order. Others may change some that were not looked at yet.
     pub fn regions(&self) -> Result<Vec<RegionInfo>, OutOfMemory> {
-        self.with(|state| {
-            let info = |(range, region): (PageRange, &super::Region)| RegionInfo {
-                range,
-                prot: region.prot,
-                shared: matches!(region.backing, Backing::Shared { .. }),
-                lazy: region.associated,
-                label: region.label,
-            };
-            let mut infos = fallible::with_capacity(state.regions.len())?;
-            infos.extend(state.regions.iter().map(info));
-            Ok(infos)
-        })
+        let (mut infos, mut rest) = (Vec::new(), EVERYTHING);
+        loop {
+            self.with(|state| {
+                let part = state.take_regions(&mut rest);
+                fallible::reserve(&mut infos, state.regions.overlapping(part).count())?;
+                infos.extend(state.regions.overlapping(part).map(RegionInfo::of));
+                Ok::<_, OutOfMemory>(())
+            })?;
+            // A killed process needs no list.
+            if rest.is_empty() || relax(Interrupt::Killable).is_err() {
+                return Ok(infos);
+            }
+        }
     }
 
     /// The location of an address in shared memory: an id of the memory, and the byte within it.
@@ -266,10 +288,30 @@ impl Space {
         })
     }
 
+    /// The shared memory that is mapped in a range.
+    pub fn shared_memory(&self, range: UserSlice) -> Result<Vec<Arc<SharedMemory>>, OutOfMemory> {
+        self.with(|state| {
+            let regions = state.regions.overlapping(range.touched_pages());
+            let memories = regions.filter_map(|(_, region)| match &region.backing {
+                Backing::Shared { memory, .. } => Some(memory.clone()),
+                _ => None,
+            });
+            fallible::collect(memories)
+        })
+    }
+
     /// Runs `change` under the lock, flushes stale translations, and drops what was released after
     /// the lock.
     pub(in crate::mem) fn with<T>(&self, change: impl FnOnce(&mut SpaceState) -> T) -> T {
-        let result = self.change(self.inner.lock(), change);
+        self.with_locked(self.inner.lock(), change)
+    }
+
+    fn with_locked<T>(
+        &self,
+        inner: MutexGuard<'_, SpaceState>,
+        change: impl FnOnce(&mut SpaceState) -> T,
+    ) -> T {
+        let result = self.change(inner, change);
         swap::punch_idle_chunks();
         result
     }
@@ -290,7 +332,7 @@ impl Space {
         flush.flush(&inner.table);
         let garbage = core::mem::take(&mut inner.garbage);
         drop(inner);
-        drop(garbage);
+        garbage.into_iter().for_each(Backing::release);
         result
     }
 
@@ -311,19 +353,58 @@ impl Space {
 }
 
 impl SpaceState {
-    /// Shares everything with an empty space. After a failure the caller drops the child, whose
-    /// tables free what they hold. The parent is unchanged then, except that some of its pages are
-    /// write-protected: the next store makes them writable again.
-    fn fork_into(&mut self, child: &mut Self) -> Result<(), OutOfMemory> {
-        child.require_regions(self.regions.len()).map_err(|_| OutOfMemory)?;
-        heap::prepay(RegionMap::bytes(self.regions.len()), self.table.claim)?;
-        child.regions = self.regions.clone();
+    /// Adds the sizes of a part.
+    fn add_stats(&self, part: PageRange, stats: &mut SpaceStats) {
+        for (own, region) in self.regions.overlapping(part) {
+            let range = own.intersect(part);
+            stats.size += range.pages();
+            // Counted once, with the region's first page.
+            if own.start == range.start {
+                stats.lazy += region.associated;
+            }
+            let before = stats.resident;
+            if region.touched {
+                self.table.for_each(range, |_, entry| {
+                    stats.swapped += PageCount(u64::from(entry.is_swapped()));
+                    let resident = !entry.is_swapped() && !entry.is_zero_page();
+                    stats.resident += PageCount(u64::from(resident));
+                });
+            }
+            if let Backing::Shared { memory, first } = &region.backing {
+                let first = Page(*first) + (range.start - own.start);
+                stats.shared += memory.count(PageRange::new(first, range.pages()));
+                stats.shared_resident += stats.resident - before;
+            }
+        }
+    }
+
+    /// Shares a part with a space that has nothing there. After a failure the caller drops the
+    /// child, whose tables free what they hold. The parent is unchanged then, except that some of
+    /// its pages are write-protected: the next store makes them writable again.
+    fn fork_into(&mut self, child: &mut Self, part: PageRange) -> Result<(), OutOfMemory> {
+        let is_everything = part == EVERYTHING;
+        let count =
+            if is_everything { self.regions.len() } else { self.regions.overlapping(part).count() };
+        child.require_regions(child.regions.len() + count).map_err(|_| OutOfMemory)?;
+        heap::prepay(RegionMap::bytes(count), self.table.claim)?;
+        if is_everything {
+            child.regions = self.regions.clone();
+        } else {
+            for (own, region) in self.regions.overlapping(part) {
+                let copy = region.part(own, part, |range| self.table.count_private(range));
+                child.regions.insert(own.start.max(part.start), copy);
+            }
+        }
         child.heap = self.heap;
-        for (range, region) in self.regions.iter().filter(|(_, region)| region.touched) {
+        for (own, region) in self.regions.overlapping(part).filter(|(_, region)| region.touched) {
             let in_place =
                 matches!(region.backing, Backing::Shared { .. }) || mutants::fork_leaves_writable();
             let sharing = if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
+            let range = own.intersect(part);
             self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
+        }
+        if !is_everything {
+            child.regions.merge(part);
         }
         mutants::drop_associations(child);
         Ok(())

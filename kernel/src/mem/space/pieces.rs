@@ -51,6 +51,9 @@ impl WritePiece {
     }
 }
 
+/// Regions of a buffer that are looked at. What lies behind them is data.
+const MAX_REGIONS: usize = 4096;
+
 /// A bounded list of pieces.
 struct Pieces {
     list: Vec<WritePiece>,
@@ -103,7 +106,8 @@ impl SpaceState {
         let whole = slice.whole_pages();
         let mut at = slice.addr();
         // An empty range of pages still has a position, which may lie behind the slice's end.
-        let overlapping = self.regions.overlapping(whole).filter(|_| !whole.is_empty());
+        let overlapping =
+            self.regions.overlapping(whole).filter(|_| !whole.is_empty()).take(MAX_REGIONS);
         for (found, region) in overlapping {
             let Backing::Snapshot { snapshot, offset } = &region.backing else { continue };
             if !region.prot.contains(Prot::READ) || !wanted(snapshot) {

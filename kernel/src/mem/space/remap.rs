@@ -1,7 +1,7 @@
 //! Mappings change their size and their address.
 #![forbid(unsafe_code)]
 
-use super::{Space, SpaceState, layout::user_range, limits::is_data};
+use super::{Space, SpaceState, layout::user_range, limits::is_data, steps::Step};
 use crate::mem::{
     Backing, Page, PageRange, Region, RegionMap, USER_END, USER_START, UserAddr, heap,
     page_table::Flush, reclaim,
@@ -34,12 +34,41 @@ impl Space {
         }
         let old = user_range(old, old_bytes).map_err(|_| Errno::EFAULT)?;
         reclaim::ready::<Errno>(self.policy.claim())?;
-        self.with(|state| state.remap(old, new_bytes, to))
+        let mut plan = None;
+        self.in_steps(|state| {
+            let plan = match &mut plan {
+                Some(plan) => plan,
+                None => plan.insert(state.plan(old, new_bytes, to)?),
+            };
+            state.carry_out(plan)
+        })?;
+        Ok(plan.map_or(UserAddr::NULL, |plan| plan.new.start.user_start()))
     }
 }
 
+/// What remains to be done, in this order. Each range becomes shorter with each step.
+struct Plan {
+    /// Where the mapping is in the end.
+    new: PageRange,
+    /// Pages that are unmapped at the new place.
+    replaced: PageRange,
+    /// Pages for which there must be tables at the new place.
+    tables: PageRange,
+    /// Pages that are unmapped behind the end of what is kept.
+    cut: PageRange,
+    /// Pages that move to the new place.
+    moved: PageRange,
+    /// From where these move, and to where.
+    distance: (Page, Page),
+    /// Pages by which the mapping grows at its new place.
+    added: PageRange,
+}
+
+const NOTHING: PageRange = PageRange { start: Page(0), end: Page(0) };
+
 impl SpaceState {
-    fn remap(&mut self, old: PageRange, new_bytes: ByteCount, to: Move) -> Result<UserAddr, Errno> {
+    /// Checks everything that can fail, but for the tables.
+    fn plan(&mut self, old: PageRange, new_bytes: ByteCount, to: Move) -> Result<Plan, Errno> {
         let new_pages = new_bytes.covering_pages();
         if !self.is_mapped(old) || !self.is_uniform(old) {
             return Err(Errno::EFAULT);
@@ -56,28 +85,87 @@ impl SpaceState {
             if !target.intersect(old).is_empty() || address < USER_START {
                 return Err(Errno::EINVAL);
             }
-            self.check_regions(target, 2)?;
-            self.unmap(target)?;
-            return self.move_to(old, target);
+            self.check_regions(target, 4)?;
+            return Ok(Plan { replaced: target, ..self.plan_move(old, target)? });
         }
+        let new = PageRange::new(old.start, new_pages);
+        let in_place = Plan {
+            new,
+            replaced: NOTHING,
+            tables: NOTHING,
+            cut: NOTHING,
+            moved: NOTHING,
+            distance: (new.start, new.start),
+            added: NOTHING,
+        };
         if new_pages <= old.pages() {
-            let rest = PageRange { start: old.start + new_pages, end: old.end };
-            if !rest.is_empty() {
-                self.unmap(rest)?;
-            }
-            return Ok(old.start.user_start());
+            return Ok(Plan { cut: PageRange { start: new.end, end: old.end }, ..in_place });
         }
-        let wanted = PageRange { start: old.end, end: old.start + new_pages };
+        let wanted = PageRange { start: old.end, end: new.end };
         if wanted.end <= USER_END.page() && self.regions.is_free(wanted) {
             self.check_regions(old, 1)?;
-            self.extend(wanted);
-            return Ok(old.start.user_start());
+            return Ok(Plan { added: wanted, ..in_place });
         }
         if to == Move::Never {
             return Err(Errno::ENOMEM);
         }
         let start = self.find_free(UserAddr::NULL, new_pages)?;
-        self.move_to(old, PageRange::new(start, new_pages))
+        self.plan_move(old, PageRange::new(start, new_pages))
+    }
+
+    /// A move of `old` to `new`, which has nothing then, and which truncates or extends it.
+    fn plan_move(&mut self, old: PageRange, new: PageRange) -> Result<Plan, Errno> {
+        // A part that moves is a region of its own for a moment.
+        self.check_regions(old, 2)?;
+        let kept = PageRange::new(old.start, old.pages().min(new.pages()));
+        let moved = self.regions.overlapping(kept).count();
+        heap::prepay(RegionMap::bytes(moved + 2), self.table.claim)?;
+        Ok(Plan {
+            new,
+            replaced: NOTHING,
+            tables: kept,
+            cut: PageRange { start: kept.end, end: old.end },
+            moved: kept,
+            distance: (old.start, new.start),
+            added: PageRange { start: new.start + kept.pages(), end: new.end },
+        })
+    }
+
+    /// Carries out one step of a plan.
+    fn carry_out(&mut self, plan: &mut Plan) -> Result<Step, Errno> {
+        let (from, to) = plan.distance;
+        let target = |page: Page| to + (page - from);
+        if !plan.replaced.is_empty() {
+            let part = self.take_part(&mut plan.replaced);
+            self.unmap_behind(plan.new.start, part)?;
+        } else if !plan.tables.is_empty() {
+            let part = self.take_part(&mut plan.tables);
+            self.table.make_tables(part, target(part.start))?;
+        } else if !plan.cut.is_empty() {
+            let part = self.take_part(&mut plan.cut);
+            self.unmap(part)?;
+        } else if !plan.moved.is_empty() {
+            let part = self.take_part(&mut plan.moved);
+            self.move_part(from, part, target(part.start));
+        } else if !plan.added.is_empty() {
+            self.extend(plan.added);
+            self.regions.merge(plan.new);
+            plan.added = NOTHING;
+        }
+        let rest = [plan.replaced, plan.tables, plan.cut, plan.moved, plan.added];
+        Ok(if rest.iter().all(|range| range.is_empty()) { Step::Last } else { Step::More })
+    }
+
+    /// Moves a part to a place where nothing is mapped and for which there are tables. What was
+    /// before it, from `first` on, has moved.
+    fn move_part(&mut self, first: Page, part: PageRange, to: Page) {
+        self.split_unchecked(part);
+        while let Some((start, region)) = self.regions.pop(part) {
+            self.regions.insert(to + (start - part.start), region);
+        }
+        self.table.move_entries(first, part, to);
+        self.flush.merge(Flush::range(part));
+        self.regions.merge(PageRange::new(to, part.pages()));
     }
 
     /// Whether a range is one mapping for the program, which does not see splits by associations.
@@ -102,28 +190,5 @@ impl SpaceState {
         let more = Region::new(range.pages(), region.prot, backing, region.label);
         self.regions.insert(range.start, more);
         self.regions.merge(range);
-    }
-
-    /// Moves `old` to `new`, which is free, and truncates or extends it to that length.
-    fn move_to(&mut self, old: PageRange, new: PageRange) -> Result<UserAddr, Errno> {
-        self.check_regions(old, 1)?;
-        let kept = PageRange::new(old.start, old.pages().min(new.pages()));
-        let target = |page: Page| new.start + (page - old.start);
-        // First all that can fail.
-        let moved = self.regions.overlapping(kept).count();
-        heap::prepay(RegionMap::bytes(moved), self.table.claim)?;
-        self.table.make_tables(kept, new.start)?;
-        self.unmap(PageRange { start: kept.end, end: old.end })?;
-        self.split_ends(kept)?;
-        while let Some((start, region)) = self.regions.pop(kept) {
-            self.regions.insert(target(start), region);
-        }
-        self.table.move_entries(kept, new.start);
-        self.flush.merge(Flush::range(kept));
-        if new.pages() > kept.pages() {
-            self.extend(PageRange { start: target(kept.end), end: new.end });
-        }
-        self.regions.merge(new);
-        Ok(new.start.user_start())
     }
 }

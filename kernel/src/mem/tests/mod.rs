@@ -8,6 +8,7 @@ mod ranks;
 mod reads;
 mod shared;
 mod sharing;
+mod steps;
 mod stress;
 mod swap;
 

@@ -340,9 +340,10 @@ fn run(seed: u64) {
         let mut pair = world.pairs.swap_remove(index);
         world.step(&mut pair);
         match world.random.u8(0..40) {
-            0 if world.pairs.len() < 3 => world
-                .pairs
-                .push(Pair { space: pair.space.fork().unwrap(), model: pair.model.clone() }),
+            0 if world.pairs.len() < 3 => world.pairs.push(Pair {
+                space: pair.space.fork().unwrap().into_space(),
+                model: pair.model.clone(),
+            }),
             1 if !world.pairs.is_empty() => continue,
             _ => {}
         }

@@ -7,7 +7,7 @@ use crate::arch::fpu::FpuState;
 use crate::arch::{self, Cause, Registers, Spent};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::kernel::{STACK_PAGES, Stack};
-use crate::mem::{Claim, Space, UserAddr, fallible};
+use crate::mem::{Claim, Occupant, Space, UserAddr, fallible};
 use crate::sync::{Mutex, ThreadId, rank};
 use crate::task::WaitStatus;
 use crate::task::signal::{Pending, SignalSet};
@@ -78,7 +78,7 @@ pub struct Thread {
     /// Where a zero is written, and a futex woken, at its end (`CLONE_CHILD_CLEARTID`); 0 for
     /// nowhere.
     pub clear_child_tid: AtomicU64,
-    space: Mutex<Option<Arc<Space>>, rank::ThreadSpace>,
+    space: Mutex<Option<Occupant>, rank::ThreadSpace>,
     /// `None` only while the thread is being dropped.
     stack: Option<Stack>,
     stack_top: u64,
@@ -140,7 +140,7 @@ impl Thread {
     pub fn new(
         tid: u32,
         process: Arc<Process>,
-        space: Arc<Space>,
+        space: Occupant,
         initial: InitialState,
     ) -> Result<Arc<Self>, Errno> {
         let bytes = STACK_PAGES.bytes().to_usize() + BYTES;
@@ -192,11 +192,12 @@ impl Thread {
 
     /// Its address space; `None` once it has ended.
     pub fn space(&self) -> Option<Arc<Space>> {
-        self.space.lock().clone()
+        self.space.lock().as_deref().cloned()
     }
 
-    /// Replaces the running thread's address space, and returns the old one.
-    pub(in crate::task) fn replace_space(&self, space: Option<Arc<Space>>) -> Option<Arc<Space>> {
+    /// Replaces the running thread's address space, and returns the old one, to be dropped with no
+    /// lock held.
+    pub(in crate::task) fn replace_space(&self, space: Option<Occupant>) -> Option<Occupant> {
         let page_table =
             space.as_ref().map_or_else(arch::context::kernel_page_table, |space| space.cr3().0);
         // SAFETY: the page table belongs to a space that `self.space` keeps from now on, or is the

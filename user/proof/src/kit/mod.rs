@@ -1,5 +1,6 @@
 //! The test kit: failures, recognisable bytes, files, buffers, processes that take turns.
 
+mod delay;
 mod files;
 mod memory;
 mod pattern;
@@ -7,6 +8,7 @@ mod poll;
 mod process;
 
 pub use crate::os::raw;
+pub use delay::{MAX_DELAY, check_delay, check_kill};
 pub use files::{File, content, directory, file, read_lazily, remove_tree};
 pub use memory::{Buffer, check_memory, load, store, whole_pages};
 pub use pattern::{Content, UNTOUCHED, ZEROS, byte, fill, pattern, word};

@@ -12,7 +12,8 @@ pub struct Child {
     /// The process id.
     pub pid: i32,
     what: String,
-    waited: bool,
+    /// The status of one that has ended.
+    ended: Option<WaitStatus>,
 }
 
 impl Child {
@@ -23,13 +24,26 @@ impl Child {
             let failed = body().inspect_err(|failure| eprintln!("{what}: {failure}")).is_err();
             sys::exit(failed.into());
         };
-        Ok(Self { pid, what: what.to_owned(), waited: false })
+        Ok(Self { pid, what: what.to_owned(), ended: None })
     }
 
     /// Waits until it has ended.
     pub fn status(mut self) -> Outcome<WaitStatus> {
-        self.waited = true;
-        sys::wait_for(self.pid).named("wait4")
+        let status = match self.ended {
+            Some(status) => status,
+            None => sys::wait_for(self.pid).named("wait4")?,
+        };
+        self.ended = Some(status);
+        Ok(status)
+    }
+
+    /// Whether it has ended. Does not wait.
+    pub fn has_ended(&mut self) -> Outcome<bool> {
+        if self.ended.is_none() {
+            let found = sys::wait(self.pid, abi::WNOHANG).named("wait4")?;
+            self.ended = found.map(|(_, status)| status);
+        }
+        Ok(self.ended.is_some())
     }
 
     /// Waits until it has ended. Fails unless it succeeded.
@@ -55,7 +69,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if !self.waited {
+        if self.ended.is_none() {
             let _: sys::Result<i32> = sys::kill(self.pid, abi::SIGKILL as i32);
             let _: sys::Result<WaitStatus> = sys::wait_for(self.pid);
         }

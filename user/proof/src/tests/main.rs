@@ -11,6 +11,7 @@
 #[macro_use]
 extern crate proof;
 
+mod bounded;
 mod descriptors;
 mod disks;
 mod doors;

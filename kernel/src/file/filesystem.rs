@@ -111,8 +111,19 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::EPERM)
     }
 
+    /// The device number of its files, where these are on a server.
+    fn device(&self) -> Option<u64> {
+        None
+    }
+
     /// Figures for statfs.
     fn figures(&self) -> Result<FileSystemFigures, Errno>;
+
+    /// The figures as they were last asked for, and the requests that are unanswered now. Does not
+    /// wait for a server.
+    fn known_figures(&self) -> FileSystemFigures {
+        FileSystemFigures::default()
+    }
 
     /// Returns when all data is on stable storage.
     fn sync(&self) -> Result<(), Errno> {

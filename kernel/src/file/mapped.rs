@@ -6,17 +6,19 @@
 //! a write, the written bytes are copied to the mapped pages. Dirty pages are found by comparing
 //! fingerprints, as such files are small and limited ([`MAX_BYTES`]).
 //!
-//! A file's memory is kept after its last mapping until the next [`sweep`], because a process that
-//! is being killed cannot wait for a server. Until then it acts as a page cache: newer than the
-//! file, and seen by every reader.
+//! A file's memory is kept after its last mapping, because neither the end of a process nor munmap
+//! waits for a server (X9). Until it is written it acts as a page cache: newer than the file, and
+//! seen by every reader. Only clients of a server wait for it: those that open or map a file of its
+//! mount ([`write_unused`]), synchronise it ([`write_mount`]), or name the mapping
+//! ([`write_range`]).
 //!
 //! Locks: `MappedFile::fingerprints` (sleeps) is held while writing back, changing the file, and
 //! copying the change to the mapped pages, so that none undoes the other. It is taken after an open
 //! file's position lock. `FILES` is a spin lock, never held while waiting.
 
 use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
-use crate::mem::{self, OutOfMemory, PAGE_BYTES, SharedMemory, Space, fallible};
-use crate::sync::{Mutex, SleepLock, rank};
+use crate::mem::{self, OutOfMemory, PAGE_BYTES, SharedMemory, Space, UserSlice, fallible};
+use crate::sync::{Interrupt, Mutex, SleepLock, rank, relax};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -31,7 +33,7 @@ pub const MAX_BYTES: ByteCount = ByteCount(64 << 20);
 /// Frames that are freed at once while a file is read in.
 const FREED_AT_ONCE: usize = 64;
 
-/// Files that programs have mapped, until a [`sweep`] finds them unused.
+/// Files that programs have mapped, until they are found written and unused.
 static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
     Mutex::new(BTreeMap::new());
 /// Their number. Usually 0, and then all functions here return at once.
@@ -149,39 +151,96 @@ pub fn change(
     file.update(space, &mut known, FileOffset::ZERO, FileOffset(MAX_BYTES.0))
 }
 
-/// The mapped file behind `last`, or the first.
-fn after(last: Option<Identity>) -> Option<(Identity, Arc<MappedFile>)> {
-    let files = FILES.lock();
-    let behind = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-    files.range(behind).next().map(|(&identity, file)| (identity, file.clone()))
+/// Which mapped files are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those that nobody maps any more.
+    Unused,
 }
 
-/// Writes all dirty pages to their files, and drops files that are not mapped any more.
-pub fn sweep(space: &Arc<Space>) {
+/// The first mapped file of a device behind `last`, or the first.
+fn after(device: u64, last: Option<Identity>) -> Option<(Identity, Arc<MappedFile>)> {
+    let files = FILES.lock();
+    let first = Bound::Included(Identity { device, inode: 0 });
+    let behind = (last.map_or(first, Bound::Excluded), Bound::Unbounded);
+    let found = files.range(behind).next().filter(|(identity, _)| identity.device == device);
+    found.map(|(&identity, file)| (identity, file.clone()))
+}
+
+/// Writes the dirty pages of files of one mount, by its device number. Waits for its server only.
+/// Files that are not mapped any more are dropped.
+pub fn write_mount(space: &Arc<Space>, device: u64) {
+    write_files(space, device, Which::All);
+}
+
+/// The same for all devices of which `is_written` is false: the mounts that were unmounted.
+pub fn write_others(space: &Arc<Space>, is_written: impl Fn(u64) -> bool) {
+    let mut next = 0;
+    while let Some(device) = device_from(next) {
+        if !is_written(device) {
+            write_mount(space, device);
+        }
+        next = device + 1;
+    }
+}
+
+/// The lowest device number from `first` on that has mapped files.
+fn device_from(first: u64) -> Option<u64> {
+    let from = Identity { device: first, inode: 0 };
+    FILES.lock().range(from..).next().map(|(identity, _)| identity.device)
+}
+
+/// The same for files that are not mapped any more.
+pub fn write_unused(space: &Arc<Space>, device: u64) {
+    write_files(space, device, Which::Unused);
+}
+
+fn write_files(space: &Arc<Space>, device: u64, which: Which) {
     if !any() {
         return;
     }
     let mut last = None;
-    while let Some((identity, file)) = after(last) {
+    while let Some((identity, file)) = after(device, last) {
         last = Some(identity);
-        let before = file.mappings.load(Ordering::Relaxed);
-        let written = file
-            .fingerprints
-            .lock()
-            .map_err(Errno::from)
-            .and_then(|mut known| file.write_back(space, &mut known));
-        // Pages that could not be written stay, for the next attempt.
-        if written.is_err() {
-            continue;
+        if which == Which::All || file.is_unused() {
+            write_and_drop(space, identity, file);
         }
-        let mut files = FILES.lock();
-        let is_unused =
-            Arc::strong_count(&file.memory) == 1 && file.mappings.load(Ordering::Relaxed) == before;
-        let gone = if is_unused { files.remove(&identity) } else { None };
-        COUNT.store(files.len(), Ordering::Relaxed);
-        drop(files);
-        drop(gone);
     }
+}
+
+/// Writes the dirty pages of the files that are mapped in a range.
+pub fn write_range(space: &Arc<Space>, range: UserSlice) -> Result<(), Errno> {
+    if !any() {
+        return Ok(());
+    }
+    for memory in space.shared_memory(range)? {
+        let file = {
+            let files = FILES.lock();
+            files.values().find(|file| Arc::ptr_eq(&file.memory, &memory)).cloned()
+        };
+        if let Some(file) = file {
+            file.write_back(space, &mut *file.fingerprints.lock()?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file's dirty pages, and drops it if it is not mapped any more. Pages that could not be
+/// written stay for the next attempt, unless the server is gone.
+fn write_and_drop(space: &Arc<Space>, identity: Identity, file: Arc<MappedFile>) {
+    let before = file.mappings.load(Ordering::Relaxed);
+    let known = file.fingerprints.lock().map_err(Errno::from);
+    let written = known.and_then(|mut known| file.write_back(space, &mut known));
+    if written.is_err() && !file.object.is_lost() {
+        return;
+    }
+    let mut files = FILES.lock();
+    let is_unused = file.is_unused() && file.mappings.load(Ordering::Relaxed) == before;
+    let gone = if is_unused { files.remove(&identity) } else { None };
+    COUNT.store(files.len(), Ordering::Relaxed);
+    drop(files);
+    drop(gone);
 }
 
 /// Offset of the first byte of a page of a file.
@@ -200,6 +259,11 @@ fn fingerprint(bytes: &[u8]) -> u64 {
 }
 
 impl MappedFile {
+    /// Whether nobody maps it.
+    fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.memory) == 1
+    }
+
     fn io<'a>(space: &'a Arc<Space>) -> Io<'a> {
         Io { space, caller: None, nonblocking: false }
     }
@@ -262,6 +326,7 @@ impl MappedFile {
         let mut next = 0;
         while let Some(page) = self.memory.next_page(next) {
             next = page + 1;
+            relax(Interrupt::Killable)?;
             self.memory.read(page, &mut bytes)?;
             let found = fingerprint(&bytes[..]);
             if known.get(page).unwrap_or(zeros) == found {

@@ -111,6 +111,11 @@ pub trait FileObject: Any + Send + Sync {
         None
     }
 
+    /// Whether its server is gone, so that it can never be read or written again.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// Reads at most `to.remaining()` bytes from `at` on. Returns the number of bytes read, 0 at
     /// the end of the file.
     fn read(

@@ -60,6 +60,10 @@ impl FileObject for RemoteFile {
         write::write(&self.file, io, from, at)
     }
 
+    fn is_lost(&self) -> bool {
+        self.file.mount.session().is_gone()
+    }
+
     fn identity(&self) -> Option<Identity> {
         (self.kind == FileKind::Regular)
             .then_some(Identity { device: self.file.mount.id(), inode: self.file.id.0 })

@@ -9,8 +9,9 @@ use fsproto::{Attr, Features, FileId, Handle, MAX_PATH, Operation, Walked, agree
 use super::message::Payload;
 use super::read_ahead::ReadAhead;
 use super::{Session, mutants};
-use crate::file::Walk;
+use crate::file::{FileSystemFigures, Walk};
 use crate::mem::{Fetch, Pager, Snapshot, SnapshotSource};
+use crate::sync::{Mutex, rank};
 
 /// The features that this kernel supports.
 const KNOWN_FEATURES: Features = Features::SNAPSHOT
@@ -30,6 +31,8 @@ pub struct Mount {
     features: Features,
     trust: Trust,
     read_ahead: ReadAhead,
+    /// As statfs(2) last got them.
+    figures: Mutex<FileSystemFigures, rank::Figures>,
 }
 
 /// Whether a server is trusted to return the same bytes every time a page is requested (X3).
@@ -61,7 +64,22 @@ impl Mount {
             features -= Features::WRITE_REFERENCES | Features::SOLE;
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self { id, session, features, trust, read_ahead: ReadAhead::default() }))
+        let (read_ahead, figures) = (ReadAhead::default(), Mutex::default());
+        Ok(Arc::new(Self { id, session, features, trust, read_ahead, figures }))
+    }
+
+    /// Keeps the server's figures for those who may not wait for it.
+    pub(super) fn note_figures(&self, figures: FileSystemFigures) {
+        *self.figures.lock() = figures;
+    }
+
+    /// The figures that were kept last, and the number of unanswered requests now. Nothing of a
+    /// server that is gone.
+    pub(super) fn known_figures(&self) -> FileSystemFigures {
+        if self.session.is_gone() {
+            return FileSystemFigures::default();
+        }
+        FileSystemFigures { requests: self.session.in_flight() as u64, ..*self.figures.lock() }
     }
 
     /// The device number (`st_dev`) of its files; never reused.

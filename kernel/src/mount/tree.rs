@@ -89,7 +89,7 @@ impl FileSystem for MountedTree {
     fn figures(&self) -> Result<FileSystemFigures, Errno> {
         let session = self.0.session();
         let (figures, _) = session.call(&fsproto::GetStatFs {}, &[])?;
-        Ok(FileSystemFigures {
+        let figures = FileSystemFigures {
             magic: MAGIC,
             blocks: figures.blocks,
             blocks_free: figures.blocks_free,
@@ -101,7 +101,17 @@ impl FileSystem for MountedTree {
             handles: [figures.handles, figures.base_handles],
             snapshots: [figures.snapshots, figures.pages_kept.0],
             requests: session.in_flight() as u64,
-        })
+        };
+        self.0.note_figures(figures);
+        Ok(figures)
+    }
+
+    fn known_figures(&self) -> FileSystemFigures {
+        self.0.known_figures()
+    }
+
+    fn device(&self) -> Option<u64> {
+        Some(self.0.id())
     }
 
     fn sync(&self) -> Result<(), Errno> {

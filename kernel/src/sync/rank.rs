@@ -153,6 +153,8 @@ ranks! {
 
     /// the snapshots that a mount keeps for read-ahead.
     ReadAhead: Spin,
+    /// the last figures of a mount.
+    Figures: Spin,
     /// the requests in flight of a session.
     Session: Spin,
     /// the reply of a request.

@@ -3,8 +3,8 @@
 use super::arguments::{buffers, open_file, position, vectors};
 use super::mutants;
 use crate::file::{
-    Caller, Fd, FileObject, FileType, MAX_OFFSET, OpenFile, SetAttr, Status, UserBuffers,
-    check_length, mapped,
+    Caller, Fd, FileObject, FileSystem, FileType, MAX_OFFSET, OpenFile, SetAttr, Status,
+    UserBuffers, check_length, mapped,
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
@@ -218,13 +218,15 @@ pub fn fsync(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// sync(2). Never fails.
+/// sync(2). Never fails. Waits for each server in turn.
 pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
-    mapped::sweep(current.space());
-    for mount in crate::file::namespace::root().mounts() {
+    let mounts = crate::file::namespace::root().mounts();
+    for mount in &mounts {
         // The call has no way to report an error.
-        let _ = mount.filesystem.sync();
+        let _ = sync_mount(current, &*mount.filesystem);
     }
+    let is_written = |device| mounts.iter().any(|mount| mount.filesystem.device() == Some(device));
+    mapped::write_others(current.space(), is_written);
     Ok(0)
 }
 
@@ -232,9 +234,17 @@ pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
 pub fn syncfs(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     if let Some(filesystem) = file.filesystem() {
-        filesystem.sync()?;
+        sync_mount(current, &**filesystem)?;
     }
     Ok(0)
+}
+
+/// Waits for the server of this mount only.
+fn sync_mount(current: &dyn Caller, filesystem: &dyn FileSystem) -> Result<(), Errno> {
+    if let Some(device) = filesystem.device() {
+        mapped::write_mount(current.space(), device);
+    }
+    filesystem.sync()
 }
 
 /// Changes a file's length.

@@ -107,7 +107,9 @@ fn share_file(
     if !is_writable {
         return Err(if prot.contains(Prot::WRITE) { Errno::EACCES } else { Errno::ENODEV });
     }
-    mapped::sweep(current.space());
+    if let Some(identity) = file.object().identity() {
+        mapped::write_unused(current.space(), identity.device);
+    }
     let memory = mapped::map(current.space(), file.object(), offset, length)?;
     current.space().map(
         placement,
@@ -172,9 +174,7 @@ fn fill(
 
 /// Implements munmap(2).
 pub fn munmap(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
-    current.space().unmap(page_aligned(address)?, length)?;
-    mapped::sweep(current.space());
-    Ok(0)
+    current.space().unmap(page_aligned(address)?, length).map(|()| 0)
 }
 
 /// Implements mprotect(2).
@@ -306,7 +306,7 @@ pub fn mincore(
     Ok(0)
 }
 
-/// msync(2): writes modified pages of shared file mappings to their files, always synchronously.
+/// msync(2): writes modified pages of the files that are mapped in a range, always synchronously.
 pub fn msync(
     current: &dyn Caller,
     address: UserAddr,
@@ -319,8 +319,7 @@ pub fn msync(
         return Err(Errno::EINVAL);
     }
     check_mapped(current, range)?;
-    mapped::sweep(current.space());
-    Ok(0)
+    mapped::write_range(current.space(), range).map(|()| 0)
 }
 
 /// The pages that a range touches, with errors as in [`pages`]; EINVAL if the length overflows.

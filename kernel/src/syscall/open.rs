@@ -60,6 +60,9 @@ pub fn openat(
     if how.flags.contains(OpenFlags::TRUNCATE) {
         mapped::change(current.space(), &object, || Ok(()))?;
     }
+    if let Some(device) = place.filesystem.device() {
+        mapped::write_unused(current.space(), device);
+    }
     let object = match downcast::<fifo::Node>(&object).filter(|_| flags & linux::O_PATH == 0) {
         Some(node) => node.open(status)?,
         None => object,

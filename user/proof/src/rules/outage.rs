@@ -4,10 +4,11 @@ use crate::fault::{fail_page_ins, lazy_buffer, let_others_run};
 use crate::scripted::{Action, Script, Server, USUAL, content};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
+use foundation::ByteCount;
 use foundation::mutant::Mutant;
-use fsproto::Op;
+use fsproto::{Op, Request, Write, Written};
 use proof::guest_test;
-use proof::kit::{Buffer, Child, Named, Outcome, PAGE, store, within};
+use proof::kit::{Buffer, Child, Gate, Named, Outcome, PAGE, store, within};
 use proof::lazy::{self, Knob};
 use proof::{check, check_eq, os};
 use user::prelude::*;
@@ -170,5 +171,87 @@ fn f7_no_eintr() -> Outcome {
         server.release()?;
         child.join()?;
     }
+    Ok(())
+}
+
+/// Answers until a Stat comes, then holds back everything until a MakeDir comes. Writes succeed.
+fn silent_between_stat_and_make_dir() -> Script {
+    Box::new(|wire, asked, reply| {
+        if let Request::Write(write) = &asked.fields {
+            let length = ByteCount(write.data_bytes.into());
+            let written = Written { length, offset: write.offset, ..Written::default() };
+            reply.set::<Write>(asked.tag, &written);
+        }
+        let is_silent = wire.requests(Op::Stat) > 0 && wire.requests(Op::MakeDir) == 0;
+        if is_silent { Action::Hold } else { Action::Send }
+    })
+}
+
+/// What a process does that has nothing to do with the server.
+fn mind_own_business() -> Outcome {
+    let map = |flags: u32| os::mmap(0, 4 * PAGE, os::READ_WRITE, flags).named("mmap");
+    for flags in [abi::MAP_PRIVATE, abi::MAP_SHARED] {
+        let start = map(flags)?;
+        store(start, 1);
+        os::munmap(start, 4 * PAGE).named("munmap")?;
+    }
+    Child::start("fork and exit", || Ok(()))?.join()?;
+    for file in ["kept", "servers", "mounts", "meminfo", "self/maps", "self/stat"] {
+        user::io::read_file(format!("/proc/{file}").as_bytes()).named(file)?;
+    }
+    let fd = os::create("/tmp/x9").named("create")?;
+    sys::write_all(fd, &[7; 3 * PAGE]).named("write")?;
+    let given = [0, 3 * PAGE, os::READ_WRITE as usize, abi::MAP_SHARED as usize, fd.argument(), 0];
+    let start = os::raw(abi::__NR_mmap, &given).named("mmap of a file")?;
+    store(start, 9);
+    os::raw(abi::__NR_msync, &[start, PAGE, abi::MS_SYNC as usize]).named("msync")?;
+    os::munmap(start, 3 * PAGE).named("munmap of a file")?;
+    os::raw(abi::__NR_syncfs, &[fd.argument()]).named("syncfs")?;
+    os::sync(fd).named("fsync")?;
+    sys::close(fd).named("close")?;
+    sys::unlink(b"/tmp/x9").named("unlink")
+}
+
+/// A server that does not answer delays its clients only, and these can be killed. Nobody else
+/// waits to unmap memory, to end, to read `/proc` or to synchronise another mount; nor do clients
+/// that only unmap and end.
+#[guest_test]
+fn x9_silent_server() -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let server = Server::mount("x9", USUAL, silent_between_stat_and_make_dir())?;
+    let (mapped, go_on) = (Gate::new()?, Gate::new()?);
+    let client = Child::start("client", || {
+        let fd = os::open(&server.file(0)).named("open")?;
+        let given =
+            [0, 4 * PAGE, os::READ_WRITE as usize, abi::MAP_SHARED as usize, fd.argument(), 0];
+        let start = os::raw(abi::__NR_mmap, &given).named("mmap")?;
+        store(start + 100, 77);
+        store(start + 2 * PAGE, 77);
+        mapped.open()?;
+        go_on.pass()?;
+        os::munmap(start, 2 * PAGE).named("munmap")
+    })?;
+    mapped.pass()?;
+    let path = server.file(1);
+    let asking = Child::start("stat", || sys::stat(path.as_bytes()).named("stat").map(drop))?;
+    server.wait_held()?;
+    let syncing = Child::start("sync", || {
+        sys::sync();
+        Ok(())
+    })?;
+    server.wait_held()?;
+    mind_own_business()?;
+    go_on.open()?;
+    client.join()?;
+    mind_own_business()?;
+    within("stat", asking.kill())?;
+    within("sync", syncing.kill())?;
+    mind_own_business()?;
+    let made = sys::mkdir(format!("{path}/d").as_bytes(), 0o700);
+    check!(made.is_err(), "the server has no directories");
+    server.release()?;
+    sys::sync();
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
-use crate::mem::limits::{Limit, Limits};
+use crate::mem::limits::{INFINITE, Limit, Limits};
 use crate::task::{Current, Process, find_process, word};
 use foundation::Errno;
 use linux_raw_sys::general as linux;
@@ -34,6 +34,13 @@ fn set(process: &Process, resource: u32, limit: Limit) -> Result<u64, Errno> {
     if resource == linux::RLIMIT_CPU {
         process.cpu_watch.activate();
         process.threads().for_each(|thread| thread.notice());
+    }
+    if resource == linux::RLIMIT_STACK
+        && limit.soft != INFINITE
+        && let Some(space) = process.space()
+    {
+        // The limit itself is set in any case.
+        let _ = space.limit_stack(limit.soft);
     }
     Ok(0)
 }

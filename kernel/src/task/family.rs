@@ -31,6 +31,10 @@ struct Member {
     children: BTreeSet<u32>,
     /// Whether it has called exec: after that, its parent may not change its group.
     has_executed: bool,
+    /// Its job, by the process that was the first in it; 0 for init's own. A job begins with the
+    /// first setpgid(2) or setsid(2) below init's children, and whatever its processes start, in
+    /// groups and sessions of their own too, belongs to it.
+    job: u32,
 }
 
 struct Family {
@@ -69,10 +73,10 @@ fn place(tid: u32) -> usize {
 }
 
 impl Family {
-    /// Whether a thread of this process group, or none for the first one, may be added. One group
-    /// leaves a quarter of all places to others: a shell can start programs beside a fork bomb that
-    /// it has started as a job.
-    fn has_space(&self, group: Option<u32>) -> bool {
+    /// Whether a thread may be added by this process, or by none for the first one. One job leaves
+    /// a quarter of all places to others: a shell can start programs beside a fork bomb that it has
+    /// started as a job.
+    fn has_space(&self, creator: Option<u32>) -> bool {
         // A zombie counts until it is reaped.
         let all = self.thread_count.max(self.members.len());
         let max = max_threads();
@@ -80,20 +84,46 @@ impl Family {
         if all + left_to_others < max {
             return true;
         }
-        let group_of = |pid| self.members.get(&pid).map(|member| member.relations.group);
+        let job = creator.map_or(0, |pid| self.job(pid));
+        // Init's own processes answer for all jobs but one, so that many small jobs are no way out.
+        let used = if job == 0 {
+            all - self.places(self.main_job()).min(all)
+        } else {
+            self.places(Some(job))
+        };
+        all < max && used + left_to_others < max
+    }
+
+    fn job(&self, pid: u32) -> u32 {
+        self.members.get(&pid).map_or(0, |member| member.job)
+    }
+
+    fn places(&self, job: Option<u32>) -> usize {
+        let Some(job) = job else { return 0 };
         let threads = self.threads.iter().flatten();
-        let threads = threads.filter(|thread| group_of(thread.process.pid) == group).count();
-        let processes = self.members.values();
-        let processes = processes.filter(|member| Some(member.relations.group) == group).count();
-        all < max && threads.max(processes) + left_to_others < max
+        let threads = threads.filter(|thread| self.job(thread.process.pid) == job).count();
+        threads.max(self.members.values().filter(|member| member.job == job).count())
+    }
+
+    /// The job that has more than half of all processes, if there is one, or another one. (Boyer
+    /// and Moore, a fast majority vote algorithm, 1981.)
+    fn main_job(&self) -> Option<u32> {
+        let (mut candidate, mut votes) = (None, 0u32);
+        for member in self.members.values().filter(|member| member.job != 0) {
+            if votes == 0 {
+                candidate = Some(member.job);
+            }
+            if candidate == Some(member.job) { votes += 1 } else { votes -= 1 }
+        }
+        candidate
     }
 }
 
-/// Assigns a number for a new process or thread of a process group. No number is assigned twice.
-/// EAGAIN where there are too many.
-pub(super) fn new_number(group: Option<u32>) -> Result<u32, Errno> {
+/// Assigns a number for a new process or thread of a creator. No number is assigned twice. EAGAIN
+/// where there are too many.
+pub(super) fn new_number(creator: Option<u32>) -> Result<u32, Errno> {
     let mut family = FAMILY.lock();
-    if !family.has_space(group) {
+    if !family.has_space(creator) {
         return Err(Errno::EAGAIN);
     }
     // Of as many consecutive numbers as there are places, at least one has a free place.
@@ -122,6 +152,7 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
         relations,
         children: BTreeSet::new(),
         has_executed: false,
+        job: family.job(parent),
     };
     family.members.insert(process.pid, member);
     if let Some(parent) = family.members.get_mut(&parent) {
@@ -287,7 +318,18 @@ pub fn new_session(pid: u32) -> Result<u32, Errno> {
     let member = family.members.get_mut(&pid).ok_or(Errno::ESRCH)?;
     member.relations.group = pid;
     member.relations.session = pid;
+    member.enter_job(pid);
     Ok(pid)
+}
+
+impl Member {
+    /// The process has moved to another group. Init's children, the shells of its terminals, stay
+    /// in init's own job.
+    fn enter_job(&mut self, job: u32) {
+        if self.job == 0 && self.relations.parent != super::INIT_PID {
+            self.job = job;
+        }
+    }
 }
 
 /// setpgid(2), called by process `caller`.
@@ -310,8 +352,13 @@ pub fn set_group(caller: u32, pid: u32, group: u32) -> Result<(), Errno> {
     if session != own.session || session == pid || (group != pid && !exists) {
         return Err(Errno::EPERM);
     }
+    let mut members = family.members.values().filter(|member| member.relations.group == group);
+    let job = members.next().map_or(group, |member| member.job);
     if let Some(target) = family.members.get_mut(&pid) {
         target.relations.group = group;
+        if job != 0 {
+            target.enter_job(job);
+        }
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ impl Request {
 pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
     crate::mem::ready::<Errno>(current.space().policy.claim())?;
-    let tid = family::new_number(Some(current.pgid()))?;
+    let tid = family::new_number(Some(current.pid()))?;
     let space = if flags.contains(CloneFlags::VM) {
         Occupant::new(current.space())
     } else {

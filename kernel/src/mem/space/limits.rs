@@ -2,21 +2,64 @@
 //! (`RLIMIT_DATA`). All fail with ENOMEM, as on Linux.
 #![forbid(unsafe_code)]
 
-use super::SpaceState;
+use super::{Space, SpaceState};
 use crate::mem::limits::{INFINITE, Resource};
-use crate::mem::{Backing, Page, PageRange, Prot, Region, RegionMap};
+use crate::mem::{Backing, PAGE_BYTES, Page, PageRange, Prot, Region, RegionMap, USER_END};
 use foundation::knob;
 use foundation::{ByteCount, Errno, PageCount};
+
+/// The label of the first stack.
+pub const STACK: &str = "[stack]";
 
 /// Bytes by which the charge is ahead of the regions, so that few operations change it.
 const STEP_BYTES: usize = RegionMap::bytes(16);
 
 /// Whether such memory counts as a program's data.
 pub(super) fn is_data(prot: Prot, backing: &Backing, label: &str) -> bool {
-    prot.contains(Prot::WRITE) && !matches!(backing, Backing::Shared { .. }) && label != "[stack]"
+    prot.contains(Prot::WRITE) && !matches!(backing, Backing::Shared { .. }) && label != STACK
+}
+
+impl Space {
+    /// Gives the first stack the length that a new `RLIMIT_STACK` allows, as far as the space below
+    /// it is free. Pages that were used stay.
+    pub fn limit_stack(&self, bytes: u64) -> Result<(), Errno> {
+        self.change_regions(|state| state.limit_stack(PageCount(bytes / PAGE_BYTES as u64)))
+    }
 }
 
 impl SpaceState {
+    fn limit_stack(&mut self, pages: PageCount) -> Result<(), Errno> {
+        let all = PageRange { start: Page(0), end: USER_END.page() };
+        let Some((lowest, region)) =
+            self.regions.overlapping(all).find(|(_, region)| region.label == STACK)
+        else {
+            return Ok(());
+        };
+        let (prot, touched) = (region.prot, region.touched);
+        let is_plain = matches!(region.backing, Backing::Anonymous);
+        let start = Page(all.end.0.saturating_sub(pages.0));
+        if start < lowest.start {
+            let more = PageRange { start, end: lowest.start };
+            if self.regions.is_free(more) {
+                self.check_growth(PageRange::new(start, PageCount::ZERO), more.pages(), false)?;
+                self.check_regions(more, 1)?;
+                let region = Region::new(more.pages(), prot, Backing::Anonymous, STACK);
+                self.regions.insert(start, region);
+                self.regions.merge(more);
+            }
+            return Ok(());
+        }
+        if !is_plain {
+            return Ok(());
+        }
+        let unused = PageRange { start: lowest.start, end: start.min(lowest.end) };
+        let mut used = None;
+        if touched {
+            self.table.for_each(unused, |page, _| used = used.or(Some(page)));
+        }
+        self.unmap(PageRange { end: used.unwrap_or(unused.end), ..unused })
+    }
+
     /// Fails where splitting regions at both ends of a range, and adding `more` regions, could
     /// exceed the maximum (Q4), or what the account may have.
     pub(super) fn check_regions(&mut self, range: PageRange, more: usize) -> Result<(), Errno> {

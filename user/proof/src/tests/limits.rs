@@ -157,6 +157,68 @@ fn limit_processes() -> Outcome {
     others_go_on()
 }
 
+/// Children that each begin a session of their own, until there is an error: sessions are no way
+/// around the limit of processes, so another job goes on.
+#[guest_test(memory_mib: 64)]
+fn limit_sessions() -> Outcome {
+    if !omitted::is_ours() {
+        return Ok(());
+    }
+    let gate = Gate::new()?;
+    let beside = Child::start("beside", || {
+        ok!(raw(abi::__NR_setpgid, &[0, 0]));
+        gate.pass()?;
+        others_go_on()
+    })?;
+    let mut children = Vec::new();
+    let count = until_refused(10_000, || match sys::fork()? {
+        Some(child) => {
+            children.push(child);
+            Ok(())
+        }
+        None => {
+            let _ = sys::setsid();
+            loop {
+                let _ = raw(abi::__NR_pause, &[]);
+            }
+        }
+    })?;
+    check!((50..=4096).contains(&count), "{count} children");
+    gate.open()?;
+    beside.join()?;
+    for &child in &children {
+        ok!(sys::kill(child, abi::SIGKILL as i32));
+    }
+    for child in children {
+        ok!(sys::wait_for(child));
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn use_stack(depth: usize) -> usize {
+    let page = core::hint::black_box([depth as u8; 4096]);
+    if depth == 0 { 0 } else { use_stack(depth - 1) + usize::from(page[depth % 4096]) }
+}
+
+/// The limit of the stack holds for the running program: lowered, deep calls end it; raised, they
+/// go on.
+#[guest_test]
+fn limit_stack() -> Outcome {
+    let deep = |limit: u64, pages: usize| {
+        checking_child(|| {
+            ok!(set_limits(abi::RLIMIT_STACK, [limit, u64::MAX]));
+            core::hint::black_box(use_stack(core::hint::black_box(pages)));
+            Ok(())
+        })
+    };
+    expect_success(deep(8 << 20, 1000)?)?;
+    let low = deep(1 << 20, 1000)?;
+    check_eq!(ok!(sys::wait_for(low)).signal(), Some(abi::SIGSEGV as i32));
+    expect_success(deep(1 << 20, 100)?)?;
+    expect_success(deep(14 << 20, 3000)?)
+}
+
 /// 65,530 regions, or as many as memory allows; then each call that needs more is ENOMEM.
 #[guest_test(memory_mib: 128)]
 fn limit_regions() -> Outcome {

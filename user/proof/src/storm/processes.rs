@@ -1,5 +1,6 @@
 //! Processes and threads that do nothing but exist.
 
+use crate::answer::ticks;
 use crate::worker::Worker;
 use proof::kit::Outcome;
 use proof::os;
@@ -64,6 +65,37 @@ impl Worker for Forks {
                 let _ = sys::kill(child, abi::SIGKILL as i32);
                 let _ = sys::wait_for(child);
             }
+        }
+        Ok(())
+    }
+}
+
+/// Instructions of a step that computes, at most.
+const COMPUTED: u64 = 20_000_000;
+/// Bytes that a long call is about.
+const MUCH: usize = 1 << 30;
+
+/// Uses the processor, in user mode and in long calls, and never waits.
+pub struct Hog;
+
+impl Worker for Hog {
+    fn step(&mut self, random: &mut Random) -> Outcome {
+        const POPULATE_READ: usize = 22;
+        if random.below(4) > 0 {
+            let end = ticks() + random.below(COMPUTED);
+            while ticks() < end {
+                core::hint::spin_loop();
+            }
+            return Ok(());
+        }
+        if let Ok(start) = os::mmap(0, MUCH, abi::PROT_READ, abi::MAP_PRIVATE | abi::MAP_NORESERVE)
+        {
+            let _ = os::raw(abi::__NR_madvise, &[start, MUCH, POPULATE_READ]);
+            if let Ok(None) = sys::fork() {
+                sys::exit(0)
+            }
+            let _ = os::munmap(start, MUCH);
+            let _ = sys::wait(-1, 0);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::files::Files;
 use crate::memory::{Held, Memory};
 use crate::names::Names;
 use crate::numbers::{Number, Numbers};
-use crate::processes::{Forks, Threads};
+use crate::processes::{Forks, Hog, Threads};
 use crate::queues::Queues;
 use crate::regions::Regions;
 use proof::kit::Outcome;
@@ -43,7 +43,7 @@ impl Worker for Calls {
 type Make = fn(&mut Random) -> Result<Box<dyn Worker>>;
 
 /// The kinds, by name. What is listed twice is twice as frequent.
-const KINDS: [(&str, Make); 12] = [
+const KINDS: [(&str, Make); 13] = [
     ("calls", calls),
     ("calls", calls),
     ("private", |random| Ok(Box::new(Memory::new(Held::Private, random)?))),
@@ -51,6 +51,7 @@ const KINDS: [(&str, Make); 12] = [
     ("shared", |random| Ok(Box::new(Memory::new(Held::Shared, random)?))),
     ("regions", |_| Ok(Box::new(Regions::new()))),
     ("forks", |_| Ok(Box::new(Forks::new()))),
+    ("hogs", |_| Ok(Box::new(Hog))),
     ("threads", |_| Ok(Box::new(Threads::new()))),
     ("channels", |_| Ok(Box::new(Channels::new()))),
     ("files", |random| Ok(Box::new(Files::new(random)?))),

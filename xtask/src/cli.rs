@@ -41,6 +41,8 @@ pub enum Command {
     Book,
     /// Fuzz the decoders with a coverage-guided engine, and keep the inputs that cover more code.
     Fuzz(FuzzArgs),
+    /// Start gdb with the kernel's symbols, connected to `cargo xtask run --gdb`.
+    Gdb,
     /// Run the checks of continuous integration: formatting, lints, style, layers, documentation,
     /// all tests.
     Ci,
@@ -111,9 +113,13 @@ pub struct RunArgs {
     /// Also write the kernel's log to a file.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Wait for a debugger on port 1234 before the first instruction.
+    /// Wait for a debugger (`cargo xtask gdb`) before the first instruction.
     #[arg(long)]
     pub gdb: bool,
+    /// Let QEMU's monitor listen on a socket, whose path is printed. Its command `nmi` makes the
+    /// kernel log what each thread waits for.
+    #[arg(long)]
+    pub monitor: bool,
     /// Stop the machine after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,

@@ -69,6 +69,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Sim(arguments) => return sim::sim(&paths, arguments),
         Command::Book => return book::book(&paths),
         Command::Fuzz(arguments) => return fuzz::fuzz(&paths, arguments),
+        Command::Gdb => return run::gdb(&paths),
         Command::Ci => return ci::ci(&paths),
     }
     Ok(0)

@@ -14,6 +14,11 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// The socket of QEMU's monitor.
+    pub fn monitor(&self) -> PathBuf {
+        self.work.join("monitor")
+    }
+
     /// Finds the folders, and creates xtask's own.
     pub fn find() -> Result<Self> {
         // Cargo sets this at run time; a binary that is started by hand has the path of its build.

@@ -14,7 +14,7 @@ use crate::interrupts::Interrupts;
 use crate::machine::session::{Input, Outcome, Session};
 use crate::machine::task::{Stdin, Task};
 use crate::machine::terminal::RawTerminal;
-use crate::machine::{Clock, Debugger, Disk, Ending, Hardware, Machine};
+use crate::machine::{Clock, Debugging, Disk, Ending, GDB_PORT, Hardware, Machine};
 use crate::paths::Paths;
 use crate::{exit_status, say, setup};
 
@@ -57,10 +57,16 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
             (false, true) => Disk::Second,
             (false, false) => Disk::Scratch,
         },
-        debugger: if arguments.gdb { Debugger::Wait } else { Debugger::None },
+        debugging: Debugging {
+            gdb: arguments.gdb,
+            monitor: arguments.monitor.then(|| paths.monitor()),
+        },
     };
     if arguments.gdb {
-        say!("waiting for gdb: gdb {} -ex 'target remote :1234'", guest.kernel_symbols.display());
+        say!("waiting for gdb; in another terminal: cargo xtask gdb");
+    }
+    if arguments.monitor {
+        say!("QEMU's monitor; in another terminal: nc -U {}", paths.monitor().display());
     }
     let interrupts = Interrupts::listen()?;
     let limit = arguments.timeout.map(Duration::from_secs);
@@ -83,6 +89,17 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let outcome = session.run(machine);
     drop(raw);
     Ok(conclude(&outcome?, &log))
+}
+
+/// Runs gdb on the terminal, connected to a machine that waits for it; returns its status.
+pub fn gdb(paths: &Paths) -> Result<u8> {
+    let toolchain = setup::ensure(paths)?;
+    let guest = guest::build(paths, &toolchain, Variant::Normal)?;
+    let mut gdb = std::process::Command::new("gdb");
+    gdb.arg(&guest.kernel_symbols).args(["-ex", &format!("target remote 127.0.0.1:{GDB_PORT}")]);
+    let status =
+        gdb.status().context("gdb cannot be started; to install it: sudo apt-get install gdb")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit_status::XTASK))
 }
 
 /// Returns the exit status for an outcome, and reports a failure.

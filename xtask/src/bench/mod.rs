@@ -19,7 +19,7 @@ use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
 use crate::machine::task::{Stdin, Task};
-use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::{exit_status, filter, guest, say, setup};
 
@@ -164,7 +164,7 @@ fn measure_with(
         clock: Clock::Instructions,
         cpu: Clock::Instructions.cpu().to_owned(),
         disk: Disk::Scratch,
-        debugger: Debugger::None,
+        debugging: Debugging::default(),
     };
     let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

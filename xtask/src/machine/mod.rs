@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
@@ -51,14 +52,17 @@ impl Clock {
     }
 }
 
-/// Whether the machine waits for a debugger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Debugger {
-    /// The machine starts at once.
-    None,
-    /// The machine waits for gdb on port 1234.
-    Wait,
+/// What the machine offers to those who debug the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Debugging {
+    /// The machine waits for gdb, on port [`GDB_PORT`], before its first instruction.
+    pub gdb: bool,
+    /// The socket on which QEMU's monitor listens.
+    pub monitor: Option<PathBuf>,
 }
+
+/// The port for gdb, on this host only.
+pub const GDB_PORT: u16 = 1234;
 
 /// Whether the machine has a disk for temporary data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +91,8 @@ pub struct Hardware {
     pub cpu: String,
     /// The disk for temporary data.
     pub disk: Disk,
-    /// Whether a debugger is waited for.
-    pub debugger: Debugger,
+    /// What it offers to debuggers.
+    pub debugging: Debugging,
 }
 
 /// How a machine ended.
@@ -143,8 +147,13 @@ impl Machine {
             }
         }
         command.args(["-cpu", &hardware.cpu]);
-        if hardware.debugger == Debugger::Wait {
-            command.args(["-s", "-S"]);
+        if hardware.debugging.gdb {
+            command.args(["-gdb", &format!("tcp:127.0.0.1:{GDB_PORT}"), "-S"]);
+        }
+        if let Some(path) = &hardware.debugging.monitor {
+            // In QEMU's options a comma is written twice.
+            let path = path.display().to_string().replace(',', ",,");
+            command.args(["-monitor", &format!("unix:{path},server=on,wait=off")]);
         }
         command.arg("-kernel").arg(&guest.boot);
         inherit(initrd)?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
-use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
 
@@ -67,7 +67,7 @@ impl BootTest {
             clock: Clock::Host,
             cpu: Clock::Host.cpu().to_owned(),
             disk: Disk::Scratch,
-            debugger: Debugger::None,
+            debugging: Debugging::default(),
         };
         let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;
         let (outcome, log) = (&seen.outcome, String::from_utf8_lossy(&seen.log));

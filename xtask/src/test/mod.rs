@@ -10,6 +10,7 @@ pub mod fsx;
 pub mod host;
 pub mod in_guest;
 pub mod input;
+pub mod monitor;
 pub mod mutants;
 pub mod qemu;
 pub mod results;
@@ -54,6 +55,8 @@ enum Test {
     Command(CommandTest),
     Console(ConsoleTest),
     Demo(DemoTest),
+    /// QEMU's monitor.
+    Monitor,
     Foreign(ForeignTest),
     Profit(ProfitTest),
     Qemu(QemuTest),
@@ -72,6 +75,7 @@ impl Test {
             Self::Command(test) => test.name.to_owned(),
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
+            Self::Monitor => monitor::NAME.to_owned(),
             Self::Foreign(test) => test.name(),
             Self::Profit(test) => test.name().to_owned(),
             Self::Qemu(test) => test.name.clone(),
@@ -96,6 +100,7 @@ impl Test {
             Self::Command(test) => test.run(paths, interrupts),
             Self::Console(test) => test.run(interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
+            Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
@@ -158,6 +163,7 @@ fn guest_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
+    tests.push(Test::Monitor);
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(ProfitTest::ALL.map(Test::Profit));

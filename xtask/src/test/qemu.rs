@@ -13,7 +13,7 @@ use crate::guest::addition::Addition;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Captured, Outcome, capture};
 use crate::machine::task::{Stdin, Task};
-use crate::machine::{Clock, Debugger, Disk, Ending, Hardware};
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
 
@@ -164,7 +164,7 @@ impl QemuTest {
             clock: self.clock,
             cpu: self.cpu.clone(),
             disk: self.disk,
-            debugger: Debugger::None,
+            debugging: Debugging::default(),
         };
         let start = Instant::now();
         let Captured { outcome, console, log } =

@@ -20,7 +20,7 @@ pub fn run(args: &Args) -> i32 {
     let mut names: Vec<&str> = crate::TOOLS.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
     paragraph(&mut out, "Tools:", names.into_iter());
-    paragraph(&mut out, "Shell:", user::shell::builtin_names());
+    paragraph(&mut out, "Shell:", user::shell::builtins::names());
     out.put(b"Ctrl-] ends QEMU; `exit` or `poweroff` ends the machine.\n");
     out.finish("help", 0)
 }

@@ -21,7 +21,6 @@ pub mod text;
 use crate::prelude::*;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
-pub use builtins::names as builtin_names;
 use parse::{Parser, SyntaxError};
 use syntax::Command;
 

@@ -38,8 +38,8 @@ pub trait Receiver: Send + Sync {
 }
 
 /// A message in a queue, for which an account pays what it costs.
-pub(super) struct Queued {
-    pub(super) message: Message,
+pub(in crate::file) struct Queued {
+    pub(in crate::file) message: Message,
     /// `None` for the kernel's own, which are limited by its requests in flight.
     payer: Option<Arc<Account>>,
 }
@@ -62,7 +62,10 @@ fn cost(message: &Message) -> usize {
 
 #[derive(Default)]
 pub(super) struct State {
+    /// Has space for those that are being delivered, too.
     pub(super) queue: VecDeque<Queued>,
+    /// Messages that were taken from the queue and may have to be put back.
+    delivering: usize,
     /// What the messages in the queue cost.
     pub(super) queued_cost: usize,
     pub(super) receiver: Option<Arc<dyn Receiver>>,
@@ -87,7 +90,7 @@ impl State {
 
 /// One direction of a pair.
 #[derive(Default)]
-pub(super) struct Channel {
+pub(in crate::file) struct Channel {
     pub(super) state: Mutex<State, rank::Socket>,
     pub(super) changed: Notifier,
 }
@@ -106,7 +109,7 @@ impl Channel {
     }
 
     /// Ends receiving: drops the messages in the queue.
-    pub(super) fn refuse(&self) {
+    pub(in crate::file) fn refuse(&self) {
         let mut state = self.state.lock();
         state.refused = true;
         let dropped = core::mem::take(&mut state.queue);
@@ -118,7 +121,7 @@ impl Channel {
 
     /// Passes a message to the receiver, or queues it: leaves an empty one. A process pays for what
     /// is queued, and there is a limit; the kernel has no account.
-    pub(super) fn send(
+    pub(in crate::file) fn send(
         &self,
         message: &mut Message,
         sender: Sender,
@@ -138,11 +141,12 @@ impl Channel {
             return Err(Refusal::Full);
         }
         // Frees the memory that a burst of messages has used.
-        if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
+        if state.queue.capacity() > KEPT_MESSAGES && state.queue.is_empty() && state.delivering == 0
+        {
             state.queue = VecDeque::new();
         }
-        // One place more, for a message that is being delivered and may have to be put back.
-        if fallible::reserve(&mut state.queue, 2).is_err() {
+        let places = state.delivering + 1;
+        if fallible::reserve(&mut state.queue, places).is_err() {
             return Err(Refusal::NoMemory);
         }
         if account.is_some_and(|account| account.add(Kind::Messages, cost).is_err()) {
@@ -168,8 +172,9 @@ impl Channel {
         if nonblocking { look().unwrap_or(Err(Errno::EAGAIN)) } else { self.changed.wait(look)? }
     }
 
-    /// The next message; `None` after the last one.
-    pub(super) fn receive(&self, nonblocking: bool) -> Result<Option<Queued>, Errno> {
+    /// The next message; `None` after the last one. It has to be [`delivered`](Self::delivered) or
+    /// [put back](Self::unreceive).
+    pub(in crate::file) fn receive(&self, nonblocking: bool) -> Result<Option<Queued>, Errno> {
         let mut received = None;
         let mut look = || {
             let mut state = self.state.lock();
@@ -178,6 +183,7 @@ impl Channel {
             }
             received = state.queue.pop_front();
             state.queued_cost -= received.as_ref().map_or(0, |queued| cost(&queued.message));
+            state.delivering += 1;
             Some(())
         };
         if nonblocking {
@@ -188,19 +194,30 @@ impl Channel {
         Ok(received)
     }
 
-    /// Puts back a message that could not be delivered (F4). There is a place for it, except where
-    /// several threads receive: without memory for another one the message is lost.
-    pub(super) fn unreceive(&self, queued: Queued) {
+    /// A message that was taken need not be put back.
+    pub(in crate::file) fn delivered(&self) {
+        self.state.lock().delivering -= 1;
+    }
+
+    /// Puts back a message that could not be delivered (F4). There is a place for it.
+    pub(in crate::file) fn unreceive(&self, queued: Queued) {
         let mut state = self.state.lock();
-        if fallible::reserve(&mut state.queue, 1).is_ok() {
-            state.queued_cost += cost(&queued.message);
-            state.queue.push_front(queued);
+        state.delivering -= 1;
+        if state.refused {
+            // Nobody can receive it.
+            drop(state);
+            return drop(queued);
         }
+        debug_assert!(state.queue.len() < state.queue.capacity());
+        state.queued_cost += cost(&queued.message);
+        state.queue.push_front(queued);
+        drop(state);
+        self.changed.notify();
     }
 }
 
 /// Why a message was not sent.
-pub(super) enum Refusal {
+pub(in crate::file) enum Refusal {
     /// One of the ends is closed or shut down.
     Closed,
     /// No memory for the queue.

@@ -91,7 +91,10 @@ impl Endpoint {
         };
         self.incoming.changed.notify();
         match deliver(io, &queued.message, to) {
-            Ok(copied) => Ok(Received { copied, length: ByteCount::of_len(queued.message.len()) }),
+            Ok(copied) => {
+                self.incoming.delivered();
+                Ok(Received { copied, length: ByteCount::of_len(queued.message.len()) })
+            }
             Err(error) => {
                 self.incoming.unreceive(queued);
                 Err(error)

@@ -17,6 +17,8 @@ mod endpoint;
 mod message;
 mod stream;
 
+#[cfg(test)]
+pub(super) use channel::Channel;
 pub use channel::{Receiver, Sender};
 pub use endpoint::{Endpoint, Received, packet_pair};
 pub use message::{MAX_MESSAGE, Message};

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::file::socket::{
-    Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair, stream_pair,
+    Channel, Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair, stream_pair,
 };
+use crate::mem::host::failure;
 
 #[test]
 fn packets_keep_their_boundaries() {
@@ -46,6 +47,37 @@ fn f4_a_bad_buffer_leaves_the_packet() {
     process.write(&*one, b"precious").unwrap();
     assert_eq!(other.read(&process.io(), &mut nowhere(8), FileOffset::ZERO), Err(Errno::EFAULT));
     assert_eq!(process.read(&*other, 100), Ok(b"precious".to_vec()));
+}
+
+/// F4: packets that several threads could not receive are all there again, though others were sent
+/// meanwhile and there is no memory.
+#[test]
+fn f4_several_receivers_put_back_what_they_took() {
+    let channel = Channel::default();
+    let send = |byte: u8| {
+        let mut message = Message { inline: vec![byte], ..Message::default() };
+        assert!(channel.send(&mut message, Sender::Ordinary, None).is_ok());
+    };
+    let receive = || channel.receive(true).unwrap().expect("the other end is open");
+    for taken in 1..40 {
+        (0..40).for_each(send);
+        let held: Vec<_> = (0..taken).map(|_| receive()).collect();
+        // As many as there is space for.
+        (40..80).for_each(send);
+        // The last one that was taken first: then all are in order.
+        let back = || held.into_iter().rev().for_each(|queued| channel.unreceive(queued));
+        assert_eq!(failure::during(Some(0), back).1, 0, "claims of memory");
+        for byte in 0..80 {
+            assert_eq!(receive().message.inline, [byte], "after {taken} were taken");
+            channel.delivered();
+        }
+    }
+    // What is put back where nobody can receive is dropped.
+    send(1);
+    let held = receive();
+    channel.refuse();
+    channel.unreceive(held);
+    assert!(channel.receive(true).unwrap().is_none());
 }
 
 #[derive(Default)]

@@ -16,10 +16,23 @@ const WORK: &str = "mkdir d; seq 20000 > d/a; sort -r d/a | sort -n > d/b; cmp d
 /// The output of [`WORK`].
 const WORK_OUTPUT: &str = "60000 3145728 99 99 99 99";
 
-/// The tests, two for each size.
+/// What a machine says that is smaller than those.
+const TOO_SMALL: &[&str] = &["this machine is too small: Sloth needs 24 MiB of memory"];
+
+/// The tests: two for each size, and two for sizes that are too small.
 pub fn list() -> Vec<QemuTest> {
     let disks = [Disk::Scratch, Disk::None];
-    SIZES_MIB.iter().flat_map(|&mib| disks.map(|disk| test(mib, disk))).collect()
+    let sizes = SIZES_MIB.iter().flat_map(|&mib| disks.map(|disk| test(mib, disk)));
+    sizes.chain([(10, Disk::Scratch), (20, Disk::None)].map(too_small)).collect()
+}
+
+fn too_small((memory_mib, disk): (u64, Disk)) -> QemuTest {
+    let name = format!("memory_{memory_mib}M_is_too_small");
+    let mut test = QemuTest::new(&name, "echo hi", Expected::Panic(TOO_SMALL));
+    test.memory = format!("{memory_mib}M");
+    test.disk = disk;
+    test.about = "a machine that is too small says so at boot".to_owned();
+    test
 }
 
 fn test(memory_mib: u64, disk: Disk) -> QemuTest {

@@ -140,6 +140,8 @@ mutants! {
     ServersNeverWait = "servers-never-wait",
     /// F8: the pages of init are swapped out.
     SwapInit = "swap-init",
+    /// F8: floors may exceed half of memory.
+    FloorsUnchecked = "floors-unchecked",
     /// Q3: a page that cannot be read from the swap file is zeros.
     ZeroOnSwapError = "zero-on-swap-error",
     /// Q3: swap slots are never freed.

@@ -63,6 +63,8 @@ foundation::mutant_switches! {
     clean_beyond_written: CleanBeyondWritten;
     /// R10: the list of holes is ignored.
     ignore_holes: IgnoreHoles;
+    /// F8: floors may take all of memory.
+    floors_unchecked: FloorsUnchecked;
     /// F8: init's pages are evicted like any others.
     swap_init: SwapInit;
     /// C10: the kernel does not close a snapshot after its last association has ended.

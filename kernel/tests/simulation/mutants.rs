@@ -50,6 +50,7 @@ const FOUND: &[Mutant] = &[
     Mutant::SwapMappedShared,
     Mutant::SwapServerWaits,
     Mutant::ClaimUnderLock,
+    Mutant::FloorsUnchecked,
     Mutant::ZeroOnSwapError,
     Mutant::ZeroOnShortage,
     Mutant::AskTwice,

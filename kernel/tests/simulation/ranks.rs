@@ -8,8 +8,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use foundation::ByteCount;
-use kernel::mem::{Backing, Claim, Placement, Prot, Space, UserAddr, mmu};
+use foundation::{ByteCount, PageCount};
+use kernel::mem::{Backing, Claim, Placement, Prot, Space, UserAddr, floors, frame, mmu};
 use kernel::sync::{Interrupt, WaitQueue};
 
 use crate::model::Line;
@@ -50,6 +50,10 @@ pub fn begin() {
         space
     };
     let servers = Servers { swap: server(Claim::SwapServer), files: server(Claim::FileServer) };
+    // More than there is, so that it changes nothing for the run.
+    let memory = frame::stats().total;
+    let declared = servers.files.policy.declare_floor(PageCount::of_len(memory), PageCount::ZERO);
+    assert!(declared.is_err() && floors() <= memory / 2, "F8: floors of {} frames", floors());
     SERVERS.set(Some(servers));
     ASSIGNED.set(None);
     IS_SERVING.set(true);

@@ -213,7 +213,7 @@ fn q8_each_large_allocation_of_each_request_fails_in_turn() {
             }
         }
     }
-    assert!(failures > 20, "only {failures} allocations failed");
+    assert!(failures > 25, "only {failures} allocations failed");
 }
 
 #[test]
@@ -305,25 +305,28 @@ fn limited(device: Option<&Device>) -> SharedServer<Memfs<TestClock>> {
 
 type Make = fn(&mut Files<LocalConnection<Memfs<TestClock>>>, usize) -> Result<(), Errno>;
 
-/// What takes memory without a page: files, directories, links, targets, second names, nodes.
-const NAMES: &[(&str, Make)] = &[
-    ("long names", |files, index| {
+/// What takes memory without a page: files, directories, links, targets, second names, nodes; and
+/// how many of them there can be at least.
+const NAMES: &[(&str, usize, Make)] = &[
+    ("long names", 4000, |files, index| {
         let (handle, _) = files.open(&format!("{index:0240}"), CREATE)?;
         files.close(handle)
     }),
-    ("short names", |files, index| {
+    ("short names", 4000, |files, index| {
         let (handle, _) = files.open(&format!("{index}"), CREATE)?;
         files.close(handle)
     }),
-    ("targets", |files, index| files.symlink(&format!("{index}"), &"t".repeat(4000)).map(drop)),
-    ("directories", |files, index| files.make_dir(&format!("{index}")).map(drop)),
-    ("second names", |files, index| {
+    ("targets", 1000, |files, index| {
+        files.symlink(&format!("{index}"), &"t".repeat(4000)).map(drop)
+    }),
+    ("directories", 4000, |files, index| files.make_dir(&format!("{index}")).map(drop)),
+    ("second names", 25000, |files, index| {
         let (handle, _) = files.open("0", CREATE)?;
         let linked =
             if index == 0 { Ok(()) } else { files.link(handle, &format!("{index}")).map(drop) };
         files.close(handle).and(linked)
     }),
-    ("sparse files", |files, index| {
+    ("sparse files", 600, |files, index| {
         // Few pages, each below nodes of its own.
         let (handle, _) = files.open(&format!("{}", index / 10), CREATE)?;
         let written = files.write(handle, (1 << (40 + index % 10)) + 1, &[1]).map(drop);
@@ -333,7 +336,7 @@ const NAMES: &[(&str, Make)] = &[
 
 #[test]
 fn q3_names_are_within_the_memory_and_give_it_back() {
-    for &(kind, make) in NAMES {
+    for &(kind, least, make) in NAMES {
         for device in [None, Some(Device::new(500))] {
             let content = pattern(3, 200 * P);
             let before = USED.get();
@@ -370,7 +373,7 @@ fn q3_names_are_within_the_memory_and_give_it_back() {
                 }
             }
             assert_eq!(counts[0], counts[1], "{kind}: what was removed is available again");
-            assert!(counts[0] > 500, "{kind}: {}", counts[0]);
+            assert!(counts[0] >= least, "{kind}: {}", counts[0]);
             files.write(handle, 0, &[5; 60 * P]).unwrap();
         }
     }

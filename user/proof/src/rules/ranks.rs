@@ -132,6 +132,46 @@ fn q4_one_end_serves_all_who_wait() -> Outcome {
     servers_live()
 }
 
+/// The floors of memfs, snapfs and scratchfs are those of the contract's table, in tenths of MiB,
+/// and at most half of memory.
+fn floors_are(table: [i64; 3]) -> Outcome {
+    if !lazy::present() {
+        return Ok(());
+    }
+    let floor = |pid| lazy::value(&lazy::read_text(&format!("/proc/{pid}/status"))?, "Floor");
+    let kib = [floor(2)?, floor(3)?, floor(4)?];
+    let sum: i64 = kib.iter().sum();
+    check!(sum << 10 <= memory()? as i64 / 2, "{sum} KiB of floors");
+    for (kib, tenths) in kib.into_iter().zip(table) {
+        // memfs's depends on the size of the kernel and the ramdisk.
+        check!(
+            (kib * 10 / 1024 - tenths).abs() <= 1,
+            "{kib} KiB instead of {tenths} tenths of MiB"
+        );
+    }
+    Ok(())
+}
+
+#[guest_test(memory_mib: 24)]
+fn f8_floors_in_24_mib() -> Outcome {
+    floors_are([64, 20, 27])
+}
+
+#[guest_test(memory_mib: 32)]
+fn f8_floors_in_32_mib() -> Outcome {
+    floors_are([97, 20, 34])
+}
+
+#[guest_test(memory_mib: 64)]
+fn f8_floors_in_64_mib() -> Outcome {
+    floors_are([213, 39, 59])
+}
+
+#[guest_test(memory_mib: 128)]
+fn f8_floors_in_128_mib() -> Outcome {
+    floors_are([491, 79, 60])
+}
+
 fn mark(floor: usize, rank: usize) -> sys::Result<()> {
     const PR_SET_IO_FLUSHER: u32 = 57;
     sys::prctl(PR_SET_IO_FLUSHER, 1, floor, rank, 0).map(drop)

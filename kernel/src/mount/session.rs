@@ -250,8 +250,7 @@ impl Session {
         let orphans = {
             let mut table = self.table.lock();
             table.gone = true;
-            table.unclosed = Vec::new();
-            table.to_close = 0;
+            (table.unclosed, table.to_close) = (Vec::new(), 0);
             core::mem::take(&mut table.in_flight)
         };
         for (_, orphan) in orphans {

@@ -1,6 +1,7 @@
 //! Readiness: waiting for an object to become readable or writable.
 
 use crate::sync::{Interrupt, Interrupted, WaitQueue};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 bitflags::bitflags! {
     /// What an object can do without waiting, with the bits of poll(2).
@@ -19,6 +20,8 @@ bitflags::bitflags! {
 
 /// The threads in poll(2) and select(2). Every change of any object wakes all of them.
 static ANY: WaitQueue = WaitQueue::new();
+/// Their number: mostly 0, and then a change costs nothing more.
+static POLLERS: AtomicUsize = AtomicUsize::new(0);
 
 /// The wait queue of one object.
 #[derive(Debug, Default)]
@@ -36,7 +39,9 @@ impl Notifier {
     /// waiter takes.
     pub fn notify(&self) {
         self.queue.wake_all();
-        ANY.wake_all();
+        if POLLERS.load(Ordering::SeqCst) > 0 {
+            ANY.wake_all();
+        }
     }
 
     /// Waits until `ready` returns a value or a signal arrives.
@@ -47,5 +52,9 @@ impl Notifier {
 
 /// Waits until `ready` returns a value; evaluates it after every change of any object.
 pub fn wait_for_any<T>(ready: impl FnMut() -> Option<T>) -> Result<T, Interrupted> {
-    ANY.wait(Interrupt::Signal, ready)
+    // Before `ready` is evaluated, so that no change after that is missed.
+    POLLERS.fetch_add(1, Ordering::SeqCst);
+    let result = ANY.wait(Interrupt::Signal, ready);
+    POLLERS.fetch_sub(1, Ordering::SeqCst);
+    result
 }

@@ -10,8 +10,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// Bytes generated at once.
 const CHUNK: usize = 256;
-/// Bytes after which other threads may run.
-const YIELD_BYTES: u64 = 1 << 16;
+/// Bytes after which other threads may run: some 100,000 instructions.
+const YIELD_BYTES: u64 = 1 << 12;
 
 static GENERATOR: Mutex<Option<ChaCha20Rng>, rank::Random> = Mutex::new(None);
 

@@ -10,8 +10,9 @@ use user::sys::abi;
 
 /// Much memory, in bytes: three quarters of the machine's with pages of its own.
 const MUCH: usize = 384 << 20;
-/// A range whose page tables take a quarter of the machine, if each of its pages is mapped.
-const HUGE: usize = 64 << 30;
+/// A range whose page tables take a sixteenth of the machine, if each of its pages is mapped: 2^22
+/// entries, which take seconds to make.
+const HUGE: usize = 16 << 30;
 /// Less, in bytes, for what goes through other processes.
 const SOME: usize = 64 << 20;
 const LAZY: u32 = abi::MAP_PRIVATE | abi::MAP_NORESERVE;

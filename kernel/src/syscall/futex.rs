@@ -4,7 +4,9 @@ use super::time::{monotonic, read_time};
 use crate::arch::clock;
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
-use crate::task::{Current, futex as futexes};
+use crate::task::{Current, find_thread, futex as futexes, robust};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use foundation::Errno;
 
 /// futex(2): waits for a word of memory to change, and wakes waiters.
@@ -55,4 +57,29 @@ pub fn futex(
         WAKE_BITSET => Err(Errno::EINVAL),
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// set_robust_list(2): what the C library's list of robust futexes is for the running thread.
+pub fn set_robust_list(current: &Current, head: UserAddr, bytes: u64) -> Result<u64, Errno> {
+    if bytes != robust::HEAD_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    current.thread.robust_list.store(head.0, Ordering::Relaxed);
+    Ok(0)
+}
+
+/// get_robust_list(2): the list of a thread, 0 for the running one.
+pub fn get_robust_list(
+    current: &Current,
+    tid: u32,
+    head: UserAddr,
+    bytes: UserAddr,
+) -> Result<u64, Errno> {
+    let thread = match tid {
+        0 => Arc::clone(&current.thread),
+        tid => find_thread(tid).ok_or(Errno::ESRCH)?,
+    };
+    current.write(head, &thread.robust_list.load(Ordering::Relaxed).to_le_bytes())?;
+    current.write(bytes, &robust::HEAD_BYTES.to_le_bytes())?;
+    Ok(0)
 }

@@ -49,6 +49,12 @@ pub fn syslog(current: &Current, action: u32, buffer: UserAddr, len: u32) -> Res
 /// Size of a buffer that all messages fit into: those that are kept, with what is put before each.
 const SYSLOG_BYTES: usize = 128 << 10;
 
+/// rseq(2): ENOSYS, as on a Linux without restartable sequences. Every C library asks, and does
+/// without them.
+pub fn without_restartable_sequences(_: &Current) -> Result<u64, Errno> {
+    Err(Errno::ENOSYS)
+}
+
 /// getuid(2) and related calls: always root.
 pub fn zero(_: &Current) -> Result<u64, Errno> {
     Ok(0)

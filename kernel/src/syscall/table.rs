@@ -294,6 +294,8 @@ system_calls! {
     269 faccessat(dir, path, mode) => attributes::faccessat;
     270 (WithoutHandler) pselect6(count, read, write, except, timeout, mask) => poll::pselect6;
     271 (WithoutHandler) ppoll(descriptors, count, timeout, mask, mask_bytes) => poll::ppoll;
+    273 set_robust_list(head, bytes) => futex::set_robust_list;
+    274 get_robust_list(tid, head, bytes) => futex::get_robust_list;
     280 utimensat(dir, path, times, flags) => attributes::utimensat;
     285 fallocate(fd, mode, offset, length) => io::fallocate;
     292 dup3(old, new, flags) => open::dup3;
@@ -308,6 +310,7 @@ system_calls! {
     327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;
     328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;
     332 statx(dir, path, flags, mask, buffer) => statx::statx;
+    334 rseq() => misc::without_restartable_sequences;
     436 close_range(first, last, flags) => open::close_range;
     439 faccessat2(dir, path, mode, flags) => attributes::faccessat2;
 }

@@ -115,19 +115,8 @@ const NAMES: &[(u64, &[&str])] = &[
             "migrate_pages",
         ],
     ),
-    (
-        272,
-        &[
-            "unshare",
-            "set_robust_list",
-            "get_robust_list",
-            "splice",
-            "tee",
-            "sync_file_range",
-            "vmsplice",
-            "move_pages",
-        ],
-    ),
+    (272, &["unshare"]),
+    (275, &["splice", "tee", "sync_file_range", "vmsplice", "move_pages"]),
     (281, &["epoll_pwait", "signalfd", "timerfd_create", "eventfd"]),
     (
         286,
@@ -172,7 +161,7 @@ const NAMES: &[(u64, &[&str])] = &[
         ],
     ),
     (329, &["pkey_mprotect", "pkey_alloc", "pkey_free"]),
-    (333, &["io_pgetevents", "rseq"]),
+    (333, &["io_pgetevents"]),
     (
         424,
         &[

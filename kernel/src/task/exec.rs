@@ -8,7 +8,7 @@
 
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, InitialState};
-use super::{Current, Identity, WaitStatus, family};
+use super::{Current, Identity, WaitStatus, family, robust};
 use crate::arch::Registers;
 use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
 use crate::mem::account::{Charge, Kind};
@@ -444,6 +444,7 @@ fn commit(
     if space.policy.claim() == Claim::Program {
         process.account.unmark_server();
     }
+    robust::release(thread);
     let old_space = thread.replace_space(Some(space));
     // The process gets a table of its own.
     let old_files = process.replace_files(Some(Arc::new(Mutex::new(files))));
@@ -455,6 +456,7 @@ fn commit(
         own.restore = None;
     }
     thread.clear_child_tid.store(0, Ordering::Relaxed);
+    thread.robust_list.store(0, Ordering::Relaxed);
     thread.reset_machine(initial);
     thread.with_registers(|registers| *registers = initial.registers);
     family::note_exec(process.pid);

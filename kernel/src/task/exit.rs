@@ -5,7 +5,8 @@ use super::WaitStatus;
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD, Signal};
 use super::{
-    Current, Process, Thread, family, find_process, futex, init, mutants, scheduler, send, timer,
+    Current, Process, Thread, family, find_process, futex, init, mutants, robust, scheduler, send,
+    timer,
 };
 use crate::file::{self, FdTable};
 use crate::mem::{UserAddr, UserSlice};
@@ -28,6 +29,7 @@ pub fn exit_thread(current: &Current, code: u64) {
 
 /// Ends the running thread.
 pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
+    robust::release(&thread);
     clear_child_tid(&thread);
     let process = thread.process.clone();
     let space = thread.replace_space(None);

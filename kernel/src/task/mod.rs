@@ -28,6 +28,7 @@ pub mod oom;
 mod process;
 pub mod reclaimer;
 pub mod report;
+pub mod robust;
 pub mod scheduler;
 pub mod send;
 pub mod signal;

@@ -78,6 +78,8 @@ pub struct Thread {
     /// Where a zero is written, and a futex woken, at its end (`CLONE_CHILD_CLEARTID`); 0 for
     /// nowhere.
     pub clear_child_tid: AtomicU64,
+    /// The address of the list of robust futexes; 0 for none.
+    pub robust_list: AtomicU64,
     space: Mutex<Option<Occupant>, rank::ThreadSpace>,
     /// `None` only while the thread is being dropped.
     stack: Option<Stack>,
@@ -161,6 +163,7 @@ impl Thread {
             signals: Mutex::new(signals),
             used: CpuTime::default(),
             clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
             space: Mutex::new(Some(space)),
             stack_top: stack.top().0,
             stack: Some(stack),

@@ -1,6 +1,6 @@
 //! fork, vfork, execve, wait4, exit, threads, time.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use proof::guest_test;
 use proof::kit::{Outcome, child, file, in_child, raw};
@@ -250,6 +250,64 @@ extern "C" fn take_turns(rounds: usize) {
         TURN.store(0, Ordering::SeqCst);
         let _ = futex_call(abi::FUTEX_WAKE, 1);
     }
+}
+
+/// A lock of the C library's kind, the list that contains it, and the list's head.
+static LOCK: AtomicU32 = AtomicU32::new(0);
+static LINK: AtomicUsize = AtomicUsize::new(0);
+static HEAD: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+const HOLDER_DIED: u32 = 0x4000_0000;
+const WAITERS: u32 = 0x8000_0000;
+
+/// Takes the lock, as a robust one that others wait for, and ends.
+extern "C" fn die_with_lock(pending: usize) {
+    let link = LINK.as_ptr() as usize;
+    LINK.store(HEAD.as_ptr() as usize, Ordering::SeqCst);
+    let offset = (LOCK.as_ptr() as usize).wrapping_sub(link);
+    let (first, pending) = if pending == 1 { (HEAD.as_ptr() as usize, link) } else { (link, 0) };
+    for (word, value) in HEAD.iter().zip([first, offset, pending]) {
+        word.store(value, Ordering::SeqCst);
+    }
+    let _ = raw(abi::__NR_set_robust_list, &[HEAD.as_ptr() as usize, 24]);
+    let tid = raw(abi::__NR_gettid, &[]).unwrap_or(0) as u32;
+    LOCK.store(tid | WAITERS, Ordering::SeqCst);
+}
+
+/// A lock whose holder ends is marked, whether it is in the list or on its way into it, and who
+/// waits for it is woken. A list that makes no sense does no harm.
+#[guest_test]
+fn process_robust_futex() -> Outcome {
+    for pending in [0, 1] {
+        LOCK.store(0, Ordering::SeqCst);
+        let thread = ok!(Thread::start(die_with_lock, pending));
+        loop {
+            match LOCK.load(Ordering::SeqCst) {
+                0 => drop(sys::sched_yield()),
+                word if word & HOLDER_DIED != 0 => break,
+                word => {
+                    let place = LOCK.as_ptr() as usize;
+                    let wait = (abi::FUTEX_WAIT | abi::FUTEX_PRIVATE_FLAG) as usize;
+                    let _ = raw(abi::__NR_futex, &[place, wait, word as usize, 0]);
+                }
+            }
+        }
+        thread.join();
+        check_eq!(LOCK.load(Ordering::SeqCst), WAITERS | HOLDER_DIED);
+    }
+    check_eq!(raw(abi::__NR_set_robust_list, &[0, 23]), Err(Errno::EINVAL));
+    let mut found = [0usize; 2];
+    let [head, bytes] = [&raw mut found[0] as usize, &raw mut found[1] as usize];
+    for address in [1usize, 8, usize::MAX - 4, found.as_ptr() as usize] {
+        let status = in_child(|| {
+            // Its own address is the next entry: an endless list.
+            found[0] = found.as_ptr() as usize;
+            i32::from(raw(abi::__NR_set_robust_list, &[address, 24]).is_err())
+        })?;
+        check_eq!(status.exit_code(), Some(0));
+    }
+    check_eq!(raw(abi::__NR_get_robust_list, &[0, head, bytes]), Ok(0));
+    check_eq!(core::hint::black_box(found)[1], 24);
+    Ok(())
 }
 
 #[guest_test]

@@ -206,10 +206,10 @@ impl World {
     /// Ends the program, and asserts that nothing is kept.
     pub fn end(self, what: &str) {
         let Self { process, mount, free } = self;
-        // A handle whose closing met the failure is closed with the next message.
-        io::sync(&process).expect("the server answers");
-        // As at a program's end: with its memory go the files that it mapped shared.
         memory::munmap(&process, UserAddr(BASE), ByteCount(1 << 40)).expect("memory to unmap");
+        // Files that were mapped shared go when they are synchronised. A handle whose closing met
+        // the failure is closed with the next message.
+        io::sync(&process).expect("the server answers");
         drop(process);
         let (slots, unused) = swap::stats();
         assert_eq!(slots, unused, "{what}: slots are lost");

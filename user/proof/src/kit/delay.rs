@@ -2,7 +2,7 @@
 
 use super::{Child, Outcome};
 use crate::words::SharedWords;
-use crate::{check, ok, omitted};
+use crate::{check, check_eq, ok, omitted};
 use core::arch::x86_64::_rdtsc;
 use user::prelude::*;
 
@@ -75,8 +75,32 @@ pub fn check_delay<T>(
     caller.join()
 }
 
-/// Kills a process, and fails if its end keeps this one from running for more than [`MAX_DELAY`].
-pub fn check_kill(what: &str, mut victim: Child) -> Outcome {
+/// Slices that the victim of [`check_kill`] gets for its call.
+const SLICES: u32 = 3;
+
+/// Runs `prepare` and then `call`, which takes longer than [`SLICES`], in a child, and kills it in
+/// the middle of the call. Fails if its end keeps this process from running for more than
+/// [`MAX_DELAY`].
+pub fn check_kill<T>(
+    what: &str,
+    prepare: impl FnOnce() -> Outcome<T>,
+    call: impl FnOnce(T) -> Outcome,
+) -> Outcome {
+    if !omitted::is_ours() {
+        return Ok(());
+    }
+    let words = ok!(SharedWords::new());
+    let mut victim = Child::start(what, || {
+        let prepared = prepare()?;
+        words.add(Word::Prepared as usize, 1);
+        call(prepared)
+    })?;
+    while words.get(Word::Prepared as usize) == 0 && !victim.has_ended()? {
+        ok!(sys::sched_yield());
+    }
+    for _ in 0..SLICES {
+        ok!(sys::sched_yield());
+    }
     ok!(sys::kill(victim.pid, user::sys::abi::SIGKILL as i32));
     let mut worst = 0;
     let mut last = now();
@@ -87,7 +111,8 @@ pub fn check_kill(what: &str, mut victim: Child) -> Outcome {
     }
     println!("{what}, killed: {worst} instructions");
     check!(worst <= MAX_DELAY, "{what}: its end kept others from running for {worst} instructions");
-    victim.status().map(drop)
+    check_eq!(victim.status()?.signal(), Some(user::sys::abi::SIGKILL as i32), "{what}");
+    Ok(())
 }
 
 /// The time-stamp counter.

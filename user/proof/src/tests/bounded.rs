@@ -3,8 +3,8 @@
 //! running.
 
 use proof::guest_test;
-use proof::kit::{Child, Named, Outcome, PAGE, check_delay, check_kill, raw, store};
-use proof::{omitted, os};
+use proof::kit::{Named, Outcome, PAGE, check_delay, check_kill, raw, store};
+use proof::os;
 use user::prelude::*;
 use user::sys::abi;
 
@@ -165,33 +165,32 @@ fn bounded_changes() -> Outcome {
 /// A process that is about to populate, unmap or copy very much is ended by a signal, soon.
 #[guest_test(memory_mib: 512, icount: true, timeout_s: 120)]
 fn bounded_kill() -> Outcome {
-    if !omitted::is_ours() {
-        return Ok(());
-    }
-    let busy = Child::start("populate", || {
-        let start = ok!(os::mmap(0, HUGE, abi::PROT_READ, LAZY));
-        loop {
-            let _ = raw(abi::__NR_mlock, &[start, HUGE / 2]);
-            let _ = raw(abi::__NR_madvise, &[start, HUGE, abi::MADV_DONTNEED as usize]);
-        }
+    let range = || Ok(ok!(os::mmap(0, HUGE, abi::PROT_READ, LAZY)));
+    check_kill("populate", range, |start| {
+        done(raw(abi::__NR_madvise, &[start, HUGE, POPULATE_READ]))
     })?;
-    for _ in 0..100 {
-        ok!(sys::sched_yield());
-    }
-    check_kill("populate", busy)?;
-    let forks = Child::start("fork", || {
-        filled(MUCH, LAZY)?;
-        loop {
+    check_kill(
+        "unmap",
+        || zeros(HUGE),
+        |start| {
+            ok!(os::munmap(start, HUGE));
+            loop {
+                let _ = sys::sleep(core::time::Duration::from_secs(1000));
+            }
+        },
+    )?;
+    check_kill(
+        "fork",
+        || filled(MUCH, LAZY),
+        |_| {
             if ok!(sys::fork()).is_none() {
                 sys::exit(0);
             }
-            let _ = sys::wait(-1, 0);
-        }
-    })?;
-    for _ in 0..1000 {
-        ok!(sys::sched_yield());
-    }
-    check_kill("fork", forks)
+            loop {
+                let _ = sys::sleep(core::time::Duration::from_secs(1000));
+            }
+        },
+    )
 }
 
 /// Very much is read and written at once: zeros, random bytes, a file, a pipe, the memory of a
@@ -206,8 +205,8 @@ fn bounded_io() -> Outcome {
     check_delay("read, random", open("/dev/urandom", SOME), read(SOME))?;
     check_delay(
         "read, maps",
-        || Ok((ok!(sys::open(b"/proc/self/maps", 0, 0)), regions()?.0)),
-        read(PAGE),
+        || Ok((ok!(sys::open(b"/proc/self/maps", 0, 0)), regions()?)),
+        |(fd, _)| done(sys::read(fd, &mut [0; PAGE])),
     )?;
     check_delay(
         "read, statm",

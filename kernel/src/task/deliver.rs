@@ -35,6 +35,8 @@ pub fn before_user(restart: Option<Restart>) {
         }
         thread.clear_notice();
         if thread.is_ending() {
+            // No wait on the way out lasts (`scheduler`, `interrupted`).
+            thread.notice();
             exit::end_thread(thread);
         }
         if thread.process.is_stopped() {

@@ -31,6 +31,8 @@ static QUEUE: Mutex<Queue, rank::RunQueue> =
 /// The running thread, for reading without a lock.
 static CURRENT: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
 static SLICE_OVER: AtomicBool = AtomicBool::new(false);
+/// Whether there is a thread in `dead`.
+static HAS_DEAD: AtomicBool = AtomicBool::new(false);
 
 /// How long a thread runs while others are ready.
 const SLICE_NS: u64 = 1_000_000;
@@ -108,14 +110,14 @@ pub fn wake(thread: &Arc<Thread>) {
 
 /// Waits until another thread or an interrupt wakes the running thread.
 pub fn block() {
-    let me = current_thread();
+    // A thread that waits does not end.
+    let me = borrow_current();
     if me.take_woken() {
         return;
     }
     me.set_run_state(RunState::Blocked);
-    let me = pointer(me);
-    switch_away(me);
-    current_thread().take_woken();
+    switch_away(Arc::as_ptr(&me));
+    me.take_woken();
 }
 
 /// Lets the other ready threads run first.
@@ -137,6 +139,7 @@ pub(super) fn finish(me: Arc<Thread>) -> ! {
     me.set_run_state(RunState::Dead);
     let pointer = Arc::as_ptr(&me);
     let unused = QUEUE.lock().dead.replace(me);
+    HAS_DEAD.store(true, Ordering::Relaxed);
     drop(unused);
     switch_away(pointer);
     unreachable!("a dead thread was switched to")
@@ -162,12 +165,21 @@ pub(super) fn interrupt(now_ns: u64) {
     if clock::deadline(Alarm::Slice) <= now_ns {
         let is_over = is_running() && !QUEUE.lock().ready.is_empty();
         clock::set_alarm(Alarm::Slice, if is_over { now_ns + SLICE_NS } else { NEVER });
-        SLICE_OVER.store(is_over, Ordering::Relaxed);
+        if is_over {
+            end_slice();
+        }
     }
     if clock::deadline(Alarm::CpuTime) <= now_ns {
         clock::set_alarm(Alarm::CpuTime, NEVER);
         current_thread().notice();
     }
+}
+
+/// Makes the running thread let others run, before it returns to user mode or where a long
+/// operation gives way.
+fn end_slice() {
+    SLICE_OVER.store(true, Ordering::Relaxed);
+    borrow_current().notice();
 }
 
 /// Adds the CPU time since the last call to that of the running thread.
@@ -203,7 +215,7 @@ pub fn is_work_due() -> bool {
     let current = CURRENT.load(Ordering::Relaxed);
     debug_assert!(!current.is_null(), "no thread runs yet");
     // SAFETY: user mode was entered by a thread, which stays alive while it runs.
-    SLICE_OVER.load(Ordering::Relaxed) || unsafe { (*current).has_notice() }
+    unsafe { (*current).has_notice() }
 }
 
 /// Before the return to user mode: yields if the time slice is over.
@@ -211,12 +223,6 @@ pub fn yield_if_due() {
     if SLICE_OVER.load(Ordering::Relaxed) {
         yield_now();
     }
-}
-
-/// A thread's address. It stays valid because the table of threads, the queue or the slot `dead`
-/// holds the thread.
-fn pointer(thread: Arc<Thread>) -> *const Thread {
-    Arc::as_ptr(&thread)
 }
 
 /// Switches to the next ready thread, or waits until there is one. Holds no reference meanwhile:
@@ -264,8 +270,11 @@ fn idle() {
 
 /// Called on a thread's stack after a switch to it: drops the thread that ended before it.
 pub fn finish_switch() {
-    let dead = QUEUE.lock().dead.take();
-    drop(dead);
+    if HAS_DEAD.load(Ordering::Relaxed) {
+        HAS_DEAD.store(false, Ordering::Relaxed);
+        let dead = QUEUE.lock().dead.take();
+        drop(dead);
+    }
     watch_cpu_time(&borrow_current().process);
 }
 
@@ -296,7 +305,7 @@ struct Hooks;
 
 impl sync::Scheduler for Hooks {
     fn current(&self) -> ThreadId {
-        current_thread().id()
+        borrow_current().id()
     }
 
     fn block(&self) {
@@ -325,7 +334,11 @@ impl sync::Scheduler for Hooks {
     }
 
     fn interrupted(&self, by: Interrupt) -> bool {
-        let thread = current_thread();
+        let thread = borrow_current();
+        // Whoever ends a thread or sends it a signal that it does not block sets this.
+        if !thread.has_notice() {
+            return false;
+        }
         match by {
             Interrupt::Killable => !mutants::not_killable() && thread.is_ending(),
             Interrupt::Signal => thread.is_ending() || thread.has_unblocked_signal(),

@@ -180,12 +180,19 @@ impl PageTable {
     }
 }
 
+impl PageTable {
+    /// Empties the entries of a range in a table that no thread uses any more.
+    pub fn abandon(&mut self, range: PageRange) {
+        mmu::forget(self.root());
+        self.clear(range, |_, _, held| drop(held));
+    }
+}
+
 impl Drop for PageTable {
     fn drop(&mut self) {
-        mmu::forget(self.root());
-        self.clear(
-            PageRange { start: Page(0), end: Page(USER_ROOT_ENTRIES as u64 * span(LEVELS)) },
-            |_, _, frame| drop(frame),
-        );
+        self.abandon(PageRange {
+            start: Page(0),
+            end: Page(USER_ROOT_ENTRIES as u64 * span(LEVELS)),
+        });
     }
 }

@@ -9,8 +9,8 @@ use super::{
 use crate::mem::{Page, PageRange, PhysAddr};
 use core::sync::atomic::Ordering;
 
-/// Lowest tables of one part. To empty all their entries takes some 200,000 instructions.
-const TABLES_IN_PART: usize = 4;
+/// Lowest tables of one part. To empty all their entries takes some 800,000 instructions.
+const TABLES_IN_PART: usize = 16;
 /// Tables, upper ones included, of a space that is one part: that of a small program.
 const TABLES_OF_SMALL: usize = 16;
 

@@ -6,7 +6,7 @@
 //! replaces another one, and a fork, are one change for the program, as on Linux.
 #![forbid(unsafe_code)]
 
-use super::{Space, SpaceState, associate::release_frames};
+use super::{Space, SpaceState, associate::reserve_garbage};
 use crate::mem::{Page, PageRange, USER_END};
 use crate::sync::{Interrupt, Interrupted, MutexGuard, relax};
 use alloc::sync::Arc;
@@ -120,9 +120,8 @@ impl Space {
             let is_last = self.with(|state| {
                 let part = state.take_part(&mut rest);
                 // A small space goes as a whole with its last reference.
-                if part != EVERYTHING && state.unmap(part).is_err() {
-                    // The list of what is released could not grow: the regions go later.
-                    release_frames(&mut state.table, &mut state.flush, part);
+                if part != EVERYTHING {
+                    state.abandon(part);
                 }
                 rest.is_empty()
             });
@@ -136,6 +135,19 @@ impl Space {
 }
 
 impl SpaceState {
+    /// Unmaps a part of a space that no thread uses any more: no translation of it is used, either.
+    fn abandon(&mut self, part: PageRange) {
+        // Where the list of what is released cannot grow, the regions go later.
+        if self.split_ends(part).is_ok()
+            && reserve_garbage(&mut self.garbage, &self.regions, part).is_ok()
+        {
+            while let Some((_, region)) = self.regions.pop(part) {
+                self.garbage.push(region.backing);
+            }
+        }
+        self.table.abandon(part);
+    }
+
     /// Removes the first part from a range, and returns it: what one step may change.
     pub(super) fn take_part(&self, rest: &mut PageRange) -> PageRange {
         let all = *rest;
@@ -146,7 +158,12 @@ impl SpaceState {
 
     /// The same for what depends on the number of regions only.
     pub(super) fn take_regions(&self, rest: &mut PageRange) -> PageRange {
-        let next = self.regions.overlapping(*rest).nth(REGIONS_IN_PART);
+        // Few programs have more regions than that at all.
+        let next = if self.regions.len() > REGIONS_IN_PART {
+            self.regions.overlapping(*rest).nth(REGIONS_IN_PART)
+        } else {
+            None
+        };
         let end = next.map_or(rest.end, |(next, _)| next.start);
         PageRange { start: core::mem::replace(&mut rest.start, end), end }
     }

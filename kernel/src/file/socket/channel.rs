@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use foundation::Errno;
 
 /// Messages for which an empty queue keeps its memory.
-const KEPT_MESSAGES: usize = 16;
+const KEPT_MESSAGES: usize = 4;
 /// Messages queued in one direction before a sending process waits. Linux's limit of bytes holds
 /// 278 empty messages.
 pub(super) const MAX_MESSAGES: usize = 1024;

@@ -23,10 +23,14 @@ fn session(body: impl FnOnce(Fd) -> Outcome) -> Outcome<(Fd, i32)> {
 }
 
 /// A child in its own process group, which exits with the result of `body`. Parent and child both
-/// set the group, since either may run first.
+/// set the group, since either may run first. The keys' signals have their default effect, even if
+/// whoever started the tests ignores them.
 fn job(body: impl FnOnce() -> i32) -> Outcome<i32> {
     let job = child(|| {
         let _ = sys::setpgid(0, 0);
+        for signal in [abi::SIGINT, abi::SIGQUIT, abi::SIGTSTP] {
+            let _ = sys::signal_default(signal as i32);
+        }
         body()
     })?;
     let _ = sys::setpgid(job, job);

@@ -17,6 +17,7 @@ const LIST: &str = "foundation/src/mutant.rs";
 const HOST: &[(&str, &str)] = &[
     ("each_mutant_is_found", "fsserver/tests/mutants.rs"),
     ("mutants_are_found", "kernel/tests/simulation/mutants.rs"),
+    ("f8_a_server_that_never_waits_is_found", "kernel/src/mem/tests/ranks.rs"),
 ];
 
 /// A mutant: its variant in the source, and its name on command lines.
@@ -56,7 +57,9 @@ pub fn untested(paths: &Paths) -> Result<Vec<String>> {
             .with_context(|| format!("cannot read {file}"))?;
     }
     let is_tested = |mutant: &Mutant| {
-        in_guest.contains(&mutant.name) || on_host.contains(&format!("Mutant::{},", mutant.variant))
+        let variant = format!("Mutant::{}", mutant.variant);
+        let ends = |end: &str| !end.starts_with(|next: char| next.is_alphanumeric());
+        in_guest.contains(&mutant.name) || on_host.split(&variant).skip(1).any(ends)
     };
     let untested = all(paths)?.into_iter().filter(|mutant| !is_tested(mutant));
     Ok(untested.map(|mutant| mutant.name).collect())

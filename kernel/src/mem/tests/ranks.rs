@@ -6,6 +6,7 @@ use crate::mem::{
     reclaim, swap,
 };
 use core::sync::atomic::Ordering;
+use foundation::mutant::{self, Mutant};
 
 /// A swap device for one test.
 struct Swap(Arc<RamSwap>);
@@ -65,6 +66,19 @@ fn f8_a_file_servers_claim_has_programs_pages_swapped_out() {
     assert!(swap.0.pages() > before);
     (0..pages).for_each(|page| assert_eq!(load(&server, at(page)), !(page as u8)));
     (0..pages).for_each(|page| assert_eq!(load(&program, at(page)), page as u8));
+}
+
+/// With the mutant, the server of the test before is refused what it needs.
+#[test]
+fn f8_a_server_that_never_waits_is_found() {
+    let _alone = host::exclusive();
+    let _swap = Swap::new();
+    let pages = host::POOL_FRAMES as u64 / 2;
+    let (_program, server) = (filler(), server(Claim::FileServer, pages));
+    mutant::choose(Some(Mutant::ServersNeverWait));
+    let missing = (0..pages).find(|&page| mmu::store(&server, at(page), 1).is_err());
+    mutant::choose(None);
+    assert!(missing.is_some(), "the server's claim has waited in spite of the mutant");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn servers_live() -> Outcome {
     Ok(())
 }
 
-#[guest_test(memory_mib: 128, timeout_s: 120, mutants: &[Mutant::ServersNeverWait])]
+#[guest_test(memory_mib: 128, timeout_s: 120)]
 fn f8_a_file_is_written_beside_a_program_that_holds_memory() -> Outcome {
     still(1, 6)
 }

@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 #[guest_test(
     memory_mib: 48,
     timeout_s: 120,
-    mutants: &[Mutant::SwapWrongSlot, Mutant::SwapMappedShared],
+    mutants: &[Mutant::SwapWrongSlot],
 )]
 fn q3_shared_memory() -> Outcome {
     let bytes = if lazy::present() { 144 * MIB } else { 16 * MIB };

@@ -24,13 +24,7 @@ const EXERCISES: [Exercise; 6] = [
         name: "lazy",
         lazy: Lazy::On,
         options: "-S 1 -c reads_lazy -c pages_referenced",
-        mutants: &[
-            "skip-rescue",
-            "store-shared",
-            "align-offset",
-            "zero-past-end",
-            "fork-leaves-writable",
-        ],
+        mutants: &["skip-rescue", "align-offset", "zero-past-end", "fork-leaves-writable"],
     },
     Exercise {
         name: "lazy_aligned",

@@ -286,7 +286,8 @@ fn process_robust_futex() -> Outcome {
                 word if word & HOLDER_DIED != 0 => break,
                 word => {
                     let place = LOCK.as_ptr() as usize;
-                    let wait = (abi::FUTEX_WAIT | abi::FUTEX_PRIVATE_FLAG) as usize;
+                    // Not private: the kernel wakes without that flag.
+                    let wait = abi::FUTEX_WAIT as usize;
                     let _ = raw(abi::__NR_futex, &[place, wait, word as usize, 0]);
                 }
             }

@@ -187,6 +187,10 @@ fn survey_identities() -> Outcome {
 /// What is written to /dev/kmsg is in the kernel's log, which /dev/kmsg and syslog(2) give.
 #[guest_test]
 fn survey_kernel_log() -> Outcome {
+    // The log of a Linux host is not the test's.
+    if !proof::omitted::is_ours() {
+        return Ok(());
+    }
     let log = ok!(sys::open(b"/dev/kmsg", abi::O_RDWR | abi::O_NONBLOCK, 0));
     check_eq!(sys::write(log, b"a message from a program\n"), Ok(25));
     let mut last = Vec::new();

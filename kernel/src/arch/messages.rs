@@ -9,6 +9,8 @@ use core::ops::Range;
 const KEPT_BYTES: usize = 32 << 10;
 /// Bytes of a message, at most; the rest is dropped.
 pub const MESSAGE_BYTES: usize = 512;
+/// Priority of all messages: informational.
+pub const PRIORITY: u8 = 6;
 /// Bytes before a message's text: its length, and its time in microseconds.
 const HEADER_BYTES: usize = 2 + 8;
 
@@ -45,7 +47,8 @@ pub fn keep(time_us: u64, arguments: fmt::Arguments<'_>) {
     }
 }
 
-/// The message at a place, or the first after it. `None` at the end.
+/// The message at a place: 0, or where another one ended. Where it is gone, the oldest. `None` at
+/// the end.
 pub fn at(place: u64) -> Option<Message> {
     KEPT.lock().at(place)
 }
@@ -100,28 +103,30 @@ impl Kept {
         }
     }
 
-    fn read<const N: usize>(&self, place: u64) -> [u8; N] {
-        core::array::from_fn(|index| self.bytes[(place as usize + index) % KEPT_BYTES])
+    fn read(&self, place: u64, to: &mut [u8]) {
+        for (index, byte) in to.iter_mut().enumerate() {
+            *byte = self.bytes[(place as usize + index) % KEPT_BYTES];
+        }
     }
 
     /// The time of the message at a place, and its length with the header.
     fn header(&self, place: u64) -> (u64, u64) {
-        let len = u16::from_le_bytes(self.read(place));
-        (u64::from_le_bytes(self.read(place + 2)), HEADER_BYTES as u64 + u64::from(len))
+        let (mut len, mut time_us) = ([0; 2], [0; 8]);
+        self.read(place, &mut len);
+        self.read(place + 2, &mut time_us);
+        let bytes = HEADER_BYTES as u64 + u64::from(u16::from_le_bytes(len));
+        (u64::from_le_bytes(time_us), bytes)
     }
 
-    fn at(&self, wanted: u64) -> Option<Message> {
-        let mut place = self.oldest;
-        while place < self.end {
-            let (time_us, bytes) = self.header(place);
-            if place >= wanted {
-                let text = self.read(place + HEADER_BYTES as u64);
-                let len = bytes as usize - HEADER_BYTES;
-                return Some(Message { place, next: place + bytes, time_us, text, len });
-            }
-            place += bytes;
+    fn at(&self, place: u64) -> Option<Message> {
+        let place = place.max(self.oldest);
+        if place >= self.end {
+            return None;
         }
-        None
+        let (time_us, bytes) = self.header(place);
+        let (mut text, len) = ([0; MESSAGE_BYTES], bytes as usize - HEADER_BYTES);
+        self.read(place + HEADER_BYTES as u64, &mut text[..len]);
+        Some(Message { place, next: place + bytes, time_us, text, len })
     }
 }
 

@@ -22,7 +22,7 @@ pub fn syslog(current: &Current, action: u32, buffer: UserAddr, len: u32) -> Res
             let next = |message: &messages::Message| messages::at(message.next);
             for message in core::iter::successors(first, next) {
                 let (seconds, us) = (message.time_us / 1_000_000, message.time_us % 1_000_000);
-                let head = format!("<6>[{seconds:5}.{us:06}] ");
+                let head = format!("<{}>[{seconds:5}.{us:06}] ", messages::PRIORITY);
                 fallible::reserve(&mut text, head.len() + message.text().len() + 1)?;
                 text.extend_from_slice(head.as_bytes());
                 text.extend_from_slice(message.text());

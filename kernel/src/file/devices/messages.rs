@@ -1,6 +1,6 @@
 //! `/dev/kmsg`: the kernel's log, one message for each read, in Linux's form.
 
-use crate::arch::{clock, messages};
+use crate::arch::{clock, messages, messages::PRIORITY};
 use crate::file::{
     FileObject, FileType, Io, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
 };
@@ -8,9 +8,6 @@ use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 use alloc::format;
 use foundation::{ByteCount, Errno, FileOffset};
-
-/// Priority of all messages: informational.
-pub const PRIORITY: u8 = 6;
 
 /// An open `/dev/kmsg`.
 pub struct Messages {

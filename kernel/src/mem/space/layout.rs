@@ -350,18 +350,25 @@ impl SpaceState {
     /// Unmaps a part of a range of which all before it, from `first` on, is unmapped already: the
     /// tables that only the range needs are freed with its last part.
     pub(super) fn unmap_behind(&mut self, first: Page, part: PageRange) -> Result<(), Errno> {
-        self.split_ends(part)?;
-        let Self { table, regions, flush, garbage, .. } = self;
-        reserve_garbage(garbage, regions, part)?;
-        let mut touched = false;
-        while let Some((_, region)) = regions.pop(part) {
-            touched |= region.touched;
-            garbage.push(region.backing);
-        }
+        let touched = self.remove_regions(part)?;
         if touched || first < part.start {
-            release_frames(table, flush, PageRange { start: first, end: part.end });
+            let range = PageRange { start: first, end: part.end };
+            release_frames(&mut self.table, &mut self.flush, range);
         }
         Ok(())
+    }
+
+    /// Removes the regions of a range, but not what its pages have. Returns whether they may have
+    /// anything.
+    pub(super) fn remove_regions(&mut self, range: PageRange) -> Result<bool, Errno> {
+        self.split_ends(range)?;
+        reserve_garbage(&mut self.garbage, &self.regions, range)?;
+        let mut touched = false;
+        while let Some((_, region)) = self.regions.pop(range) {
+            touched |= region.touched;
+            self.garbage.push(region.backing);
+        }
+        Ok(touched)
     }
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Errno> {

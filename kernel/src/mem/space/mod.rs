@@ -63,7 +63,7 @@ use alloc::{
 use core::sync::atomic::AtomicUsize;
 use foundation::counter::Counters;
 use foundation::{Errno, PageCount};
-use steps::{EVERYTHING, Step};
+use steps::EVERYTHING;
 
 /// Frames that a fork reclaims where there were too few, doubled with each try, up to what the
 /// tables of 64 GiB take.
@@ -213,12 +213,8 @@ impl Space {
     fn try_fork(&self) -> Result<Occupant, Errno> {
         let child = Occupant::new(&self.successor(self.account.child())?);
         self.policy.trust(&child.policy);
-        let mut rest = EVERYTHING;
-        self.in_steps(|parent| {
-            let mut copy = child.inner.lock_nested();
-            let part = parent.take_part(&mut rest);
-            parent.fork_into(&mut copy, part)?;
-            Ok(if rest.is_empty() { Step::Last } else { Step::More })
+        self.in_parts(EVERYTHING, |parent, part| {
+            Ok(parent.fork_into(&mut child.inner.lock_nested(), part)?)
         })?;
         Ok(child)
     }

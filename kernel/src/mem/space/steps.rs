@@ -6,7 +6,7 @@
 //! replaces another one, and a fork, are one change for the program, as on Linux.
 #![forbid(unsafe_code)]
 
-use super::{Space, SpaceState, associate::reserve_garbage};
+use super::{Space, SpaceState};
 use crate::mem::{Page, PageRange, USER_END};
 use crate::sync::{Interrupt, Interrupted, MutexGuard, relax};
 use alloc::sync::Arc;
@@ -138,13 +138,7 @@ impl SpaceState {
     /// Unmaps a part of a space that no thread uses any more: no translation of it is used, either.
     fn abandon(&mut self, part: PageRange) {
         // Where the list of what is released cannot grow, the regions go later.
-        if self.split_ends(part).is_ok()
-            && reserve_garbage(&mut self.garbage, &self.regions, part).is_ok()
-        {
-            while let Some((_, region)) = self.regions.pop(part) {
-                self.garbage.push(region.backing);
-            }
-        }
+        let _ = self.remove_regions(part);
         self.table.abandon(part);
     }
 

@@ -25,6 +25,18 @@ enum Word {
     Seen,
 }
 
+struct Words(SharedWords);
+
+impl Words {
+    fn set(&self, word: Word) {
+        self.0.add(word as usize, 1);
+    }
+
+    fn is_set(&self, word: Word) -> bool {
+        self.0.get(word as usize) > 0
+    }
+}
+
 /// Runs `prepare` and then `call` in a child. Fails if the call kept this process, which does
 /// nothing but yield, from running for more than [`MAX_DELAY`]. A call that ends the child is
 /// measured to its end.
@@ -38,38 +50,21 @@ pub fn check_delay<T>(
     if !omitted::is_ours() {
         return Ok(());
     }
-    let words = ok!(SharedWords::new());
-    let set = |word: Word| words.add(word as usize, 1);
-    let is_set = |word: Word| words.get(word as usize) > 0;
+    let words = Words(ok!(SharedWords::new()));
     let mut caller = Child::start(what, || {
         let prepared = prepare()?;
-        set(Word::Prepared);
-        while !is_set(Word::Watched) {
-            ok!(sys::sched_yield());
-        }
-        set(Word::Calling);
+        words.set(Word::Prepared);
+        yield_until(|| Ok(words.is_set(Word::Watched)))?;
+        words.set(Word::Calling);
         call(prepared)?;
-        set(Word::Returned);
-        while !is_set(Word::Seen) {
-            ok!(sys::sched_yield());
-        }
-        Ok(())
+        words.set(Word::Returned);
+        yield_until(|| Ok(words.is_set(Word::Seen)))
     })?;
-    while !is_set(Word::Prepared) && !caller.has_ended()? {
-        ok!(sys::sched_yield());
-    }
-    set(Word::Watched);
-    let mut worst = 0;
-    let mut last = now();
-    while !is_set(Word::Returned) && !caller.has_ended()? {
-        ok!(sys::sched_yield());
-        let time = now();
-        if is_set(Word::Calling) {
-            worst = worst.max(time - last);
-        }
-        last = time;
-    }
-    set(Word::Seen);
+    yield_until(|| Ok(words.is_set(Word::Prepared) || caller.has_ended()?))?;
+    words.set(Word::Watched);
+    let is_over = || Ok(words.is_set(Word::Returned) || caller.has_ended()?);
+    let worst = longest_gap(is_over, || words.is_set(Word::Calling))?;
+    words.set(Word::Seen);
     println!("{what}: {worst} instructions");
     check!(worst <= MAX_DELAY, "{what}: others were kept from running for {worst} instructions");
     caller.join()
@@ -89,30 +84,44 @@ pub fn check_kill<T>(
     if !omitted::is_ours() {
         return Ok(());
     }
-    let words = ok!(SharedWords::new());
+    let words = Words(ok!(SharedWords::new()));
     let mut victim = Child::start(what, || {
         let prepared = prepare()?;
-        words.add(Word::Prepared as usize, 1);
+        words.set(Word::Prepared);
         call(prepared)
     })?;
-    while words.get(Word::Prepared as usize) == 0 && !victim.has_ended()? {
-        ok!(sys::sched_yield());
-    }
+    yield_until(|| Ok(words.is_set(Word::Prepared) || victim.has_ended()?))?;
     for _ in 0..SLICES {
         ok!(sys::sched_yield());
     }
     ok!(sys::kill(victim.pid, user::sys::abi::SIGKILL as i32));
-    let mut worst = 0;
-    let mut last = now();
-    while !victim.has_ended()? {
-        ok!(sys::sched_yield());
-        let time = now();
-        (worst, last) = (worst.max(time - last), time);
-    }
+    let worst = longest_gap(|| victim.has_ended(), || true)?;
     println!("{what}, killed: {worst} instructions");
     check!(worst <= MAX_DELAY, "{what}: its end kept others from running for {worst} instructions");
     check_eq!(victim.status()?.signal(), Some(user::sys::abi::SIGKILL as i32), "{what}");
     Ok(())
+}
+
+/// Does nothing but yield until something is true. Returns the longest time that a yield took, of
+/// those after which `counts`.
+fn longest_gap(
+    mut is_over: impl FnMut() -> Outcome<bool>,
+    counts: impl Fn() -> bool,
+) -> Outcome<u64> {
+    let (mut worst, mut last) = (0, now());
+    while !is_over()? {
+        ok!(sys::sched_yield());
+        let time = now();
+        if counts() {
+            worst = worst.max(time - last);
+        }
+        last = time;
+    }
+    Ok(worst)
+}
+
+fn yield_until(is_true: impl FnMut() -> Outcome<bool>) -> Outcome {
+    longest_gap(is_true, || false).map(drop)
 }
 
 /// The time-stamp counter.

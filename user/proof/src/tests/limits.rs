@@ -107,6 +107,52 @@ fn limit_populate() -> Outcome {
     busy.kill()
 }
 
+/// Another job, which starts programs once the gate is open.
+fn job_beside(gate: &Gate) -> Outcome<Child> {
+    Child::start("beside", || {
+        ok!(raw(abi::__NR_setpgid, &[0, 0]));
+        gate.pass()?;
+        others_go_on()
+    })
+}
+
+/// Starts children that run `body`, until that is refused.
+fn children_until_refused(body: impl Fn()) -> Outcome<Vec<i32>> {
+    let mut children = Vec::new();
+    until_refused(10_000, || match sys::fork()? {
+        Some(child) => {
+            children.push(child);
+            Ok(())
+        }
+        None => {
+            body();
+            sys::exit(0)
+        }
+    })?;
+    check!((50..=4096).contains(&children.len()), "{} children", children.len());
+    Ok(children)
+}
+
+fn pause_forever() {
+    loop {
+        let _ = raw(abi::__NR_pause, &[]);
+    }
+}
+
+fn kill_all(children: Vec<i32>) -> Outcome {
+    for &child in &children {
+        ok!(sys::kill(child, abi::SIGKILL as i32));
+    }
+    reap(children)
+}
+
+fn reap(children: Vec<i32>) -> Outcome {
+    for child in children {
+        ok!(sys::wait_for(child));
+    }
+    Ok(())
+}
+
 /// Children until there is an error, beside which another process group starts programs; then
 /// zombies that nobody reaps.
 #[guest_test(memory_mib: 64)]
@@ -115,46 +161,13 @@ fn limit_processes() -> Outcome {
         return Ok(());
     }
     let gate = Gate::new()?;
-    let beside = Child::start("beside", || {
-        ok!(raw(abi::__NR_setpgid, &[0, 0]));
-        gate.pass()?;
-        others_go_on()
-    })?;
-    let mut children = Vec::new();
-    let count = until_refused(10_000, || {
-        let child = sys::fork()?;
-        match child {
-            Some(child) => {
-                children.push(child);
-                Ok(())
-            }
-            None => loop {
-                let _ = raw(abi::__NR_pause, &[]);
-            },
-        }
-    })?;
-    check!((50..=4096).contains(&count), "{count} children");
+    let beside = job_beside(&gate)?;
+    let children = children_until_refused(pause_forever)?;
     gate.open()?;
     beside.join()?;
-    for &child in &children {
-        ok!(sys::kill(child, abi::SIGKILL as i32));
-    }
-    for child in children {
-        ok!(sys::wait_for(child));
-    }
+    kill_all(children)?;
     others_go_on()?;
-    let mut zombies = Vec::new();
-    let count = until_refused(10_000, || match sys::fork()? {
-        Some(child) => {
-            zombies.push(child);
-            Ok(())
-        }
-        None => sys::exit(0),
-    })?;
-    check!((50..=4096).contains(&count), "{count} zombies");
-    for child in zombies {
-        ok!(sys::wait_for(child));
-    }
+    reap(children_until_refused(|| ())?)?;
     others_go_on()
 }
 
@@ -166,34 +179,14 @@ fn limit_sessions() -> Outcome {
         return Ok(());
     }
     let gate = Gate::new()?;
-    let beside = Child::start("beside", || {
-        ok!(raw(abi::__NR_setpgid, &[0, 0]));
-        gate.pass()?;
-        others_go_on()
+    let beside = job_beside(&gate)?;
+    let children = children_until_refused(|| {
+        let _ = sys::setsid();
+        pause_forever()
     })?;
-    let mut children = Vec::new();
-    let count = until_refused(10_000, || match sys::fork()? {
-        Some(child) => {
-            children.push(child);
-            Ok(())
-        }
-        None => {
-            let _ = sys::setsid();
-            loop {
-                let _ = raw(abi::__NR_pause, &[]);
-            }
-        }
-    })?;
-    check!((50..=4096).contains(&count), "{count} children");
     gate.open()?;
     beside.join()?;
-    for &child in &children {
-        ok!(sys::kill(child, abi::SIGKILL as i32));
-    }
-    for child in children {
-        ok!(sys::wait_for(child));
-    }
-    Ok(())
+    kill_all(children)
 }
 
 #[inline(never)]

@@ -127,14 +127,17 @@ impl Node {
         nodes: &mut u64,
         most: u64,
     ) {
+        let is_aligned = |height| to.wrapping_sub(from.start).is_multiple_of(span(height));
         let is_whole = from.start <= base && base + span(height) <= from.end;
-        let is_aligned = (to.wrapping_sub(from.start)).is_multiple_of(span(height));
-        if is_whole && is_aligned || *nodes > most {
+        if is_whole && is_aligned(height) || *nodes > most {
             return;
         }
         *nodes += 1;
         if let Children::Nodes(children) = &self.children {
-            for index in met(from, base, height) {
+            let met = met(from, base, height);
+            // The children between the first and the last are met as a whole.
+            let step = if is_aligned(height - 1) { met.len().saturating_sub(1).max(1) } else { 1 };
+            for index in met.step_by(step) {
                 if let Some(Some(child)) = children.get(index) {
                     let first = base + index as u64 * span(height - 1);
                     child.count_split(first, height - 1, to, from, nodes, most);

@@ -109,17 +109,29 @@ pub(in crate::file) fn leading_pages(buffers: &UserBuffers, max: usize) -> PageR
 }
 
 /// A frame with the next `length` bytes, followed by zeros.
+#[inline]
 pub(in crate::file) fn copied_frame(
     io: &Io<'_>,
     from: &mut UserBuffers,
     length: usize,
     claim: Claim,
 ) -> Result<Frame, Errno> {
-    if let Some(front) = from.front().filter(|front| front.len() >= length) {
-        let frame = io.space.copy_frame(front.take(length))?;
-        from.skip(ByteCount::of_len(length));
-        return Ok(frame);
-    }
+    let Some(front) = from.front().filter(|front| front.len() >= length) else {
+        return gathered_frame(io, from, length, claim);
+    };
+    let frame = io.space.copy_frame(front.take(length))?;
+    from.skip(ByteCount::of_len(length));
+    Ok(frame)
+}
+
+/// As [`copied_frame`], of bytes that are in several buffers.
+#[inline(never)]
+fn gathered_frame(
+    io: &Io<'_>,
+    from: &mut UserBuffers,
+    length: usize,
+    claim: Claim,
+) -> Result<Frame, Errno> {
     let mut frame = Frame::zeroed_for(claim)?;
     let page = frame.bytes_mut().ok_or(Errno::ENOMEM)?;
     take_all(io, from, page.get_mut(..length).unwrap_or_default())?;

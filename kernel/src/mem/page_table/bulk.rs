@@ -26,6 +26,7 @@ impl<'a> Filler<'a> {
 
     /// Maps a page if its entry is empty. Returns whether it was. Fails where a table is missing
     /// and no frame is available for it.
+    #[inline]
     pub fn put(&mut self, page: Page, frame: &Frame) -> Result<bool, OutOfMemory> {
         let cell = self.cell(page)?;
         let empty = cell.load(Ordering::Relaxed) == 0;
@@ -46,6 +47,7 @@ impl<'a> Filler<'a> {
         Ok(owned(old).map(|held| (held, Entry(old).flags())))
     }
 
+    #[inline]
     fn cell(&mut self, page: Page) -> Result<&'static AtomicU64, OutOfMemory> {
         let number = page.0 / ENTRIES as u64;
         let leaf = match self.leaf {

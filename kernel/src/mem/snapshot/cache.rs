@@ -27,6 +27,7 @@ use crate::mem::{
 use crate::sync::{Mutex, rank};
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::{
+    cell::Cell,
     cmp::Ordering,
     ops::{Bound, Range},
 };
@@ -109,7 +110,7 @@ struct Chunk {
     once: bool,
     entries: [Entry; CHUNK],
     /// One bit for each entry that was used since the clock's last visit.
-    recent: u32,
+    recent: Cell<u32>,
 }
 
 struct Cache {
@@ -180,7 +181,7 @@ impl Cache {
                 self.hand = None;
                 return false;
             };
-            let recent = core::mem::take(&mut chunk.recent);
+            let recent = chunk.recent.take();
             let once = chunk.once;
             for (index, entry) in chunk.entries.iter_mut().enumerate() {
                 if matches!(entry, Entry::Ready(_)) && !once && recent >> index & 1 == 0 {
@@ -239,33 +240,32 @@ pub(in crate::mem) fn lookup(
     mut take: impl FnMut(usize, &Frame),
 ) -> Lookup {
     debug_assert!(wanted < pages.to_usize());
-    let mut cache = CACHE.lock();
-    let mut found = Lookup::Absent;
-    cache.for_each(
-        snapshot,
-        first + PageCount::of_len(wanted).bytes(),
-        PageCount(1),
-        |_, chunk, range| match chunk.entries.get(range.start) {
-            Some(Entry::Pending(fetch)) => found = Lookup::Pending(fetch.clone()),
-            Some(Entry::Ready(frame)) => {
-                chunk.recent |= 1 << range.start;
-                found = Lookup::Ready;
-                take(wanted, frame);
-            }
-            Some(Entry::Swapped(slot)) => found = Lookup::Swapped(slot.number()),
-            Some(Entry::Empty) | None => {}
-        },
-    );
-    if pages > PageCount(1) && matches!(found, Lookup::Ready) {
-        cache.for_each(snapshot, first, pages, |number, chunk, range| {
-            for (index, entry) in chunk.entries.get(range).unwrap_or_default().iter().enumerate() {
-                if let Entry::Ready(frame) = entry {
-                    take(number + index, frame);
-                }
-            }
-        });
+    let cache = CACHE.lock();
+    let (origin, page) = locate(snapshot, first);
+    let (own_key, index) = split(origin, page + wanted as u64);
+    let Some(own) = cache.chunks.get(&own_key) else { return Lookup::Absent };
+    match own.entries.get(index) {
+        Some(Entry::Pending(fetch)) => return Lookup::Pending(fetch.clone()),
+        Some(Entry::Swapped(slot)) => return Lookup::Swapped(slot.number()),
+        Some(Entry::Empty) | None => return Lookup::Absent,
+        Some(Entry::Ready(frame)) => take(wanted, frame),
     }
-    found
+    own.recent.set(own.recent.get() | 1 << index);
+    let pages = if pages == PageCount(1) { 0 } else { pages.to_usize() };
+    let mut done = 0;
+    while done < pages {
+        let (key, start) = split(origin, page + done as u64);
+        let end = CHUNK.min(start + pages - done);
+        let chunk = if key.chunk == own_key.chunk { Some(own) } else { cache.chunks.get(&key) };
+        let entries = chunk.and_then(|chunk| chunk.entries.get(start..end)).unwrap_or_default();
+        for (index, entry) in entries.iter().enumerate() {
+            if let Entry::Ready(frame) = entry {
+                take(done + index, frame);
+            }
+        }
+        done += end - start;
+    }
+    Lookup::Ready
 }
 
 /// Begins a fetch of the page at byte `wanted`, and of the pages that adjoin it without a gap, are
@@ -328,7 +328,7 @@ pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
                     .get(number + index)
                     .and_then(CachedFrame::new)
                     .map_or(Entry::Empty, Entry::Ready);
-                chunk.recent |= 1 << (range.start + index);
+                *chunk.recent.get_mut() |= 1 << (range.start + index);
                 settled.push(core::mem::replace(entry, ready));
             }
         }
@@ -414,7 +414,7 @@ pub(in crate::mem) fn evict(wanted: usize) -> usize {
         for (index, entry) in chunk.entries.iter_mut().enumerate() {
             if let Entry::Ready(frame) = entry
                 && !chunk.once
-                && chunk.recent >> index & 1 == 0
+                && chunk.recent.get() >> index & 1 == 0
                 && let Some(is_last) = frame.is_only_cached()
             {
                 debug_assert!(!frame.is_zero_page(), "the zero page always has other owners");
@@ -423,7 +423,7 @@ pub(in crate::mem) fn evict(wanted: usize) -> usize {
             }
             empty &= matches!(entry, Entry::Empty);
         }
-        chunk.recent = 0;
+        chunk.recent.set(0);
         cache.hand = Some(key);
         if empty {
             cache.chunks.remove(&key);

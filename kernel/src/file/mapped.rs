@@ -3,27 +3,32 @@
 //!
 //! Servers do not know about mappings. All access goes through the kernel, which keeps both sides
 //! coherent: before a file is read or changed, dirty pages of its mappings are written to it; after
-//! a write, the written bytes are copied to the mapped pages. Dirty pages are found by comparing
-//! fingerprints, as such files are small and limited ([`MAX_BYTES`]).
+//! a write, the written bytes are copied to the mapped pages. The kernel knows which pages were
+//! stored to, and limits them (`mem::stores`); those whose fingerprint is still that of the file's
+//! bytes need not be written. Such files are limited, too ([`MAX_BYTES`]).
 //!
 //! A file's memory is kept after its last mapping, because neither the end of a process nor munmap
 //! waits for a server (X9). Until it is written it acts as a page cache: newer than the file, and
 //! seen by every reader. Only clients of a server wait for it: those that open or map a file of its
-//! mount ([`write_unused`]), synchronise it ([`write_mount`]), or name the mapping
-//! ([`write_range`]).
+//! mount ([`write_unused`]), synchronise it ([`write_mount`]), name the mapping ([`write_range`]),
+//! or store to too many pages.
 //!
 //! Locks: `MappedFile::fingerprints` (sleeps) is held while writing back, changing the file, and
 //! copying the change to the mapped pages, so that none undoes the other. It is taken after an open
-//! file's position lock. `FILES` is a spin lock, never held while waiting.
+//! file's position lock, also in the fault of a store that waits. `FILES` is a spin lock, never
+//! held while waiting.
 
 use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
+use crate::mem::stores::Share;
+use crate::mem::write_back::WriteBack;
 use crate::mem::{self, OutOfMemory, PAGE_BYTES, SharedMemory, Space, UserSlice, fallible};
 use crate::sync::{Interrupt, Mutex, SleepLock, rank, relax};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Bound;
+use core::ops::{Bound, RangeInclusive};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 
@@ -44,6 +49,8 @@ struct MappedFile {
     /// Open for reading and writing.
     object: Arc<dyn FileObject>,
     memory: Arc<SharedMemory>,
+    /// The dirty pages of its server's files.
+    share: Arc<Share>,
     /// Mappings made so far.
     mappings: AtomicU64,
     /// For each page that was read in, the fingerprint of the file's bytes.
@@ -98,15 +105,17 @@ pub fn map(
         .map(|end| end - FileOffset::ZERO)
         .filter(|&end| end <= MAX_BYTES)
         .ok_or(Errno::ENODEV)?;
+    mem::register_writer(write_some_back);
     let (file, memory) = {
         let mut files = FILES.lock();
-        let fresh = || MappedFile {
-            object: object.clone(),
-            memory: SharedMemory::new(&space.account),
-            mappings: AtomicU64::new(0),
-            fingerprints: SleepLock::new(Fingerprints::default()),
+        let share = files.range(of_device(identity.device)).next().map(|(_, file)| &file.share);
+        let share = share.cloned().unwrap_or_default();
+        let file = match files.entry(identity) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => {
+                place.insert(Arc::new(MappedFile::new(space, object, share)?)).clone()
+            }
         };
-        let file = files.entry(identity).or_insert_with(|| Arc::new(fresh())).clone();
         COUNT.store(files.len(), Ordering::Relaxed);
         file.mappings.fetch_add(1, Ordering::Relaxed);
         let memory = file.memory.clone();
@@ -162,10 +171,15 @@ enum Which {
 /// The first mapped file of a device behind `last`, or the first.
 fn after(device: u64, last: Option<Identity>) -> Option<(Identity, Arc<MappedFile>)> {
     let files = FILES.lock();
-    let first = Bound::Included(Identity { device, inode: 0 });
-    let behind = (last.map_or(first, Bound::Excluded), Bound::Unbounded);
-    let found = files.range(behind).next().filter(|(identity, _)| identity.device == device);
-    found.map(|(&identity, file)| (identity, file.clone()))
+    let all = of_device(device);
+    let behind =
+        (last.map_or(Bound::Included(*all.start()), Bound::Excluded), Bound::Included(*all.end()));
+    files.range(behind).next().map(|(&identity, file)| (identity, file.clone()))
+}
+
+/// The keys of a device's files.
+fn of_device(device: u64) -> RangeInclusive<Identity> {
+    Identity { device, inode: 0 }..=Identity { device, inode: u64::MAX }
 }
 
 /// Writes the dirty pages of files of one mount, by its device number. Waits for its server only.
@@ -215,11 +229,7 @@ pub fn write_range(space: &Arc<Space>, range: UserSlice) -> Result<(), Errno> {
         return Ok(());
     }
     for memory in space.shared_memory(range)? {
-        let file = {
-            let files = FILES.lock();
-            files.values().find(|file| Arc::ptr_eq(&file.memory, &memory)).cloned()
-        };
-        if let Some(file) = file {
+        if let Some((_, file)) = with_memory(&memory) {
             file.write_back(space, &mut *file.fingerprints.lock()?)?;
         }
     }
@@ -243,6 +253,35 @@ fn write_and_drop(space: &Arc<Space>, identity: Identity, file: Arc<MappedFile>)
     drop(gone);
 }
 
+/// Pages that are written back for one store that waits: enough to pay for the way there.
+const WRITTEN_AT_ONCE: usize = 64;
+
+/// Writes some dirty pages of files of one server back: of the file with this memory first.
+fn write_some_back(space: &Arc<Space>, memory: &SharedMemory) -> Result<(), Errno> {
+    let Some((identity, file)) = with_memory(memory) else { return Ok(()) };
+    let mut left = WRITTEN_AT_ONCE;
+    let mut result = file.write_some_back(&mut left, space);
+    let mut last = None;
+    while left > 0
+        && let Some((other, file)) = after(identity.device, last)
+    {
+        last = Some(other);
+        if file.memory.dirty_pages() > 0 {
+            result = result.and(file.write_some_back(&mut left, space));
+        }
+        relax(Interrupt::Killable)?;
+    }
+    if left < WRITTEN_AT_ONCE { Ok(()) } else { result }
+}
+
+/// The mapped file with this memory.
+fn with_memory(memory: &SharedMemory) -> Option<(Identity, Arc<MappedFile>)> {
+    let files = FILES.lock();
+    let mut all = files.iter();
+    let found = all.find(|(_, file)| core::ptr::eq(Arc::as_ptr(&file.memory), memory));
+    found.map(|(&identity, file)| (identity, file.clone()))
+}
+
 /// Offset of the first byte of a page of a file.
 fn start_of(page: u64) -> FileOffset {
     FileOffset::ZERO + PageCount(page).bytes()
@@ -259,6 +298,20 @@ fn fingerprint(bytes: &[u8]) -> u64 {
 }
 
 impl MappedFile {
+    fn new(
+        space: &Arc<Space>,
+        object: &Arc<dyn FileObject>,
+        share: Arc<Share>,
+    ) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            object: object.clone(),
+            memory: SharedMemory::of_file(&space.account, &share, MAX_BYTES.covering_pages())?,
+            share,
+            mappings: AtomicU64::new(0),
+            fingerprints: SleepLock::new(Fingerprints::default()),
+        })
+    }
+
     /// Whether nobody maps it.
     fn is_unused(&self) -> bool {
         Arc::strong_count(&self.memory) == 1
@@ -320,36 +373,66 @@ impl MappedFile {
 
     /// Writes dirty pages to the file, up to the file's end.
     fn write_back(&self, space: &Arc<Space>, known: &mut Fingerprints) -> Result<(), Errno> {
-        let zeros = fingerprint(&[0; PAGE_BYTES]);
-        let mut bytes = Box::new([0; PAGE_BYTES]);
-        let mut size = None;
-        let mut next = 0;
-        while let Some(page) = self.memory.next_page(next) {
-            next = page + 1;
-            relax(Interrupt::Killable)?;
-            self.memory.read(page, &mut bytes)?;
-            let found = fingerprint(&bytes[..]);
-            if known.get(page).unwrap_or(zeros) == found {
-                continue;
+        let mut all = usize::MAX;
+        self.write_back_up_to(&mut all, space, known)
+    }
+
+    /// Writes some dirty pages; `left` is reduced by their number.
+    fn write_some_back(&self, left: &mut usize, space: &Arc<Space>) -> Result<(), Errno> {
+        self.write_back_up_to(left, space, &mut *self.fingerprints.lock()?)
+    }
+
+    /// Writes the first `left` dirty pages, each once. `left` is reduced by their number.
+    fn write_back_up_to(
+        &self,
+        left: &mut usize,
+        space: &Arc<Space>,
+        known: &mut Fingerprints,
+    ) -> Result<(), Errno> {
+        let (mut next, mut size) = (0, None);
+        while let Some(mut dirty) = WriteBack::begin(&self.memory, next, *left)? {
+            while let Some(page) = dirty.next_page() {
+                next = page + 1;
+                relax(Interrupt::Killable)?;
+                self.write_page(page, &mut size, space, known)?;
+                dirty.written(page);
+                *left -= 1;
             }
-            let size = match size {
-                Some(size) => size,
-                None => *size.insert(self.object.stat()?.size),
-            };
-            let length = size.saturating_sub(PageCount(page).bytes()).to_usize().min(PAGE_BYTES);
-            let mut from = UserBuffers::kernel_bytes(fallible::to_vec(
-                bytes.get(..length).unwrap_or_default(),
-            )?);
-            while !from.remaining().is_zero() {
-                let at = start_of(page) + (ByteCount::of_len(length) - from.remaining());
-                let at = WritePosition::At(at);
-                if self.object.write(&Self::io(space), &mut from, at)?.bytes.is_zero() {
-                    return Err(Errno::EIO);
-                }
-            }
-            known.set(page, found)?;
         }
         Ok(())
+    }
+
+    /// Writes a page to the file, unless the file has these bytes. `size` is that of the file, once
+    /// it is known.
+    fn write_page(
+        &self,
+        page: u64,
+        size: &mut Option<ByteCount>,
+        space: &Arc<Space>,
+        known: &mut Fingerprints,
+    ) -> Result<(), Errno> {
+        let mut bytes = fallible::filled(0, PAGE_BYTES)?;
+        let zeros = fingerprint(&bytes);
+        self.memory.read(page, bytes.first_chunk_mut().ok_or(Errno::EIO)?)?;
+        let found = fingerprint(&bytes);
+        if known.get(page).unwrap_or(zeros) == found {
+            return Ok(());
+        }
+        let size = match size {
+            Some(size) => *size,
+            None => *size.insert(self.object.stat()?.size),
+        };
+        let length = size.saturating_sub(PageCount(page).bytes()).to_usize().min(PAGE_BYTES);
+        bytes.truncate(length);
+        let mut from = UserBuffers::kernel_bytes(bytes);
+        while !from.remaining().is_zero() {
+            let at = start_of(page) + (ByteCount::of_len(length) - from.remaining());
+            let at = WritePosition::At(at);
+            if self.object.write(&Self::io(space), &mut from, at)?.bytes.is_zero() {
+                return Err(Errno::EIO);
+            }
+        }
+        Ok(known.set(page, found)?)
     }
 
     /// Copies the file's bytes from `start` to `end` to the pages in memory.

@@ -35,10 +35,12 @@ mod shrinker;
 pub mod slot;
 mod snapshot;
 mod space;
+pub mod stores;
 pub mod swap;
 #[cfg(test)]
 mod tests;
 mod user;
+pub mod write_back;
 
 pub use account::{Account, Charge};
 pub use addr::{
@@ -55,7 +57,7 @@ pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};
 pub use space::{
     Access, FaultError, Move, Occupant, Placement, Policy, ReadMode, RegionInfo, SentPages, Space,
-    SpaceStats, WritePiece,
+    SpaceStats, WritePiece, register_writer,
 };
 pub use user::UserSlice;
 

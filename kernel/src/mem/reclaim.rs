@@ -27,13 +27,16 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, OutOfMemory, frame, heap, mutants,
+    Claim, OutOfMemory, PageRange, frame, heap, mutants,
     page_table::Swept,
     shrinker::{self, Stage},
     snapshot::cache,
+    stores::MemoryId,
     swap::{self, Owners, PageOutBatch},
 };
-use crate::sync::{Interrupt, Interrupted, Mutex, Once, WaitQueue, assert_may_await_server, rank};
+use crate::sync::{
+    Interrupt, Interrupted, Mutex, Once, WaitQueue, assert_may_await_server, rank, relax,
+};
 use alloc::{collections::BTreeMap, sync::Weak};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use foundation::PageCount;
@@ -48,6 +51,12 @@ pub(super) trait Reclaimable: Send + Sync {
     /// `batch` private ones too. `None` where the memory is locked or its pages must stay.
     /// Allocates nothing and sends nothing: any lock may be held.
     fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept>;
+
+    /// Makes the next store to each of these pages of a mapped file fault. May wait; called with no
+    /// spin lock held.
+    fn write_protect(&self, _file: MemoryId, _pages: PageRange) -> Result<(), Interrupted> {
+        Ok(())
+    }
 }
 
 /// What the clock visits, by numbers in the order of registration.
@@ -85,6 +94,27 @@ pub(super) fn register(place: &Place, member: Weak<dyn Reclaimable>) {
     let number = clock.registered;
     clock.members.insert(number, member);
     place.0.store(number, Ordering::Relaxed);
+}
+
+/// Makes the next store of anybody to each of these pages of a mapped file fault. A space that is
+/// forked meanwhile comes before its child here. May wait; called with no spin lock held.
+pub(super) fn write_protect(file: MemoryId, pages: PageRange) -> Result<(), Interrupted> {
+    let mut next = 0;
+    while let Some((number, member)) = member_from(next) {
+        next = number + 1;
+        if let Some(member) = member.upgrade() {
+            member.write_protect(file, pages)?;
+        }
+        relax(Interrupt::Killable)?;
+    }
+    Ok(())
+}
+
+/// The first member with this number or a higher one.
+fn member_from(number: u64) -> Option<(u64, Weak<dyn Reclaimable>)> {
+    let clock = SPACES.lock();
+    let (&number, member) = clock.members.range(number..).next()?;
+    Some((number, member.clone()))
 }
 
 fn next_space() -> Option<Weak<dyn Reclaimable>> {

@@ -15,10 +15,13 @@
 //! no slot is freed meanwhile, and never across a wait.
 
 use super::{
-    Account, Claim, Frame, PAGE_BYTES, Page, PageRange, mutants,
+    Account, Charge, Claim, Frame, OutOfMemory, PAGE_BYTES, Page, PageRange,
+    account::Kind,
+    mutants,
     page_table::{Entry, FrameTree, Held, Swept, Verdict},
     phys::phys_to_virt,
     reclaim::{self, Reclaimable},
+    stores::{MemoryId, Share, Store, Stored},
     swap::{self, Owners, PageIn, PageOutBatch, Source, Unavailable},
 };
 use crate::sync::{Interrupt, Mutex, rank, relax};
@@ -37,6 +40,8 @@ const PAGES_AT_ONCE: usize = 512;
 #[derive(Debug)]
 pub struct SharedMemory {
     pages: Mutex<Pages, rank::SharedMemory>,
+    /// What is paid for noting stores, if the memory is of a file.
+    noting: Option<Charge>,
     place: reclaim::Place,
 }
 
@@ -47,6 +52,8 @@ struct Pages {
     hand: Page,
     /// A server maps the memory: no page leaves (F8).
     pinned: bool,
+    /// Of a mapped file: its dirty pages.
+    stored: Option<Stored>,
 }
 
 /// What an access to a page finds.
@@ -61,10 +68,27 @@ pub(super) enum Found {
 impl SharedMemory {
     /// Memory of zeros, for which `account` pays.
     pub fn new(account: &Arc<Account>) -> Arc<Self> {
+        Self::with(account, None)
+    }
+
+    /// Memory for the first `pages` pages of a file, whose dirty pages count in `share` (see
+    /// [`stores`](super::stores)).
+    pub fn of_file(
+        account: &Arc<Account>,
+        share: &Arc<Share>,
+        pages: PageCount,
+    ) -> Result<Arc<Self>, OutOfMemory> {
+        let charge = Charge::take(account, Kind::Files, Stored::bytes(pages))?;
+        let stored = Stored::new(share.clone(), pages)?;
+        Ok(Self::with(account, Some((charge, stored))))
+    }
+
+    fn with(account: &Arc<Account>, stores: Option<(Charge, Stored)>) -> Arc<Self> {
         let tree = FrameTree::new(account.clone());
-        let pages = Pages { tree, hand: Page(0), pinned: false };
+        let (noting, stored) = stores.unzip();
+        let pages = Pages { tree, hand: Page(0), pinned: false, stored };
         let pages = Mutex::new(pages);
-        let memory = Arc::new(Self { pages, place: reclaim::Place::default() });
+        let memory = Arc::new(Self { pages, noting, place: reclaim::Place::default() });
         reclaim::register(&memory.place, Arc::downgrade(&memory) as Weak<dyn Reclaimable>);
         memory
     }
@@ -72,6 +96,39 @@ impl SharedMemory {
     /// Looks for a page, which is allocated now at the first access. Does not wait.
     pub(super) fn look(&self, page: Page, claim: Claim) -> Result<Found, Unavailable> {
         self.pages.lock().look(page, claim)
+    }
+
+    /// Identifies this memory.
+    pub(super) fn id(&self) -> MemoryId {
+        MemoryId(core::ptr::from_ref(self) as usize)
+    }
+
+    /// Whether first stores to pages are noted, because the memory is of a file.
+    pub(super) fn notes_stores(&self) -> bool {
+        self.noting.is_some()
+    }
+
+    /// Notes that `claim` stores to a page.
+    pub(super) fn note_store(&self, page: Page, claim: Claim) -> Store {
+        if !self.notes_stores() {
+            return Store::Noted;
+        }
+        self.with_stored(|stored| stored.note(page, claim)).unwrap_or(Store::Noted)
+    }
+
+    /// Whether a page may be mapped writable.
+    pub(super) fn is_stored(&self, page: Page) -> bool {
+        !self.notes_stores() || self.with_stored(|stored| stored.contains(page)) == Some(true)
+    }
+
+    /// Number of dirty pages; 0 unless the memory is of a file.
+    pub fn dirty_pages(&self) -> usize {
+        self.with_stored(|stored| stored.count()).unwrap_or(0)
+    }
+
+    /// Looks at the dirty pages, if the memory is of a file.
+    pub(super) fn with_stored<T>(&self, look: impl FnOnce(&mut Stored) -> T) -> Option<T> {
+        self.pages.lock().stored.as_mut().map(look)
     }
 
     /// The frame of a page that is in memory.

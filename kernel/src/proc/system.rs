@@ -5,7 +5,7 @@ use crate::file::{Tasks, namespace, tasks};
 use crate::mem::{
     OutOfMemory, PAGE_BYTES, cache,
     fallible::{self, Text},
-    frame, swap,
+    frame, stores, swap,
 };
 use alloc::format;
 use alloc::vec::Vec;
@@ -93,6 +93,7 @@ fn memory() -> Result<Vec<u8>, OutOfMemory> {
         ("Buffers", 0),
         ("Cached", kib(cached)),
         ("SwapCached", 0),
+        ("Dirty", kib(stores::dirty_pages())),
         ("Shmem", 0),
         ("SReclaimable", 0),
         ("SwapTotal", kib(slots)),

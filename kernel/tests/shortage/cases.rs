@@ -2,6 +2,7 @@
 
 use foundation::{ByteCount, Errno};
 use kernel::file::Fd;
+use kernel::mem::host::POOL_FRAMES;
 use kernel::mem::{FaultError, UserAddr, mmu};
 use kernel::syscall::{attributes, io, ipc, memory, names, open};
 
@@ -24,6 +25,10 @@ const OTHER_PATH: u64 = 1;
 const RESULT: u64 = 2;
 /// Where the buffers begin.
 const BUFFER: u64 = 8;
+/// Where much of a file is mapped.
+const MAPPED: u64 = 200;
+/// As many pages of it as may be dirty: half of an eighth of the host's frames.
+const MANY: u64 = POOL_FRAMES as u64 / 16;
 /// Where nothing is compared: what a failed call has replaced there may be gone.
 const ELSEWHERE: u64 = 120;
 
@@ -90,6 +95,11 @@ fn paths(world: &World) {
     world.put(OTHER_PATH, b"/c\0");
 }
 
+fn map_much(world: &World) {
+    let flags = SHARED | FIXED;
+    memory::mmap(&world.process, at(MAPPED), pages(MANY + 1), RW, flags, Fd(0), 0).expect("a map");
+}
+
 fn fault(result: Result<u64, FaultError>) -> Result<u64, Errno> {
     result.map_err(Errno::from)
 }
@@ -115,6 +125,7 @@ macro_rules! cases {
 pub fn all() -> Vec<Case> {
     let mut all = of_memory();
     all.extend(of_files());
+    all.extend(of_mapped_files());
     all.extend(of_names());
     all.extend(of_messages());
     all
@@ -242,6 +253,11 @@ fn of_files() -> Vec<Case> {
             let flags = PRIVATE | FIXED;
             memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)
         };
+    }
+}
+
+fn of_mapped_files() -> Vec<Case> {
+    cases! {
         mmap_file_shared, file => |world| {
             let flags = SHARED | FIXED;
             memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)?;
@@ -253,6 +269,17 @@ fn of_files() -> Vec<Case> {
             memory::mmap(process, at(BUFFER), pages(30), RW, flags, Fd(0), 0).expect("a map");
             world.put(BUFFER + 4, b"stored");
         } => |world| memory::msync(&world.process, at(BUFFER), pages(30), 4);
+        store_mapped, |world| {
+            file(world);
+            map_much(world);
+            let dirty = at(MAPPED).0..at(MAPPED + MANY).0;
+            dirty.step_by(PAGE as usize).for_each(|page| {
+                mmu::store(&world.process.space, UserAddr(page), 7).expect("memory");
+            });
+        } => |world| {
+            let space = &world.process.space;
+            fault(mmu::store(space, at(MAPPED + MANY), 7).map(|()| 0))
+        };
     }
 }
 

@@ -16,8 +16,8 @@ use super::{
     resolution::{Awaited, Coverage, FetchState, PageRequest, Resolution},
 };
 use crate::{
-    mem::{Claim, Page, USER_END, UserAddr, reclaim, swap::PageIn},
-    sync::Interrupted,
+    mem::{Claim, Page, SharedMemory, USER_END, UserAddr, reclaim, swap::PageIn},
+    sync::{Interrupted, Once},
 };
 use alloc::sync::Arc;
 use foundation::Errno;
@@ -32,6 +32,17 @@ const FAULT_FRAMES: usize = 4;
 /// Maximum of reclaims for one fault. Each has freed something, so this only ends a race that is
 /// always lost.
 const MAX_RECLAIMS: u32 = 64;
+
+/// Writes some dirty pages back for a space: of files on the server of this memory's file, for
+/// which it waits.
+type Writer = fn(&Arc<Space>, &SharedMemory) -> Result<(), Errno>;
+
+static WRITER: Once<Writer> = Once::new();
+
+/// Registers what writes dirty pages of mapped files back.
+pub fn register_writer(writer: Writer) {
+    WRITER.call_once(|| writer);
+}
 
 /// Why a fault gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +175,13 @@ impl Space {
                 drop(progress.page_in.replace(page_in));
                 (arrived, Failure::PageIn)
             }
+            Resolution::WriteBack(memory) => match self.await_write_back(&memory) {
+                Err(Errno::EINTR) => return Err(Failure::Other(FaultError::Killed)),
+                Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN) => {
+                    return self.await_memory(progress);
+                }
+                written => (written.is_ok(), Failure::Fetch),
+            },
         };
         progress.failures += u32::from(!arrived);
         if progress.failures < MAX_ATTEMPTS { Ok(()) } else { Err(failure) }
@@ -175,6 +193,13 @@ impl Space {
         self.policy.claim().assert_may_await(Claim::SwapServer);
         page_in.start();
         Ok(page_in.wait()?)
+    }
+
+    /// Waits until fewer pages of mapped files are dirty, for a store to this memory.
+    fn await_write_back(&self, memory: &SharedMemory) -> Result<(), Errno> {
+        self.policy.claim().assert_may_await(Claim::FileServer);
+        let space = self.me.upgrade().ok_or(Errno::EINTR)?;
+        WRITER.get().map_or(Err(Errno::EIO), |writer| writer(&space, memory))
     }
 
     fn await_fetch(&self, awaited: &Awaited) -> Result<Result<(), Errno>, FaultError> {

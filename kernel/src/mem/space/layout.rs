@@ -379,7 +379,9 @@ impl SpaceState {
             if !region.touched {
                 return;
             }
-            let shared = matches!(region.backing, Backing::Shared { .. });
+            // The first store to a page of a mapped file is noted.
+            let shared =
+                matches!(&region.backing, Backing::Shared { memory, .. } if !memory.notes_stores());
             table.update(part, |_, entry| {
                 let private = entry.flags() & EntryFlags::PRIVATE;
                 // The first store to a shared frame copies it.

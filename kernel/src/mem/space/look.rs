@@ -6,6 +6,7 @@
 //! | empty, store | zeroed frame, private | copy, private; the association ends (F2) | its frame |
 //! | swapped | page-in, with neighbours (`swapped`) | the same | in the memory only |
 //! | private, store, sole owner | made writable | the same | - |
+//! | read-only, store | - | - | noted; writable, or waits for write-back (`stores`) |
 //! | private or clean, store, shared | copy, private | copy, private; the association ends | - |
 #![forbid(unsafe_code)]
 
@@ -16,8 +17,9 @@ use super::{
 };
 use crate::mem::{
     Backing, Claim, Frame, OutOfMemory, Page, PageRange, Prot, Region, SharedMemory,
-    page_table::EntryFlags, shared::Found,
+    page_table::EntryFlags, shared::Found, stores::Store,
 };
+use alloc::sync::Arc;
 use foundation::PageCount;
 
 impl SpaceState {
@@ -41,7 +43,17 @@ impl SpaceState {
                 let swapped = SwappedPage { page, region: range, prot, slot };
                 return self.look_swapped(&swapped, request);
             }
-            if request.stores() && !entry.has(EntryFlags::WRITE) {
+            if request.stores()
+                && let Backing::Shared { memory, first } = &region.backing
+            {
+                match memory.note_store(Page(*first) + (page - range.start), self.table.claim) {
+                    Store::Noted => {}
+                    Store::Waits => return Ok(Resolution::WriteBack(memory.clone())),
+                    Store::Beyond => return Err(FaultError::Bus),
+                }
+                // Access grows, so no translation is stale.
+                self.table.set_flags(page, base_flags(prot) | EntryFlags::WRITE);
+            } else if request.stores() && !entry.has(EntryFlags::WRITE) {
                 self.make_private(request, entry, base_flags(prot))?;
             }
             return Ok(Resolution::Done);
@@ -51,9 +63,8 @@ impl SpaceState {
             return self.look_backed(&lazy, request, held);
         }
         if let Backing::Shared { memory, first } = &region.backing {
-            let (memory, first) = (memory.clone(), Page(*first));
-            let flags = shared_flags(region.prot);
-            return self.look_shared(&memory, first, range, page, flags);
+            let (memory, first, prot) = (memory.clone(), Page(*first), region.prot);
+            return self.look_shared(&memory, first, range, request, prot);
         }
         let ends_association = matches!(region.backing, Backing::Snapshot { .. });
         let (frame, flags) = unbacked_frame(region, request, self.table.claim)?;
@@ -68,24 +79,33 @@ impl SpaceState {
     /// that come back from swap along with it.
     fn look_shared(
         &mut self,
-        memory: &SharedMemory,
+        memory: &Arc<SharedMemory>,
         first: Page,
         region: PageRange,
-        page: Page,
-        flags: EntryFlags,
+        request: &PageRequest<'_>,
+        prot: Prot,
     ) -> Attempt {
-        let (frame, back) = match memory.look(first + (page - region.start), self.table.claim)? {
+        let page = request.page;
+        let number = first + (page - region.start);
+        if request.stores() {
+            match memory.note_store(number, self.table.claim) {
+                Store::Noted => {}
+                Store::Waits => return Ok(Resolution::WriteBack(memory.clone())),
+                Store::Beyond => return Err(FaultError::Bus),
+            }
+        }
+        let (frame, back) = match memory.look(number, self.table.claim)? {
             Found::PageIn(page_in) => return Ok(Resolution::PageIn(page_in)),
             Found::Frame(frame, back) => (frame, back),
         };
-        drop(self.table.map(page, frame, flags)?);
+        drop(self.table.map(page, frame, shared_flags(memory, number, prot))?);
         let all = PageRange::new(first, region.pages());
         for other in back.intersect(all).iter() {
             let at = region.start + (other - first);
             if self.table.get(at).is_none()
                 && let Some(frame) = memory.resident(other)
             {
-                drop(self.table.map(at, frame, flags)?);
+                drop(self.table.map(at, frame, shared_flags(memory, other, prot))?);
             }
         }
         Ok(Resolution::Done)
@@ -98,9 +118,9 @@ impl SpaceState {
 }
 
 /// The flags of a page of shared memory.
-fn shared_flags(prot: Prot) -> EntryFlags {
+fn shared_flags(memory: &SharedMemory, page: Page, prot: Prot) -> EntryFlags {
     let mut flags = base_flags(prot);
-    flags.set(EntryFlags::WRITE, prot.contains(Prot::WRITE));
+    flags.set(EntryFlags::WRITE, prot.contains(Prot::WRITE) && memory.is_stored(page));
     flags
 }
 

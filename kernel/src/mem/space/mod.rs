@@ -40,6 +40,7 @@ mod swapped;
 
 pub use access::{Access, FaultError};
 pub use clean::SentPages;
+pub use fault::register_writer;
 pub use layout::Placement;
 pub use pieces::WritePiece;
 pub use policy::{Policy, ReadMode};
@@ -86,6 +87,7 @@ pub struct Space {
     root: PhysAddr,
     /// On the clock of reclaim.
     place: reclaim::Place,
+    me: Weak<Self>,
 }
 
 /// The state of an address space, under its lock.
@@ -186,9 +188,11 @@ impl Space {
         };
         let (inner, place) = (Mutex::new(inner), reclaim::Place::default());
         let (settled, occupants, counters) = Default::default();
-        let space =
-            Arc::new(Self { inner, settled, occupants, policy, account, counters, root, place });
-        reclaim::register(&space.place, Arc::downgrade(&space) as Weak<dyn reclaim::Reclaimable>);
+        let space = Arc::new_cyclic(|me| {
+            let me = me.clone();
+            Self { inner, settled, occupants, policy, account, counters, root, place, me }
+        });
+        reclaim::register(&space.place, space.me.clone() as Weak<dyn reclaim::Reclaimable>);
         Ok(space)
     }
 

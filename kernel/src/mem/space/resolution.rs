@@ -3,7 +3,8 @@
 
 use super::access::{Access, FaultError};
 use crate::mem::{
-    Frame, Page, PageRange, Prot, Snapshot, page_table::EntryFlags, snapshot::Fetch, swap::PageIn,
+    Frame, Page, PageRange, Prot, SharedMemory, Snapshot, page_table::EntryFlags, snapshot::Fetch,
+    swap::PageIn,
 };
 use alloc::sync::Arc;
 use foundation::counter::Counters;
@@ -48,6 +49,9 @@ pub(super) enum Resolution {
     Fetch(Awaited),
     /// The caller waits for this page-in without the lock, and tries again.
     PageIn(Arc<PageIn>),
+    /// Too many pages of mapped files are dirty for a store to this one: the caller waits without
+    /// the lock until some are written, and tries again.
+    WriteBack(Arc<SharedMemory>),
 }
 
 /// Whether a fetch was sent already.

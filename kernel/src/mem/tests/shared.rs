@@ -5,8 +5,11 @@ use super::*;
 use crate::mem::{
     host::{RamSwap, SwapAnswers, evict_pages},
     page_table::{FrameTree, Held},
+    stores::{self, Share},
     swap,
+    write_back::WriteBack,
 };
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Attaches a swap device for a test. When it is dropped, all slots must be free.
 struct Swap(Arc<RamSwap>);
@@ -234,4 +237,74 @@ fn a_frame_tree_grows_and_finds_its_pages() {
         assert_eq!(tree.frames(), before - frame::stats().free);
     }
     assert_eq!(frame::stats().free, before);
+}
+
+/// Calls of [`write_ten`].
+static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Stands in for the file: ten pages are written.
+fn write_ten(_: &Arc<Space>, memory: &SharedMemory) -> Result<(), Errno> {
+    WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let mut dirty = WriteBack::begin(memory, 0, 10)?.ok_or(Errno::EIO)?;
+    while let Some(page) = dirty.next_page() {
+        dirty.written(page);
+    }
+    Ok(())
+}
+
+#[test]
+fn q6_a_store_waits_while_too_many_pages_of_mapped_files_are_dirty() {
+    let _alone = host::exclusive();
+    crate::mem::register_writer(write_ten);
+    let limit = frame::stats().total / 8;
+    // What one server's files may have.
+    let half = limit / 2;
+    let all = half as u64 + 95;
+    {
+        let file = |share| SharedMemory::of_file(&Account::new(), share, PageCount(all)).unwrap();
+        let (share, silent) = <(Arc<Share>, Arc<Share>)>::default();
+        let (memory, other_file) = (file(&share), file(&silent));
+        let spaces = [Space::new().unwrap(), Space::new().unwrap()];
+        spaces.iter().for_each(|space| map_shared(space, &memory, 0, all));
+        let [one, other] = &spaces;
+        for page in 0..all {
+            store(one, at(page), value(page));
+            assert!(stores::dirty_pages() <= half, "page {page}");
+        }
+        assert_eq!(WRITTEN.swap(0, Ordering::Relaxed), 10);
+        check(other, all);
+        // What was written is noted again when it is stored to, by whomever.
+        let before = share.pages();
+        store(other, at(0), value(0));
+        assert_eq!(share.pages(), before + 1);
+        store(one, at(0), value(0));
+        assert_eq!(share.pages(), before + 1);
+        // What is not written stays dirty, and a child's next store is noted like its parent's.
+        let child = one.fork().unwrap();
+        drop(WriteBack::begin(&memory, 0, usize::MAX).unwrap());
+        assert_eq!(share.pages(), before + 1);
+        write_ten(one, &memory).unwrap();
+        store(&child, at(0), value(0));
+        assert_eq!(share.pages(), before + 1 - 9);
+        one.protect(BASE, pages(all), Prot::READ).unwrap();
+        one.protect(BASE, pages(all), RW).unwrap();
+        store(one, at(5), value(5));
+        assert_eq!(share.pages(), before + 2 - 9);
+        // Another server's file has space without any wait.
+        WRITTEN.store(0, Ordering::Relaxed);
+        let free = (limit - share.pages()) / 2;
+        let third = Space::new().unwrap();
+        map_shared(&third, &other_file, 0, all);
+        (0..free as u64).for_each(|page| store(&third, at(page), value(page)));
+        assert_eq!((silent.pages(), WRITTEN.load(Ordering::Relaxed)), (free, 0));
+        assert!(stores::dirty_pages() <= limit);
+        // A server does not wait, and memory ends where the file can.
+        third.policy.mark_server(Claim::FileServer);
+        store(&third, at(free as u64), 1);
+        assert_eq!((silent.pages(), WRITTEN.load(Ordering::Relaxed)), (free + 1, 0));
+        let grown = one.remap(BASE, pages(all), pages(all + 100), Move::IfNeeded).unwrap();
+        let beyond = UserAddr(grown.0 + (all + 90) * PAGE);
+        assert_eq!(mmu::store(one, beyond, 1), Err(FaultError::Bus));
+    }
+    assert_eq!(stores::dirty_pages(), 0);
 }

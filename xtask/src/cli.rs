@@ -93,6 +93,10 @@ pub struct RunArgs {
     /// /root. Repeatable.
     #[arg(long, value_name = "HOST[:GUEST]")]
     pub add: Vec<String>,
+    /// Leave out the distribution's bash and busybox, which otherwise are downloaded once and added
+    /// to machines of 128 MiB and more: bash is then the shell on the console.
+    #[arg(long)]
+    pub plain: bool,
     /// Whether read(2) is lazy.
     #[arg(long, value_enum, default_value = "on")]
     pub lazy: Lazy,

@@ -20,6 +20,7 @@ mod fuzz;
 mod guest;
 mod interrupts;
 mod machine;
+mod packages;
 mod paths;
 mod process;
 mod run;

@@ -36,6 +36,19 @@ pub fn run(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// Runs a command without input or output; on failure returns its last complaint.
+pub fn check(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    let last = why.trim().lines().last().unwrap_or_default();
+    Err(format!("{name} ended with {}: {last}", output.status))
+}
+
 /// Runs a command with a time limit; returns how it ended, and its standard output and standard
 /// error in one text.
 pub fn capture(

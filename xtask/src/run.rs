@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, memory_bytes};
 use crate::guest::addition::Addition;
+use crate::guest::userland::{self, Userland};
 use crate::guest::{self, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Input, Outcome, Session};
@@ -37,12 +38,14 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let guest = guest::build(paths, &toolchain, variant)?;
     let command = (!arguments.command.is_empty()).then(|| arguments.command.join(" "));
     let is_interactive = command.is_none() && stdin().is_terminal();
+    let userland = userland(paths, arguments);
     let task = Task {
         command: command.as_deref(),
         input: if is_interactive { Stdin::Terminal } else { Stdin::Host },
         lazy: arguments.lazy,
         mutant: arguments.mutant.as_deref(),
         memory: &arguments.memory,
+        userland: userland.as_ref(),
         additions: &additions,
         relay: arguments.relay.as_deref(),
     };
@@ -89,6 +92,24 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let outcome = session.run(machine);
     drop(raw);
     Ok(conclude(&outcome?, &log))
+}
+
+/// The distribution's programs, unless they are not wanted, the machine is too small for them, or
+/// they are not available.
+fn userland(paths: &Paths, arguments: &RunArgs) -> Option<Userland> {
+    if arguments.plain || memory_bytes(&arguments.memory) < userland::LEAST_MEMORY_BYTES {
+        return None;
+    }
+    match Userland::get(paths) {
+        Ok(userland) => Some(userland),
+        Err(why) => {
+            say!(
+                "without bash and busybox, so Sloth's own shell serves (--plain does not look \
+                  for them): {why}"
+            );
+            None
+        }
+    }
 }
 
 /// Runs gdb on the terminal, connected to a machine that waits for it; returns its status.

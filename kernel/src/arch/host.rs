@@ -84,7 +84,7 @@ pub mod serial {
     use crate::arch::SerialPort;
 
     /// Never calls `input`.
-    pub fn start(_input: fn(&[u8])) {}
+    pub fn start(_input: fn(SerialPort, &[u8])) {}
 
     /// Discards the bytes.
     pub fn send(_port: SerialPort, _bytes: &[u8]) {}

@@ -155,6 +155,7 @@ fn measure_with(
         lazy,
         mutant: None,
         memory: MEMORY,
+        userland: None,
         additions,
         relay: None,
     };

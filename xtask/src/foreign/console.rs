@@ -135,7 +135,7 @@ impl ConsoleCase {
         interrupts: &Interrupts,
     ) -> Result<Verdict> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["run", "--timeout", "60", "--lazy", lazy.word()]).args(arguments);
+        command.args(["run", "--plain", "--timeout", "60", "--lazy", lazy.word()]).args(arguments);
         play(command, &[ENTER, self.script, LEAVE].concat(), 0, interrupts)
     }
 

@@ -251,7 +251,7 @@ fn prepare(
         additions.push(Addition { host: tree.clone(), guest: GUEST_TREE.to_owned() });
     }
     for (package, path) in group.files.packages {
-        let unpacked = match store.unpack(package) {
+        let unpacked = match store.packages.unpack(package) {
             Ok(unpacked) => unpacked,
             Err(why) => return Ok(Err(format!("{package} is not available: {why}"))),
         };
@@ -268,7 +268,7 @@ fn prepare(
     if let Some(missing) = additions.iter().find(|addition| !addition.host.exists()) {
         return Ok(Err(format!("there is no {}", missing.host.display())));
     }
-    Ok(Ok(Ready { bin, cases: folder, tree, packages: store.packages(), additions }))
+    Ok(Ok(Ready { bin, cases: folder, tree, packages: store.packages.folder(), additions }))
 }
 
 /// Copies a folder with its contents.

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::guest::addition::Addition;
+use crate::packages::Packages;
 use crate::paths::Paths;
-use crate::{cargo, say};
+use crate::{cargo, process, say};
 
 /// Folder of the programs in the guest.
 pub const GUEST_BIN: &str = "opt/bin";
@@ -91,6 +92,8 @@ pub struct Fetched {
 
 /// The folder of everything that is fetched or built.
 pub struct ForeignFolder {
+    /// The distribution's packages.
+    pub packages: Packages,
     root: PathBuf,
     /// Folder of the guest's own programs.
     guest: PathBuf,
@@ -100,9 +103,8 @@ impl ForeignFolder {
     /// Opens the folder, and creates it if necessary.
     pub fn open(paths: &Paths) -> std::io::Result<Self> {
         let root = paths.work.with_file_name("foreign");
-        fs::create_dir_all(root.join("packages"))?;
-        fs::create_dir_all(root.join("root"))?;
-        Ok(Self { root, guest: paths.work.join("guest") })
+        fs::create_dir_all(&root)?;
+        Ok(Self { packages: Packages::open(paths)?, root, guest: paths.work.join("guest") })
     }
 
     /// Creates an empty folder of this name.
@@ -115,11 +117,6 @@ impl ForeignFolder {
         Ok(folder)
     }
 
-    /// Folder of the unpacked packages, each in a folder of its name.
-    pub fn packages(&self) -> PathBuf {
-        self.root.join("root")
-    }
-
     /// Gets a program and copies it to the folder `bin`, or returns why it is not available.
     pub fn get(&self, name: &str, bin: &Path) -> Result<Fetched, String> {
         let program = PROGRAMS
@@ -127,7 +124,7 @@ impl ForeignFolder {
             .find(|program| program.name == name)
             .ok_or_else(|| format!("{name} is not a known program"))?;
         let file = match program.source {
-            Source::Package(package, path) => self.unpack(package)?.join(path),
+            Source::Package(package, path) => self.packages.unpack(package)?.join(path),
             Source::Machine(name) => find_on_machine(name)?,
             Source::Crate(crate_name) => self.build(crate_name, name)?,
             Source::Guest => self.guest.join(format!("user-{name}")),
@@ -135,34 +132,6 @@ impl ForeignFolder {
         let here = bin.join(name);
         fs::copy(&file, &here).map_err(|error| format!("{}: {error}", file.display()))?;
         Ok(Fetched { libraries: libraries(&here)?, file: here })
-    }
-
-    /// Downloads and unpacks a package, unless that has been done.
-    pub fn unpack(&self, package: &str) -> Result<PathBuf, String> {
-        let unpacked = self.packages().join(package);
-        if unpacked.exists() {
-            return Ok(unpacked);
-        }
-        let packages = self.root.join("packages");
-        say!("downloading the package {package}");
-        run(Command::new("apt-get").args(["download", package]).current_dir(&packages))?;
-        let is_wanted = |path: &PathBuf| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with(&format!("{package}_")))
-        };
-        let files = fs::read_dir(&packages).map_err(|error| error.to_string())?;
-        let file = files
-            .flatten()
-            .map(|entry| entry.path())
-            .find(is_wanted)
-            .ok_or("apt-get downloaded no such file")?;
-        // Unpacked under another name first, so that the folder is complete once it exists.
-        let unfinished = unpacked.with_extension("unfinished");
-        let _ = fs::remove_dir_all(&unfinished);
-        run(Command::new("dpkg-deb").arg("-x").args([&file, &unfinished]))?;
-        fs::rename(&unfinished, &unpacked).map_err(|error| error.to_string())?;
-        Ok(unpacked)
     }
 
     /// Builds a crate's program, unless that has been done.
@@ -180,7 +149,7 @@ impl ForeignFolder {
                 .env("CARGO_TARGET_DIR", self.root.join("build"))
                 .env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
             command.env_remove("CARGO_ENCODED_RUSTFLAGS").current_dir(&self.root);
-            run(&mut command)?;
+            process::check(&mut command)?;
         }
         Ok(file)
     }
@@ -223,21 +192,4 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
         .filter(|word| word.starts_with('/') && !word.ends_with(':'))
         .map(PathBuf::from)
         .collect())
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{:?}: {error}", command.get_program()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let why = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "{:?} ended with {}: {}",
-        command.get_program(),
-        output.status,
-        why.trim().lines().last().unwrap_or_default()
-    ))
 }

@@ -20,6 +20,11 @@ pub struct Addition {
 }
 
 impl Addition {
+    /// A file or folder at a path in the guest.
+    pub fn new(host: PathBuf, guest: &str) -> Self {
+        Self { host, guest: guest.to_owned() }
+    }
+
     /// Parses an argument of `--add`. If a file has the whole argument as its name, colons are part
     /// of the name.
     pub fn parse(argument: &str) -> Result<Self> {

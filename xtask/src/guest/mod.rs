@@ -4,6 +4,7 @@ pub mod addition;
 pub mod core_library;
 pub mod ramdisk;
 mod strip;
+pub mod userland;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

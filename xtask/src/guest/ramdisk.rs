@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tar::{EntryType, Header};
 
 use crate::guest::addition::Addition;
+use crate::guest::userland::{self, Userland};
 use crate::guest::{Guest, TOOLS};
 use crate::say;
 
@@ -71,6 +72,21 @@ impl Ramdisk {
             ramdisk.put(&format!("bin/{name}"), Node::Link(format!("bin/{TOOLS}")))?;
         }
         Ok(ramdisk)
+    }
+
+    /// Adds the distribution's programs, and a link for each applet that is no tool of the guest.
+    pub fn add_userland(&mut self, userland: &Userland) -> Result<()> {
+        for (path, text) in userland::TEXTS {
+            self.add_text(path, text.into())?;
+        }
+        userland.additions.iter().try_for_each(|addition| self.add(addition))?;
+        for name in &userland.applets {
+            let path = format!("bin/{name}");
+            if !self.nodes.contains_key(&path) {
+                self.put(&path, Node::Link(userland::BUSYBOX.to_owned()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds a file with the given contents.

@@ -1,8 +1,9 @@
 //! One QEMU process: its command line, its three serial ports, and how it ended.
 //!
 //! COM1 is the guest's console. COM2 carries the kernel's log and a command's standard error. On
-//! COM3 init reports the command's status. Each port is a pipe between QEMU and xtask: QEMU's
-//! sockets treat every byte from the guest as a message and are full after a few hundred. The
+//! COM3 init reports the command's status and xtask the size of the user's terminal. COM1 and COM2
+//! are pipes between QEMU and xtask: QEMU's sockets treat every byte from the guest as a message
+//! and are full after a few hundred. COM3, which carries little, is a socket. The
 //! guest's disk, for temporary data, and its initrd are unlinked files that QEMU opens through
 //! inherited descriptors, so no file and no QEMU process outlives xtask.
 
@@ -14,6 +15,7 @@ pub mod terminal;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -119,8 +121,8 @@ pub struct Machine {
     pub log: File,
     /// The kernel's symbols, for backtraces in its log.
     pub symbols: Symbols,
-    /// Output of COM3.
-    pub control: File,
+    /// Both directions of COM3; does not block.
+    pub control: UnixStream,
     /// QEMU's own standard error.
     pub complaints: ChildStderr,
 }
@@ -170,20 +172,16 @@ impl Machine {
             command.args(["-drive", &disk, "-device", &device]);
         }
         command.args(["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
-        // Kept open until QEMU has inherited them.
-        let mut far_ends = Vec::new();
-        let mut port = |name: &str| -> Result<File> {
-            let (near, far) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
-            inherit(&far)?;
-            command.args([
-                "-chardev",
-                &format!("file,id={name},path=/proc/self/fd/{}", far.as_raw_fd()),
-            ]);
-            command.args(["-serial", &format!("chardev:{name}")]);
-            far_ends.push(far);
-            Ok(near.into())
-        };
-        let (log, control) = (port("com2")?, port("com3")?);
+        // The far ends are kept open until QEMU has inherited them.
+        let (log, far_log) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
+        inherit(&far_log)?;
+        let com2 = format!("file,id=com2,path=/proc/self/fd/{}", far_log.as_raw_fd());
+        let (control, far_control) = UnixStream::pair().context("cannot make a socket pair")?;
+        inherit(&far_control)?;
+        control.set_nonblocking(true).context("cannot prepare the control channel")?;
+        let com3 = format!("socket,id=com3,fd={}", far_control.as_raw_fd());
+        command.args(["-chardev", &com2, "-serial", "chardev:com2"]);
+        command.args(["-chardev", &com3, "-serial", "chardev:com3"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A process group of its own, so that only xtask receives the terminal's Ctrl-C.
@@ -194,7 +192,7 @@ impl Machine {
         let complaints = child.stderr.take().context("QEMU has no standard error")?;
         ioctl_fionbio(&keys, true).context("cannot prepare the console")?;
         let symbols = Symbols::of(&guest.kernel_symbols);
-        Ok(Self { child, keys, console, log, symbols, control, complaints })
+        Ok(Self { child, keys, console, log: log.into(), symbols, control, complaints })
     }
 
     /// Kills QEMU without waiting for the guest.

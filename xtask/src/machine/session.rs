@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags};
+use rustix::termios::tcgetwinsize;
 
 use super::symbols::Symbols;
+use super::terminal::Resizes;
 use super::{Ending, Hardware, Machine};
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
@@ -132,6 +134,8 @@ impl Session<'_> {
             credit: 0,
             control: Control::default(),
             complaints: Vec::new(),
+            size: None,
+            resizes: matches!(self.input, Input::Terminal(_)).then(Resizes::listen).transpose()?,
         };
         let stopped = loop {
             if let Some(signal) = self.interrupts.pending() {
@@ -140,6 +144,7 @@ impl Session<'_> {
             if !state.open.contains(&true) {
                 break None;
             }
+            self.announce_size(&mut machine, &mut state);
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 break Some(Outcome::TimedOut);
@@ -158,6 +163,26 @@ impl Session<'_> {
                 Ok(outcome)
             }
             None => Ok(Outcome::Ended(machine.wait()?, state.control.status)),
+        }
+    }
+
+    /// Sends the terminal's size, if it has changed and the guest takes it: a line
+    /// `size ROWS COLUMNS`.
+    fn announce_size(&self, machine: &mut Machine, state: &mut State) {
+        let Input::Terminal(terminal) = self.input else { return };
+        state.resizes.iter_mut().for_each(Resizes::clear);
+        if !state.control.has_terminal {
+            return;
+        }
+        let size = tcgetwinsize(terminal).ok().map(|size| (size.ws_row, size.ws_col));
+        // A terminal that does not know its size says 0.
+        let is_news = |&(rows, columns): &(u16, u16)| rows > 0 && columns > 0 && size != state.size;
+        if let Some((rows, columns)) = size.filter(is_news) {
+            // The line is shorter than what the guest's port and QEMU's socket take at once.
+            let line = format!("size {rows} {columns}\n");
+            if machine.control.write(line.as_bytes()).is_ok_and(|count| count == line.len()) {
+                state.size = size;
+            }
         }
     }
 
@@ -181,6 +206,7 @@ impl Session<'_> {
             waiting.push(PollFd::new(&machine.keys, PollFlags::OUT));
         }
         waiting.push(PollFd::from_borrowed_fd(self.interrupts.as_fd(), PollFlags::IN));
+        waiting.extend(state.resizes.iter().map(|it| PollFd::new(it, PollFlags::IN)));
         let mut input_slot = None;
         // A terminal is read in advance: one of the keys may be the one that quits.
         let input = match self.input {
@@ -275,6 +301,9 @@ struct State {
     credit: usize,
     control: Control,
     complaints: Vec<u8>,
+    /// Rows and columns of the terminal, as the guest knows them.
+    size: Option<(u16, u16)>,
+    resizes: Option<Resizes>,
 }
 
 impl State {
@@ -296,6 +325,8 @@ struct Control {
     line: Vec<u8>,
     /// The status in the last line `exit N`.
     status: Option<u8>,
+    /// Whether there was a line `terminal`.
+    has_terminal: bool,
 }
 
 impl Control {
@@ -310,7 +341,10 @@ impl Control {
                 Some(("credit", count)) => {
                     credit = credit.saturating_add(count.parse().unwrap_or(0));
                 }
-                _ if line.trim() == "terminal" => credit = usize::MAX,
+                _ if line.trim() == "terminal" => {
+                    credit = usize::MAX;
+                    self.has_terminal = true;
+                }
                 _ => {}
             }
         }
@@ -364,7 +398,7 @@ mod tests {
     use super::*;
 
     fn control(bytes: &[u8]) -> (Control, usize) {
-        let mut control = Control { line: bytes.to_vec(), status: None };
+        let mut control = Control { line: bytes.to_vec(), ..Control::default() };
         let credit = control.process();
         (control, credit)
     }
@@ -388,12 +422,15 @@ mod tests {
             credit,
             control: Control::default(),
             complaints: Vec::new(),
+            size: None,
+            resizes: None,
         };
         assert_eq!(state.sendable(), b"abcde");
         state.sent(4);
         assert_eq!((state.sendable(), state.pending.as_slice()), (&b"e"[..], &b"efgh"[..]));
         control.line.extend_from_slice(b"dit 9\nterminal\n");
-        assert_eq!(control.process(), usize::MAX);
+        assert!(!control.has_terminal);
+        assert_eq!((control.process(), control.has_terminal), (usize::MAX, true));
         state.credit = usize::MAX;
         assert_eq!(state.sendable(), b"efgh");
     }

@@ -8,6 +8,7 @@ use crate::cli::{Lazy, memory_bytes};
 use crate::guest::Guest;
 use crate::guest::addition::Addition;
 use crate::guest::ramdisk::Ramdisk;
+use crate::guest::userland::{self, Userland};
 use crate::paths::Paths;
 
 /// Where the standard input of the guest's shell comes from.
@@ -45,6 +46,8 @@ pub struct Task<'a> {
     pub mutant: Option<&'a str>,
     /// Size of the machine's memory, as QEMU's option `-m` takes it.
     pub memory: &'a str,
+    /// The distribution's programs, of which one is the shell on the console.
+    pub userland: Option<&'a Userland>,
     /// Files and folders that are added to the root file system.
     pub additions: &'a [Addition],
     /// Where relays count messages: `client`, `base` and `log`, separated by commas.
@@ -63,6 +66,12 @@ impl Task<'_> {
         if let Some(mutant) = self.mutant {
             text.push_str(&format!("mutant={mutant}\n"));
         }
+        if let Some(userland) = self.userland {
+            text.push_str(&format!("shell=/{}\n", userland::SHELL));
+            if let Some(terminal) = &userland.terminal {
+                text.push_str(&format!("terminal={terminal}\n"));
+            }
+        }
         if let Some(relay) = self.relay {
             text.push_str(&format!("relay={relay}\n"));
         }
@@ -75,6 +84,9 @@ impl Task<'_> {
     /// Writes the initrd with kernel, programs, additions and configuration.
     pub fn initrd(&self, paths: &Paths, guest: &Guest) -> Result<File> {
         let mut ramdisk = Ramdisk::new(guest)?;
+        if let Some(userland) = self.userland {
+            ramdisk.add_userland(userland)?;
+        }
         for addition in self.additions {
             ramdisk.add(addition)?;
         }
@@ -106,6 +118,7 @@ mod tests {
             lazy: Lazy::Off,
             mutant: Some("r1"),
             memory: "48M",
+            userland: None,
             additions: &[],
             relay: None,
         };
@@ -115,5 +128,15 @@ mod tests {
         );
         let shell = Task { command: None, input: Stdin::Terminal, mutant: None, ..task };
         assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\ninput=terminal\n");
+        let userland = Userland {
+            additions: Vec::new(),
+            applets: Vec::new(),
+            terminal: Some("xterm".to_owned()),
+        };
+        let bash = Task { userland: Some(&userland), ..shell };
+        assert_eq!(
+            bash.configuration(),
+            "lazy=off\nmemory=48M\ninput=terminal\nshell=/bin/bash\nterminal=xterm\n"
+        );
     }
 }

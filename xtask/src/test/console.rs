@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Termios, tcgetattr};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
+use crate::guest::userland::Userland;
 use crate::interrupts::Interrupts;
+use crate::paths::Paths;
 use crate::process;
 use crate::test::verdict::Verdict;
 
@@ -29,6 +31,8 @@ pub enum Step {
     See(&'static str),
     /// Type these keys.
     Type(&'static str),
+    /// Change the terminal's size to these rows and columns.
+    Resize(u16, u16),
     /// Wait until the program has closed the terminal.
     End,
 }
@@ -38,16 +42,27 @@ pub enum Step {
 pub struct ConsoleTest {
     /// The test's full name.
     pub name: &'static str,
+    shell: Shell,
     script: &'static [Step],
     status: u8,
 }
 
-use Step::{End, See, Type};
+/// The shell on the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shell {
+    /// Sloth's own.
+    Own,
+    /// The distribution's bash, beside busybox. The test is skipped where they are not available.
+    Bash,
+}
+
+use Step::{End, Resize, See, Type};
 
 /// The tests. Awaited text never occurs literally in the typed keys, since those are echoed.
-const TESTS: [ConsoleTest; 7] = [
+const TESTS: [ConsoleTest; 10] = [
     ConsoleTest {
         name: "qemu::console_exit_ends_qemu",
+        shell: Shell::Own,
         script: &[
             See("`help` lists"),
             See("# "),
@@ -65,11 +80,13 @@ const TESTS: [ConsoleTest; 7] = [
     ConsoleTest {
         // Keys that are typed while the machine boots are not lost.
         name: "qemu::console_the_shells_status_is_xtasks",
+        shell: Shell::Own,
         script: &[Type("exit 9\r"), End],
         status: 9,
     },
     ConsoleTest {
         name: "qemu::console_q4_out_of_memory_is_reported",
+        shell: Shell::Own,
         script: &[
             See("# "),
             Type("echo 0 > /proc/sys/lazy/swap_pages; sort /dev/zero; echo status=$?\r"),
@@ -87,6 +104,7 @@ const TESTS: [ConsoleTest; 7] = [
     },
     ConsoleTest {
         name: "qemu::console_strace_prints_to_the_terminal",
+        shell: Shell::Own,
         script: &[
             See("# "),
             Type("strace sh -c 'exit 5'; echo status=$?\r"),
@@ -101,11 +119,13 @@ const TESTS: [ConsoleTest; 7] = [
     },
     ConsoleTest {
         name: "qemu::console_poweroff_ends_qemu",
+        shell: Shell::Own,
         script: &[See("# "), Type("poweroff\r"), End],
         status: 0,
     },
     ConsoleTest {
         name: "qemu::console_ctrl_c_and_ctrl_d",
+        shell: Shell::Own,
         script: &[
             See("# "),
             Type("sh -c 'echo sta\"\"rted; sleep 1000'\r"),
@@ -124,6 +144,7 @@ const TESTS: [ConsoleTest; 7] = [
     },
     ConsoleTest {
         name: "qemu::console_line_editing",
+        shell: Shell::Own,
         script: &[
             See("# "),
             // Insert a letter to the left, erase a word at the end, and repeat the line from the
@@ -139,6 +160,76 @@ const TESTS: [ConsoleTest; 7] = [
         ],
         status: 0,
     },
+    ConsoleTest {
+        // Completion of a file's name, history, and the guest's own help.
+        name: "qemu::console_bash_edits_lines",
+        shell: Shell::Bash,
+        script: &[
+            See("sloth:~# "),
+            Type("echo 'I am' ${BASH_VERSION:+ba''sh}; cat /etc/gr\t\r"),
+            See("I am bash"),
+            See("root:x:0:"),
+            See("# "),
+            Type("\x1b[A\x01echo aga''in; \r"),
+            See("again"),
+            See("I am bash"),
+            See("# "),
+            Type("help\r"),
+            See("Tools: cat "),
+            See("# "),
+            Type("exit 5\r"),
+            End,
+        ],
+        status: 5,
+    },
+    ConsoleTest {
+        name: "qemu::console_bash_controls_jobs",
+        shell: Shell::Bash,
+        script: &[
+            See("# "),
+            Type("sh -c 'echo sta\"\"rted; sleep 1000'\r"),
+            See("started"),
+            Type("\x1a"),
+            See("Stopped"),
+            See("# "),
+            Type("bg; jobs\r"),
+            See("Running"),
+            See("# "),
+            Type("fg\r"),
+            See("sleep 1000'\r\n"),
+            Type("\x03"),
+            See("# "),
+            Type("echo status=$?; exit 0\r"),
+            See("status=130"),
+            End,
+        ],
+        status: 0,
+    },
+    ConsoleTest {
+        // The size at the start, and a change that a program in the foreground notices.
+        name: "qemu::console_bash_and_vi_know_the_size",
+        shell: Shell::Bash,
+        script: &[
+            Resize(31, 91),
+            See("# "),
+            Type("until [ \"$(stty size)\" = '31 91' ]; do :; done; echo first si''ze\r"),
+            See("first size"),
+            See("# "),
+            Type("vi /etc/passwd\r"),
+            See("/etc/passwd 1/1 100%"),
+            Resize(12, 60),
+            // vi draws its last line.
+            See("\x1b[12;1H"),
+            Type(":q\r"),
+            See("# "),
+            Type("echo $LINES by $COLUMNS\r"),
+            See("12 by 60"),
+            See("# "),
+            Type("exit\r"),
+            End,
+        ],
+        status: 0,
+    },
 ];
 
 /// The scripts in the order in which they run.
@@ -148,9 +239,19 @@ pub fn list() -> Vec<ConsoleTest> {
 
 impl ConsoleTest {
     /// Plays the script to `cargo xtask run`.
-    pub fn run(&self, interrupts: &Interrupts) -> Result<Verdict> {
+    pub fn run(&self, paths: &Paths, interrupts: &Interrupts) -> Result<Verdict> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["run", "--timeout", "60"]);
+        command.args(["run", "--timeout", "60"]).env("TERM", "vt100");
+        match self.shell {
+            Shell::Own => {
+                command.arg("--plain");
+            }
+            Shell::Bash => {
+                if let Err(why) = Userland::get(paths) {
+                    return Ok(Verdict::Skipped(why));
+                }
+            }
+        }
         play(command, self.script, self.status, interrupts)
     }
 }
@@ -237,6 +338,10 @@ impl Screen {
         match step {
             Type(keys) => {
                 self.terminal.write_all(keys.as_bytes()).map(|()| true).context("cannot type")
+            }
+            Resize(rows, columns) => {
+                let size = Winsize { ws_row: *rows, ws_col: *columns, ws_xpixel: 0, ws_ypixel: 0 };
+                tcsetwinsize(&self.terminal, size).map(|()| true).context("cannot resize")
             }
             See(wanted) => {
                 while !self.find(wanted.as_bytes()) {

@@ -98,7 +98,7 @@ impl Test {
             Self::Bench(test) => test.run(paths, guest, interrupts),
             Self::Boot(test) => test.run(paths, guest, interrupts),
             Self::Command(test) => test.run(paths, interrupts),
-            Self::Console(test) => test.run(interrupts),
+            Self::Console(test) => test.run(paths, interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
             Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),

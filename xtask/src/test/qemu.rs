@@ -155,6 +155,7 @@ impl QemuTest {
             lazy: self.lazy,
             mutant,
             memory: &self.memory,
+            userland: None,
             additions: &self.additions,
             relay: None,
         };

@@ -15,12 +15,14 @@ static SERIAL: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
     )
 });
 
-/// Creates the terminals on serial ports. From here on, input reaches the console.
+/// Creates the terminals on serial ports. From here on, input reaches the console and the control
+/// channel.
 pub fn start() {
     LazyLock::force(&SERIAL);
-    serial::start(|bytes| {
-        let [console, ..] = &*SERIAL;
-        console.receive(bytes);
+    serial::start(|port, bytes| {
+        let [console, _, control] = &*SERIAL;
+        let tty = if port == SerialPort::Control { control } else { console };
+        tty.receive(bytes);
     });
 }
 

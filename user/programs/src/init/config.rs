@@ -13,6 +13,10 @@ pub struct Config {
     pub lazy: Option<bool>,
     /// The name of the mutant to choose in the servers.
     pub mutant: Option<String>,
+    /// The program of the shell on the console, or `None` for the system's own.
+    pub shell: Option<Vec<u8>>,
+    /// The type of the terminal, for the environment.
+    pub terminal: Option<Vec<u8>>,
     /// Where to insert relays.
     pub relay: Relay,
     /// One message for each line that was not understood.
@@ -92,6 +96,8 @@ impl Config {
                 Ok(name) => self.mutant = Some(name.into()),
                 Err(_) => self.complaints.push("the mutant's name is not text".into()),
             },
+            (b"shell", path) if path.starts_with(b"/") => self.shell = Some(path.to_vec()),
+            (b"terminal", name) if !name.is_empty() => self.terminal = Some(name.to_vec()),
             (b"relay", words) => match Relay::parse(words) {
                 Some(relay) => self.relay = relay,
                 None => self.complaints.push(format!("no such relay: {}", Show(words))),

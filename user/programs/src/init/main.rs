@@ -20,6 +20,7 @@ mod relays;
 mod servers;
 mod session;
 mod swap;
+mod window;
 
 use crate::config::Config;
 use crate::disk::Disk;

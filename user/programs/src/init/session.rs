@@ -3,12 +3,13 @@
 use crate::config::{Config, Input};
 use crate::input;
 use crate::swap::{PATIENCE, Swap};
+use crate::window;
 use user::prelude::*;
 use user::sys::abi;
 
 /// The environment of all programs.
-const ENVIRONMENT: [&[u8]; 5] =
-    [b"PATH=/bin:/sbin", b"HOME=/root", b"TERM=vt100", b"USER=root", b"PS1=sloth:\\w# "];
+const ENVIRONMENT: [&[u8]; 4] =
+    [b"PATH=/bin:/sbin", b"HOME=/root", b"USER=root", b"PS1=sloth:\\w# "];
 
 /// What a person sees first.
 const BANNER: &str = concat!(
@@ -18,6 +19,9 @@ const BANNER: &str = concat!(
     "`help` lists the commands and says what to try; `demo` runs the experiment.\n",
     "`exit`, `poweroff` or Ctrl-] leaves the machine, and its files with it.\n",
 );
+
+/// The shell for commands and for input from the host, and on the console without another.
+const SHELL: &[u8] = b"/bin/sh";
 
 /// The shell's first working directory.
 const HOME: &[u8] = b"/root";
@@ -84,12 +88,21 @@ fn become_shell(config: &Config, input: Option<Fd>) -> i32 {
     if let Err(error) = descriptors {
         return complain("init", b"the shell's terminal", error);
     }
+    let terminal = [b"TERM=", config.terminal.as_deref().unwrap_or(b"vt100")].concat();
+    let mut environment: Vec<&[u8]> = ENVIRONMENT.to_vec();
+    environment.push(&terminal);
+    if let (Some(shell), None, Input::Terminal) = (&config.shell, &config.command, config.input) {
+        // A name that begins with a dash makes it a login shell.
+        let name = shell.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let error = sys::execve(shell, &[&[b"-", name].concat()], &environment);
+        complain("init", shell, error);
+    }
     let mut arguments: Vec<&[u8]> = vec![b"sh"];
     if let Some(command) = &config.command {
         arguments.extend([b"-c", command.as_slice()]);
     }
-    let error = sys::execve(b"/bin/sh", &arguments, &ENVIRONMENT);
-    complain("init", b"/bin/sh", error);
+    let error = sys::execve(SHELL, &arguments, &environment);
+    complain("init", SHELL, error);
     127
 }
 
@@ -121,6 +134,9 @@ fn terminal_descriptors() -> Result<()> {
     }
     sys::set_controlling_terminal(Fd::STDIN)?;
     sys::write_all(Fd::STDOUT, BANNER.as_bytes())?;
+    if let Err(error) = window::start() {
+        complain("init", b"the console's size", error);
+    }
     control("terminal");
     Ok(())
 }

@@ -1,17 +1,18 @@
-//! The calls: of memory, files, names, pipes and messages, and faults.
+//! The calls of memory and of open files, and faults.
 
 use foundation::{ByteCount, Errno};
 use kernel::file::Fd;
 use kernel::mem::host::POOL_FRAMES;
 use kernel::mem::{FaultError, UserAddr, mmu};
-use kernel::syscall::{attributes, io, ipc, memory, names, open};
+use kernel::syscall::{io, ipc, memory, open};
 
 use crate::check::Case;
 use crate::world::{BASE, PAGE, UNCOMPARED, World};
+use crate::{messages, names};
 
-const O_RDWR: u32 = 2;
-const O_CREAT: u32 = 0o100;
-const O_DIRECTORY: u32 = 0o200_000;
+pub const O_RDWR: u32 = 2;
+pub const O_CREAT: u32 = 0o100;
+pub const O_DIRECTORY: u32 = 0o200_000;
 const RW: u32 = 3;
 const PRIVATE: u32 = 2;
 const SHARED: u32 = 1;
@@ -20,11 +21,11 @@ const FIXED: u32 = 0x10;
 const NOWHERE: Fd = Fd(-1);
 
 /// Where the paths are.
-const PATH: u64 = 0;
-const OTHER_PATH: u64 = 1;
-const RESULT: u64 = 2;
+pub const PATH: u64 = 0;
+pub const OTHER_PATH: u64 = 1;
+pub const RESULT: u64 = 2;
 /// Where the buffers begin.
-const BUFFER: u64 = 8;
+pub const BUFFER: u64 = 8;
 /// Where much of a file is mapped.
 const MAPPED: u64 = 200;
 /// As many pages of it as may be dirty: half of an eighth of the host's frames.
@@ -32,26 +33,26 @@ const MANY: u64 = POOL_FRAMES as u64 / 16;
 /// Where nothing is compared: what a failed call has replaced there may be gone.
 const ELSEWHERE: u64 = 120;
 
-fn at(page: u64) -> UserAddr {
+pub fn at(page: u64) -> UserAddr {
     UserAddr(BASE + page * PAGE)
 }
 
-fn pages(count: u64) -> ByteCount {
+pub fn pages(count: u64) -> ByteCount {
     ByteCount(count * PAGE)
 }
 
-fn pattern(length: u64, seed: u64) -> Vec<u8> {
+pub fn pattern(length: u64, seed: u64) -> Vec<u8> {
     (0..length).map(|at| (at / PAGE * 7 + at % 251 + seed) as u8 | 1).collect()
 }
 
 /// Opens `path` as the next descriptor.
-fn opened(world: &World, path: &str, flags: u32) -> Fd {
+pub fn opened(world: &World, path: &str, flags: u32) -> Fd {
     let address = world.put(PATH, format!("{path}\0").as_bytes());
     Fd(open::open(&world.process, address, flags, 0o644).expect("the file opens") as i32)
 }
 
 /// A file of some pages as descriptor 0.
-fn file(world: &World) {
+pub fn file(world: &World) {
     let fd = opened(world, "/a", O_RDWR | O_CREAT);
     let bytes = world.put(BUFFER, &pattern(40 * PAGE + 100, 1));
     io::pwrite64(&world.process, fd, bytes, ByteCount(40 * PAGE + 100), 0).expect("space");
@@ -65,7 +66,7 @@ fn map(world: &World, page: u64, count: u64) -> Result<u64, Errno> {
 }
 
 /// The file, and a buffer that is backed by it.
-fn lazy(world: &World) {
+pub fn lazy(world: &World) {
     file(world);
     read(world).expect("it can be read");
 }
@@ -75,24 +76,18 @@ fn read(world: &World) -> Result<u64, Errno> {
 }
 
 /// A second file as descriptor 1.
-fn two(world: &World) {
+pub fn two(world: &World) {
     lazy(world);
     opened(world, "/b", O_RDWR | O_CREAT);
 }
 
-fn pages_in_memory(world: &World) {
+pub fn pages_in_memory(world: &World) {
     world.put(BUFFER, &pattern(32 * PAGE, 5));
 }
 
 fn swapped(world: &World) {
     pages_in_memory(world);
     world.swap_out();
-}
-
-fn paths(world: &World) {
-    file(world);
-    world.put(PATH, b"/a\0");
-    world.put(OTHER_PATH, b"/c\0");
 }
 
 fn map_much(world: &World) {
@@ -104,30 +99,25 @@ fn fault(result: Result<u64, FaultError>) -> Result<u64, Errno> {
     result.map_err(Errno::from)
 }
 
-fn pair(world: &World) {
+pub fn pair(world: &World) {
     ipc::socketpair(&world.process, 1, 5, 0, at(RESULT)).expect("a pair");
     pages_in_memory(world);
 }
 
-fn pair_with_message(world: &World) {
-    pair(world);
-    ipc::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0).expect("space");
-    world.put(BUFFER, &pattern(32 * PAGE, 9));
-}
-
 macro_rules! cases {
     ($($name:ident, $prepare:expr => |$world:ident| $call:expr;)*) => {
-        vec![$(Case { name: stringify!($name), prepare: $prepare, call: |$world| $call },)*]
+        vec![$($crate::check::Case { name: stringify!($name), prepare: $prepare, call: |$world| $call },)*]
     };
 }
+pub(crate) use cases;
 
 /// All cases.
 pub fn all() -> Vec<Case> {
     let mut all = of_memory();
     all.extend(of_files());
     all.extend(of_mapped_files());
-    all.extend(of_names());
-    all.extend(of_messages());
+    all.extend(names::cases());
+    all.extend(messages::cases());
     all
 }
 
@@ -151,6 +141,11 @@ fn of_memory() -> Vec<Case> {
             let process = &world.process;
             memory::brk(process, UserAddr(BASE + 300 * PAGE))
         };
+        mlock, lazy => |world| memory::mlock(&world.process, at(BUFFER + 2), pages(6));
+        munlock, |world| {
+            lazy(world);
+            memory::mlock(&world.process, at(BUFFER + 2), pages(6)).expect("memory");
+        } => |world| memory::munlock(&world.process, at(BUFFER + 3), pages(2));
         mincore, lazy => |world| {
             // Comparing loads pages, so the result is not compared.
             memory::mincore(&world.process, at(BUFFER), pages(40), at(UNCOMPARED))
@@ -249,6 +244,22 @@ fn of_files() -> Vec<Case> {
         ftruncate, lazy => |world| io::ftruncate(&world.process, Fd(0), 5000);
         fallocate, lazy => |world| io::fallocate(&world.process, Fd(0), 3, 5000, 60_000);
         fsync, lazy => |world| io::fsync(&world.process, Fd(0));
+        syncfs, lazy => |world| io::syncfs(&world.process, Fd(0));
+        sync, lazy => |world| io::sync(&world.process);
+        read, file => |world| {
+            io::lseek(&world.process, Fd(0), 0, 0)?;
+            io::read(&world.process, Fd(0), at(BUFFER), pages(40))
+        };
+        write, two => |world| {
+            io::lseek(&world.process, Fd(1), 0, 0)?;
+            io::write(&world.process, Fd(1), at(BUFFER), pages(40))
+        };
+        lseek_data, file => |world| {
+            // SEEK_HOLE and SEEK_DATA.
+            let hole = io::lseek(&world.process, Fd(0), 0, 4)?;
+            io::lseek(&world.process, Fd(0), 5, 3).map(|data| data + hole)
+        };
+        fadvise, file => |world| io::fadvise64(&world.process, Fd(0), 0, 40 * PAGE as i64, 3);
         mmap_file, file => |world| {
             let flags = PRIVATE | FIXED;
             memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)
@@ -280,88 +291,5 @@ fn of_mapped_files() -> Vec<Case> {
             let space = &world.process.space;
             fault(mmu::store(space, at(MAPPED + MANY), 7).map(|()| 0))
         };
-    }
-}
-
-fn of_names() -> Vec<Case> {
-    cases! {
-        open, paths => |world| {
-            let fd = open::open(&world.process, at(PATH), O_RDWR, 0)?;
-            open::close(&world.process, Fd(fd as i32))
-        };
-        create, paths => |world| {
-            let flags = O_RDWR | O_CREAT;
-            let fd = open::open(&world.process, at(OTHER_PATH), flags, 0o644)?;
-            open::close(&world.process, Fd(fd as i32))
-        };
-        stat, paths => |world| attributes::stat(&world.process, at(PATH), at(UNCOMPARED));
-        chmod, paths => |world| attributes::chmod(&world.process, at(PATH), 0o600);
-        mkdir, |world| {
-            world.put(PATH, b"/d\0");
-        } => |world| names::mkdir(&world.process, at(PATH), 0o755);
-        rename, paths => |world| names::rename(&world.process, at(PATH), at(OTHER_PATH));
-        link, paths => |world| names::link(&world.process, at(PATH), at(OTHER_PATH));
-        symlink, paths => |world| names::symlink(&world.process, at(PATH), at(OTHER_PATH));
-        unlink, paths => |world| names::unlink(&world.process, at(PATH));
-        readlink, |world| {
-            paths(world);
-            names::symlink(&world.process, at(PATH), at(OTHER_PATH)).expect("a link");
-        } => |world| names::readlink(&world.process, at(OTHER_PATH), at(RESULT), 100);
-        mknod_pipe, |world| {
-            world.put(PATH, b"/p\0");
-        } => |world| names::mknod(&world.process, at(PATH), 0o010_644, 0);
-        getdents, |world| {
-            paths(world);
-            opened(world, "/", O_DIRECTORY);
-        } => |world| {
-            let count = names::getdents64(&world.process, Fd(1), at(RESULT), 4096);
-            io::lseek(&world.process, Fd(1), 0, 0)?;
-            count
-        };
-        chdir, |world| {
-            world.put(PATH, b"/d\0");
-            names::mkdir(&world.process, at(PATH), 0o755).expect("a directory");
-        } => |world| names::chdir(&world.process, at(PATH));
-        truncate, paths => |world| io::truncate(&world.process, at(PATH), 7000);
-        statfs, paths => |world| attributes::statfs(&world.process, at(PATH), at(UNCOMPARED));
-    }
-}
-
-fn of_messages() -> Vec<Case> {
-    cases! {
-        pipe, |_| () => |world| ipc::pipe(&world.process, at(RESULT));
-        pipe_write, |world| {
-            ipc::pipe(&world.process, at(RESULT)).expect("a pipe");
-            pages_in_memory(world);
-        } => |world| io::write(&world.process, Fd(1), at(BUFFER), pages(3));
-        pipe_read, |world| {
-            ipc::pipe(&world.process, at(RESULT)).expect("a pipe");
-            pages_in_memory(world);
-            io::write(&world.process, Fd(1), at(BUFFER), pages(3)).expect("space");
-        } => |world| io::read(&world.process, Fd(0), at(BUFFER + 40), ByteCount(100));
-        socketpair, |_| () => |world| ipc::socketpair(&world.process, 1, 1, 0, at(RESULT));
-        send_small, pair => |world| {
-            ipc::sendto(&world.process, Fd(0), at(BUFFER), ByteCount(500), 0, UserAddr(0), 0)
-        };
-        send_pages, pair => |world| {
-            ipc::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0)
-        };
-        receive_pages, pair_with_message => |world| {
-            let (process, none) = (&world.process, UserAddr(0));
-            ipc::recvfrom(process, Fd(1), at(BUFFER + 40), pages(8), 0x40, none, none)
-        };
-        lock, |world| {
-            file(world);
-            // A struct flock: a write lock of bytes 0 to 99.
-            let mut flock = [0; 32];
-            flock[..2].copy_from_slice(&1u16.to_le_bytes());
-            flock[16..24].copy_from_slice(&100u64.to_le_bytes());
-            world.put(RESULT, &flock);
-        } => |world| {
-            // F_SETLK.
-            open::fcntl(&world.process, Fd(0), 6, at(RESULT).0)
-        };
-        flock, file => |world| open::flock(&world.process, Fd(0), 2);
-        dup, file => |world| open::dup2(&world.process, Fd(0), Fd(500));
     }
 }

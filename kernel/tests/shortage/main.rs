@@ -10,9 +10,12 @@
 //! The allocator ends the test where the kernel makes a large request that cannot fail.
 
 mod allocator;
+mod calls;
 mod cases;
 mod check;
 mod marks;
+mod messages;
+mod names;
 mod world;
 
 use foundation::Errno;

@@ -10,6 +10,8 @@ use fsproto::{HEADER_BYTES, Handle, Open, OpenFlags, Path, Read, StatFs, Time};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
 use fsserver::{Clock, Dispatcher, FileServer, LocalConnection, SessionId};
+use kernel::file::devices::DeviceFileSystem;
+use kernel::file::filesystem::{self, FileSystemType};
 use kernel::file::host::HostProcess;
 use kernel::file::namespace::{self, MountPoint};
 use kernel::file::socket::{Message, Sender};
@@ -216,6 +218,8 @@ impl World {
         if slots > 0 {
             swap::detach();
         }
+        // What a case mounted, if it did.
+        drop(namespace::root().unmount(b"/d"));
         namespace::root().unmount(b"/").expect("the last mount");
         assert_eq!(mount.session().in_flight(), 0, "{what}: requests in flight");
         drop(mount);
@@ -234,8 +238,11 @@ impl World {
 /// Mounts an empty tree at the root for good, because the first mount there cannot be removed.
 fn first_mount() {
     static FIRST: OnceLock<()> = OnceLock::new();
+    static TYPES: [FileSystemType; 1] =
+        [FileSystemType { name: b"devtmpfs", make: || Arc::new(DeviceFileSystem) }];
     FIRST.get_or_init(|| {
-        let filesystem = Arc::new(kernel::file::devices::DeviceFileSystem);
+        filesystem::register_types(&TYPES);
+        let filesystem = Arc::new(DeviceFileSystem);
         let point = MountPoint { path: b"/".to_vec(), source: b"none".to_vec(), filesystem };
         namespace::root().mount(point).expect("a place for a mount");
     });

@@ -1,0 +1,126 @@
+//! Which cases cover which system calls: a call that is added to the kernel must be added here.
+
+use std::collections::BTreeSet;
+
+use kernel::syscall::table;
+
+use crate::cases;
+
+/// How a call is covered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum By {
+    /// By the cases of these names.
+    Cases(&'static str),
+    /// Another form of these calls, with the same work.
+    AsIn(&'static str),
+    /// It claims no memory but that of the caller's own pages.
+    Nothing,
+    /// It needs a running thread, which the host has not: the storm in machines without memory
+    /// makes it.
+    Storm,
+}
+
+use By::{AsIn, Cases, Nothing, Storm};
+
+/// The calls of the kernel, in groups.
+const CALLS: &[(&str, By)] = &[
+    ("read", Cases("read read_lazy read_small pipe_read")),
+    ("pread64 readv preadv preadv2", Cases("read_lazy read_small readv")),
+    ("write", Cases("write pipe_write stream_write")),
+    (
+        "pwrite64 writev pwritev pwritev2",
+        Cases("write_data write_small write_reference write_mixed write_over_snapshot writev"),
+    ),
+    ("open openat creat", Cases("open create")),
+    ("close", Cases("open")),
+    ("close_range", Cases("close_range")),
+    ("stat lstat newfstatat", Cases("stat")),
+    ("fstat", Cases("fstat")),
+    ("statx", Cases("statx")),
+    ("statfs", Cases("statfs")),
+    ("fstatfs", Cases("fstatfs")),
+    ("access faccessat faccessat2", Cases("access")),
+    ("chmod fchmodat", Cases("chmod")),
+    ("fchmod", Cases("chmod_open")),
+    ("chown lchown fchownat", Cases("chown")),
+    ("fchown", Cases("chown_open")),
+    ("utime utimes futimesat utimensat", Cases("utimes")),
+    ("lseek", Cases("lseek_data")),
+    ("fadvise64", Cases("fadvise")),
+    ("truncate", Cases("truncate")),
+    ("ftruncate", Cases("ftruncate")),
+    ("fallocate", Cases("fallocate")),
+    ("fsync fdatasync", Cases("fsync")),
+    ("sync", Cases("sync")),
+    ("syncfs", Cases("syncfs")),
+    ("mkdir mkdirat", Cases("mkdir")),
+    ("mknod mknodat", Cases("mknod_pipe")),
+    ("rmdir", Cases("rmdir")),
+    ("unlink unlinkat", Cases("unlink")),
+    ("rename renameat renameat2", Cases("rename exchange")),
+    ("link linkat", Cases("link")),
+    ("symlink symlinkat", Cases("symlink")),
+    ("readlink readlinkat", Cases("readlink")),
+    ("getdents64", Cases("getdents")),
+    ("getdents", Cases("getdents_old")),
+    ("getcwd", Cases("getcwd")),
+    ("chdir", Cases("chdir")),
+    ("fchdir", Cases("fchdir")),
+    ("listxattr llistxattr flistxattr", Cases("listxattr")),
+    ("setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr", AsIn("listxattr")),
+    ("removexattr lremovexattr fremovexattr", AsIn("listxattr")),
+    ("mount", Cases("mount")),
+    ("umount2", Cases("umount")),
+    ("mmap", Cases("mmap mmap_over mmap_shared mmap_file mmap_file_shared")),
+    ("munmap", Cases("munmap")),
+    ("mprotect", Cases("mprotect")),
+    ("mremap", Cases("mremap_grow mremap_to")),
+    ("msync", Cases("msync")),
+    ("mincore", Cases("mincore")),
+    ("madvise", Cases("dontneed dontneed_swapped")),
+    ("brk", Cases("brk")),
+    ("mlock", Cases("mlock")),
+    ("munlock", Cases("munlock")),
+    ("pipe pipe2", Cases("pipe")),
+    ("socketpair", Cases("socketpair")),
+    ("sendto", Cases("send_small send_pages send_swapped")),
+    ("recvfrom", Cases("receive_pages")),
+    ("sendmsg", Cases("sendmsg")),
+    ("recvmsg", Cases("recvmsg")),
+    ("fcntl", Cases("lock pipe_resize dup_lowest")),
+    ("flock", Cases("flock")),
+    ("dup dup2 dup3", Cases("dup")),
+    ("ioctl", Cases("terminal")),
+    ("getrandom", Cases("getrandom")),
+    ("syslog", Cases("log")),
+    ("umask socket shutdown uname sysinfo capget getgroups setgroups", Nothing),
+    ("getuid geteuid getgid getegid setuid setgid setreuid setregid", Nothing),
+    ("setresuid getresuid setresgid getresgid getpriority setpriority reboot rseq", Nothing),
+    ("getpid gettid getppid getpgrp getpgid getsid sched_yield getrusage times", Nothing),
+    ("sched_setaffinity sched_getaffinity set_tid_address exit exit_group", Nothing),
+    ("rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend sigaltstack pause", Nothing),
+    ("restart_syscall nanosleep clock_nanosleep clock_gettime clock_getres time", Nothing),
+    ("gettimeofday getrlimit setrlimit prlimit64 arch_prctl", Nothing),
+    ("set_robust_list get_robust_list", Nothing),
+    ("fork vfork clone execve wait4 setpgid setsid prctl", Storm),
+    ("kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo rt_sigtimedwait rt_sigreturn", Storm),
+    ("alarm getitimer setitimer futex poll ppoll select pselect6", Storm),
+];
+
+#[test]
+fn q8_every_call_is_covered() {
+    let listed: Vec<&str> = CALLS.iter().flat_map(|(names, _)| names.split(' ')).collect();
+    let set: BTreeSet<&str> = listed.iter().copied().collect();
+    assert_eq!(set.len(), listed.len(), "a call is listed twice");
+    let calls: BTreeSet<&str> = table::all().map(|(_, call)| call.name).collect();
+    assert_eq!(calls.difference(&set).collect::<Vec<_>>(), [""; 0].iter().collect::<Vec<_>>());
+    assert_eq!(set.difference(&calls).collect::<Vec<_>>(), [""; 0].iter().collect::<Vec<_>>());
+    let cases: BTreeSet<&str> = cases::all().iter().map(|case| case.name).collect();
+    for (_, by) in CALLS {
+        if let Cases(names) | AsIn(names) = by {
+            for name in names.split(' ') {
+                assert!(cases.contains(name), "no case is called {name}");
+            }
+        }
+    }
+}

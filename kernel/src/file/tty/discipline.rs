@@ -80,6 +80,8 @@ pub struct Discipline {
     editing: Vec<u8>,
     /// Bytes that can be read.
     ready: Queue,
+    /// Bytes that readers took and may put back.
+    held: usize,
     /// Whether the next byte is literal (^V).
     literal: bool,
 }
@@ -160,7 +162,7 @@ impl Discipline {
     }
 
     fn used(&self) -> usize {
-        self.editing.len() + self.ready.len()
+        self.editing.len() + self.ready.len() + self.held
     }
 
     /// In non-canonical mode: takes the available bytes, however few; else `None`.
@@ -176,6 +178,17 @@ impl Discipline {
             return if self.ready.len() >= least { self.take(max) } else { None };
         }
         self.ready.take_line(max)
+    }
+
+    /// Keeps the places of bytes that were taken and may be put back: input that arrives meanwhile
+    /// does not take them.
+    pub fn hold(&mut self, bytes: usize) {
+        self.held += bytes;
+    }
+
+    /// Ends the hold of so many bytes. They were delivered, or are [put back](Self::unread) now.
+    pub fn settle(&mut self, bytes: usize) {
+        self.held -= bytes.min(self.held);
     }
 
     /// Puts back bytes that could not be delivered (F4).
@@ -468,6 +481,20 @@ mod tests {
             assert_eq!(discipline.read(100), Some(line.to_vec()));
         }
         assert_eq!(discipline.read(100), None);
+    }
+
+    #[test]
+    fn input_that_is_not_delivered_is_kept_without_memory() {
+        let mut discipline = Discipline::new(Termios::raw()).unwrap();
+        typed(&mut discipline, &[1; MAX_INPUT]);
+        let bytes = discipline.read(1000).unwrap();
+        discipline.hold(bytes.len());
+        // The reader's places are not taken by what arrives in the meantime.
+        typed(&mut discipline, &[2; MAX_INPUT]);
+        discipline.settle(bytes.len());
+        let ((), claims) = crate::mem::host::failure::during(Some(0), || discipline.unread(&bytes));
+        assert_eq!(claims, 0);
+        assert_eq!(discipline.read(2 * MAX_INPUT), Some(vec![1; MAX_INPUT]));
     }
 
     #[test]

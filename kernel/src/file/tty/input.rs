@@ -48,26 +48,33 @@ impl Tty {
         }
         let max = to.remaining().to_usize().min(MAX_INPUT);
         let bytes = if io.nonblocking { self.input_now(max)? } else { self.wait_for_input(max)? };
-        // A writer of the master may be waiting for space.
+        let put = to.put(io.space, &bytes);
+        let mut state = self.state.lock();
+        state.discipline.settle(bytes.len());
+        state.discipline.unread(bytes.get(put.unwrap_or(0)..).unwrap_or_default());
+        drop(state);
+        // A writer of the master may be waiting for space, and another reader for what is back.
         self.changed.notify();
-        match to.put(io.space, &bytes) {
-            Ok(count) => Ok(ByteCount::of_len(count)),
-            Err(error) => {
-                self.state.lock().discipline.unread(&bytes);
-                Err(error)
-            }
-        }
+        put.map(ByteCount::of_len)
     }
 
     /// The bytes of a read that does not have to wait; none after a hang-up.
     fn attempt(&self, max: usize) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
-        if state.ends.hung_up { Some(Vec::new()) } else { state.discipline.read(max) }
+        if state.ends.hung_up {
+            return Some(Vec::new());
+        }
+        let bytes = state.discipline.read(max)?;
+        state.discipline.hold(bytes.len());
+        Some(bytes)
     }
 
     /// In non-canonical mode: the available bytes, at least one, even if fewer than `VMIN`.
     fn some(&self, max: usize) -> Option<Vec<u8>> {
-        self.state.lock().discipline.take(max).filter(|bytes| !bytes.is_empty())
+        let mut state = self.state.lock();
+        let bytes = state.discipline.take(max).filter(|bytes| !bytes.is_empty())?;
+        state.discipline.hold(bytes.len());
+        Some(bytes)
     }
 
     /// The bytes of a non-blocking read.
@@ -100,7 +107,9 @@ impl Tty {
                     return Some(Event::More(count));
                 }
                 let is_over = timer.as_ref().is_some_and(Timer::is_over);
-                if is_over { state.discipline.take(max).map(Event::Bytes) } else { None }
+                let bytes = if is_over { state.discipline.take(max)? } else { return None };
+                state.discipline.hold(bytes.len());
+                Some(Event::Bytes(bytes))
             })?;
             match event {
                 Event::Bytes(bytes) => return Ok(bytes),

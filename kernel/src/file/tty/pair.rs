@@ -14,7 +14,7 @@ use crate::file::{
     FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
 };
 use crate::mem::account::{Account, Charge, Kind};
-use crate::mem::fallible;
+use crate::mem::{OutOfMemory, fallible};
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -75,6 +75,8 @@ pub(in crate::file) fn find(index: usize) -> Option<Arc<Tty>> {
 pub(super) struct Ends {
     /// Output that the master has not read.
     pub(super) output: VecDeque<u8>,
+    /// Bytes of output that readers took and may put back: their places are kept.
+    held: usize,
     /// Whether the terminal cannot be opened (`TIOCSPTLCK`).
     is_locked: bool,
     /// How often the terminal is open.
@@ -102,15 +104,15 @@ impl Ends {
 
     /// Whether there is space for a program's output.
     pub(super) fn has_space(&self) -> bool {
-        self.output.len() <= MAX_OUTPUT / 2
+        self.used() <= MAX_OUTPUT / 2
     }
 
     /// Queues output. `None` where it does not fit as a whole.
     pub(super) fn put(&mut self, bytes: &[u8]) -> Option<Result<(), Errno>> {
-        if self.output.len() + bytes.len() > MAX_OUTPUT {
+        if self.used() + bytes.len() > MAX_OUTPUT {
             return None;
         }
-        if fallible::reserve(&mut self.output, bytes.len()).is_err() {
+        if fallible::reserve(&mut self.output, self.held + bytes.len()).is_err() {
             return Some(Err(Errno::ENOMEM));
         }
         self.output.extend(bytes);
@@ -119,10 +121,32 @@ impl Ends {
 
     /// Queues as much of an echo as fits.
     pub(super) fn put_echo(&mut self, bytes: &[u8]) {
-        let count = (MAX_OUTPUT + MAX_ECHO).saturating_sub(self.output.len()).min(bytes.len());
-        if fallible::reserve(&mut self.output, count).is_ok() {
+        let count = (MAX_OUTPUT + MAX_ECHO).saturating_sub(self.used()).min(bytes.len());
+        if fallible::reserve(&mut self.output, self.held + count).is_ok() {
             self.output.extend(bytes.iter().take(count));
         }
+    }
+
+    /// Bytes that are queued, or may be put back.
+    fn used(&self) -> usize {
+        self.output.len() + self.held
+    }
+
+    /// Takes at most `max` bytes, for a reader that [delivers](Self::settle) them.
+    fn take(&mut self, max: usize) -> Result<Vec<u8>, OutOfMemory> {
+        let mut bytes = fallible::with_capacity(max.min(self.output.len()))?;
+        bytes.extend(self.output.drain(..max.min(self.output.len())));
+        self.held += bytes.len();
+        Ok(bytes)
+    }
+
+    /// Of the bytes that were taken, puts back those that could not be delivered (F4): all but the
+    /// first `delivered`. Needs no memory.
+    fn settle(&mut self, bytes: &[u8], delivered: usize) {
+        self.held -= bytes.len();
+        let left = bytes.get(delivered..).unwrap_or_default();
+        debug_assert!(self.output.len() + left.len() <= self.output.capacity(), "kept places");
+        left.iter().rev().for_each(|&byte| self.output.push_front(byte));
     }
 }
 
@@ -164,14 +188,7 @@ impl Master {
         let ends = &mut self.tty.state.lock().ends;
         match ends.output.len() {
             0 => ends.was_left.then_some(Err(Errno::EIO)),
-            count => {
-                let (count, mut bytes) = (max.min(count), Vec::new());
-                if fallible::reserve_exact(&mut bytes, count).is_err() {
-                    return Some(Err(Errno::ENOMEM));
-                }
-                bytes.extend(ends.output.drain(..count));
-                Some(Ok(bytes))
-            }
+            _ => Some(ends.take(max).map_err(Errno::from)),
         }
     }
 
@@ -220,18 +237,10 @@ impl FileObject for Master {
         } else {
             self.tty.changed.wait(attempt)?
         }?;
-        // A writer of the terminal may be waiting for space.
-        self.tty.changed.notify();
         let put = to.put(io.space, &bytes);
-        // Bytes that could not be delivered stay in the queue (F4).
-        let left = bytes.get(put.unwrap_or(0)..).unwrap_or_default();
-        if !left.is_empty() {
-            let output = &mut self.tty.state.lock().ends.output;
-            // Output that was written since may have taken their place in memory.
-            if fallible::reserve(output, left.len()).is_ok() {
-                left.iter().rev().for_each(|&byte| output.push_front(byte));
-            }
-        }
+        self.tty.state.lock().ends.settle(&bytes, put.unwrap_or(0));
+        // A writer of the terminal may be waiting for space, and another reader for what is back.
+        self.tty.changed.notify();
         put.map(ByteCount::of_len)
     }
 
@@ -324,5 +333,32 @@ pub(in crate::file) fn master_stat() -> Stat {
         inode: number,
         device_number: number,
         ..Stat::of_device()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::host::{self, failure};
+
+    #[test]
+    fn output_that_is_not_delivered_is_kept_without_memory() {
+        let _alone = host::exclusive();
+        let mut ends = Ends::default();
+        ends.put(&[1; 3000]).unwrap().unwrap();
+        let taken = [ends.take(2000).unwrap(), ends.take(2000).unwrap()];
+        // Others write in the meantime, as much as fits.
+        ends.put(&[2; 5000]).unwrap().unwrap();
+        assert_eq!(ends.put(&[2; 1000]), None, "the places are kept");
+        ends.put_echo(&[3; 1]);
+        let before = ends.output.capacity();
+        let ((), claims) = failure::during(Some(0), || {
+            taken.iter().rev().for_each(|bytes| ends.settle(bytes, 0));
+        });
+        assert_eq!((claims, ends.output.capacity(), ends.held), (0, before, 0));
+        let expected = [[1; 3000].as_slice(), &[2; 5000], &[3; 1]].concat();
+        assert_eq!(ends.take(9000).unwrap(), expected);
+        ends.settle(&expected, 8000);
+        assert_eq!(ends.take(9000).unwrap(), [3]);
     }
 }

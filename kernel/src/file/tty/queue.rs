@@ -101,12 +101,14 @@ impl Queue {
             .collect()
     }
 
-    /// Puts back bytes that were taken. Input that has arrived since may have taken their place:
-    /// where there is no memory for more, they are lost.
+    /// Puts back bytes that were taken. Their places were kept.
     pub fn put_back(&mut self, bytes: &[u8]) {
-        if fallible::reserve(&mut self.slots, bytes.len()).is_ok() {
-            bytes.iter().rev().for_each(|&byte| self.slots.push_front(byte.into()));
-        }
+        bytes.iter().rev().for_each(|&byte| self.put_first(byte.into()));
+    }
+
+    fn put_first(&mut self, slot: Slot) {
+        debug_assert!(self.slots.len() < self.slots.capacity(), "a place was kept");
+        self.slots.push_front(slot);
     }
 
     /// Puts back the bytes of a line that were taken: before its rest, or as a line of their own.
@@ -115,11 +117,9 @@ impl Queue {
             return self.put_back(bytes);
         }
         let Some((&last, before)) = bytes.split_last() else { return };
-        if fallible::reserve(&mut self.slots, bytes.len()).is_ok() {
-            self.slots.push_front(Slot::from(last) | END);
-            self.lines += 1;
-            self.put_back(before);
-        }
+        self.put_first(Slot::from(last) | END);
+        self.lines += 1;
+        self.put_back(before);
     }
 
     /// Forgets where lines end.

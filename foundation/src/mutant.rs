@@ -150,6 +150,8 @@ mutants! {
     ReuseSlotNumbers = "reuse-slot-numbers",
     /// Q3: a page of shared memory is swapped out while another process maps it.
     SwapMappedShared = "swap-mapped-shared",
+    /// Q6: pages that a program locked are evicted.
+    ReclaimLocked = "reclaim-locked",
     /// Q6: any number of pages of mapped files can be dirty.
     ManyDirtyPages = "many-dirty-pages",
     /// Q3: a page of a file is read back from the neighbouring slot of the device.

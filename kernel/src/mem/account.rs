@@ -39,6 +39,8 @@ pub enum Kind {
     Signals,
     /// File locks.
     Locks,
+    /// Pages that a program locked.
+    Locked,
 }
 
 impl Kind {
@@ -50,7 +52,7 @@ impl Kind {
 }
 
 /// Number of kinds.
-const KINDS: usize = Kind::Locks as usize + 1;
+const KINDS: usize = Kind::Locked as usize + 1;
 
 /// What one process makes the kernel keep, in bytes for each kind.
 #[derive(Debug, Default)]
@@ -123,10 +125,11 @@ impl Account {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Bytes charged for what is neither page tables nor shared memory: those follow from the use
-    /// of memory.
+    /// Bytes charged for what is not memory of the program itself: neither page tables nor shared
+    /// or locked pages.
     fn object_bytes(&self) -> usize {
-        self.total_bytes().saturating_sub(self.bytes(Kind::Tables) + self.bytes(Kind::Shared))
+        let memory = [Kind::Tables, Kind::Shared, Kind::Locked].map(|kind| self.bytes(kind));
+        self.total_bytes().saturating_sub(memory.iter().sum())
     }
 
     fn place(&self, kind: Kind) -> &AtomicUsize {
@@ -146,8 +149,15 @@ impl Account {
         }
         let sum = charged_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
         if !self.server.load(Ordering::Relaxed) {
-            let kept = kept_from(self.object_bytes().saturating_add(bytes));
-            if sum > ceiling_bytes().saturating_sub(kept) || is_short(kept / PAGE_BYTES) {
+            // The frames of locked pages can be made available later: by swapping others out.
+            let is_locked = kind == Kind::Locked;
+            let kept = if is_locked {
+                ceiling_bytes() / KEPT
+            } else {
+                kept_from(self.object_bytes().saturating_add(bytes))
+            };
+            let is_beyond = sum > ceiling_bytes().saturating_sub(kept);
+            if is_beyond || !is_locked && is_short(kept / PAGE_BYTES) {
                 return Err(OutOfMemory);
             }
         }

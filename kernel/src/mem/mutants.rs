@@ -69,6 +69,8 @@ foundation::mutant_switches! {
     swap_init: SwapInit;
     /// C10: the kernel does not close a snapshot after its last association has ended.
     leak_snapshot: LeakSnapshot;
+    /// Q6: pages that a program locked are evicted.
+    reclaim_locked: ReclaimLocked;
     /// Q6: any number of pages of mapped files can be dirty.
     many_dirty_pages: ManyDirtyPages;
     /// F1: no neighbours are fetched.

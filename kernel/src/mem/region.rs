@@ -28,6 +28,18 @@ bitflags::bitflags! {
     }
 }
 
+/// Whether resident pages stay resident. In the order of what is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lock {
+    /// They can be evicted.
+    #[default]
+    Unlocked,
+    /// They stay once they are touched.
+    OnFault,
+    /// They stay, and are made resident at once.
+    Locked,
+}
+
 /// What a region's pages contain until a program stores to them.
 #[derive(Clone)]
 pub enum Backing {
@@ -75,6 +87,8 @@ pub struct Region {
     /// Whether a page may be mapped. An untouched region has nothing in the page tables, which need
     /// not be searched.
     pub touched: bool,
+    /// Whether its resident pages stay.
+    pub lock: Lock,
     /// Shown in /proc/PID/maps: `[heap]`, `[stack]`, or empty.
     pub label: &'static str,
     /// How its snapshot-backed pages are accessed.
@@ -160,7 +174,14 @@ impl Region {
     pub fn new(pages: PageCount, prot: Prot, backing: Backing, label: &'static str) -> Self {
         let associated =
             if matches!(backing, Backing::Snapshot { .. }) { pages } else { PageCount::ZERO };
-        Self { pages, prot, backing, associated, touched: false, label, habit: Habit::default() }
+        let (habit, lock) = Default::default();
+        Self { pages, prot, backing, associated, touched: false, lock, label, habit }
+    }
+
+    /// Whether its resident pages stay.
+    #[inline]
+    pub fn is_locked(&self) -> bool {
+        self.lock != Lock::Unlocked
     }
 
     /// The backing of the page `pages` behind the start.
@@ -191,6 +212,7 @@ impl Region {
             _ => false,
         };
         let same_marks = self.touched == next.touched && self.habit.cleaned == next.habit.cleaned;
+        let same_marks = same_marks && self.lock == next.lock;
         backing && self.prot == next.prot && self.label == next.label && same_marks
     }
 

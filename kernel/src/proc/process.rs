@@ -160,8 +160,9 @@ fn status(view: &ProcessView) -> Vec<u8> {
     let _ = writeln!(rest, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0");
     let _ = writeln!(
         rest,
-        "VmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}",
+        "VmSize:\t{:8} kB\nVmLck:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}",
         kib(size),
+        kib(view.space.as_ref().map_or(0, |space| space.locked().0)),
         kib(resident),
         view.threads
     );

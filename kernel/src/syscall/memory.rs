@@ -9,7 +9,8 @@
 use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::account::ceiling_bytes;
 use crate::mem::{
-    Access, Backing, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr, UserSlice, swap,
+    Access, Backing, FaultError, Lock, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr,
+    UserSlice, swap,
 };
 use crate::sync::{Interrupt, relax};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
@@ -86,10 +87,17 @@ pub fn mmap(
         current.space().unmap(start, length)?;
         return Err(error.into());
     }
+    let mapped = UserSlice::new(start, length)?;
+    if flags & linux::MAP_LOCKED != 0 && current.space().lock(mapped, Lock::Locked).is_err() {
+        current.space().unmap(start, length)?;
+        return Err(Errno::EAGAIN);
+    }
+    // As for MAP_POPULATE.
+    let _ = current.space().populate_locked(mapped);
     if flags & linux::MAP_POPULATE != 0 {
         // As on Linux, pages that cannot be populated now are populated, or fail, when they are
         // touched.
-        let _ = prepare(current, UserSlice::new(start, length)?, Access::Read);
+        let _ = prepare(current, mapped, Access::Read);
     }
     Ok(start.0)
 }
@@ -186,7 +194,9 @@ pub fn mprotect(
 ) -> Result<u64, Errno> {
     let range = pages(address, length)?;
     let prot = protection(prot & !(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP))?;
-    current.space().protect(range.addr(), range.bytes(), prot).map(|()| 0)
+    current.space().protect(range.addr(), range.bytes(), prot)?;
+    let _ = current.space().populate_locked(range);
+    Ok(0)
 }
 
 /// brk(2). Returns the end of the heap, which is unchanged on failure; never an error.
@@ -211,7 +221,10 @@ pub fn mremap(
         }
         _ => return Err(Errno::EINVAL),
     };
-    current.space().remap(page_aligned(old)?, old_length, new_length, to).map(|address| address.0)
+    let space = current.space();
+    let address = space.remap(page_aligned(old)?, old_length, new_length, to)?;
+    let _ = space.populate_locked(UserSlice::new(address, new_length)?);
+    Ok(address.0)
 }
 
 /// madvise(2). Advice without a visible effect is ignored.
@@ -228,19 +241,20 @@ pub fn madvise(
         linux::MADV_DONTNEED => space.discard(range.addr(), range.bytes())?,
         linux::MADV_POPULATE_READ => return populate(current, range, Access::Read),
         linux::MADV_POPULATE_WRITE => return populate(current, range, Access::Write),
+        linux::MADV_FREE | linux::MADV_COLD | linux::MADV_PAGEOUT => {
+            check_mapped(current, range)?;
+            space.check_unlocked(range)?;
+        }
         linux::MADV_NORMAL
         | linux::MADV_RANDOM
         | linux::MADV_SEQUENTIAL
         | linux::MADV_WILLNEED
-        | linux::MADV_FREE
         | linux::MADV_MERGEABLE
         | linux::MADV_UNMERGEABLE
         | linux::MADV_HUGEPAGE
         | linux::MADV_NOHUGEPAGE
         | linux::MADV_DONTDUMP
-        | linux::MADV_DODUMP
-        | linux::MADV_COLD
-        | linux::MADV_PAGEOUT => check_mapped(current, range)?,
+        | linux::MADV_DODUMP => check_mapped(current, range)?,
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
@@ -328,19 +342,72 @@ fn touched_pages(address: UserAddr, length: ByteCount) -> Result<UserSlice, Errn
     pages(address.page().user_start(), length.checked_add(before).ok_or(Errno::EINVAL)?)
 }
 
-/// mlock(2): populates the pages. It does not guarantee that they stay. Root is exempt from
-/// `RLIMIT_MEMLOCK`; ENOMEM beyond what the machine has for programs.
+/// Implements mlock(2).
 pub fn mlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
-    let range = touched_pages(address, length)?;
-    check_mapped(current, range)?;
-    if range.len() > ceiling_bytes() {
-        return Err(Errno::ENOMEM);
+    lock(current, address, length, Lock::Locked)
+}
+
+/// Implements mlock2(2).
+pub fn mlock2(
+    current: &dyn Caller,
+    address: UserAddr,
+    length: ByteCount,
+    flags: u32,
+) -> Result<u64, Errno> {
+    match flags {
+        0 => lock(current, address, length, Lock::Locked),
+        linux::MLOCK_ONFAULT => lock(current, address, length, Lock::OnFault),
+        _ => Err(Errno::EINVAL),
     }
-    prepare(current, range, Access::Read)
-        .map_err(|error| if error == Errno::EFAULT { Errno::ENOMEM } else { error })
+}
+
+/// Locks pages and makes them resident. Root is exempt from `RLIMIT_MEMLOCK`; ENOMEM beyond what
+/// the machine has for programs, EAGAIN where the pages cannot be made resident now.
+fn lock(
+    current: &dyn Caller,
+    address: UserAddr,
+    length: ByteCount,
+    lock: Lock,
+) -> Result<u64, Errno> {
+    let range = touched_pages(address, length)?;
+    if range.is_empty() {
+        return Ok(0);
+    }
+    current.space().lock(range, lock)?;
+    match current.space().populate_locked(range) {
+        Ok(()) => Ok(0),
+        Err(FaultError::OutOfMemory) => Err(Errno::EAGAIN),
+        Err(FaultError::Killed) => Err(Errno::EINTR),
+        Err(FaultError::Segv | FaultError::Bus) => Err(Errno::ENOMEM),
+    }
 }
 
 /// Implements munlock(2).
 pub fn munlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
-    check_mapped(current, touched_pages(address, length)?).map(|()| 0)
+    let range = touched_pages(address, length)?;
+    if range.is_empty() {
+        return Ok(0);
+    }
+    current.space().lock(range, Lock::Unlocked).map(|()| 0)
+}
+
+/// mlockall(2). As on Linux, pages that cannot be made resident now are when they are touched.
+pub fn mlockall(current: &dyn Caller, flags: u32) -> Result<u64, Errno> {
+    let (now, future, on_fault) = (linux::MCL_CURRENT, linux::MCL_FUTURE, linux::MCL_ONFAULT);
+    if flags & (now | future) == 0 || flags & !(now | future | on_fault) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let lock = if flags & on_fault == 0 { Lock::Locked } else { Lock::OnFault };
+    let current_lock = (flags & now != 0).then_some(lock);
+    let future_lock = if flags & future == 0 { Lock::Unlocked } else { lock };
+    current.space().lock_all(current_lock, future_lock)?;
+    match current.space().populate_all_locked() {
+        Err(FaultError::Killed) => Err(Errno::EINTR),
+        _ => Ok(0),
+    }
+}
+
+/// Implements munlockall(2).
+pub fn munlockall(current: &dyn Caller) -> Result<u64, Errno> {
+    current.space().lock_all(Some(Lock::Unlocked), Lock::Unlocked).map(|()| 0)
 }

@@ -244,6 +244,8 @@ system_calls! {
     141 setpriority(which, who, niceness) => misc::setpriority;
     149 mlock(address, length) => memory::mlock;
     150 munlock(address, length) => memory::munlock;
+    151 mlockall(flags) => memory::mlockall;
+    152 munlockall() => memory::munlockall;
     157 prctl(option, second, third, fourth, fifth) => misc::prctl;
     158 arch_prctl(code, address) => misc::arch_prctl;
     160 setrlimit(resource, limit) => limits::setrlimit;
@@ -307,6 +309,7 @@ system_calls! {
     306 syncfs(fd) => io::syncfs;
     316 renameat2(old_dir, old, new_dir, new, flags) => names::renameat2;
     318 getrandom(buffer, length, flags) => random::getrandom;
+    325 mlock2(address, length, flags) => memory::mlock2;
     327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;
     328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;
     332 statx(dir, path, flags, mask, buffer) => statx::statx;

@@ -78,7 +78,8 @@ fn charge(process: &Process, space: &Space) -> usize {
     let private = pages.resident.saturating_sub(pages.shared_resident) + pages.swapped;
     let shared = pages.shared.to_usize() * PAGE_BYTES;
     let paid = process.account.bytes(Kind::Shared);
-    let kept = process.account.total_bytes().saturating_sub(paid);
+    let counted = paid + process.account.bytes(Kind::Locked);
+    let kept = process.account.total_bytes().saturating_sub(counted);
     private.to_usize() * PAGE_BYTES + shared.max(paid) + kept
 }
 

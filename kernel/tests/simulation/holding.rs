@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use foundation::{ByteCount, Errno};
 use kernel::mem::{
-    Account, Backing, FaultError, Placement, Prot, SharedMemory, Space, UserAddr, mmu,
+    Account, Backing, FaultError, Lock, Placement, Prot, SharedMemory, Space, UserAddr, UserSlice,
+    mmu,
 };
 
 use crate::actor::Actor;
@@ -63,6 +64,11 @@ impl Actor {
         }
         done.expect("space for pages");
         self.memory(memory).held = vec![0; pages];
+        // Some hold pages that are locked: see `release`.
+        let lock = if value.is_multiple_of(4) { Lock::OnFault } else { Lock::Unlocked };
+        let all = UserSlice::new(UserAddr(start), ByteCount::of_len(pages * PAGE));
+        let locked = self.memory(memory).space.lock(all.expect("an address"), lock);
+        assert!(locked.is_ok() || self.was_refused(&locked), "pages can be locked: {locked:?}");
         for page in 0..pages {
             let space = self.memory(memory).space.clone();
             let value = value.wrapping_add(page as u8);
@@ -77,9 +83,10 @@ impl Actor {
         }
     }
 
-    /// Compares what is held with what was stored, and unmaps it.
+    /// Compares what is held with what was stored, and unmaps it. What is locked is resident.
     pub fn release(&mut self, memory: usize) {
         let start = self.held_start();
+        self.check_locked(memory);
         for page in 0..self.memory(memory).held.len() {
             let space = self.memory(memory).space.clone();
             let done = mmu::load(&space, address(start, page));
@@ -100,6 +107,20 @@ impl Actor {
         if !bytes.is_zero() {
             let done = self.memory(memory).space.unmap(UserAddr(start), bytes);
             assert!(done.is_ok() || self.was_refused(&done), "A4: unmapping never fails");
+        }
+    }
+
+    /// Asserts that of what is held and locked nothing was swapped out.
+    fn check_locked(&mut self, memory: usize) {
+        let (start, pages) = (UserAddr(self.held_start()), self.memory(memory).held.len());
+        let space = self.memory(memory).space.clone();
+        let bytes = ByteCount::of_len(pages * PAGE);
+        let is_locked = UserSlice::new(start, bytes)
+            .is_ok_and(|all| pages > 0 && space.check_unlocked(all) == Err(Errno::EINVAL));
+        if is_locked && let Ok(resident) = space.residency(start, bytes) {
+            let stored = &self.memory(memory).held;
+            let missing = (0..pages).find(|&page| stored[page] != 0 && resident[page] == 0);
+            assert_eq!(missing, None, "actor {}: a locked page is not resident", self.index);
         }
     }
 

@@ -48,6 +48,7 @@ const FOUND: &[Mutant] = &[
     Mutant::EvictPrivate,
     Mutant::SwapWrongSlot,
     Mutant::SwapMappedShared,
+    Mutant::ReclaimLocked,
     Mutant::SwapServerWaits,
     Mutant::ClaimUnderLock,
     Mutant::FloorsUnchecked,

@@ -5,6 +5,7 @@ use super::mutants;
 use super::{Space, SpaceState, access::base_flags, steps::EVERYTHING};
 use crate::mem::{
     Backing, Page, PageRange, SharedMemory, USER_END,
+    mutants::reclaim_locked,
     page_table::{Entry, EntryFlags, Flush, Swept, Verdict},
     reclaim::Reclaimable,
     stores::MemoryId,
@@ -98,6 +99,9 @@ impl SpaceState {
             let Some((range, region)) = region.filter(|_| !entry.is_swapped()) else {
                 return Verdict::Keep;
             };
+            if region.is_locked() && !reclaim_locked() {
+                return Verdict::Keep;
+            }
             if entry.has(EntryFlags::ACCESSED) {
                 return Verdict::Age;
             }

@@ -10,8 +10,8 @@ use super::{
     steps::Step,
 };
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Prot, Region, RegionMap, USER_END, USER_START, UserAddr,
-    fallible,
+    Backing, Frame, Lock, Page, PageRange, Prot, Region, RegionMap, USER_END, USER_START, UserAddr,
+    UserSlice, fallible,
     page_table::{EntryFlags, Flush},
     reclaim,
     region::Gap,
@@ -206,7 +206,11 @@ impl Space {
     /// Moves the end of the heap. Returns the new end, which is the old one where the move failed.
     pub fn brk(&self, end: UserAddr) -> UserAddr {
         let _ = self.move_heap_end(end);
-        self.with(|state| state.heap.1)
+        let (start, end) = self.with(|state| state.heap);
+        // Pages that cannot be made resident now are when they are touched.
+        let heap = UserSlice::new(start, ByteCount(end.0 - start.0));
+        let _ = heap.map(|heap| self.populate_locked(heap));
+        end
     }
 
     fn move_heap_end(&self, end: UserAddr) -> Result<(), Errno> {
@@ -235,7 +239,8 @@ impl Space {
     }
 
     /// Discards the contents of private memory, which then reads as zeros (MADV_DONTNEED). Shared
-    /// memory keeps its contents. ENOMEM where part of the range is not mapped.
+    /// memory keeps its contents. ENOMEM where part of the range is not mapped, EINVAL where part
+    /// is locked.
     pub fn discard(&self, address: UserAddr, bytes: ByteCount) -> Result<(), Errno> {
         if bytes.is_zero() && address.is_page_aligned() {
             return Ok(());
@@ -243,6 +248,7 @@ impl Space {
         let range = user_range(address, bytes)?;
         reclaim::ready::<Errno>(self.policy.claim())?;
         self.require_mapped(range)?;
+        self.check_unlocked(UserSlice::new(address, bytes)?)?;
         self.in_parts(range, SpaceState::discard)
     }
 
@@ -252,7 +258,7 @@ impl Space {
     }
 
     /// The same for pages. Others can run in between.
-    fn require_mapped(&self, range: PageRange) -> Result<(), Errno> {
+    pub(super) fn require_mapped(&self, range: PageRange) -> Result<(), Errno> {
         let mut rest = range;
         while !rest.is_empty() {
             let part = self.peek(|state| {
@@ -328,8 +334,13 @@ impl SpaceState {
         let range = PageRange::new(start, pages);
         self.check_growth(range, pages, is_data(prot, &backing, label))?;
         self.check_regions(range, 1)?;
+        let lock = self.future;
+        self.check_lock(lock, pages)?;
         self.unmap(range)?;
-        self.regions.insert(start, Region::new(pages, prot, backing, label));
+        if lock != Lock::Unlocked {
+            self.count_locked(pages)?;
+        }
+        self.regions.insert(start, Region { lock, ..Region::new(pages, prot, backing, label) });
         self.regions.merge(range);
         Ok(start.user_start())
     }
@@ -366,6 +377,9 @@ impl SpaceState {
         let mut touched = false;
         while let Some((_, region)) = self.regions.pop(range) {
             touched |= region.touched;
+            if region.is_locked() {
+                self.uncount_locked(region.pages);
+            }
             self.garbage.push(region.backing);
         }
         Ok(touched)

@@ -12,7 +12,7 @@
 //! | `associate` | the lazy read |
 //! | `pieces`, `clean` | before and after a write |
 //! | `copy`, `lend` | system calls access a program's memory |
-//! | `evict`, `load` | pages are evicted, or loaded for good |
+//! | `evict`, `load`, `lock` | pages are evicted, loaded for good, or kept |
 //!
 //! User memory is never accessed through user mappings: the kernel walks the page tables by
 //! software and copies through the direct map.
@@ -28,6 +28,7 @@ mod layout;
 mod lend;
 mod limits;
 mod load;
+mod lock;
 mod look;
 mod mutants;
 mod pieces;
@@ -49,8 +50,8 @@ pub use steps::Occupant;
 
 use super::account::Kind;
 use super::{
-    Account, Backing, Charge, Page, PageRange, PhysAddr, Prot, RegionMap, SharedMemory, UserAddr,
-    UserSlice, fallible,
+    Account, Backing, Charge, Lock, Page, PageRange, PhysAddr, Prot, RegionMap, SharedMemory,
+    UserAddr, UserSlice, fallible,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -61,7 +62,7 @@ use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
 };
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 use foundation::counter::Counters;
 use foundation::{Errno, PageCount};
 use steps::EVERYTHING;
@@ -78,6 +79,8 @@ pub struct Space {
     settled: WaitQueue,
     /// The number of [`Occupant`]s.
     occupants: AtomicUsize,
+    /// Whether pages were ever locked, or will be.
+    has_locks: AtomicBool,
     /// Laziness, and the mark of a file server.
     pub policy: Policy,
     /// Who pays for its tables and regions.
@@ -101,6 +104,10 @@ pub(in crate::mem) struct SpaceState {
     garbage: Vec<Backing>,
     /// The heap's first address, and its end.
     heap: (UserAddr, UserAddr),
+    /// For locked pages, once there were any.
+    locked: Option<Charge>,
+    /// How regions are locked that are made from now on.
+    future: Lock,
     /// The page that the clock of reclaim visits next.
     hand: Page,
     /// A long change is between two of its steps.
@@ -183,14 +190,27 @@ impl Space {
             flush: Flush::NOTHING,
             garbage: Vec::new(),
             heap: (UserAddr::NULL, UserAddr::NULL),
+            locked: None,
+            future: Lock::Unlocked,
             hand: Page(0),
             is_changing: false,
         };
         let (inner, place) = (Mutex::new(inner), reclaim::Place::default());
-        let (settled, occupants, counters) = Default::default();
+        let (settled, occupants, has_locks, counters) = Default::default();
         let space = Arc::new_cyclic(|me| {
             let me = me.clone();
-            Self { inner, settled, occupants, policy, account, counters, root, place, me }
+            Self {
+                inner,
+                settled,
+                occupants,
+                has_locks,
+                policy,
+                account,
+                counters,
+                root,
+                place,
+                me,
+            }
         });
         reclaim::register(&space.place, space.me.clone() as Weak<dyn reclaim::Reclaimable>);
         Ok(space)
@@ -396,6 +416,9 @@ impl SpaceState {
             }
         }
         child.heap = self.heap;
+        if self.locked.is_some() {
+            child.forget_locks(part);
+        }
         for (own, region) in self.regions.overlapping(part).filter(|(_, region)| region.touched) {
             let in_place =
                 matches!(region.backing, Backing::Shared { .. }) || mutants::fork_leaves_writable();

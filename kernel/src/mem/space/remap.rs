@@ -3,7 +3,7 @@
 
 use super::{Space, SpaceState, layout::user_range, limits::is_data, steps::Step};
 use crate::mem::{
-    Backing, Page, PageRange, Region, RegionMap, USER_END, USER_START, UserAddr, heap,
+    Backing, Lock, Page, PageRange, Region, RegionMap, USER_END, USER_START, UserAddr, heap,
     page_table::Flush, reclaim,
 };
 use foundation::{ByteCount, Errno, PageCount};
@@ -79,6 +79,8 @@ impl SpaceState {
                 .is_some_and(|(_, region)| is_data(region.prot, &region.backing, region.label));
             let nothing = PageRange::new(old.start, PageCount::ZERO);
             self.check_growth(nothing, new_pages - old.pages(), is_data)?;
+            let lock = first.map_or(Lock::Unlocked, |(_, region)| region.lock);
+            self.check_lock(lock, new_pages - old.pages())?;
         }
         if let Move::To(address) = to {
             let target = user_range(address, new_bytes).map_err(|_| Errno::EINVAL)?;
@@ -172,7 +174,7 @@ impl SpaceState {
     fn is_uniform(&self, range: PageRange) -> bool {
         let mut kinds = self.regions.overlapping(range).map(|(_, region)| {
             let shared = matches!(region.backing, Backing::Shared { .. });
-            (region.prot, region.label, shared)
+            (region.prot, region.label, region.lock, shared)
         });
         let first = kinds.next();
         kinds.all(|kind| Some(kind) == first)
@@ -187,7 +189,11 @@ impl SpaceState {
             }
             _ => Backing::Anonymous,
         };
-        let more = Region::new(range.pages(), region.prot, backing, region.label);
+        let mut more = Region::new(range.pages(), region.prot, backing, region.label);
+        let lock = region.lock;
+        if lock != Lock::Unlocked && self.count_locked(range.pages()).is_ok() {
+            more.lock = lock;
+        }
         self.regions.insert(range.start, more);
         self.regions.merge(range);
     }

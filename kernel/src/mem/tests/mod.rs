@@ -3,6 +3,7 @@
 mod clean;
 mod faults;
 mod layout;
+mod lock;
 mod page_out;
 mod ranks;
 mod reads;

@@ -20,6 +20,7 @@ mod fallback;
 mod fault;
 mod holes;
 mod leak;
+mod locked;
 mod mapped;
 mod memory;
 mod outage;

@@ -28,6 +28,14 @@ macro_rules! mutants {
 mutants! {
     /// Q4: the messages in a socket are not counted, and cost only their bytes.
     FreeMessages = "free-messages",
+    /// Niceness does not count.
+    IgnoreNiceness = "ignore-niceness",
+    /// A sleeper keeps all that it did not use of the CPU.
+    HoardCredit = "hoard-credit",
+    /// A server works at its own expense.
+    KeepTurn = "keep-turn",
+    /// What a server does for its clients does not count as its own, too.
+    FreeService = "free-service",
     /// Q4: an end of file that is typed takes no space in a terminal.
     FreeEndOfFile = "free-end-of-file",
     /// R1: read-ahead data is returned although the file has changed since.

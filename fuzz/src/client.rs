@@ -113,7 +113,8 @@ impl Transport for Liar {
         reply[..4].copy_from_slice(&length.to_le_bytes());
         let inline = [&reply[..], &payload].concat();
         if let Some(session) = self.session.get().and_then(Weak::upgrade) {
-            session.message(Message { inline, ..Message::default() }, Sender::Server);
+            session
+                .message(Message { inline: inline.into(), ..Message::default() }, Sender::Server);
         }
         Ok(())
     }

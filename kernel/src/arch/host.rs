@@ -44,19 +44,35 @@ pub mod clock {
 
 /// CPU time: the host accounts for none.
 pub mod usage {
-    use crate::arch::Spent;
+    use crate::arch::{Cycles, Spent};
 
     /// Does nothing.
     pub fn measure() {}
 
     /// Always nothing.
-    pub fn take() -> Spent {
-        Spent::default()
+    pub fn take() -> Cycles {
+        Cycles::default()
+    }
+
+    /// Always nothing.
+    pub fn pending() -> u64 {
+        0
+    }
+
+    /// As if a cycle took a nanosecond.
+    pub fn spent(cycles: Cycles) -> Spent {
+        let Cycles { total, system } = cycles;
+        Spent { user_ns: total.saturating_sub(system), system_ns: system }
     }
 }
 
 /// Interrupt lines: the host has none.
 pub mod irq {
+    /// Always false: no line has a handler here.
+    pub fn is_serving() -> bool {
+        false
+    }
+
     /// Does nothing: `_handler` is never called.
     pub fn register(_line: u8, _handler: fn()) {}
 }

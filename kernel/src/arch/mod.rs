@@ -40,6 +40,15 @@ pub use x86_64::{
     clock, context, drop_lower_half, fpu, irq, power, segments, serial, start, usage,
 };
 
+/// CPU time, in cycles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cycles {
+    /// In user mode and in the kernel.
+    pub total: u64,
+    /// Those in the kernel.
+    pub system: u64,
+}
+
 /// CPU time, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {

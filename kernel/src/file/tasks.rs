@@ -63,6 +63,8 @@ pub struct ProcessView {
     pub directory: Vec<u8>,
     /// Number of threads.
     pub threads: u32,
+    /// Niceness of its first thread.
+    pub niceness: i32,
     /// CPU time.
     pub used: Ticks,
     /// CPU time of its reaped children.

@@ -10,7 +10,7 @@
 use super::OutOfMemory;
 #[cfg(not(target_os = "none"))]
 use super::host::failure;
-use alloc::collections::{TryReserveError, VecDeque};
+use alloc::collections::{BinaryHeap, TryReserveError, VecDeque};
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 #[cfg(target_os = "none")]
@@ -27,8 +27,8 @@ pub trait Growable {
 }
 
 macro_rules! growable {
-    ($([$($parameter:ident)?] $collection:ty,)*) => {$(
-        impl $(<$parameter>)? Growable for $collection {
+    ($([$($parameter:ident $(: $bound:path)?)?] $collection:ty,)*) => {$(
+        impl $(<$parameter $(: $bound)?>)? Growable for $collection {
             #[inline]
             fn spare(&self) -> usize {
                 self.capacity() - self.len()
@@ -45,7 +45,7 @@ macro_rules! growable {
     )*};
 }
 
-growable! { [T] Vec<T>, [T] VecDeque<T>, [] String, }
+growable! { [T] Vec<T>, [T] VecDeque<T>, [T: Ord] BinaryHeap<T>, [] String, }
 
 /// Whether the allocation under way may fail. Kernel code is not preempted, so one mark serves all
 /// threads.

@@ -15,7 +15,7 @@ pub fn message(header: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> Result<Message, 
     let mut inline = fallible::with_capacity(HEADER_BYTES + payload_bytes)?;
     inline.extend_from_slice(header);
     parts.iter().for_each(|part| inline.extend_from_slice(part));
-    Ok(Message { inline, frames: Vec::new(), frames_bytes: 0 })
+    Ok(Message { inline: inline.into(), ..Message::default() })
 }
 
 /// A message of a header and whole pages.

@@ -143,13 +143,12 @@ impl Session {
             drop(self.table.lock().withdraw(tag));
             return Err(error);
         }
-        let answered =
-            call.queue.wait_for_server(Interrupt::Killable, || call.answer.lock().take());
-        let Ok(answer) = answered else {
+        let is_answered = || call.answer.lock().is_some().then_some(());
+        if call.queue.wait_for_server(Interrupt::Killable, is_answered).is_err() {
             self.abandon(tag, O::OP, &call);
             return Err(Errno::EINTR);
-        };
-        let answer = answer?;
+        }
+        let answer = call.answer.lock().take().unwrap_or(Err(Errno::EIO))?;
         let (header, mut reader) =
             header_of(&answer).and_then(Header::decode).map_err(malformed)?;
         header.result()?;

@@ -129,12 +129,13 @@ fn stat(view: &ProcessView) -> Vec<u8> {
     let size_bytes = size * PAGE_BYTES as u64;
     let mut text = format!("{} (", view.pid).into_bytes();
     text.extend_from_slice(&view.name);
-    let ProcessView { ppid, pgid, sid, start_ticks, threads, .. } = view;
+    let ProcessView { ppid, pgid, sid, start_ticks, threads, niceness, .. } = view;
+    let priority = 20 + niceness;
     let (used, children) = (view.used, view.children_used);
     let times = format!("{} {} {} {}", used.user, used.system, children.user, children.system);
     let state = char::from(view.state);
     let rest = format!(
-        ") {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 {times} 20 0 \
+        ") {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 {times} {priority} {niceness} \
          {threads} 0 {start_ticks} {size_bytes} {resident} \
          18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
     );

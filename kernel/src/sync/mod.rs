@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod mutants;
 mod mutex;
 pub mod rank;
+mod share;
 mod sleep;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ mod wait;
 pub use check::{assert_may_await_server, assert_may_wait};
 use foundation::Errno;
 pub use mutex::{Mutex, MutexGuard};
+pub use share::{NICENESS, Share, Turn};
 pub use sleep::{SleepGuard, SleepLock};
 pub use spin::Once;
 pub use wait::WaitQueue;
@@ -43,7 +46,8 @@ pub trait Scheduler: Sync {
     fn current(&self) -> ThreadId;
     /// Runs other threads until the running one is woken. A wake-up that came before is not lost.
     fn block(&self);
-    /// Admits interrupts and lets other threads run; the running thread stays runnable.
+    /// Admits interrupts, and lets other threads run if it is their turn; the running thread stays
+    /// runnable.
     fn give_way(&self) {}
     /// Makes a thread runnable.
     fn wake(&self, thread: ThreadId);
@@ -53,6 +57,14 @@ pub trait Scheduler: Sync {
     fn linked(&self, thread: ThreadId) -> Option<ThreadId>;
     /// Whether the running thread has a signal pending that ends such a wait.
     fn interrupted(&self, by: Interrupt) -> bool;
+    /// The share at whose expense the running thread works. From now on it works at its own.
+    fn pass_turn(&self) -> Option<Turn> {
+        None
+    }
+    /// The running thread no longer works at the expense of another share.
+    fn return_turn(&self) {}
+    /// Makes the running thread work at the expense of this share.
+    fn take_turn(&self, _turn: Turn) {}
 }
 
 static SCHEDULER: Once<&'static dyn Scheduler> = Once::new();
@@ -72,8 +84,31 @@ impl From<Interrupted> for Errno {
     }
 }
 
-/// Lets other threads run in the middle of a long operation. Fails if a signal arrived that ends
-/// it. The caller holds no spin lock.
+/// The turn of the running thread, to be sent along with a message. A server that works for a
+/// client thereby returns what it got with the request.
+#[inline]
+pub fn pass_turn() -> Option<Turn> {
+    SCHEDULER.get()?.pass_turn()
+}
+
+/// A server has replied to the kernel, whose client goes on at its own expense.
+#[inline]
+pub fn return_turn() {
+    if let Some(scheduler) = SCHEDULER.get() {
+        scheduler.return_turn();
+    }
+}
+
+/// A server has received a message: its work is for whoever sent it.
+#[inline]
+pub fn take_turn(turn: Turn) {
+    if let Some(scheduler) = SCHEDULER.get() {
+        scheduler.take_turn(turn);
+    }
+}
+
+/// Lets other threads run in the middle of a long operation, if it is their turn. Fails if a signal
+/// arrived that ends it. The caller holds no spin lock.
 #[track_caller]
 pub fn relax(by: Interrupt) -> Result<(), Interrupted> {
     assert_may_wait();

@@ -97,16 +97,6 @@ pub fn setgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
     if count == 0 { Ok(0) } else { Err(Errno::EPERM) }
 }
 
-/// getpriority(2): 20 minus the niceness, which is always 0.
-pub fn getpriority(_: &Current, which: u32, _who: i32) -> Result<u64, Errno> {
-    if which > 2 { Err(Errno::EINVAL) } else { Ok(20) }
-}
-
-/// setpriority(2): ignored, because all processes have the same time slice.
-pub fn setpriority(_: &Current, which: u32, _who: i32, _niceness: i32) -> Result<u64, Errno> {
-    if which > 2 { Err(Errno::EINVAL) } else { Ok(0) }
-}
-
 /// getgroups(2): always an empty list.
 pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
     if count < 0 { Err(Errno::EINVAL) } else { Ok(0) }

@@ -23,6 +23,7 @@ mod mutants;
 pub mod names;
 pub mod open;
 pub mod poll;
+pub mod priority;
 pub mod process;
 pub mod random;
 pub mod signal;

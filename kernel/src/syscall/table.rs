@@ -1,8 +1,8 @@
 //! The table of system calls: numbers, names, arguments, handlers.
 
 use super::{
-    attributes, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open, poll, process,
-    random, signal, statx, time, unknown, xattr,
+    attributes, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open, poll, priority,
+    process, random, signal, statx, time, unknown, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
@@ -240,8 +240,8 @@ system_calls! {
     133 mknod(path, mode, device) => names::mknod;
     137 statfs(path, buffer) => attributes::statfs;
     138 fstatfs(fd, buffer) => attributes::fstatfs;
-    140 getpriority(which, who) => misc::getpriority;
-    141 setpriority(which, who, niceness) => misc::setpriority;
+    140 getpriority(which, who) => priority::getpriority;
+    141 setpriority(which, who, niceness) => priority::setpriority;
     149 mlock(address, length) => memory::mlock;
     150 munlock(address, length) => memory::munlock;
     151 mlockall(flags) => memory::mlockall;

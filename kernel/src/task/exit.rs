@@ -203,8 +203,8 @@ fn news(child: &Arc<Process>, options: WaitOptions) -> Option<WaitStatus> {
         let parent =
             family::relations(child.pid).and_then(|relations| find_process(relations.parent));
         if let Some(parent) = parent {
-            parent.children_used.add(child.used.get());
-            parent.children_used.add(child.children_used.get());
+            parent.children_used.add_all(&child.used);
+            parent.children_used.add_all(&child.children_used);
         }
         family::remove_process(child.pid);
     }

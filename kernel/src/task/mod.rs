@@ -18,6 +18,7 @@ pub mod deliver;
 pub mod elf;
 pub mod exec;
 pub mod exit;
+pub mod fair;
 pub mod family;
 pub mod fork;
 pub mod frame;

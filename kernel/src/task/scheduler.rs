@@ -1,4 +1,8 @@
-//! The scheduler: one round-robin queue on one CPU.
+//! The scheduler: one fair queue on one CPU ([`fair`](super::fair) says who is next).
+//!
+//! The timer interrupts a thread at the end of its slice, only while others are ready, and when a
+//! thread is woken by an interrupt and has had much less of the CPU. Each thread works at the
+//! expense of its own share, a server of that of the client that it works for.
 //!
 //! A thread gives up the CPU only in [`block`], [`yield_now`] and [`finish`]; kernel code is never
 //! preempted. There is no idle thread: a thread that blocks while no other is ready waits for
@@ -6,19 +10,19 @@
 //!
 //! Lock: `QUEUE`; the table of threads is looked at under it.
 
+use super::fair::{self, Contender, RunQueue};
 use super::thread::RunState;
 use super::{Process, Thread, find_thread, mutants};
 use crate::arch::{self, Alarm, NEVER, clock, context::Context, usage};
 use crate::mem::{Claim, fallible};
-use crate::sync::{self, Interrupt, Mutex, ThreadId, rank};
-use alloc::collections::VecDeque;
+use crate::sync::{self, Interrupt, Mutex, ThreadId, Turn, rank};
 use alloc::sync::Arc;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use foundation::Errno;
 
 struct Queue {
-    ready: VecDeque<Arc<Thread>>,
+    ready: RunQueue<Arc<Thread>>,
     /// The running thread, to which `CURRENT` points.
     running: Option<Arc<Thread>>,
     /// The thread that ran last and has ended. Dropped by the next thread, because its stack was in
@@ -27,7 +31,7 @@ struct Queue {
 }
 
 static QUEUE: Mutex<Queue, rank::RunQueue> =
-    Mutex::new(Queue { ready: VecDeque::new(), running: None, dead: None });
+    Mutex::new(Queue { ready: RunQueue::new(), running: None, dead: None });
 /// The running thread, for reading without a lock.
 static CURRENT: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
 static SLICE_OVER: AtomicBool = AtomicBool::new(false);
@@ -89,22 +93,28 @@ pub(super) fn reserve() -> Result<(), Errno> {
     // The queue cannot hold more threads than exist, and each reserved its place when it was
     // created.
     let needed = super::family::thread_count() + 1;
-    let missing = needed.saturating_sub(queue.ready.len());
-    Ok(fallible::reserve(&mut queue.ready, missing)?)
+    let missing = needed.saturating_sub(queue.ready.others.len());
+    Ok(fallible::reserve(&mut queue.ready.others, missing)?)
 }
 
 /// Makes a waiting thread ready. For one that does not wait, the next wait ends at once.
 pub fn wake(thread: &Arc<Thread>) {
-    match thread.run_state() {
-        RunState::Blocked => {
-            thread.set_run_state(RunState::Ready);
-            QUEUE.lock().ready.push_back(thread.clone());
-            if is_running() {
-                begin_slice();
-            }
-        }
-        RunState::Ready => thread.set_woken(),
-        RunState::Dead => {}
+    if !thread.is_blocked() {
+        // One that is dead never looks.
+        return thread.set_woken();
+    }
+    thread.set_run_state(RunState::Ready);
+    let is_running = is_running();
+    if is_running {
+        begin_slice();
+    }
+    let woken = QUEUE.lock().ready.wake(thread.clone());
+    // A program that wakes another one goes on: most of them wait soon.
+    if arch::irq::is_serving()
+        && is_running
+        && fair::is_behind(woken, borrow_current().virtual_time())
+    {
+        end_slice();
     }
 }
 
@@ -129,9 +139,24 @@ pub fn yield_now() {
         return;
     }
     let me_pointer = Arc::as_ptr(&me);
-    queue.ready.push_back(me);
+    me.charge(usage::take());
+    queue.ready.put_behind(me);
     drop(queue);
     switch_away(me_pointer);
+}
+
+/// The slice of the running thread is over: lets another one run that has had less of the CPU.
+fn reschedule() {
+    let me = current_thread();
+    SLICE_OVER.store(false, Ordering::Relaxed);
+    me.charge(usage::take());
+    let mut queue = QUEUE.lock();
+    if queue.ready.is_due(me.virtual_time()) {
+        let me_pointer = Arc::as_ptr(&me);
+        queue.ready.put_back(me);
+        drop(queue);
+        switch_away(me_pointer);
+    }
 }
 
 /// Ends the running thread. The caller holds no other reference.
@@ -153,15 +178,29 @@ fn is_running() -> bool {
 }
 
 /// Another thread is ready: has the timer interrupt the running one, unless it does so anyway.
+#[inline]
 fn begin_slice() {
     if !clock::is_set(Alarm::Slice) {
-        clock::set_alarm(Alarm::Slice, clock::now_ns() + SLICE_NS);
+        set_slice();
     }
+}
+
+#[inline(never)]
+fn set_slice() {
+    clock::set_alarm(Alarm::Slice, clock::now_ns() + SLICE_NS);
+    // While a slice is under way, what is known of the running thread is not older than that.
+    account();
+}
+
+/// The timer has interrupted: brings the account of the running thread up to date, to which those
+/// that wake are compared.
+pub(super) fn before_wakeups() {
+    usage::measure();
+    account();
 }
 
 /// The timer has interrupted: ends the slice, or has CPU time looked at, if it is time.
 pub(super) fn interrupt(now_ns: u64) {
-    usage::measure();
     if clock::deadline(Alarm::Slice) <= now_ns {
         let is_over = is_running() && !QUEUE.lock().ready.is_empty();
         clock::set_alarm(Alarm::Slice, if is_over { now_ns + SLICE_NS } else { NEVER });
@@ -175,8 +214,8 @@ pub(super) fn interrupt(now_ns: u64) {
     }
 }
 
-/// Makes the running thread let others run, before it returns to user mode or where a long
-/// operation gives way.
+/// Makes the running thread look for another one whose turn it is, before it returns to user mode
+/// or where a long operation gives way.
 fn end_slice() {
     SLICE_OVER.store(true, Ordering::Relaxed);
     borrow_current().notice();
@@ -185,7 +224,9 @@ fn end_slice() {
 /// Adds the CPU time since the last call to that of the running thread.
 pub fn account() {
     if is_running() {
-        borrow_current().charge(usage::take());
+        let thread = borrow_current();
+        thread.charge(usage::take());
+        QUEUE.lock().ready.advance(thread.virtual_time());
     }
 }
 
@@ -221,7 +262,7 @@ pub fn is_work_due() -> bool {
 /// Before the return to user mode: yields if the time slice is over.
 pub fn yield_if_due() {
     if SLICE_OVER.load(Ordering::Relaxed) {
-        yield_now();
+        reschedule();
     }
 }
 
@@ -233,7 +274,7 @@ fn switch_away(me: *const Thread) {
     SLICE_OVER.store(false, Ordering::Relaxed);
     let next = loop {
         let mut queue = QUEUE.lock();
-        if let Some(next) = queue.ready.pop_front() {
+        if let Some(next) = queue.ready.take() {
             let next_pointer = Arc::as_ptr(&next);
             CURRENT.store(next_pointer.cast_mut(), Ordering::Relaxed);
             let others = !queue.ready.is_empty();
@@ -246,6 +287,8 @@ fn switch_away(me: *const Thread) {
             drop(previous);
             break next_pointer;
         }
+        // SAFETY: as above.
+        queue.ready.advance(unsafe { (*me).virtual_time() });
         drop(queue);
         idle();
     };
@@ -286,7 +329,7 @@ pub fn run_first() -> ! {
     let mut boot = Context::default();
     let next = {
         let mut queue = QUEUE.lock();
-        let Some(next) = queue.ready.pop_front() else { panic!("no thread to run") };
+        let Some(next) = queue.ready.take() else { panic!("no thread to run") };
         let pointer = Arc::as_ptr(&next);
         CURRENT.store(pointer.cast_mut(), Ordering::Relaxed);
         queue.running = Some(next);
@@ -315,6 +358,22 @@ impl sync::Scheduler for Hooks {
     fn give_way(&self) {
         arch::context::serve_interrupts();
         yield_if_due();
+    }
+
+    fn pass_turn(&self) -> Option<Turn> {
+        let thread = borrow_current();
+        thread.return_turn().or_else(|| Some(thread.share.clone()))
+    }
+
+    fn return_turn(&self) {
+        drop(borrow_current().return_turn());
+    }
+
+    fn take_turn(&self, turn: Turn) {
+        let thread = borrow_current();
+        if thread.process.is_server() && !mutants::keep_turn() {
+            drop(thread.take_turn(turn));
+        }
     }
 
     fn wake(&self, thread: ThreadId) {

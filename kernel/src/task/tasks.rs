@@ -69,6 +69,7 @@ impl Tasks for Hooks {
             program: identity.program,
             directory,
             threads: process.thread_count() as u32,
+            niceness: process.threads().next().map_or(0, |thread| thread.share.niceness()),
             used: ticks(process.used.get()),
             children_used: ticks(process.children_used.get()),
             start_ticks: process.start_ns / TICK_NS,

@@ -114,6 +114,7 @@ fn left(alarm: Option<(Key, u64)>) -> (u64, u64) {
 /// operation admits it. No lock is held then.
 fn interrupt() {
     clock::fired();
+    scheduler::before_wakeups();
     let now = clock::now_ns();
     while let Some(due) = next_due(now) {
         match due {

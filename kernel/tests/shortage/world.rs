@@ -96,11 +96,11 @@ fn message_of(header: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
     let mut inline = header.to_vec();
     if payload.len() < PAGE as usize {
         inline.extend_from_slice(payload);
-        return Message { inline, ..Message::default() };
+        return Message { inline: inline.into(), ..Message::default() };
     }
     let frame = |page| Frame::from_bytes(Claim::Kernel, page).expect("memory for a message");
     let frames = payload.chunks(PAGE as usize).map(frame).collect();
-    Message { inline, frames, frames_bytes: payload.len() }
+    Message { inline: inline.into(), frames, frames_bytes: payload.len() }
 }
 
 /// A program that can call the kernel.

@@ -201,12 +201,12 @@ fn message(header: &[u8; HEADER_BYTES], payload: &[u8]) -> Message {
     let mut inline = header.to_vec();
     if payload.len() < PAGE {
         inline.extend_from_slice(payload);
-        return Message { inline, ..Message::default() };
+        return Message { inline: inline.into(), ..Message::default() };
     }
     let frame =
         |page| Frame::from_bytes(Claim::FileServer, page).expect("F8: memory for a message");
     Message {
-        inline,
+        inline: inline.into(),
         frames: payload.chunks(PAGE).map(frame).collect(),
         frames_bytes: payload.len(),
     }

@@ -18,6 +18,7 @@ const HOST: &[(&str, &str)] = &[
     ("each_mutant_is_found", "fsserver/tests/mutants.rs"),
     ("mutants_are_found", "kernel/tests/simulation/mutants.rs"),
     ("f8_a_server_that_never_waits_is_found", "kernel/src/mem/tests/ranks.rs"),
+    ("unfair_mutants_are_noticed", "kernel/tests/fairness.rs"),
 ];
 
 /// A mutant: its variant in the source, and its name on command lines.

@@ -85,6 +85,12 @@ impl Cpu {
         (total, u64::from(kernel).min(total))
     }
 
+    /// The cycles since the last [`take_cycles`](Self::take_cycles).
+    #[inline]
+    pub(super) fn cycles_since_taken(&self, now: u64) -> u64 {
+        now.wrapping_sub(self.taken_at.load(Ordering::Relaxed))
+    }
+
     /// The page table that maps the kernel only.
     pub(super) fn kernel_page_table(&self) -> u64 {
         self.kernel_page_table.load(Ordering::Relaxed)

@@ -1,6 +1,6 @@
 //! Device interrupts: the two 8259 controllers and the registered handlers.
 
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use x86_64::instructions::port::Port;
 
 /// Command and data ports of the two controllers.
@@ -14,6 +14,14 @@ const END_OF_INTERRUPT: u8 = 0x20;
 const READ_IN_SERVICE: u8 = 0x0b;
 
 static HANDLERS: [AtomicPtr<()>; 16] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 16];
+
+static SERVING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the handler of a line is running.
+#[inline]
+pub fn is_serving() -> bool {
+    SERVING.load(Ordering::Relaxed)
+}
 
 fn write(port: u16, value: u8) {
     // SAFETY: the ports of the interrupt controllers, used only in this module. They touch no
@@ -74,6 +82,8 @@ pub(super) fn serve(line: u8) {
     if !handler.is_null() {
         // SAFETY: only `register` stores here, and only pointers to functions of this type.
         let handler: fn() = unsafe { core::mem::transmute(handler) };
+        SERVING.store(true, Ordering::Relaxed);
         handler();
+        SERVING.store(false, Ordering::Relaxed);
     }
 }

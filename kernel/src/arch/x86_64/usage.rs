@@ -6,7 +6,7 @@
 //! bits. What the counter counts is measured against the clock, while the machine runs.
 
 use super::{clock, cpu};
-use crate::arch::{Spent, time_stamp};
+use crate::arch::{Cycles, Spent, time_stamp};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Nanoseconds in a cycle, with 32 bits behind the point; 0 before the first measurement.
@@ -49,11 +49,21 @@ pub fn measure() {
 
 /// The time since the last call, which this one ends.
 #[inline]
-pub fn take() -> Spent {
-    let now = time_stamp();
-    let (total, kernel) = cpu::this().take_cycles(now);
+pub fn take() -> Cycles {
+    let (total, system) = cpu::this().take_cycles(time_stamp());
+    Cycles { total, system }
+}
+
+/// The cycles since the last [`take`].
+#[inline]
+pub fn pending() -> u64 {
+    cpu::this().cycles_since_taken(time_stamp())
+}
+
+/// So much CPU time in nanoseconds.
+pub fn spent(cycles: Cycles) -> Spent {
     let rate = NS_PER_CYCLE.load(Ordering::Relaxed);
     let ns = |cycles: u64| ((u128::from(cycles) * u128::from(rate)) >> 32) as u64;
-    let (total_ns, kernel_ns) = (ns(total), ns(kernel));
-    Spent { user_ns: total_ns.saturating_sub(kernel_ns), system_ns: kernel_ns }
+    let (total_ns, system_ns) = (ns(cycles.total), ns(cycles.system));
+    Spent { user_ns: total_ns.saturating_sub(system_ns), system_ns }
 }

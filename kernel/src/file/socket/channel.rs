@@ -5,7 +5,7 @@ use super::message::MAX_COST;
 use crate::file::{Notifier, mutants};
 use crate::mem::account::{Account, Kind};
 use crate::mem::fallible;
-use crate::sync::{Mutex, rank};
+use crate::sync::{self, Mutex, Turn, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use foundation::Errno;
@@ -42,6 +42,8 @@ pub(in crate::file) struct Queued {
     pub(in crate::file) message: Message,
     /// `None` for the kernel's own, which are limited by its requests in flight.
     payer: Option<Arc<Account>>,
+    /// The share at whose expense a server that receives it works.
+    turn: Option<Turn>,
 }
 
 /// Moves through several hands: one more word, and each move is a call.
@@ -133,6 +135,7 @@ impl Channel {
         }
         if let Some(receiver) = state.receiver.clone() {
             drop(state);
+            sync::return_turn();
             receiver.message(core::mem::take(message), sender);
             return Ok(());
         }
@@ -153,8 +156,8 @@ impl Channel {
             return Err(Refusal::NoMemory);
         }
         state.queued_cost += cost;
-        let payer = account.cloned();
-        state.queue.push_back(Queued { message: core::mem::take(message), payer });
+        let (payer, turn) = (account.cloned(), sync::pass_turn());
+        state.queue.push_back(Queued { message: core::mem::take(message), payer, turn });
         drop(state);
         self.changed.notify();
         Ok(())
@@ -191,6 +194,9 @@ impl Channel {
         } else {
             self.changed.wait(look)?
         }
+        if let Some(turn) = received.as_mut().and_then(|queued: &mut Queued| queued.turn.take()) {
+            sync::take_turn(turn);
+        }
         Ok(received)
     }
 
@@ -199,7 +205,8 @@ impl Channel {
         self.state.lock().delivering -= 1;
     }
 
-    /// Puts back a message that could not be delivered (F4). There is a place for it.
+    /// Puts back a message that could not be delivered (F4). There is a place for it, and its turn
+    /// is the receiver's already.
     pub(in crate::file) fn unreceive(&self, queued: Queued) {
         let mut state = self.state.lock();
         state.delivering -= 1;

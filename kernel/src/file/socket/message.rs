@@ -2,6 +2,7 @@
 
 use crate::file::{Io, UserBuffers};
 use crate::mem::{self, Claim, FaultError, Frame, PAGE_BYTES, Page, PageRange, fallible};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, PageCount};
 
@@ -22,7 +23,7 @@ pub(super) const MAX_COST: usize =
 #[derive(Debug, Default)]
 pub struct Message {
     /// The first bytes.
-    pub inline: Vec<u8>,
+    pub inline: Box<[u8]>,
     /// Pages with the bytes that follow.
     pub frames: Vec<Frame>,
     /// Bytes of the packet in the frames; the rest of the last frame is not part of it.
@@ -52,7 +53,7 @@ impl Message {
         fallible::reserve_exact(&mut frames, self.frames.len())?;
         inline.extend_from_slice(&self.inline);
         frames.extend(self.frames.iter().cloned());
-        Ok(Self { inline, frames, frames_bytes: self.frames_bytes })
+        Ok(Self { inline: inline.into(), frames, frames_bytes: self.frames_bytes })
     }
 
     /// The bytes in order: the inline ones, then those of each frame.
@@ -61,7 +62,7 @@ impl Message {
             let length = self.frames_bytes.saturating_sub(index * PAGE_BYTES).min(PAGE_BYTES);
             frame.bytes().get(..length).unwrap_or_default()
         });
-        core::iter::once(self.inline.as_slice()).chain(in_frames).filter(|part| !part.is_empty())
+        core::iter::once(&*self.inline).chain(in_frames).filter(|part| !part.is_empty())
     }
 }
 
@@ -97,7 +98,7 @@ pub(super) fn assemble(io: &Io<'_>, from: &mut UserBuffers) -> Result<Message, E
             from.skip(pages.pages().bytes());
         }
     }
-    Ok(Message { inline, frames, frames_bytes })
+    Ok(Message { inline: inline.into(), frames, frames_bytes })
 }
 
 /// The whole pages at the front of a program's buffers, at most `max`: they can be moved without a

@@ -55,7 +55,7 @@ fn f4_a_bad_buffer_leaves_the_packet() {
 fn f4_several_receivers_put_back_what_they_took() {
     let channel = Channel::default();
     let send = |byte: u8| {
-        let mut message = Message { inline: vec![byte], ..Message::default() };
+        let mut message = Message { inline: [byte].into(), ..Message::default() };
         assert!(channel.send(&mut message, Sender::Ordinary, None).is_ok());
     };
     let receive = || channel.receive(true).unwrap().expect("the other end is open");
@@ -68,7 +68,7 @@ fn f4_several_receivers_put_back_what_they_took() {
         let back = || held.into_iter().rev().for_each(|queued| channel.unreceive(queued));
         assert_eq!(failure::during(Some(0), back).1, 0, "claims of memory");
         for byte in 0..80 {
-            assert_eq!(receive().message.inline, [byte], "after {taken} were taken");
+            assert_eq!(*receive().message.inline, [byte], "after {taken} were taken");
             channel.delivered();
         }
     }
@@ -144,7 +144,7 @@ fn the_kernel_sends_without_waiting() {
     let (mine, theirs) = packet_pair();
     taken(&mine);
     for _ in 0..64 {
-        mine.send(Message { inline: vec![1; 128 + 4000], ..Message::default() }).unwrap();
+        mine.send(Message { inline: vec![1; 128 + 4000].into(), ..Message::default() }).unwrap();
     }
     for _ in 0..64 {
         assert_eq!(server.read(&*theirs, 8192).unwrap().len(), 128 + 4000);

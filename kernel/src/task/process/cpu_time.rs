@@ -1,7 +1,7 @@
 //! CPU time: how much a thread or process has used, and what is due when a process has used so
 //! much of it: SIGXCPU and SIGKILL (`RLIMIT_CPU`), SIGVTALRM and SIGPROF (interval timers).
 
-use crate::arch::{NEVER, Spent};
+use crate::arch::{Cycles, NEVER, Spent, usage};
 use crate::mem::limits::{INFINITE, Limit};
 use crate::sync::{Mutex, rank};
 use crate::task::signal::{SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, Signal};
@@ -12,24 +12,33 @@ const NS_PER_S: u64 = 1_000_000_000;
 /// A sum of CPU time.
 #[derive(Debug, Default)]
 pub struct CpuTime {
-    user_ns: AtomicU64,
-    system_ns: AtomicU64,
+    total_cycles: AtomicU64,
+    system_cycles: AtomicU64,
 }
 
 impl CpuTime {
     /// Adds time that was used.
     #[inline]
-    pub fn add(&self, spent: Spent) {
-        self.user_ns.fetch_add(spent.user_ns, Ordering::Relaxed);
-        self.system_ns.fetch_add(spent.system_ns, Ordering::Relaxed);
+    pub fn add(&self, cycles: Cycles) {
+        self.total_cycles.fetch_add(cycles.total, Ordering::Relaxed);
+        self.system_cycles.fetch_add(cycles.system, Ordering::Relaxed);
+    }
+
+    /// Adds another sum.
+    pub fn add_all(&self, other: &Self) {
+        self.add(other.cycles());
+    }
+
+    fn cycles(&self) -> Cycles {
+        Cycles {
+            total: self.total_cycles.load(Ordering::Relaxed),
+            system: self.system_cycles.load(Ordering::Relaxed),
+        }
     }
 
     /// The sum so far.
     pub fn get(&self) -> Spent {
-        Spent {
-            user_ns: self.user_ns.load(Ordering::Relaxed),
-            system_ns: self.system_ns.load(Ordering::Relaxed),
-        }
+        usage::spent(self.cycles())
     }
 }
 

@@ -4,13 +4,14 @@ use super::Process;
 use super::cpu_time::CpuTime;
 use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
-use crate::arch::{self, Cause, Registers, Spent};
+use crate::arch::{self, Cause, Cycles, Registers, usage};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::kernel::{STACK_PAGES, Stack};
 use crate::mem::{Claim, Occupant, Space, UserAddr, fallible};
-use crate::sync::{Mutex, ThreadId, rank};
-use crate::task::WaitStatus;
+use crate::sync::{Mutex, Share, ThreadId, Turn, rank};
+use crate::task::fair::Contender;
 use crate::task::signal::{Pending, SignalSet};
+use crate::task::{WaitStatus, mutants};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -75,6 +76,11 @@ pub struct Thread {
     pub signals: Mutex<ThreadSignals, rank::ThreadSignals>,
     /// Its CPU time, until it last left the CPU.
     pub used: CpuTime,
+    /// What it has had of the CPU, and its niceness.
+    pub share: Arc<Share>,
+    /// The turn of the client that it works for, if it is a server's, and the time-stamp counter
+    /// when it got that.
+    lent: UnsafeCell<(Option<Turn>, u64)>,
     /// Where a zero is written, and a futex woken, at its end (`CLONE_CHILD_CLEARTID`); 0 for
     /// nowhere.
     pub clear_child_tid: AtomicU64,
@@ -95,8 +101,8 @@ pub struct Thread {
     _charge: Charge,
 }
 
-// SAFETY: `machine` is used by the thread itself and, while it does not run, by the scheduler. With
-// one CPU, that is never both at once.
+// SAFETY: `machine` and `lent` are used by the thread itself and, while it does not run, by the
+// scheduler. With one CPU, that is never both at once.
 unsafe impl Sync for Thread {}
 // SAFETY: no field belongs to one CPU; for `machine` see above.
 unsafe impl Send for Thread {}
@@ -113,13 +119,16 @@ pub struct InitialState {
     pub fpu: FpuState,
     /// The signal mask.
     pub blocked: SignalSet,
+    /// Its share of the CPU.
+    pub share: Share,
 }
 
 impl InitialState {
     /// For a program's first thread.
     pub fn program(registers: Registers) -> Result<Self, Errno> {
         let fpu = FpuState::initial().ok_or(Errno::ENOMEM)?;
-        Ok(Self { registers, fs_base: 0, gs_base: 0, fpu, blocked: SignalSet::EMPTY })
+        let (blocked, share) = (SignalSet::EMPTY, Share::default());
+        Ok(Self { registers, fs_base: 0, gs_base: 0, fpu, blocked, share })
     }
 
     /// For a copy of the running thread, with these registers.
@@ -133,6 +142,7 @@ impl InitialState {
             gs_base: arch::segments::gs_base(),
             fpu,
             blocked,
+            share: Share::like(&thread.share),
         })
     }
 }
@@ -162,6 +172,8 @@ impl Thread {
             process,
             signals: Mutex::new(signals),
             used: CpuTime::default(),
+            share: Arc::new(initial.share),
+            lent: UnsafeCell::new((None, 0)),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             space: Mutex::new(Some(space)),
@@ -283,11 +295,48 @@ impl Thread {
         !pending.without(own.blocked).is_empty()
     }
 
-    /// Adds CPU time that it has used.
+    /// Adds CPU time that it has used, until now: to its account and to its share, and to that of
+    /// the client that it works for.
     #[inline]
-    pub(in crate::task) fn charge(&self, spent: Spent) {
-        self.used.add(spent);
-        self.process.used.add(spent);
+    pub(in crate::task) fn charge(&self, cycles: Cycles) {
+        self.used.add(cycles);
+        self.process.used.add(cycles);
+        let (lent, since) = self.lent();
+        if lent.is_none() || !mutants::free_service() {
+            self.share.charge(cycles.total);
+        }
+        if let Some(lent) = lent {
+            lent.charge(cycles.total.min(arch::time_stamp().wrapping_sub(*since)));
+        }
+    }
+
+    #[inline]
+    fn lent(&self) -> &(Option<Turn>, u64) {
+        // SAFETY: only `take_turn` and `return_turn` change it, which the running thread calls for
+        // itself and which run no code of others; no reference is kept across them.
+        unsafe { &*self.lent.get() }
+    }
+
+    /// From now on the running thread, one of a server, works for the client with this turn.
+    /// Returns the one before.
+    #[inline]
+    pub(in crate::task) fn take_turn(&self, turn: Turn) -> Option<Turn> {
+        let before = self.return_turn();
+        // SAFETY: as for `lent`.
+        unsafe { *self.lent.get() = (Some(turn), arch::time_stamp()) };
+        before
+    }
+
+    /// From now on the running thread does not work for a client. Returns whose turn it had.
+    #[inline]
+    pub(in crate::task) fn return_turn(&self) -> Option<Turn> {
+        // SAFETY: as for `lent`.
+        let turn = unsafe { (*self.lent.get()).0.take() };
+        if let Some(turn) = &turn {
+            let since_taken = arch::time_stamp().wrapping_sub(self.lent().1);
+            turn.charge(usage::pending().min(since_taken));
+        }
+        turn
     }
 
     /// Its state for the scheduler.
@@ -297,6 +346,12 @@ impl Thread {
             1 => RunState::Blocked,
             _ => RunState::Dead,
         }
+    }
+
+    /// Whether it waits for a wake-up.
+    #[inline]
+    pub(in crate::task) fn is_blocked(&self) -> bool {
+        self.run.load(Ordering::Acquire) == RunState::Blocked as u8
     }
 
     pub(in crate::task) fn set_run_state(&self, state: RunState) {
@@ -368,6 +423,23 @@ static SPARE_STACKS: Mutex<Vec<Stack>, rank::SpareStacks> = Mutex::new(Vec::new(
 fn take_stack(claim: Claim) -> Result<Stack, Errno> {
     let spare = SPARE_STACKS.lock().pop();
     spare.map_or_else(|| Stack::new(claim).map_err(|_| Errno::ENOMEM), Ok)
+}
+
+impl Contender for Thread {
+    /// A server that works for a client is never later than it would be at its own expense alone.
+    #[inline]
+    fn virtual_time(&self) -> u64 {
+        let own = self.share.virtual_time();
+        self.lent().0.as_ref().map_or(own, |lent| lent.virtual_time().min(own))
+    }
+
+    #[inline]
+    fn raise_to(&self, virtual_time: u64) {
+        self.share.raise_to(virtual_time);
+        if let Some(lent) = &self.lent().0 {
+            lent.raise_to(virtual_time);
+        }
+    }
 }
 
 impl Drop for Thread {

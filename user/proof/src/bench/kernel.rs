@@ -2,6 +2,8 @@
 
 use crate::Row;
 use crate::meter::{Meter, ticks};
+use core::sync::atomic::{AtomicU32, Ordering};
+use proof::thread::Thread;
 use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
@@ -15,6 +17,7 @@ pub const ROWS: &[Row] = &[
     ("fork", fork),
     ("fork.64m", fork_64m),
     ("exec", exec),
+    ("threads.100", threads),
 ];
 
 /// Pages over which the cost of a fault is averaged.
@@ -107,6 +110,32 @@ fn fork_64m(meter: &Meter) -> Result<()> {
         page[0] = 1;
     }
     meter.average(10, fork_and_wait)
+}
+
+/// Threads that have begun to run.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_start(_: usize) {
+    STARTED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// From the first of 100 threads until all have run, while their maker computes.
+fn threads(meter: &Meter) -> Result<()> {
+    const THREADS: u32 = 100;
+    let round = || {
+        STARTED.store(0, Ordering::Relaxed);
+        let start = ticks();
+        let threads: Vec<_> = (0..THREADS).map(|_| Thread::start(count_start, 0)).collect();
+        while STARTED.load(Ordering::Relaxed) < THREADS && threads.iter().all(|one| one.is_ok()) {
+            core::hint::spin_loop();
+        }
+        let took = ticks() - start;
+        threads.into_iter().try_for_each(|one| one.map(Thread::join)).map_err(|_| Errno::EAGAIN)?;
+        Ok(took)
+    };
+    round()?;
+    meter.tell(round()?);
+    Ok(())
 }
 
 fn exec(meter: &Meter) -> Result<()> {

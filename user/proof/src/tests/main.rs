@@ -26,6 +26,7 @@ mod names;
 mod processes;
 mod queued;
 mod regions;
+mod scheduling;
 mod signals;
 mod state;
 mod storm;

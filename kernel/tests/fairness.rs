@@ -1,0 +1,434 @@
+//! The policy of the scheduler against an oracle of fairness, in simulated time.
+//!
+//! A machine of one CPU runs hogs, which always compute; clients, which compute and have a server
+//! work for them; flooders, which send the server many requests before they wait for it; and
+//! sleepers, which wake, compute a little or a lot, and sleep again. What they do is drawn from a
+//! seed. The oracle knows CPU time and niceness only:
+//!
+//! - Of two that always want the CPU, neither gets more than its weight says, in any window, but
+//!   for some slices. What a server does for a client counts as the client's.
+//! - Who is ready waits for a bounded time, and a sleeper that needs little hardly at all.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use foundation::mutant::{Mutant, choose};
+use kernel::sync::{Share, Turn};
+use kernel::task::fair::{self, CREDIT, Contender, RunQueue};
+
+/// The scheduler's slice.
+const SLICE_NS: u64 = 1_000_000;
+const SEEDS: u64 = 200;
+/// Simulated time of a run.
+const RUN_NS: u64 = 2_000_000_000;
+/// A window of the oracle.
+const WINDOW_NS: u64 = 250_000_000;
+/// Weights of the nicenesses that are drawn.
+const WEIGHTS: [(i32, u64); 5] = [(-5, 3121), (0, 1024), (0, 1024), (4, 423), (10, 110)];
+
+/// Numbers from a seed: the generator xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Hog,
+    /// Computes for a while, then waits for the server.
+    Client,
+    /// Likewise, but has many requests under way.
+    Flooder,
+    /// Sleeps, then computes for at most so many nanoseconds.
+    Sleeper(u64),
+    Server,
+}
+
+struct Task {
+    kind: Kind,
+    weight: u64,
+    share: Turn,
+    lent: RefCell<Option<(usize, Turn)>>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// CPU time until it does something else.
+    left_ns: u64,
+    wakes_at: Option<u64>,
+    /// Since when it is ready and does not run.
+    ready_since: Option<u64>,
+    /// CPU time at its expense.
+    got_ns: u64,
+    /// Requests that the server has not yet carried out, of a flooder.
+    requests: usize,
+}
+
+impl Contender for Task {
+    fn virtual_time(&self) -> u64 {
+        let own = self.share.virtual_time();
+        self.lent.borrow().as_ref().map_or(own, |(_, lent)| lent.virtual_time().min(own))
+    }
+
+    fn raise_to(&self, virtual_time: u64) {
+        self.share.raise_to(virtual_time);
+        if let Some((_, lent)) = &*self.lent.borrow() {
+            lent.raise_to(virtual_time);
+        }
+    }
+}
+
+/// As the queue's items are counted references in the kernel, too.
+#[derive(Clone)]
+struct Item(Rc<Task>, usize);
+
+impl Contender for Item {
+    fn virtual_time(&self) -> u64 {
+        self.0.virtual_time()
+    }
+
+    fn raise_to(&self, virtual_time: u64) {
+        self.0.raise_to(virtual_time);
+    }
+}
+
+struct Machine {
+    now: u64,
+    random: Random,
+    tasks: Vec<Rc<Task>>,
+    queue: RunQueue<Item>,
+    running: Option<usize>,
+    slice_end: u64,
+    /// Requests that the server has not yet begun.
+    requests: Vec<usize>,
+    /// CPU time at the expense of each when the window began.
+    before: Vec<u64>,
+}
+
+const SERVER: usize = 0;
+/// Requests that a flooder sends before it waits.
+const FLOOD: usize = 300;
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut kinds = vec![Kind::Server];
+        kinds.extend((0..2 + random.below(3)).map(|_| Kind::Hog));
+        kinds.extend((0..random.below(3)).map(|_| Kind::Client));
+        kinds.extend((0..random.below(2)).map(|_| Kind::Flooder));
+        kinds.extend((0..random.below(3)).map(|_| Kind::Sleeper(50_000)));
+        kinds.extend((0..random.below(2)).map(|_| Kind::Sleeper(400_000_000)));
+        let mut draw = |kind| {
+            let at = if kind == Kind::Hog { random.below(5) as usize } else { 1 };
+            (kind, WEIGHTS[at])
+        };
+        let kinds = kinds.into_iter().map(&mut draw).collect();
+        Self::of(random, kinds)
+    }
+
+    /// A machine with these tasks, the first of which is the server.
+    fn of(random: Random, kinds: Vec<(Kind, (i32, u64))>) -> Self {
+        let make = |(kind, (niceness, weight))| {
+            let share = Share::default();
+            share.set_niceness(niceness);
+            let state = State::default();
+            let task = Task {
+                kind,
+                weight,
+                share: share.into(),
+                lent: RefCell::new(None),
+                state: RefCell::new(state),
+            };
+            Rc::new(task)
+        };
+        let tasks: Vec<_> = kinds.into_iter().map(make).collect();
+        let before = vec![0; tasks.len()];
+        let queue = RunQueue::new();
+        let (running, slice_end, requests) = (None, u64::MAX, Vec::new());
+        let mut machine =
+            Self { now: 0, random, tasks, queue, running, slice_end, requests, before };
+        for at in 1..machine.tasks.len() {
+            machine.plan(at);
+            machine.wake(at);
+        }
+        machine
+    }
+
+    /// Draws for how long a task computes next.
+    fn plan(&mut self, at: usize) {
+        let task = &self.tasks[at];
+        task.state.borrow_mut().left_ns = match task.kind {
+            Kind::Hog => u64::MAX,
+            Kind::Flooder => 2_000,
+            Kind::Client | Kind::Server => 5_000 + self.random.below(300_000),
+            Kind::Sleeper(most) => 1_000 + self.random.below(most),
+        };
+    }
+
+    fn wake(&mut self, at: usize) {
+        let running = self.running.map(|running| self.tasks[running].virtual_time());
+        if let Some(running) = running {
+            self.queue.advance(running);
+        }
+        let task = self.tasks[at].clone();
+        task.state.borrow_mut().ready_since = Some(self.now);
+        let woken = self.queue.wake(Item(task, at));
+        let is_behind = running.is_some_and(|running| fair::is_behind(woken, running));
+        if self.running.is_some() && self.slice_end == u64::MAX {
+            self.slice_end = self.now + SLICE_NS;
+        }
+        // As the kernel does it: only for those that an interrupt wakes.
+        if is_behind && matches!(self.tasks[at].kind, Kind::Sleeper(_)) {
+            self.put_back();
+        }
+    }
+
+    fn put_back(&mut self) {
+        if let Some(running) = self.running.take() {
+            let task = self.tasks[running].clone();
+            task.state.borrow_mut().ready_since = Some(self.now);
+            self.queue.put_back(Item(task, running));
+        }
+    }
+
+    /// The server takes the next request.
+    fn serve(&mut self, client: usize) {
+        let lent = self.tasks[client].share.clone();
+        *self.tasks[SERVER].lent.borrow_mut() = Some((client, lent));
+        self.plan(SERVER);
+    }
+
+    /// The running task has computed for as long as it wanted to.
+    fn finish(&mut self, at: usize) {
+        let task = self.tasks[at].clone();
+        self.queue.advance(task.virtual_time());
+        match task.kind {
+            Kind::Hog => unreachable!("a hog never ends"),
+            Kind::Sleeper(_) => {
+                let most_ms = if self.random.below(20) == 0 { 400 } else { 20 };
+                let sleep_ns = self.random.below(most_ms * 1_000_000);
+                task.state.borrow_mut().wakes_at = Some(self.now + sleep_ns + 1);
+                self.running = None;
+            }
+            Kind::Client => {
+                self.running = None;
+                self.request(at);
+            }
+            Kind::Flooder => {
+                let mut state = task.state.borrow_mut();
+                state.requests += 1;
+                let waits = state.requests == FLOOD;
+                drop(state);
+                if waits {
+                    self.running = None;
+                } else {
+                    self.plan(at);
+                }
+                self.request(at);
+            }
+            Kind::Server => {
+                let client = task.lent.borrow_mut().take().map(|(client, _)| client);
+                let client = client.expect("the server works for somebody");
+                self.reply(client);
+                if self.requests.is_empty() {
+                    self.running = None;
+                } else {
+                    let next = self.requests.remove(0);
+                    self.serve(next);
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, client: usize) {
+        if self.tasks[SERVER].lent.borrow().is_some() {
+            self.requests.push(client);
+        } else {
+            self.serve(client);
+            self.wake(SERVER);
+        }
+    }
+
+    fn reply(&mut self, client: usize) {
+        let mut state = self.tasks[client].state.borrow_mut();
+        let waited = self.tasks[client].kind == Kind::Client || state.requests == FLOOD;
+        state.requests = state.requests.saturating_sub(1);
+        drop(state);
+        if waited {
+            self.plan(client);
+            self.wake(client);
+        }
+    }
+
+    /// Runs until the next event.
+    fn step(&mut self) -> Result<(), String> {
+        if self.running.is_none()
+            && let Some(Item(task, at)) = self.queue.take()
+        {
+            let since = task.state.borrow_mut().ready_since.take().unwrap_or(self.now);
+            self.check_wait(at, self.now - since)?;
+            self.running = Some(at);
+            self.slice_end = if self.queue.is_empty() { u64::MAX } else { self.now + SLICE_NS };
+        }
+        let wakes = self.tasks.iter().filter_map(|task| task.state.borrow().wakes_at).min();
+        let left = self.running.map(|at| self.tasks[at].state.borrow().left_ns);
+        let ends = left.map_or(u64::MAX, |left| self.now.saturating_add(left));
+        let next = ends.min(self.slice_end).min(wakes.unwrap_or(u64::MAX)).max(self.now);
+        if next == u64::MAX {
+            return Err("nobody will ever run again".to_owned());
+        }
+        self.run_until(next);
+        if let Some(running) = self.running
+            && self.tasks[running].state.borrow().left_ns == 0
+        {
+            self.finish(running);
+        }
+        for at in 1..self.tasks.len() {
+            let due = self.tasks[at].state.borrow().wakes_at.is_some_and(|at| at <= self.now);
+            if due {
+                self.tasks[at].state.borrow_mut().wakes_at = None;
+                self.plan(at);
+                self.wake(at);
+            }
+        }
+        if self.now >= self.slice_end {
+            self.slice_end = if self.queue.is_empty() { u64::MAX } else { self.now + SLICE_NS };
+            let running = self.running.map(|at| self.tasks[at].virtual_time());
+            if running.is_some_and(|ns| self.queue.is_due(ns)) {
+                self.put_back();
+            }
+        }
+        Ok(())
+    }
+
+    fn run_until(&mut self, next: u64) {
+        let spent = next - self.now;
+        self.now = next;
+        let Some(running) = self.running else { return };
+        let task = &self.tasks[running];
+        let lent = task.lent.borrow();
+        task.share.charge(spent);
+        if let Some((_, lent)) = lent.as_ref() {
+            lent.charge(spent);
+        }
+        let payer = lent.as_ref().map_or(running, |(at, _)| *at);
+        self.tasks[payer].state.borrow_mut().got_ns += spent;
+        let left = &mut task.state.borrow_mut().left_ns;
+        *left = left.saturating_sub(if *left == u64::MAX { 0 } else { spent });
+    }
+
+    /// A task has waited for so long while it was ready.
+    fn check_wait(&self, at: usize, waited: u64) -> Result<(), String> {
+        let others = self.tasks.len() as u64;
+        let limit = match self.tasks[at].kind {
+            // It pays for what the server did meanwhile.
+            Kind::Flooder => return Ok(()),
+            // The others may have their credit first, and one slice may just have begun.
+            Kind::Sleeper(most) if most < SLICE_NS => 2 * SLICE_NS + others * CREDIT,
+            // Each of the others may have its credit and a slice, by its weight.
+            _ => {
+                let heaviest = self.tasks.iter().map(|task| task.weight).max().unwrap_or(1);
+                let slowdown = heaviest / self.tasks[at].weight.min(heaviest) + 1;
+                others * slowdown * (SLICE_NS + CREDIT)
+            }
+        };
+        if waited > limit {
+            let kind = self.tasks[at].kind;
+            return Err(format!("{kind:?} {at} was ready for {waited} ns, limit {limit}"));
+        }
+        Ok(())
+    }
+
+    /// At the end of a window: compares those that always wanted the CPU.
+    fn check_shares(&mut self) -> Result<(), String> {
+        let wants = |task: &Task| matches!(task.kind, Kind::Hog | Kind::Client | Kind::Flooder);
+        let virtual_time = |at: usize, task: &Task| {
+            (task.state.borrow().got_ns - self.before[at]) as f64 * 1024.0 / task.weight as f64
+        };
+        let all = self.tasks.iter().enumerate().filter(|(_, task)| wants(task));
+        let mut got: Vec<(f64, f64, usize)> = all
+            .map(|(at, task)| {
+                // One slice too much, one too few, and a client's turn behind others at the server.
+                let slack = 3.0 * SLICE_NS as f64 * 1024.0 / task.weight as f64;
+                (virtual_time(at, task), slack, at)
+            })
+            .collect();
+        got.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // Of several clients one may have to wait for the server's work for another one.
+        let is_client = |task: &Task| matches!(task.kind, Kind::Client | Kind::Flooder);
+        let clients = self.tasks.iter().filter(|task| is_client(task)).count();
+        let poor = got.iter().find(|&&(.., at)| clients < 2 || self.tasks[at].kind == Kind::Hog);
+        let (Some(&(least, slack, poor)), Some(&(most, other_slack, rich))) = (poor, got.last())
+        else {
+            return Ok(());
+        };
+        if most - least > slack + other_slack + 2.0 * CREDIT as f64 {
+            return Err(format!(
+                "{:?} {rich} got {most:.0} virtual ns, {:?} {poor} got {least:.0}",
+                self.tasks[rich].kind, self.tasks[poor].kind
+            ));
+        }
+        for (at, task) in self.tasks.iter().enumerate() {
+            self.before[at] = task.state.borrow().got_ns;
+        }
+        Ok(())
+    }
+}
+
+fn run(seed: u64) -> Result<(), String> {
+    let mut machine = Machine::new(seed);
+    let mut window_end = WINDOW_NS;
+    while machine.now < RUN_NS {
+        machine.step()?;
+        if machine.now >= window_end {
+            machine.check_shares()?;
+            window_end += WINDOW_NS;
+        }
+    }
+    Ok(())
+}
+
+/// Beside many of the least niceness, one of the greatest gets its small part.
+fn run_extremes() -> Result<(), String> {
+    const RUN_NS: u64 = 600_000_000_000;
+    let (most, least) = ((-20, 88_761), (19, 15));
+    let mut kinds = vec![(Kind::Server, most)];
+    kinds.extend([(Kind::Hog, most); 10]);
+    kinds.push((Kind::Hog, least));
+    let mut machine = Machine::of(Random(1), kinds);
+    while machine.now < RUN_NS {
+        machine.step()?;
+    }
+    let got_ns = machine.tasks[11].state.borrow().got_ns;
+    let part_ns = RUN_NS / (10 * most.1 / least.1);
+    if got_ns.abs_diff(part_ns) > 2 * SLICE_NS {
+        return Err(format!("the nicest got {got_ns} ns, its part is {part_ns} ns"));
+    }
+    Ok(())
+}
+
+/// The seeds from the first one on, until one fails.
+fn run_all() -> Result<(), String> {
+    run_extremes()?;
+    (1..=SEEDS).try_for_each(|seed| run(seed).map_err(|error| format!("seed {seed}: {error}")))
+}
+
+/// Mutants that the oracle notices.
+const NOTICED: &[Mutant] = &[Mutant::HoardCredit, Mutant::IgnoreNiceness];
+
+#[test]
+fn unfair_mutants_are_noticed() {
+    run_all().expect("the policy is fair");
+    for &mutant in NOTICED {
+        choose(Some(mutant));
+        assert!(run_all().is_err(), "{} is not noticed", mutant.name());
+        choose(None);
+    }
+}

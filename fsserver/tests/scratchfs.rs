@@ -96,3 +96,15 @@ fn q3_there_are_no_names() {
     assert_eq!(files.open("a", OpenFlags::READ).map(drop), Err(Errno::ENOENT));
     assert_eq!(files.stat("").map(|attr| attr.kind), Ok(FileKind::Directory));
 }
+
+#[test]
+fn q4_open_files_are_bounded() {
+    let server = shared(Scratchfs::new(Device::new(4)).unwrap());
+    let mut files = Files::of(&server);
+    let handles: Vec<Handle> =
+        std::iter::from_fn(|| Some(files.open("", TEMPORARY).ok()?.0)).collect();
+    assert_eq!(handles.len(), 1024);
+    assert_eq!(files.open("", TEMPORARY).map(drop), Err(Errno::ENFILE));
+    files.close(handles[500]).unwrap();
+    assert!(files.open("", TEMPORARY).is_ok());
+}

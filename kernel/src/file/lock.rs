@@ -283,4 +283,23 @@ mod tests {
         drop(locks);
         assert_eq!(account.total_bytes(), 0);
     }
+
+    #[test]
+    fn q4_a_process_has_so_many_range_locks_and_no_more() {
+        crate::mem::host::init();
+        let account = Account::new();
+        let mut locks = Locks { records: Vec::new(), whole: Vec::new() };
+        let file = FILE;
+        let mut lock = |pid, byte: u64, mode| {
+            let range = Range { start: FileOffset(2 * byte), end: FileOffset(2 * byte + 1) };
+            locks.replace((pid, &account), file, range, mode)
+        };
+        let exclusive = Some(LockMode::Exclusive);
+        let refused = (0..).find(|&byte| lock(1, byte, exclusive).is_err()).unwrap();
+        assert!((MAX_LOCKS - 2..=MAX_LOCKS).contains(&(refused as usize)));
+        assert_eq!(lock(1, refused, exclusive), Err(Errno::ENOLCK));
+        assert_eq!(lock(2, refused, exclusive), Ok(()), "others can lock");
+        locks.release(|_| true);
+        assert_eq!(account.total_bytes(), 0);
+    }
 }

@@ -365,3 +365,18 @@ fn canonical_paths_are_joined_and_split() {
         (Some((&b"/a"[..], &b"b"[..])), Some((&b"/"[..], &b"a"[..])), None)
     );
 }
+
+#[test]
+fn q4_mounts_are_bounded() {
+    let namespace = Namespace::new();
+    let mount = || {
+        let filesystem = Tree::new(&[]);
+        namespace.mount(MountPoint { path: b"/".to_vec(), source: vec![], filesystem })
+    };
+    assert_eq!(
+        (0..1000).find_map(|count| mount().err().map(|error| (count, error))),
+        Some((256, Errno::ENOSPC))
+    );
+    namespace.unmount(b"/").unwrap();
+    assert_eq!((mount(), mount()), (Ok(()), Err(Errno::ENOSPC)));
+}

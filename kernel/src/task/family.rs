@@ -44,6 +44,8 @@ struct Family {
     threads: [Option<Arc<Thread>>; MAX_THREADS],
     thread_count: usize,
     last_number: u32,
+    /// The numbers have begun again, so that one may be in use still.
+    has_wrapped: bool,
 }
 
 static FAMILY: Mutex<Family, rank::Family> = Mutex::new(Family {
@@ -51,6 +53,7 @@ static FAMILY: Mutex<Family, rank::Family> = Mutex::new(Family {
     threads: [const { None }; MAX_THREADS],
     thread_count: 0,
     last_number: 0,
+    has_wrapped: false,
 });
 
 /// Places for threads.
@@ -94,6 +97,16 @@ impl Family {
         all < max && used + left_to_others < max
     }
 
+    fn is_unused(&self, number: u32) -> bool {
+        let is_anybodys = || {
+            self.members.iter().any(|(&pid, Member { relations, job, .. })| {
+                [pid, relations.group, relations.session, *job].contains(&number)
+            })
+        };
+        let is_free = self.threads.get(place(number)).is_some_and(Option::is_none);
+        is_free && !(self.has_wrapped && is_anybodys())
+    }
+
     fn job(&self, pid: u32) -> u32 {
         self.members.get(&pid).map_or(0, |member| member.job)
     }
@@ -119,8 +132,17 @@ impl Family {
     }
 }
 
-/// Assigns a number for a new process or thread of a creator. No number is assigned twice. EAGAIN
-/// where there are too many.
+/// The largest number. The next one is the kernel's own thread's.
+const LAST_NUMBER: u32 = i32::MAX as u32 - 1;
+
+/// The number that is tried after `last`. Behind the largest one, they begin again after PID 1, so
+/// that nobody can use them up.
+fn following(last: u32) -> u32 {
+    if last < LAST_NUMBER { last + 1 } else { super::INIT_PID + 1 }
+}
+
+/// Assigns a number for a new process or thread of a creator, which is that of no process, zombie,
+/// thread, group, session or job. EAGAIN where there are too many.
 pub(super) fn new_number(creator: Option<u32>) -> Result<u32, Errno> {
     let mut family = FAMILY.lock();
     if !family.has_space(creator) {
@@ -128,12 +150,10 @@ pub(super) fn new_number(creator: Option<u32>) -> Result<u32, Errno> {
     }
     // Of as many consecutive numbers as there are places, at least one has a free place.
     for _ in 0..MAX_THREADS {
-        if family.last_number >= i32::MAX as u32 {
-            break;
-        }
-        family.last_number += 1;
-        let number = family.last_number;
-        if family.threads.get(place(number)).is_some_and(Option::is_none) {
+        let number = following(family.last_number);
+        family.has_wrapped |= number < family.last_number;
+        family.last_number = number;
+        if family.is_unused(number) {
             return Ok(number);
         }
     }
@@ -366,4 +386,15 @@ pub fn set_group(caller: u32, pid: u32, group: u32) -> Result<(), Errno> {
 /// The number of threads.
 pub(super) fn thread_count() -> usize {
     FAMILY.lock().thread_count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_begin_again_after_the_last_one() {
+        assert_eq!((following(0), following(1), following(LAST_NUMBER - 1)), (1, 2, LAST_NUMBER));
+        assert_eq!(following(LAST_NUMBER), 2, "init's number and the kernel's are never assigned");
+    }
 }

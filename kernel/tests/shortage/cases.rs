@@ -106,7 +106,11 @@ pub fn pair(world: &World) {
 
 macro_rules! cases {
     ($($name:ident, $prepare:expr => |$world:ident| $call:expr;)*) => {
-        vec![$($crate::check::Case { name: stringify!($name), prepare: $prepare, call: |$world| $call },)*]
+        vec![$($crate::check::Case {
+            name: stringify!($name),
+            prepare: $prepare,
+            call: |$world| $call,
+        },)*]
     };
 }
 pub(crate) use cases;
@@ -115,9 +119,13 @@ pub(crate) use cases;
 pub fn all() -> Vec<Case> {
     let mut all = of_memory();
     all.extend(of_files());
+    all.extend(of_open_files());
     all.extend(of_mapped_files());
-    all.extend(names::cases());
-    all.extend(messages::cases());
+    all.extend(names::of_names());
+    all.extend(names::of_attributes());
+    all.extend(names::of_mounts());
+    all.extend(messages::of_messages());
+    all.extend(messages::of_descriptors());
     all
 }
 
@@ -243,6 +251,15 @@ fn of_files() -> Vec<Case> {
         };
         ftruncate, lazy => |world| io::ftruncate(&world.process, Fd(0), 5000);
         fallocate, lazy => |world| io::fallocate(&world.process, Fd(0), 3, 5000, 60_000);
+        mmap_file, file => |world| {
+            let flags = PRIVATE | FIXED;
+            memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)
+        };
+    }
+}
+
+fn of_open_files() -> Vec<Case> {
+    cases! {
         fsync, lazy => |world| io::fsync(&world.process, Fd(0));
         syncfs, lazy => |world| io::syncfs(&world.process, Fd(0));
         sync, lazy => |world| io::sync(&world.process);
@@ -260,10 +277,6 @@ fn of_files() -> Vec<Case> {
             io::lseek(&world.process, Fd(0), 5, 3).map(|data| data + hole)
         };
         fadvise, file => |world| io::fadvise64(&world.process, Fd(0), 0, 40 * PAGE as i64, 3);
-        mmap_file, file => |world| {
-            let flags = PRIVATE | FIXED;
-            memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)
-        };
     }
 }
 

@@ -51,8 +51,8 @@ fn talk(world: &World, master: Fd) -> Result<u64, Errno> {
     outcome
 }
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
+/// The cases of pipes and sockets.
+pub fn of_messages() -> Vec<Case> {
     cases! {
         pipe, |_| () => |world| ipc::pipe(&world.process, at(RESULT));
         pipe_write, |world| {
@@ -75,6 +75,24 @@ pub fn cases() -> Vec<Case> {
             let (process, none) = (&world.process, UserAddr(0));
             ipc::recvfrom(process, Fd(1), at(BUFFER + 40), pages(8), 0x40, none, none)
         };
+        sendmsg, |world| {
+            pair(world);
+            header(world);
+        } => |world| ipc::sendmsg(&world.process, Fd(0), at(RESULT), 0x40);
+        recvmsg, |world| {
+            pair_with_message(world);
+            header(world);
+        } => |world| ipc::recvmsg(&world.process, Fd(1), at(RESULT), 0x40);
+        stream_write, |world| {
+            ipc::socketpair(&world.process, 1, 1, 0, at(RESULT)).expect("a pair");
+            pages_in_memory(world);
+        } => |world| io::write(&world.process, Fd(0), at(BUFFER), pages(3));
+    }
+}
+
+/// The cases of descriptors, locks and devices.
+pub fn of_descriptors() -> Vec<Case> {
+    cases! {
         lock, |world| {
             file(world);
             // A struct flock: a write lock of bytes 0 to 99.
@@ -88,18 +106,6 @@ pub fn cases() -> Vec<Case> {
         };
         flock, file => |world| open::flock(&world.process, Fd(0), 2);
         dup, file => |world| open::dup2(&world.process, Fd(0), Fd(500));
-        sendmsg, |world| {
-            pair(world);
-            header(world);
-        } => |world| ipc::sendmsg(&world.process, Fd(0), at(RESULT), 0x40);
-        recvmsg, |world| {
-            pair_with_message(world);
-            header(world);
-        } => |world| ipc::recvmsg(&world.process, Fd(1), at(RESULT), 0x40);
-        stream_write, |world| {
-            ipc::socketpair(&world.process, 1, 1, 0, at(RESULT)).expect("a pair");
-            pages_in_memory(world);
-        } => |world| io::write(&world.process, Fd(0), at(BUFFER), pages(3));
         pipe_resize, |world| {
             ipc::pipe(&world.process, at(RESULT)).expect("a pipe");
         } => |world| {

@@ -21,8 +21,8 @@ fn paths(world: &World) {
     world.put(OTHER_PATH, b"/c\0");
 }
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
+/// The cases of names.
+pub fn of_names() -> Vec<Case> {
     cases! {
         open, paths => |world| {
             let fd = open::open(&world.process, at(PATH), O_RDWR, 0)?;
@@ -33,8 +33,6 @@ pub fn cases() -> Vec<Case> {
             let fd = open::open(&world.process, at(OTHER_PATH), flags, 0o644)?;
             open::close(&world.process, Fd(fd as i32))
         };
-        stat, paths => |world| attributes::stat(&world.process, at(PATH), at(UNCOMPARED));
-        chmod, paths => |world| attributes::chmod(&world.process, at(PATH), 0o600);
         mkdir, |world| {
             world.put(PATH, b"/d\0");
         } => |world| names::mkdir(&world.process, at(PATH), 0o755);
@@ -62,17 +60,6 @@ pub fn cases() -> Vec<Case> {
             names::mkdir(&world.process, at(PATH), 0o755).expect("a directory");
         } => |world| names::chdir(&world.process, at(PATH));
         truncate, paths => |world| io::truncate(&world.process, at(PATH), 7000);
-        statfs, paths => |world| attributes::statfs(&world.process, at(PATH), at(UNCOMPARED));
-        chmod_open, file => |world| attributes::fchmod(&world.process, Fd(0), 0o600);
-        chown, paths => |world| attributes::chown(&world.process, at(PATH), 7, 8);
-        chown_open, file => |world| attributes::fchown(&world.process, Fd(0), 7, 8);
-        utimes, paths => |world| attributes::utimes(&world.process, at(PATH), UserAddr(0));
-        access, paths => |world| attributes::access(&world.process, at(PATH), 4);
-        fstat, file => |world| attributes::fstat(&world.process, Fd(0), at(UNCOMPARED));
-        statx, paths => |world| {
-            statx::statx(&world.process, CWD, at(PATH), 0, 0x7ff, at(UNCOMPARED))
-        };
-        fstatfs, file => |world| attributes::fstatfs(&world.process, Fd(0), at(UNCOMPARED));
         rmdir, |world| {
             world.put(PATH, b"/d\0");
             names::mkdir(&world.process, at(PATH), 0o755).expect("a directory");
@@ -99,6 +86,31 @@ pub fn cases() -> Vec<Case> {
             count
         };
         listxattr, paths => |world| xattr::list(&world.process, at(PATH));
+    }
+}
+
+/// The cases of attributes.
+pub fn of_attributes() -> Vec<Case> {
+    cases! {
+        stat, paths => |world| attributes::stat(&world.process, at(PATH), at(UNCOMPARED));
+        chmod, paths => |world| attributes::chmod(&world.process, at(PATH), 0o600);
+        statfs, paths => |world| attributes::statfs(&world.process, at(PATH), at(UNCOMPARED));
+        chmod_open, file => |world| attributes::fchmod(&world.process, Fd(0), 0o600);
+        chown, paths => |world| attributes::chown(&world.process, at(PATH), 7, 8);
+        chown_open, file => |world| attributes::fchown(&world.process, Fd(0), 7, 8);
+        utimes, paths => |world| attributes::utimes(&world.process, at(PATH), UserAddr(0));
+        access, paths => |world| attributes::access(&world.process, at(PATH), 4);
+        fstat, file => |world| attributes::fstat(&world.process, Fd(0), at(UNCOMPARED));
+        statx, paths => |world| {
+            statx::statx(&world.process, CWD, at(PATH), 0, 0x7ff, at(UNCOMPARED))
+        };
+        fstatfs, file => |world| attributes::fstatfs(&world.process, Fd(0), at(UNCOMPARED));
+    }
+}
+
+/// The cases of mounts.
+pub fn of_mounts() -> Vec<Case> {
+    cases! {
         mount, |world| {
             world.put(PATH, b"/d\0");
             names::mkdir(&world.process, at(PATH), 0o755).expect("a directory");

@@ -58,11 +58,15 @@ pub fn chapter(results: &Results, guest_tests: &[GuestTest]) -> String {
     text
 }
 
-/// The tests whose function's name begins with the rule's number.
+/// The tests whose function's name begins with the rule's number, or with what the rule names.
 fn proofs<'a>(results: &'a Results, rule: &Rule) -> impl Iterator<Item = Proof<'a>> {
     let prefix = format!("{}_", rule.id.to_lowercase());
-    let proves =
-        move |name: &str| name.rsplit("::").next().is_some_and(|last| last.starts_with(&prefix));
+    let also = rule.also;
+    let proves = move |name: &str| {
+        let function = name.rsplit("::").next().unwrap_or_default();
+        let is_named = |start: &&str| function.starts_with(*start) && name.starts_with("qemu::");
+        function.starts_with(&prefix) || also.iter().any(is_named)
+    };
     let tests = results.iter().filter(|(name, _)| !name.contains(" against "));
     tests.filter(move |(name, _)| proves(name)).map(|(name, result)| Proof { name, result })
 }

@@ -36,6 +36,8 @@ mutants! {
     KeepTurn = "keep-turn",
     /// What a server does for its clients does not count as its own, too.
     FreeService = "free-service",
+    /// Q6: who keeps much leaves nothing to others.
+    TakeAll = "take-all",
     /// Q4: an end of file that is typed takes no space in a terminal.
     FreeEndOfFile = "free-end-of-file",
     /// R1: read-ahead data is returned although the file has changed since.

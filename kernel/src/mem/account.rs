@@ -9,13 +9,19 @@
 //! programs. A request that would exceed it is refused, so what cannot be reclaimed never takes the
 //! memory that servers need. Nobody pays for the kernel's own fixed tables.
 //!
+//! Who keeps much leaves something: what is left below the ceiling by all whose account is large is
+//! for small ones, and what is left by these in a large job is for other jobs. So however many want
+//! everything, whoever comes with little finds something.
+//!
 //! Counters are changed by addition of what a charge holds, and are bounded by the ceiling: they
 //! cannot overflow. No locks.
 #![forbid(unsafe_code)]
 
-use super::{Claim, PAGE_BYTES, claim, frame, frame::OutOfMemory, limits::Limits, shrinker};
+use super::{
+    Claim, PAGE_BYTES, claim, frame, frame::OutOfMemory, limits::Limits, mutants, shrinker,
+};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// What a charge is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,12 @@ impl Kind {
     fn stays(self) -> bool {
         self != Self::Shared
     }
+
+    /// Whether it is not memory of the program itself: neither page tables nor shared or locked
+    /// pages.
+    fn is_object(self) -> bool {
+        !matches!(self, Self::Tables | Self::Shared | Self::Locked)
+    }
 }
 
 /// Number of kinds.
@@ -60,14 +72,23 @@ pub struct Account {
     /// Resource limits.
     pub limits: Limits,
     bytes: [AtomicUsize; KINDS],
-    /// The sum of `bytes`.
-    total: AtomicUsize,
+    /// The sum of `bytes` of objects.
+    objects: AtomicUsize,
+    /// The job to which the process belongs; 0 for init's own.
+    job: AtomicU32,
     /// Whether the process serves files (F8): it may use the memory withheld from programs.
     server: AtomicBool,
 }
 
 /// Bytes of all charges that cannot be reclaimed, of all accounts.
 static CHARGED: AtomicUsize = AtomicUsize::new(0);
+
+/// Jobs whose bytes are counted apart: as many as there are processes at once. (Others share a
+/// counter.)
+const JOBS: usize = 4096;
+
+/// Bytes of objects of each job, by its number modulo the length.
+static JOB_BYTES: [AtomicUsize; JOBS] = [const { AtomicUsize::new(0) }; JOBS];
 
 /// Bytes of all charges for what cannot be reclaimed.
 pub fn charged_bytes() -> usize {
@@ -95,6 +116,7 @@ impl Account {
         Arc::new(Self {
             limits: self.limits.inherit(),
             server: AtomicBool::new(self.server.load(Ordering::Relaxed)),
+            job: AtomicU32::new(self.job()),
             ..Self::default()
         })
     }
@@ -122,14 +144,37 @@ impl Account {
 
     /// Bytes charged for all kinds.
     pub fn total_bytes(&self) -> usize {
-        self.total.load(Ordering::Relaxed)
+        let memory = [Kind::Tables, Kind::Shared, Kind::Locked].map(|kind| self.bytes(kind));
+        self.object_bytes() + memory.iter().sum::<usize>()
     }
 
-    /// Bytes charged for what is not memory of the program itself: neither page tables nor shared
-    /// or locked pages.
+    /// Bytes charged for objects.
     fn object_bytes(&self) -> usize {
-        let memory = [Kind::Tables, Kind::Shared, Kind::Locked].map(|kind| self.bytes(kind));
-        self.total_bytes().saturating_sub(memory.iter().sum())
+        self.objects.load(Ordering::Relaxed)
+    }
+
+    /// The process, which was one of init's own, has entered a job, with all that it keeps.
+    pub fn enter_job(&self, job: u32) {
+        let before = self.job.swap(job, Ordering::Relaxed);
+        debug_assert_eq!(before, 0, "a job is not left");
+        if let Some(bytes) = job_bytes(job) {
+            bytes.fetch_add(self.object_bytes(), Ordering::Relaxed);
+        }
+    }
+
+    /// The job, by the process that was the first in it; 0 for init's own.
+    pub fn job(&self) -> u32 {
+        self.job.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of objects that the account's job keeps, if it has one.
+    fn job_kept(&self) -> usize {
+        self.job_bytes().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// The counter of the account's job, if it has one.
+    fn job_bytes(&self) -> Option<&'static AtomicUsize> {
+        job_bytes(self.job())
     }
 
     fn place(&self, kind: Kind) -> &AtomicUsize {
@@ -149,15 +194,15 @@ impl Account {
         }
         let sum = charged_bytes().checked_add(bytes).ok_or(OutOfMemory)?;
         if !self.server.load(Ordering::Relaxed) {
-            // The frames of locked pages can be made available later: by swapping others out.
+            let ceiling = ceiling_bytes();
             let is_locked = kind == Kind::Locked;
-            let kept = if is_locked {
-                ceiling_bytes() / KEPT
-            } else {
-                kept_from(self.object_bytes().saturating_add(bytes))
-            };
-            let is_beyond = sum > ceiling_bytes().saturating_sub(kept);
-            if is_beyond || !is_locked && is_short(kept / PAGE_BYTES) {
+            let account = self.object_bytes().saturating_add(bytes);
+            let kept = Kept { account, job: self.job_kept().saturating_add(bytes), all: sum };
+            let left = if is_locked { ceiling / LEFT_BY_LOCKED } else { kept.left(ceiling) };
+            // The frames of locked pages can be made available later: by swapping others out.
+            if left > ceiling.saturating_sub(sum)
+                || !is_locked && is_short(kept.free(ceiling) / PAGE_BYTES)
+            {
                 return Err(OutOfMemory);
             }
         }
@@ -165,11 +210,29 @@ impl Account {
         Ok(())
     }
 
+    /// Whether it may keep another page table: who has many leaves memory to others, as with
+    /// objects. (A table is not charged by [`add`](Self::add), because a fault cannot be refused:
+    /// it first frees tables of clean pages, and otherwise ends the process. So a few tables are
+    /// always admitted.)
+    pub fn admits_table(&self) -> bool {
+        let ceiling = ceiling_bytes();
+        let account = self.object_bytes() + self.bytes(Kind::Tables) + PAGE_BYTES;
+        let kept = Kept { account, job: 0, all: charged_bytes() + PAGE_BYTES };
+        self.is_server()
+            || account <= ceiling / FEW_TABLES
+            || kept.left(ceiling) <= ceiling.saturating_sub(kept.all)
+    }
+
     fn count(&self, kind: Kind, bytes: usize) {
         if kind.stays() {
             CHARGED.fetch_add(bytes, Ordering::Relaxed);
         }
-        self.total.fetch_add(bytes, Ordering::Relaxed);
+        if kind.is_object() {
+            self.objects.fetch_add(bytes, Ordering::Relaxed);
+            if let Some(job) = self.job_bytes() {
+                job.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
         self.place(kind).fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -178,22 +241,66 @@ impl Account {
     pub fn subtract(&self, kind: Kind, bytes: usize) {
         let before = self.place(kind).fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "more was released than charged");
-        self.total.fetch_sub(bytes, Ordering::Relaxed);
+        if kind.is_object() {
+            self.objects.fetch_sub(bytes, Ordering::Relaxed);
+            if let Some(job) = self.job_bytes() {
+                job.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
         if kind.stays() {
             CHARGED.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
 
-/// An account with more than one of `BIG` bytes of the ceiling is big, and leaves one of `KEPT`
-/// bytes to the others: so that the others can go on, and whoever looks for the culprit, too.
-const BIG: usize = 16;
-const KEPT: usize = 16;
+/// The counter of a job.
+fn job_bytes(job: u32) -> Option<&'static AtomicUsize> {
+    if job == 0 { None } else { JOB_BYTES.get(job as usize % JOBS) }
+}
 
-/// Bytes below the ceiling that an account with `bytes` bytes of objects leaves to others.
-fn kept_from(bytes: usize) -> usize {
-    let ceiling = ceiling_bytes();
-    if bytes > ceiling / BIG { ceiling / KEPT } else { 0 }
+/// An account with no more bytes of objects is small: a program that has just started.
+const SMALL: usize = 128 << 10;
+/// A job with more than one of this many bytes of the ceiling is large. An account with as much
+/// leaves as much free, too.
+const LARGE: usize = 16;
+
+/// One of this many bytes of the ceiling is not for locked pages.
+const LEFT_BY_LOCKED: usize = 4;
+
+/// Page tables of up to one of this many bytes of the ceiling are few.
+const FEW_TABLES: usize = 64;
+
+/// Bytes that would be kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// What the account keeps, with what it asks for.
+    account: usize,
+    /// The same for its job; 0 for init's own processes.
+    job: usize,
+    /// The sum of all charges.
+    all: usize,
+}
+
+impl Kept {
+    /// Bytes below the ceiling that have to be left. One account can have three quarters of the
+    /// ceiling, all large ones seven eighths, and with the small ones of large jobs fifteen
+    /// sixteenths.
+    fn left(self, ceiling: usize) -> usize {
+        if mutants::take_all() {
+            0
+        } else if self.account > SMALL {
+            (self.account / 3).max(self.all / 7)
+        } else if self.job > ceiling / LARGE {
+            self.all / 15
+        } else {
+            0
+        }
+    }
+
+    /// Bytes that have to be left in free frames.
+    fn free(self, ceiling: usize) -> usize {
+        if self.account > ceiling / LARGE { ceiling / LARGE } else { 0 }
+    }
 }
 
 /// Whether no more than `kept` frames are left for programs, even after clean pages were dropped.
@@ -277,6 +384,11 @@ impl PageTally {
         Self { account, kind, pages: AtomicUsize::new(0) }
     }
 
+    /// Who pays.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// Pages counted now.
     pub fn pages(&self) -> usize {
         self.pages.load(Ordering::Relaxed)
@@ -318,5 +430,62 @@ mod tests {
         assert!(Charge::take(&account, Kind::Pipes, ceiling_bytes() + 1).is_err());
         drop((charge, other));
         assert_eq!(account.total_bytes(), 0);
+    }
+
+    #[test]
+    fn a_job_counts_what_its_accounts_keep() {
+        const JOB: u32 = 4095;
+        let first = Account::new();
+        first.count(Kind::Pipes, 100);
+        first.enter_job(JOB);
+        let second = first.child();
+        second.count(Kind::Files, 7);
+        second.count(Kind::Tables, 4096);
+        assert_eq!(job_bytes(JOB).unwrap().load(Ordering::Relaxed), 107);
+        assert_eq!((second.job(), second.total_bytes()), (JOB, 4103));
+        first.subtract(Kind::Pipes, 100);
+        second.subtract(Kind::Files, 7);
+        assert_eq!(job_bytes(JOB).unwrap().load(Ordering::Relaxed), 0);
+    }
+
+    /// What is left of the ceiling by accounts each of which takes what it can, one after the
+    /// other or in turn.
+    fn left_by(accounts: usize, ceiling: usize, is_job: bool, in_turn: bool) -> usize {
+        const STEP: usize = 512;
+        let (mut kept, mut all) = (vec![0; accounts], 0);
+        let mut progress = true;
+        while progress {
+            progress = false;
+            for account in &mut kept {
+                loop {
+                    let more = all + STEP;
+                    let job = if is_job { more } else { 0 };
+                    let wanted = Kept { account: *account + STEP, job, all: more };
+                    if wanted.left(ceiling) > ceiling.saturating_sub(more) {
+                        break;
+                    }
+                    (*account, all, progress) = (wanted.account, more, true);
+                    if in_turn {
+                        break;
+                    }
+                }
+            }
+        }
+        ceiling - all
+    }
+
+    #[test]
+    fn however_many_take_what_they_can_something_is_left() {
+        const CEILING: usize = 24 << 20;
+        for in_turn in [false, true] {
+            assert!(left_by(1, CEILING, true, in_turn) >= CEILING / 4);
+            for accounts in [2, 20, 150] {
+                let left = left_by(accounts, CEILING, true, in_turn);
+                assert!(left >= CEILING / 16, "{accounts} accounts of a job leave {left} bytes");
+            }
+            // Not of a job: what small accounts get counts.
+            let left = left_by(20, CEILING, false, in_turn);
+            assert!(left >= CEILING / 8 - 20 * SMALL, "20 accounts leave {left} bytes");
+        }
     }
 }

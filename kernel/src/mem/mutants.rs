@@ -53,6 +53,8 @@ pub(super) fn servers_never_wait(claim: Claim) -> bool {
 
 foundation::mutant_switches! {
     pub(in crate::mem),
+    /// Q6: who keeps much leaves nothing to others.
+    take_all: TakeAll;
     /// R4: byte 0 of the snapshot is treated as a page boundary of the file.
     align_offset: AlignOffset;
     /// R10: everything is a hole.

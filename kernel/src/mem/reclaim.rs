@@ -187,17 +187,28 @@ fn restore_margin(frames: usize, claim: Claim) -> Result<(), Interrupted> {
     wake_reclaimer();
     let rank = mutants::waiting_rank(claim);
     let may_wait = rank >= Claim::FileServer && !mutants::servers_never_wait(claim);
-    if may_wait && !is_available(frames + margin(), rank) && swap::is_open() {
-        make_room(frames + margin(), claim)?;
+    if may_wait
+        && !is_available(frames + margin(), rank)
+        && swap::is_open()
+        && !is_in_vain(&IN_VAIN)
+    {
+        let found = make_room(frames + margin(), claim)?;
+        note_search(found);
     }
     Ok(())
+}
+
+/// A search for more frames than are kept free has ended.
+fn note_search(found: bool) {
+    IN_VAIN.store(if found { usize::MAX } else { frame::freed() }, Ordering::Relaxed);
 }
 
 /// Where the kernel's own thread waits for work.
 static RECLAIMER: WaitQueue = WaitQueue::new();
 /// Whether there is work for it.
 static IS_LOW: AtomicBool = AtomicBool::new(false);
-/// Where its last work was in vain: the number of frames freed by then.
+/// Where the last search for a margin was in vain: the number of frames freed by then. Nobody
+/// repeats it before more were freed.
 static IN_VAIN: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Whether too few frames were freed since a search in vain for another one to be worth it.
@@ -217,7 +228,7 @@ fn wake_reclaimer() {
 pub fn reclaim_ahead() -> Result<(), Interrupted> {
     RECLAIMER.wait(Interrupt::Killable, || IS_LOW.swap(false, Ordering::Relaxed).then_some(()))?;
     let found = make_room(2 * margin(), Claim::Program)?;
-    IN_VAIN.store(if found { usize::MAX } else { frame::freed() }, Ordering::Relaxed);
+    note_search(found);
     Ok(())
 }
 

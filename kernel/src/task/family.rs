@@ -31,10 +31,6 @@ struct Member {
     children: BTreeSet<u32>,
     /// Whether it has called exec: after that, its parent may not change its group.
     has_executed: bool,
-    /// Its job, by the process that was the first in it; 0 for init's own. A job begins with the
-    /// first setpgid(2) or setsid(2) below init's children, and whatever its processes start, in
-    /// groups and sessions of their own too, belongs to it.
-    job: u32,
 }
 
 struct Family {
@@ -99,8 +95,9 @@ impl Family {
 
     fn is_unused(&self, number: u32) -> bool {
         let is_anybodys = || {
-            self.members.iter().any(|(&pid, Member { relations, job, .. })| {
-                [pid, relations.group, relations.session, *job].contains(&number)
+            self.members.iter().any(|(&pid, member)| {
+                let Relations { group, session, .. } = member.relations;
+                [pid, group, session, member.job()].contains(&number)
             })
         };
         let is_free = self.threads.get(place(number)).is_some_and(Option::is_none);
@@ -108,25 +105,25 @@ impl Family {
     }
 
     fn job(&self, pid: u32) -> u32 {
-        self.members.get(&pid).map_or(0, |member| member.job)
+        self.members.get(&pid).map_or(0, Member::job)
     }
 
     fn places(&self, job: Option<u32>) -> usize {
         let Some(job) = job else { return 0 };
         let threads = self.threads.iter().flatten();
         let threads = threads.filter(|thread| self.job(thread.process.pid) == job).count();
-        threads.max(self.members.values().filter(|member| member.job == job).count())
+        threads.max(self.members.values().filter(|member| member.job() == job).count())
     }
 
     /// The job that has more than half of all processes, if there is one, or another one. (Boyer
     /// and Moore, a fast majority vote algorithm, 1981.)
     fn main_job(&self) -> Option<u32> {
         let (mut candidate, mut votes) = (None, 0u32);
-        for member in self.members.values().filter(|member| member.job != 0) {
+        for member in self.members.values().filter(|member| member.job() != 0) {
             if votes == 0 {
-                candidate = Some(member.job);
+                candidate = Some(member.job());
             }
-            if candidate == Some(member.job) { votes += 1 } else { votes -= 1 }
+            if candidate == Some(member.job()) { votes += 1 } else { votes -= 1 }
         }
         candidate
     }
@@ -172,7 +169,6 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
         relations,
         children: BTreeSet::new(),
         has_executed: false,
-        job: family.job(parent),
     };
     family.members.insert(process.pid, member);
     if let Some(parent) = family.members.get_mut(&parent) {
@@ -343,11 +339,18 @@ pub fn new_session(pid: u32) -> Result<u32, Errno> {
 }
 
 impl Member {
+    /// Its job, by the process that was the first in it; 0 for init's own. A job begins with the
+    /// first setpgid(2) or setsid(2) below init's children, and whatever its processes start, in
+    /// groups and sessions of their own too, belongs to it and shares its limits.
+    fn job(&self) -> u32 {
+        self.process.account.job()
+    }
+
     /// The process has moved to another group. Init's children, the shells of its terminals, stay
     /// in init's own job.
-    fn enter_job(&mut self, job: u32) {
-        if self.job == 0 && self.relations.parent != super::INIT_PID {
-            self.job = job;
+    fn enter_job(&self, job: u32) {
+        if self.job() == 0 && self.relations.parent != super::INIT_PID {
+            self.process.account.enter_job(job);
         }
     }
 }
@@ -373,7 +376,7 @@ pub fn set_group(caller: u32, pid: u32, group: u32) -> Result<(), Errno> {
         return Err(Errno::EPERM);
     }
     let mut members = family.members.values().filter(|member| member.relations.group == group);
-    let job = members.next().map_or(group, |member| member.job);
+    let job = members.next().map_or(group, Member::job);
     if let Some(target) = family.members.get_mut(&pid) {
         target.relations.group = group;
         if job != 0 {

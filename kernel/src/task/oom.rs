@@ -23,10 +23,26 @@ pub(super) fn start() {
     mem::register_last_resort(end_largest);
 }
 
+/// A fault of the running process cannot be met: ends that process if it has too many page tables,
+/// since the end of another one would not help; otherwise as [`end_largest`].
+pub fn end_for_fault() -> Result<bool, Interrupted> {
+    let process = current_thread().process.clone();
+    match process.space().filter(|_| !process.account.admits_table()) {
+        Some(space) => {
+            let bytes = charge(&process, &space);
+            end(Candidate { process, space, bytes })
+        }
+        None => end_largest(),
+    }
+}
+
 /// Ends the process with the largest charge, unless one is ending already, and waits for its end.
 /// Returns whether there was one. Called with no lock held.
 pub fn end_largest() -> Result<bool, Interrupted> {
-    let Some(victim) = choose() else { return Ok(false) };
+    choose().map_or(Ok(false), end)
+}
+
+fn end(victim: Candidate) -> Result<bool, Interrupted> {
     if !victim.process.is_ending() {
         victim.end();
     }

@@ -114,7 +114,7 @@ fn lost_page(thread: &Arc<Thread>, info: SignalInfo) {
 /// A page fault found no memory (Q4): ends a process, which may be another one. The program then
 /// repeats the access.
 fn out_of_memory() {
-    if oom::end_largest() == Ok(false) {
+    if oom::end_for_fault() == Ok(false) {
         // Only init and its servers are left, and none of them can do without the page.
         log::error!("out of memory: no process is left that could be ended; the machine stops");
         power::failed();

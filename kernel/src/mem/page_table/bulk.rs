@@ -5,7 +5,10 @@
 use super::{
     ENTRIES, Entry, EntryFlags, Flush, Held, LEVELS, PageTable, Table, USER_TABLE,
     entry::ADDRESS_BITS,
-    walk::{find_cell, index, make_leaf, overlap, owned, span, table_at, visit, visit_leaves},
+    walk::{
+        find_cell, index, make_leaf, next_entry, overlap, owned, span, table_at, visit,
+        visit_leaves,
+    },
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, slot::SwapSlot};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -230,12 +233,10 @@ pub(super) fn sweep(
     swept: &mut Swept,
     judge: &mut impl FnMut(Page, Entry) -> Verdict,
 ) {
-    for index in overlap(level, base, range) {
+    let mut indices = overlap(level, base, range);
+    while let Some(index) = next_entry(table, &mut indices) {
         let (cell, page) = (&table[index], base + index as u64 * span(level));
         let entry = cell.load(Ordering::Relaxed);
-        if entry == 0 {
-            continue;
-        }
         if swept.entries >= enough {
             swept.stopped.get_or_insert(Page(page.max(range.start.0)));
             return;

@@ -64,6 +64,9 @@ pub(super) fn make_leaf(
         let mut entry = cell.load(Ordering::Relaxed);
         if entry == 0 {
             let (claim, tally) = payer;
+            if tally.is_some_and(|tally| !tally.account().admits_table()) {
+                return Err(OutOfMemory);
+            }
             entry = Frame::zeroed_for(claim)?.into_raw().0 | flags.bits();
             if let Some(tally) = tally {
                 tally.add();
@@ -162,6 +165,24 @@ pub(super) fn for_each_entry(
         }
         index += GROUP;
     }
+}
+
+/// Removes the indices up to the first entry that is not empty, and returns that one's.
+pub(super) fn next_entry(table: &Table, indices: &mut Range<usize>) -> Option<usize> {
+    while indices.start < indices.end {
+        let group = table.get(indices.start..).and_then(<[_]>::first_chunk::<GROUP>);
+        if group.is_some_and(|group| {
+            group.iter().fold(0, |all, cell| all | cell.load(Ordering::Relaxed)) == 0
+        }) {
+            indices.start += GROUP;
+            continue;
+        }
+        let index = indices.next()?;
+        if table.get(index).is_some_and(|cell| cell.load(Ordering::Relaxed) != 0) {
+            return Some(index);
+        }
+    }
+    None
 }
 
 /// Calls `look` for each page of a range whose entry is not empty.

@@ -7,7 +7,7 @@ use crate::mem::{
     Backing, Page, PageRange, SharedMemory, USER_END,
     mutants::reclaim_locked,
     page_table::{Entry, EntryFlags, Flush, Swept, Verdict},
-    reclaim::Reclaimable,
+    reclaim::{self, Reclaimable},
     stores::MemoryId,
     swap::{Owners, PageOutBatch},
 };
@@ -35,6 +35,23 @@ impl Reclaimable for Space {
 
 /// Regions that are looked at in one step of [`Space::write_protect`].
 const REGIONS_AT_ONCE: usize = 512;
+
+impl Space {
+    /// Unmaps clean pages, and frees tables that have no others, until the account may have another
+    /// table. Returns whether it may.
+    pub(super) fn drop_tables(&self) -> bool {
+        // The first visit may only mark pages as unused.
+        let mut visits = 0;
+        while !self.account.admits_table() {
+            let swept = self.evict_pages(reclaim::BATCH, None).unwrap_or_default();
+            visits = if swept.entries > 0 { 0 } else { visits + 1 };
+            if visits == 2 {
+                return false;
+            }
+        }
+        true
+    }
+}
 
 impl SpaceState {
     /// Makes stores to these pages of a mapped file fault, through the first region of `rest` that

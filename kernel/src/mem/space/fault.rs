@@ -144,6 +144,7 @@ impl Space {
     fn await_memory(&self, progress: &mut Progress) -> Result<(), Failure> {
         progress.reclaims += 1;
         let goes_on = progress.reclaims <= MAX_RECLAIMS
+            && self.drop_tables()
             && reclaim::make_room(FAULT_FRAMES, self.policy.claim())?;
         if goes_on { Ok(()) } else { Err(Failure::Memory) }
     }

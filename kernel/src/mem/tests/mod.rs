@@ -12,6 +12,7 @@ mod sharing;
 mod steps;
 mod stress;
 mod swap;
+mod tables;
 
 use super::*;
 use alloc::sync::Arc;

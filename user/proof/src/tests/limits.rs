@@ -14,7 +14,7 @@ use user::sys::abi;
 const SHORT: [Errno; 3] = [Errno::EAGAIN, Errno::ENOMEM, Errno(105)];
 
 /// A shell with two children answers.
-fn others_go_on() -> Outcome {
+pub fn others_go_on() -> Outcome {
     let [reader, writer] = ok!(sys::pipe(0));
     let Some(shell) = ok!(sys::fork()) else {
         let _ = sys::dup2(writer, Fd(1));
@@ -31,7 +31,7 @@ fn others_go_on() -> Outcome {
 
 /// Repeats a call until it is refused for want of memory or of a place, `most` times at most.
 /// Returns how often it succeeded.
-fn until_refused<T>(most: usize, mut call: impl FnMut() -> Result<T>) -> Outcome<usize> {
+pub fn until_refused<T>(most: usize, mut call: impl FnMut() -> Result<T>) -> Outcome<usize> {
     for done in 0..most {
         if let Err(error) = call() {
             check!(SHORT.contains(&error), "refused with {error:?}");
@@ -133,13 +133,13 @@ fn children_until_refused(body: impl Fn()) -> Outcome<Vec<i32>> {
     Ok(children)
 }
 
-fn pause_forever() {
+pub fn pause_forever() {
     loop {
         let _ = raw(abi::__NR_pause, &[]);
     }
 }
 
-fn kill_all(children: Vec<i32>) -> Outcome {
+pub fn kill_all(children: Vec<i32>) -> Outcome {
     for &child in &children {
         ok!(sys::kill(child, abi::SIGKILL as i32));
     }

@@ -27,6 +27,7 @@ mod processes;
 mod queued;
 mod regions;
 mod scheduling;
+mod shares;
 mod signals;
 mod state;
 mod storm;

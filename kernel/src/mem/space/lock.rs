@@ -25,7 +25,7 @@ impl Space {
         let range = range.touched_pages();
         reclaim::ready::<Errno>(self.policy.claim())?;
         self.require_mapped(range)?;
-        self.lock_mapped(range, lock)
+        self.lock_mapped(range, lock, lock)
     }
 
     /// Locks or unlocks all that is mapped, unless `current` is `None`, and sets what is done with
@@ -33,7 +33,8 @@ impl Space {
     pub fn lock_all(&self, current: Option<Lock>, future: Lock) -> Result<(), Errno> {
         reclaim::ready::<Errno>(self.policy.claim())?;
         if let Some(lock) = current {
-            self.lock_mapped(EVERYTHING, lock)?;
+            // A stack grows into its region.
+            self.lock_mapped(EVERYTHING, lock, lock.min(Lock::OnFault))?;
         }
         self.change_regions(|state| {
             state.future = future;
@@ -45,13 +46,14 @@ impl Space {
         Ok(())
     }
 
-    fn lock_mapped(&self, range: PageRange, lock: Lock) -> Result<(), Errno> {
+    /// `stack` is for the first stack.
+    fn lock_mapped(&self, range: PageRange, lock: Lock, stack: Lock) -> Result<(), Errno> {
         if lock != Lock::Unlocked {
             // Nothing is locked where not all can be.
             drop(Charge::take(&self.account, Kind::Locked, self.bytes_to_lock(range)?)?);
             self.has_locks.store(true, Ordering::Relaxed);
         }
-        self.in_parts(range, |state, part| state.lock(part, lock))
+        self.in_parts(range, |state, part| state.lock(part, lock, stack))
     }
 
     /// Bytes of a range that are mapped and not locked.
@@ -117,7 +119,7 @@ impl Space {
 }
 
 impl SpaceState {
-    fn lock(&mut self, range: PageRange, lock: Lock) -> Result<(), Errno> {
+    fn lock(&mut self, range: PageRange, lock: Lock, stack: Lock) -> Result<(), Errno> {
         self.split_ends(range)?;
         if lock == Lock::Unlocked {
             self.uncount_locked(self.count_with(range, Region::is_locked));
@@ -125,8 +127,7 @@ impl SpaceState {
             self.count_locked(self.count_with(range, |region| !region.is_locked()))?;
         }
         self.regions.change(range, |_, region| {
-            // A stack grows into its region.
-            region.lock = if region.label == STACK { lock.min(Lock::OnFault) } else { lock };
+            region.lock = if region.label == STACK { stack } else { lock };
         });
         self.regions.merge(range);
         Ok(())

@@ -43,17 +43,10 @@ impl SpaceState {
                 let swapped = SwappedPage { page, region: range, prot, slot };
                 return self.look_swapped(&swapped, request);
             }
-            if request.stores()
-                && let Backing::Shared { memory, first } = &region.backing
-            {
-                match memory.note_store(Page(*first) + (page - range.start), self.table.claim) {
-                    Store::Noted => {}
-                    Store::Waits => return Ok(Resolution::WriteBack(memory.clone())),
-                    Store::Beyond => return Err(FaultError::Bus),
+            if request.stores() && !entry.has(EntryFlags::WRITE) {
+                if matches!(region.backing, Backing::Shared { .. }) {
+                    return self.store_to_shared(page);
                 }
-                // Access grows, so no translation is stale.
-                self.table.set_flags(page, base_flags(prot) | EntryFlags::WRITE);
-            } else if request.stores() && !entry.has(EntryFlags::WRITE) {
                 self.make_private(request, entry, base_flags(prot))?;
             }
             return Ok(Resolution::Done);
@@ -72,6 +65,24 @@ impl SpaceState {
         if ends_association {
             self.end_association(page);
         }
+        Ok(Resolution::Done)
+    }
+
+    /// Makes a page of shared memory writable that is mapped read-only.
+    #[cold]
+    #[inline(never)]
+    fn store_to_shared(&mut self, page: Page) -> Attempt {
+        let (range, region) = self.regions.find(page).ok_or(FaultError::Segv)?;
+        let Backing::Shared { memory, first } = &region.backing else {
+            return Err(FaultError::Segv);
+        };
+        match memory.note_store(Page(*first) + (page - range.start), self.table.claim) {
+            Store::Noted => {}
+            Store::Waits => return Ok(Resolution::WriteBack(memory.clone())),
+            Store::Beyond => return Err(FaultError::Bus),
+        }
+        // Access grows, so no translation is stale.
+        self.table.set_flags(page, base_flags(region.prot) | EntryFlags::WRITE);
         Ok(Resolution::Done)
     }
 

@@ -145,6 +145,13 @@ fn q6_locked_pages_are_charged_as_long_as_they_are_mapped() {
     assert_eq!(space.lock_all(Some(Lock::OnFault), Lock::Unlocked), Err(Errno::ENOMEM));
     assert_eq!(charged(&space), 0);
     space.lock(slice(moved, PAGE), Lock::Locked).unwrap();
+    // All pages of a stack are locked as they are touched, those of a part at once.
+    let stack = Placement::Anywhere(UserAddr::NULL);
+    let stack = space.map(stack, pages(8), RW, Backing::Anonymous, "[stack]").unwrap();
+    space.lock_all(None, Lock::Unlocked).unwrap();
+    space.lock(slice(stack, 2 * PAGE), Lock::Locked).unwrap();
+    space.populate_locked(slice(stack, 8 * PAGE)).unwrap();
+    assert_eq!(space.residency(stack, pages(8)).unwrap(), [1, 1, 0, 0, 0, 0, 0, 0]);
     let account = space.account.clone();
     drop(space);
     assert_eq!(account.total_bytes(), 0);

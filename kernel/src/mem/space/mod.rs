@@ -352,7 +352,9 @@ impl Space {
         flush.flush(&inner.table);
         let garbage = core::mem::take(&mut inner.garbage);
         drop(inner);
-        garbage.into_iter().for_each(Backing::release);
+        for backing in garbage {
+            backing.release();
+        }
         result
     }
 

@@ -17,6 +17,7 @@ use foundation::counter::Counter;
 impl SpaceState {
     /// Makes a page private and writable, for a store to an entry that is not writable in a region
     /// that is. `flags` are the region's.
+    #[inline]
     pub(super) fn make_private(
         &mut self,
         request: &PageRequest<'_>,

@@ -219,7 +219,7 @@ impl Account {
         let account = self.object_bytes() + self.bytes(Kind::Tables) + PAGE_BYTES;
         let kept = Kept { account, job: 0, all: charged_bytes() + PAGE_BYTES };
         self.is_server()
-            || account <= ceiling / FEW_TABLES
+            || self.bytes(Kind::Tables) < FEW_TABLES.max(ceiling / LARGE)
             || kept.left(ceiling) <= ceiling.saturating_sub(kept.all)
     }
 
@@ -267,8 +267,8 @@ const LARGE: usize = 16;
 /// One of this many bytes of the ceiling is not for locked pages.
 const LEFT_BY_LOCKED: usize = 4;
 
-/// Page tables of up to one of this many bytes of the ceiling are few.
-const FEW_TABLES: usize = 64;
+/// Bytes of page tables that are few: those of 128 MiB of memory.
+const FEW_TABLES: usize = 256 << 10;
 
 /// Bytes that would be kept.
 #[derive(Clone, Copy, Debug)]

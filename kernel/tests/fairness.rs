@@ -314,10 +314,7 @@ impl Machine {
         let Some(running) = self.running else { return };
         let task = &self.tasks[running];
         let lent = task.lent.borrow();
-        task.share.charge(spent);
-        if let Some((_, lent)) = lent.as_ref() {
-            lent.charge(spent);
-        }
+        task.share.charge_with(spent, lent.as_ref().map(|(_, lent)| (&**lent, spent)));
         let payer = lent.as_ref().map_or(running, |(at, _)| *at);
         self.tasks[payer].state.borrow_mut().got_ns += spent;
         let left = &mut task.state.borrow_mut().left_ns;
@@ -421,7 +418,7 @@ fn run_all() -> Result<(), String> {
 }
 
 /// Mutants that the oracle notices.
-const NOTICED: &[Mutant] = &[Mutant::HoardCredit, Mutant::IgnoreNiceness];
+const NOTICED: &[Mutant] = &[Mutant::HoardCredit, Mutant::IgnoreNiceness, Mutant::FreeService];
 
 #[test]
 fn unfair_mutants_are_noticed() {

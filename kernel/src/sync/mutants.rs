@@ -7,3 +7,9 @@ use foundation::mutant::{Mutant, active};
 pub(super) fn ignore_niceness() -> bool {
     active(Mutant::IgnoreNiceness)
 }
+
+/// A server's work for its clients does not count as its own, too.
+#[inline(always)]
+pub(super) fn free_service() -> bool {
+    active(Mutant::FreeService)
+}

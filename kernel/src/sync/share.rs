@@ -56,6 +56,17 @@ impl Share {
         self.virtual_time.fetch_add(time, Ordering::Relaxed);
     }
 
+    /// Adds CPU time of a server, of which `lent` is for a client and counts as the client's, too.
+    #[inline]
+    pub fn charge_with(&self, cycles: u64, lent: Option<(&Self, u64)>) {
+        if lent.is_none() || !super::mutants::free_service() {
+            self.charge(cycles);
+        }
+        if let Some((client, cycles)) = lent {
+            client.charge(cycles);
+        }
+    }
+
     /// Forfeits what it had not yet used before `virtual_time`.
     #[inline]
     pub fn raise_to(&self, virtual_time: u64) {

@@ -27,11 +27,6 @@ mod wrong {
         active(Mutant::KeepTurn)
     }
 
-    /// A server's work for its clients does not count as its own, too.
-    pub fn free_service() -> bool {
-        active(Mutant::FreeService)
-    }
-
     /// Q4: the smallest process is ended where memory runs out.
     pub fn is_due(largest: usize, bytes: usize) -> bool {
         if active(Mutant::EndSmallest) { bytes < largest } else { bytes >= largest }
@@ -62,11 +57,6 @@ mod wrong {
         false
     }
 
-    #[inline(always)]
-    pub fn free_service() -> bool {
-        false
-    }
-
     /// Whether a process of `bytes` is to be ended rather than the largest so far.
     #[inline(always)]
     pub fn is_due(largest: usize, bytes: usize) -> bool {
@@ -80,7 +70,7 @@ mod wrong {
     }
 }
 
-pub(super) use wrong::{free_service, held_by_waiter, is_due, keep_turn, leak_space, not_killable};
+pub(super) use wrong::{held_by_waiter, is_due, keep_turn, leak_space, not_killable};
 
 /// A sleeper keeps all that it did not use of the CPU.
 #[inline(always)]

@@ -9,9 +9,9 @@ use crate::mem::account::{Charge, Kind};
 use crate::mem::kernel::{STACK_PAGES, Stack};
 use crate::mem::{Claim, Occupant, Space, UserAddr, fallible};
 use crate::sync::{Mutex, Share, ThreadId, Turn, rank};
+use crate::task::WaitStatus;
 use crate::task::fair::Contender;
 use crate::task::signal::{Pending, SignalSet};
-use crate::task::{WaitStatus, mutants};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -302,12 +302,8 @@ impl Thread {
         self.used.add(cycles);
         self.process.used.add(cycles);
         let (lent, since) = self.lent();
-        if lent.is_none() || !mutants::free_service() {
-            self.share.charge(cycles.total);
-        }
-        if let Some(lent) = lent {
-            lent.charge(cycles.total.min(arch::time_stamp().wrapping_sub(*since)));
-        }
+        let part = |lent| (lent, cycles.total.min(arch::time_stamp().wrapping_sub(*since)));
+        self.share.charge_with(cycles.total, lent.as_deref().map(part));
     }
 
     #[inline]

@@ -2,7 +2,6 @@
 //! test makes one kind of long call in a child, and measures how long it keeps this process from
 //! running.
 
-use foundation::mutant::Mutant;
 use proof::guest_test;
 use proof::kit::{Named, Outcome, PAGE, check_delay, check_kill, raw, store};
 use proof::os;
@@ -248,7 +247,7 @@ fn bounded_io() -> Outcome {
 
 /// Very many descriptors and processes are closed, polled, signalled at once. So the servers get
 /// thousands of messages, and work on them no sooner than it is their turn.
-#[guest_test(memory_mib: 512, icount: true, timeout_s: 120, mutants: &[Mutant::FreeService])]
+#[guest_test(memory_mib: 512, icount: true, timeout_s: 120)]
 fn bounded_numbers() -> Outcome {
     const FILES: usize = 4000;
     let open = || {

@@ -108,7 +108,7 @@ fn q6_locked_memory_is_limited() -> Outcome {
         while let Ok(start) = os::mmap(0, MIB, os::READ_WRITE, abi::MAP_PRIVATE | abi::MAP_LOCKED) {
             held.push(start);
         }
-        check!(held.len() > 4, "{} MiB were locked", held.len());
+        check!(!held.is_empty(), "nothing could be locked");
         Child::start("another", || Buffer::filled(8 * MIB, pattern(4, 0)).map(drop))?.join()
     };
     Child::start("greedy", greedy)?.join()?;

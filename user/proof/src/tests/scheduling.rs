@@ -102,8 +102,11 @@ fn scheduling_niceness() -> Outcome {
     child.join()
 }
 
-/// The waits of this test, each with a time limit.
-fn waits() -> [(&'static str, fn(Duration) -> Result<usize>); 4] {
+/// A wait with a time limit, and its name.
+type Wait = (&'static str, fn(Duration) -> Result<usize>);
+
+/// The waits of this test.
+fn waits() -> [Wait; 4] {
     fn spec(time: Duration) -> [usize; 2] {
         [time.as_secs() as usize, time.subsec_nanos() as usize]
     }

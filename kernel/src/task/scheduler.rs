@@ -1,4 +1,4 @@
-//! The scheduler: one fair queue on one CPU ([`fair`](super::fair) says who is next).
+//! The scheduler: one fair queue on one CPU ([`fair`] says who is next).
 //!
 //! The timer interrupts a thread at the end of its slice, only while others are ready, and when a
 //! thread is woken by an interrupt and has had much less of the CPU. Each thread works at the

@@ -15,8 +15,8 @@
 //! The kernel's own thread ([`reclaim_ahead`]) does the same work ahead: it begins at twice the
 //! margin, so that others wait only where it lags.
 //!
-//! Work is bounded. A call looks at a multiple of memory ([`SCANS`]) and then gives up; what
-//! follows is an error, or the out-of-memory choice. A sweep that found nothing is not repeated by
+//! Work is bounded. A call looks at a multiple of memory and of the page tables ([`most_scanned`])
+//! and then gives up; what follows is an error, or the out-of-memory choice. A sweep that found nothing is not repeated by
 //! claims that cannot wait until some frames were freed ([`shrink_spaces`]).
 //!
 //! [`shrink_spaces`] may be called with any lock held. It allocates nothing, acquires only locks
@@ -27,7 +27,9 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, OutOfMemory, PageRange, frame, heap, mutants,
+    Claim, OutOfMemory, PageRange,
+    account::charged_bytes,
+    frame, heap, mutants,
     page_table::Swept,
     shrinker::{self, Stage},
     snapshot::cache,
@@ -261,8 +263,17 @@ pub(super) fn last_resort() -> Result<bool, Interrupted> {
 }
 
 /// How often memory may be looked at in one search for frames. Four visits of each page (twice for
-/// each of the two kinds of owners) find what there is; sharing multiplies the entries of a page.
+/// each of the two kinds of owners) find what there is.
 const SCANS: usize = 16;
+/// How often each entry of the page tables may be looked at, too: many spaces may map a page.
+const ENTRY_SCANS: usize = 4;
+const ENTRY_BYTES: usize = size_of::<u64>();
+
+/// Entries that one search may look at. Page tables are charged, so their entries are no more than
+/// fit in what is charged.
+fn most_scanned() -> usize {
+    SCANS * frame::stats().total + ENTRY_SCANS * charged_bytes() / ENTRY_BYTES
+}
 
 /// Drops clean pages and swaps out programs' private ones until `frames` frames are available for a
 /// claim. Returns whether they are. May wait for the swap server, except on behalf of that one and
@@ -273,7 +284,7 @@ pub fn make_room(frames: usize, claim: Claim) -> Result<bool, Interrupted> {
         return Ok(shrink_now() > 0);
     }
     claim.assert_may_await(Claim::SwapServer);
-    let mut left = SCANS * frame::stats().total;
+    let mut left = most_scanned();
     let mut owners = Owners::Sole;
     while !is_available(frames, claim) {
         if cache::evict(BATCH) > 0 {

@@ -96,6 +96,24 @@ fn q3_more_shared_memory_than_the_machine_has() {
     (0..count).for_each(|page| assert_eq!(load(&one, at(page)), value(page + 5)));
 }
 
+/// Each page has many more entries than the machine has frames.
+#[test]
+fn q3_shared_memory_of_many_spaces_is_swapped_out() {
+    const SPACES: usize = 24;
+    let _alone = host::exclusive();
+    let _swap = Swap::new(4 * host::POOL_FRAMES as u32);
+    let count = host::POOL_FRAMES as u64 / 2;
+    let memory = SharedMemory::new(&Account::new());
+    let spaces: Vec<_> = (0..SPACES).map(|_| Space::new().unwrap()).collect();
+    for space in &spaces {
+        map_shared(space, &memory, 0, count);
+        fill(space, count);
+    }
+    let wanted = host::POOL_FRAMES * 3 / 4;
+    assert_eq!(reclaim::make_room(wanted, Claim::Program), Ok(true));
+    spaces.iter().for_each(|space| check(space, count));
+}
+
 /// The swap server reads the frame of a page that is being written out: an owner that stores to the
 /// page meanwhile gets another frame, and all owners the same one.
 #[test]

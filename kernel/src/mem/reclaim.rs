@@ -16,8 +16,9 @@
 //! margin, so that others wait only where it lags.
 //!
 //! Work is bounded. A call looks at a multiple of memory and of the page tables ([`most_scanned`])
-//! and then gives up; what follows is an error, or the out-of-memory choice. A sweep that found nothing is not repeated by
-//! claims that cannot wait until some frames were freed ([`shrink_spaces`]).
+//! and then gives up; what follows is an error, or the out-of-memory choice. A sweep that found
+//! nothing is not repeated by claims that cannot wait until some frames were freed
+//! ([`shrink_spaces`]).
 //!
 //! [`shrink_spaces`] may be called with any lock held. It allocates nothing, acquires only locks
 //! that are free, and skips a space that this very call chain has locked (the fault that ran out

@@ -35,6 +35,10 @@ pub const WRITE_PAGES: usize = 64;
 /// Writes under way at once, at most: enough for the disk not to wait for the next one.
 pub const WRITES: usize = 4;
 
+/// Chunks that are punched at once, at most. The end of a large program leaves hundreds, which would
+/// leave no request for pages that are swapped out meanwhile.
+pub const PUNCHES: usize = 8;
+
 struct Slots {
     /// The number of the table's first slot.
     first: u32,
@@ -355,10 +359,13 @@ pub(super) fn take_idle_mark() -> bool {
 }
 
 /// A chunk that can become a hole: the number of its first slot, and the pages of the device. It
-/// hands out no slot until [`punched`].
+/// hands out no slot until [`punched`]. `None` also while [`PUNCHES`] are under way.
 pub(super) fn next_to_punch() -> Option<(u32, Range<usize>)> {
     let mut state = SLOTS.lock();
     let slots = state.slots.as_mut().filter(|slots| !slots.lost)?;
+    if slots.table.punching() >= PUNCHES {
+        return None;
+    }
     let pages = slots.table.next_to_punch()?;
     Some((slots.first + pages.start as u32, pages))
 }
@@ -369,6 +376,7 @@ pub(super) fn punched(number: u32) {
         && let Some(index) = slots.index(number)
     {
         slots.table.punched(index);
+        IDLE_CHUNK.store(true, Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::mem::{
     host::{RamSwap, SwapAnswers, evict_pages},
-    swap,
+    slot, swap,
 };
 
 /// A swap device for one test. When it is dropped, all slots must be free.
@@ -420,4 +420,29 @@ fn x3_the_first_reply_counts() {
     assert_eq!(pager.requests(), asked, "each page is fetched once");
     drop((space, child));
     assert_eq!(swap::stats(), (1000, 1000));
+}
+
+/// A program with much in the swap file ends: its chunks become holes a few at a time, and pages of
+/// others can be swapped out meanwhile.
+#[test]
+fn q3_few_chunks_become_holes_at_once() {
+    let _alone = host::exclusive();
+    let swap = Swap::new(2 * host::POOL_FRAMES as u32);
+    let much = host::POOL_FRAMES as u64 * 3 / 4;
+    let (large, small) = (filled(much), filled(50));
+    evict_all_pages();
+    check(&small, 50);
+    swap.device.set(SwapAnswers::Later);
+    drop(large);
+    swap::punch_idle_chunks();
+    assert_eq!(swap.device.waiting(), slot::PUNCHES);
+    let rounds = (0..100).take_while(|_| {
+        let answered = swap.device.answer_next(0);
+        swap::punch_idle_chunks();
+        assert!(swap.device.waiting() <= slot::PUNCHES);
+        answered
+    });
+    assert!(rounds.count() > 2 * slot::PUNCHES);
+    swap.device.set(SwapAnswers::Now);
+    check(&small, 50);
 }

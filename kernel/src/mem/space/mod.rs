@@ -235,8 +235,8 @@ impl Space {
     }
 
     fn try_fork(&self) -> Result<Occupant, Errno> {
-        let child = Occupant::new(&self.successor(self.account.child())?);
-        self.policy.trust(&child.policy);
+        let child = Self::with_policy(self.policy.fork(), self.account.child())?;
+        let child = Occupant::new(&child);
         self.in_parts(EVERYTHING, |parent, part| {
             Ok(parent.fork_into(&mut child.inner.lock_nested(), part)?)
         })?;

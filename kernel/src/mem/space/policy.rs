@@ -94,10 +94,18 @@ impl Policy {
     }
 
     /// Makes this the policy of init, whose pages stay in memory: it needs neither a server nor
-    /// swap to go on. Children do not inherit this, but the trust.
+    /// swap to go on. It claims as servers do, because it starts them again. Children do not inherit
+    /// this, but the trust.
     pub fn make_init(&self) {
         self.init.store(true, Ordering::Relaxed);
+        self.make_trusted();
+    }
+
+    fn make_trusted(&self) {
         self.trusted.store(true, Ordering::Relaxed);
+        if !self.is_server() {
+            self.claim.store(Claim::FileServer as u8, Ordering::Relaxed);
+        }
     }
 
     /// Whether this is init, or a fork of it that runs the same program.
@@ -122,17 +130,23 @@ impl Policy {
         Claim::from_number(self.claim.load(Ordering::Relaxed))
     }
 
-    /// The policy of a child, and of the program that replaces this one.
+    /// The policy of the program that replaces this one.
     pub(super) fn inherit(&self) -> Self {
         let inherited = Self::default();
-        inherited.server.store(self.is_server(), Ordering::Relaxed);
-        inherited.claim.store(self.claim() as u8, Ordering::Relaxed);
+        if self.is_server() {
+            inherited.mark_server(self.claim());
+        }
         inherited.eager.store(self.eager.load(Ordering::Relaxed), Ordering::Relaxed);
         inherited
     }
 
-    /// What a child inherits beyond [`inherit`](Self::inherit), because it runs the same program.
-    pub(super) fn trust(&self, child: &Self) {
-        child.trusted.store(self.is_trusted(), Ordering::Relaxed);
+    /// The policy of a child: as [`inherit`](Self::inherit), and it is trusted as this one is,
+    /// because it runs the same program.
+    pub(super) fn fork(&self) -> Self {
+        let child = self.inherit();
+        if self.is_trusted() {
+            child.make_trusted();
+        }
+        child
     }
 }

@@ -158,6 +158,27 @@ fn init_and_servers_have_no_page_in_swap() {
     assert!(!init.fork().unwrap().policy.is_pinned(), "its children are programs");
 }
 
+/// init starts a server again although programs have all the frames that they can have.
+#[test]
+fn q6_init_forks_where_programs_cannot() {
+    let _alone = host::exclusive();
+    let (init, program) = (space_of(20), space_of(20));
+    init.policy.make_init();
+    init.account.mark_server();
+    (0..20).for_each(|page| store(&init, at(page), 9));
+    let mut hoard = Vec::new();
+    while let Ok(frame) = Frame::zeroed_for(Claim::Program) {
+        hoard.push(frame);
+    }
+    assert!(matches!(program.fork(), Err(Errno::ENOMEM)));
+    let child = init.fork().unwrap();
+    store(&child, at(3), 8);
+    let grandchild = child.fork().unwrap();
+    let shell = child.successor(child.account.child());
+    assert!(matches!(shell, Err(Errno::ENOMEM)), "another program claims as programs do");
+    assert_eq!((load(&init, at(3)), load(&grandchild, at(3))), (9, 8));
+}
+
 /// Declares a floor for a server that init trusts.
 fn with_floor(frames: u64, pages: u64) -> Arc<Space> {
     let space = server(Claim::FileServer, pages);

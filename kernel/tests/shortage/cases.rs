@@ -154,6 +154,11 @@ fn of_memory() -> Vec<Case> {
             lazy(world);
             memory::mlock(&world.process, at(BUFFER + 2), pages(6)).expect("memory");
         } => |world| memory::munlock(&world.process, at(BUFFER + 3), pages(2));
+        mlockall, lazy => |world| memory::mlockall(&world.process, 1);
+        munlockall, |world| {
+            lazy(world);
+            memory::mlockall(&world.process, 1).expect("memory");
+        } => |world| memory::munlockall(&world.process);
         mincore, lazy => |world| {
             // Comparing loads pages, so the result is not compared.
             memory::mincore(&world.process, at(BUFFER), pages(40), at(UNCOMPARED))

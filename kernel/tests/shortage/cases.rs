@@ -118,6 +118,7 @@ pub(crate) use cases;
 /// All cases.
 pub fn all() -> Vec<Case> {
     let mut all = of_memory();
+    all.extend(of_locked_memory());
     all.extend(of_files());
     all.extend(of_open_files());
     all.extend(of_mapped_files());
@@ -149,16 +150,6 @@ fn of_memory() -> Vec<Case> {
             let process = &world.process;
             memory::brk(process, UserAddr(BASE + 300 * PAGE))
         };
-        mlock, lazy => |world| memory::mlock(&world.process, at(BUFFER + 2), pages(6));
-        munlock, |world| {
-            lazy(world);
-            memory::mlock(&world.process, at(BUFFER + 2), pages(6)).expect("memory");
-        } => |world| memory::munlock(&world.process, at(BUFFER + 3), pages(2));
-        mlockall, lazy => |world| memory::mlockall(&world.process, 1);
-        munlockall, |world| {
-            lazy(world);
-            memory::mlockall(&world.process, 1).expect("memory");
-        } => |world| memory::munlockall(&world.process);
         mincore, lazy => |world| {
             // Comparing loads pages, so the result is not compared.
             memory::mincore(&world.process, at(BUFFER), pages(40), at(UNCOMPARED))
@@ -202,6 +193,21 @@ fn of_memory() -> Vec<Case> {
             memory::mmap(&world.process, at(BUFFER), pages(9), RW, flags, NOWHERE, 0)?;
             fault(mmu::store(&world.process.space, at(BUFFER + 3), 7).map(|_| 0))
         };
+    }
+}
+
+fn of_locked_memory() -> Vec<Case> {
+    cases! {
+        mlock, lazy => |world| memory::mlock(&world.process, at(BUFFER + 2), pages(6));
+        munlock, |world| {
+            lazy(world);
+            memory::mlock(&world.process, at(BUFFER + 2), pages(6)).expect("memory");
+        } => |world| memory::munlock(&world.process, at(BUFFER + 3), pages(2));
+        mlockall, lazy => |world| memory::mlockall(&world.process, 1);
+        munlockall, |world| {
+            lazy(world);
+            memory::mlockall(&world.process, 1).expect("memory");
+        } => |world| memory::munlockall(&world.process);
     }
 }
 

@@ -35,8 +35,8 @@ pub const WRITE_PAGES: usize = 64;
 /// Writes under way at once, at most: enough for the disk not to wait for the next one.
 pub const WRITES: usize = 4;
 
-/// Chunks that are punched at once, at most. The end of a large program leaves hundreds, which would
-/// leave no request for pages that are swapped out meanwhile.
+/// Chunks that are punched at once, at most. The end of a large program leaves hundreds, for which
+/// a connection has not enough requests, let alone for pages that are swapped out meanwhile.
 pub const PUNCHES: usize = 8;
 
 struct Slots {

@@ -94,8 +94,8 @@ impl Policy {
     }
 
     /// Makes this the policy of init, whose pages stay in memory: it needs neither a server nor
-    /// swap to go on. It claims as servers do, because it starts them again. Children do not inherit
-    /// this, but the trust.
+    /// swap to go on. It claims as servers do, because it starts them again. Children do not
+    /// inherit this, but the trust.
     pub fn make_init(&self) {
         self.init.store(true, Ordering::Relaxed);
         self.make_trusted();

@@ -196,6 +196,7 @@ const TESTS: [ConsoleTest; 10] = [
             See("Running"),
             See("# "),
             Type("fg %1\r"),
+            See("cat'\r\n"),
             // bash prints the job's line before it passes the terminal on: cat's answer is later.
             Type("ping\r"),
             See("ping\r\nping\r\n"),

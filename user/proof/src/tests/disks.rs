@@ -148,9 +148,10 @@ fn replace_swap(users: &[Child]) -> Outcome {
     };
     signal_users(abi::SIGSTOP)?;
     while hold_own_pages()? > 0 {}
-    signal_users(abi::SIGCONT)?;
     let Some(old) = process("scratchfs")? else { return Err("there is no scratchfs".into()) };
     sys::kill(old, abi::SIGKILL as i32).named("kill")?;
+    // Not before: once they run, own pages may be swapped out again, and lost.
+    signal_users(abi::SIGCONT)?;
     // The machine's time limit ends this.
     while process("scratchfs")?.is_none_or(|new| new == old)
         || sys::sysinfo().named("sysinfo")?.totalswap == 0

@@ -55,18 +55,18 @@ impl<'a> Filler<'a> {
         let number = page.0 / ENTRIES as u64;
         let leaf = match self.leaf {
             Some((found, leaf)) if found == number => leaf,
-            _ => {
-                let leaf = make_leaf(
-                    self.table.root(),
-                    page,
-                    USER_TABLE,
-                    (self.table.claim, Some(&self.table.tables)),
-                )?;
-                self.leaf = Some((number, leaf));
-                leaf
-            }
+            _ => self.next_leaf(page)?,
         };
         Ok(&leaf[index(page.0, 1)])
+    }
+
+    /// The lowest table of a page, which is made if it is missing.
+    #[cold]
+    fn next_leaf(&mut self, page: Page) -> Result<&'static Table, OutOfMemory> {
+        let account = (self.table.claim, Some(&self.table.tables));
+        let leaf = make_leaf(self.table.root(), page, USER_TABLE, account)?;
+        self.leaf = Some((page.0 / ENTRIES as u64, leaf));
+        Ok(leaf)
     }
 }
 

@@ -190,10 +190,10 @@ mod on {
         }
     }
 
-    /// The running thread. Without a scheduler: one on the machine, the OS thread on the host.
+    /// The running thread. Before the first one: one on the machine, the OS thread on the host.
     fn current_thread_id() -> ThreadId {
-        match SCHEDULER.get() {
-            Some(scheduler) => scheduler.current(),
+        match SCHEDULER.get().and_then(|scheduler| scheduler.try_current()) {
+            Some(thread) => thread,
             None => with_held(|held| ThreadId(core::ptr::from_ref(held) as u64)),
         }
     }

@@ -44,6 +44,10 @@ pub enum Interrupt {
 pub trait Scheduler: Sync {
     /// The running thread.
     fn current(&self) -> ThreadId;
+    /// The running thread; `None` before the first one runs.
+    fn try_current(&self) -> Option<ThreadId> {
+        Some(self.current())
+    }
     /// Runs other threads until the running one is woken. A wake-up that came before is not lost.
     fn block(&self);
     /// Admits interrupts, and lets other threads run if it is their turn; the running thread stays

@@ -351,6 +351,10 @@ impl sync::Scheduler for Hooks {
         borrow_current().id()
     }
 
+    fn try_current(&self) -> Option<ThreadId> {
+        (!CURRENT.load(Ordering::Relaxed).is_null()).then(|| self.current())
+    }
+
     fn block(&self) {
         block();
     }

@@ -149,6 +149,24 @@ fn split(origin: Origin, page: u64) -> (Key, usize) {
     (Key { origin, chunk: page / CHUNK as u64 }, (page % CHUNK as u64) as usize)
 }
 
+/// Divides `pages` pages among their chunks, from the page on that [`locate`] returned: for each
+/// chunk, the number of its first one among these pages, its key, and the indices of its entries.
+#[inline]
+fn by_chunk(
+    (origin, page): (Origin, u64),
+    pages: PageCount,
+) -> impl Iterator<Item = (usize, Key, Range<usize>)> {
+    let pages = pages.to_usize();
+    let mut done = 0;
+    core::iter::from_fn(move || {
+        let number = done;
+        let (key, start) = split(origin, page + number as u64);
+        let end = CHUNK.min(start + pages - number);
+        done += end - start;
+        (number < pages).then_some((number, key, start..end))
+    })
+}
+
 impl Cache {
     /// Calls `look` for each existing chunk that has some of the `pages` pages from byte `first`
     /// on: with the number of its first one among these pages, and the indices of its entries.
@@ -159,16 +177,10 @@ impl Cache {
         pages: PageCount,
         mut look: impl FnMut(usize, &mut Chunk, Range<usize>),
     ) {
-        let pages = pages.to_usize();
-        let (origin, page) = locate(snapshot, first);
-        let mut done = 0;
-        while done < pages {
-            let (key, start) = split(origin, page + done as u64);
-            let end = CHUNK.min(start + pages - done);
+        for (number, key, range) in by_chunk(locate(snapshot, first), pages) {
             if let Some(chunk) = self.chunks.get_mut(&key) {
-                look(done, chunk, start..end);
+                look(number, chunk, range);
             }
-            done += end - start;
         }
     }
 
@@ -204,16 +216,10 @@ impl Cache {
         pages: PageCount,
         mut look: impl FnMut(&mut Chunk, Range<usize>),
     ) {
-        let pages = pages.to_usize();
-        let (origin, page) = locate(snapshot, first);
-        let mut done = 0;
-        while done < pages {
-            let (key, start) = split(origin, page + done as u64);
-            let end = CHUNK.min(start + pages - done);
+        for (_, key, range) in by_chunk(locate(snapshot, first), pages) {
             let chunk = self.chunks.entry(key).or_default();
             chunk.once = !snapshot.is_trusted() && !mutants::ask_twice();
-            look(chunk, start..end);
-            done += end - start;
+            look(chunk, range);
         }
     }
 }
@@ -251,19 +257,17 @@ pub(in crate::mem) fn lookup(
         Some(Entry::Ready(frame)) => take(wanted, frame),
     }
     own.recent.set(own.recent.get() | 1 << index);
-    let pages = if pages == PageCount(1) { 0 } else { pages.to_usize() };
-    let mut done = 0;
-    while done < pages {
-        let (key, start) = split(origin, page + done as u64);
-        let end = CHUNK.min(start + pages - done);
+    if pages == PageCount(1) {
+        return Lookup::Ready;
+    }
+    for (number, key, range) in by_chunk((origin, page), pages) {
         let chunk = if key.chunk == own_key.chunk { Some(own) } else { cache.chunks.get(&key) };
-        let entries = chunk.and_then(|chunk| chunk.entries.get(start..end)).unwrap_or_default();
+        let entries = chunk.and_then(|chunk| chunk.entries.get(range)).unwrap_or_default();
         for (index, entry) in entries.iter().enumerate() {
             if let Entry::Ready(frame) = entry {
-                take(done + index, frame);
+                take(number + index, frame);
             }
         }
-        done += end - start;
     }
     Lookup::Ready
 }

@@ -412,10 +412,9 @@ impl MappedFile {
         known: &mut Fingerprints,
     ) -> Result<(), Errno> {
         let mut bytes = fallible::filled(0, PAGE_BYTES)?;
-        let zeros = fingerprint(&bytes);
         self.memory.read(page, bytes.first_chunk_mut().ok_or(Errno::EIO)?)?;
         let found = fingerprint(&bytes);
-        if known.get(page).unwrap_or(zeros) == found {
+        if known.get(page).unwrap_or_else(|| fingerprint(&[0; PAGE_BYTES])) == found {
             return Ok(());
         }
         let size = match size {

@@ -117,8 +117,8 @@ impl WaitQueue {
     /// A thread that makes the condition true changes the state first and then calls
     /// [`wake_all`](Self::wake_all). The waiter enqueues itself before it evaluates `ready`, so no
     /// wake-up is lost. On a machine with one CPU, where the kernel is not preempted, nothing can
-    /// have changed since the evaluation before, so that one is left out. Once it has
-    /// returned nothing, `ready` must not wait itself.
+    /// have changed since the evaluation before, so that one is left out. Once it has returned
+    /// nothing, `ready` must not wait itself.
     #[track_caller]
     pub fn wait<T>(
         &self,

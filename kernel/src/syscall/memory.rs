@@ -361,8 +361,9 @@ pub fn mlock2(
     }
 }
 
-/// Locks pages and makes them resident. Root is exempt from `RLIMIT_MEMLOCK`; ENOMEM beyond what
-/// the machine has for programs, EAGAIN where the pages cannot be made resident now.
+/// Locks pages and makes them resident, or unlocks them. Root is exempt from `RLIMIT_MEMLOCK`;
+/// ENOMEM beyond what the machine has for programs, EAGAIN where the pages cannot be made resident
+/// now.
 fn lock(
     current: &dyn Caller,
     address: UserAddr,
@@ -384,11 +385,7 @@ fn lock(
 
 /// Implements munlock(2).
 pub fn munlock(current: &dyn Caller, address: UserAddr, length: ByteCount) -> Result<u64, Errno> {
-    let range = touched_pages(address, length)?;
-    if range.is_empty() {
-        return Ok(0);
-    }
-    current.space().lock(range, Lock::Unlocked).map(|()| 0)
+    lock(current, address, length, Lock::Unlocked)
 }
 
 /// mlockall(2). As on Linux, pages that cannot be made resident now are when they are touched.

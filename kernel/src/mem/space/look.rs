@@ -76,10 +76,9 @@ impl SpaceState {
         let Backing::Shared { memory, first } = &region.backing else {
             return Err(FaultError::Segv);
         };
-        match memory.note_store(Page(*first) + (page - range.start), self.table.claim) {
-            Store::Noted => {}
-            Store::Waits => return Ok(Resolution::WriteBack(memory.clone())),
-            Store::Beyond => return Err(FaultError::Bus),
+        let number = Page(*first) + (page - range.start);
+        if let Some(waiting) = note_store(memory, number, self.table.claim)? {
+            return Ok(waiting);
         }
         // Access grows, so no translation is stale.
         self.table.set_flags(page, base_flags(region.prot) | EntryFlags::WRITE);
@@ -98,12 +97,10 @@ impl SpaceState {
     ) -> Attempt {
         let page = request.page;
         let number = first + (page - region.start);
-        if request.stores() {
-            match memory.note_store(number, self.table.claim) {
-                Store::Noted => {}
-                Store::Waits => return Ok(Resolution::WriteBack(memory.clone())),
-                Store::Beyond => return Err(FaultError::Bus),
-            }
+        if request.stores()
+            && let Some(waiting) = note_store(memory, number, self.table.claim)?
+        {
+            return Ok(waiting);
         }
         let (frame, back) = match memory.look(number, self.table.claim)? {
             Found::PageIn(page_in) => return Ok(Resolution::PageIn(page_in)),
@@ -125,6 +122,19 @@ impl SpaceState {
     /// Whether the page can be accessed as requested, as it is.
     pub(super) fn is_usable(&self, request: &PageRequest<'_>) -> bool {
         self.table.get(request.page).is_some_and(|entry| allows(entry.flags(), request.access))
+    }
+}
+
+/// Notes a store to a page of shared memory. Returns what it waits for, if it has to wait.
+fn note_store(
+    memory: &Arc<SharedMemory>,
+    number: Page,
+    claim: Claim,
+) -> Result<Option<Resolution>, FaultError> {
+    match memory.note_store(number, claim) {
+        Store::Noted => Ok(None),
+        Store::Waits => Ok(Some(Resolution::WriteBack(memory.clone()))),
+        Store::Beyond => Err(FaultError::Bus),
     }
 }
 

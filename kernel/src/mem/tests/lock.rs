@@ -4,32 +4,10 @@ use super::*;
 use crate::mem::{
     Lock,
     account::{Kind, ceiling_bytes},
-    host::{RamSwap, evict_pages},
-    swap,
 };
 use foundation::mutant::{self, Mutant};
 
 const PAGES: u64 = 32;
-
-struct Swap;
-
-impl Swap {
-    fn new() -> Self {
-        swap::attach(RamSwap::new(), 1000).unwrap();
-        Self
-    }
-}
-
-impl Drop for Swap {
-    fn drop(&mut self) {
-        let _ = std::panic::catch_unwind(swap::detach);
-    }
-}
-
-fn evict_everything() {
-    // The first visits only mark pages as unused.
-    while evict_pages(64) {}
-}
 
 fn filled() -> Arc<Space> {
     let space = space_of(PAGES);
@@ -55,7 +33,7 @@ fn numbers(range: core::ops::Range<u64>) -> Vec<u64> {
 #[test]
 fn q6_locked_private_pages_stay_until_they_are_unlocked() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(1000);
     let space = filled();
     evict_everything();
     assert_eq!(resident(&space), []);
@@ -78,7 +56,7 @@ fn q6_locked_private_pages_stay_until_they_are_unlocked() {
 #[test]
 fn q6_reclaim_that_ignores_locks_is_found() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(1000);
     let space = filled();
     lock(&space, 0, PAGES, Lock::Locked).unwrap();
     mutant::choose(Some(Mutant::ReclaimLocked));
@@ -90,7 +68,7 @@ fn q6_reclaim_that_ignores_locks_is_found() {
 #[test]
 fn q6_locked_shared_and_lazy_pages_stay_once_they_are_there() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(1000);
     let memory = SharedMemory::new(&Account::new());
     let spaces = [Space::new().unwrap(), Space::new().unwrap()];
     for space in &spaces {

@@ -223,6 +223,36 @@ fn associate(
     done.map(|pages| pages.0)
 }
 
+/// A swap device for a test, until this is dropped.
+struct Swap(Arc<host::RamSwap>);
+
+impl Swap {
+    fn new(slots: u32) -> Self {
+        let device = host::RamSwap::new();
+        super::swap::attach(device.clone(), slots).unwrap();
+        Self(device)
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        // After a failure, only for the next test.
+        let _ = std::panic::catch_unwind(super::swap::detach);
+    }
+}
+
+/// Evicts pages, `pages` at a time, until no more can be evicted. The first visits only mark pages
+/// as unused.
+fn evict_up_to(pages: usize) {
+    // Evicted pages stay so: more rounds than pages would be an endless loop.
+    let rounds = (0..host::POOL_FRAMES).take_while(|_| host::evict_pages(pages)).count();
+    assert!(rounds < host::POOL_FRAMES);
+}
+
+fn evict_everything() {
+    evict_up_to(64);
+}
+
 /// A space with `pages` pages of anonymous memory at [`BASE`].
 fn space_of(pages: u64) -> Arc<Space> {
     let space = Space::new().unwrap();

@@ -1,29 +1,12 @@
 //! Ranks of claims: what each leaves to those above it, and whom it waits for.
 
 use super::*;
-use crate::mem::{
-    host::{RamSwap, SwapAnswers},
-    reclaim, swap,
-};
+use crate::mem::{host::SwapAnswers, reclaim};
 use core::sync::atomic::Ordering;
 use foundation::mutant::{self, Mutant};
 
-/// A swap device for one test.
-struct Swap(Arc<RamSwap>);
-
-impl Swap {
-    fn new() -> Self {
-        let device = RamSwap::new();
-        swap::attach(device.clone(), 4 * host::POOL_FRAMES as u32).unwrap();
-        Self(device)
-    }
-}
-
-impl Drop for Swap {
-    fn drop(&mut self) {
-        let _ = std::panic::catch_unwind(swap::detach);
-    }
-}
+/// Slots for all that a test stores.
+const SLOTS: u32 = 4 * host::POOL_FRAMES as u32;
 
 fn server(rank: Claim, pages: u64) -> Arc<Space> {
     let space = space_of(pages);
@@ -57,7 +40,7 @@ fn f8_each_rank_leaves_frames_to_those_above_it() {
 #[test]
 fn f8_a_file_servers_claim_has_programs_pages_swapped_out() {
     let _alone = host::exclusive();
-    let swap = Swap::new();
+    let swap = Swap::new(SLOTS);
     let pages = host::POOL_FRAMES as u64 / 2;
     let (program, server) = (filler(), server(Claim::FileServer, pages));
     let before = swap.0.pages();
@@ -72,7 +55,7 @@ fn f8_a_file_servers_claim_has_programs_pages_swapped_out() {
 #[test]
 fn f8_a_server_that_never_waits_is_found() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(SLOTS);
     let pages = host::POOL_FRAMES as u64 / 2;
     let (_program, server) = (filler(), server(Claim::FileServer, pages));
     mutant::choose(Some(Mutant::ServersNeverWait));
@@ -84,7 +67,7 @@ fn f8_a_server_that_never_waits_is_found() {
 #[test]
 fn f8_the_swap_servers_claim_waits_for_nothing() {
     let _alone = host::exclusive();
-    let swap = Swap::new();
+    let swap = Swap::new(SLOTS);
     let (_program, server) = (filler(), server(Claim::SwapServer, 64));
     let mut hoard = Vec::new();
     while let Ok(frame) = Frame::zeroed_for(Claim::FileServer) {
@@ -102,7 +85,7 @@ fn f8_the_swap_servers_claim_waits_for_nothing() {
 #[test]
 fn q3_the_kernels_own_thread_restores_twice_the_margin() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(SLOTS);
     let _program = filler();
     let available = || frame::stats().free - frame::reserve_below(Claim::Program);
     let before = available();
@@ -115,7 +98,7 @@ fn q3_the_kernels_own_thread_restores_twice_the_margin() {
 #[test]
 fn q3_one_search_swaps_out_what_a_fork_shares() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(SLOTS);
     let pages = host::POOL_FRAMES as u64 * 3 / 4;
     let parent = space_of(pages);
     (0..pages).for_each(|page| store(&parent, at(page), page as u8));
@@ -145,7 +128,7 @@ fn q4_a_search_in_vain_is_not_repeated() {
 #[test]
 fn init_and_servers_have_no_page_in_swap() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(SLOTS);
     let (init, server) = (space_of(20), server(Claim::FileServer, 20));
     init.policy.make_init();
     for space in [&init, &server] {
@@ -209,7 +192,7 @@ fn f8_all_floors_together_are_at_most_half_of_memory() {
 #[test]
 fn f8_within_its_floor_a_server_grows_at_the_cost_of_programs() {
     let _alone = host::exclusive();
-    let _swap = Swap::new();
+    let _swap = Swap::new(SLOTS);
     let pages = host::POOL_FRAMES as u64 / 4;
     let (server, beyond) = (with_floor(pages + 64, pages), with_floor(0, pages));
     let _program = filler();

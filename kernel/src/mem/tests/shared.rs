@@ -3,31 +3,13 @@
 
 use super::*;
 use crate::mem::{
-    host::{RamSwap, SwapAnswers, evict_pages},
+    host::SwapAnswers,
     page_table::{FrameTree, Held},
     stores::{self, Share},
     swap,
     write_back::WriteBack,
 };
 use core::sync::atomic::{AtomicUsize, Ordering};
-
-/// Attaches a swap device for a test. When it is dropped, all slots must be free.
-struct Swap(Arc<RamSwap>);
-
-impl Swap {
-    fn new(slots: u32) -> Self {
-        let device = RamSwap::new();
-        swap::attach(device.clone(), slots).unwrap();
-        Self(device)
-    }
-}
-
-impl Drop for Swap {
-    fn drop(&mut self) {
-        // After a failure, only for the next test.
-        let _ = std::panic::catch_unwind(swap::detach);
-    }
-}
 
 fn value(page: u64) -> u8 {
     (page * 7 + 3) as u8
@@ -52,11 +34,6 @@ fn fill(space: &Space, count: u64) {
 
 fn check(space: &Space, count: u64) {
     (0..count).for_each(|page| assert_eq!(load(space, at(page)), value(page), "page {page}"));
-}
-
-fn evict_everything() {
-    let rounds = (0..host::POOL_FRAMES).take_while(|_| evict_pages(64)).count();
-    assert!(rounds < host::POOL_FRAMES);
 }
 
 #[test]

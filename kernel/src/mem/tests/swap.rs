@@ -45,20 +45,9 @@ fn check(space: &Space, pages: u64) {
     (0..pages).for_each(|page| assert_eq!(load(space, at(page)), value(page), "page {page}"));
 }
 
-/// Evicts pages, `pages` at a time, until no more can be evicted.
-fn evict_up_to(pages: usize) {
-    // Evicted pages stay so: more rounds than pages would be an endless loop.
-    let rounds = (0..host::POOL_FRAMES).take_while(|_| evict_pages(pages)).count();
-    assert!(rounds < host::POOL_FRAMES);
-}
-
-fn evict_all_pages() {
-    evict_up_to(64);
-}
-
 /// Swaps out all pages.
 fn swap_all(space: &Space) {
-    evict_all_pages();
+    evict_everything();
     assert_eq!(space.stats().resident.0, 0);
 }
 
@@ -124,7 +113,7 @@ fn q3_fork_shares_slots_and_a_page_in_serves_each() {
     (0..40).for_each(|page| assert_eq!(load(&child, at(page)), 0xee));
     // Shared frames are evicted too, by each owner.
     let grandchild = child.fork().unwrap();
-    evict_all_pages();
+    evict_everything();
     drop(child);
     (0..40).for_each(|page| assert_eq!(load(&grandchild, at(page)), 0xee));
     check(&space, 40);
@@ -139,7 +128,7 @@ fn q3_a_page_in_transit_is_mapped_again() {
     let swap = Swap::new(1000);
     let space = filled(20);
     swap.device.set(SwapAnswers::Later);
-    let writer = std::thread::spawn(evict_all_pages);
+    let writer = std::thread::spawn(evict_everything);
     await_requests(&swap, 1);
     assert_eq!(space.stats().swapped.0, 20, "all are in transit");
     check(&space, 20);
@@ -161,7 +150,7 @@ fn q3_a_write_that_fails_loses_nothing() {
     let swap = Swap::new(1000);
     let space = filled(100);
     swap.device.set(SwapAnswers::Full);
-    evict_all_pages();
+    evict_everything();
     assert!(!swap::is_open());
     check(&space, 100);
     swap.device.set(SwapAnswers::Now);
@@ -182,7 +171,7 @@ fn q3_a_frame_that_could_not_be_written_is_accounted_for() {
     let unknown = || audit::unknown_frames(core::iter::once(space.clone())).unwrap();
     let before = unknown();
     swap.device.set(SwapAnswers::Full);
-    evict_all_pages();
+    evict_everything();
     assert_eq!(space.stats().resident.0, 0, "no page maps them");
     assert_eq!(unknown(), before, "they are accounted for");
     swap.device.set(SwapAnswers::Now);
@@ -212,7 +201,7 @@ fn q3_pages_of_a_lost_device_are_never_found_again() {
     attach_another(&mut swap);
     // The new slots have the bytes of other pages.
     let other = filled(60);
-    evict_all_pages();
+    evict_everything();
     assert_eq!(mmu::load(&space, at(0)), Err(FaultError::Bus));
     assert_eq!(mmu::store(&child, at(1), 0), Err(FaultError::Bus));
     assert_eq!(space.copy_in(slice(at(2), 1), &mut [0]), Err(FaultError::Bus));
@@ -321,7 +310,7 @@ fn q3_operations_on_swapped_pages() {
         space.lend(PageRange::new(at(48).page(), PageCount(4))).unwrap()[2].bytes()[0],
         value(50)
     );
-    evict_all_pages();
+    evict_everything();
     assert_eq!(
         (load(&space, at(33)), load(&space, at(40)), load(&space, at(1))),
         (value(33), 5, value(1))
@@ -334,7 +323,7 @@ fn f8_pages_of_a_server_are_not_evicted() {
     let _swap = Swap::new(1000);
     let server = filled(20);
     server.policy.mark_server(Claim::FileServer);
-    evict_all_pages();
+    evict_everything();
     assert_eq!((server.stats().resident.0, server.stats().swapped.0), (20, 0));
 }
 
@@ -392,7 +381,7 @@ fn f8_load_all_fetches_every_page() {
     assert_eq!((space.stats().resident.0, space.stats().swapped.0), (64, 0));
     let fetches = pager.requests();
     space.policy.mark_server(Claim::FileServer);
-    evict_all_pages();
+    evict_everything();
     host::evict_all();
     (0..16).for_each(|page| assert_eq!(load(&space, at(page)), byte_of(1, 1, page * PAGE)));
     assert_eq!(pager.requests(), fetches);
@@ -410,7 +399,7 @@ fn x3_the_first_reply_counts() {
     let child = space.fork().unwrap();
     // Unmapped, then evicted from the cache: the frames are swapped out and not dropped.
     for _ in 0..3 {
-        evict_all_pages();
+        evict_everything();
         host::evict_all();
     }
     assert_eq!((swap.device.pages(), space.stats().resident.0), (64, 0));
@@ -430,7 +419,7 @@ fn q3_few_chunks_become_holes_at_once() {
     let swap = Swap::new(2 * host::POOL_FRAMES as u32);
     let much = host::POOL_FRAMES as u64 * 3 / 4;
     let (large, small) = (filled(much), filled(50));
-    evict_all_pages();
+    evict_everything();
     check(&small, 50);
     swap.device.set(SwapAnswers::Later);
     drop(large);

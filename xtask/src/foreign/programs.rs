@@ -124,7 +124,7 @@ impl ForeignFolder {
             .find(|program| program.name == name)
             .ok_or_else(|| format!("{name} is not a known program"))?;
         let file = match program.source {
-            Source::Package(package, path) => self.packages.unpack(package)?.join(path),
+            Source::Package(package, path) => self.packages.file(package, path)?,
             Source::Machine(name) => find_on_machine(name)?,
             Source::Crate(crate_name) => self.build(crate_name, name)?,
             Source::Guest => self.guest.join(format!("user-{name}")),

@@ -3,7 +3,7 @@
 //! bash is the shell on the console; busybox provides the tools that Sloth has none of its own for,
 //! each a link of its name. Both are static, so they need no libraries.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::guest::addition::Addition;
@@ -76,7 +76,7 @@ fn description(name: &str) -> Option<Addition> {
 }
 
 /// The applets that are wanted and that this busybox has. It runs on the host as well.
-fn applets(busybox: &PathBuf) -> Result<Vec<String>, String> {
+fn applets(busybox: &Path) -> Result<Vec<String>, String> {
     let output = Command::new(busybox)
         .arg("--list")
         .stdin(Stdio::null())

@@ -4,7 +4,7 @@
 //! bytes of data. A frame without data is the end. On the control line the guest says how many
 //! bytes it takes, so that none is lost: `credit N` allows N more.
 
-use crate::session::{control, open_raw};
+use crate::session::{control, open_raw, start_helper};
 use user::prelude::*;
 use user::sys::abi;
 
@@ -13,19 +13,12 @@ const CREDIT: usize = 2048;
 /// Starts the process that passes input on. Returns the end that the shell reads.
 pub fn start() -> Result<Fd> {
     let [input, output] = sys::pipe(abi::O_CLOEXEC)?;
-    match sys::fork() {
-        Ok(None) => {
-            let _ = sys::close(input);
-            sys::exit(match pass(output) {
-                Ok(()) => 0,
-                Err(error) => complain("init", b"standard input", error),
-            })
-        }
-        result => {
-            let _ = sys::close(output);
-            result.map(|_| input)
-        }
-    }
+    let started = start_helper(b"standard input", || {
+        let _ = sys::close(input);
+        pass(output)
+    });
+    let _ = sys::close(output);
+    started.map(|()| input)
 }
 
 /// Passes all input on.

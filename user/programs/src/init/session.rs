@@ -44,6 +44,17 @@ pub fn open_raw(path: &[u8]) -> Result<Fd> {
     Ok(fd)
 }
 
+/// Starts a process of init's own that does `work`, and complains if that fails.
+pub fn start_helper(what: &[u8], work: impl FnOnce() -> Result<()>) -> Result<()> {
+    match sys::fork()? {
+        None => sys::exit(match work() {
+            Ok(()) => 0,
+            Err(error) => complain("init", what, error),
+        }),
+        Some(_) => Ok(()),
+    }
+}
+
 /// Runs the command or the interactive shell until it ends, and meanwhile keeps swap going. Returns
 /// the shell's exit status.
 pub fn run(config: &Config, mut swap: Option<Swap>) -> i32 {

@@ -1,7 +1,7 @@
 //! The console's size: for each change of the user's terminal, `cargo xtask run` sends a line
 //! `size ROWS COLUMNS` on the control channel.
 
-use crate::session::open_raw;
+use crate::session::{open_raw, start_helper};
 use user::prelude::*;
 use user::sys::{Window, abi};
 
@@ -10,13 +10,7 @@ const LINE_BYTES: usize = 64;
 
 /// Starts the process that keeps the console's size.
 pub fn start() -> Result<()> {
-    match sys::fork()? {
-        None => sys::exit(match keep() {
-            Ok(()) => 0,
-            Err(error) => complain("init", b"the console's size", error),
-        }),
-        Some(_) => Ok(()),
-    }
+    start_helper(b"the console's size", keep)
 }
 
 /// Sets the size that each line has, until the channel ends.

@@ -21,7 +21,7 @@ use kernel::file::namespace::{self, MountPoint};
 use kernel::file::tty::registry;
 use kernel::file::{Descriptor, FdTable, FileSystem, OnExec, OpenFile, OpenHow, Status};
 use kernel::mem::{self, Account, PhysAddr};
-use kernel::proc::ProcFileSystem;
+use kernel::proc::{ProcFileSystem, inspect};
 use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
 
@@ -43,9 +43,16 @@ const HANDLERS: Handlers = Handlers {
     page_fault: trap::page_fault,
     exception: trap::exception,
     interrupt: trap::interrupt,
-    report: task::report::report_threads,
+    report,
     running: syscall::entry::describe_running,
 };
+
+/// The non-maskable interrupt: a question of gdb, or the monitor's `nmi`.
+fn report() {
+    if !inspect::answer() {
+        task::report::report_threads();
+    }
+}
 
 /// The least memory with which the servers have their floors and programs run, and the frames that
 /// are free in such a machine after the loader, the kernel and a ramdisk of twice the usual size.

@@ -29,7 +29,7 @@ pub fn ci(paths: &Paths) -> Result<u8> {
     step("lints on the host", &mut lint)?;
 
     let mut lint = guest::cargo_for_guest(paths, &toolchain, "clippy");
-    lint.args(["--", "-D", "warnings"]);
+    lint.args(["--release", "--", "-D", "warnings"]);
     step("lints in the guest", &mut lint)?;
 
     let mut docs = cargo::command(paths, "doc");

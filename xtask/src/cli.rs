@@ -41,8 +41,9 @@ pub enum Command {
     Book,
     /// Fuzz the decoders with a coverage-guided engine, and keep the inputs that cover more code.
     Fuzz(FuzzArgs),
-    /// Start gdb with the kernel's symbols, connected to `cargo xtask run --gdb`.
-    Gdb,
+    /// Start gdb with the kernel's symbols, connected to `cargo xtask run --gdb`. It has commands
+    /// for the memory of a process, page tables, live snapshots, message queues and held locks.
+    Gdb(GdbArgs),
     /// Run the checks of continuous integration: formatting, lints, style, layers, documentation,
     /// all tests.
     Ci,
@@ -117,8 +118,9 @@ pub struct RunArgs {
     /// Also write the kernel's log to a file.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Wait for a debugger (`cargo xtask gdb`) before the first instruction.
-    #[arg(long)]
+    /// Wait for a debugger (`cargo xtask gdb`) before the first instruction. The guest is built
+    /// for it, with all arguments and locals, and is slower.
+    #[arg(long, conflicts_with = "mutant")]
     pub gdb: bool,
     /// Let QEMU's monitor listen on a socket, whose path is printed. Its command `nmi` makes the
     /// kernel log what each thread waits for.
@@ -164,6 +166,14 @@ pub struct FuzzArgs {
     /// Duration for each target, in seconds.
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
+}
+
+/// Options of `cargo xtask gdb`.
+#[derive(Debug, Args)]
+pub struct GdbArgs {
+    /// More arguments for gdb, after two dashes: `cargo xtask gdb -- -ex 'break syscall'`.
+    #[arg(last = true)]
+    pub arguments: Vec<String>,
 }
 
 /// Length of the tests that have no natural end.

@@ -17,6 +17,7 @@ mod exit_status;
 mod filter;
 mod foreign;
 mod fuzz;
+mod gdb;
 mod guest;
 mod interrupts;
 mod machine;
@@ -70,7 +71,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Sim(arguments) => return sim::sim(&paths, arguments),
         Command::Book => return book::book(&paths),
         Command::Fuzz(arguments) => return fuzz::fuzz(&paths, arguments),
-        Command::Gdb => return run::gdb(&paths),
+        Command::Gdb(arguments) => return gdb::gdb(&paths, arguments),
         Command::Ci => return ci::ci(&paths),
     }
     Ok(0)

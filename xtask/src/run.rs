@@ -15,7 +15,7 @@ use crate::interrupts::Interrupts;
 use crate::machine::session::{Input, Outcome, Session};
 use crate::machine::task::{Stdin, Task};
 use crate::machine::terminal::RawTerminal;
-use crate::machine::{Clock, Debugging, Disk, Ending, GDB_PORT, Hardware, Machine};
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Machine};
 use crate::paths::Paths;
 use crate::{exit_status, say, setup};
 
@@ -34,8 +34,7 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
         None => None,
     };
     let toolchain = setup::ensure(paths)?;
-    let variant = if arguments.mutant.is_some() { Variant::Mutants } else { Variant::Normal };
-    let guest = guest::build(paths, &toolchain, variant)?;
+    let guest = guest::build(paths, &toolchain, variant(arguments))?;
     let command = (!arguments.command.is_empty()).then(|| arguments.command.join(" "));
     let is_interactive = command.is_none() && stdin().is_terminal();
     let userland = userland(paths, arguments);
@@ -94,6 +93,14 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     Ok(conclude(&outcome?, &log))
 }
 
+fn variant(arguments: &RunArgs) -> Variant {
+    match arguments.mutant {
+        _ if arguments.gdb => Variant::Debugger,
+        Some(_) => Variant::Mutants,
+        None => Variant::Normal,
+    }
+}
+
 /// The distribution's programs, unless they are not wanted, the machine is too small for them, or
 /// they are not available.
 fn userland(paths: &Paths, arguments: &RunArgs) -> Option<Userland> {
@@ -110,17 +117,6 @@ fn userland(paths: &Paths, arguments: &RunArgs) -> Option<Userland> {
             None
         }
     }
-}
-
-/// Runs gdb on the terminal, connected to a machine that waits for it; returns its status.
-pub fn gdb(paths: &Paths) -> Result<u8> {
-    let toolchain = setup::ensure(paths)?;
-    let guest = guest::build(paths, &toolchain, Variant::Normal)?;
-    let mut gdb = std::process::Command::new("gdb");
-    gdb.arg(&guest.kernel_symbols).args(["-ex", &format!("target remote 127.0.0.1:{GDB_PORT}")]);
-    let status =
-        gdb.status().context("gdb cannot be started; to install it: sudo apt-get install gdb")?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit_status::XTASK))
 }
 
 /// Returns the exit status for an outcome, and reports a failure.

@@ -17,6 +17,9 @@ pub const GUEST_TARGET: &str = "x86_64-unknown-none";
 /// The emulator's program.
 pub const QEMU: &str = "qemu-system-x86_64";
 
+/// The debugger's program.
+pub const GDB: &str = "gdb";
+
 /// The toolchain that set-up found or installed.
 #[derive(Debug, Clone)]
 pub struct Toolchain {
@@ -67,6 +70,13 @@ fn ensure_target(paths: &Paths) -> Result<Toolchain> {
     Ok(Toolchain { library_source: Some(source) })
 }
 
+/// The toolchain's folder.
+pub fn sysroot(paths: &Paths) -> Result<PathBuf> {
+    let mut query = Command::new("rustc");
+    let output = query.args(["--print", "sysroot"]).current_dir(&paths.root).output()?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
 fn target_installed(paths: &Paths) -> bool {
     let query = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", GUEST_TARGET])
@@ -79,23 +89,33 @@ fn target_installed(paths: &Paths) -> bool {
     entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
+/// Ensures that gdb is installed.
+pub fn ensure_gdb() -> Result<()> {
+    ensure_program(GDB, "gdb")
+}
+
 fn ensure_qemu() -> Result<()> {
-    if succeeds(Command::new(QEMU).arg("--version")) {
+    ensure_program(QEMU, "qemu-system-x86")
+}
+
+/// Ensures that a program of the distribution is installed.
+fn ensure_program(program: &str, package: &str) -> Result<()> {
+    if succeeds(Command::new(program).arg("--version")) {
         return Ok(());
     }
-    const INSTALL: [&str; 4] = ["install", "-y", "--no-install-recommends", "qemu-system-x86"];
+    let install = ["install", "-y", "--no-install-recommends", package];
     let mut last = false;
-    for arguments in [&["update"][..], &INSTALL[..]] {
+    for arguments in [&["update"][..], &install[..]] {
         let Some(mut command) = privileged("apt-get") else { break };
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        say!("set-up: QEMU is missing (apt-get {})", arguments.join(" "));
+        say!("set-up: {program} is missing (apt-get {})", arguments.join(" "));
         // The old index may be good enough if the update fails, so only the last step counts.
         last = run(&mut command);
     }
-    if last && succeeds(Command::new(QEMU).arg("--version")) {
+    if last && succeeds(Command::new(program).arg("--version")) {
         return Ok(());
     }
-    bail!("{QEMU} is missing; run: sudo apt-get {}", INSTALL.join(" "))
+    bail!("{program} is missing; run: sudo apt-get {}", install.join(" "))
 }
 
 /// A command that runs as root, if that needs no password.

@@ -4,11 +4,12 @@
 //! settings can be written. From the bottom up: what texts are made of ([`lines`]), the texts
 //! ([`system`], [`process`], [`kept`]), the nodes with their attributes ([`node`]), a process's
 //! memory as a file ([`memory`]), the names and contents of nodes ([`tree`]), and the file system
-//! ([`file`]).
+//! ([`file`]). The same information for a debugger: [`inspect`].
 
 #![forbid(unsafe_code)]
 
 mod file;
+pub mod inspect;
 mod kept;
 mod lines;
 mod memory;

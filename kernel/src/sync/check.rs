@@ -9,6 +9,7 @@
 //! registered scheduler numbers them. All sleeping ranks are outside of all spin ranks, so that
 //! acquiring a spin lock needs no look at the sleeping ones.
 
+use super::ThreadId;
 use super::rank::Rank;
 
 #[cfg(any(debug_assertions, feature = "lock-checks"))]
@@ -34,6 +35,17 @@ pub fn assert_may_wait() {
 #[track_caller]
 pub fn assert_may_await_server() {
     imp::assert_may_await_server();
+}
+
+/// The innermost spin lock that is held; none where locks are not checked.
+pub fn spin_lock_held() -> Option<&'static str> {
+    imp::spin_lock_held()
+}
+
+/// Calls `show` with the rank, the address and the thread of each lock that is held. A spin lock
+/// has no thread. None where locks are not checked.
+pub fn each_held(show: &mut dyn FnMut(&'static str, usize, Option<ThreadId>)) {
+    imp::each_held(show);
 }
 
 /// Asserts that a spin lock of rank `R` may be acquired now.
@@ -140,6 +152,12 @@ mod on {
         u64::from(level) << LEVEL_SHIFT | (address as u64 & ((1 << LEVEL_SHIFT) - 1))
     }
 
+    /// The address, whose upper bits are copies of the highest that was kept.
+    fn unpack_address(lock: u64) -> usize {
+        const UNUSED: u32 = u64::BITS - LEVEL_SHIFT;
+        (((lock << UNUSED) as i64) >> UNUSED) as usize
+    }
+
     fn level_of(lock: u64) -> u8 {
         (lock >> LEVEL_SHIFT) as u8
     }
@@ -163,6 +181,25 @@ mod on {
     impl Drop for SpinToken {
         fn drop(&mut self) {
             with_held(|held| held.remove(self.0));
+        }
+    }
+
+    pub(super) fn spin_lock_held() -> Option<&'static str> {
+        with_held(|held| held.levels().max()).map(|level| row(level).name)
+    }
+
+    pub(super) fn each_held(show: &mut dyn FnMut(&'static str, usize, Option<ThreadId>)) {
+        with_held(|held| {
+            for lock in held.locks.iter().take(held.count.load(Ordering::Relaxed)) {
+                let lock = lock.load(Ordering::Relaxed);
+                show(row(level_of(lock)).name, unpack_address(lock), None);
+            }
+        });
+        // A debugger may have interrupted the code that holds it.
+        if let Some(all) = SLEEPING.try_lock() {
+            for held in all.iter().flatten() {
+                show(row(held.level).name, held.address, Some(held.thread));
+            }
         }
     }
 
@@ -273,7 +310,7 @@ mod on {
 #[cfg(not(any(debug_assertions, feature = "lock-checks")))]
 #[allow(clippy::extra_unused_type_parameters)]
 mod off {
-    use super::{Nested, Rank};
+    use super::{Nested, Rank, ThreadId};
 
     pub(in crate::sync) struct SpinToken;
 
@@ -292,6 +329,12 @@ mod off {
             Self
         }
     }
+
+    pub(super) fn spin_lock_held() -> Option<&'static str> {
+        None
+    }
+
+    pub(super) fn each_held(_show: &mut dyn FnMut(&'static str, usize, Option<ThreadId>)) {}
 
     #[inline(always)]
     pub(super) fn assert_order<R: Rank>(_nested: Nested) {}

@@ -19,7 +19,7 @@ mod sleep;
 mod tests;
 mod wait;
 
-pub use check::{assert_may_await_server, assert_may_wait};
+pub use check::{assert_may_await_server, assert_may_wait, each_held, spin_lock_held};
 use foundation::Errno;
 pub use mutex::{Mutex, MutexGuard};
 pub use share::{NICENESS, Share, Turn};

@@ -43,7 +43,7 @@ pub struct Guest {
 /// Prepares cargo to compile the guest's crates.
 pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -> Command {
     let mut command = cargo::command(paths, subcommand);
-    command.args(["--release", "--target", GUEST_TARGET]);
+    command.args(["--target", GUEST_TARGET]);
     for name in CRATES {
         command.args(["--package", name]);
     }
@@ -61,6 +61,8 @@ pub enum Variant {
     Normal,
     /// The guest without mutants, whose kernel checks its lock order.
     LockChecks,
+    /// The same, for gdb: with full debugging information.
+    Debugger,
     /// The guest with all mutants compiled in; one can be switched on at run time.
     Mutants,
 }
@@ -68,22 +70,27 @@ pub enum Variant {
 /// Builds loader, kernel and programs.
 pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<Guest> {
     let mut command = cargo_for_guest(paths, toolchain, "build");
-    let mut folder = paths.work.join("guest");
-    if variant == Variant::LockChecks {
-        folder = paths.work.join("guest-lock-checks");
-        command.args(["--features", "kernel/lock-checks"]);
-    }
-    if variant == Variant::Mutants {
-        // A separate target folder, so that neither variant overwrites the other.
-        folder = paths.work.join("guest-mutants");
-        command.arg("--target-dir").arg(paths.work.join("mutants"));
-        command.args([
-            "--package",
-            "fsproto",
-            "--features",
-            "foundation/mutants,kernel/mutants,programs/mutants,proof/mutants",
-        ]);
-    }
+    let profile = if variant == Variant::Debugger { "debugger" } else { "release" };
+    command.args(["--profile", profile]);
+    let folder = match variant {
+        Variant::Normal => "guest",
+        Variant::LockChecks | Variant::Debugger => {
+            command.args(["--features", "kernel/lock-checks"]);
+            if variant == Variant::Debugger { "guest-debugger" } else { "guest-lock-checks" }
+        }
+        Variant::Mutants => {
+            // A separate target folder, so that neither variant overwrites the other.
+            command.arg("--target-dir").arg(paths.work.join("mutants"));
+            command.args([
+                "--package",
+                "fsproto",
+                "--features",
+                "foundation/mutants,kernel/mutants,programs/mutants,proof/mutants",
+            ]);
+            "guest-mutants"
+        }
+    };
+    let folder = paths.work.join(folder);
     let artifacts = cargo::artifacts(command, "the guest")?.iter().filter_map(artifact).collect();
     collect(&folder, artifacts)
 }

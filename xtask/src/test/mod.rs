@@ -4,6 +4,7 @@ pub mod bench;
 pub mod boot;
 pub mod command;
 pub mod console;
+pub mod debugger;
 pub mod demo;
 pub mod disks;
 pub mod fsx;
@@ -55,6 +56,8 @@ enum Test {
     Command(CommandTest),
     Console(ConsoleTest),
     Demo(DemoTest),
+    /// gdb, with its commands for the kernel.
+    Debugger,
     /// QEMU's monitor.
     Monitor,
     Foreign(ForeignTest),
@@ -75,6 +78,7 @@ impl Test {
             Self::Command(test) => test.name.to_owned(),
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
+            Self::Debugger => debugger::NAME.to_owned(),
             Self::Monitor => monitor::NAME.to_owned(),
             Self::Foreign(test) => test.name(),
             Self::Profit(test) => test.name().to_owned(),
@@ -100,6 +104,7 @@ impl Test {
             Self::Command(test) => test.run(paths, interrupts),
             Self::Console(test) => test.run(paths, interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
+            Self::Debugger => debugger::run(paths, interrupts),
             Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
@@ -163,6 +168,7 @@ fn guest_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
+    tests.push(Test::Debugger);
     tests.push(Test::Monitor);
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));

@@ -49,6 +49,12 @@ impl Endpoint {
         Ok(())
     }
 
+    /// The messages that were sent to this end and not received, and what they cost in bytes.
+    pub fn queued(&self) -> (usize, usize) {
+        let state = self.incoming.state.lock();
+        (state.queue.len(), state.queued_cost)
+    }
+
     /// Detaches the kernel, and drops the receiver.
     pub fn detach(&self) {
         let receiver = self.incoming.state.lock().receiver.take();

@@ -294,6 +294,11 @@ impl Space {
         }
     }
 
+    /// Calls `show` for each region. The space is locked meanwhile.
+    pub fn each_region(&self, show: &mut dyn FnMut(PageRange, &super::Region)) {
+        self.with(|state| state.regions.iter().for_each(|(range, region)| show(range, region)));
+    }
+
     /// The location of an address in shared memory: an id of the memory, and the byte within it.
     /// `None` for private memory.
     pub fn shared_place(&self, address: UserAddr) -> Option<(usize, u64)> {

@@ -1,0 +1,81 @@
+//! gdb, with its commands for the kernel.
+
+use std::io::{Read, Seek};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::interrupts::Interrupts;
+use crate::paths::Paths;
+use crate::process;
+use crate::test::verdict::Verdict;
+
+/// The test's full name.
+pub const NAME: &str = "qemu::debugger_shows_the_kernel";
+
+/// Time limit; both builds of the debugger's guest are part of it.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Commands, and the constant parts of what gdb must show then, in this order.
+const DIALOGUE: &[(&str, &[&str])] = &[
+    ("walk $pc", &["paging is off"]),
+    ("locks", &["the kernel does not run yet"]),
+    ("tbreak kernel::syscall::io::sync", &[]),
+    ("continue", &["kernel::syscall::io::sync (current="]),
+    ("info args", &["current = &dyn"]),
+    ("backtrace", &["kernel/src/syscall/entry.rs:"]),
+    ("walk $pc", &["level 4, entry 511: 0x", "level 1, entry", " p--a--x", "physical 0x"]),
+    ("walk 0", &["level 4, entry   0: 0x", "not mapped"]),
+    ("locks", &["no lock is held"]),
+    ("regions 1", &["process 1 init: ", " r-x anonymous", "[stack]"]),
+    ("regions 99", &["there is no process 99"]),
+    ("snapshots", &["snapshots live", "bytes of File { mount: "]),
+    ("queues", &["/: 0 requests in flight", "snapfs, descriptor 5: 0 messages queued"]),
+    ("tbreak kernel::mem::space::SpaceState::look", &[]),
+    ("continue", &["SpaceState::look (self="]),
+    ("locks", &["Space at 0xffff", "the interrupted code"]),
+    ("regions 1", &["the spin lock Space is held here"]),
+];
+
+/// Runs a command in the guest, and gdb beside it.
+pub fn run(paths: &Paths, interrupts: &Interrupts) -> Result<Verdict> {
+    let xtask = std::env::current_exe()?;
+    let mut output = paths.scratch_file()?;
+    let mut guest = Command::new(&xtask);
+    guest.args(["run", "--gdb", "--", "sync; echo done"]).stdin(Stdio::null());
+    guest.stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let mut guest = process::spawn_bound(&mut guest)?;
+    let mut gdb = Command::new(&xtask);
+    gdb.args(["gdb", "--", "-batch"]);
+    // It waits until QEMU listens.
+    for (command, _) in DIALOGUE {
+        gdb.args(["-ex", command]);
+    }
+    let (ended, shown) = process::capture(paths, gdb, LIMIT, interrupts)?;
+    if !matches!(ended, process::Ended::ByItself(status) if status.success()) {
+        process::kill(&mut guest);
+    }
+    let status = guest.wait()?;
+    let mut text = String::new();
+    output.rewind()?;
+    output.read_to_string(&mut text)?;
+    let missing = missing(&shown);
+    let good = status.success() && text.contains("\ndone\n") && missing.is_none();
+    Ok(Verdict::from_condition(good, || {
+        format!("missing: {missing:?}\ngdb:\n{shown}\nguest ({status}):\n{text}")
+    }))
+}
+
+/// The first expected text that gdb did not show, or not in its place.
+fn missing(shown: &str) -> Option<&'static str> {
+    let mut rest = shown;
+    let texts = DIALOGUE.iter().flat_map(|(_, texts)| *texts);
+    texts.copied().find(|text| match rest.split_once(text) {
+        Some((_, behind)) => {
+            rest = behind;
+            false
+        }
+        None => true,
+    })
+}

@@ -118,7 +118,9 @@ impl ConsoleCase {
         let mut outcomes = Vec::new();
         for lazy in SETTINGS {
             let outcome = match &oracle {
-                Verdict::Passed => self.on_sloth(&arguments, lazy, interrupts)?,
+                Verdict::Passed | Verdict::Reported(_) => {
+                    self.on_sloth(&arguments, lazy, interrupts)?
+                }
                 Verdict::Failed(why) | Verdict::Skipped(why) => {
                     Verdict::Failed(format!("on Linux: {why}"))
                 }

@@ -11,6 +11,7 @@ pub mod fsx;
 pub mod host;
 pub mod in_guest;
 pub mod input;
+pub mod lock_checks;
 pub mod monitor;
 pub mod mutants;
 pub mod qemu;
@@ -58,6 +59,8 @@ enum Test {
     Demo(DemoTest),
     /// gdb, with its commands for the kernel.
     Debugger,
+    /// The kernel with lock checks.
+    LockChecks,
     /// QEMU's monitor.
     Monitor,
     Foreign(ForeignTest),
@@ -79,6 +82,7 @@ impl Test {
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
             Self::Debugger => debugger::NAME.to_owned(),
+            Self::LockChecks => lock_checks::NAME.to_owned(),
             Self::Monitor => monitor::NAME.to_owned(),
             Self::Foreign(test) => test.name(),
             Self::Profit(test) => test.name().to_owned(),
@@ -105,6 +109,7 @@ impl Test {
             Self::Console(test) => test.run(paths, interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
             Self::Debugger => debugger::run(paths, interrupts),
+            Self::LockChecks => lock_checks::run(paths, interrupts),
             Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
@@ -168,8 +173,7 @@ fn guest_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
-    tests.push(Test::Debugger);
-    tests.push(Test::Monitor);
+    tests.extend([Test::Debugger, Test::LockChecks, Test::Monitor]);
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(ProfitTest::ALL.map(Test::Profit));
@@ -224,6 +228,11 @@ fn run_all(
         match verdict {
             Verdict::Passed => {
                 println!("ok {took}");
+                passed += 1;
+            }
+            Verdict::Reported(figures) => {
+                println!("ok {took}");
+                print!("{}", indented(&figures));
                 passed += 1;
             }
             Verdict::Failed(why) => {

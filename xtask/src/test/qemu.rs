@@ -67,6 +67,8 @@ pub struct QemuTest {
     pub expected: Expected,
     /// The rule that the test proves, printed with a failure.
     pub about: String,
+    /// Whether the standard output of a run that passes is shown: it has figures.
+    pub has_figures: bool,
     /// Mutants that must make the test fail.
     pub mutants: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl QemuTest {
             additions: Vec::new(),
             expected,
             about: String::new(),
+            has_figures: false,
             mutants: Vec::new(),
         }
     }
@@ -93,9 +96,13 @@ impl QemuTest {
     /// Boots a machine, runs the command and compares the result.
     pub fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         let seen = self.boot(paths, guest, &self.command, None, interrupts)?;
-        Ok(Verdict::from_condition(self.is_met(&seen.outcome, &seen.console, &seen.log), || {
-            self.explain(&seen)
-        }))
+        Ok(if !self.is_met(&seen.outcome, &seen.console, &seen.log) {
+            Verdict::Failed(self.explain(&seen))
+        } else if self.has_figures {
+            Verdict::Reported(String::from_utf8_lossy(&seen.console).into_owned())
+        } else {
+            Verdict::Passed
+        })
     }
 
     /// Runs the test with a mutant, which must make it fail. The configuration switches the mutant

@@ -5,6 +5,8 @@
 pub enum Verdict {
     /// The test ended as expected.
     Passed,
+    /// The test ended as expected; the text says what it did.
+    Reported(String),
     /// It did not; the text helps to find the cause.
     Failed(String),
     /// The test cannot run on this machine, for the reason given.
@@ -15,7 +17,7 @@ impl Verdict {
     /// The word that is recorded for the book.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Passed => "passed",
+            Self::Passed | Self::Reported(_) => "passed",
             Self::Failed(_) => "failed",
             Self::Skipped(_) => "skipped",
         }

@@ -19,6 +19,8 @@ pub enum Number {
     Refused,
     /// Steps of the workers.
     Steps,
+    /// Random system calls of the workers.
+    Calls,
     /// Workers that were started.
     Workers,
     /// Workers that a signal ended, out of memory included.
@@ -52,11 +54,13 @@ impl fmt::Display for Numbers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} workers ({} killed) made {} steps; the witness made {} steps, compared {} pages, \
-             wrote {} versions, was refused {} times; the shell answered {} times",
+            "{} workers ({} killed) made {} steps and {} random calls; the witness made {} steps, \
+             compared {} pages, wrote {} versions, was refused {} times; the shell answered {} \
+             times",
             self.get(Number::Workers),
             self.get(Number::Killed),
             self.get(Number::Steps),
+            self.get(Number::Calls),
             self.get(Number::WitnessSteps),
             self.get(Number::PagesCompared),
             self.get(Number::Versions),

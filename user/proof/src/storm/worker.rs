@@ -25,6 +25,11 @@ const CALLS: u64 = 20;
 pub trait Worker {
     /// Makes a step. The failure says which bytes were wrong.
     fn step(&mut self, random: &mut Random) -> Outcome;
+
+    /// The number of random calls that a step makes.
+    fn calls(&self) -> u64 {
+        0
+    }
 }
 
 /// Random calls with random arguments.
@@ -36,6 +41,10 @@ impl Worker for Calls {
             self.0.call(&self.1);
         }
         Ok(())
+    }
+
+    fn calls(&self) -> u64 {
+        CALLS
     }
 }
 
@@ -101,6 +110,7 @@ impl Plan {
                 return WRONG;
             }
             numbers.count(Number::Steps);
+            numbers.add(Number::Calls, worker.calls());
         }
         if self.verbose {
             eprintln!("worker {number} has ended");

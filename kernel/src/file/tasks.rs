@@ -94,6 +94,8 @@ pub trait Tasks: Sync {
     fn now(&self) -> Time;
     /// Nanoseconds since boot.
     fn uptime_ns(&self) -> u64;
+    /// Nanoseconds for which the CPU has waited.
+    fn idle_ns(&self) -> u64;
     /// The process whose system call is running.
     fn current_pid(&self) -> Option<u32>;
     /// The account of the process whose system call is running.

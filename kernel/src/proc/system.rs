@@ -1,7 +1,7 @@
 //! Text about the whole system.
 
 use super::lines::{lines, pids};
-use crate::file::{Tasks, namespace, tasks};
+use crate::file::{namespace, tasks};
 use crate::mem::{
     OutOfMemory, PAGE_BYTES, cache,
     fallible::{self, Text},
@@ -129,9 +129,9 @@ const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_HUNDREDTH: u64 = 10_000_000;
 
 fn uptime() -> Result<Vec<u8>, OutOfMemory> {
-    let uptime_ns = tasks().map_or(0, Tasks::uptime_ns);
-    let (seconds, hundredths) = (uptime_ns / NS_PER_S, uptime_ns / NS_PER_HUNDREDTH % 100);
-    Ok(format!("{seconds}.{hundredths:02} 0.00\n").into_bytes())
+    let seconds = |ns: u64| format!("{}.{:02}", ns / NS_PER_S, ns / NS_PER_HUNDREDTH % 100);
+    let [up, idle] = tasks().map_or([0; 2], |tasks| [tasks.uptime_ns(), tasks.idle_ns()]);
+    Ok(format!("{} {}\n", seconds(up), seconds(idle)).into_bytes())
 }
 
 fn statistics() -> Result<Vec<u8>, OutOfMemory> {
@@ -142,7 +142,7 @@ fn statistics() -> Result<Vec<u8>, OutOfMemory> {
         user += view.used.user + view.children_used.user;
         system += view.used.system + view.children_used.system;
     }
-    let idle = (tasks.uptime_ns() / NS_PER_HUNDREDTH).saturating_sub(user + system);
+    let idle = tasks.idle_ns() / NS_PER_HUNDREDTH;
     let started =
         (tasks.now().0 / NS_PER_S as i64).saturating_sub((tasks.uptime_ns() / NS_PER_S) as i64);
     let times = format!("{user} 0 {system} {idle} 0 0 0 0 0 0");

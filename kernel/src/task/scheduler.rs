@@ -13,12 +13,12 @@
 use super::fair::{self, Contender, RunQueue};
 use super::thread::RunState;
 use super::{Process, Thread, find_thread, mutants};
-use crate::arch::{self, Alarm, NEVER, clock, context::Context, usage};
+use crate::arch::{self, Alarm, Cycles, NEVER, clock, context::Context, usage};
 use crate::mem::{Claim, fallible};
 use crate::sync::{self, Interrupt, Mutex, ThreadId, Turn, rank};
 use alloc::sync::Arc;
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use foundation::Errno;
 
 struct Queue {
@@ -302,13 +302,21 @@ fn switch_away(me: *const Thread) {
     }
 }
 
+/// Cycles for which the CPU has waited.
+static IDLE_CYCLES: AtomicU64 = AtomicU64::new(0);
+
+/// Nanoseconds for which the CPU has waited.
+pub fn idle_ns() -> u64 {
+    usage::spent(Cycles { total: IDLE_CYCLES.load(Ordering::Relaxed), system: 0 }).user_ns
+}
+
 /// Waits for an interrupt. Nobody's time passes, and no slice.
 fn idle() {
     clock::set_alarm(Alarm::Slice, NEVER);
     clock::set_alarm(Alarm::CpuTime, NEVER);
     clock::set_exactly();
     arch::context::idle();
-    let _ = usage::take();
+    IDLE_CYCLES.fetch_add(usage::take().total, Ordering::Relaxed);
 }
 
 /// Called on a thread's stack after a switch to it: drops the thread that ended before it.

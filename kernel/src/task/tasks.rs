@@ -32,6 +32,10 @@ impl Tasks for Hooks {
         arch::clock::now_ns()
     }
 
+    fn idle_ns(&self) -> u64 {
+        scheduler::idle_ns()
+    }
+
     fn current_pid(&self) -> Option<u32> {
         scheduler::try_current_thread().map(|thread| thread.process.pid)
     }

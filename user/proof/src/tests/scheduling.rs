@@ -6,6 +6,7 @@ use core::time::Duration;
 use foundation::mutant::Mutant;
 use proof::guest_test;
 use proof::kit::{Child, Named, Outcome, raw};
+use proof::lazy;
 use user::prelude::*;
 use user::sys::abi;
 
@@ -182,5 +183,33 @@ fn scheduling_cpu_time() -> Outcome {
     check!(system < user / 20, "{user:?}, {system:?} of computing");
     let all = end - middle + rounding;
     check!(user + system <= all, "{user:?}, {system:?}: {all:?}");
+    Ok(())
+}
+
+/// Uptime, and the time of it for which the CPU has waited, in hundredths of seconds.
+fn uptime() -> Outcome<[u64; 2]> {
+    let text = lazy::read_text("/proc/uptime")?;
+    let mut fields = text.split_whitespace().map(|field| field.replace('.', "").parse());
+    match [fields.next(), fields.next()] {
+        [Some(Ok(up)), Some(Ok(idle))] => Ok([up, idle]),
+        _ => Err(format!("/proc/uptime: {text}")),
+    }
+}
+
+/// Time in which everybody waits is idle time, and no other.
+#[guest_test(icount: true)]
+fn scheduling_idle_time() -> Outcome {
+    let growth = |act: fn()| -> Outcome<[u64; 2]> {
+        let before = uptime()?;
+        act();
+        let after = uptime()?;
+        Ok([0, 1].map(|field| after[field] - before[field]))
+    };
+    let [up, idle] = growth(|| {
+        let _ = sys::sleep(Duration::from_millis(500));
+    })?;
+    check!(up >= 50 && (up - 2..=up + 1).contains(&idle), "{idle} of {up} hundredths asleep");
+    let [up, idle] = growth(|| compute(100_000_000))?;
+    check!(up >= 10 && idle <= 1, "{idle} of {up} hundredths computing");
     Ok(())
 }

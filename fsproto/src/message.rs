@@ -126,7 +126,7 @@ operations! {
     } -> Welcome;
 
     /// Opens a file, or creates one. Payload: path. EEXIST with `EXCLUSIVE`, EINVAL for `TRUNCATE`
-    /// without `WRITE`, ENFILE past the session's limit of handles.
+    /// without `WRITE`, ENFILE past the session's limit of open files.
     2 Open {
         /// Directory where the path starts.
         dir: Handle,
@@ -393,6 +393,9 @@ record! {
         features: Features,
         /// Identifies the root directory.
         root: FileId,
+        /// Files, directories and links that the client may have open at once, beyond which opening
+        /// fails with ENFILE; 0 where the server does not say.
+        files: u32,
     }
 }
 

@@ -13,13 +13,13 @@ pub const fn hello(usable: Features) -> Hello {
 }
 
 /// The server's answer: the lower of both versions, and the usable ones of the features offered.
-/// EPROTO where the client names no version.
+/// EPROTO where the client names no version. The server adds its limit of open files.
 pub fn grant(request: &Hello, offered: Features, root: FileId) -> Result<Welcome, Errno> {
     if request.version == 0 {
         return Err(Errno::EPROTO);
     }
     let version = request.version.min(VERSION);
-    Ok(Welcome { version, features: offered & request.features, root })
+    Ok(Welcome { version, features: offered & request.features, root, files: 0 })
 }
 
 /// Checks the server's answer to [`hello`]`(usable)` and returns the session's features. EPROTO

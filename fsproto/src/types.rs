@@ -114,6 +114,9 @@ bitflags::bitflags! {
         const ATIME = 1 << 4;
         /// Modification time.
         const MTIME = 1 << 5;
+        /// Access time, which a read has set: nothing else of the file changes, the change time
+        /// included.
+        const ACCESSED = 1 << 6;
     }
 }
 flags_field!(AttrMask, u32);

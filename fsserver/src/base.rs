@@ -20,15 +20,18 @@ pub struct Base<C> {
     next_tag: u32,
     features: Features,
     root: FileId,
+    files: Option<usize>,
 }
 
 impl<C: Connection> Base<C> {
     /// Opens the session. `features` are those that the wrapper can use.
     pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
-        let mut base = Self { client, next_tag: 1, features: Features::empty(), root: FileId(0) };
+        let (none, root) = (Features::empty(), FileId(0));
+        let mut base = Self { client, next_tag: 1, features: none, root, files: None };
         let welcome = base.request(&hello(features), &[])?;
         base.features = agree(features, &welcome)?;
         base.root = welcome.root;
+        base.files = (welcome.files > 0).then_some(welcome.files as usize);
         Ok(base)
     }
 
@@ -40,6 +43,11 @@ impl<C: Connection> Base<C> {
     /// Identifies the root directory.
     pub fn root(&self) -> FileId {
         self.root
+    }
+
+    /// Files that may be open on it at once, where it says so.
+    pub fn max_files(&self) -> Option<usize> {
+        self.files
     }
 
     /// The connection.

@@ -16,7 +16,8 @@ use fsproto::{
     Allocate, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header, Hello,
     Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MakeDir, MakeSymlink, Nothing, Op, Open,
     Operation, Path, Piece, Read, ReadDir, ReadLink, Reader, Records, Remove, Rename, Request,
-    SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Write, WriteFlags, error_reply, grant,
+    SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Welcome, Write, WriteFlags, error_reply,
+    grant,
 };
 
 use crate::server::{FileServer, Payload, Replenish, Walk};
@@ -164,7 +165,7 @@ impl<S: FileServer> Dispatcher<S> {
         match request {
             Request::Open(request) => {
                 session.check(request.dir)?;
-                session.check_handles()?;
+                session.check_files()?;
                 let walk = server.open(&request, Path::new(payload)?)?;
                 session.assign(walk.reply.handle, Kind::Open);
                 Ok(walked::<Open>(tag, walk))
@@ -219,9 +220,10 @@ fn greet<'a>(
     }
     let terms = server.terms()?;
     let welcome = grant(hello, terms.features | more, terms.root)?;
+    let files = u32::try_from(session.limits.files).unwrap_or(u32::MAX);
     session.greeted = true;
     session.features = welcome.features;
-    Ok(plain::<Hello>(tag, &welcome))
+    Ok(plain::<Hello>(tag, &Welcome { files, ..welcome }))
 }
 
 /// Carries out a request on a path.

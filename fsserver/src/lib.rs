@@ -37,5 +37,5 @@ pub use buffer::{AlignedBuffer, Inbox};
 pub use connection::{Connection, LocalConnection};
 pub use dispatch::{Dispatcher, Reply, SessionId};
 pub use server::{Clock, FileServer, Payload, Replenish, Resources, Terms, Walk};
-pub use session::{ClientLimits, MAX_HANDLES, MAX_SNAPSHOTS};
+pub use session::{ClientLimits, MAX_OPEN_FILES, MAX_SNAPSHOTS};
 pub use transport::{Transport, TransportConnection, serve};

@@ -7,9 +7,9 @@ use fsproto::{Features, Handle, Piece};
 
 use crate::mutants;
 
-/// Maximum number of handles of one session (ENFILE). It bounds the memory that a client can use up
-/// by not closing them.
-pub const MAX_HANDLES: usize = 65_536;
+/// Maximum number of open files of one session (ENFILE). It bounds the memory that a client can use
+/// up by not closing them.
+pub const MAX_OPEN_FILES: usize = 65_536;
 
 /// Maximum number of snapshots of one session (EDQUOT, Q4). Beyond it the client reads by copying.
 pub const MAX_SNAPSHOTS: usize = 16_384;
@@ -17,15 +17,16 @@ pub const MAX_SNAPSHOTS: usize = 16_384;
 /// Limits on what one session may keep.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
-    /// Handles, snapshots included (ENFILE).
-    pub handles: usize,
+    /// Handles of files, directories and links (ENFILE). The client learns it, so that it can divide
+    /// them among its own clients.
+    pub files: usize,
     /// Snapshots (EDQUOT).
     pub snapshots: usize,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
-        Self { handles: MAX_HANDLES, snapshots: MAX_SNAPSHOTS }
+        Self { files: MAX_OPEN_FILES, snapshots: MAX_SNAPSHOTS }
     }
 }
 
@@ -56,15 +57,17 @@ impl Session {
         }
     }
 
-    /// ENFILE unless another handle may be assigned.
-    pub fn check_handles(&self) -> Result<(), Errno> {
-        if self.handles.len() < self.limits.handles { Ok(()) } else { Err(Errno::ENFILE) }
+    /// ENFILE unless another file may be opened. (Snapshots count apart, so that neither takes what
+    /// the other may have.)
+    pub fn check_files(&self) -> Result<(), Errno> {
+        let files = self.handles.len() - self.snapshots;
+        if files < self.limits.files { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
     /// EDQUOT unless another snapshot may be taken.
     pub fn check_snapshots(&self) -> Result<(), Errno> {
         let within = self.snapshots < self.limits.snapshots || mutants::no_snapshot_limit();
-        if within { self.check_handles() } else { Err(Errno::EDQUOT) }
+        if within { Ok(()) } else { Err(Errno::EDQUOT) }
     }
 
     /// Records a handle that a reply brings to the client.

@@ -161,6 +161,16 @@ mod tests {
     }
 
     #[test]
+    fn x5_a_flood_of_replies_is_an_error_of_one_request() {
+        let flood = |count: usize| core::iter::repeat_n(info(9, 99), count);
+        let replies = flood(MAX_STRAY - 1).chain([info(1, 2)]).chain(flood(MAX_STRAY));
+        // The reply that came too late answers no later request.
+        let mut base = connected(replies.chain([info(2, 3), info(3, 4)]).collect());
+        let mut ask = || base.request(&GetStatFs {}, &[]).map(|info| info.blocks);
+        assert_eq!([ask(), ask(), ask()], [Ok(1), Err(Errno::EPROTO), Ok(3)]);
+    }
+
+    #[test]
     fn x5_replies_that_do_not_fit_the_request() {
         let other = Hello::reply(Tag(2), &Welcome::default(), 0);
         let with_payload = GetStatFs::reply(Tag(3), &StatFs::default(), 4);

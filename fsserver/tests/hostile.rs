@@ -110,7 +110,7 @@ fn x5_handles_run_out_before_memory_does() {
     let hello = Hello { version: VERSION, features: Features::all() };
     dispatcher.handle(session, &hello.request(Tag(0), 0), &[]);
     let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 }.request(Tag(1), 0);
-    for _ in 0..fsserver::MAX_HANDLES {
+    for _ in 0..fsserver::MAX_OPEN_FILES {
         assert_eq!(
             Header::decode(&dispatcher.handle(session, &open, &[]).header).unwrap().0.status,
             0

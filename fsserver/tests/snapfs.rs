@@ -61,4 +61,10 @@ tests! { rules_bounds:
     q4_the_map_of_a_snapshot_is_bounded_in_a_hole,
     q4_the_map_of_a_snapshot_is_bounded_in_data,
     q4_a_large_map_becomes_small_and_takes_snapshots_again,
+    q4_versions_of_a_page_are_bounded,
+    q4_holes_that_are_not_remembered_count_as_data,
+    q4_the_steps_of_a_write_are_bounded,
+    q4_files_beyond_those_that_share_need_space_to_change,
+    x6_access_times_of_many_files_are_kept,
+    q1_rescue_files_can_be_opened,
 }

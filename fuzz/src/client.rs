@@ -47,7 +47,11 @@ impl Liar {
         let bytes = |length: usize| vec![0x5a; length.min(MAX_PAYLOAD)];
         match *request {
             Request::Hello(Hello { features, .. }) => (
-                Hello::reply(tag, &Welcome { version: VERSION, features, root: FileId(1) }, 0),
+                Hello::reply(
+                    tag,
+                    &Welcome { version: VERSION, features, root: FileId(1), files: 0 },
+                    0,
+                ),
                 vec![],
             ),
             Request::Open(_) => (Open::reply(tag, &walked, 0), vec![]),

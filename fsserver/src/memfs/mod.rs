@@ -225,9 +225,9 @@ pub fn run(
     clock: impl Clock,
     transport: impl Transport,
 ) -> Result<(), BadArchive> {
-    let most = ClientLimits::default().handles;
+    let most = ClientLimits::default().files;
     let for_handles = resources.memory_bytes / HANDLES_SHARE;
-    let handles = usize::try_from(for_handles / HANDLE_BYTES).unwrap_or(most).clamp(256, most);
+    let files = usize::try_from(for_handles / HANDLE_BYTES).unwrap_or(most).clamp(256, most);
     let tables = device.as_ref().map_or(0, |device| device.blocks() / 8);
     let memory_bytes = resources.memory_bytes.saturating_sub(FIXED_BYTES + for_handles + tables);
     // The archive's bytes do not count against the memory for writing.
@@ -238,8 +238,8 @@ pub fn run(
         server = server.spill_to(device, memory_bytes).map_err(no_memory)?;
     }
     server = server.limited_to(memory_bytes);
-    server.handles.reserve(handles).map_err(no_memory)?;
+    server.handles.reserve(files).map_err(no_memory)?;
     server.add_archive(archive)?;
-    let limits = ClientLimits { handles, ..ClientLimits::default() };
+    let limits = ClientLimits { files, snapshots: 0 };
     serve(server, resources.replenish, limits, transport).map_err(no_memory)
 }

@@ -169,13 +169,13 @@ impl<C: Clock> FileServer for Memfs<C> {
         if mask.contains(AttrMask::GID) {
             inode.gid = request.gid;
         }
-        if mask.contains(AttrMask::ATIME) {
+        if mask.intersects(AttrMask::ATIME | AttrMask::ACCESSED) {
             inode.atime = request.atime;
         }
         if mask.contains(AttrMask::MTIME) {
             inode.mtime = request.mtime;
         }
-        if !mask.is_empty() {
+        if !(mask - AttrMask::ACCESSED).is_empty() {
             inode.ctime = now;
         }
         self.attr(open.inode)

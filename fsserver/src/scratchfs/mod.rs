@@ -456,6 +456,6 @@ pub fn run(
     resources: Resources,
     transport: impl Transport,
 ) -> Result<(), Errno> {
-    let limits = ClientLimits { handles: MAX_FILES, snapshots: 0 };
+    let limits = ClientLimits { files: MAX_FILES, snapshots: 0 };
     serve(Scratchfs::new(device)?, resources.replenish, limits, transport)
 }

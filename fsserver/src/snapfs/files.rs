@@ -7,6 +7,7 @@ use core::ops::Range;
 use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::{Attr, Close, Features, FileId, GetAttr, Handle, Hole, ListHoles, Version};
 
+use super::access_times::AccessTimes;
 use super::hidden::{HiddenName, HiddenNames};
 use super::holes::Holes;
 use super::rescue_file::RescueFile;
@@ -113,27 +114,6 @@ impl File {
             self.limit_holes();
         }
     }
-
-    /// Begins an epoch if the last one is over, and records a snapshot of `pages` in it. The holes
-    /// must be known.
-    #[inline]
-    pub fn add_snapshot(&mut self, pages: Range<u64>) -> Result<Epoch, Errno> {
-        let holes = self.holes.as_ref().ok_or(Errno::EIO)?;
-        if core::mem::take(&mut self.epoch_is_over) {
-            self.epoch += 1;
-        }
-        self.map.add_snapshot(pages, self.epoch, holes);
-        self.snapshots += 1;
-        Ok(self.epoch)
-    }
-
-    /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more.
-    #[inline]
-    pub fn remove_snapshot(&mut self, pages: Range<u64>, epoch: Epoch) -> Vec<Range<u64>> {
-        debug_assert!(self.snapshots > 0);
-        self.snapshots -= 1;
-        self.map.remove_snapshot(pages, epoch)
-    }
 }
 
 /// The whole pages of a hole in a file of `size` bytes; the file's last page counts as whole.
@@ -149,12 +129,15 @@ pub(super) struct Files {
     /// Those that may have many holes, in the order in which they were needed.
     fragmented: Vec<FileId>,
     max_fragmented: usize,
+    /// Number of files with snapshots.
+    with_snapshots: usize,
 }
 
 impl Files {
     /// No files, at most `max_fragmented` of which may have many holes.
     pub fn new(max_fragmented: usize) -> Self {
-        Self { files: BTreeMap::new(), fragmented: Vec::new(), max_fragmented }
+        let (files, fragmented) = (BTreeMap::new(), Vec::new());
+        Self { files, fragmented, max_fragmented, with_snapshots: 0 }
     }
 
     /// Remembers many holes for this file, and those of another one no longer.
@@ -184,6 +167,42 @@ impl Files {
     #[inline]
     pub fn get_mut(&mut self, id: FileId) -> Result<&mut File, Errno> {
         self.files.get_mut(&id).ok_or(Errno::EIO)
+    }
+
+    /// Number of files with snapshots.
+    #[inline]
+    pub fn with_snapshots(&self) -> usize {
+        self.with_snapshots
+    }
+
+    /// Begins an epoch if the last one is over, and records a snapshot of `pages` in it. The holes
+    /// must be known.
+    #[inline]
+    pub fn add_snapshot(&mut self, id: FileId, pages: Range<u64>) -> Result<Epoch, Errno> {
+        let file = self.files.get_mut(&id).ok_or(Errno::EIO)?;
+        let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
+        if core::mem::take(&mut file.epoch_is_over) {
+            file.epoch += 1;
+        }
+        file.map.add_snapshot(pages, file.epoch, holes);
+        self.with_snapshots += usize::from(file.snapshots == 0);
+        file.snapshots += 1;
+        Ok(file.epoch)
+    }
+
+    /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more.
+    #[inline]
+    pub fn remove_snapshot(
+        &mut self,
+        id: FileId,
+        pages: Range<u64>,
+        epoch: Epoch,
+    ) -> Result<Vec<Range<u64>>, Errno> {
+        let file = self.files.get_mut(&id).ok_or(Errno::EIO)?;
+        debug_assert!(file.snapshots > 0);
+        file.snapshots -= 1;
+        self.with_snapshots -= usize::from(file.snapshots == 0);
+        Ok(file.map.remove_snapshot(pages, epoch))
     }
 
     /// Whether a file is open or has snapshots.
@@ -293,14 +312,17 @@ impl Files {
         &mut self,
         base: &mut Base<C>,
         hidden: &mut HiddenNames,
-        id: FileId,
-        closed: Option<Handle>,
+        access_times: &mut AccessTimes,
+        (id, closed): (FileId, Option<Handle>),
     ) {
         let Some(file) = self.files.get_mut(&id) else { return };
         // An error of a close would mean that the base has lost its own handle: it is closed
         // anyway.
         if file.opens == 0 && file.snapshots == 0 {
             let Some(file) = self.files.remove(&id) else { return };
+            if let Ok(handle) = file.base_handle() {
+                access_times.closing(base, id, handle);
+            }
             self.fragmented.retain(|&other| other != id);
             debug_assert!(file.map.is_empty(), "a file without snapshots has a rescue map");
             for handle in file.base_handles {

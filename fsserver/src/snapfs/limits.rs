@@ -23,6 +23,9 @@ const SNAPSHOT_BYTES: u64 = 320;
 /// Memory of an entry of a rescue map, with what its table adds.
 const ENTRY_BYTES: u64 = 160;
 
+/// Files that the wrapper has open on the base for itself: its folder, and one that is being opened.
+const OWN_FILES: usize = 4;
+
 /// The limits of one wrapper.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -30,6 +33,9 @@ pub struct Limits {
     pub snapshots_per_file: usize,
     /// Snapshots in all. Each takes a few hundred bytes.
     pub snapshots: usize,
+    /// Files with snapshots. Each may need two of the base's open files: one to be read when no
+    /// client has it open, and a rescue file.
+    pub files: usize,
     /// Entries of one file's rescue map (segments, and rescued versions in them) past which a
     /// rescue also saves the pages around a change, and snapshots are refused.
     pub entries_per_file: usize,
@@ -39,8 +45,10 @@ pub struct Limits {
 
 impl Limits {
     /// Limits that keep the wrapper within its memory, and those of its client: one quarter each
-    /// for snapshots and for rescue maps, the rest for open files and what is known of them.
-    pub fn within(memory_bytes: u64) -> (Self, ClientLimits) {
+    /// for snapshots and for rescue maps, the rest for open files and what is known of them. All
+    /// together never need more than the `base_files` that can be open on the base: else a change
+    /// could fail because its rescue file cannot be opened (Q1).
+    pub fn within(memory_bytes: u64, base_files: Option<usize>) -> (Self, ClientLimits) {
         let quarter = memory_bytes.saturating_sub(FIXED_BYTES) / 4;
         let count = |bytes: u64, each: u64, least: usize, most: usize| {
             usize::try_from(bytes / each).unwrap_or(most).clamp(least, most)
@@ -48,14 +56,16 @@ impl Limits {
         let (most, clients) = (Self::default(), ClientLimits::default());
         let entries = count(quarter, ENTRY_BYTES, 1024, most.entries);
         let snapshots = count(quarter, SNAPSHOT_BYTES, 256, clients.snapshots);
-        let files = count(2 * quarter, HANDLE_BYTES, 256, clients.handles - snapshots);
+        let base_files = base_files.unwrap_or(usize::MAX).saturating_sub(OWN_FILES);
+        let files = count(2 * quarter, HANDLE_BYTES, 256, clients.files).min(base_files / 2);
         let limits = Self {
             entries,
             entries_per_file: most.entries_per_file.min(entries / 2),
             snapshots: most.snapshots.min(snapshots),
+            files: most.files.min((base_files - files) / 2),
             ..most
         };
-        (limits, ClientLimits { handles: files + snapshots, snapshots })
+        (limits, ClientLimits { files, snapshots })
     }
 }
 
@@ -71,6 +81,7 @@ impl Default for Limits {
         Self {
             snapshots_per_file: 32_768,
             snapshots: 65_536,
+            files: 65_536,
             entries_per_file: 4096,
             entries: 65_536,
         }

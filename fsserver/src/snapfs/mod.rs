@@ -69,7 +69,7 @@ mod snapshot;
 mod space;
 
 use foundation::{ByteCount, Errno, PageCount};
-use fsproto::{Attr, Features, FileId, MAX_PAYLOAD, Version};
+use fsproto::{Attr, Features, FileId, Handle, MAX_PAYLOAD, Version};
 
 use self::access_times::AccessTimes;
 use self::copy::{Copier, Position};
@@ -201,6 +201,12 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         self.files.size_and_version(&mut self.base, id)
     }
 
+    /// A handle (`closed`, the base's one) or a snapshot of a file was closed.
+    fn release(&mut self, id: FileId, closed: Option<Handle>) {
+        let Self { base, hidden, access_times, files, .. } = self;
+        files.release(base, hidden, access_times, (id, closed));
+    }
+
     /// ENOSPC unless the base has space for `pages` in addition to all that is reserved.
     fn check_space(&mut self, pages: PageCount) -> Result<(), Errno> {
         self.space.check(&mut self.base, pages)
@@ -249,8 +255,9 @@ pub fn run(
     clock: impl Clock,
     transport: impl Transport,
 ) -> Result<(), Errno> {
-    let (limits, clients) = Limits::within(resources.memory_bytes);
-    let mut server = Snapfs::new(connection, clock)?.limited_to(limits);
-    server.handles.reserve(clients.handles)?;
+    let server = Snapfs::new(connection, clock)?;
+    let (limits, clients) = Limits::within(resources.memory_bytes, server.base.max_files());
+    let mut server = server.limited_to(limits);
+    server.handles.reserve(clients.files + clients.snapshots)?;
     serve(server, resources.replenish, clients, transport)
 }

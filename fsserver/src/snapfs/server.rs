@@ -213,7 +213,7 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
             Opened::File { base, file: id, flags } => {
                 self.files.get_mut(id)?.opens -= 1;
                 mutants::close_with_file(self, id, flags);
-                self.files.release(&mut self.base, &mut self.hidden, id, Some(base));
+                self.release(id, Some(base));
                 Ok(())
             }
         }
@@ -257,7 +257,7 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
             }
             _ => self.base.request(&passed, &[])?,
         };
-        if request.mask.contains(AttrMask::ATIME) {
+        if request.mask.intersects(AttrMask::ATIME | AttrMask::ACCESSED) {
             self.access_times.forget(attr.id);
         }
         if let Ok(file) = self.files.get_mut(attr.id) {

@@ -10,9 +10,9 @@ use fsproto::{
 };
 
 use super::change::pages_of;
-use super::files::PAGE;
+use super::files::{Files, PAGE};
 use super::handles::Opened;
-use super::rescue_map::{Epoch, Source};
+use super::rescue_map::{Epoch, Holdings, Source};
 use super::{Limits, Snapfs, mutants};
 use crate::buffer::{push, zeros};
 use crate::connection::Connection;
@@ -137,8 +137,10 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     fn check_limits(&mut self, id: FileId) -> Result<(), Errno> {
         self.handles.prepare()?;
         let file = self.files.get(id)?;
-        let Limits { snapshots_per_file, snapshots, entries_per_file, entries } = self.limits;
+        let Limits { snapshots_per_file, snapshots, files, entries_per_file, entries } =
+            self.limits;
         let within = self.handles.snapshots() < snapshots
+            && (file.snapshots > 0 || self.files.with_snapshots() < files)
             && file.snapshots < snapshots_per_file
             && file.map.holdings().entries < entries_per_file
             && self.space.entries() < entries;
@@ -171,10 +173,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// has been checked.
     fn register(&mut self, record: SnapshotRecord) -> Result<Handle, Errno> {
         let (id, pages) = (record.file, pages_of(&record.bytes));
-        let file = self.files.get_mut(id)?;
-        let before = file.map.holdings();
-        let epoch = file.add_snapshot(pages.clone())?;
-        let after = file.map.holdings();
+        let before = self.files.get(id)?.map.holdings();
+        let epoch = self.files.add_snapshot(id, pages.clone())?;
+        let after = self.files.get(id)?.map.holdings();
         self.space.map_changed(before, after);
         if mutants::eager_rescue() {
             let live = self.files.get(id)?.map.live(pages)?;
@@ -334,15 +335,17 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// Removes a closed snapshot: frees what was rescued for it alone (C10).
     #[inline]
     pub(super) fn close_snapshot(&mut self, record: &SnapshotRecord) {
-        let Ok(file) = self.files.get_mut(record.file) else { return };
-        let before = file.map.holdings();
-        let freed = file.remove_snapshot(pages_of(&record.bytes), record.epoch);
-        let after = file.map.holdings();
-        self.space.map_changed(before, after);
+        let id = record.file;
+        let holdings =
+            |files: &Files| files.get(id).map_or(Holdings::default(), |file| file.map.holdings());
+        let before = holdings(&self.files);
+        let removed = self.files.remove_snapshot(id, pages_of(&record.bytes), record.epoch);
+        let Ok(freed) = removed else { return };
+        self.space.map_changed(before, holdings(&self.files));
         if !freed.is_empty() {
-            self.rescuing().free(record.file, &freed);
+            self.rescuing().free(id, &freed);
         }
-        self.files.release(&mut self.base, &mut self.hidden, record.file, None);
+        self.release(id, None);
     }
 }
 

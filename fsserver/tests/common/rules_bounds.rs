@@ -3,6 +3,7 @@
 use super::rules::{P, PAGE, with_file};
 use super::wrapped::Tower;
 use super::*;
+use foundation::{ByteCount, Errno, SnapshotOffset};
 
 /// Entries of one file's rescue map, with the default limits.
 const ENTRIES: usize = 4096;
@@ -68,4 +69,190 @@ pub fn q4_a_large_map_becomes_small_and_takes_snapshots_again() {
     let second = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
     assert_eq!(tower.files.read(first, page * PAGE, P).unwrap(), [0; P]);
     assert_eq!(tower.files.read(second, page * PAGE, 1).unwrap(), [1]);
+}
+
+/// 256 versions of a page are kept. Then it is read by copying, until one is released.
+pub fn q4_versions_of_a_page_are_bounded() {
+    const VERSIONS: u32 = 256;
+    let (mut tower, handle, _) = with_file(1000, 2);
+    let mut taken = Vec::new();
+    for version in 0..VERSIONS {
+        tower.files.write(handle, 10, &version.to_le_bytes()).unwrap();
+        taken.push(tower.files.snapshot(handle, 0, PAGE).unwrap().reply.handle);
+    }
+    // One more is live, and the limit counts what was rescued.
+    tower.files.write(handle, 10, &VERSIONS.to_le_bytes()).unwrap();
+    assert_eq!(tower.files.snapshot(handle, 0, PAGE).map(drop), Err(Errno::EDQUOT));
+    // Other pages, and changes, are not concerned.
+    let other = tower.files.snapshot(handle, PAGE, PAGE).unwrap().reply.handle;
+    tower.files.write(handle, 10, &[0xFF; 4]).unwrap();
+    for (version, &taken) in (0..VERSIONS).zip(&taken) {
+        assert_eq!(tower.files.read(taken, 10, 4).unwrap(), version.to_le_bytes());
+    }
+    tower.files.close(taken.swap_remove(100)).unwrap();
+    taken.extend([other, tower.files.snapshot(handle, 0, PAGE).unwrap().reply.handle]);
+    taken.into_iter().for_each(|taken| tower.files.close(taken).unwrap());
+    assert_eq!((tower.figures().entries, tower.figures().stored_pages), (0, 0));
+}
+
+/// 1024 ranges of holes of a file are remembered. The others count as data: they take space, and
+/// read as zeros.
+pub fn q4_holes_that_are_not_remembered_count_as_data() {
+    const HOLES: u64 = 1024;
+    const MORE: u64 = 50;
+    let mut tower = Tower::new(100_000);
+    let handle = tower.files.create("file", &[]);
+    for page in 0..HOLES + MORE {
+        tower.files.write(handle, (2 * page + 1) * PAGE, &[1; P]).unwrap();
+    }
+    let reserved = |tower: &mut Tower| {
+        let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+        (taken, tower.figures().reserved_pages)
+    };
+    let (taken, pages) = reserved(&mut tower);
+    assert_eq!(pages, HOLES + 2 * MORE);
+    let last = 2 * (HOLES + MORE - 1) * PAGE;
+    tower.files.write(handle, last, &[2; 2 * P]).unwrap();
+    assert_eq!(tower.files.read(taken, last, 2 * P).unwrap(), [[0; P], [1; P]].concat());
+    tower.files.close(taken).unwrap();
+    // Once some are written over, there is space for all.
+    for page in 0..MORE {
+        tower.files.write(handle, 2 * page * PAGE, &[3; P]).unwrap();
+    }
+    tower.files.0.request(&Close { handle }, &[]).unwrap();
+    let handle = tower.files.open("file", RW).unwrap().0;
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+    assert_eq!(tower.figures().reserved_pages, HOLES + 2 * MORE + 1);
+    tower.files.close(taken).unwrap();
+    assert_eq!(tower.figures().reserved_pages, 0);
+}
+
+/// A write that refers to many small ranges takes 4096 steps at most. Its short count says how far
+/// it came, and the next write goes on from there.
+pub fn q4_the_steps_of_a_write_are_bounded() {
+    const STEPS: u64 = 4096;
+    let mut tower = Tower::new(100_000);
+    let source = tower.files.create("source", &[]);
+    for page in (0..1800).step_by(2) {
+        tower.files.write(source, page * PAGE, &[page as u8 | 1; P]).unwrap();
+    }
+    let length = ByteCount(1799 * PAGE);
+    let taken = tower.files.snapshot(source, 0, length.0).unwrap().reply.handle;
+    let whole = Piece { snapshot: taken, offset: SnapshotOffset(0), length };
+    let target = tower.files.create("target", &[]);
+    let write = |tower: &mut Tower, at: u64, pieces: &[Piece]| {
+        tower.files.write_pieces(target, at, WriteFlags::empty(), &[], pieces).unwrap().length.0
+    };
+    // Each page is a step.
+    let first = write(&mut tower, 0, &[whole; 4]);
+    assert_eq!(first, STEPS * PAGE);
+    let rest = SnapshotOffset(first - 2 * length.0);
+    let rest = Piece { snapshot: taken, offset: rest, length: ByteCount(length.0 - rest.0) };
+    assert_eq!(write(&mut tower, first, &[rest, whole]), 4 * length.0 - first);
+    let expected = tower.files.read_all(taken).unwrap();
+    let found = tower.files.read_all(target).unwrap();
+    assert!(found == expected.repeat(4), "other bytes");
+}
+
+/// 8192 files are remembered as sharing storage. Then each may, and a change of any needs space
+/// that is not reserved; nothing else changes.
+pub fn q4_files_beyond_those_that_share_need_space_to_change() {
+    const SHARING: usize = 8192;
+    let (mut tower, handle, bytes) = with_file(SHARING as u64 + 600, 1);
+    let alone = tower.files.create("alone", &[1; 60 * P]);
+    let filler = tower.files.create("filler", &[]);
+    let clone = |tower: &mut Tower, index: usize| {
+        let copy = tower.files.create(&format!("{index}"), &[]);
+        tower.files.clone_range((handle, 0), (copy, 0), PAGE).unwrap();
+        assert_eq!(tower.files.read(copy, 0, P).unwrap(), bytes);
+        tower.files.close(copy).unwrap();
+    };
+    let overwritten = |tower: &mut Tower| {
+        let taken = tower.files.snapshot(filler, 0, u64::MAX).unwrap().reply.handle;
+        let written = tower.files.write(alone, 0, &[2; 60 * P]).map(drop);
+        tower.files.close(taken).unwrap();
+        written
+    };
+    (1..SHARING).for_each(|index| clone(&mut tower, index));
+    // Half of what is left is reserved, and the rest is too little for the change.
+    let mut pages = 0;
+    while tower.base_free() > pages + 40 {
+        tower.files.write(filler, pages * PAGE, &[3; P]).unwrap();
+        pages += 1;
+    }
+    assert_eq!(overwritten(&mut tower), Ok(()), "it shares with nobody");
+    tower.files.remove("1").unwrap();
+    clone(&mut tower, SHARING);
+    assert_eq!(overwritten(&mut tower), Err(Errno::ENOSPC), "it may share");
+    assert_eq!(tower.files.read(alone, 0, P).unwrap(), [2; P]);
+    tower.files.truncate(filler, 10 * PAGE).unwrap();
+    assert_eq!(overwritten(&mut tower), Ok(()), "there is space");
+}
+
+/// The access times of more files than the wrapper keeps: those of closed files go to the base.
+pub fn x6_access_times_of_many_files_are_kept() {
+    const FILES: u64 = 1024 + 300;
+    let mut tower = Tower::new(10_000);
+    let mut expected = Vec::new();
+    for index in 0..FILES {
+        let name = format!("{index}");
+        let handle = tower.files.create(&name, &[1; P]);
+        let before = tower.files.attr(handle).unwrap();
+        tower.files.read(handle, 0, P).unwrap();
+        let attr = tower.files.attr(handle).unwrap();
+        assert!(attr.atime > before.atime, "{index}");
+        expected.push((name, attr));
+        tower.files.close(handle).unwrap();
+    }
+    assert_eq!(tower.wire.calls(Op::SetAttr), FILES - 1024);
+    for (name, attr) in &expected {
+        assert_eq!(tower.files.stat(name).unwrap(), *attr, "{name}");
+    }
+    // All of them stay open now: none is dropped.
+    let open = |tower: &mut Tower, name: &String| {
+        let (handle, _) = tower.files.open(name, RW).unwrap();
+        tower.files.write(handle, 0, &[2]).unwrap();
+        tower.files.read(handle, 0, P).unwrap();
+        (handle, tower.files.attr(handle).unwrap().atime)
+    };
+    let opened: Vec<_> = expected.iter().map(|(name, _)| open(&mut tower, name)).collect();
+    for (handle, atime) in opened {
+        assert_eq!(tower.files.attr(handle).unwrap().atime, atime);
+        tower.files.close(handle).unwrap();
+    }
+}
+
+/// A change finds a rescue file, and others can open files, however many files have snapshots: the
+/// base has as many open files as all of that may need.
+pub fn q1_rescue_files_can_be_opened() {
+    let (mut tower, clients) = Tower::within(8 << 20, 3000);
+    let mut taken = Vec::new();
+    let refused = loop {
+        let (name, bytes) = (format!("{}", taken.len()), [taken.len() as u8; P]);
+        let handle = tower.files.create(&name, &bytes);
+        match tower.files.snapshot(handle, 0, PAGE) {
+            Ok(snapshot) => taken.push((name, bytes, snapshot.reply.handle)),
+            Err(error) => break error,
+        }
+        tower.files.close(handle).unwrap();
+    };
+    assert_eq!(refused, Errno::EDQUOT);
+    assert!((500..1000).contains(&taken.len()), "{} files", taken.len());
+    // Clients have all the files open that they can, and change each of them.
+    let mut opened = Vec::new();
+    let refused = loop {
+        match tower.files.open(&taken[opened.len() % taken.len()].0, RW) {
+            Ok((handle, _)) => opened.push(handle),
+            Err(error) => break error,
+        }
+        assert!(opened.len() < clients.files);
+        tower.files.write(opened[opened.len() - 1], 0, &[0xFF; P]).unwrap();
+    };
+    assert_eq!((refused, opened.len()), (Errno::ENFILE, clients.files - 1));
+    for (_, bytes, snapshot) in &taken {
+        assert_eq!(tower.files.read(*snapshot, 0, P).unwrap(), bytes);
+    }
+    assert_eq!(tower.figures().rescue_files, taken.len());
+    tower.files.close(opened.pop().unwrap()).unwrap();
+    tower.files.open("new", CREATE).unwrap();
 }

@@ -9,7 +9,7 @@ use foundation::Errno;
 use fsproto::*;
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Limits, Snapfs};
-use fsserver::{Connection, LocalConnection};
+use fsserver::{ClientLimits, Connection, Dispatcher, LocalConnection};
 
 use super::device::Device;
 use super::{Files, SharedServer, TestClock, shared};
@@ -137,11 +137,31 @@ impl Tower {
         Self::over(memfs, Limits::default(), clock)
     }
 
+    /// With the limits of a wrapper with so much memory, on a base of which so many files can be
+    /// open.
+    pub fn within(memory_bytes: u64, base_files: usize) -> (Self, ClientLimits) {
+        let clock = TestClock::default();
+        let memfs = Memfs::new(100_000 * 4096, AccessTimes::Untouched, clock.clone());
+        let client = ClientLimits { files: base_files, snapshots: 0 };
+        let base = Rc::new(RefCell::new(Dispatcher::new(memfs).limited_to(client)));
+        let (limits, clients) = Limits::within(memory_bytes, Some(base_files));
+        (Self::on(base, limits, clients, clock), clients)
+    }
+
     fn over(memfs: Memfs<TestClock>, limits: Limits, clock: TestClock) -> Self {
-        let base = shared(memfs);
+        Self::on(shared(memfs), limits, ClientLimits::default(), clock)
+    }
+
+    fn on(
+        base: SharedServer<Memfs<TestClock>>,
+        limits: Limits,
+        clients: ClientLimits,
+        clock: TestClock,
+    ) -> Self {
         let wire = Wire::default();
         let client = WiredClient { inner: LocalConnection::new(base.clone()), wire: wire.clone() };
-        let wrapper = shared(Snapfs::new(client, clock.clone()).unwrap().limited_to(limits));
+        let wrapper = Snapfs::new(client, clock.clone()).unwrap().limited_to(limits);
+        let wrapper = Rc::new(RefCell::new(Dispatcher::new(wrapper).limited_to(clients)));
         let files = Files::of(&wrapper);
         Self { base, wrapper, wire, clock, files }
     }

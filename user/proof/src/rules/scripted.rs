@@ -408,6 +408,7 @@ impl Serving<'_> {
                     version: VERSION,
                     features: offered & hello.features,
                     root: FileId(1),
+                    files: 0,
                 };
                 no_payload(fsproto::Hello::reply(tag, &welcome, 0))
             }

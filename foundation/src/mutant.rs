@@ -38,6 +38,8 @@ mutants! {
     FreeService = "free-service",
     /// Q6: who keeps much leaves nothing to others.
     TakeAll = "take-all",
+    /// Q6: who has many files of a server open leaves none to others.
+    TakeAllFiles = "take-all-files",
     /// Q4: an end of file that is typed takes no space in a terminal.
     FreeEndOfFile = "free-end-of-file",
     /// R1: read-ahead data is returned although the file has changed since.

@@ -74,6 +74,8 @@ pub struct Account {
     bytes: [AtomicUsize; KINDS],
     /// The sum of `bytes` of objects.
     objects: AtomicUsize,
+    /// Files that it has open on servers.
+    server_files: AtomicUsize,
     /// The job to which the process belongs; 0 for init's own.
     job: AtomicU32,
     /// Whether the process serves files (F8): it may use the memory withheld from programs.
@@ -89,6 +91,9 @@ const JOBS: usize = 4096;
 
 /// Bytes of objects of each job, by its number modulo the length.
 static JOB_BYTES: [AtomicUsize; JOBS] = [const { AtomicUsize::new(0) }; JOBS];
+
+/// Files of servers that each job has open, by the same index; at 0 those of init's own processes.
+static JOB_FILES: [AtomicUsize; JOBS] = [const { AtomicUsize::new(0) }; JOBS];
 
 /// Bytes of all charges for what cannot be reclaimed.
 pub fn charged_bytes() -> usize {
@@ -160,6 +165,28 @@ impl Account {
         if let Some(bytes) = job_bytes(job) {
             bytes.fetch_add(self.object_bytes(), Ordering::Relaxed);
         }
+        let files = self.server_files();
+        job_files(before).fetch_sub(files, Ordering::Relaxed);
+        job_files(job).fetch_add(files, Ordering::Relaxed);
+    }
+
+    /// Counts one more file of a server. Returns how many it has open, and how many its job has.
+    #[inline]
+    pub fn add_server_file(&self) -> (usize, usize) {
+        let job = job_files(self.job()).fetch_add(1, Ordering::Relaxed) + 1;
+        (self.server_files.fetch_add(1, Ordering::Relaxed) + 1, job)
+    }
+
+    /// Files of servers that it has open.
+    pub fn server_files(&self) -> usize {
+        self.server_files.load(Ordering::Relaxed)
+    }
+
+    /// Counts one less.
+    #[inline]
+    pub fn remove_server_file(&self) {
+        job_files(self.job()).fetch_sub(1, Ordering::Relaxed);
+        self.server_files.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The job, by the process that was the first in it; 0 for init's own.
@@ -253,9 +280,15 @@ impl Account {
     }
 }
 
-/// The counter of a job.
+/// The counter of a job's bytes.
 fn job_bytes(job: u32) -> Option<&'static AtomicUsize> {
     if job == 0 { None } else { JOB_BYTES.get(job as usize % JOBS) }
+}
+
+/// The counter of a job's open files on servers.
+fn job_files(job: u32) -> &'static AtomicUsize {
+    let [init, ..] = &JOB_FILES;
+    JOB_FILES.get(job as usize % JOBS).unwrap_or(init)
 }
 
 /// An account with no more bytes of objects is small: a program that has just started.

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod copy;
+mod handles;
 mod local;
 mod message;
 mod mutants;

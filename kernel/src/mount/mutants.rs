@@ -37,6 +37,8 @@ predicates! {
     vector_per_buffer = VectorPerBuffer;
     /// R10: hole lists are never requested.
     ignore_holes = IgnoreHoles;
+    /// Q6: who has many files of a server open leaves none to others.
+    take_all_files = TakeAllFiles;
     /// X5: closed files stay open on the server.
     leak_handle = LeakHandle;
     /// X5: lengths in replies are not checked.

@@ -7,6 +7,7 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::dirent::DirEntries;
 use fsproto::{AllocateMode, Attr, FileKind, Handle, MAX_PAYLOAD, Time};
 
+use super::handles::HandleCharge;
 use super::server::Mount;
 use super::server_file::ServerFile;
 use super::{read, write};
@@ -27,8 +28,13 @@ pub struct RemoteFile {
 
 impl RemoteFile {
     /// Takes ownership of a handle that an `Open` request returned.
-    pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr) -> Self {
-        Self { file: ServerFile::new(mount, handle, attr), kind: attr.kind }
+    pub(super) fn new(
+        mount: Arc<Mount>,
+        handle: Handle,
+        attr: &Attr,
+        charge: HandleCharge,
+    ) -> Self {
+        Self { file: ServerFile::new(mount, handle, attr, charge), kind: attr.kind }
     }
 
     /// The file's handle on its server.

@@ -6,10 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::Errno;
 use fsproto::{Attr, Features, FileId, Handle, MAX_PATH, Operation, Walked, agree, hello};
 
+use super::handles::{HandleCharge, Handles};
 use super::message::Payload;
 use super::read_ahead::ReadAhead;
 use super::{Session, mutants};
-use crate::file::{FileSystemFigures, Walk};
+use crate::file::{FileSystemFigures, Tasks, Walk, tasks};
 use crate::mem::{Fetch, Pager, Snapshot, SnapshotSource};
 use crate::sync::{Mutex, rank};
 
@@ -29,6 +30,7 @@ pub struct Mount {
     id: u64,
     session: Arc<Session>,
     features: Features,
+    handles: Arc<Handles>,
     trust: Trust,
     read_ahead: ReadAhead,
     /// As statfs(2) last got them.
@@ -44,10 +46,12 @@ pub enum Trust {
     Untrusted,
 }
 
-/// Agrees with the server on version and features. EIO where that fails.
-pub(super) fn handshake(session: &Session) -> Result<Features, Errno> {
+/// Agrees with the server on version and features, and learns how many files can be open on it. EIO
+/// where that fails.
+pub(super) fn handshake(session: &Session) -> Result<(Features, Arc<Handles>), Errno> {
     let (welcome, _) = session.call(&hello(KNOWN_FEATURES), &[])?;
-    agree(KNOWN_FEATURES, &welcome).map_err(|_| Errno::EIO)
+    let features = agree(KNOWN_FEATURES, &welcome).map_err(|_| Errno::EIO)?;
+    Ok((features, Handles::new(welcome.files)))
 }
 
 impl Mount {
@@ -59,13 +63,13 @@ impl Mount {
 
     /// The same for any server. From an untrusted one, features that need trust are ignored.
     pub fn with_trust(session: Arc<Session>, trust: Trust) -> Result<Arc<Self>, Errno> {
-        let mut features = handshake(&session)?;
+        let (mut features, handles) = handshake(&session)?;
         if trust == Trust::Untrusted {
             features -= Features::WRITE_REFERENCES | Features::SOLE;
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (read_ahead, figures) = (ReadAhead::default(), Mutex::default());
-        Ok(Arc::new(Self { id, session, features, trust, read_ahead, figures }))
+        Ok(Arc::new(Self { id, session, features, handles, trust, read_ahead, figures }))
     }
 
     /// Keeps the server's figures for those who may not wait for it.
@@ -95,6 +99,12 @@ impl Mount {
     /// The features that server and kernel support.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// Counts one more open file of it, for the process whose system call is running. ENFILE where
+    /// that would leave too few to others.
+    pub(super) fn charge_handle(&self) -> Result<HandleCharge, Errno> {
+        self.handles.charge(tasks().and_then(Tasks::account))
     }
 
     /// The read-ahead snapshots of its files.

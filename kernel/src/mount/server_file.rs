@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use fsproto::{Attr, FileId, Handle};
 
+use super::handles::HandleCharge;
 use super::read_ahead::ReadPattern;
 use super::{Mount, mutants};
 
@@ -17,12 +18,13 @@ pub struct ServerFile {
     pub id: FileId,
     /// How the file has been read so far.
     pub pattern: ReadPattern,
+    _charge: HandleCharge,
 }
 
 impl ServerFile {
     /// Takes ownership of a handle that an `Open` request returned.
-    pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr) -> Self {
-        Self { mount, handle, id: attr.id, pattern: ReadPattern::default() }
+    pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr, charge: HandleCharge) -> Self {
+        Self { mount, handle, id: attr.id, pattern: ReadPattern::default(), _charge: charge }
     }
 }
 

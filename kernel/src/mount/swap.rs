@@ -50,7 +50,7 @@ impl Receiver for SwapIncoming {
 pub fn attach(endpoint: Arc<Endpoint>) -> Result<(), Errno> {
     let session = Arc::new(Session::new(endpoint.clone()));
     endpoint.attach(Arc::new(SwapIncoming(Incoming(Arc::downgrade(&session)))))?;
-    let features = handshake(&session)?;
+    let (features, _) = handshake(&session)?;
     if !session.peer_is_marked() {
         return Err(Errno::EPERM);
     }

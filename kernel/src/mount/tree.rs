@@ -26,6 +26,7 @@ impl FileSystem for MountedTree {
         let request = fsproto::Open { dir: Handle::ROOT, flags: how.flags, mode: how.mode.into() };
         let truncates = how.flags.contains(OpenFlags::TRUNCATE);
         let _change = if truncates { Some(self.0.read_ahead().begin_change(None)?) } else { None };
+        let charge = self.0.charge_handle()?;
         let (handle, attr) = match self.0.walk(&request, &[path])? {
             Walk::Done((Handle::NONE, _)) => return Err(Errno::EIO),
             Walk::Done(opened) => opened,
@@ -33,7 +34,7 @@ impl FileSystem for MountedTree {
                 return Ok(Walk::Link { which, walked, target });
             }
         };
-        let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr));
+        let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr, charge));
         let identity = Identity { device: self.0.id(), inode: attr.id.0 };
         let is_pipe = attr.kind == FileKind::Pipe;
         Ok(Walk::Done(if is_pipe { fifo::Node::new(file, identity) } else { file }))

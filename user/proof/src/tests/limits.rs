@@ -4,7 +4,7 @@
 use foundation::mutant::Mutant;
 use proof::counters::ask_servers;
 use proof::guest_test;
-use proof::kit::{Child, Gate, Outcome, checking_child, expect_success, file, raw};
+use proof::kit::{Child, Gate, Outcome, checking_child, child, expect_success, file, raw};
 use proof::{lazy, omitted};
 use user::alloc::string::ToString;
 use user::prelude::*;
@@ -108,7 +108,7 @@ fn limit_populate() -> Outcome {
 }
 
 /// Another job, which starts programs once the gate is open.
-fn job_beside(gate: &Gate) -> Outcome<Child> {
+pub fn job_beside(gate: &Gate) -> Outcome<Child> {
     Child::start("beside", || {
         ok!(raw(abi::__NR_setpgid, &[0, 0]));
         gate.pass()?;
@@ -288,7 +288,7 @@ fn set_limit(resource: u32, value: u64) -> Result<()> {
 }
 
 /// Sets a soft and a hard limit.
-fn set_limits(resource: u32, limit: [u64; 2]) -> Result<()> {
+pub fn set_limits(resource: u32, limit: [u64; 2]) -> Result<()> {
     raw(abi::__NR_setrlimit, &[resource as usize, limit.as_ptr() as usize]).map(drop)
 }
 

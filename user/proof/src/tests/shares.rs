@@ -1,10 +1,10 @@
 //! What many processes that take whatever they can leave to others.
 
-use crate::limits::{kill_all, others_go_on, pause_forever, until_refused};
+use crate::limits::{job_beside, kill_all, others_go_on, pause_forever, set_limits, until_refused};
 use core::time::Duration;
 use foundation::mutant::Mutant;
 use proof::guest_test;
-use proof::kit::{Outcome, child};
+use proof::kit::{Gate, Outcome, child, raw};
 use proof::omitted;
 use proof::os;
 use proof::words::SharedWords;
@@ -79,4 +79,66 @@ fn limit_page_tables() -> Outcome {
     others_go_on()?;
     check_eq!(ok!(sys::wait_for(taker)).signal(), Some(abi::SIGKILL as i32));
     others_go_on()
+}
+
+/// Errors of a process, or of a server, with too many open files.
+const TOO_MANY: [Errno; 2] = [Errno(23), Errno(24)];
+
+/// Opens files of the root's server until that is refused, `most` at most. Returns how many.
+fn open_files(most: usize) -> Outcome<usize> {
+    for opened in 0..most {
+        if let Err(error) = sys::open(b"held", abi::O_RDONLY, 0) {
+            check!(TOO_MANY.contains(&error), "refused with {error:?}");
+            return Ok(opened);
+        }
+    }
+    Ok(most)
+}
+
+/// Open files of a server: processes that open what they can leave some to others.
+#[guest_test(memory_mib: 64, mutants: &[Mutant::TakeAllFiles])]
+fn limit_server_files() -> Outcome {
+    const MOST: usize = 4096;
+    ok!(sys::close(ok!(sys::open(b"held", abi::O_RDWR | abi::O_CREAT, 0o644))));
+    beside_many(|| {
+        ok!(set_limits(abi::RLIMIT_NOFILE, [MOST as u64, MOST as u64]));
+        let opened = open_files(MOST)?;
+        check!(opened < MOST, "{opened} files");
+        Ok(())
+    })
+}
+
+/// A chain of processes, each of which opens a few files, and leaves them to its child: files are
+/// counted for the job, too, so another one goes on.
+#[guest_test(memory_mib: 64)]
+fn limit_server_files_of_a_chain() -> Outcome {
+    if !omitted::is_ours() {
+        return Ok(());
+    }
+    ok!(sys::close(ok!(sys::open(b"held", abi::O_RDWR | abi::O_CREAT, 0o644))));
+    let (gate, ended) = (Gate::new()?, ok!(SharedWords::new()));
+    let beside = job_beside(&gate)?;
+    let first = child(|| {
+        let _ = raw(abi::__NR_setpgid, &[0, 0]);
+        let _ = set_limits(abi::RLIMIT_NOFILE, [4096, 4096]);
+        while open_files(3).is_ok_and(|opened| opened > 0) {
+            match sys::fork() {
+                Ok(None) => {}
+                Ok(Some(_)) => sys::exit(0),
+                Err(_) => break,
+            }
+        }
+        ended.add(0, 1);
+        pause_forever();
+        0
+    })?;
+    ok!(sys::wait_for(first));
+    while ended.sum() == 0 {
+        ok!(sys::sleep(Duration::from_millis(10)));
+    }
+    gate.open()?;
+    let outcome = beside.join();
+    let group = (first as isize).wrapping_neg() as usize;
+    ok!(raw(abi::__NR_kill, &[group, abi::SIGKILL as usize]));
+    outcome
 }

@@ -497,3 +497,95 @@ fn parse_holes(
 fn malformed(_: Malformed) -> Errno {
     Errno::EIO
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::host;
+    use crate::sync::ThreadId;
+    use fsproto::{GetStatFs, StatFs};
+    use std::collections::VecDeque;
+    use std::sync::mpsc;
+
+    /// Keeps what was sent.
+    #[derive(Default)]
+    struct Wire(spin::Mutex<VecDeque<Message>>);
+
+    impl Transport for Wire {
+        fn send(&self, message: Message) -> Result<(), Errno> {
+            self.0.lock().push_back(message);
+            Ok(())
+        }
+    }
+
+    fn answer<O: Operation>(session: &Session, tag: Tag, reply: &O::Reply) {
+        let message = message::message(&O::reply(tag, reply, 0), &[]).unwrap();
+        session.message(message, Sender::Server);
+    }
+
+    /// Answers the oldest message. Returns the handle that it closes, if it is a `Close`.
+    fn answer_next(session: &Session, wire: &Wire) -> Option<Handle> {
+        let message = wire.0.lock().pop_front().expect("a message was sent");
+        let (header, mut fields) = Header::decode(header_of(&message).unwrap()).unwrap();
+        if header.op == Op::GetStatFs as u16 {
+            answer::<GetStatFs>(session, header.tag, &StatFs { blocks: 7, ..StatFs::default() });
+            return None;
+        }
+        let handle = Close::get(&mut fields).unwrap().handle;
+        answer::<Close>(session, header.tag, &fsproto::Nothing {});
+        Some(handle)
+    }
+
+    /// A thread that asks for figures.
+    fn ask(session: &Arc<Session>) -> (std::thread::JoinHandle<Result<u64, Errno>>, ThreadId) {
+        let (session, (me, its)) = (session.clone(), mpsc::channel());
+        let ask = move || {
+            me.send(host::current()).unwrap();
+            session.call(&GetStatFs {}, &[]).map(|(figures, _)| figures.blocks)
+        };
+        let thread = std::thread::spawn(ask);
+        let id = its.recv().unwrap();
+        (thread, id)
+    }
+
+    #[test]
+    fn q4_requests_in_flight_are_bounded_and_none_is_lost() {
+        const HANDLES: u64 = MAX_IN_FLIGHT as u64 + 88;
+        let _alone = host::exclusive();
+        let wire = Arc::<Wire>::default();
+        let session = Arc::new(Session::new(wire.clone()));
+        let handles = (2..2 + HANDLES).map(Handle);
+        for handle in handles.clone() {
+            let call = Arc::<Call>::default();
+            let tag = session.try_begin(Op::Open, || Owner::Thread(call.clone())).unwrap();
+            answer::<fsproto::Open>(&session, tag, &Walked { handle, ..Walked::default() });
+        }
+        handles.clone().for_each(|handle| session.close(handle));
+        assert_eq!(wire.0.lock().len(), MAX_IN_FLIGHT);
+        assert_eq!(session.in_flight() as u64, HANDLES, "a handle is forgotten");
+        // A further request waits and can be killed; a page-in is sent.
+        assert_eq!(session.try_begin(Op::GetStatFs, || Owner::Nobody), Err(Errno::EAGAIN));
+        let page_in = session.try_begin(Op::Read, || Owner::Nobody).unwrap();
+        let (killed, its) = ask(&session);
+        let (patient, _) = ask(&session);
+        host::kill(Some(its));
+        assert_eq!(killed.join().unwrap(), Err(Errno::EINTR));
+        host::kill(None);
+        // Each answer makes way for the next: first what is to be closed, then who waits.
+        let mut closed = Vec::new();
+        while (closed.len() as u64) < HANDLES {
+            closed.extend(answer_next(&session, &wire));
+        }
+        while !patient.is_finished() {
+            if !wire.0.lock().is_empty() {
+                assert_eq!(answer_next(&session, &wire), None);
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(patient.join().unwrap(), Ok(7));
+        closed.sort();
+        assert!(closed.into_iter().eq(handles), "each handle is closed once");
+        drop(session.table.lock().withdraw(page_in));
+        assert_eq!((session.in_flight(), session.table.lock().to_close), (0, 0));
+    }
+}

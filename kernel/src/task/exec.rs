@@ -35,8 +35,8 @@ const MAX_STACK: u64 = 15 << 20;
 const MAX_ARGUMENT_BYTES: usize = 1 << 20;
 /// Upper bound for one argument, as on Linux.
 const MAX_STRING_BYTES: usize = 128 << 10;
-/// Upper bound for nested `#!` interpreters.
-const MAX_SCRIPTS: usize = 4;
+/// Upper bound for nested `#!` interpreters, as on Linux.
+const MAX_SCRIPTS: usize = 5;
 /// Bytes of a `#!` line that are read; the rest is ignored.
 const MAX_SCRIPT_LINE: usize = 256;
 /// Bytes of a process's name, at most.

@@ -384,6 +384,32 @@ fn limit_signals() -> Outcome {
     })?)
 }
 
+/// Scripts that are interpreted by scripts: five, as on Linux, and then ELOOP.
+#[guest_test]
+fn limit_interpreters() -> Outcome {
+    const STATUS: i32 = 7;
+    let script = |name: &str, interpreter: &str| -> Outcome {
+        let content = format!("#!{interpreter}\nexit {STATUS}\n");
+        ok!(sys::close(file(name.as_bytes(), content.as_bytes())?));
+        ok!(sys::chmod(name.as_bytes(), 0o755));
+        Ok(())
+    };
+    script("s1", "/bin/sh")?;
+    for depth in 2..=6 {
+        script(&format!("s{depth}"), &format!("./s{}", depth - 1))?;
+    }
+    let run = |name: &[u8]| {
+        child(|| match sys::execve(name, &[name], &[]) {
+            Errno::ELOOP => 40,
+            _ => 1,
+        })
+    };
+    for (name, status) in [(b"s5", STATUS), (b"s6", 40), (b"s5", STATUS)] {
+        check_eq!(ok!(sys::wait_for(run(name)?)).exit_code(), Some(status));
+    }
+    Ok(())
+}
+
 /// 2^26 references to the zero page: it stays what it is.
 #[guest_test(memory_mib: 1536, timeout_s: 240)]
 fn limit_references() -> Outcome {

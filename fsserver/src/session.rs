@@ -17,8 +17,8 @@ pub const MAX_SNAPSHOTS: usize = 16_384;
 /// Limits on what one session may keep.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
-    /// Handles of files, directories and links (ENFILE). The client learns it, so that it can divide
-    /// them among its own clients.
+    /// Handles of files, directories and links (ENFILE). The client learns it, so that it can
+    /// divide them among its own clients.
     pub files: usize,
     /// Snapshots (EDQUOT).
     pub snapshots: usize,

@@ -23,7 +23,8 @@ const SNAPSHOT_BYTES: u64 = 320;
 /// Memory of an entry of a rescue map, with what its table adds.
 const ENTRY_BYTES: u64 = 160;
 
-/// Files that the wrapper has open on the base for itself: its folder, and one that is being opened.
+/// Files that the wrapper has open on the base for itself: its folder, and one that is being
+/// opened.
 const OWN_FILES: usize = 4;
 
 /// The limits of one wrapper.

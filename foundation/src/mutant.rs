@@ -148,6 +148,8 @@ mutants! {
     EndSmallest = "end-smallest",
     /// Q4: who waits for the end of a process keeps that process's memory until then.
     HoldVictim = "hold-victim",
+    /// Q8: a thread that could not be made stays in the table.
+    KeepFailedThread = "keep-failed-thread",
     /// F8: a claim of a file server does not wait for pages to be swapped out.
     ServersNeverWait = "servers-never-wait",
     /// F8: the pages of init are swapped out.

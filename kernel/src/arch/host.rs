@@ -126,6 +126,9 @@ pub mod segments {
 pub mod fpu {
     use alloc::vec::Vec;
 
+    /// No part of the image.
+    pub const SOFTWARE_BYTES: core::ops::Range<usize> = 0..0;
+
     /// An empty state.
     #[derive(Clone, Debug, Default)]
     pub struct FpuState(Vec<u8>);
@@ -139,9 +142,17 @@ pub mod fpu {
         pub fn bytes(&self) -> &[u8] {
             &self.0
         }
+        /// There are none.
+        pub fn software_bytes(&mut self) -> &mut [u8] {
+            &mut []
+        }
         /// Accepts an empty image only.
-        pub fn load(&mut self, bytes: &[u8]) -> bool {
-            bytes.is_empty()
+        pub fn load<E>(
+            &mut self,
+            bytes: usize,
+            _: impl FnOnce(&mut [u8]) -> Result<(), E>,
+        ) -> Result<bool, E> {
+            Ok(bytes == 0)
         }
         /// Leaves the state empty.
         pub fn save(&mut self) {}

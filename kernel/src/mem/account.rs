@@ -18,7 +18,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, PAGE_BYTES, claim, frame, frame::OutOfMemory, limits::Limits, mutants, shrinker,
+    Claim, PAGE_BYTES, claim, failure, frame, frame::OutOfMemory, limits::Limits, mutants, shrinker,
 };
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -212,8 +212,7 @@ impl Account {
     /// Charges bytes that the caller [subtracts](Self::subtract) later, as [`Charge`] does. May be
     /// called with any lock held.
     pub fn add(&self, kind: Kind, bytes: usize) -> Result<(), OutOfMemory> {
-        #[cfg(not(target_os = "none"))]
-        if super::host::failure::is_due() {
+        if failure::is_due() {
             return Err(OutOfMemory);
         }
         if bytes == 0 {

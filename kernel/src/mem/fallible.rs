@@ -55,8 +55,7 @@ static MARK: AtomicBool = AtomicBool::new(false);
 /// Runs `allocate`, all of whose allocations may fail.
 #[inline]
 pub fn attempt<T, E>(allocate: impl FnOnce() -> Result<T, E>) -> Result<T, OutOfMemory> {
-    #[cfg(not(target_os = "none"))]
-    if failure::is_due() {
+    if super::failure::is_due() {
         return Err(OutOfMemory);
     }
     set_mark(true);

@@ -12,7 +12,9 @@
 //!
 //! Lock: `FRAMES` is nearly the innermost; nothing is called while it is held.
 
-use super::{Claim, PAGE_BYTES, PAGE_SHIFT, PhysAddr, claim, phys::phys_to_virt, shrinker};
+use super::{
+    Claim, PAGE_BYTES, PAGE_SHIFT, PhysAddr, claim, failure, phys::phys_to_virt, shrinker,
+};
 use crate::sync::{Mutex, rank};
 use core::{
     ops::Range,
@@ -269,10 +271,11 @@ pub struct Frame {
 impl Frame {
     /// A frame with old contents. Runs the shrinkers where none is free.
     fn allocate(claim: Claim) -> Result<Self, OutOfMemory> {
-        #[cfg(not(target_os = "none"))]
-        if super::host::failure::is_due() {
-            return Err(OutOfMemory);
-        }
+        if failure::is_due() { Err(OutOfMemory) } else { Self::for_heap(claim) }
+    }
+
+    /// A frame with old contents, for the heap, whose attempts were counted before.
+    pub(super) fn for_heap(claim: Claim) -> Result<Self, OutOfMemory> {
         loop {
             if let Some(address) = take_free(claim) {
                 let count = count_of(address);

@@ -8,7 +8,8 @@
 //! and [`mmu`].
 //!
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
-//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`frame`], [`fallible`], [`limits`], [`account`],
+//! `addr`, `phys`, `user`, `claim`, `shrinker`, [`failure`],
+//! [`frame`], [`fallible`], [`limits`], [`account`],
 //! [`slot`], [`page_table`], [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`],
 //! `reclaim`, `shared`, `region`, `space`, `audit`.
 
@@ -16,6 +17,7 @@ pub mod account;
 mod addr;
 pub mod audit;
 mod claim;
+pub mod failure;
 pub mod fallible;
 pub mod frame;
 pub mod heap;

@@ -48,6 +48,13 @@ pub fn each_held(show: &mut dyn FnMut(&'static str, usize, Option<ThreadId>)) {
     imp::each_held(show);
 }
 
+/// Asserts that the running thread holds no lock of any kind.
+#[inline]
+#[track_caller]
+pub fn assert_holds_nothing() {
+    imp::assert_holds_nothing();
+}
+
 /// Asserts that a spin lock of rank `R` may be acquired now.
 #[inline]
 #[track_caller]
@@ -295,6 +302,14 @@ mod on {
     }
 
     #[track_caller]
+    pub(super) fn assert_holds_nothing() {
+        assert_may_wait();
+        if let Some(held) = innermost_sleeping(|_| true).filter(|_| !is_off()) {
+            panic!("a system call ends while {} is held", row(held).name);
+        }
+    }
+
+    #[track_caller]
     pub(super) fn assert_may_await_server() {
         assert_may_wait();
         if is_off() {
@@ -344,6 +359,9 @@ mod off {
 
     #[inline(always)]
     pub(super) fn assert_sleep_order<R: Rank>() {}
+
+    #[inline(always)]
+    pub(super) fn assert_holds_nothing() {}
 
     #[inline(always)]
     pub(super) fn assert_may_await_server() {}

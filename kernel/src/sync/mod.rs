@@ -19,7 +19,9 @@ mod sleep;
 mod tests;
 mod wait;
 
-pub use check::{assert_may_await_server, assert_may_wait, each_held, spin_lock_held};
+pub use check::{
+    assert_holds_nothing, assert_may_await_server, assert_may_wait, each_held, spin_lock_held,
+};
 use foundation::Errno;
 pub use mutex::{Mutex, MutexGuard};
 pub use share::{NICENESS, Share, Turn};
@@ -76,6 +78,11 @@ static SCHEDULER: Once<&'static dyn Scheduler> = Once::new();
 /// Registers the scheduler; the first one stays.
 pub fn register(scheduler: &'static dyn Scheduler) {
     SCHEDULER.call_once(|| scheduler);
+}
+
+/// The running thread; `None` before the first one runs.
+pub fn try_current() -> Option<ThreadId> {
+    SCHEDULER.get()?.try_current()
 }
 
 /// The wait was ended by a signal.

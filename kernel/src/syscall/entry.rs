@@ -2,6 +2,7 @@
 
 use super::{table, traced, unknown};
 use crate::arch::{Cause, ReturnPath, SavedRegisters};
+use crate::sync;
 use crate::task::deliver::{self, Restart};
 use crate::task::{Current, scheduler};
 use crate::trace;
@@ -16,6 +17,7 @@ pub extern "C" fn system_call(registers: SavedRegisters<'_>) -> ReturnPath {
         None => call_rarely(current, registers),
     });
     registers.set_result(result);
+    sync::assert_holds_nothing();
     if registers.are_of_system_call() && !scheduler::is_work_due() {
         return ReturnPath::Fast;
     }

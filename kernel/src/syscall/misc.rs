@@ -2,11 +2,11 @@
 
 use crate::arch::{clock, messages, power, segments};
 use crate::file::IoCaller;
-use crate::mem::{self, USER_END, UserAddr, fallible};
+use crate::mem::{self, USER_END, UserAddr, failure, fallible};
 use crate::task::{Current, all_processes};
 use alloc::format;
 use alloc::vec::Vec;
-use foundation::Errno;
+use foundation::{Errno, FAIL_CLAIM};
 
 /// syslog(2): reads the kernel's log. `SYSLOG_ACTION_READ_ALL` copies the newest messages that fit;
 /// clearing and console levels have no effect.
@@ -213,6 +213,10 @@ pub fn prctl(
         SET_IO_FLUSHER if second == 0 && !process.is_server() => Ok(0),
         SET_IO_FLUSHER if second == 0 => Err(Errno::EPERM),
         GET_IO_FLUSHER => Ok(process.is_server().into()),
+        // In kernels for tests only. The result is small: a call makes few claims.
+        FAIL_CLAIM => {
+            failure::arm(second as usize).map(|claims| claims as u64).ok_or(Errno::EINVAL)
+        }
         _ => Err(Errno::EINVAL),
     }
 }

@@ -65,7 +65,7 @@ fn events(file: &OpenFile, wanted: u16) -> u16 {
 
 /// Implements poll(2).
 pub fn poll(
-    current: &Current,
+    current: &dyn Caller,
     descriptors: UserAddr,
     count: u64,
     timeout_ms: i32,
@@ -157,7 +157,7 @@ fn with_mask(
 
 /// Implements select(2).
 pub fn select(
-    current: &Current,
+    current: &dyn Caller,
     count: i32,
     read: UserAddr,
     write: UserAddr,

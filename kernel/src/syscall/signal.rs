@@ -10,7 +10,9 @@ use crate::task::signal::{
 };
 use crate::task::thread::AlternateStack;
 use crate::task::timer::Timeout;
-use crate::task::{Current, WaitStatus, all_processes, find_process, find_thread, frame, send};
+use crate::task::{
+    Current, WaitStatus, all_processes, find_process, find_thread, frame, oom, send,
+};
 use foundation::{ByteCount, Errno};
 
 /// Size of a signal set, in bytes. Every call passes the size of its sets.
@@ -94,7 +96,7 @@ pub fn rt_sigprocmask(
 
 /// rt_sigreturn(2): returns from a handler. The result is the interrupted code's rax.
 pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
-    match frame::pop(&current.thread) {
+    match oom::insist(|| frame::pop(&current.thread)) {
         Ok(rax) => Ok(rax),
         Err(_) => {
             send::begin_end(current.process(), WaitStatus::killed(SIGSEGV));
@@ -176,8 +178,8 @@ pub fn rt_sigqueueinfo(
 ) -> Result<u64, Errno> {
     let info = program_info(current, pid, signal, info)?;
     let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
-    if info.signal >= FIRST_REALTIME && !process.pending.lock().has_room(&process.account) {
-        return Err(Errno::EAGAIN);
+    if info.signal >= FIRST_REALTIME {
+        process.pending.lock().make_room(&process.account)?;
     }
     if info.signal != Signal::NONE {
         send::to_process(&process, info);
@@ -200,10 +202,8 @@ pub fn rt_tgsigqueueinfo(
     let thread = find_thread(tid.unsigned_abs())
         .filter(|thread| thread.process.pid == pid.unsigned_abs())
         .ok_or(Errno::ESRCH)?;
-    if info.signal >= FIRST_REALTIME
-        && !thread.signals.lock().pending.has_room(&thread.process.account)
-    {
-        return Err(Errno::EAGAIN);
+    if info.signal >= FIRST_REALTIME {
+        thread.signals.lock().pending.make_room(&thread.process.account)?;
     }
     if info.signal != Signal::NONE {
         send::to_thread(&thread, info);

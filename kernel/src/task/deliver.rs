@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::signal::{Action, ActionFlags, Disposition, SIGSEGV, SignalInfo, SignalSet};
-use super::{Thread, WaitStatus, current_thread, exit, frame, scheduler, send, timer};
+use super::{Thread, WaitStatus, current_thread, exit, frame, oom, scheduler, send, timer};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
 use crate::trace;
@@ -118,7 +118,7 @@ fn enter_handler(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
         own.blocked = before.union(action.mask).union(itself);
         own.restore.take().unwrap_or(before)
     };
-    if frame::push(thread, info, action, saved_mask).is_err() {
+    if oom::insist(|| frame::push(thread, info, action, saved_mask)).is_err() {
         // There is no space for the frame. As on Linux, this ends the process.
         send::begin_end(&thread.process, WaitStatus::killed(SIGSEGV));
     }

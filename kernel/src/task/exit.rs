@@ -5,8 +5,8 @@ use super::WaitStatus;
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD, Signal};
 use super::{
-    Current, Process, Thread, family, find_process, futex, init, mutants, robust, scheduler, send,
-    timer,
+    Current, Process, Thread, family, find_process, futex, init, mutants, oom, robust, scheduler,
+    send, timer,
 };
 use crate::file::{self, FdTable};
 use crate::mem::{UserAddr, UserSlice};
@@ -18,19 +18,28 @@ use foundation::{ByteCount, Errno};
 
 /// exit_group(2): ends all threads of the process; this one before it returns to user mode.
 pub fn exit_group(current: &Current, code: u64) {
+    release_words(&current.thread);
     send::begin_end(&current.thread.process, WaitStatus::exited(code));
     current.thread.notice();
 }
 
 /// exit(2): ends the running thread before it returns to user mode.
 pub fn exit_thread(current: &Current, code: u64) {
+    release_words(&current.thread);
     current.thread.set_ending(WaitStatus::exited(code));
+}
+
+/// Releases what others may wait for in the memory of the running thread, once. A thread that ends
+/// by itself does so while it can still wait for its pages; one that is killed does what it can.
+fn release_words(thread: &Thread) {
+    robust::release(thread);
+    thread.robust_list.store(0, Ordering::Relaxed);
+    clear_child_tid(thread);
 }
 
 /// Ends the running thread.
 pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
-    robust::release(&thread);
-    clear_child_tid(&thread);
+    release_words(&thread);
     let process = thread.process.clone();
     let space = thread.replace_space(None);
     process.finish_vfork();
@@ -51,10 +60,10 @@ pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
 
 /// `CLONE_CHILD_CLEARTID`: wakes threads that join this one.
 fn clear_child_tid(thread: &Thread) {
-    let address = thread.clear_child_tid.load(Ordering::Relaxed);
+    let address = thread.clear_child_tid.swap(0, Ordering::Relaxed);
     let Some(space) = thread.space().filter(|_| address != 0) else { return };
     if let Ok(slice) = UserSlice::new(UserAddr(address), ByteCount(4))
-        && space.copy_out(slice, &[0; 4]).is_ok()
+        && oom::insist(|| Ok(space.copy_out_all(slice, &[0; 4])?)).is_ok()
     {
         futex::wake(&space, UserAddr(address), u32::MAX, u32::MAX);
     }

@@ -4,7 +4,7 @@
 use super::process::Inheritance;
 use super::signal::{Actions, MAX_SIGNAL, SIGCHLD, Signal};
 use super::thread::InitialState;
-use super::{Current, Process, Thread, family, scheduler};
+use super::{Current, Process, Thread, family, mutants, scheduler};
 use crate::file::IoCaller;
 use crate::mem::{Account, Occupant, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
@@ -134,7 +134,9 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     scheduler::reserve()?;
     family::add_thread(&thread)?;
     if let Err(error) = process.add_thread(&thread) {
-        family::remove_thread(tid);
+        if !mutants::keep_failed_thread() {
+            family::remove_thread(tid);
+        }
         return Err(error);
     }
     if !is_thread {

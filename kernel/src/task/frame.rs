@@ -7,8 +7,7 @@ use super::thread::AlternateStack;
 use super::{Thread, send, word};
 use crate::arch::fpu::{self, FpuState};
 use crate::arch::{Registers, SIGNAL_FLAGS};
-use crate::mem::{Space, UserAddr, UserSlice, fallible};
-use alloc::vec::Vec;
+use crate::mem::{Space, UserAddr, UserSlice};
 use foundation::{ByteCount, Errno};
 
 /// Bytes below the stack pointer that a leaf function may use.
@@ -34,11 +33,10 @@ const FPU_POINTER: usize = FAULT_ADDRESS + 8;
 const HAS_XSTATE: u64 = 1;
 /// `UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`: the stack segment is there.
 const HAS_STACK_SEGMENT: u64 = 6;
-/// Size of FXSAVE's image. Its last 48 bytes describe the extended state.
+/// Size of FXSAVE's image.
 const LEGACY_FPU_BYTES: usize = 512;
-const EXTENSION: usize = 464;
 const MAGIC1: u32 = 0x4650_5853;
-const MAGIC2: u32 = 0x4650_5845;
+const MAGIC2: [u8; 4] = 0x4650_5845u32.to_le_bytes();
 /// `SS_ONSTACK` and `SS_DISABLE`, flags of an alternate stack.
 const ON_STACK: u32 = 1;
 const DISABLED: u32 = 2;
@@ -65,8 +63,11 @@ pub(super) fn push(
     {
         sp = alternate.start.0.wrapping_add(alternate.bytes.0);
     }
-    let image = fpu_image()?;
-    let fpu_at = sp.wrapping_sub(image.len() as u64) & !(FPU_ALIGN_BYTES - 1);
+    let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
+    state.save();
+    let magic = describe(&mut state);
+    let fpu_bytes = (state.bytes().len() + magic.len()) as u64;
+    let fpu_at = sp.wrapping_sub(fpu_bytes) & !(FPU_ALIGN_BYTES - 1);
     // As after a call instruction, the stack is misaligned by the return address.
     let frame_at = (fpu_at.wrapping_sub(FRAME_BYTES as u64) & !15).wrapping_sub(8);
     let mut frame = [0; FRAME_BYTES];
@@ -83,7 +84,8 @@ pub(super) fn push(
     rest.copy_from_slice(&info.to_bytes());
 
     let space = thread.space().ok_or(Errno::EFAULT)?;
-    write(&space, fpu_at, &image)?;
+    write(&space, fpu_at, state.bytes())?;
+    write(&space, fpu_at.wrapping_add(state.bytes().len() as u64), magic)?;
     write(&space, frame_at, &frame)?;
     thread.with_registers(|registers| {
         registers.rip = action.handler;
@@ -208,40 +210,36 @@ fn take_registers(context: &[u8], registers: &mut Registers) {
     registers.rflags = (registers.rflags & SIGNAL_FLAGS) | (flags & !SIGNAL_FLAGS);
 }
 
-/// The floating-point registers in a frame's format: followed by a magic word that marks the
-/// extended state as complete.
-fn fpu_image() -> Result<Vec<u8>, Errno> {
-    let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
-    state.save();
-    let mut image = fallible::with_capacity(state.bytes().len() + 4)?;
-    image.extend_from_slice(state.bytes());
-    if fpu::features() != 0 {
-        let bytes = image.len() as u64;
-        put(&mut image, EXTENSION, u64::from(MAGIC1) | (bytes + 4) << 32);
-        put(&mut image, EXTENSION + 8, fpu::features());
-        put(&mut image, EXTENSION + 16, bytes);
-        image.extend_from_slice(&MAGIC2.to_le_bytes());
+/// Says in the image which features it covers. Returns what follows it in a frame: a magic word
+/// that marks the extended state as complete.
+fn describe(state: &mut FpuState) -> &'static [u8] {
+    let (features, bytes) = (fpu::features(), state.bytes().len() as u64);
+    if features == 0 {
+        return &[];
     }
-    Ok(image)
+    let words = state.software_bytes();
+    put(words, 0, u64::from(MAGIC1) | (bytes + MAGIC2.len() as u64) << 32);
+    put(words, 8, features);
+    put(words, 16, bytes);
+    &MAGIC2
 }
 
 fn read_fpu(space: &Space, address: u64) -> Result<FpuState, Errno> {
     let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
-    let mut legacy = [0; LEGACY_FPU_BYTES];
-    read(space, address, &mut legacy)?;
+    let mut words = [0; 24];
+    read(space, address.wrapping_add(fpu::SOFTWARE_BYTES.start as u64), &mut words)?;
     let full_bytes = fpu::state_bytes();
-    let claims_extension = word(&legacy, EXTENSION) as u32 == MAGIC1
-        && word(&legacy, EXTENSION + 16) as u32 as usize == full_bytes;
-    if fpu::features() != 0 && claims_extension {
-        let mut image = fallible::filled(0, full_bytes + 4)?;
-        read(space, address, &mut image)?;
-        if let Some((image, magic)) = image.split_at_checked(full_bytes)
-            && magic == MAGIC2.to_le_bytes()
-        {
-            return if state.load(image) { Ok(state) } else { Err(Errno::EFAULT) };
-        }
+    let mut is_full = fpu::features() != 0
+        && word(&words, 0) as u32 == MAGIC1
+        && word(&words, 16) as u32 as usize == full_bytes;
+    if is_full {
+        let mut magic = [0; MAGIC2.len()];
+        read(space, address.wrapping_add(full_bytes as u64), &mut magic)?;
+        is_full = magic == MAGIC2;
     }
-    if state.load(&legacy) { Ok(state) } else { Err(Errno::EFAULT) }
+    let bytes = if is_full { full_bytes } else { LEGACY_FPU_BYTES };
+    let is_valid = state.load(bytes, |image| read(space, address, image))?;
+    if is_valid { Ok(state) } else { Err(Errno::EFAULT) }
 }
 
 fn write(space: &Space, address: u64, bytes: &[u8]) -> Result<(), Errno> {

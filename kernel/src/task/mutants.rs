@@ -72,6 +72,12 @@ mod wrong {
 
 pub(super) use wrong::{held_by_waiter, is_due, keep_turn, leak_space, not_killable};
 
+/// Q8: a thread that could not be made stays in the table.
+#[inline(always)]
+pub(super) fn keep_failed_thread() -> bool {
+    foundation::mutant::active(foundation::mutant::Mutant::KeepFailedThread)
+}
+
 /// A sleeper keeps all that it did not use of the CPU.
 #[inline(always)]
 pub(super) fn hoard_credit() -> bool {

@@ -17,6 +17,7 @@ use crate::mem::account::Kind;
 use crate::mem::{self, PAGE_BYTES, Space};
 use crate::sync::{Interrupt, Interrupted};
 use alloc::sync::Arc;
+use foundation::Errno;
 
 /// Registers the choice with `mem`.
 pub(super) fn start() {
@@ -33,6 +34,17 @@ pub fn end_for_fault() -> Result<bool, Interrupted> {
             end(Candidate { process, space, bytes })
         }
         None => end_largest(),
+    }
+}
+
+/// Carries out work on the running program's memory that cannot return an error: a shortage is met
+/// as in a page fault, and the work repeated. Called with no lock held.
+pub fn insist<T>(mut work: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match work() {
+            Err(Errno::ENOMEM) if end_for_fault() == Ok(true) => {}
+            result => return result,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::mem::limits::Resource;
 use crate::mem::{OutOfMemory, fallible};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use foundation::Errno;
 
 /// A signal's number, 1 to [`MAX_SIGNAL`]; or [`Signal::NONE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -356,8 +357,17 @@ impl Pending {
         self.set
     }
 
-    /// Whether one more real-time signal can be queued for the process of this account.
-    pub fn has_room(&self, account: &Account) -> bool {
+    /// Makes space for one more real-time signal for the process of this account. EAGAIN at the
+    /// limit, and without memory.
+    pub fn make_room(&mut self, account: &Arc<Account>) -> Result<(), Errno> {
+        if !self.has_room(account) {
+            return Err(Errno::EAGAIN);
+        }
+        self.grow(account).map_err(|_| Errno::EAGAIN)
+    }
+
+    /// Whether the limits admit one more real-time signal for the process of this account.
+    fn has_room(&self, account: &Account) -> bool {
         let limit = account.limits.get(Resource::Signals);
         self.infos.len() < MAX_QUEUED && (self.infos.len() as u64) < limit
     }
@@ -382,11 +392,11 @@ impl Pending {
         }
         let more = count.max(KEPT);
         let bytes = (count + more) * size_of::<SignalInfo>();
-        match &mut self.charge {
-            Some(charge) => charge.transfer(account, bytes)?,
-            None => self.charge = Some(Charge::take(account, Kind::Signals, bytes)?),
-        }
-        fallible::reserve_exact(&mut self.infos, more)
+        // Where the list cannot grow, the old charge stays.
+        let charge = Charge::take(account, Kind::Signals, bytes)?;
+        fallible::reserve_exact(&mut self.infos, more)?;
+        self.charge = Some(charge);
+        Ok(())
     }
 
     /// Removes and returns the first signal that is not blocked.

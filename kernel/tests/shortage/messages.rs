@@ -3,7 +3,7 @@
 use foundation::{ByteCount, Errno};
 use kernel::file::Fd;
 use kernel::mem::UserAddr;
-use kernel::syscall::{io, ioctl, ipc, mounting, names, open, random};
+use kernel::syscall::{io, ioctl, ipc, mounting, names, open, poll, random};
 
 use crate::cases::{
     BUFFER, O_RDWR, OTHER_PATH, PATH, RESULT, at, cases, file, pages, pages_in_memory, pair,
@@ -11,6 +11,9 @@ use crate::cases::{
 };
 use crate::check::Case;
 use crate::world::{PAGE, UNCOMPARED, World};
+
+/// Entries of poll.
+const POLLED: u64 = 200;
 
 fn pair_with_message(world: &World) {
     pair(world);
@@ -90,6 +93,16 @@ pub fn of_messages() -> Vec<Case> {
     }
 }
 
+/// A pipe, and what waits for it: entries of poll, a set of select, and no time.
+fn polled(world: &World) {
+    ipc::pipe(&world.process, at(RESULT)).expect("a pipe");
+    // The reader, for input (POLLIN).
+    let entry = [0, 0, 0, 0, 1, 0, 0, 0];
+    world.put(BUFFER, &entry.repeat(POLLED as usize));
+    world.put(BUFFER + 1, &1u64.to_le_bytes());
+    world.put(BUFFER + 2, &[0; 16]);
+}
+
 /// The cases of descriptors, locks and devices.
 pub fn of_descriptors() -> Vec<Case> {
     cases! {
@@ -116,6 +129,11 @@ pub fn of_descriptors() -> Vec<Case> {
             // F_DUPFD, above all that there is space for.
             let fd = open::fcntl(&world.process, Fd(0), 0, 700)?;
             open::close(&world.process, Fd(fd as i32))
+        };
+        poll, polled => |world| poll::poll(&world.process, at(BUFFER), POLLED, 0);
+        select, polled => |world| {
+            let none = UserAddr(0);
+            poll::select(&world.process, 64, at(BUFFER + 1), none, none, at(BUFFER + 2))
         };
         close_range, two => |world| open::close_range(&world.process, 1, 5, 0);
         terminal, devices => |world| {

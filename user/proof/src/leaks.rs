@@ -8,17 +8,11 @@
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
 
-use proof::counters::{Counters, ask_servers};
+use proof::counters::Counters;
+use proof::kept::{HEAP, LOOKS, kept};
 use user::prelude::*;
 
 program!(run);
-
-const KEPT: &[u8] = b"/proc/kept";
-const DROP_CACHES: &[u8] = b"/proc/sys/lazy/drop_caches";
-
-/// The maximum number of reads until the counts are equal: a killed process ends only when it is
-/// next scheduled, and releases its resources after that.
-const LOOKS: usize = 2000;
 
 /// Children of the warm-up.
 const WARM_PROCESSES: usize = 8;
@@ -118,21 +112,10 @@ fn become_command(command: &[&'static [u8]]) -> i32 {
     user::launch::failure_status(failure)
 }
 
-/// The current counts, without caches.
-fn kept() -> Counters {
-    if let Ok(fd) = sys::open(DROP_CACHES, sys::abi::O_WRONLY, 0) {
-        let _ = (sys::write(fd, b"1"), sys::close(fd));
-    }
-    // Files that were mapped are kept until they are written.
-    sys::sync();
-    ask_servers();
-    user::io::read_file(KEPT).map(|text| Counters::parse(&text)).unwrap_or_default()
-}
-
 /// The lines that have changed.
 fn differences(before: &Counters, after: &Counters) -> Vec<Left> {
     let line = |(name, old): (&str, u64)| {
-        let (new, is_heap) = (after.get(name).unwrap_or(0), name == "heap_bytes");
+        let (new, is_heap) = (after.get(name).unwrap_or(0), name == HEAP);
         let changed = if is_heap { old + HEAP_SLACK_BYTES < new } else { old != new };
         changed.then(|| Left { is_heap, text: format!("{name}: {old} before, {new} after") })
     };

@@ -20,6 +20,7 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 pub mod counters;
+pub mod kept;
 pub mod kit;
 pub mod lazy;
 pub mod omitted;

@@ -29,6 +29,8 @@ pub struct Test {
     pub timeout_s: u32,
     /// Whether it takes minutes and runs only with `--long`.
     pub long: bool,
+    /// Whether it needs the kernel that checks itself and can fail claims.
+    pub checked: bool,
     /// The mutants that must make it fail.
     pub mutants: &'static [Mutant],
     /// The lines on traced reads that the kernel's log must contain; `*` matches anything. Empty if
@@ -47,6 +49,7 @@ impl Test {
         icount: false,
         timeout_s: 60,
         long: false,
+        checked: false,
         mutants: &[],
         log: &[],
     };
@@ -60,12 +63,12 @@ impl Test {
     /// The test as one line of JSON. The debug format of strings is JSON if they contain printable
     /// characters only.
     fn json(&self) -> String {
-        let Self { name, memory_mib, cpu, icount, timeout_s, long, log, .. } = self;
+        let Self { name, memory_mib, cpu, icount, timeout_s, long, checked, log, .. } = self;
         let mutants: Vec<&str> = self.mutants.iter().map(|mutant| mutant.name()).collect();
         format!(
             "{{\"name\":{name:?},\"memory_mib\":{memory_mib},\"cpu\":{cpu:?},\
              \"icount\":{icount},\"timeout_s\":{timeout_s},\"long\":{long},\
-             \"mutants\":{mutants:?},\"doc\":{:?},\"log\":{log:?}}}",
+             \"checked\":{checked},\"mutants\":{mutants:?},\"doc\":{:?},\"log\":{log:?}}}",
             self.summary()
         )
     }

@@ -47,7 +47,12 @@ unsafe extern "C" fn clone_thread(flags: usize, stack_top: *mut usize, ended: *c
 impl Thread {
     /// Starts a thread that runs `body(argument)`.
     pub fn start(body: Body, argument: usize) -> Outcome<Thread> {
-        let mut stack = Pages::new(STACK_BYTES).named("a stack")?;
+        Self::try_start(body, argument).named("clone")
+    }
+
+    /// The same, with the error of the call that failed.
+    pub fn try_start(body: Body, argument: usize) -> Result<Thread> {
+        let mut stack = Pages::new(STACK_BYTES)?;
         let thread_flags = abi::CLONE_VM
             | abi::CLONE_FS
             | abi::CLONE_FILES
@@ -66,7 +71,7 @@ impl Thread {
             ended.cast::<u32>().write(1);
             clone_thread(thread_flags as usize, top, ended.cast())
         };
-        sys::check(result).named("clone")?;
+        sys::check(result)?;
         Ok(Thread { stack })
     }
 

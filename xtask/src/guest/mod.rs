@@ -59,9 +59,10 @@ pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -
 pub enum Variant {
     /// The guest without mutants.
     Normal,
-    /// The guest without mutants, whose kernel checks its lock order.
-    LockChecks,
-    /// The same, for gdb: with full debugging information.
+    /// The guest without mutants, whose kernel checks its lock order and can fail claims.
+    Checked,
+    /// The guest without mutants, whose kernel checks its lock order, for gdb: with full debugging
+    /// information.
     Debugger,
     /// The guest with all mutants compiled in; one can be switched on at run time.
     Mutants,
@@ -74,9 +75,13 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
     command.args(["--profile", profile]);
     let folder = match variant {
         Variant::Normal => "guest",
-        Variant::LockChecks | Variant::Debugger => {
+        Variant::Checked => {
+            command.args(["--features", "kernel/lock-checks,kernel/failing-claims"]);
+            "guest-checked"
+        }
+        Variant::Debugger => {
             command.args(["--features", "kernel/lock-checks"]);
-            if variant == Variant::Debugger { "guest-debugger" } else { "guest-lock-checks" }
+            "guest-debugger"
         }
         Variant::Mutants => {
             // A separate target folder, so that neither variant overwrites the other.
@@ -85,14 +90,23 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
                 "--package",
                 "fsproto",
                 "--features",
-                "foundation/mutants,kernel/mutants,programs/mutants,proof/mutants",
+                "foundation/mutants,programs/mutants,proof/mutants",
+                "--features",
+                "kernel/mutants,kernel/failing-claims",
             ]);
             "guest-mutants"
         }
     };
     let folder = paths.work.join(folder);
     let artifacts = cargo::artifacts(command, "the guest")?.iter().filter_map(artifact).collect();
-    collect(&folder, artifacts)
+    let mut guest = collect(&folder, artifacts)?;
+    if variant == Variant::Checked {
+        // The next build of another variant replaces the file in the target folder.
+        let symbols = folder.join("kernel-symbols");
+        std::fs::copy(&guest.kernel_symbols, &symbols)?;
+        guest.kernel_symbols = symbols;
+    }
+    Ok(guest)
 }
 
 /// A program that cargo built.

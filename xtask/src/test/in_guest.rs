@@ -37,6 +37,8 @@ pub struct GuestTest {
     pub timeout_s: u64,
     /// Whether the test runs only with `--long`.
     pub long: bool,
+    /// Whether it needs the kernel that checks itself and can fail claims.
+    pub checked: bool,
     /// Names of the mutants that must make the test fail.
     pub mutants: Vec<String>,
     /// The property that the test proves.
@@ -62,6 +64,7 @@ impl GuestTest {
                 clock: if value["icount"].as_bool()? { Clock::Instructions } else { Clock::Host },
                 timeout_s: value["timeout_s"].as_u64()?,
                 long: value["long"].as_bool()?,
+                checked: value["checked"].as_bool()?,
                 mutants: texts("mutants")?,
                 doc: text("doc")?,
                 log: texts("log")?,
@@ -90,6 +93,7 @@ impl GuestTest {
         test.clock = self.clock;
         test.limit = Duration::from_secs(self.timeout_s);
         test.mutants = self.mutants.clone();
+        test.checked = self.checked;
         test.about = self.doc.clone();
         test
     }
@@ -148,7 +152,7 @@ mod tests {
     fn a_malformed_line_of_the_list_is_an_error() {
         let line = concat!(
             r#"{"name":"r1_x","memory_mib":48,"cpu":"max","icount":true,"timeout_s":60,"#,
-            r#""long":false,"mutants":["skip-rescue"],"doc":"All.","log":[]}"#
+            r#""long":false,"checked":false,"mutants":["skip-rescue"],"doc":"All.","log":[]}"#
         );
         let test = GuestTest::parse("rules", line).unwrap();
         assert_eq!((test.name.as_str(), test.memory_mib, test.timeout_s), ("r1_x", 48, 60));

@@ -59,8 +59,6 @@ enum Test {
     Demo(DemoTest),
     /// gdb, with its commands for the kernel.
     Debugger,
-    /// The kernel with lock checks.
-    LockChecks,
     /// QEMU's monitor.
     Monitor,
     Foreign(ForeignTest),
@@ -82,7 +80,6 @@ impl Test {
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
             Self::Debugger => debugger::NAME.to_owned(),
-            Self::LockChecks => lock_checks::NAME.to_owned(),
             Self::Monitor => monitor::NAME.to_owned(),
             Self::Foreign(test) => test.name(),
             Self::Profit(test) => test.name().to_owned(),
@@ -100,6 +97,11 @@ impl Test {
         }
     }
 
+    /// Whether it needs the kernel that checks itself and can fail claims.
+    fn is_checked(&self) -> bool {
+        matches!(self, Self::Qemu(test) if test.checked)
+    }
+
     fn run(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
         match self {
             Self::Host(test) => test.run(paths, interrupts),
@@ -109,7 +111,6 @@ impl Test {
             Self::Console(test) => test.run(paths, interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
             Self::Debugger => debugger::run(paths, interrupts),
-            Self::LockChecks => lock_checks::run(paths, interrupts),
             Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
@@ -139,15 +140,20 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
     }
     let variant = match length {
         _ if mutants => Variant::Mutants,
-        Length::Long => Variant::LockChecks,
+        Length::Long => Variant::Checked,
         Length::Short => Variant::Normal,
     };
+    let is_extra = variant == Variant::Normal && tests.iter().any(Test::is_checked);
+    // First, so that the files in the target folder are those of the other guest afterwards.
+    let checked =
+        is_extra.then(|| guest::build(paths, &toolchain, Variant::Checked)).transpose()?;
     let guest = guest::build(paths, &toolchain, variant)?;
+    let guest_of = |test: &Test| checked.as_ref().filter(|_| test.is_checked()).unwrap_or(&guest);
     let complete = filter.is_empty();
     // A complete run drops the results of tests that no longer exist.
     let known = if complete && !mutants { Results::new() } else { results::load(paths) };
     let mutants = if complete && mutants { Some(mutants::count(paths)?) } else { None };
-    run_all(paths, &guest, &tests, known, mutants)
+    run_all(paths, guest_of, &tests, known, mutants)
 }
 
 /// The tests, host tests first. A kind that cannot match the filter is not listed, because that
@@ -173,7 +179,7 @@ fn guest_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
-    tests.extend([Test::Debugger, Test::LockChecks, Test::Monitor]);
+    tests.extend([Test::Debugger, Test::Monitor, Test::Qemu(lock_checks::test())]);
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(ProfitTest::ALL.map(Test::Profit));
@@ -201,9 +207,9 @@ fn mutant_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
 
 /// Runs tests and adds their results to the recorded ones. With a number of `mutants`, all of which
 /// the tests must catch, it also prints how many were caught.
-fn run_all(
+fn run_all<'a>(
     paths: &Paths,
-    guest: &Guest,
+    guest_of: impl Fn(&Test) -> &'a Guest,
     tests: &[Test],
     mut known: Results,
     mutants: Option<usize>,
@@ -217,7 +223,7 @@ fn run_all(
         print!("test {} ... ", test.name());
         stdout().flush()?;
         let start = Instant::now();
-        let verdict = test.run(paths, guest, &interrupts)?;
+        let verdict = test.run(paths, guest_of(test), &interrupts)?;
         if let Some(signal) = interrupts.pending() {
             println!("stopped");
             return Ok(u8::try_from(128 + signal).unwrap_or(1));

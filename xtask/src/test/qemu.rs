@@ -71,6 +71,8 @@ pub struct QemuTest {
     pub has_figures: bool,
     /// Mutants that must make the test fail.
     pub mutants: Vec<String>,
+    /// Whether it needs the kernel that checks itself and can fail claims.
+    pub checked: bool,
 }
 
 impl QemuTest {
@@ -90,6 +92,7 @@ impl QemuTest {
             about: String::new(),
             has_figures: false,
             mutants: Vec::new(),
+            checked: false,
         }
     }
 

@@ -7,6 +7,7 @@ use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use x86_64::registers::control::{Cr4, Cr4Flags};
@@ -20,6 +21,8 @@ const LEGACY_BYTES: usize = 512;
 /// Size of the header after it: a bitmap of the parts that are present (8 bytes), then zeros.
 const HEADER_BYTES: usize = 64;
 const ALIGN_BYTES: usize = 64;
+/// The part of the image that the CPU neither reads nor writes.
+pub const SOFTWARE_BYTES: Range<usize> = 464..LEGACY_BYTES;
 /// The control words of a starting program: all exceptions masked, extended precision, round to
 /// nearest.
 const INITIAL_FCW: u16 = 0x37f;
@@ -106,32 +109,42 @@ impl FpuState {
         unsafe { core::slice::from_raw_parts_mut(self.0.as_ptr(), state_bytes()) }
     }
 
-    /// Replaces the state by an image from a program. Returns false if loading the image would
-    /// fault. Reserved bits of MXCSR are cleared, as on Linux.
-    pub fn load(&mut self, image: &[u8]) -> bool {
-        if image.len() != state_bytes() && image.len() != LEGACY_BYTES {
-            return false;
+    /// The bytes of the image that the CPU leaves to software.
+    pub fn software_bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes_mut()[SOFTWARE_BYTES]
+    }
+
+    /// Replaces the state by an image of a program, of which `read` gets as many bytes. Returns
+    /// false if loading the image would fault: then this state must not be restored. Reserved bits
+    /// of MXCSR are cleared, as on Linux.
+    pub fn load<E>(
+        &mut self,
+        bytes: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if bytes != state_bytes() && bytes != LEGACY_BYTES {
+            return Ok(false);
         }
         let features = features();
+        let image = self.bytes_mut();
+        read(&mut image[..bytes])?;
+        if features != 0 && bytes == LEGACY_BYTES {
+            image[LEGACY_BYTES..].fill(0);
+            image[LEGACY_BYTES] = LEGACY_FEATURES as u8;
+        }
         if let Some(header) = image.get(LEGACY_BYTES..LEGACY_BYTES + HEADER_BYTES) {
             let (present, rest) = header.split_at(8);
             let present = present.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
             if present & !features != 0 || rest.iter().any(|&byte| byte != 0) {
-                return false;
+                return Ok(false);
             }
-        }
-        let bytes = self.bytes_mut();
-        bytes[..image.len()].copy_from_slice(image);
-        if features != 0 && image.len() == LEGACY_BYTES {
-            bytes[LEGACY_BYTES..].fill(0);
-            bytes[LEGACY_BYTES] = LEGACY_FEATURES as u8;
         }
         let word = |bytes: &[u8], at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        let mxcsr = word(bytes, MXCSR_OFFSET) & valid_mxcsr_bits();
-        bytes[MXCSR_OFFSET..][..4].copy_from_slice(&mxcsr.to_le_bytes());
-        true
+        let mxcsr = word(image, MXCSR_OFFSET) & valid_mxcsr_bits();
+        image[MXCSR_OFFSET..][..4].copy_from_slice(&mxcsr.to_le_bytes());
+        Ok(true)
     }
 
     /// Saves the registers into this state.

@@ -24,7 +24,7 @@ mod span;
 mod tests;
 
 use super::{
-    Claim, Frame, OutOfMemory, PAGE_BYTES, PhysAddr, fallible, frame,
+    Claim, Frame, OutOfMemory, PAGE_BYTES, PhysAddr, failure, fallible, frame,
     phys::{phys_to_virt, virt_to_phys},
     shrinker::{self, Stage},
 };
@@ -237,7 +237,7 @@ fn run_pages(layout: Layout) -> usize {
 
 /// A page with old contents, in the direct map.
 fn fresh_page() -> Option<NonNull<u8>> {
-    let frame = Frame::recycled(claim()).ok()?;
+    let frame = Frame::for_heap(claim()).ok()?;
     NonNull::new(phys_to_virt(frame.into_raw()))
 }
 
@@ -335,6 +335,9 @@ pub fn headroom(claim: Claim) -> Result<(), OutOfMemory> {
 #[inline]
 #[cfg(target_os = "none")]
 pub fn prepay(bytes: usize, claim: Claim) -> Result<(), OutOfMemory> {
+    if failure::is_due() {
+        return Err(OutOfMemory);
+    }
     // Objects of more than a third of a page may fill half a page only.
     available(bytes / (PAGE_BYTES / 2) + HEADROOM_FRAMES, claim)
 }
@@ -342,7 +345,7 @@ pub fn prepay(bytes: usize, claim: Claim) -> Result<(), OutOfMemory> {
 /// On the host, the objects are in the host's heap.
 #[cfg(not(target_os = "none"))]
 pub fn prepay(_: usize, _: Claim) -> Result<(), OutOfMemory> {
-    if super::host::failure::is_due() { Err(OutOfMemory) } else { Ok(()) }
+    if failure::is_due() { Err(OutOfMemory) } else { Ok(()) }
 }
 
 /// Bytes that a small object of `bytes` takes.

@@ -1,5 +1,6 @@
 //! The test kit: failures, recognisable bytes, files, buffers, processes that take turns.
 
+pub mod claims;
 mod delay;
 mod files;
 mod memory;

@@ -30,6 +30,7 @@ mod safety;
 mod scripted;
 mod shared;
 mod sharing;
+mod shortage;
 mod space;
 mod stack;
 mod trace;

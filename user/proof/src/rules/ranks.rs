@@ -3,7 +3,7 @@
 
 use foundation::mutant::Mutant;
 use proof::guest_test;
-use proof::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, pattern, store};
+use proof::kit::{Buffer, Child, File, Gate, Named, Outcome, PAGE, pattern, raw, store};
 use proof::lazy::{self, Knob};
 use proof::{check, check_eq};
 use user::prelude::*;
@@ -99,36 +99,31 @@ fn q4_the_largest_process_is_ended() -> Outcome {
     servers_live()
 }
 
-/// One process is ended at a time: its memory is there for all that have found none meanwhile.
+/// One process is ended at a time: its memory is there for all that need it as soon as it has
+/// ended, and not only once the process that waited for that runs again.
 #[guest_test(memory_mib: 64, timeout_s: 120, mutants: &[Mutant::HoldVictim])]
 fn q4_one_end_serves_all_who_wait() -> Outcome {
-    const SMALL: usize = 12;
-    const SMALL_PAGES: usize = 640;
-    /// Pages that `large` takes for each one of the others.
-    const SPEED: usize = 16;
+    const LEAST: usize = 19;
     if !lazy::present() {
         return Ok(());
     }
     let _no_swap = Knob::set("swap_pages", 0)?;
-    let grow = |pages: usize, at_once: usize| {
-        move || {
-            let buffer = Buffer::new(pages * PAGE)?;
-            for page in 0..pages {
-                store(buffer.at(page * PAGE), 1);
-                if page % at_once == 0 {
-                    sys::sched_yield().named("sched_yield")?;
-                }
-            }
-            Ok(())
-        }
-    };
-    let mut small = Vec::new();
-    for _ in 0..SMALL {
-        small.push(Child::start("small", grow(SMALL_PAGES, 1))?);
-    }
-    let large = Child::start("large", grow(memory()? / PAGE, SPEED))?;
+    let (ready, go) = (Gate::new()?, Gate::new()?);
+    let large = Child::start("large", holder(memory()? / 2, &ready, &go))?;
+    ready.pass()?;
+    // Finds no memory, and waits for the end of `large`. Then it is the last one to run again: it
+    // has used its share of the CPU, which is the least.
+    let waits = Child::start("waits", || {
+        raw(abi::__NR_setpriority, &[0, 0, LEAST]).named("setpriority")?;
+        let buffer = Buffer::new(memory()? / 5 * 2)?;
+        (0..memory()? / 5 * 2 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
+        Ok(())
+    })?;
+    // This process runs as soon as `large` has ended.
     check_eq!(large.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the largest");
-    small.into_iter().try_for_each(Child::join)?;
+    let buffer = Buffer::new(memory()? / 6)?;
+    (0..memory()? / 6 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
+    waits.join()?;
     servers_live()
 }
 

@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use proof::guest_test;
-use proof::kit::{Outcome, child, file, in_child, raw};
+use proof::kit::{Buffer, File, Outcome, PAGE, child, file, in_child, load, raw};
+use proof::lazy;
 use proof::thread::Thread;
 use user::prelude::*;
 use user::sys::abi;
@@ -390,5 +391,35 @@ fn process_futex_shared() -> Outcome {
         Err(Errno::ETIMEDOUT)
     );
     check_eq!(raw(abi::__NR_futex, &[word, WAKE, 1]), Ok(0));
+    Ok(())
+}
+
+static WORD: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn end_elsewhere(_: usize) {
+    let _ = raw(abi::__NR_set_tid_address, &[WORD.load(Ordering::SeqCst)]);
+}
+
+/// At the end of a thread, a word is cleared that is not in memory at that time.
+#[guest_test]
+fn thread_end_clears_a_word_that_is_elsewhere() -> Outcome {
+    const LENGTH: usize = 32 * PAGE;
+    let file = File::make("words", 1, LENGTH as u64)?;
+    let buffer = Buffer::new(LENGTH)?;
+    file.read_into(&buffer, 0, LENGTH, 0)?;
+    let status = in_child(|| {
+        WORD.store(buffer.at(3 * PAGE), Ordering::SeqCst);
+        // Its own word is not cleared.
+        let Ok(thread) = Thread::start(end_elsewhere, 0) else { return 2 };
+        core::mem::forget(thread);
+        let threads = || lazy::value(&lazy::read_text("/proc/self/status")?, "Threads");
+        // Nobody touches the page before the thread has ended.
+        while threads() != Ok(1) {
+            let _ = sys::sched_yield();
+        }
+        i32::from((0..4).any(|at| load(buffer.at(3 * PAGE + at)) != 0))
+    })?;
+    check_eq!(status.exit_code(), Some(0));
+    ok!(sys::unlink(file.path.as_bytes()));
     Ok(())
 }

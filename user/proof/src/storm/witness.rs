@@ -8,14 +8,17 @@ use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
 
-/// Pages of the file, of each buffer and of the private memory.
-const FILE_PAGES: usize = 64;
+/// Pages of the file and of each buffer. The witness is small: where memory runs out, the largest
+/// process is ended, and that must be another one.
+const FILE_PAGES: usize = 32;
 const FILE_BYTES: usize = FILE_PAGES * PAGE_BYTES;
 const BUFFERS: usize = 4;
+/// Pages of private memory.
+const PRIVATE_PAGES: usize = 8;
 /// Pages of a buffer that are compared at once.
 const COMPARED_PAGES: usize = 8;
 /// Pages that are written in one call.
-const WRITTEN_PAGES: usize = 16;
+const WRITTEN_PAGES: usize = 8;
 /// The version of private memory, which the file never has.
 const PRIVATE: u64 = 1 << 40;
 /// How often a request that a shortage refuses is repeated, with other processes' turns in between.
@@ -51,10 +54,10 @@ impl<'a> Witness<'a> {
             current: [0; FILE_PAGES],
             next_version: 1,
             buffers,
-            private: ok!(Pages::new(FILE_BYTES)),
+            private: ok!(Pages::new(PRIVATE_PAGES * PAGE_BYTES)),
             source: ok!(Pages::new(WRITTEN_PAGES * PAGE_BYTES)),
         };
-        for page in 0..FILE_PAGES {
+        for page in 0..PRIVATE_PAGES {
             fill_page(page_of(&mut witness.private, page), PRIVATE, page);
         }
         for first in (0..FILE_PAGES).step_by(WRITTEN_PAGES) {
@@ -82,7 +85,7 @@ impl<'a> Witness<'a> {
                 self.write(first, count)?;
             }
             3 => {
-                let page = self.random.below(FILE_PAGES as u64) as usize;
+                let page = self.random.below(PRIVATE_PAGES as u64) as usize;
                 is_page(page_of(&mut self.private, page), PRIVATE, page)?;
             }
             _ => {}
@@ -90,13 +93,17 @@ impl<'a> Witness<'a> {
         self.compare(buffer, COMPARED_PAGES)
     }
 
-    /// Reads the file into a buffer. A shortage leaves the buffer without a known content.
+    /// Reads the file into a buffer. A shortage, which may make the count short, leaves the buffer
+    /// without a known content.
     fn read(&mut self, buffer: usize) -> Outcome {
         let (pages, versions) = &mut self.buffers[buffer];
         *versions = None;
         match sys::pread(self.file, pages, FileOffset::ZERO) {
             Ok(FILE_BYTES) => *versions = Some(self.current),
-            Ok(count) => return Err(format!("the witness read {count} bytes")),
+            Ok(count) => {
+                check!(count > 0, "the witness's file is empty");
+                self.numbers.count(Number::Refused);
+            }
             Err(error) => self.refused("reading", error)?,
         }
         Ok(())

@@ -103,8 +103,10 @@ pub fn wake(thread: &Arc<Thread>) {
         // One that is dead never looks.
         return thread.set_woken();
     }
-    thread.set_run_state(RunState::Ready);
+    // While nobody runs, the thread may be the one that ran last. It does not run yet: what the CPU
+    // has waited is not its time.
     let is_running = is_running();
+    thread.set_run_state(RunState::Ready);
     if is_running {
         begin_slice();
     }

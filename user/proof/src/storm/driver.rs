@@ -3,7 +3,7 @@
 use crate::answer::{Shell, ticks};
 use crate::numbers::{Number, Numbers};
 use crate::witness::Witness;
-use crate::worker::Plan;
+use crate::worker::{Plan, remove_directory};
 use core::time::Duration;
 use proof::kit::{Outcome, child};
 use proof::stress::Surroundings;
@@ -72,6 +72,8 @@ impl Storm {
         self.numbers.count(Number::Ended);
         check_eq!(ok!(sys::wait_for(self.witness)).exit_code(), Some(0), "the witness's status");
         ok!(self.surroundings.restore());
+        // They may have left no space.
+        (0..self.workers.len()).for_each(remove_directory);
         is_alive(&self.before)?;
         Ok(format!("{}, the slowest time after {slowest} ticks", self.numbers))
     }

@@ -72,6 +72,16 @@ fn calls(random: &mut Random) -> Result<Box<dyn Worker>> {
     Ok(Box::new(Calls(StressWorker::new(random.draw())?, stress::numbers())))
 }
 
+/// The directory of the workers with this index.
+fn directory(index: usize) -> Vec<u8> {
+    format!("worker-{index}").into_bytes()
+}
+
+/// Removes what a worker with this index has left.
+pub fn remove_directory(index: usize) {
+    proof::kit::remove_tree(&directory(index));
+}
+
 /// What the workers of a storm have in common.
 #[derive(Clone, Copy)]
 pub struct Plan {
@@ -94,8 +104,8 @@ impl Plan {
     pub fn run(&self, index: usize, number: u64, numbers: &Numbers) -> i32 {
         let mut random = Random::new(proof::random::at(self.seed, number));
         let (kind, make) = self.choose(&mut random);
-        let name = format!("worker-{index}").into_bytes();
-        proof::kit::remove_tree(&name);
+        remove_directory(index);
+        let name = directory(index);
         if sys::mkdir(&name, 0o700).and_then(|()| sys::chdir(&name)).is_err() {
             return 1;
         }

@@ -32,6 +32,8 @@ mutants! {
     IgnoreNiceness = "ignore-niceness",
     /// A sleeper keeps all that it did not use of the CPU.
     HoardCredit = "hoard-credit",
+    /// What the CPU waits is charged to the process that waits.
+    ChargeWaiting = "charge-waiting",
     /// A server works at its own expense.
     KeepTurn = "keep-turn",
     /// What a server does for its clients does not count as its own, too.

@@ -78,6 +78,12 @@ pub(super) fn keep_failed_thread() -> bool {
     foundation::mutant::active(foundation::mutant::Mutant::KeepFailedThread)
 }
 
+/// What the CPU waits is charged to the process that waits.
+#[inline(always)]
+pub(super) fn charge_waiting() -> bool {
+    foundation::mutant::active(foundation::mutant::Mutant::ChargeWaiting)
+}
+
 /// A sleeper keeps all that it did not use of the CPU.
 #[inline(always)]
 pub(super) fn hoard_credit() -> bool {

@@ -105,7 +105,7 @@ pub fn wake(thread: &Arc<Thread>) {
     }
     // While nobody runs, the thread may be the one that ran last. It does not run yet: what the CPU
     // has waited is not its time.
-    let is_running = is_running();
+    let is_running = is_running() || mutants::charge_waiting();
     thread.set_run_state(RunState::Ready);
     if is_running {
         begin_slice();

@@ -197,7 +197,7 @@ fn uptime() -> Outcome<[u64; 2]> {
 }
 
 /// Time in which everybody waits is idle time, and no other.
-#[guest_test(icount: true)]
+#[guest_test(icount: true, mutants: &[Mutant::ChargeWaiting])]
 fn scheduling_idle_time() -> Outcome {
     let growth = |act: fn()| -> Outcome<[u64; 2]> {
         let before = uptime()?;

@@ -8,13 +8,14 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 use bootloader_api::config::Mapping;
-use bootloader_api::info::MemoryRegionKind;
+use bootloader_api::info::{FrameBuffer, MemoryRegionKind, Optional, PixelFormat};
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
 use core::ops::Range;
 use foundation::{Errno, archive};
 use fsproto::OpenFlags;
 use kernel::arch::Handlers;
 use kernel::dev::disk;
+use kernel::dev::framebuffer::{self, Layout};
 use kernel::file::devices::{self, DeviceFileSystem};
 use kernel::file::filesystem::{self, FileSystemType};
 use kernel::file::namespace::{self, MountPoint};
@@ -24,15 +25,21 @@ use kernel::mem::{self, Account, PhysAddr};
 use kernel::proc::{ProcFileSystem, inspect};
 use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
+use x86_64::VirtAddr;
+use x86_64::structures::paging::{OffsetPageTable, PageTable, Translate};
 
-/// Requests to the loader: physical memory mapped, and a stack of 64 KiB, which is used until the
-/// first process runs.
+/// Requests to the loader: physical memory mapped, all that it places in the upper half, and a
+/// stack of 64 KiB, which is used until the first process runs.
 const CONFIG: BootloaderConfig = {
     let mut config = BootloaderConfig::new_default();
     config.mappings.physical_memory = Some(Mapping::Dynamic);
+    config.mappings.dynamic_range_start = Some(UPPER_HALF);
     config.kernel_stack_size = 64 << 10;
     config
 };
+
+/// The start of the upper half of the address space, which is the kernel's.
+const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
 
 entry_point!(start, config = &CONFIG);
 
@@ -69,7 +76,10 @@ fn start(info: &'static mut BootInfo) -> ! {
     // at `offset`.
     unsafe { arch::start(offset, &HANDLERS) };
     let Some(&ramdisk) = info.ramdisk_addr.as_ref() else { panic!("the loader passed no ramdisk") };
-    let ramdisk_start = ramdisk.wrapping_sub(offset);
+    let Some(ramdisk_start) = physical_start(offset, ramdisk, info.ramdisk_len) else {
+        panic!("the ramdisk is not one range of physical memory")
+    };
+    let screen = core::mem::replace(&mut info.framebuffer, Optional::None).into_option();
     take_memory(info, offset, ramdisk_start + info.ramdisk_len);
     let (ramdisk_bytes, frames) = (info.ramdisk_len, mem::frame::stats());
     log::info!(
@@ -86,6 +96,9 @@ fn start(info: &'static mut BootInfo) -> ! {
     disk::start();
     task::start();
     registry::start();
+    if let Some(screen) = screen {
+        start_screen(screen);
+    }
     devices::set_ramdisk(PhysAddr(ramdisk_start), ramdisk_bytes);
     if frames.free < LEAST_FRAMES {
         log::error!("this machine is too small: Sloth needs {LEAST_MIB} MiB of memory");
@@ -97,13 +110,58 @@ fn start(info: &'static mut BootInfo) -> ! {
     scheduler::run_first()
 }
 
-/// Passes usable memory to the frame allocator.
+/// The physical address of the first of `bytes` bytes that the loader has mapped. `None` if they
+/// are not mapped, or not to one range.
+fn physical_start(offset: u64, start: u64, bytes: u64) -> Option<u64> {
+    let root = (offset + arch::context::kernel_page_table()) as *mut PageTable;
+    // SAFETY: the loader's tables are in use, in physical memory, which is mapped at the offset.
+    // Nobody changes them meanwhile.
+    let tables = unsafe { OffsetPageTable::new(&mut *root, VirtAddr::new(offset)) };
+    let physical =
+        |address| tables.translate_addr(VirtAddr::try_new(address).ok()?).map(|it| it.as_u64());
+    let (first, last) = (physical(start)?, physical(start + bytes.checked_sub(1)?)?);
+    (last - first == bytes - 1).then_some(first)
+}
+
+/// Takes over the screen that the loader has set up, and the keyboard in front of it.
+fn start_screen(screen: FrameBuffer) {
+    let info = screen.info();
+    let colour_bits = match info.pixel_format {
+        PixelFormat::Rgb => [0, 8, 16],
+        PixelFormat::Bgr => [16, 8, 0],
+        PixelFormat::U8 => [0, 0, 0],
+        _ => {
+            log::warn!("the screen's format is not supported: {:?}", info.pixel_format);
+            return;
+        }
+    };
+    let layout = Layout {
+        width: info.width as u32,
+        height: info.height as u32,
+        pixel_bytes: info.bytes_per_pixel as u32,
+        line_bytes: (info.stride * info.bytes_per_pixel) as u32,
+        colour_bits,
+    };
+    framebuffer::start(layout, screen.into_buffer());
+    registry::start_keyboard();
+}
+
+/// Passes usable memory to the frame allocator. Of more ranges than it takes, the last are unused.
 fn take_memory(info: &BootInfo, offset: u64, reserved_end: u64) {
     let mut usable = [const { Range { start: 0, end: 0 } }; MAX_RANGES];
     let regions =
         info.memory_regions.iter().filter(|region| region.kind == MemoryRegionKind::Usable);
-    for (slot, region) in usable.iter_mut().zip(regions) {
-        *slot = region.start..region.end;
+    let mut count: usize = 0;
+    for region in regions {
+        match count.checked_sub(1).and_then(|last| usable.get_mut(last)) {
+            // Firmware lists many regions that are neighbours.
+            Some(last) if last.end == region.start => last.end = region.end,
+            _ => {
+                let Some(next) = usable.get_mut(count) else { break };
+                *next = region.start..region.end;
+                count += 1;
+            }
+        }
     }
     let root = PhysAddr(arch::context::kernel_page_table());
     // SAFETY: the loader reports which memory is usable. The lower half of its tables is no longer

@@ -95,6 +95,14 @@ pub mod power {
     }
 }
 
+/// The keyboard: the host has none.
+pub mod keyboard {
+    /// Never calls `_input`.
+    pub fn start(_input: fn(&[u8])) -> bool {
+        false
+    }
+}
+
 /// The serial ports: the host has none.
 pub mod serial {
     use crate::arch::SerialPort;

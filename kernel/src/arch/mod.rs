@@ -1,4 +1,4 @@
-//! The machine: CPU set-up, traps, context switch, clock, serial ports, log and power.
+//! The machine: CPU set-up, traps, context switch, clock, serial ports, keyboard, log and power.
 //!
 //! The layers above use the names that are re-exported here. On the bare machine they are those of
 //! `x86_64`; on the host they are replacements, so that all other modules can be built and tested
@@ -34,10 +34,10 @@ mod host;
 mod x86_64;
 
 #[cfg(not(target_os = "none"))]
-pub use host::{clock, context, fpu, irq, power, segments, serial, usage};
+pub use host::{clock, context, fpu, irq, keyboard, power, segments, serial, usage};
 #[cfg(target_os = "none")]
 pub use x86_64::{
-    clock, context, drop_lower_half, fpu, irq, power, segments, serial, start, usage,
+    clock, context, drop_lower_half, fpu, irq, keyboard, power, segments, serial, start, usage,
 };
 
 /// CPU time, in cycles.

@@ -1,6 +1,7 @@
 //! `/dev`: a fixed directory of devices, with `/dev/pts` and the disks in it.
 
 mod disk;
+mod framebuffer;
 mod messages;
 mod pts;
 
@@ -9,6 +10,7 @@ use super::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, Ready,
     SetAttr, Stat, Tasks, UserBuffers, Walk, WriteOutcome, WritePosition, random, tasks,
 };
+use crate::dev;
 use crate::mem::fallible;
 use crate::mem::{Frame, PAGE_BYTES, PhysAddr};
 use crate::sync::{Interrupt, Mutex, rank, relax};
@@ -40,6 +42,10 @@ enum Entry {
     Ramdisk,
     /// `kmsg`: the kernel's log.
     Messages,
+    /// `fb0`: the screen.
+    Framebuffer,
+    /// `serio_raw0`: the keyboard's bytes.
+    Keyboard,
     Link(&'static [u8]),
 }
 
@@ -56,6 +62,7 @@ enum Memory {
 const ENTRIES: &[(&[u8], Entry)] = &[
     (b"console", Entry::Terminal(0)),
     (b"disk", Entry::Disks),
+    (b"fb0", Entry::Framebuffer),
     (b"fd", Entry::Link(b"/proc/self/fd")),
     (b"full", Entry::Memory(Memory::Full)),
     (b"kmsg", Entry::Messages),
@@ -64,6 +71,7 @@ const ENTRIES: &[(&[u8], Entry)] = &[
     (b"pts", Entry::Terminals),
     (b"ramdisk", Entry::Ramdisk),
     (b"random", Entry::Memory(Memory::Random)),
+    (b"serio_raw0", Entry::Keyboard),
     (b"stderr", Entry::Link(b"/proc/self/fd/2")),
     (b"stdin", Entry::Link(b"/proc/self/fd/0")),
     (b"stdout", Entry::Link(b"/proc/self/fd/1")),
@@ -76,13 +84,24 @@ const ENTRIES: &[(&[u8], Entry)] = &[
 ];
 
 impl Entry {
+    /// Whether this machine has the device.
+    fn is_present(self) -> bool {
+        match self {
+            Self::Framebuffer => dev::framebuffer::layout().is_some(),
+            Self::Keyboard => registry::keyboard().is_some(),
+            _ => true,
+        }
+    }
+
     fn file_type(self) -> FileType {
         match self {
             Self::Memory(_)
             | Self::Terminal(_)
             | Self::ControllingTerminal
             | Self::Master
-            | Self::Messages => FileType::CharacterDevice,
+            | Self::Messages
+            | Self::Framebuffer
+            | Self::Keyboard => FileType::CharacterDevice,
             Self::Terminals | Self::Disks => FileType::Directory,
             Self::Ramdisk => FileType::Regular,
             Self::Link(_) => FileType::Symlink,
@@ -112,7 +131,8 @@ fn find(path: &[u8]) -> Result<Found, Errno> {
     let (name, below) =
         path.split_at(path.iter().position(|&byte| byte == b'/').unwrap_or(path.len()));
     let at = ENTRIES.iter().position(|(entry, _)| *entry == name).ok_or(Errno::ENOENT)?;
-    let (_, entry) = ENTRIES.get(at).ok_or(Errno::ENOENT)?;
+    let (_, entry) =
+        ENTRIES.get(at).filter(|(_, entry)| entry.is_present()).ok_or(Errno::ENOENT)?;
     match (entry, below) {
         // A name below a link: the link has to be followed.
         (Entry::Link(_), _) | (_, []) => Ok(Found::Entry(at as u64 + 2, *entry)),
@@ -226,6 +246,8 @@ fn open_device(inode: u64, entry: Entry, flags: OpenFlags) -> Result<Arc<dyn Fil
         }
         Entry::Ramdisk => Ok(Arc::new(Ramdisk { inode })),
         Entry::Messages => Ok(Arc::new(messages::Messages::open(inode))),
+        Entry::Framebuffer => Ok(Arc::new(framebuffer::Framebuffer::open(inode)?)),
+        Entry::Keyboard => Ok(Terminal::open(registry::keyboard().ok_or(Errno::ENXIO)?, flags)?),
         // Links and directories are handled by the caller.
         Entry::Link(_) | Entry::Terminals | Entry::Disks => Err(Errno::ELOOP),
     }
@@ -267,6 +289,9 @@ impl FileObject for Directory {
         for (at, (name, entry)) in
             (0u64..).zip(ENTRIES).skip(usize::try_from(cookie).unwrap_or(usize::MAX))
         {
+            if !entry.is_present() {
+                continue;
+            }
             if !sink(DirectoryEntry {
                 inode: at + 2,
                 next: at + 1,

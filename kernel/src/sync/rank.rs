@@ -193,6 +193,8 @@ ranks! {
     HeapBlocks: Spin,
     /// the free frames.
     Frames: Spin,
+    /// the memory of the screen.
+    Screen: Spin,
     /// the registers of a UART.
     SerialPort: Spin,
     /// the messages of the log that are kept.

@@ -1,5 +1,5 @@
 //! x86_64: descriptor tables, entry code, thread switch, interrupt controllers, clock, serial
-//! ports.
+//! ports, keyboard.
 //!
 //! Other modules depend on the architecture in data only: `mem::page_table` by the format of
 //! entries, `task::elf` and `task::exec` by what a program expects at its start, `task::frame` by
@@ -15,6 +15,7 @@ mod entry;
 pub mod fpu;
 mod idt;
 pub mod irq;
+pub mod keyboard;
 pub mod log;
 mod panic;
 pub mod power;

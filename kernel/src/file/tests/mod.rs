@@ -6,6 +6,7 @@ mod namespace;
 mod open_file;
 mod pair;
 mod pipe;
+mod screen;
 mod socket;
 mod table;
 

@@ -1,5 +1,5 @@
 //! Terminals: a line with a line discipline, a foreground process group and a session. The line is
-//! a serial port, or the master of a pseudo-terminal ([`pair`]).
+//! a serial port, the keyboard, or the master of a pseudo-terminal ([`pair`]).
 //!
 //! Input arrives from the line ([`Tty::receive`]), in interrupt context for a serial port: it is
 //! echoed, signals are sent, and readers are woken. Output is translated and sent while the caller
@@ -49,6 +49,8 @@ pub struct Tty {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
     Serial(SerialPort),
+    /// The keyboard, which shows nothing.
+    Keyboard,
     /// The master of the pseudo-terminal with this number.
     Pair(usize),
 }
@@ -111,6 +113,12 @@ impl Tty {
     /// A raw line: `/dev/ttyS1` and `/dev/ttyS2`.
     pub(super) fn serial(line: SerialPort, minor: u64) -> Result<Self, OutOfMemory> {
         Self::on_line(line, minor, Termios::raw())
+    }
+
+    /// The bytes of the keyboard, `/dev/serio_raw0`: a raw line, as on Linux a device of the
+    /// miscellaneous ones.
+    pub(super) fn keyboard() -> Result<Self, OutOfMemory> {
+        Self::new(Line::Keyboard, 10 << 8, Termios::raw(), [0; 4])
     }
 
     /// Processes input from the line. May run in interrupt context.

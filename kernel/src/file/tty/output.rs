@@ -52,6 +52,7 @@ impl Tty {
                     serial::send(line, bytes);
                     Some(Ok(()))
                 }
+                Line::Keyboard => Some(Ok(())),
                 Line::Pair(_) => state.ends.put(bytes),
             }
         };
@@ -70,6 +71,7 @@ impl Tty {
     pub(super) fn show(&self, bytes: &[u8]) {
         match self.line {
             Line::Serial(line) => serial::send(line, bytes),
+            Line::Keyboard => {}
             Line::Pair(_) => self.state.lock().ends.put_echo(bytes),
         }
     }

@@ -1,7 +1,8 @@
-//! All terminals: those on serial ports, and the pseudo-terminals.
+//! All terminals: those on serial ports, the keyboard, and the pseudo-terminals.
 
 use super::{Tty, pair};
-use crate::arch::{SerialPort, serial};
+use crate::arch::{SerialPort, keyboard, serial};
+use crate::sync::Once;
 use alloc::sync::Arc;
 use spin::LazyLock;
 
@@ -14,6 +15,24 @@ static SERIAL: LazyLock<[Arc<Tty>; 3]> = LazyLock::new(|| {
         },
     )
 });
+
+/// `/dev/serio_raw0`, on machines with a screen and a keyboard.
+static KEYBOARD: Once<Arc<Tty>> = Once::new();
+
+/// Starts the keyboard, whose bytes can be read from now on.
+pub fn start_keyboard() {
+    let Ok(tty) = Tty::keyboard() else { panic!("no memory for the keyboard at the start") };
+    KEYBOARD.call_once(|| Arc::new(tty));
+    let receive = |bytes: &[u8]| KEYBOARD.get().into_iter().for_each(|tty| tty.receive(bytes));
+    if !keyboard::start(receive) {
+        log::warn!("the keyboard's controller does not answer");
+    }
+}
+
+/// The keyboard, if it was started.
+pub(in crate::file) fn keyboard() -> Option<Arc<Tty>> {
+    KEYBOARD.get().cloned()
+}
 
 /// Creates the terminals on serial ports. From here on, input reaches the console and the control
 /// channel.

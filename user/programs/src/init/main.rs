@@ -13,6 +13,7 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod config;
+mod console;
 mod disk;
 mod input;
 mod ramdisk;

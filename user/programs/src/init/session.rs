@@ -1,6 +1,7 @@
 //! The shell's surroundings (descriptors, terminal, environment), and the power-off.
 
 use crate::config::{Config, Input};
+use crate::console;
 use crate::input;
 use crate::swap::{PATIENCE, Swap};
 use crate::window;
@@ -65,8 +66,12 @@ pub fn run(config: &Config, mut swap: Option<Swap>) -> i32 {
         },
         Input::Terminal | Input::None => None,
     };
+    let screen = match config.input {
+        Input::Terminal => console::start(),
+        Input::Host | Input::None => None,
+    };
     let shell = match sys::fork() {
-        Ok(None) => sys::exit(become_shell(config, input)),
+        Ok(None) => sys::exit(become_shell(config, input, screen)),
         Ok(Some(child)) => child,
         Err(error) => return complain("init", b"the shell", error),
     };
@@ -89,11 +94,11 @@ pub fn run(config: &Config, mut swap: Option<Swap>) -> i32 {
 }
 
 /// Runs in the child. Returns only if the shell could not be started.
-fn become_shell(config: &Config, input: Option<Fd>) -> i32 {
+fn become_shell(config: &Config, input: Option<Fd>, screen: Option<Vec<u8>>) -> i32 {
     let _ = sys::setsid();
     let _ = sys::chdir(HOME);
     let descriptors = match config.input {
-        Input::Terminal => terminal_descriptors(),
+        Input::Terminal => terminal_descriptors(screen),
         Input::Host | Input::None => command_descriptors(input),
     };
     if let Err(error) = descriptors {
@@ -134,9 +139,10 @@ fn command_descriptors(input: Option<Fd>) -> Result<()> {
     Ok(())
 }
 
-/// Opens descriptors 0 to 2 on the console and makes it the controlling terminal.
-fn terminal_descriptors() -> Result<()> {
-    let console = sys::open(b"/dev/console", abi::O_RDWR, 0)?;
+/// Opens descriptors 0 to 2 on the terminal of the screen, or else on the console, and makes it the
+/// controlling terminal.
+fn terminal_descriptors(screen: Option<Vec<u8>>) -> Result<()> {
+    let console = sys::open(screen.as_deref().unwrap_or(b"/dev/console"), abi::O_RDWR, 0)?;
     for fd in 0..3 {
         sys::dup2(console, Fd(fd))?;
     }
@@ -145,7 +151,10 @@ fn terminal_descriptors() -> Result<()> {
     }
     sys::set_controlling_terminal(Fd::STDIN)?;
     sys::write_all(Fd::STDOUT, BANNER.as_bytes())?;
-    if let Err(error) = window::start() {
+    // A screen has its own size.
+    if screen.is_none()
+        && let Err(error) = window::start()
+    {
         complain("init", b"the console's size", error);
     }
     control("terminal");

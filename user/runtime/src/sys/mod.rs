@@ -7,6 +7,7 @@
 pub mod file;
 pub mod memory;
 pub mod process;
+pub mod screen;
 pub mod signal;
 pub mod terminal;
 
@@ -25,7 +26,10 @@ pub use process::{
     limit, power_off, prctl, reboot, sched_yield, set_limit, setpgid, setsid, sleep, sysinfo,
     umask, uname, wait, wait_for,
 };
-pub use signal::{Handler, poll, signal_default, signal_handle, signal_ignore, signal_mask};
+pub use screen::{ScreenLayout, screen_layout};
+pub use signal::{
+    Handler, poll, poll_for, signal_default, signal_handle, signal_ignore, signal_mask,
+};
 pub use terminal::{
     Termios, Window, foreground, ioctl, ioctl_number, open_pty, pty_path, set_controlling_terminal,
     set_foreground, set_terminal_settings, set_window, terminal_settings, window,

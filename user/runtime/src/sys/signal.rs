@@ -1,6 +1,7 @@
 //! Signal actions: default, ignored, or a handler.
 
 use super::{Result, abi, call};
+use core::time::Duration;
 
 /// A handler, called with the signal's number on the thread's stack.
 pub type Handler = extern "C" fn(i32);
@@ -62,4 +63,16 @@ pub fn poll(entries: &mut [abi::pollfd], blocked: u64) -> Result<usize> {
     let count = entries.len();
     // SAFETY: the kernel reads the mask and fills in the entries.
     unsafe { call!(__NR_ppoll, entries.as_mut_ptr(), count, 0usize, &raw const blocked, 8) }
+}
+
+/// Waits until one of the entries is ready, or for a time. Returns the number of ready entries.
+pub fn poll_for(entries: &mut [abi::pollfd], time: Option<Duration>) -> Result<usize> {
+    let count = entries.len();
+    let time = time.map(|time| abi::__kernel_timespec {
+        tv_sec: time.as_secs() as i64,
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let time = time.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    // SAFETY: the kernel reads the time and fills in the entries.
+    unsafe { call!(__NR_ppoll, entries.as_mut_ptr(), count, time, 0usize, 8) }
 }

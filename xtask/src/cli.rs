@@ -26,6 +26,8 @@ pub enum Command {
     /// Boot Sloth to a shell, or to run one command.
     #[command(after_help = exit_status::HELP)]
     Run(RunArgs),
+    /// Make raw disk images that boot on a PC, by BIOS and by UEFI.
+    Image(ImageArgs),
     /// Run the tests, on the host and in QEMU; the last line is `N passed, N failed`.
     Test(TestArgs),
     /// Measure instructions and bytes, and show the targets and the figures of Linux.
@@ -118,6 +120,16 @@ pub struct RunArgs {
     /// Also write the kernel's log to a file.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// Boot from a disk image, by BIOS, as a PC does: with a screen and a keyboard beside the
+    /// serial line. The first time builds the loader, for minutes.
+    #[arg(long, conflicts_with = "uefi")]
+    pub bios: bool,
+    /// The same by UEFI.
+    #[arg(long)]
+    pub uefi: bool,
+    /// Where QEMU shows the screen, in the words of its own option, such as gtk or vnc=:0.
+    #[arg(long, value_name = "WHERE", default_value = "none")]
+    pub display: String,
     /// Wait for a debugger (`cargo xtask gdb`) before the first instruction. The guest is built
     /// for it, with all arguments and locals, and is slower.
     #[arg(long, conflicts_with = "mutant")]
@@ -139,6 +151,26 @@ pub struct RunArgs {
     /// the console.
     #[arg(last = true)]
     pub command: Vec<String>,
+}
+
+/// Options of `cargo xtask image`.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Only the image for BIOS.
+    #[arg(long)]
+    pub bios: bool,
+    /// Only the image for UEFI.
+    #[arg(long)]
+    pub uefi: bool,
+    /// The image's file; of two images, each has its firmware in the name.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Add a file or a folder to the root file system, as `run` does. Repeatable.
+    #[arg(long, value_name = "HOST[:GUEST]")]
+    pub add: Vec<String>,
+    /// Leave out the distribution's bash and busybox.
+    #[arg(long)]
+    pub plain: bool,
 }
 
 /// Options of `cargo xtask test`.

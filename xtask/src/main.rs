@@ -19,6 +19,7 @@ mod foreign;
 mod fuzz;
 mod gdb;
 mod guest;
+mod image;
 mod interrupts;
 mod machine;
 mod packages;
@@ -64,6 +65,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
             let guest = guest::build(&paths, &toolchain, guest::Variant::Normal)?;
             say!("built loader, kernel and {} programs", guest.programs.len());
         }
+        Command::Image(arguments) => image::image(&paths, arguments)?,
         Command::Run(arguments) => return run::run(&paths, arguments),
         Command::Test(arguments) => return test::test(&paths, arguments),
         Command::Bench(arguments) => return bench::bench(&paths, arguments),

@@ -10,14 +10,15 @@ use anyhow::{Context, Result};
 use crate::cli::{RunArgs, memory_bytes};
 use crate::guest::addition::Addition;
 use crate::guest::userland::{self, Userland};
-use crate::guest::{self, Variant};
+use crate::guest::{self, Guest, Variant};
+use crate::image::firmware::Firmware;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Input, Outcome, Session};
-use crate::machine::task::{Stdin, Task};
+use crate::machine::task::{Console, Stdin, Task};
 use crate::machine::terminal::RawTerminal;
-use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Machine};
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Machine, Start};
 use crate::paths::Paths;
-use crate::{exit_status, say, setup};
+use crate::{exit_status, image, say, setup};
 
 /// Bytes of the kernel's log that are printed if the machine of a shell fails.
 const LOG_TAIL_BYTES: usize = 4096;
@@ -37,33 +38,22 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     let guest = guest::build(paths, &toolchain, variant(arguments))?;
     let command = (!arguments.command.is_empty()).then(|| arguments.command.join(" "));
     let is_interactive = command.is_none() && stdin().is_terminal();
-    let userland = userland(paths, arguments);
+    let firmware = firmware(arguments);
+    let console = if firmware.is_some() { Console::Screen } else { Console::Serial };
+    let userland = userland(paths, arguments, console);
     let task = Task {
         command: command.as_deref(),
         input: if is_interactive { Stdin::Terminal } else { Stdin::Host },
         lazy: arguments.lazy,
         mutant: arguments.mutant.as_deref(),
         memory: &arguments.memory,
+        console,
         userland: userland.as_ref(),
         additions: &additions,
         relay: arguments.relay.as_deref(),
     };
-    let initrd = task.initrd(paths, &guest)?;
-    let clock = if arguments.icount { Clock::Instructions } else { Clock::Host };
-    let hardware = Hardware {
-        memory: arguments.memory.clone(),
-        clock,
-        cpu: clock.cpu().to_owned(),
-        disk: match (arguments.no_disk, arguments.second_disk) {
-            (true, _) => Disk::None,
-            (false, true) => Disk::Second,
-            (false, false) => Disk::Scratch,
-        },
-        debugging: Debugging {
-            gdb: arguments.gdb,
-            monitor: arguments.monitor.then(|| paths.monitor()),
-        },
-    };
+    let start = start(paths, arguments, firmware, &guest, &task)?;
+    let hardware = hardware(paths, arguments);
     if arguments.gdb {
         say!("waiting for gdb; in another terminal: cargo xtask gdb");
     }
@@ -72,8 +62,8 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
     }
     let interrupts = Interrupts::listen()?;
     let limit = arguments.timeout.map(Duration::from_secs);
-    let machine = Machine::start(&guest, &initrd, &hardware)?;
-    drop(initrd);
+    let machine = Machine::start(&guest, &start, &hardware)?;
+    drop(start);
     let mut log = Log { file: log, tail: Vec::new(), is_shown: !is_interactive };
     let keys = stdin();
     let raw = is_interactive.then(RawTerminal::enter).transpose()?;
@@ -101,22 +91,63 @@ fn variant(arguments: &RunArgs) -> Variant {
     }
 }
 
+/// The firmware of a machine that boots from a disk image.
+fn firmware(arguments: &RunArgs) -> Option<Firmware> {
+    match (arguments.bios, arguments.uefi) {
+        (true, _) => Some(Firmware::Bios),
+        (false, true) => Some(Firmware::Uefi),
+        (false, false) => None,
+    }
+}
+
+/// What the machine starts.
+fn start(
+    paths: &Paths,
+    arguments: &RunArgs,
+    firmware: Option<Firmware>,
+    guest: &Guest,
+    task: &Task<'_>,
+) -> Result<Start> {
+    Ok(match firmware {
+        None => Start::Initrd(task.initrd(paths, guest)?),
+        Some(firmware) => Start::Image {
+            image: image::for_one_run(paths, firmware, guest, task)?,
+            firmware: firmware.file(paths)?,
+            display: arguments.display.clone(),
+        },
+    })
+}
+
+fn hardware(paths: &Paths, arguments: &RunArgs) -> Hardware {
+    let clock = if arguments.icount { Clock::Instructions } else { Clock::Host };
+    Hardware {
+        memory: arguments.memory.clone(),
+        clock,
+        cpu: clock.cpu().to_owned(),
+        disk: match (arguments.no_disk, arguments.second_disk) {
+            (true, _) => Disk::None,
+            (false, true) => Disk::Second,
+            (false, false) => Disk::Scratch,
+        },
+        debugging: Debugging {
+            gdb: arguments.gdb,
+            monitor: arguments.monitor.then(|| paths.monitor()),
+        },
+    }
+}
+
 /// The distribution's programs, unless they are not wanted, the machine is too small for them, or
 /// they are not available.
-fn userland(paths: &Paths, arguments: &RunArgs) -> Option<Userland> {
+fn userland(paths: &Paths, arguments: &RunArgs, console: Console) -> Option<Userland> {
     if arguments.plain || memory_bytes(&arguments.memory) < userland::LEAST_MEMORY_BYTES {
         return None;
     }
-    match Userland::get(paths) {
-        Ok(userland) => Some(userland),
-        Err(why) => {
-            say!(
-                "without bash and busybox, so Sloth's own shell serves (--plain does not look \
-                  for them): {why}"
-            );
-            None
-        }
-    }
+    let own = std::env::var("TERM").ok();
+    let terminal = match console {
+        Console::Serial => own.as_deref(),
+        Console::Screen => Some(userland::SCREEN_TERMINAL),
+    };
+    Userland::find(paths, terminal)
 }
 
 /// Returns the exit status for an outcome, and reports a failure.

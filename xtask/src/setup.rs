@@ -50,6 +50,32 @@ pub fn ensure_component(paths: &Paths, component: &str, probe: &[&str]) -> Resul
     )
 }
 
+/// Ensures that the loader of disk images can be built: it builds the core library for targets of
+/// its own, and copies parts out of ELF files.
+pub fn ensure_image_components(paths: &Paths) -> Result<()> {
+    let are_present = || {
+        let mut query = Command::new("rustc");
+        query.args(["--print", "sysroot"]).current_dir(&paths.root).stderr(Stdio::null());
+        let Ok(output) = query.output() else { return false };
+        let library =
+            PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("lib/rustlib");
+        let host_tools = std::fs::read_dir(&library).into_iter().flatten().flatten();
+        library.join("src/rust/library/core").is_dir()
+            && host_tools.into_iter().any(|it| it.path().join("bin/llvm-objcopy").exists())
+    };
+    if are_present() {
+        return Ok(());
+    }
+    const ADD: [&str; 4] = ["component", "add", "rust-src", "llvm-tools"];
+    let command = format!("rustup {}", ADD.join(" "));
+    say!("set-up: adding what disk images need ({command})");
+    let mut rustup = Command::new("rustup");
+    if run(rustup.args(ADD).current_dir(&paths.root)) && are_present() {
+        return Ok(());
+    }
+    bail!("the toolchain lacks what disk images need; run: {command}")
+}
+
 fn ensure_target(paths: &Paths) -> Result<Toolchain> {
     if target_installed(paths) {
         return Ok(Toolchain { library_source: None });

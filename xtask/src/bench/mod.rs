@@ -18,7 +18,7 @@ use crate::guest::addition::Addition;
 use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
-use crate::machine::task::{Stdin, Task};
+use crate::machine::task::{Console, Stdin, Task};
 use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::{exit_status, filter, guest, say, setup};
@@ -155,6 +155,7 @@ fn measure_with(
         lazy,
         mutant: None,
         memory: MEMORY,
+        console: Console::Serial,
         userland: None,
         additions,
         relay: None,

@@ -34,6 +34,8 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// The unstripped kernel, for debuggers.
     pub kernel_symbols: PathBuf,
+    /// The console of machines with a screen, stripped; it is not among the programs.
+    pub console: PathBuf,
     /// The programs, stripped, by name.
     pub programs: Vec<(String, PathBuf)>,
     /// Names of the tools that the program [`TOOLS`] contains.
@@ -146,6 +148,9 @@ fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
             ("kernel", "kernel") => {
                 guest.kernel = strip::cached(&artifact.file, &folder.join("kernel"))?;
                 guest.kernel_symbols = artifact.file;
+            }
+            ("programs", "console") => {
+                guest.console = strip::cached(&artifact.file, &folder.join("user-console"))?;
             }
             ("programs" | "proof", name) => {
                 let stripped = strip::cached(&artifact.file, &folder.join(format!("user-{name}")))?;

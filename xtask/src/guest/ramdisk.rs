@@ -89,6 +89,11 @@ impl Ramdisk {
         Ok(())
     }
 
+    /// Adds the console of machines with a screen.
+    pub fn add_console(&mut self, guest: &Guest) -> Result<()> {
+        self.put("sbin/console", Node::Host { file: guest.console.clone(), is_executable: true })
+    }
+
     /// Adds a file with the given contents.
     pub fn add_text(&mut self, guest_path: &str, text: Vec<u8>) -> Result<()> {
         self.put(guest_path, Node::Text(text))
@@ -164,6 +169,15 @@ impl Ramdisk {
             Archive { out: BufWriter::with_capacity(1 << 20, target), offset_bytes: 0 };
         archive.host_file("kernel", kernel, 0o755)?;
         archive.pad_to(0)?;
+        self.write(archive)
+    }
+
+    /// Writes the root file system alone.
+    pub fn write_alone(&self, target: &fs::File) -> Result<()> {
+        self.write(Archive { out: BufWriter::with_capacity(1 << 20, target), offset_bytes: 0 })
+    }
+
+    fn write(&self, mut archive: Archive<'_>) -> Result<()> {
         // A link follows its target.
         let (links, others): (Vec<_>, Vec<_>) =
             self.nodes.iter().partition(|(_, node)| matches!(node, Node::Link(_)));

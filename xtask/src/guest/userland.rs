@@ -9,11 +9,14 @@ use std::process::{Command, Stdio};
 use crate::guest::addition::Addition;
 use crate::packages::Packages;
 use crate::paths::Paths;
+use crate::say;
 
 /// The shell on the console, in the guest.
 pub const SHELL: &str = "bin/bash";
 /// The multi-call binary, in the guest.
 pub const BUSYBOX: &str = "bin/busybox";
+/// The type of the terminal on machines with a screen.
+pub const SCREEN_TERMINAL: &str = "linux";
 /// Machines with less memory go without: the files would take a good part of it.
 pub const LEAST_MEMORY_BYTES: u64 = 128 << 20;
 
@@ -49,19 +52,29 @@ pub struct Userland {
 }
 
 impl Userland {
-    /// Gets the programs, from the network if they are not there, or returns why they are not
-    /// available.
-    pub fn get(paths: &Paths) -> Result<Self, String> {
+    /// Gets the programs, or says why they are not there.
+    pub fn find(paths: &Paths, terminal: Option<&str>) -> Option<Self> {
+        Self::get(paths, terminal)
+            .inspect_err(|why| {
+                say!(
+                    "without bash and busybox, so Sloth's own shell serves (--plain does not look \
+                     for them): {why}"
+                );
+            })
+            .ok()
+    }
+
+    /// Gets the programs, from the network if they are not there, with the description of a type of
+    /// terminal, or returns why they are not available.
+    pub fn get(paths: &Paths, terminal: Option<&str>) -> Result<Self, String> {
         let packages = Packages::open(paths).map_err(|error| error.to_string())?;
         let bash = packages.file("bash-static", "bin/bash-static")?;
         let busybox = packages.file("busybox-static", "bin/busybox")?;
         let applets = applets(&busybox)?;
         let mut additions = vec![Addition::new(bash, SHELL), Addition::new(busybox, BUSYBOX)];
-        let terminal = std::env::var("TERM").ok().filter(|name| {
-            let description = description(name);
-            additions.extend(description.clone());
-            description.is_some()
-        });
+        let description = terminal.and_then(description);
+        let terminal = terminal.filter(|_| description.is_some()).map(str::to_owned);
+        additions.extend(description);
         Ok(Self { additions, applets, terminal })
     }
 }

@@ -12,6 +12,7 @@ pub mod symbols;
 pub mod task;
 pub mod terminal;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -82,6 +83,49 @@ pub const OTHER_LINE: &str = "a line of another disk\n";
 /// How often: enough for several transfers.
 pub const OTHER_LINES: usize = 1 << 16;
 
+/// What the machine starts.
+#[derive(Debug)]
+pub enum Start {
+    /// The loader for QEMU, with an initrd.
+    Initrd(File),
+    /// A disk image, as a PC with a screen and a keyboard does.
+    Image {
+        /// The disk's contents.
+        image: File,
+        /// The firmware, unless it is QEMU's own.
+        firmware: Option<PathBuf>,
+        /// Where the screen is shown, as QEMU's option `-display` takes it.
+        display: String,
+    },
+}
+
+impl Start {
+    /// QEMU's arguments. The files are inherited.
+    fn arguments(&self, guest: &Guest) -> Result<Vec<OsString>> {
+        let text = |text: &str| OsString::from(text);
+        let path = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+        match self {
+            Self::Initrd(initrd) => {
+                inherit(initrd)?;
+                let boot = guest.boot.clone().into_os_string();
+                let initrd = path(initrd).into();
+                let display = [text("-display"), text("none")];
+                Ok([&display[..], &[text("-kernel"), boot, text("-initrd"), initrd]].concat())
+            }
+            Self::Image { image, firmware, display } => {
+                inherit(image)?;
+                let drive = format!("format=raw,file.locking=off,file={}", path(image)).into();
+                let mut arguments = vec![text("-display"), text(display), text("-drive"), drive];
+                arguments.extend([text("-device"), text("VGA")]);
+                if let Some(firmware) = firmware {
+                    arguments.extend([text("-bios"), firmware.clone().into_os_string()]);
+                }
+                Ok(arguments)
+            }
+        }
+    }
+}
+
 /// The configuration of a machine.
 #[derive(Debug, Clone)]
 pub struct Hardware {
@@ -128,19 +172,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts QEMU with the guest's loader and an initrd.
-    pub fn start(guest: &Guest, initrd: &File, hardware: &Hardware) -> Result<Self> {
+    /// Starts QEMU.
+    pub fn start(guest: &Guest, start: &Start, hardware: &Hardware) -> Result<Self> {
         let mut command = Command::new(QEMU);
-        command.args([
-            "-M",
-            "q35",
-            "-nodefaults",
-            "-accel",
-            "tcg",
-            "-display",
-            "none",
-            "-no-reboot",
-        ]);
+        command.args(["-M", "q35", "-nodefaults", "-accel", "tcg", "-no-reboot"]);
         command.args(["-m", &hardware.memory]);
         match hardware.clock {
             Clock::Host => {}
@@ -157,9 +192,7 @@ impl Machine {
             let path = path.display().to_string().replace(',', ",,");
             command.args(["-monitor", &format!("unix:{path},server=on,wait=off")]);
         }
-        command.arg("-kernel").arg(&guest.boot);
-        inherit(initrd)?;
-        command.args(["-initrd", &format!("/proc/self/fd/{}", initrd.as_raw_fd())]);
+        command.args(start.arguments(guest)?);
         // Kept open until QEMU has inherited them.
         let disks = disks(guest, hardware.disk)?;
         for (name, file) in &disks {

@@ -14,7 +14,7 @@ use rustix::termios::tcgetwinsize;
 
 use super::symbols::Symbols;
 use super::terminal::Resizes;
-use super::{Ending, Hardware, Machine};
+use super::{Ending, Hardware, Machine, Start};
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::{exit_status, process};
@@ -111,7 +111,7 @@ pub fn capture(
     limit: Duration,
     interrupts: &Interrupts,
 ) -> Result<Captured> {
-    let machine = Machine::start(guest, initrd, hardware)?;
+    let machine = Machine::start(guest, &Start::Initrd(initrd.try_clone()?), hardware)?;
     let (mut console, mut log) = (Vec::new(), Vec::new());
     let session = Session {
         input: Input::None,

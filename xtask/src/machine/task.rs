@@ -33,6 +33,15 @@ impl Stdin {
     }
 }
 
+/// Where a person sees what the guest shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// On the serial line.
+    Serial,
+    /// On the screen, and on the serial line as well.
+    Screen,
+}
+
 /// A guest's task and the settings that it runs with.
 #[derive(Debug, Clone)]
 pub struct Task<'a> {
@@ -46,6 +55,8 @@ pub struct Task<'a> {
     pub mutant: Option<&'a str>,
     /// Size of the machine's memory, as QEMU's option `-m` takes it.
     pub memory: &'a str,
+    /// Where the shell is seen.
+    pub console: Console,
     /// The distribution's programs, of which one is the shell on the console.
     pub userland: Option<&'a Userland>,
     /// Files and folders that are added to the root file system.
@@ -66,11 +77,15 @@ impl Task<'_> {
         if let Some(mutant) = self.mutant {
             text.push_str(&format!("mutant={mutant}\n"));
         }
-        if let Some(userland) = self.userland {
+        if self.userland.is_some() {
             text.push_str(&format!("shell=/{}\n", userland::SHELL));
-            if let Some(terminal) = &userland.terminal {
-                text.push_str(&format!("terminal={terminal}\n"));
-            }
+        }
+        let terminal = match self.console {
+            Console::Serial => self.userland.and_then(|userland| userland.terminal.as_deref()),
+            Console::Screen => Some(userland::SCREEN_TERMINAL),
+        };
+        if let Some(terminal) = terminal {
+            text.push_str(&format!("terminal={terminal}\n"));
         }
         if let Some(relay) = self.relay {
             text.push_str(&format!("relay={relay}\n"));
@@ -81,9 +96,19 @@ impl Task<'_> {
         text
     }
 
-    /// Writes the initrd with kernel, programs, additions and configuration.
+    /// Writes the initrd: the kernel and the root file system.
     pub fn initrd(&self, paths: &Paths, guest: &Guest) -> Result<File> {
+        let file = paths.scratch_file()?;
+        self.ramdisk(guest)?.write_initrd(&guest.kernel, &file)?;
+        Ok(file)
+    }
+
+    /// The root file system, with programs, additions and configuration.
+    pub fn ramdisk(&self, guest: &Guest) -> Result<Ramdisk> {
         let mut ramdisk = Ramdisk::new(guest)?;
+        if self.console == Console::Screen {
+            ramdisk.add_console(guest)?;
+        }
         if let Some(userland) = self.userland {
             ramdisk.add_userland(userland)?;
         }
@@ -100,9 +125,7 @@ impl Task<'_> {
             self.memory,
             (data_bytes >> 20).div_ceil(3) * 4 + 64
         );
-        let file = paths.scratch_file()?;
-        ramdisk.write_initrd(&guest.kernel, &file)?;
-        Ok(file)
+        Ok(ramdisk)
     }
 }
 
@@ -118,6 +141,7 @@ mod tests {
             lazy: Lazy::Off,
             mutant: Some("r1"),
             memory: "48M",
+            console: Console::Serial,
             userland: None,
             additions: &[],
             relay: None,

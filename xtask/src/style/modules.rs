@@ -29,10 +29,18 @@ pub fn contexts() -> BTreeMap<String, Context> {
     walk.found
 }
 
+/// The manifests of the workspace, and of the package that is not its member.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "image/Cargo.toml"];
+
 /// The root file of each of cargo's targets.
 fn targets() -> Vec<(String, Context)> {
+    MANIFESTS.into_iter().flat_map(targets_of).collect()
+}
+
+fn targets_of(manifest: &str) -> Vec<(String, Context)> {
     let output = Command::new(crate::cargo::program())
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .args(["--manifest-path", manifest])
         .current_dir(root())
         .output()
         .expect("cargo starts");

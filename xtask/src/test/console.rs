@@ -250,7 +250,7 @@ impl ConsoleTest {
                 command.arg("--plain");
             }
             Shell::Bash => {
-                if let Err(why) = Userland::get(paths) {
+                if let Err(why) = Userland::get(paths, None) {
                     return Ok(Verdict::Skipped(why));
                 }
             }
@@ -267,11 +267,22 @@ pub fn play(
     expected: u8,
     interrupts: &Interrupts,
 ) -> Result<Verdict> {
+    play_within(LIMIT, command, script, expected, interrupts)
+}
+
+/// The same with another time limit.
+pub fn play_within(
+    limit: Duration,
+    command: Command,
+    script: &[Step],
+    expected: u8,
+    interrupts: &Interrupts,
+) -> Result<Verdict> {
     let (terminal, slave) = open_terminal()?;
     let before = tcgetattr(&terminal)?;
     let mut child = start(command, slave)?;
     let mut screen =
-        Screen { terminal, text: Vec::new(), seen: 0, deadline: Instant::now() + LIMIT };
+        Screen { terminal, text: Vec::new(), seen: 0, deadline: Instant::now() + limit };
     let mut missed = None;
     for step in script {
         if !screen.perform(step, &mut child, interrupts)? {

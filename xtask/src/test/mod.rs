@@ -9,11 +9,13 @@ pub mod demo;
 pub mod disks;
 pub mod fsx;
 pub mod host;
+pub mod image;
 pub mod in_guest;
 pub mod input;
 pub mod lock_checks;
 pub mod monitor;
 pub mod mutants;
+pub mod pc;
 pub mod qemu;
 pub mod results;
 pub mod sizes;
@@ -32,6 +34,7 @@ use self::command::CommandTest;
 use self::console::ConsoleTest;
 use self::demo::DemoTest;
 use self::host::HostTest;
+use self::image::ImageTest;
 use self::qemu::QemuTest;
 use self::results::Results;
 use self::verdict::Verdict;
@@ -59,6 +62,7 @@ enum Test {
     Demo(DemoTest),
     /// gdb, with its commands for the kernel.
     Debugger,
+    Image(ImageTest),
     /// QEMU's monitor.
     Monitor,
     Foreign(ForeignTest),
@@ -80,6 +84,7 @@ impl Test {
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
             Self::Debugger => debugger::NAME.to_owned(),
+            Self::Image(test) => test.name.to_owned(),
             Self::Monitor => monitor::NAME.to_owned(),
             Self::Foreign(test) => test.name(),
             Self::Profit(test) => test.name().to_owned(),
@@ -111,6 +116,7 @@ impl Test {
             Self::Console(test) => test.run(paths, interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
             Self::Debugger => debugger::run(paths, interrupts),
+            Self::Image(test) => test.run(paths, guest, interrupts),
             Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
@@ -161,7 +167,7 @@ pub fn test(paths: &Paths, arguments: &TestArgs) -> Result<u8> {
 fn all_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     if !filter.starts_with(HOST) {
-        tests.extend(guest_tests(paths, length)?);
+        tests.extend(guest_tests(paths, filter, length)?);
     }
     if !filter.starts_with(GUEST) && !tests.iter().any(|test| is_whole_name(filter, &test.name())) {
         tests.splice(..0, host::list(paths)?.into_iter().map(Test::Host));
@@ -174,13 +180,14 @@ fn is_whole_name(filter: &str, name: &str) -> bool {
     name == filter || name.strip_prefix(GUEST) == Some(filter)
 }
 
-fn guest_tests(paths: &Paths, length: Length) -> Result<Vec<Test>> {
+fn guest_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
     tests.extend([Test::Debugger, Test::Monitor, Test::Qemu(lock_checks::test())]);
     tests.extend(DemoTest::ALL.map(Test::Demo));
+    tests.extend(image::list(filter).map(Test::Image));
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(ProfitTest::ALL.map(Test::Profit));
     tests.extend(bench::TESTS.map(Test::Bench));

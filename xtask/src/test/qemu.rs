@@ -12,7 +12,7 @@ use crate::guest::Guest;
 use crate::guest::addition::Addition;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Captured, Outcome, capture};
-use crate::machine::task::{Stdin, Task};
+use crate::machine::task::{Console, Stdin, Task};
 use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
@@ -165,6 +165,7 @@ impl QemuTest {
             lazy: self.lazy,
             mutant,
             memory: &self.memory,
+            console: Console::Serial,
             userland: None,
             additions: &self.additions,
             relay: None,

@@ -79,6 +79,10 @@ fn start(info: &'static mut BootInfo) -> ! {
     let Some(ramdisk_start) = physical_start(offset, ramdisk, info.ramdisk_len) else {
         panic!("the ramdisk is not one range of physical memory")
     };
+    if let Some(&root) = info.rsdp_addr.as_ref() {
+        // SAFETY: the loader maps physical memory, 4 GiB at least, at the offset.
+        unsafe { arch::power::set_tables(root, offset) };
+    }
     let screen = core::mem::replace(&mut info.framebuffer, Optional::None).into_option();
     take_memory(info, offset, ramdisk_start + info.ramdisk_len);
     let (ramdisk_bytes, frames) = (info.ramdisk_len, mem::frame::stats());

@@ -7,6 +7,7 @@
 //! This layer imports nothing of the kernel but `sync`. The layers above handle traps and system
 //! calls, by functions that the boot code registers ([`Handlers`]).
 
+pub mod acpi;
 mod alarms;
 mod handlers;
 pub mod messages;

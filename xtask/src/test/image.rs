@@ -115,6 +115,9 @@ impl ImageTest {
                 )));
             }
         }
-        Ok(Verdict::Passed)
+        pc.type_keys("poweroff\n", interrupts)?;
+        Ok(Verdict::from_condition(pc.ends(interrupts)?, || {
+            "the machine does not switch itself off".to_owned()
+        }))
     }
 }

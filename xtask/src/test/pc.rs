@@ -132,6 +132,17 @@ impl Pc {
         Ok(false)
     }
 
+    /// Waits until the machine has switched itself off. Returns false at the deadline.
+    pub fn ends(&mut self, interrupts: &Interrupts) -> Result<bool> {
+        while Instant::now() < self.deadline && interrupts.pending().is_none() {
+            if self.child.try_wait()?.is_some() {
+                return Ok(true);
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(false)
+    }
+
     /// The text on the screen, without spaces at the ends of lines.
     pub fn screen(&mut self, interrupts: &Interrupts) -> Result<Vec<String>> {
         let picture = self.picture.clone();

@@ -16,6 +16,7 @@ pub mod fpu;
 mod idt;
 pub mod irq;
 pub mod keyboard;
+mod local_apic;
 pub mod log;
 mod panic;
 pub mod power;
@@ -37,6 +38,7 @@ pub unsafe fn start(physical_memory_offset: u64, handlers: &super::Handlers) {
         entry::start(handlers);
         fpu::start();
         irq::start();
+        local_apic::start(physical_memory_offset);
         clock::start(physical_memory_offset);
     }
     usage::start();

@@ -9,9 +9,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bootloader::{BootConfig, DiskImageBuilder};
 
-/// The least size of the screen, in pixels, if the firmware has a mode of such a size.
-const SCREEN: (u64, u64) = (1024, 768);
-
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -27,9 +24,7 @@ fn run(arguments: &[String]) -> Result<()> {
         bail!("usage: image bios|uefi KERNEL RAMDISK IMAGE");
     };
     let mut config = BootConfig::default();
-    config.frame_buffer.minimum_framebuffer_width = Some(SCREEN.0);
-    config.frame_buffer.minimum_framebuffer_height = Some(SCREEN.1);
-    // The serial line and the screen are the kernel's.
+    // The serial line and the screen are the kernel's; the firmware chooses the screen's mode.
     config.frame_buffer_logging = false;
     config.serial_logging = false;
     let mut builder = DiskImageBuilder::new(PathBuf::from(kernel));

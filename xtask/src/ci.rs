@@ -23,6 +23,11 @@ pub fn ci(paths: &Paths) -> Result<u8> {
 
     let mut format = cargo::command(paths, "fmt");
     step("formatting", format.args(["--all", "--check"]))?;
+    let mut format = cargo::command(paths, "fmt");
+    step(
+        "formatting of the program for disk images",
+        format.args(["--manifest-path", "image/Cargo.toml", "--check"]),
+    )?;
 
     let mut lint = cargo::command(paths, "clippy");
     lint.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);

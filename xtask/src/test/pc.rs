@@ -23,6 +23,8 @@ use crate::setup::QEMU;
 const SIZE: RasterHeight = RasterHeight::Size16;
 const WEIGHT: FontWeight = FontWeight::Regular;
 const GREY: u32 = 204;
+/// Lines of pixels for which the font has its own size.
+const PLAIN_HEIGHT: usize = 720;
 /// What a place reads as that shows no character of the font.
 const UNKNOWN: char = '\u{fffd}';
 /// What the monitor writes when it has carried out a command.
@@ -172,20 +174,23 @@ fn text(picture: &[u8], characters: &HashMap<Vec<u8>, char>) -> Option<Vec<Strin
     let (width, height) = std::str::from_utf8(size).ok()?.split_once(' ')?;
     let (width, height): (usize, usize) = (width.parse().ok()?, height.parse().ok()?);
     let (columns, rows) = (get_raster_width(WEIGHT, SIZE), SIZE.val());
+    // Each of the font's pixels is several on a large screen, of which one is looked at.
+    let scale = (height / PLAIN_HEIGHT).max(1);
     let place = |top: usize, left: usize| {
         let mut levels = Vec::with_capacity(columns * rows);
         for y in top..top + rows {
             for x in left..left + columns {
-                let pixel = pixels.get(3 * (y * width + x)..)?.get(..3)?;
+                let pixel = pixels.get(3 * scale * (y * width + x)..)?.get(..3)?;
                 levels.push(*pixel.first()?);
             }
         }
         Some(characters.get(&levels).copied().unwrap_or(UNKNOWN))
     };
-    (0..height / rows)
+    (0..height / (rows * scale))
         .map(|row| {
-            let line: Option<String> =
-                (0..width / columns).map(|column| place(row * rows, column * columns)).collect();
+            let line: Option<String> = (0..width / (columns * scale))
+                .map(|column| place(row * rows, column * columns))
+                .collect();
             line.map(|line| line.trim_end().to_owned())
         })
         .collect()

@@ -6,6 +6,9 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 use user::prelude::*;
 use user::sys::{ScreenLayout, Window, abi};
 
+/// Lines of pixels for which the font has its own size: on larger screens, each of its pixels is
+/// several.
+const PLAIN_HEIGHT: usize = 720;
 /// The font's size. All characters have the same width.
 const SIZE: RasterHeight = RasterHeight::Size16;
 /// Height and width of a character in pixels.
@@ -20,6 +23,8 @@ const UNKNOWN: char = '?';
 pub struct Display {
     fd: Fd,
     layout: ScreenLayout,
+    /// Width and height on the screen of a pixel of the font.
+    scale: usize,
     /// The pixels of a line of characters, as they are in the screen's memory.
     pixels: Vec<u8>,
 }
@@ -33,8 +38,10 @@ impl Display {
         if !(1..=4).contains(&pixel_bytes) || line_bytes < width * pixel_bytes {
             return Err(Errno::EINVAL);
         }
-        let display = Self { fd, layout, pixels: vec![0; line_bytes * HEIGHT] };
-        (0..height.div_ceil(HEIGHT)).try_for_each(|row| display.show(row))?;
+        let scale = (height / PLAIN_HEIGHT).max(1);
+        let pixels = vec![0; line_bytes * HEIGHT * scale];
+        let display = Self { fd, layout, scale, pixels };
+        (0..height.div_ceil(HEIGHT * scale)).try_for_each(|row| display.show(row))?;
         Ok(display)
     }
 
@@ -42,8 +49,8 @@ impl Display {
     pub fn size(&self) -> Window {
         let number = |pixels: usize| u16::try_from(pixels.max(1)).unwrap_or(u16::MAX);
         Window {
-            rows: number(self.layout.height / HEIGHT),
-            columns: number(self.layout.width / WIDTH),
+            rows: number(self.layout.height / (HEIGHT * self.scale)),
+            columns: number(self.layout.width / (WIDTH * self.scale)),
         }
     }
 
@@ -62,8 +69,9 @@ impl Display {
     /// Writes the pixels of a line of characters to the screen.
     fn show(&self, row: usize) -> Result<()> {
         let ScreenLayout { height, line_bytes, .. } = self.layout;
-        let start = row * HEIGHT * line_bytes;
-        let rows = height.saturating_sub(row * HEIGHT).min(HEIGHT);
+        let line_height = HEIGHT * self.scale;
+        let start = row * line_height * line_bytes;
+        let rows = height.saturating_sub(row * line_height).min(line_height);
         let mut pixels = self.pixels.get(..rows * line_bytes).unwrap_or_default();
         let mut at = start as u64;
         while !pixels.is_empty() {
@@ -75,7 +83,6 @@ impl Display {
     }
 
     fn draw_cell(&mut self, column: usize, cell: &Cell, is_cursor: bool) {
-        let ScreenLayout { pixel_bytes, line_bytes, .. } = self.layout;
         let style = &cell.style;
         let weight = if style.is_bold { FontWeight::Bold } else { FontWeight::Regular };
         let Some(raster) =
@@ -97,10 +104,20 @@ impl Display {
                     u8::MAX => ends[1],
                     level => self.pixel(mixed(colours, level)),
                 };
-                let start = y * line_bytes + (column * WIDTH + x) * pixel_bytes;
-                if let Some(place) = self.pixels.get_mut(start..start + pixel_bytes) {
-                    place.iter_mut().zip(pixel).for_each(|(to, from)| *to = from);
-                }
+                self.draw_pixel(column * WIDTH + x, y, pixel);
+            }
+        }
+    }
+
+    /// Draws a pixel of the font, at a place that is counted in such pixels.
+    fn draw_pixel(&mut self, x: usize, y: usize, pixel: [u8; 4]) {
+        let (ScreenLayout { pixel_bytes, line_bytes, .. }, scale) = (self.layout, self.scale);
+        for line in y * scale..(y + 1) * scale {
+            let start = line * line_bytes + x * scale * pixel_bytes;
+            let places = self.pixels.get_mut(start..start + scale * pixel_bytes);
+            for place in places.into_iter().flat_map(|places| places.chunks_exact_mut(pixel_bytes))
+            {
+                place.iter_mut().zip(pixel).for_each(|(to, from)| *to = from);
             }
         }
     }

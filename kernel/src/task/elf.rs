@@ -231,6 +231,18 @@ mod tests {
     }
 
     #[test]
+    fn q4_segments_are_bounded() {
+        let segments = |count: u64| -> Vec<_> {
+            let at = |number| [0x1000, 0x40_1000 + number * 0x1000, 0x10, 0x1000];
+            (0..count).map(|number| (abi::PT_LOAD, RX, at(number))).collect()
+        };
+        let most = Program::parse(&program(abi::ET_EXEC, &segments(64))).unwrap();
+        assert_eq!(most.segments.len(), MAX_SEGMENTS);
+        let more = Program::parse(&program(abi::ET_EXEC, &segments(65)));
+        assert_eq!(more.err(), Some(Errno::ENOEXEC));
+    }
+
+    #[test]
     fn a_position_independent_program_is_moved_as_a_whole() {
         let file = program(abi::ET_DYN, &[(abi::PT_LOAD, RX, [0, 0, 0x40_2000, 0x40_2000])]);
         let program = Program::parse(&file).unwrap();

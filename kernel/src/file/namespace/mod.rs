@@ -26,7 +26,6 @@ use foundation::Errno;
 const MAX_MOUNTS: usize = 256;
 
 /// A mounted file system.
-#[derive(Clone)]
 pub struct MountPoint {
     /// The canonical path where it is mounted.
     pub path: Vec<u8>,
@@ -38,7 +37,7 @@ pub struct MountPoint {
 
 /// The tree of all names: the table of mounts.
 pub struct Namespace {
-    mounts: Mutex<Vec<MountPoint>, rank::Mounts>,
+    mounts: Mutex<Vec<Arc<MountPoint>>, rank::Mounts>,
 }
 
 /// Where a file was found.
@@ -64,6 +63,7 @@ impl Namespace {
     /// Mounts a tree at a canonical path, which the caller has resolved. Hides an earlier mount at
     /// the same path. ENOSPC beyond [`MAX_MOUNTS`].
     pub fn mount(&self, mount: MountPoint) -> Result<(), Errno> {
+        let mount = Arc::new(mount);
         let mut mounts = self.mounts.lock();
         if mounts.len() >= MAX_MOUNTS {
             return Err(Errno::ENOSPC);
@@ -75,7 +75,7 @@ impl Namespace {
 
     /// Removes the last mount at a canonical path. EINVAL where there is none, EBUSY for the first
     /// mount at the root.
-    pub fn unmount(&self, path: &[u8]) -> Result<MountPoint, Errno> {
+    pub fn unmount(&self, path: &[u8]) -> Result<Arc<MountPoint>, Errno> {
         let mut mounts = self.mounts.lock();
         let at = mounts.iter().rposition(|mount| mount.path == path).ok_or(Errno::EINVAL)?;
         // Without a root, no file could be found any more.
@@ -85,8 +85,8 @@ impl Namespace {
         Ok(mounts.remove(at))
     }
 
-    /// All mounts, oldest first.
-    pub fn mounts(&self) -> Vec<MountPoint> {
+    /// All mounts, oldest first. The list takes half a page at most.
+    pub fn mounts(&self) -> Vec<Arc<MountPoint>> {
         self.mounts.lock().clone()
     }
 

@@ -168,7 +168,7 @@ impl Namespace {
     /// The file system that contains a canonical path, and the path within it.
     fn locate(&self, path: &[u8]) -> Result<Stretch, Errno> {
         let mounts = self.mounts.lock();
-        let inside = |mount: &MountPoint| match path.strip_prefix(mount.path.as_slice()) {
+        let inside = |mount: &Arc<MountPoint>| match path.strip_prefix(mount.path.as_slice()) {
             Some(rest) => rest.is_empty() || mount.path == b"/" || rest.first() == Some(&b'/'),
             None => false,
         };

@@ -377,6 +377,7 @@ fn q4_mounts_are_bounded() {
         (0..1000).find_map(|count| mount().err().map(|error| (count, error))),
         Some((256, Errno::ENOSPC))
     );
+    assert_eq!(namespace.mounts().len(), 256);
     namespace.unmount(b"/").unwrap();
     assert_eq!((mount(), mount()), (Ok(()), Err(Errno::ENOSPC)));
 }

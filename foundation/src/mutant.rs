@@ -170,6 +170,8 @@ mutants! {
     ReclaimLocked = "reclaim-locked",
     /// Q6: any number of pages of mapped files can be dirty.
     ManyDirtyPages = "many-dirty-pages",
+    /// Q6: pages that a server does not take keep others from storing.
+    RefusedPagesCount = "refused-pages-count",
     /// Q3: a page of a file is read back from the neighbouring slot of the device.
     SpillWrongSlot = "spill-wrong-slot",
     /// F5: a page of a file that cannot be read from the device is zeros.

@@ -18,11 +18,12 @@
 //! file's position lock, also in the fault of a store that waits. `FILES` is a spin lock, never
 //! held while waiting.
 
-use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome, WritePosition};
+mod writing;
+
+use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome};
 use crate::mem::stores::Share;
-use crate::mem::write_back::WriteBack;
 use crate::mem::{self, OutOfMemory, PAGE_BYTES, SharedMemory, Space, UserSlice, fallible};
-use crate::sync::{Interrupt, Mutex, SleepLock, rank, relax};
+use crate::sync::{Mutex, SleepLock, rank};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
@@ -105,7 +106,7 @@ pub fn map(
         .map(|end| end - FileOffset::ZERO)
         .filter(|&end| end <= MAX_BYTES)
         .ok_or(Errno::ENODEV)?;
-    mem::register_writer(write_some_back);
+    mem::register_writer(writing::serve_store);
     let (file, memory) = {
         let mut files = FILES.lock();
         let share = files.range(of_device(identity.device)).next().map(|(_, file)| &file.share);
@@ -253,27 +254,6 @@ fn write_and_drop(space: &Arc<Space>, identity: Identity, file: Arc<MappedFile>)
     drop(gone);
 }
 
-/// Pages that are written back for one store that waits: enough to pay for the way there.
-const WRITTEN_AT_ONCE: usize = 64;
-
-/// Writes some dirty pages of files of one server back: of the file with this memory first.
-fn write_some_back(space: &Arc<Space>, memory: &SharedMemory) -> Result<(), Errno> {
-    let Some((identity, file)) = with_memory(memory) else { return Ok(()) };
-    let mut left = WRITTEN_AT_ONCE;
-    let mut result = file.write_some_back(&mut left, space);
-    let mut last = None;
-    while left > 0
-        && let Some((other, file)) = after(identity.device, last)
-    {
-        last = Some(other);
-        if file.memory.dirty_pages() > 0 {
-            result = result.and(file.write_some_back(&mut left, space));
-        }
-        relax(Interrupt::Killable)?;
-    }
-    if left < WRITTEN_AT_ONCE { Ok(()) } else { result }
-}
-
 /// The mapped file with this memory.
 fn with_memory(memory: &SharedMemory) -> Option<(Identity, Arc<MappedFile>)> {
     let files = FILES.lock();
@@ -369,69 +349,6 @@ impl MappedFile {
             }
         }
         Ok(())
-    }
-
-    /// Writes dirty pages to the file, up to the file's end.
-    fn write_back(&self, space: &Arc<Space>, known: &mut Fingerprints) -> Result<(), Errno> {
-        let mut all = usize::MAX;
-        self.write_back_up_to(&mut all, space, known)
-    }
-
-    /// Writes some dirty pages; `left` is reduced by their number.
-    fn write_some_back(&self, left: &mut usize, space: &Arc<Space>) -> Result<(), Errno> {
-        self.write_back_up_to(left, space, &mut *self.fingerprints.lock()?)
-    }
-
-    /// Writes the first `left` dirty pages, each once. `left` is reduced by their number.
-    fn write_back_up_to(
-        &self,
-        left: &mut usize,
-        space: &Arc<Space>,
-        known: &mut Fingerprints,
-    ) -> Result<(), Errno> {
-        let (mut next, mut size) = (0, None);
-        while let Some(mut dirty) = WriteBack::begin(&self.memory, next, *left)? {
-            while let Some(page) = dirty.next_page() {
-                next = page + 1;
-                relax(Interrupt::Killable)?;
-                self.write_page(page, &mut size, space, known)?;
-                dirty.written(page);
-                *left -= 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a page to the file, unless the file has these bytes. `size` is that of the file, once
-    /// it is known.
-    fn write_page(
-        &self,
-        page: u64,
-        size: &mut Option<ByteCount>,
-        space: &Arc<Space>,
-        known: &mut Fingerprints,
-    ) -> Result<(), Errno> {
-        let mut bytes = fallible::filled(0, PAGE_BYTES)?;
-        self.memory.read(page, bytes.first_chunk_mut().ok_or(Errno::EIO)?)?;
-        let found = fingerprint(&bytes);
-        if known.get(page).unwrap_or_else(|| fingerprint(&[0; PAGE_BYTES])) == found {
-            return Ok(());
-        }
-        let size = match size {
-            Some(size) => *size,
-            None => *size.insert(self.object.stat()?.size),
-        };
-        let length = size.saturating_sub(PageCount(page).bytes()).to_usize().min(PAGE_BYTES);
-        bytes.truncate(length);
-        let mut from = UserBuffers::kernel_bytes(bytes);
-        while !from.remaining().is_zero() {
-            let at = start_of(page) + (ByteCount::of_len(length) - from.remaining());
-            let at = WritePosition::At(at);
-            if self.object.write(&Self::io(space), &mut from, at)?.bytes.is_zero() {
-                return Err(Errno::EIO);
-            }
-        }
-        Ok(known.set(page, found)?)
     }
 
     /// Copies the file's bytes from `start` to `end` to the pages in memory.

@@ -75,6 +75,8 @@ foundation::mutant_switches! {
     reclaim_locked: ReclaimLocked;
     /// Q6: any number of pages of mapped files can be dirty.
     many_dirty_pages: ManyDirtyPages;
+    /// Q6: pages that a server does not take keep others from storing.
+    refused_pages_count: RefusedPagesCount;
     /// F1: no neighbours are fetched.
     no_fault_around: NoFaultAround;
     /// A5: no two snapshots share a frame.

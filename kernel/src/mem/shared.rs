@@ -116,6 +116,16 @@ impl SharedMemory {
         self.with_stored(|stored| stored.note(page, claim)).unwrap_or(Store::Noted)
     }
 
+    /// The file's server has agreed that a page becomes dirty.
+    pub fn agree_to_store(&self, page: u64) {
+        self.with_stored(|stored| stored.agree(Page(page)));
+    }
+
+    /// Whether the file's server has refused dirty pages of it.
+    pub fn has_refused_pages(&self) -> bool {
+        self.with_stored(|stored| stored.has_refused()) == Some(true)
+    }
+
     /// Whether a page may be mapped writable.
     pub(super) fn is_stored(&self, page: Page) -> bool {
         !self.notes_stores() || self.with_stored(|stored| stored.contains(page)) == Some(true)

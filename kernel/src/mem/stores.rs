@@ -8,6 +8,13 @@
 //! The pages of one server's files have a [`Share`] of the limit. A store waits only for its own
 //! server, so one that does not answer holds up its own clients only (X9). A server's own stores
 //! never wait: it may wait for no other server.
+//!
+//! A page that the server does not take, because it has no space or its storage fails, stays dirty
+//! and is tried again. Such *refused* pages do not keep others from storing: they take from the
+//! limit, but not from what the share may still have. So that they do not become more and more, the
+//! server has to agree before any other page of its files is stored to, while there are some: the
+//! page is written to the file as it is, which gets it storage of its own. If that is refused, so
+//! is the store (SIGBUS).
 #![forbid(unsafe_code)]
 
 use super::{Claim, OutOfMemory, Page, PageRange, fallible, frame, mutants};
@@ -32,33 +39,54 @@ pub fn dirty_pages() -> usize {
     DIRTY.load(Ordering::Relaxed)
 }
 
+/// What a store to a page of a mapped file waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// Some dirty pages of its server's files are written, or refused.
+    Space,
+    /// The server agrees that this page becomes dirty.
+    Consent {
+        /// Its number in the file.
+        page: u64,
+    },
+}
+
 /// The number of dirty pages of one server's files. Changed under the lock of the memory that they
 /// belong to.
 #[derive(Debug, Default)]
-pub struct Share(AtomicUsize);
+pub struct Share {
+    pages: AtomicUsize,
+    refused: AtomicUsize,
+}
 
 impl Share {
     /// Dirty pages of the server's files.
     pub fn pages(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that the server has refused to take.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether there may be one more: up to half of what the others leave of the limit, so that
-    /// another server can always have as many.
-    fn has_space(&self) -> bool {
+    /// another server can always have as many. Refused pages count as others'.
+    pub fn has_space(&self) -> bool {
         let limit = frame::stats().total / DIRTY_SHARE;
-        let others = dirty_pages().saturating_sub(self.pages());
-        self.pages() < (limit.saturating_sub(others) / 2).max(SHARE_MIN)
-            || mutants::many_dirty_pages()
+        let refused = if mutants::refused_pages_count() { 0 } else { self.refused() };
+        let own = self.pages() - refused;
+        let others = dirty_pages().saturating_sub(own);
+        own < (limit.saturating_sub(others) / 2).max(SHARE_MIN) || mutants::many_dirty_pages()
     }
 
     fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.pages.fetch_add(1, Ordering::Relaxed);
         DIRTY.fetch_add(1, Ordering::Relaxed);
     }
 
     fn subtract(&self, pages: usize) {
-        self.0.fetch_sub(pages, Ordering::Relaxed);
+        self.pages.fetch_sub(pages, Ordering::Relaxed);
         DIRTY.fetch_sub(pages, Ordering::Relaxed);
     }
 }
@@ -72,8 +100,8 @@ pub(super) struct MemoryId(pub usize);
 pub(super) enum Store {
     /// The page may be mapped writable.
     Noted,
-    /// Too many pages of mapped files are dirty.
-    Waits,
+    /// The thread waits for this, with no lock held, and tries again.
+    Waits(Needed),
     /// The page is behind what can be mapped of the file.
     Beyond,
 }
@@ -118,20 +146,35 @@ pub(super) struct Stored {
     stored: Pages,
     /// Taken for write-back, and not written yet.
     leaving: Pages,
-    /// Pages in one set or in both.
+    /// Those pages of both sets that the server has refused.
+    refused: Pages,
+    refused_count: usize,
+    /// Pages in `stored` or `leaving`.
     count: usize,
+}
+
+/// Which dirty pages are taken for write-back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Fresh and refused ones.
+    All,
+    /// Those that the server has not refused.
+    Fresh,
+    /// Refused ones only.
+    Refused,
 }
 
 impl Stored {
     /// No dirty pages, of a file with so many pages.
     pub fn new(share: Arc<Share>, pages: PageCount) -> Result<Self, OutOfMemory> {
         let (stored, leaving) = (Pages::none_of(pages)?, Pages::none_of(pages)?);
-        Ok(Self { share, stored, leaving, count: 0 })
+        let refused = Pages::none_of(pages)?;
+        Ok(Self { share, stored, leaving, refused, refused_count: 0, count: 0 })
     }
 
     /// Bytes that the kernel keeps for so many pages.
     pub fn bytes(pages: PageCount) -> usize {
-        pages.to_usize() / 4
+        pages.to_usize() * 3 / 8
     }
 
     pub fn count(&self) -> usize {
@@ -148,10 +191,31 @@ impl Stored {
         if self.stored.contains(page) {
             return Store::Noted;
         }
-        let is_new = !self.leaving.contains(page);
-        if is_new && claim == Claim::Program && !self.share.has_space() {
-            return Store::Waits;
+        if claim == Claim::Program && !self.leaving.contains(page) {
+            if !self.share.has_space() {
+                return Store::Waits(Needed::Space);
+            }
+            if self.share.refused() > 0 && page < self.pages() {
+                return Store::Waits(Needed::Consent { page: page.0 });
+            }
         }
+        self.add(page)
+    }
+
+    /// The server has agreed that a page becomes dirty, if there is space for it.
+    pub fn agree(&mut self, page: Page) {
+        if self.share.has_space() {
+            self.add(page);
+        }
+    }
+
+    /// The first page behind those of the file.
+    fn pages(&self) -> Page {
+        Page(self.stored.0.len() as u64 * 64)
+    }
+
+    fn add(&mut self, page: Page) -> Store {
+        let is_new = !self.stored.contains(page) && !self.leaving.contains(page);
         if !self.stored.set(page, true) {
             return Store::Beyond;
         }
@@ -162,12 +226,28 @@ impl Stored {
         Store::Noted
     }
 
+    /// The first page from `from` on that can be taken.
+    fn next(&self, mut from: Page, which: Taken) -> Option<Page> {
+        loop {
+            let page = self.stored.next(from)?;
+            let is_wanted = match which {
+                Taken::All => true,
+                Taken::Fresh => !self.refused.contains(page),
+                Taken::Refused => self.refused.contains(page),
+            };
+            if is_wanted {
+                return Some(page);
+            }
+            from = page.next();
+        }
+    }
+
     /// Takes up to `most` pages for write-back, from `from` on. Returns a range around them.
-    pub fn take(&mut self, from: Page, most: usize) -> Option<PageRange> {
-        let first = self.stored.next(from).filter(|_| most > 0)?;
+    pub fn take(&mut self, from: Page, most: usize, which: Taken) -> Option<PageRange> {
+        let first = self.next(from, which).filter(|_| most > 0)?;
         let mut taken = PageRange { start: first, end: first };
         for _ in 0..most {
-            let next = self.stored.next(taken.end).filter(|&next| next < first + WINDOW);
+            let next = self.next(taken.end, which).filter(|&next| next < first + WINDOW);
             let Some(page) = next else { break };
             self.stored.set(page, false);
             self.leaving.set(page, true);
@@ -181,9 +261,33 @@ impl Stored {
         self.leaving.next(from)
     }
 
+    /// Whether the server has refused pages of the file.
+    pub fn has_refused(&self) -> bool {
+        self.refused_count > 0
+    }
+
+    /// Whether the server has refused a page.
+    pub fn is_refused(&self, page: Page) -> bool {
+        self.refused.contains(page)
+    }
+
+    /// The server refuses a page that was taken: it stays dirty.
+    pub fn refuse(&mut self, page: Page) {
+        self.keep(PageRange::single(page));
+        if !self.refused.contains(page) && self.refused.set(page, true) {
+            self.refused_count += 1;
+            self.share.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// A page that was taken is written.
     pub fn written(&mut self, page: Page) {
         self.leaving.set(page, false);
+        if self.refused.contains(page) {
+            self.refused.set(page, false);
+            self.refused_count -= 1;
+            self.share.refused.fetch_sub(1, Ordering::Relaxed);
+        }
         if !self.stored.contains(page) {
             self.share.subtract(1);
             self.count -= 1;
@@ -202,5 +306,6 @@ impl Stored {
 impl Drop for Stored {
     fn drop(&mut self) {
         self.share.subtract(self.count);
+        self.share.refused.fetch_sub(self.refused_count, Ordering::Relaxed);
     }
 }

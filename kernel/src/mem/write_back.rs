@@ -1,7 +1,7 @@
 //! Write-back of dirty pages of mapped files: which pages are under way.
 #![forbid(unsafe_code)]
 
-use super::{Page, PageRange, SharedMemory, reclaim};
+use super::{Page, PageRange, SharedMemory, reclaim, stores::Taken};
 use crate::sync::Interrupted;
 
 /// Dirty pages that are being written back. Those that were not when this is dropped stay dirty.
@@ -12,15 +12,16 @@ pub struct WriteBack<'a> {
 }
 
 impl<'a> WriteBack<'a> {
-    /// Takes up to `most` dirty pages of a mapped file, from the page with number `from` on: from
-    /// now on the next store to each of them faults. `None` where there are none. One at a time for
+    /// Takes up to `most` such dirty pages of a mapped file, from the page with number `from` on:
+    /// the next store to each of them faults. `None` where there are none. One at a time for
     /// each file. May wait; called with no spin lock held.
     pub fn begin(
         memory: &'a SharedMemory,
         from: u64,
         most: usize,
+        which: Taken,
     ) -> Result<Option<Self>, Interrupted> {
-        let taken = memory.with_stored(|stored| stored.take(Page(from), most)).flatten();
+        let taken = memory.with_stored(|stored| stored.take(Page(from), most, which)).flatten();
         let Some(range) = taken else { return Ok(None) };
         let pages = Self { memory, range };
         reclaim::write_protect(memory.id(), range)?;
@@ -31,6 +32,16 @@ impl<'a> WriteBack<'a> {
     pub fn next_page(&self) -> Option<u64> {
         let next = self.memory.with_stored(|stored| stored.next_leaving(self.range.start));
         next.flatten().map(|page| page.0)
+    }
+
+    /// Whether the server has refused a page before.
+    pub fn is_refused(&self, page: u64) -> bool {
+        self.memory.with_stored(|stored| stored.is_refused(Page(page))) == Some(true)
+    }
+
+    /// The server does not take the page, which stays dirty.
+    pub fn refused(&mut self, page: u64) {
+        self.memory.with_stored(|stored| stored.refuse(Page(page)));
     }
 
     /// The page is written to the file, as it was after [`begin`](Self::begin) or later.

@@ -19,6 +19,7 @@ const HOST: &[(&str, &str)] = &[
     ("mutants_are_found", "kernel/tests/simulation/mutants.rs"),
     ("f8_a_server_that_never_waits_is_found", "kernel/src/mem/tests/ranks.rs"),
     ("unfair_mutants_are_noticed", "kernel/tests/fairness.rs"),
+    ("mutants_of_write_back_are_noticed", "kernel/tests/mapped.rs"),
 ];
 
 /// A mutant: its variant in the source, and its name on command lines.

@@ -16,7 +16,7 @@ use super::{
     resolution::{Awaited, Coverage, FetchState, PageRequest, Resolution},
 };
 use crate::{
-    mem::{Claim, Page, SharedMemory, USER_END, UserAddr, reclaim, swap::PageIn},
+    mem::{Claim, Page, SharedMemory, USER_END, UserAddr, reclaim, stores, swap::PageIn},
     sync::{Interrupted, Once},
 };
 use alloc::sync::Arc;
@@ -33,9 +33,9 @@ const FAULT_FRAMES: usize = 4;
 /// always lost.
 const MAX_RECLAIMS: u32 = 64;
 
-/// Writes some dirty pages back for a space: of files on the server of this memory's file, for
-/// which it waits.
-type Writer = fn(&Arc<Space>, &SharedMemory) -> Result<(), Errno>;
+/// Does for a space what a store to this memory, of a mapped file, waits for. Waits for the file's
+/// server only.
+type Writer = fn(&Arc<Space>, &SharedMemory, stores::Needed) -> Result<(), Errno>;
 
 static WRITER: Once<Writer> = Once::new();
 
@@ -176,7 +176,7 @@ impl Space {
                 drop(progress.page_in.replace(page_in));
                 (arrived, Failure::PageIn)
             }
-            Resolution::WriteBack(memory) => match self.await_write_back(&memory) {
+            Resolution::WriteBack(memory, needed) => match self.await_store(&memory, needed) {
                 Err(Errno::EINTR) => return Err(Failure::Other(FaultError::Killed)),
                 Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN) => {
                     return self.await_memory(progress);
@@ -196,11 +196,11 @@ impl Space {
         Ok(page_in.wait()?)
     }
 
-    /// Waits until fewer pages of mapped files are dirty, for a store to this memory.
-    fn await_write_back(&self, memory: &SharedMemory) -> Result<(), Errno> {
+    /// Waits for what a store to a mapped file needs.
+    fn await_store(&self, memory: &SharedMemory, needed: stores::Needed) -> Result<(), Errno> {
         self.policy.claim().assert_may_await(Claim::FileServer);
         let space = self.me.upgrade().ok_or(Errno::EINTR)?;
-        WRITER.get().map_or(Err(Errno::EIO), |writer| writer(&space, memory))
+        WRITER.get().map_or(Err(Errno::EIO), |writer| writer(&space, memory, needed))
     }
 
     fn await_fetch(&self, awaited: &Awaited) -> Result<Result<(), Errno>, FaultError> {

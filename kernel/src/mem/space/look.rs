@@ -133,7 +133,7 @@ fn note_store(
 ) -> Result<Option<Resolution>, FaultError> {
     match memory.note_store(number, claim) {
         Store::Noted => Ok(None),
-        Store::Waits => Ok(Some(Resolution::WriteBack(memory.clone()))),
+        Store::Waits(needed) => Ok(Some(Resolution::WriteBack(memory.clone(), needed))),
         Store::Beyond => Err(FaultError::Bus),
     }
 }

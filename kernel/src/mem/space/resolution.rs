@@ -4,7 +4,7 @@
 use super::access::{Access, FaultError};
 use crate::mem::{
     Frame, Page, PageRange, Prot, SharedMemory, Snapshot, page_table::EntryFlags, snapshot::Fetch,
-    swap::PageIn,
+    stores, swap::PageIn,
 };
 use alloc::sync::Arc;
 use foundation::counter::Counters;
@@ -49,9 +49,9 @@ pub(super) enum Resolution {
     Fetch(Awaited),
     /// The caller waits for this page-in without the lock, and tries again.
     PageIn(Arc<PageIn>),
-    /// Too many pages of mapped files are dirty for a store to this one: the caller waits without
-    /// the lock until some are written, and tries again.
-    WriteBack(Arc<SharedMemory>),
+    /// A store to a mapped file has to wait: the caller has this done without the lock, and tries
+    /// again.
+    WriteBack(Arc<SharedMemory>, stores::Needed),
 }
 
 /// Whether a fetch was sent already.

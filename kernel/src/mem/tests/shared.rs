@@ -5,7 +5,7 @@ use super::*;
 use crate::mem::{
     host::SwapAnswers,
     page_table::{FrameTree, Held},
-    stores::{self, Share},
+    stores::{self, Needed, Share, Taken},
     swap,
     write_back::WriteBack,
 };
@@ -238,9 +238,10 @@ fn a_frame_tree_grows_and_finds_its_pages() {
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Stands in for the file: ten pages are written.
-fn write_ten(_: &Arc<Space>, memory: &SharedMemory) -> Result<(), Errno> {
+fn write_ten(_: &Arc<Space>, memory: &SharedMemory, needed: Needed) -> Result<(), Errno> {
+    assert_eq!(needed, Needed::Space, "nothing was refused");
     WRITTEN.fetch_add(1, Ordering::Relaxed);
-    let mut dirty = WriteBack::begin(memory, 0, 10)?.ok_or(Errno::EIO)?;
+    let mut dirty = WriteBack::begin(memory, 0, 10, Taken::Fresh)?.ok_or(Errno::EIO)?;
     while let Some(page) = dirty.next_page() {
         dirty.written(page);
     }
@@ -276,9 +277,9 @@ fn q6_a_store_waits_while_too_many_pages_of_mapped_files_are_dirty() {
         assert_eq!(share.pages(), before + 1);
         // What is not written stays dirty, and a child's next store is noted like its parent's.
         let child = one.fork().unwrap();
-        drop(WriteBack::begin(&memory, 0, usize::MAX).unwrap());
+        drop(WriteBack::begin(&memory, 0, usize::MAX, Taken::All).unwrap());
         assert_eq!(share.pages(), before + 1);
-        write_ten(one, &memory).unwrap();
+        write_ten(one, &memory, Needed::Space).unwrap();
         store(&child, at(0), value(0));
         assert_eq!(share.pages(), before + 1 - 9);
         one.protect(BASE, pages(all), Prot::READ).unwrap();

@@ -54,7 +54,7 @@ pub use page_of::page_of;
 pub use reclaim::{
     keep_margin, make_room, make_room_beside, ready, reclaim_ahead, register_last_resort,
 };
-pub use region::{Backing, Lock, Prot, Region, RegionMap};
+pub use region::{Backing, ForkAdvice, Lock, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
 pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};
 pub use space::{

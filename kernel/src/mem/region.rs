@@ -28,6 +28,17 @@ bitflags::bitflags! {
     }
 }
 
+bitflags::bitflags! {
+    /// What a child does not get of a mapping (madvise(2)). Each is set and unset on its own.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ForkAdvice: u8 {
+        /// The mapping: `MADV_DONTFORK`.
+        const OMIT = 1;
+        /// The contents, zeros in the child: `MADV_WIPEONFORK`.
+        const WIPE = 2;
+    }
+}
+
 /// Whether resident pages stay resident. In the order of what is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lock {
@@ -89,6 +100,8 @@ pub struct Region {
     pub touched: bool,
     /// Whether its resident pages stay.
     pub lock: Lock,
+    /// What a child does not get.
+    pub on_fork: ForkAdvice,
     /// Shown in /proc/PID/maps: `[heap]`, `[stack]`, or empty.
     pub label: &'static str,
     /// How its snapshot-backed pages are accessed.
@@ -174,8 +187,8 @@ impl Region {
     pub fn new(pages: PageCount, prot: Prot, backing: Backing, label: &'static str) -> Self {
         let associated =
             if matches!(backing, Backing::Snapshot { .. }) { pages } else { PageCount::ZERO };
-        let (habit, lock) = Default::default();
-        Self { pages, prot, backing, associated, touched: false, lock, label, habit }
+        let (habit, lock, on_fork) = Default::default();
+        Self { pages, prot, backing, associated, touched: false, lock, on_fork, label, habit }
     }
 
     /// Whether its resident pages stay.
@@ -212,7 +225,7 @@ impl Region {
             _ => false,
         };
         let same_marks = self.touched == next.touched && self.habit.cleaned == next.habit.cleaned;
-        let same_marks = same_marks && self.lock == next.lock;
+        let same_marks = same_marks && self.lock == next.lock && self.on_fork == next.on_fork;
         backing && self.prot == next.prot && self.label == next.label && same_marks
     }
 
@@ -356,6 +369,16 @@ impl RegionMap {
     pub fn pop(&mut self, range: PageRange) -> Option<(Page, Region)> {
         let (&start, _) = self.regions.range(range.start..range.end.max(range.start)).next()?;
         self.regions.remove(&start).map(|region| (start, region))
+    }
+
+    /// The first region that begins within a range and that `is_one` accepts, to change it.
+    pub fn first_with(
+        &mut self,
+        range: PageRange,
+        is_one: impl Fn(&Region) -> bool,
+    ) -> Option<(Page, &mut Region)> {
+        let mut within = self.regions.range_mut(range.start..range.end.max(range.start));
+        within.find(|(_, region)| is_one(region)).map(|(&start, region)| (start, region))
     }
 
     /// Bytes that a copy of `regions` regions allocates at most, or adding them one behind the

@@ -9,8 +9,8 @@
 use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::account::ceiling_bytes;
 use crate::mem::{
-    Access, Backing, FaultError, Lock, Move, PAGE_BYTES, Placement, Prot, SharedMemory, UserAddr,
-    UserSlice, swap,
+    Access, Backing, FaultError, ForkAdvice, Lock, Move, PAGE_BYTES, Placement, Prot, SharedMemory,
+    UserAddr, UserSlice, swap,
 };
 use crate::sync::{Interrupt, relax};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
@@ -241,6 +241,14 @@ pub fn madvise(
         linux::MADV_DONTNEED => space.discard(range.addr(), range.bytes())?,
         linux::MADV_POPULATE_READ => return populate(current, range, Access::Read),
         linux::MADV_POPULATE_WRITE => return populate(current, range, Access::Write),
+        linux::MADV_DONTFORK => space.advise_fork(range, ForkAdvice::empty(), ForkAdvice::OMIT)?,
+        linux::MADV_DOFORK => space.advise_fork(range, ForkAdvice::OMIT, ForkAdvice::empty())?,
+        linux::MADV_WIPEONFORK => {
+            space.advise_fork(range, ForkAdvice::empty(), ForkAdvice::WIPE)?
+        }
+        linux::MADV_KEEPONFORK => {
+            space.advise_fork(range, ForkAdvice::WIPE, ForkAdvice::empty())?
+        }
         linux::MADV_FREE | linux::MADV_COLD | linux::MADV_PAGEOUT => {
             check_mapped(current, range)?;
             space.check_unlocked(range)?;

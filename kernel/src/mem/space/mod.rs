@@ -24,6 +24,7 @@ mod clean;
 mod copy;
 mod evict;
 mod fault;
+mod fork_advice;
 mod layout;
 mod lend;
 mod limits;
@@ -50,8 +51,8 @@ pub use steps::Occupant;
 
 use super::account::Kind;
 use super::{
-    Account, Backing, Charge, Lock, Page, PageRange, PhysAddr, Prot, RegionMap, SharedMemory,
-    UserAddr, UserSlice, fallible,
+    Account, Backing, Charge, Lock, Page, PageRange, PhysAddr, Prot, Region, RegionMap,
+    SharedMemory, UserAddr, UserSlice, fallible,
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -106,6 +107,8 @@ pub(in crate::mem) struct SpaceState {
     heap: (UserAddr, UserAddr),
     /// For locked pages, once there were any.
     locked: Option<Charge>,
+    /// Whether there was ever a region of which a child does not get all.
+    has_fork_advice: bool,
     /// How regions are locked that are made from now on.
     future: Lock,
     /// The page that the clock of reclaim visits next.
@@ -191,6 +194,7 @@ impl Space {
             garbage: Vec::new(),
             heap: (UserAddr::NULL, UserAddr::NULL),
             locked: None,
+            has_fork_advice: false,
             future: Lock::Unlocked,
             hand: Page(0),
             is_changing: false,
@@ -426,7 +430,13 @@ impl SpaceState {
         if self.locked.is_some() {
             child.forget_locks(part);
         }
-        for (own, region) in self.regions.overlapping(part).filter(|(_, region)| region.touched) {
+        if self.has_fork_advice {
+            child.has_fork_advice = true;
+            fork_advice::follow(&mut child.regions, part);
+        }
+        let is_shared = |region: &Region| region.touched && region.on_fork.is_empty();
+        for (own, region) in self.regions.overlapping(part).filter(|(_, region)| is_shared(region))
+        {
             let in_place =
                 matches!(region.backing, Backing::Shared { .. }) || mutants::fork_leaves_writable();
             let sharing = if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };

@@ -174,7 +174,7 @@ impl SpaceState {
     fn is_uniform(&self, range: PageRange) -> bool {
         let mut kinds = self.regions.overlapping(range).map(|(_, region)| {
             let shared = matches!(region.backing, Backing::Shared { .. });
-            (region.prot, region.label, region.lock, shared)
+            (region.prot, region.label, region.lock, region.on_fork, shared)
         });
         let first = kinds.next();
         kinds.all(|kind| Some(kind) == first)
@@ -190,6 +190,7 @@ impl SpaceState {
             _ => Backing::Anonymous,
         };
         let mut more = Region::new(range.pages(), region.prot, backing, region.label);
+        more.on_fork = region.on_fork;
         let lock = region.lock;
         if lock != Lock::Unlocked && self.count_locked(range.pages()).is_ok() {
             more.lock = lock;

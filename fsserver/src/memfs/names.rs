@@ -39,8 +39,8 @@ impl<C: Clock> Memfs<C> {
         Ok(self.inode(inode)?.kind() == FileKind::Directory)
     }
 
-    /// A removed directory may still be open, but accepts no entries.
-    fn check_takes_entries(&self, directory: u64) -> Result<(), Errno> {
+    /// A removed directory may still be open, but accepts no entries and lists none.
+    pub(super) fn check_takes_entries(&self, directory: u64) -> Result<(), Errno> {
         if self.inode(directory)?.links == 0 { Err(Errno::ENOENT) } else { Ok(()) }
     }
 

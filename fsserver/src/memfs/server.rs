@@ -217,6 +217,7 @@ impl<C: Clock> FileServer for Memfs<C> {
 
     fn read_dir(&mut self, request: &ReadDir) -> Result<Payload<'_>, Errno> {
         let inode = self.opened_for(request.handle, OpenFlags::READ)?;
+        self.check_takes_entries(inode)?;
         let mut space = zeros(request.length as usize)?;
         let mut writer = Writer::new(&mut space);
         self.inode(inode)?.entries()?.list(request.cookie, &mut writer)?;

@@ -1,8 +1,8 @@
 //! Advisory locks: of byte ranges by processes (fcntl), and of whole files by open files (flock).
 //!
 //! The two kinds are independent, as on Linux. A process's range locks on a file are released when
-//! it closes any descriptor of that file, or ends; an open file's lock is released with the open
-//! file. Files are identified by device and inode. Any signal ends a wait; deadlocks are not
+//! it closes any descriptor of that file, or ends. Range locks can also belong to an open file
+//! (`F_OFD_SETLK`); then they, like its lock of the whole file, are released with the open file. Files are identified by device and inode. Any signal ends a wait; deadlocks are not
 //! detected.
 //!
 //! Lock: `LOCKS`, never held across a wait.
@@ -51,11 +51,27 @@ impl Range {
     }
 }
 
-/// A lock that a process holds on a range.
+/// Whose a lock on a range is. Locks of one owner do not conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The process of this number.
+    Process(u32),
+    /// The open file at this address, which is nobody else's before its locks are released.
+    File(usize),
+}
+
+impl Owner {
+    /// An open file as an owner.
+    pub fn file(file: &Arc<OpenFile>) -> Self {
+        Self::File(Arc::as_ptr(file).addr())
+    }
+}
+
+/// A lock on a range.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// The process that holds it.
-    pub pid: u32,
+    /// Whose it is.
+    pub owner: Owner,
     /// The locked bytes.
     pub range: Range,
     /// Whether it is shared.
@@ -89,12 +105,17 @@ fn key(file: &OpenFile) -> Result<Identity, Errno> {
 }
 
 impl Locks {
-    fn conflict(&self, pid: u32, file: Identity, range: Range, mode: LockMode) -> Option<Record> {
-        let others = self
-            .records
-            .iter()
-            .map(|held| &held.record)
-            .filter(|held| held.file == file && held.pid != pid && held.range.overlaps(range));
+    fn conflict(
+        &self,
+        owner: Owner,
+        file: Identity,
+        range: Range,
+        mode: LockMode,
+    ) -> Option<Record> {
+        let others =
+            self.records.iter().map(|held| &held.record).filter(|held| {
+                held.file == file && held.owner != owner && held.range.overlaps(range)
+            });
         others.copied().find(|held| held.mode == LockMode::Exclusive || mode == LockMode::Exclusive)
     }
 
@@ -106,10 +127,10 @@ impl Locks {
         }
     }
 
-    /// Replaces a process's locks on a range by one lock, or by none. `account` pays.
+    /// Replaces an owner's locks on a range by one lock, or by none. `account` pays.
     fn replace(
         &mut self,
-        (pid, account): (u32, &Arc<Account>),
+        (owner, account): (Owner, &Arc<Account>),
         file: Identity,
         range: Range,
         mode: Option<LockMode>,
@@ -118,14 +139,14 @@ impl Locks {
             let charge = Charge::take(account, Kind::Locks, size_of::<Held>());
             charge.map(|charge| Held { record, _charge: charge }).map_err(|_| Errno::ENOLCK)
         };
-        let own = self.records.iter().filter(|held| held.record.pid == pid).count();
+        let own = self.records.iter().filter(|held| held.record.owner == owner).count();
         // One lock can be split into two, and one is added.
         if own + 2 > MAX_LOCKS || fallible::reserve(&mut self.records, 2).is_err() {
             return Err(Errno::ENOLCK);
         }
-        let added = mode.map(|mode| held(Record { pid, range, mode, file })).transpose()?;
+        let added = mode.map(|mode| held(Record { owner, range, mode, file })).transpose()?;
         let is_mine = |record: &Record| {
-            record.pid == pid && record.file == file && record.range.overlaps(range)
+            record.owner == owner && record.file == file && record.range.overlaps(range)
         };
         let is_split =
             |record: &Record| record.range.start < range.start && range.end < record.range.end;
@@ -152,24 +173,27 @@ impl Locks {
     }
 }
 
-/// Sets or releases (`None`) a process's lock on a range. ENOLCK beyond [`MAX_LOCKS`]
-/// and without memory.
+/// Sets or releases (`None`) an owner's lock on a range. ENOLCK beyond [`MAX_LOCKS`] and without
+/// memory.
 pub fn set_record(
-    (pid, account): (u32, &Arc<Account>),
+    (owner, account): (Owner, &Arc<Account>),
     file: &OpenFile,
     range: Range,
     mode: Option<LockMode>,
     wait: Wait,
 ) -> Result<(), Errno> {
-    let file = key(file)?;
+    let identity = key(file)?;
     let attempt = || {
         let mut locks = LOCKS.lock();
-        match mode.and_then(|mode| locks.conflict(pid, file, range, mode)) {
+        match mode.and_then(|mode| locks.conflict(owner, identity, range, mode)) {
             Some(_) => None,
-            None => Some(locks.replace((pid, account), file, range, mode)),
+            None => Some(locks.replace((owner, account), identity, range, mode)),
         }
     };
     let result = settle(attempt, wait)?;
+    if let Owner::File(_) = owner {
+        file.call_on_drop(dropped);
+    }
     if mode != Some(LockMode::Exclusive) {
         CHANGED.notify();
     }
@@ -183,25 +207,26 @@ fn settle<T>(mut attempt: impl FnMut() -> Option<T>, wait: Wait) -> Result<T, Er
     }
 }
 
-/// A lock of another process that conflicts.
+/// A lock of another owner that conflicts.
 pub fn find_conflict(
-    pid: u32,
+    owner: Owner,
     file: &OpenFile,
     range: Range,
     mode: LockMode,
 ) -> Result<Option<Record>, Errno> {
     let file = key(file)?;
-    Ok(LOCKS.lock().conflict(pid, file, range, mode))
+    Ok(LOCKS.lock().conflict(owner, file, range, mode))
 }
 
 /// A process closed a descriptor: releases its range locks on that file, whichever descriptor they
 /// were set through.
 pub fn closed(pid: u32, file: &OpenFile) {
-    if LOCKS.lock().records.iter().all(|held| held.record.pid != pid) {
+    let owner = Owner::Process(pid);
+    if LOCKS.lock().records.iter().all(|held| held.record.owner != owner) {
         return;
     }
     if let Ok(file) = key(file) {
-        LOCKS.lock().release(|record| record.pid == pid && record.file == file);
+        LOCKS.lock().release(|record| record.owner == owner && record.file == file);
         CHANGED.notify();
     }
 }
@@ -210,13 +235,23 @@ pub fn closed(pid: u32, file: &OpenFile) {
 pub fn process_ended(pid: u32) {
     let mut locks = LOCKS.lock();
     let before = locks.records.len();
-    locks.release(|record| record.pid == pid);
+    locks.release(|record| record.owner == Owner::Process(pid));
     locks.whole.retain(|held| held.holder.strong_count() > 0);
     let changed = locks.records.len() != before;
     drop(locks);
     if changed {
         CHANGED.notify();
     }
+}
+
+/// An open file with locks is dropped: releases them.
+fn dropped(file: &OpenFile) {
+    let owner = Owner::File(core::ptr::from_ref(file).addr());
+    let mut locks = LOCKS.lock();
+    locks.release(|record| record.owner == owner);
+    locks.whole.retain(|held| held.holder.strong_count() > 0);
+    drop(locks);
+    CHANGED.notify();
 }
 
 /// Sets, changes or releases (`None`) an open file's lock.
@@ -242,7 +277,7 @@ pub fn set_whole(file: &Arc<OpenFile>, mode: Option<LockMode>, wait: Wait) -> Re
     };
     let result = settle(attempt, wait)?;
     CHANGED.notify();
-    file.call_on_drop(|| CHANGED.notify());
+    file.call_on_drop(dropped);
     result
 }
 
@@ -263,19 +298,23 @@ mod tests {
     fn ranges_split_and_conflict() {
         crate::mem::host::init();
         let (mut locks, account) = (locks(), Account::new());
-        let (first, second) = ((1, &account), (2, &account));
+        let (first, second) = ((Owner::Process(1), &account), (Owner::Process(2), &account));
         locks.replace(first, FILE, range(0, 100), Some(LockMode::Exclusive)).unwrap();
         locks.replace(first, FILE, range(40, 60), None).unwrap();
         assert_eq!(account.bytes(Kind::Locks), 2 * size_of::<Held>());
         let middle = range(40, 60);
-        assert!(locks.conflict(2, FILE, middle, LockMode::Exclusive).is_none());
-        assert!(locks.conflict(2, FILE, range(59, 61), LockMode::Shared).is_some());
-        assert!(locks.conflict(1, FILE, range(0, 100), LockMode::Exclusive).is_none());
+        assert!(locks.conflict(Owner::Process(2), FILE, middle, LockMode::Exclusive).is_none());
+        assert!(locks.conflict(Owner::Process(2), FILE, range(59, 61), LockMode::Shared).is_some());
+        assert!(
+            locks.conflict(Owner::Process(1), FILE, range(0, 100), LockMode::Exclusive).is_none()
+        );
         locks.replace(second, FILE, middle, Some(LockMode::Shared)).unwrap();
-        assert!(locks.conflict(3, FILE, middle, LockMode::Shared).is_none());
+        assert!(locks.conflict(Owner::Process(3), FILE, middle, LockMode::Shared).is_none());
         assert_eq!(
-            locks.conflict(3, FILE, middle, LockMode::Exclusive).map(|held| held.pid),
-            Some(2)
+            locks
+                .conflict(Owner::Process(3), FILE, middle, LockMode::Exclusive)
+                .map(|held| held.owner),
+            Some(Owner::Process(2))
         );
         locks.replace(first, FILE, range(30, 70), Some(LockMode::Shared)).unwrap();
         locks.replace(first, FILE, range(0, 200), None).unwrap();
@@ -292,7 +331,7 @@ mod tests {
         let file = FILE;
         let mut lock = |pid, byte: u64, mode| {
             let range = Range { start: FileOffset(2 * byte), end: FileOffset(2 * byte + 1) };
-            locks.replace((pid, &account), file, range, mode)
+            locks.replace((Owner::Process(pid), &account), file, range, mode)
         };
         let exclusive = Some(LockMode::Exclusive);
         let refused = (0..).find(|&byte| lock(1, byte, exclusive).is_err()).unwrap();

@@ -41,7 +41,7 @@ pub struct OpenFile {
     position: SleepLock<FileOffset, rank::Position>,
     status: AtomicU32,
     /// Called when this is dropped, once a lock of the whole file was set.
-    drop_hook: Once<fn()>,
+    drop_hook: Once<fn(&Self)>,
     _charge: Charge,
 }
 
@@ -123,7 +123,7 @@ impl OpenFile {
             return read;
         }
         let mut position = self.position.lock()?;
-        to.limit(MAX_OFFSET.saturating_since(*position));
+        check_end(*position, to)?;
         mapped::before_read(io.space, &self.object)?;
         let requested = to.remaining();
         let count = self.object.read(&io, to, *position)?;
@@ -140,7 +140,7 @@ impl OpenFile {
     ) -> Result<ByteCount, Errno> {
         self.require(Status::READ)?;
         self.require_positions()?;
-        to.limit(MAX_OFFSET.saturating_since(at));
+        check_end(at, to)?;
         mapped::before_read(caller.space(), &self.object)?;
         self.object.read(&self.io(caller), to, at)
     }
@@ -198,14 +198,15 @@ impl OpenFile {
         if self.object.seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
     }
 
-    /// Where a write begins. Limits `from` to the largest file offset, and to what the caller's
-    /// limit of file sizes allows; EFBIG beyond it.
+    /// Where a write begins. Limits `from` to what the caller's limit of file sizes allows; EFBIG
+    /// beyond it.
     fn target(
         &self,
         caller: &dyn IoCaller,
         at: FileOffset,
         from: &mut UserBuffers,
     ) -> Result<WritePosition, Errno> {
+        check_end(at, from)?;
         let appends = self.status().contains(Status::APPEND);
         if caller.account().limits.get(Resource::FileSize) != INFINITE {
             let Stat { file_type, size, .. } = self.object.stat()?;
@@ -217,15 +218,11 @@ impl OpenFile {
         if appends {
             return Ok(WritePosition::End);
         }
-        if at >= MAX_OFFSET && !from.remaining().is_zero() {
-            return Err(Errno::EFBIG);
-        }
-        from.limit(MAX_OFFSET.saturating_since(at));
         Ok(WritePosition::At(at))
     }
 
     /// Has `hook` called when this open file is dropped. The first call stays.
-    pub(super) fn call_on_drop(&self, hook: fn()) {
+    pub(super) fn call_on_drop(&self, hook: fn(&Self)) {
         self.drop_hook.call_once(|| hook);
     }
 
@@ -237,6 +234,12 @@ impl OpenFile {
             nonblocking: self.status().contains(Status::NONBLOCKING),
         }
     }
+}
+
+/// EINVAL where a transfer would exceed the largest file offset.
+fn check_end(at: FileOffset, buffers: &UserBuffers) -> Result<(), Errno> {
+    let end = at.checked_add(buffers.remaining());
+    if end.is_some_and(|end| end <= MAX_OFFSET) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// The bytes from `at` on that the caller's limit of file sizes allows. EFBIG where there are none,
@@ -271,7 +274,7 @@ const SIGXFSZ: u8 = linux_raw_sys::general::SIGXFSZ as u8;
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if let Some(hook) = self.drop_hook.get() {
-            hook();
+            hook(self);
         }
     }
 }

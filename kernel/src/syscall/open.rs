@@ -1,7 +1,7 @@
 //! Opening, duplicating and closing descriptors; their flags; file locks.
 
 use super::arguments::{base, install, limit, load, only, open_file, path, position, store, word};
-use crate::file::lock::{self, LockMode, Range};
+use crate::file::lock::{self, LockMode, Owner, Range};
 use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
 use crate::file::{
@@ -227,7 +227,12 @@ pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Resul
             Ok(0)
         }
         linux::F_GETLK | linux::F_SETLK | linux::F_SETLKW => {
-            record_lock(current, &file, command, UserAddr(argument))
+            let owner = Owner::Process(current.pid());
+            record_lock(current, &file, owner, command, UserAddr(argument))
+        }
+        linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
+            let like = command - linux::F_OFD_GETLK + linux::F_GETLK;
+            record_lock(current, &file, Owner::file(&file), like, UserAddr(argument))
         }
         linux::F_GETPIPE_SZ => Ok(file.object().pipe_capacity()? as u64),
         linux::F_SETPIPE_SZ => {
@@ -275,6 +280,7 @@ const FLOCK_BYTES: usize = 32;
 fn record_lock(
     current: &dyn Caller,
     file: &Arc<OpenFile>,
+    owner: Owner,
     command: u32,
     address: UserAddr,
 ) -> Result<u64, Errno> {
@@ -288,6 +294,9 @@ fn record_lock(
         linux::SEEK_END => file.object().stat()?.size.0,
         _ => return Err(Errno::EINVAL),
     };
+    if matches!(owner, Owner::File(_)) && word(&flock, 24) as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
     let range = range(base, word(&flock, 8) as i64, word(&flock, 16) as i64)?;
     let kind = match u32::from(kind) {
         linux::F_RDLCK => Some(LockMode::Shared),
@@ -302,10 +311,9 @@ fn record_lock(
             None => {}
         }
         let wait = if command == linux::F_SETLKW { lock::Wait::Yes } else { lock::Wait::No };
-        return lock::set_record((current.pid(), current.account()), file, range, kind, wait)
-            .map(|()| 0);
+        return lock::set_record((owner, current.account()), file, range, kind, wait).map(|()| 0);
     }
-    let conflict = lock::find_conflict(current.pid(), file, range, kind.ok_or(Errno::EINVAL)?)?;
+    let conflict = lock::find_conflict(owner, file, range, kind.ok_or(Errno::EINVAL)?)?;
     let mut put = |at: usize, value: &[u8]| {
         flock.iter_mut().skip(at).zip(value).for_each(|(to, from)| *to = *from)
     };
@@ -319,7 +327,9 @@ fn record_lock(
             put(2, &(linux::SEEK_SET as u16).to_le_bytes());
             put(8, &held.range.start.0.to_le_bytes());
             put(16, &length.to_le_bytes());
-            put(24, &held.pid.to_le_bytes());
+            // An open file is no process: -1.
+            let pid = if let Owner::Process(pid) = held.owner { pid } else { u32::MAX };
+            put(24, &pid.to_le_bytes());
         }
     }
     store(current, address, &flock)

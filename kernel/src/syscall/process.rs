@@ -5,12 +5,14 @@ use crate::arch::{Spent, clock};
 use crate::file::{Caller, IoCaller, namespace};
 use crate::mem::UserAddr;
 use crate::task::exec::{self, Arguments, Executable};
-use crate::task::exit::{Children, WaitOptions};
+use crate::task::exit::{Children, Found, WaitOptions};
 use crate::task::fork::{self, Request};
-use crate::task::{Current, exit, family, scheduler};
+use crate::task::signal::{SIGCHLD, SignalInfo};
+use crate::task::{Current, exit, family, scheduler, send};
 use core::sync::atomic::Ordering;
 use foundation::Errno;
 use fsproto::{MAX_PATH, OpenFlags};
+use linux_raw_sys::general as linux;
 
 /// Implements getpid(2).
 pub fn getpid(current: &Current) -> Result<u64, Errno> {
@@ -103,7 +105,10 @@ pub fn wait4(
     options: u32,
     usage: UserAddr,
 ) -> Result<u64, Errno> {
-    let options = WaitOptions::from_bits(options).ok_or(Errno::EINVAL)?;
+    let options = WaitOptions::from_bits(options)
+        .filter(|options| !options.intersects(WaitOptions::OF_WAITID))
+        .ok_or(Errno::EINVAL)?
+        | WaitOptions::ENDED;
     let which = match pid {
         -1 => Children::Any,
         0 => Children::Group(current.pgid()),
@@ -116,10 +121,54 @@ pub fn wait4(
         current.write(status, &found.status.0.to_le_bytes())?;
     }
     if !usage.is_null() {
-        let (own, children) = (found.process.used.get(), found.process.children_used.get());
-        current.write(usage, &usage_bytes(own.plus(children)))?;
+        current.write(usage, &usage_of(&found))?;
     }
     Ok(found.process.pid.into())
+}
+
+/// waitid(2). What it reports is also what SIGCHLD reports.
+pub fn waitid(
+    current: &Current,
+    kind: u32,
+    id: i32,
+    info: UserAddr,
+    options: u32,
+    usage: UserAddr,
+) -> Result<u64, Errno> {
+    /// The first words of a `siginfo_t`, up to the status.
+    const INFO_BYTES: usize = 28;
+    let news = WaitOptions::ENDED | WaitOptions::STOPPED | WaitOptions::CONTINUED;
+    let options = WaitOptions::from_bits(options)
+        .filter(|options| options.intersects(news))
+        .ok_or(Errno::EINVAL)?;
+    let which = match (kind, id) {
+        (linux::P_ALL, _) => Children::Any,
+        (linux::P_PID, 1..) => Children::Pid(id.unsigned_abs()),
+        (linux::P_PGID, 0) => Children::Group(current.pgid()),
+        (linux::P_PGID, 1..) => Children::Group(id.unsigned_abs()),
+        // No descriptor is one of a process.
+        (linux::P_PIDFD, 0..) => return Err(Errno::EBADF),
+        _ => return Err(Errno::EINVAL),
+    };
+    let result = exit::wait(current.process(), which, options);
+    let mut bytes = [0; SignalInfo::BYTES];
+    if let Ok(Some(found)) = &result {
+        bytes = send::child_info(found.process.pid, SIGCHLD, found.status).to_bytes();
+        if !usage.is_null() {
+            current.write(usage, &usage_of(found))?;
+        }
+    }
+    // As on Linux, it is zeros where there is no news, and after an error.
+    if !info.is_null() {
+        current.write(info, bytes.get(..INFO_BYTES).unwrap_or_default())?;
+    }
+    result.map(|_| 0)
+}
+
+/// `struct rusage` of a child and those that it has waited for.
+fn usage_of(found: &Found) -> [u8; 144] {
+    let (own, children) = (found.process.used.get(), found.process.children_used.get());
+    usage_bytes(own.plus(children))
 }
 
 /// Length of a tick of times(2), 1/100 s.
@@ -215,17 +264,27 @@ pub fn set_tid_address(current: &Current, address: UserAddr) -> Result<u64, Errn
     gettid(current)
 }
 
+/// ESRCH unless there is a thread of this number; 0 means the caller.
+fn check_thread(tid: i32) -> Result<(), Errno> {
+    match u32::try_from(tid) {
+        Ok(0) => Ok(()),
+        Ok(tid) => family::find_thread(tid).map(drop).ok_or(Errno::ESRCH),
+        Err(_) => Err(Errno::ESRCH),
+    }
+}
+
 /// sched_getaffinity(2): there is one CPU.
 pub fn sched_getaffinity(
     current: &Current,
-    _pid: i32,
+    tid: i32,
     bytes: u32,
     mask: UserAddr,
 ) -> Result<u64, Errno> {
     const MASK_BYTES: u32 = 8;
-    if bytes < MASK_BYTES {
+    if !bytes.is_multiple_of(MASK_BYTES) || bytes == 0 {
         return Err(Errno::EINVAL);
     }
+    check_thread(tid)?;
     current.write(mask, &1u64.to_le_bytes())?;
     Ok(MASK_BYTES.into())
 }
@@ -233,10 +292,11 @@ pub fn sched_getaffinity(
 /// sched_setaffinity(2): accepts any set with the first CPU.
 pub fn sched_setaffinity(
     current: &Current,
-    _pid: i32,
+    tid: i32,
     bytes: u32,
     mask: UserAddr,
 ) -> Result<u64, Errno> {
     let first: [u8; 1] = if bytes == 0 { [0] } else { current.read(mask)? };
+    check_thread(tid)?;
     if first[0] & 1 == 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }

@@ -13,7 +13,7 @@ use crate::task::timer::Timeout;
 use crate::task::{
     Current, WaitStatus, all_processes, find_process, find_thread, frame, oom, send,
 };
-use foundation::{ByteCount, Errno};
+use foundation::Errno;
 
 /// Size of a signal set, in bytes. Every call passes the size of its sets.
 const SET_BYTES: u64 = 8;
@@ -252,32 +252,19 @@ pub fn pause(_: &Current) -> Result<u64, Errno> {
 
 /// Implements sigaltstack(2).
 pub fn sigaltstack(current: &Current, new: UserAddr, old: UserAddr) -> Result<u64, Errno> {
-    const DISABLE: u32 = 2;
-    const MIN_BYTES: u64 = 2048;
     let sp = current.thread.user_stack();
     let before = current.thread.signals.lock().alternate;
-    let wanted: Option<[u8; 24]> = if new.is_null() { None } else { Some(current.read(new)?) };
-    if !old.is_null() {
-        let mut bytes = [0; 24];
-        for (chunk, word) in
-            bytes.chunks_exact_mut(8).zip([before.start.0, before.flags(sp).into(), before.bytes.0])
-        {
-            chunk.copy_from_slice(&word.to_le_bytes());
+    let wanted: Option<[u8; AlternateStack::BYTES]> =
+        if new.is_null() { None } else { Some(current.read(new)?) };
+    if let Some(wanted) = wanted {
+        if !before.bytes.is_zero() && before.contains(sp) {
+            return Err(Errno::EPERM);
         }
-        current.write(old, &bytes)?;
+        current.thread.signals.lock().alternate = AlternateStack::from_bytes(&wanted)?;
     }
-    let Some(wanted) = wanted else { return Ok(0) };
-    if !before.bytes.is_zero() && before.contains(sp) {
-        return Err(Errno::EPERM);
+    if !old.is_null() {
+        current.write(old, &before.to_bytes(sp))?;
     }
-    let word = |index: usize| crate::task::word(&wanted, index * 8);
-    let flags = word(1) as u32;
-    let alternate = match flags & DISABLE {
-        0 if word(2) < MIN_BYTES => return Err(Errno::ENOMEM),
-        0 => AlternateStack { start: UserAddr(word(0)), bytes: ByteCount(word(2)) },
-        _ => AlternateStack::default(),
-    };
-    current.thread.signals.lock().alternate = alternate;
     Ok(0)
 }
 

@@ -281,6 +281,7 @@ system_calls! {
     231 exit_group(status) => process::exit_group;
     234 tgkill(pid, tid, signal) => signal::tgkill;
     235 utimes(path, times) => attributes::utimes;
+    247 waitid(kind, id, info, options, usage) => process::waitid;
     257 openat(dir, path, flags, mode) => open::openat;
     258 mkdirat(dir, path, mode) => names::mkdirat;
     259 mknodat(dir, path, mode, device) => names::mknodat;

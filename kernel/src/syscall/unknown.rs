@@ -103,7 +103,11 @@ const NAMES: &[(u64, &[&str])] = &[
             "mq_notify",
             "mq_getsetattr",
             "kexec_load",
-            "waitid",
+        ],
+    ),
+    (
+        248,
+        &[
             "add_key",
             "request_key",
             "keyctl",

@@ -37,7 +37,7 @@ const MAX_ARGUMENT_BYTES: usize = 1 << 20;
 const MAX_STRING_BYTES: usize = 128 << 10;
 /// Upper bound for nested `#!` interpreters, as on Linux.
 const MAX_SCRIPTS: usize = 5;
-/// Bytes of a `#!` line that are read; the rest is ignored.
+/// Bytes of a file that can be a `#!` line (Linux's `BINPRM_BUF_SIZE`).
 const MAX_SCRIPT_LINE: usize = 256;
 /// Bytes of a process's name, at most.
 const MAX_NAME: usize = 15;
@@ -329,15 +329,20 @@ pub fn exec(
     let mut executable = open(path)?;
     let mut start = first_bytes(current, &executable.file)?;
     let mut script = path.to_vec();
-    for depth in 0.. {
-        let Some(line) = start.strip_prefix(b"#!") else { break };
+    let mut depth = 0;
+    while let Some(line) = ScriptLine::parse(&start)? {
         if depth == MAX_SCRIPTS {
             return Err(Errno::ELOOP);
         }
-        let interpreter = arguments.wrap_script(line, &script)?;
-        executable = open(&interpreter)?;
+        depth += 1;
+        arguments.wrap_script(line, &script)?;
+        if line.interpreter.is_empty() {
+            // Linux opens the working directory, which is no program.
+            return Err(Errno::EACCES);
+        }
+        executable = open(line.interpreter)?;
+        script = line.interpreter.to_vec();
         start = first_bytes(current, &executable.file)?;
-        script = interpreter;
     }
     let program = Program::parse(&start)?;
     drop(start);
@@ -380,25 +385,49 @@ fn find_loader(
 }
 
 impl Arguments {
-    /// Prepends a script's interpreter and its option, as the line after `#!` names them. Returns
-    /// the interpreter's path.
-    fn wrap_script(&mut self, line: &[u8], script: &[u8]) -> Result<Vec<u8>, Errno> {
-        let line = line.get(..line.len().min(MAX_SCRIPT_LINE)).unwrap_or_default();
-        let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
-        let space = line.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(line.len());
-        let (interpreter, option) = line.split_at_checked(space).ok_or(Errno::ENOEXEC)?;
-        if interpreter.is_empty() {
-            return Err(Errno::ENOEXEC);
-        }
+    /// Prepends a script's interpreter and its option.
+    fn wrap_script(&mut self, line: ScriptLine<'_>, script: &[u8]) -> Result<(), OutOfMemory> {
         let mut arguments = fallible::with_capacity(self.arguments.len() + 2)?;
-        arguments.push(interpreter.to_vec());
-        if !option.trim_ascii().is_empty() {
-            arguments.push(option.trim_ascii().to_vec());
-        }
+        arguments.push(line.interpreter.to_vec());
+        arguments.extend(line.option.map(<[u8]>::to_vec));
         arguments.push(script.to_vec());
         arguments.extend(self.arguments.drain(..).skip(1));
         self.arguments = arguments;
-        Ok(interpreter.to_vec())
+        Ok(())
+    }
+}
+
+/// What a script's first line names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ScriptLine<'a> {
+    interpreter: &'a [u8],
+    /// All that follows, blanks included.
+    option: Option<&'a [u8]>,
+}
+
+impl<'a> ScriptLine<'a> {
+    /// Decodes the first bytes of a file; `None` unless it is a script. Only [`MAX_SCRIPT_LINE`]
+    /// bytes count, as in Linux's `fs/binfmt_script.c`: ENOEXEC where the name is missing or does
+    /// not end within them. A null byte ends a name, which may be empty.
+    fn parse(start: &'a [u8]) -> Result<Option<Self>, Errno> {
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let Some(line) = start.strip_prefix(b"#!") else { return Ok(None) };
+        let most = MAX_SCRIPT_LINE - 2;
+        let is_cut = line.len() >= most && !line.iter().take(most).any(|&byte| byte == b'\n');
+        let line = line.get(..most.min(line.len())).unwrap_or_default();
+        let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let blanks = line.iter().take_while(|byte| is_blank(byte)).count();
+        let rest = line.get(blanks..).unwrap_or_default();
+        let name = rest.iter().take_while(|byte| !is_blank(byte) && **byte != 0).count();
+        let has_end = name < rest.len() || !is_cut;
+        // A file that ends before the line does is followed by null bytes.
+        let has_name = !rest.is_empty() || start.len() < MAX_SCRIPT_LINE && !start.contains(&b'\n');
+        if !has_end || !has_name {
+            return Err(Errno::ENOEXEC);
+        }
+        let (interpreter, rest) = rest.split_at_checked(name).unwrap_or_default();
+        let rest = rest.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii();
+        Ok(Some(Self { interpreter, option: (!rest.is_empty()).then_some(rest) }))
     }
 }
 

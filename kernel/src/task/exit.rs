@@ -92,7 +92,7 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         send::continue_orphaned_groups(own, &orphans);
     }
     let mut processes = orphans.iter().filter_map(|&orphan| find_process(orphan));
-    if processes.any(|orphan| matches!(orphan.state.lock().life, Life::Zombie(_)))
+    if processes.any(|orphan| is_zombie(&orphan))
         && let Some(init) = find_process(super::INIT_PID)
     {
         init.children_queue.wake_all();
@@ -118,7 +118,7 @@ fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
     parent.children_queue.wake_all();
 }
 
-/// The children that wait4 is about.
+/// The children that wait4 and waitid are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Children {
     /// All children of the process.
@@ -130,21 +130,27 @@ pub enum Children {
 }
 
 bitflags::bitflags! {
-    /// Options of wait4(2).
+    /// Options of wait4(2) and waitid(2).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct WaitOptions: u32 {
         /// Return immediately if there is no news.
         const NO_HANG = 1;
         /// Report stops of children, too.
         const STOPPED = 2;
+        /// Report ends of children. Always set for wait4.
+        const ENDED = 4;
         /// Report continuations of children, too.
         const CONTINUED = 8;
+        /// Leave the child as it is, to be waited for again.
+        const PEEK = 0x100_0000;
         /// Children of all threads. There is no other kind.
         const NO_THREAD = 0x2000_0000;
         /// All kinds of children; ignored.
         const ALL = 0x4000_0000;
         /// Children that do not signal with SIGCHLD.
         const CLONE = 0x8000_0000;
+        /// Those that wait4 does not accept.
+        const OF_WAITID = Self::ENDED.bits() | Self::PEEK.bits();
     }
 }
 
@@ -184,12 +190,17 @@ fn look(
         if !wanted {
             continue;
         }
-        exists = true;
-        if let Some(status) = news(&child, options) {
+        let can_have_news = options.contains(WaitOptions::ENDED) || !is_zombie(&child);
+        exists |= can_have_news;
+        if can_have_news && let Some(status) = news(&child, options) {
             return Ok(Some(Found { process: child, status }));
         }
     }
     if exists { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+fn is_zombie(process: &Process) -> bool {
+    matches!(process.state.lock().life, Life::Zombie(_))
 }
 
 /// The news of a child. A zombie is reaped.
@@ -205,6 +216,9 @@ fn news(child: &Arc<Process>, options: WaitOptions) -> Option<WaitStatus> {
         }
         _ => return None,
     };
+    if options.contains(WaitOptions::PEEK) {
+        return Some(status);
+    }
     state.news = None;
     let is_zombie = matches!(state.life, Life::Zombie(_));
     drop(state);

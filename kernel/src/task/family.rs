@@ -241,8 +241,13 @@ pub(super) fn next_pid(last: u32) -> Option<u32> {
     FAMILY.lock().members.range(later).next().map(|(&pid, _)| pid)
 }
 
-/// The thread of a number.
+/// The program's thread of a number: no program finds the kernel's own.
 pub fn find_thread(tid: u32) -> Option<Arc<Thread>> {
+    if tid <= LAST_NUMBER { any_thread(tid) } else { None }
+}
+
+/// The thread of a number, also the kernel's own.
+pub(super) fn any_thread(tid: u32) -> Option<Arc<Thread>> {
     FAMILY.lock().threads.get(place(tid))?.clone().filter(|thread| thread.tid == tid)
 }
 

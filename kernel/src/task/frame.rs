@@ -37,9 +37,12 @@ const HAS_STACK_SEGMENT: u64 = 6;
 const LEGACY_FPU_BYTES: usize = 512;
 const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: [u8; 4] = 0x4650_5845u32.to_le_bytes();
-/// `SS_ONSTACK` and `SS_DISABLE`, flags of an alternate stack.
+/// `SS_ONSTACK`, `SS_DISABLE` and `SS_AUTODISARM`, flags of an alternate stack.
 const ON_STACK: u32 = 1;
 const DISABLED: u32 = 2;
+const DISARMS: u32 = 1 << 31;
+/// A smaller alternate stack is refused (`MINSIGSTKSZ`).
+const MIN_STACK_BYTES: u64 = 2048;
 /// Flags that are cleared for a handler: direction, trap, resume.
 const CLEARED_FLAGS: u64 = 0x400 | 0x100 | 0x1_0000;
 
@@ -75,7 +78,8 @@ pub(super) fn push(
     let (context, rest) = frame.split_at_mut(8).1.split_at_mut(CONTEXT_BYTES);
     let has_xstate = if fpu::features() == 0 { 0 } else { HAS_XSTATE };
     put(context, 0, has_xstate | HAS_STACK_SEGMENT);
-    put_alternate(context, alternate, UserAddr(registers.rsp));
+    let stack = alternate.to_bytes(UserAddr(registers.rsp));
+    context.iter_mut().skip(STACK).zip(stack).for_each(|(to, from)| *to = from);
     put_registers(context, &registers);
     put(context, OLD_MASK, saved_mask.0);
     put(context, FAULT_ADDRESS, info.value);
@@ -87,6 +91,9 @@ pub(super) fn push(
     write(&space, fpu_at, state.bytes())?;
     write(&space, fpu_at.wrapping_add(state.bytes().len() as u64), magic)?;
     write(&space, frame_at, &frame)?;
+    if alternate.disarms {
+        thread.signals.lock().alternate = AlternateStack::default();
+    }
     thread.with_registers(|registers| {
         registers.rip = action.handler;
         registers.rsp = frame_at;
@@ -120,13 +127,11 @@ pub fn pop(thread: &Thread) -> Result<u64, Errno> {
     {
         let mut own = thread.signals.lock();
         own.blocked = SignalSet(word(&context, MASK)).without(SignalSet::UNBLOCKABLE);
-        let start = UserAddr(word(&context, STACK));
-        let disabled = word(&context, STACK + 8) as u32 & DISABLED != 0;
-        own.alternate = if disabled {
-            AlternateStack::default()
-        } else {
-            AlternateStack { start, bytes: ByteCount(word(&context, STACK + 16)) }
-        };
+        // As on Linux, one that is not valid is ignored.
+        if let Ok(alternate) = AlternateStack::from_bytes(context.get(STACK..).unwrap_or_default())
+        {
+            own.alternate = alternate;
+        }
     }
     send::recheck(thread);
     thread.with_registers(|registers| {
@@ -138,18 +143,47 @@ pub fn pop(thread: &Thread) -> Result<u64, Errno> {
 }
 
 impl AlternateStack {
-    /// Whether a stack pointer is on this stack.
+    /// Size of a `stack_t`: address, flags of 32 bits, padding, length.
+    pub const BYTES: usize = 24;
+
+    /// Decodes a `stack_t`. EINVAL for flags that there are not, ENOMEM where it is too small.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Errno> {
+        let (start, flags, length) =
+            (word(bytes, 0), word(bytes, 8) as u32, ByteCount(word(bytes, 16)));
+        match flags & !DISARMS {
+            DISABLED => Ok(Self::default()),
+            0 | ON_STACK if length.0 < MIN_STACK_BYTES => Err(Errno::ENOMEM),
+            0 | ON_STACK => {
+                let disarms = flags & DISARMS != 0;
+                Ok(Self { start: UserAddr(start), bytes: length, disarms })
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The `stack_t` of a thread with this stack pointer.
+    pub fn to_bytes(self, sp: UserAddr) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        put(&mut bytes, 0, self.start.0);
+        put(&mut bytes, 8, u64::from(self.flags(sp)));
+        put(&mut bytes, 16, self.bytes.0);
+        bytes
+    }
+
+    /// Whether a thread with this stack pointer runs on this stack and must leave it first.
     pub fn contains(&self, sp: UserAddr) -> bool {
-        sp > self.start && sp.0 - self.start.0 <= self.bytes.0
+        !self.disarms && sp > self.start && sp.0 - self.start.0 <= self.bytes.0
     }
 
     /// `ss_flags`, for a thread with this stack pointer.
-    pub fn flags(&self, sp: UserAddr) -> u32 {
-        match self.bytes {
+    fn flags(&self, sp: UserAddr) -> u32 {
+        let disarms = if self.disarms { DISARMS } else { 0 };
+        let state = match self.bytes {
             ByteCount::ZERO => DISABLED,
             _ if self.contains(sp) => ON_STACK,
             _ => 0,
-        }
+        };
+        state | disarms
     }
 }
 
@@ -157,12 +191,6 @@ fn put(bytes: &mut [u8], at: usize, value: u64) {
     for (to, from) in bytes.iter_mut().skip(at).zip(value.to_le_bytes()) {
         *to = from;
     }
-}
-
-fn put_alternate(context: &mut [u8], alternate: AlternateStack, sp: UserAddr) {
-    put(context, STACK, alternate.start.0);
-    put(context, STACK + 8, u64::from(alternate.flags(sp)));
-    put(context, STACK + 16, alternate.bytes.0);
 }
 
 /// The general registers in the order of `struct sigcontext`.

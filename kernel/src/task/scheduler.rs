@@ -12,7 +12,7 @@
 
 use super::fair::{self, Contender, RunQueue};
 use super::thread::RunState;
-use super::{Process, Thread, find_thread, mutants};
+use super::{Process, Thread, family, mutants};
 use crate::arch::{self, Alarm, Cycles, NEVER, clock, context::Context, usage};
 use crate::mem::{Claim, fallible};
 use crate::sync::{self, Interrupt, Mutex, ThreadId, Turn, rank};
@@ -351,7 +351,7 @@ pub fn run_first() -> ! {
 }
 
 fn thread_of(id: ThreadId) -> Option<Arc<Thread>> {
-    u32::try_from(id.0).ok().and_then(find_thread)
+    u32::try_from(id.0).ok().and_then(family::any_thread)
 }
 
 struct Hooks;

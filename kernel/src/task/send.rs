@@ -195,7 +195,7 @@ fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
 }
 
 /// The signal information for the parent of a child in this status.
-pub(super) fn child_info(pid: u32, signal: Signal, status: WaitStatus) -> SignalInfo {
+pub fn child_info(pid: u32, signal: Signal, status: WaitStatus) -> SignalInfo {
     const EXITED: i32 = 1;
     const KILLED: i32 = 2;
     const STOPPED: i32 = 5;

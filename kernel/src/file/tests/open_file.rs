@@ -82,13 +82,16 @@ fn access_is_limited_to_the_open_mode() {
 }
 
 #[test]
-fn nothing_is_written_past_the_largest_offset() {
+fn nothing_is_moved_past_the_largest_offset() {
     let process = Process::with_memory();
-    let file = open(b"", Status::WRITE);
+    let file = open(b"", Status::READ | Status::WRITE);
     assert_eq!(
         file.write_at(&process, &mut process.filled(0, b"y"), MAX_OFFSET),
-        Err(Errno::EFBIG)
+        Err(Errno::EINVAL)
     );
+    let (mut two, last) = (process.buffer(0, 2), FileOffset(MAX_OFFSET.0 - 1));
+    assert_eq!(file.read_at(&process, &mut two, last), Err(Errno::EINVAL));
+    assert_eq!(file.read_at(&process, &mut process.buffer(0, 1), last), Ok(ByteCount::ZERO));
 }
 
 #[test]

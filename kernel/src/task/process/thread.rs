@@ -37,6 +37,8 @@ pub struct AlternateStack {
     pub start: UserAddr,
     /// Its size; 0 if there is none.
     pub bytes: ByteCount,
+    /// Whether there is none while a handler runs on it (`SS_AUTODISARM`).
+    pub disarms: bool,
 }
 
 /// A thread's own signal state.

@@ -11,6 +11,7 @@
 #[macro_use]
 extern crate proof;
 
+mod answers;
 mod bounded;
 mod descriptors;
 mod disks;

@@ -2,8 +2,8 @@
 //!
 //! The two kinds are independent, as on Linux. A process's range locks on a file are released when
 //! it closes any descriptor of that file, or ends. Range locks can also belong to an open file
-//! (`F_OFD_SETLK`); then they, like its lock of the whole file, are released with the open file. Files are identified by device and inode. Any signal ends a wait; deadlocks are not
-//! detected.
+//! (`F_OFD_SETLK`); then they, like its lock of the whole file, are released with the open file.
+//! Files are identified by device and inode. Any signal ends a wait; deadlocks are not detected.
 //!
 //! Lock: `LOCKS`, never held across a wait.
 
@@ -70,7 +70,7 @@ impl Owner {
 /// A lock on a range.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// Whose it is.
+    /// The process or open file that holds it.
     pub owner: Owner,
     /// The locked bytes.
     pub range: Range,

@@ -72,7 +72,7 @@ fn answers_alternate_stack() -> Outcome {
     Ok(())
 }
 
-/// What a fork does with memory is what madvise(2) was told.
+/// What a fork does with memory is what madvise(2) was asked for.
 #[guest_test]
 fn answers_fork_advice() -> Outcome {
     let advise = |start: usize, pages: usize, advice: u32| {

@@ -28,10 +28,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, OutOfMemory, PageRange,
+    Claim, OutOfMemory, Page, PageRange,
     account::charged_bytes,
     frame, heap, mutants,
-    page_table::Swept,
+    page_table::{Bounds, Swept},
     shrinker::{self, Stage},
     snapshot::cache,
     stores::MemoryId,
@@ -50,15 +50,60 @@ pub(super) const BATCH: usize = 64;
 
 /// Memory whose pages can be evicted.
 pub(super) trait Reclaimable: Send + Sync {
-    /// Evicts up to `enough` pages that were not used since the last call: clean ones, and with
-    /// `batch` private ones too. `None` where the memory is locked or its pages must stay.
-    /// Allocates nothing and sends nothing: any lock may be held.
-    fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept>;
+    /// One step of a visit: evicts pages that were not used since the last visit, within bounds:
+    /// clean ones, and with `batch` private ones too. `None` where the memory is locked or its
+    /// pages must stay. Allocates nothing and sends nothing: any lock may be held.
+    fn evict_pages(
+        &self,
+        visit: &mut Visit,
+        bounds: Bounds,
+        batch: Option<&mut PageOutBatch>,
+    ) -> Option<Swept>;
 
     /// Makes the next store to each of these pages of a mapped file fault. May wait; called with no
     /// spin lock held.
     fn write_protect(&self, _file: MemoryId, _pages: PageRange) -> Result<(), Interrupted> {
         Ok(())
+    }
+}
+
+/// Bounds of one step. To look at an entry takes some 50 instructions, a tenth of a step of other
+/// long operations, so this is eight times as many.
+pub(super) const STEP: Bounds = Bounds { enough: BATCH, most: 4096 };
+
+/// A visit of the clock to some memory, in steps: from the memory's hand to its end, and from its
+/// start to where the visit began.
+#[derive(Debug, Default)]
+pub(super) struct Visit {
+    began: Option<Page>,
+    next: Page,
+    has_wrapped: bool,
+    is_over: bool,
+}
+
+impl Visit {
+    /// The pages that the next step can be about, of memory with this hand and end.
+    pub fn range(&mut self, hand: Page, end: Page) -> PageRange {
+        debug_assert!(!self.is_over);
+        let began = *self.began.get_or_insert_with(|| {
+            self.next = hand;
+            hand
+        });
+        PageRange { start: self.next, end: if self.has_wrapped { began } else { end } }
+    }
+
+    /// Notes where a step stopped before the end of its range. Returns the memory's new hand.
+    pub fn step(&mut self, stopped: Option<Page>) -> Page {
+        let began = self.began.unwrap_or_default();
+        self.next = stopped.unwrap_or(if self.has_wrapped { began } else { Page(0) });
+        self.is_over = stopped.is_none() && (self.has_wrapped || began == Page(0));
+        self.has_wrapped |= stopped.is_none();
+        self.next
+    }
+
+    /// Whether all was looked at.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 }
 
@@ -315,17 +360,7 @@ fn turn(owners: Owners, max: usize, left: &mut usize) -> Result<bool, Interrupte
         batch.as_mut().is_some_and(|batch| cache::swap_out(|frame| batch.add(frame.clone())) > 0);
     for _ in 0..if evicted { 0 } else { visits() } {
         let Some(space) = next_space() else { break };
-        let enough = batch.as_ref().map_or(max, PageOutBatch::max);
-        let swept = space.upgrade().and_then(|space| space.evict_pages(enough, batch.as_mut()));
-        swap::punch_idle_chunks();
-        // A visit counts, too: there can be many members without pages.
-        let scanned = swept.as_ref().map_or(1, |swept| swept.scanned + 1);
-        *left -= scanned.min(*left);
-        let swept = swept.unwrap_or_default();
-        let private = batch.as_ref().map_or(0, PageOutBatch::len);
-        debug_assert!(private <= swept.entries, "each frame of the batch was in an entry");
-        counter::count(Counter::PagesUnmapped, (swept.entries - private) as u64);
-        evicted = swept.entries + swept.tables > 0;
+        evicted = visit(&space, max, &mut batch, left)?;
         if evicted || *left == 0 {
             break;
         }
@@ -334,6 +369,40 @@ fn turn(owners: Owners, max: usize, left: &mut usize) -> Result<bool, Interrupte
         out.wait()?;
     }
     Ok(evicted)
+}
+
+/// Visits some memory in steps, between which others run, until one has evicted something, or
+/// `left` entries were looked at, which is reduced. Returns whether one has. Fails only while the
+/// batch is empty.
+fn visit(
+    space: &Weak<dyn Reclaimable>,
+    max: usize,
+    batch: &mut Option<PageOutBatch>,
+    left: &mut usize,
+) -> Result<bool, Interrupted> {
+    let enough = batch.as_ref().map_or(max, PageOutBatch::max);
+    let mut visit = Visit::default();
+    loop {
+        let bounds = Bounds { enough, ..STEP };
+        let swept =
+            space.upgrade().and_then(|space| space.evict_pages(&mut visit, bounds, batch.as_mut()));
+        swap::punch_idle_chunks();
+        // A step counts, too: there can be many members without pages.
+        let scanned = swept.as_ref().map_or(1, |swept| swept.scanned + 1);
+        *left -= scanned.min(*left);
+        let is_over = swept.is_none() || visit.is_over() || *left == 0;
+        let swept = swept.unwrap_or_default();
+        let private = batch.as_ref().map_or(0, PageOutBatch::len);
+        debug_assert!(private <= swept.entries, "each frame of the batch was in an entry");
+        counter::count(Counter::PagesUnmapped, (swept.entries - private) as u64);
+        if swept.entries + swept.tables > 0 {
+            return Ok(true);
+        }
+        relax(Interrupt::Killable)?;
+        if is_over {
+            return Ok(false);
+        }
+    }
 }
 
 /// Evicts up to `pages` pages now, as if memory were short: clean ones and, where they can be
@@ -372,15 +441,22 @@ pub(super) static SEARCHES: AtomicUsize = AtomicUsize::new(0);
 fn unmap_clean() -> usize {
     #[cfg(test)]
     SEARCHES.fetch_add(1, Ordering::Relaxed);
+    // Nobody else can run in the meantime: no more is looked at than all of memory twice, however
+    // many entries there are. Then the claim fails, and whoever can wait searches in steps.
+    let mut left = 2 * frame::stats().total;
     for _ in 0..visits() {
-        let Some(space) = next_space() else { break };
-        let Some(swept) = space.upgrade().and_then(|space| space.evict_pages(BATCH, None)) else {
-            continue;
-        };
-        counter::count(Counter::PagesUnmapped, swept.entries as u64);
-        let freed = swept.tables + if swept.entries > 0 { cache::evict(BATCH) } else { 0 };
-        if freed > 0 {
-            return freed;
+        let Some(space) = next_space().as_ref().and_then(Weak::upgrade) else { continue };
+        let mut visit = Visit::default();
+        while let Some(swept) = space.evict_pages(&mut visit, STEP, None) {
+            counter::count(Counter::PagesUnmapped, swept.entries as u64);
+            let freed = swept.tables + if swept.entries > 0 { cache::evict(BATCH) } else { 0 };
+            left -= swept.scanned.min(left);
+            if freed > 0 || left == 0 {
+                return freed;
+            }
+            if visit.is_over() || swept.entries > 0 {
+                break;
+            }
         }
     }
     0

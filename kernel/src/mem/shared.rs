@@ -18,9 +18,9 @@ use super::{
     Account, Charge, Claim, Frame, OutOfMemory, PAGE_BYTES, Page, PageRange,
     account::Kind,
     mutants,
-    page_table::{Entry, FrameTree, Held, Swept, Verdict},
+    page_table::{Bounds, Entry, FrameTree, Held, Swept, Verdict},
     phys::phys_to_virt,
-    reclaim::{self, Reclaimable},
+    reclaim::{self, Reclaimable, Visit},
     stores::{MemoryId, Share, Store, Stored},
     swap::{self, Owners, PageIn, PageOutBatch, Source, Unavailable},
 };
@@ -302,29 +302,25 @@ impl Pages {
 
 impl Reclaimable for SharedMemory {
     /// Swaps out frames that no space maps. `None` also where a server maps the memory (F8).
-    fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept> {
+    fn evict_pages(
+        &self,
+        visit: &mut Visit,
+        bounds: Bounds,
+        batch: Option<&mut PageOutBatch>,
+    ) -> Option<Swept> {
         let batch = batch?;
         let mut pages = self.pages.try_lock()?;
         if pages.pinned {
             return None;
         }
-        let from = pages.hand;
-        let mut judge = |_, entry: Entry| {
+        let range = visit.range(pages.hand, Page(u64::MAX));
+        let swept = pages.tree.sweep(range, bounds, |_, entry: Entry| {
             if entry.is_swapped() || entry.is_shared() {
                 return Verdict::Keep;
             }
             batch.add(entry.frame()).map_or(Verdict::Keep, Verdict::Swap)
-        };
-        let mut swept = pages.tree.sweep(from, enough, &mut judge);
-        if swept.stopped.is_none() && from > Page(0) {
-            // Pages from `from` on are looked at again, which finds nothing there.
-            let left = enough - swept.entries.min(enough);
-            let rest = pages.tree.sweep(Page(0), left, &mut judge);
-            swept.entries += rest.entries;
-            swept.scanned += rest.scanned;
-            swept.stopped = rest.stopped;
-        }
-        pages.hand = swept.stopped.unwrap_or_default();
+        });
+        pages.hand = visit.step(swept.stopped);
         Some(swept)
     }
 }

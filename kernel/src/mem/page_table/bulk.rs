@@ -203,21 +203,29 @@ pub struct Swept {
     pub tables: usize,
     /// Entries and tables that were looked at.
     pub scanned: usize,
-    /// The page to continue with, where it stopped because it had enough.
+    /// The page to continue with, where it stopped because of a bound.
     pub stopped: Option<Page>,
 }
 
+/// Where [`PageTable::sweep`] stops.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Entries that were emptied or replaced.
+    pub enough: usize,
+    /// Entries and tables that were looked at: more than there are levels.
+    pub most: usize,
+}
+
 impl PageTable {
-    /// Does to each entry of a range what `judge` returns, until `enough` entries were emptied or
-    /// replaced.
+    /// Does to each entry of a range what `judge` returns, within bounds.
     pub fn sweep(
         &mut self,
         range: PageRange,
-        enough: usize,
+        bounds: Bounds,
         mut judge: impl FnMut(Page, Entry) -> Verdict,
     ) -> Swept {
         let mut swept = Swept::default();
-        sweep(table_at(self.root()), LEVELS, 0, range, enough, &mut swept, &mut judge);
+        sweep(table_at(self.root()), LEVELS, 0, range, bounds, &mut swept, &mut judge);
         self.tables.remove(swept.tables);
         swept
     }
@@ -229,7 +237,7 @@ pub(super) fn sweep(
     level: u32,
     base: u64,
     range: PageRange,
-    enough: usize,
+    bounds: Bounds,
     swept: &mut Swept,
     judge: &mut impl FnMut(Page, Entry) -> Verdict,
 ) {
@@ -237,14 +245,14 @@ pub(super) fn sweep(
     while let Some(index) = next_entry(table, &mut indices) {
         let (cell, page) = (&table[index], base + index as u64 * span(level));
         let entry = cell.load(Ordering::Relaxed);
-        if swept.entries >= enough {
+        if swept.entries >= bounds.enough || swept.scanned >= bounds.most {
             swept.stopped.get_or_insert(Page(page.max(range.start.0)));
             return;
         }
         swept.scanned += 1;
         if level > 1 {
             let (child, before) = (table_at(PhysAddr(entry & ADDRESS_BITS)), swept.entries);
-            sweep(child, level - 1, page, range, enough, swept, judge);
+            sweep(child, level - 1, page, range, bounds, swept, judge);
             if swept.entries > before && child.iter().all(|cell| cell.load(Ordering::Relaxed) == 0)
             {
                 cell.store(0, Ordering::Relaxed);

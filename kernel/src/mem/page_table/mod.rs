@@ -20,7 +20,7 @@ mod part;
 mod tree;
 mod walk;
 
-pub use bulk::{Filler, ForkSharing, Swept, Verdict};
+pub use bulk::{Bounds, Filler, ForkSharing, Swept, Verdict};
 pub use entry::{Entry, EntryFlags, Held};
 pub use flush::Flush;
 pub use tree::FrameTree;
@@ -31,7 +31,7 @@ use super::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, mmu};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
-use walk::{change, clear, find_cell, owned, span, table_at, visit};
+use walk::{change, clear, find_cell, owned, span, table_at, visit, visit_frames_in};
 
 /// Entries of a table.
 const ENTRIES: usize = 512;
@@ -79,11 +79,11 @@ impl PageTable {
         self.root.addr()
     }
 
-    /// Calls `look` for each frame that this owns: tables, and what they map for the program.
-    pub fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
+    /// Calls `look` for each frame that this owns and that has to do with a range of a program's
+    /// pages: tables, and what they map.
+    pub fn for_each_frame(&self, range: PageRange, look: &mut impl FnMut(PhysAddr)) {
         look(self.root());
-        (0..USER_ROOT_ENTRIES as u64)
-            .for_each(|index| for_each_frame(self.root(), Page(index * span(LEVELS)), look));
+        visit_frames_in(table_at(self.root()), LEVELS, 0, range, look);
     }
 
     /// The entry of a page, unless it is empty.

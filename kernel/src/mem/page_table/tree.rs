@@ -5,7 +5,7 @@
 //! flags. Replacing what an entry holds allocates nothing, which page-outs rely on.
 
 use super::{
-    Entry, EntryFlags, Held, Swept, Table, Verdict,
+    Bounds, Entry, EntryFlags, Held, Swept, Table, Verdict,
     bulk::sweep,
     entry::ADDRESS_BITS,
     walk::{clear, index, owned, span, table_at, visit, visit_frames},
@@ -144,18 +144,17 @@ impl FrameTree {
         PageCount(count)
     }
 
-    /// As [`PageTable::sweep`](super::PageTable::sweep), from page `from` on.
+    /// As [`PageTable::sweep`](super::PageTable::sweep).
     pub fn sweep(
         &mut self,
-        from: Page,
-        enough: usize,
+        range: PageRange,
+        bounds: Bounds,
         mut judge: impl FnMut(Page, Entry) -> Verdict,
     ) -> Swept {
         let mut swept = Swept::default();
         if let Some(root) = &self.root {
-            let range = PageRange { start: from, end: self.all().end };
-            let table = table_at(root.addr());
-            sweep(table, self.levels, 0, range, enough, &mut swept, &mut judge);
+            let (range, table) = (range.intersect(self.all()), table_at(root.addr()));
+            sweep(table, self.levels, 0, range, bounds, &mut swept, &mut judge);
         }
         if let Some(tally) = &self.tally {
             tally.remove(swept.tables);
@@ -165,7 +164,8 @@ impl FrameTree {
 
     /// Empties up to `pages` entries. Returns whether there are more.
     pub fn clear_some(&mut self, pages: usize) -> bool {
-        let swept = self.sweep(Page(0), pages, |_, _| Verdict::Drop);
+        let bounds = Bounds { enough: pages, most: usize::MAX };
+        let swept = self.sweep(self.all(), bounds, |_, _| Verdict::Drop);
         if let Some(tally) = &self.tally {
             tally.remove(swept.entries);
         }

@@ -111,6 +111,27 @@ pub(super) fn visit_frames(entry: u64, level: u32, look: &mut impl FnMut(PhysAdd
     }
 }
 
+/// Calls `look` for each table below `table` that has pages of a range, and for each frame that is
+/// mapped there.
+pub(super) fn visit_frames_in(
+    table: &Table,
+    level: u32,
+    base: u64,
+    range: PageRange,
+    look: &mut impl FnMut(PhysAddr),
+) {
+    for_each_entry(table, overlap(level, base, range), |index, _, entry| {
+        let address = PhysAddr(entry & ADDRESS_BITS);
+        if level > 1 {
+            look(address);
+            let page = base + index as u64 * span(level);
+            visit_frames_in(table_at(address), level - 1, page, range, look);
+        } else if !Entry(entry).is_swapped() {
+            look(address);
+        }
+    });
+}
+
 /// What an entry owned that was just taken out of a table; `None` for an empty one.
 #[inline]
 pub(super) fn owned(entry: u64) -> Option<Held> {

@@ -24,7 +24,7 @@ use crate::mem::{
     shrinker::{self, Stage},
     slot::SwapSlot,
 };
-use crate::sync::{Mutex, rank};
+use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::{
     cell::Cell,
@@ -437,13 +437,17 @@ pub(in crate::mem) fn evict(wanted: usize) -> usize {
     freed
 }
 
-/// Removes all entries that are not pending. Frames that only the cache holds become free.
+/// Removes all entries that are not pending. Frames that only the cache holds become free. Others
+/// run in between; called with no lock held.
 fn drop_all() {
-    let mut cache = CACHE.lock();
-    cache.hand = None;
+    CACHE.lock().hand = None;
     // The first round clears marks.
     for _ in 0..2 {
-        while cache.trim() {}
+        while CACHE.lock().trim() {
+            if relax(Interrupt::Killable).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use super::{Space, SpaceState, access::base_flags, steps::EVERYTHING};
 use crate::mem::{
     Backing, Page, PageRange, SharedMemory, USER_END,
     mutants::reclaim_locked,
-    page_table::{Entry, EntryFlags, Flush, Swept, Verdict},
-    reclaim::{self, Reclaimable},
+    page_table::{Bounds, Entry, EntryFlags, Flush, Swept, Verdict},
+    reclaim::{self, Reclaimable, Visit},
     stores::MemoryId,
     swap::{Owners, PageOutBatch},
 };
@@ -15,13 +15,18 @@ use crate::sync::{Interrupt, Interrupted, relax};
 
 impl Reclaimable for Space {
     /// `None` also for a server and for init, whose pages stay (F8).
-    fn evict_pages(&self, enough: usize, batch: Option<&mut PageOutBatch>) -> Option<Swept> {
+    fn evict_pages(
+        &self,
+        visit: &mut Visit,
+        bounds: Bounds,
+        batch: Option<&mut PageOutBatch>,
+    ) -> Option<Swept> {
         let stays = self.policy.is_pinned() && !mutants::swap_servers();
         if stays || mutants::no_clock() {
             return None;
         }
         let inner = self.inner.try_lock()?;
-        Some(self.change(inner, |state| state.evict_pages(enough, batch)))
+        Some(self.change(inner, |state| state.evict_pages(visit, bounds, batch)))
     }
 
     fn write_protect(&self, file: MemoryId, pages: PageRange) -> Result<(), Interrupted> {
@@ -38,14 +43,18 @@ const REGIONS_AT_ONCE: usize = 512;
 
 impl Space {
     /// Unmaps clean pages, and frees tables that have no others, until the account may have another
-    /// table. Returns whether it may.
+    /// table. Returns whether it may. Others run in between; called with no lock held.
     pub(super) fn drop_tables(&self) -> bool {
         // The first visit may only mark pages as unused.
-        let mut visits = 0;
+        let (mut visit, mut visits_in_vain, mut is_in_vain) = (Visit::default(), 0, true);
         while !self.account.admits_table() {
-            let swept = self.evict_pages(reclaim::BATCH, None).unwrap_or_default();
-            visits = if swept.entries > 0 { 0 } else { visits + 1 };
-            if visits == 2 {
+            let swept = self.evict_pages(&mut visit, reclaim::STEP, None);
+            is_in_vain &= swept.as_ref().is_none_or(|swept| swept.entries == 0);
+            if swept.is_none() || visit.is_over() {
+                visits_in_vain = if is_in_vain { visits_in_vain + 1 } else { 0 };
+                (visit, is_in_vain) = (Visit::default(), true);
+            }
+            if visits_in_vain == 2 || relax(Interrupt::Killable).is_err() {
                 return false;
             }
         }
@@ -74,38 +83,29 @@ impl SpaceState {
         !self.regions.is_free(*rest)
     }
 
-    fn evict_pages(&mut self, enough: usize, mut batch: Option<&mut PageOutBatch>) -> Swept {
+    fn evict_pages(
+        &mut self,
+        visit: &mut Visit,
+        bounds: Bounds,
+        batch: Option<&mut PageOutBatch>,
+    ) -> Swept {
         let end = USER_END.page();
-        let from = self.hand;
-        let mut swept = self.sweep(PageRange { start: from, end }, enough, batch.as_deref_mut());
-        if swept.stopped.is_none() && from > Page(0) {
-            let rest = self.sweep(
-                PageRange { start: Page(0), end: from },
-                enough - swept.entries.min(enough),
-                batch,
-            );
-            swept = Swept {
-                entries: swept.entries + rest.entries,
-                tables: swept.tables + rest.tables,
-                scanned: swept.scanned + rest.scanned,
-                stopped: rest.stopped,
-            };
-        }
-        debug_assert!(swept.entries <= enough);
+        let swept = self.sweep(visit.range(self.hand, end), bounds, batch);
+        debug_assert!(swept.entries <= bounds.enough);
         debug_assert!(swept.stopped.is_none_or(|page| page < end));
-        self.hand = swept.stopped.unwrap_or_default();
+        self.hand = visit.step(swept.stopped);
         swept
     }
 
     fn sweep(
         &mut self,
         range: PageRange,
-        enough: usize,
+        bounds: Bounds,
         mut batch: Option<&mut PageOutBatch>,
     ) -> Swept {
         let (regions, flush) = (&self.regions, &mut self.flush);
         let mut region = None;
-        self.table.sweep(range, enough, |page, entry| {
+        self.table.sweep(range, bounds, |page, entry| {
             let private = entry.has(EntryFlags::PRIVATE) && !mutants::evict_private();
             if private && batch.is_none() {
                 return Verdict::Keep;

@@ -268,17 +268,24 @@ impl Space {
         }
     }
 
-    /// Calls `look` for each frame of the space: page tables, what they map, and what the shared
-    /// memory of its regions has.
+    /// Calls `look` for each frame of the space, for some more than once: page tables, what they
+    /// map, and what the shared memory of its regions has. Others run in between.
     pub(in crate::mem) fn for_each_frame(&self, look: &mut impl FnMut(PhysAddr)) {
-        self.with(|state| {
-            state.table.for_each_frame(look);
-            for (_, region) in state.regions.iter() {
-                if let Backing::Shared { memory, .. } = &region.backing {
-                    memory.for_each_frame(look);
+        let mut rest = EVERYTHING;
+        while !rest.is_empty() {
+            self.with(|state| {
+                let part = state.take_part(&mut rest);
+                state.table.for_each_frame(part, look);
+                let regions = state.regions.overlapping(part);
+                for (_, region) in regions.filter(|(own, _)| part.contains(own.start)) {
+                    if let Backing::Shared { memory, .. } = &region.backing {
+                        memory.for_each_frame(look);
+                    }
                 }
-            }
-        });
+            });
+            // The figures are read by whoever looks for leaks, who is not killed.
+            let _ = relax(Interrupt::Killable);
+        }
     }
 
     /// All regions, in ascending order. Others may change some that were not looked at yet.

@@ -1,6 +1,8 @@
 //! Long changes: for a program, all their steps are one change.
 
 use super::*;
+use crate::mem::page_table::EntryFlags;
+use crate::sync::Interrupted;
 
 /// Ranges with a lowest table of their own, so many that each change takes several steps.
 const CHUNKS: u64 = 40;
@@ -63,6 +65,35 @@ fn a_mapping_moves_shrinks_and_is_replaced_in_steps() {
     assert_eq!(space.regions().unwrap().len(), 1);
     drop(space);
     assert_eq!(frame::stats(), before);
+}
+
+#[test]
+fn a_search_for_frames_ends_between_two_steps() {
+    let _alone = host::exclusive();
+    let space = Space::new().unwrap();
+    let count = 3 * reclaim::STEP.most as u64;
+    let anywhere = Placement::Anywhere(UserAddr(0));
+    let start = space.map(anywhere, pages(count), RW, Backing::Anonymous, "").unwrap();
+    // Zero pages: they free nothing, and have been used.
+    let page = |number: u64| UserAddr(start.0 + number * PAGE).page();
+    (0..count).for_each(|number| assert_eq!(load(&space, page(number).user_start()), 0));
+    let used = || {
+        let is_used = |number| {
+            space
+                .with(|state| state.table.get(page(number)))
+                .is_some_and(|entry| entry.has(EntryFlags::ACCESSED))
+        };
+        (0..count).filter(|&number| is_used(number)).count()
+    };
+    let mark =
+        |number| space.with(|state| state.table.mark_used(page(number), EntryFlags::ACCESSED));
+    (0..count).for_each(mark);
+    host::kill(Some(host::current()));
+    let searched = reclaim::make_room(host::POOL_FRAMES, Claim::Program);
+    host::kill(None);
+    assert_eq!(searched, Err(Interrupted), "a kill ends it");
+    let left = used();
+    assert!((count as usize / 2..count as usize).contains(&left), "{left} pages are left");
 }
 
 #[test]

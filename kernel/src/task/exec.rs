@@ -6,12 +6,12 @@
 //! them (A6).
 #![forbid(unsafe_code)]
 
+use super::arguments::{Arguments, Pace, ScriptLine};
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
 use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, WaitStatus, family, robust};
 use crate::arch::Registers;
 use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
-use crate::mem::account::{Charge, Kind};
 use crate::mem::limits::{INFINITE, Resource};
 use crate::mem::{
     Backing, Claim, Occupant, OutOfMemory, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr,
@@ -31,74 +31,13 @@ const STACK_BYTES: u64 = 8 << 20;
 const MIN_STACK: u64 = 128 << 10;
 /// Mappings begin below that.
 const MAX_STACK: u64 = 15 << 20;
-/// Upper bound for arguments and environment together. (Linux: a quarter of the stack.)
-const MAX_ARGUMENT_BYTES: usize = 1 << 20;
-/// Upper bound for one argument, as on Linux.
-const MAX_STRING_BYTES: usize = 128 << 10;
 /// Upper bound for nested `#!` interpreters, as on Linux.
 const MAX_SCRIPTS: usize = 5;
-/// Bytes of a file that can be a `#!` line (Linux's `BINPRM_BUF_SIZE`).
-const MAX_SCRIPT_LINE: usize = 256;
 /// Bytes of a process's name, at most.
 const MAX_NAME: usize = 15;
 /// Bytes of the arguments that the kernel keeps for /proc, at most: a page, as Linux did before it
 /// read them from the program's memory.
 const MAX_COMMAND_LINE: usize = PAGE_BYTES;
-
-/// The arguments and the environment of a new program.
-#[derive(Debug)]
-pub struct Arguments {
-    /// Arguments, the program's name first.
-    pub arguments: Vec<Vec<u8>>,
-    /// Environment, as `NAME=value`.
-    pub environment: Vec<Vec<u8>>,
-    /// For both, while the program is loaded.
-    pub charge: Charge,
-}
-
-/// Bytes that a string takes besides its own.
-const STRING_OVERHEAD: usize = 2 * size_of::<Vec<u8>>() + 16;
-
-impl Arguments {
-    /// Copies both vectors from the caller's memory.
-    pub fn read(
-        current: &Current,
-        arguments: UserAddr,
-        environment: UserAddr,
-    ) -> Result<Self, Errno> {
-        let mut left = MAX_ARGUMENT_BYTES;
-        let mut charge = Charge::take(current.account(), Kind::Files, 0)?;
-        let arguments = read_vector(current, arguments, &mut left, &mut charge)?;
-        let environment = read_vector(current, environment, &mut left, &mut charge)?;
-        Ok(Self { arguments, environment, charge })
-    }
-}
-
-/// Copies a vector of strings, ended by a null pointer; a null vector is an empty one, as on Linux.
-fn read_vector(
-    current: &Current,
-    vector: UserAddr,
-    left: &mut usize,
-    charge: &mut Charge,
-) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut strings = Vec::new();
-    let mut at = vector;
-    if vector.is_null() {
-        return Ok(strings);
-    }
-    loop {
-        let pointer = UserAddr(u64::from_le_bytes(current.read(at)?));
-        if pointer.is_null() {
-            break;
-        }
-        let string = current.space().read_string(pointer, MAX_STRING_BYTES)?.ok_or(Errno::E2BIG)?;
-        *left = left.checked_sub(string.len() + 1 + size_of::<u64>()).ok_or(Errno::E2BIG)?;
-        charge.resize(charge.bytes() + string.len() + STRING_OVERHEAD)?;
-        fallible::push(&mut strings, string)?;
-        at = at.checked_add(ByteCount(8)).ok_or(Errno::EFAULT)?;
-    }
-    Ok(strings)
-}
 
 /// The file of a program.
 pub(super) enum Image<'a> {
@@ -233,21 +172,31 @@ pub(super) fn build_stack(
         strings.push(0);
         offset
     };
-    let Arguments { arguments, environment, .. } = arguments;
-    let arguments = fallible::collect(arguments.iter().map(|string| add(string)))?;
-    let environment = fallible::collect(environment.iter().map(|string| add(string)))?;
+    let mut pace = Pace::default();
+    let mut add_all = |all: &[Vec<u8>]| {
+        let mut offsets = fallible::with_capacity(all.len())?;
+        for string in all {
+            pace.step(string)?;
+            offsets.push(add(string));
+        }
+        Ok::<_, Errno>(offsets)
+    };
+    let arguments_at = add_all(&arguments.arguments)?;
+    let environment_at = add_all(&arguments.environment)?;
     let path = add(path);
     let mut seed = [0; 16];
     random::fill(&mut seed);
     let seed = add(&seed);
     let base = (USER_END.0 - strings.len() as u64) & !15;
 
-    let mut words = fallible::with_capacity(arguments.len() + environment.len() + 64)?;
-    words.push(arguments.len() as u64);
-    words.extend(arguments.iter().map(|offset| base + offset));
+    let count = arguments_at.len() + environment_at.len();
+    let mut words = fallible::with_capacity(count + 64)?;
+    words.push(arguments_at.len() as u64);
+    words.extend(arguments_at.iter().map(|offset| base + offset));
     words.push(0);
-    words.extend(environment.iter().map(|offset| base + offset));
+    words.extend(environment_at.iter().map(|offset| base + offset));
     words.push(0);
+    pace.step(words.as_bytes())?;
     for (key, value) in auxiliary(program, base + path, base + seed) {
         words.extend([key, value]);
     }
@@ -382,53 +331,6 @@ fn find_loader(
     let parsed =
         Program::parse_loader(&first_bytes(current, &loader.file)?).map_err(|_| ELIBBAD)?;
     Ok(Some((parsed, loader)))
-}
-
-impl Arguments {
-    /// Prepends a script's interpreter and its option.
-    fn wrap_script(&mut self, line: ScriptLine<'_>, script: &[u8]) -> Result<(), OutOfMemory> {
-        let mut arguments = fallible::with_capacity(self.arguments.len() + 2)?;
-        arguments.push(line.interpreter.to_vec());
-        arguments.extend(line.option.map(<[u8]>::to_vec));
-        arguments.push(script.to_vec());
-        arguments.extend(self.arguments.drain(..).skip(1));
-        self.arguments = arguments;
-        Ok(())
-    }
-}
-
-/// What a script's first line names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ScriptLine<'a> {
-    interpreter: &'a [u8],
-    /// All that follows, blanks included.
-    option: Option<&'a [u8]>,
-}
-
-impl<'a> ScriptLine<'a> {
-    /// Decodes the first bytes of a file; `None` unless it is a script. Only [`MAX_SCRIPT_LINE`]
-    /// bytes count, as in Linux's `fs/binfmt_script.c`: ENOEXEC where the name is missing or does
-    /// not end within them. A null byte ends a name, which may be empty.
-    fn parse(start: &'a [u8]) -> Result<Option<Self>, Errno> {
-        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let Some(line) = start.strip_prefix(b"#!") else { return Ok(None) };
-        let most = MAX_SCRIPT_LINE - 2;
-        let is_cut = line.len() >= most && !line.iter().take(most).any(|&byte| byte == b'\n');
-        let line = line.get(..most.min(line.len())).unwrap_or_default();
-        let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let blanks = line.iter().take_while(|byte| is_blank(byte)).count();
-        let rest = line.get(blanks..).unwrap_or_default();
-        let name = rest.iter().take_while(|byte| !is_blank(byte) && **byte != 0).count();
-        let has_end = name < rest.len() || !is_cut;
-        // A file that ends before the line does is followed by null bytes.
-        let has_name = !rest.is_empty() || start.len() < MAX_SCRIPT_LINE && !start.contains(&b'\n');
-        if !has_end || !has_name {
-            return Err(Errno::ENOEXEC);
-        }
-        let (interpreter, rest) = rest.split_at_checked(name).unwrap_or_default();
-        let rest = rest.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii();
-        Ok(Some(Self { interpreter, option: (!rest.is_empty()).then_some(rest) }))
-    }
 }
 
 /// Name, command line and path of the program, as /proc shows them.

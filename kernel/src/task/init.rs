@@ -1,8 +1,9 @@
 //! The first process.
 #![forbid(unsafe_code)]
 
+use super::arguments::Arguments;
 use super::elf::{HEADER_BYTES, Program};
-use super::exec::{self, Arguments, Image};
+use super::exec::{self, Image};
 use super::process::{Inheritance, Process};
 use super::signal::{Actions, Signal};
 use super::thread::InitialState;

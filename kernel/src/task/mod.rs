@@ -13,6 +13,7 @@
 //!
 //! Locks are spin locks, in the order that [`rank`](crate::sync::rank) declares.
 
+pub mod arguments;
 pub mod current;
 pub mod deliver;
 pub mod elf;

@@ -9,24 +9,24 @@ use user::prelude::*;
 use user::sys::abi;
 
 /// Much memory, in bytes: three quarters of the machine's with pages of its own.
-const MUCH: usize = 384 << 20;
+pub const MUCH: usize = 384 << 20;
 /// A range whose page tables take a sixteenth of the machine, if each of its pages is mapped: 2^22
 /// entries, which take seconds to make.
-const HUGE: usize = 16 << 30;
+pub const HUGE: usize = 16 << 30;
 /// Less, in bytes, for what goes through other processes.
-const SOME: usize = 64 << 20;
-const LAZY: u32 = abi::MAP_PRIVATE | abi::MAP_NORESERVE;
+pub const SOME: usize = 64 << 20;
+pub const LAZY: u32 = abi::MAP_PRIVATE | abi::MAP_NORESERVE;
 const POPULATE_READ: usize = 22;
 
 /// A mapping, each page of which was stored to.
-fn filled(bytes: usize, flags: u32) -> Outcome<usize> {
+pub fn filled(bytes: usize, flags: u32) -> Outcome<usize> {
     let start = ok!(os::mmap(0, bytes, os::READ_WRITE, flags));
     (start..start + bytes).step_by(PAGE).for_each(|page| store(page, 1));
     Ok(start)
 }
 
 /// A mapping of zero pages.
-fn zeros(bytes: usize) -> Outcome<usize> {
+pub fn zeros(bytes: usize) -> Outcome<usize> {
     let start = ok!(os::mmap(0, bytes, abi::PROT_READ, LAZY));
     for part in (start..start + bytes).step_by(1 << 30) {
         ok!(raw(abi::__NR_madvise, &[part, (1 << 30).min(start + bytes - part), POPULATE_READ]));
@@ -35,7 +35,7 @@ fn zeros(bytes: usize) -> Outcome<usize> {
 }
 
 /// A mapping with as many regions as there may be.
-fn regions() -> Outcome<(usize, usize)> {
+pub fn regions() -> Outcome<(usize, usize)> {
     const COUNT: usize = 60_000;
     let start = ok!(os::mmap(0, COUNT * PAGE, os::READ_WRITE, LAZY));
     for page in (0..COUNT).step_by(2) {
@@ -46,7 +46,7 @@ fn regions() -> Outcome<(usize, usize)> {
 }
 
 /// The outcome of a call that must succeed.
-fn done<T>(result: Result<T>) -> Outcome {
+pub fn done<T>(result: Result<T>) -> Outcome {
     result.map(drop).named("the call")
 }
 

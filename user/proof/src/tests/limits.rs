@@ -283,7 +283,7 @@ fn limit_pipes() -> Outcome {
     others_go_on()
 }
 
-fn set_limit(resource: u32, value: u64) -> Result<()> {
+pub fn set_limit(resource: u32, value: u64) -> Result<()> {
     set_limits(resource, [value, value])
 }
 

@@ -13,6 +13,7 @@ extern crate proof;
 
 mod answers;
 mod bounded;
+mod bounded_more;
 mod descriptors;
 mod disks;
 mod doors;
@@ -27,6 +28,7 @@ mod names;
 mod processes;
 mod queued;
 mod regions;
+mod resources;
 mod scheduling;
 mod shares;
 mod signals;

@@ -103,6 +103,77 @@ fn scheduling_niceness() -> Outcome {
     child.join()
 }
 
+/// The nicest process is not starved beside others that compute: it gets its weight's part, 15 of
+/// 1024 and 15.
+#[guest_test(icount: true)]
+fn scheduling_nicest() -> Outcome {
+    let (normal, nicest) = (hog()?, hog()?);
+    ok!(raw(abi::__NR_setpriority, &[abi::PRIO_PROCESS as usize, nicest.pid as usize, 19]));
+    ok!(sys::sleep(Duration::from_secs(2)));
+    let ([normal, _], [nicest, _]) = (used(normal)?, used(nicest)?);
+    // 29 slices of a millisecond, of which the last one may be cut, and one more before the change.
+    let ratio = normal.as_micros() * 15 * 100 / (nicest.as_micros() * 1024);
+    check!((85..=115).contains(&ratio), "{normal:?} and {nicest:?}: {ratio} % of the weights");
+    Ok(())
+}
+
+/// Reads a little from a file, again and again. Returns the time that it took, and the longest one.
+fn small_reads(count: usize) -> Outcome<[Duration; 2]> {
+    let fd = ok!(sys::open(b"small", abi::O_CREAT | abi::O_RDWR, 0o644));
+    ok!(sys::write_all(fd, &[1; 100]));
+    let (start, mut longest) = (now()?, Duration::ZERO);
+    for _ in 0..count {
+        let before = now()?;
+        // The server is asked each time: nothing is kept of a file's attributes.
+        ok!(sys::fstat(fd));
+        check_eq!(sys::pread(fd, &mut [0; 100], user::prelude::FileOffset(0)), Ok(100));
+        longest = longest.max(now()?.saturating_sub(before));
+    }
+    let took = now()?.saturating_sub(start);
+    ok!(sys::close(fd));
+    Ok([took, longest])
+}
+
+/// A client that sends requests without end, small ones or large ones, does not keep another one's
+/// small reads waiting for more than its share: these take at most twice as long as alone, and each
+/// of them the length of a request that is under way, and a slice, at most.
+#[guest_test(icount: true)]
+fn scheduling_flood() -> Outcome {
+    const READS: usize = 400;
+    small_reads(READS)?;
+    let [alone, _] = small_reads(READS)?;
+    let floods: [(&str, fn(&mut [u8]) -> Outcome); 2] = [
+        ("small requests", |_| {
+            ok!(sys::stat(b"small"));
+            Ok(())
+        }),
+        ("large requests", |bytes| {
+            let fd = ok!(sys::open(b"large", abi::O_CREAT | abi::O_RDWR, 0o644));
+            ok!(sys::write_all(fd, bytes));
+            done_with(fd)
+        }),
+    ];
+    for (what, request) in floods {
+        let flood = Child::start(what, || {
+            let mut bytes = vec![7; 1 << 20];
+            loop {
+                request(&mut bytes)?;
+            }
+        })?;
+        small_reads(READS / 10)?;
+        let [beside, longest] = small_reads(READS)?;
+        flood.kill()?;
+        println!("{what}: {alone:?} alone, {beside:?} beside, {longest:?} at most");
+        check!(beside <= alone * 2 + Duration::from_millis(5), "{what}: {beside:?}, {alone:?}");
+        check!(longest <= Duration::from_millis(4), "{what}: one takes {longest:?}");
+    }
+    Ok(())
+}
+
+fn done_with(fd: Fd) -> Outcome {
+    sys::close(fd).named("close")
+}
+
 /// A wait with a time limit, and its name.
 type Wait = (&'static str, fn(Duration) -> Result<usize>);
 

@@ -22,7 +22,7 @@ fn shared_file(name: &str) -> Outcome<(Fd, usize)> {
 }
 
 /// A file that is mapped shared is written back, changed by write(2), read and cut.
-#[guest_test(memory_mib: 512, icount: true, timeout_s: 120)]
+#[guest_test(memory_mib: 512, icount: true, timeout_s: 240)]
 fn bounded_shared_files() -> Outcome {
     check_delay(
         "msync",
@@ -87,7 +87,7 @@ fn bounded_snapshots() -> Outcome {
 }
 
 /// A directory with thousands of names is read at once, and so is `/proc` with as many processes.
-#[guest_test(memory_mib: 512, icount: true, timeout_s: 120)]
+#[guest_test(memory_mib: 512, icount: true, timeout_s: 240)]
 fn bounded_names() -> Outcome {
     const NAMES: usize = 5000;
     let scan = |path: &'static [u8]| {
@@ -166,7 +166,7 @@ fn bounded_vectors() -> Outcome {
 }
 
 /// Thousands of regions are changed, looked at and locked.
-#[guest_test(memory_mib: 512, icount: true, timeout_s: 120)]
+#[guest_test(memory_mib: 512, icount: true, timeout_s: 240)]
 fn bounded_regions() -> Outcome {
     let advise = |advice: usize| {
         move |(start, bytes)| {

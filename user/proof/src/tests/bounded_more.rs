@@ -9,7 +9,7 @@ use user::prelude::*;
 use user::sys::abi;
 
 /// What is mapped shared of a file, in bytes: many pages.
-const SHARED: usize = 24 << 20;
+const SHARED: usize = 8 << 20;
 
 /// A mapping of a new file, each page of which was stored to.
 fn shared_file(name: &str) -> Outcome<(Fd, usize)> {

@@ -218,6 +218,9 @@ const TESTS: [ConsoleTest; 10] = [
             Type("until [ \"$(stty size)\" = '31 91' ]; do :; done; echo first si''ze\r"),
             See("first size"),
             See("# "),
+            // A signal for what is in the foreground.
+            Type("\x03"),
+            See("# "),
             Type("vi /etc/passwd\r"),
             See("/etc/passwd 1/1 100%"),
             Resize(12, 60),

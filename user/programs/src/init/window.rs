@@ -15,6 +15,8 @@ pub fn start() -> Result<()> {
 
 /// Sets the size that each line has, until the channel ends.
 fn keep() -> Result<()> {
+    // Its own session, so that no key of the terminal reaches it as a signal.
+    sys::setsid()?;
     let console = sys::open(b"/dev/console", abi::O_RDWR | abi::O_NOCTTY, 0)?;
     let channel = open_raw(b"/dev/ttyS2")?;
     let mut buffer = [0; LINE_BYTES];

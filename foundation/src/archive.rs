@@ -26,6 +26,11 @@ const PREFIX: Range<usize> = 345..500;
 const GNU_LONG_NAME: u8 = b'L';
 const GNU_LONG_LINK: u8 = b'K';
 
+/// Sloth's own type: a regular file whose pages are on a disk. The contents are numbers of 64 bits,
+/// little-endian: the file's size in bytes; then for each run of pages the first page, their
+/// number, and the block of the first one. What is in no run is a hole.
+pub const PLACED: u8 = b'P';
+
 /// Why an archive cannot be read further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadArchive<'a> {

@@ -93,7 +93,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "128M", value_parser = memory)]
     pub memory: String,
     /// Add a file or a folder to the root file system, by default at the same path relative to
-    /// /root. Repeatable.
+    /// /root. Large files are put on the machine's disk, without their holes. Repeatable.
     #[arg(long, value_name = "HOST[:GUEST]")]
     pub add: Vec<String>,
     /// Leave out the distribution's bash and busybox, which otherwise are downloaded once and added

@@ -50,6 +50,7 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
         console,
         userland: userland.as_ref(),
         additions: &additions,
+        disk: disk(arguments),
         relay: arguments.relay.as_deref(),
     };
     let start = start(paths, arguments, firmware, &guest, &task)?;
@@ -109,7 +110,7 @@ fn start(
     task: &Task<'_>,
 ) -> Result<Start> {
     Ok(match firmware {
-        None => Start::Initrd(task.initrd(paths, guest)?),
+        None => Start::Initrd(task.files(paths, guest)?),
         Some(firmware) => Start::Image {
             image: image::for_one_run(paths, firmware, guest, task)?,
             firmware: firmware.file(paths)?,
@@ -118,17 +119,21 @@ fn start(
     })
 }
 
+fn disk(arguments: &RunArgs) -> Disk {
+    match (arguments.no_disk, arguments.second_disk) {
+        (true, _) => Disk::None,
+        (false, true) => Disk::Second,
+        (false, false) => Disk::Scratch,
+    }
+}
+
 fn hardware(paths: &Paths, arguments: &RunArgs) -> Hardware {
     let clock = if arguments.icount { Clock::Instructions } else { Clock::Host };
     Hardware {
         memory: arguments.memory.clone(),
         clock,
         cpu: clock.cpu().to_owned(),
-        disk: match (arguments.no_disk, arguments.second_disk) {
-            (true, _) => Disk::None,
-            (false, true) => Disk::Second,
-            (false, false) => Disk::Scratch,
-        },
+        disk: disk(arguments),
         debugging: Debugging {
             gdb: arguments.gdb,
             monitor: arguments.monitor.then(|| paths.monitor()),

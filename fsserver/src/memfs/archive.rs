@@ -1,20 +1,22 @@
 //! Building the tree from a tar archive.
 //!
 //! The members' bytes stay in the archive until they change. Members named `.pad` are padding that
-//! aligns the next member to a page boundary.
+//! aligns the next member to a page boundary. Of a file that does not fit into memory the archive
+//! only lists where its pages are on a device.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use foundation::PAGE_BYTES;
 use foundation::archive::{self, Member, MemberName};
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::{Component, FileKind, Handle, MAX_PATH, Path, Time};
 
-use super::content::Content;
+use super::content::{Content, Run};
 use super::inode::Body;
 use super::walk::{LastLink, Place};
 use super::{Memfs, ROOT_INODE};
+use crate::attributes::MAX_FILE_BYTES;
 use crate::server::Clock;
 
 /// An error in an archive, with the member that it concerns.
@@ -85,6 +87,7 @@ impl<C: Clock> Memfs<C> {
                         .map_err(|_| "there is no space for it")?,
                 )
             }
+            archive::PLACED => Body::Regular(self.placed(member.data)?),
             b'2' if (1..=MAX_PATH).contains(&member.link.len()) => {
                 Body::Symlink(member.link.into())
             }
@@ -113,6 +116,30 @@ impl<C: Clock> Memfs<C> {
             (inode.atime, inode.mtime, inode.ctime) = (modified, modified, modified);
         }
         Ok(())
+    }
+
+    /// The contents of a file on the device, of which the archive has the list of runs.
+    fn placed(&mut self, list: &[u8]) -> Result<Content, &'static str> {
+        const BAD: &str = "the list of its pages is wrong";
+        let (numbers, []) = list.as_chunks::<8>() else { return Err(BAD) };
+        let [size, runs @ ..] = numbers else { return Err(BAD) };
+        let (runs, []) = runs.as_chunks::<3>() else { return Err(BAD) };
+        let size = u64::from_le_bytes(*size);
+        let runs = runs.iter().map(|run| {
+            let [first, pages, block] = run.map(u64::from_le_bytes);
+            Run { pages: first..first.saturating_add(pages), block }
+        });
+        let end = runs.clone().try_fold(0, |behind, Run { pages, .. }| {
+            (pages.start >= behind && !pages.is_empty()).then_some(pages.end)
+        });
+        let is_inside = |end| size <= MAX_FILE_BYTES && end <= size.div_ceil(PAGE_BYTES as u64);
+        if !end.is_some_and(is_inside) {
+            return Err(BAD);
+        }
+        Content::from_device(size, runs, &mut self.pages).map_err(|error| match error {
+            Errno::EINVAL => "it is on no device",
+            _ => "there is no space for it",
+        })
     }
 
     /// Adds a hard link to an earlier member.

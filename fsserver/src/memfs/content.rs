@@ -14,6 +14,7 @@ use fsproto::Hole;
 
 use super::page::{Needs, Page, Pages};
 use super::parts::parts;
+use super::shared::{Shared, Stored};
 use super::spill::RUN_PAGES;
 use super::tree::Tree;
 use crate::server::Payload;
@@ -27,6 +28,13 @@ pub(super) struct Content {
     size: u64,
     /// Where the last read ended. A read from there on is probably sequential.
     read_end: u64,
+}
+
+/// Pages of a file on the device.
+pub(super) struct Run {
+    pub pages: Range<u64>,
+    /// The block of the first one; the others follow.
+    pub block: u64,
 }
 
 /// Whether an allocation may extend the file.
@@ -57,6 +65,30 @@ impl Content {
         Ok(Self { pages, size: bytes.len() as u64, read_end: 0 })
     }
 
+    /// The contents of a file of `size` bytes that is on the device: pages `run.pages` are in the
+    /// blocks from `run.block` on, and the rest is holes. ENOSPC without memory for the tree,
+    /// EINVAL for a block that the device has not.
+    pub fn from_device(
+        size: u64,
+        runs: impl Iterator<Item = Run>,
+        store: &mut Pages,
+    ) -> Result<Self, Errno> {
+        let mut pages = Tree::default();
+        let mut place = |run: Run, store: &mut Pages| {
+            store.make_metadata_space(Tree::bytes_for(run.pages.end - run.pages.start))?;
+            for (page, block) in run.pages.zip(run.block..) {
+                pages.insert(page, store.placed(block).ok_or(Errno::EINVAL)?, store)?;
+            }
+            Ok(())
+        };
+        let mut runs = runs;
+        if let Err(error) = runs.try_for_each(|run| place(run, store)) {
+            pages.clear(store);
+            return Err(error);
+        }
+        Ok(Self { pages, size, read_end: 0 })
+    }
+
     /// Reads bytes, fewer than `length` at the end of the file. EIO if the device fails.
     pub fn read<'a>(
         &mut self,
@@ -69,7 +101,7 @@ impl Content {
         if offset >= end {
             return Ok(payload);
         }
-        if store.has_spilled() {
+        if store.has_away() {
             self.bring_in(offset..end, store)?;
         }
         self.read_end = end;
@@ -99,15 +131,20 @@ impl Content {
 
     /// Loads the pages of a range. After a sequential read, loads some of the following pages too.
     fn bring_in(&self, bytes: Range<u64>, store: &mut Pages) -> Result<(), Errno> {
-        let wanted = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
-        if !self.pages_of(&wanted).into_iter().any(|page| store.is_on_disk(page)) {
+        let range = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
+        let wanted = self.pages_of(&range);
+        if !wanted.iter().any(|page| store.is_away(page)) {
             return Ok(());
         }
-        let ahead = if self.read_end == bytes.start { store.batch() } else { 0 };
-        let pages = self.pages_of(&(wanted.start..wanted.end + ahead));
+        let mut pages = wanted.clone();
+        if self.read_end == bytes.start {
+            // Placed pages do not stay.
+            let ahead = self.pages_of(&(range.end..range.end + store.batch()));
+            pages.extend(ahead.into_iter().filter(|page| store.is_on_disk(page)));
+        }
         store.make_space(pages.iter().filter(|page| store.is_on_disk(page)).count() as u64)?;
         // An error with pages that were not requested is ignored.
-        store.load(pages.into_iter()).or_else(|_| store.load(self.pages_of(&wanted).into_iter()))
+        store.load(&pages).or_else(|_| store.load(&wanted))
     }
 
     fn pages_of(&self, range: &Range<u64>) -> Vec<&Page> {
@@ -136,7 +173,7 @@ impl Content {
         kept.extend(others);
         let away = kept.iter().filter(|page| store.is_on_disk(page)).count() as u64;
         store.prepare(needs + Needs { pages: 0, places: away })?;
-        store.load(kept.into_iter())
+        store.load(&kept)
     }
 
     /// What a change of a range takes from the page store.
@@ -450,48 +487,10 @@ struct Cut {
     parts: Vec<(u64, Range<usize>)>,
 }
 
-/// A run to copy: the target range, the source page, and the offset in that page.
-type Run<'a> = (Range<u64>, &'a Page, usize);
-
 /// The plan of copying bytes to a file.
 struct Copying<'a> {
     /// The stored runs of the source; the ranges between them are zero.
-    runs: Vec<Run<'a>>,
+    runs: Vec<Stored<'a>>,
     /// What the copy takes from the page store.
     needs: Needs,
-}
-
-/// The pages of a range of a file, shared.
-pub(super) struct Shared {
-    pages: Tree,
-    range: Range<u64>,
-    to_source_end: bool,
-}
-
-impl Shared {
-    /// Length of the range in bytes.
-    pub fn length(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-
-    /// The stored runs of the part that goes to `target`; the whole goes to `offset`.
-    fn runs(&self, target: &Range<u64>, offset: u64, store: &Pages) -> Vec<Run<'_>> {
-        let from = |byte: u64| byte - offset + self.range.start;
-        let wanted = from(target.start)..from(target.end);
-        let mut runs = Vec::new();
-        self.pages.for_each(&(wanted.start / PAGE..wanted.end.div_ceil(PAGE)), |index, page| {
-            let begin = (index * PAGE).max(wanted.start);
-            let end = (index * PAGE + store.length(page) as u64).min(wanted.end);
-            let at = |byte: u64| target.start + (byte - wanted.start);
-            if begin < end {
-                runs.push((at(begin)..at(end), page, (begin - index * PAGE) as usize));
-            }
-        });
-        runs
-    }
-
-    /// Releases the pages.
-    pub fn release(mut self, store: &mut Pages) {
-        self.pages.clear(store);
-    }
 }

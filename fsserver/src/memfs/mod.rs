@@ -23,7 +23,10 @@ mod names;
 mod node;
 mod page;
 mod parts;
+mod placed;
+mod reference;
 mod server;
+mod shared;
 mod slab;
 mod spill;
 mod tree;
@@ -39,6 +42,7 @@ pub use archive::BadArchive;
 
 use self::inode::{Body, INODE_BYTES, Inode};
 use self::page::Pages;
+use self::placed::WINDOW_BYTES;
 use crate::blocks::BlockDevice;
 use crate::handles::HandleTable;
 use crate::server::{Clock, Resources};
@@ -140,6 +144,13 @@ impl<C: Clock> Memfs<C> {
         Ok(self)
     }
 
+    /// The same server, with a device on which files of the archive are. ENOMEM without memory for
+    /// the pages of a request.
+    pub fn placed_on(mut self, device: Box<dyn BlockDevice>) -> Result<Self, Errno> {
+        self.pages.placed_on(device)?;
+        Ok(self)
+    }
+
     /// The same server, whose files, names and tables take at most `bytes` of memory.
     pub fn limited_to(mut self, bytes: u64) -> Self {
         self.pages.limit_memory(bytes);
@@ -217,11 +228,12 @@ impl<C: Clock> Memfs<C> {
 
 /// Serves the tree of a ramdisk's archive to one client through `transport`. Returns when the
 /// client is gone. Within the memory of `resources` it keeps file bytes, names and tables in
-/// addition to the archive, and more file bytes on the device, if there is one.
+/// addition to the archive, and more file bytes on the first device, if there is one. On the second
+/// one are the files that the archive only lists.
 pub fn run(
     archive: &'static [u8],
     resources: Resources,
-    device: Option<Box<dyn BlockDevice>>,
+    [device, placed]: [Option<Box<dyn BlockDevice>>; 2],
     clock: impl Clock,
     transport: impl Transport,
 ) -> Result<(), BadArchive> {
@@ -229,13 +241,18 @@ pub fn run(
     let for_handles = resources.memory_bytes / HANDLES_SHARE;
     let files = usize::try_from(for_handles / HANDLE_BYTES).unwrap_or(most).clamp(256, most);
     let tables = device.as_ref().map_or(0, |device| device.blocks() / 8);
-    let memory_bytes = resources.memory_bytes.saturating_sub(FIXED_BYTES + for_handles + tables);
+    let window = if placed.is_some() { WINDOW_BYTES } else { 0 };
+    let fixed = FIXED_BYTES + for_handles + tables + window;
+    let memory_bytes = resources.memory_bytes.saturating_sub(fixed);
     // The archive's bytes do not count against the memory for writing.
     let capacity_bytes = memory_bytes.saturating_add(archive.len() as u64);
     let no_memory = |_| BadArchive::no_memory();
     let mut server = Memfs::new(capacity_bytes, AccessTimes::Untouched, clock);
     if let Some(device) = device {
         server = server.spill_to(device, memory_bytes).map_err(no_memory)?;
+    }
+    if let Some(device) = placed {
+        server = server.placed_on(device).map_err(no_memory)?;
     }
     server = server.limited_to(memory_bytes);
     server.handles.reserve(files).map_err(no_memory)?;

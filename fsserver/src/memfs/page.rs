@@ -2,11 +2,12 @@
 //!
 //! Each owner of a page holds a [`Page`], a counted reference; the page is freed with the last one.
 //! Its bytes are in memory ([`Slabs`]), in the archive, or, with a device for what exceeds a
-//! *budget* of memory, in a slot of the device ([`Spill`]).
+//! *budget* of memory, in a slot of the device ([`Spill`]). A [placed](Placed) page has no entry:
+//! its reference is the block.
 //!
-//! Invariants: each existing `Page` is counted in its entry's `users`. It is neither `Clone` nor
-//! dropped; its owner passes it to [`Pages::release`]. An evicted page is in memory until the
-//! device has it, and on the device until it is in memory again, shared or not.
+//! Invariants: each existing `Page` is counted in its entry's `users`, if it has one. It is neither
+//! `Clone` nor dropped; its owner passes it to [`Pages::release`]. An evicted page is in memory
+//! until the device has it, and on the device until it is in memory again, shared or not.
 //!
 //! Only [`Pages::make_space`] evicts pages, so what [`Pages::load`] has brought in stays until the
 //! next call of it. A change first makes all the space that it takes, then loads the pages that it
@@ -23,12 +24,14 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
 use core::ops::{Add, AddAssign};
 
 use foundation::{Errno, PAGE_BYTES};
 
 use super::entries::{Entries, Entry, Storage};
+use super::placed::Placed;
+use super::reference::MAX_PAGES;
+pub(super) use super::reference::Page;
 use super::slab::{Place, SLAB_EXTRA_BYTES, SLAB_PAGES, Slabs};
 use super::spill::{RUN_PAGES, Spill, rows};
 use crate::blocks::BlockDevice;
@@ -43,23 +46,6 @@ const PAGES_SHARE: u64 = 8;
 /// Metadata that one change adds at most, besides what it checks for itself: the tree nodes above
 /// the pages of a message, and their entries.
 const CHANGE_BYTES: u64 = 96 << 10;
-
-/// A counted reference to a page.
-#[derive(Debug)]
-#[must_use = "a page that is not released stays in use for ever"]
-pub(super) struct Page(NonZeroU32);
-
-impl Page {
-    /// The reference to the page with this entry.
-    fn of(entry: usize) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(entry as u32))
-    }
-
-    /// Index of the page's entry.
-    fn entry(&self) -> usize {
-        self.0.get() as usize - 1
-    }
-}
 
 /// What a change takes from the page store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +88,8 @@ pub(super) struct Pages {
     table: u64,
     /// Holds the pages beyond the budget, if there is a device.
     spill: Option<Spill>,
+    /// Holds the placed pages, if there are any.
+    placed: Option<Placed>,
     /// Maximum number of places in use in memory, if there is a device.
     budget: u64,
     /// Maximum number of pages, including those of the archive.
@@ -120,8 +108,9 @@ impl Pages {
             metadata: 0,
             table: 0,
             spill: None,
+            placed: None,
             budget: capacity,
-            capacity,
+            capacity: capacity.min(MAX_PAGES),
             used: 0,
         }
     }
@@ -130,10 +119,22 @@ impl Pages {
     /// device.
     pub fn spill_to(&mut self, device: Box<dyn BlockDevice>, budget: u64) -> Result<(), Errno> {
         let spill = Spill::new(device)?;
-        self.capacity = self.capacity.saturating_add(spill.capacity());
+        self.capacity = self.capacity.saturating_add(spill.capacity()).min(MAX_PAGES);
         (self.spill, self.budget) = (Some(spill), budget);
         self.slabs.keep(self.max_slabs());
         Ok(())
+    }
+
+    /// Adds a device with placed pages.
+    pub fn placed_on(&mut self, device: Box<dyn BlockDevice>) -> Result<(), Errno> {
+        self.placed = Some(Placed::new(device)?);
+        Ok(())
+    }
+
+    /// The page that is placed in a block; `None` if the device has no such block.
+    pub fn placed(&self, block: u64) -> Option<Page> {
+        let blocks = self.placed.as_ref()?.blocks();
+        Page::placed(block).filter(|_| block < blocks)
     }
 
     /// Limits the memory for pages and metadata.
@@ -301,27 +302,37 @@ impl Pages {
         Ok(())
     }
 
-    /// Whether any page is on the device.
-    pub fn has_spilled(&self) -> bool {
-        self.spill.as_ref().is_some_and(|spill| !spill.is_empty())
+    /// Whether any page is on a device.
+    pub fn has_away(&self) -> bool {
+        self.placed.is_some() || self.spill.as_ref().is_some_and(|spill| !spill.is_empty())
     }
 
-    /// Whether this page is on the device.
+    /// Whether this page must be [loaded](Self::load) before its bytes can be read.
+    pub fn is_away(&self, page: &Page) -> bool {
+        page.block().is_some() || self.is_on_disk(page)
+    }
+
+    /// Whether this page is in a slot of the device, and takes a place when it is loaded.
     pub fn is_on_disk(&self, page: &Page) -> bool {
         self.entries
             .get(page.entry())
             .is_some_and(|entry| matches!(entry.storage, Storage::Disk(_)))
     }
 
-    /// Loads pages from the device, after [space](Self::make_space) was made for them. On EIO the
-    /// pages that were not loaded are still on the device.
-    pub fn load<'p>(&mut self, pages: impl Iterator<Item = &'p Page>) -> Result<(), Errno> {
+    /// Loads pages from the devices, after [space](Self::make_space) was made for those in slots.
+    /// Placed pages stay loaded until the next call. On EIO the pages that were not loaded are
+    /// still on the device.
+    pub fn load(&mut self, pages: &[&Page]) -> Result<(), Errno> {
+        if let Some(placed) = &mut self.placed {
+            let blocks = pages.iter().filter_map(|page| Some((page.block()?, ())));
+            placed.load(blocks.collect())?;
+        }
         let Self { entries, slabs, spill: Some(spill), .. } = self else { return Ok(()) };
-        let slot_of = |page: &Page| match entries.get(page.entry())?.storage {
+        let slot_of = |page: &&Page| match entries.get(page.entry())?.storage {
             Storage::Disk(slot) => Some((slot.into(), page.entry())),
             _ => None,
         };
-        let mut slots: Vec<(u64, usize)> = pages.filter_map(slot_of).collect();
+        let mut slots: Vec<(u64, usize)> = pages.iter().filter_map(slot_of).collect();
         for (row, pages) in rows(&mut slots) {
             slabs.reserve(row.end - row.start)?;
             let bytes = spill.read_in(row)?;
@@ -351,8 +362,14 @@ impl Pages {
                 self.slabs.bytes(place).map(|bytes| &bytes[..]).ok_or(Errno::EIO)
             }
             Some(Storage::Archive(bytes)) => Ok(bytes),
-            _ => Err(Errno::EIO),
+            Some(_) => Err(Errno::EIO),
+            None => self.placed_bytes(page).ok_or(Errno::EIO),
         }
+    }
+
+    #[cold]
+    fn placed_bytes(&self, page: &Page) -> Option<&[u8]> {
+        self.placed.as_ref()?.bytes(page.block()?).map(|bytes| &bytes[..])
     }
 
     /// Whether the page has several owners.
@@ -363,18 +380,20 @@ impl Pages {
     /// What a change of this page takes. `is_shared_above` says whether a tree node above it is
     /// shared.
     pub fn change_needs(&self, page: &Page, is_shared_above: bool) -> Needs {
-        let Some(entry) = self.entries.get(page.entry()) else { return Needs::default() };
+        let Some(entry) = self.entries.get(page.entry()) else {
+            return Needs { pages: 1, places: 1 };
+        };
         let is_shared = is_shared_above || entry.users > 1;
         let is_at_hand = matches!(entry.storage, Storage::Slab(_));
         Needs { pages: is_shared.into(), places: (is_shared || !is_at_hand).into() }
     }
 
-    /// Adds an owner.
+    /// Adds an owner. A placed page needs no count of them.
     pub fn share(&mut self, page: &Page) -> Page {
         if let Some(entry) = self.entries.get_mut(page.entry()) {
             entry.users += 1;
         }
-        Page(page.0)
+        page.same()
     }
 
     /// Removes an owner.

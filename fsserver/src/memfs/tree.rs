@@ -16,8 +16,8 @@ use core::ops::Range;
 use foundation::Errno;
 
 use super::node::{
-    BITS, CHILDREN_BYTES, Children, Inserted, MAX_HEIGHT, NODE_BYTES, Node, allocate, child_of,
-    insert_at, met, own, release, remove, span,
+    BITS, CHILDREN_BYTES, Children, FANOUT, Inserted, MAX_HEIGHT, NODE_BYTES, Node, allocate,
+    child_of, insert_at, met, own, release, remove, span,
 };
 use super::page::{Needs, Page, Pages};
 
@@ -33,6 +33,14 @@ impl Tree {
     /// Number of pages.
     pub fn pages(&self) -> u64 {
         self.root.as_ref().map_or(0, |root| root.pages)
+    }
+
+    /// Bytes of memory that the nodes of so many adjacent pages take at most.
+    pub fn bytes_for(pages: u64) -> u64 {
+        let lowest = pages.div_ceil(FANOUT as u64) + 1;
+        // A node above has as many children; and there are the paths to both ends.
+        let above = lowest / (FANOUT as u64 - 1) + 2 * MAX_HEIGHT;
+        lowest * NODE_BYTES + above * (NODE_BYTES + CHILDREN_BYTES)
     }
 
     /// Number of pages in a range.

@@ -33,6 +33,7 @@ mod memory;
 mod model;
 mod mutants;
 mod order;
+mod placed;
 mod ranks;
 mod run;
 mod sched;

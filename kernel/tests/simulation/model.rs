@@ -86,6 +86,12 @@ impl Model {
         Self { fetched: untrusted.then(HashMap::new), ..Self::default() }
     }
 
+    /// A file that was there before.
+    pub fn add_file(&mut self, name: &str, id: u64, bytes: Vec<u8>) {
+        self.names.insert(name.as_bytes().to_vec(), self.files.len());
+        self.files.push(File { id, bytes });
+    }
+
     /// Notes that bytes of a snapshot were fetched. Asserts that none is fetched twice from a
     /// server that is not trusted.
     fn note_fetched(&mut self, handle: Handle, bytes: Range<u64>) {

@@ -14,6 +14,7 @@ use fsserver::{Clock, Dispatcher, FileServer, LocalConnection, SessionId};
 
 use crate::disk::Disk;
 use crate::faults::{FaultPlan, FaultyConnection};
+use crate::placed;
 use crate::script::{NAMES, Setup};
 
 /// A clock that stands still.
@@ -39,7 +40,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// New servers, without files.
+    /// New servers; those with a device have one [file](placed).
     pub fn new(setup: &Setup) -> Self {
         let faults = Rc::new(RefCell::new(FaultPlan::default()));
         let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &faults))));
@@ -51,7 +52,10 @@ impl Servers {
         };
         let wrapper =
             Dispatcher::new(Snapfs::new(client, NoTime).expect("the base server answers"));
-        let empty = base.borrow_mut().server_mut().stat_fs().expect("memfs returns its figures");
+        let mut empty =
+            base.borrow_mut().server_mut().stat_fs().expect("memfs returns its figures");
+        // The file that was there from the start goes, too.
+        empty.files_free += u64::from(setup.budget_pages > 0);
         Self { base, wrapper, faults, empty, lacks }
     }
 
@@ -172,7 +176,8 @@ fn memfs(setup: &Setup, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<NoTime> {
     }
     let disk = Disk::new(capacity_pages - budget_pages, faults.clone());
     let memfs = Memfs::new(budget_pages * 4096, AccessTimes::Untouched, NoTime);
-    memfs.spill_to(Box::new(disk), budget_pages * 4096).expect("memory for a table")
+    let memfs = memfs.spill_to(Box::new(disk), budget_pages * 4096);
+    placed::add(memfs.expect("memory for a table"), faults)
 }
 
 /// All bytes that `read` returns, message by message.

@@ -14,6 +14,7 @@ use kernel::mem::{Claim, Frame};
 use kernel::mount::{Session, Transport};
 
 use crate::model::{Exchange, Line, Model, Place, Served};
+use crate::placed;
 use crate::script::{NAMES, PAGE, Setup};
 use crate::servers::Servers;
 use crate::trace::trace;
@@ -52,11 +53,15 @@ fn with<T>(act: impl FnOnce(&mut Network) -> T) -> T {
 
 /// Starts new servers for a run.
 pub fn begin(setup: &Setup) {
-    let servers = Servers::new(setup);
+    let mut servers = Servers::new(setup);
+    let mut model = Model::new(setup.untrusted);
+    if let Some(id) = servers.file_in_store(placed::NAME.as_bytes()) {
+        model.add_file(placed::NAME, id, placed::bytes());
+    }
     let network = Network {
         wires: Vec::new(),
         servers,
-        model: Model::new(setup.untrusted),
+        model,
         served: HashMap::new(),
         overtaking: setup.overtaking,
     };

@@ -19,7 +19,7 @@ use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
 use crate::machine::task::{Console, Stdin, Task};
-use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Start};
 use crate::paths::Paths;
 use crate::{exit_status, filter, guest, say, setup};
 
@@ -158,9 +158,10 @@ fn measure_with(
         console: Console::Serial,
         userland: None,
         additions,
+        disk: Disk::Scratch,
         relay: None,
     };
-    let initrd = task.initrd(paths, guest)?;
+    let start = Start::Initrd(task.files(paths, guest)?);
     let hardware = Hardware {
         memory: MEMORY.to_owned(),
         clock: Clock::Instructions,
@@ -168,7 +169,7 @@ fn measure_with(
         disk: Disk::Scratch,
         debugging: Debugging::default(),
     };
-    let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;
+    let seen = capture(guest, &start, &hardware, LIMIT, interrupts)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Run { outcome: seen.outcome, console: text(&seen.console), log: text(&seen.log) })
 }

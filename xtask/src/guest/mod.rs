@@ -2,6 +2,7 @@
 
 pub mod addition;
 pub mod core_library;
+pub mod placing;
 pub mod ramdisk;
 mod strip;
 pub mod userland;

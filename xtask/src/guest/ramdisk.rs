@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tar::{EntryType, Header};
 
 use crate::guest::addition::Addition;
+use crate::guest::placing::PlacedFiles;
 use crate::guest::userland::{self, Userland};
 use crate::guest::{Guest, TOOLS};
 use crate::say;
@@ -22,6 +23,8 @@ use crate::say;
 const BLOCK_BYTES: u64 = 512;
 /// Size of the guest's page in bytes.
 const PAGE_BYTES: u64 = 4096;
+/// The type of files whose data is on the disk: `foundation::archive::PLACED`.
+const PLACED: u8 = b'P';
 /// The name of padding entries, which the guest ignores.
 const PADDING: &str = ".pad";
 /// Folders that always exist.
@@ -41,6 +44,11 @@ enum Node {
         is_executable: bool,
     },
     Text(Vec<u8>),
+    /// A file whose data is on the guest's disk, as this list says.
+    Placed {
+        list: Vec<u8>,
+        is_executable: bool,
+    },
     /// Another name of a file, which is a path in the ramdisk.
     Link(String),
 }
@@ -130,6 +138,24 @@ impl Ramdisk {
         Ok(())
     }
 
+    /// Copies the host's files of at least `large_bytes` to the guest's disk. The ramdisk only
+    /// lists their pages.
+    pub fn place(&mut self, large_bytes: u64, disk: &mut PlacedFiles) -> Result<()> {
+        for node in self.nodes.values_mut() {
+            let Node::Host { file: path, is_executable } = &*node else { continue };
+            let file =
+                fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let size = file.metadata()?.len();
+            if size < large_bytes {
+                continue;
+            }
+            say!("copying {} ({} MiB) to the guest's disk", path.display(), size >> 20);
+            let list = disk.add(&file).with_context(|| format!("cannot add {}", path.display()))?;
+            *node = Node::Placed { list, is_executable: *is_executable };
+        }
+        Ok(())
+    }
+
     /// Bytes of the host's files and of texts.
     pub fn data_bytes(&self) -> Result<u64> {
         let mut sum = 0;
@@ -138,7 +164,7 @@ impl Ramdisk {
                 Node::Host { file, .. } => fs::metadata(file)
                     .with_context(|| format!("cannot read {}", file.display()))?
                     .len(),
-                Node::Text(text) => text.len() as u64,
+                Node::Text(text) | Node::Placed { list: text, .. } => text.len() as u64,
                 Node::Folder | Node::Link(_) => 0,
             };
         }
@@ -190,6 +216,12 @@ impl Ramdisk {
                 }
                 Node::Text(text) => {
                     archive.file(path, text.len() as u64, 0o644, &mut text.as_slice())?
+                }
+                Node::Placed { list, is_executable } => {
+                    let mode = if *is_executable { 0o755 } else { 0o644 };
+                    archive.header(path, EntryType::new(PLACED), mode, list.len() as u64)?;
+                    archive.raw(list)?;
+                    archive.zeros_to_block()?;
                 }
             }
         }

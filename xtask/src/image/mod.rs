@@ -13,6 +13,7 @@ use crate::cli::{ImageArgs, Lazy};
 use crate::guest::addition::Addition;
 use crate::guest::userland::{self, Userland};
 use crate::guest::{self, Guest, Variant};
+use crate::machine::Disk;
 use crate::machine::task::{Console, Stdin, Task};
 use crate::paths::Paths;
 use crate::{say, setup};
@@ -39,6 +40,7 @@ pub fn image(paths: &Paths, arguments: &ImageArgs) -> Result<()> {
         console: Console::Screen,
         userland: userland.as_ref(),
         additions: &additions,
+        disk: Disk::None,
         relay: None,
     };
     let wanted = match (arguments.bios, arguments.uefi) {

@@ -26,6 +26,7 @@ use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use self::symbols::Symbols;
+use self::task::MachineFiles;
 use crate::guest::Guest;
 use crate::process;
 use crate::setup::QEMU;
@@ -87,7 +88,7 @@ pub const OTHER_LINES: usize = 1 << 16;
 #[derive(Debug)]
 pub enum Start {
     /// The loader for QEMU, with an initrd.
-    Initrd(File),
+    Initrd(MachineFiles),
     /// A disk image, as a PC with a screen and a keyboard does.
     Image {
         /// The disk's contents.
@@ -100,15 +101,23 @@ pub enum Start {
 }
 
 impl Start {
+    /// The beginning of the disk for temporary data, if something is there.
+    fn placed(&self) -> Option<&File> {
+        match self {
+            Self::Initrd(files) => Some(&files.placed),
+            Self::Image { .. } => None,
+        }
+    }
+
     /// QEMU's arguments. The files are inherited.
     fn arguments(&self, guest: &Guest) -> Result<Vec<OsString>> {
         let text = |text: &str| OsString::from(text);
         let path = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
         match self {
-            Self::Initrd(initrd) => {
-                inherit(initrd)?;
+            Self::Initrd(files) => {
+                inherit(&files.initrd)?;
                 let boot = guest.boot.clone().into_os_string();
-                let initrd = path(initrd).into();
+                let initrd = path(&files.initrd).into();
                 let display = [text("-display"), text("none")];
                 Ok([&display[..], &[text("-kernel"), boot, text("-initrd"), initrd]].concat())
             }
@@ -194,7 +203,7 @@ impl Machine {
         }
         command.args(start.arguments(guest)?);
         // Kept open until QEMU has inherited them.
-        let disks = disks(guest, hardware.disk)?;
+        let disks = disks(guest, hardware.disk, start.placed())?;
         for (name, file) in &disks {
             let disk = format!(
                 "if=none,id={name},format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}",
@@ -250,8 +259,8 @@ impl Drop for Machine {
 const SCRATCH_BYTES: u64 = 2 << 30;
 
 /// The machine's disks, unlinked like the initrd, with their serial numbers. The one for temporary
-/// data is empty and sparse.
-fn disks(guest: &Guest, disk: Disk) -> Result<Vec<(&'static str, File)>> {
+/// data is empty and sparse, behind the files that are placed on it.
+fn disks(guest: &Guest, disk: Disk, placed: Option<&File>) -> Result<Vec<(&'static str, File)>> {
     let folder = guest.boot.parent().context("the loader has no folder")?;
     let names: &[_] = match disk {
         Disk::Scratch => &["scratch"],
@@ -259,10 +268,14 @@ fn disks(guest: &Guest, disk: Disk) -> Result<Vec<(&'static str, File)>> {
         Disk::None => &[],
     };
     let make = |&name: &&'static str| {
-        let mut file = tempfile::tempfile_in(folder)
-            .with_context(|| format!("cannot make a file in {}", folder.display()))?;
+        let mut file = match placed {
+            Some(placed) if name == "scratch" => placed.try_clone()?,
+            _ => tempfile::tempfile_in(folder)
+                .with_context(|| format!("cannot make a file in {}", folder.display()))?,
+        };
         if name == "scratch" {
-            file.set_len(SCRATCH_BYTES).context("cannot size the guest's disk")?;
+            let bytes = file.metadata()?.len() + SCRATCH_BYTES;
+            file.set_len(bytes).context("cannot size the guest's disk")?;
         } else {
             let bytes = OTHER_LINE.repeat(OTHER_LINES);
             file.write_all(bytes.as_bytes()).context("cannot fill a disk")?;

@@ -3,7 +3,6 @@
 //! There are no threads. The loop polls the three serial ports, QEMU's standard error, the user's
 //! input, signals and the deadline together. It ends when QEMU has closed all of its outputs.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -106,12 +105,12 @@ pub struct Captured {
 /// Runs a machine without input and keeps its output.
 pub fn capture(
     guest: &Guest,
-    initrd: &File,
+    start: &Start,
     hardware: &Hardware,
     limit: Duration,
     interrupts: &Interrupts,
 ) -> Result<Captured> {
-    let machine = Machine::start(guest, &Start::Initrd(initrd.try_clone()?), hardware)?;
+    let machine = Machine::start(guest, start, hardware)?;
     let (mut console, mut log) = (Vec::new(), Vec::new());
     let session = Session {
         input: Input::None,

@@ -7,9 +7,27 @@ use anyhow::{Result, ensure};
 use crate::cli::{Lazy, memory_bytes};
 use crate::guest::Guest;
 use crate::guest::addition::Addition;
+use crate::guest::placing::PlacedFiles;
 use crate::guest::ramdisk::Ramdisk;
 use crate::guest::userland::{self, Userland};
+use crate::machine::Disk;
 use crate::paths::Paths;
+
+/// The share of memory from which on a file is large. Smaller ones are in memory from the start.
+const LARGE_SHARE: u64 = 16;
+/// Bytes of memory that the guest needs for each block of large files, for its list of them.
+const PLACED_BLOCK_BYTES: u64 = 5;
+/// Bytes of memory for each such block, most of which are for other things.
+const PLACED_SHARE: u64 = 8 * PLACED_BLOCK_BYTES;
+
+/// What a machine is started with.
+#[derive(Debug)]
+pub struct MachineFiles {
+    /// Kernel and root file system.
+    pub initrd: File,
+    /// The beginning of the disk for temporary data: large files.
+    pub placed: File,
+}
 
 /// Where the standard input of the guest's shell comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,19 +79,24 @@ pub struct Task<'a> {
     pub userland: Option<&'a Userland>,
     /// Files and folders that are added to the root file system.
     pub additions: &'a [Addition],
+    /// The machine's disk, which takes large additions.
+    pub disk: Disk,
     /// Where relays count messages: `client`, `base` and `log`, separated by commas.
     pub relay: Option<&'a str>,
 }
 
 impl Task<'_> {
     /// The text of `etc/sloth.conf`. The command is last, since it may contain line breaks.
-    fn configuration(&self) -> String {
+    fn configuration(&self, placed_blocks: u64) -> String {
         let mut text = format!(
             "lazy={}\nmemory={}\ninput={}\n",
             self.lazy.word(),
             self.memory,
             self.input.word()
         );
+        if placed_blocks > 0 {
+            text.push_str(&format!("placed={placed_blocks}\n"));
+        }
         if let Some(mutant) = self.mutant {
             text.push_str(&format!("mutant={mutant}\n"));
         }
@@ -96,15 +119,23 @@ impl Task<'_> {
         text
     }
 
-    /// Writes the initrd: the kernel and the root file system.
-    pub fn initrd(&self, paths: &Paths, guest: &Guest) -> Result<File> {
-        let file = paths.scratch_file()?;
-        self.ramdisk(guest)?.write_initrd(&guest.kernel, &file)?;
-        Ok(file)
+    /// Writes the initrd with kernel, programs, additions and configuration; and large additions to
+    /// the machine's disk, if it has one.
+    pub fn files(&self, paths: &Paths, guest: &Guest) -> Result<MachineFiles> {
+        let mut placed = PlacedFiles::new(paths.scratch_file()?);
+        let initrd = paths.scratch_file()?;
+        let disk = (self.disk != Disk::None).then_some(&mut placed);
+        self.fill(guest, disk)?.write_initrd(&guest.kernel, &initrd)?;
+        Ok(MachineFiles { initrd, placed: placed.image })
     }
 
     /// The root file system, with programs, additions and configuration.
     pub fn ramdisk(&self, guest: &Guest) -> Result<Ramdisk> {
+        self.fill(guest, None)
+    }
+
+    /// The root file system, whose large files are on the disk if there is one.
+    fn fill(&self, guest: &Guest, disk: Option<&mut PlacedFiles>) -> Result<Ramdisk> {
         let mut ramdisk = Ramdisk::new(guest)?;
         if self.console == Console::Screen {
             ramdisk.add_console(guest)?;
@@ -115,15 +146,22 @@ impl Task<'_> {
         for addition in self.additions {
             ramdisk.add(addition)?;
         }
-        ramdisk.add_text("etc/sloth.conf", self.configuration().into_bytes())?;
-        let (data_bytes, memory_bytes) = (ramdisk.data_bytes()?, memory_bytes(self.memory));
+        let memory_bytes = memory_bytes(self.memory);
+        let mut blocks = 0;
+        if let Some(disk) = disk {
+            ramdisk.place(memory_bytes / LARGE_SHARE, disk)?;
+            blocks = disk.blocks;
+        }
+        ramdisk.add_text("etc/sloth.conf", self.configuration(blocks).into_bytes())?;
+        let data_bytes = ramdisk.data_bytes()? + blocks * PLACED_BLOCK_BYTES;
         ensure!(
-            data_bytes < memory_bytes / 4 * 3,
-            "the files for the guest have {} MiB, which do not fit into a machine of {}; add less, \
-             or use --memory {}M",
-            data_bytes >> 20,
+            data_bytes < memory_bytes / 4 * 3 && blocks < memory_bytes / PLACED_SHARE,
+            "the files for the guest do not fit into a machine of {}: {} MiB are for its memory, \
+             and lists of {} MiB on its disk; add less, or use --memory {}M",
             self.memory,
-            (data_bytes >> 20).div_ceil(3) * 4 + 64
+            data_bytes >> 20,
+            blocks >> 8,
+            ((data_bytes >> 20).div_ceil(3) * 4 + 64).max((blocks * PLACED_SHARE) >> 20)
         );
         Ok(ramdisk)
     }
@@ -144,14 +182,15 @@ mod tests {
             console: Console::Serial,
             userland: None,
             additions: &[],
+            disk: Disk::None,
             relay: None,
         };
         assert_eq!(
-            task.configuration(),
+            task.configuration(0),
             "lazy=off\nmemory=48M\ninput=host\nmutant=r1\ncommand=echo a\necho b\n"
         );
         let shell = Task { command: None, input: Stdin::Terminal, mutant: None, ..task };
-        assert_eq!(shell.configuration(), "lazy=off\nmemory=48M\ninput=terminal\n");
+        assert_eq!(shell.configuration(0), "lazy=off\nmemory=48M\ninput=terminal\n");
         let userland = Userland {
             additions: Vec::new(),
             applets: Vec::new(),
@@ -159,8 +198,8 @@ mod tests {
         };
         let bash = Task { userland: Some(&userland), ..shell };
         assert_eq!(
-            bash.configuration(),
-            "lazy=off\nmemory=48M\ninput=terminal\nshell=/bin/bash\nterminal=xterm\n"
+            bash.configuration(9),
+            "lazy=off\nmemory=48M\ninput=terminal\nplaced=9\nshell=/bin/bash\nterminal=xterm\n"
         );
     }
 }

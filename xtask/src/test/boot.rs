@@ -8,7 +8,8 @@ use anyhow::Result;
 use crate::guest::Guest;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
-use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
+use crate::machine::task::MachineFiles;
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Start};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
 
@@ -69,7 +70,8 @@ impl BootTest {
             disk: Disk::Scratch,
             debugging: Debugging::default(),
         };
-        let seen = capture(guest, &initrd, &hardware, LIMIT, interrupts)?;
+        let files = MachineFiles { initrd, placed: paths.scratch_file()? };
+        let seen = capture(guest, &Start::Initrd(files), &hardware, LIMIT, interrupts)?;
         let (outcome, log) = (&seen.outcome, String::from_utf8_lossy(&seen.log));
         let refused =
             *outcome == Outcome::Ended(Ending::LoaderRefused, None) && seen.console.is_empty();

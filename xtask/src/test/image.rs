@@ -13,6 +13,7 @@ use crate::guest::Guest;
 use crate::image::Maker;
 use crate::image::firmware::Firmware;
 use crate::interrupts::Interrupts;
+use crate::machine::Disk;
 use crate::machine::task::{Console, Stdin, Task};
 use crate::paths::Paths;
 use crate::test::console::{Step, play_within};
@@ -99,6 +100,7 @@ impl ImageTest {
             console: Console::Screen,
             userland: None,
             additions: &[],
+            disk: Disk::None,
             relay: None,
         };
         let folder = tempfile::tempdir_in(&paths.work)?;

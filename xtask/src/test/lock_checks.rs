@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::machine::Clock;
 use crate::test::qemu::{Expected, QemuTest};
 
-/// The test.
+/// A program in a machine whose kernel checks its lock order.
 pub fn test() -> QemuTest {
     let command = "leaks storm -i 50000000 1";
     let mut test = QemuTest::new("lock_checks", command, Expected::Status(0));

@@ -1,5 +1,6 @@
 //! `test`: runs the tests one after the other, and prints a summary as its last line.
 
+pub mod added;
 pub mod bench;
 pub mod boot;
 pub mod command;
@@ -60,6 +61,8 @@ enum Test {
     Command(CommandTest),
     Console(ConsoleTest),
     Demo(DemoTest),
+    /// Large files in the root file system.
+    Added,
     /// gdb, with its commands for the kernel.
     Debugger,
     Image(ImageTest),
@@ -83,6 +86,7 @@ impl Test {
             Self::Command(test) => test.name.to_owned(),
             Self::Console(test) => test.name.to_owned(),
             Self::Demo(test) => test.name().to_owned(),
+            Self::Added => added::NAME.to_owned(),
             Self::Debugger => debugger::NAME.to_owned(),
             Self::Image(test) => test.name.to_owned(),
             Self::Monitor => monitor::NAME.to_owned(),
@@ -115,6 +119,7 @@ impl Test {
             Self::Command(test) => test.run(paths, interrupts),
             Self::Console(test) => test.run(paths, interrupts),
             Self::Demo(test) => test.run(paths, guest, interrupts),
+            Self::Added => added::run(paths, guest, interrupts),
             Self::Debugger => debugger::run(paths, interrupts),
             Self::Image(test) => test.run(paths, guest, interrupts),
             Self::Monitor => monitor::run(paths),
@@ -185,7 +190,8 @@ fn guest_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>>
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
-    tests.extend([Test::Debugger, Test::Monitor, Test::Qemu(lock_checks::test())]);
+    tests.extend([Test::Added, Test::Debugger, Test::Monitor]);
+    tests.push(Test::Qemu(lock_checks::test()));
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(image::list(filter).map(Test::Image));
     tests.extend(ForeignTest::list().map(Test::Foreign));

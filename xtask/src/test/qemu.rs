@@ -13,7 +13,7 @@ use crate::guest::addition::Addition;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Captured, Outcome, capture};
 use crate::machine::task::{Console, Stdin, Task};
-use crate::machine::{Clock, Debugging, Disk, Ending, Hardware};
+use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Start};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
 
@@ -168,9 +168,10 @@ impl QemuTest {
             console: Console::Serial,
             userland: None,
             additions: &self.additions,
+            disk: self.disk,
             relay: None,
         };
-        let initrd = task.initrd(paths, guest)?;
+        let files = Start::Initrd(task.files(paths, guest)?);
         let hardware = Hardware {
             memory: self.memory.clone(),
             clock: self.clock,
@@ -180,7 +181,7 @@ impl QemuTest {
         };
         let start = Instant::now();
         let Captured { outcome, console, log } =
-            capture(guest, &initrd, &hardware, self.limit, interrupts)?;
+            capture(guest, &files, &hardware, self.limit, interrupts)?;
         Ok(Seen { outcome, console, log, took: start.elapsed() })
     }
 

@@ -13,6 +13,8 @@ pub struct Config {
     pub lazy: Option<bool>,
     /// The name of the mutant to choose in the servers.
     pub mutant: Option<String>,
+    /// Number of blocks at the start of the disk with added files.
+    pub placed_blocks: u64,
     /// The program of the shell on the console, or `None` for the system's own.
     pub shell: Option<Vec<u8>>,
     /// The type of the terminal, for the environment.
@@ -95,6 +97,10 @@ impl Config {
             (b"mutant", name) => match core::str::from_utf8(name) {
                 Ok(name) => self.mutant = Some(name.into()),
                 Err(_) => self.complaints.push("the mutant's name is not text".into()),
+            },
+            (b"placed", number) => match core::str::from_utf8(number).map(str::parse) {
+                Ok(Ok(blocks)) => self.placed_blocks = blocks,
+                _ => self.complaints.push(format!("not a number: {}", Show(line))),
             },
             (b"shell", path) if path.starts_with(b"/") => self.shell = Some(path.to_vec()),
             (b"terminal", name) if !name.is_empty() => self.terminal = Some(name.to_vec()),

@@ -1,9 +1,10 @@
 //! The disk for temporary data: the one with the serial number `scratch`, if there is one.
 //!
-//! It is split: memfs spills files to its first half, the swap file is in its second half. Neither
-//! server knows of the other, and nothing on the disk outlives the machine. No other disk is
-//! touched. init opens the disk exclusively and keeps the descriptor, which only the two servers
-//! inherit: nobody else can open the disk, not even while a server is started again.
+//! It is split: first come the files that are added to the root and do not fit into memory, if
+//! there are any. Of the rest, memfs spills files to the first half, and the swap file is in the
+//! second half. Neither server knows of the other, and nothing on the disk outlives the machine. No
+//! other disk is touched. init opens the disk exclusively and keeps the descriptor, which only the
+//! two servers inherit: nobody else can open the disk, not even while a server is started again.
 
 use fsserver::BlockDevice;
 use user::prelude::*;
@@ -45,10 +46,17 @@ impl Disk {
         Some(Self { fd, first: 0, blocks: bytes / foundation::PAGE_BYTES as u64 })
     }
 
+    /// The same device, with so many blocks of it, and with the others.
+    pub fn split(self, blocks: u64) -> [Self; 2] {
+        let blocks = blocks.min(self.blocks);
+        let others = Self { first: self.first + blocks, blocks: self.blocks - blocks, ..self };
+        [Self { blocks, ..self }, others]
+    }
+
     /// The same device, with the blocks of one half only.
     pub fn half(self, half: Half) -> Self {
-        let blocks = self.blocks / 2;
-        Self { first: if half == Half::First { 0 } else { blocks }, blocks, ..self }
+        let [first, second] = self.split(self.blocks / 2);
+        if half == Half::First { first } else { second }
     }
 
     /// The offset on the disk at which a block begins.

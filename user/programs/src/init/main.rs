@@ -63,8 +63,12 @@ fn set_up() -> Attempt<(Config, Option<Swap>)> {
     if let Some(name) = &config.mutant {
         choose_mutant(name);
     }
-    let disk = Disk::open();
-    let root = servers::start(ramdisk, config.relay, disk)?;
+    let [placed, disk] = match Disk::open() {
+        Some(disk) => disk.split(config.placed_blocks).map(Some),
+        None => [None, None],
+    };
+    let placed = placed.filter(|placed| placed.blocks > 0);
+    let root = servers::start(ramdisk, config.relay, disk, placed)?;
     // Without a swap file only memory holds private pages.
     let swap = disk.map(Swap::start);
     let options = format!("fd={root}");

@@ -89,17 +89,24 @@ pub fn pair() -> Attempt<[Fd; 2]> {
     sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error))
 }
 
-/// Starts memfs and snapfs. Returns the descriptor that leads to snapfs, or to the relay before it.
-pub fn start(ramdisk: &'static [u8], relay: Relay, disk: Option<Disk>) -> Attempt<Fd> {
+/// Starts memfs and snapfs. On `placed` are files that the ramdisk only lists. Returns the
+/// descriptor that leads to snapfs, or to the relay before it.
+pub fn start(
+    ramdisk: &'static [u8],
+    relay: Relay,
+    disk: Option<Disk>,
+    placed: Option<Disk>,
+) -> Attempt<Fd> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
     let memory_bytes = memory_for_files(disk.as_ref());
     let floor = Floor { bytes: memory_bytes, rank: FILE_SERVER };
     let disk = disk.map(|disk| disk.half(Half::First));
     fork_keeping("memfs", floor, memfs_end, disk.as_ref().map(|disk| disk.fd), |transport| {
-        let device = disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>);
+        let devices =
+            [disk, placed].map(|disk| disk.map(|disk| Box::new(disk) as Box<dyn BlockDevice>));
         let resources = resources(floor, fsserver::memfs::RESERVE_BYTES)?;
-        fsserver::memfs::run(ramdisk, resources, device, ServerClock::default(), transport)
+        fsserver::memfs::run(ramdisk, resources, devices, ServerClock::default(), transport)
             .map_err(|error| format!("{error}"))
     })?;
     // SAFETY: the settings were copied out of it; only memfs uses it from here on.

@@ -124,18 +124,28 @@ pub fn reserve_exact(collection: &mut impl Growable, more: usize) -> Result<(), 
 /// Elements for which a list keeps its memory at any length.
 const KEPT: usize = 32;
 
-/// Releases memory of a list that has space for more than four times the `needed` elements. A list
+/// Releases memory of a list that has space for more than twice the `needed` elements. A list
 /// that could not be moved stays as it is.
 #[inline]
 pub fn shrink<T>(vec: &mut Vec<T>, needed: usize) {
-    if vec.capacity() > KEPT && vec.capacity() / 4 > needed {
+    if vec.capacity() > KEPT && vec.capacity() / 2 > needed {
         move_to_smaller(vec, needed);
+    }
+}
+
+/// The same for a heap.
+pub fn shrink_heap<T: Ord>(heap: &mut BinaryHeap<T>, needed: usize) {
+    if heap.capacity() > KEPT && heap.capacity() / 2 > needed {
+        let mut vec = core::mem::take(heap).into_vec();
+        move_to_smaller(&mut vec, needed);
+        *heap = vec.into();
     }
 }
 
 #[cold]
 fn move_to_smaller<T>(vec: &mut Vec<T>, needed: usize) {
-    if let Ok(mut smaller) = with_capacity(needed.max(vec.len()) * 2) {
+    let needed = needed.max(vec.len());
+    if let Ok(mut smaller) = with_capacity(needed + needed / 2) {
         smaller.append(vec);
         *vec = smaller;
     }
@@ -208,10 +218,10 @@ mod tests {
     fn a_list_keeps_memory_for_what_it_may_need() {
         let mut list = with_capacity::<u64>(4096).unwrap();
         list.extend(0..500);
-        shrink(&mut list, 1024);
+        shrink(&mut list, 2048);
         assert_eq!(list.capacity(), 4096);
         shrink(&mut list, 600);
-        assert_eq!(list.capacity(), 1200);
+        assert_eq!(list.capacity(), 900);
         assert!(list.iter().copied().eq(0..500));
         list.clear();
         shrink(&mut list, 0);

@@ -5,12 +5,11 @@
 //! executable.
 
 use super::{
-    Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr, fallible, mmu,
+    Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, VirtAddr, mmu,
     page_table::{EntryFlags, make_cell},
     phys::phys_to_virt,
 };
 use crate::sync::{Mutex, rank};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
 
@@ -93,16 +92,40 @@ pub(super) fn unmap(page: Page) {
 
 /// Pages of a thread's kernel stack (32 KiB).
 pub const STACK_PAGES: PageCount = PageCount(8);
+/// Pages of a stack with its guard page.
+const PLACE_PAGES: u64 = STACK_PAGES.0 + 1;
 
-struct PlacesOfStacks {
-    /// First pages (guard pages) of stacks that were dropped.
-    free: Vec<Page>,
-    /// Number of places ever used.
-    count: usize,
+/// Upper bound for stacks: one for each thread (`task::family`), and for some that have ended and
+/// still have theirs.
+const MAX_STACKS: usize = 4096 + 64;
+
+/// Which places for stacks are taken, one bit each. A table of fixed size: what it needs does not
+/// depend on how many threads there were.
+struct Places([u64; MAX_STACKS / u64::BITS as usize]);
+
+static PLACES: Mutex<Places, rank::StackAddresses> =
+    Mutex::new(Places([0; MAX_STACKS / u64::BITS as usize]));
+
+impl Places {
+    /// The first page (the guard page) of a place that was free.
+    fn take(&mut self) -> Option<Page> {
+        let (index, word) = (0..).zip(&mut self.0).find(|(_, word)| **word != u64::MAX)?;
+        let bit = word.trailing_ones();
+        *word |= 1 << bit;
+        let number = index * u64::from(u64::BITS) + u64::from(bit);
+        Some(area() + HEAP_PAGES + PageCount(number * PLACE_PAGES))
+    }
+
+    /// Frees the place that begins at this page.
+    fn put(&mut self, first: Page) {
+        let number = (first - (area() + HEAP_PAGES)).0 / PLACE_PAGES;
+        let (index, bit) = (number / u64::from(u64::BITS), number % u64::from(u64::BITS));
+        if let Some(word) = self.0.get_mut(index as usize) {
+            debug_assert!(*word & 1 << bit != 0, "a stack is freed twice");
+            *word &= !(1 << bit);
+        }
+    }
 }
-
-static PLACES: Mutex<PlacesOfStacks, rank::StackAddresses> =
-    Mutex::new(PlacesOfStacks { free: Vec::new(), count: 0 });
 
 /// A kernel stack, with an unmapped page below it, so that an overflow faults and corrupts nothing.
 #[derive(Debug)]
@@ -113,18 +136,7 @@ pub struct Stack {
 impl Stack {
     /// Maps a stack, on behalf of the process that makes the thread.
     pub fn new(claim: Claim) -> Result<Self, OutOfMemory> {
-        let guard = {
-            let mut places = PLACES.lock();
-            let PlacesOfStacks { free, count } = &mut *places;
-            // All places fit, so that dropping a stack needs no memory.
-            let taken = *count - free.len();
-            fallible::reserve(free, taken + 1)?;
-            free.pop().unwrap_or_else(|| {
-                *count += 1;
-                let pages = (*count as u64 - 1) * (STACK_PAGES.0 + 1);
-                area() + HEAP_PAGES + PageCount(pages)
-            })
-        };
+        let guard = PLACES.lock().take().ok_or(OutOfMemory)?;
         let stack = Self { first: guard.next() };
         for page in PageRange::new(stack.first, STACK_PAGES).iter() {
             // On failure, dropping `stack` unmaps what was mapped so far.
@@ -149,6 +161,6 @@ impl Drop for Stack {
         for page in PageRange::new(self.first, STACK_PAGES).iter() {
             unmap(page);
         }
-        PLACES.lock().free.push(self.first.previous());
+        PLACES.lock().put(self.first.previous());
     }
 }

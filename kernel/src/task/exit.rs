@@ -49,6 +49,7 @@ pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
     let last = process.remove_thread(thread.tid);
     let registered = family::remove_thread(thread.tid);
     drop(registered);
+    scheduler::release_reserve();
     if last {
         end_process(&process, thread.own_status());
     } else {

@@ -92,9 +92,23 @@ pub(super) fn reserve() -> Result<(), Errno> {
     let mut queue = QUEUE.lock();
     // The queue cannot hold more threads than exist, and each reserved its place when it was
     // created.
-    let needed = super::family::thread_count() + 1;
+    let needed = places();
     let missing = needed.saturating_sub(queue.ready.others.len());
     Ok(fallible::reserve(&mut queue.ready.others, missing)?)
+}
+
+/// A thread has left the table: the queue releases the memory of a time with many more.
+pub(super) fn release_reserve() {
+    let needed = places();
+    fallible::shrink_heap(&mut QUEUE.lock().ready.others, needed);
+}
+
+/// Threads for which the queue has space in any case.
+const USUAL_THREADS: usize = 32;
+
+/// Threads that the queue must have space for: all, and one that is being made.
+fn places() -> usize {
+    (super::family::thread_count() + 1).max(USUAL_THREADS)
 }
 
 /// Makes a waiting thread ready. For one that does not wait, the next wait ends at once.

@@ -201,12 +201,8 @@ impl QemuTest {
             (Expected::Trace(wanted), Outcome::Ended(Ending::PowerOff, Some(0))) => {
                 let log = String::from_utf8_lossy(log);
                 let traced: Vec<&str> = log.lines().filter_map(traced_read).collect();
-                // `leaks` runs a program twice where the kernel's heap has grown.
-                let runs = traced.len() / wanted.len().max(1);
-                let patterns = wanted.iter().cycle();
-                (1..=2).contains(&runs)
-                    && traced.len() == runs * wanted.len()
-                    && traced.iter().zip(patterns).all(|(line, pattern)| matches(line, pattern))
+                traced.len() == wanted.len()
+                    && traced.iter().zip(wanted).all(|(line, pattern)| matches(line, pattern))
             }
             (Expected::Panic(texts), Outcome::Ended(Ending::KernelPanic, _)) => {
                 let log = String::from_utf8_lossy(log);

@@ -404,7 +404,7 @@ extern "C" fn end_elsewhere(_: usize) {
 #[guest_test]
 fn thread_end_clears_a_word_that_is_elsewhere() -> Outcome {
     const LENGTH: usize = 32 * PAGE;
-    let file = File::make("words", 1, LENGTH as u64)?;
+    let file = File::make_in(".", "words", 1, LENGTH as u64)?;
     let buffer = Buffer::new(LENGTH)?;
     file.read_into(&buffer, 0, LENGTH, 0)?;
     let status = in_child(|| {
@@ -420,6 +420,5 @@ fn thread_end_clears_a_word_that_is_elsewhere() -> Outcome {
         i32::from((0..4).any(|at| load(buffer.at(3 * PAGE + at)) != 0))
     })?;
     check_eq!(status.exit_code(), Some(0));
-    ok!(sys::unlink(file.path.as_bytes()));
     Ok(())
 }

@@ -7,14 +7,15 @@
 //!
 //! - Of two that always want the CPU, neither gets more than its weight says, in any window, but
 //!   for some slices. What a server does for a client counts as the client's.
-//! - Who is ready waits for a bounded time, and a sleeper that needs little hardly at all.
+//! - Who is ready waits for a bounded time, and a sleeper that needs little hardly at all: not for
+//!   those that always compute ([`Machine::most_before_sleeper`]).
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use foundation::mutant::{Mutant, choose};
 use kernel::sync::{Share, Turn};
-use kernel::task::fair::{self, CREDIT, Contender, RunQueue};
+use kernel::task::fair::{self, CREDIT, Contender, GRAIN, RunQueue};
 
 /// The scheduler's slice.
 const SLICE_NS: u64 = 1_000_000;
@@ -113,6 +114,8 @@ struct Machine {
 }
 
 const SERVER: usize = 0;
+/// For how long a client, or the server for it, computes at a time, at most.
+const MOST_COMPUTED_NS: u64 = 305_000;
 /// Requests that a flooder sends before it waits.
 const FLOOD: usize = 300;
 
@@ -167,7 +170,7 @@ impl Machine {
         task.state.borrow_mut().left_ns = match task.kind {
             Kind::Hog => u64::MAX,
             Kind::Flooder => 2_000,
-            Kind::Client | Kind::Server => 5_000 + self.random.below(300_000),
+            Kind::Client | Kind::Server => 5_000 + self.random.below(MOST_COMPUTED_NS - 5_000),
             Kind::Sleeper(most) => 1_000 + self.random.below(most),
         };
     }
@@ -321,14 +324,38 @@ impl Machine {
         *left = left.saturating_sub(if *left == u64::MAX { 0 } else { spent });
     }
 
+    /// For how long a sleeper that needs little can have to wait, with its credit untouched but for
+    /// at most [`GRAIN`].
+    ///
+    /// Let F be the floor when it wakes. Its virtual time is F - CREDIT + GRAIN at most then.
+    /// Those that always want the CPU have F at least, which is more by GRAIN and more: the running
+    /// one makes way at once, and those that are ready come later. Before the sleeper come only
+    /// others that woke with credit, and a server at their expense. These have F - CREDIT at least,
+    /// so each runs for GRAIN in all before it comes later, too, and then to the end of what it has
+    /// begun, or of its slice. (In the first window nobody has any credit yet.)
+    fn most_before_sleeper(&self, sleeper: usize) -> u64 {
+        let others = self.tasks.iter().enumerate().filter(|&(at, _)| at != sleeper);
+        others
+            .map(|(_, task)| match task.kind {
+                // The server's work is counted with those for whom it works.
+                Kind::Hog | Kind::Server => 0,
+                Kind::Client => GRAIN + 2 * MOST_COMPUTED_NS,
+                // The server goes on with its next request.
+                Kind::Flooder => GRAIN + SLICE_NS,
+                Kind::Sleeper(most) => GRAIN + SLICE_NS.min(most),
+            })
+            .sum()
+    }
+
     /// A task has waited for so long while it was ready.
     fn check_wait(&self, at: usize, waited: u64) -> Result<(), String> {
         let others = self.tasks.len() as u64;
         let limit = match self.tasks[at].kind {
             // It pays for what the server did meanwhile.
             Kind::Flooder => return Ok(()),
-            // The others may have their credit first, and one slice may just have begun.
-            Kind::Sleeper(most) if most < SLICE_NS => 2 * SLICE_NS + others * CREDIT,
+            Kind::Sleeper(most) if most < SLICE_NS && self.now > WINDOW_NS => {
+                self.most_before_sleeper(at)
+            }
             // Each of the others may have its credit and a slice, by its weight.
             _ => {
                 let heaviest = self.tasks.iter().map(|task| task.weight).max().unwrap_or(1);

@@ -15,7 +15,7 @@ use core::cmp::{Ordering, Reverse};
 pub const CREDIT: u64 = 500_000;
 /// How far the running one must be ahead of one that wakes, in virtual time, to be interrupted for
 /// it: less is not worth a switch.
-const GRAIN: u64 = 250_000;
+pub const GRAIN: u64 = 250_000;
 
 /// Something that can have its turn.
 pub trait Contender {

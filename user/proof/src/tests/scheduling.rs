@@ -134,6 +134,9 @@ fn small_reads(count: usize) -> Outcome<[Duration; 2]> {
     Ok([took, longest])
 }
 
+/// Sends a request; the buffer is for its bytes.
+type Request = fn(&mut [u8]) -> Outcome;
+
 /// A client that sends requests without end, small ones or large ones, does not keep another one's
 /// small reads waiting for more than its share: these take at most twice as long as alone, and each
 /// of them the length of a request that is under way, and a slice, at most.
@@ -142,7 +145,7 @@ fn scheduling_flood() -> Outcome {
     const READS: usize = 400;
     small_reads(READS)?;
     let [alone, _] = small_reads(READS)?;
-    let floods: [(&str, fn(&mut [u8]) -> Outcome); 2] = [
+    let floods: [(&str, Request); 2] = [
         ("small requests", |_| {
             ok!(sys::stat(b"small"));
             Ok(())

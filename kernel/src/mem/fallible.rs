@@ -133,7 +133,7 @@ pub fn shrink<T>(vec: &mut Vec<T>, needed: usize) {
     }
 }
 
-/// The same for a heap.
+/// Returns the unused memory of a heap, as [`shrink`] does that of a list.
 pub fn shrink_heap<T: Ord>(heap: &mut BinaryHeap<T>, needed: usize) {
     if heap.capacity() > KEPT && heap.capacity() / 2 > needed {
         let mut vec = core::mem::take(heap).into_vec();

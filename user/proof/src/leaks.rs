@@ -90,7 +90,7 @@ fn warm_up() {
 fn use_tables() {
     let (word, time) = (0u32, [0u64, 1]);
     let [word, time] = [&raw const word as usize, time.as_ptr() as usize];
-    let fifo = b"/tmp/leaks.fifo\0".as_ptr() as usize;
+    let fifo = c"/tmp/leaks.fifo".as_ptr() as usize;
     let _ = raw(abi::__NR_futex, &[word, abi::FUTEX_WAIT as usize, 0, time, 0, 0]);
     let _ = (raw(abi::__NR_alarm, &[100]), raw(abi::__NR_alarm, &[0]));
     let _ = raw(abi::__NR_mknod, &[fifo, (abi::S_IFIFO | 0o600) as usize, 0]);

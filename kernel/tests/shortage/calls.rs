@@ -118,6 +118,7 @@ const CALLS: &[(&str, By)] = &[
     ("execve", Running("execve execve_script")),
     ("exit exit_group", Running("exit clone")),
     ("wait4", Running("wait4")),
+    ("waitid", AsIn("wait4")),
     ("setpgid", Running("setpgid")),
     ("setsid", Running("setsid")),
     ("prctl", Running("prctl")),

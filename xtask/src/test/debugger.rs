@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::guest::{self, Variant};
 use crate::interrupts::Interrupts;
 use crate::paths::Paths;
-use crate::process;
 use crate::test::verdict::Verdict;
+use crate::{process, setup};
 
 /// The test's full name.
 pub const NAME: &str = "qemu::debugger_shows_the_kernel";
 
-/// Time limit; both builds of the debugger's guest are part of it.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Time limit, without the build of the debugger's guest.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Commands, and the constant parts of what gdb must show then, in this order.
 const DIALOGUE: &[(&str, &[&str])] = &[
@@ -40,12 +41,13 @@ const DIALOGUE: &[(&str, &[&str])] = &[
 
 /// Runs a command in the guest, and gdb beside it.
 pub fn run(paths: &Paths, interrupts: &Interrupts) -> Result<Verdict> {
+    guest::build(paths, &setup::ensure(paths)?, Variant::Debugger)?;
     let xtask = std::env::current_exe()?;
     let mut output = paths.scratch_file()?;
-    let mut guest = Command::new(&xtask);
-    guest.args(["run", "--gdb", "--", "sync; echo done"]).stdin(Stdio::null());
-    guest.stdout(output.try_clone()?).stderr(output.try_clone()?);
-    let mut guest = process::spawn_bound(&mut guest)?;
+    let mut machine = Command::new(&xtask);
+    machine.args(["run", "--gdb", "--", "sync; echo done"]).stdin(Stdio::null());
+    machine.stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let mut machine = process::spawn_bound(&mut machine)?;
     let mut gdb = Command::new(&xtask);
     gdb.args(["gdb", "--", "-batch"]);
     // It waits until QEMU listens.
@@ -54,16 +56,16 @@ pub fn run(paths: &Paths, interrupts: &Interrupts) -> Result<Verdict> {
     }
     let (ended, shown) = process::capture(paths, gdb, LIMIT, interrupts)?;
     if !matches!(ended, process::Ended::ByItself(status) if status.success()) {
-        process::kill(&mut guest);
+        process::kill(&mut machine);
     }
-    let status = guest.wait()?;
+    let status = machine.wait()?;
     let mut text = String::new();
     output.rewind()?;
     output.read_to_string(&mut text)?;
     let missing = missing(&shown);
     let good = status.success() && text.contains("\ndone\n") && missing.is_none();
     Ok(Verdict::from_condition(good, || {
-        format!("missing: {missing:?}\ngdb:\n{shown}\nguest ({status}):\n{text}")
+        format!("missing: {missing:?}\ngdb:\n{shown}\nmachine ({status}):\n{text}")
     }))
 }
 

@@ -356,6 +356,7 @@ impl Pages {
 
     /// The stored bytes; if they are fewer than a page, the rest is zeros. EIO for a page that was
     /// not loaded.
+    #[inline]
     pub fn bytes(&self, page: &Page) -> Result<&[u8], Errno> {
         match self.entries.get(page.entry()).map(|entry| &entry.storage) {
             Some(&Storage::Slab(place)) => {
@@ -368,6 +369,7 @@ impl Pages {
     }
 
     #[cold]
+    #[inline(never)]
     fn placed_bytes(&self, page: &Page) -> Option<&[u8]> {
         self.placed.as_ref()?.bytes(page.block()?).map(|bytes| &bytes[..])
     }

@@ -11,7 +11,7 @@ use super::access_times::AccessTimes;
 use super::hidden::{HiddenName, HiddenNames};
 use super::holes::Holes;
 use super::rescue_file::RescueFile;
-use super::rescue_map::{Epoch, RescueMap};
+use super::rescue_map::{Epoch, Holdings, RescueMap};
 use crate::buffer::push;
 use crate::{Base, Connection};
 
@@ -176,10 +176,15 @@ impl Files {
     }
 
     /// Begins an epoch if the last one is over, and records a snapshot of `pages` in it. The holes
-    /// must be known.
+    /// must be known. Returns what the file's map holds before and after, too.
     #[inline]
-    pub fn add_snapshot(&mut self, id: FileId, pages: Range<u64>) -> Result<Epoch, Errno> {
+    pub fn add_snapshot(
+        &mut self,
+        id: FileId,
+        pages: Range<u64>,
+    ) -> Result<(Epoch, [Holdings; 2]), Errno> {
         let file = self.files.get_mut(&id).ok_or(Errno::EIO)?;
+        let before = file.map.holdings();
         let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
         if core::mem::take(&mut file.epoch_is_over) {
             file.epoch += 1;
@@ -187,22 +192,25 @@ impl Files {
         file.map.add_snapshot(pages, file.epoch, holes);
         self.with_snapshots += usize::from(file.snapshots == 0);
         file.snapshots += 1;
-        Ok(file.epoch)
+        Ok((file.epoch, [before, file.map.holdings()]))
     }
 
-    /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more.
+    /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more, and
+    /// what the file's map holds before and after.
     #[inline]
     pub fn remove_snapshot(
         &mut self,
         id: FileId,
         pages: Range<u64>,
         epoch: Epoch,
-    ) -> Result<Vec<Range<u64>>, Errno> {
+    ) -> Result<(Vec<Range<u64>>, [Holdings; 2]), Errno> {
         let file = self.files.get_mut(&id).ok_or(Errno::EIO)?;
+        let before = file.map.holdings();
         debug_assert!(file.snapshots > 0);
         file.snapshots -= 1;
         self.with_snapshots -= usize::from(file.snapshots == 0);
-        Ok(file.map.remove_snapshot(pages, epoch))
+        let freed = file.map.remove_snapshot(pages, epoch);
+        Ok((freed, [before, file.map.holdings()]))
     }
 
     /// Whether a file is open or has snapshots.

@@ -10,9 +10,9 @@ use fsproto::{
 };
 
 use super::change::pages_of;
-use super::files::{Files, PAGE};
+use super::files::PAGE;
 use super::handles::Opened;
-use super::rescue_map::{Epoch, Holdings, Source};
+use super::rescue_map::{Epoch, Source};
 use super::{Limits, Snapfs, mutants};
 use crate::buffer::{push, zeros};
 use crate::connection::Connection;
@@ -173,9 +173,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// has been checked.
     fn register(&mut self, record: SnapshotRecord) -> Result<Handle, Errno> {
         let (id, pages) = (record.file, pages_of(&record.bytes));
-        let before = self.files.get(id)?.map.holdings();
-        let epoch = self.files.add_snapshot(id, pages.clone())?;
-        let after = self.files.get(id)?.map.holdings();
+        let (epoch, [before, after]) = self.files.add_snapshot(id, pages.clone())?;
         self.space.map_changed(before, after);
         if mutants::eager_rescue() {
             let live = self.files.get(id)?.map.live(pages)?;
@@ -336,12 +334,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     #[inline]
     pub(super) fn close_snapshot(&mut self, record: &SnapshotRecord) {
         let id = record.file;
-        let holdings =
-            |files: &Files| files.get(id).map_or(Holdings::default(), |file| file.map.holdings());
-        let before = holdings(&self.files);
         let removed = self.files.remove_snapshot(id, pages_of(&record.bytes), record.epoch);
-        let Ok(freed) = removed else { return };
-        self.space.map_changed(before, holdings(&self.files));
+        let Ok((freed, [before, after])) = removed else { return };
+        self.space.map_changed(before, after);
         if !freed.is_empty() {
             self.rescuing().free(id, &freed);
         }

@@ -32,7 +32,7 @@ pub fn page_of(
     let mut attempts = 0;
     while attempts < MAX_ATTEMPTS {
         let mut found = None;
-        let fetch = match cache::lookup(snapshot, offset, PageCount(1), 0, |_, frame| {
+        let fetch = match cache::lookup_inline(snapshot, offset, PageCount(1), 0, |_, frame| {
             found = Some(frame.clone())
         }) {
             Lookup::Ready => return found.ok_or(FaultError::Bus),

@@ -128,6 +128,7 @@ impl ReadAhead {
     }
 
     /// The window of an open file, unless the file is changing.
+    #[inline]
     pub(super) fn find(&self, file: FileId, handle: Handle) -> Option<Window> {
         let state = self.state.lock();
         if state.is_changing(file) { None } else { state.windows.get(&(file, handle)).cloned() }

@@ -83,6 +83,7 @@ pub(super) unsafe fn start() {
 }
 
 /// Sets the stack that system calls, and traps from user mode, switch to.
+#[inline]
 pub(super) fn set_kernel_stack(top: u64) {
     cpu::this().set_kernel_stack(top);
     // SAFETY: the CPU reads the field when a trap comes, and interrupts are off.
@@ -90,22 +91,26 @@ pub(super) fn set_kernel_stack(top: u64) {
 }
 
 /// Sets the running thread's FS base, its thread-local storage.
+#[inline]
 pub fn set_fs_base(address: u64) {
     FsBase::write(VirtAddr::new_truncate(address));
 }
 
 /// The running thread's FS base. Only the kernel can set it, but a segment load by the program may
 /// have cleared it.
+#[inline]
 pub fn fs_base() -> u64 {
     FsBase::read().as_u64()
 }
 
 /// Sets the running thread's GS base.
+#[inline]
 pub fn set_gs_base(address: u64) {
     KernelGsBase::write(VirtAddr::new_truncate(address));
 }
 
 /// The running thread's GS base.
+#[inline]
 pub fn gs_base() -> u64 {
     KernelGsBase::read().as_u64()
 }

@@ -238,7 +238,20 @@ pub(in crate::mem) enum Lookup {
 
 /// Looks up page number `wanted` of the `pages` pages from byte `first` on. If it is ready, `take`
 /// gets it first, and then all pages that are ready (it again too), with their numbers.
+#[inline(never)]
 pub(in crate::mem) fn lookup(
+    snapshot: &Snapshot,
+    first: SnapshotOffset,
+    pages: PageCount,
+    wanted: usize,
+    take: impl FnMut(usize, &Frame),
+) -> Lookup {
+    lookup_inline(snapshot, first, pages, wanted, take)
+}
+
+/// The same, for small reads.
+#[inline(always)]
+pub(in crate::mem) fn lookup_inline(
     snapshot: &Snapshot,
     first: SnapshotOffset,
     pages: PageCount,
@@ -339,8 +352,7 @@ pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
     });
 }
 
-/// Adds a frame that is known to hold the page of a snapshot at byte `offset` (W8). An entry that
-/// is in use stays.
+/// Adds a frame that is known to hold the page at byte `offset` (W8). An entry in use stays.
 pub(in crate::mem) fn insert(snapshot: &Snapshot, offset: SnapshotOffset, frame: &Frame) {
     debug_assert!(offset.0 < snapshot.len.0 || mutants::clean_beyond_written());
     CACHE.lock().for_each_made(snapshot, offset, PageCount(1), |chunk, range| {
@@ -366,7 +378,7 @@ pub(in crate::mem) fn restore(snapshot: &Snapshot, offset: SnapshotOffset, frame
 }
 
 /// Swaps out frames that nobody maps and that cannot be fetched again (X3), as long as `take`
-/// returns slots for them. Returns how many. Does nothing where the cache is locked.
+/// returns slots. Returns how many. Does nothing where the cache is locked.
 pub(in crate::mem) fn swap_out(mut take: impl FnMut(&Frame) -> Option<SwapSlot>) -> usize {
     let Some(mut cache) = CACHE.try_lock() else { return 0 };
     let mut left = 0;
@@ -399,8 +411,7 @@ pub(in crate::mem) fn forget(snapshot: &Snapshot) {
 }
 
 /// Frees about `wanted` frames that only the cache holds, first those not used since the clock's
-/// last visit. Returns how many became free: 0 also where this very call chain has locked the
-/// cache.
+/// last visit. Returns how many became free: 0 also where the caller has locked the cache.
 pub(in crate::mem) fn evict(wanted: usize) -> usize {
     let Some(mut cache) = CACHE.try_lock() else { return 0 };
     let mut freed = 0;

@@ -195,8 +195,8 @@ impl Files {
         Ok((file.epoch, [before, file.map.holdings()]))
     }
 
-    /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more, and
-    /// what the file's map holds before and after.
+    /// Removes a snapshot. Returns the slots of the rescue file that no snapshot needs any more,
+    /// and what the file's map holds before and after.
     #[inline]
     pub fn remove_snapshot(
         &mut self,

@@ -469,8 +469,8 @@ fn heap_bytes() -> Outcome<Option<i64>> {
 /// Looks at what is kept: before each, the servers reply to what was requested earlier.
 const LOOKS: usize = 100;
 
-/// Nothing of the kernel's heap is kept for many files that were open at once: nearly as many as one
-/// process may have.
+/// Nothing of the kernel's heap is kept for many files that were open at once: nearly as many as
+/// one process may have.
 #[guest_test(memory_mib: 64)]
 fn many_open_files_leave_nothing() -> Outcome {
     let opening = |files: usize| {

@@ -52,6 +52,7 @@ const HANDLERS: Handlers = Handlers {
     interrupt: trap::interrupt,
     report,
     running: syscall::entry::describe_running,
+    show: framebuffer::notice::show,
 };
 
 /// The non-maskable interrupt: a question of gdb, or the monitor's `nmi`.
@@ -71,10 +72,16 @@ const INIT_MEMBER: &[u8] = b"sbin/init";
 const INIT_PATH: &[u8] = b"/sbin/init";
 
 fn start(info: &'static mut BootInfo) -> ! {
-    let Some(&offset) = info.physical_memory_offset.as_ref() else { arch::power::failed() };
+    let Some(&offset) = info.physical_memory_offset.as_ref() else {
+        arch::power::failed(format_args!("the loader mapped no physical memory"))
+    };
     // SAFETY: called first, on the loader's tables, with interrupts off. Physical memory is mapped
     // at `offset`.
     unsafe { arch::start(offset, &HANDLERS) };
+    // First, so that it shows what goes wrong from here on.
+    if let Some(screen) = core::mem::replace(&mut info.framebuffer, Optional::None).into_option() {
+        start_screen(screen);
+    }
     let Some(&ramdisk) = info.ramdisk_addr.as_ref() else { panic!("the loader passed no ramdisk") };
     let Some(ramdisk_start) = physical_start(offset, ramdisk, info.ramdisk_len) else {
         panic!("the ramdisk is not one range of physical memory")
@@ -83,7 +90,6 @@ fn start(info: &'static mut BootInfo) -> ! {
         // SAFETY: the loader maps physical memory, 4 GiB at least, at the offset.
         unsafe { arch::power::set_tables(root, offset) };
     }
-    let screen = core::mem::replace(&mut info.framebuffer, Optional::None).into_option();
     take_memory(info, offset, ramdisk_start + info.ramdisk_len);
     let (ramdisk_bytes, frames) = (info.ramdisk_len, mem::frame::stats());
     log::info!(
@@ -100,13 +106,14 @@ fn start(info: &'static mut BootInfo) -> ! {
     disk::start();
     task::start();
     registry::start();
-    if let Some(screen) = screen {
-        start_screen(screen);
+    if framebuffer::layout().is_some() {
+        registry::start_keyboard();
     }
     devices::set_ramdisk(PhysAddr(ramdisk_start), ramdisk_bytes);
     if frames.free < LEAST_FRAMES {
-        log::error!("this machine is too small: Sloth needs {LEAST_MIB} MiB of memory");
-        arch::power::failed();
+        arch::power::failed(format_args!(
+            "this machine is too small: Sloth needs {LEAST_MIB} MiB of memory"
+        ));
     }
     if let Err(error) = mount_own().and_then(|()| start_init(ramdisk)) {
         panic!("the first process could not be made: {}", error.text());
@@ -127,7 +134,7 @@ fn physical_start(offset: u64, start: u64, bytes: u64) -> Option<u64> {
     (last - first == bytes - 1).then_some(first)
 }
 
-/// Takes over the screen that the loader has set up, and the keyboard in front of it.
+/// Takes over the screen that the loader has set up.
 fn start_screen(screen: FrameBuffer) {
     let info = screen.info();
     let colour_bits = match info.pixel_format {
@@ -147,7 +154,6 @@ fn start_screen(screen: FrameBuffer) {
         colour_bits,
     };
     framebuffer::start(layout, screen.into_buffer());
-    registry::start_keyboard();
 }
 
 /// Passes usable memory to the frame allocator. Of more ranges than it takes, the last are unused.

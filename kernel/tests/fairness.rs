@@ -13,6 +13,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use fastrand::Rng;
 use foundation::mutant::{Mutant, choose};
 use kernel::sync::{Share, Turn};
 use kernel::task::fair::{self, CREDIT, Contender, GRAIN, RunQueue};
@@ -26,18 +27,6 @@ const RUN_NS: u64 = 2_000_000_000;
 const WINDOW_NS: u64 = 250_000_000;
 /// Weights of the nicenesses that are drawn.
 const WEIGHTS: [(i32, u64); 5] = [(-5, 3121), (0, 1024), (0, 1024), (4, 423), (10, 110)];
-
-/// Numbers from a seed: the generator xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -102,7 +91,7 @@ impl Contender for Item {
 
 struct Machine {
     now: u64,
-    random: Random,
+    random: Rng,
     tasks: Vec<Rc<Task>>,
     queue: RunQueue<Item>,
     running: Option<usize>,
@@ -121,15 +110,15 @@ const FLOOD: usize = 300;
 
 impl Machine {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Rng::with_seed(seed);
         let mut kinds = vec![Kind::Server];
-        kinds.extend((0..2 + random.below(3)).map(|_| Kind::Hog));
-        kinds.extend((0..random.below(3)).map(|_| Kind::Client));
-        kinds.extend((0..random.below(2)).map(|_| Kind::Flooder));
-        kinds.extend((0..random.below(3)).map(|_| Kind::Sleeper(50_000)));
-        kinds.extend((0..random.below(2)).map(|_| Kind::Sleeper(400_000_000)));
+        kinds.extend((0..2 + random.u64(..3)).map(|_| Kind::Hog));
+        kinds.extend((0..random.u64(..3)).map(|_| Kind::Client));
+        kinds.extend((0..random.u64(..2)).map(|_| Kind::Flooder));
+        kinds.extend((0..random.u64(..3)).map(|_| Kind::Sleeper(50_000)));
+        kinds.extend((0..random.u64(..2)).map(|_| Kind::Sleeper(400_000_000)));
         let mut draw = |kind| {
-            let at = if kind == Kind::Hog { random.below(5) as usize } else { 1 };
+            let at = if kind == Kind::Hog { random.usize(..5) } else { 1 };
             (kind, WEIGHTS[at])
         };
         let kinds = kinds.into_iter().map(&mut draw).collect();
@@ -137,7 +126,7 @@ impl Machine {
     }
 
     /// A machine with these tasks, the first of which is the server.
-    fn of(random: Random, kinds: Vec<(Kind, (i32, u64))>) -> Self {
+    fn of(random: Rng, kinds: Vec<(Kind, (i32, u64))>) -> Self {
         let make = |(kind, (niceness, weight))| {
             let share = Share::default();
             share.set_niceness(niceness);
@@ -170,8 +159,8 @@ impl Machine {
         task.state.borrow_mut().left_ns = match task.kind {
             Kind::Hog => u64::MAX,
             Kind::Flooder => 2_000,
-            Kind::Client | Kind::Server => 5_000 + self.random.below(MOST_COMPUTED_NS - 5_000),
-            Kind::Sleeper(most) => 1_000 + self.random.below(most),
+            Kind::Client | Kind::Server => 5_000 + self.random.u64(..MOST_COMPUTED_NS - 5_000),
+            Kind::Sleeper(most) => 1_000 + self.random.u64(..most),
         };
     }
 
@@ -215,8 +204,8 @@ impl Machine {
         match task.kind {
             Kind::Hog => unreachable!("a hog never ends"),
             Kind::Sleeper(_) => {
-                let most_ms = if self.random.below(20) == 0 { 400 } else { 20 };
-                let sleep_ns = self.random.below(most_ms * 1_000_000);
+                let most_ms = if self.random.u64(..20) == 0 { 400 } else { 20 };
+                let sleep_ns = self.random.u64(..most_ms * 1_000_000);
                 task.state.borrow_mut().wakes_at = Some(self.now + sleep_ns + 1);
                 self.running = None;
             }
@@ -426,7 +415,7 @@ fn run_extremes() -> Result<(), String> {
     let mut kinds = vec![(Kind::Server, most)];
     kinds.extend([(Kind::Hog, most); 10]);
     kinds.push((Kind::Hog, least));
-    let mut machine = Machine::of(Random(1), kinds);
+    let mut machine = Machine::of(Rng::with_seed(1), kinds);
     while machine.now < RUN_NS {
         machine.step()?;
     }

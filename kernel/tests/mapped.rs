@@ -12,6 +12,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use fastrand::Rng;
 use foundation::mutant::{Mutant, choose};
 use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use kernel::file::{
@@ -29,18 +30,6 @@ const PAGES: usize = 1200;
 const FILES: usize = 4;
 /// Pages that the server's files may have dirty beyond the limit: those that are always admitted.
 const ALWAYS: usize = 2 * 16;
-
-/// Numbers from a seed: the generator xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-}
 
 type Page = [u8; PAGE_BYTES];
 
@@ -63,6 +52,12 @@ struct File {
 impl File {
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap()
+    }
+
+    /// Whether the disk fails, and its free pages.
+    fn state(&self) -> (bool, usize) {
+        let disk = self.disk();
+        (disk.fails, disk.free)
     }
 
     /// The first byte of a page, and whether it has storage.
@@ -117,7 +112,7 @@ impl FileObject for File {
 
 /// Servers, files, a program that maps all files, and what it has stored.
 struct World {
-    random: Random,
+    random: Rng,
     space: Arc<Space>,
     files: Vec<File>,
     starts: Vec<UserAddr>,
@@ -154,7 +149,7 @@ impl World {
             files.push(file);
         }
         let stored = vec![vec![0; PAGES]; FILES + 1];
-        Self { random: Random(seed * 77 + 1), space, files, starts, stored, refusals: 0 }
+        Self { random: Rng::with_seed(seed), space, files, starts, stored, refusals: 0 }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -166,17 +161,16 @@ impl World {
     }
 
     fn store(&mut self, file: usize, page: usize) {
-        let value = self.random.below(255) as u8 + 1;
-        let takes = {
-            let disk = self.files[file].disk();
-            let has_storage = disk.files[self.files[file].identity.inode as usize][page].is_some();
-            !disk.fails && (has_storage || disk.free > 0)
-        };
+        let value = self.random.u8(1..);
+        let has_storage = self.files[file].page(page).1;
         match mmu::store(&self.space, self.at(file, page), value) {
             Ok(()) => self.stored[file][page] = value,
             Err(error) => {
                 assert_eq!(error, FaultError::Bus);
-                assert!(!takes, "a store to page {page} of file {file} fails");
+                // Older pages are written first, and may take the last of the storage.
+                let (fails, free) = self.files[file].state();
+                let is_full = !has_storage && free == 0;
+                assert!(fails || is_full, "a store to page {page} of file {file} fails");
                 self.refusals += 1;
             }
         }
@@ -202,23 +196,23 @@ impl World {
     }
 
     fn step(&mut self) {
-        let file = self.random.below(FILES as u64 + 1) as usize;
-        let page = self.random.below(PAGES as u64) as usize;
-        match self.random.below(20) {
+        let file = self.random.usize(..=FILES);
+        let page = self.random.usize(..PAGES);
+        match self.random.u8(..20) {
             0..12 => self.store(file, page),
             12..15 => {
-                let end = (page + self.random.below(900) as usize).min(PAGES);
+                let end = (page + self.random.usize(..900)).min(PAGES);
                 (page..end).for_each(|page| self.store(file, page));
             }
             15 => self.check(file),
             16 => drop(self.synchronise(file)),
             17 => self.disk().free = 0,
             18 => {
-                let more = [1, 10, 2000][self.random.below(3) as usize];
+                let more = [1, 10, 2000][self.random.usize(..3)];
                 self.disk().free += more;
             }
             _ => {
-                let fails = self.random.below(4) == 0;
+                let fails = self.random.u8(..4) == 0;
                 self.disk().fails = fails;
             }
         }

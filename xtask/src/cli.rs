@@ -112,6 +112,9 @@ pub struct RunArgs {
     /// Put a disk of the user's before the machine's own, as `/dev/vda`. It is new in every run.
     #[arg(long, conflicts_with = "no_disk")]
     pub second_disk: bool,
+    /// Have each write to the machine's disk fail, as on a host that has no space left.
+    #[arg(long, conflicts_with_all = ["no_disk", "second_disk"])]
+    pub full_disk: bool,
     /// Count messages between kernel and wrapper (client) and between wrapper and base (base), and
     /// log each (log); separate the words by commas. The figures are printed at the end, on
     /// standard error.

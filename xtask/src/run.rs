@@ -120,10 +120,11 @@ fn start(
 }
 
 fn disk(arguments: &RunArgs) -> Disk {
-    match (arguments.no_disk, arguments.second_disk) {
-        (true, _) => Disk::None,
-        (false, true) => Disk::Second,
-        (false, false) => Disk::Scratch,
+    match (arguments.no_disk, arguments.second_disk, arguments.full_disk) {
+        (true, ..) => Disk::None,
+        (_, true, _) => Disk::Second,
+        (.., true) => Disk::Full,
+        _ => Disk::Scratch,
     }
 }
 

@@ -47,4 +47,7 @@ pub struct Handlers {
     pub report: fn(),
     /// The kernel has panicked: writes what runs. Waits for no lock.
     pub running: fn(&mut dyn fmt::Write) -> fmt::Result,
+    /// The machine stops: shows a part of the reason on the screen, if there is one. Waits for no
+    /// lock.
+    pub show: fn(&str),
 }

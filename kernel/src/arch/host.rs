@@ -85,8 +85,8 @@ pub mod power {
     }
 
     /// Fails the test that calls it.
-    pub fn failed() -> ! {
-        panic!("the machine failed")
+    pub fn failed(reason: core::fmt::Arguments<'_>) -> ! {
+        panic!("the machine stopped: {reason}")
     }
 
     /// Fails the test that calls it.

@@ -55,6 +55,8 @@ struct Queue {
     driver: Box<dyn Driver>,
     /// One page for the sectors that a write covers only in part.
     edge: [Frame; 1],
+    /// Whether the last write failed: only the first of several is logged.
+    has_failed: bool,
 }
 
 #[derive(Default)]
@@ -100,7 +102,7 @@ pub fn add(device: Device) -> Result<Arc<Disk>, Errno> {
         sectors,
         serial,
         read_only,
-        queue: SleepLock::new(Queue { driver, edge }),
+        queue: SleepLock::new(Queue { driver, edge, has_failed: false }),
         openings: Mutex::new(Openings::default()),
     });
     disks.push(disk.clone());

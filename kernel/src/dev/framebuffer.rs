@@ -1,8 +1,11 @@
 //! The screen: memory whose bytes are pixels, in the mode that the loader has set.
 //!
-//! What is drawn there is not known here: a program draws through `/dev/fb0`.
+//! What is drawn there is not known here: a program draws through `/dev/fb0`. Only the reason why
+//! the machine stops is drawn by the kernel ([`notice`]), since no program runs then.
 //!
 //! Lock: `Screen::memory`, held while bytes are copied.
+
+pub mod notice;
 
 use crate::sync::{Mutex, Once, rank};
 use foundation::ByteCount;

@@ -56,6 +56,5 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
 
 /// Stops the machine after the end of PID 1: nothing could be started or reaped any more.
 pub(super) fn ended(status: WaitStatus) -> ! {
-    log::error!("init ended with status {:#x}; the machine stops", status.0);
-    arch::power::failed()
+    arch::power::failed(format_args!("init ended with status {:#x}; the machine stops", status.0))
 }

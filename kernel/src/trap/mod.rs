@@ -116,8 +116,9 @@ fn lost_page(thread: &Arc<Thread>, info: SignalInfo) {
 fn out_of_memory() {
     if oom::end_for_fault() == Ok(false) {
         // Only init and its servers are left, and none of them can do without the page.
-        log::error!("out of memory: no process is left that could be ended; the machine stops");
-        power::failed();
+        power::failed(format_args!(
+            "out of memory: no process is left that could be ended; the machine stops"
+        ));
     }
 }
 

@@ -23,3 +23,13 @@ pub fn kept() -> Counters {
     ask_servers();
     user::io::read_file(KEPT).map(|text| Counters::parse(&text)).unwrap_or_default()
 }
+
+/// The lines that have changed. The kernel's heap may have grown by `slack_bytes`.
+pub fn differences(before: &Counters, after: &Counters, slack_bytes: u64) -> Vec<String> {
+    let line = |(name, old): (&str, u64)| {
+        let new = after.get(name).unwrap_or(0);
+        let changed = if name == HEAP { old + slack_bytes < new } else { old != new };
+        changed.then(|| format!("{name}: {old} before, {new} after"))
+    };
+    before.iter().filter_map(line).collect()
+}

@@ -8,8 +8,7 @@
 #![no_std]
 #![cfg_attr(target_os = "none", no_main)]
 
-use proof::counters::Counters;
-use proof::kept::{HEAP, LOOKS, kept};
+use proof::kept::{HEAP, LOOKS, differences, kept};
 use proof::os::raw;
 use user::prelude::*;
 use user::sys::abi;
@@ -123,7 +122,7 @@ fn run_once(command: &[&'static [u8]]) -> core::result::Result<(i32, Vec<String>
     let status = sys::wait_for(child).map_err(|error| complain("leaks", b"wait4", error))?;
     let mut left = Vec::new();
     for _ in 0..LOOKS {
-        left = differences(&before, &kept());
+        left = differences(&before, &kept(), HEAP_SLACK_BYTES);
         if left.is_empty() {
             break;
         }
@@ -136,14 +135,4 @@ fn become_command(command: &[&'static [u8]]) -> i32 {
     let failure = user::launch::launch(command, user::rt::environment());
     complain("leaks", command[0], failure);
     user::launch::failure_status(failure)
-}
-
-/// The lines that have changed.
-fn differences(before: &Counters, after: &Counters) -> Vec<String> {
-    let line = |(name, old): (&str, u64)| {
-        let (new, is_heap) = (after.get(name).unwrap_or(0), name == HEAP);
-        let changed = if is_heap { old + HEAP_SLACK_BYTES < new } else { old != new };
-        changed.then(|| format!("{name}: {old} before, {new} after"))
-    };
-    before.iter().filter_map(line).collect()
 }

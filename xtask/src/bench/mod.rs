@@ -18,7 +18,7 @@ use crate::guest::addition::Addition;
 use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Outcome, capture};
-use crate::machine::task::{Console, Stdin, Task};
+use crate::machine::task::Task;
 use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Start};
 use crate::paths::Paths;
 use crate::{exit_status, filter, guest, say, setup};
@@ -149,18 +149,8 @@ fn measure_with(
     additions: &[Addition],
     interrupts: &Interrupts,
 ) -> Result<Run> {
-    let task = Task {
-        command: Some(command),
-        input: Stdin::None,
-        lazy,
-        mutant: None,
-        memory: MEMORY,
-        console: Console::Serial,
-        userland: None,
-        additions,
-        disk: Disk::Scratch,
-        relay: None,
-    };
+    let task =
+        Task { command: Some(command), lazy, additions, disk: Disk::Scratch, ..Task::new(MEMORY) };
     let start = Start::Initrd(task.files(paths, guest)?);
     let hardware = Hardware {
         memory: MEMORY.to_owned(),

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::cli::{ImageArgs, Lazy};
+use crate::cli::ImageArgs;
 use crate::guest::addition::Addition;
 use crate::guest::userland::{self, Userland};
 use crate::guest::{self, Guest, Variant};
-use crate::machine::Disk;
 use crate::machine::task::{Console, Stdin, Task};
 use crate::paths::Paths;
 use crate::{say, setup};
@@ -32,16 +31,11 @@ pub fn image(paths: &Paths, arguments: &ImageArgs) -> Result<()> {
     let guest = guest::build(paths, &toolchain, Variant::Normal)?;
     let userland = if arguments.plain { None } else { Userland::find(paths, Some(TERMINAL)) };
     let task = Task {
-        command: None,
         input: Stdin::Terminal,
-        lazy: Lazy::On,
-        mutant: None,
-        memory: MEMORY,
         console: Console::Screen,
         userland: userland.as_ref(),
         additions: &additions,
-        disk: Disk::None,
-        relay: None,
+        ..Task::new(MEMORY)
     };
     let wanted = match (arguments.bios, arguments.uefi) {
         (true, false) => &[Firmware::Bios][..],

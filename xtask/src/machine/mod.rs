@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
-use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use self::symbols::Symbols;
@@ -75,6 +75,8 @@ pub enum Disk {
     Scratch,
     /// The same, behind a disk of the user's: `/dev/vda` holds [`OTHER_LINE`] again and again.
     Second,
+    /// The first on a host that has no space left: each write fails.
+    Full,
     /// Memory is all there is.
     None,
 }
@@ -205,10 +207,7 @@ impl Machine {
         // Kept open until QEMU has inherited them.
         let disks = disks(guest, hardware.disk, start.placed())?;
         for (name, file) in &disks {
-            let disk = format!(
-                "if=none,id={name},format=raw,cache=unsafe,file.locking=off,file=/proc/self/fd/{}",
-                file.as_raw_fd()
-            );
+            let disk = drive(name, file, hardware.disk);
             // The guest finds its disk by the serial number.
             let device = format!("virtio-blk-pci,drive={name},serial={name}");
             command.args(["-drive", &disk, "-device", &device]);
@@ -258,12 +257,29 @@ impl Drop for Machine {
 /// the other for pages of programs.
 const SCRATCH_BYTES: u64 = 2 << 30;
 
+/// QEMU's description of a disk. What the host refuses is an error for the guest: otherwise QEMU
+/// stops the machine without a word when the host's disk is full.
+fn drive(name: &str, file: &File, disk: Disk) -> String {
+    let file = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let layers = match disk {
+        Disk::Full => format!(
+            "driver=blkdebug,image.driver=raw,image.file.locking=off,image.file.filename={file},\
+             inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno={}",
+            Errno::NOSPC.raw_os_error()
+        ),
+        Disk::Scratch | Disk::Second | Disk::None => {
+            format!("format=raw,file.locking=off,file={file}")
+        }
+    };
+    format!("if=none,id={name},cache=unsafe,rerror=report,werror=report,{layers}")
+}
+
 /// The machine's disks, unlinked like the initrd, with their serial numbers. The one for temporary
 /// data is empty and sparse, behind the files that are placed on it.
 fn disks(guest: &Guest, disk: Disk, placed: Option<&File>) -> Result<Vec<(&'static str, File)>> {
     let folder = guest.boot.parent().context("the loader has no folder")?;
     let names: &[_] = match disk {
-        Disk::Scratch => &["scratch"],
+        Disk::Scratch | Disk::Full => &["scratch"],
         Disk::Second => &["other", "scratch"],
         Disk::None => &[],
     };

@@ -85,7 +85,23 @@ pub struct Task<'a> {
     pub relay: Option<&'a str>,
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    /// A shell that reads nothing, on a machine with that much memory and no disk.
+    pub fn new(memory: &'a str) -> Self {
+        Self {
+            command: None,
+            input: Stdin::None,
+            lazy: Lazy::On,
+            mutant: None,
+            memory,
+            console: Console::Serial,
+            userland: None,
+            additions: &[],
+            disk: Disk::None,
+            relay: None,
+        }
+    }
+
     /// The text of `etc/sloth.conf`. The command is last, since it may contain line breaks.
     fn configuration(&self, placed_blocks: u64) -> String {
         let mut text = format!(
@@ -178,12 +194,7 @@ mod tests {
             input: Stdin::Host,
             lazy: Lazy::Off,
             mutant: Some("r1"),
-            memory: "48M",
-            console: Console::Serial,
-            userland: None,
-            additions: &[],
-            disk: Disk::None,
-            relay: None,
+            ..Task::new("48M")
         };
         assert_eq!(
             task.configuration(0),

@@ -1,5 +1,6 @@
 //! A machine with a disk of the user's before its own: the servers use the one with the serial
-//! number `scratch` and leave the other alone, which everybody may read and write.
+//! number `scratch` and leave the other alone, which everybody may read and write. And a machine
+//! whose host has no space left for its disk.
 
 use crate::machine::{Disk, OTHER_LINE, OTHER_LINES};
 use crate::test::qemu::{Expected, QemuTest};
@@ -12,7 +13,22 @@ const WORK: &str = "dd if=/dev/zero of=/tmp/f bs=1M count=60; rm /tmp/f; \
     head -c 1024 /dev/vda | tail -c 4; echo; cat /dev/vdb || echo busy; \
     ls /dev/disk/by-id";
 
-/// The test.
+/// More than memory is written. The writer gets an error, and what is in memory is left as it was.
+const FULL_WORK: &str = "seq 10000 > kept; before=$(sha256sum < kept); \
+    dd if=/dev/urandom of=f bs=1M count=100 2>/dev/null; echo $?; \
+    [ \"$(sha256sum < kept)\" = \"$before\" ] && echo kept; rm f; seq 20000 > again; \
+    tail -n 1 again; dmesg | grep -c 'a write failed (Input.output error); the host.s disk may be full'";
+
+fn full() -> QemuTest {
+    let expected = Expected::Words("1 kept 20000 1".to_owned());
+    let mut test = QemuTest::new("full_disk", FULL_WORK, expected);
+    test.memory = "64M".to_owned();
+    test.disk = Disk::Full;
+    test.about = "a full disk of the host is an error for who writes".to_owned();
+    test
+}
+
+/// The tests.
 pub fn list() -> Vec<QemuTest> {
     let line = OTHER_LINE.trim_end();
     let command = WORK.replace("LINE", line);
@@ -27,5 +43,5 @@ pub fn list() -> Vec<QemuTest> {
     test.memory = "64M".to_owned();
     test.disk = Disk::Second;
     test.about = "a disk of the user's is left alone, and can be used".to_owned();
-    vec![test]
+    vec![test, full()]
 }

@@ -1,23 +1,25 @@
 //! Disk images: each boots on a machine like a PC.
 //!
-//! Building their loader takes minutes, so these tests are skipped unless it has been built or the
-//! filter names them.
+//! Building their loader takes minutes, so these tests are skipped unless it has been built, the
+//! filter names them, or the run is a long one.
 
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
+use tempfile::TempDir;
 
-use crate::cli::Lazy;
+use crate::cli::Length;
 use crate::guest::Guest;
+use crate::guest::addition::Addition;
 use crate::image::Maker;
 use crate::image::firmware::Firmware;
 use crate::interrupts::Interrupts;
-use crate::machine::Disk;
 use crate::machine::task::{Console, Stdin, Task};
 use crate::paths::Paths;
 use crate::test::console::{Step, play_within};
 use crate::test::pc::Pc;
+use crate::test::qemu::no_first_program;
 use crate::test::verdict::Verdict;
 
 /// The firmware reads the image at the speed of an emulated disk.
@@ -39,17 +41,20 @@ pub struct ImageTest {
 enum Kind {
     /// A machine with a screen, a keyboard and the image's disk, and nothing else.
     Screen,
+    /// The same without a first program that the kernel could start, so it panics.
+    Panic,
     /// `cargo xtask run`, with keys from the serial line.
     Run,
 }
 
 /// The tests. `filter` is the one for the tests' names.
-pub fn list(filter: &str) -> [ImageTest; 4] {
-    let may_build = filter.contains(WORD);
+pub fn list(filter: &str, length: Length) -> [ImageTest; 5] {
+    let may_build = filter.contains(WORD) || matches!(length, Length::Long);
     let test = |name, firmware, kind| ImageTest { name, firmware, kind, may_build };
     [
         test("qemu::image_bios_shows_a_shell_on_the_screen", Firmware::Bios, Kind::Screen),
         test("qemu::image_uefi_shows_a_shell_on_the_screen", Firmware::Uefi, Kind::Screen),
+        test("qemu::image_bios_shows_a_panic_on_the_screen", Firmware::Bios, Kind::Panic),
         test("qemu::image_bios_runs_on_the_serial_line", Firmware::Bios, Kind::Run),
         test("qemu::image_uefi_runs_on_the_serial_line", Firmware::Uefi, Kind::Run),
     ]
@@ -61,6 +66,13 @@ const DIALOGUE: [(&str, &[&str]); 3] = [
     ("seq 41 43\n", &["41", "42", "43"]),
     // More than the screen has lines.
     ("seq 300\n", &["298", "299", "300"]),
+];
+
+/// What a panic shows, line by line.
+const PANIC: &[&str] = &[
+    "the first process could not be made: Exec format error",
+    "no thread runs yet",
+    "backtrace (newest first):",
 ];
 
 const SCRIPT: [Step; 6] = [
@@ -82,6 +94,7 @@ impl ImageTest {
         }
         match self.kind {
             Kind::Screen => self.use_screen(paths, guest, interrupts),
+            Kind::Panic => self.panic(paths, guest, interrupts),
             Kind::Run => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["run", "--plain", &format!("--{}", self.firmware.word())]);
@@ -90,24 +103,38 @@ impl ImageTest {
         }
     }
 
-    fn use_screen(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
+    /// Starts a machine with a screen from a new image, with these files added.
+    fn start(
+        &self,
+        paths: &Paths,
+        guest: &Guest,
+        additions: &[Addition],
+        interrupts: &Interrupts,
+    ) -> Result<(Pc, TempDir)> {
         let task = Task {
-            command: None,
             input: Stdin::Terminal,
-            lazy: Lazy::On,
-            mutant: None,
-            memory: "64M",
             console: Console::Screen,
-            userland: None,
-            additions: &[],
-            disk: Disk::None,
-            relay: None,
+            additions,
+            ..Task::new("64M")
         };
         let folder = tempfile::tempdir_in(&paths.work)?;
         let image = folder.path().join("image");
         Maker::build(paths)?.make(paths, self.firmware, guest, &task, &image)?;
         let firmware = self.firmware.file(paths)?;
-        let mut pc = Pc::start(&image, firmware.as_deref(), task.memory, LIMIT, interrupts)?;
+        let pc = Pc::start(&image, firmware.as_deref(), task.memory, LIMIT, interrupts)?;
+        Ok((pc, folder))
+    }
+
+    fn panic(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
+        let additions = [no_first_program(paths)];
+        let (mut pc, _folder) = self.start(paths, guest, &additions, interrupts)?;
+        let is_shown = pc.shows(PANIC, interrupts)?;
+        let screen = pc.screen(interrupts)?.join("\n");
+        Ok(Verdict::from_condition(is_shown, || format!("no panic is shown, but:\n{screen}")))
+    }
+
+    fn use_screen(&self, paths: &Paths, guest: &Guest, interrupts: &Interrupts) -> Result<Verdict> {
+        let (mut pc, _folder) = self.start(paths, guest, &[], interrupts)?;
         for (keys, lines) in DIALOGUE {
             pc.type_keys(keys, interrupts)?;
             if !pc.shows(lines, interrupts)? {

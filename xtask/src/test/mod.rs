@@ -193,7 +193,7 @@ fn guest_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>>
     tests.extend([Test::Added, Test::Debugger, Test::Monitor]);
     tests.push(Test::Qemu(lock_checks::test()));
     tests.extend(DemoTest::ALL.map(Test::Demo));
-    tests.extend(image::list(filter).map(Test::Image));
+    tests.extend(image::list(filter, length).map(Test::Image));
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(ProfitTest::ALL.map(Test::Profit));
     tests.extend(bench::TESTS.map(Test::Bench));

@@ -12,7 +12,7 @@ use crate::guest::Guest;
 use crate::guest::addition::Addition;
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Captured, Outcome, capture};
-use crate::machine::task::{Console, Stdin, Task};
+use crate::machine::task::Task;
 use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Start};
 use crate::paths::Paths;
 use crate::test::verdict::Verdict;
@@ -160,16 +160,12 @@ impl QemuTest {
         interrupts: &Interrupts,
     ) -> Result<Seen> {
         let task = Task {
-            input: Stdin::None,
             command: Some(command),
             lazy: self.lazy,
             mutant,
-            memory: &self.memory,
-            console: Console::Serial,
-            userland: None,
             additions: &self.additions,
             disk: self.disk,
-            relay: None,
+            ..Task::new(&self.memory)
         };
         let files = Start::Initrd(task.files(paths, guest)?);
         let hardware = Hardware {
@@ -245,6 +241,7 @@ impl QemuTest {
         match self.disk {
             Disk::Scratch => {}
             Disk::Second => text.push_str(" --second-disk"),
+            Disk::Full => text.push_str(" --full-disk"),
             Disk::None => text.push_str(" --no-disk"),
         }
         for addition in &self.additions {
@@ -298,19 +295,21 @@ fn shown(expected: &Expected) -> String {
     }
 }
 
+/// A text file in place of the first program: the kernel cannot start it.
+pub fn no_first_program(paths: &Paths) -> Addition {
+    Addition { host: paths.root.join("Cargo.toml"), guest: "sbin/init".to_owned() }
+}
+
 /// Tests that are a line of shell. They check what the help of `cargo xtask run` promises.
 fn shell_tests(paths: &Paths) -> Vec<QemuTest> {
     let output = |text: &str| Expected::Output(text.as_bytes().to_vec());
     let mut hang = QemuTest::new("run_a_hang_is_stopped", "sleep 1000", Expected::TimeOut);
     hang.limit = Duration::from_secs(6);
-    // A text file in place of the first program: the kernel cannot start it.
-    let no_program =
-        Addition { host: paths.root.join("Cargo.toml"), guest: "sbin/init".to_owned() };
     // What runs, and a backtrace with names.
     const REPORT: &[&str] =
         &["kernel panic: ", "no thread runs yet", " start (kernel/src/boot.rs:"];
     let mut panic = QemuTest::new("run_a_panic_is_reported", "true", Expected::Panic(REPORT));
-    panic.additions = vec![no_program];
+    panic.additions = vec![no_first_program(paths)];
     vec![
         QemuTest::new(
             "run_output_is_exact",

@@ -37,7 +37,7 @@ fn too_small((memory_mib, disk): (u64, Disk)) -> QemuTest {
 
 fn test(memory_mib: u64, disk: Disk) -> QemuTest {
     let (kind, servers) = match disk {
-        Disk::Scratch | Disk::Second => ("disk", "3"),
+        Disk::Scratch | Disk::Second | Disk::Full => ("disk", "3"),
         Disk::None => ("no_disk", "2"),
     };
     let name = format!("memory_{memory_mib}M_{kind}");

@@ -63,6 +63,7 @@ static HANDLERS: Registered = {
     fn no_process(_: &mut dyn fmt::Write) -> fmt::Result {
         Ok(())
     }
+    fn no_screen(_: &str) {}
     Registered(UnsafeCell::new(Handlers {
         system_call,
         thread_start,
@@ -71,6 +72,7 @@ static HANDLERS: Registered = {
         interrupt: nothing,
         report: nothing,
         running: no_process,
+        show: no_screen,
     }))
 };
 

@@ -14,6 +14,16 @@ impl Write for Line {
     }
 }
 
+/// Writes why the machine stops: to the log's port and to the screen, without a lock.
+pub struct LastLine;
+
+impl Write for LastLine {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        (super::entry::handlers().show)(text);
+        Line.write_str(text)
+    }
+}
+
 struct Logger;
 
 impl log::Log for Logger {

@@ -1,6 +1,7 @@
-//! The panic handler: a message and a backtrace on COM2, then the end of the machine.
+//! The panic handler: a message and a backtrace on COM2 and on the screen, then the end of the
+//! machine.
 
-use super::log::Line;
+use super::log::{LastLine, Line};
 use super::{entry, power};
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -26,15 +27,15 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     static PANICKING: AtomicBool = AtomicBool::new(false);
     // A second panic comes from the report itself, so nothing more is printed.
     if !PANICKING.swap(true, Ordering::Relaxed) {
-        // `Line` never fails.
-        let _ = writeln!(Line, "kernel panic: {info}");
-        let _ = (entry::handlers().running)(&mut Line);
-        let _ = writeln!(Line, "backtrace (newest first):");
+        // `LastLine` never fails.
+        let _ = writeln!(LastLine, "kernel panic: {info}");
+        let _ = (entry::handlers().running)(&mut LastLine);
+        let _ = writeln!(LastLine, "backtrace (newest first):");
         let mut rbp = FRAME.load(Ordering::Relaxed);
         if rbp == 0 {
             rbp = frame_pointer();
         }
-        backtrace(rbp);
+        write_backtrace(rbp, &mut LastLine);
     }
     power::exit(power::PANIC)
 }
@@ -50,8 +51,13 @@ pub(super) fn frame_pointer() -> u64 {
     rbp
 }
 
-/// Prints the chain of frame pointers. Ends at a user address or an implausible frame.
-pub(super) fn backtrace(mut rbp: u64) {
+/// Prints the chain of frame pointers in the log.
+pub(super) fn backtrace(rbp: u64) {
+    write_backtrace(rbp, &mut Line);
+}
+
+/// Writes the chain of frame pointers. Ends at a user address or an implausible frame.
+fn write_backtrace(mut rbp: u64, out: &mut dyn Write) {
     for _ in 0..MAX_FRAMES {
         if rbp < KERNEL_START || !rbp.is_multiple_of(8) {
             return;
@@ -62,7 +68,7 @@ pub(super) fn backtrace(mut rbp: u64) {
         if address < KERNEL_START {
             return;
         }
-        let _ = writeln!(Line, "  {address:#x}");
+        let _ = writeln!(out, "  {address:#x}");
         if next <= rbp || next - rbp > MAX_FRAME_BYTES {
             return;
         }

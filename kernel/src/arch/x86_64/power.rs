@@ -1,6 +1,8 @@
 //! Power control: QEMU's isa-debug-exit, ACPI, and the keyboard controller.
 
+use super::log::LastLine;
 use crate::arch::acpi::{self, PowerOff};
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::instructions::hlt;
 use x86_64::instructions::port::Port;
@@ -86,8 +88,11 @@ fn switch_off(how: &PowerOff) {
     }
 }
 
-/// Stops after a fatal failure outside the kernel. QEMU's status is that of a panic.
-pub fn failed() -> ! {
+/// Stops after a fatal failure outside the kernel, for a reason that the log and the screen show.
+/// QEMU's status is that of a panic.
+pub fn failed(reason: fmt::Arguments<'_>) -> ! {
+    // `LastLine` never fails.
+    let _ = writeln!(LastLine, "{reason}");
     exit(PANIC)
 }
 

@@ -98,7 +98,13 @@ impl Opening {
                 page.get_mut(at % PAGE_BYTES).into_iter().for_each(|to| *to = byte);
             }
         }
-        queue.driver.write(part.sector, from, part.sector_bytes())
+        let written = queue.driver.write(part.sector, from, part.sector_bytes());
+        if let (Err(error), false) = (&written, queue.has_failed) {
+            let (serial, error) = (self.disk().serial().escape_ascii(), error.text());
+            log::warn!("disk {serial}: a write failed ({error}); the host's disk may be full");
+        }
+        queue.has_failed = written.is_err();
+        written
     }
 
     /// Returns when all that was written is on stable storage.

@@ -1,7 +1,7 @@
 //! Calls whose claims for memory fail one by one (Q8), in a kernel for tests (`FAIL_CLAIM`).
 
 use super::Outcome;
-use crate::kept::{HEAP, LOOKS, kept};
+use crate::kept::{LOOKS, differences, kept};
 use crate::{check, ok};
 use foundation::FAIL_CLAIM;
 use user::prelude::*;
@@ -116,17 +116,9 @@ pub fn each(cases: &[Case<'_>]) -> Outcome<usize> {
         case.each_claim()?;
         let before = kept();
         let claims = case.each_claim()?;
-        let lost = || {
-            let after = kept();
-            let differs = |&(name, old): &(&str, u64)| {
-                let new = after.get(name).unwrap_or(0);
-                if name == HEAP { new > old + HEAP_SLACK_BYTES } else { new != old }
-            };
-            let lines = before.iter().filter(differs);
-            lines.map(|(name, old)| format!("{name} {old} {:?}", after.get(name))).collect()
-        };
+        let lost = || differences(&before, &kept(), HEAP_SLACK_BYTES);
         // A process that ended releases the last when another one runs.
-        let mut left: Vec<String> = lost();
+        let mut left = lost();
         for _ in 0..LOOKS {
             if left.is_empty() {
                 break;

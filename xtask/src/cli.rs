@@ -32,6 +32,9 @@ pub enum Command {
     Test(TestArgs),
     /// Measure instructions and bytes, and show the targets and the figures of Linux.
     Bench(BenchArgs),
+    /// Show where the instructions of a row of the bench, or of a command, are executed: a flame
+    /// graph of client, kernel and servers, as SVG.
+    Profile(ProfileArgs),
     /// Run other people's programs on Sloth and on Linux, and compare the results; the last line is
     /// `N passed, N failed, N skipped`.
     Foreign(ForeignArgs),
@@ -249,6 +252,20 @@ pub struct BenchArgs {
     /// Print a JSON array of objects with name, unit, value, target and peer.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `cargo xtask profile`.
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The name of a row.
+    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    pub row: Option<String>,
+    /// The picture; without it, `target/profile-ROW.svg`.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// A line for the guest's shell in place of a row.
+    #[arg(last = true)]
+    pub command: Vec<String>,
 }
 
 /// Options of `cargo xtask sim`.

@@ -25,6 +25,7 @@ mod machine;
 mod packages;
 mod paths;
 mod process;
+mod profile;
 mod run;
 mod setup;
 mod sim;
@@ -69,6 +70,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Run(arguments) => return run::run(&paths, arguments),
         Command::Test(arguments) => return test::test(&paths, arguments),
         Command::Bench(arguments) => return bench::bench(&paths, arguments),
+        Command::Profile(arguments) => return profile::profile(&paths, arguments),
         Command::Foreign(arguments) => return foreign::foreign(&paths, arguments),
         Command::Sim(arguments) => return sim::sim(&paths, arguments),
         Command::Book => return book::book(&paths),

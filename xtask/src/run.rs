@@ -138,6 +138,7 @@ fn hardware(paths: &Paths, arguments: &RunArgs) -> Hardware {
         debugging: Debugging {
             gdb: arguments.gdb,
             monitor: arguments.monitor.then(|| paths.monitor()),
+            plugin: None,
         },
     }
 }

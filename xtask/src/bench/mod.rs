@@ -17,14 +17,14 @@ use crate::cli::{BenchArgs, Lazy};
 use crate::guest::addition::Addition;
 use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
-use crate::machine::session::{Outcome, capture};
+use crate::machine::session::{Captured, Outcome, capture};
 use crate::machine::task::Task;
 use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Start};
 use crate::paths::Paths;
 use crate::{exit_status, filter, guest, say, setup};
 
 /// Memory of the machine that Linux was measured on.
-const MEMORY: &str = "1G";
+pub const MEMORY: &str = "1G";
 /// Time limit for all benchmarks together, on an emulator that counts instructions.
 const LIMIT: Duration = Duration::from_secs(900);
 /// The row for the boot of the machine.
@@ -149,19 +149,31 @@ fn measure_with(
     additions: &[Addition],
     interrupts: &Interrupts,
 ) -> Result<Run> {
-    let task =
-        Task { command: Some(command), lazy, additions, disk: Disk::Scratch, ..Task::new(MEMORY) };
+    let task = Task { lazy, additions, ..Task::new(MEMORY) };
+    let seen = run(paths, guest, command, task, Debugging::default(), interrupts)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Run { outcome: seen.outcome, console: text(&seen.console), log: text(&seen.log) })
+}
+
+/// Runs a command on the machine that counts instructions.
+pub fn run(
+    paths: &Paths,
+    guest: &Guest,
+    command: &str,
+    task: Task<'_>,
+    debugging: Debugging,
+    interrupts: &Interrupts,
+) -> Result<Captured> {
+    let task = Task { command: Some(command), memory: MEMORY, disk: Disk::Scratch, ..task };
     let start = Start::Initrd(task.files(paths, guest)?);
     let hardware = Hardware {
         memory: MEMORY.to_owned(),
         clock: Clock::Instructions,
         cpu: Clock::Instructions.cpu().to_owned(),
         disk: Disk::Scratch,
-        debugging: Debugging::default(),
+        debugging,
     };
-    let seen = capture(guest, &start, &hardware, LIMIT, interrupts)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Run { outcome: seen.outcome, console: text(&seen.console), log: text(&seen.log) })
+    capture(guest, &start, &hardware, LIMIT, interrupts)
 }
 
 /// Parses a line `name value unit`; other lines are not figures.

@@ -39,6 +39,8 @@ pub struct Guest {
     pub console: PathBuf,
     /// The programs, stripped, by name.
     pub programs: Vec<(String, PathBuf)>,
+    /// The programs, unstripped, by name.
+    pub program_symbols: Vec<(String, PathBuf)>,
     /// Names of the tools that the program [`TOOLS`] contains.
     pub tools: Vec<String>,
 }
@@ -155,6 +157,7 @@ fn collect(folder: &Path, artifacts: Vec<Artifact>) -> Result<Guest> {
             }
             ("programs" | "proof", name) => {
                 let stripped = strip::cached(&artifact.file, &folder.join(format!("user-{name}")))?;
+                guest.program_symbols.push((artifact.name.clone(), artifact.file));
                 guest.programs.push((artifact.name, stripped));
             }
             _ => {}

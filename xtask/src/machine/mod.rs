@@ -63,6 +63,8 @@ pub struct Debugging {
     pub gdb: bool,
     /// The socket on which QEMU's monitor listens.
     pub monitor: Option<PathBuf>,
+    /// A plugin of QEMU, with its arguments.
+    pub plugin: Option<String>,
 }
 
 /// The port for gdb, on this host only.
@@ -202,6 +204,9 @@ impl Machine {
             // In QEMU's options a comma is written twice.
             let path = path.display().to_string().replace(',', ",,");
             command.args(["-monitor", &format!("unix:{path},server=on,wait=off")]);
+        }
+        if let Some(plugin) = &hardware.debugging.plugin {
+            command.args(["-plugin", plugin]);
         }
         command.args(start.arguments(guest)?);
         // Kept open until QEMU has inherited them.

@@ -17,7 +17,7 @@ const WORK: &str = "dd if=/dev/zero of=/tmp/f bs=1M count=60; rm /tmp/f; \
 const FULL_WORK: &str = "seq 10000 > kept; before=$(sha256sum < kept); \
     dd if=/dev/urandom of=f bs=1M count=100 2>/dev/null; echo $?; \
     [ \"$(sha256sum < kept)\" = \"$before\" ] && echo kept; rm f; seq 20000 > again; \
-    tail -n 1 again; dmesg | grep -c 'a write failed (Input.output error); the host.s disk may be full'";
+    tail -n 1 again; dmesg | grep -c 'disk scratch: a write failed (Input.output error); the host'";
 
 fn full() -> QemuTest {
     let expected = Expected::Words("1 kept 20000 1".to_owned());

@@ -17,6 +17,7 @@ pub mod lock_checks;
 pub mod monitor;
 pub mod mutants;
 pub mod pc;
+pub mod profile;
 pub mod qemu;
 pub mod results;
 pub mod sizes;
@@ -69,6 +70,8 @@ enum Test {
     /// QEMU's monitor.
     Monitor,
     Foreign(ForeignTest),
+    /// The profiler against the bench.
+    Profile,
     Profit(ProfitTest),
     Qemu(QemuTest),
     /// A test that must fail with the mutant of this name.
@@ -91,6 +94,7 @@ impl Test {
             Self::Image(test) => test.name.to_owned(),
             Self::Monitor => monitor::NAME.to_owned(),
             Self::Foreign(test) => test.name(),
+            Self::Profile => profile::NAME.to_owned(),
             Self::Profit(test) => test.name().to_owned(),
             Self::Qemu(test) => test.name.clone(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
@@ -124,6 +128,7 @@ impl Test {
             Self::Image(test) => test.run(paths, guest, interrupts),
             Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
+            Self::Profile => profile::run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
@@ -190,7 +195,7 @@ fn guest_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>>
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
-    tests.extend([Test::Added, Test::Debugger, Test::Monitor]);
+    tests.extend([Test::Added, Test::Debugger, Test::Monitor, Test::Profile]);
     tests.push(Test::Qemu(lock_checks::test()));
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(image::list(filter, length).map(Test::Image));

@@ -1,7 +1,7 @@
 //! Rows that involve no file: system calls, pipes, faults, processes.
 
 use crate::Row;
-use crate::meter::{Meter, ticks};
+use crate::meter::{self, Meter};
 use core::sync::atomic::{AtomicU32, Ordering};
 use proof::thread::Thread;
 use user::pages::{PAGE_BYTES, Pages};
@@ -51,12 +51,12 @@ fn pipe_round_trip(meter: &Meter) -> Result<()> {
 
 /// Stores once to each page.
 fn store_to_each(pages: &mut Pages) -> u64 {
-    let start = ticks();
+    let start = meter::begin();
     for page in 0..PAGES {
         // SAFETY: within the mapping, which is borrowed for writing.
         unsafe { pages.as_mut_ptr().add(page * PAGE_BYTES).write_volatile(1) };
     }
-    (ticks() - start) / PAGES as u64
+    meter::end(start) / PAGES as u64
 }
 
 fn fault_anonymous(meter: &Meter) -> Result<()> {
@@ -124,12 +124,12 @@ fn threads(meter: &Meter) -> Result<()> {
     const THREADS: u32 = 100;
     let round = || {
         STARTED.store(0, Ordering::Relaxed);
-        let start = ticks();
+        let start = meter::begin();
         let threads: Vec<_> = (0..THREADS).map(|_| Thread::start(count_start, 0)).collect();
         while STARTED.load(Ordering::Relaxed) < THREADS && threads.iter().all(|one| one.is_ok()) {
             core::hint::spin_loop();
         }
-        let took = ticks() - start;
+        let took = meter::end(start);
         threads.into_iter().try_for_each(|one| one.map(Thread::join)).map_err(|_| Errno::EAGAIN)?;
         Ok(took)
     };

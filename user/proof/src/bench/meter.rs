@@ -3,6 +3,7 @@
 use core::time::Duration;
 use proof::counters::Counters;
 use user::prelude::*;
+use user::sys::Mark;
 
 /// The unit of a tick: under xtask's emulator, an instruction.
 const UNIT: &str = "instructions";
@@ -24,12 +25,25 @@ pub struct Meter {
 }
 
 /// The time-stamp counter.
-pub fn ticks() -> u64 {
+fn ticks() -> u64 {
     // SAFETY: every processor that this kernel runs on has RDTSC, and it changes nothing.
     unsafe {
         core::arch::x86_64::_mm_lfence();
         core::arch::x86_64::_rdtsc()
     }
+}
+
+/// Begins to measure: from here on a profile counts, too.
+pub fn begin() -> u64 {
+    sys::mark(Mark::Begin);
+    ticks()
+}
+
+/// Ends what [`begin`] began. Returns its cost.
+pub fn end(begin: u64) -> u64 {
+    let took = ticks() - begin;
+    sys::mark(Mark::End);
+    took
 }
 
 impl Meter {
@@ -43,9 +57,9 @@ impl Meter {
     /// Prints the cost of `work`, run once, and the counters' increase.
     pub fn once(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let before = Counters::now();
-        let start = ticks();
+        let start = begin();
         work()?;
-        let took = ticks() - start;
+        let took = end(start);
         let after = Counters::now();
         self.tell(took);
         if self.silent {
@@ -66,11 +80,11 @@ impl Meter {
         }
         // What others still have to do is not part of the cost.
         sys::sleep(Duration::from_millis(2))?;
-        let start = ticks();
+        let start = begin();
         for _ in 0..repetitions {
             work()?;
         }
-        self.tell((ticks() - start) / repetitions);
+        self.tell(end(start) / repetitions);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Reads of a 64 MiB file, of which none, some or all pages are touched.
 
 use crate::Row;
-use crate::meter::{Meter, ticks};
+use crate::meter::{self, Meter};
 use proof::random::Random;
 use user::pages::{COPY_BYTES, PAGE_BYTES, Pages};
 use user::prelude::*;
@@ -92,9 +92,9 @@ fn read_alone(meter: &Meter, len_bytes: usize) -> Result<()> {
     let mut least = u64::MAX;
     for start in (first..SPACE_BYTES - len_bytes).step_by(APART_BYTES) {
         let buffer = &mut space[start..start + len_bytes];
-        let start = ticks();
+        let start = meter::begin();
         let count = sys::pread(fd, buffer, FileOffset::ZERO)?;
-        least = least.min(ticks() - start);
+        least = least.min(meter::end(start));
         expect(count, len_bytes)?;
     }
     meter.tell(least);

@@ -116,14 +116,19 @@ pub static READ_AHEAD: Knob = Knob::new("read_ahead", 4 << 20, 1 << 30);
 /// Whole pages that a write must cover to make them clean (W8), unless some of them are sent as
 /// references. A smaller buffer is soon filled again.
 pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
-/// Pages that a fault fetches in one message, itself included, while accesses look random.
-pub static FAULT_AROUND: Knob = Knob::new("fault_around", 8, MAX_FAULT_AROUND);
-/// Pages that a fault fetches in one message if the access is a store.
+/// Pages that a fault fetches in one message, itself included, at least. How many more it fetches
+/// is learned (the kernel's `mem/window.rs`).
+pub static FAULT_AROUND: Knob = Knob::new("fault_around", 1, MAX_FAULT_AROUND);
+/// Pages that a fault fetches in one message if the access is a store, at least.
 pub static STORE_AROUND: Knob = Knob::new("store_around", 1, MAX_FAULT_AROUND);
-/// Pages that a fault fetches in one message, at most, where pages are touched in order or most of
-/// them are.
+/// Pages that a fault fetches in one message, at most, unless one of the two above is larger.
 pub static FAULT_AROUND_MAX: Knob =
     Knob::new("fault_around_max", MAX_FAULT_AROUND, MAX_FAULT_AROUND);
+/// A region of at most so many pages is fetched whole by the first load: the other pages together
+/// cost less than a second message.
+pub static FAULT_WHOLE: Knob = Knob::new("fault_whole", 32, MAX_FAULT_AROUND);
+/// Pages that are read back from the swap file at once, at most.
+pub static SWAP_AROUND: Knob = Knob::new("swap_around", 8, MAX_FAULT_AROUND);
 /// Regions of an address space, at most (Linux's `vm.max_map_count`). It bounds the kernel memory
 /// that a program can consume by splitting regions.
 pub static MAX_REGIONS: Knob = Knob::new("max_regions", 65530, 1 << 20);
@@ -143,7 +148,7 @@ pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 24);
 pub const MAX_FAULT_AROUND: u64 = 64;
 
 /// All knobs and buttons.
-pub static ALL: [Control; 12] = [
+pub static ALL: [Control; 14] = [
     Control::Knob(&LAZY),
     Control::Knob(&READ_AHEAD),
     Control::Knob(&MIN_LAZY_PAGES),
@@ -151,6 +156,8 @@ pub static ALL: [Control; 12] = [
     Control::Knob(&FAULT_AROUND),
     Control::Knob(&STORE_AROUND),
     Control::Knob(&FAULT_AROUND_MAX),
+    Control::Knob(&FAULT_WHOLE),
+    Control::Knob(&SWAP_AROUND),
     Control::Knob(&MAX_REGIONS),
     Control::Knob(&MAX_SNAPSHOTS),
     Control::Knob(&BLOCK_BYTES),

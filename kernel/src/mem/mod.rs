@@ -10,8 +10,8 @@
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
 //! `addr`, `phys`, `user`, `claim`, `shrinker`, [`failure`],
 //! [`frame`], [`fallible`], [`limits`], [`account`],
-//! [`slot`], [`page_table`], [`kernel`], [`heap`], `snapshot` with the frame cache, [`swap`],
-//! `reclaim`, `shared`, `region`, `space`, `audit`.
+//! [`slot`], [`page_table`], [`kernel`], [`heap`], `window`, `snapshot` with the frame cache,
+//! [`swap`], `reclaim`, `shared`, `region`, `space`, `audit`.
 
 pub mod account;
 mod addr;
@@ -42,6 +42,8 @@ pub mod swap;
 #[cfg(test)]
 mod tests;
 mod user;
+
+mod window;
 pub mod write_back;
 
 pub use account::{Account, Charge};

@@ -41,7 +41,7 @@ pub fn page_of(
             Lookup::Swapped(_) => return Err(FaultError::Bus),
             Lookup::Absent => {
                 reclaim::ready::<FaultError>(claim)?;
-                let fetch = cache::begin(snapshot, offset, pages, offset, counters);
+                let fetch = cache::begin(snapshot, offset, pages, offset, 0, counters);
                 fetch.start();
                 fetch
             }

@@ -2,17 +2,16 @@
 //! tables.
 //!
 //! A region also records how its pages are accessed, which determines how many pages a fault
-//! fetches ([`Habit`]).
+//! fetches (`window`).
 //!
 //! Invariants: regions do not overlap and are not empty; `associated` is at most the region's
 //! pages, and above 0 exactly where the backing is a snapshot.
 #![forbid(unsafe_code)]
 
 use super::mutants;
-use super::{PAGE_BYTES, Page, PageRange, SharedMemory, Snapshot};
+use super::{Page, PageRange, SharedMemory, Snapshot, window::Habit};
 use alloc::{collections::BTreeMap, sync::Arc};
 use core::ops::Bound;
-use foundation::knob;
 use foundation::{PageCount, SnapshotOffset};
 
 bitflags::bitflags! {
@@ -106,80 +105,6 @@ pub struct Region {
     pub label: &'static str,
     /// How its snapshot-backed pages are accessed.
     pub habit: Habit,
-}
-
-/// What faults on snapshot-backed pages have shown so far. It determines how many neighbours the
-/// next fault fetches.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Habit {
-    /// The next page if access is sequential.
-    expected: Page,
-    /// The window of the last fault.
-    window: PageCount,
-    /// Number of pages fetched since the pages were associated.
-    brought: PageCount,
-    /// Most pages of the association before this one were accessed.
-    thorough: bool,
-    /// Pages became clean by a write that sent no references (W8).
-    pub cleaned: bool,
-}
-
-// A fetch is answered by one message.
-const _: () = assert!(knob::MAX_FAULT_AROUND == (fsproto::MAX_PAYLOAD / PAGE_BYTES) as u64);
-
-impl Habit {
-    /// Access to more than one page of this many counts as dense: most neighbours will be accessed
-    /// too.
-    const DENSE: u64 = 8;
-
-    /// How many pages a load of `page` of a region shall fetch, at least 1. Access that begins at
-    /// the region's start is likely to be sequential.
-    pub fn window(&self, page: Page, region: PageRange) -> PageCount {
-        let (few, most) = (knob::FAULT_AROUND.get().max(1), knob::FAULT_AROUND_MAX.get());
-        let pages = if mutants::no_fault_around() {
-            1
-        } else if self.is_dense(region.pages()) {
-            most.max(few)
-        } else if page == self.expected {
-            (self.window.0 * 2).min(most).max(few)
-        } else if self.brought.is_zero() && page == region.start {
-            (few * 2).min(most).max(few)
-        } else {
-            few
-        };
-        PageCount(pages)
-    }
-
-    /// How many pages a store to `page` shall fetch, at least 1. Scattered stores do not need the
-    /// neighbours, but a buffer that is filled sequentially does.
-    pub fn window_for_store(&self, page: Page, region: PageRange) -> PageCount {
-        let most = knob::FAULT_AROUND_MAX.get();
-        let pages = if mutants::no_fault_around() {
-            1
-        } else if page == self.expected {
-            (self.window.0 * 2).min(most).max(1)
-        } else if self.is_dense(region.pages()) {
-            most.max(1)
-        } else {
-            knob::STORE_AROUND.get().max(1)
-        };
-        PageCount(pages)
-    }
-
-    fn is_dense(&self, pages: PageCount) -> bool {
-        self.thorough || self.brought.0 > pages.0 / Self::DENSE
-    }
-
-    /// The region, of `pages` pages, is associated anew: only whether most pages were accessed is
-    /// remembered.
-    pub fn start_over(&mut self, pages: PageCount) {
-        (self.thorough, self.brought) = (self.brought.0 > pages.0 / 2, PageCount::ZERO);
-    }
-
-    /// A fault with a window of `window` pages fetched `brought` pages, up to `end`.
-    pub fn note(&mut self, end: Page, window: PageCount, brought: PageCount) {
-        *self = Self { expected: end, window, brought: self.brought + brought, ..*self };
-    }
 }
 
 impl Region {

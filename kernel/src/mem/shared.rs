@@ -268,7 +268,7 @@ impl Pages {
 
     /// The slots of adjacent pages that are adjacent in the swap file as well, and of the page.
     fn neighbours(&self, page: Page, slot: u32) -> Range<u32> {
-        let window = knob::FAULT_AROUND.get().max(1);
+        let window = knob::SWAP_AROUND.get().max(1);
         let start = Page(page.0 - page.0 % window);
         let slot_of = |page: Page| self.tree.get(page).and_then(Entry::slot);
         let before = (1..=page.0 - start.0)

@@ -25,6 +25,8 @@ fn r10_holes_beyond_the_first_list() {
         capacity_pages: 4 * ISLANDS,
         budget_pages: 0,
         fault_around: 16,
+        fault_around_max: 64,
+        fault_whole: 0,
         min_lazy_pages: 2,
         lacks: 0,
         overtaking: false,

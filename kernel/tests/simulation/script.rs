@@ -20,6 +20,10 @@ pub struct Seat {
     pub process: usize,
 }
 
+fn largest() -> u64 {
+    foundation::knob::MAX_FAULT_AROUND
+}
+
 /// The parameters of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
@@ -30,6 +34,12 @@ pub struct Setup {
     #[serde(default)]
     pub budget_pages: u64,
     pub fault_around: u64,
+    /// The largest window of a fault.
+    #[serde(default = "largest")]
+    pub fault_around_max: u64,
+    /// Regions of so many pages are fetched whole; above the pages of an actor's window: all.
+    #[serde(default)]
+    pub fault_whole: u64,
     pub min_lazy_pages: u64,
     /// Bits of `fsproto::Features` that the base server does not have.
     pub lacks: u32,

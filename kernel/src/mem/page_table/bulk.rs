@@ -6,12 +6,17 @@ use super::{
     ENTRIES, Entry, EntryFlags, Flush, Held, LEVELS, PageTable, Table, USER_TABLE,
     entry::ADDRESS_BITS,
     walk::{
-        find_cell, index, make_leaf, next_entry, overlap, owned, span, table_at, visit,
+        find_cell, find_leaf, index, make_leaf, next_entry, overlap, owned, span, table_at, visit,
         visit_leaves,
     },
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, slot::SwapSlot};
 use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Pages that [`PageTable::used_around`] looks at, and of these, how many it skips at once where
+/// nothing is mapped.
+const USED_PAGES: usize = 64;
+const USED_GROUP: usize = 8;
 
 /// Maps adjacent pages, walking the tables once for all in the same lowest table.
 pub struct Filler<'a> {
@@ -71,6 +76,26 @@ impl<'a> Filler<'a> {
 }
 
 impl PageTable {
+    /// The pages that the CPU has used of the 64 around a page that begin at a multiple of 64: one
+    /// bit for each, the lowest for the first.
+    pub fn used_around(&self, page: Page) -> u64 {
+        let Some(leaf) = find_leaf(self.root(), page) else { return 0 };
+        let start = index(page.0, 1) / USED_PAGES * USED_PAGES;
+        let cells = leaf.get(start..start + USED_PAGES).unwrap_or_default();
+        let mut used = 0;
+        for group in (0..USED_PAGES).step_by(USED_GROUP) {
+            let cells = cells.get(group..group + USED_GROUP).unwrap_or_default();
+            if cells.iter().fold(0, |all, cell| all | cell.load(Ordering::Relaxed)) == 0 {
+                continue;
+            }
+            for (bit, cell) in (group..).zip(cells) {
+                let entry = Entry(cell.load(Ordering::Relaxed));
+                used |= u64::from(entry.has(EntryFlags::ACCESSED)) << bit;
+            }
+        }
+        used
+    }
+
     /// Makes the entries of adjacent pages from the range's start on read-only, up to the first
     /// page that is not mapped, and passes references to their frames to `take`. Returns the
     /// translations of those that were writable.

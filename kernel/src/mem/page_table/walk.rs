@@ -35,6 +35,12 @@ pub(super) fn span(level: u32) -> u64 {
 /// The lowest-level entry of a page, if its tables exist.
 #[inline]
 pub(super) fn find_cell(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
+    Some(&find_leaf(root, page)?[index(page.0, 1)])
+}
+
+/// The lowest table of a page, if its tables exist.
+#[inline]
+pub(super) fn find_leaf(root: PhysAddr, page: Page) -> Option<&'static Table> {
     let mut table = table_at(root);
     for level in (2..=LEVELS).rev() {
         let entry = table[index(page.0, level)].load(Ordering::Relaxed);
@@ -43,7 +49,7 @@ pub(super) fn find_cell(root: PhysAddr, page: Page) -> Option<&'static AtomicU64
         }
         table = table_at(PhysAddr(entry & ADDRESS_BITS));
     }
-    Some(&table[index(page.0, 1)])
+    Some(table)
 }
 
 /// On whose behalf tables are made, and where they count; nowhere for the kernel's own.

@@ -23,6 +23,7 @@ use crate::mem::{
     heap, mutants,
     shrinker::{self, Stage},
     slot::SwapSlot,
+    window::{Again, span},
 };
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
@@ -285,14 +286,15 @@ pub(in crate::mem) fn lookup_inline(
     Lookup::Ready
 }
 
-/// Begins a fetch of the page at byte `wanted`, and of the pages that adjoin it without a gap, are
-/// not cached, and lie among the `pages` pages (64 at most) from byte `first` on. The caller starts
-/// it once it holds no lock.
+/// Begins a fetch of the page at byte `wanted`, and of others of the `pages` pages (64 at most)
+/// from byte `first` on that are not cached and not `mapped`, one bit for each of these: see
+/// [`span`]. The caller starts it once it holds no lock.
 pub(in crate::mem) fn begin(
     snapshot: &Arc<Snapshot>,
     first: SnapshotOffset,
     pages: PageCount,
     wanted: SnapshotOffset,
+    mapped: u64,
     counters: &Arc<Counters>,
 ) -> Arc<Fetch> {
     debug_assert!(!pages.is_zero() && pages.0 <= knob::MAX_FAULT_AROUND);
@@ -301,27 +303,29 @@ pub(in crate::mem) fn begin(
     if cache.chunks.len() > frame::stats().total / FRAMES_PER_CHUNK {
         cache.trim();
     }
-    let mut cached = 0_u64;
-    cache.for_each(snapshot, first, pages, |number, chunk, range| {
-        for (index, entry) in chunk.entries.get(range).unwrap_or_default().iter().enumerate() {
-            cached |= u64::from(!matches!(entry, Entry::Empty)) << (number + index);
-        }
-    });
+    // Pages behind the last one need not be fetched either.
+    let mut present = mapped | u64::MAX.checked_shl(pages.0 as u32).unwrap_or(0);
+    if pages > PageCount(1) {
+        cache.for_each(snapshot, first, pages, |number, chunk, range| {
+            let entries = chunk.entries.get(range).unwrap_or_default();
+            for (index, entry) in entries.iter().enumerate() {
+                present |= u64::from(!matches!(entry, Entry::Empty)) << (number + index);
+            }
+        });
+    }
     let wanted = (wanted - first).whole_pages().to_usize();
-    let (mut start, mut end) = (wanted, wanted + 1);
-    while start > 0 && cached >> (start - 1) & 1 == 0 {
-        start -= 1;
-    }
-    while end < pages.to_usize() && cached >> end & 1 == 0 {
-        end += 1;
-    }
+    let again = if snapshot.is_trusted() { Again::Allowed } else { Again::Never };
+    let Range { start, end } = match pages {
+        PageCount(1) => 0..1,
+        _ => span(wanted, present, again),
+    };
     let from = first + PageCount::of_len(start).bytes();
     let count = PageCount::of_len(end - start);
     debug_assert!(start <= wanted && wanted < end && end <= pages.to_usize());
     let fetch = Fetch::new(snapshot.clone(), from, count, counters.clone());
     cache.for_each_made(snapshot, from, count, |chunk, range| {
         for entry in chunk.entries.get_mut(range).unwrap_or_default() {
-            // An entry is in use only under the mutant that fetches twice.
+            // Those in use are fetched along, and stay as they are.
             if matches!(entry, Entry::Empty) {
                 *entry = Entry::Pending(fetch.clone());
             }

@@ -118,6 +118,11 @@ impl Snapshot {
         }
     }
 
+    /// Whether any page can be known to be a hole.
+    pub fn has_holes(&self) -> bool {
+        mutants::all_holes() || !self.holes.lock().list.is_empty()
+    }
+
     /// The position up to which all holes are known.
     pub fn holes_end(&self) -> SnapshotOffset {
         self.holes.lock().end

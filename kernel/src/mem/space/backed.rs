@@ -11,6 +11,7 @@ use crate::mem::{
     Frame, Page, PageRange,
     page_table::{EntryFlags, Filler},
     snapshot::cache::{self, Lookup},
+    window,
 };
 use alloc::sync::Arc;
 use foundation::PageCount;
@@ -24,7 +25,7 @@ impl SpaceState {
         request: &PageRequest<'_>,
         held: Option<&Awaited>,
     ) -> Attempt {
-        debug_assert!(lazy.region.contains(lazy.page) && lazy.around().contains(lazy.page));
+        debug_assert!(lazy.region.contains(lazy.page) && lazy.window.contains(lazy.page));
         debug_assert!(self.table.get(lazy.page).is_none() && !request.overwrites());
         if lazy.snapshot.is_hole(lazy.wanted()) {
             return self.map_hole(lazy, request);
@@ -102,7 +103,7 @@ impl SpaceState {
             request.counters.add(Counter::PagesMapped, mapped?.0);
             return Ok(Looked::Resolved(Resolution::Done));
         }
-        let window = lazy.around();
+        let window = window::mapped_along(lazy.window, lazy.page, lazy.region);
         debug_assert!(window.contains(lazy.page));
         let wanted = (lazy.page - window.start).to_usize();
         let mut filler = Filler::new(&mut self.table, flags);
@@ -121,7 +122,7 @@ impl SpaceState {
                 let mapped = mapped?;
                 debug_assert!(self.is_usable(request), "the wanted page is mapped first");
                 request.counters.add(Counter::PagesMapped, mapped);
-                self.note(lazy, window.end, PageCount(mapped));
+                self.note(lazy, window.end, PageCount(mapped).min(lazy.window.pages()));
                 Ok(Looked::Resolved(Resolution::Done))
             }
             Lookup::Pending(fetch) if !mutants::fetch_twice() => {
@@ -163,24 +164,27 @@ impl SpaceState {
         mapped
     }
 
-    /// Begins to fetch a page, and with it adjacent ones of its window that are neither mapped nor
-    /// holes.
+    /// Begins to fetch a page, and with it others of its window that are not mapped, as far as
+    /// there is no hole.
     fn begin_fetch(&mut self, lazy: &SnapshotPage, counters: &Arc<Counters>) -> Resolution {
-        let window: PageRange = lazy.around();
-        let is_missing = |other: Page| {
-            self.table.get(other).is_none() && !lazy.snapshot.is_hole(lazy.byte_of(other))
-        };
-        let (mut start, mut end) = (lazy.page, lazy.page.next());
-        while start > window.start && is_missing(start.previous()) {
-            start = start.previous();
-        }
-        while end < window.end && is_missing(end) {
-            end = end.next();
-        }
-        debug_assert!(window.start <= start && start <= lazy.page && end <= window.end);
         debug_assert!(self.table.get(lazy.page).is_none(), "a mapped page is not fetched");
-        let (first, wanted) = (lazy.byte_of(start), lazy.wanted());
-        let fetch = cache::begin(&lazy.snapshot, first, end - start, wanted, counters);
+        let mut window = lazy.window;
+        if window.pages() > PageCount(1) && lazy.snapshot.has_holes() {
+            let is_data = |&other: &Page| !lazy.snapshot.is_hole(lazy.byte_of(other));
+            let before = PageRange { start: window.start, end: lazy.page };
+            let behind = PageRange { start: lazy.page.next(), end: window.end };
+            let before = before.iter().rev().take_while(is_data).count();
+            let behind = behind.iter().take_while(is_data).count();
+            window.start = Page(lazy.page.0 - before as u64);
+            window.end = lazy.page.next() + PageCount::of_len(behind);
+        }
+        let mut mapped = 0;
+        if window.pages() > PageCount(1) {
+            self.table.for_each(window, |page, _| mapped |= 1 << (page - window.start).0);
+        }
+        let (first, wanted) = (lazy.byte_of(window.start), lazy.wanted());
+        let pages = window.pages();
+        let fetch = cache::begin(&lazy.snapshot, first, pages, wanted, mapped, counters);
         Resolution::Fetch(Awaited { fetch, state: FetchState::New, wanted })
     }
 
@@ -192,7 +196,7 @@ impl SpaceState {
     /// Records how the region's pages are accessed: `brought` pages up to `end`.
     fn note(&mut self, lazy: &SnapshotPage, end: Page, brought: PageCount) {
         if let Some((_, region)) = self.regions.find_mut(lazy.page) {
-            region.habit.note(end, lazy.window, brought);
+            region.habit.note(end, lazy.window.pages(), brought);
         }
     }
 }

@@ -16,11 +16,13 @@ use super::{
     resolution::{Attempt, Awaited, Coverage, PageRequest, Resolution, SnapshotPage, SwappedPage},
 };
 use crate::mem::{
-    Backing, Claim, Frame, OutOfMemory, Page, PageRange, Prot, Region, SharedMemory,
-    page_table::EntryFlags, shared::Found, stores::Store,
+    Backing, Claim, Frame, OutOfMemory, Page, PageRange, Prot, Region, SharedMemory, Snapshot,
+    page_table::{EntryFlags, PageTable},
+    shared::Found,
+    stores::Store,
 };
 use alloc::sync::Arc;
-use foundation::PageCount;
+use foundation::SnapshotOffset;
 
 impl SpaceState {
     /// Tries to make a page usable without waiting. `held` is the fetch that was waited for last.
@@ -52,7 +54,11 @@ impl SpaceState {
             return Ok(Resolution::Done);
         }
         region.touched = true;
-        if let Some(lazy) = snapshot_page(region, range, request, held) {
+        if let Backing::Snapshot { snapshot, offset } = &region.backing
+            && !request.overwrites()
+        {
+            let source = (snapshot, *offset);
+            let lazy = snapshot_page(&self.table, region, range, source, request, held);
             return self.look_backed(&lazy, request, held);
         }
         if let Backing::Shared { memory, first } = &region.backing {
@@ -167,34 +173,33 @@ fn unbacked_frame(
     }
 }
 
-/// The requested page of a region, if its bytes have to come from a snapshot.
-#[inline]
+/// The requested page of a region whose bytes come from a snapshot, from an offset on. Not inlined:
+/// other faults would pay for its registers.
+#[inline(never)]
 fn snapshot_page(
+    table: &PageTable,
     region: &Region,
     range: PageRange,
+    (snapshot, first): (&Arc<Snapshot>, SnapshotOffset),
     request: &PageRequest<'_>,
     held: Option<&Awaited>,
-) -> Option<SnapshotPage> {
+) -> SnapshotPage {
     let page = request.page;
-    let Backing::Snapshot { snapshot, offset } = &region.backing else { return None };
-    if request.overwrites() {
-        return None;
-    }
     // Where a fetch of several pages failed, this page alone may still be available (F5).
     let window = if held.is_some_and(Awaited::is_without_frames) {
-        PageCount(1)
+        PageRange::single(page)
     } else if request.stores() {
-        region.habit.window_for_store(page, range)
+        region.habit.window_for_store(page, range, || table.used_around(page))
     } else {
-        region.habit.window(page, range)
+        region.habit.window(page, range, || table.used_around(page))
     };
-    debug_assert!(!window.is_zero());
-    Some(SnapshotPage {
+    debug_assert!(window.contains(page));
+    SnapshotPage {
         page,
         region: range,
         snapshot: snapshot.clone(),
-        first: *offset,
+        first,
         flags: base_flags(region.prot),
         window,
-    })
+    }
 }

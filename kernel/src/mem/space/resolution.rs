@@ -7,8 +7,8 @@ use crate::mem::{
     stores, swap::PageIn,
 };
 use alloc::sync::Arc;
+use foundation::SnapshotOffset;
 use foundation::counter::Counters;
-use foundation::{PageCount, SnapshotOffset};
 
 /// How much of a page the caller overwrites under the same lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +99,8 @@ pub(super) struct SnapshotPage {
     pub first: SnapshotOffset,
     /// Flags of an entry that is neither private nor writable.
     pub flags: EntryFlags,
-    /// How many pages a fetch shall bring, at least 1.
-    pub window: PageCount,
+    /// The pages that a fetch shall bring: the page, and others of its region.
+    pub window: PageRange,
 }
 
 impl SnapshotPage {
@@ -117,12 +117,6 @@ impl SnapshotPage {
     /// Whether the fetch that was waited for is of this very page of this very snapshot (F3).
     pub fn is_of(&self, held: &Awaited) -> bool {
         held.fetch.snapshot.id == self.snapshot.id && held.wanted == self.wanted()
-    }
-
-    /// The pages that the fault brings along: an aligned window, cut at the region's ends.
-    pub fn around(&self) -> PageRange {
-        let start = Page(self.page.0 - self.page.0 % self.window.0);
-        PageRange::new(start, self.window).intersect(self.region)
     }
 
     /// Waits for a fetch that another thread has begun.

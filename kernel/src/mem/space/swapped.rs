@@ -72,7 +72,7 @@ impl SpaceState {
 
     /// The slots of adjacent pages that are adjacent in the swap file as well, and of the page.
     fn neighbours(&self, swapped: &SwappedPage) -> Range<u32> {
-        let window = knob::FAULT_AROUND.get().max(1);
+        let window = knob::SWAP_AROUND.get().max(1);
         let start = Page(swapped.page.0 - swapped.page.0 % window);
         let within = PageRange::new(start, PageCount(window)).intersect(swapped.region);
         let is_adjacent = |page: Page| {

@@ -86,11 +86,11 @@ fn q3_a_page_in_takes_its_frames_first() {
         std::thread::yield_now();
     }
     // The reply's frames are there already, from the server's reserve.
-    assert_eq!(before - frame::stats().free, 2 * knob::FAULT_AROUND.get() as usize);
+    assert_eq!(before - frame::stats().free, 2 * knob::SWAP_AROUND.get() as usize);
     device.set(SwapAnswers::Now);
     assert!(device.answer_next(0));
     assert_eq!(reader.join().unwrap(), 20);
-    assert_eq!(before - frame::stats().free, knob::FAULT_AROUND.get() as usize);
+    assert_eq!(before - frame::stats().free, knob::SWAP_AROUND.get() as usize);
     check(&space, 64);
     drop(space);
     swap::detach();

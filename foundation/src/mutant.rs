@@ -90,6 +90,8 @@ mutants! {
     ZeroPastEnd = "zero-past-end",
     /// R4: byte 0 of the snapshot is treated as a page boundary of the file.
     AlignOffset = "align-offset",
+    /// R4: a page of two pages of the file is composed of one of them.
+    ComposeOfOnePage = "compose-of-one-page",
     /// R5: EFAULT is returned before the request is sent.
     EarlyFault = "early-fault",
     /// R6: a partially covered page is dropped without fetching it.

@@ -36,6 +36,7 @@ const FOUND: &[Mutant] = &[
     Mutant::NoPositionLock,
     Mutant::ZeroPastEnd,
     Mutant::AlignOffset,
+    Mutant::ComposeOfOnePage,
     Mutant::EarlyFault,
     Mutant::DropPartialPage,
     Mutant::WriteSharedFrame,

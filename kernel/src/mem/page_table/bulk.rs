@@ -44,6 +44,11 @@ impl<'a> Filler<'a> {
         Ok(empty)
     }
 
+    /// Whether a page's entry is not empty. Fails as [`put`](Self::put) does.
+    pub fn is_mapped(&mut self, page: Page) -> Result<bool, OutOfMemory> {
+        Ok(self.cell(page)?.load(Ordering::Relaxed) != 0)
+    }
+
     /// Maps a page whatever its entry holds. Returns what that was, with its flags.
     pub fn replace(
         &mut self,

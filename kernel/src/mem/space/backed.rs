@@ -5,6 +5,7 @@ use super::mutants;
 use super::{
     SpaceState,
     access::FaultError,
+    compose::Composition,
     resolution::{Attempt, Awaited, FetchState, PageRequest, Resolution, SnapshotPage},
 };
 use crate::mem::{
@@ -29,6 +30,9 @@ impl SpaceState {
         debug_assert!(self.table.get(lazy.page).is_none() && !request.overwrites());
         if lazy.snapshot.is_hole(lazy.wanted()) {
             return self.map_hole(lazy, request);
+        }
+        if let Some(composition) = Composition::of(lazy) {
+            return self.look_composed(lazy, &composition, request, held);
         }
         loop {
             let looked = if request.stores() && !mutants::store_shared() {
@@ -194,7 +198,7 @@ impl SpaceState {
     }
 
     /// Records how the region's pages are accessed: `brought` pages up to `end`.
-    fn note(&mut self, lazy: &SnapshotPage, end: Page, brought: PageCount) {
+    pub(super) fn note(&mut self, lazy: &SnapshotPage, end: Page, brought: PageCount) {
         if let Some((_, region)) = self.regions.find_mut(lazy.page) {
             region.habit.note(end, lazy.window.pages(), brought);
         }

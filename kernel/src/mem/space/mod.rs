@@ -21,6 +21,7 @@ mod access;
 mod associate;
 mod backed;
 mod clean;
+mod compose;
 mod copy;
 mod evict;
 mod fault;

@@ -91,6 +91,8 @@ foundation::mutant_switches! {
     associate_stored_page: AssociateStoredPage;
     /// W8: pages beyond the written length count as written.
     clean_beyond_written: CleanBeyondWritten;
+    /// R4: a page of two pages of the file is composed of one of them.
+    compose_of_one_page: ComposeOfOnePage;
     /// R6: a partially covered page is dropped without fetching it.
     drop_partial_page: DropPartialPage;
     /// Q2: modified pages are dropped as if they were clean.

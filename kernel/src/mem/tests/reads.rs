@@ -29,6 +29,35 @@ fn r4_any_offset_within_the_file() {
 }
 
 #[test]
+fn r4_incongruent_pages_are_composed_of_pages_of_the_file() {
+    let _alone = host::exclusive();
+    let pager = TestPager::new(Answers::Now);
+    let space = space_of(256);
+    associate(&space, BASE, 256, &pager.snapshot(1, 1, 100, 256), 0).unwrap();
+    for page in 0..256 {
+        assert_eq!(load(&space, at(page)), byte_of(1, 1, 100 + page * PAGE), "page {page}");
+        let last = UserAddr(at(page).0 + PAGE - 1);
+        assert_eq!(load(&space, last), byte_of(1, 1, 99 + (page + 1) * PAGE), "page {page}");
+    }
+    let requests = core::mem::take(&mut *lock(&pager.requests));
+    assert!(requests.len() <= 8, "{requests:?}");
+    let composed: u64 =
+        requests.iter().filter(|request| (request.1 + 100) % PAGE == 0).map(|r| r.2).sum();
+    assert!(composed > 120, "pages of the file: {requests:?}");
+    // They are cached for all readers of the file, and a store gets a frame of its own.
+    let other = space_of(256);
+    associate(&other, BASE, 254, &pager.snapshot(1, 1, PAGE, 254), 0).unwrap();
+    assert_eq!(load(&other, at(100)), byte_of(1, 1, 101 * PAGE));
+    assert_eq!(pager.requests(), 0);
+    evict_everything();
+    store(&space, at(70), 1);
+    assert_eq!(load(&space, at(70)), 1);
+    assert_eq!(load(&space, UserAddr(at(70).0 + 1)), byte_of(1, 1, 101 + 70 * PAGE));
+    assert_eq!(load(&space, at(71)), byte_of(1, 1, 100 + 71 * PAGE));
+    assert_eq!(load(&other, at(70)), byte_of(1, 1, 71 * PAGE));
+}
+
+#[test]
 fn r5_prefixes_look_at_regions_alone() {
     let _alone = host::exclusive();
     let pager = TestPager::new(Answers::Now);

@@ -226,6 +226,32 @@ fn r3_nothing_past_n() -> Outcome {
     Ok(())
 }
 
+/// Large reads whose pages have bytes of two pages of the file: all bytes are right, in any order
+/// of touches, although the file changes before.
+#[guest_test(mutants: &[Mutant::ComposeOfOnePage])]
+fn r4_incongruent_pages() -> Outcome {
+    let file = File::make("file", 1, 300 * P)?;
+    let mut reads = Vec::new();
+    for (offset, at, pages) in [(100, 0, 20), (P - 1, 0, 200), (0, 1, 32), (7 * P + 9, 8, 256)] {
+        let length = pages * PAGE + 77;
+        let buffer = Buffer::filled(length + 2 * PAGE, UNTOUCHED)?;
+        file.read_into(&buffer, at, length, offset)?;
+        reads.push((buffer, at, length, offset));
+    }
+    file.overwrite(2, 0, 300 * P)?;
+    for (buffer, at, length, offset) in reads {
+        let what = format!("{length} bytes from {offset} to {at}");
+        // From the middle on, then from the front.
+        let middle = length / 2;
+        let rest = length - middle;
+        within(&what, buffer.check(at + middle, rest, pattern(1, offset + middle as u64)))?;
+        within(&what, buffer.check(0, at, UNTOUCHED))?;
+        within(&what, buffer.check(at, length, pattern(1, offset)))?;
+        within(&what, buffer.check(at + length, buffer.len_bytes() - at - length, UNTOUCHED))?;
+    }
+    Ok(())
+}
+
 /// Every alignment of file offset, buffer and length gives the same bytes, although the file
 /// changes before a page is touched.
 #[guest_test(mutants: &[Mutant::AlignOffset])]

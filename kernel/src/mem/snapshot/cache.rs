@@ -16,9 +16,12 @@
 //! Lock: `CACHE`, inside any address space's. No `Fetch` or `Snapshot` may be dropped under it,
 //! because dropping the last reference to a snapshot closes its handle.
 
-use super::{Fetch, Snapshot, SnapshotSource};
+use super::{
+    Fetch, Snapshot,
+    origin::{CHUNK, Key, Origin, by_chunk, locate, split},
+};
 use crate::mem::{
-    Frame, PAGE_BYTES, PAGE_SHIFT,
+    Frame, PAGE_BYTES,
     frame::{self, CachedFrame},
     heap, mutants,
     shrinker::{self, Stage},
@@ -29,15 +32,11 @@ use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::{
     cell::Cell,
-    cmp::Ordering,
     ops::{Bound, Range},
 };
 use foundation::counter::{self, Counter, Counters};
 use foundation::knob;
 use foundation::{PageCount, SnapshotOffset};
-
-/// Pages of a chunk: half a kilobyte of entries for up to 128 KiB of frames.
-const CHUNK: usize = 32;
 
 /// The cache has at most one chunk for this many frames of the machine (3 % of memory). Otherwise
 /// chunks of old versions whose frames the server still holds would fill the heap, because
@@ -50,68 +49,27 @@ const BATCH: usize = 64;
 /// Chunks that one trim visits.
 const TRIM: usize = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
-    File {
-        mount: u64,
-        file: u64,
-        version: u64,
-    },
-    /// `phase` is the offset modulo the page size.
-    Own {
-        snapshot: u64,
-        phase: u16,
-    },
-}
-
-/// The key of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
-    origin: Origin,
-    chunk: u64,
-}
-
-impl Ord for Key {
-    /// Chunks of a snapshot are adjacent ([`forget`]). Chunks of files are compared first by what
-    /// mostly differs.
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self.origin, other.origin) {
-            (
-                Origin::File { mount, file, version },
-                Origin::File { mount: their_mount, file: their_file, version: their_version },
-            ) => (self.chunk, file, version, mount).cmp(&(
-                other.chunk,
-                their_file,
-                their_version,
-                their_mount,
-            )),
-            (ours, theirs) => (ours, self.chunk).cmp(&(theirs, other.chunk)),
-        }
-    }
-}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-#[derive(Default)]
 enum Entry {
-    #[default]
     Empty,
     Pending(Arc<Fetch>),
     Ready(CachedFrame),
     Swapped(SwapSlot),
 }
 
-#[derive(Default)]
 struct Chunk {
+    origin: Origin,
     /// The bytes cannot be fetched again (X3).
     once: bool,
     entries: [Entry; CHUNK],
     /// One bit for each entry that was used since the clock's last visit.
     recent: Cell<u32>,
+}
+
+impl Chunk {
+    fn new(origin: Origin) -> Self {
+        let entries = [const { Entry::Empty }; CHUNK];
+        Self { origin, once: false, entries, recent: Cell::new(0) }
+    }
 }
 
 struct Cache {
@@ -129,45 +87,6 @@ pub(in crate::mem) fn init() {
     knob::DROP_CACHES.register(drop_all);
 }
 
-/// The origin of a snapshot's bytes from `offset` on, and the page number within the origin.
-fn locate(snapshot: &Snapshot, offset: SnapshotOffset) -> (Origin, u64) {
-    let offset = offset.0;
-    if let SnapshotSource::File { mount, file, version, offset: start } = snapshot.source
-        && let Some(byte) = start.0.checked_add(offset)
-        && (byte.is_multiple_of(PAGE_BYTES as u64) || mutants::align_offset())
-        && !mutants::share_nothing()
-    {
-        return (Origin::File { mount, file, version }, byte >> PAGE_SHIFT);
-    }
-    (
-        Origin::Own { snapshot: snapshot.id, phase: (offset % PAGE_BYTES as u64) as u16 },
-        offset >> PAGE_SHIFT,
-    )
-}
-
-/// The chunk of a page, and the entry's index in it.
-fn split(origin: Origin, page: u64) -> (Key, usize) {
-    (Key { origin, chunk: page / CHUNK as u64 }, (page % CHUNK as u64) as usize)
-}
-
-/// Divides `pages` pages among their chunks, from the page on that [`locate`] returned: for each
-/// chunk, the number of its first one among these pages, its key, and the indices of its entries.
-#[inline]
-fn by_chunk(
-    (origin, page): (Origin, u64),
-    pages: PageCount,
-) -> impl Iterator<Item = (usize, Key, Range<usize>)> {
-    let pages = pages.to_usize();
-    let mut done = 0;
-    core::iter::from_fn(move || {
-        let number = done;
-        let (key, start) = split(origin, page + number as u64);
-        let end = CHUNK.min(start + pages - number);
-        done += end - start;
-        (number < pages).then_some((number, key, start..end))
-    })
-}
-
 impl Cache {
     /// Calls `look` for each existing chunk that has some of the `pages` pages from byte `first`
     /// on: with the number of its first one among these pages, and the indices of its entries.
@@ -178,11 +97,20 @@ impl Cache {
         pages: PageCount,
         mut look: impl FnMut(usize, &mut Chunk, Range<usize>),
     ) {
-        for (number, key, range) in by_chunk(locate(snapshot, first), pages) {
-            if let Some(chunk) = self.chunks.get_mut(&key) {
+        let place = locate(snapshot, first);
+        for (number, key, range) in by_chunk(place, pages) {
+            if let Some(chunk) = self.chunks.get_mut(&key)
+                && chunk.origin == place.0
+            {
                 look(number, chunk, range);
             }
         }
+    }
+
+    /// A chunk of this origin.
+    #[inline]
+    fn get(&self, key: &Key, origin: Origin) -> Option<&Chunk> {
+        self.chunks.get(key).map(|chunk| &**chunk).filter(|chunk| chunk.origin == origin)
     }
 
     /// Removes the ready entries of the next [`TRIM`] chunks that were not used since the clock's
@@ -209,7 +137,8 @@ impl Cache {
         true
     }
 
-    /// As [`for_each`](Self::for_each), but makes chunks that do not exist.
+    /// As [`for_each`](Self::for_each), but makes chunks that do not exist. Leaves out those whose
+    /// place in the tree another origin has: their pages are not cached.
     fn for_each_made(
         &mut self,
         snapshot: &Snapshot,
@@ -217,8 +146,12 @@ impl Cache {
         pages: PageCount,
         mut look: impl FnMut(&mut Chunk, Range<usize>),
     ) {
-        for (_, key, range) in by_chunk(locate(snapshot, first), pages) {
-            let chunk = self.chunks.entry(key).or_default();
+        let place = locate(snapshot, first);
+        for (_, key, range) in by_chunk(place, pages) {
+            let chunk = self.chunks.entry(key).or_insert_with(|| Box::new(Chunk::new(place.0)));
+            if chunk.origin != place.0 {
+                continue;
+            }
             chunk.once = !snapshot.is_trusted() && !mutants::ask_twice();
             look(chunk, range);
         }
@@ -263,7 +196,7 @@ pub(in crate::mem) fn lookup_inline(
     let cache = CACHE.lock();
     let (origin, page) = locate(snapshot, first);
     let (own_key, index) = split(origin, page + wanted as u64);
-    let Some(own) = cache.chunks.get(&own_key) else { return Lookup::Absent };
+    let Some(own) = cache.get(&own_key, origin) else { return Lookup::Absent };
     match own.entries.get(index) {
         Some(Entry::Pending(fetch)) => return Lookup::Pending(fetch.clone()),
         Some(Entry::Swapped(slot)) => return Lookup::Swapped(slot.number()),
@@ -275,7 +208,7 @@ pub(in crate::mem) fn lookup_inline(
         return Lookup::Ready;
     }
     for (number, key, range) in by_chunk((origin, page), pages) {
-        let chunk = if key.chunk == own_key.chunk { Some(own) } else { cache.chunks.get(&key) };
+        let chunk = if key.chunk == own_key.chunk { Some(own) } else { cache.get(&key, origin) };
         let entries = chunk.and_then(|chunk| chunk.entries.get(range)).unwrap_or_default();
         for (index, entry) in entries.iter().enumerate() {
             if let Entry::Ready(frame) = entry {
@@ -403,9 +336,13 @@ pub(in crate::mem) fn swap_out(mut take: impl FnMut(&Frame) -> Option<SwapSlot>)
 
 /// Removes the entries of a snapshot that is dropped.
 pub(in crate::mem) fn forget(snapshot: &Snapshot) {
-    let own = |phase, chunk| Key { origin: Origin::Own { snapshot: snapshot.id, phase }, chunk };
+    let own = |phase, chunk| {
+        let origin = Origin::Own { snapshot: snapshot.id, phase }.number();
+        Key { origin, chunk }
+    };
+    let all = own(0, 0)..=own(PAGE_BYTES as u16 - 1, u64::MAX);
     let mut cache = CACHE.lock();
-    while let Some((&key, _)) = cache.chunks.range(own(0, 0)..=own(u16::MAX, u64::MAX)).next() {
+    while let Some((&key, _)) = cache.chunks.range(all.clone()).next() {
         let chunk = cache.chunks.remove(&key);
         // A fetch keeps its snapshot alive.
         debug_assert!(chunk.is_some_and(|chunk| {

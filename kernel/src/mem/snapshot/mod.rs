@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+mod origin;
 
 use super::{Frame, PAGE_BYTES, fallible, mutants};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};

@@ -212,7 +212,9 @@ fn as_table(figures: &[Figure]) -> String {
     for figure in figures {
         let target = targets::find(&figure.name);
         let number = |value: Option<f64>| {
-            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"))
+            let decimals = |value: f64| if value.fract() == 0.0 { 0 } else { 3 };
+            let text = |value| format!("{value:.0$}", decimals(value));
+            value.map_or_else(|| "-".to_owned(), text)
         };
         let mark = match target {
             Some(target) if figure.value <= target.target => "met",

@@ -15,6 +15,7 @@ mod copies;
 mod kernel;
 mod meter;
 mod reads;
+mod worse;
 
 use user::prelude::*;
 use user::sys::Mark;
@@ -30,7 +31,7 @@ fn run(args: &Args) -> i32 {
     if filter == b"--run" {
         return run_line(args.get(2).copied().unwrap_or_default());
     }
-    let rows = kernel::ROWS.iter().chain(reads::ROWS).chain(copies::ROWS);
+    let rows = kernel::ROWS.iter().chain(reads::ROWS).chain(copies::ROWS).chain(worse::ROWS);
     let (mut status, mut found) = (0, false);
     for (name, measure) in rows.clone() {
         let matches = match filter {

@@ -100,6 +100,8 @@ mutants! {
     WriteSharedFrame = "write-shared-frame",
     /// R8: a refused snapshot is an error rather than a copying read.
     NoFallback = "no-fallback",
+    /// R8: after a short read that was touched, no short read is lazy any more.
+    NeverLazyAgain = "never-lazy-again",
     /// R9: each buffer of a vector is a read of its own.
     VectorPerBuffer = "vector-per-buffer",
     /// R10: the list of holes is ignored.

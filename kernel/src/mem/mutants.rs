@@ -65,6 +65,8 @@ foundation::mutant_switches! {
     clean_beyond_written: CleanBeyondWritten;
     /// R10: the list of holes is ignored.
     ignore_holes: IgnoreHoles;
+    /// R8: after a short read that was touched, no short read is lazy any more.
+    never_lazy_again: NeverLazyAgain;
     /// F8: floors may take all of memory.
     floors_unchecked: FloorsUnchecked;
     /// F8: init's pages are evicted like any others.

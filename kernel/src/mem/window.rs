@@ -145,10 +145,15 @@ impl Habit {
         PageRange::new(start, PageCount(pages)).intersect(region)
     }
 
+    /// Whether most pages of the region, which has `pages` pages, were fetched.
+    pub fn is_mostly_fetched(&self, pages: PageCount) -> bool {
+        self.brought.0 > pages.0 / 2
+    }
+
     /// The region, of `pages` pages, is associated anew: only whether most pages were fetched is
     /// remembered.
     pub fn start_over(&mut self, pages: PageCount) {
-        let thorough = self.brought.0 > pages.0 / 2;
+        let thorough = self.is_mostly_fetched(pages);
         *self = Self { thorough, cleaned: self.cleaned, ..Self::default() };
     }
 

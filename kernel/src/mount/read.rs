@@ -36,8 +36,13 @@ pub fn read(
     to: &mut UserBuffers,
     offset: FileOffset,
 ) -> Result<ByteCount, Errno> {
+    let requested = to.remaining();
     match lazily(file, io, to, offset)? {
-        Attempt::Read(count) => Ok(count),
+        Attempt::Read(count) => {
+            // Short reads among lazy ones are in the same sequence.
+            file.pattern.record(offset, requested, count);
+            Ok(count)
+        }
         Attempt::Refused(_) if mutants::no_fallback() => Err(Errno::EIO),
         Attempt::Refused(Counter::ReadsEagerSmall) => small(file, io, to, offset),
         Attempt::Refused(reason) => {
@@ -103,6 +108,13 @@ fn reason_for_eager(file: &ServerFile, space: &Space) -> Option<Counter> {
     }
 }
 
+/// Whether a read is copied because reads like it were touched. One message brings it, so it has
+/// one instant (R1).
+fn is_copied(space: &Space, bytes: u64) -> bool {
+    let short = (knob::COPY_TOUCHED.get() * PAGE).min(MAX_PAYLOAD as u64);
+    bytes <= short && space.copies_short_reads()
+}
+
 fn lazily(
     file: &ServerFile,
     io: &Io<'_>,
@@ -133,7 +145,7 @@ fn lazily(
     if mutants::early_fault() && writable == 0 {
         return Err(Errno::EFAULT);
     }
-    if is_small(writable) {
+    if is_small(writable) || is_copied(io.space, writable) {
         return Ok(Attempt::Refused(Counter::ReadsEagerSmall));
     }
     let request = fsproto::Snapshot {

@@ -96,7 +96,7 @@ pub fn script(seed: u64) -> Script {
     let mut rng = Rng::with_seed(seed);
     let mut setup = setup(&mut rng);
     setup.budget_pages = budget_pages(seed);
-    (setup.fault_around_max, setup.fault_whole) = windows(seed);
+    (setup.fault_around_max, setup.fault_whole, setup.copy_touched) = policies(seed);
     // A quarter of all seeds has no faults, so that no error is excused.
     let calm = rng.u8(0..4) == 0;
     // Shortages of frames make everything slow.
@@ -145,11 +145,13 @@ fn budget_pages(seed: u64) -> u64 {
     [0, 0, 0, 0, 2, 5, 12, 30][Rng::with_seed(!seed).usize(0..8)]
 }
 
-/// The largest window of a fault, and which regions are fetched whole: in half of all seeds, faults
-/// have to learn it. Drawn apart for the same reason.
-fn windows(seed: u64) -> (u64, u64) {
+/// The largest window of a fault, which regions are fetched whole (in half of all seeds, faults
+/// have to learn it), and which reads copy after one that was touched. Drawn apart for the same
+/// reason.
+fn policies(seed: u64) -> (u64, u64, u64) {
     let mut rng = Rng::with_seed(!seed ^ 0xf);
-    ([1, 3, 8, 64, 64, 64][rng.usize(0..6)], [0, 0, 7, 32][rng.usize(0..4)])
+    let most = [1, 3, 8, 64, 64, 64][rng.usize(0..6)];
+    (most, [0, 0, 7, 32][rng.usize(0..4)], [0, 0, 0, 4, 64][rng.usize(0..5)])
 }
 
 fn setup(rng: &mut Rng) -> Setup {
@@ -173,6 +175,7 @@ fn setup(rng: &mut Rng) -> Setup {
         fault_around: [1, 1, 4, 16][rng.usize(0..4)],
         fault_around_max: 64,
         fault_whole: 0,
+        copy_touched: 0,
         min_lazy_pages: [1, 2, 2, 3][rng.usize(0..4)],
         lacks: lacks.bits(),
         overtaking: rng.u8(0..4) == 0,

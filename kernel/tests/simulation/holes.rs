@@ -27,6 +27,7 @@ fn r10_holes_beyond_the_first_list() {
         fault_around: 16,
         fault_around_max: 64,
         fault_whole: 0,
+        copy_touched: 0,
         min_lazy_pages: 2,
         lacks: 0,
         overtaking: false,

@@ -41,6 +41,9 @@ pub struct Setup {
     #[serde(default)]
     pub fault_whole: u64,
     pub min_lazy_pages: u64,
+    /// Reads of at most so many whole pages copy after one that was touched.
+    #[serde(default)]
+    pub copy_touched: u64,
     /// Bits of `fsproto::Features` that the base server does not have.
     pub lacks: u32,
     /// Requests may overtake each other.

@@ -69,6 +69,7 @@ impl Space {
         let all = slice.whole_pages();
         let (mut rest, mut done) = (all, PageCount::ZERO);
         let result = self.in_steps(|state| {
+            state.note_lazy_read(all);
             let part = state.take_part(&mut rest);
             let position = offset + (part.start - all.start).bytes();
             let count = state.associate(part, snapshot, position)?;

@@ -38,6 +38,7 @@ mod policy;
 mod private;
 mod remap;
 mod resolution;
+mod short_reads;
 mod steps;
 mod swapped;
 
@@ -67,6 +68,7 @@ use alloc::{
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 use foundation::counter::Counters;
 use foundation::{Errno, PageCount};
+use short_reads::ShortReads;
 use steps::EVERYTHING;
 
 /// Frames that a fork reclaims where there were too few, doubled with each try, up to what the
@@ -116,6 +118,8 @@ pub(in crate::mem) struct SpaceState {
     hand: Page,
     /// A long change is between two of its steps.
     is_changing: bool,
+    /// What became of short lazy reads.
+    short_reads: ShortReads,
 }
 
 /// Sizes for /proc, in pages.
@@ -199,6 +203,7 @@ impl Space {
             future: Lock::Unlocked,
             hand: Page(0),
             is_changing: false,
+            short_reads: ShortReads::default(),
         };
         let (inner, place) = (Mutex::new(inner), reclaim::Place::default());
         let (settled, occupants, has_locks, counters) = Default::default();

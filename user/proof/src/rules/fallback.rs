@@ -139,3 +139,29 @@ fn r8_short_of_memory() -> Outcome {
     buffer.check(0, 4 * PAGE, pattern(1, 0))?;
     buffer.check(LENGTH - 64 * PAGE, 64 * PAGE, ZEROS)
 }
+
+/// Short reads of a process that touches what it reads copy, but now and then one is lazy, and once
+/// reads are not touched any more, they are lazy again.
+#[guest_test(mutants: &[Mutant::NeverLazyAgain])]
+fn r8_short_reads_that_are_touched() -> Outcome {
+    const PAGES: usize = 16;
+    const BYTES: usize = PAGES * PAGE;
+    let _knob = Knob::set("copy_touched", 64)?;
+    let file = File::make("file", 1, 100 * BYTES as u64)?;
+    let buffer = Buffer::new(BYTES)?;
+    let meter = Meter::start()?;
+    for read in 0..80 {
+        let offset = (read * BYTES) as u64;
+        file.read_into(&buffer, 0, BYTES, offset)?;
+        within(format_args!("read {read}"), buffer.check(0, BYTES, pattern(1, offset)))?;
+    }
+    if let Some(lazy) = meter.own("reads_lazy")? {
+        check!((2..=4).contains(&lazy), "{lazy} of 80 reads that were touched are lazy");
+    }
+    let meter = Meter::start()?;
+    for read in 0..80 {
+        file.read_into(&buffer, 0, BYTES, (read * BYTES) as u64)?;
+    }
+    meter.expect_least("reads_lazy", 40)?;
+    buffer.check(0, BYTES, pattern(1, 79 * BYTES as u64))
+}

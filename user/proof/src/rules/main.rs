@@ -66,12 +66,15 @@ fn run(args: &Args) -> i32 {
         return 2;
     }
     lazy::load_program();
-    // Most tests touch a few pages. By default reads of so few pages are copied.
-    if lazy::present()
-        && let Err(failure) = lazy::write_text("/proc/sys/lazy/min_lazy_pages", "2")
-    {
-        eprintln!("rules: {failure}");
-        return 2;
+    // Most tests touch a few pages, and read again. By default, reads of so few pages are copied,
+    // and so are short ones after those that were touched.
+    for (knob, value) in [("min_lazy_pages", "2"), ("copy_touched", "0")] {
+        if lazy::present()
+            && let Err(failure) = lazy::write_text(&format!("/proc/sys/lazy/{knob}"), value)
+        {
+            eprintln!("rules: {failure}");
+            return 2;
+        }
     }
     let names = match names {
         [option, mutant, names @ ..] if *option == b"--mutant" => {

@@ -1,0 +1,66 @@
+//! The policy of short lazy reads: whether the next one copies.
+//!
+//! A snapshot, a fetch and a close cost more than the one message that brings the bytes of a short
+//! read. So laziness pays only for reads that are hardly touched, and reads of the same process
+//! mostly are alike.
+//!
+//! **Contract.** [`Space::copies_short_reads`] is asked before each read of whole pages that one
+//! message could bring, and returns whether it shall copy. Either is correct (R8). The evidence is
+//! what became of the last short read that was lazy: where most of its pages were fetched or stored
+//! to, the next [`COPIES`] short reads copy, and then one is lazy again, to look whether that has
+//! changed. Before there is evidence, reads are lazy. The knob `copy_touched` limits how long such
+//! a read is.
+#![forbid(unsafe_code)]
+
+use super::{Space, SpaceState};
+use crate::mem::{Backing, Page, PageRange, mutants};
+use foundation::knob;
+
+/// Reads that copy before one is lazy again: that one costs half as much again at most, which is
+/// little of all of them together.
+const COPIES: u32 = 32;
+
+/// What became of short reads.
+#[derive(Debug, Default)]
+pub(super) struct ShortReads {
+    /// The first page of the last one that was lazy, until it was looked at.
+    last: Option<Page>,
+    /// How many are still to be copied.
+    copies: u32,
+}
+
+impl Space {
+    /// Whether a read of at most `copy_touched` whole pages shall copy.
+    pub fn copies_short_reads(&self) -> bool {
+        self.with(|state| state.copies_short_read())
+    }
+}
+
+impl SpaceState {
+    /// Records that a read associated these pages.
+    #[inline]
+    pub(super) fn note_lazy_read(&mut self, range: PageRange) {
+        if range.pages().0 <= knob::COPY_TOUCHED.get() {
+            self.short_reads.last = Some(range.start);
+        }
+    }
+
+    fn copies_short_read(&mut self) -> bool {
+        if let Some(page) = self.short_reads.last.take()
+            && let Some((_, region)) = self.regions.find(page)
+        {
+            let touched = match &region.backing {
+                Backing::Snapshot { .. } => region.habit.is_mostly_fetched(region.pages),
+                // Each page was stored to.
+                Backing::Anonymous | Backing::Shared { .. } => true,
+            };
+            self.short_reads.copies = if touched { COPIES } else { 0 };
+        }
+        if mutants::never_lazy_again() {
+            self.short_reads.copies = self.short_reads.copies.saturating_mul(2);
+        }
+        let copies = self.short_reads.copies > 0;
+        self.short_reads.copies = self.short_reads.copies.saturating_sub(1);
+        copies
+    }
+}

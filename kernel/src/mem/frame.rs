@@ -304,22 +304,13 @@ impl Frame {
         Self::filled(claim, bytes)
     }
 
-    /// A frame with the bytes of `front`, then those of `back`, a page together.
+    /// A frame with the bytes of `front`, then those of `back`, which are a page together.
     pub fn joined(claim: Claim, front: &[u8], back: &[u8]) -> Result<Self, OutOfMemory> {
-        let frame = Self::allocate(claim)?;
-        let front = front.get(..front.len().min(PAGE_BYTES)).unwrap_or_default();
-        let left = PAGE_BYTES - front.len();
-        debug_assert_eq!(back.len(), left, "the bytes are not a page");
-        let back = back.get(..back.len().min(left)).unwrap_or_default();
-        // SAFETY: nobody else has this frame yet; the lengths lie within it, and the bytes cannot
-        // be in a frame that was free.
-        unsafe {
-            let start = phys_to_virt(frame.address);
-            start.copy_from_nonoverlapping(front.as_ptr(), front.len());
-            let start = start.add(front.len());
-            start.copy_from_nonoverlapping(back.as_ptr(), back.len());
-            start.add(back.len()).write_bytes(0, left - back.len());
-        }
+        let mut frame = Self::allocate(claim)?;
+        let page = frame.bytes_mut().and_then(|page| page.split_at_mut_checked(front.len()));
+        let (start, end) = page.filter(|(_, end)| end.len() == back.len()).ok_or(OutOfMemory)?;
+        start.copy_from_slice(front);
+        end.copy_from_slice(back);
         Ok(frame)
     }
 

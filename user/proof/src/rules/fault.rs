@@ -408,6 +408,8 @@ fn f4_no_lock_while_waiting() -> Outcome {
         return Ok(());
     }
     let server = Server::mount("f4", USUAL, hold_page_ins())?;
+    // The two pages are not fetched together.
+    let _knob = lazy::fault_around(1)?;
     let buffer = lazy_buffer(&server, 32)?;
     let [from, to] = sys::pipe(0).named("pipe")?;
     let file = File::make("file", 1, 4 * P)?;

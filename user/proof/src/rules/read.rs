@@ -242,8 +242,7 @@ fn r4_incongruent_pages() -> Outcome {
     for (buffer, at, length, offset) in reads {
         let what = format!("{length} bytes from {offset} to {at}");
         // From the middle on, then from the front.
-        let middle = length / 2;
-        let rest = length - middle;
+        let (middle, rest) = (length / 2, length - length / 2);
         within(&what, buffer.check(at + middle, rest, pattern(1, offset + middle as u64)))?;
         within(&what, buffer.check(0, at, UNTOUCHED))?;
         within(&what, buffer.check(at, length, pattern(1, offset)))?;

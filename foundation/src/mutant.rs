@@ -78,6 +78,8 @@ mutants! {
     RescuePerSnapshot = "rescue-per-snapshot",
     /// C8: a rescue serves snapshots of a later version too.
     RescueServesAll = "rescue-serves-all",
+    /// C8: the end of a snapshot ends all that are equal to it.
+    ForgetEqualSnapshots = "forget-equal-snapshots",
     /// Q1: no space is reserved for a rescue.
     NoReservation = "no-reservation",
     /// R1: fragments are read from the live file after the snapshot.

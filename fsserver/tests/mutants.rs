@@ -19,6 +19,7 @@ const MUTANTS: &[(Mutant, fn())] = &[
     (Mutant::CloseWithFile, rules::c7_append_extension_rename_and_close_need_no_rescue),
     (Mutant::RescuePerSnapshot, rules::c8_one_rescue_serves_all),
     (Mutant::RescueServesAll, rules::c8_one_rescue_serves_all),
+    (Mutant::ForgetEqualSnapshots, rules::c8_one_rescue_serves_all),
     (
         Mutant::NoReservation,
         rules_writes::q1_reservation_a_snapshot_without_space_is_refused_and_changes_nothing,

@@ -91,9 +91,13 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
 
     /// The runs of pages in some ranges that snapshots find in the file.
     fn live_runs(&mut self, id: FileId, ranges: &[Range<u64>]) -> Result<Vec<LiveRun>, Errno> {
-        let (size, _) = self.size_and_version(id)?;
-        let map = &self.files.get(id)?.map;
         let mut live: Vec<LiveRun> = Vec::new();
+        if self.files.get(id)?.snapshots == 0 {
+            return Ok(live);
+        }
+        self.rescuing().load_holes(id)?;
+        let (size, _) = self.size_and_version(id)?;
+        let file = self.files.get(id)?;
         for bytes in ranges {
             // No snapshot contains bytes beyond the end (C7). But a last page that is a hole
             // becomes data as a whole when bytes behind the end are stored to it. The snapshots
@@ -102,7 +106,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             let pages = pages_of(&(bytes.start.min(end)..bytes.end.min(end)));
             // Two ranges may meet in one page.
             let counted = live.last().map_or(0, |run| run.pages.end);
-            let found = map.live(pages.start.max(counted)..pages.end)?;
+            let found = file.live(pages.start.max(counted)..pages.end)?;
             live.try_reserve(found.len()).map_err(|_| Errno::ENOMEM)?;
             live.extend(found.into_iter().filter(|run| run.is_hole || bytes.start < size));
         }
@@ -116,7 +120,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         if self.copier.may_share(id) || !self.base.features().contains(Features::SPARSE) {
             return Ok(PageCount::ZERO);
         }
-        self.files.load_holes(&mut self.base, id)?;
+        self.rescuing().load_holes(id)?;
         let (size, _) = self.size_and_version(id)?;
         let holes = self.files.get(id)?.holes.as_ref().ok_or(Errno::EIO)?;
         let (mut allocated, mut counted) = (0, 0);

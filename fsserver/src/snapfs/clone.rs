@@ -39,7 +39,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         // The space that the base needs does not matter while none is reserved.
         let mut stores = PageCount(u64::MAX);
         if self.space.has_reservations() {
-            self.files.load_holes(&mut self.base, source.1)?;
+            self.rescuing().load_holes(source.1)?;
             let pages = pages_of(&(request.source_offset..request.source_offset + length.0));
             // One more page at each end, if the ranges are aligned differently.
             let holes = self.files.get(source.1)?.holes.as_ref();

@@ -4,14 +4,15 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foundation::{ByteCount, Errno, PAGE_BYTES};
+use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount};
 use fsproto::{Attr, Close, Features, FileId, GetAttr, Handle, Hole, ListHoles, Version};
 
 use super::access_times::AccessTimes;
 use super::hidden::{HiddenName, HiddenNames};
 use super::holes::Holes;
 use super::rescue_file::RescueFile;
-use super::rescue_map::{Epoch, Holdings, RescueMap};
+use super::rescue_map::{Epoch, Holdings, LiveRun, RescueMap};
+use super::space::SpaceAccount;
 use crate::buffer::push;
 use crate::{Base, Connection};
 
@@ -19,8 +20,12 @@ use crate::{Base, Connection};
 pub(super) const PAGE: u64 = PAGE_BYTES as u64;
 
 /// Maximum number of hole ranges remembered for one file. Further holes count as data, which costs
-/// space but is correct. A snapshot adds at most two entries for each to the rescue map.
+/// space but is correct.
 const MAX_HOLE_RANGES: usize = 1024;
+
+/// The same while the file has snapshots, which rely on them: so many may be added by changes
+/// before all are rescued.
+const MAX_SNAPSHOT_HOLES: usize = MAX_HOLE_RANGES + MAX_HOLE_RANGES / 4;
 
 /// Ranges of holes that any file may have remembered. More are remembered for a few files only,
 /// those that were needed last: all files together would take too much memory.
@@ -70,6 +75,30 @@ impl File {
         self.bytes = Some((attr.size.0, attr.version));
     }
 
+    /// The pages of a range that snapshots find in the file, in runs.
+    #[inline]
+    pub fn live(&self, pages: Range<u64>) -> Result<Vec<LiveRun>, Errno> {
+        self.map.live(pages, self.holes.as_ref().unwrap_or(Holes::NONE))
+    }
+
+    /// All pages that snapshots find in the file.
+    pub fn all_live(&self) -> Result<Vec<LiveRun>, Errno> {
+        self.live(self.map.hull())
+    }
+
+    /// Number of pages that changes may have to copy. Visits all that there is.
+    pub fn live_data_pages(&self) -> PageCount {
+        // Holes that are not known now were known when they were not reserved.
+        let at_most = self.map.live_data_pages(self.holes.as_ref().unwrap_or(Holes::NONE));
+        at_most.min(self.map.holdings().reserved)
+    }
+
+    /// Maximum number of runs in which a snapshot finds its pages.
+    pub fn most_runs(&self) -> usize {
+        let holes = self.holes.as_ref().map_or(0, Holes::ranges);
+        (2 * (self.map.holdings().entries + holes)).saturating_add(1)
+    }
+
     /// Discards what is known: a change failed, and how much of it was done is unknown.
     #[inline]
     pub fn forget(&mut self) {
@@ -94,10 +123,11 @@ impl File {
         }
     }
 
-    /// Discards holes if there are too many.
+    /// Discards holes if there are too many. Those of a file with snapshots are rescued before
+    /// that, with the next change.
     #[inline]
     fn limit_holes(&mut self) {
-        let Some(holes) = &mut self.holes else { return };
+        let Some(holes) = self.holes.as_mut().filter(|_| self.snapshots == 0) else { return };
         if self.may_have_many_holes {
             holes.keep(MAX_HOLE_RANGES);
         } else if holes.ranges() > FEW_HOLE_RANGES {
@@ -110,8 +140,28 @@ impl File {
     pub fn punched(&mut self, bytes: Range<u64>, size: u64) {
         let end = if bytes.end >= size { size.div_ceil(PAGE) } else { bytes.end / PAGE };
         if let Some(holes) = &mut self.holes {
-            holes.insert(bytes.start.div_ceil(PAGE)..end);
+            let pages = bytes.start.div_ceil(PAGE)..end;
+            holes.insert(pages.clone());
+            if self.snapshots > 0 && holes.ranges() > MAX_SNAPSHOT_HOLES {
+                // No snapshot finds these pages here, so they can count as data.
+                holes.remove(pages);
+            }
             self.limit_holes();
+        }
+    }
+
+    /// Whether holes have to be rescued before more are added.
+    #[inline]
+    pub fn has_too_many_holes(&self) -> bool {
+        let ranges = self.holes.as_ref().map_or(0, Holes::ranges);
+        self.snapshots > 0 && ranges >= MAX_SNAPSHOT_HOLES
+    }
+
+    /// Forgets the holes beyond those that may be remembered.
+    #[inline]
+    pub fn keep_holes(&mut self) {
+        if let Some(holes) = &mut self.holes {
+            holes.keep(MAX_HOLE_RANGES);
         }
     }
 }
@@ -131,29 +181,51 @@ pub(super) struct Files {
     max_fragmented: usize,
     /// Number of files with snapshots.
     with_snapshots: usize,
+    /// Whether a map may reserve more than it needs.
+    are_loose: bool,
 }
 
 impl Files {
     /// No files, at most `max_fragmented` of which may have many holes.
     pub fn new(max_fragmented: usize) -> Self {
         let (files, fragmented) = (BTreeMap::new(), Vec::new());
-        Self { files, fragmented, max_fragmented, with_snapshots: 0 }
+        Self { files, fragmented, max_fragmented, with_snapshots: 0, are_loose: false }
     }
 
-    /// Remembers many holes for this file, and those of another one no longer.
-    fn allow_many_holes(&mut self, id: FileId) -> Result<(), Errno> {
-        if self.get(id)?.may_have_many_holes {
-            return Ok(());
+    /// Remembers many holes for this file, and those of another one no longer, which is returned.
+    fn allow_many_holes(&mut self, id: FileId) -> Result<Option<FileId>, Errno> {
+        let file = self.get(id)?;
+        let ranges = file.holes.as_ref().map_or(0, Holes::ranges);
+        if file.may_have_many_holes || ranges <= FEW_HOLE_RANGES {
+            return Ok(None);
         }
         push(&mut self.fragmented, id)?;
         self.get_mut(id)?.may_have_many_holes = true;
-        if self.fragmented.len() > self.max_fragmented {
-            let first = self.fragmented.remove(0);
-            if let Ok(file) = self.get_mut(first) {
-                (file.holes, file.may_have_many_holes) = (None, false);
+        let is_full = self.fragmented.len() > self.max_fragmented;
+        Ok(is_full.then(|| self.fragmented.remove(0)))
+    }
+
+    /// Forgets the holes of a file of which many were remembered.
+    pub fn forget_holes(&mut self, id: FileId) {
+        if let Ok(file) = self.get_mut(id) {
+            (file.holes, file.may_have_many_holes) = (None, false);
+        }
+    }
+
+    /// Reserves no more than changes may have to rescue. Returns whether it was more. Visits all
+    /// that there is, so it is called only where a request would be refused.
+    pub fn tighten(&mut self, space: &mut SpaceAccount) -> bool {
+        let mut was_more = false;
+        if core::mem::take(&mut self.are_loose) {
+            for file in self.files.values_mut().filter(|file| file.snapshots > 0) {
+                let before = file.map.holdings();
+                file.map.tighten(file.holes.as_ref().unwrap_or(Holes::NONE));
+                let after = file.map.holdings();
+                was_more |= after.reserved < before.reserved;
+                space.map_changed(before, after);
             }
         }
-        Ok(())
+        was_more
     }
 
     /// A file that a handle or a snapshot refers to. Such a file is always known, so EIO would
@@ -192,6 +264,7 @@ impl Files {
         file.map.add_snapshot(pages, file.epoch, holes);
         self.with_snapshots += usize::from(file.snapshots == 0);
         file.snapshots += 1;
+        self.are_loose = true;
         Ok((file.epoch, [before, file.map.holdings()]))
     }
 
@@ -209,6 +282,7 @@ impl Files {
         debug_assert!(file.snapshots > 0);
         file.snapshots -= 1;
         self.with_snapshots -= usize::from(file.snapshots == 0);
+        self.are_loose = true;
         let freed = file.map.remove_snapshot(pages, epoch);
         Ok((freed, [before, file.map.holdings()]))
     }
@@ -276,17 +350,18 @@ impl Files {
         }
     }
 
-    /// Requests a file's holes from the base, unless they are known.
+    /// Requests a file's holes from the base, unless they are known. Returns another file, whose
+    /// holes have to be forgotten now.
     pub fn load_holes<C: Connection>(
         &mut self,
         base: &mut Base<C>,
         id: FileId,
-    ) -> Result<(), Errno> {
+    ) -> Result<Option<FileId>, Errno> {
+        if self.get(id)?.holes.is_some() {
+            return self.allow_many_holes(id);
+        }
         let (size, _) = self.size_and_version(base, id)?;
         let file = self.get_mut(id)?;
-        if file.holes.is_some() {
-            return Ok(());
-        }
         let mut holes = Holes::default();
         let allocated_whole =
             file.attr.is_some_and(|attr| attr.blocks >= size.div_ceil(PAGE) * (PAGE / 512));
@@ -307,11 +382,8 @@ impl Files {
             offset = listed.holes_end;
         }
         holes.keep(MAX_HOLE_RANGES);
-        if holes.ranges() > FEW_HOLE_RANGES {
-            self.allow_many_holes(id)?;
-        }
         self.get_mut(id)?.holes = Some(holes);
-        Ok(())
+        self.allow_many_holes(id).inspect_err(|_| self.forget_holes(id))
     }
 
     /// A handle (`closed`, the base's one) or a snapshot of a file was closed: closes the base's

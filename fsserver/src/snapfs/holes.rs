@@ -3,21 +3,38 @@
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 
+use foundation::PageCount;
+
+use super::steps;
+
+/// Runs of a range that are visited to find out how much of it is data. What lies behind counts as
+/// data.
+const FEW_RUNS: usize = 64;
+
 /// A set of pages, as ranges that are disjoint and not adjacent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Holes(BTreeMap<u64, u64>);
+pub(super) struct Holes {
+    /// The end of each range, by its first page.
+    ranges: BTreeMap<u64, u64>,
+    /// Number of pages.
+    pages: u64,
+}
 
 impl Holes {
+    /// The empty set.
+    pub const NONE: &'static Self = &Self { ranges: BTreeMap::new(), pages: 0 };
+
     /// Number of ranges.
     pub fn ranges(&self) -> usize {
-        self.0.len()
+        self.ranges.len()
     }
 
     /// Forgets the last ranges beyond a number of them.
     #[inline]
     pub fn keep(&mut self, ranges: usize) {
-        while self.0.len() > ranges {
-            self.0.pop_last();
+        while self.ranges.len() > ranges {
+            let Some((begin, end)) = self.ranges.pop_last() else { break };
+            self.pages -= end - begin;
         }
     }
 
@@ -26,20 +43,22 @@ impl Holes {
         if pages.is_empty() {
             return;
         }
-        if let Some((&begin, end)) = self.0.range_mut(..pages.start).next_back()
+        if let Some((&begin, end)) = self.ranges.range_mut(..pages.start).next_back()
             && *end > pages.start
         {
             let behind = core::mem::replace(end, pages.start);
             debug_assert!(begin < pages.start);
+            self.pages -= behind.min(pages.end) - pages.start;
             if behind > pages.end {
-                self.0.insert(pages.end, behind);
+                self.ranges.insert(pages.end, behind);
                 return;
             }
         }
-        while let Some((&begin, &end)) = self.0.range(pages.clone()).next() {
-            self.0.remove(&begin);
+        while let Some((&begin, &end)) = self.ranges.range(pages.clone()).next() {
+            self.ranges.remove(&begin);
+            self.pages -= end.min(pages.end) - begin;
             if end > pages.end {
-                self.0.insert(pages.end, end);
+                self.ranges.insert(pages.end, end);
             }
         }
     }
@@ -50,17 +69,18 @@ impl Holes {
             return;
         }
         self.remove(pages.clone());
+        self.pages += pages.end - pages.start;
         let mut whole = pages;
-        if let Some((&begin, &end)) = self.0.range(..whole.start).next_back()
+        if let Some((&begin, &end)) = self.ranges.range(..whole.start).next_back()
             && end == whole.start
         {
-            self.0.remove(&begin);
+            self.ranges.remove(&begin);
             whole.start = begin;
         }
-        if let Some(end) = self.0.remove(&whole.end) {
+        if let Some(end) = self.ranges.remove(&whole.end) {
             whole.end = end;
         }
-        self.0.insert(whole.start, whole.end);
+        self.ranges.insert(whole.start, whole.end);
     }
 
     /// Splits a range into runs, each all hole (`true`) or all data.
@@ -70,12 +90,13 @@ impl Holes {
             if at >= pages.end {
                 return None;
             }
+            steps::visit();
             let begin = at;
-            let around = self.0.range(..=begin).next_back().filter(|&(_, &end)| end > begin);
+            let around = self.ranges.range(..=begin).next_back().filter(|&(_, &end)| end > begin);
             let is_hole = around.is_some();
             at = match around {
                 Some((_, &end)) => end,
-                None => self.0.range(begin..).next().map_or(pages.end, |(&next, _)| next),
+                None => self.ranges.range(begin..).next().map_or(pages.end, |(&next, _)| next),
             };
             at = at.min(pages.end);
             Some((begin..at, is_hole))
@@ -85,6 +106,22 @@ impl Holes {
     /// Number of pages in a range that hold data.
     pub fn data_pages(&self, pages: Range<u64>) -> u64 {
         self.runs(pages).filter(|(_, is_hole)| !is_hole).map(|(run, _)| run.end - run.start).sum()
+    }
+
+    /// The same, or more if there are many runs.
+    pub fn data_pages_at_most(&self, pages: Range<u64>) -> PageCount {
+        let first = self.ranges.first_key_value().map_or(u64::MAX, |(&begin, _)| begin);
+        let last = self.ranges.last_key_value().map_or(0, |(_, &end)| end);
+        let length = pages.end - pages.start;
+        let all_lie_within = pages.start <= first && last <= pages.end;
+        if all_lie_within {
+            return PageCount(length - self.pages);
+        }
+        let mut more = length;
+        for (run, is_hole) in self.runs(pages).take(FEW_RUNS) {
+            more -= if is_hole { run.end - run.start } else { 0 };
+        }
+        PageCount(more)
     }
 }
 
@@ -109,6 +146,14 @@ mod tests {
             } else {
                 holes.remove(range)
             }
+            let holes_in =
+                |range: Range<u64>| flags[range.start as usize..range.end as usize].iter();
+            let data = |range: Range<u64>| holes_in(range).filter(|hole| !**hole).count() as u64;
+            assert_eq!(holes.pages, 64 - data(0..64));
+            for part in [0..64, a.min(b)..a.max(b)] {
+                assert_eq!(holes.data_pages(part.clone()), data(part.clone()));
+                assert_eq!(holes.data_pages_at_most(part.clone()), PageCount(data(part)));
+            }
             let runs: Vec<_> = holes.runs(0..64).collect();
             let spread: Vec<bool> =
                 runs.iter().flat_map(|(run, hole)| run.clone().map(move |_| *hole)).collect();
@@ -118,5 +163,16 @@ mod tests {
                 "touching ranges: {runs:?}"
             );
         }
+    }
+
+    #[test]
+    fn data_pages_are_bounded_without_a_visit_to_all_runs() {
+        let mut holes = Holes::default();
+        (0..1000).for_each(|at| holes.insert(2 * at..2 * at + 1));
+        assert_eq!(holes.data_pages_at_most(0..2000), PageCount(1000));
+        // Half of the first runs are holes; what follows counts as data.
+        let at_most = holes.data_pages_at_most(1..2000).0;
+        assert_eq!(at_most, 1999 - FEW_RUNS as u64 / 2);
+        assert!(at_most >= holes.data_pages(1..2000));
     }
 }

@@ -5,8 +5,8 @@ use fsproto::MAX_PAYLOAD;
 
 use crate::session::ClientLimits;
 
-/// Memory for the small allocations of one request: the segments that a snapshot of a file with
-/// many holes adds, or the versions that a change of all pages adds.
+/// Memory for the small allocations of one request: the versions that a change of all pages adds,
+/// or those of the holes that are rescued together.
 pub const RESERVE_BYTES: usize = 768 << 10;
 
 /// Memory that the wrapper takes besides its tables: the inbox, the buffer, the reserve, and what
@@ -17,7 +17,7 @@ const FIXED_BYTES: u64 = (2 * (MAX_PAYLOAD + 2 * PAGE_BYTES) + RESERVE_BYTES + (
 /// dispatcher.
 const HANDLE_BYTES: u64 = 1024;
 
-/// Memory of a snapshot: the record, and the handle of the dispatcher.
+/// Memory of a snapshot: the record, the handle of the dispatcher, and its intervals.
 const SNAPSHOT_BYTES: u64 = 320;
 
 /// Memory of an entry of a rescue map, with what its table adds.
@@ -43,6 +43,10 @@ pub struct Limits {
     /// The same for the maps of all files.
     pub entries: usize,
 }
+
+/// Intervals that count snapshots, for each of the most snapshots there can be. A snapshot of a
+/// power of two of pages, as buffers mostly have, takes one; equal ones share theirs.
+const INTERVALS_PER_SNAPSHOT: usize = 2;
 
 impl Limits {
     /// Limits that keep the wrapper within its memory, and those of its client: one quarter each
@@ -71,6 +75,11 @@ impl Limits {
 }
 
 impl Limits {
+    /// Number of intervals that count the snapshots of all files.
+    pub(super) fn intervals(&self) -> usize {
+        self.snapshots.saturating_mul(INTERVALS_PER_SNAPSHOT)
+    }
+
     /// Number of files of which many holes are remembered, which takes as much as their maps may.
     pub(super) fn fragmented_files(&self) -> usize {
         (self.entries / 1024).clamp(4, 64)

@@ -54,6 +54,7 @@ mod access_times;
 mod change;
 mod clone;
 mod copy;
+mod coverage;
 mod files;
 mod handles;
 mod hidden;
@@ -67,6 +68,8 @@ mod rescuing;
 mod server;
 mod snapshot;
 mod space;
+mod steps;
+mod versions;
 
 use foundation::{ByteCount, Errno, PageCount};
 use fsproto::{Attr, Features, FileId, Handle, MAX_PAYLOAD, Version};
@@ -93,7 +96,7 @@ const WANTED: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(F
 pub struct Figures {
     /// Open snapshots.
     pub snapshots: usize,
-    /// Pages of space reserved on the base.
+    /// Pages of space that changes may have to use on the base.
     pub reserved_pages: u64,
     /// Rescued pages that are still needed.
     pub stored_pages: u64,
@@ -159,7 +162,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     pub fn figures(&self) -> Figures {
         Figures {
             snapshots: self.handles.snapshots(),
-            reserved_pages: self.space.reserved().0,
+            reserved_pages: self.files.iter().map(|(_, file)| file.live_data_pages().0).sum(),
             stored_pages: self.space.stored().0,
             entries: self.space.entries(),
             rescue_files: self.rescue_files(),
@@ -209,7 +212,12 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
 
     /// ENOSPC unless the base has space for `pages` in addition to all that is reserved.
     fn check_space(&mut self, pages: PageCount) -> Result<(), Errno> {
-        self.space.check(&mut self.base, pages)
+        match self.space.check(&mut self.base, pages) {
+            Err(Errno::ENOSPC) if self.files.tighten(&mut self.space) => {
+                self.space.check(&mut self.base, pages)
+            }
+            checked => checked,
+        }
     }
 
     /// Copies a range on the base.

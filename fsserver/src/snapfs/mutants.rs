@@ -32,8 +32,8 @@ pub(super) fn skip_rescue(change: Change) -> bool {
 
 /// C8: a rescued version serves snapshots of any epoch.
 #[inline(always)]
-pub(super) fn version_for(index: Option<usize>, versions: usize) -> Option<usize> {
-    if active(Mutant::RescueServesAll) && versions > 0 { Some(0) } else { index }
+pub(super) fn version_for(index: usize, versions: usize) -> usize {
+    if active(Mutant::RescueServesAll) && versions > 0 { 0 } else { index }
 }
 
 /// C8: the number of copies that a rescue makes, one for each snapshot of the file.
@@ -50,6 +50,8 @@ foundation::mutant_switches! {
     eager_rescue: EagerRescue;
     /// C10: nothing is freed in the rescue file.
     leak_rescue: LeakRescue;
+    /// C8: the end of a snapshot ends all that are equal to it.
+    forget_equal_snapshots: ForgetEqualSnapshots;
     /// Q4: the limits on snapshots are ignored.
     no_snapshot_limit: NoSnapshotLimit;
     /// Q4: a map grows with the number of changes.

@@ -11,7 +11,7 @@ use fsproto::{
 
 use super::change::{Change, pages_of, range_of};
 use super::copy::Position;
-use super::files::PAGE;
+use super::files::{File, PAGE};
 use super::rescue_map::Source;
 use super::snapshot::SnapshotRecord;
 use super::{Snapfs, mutants};
@@ -123,12 +123,12 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         bytes: Range<u64>,
         pieces: Vec<PlacedPiece<'a>>,
     ) -> Result<(Range<u64>, Vec<PlacedPiece<'a>>), Errno> {
-        // Mostly the maps are so small that their segments need not be counted.
+        // Mostly the maps are so small that their runs need not be counted.
         let most = |piece: &PlacedPiece<'_>| match &piece.source {
             PieceSource::Data(_) => 1,
             PieceSource::Snapshot { record, .. } => {
                 let file = self.files.get(record.file);
-                file.map_or(1, |file| file.map.holdings().entries.max(1))
+                file.map_or(1, File::most_runs)
             }
         };
         if pieces.iter().map(most).fold(0, usize::saturating_add) <= MAX_STEPS {

@@ -82,12 +82,12 @@ impl<C: Connection> Rescuing<'_, C> {
     /// Rescues what lies around `changed`: all holes in the range that snapshots cover, and the
     /// data in a window.
     fn widen(&mut self, id: FileId, changed: &Range<u64>) -> Result<(), Errno> {
-        let map = &self.files.get(id)?.map;
-        let whole = map.around(changed);
+        let file = self.files.get(id)?;
+        let whole = file.map.around(changed);
         let window = WINDOW_PAGES.max((whole.end - whole.start) / MAX_WINDOWS);
         let window = changed.start / window * window..changed.end.next_multiple_of(window);
-        let mut live = map.live(whole.start..changed.start)?;
-        let behind = map.live(changed.end..whole.end)?;
+        let mut live = file.live(whole.start..changed.start)?;
+        let behind = file.live(changed.end..whole.end)?;
         live.try_reserve(behind.len()).map_err(|_| Errno::ENOMEM)?;
         live.extend(behind);
         for run in &mut live {
@@ -103,6 +103,28 @@ impl<C: Connection> Rescuing<'_, C> {
         Ok(())
     }
 
+    /// Requests a file's holes from the base, unless they are known, and bounds their number.
+    pub fn load_holes(&mut self, id: FileId) -> Result<(), Errno> {
+        if let Some(other) = self.files.load_holes(self.base, id)? {
+            self.rescue_holes(other)?;
+            self.files.forget_holes(other);
+        }
+        if self.files.get(id)?.has_too_many_holes() {
+            self.rescue_holes(id)?;
+            self.files.get_mut(id)?.keep_holes();
+        }
+        Ok(())
+    }
+
+    /// Holes of a file are about to be forgotten: rescues those that snapshots find in it, which
+    /// copies nothing. As data they would need space that is not reserved.
+    fn rescue_holes(&mut self, id: FileId) -> Result<(), Errno> {
+        let live = self.files.get(id)?.all_live()?;
+        live.iter()
+            .filter(|run| run.is_hole)
+            .try_for_each(|run| self.rescue_run(id, run, Copies::MayShare))
+    }
+
     fn rescue_run(&mut self, id: FileId, run: &LiveRun, copies: Copies) -> Result<(), Errno> {
         let before = self.files.get(id)?.map.holdings();
         let source = if run.is_hole { Source::Hole } else { self.copy_pages(id, run, copies)? };
@@ -112,9 +134,9 @@ impl<C: Connection> Rescuing<'_, C> {
             file.map.holdings(),
             "the map changed before the copy was complete"
         );
-        file.map.rescued(run.pages.clone(), source);
+        file.map.rescued(run, source);
         debug_assert!(
-            file.map.live(run.pages.clone()).is_ok_and(|live| live.is_empty()),
+            file.live(run.pages.clone()).is_ok_and(|live| live.is_empty()),
             "pages that were rescued are still live"
         );
         file.epoch_is_over = true;

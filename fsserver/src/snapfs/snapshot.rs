@@ -96,7 +96,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             return Ok((reply, Payload::owned(payload)));
         }
         self.check_limits(id)?;
-        self.files.load_holes(&mut self.base, id)?;
+        self.rescuing().load_holes(id)?;
         self.check_reservation(id, &bytes, 1)?;
         let mut payload = self.live_bytes(base, &(bytes.start..bytes.start + fragments.leading))?;
         payload.extend(self.live_bytes(base, &(bytes.end - fragments.trailing..bytes.end))?);
@@ -118,7 +118,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     #[inline]
     pub(super) fn snapshot_of_written(&mut self, id: FileId, bytes: Range<u64>) -> Handle {
         let taken = self.check_limits(id).and_then(|()| {
-            self.files.load_holes(&mut self.base, id)?;
+            self.rescuing().load_holes(id)?;
             self.check_reservation(id, &bytes, WRITTEN_MARGIN)?;
             let at = self.size_and_version(id)?;
             self.register(SnapshotRecord { file: id, bytes, epoch: 0, attr: None, at })
@@ -143,12 +143,13 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             && (file.snapshots > 0 || self.files.with_snapshots() < files)
             && file.snapshots < snapshots_per_file
             && file.map.holdings().entries < entries_per_file
-            && self.space.entries() < entries;
+            && self.space.entries() < entries
+            && self.space.intervals() < self.limits.intervals();
         if within || mutants::no_snapshot_limit() { Ok(()) } else { Err(Errno::EDQUOT) }
     }
 
     /// ENOSPC unless the base has `margin` times the space that the snapshot may need (Q1). EDQUOT
-    /// if the map would become too large.
+    /// where a page has too many versions.
     fn check_reservation(
         &mut self,
         id: FileId,
@@ -160,13 +161,24 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
         let file = self.files.get(id)?;
         let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
-        let entries = file.map.would_add(pages_of(bytes), holes).ok_or(Errno::EDQUOT)?;
-        if file.map.holdings().entries + entries > 2 * self.limits.entries_per_file {
+        if !file.map.has_space(pages_of(bytes)) {
             return Err(Errno::EDQUOT);
         }
         let more = file.map.would_reserve(pages_of(bytes), holes);
-        let needed = PageCount(more.0.saturating_mul(margin));
-        if needed.is_zero() { Ok(()) } else { self.check_space(needed) }
+        let with_margin = |pages: PageCount| PageCount(pages.0.saturating_mul(margin));
+        if more.is_zero() {
+            return Ok(());
+        }
+        self.check_space(with_margin(more)).or_else(|error| {
+            // The exact number is determined only where it decides.
+            let file = self.files.get(id)?;
+            let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
+            let exactly = file.map.would_reserve_exactly(pages_of(bytes), holes);
+            if exactly.is_zero() {
+                return Ok(());
+            }
+            if exactly < more { self.check_space(with_margin(exactly)) } else { Err(error) }
+        })
     }
 
     /// Records a snapshot in the current epoch and assigns its handle. The space that it may need
@@ -176,7 +188,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let (epoch, [before, after]) = self.files.add_snapshot(id, pages.clone())?;
         self.space.map_changed(before, after);
         if mutants::eager_rescue() {
-            let live = self.files.get(id)?.map.live(pages)?;
+            let live = self.files.get(id)?.live(pages)?;
             self.rescuing().rescue(id, &live)?;
         }
         Ok(self.handles.insert(Opened::Snapshot(SnapshotRecord { epoch, ..record })))
@@ -206,7 +218,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         bytes: &Range<u64>,
     ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
         let file = self.files.get(record.file)?;
-        let mut runs = file.map.sources(pages_of(bytes), record.epoch)?;
+        let mut runs = file.map.sources(pages_of(bytes), record.epoch, file.holes.as_ref())?;
         let mut at = bytes.start;
         for (run, _) in &mut runs {
             // The source is that of the run's first page; the bytes truncated here are in that
@@ -310,6 +322,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         request: &ListHoles,
     ) -> Result<(HolesListed, Vec<Hole>), Errno> {
         let bytes = record.part(SnapshotOffset(request.offset), request.length);
+        self.rescuing().load_holes(record.file)?;
         let mut joined: Vec<Range<u64>> = Vec::new();
         for (run, source) in self.sources_of(record, &bytes)? {
             let pages = pages_of(&run);
@@ -337,7 +350,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let removed = self.files.remove_snapshot(id, pages_of(&record.bytes), record.epoch);
         let Ok((freed, [before, after])) = removed else { return };
         self.space.map_changed(before, after);
-        if !freed.is_empty() {
+        if after.stored < before.stored {
             self.rescuing().free(id, &freed);
         }
         self.release(id, None);

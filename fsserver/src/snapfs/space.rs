@@ -20,12 +20,6 @@ pub(super) struct SpaceAccount {
 }
 
 impl SpaceAccount {
-    /// Pages that changes may have to rescue.
-    #[inline]
-    pub fn reserved(&self) -> PageCount {
-        self.total.reserved
-    }
-
     /// Pages in rescue files.
     #[inline]
     pub fn stored(&self) -> PageCount {
@@ -36,6 +30,12 @@ impl SpaceAccount {
     #[inline]
     pub fn entries(&self) -> usize {
         self.total.entries
+    }
+
+    /// Entries of the coverage of all files.
+    #[inline]
+    pub fn intervals(&self) -> usize {
+        self.total.intervals
     }
 
     /// Whether any space is reserved. If not, changes need no check: the base refuses by itself.
@@ -53,6 +53,7 @@ impl SpaceAccount {
         self.total.reserved = self.total.reserved + after.reserved - before.reserved;
         self.total.stored = self.total.stored + after.stored - before.stored;
         self.total.entries = self.total.entries + after.entries - before.entries;
+        self.total.intervals = self.total.intervals + after.intervals - before.intervals;
     }
 
     /// ENOSPC unless the base has space for `pages` in addition to all that is reserved.

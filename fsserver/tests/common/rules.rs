@@ -343,7 +343,11 @@ pub fn c8_one_rescue_serves_all() {
     tower.files.write(handle, PAGE, &[2; P]).unwrap();
     assert_eq!(tower.figures().stored_pages, 9);
     assert_eq!(tower.files.read_all(later).unwrap(), vec![1; 8 * P]);
-    for &snapshot in &snapshots {
+    // The end of some leaves it to the others.
+    let (closed, kept) = snapshots.split_at(5);
+    closed.iter().for_each(|&snapshot| tower.files.close(snapshot).unwrap());
+    assert_eq!(tower.figures().stored_pages, 9);
+    for &snapshot in kept {
         assert_eq!(tower.files.read_all(snapshot).unwrap(), bytes);
     }
 }

@@ -50,25 +50,50 @@ pub fn q4_the_map_of_a_snapshot_is_bounded_in_data() {
     }
 }
 
-/// A map that was too large is small again once the pages between those that changed are rescued,
-/// and then takes snapshots again.
+/// A map that was too large is smaller once the pages between those that changed are rescued, and
+/// then takes snapshots again.
 pub fn q4_a_large_map_becomes_small_and_takes_snapshots_again() {
-    let (mut tower, handle, bytes) = with_file(20_000, 0);
-    assert!(bytes.is_empty());
-    tower.files.truncate(handle, 9000 * PAGE).unwrap();
+    const PAGES: usize = 9000;
+    let (mut tower, handle, bytes) = with_file(40_000, PAGES);
     let first = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
-    let mut page = 0;
+    // All over the file, so that each window has many.
+    let mut pages = (0..PAGES as u64 / 2).map(|index| index * 1777 % (PAGES as u64 / 2) * 2);
+    let mut change = |tower: &mut Tower| {
+        let page = pages.next().unwrap();
+        let original = &bytes[page as usize * P..][..P];
+        tower.files.write(handle, page * PAGE, &[!original[0]]).unwrap();
+        (page * PAGE, original)
+    };
     while tower.figures().entries < ENTRIES {
-        tower.files.write(handle, page * PAGE, &[1]).unwrap();
-        page += 2;
+        change(&mut tower);
     }
     assert_eq!(tower.files.snapshot(handle, 0, u64::MAX).map(|_| ()), Err(Errno::EDQUOT));
-    tower.files.write(handle, page * PAGE, &[1]).unwrap();
-    tower.files.write(handle, (page + 2) * PAGE, &[1]).unwrap();
-    assert_eq!(tower.figures().entries, 2, "one segment, with one version");
+    change(&mut tower);
+    let (at, original) = change(&mut tower);
+    let before = tower.figures().entries;
+    assert!(before < ENTRIES - 100, "{before} entries, although a window is one segment");
     let second = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
-    assert_eq!(tower.files.read(first, page * PAGE, P).unwrap(), [0; P]);
-    assert_eq!(tower.files.read(second, page * PAGE, 1).unwrap(), [1]);
+    assert_eq!(tower.figures().entries, before, "a snapshot adds no entries");
+    assert_eq!(tower.files.read(first, at, P).unwrap(), original);
+    assert_eq!(tower.files.read(second, at, 1).unwrap(), [!original[0]]);
+}
+
+/// In a hole, the map is one segment as soon as 256 ranges of holes were added by changes.
+pub fn q4_holes_that_changes_split_are_rescued_together() {
+    let (mut tower, handle, _) = with_file(20_000, 0);
+    tower.files.truncate(handle, 9000 * PAGE).unwrap();
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+    let (mut most, mut least) = (0, usize::MAX);
+    for page in (0..6000).step_by(2) {
+        tower.files.write(handle, page * PAGE, &[1]).unwrap();
+        most = most.max(tower.figures().entries);
+        least = if page > 4000 { least.min(tower.figures().entries) } else { least };
+        assert_eq!(tower.figures().reserved_pages, 0);
+    }
+    assert!((1000..3000).contains(&most) && least == 2, "{least} to {most} entries");
+    for page in [0, 1, 3998, 5998, 8999] {
+        assert_eq!(tower.files.read(taken, page * PAGE, P).unwrap(), [0; P]);
+    }
 }
 
 /// 256 versions of a page are kept. Then it is read by copying, until one is released.

@@ -83,6 +83,7 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         *state = super::process::State { life: Life::Zombie(status), stopped: false, news: None };
         status
     };
+    family::note_news(process.pid);
     process.queue.wake_all();
     if process.pid == super::INIT_PID {
         init::ended(status);
@@ -101,12 +102,12 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
     notify_parent(process, status);
 }
 
+fn parent_of(process: &Process) -> Option<Arc<Process>> {
+    family::relations(process.pid).and_then(|relations| find_process(relations.parent))
+}
+
 fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
-    let Some(parent) =
-        family::relations(process.pid).and_then(|relations| find_process(relations.parent))
-    else {
-        return;
-    };
+    let Some(parent) = parent_of(process) else { return };
     let action = parent.actions.lock().get(SIGCHLD);
     let unwanted =
         action.handler == Action::IGNORE || action.flags().contains(ActionFlags::NO_CHILD_WAIT);
@@ -181,23 +182,31 @@ fn look(
     children: Children,
     options: WaitOptions,
 ) -> Result<Option<Found>, Errno> {
-    let mut exists = false;
-    for (child, relations) in family::children(parent.pid) {
-        let wanted = match children {
-            Children::Any => true,
-            Children::Pid(pid) => child.pid == pid,
-            Children::Group(group) => relations.group == group,
-        };
-        if !wanted {
+    let can_have_news = |child: &Process| options.contains(WaitOptions::ENDED) || !is_zombie(child);
+    let found =
+        |child: Arc<Process>| news(&child, options).map(|status| Found { process: child, status });
+    let group = match children {
+        Children::Pid(pid) => {
+            let child = family::child(parent.pid, pid).map(|(child, _)| child);
+            let child = child.filter(|child| can_have_news(child)).ok_or(Errno::ECHILD)?;
+            return Ok(found(child));
+        }
+        Children::Group(group) => Some(group),
+        Children::Any => None,
+    };
+    // Only those with news are visited, however many children there are.
+    let mut ended = 0;
+    for (child, relations) in family::children_with_news(parent.pid) {
+        if group.is_some_and(|group| relations.group != group) {
             continue;
         }
-        let can_have_news = options.contains(WaitOptions::ENDED) || !is_zombie(&child);
-        exists |= can_have_news;
-        if can_have_news && let Some(status) = news(&child, options) {
-            return Ok(Some(Found { process: child, status }));
+        if !can_have_news(&child) {
+            ended += 1;
+        } else if let Some(found) = found(child) {
+            return Ok(Some(found));
         }
     }
-    if exists { Ok(None) } else { Err(Errno::ECHILD) }
+    if family::child_count(parent.pid, group) > ended { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
 fn is_zombie(process: &Process) -> bool {
@@ -224,13 +233,22 @@ fn news(child: &Arc<Process>, options: WaitOptions) -> Option<WaitStatus> {
     let is_zombie = matches!(state.life, Life::Zombie(_));
     drop(state);
     if is_zombie {
-        let parent =
-            family::relations(child.pid).and_then(|relations| find_process(relations.parent));
-        if let Some(parent) = parent {
+        if let Some(parent) = parent_of(child) {
             parent.children_used.add_all(&child.used);
             parent.children_used.add_all(&child.children_used);
         }
         family::remove_process(child.pid);
+        return Some(status);
+    }
+    family::forget_news(child.pid);
+    let has_more = {
+        let state = child.state.lock();
+        state.news.is_some() || matches!(state.life, Life::Zombie(_))
+    };
+    // It may have got more since its state was looked at; others may wait for that.
+    if has_more && let Some(parent) = parent_of(child) {
+        family::note_news(child.pid);
+        parent.children_queue.wake_all();
     }
     Some(status)
 }

@@ -29,6 +29,8 @@ struct Member {
     process: Arc<Process>,
     relations: Relations,
     children: BTreeSet<u32>,
+    /// Those of its children that may have news for it: at least those that have.
+    with_news: BTreeSet<u32>,
     /// Whether it has called exec: after that, its parent may not change its group.
     has_executed: bool,
 }
@@ -168,6 +170,7 @@ pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
         process: process.clone(),
         relations,
         children: BTreeSet::new(),
+        with_news: BTreeSet::new(),
         has_executed: false,
     };
     family.members.insert(process.pid, member);
@@ -205,6 +208,7 @@ pub(super) fn remove_process(pid: u32) {
         removed.as_ref().and_then(|member| family.members.get_mut(&member.relations.parent))
     {
         parent.children.remove(&pid);
+        parent.with_news.remove(&pid);
     }
     drop(family);
     drop(removed);
@@ -213,10 +217,12 @@ pub(super) fn remove_process(pid: u32) {
 /// Makes the children of an ending process children of PID 1, and returns their numbers.
 pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
     let mut family = FAMILY.lock();
-    let children = family
+    let (children, mut with_news) = family
         .members
         .get_mut(&pid)
-        .map(|member| core::mem::take(&mut member.children))
+        .map(|member| {
+            (core::mem::take(&mut member.children), core::mem::take(&mut member.with_news))
+        })
         .unwrap_or_default();
     for child in &children {
         if let Some(member) = family.members.get_mut(child) {
@@ -226,6 +232,7 @@ pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
     }
     if let Some(init) = family.members.get_mut(&super::INIT_PID) {
         init.children.extend(&children);
+        init.with_news.append(&mut with_news);
     }
     children
 }
@@ -277,17 +284,54 @@ pub fn all_processes() -> impl Iterator<Item = Arc<Process>> {
     processes(|_| true).map(|(process, _)| process)
 }
 
-/// The children of a process, likewise.
-pub(super) fn children(pid: u32) -> impl Iterator<Item = (Arc<Process>, Relations)> {
+/// Records that a process has news for its parent: it has ended, or was stopped or continued. The
+/// caller wakes the parent afterwards.
+pub(super) fn note_news(pid: u32) {
+    let mut family = FAMILY.lock();
+    let Some(parent) = family.members.get(&pid).map(|member| member.relations.parent) else {
+        return;
+    };
+    if let Some(parent) = family.members.get_mut(&parent) {
+        parent.with_news.insert(pid);
+    }
+}
+
+/// The parent has learned the news of a process.
+pub(super) fn forget_news(pid: u32) {
+    let mut family = FAMILY.lock();
+    let parent = family.members.get(&pid).map(|member| member.relations.parent);
+    if let Some(parent) = parent.and_then(|parent| family.members.get_mut(&parent)) {
+        parent.with_news.remove(&pid);
+    }
+}
+
+/// The children of a process that may have news for it, likewise.
+pub(super) fn children_with_news(pid: u32) -> impl Iterator<Item = (Arc<Process>, Relations)> {
     let mut last = 0;
     core::iter::from_fn(move || {
         let family = FAMILY.lock();
         let later = (Bound::Excluded(last), Bound::Unbounded);
-        let children = family.members.get(&pid)?.children.range(later);
+        let children = family.members.get(&pid)?.with_news.range(later);
         let child = children.filter_map(|child| family.members.get(child)).next()?;
         last = child.process.pid;
         Some((child.process.clone(), child.relations))
     })
+}
+
+/// A child of a process, by its number.
+pub(super) fn child(parent: u32, pid: u32) -> Option<(Arc<Process>, Relations)> {
+    let family = FAMILY.lock();
+    let found = family.members.get(&pid).filter(|child| child.relations.parent == parent)?;
+    Some((found.process.clone(), found.relations))
+}
+
+/// The number of children of a process: all, or those in a group, which are looked for.
+pub(super) fn child_count(pid: u32, group: Option<u32>) -> usize {
+    let family = FAMILY.lock();
+    let Some(member) = family.members.get(&pid) else { return 0 };
+    let Some(group) = group else { return member.children.len() };
+    let children = member.children.iter().filter_map(|child| family.members.get(child));
+    children.filter(|child| child.relations.group == group).count()
 }
 
 /// The members of a process group, likewise.

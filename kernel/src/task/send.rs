@@ -177,6 +177,7 @@ fn discard_pending(process: &Arc<Process>, signals: SignalSet) {
 
 /// Notifies the parent of a stop, a continuation or the end of a process.
 fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
+    family::note_news(process.pid);
     let Some(parent) =
         family::relations(process.pid).and_then(|relations| find_process(relations.parent))
     else {

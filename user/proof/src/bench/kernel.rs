@@ -17,6 +17,7 @@ pub const ROWS: &[Row] = &[
     ("fork", fork),
     ("fork.64m", fork_64m),
     ("exec", exec),
+    ("wait.400", wait_beside_children),
     ("threads.100", threads),
 ];
 
@@ -110,6 +111,28 @@ fn fork_64m(meter: &Meter) -> Result<()> {
         page[0] = 1;
     }
     meter.average(10, fork_and_wait)
+}
+
+/// fork and wait beside 400 children that live on.
+fn wait_beside_children(meter: &Meter) -> Result<()> {
+    const CHILDREN: usize = 400;
+    let [reader, writer] = sys::pipe(0)?;
+    for _ in 0..CHILDREN {
+        if sys::fork()?.is_none() {
+            let _ = sys::close(writer);
+            // Until the parent closes the pipe.
+            let _ = sys::read(reader, &mut [0]);
+            sys::exit(0)
+        }
+    }
+    meter.average(20, || match sys::fork()? {
+        None => sys::exit(0),
+        // As a shell waits: for any child.
+        Some(_) => sys::wait(-1, 0).map(drop),
+    })?;
+    sys::close(writer)?;
+    sys::close(reader)?;
+    (0..CHILDREN).try_for_each(|_| sys::wait(-1, 0).map(drop))
 }
 
 /// Threads that have begun to run.

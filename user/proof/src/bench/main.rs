@@ -12,9 +12,11 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod copies;
+mod history;
 mod kernel;
 mod meter;
 mod reads;
+mod servers;
 mod worse;
 
 use user::prelude::*;
@@ -31,7 +33,8 @@ fn run(args: &Args) -> i32 {
     if filter == b"--run" {
         return run_line(args.get(2).copied().unwrap_or_default());
     }
-    let rows = kernel::ROWS.iter().chain(reads::ROWS).chain(copies::ROWS).chain(worse::ROWS);
+    let rows = kernel::ROWS.iter().chain(servers::ROWS).chain(reads::ROWS);
+    let rows = rows.chain(copies::ROWS).chain(history::ROWS).chain(worse::ROWS);
     let (mut status, mut found) = (0, false);
     for (name, measure) in rows.clone() {
         let matches = match filter {

@@ -54,6 +54,15 @@ impl Meter {
         }
     }
 
+    /// Prints how many times as much a cost is as another one, in a row of its own if it has a
+    /// suffix.
+    pub fn tell_ratio(&self, suffix: &str, ticks: u64, compared_with: u64) {
+        let hundredths = ticks.saturating_mul(100) / compared_with.max(1);
+        let dot = if suffix.is_empty() { "" } else { "." };
+        let (whole, rest) = (hundredths / 100, hundredths % 100);
+        println!("{}{dot}{suffix} {whole}.{rest:02} times", self.name);
+    }
+
     /// Prints the cost of `work`, run once, and the counters' increase.
     pub fn once(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let before = Counters::now();

@@ -8,7 +8,6 @@ use user::prelude::*;
 use user::sys::abi;
 
 pub const ROWS: &[Row] = &[
-    ("server.rtt", server_round_trip),
     ("read.64k", |meter| read_alone(meter, 64 << 10)),
     ("read.1m", |meter| read_alone(meter, 1 << 20)),
     ("read.64m", |meter| read_alone(meter, 64 << 20)),
@@ -65,14 +64,6 @@ fn touch(buffer: &[u8], page: usize) -> Result<()> {
     // SAFETY: an aligned word within the slice.
     let found = unsafe { buffer[page * PAGE_BYTES..].as_ptr().cast::<u64>().read_volatile() };
     expect(found as usize, page * PAGE_BYTES)
-}
-
-/// A read of one byte that the server must answer: too short to be lazy.
-fn server_round_trip(meter: &Meter) -> Result<()> {
-    let fd = cold_file(FILE_BYTES)?;
-    let mut byte = [0];
-    meter.average(200, || sys::pread(fd, &mut byte, FileOffset(12_345)).map(drop))?;
-    remove(fd)
 }
 
 /// Address space for [`read_alone`], and the distance of its buffers.

@@ -13,11 +13,13 @@ pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// Takes the next `count` bytes.
+    #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (front, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
         self.0 = rest;
@@ -25,6 +27,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes the next `N` bytes, by value.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (front, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
         self.0 = rest;
@@ -32,6 +35,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Number of bytes not yet taken.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.0.len()
     }
@@ -46,11 +50,13 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A writer at the start of `space`.
+    #[inline]
     pub fn new(space: &'a mut [u8]) -> Self {
         Self { space, used: 0 }
     }
 
     /// Appends `bytes`. Fails without writing anything where they do not fit.
+    #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let end = self.used.checked_add(bytes.len()).ok_or(Malformed)?;
         self.space.get_mut(self.used..end).ok_or(Malformed)?.copy_from_slice(bytes);
@@ -59,6 +65,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Number of bytes written so far.
+    #[inline]
     pub fn used(&self) -> usize {
         self.used
     }
@@ -78,9 +85,11 @@ macro_rules! integer_fields {
     ($($integer:ty),*) => {$(
         impl Field for $integer {
             const BYTES: usize = size_of::<$integer>();
+            #[inline]
             fn put(&self, writer: &mut Writer<'_>) -> Result<(), Malformed> {
                 writer.put(&self.to_le_bytes())
             }
+            #[inline]
             fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
                 Ok(<$integer>::from_le_bytes(reader.array()?))
             }
@@ -94,9 +103,11 @@ macro_rules! newtype_field {
     ($name:ident, $integer:ty) => {
         impl $crate::codec::Field for $name {
             const BYTES: usize = size_of::<$integer>();
+            #[inline]
             fn put(&self, writer: &mut $crate::Writer<'_>) -> Result<(), $crate::Malformed> {
                 self.0.put(writer)
             }
+            #[inline]
             fn get(reader: &mut $crate::Reader<'_>) -> Result<Self, $crate::Malformed> {
                 Ok(Self(<$integer>::get(reader)?))
             }
@@ -109,9 +120,11 @@ macro_rules! flags_field {
     ($name:ident, $integer:ty) => {
         impl $crate::codec::Field for $name {
             const BYTES: usize = size_of::<$integer>();
+            #[inline]
             fn put(&self, writer: &mut $crate::Writer<'_>) -> Result<(), $crate::Malformed> {
                 self.bits().put(writer)
             }
+            #[inline]
             fn get(reader: &mut $crate::Reader<'_>) -> Result<Self, $crate::Malformed> {
                 Self::from_bits(<$integer>::get(reader)?).ok_or($crate::Malformed)
             }
@@ -132,11 +145,13 @@ macro_rules! record {
         impl $crate::codec::Field for $name {
             const BYTES: usize = 0 $(+ <$kind as $crate::codec::Field>::BYTES)*;
             #[allow(unused_variables)]
+            #[inline]
             fn put(&self, writer: &mut $crate::Writer<'_>) -> Result<(), $crate::Malformed> {
                 $(self.$field.put(writer)?;)*
                 Ok(())
             }
             #[allow(unused_variables)]
+            #[inline]
             fn get(reader: &mut $crate::Reader<'_>) -> Result<Self, $crate::Malformed> {
                 Ok(Self { $($field: <$kind as $crate::codec::Field>::get(reader)?,)* })
             }

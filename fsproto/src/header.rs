@@ -39,6 +39,7 @@ record! {
 impl Header {
     /// Decodes the common part of a header and checks it against the limits. The reader that is
     /// returned is positioned at the operation's own fields.
+    #[inline]
     pub fn decode(header: &[u8; HEADER_BYTES]) -> Result<(Self, Reader<'_>), Malformed> {
         let mut reader = Reader::new(header);
         let decoded = Self::get(&mut reader)?;
@@ -49,6 +50,7 @@ impl Header {
     }
 
     /// The reply's status as a result.
+    #[inline]
     pub fn result(&self) -> Result<(), Errno> {
         match self.status {
             0 => Ok(()),
@@ -57,6 +59,7 @@ impl Header {
     }
 
     /// Encodes a whole header: the common part, followed by an operation's fields.
+    #[inline]
     pub fn encode(&self, fields: &impl Field) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         let mut writer = Writer::new(&mut header);

@@ -51,10 +51,15 @@ impl<F: Fn() -> Time> Clock for F {
 /// The payload of a reply: segments that are sent one after the other, borrowed from the server's
 /// storage where possible.
 #[derive(Clone, Debug, Default)]
-pub struct Payload<'a>(Vec<Cow<'a, [u8]>>);
+pub struct Payload<'a> {
+    /// Mostly there is one segment, which needs no list.
+    first: Option<Cow<'a, [u8]>>,
+    rest: Vec<Cow<'a, [u8]>>,
+}
 
 impl<'a> Payload<'a> {
     /// An empty payload.
+    #[inline]
     pub fn empty() -> Self {
         Self::default()
     }
@@ -67,55 +72,65 @@ impl<'a> Payload<'a> {
     }
 
     /// Reserves memory for a number of further segments.
+    #[inline]
     pub fn reserve(&mut self, segments: usize) {
-        self.0.reserve(segments);
+        let listed = segments.saturating_sub(usize::from(self.first.is_none()));
+        if listed > 0 {
+            self.rest.reserve(listed);
+        }
+    }
+
+    #[inline]
+    fn push_segment(&mut self, segment: Cow<'a, [u8]>) {
+        match &self.first {
+            _ if segment.is_empty() => {}
+            None => self.first = Some(segment),
+            Some(_) => self.rest.push(segment),
+        }
     }
 
     /// Appends a borrowed segment.
+    #[inline]
     pub fn push(&mut self, bytes: &'a [u8]) {
-        if !bytes.is_empty() {
-            self.0.push(Cow::Borrowed(bytes));
-        }
+        self.push_segment(Cow::Borrowed(bytes));
     }
 
     /// Appends an owned segment.
     pub fn push_owned(&mut self, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.0.push(Cow::Owned(bytes));
-        }
+        self.push_segment(Cow::Owned(bytes));
     }
 
     /// Appends `count` zero bytes, which all refer to one page of memory.
     pub fn push_zeros(&mut self, mut count: usize) {
         while count > 0 {
             let zeros = &ZEROS.0[..count.min(PAGE_BYTES)];
-            self.0.push(Cow::Borrowed(zeros));
+            self.push(zeros);
             count -= zeros.len();
         }
     }
 
     /// Total length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.0.iter().map(|segment| segment.len()).sum()
+        self.segments().map(<[u8]>::len).sum()
     }
 
     /// Whether the length is 0.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_none()
     }
 
     /// The bytes, if there is at most one segment.
+    #[inline]
     pub fn only(&self) -> Option<&[u8]> {
-        match self.0.as_slice() {
-            [] => Some(&[]),
-            [segment] => Some(segment),
-            _ => None,
-        }
+        self.rest.is_empty().then(|| self.first.as_deref().unwrap_or_default())
     }
 
     /// The segments in order.
+    #[inline]
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(AsRef::as_ref)
+        self.first.iter().chain(&self.rest).map(AsRef::as_ref)
     }
 
     /// Copies all segments into one vector.

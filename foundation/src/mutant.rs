@@ -28,6 +28,12 @@ macro_rules! mutants {
 mutants! {
     /// Q4: the messages in a socket are not counted, and cost only their bytes.
     FreeMessages = "free-messages",
+    /// F4: a message that was handed to a receiver is lost where a signal ends the wait.
+    DropHanded = "drop-handed",
+    /// C11: a message is handed to a receiver before those in the queue.
+    Overtake = "overtake",
+    /// X5: a late reply is taken for that of a later request at the same place.
+    ForgetNumber = "forget-number",
     /// Niceness does not count.
     IgnoreNiceness = "ignore-niceness",
     /// A sleeper keeps all that it did not use of the CPU.

@@ -30,6 +30,31 @@ pub trait Transport {
     /// sent for want of memory, and the connection stands; a message without payload does not fail
     /// so.
     fn send(&mut self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno>;
+
+    /// Sends a message as [`send`](Self::send) does, and waits for the next one as
+    /// [`receive`](Self::receive) does: what a client does for each request. On an error nothing
+    /// was sent. A transport may do both at once.
+    fn call(
+        &mut self,
+        header: &[u8; HEADER_BYTES],
+        payload: &[&[u8]],
+        reply: &mut [u8; HEADER_BYTES],
+        into: &mut [u8],
+    ) -> Result<Option<usize>, Errno> {
+        self.send(header, payload)?;
+        Ok(self.receive(reply, into))
+    }
+
+    /// The same with [`receive_whole`](Self::receive_whole): what a server does after each request.
+    fn send_then_receive(
+        &mut self,
+        header: &[u8; HEADER_BYTES],
+        payload: &[&[u8]],
+        inbox: &mut Inbox,
+    ) -> Result<Option<usize>, Errno> {
+        self.send(header, payload)?;
+        Ok(self.receive_whole(inbox))
+    }
 }
 
 /// Serves one client until it is gone. ENOMEM without memory for the inbox.
@@ -43,35 +68,45 @@ pub fn serve(
     let mut dispatcher = dispatcher.limited_to(limits);
     let session = dispatcher.open_sole_session();
     let mut inbox = Inbox::new()?;
-    while let Some(length) = transport.receive_whole(&mut inbox) {
+    let mut received = transport.receive_whole(&mut inbox);
+    while let Some(length) = received {
         // A message that did not fit does not have the length in its header, and is refused for
         // that.
         let (header, payload) = inbox.message(length);
         let reply = dispatcher.handle(session, header, payload);
-        let Err(error) = send_reply(&mut transport, &reply) else { continue };
         let header = reply.header;
-        if error == Errno::ENOTCONN {
-            break;
-        }
-        // Only the payload is too much: the client learns that instead.
-        let refusal = dispatcher.unsent(session, &header, error);
-        if transport.send(&refusal, &[]).is_err() {
-            break;
-        }
+        let next = match send_reply(&mut transport, &reply, &mut inbox) {
+            Err(error) if error != Errno::ENOTCONN => {
+                // Only the payload is too much: the client learns that instead.
+                let refusal = dispatcher.unsent(session, &header, error);
+                transport.send_then_receive(&refusal, &[], &mut inbox)
+            }
+            next => next,
+        };
+        let Ok(next) = next else { break };
+        received = next;
     }
     dispatcher.close_session(session);
     Ok(())
 }
 
-fn send_reply(transport: &mut impl Transport, reply: &Reply<'_>) -> Result<(), Errno> {
+/// Sends a reply, and waits for the next request.
+fn send_reply(
+    transport: &mut impl Transport,
+    reply: &Reply<'_>,
+    inbox: &mut Inbox,
+) -> Result<Option<usize>, Errno> {
+    if reply.payload.is_empty() {
+        return transport.send_then_receive(&reply.header, &[], inbox);
+    }
     if let Some(segment) = reply.payload.only() {
-        return transport.send(&reply.header, &[segment]);
+        return transport.send_then_receive(&reply.header, &[segment], inbox);
     }
     let mut segments = Vec::new();
     let count = reply.payload.segments().count();
     segments.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     segments.extend(reply.payload.segments());
-    transport.send(&reply.header, &segments)
+    transport.send_then_receive(&reply.header, &segments, inbox)
 }
 
 /// Maximum number of messages that answer no request and are skipped while waiting for a reply.
@@ -88,11 +123,11 @@ impl<P: Transport> Connection for TransportConnection<P> {
         payload: &[&[u8]],
         into: &mut [u8],
     ) -> Result<([u8; HEADER_BYTES], usize), Errno> {
-        self.0.send(header, payload)?;
         let tag = Header::decode(header).map_err(|_| Errno::EINVAL)?.0.tag;
         let mut reply = [0; HEADER_BYTES];
+        let mut received = self.0.call(header, payload, &mut reply, into)?;
         for _ in 0..MAX_STRAY {
-            let length = self.0.receive(&mut reply, into).ok_or(Errno::ENOTCONN)?;
+            let length = received.ok_or(Errno::ENOTCONN)?;
             // Late or repeated replies to earlier requests are skipped.
             let answers = Header::decode(&reply).is_ok_and(|(decoded, _)| {
                 decoded.tag == tag && decoded.flags.contains(HeaderFlags::REPLY)
@@ -100,6 +135,7 @@ impl<P: Transport> Connection for TransportConnection<P> {
             if answers {
                 return if length <= into.len() { Ok((reply, length)) } else { Err(Errno::EPROTO) };
             }
+            received = self.0.receive(&mut reply, into);
         }
         Err(Errno::EPROTO)
     }

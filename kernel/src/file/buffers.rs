@@ -260,6 +260,18 @@ impl UserBuffers {
         wanted: usize,
         mut copy: impl FnMut(UserSlice, usize) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
+        // Mostly one range has space for all.
+        if let Place::User { slices: Slices::Few(slices, count), next } = &mut self.place
+            && let Some(front) = slices.get_mut(..*count).and_then(|few| few.get_mut(*next))
+            && front.len() >= wanted
+            && wanted > 0
+        {
+            let copied = copy(front.take(wanted), 0)?;
+            *front = front.skip(copied);
+            *next += usize::from(front.is_empty());
+            self.remaining -= ByteCount::of_len(copied);
+            return Ok(copied);
+        }
         let mut done = 0;
         while done < wanted {
             let Some(front) = self.front() else { break };

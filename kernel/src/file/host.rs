@@ -4,6 +4,7 @@ use super::{Caller, FdTable, FileContext, IoCaller};
 use crate::mem::{Account, Space};
 use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A process of tests and of the simulation. All signals are ignored.
 pub struct HostProcess {
@@ -14,7 +15,7 @@ pub struct HostProcess {
     /// Its working directory and umask.
     pub context: Mutex<FileContext, rank::FileContext>,
     /// Whether it is marked as a server (F8).
-    pub is_server: bool,
+    pub is_server: AtomicBool,
 }
 
 impl HostProcess {
@@ -24,7 +25,7 @@ impl HostProcess {
     /// A process with this memory, without descriptors, that is no server.
     pub fn new(space: Arc<Space>) -> Self {
         let (files, context) = (Mutex::default(), Mutex::default());
-        Self { space, files, context, is_server: false }
+        Self { space, files, context, is_server: AtomicBool::new(false) }
     }
 }
 
@@ -45,7 +46,7 @@ impl IoCaller for HostProcess {
         Self::PID
     }
     fn is_server(&self) -> bool {
-        self.is_server
+        self.is_server.load(Ordering::Relaxed)
     }
     fn is_masked(&self, _: u8) -> bool {
         false

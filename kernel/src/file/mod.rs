@@ -43,7 +43,9 @@ pub use caller::IoCaller;
 pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
-pub use object::{DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, downcast};
+pub use object::{
+    DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, downcast, downcast_ref,
+};
 pub use open_file::{OpenFile, Status, check_length};
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};

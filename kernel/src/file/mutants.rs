@@ -69,3 +69,15 @@ pub(super) fn read_pipe_early(
     ring.changed.notify();
     Ok(ByteCount::of_len(to.put(io.space, &bytes)?))
 }
+
+/// F4: a message that was handed over is lost where a signal ends the wait.
+#[inline(always)]
+pub(super) fn drop_handed() -> bool {
+    active(Mutant::DropHanded)
+}
+
+/// A message is handed over before those in the queue.
+#[inline(always)]
+pub(super) fn overtake() -> bool {
+    active(Mutant::Overtake)
+}

@@ -223,3 +223,10 @@ pub fn downcast<T: FileObject>(object: &Arc<dyn FileObject>) -> Option<Arc<T>> {
     let any: Arc<dyn Any + Send + Sync> = object.clone();
     any.downcast().ok()
 }
+
+/// The same without a count of its own.
+#[inline]
+pub fn downcast_ref<T: FileObject>(object: &Arc<dyn FileObject>) -> Option<&T> {
+    let any: &dyn Any = &**object;
+    any.downcast_ref()
+}

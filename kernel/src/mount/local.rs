@@ -3,6 +3,7 @@
 use alloc::sync::{Arc, Weak};
 
 use foundation::Errno;
+use fsproto::HEADER_BYTES;
 
 use super::{Mount, MountedTree, Session, Transport, Trust};
 use crate::file::FileSystem;
@@ -11,6 +12,10 @@ use crate::file::socket::{Endpoint, Message, Receiver, Sender};
 impl Transport for Endpoint {
     fn send(&self, message: Message) -> Result<(), Errno> {
         Self::send(self, message)
+    }
+
+    fn hand_over(&self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> bool {
+        Self::hand_over(self, header, payload)
     }
 }
 

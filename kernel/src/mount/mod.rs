@@ -16,6 +16,7 @@
 
 mod copy;
 mod handles;
+mod in_flight;
 mod local;
 mod message;
 mod mutants;
@@ -28,6 +29,7 @@ mod server_file;
 mod session;
 mod snapshot_reply;
 pub mod swap;
+mod tags;
 mod transfer;
 mod tree;
 mod vectored;

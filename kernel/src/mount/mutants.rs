@@ -127,3 +127,9 @@ pub(super) fn leak_result_snapshot(snapshot: alloc::sync::Arc<Snapshot>) {
         core::mem::forget(snapshot);
     }
 }
+
+/// X5: a reply is of the request at its tag's place, whatever its number.
+#[inline(always)]
+pub(super) fn forget_number() -> bool {
+    active(Mutant::ForgetNumber)
+}

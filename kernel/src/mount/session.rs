@@ -7,8 +7,6 @@
 //!
 //! Lock: `table`, never held while sending or completing.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,9 +15,10 @@ use foundation::counter::{self, Counter};
 use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
 use fsproto::{
     Close, Field, HEADER_BYTES, Handle, Header, HeaderFlags, Hole, HolesListed, Malformed, Op,
-    Operation, Reader, Snapshotted, Tag, Walked, Written, decode_holes,
+    Operation, Reader, Tag, decode_holes,
 };
 
+use super::in_flight::{Call, InFlight, Owner, Table, opened, opens};
 use super::message::{self, Payload};
 use super::mutants;
 use super::transfer::{self, TransferReply};
@@ -31,6 +30,9 @@ use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 /// Callers beyond it wait, and can be killed.
 const MAX_IN_FLIGHT: usize = 512;
 
+/// Payloads of up to this many bytes are handed to a server that waits: names.
+const MAX_HANDED: usize = PAGE_BYTES;
+
 /// Attempts of a page-in before its readers get SIGBUS (F5).
 const FETCH_TRIES: u32 = 3;
 
@@ -39,10 +41,13 @@ pub trait Transport: Send + Sync {
     /// Sends without waiting. On an error the message was not sent: the connection is closed, or
     /// there is no memory.
     fn send(&self, message: Message) -> Result<(), Errno>;
-}
 
-/// A reply whose header can be decoded.
-type Answer = Message;
+    /// Sends a small message if the server waits for it. False where it does not: then it has to be
+    /// [sent](Self::send).
+    fn hand_over(&self, _header: &[u8; HEADER_BYTES], _payload: &[&[u8]]) -> bool {
+        false
+    }
+}
 
 /// The header of a message.
 fn header_of(message: &Message) -> Result<&[u8; HEADER_BYTES], Malformed> {
@@ -59,45 +64,9 @@ fn make_room(payload_bytes: usize) -> Result<(), Errno> {
     }
 }
 
-/// A request for which a thread waits.
-#[derive(Debug, Default)]
-struct Call {
-    answer: Mutex<Option<Result<Answer, Errno>>, rank::Reply>,
-    queue: WaitQueue,
-}
-
-/// What a reply completes.
-enum Owner {
-    Thread(Arc<Call>),
-    Pages {
-        fetch: Arc<Fetch>,
-        tries: u32,
-    },
-    /// A fetch that needs the list of holes first.
-    Holes {
-        fetch: Arc<Fetch>,
-        from: SnapshotOffset,
-    },
-    /// A transfer to or from the swap file.
-    Swap(Transfer),
-    /// The requester does not need the reply, or is dead.
-    Nobody,
-}
-
-struct InFlight {
-    op: Op,
-    owner: Owner,
-}
-
-#[derive(Default)]
-struct Table {
-    next_tag: u32,
-    in_flight: BTreeMap<Tag, InFlight>,
-    /// Handles whose `Close` could not be sent yet. Has space for all of `to_close`.
-    unclosed: Vec<Handle>,
-    /// Handles that are open, or may be opened by a request in flight, and those in `unclosed`.
-    to_close: usize,
-    gone: bool,
+fn count_sent(bytes: usize) {
+    counter::count(Counter::MessagesSent, 1);
+    counter::count(Counter::BytesSent, bytes as u64);
 }
 
 /// One connection to a server.
@@ -133,13 +102,11 @@ impl Session {
         request: &O,
         payload: &[&[u8]],
     ) -> Result<(O::Reply, Payload), Errno> {
-        let call = Arc::new(Call::default());
-        let tag = self.begin(O::OP, Interrupt::Killable, || Owner::Thread(call.clone()))?;
+        let (tag, call) = self.begin(O::OP, Interrupt::Killable)?;
         let bytes = payload.iter().map(|part| part.len()).sum();
         // Since the payload was gathered, others may have taken what was available then.
-        let message =
-            make_room(bytes).and_then(|()| message::message(&request.request(tag, bytes), payload));
-        if let Err(error) = message.and_then(|message| self.send(message)) {
+        let sent = make_room(bytes).and_then(|()| self.post(&request.request(tag, bytes), payload));
+        if let Err(error) = sent {
             drop(self.table.lock().withdraw(tag));
             return Err(error);
         }
@@ -148,7 +115,10 @@ impl Session {
             self.abandon(tag, O::OP, &call);
             return Err(Errno::EINTR);
         }
-        let answer = call.answer.lock().take().unwrap_or(Err(Errno::EIO))?;
+        let answer = call.answer.lock().take().unwrap_or(Err(Errno::EIO));
+        // The request is no longer in the table, so nobody else has the call.
+        self.table.lock().spare_call.get_or_insert(call);
+        let answer = answer?;
         let (header, mut reader) =
             header_of(&answer).and_then(Header::decode).map_err(malformed)?;
         header.result()?;
@@ -191,8 +161,7 @@ impl Session {
         owner: impl FnOnce() -> Owner,
     ) -> Result<(), Errno> {
         let tag = self.try_begin(O::OP, owner)?;
-        let sent =
-            message::message(&request.request(tag, 0), &[]).and_then(|message| self.send(message));
+        let sent = self.post(&request.request(tag, 0), &[]);
         sent.inspect_err(|_| drop(self.table.lock().withdraw(tag)))
     }
 
@@ -250,9 +219,9 @@ impl Session {
             let mut table = self.table.lock();
             table.gone = true;
             (table.unclosed, table.to_close) = (Vec::new(), 0);
-            core::mem::take(&mut table.in_flight)
+            table.in_flight.take_all()
         };
-        for (_, orphan) in orphans {
+        for orphan in orphans {
             orphan.owner.fail(Errno::EIO);
         }
         self.space.wake_all();
@@ -275,21 +244,47 @@ impl Session {
         self.table.lock().gone
     }
 
+    /// Sends a message: straight to the server, if it waits for it.
+    fn post(&self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno> {
+        let bytes: usize = payload.iter().map(|part| part.len()).sum();
+        if bytes <= MAX_HANDED && self.transport.hand_over(header, payload) {
+            count_sent(HEADER_BYTES + bytes);
+            return Ok(());
+        }
+        self.send(message::message(header, payload)?)
+    }
+
     fn send(&self, message: Message) -> Result<(), Errno> {
-        counter::count(Counter::MessagesSent, 1);
-        counter::count(Counter::BytesSent, message.len() as u64);
+        count_sent(message.len());
         self.transport.send(message)
     }
 
-    /// Enters a request in the table; waits for space.
-    fn begin(&self, op: Op, by: Interrupt, mut owner: impl FnMut() -> Owner) -> Result<Tag, Errno> {
-        self.space.wait(by, || match self.try_begin(op, &mut owner) {
-            Err(Errno::EAGAIN) => None,
-            result => Some(result),
-        })?
+    /// Enters the request of a thread in the table; waits for space.
+    fn begin(&self, op: Op, by: Interrupt) -> Result<(Tag, Arc<Call>), Errno> {
+        let attempt = || {
+            let mut call = None;
+            let begun = self.try_begin_with(op, |spare| {
+                let spare = spare.take().unwrap_or_default();
+                Owner::Thread(call.insert(spare).clone())
+            });
+            match begun {
+                Err(Errno::EAGAIN) => None,
+                begun => Some(begun.and_then(|tag| Ok((tag, call.ok_or(Errno::EIO)?)))),
+            }
+        };
+        self.space.wait(by, attempt)?
     }
 
     fn try_begin(&self, op: Op, owner: impl FnOnce() -> Owner) -> Result<Tag, Errno> {
+        self.try_begin_with(op, |_| owner())
+    }
+
+    /// Enters a request. `owner` is called only where nothing else can fail.
+    fn try_begin_with(
+        &self,
+        op: Op,
+        owner: impl FnOnce(&mut Option<Arc<Call>>) -> Owner,
+    ) -> Result<Tag, Errno> {
         let mut table = self.table.lock();
         if table.gone {
             return Err(Errno::EIO);
@@ -298,26 +293,21 @@ impl Session {
         if table.in_flight.len() >= MAX_IN_FLIGHT && !matches!(op, Op::Read | Op::ListHoles) {
             return Err(Errno::EAGAIN);
         }
+        table.in_flight.prepare()?;
         if opens(op) {
             // Closing a handle then needs no memory.
             let space = (table.to_close + 1).saturating_sub(table.unclosed.len());
             fallible::reserve(&mut table.unclosed, space)?;
             table.to_close += 1;
         }
-        loop {
-            table.next_tag = table.next_tag.wrapping_add(1);
-            let tag = Tag(table.next_tag);
-            if let Entry::Vacant(free) = table.in_flight.entry(tag) {
-                free.insert(InFlight { op, owner: owner() });
-                return Ok(tag);
-            }
-        }
+        let owner = owner(&mut table.spare_call);
+        Ok(table.in_flight.insert(InFlight { op, owner })?)
     }
 
     /// The waiting thread is being killed. The handle that the request opens will be closed when
     /// the reply arrives.
     fn abandon(&self, tag: Tag, op: Op, call: &Call) {
-        if let Some(request) = self.table.lock().in_flight.get_mut(&tag) {
+        if let Some(request) = self.table.lock().in_flight.get_mut(tag) {
             request.owner = Owner::Nobody;
             return;
         }
@@ -337,7 +327,7 @@ impl Session {
         if !fields.flags.contains(HeaderFlags::REPLY) {
             return Err(Malformed);
         }
-        let request = self.table.lock().in_flight.remove(&fields.tag).ok_or(Malformed)?;
+        let request = self.table.lock().in_flight.remove(fields.tag).ok_or(Malformed)?;
         let is_valid = fields.op == request.op as u16
             && message.len() == HEADER_BYTES + fields.payload_bytes as usize;
         let has_opened = is_valid
@@ -433,52 +423,6 @@ impl Session {
     }
 }
 
-/// Whether a request of this kind can open a handle.
-fn opens(op: Op) -> bool {
-    matches!(op, Op::Open | Op::Snapshot | Op::Reclaim | Op::Write)
-}
-
-/// The handle that a reply opened.
-fn opened(op: Op, mut reader: Reader<'_>) -> Result<Handle, Malformed> {
-    Ok(match op {
-        Op::Open => Walked::get(&mut reader)?.handle,
-        Op::Snapshot | Op::Reclaim => Snapshotted::get(&mut reader)?.handle,
-        Op::Write => Written::get(&mut reader)?.snapshot,
-        _ => Handle::NONE,
-    })
-}
-
-impl Table {
-    /// Removes a request that was not sent.
-    fn withdraw(&mut self, tag: Tag) -> Option<InFlight> {
-        let request = self.in_flight.remove(&tag)?;
-        if opens(request.op) {
-            self.forget_one();
-        }
-        Some(request)
-    }
-
-    /// A handle is closed, or was not opened.
-    fn forget_one(&mut self) {
-        self.to_close = self.to_close.saturating_sub(1);
-        fallible::shrink(&mut self.unclosed, self.to_close);
-    }
-}
-
-impl Owner {
-    fn fail(self, error: Errno) {
-        match self {
-            Self::Thread(call) => {
-                *call.answer.lock() = Some(Err(error));
-                call.queue.wake_all();
-            }
-            Self::Pages { fetch, .. } | Self::Holes { fetch, .. } => fetch.complete(Err(error)),
-            Self::Swap(transfer) => transfer.complete(Err(error)),
-            Self::Nobody => {}
-        }
-    }
-}
-
 /// The list of holes in a reply and the byte up to which it is complete; `None` if invalid.
 fn parse_holes(
     mut reader: Reader<'_>,
@@ -503,7 +447,7 @@ mod tests {
     use super::*;
     use crate::mem::host;
     use crate::sync::ThreadId;
-    use fsproto::{GetStatFs, StatFs};
+    use fsproto::{GetStatFs, StatFs, Walked};
     use std::collections::VecDeque;
     use std::sync::mpsc;
 

@@ -104,6 +104,8 @@ ranks! {
     FifoCounts: Spin,
     /// the bytes of a pipe; copied to programs without a fault while it is held.
     Pipe: Spin,
+    /// one direction of a socket pair; copied to programs without a fault while it is held.
+    Socket: Spin,
     /// the table of pseudo-terminals.
     Ptys: Spin,
     /// the state of a terminal.
@@ -159,8 +161,6 @@ ranks! {
     Session: Spin,
     /// the reply of a request.
     Reply: Spin,
-    /// the queue of one direction of a socket pair.
-    Socket: Spin,
 
     /// the threads in a wait queue.
     WaitQueue: Spin,

@@ -5,9 +5,9 @@ use super::io::with_signal;
 use crate::file::socket::{self, Endpoint, ShutDown, Stream};
 use crate::file::{
     Caller, Fd, FileObject, FileType, Io, OnExec, OpenFile, Status, UserBuffers, WritePosition,
-    downcast, pipe,
+    downcast, downcast_ref, pipe,
 };
-use crate::mem::UserAddr;
+use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
 use linux_raw_sys::general as linux;
@@ -288,6 +288,56 @@ pub fn recvmsg(current: &dyn Caller, fd: Fd, address: UserAddr, flags: u32) -> R
     Ok(count)
 }
 
+/// The flags of [`exchange`]: `from` or `to` is the address of a vector with so many entries.
+const FROM_VECTOR: u32 = 1;
+const TO_VECTOR: u32 = 2;
+
+/// Sends a packet and receives the next one: what a file server does for each request. Returns the
+/// length of what was received.
+///
+/// Not one of Linux's calls, so only processes that are marked as servers see it (F8): ENOSYS for
+/// others. EINPROGRESS where the packet was sent and receiving failed; the caller then receives by
+/// another call. Every other error means that nothing was sent.
+pub fn exchange(
+    current: &dyn Caller,
+    fd: Fd,
+    from: UserAddr,
+    from_count: u64,
+    to: UserAddr,
+    to_count: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
+    if !current.is_server() {
+        return Err(Errno::ENOSYS);
+    }
+    if flags & !(FROM_VECTOR | TO_VECTOR) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = open_file(current, fd)?;
+    file.require(Status::READ | Status::WRITE)?;
+    let endpoint = downcast_ref::<Endpoint>(file.object()).ok_or(Errno::ENOTSOCK)?;
+    let io = file.io(current);
+    let place = |address, count, is_vector| {
+        if is_vector {
+            vectors(current, address, count)
+        } else {
+            buffers(address, ByteCount(count))
+        }
+    };
+    // Both places are checked before anything is sent.
+    let mut to = place(to, to_count, flags & TO_VECTOR != 0)?;
+    let is_handed = flags & FROM_VECTOR == 0
+        && endpoint.try_hand_over(&io, UserSlice::new(from, ByteCount(from_count))?);
+    if !is_handed {
+        let mut from = place(from, from_count, flags & FROM_VECTOR != 0)?;
+        with_signal(current, endpoint.transmit(&io, &mut from))?;
+    }
+    match endpoint.receive(&io, &mut to) {
+        Ok(received) => Ok(received.copied.0),
+        Err(_) => Err(Errno::EINPROGRESS),
+    }
+}
+
 /// Implements shutdown(2).
 pub fn shutdown(current: &dyn Caller, fd: Fd, how: u32) -> Result<u64, Errno> {
     let file = socket_file(current, fd)?;
@@ -303,4 +353,82 @@ pub fn shutdown(current: &dyn Caller, fd: Fd, how: u32) -> Result<u64, Errno> {
         stream.shut_down(how);
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::host::HostProcess;
+    use crate::mem::{self, Backing, Placement, Prot, Space};
+    use core::sync::atomic::Ordering;
+
+    const BASE: u64 = 0x10_0000;
+    const PAGE: u64 = 4096;
+
+    /// A process with four pages of memory and the two ends of a pair.
+    fn connected() -> HostProcess {
+        mem::host::init();
+        let space = Space::new().unwrap();
+        let (place, prot) = (Placement::Fixed(UserAddr(BASE)), Prot::READ | Prot::WRITE);
+        space.map(place, ByteCount(4 * PAGE), prot, Backing::Anonymous, "").unwrap();
+        let process = HostProcess::new(space);
+        let both = (net::AF_UNIX, PACKET | linux::O_NONBLOCK);
+        socketpair(&process, both.0, both.1, 0, UserAddr(BASE)).unwrap();
+        process
+    }
+
+    fn put(process: &HostProcess, at: u64, bytes: &[u8]) -> UserAddr {
+        let address = UserAddr(BASE + at);
+        store(process, address, bytes).unwrap();
+        address
+    }
+
+    fn bytes<const N: usize>(process: &HostProcess, at: u64) -> [u8; N] {
+        let mut bytes = [0; N];
+        load(process, UserAddr(BASE + at), &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn f8_only_a_server_can_exchange() {
+        let process = connected();
+        let (from, to) = (put(&process, PAGE, b"request"), UserAddr(BASE + 2 * PAGE));
+        let exchange = |fd, flags| exchange(&process, Fd(fd), from, 7, to, 100, flags);
+        assert_eq!(exchange(0, 0), Err(Errno::ENOSYS));
+        process.is_server.store(true, Ordering::Relaxed);
+        assert_eq!((exchange(0, 4), exchange(9, 0)), (Err(Errno::EINVAL), Err(Errno::EBADF)));
+        // Sent, but there is nothing to receive.
+        assert_eq!(exchange(0, 0), Err(Errno::EINPROGRESS));
+        assert_eq!(exchange(1, 0), Ok(7));
+        assert_eq!(bytes(&process, 2 * PAGE), *b"request");
+    }
+
+    #[test]
+    fn a_packet_by_vectors_is_answered_once() {
+        let process = connected();
+        process.is_server.store(true, Ordering::Relaxed);
+        let words = |entries: [u64; 4]| entries.map(u64::to_le_bytes).concat();
+        put(&process, PAGE, b"header, payload");
+        let from = put(&process, 64, &words([BASE + PAGE, 6, BASE + PAGE + 8, 7]));
+        let to = put(&process, 128, &words([BASE + 2 * PAGE, 3, BASE + 3 * PAGE, 100]));
+        let one = |fd| exchange(&process, Fd(fd), from, 2, to, 2, FROM_VECTOR | TO_VECTOR);
+        assert_eq!((one(0), one(1)), (Err(Errno::EINPROGRESS), Ok(13)));
+        assert_eq!(bytes(&process, 2 * PAGE), *b"hea");
+        assert_eq!(bytes(&process, 3 * PAGE), *b"derpayload");
+        // A bad address of what is sent: nothing is sent, and the answer stays where it is.
+        let nowhere = UserAddr(BASE + 99 * PAGE);
+        let bad = exchange(&process, Fd(0), nowhere, 8, UserAddr(BASE + 3 * PAGE), 100, 0);
+        assert_eq!(bad, Err(Errno::EFAULT));
+        // A bad address of what is received: sent, and the answer stays.
+        assert_eq!(
+            exchange(&process, Fd(0), UserAddr(BASE + PAGE), 6, nowhere, 100, 0),
+            Err(Errno::EINPROGRESS)
+        );
+        let received = |fd, at| {
+            let none = UserAddr(0);
+            recvfrom(&process, Fd(fd), UserAddr(BASE + at), ByteCount(100), 0, none, none)
+        };
+        assert_eq!((received(0, 3 * PAGE), received(0, 3 * PAGE)), (Ok(13), Err(Errno::EAGAIN)));
+        assert_eq!((received(1, 3 * PAGE), received(1, 3 * PAGE)), (Ok(6), Err(Errno::EAGAIN)));
+    }
 }

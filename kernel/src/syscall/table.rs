@@ -317,6 +317,8 @@ system_calls! {
     334 rseq() => misc::without_restartable_sequences;
     436 close_range(first, last, flags) => open::close_range;
     439 faccessat2(dir, path, mode, flags) => attributes::faccessat2;
+    // Sloth's own: for servers only, and far from the numbers that Linux has.
+    511 exchange(fd, from, from_count, to, to_count, flags) => ipc::exchange;
 }
 
 #[cfg(test)]
@@ -328,7 +330,8 @@ mod tests {
         let named = |name| all().find(|(_, call)| call.name == name).map(|(number, _)| number);
         assert_eq!(named("getpid"), Some(39));
         assert_eq!(named("exit_group"), Some(231));
-        assert!(find(511).is_none() && find(512).is_none() && find(u64::MAX).is_none());
+        assert_eq!(named("exchange"), Some(511));
+        assert!(find(510).is_none() && find(512).is_none() && find(u64::MAX).is_none());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The calls of pipes, sockets, locks, descriptors and devices.
 
+use std::sync::atomic::Ordering;
+
 use foundation::{ByteCount, Errno};
 use kernel::file::Fd;
 use kernel::mem::UserAddr;
@@ -86,6 +88,13 @@ pub fn of_messages() -> Vec<Case> {
             pair_with_message(world);
             header(world);
         } => |world| ipc::recvmsg(&world.process, Fd(1), at(RESULT), 0x40);
+        exchange_packets, |world| {
+            pair_with_message(world);
+            world.process.is_server.store(true, Ordering::Relaxed);
+        } => |world| {
+            let (from, to) = (at(BUFFER + 40), at(BUFFER));
+            ipc::exchange(&world.process, Fd(1), from, 2 * PAGE, to, 8 * PAGE, 0)
+        };
         stream_write, |world| {
             ipc::socketpair(&world.process, 1, 1, 0, at(RESULT)).expect("a pair");
             pages_in_memory(world);

@@ -95,6 +95,18 @@ impl Transport for End {
             if wire.up { Ok(()) } else { Err(Errno::EIO) }
         })
     }
+
+    /// The server waits where no other request is on its way.
+    fn hand_over(&self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> bool {
+        with(|network| {
+            let wire = &mut network.wires[self.0];
+            let waits = wire.up && wire.requests.is_empty();
+            if waits {
+                wire.requests.push((world::step_of(sched::me()), (*header, payload.concat())));
+            }
+            waits
+        })
+    }
 }
 
 /// A new connection to the servers.

@@ -20,6 +20,8 @@ const HOST: &[(&str, &str)] = &[
     ("f8_a_server_that_never_waits_is_found", "kernel/src/mem/tests/ranks.rs"),
     ("unfair_mutants_are_noticed", "kernel/tests/fairness.rs"),
     ("mutants_of_write_back_are_noticed", "kernel/tests/mapped.rs"),
+    ("mutants_of_tags_are_noticed", "kernel/src/mount/tags.rs"),
+    ("mutants_of_hand_over_are_noticed", "kernel/src/file/tests/socket.rs"),
 ];
 
 /// A mutant: its variant in the source, and its name on command lines.

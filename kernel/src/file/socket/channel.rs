@@ -1,11 +1,15 @@
 //! One direction of a pair of packet sockets: a queue, or the kernel's receiver.
+//!
+//! A thread that waits for a message says where it wants it ([`Place`]). The next sender then
+//! copies a small message there and wakes the thread: it is in no queue, and nobody allocates for
+//! it. Every other message is queued.
 
 use super::Message;
 use super::message::MAX_COST;
 use crate::file::{Notifier, mutants};
 use crate::mem::account::{Account, Kind};
-use crate::mem::fallible;
-use crate::sync::{self, Mutex, Turn, rank};
+use crate::mem::{Space, UserSlice, fallible};
+use crate::sync::{self, Mutex, MutexGuard, Turn, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use foundation::Errno;
@@ -62,6 +66,35 @@ fn cost(message: &Message) -> usize {
     if mutants::free_messages() { message.len() } else { message.cost() }
 }
 
+/// Where a thread wants the beginning of a message.
+pub(in crate::file) type Place<'a> = (&'a Arc<Space>, UserSlice);
+
+/// A thread that waits for a message, and what was handed to it.
+struct Waiter {
+    space: Arc<Space>,
+    to: UserSlice,
+    handed: Option<Handed>,
+}
+
+/// A message that is in its receiver's memory.
+struct Handed {
+    length: usize,
+    turn: Option<Turn>,
+}
+
+/// What a receiver gets.
+pub(in crate::file) enum Arrival {
+    /// A message of so many bytes, which is where it was wanted.
+    Handed(usize),
+    /// A message from the queue. It has to be [`delivered`](Channel::delivered) or
+    /// [put back](Channel::unreceive).
+    Queued(Queued),
+    /// There was none, and there will be none.
+    End,
+    /// None: the kernel is attached, and receives all.
+    Kernels,
+}
+
 #[derive(Default)]
 pub(super) struct State {
     /// Has space for those that are being delivered, too.
@@ -71,6 +104,8 @@ pub(super) struct State {
     /// What the messages in the queue cost.
     pub(super) queued_cost: usize,
     pub(super) receiver: Option<Arc<dyn Receiver>>,
+    /// One of the threads that wait, if one said where it wants the message.
+    waiter: Option<Waiter>,
     /// The sending end is closed or shut down.
     pub(super) ended: bool,
     /// The receiving end is closed or shut down.
@@ -82,6 +117,32 @@ impl State {
     fn is_full(&self, cost: usize) -> bool {
         let too_many = self.queue.len() >= MAX_MESSAGES && !mutants::free_messages();
         !self.queue.is_empty() && (too_many || self.queued_cost + cost > MAX_QUEUED)
+    }
+
+    /// Frees the memory that a burst of messages has used.
+    #[inline]
+    fn release_burst(&mut self) {
+        if self.queue.capacity() > KEPT_MESSAGES && self.queue.is_empty() && self.delivering == 0 {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// What there is to receive.
+    fn next(&mut self) -> Option<Arrival> {
+        let Some(queued) = self.queue.pop_front() else {
+            return match () {
+                () if self.receiver.is_some() => Some(Arrival::Kernels),
+                () => (self.ended || self.refused).then_some(Arrival::End),
+            };
+        };
+        self.queued_cost -= cost(&queued.message);
+        self.delivering += 1;
+        Some(Arrival::Queued(queued))
+    }
+
+    /// What was handed to the waiter. It waits no longer.
+    fn leave(&mut self) -> Option<Handed> {
+        self.waiter.take().and_then(|waiter| waiter.handed)
     }
 
     /// Whether poll(2) reports that a message can be sent.
@@ -143,11 +204,7 @@ impl Channel {
         if account.is_some() && state.is_full(cost) {
             return Err(Refusal::Full);
         }
-        // Frees the memory that a burst of messages has used.
-        if state.queue.capacity() > KEPT_MESSAGES && state.queue.is_empty() && state.delivering == 0
-        {
-            state.queue = VecDeque::new();
-        }
+        state.release_burst();
         let places = state.delivering + 1;
         if fallible::reserve(&mut state.queue, places).is_err() {
             return Err(Refusal::NoMemory);
@@ -163,6 +220,58 @@ impl Channel {
         Ok(())
     }
 
+    /// Passes a server's small message to the kernel, or hands it over. False where neither is
+    /// possible now.
+    pub(super) fn pass(&self, bytes: &[u8]) -> bool {
+        let state = self.state.lock();
+        let is_open = !state.refused && !state.ended;
+        let Some(receiver) = state.receiver.clone().filter(|_| is_open) else {
+            return self.hand_to_waiter(state, bytes, &[]);
+        };
+        drop(state);
+        let Ok(message) = Message::small(bytes) else { return false };
+        sync::return_turn();
+        receiver.message(message, Sender::Server);
+        true
+    }
+
+    /// Copies a message to where a thread waits for it, and wakes that thread. False where none
+    /// does, or it cannot be copied without waiting: then it has to be [sent](Self::send).
+    pub(in crate::file) fn hand_over(&self, first: &[u8], rest: &[&[u8]]) -> bool {
+        self.hand_to_waiter(self.state.lock(), first, rest)
+    }
+
+    #[inline]
+    fn hand_to_waiter(
+        &self,
+        mut guard: MutexGuard<'_, State>,
+        first: &[u8],
+        rest: &[&[u8]],
+    ) -> bool {
+        let state = &mut *guard;
+        let is_next = state.queue.is_empty() || mutants::overtake();
+        let is_open = !state.refused && !state.ended && state.receiver.is_none();
+        let Some(waiter) = state.waiter.as_mut().filter(|_| is_next && is_open) else {
+            return false;
+        };
+        let length = first.len() + rest.iter().map(|part| part.len()).sum::<usize>();
+        if waiter.handed.is_some() || length == 0 || length > waiter.to.len() {
+            return false;
+        }
+        let mut to = waiter.to;
+        for part in core::iter::once(&first).chain(rest) {
+            if !waiter.space.copy_out_mapped(to, part) {
+                return false;
+            }
+            to = to.skip(part.len());
+        }
+        waiter.handed = Some(Handed { length, turn: sync::pass_turn() });
+        state.release_burst();
+        drop(guard);
+        self.changed.notify();
+        true
+    }
+
     /// A copy of the next message, which stays in the queue; `None` after the last one.
     pub(super) fn peek(&self, nonblocking: bool) -> Result<Option<Message>, Errno> {
         let look = || {
@@ -175,29 +284,51 @@ impl Channel {
         if nonblocking { look().unwrap_or(Err(Errno::EAGAIN)) } else { self.changed.wait(look)? }
     }
 
-    /// The next message; `None` after the last one. It has to be [`delivered`](Self::delivered) or
-    /// [put back](Self::unreceive).
-    pub(in crate::file) fn receive(&self, nonblocking: bool) -> Result<Option<Queued>, Errno> {
-        let mut received = None;
+    /// The next message. A thread that has to wait gets it at `place`, if it is small.
+    pub(in crate::file) fn receive(
+        &self,
+        nonblocking: bool,
+        place: Option<Place<'_>>,
+    ) -> Result<Arrival, Errno> {
+        if nonblocking {
+            return self.state.lock().next().map(arrived).ok_or(Errno::EAGAIN);
+        }
+        let mut waits = false;
         let mut look = || {
             let mut state = self.state.lock();
-            if state.queue.is_empty() {
-                return (state.ended || state.refused).then_some(());
+            if waits && state.waiter.as_ref().is_some_and(|waiter| waiter.handed.is_some()) {
+                return state.leave().map(handed);
             }
-            received = state.queue.pop_front();
-            state.queued_cost -= received.as_ref().map_or(0, |queued| cost(&queued.message));
-            state.delivering += 1;
-            Some(())
+            let next = state.next();
+            if next.is_some() {
+                if waits {
+                    state.leave();
+                }
+            } else if !waits
+                && let Some((space, to)) = place
+                && state.waiter.is_none()
+            {
+                state.waiter = Some(Waiter { space: space.clone(), to, handed: None });
+                waits = true;
+            }
+            next.map(arrived)
         };
-        if nonblocking {
-            look().ok_or(Errno::EAGAIN)?
-        } else {
-            self.changed.wait(look)?
+        match self.changed.wait(&mut look) {
+            Err(_) if waits => self.end_wait(),
+            result => Ok(result?),
         }
-        if let Some(turn) = received.as_mut().and_then(|queued: &mut Queued| queued.turn.take()) {
-            sync::take_turn(turn);
-        }
-        Ok(received)
+    }
+
+    /// A signal has ended the wait: what was handed over before it came is received.
+    pub(in crate::file) fn end_wait(&self) -> Result<Arrival, Errno> {
+        let left = self.state.lock().leave();
+        left.filter(|_| !mutants::drop_handed()).map(handed).ok_or(Errno::EINTR)
+    }
+
+    /// As [`receive`](Self::receive) begins to wait.
+    #[cfg(test)]
+    pub(in crate::file) fn begin_wait(&self, (space, to): Place<'_>) {
+        self.state.lock().waiter = Some(Waiter { space: space.clone(), to, handed: None });
     }
 
     /// A message that was taken need not be put back.
@@ -221,6 +352,24 @@ impl Channel {
         drop(state);
         self.changed.notify();
     }
+}
+
+/// A message was taken from the queue: its receiver works for its sender.
+fn arrived(mut arrival: Arrival) -> Arrival {
+    if let Arrival::Queued(queued) = &mut arrival
+        && let Some(turn) = queued.turn.take()
+    {
+        sync::take_turn(turn);
+    }
+    arrival
+}
+
+/// The same for a message that was handed over.
+fn handed(handed: Handed) -> Arrival {
+    if let Some(turn) = handed.turn {
+        sync::take_turn(turn);
+    }
+    Arrival::Handed(handed.length)
 }
 
 /// Why a message was not sent.

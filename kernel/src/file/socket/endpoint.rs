@@ -1,6 +1,6 @@
 //! Packet sockets.
 
-use super::channel::{Channel, Receiver, Refusal, Sender};
+use super::channel::{Arrival, Channel, Receiver, Refusal, Sender};
 use super::message::{Message, assemble, deliver};
 use super::{ShutDown, report_readable};
 use crate::file::pipe::{nameless_stat, next_inode};
@@ -8,8 +8,12 @@ use crate::file::{
     FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
     mutants,
 };
+use crate::mem::UserSlice;
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
+
+/// Messages up to this length are handed over: a header of the file protocol, and a name.
+const SMALL: usize = 192;
 
 /// Linux's number: no memory for a message. The file protocol does not use it.
 const ENOBUFS: Errno = Errno(105);
@@ -71,6 +75,12 @@ impl Endpoint {
         }
     }
 
+    /// Sends a small message from the kernel to a thread that waits for it. False where none does:
+    /// then it has to be [sent](Self::send).
+    pub fn hand_over(&self, first: &[u8], rest: &[&[u8]]) -> bool {
+        self.outgoing.hand_over(first, rest)
+    }
+
     /// shutdown(2).
     pub fn shut_down(&self, how: ShutDown) {
         if how.reading() {
@@ -89,11 +99,15 @@ impl Endpoint {
     /// Receives one message. The part that does not fit is dropped. EBUSY where the kernel is
     /// attached.
     pub fn receive(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
-        if self.is_attached() {
-            return Err(Errno::EBUSY);
-        }
-        let Some(queued) = self.incoming.receive(io.nonblocking)? else {
-            return Ok(Received::default());
+        let place = to.front().map(|front| (io.space, front));
+        let queued = match self.incoming.receive(io.nonblocking, place)? {
+            Arrival::Kernels => return Err(Errno::EBUSY),
+            Arrival::End => return Ok(Received::default()),
+            Arrival::Handed(length) => {
+                let length = ByteCount::of_len(length);
+                return Ok(Received { copied: length, length });
+            }
+            Arrival::Queued(queued) => queued,
         };
         self.incoming.changed.notify();
         match deliver(io, &queued.message, to) {
@@ -122,6 +136,16 @@ impl Endpoint {
         })
     }
 
+    /// Sends a server's small message to the kernel, or to a thread that waits for it. False where
+    /// that is impossible, for whatever reason: then [`transmit`](Self::transmit) sends it or says
+    /// why.
+    #[inline]
+    pub fn try_hand_over(&self, io: &Io<'_>, from: UserSlice) -> bool {
+        let mut small = [0; SMALL];
+        let Some(small) = small.get_mut(..from.len()) else { return false };
+        !self.is_attached() && io.space.copy_in(from, small).is_ok() && self.outgoing.pass(small)
+    }
+
     /// Sends the rest of `from` as one message. Waits while the queue is full.
     pub fn transmit(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
         if self.is_attached() && !mutants::open_transport() {
@@ -136,8 +160,8 @@ impl Endpoint {
         let shortage = if sender == Sender::Server { Errno::ENOMEM } else { ENOBUFS };
         let mut message = assemble(io, from)
             .map_err(|error| if error == Errno::ENOMEM { shortage } else { error })?;
-        let account = Some(io.account());
         let length = ByteCount::of_len(message.len());
+        let account = Some(io.account());
         let mut attempt = || match self.outgoing.send(&mut message, sender, account) {
             Ok(()) => Some(Ok(())),
             Err(Refusal::Closed) => Some(Err(Errno::EPIPE)),

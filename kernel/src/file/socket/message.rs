@@ -31,6 +31,13 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message of a few bytes.
+    pub(super) fn small(bytes: &[u8]) -> Result<Self, Errno> {
+        let mut inline = fallible::with_capacity(bytes.len())?;
+        inline.extend_from_slice(bytes);
+        Ok(Self { inline: inline.into(), ..Self::default() })
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.inline.len() + self.frames_bytes

@@ -9,6 +9,9 @@
 //! shared, so the mark is that of the process that really sends; `mount` reads lazily only as long
 //! as all messages come from marked processes.
 //!
+//! A thread that waits for a packet gets a small one straight from its sender, in the memory where
+//! it wants it; other packets are queued.
+//!
 //! Lock: `Channel::state`, one for each direction of a pair of packet sockets. It is not held while
 //! copying with faults, delivering to a receiver or waking.
 
@@ -18,7 +21,7 @@ mod message;
 mod stream;
 
 #[cfg(test)]
-pub(super) use channel::Channel;
+pub(super) use channel::{Arrival, Channel};
 pub use channel::{Receiver, Sender};
 pub use endpoint::{Endpoint, Received, packet_pair};
 pub use message::{MAX_MESSAGE, Message};

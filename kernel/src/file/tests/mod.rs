@@ -42,7 +42,7 @@ impl Process {
     }
 
     fn server() -> Self {
-        Self { is_server: true, ..Self::with_memory() }
+        Self { is_server: true.into(), ..Self::with_memory() }
     }
 
     fn io(&self) -> Io<'_> {

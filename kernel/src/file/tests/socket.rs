@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::file::socket::{
-    Channel, Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair, stream_pair,
+    Arrival, Channel, Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair,
+    stream_pair,
 };
 use crate::mem::host::failure;
+use foundation::mutant::{Mutant, choose};
 
 #[test]
 fn packets_keep_their_boundaries() {
@@ -58,7 +60,10 @@ fn f4_several_receivers_put_back_what_they_took() {
         let mut message = Message { inline: [byte].into(), ..Message::default() };
         assert!(channel.send(&mut message, Sender::Ordinary, None).is_ok());
     };
-    let receive = || channel.receive(true).unwrap().expect("the other end is open");
+    let receive = || match channel.receive(true, None) {
+        Ok(Arrival::Queued(queued)) => queued,
+        _ => panic!("a message is in the queue"),
+    };
     for taken in 1..40 {
         (0..40).for_each(send);
         let held: Vec<_> = (0..taken).map(|_| receive()).collect();
@@ -77,7 +82,85 @@ fn f4_several_receivers_put_back_what_they_took() {
     let held = receive();
     channel.refuse();
     channel.unreceive(held);
-    assert!(channel.receive(true).unwrap().is_none());
+    assert!(matches!(channel.receive(true, None), Ok(Arrival::End)));
+}
+
+/// Where a process receives: the first bytes of a page.
+fn place(process: &Process, page: u64) -> UserSlice {
+    let slice = UserSlice::new(UserAddr(BASE + page * 4096), ByteCount(100)).unwrap();
+    // Mapped for stores, as a buffer that was used before.
+    process.space.copy_out_all(slice, &[0xee; 100]).unwrap();
+    slice
+}
+
+fn queue(channel: &Channel, bytes: &[u8]) {
+    let mut message = Message { inline: bytes.into(), ..Message::default() };
+    assert!(channel.send(&mut message, Sender::Ordinary, None).is_ok());
+}
+
+#[test]
+fn a_thread_that_waits_gets_a_small_message_where_it_wants_it() {
+    let process = Process::with_memory();
+    let (channel, to) = (Arc::new(Channel::default()), place(&process, 3));
+    let space = process.space.clone();
+    let waiting = channel.clone();
+    let thread = std::thread::spawn(move || waiting.receive(false, Some((&space, to))));
+    while !channel.hand_over(b"header", &[b", ", b"name"]) {
+        std::thread::yield_now();
+    }
+    assert!(matches!(thread.join().unwrap(), Ok(Arrival::Handed(12))));
+    assert_eq!(process.bytes(3 * 4096, 13), b"header, name\xee");
+}
+
+#[test]
+fn what_cannot_be_handed_over_is_queued() {
+    let process = Process::with_memory();
+    let channel = Channel::default();
+    let to = place(&process, 3);
+    assert!(!channel.hand_over(b"nobody waits", &[]));
+    channel.begin_wait((&process.space, to));
+    assert!(!channel.hand_over(&[1; 101], &[]), "too long");
+    assert!(!channel.hand_over(b"", &[]), "an empty one");
+    assert!(channel.hand_over(&[2; 100], &[]));
+    assert!(!channel.hand_over(b"the second one", &[]));
+    assert!(matches!(channel.end_wait(), Ok(Arrival::Handed(100))));
+    assert_eq!(process.bytes(3 * 4096, 100), [2; 100]);
+    // Memory that is not mapped for stores.
+    let unmapped = UserSlice::new(UserAddr(BASE + 9 * 4096), ByteCount(100)).unwrap();
+    channel.begin_wait((&process.space, unmapped));
+    assert!(!channel.hand_over(b"a fault", &[]));
+    channel.begin_wait((&process.space, to));
+    channel.refuse();
+    assert!(!channel.hand_over(b"nobody can receive", &[]));
+}
+
+/// F4: what was handed over before a signal came is not lost; and packets keep their order.
+fn hands_over_in_order() -> bool {
+    let process = Process::with_memory();
+    let channel = Channel::default();
+    channel.begin_wait((&process.space, place(&process, 3)));
+    let handed = channel.hand_over(b"one", &[]);
+    let kept = matches!(channel.end_wait(), Ok(Arrival::Handed(3)));
+    queue(&channel, b"two");
+    channel.begin_wait((&process.space, place(&process, 3)));
+    handed && kept && !channel.hand_over(b"three", &[])
+}
+
+#[test]
+fn f4_a_message_that_was_handed_over_is_received() {
+    let _alone = crate::mem::host::exclusive();
+    assert!(hands_over_in_order());
+}
+
+#[test]
+fn mutants_of_hand_over_are_noticed() {
+    let _alone = crate::mem::host::exclusive();
+    for wrong in [Mutant::DropHanded, Mutant::Overtake] {
+        choose(Some(wrong));
+        let is_right = hands_over_in_order();
+        choose(None);
+        assert!(!is_right, "{wrong:?}");
+    }
 }
 
 #[derive(Default)]

@@ -189,12 +189,34 @@ impl Space {
         let mut done = 0;
         for part in to.take(from.len()).by_page() {
             let bytes = from.get(done..done + part.len()).unwrap_or_default();
-            if !self.try_part(part, Access::Write, |state| state.copy_part_out(part, bytes)) {
+            // Nearly always the page is mapped for stores.
+            let mapped = self.peek(|state| {
+                copy_to_direct(state.direct_for(part, Access::Write)?, bytes);
+                Some(())
+            });
+            if mapped.is_none()
+                && !self.try_part(part, Access::Write, |state| state.copy_part_out(part, bytes))
+            {
                 break;
             }
             done += part.len();
         }
         done
+    }
+
+    /// Copies all of `from` to memory that is mapped for stores already, and never waits. False
+    /// where some page is not: then a part may have been copied.
+    pub fn copy_out_mapped(&self, to: UserSlice, from: &[u8]) -> bool {
+        self.peek(|state| {
+            let mut rest = from;
+            for part in to.take(from.len()).by_page() {
+                let Some(address) = state.direct_for(part, Access::Write) else { return false };
+                let (bytes, behind) = rest.split_at(part.len());
+                copy_to_direct(address, bytes);
+                rest = behind;
+            }
+            rest.is_empty()
+        })
     }
 
     fn try_part(

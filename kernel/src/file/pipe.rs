@@ -34,6 +34,8 @@ const MAX_ALL: usize = 64 * 1024 * 1024;
 pub const PIPE_BUF: usize = 4096;
 /// Writes of up to this many bytes are buffered on the stack.
 const SMALL: usize = 256;
+/// Writes of up to this many bytes, such as those that only wake somebody, need less of it cleared.
+const TINY: usize = 32;
 /// The `st_dev` of objects that are in no file system.
 pub const NAMELESS_DEVICE: u64 = 0xd;
 
@@ -177,18 +179,20 @@ impl Ring {
     pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
         let mut done = ByteCount::ZERO;
         while !to.remaining().is_zero() {
-            let available = match self.len() {
-                0 if !done.is_zero() => break,
-                0 => match self.wait_readable(io)? {
-                    Some(available) => available,
+            let (available, copied) = if done.is_zero() && !io.nonblocking {
+                self.changed.wait(|| self.try_move_out(io, to))?
+            } else {
+                match self.try_move_out(io, to) {
+                    Some(moved) => moved,
+                    None if done.is_zero() => return Err(Errno::EAGAIN),
                     None => break,
-                },
-                available => available,
+                }
             };
-            if mutants::consume_early() {
-                return mutants::read_pipe_early(self, io, to, available);
-            }
-            match self.move_out(io, to) {
+            match copied {
+                _ if mutants::consume_early() && available > 0 => {
+                    return mutants::read_pipe_early(self, io, to, available);
+                }
+                0 if available == 0 => break,
                 0 => match to.prepare_write(io.space, available) {
                     Err(error) if done.is_zero() => return Err(error),
                     Err(_) => break,
@@ -221,16 +225,28 @@ impl Ring {
         Ok(ByteCount::ZERO)
     }
 
-    /// Moves the bytes that can be copied without a fault.
-    fn move_out(&self, io: &Io<'_>, to: &mut UserBuffers) -> usize {
+    /// Moves the bytes that can be copied without a fault. Returns how many there were and how many
+    /// were moved: (0, 0) at the end of the stream, `None` where bytes may come.
+    fn try_move_out(&self, io: &Io<'_>, to: &mut UserBuffers) -> Option<(usize, usize)> {
         let mut state = self.state.lock();
+        let available = state.bytes.len();
+        if available == 0 {
+            return (state.writer_gone || state.reader_gone).then_some((0, 0));
+        }
+        if mutants::consume_early() {
+            return Some((available, 0));
+        }
         let (front, back) = state.bytes.as_slices();
         let mut copied = to.try_put(io.space, front);
-        if copied == front.len() {
+        if copied == front.len() && !back.is_empty() {
             copied += to.try_put(io.space, back);
         }
-        state.bytes.drain(..copied);
-        copied
+        if copied == available {
+            state.bytes.clear();
+        } else {
+            state.bytes.drain(..copied);
+        }
+        Some((available, copied))
     }
 
     fn wait_readable(&self, io: &Io<'_>) -> Result<Option<usize>, Errno> {
@@ -249,6 +265,9 @@ impl Ring {
 
     /// Moves bytes from a writer. EPIPE without a reader.
     pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        if from.remaining() <= ByteCount::of_len(TINY) {
+            return self.write_by(io, from, &mut [0; TINY]);
+        }
         if from.remaining() <= ByteCount::of_len(SMALL) {
             return self.write_by(io, from, &mut [0; SMALL]);
         }

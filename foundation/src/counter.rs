@@ -64,6 +64,12 @@ counters! {
     Fetches = "fetches",
     /// Page-in requests that failed.
     FetchErrors = "fetch_errors",
+    /// Page-in requests that a base answered, past its wrapper (F9).
+    FetchesDirect = "fetches_direct",
+    /// Bytes that they fetched.
+    BytesDirect = "bytes_direct",
+    /// Page-in requests that a base did not answer, since the file has changed there.
+    FetchesStale = "fetches_stale",
     /// Snapshot-backed pages mapped from the frame cache.
     PagesMapped = "pages_mapped",
     /// Holes touched and mapped to the zero page, without a message.

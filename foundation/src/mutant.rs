@@ -138,6 +138,18 @@ mutants! {
     ClaimUnderLock = "claim-under-lock",
     /// F8: servers read lazily.
     LazyServer = "lazy-server",
+    /// F9: a base answers page-ins of any version with the bytes that a file has now.
+    AnyVersion = "any-version",
+    /// F9: the record of changes travels with the pages that a clone shares.
+    StampTravels = "stamp-travels",
+    /// F9: what a full record of changes no longer covers counts as unchanged.
+    ForgetChanges = "forget-changes",
+    /// F9: a truncation is not recorded as a change.
+    TruncationUnrecorded = "truncation-unrecorded",
+    /// F9: after a change that failed the file has its old version.
+    VersionKept = "version-kept",
+    /// F9: page-ins of an untrusted mount go to the base that it names.
+    DirectUntrusted = "direct-untrusted",
     /// A1: fork drops associations.
     ForkDropsAssociation = "fork-drops-association",
     /// A2: exec reads its arguments after it has dropped the old address space.

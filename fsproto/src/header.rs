@@ -13,6 +13,9 @@ bitflags::bitflags! {
         /// A request of the server to its client ([`Recall`](crate::Recall),
         /// [`Invalidate`](crate::Invalidate)), or the reply to one.
         const FROM_SERVER = 1 << 1;
+        /// A message of the direct session between a wrapper's client and the wrapper's base, which
+        /// shares the wrapper's connection. The reply to such a request is marked, too.
+        const DIRECT = 1 << 2;
     }
 }
 flags_field!(HeaderFlags, u16);
@@ -34,6 +37,19 @@ record! {
         /// Always 0.
         reserved: u16,
     }
+}
+
+/// Where the flags are in a message, and the bit in there that marks a direct one.
+const FLAGS_AT: usize = 10;
+
+/// Marks an encoded header as one of a direct session.
+pub fn mark_direct(header: &mut [u8; HEADER_BYTES]) {
+    header[FLAGS_AT] |= HeaderFlags::DIRECT.bits() as u8;
+}
+
+/// Whether an encoded header is marked as one of a direct session; it need not be valid otherwise.
+pub fn is_direct(header: &[u8; HEADER_BYTES]) -> bool {
+    header[FLAGS_AT] & HeaderFlags::DIRECT.bits() as u8 != 0
 }
 
 impl Header {

@@ -10,6 +10,11 @@
 //! flight, and replies arrive in any order. A *handle* names an open file, a directory or a
 //! snapshot; the server assigns it, and it is valid until [`Close`] or the end of the session.
 //!
+//! A wrapper is a server that is a client of another one, its base. For page-ins that the wrapper
+//! has nothing to add to, its client may have a *direct session* with the base, whose messages
+//! travel on the wrapper's connection and are marked ([`HeaderFlags::DIRECT`]). It has one request,
+//! [`ReadAt`]: no handles, no names, nothing that changes.
+//!
 //! Every decoder is total: no input makes it panic, and a decoded value is within the limits of
 //! this crate.
 //!
@@ -29,13 +34,13 @@ mod pieces;
 mod types;
 
 pub use codec::{Field, Malformed, Reader, Writer};
-pub use header::{Header, HeaderFlags};
+pub use header::{Header, HeaderFlags, is_direct, mark_direct};
 pub use holes::decode_holes;
 pub use message::{
     Allocate, CloneRange, Close, GetAttr, GetStatFs, Hello, HolesListed, Invalidate, Lease, Link,
-    ListHoles, MakeDir, MakeSymlink, Nothing, Op, Open, Operation, Read, ReadDir, ReadLink, Recall,
-    Reclaim, Remove, Rename, Request, SetAttr, Snapshot, Snapshotted, Stat, Sync, Walked, Welcome,
-    Write, Written, error_reply,
+    ListHoles, MakeDir, MakeSymlink, Nothing, Op, Open, Operation, Read, ReadAt, ReadDir, ReadLink,
+    Recall, Reclaim, Remove, Rename, Request, SetAttr, Snapshot, Snapshotted, Stat, Sync, Walked,
+    Welcome, Write, Written, error_reply,
 };
 pub use negotiation::{agree, grant, hello};
 pub use path::{Component, Path};

@@ -377,6 +377,22 @@ operations! {
         /// Identifies the file.
         file: FileId,
     } -> Nothing;
+
+    /// Reads bytes that a file held at a version: the only request of a
+    /// [direct session](HeaderFlags::DIRECT) besides [`Hello`]. Reply payload: exactly `length`
+    /// bytes. The server answers only if the file has this version still, or if no change since
+    /// then meets the range, and states that atomically with the bytes (F9). ESTALE in every other
+    /// case: then the server above is asked, which has the snapshot. Needs [`Features::DIRECT`].
+    26 ReadAt {
+        /// Identifies the file, which may have lost its names.
+        file: FileId,
+        /// The version whose bytes are requested.
+        version: Version,
+        /// First byte.
+        offset: FileOffset,
+        /// Number of bytes, at most [`MAX_PAYLOAD`](crate::MAX_PAYLOAD).
+        length: u32,
+    } -> Nothing;
 }
 
 record! {

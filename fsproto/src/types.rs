@@ -65,8 +65,11 @@ bitflags::bitflags! {
         const SPARSE = 1 << 6;
         /// The server's files change by requests of this session only, which are carried out one
         /// after the other in the order of arrival. So what a reply reports stays true until the
-        /// client itself requests a change.
+        /// client itself requests a change. Other sessions may read.
         const SOLE = 1 << 7;
+        /// Of a server: [`ReadAt`](crate::ReadAt) is supported in a direct session. Of a wrapper:
+        /// ids and versions of its files are those of its base, which supports that.
+        const DIRECT = 1 << 8;
     }
 }
 flags_field!(Features, u32);

@@ -33,7 +33,8 @@ macro_rules! for_all_operations {
             Reclaim,
             Recall,
             Lease,
-            Invalidate
+            Invalidate,
+            ReadAt
         )
     };
 }
@@ -239,8 +240,19 @@ fn operation_numbers_are_stable() {
         assert_eq!(*op as usize, index + 1);
         assert_eq!(Op::from_number(*op as u16), Some(*op));
     }
-    assert_eq!(Op::ALL.len(), 25);
-    assert_eq!((Op::from_number(0), Op::from_number(26)), (None, None));
+    assert_eq!(Op::ALL.len(), 26);
+    assert_eq!((Op::from_number(0), Op::from_number(27)), (None, None));
+}
+
+#[test]
+fn a_direct_message_is_marked() {
+    let mut header = GetStatFs {}.request(Tag(1), 0);
+    assert!(!is_direct(&header));
+    mark_direct(&mut header);
+    let (decoded, _) = Header::decode(&header).unwrap();
+    assert!(is_direct(&header) && decoded.flags == HeaderFlags::DIRECT);
+    // The mark says nothing about the rest.
+    assert!(is_direct(&[0xff; HEADER_BYTES]));
 }
 
 #[test]
@@ -251,7 +263,7 @@ fn values_past_a_limit_are_malformed() {
         Header::decode(&GetStatFs {}.request(Tag(1), MAX_PAYLOAD + 1)).map(drop),
         Err(Malformed)
     );
-    for (at, value) in [(10, 4), (11, 1), (13, 0x10), (14, 1)] {
+    for (at, value) in [(10, 8), (11, 1), (13, 0x10), (14, 1)] {
         let mut bad = good;
         bad[at] = value;
         assert_eq!(Header::decode(&bad).map(drop), Err(Malformed), "byte {at}");

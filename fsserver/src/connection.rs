@@ -44,6 +44,12 @@ impl<S: FileServer> LocalConnection<S> {
         Self { dispatcher, session }
     }
 
+    /// Opens a direct session (F9).
+    pub fn direct(dispatcher: Rc<RefCell<Dispatcher<S>>>) -> Self {
+        let session = dispatcher.borrow_mut().open_direct_session();
+        Self { dispatcher, session }
+    }
+
     /// The server and its sessions.
     pub fn dispatcher(&self) -> &Rc<RefCell<Dispatcher<S>>> {
         &self.dispatcher

@@ -13,11 +13,11 @@ use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Allocate, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header, Hello,
-    Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MakeDir, MakeSymlink, Nothing, Op, Open,
-    Operation, Path, Piece, Read, ReadDir, ReadLink, Reader, Records, Remove, Rename, Request,
-    SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Welcome, Write, WriteFlags, error_reply,
-    grant,
+    Allocate, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header,
+    HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MakeDir, MakeSymlink,
+    Nothing, Op, Open, Operation, Path, Piece, Read, ReadAt, ReadDir, ReadLink, Reader, Records,
+    Remove, Rename, Request, SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Welcome, Write,
+    WriteFlags, error_reply, grant, is_direct, mark_direct,
 };
 
 use crate::server::{FileServer, Payload, Replenish, Walk};
@@ -90,6 +90,16 @@ impl<S: FileServer> Dispatcher<S> {
         self.open_session()
     }
 
+    /// Adds a client that can only read what files held at a version, and changes nothing: a
+    /// session besides it may be the [sole](Self::open_sole_session) one all the same.
+    pub fn open_direct_session(&mut self) -> SessionId {
+        let id = self.open_session();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.is_direct = true;
+        }
+        id
+    }
+
     /// Ends a session and closes its handles.
     pub fn close_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.remove(&id) else { return };
@@ -107,6 +117,15 @@ impl<S: FileServer> Dispatcher<S> {
         header: &[u8; HEADER_BYTES],
         payload: &[u8],
     ) -> Reply<'_> {
+        if !is_direct(header) {
+            return self.answer(id, header, payload);
+        }
+        let mut reply = self.answer(id, header, payload);
+        mark_direct(&mut reply.header);
+        reply
+    }
+
+    fn answer(&mut self, id: SessionId, header: &[u8; HEADER_BYTES], payload: &[u8]) -> Reply<'_> {
         let Ok((decoded, fields)) = Header::decode(header) else {
             return refuse(op_of(header), tag_of(header), Errno::EPROTO);
         };
@@ -129,7 +148,11 @@ impl<S: FileServer> Dispatcher<S> {
             // The first error is the one to report.
             let _ = self.server.close(handle);
         }
-        error_reply(op_of(reply), tag_of(reply), error)
+        let mut refusal = error_reply(op_of(reply), tag_of(reply), error);
+        if is_direct(reply) {
+            mark_direct(&mut refusal);
+        }
+        refusal
     }
 
     fn dispatch(
@@ -140,7 +163,7 @@ impl<S: FileServer> Dispatcher<S> {
         payload: &[u8],
     ) -> Result<Reply<'_>, Errno> {
         if header.payload_bytes as usize != payload.len()
-            || !header.flags.is_empty()
+            || !(header.flags - HeaderFlags::DIRECT).is_empty()
             || header.status != 0
         {
             return Err(Errno::EPROTO);
@@ -151,12 +174,15 @@ impl<S: FileServer> Dispatcher<S> {
         let request = Request::decode(header.op, &mut fields).map_err(|_| Errno::EPROTO)?;
         let session = self.sessions.get_mut(&id).ok_or(Errno::EPROTO)?;
         let tag = header.tag;
+        if header.flags.contains(HeaderFlags::DIRECT) && !session.is_direct {
+            return Err(Errno::EPROTO);
+        }
         let server = &mut self.server;
         if let Request::Hello(hello) = request {
             let more = if self.is_sole { Features::SOLE } else { Features::empty() };
             return greet(server, session, tag, &hello, more);
         }
-        if !session.greeted {
+        if !session.greeted || session.is_direct != matches!(request, Request::ReadAt(_)) {
             return Err(Errno::EPROTO);
         }
         if let Err(error) = (self.replenish)() {
@@ -297,6 +323,7 @@ fn on_handle<'a>(
             }
             server.read(request).map(|payload| with_payload::<Read>(tag, &Nothing {}, payload))
         }
+        Request::ReadAt(request) => read_at(server, session, tag, request),
         Request::ReadDir(request) => {
             session.check(request.handle)?;
             let request = ReadDir { length: request.length.min(MAX_PAYLOAD as u32), ..*request };
@@ -336,6 +363,21 @@ fn on_handle<'a>(
         Request::Recall(_) | Request::Invalidate(_) => Err(Errno::EPROTO),
         _ => Err(Errno::EOPNOTSUPP),
     }
+}
+
+fn read_at<'a>(
+    server: &'a mut impl FileServer,
+    session: &Session,
+    tag: Tag,
+    request: &ReadAt,
+) -> Result<Reply<'a>, Errno> {
+    if !session.features.contains(Features::DIRECT) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if request.length as usize > MAX_PAYLOAD {
+        return Err(Errno::EINVAL);
+    }
+    server.read_at(request).map(|payload| with_payload::<ReadAt>(tag, &Nothing {}, payload))
 }
 
 fn snapshot<'a>(

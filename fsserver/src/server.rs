@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
     Allocate, Attr, CloneRange, Features, FileId, Handle, Hole, HolesListed, Link, ListHoles,
-    MakeDir, MakeSymlink, Open, Path, Piece, Read, ReadDir, Remove, Rename, SetAttr, Snapshot,
-    Snapshotted, Stat, StatFs, Time, Walked, Write, Written,
+    MakeDir, MakeSymlink, Open, Path, Piece, Read, ReadAt, ReadDir, Remove, Rename, SetAttr,
+    Snapshot, Snapshotted, Stat, StatFs, Time, Walked, Write, Written,
 };
 
 use crate::buffer::ZEROS;
@@ -197,6 +197,11 @@ pub trait FileServer {
     fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno>;
     /// `length` is at most [`MAX_PAYLOAD`](fsproto::MAX_PAYLOAD).
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno>;
+    /// Bytes that a file held at a version, all of them; ESTALE where that is not certain (F9).
+    /// `length` is at most [`MAX_PAYLOAD`](fsproto::MAX_PAYLOAD).
+    fn read_at(&mut self, _request: &ReadAt) -> Result<Payload<'_>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
     /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was granted. The lengths of its data
     /// pieces add up to that of `data`.
     fn write(&mut self, request: &Write, data: &[u8], pieces: &[Piece]) -> Result<Written, Errno>;

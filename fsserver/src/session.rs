@@ -41,6 +41,8 @@ pub(crate) enum Kind {
 #[derive(Default)]
 pub(crate) struct Session {
     pub greeted: bool,
+    /// It may only read what files held at a version (F9).
+    pub is_direct: bool,
     pub features: Features,
     pub handles: BTreeMap<Handle, Kind>,
     pub snapshots: usize,

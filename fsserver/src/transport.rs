@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use foundation::Errno;
-use fsproto::{HEADER_BYTES, Header, HeaderFlags, MAX_PAYLOAD};
+use fsproto::{HEADER_BYTES, Header, HeaderFlags, MAX_PAYLOAD, is_direct};
 
 use crate::buffer::Inbox;
 use crate::connection::Connection;
@@ -57,7 +57,8 @@ pub trait Transport {
     }
 }
 
-/// Serves one client until it is gone. ENOMEM without memory for the inbox.
+/// Serves one client until it is gone, and on the same connection a direct session of the client's
+/// own client (F9), if that opens one. ENOMEM without memory for the inbox.
 pub fn serve(
     server: impl FileServer,
     replenish: Replenish,
@@ -66,13 +67,15 @@ pub fn serve(
 ) -> Result<(), Errno> {
     let dispatcher = Dispatcher::new(server).replenished_by(replenish);
     let mut dispatcher = dispatcher.limited_to(limits);
-    let session = dispatcher.open_sole_session();
+    let own = dispatcher.open_sole_session();
+    let direct = dispatcher.open_direct_session();
     let mut inbox = Inbox::new()?;
     let mut received = transport.receive_whole(&mut inbox);
     while let Some(length) = received {
         // A message that did not fit does not have the length in its header, and is refused for
         // that.
         let (header, payload) = inbox.message(length);
+        let session = if is_direct(header) { direct } else { own };
         let reply = dispatcher.handle(session, header, payload);
         let header = reply.header;
         let next = match send_reply(&mut transport, &reply, &mut inbox) {
@@ -86,7 +89,7 @@ pub fn serve(
         let Ok(next) = next else { break };
         received = next;
     }
-    dispatcher.close_session(session);
+    dispatcher.close_session(own);
     Ok(())
 }
 

@@ -20,7 +20,8 @@ fn ask<S: FileServer>(
     let mut dispatcher = server.borrow_mut();
     let reply = dispatcher.handle(session, header, payload);
     let (decoded, _) = Header::decode(&reply.header).expect("a reply that does not decode");
-    assert_eq!(decoded.flags, HeaderFlags::REPLY);
+    let mark = if is_direct(header) { HeaderFlags::DIRECT } else { HeaderFlags::empty() };
+    assert_eq!(decoded.flags, HeaderFlags::REPLY | mark);
     assert_eq!(decoded.payload_bytes as usize, reply.payload.len());
     assert_eq!(reply.payload.segments().map(<[u8]>::len).sum::<usize>(), reply.payload.len());
     (decoded.tag, decoded.result())

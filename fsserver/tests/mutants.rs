@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{rules, rules_bounds, rules_writes, spilled};
+use common::{direct, rules, rules_bounds, rules_writes, spilled};
 use foundation::mutant::{Mutant, choose};
 
 /// Mutants, and the scenarios that must find them.
@@ -26,6 +26,11 @@ const MUTANTS: &[(Mutant, fn())] = &[
     ),
     (Mutant::NoSnapshotLimit, rules_writes::q4_limits),
     (Mutant::NeverWiden, rules_bounds::q4_the_map_of_a_snapshot_is_bounded_in_data),
+    (Mutant::AnyVersion, direct::f9_each_change_is_noticed_where_it_is),
+    (Mutant::StampTravels, direct::f9_a_clone_has_a_record_of_its_own),
+    (Mutant::ForgetChanges, direct::f9_what_the_record_does_not_cover_counts_as_changed),
+    (Mutant::TruncationUnrecorded, direct::f9_each_change_is_noticed_where_it_is),
+    (Mutant::VersionKept, direct::f9_a_change_that_fails_has_a_new_version),
     (Mutant::SpillWrongSlot, spilled::q3_files_larger_than_memory),
     (Mutant::SpillZeroOnError, spilled::f5_an_unreadable_page_is_an_error),
     (Mutant::SpillIgnoresErrors, spilled::f5_a_page_that_cannot_be_evicted_stays),

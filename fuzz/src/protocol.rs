@@ -4,8 +4,8 @@ use fsproto::dirent::{DirEntries, valid_name};
 use fsproto::{
     Allocate, CloneRange, Close, GetAttr, GetStatFs, HEADER_BYTES, Header, Hello, Hole, Invalidate,
     Lease, Link, ListHoles, MAX_HOLES, MAX_PAYLOAD, MakeDir, MakeSymlink, Nothing, Op, Open,
-    Operation, Path, Piece, Read, ReadDir, ReadLink, Recall, Reclaim, Records, Remove, Rename,
-    Request, SetAttr, Snapshot, Stat, Sync, Write,
+    Operation, Path, Piece, Read, ReadAt, ReadDir, ReadLink, Recall, Reclaim, Records, Remove,
+    Rename, Request, SetAttr, Snapshot, Stat, Sync, Write,
 };
 
 /// The first 128 bytes, padded with zeros, and the rest.
@@ -58,7 +58,7 @@ pub fn reply(data: &[u8]) {
     replies!(op, fields, header.tag,
         Hello Open Close GetAttr Stat SetAttr Read Write Snapshot ReadDir MakeDir Remove Rename
         Link MakeSymlink ReadLink GetStatFs Sync ListHoles Allocate CloneRange Reclaim Recall
-        Lease Invalidate);
+        Lease Invalidate ReadAt);
 }
 
 /// The list of a write's pieces.

@@ -1,12 +1,16 @@
 //! Inodes: files of all types, without their names.
 
 use alloc::boxed::Box;
+use core::ops::Range;
 
 use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::{Attr, FileId, FileKind, Time, Version};
 
+use super::changes::Changes;
 use super::content::Content;
 use super::directory::Directory;
+use super::mutants;
+use super::page::Pages;
 use crate::attributes::atime_is_due;
 
 /// Bytes of memory that an inode takes, with what its table and the allocator add.
@@ -47,6 +51,8 @@ pub(super) struct Inode {
     /// Number of open handles.
     pub handles: u32,
     pub version: u64,
+    /// Of a regular file: what has changed with which version.
+    pub changes: Changes,
     pub atime: Time,
     pub mtime: Time,
     pub ctime: Time,
@@ -64,6 +70,7 @@ impl Inode {
             links,
             handles: 0,
             version: 1,
+            changes: Changes::default(),
             atime: now,
             mtime: now,
             ctime: now,
@@ -138,18 +145,51 @@ impl Inode {
         }
     }
 
-    /// Records a change of the bytes or entries: a new version, and new times.
+    /// Records a change of the entries: a new version, and new times.
     pub fn changed(&mut self, now: Time) {
         self.version += 1;
+        self.touched(now);
+    }
+
+    /// Records a change of the bytes: new times. The version is new already.
+    pub fn touched(&mut self, now: Time) {
         self.mtime = now;
         self.ctime = now;
     }
 
-    /// The result of a change of the bytes. One that failed may have changed some of them, so the
-    /// version is new.
-    pub fn unless_failed<T>(&mut self, result: Result<T, Errno>) -> Result<T, Errno> {
-        self.version += u64::from(result.is_err());
-        result
+    /// Changes the bytes of a regular file. `range` are those that may differ afterwards; bytes at
+    /// the end or beyond it did not exist before, and do not count (F9).
+    ///
+    /// The version is new, and the range recorded, before the first byte changes. Both stay if the
+    /// change fails, since it may have changed some bytes. EISDIR for a directory, EINVAL for a
+    /// link or a pipe; otherwise what `change` returns.
+    pub fn change<T>(
+        &mut self,
+        range: Range<u64>,
+        pages: &mut Pages,
+        change: impl FnOnce(&mut Content, &mut Pages) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let size = self.content()?.size();
+        let existed = if range.end == u64::MAX { u64::MAX } else { range.end.min(size) };
+        let range = range.start.min(size)..existed;
+        let before = self.version;
+        self.version += 1;
+        if range.start < size {
+            let taken = self.changes.record(self.version, range, pages.free_metadata());
+            pages.charge(taken);
+        }
+        let outcome = change(self.content_mut()?, pages);
+        if outcome.is_err() && mutants::version_kept() {
+            self.version = before;
+        }
+        outcome
+    }
+
+    /// Whether a range of bytes is certainly what it was at a version (F9).
+    pub fn has_version(&self, version: u64, range: &Range<u64>) -> bool {
+        let is_unchanged = version == self.version
+            || version < self.version && self.changes.is_unchanged(version, range);
+        is_unchanged || mutants::any_version()
     }
 
     /// Records a read: updates the access time if it is due.

@@ -4,16 +4,18 @@
 //! Owns the tree and all bytes. The initial contents are an archive (the ramdisk), whose bytes stay
 //! in place until they change. Names and the location of each page are always in memory; nothing on
 //! the device outlives the server. Features: sparse files, removed files that exist while open,
-//! clones that share pages. Snapshots are added by [`snapfs`](mod@crate::snapfs).
+//! clones that share pages, and reads of an earlier version where nothing has changed since (F9).
+//! Snapshots are added by [`snapfs`](mod@crate::snapfs).
 //!
 //! Permission bits are stored, not checked: the kernel checks them. The access of a handle is
 //! checked.
 //!
 //! Invariants: every inode has a name or a handle. The link count of a directory is 2 plus the
 //! number of directories in it; of a file, the number of its names. A version increases with each
-//! change of the file's bytes or length, in the same request.
+//! change of the file's bytes or length, in the same request and before the first byte changes.
 
 mod archive;
+mod changes;
 mod content;
 mod directory;
 mod entries;
@@ -75,7 +77,8 @@ const HANDLE_BYTES: u64 = 96;
 const MIN_FILES: u64 = 4096;
 
 /// Features that the server supports.
-const FEATURES: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
+const FEATURES: Features =
+    Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE).union(Features::DIRECT);
 
 /// Whether a read request updates the access time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +221,7 @@ impl<C: Clock> Memfs<C> {
             .is_some_and(|inode| inode.links == 0 && (inode.handles == 0 || !keeps_open))
             && let Some(mut inode) = self.inodes.remove(&number)
         {
-            self.pages.refund(INODE_BYTES + inode.body.bytes());
+            self.pages.refund(INODE_BYTES + inode.body.bytes() + inode.changes.bytes());
             if let Body::Regular(content) = &mut inode.body {
                 content.clear(&mut self.pages);
             }

@@ -6,14 +6,14 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{
     Allocate, AllocateMode, Attr, AttrMask, CloneRange, Features, FileId, FileKind, Handle, Hole,
     HolesListed, Link, ListHoles, MAX_HOLES, MakeDir, MakeSymlink, Open, OpenFlags, Path, Piece,
-    Read, ReadDir, Remove, Rename, SetAttr, Stat, StatFs, Version, Write, WriteFlags, Writer,
-    Written,
+    Read, ReadAt, ReadDir, Remove, Rename, SetAttr, Stat, StatFs, Version, Write, WriteFlags,
+    Writer, Written,
 };
 
 use super::content::Extension;
 use super::inode::{Body, INODE_BYTES};
 use super::walk::{LastLink, Place};
-use super::{AccessTimes, Memfs, ROOT_INODE};
+use super::{AccessTimes, Memfs, ROOT_INODE, mutants};
 use crate::attributes::MAX_FILE_BYTES;
 use crate::buffer::zeros;
 use crate::server::{Clock, FileServer, Payload, Terms, Walk};
@@ -72,16 +72,11 @@ impl<C: Clock> Memfs<C> {
     fn resize(&mut self, inode: u64, size: u64) -> Result<(), Errno> {
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
-        let content = inode.content_mut()?;
-        let before = content.size();
-        let resized = content.resize(size, &mut self.pages);
-        inode.unless_failed(resized)?;
-        let version = inode.version;
-        inode.changed(now);
-        if before == size {
-            // The times change, the bytes do not.
-            inode.version = version;
+        if inode.content()?.size() != size {
+            let removed = mutants::truncated(size..u64::MAX);
+            inode.change(removed, &mut self.pages, |content, pages| content.resize(size, pages))?;
         }
+        inode.touched(now);
         Ok(())
     }
 }
@@ -190,22 +185,37 @@ impl<C: Clock> FileServer for Memfs<C> {
         inode.content_mut()?.read(request.offset, request.length as usize, &mut self.pages)
     }
 
+    fn read_at(&mut self, request: &ReadAt) -> Result<Payload<'_>, Errno> {
+        let inode = self.inodes.get_mut(&request.file.0).ok_or(Errno::ESTALE)?;
+        let offset = request.offset.0;
+        let range = offset..offset.saturating_add(u64::from(request.length));
+        let content = inode.content().map_err(|_| Errno::ESTALE)?;
+        if range.end > content.size() || !inode.has_version(request.version.0, &range) {
+            return Err(Errno::ESTALE);
+        }
+        // A page-in is not a read of the file: its access time stays (X6).
+        inode.content_mut()?.read(offset, request.length as usize, &mut self.pages)
+    }
+
     fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {
         let number = self.opened_for(request.handle, OpenFlags::WRITE)?;
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&number).ok_or(Errno::ESTALE)?;
-        let content = inode.content_mut()?;
         let offset = if request.flags.contains(WriteFlags::APPEND) {
-            content.size()
+            inode.content()?.size()
         } else {
             request.offset.0
         };
-        let written = content.write(offset, data, &mut self.pages);
-        let size = content.size();
-        inode.unless_failed(written)?;
-        if !data.is_empty() {
-            inode.changed(now);
+        if data.is_empty() {
+            inode.content_mut()?.write(offset, data, &mut self.pages)?;
+        } else {
+            let written = offset..offset.saturating_add(data.len() as u64);
+            inode.change(written, &mut self.pages, |content, pages| {
+                content.write(offset, data, pages)
+            })?;
+            inode.touched(now);
         }
+        let size = inode.content()?.size();
         Ok(Written {
             length: ByteCount(data.len() as u64),
             offset: FileOffset(offset),
@@ -290,7 +300,7 @@ impl<C: Clock> FileServer for Memfs<C> {
         let number = self.opened_for(request.handle, OpenFlags::WRITE)?;
         let now = self.clock.now();
         let inode = self.inodes.get_mut(&number).ok_or(Errno::ESTALE)?;
-        let content = inode.content_mut()?;
+        inode.content()?;
         let Allocate { offset, length, mode, .. } = *request;
         if length.is_zero() {
             return Err(Errno::EINVAL);
@@ -299,17 +309,17 @@ impl<C: Clock> FileServer for Memfs<C> {
             .checked_add(length)
             .filter(|&end| end <= FileOffset(MAX_FILE_BYTES))
             .ok_or(Errno::EFBIG)?;
-        let changed = match mode {
-            AllocateMode::Extend => {
-                content.fill(offset, length, Extension::Allowed, &mut self.pages)
-            }
-            AllocateMode::KeepSize => {
-                content.fill(offset, length, Extension::Forbidden, &mut self.pages)
-            }
-            AllocateMode::PunchHole => content.punch(offset.0, length.0, &mut self.pages),
+        // Storage for a hole changes no byte.
+        let changing = match mode {
+            AllocateMode::PunchHole => offset.0..offset.0 + length.0,
+            AllocateMode::Extend | AllocateMode::KeepSize => offset.0..offset.0,
         };
-        inode.unless_failed(changed)?;
-        inode.changed(now);
+        inode.change(changing, &mut self.pages, |content, pages| match mode {
+            AllocateMode::Extend => content.fill(offset, length, Extension::Allowed, pages),
+            AllocateMode::KeepSize => content.fill(offset, length, Extension::Forbidden, pages),
+            AllocateMode::PunchHole => content.punch(offset.0, length.0, pages),
+        })?;
+        inode.touched(now);
         self.attr(number)
     }
 
@@ -318,23 +328,35 @@ impl<C: Clock> FileServer for Memfs<C> {
         let source = self.opened_for(request.source, OpenFlags::READ)?;
         let target = self.opened_for(request.target, OpenFlags::WRITE)?;
         self.inode(target)?.content()?;
-        let source = self.inodes.get(&source).ok_or(Errno::ESTALE)?.content()?;
-        let shared = source.share(request.source_offset, request.length.0);
+        let content = self.inode(source)?.content()?;
+        let shared = content.share(request.source_offset, request.length.0);
         let now = self.clock.now();
+        let start = request.target_offset.0;
+        // Bytes that are copied onto themselves do not change.
+        let in_place = source == target && request.source_offset == start;
+        let length = if in_place { 0 } else { shared.length() };
+        let changing = start..start.saturating_add(length);
         let inode = self.inodes.get_mut(&target).ok_or(Errno::ESTALE)?;
-        let content = inode.content_mut()?;
-        let outcome = content.put_clone(request.target_offset.0, &shared, &mut self.pages);
-        let size = content.size();
+        let outcome = if shared.length() == 0 {
+            inode.content_mut()?.put_clone(start, &shared, &mut self.pages)
+        } else {
+            inode.change(changing, &mut self.pages, |content, pages| {
+                content.put_clone(start, &shared, pages)
+            })
+        };
         shared.release(&mut self.pages);
-        let length = inode.unless_failed(outcome)?;
+        mutants::stamp_travels(&mut self.inodes, source, target);
+        let length = outcome?;
+        let inode = self.inode_mut(target)?;
         if length > 0 {
-            inode.changed(now);
+            inode.touched(now);
         }
+        let (size, version) = (inode.content()?.size(), Version(inode.version));
         Ok(Written {
             length: ByteCount(length),
             offset: request.target_offset,
             size: ByteCount(size),
-            version: Version(inode.version),
+            version,
             snapshot: Handle::NONE,
         })
     }

@@ -88,8 +88,10 @@ use crate::server::{Clock, Resources};
 use crate::transport::{Transport, serve};
 use crate::{Base, Connection};
 
-/// Features of the base that are used where it has them.
-const WANTED: Features = Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE);
+/// Features of the base that are used where it has them. `DIRECT` is for the client: ids and
+/// versions that it sees are the base's, so it may ask the base for pages itself (F9).
+const WANTED: Features =
+    Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE).union(Features::DIRECT);
 
 /// What the wrapper holds at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod device;
+pub mod direct;
 pub mod rules;
 pub mod rules_bounds;
 pub mod rules_writes;

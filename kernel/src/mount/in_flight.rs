@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use foundation::{Errno, SnapshotOffset};
 use fsproto::{Field, Handle, Malformed, Op, Reader, Snapshotted, Tag, Walked, Written};
 
+use super::direct;
 use super::tags::Tags;
 use crate::file::socket::Message;
 use crate::mem::{Fetch, fallible, swap::Transfer};
@@ -29,6 +30,8 @@ pub(super) enum Owner {
         fetch: Arc<Fetch>,
         tries: u32,
     },
+    /// A fetch whose pages the base may have (F9).
+    Direct(Arc<Fetch>),
     /// A fetch that needs the list of holes first.
     Holes {
         fetch: Arc<Fetch>,
@@ -97,6 +100,7 @@ impl Owner {
                 call.queue.wake_all();
             }
             Self::Pages { fetch, .. } | Self::Holes { fetch, .. } => fetch.complete(Err(error)),
+            Self::Direct(fetch) => direct::complete(&fetch, Err(error)),
             Self::Swap(transfer) => transfer.complete(Err(error)),
             Self::Nobody => {}
         }

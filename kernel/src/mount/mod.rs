@@ -4,9 +4,9 @@
 //! translation of names and attributes. Does not own: memory (`mem` maps snapshots, and requests
 //! their pages through [`Pager`](crate::mem::Pager)), open files and paths (`file`).
 //!
-//! From the bottom up: messages, the session, the mounted server ([`Mount`]), a file's handle on
-//! it, reading and writing by that handle, and on top the objects that programs open
-//! ([`RemoteFile`]) and the tree of names ([`MountedTree`]).
+//! From the bottom up: messages, the session, page-ins (also past a wrapper, `direct`), the mounted
+//! server ([`Mount`]), a file's handle on it, reading and writing by that handle, and on top the
+//! objects that programs open ([`RemoteFile`]) and the tree of names ([`MountedTree`]).
 //!
 //! Invariants. Every handle that a server returns is owned by exactly one object, an open file or a
 //! `Snapshot`, whose drop closes it. Replies are validated before they are used; an invalid reply
@@ -15,11 +15,13 @@
 #![forbid(unsafe_code)]
 
 mod copy;
+mod direct;
 mod handles;
 mod in_flight;
 mod local;
 mod message;
 mod mutants;
+mod page_in;
 mod read;
 mod read_ahead;
 mod remote_file;

@@ -33,6 +33,8 @@ predicates! {
     no_snapshot_limit = NoSnapshotLimit;
     /// R5: EFAULT is returned before the server was asked.
     early_fault = EarlyFault;
+    /// F9: page-ins of an untrusted mount go to the base that it names.
+    direct_untrusted = DirectUntrusted;
     /// R9: each buffer of a vector is read by itself.
     vector_per_buffer = VectorPerBuffer;
     /// R10: hole lists are never requested.

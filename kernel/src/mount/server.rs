@@ -4,14 +4,14 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use foundation::Errno;
-use fsproto::{Attr, Features, FileId, Handle, MAX_PATH, Operation, Walked, agree, hello};
+use fsproto::{Attr, Features, FileId, Handle, MAX_PATH, Operation, Walked, Welcome, agree, hello};
 
 use super::handles::{HandleCharge, Handles};
 use super::message::Payload;
 use super::read_ahead::ReadAhead;
 use super::{Session, mutants};
 use crate::file::{FileSystemFigures, Tasks, Walk, tasks};
-use crate::mem::{Fetch, Pager, Snapshot, SnapshotSource};
+use crate::mem::{Snapshot, SnapshotSource};
 use crate::sync::{Mutex, rank};
 
 /// The features that this kernel supports.
@@ -20,7 +20,8 @@ const KNOWN_FEATURES: Features = Features::SNAPSHOT
     .union(Features::SPARSE)
     .union(Features::OPEN_UNLINKED)
     .union(Features::CLONE)
-    .union(Features::SOLE);
+    .union(Features::SOLE)
+    .union(Features::DIRECT);
 
 /// Device numbers (`st_dev`) of mounts begin behind those of the kernel's own file systems.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0x100);
@@ -46,12 +47,12 @@ pub enum Trust {
     Untrusted,
 }
 
-/// Agrees with the server on version and features, and learns how many files can be open on it. EIO
-/// where that fails.
-pub(super) fn handshake(session: &Session) -> Result<(Features, Arc<Handles>), Errno> {
+/// Agrees with the server on version and features. Its answer has its root, and how many files can
+/// be open on it. EIO where that fails.
+pub(super) fn handshake(session: &Session) -> Result<(Features, Welcome), Errno> {
     let (welcome, _) = session.call(&hello(KNOWN_FEATURES), &[])?;
     let features = agree(KNOWN_FEATURES, &welcome).map_err(|_| Errno::EIO)?;
-    Ok((features, Handles::new(welcome.files)))
+    Ok((features, welcome))
 }
 
 impl Mount {
@@ -63,10 +64,17 @@ impl Mount {
 
     /// The same for any server. From an untrusted one, features that need trust are ignored.
     pub fn with_trust(session: Arc<Session>, trust: Trust) -> Result<Arc<Self>, Errno> {
-        let (mut features, handles) = handshake(&session)?;
+        let (mut features, welcome) = handshake(&session)?;
+        if trust == Trust::Untrusted && !mutants::direct_untrusted() {
+            features -= Features::DIRECT;
+        }
         if trust == Trust::Untrusted {
             features -= Features::WRITE_REFERENCES | Features::SOLE;
         }
+        if features.contains(Features::DIRECT) {
+            session.open_direct(welcome.root);
+        }
+        let handles = Handles::new(welcome.files);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (read_ahead, figures) = (ReadAhead::default(), Mutex::default());
         Ok(Arc::new(Self { id, session, features, handles, trust, read_ahead, figures }))
@@ -174,15 +182,5 @@ impl Mount {
         } else {
             Err(Errno::EIO)
         }
-    }
-}
-
-impl Pager for Session {
-    fn start(&self, fetch: Arc<Fetch>) {
-        self.fetch(fetch);
-    }
-
-    fn close(&self, handle: Handle) {
-        Self::close(self, handle);
     }
 }

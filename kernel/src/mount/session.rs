@@ -12,18 +12,17 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foundation::counter::{self, Counter};
-use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
+use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Close, Field, HEADER_BYTES, Handle, Header, HeaderFlags, Hole, HolesListed, Malformed, Op,
-    Operation, Reader, Tag, decode_holes,
+    Close, HEADER_BYTES, Handle, Header, HeaderFlags, Malformed, Op, Operation, Reader, Tag,
 };
 
+use super::direct;
 use super::in_flight::{Call, InFlight, Owner, Table, opened, opens};
 use super::message::{self, Payload};
-use super::mutants;
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
-use crate::mem::{self, Claim, Fetch, Frame, fallible, swap::Transfer};
+use crate::mem::{self, Claim, Frame, fallible, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 
 /// Requests in flight at once, at most: limits the memory that a server can pin by never answering.
@@ -32,9 +31,6 @@ const MAX_IN_FLIGHT: usize = 512;
 
 /// Payloads of up to this many bytes are handed to a server that waits: names.
 const MAX_HANDED: usize = PAGE_BYTES;
-
-/// Attempts of a page-in before its readers get SIGBUS (F5).
-const FETCH_TRIES: u32 = 3;
 
 /// Sends messages to the server: a local socket, or the simulation's wire.
 pub trait Transport: Send + Sync {
@@ -78,6 +74,10 @@ pub struct Session {
     pub stray_replies: AtomicU64,
     /// Whether a process that is not marked as a server has sent a message (F8).
     unmarked_peer: AtomicBool,
+    /// A session with the server's base, which may be asked for pages first (F9).
+    pub(super) direct: Option<Arc<Session>>,
+    /// Whether the base may be asked.
+    pub(super) asks_base: AtomicBool,
 }
 
 impl Session {
@@ -89,7 +89,14 @@ impl Session {
             space: WaitQueue::new(),
             stray_replies: AtomicU64::new(0),
             unmarked_peer: AtomicBool::new(false),
+            direct: None,
+            asks_base: AtomicBool::new(false),
         }
+    }
+
+    /// A session with a wrapper, and a direct one with its base, which the mount may use (F9).
+    pub fn with_direct(transport: Arc<dyn Transport>, direct: Option<Arc<Self>>) -> Self {
+        Self { direct, ..Self::new(transport) }
     }
 
     /// Sends a request and waits for the fields and the payload of its reply. The caller must hold
@@ -126,36 +133,8 @@ impl Session {
         Ok((fields, Payload(answer)))
     }
 
-    /// Requests the pages of a fetch; the reply completes it. If it is not known yet whether they
-    /// are holes, requests the list of holes first (R10).
-    pub fn fetch(&self, fetch: Arc<Fetch>) {
-        let from = fetch.snapshot.holes_end();
-        if fetch.offset < from || mutants::ignore_holes() {
-            return self.fetch_bytes(fetch, 1);
-        }
-        let length = fetch.snapshot.len.0 - from.0;
-        let request = fsproto::ListHoles {
-            handle: fetch.snapshot.handle,
-            offset: from.0,
-            length: ByteCount(length),
-        };
-        if self.send_for(&request, || Owner::Holes { fetch: fetch.clone(), from }).is_err() {
-            self.fetch_bytes(fetch, 1);
-        }
-    }
-
-    fn fetch_bytes(&self, fetch: Arc<Fetch>, tries: u32) {
-        let length = fetch.pages.bytes().0 as u32;
-        let (handle, offset) = (fetch.snapshot.handle, fetch.offset.0);
-        let request = fsproto::Read { handle, offset, length };
-        if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries })
-        {
-            fetch.complete(Err(error));
-        }
-    }
-
     /// Sends a request without waiting.
-    fn send_for<O: Operation>(
+    pub(super) fn send_for<O: Operation>(
         &self,
         request: &O,
         owner: impl FnOnce() -> Owner,
@@ -290,7 +269,9 @@ impl Session {
             return Err(Errno::EIO);
         }
         // The limit does not apply to page-ins: their number is limited by the faulting threads.
-        if table.in_flight.len() >= MAX_IN_FLIGHT && !matches!(op, Op::Read | Op::ListHoles) {
+        if table.in_flight.len() >= MAX_IN_FLIGHT
+            && !matches!(op, Op::Read | Op::ReadAt | Op::ListHoles)
+        {
             return Err(Errno::EAGAIN);
         }
         table.in_flight.prepare()?;
@@ -344,6 +325,10 @@ impl Session {
             Owner::Pages { fetch, tries } => {
                 self.receive_pages(fetch, tries, is_valid.then(|| fields.result()), message)
             }
+            Owner::Direct(fetch) => {
+                let status = if is_valid { fields.result() } else { Err(Errno::EIO) };
+                direct::complete(&fetch, status.map(|()| message))
+            }
             Owner::Holes { fetch, from } => self.receive_holes(
                 fetch,
                 from,
@@ -363,51 +348,6 @@ impl Session {
         if is_valid { Ok(()) } else { Err(Malformed) }
     }
 
-    /// Completes a fetch, or repeats its request.
-    fn receive_pages(
-        &self,
-        fetch: Arc<Fetch>,
-        tries: u32,
-        status: Option<Result<(), Errno>>,
-        message: Message,
-    ) {
-        let frames = match status {
-            Some(Ok(())) => message::into_frames(message, fetch.pages.to_usize()),
-            Some(Err(error)) => Err(error),
-            None => Err(Errno::EIO),
-        };
-        match frames {
-            Ok(frames) => fetch.complete(Ok(frames)),
-            Err(_) if tries < FETCH_TRIES && !self.is_gone() => self.fetch_bytes(fetch, tries + 1),
-            Err(error) => fetch.complete(Err(error)),
-        }
-    }
-
-    /// Continues a fetch after the reply to its request for holes. Without a valid list, its pages
-    /// are data.
-    fn receive_holes(
-        &self,
-        fetch: Arc<Fetch>,
-        from: SnapshotOffset,
-        answer: Option<(Reader<'_>, &Message)>,
-    ) {
-        let (holes, end) = answer
-            .and_then(|(reader, message)| parse_holes(reader, message, &fetch, from))
-            .unwrap_or_default();
-        fetch.snapshot.learn_holes(from, &holes, end);
-        if fetch.snapshot.holes_end() <= fetch.offset {
-            return self.fetch(fetch);
-        }
-        let all_holes = (0..fetch.pages.0)
-            .all(|page| fetch.snapshot.is_hole(fetch.offset + PageCount(page).bytes()));
-        if all_holes {
-            let zeros = fallible::collect((0..fetch.pages.0).map(|_| Frame::zero_page()));
-            fetch.complete(zeros.map_err(Errno::from));
-        } else {
-            self.fetch_bytes(fetch, 1);
-        }
-    }
-
     /// Closes the handle that a reply opened for a caller that no longer exists.
     fn close_orphan(&self, op: Op, reader: Reader<'_>) -> Result<(), Malformed> {
         let handle = opened(op, reader)?;
@@ -423,21 +363,6 @@ impl Session {
     }
 }
 
-/// The list of holes in a reply and the byte up to which it is complete; `None` if invalid.
-fn parse_holes(
-    mut reader: Reader<'_>,
-    message: &Message,
-    fetch: &Fetch,
-    from: SnapshotOffset,
-) -> Option<(Vec<Hole>, SnapshotOffset)> {
-    let listed = HolesListed::get(&mut reader).ok()?;
-    let mut bytes = fallible::with_capacity(message.len()).ok()?;
-    message::parts(message).for_each(|part| bytes.extend_from_slice(part));
-    let end = listed.holes_end.min(fetch.snapshot.len.0);
-    let holes = fallible::collect(decode_holes(&bytes, from.0..end).ok()?).ok()?;
-    Some((holes, SnapshotOffset(end)))
-}
-
 fn malformed(_: Malformed) -> Errno {
     Errno::EIO
 }
@@ -447,7 +372,7 @@ mod tests {
     use super::*;
     use crate::mem::host;
     use crate::sync::ThreadId;
-    use fsproto::{GetStatFs, StatFs, Walked};
+    use fsproto::{Field, GetStatFs, StatFs, Walked};
     use std::collections::VecDeque;
     use std::sync::mpsc;
 

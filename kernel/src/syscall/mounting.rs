@@ -14,8 +14,8 @@ use linux_raw_sys::general as linux;
 const INIT: u32 = 1;
 
 /// mount(2). Types are `sloth`, with a server's descriptor in `data` (`fd=N`) and optionally
-/// `untrusted`; `proc`; `devtmpfs`; and `swap`, also with a descriptor, which has no mount point
-/// and is for init only.
+/// `untrusted`, or `direct=N` with the server's end of its connection with its base (F9); `proc`;
+/// `devtmpfs`; and `swap`, also with a descriptor, which has no mount point and is for init only.
 pub fn mount(
     current: &dyn Caller,
     source: UserAddr,
@@ -66,10 +66,9 @@ fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSy
     match kind {
         b"sloth" => {
             let untrusted = data.split(|&byte| byte == b',').any(|option| option == b"untrusted");
-            mount::connect(
-                server(current, data)?,
-                if untrusted { Trust::Untrusted } else { Trust::Trusted },
-            )
+            let base = descriptor(data, b"direct=")?.map(|fd| endpoint(current, fd)).transpose()?;
+            let trust = if untrusted { Trust::Untrusted } else { Trust::Trusted };
+            mount::connect(server(current, data)?, base, trust)
         }
         name => filesystem::make(name),
     }
@@ -78,16 +77,19 @@ fn make(current: &dyn Caller, kind: &[u8], data: &[u8]) -> Result<Arc<dyn FileSy
 /// The connection to the server that `data` names. Whether the peer is marked as a server (F8) is
 /// checked with each message.
 fn server(current: &dyn Caller, data: &[u8]) -> Result<Arc<Endpoint>, Errno> {
-    let file = open_file(current, descriptor(data)?)?;
-    downcast::<Endpoint>(file.object()).ok_or(Errno::EINVAL)
+    endpoint(current, descriptor(data, b"fd=")?.ok_or(Errno::EINVAL)?)
 }
 
-/// The descriptor in `fd=N`, among options separated by commas.
-fn descriptor(data: &[u8]) -> Result<Fd, Errno> {
-    let option = data
-        .split(|&byte| byte == b',')
-        .find_map(|option| option.strip_prefix(b"fd="))
-        .ok_or(Errno::EINVAL)?;
+/// The packet socket of a descriptor. EINVAL for any other object.
+fn endpoint(current: &dyn Caller, fd: Fd) -> Result<Arc<Endpoint>, Errno> {
+    downcast::<Endpoint>(open_file(current, fd)?.object()).ok_or(Errno::EINVAL)
+}
+
+/// The descriptor in the option that begins with `name`, among options separated by commas. EINVAL
+/// where it is no number.
+fn descriptor(data: &[u8], name: &[u8]) -> Result<Option<Fd>, Errno> {
+    let option = data.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(name));
+    let Some(option) = option else { return Ok(None) };
     let number = core::str::from_utf8(option).ok().and_then(|number| number.parse().ok());
-    number.map(Fd).ok_or(Errno::EINVAL)
+    number.map(|number| Some(Fd(number))).ok_or(Errno::EINVAL)
 }

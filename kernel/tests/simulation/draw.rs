@@ -80,6 +80,7 @@ const WORLD: &[Kind] = &[
     (3, |_| Op::Plenty),
     (2, |rng| Op::Kill { process: rng.usize(0..4) }),
     (2, |rng| Op::Disconnect { client: rng.usize(0..3) }),
+    (1, |rng| Op::DisconnectBase { client: rng.usize(0..3) }),
     (4, |rng| {
         let which = [Failing::Reads, Failing::Changes, Failing::All][rng.usize(0..3)];
         Op::Fail {
@@ -97,6 +98,9 @@ pub fn script(seed: u64) -> Script {
     let mut setup = setup(&mut rng);
     setup.budget_pages = budget_pages(seed);
     (setup.fault_around_max, setup.fault_whole, setup.copy_touched) = policies(seed);
+    if Rng::with_seed(seed.rotate_left(32)).u8(0..8) == 0 {
+        setup.lacks |= Features::DIRECT.bits();
+    }
     // A quarter of all seeds has no faults, so that no error is excused.
     let calm = rng.u8(0..4) == 0;
     // Shortages of frames make everything slow.

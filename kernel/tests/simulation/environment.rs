@@ -19,6 +19,7 @@ pub fn carry_out(op: Op) {
         Op::Plenty => shortage::end(),
         Op::Kill { process } => world::kill(process),
         Op::Disconnect { client } => world::disconnect(client),
+        Op::DisconnectBase { client } => world::disconnect_base(client),
         Op::Fail { which, after, times, full } => {
             let error = if full { Errno::ENOSPC } else { Errno::EIO };
             wire::plan_faults(|faults| faults.plan(which, after, times, error));

@@ -42,7 +42,7 @@ pub fn arm(step: u64, space: Arc<Space>, address: UserAddr, act: Act) {
 pub fn strike(step: u64, op: Option<Op>) {
     let is_due = |armed: &Armed| match armed.act {
         Act::Store(_) => op == Some(Op::Write),
-        Act::Replace => matches!(op, Some(Op::Read | Op::ListHoles)),
+        Act::Replace => matches!(op, Some(Op::Read | Op::ReadAt | Op::ListHoles)),
     };
     let due = ARMED.with_borrow_mut(|armed| {
         if armed.get(&step).is_some_and(is_due) { armed.remove(&step) } else { None }

@@ -43,6 +43,7 @@ mod shortage;
 mod shrink;
 mod swap_file;
 mod trace;
+mod versions;
 mod wire;
 mod world;
 
@@ -74,6 +75,8 @@ fn lazy_is_eager_in_every_order() {
     let at_least = [
         (Counter::PagesLazy, 50_000),
         (Counter::PagesFetched, 30_000),
+        (Counter::FetchesDirect, 2_000),
+        (Counter::FetchesStale, 500),
         (Counter::PagesReferenced, 10_000),
         (Counter::PagesCleaned, 5_000),
         (Counter::PagesUnmapped, 2_000),

@@ -14,6 +14,8 @@ use fsproto::{
     Reader, Records, Request, WriteFlags,
 };
 
+use crate::versions::Versions;
+
 /// A connection's number.
 pub type Line = usize;
 
@@ -24,6 +26,7 @@ pub struct Model {
     names: BTreeMap<Vec<u8>, usize>,
     handles: HashMap<Handle, (Line, usize)>,
     snapshots: HashMap<Handle, (Line, Vec<u8>)>,
+    versions: Versions,
     /// The ranges of each snapshot that were fetched, if each byte may be fetched once only (X3).
     fetched: Option<HashMap<Handle, Vec<Range<u64>>>>,
 }
@@ -127,6 +130,8 @@ impl Model {
                 )
                 .to_vec();
                 assert_eq!(reply.length, ByteCount(bytes.len() as u64), "R2: length of a snapshot");
+                let file = &self.files[self.file_of(snapshot.handle)];
+                self.versions.note(file.id, reply.version, &file.bytes);
                 self.snapshot(exchange.line, reply.handle, &bytes);
                 Some(Served::Saw(snapshot.offset.0, bytes))
             }
@@ -139,6 +144,12 @@ impl Model {
                     );
                 }
                 seen
+            }
+            // A base that fails may answer nonsense, which the kernel must notice.
+            Request::ReadAt(_) if exchange.faulted => None,
+            Request::ReadAt(read) => {
+                self.versions.check(read, exchange.reply.1);
+                None
             }
             Request::GetAttr(_) | Request::ReadDir(_) => self.look(exchange, &mut fields),
             Request::Write(write) => return self.write(exchange, write, &mut fields),
@@ -325,6 +336,10 @@ impl Model {
         });
         overlay(&mut self.files[file].bytes, offset, &written[..done]);
         self.snapshot(exchange.line, reply.snapshot, &written[..done]);
+        if reply.snapshot != Handle::NONE {
+            let File { id, bytes } = &self.files[file];
+            self.versions.note(*id, reply.version, bytes);
+        }
         Outcome {
             served: Some(Served::Wrote(reply.offset.0, written[..done].to_vec())),
             uncertain,

@@ -229,6 +229,10 @@ pub enum Op {
     Disconnect {
         client: usize,
     },
+    /// A connection to the base server is lost.
+    DisconnectBase {
+        client: usize,
+    },
     /// After `after` requests to the base server, `times` requests fail.
     Fail {
         which: Failing,

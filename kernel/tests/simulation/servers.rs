@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fsproto::{
-    Features, HEADER_BYTES, Handle, Header, MAX_PAYLOAD, Open, OpenFlags, Operation, Path, Read,
-    Remove, Stat, StatFs, Tag, Time,
+    Features, HEADER_BYTES, Handle, Header, MAX_PAYLOAD, Op, Open, OpenFlags, Operation, Path,
+    Read, Remove, Stat, StatFs, Tag, Time, error_reply,
 };
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
@@ -15,7 +15,7 @@ use fsserver::{Clock, Dispatcher, FileServer, LocalConnection, SessionId};
 use crate::disk::Disk;
 use crate::faults::{FaultPlan, FaultyConnection};
 use crate::placed;
-use crate::script::{NAMES, Setup};
+use crate::script::{NAMES, PAGE, Setup};
 
 /// A clock that stands still.
 pub struct NoTime;
@@ -28,6 +28,14 @@ impl Clock for NoTime {
 
 type Base = Rc<RefCell<Dispatcher<Memfs<NoTime>>>>;
 type Wrapper = Snapfs<FaultyConnection<LocalConnection<Memfs<NoTime>>>, NoTime>;
+
+/// The server at the other end of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Wrapper,
+    /// The wrapper's base, which answers page-ins (F9).
+    Base,
+}
 
 /// A wrapper and its base server.
 pub struct Servers {
@@ -64,20 +72,56 @@ impl Servers {
         self.wrapper.open_session()
     }
 
+    /// Opens a session with the base server for a new connection, past the wrapper (F9).
+    pub fn open_direct_session(&mut self) -> SessionId {
+        self.base.borrow_mut().open_direct_session()
+    }
+
     /// Closes the session of a lost connection.
-    pub fn close_session(&mut self, session: SessionId) {
-        self.wrapper.close_session(session);
+    pub fn close_session(&mut self, at: Peer, session: SessionId) {
+        match at {
+            Peer::Wrapper => self.wrapper.close_session(session),
+            Peer::Base => self.base.borrow_mut().close_session(session),
+        }
     }
 
     /// Carries out a request.
     pub fn handle(
         &mut self,
+        at: Peer,
         session: SessionId,
         header: &[u8; HEADER_BYTES],
         payload: &[u8],
     ) -> ([u8; HEADER_BYTES], Vec<u8>) {
-        let reply = self.wrapper.handle(session, header, payload);
-        (reply.header, reply.payload.to_vec())
+        match at {
+            Peer::Wrapper => {
+                let reply = self.wrapper.handle(session, header, payload);
+                (reply.header, reply.payload.to_vec())
+            }
+            Peer::Base => {
+                let mut base = self.base.borrow_mut();
+                let fails = Header::decode(header).ok().and_then(|(fields, _)| {
+                    let op = Op::from_number(fields.op)?;
+                    let error = self.faults.borrow_mut().take_fault(op)?;
+                    Some(error_reply(fields.op, fields.tag, error))
+                });
+                let reply = base.handle(session, header, payload);
+                match fails {
+                    None => (reply.header, reply.payload.to_vec()),
+                    Some(failed) if self.faults.borrow().failed.is_multiple_of(2) => {
+                        (failed, Vec::new())
+                    }
+                    // Nonsense: the right bytes, less one page.
+                    Some(_) => {
+                        let mut bytes = reply.payload.to_vec();
+                        bytes.truncate(bytes.len().saturating_sub(PAGE));
+                        let mut header = reply.header;
+                        header[..4].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
+                        (header, bytes)
+                    }
+                }
+            }
+        }
     }
 
     /// Carries out a request of the simulation itself: no fault is injected.
@@ -87,7 +131,7 @@ impl Servers {
         request: &O,
     ) -> ([u8; HEADER_BYTES], Vec<u8>) {
         self.faults.borrow_mut().quiet = true;
-        let reply = self.handle(session, &request.request(Tag(0), 0), &[]);
+        let reply = self.handle(Peer::Wrapper, session, &request.request(Tag(0), 0), &[]);
         self.faults.borrow_mut().quiet = false;
         reply
     }

@@ -16,7 +16,7 @@ use kernel::mount::{Session, Transport};
 use crate::model::{Exchange, Line, Model, Place, Served};
 use crate::placed;
 use crate::script::{NAMES, PAGE, Setup};
-use crate::servers::Servers;
+use crate::servers::{Peer, Servers};
 use crate::trace::trace;
 use crate::{interference, ranks, sched, world};
 
@@ -24,6 +24,7 @@ type Bytes = ([u8; HEADER_BYTES], Vec<u8>);
 
 /// One connection.
 struct Wire {
+    peer: Peer,
     session: Weak<Session>,
     server_side: SessionId,
     /// Each with the number of the step that sent it.
@@ -41,6 +42,7 @@ struct Network {
     model: Model,
     served: HashMap<u64, Vec<Served>>,
     overtaking: bool,
+    untrusted: bool,
 }
 
 thread_local! {
@@ -64,6 +66,7 @@ pub fn begin(setup: &Setup) {
         model,
         served: HashMap::new(),
         overtaking: setup.overtaking,
+        untrusted: setup.untrusted,
     };
     NETWORK.set(Some(network));
 }
@@ -109,23 +112,36 @@ impl Transport for End {
     }
 }
 
-/// A new connection to the servers.
+/// A new connection to the wrapper, and one to its base for page-ins (F9), which has the next
+/// number.
 pub fn connect() -> (Line, Arc<Session>) {
     with(|network| {
         let line = network.wires.len();
-        let session = Arc::new(Session::new(Arc::new(End(line))));
-        let server_side = network.servers.open_session();
-        let wire = Wire {
-            session: Arc::downgrade(&session),
-            server_side,
-            requests: Vec::new(),
-            replies: Vec::new(),
-            up: true,
-            closed: false,
-        };
-        network.wires.push(wire);
+        let (own, base) = (Arc::new(End(line)), Arc::new(End(line + 1)));
+        let direct = Arc::new(Session::new(base));
+        let session = Arc::new(Session::with_direct(own, Some(direct.clone())));
+        for (peer, session) in [(Peer::Wrapper, &session), (Peer::Base, &direct)] {
+            let server_side = match peer {
+                Peer::Wrapper => network.servers.open_session(),
+                Peer::Base => network.servers.open_direct_session(),
+            };
+            network.wires.push(Wire {
+                peer,
+                session: Arc::downgrade(session),
+                server_side,
+                requests: Vec::new(),
+                replies: Vec::new(),
+                up: true,
+                closed: false,
+            });
+        }
         (line, session)
     })
+}
+
+/// The connection to the base that belongs to one to the wrapper.
+pub fn direct_of(line: Line) -> Line {
+    line + 1
 }
 
 /// Whether a connection is up.
@@ -236,8 +252,8 @@ fn close(line: Line) {
         let wire = &mut network.wires[line];
         wire.closed = true;
         wire.requests.clear();
-        let server_side = wire.server_side;
-        network.servers.close_session(server_side);
+        let (peer, server_side) = (wire.peer, wire.server_side);
+        network.servers.close_session(peer, server_side);
         network.model.line_gone(line);
     });
 }
@@ -250,15 +266,19 @@ fn serve(line: Line, index: usize) {
     });
     interference::strike(step, op);
     with(|network| {
-        let Network { wires, servers, model, served, .. } = network;
+        let Network { wires, servers, model, served, untrusted, .. } = network;
         let wire = &mut wires[line];
+        assert!(
+            wire.peer == Peer::Wrapper || !*untrusted,
+            "X3: a base that is not trusted is asked"
+        );
         let (step, (header, payload)) = wire.requests.remove(index);
         let (fields, mut reader) =
             Header::decode(&header).expect("the mount's requests are well-formed");
         let request =
             Request::decode(fields.op, &mut reader).expect("the mount's requests are well-formed");
         let before = servers.faults.borrow().failed;
-        let reply = servers.handle(wire.server_side, &header, &payload);
+        let reply = servers.handle(wire.peer, wire.server_side, &header, &payload);
         let failed = servers.faults.borrow().failed - before;
         let status = Header::decode(&reply.0).map_or(0, |(header, _)| header.status);
         let faulted = if failed > 0 {
@@ -310,7 +330,7 @@ pub fn end() {
     assert_eq!(model.open_handles(), 0, "C10: handles that were not closed");
     for wire in wires.iter().filter(|wire| !wire.closed) {
         assert_eq!(wire.session.strong_count(), 0, "sessions that leaked");
-        servers.close_session(wire.server_side);
+        servers.close_session(wire.peer, wire.server_side);
     }
     servers.assert_empty();
 }

@@ -156,6 +156,16 @@ pub fn disconnect(client: usize) {
     }
 }
 
+/// Cuts the connection of a machine to the base alone, if it is up (F9).
+pub fn disconnect_base(client: usize) {
+    let connection = with(|world| world.clients[client % world.clients.len()].clone());
+    if let Connection::There(line, _) = connection
+        && wire::is_up(wire::direct_of(line))
+    {
+        wire::disconnect(wire::direct_of(line));
+    }
+}
+
 /// The connection of a machine; connects if it has none. `None` if that fails, or if another actor
 /// is connecting.
 pub fn connection(client: usize) -> Option<(Line, Arc<Mount>)> {

@@ -129,7 +129,12 @@ pub fn mount(fd: Fd, at: &str) -> Result<()> {
 
 /// The same for an untrusted server (X3).
 pub fn mount_untrusted(fd: Fd, at: &str) -> Result<()> {
-    sys::mount(b"none", at.as_bytes(), b"sloth", 0, format!("fd={fd},untrusted").as_bytes())
+    mount_with(at, &format!("fd={fd},untrusted"))
+}
+
+/// Mounts a server with these options.
+pub fn mount_with(at: &str, options: &str) -> Result<()> {
+    sys::mount(b"none", at.as_bytes(), b"sloth", 0, options.as_bytes())
 }
 
 /// umount2(2).

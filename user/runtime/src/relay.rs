@@ -59,7 +59,7 @@ impl Passing<'_> {
                 _ => 0,
             },
             _ if header.status != 0 => 0,
-            (Some(Op::Read), Way::Back) => self.payload.len() as u64,
+            (Some(Op::Read | Op::ReadAt), Way::Back) => self.payload.len() as u64,
             (Some(Op::Snapshot), Way::Back) => Snapshot::decode_reply(&mut fields)
                 .map_or(0, |reply| {
                     u64::from(reply.leading_bytes) + u64::from(reply.trailing_bytes)
@@ -161,6 +161,11 @@ impl Tally {
     /// Bytes of file data in messages of one operation.
     pub fn data_bytes_of(&self, op: Op, way: Way) -> u64 {
         self.figure(op as usize, way, 2)
+    }
+
+    /// Bytes of messages of one operation, headers included.
+    pub fn bytes_of(&self, op: Op, way: Way) -> u64 {
+        self.figure(op as usize, way, 1)
     }
 
     /// All messages in one direction.

@@ -41,6 +41,10 @@ pub trait Receiver: Send + Sync {
     fn closed(&self);
 }
 
+/// Whether a message on a connection that the kernel shares with a process is for the kernel. It is
+/// shown the bytes of the message that are in no frame, or some from its beginning.
+pub type IsOurs = fn(&[u8]) -> bool;
+
 /// A message in a queue, for which an account pays what it costs.
 pub(in crate::file) struct Queued {
     pub(in crate::file) message: Message,
@@ -106,6 +110,9 @@ pub(super) struct State {
     pub(super) receiver: Option<Arc<dyn Receiver>>,
     /// One of the threads that wait, if one said where it wants the message.
     waiter: Option<Waiter>,
+    /// The kernel receives the messages for which the function returns true, and the process that
+    /// has the end all others.
+    pub(super) sharing: Option<(IsOurs, Arc<dyn Receiver>)>,
     /// The sending end is closed or shut down.
     pub(super) ended: bool,
     /// The receiving end is closed or shut down.
@@ -140,6 +147,13 @@ impl State {
         Some(Arrival::Queued(queued))
     }
 
+    /// Who receives a message that begins so, if it is the kernel.
+    #[inline]
+    fn kernels(&self, bytes: &[u8]) -> Option<&Arc<dyn Receiver>> {
+        let shared = self.sharing.as_ref().filter(|(is_ours, _)| is_ours(bytes));
+        shared.map(|(_, receiver)| receiver).or(self.receiver.as_ref())
+    }
+
     /// What was handed to the waiter. It waits no longer.
     fn leave(&mut self) -> Option<Handed> {
         self.waiter.take().and_then(|waiter| waiter.handed)
@@ -164,8 +178,9 @@ impl Channel {
         let mut state = self.state.lock();
         let already = core::mem::replace(&mut state.ended, true);
         let receiver = if already { None } else { state.receiver.take() };
+        let sharing = state.sharing.take().map(|(_, receiver)| receiver);
         drop(state);
-        if let Some(receiver) = receiver {
+        for receiver in receiver.into_iter().chain(sharing) {
             receiver.closed();
         }
         self.changed.notify();
@@ -177,8 +192,12 @@ impl Channel {
         state.refused = true;
         let dropped = core::mem::take(&mut state.queue);
         state.queued_cost = 0;
+        let sharing = state.sharing.take();
         drop(state);
         drop(dropped);
+        if let Some((_, receiver)) = sharing {
+            receiver.closed();
+        }
         self.changed.notify();
     }
 
@@ -194,7 +213,7 @@ impl Channel {
         if state.refused || state.ended {
             return Err(Refusal::Closed);
         }
-        if let Some(receiver) = state.receiver.clone() {
+        if let Some(receiver) = state.kernels(&message.inline).cloned() {
             drop(state);
             sync::return_turn();
             receiver.message(core::mem::take(message), sender);
@@ -225,7 +244,7 @@ impl Channel {
     pub(super) fn pass(&self, bytes: &[u8]) -> bool {
         let state = self.state.lock();
         let is_open = !state.refused && !state.ended;
-        let Some(receiver) = state.receiver.clone().filter(|_| is_open) else {
+        let Some(receiver) = state.kernels(bytes).filter(|_| is_open).cloned() else {
             return self.hand_to_waiter(state, bytes, &[]);
         };
         drop(state);
@@ -250,7 +269,7 @@ impl Channel {
     ) -> bool {
         let state = &mut *guard;
         let is_next = state.queue.is_empty() || mutants::overtake();
-        let is_open = !state.refused && !state.ended && state.receiver.is_none();
+        let is_open = !state.refused && !state.ended && state.kernels(first).is_none();
         let Some(waiter) = state.waiter.as_mut().filter(|_| is_next && is_open) else {
             return false;
         };

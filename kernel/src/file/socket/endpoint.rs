@@ -1,6 +1,6 @@
 //! Packet sockets.
 
-use super::channel::{Arrival, Channel, Receiver, Refusal, Sender};
+use super::channel::{Arrival, Channel, IsOurs, Receiver, Refusal, Sender};
 use super::message::{Message, assemble, deliver};
 use super::{ShutDown, report_readable};
 use crate::file::pipe::{nameless_stat, next_inode};
@@ -63,6 +63,27 @@ impl Endpoint {
     pub fn detach(&self) {
         let receiver = self.incoming.state.lock().receiver.take();
         drop(receiver);
+    }
+
+    /// Lets the kernel share this end with the process that has it: messages written to the other
+    /// end for which `is_ours` returns true are passed to `receiver`, all others to the process.
+    /// EBUSY where the kernel shares it already, ENOTCONN where the other end is closed.
+    pub fn share(&self, is_ours: IsOurs, receiver: Arc<dyn Receiver>) -> Result<(), Errno> {
+        let mut state = self.incoming.state.lock();
+        if state.receiver.is_some() || state.sharing.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        if state.ended || state.refused {
+            return Err(Errno::ENOTCONN);
+        }
+        state.sharing = Some((is_ours, receiver));
+        Ok(())
+    }
+
+    /// Ends sharing, and drops the receiver.
+    pub fn unshare(&self) {
+        let sharing = self.incoming.state.lock().sharing.take();
+        drop(sharing);
     }
 
     /// Sends from the kernel: never waits, and ignores the limit of the queue. EPIPE where the

@@ -5,6 +5,10 @@
 //! other end are then passed to its receiver at once, in the writer's context. File servers are
 //! connected to `mount` in this way.
 //!
+//! The kernel can also share an end with the process that has it ([`Endpoint::share`]): then only
+//! the messages that are marked as the kernel's are passed to its receiver. A wrapper's connection
+//! with its base also carries the kernel's direct session (F9) in this way.
+//!
 //! F8: every message is passed with its sender's mark as a server. A socket can be inherited and
 //! shared, so the mark is that of the process that really sends; `mount` reads lazily only as long
 //! as all messages come from marked processes.
@@ -22,7 +26,7 @@ mod stream;
 
 #[cfg(test)]
 pub(super) use channel::{Arrival, Channel};
-pub use channel::{Receiver, Sender};
+pub use channel::{IsOurs, Receiver, Sender};
 pub use endpoint::{Endpoint, Received, packet_pair};
 pub use message::{MAX_MESSAGE, Message};
 pub(super) use message::{copied_frame, leading_pages, map_pages};

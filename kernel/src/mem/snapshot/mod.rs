@@ -29,6 +29,11 @@ pub trait Pager: Send + Sync {
     /// Sends the request for a fetch. The reply calls [`Fetch::complete`] from any context, before
     /// or after this returns. Never waits.
     fn start(&self, fetch: Arc<Fetch>);
+    /// The same, of the server that keeps the snapshot: another one, which was asked first, does
+    /// not have the bytes (F9). Never waits.
+    fn ask_keeper(&self, fetch: Arc<Fetch>) {
+        self.start(fetch);
+    }
     /// Closes a snapshot's handle. Never waits; called with no lock of `mem` held.
     fn close(&self, handle: Handle);
 }
@@ -223,6 +228,16 @@ impl Fetch {
     pub(super) fn start(self: &Arc<Self>) {
         self.counters.add(Counter::Fetches, 1);
         self.snapshot.pager.start(self.clone());
+    }
+
+    /// Requests the pages from the server that keeps the snapshot ([`Pager::ask_keeper`]).
+    pub fn ask_keeper(self: &Arc<Self>) {
+        self.snapshot.pager.ask_keeper(self.clone());
+    }
+
+    /// Counts for the process that began the fetch.
+    pub fn count(&self, counter: Counter, amount: u64) {
+        self.counters.add(counter, amount);
     }
 
     /// Reports the result: one frame for each page, or the error. A second result is ignored.

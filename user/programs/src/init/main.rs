@@ -71,10 +71,10 @@ fn set_up() -> Attempt<(Config, Option<Swap>)> {
     let root = servers::start(ramdisk, config.relay, disk, placed)?;
     // Without a swap file only memory holds private pages.
     let swap = disk.map(Swap::start);
-    let options = format!("fd={root}");
+    let options = format!("fd={},direct={}", root.server, root.base);
     sys::mount(b"none", b"/", b"sloth", 0, options.as_bytes())
         .map_err(|error| ("mounting the root", error))?;
-    let _ = sys::close(root);
+    let _ = (sys::close(root.server), sys::close(root.base));
     sys::chdir(b"/").map_err(|error| ("the root directory", error))?;
     if let Some(lazy) = config.lazy {
         set_knob(b"lazy", if lazy { b"1" } else { b"0" });

@@ -89,14 +89,22 @@ pub fn pair() -> Attempt<[Fd; 2]> {
     sys::socketpair(sys::net::SOCK_SEQPACKET).map_err(|error| ("a socket pair", error))
 }
 
-/// Starts memfs and snapfs. On `placed` are files that the ramdisk only lists. Returns the
-/// descriptor that leads to snapfs, or to the relay before it.
+/// What mounting the root needs.
+pub struct Root {
+    /// Leads to snapfs, or to the relay before it.
+    pub server: Fd,
+    /// The end of snapfs of its connection with memfs, or with the relay in between: the kernel's
+    /// page-ins go there directly (F9).
+    pub base: Fd,
+}
+
+/// Starts memfs and snapfs. On `placed` are files that the ramdisk only lists.
 pub fn start(
     ramdisk: &'static [u8],
     relay: Relay,
     disk: Option<Disk>,
     placed: Option<Disk>,
-) -> Attempt<Fd> {
+) -> Attempt<Root> {
     let [memfs_end, snapfs_base] = pair()?;
     let [snapfs_end, root] = pair()?;
     let memory_bytes = memory_for_files(disk.as_ref());
@@ -127,8 +135,9 @@ pub fn start(
         )
         .map_err(|error| format!("{error:?}"))
     })?;
-    let _ = (sys::close(snapfs_end), sys::close(snapfs_base));
-    if relay.client { relays::insert("relay-client", root, relay.log) } else { Ok(root) }
+    let _ = sys::close(snapfs_end);
+    let server = if relay.client { relays::insert("relay-client", root, relay.log)? } else { root };
+    Ok(Root { server, base: snapfs_base })
 }
 
 /// How many bytes memfs may keep in memory besides the ramdisk: its budget, which is its floor.

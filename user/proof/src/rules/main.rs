@@ -15,6 +15,7 @@ mod ahead;
 mod arguments;
 mod bounds;
 mod change;
+mod direct;
 mod experiment;
 mod fallback;
 mod fault;

@@ -143,6 +143,19 @@ impl Connection for Failing {
     }
 }
 
+/// Where page-ins of a stack go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Paging {
+    /// To the wrapper.
+    Wrapped,
+    /// To the base first (F9), through the same relay as the wrapper's requests.
+    Direct,
+    /// The same is asked for, but that relay is not marked as a server.
+    DirectUnmarked,
+    /// The same is asked for, of a stack that is not trusted.
+    DirectUntrusted,
+}
+
 /// A mounted tree. Unmounted and killed when dropped.
 pub struct Stack {
     /// Path of the mount point.
@@ -157,6 +170,11 @@ pub struct Stack {
 impl Stack {
     /// Starts the servers, with space for this many bytes of files, and mounts them on `/mnt/NAME`.
     pub fn mount(name: &str, capacity_bytes: u64) -> Outcome<Self> {
+        Self::mount_as(name, capacity_bytes, Paging::Wrapped)
+    }
+
+    /// The same; `paging` says where page-ins go.
+    pub fn mount_as(name: &str, capacity_bytes: u64, paging: Paging) -> Outcome<Self> {
         let path = format!("/mnt/{name}");
         match sys::mkdir(path.as_bytes(), 0o755) {
             Ok(()) | Err(Errno::EEXIST) => {}
@@ -169,15 +187,26 @@ impl Stack {
         let (held, release) = (Gate::new()?, Gate::new()?);
         let processes = vec![
             server("base", || serve_base(base, capacity_bytes))?,
-            server("relay to the base", || pass(base_client, base_relay, look.base()))?,
+            if paging == Paging::DirectUnmarked {
+                Child::start("relay", || pass(base_client, base_relay, look.base()))?
+            } else {
+                server("relay to the base", || pass(base_client, base_relay, look.base()))?
+            },
             server("wrapper", || serve(wrapper, wrapper_base, &look, [&held, &release]))?,
             server("relay to the wrapper", || pass(client, relay, look.client()))?,
         ];
-        for fd in [base_relay, base, wrapper_base, base_client, relay, wrapper, client] {
+        for fd in [base_relay, base, base_client, relay, wrapper, client] {
             sys::close(fd).named("close")?;
         }
-        let mounted = os::mount(ours, &path).named("mount");
-        sys::close(ours).named("close")?;
+        let options = match paging {
+            Paging::Wrapped => format!("fd={ours}"),
+            Paging::Direct | Paging::DirectUnmarked => format!("fd={ours},direct={wrapper_base}"),
+            Paging::DirectUntrusted => format!("fd={ours},direct={wrapper_base},untrusted"),
+        };
+        let mounted = os::mount_with(&path, &options).named("mount");
+        for fd in [ours, wrapper_base] {
+            sys::close(fd).named("close")?;
+        }
         mounted?;
         Ok(Self { path, look, held, release, _processes: processes })
     }

@@ -1,0 +1,156 @@
+//! Page-ins of a session: the requests of a fetch, and what their replies mean for it.
+//!
+//! A fetch takes at most three steps: the list of holes, if it is not known that far (R10), the
+//! base (F9), and the server that has the snapshot, up to [`FETCH_TRIES`] times. Each reply
+//! completes the fetch or begins the next step, in whatever context it arrives.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use foundation::{ByteCount, Errno, PageCount, SnapshotOffset};
+use fsproto::{
+    Features, Field, FileId, Handle, Hole, HolesListed, Reader, agree, decode_holes, hello,
+};
+
+use super::in_flight::Owner;
+use super::session::Session;
+use super::{direct, message, mutants};
+use crate::file::socket::Message;
+use crate::mem::{Fetch, Frame, Pager, fallible};
+
+/// Attempts of a page-in before its readers get SIGBUS (F5).
+const FETCH_TRIES: u32 = 3;
+
+impl Session {
+    /// Opens the direct session, if there is one, with a base whose root directory must be `root`.
+    /// From then on page-ins go there first.
+    pub(super) fn open_direct(&self, root: FileId) {
+        let opened = self.direct.as_ref().is_some_and(|direct| direct.is_with_base(root));
+        self.asks_base.store(opened, Ordering::Relaxed);
+    }
+
+    /// Opens this session, a direct one. Returns whether it may be used.
+    fn is_with_base(&self, root: FileId) -> bool {
+        let Ok((welcome, _)) = self.call(&hello(Features::DIRECT), &[]) else { return false };
+        agree(Features::DIRECT, &welcome) == Ok(Features::DIRECT)
+            && welcome.root == root
+            && self.peer_is_marked()
+    }
+
+    /// Requests the pages of a fetch; the reply completes it. If it is not known yet whether they
+    /// are holes, requests the list of holes first (R10).
+    pub fn fetch(&self, fetch: Arc<Fetch>) {
+        let from = fetch.snapshot.holes_end();
+        if fetch.offset < from || mutants::ignore_holes() {
+            return self.fetch_data(fetch);
+        }
+        let length = fetch.snapshot.len.0 - from.0;
+        let request = fsproto::ListHoles {
+            handle: fetch.snapshot.handle,
+            offset: from.0,
+            length: ByteCount(length),
+        };
+        if self.send_for(&request, || Owner::Holes { fetch: fetch.clone(), from }).is_err() {
+            self.fetch_data(fetch);
+        }
+    }
+
+    /// Requests the bytes of a fetch: from the base, if it may be asked.
+    fn fetch_data(&self, fetch: Arc<Fetch>) {
+        if let Some(direct) = &self.direct
+            && self.asks_base.load(Ordering::Relaxed)
+            && direct.peer_is_marked()
+            && let Some(request) = direct::request(&fetch)
+            && direct.send_for(&request, || Owner::Direct(fetch.clone())).is_ok()
+        {
+            return;
+        }
+        self.fetch_bytes(fetch, 1);
+    }
+
+    /// Requests the bytes of a fetch from the server that has the snapshot.
+    pub(super) fn fetch_bytes(&self, fetch: Arc<Fetch>, tries: u32) {
+        let length = fetch.pages.bytes().0 as u32;
+        let (handle, offset) = (fetch.snapshot.handle, fetch.offset.0);
+        let request = fsproto::Read { handle, offset, length };
+        if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries })
+        {
+            fetch.complete(Err(error));
+        }
+    }
+
+    /// Completes a fetch, or repeats its request.
+    pub(super) fn receive_pages(
+        &self,
+        fetch: Arc<Fetch>,
+        tries: u32,
+        status: Option<Result<(), Errno>>,
+        message: Message,
+    ) {
+        let frames = match status {
+            Some(Ok(())) => message::into_frames(message, fetch.pages.to_usize()),
+            Some(Err(error)) => Err(error),
+            None => Err(Errno::EIO),
+        };
+        match frames {
+            Ok(frames) => fetch.complete(Ok(frames)),
+            Err(_) if tries < FETCH_TRIES && !self.is_gone() => self.fetch_bytes(fetch, tries + 1),
+            Err(error) => fetch.complete(Err(error)),
+        }
+    }
+
+    /// Continues a fetch after the reply to its request for holes. Without a valid list, its pages
+    /// are data.
+    pub(super) fn receive_holes(
+        &self,
+        fetch: Arc<Fetch>,
+        from: SnapshotOffset,
+        answer: Option<(Reader<'_>, &Message)>,
+    ) {
+        let (holes, end) = answer
+            .and_then(|(reader, message)| parse_holes(reader, message, &fetch, from))
+            .unwrap_or_default();
+        fetch.snapshot.learn_holes(from, &holes, end);
+        if fetch.snapshot.holes_end() <= fetch.offset {
+            return self.fetch(fetch);
+        }
+        let all_holes = (0..fetch.pages.0)
+            .all(|page| fetch.snapshot.is_hole(fetch.offset + PageCount(page).bytes()));
+        if all_holes {
+            let zeros = fallible::collect((0..fetch.pages.0).map(|_| Frame::zero_page()));
+            fetch.complete(zeros.map_err(Errno::from));
+        } else {
+            self.fetch_data(fetch);
+        }
+    }
+}
+
+impl Pager for Session {
+    fn start(&self, fetch: Arc<Fetch>) {
+        self.fetch(fetch);
+    }
+
+    fn ask_keeper(&self, fetch: Arc<Fetch>) {
+        self.fetch_bytes(fetch, 1);
+    }
+
+    fn close(&self, handle: Handle) {
+        Self::close(self, handle);
+    }
+}
+
+/// The list of holes in a reply and the byte up to which it is complete; `None` if invalid.
+fn parse_holes(
+    mut reader: Reader<'_>,
+    message: &Message,
+    fetch: &Fetch,
+    from: SnapshotOffset,
+) -> Option<(Vec<Hole>, SnapshotOffset)> {
+    let listed = HolesListed::get(&mut reader).ok()?;
+    let mut bytes = fallible::with_capacity(message.len()).ok()?;
+    message::parts(message).for_each(|part| bytes.extend_from_slice(part));
+    let end = listed.holes_end.min(fetch.snapshot.len.0);
+    let holes = fallible::collect(decode_holes(&bytes, from.0..end).ok()?).ok()?;
+    Some((holes, SnapshotOffset(end)))
+}

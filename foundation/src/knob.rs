@@ -115,6 +115,10 @@ pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 16, 1 << 20);
 /// kernel's `mem/space/short_reads.rs`). 0: only `min_lazy_pages` counts. `cargo xtask bench
 /// neverworse` shows that 32 pages and more do not gain by it.
 pub static COPY_TOUCHED: Knob = Knob::new("copy_touched", 31, MAX_FAULT_AROUND);
+/// Windows of so many pages and more are composed of pages of the file where a page of the buffer
+/// has bytes of two (the kernel's `mem/space/compose.rs`). In smaller ones, which the server
+/// composes, the second file page that each page needs is too large a part of what is fetched.
+pub static COMPOSE_PAGES: Knob = Knob::new("compose_pages", 16, MAX_FAULT_AROUND);
 /// Bytes of a read-ahead snapshot, for small sequential reads. 0 turns read-ahead off.
 pub static READ_AHEAD: Knob = Knob::new("read_ahead", 4 << 20, 1 << 30);
 /// Whole pages that a write must cover to make them clean (W8), unless some of them are sent as
@@ -152,11 +156,12 @@ pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 24);
 pub const MAX_FAULT_AROUND: u64 = 64;
 
 /// All knobs and buttons.
-pub static ALL: [Control; 15] = [
+pub static ALL: [Control; 16] = [
     Control::Knob(&LAZY),
     Control::Knob(&READ_AHEAD),
     Control::Knob(&MIN_LAZY_PAGES),
     Control::Knob(&COPY_TOUCHED),
+    Control::Knob(&COMPOSE_PAGES),
     Control::Knob(&MIN_CLEAN_PAGES),
     Control::Knob(&FAULT_AROUND),
     Control::Knob(&STORE_AROUND),

@@ -24,6 +24,10 @@ fn largest() -> u64 {
     foundation::knob::MAX_FAULT_AROUND
 }
 
+fn compose_pages() -> u64 {
+    16
+}
+
 /// The parameters of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
@@ -44,6 +48,9 @@ pub struct Setup {
     /// Reads of at most so many whole pages copy after one that was touched.
     #[serde(default)]
     pub copy_touched: u64,
+    /// Windows of so many pages and more are composed of pages of the file.
+    #[serde(default = "compose_pages")]
+    pub compose_pages: u64,
     /// Bits of `fsproto::Features` that the base server does not have.
     pub lacks: u32,
     /// Requests may overtake each other.

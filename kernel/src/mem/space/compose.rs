@@ -27,9 +27,6 @@ use crate::mem::{
 use foundation::counter::Counter;
 use foundation::{ByteCount, PageCount, SnapshotOffset, knob};
 
-/// Windows of fewer pages are composed by the server: in them, the second page of the file that
-/// each page needs is too large a part of what is fetched.
-const MIN_PAGES: PageCount = PageCount(16);
 /// File pages of the largest window.
 const MAX_PARTS: usize = knob::MAX_FAULT_AROUND as usize + 1;
 
@@ -53,7 +50,7 @@ impl Composition {
     pub fn of(lazy: &SnapshotPage) -> Option<Self> {
         let SnapshotSource::File { offset, .. } = lazy.snapshot.source else { return None };
         let skipped = (offset.0.wrapping_add(lazy.first.0) % PAGE_BYTES as u64) as usize;
-        if skipped == 0 || lazy.window.pages() < MIN_PAGES {
+        if skipped == 0 || lazy.window.pages().0 < knob::COMPOSE_PAGES.get() {
             return None;
         }
         Self::within(lazy, skipped)

@@ -145,7 +145,7 @@ fn lazily(
     if mutants::early_fault() && writable == 0 {
         return Err(Errno::EFAULT);
     }
-    if is_small(writable) || is_copied(io.space, writable) {
+    if is_small(writable) || io.caller.is_some() && is_copied(io.space, writable) {
         return Ok(Attempt::Refused(Counter::ReadsEagerSmall));
     }
     let request = fsproto::Snapshot {

@@ -8,8 +8,8 @@
 //! message could bring, and returns whether it shall copy. Either is correct (R8). The evidence is
 //! what became of the last short read that was lazy: where most of its pages were fetched or stored
 //! to, the next [`COPIES`] short reads copy, and then one is lazy again, to look whether that has
-//! changed. Before there is evidence, reads are lazy. The knob `copy_touched` limits how long such
-//! a read is.
+//! changed. Before there is evidence, reads are lazy; those that load the program are none, since
+//! nobody asks for them. The knob `copy_touched` limits how long such a read is.
 #![forbid(unsafe_code)]
 
 use super::{Space, SpaceState};
@@ -27,6 +27,8 @@ pub(super) struct ShortReads {
     last: Option<Page>,
     /// How many are still to be copied.
     copies: u32,
+    /// The next association is that of a read that asked whether it shall copy.
+    is_asked: bool,
 }
 
 impl Space {
@@ -40,7 +42,8 @@ impl SpaceState {
     /// Records that a read associated these pages.
     #[inline]
     pub(super) fn note_lazy_read(&mut self, range: PageRange) {
-        if range.pages().0 <= knob::COPY_TOUCHED.get() {
+        let is_asked = core::mem::take(&mut self.short_reads.is_asked);
+        if is_asked && range.pages().0 <= knob::COPY_TOUCHED.get() {
             self.short_reads.last = Some(range.start);
         }
     }
@@ -61,6 +64,7 @@ impl SpaceState {
         }
         let copies = self.short_reads.copies > 0;
         self.short_reads.copies = self.short_reads.copies.saturating_sub(1);
+        self.short_reads.is_asked = !copies;
         copies
     }
 }

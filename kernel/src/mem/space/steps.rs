@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering;
 use foundation::Errno;
 
 /// Regions of one part. Each of them may be merged, at some 1,500 instructions.
-const REGIONS_IN_PART: usize = 64;
+const REGIONS_IN_PART: usize = 48;
 
 /// All pages of a program's half.
 pub(super) const EVERYTHING: PageRange = PageRange { start: Page(0), end: USER_END.page() };

@@ -19,9 +19,9 @@ use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
 use crate::machine::session::{Captured, Outcome, capture};
 use crate::machine::task::Task;
-use crate::machine::{Clock, Debugging, Disk, Ending, Hardware, Start};
+use crate::machine::{Clock, Debugging, Disk, Hardware, Start};
 use crate::paths::Paths;
-use crate::{exit_status, filter, guest, say, setup};
+use crate::{filter, guest, say, setup};
 
 /// Memory of the machine that Linux was measured on.
 pub const MEMORY: &str = "1G";
@@ -65,7 +65,7 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     }
     let mut figures: Vec<Figure> = runs.iter().flat_map(Run::figures).collect();
     figures.retain(|figure| figure.name.contains(filter));
-    if figures.is_empty() && runs.iter().all(Run::succeeded) {
+    if figures.is_empty() && runs.iter().all(|run| run.outcome.failure().is_none()) {
         let known = targets::TARGETS.iter().map(|target| target.name.to_owned());
         filter::require_match("row", filter, &known.collect::<Vec<_>>())?;
         bail!("the row {filter} gave no figure");
@@ -73,11 +73,10 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     let report = if arguments.json { as_json(&figures) } else { as_table(&figures) };
     stdout().write_all(report.as_bytes())?;
     for run in &runs {
-        if !run.succeeded() {
-            let (status, complaint) = run.outcome.describe();
+        if let Some((status, complaint)) = run.outcome.failure() {
             eprint!("{}", run.log);
             say!("{complaint}; the figures above were measured before");
-            return Ok(if status == 0 { exit_status::QEMU_ENDED } else { status });
+            return Ok(status);
         }
     }
     Ok(0)
@@ -91,8 +90,8 @@ pub fn figures(
     interrupts: &Interrupts,
 ) -> Result<std::result::Result<Figures, String>> {
     let run = measure(paths, guest, &format!("bench {filter}"), &[], interrupts)?;
-    if !run.succeeded() {
-        return Ok(Err(format!("{}\n{}", run.outcome.describe().1, run.log)));
+    if let Some((_, complaint)) = run.outcome.failure() {
+        return Ok(Err(format!("{complaint}\n{}", run.log)));
     }
     Ok(Ok(run.figures().map(|figure| (figure.name, figure.value)).collect()))
 }
@@ -108,10 +107,6 @@ struct Run {
 }
 
 impl Run {
-    fn succeeded(&self) -> bool {
-        self.outcome == Outcome::Ended(Ending::PowerOff, Some(0))
-    }
-
     fn figures(&self) -> impl Iterator<Item = Figure> {
         let in_log = self.log.lines().filter_map(|line| Some(line.split_once(LOG_MARK)?.1));
         in_log.chain(self.console.lines()).filter_map(figure)

@@ -18,7 +18,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
@@ -201,9 +201,8 @@ impl Machine {
             command.args(["-gdb", &format!("tcp:127.0.0.1:{GDB_PORT}"), "-S"]);
         }
         if let Some(path) = &hardware.debugging.monitor {
-            // In QEMU's options a comma is written twice.
-            let path = path.display().to_string().replace(',', ",,");
-            command.args(["-monitor", &format!("unix:{path},server=on,wait=off")]);
+            let monitor = format!("unix:{},server=on,wait=off", in_option(path));
+            command.args(["-monitor", &monitor]);
         }
         if let Some(plugin) = &hardware.debugging.plugin {
             command.args(["-plugin", plugin]);
@@ -261,6 +260,11 @@ impl Drop for Machine {
 /// Size in bytes of the disk for temporary data beyond the guest's memory. One half is for files,
 /// the other for pages of programs.
 const SCRATCH_BYTES: u64 = 2 << 30;
+
+/// A path as it is written in QEMU's options: with each comma twice.
+pub fn in_option(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
 
 /// QEMU's description of a disk. What the host refuses is an error for the guest: otherwise QEMU
 /// stops the machine without a word when the host's disk is full.

@@ -65,6 +65,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The exit status and a sentence for a run whose command was expected to succeed; `None` where
+    /// it did.
+    pub fn failure(&self) -> Option<(u8, String)> {
+        let succeeded = *self == Self::Ended(Ending::PowerOff, Some(0));
+        (!succeeded).then(|| self.describe())
+    }
+
     /// The exit status and a sentence for a run that was expected to end otherwise.
     pub fn describe(&self) -> (u8, String) {
         match self {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use addr2line::Loader;
+use addr2line::{Loader, Location};
 
 /// How a line of a backtrace begins.
 const MARK: &[u8] = b"  0x";
@@ -54,20 +54,31 @@ impl Symbols {
         let root = kernel.ancestors().find(|folder| folder.ends_with("target"));
         let root = root.and_then(Path::parent).unwrap_or(Path::new(""));
         let loader = self.loader.get_or_insert_with(|| Loader::new(kernel).ok());
-        let Some(Ok(mut frames)) = loader.as_ref().map(|loader| loader.find_frames(address)) else {
-            return String::new();
-        };
         let mut text = String::new();
-        while let Ok(Some(frame)) = frames.next() {
-            let function = frame.function.as_ref().and_then(|name| name.demangle().ok());
-            text += &format!(" {}", function.as_deref().unwrap_or("?"));
-            if let Some(location) = frame.location
+        let Some(loader) = loader else { return text };
+        each_function(loader, address, |name, location| {
+            text += &format!(" {name}");
+            if let Some(location) = location
                 && let (Some(file), Some(line)) = (location.file, location.line)
             {
                 text += &format!(" ({}:{line})", shown(file, root));
             }
-        }
+        });
         text
+    }
+}
+
+/// Calls `see` with the name and the place of the function that contains an instruction, and then
+/// of each one that it is inlined into. The name is `?` where it is unknown.
+pub fn each_function(
+    loader: &Loader,
+    address: u64,
+    mut see: impl FnMut(&str, Option<Location<'_>>),
+) {
+    let Ok(mut frames) = loader.find_frames(address) else { return };
+    while let Ok(Some(frame)) = frames.next() {
+        let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
+        see(name.as_deref().unwrap_or("?"), frame.location);
     }
 }
 

@@ -9,7 +9,7 @@ mod stacks;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use inferno::flamegraph::{self, Options};
@@ -20,11 +20,10 @@ use crate::bench::{self, MEMORY};
 use crate::cli::ProfileArgs;
 use crate::guest::{self, Guest, Variant};
 use crate::interrupts::Interrupts;
-use crate::machine::Debugging;
-use crate::machine::session::Outcome;
 use crate::machine::task::Task;
+use crate::machine::{Debugging, in_option};
 use crate::paths::Paths;
-use crate::{cargo, exit_status, say, setup};
+use crate::{cargo, say, setup};
 
 /// Functions in the table that is printed.
 const PRINTED: usize = 20;
@@ -118,15 +117,11 @@ pub fn count(
 ) -> Result<Result<Profile, (u8, String)>> {
     let plugin = plugin(paths)?;
     let counts = tempfile::NamedTempFile::new_in(&paths.work).context("cannot make a file")?;
-    // In QEMU's options a comma is written twice.
-    let option = |path: &Path| path.display().to_string().replace(',', ",,");
-    let plugin = format!("{},out={}", option(&plugin), option(counts.path()));
+    let plugin = format!("{},out={}", in_option(&plugin), in_option(counts.path()));
     let debugging = Debugging { plugin: Some(plugin), ..Debugging::default() };
     say!("counting (this takes a while)");
     let seen = bench::run(paths, guest, command, Task::new(MEMORY), debugging, interrupts)?;
-    if seen.outcome != Outcome::Ended(crate::machine::Ending::PowerOff, Some(0)) {
-        let (status, complaint) = seen.outcome.describe();
-        let status = if status == 0 { exit_status::QEMU_ENDED } else { status };
+    if let Some((status, complaint)) = seen.outcome.failure() {
         let log = String::from_utf8_lossy(&seen.log);
         return Ok(Err((status, format!("{complaint}\n{log}"))));
     }

@@ -11,6 +11,7 @@ use object::{Object, ObjectSegment};
 
 use super::stacks::Block;
 use crate::guest::Guest;
+use crate::machine::symbols::each_function;
 
 /// The first address of the kernel's half.
 const KERNEL_START: u64 = 1 << 63;
@@ -110,13 +111,10 @@ impl Names {
             return known.clone();
         }
         let mut functions = Vec::new();
-        let frames = self.binary(program).map(|binary| binary.loader.find_frames(address));
-        if let Some(Ok(mut frames)) = frames {
-            while let Ok(Some(frame)) = frames.next() {
-                let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
-                let file = frame.location.and_then(|location| location.file);
-                functions.insert(0, described(name.as_deref().unwrap_or("?"), file));
-            }
+        if let Some(binary) = self.binary(program) {
+            each_function(&binary.loader, address, |name, location| {
+                functions.insert(0, described(name, location.and_then(|place| place.file)));
+            });
         }
         if functions.is_empty() {
             functions.push("?".to_owned());

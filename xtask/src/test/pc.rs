@@ -16,6 +16,7 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 use rustix::event::{PollFd, PollFlags};
 
 use crate::interrupts::Interrupts;
+use crate::machine::in_option;
 use crate::process;
 use crate::setup::QEMU;
 
@@ -61,7 +62,7 @@ impl Pc {
         let mut command = Command::new(QEMU);
         command.args(["-M", "q35", "-nodefaults", "-accel", "tcg", "-cpu", "max", "-no-reboot"]);
         command.args(["-display", "none", "-device", "VGA", "-monitor", "stdio", "-m", memory]);
-        command.arg("-drive").arg(format!("format=raw,file={}", image.display()));
+        command.arg("-drive").arg(format!("format=raw,file={}", in_option(image)));
         if let Some(firmware) = firmware {
             command.arg("-bios").arg(firmware);
         }

@@ -13,13 +13,10 @@ use crate::file::socket::Message;
 use crate::mem::{Fetch, fallible, swap::Transfer};
 use crate::sync::{Mutex, WaitQueue, rank};
 
-/// A reply whose header can be decoded.
-pub(super) type Answer = Message;
-
-/// A request for which a thread waits.
+/// A request for which a thread waits. The answer is the whole reply, with its header.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    pub answer: Mutex<Option<Result<Answer, Errno>>, rank::Reply>,
+    pub answer: Mutex<Option<Result<Message, Errno>>, rank::Reply>,
     pub queue: WaitQueue,
 }
 

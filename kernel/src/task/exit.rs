@@ -187,8 +187,8 @@ fn look(
         |child: Arc<Process>| news(&child, options).map(|status| Found { process: child, status });
     let group = match children {
         Children::Pid(pid) => {
-            let child = family::child(parent.pid, pid).map(|(child, _)| child);
-            let child = child.filter(|child| can_have_news(child)).ok_or(Errno::ECHILD)?;
+            let child = family::child(parent.pid, pid).filter(|child| can_have_news(child));
+            let child = child.ok_or(Errno::ECHILD)?;
             return Ok(found(child));
         }
         Children::Group(group) => Some(group),

@@ -319,10 +319,10 @@ pub(super) fn children_with_news(pid: u32) -> impl Iterator<Item = (Arc<Process>
 }
 
 /// A child of a process, by its number.
-pub(super) fn child(parent: u32, pid: u32) -> Option<(Arc<Process>, Relations)> {
+pub(super) fn child(parent: u32, pid: u32) -> Option<Arc<Process>> {
     let family = FAMILY.lock();
     let found = family.members.get(&pid).filter(|child| child.relations.parent == parent)?;
-    Some((found.process.clone(), found.relations))
+    Some(found.process.clone())
 }
 
 /// The number of children of a process: all, or those in a group, which are looked for.

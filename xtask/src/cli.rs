@@ -249,9 +249,21 @@ pub struct ForeignArgs {
 pub struct BenchArgs {
     /// Measure only rows whose name contains this.
     pub filter: Option<String>,
-    /// Print a JSON array of objects with name, unit, value, target and peer.
+    /// Print a JSON array of objects with name, unit, value, target and peer; with `--against`, of
+    /// old and ratio, too.
     #[arg(long)]
     pub json: bool,
+    /// Keep the figures in a file, as JSON, with the commit and the machine.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Compare with the figures of a file that `--save` has written, or with the output of `--json`.
+    /// The exit status is 1 if a row has become worse.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// By how many percent a figure may rise before its row counts as worse.
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, requires = "against")]
+    #[arg(value_parser = percent)]
+    pub tolerance: f64,
 }
 
 /// Options of `cargo xtask profile`.
@@ -286,6 +298,14 @@ pub struct SimArgs {
     /// Switch a mutant on, which the simulation should find.
     #[arg(long, value_name = "NAME", alias = "break")]
     pub mutant: Option<String>,
+}
+
+/// Parses a tolerance in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent),
+        _ => Err("a tolerance is a number of percent from 0 to 1000, as in 2 or 0.5".to_owned()),
+    }
 }
 
 /// Checks a memory size, which is passed to QEMU unchanged.
@@ -336,6 +356,14 @@ mod tests {
             let cli = Cli::try_parse_from(["xtask", "sim", option, "skip-rescue"]).unwrap();
             let Command::Sim(sim) = cli.command else { panic!("not sim") };
             assert_eq!(sim.mutant.as_deref(), Some("skip-rescue"));
+        }
+    }
+
+    #[test]
+    fn a_tolerance_is_a_number_of_percent() {
+        assert_eq!((percent("2"), percent("0.5%")), (Ok(2.0), Ok(0.5)));
+        for bad in ["", "-1", "two", "NaN", "1001", "1 %"] {
+            assert!(percent(bad).is_err(), "{bad}");
         }
     }
 

@@ -4,6 +4,9 @@
 //! program `first`, which runs in place of init on a separate machine and writes `bench: name value
 //! unit` to the log. The report adds the targets.
 
+mod compare;
+mod report;
+mod saved;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -11,8 +14,9 @@ use std::io::{Write, stdout};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
 
+use self::compare::Comparison;
+use self::saved::Saved;
 use crate::cli::{BenchArgs, Lazy};
 use crate::guest::addition::Addition;
 use crate::guest::{Guest, Variant};
@@ -42,12 +46,17 @@ struct Figure {
 
 /// Measures the rows that match; returns the exit status.
 pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
-    let toolchain = setup::ensure(paths)?;
-    let guest = guest::build(paths, &toolchain, Variant::Normal)?;
     let filter = arguments.filter.as_deref().unwrap_or_default();
     if !filter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
         bail!("a filter consists of letters, digits, dots, underscores and dashes");
     }
+    // What is wrong with the files is said before anything is measured.
+    let old = arguments.against.as_deref().map(Saved::read).transpose()?;
+    if let Some(file) = &arguments.save {
+        saved::ensure_folder(file)?;
+    }
+    let toolchain = setup::ensure(paths)?;
+    let guest = guest::build(paths, &toolchain, Variant::Normal)?;
     let interrupts = Interrupts::listen()?;
     say!("measuring (this takes a while)");
     let mut runs = Vec::new();
@@ -70,16 +79,24 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
         filter::require_match("row", filter, &known.collect::<Vec<_>>())?;
         bail!("the row {filter} gave no figure");
     }
-    let report = if arguments.json { as_json(&figures) } else { as_table(&figures) };
+    let comparison = old.map(|old| Comparison::new(&old, &figures, arguments.tolerance));
+    let report = match (&comparison, arguments.json) {
+        (None, false) => report::as_table(&figures),
+        (Some(comparison), false) => comparison.as_table(),
+        (comparison, true) => report::as_json(&figures, comparison.as_ref()),
+    };
     stdout().write_all(report.as_bytes())?;
     for run in &runs {
         if let Some((status, complaint)) = run.outcome.failure() {
             eprint!("{}", run.log);
-            say!("{complaint}; the figures above were measured before");
+            say!("{complaint}; the figures above were measured before, and are not saved");
             return Ok(status);
         }
     }
-    Ok(0)
+    if let Some(file) = &arguments.save {
+        Saved::now(paths, &figures).write(file)?;
+    }
+    Ok(comparison.map_or(0, |comparison| comparison.conclude(filter)))
 }
 
 /// The figures of the rows whose name contains `filter`, or how the machine ended.
@@ -161,14 +178,18 @@ pub fn run(
 ) -> Result<Captured> {
     let task = Task { command: Some(command), memory: MEMORY, disk: Disk::Scratch, ..task };
     let start = Start::Initrd(task.files(paths, guest)?);
-    let hardware = Hardware {
+    capture(guest, &start, &hardware(debugging), LIMIT, interrupts)
+}
+
+/// The machine that counts instructions.
+fn hardware(debugging: Debugging) -> Hardware {
+    Hardware {
         memory: MEMORY.to_owned(),
         clock: Clock::Instructions,
         cpu: Clock::Instructions.cpu().to_owned(),
         disk: Disk::Scratch,
         debugging,
-    };
-    capture(guest, &start, &hardware, LIMIT, interrupts)
+    }
 }
 
 /// Parses a line `name value unit`; other lines are not figures.
@@ -176,56 +197,6 @@ fn figure(line: &str) -> Option<Figure> {
     let mut words = line.split_whitespace();
     let (name, value, unit) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
     words.next().is_none().then(|| Figure { name: name.to_owned(), value, unit: unit.to_owned() })
-}
-
-fn as_json(figures: &[Figure]) -> String {
-    let rows: Vec<Value> = figures
-        .iter()
-        .map(|figure| {
-            let target = targets::find(&figure.name);
-            json!({
-                "name": figure.name,
-                "unit": figure.unit,
-                "value": number(figure.value),
-                "target": target.map(|target| number(target.target)),
-                "peer": target.and_then(|target| target.peer).map(number),
-            })
-        })
-        .collect();
-    format!("{:#}\n", Value::Array(rows))
-}
-
-/// A number for JSON, without a decimal point if it is whole.
-fn number(value: f64) -> Value {
-    let whole = value as i64;
-    if whole as f64 == value { json!(whole) } else { json!(value) }
-}
-
-fn as_table(figures: &[Figure]) -> String {
-    let mut text =
-        format!("{:<32} {:>14} {:<12} {:>14} {:>14}\n", "name", "value", "unit", "target", "Linux");
-    for figure in figures {
-        let target = targets::find(&figure.name);
-        let number = |value: Option<f64>| {
-            let decimals = |value: f64| if value.fract() == 0.0 { 0 } else { 3 };
-            let text = |value| format!("{value:.0$}", decimals(value));
-            value.map_or_else(|| "-".to_owned(), text)
-        };
-        let mark = match target {
-            Some(target) if figure.value <= target.target => "met",
-            Some(_) => "MISSED",
-            None => "",
-        };
-        text.push_str(&format!(
-            "{:<32} {:>14} {:<12} {:>14} {:>14} {mark}\n",
-            figure.name,
-            number(Some(figure.value)),
-            figure.unit,
-            number(target.map(|target| target.target)),
-            number(target.and_then(|target| target.peer)),
-        ));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -240,18 +211,5 @@ mod tests {
         for bad in ["", "null", "null x instructions", "null 120", "null 120 instructions or so"] {
             assert_eq!(figure(bad), None);
         }
-    }
-
-    #[test]
-    fn the_json_names_target_and_peer() {
-        let figures = [figure("null 99 instructions").unwrap(), figure("other 1.5 bytes").unwrap()];
-        let rows: Value = serde_json::from_str(&as_json(&figures)).unwrap();
-        assert_eq!(
-            rows[0],
-            json!({"name": "null", "unit": "instructions", "value": 99, "target": 120, "peer": 325})
-        );
-        assert_eq!(rows[1]["value"], json!(1.5));
-        assert_eq!(rows[1]["target"], Value::Null);
-        assert_eq!(rows[1]["peer"], Value::Null);
     }
 }

@@ -154,6 +154,18 @@ pub struct Hardware {
     pub debugging: Debugging,
 }
 
+impl Hardware {
+    /// QEMU's options for processor, clock and memory, which figures in instructions depend on.
+    pub fn options(&self) -> Vec<&str> {
+        let clock: &[&str] = match self.clock {
+            Clock::Host => &[],
+            Clock::Instructions => &["-icount", "shift=0,sleep=off"],
+        };
+        let processor = ["-cpu", &self.cpu, "-smp", "1", "-m", &self.memory];
+        [&["-M", "q35", "-accel", "tcg"], clock, &processor].concat()
+    }
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -188,15 +200,7 @@ impl Machine {
     /// Starts QEMU.
     pub fn start(guest: &Guest, start: &Start, hardware: &Hardware) -> Result<Self> {
         let mut command = Command::new(QEMU);
-        command.args(["-M", "q35", "-nodefaults", "-accel", "tcg", "-no-reboot"]);
-        command.args(["-m", &hardware.memory]);
-        match hardware.clock {
-            Clock::Host => {}
-            Clock::Instructions => {
-                command.args(["-icount", "shift=0,sleep=off"]);
-            }
-        }
-        command.args(["-cpu", &hardware.cpu]);
+        command.args(["-nodefaults", "-no-reboot"]).args(hardware.options());
         if hardware.debugging.gdb {
             command.args(["-gdb", &format!("tcp:127.0.0.1:{GDB_PORT}"), "-S"]);
         }

@@ -1,0 +1,81 @@
+//! The report: a table for people, or JSON for scripts.
+
+use serde_json::{Value, json};
+
+use super::compare::Comparison;
+use super::{Figure, targets};
+
+/// A JSON array with one object for each figure. In a comparison each also has `old` and `ratio`.
+pub fn as_json(figures: &[Figure], comparison: Option<&Comparison>) -> String {
+    let rows = figures.iter().map(|figure| {
+        let target = targets::find(&figure.name);
+        let mut row = json!({
+            "name": figure.name,
+            "unit": figure.unit,
+            "value": number(figure.value),
+            "target": target.map(|target| number(target.target)),
+            "peer": target.and_then(|target| target.peer).map(number),
+        });
+        if let Some(comparison) = comparison {
+            let compared = comparison.find(&figure.name);
+            row["old"] = compared.and_then(|row| row.old).map(number).into();
+            row["ratio"] = compared.and_then(|row| row.ratio()).into();
+        }
+        row
+    });
+    format!("{:#}\n", Value::Array(rows.collect()))
+}
+
+/// A number for JSON, without a decimal point if it is whole.
+pub fn number(value: f64) -> Value {
+    let whole = value as i64;
+    if whole as f64 == value { json!(whole) } else { json!(value) }
+}
+
+/// A number for a table, with three decimals unless it is whole; `-` for none.
+pub fn cell(value: Option<f64>) -> String {
+    let decimals = |value: f64| if value.fract() == 0.0 { 0 } else { 3 };
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0$}", decimals(value)))
+}
+
+/// A table with one line for each figure.
+pub fn as_table(figures: &[Figure]) -> String {
+    let mut text =
+        format!("{:<32} {:>14} {:<12} {:>14} {:>14}\n", "name", "value", "unit", "target", "Linux");
+    for figure in figures {
+        let target = targets::find(&figure.name);
+        let mark = match target {
+            Some(target) if figure.value <= target.target => "met",
+            Some(_) => "MISSED",
+            None => "",
+        };
+        text.push_str(&format!(
+            "{:<32} {:>14} {:<12} {:>14} {:>14} {mark}\n",
+            figure.name,
+            cell(Some(figure.value)),
+            figure.unit,
+            cell(target.map(|target| target.target)),
+            cell(target.and_then(|target| target.peer)),
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure;
+    use super::*;
+
+    #[test]
+    fn the_json_names_target_and_peer() {
+        let figures = [figure("null 99 instructions").unwrap(), figure("other 1.5 bytes").unwrap()];
+        let rows: Value = serde_json::from_str(&as_json(&figures, None)).unwrap();
+        assert_eq!(
+            rows[0],
+            json!({"name": "null", "unit": "instructions", "value": 99, "target": 120, "peer": 325})
+        );
+        assert_eq!(rows[1]["value"], json!(1.5));
+        assert_eq!(rows[1]["target"], Value::Null);
+        assert_eq!(rows[1]["peer"], Value::Null);
+    }
+}

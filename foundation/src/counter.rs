@@ -88,8 +88,10 @@ counters! {
     PagesSwappedOut = "pages_swapped_out",
     /// Pages read back from the swap file.
     PagesSwappedIn = "pages_swapped_in",
-    /// Flushes of address translations.
+    /// Flushes of address translations: of up to 32 pages one by one, or of a whole space.
     Flushes = "flushes",
+    /// Switches of the processor to another address space.
+    SpaceSwitches = "space_switches",
     /// Snapshots that servers have returned.
     SnapshotsMade = "snapshots_made",
     /// Snapshots whose last reference was dropped.

@@ -256,8 +256,8 @@ pub struct BenchArgs {
     /// Keep the figures in a file, as JSON, with the commit and the machine.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
-    /// Compare with the figures of a file that `--save` has written, or with the output of `--json`.
-    /// The exit status is 1 if a row has become worse.
+    /// Compare with the figures of a file that `--save` has written, or with the output of
+    /// `--json`. The exit status is 1 if a row has become worse.
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
     /// By how many percent a figure may rise before its row counts as worse.

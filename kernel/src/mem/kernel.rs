@@ -12,6 +12,7 @@ use super::{
 use crate::sync::{Mutex, rank};
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
+use foundation::counter::{self, Counter};
 
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static AREA: AtomicU64 = AtomicU64::new(0);
@@ -83,6 +84,7 @@ pub(super) fn unmap(page: Page) {
     let Some(root) = root() else { return };
     let Ok(cell) = make_cell(root, page, TABLE, (Claim::Kernel, None)) else { return };
     let entry = cell.swap(0, Ordering::AcqRel);
+    counter::count(Counter::Flushes, 1);
     mmu::invalidate_page(root, page);
     if entry != 0 {
         // SAFETY: the entry came from `map`, and neither the table nor the CPU has it any more.

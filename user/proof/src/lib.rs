@@ -12,6 +12,7 @@
 //! | `fsx` | random operations on a file, every byte compared |
 //! | `demo` | the experiment |
 //! | `bench`, `first`, `profit` | measurements |
+//! | `memfs` | serves files in memory, for `bench` |
 //! | `leaks` | runs a command and fails where it left something behind |
 //! | `storm` | hostile processes of every kind, while a witness and a shell must go on |
 //! | `ptyrun` | runs a program at a pseudo-terminal |

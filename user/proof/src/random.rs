@@ -1,6 +1,8 @@
 //! Reproducible random numbers from a seed and a position: SplitMix64 (Steele, Lea and Flood,
 //! 2014).
 
+use user::alloc::vec::Vec;
+
 /// The number at `index` of the sequence that belongs to `seed`.
 pub fn at(seed: u64, index: u64) -> u64 {
     let mut mixed = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -31,6 +33,17 @@ impl Random {
     pub fn below(&mut self, end: u64) -> u64 {
         self.draw() % end
     }
+}
+
+/// The first `count` of the numbers below `end` in an order that is the same in every run.
+pub fn shuffled(count: usize, end: usize) -> Vec<usize> {
+    let mut numbers: Vec<usize> = (0..end).collect();
+    let mut random = Random::new(64);
+    for index in (1..end).rev() {
+        numbers.swap(index, random.below(index as u64 + 1) as usize);
+    }
+    numbers.truncate(count);
+    numbers
 }
 
 /// Fills `bytes` with the bytes at `offset` of an endless random file.

@@ -73,10 +73,8 @@ impl Comparison {
 
     /// A table with one line for each row of the new run.
     pub fn as_table(&self) -> String {
-        let mut text = format!(
-            "{:<32} {:>14} {:>14} {:>8} {:<12}\n",
-            "name", "old", "new", "ratio", "unit"
-        );
+        let mut text =
+            format!("{:<32} {:>14} {:>14} {:>8} {:<12}\n", "name", "old", "new", "ratio", "unit");
         for row in &self.rows {
             let ratio = row.ratio().map_or_else(|| "-".to_owned(), |it| format!("{it:.3}"));
             text.push_str(&format!(
@@ -101,8 +99,11 @@ impl Comparison {
         }
         let of = if self.commit.is_empty() { "the older run" } else { &self.commit };
         let worse = self.worse();
-        say!("{worse} of {} rows are worse than {of} by more than {} %", self.rows.len(),
-            self.tolerance);
+        say!(
+            "{worse} of {} rows are worse than {of} by more than {} %",
+            self.rows.len(),
+            self.tolerance
+        );
         if worse == 0 { 0 } else { WORSE }
     }
 }

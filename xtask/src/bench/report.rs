@@ -38,11 +38,15 @@ pub fn cell(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0$}", decimals(value)))
 }
 
-/// A table with one line for each figure.
+/// Endings of the names of counts, which stand below the row that they belong to.
+const COUNTS: [&str; 6] = ["messages", "bytes", "bytes_out", "switches", "flushes", "faults"];
+
+/// A table with one line for each row, and one below it for the counts that are not 0.
 pub fn as_table(figures: &[Figure]) -> String {
     let mut text =
         format!("{:<32} {:>14} {:<12} {:>14} {:>14}\n", "name", "value", "unit", "target", "Linux");
-    for figure in figures {
+    let mut rows = figures.iter().peekable();
+    while let Some(figure) = rows.next() {
         let target = targets::find(&figure.name);
         let mark = match target {
             Some(target) if figure.value <= target.target => "met",
@@ -57,8 +61,23 @@ pub fn as_table(figures: &[Figure]) -> String {
             cell(target.map(|target| target.target)),
             cell(target.and_then(|target| target.peer)),
         ));
+        let mut counts = Vec::new();
+        while let Some((count, value)) = rows.peek().and_then(|next| count_of(figure, next)) {
+            counts.push(format!("{count} {}", cell(Some(value))));
+            rows.next();
+        }
+        counts.retain(|count| !count.ends_with(" 0"));
+        if !counts.is_empty() {
+            text.push_str(&format!("    {}\n", counts.join(", ")));
+        }
     }
     text
+}
+
+/// The name and the value of a count, if it is one of this row.
+fn count_of<'a>(row: &Figure, count: &'a Figure) -> Option<(&'a str, f64)> {
+    let name = count.name.strip_prefix(&row.name)?.strip_prefix('.')?;
+    COUNTS.contains(&name).then_some((name, count.value))
 }
 
 #[cfg(test)]
@@ -77,5 +96,15 @@ mod tests {
         assert_eq!(rows[1]["value"], json!(1.5));
         assert_eq!(rows[1]["target"], Value::Null);
         assert_eq!(rows[1]["peer"], Value::Null);
+    }
+
+    #[test]
+    fn counts_stand_below_their_row() {
+        let lines = ["a 9 instructions", "a.messages 2 messages", "a.flushes 0 flushes", "a.b 1 x"];
+        let table = as_table(&lines.map(|line| figure(line).unwrap()));
+        let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
+        assert_eq!(lines.len(), 4, "{table}");
+        assert!(lines[1].starts_with("a  ") && lines[3].starts_with("a.b "), "{table}");
+        assert_eq!(lines[2], "    messages 2");
     }
 }

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn other_files_are_refused() {
-        let other = r#"{"machine": "-accel kvm", "rows": [{"name": "a", "value": 1, "unit": "b"}]}"#;
+        let other =
+            r#"{"machine": "-accel kvm", "rows": [{"name": "a", "value": 1, "unit": "b"}]}"#;
         for bad in ["", "[]", "{}", "7", r#"[{"name": "null"}]"#, r#"{"rows": 1}"#, other] {
             assert!(Saved::parse(bad).is_err(), "{bad}");
         }

@@ -23,7 +23,7 @@ pub struct BenchTest {
 }
 
 /// All tests of costs.
-pub const TESTS: [BenchTest; 7] = [
+pub const TESTS: [BenchTest; 9] = [
     BenchTest {
         name: "qemu::bench_a_read_costs_the_same_at_any_length",
         filter: "read.",
@@ -58,6 +58,16 @@ pub const TESTS: [BenchTest; 7] = [
         name: "qemu::bench_write_back_moves_two_pages_at_most",
         filter: "modify64m",
         holds: write_back_moves_little,
+    },
+    BenchTest {
+        name: "qemu::bench_a_pipe_round_trip_has_two_switches",
+        filter: "pipe.rtt",
+        holds: a_pipe_round_trip_has_two_switches,
+    },
+    BenchTest {
+        name: "qemu::bench_a_server_round_trip_has_one_message_and_four_switches",
+        filter: "server.rtt",
+        holds: a_server_round_trip_has_four_switches,
     },
 ];
 
@@ -134,6 +144,19 @@ fn write_backs_move_one_page_each(figures: &Figures) -> Option<bool> {
 
 fn cached_pages_need_no_message(figures: &Figures) -> Option<bool> {
     Some(*figures.get("read64m.again.messages")? <= 2.0)
+}
+
+/// To the other process and back, and no message.
+fn a_pipe_round_trip_has_two_switches(figures: &Figures) -> Option<bool> {
+    let count = |count: &str| figures.get(&format!("pipe.rtt.{count}")).copied();
+    Some(count("switches")? == 2.0 && count("messages")? == 0.0 && count("bytes")? == 0.0)
+}
+
+/// Through snapfs to memfs and back. The reply has the byte after its header.
+fn a_server_round_trip_has_four_switches(figures: &Figures) -> Option<bool> {
+    let count = |count: &str| figures.get(&format!("server.rtt.{count}")).copied();
+    let one_byte = HEADER_BYTES + 1.0;
+    Some(count("switches")? == 4.0 && count("messages")? == 1.0 && count("bytes")? == one_byte)
 }
 
 #[cfg(test)]

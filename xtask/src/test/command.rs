@@ -101,6 +101,12 @@ pub const TESTS: &[CommandTest] = &[
         XTASK,
         &["no row matches", "server.rtt"],
     ),
+    refused(
+        "qemu::command_bench_against_a_missing_file",
+        &["bench", "null", "--against", "/nowhere/run.json"],
+        XTASK,
+        &["cannot read the figures in /nowhere/run.json"],
+    ),
     refused("qemu::command_without_dashes", &["run", "echo", "hi"], USAGE, &["run -- echo hi"]),
     refused("qemu::command_without_memory", &["run", "--memory", "0"], USAGE, &["--memory", "1M"]),
 ];

@@ -3,6 +3,7 @@
 use super::{cpu, entry, segments};
 use crate::arch::Registers;
 use core::arch::naked_asm;
+use foundation::counter::{self, Counter};
 use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
@@ -122,6 +123,7 @@ pub fn idle() {
 pub unsafe fn set_page_table(address: u64) {
     let (current, _) = Cr3::read();
     if current.start_address().as_u64() != address {
+        counter::count(Counter::SpaceSwitches, 1);
         let frame = PhysFrame::containing_address(PhysAddr::new_truncate(address));
         // SAFETY: the caller's promise.
         unsafe { Cr3::write(frame, Cr3Flags::empty()) };

@@ -21,8 +21,8 @@ pub const ROWS: &[Row] = &[
 /// Path of the copied file.
 const COPY_PATH: &[u8] = b"/tmp/bench.copy";
 
-/// Runs `work`, whose result is not printed: it only loads the program's pages, which are lazy.
-const WARM_UP: Meter = Meter { name: "warm-up", silent: true };
+/// For a first run, which only loads the program's pages, since these are lazy.
+const WARM_UP: Meter = Meter::SILENT;
 
 fn copy(meter: &Meter, file_bytes: usize, piece_bytes: usize) -> Result<()> {
     let fd = cold_file(file_bytes)?;

@@ -27,23 +27,18 @@ fn read_whole(fd: Fd) -> Result<Pages> {
 fn read_after_changes(meter: &Meter, changes: usize) -> Result<()> {
     let fd = cold_file(FILE_BYTES)?;
     let _first = read_whole(fd)?;
-    let start = meter::begin();
-    let second = read_whole(fd)?;
-    let before = meter::end(start);
+    let mut second = None;
+    let before = meter::sample(|| read_whole(fd).map(|buffer| second = Some(buffer)))?;
     drop(second);
     let page = [1; PAGE_BYTES];
     let distance = FILE_BYTES / PAGE_BYTES / changes * PAGE_BYTES;
     for change in 0..changes {
         sys::pwrite(fd, &page, FileOffset((change * distance) as u64))?;
     }
-    let (mut kept, mut after) = (None, 0);
-    meter.once(|| {
-        let start = meter::begin();
-        kept = Some(read_whole(fd)?);
-        after = meter::end(start);
-        Ok(())
-    })?;
-    meter.tell_ratio("ratio", after, before);
+    let mut third = None;
+    let after = meter::sample(|| read_whole(fd).map(|buffer| third = Some(buffer)))?;
+    meter.tell(&after, 1);
+    meter.tell_ratio("ratio", after.ticks, before.ticks);
     remove(fd)
 }
 

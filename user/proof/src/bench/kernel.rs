@@ -1,7 +1,7 @@
 //! Rows that involve no file: system calls, pipes, faults, processes.
 
 use crate::Row;
-use crate::meter::{self, Meter};
+use crate::meter::{self, Meter, Sample};
 use core::sync::atomic::{AtomicU32, Ordering};
 use proof::thread::Thread;
 use user::pages::{PAGE_BYTES, Pages};
@@ -51,47 +51,50 @@ fn pipe_round_trip(meter: &Meter) -> Result<()> {
 }
 
 /// Stores once to each page.
-fn store_to_each(pages: &mut Pages) -> u64 {
-    let start = meter::begin();
-    for page in 0..PAGES {
-        // SAFETY: within the mapping, which is borrowed for writing.
-        unsafe { pages.as_mut_ptr().add(page * PAGE_BYTES).write_volatile(1) };
-    }
-    meter::end(start) / PAGES as u64
+fn store_to_each(pages: &mut Pages) -> Result<Sample> {
+    meter::sample(|| {
+        for page in 0..PAGES {
+            // SAFETY: within the mapping, which is borrowed for writing.
+            unsafe { pages.as_mut_ptr().add(page * PAGE_BYTES).write_volatile(1) };
+        }
+        Ok(())
+    })
 }
 
 fn fault_anonymous(meter: &Meter) -> Result<()> {
     // A first round allocates page tables and whatever else remains.
-    store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?);
-    meter.tell(store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?));
+    store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?)?;
+    meter.tell(&store_to_each(&mut Pages::new(PAGES * PAGE_BYTES)?)?, PAGES as u64);
     Ok(())
 }
 
 /// Stores to pages shared with a child: the child's stores copy, the parent's then find no sharer.
-fn copy_on_write() -> Result<(u64, u64)> {
+fn copy_on_write(copy: &Meter, sole: &Meter) -> Result<()> {
     let mut pages = Pages::new(PAGES * PAGE_BYTES)?;
-    store_to_each(&mut pages);
-    let [reader, writer] = sys::pipe(0)?;
+    store_to_each(&mut pages)?;
     let Some(child) = sys::fork()? else {
-        let copies = store_to_each(&mut pages);
-        let written = sys::write(writer, &copies.to_ne_bytes());
-        sys::exit(i32::from(written.is_err()))
+        let stored = store_to_each(&mut pages);
+        sys::exit(match stored {
+            Ok(sample) => {
+                copy.tell(&sample, PAGES as u64);
+                0
+            }
+            Err(_) => 1,
+        })
     };
-    let mut copies = [0; 8];
-    sys::read(reader, &mut copies)?;
-    sys::wait_for(child)?;
-    let (_, _) = (sys::close(reader), sys::close(writer));
-    Ok((u64::from_ne_bytes(copies), store_to_each(&mut pages)))
+    if sys::wait_for(child)?.exit_code() != Some(0) {
+        return Err(Errno::EIO);
+    }
+    sole.tell(&store_to_each(&mut pages)?, PAGES as u64);
+    Ok(())
 }
 
 fn fault_cow_copy(meter: &Meter) -> Result<()> {
-    meter.tell(copy_on_write()?.0);
-    Ok(())
+    copy_on_write(meter, &Meter::SILENT)
 }
 
 fn fault_cow_sole(meter: &Meter) -> Result<()> {
-    meter.tell(copy_on_write()?.1);
-    Ok(())
+    copy_on_write(&Meter::SILENT, meter)
 }
 
 fn fork_and_wait() -> Result<()> {
@@ -147,17 +150,20 @@ fn threads(meter: &Meter) -> Result<()> {
     const THREADS: u32 = 100;
     let round = || {
         STARTED.store(0, Ordering::Relaxed);
-        let start = meter::begin();
-        let threads: Vec<_> = (0..THREADS).map(|_| Thread::start(count_start, 0)).collect();
-        while STARTED.load(Ordering::Relaxed) < THREADS && threads.iter().all(|one| one.is_ok()) {
-            core::hint::spin_loop();
-        }
-        let took = meter::end(start);
+        let mut threads = Vec::new();
+        let sample = meter::sample(|| {
+            threads = (0..THREADS).map(|_| Thread::start(count_start, 0)).collect();
+            while STARTED.load(Ordering::Relaxed) < THREADS && threads.iter().all(|one| one.is_ok())
+            {
+                core::hint::spin_loop();
+            }
+            Ok(())
+        })?;
         threads.into_iter().try_for_each(|one| one.map(Thread::join)).map_err(|_| Errno::EAGAIN)?;
-        Ok(took)
+        Ok(sample)
     };
     round()?;
-    meter.tell(round()?);
+    meter.tell(&round()?, 1);
     Ok(())
 }
 

@@ -1,27 +1,47 @@
 //! Measuring: ticks of the time-stamp counter, and the kernel's counters.
 
 use core::time::Duration;
-use proof::counters::Counters;
 use user::prelude::*;
-use user::sys::Mark;
+use user::sys::{Mark, abi};
 
 /// The unit of a tick: under xtask's emulator, an instruction.
 const UNIT: &str = "instructions";
 
 /// Counters that are reported beside a cost: suffix of the row's name, and unit.
-const COUNTED: [(&str, &str, &str); 5] = [
+const COUNTED: [(&str, &str, &str); 6] = [
     ("messages_sent", "messages", "messages"),
     ("bytes_sent", "bytes_out", "bytes"),
     ("bytes_received", "bytes", "bytes"),
     ("faults", "faults", "faults"),
     ("flushes", "flushes", "flushes"),
+    ("space_switches", "switches", "switches"),
 ];
+
+/// The values of [`COUNTED`], or their increase.
+type Counts = [u64; COUNTED.len()];
+
+/// Bytes that `/proc/lazy` has at most.
+const MOST_BYTES: usize = 4096;
+
+/// What some work took.
+#[derive(Clone, Copy)]
+pub struct Sample {
+    /// Ticks of the time-stamp counter.
+    pub ticks: u64,
+    /// The counters' increase; `None` on a kernel that has none.
+    counts: Option<Counts>,
+}
 
 /// Measures one row.
 pub struct Meter {
     pub name: &'static str,
     /// Prints nothing: the work is done for its effects.
     pub silent: bool,
+}
+
+impl Meter {
+    /// Prints nothing.
+    pub const SILENT: Meter = Meter { name: "", silent: true };
 }
 
 /// The time-stamp counter.
@@ -33,24 +53,52 @@ fn ticks() -> u64 {
     }
 }
 
-/// Begins to measure: from here on a profile counts, too.
-pub fn begin() -> u64 {
-    sys::mark(Mark::Begin);
-    ticks()
+/// The counters now. Allocates nothing, so that the work finds the heap as it was.
+#[inline(never)]
+fn counts() -> Option<Counts> {
+    let fd = sys::open(b"/proc/lazy", abi::O_RDONLY, 0).ok()?;
+    let mut bytes = [0; MOST_BYTES];
+    let read = sys::read(fd, &mut bytes);
+    let _ = sys::close(fd);
+    let text = core::str::from_utf8(bytes.get(..read.ok()?)?).ok()?;
+    let mut counts = [0; COUNTED.len()];
+    for (name, value) in text.lines().filter_map(|line| line.split_once(": ")) {
+        if let Some(place) = COUNTED.iter().position(|(counter, ..)| *counter == name) {
+            counts[place] = value.parse().ok()?;
+        }
+    }
+    Some(counts)
 }
 
-/// Ends what [`begin`] began. Returns its cost.
-pub fn end(begin: u64) -> u64 {
-    let took = ticks() - begin;
+/// Does the work once. From beginning to end a profile counts, too.
+pub fn sample(work: impl FnOnce() -> Result<()>) -> Result<Sample> {
+    let before = counts();
+    sys::mark(Mark::Begin);
+    let start = ticks();
+    work()?;
+    let ticks = ticks() - start;
     sys::mark(Mark::End);
-    took
+    let grown = |(before, after): (Counts, Counts)| {
+        core::array::from_fn(|counter| after[counter].wrapping_sub(before[counter]))
+    };
+    Ok(Sample { ticks, counts: before.zip(counts()).map(grown) })
 }
 
 impl Meter {
-    /// Prints a cost.
-    pub fn tell(&self, ticks: u64) {
-        if !self.silent {
-            println!("{} {ticks} {UNIT}", self.name);
+    /// Prints the cost of one of the repetitions that were measured, and the counters' increase.
+    pub fn tell(&self, sample: &Sample, repetitions: u64) {
+        if self.silent {
+            return;
+        }
+        println!("{} {} {UNIT}", self.name, sample.ticks / repetitions);
+        self.tell_counts(sample, repetitions);
+    }
+
+    /// Prints the counters' increase alone.
+    pub fn tell_counts(&self, sample: &Sample, repetitions: u64) {
+        for (amount, (_, suffix, unit)) in sample.counts.into_iter().flatten().zip(COUNTED) {
+            let (whole, rest) = (amount / repetitions, amount % repetitions * 1000 / repetitions);
+            println!("{}.{suffix} {whole}.{rest:03} {unit}", self.name);
         }
     }
 
@@ -63,22 +111,9 @@ impl Meter {
         println!("{}{dot}{suffix} {whole}.{rest:02} times", self.name);
     }
 
-    /// Prints the cost of `work`, run once, and the counters' increase.
+    /// Prints the cost of `work`, run once.
     pub fn once(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = Counters::now();
-        let start = begin();
-        work()?;
-        let took = end(start);
-        let after = Counters::now();
-        self.tell(took);
-        if self.silent {
-            return Ok(());
-        }
-        for (counter, suffix, unit) in COUNTED {
-            if let (Some(before), Some(after)) = (before.get(counter), after.get(counter)) {
-                println!("{}.{suffix} {} {unit}", self.name, after.wrapping_sub(before));
-            }
-        }
+        self.tell(&sample(work)?, 1);
         Ok(())
     }
 
@@ -89,11 +124,8 @@ impl Meter {
         }
         // What others still have to do is not part of the cost.
         sys::sleep(Duration::from_millis(2))?;
-        let start = begin();
-        for _ in 0..repetitions {
-            work()?;
-        }
-        self.tell(end(start) / repetitions);
+        let sample = sample(|| (0..repetitions).try_for_each(|_| work()))?;
+        self.tell(&sample, repetitions);
         Ok(())
     }
 }

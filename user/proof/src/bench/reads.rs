@@ -1,8 +1,8 @@
 //! Reads of a 64 MiB file, of which none, some or all pages are touched.
 
 use crate::Row;
-use crate::meter::{self, Meter};
-use proof::random::Random;
+use crate::meter::{self, Meter, Sample};
+use proof::random::shuffled;
 use user::pages::{COPY_BYTES, PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
@@ -80,31 +80,21 @@ fn read_alone(meter: &Meter, len_bytes: usize) -> Result<()> {
     sys::ftruncate(fd, ByteCount(1 << 30))?;
     let mut space = Pages::new(SPACE_BYTES)?;
     let first = space.as_ptr().align_offset(1 << 30);
-    let mut least = u64::MAX;
+    let mut least: Option<Sample> = None;
     for start in (first..SPACE_BYTES - len_bytes).step_by(APART_BYTES) {
         let buffer = &mut space[start..start + len_bytes];
-        let start = meter::begin();
-        let count = sys::pread(fd, buffer, FileOffset::ZERO)?;
-        least = least.min(meter::end(start));
-        expect(count, len_bytes)?;
+        let sample =
+            meter::sample(|| expect(sys::pread(fd, buffer, FileOffset::ZERO)?, len_bytes))?;
+        if least.is_none_or(|least| sample.ticks < least.ticks) {
+            least = Some(sample);
+        }
     }
-    meter.tell(least);
+    meter.tell(&least.ok_or(Errno::EIO)?, 1);
     remove(fd)
 }
 
-/// The first `count` pages of the file, in shuffled order.
-fn shuffled(count: usize) -> Vec<usize> {
-    let mut pages: Vec<usize> = (0..FILE_PAGES).collect();
-    let mut random = Random::new(64);
-    for index in (1..FILE_PAGES).rev() {
-        pages.swap(index, random.below(index as u64 + 1) as usize);
-    }
-    pages.truncate(count);
-    pages
-}
-
 fn touch_random(meter: &Meter, count: usize) -> Result<()> {
-    let pages = shuffled(count);
+    let pages = shuffled(count, FILE_PAGES);
     let fd = cold_file(FILE_BYTES)?;
     let mut buffer = Pages::new(FILE_BYTES)?;
     meter.once(|| {

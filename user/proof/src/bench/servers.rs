@@ -1,14 +1,11 @@
 //! Small requests of file servers, and how others' computing slows them.
 
 use crate::Row;
-use crate::meter::{self, Meter};
+use crate::meter::{self, Meter, Sample};
 use crate::reads::{FILE_BYTES, PATH, cold_file, remove};
-use fsserver::ClientLimits;
-use fsserver::memfs::{AccessTimes, Memfs};
 use proof::os;
 use user::prelude::*;
 use user::sys::abi;
-use user::transport::SocketTransport;
 
 pub const ROWS: &[Row] = &[
     ("server.rtt", server_round_trip),
@@ -25,23 +22,14 @@ fn server_round_trip(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// Serves files in memory. Never returns.
-fn serve_files(fd: Fd) -> ! {
-    let now = || fsproto::Time(0);
-    let memfs = Memfs::new(1 << 20, AccessTimes::Untouched, now);
-    let result = os::become_server().and_then(|()| {
-        fsserver::serve(memfs, || Ok(()), ClientLimits::default(), SocketTransport::new(fd))
-    });
-    sys::exit(i32::from(result.is_err()))
-}
-
 /// The same from a server that is mounted without a wrapper.
 fn base_round_trip(meter: &Meter) -> Result<()> {
     const POINT: &str = "/mnt/bench";
     let [server, client] = os::socket_pair()?;
     let Some(child) = sys::fork()? else {
-        let _ = sys::close(client);
-        serve_files(server)
+        let _ = (sys::close(client), sys::dup2(server, Fd::STDIN));
+        let _ = sys::execve(b"/bin/memfs", &[b"memfs"], &[]);
+        sys::exit(1)
     };
     sys::close(server)?;
     sys::mkdir(POINT.as_bytes(), 0o755)?;
@@ -63,16 +51,19 @@ fn stat(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// Creates, closes and removes files; returns the time of one.
-fn make_files() -> Result<u64> {
-    const FILES: u64 = 50;
-    let start = meter::begin();
-    for _ in 0..FILES {
-        let fd = sys::open(b"/tmp/bench.new", abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o600)?;
-        sys::close(fd)?;
-        sys::unlink(b"/tmp/bench.new")?;
-    }
-    Ok(meter::end(start) / FILES)
+/// Files that are made in one measurement: enough for many turns of the computing process.
+const FILES: u64 = 1000;
+
+/// Creates, closes and removes [`FILES`].
+fn make_files() -> Result<Sample> {
+    const NEW: &[u8] = b"/tmp/bench.new";
+    meter::sample(|| {
+        for _ in 0..FILES {
+            sys::close(sys::open(NEW, abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL, 0o600)?)?;
+            sys::unlink(NEW)?;
+        }
+        Ok(())
+    })
 }
 
 /// Making files beside a process that computes, as a multiple of the time alone.
@@ -88,6 +79,7 @@ fn busy_files(meter: &Meter) -> Result<()> {
     let beside = make_files()?;
     sys::kill(child, abi::SIGKILL as i32)?;
     sys::wait_for(child)?;
-    meter.tell_ratio("", beside, alone);
+    meter.tell_ratio("", beside.ticks, alone.ticks);
+    meter.tell_counts(&beside, FILES);
     Ok(())
 }

@@ -52,21 +52,23 @@ impl Case {
         write_file(b"/proc/self/lazy", mode)?;
         write_file(b"/proc/sys/lazy/drop_caches", b"1\n")?;
         let end = LEAST_BYTES.max(self.length).min(FILE_BYTES);
-        let start = meter::begin();
-        for from in (0..end).step_by(self.length) {
-            let count = sys::pread(self.fd, buffer, FileOffset((from + self.offset) as u64))?;
-            if count == 0 {
-                return Err(Errno::EIO);
-            }
-            for page in (0..count).step_by((self.stride * PAGE_BYTES).max(1)) {
-                if self.stride == 0 {
-                    break;
+        let sample = meter::sample(|| {
+            for from in (0..end).step_by(self.length) {
+                let count = sys::pread(self.fd, buffer, FileOffset((from + self.offset) as u64))?;
+                if count == 0 {
+                    return Err(Errno::EIO);
                 }
-                // SAFETY: a byte within the slice.
-                unsafe { buffer[page..].as_ptr().read_volatile() };
+                for page in (0..count).step_by((self.stride * PAGE_BYTES).max(1)) {
+                    if self.stride == 0 {
+                        break;
+                    }
+                    // SAFETY: a byte within the slice.
+                    unsafe { buffer[page..].as_ptr().read_volatile() };
+                }
             }
-        }
-        Ok(meter::end(start))
+            Ok(())
+        });
+        Ok(sample?.ticks)
     }
 }
 
@@ -82,9 +84,9 @@ fn sweep(meter: &Meter) -> Result<()> {
                     case.cost(&mut space[at..at + length], mode)
                 };
                 let (eager, lazy) = (cost(b"0\n")?, cost(b"1\n")?);
-                let permille = lazy * 1000 / eager.max(1);
-                worst = worst.max(permille);
-                report(meter, &format!("{length_name}.{alignment}.{touched}"), permille);
+                let millionths = lazy * 1_000_000 / eager.max(1);
+                worst = worst.max(millionths);
+                report(meter, &format!("{length_name}.{alignment}.{touched}"), millionths);
             }
         }
     }
@@ -92,10 +94,11 @@ fn sweep(meter: &Meter) -> Result<()> {
     remove(fd)
 }
 
-/// Prints a ratio with three decimals.
-fn report(meter: &Meter, row: &str, permille: u64) {
+/// Prints a ratio with six decimals: some are so small.
+fn report(meter: &Meter, row: &str, millionths: u64) {
     if !meter.silent {
-        println!("{}.{row} {}.{:03} ratio", meter.name, permille / 1000, permille % 1000);
+        let (whole, rest) = (millionths / 1_000_000, millionths % 1_000_000);
+        println!("{}.{row} {whole}.{rest:06} ratio", meter.name);
     }
 }
 

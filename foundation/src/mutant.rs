@@ -164,6 +164,10 @@ mutants! {
     DebuggerSeesZeros = "debugger-sees-zeros",
     /// A8: fork leaves the parent's mappings writable.
     ForkLeavesWritable = "fork-leaves-writable",
+    /// A8: a fork leaves stores possible to pages whose tables are shared.
+    ShareWritable = "share-writable",
+    /// A8: unmapping a page empties its entry in a table that others share.
+    UnmapShared = "unmap-shared",
     /// Q2: modified pages are dropped as if they were clean.
     EvictPrivate = "evict-private",
     /// Q2: mapped pages are never evicted.

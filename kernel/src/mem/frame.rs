@@ -12,6 +12,10 @@
 //!
 //! Lock: `FRAMES` is nearly the innermost; nothing is called while it is held.
 
+mod promised;
+
+pub(super) use promised::{break_promise, promise, redeem};
+
 use super::{
     Claim, PAGE_BYTES, PAGE_SHIFT, PhysAddr, claim, failure, phys::phys_to_virt, shrinker,
 };
@@ -74,7 +78,7 @@ static INIT: Once<()> = Once::new();
 static ZERO_PAGE: AtomicU64 = AtomicU64::new(0);
 static FREE: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
-/// Frames that a claim may not take, by rank.
+/// Frames that a claim may not take, by rank: what is withheld from it, and what is promised.
 static RESERVES: [AtomicUsize; Claim::ALL.len()] =
     [const { AtomicUsize::new(0) }; Claim::ALL.len()];
 
@@ -150,7 +154,8 @@ fn counts() -> &'static [AtomicU64] {
 fn add_total(frames: usize) {
     let total = TOTAL.fetch_add(frames, Ordering::Relaxed) + frames;
     for (reserve, claim) in RESERVES.iter().zip(Claim::ALL) {
-        reserve.store(claim::reserve_below(claim, total), Ordering::Relaxed);
+        let before = if total == frames { 0 } else { claim::reserve_below(claim, total - frames) };
+        reserve.fetch_add(claim::reserve_below(claim, total) - before, Ordering::Relaxed);
     }
 }
 
@@ -168,7 +173,14 @@ fn is_zero_page(address: PhysAddr) -> bool {
     address.0 == ZERO_PAGE.load(Ordering::Relaxed)
 }
 
+/// Whether a frame that a page-table entry holds has other owners.
+#[inline]
+pub(super) fn is_shared(address: PhysAddr) -> bool {
+    count_of(address).load(Ordering::Acquire) % ONE_CACHED > 1
+}
+
 /// Adds a reference to a frame that a page-table entry holds, for another entry.
+#[inline]
 pub(super) fn retain(address: PhysAddr) {
     if is_zero_page(address) {
         return;
@@ -225,28 +237,32 @@ static WITHHELD: AtomicUsize = AtomicUsize::new(0);
 /// From now on programs can take `frames` more frames, as in a smaller machine, or all of them.
 #[cfg(not(target_os = "none"))]
 pub(super) fn leave_to_programs(frames: Option<usize>) {
-    let Stats { total, free } = stats();
-    let available = free.saturating_sub(claim::reserve_below(Claim::Program, total));
+    WITHHELD.store(0, Ordering::Relaxed);
+    let available = stats().free.saturating_sub(reserve_below(Claim::Program));
     WITHHELD.store(frames.map_or(0, |frames| available.saturating_sub(frames)), Ordering::Relaxed);
 }
 
 fn take_free(claim: Claim) -> Option<PhysAddr> {
     let mut frames = FRAMES.lock();
-    if FREE.load(Ordering::Relaxed) <= reserve_below(claim) {
-        return None;
+    if FREE.load(Ordering::Relaxed) <= reserve_below(claim) { None } else { frames.take() }
+}
+
+impl FreeFrames {
+    #[inline]
+    fn take(&mut self) -> Option<PhysAddr> {
+        let address = if let Some(first) = self.chain {
+            // SAFETY: the frame is free, so it is ours, and its first 8 bytes are the link.
+            let next = unsafe { phys_to_virt(first).cast::<u64>().read() };
+            self.chain = (next != 0).then_some(PhysAddr(next));
+            first
+        } else {
+            let range = self.fresh.iter_mut().find(|range| !range.is_empty())?;
+            range.start += 1;
+            PhysAddr((range.start - 1) << PAGE_SHIFT)
+        };
+        FREE.fetch_sub(1, Ordering::Relaxed);
+        Some(address)
     }
-    let address = if let Some(first) = frames.chain {
-        // SAFETY: the frame is free, so it is ours, and its first 8 bytes are the link.
-        let next = unsafe { phys_to_virt(first).cast::<u64>().read() };
-        frames.chain = (next != 0).then_some(PhysAddr(next));
-        first
-    } else {
-        let range = frames.fresh.iter_mut().find(|range| !range.is_empty())?;
-        range.start += 1;
-        PhysAddr((range.start - 1) << PAGE_SHIFT)
-    };
-    FREE.fetch_sub(1, Ordering::Relaxed);
-    Some(address)
 }
 
 /// Takes consecutive frames for a device, for ever. Returns their first address. Only memory that
@@ -391,7 +407,7 @@ impl Frame {
 
     /// Whether anyone else holds it.
     pub fn is_shared(&self) -> bool {
-        count_of(self.address).load(Ordering::Acquire) % ONE_CACHED > 1
+        is_shared(self.address)
     }
 
     /// How many hold it.

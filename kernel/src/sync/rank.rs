@@ -150,6 +150,8 @@ ranks! {
     SwapArea: Spin,
     /// the frames of one swap transfer.
     SwapTransfer: Spin,
+    /// who is the last to refer to a page table that spaces share.
+    SharedTables: Spin,
     /// the slots of the swap file.
     SwapSlots: Spin,
 

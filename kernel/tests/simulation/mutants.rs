@@ -50,6 +50,8 @@ const FOUND: &[Mutant] = &[
     Mutant::ForkDropsAssociation,
     Mutant::SplitForgetsOffset,
     Mutant::ForkLeavesWritable,
+    Mutant::ShareWritable,
+    Mutant::UnmapShared,
     Mutant::EvictPrivate,
     Mutant::SwapWrongSlot,
     Mutant::SwapMappedShared,

@@ -5,9 +5,10 @@
 use super::{
     ENTRIES, Entry, EntryFlags, Flush, Held, LEVELS, PageTable, Table, USER_TABLE,
     entry::ADDRESS_BITS,
+    shared::{Locks, entry_below, has_sharers, own, try_own},
     walk::{
-        find_cell, find_leaf, index, make_leaf, next_entry, overlap, owned, span, table_at, visit,
-        visit_leaves,
+        find_leaf, index, make_leaf, next_entry, overlap, own_cell, owned, span, table_at, visit,
+        visit_owned_cells, visit_uppers,
     },
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, slot::SwapSlot};
@@ -84,7 +85,7 @@ impl PageTable {
     /// The pages that the CPU has used of the 64 around a page that begin at a multiple of 64: one
     /// bit for each, the lowest for the first.
     pub fn used_around(&self, page: Page) -> u64 {
-        let Some(leaf) = find_leaf(self.root(), page) else { return 0 };
+        let Some((leaf, _)) = find_leaf(self.root(), page) else { return 0 };
         let start = index(page.0, 1) / USED_PAGES * USED_PAGES;
         let cells = leaf.get(start..start + USED_PAGES).unwrap_or_default();
         let mut used = 0;
@@ -108,7 +109,7 @@ impl PageTable {
         let mut next = range.start;
         let mut stale = Flush::NOTHING;
         // After a gap, `next` never matches again.
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, cell| {
+        visit_owned_cells(self.root(), range, &mut |page, cell| {
             if page != next || Entry(cell.load(Ordering::Relaxed)).is_swapped() {
                 return;
             }
@@ -141,19 +142,20 @@ impl PageTable {
     /// Moves the entries of a range to another place, for which there are tables. Those before the
     /// range, from `first` on, have moved already.
     pub fn move_entries(&mut self, first: Page, range: PageRange, to: Page) {
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, cell| {
-            let target = find_cell(self.root(), to + (page - range.start));
+        visit_owned_cells(self.root(), range, &mut |page, cell| {
+            let target = own_cell(self.root(), to + (page - range.start));
             debug_assert!(target.is_some(), "there are no tables for {page:?}");
             if let Some(target) = target {
                 target.store(cell.swap(0, Ordering::Relaxed), Ordering::Relaxed);
             }
         });
         // Frees the tables.
-        self.clear(PageRange { start: first, end: range.end }, |_, _, held| drop(held));
+        self.clear(PageRange { start: first, end: range.end }, |_| ());
     }
 
-    /// Maps the pages of a range in `other` too, where nothing is mapped. Adds to `stale` the
-    /// translations that were writable and are not any more.
+    /// Maps the pages of a range in `other` too, where nothing is mapped, except for pages whose
+    /// tables are shared with it. Adds to `stale` the translations that were writable and are not
+    /// any more.
     pub fn share(
         &mut self,
         range: PageRange,
@@ -165,7 +167,14 @@ impl PageTable {
             if sharing == ForkSharing::CopyOnWrite { EntryFlags::WRITE.bits() } else { 0 };
         let dropped = (EntryFlags::ACCESSED | EntryFlags::DIRTY).bits() | withheld;
         let mut result = Ok(());
-        visit_leaves(table_at(self.root()), LEVELS, 0, range, &mut |base, leaf, indices| {
+        let (root, other_root) = (self.root(), other.root());
+        visit_uppers(table_at(root), LEVELS, 0, range, &mut |base, upper| {
+            let table = upper.load(Ordering::Relaxed);
+            let is_same = |(_, theirs): (_, u64)| (table ^ theirs) & ADDRESS_BITS == 0;
+            if find_leaf(other_root, Page(base)).is_some_and(is_same) {
+                return;
+            }
+            let (leaf, indices) = (own(root, Page(base), upper), overlap(1, base, range));
             let theirs = match make_leaf(
                 other.root(),
                 Page(base),
@@ -247,63 +256,112 @@ pub struct Bounds {
 }
 
 impl PageTable {
-    /// Does to each entry of a range what `judge` returns, within bounds.
+    /// Does to each entry of a range what `judge` returns, within bounds. Entries of a table that
+    /// cannot be owned now stay as they are.
     pub fn sweep(
         &mut self,
         range: PageRange,
         bounds: Bounds,
-        mut judge: impl FnMut(Page, Entry) -> Verdict,
+        locks: Locks,
+        judge: impl FnMut(Page, Entry) -> Verdict,
     ) -> Swept {
-        let mut swept = Swept::default();
-        sweep(table_at(self.root()), LEVELS, 0, range, bounds, &mut swept, &mut judge);
-        self.tables.remove(swept.tables);
-        swept
+        let swept = Swept::default();
+        let mut sweep = Sweep { root: self.root(), range, bounds, locks, swept, judge };
+        sweep.table(table_at(self.root()), LEVELS, 0);
+        self.tables.remove(sweep.swept.tables);
+        sweep.swept
     }
 }
 
-/// [`PageTable::sweep`] below a table of `level`, whose first page is `base`.
-pub(super) fn sweep(
-    table: &Table,
-    level: u32,
-    base: u64,
-    range: PageRange,
-    bounds: Bounds,
-    swept: &mut Swept,
-    judge: &mut impl FnMut(Page, Entry) -> Verdict,
-) {
-    let mut indices = overlap(level, base, range);
-    while let Some(index) = next_entry(table, &mut indices) {
-        let (cell, page) = (&table[index], base + index as u64 * span(level));
-        let entry = cell.load(Ordering::Relaxed);
-        if swept.entries >= bounds.enough || swept.scanned >= bounds.most {
-            swept.stopped.get_or_insert(Page(page.max(range.start.0)));
-            return;
+/// A walk of [`PageTable::sweep`].
+pub(super) struct Sweep<F> {
+    pub root: PhysAddr,
+    pub range: PageRange,
+    pub bounds: Bounds,
+    pub locks: Locks,
+    pub swept: Swept,
+    pub judge: F,
+}
+
+impl<F: FnMut(Page, Entry) -> Verdict> Sweep<F> {
+    /// Sweeps below a table of `level`, whose first page is `base`.
+    pub fn table(&mut self, table: &'static Table, level: u32, base: u64) {
+        if level == 1 {
+            return self.lowest_table(table, None, base);
         }
-        swept.scanned += 1;
-        if level > 1 {
-            let (child, before) = (table_at(PhysAddr(entry & ADDRESS_BITS)), swept.entries);
-            sweep(child, level - 1, page, range, bounds, swept, judge);
-            if swept.entries > before && child.iter().all(|cell| cell.load(Ordering::Relaxed) == 0)
-            {
+        let mut indices = overlap(level, base, self.range);
+        while let Some(index) = next_entry(table, &mut indices) {
+            let (cell, page) = (&table[index], base + index as u64 * span(level));
+            if self.stops_at(page) {
+                return;
+            }
+            let before = self.swept.entries;
+            let child = table_at(PhysAddr(cell.load(Ordering::Relaxed) & ADDRESS_BITS));
+            if level == 2 {
+                self.lowest_table(child, Some(cell), page);
+            } else {
+                self.table(child, level - 1, page);
+            }
+            if self.swept.entries == before {
+                continue;
+            }
+            let entry = cell.load(Ordering::Relaxed);
+            let child = table_at(PhysAddr(entry & ADDRESS_BITS));
+            if child.iter().all(|cell| cell.load(Ordering::Relaxed) == 0) {
                 cell.store(0, Ordering::Relaxed);
                 drop(owned(entry));
-                swept.tables += 1;
-            }
-            continue;
-        }
-        match judge(Page(page), Entry(entry)) {
-            Verdict::Keep => {}
-            Verdict::Age => drop(cell.fetch_and(!EntryFlags::ACCESSED.bits(), Ordering::Relaxed)),
-            Verdict::Drop => {
-                cell.store(0, Ordering::Relaxed);
-                drop(owned(entry));
-                swept.entries += 1;
-            }
-            Verdict::Swap(new) => {
-                cell.store(Entry::swapped(new).0, Ordering::Relaxed);
-                drop(owned(entry));
-                swept.entries += 1;
+                self.swept.tables += 1;
             }
         }
+    }
+
+    /// Sweeps a lowest table, whose first page is `base`, and to which a cell of level 2 refers.
+    fn lowest_table(&mut self, mut table: &'static Table, upper: Option<&AtomicU64>, base: u64) {
+        let first = Page(base);
+        // Where nobody else refers to the table any more, its pages have one owner less.
+        if let Some(upper) = upper.filter(|upper| !has_sharers(upper)) {
+            let _ = try_own(self.root, first, upper, self.locks);
+        }
+        let mut indices = overlap(1, base, self.range);
+        while let Some(index) = next_entry(table, &mut indices) {
+            let page = base + index as u64;
+            if self.stops_at(page) {
+                return;
+            }
+            let entry = table[index].load(Ordering::Relaxed);
+            let upper_entry = upper.map_or(u64::MAX, |upper| upper.load(Ordering::Relaxed));
+            let new = match (self.judge)(Page(page), entry_below(upper_entry, entry)) {
+                Verdict::Keep => continue,
+                Verdict::Age => {
+                    table[index].fetch_and(!EntryFlags::ACCESSED.bits(), Ordering::Relaxed);
+                    continue;
+                }
+                Verdict::Drop => 0,
+                Verdict::Swap(slot) => Entry::swapped(slot).0,
+            };
+            if let Some(upper) = upper {
+                match try_own(self.root, first, upper, self.locks) {
+                    Some(own) => table = own,
+                    None => {
+                        drop(owned(new));
+                        continue;
+                    }
+                }
+            }
+            drop(owned(table[index].swap(new, Ordering::Relaxed)));
+            self.swept.entries += 1;
+        }
+    }
+
+    /// Whether a bound is reached; then the sweep continues at this page. Counts what is looked at.
+    fn stops_at(&mut self, page: u64) -> bool {
+        let stops =
+            self.swept.entries >= self.bounds.enough || self.swept.scanned >= self.bounds.most;
+        if stops {
+            self.swept.stopped.get_or_insert(Page(page.max(self.range.start.0)));
+        } else {
+            self.swept.scanned += 1;
+        }
+        stops
     }
 }

@@ -17,6 +17,8 @@ bitflags::bitflags! {
         const ACCESSED = 1 << 5;
         /// Set by the CPU at a store.
         const DIRTY = 1 << 6;
+        /// Other spaces share the table (software; only in what is read from a table, and in none).
+        const SHARED_TABLE = 1 << 8;
         /// The contents belong to this space alone: neither the zero page, nor clean bytes of a
         /// snapshot (software).
         const PRIVATE = 1 << 9;
@@ -112,10 +114,16 @@ impl Entry {
         Frame::clone(&self.borrowed())
     }
 
-    /// Whether anyone but this entry holds the frame; false for a swapped page.
+    /// Whether anyone but this entry's space holds the frame; false for a swapped page.
     #[inline]
     pub fn is_shared(self) -> bool {
-        !self.is_swapped() && self.borrowed().is_shared()
+        !self.is_swapped() && (self.is_in_shared_table() || self.borrowed().is_shared())
+    }
+
+    /// Whether other spaces share the entry's table.
+    #[inline]
+    pub fn is_in_shared_table(self) -> bool {
+        self.has(EntryFlags::SHARED_TABLE)
     }
 
     /// References to the frame besides the frame cache's, this entry's included; 0 for a swapped

@@ -5,7 +5,8 @@
 //! covers as a whole are freed when the range is cleared. An entry that is not empty holds a frame,
 //! even where the CPU may not use it (PROT_NONE): [`EntryFlags::HELD`]. Where the page was swapped
 //! out, the entry holds a slot of the swap file instead: [`EntryFlags::SWAPPED`]. What is taken out
-//! of an entry is therefore [`Held`]. The upper half is the kernel's, the same in all spaces.
+//! of an entry is therefore [`Held`]. The upper half is the kernel's, the same in all spaces. After
+//! a fork, spaces share lowest tables until one of them changes an entry ([`shared`]).
 //! Entries are atomics because the CPU sets accessed and dirty bits.
 //!
 //! Translations that the CPU could still have are collected in a [`Flush`], which the caller merges
@@ -16,13 +17,16 @@
 mod bulk;
 mod entry;
 mod flush;
+mod mutants;
 mod part;
+mod shared;
 mod tree;
 mod walk;
 
 pub use bulk::{Bounds, Filler, ForkSharing, Swept, Verdict};
 pub use entry::{Entry, EntryFlags, Held};
 pub use flush::Flush;
+pub use shared::Locks;
 pub use tree::FrameTree;
 pub(super) use walk::{for_each_frame, make_cell};
 
@@ -31,7 +35,11 @@ use super::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, mmu};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
-use walk::{change, clear, find_cell, owned, span, table_at, visit, visit_frames_in};
+use shared::entry_below;
+use walk::{
+    change, clear, find_leaf, index, own_cell, owned, span, table_at, visit, visit_frames_in,
+    visit_owned_cells,
+};
 
 /// Entries of a table.
 const ENTRIES: usize = 512;
@@ -89,7 +97,14 @@ impl PageTable {
     /// The entry of a page, unless it is empty.
     #[inline]
     pub fn get(&self, page: Page) -> Option<Entry> {
-        let entry = find_cell(self.root(), page)?.load(Ordering::Relaxed);
+        let (leaf, upper) = find_leaf(self.root(), page)?;
+        let entry = leaf[index(page.0, 1)].load(Ordering::Relaxed);
+        (entry != 0).then(|| entry_below(upper, entry))
+    }
+
+    /// The entry of a page, unless it is empty, in a table that no other space shares from now on.
+    pub fn own(&mut self, page: Page) -> Option<Entry> {
+        let entry = own_cell(self.root(), page)?.load(Ordering::Relaxed);
         (entry != 0).then_some(Entry(entry))
     }
 
@@ -129,7 +144,7 @@ impl PageTable {
 
     /// Changes the flags of a page that is mapped; accessed and dirty bits stay as they are.
     pub fn set_flags(&mut self, page: Page, flags: EntryFlags) {
-        if let Some(cell) = find_cell(self.root(), page) {
+        if let Some(cell) = own_cell(self.root(), page) {
             change(cell, flags);
         }
     }
@@ -137,22 +152,20 @@ impl PageTable {
     /// Sets accessed and dirty bits, as the CPU does.
     #[cfg(not(target_os = "none"))]
     pub fn mark_used(&self, page: Page, bits: EntryFlags) {
-        if let Some(cell) = find_cell(self.root(), page) {
-            cell.fetch_or(bits.bits(), Ordering::Relaxed);
+        if let Some((leaf, _)) = find_leaf(self.root(), page) {
+            leaf[index(page.0, 1)].fetch_or(bits.bits(), Ordering::Relaxed);
         }
     }
 
     /// Empties the entry of a page. Returns what it held.
     pub fn unmap(&mut self, page: Page) -> Option<Held> {
-        find_cell(self.root(), page).and_then(|cell| owned(cell.swap(0, Ordering::Relaxed)))
+        own_cell(self.root(), page).and_then(|cell| owned(cell.swap(0, Ordering::Relaxed)))
     }
 
     /// Calls `look` for each page of a range whose entry is not empty. The cost depends on the
     /// number of such pages, not on the length of the range.
     pub fn for_each(&self, range: PageRange, mut look: impl FnMut(Page, Entry)) {
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, cell| {
-            look(page, Entry(cell.load(Ordering::Relaxed)))
-        });
+        visit(table_at(self.root()), LEVELS, 0, range, &mut look);
     }
 
     /// Number of pages of a range that have private contents.
@@ -165,7 +178,7 @@ impl PageTable {
     /// Changes the flags of the mapped pages of a range to what `choose` returns. The flags of
     /// swapped pages are chosen when they are mapped again.
     pub fn update(&mut self, range: PageRange, mut choose: impl FnMut(Page, Entry) -> EntryFlags) {
-        visit(table_at(self.root()), LEVELS, 0, range, &mut |page, cell| {
+        visit_owned_cells(self.root(), range, &mut |page, cell| {
             let entry = Entry(cell.load(Ordering::Relaxed));
             if !entry.is_swapped() {
                 change(cell, choose(page, entry));
@@ -174,9 +187,10 @@ impl PageTable {
     }
 
     /// Empties all entries of a range, and frees the tables that the range covers as a whole.
-    /// `release` gets each entry, and what it held.
-    pub fn clear(&mut self, range: PageRange, mut release: impl FnMut(Page, Entry, Held)) {
-        clear(table_at(self.root()), LEVELS, 0, range, Some(&self.tables), &mut release);
+    /// `emptied` gets the pages, in ascending order, and maybe others between them that had nothing.
+    pub fn clear(&mut self, range: PageRange, mut emptied: impl FnMut(PageRange)) {
+        let tables = (self.root(), Some(&self.tables));
+        clear(table_at(self.root()), LEVELS, 0, range, tables, &mut emptied);
     }
 }
 
@@ -184,7 +198,7 @@ impl PageTable {
     /// Empties the entries of a range in a table that no thread uses any more.
     pub fn abandon(&mut self, range: PageRange) {
         mmu::forget(self.root());
-        self.clear(range, |_, _, held| drop(held));
+        self.clear(range, |_| ());
     }
 }
 

@@ -5,8 +5,8 @@
 //! flags. Replacing what an entry holds allocates nothing, which page-outs rely on.
 
 use super::{
-    Bounds, Entry, EntryFlags, Held, Swept, Table, Verdict,
-    bulk::sweep,
+    Bounds, Entry, EntryFlags, Held, Locks, Swept, Table, Verdict,
+    bulk::Sweep,
     entry::ADDRESS_BITS,
     walk::{clear, index, owned, span, table_at, visit, visit_frames},
 };
@@ -18,7 +18,8 @@ use foundation::PageCount;
 
 /// Levels at most: page numbers have 63 bits then.
 const MAX_LEVELS: u32 = 7;
-const TABLE_FLAGS: EntryFlags = EntryFlags::PRESENT;
+/// `WRITE`: nobody shares the table ([`super::shared`]).
+const TABLE_FLAGS: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE);
 
 /// The tables; empty ones have no frame.
 #[derive(Debug, Default)]
@@ -149,12 +150,14 @@ impl FrameTree {
         &mut self,
         range: PageRange,
         bounds: Bounds,
-        mut judge: impl FnMut(Page, Entry) -> Verdict,
+        judge: impl FnMut(Page, Entry) -> Verdict,
     ) -> Swept {
         let mut swept = Swept::default();
         if let Some(root) = &self.root {
-            let (range, table) = (range.intersect(self.all()), table_at(root.addr()));
-            sweep(table, self.levels, 0, range, bounds, &mut swept, &mut judge);
+            let (root, range) = (root.addr(), range.intersect(self.all()));
+            let mut sweep = Sweep { root, range, bounds, locks: Locks::Free, swept, judge };
+            sweep.table(table_at(root), self.levels, 0);
+            swept = sweep.swept;
         }
         if let Some(tally) = &self.tally {
             tally.remove(swept.tables);
@@ -191,8 +194,8 @@ impl FrameTree {
 impl Drop for FrameTree {
     fn drop(&mut self) {
         if let Some(root) = &self.root {
-            let table = table_at(root.addr());
-            clear(table, self.levels, 0, self.all(), None, &mut |_, _, held| drop(held));
+            let (table, tables) = (table_at(root.addr()), (root.addr(), None));
+            clear(table, self.levels, 0, self.all(), tables, &mut |_| ());
         }
     }
 }

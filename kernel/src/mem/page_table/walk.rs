@@ -3,6 +3,8 @@
 use super::{
     ENTRIES, LEVELS, Table,
     entry::{ADDRESS_BITS, Entry, EntryFlags, Held},
+    mutants,
+    shared::{entry_below, is_shared, leave, own},
 };
 use crate::mem::account::PageTally;
 use crate::mem::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, phys::phys_to_virt};
@@ -32,31 +34,81 @@ pub(super) fn span(level: u32) -> u64 {
     1 << (9 * (level - 1))
 }
 
-/// The lowest-level entry of a page, if its tables exist.
+/// The cell of level 2 for a page, if its tables exist and it is not empty.
 #[inline]
-pub(super) fn find_cell(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
-    Some(&find_leaf(root, page)?[index(page.0, 1)])
-}
-
-/// The lowest table of a page, if its tables exist.
-#[inline]
-pub(super) fn find_leaf(root: PhysAddr, page: Page) -> Option<&'static Table> {
+fn find_upper(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
     let mut table = table_at(root);
-    for level in (2..=LEVELS).rev() {
+    for level in (3..=LEVELS).rev() {
         let entry = table[index(page.0, level)].load(Ordering::Relaxed);
         if entry == 0 {
             return None;
         }
         table = table_at(PhysAddr(entry & ADDRESS_BITS));
     }
-    Some(table)
+    let upper = &table[index(page.0, 2)];
+    (upper.load(Ordering::Relaxed) != 0).then_some(upper)
+}
+
+/// The lowest table of a page, if its tables exist, and the entry that refers to it. For reading:
+/// others may share the table.
+#[inline]
+pub(super) fn find_leaf(root: PhysAddr, page: Page) -> Option<(&'static Table, u64)> {
+    let upper = find_upper(root, page)?.load(Ordering::Relaxed);
+    Some((table_at(PhysAddr(upper & ADDRESS_BITS)), upper))
+}
+
+/// The entry of a page in its lowest table, if its tables exist, for changes: nobody shares the
+/// table from now on.
+#[inline]
+pub(super) fn own_cell(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
+    Some(&own(root, page, find_upper(root, page)?)[index(page.0, 1)])
 }
 
 /// On whose behalf tables are made, and where they count; nowhere for the kernel's own.
 pub(in crate::mem) type Payer<'a> = (Claim, Option<&'a PageTally>);
 
-/// The lowest table of a page. Missing tables are made, with `flags` in the entries that refer to
-/// them.
+/// The cell of level 2 for a page. Missing tables above it are made, with `flags` in the entries
+/// that refer to them.
+#[inline]
+pub(super) fn make_upper(
+    root: PhysAddr,
+    page: Page,
+    flags: EntryFlags,
+    payer: Payer<'_>,
+) -> Result<&'static AtomicU64, OutOfMemory> {
+    let mut table = table_at(root);
+    for level in (3..=LEVELS).rev() {
+        let cell = &table[index(page.0, level)];
+        let mut entry = cell.load(Ordering::Relaxed);
+        if entry == 0 {
+            entry = make_table(cell, flags, payer)?;
+        }
+        table = table_at(PhysAddr(entry & ADDRESS_BITS));
+    }
+    Ok(&table[index(page.0, 2)])
+}
+
+/// Makes the table that a cell refers to. Returns the cell's entry.
+#[cold]
+#[inline(never)]
+fn make_table(
+    cell: &AtomicU64,
+    flags: EntryFlags,
+    (claim, tally): Payer<'_>,
+) -> Result<u64, OutOfMemory> {
+    if tally.is_some_and(|tally| !tally.account().admits_table()) {
+        return Err(OutOfMemory);
+    }
+    let entry = Frame::zeroed_for(claim)?.into_raw().0 | flags.bits();
+    if let Some(tally) = tally {
+        tally.add();
+    }
+    cell.store(entry, Ordering::Relaxed);
+    Ok(entry)
+}
+
+/// The lowest table of a page, for changes: nobody shares it from now on. Missing tables are made,
+/// likewise.
 #[inline]
 pub(super) fn make_leaf(
     root: PhysAddr,
@@ -64,24 +116,11 @@ pub(super) fn make_leaf(
     flags: EntryFlags,
     payer: Payer<'_>,
 ) -> Result<&'static Table, OutOfMemory> {
-    let mut table = table_at(root);
-    for level in (2..=LEVELS).rev() {
-        let cell = &table[index(page.0, level)];
-        let mut entry = cell.load(Ordering::Relaxed);
-        if entry == 0 {
-            let (claim, tally) = payer;
-            if tally.is_some_and(|tally| !tally.account().admits_table()) {
-                return Err(OutOfMemory);
-            }
-            entry = Frame::zeroed_for(claim)?.into_raw().0 | flags.bits();
-            if let Some(tally) = tally {
-                tally.add();
-            }
-            cell.store(entry, Ordering::Relaxed);
-        }
-        table = table_at(PhysAddr(entry & ADDRESS_BITS));
+    let upper = make_upper(root, page, flags, payer)?;
+    if upper.load(Ordering::Relaxed) == 0 {
+        make_table(upper, flags, payer)?;
     }
-    Ok(table)
+    Ok(own(root, page, upper))
 }
 
 /// The entry of a page in its lowest table, likewise.
@@ -212,31 +251,64 @@ pub(super) fn next_entry(table: &Table, indices: &mut Range<usize>) -> Option<us
     None
 }
 
-/// Calls `look` for each page of a range whose entry is not empty.
+/// Calls `look` for each page of a range whose entry is not empty, with the entry.
 pub(super) fn visit(
     table: &Table,
     level: u32,
     base: u64,
     range: PageRange,
-    look: &mut impl FnMut(Page, &AtomicU64),
+    look: &mut impl FnMut(Page, Entry),
 ) {
-    visit_leaves(table, level, base, range, &mut |base, leaf, indices| {
-        for_each_entry(leaf, indices, |index, cell, _| look(Page(base + index as u64), cell));
+    if level == 1 {
+        return for_each_entry(table, overlap(1, base, range), |index, _, entry| {
+            look(Page(base + index as u64), Entry(entry));
+        });
+    }
+    visit_uppers(table, level, base, range, &mut |base, upper| {
+        let upper = upper.load(Ordering::Relaxed);
+        let leaf = table_at(PhysAddr(upper & ADDRESS_BITS));
+        for_each_entry(leaf, overlap(1, base, range), |index, _, entry| {
+            look(Page(base + index as u64), entry_below(upper, entry));
+        });
     });
 }
 
 /// Calls `look` for each lowest table that has pages of a range, with its first page and the
-/// indices of those pages.
-pub(super) fn visit_leaves(
+/// indices of those pages. For changes: nobody shares the tables from now on.
+pub(super) fn visit_owned(
+    root: PhysAddr,
+    range: PageRange,
+    look: &mut impl FnMut(u64, &Table, Range<usize>),
+) {
+    visit_uppers(table_at(root), LEVELS, 0, range, &mut |base, upper| {
+        let indices = overlap(1, base, range);
+        look(base, own(root, Page(base), upper), indices);
+    });
+}
+
+/// Calls `look` for each page of a range whose entry is not empty, likewise.
+pub(super) fn visit_owned_cells(
+    root: PhysAddr,
+    range: PageRange,
+    look: &mut impl FnMut(Page, &AtomicU64),
+) {
+    visit_owned(root, range, &mut |base, leaf, indices| {
+        for_each_entry(leaf, indices, |index, cell, _| look(Page(base + index as u64), cell));
+    });
+}
+
+/// Calls `look` for each cell of level 2 that is not empty and covers pages of a range, with the
+/// first page that it covers. `level` is 2 at least.
+pub(super) fn visit_uppers(
     mut table: &Table,
     mut level: u32,
     mut base: u64,
     range: PageRange,
-    look: &mut impl FnMut(u64, &Table, Range<usize>),
+    look: &mut impl FnMut(u64, &AtomicU64),
 ) {
     let mut indices = overlap(level, base, range);
     // A short range lies below one entry of each table.
-    while level > 1 && indices.len() == 1 {
+    while level > 2 && indices.len() == 1 {
         let entry = table[indices.start].load(Ordering::Relaxed);
         if entry == 0 {
             return;
@@ -246,44 +318,52 @@ pub(super) fn visit_leaves(
         level -= 1;
         indices = overlap(level, base, range);
     }
-    if level == 1 {
-        return look(base, table, indices);
-    }
-    for_each_entry(table, indices, |index, _, entry| {
-        visit_leaves(
-            table_at(PhysAddr(entry & ADDRESS_BITS)),
-            level - 1,
-            base + index as u64 * span(level),
-            range,
-            look,
-        );
+    for_each_entry(table, indices, |index, cell, entry| {
+        let base = base + index as u64 * span(level);
+        if level == 2 {
+            return look(base, cell);
+        }
+        visit_uppers(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, base, range, look);
     });
 }
 
-/// Empties all entries of a range, and frees tables that the range covers as a whole.
+/// Empties all entries of a range, and frees tables that the range covers as a whole. Calls
+/// `emptied` for pages that had something. `root` is that of a program's tables.
 pub(super) fn clear(
     table: &Table,
     level: u32,
     base: u64,
     range: PageRange,
-    tables: Option<&PageTally>,
-    release: &mut impl FnMut(Page, Entry, Held),
+    (root, tables): (PhysAddr, Option<&PageTally>),
+    emptied: &mut impl FnMut(PageRange),
 ) {
     let indices = overlap(level, base, range);
     if level == 1 {
         return for_each_entry(table, indices, |index, cell, entry| {
             cell.store(0, Ordering::Relaxed);
-            if let Some(held) = owned(entry) {
-                release(Page(base + index as u64), Entry(entry), held);
-            }
+            drop(owned(entry));
+            emptied(PageRange::single(Page(base + index as u64)));
         });
     }
     for_each_entry(table, indices, |index, cell, entry| {
         let page = base + index as u64 * span(level);
-        clear(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, range, tables, release);
-        if range.start.0 <= page && page + span(level) <= range.end.0 {
-            cell.store(0, Ordering::Relaxed);
-            drop(owned(entry));
+        let pages = PageRange { start: Page(page), end: Page(page + span(level)) };
+        let is_whole = range.start <= pages.start && pages.end <= range.end;
+        let mut child = table_at(PhysAddr(entry & ADDRESS_BITS));
+        let mut is_left = false;
+        if level == 2 && is_shared(entry) {
+            is_left = is_whole && leave(cell);
+            if is_left {
+                emptied(pages);
+            } else if !mutants::unmap_shared() {
+                child = own(root, pages.start, cell);
+            }
+        }
+        if !is_left {
+            clear(child, level - 1, page, range, (root, tables), emptied);
+        }
+        if is_whole {
+            drop(owned(cell.swap(0, Ordering::Relaxed)));
             if let Some(tables) = tables {
                 tables.remove(1);
             }

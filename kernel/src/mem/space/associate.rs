@@ -143,10 +143,9 @@ pub(super) fn reserve_garbage(
 /// Empties the page-table entries of a range.
 pub(super) fn release_frames(table: &mut PageTable, flush: &mut Flush, range: PageRange) {
     let mut stale: Option<PageRange> = None;
-    table.clear(range, |page, _, held| {
-        let start = stale.map_or(page, |stale| stale.start);
-        stale = Some(PageRange { start, end: page.next() });
-        drop(held);
+    table.clear(range, |pages| {
+        let start = stale.map_or(pages.start, |stale| stale.start);
+        stale = Some(PageRange { start, end: pages.end });
     });
     if let Some(stale) = stale {
         flush.merge(Flush::range(stale));

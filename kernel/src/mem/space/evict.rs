@@ -6,7 +6,7 @@ use super::{Space, SpaceState, access::base_flags, steps::EVERYTHING};
 use crate::mem::{
     Backing, Page, PageRange, SharedMemory, USER_END,
     mutants::reclaim_locked,
-    page_table::{Bounds, Entry, EntryFlags, Flush, Swept, Verdict},
+    page_table::{Bounds, Entry, EntryFlags, Flush, Locks, Swept, Verdict},
     reclaim::{self, Reclaimable, Visit},
     stores::MemoryId,
     swap::{Owners, PageOutBatch},
@@ -105,7 +105,9 @@ impl SpaceState {
     ) -> Swept {
         let (regions, flush) = (&self.regions, &mut self.flush);
         let mut region = None;
-        self.table.sweep(range, bounds, |page, entry| {
+        // Without a batch, this may be for a claim of anyone.
+        let locks = if batch.is_some() { Locks::Any } else { Locks::Free };
+        self.table.sweep(range, bounds, locks, |page, entry| {
             let private = entry.has(EntryFlags::PRIVATE) && !mutants::evict_private();
             if private && batch.is_none() {
                 return Verdict::Keep;

@@ -38,9 +38,15 @@ impl SpaceState {
         if !permits(region.prot, request.access) {
             return Err(FaultError::Segv);
         }
-        if let Some(entry) = entry {
+        if let Some(mut entry) = entry {
             debug_assert!(region.touched, "an untouched region has nothing in the page tables");
             let prot = region.prot;
+            if entry.is_in_shared_table() {
+                entry = self.table.own(page).ok_or(FaultError::Segv)?;
+                if allows(entry.flags(), request.access) {
+                    return Ok(Resolution::Done);
+                }
+            }
             if let Some(slot) = entry.slot() {
                 let swapped = SwappedPage { page, region: range, prot, slot };
                 return self.look_swapped(&swapped, request);

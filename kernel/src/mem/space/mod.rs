@@ -447,19 +447,35 @@ impl SpaceState {
             child.has_fork_advice = true;
             fork_advice::follow(&mut child.regions, part);
         }
-        let is_shared = |region: &Region| region.touched && region.on_fork.is_empty();
-        for (own, region) in self.regions.overlapping(part).filter(|(_, region)| is_shared(region))
-        {
-            let in_place =
-                matches!(region.backing, Backing::Shared { .. }) || mutants::fork_leaves_writable();
-            let sharing = if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
-            let range = own.intersect(part);
-            self.table.share(range, &mut child.table, sharing, &mut self.flush)?;
-        }
+        self.share_pages(child, part)?;
         if !is_everything {
             child.regions.merge(part);
         }
         mutants::drop_associations(child);
+        Ok(())
+    }
+
+    /// Shares the pages of a part: by their tables where both spaces will have all of a table's
+    /// pages copy-on-write, else one by one.
+    fn share_pages(&mut self, child: &mut Self, part: PageRange) -> Result<(), OutOfMemory> {
+        let (regions, flush) = (&self.regions, &mut self.flush);
+        let is_in_place = |region: &Region| {
+            matches!(region.backing, Backing::Shared { .. }) || mutants::fork_leaves_writable()
+        };
+        let may_share = |pages: PageRange| {
+            regions.overlapping(pages).all(|(_, region)| {
+                !region.touched || region.on_fork.is_empty() && !is_in_place(region)
+            })
+        };
+        self.table.share_tables(part, &mut child.table, may_share, flush)?;
+        for (own, region) in regions.overlapping(part) {
+            if region.touched && region.on_fork.is_empty() {
+                let in_place = is_in_place(region);
+                let sharing =
+                    if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
+                self.table.share(own.intersect(part), &mut child.table, sharing, flush)?;
+            }
+        }
         Ok(())
     }
 }

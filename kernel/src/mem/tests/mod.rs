@@ -8,6 +8,7 @@ mod page_out;
 mod ranks;
 mod reads;
 mod shared;
+mod shared_tables;
 mod sharing;
 mod steps;
 mod stress;

@@ -212,6 +212,8 @@ mutants! {
     NoSnapshotLimit = "no-snapshot-limit",
     /// Q4: the map of changes under a snapshot grows with their number.
     NeverWiden = "never-widen",
+    /// Q4: what changes left behind in a map is never joined.
+    NeverJoin = "never-join",
     /// Q4: a page for which no frame is available is zeros.
     ZeroOnShortage = "zero-on-shortage",
     /// E1: the value of a knob is ignored.

@@ -26,6 +26,7 @@ const MUTANTS: &[(Mutant, fn())] = &[
     ),
     (Mutant::NoSnapshotLimit, rules_writes::q4_limits),
     (Mutant::NeverWiden, rules_bounds::q4_the_map_of_a_snapshot_is_bounded_in_data),
+    (Mutant::NeverJoin, rules_bounds::q4_what_changes_left_behind_is_joined),
     (Mutant::AnyVersion, direct::f9_each_change_is_noticed_where_it_is),
     (Mutant::StampTravels, direct::f9_a_clone_has_a_record_of_its_own),
     (Mutant::ForgetChanges, direct::f9_what_the_record_does_not_cover_counts_as_changed),

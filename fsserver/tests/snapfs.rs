@@ -60,7 +60,9 @@ tests! { rules_writes:
 tests! { rules_bounds:
     q4_the_map_of_a_snapshot_is_bounded_in_a_hole,
     q4_the_map_of_a_snapshot_is_bounded_in_data,
-    q4_a_large_map_becomes_small_and_takes_snapshots_again,
+    q4_a_file_with_many_changes_takes_snapshots,
+    q4_what_changes_left_behind_is_joined,
+    q4_a_snapshot_makes_space_in_a_full_map,
     q4_holes_that_changes_split_are_rescued_together,
     q4_versions_of_a_page_are_bounded,
     q4_holes_that_are_not_remembered_count_as_data,

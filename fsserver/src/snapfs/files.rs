@@ -50,6 +50,8 @@ pub(super) struct File {
     may_have_many_holes: bool,
     /// Where snapshots find their pages.
     pub map: RescueMap,
+    /// The page up to which segments of the map were joined last.
+    pub joined_until: u64,
     /// The current epoch.
     pub epoch: Epoch,
     /// Whether something was rescued in this epoch, so the next snapshot begins another.

@@ -37,8 +37,8 @@ pub struct Limits {
     /// Files with snapshots. Each may need two of the base's open files: one to be read when no
     /// client has it open, and a rescue file.
     pub files: usize,
-    /// Entries of one file's rescue map (segments, and rescued versions in them) past which a
-    /// rescue also saves the pages around a change, and snapshots are refused.
+    /// Entries of one file's rescue map (segments, and rescued versions in them) from which on
+    /// snapshots are refused. From three quarters of it on, a rescue also makes the map smaller.
     pub entries_per_file: usize,
     /// The same for the maps of all files.
     pub entries: usize,
@@ -75,6 +75,17 @@ impl Limits {
 }
 
 impl Limits {
+    /// The same with fewer entries: where a rescue begins to make a map smaller, so that snapshots
+    /// are seldom refused.
+    pub(super) fn crowded(&self) -> Self {
+        let part = |limit: usize| limit - limit / 4;
+        Self {
+            entries_per_file: part(self.entries_per_file),
+            entries: part(self.entries),
+            ..*self
+        }
+    }
+
     /// Number of intervals that count the snapshots of all files.
     pub(super) fn intervals(&self) -> usize {
         self.snapshots.saturating_mul(INTERVALS_PER_SNAPSHOT)

@@ -56,6 +56,8 @@ foundation::mutant_switches! {
     no_snapshot_limit: NoSnapshotLimit;
     /// Q4: a map grows with the number of changes.
     never_widen: NeverWiden;
+    /// Q4: only the pages around a change are rescued with it.
+    never_join: NeverJoin;
     /// Q1: no space is reserved.
     no_reservation: NoReservation;
     /// C11: a page-in does not consult the rescue map.

@@ -230,6 +230,12 @@ impl RescueMap {
         self.coverage.around(pages)
     }
 
+    /// The first gap between segments from a page on, with those behind it that begin within so
+    /// many pages: see [`Versions::gap`].
+    pub fn gap(&self, from: u64, most: u64) -> Option<Range<u64>> {
+        self.versions.gap(from, most)
+    }
+
     /// A run of [`Self::live`], or a part of one, has been copied to `source`.
     pub fn rescued(&mut self, run: &LiveRun, source: Source) {
         let Self { coverage, versions, .. } = self;

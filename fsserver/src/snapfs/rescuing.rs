@@ -7,11 +7,17 @@
 //!
 //! # A bounded map
 //!
-//! Many small changes split the map into many segments. Past [a limit](super::Limits) for a file,
-//! or another one in all, a rescue also saves the pages around those that change: all holes that
-//! snapshots cover, and the data in a window. The space for that is reserved. The data are copied
-//! at once, not shared with the file, so the reservation is used and nothing is owed later. If that
-//! fails, the change is made all the same; past twice the limit it gets ENOSPC.
+//! Many small changes split the map into many segments. Past three quarters of [a
+//! limit](super::Limits) for a file, or of another one in all, a rescue also saves two windows of
+//! pages: those around the change, with all holes that snapshots cover, and then those between
+//! segments that changes have left behind. The second window moves through the file, a step with
+//! each change. So a change adds fewer segments than it joins, and the map stays below the limit,
+//! at which snapshots are refused. Versions of different epochs do not join: a file that is changed
+//! all over under each of many snapshots reaches the limit.
+//!
+//! The space for that is reserved. The data are copied at once, not shared with the file, so the
+//! reservation is used and nothing is owed later. If that fails, the change is made all the same;
+//! past twice the limit it gets ENOSPC.
 
 use core::ops::Range;
 
@@ -37,6 +43,11 @@ const WINDOW_PAGES: u64 = 1024;
 /// this is far below the number of entries that a file may have.
 const MAX_WINDOWS: u64 = 1024;
 
+/// The length of a window in the range that snapshots cover, in pages.
+fn window_pages(covered: &Range<u64>) -> u64 {
+    WINDOW_PAGES.max((covered.end - covered.start) / MAX_WINDOWS)
+}
+
 /// Whether a copy may share storage with the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Copies {
@@ -61,22 +72,57 @@ impl<C: Connection> Rescuing<'_, C> {
     /// Rescues runs of pages that snapshots find in the file, and what else is due.
     pub fn rescue(&mut self, id: FileId, runs: &[LiveRun]) -> Result<(), Errno> {
         let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return Ok(()) };
-        if self.excess(id)? > 0 && !mutants::never_widen() {
-            let widened = self.widen(id, &(first.pages.start..last.pages.end));
-            if self.excess(id)? >= self.limits.entries_per_file {
-                return widened.and(Err(Errno::ENOSPC));
-            }
+        if self.excess(id, &self.limits.crowded())? == 0 || mutants::never_widen() {
+            return runs.iter().try_for_each(|run| self.rescue_run(id, run, Copies::MayShare));
         }
-        runs.iter().try_for_each(|run| self.rescue_run(id, run, Copies::MayShare))
+        let widened = self.widen(id, &(first.pages.start..last.pages.end));
+        if self.excess(id, &self.limits)? >= self.limits.entries_per_file {
+            return widened.and(Err(Errno::ENOSPC));
+        }
+        runs.iter().try_for_each(|run| self.rescue_run(id, run, Copies::MayShare))?;
+        // The change can be made, whether this succeeds or not.
+        let _ = self.join_segments(id);
+        Ok(())
     }
 
-    /// Number of entries of the maps beyond a limit.
-    fn excess(&self, id: FileId) -> Result<usize, Errno> {
+    /// Number of entries of the maps beyond the limits.
+    fn excess(&self, id: FileId, limits: &Limits) -> Result<usize, Errno> {
         let of_file = self.files.get(id)?.map.holdings().entries;
         let of_all = self.space.entries();
         Ok(of_file
-            .saturating_sub(self.limits.entries_per_file)
-            .max(of_all.saturating_sub(self.limits.entries).min(of_file)))
+            .saturating_sub(limits.entries_per_file)
+            .max(of_all.saturating_sub(limits.entries).min(of_file)))
+    }
+
+    /// Makes a map smaller, at which snapshots are refused.
+    pub fn make_space(&mut self, id: FileId) -> Result<(), Errno> {
+        let entries = self.files.get(id)?.map.holdings().entries;
+        if entries < self.limits.entries_per_file || mutants::never_widen() {
+            return Ok(());
+        }
+        self.load_holes(id)?;
+        self.join_segments(id)
+    }
+
+    /// Rescues the pages between some segments of a map, so that these join: those behind the ones
+    /// that were joined last. Looks at all segments, and copies a window at most.
+    fn join_segments(&mut self, id: FileId) -> Result<(), Errno> {
+        if mutants::never_join() {
+            return Ok(());
+        }
+        let file = self.files.get_mut(id)?;
+        let window = window_pages(&file.map.hull());
+        let gap = file.map.gap(file.joined_until, window).or_else(|| file.map.gap(0, window));
+        let Some(gap) = gap else { return Ok(()) };
+        file.joined_until = gap.end;
+        let live = file.live(gap)?;
+        live.iter().try_for_each(|run| self.rescue_apart(id, run))
+    }
+
+    /// Rescues pages that are not about to change, with the space that is reserved for them.
+    fn rescue_apart(&mut self, id: FileId, run: &LiveRun) -> Result<(), Errno> {
+        self.space.used_up(run.data_pages());
+        self.rescue_run(id, run, Copies::Apart)
     }
 
     /// Rescues what lies around `changed`: all holes in the range that snapshots cover, and the
@@ -84,7 +130,7 @@ impl<C: Connection> Rescuing<'_, C> {
     fn widen(&mut self, id: FileId, changed: &Range<u64>) -> Result<(), Errno> {
         let file = self.files.get(id)?;
         let whole = file.map.around(changed);
-        let window = WINDOW_PAGES.max((whole.end - whole.start) / MAX_WINDOWS);
+        let window = window_pages(&whole);
         let window = changed.start / window * window..changed.end.next_multiple_of(window);
         let mut live = file.live(whole.start..changed.start)?;
         let behind = file.live(changed.end..whole.end)?;
@@ -96,8 +142,7 @@ impl<C: Connection> Rescuing<'_, C> {
                 run.pages = pages.start.max(window.start)..pages.end.min(window.end);
             }
             if !run.pages.is_empty() {
-                self.space.used_up(run.data_pages());
-                self.rescue_run(id, run, Copies::Apart)?;
+                self.rescue_apart(id, run)?;
             }
         }
         Ok(())

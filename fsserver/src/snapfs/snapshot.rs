@@ -136,16 +136,24 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// EDQUOT past a limit (Q4).
     fn check_limits(&mut self, id: FileId) -> Result<(), Errno> {
         self.handles.prepare()?;
+        if self.is_within_limits(id)? || mutants::no_snapshot_limit() {
+            return Ok(());
+        }
+        // Where this fails, the map is as large as before, and the snapshot is refused.
+        let _ = self.rescuing().make_space(id);
+        if self.is_within_limits(id)? { Ok(()) } else { Err(Errno::EDQUOT) }
+    }
+
+    fn is_within_limits(&self, id: FileId) -> Result<bool, Errno> {
         let file = self.files.get(id)?;
         let Limits { snapshots_per_file, snapshots, files, entries_per_file, entries } =
             self.limits;
-        let within = self.handles.snapshots() < snapshots
+        Ok(self.handles.snapshots() < snapshots
             && (file.snapshots > 0 || self.files.with_snapshots() < files)
             && file.snapshots < snapshots_per_file
             && file.map.holdings().entries < entries_per_file
             && self.space.entries() < entries
-            && self.space.intervals() < self.limits.intervals();
-        if within || mutants::no_snapshot_limit() { Ok(()) } else { Err(Errno::EDQUOT) }
+            && self.space.intervals() < self.limits.intervals())
     }
 
     /// ENOSPC unless the base has `margin` times the space that the snapshot may need (Q1). EDQUOT

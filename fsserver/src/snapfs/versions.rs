@@ -129,6 +129,24 @@ impl Versions {
         })
     }
 
+    /// The first range of at most `most` pages without versions that lies between two segments,
+    /// from the segment around page `from` on; up to the last segment that begins within `most`
+    /// pages. Visits all segments where there is none.
+    pub fn gap(&self, from: u64, most: u64) -> Option<Range<u64>> {
+        let first = self.segments.range(..=from).next_back().map_or(from, |(&begin, _)| begin);
+        let mut previous_end = u64::MAX;
+        for (&begin, segment) in self.segments.range(first..) {
+            steps::visit();
+            let within = previous_end.saturating_add(most);
+            if previous_end < begin && begin <= within {
+                let last = self.segments.range(begin..=within).next_back();
+                return last.map(|(&last, _)| previous_end..last);
+            }
+            previous_end = segment.end;
+        }
+        None
+    }
+
     /// Whether each page of a range can get one more version.
     pub fn has_space(&self, pages: Range<u64>) -> bool {
         let has_space = |(_, history): (_, History<'_>)| history.versions.len() < MAX_VERSIONS;

@@ -50,32 +50,93 @@ pub fn q4_the_map_of_a_snapshot_is_bounded_in_data() {
     }
 }
 
-/// A map that was too large is smaller once the pages between those that changed are rescued, and
-/// then takes snapshots again.
-pub fn q4_a_large_map_becomes_small_and_takes_snapshots_again() {
-    const PAGES: usize = 9000;
-    let (mut tower, handle, bytes) = with_file(40_000, PAGES);
-    let first = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
-    // All over the file, so that each window has many.
-    let mut pages = (0..PAGES as u64 / 2).map(|index| index * 1777 % (PAGES as u64 / 2) * 2);
-    let mut change = |tower: &mut Tower| {
-        let page = pages.next().unwrap();
-        let original = &bytes[page as usize * P..][..P];
-        tower.files.write(handle, page * PAGE, &[!original[0]]).unwrap();
-        (page * PAGE, original)
-    };
-    while tower.figures().entries < ENTRIES {
-        change(&mut tower);
+/// However many pages were changed under a snapshot, in order or all over the file, another one is
+/// given, which costs no message. Both have the bytes of their moment.
+pub fn q4_a_file_with_many_changes_takes_snapshots() {
+    const PAGES: usize = 16_384;
+    const CHANGES: u64 = 8000;
+    for factor in [1, 1777] {
+        let (mut tower, handle, mut bytes) = with_file(70_000, PAGES);
+        let first = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+        let original = bytes.clone();
+        for change in 0..CHANGES {
+            let page = (change * factor % CHANGES * 2) as usize;
+            bytes[page * P] = !bytes[page * P];
+            let (messages, moved) = (tower.wire.total(), tower.wire.bytes());
+            tower.files.write(handle, page as u64 * PAGE, &bytes[page * P..][..1]).unwrap();
+            // Two windows of 1024 pages, which are read and written a page at a time at worst.
+            assert!(tower.wire.total() - messages < 2 * 2 * 1024);
+            assert!(tower.wire.bytes() - moved < 2 * 2 * 1025 * PAGE);
+            assert!(tower.figures().entries < ENTRIES, "{} entries", tower.figures().entries);
+            assert!(tower.figures().reserved_pages <= tower.base_free());
+        }
+        tower.files.attr(handle).unwrap();
+        let messages = tower.wire.total();
+        let second = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+        assert_eq!(tower.wire.total(), messages, "messages for a snapshot");
+        tower.files.write(handle, 5, &[0xFF; 9]).unwrap();
+        assert!(tower.files.read_all(first).unwrap() == original, "the old snapshot's bytes");
+        assert!(tower.files.read_all(second).unwrap() == bytes, "the new snapshot's bytes");
+        tower.files.close(first).unwrap();
+        tower.files.close(second).unwrap();
+        let figures = tower.figures();
+        assert_eq!((figures.entries, figures.stored_pages, figures.rescue_files), (0, 0, 0));
     }
-    assert_eq!(tower.files.snapshot(handle, 0, u64::MAX).map(|_| ()), Err(Errno::EDQUOT));
-    change(&mut tower);
-    let (at, original) = change(&mut tower);
-    let before = tower.figures().entries;
-    assert!(before < ENTRIES - 100, "{before} entries, although a window is one segment");
+}
+
+/// Segments that changes left behind are joined by changes elsewhere, each of which rescues the
+/// window around it.
+pub fn q4_what_changes_left_behind_is_joined() {
+    const WINDOW: u64 = 1024;
+    const CROWDED: usize = 48;
+    let mut tower = Tower::with_entries(Features::empty(), 40_000, 64);
+    let handle = tower.files.create("file", &[]);
+    let bytes = pattern(1, 15 * WINDOW as usize * P);
+    for (index, part) in bytes.chunks(64 * P).enumerate() {
+        tower.files.write(handle, index as u64 * 64 * PAGE, part).unwrap();
+    }
+    let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+    let mut change = |page: u64| {
+        tower.files.write(handle, page * PAGE, &[0]).unwrap();
+        tower.figures().entries
+    };
+    // Near enough to each other to be joined, in a window that does not change any more.
+    let before = (0..=CROWDED as u64 / 2).map(|index| change(9 * index)).max().unwrap();
+    assert_eq!(before, CROWDED + 2);
+    for window in (2..15).step_by(2) {
+        let entries = change(window * WINDOW + 7);
+        assert!(entries <= CROWDED, "{entries} entries");
+    }
+    assert!(tower.files.read_all(taken).unwrap() == bytes, "the snapshot's bytes");
+}
+
+/// One write can fill a map. The next snapshot makes it smaller instead of being refused.
+pub fn q4_a_snapshot_makes_space_in_a_full_map() {
+    const PAGES: u64 = 4096;
+    let (mut tower, handle, mut bytes) = with_file(40_000, PAGES as usize);
+    let first = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+    let source = tower.files.create("source", &[7; P]);
+    let source = tower.files.snapshot(source, 0, PAGE).unwrap().reply.handle;
+    let original = bytes.clone();
+    // Every other page is one of another file, the others are written back.
+    let piece = |page: u64| {
+        let (snapshot, at) = if page.is_multiple_of(2) { (source, 0) } else { (first, page) };
+        Piece { snapshot, offset: SnapshotOffset(at * PAGE), length: ByteCount(PAGE) }
+    };
+    for begin in (0..PAGES).step_by(MAX_PIECES) {
+        let pieces: Vec<_> = (begin..PAGES).take(MAX_PIECES).map(piece).collect();
+        let written =
+            tower.files.write_pieces(handle, begin * PAGE, WriteFlags::empty(), &[], &pieces);
+        assert_eq!(written.unwrap().length, ByteCount(pieces.len() as u64 * PAGE));
+    }
+    bytes.chunks_mut(2 * P).for_each(|pages| pages[..P].fill(7));
+    assert_eq!(tower.figures().entries, ENTRIES);
+    let moved = tower.wire.bytes();
     let second = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
-    assert_eq!(tower.figures().entries, before, "a snapshot adds no entries");
-    assert_eq!(tower.files.read(first, at, P).unwrap(), original);
-    assert_eq!(tower.files.read(second, at, 1).unwrap(), [!original[0]]);
+    assert!(tower.figures().entries < ENTRIES - 1000);
+    assert!(tower.wire.bytes() - moved <= 2 * 1024 * PAGE, "a window, read and written");
+    assert!(tower.files.read_all(first).unwrap() == original, "the old snapshot's bytes");
+    assert!(tower.files.read_all(second).unwrap() == bytes, "the new snapshot's bytes");
 }
 
 /// In a hole, the map is one segment as soon as 256 ranges of holes were added by changes.
